@@ -1,0 +1,163 @@
+//! The encryption context: name–value pairs that are authenticated with a ciphertext, in one canonical
+//! form that is made once, where the request is parsed, and carried from there.
+
+/// Name–value pairs authenticated with the ciphertext. The caller's order is irrelevant: pairs are held
+/// sorted by the UTF-8 bytes of their names, which are unique.
+///
+/// Canonical bytes (injective): none when there are no pairs, else `count: u16 BE`, then for each pair
+/// `length: u16 BE ‖ name ‖ length: u16 BE ‖ value`. Text is taken as sent: no Unicode normalisation,
+/// trimming or case folding.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct EncryptionContext {
+    canonical: Box<[u8]>,
+}
+
+/// Pairs that form no encryption context.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidContext {
+    /// A name occurs twice.
+    #[error("an encryption context names each pair once")]
+    DuplicateName,
+    /// The canonical bytes exceed [`EncryptionContext::BYTES_MAX`].
+    #[error("an encryption context has at most 8192 bytes in canonical form")]
+    TooLarge,
+}
+
+impl EncryptionContext {
+    /// Canonical bytes at most: 512 AES blocks of additional data, the bound of the published analysis of
+    /// AWS's own mode.
+    pub const BYTES_MAX: usize = 8192;
+
+    /// The context of these pairs, given in any order.
+    ///
+    /// # Errors
+    /// [`InvalidContext`].
+    pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<Self, InvalidContext> {
+        let mut pairs: Vec<(N, V)> = pairs.into_iter().collect();
+        if pairs.is_empty() {
+            return Ok(Self::default());
+        }
+        pairs.sort_by(|a, b| a.0.as_ref().as_bytes().cmp(b.0.as_ref().as_bytes()));
+        if pairs
+            .windows(2)
+            .any(|pair| pair[0].0.as_ref() == pair[1].0.as_ref())
+        {
+            return Err(InvalidContext::DuplicateName);
+        }
+        let bytes: usize = 2 + pairs
+            .iter()
+            .map(|(n, v)| 4 + n.as_ref().len() + v.as_ref().len())
+            .sum::<usize>();
+        if bytes > Self::BYTES_MAX {
+            return Err(InvalidContext::TooLarge);
+        }
+        let mut canonical = Vec::with_capacity(bytes);
+        canonical.extend_from_slice(&length(pairs.len()));
+        for (name, value) in &pairs {
+            for text in [name.as_ref(), value.as_ref()] {
+                canonical.extend_from_slice(&length(text.len()));
+                canonical.extend_from_slice(text.as_bytes());
+            }
+        }
+        Ok(Self {
+            canonical: canonical.into_boxed_slice(),
+        })
+    }
+
+    /// The bytes that are authenticated.
+    #[must_use]
+    pub fn canonical(&self) -> &[u8] {
+        &self.canonical
+    }
+
+    /// Whether there are no pairs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.canonical.is_empty()
+    }
+
+    /// The pairs, sorted by name.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut rest = self.canonical.get(2..).unwrap_or_default();
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let (name, after) = split_text(rest);
+            let (value, after) = split_text(after);
+            rest = after;
+            Some((name, value))
+        })
+    }
+}
+
+/// A count or length that [`EncryptionContext::BYTES_MAX`] keeps below 2^16.
+fn length(value: usize) -> [u8; 2] {
+    u16::try_from(value)
+        .expect("bounded by BYTES_MAX")
+        .to_be_bytes()
+}
+
+fn split_text(bytes: &[u8]) -> (&str, &[u8]) {
+    let length = usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
+    let (text, rest) = bytes[2..].split_at(length);
+    (
+        std::str::from_utf8(text).expect("made from text by the only constructor"),
+        rest,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canonical_bytes_are_sorted_counted_and_length_prefixed() {
+        let context = EncryptionContext::from_pairs([("b", "2"), ("a", "é")]).unwrap();
+        assert_eq!(
+            context.canonical(),
+            b"\0\x02\0\x01a\0\x02\xc3\xa9\0\x01b\0\x012"
+        );
+        assert_eq!(
+            context.pairs().collect::<Vec<_>>(),
+            [("a", "é"), ("b", "2")]
+        );
+        assert_eq!(
+            EncryptionContext::from_pairs([("", ""); 0])
+                .unwrap()
+                .canonical(),
+            b""
+        );
+    }
+
+    #[test]
+    fn the_form_is_injective_where_separators_are_not() {
+        let one = EncryptionContext::from_pairs([("a", "b=c")]).unwrap();
+        let other = EncryptionContext::from_pairs([("a=b", "c")]).unwrap();
+        assert_ne!(one.canonical(), other.canonical());
+    }
+
+    #[test]
+    fn duplicates_and_oversize_are_refused() {
+        let twice = EncryptionContext::from_pairs([("a", "1"), ("a", "2")]);
+        assert_eq!(twice.err(), Some(InvalidContext::DuplicateName));
+        let value = "x".repeat(EncryptionContext::BYTES_MAX - 7);
+        assert!(EncryptionContext::from_pairs([("a", &value)]).is_ok());
+        let value = "x".repeat(EncryptionContext::BYTES_MAX - 6);
+        assert_eq!(
+            EncryptionContext::from_pairs([("a", &value)]).err(),
+            Some(InvalidContext::TooLarge)
+        );
+    }
+}
+
+impl std::fmt::Debug for EncryptionContext {
+    /// Names only: values belong in the audit record, not in a log.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_list()
+            .entries(self.pairs().map(|(name, _)| name))
+            .finish()
+    }
+}

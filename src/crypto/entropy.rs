@@ -1,0 +1,100 @@
+//! The operating system's entropy, the one exception to "the core does no I/O".
+//!
+//! RNG-1: three sources that are never mixed. *Nonces* and the seeds of ciphertext generators are drawn
+//! here, once per epoch; *ciphertexts* come from the epoch's own ChaCha20 generator, whose output is
+//! public by design; *secrets* are drawn here, each by a call of its own. A failed draw fails the
+//! operation and is counted: nothing is served from what a failed draw left behind.
+
+use crate::crypto::secret::{Secret, SecretBytes};
+
+/// The operating system could not deliver random bytes.
+#[derive(Debug, thiserror::Error)]
+#[error("the operating system's entropy source failed")]
+pub struct EntropyError;
+
+/// Where random bytes come from: the operating system, or a test's faulty stand-in.
+pub trait EntropySource: Send + Sync {
+    /// Fills `buffer` whole.
+    ///
+    /// # Errors
+    /// [`EntropyError`]; `buffer` is then not to be used.
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), EntropyError>;
+}
+
+/// `getrandom(2)`.
+pub struct OsEntropy;
+
+impl EntropySource for OsEntropy {
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), EntropyError> {
+        getrandom::fill(buffer).map_err(|_| EntropyError)
+    }
+}
+
+/// An entropy source whose failures are counted.
+pub struct Entropy {
+    source: Box<dyn EntropySource>,
+    failures: metrics::Counter,
+}
+
+impl Entropy {
+    /// Draws from `source` and counts its failures in `failures`.
+    #[must_use]
+    pub fn new(source: Box<dyn EntropySource>, failures: metrics::Counter) -> Self {
+        Self { source, failures }
+    }
+
+    /// The operating system, uncounted: for tools and tests.
+    #[must_use]
+    pub fn os() -> Self {
+        Self::new(Box::new(OsEntropy), metrics::Counter::noop())
+    }
+
+    /// Draws bytes that are not secret: nonces, identifiers, seeds of ciphertext generators.
+    ///
+    /// # Errors
+    /// [`EntropyError`]; `buffer` is wiped.
+    pub fn draw(&self, buffer: &mut [u8]) -> Result<(), EntropyError> {
+        self.source.fill(buffer).inspect_err(|_| {
+            buffer.fill(0);
+            self.failures.increment(1);
+        })
+    }
+
+    /// Draws `N` secret bytes.
+    ///
+    /// # Errors
+    /// [`EntropyError`].
+    pub fn draw_secret<const N: usize>(&self) -> Result<Secret<N>, EntropyError> {
+        Secret::try_filled(|bytes| self.draw(bytes))
+    }
+
+    /// Draws `length` secret bytes.
+    ///
+    /// # Errors
+    /// [`EntropyError`].
+    pub fn draw_secret_bytes(&self, length: usize) -> Result<SecretBytes, EntropyError> {
+        SecretBytes::try_filled(length, |bytes| self.draw(bytes))
+    }
+}
+
+/// A source whose next draws fail on demand, for tests of what a failed draw does.
+#[cfg(test)]
+pub(crate) mod faulty {
+    use super::{EntropyError, EntropySource, OsEntropy};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// Fails while the switch is on.
+    #[derive(Clone, Default)]
+    pub(crate) struct FaultyEntropy(pub(crate) Arc<AtomicBool>);
+
+    impl EntropySource for FaultyEntropy {
+        fn fill(&self, buffer: &mut [u8]) -> Result<(), EntropyError> {
+            if self.0.load(Ordering::SeqCst) {
+                Err(EntropyError)
+            } else {
+                OsEntropy.fill(buffer)
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Secret bytes: filled in place, exposed by one method whose name can be searched for, wiped when
+//! dropped.
+//!
+//! WIPE-1: the types here have no `Debug`, `Display`, `Clone`, `Serialize` or `PartialEq` on purpose.
+//! They are boxed, so that moving one leaves no copy behind. A page that was swapped out or a core
+//! dump is not this module's business: `memory` locks pages and forbids dumps.
+
+use subtle::ConstantTimeEq;
+use zeroize::Zeroize;
+
+/// `N` secret bytes.
+///
+/// ```compile_fail
+/// let secret = keymill::crypto::secret::Secret::<32>::filled(|bytes| bytes.fill(7));
+/// println!("{secret:?}");
+/// ```
+/// ```compile_fail
+/// let secret = keymill::crypto::secret::Secret::<32>::filled(|bytes| bytes.fill(7));
+/// let copy = secret.clone();
+/// ```
+/// ```compile_fail
+/// let secret = keymill::crypto::secret::Secret::<32>::filled(|bytes| bytes.fill(7));
+/// assert!(secret == secret);
+/// ```
+/// ```compile_fail
+/// let secret = keymill::crypto::secret::Secret::<32>::filled(|bytes| bytes.fill(7));
+/// serde_json::to_string(&secret).ok();
+/// ```
+pub struct Secret<const N: usize>(Box<[u8; N]>);
+
+impl<const N: usize> Secret<N> {
+    /// Bytes that `fill` writes in place.
+    pub fn filled(fill: impl FnOnce(&mut [u8; N])) -> Self {
+        let mut bytes = Box::new([0; N]);
+        fill(&mut bytes);
+        Self(bytes)
+    }
+
+    /// Bytes that `fill` writes in place, unless it fails.
+    ///
+    /// # Errors
+    /// What `fill` returned; whatever it had written is wiped.
+    pub fn try_filled<E>(fill: impl FnOnce(&mut [u8; N]) -> Result<(), E>) -> Result<Self, E> {
+        let mut secret = Self(Box::new([0; N]));
+        fill(&mut secret.0)?;
+        Ok(secret)
+    }
+
+    /// The bytes in the clear.
+    #[must_use]
+    pub fn expose(&self) -> &[u8; N] {
+        &self.0
+    }
+
+    /// Compares in constant time.
+    #[must_use]
+    pub fn ct_eq(&self, other: &[u8; N]) -> bool {
+        self.0.as_slice().ct_eq(other.as_slice()).into()
+    }
+}
+
+impl<const N: usize> Drop for Secret<N> {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// Secret bytes of a length known only at run time. Never grows: growing would leave copies behind.
+///
+/// ```compile_fail
+/// let secret = keymill::crypto::secret::SecretBytes::filled(3, |bytes| bytes.fill(7));
+/// println!("{secret:?}");
+/// ```
+pub struct SecretBytes(Box<[u8]>);
+
+impl SecretBytes {
+    /// `length` bytes that `fill` writes in place.
+    pub fn filled(length: usize, fill: impl FnOnce(&mut [u8])) -> Self {
+        let mut bytes = vec![0; length].into_boxed_slice();
+        fill(&mut bytes);
+        Self(bytes)
+    }
+
+    /// `length` bytes that `fill` writes in place, unless it fails.
+    ///
+    /// # Errors
+    /// What `fill` returned; whatever it had written is wiped.
+    pub fn try_filled<E>(
+        length: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let mut secret = Self(vec![0; length].into_boxed_slice());
+        fill(&mut secret.0)?;
+        Ok(secret)
+    }
+
+    /// The bytes in the clear.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for SecretBytes {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}

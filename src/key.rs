@@ -1,0 +1,280 @@
+//! KMS keys as their owners see them: identifier, state and its legal transitions, metadata.
+
+use crate::clock::Timestamp;
+use std::fmt;
+use std::str::FromStr;
+
+pub mod arn;
+pub mod data_key;
+pub mod material;
+
+/// A KMS key's identifier: 128 bits, printed as a UUID, or as `mrk-` and 32 digits for a multi-Region key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId {
+    bytes: [u8; 16],
+    multi_region: bool,
+}
+
+/// Text that is no key id: neither `8-4-4-4-12` hex digits nor `mrk-` and 32 of them.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a key id")]
+pub struct InvalidKeyId;
+
+impl KeyId {
+    /// A single-Region key's id of 16 random bytes, with the version and variant bits of a random UUID (RFC 9562, section 5.4).
+    #[must_use]
+    pub fn from_random(mut bytes: [u8; 16]) -> Self {
+        bytes[6] = (bytes[6] & 0x0f) | 0x40;
+        bytes[8] = (bytes[8] & 0x3f) | 0x80;
+        Self {
+            bytes,
+            multi_region: false,
+        }
+    }
+
+    /// The id as a blob's header carries it.
+    #[must_use]
+    pub fn from_parts(bytes: [u8; 16], multi_region: bool) -> Self {
+        Self {
+            bytes,
+            multi_region,
+        }
+    }
+
+    /// The 128 bits.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; 16] {
+        &self.bytes
+    }
+
+    /// Whether the id is printed with `mrk-`.
+    #[must_use]
+    pub fn is_multi_region(&self) -> bool {
+        self.multi_region
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = u128::from_be_bytes(self.bytes);
+        if self.multi_region {
+            return write!(out, "mrk-{value:032x}");
+        }
+        let digits = format!("{value:032x}");
+        write!(
+            out,
+            "{}-{}-{}-{}-{}",
+            &digits[..8],
+            &digits[8..12],
+            &digits[12..16],
+            &digits[16..20],
+            &digits[20..]
+        )
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, out)
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = InvalidKeyId;
+
+    /// Accepts digits of either case; [`fmt::Display`] prints lower case.
+    fn from_str(text: &str) -> Result<Self, InvalidKeyId> {
+        let (digits, multi_region) = match text.strip_prefix("mrk-") {
+            Some(digits) => (digits.to_owned(), true),
+            None => {
+                let dashes = text
+                    .bytes()
+                    .enumerate()
+                    .all(|(at, byte)| (byte == b'-') == matches!(at, 8 | 13 | 18 | 23));
+                if text.len() != 36 || !dashes {
+                    return Err(InvalidKeyId);
+                }
+                (text.replace('-', ""), false)
+            }
+        };
+        if digits.len() != 32 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(InvalidKeyId);
+        }
+        let value = u128::from_str_radix(&digits, 16).map_err(|_| InvalidKeyId)?;
+        Ok(Self {
+            bytes: value.to_be_bytes(),
+            multi_region,
+        })
+    }
+}
+
+/// What a KMS key may be used for now (AWS KMS, "Key states of AWS KMS keys").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyState {
+    /// Usable.
+    Enabled,
+    /// Refuses cryptographic operations until enabled.
+    Disabled,
+    /// Refuses everything but cancellation; is removed at the date.
+    PendingDeletion {
+        /// When the key and its material go.
+        deletion_date: Timestamp,
+    },
+}
+
+/// An operation that the key's state does not permit, named as in the key-state table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidState {
+    /// The key is disabled.
+    #[error("is disabled")]
+    Disabled,
+    /// The key waits for its deletion.
+    #[error("is pending deletion")]
+    PendingDeletion,
+    /// The key does not wait for its deletion.
+    #[error("is not pending deletion")]
+    NotPendingDeletion,
+}
+
+impl KeyState {
+    /// As `KeyMetadata.KeyState` spells it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Enabled => "Enabled",
+            Self::Disabled => "Disabled",
+            Self::PendingDeletion { .. } => "PendingDeletion",
+        }
+    }
+
+    /// Whether cryptographic operations may use the key.
+    ///
+    /// # Errors
+    /// The state that forbids it.
+    pub fn usable(self) -> Result<(), InvalidState> {
+        match self {
+            Self::Enabled => Ok(()),
+            Self::Disabled => Err(InvalidState::Disabled),
+            Self::PendingDeletion { .. } => Err(InvalidState::PendingDeletion),
+        }
+    }
+
+    /// Whether the key does not wait for its deletion.
+    ///
+    /// # Errors
+    /// [`InvalidState::PendingDeletion`].
+    pub fn not_pending_deletion(self) -> Result<(), InvalidState> {
+        match self {
+            Self::Enabled | Self::Disabled => Ok(()),
+            Self::PendingDeletion { .. } => Err(InvalidState::PendingDeletion),
+        }
+    }
+
+    /// `EnableKey`; idempotent.
+    ///
+    /// # Errors
+    /// [`InvalidState::PendingDeletion`].
+    pub fn enable(self) -> Result<Self, InvalidState> {
+        self.not_pending_deletion().map(|()| Self::Enabled)
+    }
+
+    /// `DisableKey`; idempotent.
+    ///
+    /// # Errors
+    /// [`InvalidState::PendingDeletion`].
+    pub fn disable(self) -> Result<Self, InvalidState> {
+        self.not_pending_deletion().map(|()| Self::Disabled)
+    }
+
+    /// `ScheduleKeyDeletion`.
+    ///
+    /// # Errors
+    /// [`InvalidState::PendingDeletion`].
+    pub fn schedule_deletion(self, deletion_date: Timestamp) -> Result<Self, InvalidState> {
+        self.not_pending_deletion()
+            .map(|()| Self::PendingDeletion { deletion_date })
+    }
+
+    /// `CancelKeyDeletion`: the key comes back disabled, whatever it was before.
+    ///
+    /// # Errors
+    /// [`InvalidState::NotPendingDeletion`].
+    pub fn cancel_deletion(self) -> Result<Self, InvalidState> {
+        match self {
+            Self::PendingDeletion { .. } => Ok(Self::Disabled),
+            Self::Enabled | Self::Disabled => Err(InvalidState::NotPendingDeletion),
+        }
+    }
+}
+
+/// A KMS key without its material: what `DescribeKey` tells.
+///
+/// Every key is symmetric (`SYMMETRIC_DEFAULT`, `ENCRYPT_DECRYPT`, origin `AWS_KMS`) at this stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KmsKey {
+    /// The identifier.
+    pub id: KeyId,
+    /// 12 digits.
+    pub account: arn::AccountId,
+    /// 0..=8192 characters.
+    pub description: String,
+    /// The state.
+    pub state: KeyState,
+    /// When the key was created.
+    pub creation_date: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_ids_print_as_they_parse() {
+        for text in [
+            "1234abcd-12ab-34cd-56ef-1234567890ab",
+            "mrk-1234abcd12ab34cd56ef1234567890ab",
+        ] {
+            assert_eq!(text.parse::<KeyId>().unwrap().to_string(), text);
+        }
+        for text in [
+            "",
+            "foo",
+            "1234abcd12ab34cd56ef1234567890ab",
+            "1234abcd-12ab-34cd-56ef-1234567890a",
+            "1234abcd-12ab-34cd-56ef-1234567890abc",
+            "1234abcd-12ab-34cd-56ef-1234567890ag",
+            "+234abcd-12ab-34cd-56ef-1234567890ab",
+            "mrk-1234",
+            "mrk-1234abcd-12ab-34cd-56ef-1234567890ab",
+            "é234abc-12ab-34cd-56ef-1234567890ab",
+        ] {
+            assert_eq!(text.parse::<KeyId>(), Err(InvalidKeyId), "{text}");
+        }
+    }
+
+    #[test]
+    fn states_move_as_the_table_says() {
+        let pending = KeyState::PendingDeletion {
+            deletion_date: Timestamp(9),
+        };
+        assert_eq!(KeyState::Enabled.disable(), Ok(KeyState::Disabled));
+        assert_eq!(KeyState::Disabled.disable(), Ok(KeyState::Disabled));
+        assert_eq!(KeyState::Disabled.enable(), Ok(KeyState::Enabled));
+        assert_eq!(
+            KeyState::Disabled.schedule_deletion(Timestamp(9)),
+            Ok(pending)
+        );
+        assert_eq!(pending.cancel_deletion(), Ok(KeyState::Disabled));
+        assert_eq!(pending.enable(), Err(InvalidState::PendingDeletion));
+        assert_eq!(pending.disable(), Err(InvalidState::PendingDeletion));
+        assert_eq!(
+            pending.schedule_deletion(Timestamp(9)),
+            Err(InvalidState::PendingDeletion)
+        );
+        assert_eq!(
+            KeyState::Enabled.cancel_deletion(),
+            Err(InvalidState::NotPendingDeletion)
+        );
+        assert_eq!(KeyState::Disabled.usable(), Err(InvalidState::Disabled));
+    }
+}

@@ -1,0 +1,106 @@
+//! Backing keys: the generations of secret bytes behind a KMS key.
+
+use crate::clock::Timestamp;
+use crate::crypto::entropy::{Entropy, EntropyError};
+use crate::crypto::secret::Secret;
+use crate::key::KeyId;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use std::fmt;
+
+/// Names one generation of a KMS key's material: 32 bytes, printed as 64 lower-case hex digits.
+///
+/// `HMAC-SHA-256(key = material, label ‖ key id)`: deterministic, so that imported material keeps its id.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyMaterialId([u8; 32]);
+
+impl fmt::Display for KeyMaterialId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyMaterialId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, out)
+    }
+}
+
+/// One generation of key material: 256 secret bits. No `Debug` and no `Clone`: see WIPE-1.
+pub struct BackingKey {
+    generation: u32,
+    id: KeyMaterialId,
+    creation_date: Timestamp,
+    material: Secret<32>,
+}
+
+impl BackingKey {
+    /// Domain separation of [`KeyMaterialId`].
+    const ID_LABEL: &[u8] = b"keymill key material id v1";
+
+    /// Draws new material.
+    ///
+    /// # Errors
+    /// [`EntropyError`].
+    pub fn draw(
+        key: KeyId,
+        generation: u32,
+        creation_date: Timestamp,
+        entropy: &Entropy,
+    ) -> Result<Self, EntropyError> {
+        Ok(Self::from_material(
+            key,
+            generation,
+            creation_date,
+            entropy.draw_secret()?,
+        ))
+    }
+
+    /// Material that is known already: read back from the store, or a test vector.
+    ///
+    /// # Panics
+    /// Never: HMAC takes keys of every length.
+    #[must_use]
+    pub fn from_material(
+        key: KeyId,
+        generation: u32,
+        creation_date: Timestamp,
+        material: Secret<32>,
+    ) -> Self {
+        let mut mac = Hmac::<Sha256>::new_from_slice(material.expose())
+            .expect("HMAC takes keys of every length");
+        mac.update(Self::ID_LABEL);
+        mac.update(key.bytes());
+        let id = KeyMaterialId(mac.finalize().into_bytes().into());
+        Self {
+            generation,
+            id,
+            creation_date,
+            material,
+        }
+    }
+
+    /// From 1, never reused.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// The public name of this generation.
+    #[must_use]
+    pub fn id(&self) -> KeyMaterialId {
+        self.id
+    }
+
+    /// When this generation was made.
+    #[must_use]
+    pub fn creation_date(&self) -> Timestamp {
+        self.creation_date
+    }
+
+    /// The material in the clear: for the derivation of an epoch key, and for sealing it at rest.
+    #[must_use]
+    pub fn expose(&self) -> &[u8; 32] {
+        self.material.expose()
+    }
+}

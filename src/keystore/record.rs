@@ -1,0 +1,1 @@
+//! Sealed record and sealed head.

@@ -1,0 +1,30 @@
+//! Keymill mints wrapped data keys by the million and serves them with the wire contract of AWS KMS.
+
+pub mod clock;
+pub mod memory;
+pub mod metrics;
+
+pub mod crypto;
+
+pub mod context;
+pub mod key;
+
+pub mod envelope;
+
+pub mod policy;
+
+pub mod keystore;
+
+pub mod auth;
+pub mod pool;
+
+pub mod api;
+pub mod export;
+
+pub mod transport;
+
+pub mod config;
+
+pub mod daemon;
+
+pub mod cli;
