@@ -1,19 +1,36 @@
-//! Blob version 1: byte layout, encode, parse.
+//! Ciphertext blob, version 1: byte layout, encode, parse. All integers are big-endian.
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 1 | version, `0x01` |
+//! | 1 | 1 | algorithm, `0x01`: XAES-256-GCM |
+//! | 2 | 2 | flags: bit 0 for a multi-Region key id; all others zero |
+//! | 4 | 16 | key id |
+//! | 20 | 4 | generation of the key material, from 1 |
+//! | 24 | 24 | nonce: prefix 12 ‖ start 8 ‖ index 4 |
+//! | 48 | n | ciphertext, 1..=4096 |
+//! | 48 + n | 16 | tag |
 
+use crate::crypto::xaes;
 use crate::key::KeyId;
 
 /// version 1 ‖ algorithm 1 ‖ flags 2 ‖ key id 16 ‖ generation 4.
 pub const HEADER_BYTES: usize = 24;
 /// prefix 12 ‖ start 8 ‖ index 4.
-pub const NONCE_BYTES: usize = 24;
+pub const NONCE_BYTES: usize = xaes::NONCE_BYTES;
 /// GCM tag.
-pub const TAG_BYTES: usize = 16;
+pub const TAG_BYTES: usize = xaes::TAG_BYTES;
 /// What a blob has beside its ciphertext.
 pub const OVERHEAD_BYTES: usize = HEADER_BYTES + NONCE_BYTES + TAG_BYTES;
-/// Longest plaintext.
+/// The longest plaintext (AWS KMS API reference, `Encrypt`).
 pub const PLAINTEXT_BYTES_MAX: usize = 4096;
 
-/// What the first 24 bytes of a blob say.
+const VERSION: u8 = 1;
+const ALGORITHM_XAES_256_GCM: u8 = 1;
+const FLAG_MULTI_REGION: u16 = 1;
+const CIPHERTEXT_AT: usize = HEADER_BYTES + NONCE_BYTES;
+
+/// What the first 24 bytes of a blob say. They are authenticated as the beginning of the additional data (SEAL-2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlobHeader {
     /// The KMS key.
@@ -26,7 +43,40 @@ impl BlobHeader {
     /// The 24 bytes.
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
-        todo!()
+        let flags = if self.key_id.is_multi_region() {
+            FLAG_MULTI_REGION
+        } else {
+            0
+        };
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[0] = VERSION;
+        bytes[1] = ALGORITHM_XAES_256_GCM;
+        bytes[2..4].copy_from_slice(&flags.to_be_bytes());
+        bytes[4..20].copy_from_slice(self.key_id.bytes());
+        bytes[20..].copy_from_slice(&self.generation.to_be_bytes());
+        bytes
+    }
+
+    fn parse(bytes: &[u8; HEADER_BYTES]) -> Result<Self, InvalidBlob> {
+        let [version, algorithm, flags @ .., _, _, _, _] = bytes;
+        let (flags, key_id) = flags.split_first_chunk::<2>().ok_or(InvalidBlob)?;
+        let flags = u16::from_be_bytes(*flags);
+        let generation = bytes
+            .last_chunk::<4>()
+            .map(|bytes| u32::from_be_bytes(*bytes));
+        let known = *version == VERSION
+            && *algorithm == ALGORITHM_XAES_256_GCM
+            && flags & !FLAG_MULTI_REGION == 0;
+        match generation {
+            Some(generation @ 1..) if known => {
+                let key_id = key_id.try_into().map_err(|_| InvalidBlob)?;
+                Ok(Self {
+                    key_id: KeyId::from_parts(key_id, flags != 0),
+                    generation,
+                })
+            }
+            _ => Err(InvalidBlob),
+        }
     }
 }
 
@@ -47,8 +97,16 @@ impl<'a> CiphertextBlob<'a> {
     ///
     /// # Errors
     /// [`InvalidBlob`].
-    pub fn parse(_bytes: &'a [u8]) -> Result<Self, InvalidBlob> {
-        todo!()
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, InvalidBlob> {
+        let plaintext_bytes = bytes.len().checked_sub(OVERHEAD_BYTES).ok_or(InvalidBlob)?;
+        if !(1..=PLAINTEXT_BYTES_MAX).contains(&plaintext_bytes) {
+            return Err(InvalidBlob);
+        }
+        let header = bytes
+            .first_chunk()
+            .ok_or(InvalidBlob)
+            .and_then(BlobHeader::parse)?;
+        Ok(Self { bytes, header })
     }
 
     /// What the header says.
@@ -61,5 +119,98 @@ impl<'a> CiphertextBlob<'a> {
     #[must_use]
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
+    }
+
+    /// The 24 bytes of the nonce.
+    ///
+    /// # Panics
+    /// Never: `parse` checked the length.
+    #[must_use]
+    pub fn nonce(&self) -> &'a [u8; NONCE_BYTES] {
+        self.bytes[HEADER_BYTES..]
+            .first_chunk()
+            .expect("parse checked the length")
+    }
+
+    /// The ciphertext, as long as the plaintext.
+    #[must_use]
+    pub fn ciphertext(&self) -> &'a [u8] {
+        &self.bytes[CIPHERTEXT_AT..self.bytes.len() - TAG_BYTES]
+    }
+
+    /// The tag.
+    ///
+    /// # Panics
+    /// Never: `parse` checked the length.
+    #[must_use]
+    pub fn tag(&self) -> &'a [u8; TAG_BYTES] {
+        self.bytes.last_chunk().expect("parse checked the length")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Vec<u8> {
+        let key_id = "1234abcd-12ab-34cd-56ef-1234567890ab".parse().unwrap();
+        let mut bytes = BlobHeader {
+            key_id,
+            generation: 7,
+        }
+        .encode()
+        .to_vec();
+        bytes.extend_from_slice(&[9; NONCE_BYTES + 32 + TAG_BYTES]);
+        bytes
+    }
+
+    #[test]
+    fn a_blob_parses_as_it_was_encoded() {
+        let bytes = sample();
+        let blob = CiphertextBlob::parse(&bytes).unwrap();
+        assert_eq!(
+            (
+                bytes.len(),
+                blob.ciphertext().len(),
+                blob.header().generation
+            ),
+            (96, 32, 7)
+        );
+        assert_eq!(blob.header().encode(), bytes[..HEADER_BYTES]);
+        let key_id = "mrk-1234abcd12ab34cd56ef1234567890ab".parse().unwrap();
+        let header = BlobHeader {
+            key_id,
+            generation: 1,
+        };
+        assert_eq!(BlobHeader::parse(&header.encode()), Ok(header));
+    }
+
+    #[test]
+    fn unknown_layouts_are_refused() {
+        let edits: [(usize, u8, &str); 5] = [
+            (0, 2, "version"),
+            (1, 2, "algorithm"),
+            (2, 1, "high flag"),
+            (3, 2, "low flag"),
+            (23, 0, "generation zero"),
+        ];
+        for (at, value, name) in edits {
+            let mut bytes = sample();
+            bytes[at] = value;
+            assert_eq!(
+                CiphertextBlob::parse(&bytes).err(),
+                Some(InvalidBlob),
+                "{name}"
+            );
+        }
+        for length in (0..=OVERHEAD_BYTES).chain([OVERHEAD_BYTES + PLAINTEXT_BYTES_MAX + 1]) {
+            let mut bytes = sample();
+            bytes.resize(length, 0);
+            assert_eq!(
+                CiphertextBlob::parse(&bytes).err(),
+                Some(InvalidBlob),
+                "{length}"
+            );
+        }
     }
 }

@@ -1,14 +1,48 @@
-//! One run of nonces under a key derived from a backing key.
+//! One run of nonces under a key derived from a backing key, and the keys minted in it.
+//!
+//! SEAL-1: no (epoch key, nonce) pair is used twice. An [`Epoch`] has one owner and is not `Clone`; its index only moves
+//! forward, by the number of keys minted, and never wraps, because the block limit ends the epoch long before.
+//! Everything here except the ciphertexts is a secret (POOL-9): the round keys are wiped when the epoch ends, a mask when its
+//! key is bound or dropped, the GHASH key when the last key of the epoch is gone.
 
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::{Entropy, EntropyError};
+use crate::crypto::gcm::{Authenticator, BLOCK_BYTES, Block, GcmKey, first_counter_block};
+use crate::crypto::secret::Secret;
+use crate::crypto::xaes;
+use crate::envelope::blob::{BlobHeader, HEADER_BYTES, OVERHEAD_BYTES};
 use crate::key::KeyId;
 use crate::key::data_key::DataKeyLength;
 use crate::key::material::BackingKey;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::sync::Arc;
 use std::time::Duration;
+use zeroize::Zeroize;
 
-/// The owner of one run of nonces. Not `Clone`; its index only moves forward (SEAL-1).
-pub struct Epoch(());
+/// AES blocks under one epoch key, minted keys counted at the length that `Decrypt` will use: far below the bounds of
+/// SP 800-38D, section 8.3, and far below the 2^32 indices.
+const EPOCH_BLOCKS_MAX: u64 = 1 << 24;
+/// How long an epoch mints, in monotonic time.
+const EPOCH_DURATION_MAX: Duration = Duration::from_secs(60);
+/// `P` 12 ‖ `s` 8 ‖ seed 32, drawn at once.
+const DRAW_BYTES: usize = 52;
+const _: () = assert!(EPOCH_BLOCKS_MAX <= u32::MAX as u64);
+
+/// The owner of one run of nonces.
+///
+/// ```compile_fail
+/// fn needs_clone<T: Clone>() {}
+/// needs_clone::<keymill::envelope::Epoch>();
+/// ```
+pub struct Epoch {
+    key: GcmKey,
+    binder: Arc<Binder>,
+    ciphertexts: ChaCha20Rng,
+    index: u32,
+    blocks: u64,
+    ends_at: Duration,
+}
 
 /// The epoch has reached its block or time limit: begin another.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,13 +54,42 @@ impl Epoch {
     ///
     /// # Errors
     /// [`EntropyError`].
+    ///
+    /// # Panics
+    /// Never: 52 bytes are 12, 8 and 32.
     pub fn begin(
-        _key_id: KeyId,
-        _key: &BackingKey,
-        _entropy: &Entropy,
-        _now: Duration,
+        key_id: KeyId,
+        key: &BackingKey,
+        entropy: &Entropy,
+        now: Duration,
     ) -> Result<Self, EntropyError> {
-        todo!()
+        let drawn: Secret<DRAW_BYTES> = entropy.draw_secret()?;
+        let (prefix, rest) = drawn
+            .expose()
+            .split_first_chunk()
+            .expect("52 bytes are 12 and 40");
+        let (start, seed) = rest.split_first_chunk().expect("40 bytes are 8 and 32");
+        let gcm_key = GcmKey::new(&xaes::derive_key(key.expose(), prefix));
+        let header = BlobHeader {
+            key_id,
+            generation: key.generation(),
+        }
+        .encode();
+        let authenticator = gcm_key.authenticator();
+        let binder = Binder {
+            authenticator,
+            header,
+            prefix: *prefix,
+            start: *start,
+        };
+        Ok(Self {
+            key: gcm_key,
+            binder: Arc::new(binder),
+            ciphertexts: ChaCha20Rng::from_seed(seed.try_into().expect("40 bytes are 8 and 32")),
+            index: 0,
+            blocks: 0,
+            ends_at: now.saturating_add(EPOCH_DURATION_MAX),
+        })
     }
 
     /// Mints `count` pooled keys of one length: draws their ciphertexts, computes their masks.
@@ -35,53 +98,252 @@ impl Epoch {
     /// [`EpochEnded`] when they would pass the block limit, or the time limit has passed.
     pub fn mint(
         &mut self,
-        _length: DataKeyLength,
-        _count: usize,
-        _now: Duration,
+        length: DataKeyLength,
+        count: usize,
+        now: Duration,
     ) -> Result<MintedKeys, EpochEnded> {
-        todo!()
+        let mut minted = MintedKeys {
+            binder: Arc::clone(&self.binder),
+            length,
+            index: 0,
+            ciphertexts: Vec::new(),
+            masks: Vec::new(),
+            taken: 0,
+        };
+        self.mint_into(&mut minted, length, count, now)?;
+        Ok(minted)
+    }
+
+    /// As [`Self::mint`], into the buffers of keys that are used up.
+    ///
+    /// # Errors
+    /// [`EpochEnded`]; what was left in `minted` is dropped all the same.
+    pub fn mint_into(
+        &mut self,
+        minted: &mut MintedKeys,
+        length: DataKeyLength,
+        count: usize,
+        now: Duration,
+    ) -> Result<(), EpochEnded> {
+        minted.clear();
+        let blocks = count as u64 * blocks_per_key(length);
+        let keys = u32::try_from(count).map_err(|_| EpochEnded)?;
+        if now >= self.ends_at || self.blocks + blocks > EPOCH_BLOCKS_MAX {
+            return Err(EpochEnded);
+        }
+        minted.binder = Arc::clone(&self.binder);
+        minted.length = length;
+        minted.index = self.index;
+        minted.ciphertexts.resize(count * length.bytes(), 0);
+        self.ciphertexts.fill_bytes(&mut minted.ciphertexts);
+        let indices = self.index..self.index + keys;
+        minted
+            .masks
+            .extend(indices.map(|index| first_counter_block(&self.binder.start, index)));
+        self.key.mask(&mut minted.masks);
+        self.index += keys;
+        self.blocks += blocks;
+        Ok(())
     }
 }
 
-/// Consecutive pooled keys of one epoch and length: the contents of a magazine. Not `Clone`.
-pub struct MintedKeys(());
+/// One block for the mask, and the keystream that `Decrypt` will compute.
+fn blocks_per_key(length: DataKeyLength) -> u64 {
+    1 + length.bytes().div_ceil(BLOCK_BYTES) as u64
+}
+
+/// What all keys of an epoch share: the GHASH key, and the parts of header and nonce that are the same.
+struct Binder {
+    authenticator: Authenticator,
+    header: [u8; HEADER_BYTES],
+    prefix: [u8; xaes::PREFIX_BYTES],
+    start: [u8; 8],
+}
+
+impl Binder {
+    fn absorb(&self, context: &EncryptionContext) -> Authenticator {
+        self.authenticator.absorb(&self.header, context.canonical())
+    }
+
+    /// Appends the blob of one key; `absorbed` carries the context.
+    fn append(
+        &self,
+        absorbed: &Authenticator,
+        index: u32,
+        ciphertext: &[u8],
+        mask: &Block,
+        out: &mut Vec<u8>,
+    ) {
+        let tag = absorbed.tag(ciphertext, mask);
+        out.reserve(OVERHEAD_BYTES + ciphertext.len());
+        out.extend_from_slice(&self.header);
+        out.extend_from_slice(&self.prefix);
+        out.extend_from_slice(&self.start);
+        out.extend_from_slice(&index.to_be_bytes());
+        out.extend_from_slice(ciphertext);
+        out.extend_from_slice(&tag);
+    }
+}
+
+/// Consecutive pooled keys of one epoch and length: the contents of a magazine.
+///
+/// POOL-1: a key leaves by value, and is wiped here as it leaves.
+///
+/// ```compile_fail
+/// fn needs_clone<T: Clone>() {}
+/// needs_clone::<keymill::envelope::MintedKeys>();
+/// ```
+/// ```compile_fail
+/// fn needs_debug<T: std::fmt::Debug>() {}
+/// needs_debug::<keymill::envelope::MintedKeys>();
+/// ```
+pub struct MintedKeys {
+    binder: Arc<Binder>,
+    length: DataKeyLength,
+    /// Of the first key; the next to leave has `index + taken`.
+    index: u32,
+    ciphertexts: Vec<u8>,
+    masks: Vec<Block>,
+    taken: usize,
+}
 
 impl MintedKeys {
     /// Keys left.
     #[must_use]
     pub fn len(&self) -> usize {
-        todo!()
+        self.masks.len() - self.taken
     }
 
     /// Whether none is left.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        todo!()
+        self.len() == 0
+    }
+
+    /// Bytes on the heap that belong to these keys alone.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.ciphertexts.capacity() + self.masks.capacity() * BLOCK_BYTES
     }
 
     /// Takes the next key out.
     pub fn take(&mut self) -> Option<PooledKey> {
-        todo!()
+        if self.is_empty() {
+            return None;
+        }
+        let (index, ciphertext, mask) = self.next_key();
+        let key = PooledKey {
+            binder: Arc::clone(&self.binder),
+            index,
+            ciphertext: Ciphertext::new(&self.ciphertexts[ciphertext]),
+            mask: self.masks[mask],
+        };
+        self.masks[mask].as_mut_slice().zeroize();
+        Some(key)
     }
 
-    /// Binds the next `count` keys (or as many as are left) to one context, hashing the context once, and appends their blobs to `out`.
-    /// Returns how many were bound.
+    /// Binds the next `count` keys, or as many as are left, to one context, hashes the context once, and appends
+    /// their blobs to `out`. Returns how many were bound.
     pub fn bind_many(
         &mut self,
-        _count: usize,
-        _context: &EncryptionContext,
-        _out: &mut Vec<u8>,
+        count: usize,
+        context: &EncryptionContext,
+        out: &mut Vec<u8>,
     ) -> usize {
-        todo!()
+        let count = count.min(self.len());
+        out.reserve(count * (OVERHEAD_BYTES + self.length.bytes()));
+        let absorbed = self.binder.absorb(context);
+        for _ in 0..count {
+            let (index, ciphertext, mask) = self.next_key();
+            let ciphertext = &self.ciphertexts[ciphertext];
+            self.binder
+                .append(&absorbed, index, ciphertext, &self.masks[mask], out);
+            self.masks[mask].as_mut_slice().zeroize();
+        }
+        count
+    }
+
+    /// Moves past the next key and says where it stood.
+    fn next_key(&mut self) -> (u32, std::ops::Range<usize>, usize) {
+        let at = self.taken;
+        self.taken += 1;
+        let offset = u32::try_from(at).expect("no more keys than indices in an epoch");
+        let start = at * self.length.bytes();
+        (self.index + offset, start..start + self.length.bytes(), at)
+    }
+
+    /// Drops what is left, keeping the buffers.
+    fn clear(&mut self) {
+        self.masks
+            .iter_mut()
+            .for_each(|mask| mask.as_mut_slice().zeroize());
+        self.masks.clear();
+        self.ciphertexts.clear();
+        self.taken = 0;
     }
 }
 
-/// A data key already encrypted, not yet bound to a context. Not `Clone`: POOL-1.
-pub struct PooledKey(());
+impl Drop for MintedKeys {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// A data key already encrypted, not yet bound to a context.
+///
+/// ```compile_fail
+/// fn needs_clone<T: Clone>() {}
+/// needs_clone::<keymill::envelope::PooledKey>();
+/// ```
+pub struct PooledKey {
+    binder: Arc<Binder>,
+    index: u32,
+    ciphertext: Ciphertext,
+    mask: Block,
+}
 
 impl PooledKey {
-    /// Finishes the tag over `context` and appends the blob to `out`.
-    pub fn bind(self, _context: &EncryptionContext, _out: &mut Vec<u8>) {
-        todo!()
+    /// Finishes the tag over `context` and appends the blob to `out`. By value: a key is bound at most once (POOL-1).
+    pub fn bind(self, context: &EncryptionContext, out: &mut Vec<u8>) {
+        let absorbed = self.binder.absorb(context);
+        self.binder.append(
+            &absorbed,
+            self.index,
+            self.ciphertext.bytes(),
+            &self.mask,
+            out,
+        );
+    }
+}
+
+impl Drop for PooledKey {
+    fn drop(&mut self) {
+        self.mask.as_mut_slice().zeroize();
+    }
+}
+
+/// The drawn bytes: in place for the lengths that are pooled, on the heap for others.
+enum Ciphertext {
+    Short { bytes: [u8; 32], length: u8 },
+    Long(Box<[u8]>),
+}
+
+impl Ciphertext {
+    fn new(drawn: &[u8]) -> Self {
+        match u8::try_from(drawn.len()) {
+            Ok(length @ 0..=32) => {
+                let mut bytes = [0; 32];
+                bytes[..drawn.len()].copy_from_slice(drawn);
+                Self::Short { bytes, length }
+            }
+            _ => Self::Long(drawn.into()),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Short { bytes, length } => &bytes[..usize::from(*length)],
+            Self::Long(bytes) => bytes,
+        }
     }
 }
