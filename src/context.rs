@@ -93,6 +93,15 @@ impl EncryptionContext {
     }
 }
 
+impl std::fmt::Debug for EncryptionContext {
+    /// Names only: values belong in the audit record, not in a log.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_list()
+            .entries(self.pairs().map(|(name, _)| name))
+            .finish()
+    }
+}
+
 /// A count or length that [`EncryptionContext::BYTES_MAX`] keeps below 2^16.
 fn length(value: usize) -> [u8; 2] {
     u16::try_from(value)
@@ -150,14 +159,5 @@ mod tests {
             EncryptionContext::from_pairs([("a", &value)]).err(),
             Some(InvalidContext::TooLarge)
         );
-    }
-}
-
-impl std::fmt::Debug for EncryptionContext {
-    /// Names only: values belong in the audit record, not in a log.
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_list()
-            .entries(self.pairs().map(|(name, _)| name))
-            .finish()
     }
 }

@@ -1,1 +1,334 @@
-//! metrics
+//! Every metric family, in one struct that is built once on its own recorder and passed down: no global registry.
+//!
+//! Labels come from closed sets; no principal, context or request id is ever one. Handles are registered once and kept,
+//! because registering costs more than counting. `keymill_*` names are held to the dashboards by a test.
+
+use metrics::{Counter, Gauge, Histogram, SharedString, Unit};
+use metrics_exporter_prometheus::{
+    BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+
+/// Latency buckets in seconds: from 1 µs to the request deadline.
+const SECONDS_BUCKETS: [f64; 22] = [
+    1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1,
+    0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
+];
+
+/// Name, unit and help of every family, for the exposition and for the test that holds dashboards to it.
+pub const FAMILIES: [(&str, Kind, &str); 20] = [
+    (
+        "keymill_requests_total",
+        Kind::Counter,
+        "Requests by operation and code (OK or the error's)",
+    ),
+    (
+        "keymill_request_duration_seconds",
+        Kind::Histogram,
+        "Time from the head of a request to its response, by operation and transport",
+    ),
+    (
+        "keymill_connections",
+        Kind::Gauge,
+        "Open connections by transport",
+    ),
+    (
+        "keymill_data_keys_total",
+        Kind::Counter,
+        "Data keys handed out, by operation, spec, and whether the pool had one",
+    ),
+    (
+        "keymill_pool_depth",
+        Kind::Gauge,
+        "Pooled keys ready, by lane",
+    ),
+    (
+        "keymill_pool_capacity",
+        Kind::Gauge,
+        "Pooled keys that a lane may hold",
+    ),
+    (
+        "keymill_pool_minted_total",
+        Kind::Counter,
+        "Pooled keys minted by the fillers",
+    ),
+    (
+        "keymill_pool_purged_total",
+        Kind::Counter,
+        "Pooled keys dropped unused, by reason",
+    ),
+    (
+        "keymill_entropy_failures_total",
+        Kind::Counter,
+        "Draws that the operating system's entropy source failed",
+    ),
+    (
+        "keymill_keystore_commits_total",
+        Kind::Counter,
+        "Durable changes of the store",
+    ),
+    (
+        "keymill_keystore_commit_duration_seconds",
+        Kind::Histogram,
+        "Time to make a change of the store durable",
+    ),
+    (
+        "keymill_keystore_revision",
+        Kind::Gauge,
+        "Revision of the store's snapshot in use",
+    ),
+    ("keymill_kms_keys", Kind::Gauge, "KMS keys by state"),
+    (
+        "keymill_auth_failures_total",
+        Kind::Counter,
+        "Requests whose caller could not be authenticated, by code",
+    ),
+    (
+        "keymill_aes_accelerated",
+        Kind::Gauge,
+        "1 when AES instructions are used, 0 when AES runs in software",
+    ),
+    (
+        "keymill_memory_locked",
+        Kind::Gauge,
+        "1 when the process's memory is locked, 0 when it may be swapped out",
+    ),
+    (
+        "keymill_clone_word_info",
+        Kind::Gauge,
+        "Source of the clone word, as a label",
+    ),
+    (
+        "keymill_export_rows_total",
+        Kind::Counter,
+        "Rows written by exports of this process",
+    ),
+    (
+        "keymill_ready",
+        Kind::Gauge,
+        "1 while the daemon is ready to serve",
+    ),
+    (
+        "keymill_build_info",
+        Kind::Gauge,
+        "Version of the daemon, as a label",
+    ),
+];
+
+/// What a family measures with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Distribution in seconds.
+    Histogram,
+}
+
+/// The metrics of one process.
+pub struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    /// `keymill_pool_minted_total`
+    pub pool_minted: Counter,
+    /// `keymill_entropy_failures_total`
+    pub entropy_failures: Counter,
+    /// `keymill_keystore_commits_total`
+    pub keystore_commits: Counter,
+    /// `keymill_keystore_commit_duration_seconds`
+    pub keystore_commit_seconds: Histogram,
+    /// `keymill_keystore_revision`
+    pub keystore_revision: Gauge,
+    /// `keymill_export_rows_total`
+    pub export_rows: Counter,
+    /// `keymill_ready`
+    pub ready: Gauge,
+}
+
+impl Metrics {
+    /// Registers what has no labels, and states the facts that do not change.
+    ///
+    /// # Errors
+    /// Never in practice: the buckets are constants; the exporter's signature has an error.
+    pub fn new() -> Result<Self, BuildError> {
+        let mut builder = PrometheusBuilder::new();
+        for (name, kind, _) in FAMILIES {
+            if kind == Kind::Histogram {
+                builder = builder
+                    .set_buckets_for_metric(Matcher::Full(name.to_owned()), &SECONDS_BUCKETS)?;
+            }
+        }
+        let recorder = builder.build_recorder();
+        let handle = recorder.handle();
+        let build = |name: &'static str| {
+            metrics::with_local_recorder(&recorder, || metrics::counter!(name))
+        };
+        let gauge =
+            |name: &'static str| metrics::with_local_recorder(&recorder, || metrics::gauge!(name));
+        metrics::with_local_recorder(&recorder, describe);
+        let metrics = Self {
+            pool_minted: build("keymill_pool_minted_total"),
+            entropy_failures: build("keymill_entropy_failures_total"),
+            keystore_commits: build("keymill_keystore_commits_total"),
+            keystore_commit_seconds: metrics::with_local_recorder(&recorder, || {
+                metrics::histogram!("keymill_keystore_commit_duration_seconds")
+            }),
+            keystore_revision: gauge("keymill_keystore_revision"),
+            export_rows: build("keymill_export_rows_total"),
+            ready: gauge("keymill_ready"),
+            recorder,
+            handle,
+        };
+        metrics
+            .gauge("keymill_aes_accelerated", &[])
+            .set(u8::from(aes::hardware_accelerated()));
+        metrics
+            .gauge(
+                "keymill_build_info",
+                &[("version", env!("CARGO_PKG_VERSION").into())],
+            )
+            .set(1);
+        metrics.ready.set(0);
+        Ok(metrics)
+    }
+
+    /// `keymill_requests_total{operation,code}`
+    pub fn requests(&self, operation: &'static str, code: &'static str) -> Counter {
+        self.counter(
+            "keymill_requests_total",
+            &[("operation", operation.into()), ("code", code.into())],
+        )
+    }
+
+    /// `keymill_request_duration_seconds{operation,transport}`
+    pub fn request_seconds(&self, operation: &'static str, transport: &'static str) -> Histogram {
+        let labels = labels(&[
+            ("operation", operation.into()),
+            ("transport", transport.into()),
+        ]);
+        metrics::with_local_recorder(&self.recorder, || {
+            metrics::histogram!("keymill_request_duration_seconds", labels)
+        })
+    }
+
+    /// `keymill_data_keys_total{operation,spec,result}`
+    pub fn data_keys(
+        &self,
+        operation: &'static str,
+        spec: &'static str,
+        result: &'static str,
+    ) -> Counter {
+        let labels = [
+            ("operation", operation.into()),
+            ("spec", spec.into()),
+            ("result", result.into()),
+        ];
+        self.counter("keymill_data_keys_total", &labels)
+    }
+
+    /// `keymill_pool_purged_total{reason}`
+    pub fn pool_purged(&self, reason: &'static str) -> Counter {
+        self.counter("keymill_pool_purged_total", &[("reason", reason.into())])
+    }
+
+    /// `keymill_auth_failures_total{reason}`
+    pub fn auth_failures(&self, reason: &'static str) -> Counter {
+        self.counter("keymill_auth_failures_total", &[("reason", reason.into())])
+    }
+
+    /// `keymill_connections{transport}`
+    pub fn connections(&self, transport: &'static str) -> Gauge {
+        self.gauge("keymill_connections", &[("transport", transport.into())])
+    }
+
+    /// `keymill_pool_depth{lane}` and `keymill_pool_capacity{lane}`
+    pub fn lane(&self, lane: &str) -> (Gauge, Gauge) {
+        let lane = [("lane", SharedString::from(lane.to_owned()))];
+        (
+            self.gauge("keymill_pool_depth", &lane),
+            self.gauge("keymill_pool_capacity", &lane),
+        )
+    }
+
+    /// `keymill_kms_keys{state}`
+    pub fn kms_keys(&self, state: &'static str) -> Gauge {
+        self.gauge("keymill_kms_keys", &[("state", state.into())])
+    }
+
+    /// `keymill_memory_locked`
+    pub fn memory_locked(&self, locked: bool) {
+        self.gauge("keymill_memory_locked", &[])
+            .set(u8::from(locked));
+    }
+
+    /// `keymill_clone_word_info{source}`
+    pub fn clone_word_source(&self, source: &'static str) {
+        self.gauge("keymill_clone_word_info", &[("source", source.into())])
+            .set(1);
+    }
+
+    /// The Prometheus text exposition. Drains histogram samples: call it on a thread that may be busy for some milliseconds.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Moves histogram samples into their buckets; without it, and without a scrape, samples would pile up in memory.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    fn counter(&self, name: &'static str, pairs: &[(&'static str, SharedString)]) -> Counter {
+        let labels = labels(pairs);
+        metrics::with_local_recorder(&self.recorder, || metrics::counter!(name, labels))
+    }
+
+    fn gauge(&self, name: &'static str, pairs: &[(&'static str, SharedString)]) -> Gauge {
+        let labels = labels(pairs);
+        metrics::with_local_recorder(&self.recorder, || metrics::gauge!(name, labels))
+    }
+}
+
+fn labels(pairs: &[(&'static str, SharedString)]) -> Vec<metrics::Label> {
+    pairs
+        .iter()
+        .map(|(name, value)| metrics::Label::new(*name, value.clone()))
+        .collect()
+}
+
+fn describe() {
+    for (name, kind, help) in FAMILIES {
+        match kind {
+            Kind::Counter => metrics::describe_counter!(name, help),
+            Kind::Gauge => metrics::describe_gauge!(name, help),
+            Kind::Histogram => metrics::describe_histogram!(name, Unit::Seconds, help),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_are_rendered_with_their_help_and_buckets() {
+        let metrics = Metrics::new().unwrap();
+        metrics.requests("Decrypt", "OK").increment(3);
+        metrics.request_seconds("Decrypt", "tcp").record(3e-6);
+        metrics.upkeep();
+        let text = metrics.render();
+        assert!(
+            text.contains("# HELP keymill_requests_total Requests by operation"),
+            "{text}"
+        );
+        assert!(
+            text.contains("keymill_requests_total{operation=\"Decrypt\",code=\"OK\"} 3"),
+            "{text}"
+        );
+        assert!(
+            text.contains("transport=\"tcp\",le=\"0.000005\"} 1"),
+            "{text}"
+        );
+        assert!(text.contains("keymill_build_info{version="), "{text}");
+    }
+}

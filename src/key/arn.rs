@@ -17,6 +17,9 @@ pub struct InvalidAccountId;
 
 impl AccountId {
     /// The 12 digits.
+    ///
+    /// # Panics
+    /// Never: digits are ASCII.
     #[must_use]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("digits are ASCII: checked by the only constructor")
