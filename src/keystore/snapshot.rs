@@ -2,15 +2,18 @@
 
 use crate::clock::Timestamp;
 use crate::crypto::secret::SecretBytes;
-use crate::key::arn::{AccountId, AliasName};
+use crate::key::arn::{AccountId, AliasName, Region};
 use crate::key::material::BackingKey;
 use crate::key::{KeyId, KmsKey};
+use crate::keystore::record::Kind;
+use crate::keystore::{Change, body};
+use crate::metrics::Metrics;
 use crate::policy::Principal;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// Everything a request may need, at one revision.
-#[derive(Default)]
+/// Everything a request may need, at one revision. Entries are shared between snapshots: the next one costs pointers.
+#[derive(Clone, Default)]
 pub struct Snapshot {
     /// The store's revision; only grows.
     pub revision: u64,
@@ -22,6 +25,112 @@ pub struct Snapshot {
     pub principals: BTreeMap<String, Arc<PrincipalEntry>>,
     /// The same principals by access key id.
     pub access_keys: HashMap<String, Arc<PrincipalEntry>>,
+}
+
+impl Snapshot {
+    /// The alias of this name.
+    #[must_use]
+    pub fn alias(&self, account: AccountId, name: &AliasName) -> Option<&Arc<Alias>> {
+        self.aliases.get(&(account, name.clone()))
+    }
+
+    /// The key of this account and id; another account's key is not found.
+    #[must_use]
+    pub fn key(&self, account: AccountId, id: KeyId) -> Option<&Arc<KeyEntry>> {
+        self.keys
+            .get(&id)
+            .filter(|entry| entry.key.account == account)
+    }
+
+    /// States how many keys there are in each state, and the revision.
+    pub(super) fn count(&self, metrics: &Metrics) {
+        for state in ["Enabled", "Disabled", "PendingDeletion"] {
+            let count = self
+                .keys
+                .values()
+                .filter(|entry| entry.key.state.name() == state)
+                .count();
+            metrics.kms_keys(state).set(count as f64);
+        }
+        metrics.keystore_revision.set(self.revision as f64);
+    }
+
+    pub(super) fn put_key(&mut self, entry: KeyEntry) {
+        self.keys.insert(entry.key.id, Arc::new(entry));
+    }
+
+    pub(super) fn put_alias(&mut self, alias: Alias) {
+        self.aliases
+            .insert((alias.account, alias.name.clone()), Arc::new(alias));
+    }
+
+    pub(super) fn put_principal(&mut self, entry: PrincipalEntry) {
+        self.remove_principal(&entry.principal.arn);
+        let entry = Arc::new(entry);
+        for key in &entry.access_keys {
+            self.access_keys.insert(key.id.clone(), Arc::clone(&entry));
+        }
+        self.principals.insert(entry.principal.arn.clone(), entry);
+    }
+
+    fn remove_principal(&mut self, arn: &str) {
+        for key in self
+            .principals
+            .remove(arn)
+            .iter()
+            .flat_map(|entry| &entry.access_keys)
+        {
+            self.access_keys.remove(&key.id);
+        }
+    }
+
+    /// Applies a change, and says which record it writes (with its plaintext) or removes.
+    pub(super) fn change(
+        &mut self,
+        change: Change,
+        region: &Region,
+    ) -> (Kind, String, Option<SecretBytes>) {
+        match change {
+            Change::PutKey(draft) => {
+                let plaintext = body::encode_key(&draft);
+                let KeyDraft { key, materials } = draft;
+                let id = key.id;
+                let arn = region.key_arn(key.account, id);
+                self.put_key(KeyEntry {
+                    key,
+                    arn,
+                    materials,
+                    fence: self.revision,
+                });
+                (Kind::Key, id.to_string(), Some(plaintext))
+            }
+            Change::RemoveKey(id) => {
+                self.keys.remove(&id);
+                (Kind::Key, id.to_string(), None)
+            }
+            Change::PutAlias(alias) => {
+                let plaintext = body::encode_alias(&alias);
+                let id = body::alias_id(alias.account, &alias.name);
+                self.put_alias(alias);
+                (Kind::Alias, id, Some(plaintext))
+            }
+            Change::RemoveAlias(account, name) => {
+                let id = body::alias_id(account, &name);
+                self.aliases.remove(&(account, name));
+                (Kind::Alias, id, None)
+            }
+            Change::PutPrincipal(entry) => {
+                let plaintext = body::encode_principal(&entry);
+                let arn = entry.principal.arn.clone();
+                self.put_principal(entry);
+                (Kind::Principal, arn, Some(plaintext))
+            }
+            Change::RemovePrincipal(arn) => {
+                self.remove_principal(&arn);
+                (Kind::Principal, arn, None)
+            }
+        }
+    }
 }
 
 /// A key with its material.

@@ -1,0 +1,260 @@
+//! What a record's plaintext holds: `layout 1 ‖ metadata length u32 BE ‖ metadata (JSON) ‖ secrets`.
+//!
+//! Metadata are serde types; secrets never pass through serde. A key's secrets are its generations' materials, 32 bytes each, in the order of
+//! the metadata; a principal's are its access keys' secrets, of the lengths that the metadata give.
+
+use crate::clock::Timestamp;
+use crate::crypto::secret::{Secret, SecretBytes};
+use crate::key::arn::{AccountId, AliasName, Region};
+use crate::key::material::BackingKey;
+use crate::key::{KeyId, KeyState, KmsKey};
+use crate::keystore::record::{Corrupt, Kind, Record};
+use crate::keystore::snapshot::{AccessKey, Alias, KeyDraft, KeyEntry, PrincipalEntry};
+use crate::policy::{PolicyDocument, Principal};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+const LAYOUT: u8 = 1;
+const MATERIAL_BYTES: usize = 32;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyBody {
+    account: String,
+    description: String,
+    state: StateBody,
+    creation_date: u64,
+    materials: Vec<MaterialBody>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum StateBody {
+    Enabled,
+    Disabled,
+    PendingDeletion { deletion_date: u64 },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MaterialBody {
+    generation: u32,
+    creation_date: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AliasBody {
+    target: String,
+    creation_date: u64,
+    last_updated_date: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PrincipalBody {
+    account: String,
+    policies: Vec<String>,
+    access_keys: Vec<AccessKeyBody>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AccessKeyBody {
+    id: String,
+    secret_bytes: usize,
+}
+
+/// The id of an alias's record: names are unique for each account.
+pub(super) fn alias_id(account: AccountId, name: &AliasName) -> String {
+    format!("{account} {name}")
+}
+
+pub(super) fn encode_key(draft: &KeyDraft) -> SecretBytes {
+    let key = &draft.key;
+    let metadata = KeyBody {
+        account: key.account.to_string(),
+        description: key.description.clone(),
+        state: match key.state {
+            KeyState::Enabled => StateBody::Enabled,
+            KeyState::Disabled => StateBody::Disabled,
+            KeyState::PendingDeletion { deletion_date } => StateBody::PendingDeletion {
+                deletion_date: deletion_date.0,
+            },
+        },
+        creation_date: key.creation_date.0,
+        materials: draft.materials.iter().map(material_body).collect(),
+    };
+    let secrets: Vec<&[u8]> = draft
+        .materials
+        .iter()
+        .map(|key| key.expose().as_slice())
+        .collect();
+    encode(&metadata, &secrets)
+}
+
+fn material_body(key: &Arc<BackingKey>) -> MaterialBody {
+    MaterialBody {
+        generation: key.generation(),
+        creation_date: key.creation_date().0,
+    }
+}
+
+pub(super) fn encode_alias(alias: &Alias) -> SecretBytes {
+    let metadata = AliasBody {
+        target: alias.target.to_string(),
+        creation_date: alias.creation_date.0,
+        last_updated_date: alias.last_updated_date.0,
+    };
+    encode(&metadata, &[])
+}
+
+pub(super) fn encode_principal(entry: &PrincipalEntry) -> SecretBytes {
+    let access_key = |key: &Arc<AccessKey>| AccessKeyBody {
+        id: key.id.clone(),
+        secret_bytes: key.secret.expose().len(),
+    };
+    let metadata = PrincipalBody {
+        account: entry.principal.account.to_string(),
+        policies: entry
+            .principal
+            .policies
+            .iter()
+            .map(|policy| policy.source().to_owned())
+            .collect(),
+        access_keys: entry.access_keys.iter().map(access_key).collect(),
+    };
+    let secrets: Vec<&[u8]> = entry
+        .access_keys
+        .iter()
+        .map(|key| key.secret.expose())
+        .collect();
+    encode(&metadata, &secrets)
+}
+
+fn encode(metadata: &impl Serialize, secrets: &[&[u8]]) -> SecretBytes {
+    let json = serde_json::to_vec(metadata).expect("plain structs of strings and numbers");
+    let json_bytes = u32::try_from(json.len()).expect("metadata are bounded by request bodies");
+    let json_bytes = json_bytes.to_be_bytes();
+    let parts = [&[LAYOUT], json_bytes.as_slice(), json.as_slice()];
+    let parts = parts.iter().chain(secrets);
+    SecretBytes::filled(parts.clone().map(|part| part.len()).sum(), |bytes| {
+        let mut rest = bytes;
+        for part in parts {
+            let (here, after) = rest.split_at_mut(part.len());
+            here.copy_from_slice(part);
+            rest = after;
+        }
+    })
+}
+
+/// What a record holds, parsed.
+pub(super) enum Entry {
+    Key(KeyEntry),
+    Alias(Alias),
+    Principal(PrincipalEntry),
+}
+
+/// Parses an opened record's plaintext.
+pub(super) fn decode(
+    record: &Record,
+    plaintext: &SecretBytes,
+    region: &Region,
+) -> Result<Entry, Corrupt> {
+    let parsed = match record.kind {
+        Kind::Head => None,
+        Kind::Key => decode_key(record, plaintext, region).map(Entry::Key),
+        Kind::Alias => decode_alias(record, plaintext).map(Entry::Alias),
+        Kind::Principal => decode_principal(record, plaintext).map(Entry::Principal),
+    };
+    parsed.ok_or_else(|| Corrupt::Layout(record.kind, record.id.clone()))
+}
+
+fn split<'a, T: Deserialize<'a>>(plaintext: &'a SecretBytes) -> Option<(T, &'a [u8])> {
+    let (&layout, rest) = plaintext.expose().split_first()?;
+    let (json_bytes, rest) = rest.split_first_chunk::<4>()?;
+    let json_bytes = usize::try_from(u32::from_be_bytes(*json_bytes)).ok()?;
+    let (json, secrets) = rest.split_at_checked(json_bytes)?;
+    let metadata = serde_json::from_slice(json).ok()?;
+    (layout == LAYOUT).then_some((metadata, secrets))
+}
+
+fn decode_key(record: &Record, plaintext: &SecretBytes, region: &Region) -> Option<KeyEntry> {
+    let (body, secrets) = split::<KeyBody>(plaintext)?;
+    let id: KeyId = record.id.parse().ok()?;
+    let account = body.account.parse().ok()?;
+    let state = match body.state {
+        StateBody::Enabled => KeyState::Enabled,
+        StateBody::Disabled => KeyState::Disabled,
+        StateBody::PendingDeletion { deletion_date } => KeyState::PendingDeletion {
+            deletion_date: Timestamp(deletion_date),
+        },
+    };
+    let (materials, rest) = secrets.as_chunks::<MATERIAL_BYTES>();
+    if !rest.is_empty() || materials.is_empty() || materials.len() != body.materials.len() {
+        return None;
+    }
+    let materials = materials
+        .iter()
+        .zip(&body.materials)
+        .map(|(material, body)| {
+            let secret = Secret::filled(|bytes| bytes.copy_from_slice(material));
+            let creation_date = Timestamp(body.creation_date);
+            Arc::new(BackingKey::from_material(
+                id,
+                body.generation,
+                creation_date,
+                secret,
+            ))
+        });
+    let materials = materials.collect();
+    let key = KmsKey {
+        id,
+        account,
+        description: body.description,
+        state,
+        creation_date: Timestamp(body.creation_date),
+    };
+    Some(KeyEntry {
+        arn: region.key_arn(account, id),
+        key,
+        materials,
+        fence: record.revision,
+    })
+}
+
+fn decode_alias(record: &Record, plaintext: &SecretBytes) -> Option<Alias> {
+    let (body, secrets) = split::<AliasBody>(plaintext)?;
+    let (account, name) = record.id.split_once(' ')?;
+    let alias = Alias {
+        account: account.parse().ok()?,
+        name: name.parse().ok()?,
+        target: body.target.parse().ok()?,
+        creation_date: Timestamp(body.creation_date),
+        last_updated_date: Timestamp(body.last_updated_date),
+    };
+    secrets.is_empty().then_some(alias)
+}
+
+fn decode_principal(record: &Record, plaintext: &SecretBytes) -> Option<PrincipalEntry> {
+    let (body, mut secrets) = split::<PrincipalBody>(plaintext)?;
+    let mut access_keys = Vec::new();
+    for key in body.access_keys {
+        let (secret, rest) = secrets.split_at_checked(key.secret_bytes)?;
+        let secret = SecretBytes::filled(secret.len(), |bytes| bytes.copy_from_slice(secret));
+        access_keys.push(Arc::new(AccessKey { id: key.id, secret }));
+        secrets = rest;
+    }
+    let policies = body
+        .policies
+        .iter()
+        .map(|policy| PolicyDocument::parse(policy).ok().map(Arc::new));
+    let principal = Principal {
+        arn: record.id.clone(),
+        account: body.account.parse().ok()?,
+        policies: policies.collect::<Option<_>>()?,
+    };
+    secrets.is_empty().then(|| PrincipalEntry {
+        principal: Arc::new(principal),
+        access_keys,
+    })
+}

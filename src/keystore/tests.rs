@@ -1,0 +1,476 @@
+//! What a store survives, and what it refuses: each fault is made on a real file, and the file is left as it was.
+
+use super::*;
+use crate::key::material::BackingKey;
+use crate::key::{KeyState, KmsKey};
+use crate::keystore::sqlite::StoreFuture;
+use sqlx::{Connection, Row};
+use std::sync::Mutex as StdMutex;
+
+struct Place {
+    folder: tempfile::TempDir,
+    root: RootKey,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = RootKey::create(&folder.path().join("root.key"), &Entropy::os()).unwrap();
+        Self { folder, root }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("store.sqlite")
+    }
+
+    async fn create(&self) -> Keystore {
+        let (entropy, metrics) = parts();
+        Keystore::create(&self.path(), &self.root, region(), entropy, metrics)
+            .await
+            .unwrap()
+    }
+
+    async fn open(&self) -> Result<Keystore, KeystoreError> {
+        let (entropy, metrics) = parts();
+        Keystore::open(&self.path(), &self.root, region(), entropy, metrics).await
+    }
+
+    /// Opens, expects a refusal of one line that contains `expected`, and expects the file to be as it was.
+    async fn refused(&self, expected: &str) {
+        let before = std::fs::read(self.path()).ok();
+        let error = self
+            .open()
+            .await
+            .err()
+            .expect("must be refused")
+            .to_string();
+        assert!(error.contains(expected), "{error:?} lacks {expected:?}");
+        assert!(
+            !error.contains('\n') && error.contains("store.sqlite"),
+            "{error}"
+        );
+        assert_eq!(
+            std::fs::read(self.path()).ok(),
+            before,
+            "a refused store is left as it was"
+        );
+    }
+
+    async fn sql(&self, statement: &'static str) {
+        let mut connection = connection(&self.path()).await;
+        sqlx::raw_sql(statement)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        connection.close().await.unwrap();
+    }
+}
+
+async fn connection(path: &Path) -> sqlx::SqliteConnection {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+    sqlx::SqliteConnection::connect_with(&options)
+        .await
+        .unwrap()
+}
+
+fn parts() -> (Arc<Entropy>, Arc<Metrics>) {
+    (Arc::new(Entropy::os()), Arc::new(Metrics::new().unwrap()))
+}
+
+fn region() -> Region {
+    Region {
+        partition: "aws".into(),
+        name: "us-east-1".into(),
+    }
+}
+
+fn account() -> AccountId {
+    "111122223333".parse().unwrap()
+}
+
+fn draft(state: KeyState) -> KeyDraft {
+    let mut bytes = [0; 16];
+    Entropy::os().draw(&mut bytes).unwrap();
+    let id = KeyId::from_random(bytes);
+    let material = BackingKey::draw(id, 1, Timestamp(5), &Entropy::os()).unwrap();
+    let description = "a \"key\"".to_owned();
+    let key = KmsKey {
+        id,
+        account: account(),
+        description,
+        state,
+        creation_date: Timestamp(5),
+    };
+    KeyDraft {
+        key,
+        materials: vec![Arc::new(material)],
+    }
+}
+
+fn alias(target: KeyId) -> Alias {
+    Alias {
+        account: account(),
+        name: "alias/containers".parse().unwrap(),
+        target,
+        creation_date: Timestamp(6),
+        last_updated_date: Timestamp(7),
+    }
+}
+
+async fn apply(store: &Keystore, changes: Vec<Change>) -> Result<(), KeystoreError> {
+    store.apply(|_| Ok((changes, ()))).await
+}
+
+/// A store with two keys and an alias; closed.
+async fn filled() -> (Place, Vec<KeyId>) {
+    let place = Place::new();
+    let store = place.create().await;
+    let drafts = [draft(KeyState::Enabled), draft(KeyState::Disabled)];
+    let ids = drafts.iter().map(|draft| draft.key.id).collect::<Vec<_>>();
+    for draft in drafts {
+        apply(&store, vec![Change::PutKey(draft)]).await.unwrap();
+    }
+    apply(&store, vec![Change::PutAlias(alias(ids[0]))])
+        .await
+        .unwrap();
+    (place, ids)
+}
+
+#[tokio::test]
+async fn what_was_written_is_read_back() {
+    let place = Place::new();
+    let store = place.create().await;
+    let pending = draft(KeyState::PendingDeletion {
+        deletion_date: Timestamp(9),
+    });
+    let (id, material) = (pending.key.id, Arc::clone(&pending.materials[0]));
+    let before = store.snapshot();
+    apply(
+        &store,
+        vec![Change::PutKey(pending), Change::PutAlias(alias(id))],
+    )
+    .await
+    .unwrap();
+    assert!(before.keys.is_empty(), "a snapshot never changes");
+    let written = store.snapshot();
+    store.close().await.unwrap();
+    let store = place.open().await.unwrap();
+    let (read, entry) = (store.snapshot(), Arc::clone(&store.snapshot().keys[&id]));
+    assert_eq!(
+        (read.revision, entry.fence),
+        (written.revision, written.keys[&id].fence)
+    );
+    assert_eq!(entry.key, written.keys[&id].key);
+    assert_eq!(entry.current().expose(), material.expose());
+    assert_eq!(
+        entry.arn,
+        format!("arn:aws:kms:us-east-1:111122223333:key/{id}")
+    );
+    assert_eq!(
+        read.alias(account(), &"alias/containers".parse().unwrap())
+            .unwrap()
+            .target,
+        id
+    );
+    apply(&store, vec![Change::RemoveKey(id)]).await.unwrap();
+    store.close().await.unwrap();
+    assert!(place.open().await.unwrap().snapshot().keys.is_empty());
+}
+
+#[tokio::test]
+async fn a_refused_decision_changes_nothing() {
+    let (place, _) = filled().await;
+    let store = place.open().await.unwrap();
+    let revision = store.revision();
+    let refused: Result<(), KeystoreError> = store.apply(|_| Err(KeystoreError::Halted)).await;
+    assert!(refused.is_err());
+    assert_eq!(store.revision(), revision);
+    apply(&store, Vec::new()).await.unwrap();
+    assert_eq!(store.revision(), revision, "no change, no commit");
+}
+
+#[tokio::test]
+async fn changes_are_serialized() {
+    let place = Place::new();
+    let store = Arc::new(place.create().await);
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let store = Arc::clone(&store);
+        tasks.spawn(async move {
+            for _ in 0..5 {
+                apply(&store, vec![Change::PutKey(draft(KeyState::Enabled))])
+                    .await
+                    .unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+    assert_eq!((store.snapshot().keys.len(), store.revision()), (40, 41));
+    Arc::into_inner(store).unwrap().close().await.unwrap();
+    assert_eq!(place.open().await.unwrap().snapshot().keys.len(), 40);
+}
+
+#[tokio::test]
+async fn a_store_has_one_writer() {
+    let (place, _) = filled().await;
+    let _open = place.open().await.unwrap();
+    place
+        .refused(&format!("in use by process {}", std::process::id()))
+        .await;
+    place.refused("--endpoint unix:").await;
+}
+
+#[tokio::test]
+async fn store_1_rows_that_were_touched_are_named() {
+    let (place, ids) = filled().await;
+    let kept = std::fs::read(place.path()).unwrap();
+    let id = format!("key {}", ids[0]);
+    let cases: [(&'static str, &str); 8] = [
+        (
+            "UPDATE record SET body = zeroblob(length(body)) WHERE kind = 'alias'",
+            "edited, swapped or copied from another store: alias 111122223333 alias/containers",
+        ),
+        (
+            "UPDATE record SET revision = revision + 1 WHERE kind = 'alias'",
+            "alias 111122223333 alias/containers",
+        ),
+        (
+            "DELETE FROM record WHERE kind = 'alias'",
+            "has lost a record: alias 111122223333 alias/containers",
+        ),
+        (
+            "DELETE FROM record WHERE kind = 'alias'; DELETE FROM roster WHERE kind = 'alias'",
+            "does not add up",
+        ),
+        (
+            "DELETE FROM roster WHERE kind = 'alias'",
+            "added from outside: alias 111122223333 alias/containers",
+        ),
+        (
+            "DELETE FROM record WHERE kind = 'head'",
+            "has no head record",
+        ),
+        (
+            "UPDATE record SET revision = 99 WHERE kind = 'head'",
+            "head that does not open",
+        ),
+        (
+            "UPDATE record SET kind = 'grant' WHERE kind = 'alias'",
+            "unknown kind: grant",
+        ),
+    ];
+    for (statement, expected) in cases {
+        std::fs::write(place.path(), &kept).unwrap();
+        place.sql(statement).await;
+        place.refused(expected).await;
+    }
+    // Two keys' bodies swapped.
+    std::fs::write(place.path(), &kept).unwrap();
+    place.sql("UPDATE record SET body = (SELECT body FROM record other WHERE other.kind = 'key' AND other.id <> record.id) WHERE kind = 'key'").await;
+    place
+        .refused("edited, swapped or copied from another store: key ")
+        .await;
+    // An older version of one row put back.
+    std::fs::write(place.path(), &kept).unwrap();
+    let store = place.open().await.unwrap();
+    let changed = draft(KeyState::Disabled);
+    let changed = KeyDraft {
+        key: KmsKey {
+            id: ids[0],
+            ..changed.key
+        },
+        ..changed
+    };
+    apply(&store, vec![Change::PutKey(changed)]).await.unwrap();
+    store.close().await.unwrap();
+    let mut old = connection(&{
+        let path = place.folder.path().join("old.sqlite");
+        std::fs::write(&path, &kept).unwrap();
+        path
+    })
+    .await;
+    let row = sqlx::query("SELECT revision, body FROM record WHERE id = $1")
+        .bind(ids[0].to_string())
+        .fetch_one(&mut old)
+        .await
+        .unwrap();
+    let mut new = connection(&place.path()).await;
+    sqlx::query("UPDATE record SET revision = $1, body = $2 WHERE id = $3")
+        .bind(row.get::<i64, _>(0))
+        .bind(row.get::<Vec<u8>, _>(1))
+        .bind(ids[0].to_string())
+        .execute(&mut new)
+        .await
+        .unwrap();
+    new.close().await.unwrap();
+    place
+        .refused(&format!("in another version than was last written: {id}"))
+        .await;
+    // The whole store put back.
+    std::fs::write(place.path(), &kept).unwrap();
+    place.refused("an older copy was put in its place").await;
+    place.refused("store.seen").await;
+}
+
+#[tokio::test]
+async fn store_1_foreign_rows_roots_and_files_are_refused() {
+    let (place, _) = filled().await;
+    let (other, _) = filled().await;
+    let kept = std::fs::read(place.path()).unwrap();
+    std::fs::write(place.path(), std::fs::read(other.path()).unwrap()).unwrap();
+    place.refused("the root key is not this store's").await;
+    std::fs::write(place.path(), &kept).unwrap();
+    place.sql("PRAGMA user_version = 2").await;
+    place
+        .refused("written by a newer keymill (tables of format 2")
+        .await;
+    place
+        .sql("PRAGMA user_version = 1; PRAGMA application_id = 7")
+        .await;
+    place.refused("another program's database").await;
+    std::fs::write(
+        place.path(),
+        b"not a database, but long enough to have a header",
+    )
+    .unwrap();
+    place.refused("damaged or no store").await;
+    std::fs::write(place.path(), b"").unwrap();
+    place.refused("another program's database").await;
+    for length in [100, 4096, 6000, kept.len() - 4096, kept.len() - 1] {
+        std::fs::write(place.path(), &kept[..length]).unwrap();
+        place.refused("restore a backup").await;
+    }
+    std::fs::remove_file(place.path()).unwrap();
+    place.refused("does not exist").await;
+    std::fs::write(place.path(), &kept).unwrap();
+    place.open().await.unwrap().close().await.unwrap();
+}
+
+/// A store that can lose commits: it acknowledges nothing that it has lost.
+struct Lossy {
+    durable: Arc<StdMutex<BTreeMap<(Kind, String), (Record, Vec<u8>)>>>,
+    fail: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Store for Lossy {
+    fn load(&mut self) -> StoreFuture<'_, Contents> {
+        Box::pin(async {
+            let mut contents = Contents::default();
+            for ((kind, id), (record, share)) in self.durable.lock().unwrap().iter() {
+                contents.records.push(record.clone());
+                if *kind != Kind::Head {
+                    contents.roster.push((*kind, id.clone(), share.clone()));
+                }
+            }
+            Ok(contents)
+        })
+    }
+
+    fn commit(&mut self, commit: Commit) -> StoreFuture<'_, ()> {
+        Box::pin(async move {
+            if self.fail.load(std::sync::atomic::Ordering::SeqCst) {
+                return Err(KeystoreError::Commit {
+                    path: "lossy".into(),
+                    reason: "disk full".into(),
+                });
+            }
+            let mut durable = self.durable.lock().unwrap();
+            durable.insert((Kind::Head, String::new()), (commit.head, Vec::new()));
+            for (record, share) in commit.puts {
+                durable.insert((record.kind, record.id.clone()), (record, share.to_vec()));
+            }
+            commit
+                .removals
+                .iter()
+                .for_each(|name| drop(durable.remove(name)));
+            Ok(())
+        })
+    }
+
+    fn close(self: Box<Self>) -> StoreFuture<'static, ()> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[tokio::test]
+async fn store_1_a_lost_commit_is_refused_and_nothing_is_published_until_a_restart() {
+    let place = Place::new();
+    let (entropy, metrics) = parts();
+    let fail = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let mut store = Lossy {
+        durable: Arc::default(),
+        fail: Arc::clone(&fail),
+    };
+    let durable = Arc::clone(&store.durable);
+    let sealer = Sealer::create(&place.root, &entropy).unwrap();
+    let head = sealer
+        .seal_head(
+            &Head {
+                revision: 1,
+                records: 0,
+                sum: [0; 32],
+            },
+            &entropy,
+        )
+        .unwrap();
+    store
+        .commit(Commit {
+            expected: 0,
+            head,
+            puts: vec![],
+            removals: vec![],
+        })
+        .await
+        .unwrap();
+    let loaded = Loaded::verify(store.load().await.unwrap(), &place.root, &region()).unwrap();
+    let keystore = Keystore::assemble(
+        Box::new(store),
+        loaded,
+        region(),
+        entropy,
+        metrics,
+        None,
+        None,
+    );
+    let kept = draft(KeyState::Enabled);
+    let id = kept.key.id;
+    apply(&keystore, vec![Change::PutKey(kept)]).await.unwrap();
+    fail.store(true, std::sync::atomic::Ordering::SeqCst);
+    let lost = apply(&keystore, vec![Change::PutKey(draft(KeyState::Enabled))]).await;
+    assert!(lost.unwrap_err().to_string().contains("free space"));
+    assert_eq!(
+        keystore.snapshot().keys.len(),
+        1,
+        "what is not durable is never seen"
+    );
+    fail.store(false, std::sync::atomic::Ordering::SeqCst);
+    let halted = apply(&keystore, vec![Change::RemoveKey(id)]).await;
+    assert!(
+        matches!(halted, Err(KeystoreError::Halted)),
+        "the outcome is unknown until a restart"
+    );
+    let mut store = Lossy { durable, fail };
+    let loaded = Loaded::verify(store.load().await.unwrap(), &place.root, &region()).unwrap();
+    assert_eq!(loaded.snapshot.keys.keys().collect::<Vec<_>>(), [&id]);
+}
+
+#[tokio::test]
+async fn keys_past_their_deletion_date_are_found() {
+    let place = Place::new();
+    let store = place.create().await;
+    let due = draft(KeyState::PendingDeletion {
+        deletion_date: Timestamp(9),
+    });
+    let id = due.key.id;
+    apply(
+        &store,
+        vec![
+            Change::PutKey(due),
+            Change::PutKey(draft(KeyState::Enabled)),
+        ],
+    )
+    .await
+    .unwrap();
+    assert_eq!(expired(&store.snapshot(), Timestamp(8)), []);
+    assert_eq!(expired(&store.snapshot(), Timestamp(9)), [id]);
+}
