@@ -1,0 +1,112 @@
+//! Why an export ends early.
+
+use crate::crypto::entropy::EntropyError;
+use crate::export::source::SourceError;
+use crate::export::{PART_ROWS_MAX, PARTS_MAX};
+use parquet::errors::ParquetError;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a run ended early. Each is one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// Another export writes this folder.
+    #[error("{} is in use by another export; wait for it, or choose another --out", .0.display())]
+    FolderInUse(PathBuf),
+    /// The folder holds something else.
+    #[error("{} is not part of an export that can be resumed; choose a new or empty folder for --out", .0.display())]
+    ForeignFile(PathBuf),
+    /// The manifest is damaged or of another format.
+    #[error("{} cannot be used: {reason}; restore it, or choose another --out", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The folder holds an export with other parameters.
+    #[error(
+        "the folder holds an export with {parameter} {here}, not {asked}; resume it with the same parameters, or choose another --out"
+    )]
+    Mismatch {
+        /// The argument.
+        parameter: &'static str,
+        /// Its value in the folder.
+        here: String,
+        /// Its value now.
+        asked: String,
+    },
+    /// A part is not what the manifest says.
+    #[error("{} is not what the manifest says: {reason}; restore it, or choose another --out", path.display())]
+    PartDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// More parts than a manifest can hold.
+    #[error(
+        "{count} rows need more than {PARTS_MAX} parts of {rows_per_part} rows; give a larger --rows-per-part"
+    )]
+    TooManyParts {
+        /// Rows asked for.
+        count: u64,
+        /// Rows of a part.
+        rows_per_part: u64,
+    },
+    /// A part larger than the batch endpoint serves.
+    #[error("--rows-per-part is at most {PART_ROWS_MAX}")]
+    PartTooLarge,
+    /// Keys could not be had.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The operating system's entropy source failed.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// The file system failed.
+    #[error("cannot {action} {}: {source}; finished parts are kept, and the same command resumes the export once this is solved", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The Parquet writer refused its input.
+    #[error("cannot encode {}: {source}", path.display())]
+    Encode {
+        /// The part.
+        path: PathBuf,
+        /// Why.
+        source: ParquetError,
+    },
+    /// No threads.
+    #[error("cannot start the export's threads: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+}
+
+impl ExportError {
+    pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    /// The Parquet writer wraps what its sink failed with.
+    pub(super) fn write(path: &Path, error: ParquetError) -> Self {
+        let source = match error {
+            ParquetError::External(inner) => match inner.downcast::<io::Error>() {
+                Ok(error) => return Self::io("write", path, *error),
+                Err(other) => ParquetError::External(other),
+            },
+            other => other,
+        };
+        Self::Encode {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The folder of an export. Its files are complete or absent: each is written under a temporary name, synced, renamed,
+//! and the folder is synced; a part is named by the manifest only after that.
+
+use crate::export::ExportError;
+use crate::export::manifest::{self, Manifest};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// What a run that died may have left.
+const PARTIAL: &str = ".partial";
+/// Names of ours that begin with `_` are invisible to readers that are given the whole folder.
+const MANIFEST: &str = "_manifest.json";
+const LOCK: &str = "_lock";
+/// A manifest has at most [`super::PARTS_MAX`] parts of about 300 bytes.
+const MANIFEST_BYTES_MAX: u64 = 64 << 20;
+/// Bytes read at a time where a file is hashed.
+const READ_BYTES: usize = 1 << 20;
+
+/// A folder that this process alone writes.
+pub struct Folder {
+    path: PathBuf,
+    lock: File,
+}
+
+impl Folder {
+    /// Opens or creates the folder, locks it, and removes what a run that died left half-written.
+    ///
+    /// # Errors
+    /// [`ExportError::FolderInUse`], [`ExportError::ForeignFile`], or what the file system says.
+    pub fn open(path: &Path) -> Result<Self, ExportError> {
+        fs::create_dir_all(path).map_err(|error| ExportError::io("create", path, error))?;
+        // Before the lock file is made: a folder that is not ours is left as it was.
+        scan(path)?;
+        let lock_path = path.join(LOCK);
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(|error| ExportError::io("create", &lock_path, error))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => ExportError::FolderInUse(path.to_owned()),
+            TryLockError::Error(error) => ExportError::io("lock", &lock_path, error),
+        })?;
+        let folder = Self {
+            path: path.to_owned(),
+            lock,
+        };
+        for name in scan(path)? {
+            if name.ends_with(PARTIAL) {
+                folder.remove(&name)?;
+            }
+        }
+        Ok(folder)
+    }
+
+    /// The path of a file of the folder.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The numbers of the parts that stand, in no order.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn parts(&self) -> Result<Vec<u64>, ExportError> {
+        let names = scan(&self.path)?;
+        Ok(names
+            .iter()
+            .filter_map(|name| manifest::part_number(name))
+            .collect())
+    }
+
+    /// Reads the manifest; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`ExportError::Manifest`], or what the file system says.
+    pub fn manifest(&self) -> Result<Option<Manifest>, ExportError> {
+        let path = self.path(MANIFEST);
+        let mut text = Vec::new();
+        match File::open(&path) {
+            Ok(file) => file
+                .take(MANIFEST_BYTES_MAX)
+                .read_to_end(&mut text)
+                .map_err(|error| ExportError::io("read", &path, error))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(ExportError::io("read", &path, error)),
+        };
+        let refuse = |reason: String| ExportError::Manifest {
+            path: path.clone(),
+            reason,
+        };
+        #[derive(serde::Deserialize)]
+        struct Format {
+            format: String,
+        }
+        let format: Format =
+            serde_json::from_slice(&text).map_err(|error| refuse(error.to_string()))?;
+        if format.format != manifest::FORMAT {
+            let ours = manifest::FORMAT;
+            return Err(refuse(format!(
+                "its format is {}, not {ours}",
+                format.format
+            )));
+        }
+        let manifest: Manifest =
+            serde_json::from_slice(&text).map_err(|error| refuse(error.to_string()))?;
+        if !manifest.is_sound() {
+            return Err(refuse("its parts do not fit its parameters".to_owned()));
+        }
+        Ok(Some(manifest))
+    }
+
+    /// Replaces the manifest.
+    ///
+    /// # Errors
+    /// What the file system says; the manifest is then the earlier one.
+    pub fn write_manifest(&self, manifest: &Manifest) -> Result<(), ExportError> {
+        let mut text = serde_json::to_vec_pretty(manifest).map_err(|error| {
+            ExportError::io("write", &self.path(MANIFEST), io::Error::other(error))
+        })?;
+        text.push(b'\n');
+        let mut file = self.begin(MANIFEST)?;
+        file.write_all(&text)
+            .map_err(|error| ExportError::io("write", &self.path(MANIFEST), error))?;
+        self.finish(file).map(drop)
+    }
+
+    /// Begins a file under a temporary name.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn begin(&self, name: &str) -> Result<Unfinished, ExportError> {
+        let stem = name.trim_start_matches('_');
+        let path = self.path(&format!("_{stem}{PARTIAL}"));
+        let file = File::create(&path).map_err(|error| ExportError::io("create", &path, error))?;
+        Ok(Unfinished {
+            file,
+            path: Some(path),
+            name: name.to_owned(),
+            bytes: 0,
+            hash: Sha256::new(),
+        })
+    }
+
+    /// Makes a file durable and gives it its name.
+    ///
+    /// # Errors
+    /// What the file system says; the file is then absent.
+    pub fn finish(&self, mut file: Unfinished) -> Result<Finished, ExportError> {
+        let to = self.path(&file.name);
+        let io = |error| ExportError::io("write", &to, error);
+        file.file.sync_all().map_err(io)?;
+        if let Some(from) = &file.path {
+            fs::rename(from, &to).map_err(io)?;
+        }
+        file.path = None;
+        sync_folder(&self.path).map_err(io)?;
+        Ok(Finished {
+            bytes: file.bytes,
+            sha256: hex(&std::mem::take(&mut file.hash).finalize()),
+        })
+    }
+
+    /// Length and hash of a part that stands.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn measure(&self, name: &str) -> Result<Finished, ExportError> {
+        let path = self.path(name);
+        let io = |error| ExportError::io("read", &path, error);
+        let mut file = File::open(&path).map_err(io)?;
+        let mut hash = Sha256::new();
+        let mut bytes = 0;
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            let read = file.read(&mut buffer).map_err(io)?;
+            if read == 0 {
+                break;
+            }
+            hash.update(&buffer[..read]);
+            bytes += read as u64;
+        }
+        Ok(Finished {
+            bytes,
+            sha256: hex(&hash.finalize()),
+        })
+    }
+
+    /// Gives the folder up when nothing is left to do in it. Whoever waits for the lock finds a finished run.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn close(self) -> Result<(), ExportError> {
+        self.remove(LOCK)?;
+        drop(self.lock);
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> Result<(), ExportError> {
+        let path = self.path(name);
+        fs::remove_file(&path).map_err(|error| ExportError::io("remove", &path, error))
+    }
+}
+
+/// A file that is removed unless it is finished.
+pub struct Unfinished {
+    file: File,
+    path: Option<PathBuf>,
+    name: String,
+    bytes: u64,
+    hash: Sha256,
+}
+
+impl Write for Unfinished {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(buffer)?;
+        self.hash.update(&buffer[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // Nothing more can be done here; the next run removes what is left.
+            fs::remove_file(path).ok();
+        }
+    }
+}
+
+/// A file that stands.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// Its bytes.
+    pub bytes: u64,
+    /// SHA-256 in hex.
+    pub sha256: String,
+}
+
+/// The names in the folder, each of which is one of ours.
+fn scan(path: &Path) -> Result<Vec<String>, ExportError> {
+    let io = |error| ExportError::io("read", path, error);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path).map_err(io)? {
+        let name = entry.map_err(io)?.file_name();
+        match name.to_str().filter(|name| is_ours(name)) {
+            Some(name) => names.push(name.to_owned()),
+            None => return Err(ExportError::ForeignFile(path.join(name))),
+        }
+    }
+    let stands = |name: &str| manifest::part_number(name).is_some();
+    if !names.iter().any(|name| name == MANIFEST)
+        && let Some(part) = names.iter().find(|name| stands(name))
+    {
+        return Err(ExportError::ForeignFile(path.join(part)));
+    }
+    Ok(names)
+}
+
+fn is_ours(name: &str) -> bool {
+    let whole = |name: &str| name == MANIFEST || manifest::part_number(name).is_some();
+    match name.strip_suffix(PARTIAL) {
+        Some(stem) => whole(stem) || stem.strip_prefix('_').is_some_and(whole),
+        None => name == LOCK || whole(name),
+    }
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        write!(out, "{byte:02x}").expect("writing to a string cannot fail");
+        out
+    })
+}

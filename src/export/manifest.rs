@@ -1,0 +1,289 @@
+//! The manifest of an export: what was asked for, and which parts stand.
+
+use crate::export::ExportError;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The layout of the folder and of this file.
+pub const FORMAT: &str = "keymill-export/1";
+/// The program that wrote the export.
+pub const SOFTWARE: &str = concat!("keymill ", env!("CARGO_PKG_VERSION"));
+
+/// `_manifest.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: String,
+    /// [`SOFTWARE`] of the run's beginning.
+    pub software: String,
+    /// 32 hex digits that only this run has; every part carries them.
+    pub run: String,
+    /// What was asked for.
+    pub parameters: Parameters,
+    /// Whether every row is there.
+    pub complete: bool,
+    /// Rows of all parts.
+    pub rows: u64,
+    /// Bytes of all parts.
+    pub bytes: u64,
+    /// The parts that stand, by first row.
+    pub parts: Vec<Part>,
+}
+
+/// What decides the rows of an export; a run is resumed only with the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameters {
+    /// The key as the caller named it.
+    pub key: String,
+    /// The key that this name meant.
+    pub key_arn: String,
+    /// `AES_256`, `AES_128`, or `BYTES_<n>`.
+    pub key_spec: String,
+    /// Rows in all.
+    pub count: u64,
+    /// How containers are named.
+    pub id_pattern: String,
+    /// The context of every row.
+    pub encryption_context: BTreeMap<String, String>,
+    /// Rows of every part but the last.
+    pub rows_per_part: u64,
+}
+
+/// One part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// The file's name in the folder.
+    pub file: String,
+    /// The number of its first row, from 0.
+    pub first_row: u64,
+    /// Its rows.
+    pub rows: u64,
+    /// Its bytes.
+    pub bytes: u64,
+    /// SHA-256 of the file, in hex.
+    pub sha256: String,
+    /// The generation of material that its rows are under.
+    pub key_material_id: String,
+}
+
+impl Manifest {
+    /// A run that has no parts yet.
+    #[must_use]
+    pub fn new(run: String, parameters: Parameters) -> Self {
+        Self {
+            format: FORMAT.to_owned(),
+            software: SOFTWARE.to_owned(),
+            run,
+            parameters,
+            complete: false,
+            rows: 0,
+            bytes: 0,
+            parts: Vec::new(),
+        }
+    }
+
+    /// Adds a part that stands.
+    pub fn add(&mut self, part: Part) {
+        self.rows += part.rows;
+        self.bytes += part.bytes;
+        let at = self
+            .parts
+            .partition_point(|other| other.first_row < part.first_row);
+        self.parts.insert(at, part);
+        self.complete = self.rows == self.parameters.count;
+    }
+
+    /// Whether the part that begins at `first_row` stands.
+    #[must_use]
+    pub fn has(&self, first_row: u64) -> bool {
+        self.parts
+            .binary_search_by_key(&first_row, |part| part.first_row)
+            .is_ok()
+    }
+
+    /// Whether what stands here can be true: parts in order, of the right rows and names, sums that add up.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let Parameters {
+            count,
+            rows_per_part,
+            ..
+        } = self.parameters;
+        let part = |part: &Part| {
+            rows_per_part > 0
+                && part.first_row.is_multiple_of(rows_per_part)
+                && part.first_row < count
+                && part.rows == rows_per_part.min(count - part.first_row)
+                && part.file == part_file(part.first_row / rows_per_part)
+        };
+        self.parts.iter().all(part)
+            && self
+                .parts
+                .windows(2)
+                .all(|pair| pair[0].first_row < pair[1].first_row)
+            && self.rows == self.parts.iter().map(|part| part.rows).sum::<u64>()
+            && self.bytes == self.parts.iter().map(|part| part.bytes).sum::<u64>()
+            && self.complete == (self.rows == count)
+    }
+}
+
+impl Parameters {
+    /// Whether a run with these may be resumed by one with `asked`.
+    ///
+    /// # Errors
+    /// [`ExportError::Mismatch`], which names the first difference.
+    pub fn permit(&self, asked: &Self) -> Result<(), ExportError> {
+        let key_known = !asked.key_arn.is_empty() && !self.key_arn.is_empty();
+        let (key_here, key_asked) = if key_known {
+            (&self.key_arn, &asked.key_arn)
+        } else if asked.key == self.key_arn {
+            (&self.key_arn, &asked.key)
+        } else {
+            (&self.key, &asked.key)
+        };
+        let differences = [
+            ("--key", key_here.clone(), key_asked.clone()),
+            ("--key-spec", self.key_spec.clone(), asked.key_spec.clone()),
+            ("--count", self.count.to_string(), asked.count.to_string()),
+            (
+                "--id-pattern",
+                self.id_pattern.clone(),
+                asked.id_pattern.clone(),
+            ),
+            (
+                "--context",
+                format!("{:?}", self.encryption_context),
+                format!("{:?}", asked.encryption_context),
+            ),
+            (
+                "--rows-per-part",
+                self.rows_per_part.to_string(),
+                asked.rows_per_part.to_string(),
+            ),
+        ];
+        match differences
+            .into_iter()
+            .find(|(_, here, asked)| here != asked)
+        {
+            None => Ok(()),
+            Some((parameter, here, asked)) => Err(ExportError::Mismatch {
+                parameter,
+                here,
+                asked,
+            }),
+        }
+    }
+}
+
+/// The name of part `number`.
+#[must_use]
+pub fn part_file(number: u64) -> String {
+    format!("part-{number:05}.parquet")
+}
+
+/// The number of the part that a file's name says.
+#[must_use]
+pub fn part_number(file: &str) -> Option<u64> {
+    let number = file.strip_prefix("part-")?.strip_suffix(".parquet")?;
+    let number: u64 = number.parse().ok()?;
+    (part_file(number) == file).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters() -> Parameters {
+        Parameters {
+            key: "alias/a".to_owned(),
+            key_arn: "arn:a".to_owned(),
+            key_spec: "AES_256".to_owned(),
+            count: 25,
+            id_pattern: "{}".to_owned(),
+            encryption_context: BTreeMap::from([("tenant".to_owned(), "t".to_owned())]),
+            rows_per_part: 10,
+        }
+    }
+
+    fn part(number: u64, rows: u64) -> Part {
+        Part {
+            file: part_file(number),
+            first_row: number * 10,
+            rows,
+            bytes: rows * 100,
+            sha256: String::new(),
+            key_material_id: String::new(),
+        }
+    }
+
+    #[test]
+    fn parts_are_kept_in_order_and_the_last_one_completes() {
+        let mut manifest = Manifest::new("r".to_owned(), parameters());
+        manifest.add(part(2, 5));
+        manifest.add(part(0, 10));
+        assert!(!manifest.complete && manifest.is_sound() && !manifest.has(10));
+        manifest.add(part(1, 10));
+        assert!(manifest.complete && manifest.is_sound() && manifest.has(10));
+        assert_eq!((manifest.rows, manifest.bytes), (25, 2500));
+        assert_eq!(manifest.parts[1].file, "part-00001.parquet");
+    }
+
+    #[test]
+    fn a_manifest_that_cannot_be_true_is_not_sound() {
+        let mut sound = Manifest::new("r".to_owned(), parameters());
+        sound.add(part(0, 10));
+        let changes: [fn(&mut Manifest); 6] = [
+            |manifest| manifest.complete = true,
+            |manifest| manifest.rows = 9,
+            |manifest| manifest.parts[0].rows = 9,
+            |manifest| manifest.parts[0].first_row = 30,
+            |manifest| manifest.parts[0].file = "../part-00000.parquet".to_owned(),
+            |manifest| manifest.parameters.rows_per_part = 0,
+        ];
+        for (at, change) in changes.iter().enumerate() {
+            let mut manifest = sound.clone();
+            change(&mut manifest);
+            assert!(!manifest.is_sound(), "change {at}");
+        }
+    }
+
+    #[test]
+    fn every_parameter_decides_whether_a_run_may_be_resumed() {
+        type Change = (&'static str, fn(&mut Parameters));
+        let changes: [Change; 6] = [
+            ("--key", |asked| asked.key_arn = "arn:b".to_owned()),
+            ("--key-spec", |asked| asked.key_spec = "AES_128".to_owned()),
+            ("--count", |asked| asked.count = 26),
+            ("--id-pattern", |asked| asked.id_pattern = "a{}".to_owned()),
+            ("--context", |asked| asked.encryption_context.clear()),
+            ("--rows-per-part", |asked| asked.rows_per_part = 11),
+        ];
+        for (name, change) in changes {
+            let mut asked = parameters();
+            change(&mut asked);
+            let refusal = parameters().permit(&asked);
+            assert!(
+                matches!(refusal, Err(ExportError::Mismatch { parameter, .. }) if parameter == name)
+            );
+        }
+        // Another name for the same key is the same key; an unresolved name is compared as it stands.
+        let mut asked = parameters();
+        asked.key = "alias/b".to_owned();
+        assert!(parameters().permit(&asked).is_ok());
+        asked.key_arn.clear();
+        assert!(parameters().permit(&asked).is_err());
+        asked.key = "arn:a".to_owned();
+        assert!(parameters().permit(&asked).is_ok());
+    }
+
+    #[test]
+    fn part_names_are_read_back_strictly() {
+        assert_eq!(part_number("part-00017.parquet"), Some(17));
+        for name in ["part-17.parquet", "part-+0017.parquet", "part-00017", "x"] {
+            assert_eq!(part_number(name), None, "{name}");
+        }
+    }
+}
