@@ -15,12 +15,14 @@ pub mod manifest;
 pub mod parquet;
 mod part;
 pub mod progress;
+pub mod remote;
 pub mod source;
 
 pub use error::ExportError;
 pub use id_pattern::{IdPattern, InvalidIdPattern};
 pub use manifest::{Manifest, Parameters, Part};
 pub use progress::Progress;
+pub use remote::{Credentials, Endpoint, Remote};
 pub use source::{KeyIdentity, Local, Source, SourceError, Worker};
 
 use self::folder::{Finished, Folder};

@@ -75,7 +75,7 @@ pub enum SourceError {
     #[error(transparent)]
     Epoch(#[from] EpochEnded),
     /// The daemon refused.
-    #[error("the daemon refused: {code}: {message}")]
+    #[error("the daemon refused: {code}{}{message}", if message.is_empty() { "" } else { ": " })]
     Refused {
         /// The KMS error code.
         code: String,

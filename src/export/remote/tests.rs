@@ -1,0 +1,283 @@
+//! Against a daemon that answers what each case says, byte for byte.
+
+use super::*;
+use crate::clock::Timestamp;
+use crate::crypto::entropy::Entropy;
+use crate::export::source::Local;
+use crate::key::material::BackingKey;
+use crate::key::{KeyState, KmsKey};
+use crate::keystore::KeyEntry;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixListener;
+use std::thread::JoinHandle;
+
+const ROWS: u64 = 100;
+const NOW: Timestamp = Timestamp(1_700_000_000_000_000);
+
+/// A daemon that answers one request after the other on one connection, and gives back what it was asked.
+struct Daemon {
+    _folder: tempfile::TempDir,
+    endpoint: Endpoint,
+    thread: JoinHandle<Vec<String>>,
+}
+
+impl Daemon {
+    fn answering(answers: Vec<Vec<u8>>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let thread = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut asked = Vec::new();
+            for answer in answers {
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") {
+                    assert_ne!(reader.read_line(&mut head).unwrap(), 0, "{head}");
+                }
+                let lower = head.to_ascii_lowercase();
+                let (_, length) = lower.split_once("content-length: ").unwrap();
+                let length = length.split("\r\n").next().unwrap().parse().unwrap();
+                let mut body = vec![0; length];
+                reader.read_exact(&mut body).unwrap();
+                asked.push(head + std::str::from_utf8(&body).unwrap());
+                // The client may have hung up already: that is what some cases are about.
+                (&stream).write_all(&answer).ok();
+            }
+            asked
+        });
+        Self {
+            endpoint: Endpoint::Unix(path),
+            _folder: folder,
+            thread,
+        }
+    }
+}
+
+struct Key {
+    arn: String,
+    local: Local,
+}
+
+fn key(generation: u32, id: KeyId) -> Key {
+    let entropy = Entropy::os();
+    let material = BackingKey::draw(id, generation, NOW, &entropy).unwrap();
+    let arn = format!("arn:aws:kms:us-east-1:111122223333:key/{id}");
+    let entry = KeyEntry {
+        key: KmsKey {
+            id,
+            account: "111122223333".parse().unwrap(),
+            description: String::new(),
+            state: KeyState::Enabled,
+            creation_date: NOW,
+        },
+        arn: arn.clone(),
+        materials: vec![Arc::new(material)],
+        fence: 1,
+    };
+    let local = Local {
+        entry: Arc::new(entry),
+        length: DataKeyLength::AES_256,
+        context: EncryptionContext::default(),
+        entropy: Arc::new(Entropy::os()),
+        clock: Clock::manual(NOW),
+    };
+    Key { arn, local }
+}
+
+fn id(byte: u8) -> KeyId {
+    KeyId::from_random([byte; 16])
+}
+
+fn blobs(key: &Key, count: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut worker = key.local.worker().unwrap();
+    worker
+        .fill(usize::try_from(count).unwrap(), &mut out)
+        .unwrap();
+    out
+}
+
+fn head(key: &Key, blob_bytes: usize, length: usize) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nKeymill-Key-Arn: {}\r\n\
+         Keymill-Key-Material-Id: 00ff\r\nKeymill-Blob-Bytes: {blob_bytes}\r\n\r\n",
+        key.arn
+    )
+}
+
+fn answer(key: &Key, body: &[u8]) -> Vec<u8> {
+    [head(key, 96, body.len()).as_bytes(), body].concat()
+}
+
+fn remote(endpoint: &Endpoint) -> Remote {
+    Remote {
+        endpoint: endpoint.clone(),
+        credentials: None,
+        key: "alias/containers".to_owned(),
+        length: DataKeyLength::AES_256,
+        context: EncryptionContext::from_pairs([("tenant", "t")]).unwrap(),
+        clock: Clock::manual(NOW),
+    }
+}
+
+fn part(worker: &mut RemoteWorker, out: &mut Vec<u8>) -> Result<KeyIdentity, SourceError> {
+    let key = worker.begin(ROWS)?;
+    worker.fill(64, out)?;
+    worker.fill(36, out)?;
+    worker.end()?;
+    Ok(key)
+}
+
+/// What comes of a daemon that answers so.
+fn outcome(answer: Vec<u8>) -> Result<KeyIdentity, SourceError> {
+    let daemon = Daemon::answering(vec![answer]);
+    let mut worker = remote(&daemon.endpoint).worker().unwrap();
+    let outcome = part(&mut worker, &mut Vec::new());
+    drop(worker);
+    daemon.thread.join().unwrap();
+    outcome
+}
+
+#[test]
+fn parts_come_one_after_the_other_over_one_connection() {
+    let key = key(1, id(7));
+    let bodies = [blobs(&key, ROWS), blobs(&key, ROWS)];
+    let daemon = Daemon::answering(bodies.iter().map(|body| answer(&key, body)).collect());
+    let mut worker = remote(&daemon.endpoint).worker().unwrap();
+    for body in &bodies {
+        let mut out = Vec::new();
+        let identity = part(&mut worker, &mut out).unwrap();
+        assert_eq!(
+            (identity.arn, identity.material_id.as_str()),
+            (key.arn.clone(), "00ff")
+        );
+        assert_eq!(&out, body);
+    }
+    drop(worker);
+    for asked in daemon.thread.join().unwrap() {
+        assert!(
+            asked.starts_with("POST /v1/data-keys HTTP/1.1\r\n"),
+            "{asked}"
+        );
+        assert!(
+            asked.contains("accept: application/octet-stream\r\n"),
+            "{asked}"
+        );
+        assert!(!asked.contains("authorization"), "{asked}");
+        let body = r#"{"KeyId":"alias/containers","KeySpec":"AES_256","EncryptionContext":{"tenant":"t"},"Count":100}"#;
+        assert!(asked.ends_with(body), "{asked}");
+    }
+}
+
+#[test]
+fn a_stream_that_ends_early_is_an_error() {
+    let key = key(1, id(7));
+    let mut cut = answer(&key, &blobs(&key, ROWS));
+    cut.truncate(cut.len() - 1);
+    let error = outcome(cut).unwrap_err();
+    assert!(matches!(error, SourceError::Connection { .. }), "{error}");
+}
+
+#[test]
+fn an_answer_must_promise_what_was_asked_for() {
+    let key = key(1, id(7));
+    let body = blobs(&key, ROWS);
+    let with = |head: String| {
+        outcome([head.as_bytes(), &body].concat())
+            .unwrap_err()
+            .to_string()
+    };
+    let good = head(&key, 96, body.len());
+    for (from, to, says) in [
+        (
+            "Content-Length: 9600",
+            "Content-Length: 9504",
+            "content-length 9504, not 9600",
+        ),
+        (
+            "Blob-Bytes: 96",
+            "Blob-Bytes: 80",
+            "keymill-blob-bytes 80, not 96",
+        ),
+        (
+            "Keymill-Blob-Bytes",
+            "X-Other",
+            "without keymill-blob-bytes",
+        ),
+        ("Keymill-Key-Arn", "X-Other", "without keymill-key-arn"),
+        (
+            "Keymill-Key-Material-Id",
+            "X-Other",
+            "without keymill-key-material-id",
+        ),
+        (":key/", ":alias/", "keymill-key-arn arn:"),
+    ] {
+        let refusal = with(good.replace(from, to));
+        assert!(refusal.contains(says), "{refusal}");
+    }
+}
+
+#[test]
+fn blobs_must_be_the_keys_own_and_of_one_generation() {
+    let (ours, rotated, other) = (key(1, id(7)), key(2, id(7)), key(1, id(8)));
+    let after_half = |second: &Key| [blobs(&ours, 50), blobs(second, 50)].concat();
+    let error = outcome(answer(&ours, &after_half(&rotated))).unwrap_err();
+    assert!(matches!(error, SourceError::MaterialChanged), "{error}");
+    let error = outcome(answer(&ours, &after_half(&other))).unwrap_err();
+    assert!(
+        error.to_string().contains("a blob of another key"),
+        "{error}"
+    );
+    let error = outcome(answer(&ours, &[0; 9600])).unwrap_err();
+    assert!(error.to_string().contains("no ciphertext blob"), "{error}");
+}
+
+#[test]
+fn a_refusal_is_told_with_its_code() {
+    let refused = |body: &str| {
+        let length = body.len();
+        let head = format!("HTTP/1.1 400 Bad Request\r\nContent-Length: {length}\r\n\r\n{body}");
+        outcome(head.into_bytes()).unwrap_err().to_string()
+    };
+    assert_eq!(
+        refused(r#"{"__type":"DisabledException","message":"key is disabled."}"#),
+        "the daemon refused: DisabledException: key is disabled."
+    );
+    assert_eq!(
+        refused(r#"{"__type":"DisabledException"}"#),
+        "the daemon refused: DisabledException"
+    );
+    assert!(refused("<html>").contains("with status 400 Bad Request"));
+}
+
+#[test]
+fn nobody_at_the_endpoint_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = Endpoint::Unix(folder.path().join("socket"));
+    let mut worker = remote(&endpoint).worker().unwrap();
+    let refusal = worker.begin(ROWS).unwrap_err().to_string();
+    assert!(refusal.starts_with(&format!("{endpoint}: ")), "{refusal}");
+    assert!(refusal.contains("the same command resumes"), "{refusal}");
+}
+
+#[test]
+fn endpoints_are_parsed_strictly() {
+    let unix = Endpoint::Unix(PathBuf::from("/run/keymill.sock"));
+    assert_eq!("unix:/run/keymill.sock".parse(), Ok(unix));
+    for text in ["http://127.0.0.1:5645", "http://[::1]:5645/"] {
+        assert!(matches!(text.parse(), Ok(Endpoint::Http(_))), "{text}");
+    }
+    for text in [
+        "",
+        "unix:",
+        "127.0.0.1:5645",
+        "https://127.0.0.1:5645",
+        "http://127.0.0.1",
+        "http://127.0.0.1:x",
+        "http://user@127.0.0.1:5645",
+        "http://127.0.0.1:5645/kms",
+    ] {
+        assert_eq!(text.parse::<Endpoint>(), Err(InvalidEndpoint), "{text}");
+    }
+}
