@@ -10,13 +10,26 @@
 //! i-th key the nonce `P ‖ s ‖ i`, i being 4 bytes that only move forward. It ends after 2^24 AES blocks or 60 seconds.
 //!
 //! # Nonces (SEAL-1)
-//! *Within an epoch* the index never repeats: the epoch has one owner, cannot be cloned, and ends before the index could wrap. The counter blocks of
-//! two nonces cannot overlap, since they differ in the 12 bytes that fill a counter block and a message has at most 257 blocks.
-//! *Between epochs*, on whichever thread, process or host, a nonce repeats only if the 20 random bytes of `P ‖ s` repeat. With q epochs under one
-//! backing key that chance is below q²/2^161. Fillers put some 2^22 keys into an epoch:
-//! 10^15 keys a day, ten years long, are 2^40 epochs and a chance below 2^-80. A request that misses the pool begins an epoch of its own: a million misses a
-//! second, ten years long, are 2^49 epochs and a chance below 2^-63. No counter is shared, stored or coordinated.
-//! What a random draw cannot protect against is a machine that is cloned with its memory; `pool::clone_word` is about that.
+//! *Within an epoch* the index never repeats: the epoch has one owner, cannot be cloned, hands each index to one key as it moves forward, and
+//! ends at 2^24 blocks, long before 2^32 indices. The counter blocks of two nonces cannot overlap either: the nonce fills the first 12
+//! bytes of a counter block, and a message of at most 4,096 bytes uses 257 of the 2^32 values of the other 4.
+//!
+//! *Between epochs*, on whichever thread, process or host, a nonce repeats only if the 20 random bytes of `P ‖ s` repeat. A call of [`seal`] draws
+//! all 24 bytes and counts as an epoch of one. With q epochs under one backing key the chance of a repetition is below q²/2^161:
+//!
+//! | use, ten years long under one backing key | q | nonce repeats | derivation is no random function |
+//! |---|---|---|---|
+//! | 10^15 keys a day in full epochs (2^22 keys) | 2^40 | 2^-81 | 2^-47 |
+//! | a thousand fillers that begin a new epoch each minute | 2^33 | 2^-95 | 2^-61 |
+//! | a million requests a second that miss the pool, each with an epoch of its own | 2^49 | 2^-63 | 2^-29 |
+//!
+//! The last column is AES as a permutation: two blocks per epoch, so (2q)²/2^129; what it allows is to notice that two derived half keys never
+//! coincide, not to compute one. Rotating the key starts each column anew. Prefixes alone (12 bytes) may meet, at about 2^48 epochs: the two epochs then
+//! share a derived key, a longer run under one key with nonces that still differ. A run's own 2^24 blocks are noticed as a permutation's with
+//! chance 2^-81, all 2^40 together with 2^-41. A forger's try succeeds with at most 771/2^128: 514 blocks of additional data, 256 of text, one of lengths.
+//!
+//! No counter is shared, stored or coordinated, so any number of processes and hosts may use one backing key. What a random draw cannot prevent is
+//! that a machine is cloned with its memory, epochs included; `pool::stamp` is about that.
 //!
 //! # Minting: draw the ciphertext, not the key
 //! A data key is uniform random bytes, so drawing the ciphertext `C` uniformly and *calling* `C ⊕ keystream` the data key gives exactly the same
@@ -35,20 +48,44 @@ use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::SecretBytes;
 use crate::crypto::xaes;
 use crate::key::KeyId;
-use crate::key::data_key::PlaintextDataKey;
+use crate::key::data_key::{DataKeyLength, PlaintextDataKey};
 use crate::key::material::BackingKey;
-use blob::{HEADER_BYTES, NONCE_BYTES, OVERHEAD_BYTES};
+use blob::{HEADER_BYTES, NONCE_BYTES, OVERHEAD_BYTES, PLAINTEXT_BYTES_MAX};
+use std::time::Duration;
 
 pub mod blob;
 pub mod epoch;
 
-pub use blob::{BlobHeader, CiphertextBlob};
+pub use blob::{BlobHeader, CiphertextBlob, blob_bytes};
 pub use epoch::{Epoch, EpochEnded, MintedKeys, PooledKey};
+
+/// Mints one key in an epoch of its own: what a request does that finds no pooled key. No state is shared or kept.
+///
+/// # Errors
+/// [`EntropyError`].
+///
+/// # Panics
+/// Never: a new epoch has room for a key of any length.
+pub fn mint_one(
+    key_id: KeyId,
+    key: &BackingKey,
+    length: DataKeyLength,
+    entropy: &Entropy,
+) -> Result<PooledKey, EntropyError> {
+    let mut epoch = Epoch::begin(key_id, key, entropy, Duration::ZERO)?;
+    let mut minted = epoch
+        .mint(length, 1, Duration::ZERO)
+        .expect("a new epoch has room for one key");
+    Ok(minted.take().expect("one key was minted"))
+}
 
 /// Seals 1..=4096 bytes that exist already (`Encrypt`): a fresh 24-byte nonce from the operating system for each call.
 ///
 /// # Errors
 /// [`EntropyError`].
+///
+/// # Panics
+/// When `plaintext` is empty or longer than [`PLAINTEXT_BYTES_MAX`], which the caller's parser refuses: its blob would not open.
 pub fn seal(
     key_id: KeyId,
     key: &BackingKey,
@@ -56,6 +93,10 @@ pub fn seal(
     plaintext: &[u8],
     entropy: &Entropy,
 ) -> Result<Vec<u8>, EntropyError> {
+    assert!(
+        (1..=PLAINTEXT_BYTES_MAX).contains(&plaintext.len()),
+        "a plaintext has 1 to 4096 bytes"
+    );
     let header = BlobHeader {
         key_id,
         generation: key.generation(),

@@ -6,6 +6,7 @@
 //! operation and is counted: nothing is served from what a failed draw left behind.
 
 use crate::crypto::secret::{Secret, SecretBytes};
+use zeroize::Zeroize;
 
 /// The operating system could not deliver random bytes.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +56,7 @@ impl Entropy {
     /// [`EntropyError`]; `buffer` is wiped.
     pub fn draw(&self, buffer: &mut [u8]) -> Result<(), EntropyError> {
         self.source.fill(buffer).inspect_err(|_| {
-            buffer.fill(0);
+            buffer.zeroize();
             self.failures.increment(1);
         })
     }
@@ -96,5 +97,62 @@ pub(crate) mod faulty {
                 OsEntropy.fill(buffer)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// Writes half of what was asked for, then fails.
+    struct Half;
+
+    impl EntropySource for Half {
+        fn fill(&self, buffer: &mut [u8]) -> Result<(), EntropyError> {
+            let half = buffer.len() / 2;
+            buffer[..half].fill(7);
+            Err(EntropyError)
+        }
+    }
+
+    #[test]
+    fn rng_1_a_failed_draw_is_counted_and_leaves_nothing_behind() {
+        let failures = Arc::new(AtomicU64::new(0));
+        let counter = metrics::Counter::from_arc(Arc::clone(&failures));
+        let entropy = Entropy::new(Box::new(Half), counter);
+        let mut buffer = [1; 32];
+        assert!(entropy.draw(&mut buffer).is_err());
+        assert_eq!(buffer, [0; 32]);
+        assert!(entropy.draw_secret::<32>().is_err());
+        assert!(entropy.draw_secret_bytes(100).is_err());
+        assert_eq!(failures.load(Ordering::SeqCst), 3);
+    }
+
+    #[test]
+    fn rng_1_draws_resume_when_the_source_does_and_count_no_failure() {
+        let failures = Arc::new(AtomicU64::new(0));
+        let faulty = faulty::FaultyEntropy::default();
+        let counter = metrics::Counter::from_arc(Arc::clone(&failures));
+        let entropy = Entropy::new(Box::new(faulty.clone()), counter);
+        faulty.0.store(true, Ordering::SeqCst);
+        assert!(entropy.draw_secret::<32>().is_err());
+        faulty.0.store(false, Ordering::SeqCst);
+        assert!(entropy.draw_secret::<32>().is_ok());
+        assert_eq!(failures.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn the_operating_system_draws_different_bytes_of_the_asked_length() {
+        let entropy = Entropy::os();
+        let first = entropy.draw_secret::<32>().unwrap();
+        let second = entropy.draw_secret_bytes(32).unwrap();
+        assert_ne!(first.expose().as_slice(), second.expose());
+        assert_eq!(entropy.draw_secret_bytes(0).unwrap().expose(), b"");
+        assert_eq!(
+            entropy.draw_secret_bytes(1024).unwrap().expose().len(),
+            1024
+        );
     }
 }

