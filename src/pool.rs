@@ -1,1 +1,385 @@
-//! pool
+//! The pool: wrapped data keys made before anybody asks.
+//!
+//! A **lane** holds interchangeable pooled keys for one (KMS key, data key spec); each is encrypted already and not yet bound to an encryption context, so one
+//! lane serves every context. **Fillers**, low-priority threads of a private rayon pool with an epoch each, mint **magazines** of keys and publish them in
+//! work-stealing deques; takers steal. A request takes one key and binds it; a lane that has none is a miss, and the request mints its own at once: a lane is a
+//! bonus, never a dependency (POOL-6). A change to a KMS key moves its fence; whatever was minted under another fence or clone word is dropped when it is
+//! found, and compared once more as a request's last act. Lanes begin with the first miss, grow with demand between a floor and a ceiling, give their memory
+//! back when nobody takes, and share one budget.
+//!
+//! What this module does not do: know who may take, bind, or serve the lengths that have no lane (anything but 32 and 16 bytes).
+
+use crate::clock::Clock;
+use crate::crypto::entropy::Entropy;
+use crate::envelope::PooledKey;
+use crate::key::KeyId;
+use crate::key::data_key::DataKeyLength;
+use crate::keystore::KeyEntry;
+use crate::metrics::Metrics;
+use arc_swap::ArcSwap;
+use lane::{Lane, MAGAZINE_KEYS};
+use serde::{Deserialize, Serialize};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use watermark::Bell;
+
+pub mod clone_word;
+mod filler;
+pub mod lane;
+mod queue;
+pub mod stamp;
+mod sync;
+mod watermark;
+
+pub use clone_word::CloneWord;
+pub use lane::LaneId;
+pub use stamp::{LastCheck, LastSection, Stamp};
+
+/// How much to make before anybody asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Whether to pool at all. Without, every request mints from an epoch of its own.
+    pub enabled: bool,
+    /// Filler threads; 0 means one for each core.
+    pub fillers: usize,
+    /// Keys that a new lane may hold.
+    pub lane_keys_min: usize,
+    /// Keys that a busy lane may grow to.
+    pub lane_keys_max: usize,
+    /// Pooled keys of all lanes together.
+    pub keys_max: usize,
+    /// Seconds after which pooled keys are dropped unused, and after which an unused lane gives its memory back.
+    pub age_max_seconds: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            fillers: 0,
+            lane_keys_min: 4096,
+            lane_keys_max: 262_144,
+            keys_max: 4_194_304,
+            age_max_seconds: 900,
+        }
+    }
+}
+
+/// Why pooled keys were dropped unused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purge {
+    /// The KMS key changed.
+    Fence,
+    /// The machine or process may have a twin.
+    Clone,
+    /// They were too old, or their lane unused.
+    Age,
+    /// More takers at one instant than slots for opened magazines.
+    Overflow,
+    /// The pool was shut down.
+    Shutdown,
+}
+
+impl Purge {
+    /// The label of `keymill_pool_purged_total`.
+    pub const REASONS: [&'static str; 5] = ["fence", "clone", "age", "overflow", "shutdown"];
+
+    fn reason(self) -> &'static str {
+        Self::REASONS[self as usize]
+    }
+}
+
+/// The state of one lane, for metrics and status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LaneStatus {
+    /// `<key id>/<spec>`
+    pub lane: String,
+    /// Keys in full magazines.
+    pub depth: usize,
+    /// Keys that the lane may hold.
+    pub capacity: usize,
+}
+
+/// Stale magazines that one taker drops before it calls it a miss: a purge is not a request's work.
+const DROPS_MAX: usize = 8;
+
+/// The pool of one process.
+pub struct Pool {
+    config: Config,
+    fillers: usize,
+    entropy: Arc<Entropy>,
+    clock: Clock,
+    clone_word: Arc<CloneWord>,
+    lanes: ArcSwap<BTreeMap<LaneId, Arc<Lane>>>,
+    /// Held while the set of lanes or their capacities change; never by a taker that finds a key.
+    growing: Mutex<()>,
+    /// Magazines that all lanes together may hold, as granted so far (POOL-2).
+    granted: AtomicUsize,
+    bell: Bell,
+    shut_down: AtomicBool,
+    minted: metrics::Counter,
+    purged: [metrics::Counter; Purge::REASONS.len()],
+    threads: Mutex<Option<rayon::ThreadPool>>,
+}
+
+impl Pool {
+    /// Builds the pool and starts its fillers.
+    ///
+    /// # Errors
+    /// When the operating system refuses threads.
+    pub fn new(
+        config: Config,
+        entropy: Arc<Entropy>,
+        clock: Clock,
+        clone_word: Arc<CloneWord>,
+        metrics: &Metrics,
+    ) -> Result<Arc<Self>, rayon::ThreadPoolBuildError> {
+        let pool = Self::without_fillers(config, entropy, clock, clone_word, metrics);
+        if pool.config.enabled {
+            let threads = filler::start(&pool, pool.fillers)?;
+            *lock(&pool.threads) = Some(threads);
+        }
+        Ok(pool)
+    }
+
+    fn without_fillers(
+        config: Config,
+        entropy: Arc<Entropy>,
+        clock: Clock,
+        clone_word: Arc<CloneWord>,
+        metrics: &Metrics,
+    ) -> Arc<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let fillers = if config.fillers == 0 {
+            cores
+        } else {
+            config.fillers
+        };
+        Arc::new(Self {
+            config,
+            fillers,
+            entropy,
+            clock,
+            clone_word,
+            lanes: ArcSwap::default(),
+            growing: Mutex::new(()),
+            granted: AtomicUsize::new(0),
+            bell: Bell::new(fillers),
+            shut_down: AtomicBool::new(false),
+            minted: metrics.pool_minted.clone(),
+            purged: Purge::REASONS.map(|reason| {
+                let counter = metrics.pool_purged(reason);
+                counter.increment(0);
+                counter
+            }),
+            threads: Mutex::new(None),
+        })
+    }
+
+    /// Takes a pooled key of `entry`, minted under its fence and under `clone_word`; none is a miss, never a wait.
+    pub fn take(
+        &self,
+        entry: &Arc<KeyEntry>,
+        length: DataKeyLength,
+        clone_word: u64,
+    ) -> Option<PooledKey> {
+        let pooled = matches!(length, DataKeyLength::AES_256 | DataKeyLength::AES_128);
+        if !self.config.enabled || !pooled || self.is_shut_down() {
+            return None;
+        }
+        let id = LaneId {
+            key: entry.key.id,
+            length,
+        };
+        let lanes = self.lanes.load();
+        let Some(lane) = lanes.get(&id) else {
+            drop(lanes);
+            self.add_lane(id, entry);
+            return None;
+        };
+        if !lane.offer(entry) {
+            return None;
+        }
+        let now = self.clock.monotonic();
+        lane.taken(now);
+        let key = self.take_from(
+            lane,
+            Stamp {
+                fence: entry.fence,
+                clone_word,
+            },
+            now,
+        );
+        if key.is_none() {
+            self.grow(lane);
+        }
+        if lane.is_low() {
+            self.bell.ring();
+        }
+        key
+    }
+
+    fn take_from(&self, lane: &Lane, stamp: Stamp, now: Duration) -> Option<PooledKey> {
+        let start = thread_number();
+        for _ in 0..DROPS_MAX {
+            let mut magazine = lane.queue.acquire(start)?;
+            let stale = if magazine.stamp.clone_word != stamp.clone_word {
+                Some(Purge::Clone)
+            } else if magazine.stamp.fence != stamp.fence {
+                Some(Purge::Fence)
+            } else if now.saturating_sub(magazine.minted_at) > self.age_max() {
+                Some(Purge::Age)
+            } else {
+                None
+            };
+            if let Some(reason) = stale {
+                self.count(reason, magazine.keys.len());
+                continue;
+            }
+            let key = magazine.keys.take();
+            if !magazine.keys.is_empty()
+                && let Some(left) = lane.queue.put_back(start, magazine)
+            {
+                self.count(Purge::Overflow, left.keys.len());
+            }
+            if key.is_some() {
+                return key;
+            }
+        }
+        None
+    }
+
+    /// Begins a lane with its first miss, if the budget has room for the smallest.
+    fn add_lane(&self, id: LaneId, entry: &Arc<KeyEntry>) {
+        // A taker does not wait: whoever adds a lane now, this one comes with the next miss.
+        let Ok(_growing) = self.growing.try_lock() else {
+            return;
+        };
+        let lanes = self.lanes.load();
+        let capacity = self.config.lane_keys_min.div_ceil(MAGAZINE_KEYS);
+        if !lanes.contains_key(&id) && self.grant(capacity) {
+            let lane = Lane::new(id, self.fillers, capacity);
+            lane.offer(entry);
+            lane.taken(self.clock.monotonic());
+            let mut next = BTreeMap::clone(&lanes);
+            next.insert(id, Arc::new(lane));
+            self.lanes.store(Arc::new(next));
+        }
+        self.bell.ring();
+    }
+
+    /// Doubles a lane that was found empty, up to the ceiling and the budget.
+    fn grow(&self, lane: &Lane) {
+        // A taker does not wait: whoever grows now grows for everybody.
+        let Ok(_growing) = self.growing.try_lock() else {
+            return;
+        };
+        let capacity = lane.capacity();
+        let ceiling = self.config.lane_keys_max.div_ceil(MAGAZINE_KEYS);
+        let next = (capacity * 2).min(ceiling);
+        // Empty although it was filled: demand is more than the lane holds. Empty because it was never filled is no reason to grow.
+        let was_filled = lane.was_filled() && lane.queue.full() == 0;
+        if was_filled && next > capacity && self.grant(next - capacity) {
+            lane.set_capacity(next);
+        }
+    }
+
+    fn grant(&self, magazines: usize) -> bool {
+        let budget = self.config.keys_max / MAGAZINE_KEYS;
+        let add = |granted: usize| Some(granted + magazines).filter(|sum| *sum <= budget);
+        self.granted
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, add)
+            .is_ok()
+    }
+
+    /// Drops every pooled key of a KMS key, after a change of it; filling goes on when somebody takes under the new fence.
+    pub fn purge(&self, key: KeyId) {
+        for lane in self.lanes.load().values().filter(|lane| lane.id.key == key) {
+            lane.entry.store(None);
+            self.count(Purge::Fence, lane.purge());
+        }
+    }
+
+    /// Drops what is too old, takes back the memory of lanes that nobody uses, and rings for lanes that are low: once a second, by a timer.
+    pub fn tick(&self) {
+        let _growing = lock(&self.growing);
+        let now = self.clock.monotonic();
+        let mut lanes = BTreeMap::clone(&self.lanes.load());
+        for lane in lanes.values().filter(|lane| lane.age(now) > self.age_max()) {
+            self.count(Purge::Age, lane.purge());
+        }
+        lanes.retain(|_, lane| lane.idle(now) <= self.age_max());
+        let before = self.lanes.load();
+        if lanes.len() < before.len() {
+            for lane in before.values().filter(|lane| !lanes.contains_key(&lane.id)) {
+                lane.entry.store(None);
+                self.count(Purge::Age, lane.purge());
+                self.granted.fetch_sub(lane.capacity(), Ordering::SeqCst);
+            }
+            self.lanes.store(Arc::new(lanes));
+        }
+        if self.lanes.load().values().any(|lane| lane.is_low()) {
+            self.bell.ring();
+        }
+    }
+
+    /// The state of every lane.
+    #[must_use]
+    pub fn lanes(&self) -> Vec<LaneStatus> {
+        let status = |lane: &Arc<Lane>| LaneStatus {
+            lane: lane.label(),
+            depth: lane.queue.full() * MAGAZINE_KEYS,
+            capacity: lane.capacity() * MAGAZINE_KEYS,
+        };
+        self.lanes.load().values().map(status).collect()
+    }
+
+    /// Stops the fillers, and drops every pooled key.
+    pub fn shut_down(&self) {
+        self.shut_down.store(true, Ordering::SeqCst);
+        self.bell.ring();
+        // Dropping a rayon pool does not wait for its threads; they see the flag, and what they publish is drained by the next line or dropped with the lane.
+        drop(lock(&self.threads).take());
+        for lane in self.lanes.swap(Arc::default()).values() {
+            self.count(Purge::Shutdown, lane.purge());
+        }
+    }
+
+    fn is_shut_down(&self) -> bool {
+        self.shut_down.load(Ordering::SeqCst)
+    }
+
+    fn age_max(&self) -> Duration {
+        Duration::from_secs(self.config.age_max_seconds)
+    }
+
+    fn count(&self, reason: Purge, keys: usize) {
+        if keys > 0 {
+            self.purged[reason as usize].increment(keys as u64);
+            tracing::debug!(reason = reason.reason(), keys, "purged");
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// A number for the calling thread: spreads threads over shards and slots.
+#[must_use]
+pub fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: Cell<usize> = Cell::new(NEXT.fetch_add(1, Ordering::Relaxed));
+    }
+    NUMBER.get()
+}
+
+#[cfg(test)]
+mod tests;

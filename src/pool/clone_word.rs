@@ -1,0 +1,282 @@
+//! The clone word (POOL-5): one number that moves when this process may have a twin.
+//!
+//! A restored snapshot or a fork duplicates the pool and its epochs: two clones would hand out the same keys, and two tags for one nonce. Every
+//! epoch and magazine carries the word that it was made under, and a request compares it when it takes a key and again after binding. Sources, all of
+//! those present:
+//!
+//! - `vmclock`: the VM-generation counter and disruption marker of `/dev/vmclock0` (Linux `uapi/linux/vmclock-abi.h`), a mapped page: no window;
+//! - `suspend`: CLOCK_BOOTTIME gained on CLOCK_MONOTONIC, as it does while a machine is suspended;
+//! - `fork`: a page that the kernel wipes in a forked child (`MADV_WIPEONFORK`).
+//!
+//! What none of them sees (CRIU, a hypervisor that resumes a snapshot without a generation id and without suspending) is said in the README;
+//! `pool.enabled = false` then serves every request from an epoch of its own.
+
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::time::{ClockId, clock_gettime};
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+/// Watches for clones of this process.
+pub struct CloneWord {
+    /// Moves with every event seen; published before what the event is compared with is updated, so that no reader sees a known event under an old word.
+    word: AtomicU64,
+    injected: Arc<AtomicU64>,
+    injected_seen: AtomicU64,
+    machine: Option<Page>,
+    machine_seen: [AtomicU64; 2],
+    /// Nanoseconds that CLOCK_BOOTTIME was ahead.
+    gap_seen: AtomicI64,
+    fork: Option<Page>,
+}
+
+/// A gap that grew by less is the time between two clock readings.
+const SUSPENDED_NANOSECONDS: i64 = 1_000_000;
+
+/// `struct vmclock_abi`: offsets in 8-byte words.
+const DISRUPTION_MARKER: usize = 2;
+const GENERATION_COUNTER: usize = 13;
+/// "VCLK", little-endian.
+const VMCLOCK_MAGIC: u32 = 0x4b4c_4356;
+
+impl CloneWord {
+    /// Watches with every source that this machine has.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_device(Path::new("/dev/vmclock0"))
+    }
+
+    fn with_device(path: &Path) -> Self {
+        let machine = Page::of_device(path);
+        let seen = |word| AtomicU64::new(machine.as_ref().map_or(0, |page| page.word(word)));
+        let machine_seen = [seen(DISRUPTION_MARKER), seen(GENERATION_COUNTER)];
+        let fork = Page::wiped_on_fork();
+        if let Some(page) = &fork {
+            page.set(1);
+        }
+        let monotonic = nanoseconds(ClockId::Monotonic);
+        Self {
+            word: AtomicU64::new(1),
+            injected: Arc::default(),
+            injected_seen: AtomicU64::new(0),
+            machine,
+            machine_seen,
+            gap_seen: AtomicI64::new(nanoseconds(ClockId::Boottime) - monotonic),
+            fork,
+        }
+    }
+
+    /// A handle whose every change is an event: for tests, and for an operator's own watcher.
+    #[must_use]
+    pub fn handle(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.injected)
+    }
+
+    /// The best source in use.
+    #[must_use]
+    pub fn source(&self) -> &'static str {
+        match (&self.machine, &self.fork) {
+            (Some(_), _) => "vmclock",
+            (None, Some(_)) => "suspend+fork",
+            (None, None) => "suspend",
+        }
+    }
+
+    /// The word now. Two clock readings and a few loads; takes no lock.
+    #[must_use]
+    pub fn read(&self) -> u64 {
+        self.watch(&self.injected_seen, self.injected.load(Ordering::SeqCst));
+        if let Some(page) = &self.machine {
+            for (seen, word) in self
+                .machine_seen
+                .iter()
+                .zip([DISRUPTION_MARKER, GENERATION_COUNTER])
+            {
+                self.watch(seen, page.word(word));
+            }
+        }
+        // The monotonic clock second: whatever passes between the readings makes the gap smaller, never larger.
+        let boot = nanoseconds(ClockId::Boottime);
+        let gap = boot - nanoseconds(ClockId::Monotonic);
+        if gap > self.gap_seen.load(Ordering::SeqCst) + SUSPENDED_NANOSECONDS {
+            self.word.fetch_add(1, Ordering::SeqCst);
+            self.gap_seen.store(gap, Ordering::SeqCst);
+        }
+        if let Some(page) = &self.fork
+            && page.word(0) == 0
+        {
+            self.word.fetch_add(1, Ordering::SeqCst);
+            page.set(1);
+        }
+        self.word.load(Ordering::SeqCst)
+    }
+
+    fn watch(&self, seen: &AtomicU64, value: u64) {
+        if seen.load(Ordering::SeqCst) != value {
+            self.word.fetch_add(1, Ordering::SeqCst);
+            seen.store(value, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Default for CloneWord {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn nanoseconds(clock: ClockId) -> i64 {
+    let time = clock_gettime(clock);
+    time.tv_sec
+        .saturating_mul(1_000_000_000)
+        .saturating_add(time.tv_nsec)
+}
+
+/// One mapped page, read and written by whole words.
+///
+/// JUSTIFICATION: neither a device page nor a page that is wiped on fork can be had without `mmap`, which has no safe wrapper.
+struct Page {
+    address: *mut u64,
+}
+
+const PAGE_BYTES: usize = 4096;
+const PAGE_WORDS: usize = PAGE_BYTES / 8;
+
+#[expect(
+    unsafe_code,
+    reason = "a shared mapping is only reached through a raw pointer"
+)]
+// SAFETY: the mapping lives as long as the process (it is never unmapped), and its words are only touched through atomics.
+unsafe impl Send for Page {}
+#[expect(
+    unsafe_code,
+    reason = "a shared mapping is only reached through a raw pointer"
+)]
+// SAFETY: as above; concurrent atomic accesses are what atomics are for.
+unsafe impl Sync for Page {}
+
+impl Page {
+    #[expect(unsafe_code, reason = "mmap has no safe wrapper")]
+    fn of_device(path: &Path) -> Option<Self> {
+        let file = File::open(path).ok()?;
+        let (length, protection) = (PAGE_BYTES, ProtFlags::READ);
+        // SAFETY: a new mapping at an address of the kernel's choice, kept for the life of the process.
+        let address = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                length,
+                protection,
+                MapFlags::SHARED,
+                &file,
+                0,
+            )
+        };
+        let page = Self {
+            address: address.ok()?.cast(),
+        };
+        let magic = u32::try_from(u64::from_le(page.word(0)) & u64::from(u32::MAX)).ok()?;
+        (magic == VMCLOCK_MAGIC).then_some(page)
+    }
+
+    #[expect(unsafe_code, reason = "mmap and madvise have no safe wrapper")]
+    fn wiped_on_fork() -> Option<Self> {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice, kept for the life of the process.
+        let address = unsafe {
+            rustix::mm::mmap_anonymous(
+                std::ptr::null_mut(),
+                PAGE_BYTES,
+                protection,
+                MapFlags::PRIVATE,
+            )
+        };
+        let address = address.ok()?;
+        // SAFETY: the page was mapped just above and nothing else refers to it.
+        unsafe { rustix::mm::madvise(address, PAGE_BYTES, Advice::LinuxWipeOnFork) }.ok()?;
+        Some(Self {
+            address: address.cast(),
+        })
+    }
+
+    #[expect(
+        unsafe_code,
+        reason = "a shared mapping is only reached through a raw pointer"
+    )]
+    fn at(&self, word: usize) -> &AtomicU64 {
+        assert!(word < PAGE_WORDS, "within the page");
+        // SAFETY: the page is mapped for the life of the process, aligned, and `word` lies within it; other processes and the hypervisor
+        // write it as whole words.
+        unsafe { AtomicU64::from_ptr(self.address.add(word)) }
+    }
+
+    fn word(&self, word: usize) -> u64 {
+        self.at(word).load(Ordering::SeqCst)
+    }
+
+    fn set(&self, value: u64) {
+        self.at(0).store(value, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Seek, SeekFrom, Write};
+
+    #[test]
+    fn pool_5_the_word_stands_still_until_something_happens() {
+        let word = CloneWord::new();
+        let before = word.read();
+        assert!((0..1000).all(|_| word.read() == before));
+        word.handle().fetch_add(1, Ordering::SeqCst);
+        assert_ne!(word.read(), before);
+    }
+
+    #[test]
+    fn pool_5_a_suspend_moves_the_word() {
+        let word = CloneWord::new();
+        let before = word.read();
+        // As if the boot-time clock had been two seconds behind before.
+        word.gap_seen.fetch_sub(2_000_000_000, Ordering::SeqCst);
+        let after = word.read();
+        assert_ne!(after, before);
+        assert_eq!(word.read(), after);
+    }
+
+    #[test]
+    fn pool_5_a_wiped_page_moves_the_word() {
+        let word = CloneWord::new();
+        let before = word.read();
+        word.fork
+            .as_ref()
+            .expect("Linux has MADV_WIPEONFORK since 4.14")
+            .set(0);
+        let after = word.read();
+        assert_ne!(after, before);
+        assert_eq!(word.read(), after);
+    }
+
+    #[test]
+    fn pool_5_a_new_vm_generation_moves_the_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vmclock0");
+        let mut page = vec![0; PAGE_BYTES];
+        page[..4].copy_from_slice(&VMCLOCK_MAGIC.to_le_bytes());
+        std::fs::write(&path, &page).unwrap();
+        let word = CloneWord::with_device(&path);
+        assert_eq!(word.source(), "vmclock");
+        for (offset, name) in [(104, "generation counter"), (16, "disruption marker")] {
+            let before = word.read();
+            let mut file = File::options().write(true).open(&path).unwrap();
+            file.seek(SeekFrom::Start(offset)).unwrap();
+            file.write_all(&[7]).unwrap();
+            assert_ne!(word.read(), before, "{name}");
+        }
+        std::fs::write(&path, b"something else").unwrap();
+        assert_ne!(
+            CloneWord::with_device(&folder.path().join("absent")).source(),
+            "vmclock"
+        );
+    }
+}

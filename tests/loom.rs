@@ -1,0 +1,224 @@
+//! Models of the pool's concurrent parts: hand-out-once, wake-up and the fence protocol, over the pool's own files.
+//!
+//! Each file is included by path with loom's types in the place of `pool/sync.rs`; `--cfg loom` over the whole crate could not compile. crossbeam's deque and
+//! cell are not what is modelled: plain stand-ins behind loom's mutex take their place.
+
+#![allow(
+    dead_code,
+    clippy::duplicate_mod,
+    reason = "the included files have more than the models use"
+)]
+
+#[path = "../src/pool/queue.rs"]
+mod queue;
+#[path = "../src/pool/stamp.rs"]
+mod stamp;
+#[path = "../src/pool/watermark.rs"]
+mod watermark;
+
+mod sync {
+    pub(super) use loom::sync::Mutex;
+    pub(super) use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+    pub(super) use loom::thread::{self, Thread};
+    pub(super) use std::sync::OnceLock;
+
+    use std::collections::VecDeque;
+    use std::ops::Deref;
+    use std::sync::Arc;
+
+    pub(super) const SLOTS: usize = 1;
+    pub(super) const SHARDS: usize = 1;
+
+    pub(super) struct CachePadded<T>(T);
+
+    impl<T> CachePadded<T> {
+        pub(super) fn new(value: T) -> Self {
+            Self(value)
+        }
+    }
+
+    impl<T> Deref for CachePadded<T> {
+        type Target = T;
+        fn deref(&self) -> &T {
+            &self.0
+        }
+    }
+
+    pub(super) struct AtomicCell<T>(Mutex<T>);
+
+    impl<T> AtomicCell<T> {
+        pub(super) fn new(value: T) -> Self {
+            Self(Mutex::new(value))
+        }
+        pub(super) fn swap(&self, value: T) -> T {
+            std::mem::replace(&mut self.0.lock().unwrap(), value)
+        }
+        pub(super) fn take(&self) -> T
+        where
+            T: Default,
+        {
+            self.swap(T::default())
+        }
+    }
+
+    pub(super) enum Steal<T> {
+        Success(T),
+        Empty,
+        Retry,
+    }
+
+    pub(super) struct Worker<T>(Arc<Mutex<VecDeque<T>>>);
+    pub(super) struct Stealer<T>(Arc<Mutex<VecDeque<T>>>);
+
+    impl<T> Worker<T> {
+        pub(super) fn new_fifo() -> Self {
+            Self(Arc::new(Mutex::new(VecDeque::new())))
+        }
+        pub(super) fn stealer(&self) -> Stealer<T> {
+            Stealer(Arc::clone(&self.0))
+        }
+        pub(super) fn push(&self, value: T) {
+            self.0.lock().unwrap().push_back(value);
+        }
+    }
+
+    impl<T> Stealer<T> {
+        pub(super) fn steal(&self) -> Steal<T> {
+            self.0
+                .lock()
+                .unwrap()
+                .pop_front()
+                .map_or(Steal::Empty, Steal::Success)
+        }
+    }
+}
+
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use loom::thread;
+use std::sync::Arc;
+
+/// POOL-1: two takers and a filler; a magazine of two keys and one of one. Every key leaves at most once, and what is not taken or dropped for want of a
+/// slot is still there.
+#[test]
+fn pool_1_hand_out_once() {
+    loom::model(|| {
+        let queue = Arc::new(queue::Queue::<Vec<u8>>::new(1));
+        queue.publish(0, Box::new(vec![1, 2]));
+        let take = |queue: &queue::Queue<Vec<u8>>| {
+            let mut magazine = queue.acquire(0)?;
+            let key = magazine.pop();
+            if !magazine.is_empty() {
+                drop(queue.put_back(0, magazine));
+            }
+            key
+        };
+        let taker = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || take(&queue))
+        };
+        let filler = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || queue.publish(0, Box::new(vec![3])))
+        };
+        let mut keys: Vec<u8> = take(&queue).into_iter().collect();
+        keys.extend(taker.join().unwrap());
+        filler.join().unwrap();
+        keys.extend(queue.drain().flat_map(|magazine| *magazine));
+        let mut unique = keys.clone();
+        unique.sort_unstable();
+        unique.dedup();
+        assert_eq!(unique.len(), keys.len(), "a key left twice: {keys:?}");
+        assert!(unique.len() >= 2, "keys were lost: {keys:?}");
+        assert_eq!(queue.full(), 0);
+    });
+}
+
+/// POOL-3: whatever the interleaving, a depth below the low watermark ends with a filler that has seen it. A lost wake-up is a deadlock, which loom reports.
+#[test]
+fn pool_3_no_lost_wake_up() {
+    loom::model(|| {
+        let bell = Arc::new(watermark::Bell::new(1));
+        let depth = Arc::new(AtomicUsize::new(1));
+        let filler = {
+            let (bell, depth) = (Arc::clone(&bell), Arc::clone(&depth));
+            thread::spawn(move || {
+                loop {
+                    bell.answer(0);
+                    if depth.load(Ordering::SeqCst) == 0 {
+                        return;
+                    }
+                    bell.sleep(0);
+                }
+            })
+        };
+        depth.store(0, Ordering::SeqCst);
+        bell.ring();
+        filler.join().unwrap();
+    });
+}
+
+/// POOL-4: a change publishes the next fence, waits for the quiet point, and is answered. A request that passed its last check before must have been handed over by
+/// then; one that begins after the answer must see the change.
+#[test]
+fn pool_4_fence() {
+    loom::model(|| {
+        let check = Arc::new(stamp::LastCheck::default());
+        let fence = Arc::new(AtomicUsize::new(1));
+        let answered = Arc::new(AtomicBool::new(false));
+        let request = {
+            let (check, fence, answered) = (
+                Arc::clone(&check),
+                Arc::clone(&fence),
+                Arc::clone(&answered),
+            );
+            thread::spawn(move || {
+                let section = check.enter(0);
+                let passed = fence.load(Ordering::SeqCst) == 1;
+                let too_late = passed && answered.load(Ordering::SeqCst);
+                drop(section);
+                assert!(
+                    !too_late,
+                    "a request passed its last check after the change was answered"
+                );
+            })
+        };
+        fence.store(2, Ordering::SeqCst);
+        check.quiesce();
+        answered.store(true, Ordering::SeqCst);
+        request.join().unwrap();
+    });
+}
+
+/// POOL-4 with two changes in a row: the second waits for a section that the first one's wait had let through.
+#[test]
+fn pool_4_two_changes() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let check = Arc::new(stamp::LastCheck::default());
+        let fence = Arc::new(AtomicUsize::new(1));
+        let answered = Arc::new(AtomicUsize::new(1));
+        let request = {
+            let (check, fence, answered) = (
+                Arc::clone(&check),
+                Arc::clone(&fence),
+                Arc::clone(&answered),
+            );
+            thread::spawn(move || {
+                let section = check.enter(0);
+                let seen = fence.load(Ordering::SeqCst);
+                assert!(
+                    answered.load(Ordering::SeqCst) <= seen,
+                    "handed over under fence {seen} after a later change was answered"
+                );
+                drop(section);
+            })
+        };
+        for next in [2, 3] {
+            fence.store(next, Ordering::SeqCst);
+            check.quiesce();
+            answered.store(next, Ordering::SeqCst);
+        }
+        request.join().unwrap();
+    });
+}
