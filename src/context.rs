@@ -121,6 +121,7 @@ fn split_text(bytes: &[u8]) -> (&str, &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn canonical_bytes_are_sorted_counted_and_length_prefixed() {
@@ -159,5 +160,52 @@ mod tests {
             EncryptionContext::from_pairs([("a", &value)]).err(),
             Some(InvalidContext::TooLarge)
         );
+    }
+
+    fn pairs() -> impl Strategy<Value = Vec<(String, String)>> {
+        prop::collection::btree_map(".{0,5}", ".{0,5}", 0..5)
+            .prop_map(|pairs| pairs.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn pairs_come_back_sorted_whatever_their_order(pairs in pairs(), seed: u64) {
+            let context = EncryptionContext::from_pairs(pairs.clone()).unwrap();
+            let mut shuffled = pairs.clone();
+            shuffled.rotate_left(usize::try_from(seed % 5).unwrap() % pairs.len().max(1));
+            shuffled.reverse();
+            let again = EncryptionContext::from_pairs(shuffled).unwrap();
+            prop_assert_eq!(context.canonical(), again.canonical());
+            let back: Vec<_> = context.pairs().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+            // A map of strings is sorted by their UTF-8 bytes.
+            prop_assert_eq!(back, pairs);
+        }
+
+        #[test]
+        fn different_pairs_have_different_canonical_bytes(one in pairs(), other in pairs()) {
+            let canonical = |pairs: &[(String, String)]| {
+                EncryptionContext::from_pairs(pairs.to_vec()).unwrap().canonical().to_vec()
+            };
+            prop_assert_eq!(canonical(&one) == canonical(&other), one == other);
+        }
+    }
+
+    #[test]
+    fn text_is_taken_as_sent() {
+        // é composed and decomposed, cases, and spaces are different values.
+        let values = ["\u{e9}", "e\u{301}", "E\u{301}", " \u{e9}", ""];
+        for (at, one) in values.iter().enumerate() {
+            for (other_at, other) in values.iter().enumerate() {
+                let one = EncryptionContext::from_pairs([("n", one)]).unwrap();
+                let other = EncryptionContext::from_pairs([("n", other)]).unwrap();
+                assert_eq!(one == other, at == other_at);
+            }
+        }
+    }
+
+    #[test]
+    fn debug_output_names_names_alone() {
+        let context = EncryptionContext::from_pairs([("tenant", "hidden")]).unwrap();
+        assert_eq!(format!("{context:?}"), "[\"tenant\"]");
     }
 }

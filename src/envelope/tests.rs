@@ -15,13 +15,13 @@ fn key_id() -> KeyId {
     "1234abcd-12ab-34cd-56ef-1234567890ab".parse().unwrap()
 }
 
+/// Bytes 0 to 31.
+fn material() -> Secret<32> {
+    Secret::filled(|bytes| (0..).zip(bytes).for_each(|(value, byte)| *byte = value))
+}
+
 fn backing_key() -> BackingKey {
-    let material = Secret::filled(|bytes| {
-        bytes.copy_from_slice(&std::array::from_fn::<u8, 32, _>(|at| {
-            u8::try_from(at).unwrap()
-        }))
-    });
-    BackingKey::from_material(key_id(), 3, Timestamp(0), material)
+    BackingKey::from_material(key_id(), 3, Timestamp(0), material())
 }
 
 fn context(pairs: &[(&str, &str)]) -> EncryptionContext {
@@ -142,6 +142,7 @@ fn rng_1_a_failed_draw_begins_no_epoch_and_seals_nothing() {
     faulty.0.store(true, Ordering::SeqCst);
     assert!(Epoch::begin(key_id(), &backing_key(), &entropy, Duration::ZERO).is_err());
     assert!(seal(key_id(), &backing_key(), &context(&[]), b"text", &entropy).is_err());
+    assert!(mint_one(key_id(), &backing_key(), DataKeyLength::AES_256, &entropy).is_err());
     faulty.0.store(false, Ordering::SeqCst);
     assert!(Epoch::begin(key_id(), &backing_key(), &entropy, Duration::ZERO).is_ok());
 }
@@ -157,43 +158,172 @@ impl EntropySource for Fixed {
     }
 }
 
-#[test]
-fn seal_4_frozen_vectors_and_the_ciphertext_is_the_drawn_bytes() {
-    let vectors: serde_json::Value =
-        serde_json::from_str(include_str!("../../tests/vectors/envelope-v1.json")).unwrap();
-    assert_eq!(
-        vectors["material"].as_str().unwrap(),
-        hex(backing_key().expose())
-    );
-    let draw: [u8; 52] = std::array::from_fn(|at| u8::try_from(200 - at).unwrap());
-    assert_eq!(vectors["epoch_draw"].as_str().unwrap(), hex(&draw));
-    for case in vectors["cases"].as_array().unwrap() {
-        let length = DataKeyLength::new(case["length"].as_u64().unwrap().try_into().unwrap());
-        let pairs = case["context"].as_object().unwrap();
-        let pairs = pairs
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str().unwrap()));
-        let context = EncryptionContext::from_pairs(pairs).unwrap();
-        let entropy = Entropy::new(Box::new(Fixed(draw)), metrics::Counter::noop());
-        let mut run = Epoch::begin(key_id(), &backing_key(), &entropy, Duration::ZERO).unwrap();
-        let mut blob = Vec::new();
-        let mut keys = run.mint(length.unwrap(), 1, Duration::ZERO).unwrap();
-        match case["how"].as_str().unwrap() {
-            "hit" => keys.take().unwrap().bind(&context, &mut blob),
-            "batch" => assert_eq!(keys.bind_many(1, &context, &mut blob), 1),
-            other => panic!("unknown case {other}"),
-        }
-        assert_eq!(hex(&blob), case["blob"].as_str().unwrap());
-        // RFC 8439's ChaCha20 with the seed as key and a nonce of zeros: the generator's first bytes.
-        let drawn = case["drawn"].as_str().unwrap();
-        assert_eq!(hex(&blob[48..blob.len() - 16]), drawn);
-        let plaintext = open_by_oracle(&blob, &context).unwrap();
-        assert_eq!(hex(&plaintext), case["plaintext"].as_str().unwrap());
+fn vectors() -> serde_json::Value {
+    serde_json::from_str(include_str!("../../tests/vectors/envelope-v1.json")).unwrap()
+}
+
+fn text<'a>(case: &'a serde_json::Value, member: &str) -> &'a str {
+    case[member].as_str().unwrap()
+}
+
+fn number(case: &serde_json::Value, member: &str) -> usize {
+    case[member].as_u64().unwrap().try_into().unwrap()
+}
+
+fn context_of(case: &serde_json::Value) -> EncryptionContext {
+    let pairs = case["context"].as_object().unwrap().iter();
+    EncryptionContext::from_pairs(pairs.map(|(name, value)| (name, value.as_str().unwrap())))
+        .unwrap()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
+}
+
+/// Makes the blob of a frozen case anew, all draws being the vectors' own.
+fn remade(case: &serde_json::Value, draw: [u8; 52]) -> Vec<u8> {
+    let entropy = Entropy::new(Box::new(Fixed(draw)), metrics::Counter::noop());
+    let key_id = text(case, "key_id").parse().unwrap();
+    let generation = number(case, "generation").try_into().unwrap();
+    let key = BackingKey::from_material(key_id, generation, Timestamp(0), material());
+    let context = context_of(case);
+    let plaintext = unhex(text(case, "plaintext"));
+    if text(case, "how") == "sealed" {
+        return seal(key_id, &key, &context, &plaintext, &entropy).unwrap();
     }
+    let length = DataKeyLength::new(plaintext.len()).unwrap();
+    let index = number(case, "index");
+    let mut blob = Vec::new();
+    let magazine = || {
+        let mut epoch = Epoch::begin(key_id, &key, &entropy, Duration::ZERO).unwrap();
+        epoch.mint(length, index + 2, Duration::ZERO).unwrap()
+    };
+    match text(case, "how") {
+        "miss" => {
+            let minted = mint_one(key_id, &key, length, &entropy).unwrap();
+            minted.bind(&context, &mut blob);
+        }
+        "hit" => {
+            let mut keys = magazine();
+            let key = (0..=index).map(|_| keys.take()).last().flatten();
+            key.unwrap().bind(&context, &mut blob);
+        }
+        "batch" => {
+            assert_eq!(
+                magazine().bind_many(index + 1, &context, &mut blob),
+                index + 1
+            );
+            blob.drain(..index * blob_bytes(length));
+        }
+        other => panic!("unknown case {other}"),
+    }
+    blob
+}
+
+#[test]
+fn seal_4_frozen_blobs_are_made_again_and_their_ciphertext_is_the_drawn_bytes() {
+    let vectors = vectors();
+    let draw = unhex(text(&vectors, "draw")).try_into().unwrap();
+    assert_eq!(text(&vectors, "material"), hex(material().expose()));
+    for (at, case) in vectors["cases"].as_array().unwrap().iter().enumerate() {
+        let blob = unhex(text(case, "blob"));
+        assert_eq!(remade(case, draw), blob, "case {at}");
+        if let Some(drawn) = case["drawn"].as_str() {
+            // Of a pooled key, of one minted for its request, and of one of a batch alike.
+            assert_eq!(hex(&blob[48..blob.len() - 16]), drawn, "case {at}");
+        }
+        let parsed = CiphertextBlob::parse(&blob).unwrap();
+        let BlobHeader { key_id, generation } = parsed.header();
+        let key = BackingKey::from_material(key_id, generation, Timestamp(0), material());
+        let opened = open(key_id, &key, &context_of(case), &parsed).unwrap();
+        assert_eq!(hex(opened.expose()), text(case, "plaintext"), "case {at}");
+    }
+}
+
+#[test]
+fn seal_2_frozen_refusals_do_not_open() {
+    let vectors = vectors();
+    let refusals = vectors["refusals"].as_array().unwrap();
+    assert_eq!(refusals.len(), 32);
+    for case in refusals {
+        let opened = open_by_us(&unhex(text(case, "blob")), &context_of(case));
+        assert_eq!(opened, Err(OpenError), "{}", text(case, "why"));
+    }
+}
+
+#[test]
+fn a_key_material_id_is_frozen() {
+    assert_eq!(
+        backing_key().id().to_string(),
+        text(&vectors(), "key_material_id")
+    );
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn every_bit_and_every_length_matters() {
+    let context = context(&[("container", "c-1")]);
+    let blob = bound(32, &context);
+    assert!(open_by_us(&blob, &context).is_ok());
+    for bit in 0..blob.len() * 8 {
+        let mut damaged = blob.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(open_by_us(&damaged, &context), Err(OpenError), "bit {bit}");
+    }
+    for length in (0..200).filter(|length| *length != blob.len()) {
+        let mut resized = blob.clone();
+        resized.resize(length, 0);
+        assert_eq!(open_by_us(&resized, &context), Err(OpenError), "{length}");
+    }
+}
+
+#[test]
+fn a_blob_opens_under_its_own_key_id_generation_and_material_alone() {
+    let context = context(&[]);
+    let blob = bound(32, &context);
+    let blob = CiphertextBlob::parse(&blob).unwrap();
+    let other_id = KeyId::from_parts(*key_id().bytes(), true);
+    let key = |generation, material| {
+        BackingKey::from_material(key_id(), generation, Timestamp(0), material)
+    };
+    let other_material = Secret::filled(|bytes| bytes.fill(1));
+    for (key_id, key) in [
+        (other_id, backing_key()),
+        (KeyId::from_random([1; 16]), backing_key()),
+        (key_id(), key(4, material())),
+        (key_id(), key(3, other_material)),
+    ] {
+        assert_eq!(open(key_id, &key, &context, &blob).err(), Some(OpenError));
+    }
+}
+
+#[test]
+fn sealing_fits_from_1_to_4096_bytes_and_never_twice_alike() {
+    let context = context(&[("a", "1")]);
+    let sealed = |length| {
+        let plaintext = vec![7; length];
+        seal(
+            key_id(),
+            &backing_key(),
+            &context,
+            &plaintext,
+            &Entropy::os(),
+        )
+        .unwrap()
+    };
+    for length in [1, 4096] {
+        assert_eq!(open_by_us(&sealed(length), &context), Ok(vec![7; length]));
+        assert_ne!(sealed(length)[24..48], sealed(length)[24..48]);
+    }
+    for length in [0, 4097] {
+        assert!(std::panic::catch_unwind(|| sealed(length)).is_err());
+    }
 }
 
 fn pairs() -> impl Strategy<Value = Vec<(String, String)>> {
@@ -216,6 +346,19 @@ proptest! {
     }
 
     #[test]
+    fn what_parses_is_what_was_encoded(
+        head in prop::array::uniform24(0..4u8),
+        rest in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let bytes = [head.as_slice(), &rest].concat();
+        if let Ok(blob) = CiphertextBlob::parse(&bytes) {
+            let header = blob.header().encode();
+            let parts = [&header, blob.nonce().as_slice(), blob.ciphertext(), blob.tag()].concat();
+            prop_assert_eq!(parts, bytes);
+        }
+    }
+
+    #[test]
     fn seal_2_another_context_is_one_error(mut pairs in pairs(), at: prop::sample::Index) {
         let blob = bound(32, &EncryptionContext::from_pairs(pairs.clone()).unwrap());
         let opens = |pairs: &[(String, String)]| {
@@ -225,7 +368,7 @@ proptest! {
         pairs.reverse();
         prop_assert!(opens(&pairs), "the order of pairs is irrelevant");
         let mut added = pairs.clone();
-        added.push(("added".into(), String::new()));
+        added.push(("a name too long to be drawn".into(), String::new()));
         prop_assert!(!opens(&added));
         if !pairs.is_empty() {
             let at = at.index(pairs.len());
@@ -235,6 +378,8 @@ proptest! {
             let mut changed = pairs.clone();
             changed[at].1.push('x');
             prop_assert!(!opens(&changed));
+            changed[at].1 = swap_case(&pairs[at].1);
+            prop_assert!(changed == pairs || !opens(&changed));
             let mut cased = pairs.clone();
             cased[at].0 = swap_case(&cased[at].0);
             let clash = pairs.iter().any(|pair| pair.0 == cased[at].0);
@@ -249,41 +394,4 @@ fn swap_case(text: &str) -> String {
         _ => letter.to_ascii_lowercase(),
     });
     swapped.collect()
-}
-
-/// Writes what the Python implementation in `tests/clients/open_blobs.py` opens.
-#[test]
-fn blobs_for_the_independent_implementation() {
-    let mut lines = String::new();
-    let contexts: [&[(&str, &str)]; 3] = [&[], &[("b", "2"), ("a", "1")], &[("é", ""), ("", "x")]];
-    for pairs in contexts {
-        let context = context(pairs);
-        for length in [1, 16, 32, 100, 1024] {
-            let mut batch = Vec::new();
-            minted(length, 20).bind_many(20, &context, &mut batch);
-            let mut blobs: Vec<Vec<u8>> = batch.chunks(length + 64).map(<[u8]>::to_vec).collect();
-            blobs.push(bound(length, &context));
-            let sealed = seal(
-                key_id(),
-                &backing_key(),
-                &context,
-                &vec![7; length],
-                &Entropy::os(),
-            );
-            blobs.push(sealed.unwrap());
-            for blob in blobs {
-                let plaintext = open_by_us(&blob, &context).unwrap();
-                let pairs: std::collections::BTreeMap<_, _> = pairs.iter().copied().collect();
-                let line = serde_json::json!({
-                    "material": hex(backing_key().expose()), "context": pairs,
-                    "blob": hex(&blob), "plaintext": hex(&plaintext),
-                });
-                lines.push_str(&line.to_string());
-                lines.push('\n');
-            }
-        }
-    }
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/vectors");
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("blobs.jsonl"), lines).unwrap();
 }

@@ -1,13 +1,18 @@
 """Opens ciphertext blobs by an implementation that shares nothing with the daemon.
 
 XAES-256-GCM (https://c2sp.org/XAES-256-GCM) over pyca/cryptography, blob version 1 and the canonical encryption
-context. Reads JSON lines {"material", "context", "blob", "plaintext"}, byte strings in hex; exits 1 at the first that fails.
+context. Reads JSON lines {"key_id", "generation", "material" in hex, "context", "blob" in base64, "plaintext" in hex or "length"},
+opens every one, also checks that each refuses a context that lacks or adds a pair, and exits 1 if any line fails.
+
+    python3 tests/clients/open_blobs.py target/tmp/blobs.jsonl
 """
 
+import base64
 import json
 import struct
 import sys
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -37,29 +42,48 @@ def canonical(context: dict[str, str]) -> bytes:
     return struct.pack(">H", len(pairs)) + texts
 
 
-def open_blob(material: bytes, context: dict[str, str], blob: bytes) -> bytes:
-    version, algorithm, flags = blob[0], blob[1], struct.unpack(">H", blob[2:4])[0]
+def open_blob(material: bytes, key_id: str, generation: int, context: dict[str, str], blob: bytes) -> bytes:
+    version, algorithm, flags = struct.unpack(">BBH", blob[:4])
     if (version, algorithm) != (1, 1) or flags & ~1:
         raise ValueError("not a version 1 blob of XAES-256-GCM")
-    nonce = blob[24:48]
-    return AESGCM(derive(material, nonce[:12])).decrypt(
-        nonce[12:], blob[48:], blob[:24] + canonical(context)
-    )
+    digits = key_id.removeprefix("mrk-").replace("-", "")
+    if (blob[4:20].hex(), flags) != (digits, int(key_id.startswith("mrk-"))):
+        raise ValueError("names another key")
+    if struct.unpack(">I", blob[20:24])[0] != generation:
+        raise ValueError("names another generation")
+    nonce, sealed = blob[24:48], blob[48:]
+    return AESGCM(derive(material, nonce[:12])).decrypt(nonce[12:], sealed, blob[:24] + canonical(context))
+
+
+def check(case: dict) -> None:
+    key = bytes.fromhex(case["material"]), case["key_id"], case["generation"]
+    blob, context = base64.b64decode(case["blob"], validate=True), case["context"]
+    plaintext = open_blob(*key, context, blob)
+    if len(plaintext) != case.get("length", len(plaintext)) or plaintext.hex() != case.get("plaintext", plaintext.hex()):
+        raise ValueError("opens to something else")
+    others = [context | {"one name": "more"}]
+    if context:
+        others.append({name: context[name] for name in list(context)[1:]})
+    for other in others:
+        try:
+            open_blob(*key, other, blob)
+        except InvalidTag:
+            continue
+        raise ValueError("opens under another context")
 
 
 def main() -> int:
-    opened = 0
+    opened = failed = 0
     with open(sys.argv[1], encoding="utf-8") as lines:
-        for line in lines:
-            case = json.loads(line)
-            material, blob = bytes.fromhex(case["material"]), bytes.fromhex(case["blob"])
-            plaintext = open_blob(material, case["context"], blob)
-            if plaintext.hex() != case["plaintext"]:
-                print(f"line {opened + 1}: opens to something else")
-                return 1
-            opened += 1
-    print(f"{opened} blobs opened")
-    return 0 if opened else 1
+        for number, line in enumerate(lines, 1):
+            try:
+                check(json.loads(line))
+                opened += 1
+            except (InvalidTag, ValueError, KeyError) as error:
+                print(f"line {number}: {error!r}", file=sys.stderr)
+                failed += 1
+    print(f"{opened} blobs opened, {failed} failed")
+    return 0 if opened and not failed else 1
 
 
 if __name__ == "__main__":
