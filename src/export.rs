@@ -22,7 +22,7 @@ pub use error::ExportError;
 pub use id_pattern::{IdPattern, InvalidIdPattern};
 pub use manifest::{Manifest, Parameters, Part};
 pub use progress::Progress;
-pub use remote::{Credentials, Endpoint, Remote};
+pub use remote::{Endpoint, Remote};
 pub use source::{KeyIdentity, Local, Source, SourceError, Worker};
 
 use self::folder::{Finished, Folder};

@@ -1,11 +1,13 @@
 //! Unix peer credentials to a principal.
 
-/// The kernel's word on who is at the other end of a Unix socket.
+use std::collections::BTreeMap;
+
+/// The kernel's word on who is at the other end of a Unix socket (`SO_PEERCRED`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Effective user id.
     pub uid: u32,
-    /// Effective group id.
+    /// Effective primary group id.
     pub gid: u32,
 }
 
@@ -13,7 +15,15 @@ pub struct Peer {
 #[derive(Clone, Debug, Default)]
 pub struct PeerMap {
     /// uid to ARN.
-    pub uids: std::collections::BTreeMap<u32, String>,
+    pub uids: BTreeMap<u32, String>,
     /// gid to ARN.
-    pub gids: std::collections::BTreeMap<u32, String>,
+    pub gids: BTreeMap<u32, String>,
+}
+
+impl PeerMap {
+    /// The ARN of the peer's principal; the overflow ids are nobody.
+    #[must_use]
+    pub fn principal(&self, _peer: Peer) -> Option<&str> {
+        todo!()
+    }
 }

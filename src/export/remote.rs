@@ -1,8 +1,8 @@
 //! Blobs streamed from a running daemon: one call of the batch endpoint for each part, on a connection that is kept.
 
+use crate::auth::Credentials;
 use crate::clock::Clock;
 use crate::context::EncryptionContext;
-use crate::crypto::secret::SecretBytes;
 use crate::envelope::BlobHeader;
 use crate::envelope::blob::{CiphertextBlob, OVERHEAD_BYTES};
 use crate::export::source::{KeyIdentity, Source, SourceError, Worker};
@@ -77,16 +77,6 @@ impl fmt::Display for Endpoint {
             Self::Http(authority) => write!(out, "http://{authority}"),
         }
     }
-}
-
-/// What a request is signed with.
-pub struct Credentials {
-    /// The public half.
-    pub access_key_id: String,
-    /// The secret half.
-    pub secret_access_key: SecretBytes,
-    /// The Region of the credential scope.
-    pub region: String,
 }
 
 /// Blobs from a daemon, with the rights of the caller.
@@ -230,19 +220,11 @@ impl Remote {
             HeaderValue::from_static("application/octet-stream"),
         );
         if let Some(credentials) = &self.credentials {
-            self.sign(credentials, headers, &body)?;
+            credentials
+                .sign(&Method::POST, PATH, headers, &body, self.clock.now())
+                .map_err(|error| self.broken(&error))?;
         }
         Ok(request)
-    }
-
-    /// Not built yet: the signature of our own requests.
-    fn sign(
-        &self,
-        _credentials: &Credentials,
-        _headers: &mut HeaderMap,
-        _body: &[u8],
-    ) -> Result<(), SourceError> {
-        Err(self.broken(&"requests cannot be signed yet"))
     }
 
     /// What an answer promises must be what was asked for.

@@ -1,0 +1,1 @@
+//! The HTTP service: bounds, authentication, dispatch, batch streams.
