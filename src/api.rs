@@ -1,41 +1,167 @@
 //! The operations: a table of data, and what each does between the decoded request and the encoded reply.
 //!
 //! A request runs once from left to right: decode, resolve the key, authorize, check its state, take and bind, encode; and as its last act it
-//! compares the fence, the revision and the clone word that it worked under with the present ones (POOL-4, POOL-5). If they moved it starts again
-//! from the first step, twice at most.
+//! compares the revision (and with it every fence) and the clone word that it worked under with the present ones (POOL-4, POOL-5). If they moved it starts
+//! again from resolving the key, twice at most. The order of checks is that of AWS KMS: model validation, lookup, authorization, what the members ask for
+//! together, state, `DryRun`, work.
 //!
 //! What this module does not do: know HTTP, or who the caller is (that is `auth`); it is handed a principal.
 
 use crate::clock::Clock;
 use crate::crypto::entropy::Entropy;
-use crate::keystore::Keystore;
+use crate::key::InvalidState;
+use crate::key::data_key::DataKeyLength;
+use crate::key::KeyId;
+use crate::keystore::{Change, KeyEntry, Keystore, Snapshot};
 use crate::metrics::Metrics;
-use crate::policy::Principal;
-use crate::pool::{CloneWord, LastCheck, Pool};
+use crate::policy::{Action, Principal};
+use crate::pool::{CloneWord, LastCheck, Pool, thread_number};
 use bytes::Bytes;
+use resolve::Caller;
+use std::borrow::Cow;
+use std::pin::Pin;
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
+mod aliases;
+pub mod batch;
+mod decrypt;
+mod encrypt;
 pub mod error;
+mod generate;
+mod keys;
+mod marker;
+mod principals;
+mod resolve;
+mod validation;
+mod wire;
 
+pub use batch::DataKeys;
 pub use error::{ApiError, KmsErrorCode};
 
+/// What an operation ends with.
+type Answer = Result<Reply, ApiError>;
+
 /// One row of the operation table.
-#[derive(Debug)]
 pub struct Operation {
     /// As `X-Amz-Target` names it after `TrentService.`.
     pub name: &'static str,
     /// Its place in [`OPERATIONS`], for tables by operation.
     pub index: usize,
+    handler: Handler,
 }
 
-/// Every operation of the service model that is known here, built or not.
-pub static OPERATIONS: [Operation; 0] = [];
+/// How an operation is performed.
+#[derive(Clone, Copy)]
+enum Handler {
+    /// Without waiting for anything.
+    AtOnce(fn(&Api, &Arc<Principal>, &[u8]) -> Answer),
+    /// By changing the store: runs to its end whatever becomes of the caller.
+    Changing(fn(Arc<Api>, Arc<Principal>, Vec<u8>) -> Pin<Box<dyn Future<Output = Answer> + Send>>),
+    /// Known to AWS KMS, not built here.
+    Unbuilt,
+}
 
-/// Finds an operation by its name.
+macro_rules! changing {
+    ($function:path) => {
+        Handler::Changing(|api, principal, body| Box::pin($function(api, principal, body)))
+    };
+}
+
+/// Every operation of the service model, built or not.
+pub static OPERATIONS: [Operation; 54] = table([
+    ("CancelKeyDeletion", changing!(keys::cancel_deletion)),
+    ("ConnectCustomKeyStore", Handler::Unbuilt),
+    ("CreateAlias", changing!(aliases::create)),
+    ("CreateCustomKeyStore", Handler::Unbuilt),
+    ("CreateGrant", Handler::Unbuilt),
+    ("CreateKey", changing!(keys::create)),
+    ("Decrypt", Handler::AtOnce(decrypt::decrypt)),
+    ("DeleteAlias", changing!(aliases::delete)),
+    ("DeleteCustomKeyStore", Handler::Unbuilt),
+    ("DeleteImportedKeyMaterial", Handler::Unbuilt),
+    ("DeriveSharedSecret", Handler::Unbuilt),
+    ("DescribeCustomKeyStores", Handler::Unbuilt),
+    ("DescribeKey", Handler::AtOnce(keys::describe)),
+    ("DisableKey", changing!(keys::disable)),
+    ("DisableKeyRotation", Handler::Unbuilt),
+    ("DisconnectCustomKeyStore", Handler::Unbuilt),
+    ("EnableKey", changing!(keys::enable)),
+    ("EnableKeyRotation", Handler::Unbuilt),
+    ("Encrypt", Handler::AtOnce(encrypt::encrypt)),
+    ("GenerateDataKey", Handler::AtOnce(generate::with_plaintext)),
+    ("GenerateDataKeyPair", Handler::Unbuilt),
+    ("GenerateDataKeyPairWithoutPlaintext", Handler::Unbuilt),
+    ("GenerateDataKeyWithoutPlaintext", Handler::AtOnce(generate::without_plaintext)),
+    ("GenerateMac", Handler::Unbuilt),
+    ("GenerateRandom", Handler::AtOnce(encrypt::random)),
+    ("GetKeyLastUsage", Handler::Unbuilt),
+    ("GetKeyPolicy", Handler::Unbuilt),
+    ("GetKeyRotationStatus", Handler::Unbuilt),
+    ("GetParametersForImport", Handler::Unbuilt),
+    ("GetPublicKey", Handler::Unbuilt),
+    ("ImportKeyMaterial", Handler::Unbuilt),
+    ("ListAliases", Handler::AtOnce(aliases::list)),
+    ("ListGrants", Handler::Unbuilt),
+    ("ListKeyPolicies", Handler::Unbuilt),
+    ("ListKeyRotations", Handler::Unbuilt),
+    ("ListKeys", Handler::AtOnce(keys::list)),
+    ("ListResourceTags", Handler::Unbuilt),
+    ("ListRetirableGrants", Handler::Unbuilt),
+    ("PutKeyPolicy", Handler::Unbuilt),
+    ("ReEncrypt", Handler::Unbuilt),
+    ("ReplicateKey", Handler::Unbuilt),
+    ("RetireGrant", Handler::Unbuilt),
+    ("RevokeGrant", Handler::Unbuilt),
+    ("RotateKeyOnDemand", Handler::Unbuilt),
+    ("ScheduleKeyDeletion", changing!(keys::schedule_deletion)),
+    ("Sign", Handler::Unbuilt),
+    ("TagResource", Handler::Unbuilt),
+    ("UntagResource", Handler::Unbuilt),
+    ("UpdateAlias", changing!(aliases::update)),
+    ("UpdateCustomKeyStore", Handler::Unbuilt),
+    ("UpdateKeyDescription", Handler::Unbuilt),
+    ("UpdatePrimaryRegion", Handler::Unbuilt),
+    ("Verify", Handler::Unbuilt),
+    ("VerifyMac", Handler::Unbuilt),
+]);
+
+const fn table<const N: usize>(rows: [(&'static str, Handler); N]) -> [Operation; N] {
+    let mut table = [const {
+        Operation {
+            name: "",
+            index: 0,
+            handler: Handler::Unbuilt,
+        }
+    }; N];
+    let mut index = 0;
+    while index < N {
+        let (name, handler) = rows[index];
+        table[index].name = name;
+        table[index].index = index;
+        table[index].handler = handler;
+        index += 1;
+    }
+    table
+}
+
+impl Operation {
+    /// Whether the operation is built.
+    #[must_use]
+    pub fn is_built(&self) -> bool {
+        !matches!(self.handler, Handler::Unbuilt)
+    }
+}
+
+/// Finds an operation by its name; case matters.
 #[must_use]
-pub fn operation(_name: &str) -> Option<&'static Operation> {
-    todo!()
+pub fn operation(name: &str) -> Option<&'static Operation> {
+    let found = OPERATIONS.binary_search_by(|operation| operation.name.cmp(name));
+    found.ok().map(|index| &OPERATIONS[index])
 }
+
+/// Restarts of a request whose snapshot moved under it.
+const RESTARTS_MAX: usize = 2;
 
 /// What the operations work on.
 pub struct Api {
@@ -51,14 +177,162 @@ pub struct Api {
     pub entropy: Arc<Entropy>,
     /// Time.
     pub clock: Clock,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
+    counters: Counters,
+}
+
+impl Api {
+    /// The operations on these parts.
+    #[must_use]
+    pub fn new(
+        keystore: Arc<Keystore>,
+        pool: Arc<Pool>,
+        clone_word: Arc<CloneWord>,
+        entropy: Arc<Entropy>,
+        clock: Clock,
+        metrics: &Metrics,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            keystore,
+            pool,
+            clone_word,
+            last_check: Arc::default(),
+            entropy,
+            clock,
+            counters: Counters::new(metrics),
+        })
+    }
+
+    /// Performs `operation` for `principal` with the JSON `body`. A change of the store runs to its end even when this future is dropped.
+    ///
+    /// # Errors
+    /// [`ApiError`], in the order of checks of AWS KMS.
+    pub async fn call(
+        self: &Arc<Self>,
+        operation: &'static Operation,
+        principal: &Arc<Principal>,
+        body: &[u8],
+    ) -> Result<Reply, ApiError> {
+        match operation.handler {
+            Handler::AtOnce(handler) => handler(self, principal, body),
+            Handler::Changing(handler) => {
+                let change = handler(Arc::clone(self), Arc::clone(principal), body.to_vec());
+                tokio::spawn(change).await.map_err(ApiError::internal)?
+            }
+            Handler::Unbuilt => Err(unsupported(operation.name)),
+        }
+    }
+
+    /// Performs one of the operator's own operations: `CreatePrincipal`, `ListPrincipals`, `DeletePrincipal`, `CreateAccessKey`, `DeleteAccessKey`.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn administer(
+        self: &Arc<Self>,
+        operation: &str,
+        principal: &Arc<Principal>,
+        body: &[u8],
+    ) -> Result<Reply, ApiError> {
+        let (api, principal, body) = (Arc::clone(self), Arc::clone(principal), body.to_vec());
+        let operation = operation.to_owned();
+        let change =
+            async move { principals::administer(&api, &operation, &principal, &body).await };
+        tokio::spawn(change).await.map_err(ApiError::internal)?
+    }
+
+    fn caller<'a>(&'a self, principal: &'a Arc<Principal>, action: &'static str) -> Caller<'a> {
+        Caller {
+            principal,
+            action: Action(action),
+            region: self.keystore.region(),
+        }
+    }
+
+    /// Works on one snapshot and under one clone word, and lets the outcome go only if neither has moved since (POOL-4, POOL-5).
+    fn under_last_check<T>(
+        &self,
+        mut work: impl FnMut(&Snapshot, u64) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
+        for _ in 0..=RESTARTS_MAX {
+            let snapshot = self.keystore.snapshot();
+            let clone_word = self.clone_word.read();
+            let outcome = work(&snapshot, clone_word)?;
+            #[cfg(test)]
+            tests::between_work_and_last_check();
+            let _section = self.last_check.enter(thread_number());
+            if self.keystore.revision() == snapshot.revision
+                && self.clone_word.read() == clone_word
+            {
+                return Ok(outcome);
+            }
+        }
+        Err(ApiError::internal("the store kept changing during the request"))
+    }
+
+    /// Makes a change durable and published, and returns once no request that began before can still pass its last check. The pooled keys of `changed` are dropped.
+    async fn change<T>(
+        &self,
+        changed: Option<KeyId>,
+        decide: impl FnOnce(&Snapshot) -> Result<(Vec<Change>, T), ApiError>,
+    ) -> Result<T, ApiError> {
+        let outcome = self.keystore.apply(decide).await?;
+        if let Some(key) = changed {
+            self.pool.purge(key);
+        }
+        let last_check = Arc::clone(&self.last_check);
+        // It waits for other threads, which must not wait for this one.
+        let quiet = tokio::task::spawn_blocking(move || last_check.quiesce());
+        quiet.await.map_err(ApiError::internal)?;
+        Ok(outcome)
+    }
+}
+
+/// `DisabledException` or `KMSInvalidStateException` when cryptographic operations may not use the key.
+fn state(entry: &KeyEntry) -> Result<(), ApiError> {
+    entry.key.state.usable().map_err(|state| invalid_state(entry, state))
+}
+
+fn invalid_state(entry: &KeyEntry, state: InvalidState) -> ApiError {
+    let code = match state {
+        InvalidState::Disabled => KmsErrorCode::DisabledException,
+        InvalidState::PendingDeletion | InvalidState::NotPendingDeletion => {
+            KmsErrorCode::KMSInvalidStateException
+        }
+    };
+    ApiError::new(code, format!("{} {state}.", entry.arn))
+}
+
+fn unsupported(what: &str) -> ApiError {
+    let message = format!("{what} is not supported.");
+    ApiError::new(KmsErrorCode::UnsupportedOperationException, message)
+}
+
+/// No grant exists yet, so every token is one that this service did not issue.
+fn grant_tokens(tokens: Option<&[Cow<'_, str>]>) -> Result<(), ApiError> {
+    if tokens.unwrap_or_default().is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::bare(KmsErrorCode::InvalidGrantTokenException))
+}
+
+fn dry_run(asked: Option<bool>) -> Result<(), ApiError> {
+    if asked != Some(true) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        KmsErrorCode::DryRunOperationException,
+        "The request would have succeeded, but the DryRun option is set.",
+    ))
 }
 
 /// The body of a successful response; wiped when dropped, because it may carry a plaintext data key.
-pub struct Reply(Vec<u8>);
+pub struct Reply(Zeroizing<Vec<u8>>);
 
 impl Reply {
+    /// Of an operation without output.
+    fn empty() -> Self {
+        Self(Zeroizing::default())
+    }
+
     /// The JSON text; empty for operations without output.
     #[must_use]
     pub fn body(&self) -> &[u8] {
@@ -68,77 +342,45 @@ impl Reply {
     /// The text without a copy, still wiped when the last reference is dropped.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
-        todo!()
+        Bytes::from_owner(self.0)
     }
 }
 
-impl Api {
-    /// Performs `operation` for `principal` with the JSON `body`.
-    ///
-    /// # Errors
-    /// [`ApiError`], in the order of checks of AWS KMS.
-    pub async fn call(
-        &self,
-        _operation: &'static Operation,
-        _principal: &Arc<Principal>,
-        _body: &[u8],
-    ) -> Result<Reply, ApiError> {
-        todo!()
+/// Data keys handed out, by spec and by whether the pool had one; registered once.
+struct DataKeyCounters([[metrics::Counter; 2]; 3]);
+
+impl DataKeyCounters {
+    fn new(metrics: &Metrics, operation: &'static str) -> Self {
+        Self(["AES_256", "AES_128", "BYTES"].map(|spec| {
+            ["miss", "hit"].map(|result| metrics.data_keys(operation, spec, result))
+        }))
     }
 
-    /// Performs one of the operator's own operations (principals): see `api::principals`.
-    ///
-    /// # Errors
-    /// [`ApiError`].
-    pub async fn administer(
-        &self,
-        _operation: &str,
-        _principal: &Arc<Principal>,
-        _body: &[u8],
-    ) -> Result<Reply, ApiError> {
-        todo!()
-    }
-
-    /// Begins a batch: `{"KeyId", "KeySpec" | "NumberOfBytes", "EncryptionContext"?, "Count"}`.
-    ///
-    /// # Errors
-    /// [`ApiError`].
-    pub fn data_keys(
-        self: &Arc<Self>,
-        _principal: &Arc<Principal>,
-        _body: &[u8],
-    ) -> Result<DataKeys, ApiError> {
-        todo!()
+    fn count(&self, length: DataKeyLength, hit: bool, keys: u64) {
+        let spec = match length {
+            DataKeyLength::AES_256 => 0,
+            DataKeyLength::AES_128 => 1,
+            _ => 2,
+        };
+        self.0[spec][usize::from(hit)].increment(keys);
     }
 }
 
-/// A batch under way: blobs under one key, of one length, bound to one context.
-pub struct DataKeys {
-    /// The key's ARN.
-    pub key_arn: String,
-    /// The generation of its material at the beginning; a batch ends when it moves.
-    pub key_material_id: String,
-    /// Bytes of each blob.
-    pub blob_bytes: usize,
-    /// Blobs in all.
-    pub count: u64,
+struct Counters {
+    without_plaintext: DataKeyCounters,
+    with_plaintext: DataKeyCounters,
+    batch: DataKeyCounters,
 }
 
-impl DataKeys {
-    /// Appends the blobs of the next chunk (at most [`Self::CHUNK_KEYS`]) to `out`, authorized and checked anew, and returns how many they are; 0 at the end.
-    ///
-    /// # Errors
-    /// [`ApiError`]: the batch has ended early; nothing of the chunk was appended.
-    pub fn next_chunk(&mut self, _out: &mut Vec<u8>) -> Result<usize, ApiError> {
-        todo!()
-    }
-
-    /// Keys of a chunk at most.
-    pub const CHUNK_KEYS: usize = 8192;
-
-    /// Blobs handed out so far.
-    #[must_use]
-    pub fn handed_out(&self) -> u64 {
-        todo!()
+impl Counters {
+    fn new(metrics: &Metrics) -> Self {
+        Self {
+            without_plaintext: DataKeyCounters::new(metrics, "GenerateDataKeyWithoutPlaintext"),
+            with_plaintext: DataKeyCounters::new(metrics, "GenerateDataKey"),
+            batch: DataKeyCounters::new(metrics, "DataKeys"),
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

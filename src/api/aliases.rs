@@ -1,0 +1,204 @@
+//! Aliases: names for keys, unique in an account and Region.
+
+use crate::api::keys::check_page;
+use crate::api::marker::Marker;
+use crate::api::resolve::{Caller, alias_not_found};
+use crate::api::validation::{ALIAS, ASCII, KEY_ID_CHARACTERS_MAX, Violations};
+use crate::api::wire::{self, Object, Text};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, invalid_state};
+use crate::key::KeyId;
+use crate::key::arn::{AliasName, InvalidAliasName};
+use crate::keystore::{Alias, Change};
+use crate::policy::Principal;
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// Aliases of a key (AWS KMS, "Resource quotas").
+const ALIASES_MAX: usize = 50;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Input<'a> {
+    #[serde(borrow)]
+    alias_name: Text<'a>,
+    #[serde(borrow)]
+    target_key_id: Text<'a>,
+}
+
+impl<'a> Input<'a> {
+    fn decode(body: &'a [u8], with_target: bool) -> Result<(Self, AliasName), ApiError> {
+        let input: Self = wire::decode(body)?;
+        let mut violations = Violations::default();
+        let name = input.alias_name.as_deref();
+        violations.required_text("aliasName", name, AliasName::CHARACTERS_MAX, Some(&ALIAS));
+        if with_target {
+            let target = input.target_key_id.as_deref();
+            violations.required_text("targetKeyId", target, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
+        }
+        violations.check()?;
+        let name = name.unwrap_or_default().parse().map_err(|error| match error {
+            InvalidAliasName::Prefix => ApiError::new(
+                KmsErrorCode::ValidationException,
+                "Alias must start with the prefix \"alias/\". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html",
+            ),
+            InvalidAliasName::Characters => ApiError::bare(KmsErrorCode::InvalidAliasNameException),
+        })?;
+        Ok((input, name))
+    }
+
+    fn target(&self) -> &str {
+        self.target_key_id.as_deref().unwrap_or_default()
+    }
+}
+
+/// `CreateAlias`
+pub(super) async fn create(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u8>) -> Answer {
+    let (input, name) = Input::decode(&body, true)?;
+    if name.is_reserved() {
+        return Err(ApiError::bare(KmsErrorCode::NotAuthorizedException));
+    }
+    let caller = api.caller(&principal, "kms:CreateAlias");
+    let arn = caller.region.alias_arn(principal.account, &name);
+    let now = api.clock.now();
+    api.change(None, |snapshot| {
+        let target = target(caller, input.target(), &arn, snapshot)?;
+        if snapshot.alias(principal.account, &name).is_some() {
+            let message = format!("An alias with the name {arn} already exists");
+            return Err(ApiError::new(KmsErrorCode::AlreadyExistsException, message));
+        }
+        let aliases = snapshot.aliases.values();
+        if aliases.filter(|alias| alias.target == target).count() >= ALIASES_MAX {
+            let message = format!("A KMS key has at most {ALIASES_MAX} aliases.");
+            return Err(ApiError::new(KmsErrorCode::LimitExceededException, message));
+        }
+        let alias = Alias {
+            account: principal.account,
+            name,
+            target,
+            creation_date: now,
+            last_updated_date: now,
+        };
+        Ok((vec![Change::PutAlias(alias)], Reply::empty()))
+    })
+    .await
+}
+
+/// `UpdateAlias`; every key is of one family and usage, so any may be the new target.
+pub(super) async fn update(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u8>) -> Answer {
+    let (input, name) = Input::decode(&body, true)?;
+    if name.is_reserved() {
+        return Err(ApiError::bare(KmsErrorCode::NotAuthorizedException));
+    }
+    let caller = api.caller(&principal, "kms:UpdateAlias");
+    let arn = caller.region.alias_arn(principal.account, &name);
+    let now = api.clock.now();
+    api.change(None, |snapshot| {
+        let target = target(caller, input.target(), &arn, snapshot)?;
+        let alias = snapshot
+            .alias(principal.account, &name)
+            .ok_or_else(|| alias_not_found(&arn))?;
+        // The present target's key is changed too: it loses a name.
+        if let Some(entry) = snapshot.key(principal.account, alias.target) {
+            caller.authorize_key(entry)?;
+        }
+        let alias = Alias {
+            target,
+            last_updated_date: now,
+            ..Alias::clone(alias)
+        };
+        Ok((vec![Change::PutAlias(alias)], Reply::empty()))
+    })
+    .await
+}
+
+/// The key that an alias is to name, if the caller may give it that name.
+fn target(
+    caller: Caller<'_>,
+    key_id: &str,
+    alias_arn: &str,
+    snapshot: &crate::keystore::Snapshot,
+) -> Result<KeyId, ApiError> {
+    let request = caller.key_not_alias(key_id, snapshot)?;
+    caller.authorize(alias_arn)?;
+    let entry = request.request().entry();
+    let state = entry.key.state.not_pending_deletion();
+    state.map_err(|state| invalid_state(entry, state))?;
+    Ok(entry.key.id)
+}
+
+/// `DeleteAlias`
+pub(super) async fn delete(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u8>) -> Answer {
+    let (_, name) = Input::decode(&body, false)?;
+    let caller = api.caller(&principal, "kms:DeleteAlias");
+    let arn = caller.region.alias_arn(principal.account, &name);
+    api.change(None, |snapshot| {
+        caller.authorize(&arn)?;
+        let alias = snapshot
+            .alias(principal.account, &name)
+            .ok_or_else(|| alias_not_found(&arn))?;
+        if let Some(entry) = snapshot.key(principal.account, alias.target) {
+            caller.authorize_key(entry)?;
+        }
+        let change = Change::RemoveAlias(principal.account, name);
+        Ok((vec![change], Reply::empty()))
+    })
+    .await
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListInput<'a> {
+    #[serde(borrow)]
+    key_id: Text<'a>,
+    limit: Option<i64>,
+    #[serde(borrow)]
+    marker: Text<'a>,
+}
+
+/// `ListAliases`: of the caller's account, by name, all or those of one key.
+pub(super) fn list(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Answer {
+    const LIMIT_MAX: i64 = 100;
+    const LIMIT_DEFAULT: usize = 50;
+    let input: ListInput<'_> = wire::decode(body)?;
+    let mut violations = Violations::default();
+    if let Some(key_id) = input.key_id.as_deref() {
+        violations.text("keyId", key_id, 1, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
+    }
+    let limit = check_page(input.limit, LIMIT_MAX, input.marker.as_deref(), &mut violations);
+    violations.check()?;
+    let caller = api.caller(principal, "kms:ListAliases");
+    caller.authorize("*")?;
+    let snapshot = api.keystore.snapshot();
+    let key = input
+        .key_id
+        .as_deref()
+        .map(|key_id| caller.key_not_alias(key_id, &snapshot))
+        .transpose()?
+        .map(|request| request.request().entry().key.id);
+    let listing = Marker::of_listing(format_args!("ListAliases {key:?}"));
+    let after: Option<AliasName> = listing.read(input.marker.as_deref())?;
+    let aliases = snapshot.aliases.iter().map(|(_, alias)| alias);
+    let mut aliases = aliases
+        .filter(|alias| alias.account == principal.account)
+        .filter(|alias| after.as_ref().is_none_or(|after| alias.name > *after))
+        .filter(|alias| key.is_none_or(|key| alias.target == key))
+        .peekable();
+    let page: Vec<_> = aliases.by_ref().take(limit.unwrap_or(LIMIT_DEFAULT)).collect();
+    let item = |alias: &&Arc<Alias>| {
+        let mut object = Object::with_room(1024);
+        object.plain("AliasName", alias.name.as_str());
+        object.plain("AliasArn", &caller.region.alias_arn(alias.account, &alias.name));
+        object.shown("TargetKeyId", alias.target);
+        object.time("CreationDate", alias.creation_date);
+        object.time("LastUpdatedDate", alias.last_updated_date);
+        object
+    };
+    let mut object = Object::with_room(256 + page.len() * 1024);
+    object.list("Aliases", page.iter().map(item));
+    let next = page.last().filter(|_| aliases.peek().is_some());
+    object.flag("Truncated", next.is_some());
+    if let Some(last) = next {
+        object.plain("NextMarker", &listing.after(&last.name));
+    }
+    Ok(object.end())
+}

@@ -1,0 +1,120 @@
+//! `Encrypt` and `GenerateRandom`: the caller's own bytes under a key, and bytes for the caller.
+
+use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
+use crate::api::wire::{self, Blob, ContextMember, Object, Text};
+use crate::api::{Api, ApiError, KmsErrorCode, Reply, dry_run, grant_tokens, state, unsupported};
+use crate::envelope;
+use crate::envelope::blob::PLAINTEXT_BYTES_MAX;
+use crate::key::data_key::DataKeyLength;
+use crate::policy::Principal;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// `EncryptionAlgorithm`, in the endpoint's order.
+const ALGORITHMS: &str = "RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256, SM2PKE, SYMMETRIC_DEFAULT";
+pub(super) const SYMMETRIC_DEFAULT: &str = "SYMMETRIC_DEFAULT";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct EncryptInput<'a> {
+    #[serde(borrow)]
+    key_id: Text<'a>,
+    plaintext: Option<Blob>,
+    encryption_context: Option<ContextMember>,
+    #[serde(borrow)]
+    grant_tokens: Option<Vec<Cow<'a, str>>>,
+    #[serde(borrow)]
+    encryption_algorithm: Text<'a>,
+    dry_run: Option<bool>,
+}
+
+/// Checks the member that names an algorithm.
+pub(super) fn check_algorithm(algorithm: Option<&str>, violations: &mut Violations) {
+    if let Some(algorithm) = algorithm {
+        violations.one_of("encryptionAlgorithm", algorithm, ALGORITHMS);
+    }
+}
+
+/// Every key is symmetric: another algorithm does not fit.
+pub(super) fn fits(algorithm: Option<&str>) -> Result<(), ApiError> {
+    match algorithm {
+        None | Some(SYMMETRIC_DEFAULT) => Ok(()),
+        Some(other) => Err(ApiError::new(
+            KmsErrorCode::InvalidKeyUsageException,
+            format!("Algorithm {other} is incompatible with key spec SYMMETRIC_DEFAULT."),
+        )),
+    }
+}
+
+/// `Encrypt`
+pub(super) fn encrypt(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Result<Reply, ApiError> {
+    let input: EncryptInput<'_> = wire::decode(body)?;
+    let mut violations = Violations::default();
+    let key_id = input.key_id.as_deref();
+    violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
+    let plaintext = input.plaintext.as_ref().map(Blob::bytes);
+    match plaintext {
+        None => violations.unnamed("plaintext", "Member must not be null"),
+        Some(plaintext) => violations.blob("plaintext", plaintext.len(), PLAINTEXT_BYTES_MAX),
+    }
+    violations.grant_tokens(input.grant_tokens.as_deref());
+    let algorithm = input.encryption_algorithm.as_deref();
+    check_algorithm(algorithm, &mut violations);
+    violations.check()?;
+    let context = wire::context(input.encryption_context)?;
+    api.under_last_check(|snapshot, _| {
+        let caller = api.caller(principal, "kms:Encrypt");
+        let request = caller.key(key_id.unwrap_or_default(), snapshot)?;
+        grant_tokens(input.grant_tokens.as_deref())?;
+        let entry = request.request().entry();
+        state(entry)?;
+        fits(algorithm)?;
+        dry_run(input.dry_run)?;
+        let plaintext = plaintext.unwrap_or_default();
+        let blob = envelope::seal(entry.key.id, entry.current(), &context, plaintext, &api.entropy)?;
+        let mut object = Object::new();
+        object.base64("CiphertextBlob", &blob);
+        object.plain("KeyId", &entry.arn);
+        object.plain("EncryptionAlgorithm", SYMMETRIC_DEFAULT);
+        Ok((object.end(), ()))
+    })
+    .map(|(reply, ())| reply)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RandomInput {
+    number_of_bytes: Option<i64>,
+    custom_key_store_id: Option<IgnoredAny>,
+    recipient: Option<IgnoredAny>,
+}
+
+/// `GenerateRandom`: secrets, drawn from the operating system by a call of their own (RNG-1).
+pub(super) fn random(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Result<Reply, ApiError> {
+    let input: RandomInput = wire::decode(body)?;
+    let mut violations = Violations::default();
+    if let Some(number) = input.number_of_bytes {
+        violations.number("numberOfBytes", number, 1, DataKeyLength::BYTES_MAX as i64);
+    }
+    violations.check()?;
+    if input.custom_key_store_id.is_some() {
+        return Err(unsupported("CustomKeyStoreId"));
+    }
+    if input.recipient.is_some() {
+        return Err(unsupported("Recipient"));
+    }
+    api.under_last_check(|_, _| {
+        api.caller(principal, "kms:GenerateRandom").authorize("*")?;
+        let bytes = input.number_of_bytes.and_then(|bytes| usize::try_from(bytes).ok());
+        let bytes = bytes.ok_or_else(|| {
+            ApiError::new(KmsErrorCode::ValidationException, "NumberOfBytes is required.")
+        })?;
+        let drawn = api.entropy.draw_secret_bytes(bytes)?;
+        let mut object = Object::new();
+        object.base64("Plaintext", drawn.expose());
+        Ok((object.end(), ()))
+    })
+    .map(|(reply, ())| reply)
+}

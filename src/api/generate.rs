@@ -1,0 +1,200 @@
+//! Data keys, one a call: `GenerateDataKeyWithoutPlaintext` and `GenerateDataKey`.
+//!
+//! Without plaintext, the data key exists nowhere: a pooled key, or one minted on the spot, is bound to the request's context (SEAL-4). With plaintext, what was
+//! minted is opened for the caller.
+
+use crate::api::resolve::OnKey;
+use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
+use crate::api::wire::{self, ContextMember, Object, SHORT_RESPONSE_BYTES, Text};
+use crate::api::{Api, ApiError, KmsErrorCode, Reply, dry_run, grant_tokens, state, unsupported};
+use crate::context::EncryptionContext;
+use crate::envelope::{self, CiphertextBlob, blob_bytes};
+use crate::key::data_key::{DataKeyLength, PlaintextDataKey};
+use crate::policy::{Authorized, Principal};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// The members that say what data key is asked for.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Input<'a> {
+    #[serde(borrow)]
+    key_id: Text<'a>,
+    #[serde(borrow)]
+    key_spec: Text<'a>,
+    number_of_bytes: Option<i64>,
+    encryption_context: Option<ContextMember>,
+    #[serde(borrow)]
+    grant_tokens: Option<Vec<Cow<'a, str>>>,
+    dry_run: Option<bool>,
+    recipient: Option<IgnoredAny>,
+}
+
+/// The endpoint lists the specs of KMS keys where those of data keys would be right.
+const KEY_SPECS: &str = "RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384, ECC_NIST_P521, ECC_SECG_P256K1, ECC_NIST_EDWARDS25519, \
+     SYMMETRIC_DEFAULT, HMAC_224, HMAC_256, HMAC_384, HMAC_512, SM2, ML_DSA_44, ML_DSA_65, ML_DSA_87";
+
+/// What a request asks for, once its members are valid.
+pub(super) struct Asked {
+    /// Absent or given twice: told only after the key was found.
+    length: Option<DataKeyLength>,
+}
+
+impl Asked {
+    /// Checks the two members that give a length; exactly one of them must be there.
+    pub(super) fn check(
+        key_spec: Option<&str>,
+        number_of_bytes: Option<i64>,
+        violations: &mut Violations,
+    ) -> Self {
+        let spec = match key_spec {
+            None => None,
+            Some("AES_256") => Some(DataKeyLength::AES_256),
+            Some("AES_128") => Some(DataKeyLength::AES_128),
+            Some(other) => {
+                let must = format_args!("Member must satisfy enum value set: [{KEY_SPECS}]");
+                violations.value("keySpec", other, must);
+                None
+            }
+        };
+        let number = number_of_bytes.and_then(|number| {
+            violations.number("numberOfBytes", number, 1, DataKeyLength::BYTES_MAX as i64);
+            usize::try_from(number)
+                .ok()
+                .and_then(|bytes| DataKeyLength::new(bytes).ok())
+        });
+        let length = match (spec, number) {
+            (Some(length), None) | (None, Some(length)) => Some(length),
+            _ => None,
+        };
+        Self { length }
+    }
+
+    pub(super) fn length(&self) -> Result<DataKeyLength, ApiError> {
+        self.length.ok_or_else(|| {
+            ApiError::new(
+                KmsErrorCode::ValidationException,
+                "Please specify either number of bytes or key spec.",
+            )
+        })
+    }
+}
+
+/// `GenerateDataKeyWithoutPlaintext`
+pub(super) fn without_plaintext(
+    api: &Api,
+    principal: &Arc<Principal>,
+    body: &[u8],
+) -> Result<Reply, ApiError> {
+    generate(api, principal, body, Variant::WithoutPlaintext)
+}
+
+/// `GenerateDataKey`
+pub(super) fn with_plaintext(
+    api: &Api,
+    principal: &Arc<Principal>,
+    body: &[u8],
+) -> Result<Reply, ApiError> {
+    generate(api, principal, body, Variant::WithPlaintext)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Variant {
+    WithoutPlaintext,
+    WithPlaintext,
+}
+
+fn generate(
+    api: &Api,
+    principal: &Arc<Principal>,
+    body: &[u8],
+    variant: Variant,
+) -> Result<Reply, ApiError> {
+    let input: Input<'_> = wire::decode(body)?;
+    let mut violations = Violations::default();
+    let key_id = input.key_id.as_deref();
+    violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
+    let asked = Asked::check(input.key_spec.as_deref(), input.number_of_bytes, &mut violations);
+    violations.grant_tokens(input.grant_tokens.as_deref());
+    violations.check()?;
+    let context = wire::context(input.encryption_context)?;
+    let (action, counters) = match variant {
+        Variant::WithoutPlaintext => (
+            "kms:GenerateDataKeyWithoutPlaintext",
+            &api.counters.without_plaintext,
+        ),
+        // With a recipient the plaintext may leave only under the recipient's key, which is not built: never ignored.
+        Variant::WithPlaintext if input.recipient.is_some() => return Err(unsupported("Recipient")),
+        Variant::WithPlaintext => ("kms:GenerateDataKey", &api.counters.with_plaintext),
+    };
+    api.under_last_check(|snapshot, clone_word| {
+        let caller = api.caller(principal, action);
+        let request = caller.key(key_id.unwrap_or_default(), snapshot)?;
+        grant_tokens(input.grant_tokens.as_deref())?;
+        let length = asked.length()?;
+        state(request.request().entry())?;
+        dry_run(input.dry_run)?;
+        let mut blob = Vec::with_capacity(blob_bytes(length));
+        let hit = take_and_bind(api, &request, length, &context, clone_word, &mut blob)?;
+        let reply = match variant {
+            Variant::WithoutPlaintext => encode(&request, &blob, None),
+            Variant::WithPlaintext => {
+                let plaintext = open(&request, &context, &blob)?;
+                encode(&request, &blob, Some(plaintext.expose()))
+            }
+        };
+        Ok((reply, (length, hit)))
+    })
+    .map(|(reply, (length, hit))| {
+        counters.count(length, hit, 1);
+        reply
+    })
+}
+
+/// Takes a pooled key, or mints one at once, and binds it; appends its blob. Returns whether the pool had one.
+fn take_and_bind(
+    api: &Api,
+    request: &Authorized<OnKey>,
+    length: DataKeyLength,
+    context: &EncryptionContext,
+    clone_word: u64,
+    blob: &mut Vec<u8>,
+) -> Result<bool, ApiError> {
+    let entry = request.request().entry();
+    let pooled = api.pool.take(entry, length, clone_word);
+    let hit = pooled.is_some();
+    let key = match pooled {
+        Some(key) => key,
+        None => envelope::mint_one(entry.key.id, entry.current(), length, &api.entropy)?,
+    };
+    key.bind(context, blob);
+    Ok(hit)
+}
+
+fn open(
+    request: &Authorized<OnKey>,
+    context: &EncryptionContext,
+    blob: &[u8],
+) -> Result<PlaintextDataKey, ApiError> {
+    let entry = request.request().entry();
+    let blob = CiphertextBlob::parse(blob).map_err(ApiError::internal)?;
+    envelope::open(entry.key.id, entry.current(), context, &blob).map_err(ApiError::internal)
+}
+
+fn encode(request: &Authorized<OnKey>, blob: &[u8], plaintext: Option<&[u8]>) -> Reply {
+    let entry = request.request().entry();
+    let mut object = if blob.len() <= 96 {
+        Object::with_room(SHORT_RESPONSE_BYTES)
+    } else {
+        Object::new()
+    };
+    object.base64("CiphertextBlob", blob);
+    if let Some(plaintext) = plaintext {
+        object.base64("Plaintext", plaintext);
+    }
+    object.plain("KeyId", &entry.arn);
+    object.shown("KeyMaterialId", entry.current().id());
+    object.end()
+}

@@ -1,0 +1,220 @@
+//! The four forms of a `KeyId`, and from them to a key that the caller may use.
+//!
+//! A bare id or alias name resolves in the caller's account and the daemon's Region; ARNs must name both. Inside the caller's account a missing key is
+//! `NotFoundException`, but only for a caller whose policies allow the action on its ARN; another account's key gets one refusal, whether it exists or not.
+
+use crate::api::{ApiError, KmsErrorCode};
+use crate::key::KeyId;
+use crate::key::arn::{AccountId, AliasName, Arn, InvalidAliasName, Region};
+use crate::keystore::{KeyEntry, Snapshot};
+use crate::policy::{self, Action, AuthorizationRequest, Authorized, Denied, Principal};
+use std::sync::Arc;
+
+/// A request about a key.
+pub(super) struct OnKey {
+    action: Action,
+    entry: Arc<KeyEntry>,
+}
+
+impl OnKey {
+    pub(super) fn entry(&self) -> &Arc<KeyEntry> {
+        &self.entry
+    }
+}
+
+impl AuthorizationRequest for OnKey {
+    fn action(&self) -> Action {
+        self.action
+    }
+
+    fn resource(&self) -> &str {
+        &self.entry.arn
+    }
+}
+
+/// A request about something that only has a name yet: an alias, a key that does not exist, or `*`.
+pub(super) struct OnResource<'a> {
+    pub(super) action: Action,
+    pub(super) resource: &'a str,
+}
+
+impl AuthorizationRequest for OnResource<'_> {
+    fn action(&self) -> Action {
+        self.action
+    }
+
+    fn resource(&self) -> &str {
+        self.resource
+    }
+}
+
+/// Who asks, for what, and where names are looked up.
+#[derive(Clone, Copy)]
+pub(super) struct Caller<'a> {
+    pub(super) principal: &'a Arc<Principal>,
+    pub(super) action: Action,
+    pub(super) region: &'a Region,
+}
+
+/// A `KeyId` by its form; whether it exists is another matter.
+#[derive(Debug, PartialEq, Eq)]
+enum Reference {
+    Key(KeyId),
+    Alias(AliasName),
+    /// Another account's.
+    Foreign,
+}
+
+impl Caller<'_> {
+    /// The key that `key_id` names in any of its four forms, if the caller may perform the action on it.
+    pub(super) fn key(self, key_id: &str, snapshot: &Snapshot) -> Result<Authorized<OnKey>, ApiError> {
+        match self.parse(key_id)? {
+            Reference::Key(id) => self.key_by_id(id, key_id, snapshot),
+            Reference::Alias(name) => {
+                let account = self.account();
+                let alias = snapshot
+                    .alias(account, &name)
+                    .ok_or_else(|| alias_not_found(&self.region.alias_arn(account, &name)))?;
+                self.key_by_id(alias.target, key_id, snapshot)
+            }
+            Reference::Foreign => Err(self.foreign()),
+        }
+    }
+
+    /// The key that `key_id` names by id or ARN; aliases are refused before they are looked up.
+    pub(super) fn key_not_alias(
+        self,
+        key_id: &str,
+        snapshot: &Snapshot,
+    ) -> Result<Authorized<OnKey>, ApiError> {
+        let alias_arn = Arn::split(key_id).is_some_and(|arn| arn.resource.starts_with("alias/"));
+        if alias_arn || key_id.starts_with(AliasName::PREFIX) {
+            return Err(ApiError::new(
+                KmsErrorCode::InvalidArnException,
+                "Key Aliases are not supported for this operation.",
+            ));
+        }
+        self.key(key_id, snapshot)
+    }
+
+    /// Whether the caller may perform the action on `resource`.
+    pub(super) fn authorize<'r>(self, resource: &'r str) -> Result<Authorized<OnResource<'r>>, ApiError> {
+        let request = OnResource {
+            action: self.action,
+            resource,
+        };
+        policy::authorize(self.principal, request).map_err(|denied| self.denied(denied, resource))
+    }
+
+    /// Whether the caller may perform the action on a key that is known already.
+    pub(super) fn authorize_key(self, entry: &Arc<KeyEntry>) -> Result<Authorized<OnKey>, ApiError> {
+        let request = OnKey {
+            action: self.action,
+            entry: Arc::clone(entry),
+        };
+        policy::authorize(self.principal, request).map_err(|denied| self.denied(denied, &entry.arn))
+    }
+
+    fn account(self) -> AccountId {
+        self.principal.account
+    }
+
+    fn key_by_id(
+        self,
+        id: KeyId,
+        as_given: &str,
+        snapshot: &Snapshot,
+    ) -> Result<Authorized<OnKey>, ApiError> {
+        if let Some(entry) = snapshot.key(self.account(), id) {
+            return self.authorize_key(entry);
+        }
+        let arn = if as_given.starts_with("arn:") {
+            as_given.to_owned()
+        } else {
+            self.region.arn(self.account(), &format!("key/{as_given}"))
+        };
+        self.authorize(&arn)?;
+        let message = format!("Key '{arn}' does not exist");
+        Err(ApiError::new(KmsErrorCode::NotFoundException, message))
+    }
+
+    fn parse(self, text: &str) -> Result<Reference, ApiError> {
+        if text.starts_with("arn:") {
+            return self.parse_arn(text);
+        }
+        if text.starts_with(AliasName::PREFIX) {
+            return alias(text, || self.region.arn(self.account(), text));
+        }
+        text.parse().map(Reference::Key).map_err(|_| {
+            let message = format!("Invalid keyId '{text}'");
+            ApiError::new(KmsErrorCode::NotFoundException, message)
+        })
+    }
+
+    fn parse_arn(self, text: &str) -> Result<Reference, ApiError> {
+        let broken = || {
+            let message = format!("ARN '{text}' is not that of a key or an alias of KMS");
+            ApiError::new(KmsErrorCode::InvalidArnException, message)
+        };
+        let arn = Arn::split(text).ok_or_else(broken)?;
+        let account: AccountId = arn.account.parse().map_err(|_| broken())?;
+        if arn.service != "kms" || arn.partition != self.region.partition {
+            return Err(broken());
+        }
+        if arn.region != self.region.name {
+            let message = format!("Invalid arn {}", arn.region);
+            return Err(ApiError::new(KmsErrorCode::NotFoundException, message));
+        }
+        let reference = match arn.resource.strip_prefix("key/") {
+            Some(id) => id.parse().map(Reference::Key).map_err(|_| {
+                let message = format!("Invalid keyId {id}");
+                ApiError::new(KmsErrorCode::NotFoundException, message)
+            })?,
+            None if arn.resource.starts_with(AliasName::PREFIX) => {
+                alias(arn.resource, || text.to_owned())?
+            }
+            None => return Err(broken()),
+        };
+        if account == self.account() {
+            Ok(reference)
+        } else {
+            Ok(Reference::Foreign)
+        }
+    }
+
+    fn denied(self, denied: Denied, resource: &str) -> ApiError {
+        let Self { principal, action, .. } = self;
+        let (arn, action) = (&principal.arn, action.0);
+        let reason = match denied {
+            Denied::NoAllow => format!("because no identity-based policy allows the {action} action"),
+            Denied::ExplicitDeny => "with an explicit deny in an identity-based policy".to_owned(),
+        };
+        let message = format!(
+            "User: {arn} is not authorized to perform: {action} on resource: {resource} {reason}"
+        );
+        ApiError::new(KmsErrorCode::AccessDeniedException, message)
+    }
+
+    /// One text for a key of another account, whether it exists or not.
+    fn foreign(self) -> ApiError {
+        let message = format!(
+            "User: {} is not authorized to perform: {} on this resource because the resource does not exist in this Region, no resource-based \
+             policies allow access, or a resource-based policy explicitly denies access",
+            self.principal.arn, self.action.0
+        );
+        ApiError::new(KmsErrorCode::AccessDeniedException, message)
+    }
+}
+
+fn alias(text: &str, arn: impl FnOnce() -> String) -> Result<Reference, ApiError> {
+    match text.parse() {
+        Ok(name) => Ok(Reference::Alias(name)),
+        // What cannot be an alias's name is no alias's name.
+        Err(InvalidAliasName::Characters | InvalidAliasName::Prefix) => Err(alias_not_found(&arn())),
+    }
+}
+
+pub(super) fn alias_not_found(arn: &str) -> ApiError {
+    let message = format!("Alias {arn} is not found.");
+    ApiError::new(KmsErrorCode::NotFoundException, message)
+}

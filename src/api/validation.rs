@@ -1,0 +1,233 @@
+//! Model validation: every member's constraint is checked before anything is looked up, and all violations are told at once.
+//!
+//! Source: the service model's limits, in the words of the AWS front end; members are written in lowerCamelCase.
+
+use crate::api::{ApiError, KmsErrorCode};
+use std::fmt::{Display, Write};
+
+/// The violations of one request, in the order of its members.
+#[derive(Default)]
+pub(super) struct Violations {
+    count: usize,
+    text: String,
+}
+
+impl Violations {
+    /// Refuses the request when a member violated its constraint.
+    pub(super) fn check(self) -> Result<(), ApiError> {
+        if self.count == 0 {
+            return Ok(());
+        }
+        let errors = if self.count == 1 { "error" } else { "errors" };
+        let message = format!(
+            "{} validation {errors} detected: {}",
+            self.count, self.text
+        );
+        Err(ApiError::new(KmsErrorCode::ValidationException, message))
+    }
+
+    /// A member's value, and what it must be.
+    pub(super) fn value(&mut self, member: &str, value: impl Display, must: impl Display) {
+        self.add(format_args!("Value '{value}' at '{member}'"), must);
+    }
+
+    /// A member whose value is never echoed: a blob, or something sensitive.
+    pub(super) fn unnamed(&mut self, member: &str, must: impl Display) {
+        self.add(format_args!("Value at '{member}'"), must);
+    }
+
+    /// A required member that is missing.
+    pub(super) fn null(&mut self, member: &str) {
+        self.add(
+            format_args!("Value null at '{member}'"),
+            "Member must not be null",
+        );
+    }
+
+    fn add(&mut self, subject: impl Display, must: impl Display) {
+        if self.count > 0 {
+            self.text.push_str("; ");
+        }
+        self.count += 1;
+        write!(
+            self.text,
+            "{subject} failed to satisfy constraint: {must}"
+        )
+        .expect("writing to a string cannot fail");
+    }
+
+    /// A required text of at most `max` characters that matches `pattern`.
+    pub(super) fn required_text(
+        &mut self,
+        member: &str,
+        value: Option<&str>,
+        max: usize,
+        pattern: Option<&Pattern>,
+    ) {
+        match value {
+            None => self.null(member),
+            Some(value) => self.text(member, value, 1, max, pattern),
+        }
+    }
+
+    /// A text of `min` to `max` characters that matches `pattern`.
+    pub(super) fn text(
+        &mut self,
+        member: &str,
+        value: &str,
+        min: usize,
+        max: usize,
+        pattern: Option<&Pattern>,
+    ) {
+        // Bytes are at least as many as characters: most texts need no counting.
+        if value.len() < min {
+            self.value(member, value, at_least_length(min));
+        } else if value.len() > max && value.chars().count() > max {
+            self.value(member, value, at_most_length(max));
+        }
+        if let Some(pattern) = pattern
+            && !(pattern.matches)(value)
+        {
+            let must = format_args!("Member must satisfy regular expression pattern: {}", pattern.text);
+            self.value(member, value, must);
+        }
+    }
+
+    /// A number in a range.
+    pub(super) fn number(&mut self, member: &str, value: i64, min: i64, max: i64) {
+        if value < min {
+            let must = format_args!("Member must have value greater than or equal to {min}");
+            self.value(member, value, must);
+        } else if value > max {
+            let must = format_args!("Member must have value less than or equal to {max}");
+            self.value(member, value, must);
+        }
+    }
+
+    /// A blob of 1 to `max` bytes.
+    pub(super) fn blob(&mut self, member: &str, bytes: usize, max: usize) {
+        if bytes < 1 {
+            self.unnamed(member, at_least_length(1));
+        } else if bytes > max {
+            self.unnamed(member, at_most_length(max));
+        }
+    }
+
+    /// A member of an enumeration.
+    pub(super) fn one_of(&mut self, member: &str, value: &str, set: &str) {
+        if !set.split(", ").any(|one| one == value) {
+            let must = format_args!("Member must satisfy enum value set: [{set}]");
+            self.value(member, value, must);
+        }
+    }
+
+    /// `GrantTokens`: 0..=10 texts of 1..=8192 characters.
+    pub(super) fn grant_tokens(&mut self, tokens: Option<&[impl AsRef<str>]>) {
+        const TOKENS_MAX: usize = 10;
+        const TOKEN_CHARACTERS_MAX: usize = 8192;
+        let tokens = tokens.unwrap_or_default();
+        if tokens.len() > TOKENS_MAX {
+            self.unnamed("grantTokens", at_most_length(TOKENS_MAX));
+        }
+        for (number, token) in tokens.iter().take(TOKENS_MAX).enumerate() {
+            let member = format_args!("grantTokens.{}.member", number + 1).to_string();
+            let token = token.as_ref();
+            if token.is_empty() {
+                self.unnamed(&member, at_least_length(1));
+            } else if token.len() > TOKEN_CHARACTERS_MAX {
+                self.unnamed(&member, at_most_length(TOKEN_CHARACTERS_MAX));
+            }
+        }
+    }
+}
+
+fn at_least_length(min: usize) -> String {
+    format!("Member must have length greater than or equal to {min}")
+}
+
+fn at_most_length(max: usize) -> String {
+    format!("Member must have length less than or equal to {max}")
+}
+
+/// A regular expression of the service model, and a function that decides it.
+pub(super) struct Pattern {
+    pub(super) text: &'static str,
+    pub(super) matches: fn(&str) -> bool,
+}
+
+/// `KeyId`: a constraint of the endpoint that the public model lacks.
+pub(super) const ASCII: Pattern = Pattern {
+    text: r"^\p{ASCII}+$",
+    matches: |text| !text.is_empty() && text.is_ascii(),
+};
+
+/// `AliasName`.
+pub(super) const ALIAS: Pattern = Pattern {
+    text: "^[a-zA-Z0-9:/_-]+$",
+    matches: |text| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":/_-".contains(&byte);
+        !text.is_empty() && text.bytes().all(allowed)
+    },
+};
+
+/// `Marker`.
+pub(super) const LATIN: Pattern = Pattern {
+    text: r"[\u0020-\u00FF]*",
+    matches: |text| text.chars().all(|one| ('\u{20}'..='\u{ff}').contains(&one)),
+};
+
+/// Characters of a `KeyId`.
+pub(super) const KEY_ID_CHARACTERS_MAX: usize = 2048;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(fill: impl FnOnce(&mut Violations)) -> String {
+        let mut violations = Violations::default();
+        fill(&mut violations);
+        violations.check().err().unwrap().message().to_owned()
+    }
+
+    #[test]
+    fn messages_are_those_of_the_front_end() {
+        assert_eq!(
+            message(|v| v.required_text("keyId", Some(""), KEY_ID_CHARACTERS_MAX, Some(&ASCII))),
+            "2 validation errors detected: Value '' at 'keyId' failed to satisfy constraint: Member must have length greater than or equal to 1; \
+             Value '' at 'keyId' failed to satisfy constraint: Member must satisfy regular expression pattern: ^\\p{ASCII}+$"
+        );
+        assert_eq!(
+            message(|v| v.required_text("keyId", None, KEY_ID_CHARACTERS_MAX, Some(&ASCII))),
+            "1 validation error detected: Value null at 'keyId' failed to satisfy constraint: Member must not be null"
+        );
+        assert_eq!(
+            message(|v| v.number("numberOfBytes", 0, 1, 1024)),
+            "1 validation error detected: Value '0' at 'numberOfBytes' failed to satisfy constraint: Member must have value greater than or equal to 1"
+        );
+        assert_eq!(
+            message(|v| v.number("numberOfBytes", 1025, 1, 1024)),
+            "1 validation error detected: Value '1025' at 'numberOfBytes' failed to satisfy constraint: Member must have value less than or equal to 1024"
+        );
+        assert_eq!(
+            message(|v| v.blob("plaintext", 4097, 4096)),
+            "1 validation error detected: Value at 'plaintext' failed to satisfy constraint: Member must have length less than or equal to 4096"
+        );
+        assert_eq!(
+            message(|v| v.one_of("encryptionAlgorithm", "FOO", "A, B")),
+            "1 validation error detected: Value 'FOO' at 'encryptionAlgorithm' failed to satisfy constraint: Member must satisfy enum value set: [A, B]"
+        );
+        assert!(Violations::default().check().is_ok());
+    }
+
+    #[test]
+    fn lengths_are_characters_and_tokens_are_bounded() {
+        let mut violations = Violations::default();
+        violations.text("description", &"é".repeat(8192), 0, 8192, None);
+        violations.grant_tokens(Some(&["x"; 10]));
+        violations.grant_tokens(None::<&[&str]>);
+        assert!(violations.check().is_ok());
+        assert!(message(|v| v.text("description", &"é".repeat(8193), 0, 8192, None)).contains("8192"));
+        assert!(message(|v| v.grant_tokens(Some(&["x"; 11]))).contains("'grantTokens'"));
+        assert!(message(|v| v.grant_tokens(Some(&["x", ""]))).contains("'grantTokens.2.member'"));
+    }
+}
