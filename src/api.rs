@@ -10,8 +10,8 @@
 use crate::clock::Clock;
 use crate::crypto::entropy::Entropy;
 use crate::key::InvalidState;
-use crate::key::data_key::DataKeyLength;
 use crate::key::KeyId;
+use crate::key::data_key::DataKeyLength;
 use crate::keystore::{Change, KeyEntry, Keystore, Snapshot};
 use crate::metrics::Metrics;
 use crate::policy::{Action, Principal};
@@ -92,7 +92,10 @@ pub static OPERATIONS: [Operation; 54] = table([
     ("GenerateDataKey", Handler::AtOnce(generate::with_plaintext)),
     ("GenerateDataKeyPair", Handler::Unbuilt),
     ("GenerateDataKeyPairWithoutPlaintext", Handler::Unbuilt),
-    ("GenerateDataKeyWithoutPlaintext", Handler::AtOnce(generate::without_plaintext)),
+    (
+        "GenerateDataKeyWithoutPlaintext",
+        Handler::AtOnce(generate::without_plaintext),
+    ),
     ("GenerateMac", Handler::Unbuilt),
     ("GenerateRandom", Handler::AtOnce(encrypt::random)),
     ("GetKeyLastUsage", Handler::Unbuilt),
@@ -259,13 +262,14 @@ impl Api {
             #[cfg(test)]
             tests::between_work_and_last_check();
             let _section = self.last_check.enter(thread_number());
-            if self.keystore.revision() == snapshot.revision
-                && self.clone_word.read() == clone_word
+            if self.keystore.revision() == snapshot.revision && self.clone_word.read() == clone_word
             {
                 return Ok(outcome);
             }
         }
-        Err(ApiError::internal("the store kept changing during the request"))
+        Err(ApiError::internal(
+            "the store kept changing during the request",
+        ))
     }
 
     /// Makes a change durable and published, and returns once no request that began before can still pass its last check. The pooled keys of `changed` are dropped.
@@ -288,7 +292,11 @@ impl Api {
 
 /// `DisabledException` or `KMSInvalidStateException` when cryptographic operations may not use the key.
 fn state(entry: &KeyEntry) -> Result<(), ApiError> {
-    entry.key.state.usable().map_err(|state| invalid_state(entry, state))
+    entry
+        .key
+        .state
+        .usable()
+        .map_err(|state| invalid_state(entry, state))
 }
 
 fn invalid_state(entry: &KeyEntry, state: InvalidState) -> ApiError {
@@ -351,9 +359,11 @@ struct DataKeyCounters([[metrics::Counter; 2]; 3]);
 
 impl DataKeyCounters {
     fn new(metrics: &Metrics, operation: &'static str) -> Self {
-        Self(["AES_256", "AES_128", "BYTES"].map(|spec| {
-            ["miss", "hit"].map(|result| metrics.data_keys(operation, spec, result))
-        }))
+        Self(
+            ["AES_256", "AES_128", "BYTES"].map(|spec| {
+                ["miss", "hit"].map(|result| metrics.data_keys(operation, spec, result))
+            }),
+        )
     }
 
     fn count(&self, length: DataKeyLength, hit: bool, keys: u64) {

@@ -164,7 +164,12 @@ pub(super) fn list(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Answer
     if let Some(key_id) = input.key_id.as_deref() {
         violations.text("keyId", key_id, 1, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
     }
-    let limit = check_page(input.limit, LIMIT_MAX, input.marker.as_deref(), &mut violations);
+    let limit = check_page(
+        input.limit,
+        LIMIT_MAX,
+        input.marker.as_deref(),
+        &mut violations,
+    );
     violations.check()?;
     let caller = api.caller(principal, "kms:ListAliases");
     caller.authorize("*")?;
@@ -183,11 +188,17 @@ pub(super) fn list(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Answer
         .filter(|alias| after.as_ref().is_none_or(|after| alias.name > *after))
         .filter(|alias| key.is_none_or(|key| alias.target == key))
         .peekable();
-    let page: Vec<_> = aliases.by_ref().take(limit.unwrap_or(LIMIT_DEFAULT)).collect();
+    let page: Vec<_> = aliases
+        .by_ref()
+        .take(limit.unwrap_or(LIMIT_DEFAULT))
+        .collect();
     let item = |alias: &&Arc<Alias>| {
         let mut object = Object::with_room(1024);
         object.plain("AliasName", alias.name.as_str());
-        object.plain("AliasArn", &caller.region.alias_arn(alias.account, &alias.name));
+        object.plain(
+            "AliasArn",
+            &caller.region.alias_arn(alias.account, &alias.name),
+        );
         object.shown("TargetKeyId", alias.target);
         object.time("CreationDate", alias.creation_date);
         object.time("LastUpdatedDate", alias.last_updated_date);

@@ -78,7 +78,11 @@ impl Api {
         let mut violations = Violations::default();
         let key_id = input.key_id.as_deref();
         violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-        let asked = Asked::check(input.key_spec.as_deref(), input.number_of_bytes, &mut violations);
+        let asked = Asked::check(
+            input.key_spec.as_deref(),
+            input.number_of_bytes,
+            &mut violations,
+        );
         match input.count {
             None => violations.null("count"),
             Some(count) => violations.number("count", count, 1, u32::MAX.into()),
@@ -97,7 +101,10 @@ impl Api {
             material: entry.current().id(),
             length,
             context,
-            count: input.count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default(),
+            count: input
+                .count
+                .and_then(|count| u64::try_from(count).ok())
+                .unwrap_or_default(),
             handed_out: 0,
             minting: None,
         })
@@ -144,7 +151,8 @@ impl DataKeys {
     /// [`ApiError`]: the batch ends early, and nothing of the chunk is in `out`.
     pub fn next_chunk(&mut self, out: &mut Vec<u8>) -> Result<usize, ApiError> {
         let left = self.count - self.handed_out;
-        let keys = usize::try_from(left).map_or(Self::CHUNK_KEYS, |left| left.min(Self::CHUNK_KEYS));
+        let keys =
+            usize::try_from(left).map_or(Self::CHUNK_KEYS, |left| left.min(Self::CHUNK_KEYS));
         if keys == 0 {
             return Ok(0);
         }
@@ -206,7 +214,9 @@ impl DataKeys {
         let entry = request.request().entry();
         state(entry)?;
         if entry.current().id() != self.material {
-            return Err(ApiError::internal("the key's material changed within a batch"));
+            return Err(ApiError::internal(
+                "the key's material changed within a batch",
+            ));
         }
         Ok(Arc::clone(entry))
     }
@@ -221,12 +231,17 @@ impl DataKeys {
     ) -> Result<Minting, ApiError> {
         if let Some(mut minting) = self.minting.take()
             && minting.stamp == stamp
-            && minting.epoch.mint_into(&mut minting.keys, self.length, count, now).is_ok()
+            && minting
+                .epoch
+                .mint_into(&mut minting.keys, self.length, count, now)
+                .is_ok()
         {
             return Ok(minting);
         }
         let mut epoch = Epoch::begin(entry.key.id, entry.current(), &self.api.entropy, now)?;
-        let keys = epoch.mint(self.length, count, now).map_err(ApiError::internal)?;
+        let keys = epoch
+            .mint(self.length, count, now)
+            .map_err(ApiError::internal)?;
         Ok(Minting { epoch, stamp, keys })
     }
 }

@@ -37,18 +37,28 @@ struct Input<'a> {
 }
 
 /// `Decrypt`
-pub(super) fn decrypt(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Result<Reply, ApiError> {
+pub(super) fn decrypt(
+    api: &Api,
+    principal: &Arc<Principal>,
+    body: &[u8],
+) -> Result<Reply, ApiError> {
     let input: Input<'_> = wire::decode(body)?;
     let blob = input.ciphertext_blob.as_ref().map(Blob::bytes);
     check(&input, blob)?;
     if input.recipient.is_some() {
         return Err(unsupported("Recipient"));
     }
-    if input.dry_run_modifiers.is_some_and(|modifiers| !modifiers.is_empty()) {
+    if input
+        .dry_run_modifiers
+        .is_some_and(|modifiers| !modifiers.is_empty())
+    {
         return Err(unsupported("DryRunModifiers"));
     }
     let context = wire::context(input.encryption_context)?;
-    let (key_id, algorithm) = (input.key_id.as_deref(), input.encryption_algorithm.as_deref());
+    let (key_id, algorithm) = (
+        input.key_id.as_deref(),
+        input.encryption_algorithm.as_deref(),
+    );
     if key_id.is_none() && algorithm.is_some_and(|algorithm| algorithm != SYMMETRIC_DEFAULT) {
         let message = "KeyId is required with an asymmetric EncryptionAlgorithm.";
         return Err(ApiError::new(KmsErrorCode::ValidationException, message));
@@ -67,7 +77,9 @@ pub(super) fn decrypt(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Res
         let entry = request.request().entry();
         state(entry)?;
         fits(algorithm)?;
-        let material = entry.generation(blob.header().generation).ok_or_else(does_not_open)?;
+        let material = entry
+            .generation(blob.header().generation)
+            .ok_or_else(does_not_open)?;
         let plaintext =
             envelope::open(entry.key.id, material, &context, &blob).map_err(|_| does_not_open())?;
         dry_run(input.dry_run)?;
@@ -111,8 +123,12 @@ fn key_of(
              allowed to access.";
         ApiError::new(KmsErrorCode::AccessDeniedException, message)
     };
-    let entry = snapshot.key(principal.account, blob.header().key_id).ok_or_else(refused)?;
-    api.caller(principal, "kms:Decrypt").authorize_key(entry).map_err(|_| refused())
+    let entry = snapshot
+        .key(principal.account, blob.header().key_id)
+        .ok_or_else(refused)?;
+    api.caller(principal, "kms:Decrypt")
+        .authorize_key(entry)
+        .map_err(|_| refused())
 }
 
 fn does_not_open() -> ApiError {

@@ -49,7 +49,11 @@ pub(super) fn fits(algorithm: Option<&str>) -> Result<(), ApiError> {
 }
 
 /// `Encrypt`
-pub(super) fn encrypt(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Result<Reply, ApiError> {
+pub(super) fn encrypt(
+    api: &Api,
+    principal: &Arc<Principal>,
+    body: &[u8],
+) -> Result<Reply, ApiError> {
     let input: EncryptInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     let key_id = input.key_id.as_deref();
@@ -73,7 +77,13 @@ pub(super) fn encrypt(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Res
         fits(algorithm)?;
         dry_run(input.dry_run)?;
         let plaintext = plaintext.unwrap_or_default();
-        let blob = envelope::seal(entry.key.id, entry.current(), &context, plaintext, &api.entropy)?;
+        let blob = envelope::seal(
+            entry.key.id,
+            entry.current(),
+            &context,
+            plaintext,
+            &api.entropy,
+        )?;
         let mut object = Object::new();
         object.base64("CiphertextBlob", &blob);
         object.plain("KeyId", &entry.arn);
@@ -92,7 +102,11 @@ struct RandomInput {
 }
 
 /// `GenerateRandom`: secrets, drawn from the operating system by a call of their own (RNG-1).
-pub(super) fn random(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Result<Reply, ApiError> {
+pub(super) fn random(
+    api: &Api,
+    principal: &Arc<Principal>,
+    body: &[u8],
+) -> Result<Reply, ApiError> {
     let input: RandomInput = wire::decode(body)?;
     let mut violations = Violations::default();
     if let Some(number) = input.number_of_bytes {
@@ -107,9 +121,14 @@ pub(super) fn random(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Resu
     }
     api.under_last_check(|_, _| {
         api.caller(principal, "kms:GenerateRandom").authorize("*")?;
-        let bytes = input.number_of_bytes.and_then(|bytes| usize::try_from(bytes).ok());
+        let bytes = input
+            .number_of_bytes
+            .and_then(|bytes| usize::try_from(bytes).ok());
         let bytes = bytes.ok_or_else(|| {
-            ApiError::new(KmsErrorCode::ValidationException, "NumberOfBytes is required.")
+            ApiError::new(
+                KmsErrorCode::ValidationException,
+                "NumberOfBytes is required.",
+            )
         })?;
         let drawn = api.entropy.draw_secret_bytes(bytes)?;
         let mut object = Object::new();

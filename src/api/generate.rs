@@ -116,7 +116,11 @@ fn generate(
     let mut violations = Violations::default();
     let key_id = input.key_id.as_deref();
     violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-    let asked = Asked::check(input.key_spec.as_deref(), input.number_of_bytes, &mut violations);
+    let asked = Asked::check(
+        input.key_spec.as_deref(),
+        input.number_of_bytes,
+        &mut violations,
+    );
     violations.grant_tokens(input.grant_tokens.as_deref());
     violations.check()?;
     let context = wire::context(input.encryption_context)?;
@@ -126,7 +130,9 @@ fn generate(
             &api.counters.without_plaintext,
         ),
         // With a recipient the plaintext may leave only under the recipient's key, which is not built: never ignored.
-        Variant::WithPlaintext if input.recipient.is_some() => return Err(unsupported("Recipient")),
+        Variant::WithPlaintext if input.recipient.is_some() => {
+            return Err(unsupported("Recipient"));
+        }
         Variant::WithPlaintext => ("kms:GenerateDataKey", &api.counters.with_plaintext),
     };
     api.under_last_check(|snapshot, clone_word| {

@@ -7,7 +7,9 @@ use crate::api::marker::Marker;
 use crate::api::resolve::OnKey;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, LATIN, Violations};
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, grant_tokens, invalid_state, unsupported};
+use crate::api::{
+    Answer, Api, ApiError, KmsErrorCode, Reply, grant_tokens, invalid_state, unsupported,
+};
 use crate::clock::Timestamp;
 use crate::key::material::BackingKey;
 use crate::key::{InvalidState, KeyId, KeyState, KmsKey};
@@ -56,11 +58,21 @@ pub(super) async fn create(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u
     let input: CreateInput<'_> = wire::decode(&body)?;
     let mut violations = Violations::default();
     if let Some(description) = input.description.as_deref() {
-        violations.text("description", description, 0, DESCRIPTION_CHARACTERS_MAX, None);
+        violations.text(
+            "description",
+            description,
+            0,
+            DESCRIPTION_CHARACTERS_MAX,
+            None,
+        );
     }
     let members = [
         ("keyUsage", &input.key_usage, KEY_USAGES),
-        ("customerMasterKeySpec", &input.customer_master_key_spec, KEY_SPECS),
+        (
+            "customerMasterKeySpec",
+            &input.customer_master_key_spec,
+            KEY_SPECS,
+        ),
         ("keySpec", &input.key_spec, KEY_SPECS),
         ("origin", &input.origin, ORIGINS),
     ];
@@ -77,7 +89,9 @@ pub(super) async fn create(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u
     let key = draw_key(&api, &principal, description)?;
     api.change(None, |snapshot| {
         let keys = snapshot.keys.values();
-        let count = keys.filter(|entry| entry.key.account == principal.account).count();
+        let count = keys
+            .filter(|entry| entry.key.account == principal.account)
+            .count();
         if count >= KEYS_MAX {
             let message = format!("An account has at most {KEYS_MAX} KMS keys.");
             return Err(ApiError::new(KmsErrorCode::LimitExceededException, message));
@@ -99,7 +113,10 @@ fn check_supported(input: &CreateInput<'_>) -> Result<(), ApiError> {
                 .to_owned(),
         );
     }
-    let spec = input.key_spec.as_deref().or(input.customer_master_key_spec.as_deref());
+    let spec = input
+        .key_spec
+        .as_deref()
+        .or(input.customer_master_key_spec.as_deref());
     let usage = input.key_usage.as_deref();
     match (spec.unwrap_or("SYMMETRIC_DEFAULT"), usage) {
         ("SYMMETRIC_DEFAULT", None | Some("ENCRYPT_DECRYPT")) => {}
@@ -117,13 +134,22 @@ fn check_supported(input: &CreateInput<'_>) -> Result<(), ApiError> {
     }
     let unbuilt = [
         ("Policy", input.policy.is_some()),
-        ("Origin", input.origin.as_deref().is_some_and(|origin| origin != "AWS_KMS")),
+        (
+            "Origin",
+            input
+                .origin
+                .as_deref()
+                .is_some_and(|origin| origin != "AWS_KMS"),
+        ),
         ("CustomKeyStoreId", input.custom_key_store_id.is_some()),
         (
             "BypassPolicyLockoutSafetyCheck",
             input.bypass_policy_lockout_safety_check == Some(true),
         ),
-        ("Tags", input.tags.as_ref().is_some_and(|tags| !tags.is_empty())),
+        (
+            "Tags",
+            input.tags.as_ref().is_some_and(|tags| !tags.is_empty()),
+        ),
         ("MultiRegion", input.multi_region == Some(true)),
         ("XksKeyId", input.xks_key_id.is_some()),
     ];
@@ -169,7 +195,9 @@ fn metadata(key: &KmsKey, arn: &str, materials: &[Arc<BackingKey>]) -> Object {
     object.plain("KeyManager", "CUSTOMER");
     object.plain("CustomerMasterKeySpec", "SYMMETRIC_DEFAULT");
     object.plain("KeySpec", "SYMMETRIC_DEFAULT");
-    object.member("EncryptionAlgorithms").extend_from_slice(b"[\"SYMMETRIC_DEFAULT\"]");
+    object
+        .member("EncryptionAlgorithms")
+        .extend_from_slice(b"[\"SYMMETRIC_DEFAULT\"]");
     object.flag("MultiRegion", key.id.is_multi_region());
     if let Some(current) = materials.last() {
         object.shown("CurrentKeyMaterialId", current.id());
@@ -209,7 +237,12 @@ pub(super) fn describe(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> An
     let caller = api.caller(principal, "kms:DescribeKey");
     let request = caller.key(input.key_id(), &api.keystore.snapshot())?;
     grant_tokens(input.grant_tokens.as_deref())?;
-    let KeyEntry { key, arn, materials, .. } = &**request.request().entry();
+    let KeyEntry {
+        key,
+        arn,
+        materials,
+        ..
+    } = &**request.request().entry();
     let mut object = Object::new();
     object.object("KeyMetadata", metadata(key, arn, materials));
     Ok(object.end())
@@ -229,15 +262,25 @@ pub(super) fn list(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Answer
     const LIMIT_DEFAULT: usize = 100;
     let input: ListInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
-    let limit = check_page(input.limit, LIMIT_MAX, input.marker.as_deref(), &mut violations);
+    let limit = check_page(
+        input.limit,
+        LIMIT_MAX,
+        input.marker.as_deref(),
+        &mut violations,
+    );
     violations.check()?;
     api.caller(principal, "kms:ListKeys").authorize("*")?;
     let listing = Marker::of_listing("ListKeys");
     let after: Option<KeyId> = listing.read(input.marker.as_deref())?;
     let snapshot = api.keystore.snapshot();
     let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-    let keys = snapshot.keys.range((start, Bound::Unbounded)).map(|(_, entry)| entry);
-    let mut keys = keys.filter(|entry| entry.key.account == principal.account).peekable();
+    let keys = snapshot
+        .keys
+        .range((start, Bound::Unbounded))
+        .map(|(_, entry)| entry);
+    let mut keys = keys
+        .filter(|entry| entry.key.account == principal.account)
+        .peekable();
     let page: Vec<_> = keys.by_ref().take(limit.unwrap_or(LIMIT_DEFAULT)).collect();
     // Each entry has two ids of at most 36 and an ARN's prefix of at most 64 characters.
     let mut object = Object::with_room(256 + page.len() * 256);
@@ -277,7 +320,14 @@ pub(super) fn check_page(
 pub(super) async fn enable(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u8>) -> Answer {
     let (input, violations) = KeyInput::decode(&body)?;
     violations.check()?;
-    move_state(&api, &principal, "kms:EnableKey", input.key_id(), KeyState::enable).await?;
+    move_state(
+        &api,
+        &principal,
+        "kms:EnableKey",
+        input.key_id(),
+        KeyState::enable,
+    )
+    .await?;
     Ok(Reply::empty())
 }
 
@@ -285,12 +335,23 @@ pub(super) async fn enable(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u
 pub(super) async fn disable(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u8>) -> Answer {
     let (input, violations) = KeyInput::decode(&body)?;
     violations.check()?;
-    move_state(&api, &principal, "kms:DisableKey", input.key_id(), KeyState::disable).await?;
+    move_state(
+        &api,
+        &principal,
+        "kms:DisableKey",
+        input.key_id(),
+        KeyState::disable,
+    )
+    .await?;
     Ok(Reply::empty())
 }
 
 /// `ScheduleKeyDeletion`
-pub(super) async fn schedule_deletion(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u8>) -> Answer {
+pub(super) async fn schedule_deletion(
+    api: Arc<Api>,
+    principal: Arc<Principal>,
+    body: Vec<u8>,
+) -> Answer {
     const DAYS_MIN: i64 = 7;
     const DAYS_MAX: u32 = 30;
     let (input, mut violations) = KeyInput::decode(&body)?;
@@ -298,12 +359,21 @@ pub(super) async fn schedule_deletion(api: Arc<Api>, principal: Arc<Principal>, 
         violations.number("pendingWindowInDays", days, DAYS_MIN, DAYS_MAX.into());
     }
     violations.check()?;
-    let days = input.pending_window_in_days.and_then(|days| u32::try_from(days).ok());
+    let days = input
+        .pending_window_in_days
+        .and_then(|days| u32::try_from(days).ok());
     let days = days.unwrap_or(DAYS_MAX);
     let deletion_date = api.clock.now().after(DAY * days);
     let schedule = |state: KeyState| state.schedule_deletion(deletion_date);
     let key_id = input.key_id();
-    let arn = move_state(&api, &principal, "kms:ScheduleKeyDeletion", key_id, schedule).await?;
+    let arn = move_state(
+        &api,
+        &principal,
+        "kms:ScheduleKeyDeletion",
+        key_id,
+        schedule,
+    )
+    .await?;
     let mut object = Object::new();
     object.plain("KeyId", &arn);
     object.time("DeletionDate", deletion_date);
@@ -313,7 +383,11 @@ pub(super) async fn schedule_deletion(api: Arc<Api>, principal: Arc<Principal>, 
 }
 
 /// `CancelKeyDeletion`
-pub(super) async fn cancel_deletion(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u8>) -> Answer {
+pub(super) async fn cancel_deletion(
+    api: Arc<Api>,
+    principal: Arc<Principal>,
+    body: Vec<u8>,
+) -> Answer {
     let (input, violations) = KeyInput::decode(&body)?;
     violations.check()?;
     let key_id = input.key_id();

@@ -69,20 +69,20 @@ pub(super) async fn administer(
     }
 }
 
-async fn create(
-    api: &Api,
-    operator: &Principal,
-    arn: String,
-    policies: Vec<String>,
-) -> Answer {
+async fn create(api: &Api, operator: &Principal, arn: String, policies: Vec<String>) -> Answer {
     if policies.len() > POLICIES_MAX {
         let message = format!("A principal has at most {POLICIES_MAX} policies.");
         return Err(ApiError::new(KmsErrorCode::LimitExceededException, message));
     }
     let parse = |policy: &String| {
-        PolicyDocument::parse(policy).map(Arc::new).map_err(|error| {
-            ApiError::new(KmsErrorCode::MalformedPolicyDocumentException, error.to_string())
-        })
+        PolicyDocument::parse(policy)
+            .map(Arc::new)
+            .map_err(|error| {
+                ApiError::new(
+                    KmsErrorCode::MalformedPolicyDocumentException,
+                    error.to_string(),
+                )
+            })
     };
     let policies = policies.iter().map(parse).collect::<Result<_, _>>()?;
     let (key, reply) = draw_access_key(api, Some(&arn))?;
@@ -109,8 +109,17 @@ fn list(snapshot: &Snapshot) -> Reply {
     let item = |entry: &Arc<PrincipalEntry>| {
         let mut object = Object::new();
         object.text("Arn", &entry.principal.arn);
-        let ids: Vec<&str> = entry.access_keys.iter().map(|key| key.id.as_str()).collect();
-        let policies: Vec<&str> = entry.principal.policies.iter().map(|policy| policy.source()).collect();
+        let ids: Vec<&str> = entry
+            .access_keys
+            .iter()
+            .map(|key| key.id.as_str())
+            .collect();
+        let policies: Vec<&str> = entry
+            .principal
+            .policies
+            .iter()
+            .map(|policy| policy.source())
+            .collect();
         for (name, texts) in [("AccessKeyIds", ids), ("Policies", policies)] {
             serde_json::to_writer(object.member(name), &texts)
                 .expect("writing text to a vector cannot fail");

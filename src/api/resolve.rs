@@ -67,7 +67,11 @@ enum Reference {
 
 impl Caller<'_> {
     /// The key that `key_id` names in any of its four forms, if the caller may perform the action on it.
-    pub(super) fn key(self, key_id: &str, snapshot: &Snapshot) -> Result<Authorized<OnKey>, ApiError> {
+    pub(super) fn key(
+        self,
+        key_id: &str,
+        snapshot: &Snapshot,
+    ) -> Result<Authorized<OnKey>, ApiError> {
         match self.parse(key_id)? {
             Reference::Key(id) => self.key_by_id(id, key_id, snapshot),
             Reference::Alias(name) => {
@@ -98,7 +102,10 @@ impl Caller<'_> {
     }
 
     /// Whether the caller may perform the action on `resource`.
-    pub(super) fn authorize<'r>(self, resource: &'r str) -> Result<Authorized<OnResource<'r>>, ApiError> {
+    pub(super) fn authorize<'r>(
+        self,
+        resource: &'r str,
+    ) -> Result<Authorized<OnResource<'r>>, ApiError> {
         let request = OnResource {
             action: self.action,
             resource,
@@ -107,7 +114,10 @@ impl Caller<'_> {
     }
 
     /// Whether the caller may perform the action on a key that is known already.
-    pub(super) fn authorize_key(self, entry: &Arc<KeyEntry>) -> Result<Authorized<OnKey>, ApiError> {
+    pub(super) fn authorize_key(
+        self,
+        entry: &Arc<KeyEntry>,
+    ) -> Result<Authorized<OnKey>, ApiError> {
         let request = OnKey {
             action: self.action,
             entry: Arc::clone(entry),
@@ -183,10 +193,14 @@ impl Caller<'_> {
     }
 
     fn denied(self, denied: Denied, resource: &str) -> ApiError {
-        let Self { principal, action, .. } = self;
+        let Self {
+            principal, action, ..
+        } = self;
         let (arn, action) = (&principal.arn, action.0);
         let reason = match denied {
-            Denied::NoAllow => format!("because no identity-based policy allows the {action} action"),
+            Denied::NoAllow => {
+                format!("because no identity-based policy allows the {action} action")
+            }
             Denied::ExplicitDeny => "with an explicit deny in an identity-based policy".to_owned(),
         };
         let message = format!(
@@ -210,7 +224,9 @@ fn alias(text: &str, arn: impl FnOnce() -> String) -> Result<Reference, ApiError
     match text.parse() {
         Ok(name) => Ok(Reference::Alias(name)),
         // What cannot be an alias's name is no alias's name.
-        Err(InvalidAliasName::Characters | InvalidAliasName::Prefix) => Err(alias_not_found(&arn())),
+        Err(InvalidAliasName::Characters | InvalidAliasName::Prefix) => {
+            Err(alias_not_found(&arn()))
+        }
     }
 }
 

@@ -1,12 +1,189 @@
-//! tests
+//! The operations against a real store: exact codes, messages and the order of checks.
+//!
+//! Source of codes and messages: the wire contract of AWS KMS; each test names what it is about.
+
+use super::*;
+use crate::clock::Timestamp;
+use crate::crypto::entropy::faulty::FaultyEntropy;
+use crate::keystore::RootKey;
+use crate::pool;
+use serde_json::{Value, json};
 use std::cell::RefCell;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+mod batch;
+mod contract;
+mod fence;
+mod manage;
+
+const ACCOUNT: &str = "111122223333";
+const NOW: Timestamp = Timestamp(1_700_000_000_123_456);
+const UNKNOWN: &str = "1234abcd-12ab-34cd-56ef-1234567890ab";
+
 thread_local! {
-    static BETWEEN: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
+    static BETWEEN: RefCell<Option<Box<dyn FnMut()>>> = const { RefCell::new(None) };
 }
 
-/// What a test has put between a request's work and its last check.
+/// Runs what a test has put between a request's work and its last check.
 pub(super) fn between_work_and_last_check() {
-    if let Some(act) = BETWEEN.with_borrow_mut(Option::take) {
+    if let Some(mut act) = BETWEEN.with_borrow_mut(Option::take) {
         act();
+        BETWEEN.with_borrow_mut(|between| between.get_or_insert(act).as_ref());
     }
+}
+
+/// A daemon's inside: a store in a folder, the operations on it, and principals.
+struct Bench {
+    _folder: tempfile::TempDir,
+    api: Arc<Api>,
+    faults: FaultyEntropy,
+    metrics: Metrics,
+    admin: Arc<Principal>,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let metrics = Metrics::new().unwrap();
+        let faults = FaultyEntropy::default();
+        let failures = metrics.entropy_failures.clone();
+        let entropy = Arc::new(Entropy::new(Box::new(faults.clone()), failures));
+        let root = RootKey::create(&folder.path().join("root.key"), &entropy).unwrap();
+        let region = crate::key::arn::Region {
+            partition: "aws".to_owned(),
+            name: "us-east-1".to_owned(),
+        };
+        let store_metrics = Arc::new(Metrics::new().unwrap());
+        let path = folder.path().join("keystore.db");
+        let keystore = Keystore::create(&path, &root, region, Arc::clone(&entropy), store_metrics);
+        let clock = Clock::manual(NOW);
+        let clone_word = Arc::new(CloneWord::new());
+        let config = pool::Config {
+            enabled: false,
+            ..pool::Config::default()
+        };
+        let parts = (Arc::clone(&entropy), clock.clone(), Arc::clone(&clone_word));
+        let pool = Pool::new(config, parts.0, parts.1, parts.2, &metrics).unwrap();
+        let keystore = Arc::new(keystore.await.unwrap());
+        let api = Api::new(keystore, pool, clone_word, entropy, clock, &metrics);
+        let admin = Principal::operator(0, ACCOUNT.parse().unwrap());
+        Self {
+            _folder: folder,
+            api,
+            faults,
+            metrics,
+            admin,
+        }
+    }
+
+    async fn call_as(
+        &self,
+        principal: &Arc<Principal>,
+        name: &str,
+        body: Value,
+    ) -> Result<Value, (KmsErrorCode, String)> {
+        self.call_raw(principal, name, body.to_string().as_bytes())
+            .await
+    }
+
+    async fn call_raw(
+        &self,
+        principal: &Arc<Principal>,
+        name: &str,
+        body: &[u8],
+    ) -> Result<Value, (KmsErrorCode, String)> {
+        let operation = operation(name).expect("a known operation");
+        outcome(self.api.call(operation, principal, body).await)
+    }
+
+    async fn call(&self, name: &str, body: Value) -> Result<Value, (KmsErrorCode, String)> {
+        self.call_as(&self.admin, name, body).await
+    }
+
+    async fn done(&self, name: &str, body: Value) -> Value {
+        self.call(name, body).await.unwrap()
+    }
+
+    /// Expects a refusal with this code and message.
+    async fn refused(&self, name: &str, body: Value, code: KmsErrorCode, message: &str) {
+        self.refused_as(&self.admin, name, body, code, message)
+            .await;
+    }
+
+    async fn refused_as(
+        &self,
+        principal: &Arc<Principal>,
+        name: &str,
+        body: Value,
+        code: KmsErrorCode,
+        message: &str,
+    ) {
+        let text = body.to_string();
+        let answer = self.call_as(principal, name, body).await;
+        assert_eq!(answer, Err((code, message.to_owned())), "{name} {text}");
+    }
+
+    async fn administer(&self, name: &str, body: Value) -> Result<Value, (KmsErrorCode, String)> {
+        let body = body.to_string();
+        outcome(
+            self.api
+                .administer(name, &self.admin, body.as_bytes())
+                .await,
+        )
+    }
+
+    /// A new key's id.
+    async fn key(&self) -> String {
+        let created = self.done("CreateKey", json!({})).await;
+        created["KeyMetadata"]["KeyId"].as_str().unwrap().to_owned()
+    }
+
+    /// A principal of the store with one policy.
+    async fn principal(&self, name: &str, policy: Value) -> Arc<Principal> {
+        let body = json!({"Name": name, "Policies": [policy.to_string()]});
+        let created = self.administer("CreatePrincipal", body).await.unwrap();
+        let snapshot = self.api.keystore.snapshot();
+        let entry = &snapshot.principals[created["Arn"].as_str().unwrap()];
+        Arc::clone(&entry.principal)
+    }
+
+    async fn allowed(&self, name: &str, actions: &[&str]) -> Arc<Principal> {
+        let statement = json!({"Effect": "Allow", "Action": actions, "Resource": "*"});
+        self.principal(name, json!({"Statement": statement})).await
+    }
+
+    fn counted(&self, line: &str) -> u64 {
+        let text = self.metrics.render();
+        let found = text
+            .lines()
+            .find_map(|one| one.strip_prefix(line)?.trim().parse().ok());
+        found.unwrap_or_else(|| panic!("no {line} in {text}"))
+    }
+}
+
+fn outcome(answer: Answer) -> Result<Value, (KmsErrorCode, String)> {
+    match answer {
+        Ok(reply) if reply.body().is_empty() => Ok(Value::Null),
+        Ok(reply) => Ok(serde_json::from_slice(reply.body()).expect("a reply is JSON")),
+        Err(error) => Err((error.code(), error.message().to_owned())),
+    }
+}
+
+fn key_arn(id: &str) -> String {
+    format!("arn:aws:kms:us-east-1:{ACCOUNT}:key/{id}")
+}
+
+fn alias_arn(name: &str) -> String {
+    format!("arn:aws:kms:us-east-1:{ACCOUNT}:alias/{name}")
+}
+
+fn decoded(value: &Value) -> Vec<u8> {
+    base64_simd::STANDARD
+        .decode_to_vec(value.as_str().unwrap())
+        .unwrap()
+}
+
+fn encoded(bytes: &[u8]) -> String {
+    base64_simd::STANDARD.encode_to_string(bytes)
 }

@@ -19,10 +19,7 @@ impl Violations {
             return Ok(());
         }
         let errors = if self.count == 1 { "error" } else { "errors" };
-        let message = format!(
-            "{} validation {errors} detected: {}",
-            self.count, self.text
-        );
+        let message = format!("{} validation {errors} detected: {}", self.count, self.text);
         Err(ApiError::new(KmsErrorCode::ValidationException, message))
     }
 
@@ -49,11 +46,8 @@ impl Violations {
             self.text.push_str("; ");
         }
         self.count += 1;
-        write!(
-            self.text,
-            "{subject} failed to satisfy constraint: {must}"
-        )
-        .expect("writing to a string cannot fail");
+        write!(self.text, "{subject} failed to satisfy constraint: {must}")
+            .expect("writing to a string cannot fail");
     }
 
     /// A required text of at most `max` characters that matches `pattern`.
@@ -88,7 +82,10 @@ impl Violations {
         if let Some(pattern) = pattern
             && !(pattern.matches)(value)
         {
-            let must = format_args!("Member must satisfy regular expression pattern: {}", pattern.text);
+            let must = format_args!(
+                "Member must satisfy regular expression pattern: {}",
+                pattern.text
+            );
             self.value(member, value, must);
         }
     }
@@ -226,7 +223,9 @@ mod tests {
         violations.grant_tokens(Some(&["x"; 10]));
         violations.grant_tokens(None::<&[&str]>);
         assert!(violations.check().is_ok());
-        assert!(message(|v| v.text("description", &"é".repeat(8193), 0, 8192, None)).contains("8192"));
+        assert!(
+            message(|v| v.text("description", &"é".repeat(8193), 0, 8192, None)).contains("8192")
+        );
         assert!(message(|v| v.grant_tokens(Some(&["x"; 11]))).contains("'grantTokens'"));
         assert!(message(|v| v.grant_tokens(Some(&["x", ""]))).contains("'grantTokens.2.member'"));
     }

@@ -253,8 +253,15 @@ mod tests {
             let code = error.map(|error| error.code());
             assert_eq!(code, Some(KmsErrorCode::SerializationException), "{body}");
         }
-        let nested = format!("{{\"Other\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
-        assert!(decode::<Input<'_>>(nested.as_bytes()).is_err(), "depth is bounded");
+        let nested = format!(
+            "{{\"Other\":{}{}}}",
+            "[".repeat(200_000),
+            "]".repeat(200_000)
+        );
+        assert!(
+            decode::<Input<'_>>(nested.as_bytes()).is_err(),
+            "depth is bounded"
+        );
     }
 
     #[test]
@@ -265,7 +272,10 @@ mod tests {
         assert_eq!(input.number_of_bytes, Some(32));
         assert_eq!(input.plaintext.unwrap().bytes(), [0, 1]);
         let context = context(input.encryption_context).unwrap();
-        assert_eq!(context.pairs().collect::<Vec<_>>(), [("a", "1"), ("b", "2")]);
+        assert_eq!(
+            context.pairs().collect::<Vec<_>>(),
+            [("a", "1"), ("b", "2")]
+        );
         let input = decode::<Input<'_>>(br#"{"KeyId":null,"EncryptionContext":null}"#).unwrap();
         assert!(input.key_id.is_none() && input.encryption_context.is_none());
     }

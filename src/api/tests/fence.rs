@@ -1,0 +1,143 @@
+//! POOL-4 and POOL-5 at a request's last check: what changes between its work and its hand-over.
+
+use super::KmsErrorCode as Code;
+use super::*;
+
+/// Runs a call on a thread and runtime of its own, in the middle of another request.
+fn at_once(api: &Arc<Api>, name: &'static str, body: &Value) {
+    let (api, body) = (Arc::clone(api), body.to_string());
+    let admin = Principal::operator(0, ACCOUNT.parse().unwrap());
+    let call = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let operation = operation(name).unwrap();
+        runtime
+            .block_on(api.call(operation, &admin, body.as_bytes()))
+            .unwrap();
+    };
+    std::thread::spawn(call).join().unwrap();
+}
+
+/// Puts `act` between the work and the last check of this thread's requests, `times` times.
+fn between(times: usize, mut act: impl FnMut() + 'static) {
+    let mut left = times;
+    let act = move || {
+        if left > 0 {
+            left -= 1;
+            act();
+        }
+    };
+    BETWEEN.set(Some(Box::new(act)));
+}
+
+#[tokio::test]
+async fn pool_4_a_change_between_work_and_last_check_is_seen() {
+    let bench = Bench::new().await;
+    let id = bench.key().await;
+    let made = bench
+        .done("Encrypt", json!({"KeyId": id, "Plaintext": "AA=="}))
+        .await;
+    let disabled = format!("{} is disabled.", key_arn(&id));
+    for (operation, body) in [
+        (
+            "GenerateDataKeyWithoutPlaintext",
+            json!({"KeyId": id, "KeySpec": "AES_256"}),
+        ),
+        (
+            "GenerateDataKey",
+            json!({"KeyId": id, "KeySpec": "AES_256"}),
+        ),
+        ("Encrypt", json!({"KeyId": id, "Plaintext": "AA=="})),
+        ("Decrypt", json!({"CiphertextBlob": made["CiphertextBlob"]})),
+    ] {
+        let (api, key) = (Arc::clone(&bench.api), json!({"KeyId": id}));
+        between(1, move || at_once(&api, "DisableKey", &key));
+        bench
+            .refused(operation, body, Code::DisabledException, &disabled)
+            .await;
+        BETWEEN.set(None);
+        bench.done("EnableKey", json!({"KeyId": id})).await;
+    }
+}
+
+#[tokio::test]
+async fn pool_4_a_request_restarts_twice_at_most() {
+    let bench = Bench::new().await;
+    let id = bench.key().await;
+    let ask = json!({"KeyId": id, "KeySpec": "AES_256"});
+    for (changes, passes) in [(1, true), (2, true), (3, false)] {
+        let api = Arc::clone(&bench.api);
+        between(changes, move || at_once(&api, "CreateKey", &json!({})));
+        let answer = bench
+            .call("GenerateDataKeyWithoutPlaintext", ask.clone())
+            .await;
+        assert_eq!(answer.is_ok(), passes, "{changes} changes: {answer:?}");
+        BETWEEN.set(None);
+    }
+}
+
+#[tokio::test]
+async fn pool_5_a_clone_between_work_and_last_check_drops_what_was_bound() {
+    let bench = Bench::new().await;
+    let id = bench.key().await;
+    let ask = json!({"KeyId": id, "KeySpec": "AES_256"});
+    let handle = bench.api.clone_word.handle();
+    between(1, move || {
+        handle.fetch_add(1, Ordering::SeqCst);
+    });
+    bench
+        .done("GenerateDataKeyWithoutPlaintext", ask.clone())
+        .await;
+    let handle = bench.api.clone_word.handle();
+    between(9, move || {
+        handle.fetch_add(1, Ordering::SeqCst);
+    });
+    bench
+        .refused(
+            "GenerateDataKeyWithoutPlaintext",
+            ask,
+            Code::KMSInternalException,
+            "",
+        )
+        .await;
+    BETWEEN.set(None);
+}
+
+#[tokio::test]
+async fn a_removed_principals_change_is_decided_on_what_is_current() {
+    let bench = Bench::new().await;
+    let id = bench.key().await;
+    bench
+        .done("ScheduleKeyDeletion", json!({"KeyId": id}))
+        .await;
+    // The same decision twice: the second finds the state that the first left.
+    let pending = format!("{} is pending deletion.", key_arn(&id));
+    bench
+        .refused(
+            "ScheduleKeyDeletion",
+            json!({"KeyId": id}),
+            Code::KMSInvalidStateException,
+            &pending,
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn a_change_runs_to_its_end_when_its_caller_is_gone() {
+    let bench = Bench::new().await;
+    let id = bench.key().await;
+    let body = json!({"KeyId": id}).to_string();
+    let operation = operation("DisableKey").unwrap();
+    let mut call = Box::pin(bench.api.call(operation, &bench.admin, body.as_bytes()));
+    // Polled once, so that it has begun, then dropped.
+    let begun = std::future::poll_fn(|context| {
+        std::task::Poll::Ready(call.as_mut().poll(context).is_pending())
+    });
+    assert!(begun.await);
+    drop(call);
+    // Changes are serialized: the next one waits for it, and the store still takes changes.
+    bench.key().await;
+    let described = bench.done("DescribeKey", json!({"KeyId": id})).await;
+    assert_eq!(described["KeyMetadata"]["KeyState"], "Disabled");
+}
