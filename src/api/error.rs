@@ -3,6 +3,7 @@
 //! Codes, statuses and messages are those of the AWS KMS JSON endpoint: every 4xx error of KMS is answered with status 400 on
 //! the wire, whatever the service model's traits say.
 
+use crate::api::wire::Object;
 use crate::crypto::entropy::EntropyError;
 use crate::keystore::KeystoreError;
 use http::StatusCode;
@@ -220,15 +221,12 @@ impl ApiError {
     /// `{"__type":"<code>","message":"<text>"}`
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
-        let mut members = serde_json::Map::new();
-        members.insert("__type".to_owned(), self.code.name().into());
+        let mut object = Object::with_room(64 + self.message.len());
+        object.plain("__type", self.code.name());
         if !self.message.is_empty() {
-            members.insert(
-                self.code.message_member().to_owned(),
-                self.message.as_ref().into(),
-            );
+            object.text(self.code.message_member(), &self.message);
         }
-        serde_json::Value::Object(members).to_string().into_bytes()
+        object.end().body().to_vec()
     }
 }
 

@@ -29,7 +29,7 @@ thread_local! {
 pub(super) fn between_work_and_last_check() {
     if let Some(mut act) = BETWEEN.with_borrow_mut(Option::take) {
         act();
-        BETWEEN.with_borrow_mut(|between| between.get_or_insert(act).as_ref());
+        BETWEEN.set(Some(act));
     }
 }
 

@@ -253,15 +253,13 @@ mod tests {
             let code = error.map(|error| error.code());
             assert_eq!(code, Some(KmsErrorCode::SerializationException), "{body}");
         }
+        // Skipped without recursion: no depth of nesting exhausts the stack.
         let nested = format!(
             "{{\"Other\":{}{}}}",
             "[".repeat(200_000),
             "]".repeat(200_000)
         );
-        assert!(
-            decode::<Input<'_>>(nested.as_bytes()).is_err(),
-            "depth is bounded"
-        );
+        assert!(decode::<Input<'_>>(nested.as_bytes()).is_ok());
     }
 
     #[test]
