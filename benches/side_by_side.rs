@@ -1,0 +1,133 @@
+//! What the benches have in common: a question, the sides that answer it, and ratios that survive another machine.
+//!
+//! Absolute times drift by tens of percent between runs on shared cores. So every side of a question is also measured in short
+//! rounds that take turns, the first to go moving on with each round, and what is printed at the end is the median of the rounds' ratios.
+
+#![expect(clippy::print_stdout, reason = "the table is the result")]
+
+use criterion::{Criterion, Throughput};
+use std::time::Duration;
+
+/// Rounds of each side; odd, so that the median is one of them.
+const ROUNDS: usize = 11;
+/// How long a side runs in a round, about.
+const ROUND_TIME: Duration = Duration::from_millis(20);
+
+/// One way to do it.
+pub(crate) struct Side {
+    name: &'static str,
+    run: Box<dyn FnMut(u64) -> Duration>,
+}
+
+impl Side {
+    /// `run` does it so many times and returns how long that took; setting up is not to be counted.
+    pub(crate) fn new(name: &'static str, run: impl FnMut(u64) -> Duration + 'static) -> Self {
+        Self {
+            name,
+            run: Box::new(run),
+        }
+    }
+}
+
+/// What is asked, and the sides: ours is the first.
+pub(crate) struct Question {
+    name: &'static str,
+    /// Keys of one time.
+    keys: u32,
+    sides: Vec<Side>,
+}
+
+impl Question {
+    pub(crate) fn new(name: &'static str, keys: u32, sides: Vec<Side>) -> Self {
+        Self { name, keys, sides }
+    }
+}
+
+/// Criterion's statistics of every side.
+pub(crate) fn criterion(questions: &mut [Question]) {
+    let mut criterion = Criterion::default().configure_from_args();
+    for question in questions {
+        let mut group = criterion.benchmark_group(question.name);
+        group.throughput(Throughput::Elements(u64::from(question.keys)));
+        for side in &mut question.sides {
+            group.bench_function(side.name, |bencher| {
+                bencher.iter_custom(|times| (side.run)(times));
+            });
+        }
+        group.finish();
+    }
+    criterion.final_summary();
+}
+
+/// Whether the ratios are wanted: under `cargo bench`, but not where each bench is only run once or listed.
+pub(crate) fn ratios_are_wanted() -> bool {
+    let has = |name: &str| std::env::args().any(|argument| argument == name);
+    has("--bench") && !has("--test") && !has("--list")
+}
+
+/// Prints the table of ratios, as `RESULTS.md` keeps it.
+pub(crate) fn ratios(questions: &mut [Question]) {
+    println!("\n{}\n", machine());
+    println!(
+        "Medians of {ROUNDS} rounds in turn; in brackets the second lowest and the second highest ratio.\n"
+    );
+    println!("| question | side | ns per key | first side ÷ this |");
+    println!("|---|---|---|---|");
+    for question in questions {
+        let rounds = rounds(question);
+        for (side, times) in question.sides.iter().zip(&rounds) {
+            let ratios = rounds[0]
+                .iter()
+                .zip(times)
+                .map(|(ours, this)| ours / this)
+                .collect();
+            let ([low, ratio, high], [_, time, _]) = (spread(ratios), spread(times.clone()));
+            let (name, side) = (question.name, side.name);
+            println!("| {name} | {side} | {time:.1} | {ratio:.2} ({low:.2}–{high:.2}) |");
+        }
+    }
+}
+
+/// Nanoseconds per key of each side in each round.
+fn rounds(question: &mut Question) -> Vec<Vec<f64>> {
+    let sides = question.sides.len();
+    let times: Vec<u64> = question.sides.iter_mut().map(times_in_a_round).collect();
+    let mut rounds = vec![Vec::with_capacity(ROUNDS); sides];
+    for round in 0..ROUNDS {
+        for turn in 0..sides {
+            let at = (round + turn) % sides;
+            let took = (question.sides[at].run)(times[at]);
+            let keys = times[at] as f64 * f64::from(question.keys);
+            rounds[at].push(took.as_secs_f64() * 1e9 / keys);
+        }
+    }
+    rounds
+}
+
+/// Warms a side up, and finds out how often it fits a round.
+fn times_in_a_round(side: &mut Side) -> u64 {
+    let mut times = 1;
+    while times < 1 << 32 && (side.run)(times) < ROUND_TIME {
+        times *= 2;
+    }
+    times
+}
+
+/// Second lowest, median, second highest.
+fn spread(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    [1, ROUNDS / 2, ROUNDS - 2].map(|at| values[at])
+}
+
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("unknown processor", |rest| {
+            rest.trim_start_matches([' ', '\t', ':'])
+        });
+    let version = env!("CARGO_PKG_VERSION");
+    format!("keymill {version}, {cores} × {model}")
+}
