@@ -1,5 +1,6 @@
 //! Blobs streamed from a running daemon: one call of the batch endpoint for each part, on a connection that is kept.
 
+use crate::api::batch::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID, PATH};
 use crate::auth::Credentials;
 use crate::clock::Clock;
 use crate::context::EncryptionContext;
@@ -26,14 +27,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
 
-/// Where the batch endpoint is.
-const PATH: &str = "/v1/data-keys";
-/// The key's ARN, in an answer's head.
-pub const KEY_ARN: &str = "keymill-key-arn";
-/// The id of the key's material, in an answer's head.
-pub const KEY_MATERIAL_ID: &str = "keymill-key-material-id";
-/// The length of each blob in bytes, in an answer's head.
-pub const BLOB_BYTES: &str = "keymill-blob-bytes";
 /// A daemon that sends nothing for so long is taken for dead.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// A refusal is a short JSON document.

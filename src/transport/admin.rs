@@ -1,12 +1,33 @@
-//! `/metrics`, `/live` and `/ready` on a listener of their own.
+//! `/metrics`, `/live`, `/ready` and `/status` on a listener of their own.
+//!
+//! Nothing here needs a credential and nothing here is a secret. `Host` must be the listen address or localhost: a web page whose name an attacker lets
+//! point to this machine (DNS rebinding) comes with that name.
 
 use crate::metrics::Metrics;
-use crate::pool::Pool;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use tokio::net::TcpListener;
+use crate::pool::{LaneStatus, Pool};
+use crate::transport::connection::{self, Bounds};
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::service::service_fn;
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+
+/// Scrapers and probes are few, small and near.
+const BOUNDS: Bounds = Bounds {
+    connections_max: 64,
+    head_timeout: Duration::from_secs(60),
+    write_timeout: Duration::from_secs(10),
+    drain: Duration::from_secs(1),
+};
 
 /// What the admin listener tells.
 pub struct Admin {
@@ -22,10 +43,303 @@ pub struct Admin {
 
 /// Serves until `shutdown` turns true. `Host` must be `address` or localhost.
 pub async fn serve(
-    _admin: Arc<Admin>,
-    _listener: TcpListener,
-    _address: SocketAddr,
-    _shutdown: watch::Receiver<bool>,
+    admin: Arc<Admin>,
+    listener: TcpListener,
+    address: SocketAddr,
+    shutdown: watch::Receiver<bool>,
 ) {
-    todo!()
+    let desk = Arc::new(Desk {
+        admin,
+        address,
+        lanes: Mutex::default(),
+    });
+    let connect = |_: &TcpStream| {
+        let desk = Arc::clone(&desk);
+        Ok(service_fn(move |request: Request<_>| {
+            let desk = Arc::clone(&desk);
+            async move {
+                let (head, _) = request.into_parts();
+                let path = head.uri.path();
+                Ok::<_, Infallible>(desk.answer(&head.method, path, &head.headers).await)
+            }
+        }))
+    };
+    let uncounted = metrics::Gauge::noop();
+    connection::serve(listener, "admin", BOUNDS, uncounted, connect, shutdown).await;
+}
+
+/// The admin listener's state.
+struct Desk {
+    admin: Arc<Admin>,
+    address: SocketAddr,
+    /// Lanes that have a gauge; one that has vanished keeps it, at zero.
+    lanes: Mutex<BTreeSet<String>>,
+}
+
+impl Desk {
+    async fn answer(
+        self: &Arc<Self>,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Response<Full<Bytes>> {
+        if !is_for(headers, self.address) {
+            return plain(
+                StatusCode::FORBIDDEN,
+                "the Host header must be the listen address or localhost\n",
+            );
+        }
+        if method != Method::GET && method != Method::HEAD {
+            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
+            let allowed = HeaderValue::from_static("GET, HEAD");
+            response.headers_mut().insert(ALLOW, allowed);
+            return response;
+        }
+        match path {
+            "/metrics" => {
+                let desk = Arc::clone(self);
+                // Rendering drains the histograms' samples, which takes milliseconds after a busy while.
+                match tokio::task::spawn_blocking(move || desk.exposition()).await {
+                    Ok(text) => answer(
+                        StatusCode::OK,
+                        "text/plain; version=0.0.4; charset=utf-8",
+                        text,
+                    ),
+                    Err(error) => {
+                        tracing::error!(%error, "metrics could not be rendered");
+                        plain(StatusCode::INTERNAL_SERVER_ERROR, "failed\n")
+                    }
+                }
+            }
+            "/live" => plain(StatusCode::OK, "live\n"),
+            "/ready" if self.is_ready() => plain(StatusCode::OK, "ready\n"),
+            "/ready" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            "/status" => answer(StatusCode::OK, "application/json", self.status()),
+            _ => plain(StatusCode::NOT_FOUND, "not found\n"),
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.admin.ready.load(Ordering::SeqCst)
+    }
+
+    fn exposition(&self) -> String {
+        self.gauge(&self.admin.pool.lanes());
+        self.admin.metrics.render()
+    }
+
+    fn gauge(&self, lanes: &[LaneStatus]) {
+        let mut known = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let present: BTreeSet<String> = lanes.iter().map(|lane| lane.lane.clone()).collect();
+        for lane in known.difference(&present) {
+            let (depth, capacity) = self.admin.metrics.lane(lane);
+            depth.set(0);
+            capacity.set(0);
+        }
+        for lane in lanes {
+            let (depth, capacity) = self.admin.metrics.lane(&lane.lane);
+            depth.set(lane.depth as f64);
+            capacity.set(lane.capacity as f64);
+        }
+        known.extend(present);
+    }
+
+    fn status(&self) -> String {
+        let facts = self.admin.facts.as_object();
+        let mut status = facts.cloned().unwrap_or_default();
+        status.insert("ready".to_owned(), self.is_ready().into());
+        let lane = |lane: LaneStatus| {
+            serde_json::json!({
+                "lane": lane.lane,
+                "depth": lane.depth,
+                "capacity": lane.capacity,
+            })
+        };
+        let lanes = self.admin.pool.lanes().into_iter().map(lane).collect();
+        status.insert("lanes".to_owned(), serde_json::Value::Array(lanes));
+        let mut text = serde_json::Value::Object(status).to_string();
+        text.push('\n');
+        text
+    }
+}
+
+/// Whether the one `Host` is `address` or localhost. On an unspecified address (`0.0.0.0`, `[::]`) every address of the machine is the listen address, and
+/// an address in digits cannot be rebound.
+fn is_for(headers: &HeaderMap, address: SocketAddr) -> bool {
+    let mut hosts = headers.get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return false;
+    };
+    let authority: Option<Authority> = host.to_str().ok().and_then(|host| host.parse().ok());
+    let Some(authority) = authority.filter(|authority| !authority.as_str().contains('@')) else {
+        return false;
+    };
+    let text = authority.as_str();
+    let host = authority.host();
+    let port = match text.len() - host.len() {
+        0 => None,
+        _ => match authority.port_u16() {
+            Some(port) => Some(port),
+            None => return false,
+        },
+    };
+    if host.eq_ignore_ascii_case("localhost") {
+        return port.is_none_or(|port| port == address.port());
+    }
+    let digits = host.trim_start_matches('[').trim_end_matches(']');
+    let Ok(ip) = digits.parse::<IpAddr>() else {
+        return false;
+    };
+    // Without a port it is that of the scheme, which is the listen address only if that is 80.
+    port.unwrap_or(80) == address.port() && (ip == address.ip() || address.ip().is_unspecified())
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    answer(status, "text/plain; charset=utf-8", text)
+}
+
+fn answer(
+    status: StatusCode,
+    media_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, Timestamp};
+    use crate::crypto::entropy::Entropy;
+    use crate::pool::{self, CloneWord};
+    use http_body_util::BodyExt;
+
+    fn desk() -> Arc<Desk> {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let config = pool::Config {
+            enabled: false,
+            ..pool::Config::default()
+        };
+        let (entropy, clock) = (Arc::new(Entropy::os()), Clock::manual(Timestamp(0)));
+        let pool = Pool::new(config, entropy, clock, Arc::new(CloneWord::new()), &metrics);
+        let admin = Admin {
+            metrics,
+            pool: pool.unwrap(),
+            ready: Arc::default(),
+            facts: serde_json::json!({"version": "1.2.3"}),
+        };
+        Arc::new(Desk {
+            admin: Arc::new(admin),
+            address: "127.0.0.1:5646".parse().unwrap(),
+            lanes: Mutex::default(),
+        })
+    }
+
+    fn host(value: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_str(value).unwrap());
+        headers
+    }
+
+    async fn ask(desk: &Arc<Desk>, method: Method, path: &str) -> (u16, String) {
+        let response = desk.answer(&method, path, &host("localhost:5646")).await;
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn hosts_are_the_listen_address_or_localhost() {
+        let is_for = |value: &str, address: &str| is_for(&host(value), address.parse().unwrap());
+        for value in [
+            "127.0.0.1:5646",
+            "localhost",
+            "localhost:5646",
+            "LOCALHOST:5646",
+        ] {
+            assert!(is_for(value, "127.0.0.1:5646"), "{value}");
+        }
+        for value in [
+            "",
+            ":",
+            ":5646",
+            "localhost:",
+            "localhost:80",
+            "localhost.example.org",
+            "example.org",
+            "example.org:5646",
+            "127.0.0.1",
+            "127.0.0.1:80",
+            "127.0.0.1:99999",
+            "127.0.0.1.example.org:5646",
+            "127.0.0.2:5646",
+            "10.0.0.1:5646",
+            "x@localhost",
+            "x@127.0.0.1:5646",
+            "[::1]:5646",
+        ] {
+            assert!(!is_for(value, "127.0.0.1:5646"), "{value}");
+        }
+        assert!(is_for("[::1]:5646", "[::1]:5646"));
+        assert!(is_for("127.0.0.1", "127.0.0.1:80"));
+        assert!(is_for("10.0.0.1:5646", "0.0.0.0:5646"));
+        assert!(!is_for("example.org:5646", "0.0.0.0:5646"));
+        assert!(!is_for("10.0.0.1:80", "0.0.0.0:5646"));
+        let address = "127.0.0.1:5646".parse().unwrap();
+        assert!(!super::is_for(&HeaderMap::new(), address));
+        let mut twice = host("localhost");
+        twice.append(HOST, HeaderValue::from_static("localhost"));
+        assert!(!super::is_for(&twice, address));
+    }
+
+    #[tokio::test]
+    async fn routes_answer_as_probes_expect() {
+        let desk = desk();
+        assert_eq!(
+            ask(&desk, Method::GET, "/live").await,
+            (200, "live\n".into())
+        );
+        assert_eq!(ask(&desk, Method::GET, "/ready").await.0, 503);
+        desk.admin.ready.store(true, Ordering::SeqCst);
+        assert_eq!(ask(&desk, Method::HEAD, "/ready").await.0, 200);
+        let (status, text) = ask(&desk, Method::GET, "/metrics").await;
+        assert!(status == 200 && text.contains("keymill_build_info{version="));
+        let (_, text) = ask(&desk, Method::GET, "/status").await;
+        let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let expected = serde_json::json!({"version": "1.2.3", "ready": true, "lanes": []});
+        assert_eq!(status, expected);
+        for path in ["/", "/metrics/", "/v1/admin/x"] {
+            assert_eq!(ask(&desk, Method::GET, path).await.0, 404, "{path}");
+        }
+        assert_eq!(ask(&desk, Method::POST, "/metrics").await.0, 405);
+        let foreign = host("example.org");
+        let answer = desk.answer(&Method::GET, "/live", &foreign).await;
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+    }
+
+    #[test]
+    fn lanes_that_vanished_are_shown_empty() {
+        let desk = desk();
+        let lane = |lane: &str, depth| LaneStatus {
+            lane: lane.to_owned(),
+            depth,
+            capacity: 4096,
+        };
+        desk.gauge(&[lane("a/AES_256", 7), lane("b/AES_256", 8)]);
+        desk.gauge(&[lane("b/AES_256", 9)]);
+        let text = desk.admin.metrics.render();
+        for line in [
+            r#"keymill_pool_depth{lane="a/AES_256"} 0"#,
+            r#"keymill_pool_capacity{lane="a/AES_256"} 0"#,
+            r#"keymill_pool_depth{lane="b/AES_256"} 9"#,
+            r#"keymill_pool_capacity{lane="b/AES_256"} 4096"#,
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+    }
 }

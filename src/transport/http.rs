@@ -1,1 +1,393 @@
-//! The HTTP service: bounds, authentication, dispatch, batch streams.
+//! The HTTP service: routes, authentication, bounds of the body, dispatch, answers.
+//!
+//! The order of checks is that of AWS: method and path, then what the head says of the caller, and only then is the body read; the signature over it,
+//! and last what it is about. Work is done for a stranger only after his access key is known.
+
+use crate::api::batch::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID};
+use crate::api::{self, ApiError, KmsErrorCode, Reply};
+use crate::auth::AuthError;
+use crate::auth::sigv4::Head;
+use crate::keystore::Snapshot;
+use crate::policy::Principal;
+use crate::transport::Service;
+use crate::transport::batch::Batch;
+use crate::transport::request_id::RequestId;
+use crate::transport::route::{self, Form, Route};
+use crate::transport::tally::{Outcome, Subject, Tally};
+use bytes::Bytes;
+use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderName};
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Bytes of a request's body: room for the largest that KMS knows (a policy of 131,072 characters, an attestation document of 350 KB in base64).
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/x-amz-json-1.1");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
+/// What carries keys is kept nowhere on its way.
+const NO_STORE: HeaderValue =
+    HeaderValue::from_static("no-cache, no-store, must-revalidate, private");
+
+/// The body of a response.
+pub(super) type Answered = Either<Full<Bytes>, Batch>;
+
+/// Who is at the other end of a connection, as far as the transport knows: nobody in particular over TCP.
+#[derive(Default)]
+pub(super) struct Caller {
+    /// The peer's uid on a Unix socket.
+    pub(super) uid: Option<u32>,
+    /// The ARN of the principal that the peer map names.
+    pub(super) arn: Option<String>,
+}
+
+/// Who may use the admin routes.
+pub(super) struct Operator {
+    pub(super) uid: u32,
+    pub(super) principal: Arc<Principal>,
+}
+
+/// What the requests of one listener meet.
+pub(super) struct Front {
+    service: Arc<Service>,
+    /// On a Unix socket only.
+    operator: Option<Operator>,
+    tally: Tally,
+    /// One permit for each chunk of a batch that may be made at once.
+    makers: Arc<Semaphore>,
+}
+
+/// Why a request was not answered with what it asked for.
+enum Refusal {
+    /// No route: in plain text, since whoever asks speaks no KMS.
+    Route(Outcome),
+    /// With the status of its code or, where HTTP has a better one, with another.
+    Api(StatusCode, ApiError),
+}
+
+impl From<ApiError> for Refusal {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error.code().status(), error)
+    }
+}
+
+impl From<Outcome> for Refusal {
+    fn from(outcome: Outcome) -> Self {
+        Self::Route(outcome)
+    }
+}
+
+impl Front {
+    pub(super) fn new(
+        service: Arc<Service>,
+        transport: &'static str,
+        operator: Option<Operator>,
+    ) -> Self {
+        let tally = Tally::new(Arc::clone(&service.metrics), transport);
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            service,
+            operator,
+            tally,
+            makers: Arc::new(Semaphore::new(cores)),
+        }
+    }
+
+    /// Answers one request.
+    pub(super) async fn respond(
+        &self,
+        caller: &Caller,
+        request: Request<Incoming>,
+    ) -> Response<Answered> {
+        let began = self.service.clock.monotonic();
+        let id = RequestId::draw(&self.service.api.entropy);
+        let (head, body) = request.into_parts();
+        let mut subject = Subject::None;
+        let (mut response, outcome) = match self.answer(id, &mut subject, caller, &head, body).await
+        {
+            Ok(response) => (response, Outcome::Ok),
+            Err(refusal) => refused(id, subject, refusal),
+        };
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID, id.to_header());
+        headers.insert(CACHE_CONTROL, NO_STORE);
+        let duration = self.service.clock.monotonic().saturating_sub(began);
+        self.tally.request(subject, outcome, duration);
+        tracing::trace!(
+            request_id = %id,
+            operation = subject.label(),
+            code = outcome.label(),
+            "answered"
+        );
+        response
+    }
+
+    async fn answer(
+        &self,
+        id: RequestId,
+        subject: &mut Subject,
+        caller: &Caller,
+        head: &Parts,
+        body: Incoming,
+    ) -> Result<Response<Answered>, Refusal> {
+        match Route::of(&head.method, head.uri.path())? {
+            Route::Kms => {
+                let (principal, body) = self.authenticate(caller, head, body).await?;
+                let unknown = || ApiError::bare(KmsErrorCode::UnknownOperationException);
+                let operation = route::target(&head.headers).and_then(api::operation);
+                let operation = operation.ok_or_else(unknown)?;
+                *subject = Subject::Operation(operation);
+                Ok(done(
+                    self.service.api.call(operation, &principal, &body).await?,
+                ))
+            }
+            Route::DataKeys => {
+                *subject = Subject::DataKeys;
+                let (principal, body) = self.authenticate(caller, head, body).await?;
+                let form = Form::accepted(&head.headers).ok_or_else(not_acceptable)?;
+                let keys = self.service.api.data_keys(&principal, &body)?;
+                let text = |value: &str| HeaderValue::from_str(value).map_err(ApiError::internal);
+                let arn = text(keys.key_arn())?;
+                let material_id = text(&keys.material().to_string())?;
+                let blob_bytes = HeaderValue::from(keys.blob_bytes());
+                let batch = Batch::new(keys, form, id, Arc::clone(&self.makers));
+                let mut response = Response::new(Either::Right(batch));
+                let headers = response.headers_mut();
+                let media_type = HeaderValue::from_static(form.media_type());
+                headers.insert(CONTENT_TYPE, media_type);
+                headers.insert(KEY_ARN, arn);
+                headers.insert(KEY_MATERIAL_ID, material_id);
+                headers.insert(BLOB_BYTES, blob_bytes);
+                Ok(response)
+            }
+            Route::Admin(name) => {
+                *subject = Subject::Admin;
+                let principal = self.operator(caller, head).ok_or_else(not_operator)?;
+                let (api, body) = (&self.service.api, self.read(body).await?);
+                let called = match api::operation(name) {
+                    Some(operation) => api.call(operation, principal, &body).await,
+                    None => api.administer(name, principal, &body).await,
+                };
+                Ok(done(called?))
+            }
+        }
+    }
+
+    /// The operator, if it is he who asks: the right uid, and nothing in the head that claims to be somebody else.
+    fn operator(&self, caller: &Caller, head: &Parts) -> Option<&Arc<Principal>> {
+        let operator = self.operator.as_ref()?;
+        let is_he = caller.uid == Some(operator.uid) && !claims_a_signature(head);
+        is_he.then_some(&operator.principal)
+    }
+
+    /// Who asks, and the body, whose signature has been compared.
+    async fn authenticate(
+        &self,
+        caller: &Caller,
+        head: &Parts,
+        body: Incoming,
+    ) -> Result<(Arc<Principal>, Bytes), Refusal> {
+        let snapshot = self.service.keystore.snapshot();
+        if caller.uid.is_some() && !claims_a_signature(head) {
+            let principal = peer(caller, &snapshot).map_err(|error| self.unknown(error))?;
+            return Ok((principal, self.read(body).await?));
+        }
+        let signed = Head {
+            method: &head.method,
+            uri: &head.uri,
+            headers: &head.headers,
+        };
+        let now = self.service.clock.now();
+        let claim = self.service.verifier.begin(signed, &snapshot, now);
+        let claim = claim.map_err(|error| self.unknown(error))?;
+        let body = self.read(body).await?;
+        let principal = claim.finish(&body).map_err(|error| self.unknown(error))?;
+        Ok((principal, body))
+    }
+
+    /// Counts a caller who could not be authenticated.
+    fn unknown(&self, error: AuthError) -> Refusal {
+        let named = |code: &KmsErrorCode| code.name() == error.code;
+        // `auth` stands below `api` and names its codes as text; one that is not in the closed set would be a fault of ours, not the caller's.
+        let refusal = match KmsErrorCode::ALL.into_iter().find(named) {
+            Some(code) => ApiError::new(code, error.message),
+            None => ApiError::internal(error),
+        };
+        self.tally.auth_failure(refusal.code());
+        refusal.into()
+    }
+
+    /// Reads the body, within its bounds.
+    async fn read(&self, body: Incoming) -> Result<Bytes, Refusal> {
+        // What `Content-Length` announces is refused before it is read, and before `100 Continue` asks for it.
+        if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+            return Err(too_large());
+        }
+        let time = Duration::from_millis(self.service.config.body_timeout_ms);
+        let read = Limited::new(body, BODY_BYTES_MAX).collect();
+        match tokio::time::timeout(time, read).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+            // The framing is broken or the peer is gone; hyper closes the connection after this answer.
+            Ok(Err(_)) => Err(ApiError::bare(KmsErrorCode::SerializationException).into()),
+            Err(_) => {
+                let message = format!("The body was not complete after {} ms.", time.as_millis());
+                Err(ApiError::new(KmsErrorCode::RequestTimeoutException, message).into())
+            }
+        }
+    }
+}
+
+/// Whether the head holds anything of a signature; such a request is judged by it alone, and never by peer credentials.
+fn claims_a_signature(head: &Parts) -> bool {
+    let presigned = |query: &str| query.contains("X-Amz-");
+    head.headers.contains_key(AUTHORIZATION)
+        || head.headers.contains_key(SECURITY_TOKEN)
+        || head.uri.query().is_some_and(presigned)
+}
+
+/// The principal of a Unix socket's peer.
+fn peer(caller: &Caller, snapshot: &Snapshot) -> Result<Arc<Principal>, AuthError> {
+    let arn = caller.arn.as_ref();
+    let entry = arn.and_then(|arn| snapshot.principals.get(arn));
+    let missing = AuthError {
+        code: "MissingAuthenticationTokenException",
+        message: "Missing Authentication Token".into(),
+    };
+    entry
+        .map(|entry| Arc::clone(&entry.principal))
+        .ok_or(missing)
+}
+
+fn done(reply: Reply) -> Response<Answered> {
+    let mut response = whole(StatusCode::OK, reply.into_bytes());
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+fn whole(status: StatusCode, body: impl Into<Bytes>) -> Response<Answered> {
+    let mut response = Response::new(Either::Left(Full::new(body.into())));
+    *response.status_mut() = status;
+    response
+}
+
+fn refused(id: RequestId, subject: Subject, refusal: Refusal) -> (Response<Answered>, Outcome) {
+    match refusal {
+        Refusal::Route(outcome) => {
+            let not_allowed = outcome == Outcome::MethodNotAllowed;
+            let mut response = if not_allowed {
+                whole(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n")
+            } else {
+                whole(StatusCode::NOT_FOUND, "not found\n")
+            };
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, TEXT);
+            if not_allowed {
+                headers.insert(ALLOW, HeaderValue::from_static("POST"));
+            }
+            (response, outcome)
+        }
+        Refusal::Api(status, error) => {
+            let code = error.code();
+            if status.is_server_error() {
+                tracing::error!(
+                    request_id = %id,
+                    operation = subject.label(),
+                    code = code.name(),
+                    source = error.source().map(tracing::field::display),
+                    "a request failed"
+                );
+            }
+            let mut response = whole(status, error.body());
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, JSON);
+            headers.insert(ERROR_TYPE, HeaderValue::from_static(code.name()));
+            (response, Outcome::Error(code))
+        }
+    }
+}
+
+fn too_large() -> Refusal {
+    let message = format!("The body is larger than {BODY_BYTES_MAX} bytes.");
+    ApiError::new(KmsErrorCode::RequestEntityTooLarge, message).into()
+}
+
+fn not_acceptable() -> Refusal {
+    let message = format!("A batch is answered as one of: {}.", route::FORMS);
+    let error = ApiError::new(KmsErrorCode::UnsupportedOperationException, message);
+    Refusal::Api(StatusCode::NOT_ACCEPTABLE, error)
+}
+
+fn not_operator() -> Refusal {
+    let message = "Admin routes are for the daemon's own user, over its Unix socket and without an Authorization header.";
+    let error = ApiError::new(KmsErrorCode::AccessDeniedException, message);
+    Refusal::Api(StatusCode::FORBIDDEN, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(uri: &str, headers: &[(&str, &str)]) -> Parts {
+        let mut request = Request::builder().uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn whatever_smells_of_a_signature_is_judged_by_it() {
+        for head in [
+            head("/", &[("authorization", "")]),
+            head("/", &[("Authorization", "Bearer x")]),
+            head("/", &[("x-amz-security-token", "t")]),
+            head("/?X-Amz-Signature=0", &[]),
+        ] {
+            assert!(claims_a_signature(&head), "{head:?}");
+        }
+        assert!(!claims_a_signature(&head("/", &[("x-amz-target", "x")])));
+    }
+
+    #[test]
+    fn refusals_have_the_shape_that_sdks_read() {
+        let id = RequestId::draw(&crate::crypto::entropy::Entropy::os());
+        let shape = |refusal| {
+            let (response, outcome) = refused(id, Subject::None, refusal);
+            let headers = response.headers();
+            let kind = headers.get(ERROR_TYPE).cloned();
+            let media_type = headers[CONTENT_TYPE].to_str().unwrap().to_owned();
+            (
+                response.status().as_u16(),
+                kind,
+                media_type,
+                outcome.label(),
+            )
+        };
+        let json = |status, code: &'static str| {
+            let kind = Some(HeaderValue::from_static(code));
+            (status, kind, "application/x-amz-json-1.1".to_owned(), code)
+        };
+        let plain = |status, code| (status, None, "text/plain; charset=utf-8".to_owned(), code);
+        assert_eq!(shape(too_large()), json(413, "RequestEntityTooLarge"));
+        assert_eq!(
+            shape(not_acceptable()),
+            json(406, "UnsupportedOperationException")
+        );
+        assert_eq!(shape(not_operator()), json(403, "AccessDeniedException"));
+        let failed = ApiError::internal("disk full").into();
+        assert_eq!(shape(failed), json(500, "KMSInternalException"));
+        assert_eq!(shape(Outcome::NotFound.into()), plain(404, "NotFound"));
+        assert_eq!(
+            shape(Outcome::MethodNotAllowed.into()),
+            plain(405, "MethodNotAllowed")
+        );
+    }
+}

@@ -1,0 +1,329 @@
+//! What a listener survives, and what it refuses, over pipes in memory and with a service of a few lines.
+
+use super::*;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::service::service_fn;
+use std::convert::Infallible;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::io::{DuplexStream, duplex};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+
+/// Bytes that a pipe holds before its writer waits.
+const PIPE_BYTES: usize = 1024;
+const HELLO: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+/// A listener whose connections, and failures, a test hands out.
+struct Fake {
+    incoming: Mutex<UnboundedReceiver<io::Result<DuplexStream>>>,
+    accepted: Arc<AtomicUsize>,
+}
+
+impl Listener for Fake {
+    type Stream = DuplexStream;
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<DuplexStream>> {
+        match ready!(self.incoming.lock().unwrap().poll_recv(cx)) {
+            Some(accepted) => {
+                self.accepted.fetch_add(1, Ordering::SeqCst);
+                Poll::Ready(accepted)
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// A listener that serves.
+struct Bench {
+    incoming: UnboundedSender<io::Result<DuplexStream>>,
+    accepted: Arc<AtomicUsize>,
+    /// One permit for each request for `/wait` that has begun.
+    begun: Arc<Semaphore>,
+    /// Each permit lets one of them be answered.
+    gate: Arc<Semaphore>,
+    shutdown: watch::Sender<bool>,
+    server: JoinHandle<()>,
+}
+
+fn bounds() -> Bounds {
+    Bounds {
+        connections_max: 4,
+        head_timeout: Duration::from_secs(60),
+        write_timeout: Duration::from_secs(60),
+        drain: Duration::from_secs(60),
+    }
+}
+
+impl Bench {
+    fn new(bounds: Bounds) -> Self {
+        let (incoming, receiver) = unbounded_channel();
+        let (shutdown, down) = watch::channel(false);
+        let accepted = Arc::<AtomicUsize>::default();
+        let (begun, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let listener = Fake {
+            incoming: Mutex::new(receiver),
+            accepted: Arc::clone(&accepted),
+        };
+        let waits = [Arc::clone(&begun), Arc::clone(&gate)];
+        let connect = move |_: &DuplexStream| {
+            let waits = waits.clone();
+            Ok(service_fn(move |request: Request<Incoming>| {
+                answer(request, waits.clone())
+            }))
+        };
+        let server = serve(listener, "test", bounds, Gauge::noop(), connect, down);
+        Self {
+            incoming,
+            accepted,
+            begun,
+            gate,
+            shutdown,
+            server: tokio::spawn(server),
+        }
+    }
+
+    fn connect(&self) -> DuplexStream {
+        let (near, far) = duplex(PIPE_BYTES);
+        self.incoming.send(Ok(far)).unwrap();
+        near
+    }
+
+    async fn end(self) {
+        self.shutdown.send(true).unwrap();
+        self.server.await.unwrap();
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    [begun, gate]: [Arc<Semaphore>; 2],
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let body = match request.uri().path() {
+        "/big" => Bytes::from(vec![b'x'; 100 * PIPE_BYTES]),
+        "/panic" => panic!("asked for"),
+        "/wait" => {
+            begun.add_permits(1);
+            gate.acquire().await.unwrap().forget();
+            Bytes::from_static(b"waited")
+        }
+        _ => Bytes::from_static(b"hello"),
+    };
+    Ok(Response::new(Full::new(body)))
+}
+
+/// Reads up to the end of `ending`.
+async fn read_to(stream: &mut DuplexStream, ending: &str) -> String {
+    let mut read = Vec::new();
+    while !read.ends_with(ending.as_bytes()) {
+        let byte = stream.read_u8().await;
+        read.push(byte.unwrap_or_else(|error| {
+            panic!(
+                "{error} instead of {ending:?} after {:?}",
+                String::from_utf8_lossy(&read)
+            )
+        }));
+    }
+    String::from_utf8(read).unwrap()
+}
+
+async fn read_to_end(stream: &mut DuplexStream) -> String {
+    let mut read = Vec::new();
+    stream.read_to_end(&mut read).await.unwrap();
+    String::from_utf8(read).unwrap()
+}
+
+#[tokio::test]
+async fn failures_to_accept_do_not_end_the_listener() {
+    let bench = Bench::new(bounds());
+    for code in [
+        rustix::io::Errno::MFILE,
+        rustix::io::Errno::CONNABORTED,
+        rustix::io::Errno::NFILE,
+    ] {
+        bench.incoming.send(Err(code.into())).unwrap();
+    }
+    let mut client = bench.connect();
+    client.write_all(HELLO).await.unwrap();
+    read_to(&mut client, "hello").await;
+    assert_eq!(bench.accepted.load(Ordering::SeqCst), 4);
+    bench.end().await;
+}
+
+#[test]
+fn failures_are_logged_with_their_number_once_in_a_while() {
+    let mut failures = Failures::new("test");
+    failures.clock = Clock::manual(crate::clock::Timestamp(0));
+    let error = io::Error::other("x");
+    let mut unlogged = |after| {
+        failures.clock.advance(after);
+        failures.log(&error);
+        failures.since
+    };
+    assert_eq!(unlogged(Duration::ZERO), 0);
+    assert_eq!(unlogged(Duration::ZERO), 1);
+    assert_eq!(unlogged(FAILURES_LOGGED_EVERY / 2), 2);
+    assert_eq!(unlogged(FAILURES_LOGGED_EVERY / 2), 0);
+    assert_eq!(unlogged(Duration::ZERO), 1);
+}
+
+#[tokio::test]
+async fn a_connection_waits_for_its_permit_outside() {
+    let bench = Bench::new(Bounds {
+        connections_max: 1,
+        ..bounds()
+    });
+    let (mut first, mut second) = (bench.connect(), bench.connect());
+    second.write_all(HELLO).await.unwrap();
+    for _ in 0..3 {
+        first.write_all(HELLO).await.unwrap();
+        read_to(&mut first, "hello").await;
+    }
+    assert_eq!(bench.accepted.load(Ordering::SeqCst), 1);
+    drop(first);
+    read_to(&mut second, "hello").await;
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn heads_are_bounded() {
+    let bench = Bench::new(bounds());
+    let long = format!(
+        "GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n",
+        "a".repeat(HEAD_BYTES_MAX)
+    );
+    let endless = "GET / HTTP/1.1\r\nA: ".to_owned() + &"a".repeat(HEAD_BYTES_MAX);
+    let target = format!("GET /{} HTTP/1.1\r\n", "a".repeat(HEAD_BYTES_MAX));
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: a\r\n".repeat(101));
+    for (head, status) in [
+        (long, "431"),
+        (endless, "431"),
+        (target, "431"),
+        (many, "431"),
+        ("\0\r\n\r\n".to_owned(), "400"),
+        (
+            "GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n".to_owned(),
+            "400",
+        ),
+    ] {
+        let mut client = bench.connect();
+        client.write_all(head.as_bytes()).await.unwrap();
+        let answer = read_to_end(&mut client).await;
+        let expected = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&expected), "{answer:?}");
+    }
+    let fits = format!(
+        "GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n",
+        "a".repeat(HEAD_BYTES_MAX - 100)
+    );
+    let mut client = bench.connect();
+    client.write_all(fits.as_bytes()).await.unwrap();
+    read_to(&mut client, "hello").await;
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn slow_heads_and_idle_connections_are_closed() {
+    let bench = Bench::new(Bounds {
+        head_timeout: Duration::from_millis(20),
+        ..bounds()
+    });
+    for head in ["", "GET / HTTP/1.1\r\nHost:"] {
+        let mut client = bench.connect();
+        client.write_all(head.as_bytes()).await.unwrap();
+        assert_eq!(read_to_end(&mut client).await, "");
+    }
+    let mut idle = bench.connect();
+    idle.write_all(HELLO).await.unwrap();
+    assert!(read_to_end(&mut idle).await.ends_with("hello"));
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_is_cut_off() {
+    let bench = Bench::new(Bounds {
+        connections_max: 1,
+        write_timeout: Duration::from_millis(20),
+        ..bounds()
+    });
+    let mut slow = bench.connect();
+    let request = "GET /big HTTP/1.1\r\nHost: x\r\n\r\n";
+    slow.write_all(request.as_bytes()).await.unwrap();
+    // There is one permit: this one is served when the slow one has lost it.
+    let mut next = bench.connect();
+    next.write_all(HELLO).await.unwrap();
+    read_to(&mut next, "hello").await;
+    assert!(read_to_end(&mut slow).await.len() <= PIPE_BYTES);
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn an_answer_reaches_a_peer_that_is_still_sending() {
+    let bench = Bench::new(bounds());
+    let mut client = bench.connect();
+    let length = 100 * PIPE_BYTES;
+    let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+    client.write_all(head.as_bytes()).await.unwrap();
+    // The answer does not wait for the body, and the pipe is not cut while the body comes.
+    client.write_all(&vec![b'x'; length]).await.unwrap();
+    assert!(read_to_end(&mut client).await.ends_with("hello"));
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_panic_ends_one_connection() {
+    let bench = Bench::new(bounds());
+    let mut client = bench.connect();
+    let request = b"GET /panic HTTP/1.1\r\nHost: x\r\n\r\n";
+    client.write_all(request).await.unwrap();
+    assert_eq!(read_to_end(&mut client).await, "");
+    let mut next = bench.connect();
+    next.write_all(HELLO).await.unwrap();
+    read_to(&mut next, "hello").await;
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn draining_answers_what_is_in_flight_and_closes_what_is_idle() {
+    let bench = Bench::new(bounds());
+    let (mut idle, mut used) = (bench.connect(), bench.connect());
+    used.write_all(HELLO).await.unwrap();
+    read_to(&mut used, "hello").await;
+    let mut busy = bench.connect();
+    let request = b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n";
+    busy.write_all(request).await.unwrap();
+    bench.begun.acquire().await.unwrap().forget();
+    bench.shutdown.send(true).unwrap();
+    assert_eq!(read_to_end(&mut idle).await, "");
+    assert_eq!(read_to_end(&mut used).await, "");
+    assert!(!bench.server.is_finished());
+    bench.gate.add_permits(1);
+    let answer = read_to_end(&mut busy).await;
+    assert!(answer.ends_with("waited"), "{answer:?}");
+    assert!(bench.incoming.is_closed(), "nobody accepts any more");
+    bench.server.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_outlasts_the_deadline_is_cut() {
+    let bench = Bench::new(Bounds {
+        drain: Duration::from_millis(20),
+        ..bounds()
+    });
+    let mut busy = bench.connect();
+    let request = b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n";
+    busy.write_all(request).await.unwrap();
+    bench.begun.acquire().await.unwrap().forget();
+    bench.shutdown.send(true).unwrap();
+    bench.server.await.unwrap();
+    assert_eq!(read_to_end(&mut busy).await, "");
+}
+
+#[tokio::test]
+async fn a_lost_sender_of_the_shutdown_is_a_shutdown() {
+    let bench = Bench::new(bounds());
+    drop(bench.shutdown);
+    bench.server.await.unwrap();
+}

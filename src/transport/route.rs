@@ -1,0 +1,248 @@
+//! What a request's head asks for: its route, its operation, and the form of its answer. Pure; sees no body and no caller.
+
+use crate::transport::tally::Outcome;
+use http::{HeaderMap, Method, header};
+
+/// What every `X-Amz-Target` begins with (KMS service model, `targetPrefix`).
+const TARGET_PREFIX: &str = "TrentService.";
+/// What the paths of the operator's own operations begin with.
+const ADMIN_PREFIX: &str = "/v1/admin/";
+
+/// Where a request goes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Route<'a> {
+    /// AWS KMS JSON 1.1; the operation is in a header.
+    Kms,
+    /// A batch.
+    DataKeys,
+    /// The operator's operation of this name.
+    Admin(&'a str),
+}
+
+impl<'a> Route<'a> {
+    /// The route of a method and a path.
+    ///
+    /// # Errors
+    /// [`Outcome::NotFound`] or [`Outcome::MethodNotAllowed`].
+    pub(super) fn of(method: &Method, path: &'a str) -> Result<Self, Outcome> {
+        let route = match path {
+            "/" => Self::Kms,
+            crate::api::batch::PATH => Self::DataKeys,
+            path => match path.strip_prefix(ADMIN_PREFIX) {
+                Some(operation) => Self::Admin(operation),
+                None => return Err(Outcome::NotFound),
+            },
+        };
+        if method == Method::POST {
+            Ok(route)
+        } else {
+            Err(Outcome::MethodNotAllowed)
+        }
+    }
+}
+
+/// The operation that `X-Amz-Target` names, if there is one such field and its prefix is right.
+pub(super) fn target(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all("x-amz-target").iter();
+    let (value, more) = (values.next()?, values.next());
+    let operation = value.to_str().ok()?.strip_prefix(TARGET_PREFIX)?;
+    more.is_none().then_some(operation)
+}
+
+/// The form of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// `application/octet-stream`: blobs of one length, one after the other.
+    Octets,
+    /// `application/x-ndjson`: a JSON object a line.
+    Lines,
+}
+
+/// Both media types, for the refusal of every other.
+pub(super) const FORMS: &str = "application/octet-stream, application/x-ndjson";
+
+impl Form {
+    pub(super) fn media_type(self) -> &'static str {
+        match self {
+            Self::Octets => "application/octet-stream",
+            Self::Lines => "application/x-ndjson",
+        }
+    }
+
+    /// The form that `Accept` asks for (RFC 9110, section 12.5.1); octets when it is absent or leaves the choice.
+    pub(super) fn accepted(headers: &HeaderMap) -> Option<Self> {
+        let mut octets = Preference::default();
+        let mut lines = Preference::default();
+        let mut absent = true;
+        for value in headers.get_all(header::ACCEPT) {
+            absent = false;
+            for range in value.to_str().unwrap_or_default().split(',') {
+                octets.weigh(range, Self::Octets.media_type());
+                lines.weigh(range, Self::Lines.media_type());
+            }
+        }
+        if absent {
+            return Some(Self::Octets);
+        }
+        let (octets, lines) = (octets.order(), lines.order());
+        if octets.0 == 0 && lines.0 == 0 {
+            None
+        } else if lines > octets {
+            Some(Self::Lines)
+        } else {
+            Some(Self::Octets)
+        }
+    }
+}
+
+/// How much a client wants one media type: the weight of the most specific range that names it.
+#[derive(Clone, Copy, Default)]
+struct Preference {
+    /// 0: no range, 1: `*/*`, 2: `application/*`, 3: the type itself.
+    specificity: u8,
+    /// Thousandths.
+    weight: u16,
+}
+
+impl Preference {
+    fn weigh(&mut self, range: &str, media_type: &str) {
+        let mut parts = range.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let specificity = match name.as_str() {
+            "*/*" => 1,
+            "application/*" => 2,
+            name if name == media_type => 3,
+            _ => return,
+        };
+        if specificity > self.specificity {
+            let weight = parts.find_map(|part| {
+                let (name, value) = part.split_once('=')?;
+                (name.trim_end().eq_ignore_ascii_case("q")).then(|| thousandths(value.trim()))
+            });
+            *self = Self {
+                specificity,
+                weight: weight.unwrap_or(1000),
+            };
+        }
+    }
+
+    fn order(self) -> (u16, u8) {
+        (self.weight, self.specificity)
+    }
+}
+
+/// A weight such as `0.7`; one that is none counts as a refusal.
+fn thousandths(weight: &str) -> u16 {
+    let (whole, fraction) = weight.split_once('.').unwrap_or((weight, ""));
+    let digits = fraction.len() <= 3 && fraction.bytes().all(|byte| byte.is_ascii_digit());
+    match (whole, digits) {
+        ("0", true) => format!("{fraction:0<3}").parse().unwrap_or(0),
+        ("1", true) => 1000,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn headers(name: &'static str, values: &[&'static str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn paths_are_exact_and_only_post_is_served() {
+        let post = |path| Route::of(&Method::POST, path);
+        assert_eq!(post("/"), Ok(Route::Kms));
+        assert_eq!(post("/v1/data-keys"), Ok(Route::DataKeys));
+        let operation = Route::Admin("CreatePrincipal");
+        assert_eq!(post("/v1/admin/CreatePrincipal"), Ok(operation));
+        for path in [
+            "",
+            "*",
+            "//",
+            "/x",
+            "/v1",
+            "/v1/data-keys/",
+            "/v1/data-keysx",
+            "/V1/data-keys",
+            "/v1/admin",
+            "/v1/%61dmin/CreatePrincipal",
+        ] {
+            assert_eq!(post(path), Err(Outcome::NotFound), "{path}");
+        }
+        for method in [Method::GET, Method::PUT, Method::HEAD, Method::OPTIONS] {
+            for path in ["/", "/v1/data-keys", "/v1/admin/x"] {
+                assert_eq!(Route::of(&method, path), Err(Outcome::MethodNotAllowed));
+            }
+            assert_eq!(Route::of(&method, "/x"), Err(Outcome::NotFound));
+        }
+    }
+
+    #[test]
+    fn targets_have_the_prefix_of_kms() {
+        let target = |values: &[&'static str]| {
+            target(&headers("x-amz-target", values)).map(ToOwned::to_owned)
+        };
+        assert_eq!(
+            target(&["TrentService.Decrypt"]).as_deref(),
+            Some("Decrypt")
+        );
+        assert_eq!(target(&["TrentService."]).as_deref(), Some(""));
+        for values in [
+            &[][..],
+            &["Decrypt"],
+            &["trentservice.Decrypt"],
+            &["TrentService"],
+            &["DynamoDB_20120810.GetItem"],
+            &["TrentService.Decrypt", "TrentService.Encrypt"],
+        ] {
+            assert_eq!(target(values), None, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn the_form_is_the_one_that_is_wanted_most() {
+        let form = |values: &[&'static str]| Form::accepted(&headers("accept", values));
+        for values in [
+            &[][..],
+            &["*/*"],
+            &["application/*"],
+            &["application/octet-stream"],
+            &["APPLICATION/Octet-Stream"],
+            &["application/octet-stream, application/x-ndjson"],
+            &["application/x-ndjson;q=0.5, */*"],
+            &["text/html", "application/octet-stream;q=0.1"],
+            &["application/x-ndjson; q=0, */*;q=0.1"],
+        ] {
+            assert_eq!(form(values), Some(Form::Octets), "{values:?}");
+        }
+        for values in [
+            &["application/x-ndjson"][..],
+            &["application/x-ndjson;charset=utf-8"],
+            &["application/x-ndjson, */*"],
+            &["text/html, application/x-ndjson;q=0.9, */*;q=0.8"],
+            &["application/octet-stream;q=0.2", "application/x-ndjson"],
+            &["*/*, application/octet-stream;q=0"],
+        ] {
+            assert_eq!(form(values), Some(Form::Lines), "{values:?}");
+        }
+        for values in [
+            &[""][..],
+            &["application/json"],
+            &["text/*"],
+            &["*/*;q=0"],
+            &["application/octet-stream;q=0.0"],
+            &["application/octet-stream;q=2"],
+            &["application/octet-stream;q=0.1234"],
+            &["application/vnd.apache.arrow.stream"],
+        ] {
+            assert_eq!(form(values), None, "{values:?}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Requests and their durations, counted in tables: a handle is registered when its cell is first used, and never on the way of a later request.
+
+use crate::api::{KmsErrorCode, OPERATIONS, Operation};
+use crate::metrics::Metrics;
+use metrics::{Counter, Histogram};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// What a request was about, as the label `operation` says it.
+#[derive(Clone, Copy)]
+pub(super) enum Subject {
+    /// It was refused before it named one.
+    None,
+    /// A batch.
+    DataKeys,
+    /// An operator's own operation.
+    Admin,
+    /// An operation of AWS KMS.
+    Operation(&'static Operation),
+}
+
+impl Subject {
+    const COUNT: usize = 3 + OPERATIONS.len();
+
+    fn index(self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::DataKeys => 1,
+            Self::Admin => 2,
+            Self::Operation(operation) => 3 + operation.index,
+        }
+    }
+
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::DataKeys => "DataKeys",
+            Self::Admin => "Admin",
+            Self::Operation(operation) => operation.name,
+        }
+    }
+}
+
+/// How a request ended, as the label `code` says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Answered.
+    Ok,
+    /// No such path.
+    NotFound,
+    /// No such method.
+    MethodNotAllowed,
+    /// Refused, or failed.
+    Error(KmsErrorCode),
+}
+
+impl Outcome {
+    const COUNT: usize = 3 + KmsErrorCode::ALL.len();
+
+    fn index(self) -> usize {
+        match self {
+            Self::Ok => 0,
+            Self::NotFound => 1,
+            Self::MethodNotAllowed => 2,
+            Self::Error(code) => 3 + code as usize,
+        }
+    }
+
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::NotFound => "NotFound",
+            Self::MethodNotAllowed => "MethodNotAllowed",
+            Self::Error(code) => code.name(),
+        }
+    }
+}
+
+/// The counters of one listener.
+pub(super) struct Tally {
+    metrics: Arc<Metrics>,
+    transport: &'static str,
+    requests: Vec<OnceLock<Counter>>,
+    seconds: Vec<OnceLock<Histogram>>,
+    auth_failures: Vec<OnceLock<Counter>>,
+}
+
+impl Tally {
+    pub(super) fn new(metrics: Arc<Metrics>, transport: &'static str) -> Self {
+        Self {
+            metrics,
+            transport,
+            requests: cells(Subject::COUNT * Outcome::COUNT),
+            seconds: cells(Subject::COUNT),
+            auth_failures: cells(KmsErrorCode::ALL.len()),
+        }
+    }
+
+    /// Counts a request that took `duration` from its head to its response.
+    pub(super) fn request(&self, subject: Subject, outcome: Outcome, duration: Duration) {
+        self.requests[subject.index() * Outcome::COUNT + outcome.index()]
+            .get_or_init(|| self.metrics.requests(subject.label(), outcome.label()))
+            .increment(1);
+        self.seconds[subject.index()]
+            .get_or_init(|| {
+                self.metrics
+                    .request_seconds(subject.label(), self.transport)
+            })
+            .record(duration);
+    }
+
+    /// Counts a request whose caller could not be authenticated.
+    pub(super) fn auth_failure(&self, code: KmsErrorCode) {
+        self.auth_failures[code as usize]
+            .get_or_init(|| self.metrics.auth_failures(code.name()))
+            .increment(1);
+    }
+}
+
+fn cells<T>(count: usize) -> Vec<OnceLock<T>> {
+    std::iter::repeat_with(OnceLock::new).take(count).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_do_not_mix() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let (tcp, unix) = (
+            Tally::new(Arc::clone(&metrics), "tcp"),
+            Tally::new(Arc::clone(&metrics), "unix"),
+        );
+        let last = Outcome::Error(KmsErrorCode::ValidationException);
+        for (tally, subject, outcome) in [
+            (&tcp, Subject::None, last),
+            (&tcp, Subject::DataKeys, Outcome::Ok),
+            (&unix, Subject::DataKeys, Outcome::Ok),
+            (&unix, Subject::Admin, Outcome::NotFound),
+        ] {
+            tally.request(subject, outcome, Duration::from_micros(3));
+        }
+        unix.auth_failure(KmsErrorCode::InvalidSignatureException);
+        metrics.upkeep();
+        let text = metrics.render();
+        for line in [
+            r#"keymill_requests_total{operation="none",code="ValidationException"} 1"#,
+            r#"keymill_requests_total{operation="DataKeys",code="OK"} 2"#,
+            r#"keymill_requests_total{operation="Admin",code="NotFound"} 1"#,
+            r#"keymill_request_duration_seconds_count{operation="DataKeys",transport="unix"} 1"#,
+            r#"keymill_auth_failures_total{reason="InvalidSignatureException"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn every_operation_and_code_has_a_cell_of_its_own() {
+        let operations = OPERATIONS.iter().map(Subject::Operation);
+        let subjects = [Subject::None, Subject::DataKeys, Subject::Admin];
+        let subjects = subjects.into_iter().chain(operations).map(Subject::index);
+        assert!(subjects.eq(0..Subject::COUNT));
+        let codes = KmsErrorCode::ALL.into_iter().map(Outcome::Error);
+        let outcomes = [Outcome::Ok, Outcome::NotFound, Outcome::MethodNotAllowed];
+        let outcomes = outcomes.into_iter().chain(codes).map(Outcome::index);
+        assert!(outcomes.eq(0..Outcome::COUNT));
+    }
+}
