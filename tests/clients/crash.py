@@ -1,0 +1,175 @@
+"""Kill -9 while keys are created and while an export runs: what was acknowledged is there, what was finished is whole.
+
+    python3 tests/clients/crash.py [ROUNDS]
+"""
+
+import hashlib
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import boto3
+import botocore.exceptions
+import pyarrow.compute
+import pyarrow.dataset
+import pyarrow.parquet
+from daemon import ALIAS, BINARY, Daemon, Tally, environment, refused, report, running, wait_until
+
+ROUNDS = 4
+WRITERS = 4
+EXPORT_ROWS = 2_000_000
+PART_ROWS = 128 * 1024
+
+
+class Acknowledged:
+    """What the daemon has answered for, by name; written by one thread each."""
+
+    def __init__(self):
+        self.states: dict[str, str] = {}
+        self.aliases: dict[str, str] = {}
+        self.blobs: list[tuple[str, bytes]] = []
+
+
+def write(mill: Daemon, known: Acknowledged, name: str, tally: Tally) -> None:
+    """Creates keys and aliases, disables some, asks for data keys, until the daemon is gone."""
+    admin = mill.client("admin", tally)
+    number = 0
+    try:
+        while True:
+            number += 1
+            key = admin.create_key(Description=f"{name} {number}")["KeyMetadata"]["KeyId"]
+            known.states[key] = "Enabled"
+            admin.create_alias(AliasName=f"alias/{name}-{number}", TargetKeyId=key)
+            known.aliases[f"alias/{name}-{number}"] = key
+            made = admin.generate_data_key_without_plaintext(KeyId=key, KeySpec="AES_256")
+            known.blobs.append((key, made["CiphertextBlob"]))
+            if number % 2:
+                known.states[key] = "either"
+                admin.disable_key(KeyId=key)
+                known.states[key] = "Disabled"
+    except (botocore.exceptions.ClientError, botocore.exceptions.HTTPClientError):
+        return
+
+
+def verify(mill: Daemon, known: Acknowledged, tally: Tally) -> None:
+    """Every acknowledged key, state, alias and data key, through the daemon that came after."""
+    admin = mill.client("admin", tally)
+    for key, state in known.states.items():
+        found = admin.describe_key(KeyId=key)["KeyMetadata"]["KeyState"]
+        assert found == state or state == "either", f"{key} is {found}, and {state} was acknowledged"
+    aliases = {entry["AliasName"]: entry.get("TargetKeyId") for page in admin.get_paginator("list_aliases").paginate() for entry in page["Aliases"]}
+    for alias, key in known.aliases.items():
+        assert aliases.get(alias) == key, f"{alias} names {aliases.get(alias)} instead of {key}"
+    for key, blob in known.blobs:
+        if known.states[key] == "Disabled":
+            refused("DisabledException", f"{mill.arn('key/' + key)} is disabled.", admin.decrypt, CiphertextBlob=blob)
+        elif known.states[key] == "Enabled":
+            assert len(admin.decrypt(CiphertextBlob=blob)["Plaintext"]) == 32
+
+
+def kill_during_creation(mill: Daemon, rounds: int, tally: Tally) -> int:
+    """Returns how many keys had been acknowledged."""
+    total = 0
+    for turn in range(rounds):
+        known = [Acknowledged() for _ in range(WRITERS)]
+        writers = [
+            threading.Thread(target=write, args=(mill, known[number], f"crash-{turn}-{number}", tally))
+            for number in range(WRITERS)
+        ]
+        for writer in writers:
+            writer.start()
+        wait_until(lambda: any(each.states for each in known), 30, "a first key")
+        time.sleep(random.uniform(0, 0.5))
+        mill.kill()
+        for writer in writers:
+            writer.join()
+        mill.start()
+        for each in known:
+            verify(mill, each, tally)
+            total += len(each.states)
+    assert total > 0
+    return total
+
+
+def whole_parts(out: Path) -> int:
+    """Checks every part that stands, and returns how many there are."""
+    parts = sorted(out.glob("part-*.parquet"))
+    manifest = out / "_manifest.json"
+    named = {part["file"]: part for part in json.loads(manifest.read_text())["parts"]} if manifest.exists() else {}
+    assert set(named) <= {part.name for part in parts}, "the manifest names a part that does not stand"
+    for part in parts:
+        stored = pyarrow.parquet.ParquetFile(part)
+        first = int(part.stem.split("-")[1]) * PART_ROWS
+        assert stored.metadata.num_rows == min(PART_ROWS, EXPORT_ROWS - first), part
+        assert stored.read(["ciphertext_blob"]).num_rows == stored.metadata.num_rows
+        if part.name in named:
+            assert hashlib.sha256(part.read_bytes()).hexdigest() == named[part.name]["sha256"], part
+    return len(parts)
+
+
+def export(source: list[str], out: Path) -> subprocess.Popen:
+    command = [BINARY, "export", "--key", ALIAS, "--count", str(EXPORT_ROWS), "--rows-per-part", str(PART_ROWS), "--out", out]
+    return subprocess.Popen([*command, *source], env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def finish(source: list[str], out: Path) -> None:
+    """Lets an export end, and checks the whole of it."""
+    run = export(source, out)
+    said = run.communicate(timeout=300)[0].decode()
+    assert run.returncode == 0, said
+    whole_parts(out)
+    table = pyarrow.dataset.dataset(out, format="parquet").to_table(["container_id", "ciphertext_blob"])
+    expected = pyarrow.array([f"container-{number:012}" for number in range(EXPORT_ROWS)])
+    assert table["container_id"].sort().combine_chunks().equals(expected), "not every container exactly once"
+    assert pyarrow.compute.count_distinct(table["ciphertext_blob"]).as_py() == EXPORT_ROWS, "a blob came twice"
+
+
+def kill_during_export(source: list[str], out: Path, rounds: int, victim: Daemon | None = None) -> None:
+    """Kills the export, or the daemon that it streams from, in mid-run `rounds` times, then lets it end."""
+    kills = 0
+    while kills < rounds:
+        before = whole_parts(out) if out.exists() else 0
+        run = export(source, out)
+        deadline = time.monotonic() + random.uniform(0.05, 0.6)
+        while run.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        if run.poll() is not None:
+            assert run.returncode == 0, run.stdout.read()
+            finish(source, out)
+            shutil.rmtree(out)
+            continue
+        (victim or run).kill()
+        said = run.communicate(timeout=120)[0].decode()
+        if victim is not None:
+            # The last bytes may have been in the socket: an export that had all it asked for has ended well.
+            assert run.returncode == 0 or "resumes" in said, f"an export whose daemon was killed said: {said}"
+            victim.start()
+        kills += 1
+        assert not out.exists() or whole_parts(out) >= before, "a finished part is gone"
+    finish(source, out)
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    tally = Tally()
+    with running() as mill, tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        keys = kill_during_creation(mill, rounds, tally)
+        print(f"{rounds} kills during key creation: {keys} acknowledged keys, none lost")
+        through = ["--endpoint", f"unix:{mill.socket}"]
+        kill_during_export(through, folder / "export-killed", rounds)
+        kill_during_export(through, folder / "daemon-killed", rounds, mill)
+        assert mill.stop() == 0
+        kill_during_export(["--dir", str(mill.state)], folder / "store-killed", rounds)
+        print(f"{rounds} kills of an export, of its daemon, and of one on the store: every part whole, every container exactly once")
+    report("boto3 around kill -9", boto3.__version__, tally.calls)
+
+
+if __name__ == "__main__":
+    main()
