@@ -1,0 +1,94 @@
+# shellcheck shell=bash
+# What tests/run and tests/long share: setting up the clients, running a step, counting.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+clients=tests/clients
+target=${CARGO_TARGET_DIR:-target}
+python=$clients/.venv/bin/python
+export DAEMON_BINARY=$target/release/keymill CLIENT_LINES=$target/tmp/clients
+logs=$target/tmp/logs
+mkdir -p "$logs" "$CLIENT_LINES"
+passed=0 failed=0
+
+# A step runs where bash ignores `set -e`: what must not go on after a failure says so with && or return.
+
+# Installs the Debian packages that have the programs that are missing, or names them.
+install_programs() {
+    local package program missing=()
+    while read -r package program; do
+        command -v "$program" >/dev/null || missing+=("$package")
+    done <<'PROGRAMS'
+curl curl
+prometheus prometheus
+prometheus promtool
+strace strace
+PROGRAMS
+    for program in cargo python3 node npm; do
+        command -v "$program" >/dev/null || { echo "missing: $program" >&2; return 1; }
+    done
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+    [ ${#missing[@]} -gt 0 ] || return 0
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "missing Debian packages: ${missing[*]}; install them, or run this as root" >&2
+        return 1
+    fi
+    apt-get update &&
+        DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
+}
+
+# Installs the Python clients as locked, unless that is what is there.
+install_python_clients() {
+    local stamp
+    stamp=$(cat $clients/requirements.txt <(python3 --version) | sha256sum)
+    [ "$(cat $clients/.venv/stamp 2>/dev/null)" != "$stamp" ] || return 0
+    rm -rf $clients/.venv &&
+        python3 -m venv $clients/.venv &&
+        $python -m pip install --quiet --disable-pip-version-check --require-hashes -r $clients/requirements.txt &&
+        echo "$stamp" >$clients/.venv/stamp
+}
+
+# Installs the JavaScript client as locked, unless that is what is there.
+install_javascript_client() {
+    local stamp
+    stamp=$(cat $clients/package-lock.json <(node --version) | sha256sum)
+    [ "$(cat $clients/node_modules/.stamp 2>/dev/null)" != "$stamp" ] || return 0
+    npm ci --prefix $clients --ignore-scripts --no-audit --no-fund &&
+        echo "$stamp" >$clients/node_modules/.stamp
+}
+
+# step NAME COMMAND...: runs it with its output in a log, which is shown when it fails.
+step() {
+    local name=$1 began=$SECONDS
+    shift
+    if "$@" >"$logs/$name.log" 2>&1 </dev/null; then
+        passed=$((passed + 1))
+        printf 'ok      %-16s %4d s\n' "$name" $((SECONDS - began))
+    else
+        failed=$((failed + 1))
+        printf 'FAILED  %-16s %4d s; the end of %s:\n' "$name" $((SECONDS - began)) "$logs/$name.log"
+        tail -n 60 "$logs/$name.log" | sed 's/^/    /'
+    fi
+}
+
+# A step that the rest cannot do without.
+must() {
+    local before=$failed
+    step "$@"
+    [ "$failed" -eq "$before" ] || close
+}
+
+set_up() {
+    must programs install_programs
+    must python-clients install_python_clients
+    must javascript-client install_javascript_client
+}
+
+# The last lines: every client, then the count.
+close() {
+    echo
+    cat "$CLIENT_LINES"/* 2>/dev/null || true
+    echo
+    echo "$passed passed, $failed failed"
+    exit $((failed > 0))
+}
