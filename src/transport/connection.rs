@@ -86,7 +86,9 @@ pub(super) async fn serve<L, C, S, B>(
     B: Body<Error: Into<Box<dyn Error + Send + Sync>>, Data: Send> + Send + 'static,
 {
     let builder = builder(&bounds);
-    let permits = Arc::new(Semaphore::new(bounds.connections_max));
+    let permits = Arc::new(Semaphore::new(
+        bounds.connections_max.min(Semaphore::MAX_PERMITS),
+    ));
     let mut failures = Failures::new(transport);
     let mut tasks = JoinSet::new();
     loop {

@@ -194,10 +194,20 @@ impl Front {
         head: &Parts,
         body: Incoming,
     ) -> Result<(Arc<Principal>, Bytes), Refusal> {
-        let snapshot = self.service.keystore.snapshot();
+        let Service {
+            keystore, verifier, ..
+        } = &*self.service;
+        let unknown = |error| self.unknown(error);
+        let snapshot = keystore.snapshot();
+        // A body takes as long as its sender likes: whoever was removed meanwhile is no principal any more.
+        let has_moved = || keystore.revision() != snapshot.revision;
         if caller.uid.is_some() && !claims_a_signature(head) {
-            let principal = peer(caller, &snapshot).map_err(|error| self.unknown(error))?;
-            return Ok((principal, self.read(body).await?));
+            let mut principal = peer(caller, &snapshot).map_err(unknown)?;
+            let body = self.read(body).await?;
+            if has_moved() {
+                principal = peer(caller, &keystore.snapshot()).map_err(unknown)?;
+            }
+            return Ok((principal, body));
         }
         let signed = Head {
             method: &head.method,
@@ -205,11 +215,16 @@ impl Front {
             headers: &head.headers,
         };
         let now = self.service.clock.now();
-        let claim = self.service.verifier.begin(signed, &snapshot, now);
-        let claim = claim.map_err(|error| self.unknown(error))?;
+        let claim = verifier.begin(signed, &snapshot, now).map_err(unknown)?;
         let body = self.read(body).await?;
-        let principal = claim.finish(&body).map_err(|error| self.unknown(error))?;
-        Ok((principal, body))
+        let principal = if has_moved() {
+            let snapshot = keystore.snapshot();
+            let claim = verifier.begin(signed, &snapshot, now);
+            claim.and_then(|claim| claim.finish(&body))
+        } else {
+            claim.finish(&body)
+        };
+        Ok((principal.map_err(unknown)?, body))
     }
 
     /// Counts a caller who could not be authenticated.
