@@ -1,0 +1,284 @@
+//! A daemon in this process: store, pool, operations and every listener, in a folder that goes with it.
+
+use crate::wire::{Wire, within};
+use keymill::api::{self, Api};
+use keymill::auth::{Credentials, PeerMap, Verifier};
+use keymill::clock::{Clock, Timestamp};
+use keymill::crypto::entropy::Entropy;
+use keymill::crypto::secret::SecretBytes;
+use keymill::key::arn::Region;
+use keymill::keystore::{AccessKey, Change, Keystore, KeystoreError, PrincipalEntry, RootKey};
+use keymill::metrics::Metrics;
+use keymill::policy::{PolicyDocument, Principal};
+use keymill::pool::{self, CloneWord, Pool};
+use keymill::transport::admin::Admin;
+use keymill::transport::{self, Config, Service};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub(crate) const ACCOUNT: &str = "111122223333";
+pub(crate) const REGION: &str = "us-east-1";
+pub(crate) const ALIAS: &str = "alias/containers";
+/// 2026-01-15T12:00:00Z, when the daemon's clock stands still.
+pub(crate) const NOW: Timestamp = Timestamp(1_768_478_400_000_000);
+
+/// A principal of the daemon.
+pub(crate) struct Who {
+    pub(crate) name: &'static str,
+    pub(crate) access_key_id: &'static str,
+    pub(crate) secret_access_key: &'static str,
+    pub(crate) policy: &'static str,
+}
+
+pub(crate) const ADMIN: Who = Who {
+    name: "admin",
+    access_key_id: "AKIAADMINADMINADMIN1",
+    secret_access_key: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKE1",
+    policy: r#"{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*"}}"#,
+};
+pub(crate) const PROVISIONER: Who = Who {
+    name: "provisioner",
+    access_key_id: "AKIAPROVISIONERPROV2",
+    secret_access_key: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKE2",
+    policy: r#"{"Statement":{"Effect":"Allow","Action":"kms:GenerateDataKeyWithoutPlaintext","Resource":"*"}}"#,
+};
+
+impl Who {
+    pub(crate) fn arn(&self) -> String {
+        format!("arn:aws:iam::{ACCOUNT}:user/{}", self.name)
+    }
+
+    /// What the principal signs with, for `region`.
+    pub(crate) fn credentials(&self, region: &str) -> Credentials {
+        Credentials {
+            access_key_id: self.access_key_id.to_owned(),
+            secret_access_key: secret(self.secret_access_key),
+            region: region.to_owned(),
+        }
+    }
+}
+
+fn secret(text: &str) -> SecretBytes {
+    SecretBytes::filled(text.len(), |bytes| bytes.copy_from_slice(text.as_bytes()))
+}
+
+/// What a test wants otherwise than usual.
+pub(crate) struct Setup {
+    pub(crate) config: Config,
+    /// Whom the peer of the Unix socket is taken for.
+    pub(crate) peer: Option<Who>,
+    /// Whether the peer of the Unix socket is the operator.
+    pub(crate) operator: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            config: Config::default(),
+            peer: Some(PROVISIONER),
+            operator: true,
+        }
+    }
+}
+
+/// A running daemon. Dropping it stops it at once.
+pub(crate) struct Daemon {
+    pub(crate) tcp: SocketAddr,
+    pub(crate) socket: PathBuf,
+    pub(crate) admin: SocketAddr,
+    pub(crate) ready: Arc<AtomicBool>,
+    pub(crate) api: Arc<Api>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Clock,
+    /// The id of the key that [`ALIAS`] names.
+    pub(crate) key_id: String,
+    pub(crate) key_arn: String,
+    shutdown: watch::Sender<bool>,
+    listeners: JoinSet<()>,
+    _folder: tempfile::TempDir,
+}
+
+impl Daemon {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Setup::default()).await
+    }
+
+    pub(crate) async fn start_with(setup: Setup) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let (entropy, clock) = (Arc::new(Entropy::os()), Clock::manual(NOW));
+        let keystore = keystore(&folder, &entropy, &metrics).await;
+        let clone_word = Arc::new(CloneWord::new());
+        let config = pool::Config {
+            fillers: 1,
+            ..pool::Config::default()
+        };
+        let parts = (Arc::clone(&entropy), clock.clone(), Arc::clone(&clone_word));
+        let pool = Pool::new(config, parts.0, parts.1, parts.2, &metrics).unwrap();
+        let api = Api::new(
+            Arc::clone(&keystore),
+            Arc::clone(&pool),
+            clone_word,
+            entropy,
+            clock.clone(),
+            &metrics,
+        );
+        let service = Arc::new(Service {
+            api: Arc::clone(&api),
+            keystore,
+            verifier: Verifier::new(REGION.to_owned(), Duration::from_secs(300)),
+            account: ACCOUNT.parse().unwrap(),
+            clock: clock.clone(),
+            config: setup.config,
+            metrics: Arc::clone(&metrics),
+        });
+        let (shutdown, down) = watch::channel(false);
+        let mut listeners = JoinSet::new();
+        let local = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
+        let (tcp, admin) = (local().await, local().await);
+        let addresses = (tcp.local_addr().unwrap(), admin.local_addr().unwrap());
+        let socket = folder.path().join("keymill.sock");
+        let unix = transport::unix::bind(&socket, 0o600).unwrap();
+        let uid = rustix::process::getuid().as_raw();
+        let mut peers = PeerMap::default();
+        peers
+            .uids
+            .extend(setup.peer.iter().map(|who| (uid, who.arn())));
+        let operator = if setup.operator { uid } else { uid + 1 };
+        let ready = Arc::new(AtomicBool::new(false));
+        let desk = Arc::new(Admin {
+            metrics: Arc::clone(&metrics),
+            pool,
+            ready: Arc::clone(&ready),
+            facts: json!({"version": "test"}),
+        });
+        listeners.spawn(transport::serve_tcp(
+            Arc::clone(&service),
+            tcp,
+            down.clone(),
+        ));
+        listeners.spawn(transport::serve_unix(
+            service,
+            unix,
+            peers,
+            operator,
+            down.clone(),
+        ));
+        listeners.spawn(transport::admin::serve(desk, admin, addresses.1, down));
+        let mut daemon = Self {
+            tcp: addresses.0,
+            socket,
+            admin: addresses.1,
+            ready,
+            api,
+            metrics,
+            clock,
+            key_id: String::new(),
+            key_arn: String::new(),
+            shutdown,
+            listeners,
+            _folder: folder,
+        };
+        let created = daemon.call("CreateKey", json!({})).await;
+        let text = |name: &str| {
+            created["KeyMetadata"][name]
+                .as_str()
+                .expect("a created key has it")
+                .to_owned()
+        };
+        (daemon.key_id, daemon.key_arn) = (text("KeyId"), text("Arn"));
+        let alias = json!({"AliasName": ALIAS, "TargetKeyId": daemon.key_id});
+        daemon.call("CreateAlias", alias).await;
+        daemon
+    }
+
+    /// Performs an operation as the operator, past every listener.
+    pub(crate) async fn call(&self, name: &str, body: Value) -> Value {
+        let operation = api::operation(name).expect("a known operation");
+        let operator = Principal::operator(0, ACCOUNT.parse().unwrap());
+        let body = body.to_string();
+        let reply = self.api.call(operation, &operator, body.as_bytes()).await;
+        let reply = reply.expect("the operator may do everything");
+        match reply.body() {
+            [] => Value::Null,
+            body => serde_json::from_slice(body).unwrap(),
+        }
+    }
+
+    pub(crate) async fn over_tcp(&self) -> Wire<TcpStream> {
+        Wire::new(within(TcpStream::connect(self.tcp)).await.unwrap())
+    }
+
+    pub(crate) async fn over_unix(&self) -> Wire<UnixStream> {
+        Wire::new(within(UnixStream::connect(&self.socket)).await.unwrap())
+    }
+
+    pub(crate) async fn at_admin(&self) -> Wire<TcpStream> {
+        Wire::new(within(TcpStream::connect(self.admin)).await.unwrap())
+    }
+
+    /// The `Host` of requests over TCP.
+    pub(crate) fn host(&self) -> String {
+        self.tcp.to_string()
+    }
+
+    /// Tells the listeners to drain.
+    pub(crate) fn begin_to_drain(&self) {
+        self.shutdown.send(true).unwrap();
+    }
+
+    /// Waits until every listener has ended.
+    pub(crate) async fn drained(&mut self) {
+        while let Some(ended) = within(self.listeners.join_next()).await {
+            ended.unwrap();
+        }
+    }
+
+    /// One line of the exposition, with this beginning; its value.
+    pub(crate) fn metric(&self, beginning: &str) -> Option<f64> {
+        self.metrics.upkeep();
+        let text = self.metrics.render();
+        let line = text.lines().find(|line| line.starts_with(beginning))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+}
+
+async fn keystore(
+    folder: &tempfile::TempDir,
+    entropy: &Arc<Entropy>,
+    metrics: &Arc<Metrics>,
+) -> Arc<Keystore> {
+    let root = RootKey::create(&folder.path().join("root.key"), entropy).unwrap();
+    let region = Region {
+        partition: "aws".to_owned(),
+        name: REGION.to_owned(),
+    };
+    let path = folder.path().join("keystore.db");
+    let (entropy, metrics) = (Arc::clone(entropy), Arc::clone(metrics));
+    let keystore = Keystore::create(&path, &root, region, entropy, metrics)
+        .await
+        .unwrap();
+    let principals = [ADMIN, PROVISIONER].map(|who| {
+        Change::PutPrincipal(PrincipalEntry {
+            principal: Arc::new(Principal {
+                arn: who.arn(),
+                account: ACCOUNT.parse().unwrap(),
+                policies: vec![Arc::new(PolicyDocument::parse(who.policy).unwrap())],
+            }),
+            access_keys: vec![Arc::new(AccessKey {
+                id: who.access_key_id.to_owned(),
+                secret: secret(who.secret_access_key),
+            })],
+        })
+    });
+    let put = keystore.apply(|_| Ok::<_, KeystoreError>((principals.into(), ())));
+    put.await.unwrap();
+    Arc::new(keystore)
+}

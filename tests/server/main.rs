@@ -1,0 +1,15 @@
+//! The server from the outside: raw bytes over TCP and over a Unix socket against a whole daemon in this process, with a real store, a real pool and
+//! a clock that stands still.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod daemon;
+mod wire;
+
+mod admin;
+mod batch;
+mod bounds;
+mod drain;
+mod routes;
+mod signatures;
+mod sockets;
