@@ -42,6 +42,9 @@ pub use error::{ApiError, KmsErrorCode};
 /// What an operation ends with.
 type Answer = Result<Reply, ApiError>;
 
+/// A change under way.
+type Changed = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
 /// One row of the operation table.
 pub struct Operation {
     /// As `X-Amz-Target` names it after `TrentService.`.
@@ -57,7 +60,7 @@ enum Handler {
     /// Without waiting for anything.
     AtOnce(fn(&Api, &Arc<Principal>, &[u8]) -> Answer),
     /// By changing the store: runs to its end whatever becomes of the caller.
-    Changing(fn(Arc<Api>, Arc<Principal>, Vec<u8>) -> Pin<Box<dyn Future<Output = Answer> + Send>>),
+    Changing(fn(Arc<Api>, Arc<Principal>, Vec<u8>) -> Changed),
     /// Known to AWS KMS, not built here.
     Unbuilt,
 }

@@ -1,6 +1,8 @@
 //! Blobs made through the public interface: opened by the independent crate `xaes-256-gcm` here, and written to
 //! `target/tmp/blobs.jsonl` for the independent implementation in `tests/clients/open_blobs.py`.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use keymill::clock::Timestamp;
 use keymill::context::EncryptionContext;
 use keymill::crypto::entropy::Entropy;

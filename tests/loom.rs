@@ -5,7 +5,9 @@
 
 #![allow(
     dead_code,
+    unreachable_pub,
     clippy::duplicate_mod,
+    clippy::unwrap_used,
     reason = "the included files have more than the models use"
 )]
 

@@ -182,7 +182,7 @@ pub(super) fn list(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Answer
         .map(|request| request.request().entry().key.id);
     let listing = Marker::of_listing(format_args!("ListAliases {key:?}"));
     let after: Option<AliasName> = listing.read(input.marker.as_deref())?;
-    let aliases = snapshot.aliases.iter().map(|(_, alias)| alias);
+    let aliases = snapshot.aliases.values();
     let mut aliases = aliases
         .filter(|alias| alias.account == principal.account)
         .filter(|alias| after.as_ref().is_none_or(|after| alias.name > *after))

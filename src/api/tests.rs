@@ -14,8 +14,10 @@ use std::time::Duration;
 
 mod batch;
 mod contract;
+mod decrypt;
 mod fence;
 mod manage;
+mod order;
 
 const ACCOUNT: &str = "111122223333";
 const NOW: Timestamp = Timestamp(1_700_000_000_123_456);

@@ -346,9 +346,11 @@ async fn store_1_foreign_rows_roots_and_files_are_refused() {
     place.open().await.unwrap().close().await.unwrap();
 }
 
+type Rows = BTreeMap<(Kind, String), (Record, Vec<u8>)>;
+
 /// A store that can lose commits: it acknowledges nothing that it has lost.
 struct Lossy {
-    durable: Arc<StdMutex<BTreeMap<(Kind, String), (Record, Vec<u8>)>>>,
+    durable: Arc<StdMutex<Rows>>,
     fail: Arc<std::sync::atomic::AtomicBool>,
 }
 

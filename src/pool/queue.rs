@@ -8,12 +8,15 @@ use super::sync::{
     AtomicCell, AtomicUsize, CachePadded, Mutex, Ordering, SLOTS, Steal, Stealer, Worker,
 };
 
+/// A place for one opened magazine, on a cache line of its own.
+type Slot<M> = CachePadded<AtomicCell<Option<Box<M>>>>;
+
 /// The queue of one lane, of magazines `M`.
 pub(super) struct Queue<M> {
     /// Only filler `i` ever locks worker `i`, so nobody waits: the lock makes the owner's half shareable, nothing else.
     workers: Box<[Mutex<Worker<Box<M>>>]>,
     stealers: Box<[Stealer<Box<M>>]>,
-    opened: Box<[CachePadded<AtomicCell<Option<Box<M>>>>]>,
+    opened: Box<[Slot<M>]>,
     /// Full magazines; a hint for watermarks and metrics, and exact when nobody is in the middle of a call.
     full: AtomicUsize,
 }
@@ -63,9 +66,7 @@ impl<M> Queue<M> {
         let mut held = Some(magazine);
         for at in 0..self.opened.len() {
             held = self.opened[(start + at) % self.opened.len()].swap(held);
-            if held.is_none() {
-                return None;
-            }
+            held.as_ref()?;
         }
         held
     }
