@@ -1,1 +1,441 @@
-//! config
+//! The configuration: each component's own `Config`, nested, and where each setting came from.
+//!
+//! A TOML file, then `KEYMILL_SECTION__KEY` variables of the environment, then flags; the last one that names a key wins. Relative paths are
+//! relative to the file's folder, whoever named them. Every mistake is reported in one run, with its place, its key and what is allowed. The
+//! sample file, `config/keymill.toml`, is the manual; a test holds it to the defaults and to the ranges of [`keys`].
+//!
+//! What this module does not do: open anything that a setting names.
+
+use crate::auth::PeerMap;
+use crate::key::arn::{AccountId, Arn, Region};
+use crate::{pool, transport};
+use layers::Layers;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+pub mod environment;
+pub mod keys;
+pub mod layers;
+
+pub use environment::Environment;
+pub use layers::{Flag, Setting, Source};
+
+/// Every setting of a daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The Region of ARNs and of signatures.
+    pub region: String,
+    /// The partition of ARNs.
+    pub partition: String,
+    /// The account of keys and principals.
+    #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
+    pub account: AccountId,
+    /// The keystore.
+    pub store: Store,
+    /// Where requests come in.
+    pub listen: Listen,
+    /// Who unsigned callers of the Unix socket are.
+    pub peers: Peers,
+    /// Bounds of every listener.
+    pub limits: transport::Config,
+    /// How much to make before anybody asks.
+    pub pool: pool::Config,
+    /// Signatures.
+    pub signatures: Signatures,
+    /// The log.
+    pub log: Log,
+}
+
+/// The keystore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// The SQLite file.
+    pub path: PathBuf,
+    /// The file with the root key.
+    pub root_key: PathBuf,
+}
+
+/// Where requests come in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// HTTP, on a loopback address.
+    pub tcp: SocketAddr,
+    /// The Unix socket.
+    pub socket: PathBuf,
+    /// Its permission bits.
+    #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
+    pub socket_mode: SocketMode,
+    /// Metrics and health, on a loopback address.
+    pub admin: SocketAddr,
+}
+
+/// Who unsigned callers of the Unix socket are: principals' ARNs by user and by primary group. There is no default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peers {
+    /// By uid, or the word `root`.
+    pub users: BTreeMap<String, String>,
+    /// By gid, or the word `root`; looked up when the uid is not in `users`.
+    pub groups: BTreeMap<String, String>,
+}
+
+/// Signatures.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signatures {
+    /// Seconds that a caller's clock may be off, either way.
+    pub skew_seconds: u64,
+}
+
+/// The log, on standard error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// One line of text or one JSON object for each event.
+    pub format: LogFormat,
+    /// The least severe events that are written.
+    pub level: LogLevel,
+}
+
+/// How events are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// The least severe events that are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Someone must act.
+    Error,
+    /// Someone should look.
+    Warn,
+    /// Changes of state, a handful each hour.
+    Info,
+    /// Once for each connection.
+    Debug,
+    /// Once for each request.
+    Trace,
+}
+
+impl LogLevel {
+    /// As the setting spells it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// Permission bits of the socket: four octal digits, in which its owner may read and write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketMode(pub u32);
+
+/// Text that is no socket mode.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a socket mode is 0600 to 0777 in octal, with 6 or 7 for the owner")]
+pub struct InvalidSocketMode;
+
+impl FromStr for SocketMode {
+    type Err = InvalidSocketMode;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSocketMode> {
+        let octal = text.len() == 4 && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+        match u32::from_str_radix(text, 8) {
+            Ok(mode @ 0o600..=0o777) if octal => Ok(Self(mode)),
+            _ => Err(InvalidSocketMode),
+        }
+    }
+}
+
+impl fmt::Display for SocketMode {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:04o}", self.0)
+    }
+}
+
+impl Default for Config {
+    /// Loopback, authentication on, bounds on.
+    fn default() -> Self {
+        Self {
+            region: "us-east-1".to_owned(),
+            partition: "aws".to_owned(),
+            account: "111122223333".parse().expect("12 digits"),
+            store: Store {
+                path: "keystore.db".into(),
+                root_key: "root.key".into(),
+            },
+            listen: Listen {
+                tcp: ([127, 0, 0, 1], 5645).into(),
+                socket: "keymill.sock".into(),
+                socket_mode: SocketMode(0o660),
+                admin: ([127, 0, 0, 1], 5646).into(),
+            },
+            peers: Peers::default(),
+            limits: transport::Config::default(),
+            pool: pool::Config::default(),
+            signatures: Signatures { skew_seconds: 300 },
+            log: Log {
+                format: LogFormat::Text,
+                level: LogLevel::Info,
+            },
+        }
+    }
+}
+
+/// A configuration, and where each of its settings came from.
+pub struct Loaded {
+    /// With absolute paths.
+    pub config: Config,
+    /// By dotted key, as they were given.
+    pub settings: BTreeMap<String, Setting>,
+}
+
+/// A setting that is refused: one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// The file, the variable or the flag.
+    pub place: String,
+    /// What is wrong and what is allowed.
+    pub problem: String,
+}
+
+/// A configuration that is refused: every mistake in it, one a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// At least one.
+    pub mistakes: Vec<Mistake>,
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, Mistake { place, problem }) in self.mistakes.iter().enumerate() {
+            let end = if at + 1 == self.mistakes.len() {
+                ""
+            } else {
+                "\n"
+            };
+            write!(out, "{place}: {problem}{end}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of a Unix socket's path at most: `sun_path` without its final zero.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+impl Config {
+    /// Reads `file` (without one: the defaults, relative to the current folder), then what `environment` and `flags` override.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with every mistake.
+    pub fn load(
+        file: Option<&Path>,
+        environment: &Environment,
+        flags: &[Flag],
+    ) -> Result<Loaded, ConfigError> {
+        let text = file.map(|path| std::fs::read_to_string(path).map(|text| (path, text)));
+        match text.transpose() {
+            Ok(file) => {
+                let file = file.as_ref().map(|(path, text)| (*path, text.as_str()));
+                Self::read(file, environment, flags)
+            }
+            Err(error) => {
+                let place = file.unwrap_or(Path::new("")).display().to_string();
+                let problem = format!("cannot be read: {error}");
+                let mistakes = vec![Mistake { place, problem }];
+                Err(ConfigError { mistakes })
+            }
+        }
+    }
+
+    /// The same of a file's text.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with every mistake.
+    pub fn read(
+        file: Option<(&Path, &str)>,
+        environment: &Environment,
+        flags: &[Flag],
+    ) -> Result<Loaded, ConfigError> {
+        let mut layers = Layers::of_defaults();
+        if let Some((path, text)) = file {
+            layers.add_file(path, text);
+        }
+        layers.add_environment(environment);
+        layers.add_flags(flags);
+        layers.check();
+        let config: Option<Self> = layers.config();
+        let config = config.and_then(|mut config| {
+            let folder = file.and_then(|(path, _)| path.parent());
+            config.resolve_paths(folder.unwrap_or(Path::new("")), &mut layers);
+            config.check_together(&mut layers);
+            layers.mistakes.is_empty().then_some(config)
+        });
+        match config {
+            Some(config) => Ok(Loaded {
+                config,
+                settings: layers.settings,
+            }),
+            None => Err(ConfigError {
+                mistakes: layers.mistakes,
+            }),
+        }
+    }
+
+    /// The partition and Region of ARNs.
+    #[must_use]
+    pub fn arn_region(&self) -> Region {
+        Region {
+            partition: self.partition.clone(),
+            name: self.region.clone(),
+        }
+    }
+
+    /// The ARN of a user of this account.
+    #[must_use]
+    pub fn user_arn(&self, name: &str) -> String {
+        format!("arn:{}:iam::{}:user/{name}", self.partition, self.account)
+    }
+
+    /// How far a caller's clock may be off.
+    #[must_use]
+    pub fn skew_max(&self) -> Duration {
+        Duration::from_secs(self.signatures.skew_seconds)
+    }
+
+    fn resolve_paths(&mut self, folder: &Path, layers: &mut Layers) {
+        for (key, path) in [
+            ("store.path", &mut self.store.path),
+            ("store.root_key", &mut self.store.root_key),
+            ("listen.socket", &mut self.listen.socket),
+        ] {
+            match std::path::absolute(folder.join(&*path)) {
+                Ok(absolute) => *path = absolute,
+                Err(error) => layers.refuse(key, &error.to_string()),
+            }
+        }
+    }
+
+    /// What no setting shows alone.
+    fn check_together(&self, layers: &mut Layers) {
+        let socket = self.listen.socket.as_os_str().len();
+        if socket > SOCKET_PATH_BYTES_MAX {
+            let problem = format!(
+                "the whole path has {socket} bytes, allowed are at most {SOCKET_PATH_BYTES_MAX}"
+            );
+            layers.refuse("listen.socket", &problem);
+        }
+        if self.listen.tcp == self.listen.admin && self.listen.tcp.port() != 0 {
+            layers.refuse_beside("listen.admin", "must differ from", "listen.tcp");
+        }
+        let paths = [
+            ("store.path", &self.store.path),
+            ("store.root_key", &self.store.root_key),
+            ("listen.socket", &self.listen.socket),
+        ];
+        for (at, (key, path)) in paths.iter().enumerate() {
+            for (other, _) in paths[..at].iter().filter(|(_, other)| other == path) {
+                layers.refuse_beside(key, "must differ from", other);
+            }
+        }
+        if self.pool.lane_keys_min > self.pool.lane_keys_max {
+            let (key, other) = ("pool.lane_keys_min", "pool.lane_keys_max");
+            layers.refuse_beside(key, "must not exceed", other);
+        }
+        if self.pool.lane_keys_max > self.pool.keys_max {
+            layers.refuse_beside("pool.lane_keys_max", "must not exceed", "pool.keys_max");
+        }
+        for (section, map) in [("users", &self.peers.users), ("groups", &self.peers.groups)] {
+            for (id, arn) in map {
+                if !self.is_user(arn) {
+                    let problem = format!("allowed is an ARN like {}", self.user_arn("name"));
+                    layers.refuse(&format!("peers.{section}.{id}"), &problem);
+                }
+            }
+        }
+    }
+
+    fn is_user(&self, arn: &str) -> bool {
+        Arn::split(arn).is_some_and(|arn| {
+            arn.partition == self.partition
+                && arn.service == "iam"
+                && arn.region.is_empty()
+                && arn.account == self.account.as_str()
+                && arn
+                    .resource
+                    .strip_prefix("user/")
+                    .is_some_and(|name| !name.is_empty())
+        })
+    }
+}
+
+impl Peers {
+    /// The map that the socket is served with.
+    #[must_use]
+    pub fn map(&self) -> PeerMap {
+        let ids = |map: &BTreeMap<String, String>| {
+            map.iter()
+                .filter_map(|(id, arn)| Some((peer_id(id).ok()?, arn.clone())))
+                .collect()
+        };
+        PeerMap {
+            uids: ids(&self.users),
+            gids: ids(&self.groups),
+        }
+    }
+}
+
+/// What the kernel says of ids that it cannot express (`/proc/sys/kernel/overflowuid`, by default).
+pub const OVERFLOW_ID: u32 = 65_534;
+
+/// A user or group id as the peer map spells it: a number, or the word `root`.
+///
+/// # Errors
+/// Why it is refused.
+pub fn peer_id(text: &str) -> Result<u32, &'static str> {
+    match text.parse() {
+        _ if text == "root" => Ok(0),
+        Ok(0) => Err("0 is refused, so that root is mapped only on purpose: write root"),
+        Ok(OVERFLOW_ID) => Err("65534 is refused: the kernel says it of any id it cannot express"),
+        Ok(u32::MAX) => Err("4294967295 is no id"),
+        Ok(id) if text == format!("{id}") => Ok(id),
+        _ => Err("allowed are a number from 1 to 4294967294, or root"),
+    }
+}
+
+fn as_text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn from_text<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: FromStr<Err: fmt::Display>,
+    D: Deserializer<'de>,
+{
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests;

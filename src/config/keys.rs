@@ -1,0 +1,190 @@
+//! What each setting may be. The numbers are bounds of good sense: a value outside is a slip of the pen.
+
+use crate::config::{SocketMode, peer_id};
+use crate::key::arn::AccountId;
+use std::net::SocketAddr;
+use toml::Value;
+
+/// What a setting may be.
+#[derive(Clone, Copy)]
+pub enum Allowed {
+    /// A whole number from the first to the second, in units of the third.
+    Integer(i64, i64, &'static str),
+    /// `true` or `false`.
+    Boolean,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// Text that the function takes, or says why not.
+    Text(fn(&str) -> Result<(), &'static str>),
+}
+
+use Allowed::{Boolean, Integer, OneOf, Text};
+
+/// Every key. The principals under `peers.users` and `peers.groups` are checked by [`peer`].
+pub const KEYS: [(&str, Allowed); 23] = [
+    ("region", Text(region)),
+    ("partition", Text(partition)),
+    ("account", Text(account)),
+    ("store.path", Text(path)),
+    ("store.root_key", Text(path)),
+    ("listen.tcp", Text(loopback)),
+    ("listen.socket", Text(path)),
+    ("listen.socket_mode", Text(socket_mode)),
+    ("listen.admin", Text(loopback)),
+    (
+        "limits.connections_max",
+        Integer(1, 1_000_000, "connections"),
+    ),
+    (
+        "limits.head_timeout_ms",
+        Integer(100, 3_600_000, "milliseconds"),
+    ),
+    (
+        "limits.body_timeout_ms",
+        Integer(100, 3_600_000, "milliseconds"),
+    ),
+    (
+        "limits.write_timeout_ms",
+        Integer(100, 3_600_000, "milliseconds"),
+    ),
+    ("limits.drain_seconds", Integer(0, 3600, "seconds")),
+    ("pool.enabled", Boolean),
+    ("pool.fillers", Integer(0, 1024, "threads")),
+    ("pool.lane_keys_min", Integer(64, 1 << 30, "keys")),
+    ("pool.lane_keys_max", Integer(64, 1 << 30, "keys")),
+    ("pool.keys_max", Integer(64, 1 << 30, "keys")),
+    ("pool.age_max_seconds", Integer(1, 86_400, "seconds")),
+    ("signatures.skew_seconds", Integer(1, 900, "seconds")),
+    ("log.format", OneOf(&["text", "json"])),
+    (
+        "log.level",
+        OneOf(&["error", "warn", "info", "debug", "trace"]),
+    ),
+];
+
+/// The sections whose keys are ids and whose values are principals' ARNs.
+pub const PEER_SECTIONS: [&str; 2] = ["peers.users", "peers.groups"];
+
+/// What the setting of this name may be.
+#[must_use]
+pub fn allowed(key: &str) -> Option<Allowed> {
+    let found = KEYS.iter().find(|(name, _)| *name == key);
+    found.map(|(_, allowed)| *allowed)
+}
+
+/// The id of a principal's setting, `peers.users.<id>` or `peers.groups.<id>`.
+#[must_use]
+pub fn peer(key: &str) -> Option<&str> {
+    PEER_SECTIONS
+        .iter()
+        .find_map(|section| key.strip_prefix(section)?.strip_prefix('.'))
+}
+
+impl Allowed {
+    /// The range in words.
+    #[must_use]
+    pub fn words(self) -> String {
+        match self {
+            Integer(min, max, unit) => format!("{min} to {max} {unit}"),
+            Boolean => "true or false".to_owned(),
+            OneOf(words) => words.join(", "),
+            Text(_) => "text".to_owned(),
+        }
+    }
+
+    /// Whether `value` is allowed, else why not.
+    ///
+    /// # Errors
+    /// What is allowed.
+    pub fn check(self, value: &Value) -> Result<(), String> {
+        let fits = match (self, value) {
+            (Integer(min, max, _), Value::Integer(number)) => (min..=max).contains(number),
+            (Boolean, Value::Boolean(_)) => true,
+            (OneOf(words), Value::String(text)) => words.contains(&text.as_str()),
+            (Text(check), Value::String(text)) => return check(text).map_err(str::to_owned),
+            _ => false,
+        };
+        if fits {
+            Ok(())
+        } else {
+            Err(format!("allowed: {}", self.words()))
+        }
+    }
+
+    /// A variable's or flag's text as a value of this kind; text that is none is kept, and [`Self::check`] refuses it.
+    #[must_use]
+    pub fn value(self, text: &str) -> Value {
+        let parsed = match self {
+            Integer(..) => text.parse().ok().map(Value::Integer),
+            Boolean => text.parse().ok().map(Value::Boolean),
+            OneOf(_) | Text(_) => None,
+        };
+        parsed.unwrap_or_else(|| Value::String(text.to_owned()))
+    }
+}
+
+/// Whether the setting of a principal has an id that may be mapped and an ARN.
+///
+/// # Errors
+/// What is allowed.
+pub fn check_peer(id: &str, value: &Value) -> Result<(), String> {
+    peer_id(id).map_err(str::to_owned)?;
+    match value {
+        Value::String(_) => Ok(()),
+        _ => Err("allowed: a principal's ARN".to_owned()),
+    }
+}
+
+fn words_of(text: &str, length_max: usize) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=length_max).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+fn region(text: &str) -> Result<(), &'static str> {
+    let fits = words_of(text, 32);
+    fits.then_some(())
+        .ok_or("allowed: 1 to 32 of a-z, 0-9 and -")
+}
+
+fn partition(text: &str) -> Result<(), &'static str> {
+    if text == "aws-cn" {
+        return Err(
+            "aws-cn wraps with SM4, which this version cannot do; allowed: aws, aws-us-gov",
+        );
+    }
+    let fits = text == "aws" || text.starts_with("aws-") && words_of(text, 32);
+    fits.then_some(()).ok_or("allowed: aws, aws-us-gov")
+}
+
+fn account(text: &str) -> Result<(), &'static str> {
+    let parsed = text.parse::<AccountId>();
+    parsed
+        .map(|_| ())
+        .map_err(|_| "allowed: 12 digits, in quotes")
+}
+
+fn path(text: &str) -> Result<(), &'static str> {
+    let fits = !text.is_empty() && !text.contains('\0');
+    fits.then_some(())
+        .ok_or("allowed: a path, relative to the file's folder")
+}
+
+fn socket_mode(text: &str) -> Result<(), &'static str> {
+    let parsed = text.parse::<SocketMode>();
+    parsed
+        .map(|_| ())
+        .map_err(|_| "allowed: \"0600\" to \"0777\", octal, with 6 or 7 for the owner")
+}
+
+fn loopback(text: &str) -> Result<(), &'static str> {
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Ok(()),
+        Ok(_) => Err(
+            "refused, because whoever reads the wire could read plaintext keys and repeat requests, and there is no TLS yet; \
+             allowed: a loopback address with its port, such as 127.0.0.1:5645 or [::1]:5645",
+        ),
+        Err(_) => {
+            Err("allowed: a loopback address with its port, such as 127.0.0.1:5645 or [::1]:5645")
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Defaults, file, environment and flags laid over each other, key by key.
+
+use crate::config::environment::Environment;
+use crate::config::{Config, Mistake, keys};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use toml::{Table, Value};
+
+/// One setting as it was given.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setting {
+    /// The value.
+    pub value: Value,
+    /// Where it came from.
+    pub source: Source,
+}
+
+/// Where a setting came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nobody said anything.
+    Default,
+    /// The file.
+    File(String),
+    /// The variable.
+    Environment(String),
+    /// The flag.
+    Flag(&'static str),
+}
+
+impl Source {
+    /// `default`, `file`, `environment` or `flag`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::File(_) => "file",
+            Self::Environment(_) => "environment",
+            Self::Flag(_) => "flag",
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => out.write_str("default"),
+            Self::File(place) | Self::Environment(place) => out.write_str(place),
+            Self::Flag(flag) => out.write_str(flag),
+        }
+    }
+}
+
+/// A setting that the command line overrides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flag {
+    /// `--listen`
+    pub name: &'static str,
+    /// `listen.tcp`
+    pub key: &'static str,
+    /// As it was typed.
+    pub value: String,
+}
+
+/// What has been said so far.
+pub(super) struct Layers {
+    pub(super) settings: BTreeMap<String, Setting>,
+    pub(super) mistakes: Vec<Mistake>,
+}
+
+impl Layers {
+    pub(super) fn of_defaults() -> Self {
+        let mut layers = Self {
+            settings: BTreeMap::new(),
+            mistakes: Vec::new(),
+        };
+        let defaults = Table::try_from(Config::default()).unwrap_or_default();
+        for (key, value) in leaves(defaults) {
+            // An empty map of principals is no setting.
+            if !value.is_table() {
+                let source = Source::Default;
+                layers.settings.insert(key, Setting { value, source });
+            }
+        }
+        layers
+    }
+
+    pub(super) fn add_file(&mut self, path: &Path, text: &str) {
+        let place = path.display().to_string();
+        match text.parse::<Table>() {
+            Ok(table) => {
+                for (key, value) in leaves(table) {
+                    self.put(&key, value, Source::File(place.clone()));
+                }
+            }
+            Err(error) => {
+                let before = error.span().and_then(|span| text.get(..span.start));
+                let line = before.map_or(1, |before| 1 + before.matches('\n').count());
+                let problem = format!("line {line}: {}", error.message().replace('\n', ", "));
+                self.mistakes.push(Mistake { place, problem });
+            }
+        }
+    }
+
+    pub(super) fn add_environment(&mut self, environment: &Environment) {
+        for (key, name, text) in environment.overrides() {
+            // A service named keymill makes orchestrators inject KEYMILL_PORT and the like: what has no section and is no key is not meant for us.
+            if key.contains('.') || keys::allowed(&key).is_some() {
+                self.put_text(&key, text, Source::Environment(name.to_owned()));
+            }
+        }
+    }
+
+    pub(super) fn add_flags(&mut self, flags: &[Flag]) {
+        for flag in flags {
+            self.put_text(flag.key, &flag.value, Source::Flag(flag.name));
+        }
+    }
+
+    fn put_text(&mut self, key: &str, text: &str, source: Source) {
+        let value = match keys::allowed(key) {
+            Some(allowed) => allowed.value(text),
+            None => Value::String(text.to_owned()),
+        };
+        self.put(key, value, source);
+    }
+
+    fn put(&mut self, key: &str, value: Value, source: Source) {
+        let is_section = value.is_table() && self.is_section(key);
+        if keys::allowed(key).is_some() || keys::peer(key).is_some() {
+            self.settings
+                .insert(key.to_owned(), Setting { value, source });
+        } else if !is_section {
+            let problem = self.unknown(key);
+            let place = source.to_string();
+            self.mistakes.push(Mistake { place, problem });
+        }
+    }
+
+    fn is_section(&self, key: &str) -> bool {
+        let prefix = format!("{key}.");
+        let peers = keys::PEER_SECTIONS;
+        key == "peers"
+            || peers.contains(&key)
+            || keys::KEYS.iter().any(|(name, _)| name.starts_with(&prefix))
+    }
+
+    fn unknown(&self, key: &str) -> String {
+        if self.is_section(key) {
+            return format!("{key} is a section, written [{key}]");
+        }
+        let section = key.rsplit_once('.').map_or("", |(section, _)| section);
+        let siblings = keys::KEYS.iter().filter_map(|(name, _)| {
+            let (other, key) = name.rsplit_once('.').unwrap_or(("", name));
+            (other == section).then_some(key)
+        });
+        let siblings: Vec<&str> = siblings.collect();
+        match (section, siblings.is_empty()) {
+            (_, true) => format!("{key} is no setting: see `keymill config show`"),
+            ("", _) => format!(
+                "{key} is no setting; those outside of sections are {}",
+                siblings.join(", ")
+            ),
+            _ => format!(
+                "{key} is no setting; those of [{section}] are {}",
+                siblings.join(", ")
+            ),
+        }
+    }
+
+    /// Checks each setting by itself.
+    pub(super) fn check(&mut self) {
+        let mut problems = Vec::new();
+        for (key, Setting { value, .. }) in &self.settings {
+            let checked = match (keys::allowed(key), keys::peer(key)) {
+                (Some(allowed), _) => allowed.check(value),
+                (None, Some(id)) => keys::check_peer(id, value),
+                (None, None) => Ok(()),
+            };
+            if let Err(problem) = checked {
+                problems.push((key.clone(), problem));
+            }
+        }
+        for (key, problem) in problems {
+            self.refuse(&key, &problem);
+        }
+    }
+
+    /// Notes that the setting `key`, as it stands, is refused.
+    pub(super) fn refuse(&mut self, key: &str, problem: &str) {
+        let (place, value) = match self.settings.get(key) {
+            Some(setting) => (setting.source.to_string(), format!(" = {}", setting.value)),
+            None => (Source::Default.to_string(), String::new()),
+        };
+        let problem = format!("{key}{value}: {problem}");
+        self.mistakes.push(Mistake { place, problem });
+    }
+
+    /// Notes that `key` does not go with `other`, at the place of whichever somebody set.
+    pub(super) fn refuse_beside(&mut self, key: &str, relation: &str, other: &str) {
+        let set = [key, other]
+            .into_iter()
+            .filter_map(|key| self.settings.get(key));
+        let mut sources = set.map(|setting| &setting.source);
+        let source = sources.find(|source| **source != Source::Default);
+        let place = source.unwrap_or(&Source::Default).to_string();
+        let shown = |key: &str| match self.settings.get(key) {
+            Some(setting) => format!("{key} = {}", setting.value),
+            None => key.to_owned(),
+        };
+        let problem = format!("{}: {relation} {}", shown(key), shown(other));
+        self.mistakes.push(Mistake { place, problem });
+    }
+
+    /// The settings as their types; `None` while there are mistakes.
+    pub(super) fn config(&mut self) -> Option<Config> {
+        if !self.mistakes.is_empty() {
+            return None;
+        }
+        let mut root = Table::new();
+        for section in keys::PEER_SECTIONS {
+            table_at(&mut root, section.split('.'));
+        }
+        for (key, setting) in &self.settings {
+            // An id may hold a dot only in a mistake, and there is none.
+            let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
+            let path = section.split('.').filter(|part| !part.is_empty());
+            if let Some(table) = table_at(&mut root, path) {
+                table.insert(name.to_owned(), setting.value.clone());
+            }
+        }
+        match root.try_into() {
+            Ok(config) => Some(config),
+            // Every value has been checked, so this is a rule of a type that `keys` does not know.
+            Err(error) => {
+                let place = "settings".to_owned();
+                let problem = error.message().to_owned();
+                self.mistakes.push(Mistake { place, problem });
+                None
+            }
+        }
+    }
+}
+
+fn table_at<'a, 'b>(
+    root: &'a mut Table,
+    mut path: impl Iterator<Item = &'b str>,
+) -> Option<&'a mut Table> {
+    path.try_fold(root, |table, part| {
+        let entry = table.entry(part);
+        entry
+            .or_insert_with(|| Value::Table(Table::new()))
+            .as_table_mut()
+    })
+}
+
+/// Dotted keys and values; an empty table is a leaf, so that an unknown section is seen even when it is empty.
+fn leaves(table: Table) -> Vec<(String, Value)> {
+    let mut found = Vec::new();
+    for (key, value) in table {
+        match value {
+            Value::Table(inner) if !inner.is_empty() => {
+                let inner = leaves(inner);
+                found.extend(
+                    inner
+                        .into_iter()
+                        .map(|(rest, value)| (format!("{key}.{rest}"), value)),
+                );
+            }
+            value => found.push((key, value)),
+        }
+    }
+    found
+}
