@@ -1,1 +1,233 @@
-//! daemon
+//! The composition root: opens, binds, serves, and on a signal goes back through all of it in reverse order.
+//!
+//! Three steps, so that each failure is one line before anything is served: [`Core::open`] takes the store, [`Listeners::bind`] takes the addresses,
+//! [`Daemon::start`] serves. On SIGTERM or SIGINT the daemon stops being ready, accepts nothing new, answers what is in flight (at most
+//! `limits.drain_seconds`), stops the fillers, drops the pool and closes the store. A second signal ends it at once: everything that was acknowledged is durable.
+//!
+//! What this module does not do: read a configuration or print anything.
+
+use crate::auth::Verifier;
+use crate::config::Config;
+use crate::transport::admin::{self, Admin};
+use crate::transport::{self, Service};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+mod core;
+mod listeners;
+mod upkeep;
+
+pub use self::core::{Core, OpenError, Opening};
+pub use listeners::{BindError, Listeners};
+pub use upkeep::remove_expired;
+
+use upkeep::Upkeep;
+
+/// A daemon that serves.
+pub struct Daemon {
+    core: Core,
+    address: SocketAddr,
+    admin_address: SocketAddr,
+    socket: PathBuf,
+    ready: Arc<AtomicBool>,
+    /// Turns true when nothing new is to be accepted.
+    shutdown: watch::Sender<bool>,
+    /// Turns true when the drain is over: until then `/ready` is there to say no.
+    admin_shutdown: watch::Sender<bool>,
+    servers: JoinSet<&'static str>,
+    admin: JoinSet<()>,
+    upkeep: Upkeep,
+}
+
+/// How a daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// After its drain.
+    Drained,
+    /// At once, by a second signal.
+    Cut,
+    /// Because this listener had ended by itself.
+    Failed(&'static str),
+}
+
+impl Daemon {
+    /// Serves what `core` holds on `listeners`.
+    ///
+    /// # Errors
+    /// When the operating system refuses a thread or a signal handler.
+    pub fn start(
+        config: &Config,
+        core: Core,
+        listeners: Listeners,
+        memory_locked: bool,
+    ) -> std::io::Result<Self> {
+        core.metrics.memory_locked(memory_locked);
+        let (shutdown, shutting_down) = watch::channel(false);
+        let (admin_shutdown, admin_shutting_down) = watch::channel(false);
+        let ready = Arc::new(AtomicBool::new(false));
+        let service = Arc::new(Service {
+            api: Arc::clone(&core.api),
+            keystore: Arc::clone(&core.keystore),
+            account: config.account,
+            verifier: Verifier::new(config.region.clone(), config.skew_max()),
+            clock: core.clock.clone(),
+            config: config.limits.clone(),
+            metrics: Arc::clone(&core.metrics),
+        });
+        let mut servers = JoinSet::new();
+        let tcp = transport::serve_tcp(Arc::clone(&service), listeners.tcp, shutting_down.clone());
+        servers.spawn(async {
+            tcp.await;
+            "listen.tcp"
+        });
+        let operator_uid = rustix::process::geteuid().as_raw();
+        let unix = transport::serve_unix(
+            service,
+            listeners.unix,
+            config.peers.map(),
+            operator_uid,
+            shutting_down,
+        );
+        servers.spawn(async {
+            unix.await;
+            "listen.socket"
+        });
+        let told = Arc::new(Admin {
+            metrics: Arc::clone(&core.metrics),
+            pool: Arc::clone(&core.pool),
+            ready: Arc::clone(&ready),
+            facts: facts(config, &core, memory_locked),
+        });
+        let mut admin = JoinSet::new();
+        admin.spawn(admin::serve(
+            told,
+            listeners.admin,
+            listeners.admin_address,
+            admin_shutting_down,
+        ));
+        let upkeep = Upkeep::start(&core)?;
+        ready.store(true, Ordering::SeqCst);
+        core.metrics.ready.set(1);
+        tracing::info!(
+            endpoint = %format_args!("http://{}", listeners.tcp_address),
+            socket = %listeners.socket.display(),
+            admin = %format_args!("http://{}", listeners.admin_address),
+            "ready"
+        );
+        Ok(Self {
+            core,
+            address: listeners.tcp_address,
+            admin_address: listeners.admin_address,
+            socket: listeners.socket,
+            ready,
+            shutdown,
+            admin_shutdown,
+            servers,
+            admin,
+            upkeep,
+        })
+    }
+
+    /// Where AWS clients connect; the real port where port 0 was asked for.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where Prometheus connects.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// The Unix socket.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Serves until `signals` brings one, then drains and closes.
+    pub async fn run(mut self, mut signals: Signals) -> Ending {
+        let failed = tokio::select! {
+            name = signals.next() => {
+                tracing::info!(signal = name, "draining");
+                None
+            }
+            // A listener ends only when told to, unless it panicked.
+            ended = self.servers.join_next() => {
+                let listener = ended.and_then(Result::ok).unwrap_or("a listener");
+                tracing::error!(listener, "ended by itself; draining");
+                Some(listener)
+            }
+        };
+        tokio::select! {
+            () = self.stop() => failed.map_or(Ending::Drained, Ending::Failed),
+            name = signals.next() => {
+                tracing::warn!(signal = name, "ending at once");
+                Ending::Cut
+            }
+        }
+    }
+
+    async fn stop(mut self) {
+        self.ready.store(false, Ordering::SeqCst);
+        self.core.metrics.ready.set(0);
+        self.shutdown.send_replace(true);
+        while self.servers.join_next().await.is_some() {}
+        self.admin_shutdown.send_replace(true);
+        while self.admin.join_next().await.is_some() {}
+        self.upkeep.stop().await;
+        match self.core.close().await {
+            Ok(()) => tracing::info!("stopped"),
+            Err(error) => {
+                tracing::error!(%error, "the store was not closed in order; what was acknowledged is durable")
+            }
+        }
+    }
+}
+
+/// What does not change while the daemon runs, for `/status`.
+fn facts(config: &Config, core: &Core, memory_locked: bool) -> serde_json::Value {
+    serde_json::json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "region": config.region,
+        "account": config.account.as_str(),
+        "aes_accelerated": aes::hardware_accelerated(),
+        "memory_locked": memory_locked,
+        "clone_word_source": core.clone_word.source(),
+        "pool_enabled": config.pool.enabled,
+        "started_at_unix_seconds": core.clock.now().unix_seconds(),
+    })
+}
+
+/// SIGTERM and SIGINT.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Catches them from now on.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The next one's name.
+    pub async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
