@@ -1,1 +1,158 @@
-//! cli
+//! The command line: its grammar, and which file performs what.
+//!
+//! Results go to standard output, everything else to standard error. Secrets never come from arguments, which process lists show.
+
+use crate::config::{Environment, Flag};
+use clap::{Args, Parser, Subcommand};
+use failure::Failure;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use tokio::runtime::Runtime;
+
+pub mod failure;
+pub mod operator;
+pub mod output;
+
+mod alias;
+mod blob;
+mod config;
+mod dev;
+mod export;
+mod key;
+mod log;
+mod place;
+mod principal;
+mod serve;
+
+pub use failure::Status;
+pub use place::Place;
+
+/// Mints wrapped data keys by the million and serves them with the wire contract of AWS KMS
+#[derive(Parser)]
+#[command(
+    name = "keymill",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    after_help = "Examples:\n  \
+        keymill dev\n  \
+        keymill export --dir keymill-dev --key alias/containers --count 1000000 --out containers"
+)]
+struct Grammar {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve with everything in one folder, made at the first run, and print how to call it
+    Dev(dev::Arguments),
+    /// Serve as a configuration file says
+    Serve(serve::Arguments),
+    /// Create, describe and change KMS keys
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Create and change aliases
+    #[command(subcommand)]
+    Alias(alias::Command),
+    /// Create and change principals and their access keys
+    #[command(subcommand)]
+    Principal(principal::Command),
+    /// Write wrapped data keys for new containers to Parquet files
+    Export(export::Arguments),
+    /// Look into ciphertext blobs
+    #[command(subcommand)]
+    Blob(blob::Command),
+    /// Check and show configurations
+    #[command(subcommand)]
+    Config(config::Command),
+}
+
+/// Performs the command line `arguments`, the program's name first.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environment) -> Status {
+    let command = match Grammar::try_parse_from(arguments) {
+        Ok(grammar) => grammar.command,
+        Err(error) => return output::grammar(&error),
+    };
+    let performed = match command {
+        Command::Dev(arguments) => dev::run(arguments, environment),
+        Command::Serve(arguments) => serve::run(arguments, environment),
+        Command::Key(command) => key::run(command, environment),
+        Command::Alias(command) => alias::run(command, environment),
+        Command::Principal(command) => principal::run(command, environment),
+        Command::Export(arguments) => export::run(arguments, environment),
+        Command::Blob(command) => blob::run(command),
+        Command::Config(command) => config::run(command, environment),
+    };
+    performed.unwrap_or_else(|failure| {
+        output::failure(&failure);
+        failure.status
+    })
+}
+
+/// Addresses that override the configuration.
+#[derive(Args)]
+struct Addresses {
+    /// Where AWS clients connect, a loopback address [default: 127.0.0.1:5645]; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// Where Prometheus connects, a loopback address [default: 127.0.0.1:5646]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin_listen: Option<String>,
+}
+
+impl Addresses {
+    fn flags(&self) -> Vec<Flag> {
+        let flag = |name, key, value: &Option<String>| {
+            let value = value.clone()?;
+            Some(Flag { name, key, value })
+        };
+        let listen = flag("--listen", "listen.tcp", &self.listen);
+        let admin = flag("--admin-listen", "listen.admin", &self.admin_listen);
+        listen.into_iter().chain(admin).collect()
+    }
+}
+
+/// A configuration file, which must be named.
+#[derive(Args)]
+struct ConfigFile {
+    /// The configuration file
+    #[arg(long = "config", value_name = "FILE")]
+    path: PathBuf,
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    runtime.map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Grammar::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_two_examples() {
+        fn check(command: &clap::Command, path: &str) {
+            if command.get_subcommands().next().is_none() {
+                let help = command.get_after_help().map(ToString::to_string);
+                let help = help.unwrap_or_default();
+                let examples = help.matches("\n  keymill ").count();
+                assert_eq!(examples, 2, "{path}: {help}");
+                assert!(help.contains(path), "{path}: {help}");
+            }
+            for inner in command.get_subcommands() {
+                check(inner, &format!("{path} {}", inner.get_name()));
+            }
+        }
+        check(&Grammar::command(), "keymill");
+    }
+}

@@ -1,0 +1,117 @@
+//! `keymill blob`: what a ciphertext blob says of itself, without any key.
+
+use crate::cli::failure::{Failure, Status};
+use crate::cli::output;
+use crate::envelope::CiphertextBlob;
+use clap::{Args, Subcommand};
+use serde_json::json;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+/// A blob has at most 4184 bytes, 5580 in base64.
+const INPUT_BYTES_MAX: u64 = 8192;
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Print version, key, generation and nonce of a blob; nothing is verified
+    #[command(after_help = "Examples:\n  \
+        keymill blob inspect c-1.blob\n  \
+        aws kms generate-data-key-without-plaintext --key-id alias/containers --key-spec AES_256 --query CiphertextBlob --output text |\n  \
+        keymill blob inspect --json -")]
+    Inspect(Inspect),
+}
+
+#[derive(Args)]
+pub(super) struct Inspect {
+    /// The blob, as bytes or in base64; - is standard input
+    #[arg(value_name = "FILE", default_value = "-")]
+    file: PathBuf,
+    /// The blob itself, in base64
+    #[arg(long, value_name = "TEXT", conflicts_with = "file")]
+    base64: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(command: Command) -> Result<Status, Failure> {
+    let Command::Inspect(arguments) = command;
+    let input = match &arguments.base64 {
+        Some(text) => text.clone().into_bytes(),
+        None => read(&arguments.file)
+            .map_err(|error| Failure::failed(format!("{}: {error}", arguments.file.display())))?,
+    };
+    let bytes = decode(input).ok_or_else(|| {
+        Failure::failed("this is no ciphertext blob of a version that this keymill knows")
+    })?;
+    let blob = CiphertextBlob::parse(&bytes).map_err(Failure::failed)?;
+    print(&blob, arguments.json)
+}
+
+fn read(file: &PathBuf) -> io::Result<Vec<u8>> {
+    let input: Box<dyn Read> = if file.as_os_str() == "-" {
+        Box::new(io::stdin())
+    } else {
+        Box::new(File::open(file)?)
+    };
+    let mut bytes = Vec::new();
+    input.take(INPUT_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The blob's bytes; a blob begins with a byte that no base64 text has.
+fn decode(input: Vec<u8>) -> Option<Vec<u8>> {
+    if CiphertextBlob::parse(&input).is_ok() {
+        return Some(input);
+    }
+    let text = input.trim_ascii();
+    let bytes = base64_simd::STANDARD.decode_to_vec(text).ok()?;
+    CiphertextBlob::parse(&bytes).is_ok().then_some(bytes)
+}
+
+fn print(blob: &CiphertextBlob<'_>, as_json: bool) -> Result<Status, Failure> {
+    let header = blob.header();
+    let version = blob.bytes()[0];
+    let hex = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    // prefix 12 ‖ start 8 ‖ index 4
+    let (prefix, rest) = blob.nonce().split_at(12);
+    let (start, index) = rest.split_at(8);
+    let index = index
+        .iter()
+        .fold(0_u32, |sum, byte| sum << 8 | u32::from(*byte));
+    let (ciphertext, all) = (blob.ciphertext().len(), blob.bytes().len());
+    let (algorithm, key_id) = ("XAES-256-GCM", header.key_id.to_string());
+    if as_json {
+        output::json(&json!({
+            "version": version,
+            "algorithm": algorithm,
+            "key_id": key_id,
+            "multi_region": header.key_id.is_multi_region(),
+            "generation": header.generation,
+            "nonce_prefix": hex(prefix),
+            "nonce_start": hex(start),
+            "nonce_index": index,
+            "ciphertext_bytes": ciphertext,
+            "blob_bytes": all,
+        }))?;
+    } else {
+        output::result(&output::columns(&[
+            ("version", version.to_string()),
+            ("algorithm", algorithm.to_owned()),
+            ("key id", key_id),
+            ("generation", header.generation.to_string()),
+            ("nonce prefix", hex(prefix)),
+            ("nonce start", hex(start)),
+            ("nonce index", index.to_string()),
+            ("ciphertext bytes", ciphertext.to_string()),
+            ("blob bytes", all.to_string()),
+        ]))?;
+    }
+    Ok(Status::Done)
+}

@@ -1,0 +1,156 @@
+//! `keymill config`: whether a configuration is sound, and what is in force.
+
+use crate::cli::failure::{Failure, Status};
+use crate::cli::{Addresses, ConfigFile, output};
+use crate::config::{Config, Environment, Loaded, Setting};
+use crate::daemon::OpenError;
+use crate::keystore::{Keystore, RootKey};
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Check a file and the store that it names, and show what would be in force; changes and binds nothing
+    #[command(after_help = "Examples:\n  \
+        keymill config check --config /etc/keymill/keymill.toml\n  \
+        keymill config check --config keymill-dev/keymill.toml --json")]
+    Check(Check),
+    /// Show every setting in force and where it comes from; without a file, the defaults
+    #[command(after_help = "Examples:\n  \
+        keymill config show\n  \
+        keymill config show --config /etc/keymill/keymill.toml --json")]
+    Show(Show),
+}
+
+#[derive(Args)]
+pub(super) struct Check {
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(flatten)]
+    addresses: Addresses,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Show {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    addresses: Addresses,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(command: Command, environment: &Environment) -> Result<Status, Failure> {
+    match command {
+        Command::Check(Check {
+            file,
+            addresses,
+            json,
+        }) => {
+            let loaded = Config::load(Some(&file.path), environment, &addresses.flags())?;
+            let store = check_store(&loaded.config)?;
+            check_folder(&loaded.config)?;
+            if json {
+                let settings = settings_json(&loaded.settings);
+                output::json(&json!({ "store": store.word(), "settings": settings }))?;
+            } else {
+                output::result(&settings_text(&loaded.settings))?;
+                let path = loaded.config.store.path.display();
+                let file = file.path.display();
+                output::result(&match store {
+                    Store::Verified => format!("# {file} is sound, and so is the store {path}"),
+                    Store::Absent => format!(
+                        "# {file} is sound; there is no store {path} yet: the first `keymill serve` creates it"
+                    ),
+                })?;
+            }
+        }
+        Command::Show(Show {
+            config,
+            addresses,
+            json,
+        }) => {
+            let Loaded { settings, .. } =
+                Config::load(config.as_deref(), environment, &addresses.flags())?;
+            if json {
+                output::json(&settings_json(&settings))?;
+            } else {
+                output::result(&settings_text(&settings))?;
+            }
+        }
+    }
+    Ok(Status::Done)
+}
+
+enum Store {
+    Verified,
+    Absent,
+}
+
+impl Store {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::Absent => "absent",
+        }
+    }
+}
+
+/// Reads and verifies the whole store, if there is one, over a read-only connection.
+fn check_store(config: &Config) -> Result<Store, Failure> {
+    let path = &config.store.path;
+    if !path.exists() {
+        return Ok(Store::Absent);
+    }
+    let root = RootKey::read(&config.store.root_key).map_err(OpenError::from)?;
+    let region = config.arn_region();
+    super::runtime()?.block_on(Keystore::check(path, &root, &region))?;
+    Ok(Store::Verified)
+}
+
+fn check_folder(config: &Config) -> Result<(), Failure> {
+    let folder = config.listen.socket.parent();
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(Failure::configuration(format!(
+            "listen.socket: the folder {} does not exist",
+            folder.display()
+        )));
+    }
+    Ok(())
+}
+
+fn settings_text(settings: &BTreeMap<String, Setting>) -> String {
+    let rows: Vec<_> = settings
+        .iter()
+        .map(|(key, setting)| {
+            (
+                format!("{key} = {}", setting.value),
+                format!("# {}", setting.source),
+            )
+        })
+        .collect();
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|(setting, source)| (setting.as_str(), source.clone()))
+        .collect();
+    output::columns(&rows)
+}
+
+fn settings_json(settings: &BTreeMap<String, Setting>) -> Value {
+    let settings = settings.iter().map(|(key, setting)| {
+        let value = json!({
+            "value": setting.value,
+            "source": setting.source.kind(),
+            "place": setting.source.to_string(),
+        });
+        (key.clone(), value)
+    });
+    Value::Object(settings.collect::<Map<_, _>>())
+}

@@ -1,0 +1,109 @@
+//! How a command ends.
+
+use crate::config::ConfigError;
+use crate::daemon::{BindError, OpenError};
+use crate::export::{ExportError, SourceError};
+use crate::keystore::KeystoreError;
+use std::process::ExitCode;
+
+/// Exit statuses (those of `sysexits.h` where it has one).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Done.
+    Done = 0,
+    /// Refused or failed.
+    Failed = 1,
+    /// The command line is wrong (EX_USAGE).
+    Usage = 64,
+    /// A daemon, a store or an address cannot be had now; later it may (EX_UNAVAILABLE).
+    Unavailable = 69,
+    /// The configuration, or what it names, is wrong (EX_CONFIG).
+    Configuration = 78,
+    /// Stopped by a signal before the end; an export is resumed by the same command (128 + SIGINT).
+    Interrupted = 130,
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        Self::from(status as u8)
+    }
+}
+
+/// Why a command was not done.
+#[derive(Debug)]
+pub struct Failure {
+    /// What the process ends with.
+    pub status: Status,
+    /// What the user reads: a line, or one for each mistake.
+    pub message: String,
+}
+
+impl Failure {
+    /// Refused or failed.
+    pub fn failed(message: impl ToString) -> Self {
+        Self::new(Status::Failed, message)
+    }
+
+    /// The command line is wrong.
+    pub fn usage(message: impl ToString) -> Self {
+        Self::new(Status::Usage, message)
+    }
+
+    /// Something cannot be had now.
+    pub fn unavailable(message: impl ToString) -> Self {
+        Self::new(Status::Unavailable, message)
+    }
+
+    /// The configuration, or what it names, is wrong.
+    pub fn configuration(message: impl ToString) -> Self {
+        Self::new(Status::Configuration, message)
+    }
+
+    fn new(status: Status, message: impl ToString) -> Self {
+        let message = message.to_string();
+        Self { status, message }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::configuration(error)
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Keystore(error) => error.into(),
+            OpenError::RootKey(_) | OpenError::RootKeyAbsent { .. } => Self::configuration(error),
+            OpenError::Metrics(_) | OpenError::Threads(_) => Self::failed(error),
+        }
+    }
+}
+
+impl From<KeystoreError> for Failure {
+    fn from(error: KeystoreError) -> Self {
+        match error {
+            KeystoreError::InUse { .. } => Self::unavailable(error),
+            KeystoreError::Absent { .. } => Self::configuration(error),
+            _ => Self::failed(error),
+        }
+    }
+}
+
+impl From<BindError> for Failure {
+    fn from(error: BindError) -> Self {
+        Self::unavailable(error)
+    }
+}
+
+impl From<ExportError> for Failure {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Source(SourceError::Connection { .. }) | ExportError::FolderInUse(_) => {
+                Self::unavailable(error)
+            }
+            _ => Self::failed(error),
+        }
+    }
+}

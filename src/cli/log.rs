@@ -1,0 +1,24 @@
+//! Events to standard error.
+
+use crate::config::{Environment, Log, LogFormat};
+use std::io::IsTerminal;
+use tracing_subscriber::EnvFilter;
+
+/// Writes events as `log` says. Those of libraries only from `warn` on: they do not know what must not be logged.
+pub(super) fn start(log: &Log, environment: &Environment) {
+    let level = log.level.name();
+    let filter = match level {
+        "error" => "error".to_owned(),
+        _ => format!("warn,keymill={level}"),
+    };
+    let colour = std::io::stderr().is_terminal() && environment.variable("NO_COLOR").is_none();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_writer(std::io::stderr)
+        .with_ansi(colour);
+    // A second start, as in tests, leaves the first in force.
+    let _started = match log.format {
+        LogFormat::Text => subscriber.try_init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+    };
+}

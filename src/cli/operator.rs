@@ -1,0 +1,253 @@
+//! The operator's way to keys, aliases and principals: the opened store, or the admin routes of the daemon that holds it.
+
+use crate::api::{self, ApiError};
+use crate::cli::failure::Failure;
+use crate::cli::place::Place;
+use crate::config::{Config, Environment};
+use crate::daemon::{Core, OpenError, Opening};
+use crate::export::Endpoint;
+use crate::keystore::KeystoreError;
+use crate::policy::Principal;
+use crate::{memory, pool};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixStream;
+
+/// A daemon that does not answer for so long is taken for dead; a change waits for its disk.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+/// A page of a listing is far smaller.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// Where the daemon takes operators' calls, followed by the operation's name.
+const ADMIN_PATH: &str = "/v1/admin/";
+
+/// Who performs an operator's calls.
+pub enum Operator {
+    /// This process, with the store's lock.
+    Store(Box<Core>, Arc<Principal>),
+    /// The daemon behind this socket.
+    Daemon(PathBuf),
+}
+
+impl Operator {
+    /// Opens the store of `place` or turns to the daemon that has it, lets `work` do its work, and closes the store again.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn with<T>(
+        place: &Place,
+        environment: &Environment,
+        work: impl AsyncFnOnce(&Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        super::runtime()?.block_on(async {
+            let operator = Self::open(place, environment).await?;
+            let worked = work(&operator).await;
+            let closed = operator.close().await;
+            worked.and_then(|outcome| closed.map(|()| outcome))
+        })
+    }
+
+    async fn open(place: &Place, environment: &Environment) -> Result<Self, Failure> {
+        match (place.config(environment)?, &place.endpoint) {
+            (Some(config), _) => Self::at_store(&config).await,
+            (None, Some(Endpoint::Unix(socket))) => Ok(Self::Daemon(socket.clone())),
+            (None, _) => Err(Failure::usage(
+                "the operator's commands go through the daemon's Unix socket, --endpoint unix:PATH; over HTTP use an AWS client",
+            )),
+        }
+    }
+
+    async fn at_store(config: &Config) -> Result<Self, Failure> {
+        match open_store(config).await {
+            Ok(core) => {
+                let uid = rustix::process::geteuid().as_raw();
+                let principal = Principal::operator(uid, config.account);
+                Ok(Self::Store(Box::new(core), principal))
+            }
+            Err(OpenError::Keystore(error @ KeystoreError::InUse { .. })) => {
+                let socket = config.listen.socket.clone();
+                // Not every holder is a daemon: an export has no socket.
+                match UnixStream::connect(&socket).await {
+                    Ok(_) => Ok(Self::Daemon(socket)),
+                    Err(_) => Err(error.into()),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Performs `operation` with `body`; operations without output answer with null.
+    ///
+    /// # Errors
+    /// [`Failure`], with the code and message of the refusal.
+    pub async fn call(&self, operation: &str, body: Value) -> Result<Value, Failure> {
+        let body = body.to_string().into_bytes();
+        match self {
+            Self::Store(core, principal) => perform(core, principal, operation, &body).await,
+            Self::Daemon(socket) => {
+                let called = tokio::time::timeout(ANSWER_TIME_MAX, send(socket, operation, body));
+                match called.await {
+                    Ok(answer) => answer,
+                    Err(_) => {
+                        let seconds = ANSWER_TIME_MAX.as_secs();
+                        Err(silent(
+                            socket,
+                            &format_args!("no answer for {seconds} seconds"),
+                        ))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Every item of a listing, page by page.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn list(&self, operation: &str, member: &str) -> Result<Vec<Value>, Failure> {
+        let mut items = Vec::new();
+        let mut request = serde_json::json!({});
+        loop {
+            let mut page = self.call(operation, request.clone()).await?;
+            if let Value::Array(found) = page[member].take() {
+                items.extend(found);
+            }
+            let next = page["NextMarker"].take();
+            if page["Truncated"] != Value::Bool(true) || !next.is_string() {
+                return Ok(items);
+            }
+            request["Marker"] = next;
+        }
+    }
+
+    async fn close(self) -> Result<(), Failure> {
+        match self {
+            Self::Store(core, _) => Ok(core.close().await?),
+            Self::Daemon(_) => Ok(()),
+        }
+    }
+}
+
+/// Opens the store of `config` for this process alone, without a pool; an error that says that it is in use names the daemon's real socket.
+pub(super) async fn open_store(config: &Config) -> Result<Core, OpenError> {
+    forbid_leaks();
+    let unpooled = pool::Config {
+        enabled: false,
+        ..config.pool.clone()
+    };
+    let opened = Core::open(config, unpooled, Opening::Existing).await;
+    opened.map_err(|error| match error {
+        OpenError::Keystore(KeystoreError::InUse { path, holder, .. }) => {
+            let socket = config.listen.socket.clone();
+            KeystoreError::InUse {
+                path,
+                holder,
+                socket,
+            }
+            .into()
+        }
+        other => other,
+    })
+}
+
+/// Keeps what a short-lived command reads out of core dumps and swap, as far as it may; only a daemon warns when it may not.
+fn forbid_leaks() {
+    if let Err(error) = memory::forbid_dumps() {
+        tracing::warn!(%error, "core dumps could not be forbidden");
+    }
+    if let Err(error) = memory::lock() {
+        tracing::debug!(%error, "memory is not locked");
+    }
+}
+
+/// Performs an operation in this process.
+pub(super) async fn perform(
+    core: &Core,
+    principal: &Arc<Principal>,
+    operation: &str,
+    body: &[u8],
+) -> Result<Value, Failure> {
+    let reply = match api::operation(operation) {
+        Some(operation) => core.api.call(operation, principal, body).await,
+        None => core.api.administer(operation, principal, body).await,
+    };
+    let reply = reply.map_err(|error| refused(&error))?;
+    if reply.body().is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(reply.body()).map_err(Failure::failed)
+}
+
+fn refused(error: &ApiError) -> Failure {
+    let source = error.source().map(ToString::to_string);
+    Failure::failed(refusal(
+        error.code().name(),
+        source.as_deref().unwrap_or(error.message()),
+    ))
+}
+
+fn refusal(code: &str, message: &str) -> String {
+    match message {
+        "" => code.to_owned(),
+        message => format!("{code}: {message}"),
+    }
+}
+
+fn silent(socket: &Path, reason: &dyn fmt::Display) -> Failure {
+    Failure::unavailable(format!(
+        "unix:{}: {reason}; is a keymill daemon running there?",
+        socket.display()
+    ))
+}
+
+/// One call over a connection of its own.
+async fn send(socket: &Path, operation: &str, body: Vec<u8>) -> Result<Value, Failure> {
+    let stream = UnixStream::connect(socket).await;
+    let stream = stream.map_err(|error| silent(socket, &error))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| silent(socket, &error))?;
+    // Its errors are those of the request on it.
+    tokio::spawn(async move { drop(connection.await) });
+    let mut request = Request::new(Full::new(Bytes::from(body)));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() =
+        Uri::try_from(format!("{ADMIN_PATH}{operation}")).map_err(Failure::failed)?;
+    let headers = request.headers_mut();
+    headers.insert(header::HOST, HeaderValue::from_static("localhost"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/x-amz-json-1.1"),
+    );
+    let response = sender.send_request(request).await;
+    let response = response.map_err(|error| silent(socket, &error))?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
+    let body = body
+        .await
+        .map_err(|error| silent(socket, &error))?
+        .to_bytes();
+    let answer = match body.is_empty() {
+        true => Ok(Value::Null),
+        false => serde_json::from_slice::<Value>(&body),
+    };
+    match answer {
+        Ok(answer) if status.is_success() => Ok(answer),
+        Ok(answer) if answer["__type"].is_string() => {
+            let message = answer["message"].as_str().or(answer["Message"].as_str());
+            let code = answer["__type"].as_str().unwrap_or_default();
+            Err(Failure::failed(refusal(code, message.unwrap_or_default())))
+        }
+        _ => Err(silent(
+            socket,
+            &format_args!("it answered with status {status}"),
+        )),
+    }
+}

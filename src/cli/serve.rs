@@ -1,0 +1,117 @@
+//! `keymill serve`, and what `keymill dev` has in common with it.
+
+use crate::cli::failure::{Failure, Status};
+use crate::cli::{Addresses, ConfigFile, log, output};
+use crate::config::{Config, Environment};
+use crate::daemon::{Core, Daemon, Ending, Listeners, Opening, Signals};
+use crate::keystore::{KeystoreError, RootKey};
+use crate::{daemon, memory};
+use clap::Args;
+use std::time::Duration;
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    keymill serve --config /etc/keymill/keymill.toml\n  \
+    keymill serve --config keymill-dev/keymill.toml --listen 127.0.0.1:7000 --admin-listen 127.0.0.1:7001")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(flatten)]
+    addresses: Addresses,
+}
+
+/// What the runtime is given for tasks that ignored their end.
+const RUNTIME_END: Duration = Duration::from_millis(100);
+
+pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Status, Failure> {
+    let flags = arguments.addresses.flags();
+    let config = Config::load(Some(&arguments.file.path), environment, &flags)?.config;
+    serve(
+        &config,
+        environment,
+        async |_core| Ok(()),
+        |_daemon, ()| Ok(()),
+    )
+}
+
+/// Opens, binds, lets `prepare` change the store, serves, lets `announce` say so, and runs to the end.
+pub(super) fn serve<T>(
+    config: &Config,
+    environment: &Environment,
+    prepare: impl AsyncFnOnce(&Core) -> Result<T, Failure>,
+    announce: impl FnOnce(&Daemon, T) -> Result<(), Failure>,
+) -> Result<Status, Failure> {
+    log::start(&config.log, environment);
+    let memory_locked = harden();
+    let runtime = super::runtime()?;
+    let ending = runtime.block_on(async {
+        // Before the store is opened: a signal from here on ends in order.
+        let signals = Signals::catch().map_err(Failure::failed)?;
+        let core = open(config).await?;
+        let (listeners, prepared) = match bind(config, &core, prepare).await {
+            Ok(bound) => bound,
+            Err(failure) => {
+                core.close().await?;
+                return Err(failure);
+            }
+        };
+        let daemon = Daemon::start(config, core, listeners, memory_locked);
+        let daemon = daemon.map_err(Failure::failed)?;
+        announce(&daemon, prepared)?;
+        Ok(daemon.run(signals).await)
+    });
+    runtime.shutdown_timeout(RUNTIME_END);
+    match ending? {
+        Ending::Drained => Ok(Status::Done),
+        Ending::Cut => Ok(Status::Interrupted),
+        Ending::Failed(listener) => Err(Failure::failed(format!(
+            "{listener} ended by itself: its cause is in the log above"
+        ))),
+    }
+}
+
+async fn bind<T>(
+    config: &Config,
+    core: &Core,
+    prepare: impl AsyncFnOnce(&Core) -> Result<T, Failure>,
+) -> Result<(Listeners, T), Failure> {
+    let listeners = Listeners::bind(config).await?;
+    Ok((listeners, prepare(core).await?))
+}
+
+async fn open(config: &Config) -> Result<Core, Failure> {
+    let core = Core::open(config, config.pool.clone(), Opening::CreateIfAbsent).await;
+    let core = core.map_err(|error| match error {
+        // To whoever wants to serve, the way around a running daemon is no help.
+        daemon::OpenError::Keystore(KeystoreError::InUse { path, holder, .. }) => {
+            Failure::unavailable(format!(
+                "store {} is in use by process {holder}: stop it first",
+                path.display()
+            ))
+        }
+        other => other.into(),
+    })?;
+    if let Some(path) = &core.new_root_key {
+        output::notice(&RootKey::notice(path));
+    }
+    if !aes::hardware_accelerated() {
+        tracing::warn!(
+            "this processor has no AES instructions: AES runs in software, many times slower"
+        );
+    }
+    Ok(core)
+}
+
+/// Keeps secrets out of core dumps and swap; what is refused is said once, and shows in `keymill_memory_locked`.
+fn harden() -> bool {
+    if let Err(error) = memory::forbid_dumps() {
+        tracing::warn!(%error, "core dumps could not be forbidden");
+    }
+    match memory::lock() {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, "memory is not locked and may be swapped out");
+            false
+        }
+    }
+}
