@@ -173,7 +173,19 @@ impl Keystore {
         metrics: Arc<Metrics>,
     ) -> Result<Self, KeystoreError> {
         let lock = StoreLock::acquire(path)?;
-        let mut store = SqliteStore::create(path).await?;
+        let io = |source| KeystoreError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        if path.exists() {
+            return Err(io(std::io::ErrorKind::AlreadyExists.into()));
+        }
+        // Complete or absent: killed before the rename, it leaves no store, and the next call begins anew.
+        let unfinished = path.with_extension("new");
+        for left in ["new", "new-wal", "new-shm"] {
+            root_key::remove_if_there(&path.with_extension(left)).map_err(io)?;
+        }
+        let mut store = SqliteStore::create(&unfinished).await?;
         let sealer = Sealer::create(root, &entropy)?;
         let head = Head {
             revision: 1,
@@ -189,11 +201,11 @@ impl Keystore {
                 removals: Vec::new(),
             })
             .await?;
-        root_key::sync_folder_of(path).map_err(|source| KeystoreError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
+        // Closing folds the write-ahead log in and syncs the file, so the name moves alone.
         Box::new(store).close().await?;
+        std::fs::rename(&unfinished, path)
+            .and_then(|()| root_key::sync_folder_of(path))
+            .map_err(io)?;
         drop(lock);
         Self::open(path, root, region, entropy, metrics).await
     }

@@ -15,7 +15,7 @@ const SECONDS_BUCKETS: [f64; 22] = [
 ];
 
 /// Name, unit and help of every family, for the exposition and for the test that holds dashboards to it.
-pub const FAMILIES: [(&str, Kind, &str); 20] = [
+pub const FAMILIES: [(&str, Kind, &str); 19] = [
     (
         "keymill_requests_total",
         Kind::Counter,
@@ -98,11 +98,6 @@ pub const FAMILIES: [(&str, Kind, &str); 20] = [
         "Source of the clone word, as a label",
     ),
     (
-        "keymill_export_rows_total",
-        Kind::Counter,
-        "Rows written by exports of this process",
-    ),
-    (
         "keymill_ready",
         Kind::Gauge,
         "1 while the daemon is ready to serve",
@@ -139,8 +134,6 @@ pub struct Metrics {
     pub keystore_commit_seconds: Histogram,
     /// `keymill_keystore_revision`
     pub keystore_revision: Gauge,
-    /// `keymill_export_rows_total`
-    pub export_rows: Counter,
     /// `keymill_ready`
     pub ready: Gauge,
 }
@@ -174,7 +167,6 @@ impl Metrics {
                 metrics::histogram!("keymill_keystore_commit_duration_seconds")
             }),
             keystore_revision: gauge("keymill_keystore_revision"),
-            export_rows: build("keymill_export_rows_total"),
             ready: gauge("keymill_ready"),
             recorder,
             handle,

@@ -77,16 +77,7 @@ impl RootKey {
             }
         }
         line.push('\n');
-        let written = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .and_then(|mut file| {
-                file.write_all(line.as_bytes())
-                    .and_then(|()| file.sync_all())
-            })
-            .and_then(|()| sync_folder_of(path));
+        let written = write_once(path, line.as_bytes());
         line.zeroize();
         written.map_err(|source| RootKeyError::Io {
             path: path.to_owned(),
@@ -178,6 +169,32 @@ impl RootKey {
             "created root key {path}: it seals every key of this store. Without it, every data key ever wrapped is lost, and nobody can \
              recover it. Keep a copy apart from the store and its backups, for example: install -m 600 {path} /media/safe/keymill-root.key"
         )
+    }
+}
+
+/// Writes a file that is complete or absent, and never in the place of another: a link, unlike a rename, does not replace.
+fn write_once(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let unfinished = path.with_extension("new");
+    remove_if_there(&unfinished)?;
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&unfinished)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    let linked = std::fs::hard_link(&unfinished, path);
+    std::fs::remove_file(&unfinished)?;
+    linked?;
+    sync_folder_of(path)
+}
+
+/// Removes a file that an earlier call may have left.
+pub(super) fn remove_if_there(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 

@@ -7,6 +7,8 @@ use crate::keystore::sqlite::StoreFuture;
 use sqlx::{Connection, Row};
 use std::sync::Mutex as StdMutex;
 
+mod creation;
+
 struct Place {
     folder: tempfile::TempDir,
     root: RootKey,
@@ -133,6 +135,8 @@ async fn filled() -> (Place, Vec<KeyId>) {
     apply(&store, vec![Change::PutAlias(alias(ids[0]))])
         .await
         .unwrap();
+    // Not by a drop, which would not wait until the files are let go of.
+    store.close().await.unwrap();
     (place, ids)
 }
 
