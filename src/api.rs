@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::crypto::entropy::Entropy;
 use crate::key::InvalidState;
 use crate::key::KeyId;
+use crate::key::arn::Region;
 use crate::key::data_key::DataKeyLength;
 use crate::keystore::{Change, KeyEntry, Keystore, Snapshot};
 use crate::metrics::Metrics;
@@ -245,27 +246,34 @@ impl Api {
         tokio::spawn(change).await.map_err(ApiError::internal)?
     }
 
-    fn caller<'a>(&'a self, principal: &'a Arc<Principal>, action: &'static str) -> Caller<'a> {
-        Caller {
-            principal,
-            action: Action(action),
+    fn under<'a>(
+        &'a self,
+        principal: &'a Arc<Principal>,
+        snapshot: &'a Snapshot,
+    ) -> Result<Under<'a>, ApiError> {
+        Ok(Under {
+            principal: current(principal, snapshot)?,
             region: self.keystore.region(),
-        }
+            snapshot,
+            clone_word: self.clone_word.read(),
+        })
     }
 
-    /// Works on one snapshot and under one clone word, and lets the outcome go only if neither has moved since (POOL-4, POOL-5).
+    /// Works for the principal as he is now, on one snapshot and under one clone word, and lets the outcome go only if neither has moved since (POOL-4, POOL-5).
     fn under_last_check<T>(
         &self,
-        mut work: impl FnMut(&Snapshot, u64) -> Result<T, ApiError>,
+        principal: &Arc<Principal>,
+        mut work: impl FnMut(&Under<'_>) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
         for _ in 0..=RESTARTS_MAX {
             let snapshot = self.keystore.snapshot();
-            let clone_word = self.clone_word.read();
-            let outcome = work(&snapshot, clone_word)?;
+            let under = self.under(principal, &snapshot)?;
+            let outcome = work(&under)?;
             #[cfg(test)]
             tests::between_work_and_last_check();
             let _section = self.last_check.enter(thread_number());
-            if self.keystore.revision() == snapshot.revision && self.clone_word.read() == clone_word
+            if self.keystore.revision() == snapshot.revision
+                && self.clone_word.read() == under.clone_word
             {
                 return Ok(outcome);
             }
@@ -275,12 +283,15 @@ impl Api {
         ))
     }
 
-    /// Makes a change durable and published, and returns once no request that began before can still pass its last check. The pooled keys of `changed` are dropped.
+    /// Decides a change for the principal as he is then, makes it durable and published, and returns once no request that began before can still pass its
+    /// last check. The pooled keys of `changed` are dropped.
     async fn change<T>(
         &self,
+        principal: &Arc<Principal>,
         changed: Option<KeyId>,
-        decide: impl FnOnce(&Snapshot) -> Result<(Vec<Change>, T), ApiError>,
+        decide: impl FnOnce(&Under<'_>) -> Result<(Vec<Change>, T), ApiError>,
     ) -> Result<T, ApiError> {
+        let decide = |snapshot: &Snapshot| decide(&self.under(principal, snapshot)?);
         let outcome = self.keystore.apply(decide).await?;
         if let Some(key) = changed {
             self.pool.purge(key);
@@ -290,6 +301,39 @@ impl Api {
         let quiet = tokio::task::spawn_blocking(move || last_check.quiesce());
         quiet.await.map_err(ApiError::internal)?;
         Ok(outcome)
+    }
+}
+
+/// What a request works under, until its last check.
+struct Under<'a> {
+    snapshot: &'a Snapshot,
+    clone_word: u64,
+    principal: &'a Arc<Principal>,
+    region: &'a Region,
+}
+
+impl<'a> Under<'a> {
+    fn caller(&self, action: &'static str) -> Caller<'a> {
+        Caller {
+            principal: self.principal,
+            action: Action(action),
+            region: self.region,
+        }
+    }
+}
+
+/// The principal as the snapshot has him: who was authenticated may be gone, or have other rights, by now. The operator is in no store.
+fn current<'a>(
+    principal: &'a Arc<Principal>,
+    snapshot: &'a Snapshot,
+) -> Result<&'a Arc<Principal>, ApiError> {
+    match snapshot.principals.get(&principal.arn) {
+        Some(entry) => Ok(&entry.principal),
+        None if principal.is_operator() => Ok(principal),
+        None => Err(ApiError::new(
+            KmsErrorCode::UnrecognizedClientException,
+            "The security token included in the request is invalid.",
+        )),
     }
 }
 

@@ -57,10 +57,10 @@ pub(super) async fn create(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u
     if name.is_reserved() {
         return Err(ApiError::bare(KmsErrorCode::NotAuthorizedException));
     }
-    let caller = api.caller(&principal, "kms:CreateAlias");
-    let arn = caller.region.alias_arn(principal.account, &name);
+    let arn = api.keystore.region().alias_arn(principal.account, &name);
     let now = api.clock.now();
-    api.change(None, |snapshot| {
+    api.change(&principal, None, |under| {
+        let (caller, snapshot) = (under.caller("kms:CreateAlias"), under.snapshot);
         let target = target(caller, input.target(), &arn, snapshot)?;
         if snapshot.alias(principal.account, &name).is_some() {
             let message = format!("An alias with the name {arn} already exists");
@@ -89,10 +89,10 @@ pub(super) async fn update(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u
     if name.is_reserved() {
         return Err(ApiError::bare(KmsErrorCode::NotAuthorizedException));
     }
-    let caller = api.caller(&principal, "kms:UpdateAlias");
-    let arn = caller.region.alias_arn(principal.account, &name);
+    let arn = api.keystore.region().alias_arn(principal.account, &name);
     let now = api.clock.now();
-    api.change(None, |snapshot| {
+    api.change(&principal, None, |under| {
+        let (caller, snapshot) = (under.caller("kms:UpdateAlias"), under.snapshot);
         let target = target(caller, input.target(), &arn, snapshot)?;
         let alias = snapshot
             .alias(principal.account, &name)
@@ -129,9 +129,9 @@ fn target(
 /// `DeleteAlias`
 pub(super) async fn delete(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u8>) -> Answer {
     let (_, name) = Input::decode(&body, false)?;
-    let caller = api.caller(&principal, "kms:DeleteAlias");
-    let arn = caller.region.alias_arn(principal.account, &name);
-    api.change(None, |snapshot| {
+    let arn = api.keystore.region().alias_arn(principal.account, &name);
+    api.change(&principal, None, |under| {
+        let (caller, snapshot) = (under.caller("kms:DeleteAlias"), under.snapshot);
         caller.authorize(&arn)?;
         let alias = snapshot
             .alias(principal.account, &name)
@@ -171,9 +171,9 @@ pub(super) fn list(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Answer
         &mut violations,
     );
     violations.check()?;
-    let caller = api.caller(principal, "kms:ListAliases");
-    caller.authorize("*")?;
     let snapshot = api.keystore.snapshot();
+    let caller = api.under(principal, &snapshot)?.caller("kms:ListAliases");
+    caller.authorize("*")?;
     let key = input
         .key_id
         .as_deref()

@@ -6,12 +6,12 @@
 use crate::api::generate::Asked;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, ContextMember, Text};
-use crate::api::{Api, ApiError, KmsErrorCode, state};
+use crate::api::{Api, ApiError, Under, state};
 use crate::context::EncryptionContext;
 use crate::envelope::{Epoch, MintedKeys, blob_bytes};
 use crate::key::data_key::DataKeyLength;
 use crate::key::material::KeyMaterialId;
-use crate::keystore::{KeyEntry, Snapshot};
+use crate::keystore::KeyEntry;
 use crate::policy::Principal;
 use crate::pool::Stamp;
 use serde::Deserialize;
@@ -89,8 +89,9 @@ impl Api {
         }
         violations.check()?;
         let context = wire::context(input.encryption_context)?;
-        let caller = self.caller(principal, ACTION);
-        let request = caller.key(key_id.unwrap_or_default(), &self.keystore.snapshot())?;
+        let snapshot = self.keystore.snapshot();
+        let caller = self.under(principal, &snapshot)?.caller(ACTION);
+        let request = caller.key(key_id.unwrap_or_default(), &snapshot)?;
         let length = asked.length()?;
         let entry = request.request().entry();
         state(entry)?;
@@ -158,9 +159,10 @@ impl DataKeys {
         }
         let from = out.len();
         let api = Arc::clone(&self.api);
-        let outcome = api.under_last_check(|snapshot, clone_word| {
+        let principal = Arc::clone(&self.principal);
+        let outcome = api.under_last_check(&principal, |under| {
             out.truncate(from);
-            self.mint_and_bind(snapshot, clone_word, keys, out)
+            self.mint_and_bind(under, keys, out)
         });
         match outcome {
             Ok(()) => {
@@ -177,15 +179,14 @@ impl DataKeys {
 
     fn mint_and_bind(
         &mut self,
-        snapshot: &Snapshot,
-        clone_word: u64,
+        under: &Under<'_>,
         keys: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), ApiError> {
-        let entry = self.authorize(snapshot)?;
+        let entry = self.authorize(under)?;
         let stamp = Stamp {
             fence: entry.fence,
-            clone_word,
+            clone_word: under.clone_word,
         };
         out.reserve(keys * self.blob_bytes());
         let now = self.api.clock.monotonic();
@@ -200,17 +201,9 @@ impl DataKeys {
     }
 
     /// Whether the principal, as he is now, may use the key, as it is now.
-    fn authorize(&self, snapshot: &Snapshot) -> Result<Arc<KeyEntry>, ApiError> {
-        let principal = match snapshot.principals.get(&self.principal.arn) {
-            Some(entry) => &entry.principal,
-            None if self.principal.arn.starts_with("local:") => &self.principal,
-            None => {
-                let message = format!("User: {} no longer exists", self.principal.arn);
-                return Err(ApiError::new(KmsErrorCode::AccessDeniedException, message));
-            }
-        };
-        let caller = self.api.caller(principal, ACTION);
-        let request = caller.key(&self.key_arn, snapshot)?;
+    fn authorize(&self, under: &Under<'_>) -> Result<Arc<KeyEntry>, ApiError> {
+        let caller = under.caller(ACTION);
+        let request = caller.key(&self.key_arn, under.snapshot)?;
         let entry = request.request().entry();
         state(entry)?;
         if entry.current().id() != self.material {

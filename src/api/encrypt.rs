@@ -68,9 +68,9 @@ pub(super) fn encrypt(
     check_algorithm(algorithm, &mut violations);
     violations.check()?;
     let context = wire::context(input.encryption_context)?;
-    api.under_last_check(|snapshot, _| {
-        let caller = api.caller(principal, "kms:Encrypt");
-        let request = caller.key(key_id.unwrap_or_default(), snapshot)?;
+    api.under_last_check(principal, |under| {
+        let caller = under.caller("kms:Encrypt");
+        let request = caller.key(key_id.unwrap_or_default(), under.snapshot)?;
         grant_tokens(input.grant_tokens.as_deref())?;
         let entry = request.request().entry();
         state(entry)?;
@@ -119,8 +119,8 @@ pub(super) fn random(
     if input.recipient.is_some() {
         return Err(unsupported("Recipient"));
     }
-    api.under_last_check(|_, _| {
-        api.caller(principal, "kms:GenerateRandom").authorize("*")?;
+    api.under_last_check(principal, |under| {
+        under.caller("kms:GenerateRandom").authorize("*")?;
         let bytes = input
             .number_of_bytes
             .and_then(|bytes| usize::try_from(bytes).ok());

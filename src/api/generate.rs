@@ -135,15 +135,15 @@ fn generate(
         }
         Variant::WithPlaintext => ("kms:GenerateDataKey", &api.counters.with_plaintext),
     };
-    api.under_last_check(|snapshot, clone_word| {
-        let caller = api.caller(principal, action);
-        let request = caller.key(key_id.unwrap_or_default(), snapshot)?;
+    api.under_last_check(principal, |under| {
+        let caller = under.caller(action);
+        let request = caller.key(key_id.unwrap_or_default(), under.snapshot)?;
         grant_tokens(input.grant_tokens.as_deref())?;
         let length = asked.length()?;
         state(request.request().entry())?;
         dry_run(input.dry_run)?;
         let mut blob = Vec::with_capacity(blob_bytes(length));
-        let hit = take_and_bind(api, &request, length, &context, clone_word, &mut blob)?;
+        let hit = take_and_bind(api, &request, length, &context, under.clone_word, &mut blob)?;
         let reply = match variant {
             Variant::WithoutPlaintext => encode(&request, &blob, None),
             Variant::WithPlaintext => {

@@ -13,7 +13,7 @@ use crate::api::{
 use crate::clock::Timestamp;
 use crate::key::material::BackingKey;
 use crate::key::{InvalidState, KeyId, KeyState, KmsKey};
-use crate::keystore::{Change, KeyDraft, KeyEntry};
+use crate::keystore::{Change, KeyDraft, KeyEntry, Snapshot};
 use crate::policy::{Authorized, Principal};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -82,13 +82,13 @@ pub(super) async fn create(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u
         }
     }
     violations.check()?;
-    let caller = api.caller(&principal, "kms:CreateKey");
-    caller.authorize("*")?;
-    check_supported(&input)?;
-    let description = input.description.unwrap_or_default().into_owned();
-    let key = draw_key(&api, &principal, description)?;
-    api.change(None, |snapshot| {
-        let keys = snapshot.keys.values();
+    let description = input.description.as_deref().unwrap_or_default().to_owned();
+    api.change(&principal, None, |under| {
+        let caller = under.caller("kms:CreateKey");
+        caller.authorize("*")?;
+        check_supported(&input)?;
+        let key = draw_key(&api, &principal, description)?;
+        let keys = under.snapshot.keys.values();
         let count = keys
             .filter(|entry| entry.key.account == principal.account)
             .count();
@@ -234,8 +234,9 @@ pub(super) fn describe(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> An
     let (input, mut violations) = KeyInput::decode(body)?;
     violations.grant_tokens(input.grant_tokens.as_deref());
     violations.check()?;
-    let caller = api.caller(principal, "kms:DescribeKey");
-    let request = caller.key(input.key_id(), &api.keystore.snapshot())?;
+    let snapshot = api.keystore.snapshot();
+    let caller = api.under(principal, &snapshot)?.caller("kms:DescribeKey");
+    let request = caller.key(input.key_id(), &snapshot)?;
     grant_tokens(input.grant_tokens.as_deref())?;
     let KeyEntry {
         key,
@@ -269,10 +270,11 @@ pub(super) fn list(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Answer
         &mut violations,
     );
     violations.check()?;
-    api.caller(principal, "kms:ListKeys").authorize("*")?;
+    let snapshot = api.keystore.snapshot();
+    let caller = api.under(principal, &snapshot)?.caller("kms:ListKeys");
+    caller.authorize("*")?;
     let listing = Marker::of_listing("ListKeys");
     let after: Option<KeyId> = listing.read(input.marker.as_deref())?;
-    let snapshot = api.keystore.snapshot();
     let start = after.map_or(Bound::Unbounded, Bound::Excluded);
     let keys = snapshot
         .keys
@@ -406,12 +408,13 @@ async fn move_state(
     key_id: &str,
     transition: impl FnOnce(KeyState) -> Result<KeyState, InvalidState>,
 ) -> Result<String, ApiError> {
-    let caller = api.caller(principal, action);
     // Resolved once before, so that the pool knows what to purge; decided again by the writer, on what is current then.
-    let key = caller.key_not_alias(key_id, &api.keystore.snapshot())?;
+    let snapshot = api.keystore.snapshot();
+    let caller = api.under(principal, &snapshot)?.caller(action);
+    let key = caller.key_not_alias(key_id, &snapshot)?;
     let id = key.request().entry().key.id;
-    api.change(Some(id), |snapshot| {
-        let request = caller.key_not_alias(key_id, snapshot)?;
+    api.change(principal, Some(id), |under| {
+        let request = under.caller(action).key_not_alias(key_id, under.snapshot)?;
         let entry = request.request().entry();
         let state = transition(entry.key.state).map_err(|state| invalid_state(entry, state))?;
         let changes = if state == entry.key.state {
@@ -444,18 +447,17 @@ impl Api {
         if crate::keystore::expired(&self.keystore.snapshot(), now).is_empty() {
             return Ok(0);
         }
-        let removed = self
-            .change(None, |snapshot| {
-                let keys = crate::keystore::expired(snapshot, now);
-                let aliases = snapshot.aliases.values();
-                let aliases = aliases.filter(|alias| keys.contains(&alias.target));
-                let mut changes: Vec<_> = aliases
-                    .map(|alias| Change::RemoveAlias(alias.account, alias.name.clone()))
-                    .collect();
-                changes.extend(keys.iter().copied().map(Change::RemoveKey));
-                Ok((changes, keys))
-            })
-            .await?;
+        let decide = |snapshot: &Snapshot| {
+            let keys = crate::keystore::expired(snapshot, now);
+            let aliases = snapshot.aliases.values();
+            let aliases = aliases.filter(|alias| keys.contains(&alias.target));
+            let mut changes: Vec<_> = aliases
+                .map(|alias| Change::RemoveAlias(alias.account, alias.name.clone()))
+                .collect();
+            changes.extend(keys.iter().copied().map(Change::RemoveKey));
+            Ok::<_, ApiError>((changes, keys))
+        };
+        let removed = self.keystore.apply(decide).await?;
         removed.iter().for_each(|id| self.pool.purge(*id));
         Ok(removed.len())
     }

@@ -60,16 +60,27 @@ pub(super) async fn administer(
     );
     match operation {
         "CreatePrincipal" => create(api, operator, arn, input.policies.unwrap_or_default()).await,
-        "DeletePrincipal" => delete(api, arn).await,
-        "CreateAccessKey" => create_access_key(api, arn).await,
+        "DeletePrincipal" => delete(api, operator, arn).await,
+        "CreateAccessKey" => create_access_key(api, operator, arn).await,
         "DeleteAccessKey" => {
-            delete_access_key(api, arn, input.access_key_id.as_deref().unwrap_or_default()).await
+            delete_access_key(
+                api,
+                operator,
+                arn,
+                input.access_key_id.as_deref().unwrap_or_default(),
+            )
+            .await
         }
         _ => Err(ApiError::bare(KmsErrorCode::UnknownOperationException)),
     }
 }
 
-async fn create(api: &Api, operator: &Principal, arn: String, policies: Vec<String>) -> Answer {
+async fn create(
+    api: &Api,
+    operator: &Arc<Principal>,
+    arn: String,
+    policies: Vec<String>,
+) -> Answer {
     if policies.len() > POLICIES_MAX {
         let message = format!("A principal has at most {POLICIES_MAX} policies.");
         return Err(ApiError::new(KmsErrorCode::LimitExceededException, message));
@@ -91,8 +102,8 @@ async fn create(api: &Api, operator: &Principal, arn: String, policies: Vec<Stri
         account: operator.account,
         policies,
     };
-    api.change(None, |snapshot| {
-        if snapshot.principals.contains_key(&arn) {
+    api.change(operator, None, |under| {
+        if under.snapshot.principals.contains_key(&arn) {
             let message = format!("Principal {arn} already exists");
             return Err(ApiError::new(KmsErrorCode::AlreadyExistsException, message));
         }
@@ -131,18 +142,18 @@ fn list(snapshot: &Snapshot) -> Reply {
     object.end()
 }
 
-async fn delete(api: &Api, arn: String) -> Answer {
-    api.change(None, |snapshot| {
-        find(snapshot, &arn)?;
+async fn delete(api: &Api, operator: &Arc<Principal>, arn: String) -> Answer {
+    api.change(operator, None, |under| {
+        find(under.snapshot, &arn)?;
         Ok((vec![Change::RemovePrincipal(arn)], Reply::empty()))
     })
     .await
 }
 
-async fn create_access_key(api: &Api, arn: String) -> Answer {
+async fn create_access_key(api: &Api, operator: &Arc<Principal>, arn: String) -> Answer {
     let (key, reply) = draw_access_key(api, None)?;
-    api.change(None, |snapshot| {
-        let entry = find(snapshot, &arn)?;
+    api.change(operator, None, |under| {
+        let entry = find(under.snapshot, &arn)?;
         if entry.access_keys.len() >= ACCESS_KEYS_MAX {
             let message = format!("{arn} has {ACCESS_KEYS_MAX} access keys: delete one first");
             return Err(ApiError::new(KmsErrorCode::LimitExceededException, message));
@@ -154,9 +165,9 @@ async fn create_access_key(api: &Api, arn: String) -> Answer {
     .await
 }
 
-async fn delete_access_key(api: &Api, arn: String, id: &str) -> Answer {
-    api.change(None, |snapshot| {
-        let entry = find(snapshot, &arn)?;
+async fn delete_access_key(api: &Api, operator: &Arc<Principal>, arn: String, id: &str) -> Answer {
+    api.change(operator, None, |under| {
+        let entry = find(under.snapshot, &arn)?;
         let mut access_keys = entry.access_keys.clone();
         access_keys.retain(|key| key.id != id);
         if access_keys.len() == entry.access_keys.len() {

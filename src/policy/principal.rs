@@ -15,6 +15,14 @@ pub struct Principal {
 }
 
 impl Principal {
+    /// Whether this is [`Self::operator`]'s.
+    #[must_use]
+    pub fn is_operator(&self) -> bool {
+        self.arn.starts_with(Self::OPERATOR_PREFIX)
+    }
+
+    const OPERATOR_PREFIX: &str = "local:";
+
     /// The operator of this user id: whoever may open the store's files, or the socket of its daemon's admin routes, may do everything.
     ///
     /// It is named `local:<uid>`, which is no ARN and no principal of the store: no policy can name it, no access key and no entry of a
@@ -27,7 +35,7 @@ impl Principal {
         let everything = r#"{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*"}}"#;
         let everything = PolicyDocument::parse(everything).expect("the text above is a policy");
         Arc::new(Self {
-            arn: format!("local:{uid}"),
+            arn: format!("{}{uid}", Self::OPERATOR_PREFIX),
             account,
             policies: vec![Arc::new(everything)],
         })

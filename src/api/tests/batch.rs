@@ -122,6 +122,6 @@ async fn a_change_in_mid_stream_ends_a_batch_at_the_next_chunk() {
         .unwrap();
     assert_eq!(
         batch.next_chunk(&mut blobs).unwrap_err().code(),
-        Code::AccessDeniedException
+        Code::UnrecognizedClientException
     );
 }
