@@ -10,8 +10,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
@@ -53,7 +53,7 @@ def write(mill: Daemon, known: Acknowledged, name: str, tally: Tally) -> None:
                 known.states[key] = "either"
                 admin.disable_key(KeyId=key)
                 known.states[key] = "Disabled"
-    except (botocore.exceptions.ClientError, botocore.exceptions.HTTPClientError):
+    except (botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientError):
         return
 
 
@@ -78,17 +78,13 @@ def kill_during_creation(mill: Daemon, rounds: int, tally: Tally) -> int:
     total = 0
     for turn in range(rounds):
         known = [Acknowledged() for _ in range(WRITERS)]
-        writers = [
-            threading.Thread(target=write, args=(mill, known[number], f"crash-{turn}-{number}", tally))
-            for number in range(WRITERS)
-        ]
+        with ThreadPoolExecutor(WRITERS) as threads:
+            writers = [threads.submit(write, mill, each, f"crash-{turn}-{number}", tally) for number, each in enumerate(known)]
+            wait_until(lambda: any(each.states for each in known), 30, "a first key")
+            time.sleep(random.uniform(0, 0.5))
+            mill.kill()
         for writer in writers:
-            writer.start()
-        wait_until(lambda: any(each.states for each in known), 30, "a first key")
-        time.sleep(random.uniform(0, 0.5))
-        mill.kill()
-        for writer in writers:
-            writer.join()
+            writer.result()
         mill.start()
         for each in known:
             verify(mill, each, tally)

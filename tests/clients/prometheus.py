@@ -71,7 +71,7 @@ def expressions() -> list[tuple[str, str]]:
                 for variable, value in VARIABLES.items():
                     text = text.replace(variable, value)
                 assert "$" not in text.replace('"$1"', ""), f"{board.name}: a variable that this test does not know in {text}"
-                found.append((f"{board.name}: {panel['title']}", text))
+                found.append((f"{board.name}: {panel['title']} {target['refId']}", text))
     for group in yaml.safe_load(RULES.read_text())["groups"]:
         for rule in group["rules"]:
             found.append((f"alerts.yml: {rule['alert']}", COMPARISON.sub(r" \1 bool ", rule["expr"])))
