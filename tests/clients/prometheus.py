@@ -24,6 +24,7 @@ from unix_socket import UnixConnection
 
 DASHBOARDS = ROOT / "dashboards"
 RULES = DASHBOARDS / "alerts.yml"
+SAMPLE = ROOT / "config" / "prometheus.yml"
 TESTS = Path(__file__).with_name("alerts_test.yml")
 # What the dashboards' variables stand for.
 VARIABLES = {"$job": "keymill", "$instance": ".*", "$__rate_interval": "15s"}
@@ -137,6 +138,7 @@ def every_expression(prometheus: Prometheus) -> int:
 def main() -> None:
     promtool("check", "rules", str(RULES))
     promtool("test", "rules", str(TESTS))
+    promtool("check", "config", str(SAMPLE))
     tally, stop = Tally(), threading.Event()
     with running() as mill, tempfile.TemporaryDirectory() as temporary:
         address = admin_address(mill.facts)
