@@ -1,12 +1,17 @@
 //! Credentials to a principal: a request's signature, or the kernel's word on who is at the other end of a Unix socket.
 //!
 //! A request with an `Authorization` header is judged by it alone and never falls back to peer credentials.
+//!
+//! What this module does not do: remember signatures. Whoever reads the wire can send a request again within the time window, as with AWS.
 
-pub mod canonical;
+mod authorization;
+mod canonical;
 pub mod error;
 pub mod peer;
+mod signing_key;
 pub mod sigv4;
+mod time;
 
 pub use error::AuthError;
 pub use peer::{Peer, PeerMap};
-pub use sigv4::{Credentials, Verifier};
+pub use sigv4::{Claim, Credentials, Head, Verifier};

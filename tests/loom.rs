@@ -7,6 +7,7 @@
     dead_code,
     unreachable_pub,
     clippy::duplicate_mod,
+    clippy::modulo_one,
     clippy::unwrap_used,
     reason = "the included files have more than the models use"
 )]

@@ -52,7 +52,7 @@ impl Bench {
         let failures = metrics.entropy_failures.clone();
         let entropy = Arc::new(Entropy::new(Box::new(faults.clone()), failures));
         let root = RootKey::create(&folder.path().join("root.key"), &entropy).unwrap();
-        let region = crate::key::arn::Region {
+        let region = Region {
             partition: "aws".to_owned(),
             name: "us-east-1".to_owned(),
         };

@@ -1,6 +1,11 @@
-//! Why a caller was not authenticated.
+//! Why a caller was not authenticated: the codes and texts of AWS's front end, in one place.
+//!
+//! What a text repeats of the request is cut at [`AuthError::ECHO_CHARACTERS_MAX`]. Nothing here tells more than the caller sent, but
+//! whether an access key is known: AWS tells that as well.
 
+use crate::auth::time::RequestTime;
 use std::borrow::Cow;
+use std::time::Duration;
 
 /// A refusal before any operation, with the code and the message of AWS's front end.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -10,4 +15,167 @@ pub struct AuthError {
     pub code: &'static str,
     /// What the caller is told.
     pub message: Cow<'static, str>,
+}
+
+impl AuthError {
+    /// Characters of a header that a message repeats at most.
+    pub const ECHO_CHARACTERS_MAX: usize = 1024;
+
+    pub(super) fn missing_token() -> Self {
+        Self {
+            code: "MissingAuthenticationTokenException",
+            message: Cow::Borrowed("Missing Authentication Token"),
+        }
+    }
+
+    pub(super) fn unrecognized_client() -> Self {
+        Self {
+            code: "UnrecognizedClientException",
+            message: Cow::Borrowed("The security token included in the request is invalid."),
+        }
+    }
+
+    fn incomplete(message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code: "IncompleteSignatureException",
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn several(header: &str) -> Self {
+        Self::incomplete(format!("The request has more than one '{header}' header."))
+    }
+
+    pub(super) fn no_pair(part: &str, header: &str) -> Self {
+        Self::incomplete(format!(
+            "'{}' not a valid key=value pair (missing equal-sign) in Authorization header: '{}'.",
+            echo(part),
+            echo(header)
+        ))
+    }
+
+    pub(super) fn duplicate_parameter(name: &str, header: &str) -> Self {
+        Self::incomplete(format!(
+            "Authorization header has more than one '{name}' parameter. Authorization={}",
+            echo(header)
+        ))
+    }
+
+    /// `sentences` say what is missing; each ends with a space.
+    pub(super) fn missing_parameters(sentences: &str, header: &str) -> Self {
+        Self::incomplete(format!("{sentences}Authorization={}", echo(header)))
+    }
+
+    pub(super) fn bad_date(text: &str) -> Self {
+        Self::incomplete(format!(
+            "Date must be in ISO-8601 'basic format'. Got '{}'. See http://en.wikipedia.org/wiki/ISO_8601",
+            echo(text)
+        ))
+    }
+
+    pub(super) fn bad_algorithm(algorithm: &str) -> Self {
+        Self::incomplete(format!(
+            "Unsupported AWS 'algorithm': '{}' (only AWS4-HMAC-SHA256 for now). ",
+            echo(algorithm)
+        ))
+    }
+
+    pub(super) fn bad_credential(credential: &str) -> Self {
+        Self::incomplete(format!(
+            "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '{}'",
+            echo(credential)
+        ))
+    }
+
+    fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code: "InvalidSignatureException",
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn scope_service() -> Self {
+        Self::invalid("Credential should be scoped to correct service: 'kms'. ")
+    }
+
+    pub(super) fn scope_region() -> Self {
+        Self::invalid("Credential should be scoped to a valid region. ")
+    }
+
+    pub(super) fn scope_terminator(terminator: &str) -> Self {
+        Self::invalid(format!(
+            "Credential should be scoped with a valid terminator: 'aws4_request', not '{}'. ",
+            echo(terminator)
+        ))
+    }
+
+    pub(super) fn scope_date(scope: &str, time: &RequestTime) -> Self {
+        Self::invalid(format!(
+            "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '{}' != '{}', from '{time}'.",
+            echo(scope),
+            time.date(),
+        ))
+    }
+
+    pub(super) fn expired(time: &RequestTime, now: &RequestTime, skew_max: Duration) -> Self {
+        Self::invalid(format!(
+            "Signature expired: {time} is now earlier than {} ({now} - {})",
+            now.before(skew_max),
+            span(skew_max)
+        ))
+    }
+
+    pub(super) fn not_yet_current(
+        time: &RequestTime,
+        now: &RequestTime,
+        skew_max: Duration,
+    ) -> Self {
+        Self::invalid(format!(
+            "Signature not yet current: {time} is still later than {} ({now} + {})",
+            now.after(skew_max),
+            span(skew_max)
+        ))
+    }
+
+    pub(super) fn not_signed(header: &str) -> Self {
+        Self::invalid(match header {
+            "host" => Cow::Borrowed(
+                "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.",
+            ),
+            header => Cow::Owned(format!(
+                "'{}' must be a 'SignedHeader' in the AWS Authorization.",
+                echo(header)
+            )),
+        })
+    }
+
+    pub(super) fn signed_twice(header: &str) -> Self {
+        Self::invalid(format!(
+            "'{}' is more than once a 'SignedHeader' in the AWS Authorization.",
+            echo(header)
+        ))
+    }
+
+    pub(super) fn mismatch() -> Self {
+        Self::invalid(
+            "The request signature we calculated does not match the signature you provided. \
+             Check your AWS Secret Access Key and signing method. \
+             Consult the service documentation for details.",
+        )
+    }
+}
+
+/// `text` as far as a message repeats it.
+fn echo(text: &str) -> &str {
+    match text.char_indices().nth(AuthError::ECHO_CHARACTERS_MAX) {
+        Some((at, _)) => &text[..at],
+        None => text,
+    }
+}
+
+fn span(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds if seconds % 60 == 0 => format!("{} min.", seconds / 60),
+        seconds => format!("{seconds} sec."),
+    }
 }

@@ -21,9 +21,83 @@ pub struct PeerMap {
 }
 
 impl PeerMap {
-    /// The ARN of the peer's principal; the overflow ids are nobody.
+    /// What the kernel shows for a user or group that has no id in this user namespace: anybody, so nobody
+    /// (the default of `/proc/sys/kernel/overflowuid` and `overflowgid`).
+    pub const OVERFLOW_ID: u32 = 65_534;
+    /// The superuser.
+    const ROOT: u32 = 0;
+
+    /// The ARN of the peer's principal. The overflow ids are nobody, whatever the map says; root is somebody only by its uid, because a
+    /// group that root happens to be in was mapped with its members in mind.
     #[must_use]
-    pub fn principal(&self, _peer: Peer) -> Option<&str> {
-        todo!()
+    pub fn principal(&self, peer: Peer) -> Option<&str> {
+        if peer.uid == Self::OVERFLOW_ID {
+            return None;
+        }
+        let by_group = || {
+            let known = peer.uid != Self::ROOT && peer.gid != Self::OVERFLOW_ID;
+            known.then(|| self.gids.get(&peer.gid)).flatten()
+        };
+        self.uids
+            .get(&peer.uid)
+            .or_else(by_group)
+            .map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOBODY: u32 = PeerMap::OVERFLOW_ID;
+
+    fn map(uids: &[(u32, &str)], gids: &[(u32, &str)]) -> PeerMap {
+        let of = |ids: &[(u32, &str)]| ids.iter().map(|&(id, arn)| (id, arn.to_owned())).collect();
+        PeerMap {
+            uids: of(uids),
+            gids: of(gids),
+        }
+    }
+
+    #[test]
+    fn the_uid_goes_before_the_gid_and_there_is_no_default() {
+        let map = map(&[(1000, "user"), (1001, "other")], &[(100, "group")]);
+        let cases = [
+            ((1000, 100), Some("user")),
+            ((1001, 7), Some("other")),
+            ((1002, 100), Some("group")),
+            ((1002, 101), None),
+            ((100, 1000), None),
+            ((u32::MAX, u32::MAX), None),
+            ((1000, NOBODY), Some("user")),
+        ];
+        for ((uid, gid), arn) in cases {
+            assert_eq!(map.principal(Peer { uid, gid }), arn, "{uid}:{gid}");
+        }
+        let nobody = PeerMap::default();
+        assert_eq!(nobody.principal(Peer { uid: 0, gid: 0 }), None);
+    }
+
+    #[test]
+    fn overflow_ids_are_nobody_even_when_mapped() {
+        let map = map(&[(NOBODY, "user")], &[(NOBODY, "group"), (100, "group")]);
+        for (uid, gid) in [(NOBODY, NOBODY), (NOBODY, 100), (1000, NOBODY)] {
+            assert_eq!(map.principal(Peer { uid, gid }), None, "{uid}:{gid}");
+        }
+    }
+
+    #[test]
+    fn root_is_mapped_by_its_uid_or_not_at_all() {
+        let groups = [(0, "wheel"), (100, "group")];
+        let unmapped = map(&[], &groups);
+        for gid in [0, 100] {
+            assert_eq!(unmapped.principal(Peer { uid: 0, gid }), None);
+        }
+        assert_eq!(
+            unmapped.principal(Peer { uid: 1000, gid: 0 }),
+            Some("wheel")
+        );
+        let mapped = map(&[(0, "root")], &groups);
+        assert_eq!(mapped.principal(Peer { uid: 0, gid: 100 }), Some("root"));
     }
 }

@@ -1,0 +1,222 @@
+//! Signing keys: derived from a secret once a day, and kept ready.
+//!
+//! Whose key it is is a matter of identity, not of its id: an entry belongs to one [`AccessKey`] in memory, so a secret that was replaced or
+//! removed is never looked up again.
+
+use crate::auth::authorization::ALGORITHM;
+use crate::auth::time::RequestTime;
+use crate::crypto::secret::SecretBytes;
+use crate::keystore::AccessKey;
+use arc_swap::ArcSwap;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use zeroize::Zeroizing;
+
+/// The service of every scope.
+pub(super) const SERVICE: &str = "kms";
+/// What every scope ends with.
+pub(super) const TERMINATOR: &str = "aws4_request";
+
+/// HMAC with the key of one secret, date and Region taken in; a copy of it authenticates one string.
+#[derive(Clone)]
+pub(super) struct SigningKey(Hmac<Sha256>);
+
+impl SigningKey {
+    pub(super) fn derive(secret: &SecretBytes, date: &str, region: &str) -> Self {
+        const PREFIX: &[u8] = b"AWS4";
+        let secret = secret.expose();
+        let prefixed = SecretBytes::filled(PREFIX.len() + secret.len(), |bytes| {
+            let (prefix, rest) = bytes.split_at_mut(PREFIX.len());
+            prefix.copy_from_slice(PREFIX);
+            rest.copy_from_slice(secret);
+        });
+        let key = hmac(prefixed.expose(), date);
+        let key = hmac(key.as_slice(), region);
+        let key = hmac(key.as_slice(), SERVICE);
+        let key = hmac(key.as_slice(), TERMINATOR);
+        Self(keyed(key.as_slice()))
+    }
+
+    /// Takes in the string to sign up to the hash of the canonical request:
+    /// `AWS4-HMAC-SHA256 \n time \n date/region/kms/aws4_request \n`.
+    pub(super) fn string_to_sign(self, time: &RequestTime, region: &str) -> Hmac<Sha256> {
+        let Self(mut mac) = self;
+        for piece in [
+            ALGORITHM,
+            "\n",
+            time.as_str(),
+            "\n",
+            time.date(),
+            "/",
+            region,
+            "/",
+            SERVICE,
+            "/",
+            TERMINATOR,
+            "\n",
+        ] {
+            mac.update(piece.as_bytes());
+        }
+        mac
+    }
+}
+
+fn hmac(key: &[u8], message: &str) -> Zeroizing<[u8; 32]> {
+    let mut mac = keyed(key);
+    mac.update(message.as_bytes());
+    Zeroizing::new(mac.finalize().into_bytes().into())
+}
+
+fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes keys of every length")
+}
+
+/// The signing keys of one Region that were used of late. Readers never lock; a new entry costs a copy of the table's pointers.
+pub(super) struct SigningKeys {
+    region: String,
+    entries: ArcSwap<HashMap<Use, Arc<Entry>>>,
+}
+
+/// An access key on a day. While its entry holds a [`Weak`], the address belongs to no other.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Use {
+    address: usize,
+    /// Since 1970-01-01.
+    day: i64,
+}
+
+struct Entry {
+    access_key: Weak<AccessKey>,
+    key: SigningKey,
+}
+
+impl SigningKeys {
+    /// Entries at most; a daemon with more principals at once derives some keys again.
+    const ENTRIES_MAX: usize = 1024;
+
+    pub(super) fn new(region: String) -> Self {
+        Self {
+            region,
+            entries: ArcSwap::default(),
+        }
+    }
+
+    pub(super) fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// The key of `access_key` on the day of `time`, which must be near the present: an entry of a later day drops those of the last but one.
+    pub(super) fn of(&self, access_key: &Arc<AccessKey>, time: &RequestTime) -> SigningKey {
+        let this = Use {
+            address: Arc::as_ptr(access_key).addr(),
+            day: time.day(),
+        };
+        if let Some(entry) = self.entries.load().get(&this) {
+            return entry.key.clone();
+        }
+        let key = SigningKey::derive(&access_key.secret, time.date(), &self.region);
+        let entry = Arc::new(Entry {
+            access_key: Arc::downgrade(access_key),
+            key: key.clone(),
+        });
+        self.entries.rcu(|entries| {
+            let mut next = HashMap::clone(entries);
+            next.retain(|at, entry| {
+                entry.access_key.strong_count() > 0 && at.day >= this.day.saturating_sub(1)
+            });
+            if next.len() >= Self::ENTRIES_MAX {
+                next.clear();
+            }
+            next.insert(this, Arc::clone(&entry));
+            next
+        });
+        key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::canonical::hex;
+    use crate::clock::Timestamp;
+
+    const DAY_MICROS: u64 = 86_400_000_000;
+
+    fn access_key(secret: &[u8]) -> Arc<AccessKey> {
+        Arc::new(AccessKey {
+            id: "AKIDEXAMPLE".to_owned(),
+            secret: SecretBytes::filled(secret.len(), |bytes| bytes.copy_from_slice(secret)),
+        })
+    }
+
+    fn day(day: u64) -> RequestTime {
+        RequestTime::at(Timestamp(day * DAY_MICROS))
+    }
+
+    /// Two keys are the same when they authenticate a string alike.
+    fn tag(key: SigningKey) -> [u8; 32] {
+        key.0.finalize().into_bytes().into()
+    }
+
+    #[test]
+    fn the_published_chain_is_derived() {
+        let secret = access_key(b"wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY");
+        let key = SigningKey::derive(&secret.secret, "20260115", "us-east-1");
+        let published = "4aa2373794a3cd6f811598de986d3dc4f6b5d922348f827d307b6b18df57d936";
+        let bytes: Vec<u8> = (0..32)
+            .map(|at| u8::from_str_radix(&published[2 * at..2 * at + 2], 16).unwrap())
+            .collect();
+        assert_eq!(tag(key), tag(SigningKey(keyed(&bytes))));
+        // Case 2: a session token is signed as any header.
+        let key = SigningKey::derive(&secret.secret, "20260115", "us-east-1");
+        let time = RequestTime::at(Timestamp(1_768_478_400_000_000));
+        let mut mac = key.string_to_sign(&time, "us-east-1");
+        mac.update(b"85035e1b8517e5703e1f032d2dd9bb4fd3f6473f6f14c5f09960f2fa1f0edcff");
+        assert_eq!(
+            &hex(&mac.finalize().into_bytes().into()),
+            b"8c68c4b930d17ff3144597d947f14bea471ea6e7b53af41a121c07c8b1231cc0"
+        );
+    }
+
+    #[test]
+    fn a_key_is_kept_for_its_access_key_and_day_only() {
+        let keys = SigningKeys::new("us-east-1".to_owned());
+        let (one, same_id) = (access_key(b"one"), access_key(b"two"));
+        for _ in 0..2 {
+            for (access_key, day) in [(&one, day(3)), (&same_id, day(3)), (&one, day(4))] {
+                let derived = SigningKey::derive(&access_key.secret, day.date(), "us-east-1");
+                assert_eq!(tag(keys.of(access_key, &day)), tag(derived));
+            }
+        }
+        assert_eq!(keys.entries.load().len(), 3);
+    }
+
+    #[test]
+    fn entries_of_removed_access_keys_and_of_past_days_go() {
+        let keys = SigningKeys::new("us-east-1".to_owned());
+        let (stays, goes) = (access_key(b"stays"), access_key(b"goes"));
+        keys.of(&stays, &day(3));
+        keys.of(&goes, &day(3));
+        drop(goes);
+        keys.of(&stays, &day(4));
+        let mut days: Vec<_> = keys.entries.load().keys().map(|at| at.day).collect();
+        days.sort_unstable();
+        assert_eq!(days, [3, 4]);
+        keys.of(&stays, &day(5));
+        assert_eq!(keys.entries.load().len(), 2);
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let keys = SigningKeys::new("us-east-1".to_owned());
+        let many: Vec<_> = (0..=SigningKeys::ENTRIES_MAX)
+            .map(|_| access_key(b"secret"))
+            .collect();
+        for access_key in &many {
+            keys.of(access_key, &day(3));
+            assert!(keys.entries.load().len() <= SigningKeys::ENTRIES_MAX);
+        }
+    }
+}
