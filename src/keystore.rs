@@ -25,6 +25,8 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 mod body;
+#[cfg(fuzzing)]
+pub use body::fuzz as fuzz_body;
 pub mod lock;
 pub mod record;
 pub mod root_key;
