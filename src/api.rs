@@ -7,7 +7,7 @@
 //!
 //! What this module does not do: know HTTP, or who the caller is (that is `auth`); it is handed a principal.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::crypto::entropy::Entropy;
 use crate::key::InvalidState;
 use crate::key::KeyId;
@@ -15,7 +15,7 @@ use crate::key::arn::Region;
 use crate::key::data_key::DataKeyLength;
 use crate::keystore::{Change, KeyEntry, Keystore, Snapshot};
 use crate::metrics::Metrics;
-use crate::policy::{Action, Principal};
+use crate::policy::{Action, Circumstances, Principal};
 use crate::pool::{CloneWord, LastCheck, Pool, thread_number};
 use bytes::Bytes;
 use resolve::Caller;
@@ -254,6 +254,7 @@ impl Api {
         Ok(Under {
             principal: current(principal, snapshot)?,
             region: self.keystore.region(),
+            now: self.clock.now(),
             snapshot,
             clone_word: self.clone_word.read(),
         })
@@ -310,6 +311,7 @@ struct Under<'a> {
     clone_word: u64,
     principal: &'a Arc<Principal>,
     region: &'a Region,
+    now: Timestamp,
 }
 
 impl<'a> Under<'a> {
@@ -318,6 +320,13 @@ impl<'a> Under<'a> {
             principal: self.principal,
             action: Action(action),
             region: self.region,
+            context: None,
+            circumstances: Circumstances {
+                now: self.now,
+                source_ip: None,
+                secure_transport: false,
+                region: &self.region.name,
+            },
         }
     }
 }

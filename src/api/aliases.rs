@@ -99,7 +99,7 @@ pub(super) async fn update(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u
             .ok_or_else(|| alias_not_found(&arn))?;
         // The present target's key is changed too: it loses a name.
         if let Some(entry) = snapshot.key(principal.account, alias.target) {
-            caller.authorize_key(entry)?;
+            caller.authorize_key(entry, snapshot)?;
         }
         let alias = Alias {
             target,
@@ -137,7 +137,7 @@ pub(super) async fn delete(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u
             .alias(principal.account, &name)
             .ok_or_else(|| alias_not_found(&arn))?;
         if let Some(entry) = snapshot.key(principal.account, alias.target) {
-            caller.authorize_key(entry)?;
+            caller.authorize_key(entry, snapshot)?;
         }
         let change = Change::RemoveAlias(principal.account, name);
         Ok((vec![change], Reply::empty()))

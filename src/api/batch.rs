@@ -90,7 +90,10 @@ impl Api {
         violations.check()?;
         let context = wire::context(input.encryption_context)?;
         let snapshot = self.keystore.snapshot();
-        let caller = self.under(principal, &snapshot)?.caller(ACTION);
+        let caller = self
+            .under(principal, &snapshot)?
+            .caller(ACTION)
+            .under(&context);
         let request = caller.key(key_id.unwrap_or_default(), &snapshot)?;
         let length = asked.length()?;
         let entry = request.request().entry();
@@ -202,7 +205,7 @@ impl DataKeys {
 
     /// Whether the principal, as he is now, may use the key, as it is now.
     fn authorize(&self, under: &Under<'_>) -> Result<Arc<KeyEntry>, ApiError> {
-        let caller = under.caller(ACTION);
+        let caller = under.caller(ACTION).under(&self.context);
         let request = caller.key(&self.key_arn, under.snapshot)?;
         let entry = request.request().entry();
         state(entry)?;

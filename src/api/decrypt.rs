@@ -4,13 +4,12 @@
 //! refusal, whichever of the three it is; only an authorized caller learns a key's state.
 
 use crate::api::encrypt::{SYMMETRIC_DEFAULT, check_algorithm, fits};
-use crate::api::resolve::OnKey;
+use crate::api::resolve::{Caller, OnKey};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
-use crate::api::{
-    Api, ApiError, KmsErrorCode, Reply, Under, dry_run, grant_tokens, state, unsupported,
-};
+use crate::api::{Api, ApiError, KmsErrorCode, Reply, dry_run, grant_tokens, state, unsupported};
 use crate::envelope::{self, CiphertextBlob};
+use crate::keystore::Snapshot;
 use crate::policy::{Authorized, Principal};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -65,15 +64,16 @@ pub(super) fn decrypt(
         return Err(ApiError::new(KmsErrorCode::ValidationException, message));
     }
     api.under_last_check(principal, |under| {
+        let caller = under.caller("kms:Decrypt").under(&context);
         let named = key_id
-            .map(|key_id| under.caller("kms:Decrypt").key(key_id, under.snapshot))
+            .map(|key_id| caller.key(key_id, under.snapshot))
             .transpose()?;
         grant_tokens(input.grant_tokens.as_deref())?;
         let blob = CiphertextBlob::parse(blob.unwrap_or_default()).map_err(|_| does_not_open())?;
         let request = match named {
             Some(request) if request.request().entry().key.id == blob.header().key_id => request,
             Some(_) => return Err(incorrect_key()),
-            None => key_of(under, &blob)?,
+            None => key_of(caller, under.snapshot, &blob)?,
         };
         let entry = request.request().entry();
         state(entry)?;
@@ -113,20 +113,20 @@ fn check(input: &Input<'_>, blob: Option<&[u8]>) -> Result<(), ApiError> {
 }
 
 /// The key that the blob names, if it is the caller's account's and he may use it.
-fn key_of(under: &Under<'_>, blob: &CiphertextBlob<'_>) -> Result<Authorized<OnKey>, ApiError> {
+fn key_of<'a>(
+    caller: Caller<'a>,
+    snapshot: &Snapshot,
+    blob: &CiphertextBlob<'_>,
+) -> Result<Authorized<OnKey<'a>>, ApiError> {
     let refused = || {
         let message = "The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not \
              allowed to access.";
         ApiError::new(KmsErrorCode::AccessDeniedException, message)
     };
-    let entry = under
-        .snapshot
-        .key(under.principal.account, blob.header().key_id)
+    let entry = snapshot
+        .key(caller.principal.account, blob.header().key_id)
         .ok_or_else(refused)?;
-    under
-        .caller("kms:Decrypt")
-        .authorize_key(entry)
-        .map_err(|_| refused())
+    caller.authorize_key(entry, snapshot).map_err(|_| refused())
 }
 
 fn does_not_open() -> ApiError {

@@ -69,7 +69,7 @@ pub(super) fn encrypt(
     violations.check()?;
     let context = wire::context(input.encryption_context)?;
     api.under_last_check(principal, |under| {
-        let caller = under.caller("kms:Encrypt");
+        let caller = under.caller("kms:Encrypt").under(&context);
         let request = caller.key(key_id.unwrap_or_default(), under.snapshot)?;
         grant_tokens(input.grant_tokens.as_deref())?;
         let entry = request.request().entry();

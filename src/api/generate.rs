@@ -136,7 +136,7 @@ fn generate(
         Variant::WithPlaintext => ("kms:GenerateDataKey", &api.counters.with_plaintext),
     };
     api.under_last_check(principal, |under| {
-        let caller = under.caller(action);
+        let caller = under.caller(action).under(&context);
         let request = caller.key(key_id.unwrap_or_default(), under.snapshot)?;
         grant_tokens(input.grant_tokens.as_deref())?;
         let length = asked.length()?;
@@ -162,7 +162,7 @@ fn generate(
 /// Takes a pooled key, or mints one at once, and binds it; appends its blob. Returns whether the pool had one.
 fn take_and_bind(
     api: &Api,
-    request: &Authorized<OnKey>,
+    request: &Authorized<OnKey<'_>>,
     length: DataKeyLength,
     context: &EncryptionContext,
     clone_word: u64,
@@ -180,7 +180,7 @@ fn take_and_bind(
 }
 
 fn open(
-    request: &Authorized<OnKey>,
+    request: &Authorized<OnKey<'_>>,
     context: &EncryptionContext,
     blob: &[u8],
 ) -> Result<PlaintextDataKey, ApiError> {
@@ -189,7 +189,7 @@ fn open(
     envelope::open(entry.key.id, entry.current(), context, &blob).map_err(ApiError::internal)
 }
 
-fn encode(request: &Authorized<OnKey>, blob: &[u8], plaintext: Option<&[u8]>) -> Reply {
+fn encode(request: &Authorized<OnKey<'_>>, blob: &[u8], plaintext: Option<&[u8]>) -> Reply {
     let entry = request.request().entry();
     let mut object = if blob.len() <= 96 {
         Object::with_room(SHORT_RESPONSE_BYTES)

@@ -427,7 +427,7 @@ async fn move_state(
     .await
 }
 
-fn with_state(request: &Authorized<OnKey>, state: KeyState) -> KeyDraft {
+fn with_state(request: &Authorized<OnKey<'_>>, state: KeyState) -> KeyDraft {
     let entry = request.request().entry();
     KeyDraft {
         key: KmsKey {

@@ -97,11 +97,7 @@ async fn create(
     };
     let policies = policies.iter().map(parse).collect::<Result<_, _>>()?;
     let (key, reply) = draw_access_key(api, Some(&arn))?;
-    let principal = Principal {
-        arn: arn.clone(),
-        account: operator.account,
-        policies,
-    };
+    let principal = Principal::new(&arn, policies).map_err(ApiError::internal)?;
     api.change(operator, None, |under| {
         if under.snapshot.principals.contains_key(&arn) {
             let message = format!("Principal {arn} already exists");

@@ -4,31 +4,65 @@
 //! `NotFoundException`, but only for a caller whose policies allow the action on its ARN; another account's key gets one refusal, whether it exists or not.
 
 use crate::api::{ApiError, KmsErrorCode};
+use crate::context::EncryptionContext;
 use crate::key::KeyId;
 use crate::key::arn::{AccountId, AliasName, Arn, InvalidAliasName, Region};
 use crate::keystore::{KeyEntry, Snapshot};
-use crate::policy::{self, Action, AuthorizationRequest, Authorized, Denied, Principal};
+use crate::policy::{
+    self, Action, AuthorizationRequest, Authorized, Circumstances, ConditionKey, Denied, KeyFacts,
+    Principal, Value, Values,
+};
 use std::sync::Arc;
 
 /// A request about a key.
-pub(super) struct OnKey {
+pub(super) struct OnKey<'a> {
     action: Action,
     entry: Arc<KeyEntry>,
+    context: Option<&'a EncryptionContext>,
+    /// How the request names the key, if by an alias.
+    alias: Option<AliasName>,
+    /// All aliases of the key.
+    aliases: Option<Arc<[AliasName]>>,
 }
 
-impl OnKey {
+impl OnKey<'_> {
     pub(super) fn entry(&self) -> &Arc<KeyEntry> {
         &self.entry
     }
 }
 
-impl AuthorizationRequest for OnKey {
+impl AuthorizationRequest for OnKey<'_> {
     fn action(&self) -> Action {
         self.action
     }
 
     fn resource(&self) -> &str {
         &self.entry.arn
+    }
+
+    fn key(&self) -> Option<KeyFacts<'_>> {
+        Some(KeyFacts {
+            account: self.entry.key.account,
+            policy: None,
+            grants: None,
+            spec: "SYMMETRIC_DEFAULT",
+            usage: "ENCRYPT_DECRYPT",
+            origin: "AWS_KMS",
+            multi_region: None,
+            aliases: self.aliases.as_deref().unwrap_or_default(),
+            tags: &[],
+        })
+    }
+
+    fn context(&self) -> Option<&EncryptionContext> {
+        self.context
+    }
+
+    fn condition(&self, key: &ConditionKey) -> Values<'_> {
+        match (key, &self.alias) {
+            (ConditionKey::RequestAlias, Some(alias)) => Values::One(Value::Text(alias.as_str())),
+            _ => Values::Absent,
+        }
     }
 }
 
@@ -54,6 +88,8 @@ pub(super) struct Caller<'a> {
     pub(super) principal: &'a Arc<Principal>,
     pub(super) action: Action,
     pub(super) region: &'a Region,
+    pub(super) context: Option<&'a EncryptionContext>,
+    pub(super) circumstances: Circumstances<'a>,
 }
 
 /// A `KeyId` by its form; whether it exists is another matter.
@@ -65,21 +101,27 @@ enum Reference {
     Foreign,
 }
 
-impl Caller<'_> {
+impl<'a> Caller<'a> {
+    /// The same, with a request's encryption context.
+    pub(super) fn under(self, context: &'a EncryptionContext) -> Self {
+        let context = Some(context);
+        Self { context, ..self }
+    }
+
     /// The key that `key_id` names in any of its four forms, if the caller may perform the action on it.
     pub(super) fn key(
         self,
         key_id: &str,
         snapshot: &Snapshot,
-    ) -> Result<Authorized<OnKey>, ApiError> {
+    ) -> Result<Authorized<OnKey<'a>>, ApiError> {
         match self.parse(key_id)? {
-            Reference::Key(id) => self.key_by_id(id, key_id, snapshot),
+            Reference::Key(id) => self.key_by_id(id, None, key_id, snapshot),
             Reference::Alias(name) => {
                 let account = self.account();
                 let alias = snapshot
                     .alias(account, &name)
                     .ok_or_else(|| alias_not_found(&self.region.alias_arn(account, &name)))?;
-                self.key_by_id(alias.target, key_id, snapshot)
+                self.key_by_id(alias.target, Some(name), key_id, snapshot)
             }
             Reference::Foreign => Err(self.foreign()),
         }
@@ -90,7 +132,7 @@ impl Caller<'_> {
         self,
         key_id: &str,
         snapshot: &Snapshot,
-    ) -> Result<Authorized<OnKey>, ApiError> {
+    ) -> Result<Authorized<OnKey<'a>>, ApiError> {
         let alias_arn = Arn::split(key_id).is_some_and(|arn| arn.resource.starts_with("alias/"));
         if alias_arn || key_id.starts_with(AliasName::PREFIX) {
             return Err(ApiError::new(
@@ -110,19 +152,34 @@ impl Caller<'_> {
             action: self.action,
             resource,
         };
-        policy::authorize(self.principal, request).map_err(|denied| self.denied(denied, resource))
+        policy::authorize(self.principal, request, &self.circumstances)
+            .map_err(|denied| self.denied(denied, resource))
     }
 
     /// Whether the caller may perform the action on a key that is known already.
     pub(super) fn authorize_key(
         self,
         entry: &Arc<KeyEntry>,
-    ) -> Result<Authorized<OnKey>, ApiError> {
+        snapshot: &Snapshot,
+    ) -> Result<Authorized<OnKey<'a>>, ApiError> {
+        self.authorize_named(entry, None, snapshot)
+    }
+
+    fn authorize_named(
+        self,
+        entry: &Arc<KeyEntry>,
+        alias: Option<AliasName>,
+        snapshot: &Snapshot,
+    ) -> Result<Authorized<OnKey<'a>>, ApiError> {
         let request = OnKey {
             action: self.action,
             entry: Arc::clone(entry),
+            context: self.context,
+            alias,
+            aliases: snapshot.aliases_of(entry.key.id),
         };
-        policy::authorize(self.principal, request).map_err(|denied| self.denied(denied, &entry.arn))
+        policy::authorize(self.principal, request, &self.circumstances)
+            .map_err(|denied| self.denied(denied, &entry.arn))
     }
 
     fn account(self) -> AccountId {
@@ -132,11 +189,12 @@ impl Caller<'_> {
     fn key_by_id(
         self,
         id: KeyId,
+        alias: Option<AliasName>,
         as_given: &str,
         snapshot: &Snapshot,
-    ) -> Result<Authorized<OnKey>, ApiError> {
+    ) -> Result<Authorized<OnKey<'a>>, ApiError> {
         if let Some(entry) = snapshot.key(self.account(), id) {
-            return self.authorize_key(entry);
+            return self.authorize_named(entry, alias, snapshot);
         }
         let arn = if as_given.starts_with("arn:") {
             as_given.to_owned()
@@ -196,13 +254,8 @@ impl Caller<'_> {
         let Self {
             principal, action, ..
         } = self;
+        let reason = denied.reason(action);
         let (arn, action) = (&principal.arn, action.0);
-        let reason = match denied {
-            Denied::NoAllow => {
-                format!("because no identity-based policy allows the {action} action")
-            }
-            Denied::ExplicitDeny => "with an explicit deny in an identity-based policy".to_owned(),
-        };
         let message = format!(
             "User: {arn} is not authorized to perform: {action} on resource: {resource} {reason}"
         );

@@ -255,12 +255,9 @@ fn decode_principal(record: &Record, plaintext: &SecretBytes) -> Option<Principa
         .policies
         .iter()
         .map(|policy| PolicyDocument::parse(policy).ok().map(Arc::new));
-    let principal = Principal {
-        arn: record.id.clone(),
-        account: body.account.parse().ok()?,
-        policies: policies.collect::<Option<_>>()?,
-    };
-    secrets.is_empty().then(|| PrincipalEntry {
+    let principal = Principal::new(&record.id, policies.collect::<Option<_>>()?).ok()?;
+    let whole = secrets.is_empty() && body.account == principal.account.as_str();
+    whole.then(|| PrincipalEntry {
         principal: Arc::new(principal),
         access_keys,
     })

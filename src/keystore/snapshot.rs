@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub principals: BTreeMap<String, Arc<PrincipalEntry>>,
     /// The same principals by access key id.
     pub access_keys: HashMap<String, Arc<PrincipalEntry>>,
+    /// The names of the aliases by the key that they name.
+    pub(super) aliases_of: BTreeMap<KeyId, Arc<[AliasName]>>,
 }
 
 impl Snapshot {
@@ -32,6 +34,12 @@ impl Snapshot {
     #[must_use]
     pub fn alias(&self, account: AccountId, name: &AliasName) -> Option<&Arc<Alias>> {
         self.aliases.get(&(account, name.clone()))
+    }
+
+    /// The names of the key's aliases, if it has any.
+    #[must_use]
+    pub fn aliases_of(&self, id: KeyId) -> Option<Arc<[AliasName]>> {
+        self.aliases_of.get(&id).cloned()
     }
 
     /// The key of this account and id; another account's key is not found.
@@ -60,8 +68,24 @@ impl Snapshot {
     }
 
     pub(super) fn put_alias(&mut self, alias: Alias) {
+        self.remove_alias(alias.account, alias.name.clone());
+        let names = self.aliases_of(alias.target).unwrap_or_default();
+        let names = names.iter().chain([&alias.name]).cloned().collect();
+        self.aliases_of.insert(alias.target, names);
         self.aliases
             .insert((alias.account, alias.name.clone()), Arc::new(alias));
+    }
+
+    fn remove_alias(&mut self, account: AccountId, name: AliasName) {
+        let Some(alias) = self.aliases.remove(&(account, name)) else {
+            return;
+        };
+        let names = self.aliases_of.remove(&alias.target).unwrap_or_default();
+        if names.len() > 1 {
+            let others = names.iter().filter(|name| **name != alias.name);
+            self.aliases_of
+                .insert(alias.target, others.cloned().collect());
+        }
     }
 
     pub(super) fn put_principal(&mut self, entry: PrincipalEntry) {
@@ -116,7 +140,7 @@ impl Snapshot {
             }
             Change::RemoveAlias(account, name) => {
                 let id = body::alias_id(account, &name);
-                self.aliases.remove(&(account, name));
+                self.remove_alias(account, name);
                 (Kind::Alias, id, None)
             }
             Change::PutPrincipal(entry) => {

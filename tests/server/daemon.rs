@@ -267,11 +267,13 @@ async fn keystore(
         .unwrap();
     let principals = [ADMIN, PROVISIONER].map(|who| {
         Change::PutPrincipal(PrincipalEntry {
-            principal: Arc::new(Principal {
-                arn: who.arn(),
-                account: ACCOUNT.parse().unwrap(),
-                policies: vec![Arc::new(PolicyDocument::parse(who.policy).unwrap())],
-            }),
+            principal: Arc::new(
+                Principal::new(
+                    &who.arn(),
+                    vec![Arc::new(PolicyDocument::parse(who.policy).unwrap())],
+                )
+                .unwrap(),
+            ),
             access_keys: vec![Arc::new(AccessKey {
                 id: who.access_key_id.to_owned(),
                 secret: secret(who.secret_access_key),
