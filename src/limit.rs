@@ -1,7 +1,7 @@
 //! Limits: how many keys a second a principal may have, and how many may leave under a KMS key.
 //!
 //! What is counted are keys, not calls: one for each data key that is handed out, singly or in a batch, and one for every other cryptographic call. There is a
-//! [`bucket`] for each principal that asks and for each KMS key that is asked for; a request takes from both, from the principal's first, so that whoever is beyond his own
+//! bucket for each principal that asks and for each KMS key that is asked for; a request takes from both, from the principal's first, so that whoever is beyond his own
 //! limit takes nothing from others who use the same KMS key. **Online before bulk:** a single request may empty a bucket and is refused at once when it is empty; a batch takes
 //! only while half of the burst is left, and waits. So a batch has what single requests leave, and all of the rate where there are none.
 //!
