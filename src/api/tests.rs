@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 mod batch;
+mod conditions;
 mod contract;
 mod decrypt;
 mod fence;
