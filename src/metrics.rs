@@ -15,7 +15,7 @@ const SECONDS_BUCKETS: [f64; 22] = [
 ];
 
 /// Name, unit and help of every family, for the exposition and for the test that holds dashboards to it.
-pub const FAMILIES: [(&str, Kind, &str); 20] = [
+pub const FAMILIES: [(&str, Kind, &str); 23] = [
     (
         "keymill_requests_total",
         Kind::Counter,
@@ -86,6 +86,21 @@ pub const FAMILIES: [(&str, Kind, &str); 20] = [
         "keymill_auth_failures_total",
         Kind::Counter,
         "Requests whose caller could not be authenticated, by code",
+    ),
+    (
+        "keymill_tls_handshake_failures_total",
+        Kind::Counter,
+        "TLS handshakes that failed, by reason",
+    ),
+    (
+        "keymill_tls_reload_failures_total",
+        Kind::Counter,
+        "Times that changed TLS files could not be used, and the old ones stayed in force",
+    ),
+    (
+        "keymill_tls_certificate_expiry_timestamp_seconds",
+        Kind::Gauge,
+        "When the first certificate of the TLS chain ends, in seconds since 1970",
     ),
     (
         "keymill_aes_accelerated",
@@ -238,6 +253,22 @@ impl Metrics {
     /// `keymill_auth_failures_total{reason}`
     pub fn auth_failures(&self, reason: &'static str) -> Counter {
         self.counter("keymill_auth_failures_total", &[("reason", reason.into())])
+    }
+
+    /// `keymill_tls_handshake_failures_total{reason}`
+    pub fn tls_handshake_failures(&self, reason: &'static str) -> Counter {
+        let labels = [("reason", reason.into())];
+        self.counter("keymill_tls_handshake_failures_total", &labels)
+    }
+
+    /// `keymill_tls_reload_failures_total`
+    pub fn tls_reload_failures(&self) -> Counter {
+        self.counter("keymill_tls_reload_failures_total", &[])
+    }
+
+    /// `keymill_tls_certificate_expiry_timestamp_seconds`
+    pub fn tls_certificate_expiry(&self) -> Gauge {
+        self.gauge("keymill_tls_certificate_expiry_timestamp_seconds", &[])
     }
 
     /// `keymill_connections{transport}`

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod certificates;
 mod daemon;
 mod wire;
 
@@ -11,6 +12,8 @@ mod batch;
 mod bounds;
 mod drain;
 mod limits;
+mod process;
 mod routes;
 mod signatures;
 mod sockets;
+mod tls;
