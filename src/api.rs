@@ -21,6 +21,7 @@ use crate::pool::{CloneWord, LastCheck, Pool, thread_number};
 use bytes::Bytes;
 use resolve::Caller;
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -61,16 +62,16 @@ pub struct Operation {
 #[derive(Clone, Copy)]
 enum Handler {
     /// Without waiting for anything.
-    AtOnce(fn(&Api, &Arc<Principal>, &[u8]) -> Answer),
+    AtOnce(fn(&Api, &Requester, &[u8]) -> Answer),
     /// By changing the store: runs to its end whatever becomes of the caller.
-    Changing(fn(Arc<Api>, Arc<Principal>, Vec<u8>) -> Changed),
+    Changing(fn(Arc<Api>, Requester, Vec<u8>) -> Changed),
     /// Known to AWS KMS, not built here.
     Unbuilt,
 }
 
 macro_rules! changing {
     ($function:path) => {
-        Handler::Changing(|api, principal, body| Box::pin($function(api, principal, body)))
+        Handler::Changing(|api, requester, body| Box::pin($function(api, requester, body)))
     };
 }
 
@@ -215,20 +216,20 @@ impl Api {
         })
     }
 
-    /// Performs `operation` for `principal` with the JSON `body`. A change of the store runs to its end even when this future is dropped.
+    /// Performs `operation` for `requester` with the JSON `body`. A change of the store runs to its end even when this future is dropped.
     ///
     /// # Errors
     /// [`ApiError`], in the order of checks of AWS KMS.
     pub async fn call(
         self: &Arc<Self>,
         operation: &'static Operation,
-        principal: &Arc<Principal>,
+        requester: &Requester,
         body: &[u8],
     ) -> Result<Reply, ApiError> {
         match operation.handler {
-            Handler::AtOnce(handler) => handler(self, principal, body),
+            Handler::AtOnce(handler) => handler(self, requester, body),
             Handler::Changing(handler) => {
-                let change = handler(Arc::clone(self), Arc::clone(principal), body.to_vec());
+                let change = handler(Arc::clone(self), requester.clone(), body.to_vec());
                 tokio::spawn(change).await.map_err(ApiError::internal)?
             }
             Handler::Unbuilt => Err(unsupported(operation.name)),
@@ -242,23 +243,25 @@ impl Api {
     pub async fn administer(
         self: &Arc<Self>,
         operation: &str,
-        principal: &Arc<Principal>,
+        requester: &Requester,
         body: &[u8],
     ) -> Result<Reply, ApiError> {
-        let (api, principal, body) = (Arc::clone(self), Arc::clone(principal), body.to_vec());
+        let (api, requester, body) = (Arc::clone(self), requester.clone(), body.to_vec());
         let operation = operation.to_owned();
         let change =
-            async move { principals::administer(&api, &operation, &principal, &body).await };
+            async move { principals::administer(&api, &operation, &requester, &body).await };
         tokio::spawn(change).await.map_err(ApiError::internal)?
     }
 
     fn under<'a>(
         &'a self,
-        principal: &'a Arc<Principal>,
+        requester: &'a Requester,
         snapshot: &'a Snapshot,
     ) -> Result<Under<'a>, ApiError> {
         Ok(Under {
-            principal: current(principal, snapshot)?,
+            principal: current(&requester.principal, snapshot)?,
+            source_ip: requester.source_ip,
+            secure_transport: requester.secure_transport,
             region: self.keystore.region(),
             now: self.clock.now(),
             snapshot,
@@ -269,12 +272,12 @@ impl Api {
     /// Works for the principal as he is now, on one snapshot and under one clone word, and lets the outcome go only if neither has moved since (POOL-4, POOL-5).
     fn under_last_check<T>(
         &self,
-        principal: &Arc<Principal>,
+        requester: &Requester,
         mut work: impl FnMut(&Under<'_>) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
         for _ in 0..=RESTARTS_MAX {
             let snapshot = self.keystore.snapshot();
-            let under = self.under(principal, &snapshot)?;
+            let under = self.under(requester, &snapshot)?;
             let outcome = work(&under)?;
             #[cfg(test)]
             tests::between_work_and_last_check();
@@ -294,11 +297,11 @@ impl Api {
     /// last check. The pooled keys of `changed` are dropped.
     async fn change<T>(
         &self,
-        principal: &Arc<Principal>,
+        requester: &Requester,
         changed: Option<KeyId>,
         decide: impl FnOnce(&Under<'_>) -> Result<(Vec<Change>, T), ApiError>,
     ) -> Result<T, ApiError> {
-        let decide = |snapshot: &Snapshot| decide(&self.under(principal, snapshot)?);
+        let decide = |snapshot: &Snapshot| decide(&self.under(requester, snapshot)?);
         let outcome = self.keystore.apply(decide).await?;
         if let Some(key) = changed {
             self.pool.purge(key);
@@ -311,11 +314,36 @@ impl Api {
     }
 }
 
+/// Who asks, and over what: as the transport knows it.
+#[derive(Clone)]
+pub struct Requester {
+    /// The authenticated principal, as he was then.
+    pub principal: Arc<Principal>,
+    /// Where the connection comes from (`aws:SourceIp`); none for a Unix socket.
+    pub source_ip: Option<IpAddr>,
+    /// Whether nobody but the two ends can read the connection (`aws:SecureTransport`).
+    pub secure_transport: bool,
+}
+
+impl Requester {
+    /// Somebody of this process, or at the other end of a Unix socket.
+    #[must_use]
+    pub fn local(principal: Arc<Principal>) -> Self {
+        Self {
+            principal,
+            source_ip: None,
+            secure_transport: true,
+        }
+    }
+}
+
 /// What a request works under, until its last check.
 struct Under<'a> {
     snapshot: &'a Snapshot,
     clone_word: u64,
     principal: &'a Arc<Principal>,
+    source_ip: Option<IpAddr>,
+    secure_transport: bool,
     region: &'a Region,
     now: Timestamp,
 }
@@ -329,8 +357,8 @@ impl<'a> Under<'a> {
             context: None,
             circumstances: Circumstances {
                 now: self.now,
-                source_ip: None,
-                secure_transport: false,
+                source_ip: self.source_ip,
+                secure_transport: self.secure_transport,
                 region: &self.region.name,
             },
         }

@@ -8,7 +8,7 @@
 use crate::api::generate::Asked;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, ContextMember, Text};
-use crate::api::{Api, ApiError, Under, state};
+use crate::api::{Api, ApiError, Requester, Under, state};
 use crate::context::EncryptionContext;
 use crate::envelope::{Epoch, MintedKeys, blob_bytes};
 use crate::key::KeyId;
@@ -16,7 +16,6 @@ use crate::key::data_key::DataKeyLength;
 use crate::key::material::KeyMaterialId;
 use crate::keystore::KeyEntry;
 use crate::limit::{Exceeded, Paid, Urgency};
-use crate::policy::Principal;
 use crate::pool::Stamp;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -50,7 +49,7 @@ struct Input<'a> {
 /// A batch under way.
 pub struct DataKeys {
     api: Arc<Api>,
-    principal: Arc<Principal>,
+    requester: Requester,
     /// The ARN of the key that the name meant when the batch began.
     key_arn: String,
     key: KeyId,
@@ -93,7 +92,7 @@ impl Api {
     /// [`ApiError`], as a single call would be refused. An unknown member is an error: this endpoint is ours.
     pub fn data_keys(
         self: &Arc<Self>,
-        principal: &Arc<Principal>,
+        requester: &Requester,
         body: &[u8],
     ) -> Result<DataKeys, ApiError> {
         let input: Input<'_> = wire::decode(body)?;
@@ -113,7 +112,7 @@ impl Api {
         let context = wire::context(input.encryption_context)?;
         let snapshot = self.keystore.snapshot();
         let caller = self
-            .under(principal, &snapshot)?
+            .under(requester, &snapshot)?
             .caller(ACTION)
             .under(&context);
         let request = caller.key(key_id.unwrap_or_default(), &snapshot)?;
@@ -122,7 +121,7 @@ impl Api {
         state(entry)?;
         Ok(DataKeys {
             api: Arc::clone(self),
-            principal: Arc::clone(principal),
+            requester: requester.clone(),
             key_arn: entry.arn.clone(),
             key: entry.key.id,
             material: entry.current().id(),
@@ -183,7 +182,7 @@ impl DataKeys {
         let most =
             usize::try_from(left).map_or(Self::CHUNK_KEYS, |left| left.min(Self::CHUNK_KEYS));
         let limits = &self.api.limits;
-        limits.bulk_keys(&self.principal.arn, self.key, most)
+        limits.bulk_keys(&self.requester.principal.arn, self.key, most)
     }
 
     /// Appends the blobs of the next chunk, [`Self::next_keys`], to `out`, unless it has to wait.
@@ -198,8 +197,8 @@ impl DataKeys {
         let mut paid = self.due.take().map(|due| due.paid).unwrap_or_default();
         let from = out.len();
         let api = Arc::clone(&self.api);
-        let principal = Arc::clone(&self.principal);
-        let outcome = api.under_last_check(&principal, |under| {
+        let requester = self.requester.clone();
+        let outcome = api.under_last_check(&requester, |under| {
             out.truncate(from);
             let entry = self.authorize(under)?;
             let (key, count) = (Some(self.key), keys as u64);

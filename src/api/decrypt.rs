@@ -7,15 +7,16 @@ use crate::api::encrypt::{SYMMETRIC_DEFAULT, check_algorithm, fits};
 use crate::api::resolve::{Caller, OnKey};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
-use crate::api::{Api, ApiError, KmsErrorCode, Reply, dry_run, grant_tokens, state, unsupported};
+use crate::api::{
+    Api, ApiError, KmsErrorCode, Reply, Requester, dry_run, grant_tokens, state, unsupported,
+};
 use crate::envelope::{self, CiphertextBlob};
 use crate::keystore::Snapshot;
 use crate::limit::Paid;
-use crate::policy::{Authorized, Principal};
+use crate::policy::Authorized;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
-use std::sync::Arc;
 
 /// Bytes of a `CiphertextBlob` (AWS KMS API reference).
 const BLOB_BYTES_MAX: usize = 6144;
@@ -38,11 +39,7 @@ struct Input<'a> {
 }
 
 /// `Decrypt`
-pub(super) fn decrypt(
-    api: &Api,
-    principal: &Arc<Principal>,
-    body: &[u8],
-) -> Result<Reply, ApiError> {
+pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8]) -> Result<Reply, ApiError> {
     let input: Input<'_> = wire::decode(body)?;
     let blob = input.ciphertext_blob.as_ref().map(Blob::bytes);
     check(&input, blob)?;
@@ -65,7 +62,7 @@ pub(super) fn decrypt(
         return Err(ApiError::new(KmsErrorCode::ValidationException, message));
     }
     let mut paid = Paid::default();
-    api.under_last_check(principal, |under| {
+    api.under_last_check(requester, |under| {
         let caller = under.caller("kms:Decrypt").under(&context);
         let named = key_id
             .map(|key_id| caller.key(key_id, under.snapshot))

@@ -6,16 +6,17 @@
 use crate::api::resolve::OnKey;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, ContextMember, Object, SHORT_RESPONSE_BYTES, Text};
-use crate::api::{Api, ApiError, KmsErrorCode, Reply, dry_run, grant_tokens, state, unsupported};
+use crate::api::{
+    Api, ApiError, KmsErrorCode, Reply, Requester, dry_run, grant_tokens, state, unsupported,
+};
 use crate::context::EncryptionContext;
 use crate::envelope::{self, CiphertextBlob, blob_bytes};
 use crate::key::data_key::{DataKeyLength, PlaintextDataKey};
 use crate::limit::Paid;
-use crate::policy::{Authorized, Principal};
+use crate::policy::Authorized;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
-use std::sync::Arc;
 
 /// The members that say what data key is asked for.
 #[derive(Deserialize)]
@@ -86,19 +87,19 @@ impl Asked {
 /// `GenerateDataKeyWithoutPlaintext`
 pub(super) fn without_plaintext(
     api: &Api,
-    principal: &Arc<Principal>,
+    requester: &Requester,
     body: &[u8],
 ) -> Result<Reply, ApiError> {
-    generate(api, principal, body, Variant::WithoutPlaintext)
+    generate(api, requester, body, Variant::WithoutPlaintext)
 }
 
 /// `GenerateDataKey`
 pub(super) fn with_plaintext(
     api: &Api,
-    principal: &Arc<Principal>,
+    requester: &Requester,
     body: &[u8],
 ) -> Result<Reply, ApiError> {
-    generate(api, principal, body, Variant::WithPlaintext)
+    generate(api, requester, body, Variant::WithPlaintext)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -109,7 +110,7 @@ enum Variant {
 
 fn generate(
     api: &Api,
-    principal: &Arc<Principal>,
+    requester: &Requester,
     body: &[u8],
     variant: Variant,
 ) -> Result<Reply, ApiError> {
@@ -137,7 +138,7 @@ fn generate(
         Variant::WithPlaintext => ("kms:GenerateDataKey", &api.counters.with_plaintext),
     };
     let mut paid = Paid::default();
-    api.under_last_check(principal, |under| {
+    api.under_last_check(requester, |under| {
         let caller = under.caller(action).under(&context);
         let request = caller.key(key_id.unwrap_or_default(), under.snapshot)?;
         grant_tokens(input.grant_tokens.as_deref())?;

@@ -8,13 +8,14 @@ use crate::api::resolve::OnKey;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, LATIN, Violations};
 use crate::api::wire::{self, Object, Text};
 use crate::api::{
-    Answer, Api, ApiError, KmsErrorCode, Reply, grant_tokens, invalid_state, unsupported,
+    Answer, Api, ApiError, KmsErrorCode, Reply, Requester, grant_tokens, invalid_state, unsupported,
 };
 use crate::clock::Timestamp;
+use crate::key::arn::AccountId;
 use crate::key::material::BackingKey;
 use crate::key::{InvalidState, KeyId, KeyState, KmsKey};
 use crate::keystore::{Change, KeyDraft, KeyEntry, Snapshot};
-use crate::policy::{Authorized, Principal};
+use crate::policy::Authorized;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
@@ -54,7 +55,7 @@ const KEY_USAGES: &str = "ENCRYPT_DECRYPT, SIGN_VERIFY, GENERATE_VERIFY_MAC, KEY
 const ORIGINS: &str = "AWS_KMS, EXTERNAL, AWS_CLOUDHSM, EXTERNAL_KEY_STORE";
 
 /// `CreateKey`
-pub(super) async fn create(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u8>) -> Answer {
+pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
     let input: CreateInput<'_> = wire::decode(&body)?;
     let mut violations = Violations::default();
     if let Some(description) = input.description.as_deref() {
@@ -83,14 +84,14 @@ pub(super) async fn create(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u
     }
     violations.check()?;
     let description = input.description.as_deref().unwrap_or_default().to_owned();
-    api.change(&principal, None, |under| {
+    api.change(&requester, None, |under| {
         let caller = under.caller("kms:CreateKey");
         caller.authorize("*")?;
         check_supported(&input)?;
-        let key = draw_key(&api, &principal, description)?;
+        let key = draw_key(&api, requester.principal.account, description)?;
         let keys = under.snapshot.keys.values();
         let count = keys
-            .filter(|entry| entry.key.account == principal.account)
+            .filter(|entry| entry.key.account == requester.principal.account)
             .count();
         if count >= KEYS_MAX {
             let message = format!("An account has at most {KEYS_MAX} KMS keys.");
@@ -159,7 +160,7 @@ fn check_supported(input: &CreateInput<'_>) -> Result<(), ApiError> {
     }
 }
 
-fn draw_key(api: &Api, principal: &Principal, description: String) -> Result<KeyDraft, ApiError> {
+fn draw_key(api: &Api, account: AccountId, description: String) -> Result<KeyDraft, ApiError> {
     let mut bytes = [0; 16];
     api.entropy.draw(&mut bytes)?;
     let id = KeyId::from_random(bytes);
@@ -168,7 +169,7 @@ fn draw_key(api: &Api, principal: &Principal, description: String) -> Result<Key
     Ok(KeyDraft {
         key: KmsKey {
             id,
-            account: principal.account,
+            account,
             description,
             state: KeyState::Enabled,
             creation_date: now,
@@ -230,12 +231,12 @@ impl<'a> KeyInput<'a> {
 }
 
 /// `DescribeKey`
-pub(super) fn describe(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Answer {
+pub(super) fn describe(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     let (input, mut violations) = KeyInput::decode(body)?;
     violations.grant_tokens(input.grant_tokens.as_deref());
     violations.check()?;
     let snapshot = api.keystore.snapshot();
-    let caller = api.under(principal, &snapshot)?.caller("kms:DescribeKey");
+    let caller = api.under(requester, &snapshot)?.caller("kms:DescribeKey");
     let request = caller.key(input.key_id(), &snapshot)?;
     grant_tokens(input.grant_tokens.as_deref())?;
     let KeyEntry {
@@ -258,7 +259,7 @@ struct ListInput<'a> {
 }
 
 /// `ListKeys`: of the caller's account, in any state, by id.
-pub(super) fn list(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Answer {
+pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     const LIMIT_MAX: i64 = 1000;
     const LIMIT_DEFAULT: usize = 100;
     let input: ListInput<'_> = wire::decode(body)?;
@@ -271,7 +272,7 @@ pub(super) fn list(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Answer
     );
     violations.check()?;
     let snapshot = api.keystore.snapshot();
-    let caller = api.under(principal, &snapshot)?.caller("kms:ListKeys");
+    let caller = api.under(requester, &snapshot)?.caller("kms:ListKeys");
     caller.authorize("*")?;
     let listing = Marker::of_listing("ListKeys");
     let after: Option<KeyId> = listing.read(input.marker.as_deref())?;
@@ -281,7 +282,7 @@ pub(super) fn list(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Answer
         .range((start, Bound::Unbounded))
         .map(|(_, entry)| entry);
     let mut keys = keys
-        .filter(|entry| entry.key.account == principal.account)
+        .filter(|entry| entry.key.account == requester.principal.account)
         .peekable();
     let page: Vec<_> = keys.by_ref().take(limit.unwrap_or(LIMIT_DEFAULT)).collect();
     // Each entry has two ids of at most 36 and an ARN's prefix of at most 64 characters.
@@ -319,12 +320,12 @@ pub(super) fn check_page(
 }
 
 /// `EnableKey`
-pub(super) async fn enable(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u8>) -> Answer {
+pub(super) async fn enable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
     let (input, violations) = KeyInput::decode(&body)?;
     violations.check()?;
     move_state(
         &api,
-        &principal,
+        &requester,
         "kms:EnableKey",
         input.key_id(),
         KeyState::enable,
@@ -334,12 +335,12 @@ pub(super) async fn enable(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u
 }
 
 /// `DisableKey`
-pub(super) async fn disable(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u8>) -> Answer {
+pub(super) async fn disable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
     let (input, violations) = KeyInput::decode(&body)?;
     violations.check()?;
     move_state(
         &api,
-        &principal,
+        &requester,
         "kms:DisableKey",
         input.key_id(),
         KeyState::disable,
@@ -351,7 +352,7 @@ pub(super) async fn disable(api: Arc<Api>, principal: Arc<Principal>, body: Vec<
 /// `ScheduleKeyDeletion`
 pub(super) async fn schedule_deletion(
     api: Arc<Api>,
-    principal: Arc<Principal>,
+    requester: Requester,
     body: Vec<u8>,
 ) -> Answer {
     const DAYS_MIN: i64 = 7;
@@ -370,7 +371,7 @@ pub(super) async fn schedule_deletion(
     let key_id = input.key_id();
     let arn = move_state(
         &api,
-        &principal,
+        &requester,
         "kms:ScheduleKeyDeletion",
         key_id,
         schedule,
@@ -385,16 +386,12 @@ pub(super) async fn schedule_deletion(
 }
 
 /// `CancelKeyDeletion`
-pub(super) async fn cancel_deletion(
-    api: Arc<Api>,
-    principal: Arc<Principal>,
-    body: Vec<u8>,
-) -> Answer {
+pub(super) async fn cancel_deletion(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
     let (input, violations) = KeyInput::decode(&body)?;
     violations.check()?;
     let key_id = input.key_id();
     let cancel = KeyState::cancel_deletion;
-    let arn = move_state(&api, &principal, "kms:CancelKeyDeletion", key_id, cancel).await?;
+    let arn = move_state(&api, &requester, "kms:CancelKeyDeletion", key_id, cancel).await?;
     let mut object = Object::new();
     object.plain("KeyId", &arn);
     Ok(object.end())
@@ -403,17 +400,17 @@ pub(super) async fn cancel_deletion(
 /// Moves a key's state, unless it is there already, and returns the key's ARN.
 async fn move_state(
     api: &Api,
-    principal: &Arc<Principal>,
+    requester: &Requester,
     action: &'static str,
     key_id: &str,
     transition: impl FnOnce(KeyState) -> Result<KeyState, InvalidState>,
 ) -> Result<String, ApiError> {
     // Resolved once before, so that the pool knows what to purge; decided again by the writer, on what is current then.
     let snapshot = api.keystore.snapshot();
-    let caller = api.under(principal, &snapshot)?.caller(action);
+    let caller = api.under(requester, &snapshot)?.caller(action);
     let key = caller.key_not_alias(key_id, &snapshot)?;
     let id = key.request().entry().key.id;
-    api.change(principal, Some(id), |under| {
+    api.change(requester, Some(id), |under| {
         let request = under.caller(action).key_not_alias(key_id, under.snapshot)?;
         let entry = request.request().entry();
         let state = transition(entry.key.state).map_err(|state| invalid_state(entry, state))?;

@@ -4,7 +4,7 @@
 
 use crate::api::validation::{Pattern, Violations};
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};
 use crate::crypto::secret::SecretBytes;
 use crate::keystore::{AccessKey, Change, PrincipalEntry, Snapshot};
 use crate::policy::{PolicyDocument, Principal};
@@ -40,7 +40,7 @@ struct Input<'a> {
 pub(super) async fn administer(
     api: &Api,
     operation: &str,
-    operator: &Arc<Principal>,
+    operator: &Requester,
     body: &[u8],
 ) -> Answer {
     let input: Input<'_> = wire::decode(body)?;
@@ -52,7 +52,7 @@ pub(super) async fn administer(
     violations.required_text("name", name, NAME_CHARACTERS_MAX, Some(&NAME));
     violations.check()?;
     let region = api.keystore.region();
-    let account = operator.account;
+    let account = operator.principal.account;
     let arn = format!(
         "arn:{}:iam::{account}:user/{}",
         region.partition,
@@ -75,12 +75,7 @@ pub(super) async fn administer(
     }
 }
 
-async fn create(
-    api: &Api,
-    operator: &Arc<Principal>,
-    arn: String,
-    policies: Vec<String>,
-) -> Answer {
+async fn create(api: &Api, operator: &Requester, arn: String, policies: Vec<String>) -> Answer {
     if policies.len() > POLICIES_MAX {
         let message = format!("A principal has at most {POLICIES_MAX} policies.");
         return Err(ApiError::new(KmsErrorCode::LimitExceededException, message));
@@ -138,7 +133,7 @@ fn list(snapshot: &Snapshot) -> Reply {
     object.end()
 }
 
-async fn delete(api: &Api, operator: &Arc<Principal>, arn: String) -> Answer {
+async fn delete(api: &Api, operator: &Requester, arn: String) -> Answer {
     api.change(operator, None, |under| {
         find(under.snapshot, &arn)?;
         Ok((vec![Change::RemovePrincipal(arn)], Reply::empty()))
@@ -146,7 +141,7 @@ async fn delete(api: &Api, operator: &Arc<Principal>, arn: String) -> Answer {
     .await
 }
 
-async fn create_access_key(api: &Api, operator: &Arc<Principal>, arn: String) -> Answer {
+async fn create_access_key(api: &Api, operator: &Requester, arn: String) -> Answer {
     let (key, reply) = draw_access_key(api, None)?;
     api.change(operator, None, |under| {
         let entry = find(under.snapshot, &arn)?;
@@ -161,7 +156,7 @@ async fn create_access_key(api: &Api, operator: &Arc<Principal>, arn: String) ->
     .await
 }
 
-async fn delete_access_key(api: &Api, operator: &Arc<Principal>, arn: String, id: &str) -> Answer {
+async fn delete_access_key(api: &Api, operator: &Requester, arn: String, id: &str) -> Answer {
     api.change(operator, None, |under| {
         let entry = find(under.snapshot, &arn)?;
         let mut access_keys = entry.access_keys.clone();

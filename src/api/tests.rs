@@ -104,7 +104,8 @@ impl Bench {
         body: &[u8],
     ) -> Result<Value, (KmsErrorCode, String)> {
         let operation = operation(name).expect("a known operation");
-        outcome(self.api.call(operation, principal, body).await)
+        let requester = Requester::local(Arc::clone(principal));
+        outcome(self.api.call(operation, &requester, body).await)
     }
 
     async fn call(&self, name: &str, body: Value) -> Result<Value, (KmsErrorCode, String)> {
@@ -136,11 +137,8 @@ impl Bench {
 
     async fn administer(&self, name: &str, body: Value) -> Result<Value, (KmsErrorCode, String)> {
         let body = body.to_string();
-        outcome(
-            self.api
-                .administer(name, &self.admin, body.as_bytes())
-                .await,
-        )
+        let operator = Requester::local(Arc::clone(&self.admin));
+        outcome(self.api.administer(name, &operator, body.as_bytes()).await)
     }
 
     /// A new key's id.

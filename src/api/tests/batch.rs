@@ -10,7 +10,10 @@ impl Bench {
         principal: &Arc<Principal>,
         body: Value,
     ) -> Result<DataKeys, (Code, String)> {
-        let batch = self.api.data_keys(principal, body.to_string().as_bytes());
+        let batch = self.api.data_keys(
+            &Requester::local(Arc::clone(principal)),
+            body.to_string().as_bytes(),
+        );
         batch.map_err(|error| (error.code(), error.message().to_owned()))
     }
 }
