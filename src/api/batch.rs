@@ -1,6 +1,6 @@
 //! `POST /v1/data-keys`: any number of data keys under one key, of one length, bound to one context, produced as they are consumed.
 //!
-//! Every chunk is authorized, minted and checked anew (POOL-4, POOL-5): a principal removed, a key disabled or a machine cloned in mid-stream ends the batch at the
+//! Every chunk is authorized, minted and checked anew (POOL-4, POOL-5): a principal removed, a policy changed, a grant retired, a key disabled or a machine cloned in mid-stream ends the batch at the
 //! end of a chunk. A batch mints in an epoch of its own rather than emptying a lane, so bulk never takes what online requests wait for.
 
 use crate::api::generate::Asked;
@@ -9,6 +9,7 @@ use crate::api::wire::{self, ContextMember, Text};
 use crate::api::{Api, ApiError, Under, state};
 use crate::context::EncryptionContext;
 use crate::envelope::{Epoch, MintedKeys, blob_bytes};
+use crate::key::arn::AliasName;
 use crate::key::data_key::DataKeyLength;
 use crate::key::material::KeyMaterialId;
 use crate::keystore::KeyEntry;
@@ -49,6 +50,8 @@ pub struct DataKeys {
     principal: Arc<Principal>,
     /// The ARN of the key that the name meant when the batch began.
     key_arn: String,
+    /// The alias by which the batch was asked for, if by one.
+    alias: Option<AliasName>,
     material: KeyMaterialId,
     length: DataKeyLength,
     context: EncryptionContext,
@@ -102,6 +105,7 @@ impl Api {
             api: Arc::clone(self),
             principal: Arc::clone(principal),
             key_arn: entry.arn.clone(),
+            alias: request.request().alias().cloned(),
             material: entry.current().id(),
             length,
             context,
@@ -206,8 +210,9 @@ impl DataKeys {
     /// Whether the principal, as he is now, may use the key, as it is now.
     fn authorize(&self, under: &Under<'_>) -> Result<Arc<KeyEntry>, ApiError> {
         let caller = under.caller(ACTION).under(&self.context);
-        let request = caller.key(&self.key_arn, under.snapshot)?;
-        let entry = request.request().entry();
+        // By the key that the name meant when the batch began; the alias still counts where a condition asks for it.
+        let entry = caller.entry_not_alias(&self.key_arn, under.snapshot)?;
+        caller.authorize_named(entry, self.alias.clone(), under.snapshot)?;
         state(entry)?;
         if entry.current().id() != self.material {
             return Err(ApiError::internal(

@@ -2,7 +2,7 @@
 
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
-use crate::api::{Api, ApiError, KmsErrorCode, Reply, dry_run, grant_tokens, state, unsupported};
+use crate::api::{Api, ApiError, KmsErrorCode, Reply, dry_run, state, unsupported};
 use crate::envelope;
 use crate::envelope::blob::PLAINTEXT_BYTES_MAX;
 use crate::key::data_key::DataKeyLength;
@@ -71,8 +71,8 @@ pub(super) fn encrypt(
     api.under_last_check(principal, |under| {
         let caller = under.caller("kms:Encrypt").under(&context);
         let request = caller.key(key_id.unwrap_or_default(), under.snapshot)?;
-        grant_tokens(input.grant_tokens.as_deref())?;
         let entry = request.request().entry();
+        api.check_grant_tokens(under, entry, input.grant_tokens.as_deref())?;
         state(entry)?;
         fits(algorithm)?;
         dry_run(input.dry_run)?;
