@@ -8,7 +8,7 @@
 
 use crate::auth::PeerMap;
 use crate::key::arn::{AccountId, Arn, Region};
-use crate::{pool, transport};
+use crate::{limit, pool, transport};
 use layers::Layers;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -44,6 +44,8 @@ pub struct Config {
     pub peers: Peers,
     /// Bounds of every listener.
     pub limits: transport::Config,
+    /// Keys a second.
+    pub rates: limit::Config,
     /// How much to make before anybody asks.
     pub pool: pool::Config,
     /// Signatures.
@@ -191,6 +193,7 @@ impl Default for Config {
             },
             peers: Peers::default(),
             limits: transport::Config::default(),
+            rates: limit::Config::default(),
             pool: pool::Config::default(),
             signatures: Signatures { skew_seconds: 300 },
             log: Log {
@@ -372,6 +375,37 @@ impl Config {
                     let problem = format!("allowed is an ARN like {}", self.user_arn("name"));
                     layers.refuse(&format!("peers.{section}.{id}"), &problem);
                 }
+            }
+        }
+        self.check_rates(layers);
+    }
+
+    fn check_rates(&self, layers: &mut Layers) {
+        for arn in self.rates.principals.keys() {
+            let fits = Arn::split(arn).is_some_and(|split| {
+                split.partition == self.partition
+                    && matches!(split.service, "iam" | "sts")
+                    && split.region.is_empty()
+                    && split.account.parse::<AccountId>().is_ok()
+                    && !split.resource.is_empty()
+            });
+            if !fits {
+                let problem = format!("allowed is an ARN like {}", self.user_arn("name"));
+                layers.refuse(&format!("rates.principals.{arn}"), &problem);
+            }
+        }
+        for arn in self.rates.kms_keys.keys() {
+            let fits = Arn::split(arn).is_some_and(|split| {
+                split.partition == self.partition
+                    && split.service == "kms"
+                    && split.region == self.region
+                    && split.account.parse::<AccountId>().is_ok()
+                    && limit::key_of(arn).is_some()
+            });
+            if !fits {
+                let example = self.arn_region().arn(self.account, "key/<key id>");
+                let problem = format!("allowed is a key's ARN, {example}");
+                layers.refuse(&format!("rates.kms_keys.{arn}"), &problem);
             }
         }
     }

@@ -8,6 +8,8 @@
 
 use crate::auth::Verifier;
 use crate::config::Config;
+use crate::keystore::Snapshot;
+use crate::limit;
 use crate::transport::admin::{self, Admin};
 use crate::transport::{self, Service};
 use std::net::SocketAddr;
@@ -67,6 +69,7 @@ impl Daemon {
         memory_locked: bool,
     ) -> std::io::Result<Self> {
         core.metrics.memory_locked(memory_locked);
+        warn_of_strangers(config, &core.keystore.snapshot());
         let (shutdown, shutting_down) = watch::channel(false);
         let (admin_shutdown, admin_shutting_down) = watch::channel(false);
         let ready = Arc::new(AtomicBool::new(false));
@@ -187,6 +190,25 @@ impl Daemon {
             Err(error) => {
                 tracing::error!(%error, "the store was not closed in order; what was acknowledged is durable")
             }
+        }
+    }
+}
+
+/// Says which limits are for principals and keys that do not exist: most likely a slip of the pen.
+fn warn_of_strangers(config: &Config, snapshot: &Snapshot) {
+    for arn in config.rates.principals.keys() {
+        // A role's sessions are not in the store.
+        if !arn.contains(":assumed-role/") && !snapshot.principals.contains_key(arn) {
+            tracing::warn!(
+                arn,
+                "rates.principals names a principal that does not exist"
+            );
+        }
+    }
+    for arn in config.rates.kms_keys.keys() {
+        let known = limit::key_of(arn).is_some_and(|id| snapshot.keys.contains_key(&id));
+        if !known {
+            tracing::warn!(arn, "rates.kms_keys names a key that does not exist");
         }
     }
 }

@@ -15,7 +15,7 @@ const SECONDS_BUCKETS: [f64; 22] = [
 ];
 
 /// Name, unit and help of every family, for the exposition and for the test that holds dashboards to it.
-pub const FAMILIES: [(&str, Kind, &str); 19] = [
+pub const FAMILIES: [(&str, Kind, &str); 20] = [
     (
         "keymill_requests_total",
         Kind::Counter,
@@ -35,6 +35,11 @@ pub const FAMILIES: [(&str, Kind, &str); 19] = [
         "keymill_data_keys_total",
         Kind::Counter,
         "Data keys handed out, by operation, spec, and whether the pool had one",
+    ),
+    (
+        "keymill_throttled_total",
+        Kind::Counter,
+        "Requests and batches answered ThrottlingException, by whose limit was reached",
     ),
     (
         "keymill_pool_depth",
@@ -216,6 +221,13 @@ impl Metrics {
             ("result", result.into()),
         ];
         self.counter("keymill_data_keys_total", &labels)
+    }
+
+    /// `keymill_throttled_total{scope}`, from 0 on
+    pub fn throttled(&self, scope: &'static str) -> Counter {
+        let counter = self.counter("keymill_throttled_total", &[("scope", scope.into())]);
+        counter.increment(0);
+        counter
     }
 
     /// `keymill_pool_purged_total{reason}`

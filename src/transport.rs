@@ -51,7 +51,7 @@ pub struct Config {
     pub head_timeout_ms: u64,
     /// Milliseconds for a request's body.
     pub body_timeout_ms: u64,
-    /// Milliseconds that a response waits for a reader that takes nothing of it.
+    /// Milliseconds that a response waits for a reader that takes nothing of it, and a batch for its limits.
     pub write_timeout_ms: u64,
     /// Seconds that requests in flight are given after SIGTERM or SIGINT.
     pub drain_seconds: u64,

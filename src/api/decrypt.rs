@@ -12,6 +12,7 @@ use crate::api::{Api, ApiError, KmsErrorCode, Reply, dry_run, state, unsupported
 use crate::envelope::{self, CiphertextBlob};
 use crate::key::KeyId;
 use crate::keystore::Snapshot;
+use crate::limit::Paid;
 use crate::policy::{Authorized, Principal};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -65,6 +66,7 @@ pub(super) fn decrypt(
         let message = "KeyId is required with an asymmetric EncryptionAlgorithm.";
         return Err(ApiError::new(KmsErrorCode::ValidationException, message));
     }
+    let mut paid = Paid::default();
     api.under_last_check(principal, |under| {
         let caller = under.caller("kms:Decrypt").under(&context);
         let blob = CiphertextBlob::parse(blob.unwrap_or_default());
@@ -85,6 +87,7 @@ pub(super) fn decrypt(
         api.check_grant_tokens(under, entry, input.grant_tokens.as_deref())?;
         state(entry)?;
         fits(algorithm)?;
+        api.charge(under, Some(entry.key.id), &mut paid)?;
         let material = entry
             .generation(blob.header().generation)
             .ok_or_else(does_not_open)?;

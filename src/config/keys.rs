@@ -20,8 +20,11 @@ pub enum Allowed {
 
 use Allowed::{Boolean, Integer, OneOf, Text};
 
-/// Every key. The principals under `peers.users` and `peers.groups` are checked by [`peer`].
-pub const KEYS: [(&str, Allowed); 23] = [
+/// More than one machine can do.
+const KEYS_PER_SECOND: Allowed = Integer(0, 100_000_000, "keys a second");
+
+/// Every key. The principals under `peers.users` and `peers.groups` are checked by [`peer`], the limits under `rates.principals` and `rates.kms_keys` by [`check_rate`].
+pub const KEYS: [(&str, Allowed); 26] = [
     ("region", Text(region)),
     ("partition", Text(partition)),
     ("account", Text(account)),
@@ -48,6 +51,9 @@ pub const KEYS: [(&str, Allowed); 23] = [
         Integer(100, 3_600_000, "milliseconds"),
     ),
     ("limits.drain_seconds", Integer(0, 3600, "seconds")),
+    ("rates.principal_keys_per_second", KEYS_PER_SECOND),
+    ("rates.kms_key_keys_per_second", KEYS_PER_SECOND),
+    ("rates.burst_ms", Integer(100, 3_600_000, "milliseconds")),
     ("pool.enabled", Boolean),
     ("pool.fillers", Integer(0, 1024, "threads")),
     ("pool.lane_keys_min", Integer(64, 1 << 30, "keys")),
@@ -65,6 +71,9 @@ pub const KEYS: [(&str, Allowed); 23] = [
 /// The sections whose keys are ids and whose values are principals' ARNs.
 pub const PEER_SECTIONS: [&str; 2] = ["peers.users", "peers.groups"];
 
+/// The sections whose keys are ARNs and whose values are limits.
+pub const RATE_SECTIONS: [&str; 2] = ["rates.principals", "rates.kms_keys"];
+
 /// What the setting of this name may be.
 #[must_use]
 pub fn allowed(key: &str) -> Option<Allowed> {
@@ -78,6 +87,14 @@ pub fn peer(key: &str) -> Option<&str> {
     PEER_SECTIONS
         .iter()
         .find_map(|section| key.strip_prefix(section)?.strip_prefix('.'))
+}
+
+/// The section and the ARN of a limit, `rates.principals.<ARN>` or `rates.kms_keys.<ARN>`. An ARN may have dots of its own.
+#[must_use]
+pub fn rate(key: &str) -> Option<(&'static str, &str)> {
+    RATE_SECTIONS
+        .iter()
+        .find_map(|section| Some((*section, key.strip_prefix(section)?.strip_prefix('.')?)))
 }
 
 impl Allowed {
@@ -133,6 +150,14 @@ pub fn check_peer(id: &str, value: &Value) -> Result<(), String> {
         Value::String(_) => Ok(()),
         _ => Err("allowed: a principal's ARN".to_owned()),
     }
+}
+
+/// Whether the limit of a principal or a key is one; its ARN is compared with the rest of the configuration.
+///
+/// # Errors
+/// What is allowed.
+pub fn check_rate(value: &Value) -> Result<(), String> {
+    KEYS_PER_SECOND.check(value)
 }
 
 fn words_of(text: &str, length_max: usize) -> bool {

@@ -128,7 +128,8 @@ impl Layers {
 
     fn put(&mut self, key: &str, value: Value, source: Source) {
         let is_section = value.is_table() && self.is_section(key);
-        if keys::allowed(key).is_some() || keys::peer(key).is_some() {
+        let is_setting = keys::allowed(key).is_some();
+        if is_setting || keys::peer(key).is_some() || keys::rate(key).is_some() {
             self.settings
                 .insert(key.to_owned(), Setting { value, source });
         } else if !is_section {
@@ -140,9 +141,9 @@ impl Layers {
 
     fn is_section(&self, key: &str) -> bool {
         let prefix = format!("{key}.");
-        let peers = keys::PEER_SECTIONS;
         key == "peers"
-            || peers.contains(&key)
+            || keys::PEER_SECTIONS.contains(&key)
+            || keys::RATE_SECTIONS.contains(&key)
             || keys::KEYS.iter().any(|(name, _)| name.starts_with(&prefix))
     }
 
@@ -176,6 +177,7 @@ impl Layers {
             let checked = match (keys::allowed(key), keys::peer(key)) {
                 (Some(allowed), _) => allowed.check(value),
                 (None, Some(id)) => keys::check_peer(id, value),
+                (None, None) if keys::rate(key).is_some() => keys::check_rate(value),
                 (None, None) => Ok(()),
             };
             if let Err(problem) = checked {
@@ -219,12 +221,14 @@ impl Layers {
             return None;
         }
         let mut root = Table::new();
-        for section in keys::PEER_SECTIONS {
+        for section in keys::PEER_SECTIONS.iter().chain(&keys::RATE_SECTIONS) {
             table_at(&mut root, section.split('.'));
         }
         for (key, setting) in &self.settings {
-            // An id may hold a dot only in a mistake, and there is none.
-            let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
+            // A peer's id may hold a dot only in a mistake, and there is none.
+            let (section, name) = keys::rate(key)
+                .or_else(|| key.rsplit_once('.'))
+                .unwrap_or(("", key));
             let path = section.split('.').filter(|part| !part.is_empty());
             if let Some(table) = table_at(&mut root, path) {
                 table.insert(name.to_owned(), setting.value.clone());

@@ -81,7 +81,12 @@ fn the_samples_of_the_manual_are_sound() {
     let sample = sample
         .replace("\n# root =", "\nroot =")
         .replace("\n# 2000 =", "\n2000 =");
-    let map = read(&sample).unwrap().config.peers.map();
+    let sample = sample.replace("\n# \"arn:", "\n\"arn:");
+    let config = read(&sample).unwrap().config;
+    let rates = &config.rates.principals;
+    assert_eq!(rates["arn:aws:iam::111122223333:user/provisioner"], 50_000);
+    assert_eq!((rates.len(), config.rates.kms_keys.len()), (2, 1));
+    let map = config.peers.map();
     assert_eq!(map.uids[&0], "arn:aws:iam::111122223333:user/admin");
     assert_eq!(
         map.uids[&1000],
@@ -176,6 +181,43 @@ fn what_is_not_allowed_is_refused_with_its_place_and_what_is() {
         (
             "pool.keys_max = 128",
             "pool.lane_keys_max = 262144: must not exceed pool.keys_max = 128",
+        ),
+        (
+            "rates.burst_ms = 99",
+            "rates.burst_ms = 99: allowed: 100 to 3600000 milliseconds",
+        ),
+        (
+            "rates.principal_keys_per_second = -1",
+            "rates.principal_keys_per_second = -1: allowed: 0 to 100000000 keys a second",
+        ),
+        (
+            "rates.keys_per_second = 1",
+            "rates.keys_per_second is no setting; those of [rates] are principal_keys_per_second, kms_key_keys_per_second, burst_ms",
+        ),
+        (
+            "rates.principals = 1",
+            "rates.principals is a section, written [rates.principals]",
+        ),
+        (
+            "rates.principals.alice = 1",
+            "rates.principals.alice = 1: allowed is an ARN like arn:aws:iam::111122223333:user/name",
+        ),
+        (
+            "rates.principals.'arn:aws:kms:us-east-1:111122223333:key/x' = 1",
+            "rates.principals.arn:aws:kms:us-east-1:111122223333:key/x = 1: allowed is an ARN like arn:aws:iam::111122223333:user/name",
+        ),
+        (
+            "rates.principals.'arn:aws:iam::111122223333:user/a.b' = 1.5",
+            "rates.principals.arn:aws:iam::111122223333:user/a.b = 1.5: allowed: 0 to 100000000 keys a second",
+        ),
+        (
+            "rates.kms_keys.'alias/a' = 1",
+            "rates.kms_keys.alias/a = 1: allowed is a key's ARN, arn:aws:kms:us-east-1:111122223333:key/<key id>",
+        ),
+        (
+            "rates.kms_keys.'arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab' = 1",
+            "rates.kms_keys.arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab = 1: \
+             allowed is a key's ARN, arn:aws:kms:us-east-1:111122223333:key/<key id>",
         ),
         (
             "signatures.skew_seconds = 0",
@@ -366,6 +408,28 @@ fn the_environment_overrides_the_file_and_flags_override_both() {
     assert_eq!(source("listen.tcp"), "--listen");
     assert_eq!(source("listen.admin"), "default");
     assert_eq!(settings["pool.enabled"].value, Value::Boolean(false));
+}
+
+#[test]
+fn limits_are_by_arn_in_the_file_and_their_defaults_by_variable() {
+    let dotted = "arn:aws:iam::444455556666:user/team/a.b@c";
+    let text = format!("rates.burst_ms = 200\n[rates.principals]\n'{dotted}' = 7");
+    let variables = [
+        ("KEYMILL_RATES__PRINCIPAL_KEYS_PER_SECOND", "50"),
+        ("KEYMILL_RATES__KMS_KEY_KEYS_PER_SECOND", "60"),
+    ];
+    let rates = read_with(&text, &variables).unwrap().config.rates;
+    assert_eq!(rates.principals[dotted], 7);
+    assert_eq!(
+        (
+            rates.principal_keys_per_second,
+            rates.kms_key_keys_per_second,
+            rates.burst_ms
+        ),
+        (50, 60, 200)
+    );
+    let variable = "KEYMILL_RATES__PRINCIPALS__ARN:AWS:IAM::111122223333:USER/A";
+    assert!(read_with("", &[(variable, "x")]).is_err());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a daemon does by itself: keeps the pool and the metrics in order, and removes keys whose deletion is due.
+//! What a daemon does by itself: keeps the pool, the limits and the metrics in order, and removes keys whose deletion is due.
 
 use crate::clock::Clock;
 use crate::daemon::Core;
@@ -34,10 +34,12 @@ impl Upkeep {
     pub(super) fn start(core: &Core) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel::<()>();
         let (pool, metrics) = (Arc::clone(&core.pool), Arc::clone(&core.metrics));
+        let (api, clock) = (Arc::clone(&core.api), core.clock.clone());
         let work = move || {
             let mut ticks = 0;
             while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
                 pool.tick();
+                api.limits.tick(clock.monotonic());
                 ticks = (ticks + 1) % METRICS_TICKS;
                 if ticks == 0 {
                     metrics.upkeep();

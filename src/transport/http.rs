@@ -157,7 +157,8 @@ impl Front {
                 let arn = text(keys.key_arn())?;
                 let material_id = text(&keys.material().to_string())?;
                 let blob_bytes = HeaderValue::from(keys.blob_bytes());
-                let batch = Batch::new(keys, form, id, Arc::clone(&self.makers));
+                let patience = Duration::from_millis(self.service.config.write_timeout_ms);
+                let batch = Batch::new(keys, form, id, Arc::clone(&self.makers), patience);
                 let mut response = Response::new(Either::Right(batch));
                 let headers = response.headers_mut();
                 let media_type = HeaderValue::from_static(form.media_type());

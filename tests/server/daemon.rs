@@ -8,6 +8,7 @@ use keymill::crypto::entropy::Entropy;
 use keymill::crypto::secret::SecretBytes;
 use keymill::key::arn::Region;
 use keymill::keystore::{AccessKey, Change, Keystore, KeystoreError, PrincipalEntry, RootKey};
+use keymill::limit::{self, Limits};
 use keymill::metrics::Metrics;
 use keymill::policy::{PolicyDocument, Principal};
 use keymill::pool::{self, CloneWord, Pool};
@@ -72,6 +73,7 @@ fn secret(text: &str) -> SecretBytes {
 /// What a test wants otherwise than usual.
 pub(crate) struct Setup {
     pub(crate) config: Config,
+    pub(crate) rates: limit::Config,
     /// Whom the peer of the Unix socket is taken for.
     pub(crate) peer: Option<Who>,
     /// Whether the peer of the Unix socket is the operator.
@@ -82,6 +84,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             config: Config::default(),
+            rates: limit::Config::default(),
             peer: Some(PROVISIONER),
             operator: true,
         }
@@ -128,6 +131,7 @@ impl Daemon {
             clone_word,
             entropy,
             clock.clone(),
+            Limits::new(&setup.rates),
             &metrics,
         );
         let service = Arc::new(Service {

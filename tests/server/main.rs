@@ -10,6 +10,7 @@ mod admin;
 mod batch;
 mod bounds;
 mod drain;
+mod limits;
 mod routes;
 mod signatures;
 mod sockets;
