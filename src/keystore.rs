@@ -10,7 +10,7 @@
 //!
 //! What this module does not do: decide who may change what, or purge the pool after a change.
 
-use crate::crypto::entropy::{Entropy, EntropyError};
+use crate::crypto::entropy::Entropy;
 use crate::key::KeyId;
 use crate::key::arn::{AccountId, AliasName, Region};
 use crate::metrics::Metrics;
@@ -21,13 +21,14 @@ use body::Entry;
 use record::{Corrupt, Head, Kind, Record, Sealer};
 use sqlite::{Commit, Contents, SqliteStore, Store};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
 mod body;
 #[cfg(fuzzing)]
 pub use body::fuzz as fuzz_body;
+mod error;
 mod grant_token;
 pub mod lock;
 pub mod record;
@@ -35,6 +36,7 @@ pub mod root_key;
 pub mod snapshot;
 pub mod sqlite;
 
+pub use error::KeystoreError;
 pub use grant_token::GrantTokens;
 pub use lock::StoreLock;
 pub use root_key::{RootKey, RootKeyError};
@@ -62,95 +64,6 @@ pub enum Change {
     PutGrant(Arc<Grant>),
     /// Removes a grant of a key.
     RemoveGrant(KeyId, GrantId),
-}
-
-/// Why the store could not be opened, read or written. Each prints as one line that names the file or record and says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum KeystoreError {
-    /// There is no store.
-    #[error(
-        "store {path} does not exist: name the folder of an existing one, or create one with `keymill dev` or the first `keymill serve`"
-    )]
-    Absent {
-        /// The store.
-        path: PathBuf,
-    },
-    /// Reading or writing beside the store failed.
-    #[error("store {path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// Another process has the store.
-    #[error(
-        "store {path} is in use by process {holder}: stop it, or go through it with --endpoint unix:{socket}"
-    )]
-    InUse {
-        /// The store.
-        path: PathBuf,
-        /// Its process id, or what is known.
-        holder: String,
-        /// Where the daemon of this folder listens by default.
-        socket: PathBuf,
-    },
-    /// No database, or one whose pages are damaged.
-    #[error("store {path} is damaged or no store ({reason}): restore a backup")]
-    Damaged {
-        /// The store.
-        path: PathBuf,
-        /// SQLite's words.
-        reason: String,
-    },
-    /// A database of some other program.
-    #[error("store {path} is another program's database: name a keymill store")]
-    Foreign {
-        /// The store.
-        path: PathBuf,
-    },
-    /// A later version's tables.
-    #[error(
-        "store {path} was written by a newer keymill (tables of format {format}, this build knows 1): upgrade keymill"
-    )]
-    Newer {
-        /// The store.
-        path: PathBuf,
-        /// Its format.
-        format: i64,
-    },
-    /// The records do not add up.
-    #[error("store {path} {source}")]
-    Corrupt {
-        /// The store.
-        path: PathBuf,
-        /// What is wrong, and what to do.
-        source: Corrupt,
-    },
-    /// Somebody else has changed the store.
-    #[error("store {path} was changed by another process: restart keymill")]
-    Conflict {
-        /// The store.
-        path: PathBuf,
-    },
-    /// The change may or may not be durable.
-    #[error(
-        "store {path} could not be written ({reason}): free space or repair the disk, then restart keymill"
-    )]
-    Commit {
-        /// The store.
-        path: PathBuf,
-        /// SQLite's words.
-        reason: String,
-    },
-    /// An earlier commit's outcome is unknown.
-    #[error(
-        "store refuses changes since an earlier write failed: repair the disk, then restart keymill"
-    )]
-    Halted,
-    /// No random bytes.
-    #[error(transparent)]
-    Entropy(#[from] EntropyError),
 }
 
 /// The keystore of one process.

@@ -6,6 +6,7 @@ use crate::key::material::BackingKey;
 use crate::key::{KeyState, KmsKey};
 use crate::keystore::sqlite::StoreFuture;
 use sqlx::{Connection, Row};
+use std::path::PathBuf;
 use std::sync::Mutex as StdMutex;
 
 mod access;

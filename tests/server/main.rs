@@ -14,3 +14,4 @@ mod limits;
 mod routes;
 mod signatures;
 mod sockets;
+mod walk;
