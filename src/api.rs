@@ -19,8 +19,8 @@ use crate::metrics::Metrics;
 use crate::policy::{Action, Circumstances, Principal};
 use crate::pool::{CloneWord, LastCheck, Pool, thread_number};
 use bytes::Bytes;
+use members::Members;
 use resolve::Caller;
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,8 +33,12 @@ mod decrypt;
 mod encrypt;
 pub mod error;
 mod generate;
+mod grant_tokens;
+mod grants;
+mod key_policies;
 mod keys;
 mod marker;
+mod members;
 mod principals;
 mod resolve;
 mod validation;
@@ -42,6 +46,7 @@ mod wire;
 
 pub use batch::{Chunk, DataKeys};
 pub use error::{ApiError, KmsErrorCode};
+pub use principals::ADMINISTRATION;
 
 /// What an operation ends with.
 type Answer = Result<Reply, ApiError>;
@@ -81,7 +86,7 @@ pub static OPERATIONS: [Operation; 54] = table([
     ("ConnectCustomKeyStore", Handler::Unbuilt),
     ("CreateAlias", changing!(aliases::create)),
     ("CreateCustomKeyStore", Handler::Unbuilt),
-    ("CreateGrant", Handler::Unbuilt),
+    ("CreateGrant", changing!(grants::create)),
     ("CreateKey", changing!(keys::create)),
     ("Decrypt", Handler::AtOnce(decrypt::decrypt)),
     ("DeleteAlias", changing!(aliases::delete)),
@@ -106,23 +111,26 @@ pub static OPERATIONS: [Operation; 54] = table([
     ("GenerateMac", Handler::Unbuilt),
     ("GenerateRandom", Handler::AtOnce(encrypt::random)),
     ("GetKeyLastUsage", Handler::Unbuilt),
-    ("GetKeyPolicy", Handler::Unbuilt),
+    ("GetKeyPolicy", Handler::AtOnce(key_policies::get)),
     ("GetKeyRotationStatus", Handler::Unbuilt),
     ("GetParametersForImport", Handler::Unbuilt),
     ("GetPublicKey", Handler::Unbuilt),
     ("ImportKeyMaterial", Handler::Unbuilt),
     ("ListAliases", Handler::AtOnce(aliases::list)),
-    ("ListGrants", Handler::Unbuilt),
-    ("ListKeyPolicies", Handler::Unbuilt),
+    ("ListGrants", Handler::AtOnce(grants::listing::of_key)),
+    ("ListKeyPolicies", Handler::AtOnce(key_policies::list)),
     ("ListKeyRotations", Handler::Unbuilt),
     ("ListKeys", Handler::AtOnce(keys::list)),
     ("ListResourceTags", Handler::Unbuilt),
-    ("ListRetirableGrants", Handler::Unbuilt),
-    ("PutKeyPolicy", Handler::Unbuilt),
+    (
+        "ListRetirableGrants",
+        Handler::AtOnce(grants::listing::retirable),
+    ),
+    ("PutKeyPolicy", changing!(key_policies::put)),
     ("ReEncrypt", Handler::Unbuilt),
     ("ReplicateKey", Handler::Unbuilt),
-    ("RetireGrant", Handler::Unbuilt),
-    ("RevokeGrant", Handler::Unbuilt),
+    ("RetireGrant", changing!(grants::removal::retire)),
+    ("RevokeGrant", changing!(grants::removal::revoke)),
     ("RotateKeyOnDemand", Handler::Unbuilt),
     ("ScheduleKeyDeletion", changing!(keys::schedule_deletion)),
     ("Sign", Handler::Unbuilt),
@@ -236,7 +244,7 @@ impl Api {
         }
     }
 
-    /// Performs one of the operator's own operations: `CreatePrincipal`, `ListPrincipals`, `DeletePrincipal`, `CreateAccessKey`, `DeleteAccessKey`.
+    /// Performs one of the operator's own operations, [`ADMINISTRATION`].
     ///
     /// # Errors
     /// [`ApiError`].
@@ -355,6 +363,7 @@ impl<'a> Under<'a> {
             action: Action(action),
             region: self.region,
             context: None,
+            members: Members::None,
             circumstances: Circumstances {
                 now: self.now,
                 source_ip: self.source_ip,
@@ -402,14 +411,6 @@ fn invalid_state(entry: &KeyEntry, state: InvalidState) -> ApiError {
 fn unsupported(what: &str) -> ApiError {
     let message = format!("{what} is not supported.");
     ApiError::new(KmsErrorCode::UnsupportedOperationException, message)
-}
-
-/// No grant exists yet, so every token is one that this service did not issue.
-fn grant_tokens(tokens: Option<&[Cow<'_, str>]>) -> Result<(), ApiError> {
-    if tokens.unwrap_or_default().is_empty() {
-        return Ok(());
-    }
-    Err(ApiError::bare(KmsErrorCode::InvalidGrantTokenException))
 }
 
 fn dry_run(asked: Option<bool>) -> Result<(), ApiError> {

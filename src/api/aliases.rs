@@ -117,11 +117,11 @@ pub(super) async fn update(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
 }
 
 /// The key that an alias is to name, if the caller may give it that name.
-fn target(
-    caller: Caller<'_>,
+fn target<'a>(
+    caller: Caller<'a>,
     key_id: &str,
     alias_arn: &str,
-    snapshot: &crate::keystore::Snapshot,
+    snapshot: &'a crate::keystore::Snapshot,
 ) -> Result<KeyId, ApiError> {
     let request = caller.key_not_alias(key_id, snapshot)?;
     caller.authorize(alias_arn)?;
@@ -185,9 +185,10 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     let key = input
         .key_id
         .as_deref()
-        .map(|key_id| caller.key_not_alias(key_id, &snapshot))
+        // A listing is about no key: identity policies alone decide on it.
+        .map(|key_id| caller.entry_not_alias(key_id, &snapshot))
         .transpose()?
-        .map(|request| request.request().entry().key.id);
+        .map(|entry| entry.key.id);
     let listing = Marker::of_listing(format_args!("ListAliases {key:?}"));
     let after: Option<AliasName> = listing.read(input.marker.as_deref())?;
     let aliases = snapshot.aliases.values();

@@ -1,7 +1,7 @@
 //! `POST /v1/data-keys`: any number of data keys under one key, of one length, bound to one context, produced as they are consumed.
 //!
-//! Every chunk is authorized, minted and checked anew (POOL-4, POOL-5): a principal removed, a key disabled or a machine cloned in mid-stream ends the batch at the
-//! end of a chunk. A batch mints in an epoch of its own rather than emptying a lane, so bulk never takes what online requests wait for.
+//! Every chunk is authorized, minted and checked anew (POOL-4, POOL-5): a principal removed, a policy changed, a grant retired, a key disabled or a machine
+//! cloned in mid-stream ends the batch at the end of a chunk. A batch mints in an epoch of its own rather than emptying a lane, so bulk never takes what online requests wait for.
 //!
 //! Where a limit is in force, chunks are as large as it yields in a moment, and a chunk whose keys are not there yet is asked for again later.
 
@@ -12,6 +12,7 @@ use crate::api::{Api, ApiError, Requester, Under, state};
 use crate::context::EncryptionContext;
 use crate::envelope::{Epoch, MintedKeys, blob_bytes};
 use crate::key::KeyId;
+use crate::key::arn::AliasName;
 use crate::key::data_key::DataKeyLength;
 use crate::key::material::KeyMaterialId;
 use crate::keystore::KeyEntry;
@@ -52,6 +53,8 @@ pub struct DataKeys {
     requester: Requester,
     /// The ARN of the key that the name meant when the batch began.
     key_arn: String,
+    /// The alias by which the batch was asked for, if by one.
+    alias: Option<AliasName>,
     key: KeyId,
     material: KeyMaterialId,
     length: DataKeyLength,
@@ -123,6 +126,7 @@ impl Api {
             api: Arc::clone(self),
             requester: requester.clone(),
             key_arn: entry.arn.clone(),
+            alias: request.request().alias().cloned(),
             key: entry.key.id,
             material: entry.current().id(),
             length,
@@ -256,8 +260,9 @@ impl DataKeys {
     /// Whether the principal, as he is now, may use the key, as it is now.
     fn authorize(&self, under: &Under<'_>) -> Result<Arc<KeyEntry>, ApiError> {
         let caller = under.caller(ACTION).under(&self.context);
-        let request = caller.key(&self.key_arn, under.snapshot)?;
-        let entry = request.request().entry();
+        // By the key that the name meant when the batch began; the alias still counts where a condition asks for it.
+        let entry = caller.entry_not_alias(&self.key_arn, under.snapshot)?;
+        caller.authorize_named(entry, self.alias.clone(), under.snapshot)?;
         state(entry)?;
         if entry.current().id() != self.material {
             return Err(ApiError::internal(

@@ -2,9 +2,7 @@
 
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
-use crate::api::{
-    Api, ApiError, KmsErrorCode, Reply, Requester, dry_run, grant_tokens, state, unsupported,
-};
+use crate::api::{Api, ApiError, KmsErrorCode, Reply, Requester, dry_run, state, unsupported};
 use crate::envelope;
 use crate::envelope::blob::PLAINTEXT_BYTES_MAX;
 use crate::key::data_key::DataKeyLength;
@@ -69,8 +67,8 @@ pub(super) fn encrypt(api: &Api, requester: &Requester, body: &[u8]) -> Result<R
     api.under_last_check(requester, |under| {
         let caller = under.caller("kms:Encrypt").under(&context);
         let request = caller.key(key_id.unwrap_or_default(), under.snapshot)?;
-        grant_tokens(input.grant_tokens.as_deref())?;
         let entry = request.request().entry();
+        api.check_grant_tokens(under, entry, input.grant_tokens.as_deref())?;
         state(entry)?;
         fits(algorithm)?;
         api.charge(under, Some(entry.key.id), &mut paid)?;

@@ -6,9 +6,7 @@
 use crate::api::resolve::OnKey;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, ContextMember, Object, SHORT_RESPONSE_BYTES, Text};
-use crate::api::{
-    Api, ApiError, KmsErrorCode, Reply, Requester, dry_run, grant_tokens, state, unsupported,
-};
+use crate::api::{Api, ApiError, KmsErrorCode, Reply, Requester, dry_run, state, unsupported};
 use crate::context::EncryptionContext;
 use crate::envelope::{self, CiphertextBlob, blob_bytes};
 use crate::key::data_key::{DataKeyLength, PlaintextDataKey};
@@ -141,9 +139,9 @@ fn generate(
     api.under_last_check(requester, |under| {
         let caller = under.caller(action).under(&context);
         let request = caller.key(key_id.unwrap_or_default(), under.snapshot)?;
-        grant_tokens(input.grant_tokens.as_deref())?;
-        let length = asked.length()?;
         let entry = request.request().entry();
+        api.check_grant_tokens(under, entry, input.grant_tokens.as_deref())?;
+        let length = asked.length()?;
         state(entry)?;
         api.charge(under, Some(entry.key.id), &mut paid)?;
         dry_run(input.dry_run)?;

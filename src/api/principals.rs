@@ -17,6 +17,15 @@ const ACCESS_KEYS_MAX: usize = 2;
 const POLICIES_MAX: usize = 10;
 const NAME_CHARACTERS_MAX: usize = 64;
 
+/// The operations by their names, for tables by operation.
+pub const ADMINISTRATION: [&str; 5] = [
+    "CreateAccessKey",
+    "CreatePrincipal",
+    "DeleteAccessKey",
+    "DeletePrincipal",
+    "ListPrincipals",
+];
+
 /// An IAM user's name.
 const NAME: Pattern = Pattern {
     text: "^[\\w+=,.@-]+$",
@@ -43,6 +52,9 @@ pub(super) async fn administer(
     operator: &Requester,
     body: &[u8],
 ) -> Answer {
+    if !ADMINISTRATION.contains(&operation) {
+        return Err(ApiError::bare(KmsErrorCode::UnknownOperationException));
+    }
     let input: Input<'_> = wire::decode(body)?;
     if operation == "ListPrincipals" {
         return Ok(list(&api.keystore.snapshot()));

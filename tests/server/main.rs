@@ -17,3 +17,4 @@ mod routes;
 mod signatures;
 mod sockets;
 mod tls;
+mod walk;
