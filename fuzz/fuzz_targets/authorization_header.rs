@@ -29,7 +29,8 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
     };
     let entry = Arc::new(PrincipalEntry {
         principal: Arc::new(
-            Principal::new("arn:aws:iam::111122223333:user/fuzz", Vec::new()).expect("a user's ARN"),
+            Principal::new("arn:aws:iam::111122223333:user/fuzz", Vec::new())
+                .expect("a user's ARN"),
         ),
         access_keys: vec![Arc::new(access_key)],
     });
