@@ -7,6 +7,7 @@
 //!
 //! What this module does not do: know HTTP, or who the caller is (that is `auth`); it is handed a principal.
 
+use crate::auth::AuthError;
 use crate::clock::{Clock, Timestamp};
 use crate::crypto::entropy::Entropy;
 use crate::key::InvalidState;
@@ -15,6 +16,7 @@ use crate::key::arn::Region;
 use crate::key::data_key::DataKeyLength;
 use crate::keystore::{Change, KeyEntry, Keystore, Snapshot};
 use crate::metrics::Metrics;
+use crate::policy::principal::PrincipalKind;
 use crate::policy::{Action, Circumstances, Principal};
 use crate::pool::{CloneWord, LastCheck, Pool, thread_number};
 use bytes::Bytes;
@@ -32,6 +34,7 @@ pub mod error;
 mod generate;
 mod keys;
 mod marker;
+mod policy_check;
 mod principals;
 mod resolve;
 mod validation;
@@ -229,7 +232,7 @@ impl Api {
         }
     }
 
-    /// Performs one of the operator's own operations: `CreatePrincipal`, `ListPrincipals`, `DeletePrincipal`, `CreateAccessKey`, `DeleteAccessKey`.
+    /// Performs one of the operator's own operations, those of [`principals`] and `CheckPolicy`.
     ///
     /// # Errors
     /// [`ApiError`].
@@ -241,8 +244,12 @@ impl Api {
     ) -> Result<Reply, ApiError> {
         let (api, principal, body) = (Arc::clone(self), Arc::clone(principal), body.to_vec());
         let operation = operation.to_owned();
-        let change =
-            async move { principals::administer(&api, &operation, &principal, &body).await };
+        let change = async move {
+            match operation.as_str() {
+                "CheckPolicy" => policy_check::check(&api, &principal, &body),
+                operation => principals::administer(&api, operation, &principal, &body).await,
+            }
+        };
         tokio::spawn(change).await.map_err(ApiError::internal)?
     }
 
@@ -251,10 +258,11 @@ impl Api {
         principal: &'a Arc<Principal>,
         snapshot: &'a Snapshot,
     ) -> Result<Under<'a>, ApiError> {
+        let now = self.clock.now();
         Ok(Under {
-            principal: current(principal, snapshot)?,
+            principal: current(principal, snapshot, now)?,
             region: self.keystore.region(),
-            now: self.clock.now(),
+            now,
             snapshot,
             clone_word: self.clone_word.read(),
         })
@@ -309,15 +317,15 @@ impl Api {
 struct Under<'a> {
     snapshot: &'a Snapshot,
     clone_word: u64,
-    principal: &'a Arc<Principal>,
+    principal: Cow<'a, Arc<Principal>>,
     region: &'a Region,
     now: Timestamp,
 }
 
-impl<'a> Under<'a> {
-    fn caller(&self, action: &'static str) -> Caller<'a> {
+impl Under<'_> {
+    fn caller(&self, action: &'static str) -> Caller<'_> {
         Caller {
-            principal: self.principal,
+            principal: &self.principal,
             action: Action(action),
             region: self.region,
             context: None,
@@ -331,19 +339,31 @@ impl<'a> Under<'a> {
     }
 }
 
-/// The principal as the snapshot has him: who was authenticated may be gone, or have other rights, by now. The operator is in no store.
+/// The principal as the snapshot has him: who was authenticated may be gone, be disabled, or have other rights, by now. A session is what its role is, for as
+/// long as its credentials last. The operator is in no store.
 fn current<'a>(
     principal: &'a Arc<Principal>,
     snapshot: &'a Snapshot,
-) -> Result<&'a Arc<Principal>, ApiError> {
-    match snapshot.principals.get(&principal.arn) {
-        Some(entry) => Ok(&entry.principal),
-        None if principal.is_operator() => Ok(principal),
-        None => Err(ApiError::new(
-            KmsErrorCode::UnrecognizedClientException,
-            "The security token included in the request is invalid.",
-        )),
+    now: Timestamp,
+) -> Result<Cow<'a, Arc<Principal>>, ApiError> {
+    if principal.is_operator() {
+        return Ok(Cow::Borrowed(principal));
     }
+    let refused = |code, error: AuthError| ApiError::new(code, error.message);
+    if principal.expiration().is_some_and(|at| at <= now) {
+        let code = KmsErrorCode::ExpiredTokenException;
+        return Err(refused(code, AuthError::expired_token()));
+    }
+    let entry = snapshot.principals.get(principal.lasting_arn());
+    let found = entry.filter(|entry| entry.enabled).and_then(|entry| {
+        if principal.kind() == PrincipalKind::AssumedRole {
+            principal.renewed(&entry.principal).map(Cow::Owned)
+        } else {
+            Some(Cow::Borrowed(&entry.principal))
+        }
+    });
+    let code = KmsErrorCode::UnrecognizedClientException;
+    found.ok_or_else(|| refused(code, AuthError::unrecognized_client()))
 }
 
 /// `DisabledException` or `KMSInvalidStateException` when cryptographic operations may not use the key.

@@ -8,10 +8,13 @@ mod authorization;
 mod canonical;
 pub mod error;
 pub mod peer;
+pub mod session;
 mod signing_key;
 pub mod sigv4;
 mod time;
 
 pub use error::AuthError;
 pub use peer::{Peer, PeerMap};
+pub use session::Session;
 pub use sigv4::{Claim, Credentials, Head, Verifier};
+pub use time::iso8601;

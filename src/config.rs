@@ -8,6 +8,8 @@
 
 use crate::auth::PeerMap;
 use crate::key::arn::{AccountId, Arn, Region};
+use crate::policy::Principal;
+use crate::policy::principal::PrincipalKind;
 use crate::{pool, transport};
 use layers::Layers;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -368,7 +370,7 @@ impl Config {
         }
         for (section, map) in [("users", &self.peers.users), ("groups", &self.peers.groups)] {
             for (id, arn) in map {
-                if !self.is_user(arn) {
+                if !self.may_be_mapped(arn) {
                     let problem = format!("allowed is an ARN like {}", self.user_arn("name"));
                     layers.refuse(&format!("peers.{section}.{id}"), &problem);
                 }
@@ -376,17 +378,11 @@ impl Config {
         }
     }
 
-    fn is_user(&self, arn: &str) -> bool {
-        Arn::split(arn).is_some_and(|arn| {
-            arn.partition == self.partition
-                && arn.service == "iam"
-                && arn.region.is_empty()
-                && arn.account == self.account.as_str()
-                && arn
-                    .resource
-                    .strip_prefix("user/")
-                    .is_some_and(|name| !name.is_empty())
-        })
+    /// Whether unsigned callers may be this principal: a user or an account's root. A role acts only in sessions, each with credentials of its own.
+    fn may_be_mapped(&self, arn: &str) -> bool {
+        let kind = Principal::new(arn, Vec::new()).map(|principal| principal.kind());
+        let partition = Arn::split(arn).is_some_and(|arn| arn.partition == self.partition);
+        partition && matches!(kind, Ok(PrincipalKind::User | PrincipalKind::Root))
     }
 }
 

@@ -11,7 +11,8 @@
 //! What this module does not do: decide who may change what, or purge the pool after a change.
 
 use crate::clock::Timestamp;
-use crate::crypto::entropy::{Entropy, EntropyError};
+use crate::crypto::entropy::Entropy;
+use crate::crypto::secret::Secret;
 use crate::key::KeyId;
 use crate::key::arn::{AccountId, AliasName, Region};
 use crate::metrics::Metrics;
@@ -20,19 +21,21 @@ use body::Entry;
 use record::{Corrupt, Head, Kind, Record, Sealer};
 use sqlite::{Commit, Contents, SqliteStore, Store};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
 mod body;
 #[cfg(fuzzing)]
 pub use body::fuzz as fuzz_body;
+mod error;
 pub mod lock;
 pub mod record;
 pub mod root_key;
 pub mod snapshot;
 pub mod sqlite;
 
+pub use error::KeystoreError;
 pub use lock::StoreLock;
 pub use root_key::{RootKey, RootKeyError};
 pub use snapshot::{AccessKey, Alias, KeyDraft, KeyEntry, PrincipalEntry, Snapshot};
@@ -53,101 +56,13 @@ pub enum Change {
     RemovePrincipal(String),
 }
 
-/// Why the store could not be opened, read or written. Each prints as one line that names the file or record and says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum KeystoreError {
-    /// There is no store.
-    #[error(
-        "store {path} does not exist: name the folder of an existing one, or create one with `keymill dev` or the first `keymill serve`"
-    )]
-    Absent {
-        /// The store.
-        path: PathBuf,
-    },
-    /// Reading or writing beside the store failed.
-    #[error("store {path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// Another process has the store.
-    #[error(
-        "store {path} is in use by process {holder}: stop it, or go through it with --endpoint unix:{socket}"
-    )]
-    InUse {
-        /// The store.
-        path: PathBuf,
-        /// Its process id, or what is known.
-        holder: String,
-        /// Where the daemon of this folder listens by default.
-        socket: PathBuf,
-    },
-    /// No database, or one whose pages are damaged.
-    #[error("store {path} is damaged or no store ({reason}): restore a backup")]
-    Damaged {
-        /// The store.
-        path: PathBuf,
-        /// SQLite's words.
-        reason: String,
-    },
-    /// A database of some other program.
-    #[error("store {path} is another program's database: name a keymill store")]
-    Foreign {
-        /// The store.
-        path: PathBuf,
-    },
-    /// A later version's tables.
-    #[error(
-        "store {path} was written by a newer keymill (tables of format {format}, this build knows 1): upgrade keymill"
-    )]
-    Newer {
-        /// The store.
-        path: PathBuf,
-        /// Its format.
-        format: i64,
-    },
-    /// The records do not add up.
-    #[error("store {path} {source}")]
-    Corrupt {
-        /// The store.
-        path: PathBuf,
-        /// What is wrong, and what to do.
-        source: Corrupt,
-    },
-    /// Somebody else has changed the store.
-    #[error("store {path} was changed by another process: restart keymill")]
-    Conflict {
-        /// The store.
-        path: PathBuf,
-    },
-    /// The change may or may not be durable.
-    #[error(
-        "store {path} could not be written ({reason}): free space or repair the disk, then restart keymill"
-    )]
-    Commit {
-        /// The store.
-        path: PathBuf,
-        /// SQLite's words.
-        reason: String,
-    },
-    /// An earlier commit's outcome is unknown.
-    #[error(
-        "store refuses changes since an earlier write failed: repair the disk, then restart keymill"
-    )]
-    Halted,
-    /// No random bytes.
-    #[error(transparent)]
-    Entropy(#[from] EntropyError),
-}
-
 /// The keystore of one process.
 pub struct Keystore {
     snapshot: ArcSwap<Snapshot>,
     region: Region,
     entropy: Arc<Entropy>,
     metrics: Arc<Metrics>,
+    session_token_key: Arc<Secret<32>>,
     writer: Mutex<Writer>,
 }
 
@@ -284,6 +199,7 @@ impl Keystore {
             head,
             shares,
             snapshot,
+            session_token_key,
         } = loaded;
         snapshot.count(&metrics);
         let writer = Writer {
@@ -300,6 +216,7 @@ impl Keystore {
             region,
             entropy,
             metrics,
+            session_token_key,
             writer: Mutex::new(writer),
         }
     }
@@ -320,6 +237,12 @@ impl Keystore {
     #[must_use]
     pub fn region(&self) -> &Region {
         &self.region
+    }
+
+    /// What session tokens are sealed under: a sub-key of the root key.
+    #[must_use]
+    pub fn session_token_key(&self) -> &Arc<Secret<32>> {
+        &self.session_token_key
     }
 
     /// Decides a change on the current snapshot, makes it durable, and publishes the next snapshot. Changes are serialized; what
@@ -412,6 +335,7 @@ struct Loaded {
     head: Head,
     shares: BTreeMap<(Kind, String), [u8; 32]>,
     snapshot: Snapshot,
+    session_token_key: Arc<Secret<32>>,
 }
 
 impl Loaded {
@@ -475,6 +399,7 @@ impl Loaded {
             head,
             shares,
             snapshot,
+            session_token_key: Arc::new(root.subkey("session tokens")),
         })
     }
 }

@@ -172,7 +172,8 @@ pub(super) fn list(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Answer
     );
     violations.check()?;
     let snapshot = api.keystore.snapshot();
-    let caller = api.under(principal, &snapshot)?.caller("kms:ListAliases");
+    let under = api.under(principal, &snapshot)?;
+    let caller = under.caller("kms:ListAliases");
     caller.authorize("*")?;
     let key = input
         .key_id

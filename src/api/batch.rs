@@ -90,10 +90,8 @@ impl Api {
         violations.check()?;
         let context = wire::context(input.encryption_context)?;
         let snapshot = self.keystore.snapshot();
-        let caller = self
-            .under(principal, &snapshot)?
-            .caller(ACTION)
-            .under(&context);
+        let under = self.under(principal, &snapshot)?;
+        let caller = under.caller(ACTION).under(&context);
         let request = caller.key(key_id.unwrap_or_default(), &snapshot)?;
         let length = asked.length()?;
         let entry = request.request().entry();

@@ -235,7 +235,8 @@ pub(super) fn describe(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> An
     violations.grant_tokens(input.grant_tokens.as_deref());
     violations.check()?;
     let snapshot = api.keystore.snapshot();
-    let caller = api.under(principal, &snapshot)?.caller("kms:DescribeKey");
+    let under = api.under(principal, &snapshot)?;
+    let caller = under.caller("kms:DescribeKey");
     let request = caller.key(input.key_id(), &snapshot)?;
     grant_tokens(input.grant_tokens.as_deref())?;
     let KeyEntry {
@@ -271,7 +272,8 @@ pub(super) fn list(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Answer
     );
     violations.check()?;
     let snapshot = api.keystore.snapshot();
-    let caller = api.under(principal, &snapshot)?.caller("kms:ListKeys");
+    let under = api.under(principal, &snapshot)?;
+    let caller = under.caller("kms:ListKeys");
     caller.authorize("*")?;
     let listing = Marker::of_listing("ListKeys");
     let after: Option<KeyId> = listing.read(input.marker.as_deref())?;
@@ -410,7 +412,8 @@ async fn move_state(
 ) -> Result<String, ApiError> {
     // Resolved once before, so that the pool knows what to purge; decided again by the writer, on what is current then.
     let snapshot = api.keystore.snapshot();
-    let caller = api.under(principal, &snapshot)?.caller(action);
+    let under = api.under(principal, &snapshot)?;
+    let caller = under.caller(action);
     let key = caller.key_not_alias(key_id, &snapshot)?;
     let id = key.request().entry().key.id;
     api.change(principal, Some(id), |under| {

@@ -171,15 +171,25 @@ impl<'a> Caller<'a> {
         alias: Option<AliasName>,
         snapshot: &Snapshot,
     ) -> Result<Authorized<OnKey<'a>>, ApiError> {
-        let request = OnKey {
+        let request = self.on_key(entry, alias, snapshot);
+        policy::authorize(self.principal, request, &self.circumstances)
+            .map_err(|denied| self.denied(denied, &entry.arn))
+    }
+
+    /// The request about a key, which nobody has decided on.
+    pub(super) fn on_key(
+        self,
+        entry: &Arc<KeyEntry>,
+        alias: Option<AliasName>,
+        snapshot: &Snapshot,
+    ) -> OnKey<'a> {
+        OnKey {
             action: self.action,
             entry: Arc::clone(entry),
             context: self.context,
             alias,
             aliases: snapshot.aliases_of(entry.key.id),
-        };
-        policy::authorize(self.principal, request, &self.circumstances)
-            .map_err(|denied| self.denied(denied, &entry.arn))
+        }
     }
 
     fn account(self) -> AccountId {

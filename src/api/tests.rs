@@ -18,6 +18,9 @@ mod decrypt;
 mod fence;
 mod manage;
 mod order;
+mod policy_check;
+mod principals;
+mod sessions;
 
 const ACCOUNT: &str = "111122223333";
 const NOW: Timestamp = Timestamp(1_700_000_000_123_456);

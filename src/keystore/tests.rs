@@ -5,9 +5,11 @@ use crate::key::material::BackingKey;
 use crate::key::{KeyState, KmsKey};
 use crate::keystore::sqlite::StoreFuture;
 use sqlx::{Connection, Row};
+use std::path::PathBuf;
 use std::sync::Mutex as StdMutex;
 
 mod creation;
+mod principals;
 
 struct Place {
     folder: tempfile::TempDir,

@@ -276,9 +276,11 @@ fn peer(caller: &Caller, snapshot: &Snapshot) -> Result<Arc<Principal>, AuthErro
         code: "MissingAuthenticationTokenException",
         message: "Missing Authentication Token".into(),
     };
-    entry
-        .map(|entry| Arc::clone(&entry.principal))
-        .ok_or(missing)
+    match entry {
+        Some(entry) if entry.enabled => Ok(Arc::clone(&entry.principal)),
+        Some(_) => Err(AuthError::unrecognized_client()),
+        None => Err(missing),
+    }
 }
 
 fn done(reply: Reply) -> Response<Answered> {

@@ -11,5 +11,6 @@ mod batch;
 mod bounds;
 mod drain;
 mod routes;
+mod sessions;
 mod signatures;
 mod sockets;
