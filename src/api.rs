@@ -3,7 +3,7 @@
 //! A request runs once from left to right: decode, resolve the key, authorize, check its state, take and bind, encode; and as its last act it
 //! compares the revision (and with it every fence) and the clone word that it worked under with the present ones (POOL-4, POOL-5). If they moved it starts
 //! again from resolving the key, twice at most. The order of checks is that of AWS KMS: model validation, lookup, authorization, what the members ask for
-//! together, state, `DryRun`, work.
+//! together, state, limits, `DryRun`, work.
 //!
 //! What this module does not do: know HTTP, or who the caller is (that is `auth`); it is handed a principal.
 
@@ -15,6 +15,7 @@ use crate::key::KeyId;
 use crate::key::arn::Region;
 use crate::key::data_key::DataKeyLength;
 use crate::keystore::{Change, KeyEntry, Keystore, Snapshot};
+use crate::limit::{Limits, Scope};
 use crate::metrics::Metrics;
 use crate::policy::principal::PrincipalKind;
 use crate::policy::{Action, Circumstances, Principal};
@@ -28,6 +29,7 @@ use zeroize::Zeroizing;
 
 mod aliases;
 pub mod batch;
+mod charge;
 mod decrypt;
 mod encrypt;
 pub mod error;
@@ -40,7 +42,7 @@ mod resolve;
 mod validation;
 mod wire;
 
-pub use batch::DataKeys;
+pub use batch::{Chunk, DataKeys};
 pub use error::{ApiError, KmsErrorCode};
 
 /// What an operation ends with.
@@ -187,6 +189,8 @@ pub struct Api {
     pub entropy: Arc<Entropy>,
     /// Time.
     pub clock: Clock,
+    /// Keys a second.
+    pub limits: Limits,
     counters: Counters,
 }
 
@@ -199,6 +203,7 @@ impl Api {
         clone_word: Arc<CloneWord>,
         entropy: Arc<Entropy>,
         clock: Clock,
+        limits: Limits,
         metrics: &Metrics,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -208,6 +213,7 @@ impl Api {
             last_check: Arc::default(),
             entropy,
             clock,
+            limits,
             counters: Counters::new(metrics),
         })
     }
@@ -456,6 +462,8 @@ struct Counters {
     without_plaintext: DataKeyCounters,
     with_plaintext: DataKeyCounters,
     batch: DataKeyCounters,
+    /// By [`Scope`].
+    throttled: [metrics::Counter; Scope::LABELS.len()],
 }
 
 impl Counters {
@@ -464,6 +472,7 @@ impl Counters {
             without_plaintext: DataKeyCounters::new(metrics, "GenerateDataKeyWithoutPlaintext"),
             with_plaintext: DataKeyCounters::new(metrics, "GenerateDataKey"),
             batch: DataKeyCounters::new(metrics, "DataKeys"),
+            throttled: Scope::LABELS.map(|scope| metrics.throttled(scope)),
         }
     }
 }

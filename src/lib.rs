@@ -16,6 +16,7 @@ pub mod policy;
 pub mod keystore;
 
 pub mod auth;
+pub mod limit;
 pub mod pool;
 
 pub mod api;

@@ -97,8 +97,7 @@ pub trait AuthorizationRequest {
 
     /// The values of a condition key that stand for members of the request, such as [`ConditionKey::RequestAlias`] or
     /// [`ConditionKey::GranteePrincipal`].
-    fn condition(&self, key: &ConditionKey) -> Values<'_> {
-        let _none_has_members = key;
+    fn condition(&self, _: &ConditionKey) -> Values<'_> {
         Values::Absent
     }
 

@@ -16,7 +16,7 @@ const ORDER: [&[&str]; 14] = [
     &["envelope"],
     &["policy"],
     &["keystore"],
-    &["auth", "pool"],
+    &["auth", "limit", "pool"],
     &["api"],
     &["export"],
     &["transport"],

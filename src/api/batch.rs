@@ -2,6 +2,8 @@
 //!
 //! Every chunk is authorized, minted and checked anew (POOL-4, POOL-5): a principal removed, a key disabled or a machine cloned in mid-stream ends the batch at the
 //! end of a chunk. A batch mints in an epoch of its own rather than emptying a lane, so bulk never takes what online requests wait for.
+//!
+//! Where a limit is in force, chunks are as large as it yields in a moment, and a chunk whose keys are not there yet is asked for again later.
 
 use crate::api::generate::Asked;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
@@ -9,9 +11,11 @@ use crate::api::wire::{self, ContextMember, Text};
 use crate::api::{Api, ApiError, Under, state};
 use crate::context::EncryptionContext;
 use crate::envelope::{Epoch, MintedKeys, blob_bytes};
+use crate::key::KeyId;
 use crate::key::data_key::DataKeyLength;
 use crate::key::material::KeyMaterialId;
 use crate::keystore::KeyEntry;
+use crate::limit::{Exceeded, Paid, Urgency};
 use crate::policy::Principal;
 use crate::pool::Stamp;
 use serde::Deserialize;
@@ -49,12 +53,30 @@ pub struct DataKeys {
     principal: Arc<Principal>,
     /// The ARN of the key that the name meant when the batch began.
     key_arn: String,
+    key: KeyId,
     material: KeyMaterialId,
     length: DataKeyLength,
     context: EncryptionContext,
     count: u64,
     handed_out: u64,
+    /// The next chunk, while its limits make it wait.
+    due: Option<Due>,
     minting: Option<Minting>,
+}
+
+/// A chunk that is yet to be made.
+struct Due {
+    keys: usize,
+    paid: Paid,
+}
+
+/// What there is of a batch when it is asked for its next chunk.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Chunk {
+    /// So many blobs; none at the end.
+    Blobs(usize),
+    /// Nothing yet: a limit has been reached. It is to be asked again after the wait.
+    Wait(Exceeded),
 }
 
 /// An epoch, and what it was begun under.
@@ -100,6 +122,7 @@ impl Api {
             api: Arc::clone(self),
             principal: Arc::clone(principal),
             key_arn: entry.arn.clone(),
+            key: entry.key.id,
             material: entry.current().id(),
             length,
             context,
@@ -108,6 +131,7 @@ impl Api {
                 .and_then(|count| u64::try_from(count).ok())
                 .unwrap_or_default(),
             handed_out: 0,
+            due: None,
             minting: None,
         })
     }
@@ -147,29 +171,50 @@ impl DataKeys {
         self.handed_out
     }
 
-    /// Appends the blobs of the next chunk, at most [`Self::CHUNK_KEYS`], to `out`, and returns how many they are; 0 at the end.
+    /// Blobs of the next chunk: at most [`Self::CHUNK_KEYS`], less where a limit is in force, none at the end.
+    #[must_use]
+    pub fn next_keys(&self) -> usize {
+        if let Some(due) = &self.due {
+            return due.keys;
+        }
+        let left = self.count - self.handed_out;
+        let most =
+            usize::try_from(left).map_or(Self::CHUNK_KEYS, |left| left.min(Self::CHUNK_KEYS));
+        let limits = &self.api.limits;
+        limits.bulk_keys(&self.principal.arn, self.key, most)
+    }
+
+    /// Appends the blobs of the next chunk, [`Self::next_keys`], to `out`, unless it has to wait.
     ///
     /// # Errors
     /// [`ApiError`]: the batch ends early, and nothing of the chunk is in `out`.
-    pub fn next_chunk(&mut self, out: &mut Vec<u8>) -> Result<usize, ApiError> {
-        let left = self.count - self.handed_out;
-        let keys =
-            usize::try_from(left).map_or(Self::CHUNK_KEYS, |left| left.min(Self::CHUNK_KEYS));
+    pub fn next_chunk(&mut self, out: &mut Vec<u8>) -> Result<Chunk, ApiError> {
+        let keys = self.next_keys();
         if keys == 0 {
-            return Ok(0);
+            return Ok(Chunk::Blobs(0));
         }
+        let mut paid = self.due.take().map(|due| due.paid).unwrap_or_default();
         let from = out.len();
         let api = Arc::clone(&self.api);
         let principal = Arc::clone(&self.principal);
         let outcome = api.under_last_check(&principal, |under| {
             out.truncate(from);
-            self.mint_and_bind(under, keys, out)
+            let entry = self.authorize(under)?;
+            let (key, count) = (Some(self.key), keys as u64);
+            match api.take(&under.principal, key, count, Urgency::Bulk, &mut paid) {
+                Ok(()) => self.mint_and_bind(under, &entry, keys, out).map(Ok),
+                Err(exceeded) => Ok(Err(exceeded)),
+            }
         });
         match outcome {
-            Ok(()) => {
+            Ok(Ok(())) => {
                 self.handed_out += keys as u64;
                 api.counters.batch.count(self.length, false, keys as u64);
-                Ok(keys)
+                Ok(Chunk::Blobs(keys))
+            }
+            Ok(Err(exceeded)) => {
+                self.due = Some(Due { keys, paid });
+                Ok(Chunk::Wait(exceeded))
             }
             Err(error) => {
                 out.truncate(from);
@@ -178,13 +223,19 @@ impl DataKeys {
         }
     }
 
+    /// The refusal of a batch that has waited for long enough.
+    #[must_use]
+    pub fn throttled(&self, exceeded: Exceeded) -> ApiError {
+        self.api.throttled(exceeded)
+    }
+
     fn mint_and_bind(
         &mut self,
         under: &Under<'_>,
+        entry: &KeyEntry,
         keys: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), ApiError> {
-        let entry = self.authorize(under)?;
         let stamp = Stamp {
             fence: entry.fence,
             clone_word: under.clone_word,
@@ -193,7 +244,7 @@ impl DataKeys {
         let now = self.api.clock.monotonic();
         let mut left = keys;
         while left > 0 {
-            let mut minted = self.mint(&entry, stamp, left.min(MINT_KEYS), now)?;
+            let mut minted = self.mint(entry, stamp, left.min(MINT_KEYS), now)?;
             let bound = minted.keys.bind_many(left, &self.context, out);
             self.minting = Some(minted);
             left -= bound;

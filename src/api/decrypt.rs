@@ -10,6 +10,7 @@ use crate::api::wire::{self, Blob, ContextMember, Object, Text};
 use crate::api::{Api, ApiError, KmsErrorCode, Reply, dry_run, grant_tokens, state, unsupported};
 use crate::envelope::{self, CiphertextBlob};
 use crate::keystore::Snapshot;
+use crate::limit::Paid;
 use crate::policy::{Authorized, Principal};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -63,6 +64,7 @@ pub(super) fn decrypt(
         let message = "KeyId is required with an asymmetric EncryptionAlgorithm.";
         return Err(ApiError::new(KmsErrorCode::ValidationException, message));
     }
+    let mut paid = Paid::default();
     api.under_last_check(principal, |under| {
         let caller = under.caller("kms:Decrypt").under(&context);
         let named = key_id
@@ -78,6 +80,7 @@ pub(super) fn decrypt(
         let entry = request.request().entry();
         state(entry)?;
         fits(algorithm)?;
+        api.charge(under, Some(entry.key.id), &mut paid)?;
         let material = entry
             .generation(blob.header().generation)
             .ok_or_else(does_not_open)?;

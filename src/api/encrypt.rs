@@ -6,6 +6,7 @@ use crate::api::{Api, ApiError, KmsErrorCode, Reply, dry_run, grant_tokens, stat
 use crate::envelope;
 use crate::envelope::blob::PLAINTEXT_BYTES_MAX;
 use crate::key::data_key::DataKeyLength;
+use crate::limit::Paid;
 use crate::policy::Principal;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -68,6 +69,7 @@ pub(super) fn encrypt(
     check_algorithm(algorithm, &mut violations);
     violations.check()?;
     let context = wire::context(input.encryption_context)?;
+    let mut paid = Paid::default();
     api.under_last_check(principal, |under| {
         let caller = under.caller("kms:Encrypt").under(&context);
         let request = caller.key(key_id.unwrap_or_default(), under.snapshot)?;
@@ -75,6 +77,7 @@ pub(super) fn encrypt(
         let entry = request.request().entry();
         state(entry)?;
         fits(algorithm)?;
+        api.charge(under, Some(entry.key.id), &mut paid)?;
         dry_run(input.dry_run)?;
         let plaintext = plaintext.unwrap_or_default();
         let blob = envelope::seal(
@@ -119,6 +122,7 @@ pub(super) fn random(
     if input.recipient.is_some() {
         return Err(unsupported("Recipient"));
     }
+    let mut paid = Paid::default();
     api.under_last_check(principal, |under| {
         under.caller("kms:GenerateRandom").authorize("*")?;
         let bytes = input
@@ -130,6 +134,7 @@ pub(super) fn random(
                 "NumberOfBytes is required.",
             )
         })?;
+        api.charge(under, None, &mut paid)?;
         let drawn = api.entropy.draw_secret_bytes(bytes)?;
         let mut object = Object::new();
         object.base64("Plaintext", drawn.expose());

@@ -10,6 +10,7 @@ use crate::api::{Api, ApiError, KmsErrorCode, Reply, dry_run, grant_tokens, stat
 use crate::context::EncryptionContext;
 use crate::envelope::{self, CiphertextBlob, blob_bytes};
 use crate::key::data_key::{DataKeyLength, PlaintextDataKey};
+use crate::limit::Paid;
 use crate::policy::{Authorized, Principal};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -135,12 +136,15 @@ fn generate(
         }
         Variant::WithPlaintext => ("kms:GenerateDataKey", &api.counters.with_plaintext),
     };
+    let mut paid = Paid::default();
     api.under_last_check(principal, |under| {
         let caller = under.caller(action).under(&context);
         let request = caller.key(key_id.unwrap_or_default(), under.snapshot)?;
         grant_tokens(input.grant_tokens.as_deref())?;
         let length = asked.length()?;
-        state(request.request().entry())?;
+        let entry = request.request().entry();
+        state(entry)?;
+        api.charge(under, Some(entry.key.id), &mut paid)?;
         dry_run(input.dry_run)?;
         let mut blob = Vec::with_capacity(blob_bytes(length));
         let hit = take_and_bind(api, &request, length, &context, under.clone_word, &mut blob)?;

@@ -6,6 +6,7 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::crypto::entropy::faulty::FaultyEntropy;
 use crate::keystore::RootKey;
+use crate::limit;
 use crate::pool;
 use serde_json::{Value, json};
 use std::cell::RefCell;
@@ -13,9 +14,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 mod batch;
+mod conditions;
 mod contract;
 mod decrypt;
 mod fence;
+mod limits;
 mod manage;
 mod order;
 mod policy_check;
@@ -49,6 +52,10 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
+        Self::with_rates(&limit::Config::default()).await
+    }
+
+    async fn with_rates(rates: &limit::Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let metrics = Metrics::new().unwrap();
         let faults = FaultyEntropy::default();
@@ -71,7 +78,8 @@ impl Bench {
         let parts = (Arc::clone(&entropy), clock.clone(), Arc::clone(&clone_word));
         let pool = Pool::new(config, parts.0, parts.1, parts.2, &metrics).unwrap();
         let keystore = Arc::new(keystore.await.unwrap());
-        let api = Api::new(keystore, pool, clone_word, entropy, clock, &metrics);
+        let limits = Limits::new(rates);
+        let api = Api::new(keystore, pool, clone_word, entropy, clock, limits, &metrics);
         let admin = Principal::operator(0, ACCOUNT.parse().unwrap());
         Self {
             _folder: folder,

@@ -75,6 +75,9 @@ pub enum Values<'a> {
     Many(&'a [&'a str]),
 }
 
+/// A key of one value has several: names that differ only in case.
+pub(super) struct Ambiguous;
+
 /// Everything that one decision looks at.
 pub(super) struct Facts<'a> {
     pub(super) principal: &'a Principal,
@@ -142,14 +145,17 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// The value that a policy variable stands for: the only one of its key, or none.
-    pub(super) fn one(&self, key: &ConditionKey) -> Option<Value<'a>> {
+    /// The value that a policy variable stands for, if its key has any.
+    pub(super) fn one(&self, key: &ConditionKey) -> Result<Option<Value<'a>>, Ambiguous> {
         let (mut first, mut count) = (None, 0);
         self.each(key, &mut |value| {
             first.get_or_insert(value);
             count += 1;
         });
-        first.filter(|_| count == 1)
+        if count > 1 {
+            return Err(Ambiguous);
+        }
+        Ok(first)
     }
 
     /// What does not come from the request's members: `None` if they have it, `Some(None)` if it is absent.

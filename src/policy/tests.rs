@@ -76,11 +76,6 @@ impl Ask {
         ask
     }
 
-    pub(super) fn under(mut self, pairs: &[(&str, &str)]) -> Self {
-        self.context = Some(EncryptionContext::from_pairs(pairs.iter().copied()).unwrap());
-        self
-    }
-
     pub(super) fn with_key_policy(mut self, json: &str) -> Self {
         self.key.as_mut().unwrap().policy = Some(KeyPolicy::parse(json).unwrap());
         self

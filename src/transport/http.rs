@@ -7,10 +7,12 @@ use crate::api::batch::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID};
 use crate::api::{self, ApiError, KmsErrorCode, Reply};
 use crate::auth::AuthError;
 use crate::auth::sigv4::Head;
+use crate::clock::Timestamp;
 use crate::keystore::Snapshot;
 use crate::policy::Principal;
 use crate::transport::Service;
 use crate::transport::batch::Batch;
+use crate::transport::caller::Caller;
 use crate::transport::request_id::RequestId;
 use crate::transport::route::{self, Form, Route};
 use crate::transport::tally::{Outcome, Subject, Tally};
@@ -39,15 +41,6 @@ const NO_STORE: HeaderValue =
 /// The body of a response.
 pub(super) type Answered = Either<Full<Bytes>, Batch>;
 
-/// Who is at the other end of a connection, as far as the transport knows: nobody in particular over TCP.
-#[derive(Default)]
-pub(super) struct Caller {
-    /// The peer's uid on a Unix socket.
-    pub(super) uid: Option<u32>,
-    /// The ARN of the principal that the peer map names.
-    pub(super) arn: Option<String>,
-}
-
 /// Who may use the admin routes.
 pub(super) struct Operator {
     pub(super) uid: u32,
@@ -57,7 +50,7 @@ pub(super) struct Operator {
 /// What the requests of one listener meet.
 pub(super) struct Front {
     service: Arc<Service>,
-    /// On a Unix socket only.
+    /// On the daemon's own Unix socket only.
     operator: Option<Operator>,
     tally: Tally,
     /// One permit for each chunk of a batch that may be made at once.
@@ -124,6 +117,8 @@ impl Front {
             request_id = %id,
             operation = subject.label(),
             code = outcome.label(),
+            source = %caller.source,
+            secure_transport = caller.secure_transport,
             "answered"
         );
         response
@@ -157,7 +152,8 @@ impl Front {
                 let arn = text(keys.key_arn())?;
                 let material_id = text(&keys.material().to_string())?;
                 let blob_bytes = HeaderValue::from(keys.blob_bytes());
-                let batch = Batch::new(keys, form, id, Arc::clone(&self.makers));
+                let patience = Duration::from_millis(self.service.config.write_timeout_ms);
+                let batch = Batch::new(keys, form, id, Arc::clone(&self.makers), patience);
                 let mut response = Response::new(Either::Right(batch));
                 let headers = response.headers_mut();
                 let media_type = HeaderValue::from_static(form.media_type());
@@ -201,11 +197,12 @@ impl Front {
         let snapshot = keystore.snapshot();
         // A body takes as long as its sender likes: whoever was removed meanwhile is no principal any more.
         let has_moved = || keystore.revision() != snapshot.revision;
-        if caller.uid.is_some() && !claims_a_signature(head) {
-            let mut principal = peer(caller, &snapshot).map_err(unknown)?;
+        let now = self.service.clock.now();
+        if !claims_a_signature(head) {
+            let mut principal = of_connection(caller, now, &snapshot).map_err(unknown)?;
             let body = self.read(body).await?;
             if has_moved() {
-                principal = peer(caller, &keystore.snapshot()).map_err(unknown)?;
+                principal = of_connection(caller, now, &keystore.snapshot()).map_err(unknown)?;
             }
             return Ok((principal, body));
         }
@@ -214,7 +211,6 @@ impl Front {
             uri: &head.uri,
             headers: &head.headers,
         };
-        let now = self.service.clock.now();
         let claim = verifier.begin(signed, &snapshot, now).map_err(unknown)?;
         let body = self.read(body).await?;
         let principal = if has_moved() {
@@ -260,7 +256,7 @@ impl Front {
     }
 }
 
-/// Whether the head holds anything of a signature; such a request is judged by it alone, and never by peer credentials.
+/// Whether the head holds anything of a signature; such a request is judged by it alone, and never by peer credentials or a client certificate.
 fn claims_a_signature(head: &Parts) -> bool {
     let presigned = |query: &str| query.contains("X-Amz-");
     head.headers.contains_key(AUTHORIZATION)
@@ -268,9 +264,13 @@ fn claims_a_signature(head: &Parts) -> bool {
         || head.uri.query().is_some_and(presigned)
 }
 
-/// The principal of a Unix socket's peer.
-fn peer(caller: &Caller, snapshot: &Snapshot) -> Result<Arc<Principal>, AuthError> {
-    let arn = caller.arn.as_ref();
+/// The principal of whoever has made the connection: of a Unix socket's peer, or of a client certificate.
+fn of_connection(
+    caller: &Caller,
+    now: Timestamp,
+    snapshot: &Snapshot,
+) -> Result<Arc<Principal>, AuthError> {
+    let arn = caller.arn_at(now);
     let entry = arn.and_then(|arn| snapshot.principals.get(arn));
     let missing = AuthError {
         code: "MissingAuthenticationTokenException",

@@ -5,7 +5,11 @@ use super::*;
 use std::collections::HashSet;
 
 impl Bench {
-    fn batch(&self, principal: &Arc<Principal>, body: Value) -> Result<DataKeys, (Code, String)> {
+    pub(super) fn batch(
+        &self,
+        principal: &Arc<Principal>,
+        body: Value,
+    ) -> Result<DataKeys, (Code, String)> {
         let batch = self.api.data_keys(principal, body.to_string().as_bytes());
         batch.map_err(|error| (error.code(), error.message().to_owned()))
     }
@@ -27,9 +31,10 @@ async fn a_batch_hands_out_exactly_what_was_asked_for() {
         (key_arn(&id).as_str(), 96, count)
     );
     let mut blobs = Vec::new();
-    assert_eq!(batch.next_chunk(&mut blobs).unwrap(), DataKeys::CHUNK_KEYS);
-    assert_eq!(batch.next_chunk(&mut blobs).unwrap(), 300);
-    assert_eq!(batch.next_chunk(&mut blobs).unwrap(), 0);
+    let whole = Chunk::Blobs(DataKeys::CHUNK_KEYS);
+    assert_eq!(batch.next_chunk(&mut blobs).unwrap(), whole);
+    assert_eq!(batch.next_chunk(&mut blobs).unwrap(), Chunk::Blobs(300));
+    assert_eq!(batch.next_chunk(&mut blobs).unwrap(), Chunk::Blobs(0));
     assert_eq!(batch.handed_out(), count);
     assert_eq!(blobs.len() as u64, count * 96);
     let unique: HashSet<&[u8]> = blobs.chunks(96).collect();

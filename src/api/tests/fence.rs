@@ -4,7 +4,7 @@ use super::KmsErrorCode as Code;
 use super::*;
 
 /// Runs a call on a thread and runtime of its own, in the middle of another request.
-fn at_once(api: &Arc<Api>, name: &'static str, body: &Value) {
+pub(super) fn at_once(api: &Arc<Api>, name: &'static str, body: &Value) {
     let (api, body) = (Arc::clone(api), body.to_string());
     let admin = Principal::operator(0, ACCOUNT.parse().unwrap());
     let call = move || {
@@ -20,7 +20,7 @@ fn at_once(api: &Arc<Api>, name: &'static str, body: &Value) {
 }
 
 /// Puts `act` between the work and the last check of this thread's requests, `times` times.
-fn between(times: usize, mut act: impl FnMut() + 'static) {
+pub(super) fn between(times: usize, mut act: impl FnMut() + 'static) {
     let mut left = times;
     let act = move || {
         if left > 0 {

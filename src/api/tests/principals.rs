@@ -2,6 +2,7 @@
 
 use super::KmsErrorCode as Code;
 use super::*;
+use crate::api::batch::Chunk;
 use crate::policy::principal::PrincipalKind;
 
 mod refusals;
@@ -290,7 +291,10 @@ async fn who_is_disabled_is_nobody_until_he_is_enabled() {
         .data_keys(&caller, ask.to_string().as_bytes())
         .unwrap();
     let mut out = Vec::new();
-    assert_eq!(batch.next_chunk(&mut out).unwrap(), DataKeys::CHUNK_KEYS);
+    assert_eq!(
+        batch.next_chunk(&mut out).unwrap(),
+        Chunk::Blobs(DataKeys::CHUNK_KEYS)
+    );
     let name = json!({"Name": "provisioner"});
     bench.administered("DisablePrincipal", name.clone()).await;
     let length = out.len();

@@ -2,6 +2,7 @@
 
 use super::KmsErrorCode as Code;
 use super::*;
+use crate::api::batch::Chunk;
 use crate::policy::principal::PrincipalKind;
 
 const INVALID: &str = "The security token included in the request is invalid.";
@@ -203,7 +204,7 @@ async fn a_batch_ends_with_its_session_or_its_role() {
         let mut batch = bench.api.data_keys(session, ask.as_bytes()).unwrap();
         assert_eq!(
             batch.next_chunk(&mut Vec::new()).unwrap(),
-            DataKeys::CHUNK_KEYS
+            Chunk::Blobs(DataKeys::CHUNK_KEYS)
         );
         batch
     };
@@ -217,7 +218,7 @@ async fn a_batch_ends_with_its_session_or_its_role() {
     bench.api.clock.advance(Duration::from_secs(59));
     assert_eq!(
         batch.next_chunk(&mut Vec::new()).unwrap(),
-        DataKeys::CHUNK_KEYS
+        Chunk::Blobs(DataKeys::CHUNK_KEYS)
     );
     bench.api.clock.advance(Duration::from_secs(1));
     assert_eq!(

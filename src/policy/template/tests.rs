@@ -80,7 +80,7 @@ fn variables_stand_for_their_values() {
         ("${aws:PrincipalTag/none,'a b}c'}", "a b}c", yes),
         ("${aws:PrincipalTag/none, ''}", "", yes),
         ("${aws:username, 'blue'}", "alice", yes),
-        ("${aws:PrincipalTag/case, 'blue'}", "blue", yes),
+        ("${aws:PrincipalTag/case, 'blue'}", "blue", unknown),
         ("${*}${?}${$}", "*?$", yes),
         ("${*}", "x", no),
         ("$ {aws:username}", "$ {aws:username}", yes),
