@@ -7,7 +7,6 @@
 //!
 //! What this module does not do: know HTTP, or who the caller is (that is `auth`); it is handed a principal.
 
-use crate::auth::AuthError;
 use crate::clock::{Clock, Timestamp};
 use crate::crypto::entropy::Entropy;
 use crate::key::InvalidState;
@@ -17,12 +16,13 @@ use crate::key::data_key::DataKeyLength;
 use crate::keystore::{Change, KeyEntry, Keystore, Snapshot};
 use crate::limit::{Limits, Scope};
 use crate::metrics::Metrics;
-use crate::policy::principal::PrincipalKind;
 use crate::policy::{Action, Circumstances, Principal};
 use crate::pool::{CloneWord, LastCheck, Pool, thread_number};
 use bytes::Bytes;
+use members::Members;
 use resolve::Caller;
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -34,16 +34,23 @@ mod decrypt;
 mod encrypt;
 pub mod error;
 mod generate;
+mod grant_tokens;
+mod grants;
+mod key_policies;
 mod keys;
 mod marker;
+mod members;
 mod policy_check;
 mod principals;
+mod requester;
 mod resolve;
 mod validation;
 mod wire;
 
 pub use batch::{Chunk, DataKeys};
 pub use error::{ApiError, KmsErrorCode};
+pub use principals::ADMINISTRATION;
+pub use requester::Requester;
 
 /// What an operation ends with.
 type Answer = Result<Reply, ApiError>;
@@ -64,16 +71,16 @@ pub struct Operation {
 #[derive(Clone, Copy)]
 enum Handler {
     /// Without waiting for anything.
-    AtOnce(fn(&Api, &Arc<Principal>, &[u8]) -> Answer),
+    AtOnce(fn(&Api, &Requester, &[u8]) -> Answer),
     /// By changing the store: runs to its end whatever becomes of the caller.
-    Changing(fn(Arc<Api>, Arc<Principal>, Vec<u8>) -> Changed),
+    Changing(fn(Arc<Api>, Requester, Vec<u8>) -> Changed),
     /// Known to AWS KMS, not built here.
     Unbuilt,
 }
 
 macro_rules! changing {
     ($function:path) => {
-        Handler::Changing(|api, principal, body| Box::pin($function(api, principal, body)))
+        Handler::Changing(|api, requester, body| Box::pin($function(api, requester, body)))
     };
 }
 
@@ -83,7 +90,7 @@ pub static OPERATIONS: [Operation; 54] = table([
     ("ConnectCustomKeyStore", Handler::Unbuilt),
     ("CreateAlias", changing!(aliases::create)),
     ("CreateCustomKeyStore", Handler::Unbuilt),
-    ("CreateGrant", Handler::Unbuilt),
+    ("CreateGrant", changing!(grants::create)),
     ("CreateKey", changing!(keys::create)),
     ("Decrypt", Handler::AtOnce(decrypt::decrypt)),
     ("DeleteAlias", changing!(aliases::delete)),
@@ -108,23 +115,26 @@ pub static OPERATIONS: [Operation; 54] = table([
     ("GenerateMac", Handler::Unbuilt),
     ("GenerateRandom", Handler::AtOnce(encrypt::random)),
     ("GetKeyLastUsage", Handler::Unbuilt),
-    ("GetKeyPolicy", Handler::Unbuilt),
+    ("GetKeyPolicy", Handler::AtOnce(key_policies::get)),
     ("GetKeyRotationStatus", Handler::Unbuilt),
     ("GetParametersForImport", Handler::Unbuilt),
     ("GetPublicKey", Handler::Unbuilt),
     ("ImportKeyMaterial", Handler::Unbuilt),
     ("ListAliases", Handler::AtOnce(aliases::list)),
-    ("ListGrants", Handler::Unbuilt),
-    ("ListKeyPolicies", Handler::Unbuilt),
+    ("ListGrants", Handler::AtOnce(grants::listing::of_key)),
+    ("ListKeyPolicies", Handler::AtOnce(key_policies::list)),
     ("ListKeyRotations", Handler::Unbuilt),
     ("ListKeys", Handler::AtOnce(keys::list)),
     ("ListResourceTags", Handler::Unbuilt),
-    ("ListRetirableGrants", Handler::Unbuilt),
-    ("PutKeyPolicy", Handler::Unbuilt),
+    (
+        "ListRetirableGrants",
+        Handler::AtOnce(grants::listing::retirable),
+    ),
+    ("PutKeyPolicy", changing!(key_policies::put)),
     ("ReEncrypt", Handler::Unbuilt),
     ("ReplicateKey", Handler::Unbuilt),
-    ("RetireGrant", Handler::Unbuilt),
-    ("RevokeGrant", Handler::Unbuilt),
+    ("RetireGrant", changing!(grants::removal::retire)),
+    ("RevokeGrant", changing!(grants::removal::revoke)),
     ("RotateKeyOnDemand", Handler::Unbuilt),
     ("ScheduleKeyDeletion", changing!(keys::schedule_deletion)),
     ("Sign", Handler::Unbuilt),
@@ -218,42 +228,42 @@ impl Api {
         })
     }
 
-    /// Performs `operation` for `principal` with the JSON `body`. A change of the store runs to its end even when this future is dropped.
+    /// Performs `operation` for `requester` with the JSON `body`. A change of the store runs to its end even when this future is dropped.
     ///
     /// # Errors
     /// [`ApiError`], in the order of checks of AWS KMS.
     pub async fn call(
         self: &Arc<Self>,
         operation: &'static Operation,
-        principal: &Arc<Principal>,
+        requester: &Requester,
         body: &[u8],
     ) -> Result<Reply, ApiError> {
         match operation.handler {
-            Handler::AtOnce(handler) => handler(self, principal, body),
+            Handler::AtOnce(handler) => handler(self, requester, body),
             Handler::Changing(handler) => {
-                let change = handler(Arc::clone(self), Arc::clone(principal), body.to_vec());
+                let change = handler(Arc::clone(self), requester.clone(), body.to_vec());
                 tokio::spawn(change).await.map_err(ApiError::internal)?
             }
             Handler::Unbuilt => Err(unsupported(operation.name)),
         }
     }
 
-    /// Performs one of the operator's own operations, those of [`principals`] and `CheckPolicy`.
+    /// Performs one of the operator's own operations, [`ADMINISTRATION`].
     ///
     /// # Errors
     /// [`ApiError`].
     pub async fn administer(
         self: &Arc<Self>,
         operation: &str,
-        principal: &Arc<Principal>,
+        requester: &Requester,
         body: &[u8],
     ) -> Result<Reply, ApiError> {
-        let (api, principal, body) = (Arc::clone(self), Arc::clone(principal), body.to_vec());
+        let (api, requester, body) = (Arc::clone(self), requester.clone(), body.to_vec());
         let operation = operation.to_owned();
         let change = async move {
             match operation.as_str() {
-                "CheckPolicy" => policy_check::check(&api, &principal, &body),
-                operation => principals::administer(&api, operation, &principal, &body).await,
+                "CheckPolicy" => policy_check::check(&api, &requester, &body),
+                operation => principals::administer(&api, operation, &requester, &body).await,
             }
         };
         tokio::spawn(change).await.map_err(ApiError::internal)?
@@ -261,12 +271,14 @@ impl Api {
 
     fn under<'a>(
         &'a self,
-        principal: &'a Arc<Principal>,
+        requester: &'a Requester,
         snapshot: &'a Snapshot,
     ) -> Result<Under<'a>, ApiError> {
         let now = self.clock.now();
         Ok(Under {
-            principal: current(principal, snapshot, now)?,
+            principal: requester.current(snapshot, now)?,
+            source_ip: requester.source_ip,
+            secure_transport: requester.secure_transport,
             region: self.keystore.region(),
             now,
             snapshot,
@@ -277,12 +289,12 @@ impl Api {
     /// Works for the principal as he is now, on one snapshot and under one clone word, and lets the outcome go only if neither has moved since (POOL-4, POOL-5).
     fn under_last_check<T>(
         &self,
-        principal: &Arc<Principal>,
+        requester: &Requester,
         mut work: impl FnMut(&Under<'_>) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
         for _ in 0..=RESTARTS_MAX {
             let snapshot = self.keystore.snapshot();
-            let under = self.under(principal, &snapshot)?;
+            let under = self.under(requester, &snapshot)?;
             let outcome = work(&under)?;
             #[cfg(test)]
             tests::between_work_and_last_check();
@@ -302,11 +314,11 @@ impl Api {
     /// last check. The pooled keys of `changed` are dropped.
     async fn change<T>(
         &self,
-        principal: &Arc<Principal>,
+        requester: &Requester,
         changed: Option<KeyId>,
         decide: impl FnOnce(&Under<'_>) -> Result<(Vec<Change>, T), ApiError>,
     ) -> Result<T, ApiError> {
-        let decide = |snapshot: &Snapshot| decide(&self.under(principal, snapshot)?);
+        let decide = |snapshot: &Snapshot| decide(&self.under(requester, snapshot)?);
         let outcome = self.keystore.apply(decide).await?;
         if let Some(key) = changed {
             self.pool.purge(key);
@@ -324,6 +336,8 @@ struct Under<'a> {
     snapshot: &'a Snapshot,
     clone_word: u64,
     principal: Cow<'a, Arc<Principal>>,
+    source_ip: Option<IpAddr>,
+    secure_transport: bool,
     region: &'a Region,
     now: Timestamp,
 }
@@ -335,41 +349,15 @@ impl Under<'_> {
             action: Action(action),
             region: self.region,
             context: None,
+            members: Members::None,
             circumstances: Circumstances {
                 now: self.now,
-                source_ip: None,
-                secure_transport: false,
+                source_ip: self.source_ip,
+                secure_transport: self.secure_transport,
                 region: &self.region.name,
             },
         }
     }
-}
-
-/// The principal as the snapshot has him: who was authenticated may be gone, be disabled, or have other rights, by now. A session is what its role is, for as
-/// long as its credentials last. The operator is in no store.
-fn current<'a>(
-    principal: &'a Arc<Principal>,
-    snapshot: &'a Snapshot,
-    now: Timestamp,
-) -> Result<Cow<'a, Arc<Principal>>, ApiError> {
-    if principal.is_operator() {
-        return Ok(Cow::Borrowed(principal));
-    }
-    let refused = |code, error: AuthError| ApiError::new(code, error.message);
-    if principal.expiration().is_some_and(|at| at <= now) {
-        let code = KmsErrorCode::ExpiredTokenException;
-        return Err(refused(code, AuthError::expired_token()));
-    }
-    let entry = snapshot.principals.get(principal.lasting_arn());
-    let found = entry.filter(|entry| entry.enabled).and_then(|entry| {
-        if principal.kind() == PrincipalKind::AssumedRole {
-            principal.renewed(&entry.principal).map(Cow::Owned)
-        } else {
-            Some(Cow::Borrowed(&entry.principal))
-        }
-    });
-    let code = KmsErrorCode::UnrecognizedClientException;
-    found.ok_or_else(|| refused(code, AuthError::unrecognized_client()))
 }
 
 /// `DisabledException` or `KMSInvalidStateException` when cryptographic operations may not use the key.
@@ -394,14 +382,6 @@ fn invalid_state(entry: &KeyEntry, state: InvalidState) -> ApiError {
 fn unsupported(what: &str) -> ApiError {
     let message = format!("{what} is not supported.");
     ApiError::new(KmsErrorCode::UnsupportedOperationException, message)
-}
-
-/// No grant exists yet, so every token is one that this service did not issue.
-fn grant_tokens(tokens: Option<&[Cow<'_, str>]>) -> Result<(), ApiError> {
-    if tokens.unwrap_or_default().is_empty() {
-        return Ok(());
-    }
-    Err(ApiError::bare(KmsErrorCode::InvalidGrantTokenException))
 }
 
 fn dry_run(asked: Option<bool>) -> Result<(), ApiError> {

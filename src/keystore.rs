@@ -1,4 +1,4 @@
-//! KMS keys, aliases and principals: open the store, read a snapshot, apply a change; the only writer.
+//! KMS keys with their policies and grants, aliases and principals: open the store, read a snapshot, apply a change; the only writer.
 //!
 //! In memory there is one immutable [`Snapshot`] behind an atomic pointer: readers never lock. A change is decided on the current
 //! snapshot, sealed, committed in one transaction together with the head, and only then published, under the next revision: what is not
@@ -10,12 +10,13 @@
 //!
 //! What this module does not do: decide who may change what, or purge the pool after a change.
 
-use crate::clock::Timestamp;
 use crate::crypto::entropy::Entropy;
 use crate::crypto::secret::Secret;
 use crate::key::KeyId;
 use crate::key::arn::{AccountId, AliasName, Region};
 use crate::metrics::Metrics;
+use crate::policy::grant::GrantId;
+use crate::policy::{Grant, KeyPolicy};
 use arc_swap::ArcSwap;
 use body::Entry;
 use record::{Corrupt, Head, Kind, Record, Sealer};
@@ -29,6 +30,7 @@ mod body;
 #[cfg(fuzzing)]
 pub use body::fuzz as fuzz_body;
 mod error;
+mod grant_token;
 pub mod lock;
 pub mod record;
 pub mod root_key;
@@ -36,9 +38,10 @@ pub mod snapshot;
 pub mod sqlite;
 
 pub use error::KeystoreError;
+pub use grant_token::GrantTokens;
 pub use lock::StoreLock;
 pub use root_key::{RootKey, RootKeyError};
-pub use snapshot::{AccessKey, Alias, KeyDraft, KeyEntry, PrincipalEntry, Snapshot};
+pub use snapshot::{AccessKey, Alias, KeyDraft, KeyEntry, PrincipalEntry, Snapshot, expired};
 
 /// One change of the store; several are applied in one transaction.
 pub enum Change {
@@ -54,12 +57,21 @@ pub enum Change {
     PutPrincipal(PrincipalEntry),
     /// Removes a principal by ARN.
     RemovePrincipal(String),
+    /// Attaches a policy to a key, in the place of the one that it has.
+    PutKeyPolicy(KeyId, Arc<KeyPolicy>),
+    /// Removes a key's policy: the default policy is left.
+    RemoveKeyPolicy(KeyId),
+    /// Creates or replaces a grant.
+    PutGrant(Arc<Grant>),
+    /// Removes a grant of a key.
+    RemoveGrant(KeyId, GrantId),
 }
 
 /// The keystore of one process.
 pub struct Keystore {
     snapshot: ArcSwap<Snapshot>,
     region: Region,
+    grant_tokens: GrantTokens,
     entropy: Arc<Entropy>,
     metrics: Arc<Metrics>,
     session_token_key: Arc<Secret<32>>,
@@ -200,6 +212,7 @@ impl Keystore {
             shares,
             snapshot,
             session_token_key,
+            grant_tokens,
         } = loaded;
         snapshot.count(&metrics);
         let writer = Writer {
@@ -214,6 +227,7 @@ impl Keystore {
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             region,
+            grant_tokens,
             entropy,
             metrics,
             session_token_key,
@@ -243,6 +257,12 @@ impl Keystore {
     #[must_use]
     pub fn session_token_key(&self) -> &Arc<Secret<32>> {
         &self.session_token_key
+    }
+
+    /// What issues and reads grant tokens.
+    #[must_use]
+    pub fn grant_tokens(&self) -> &GrantTokens {
+        &self.grant_tokens
     }
 
     /// Decides a change on the current snapshot, makes it durable, and publishes the next snapshot. Changes are serialized; what
@@ -336,6 +356,7 @@ struct Loaded {
     shares: BTreeMap<(Kind, String), [u8; 32]>,
     snapshot: Snapshot,
     session_token_key: Arc<Secret<32>>,
+    grant_tokens: GrantTokens,
 }
 
 impl Loaded {
@@ -386,6 +407,8 @@ impl Loaded {
                 Entry::Key(key) => snapshot.put_key(key),
                 Entry::Alias(alias) => snapshot.put_alias(alias),
                 Entry::Principal(principal) => snapshot.put_principal(principal),
+                Entry::KeyPolicy(key, policy) => snapshot.put_key_policy(key, policy),
+                Entry::Grant(grant) => snapshot.put_grant(grant),
             }
         }
         if let Some(((kind, id), _)) = roster.pop_first() {
@@ -400,21 +423,9 @@ impl Loaded {
             shares,
             snapshot,
             session_token_key: Arc::new(root.subkey("session tokens")),
+            grant_tokens: GrantTokens::new(root),
         })
     }
-}
-
-/// When keys that wait for their deletion go: those whose date is not after `now`.
-#[must_use]
-pub fn expired(snapshot: &Snapshot, now: Timestamp) -> Vec<KeyId> {
-    use crate::key::KeyState::PendingDeletion;
-    let due = |entry: &&Arc<KeyEntry>| matches!(entry.key.state, PendingDeletion { deletion_date } if deletion_date <= now);
-    snapshot
-        .keys
-        .values()
-        .filter(due)
-        .map(|entry| entry.key.id)
-        .collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use keymill::api::{self, Api, ApiError};
+use keymill::api::{self, Api, ApiError, Requester};
 use keymill::clock::Clock;
 use keymill::crypto::entropy::Entropy;
 use keymill::key::arn::Region;
@@ -31,7 +31,7 @@ const OPERATIONS: [&str; 9] = [
 struct Daemon {
     runtime: Runtime,
     api: Arc<Api>,
-    principal: Arc<Principal>,
+    requester: Requester,
 }
 
 static DAEMON: LazyLock<Daemon> = LazyLock::new(|| start().expect("a daemon in a new folder"));
@@ -69,7 +69,7 @@ fn start() -> Result<Daemon, Box<dyn std::error::Error>> {
     let daemon = Daemon {
         runtime,
         api,
-        principal,
+        requester: Requester::local(principal),
     };
     daemon.call("CreateKey", b"{}").expect("a key");
     let snapshot = daemon.api.keystore.snapshot();
@@ -84,12 +84,12 @@ fn start() -> Result<Daemon, Box<dyn std::error::Error>> {
 impl Daemon {
     fn call(&self, name: &str, body: &[u8]) -> Result<(), ApiError> {
         let operation = api::operation(name).expect("an operation");
-        let call = self.api.call(operation, &self.principal, body);
+        let call = self.api.call(operation, &self.requester, body);
         self.runtime.block_on(call).map(drop)
     }
 
     fn batch(&self, body: &[u8]) -> Result<(), ApiError> {
-        let mut batch = self.api.data_keys(&self.principal, body)?;
+        let mut batch = self.api.data_keys(&self.requester, body)?;
         batch.next_chunk(&mut Vec::new()).map(drop)
     }
 }

@@ -1,22 +1,22 @@
 //! `POST /v1/data-keys`: any number of data keys under one key, of one length, bound to one context, produced as they are consumed.
 //!
-//! Every chunk is authorized, minted and checked anew (POOL-4, POOL-5): a principal removed, a key disabled or a machine cloned in mid-stream ends the batch at the
-//! end of a chunk. A batch mints in an epoch of its own rather than emptying a lane, so bulk never takes what online requests wait for.
+//! Every chunk is authorized, minted and checked anew (POOL-4, POOL-5): a principal removed, a policy changed, a grant retired, a key disabled or a machine
+//! cloned in mid-stream ends the batch at the end of a chunk. A batch mints in an epoch of its own rather than emptying a lane, so bulk never takes what online requests wait for.
 //!
 //! Where a limit is in force, chunks are as large as it yields in a moment, and a chunk whose keys are not there yet is asked for again later.
 
 use crate::api::generate::Asked;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, ContextMember, Text};
-use crate::api::{Api, ApiError, Under, state};
+use crate::api::{Api, ApiError, Requester, Under, state};
 use crate::context::EncryptionContext;
 use crate::envelope::{Epoch, MintedKeys, blob_bytes};
 use crate::key::KeyId;
+use crate::key::arn::AliasName;
 use crate::key::data_key::DataKeyLength;
 use crate::key::material::KeyMaterialId;
 use crate::keystore::KeyEntry;
 use crate::limit::{Exceeded, Paid, Urgency};
-use crate::policy::Principal;
 use crate::pool::Stamp;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -50,9 +50,11 @@ struct Input<'a> {
 /// A batch under way.
 pub struct DataKeys {
     api: Arc<Api>,
-    principal: Arc<Principal>,
+    requester: Requester,
     /// The ARN of the key that the name meant when the batch began.
     key_arn: String,
+    /// The alias by which the batch was asked for, if by one.
+    alias: Option<AliasName>,
     key: KeyId,
     material: KeyMaterialId,
     length: DataKeyLength,
@@ -93,7 +95,7 @@ impl Api {
     /// [`ApiError`], as a single call would be refused. An unknown member is an error: this endpoint is ours.
     pub fn data_keys(
         self: &Arc<Self>,
-        principal: &Arc<Principal>,
+        requester: &Requester,
         body: &[u8],
     ) -> Result<DataKeys, ApiError> {
         let input: Input<'_> = wire::decode(body)?;
@@ -112,7 +114,7 @@ impl Api {
         violations.check()?;
         let context = wire::context(input.encryption_context)?;
         let snapshot = self.keystore.snapshot();
-        let under = self.under(principal, &snapshot)?;
+        let under = self.under(requester, &snapshot)?;
         let caller = under.caller(ACTION).under(&context);
         let request = caller.key(key_id.unwrap_or_default(), &snapshot)?;
         let length = asked.length()?;
@@ -120,8 +122,9 @@ impl Api {
         state(entry)?;
         Ok(DataKeys {
             api: Arc::clone(self),
-            principal: Arc::clone(principal),
+            requester: requester.clone(),
             key_arn: entry.arn.clone(),
+            alias: request.request().alias().cloned(),
             key: entry.key.id,
             material: entry.current().id(),
             length,
@@ -181,7 +184,7 @@ impl DataKeys {
         let most =
             usize::try_from(left).map_or(Self::CHUNK_KEYS, |left| left.min(Self::CHUNK_KEYS));
         let limits = &self.api.limits;
-        limits.bulk_keys(&self.principal.arn, self.key, most)
+        limits.bulk_keys(&self.requester.principal.arn, self.key, most)
     }
 
     /// Appends the blobs of the next chunk, [`Self::next_keys`], to `out`, unless it has to wait.
@@ -196,8 +199,8 @@ impl DataKeys {
         let mut paid = self.due.take().map(|due| due.paid).unwrap_or_default();
         let from = out.len();
         let api = Arc::clone(&self.api);
-        let principal = Arc::clone(&self.principal);
-        let outcome = api.under_last_check(&principal, |under| {
+        let requester = self.requester.clone();
+        let outcome = api.under_last_check(&requester, |under| {
             out.truncate(from);
             let entry = self.authorize(under)?;
             let (key, count) = (Some(self.key), keys as u64);
@@ -255,8 +258,9 @@ impl DataKeys {
     /// Whether the principal, as he is now, may use the key, as it is now.
     fn authorize(&self, under: &Under<'_>) -> Result<Arc<KeyEntry>, ApiError> {
         let caller = under.caller(ACTION).under(&self.context);
-        let request = caller.key(&self.key_arn, under.snapshot)?;
-        let entry = request.request().entry();
+        // By the key that the name meant when the batch began; the alias still counts where a condition asks for it.
+        let entry = caller.entry_not_alias(&self.key_arn, under.snapshot)?;
+        caller.authorize_named(entry, self.alias.clone(), under.snapshot)?;
         state(entry)?;
         if entry.current().id() != self.material {
             return Err(ApiError::internal(

@@ -1,10 +1,11 @@
 //! `CheckPolicy`: what would be decided for a principal, an action, a key and a context, and by which statement. Nothing is done, and nothing but policy is
-//! looked at: a key that is disabled is another matter.
+//! looked at: a key that is disabled is another matter. Members of a request other than these are absent where conditions ask for them.
 
-use crate::api::resolve::{Caller, OnResource};
+use crate::api::members::Members;
+use crate::api::resolve::Caller;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, ContextMember, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
 use crate::clock::Timestamp;
 use crate::key::arn::{AccountId, AliasName, Arn};
 use crate::keystore::{KeyEntry, PrincipalEntry, Snapshot};
@@ -89,8 +90,21 @@ pub(super) const ON_NO_KEY: [&str; 11] = [
     "kms:UpdateCustomKeyStore",
 ];
 
+/// A request about no key.
+struct OnNoKey(Action);
+
+impl AuthorizationRequest for OnNoKey {
+    fn action(&self) -> Action {
+        self.0
+    }
+
+    fn resource(&self) -> &str {
+        "*"
+    }
+}
+
 /// Answers `{"Allowed": true, "By", "Under"?}` or `{"Allowed": false, "By"?, "Reason"}`.
-pub(super) fn check(api: &Api, operator: &Arc<Principal>, body: &[u8]) -> Answer {
+pub(super) fn check(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let input: Input<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     let principal = input.principal.as_deref();
@@ -105,6 +119,8 @@ pub(super) fn check(api: &Api, operator: &Arc<Principal>, body: &[u8]) -> Answer
         violations.value("sourceIp", text, "Member must be an IP address");
     }
     violations.check()?;
+    // From nowhere is from a Unix socket, which is secure.
+    let source_ip = source_ip.and_then(Result::ok);
     let context = wire::context(input.encryption_context)?;
     let snapshot = api.keystore.snapshot();
     let under = api.under(operator, &snapshot)?;
@@ -115,10 +131,11 @@ pub(super) fn check(api: &Api, operator: &Arc<Principal>, body: &[u8]) -> Answer
         action,
         region: under.region,
         context: Some(&context),
+        members: Members::None,
         circumstances: Circumstances {
             now: under.now,
-            source_ip: source_ip.and_then(Result::ok),
-            secure_transport: input.secure_transport.unwrap_or(false),
+            source_ip,
+            secure_transport: input.secure_transport.unwrap_or(source_ip.is_none()),
             region: &under.region.name,
         },
     };
@@ -126,16 +143,10 @@ pub(super) fn check(api: &Api, operator: &Arc<Principal>, body: &[u8]) -> Answer
     let decision = match input.key_id.as_deref() {
         Some(_) if on_no_key => Err(invalid(format!("{} is about no key.", action.0))),
         None if !on_no_key => Err(invalid(format!("{} is about a key: name one.", action.0))),
-        None => Ok(decide(
-            &caller,
-            &OnResource {
-                action,
-                resource: "*",
-            },
-        )),
+        None => Ok(decide(&caller, &OnNoKey(action))),
         Some(key_id) => {
             let (key, alias) = key_of(key_id, caller, &snapshot)?;
-            Ok(decide(&caller, &caller.on_key(&key, alias, &snapshot)))
+            Ok(decide(&caller, &caller.on_key(key, alias, &snapshot)))
         }
     }?;
     if !entry.enabled {
@@ -214,11 +225,11 @@ fn action_of(text: &str) -> Result<Action, ApiError> {
 }
 
 /// A key in any of its four forms, of any account, and the alias that it is named by.
-fn key_of(
+fn key_of<'a>(
     key_id: &str,
     caller: Caller<'_>,
-    snapshot: &Snapshot,
-) -> Result<(Arc<KeyEntry>, Option<AliasName>), ApiError> {
+    snapshot: &'a Snapshot,
+) -> Result<(&'a Arc<KeyEntry>, Option<AliasName>), ApiError> {
     let missing = || {
         let message = format!("Key '{key_id}' does not exist");
         ApiError::new(KmsErrorCode::NotFoundException, message)
@@ -243,7 +254,7 @@ fn key_of(
         Err(_) => (name.parse().map_err(|_| missing())?, None),
     };
     let key = snapshot.key(account, id).ok_or_else(missing)?;
-    Ok((Arc::clone(key), alias))
+    Ok((key, alias))
 }
 
 fn invalid(message: String) -> ApiError {

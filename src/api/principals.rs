@@ -7,7 +7,7 @@
 
 use crate::api::validation::{Pattern, Violations};
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};
 use crate::key::arn::{AccountId, Arn};
 use crate::keystore::{Change, PrincipalEntry, Snapshot};
 use crate::policy::principal::{PrincipalKind, Tag};
@@ -91,11 +91,28 @@ struct TagsInput<'a> {
     tags: Option<Vec<TagInput>>,
 }
 
+/// The operator's own operations by their names, for tables by operation.
+pub const ADMINISTRATION: [&str; 13] = [
+    "CheckPolicy",
+    "CreateAccessKey",
+    "CreatePrincipal",
+    "CreateSession",
+    "DeleteAccessKey",
+    "DeletePrincipal",
+    "DescribePrincipal",
+    "DisablePrincipal",
+    "EnablePrincipal",
+    "ListPrincipals",
+    "PutPrincipalPolicies",
+    "PutPrincipalTags",
+    "UpdateAccessKey",
+];
+
 /// Performs an operation by its name.
 pub(super) async fn administer(
     api: &Api,
     operation: &str,
-    operator: &Arc<Principal>,
+    operator: &Requester,
     body: &[u8],
 ) -> Answer {
     match operation {
@@ -116,7 +133,7 @@ pub(super) async fn administer(
 }
 
 /// `CreatePrincipal`: a user and an account's root with their first access key, a role without any.
-async fn create(api: &Api, operator: &Arc<Principal>, body: &[u8]) -> Answer {
+async fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let input: CreateInput<'_> = wire::decode(body)?;
     let principal = new_principal(api, operator, &input)?;
     let arn = principal.arn.clone();
@@ -151,7 +168,7 @@ async fn create(api: &Api, operator: &Arc<Principal>, body: &[u8]) -> Answer {
 
 fn new_principal(
     api: &Api,
-    operator: &Principal,
+    operator: &Requester,
     input: &CreateInput<'_>,
 ) -> Result<Principal, ApiError> {
     let mut violations = Violations::default();
@@ -164,7 +181,9 @@ fn new_principal(
         violations.value("account", text, "Member must have 12 digits");
     }
     check_tags(input.tags.as_deref(), &mut violations);
-    let account = account.and_then(Result::ok).unwrap_or(operator.account);
+    let account = account
+        .and_then(Result::ok)
+        .unwrap_or(operator.principal.account);
     let name = input.name.as_deref();
     let arn = match (name, kind) {
         (Some(arn), _) if is_arn(arn) => {
@@ -209,7 +228,7 @@ fn new_principal(
 }
 
 /// `DisablePrincipal`, `EnablePrincipal`: who is disabled keeps everything, and is nobody.
-async fn enable(api: &Api, operator: &Arc<Principal>, body: &[u8], enabled: bool) -> Answer {
+async fn enable(api: &Api, operator: &Requester, body: &[u8], enabled: bool) -> Answer {
     let arn = named(api, operator, body)?;
     replace(api, operator, &arn, |entry| {
         Ok(PrincipalEntry { enabled, ..entry })
@@ -218,7 +237,7 @@ async fn enable(api: &Api, operator: &Arc<Principal>, body: &[u8], enabled: bool
 }
 
 /// `DeletePrincipal`
-async fn delete(api: &Api, operator: &Arc<Principal>, body: &[u8]) -> Answer {
+async fn delete(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let arn = named(api, operator, body)?;
     api.change(operator, None, |under| {
         find(under.snapshot, &arn)?;
@@ -228,7 +247,7 @@ async fn delete(api: &Api, operator: &Arc<Principal>, body: &[u8]) -> Answer {
 }
 
 /// `PutPrincipalPolicies`: in place of all that he had.
-async fn put_policies(api: &Api, operator: &Arc<Principal>, body: &[u8]) -> Answer {
+async fn put_policies(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let input: PoliciesInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     check_name(input.name.as_deref(), &mut violations);
@@ -248,7 +267,7 @@ async fn put_policies(api: &Api, operator: &Arc<Principal>, body: &[u8]) -> Answ
 }
 
 /// `PutPrincipalTags`: in place of all that he had.
-async fn put_tags(api: &Api, operator: &Arc<Principal>, body: &[u8]) -> Answer {
+async fn put_tags(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let input: TagsInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     check_name(input.name.as_deref(), &mut violations);
@@ -271,7 +290,7 @@ async fn put_tags(api: &Api, operator: &Arc<Principal>, body: &[u8]) -> Answer {
 /// Puts what `change` makes of the principal in his place.
 async fn replace(
     api: &Api,
-    operator: &Arc<Principal>,
+    operator: &Requester,
     arn: &str,
     change: impl FnOnce(PrincipalEntry) -> Result<PrincipalEntry, ApiError>,
 ) -> Answer {
@@ -365,7 +384,7 @@ fn unique_tags(tags: Option<&[TagInput]>) -> Result<Vec<Tag>, ApiError> {
 }
 
 /// The ARN that a body of nothing but a name names.
-fn named(api: &Api, operator: &Principal, body: &[u8]) -> Result<String, ApiError> {
+fn named(api: &Api, operator: &Requester, body: &[u8]) -> Result<String, ApiError> {
     let input: NameInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     check_name(input.name.as_deref(), &mut violations);
@@ -383,13 +402,13 @@ fn check_name(name: Option<&str>, violations: &mut Violations) {
 /// The ARN of a principal by a name that was checked: an ARN, or the name of one of this kind in the operator's account.
 fn named_arn(
     api: &Api,
-    operator: &Principal,
+    operator: &Requester,
     name: Option<&str>,
     kind: &str,
 ) -> Result<String, ApiError> {
     match name.unwrap_or_default() {
         name if is_arn(name) => known_arn(api, name),
-        name => Ok(arn(api, kind, operator.account, name)),
+        name => Ok(arn(api, kind, operator.principal.account, name)),
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) struct Check {
     /// A pair of the encryption context; may be given more than once
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     context: Vec<(String, String)>,
-    /// Where the request comes from; without it, from a Unix socket
+    /// Where the request comes from; without it, from a Unix socket, which is secure transport
     #[arg(long, value_name = "ADDRESS")]
     source_ip: Option<IpAddr>,
     /// The request comes over TLS
@@ -87,8 +87,10 @@ async fn check(check: &Check, operator: &Operator) -> Result<Status, Failure> {
         "Principal": check.principal,
         "Action": check.action,
         "EncryptionContext": context,
-        "SecureTransport": check.secure_transport,
     });
+    if check.secure_transport {
+        request["SecureTransport"] = true.into();
+    }
     if let Some(key) = &check.key {
         request["KeyId"] = key.as_str().into();
     }

@@ -11,9 +11,11 @@ use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::record::{Corrupt, Kind, Record};
 use crate::keystore::snapshot::{AccessKey, Alias, KeyDraft, KeyEntry, PrincipalEntry};
 use crate::policy::principal::Tag;
-use crate::policy::{PolicyDocument, Principal};
+use crate::policy::{Grant, KeyPolicy, PolicyDocument, Principal};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+
+pub(super) mod grant;
 
 const LAYOUT: u8 = 1;
 const MATERIAL_BYTES: usize = 32;
@@ -83,6 +85,12 @@ struct TagBody {
 /// What bodies say that were written before there was anything else to say.
 fn yes() -> bool {
     true
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyPolicyBody {
+    policy: String,
 }
 
 /// The id of an alias's record: names are unique for each account.
@@ -160,6 +168,11 @@ pub(super) fn encode_principal(entry: &PrincipalEntry) -> SecretBytes {
     encode(&metadata, &secrets)
 }
 
+pub(super) fn encode_key_policy(policy: &KeyPolicy) -> SecretBytes {
+    let policy = policy.source().to_owned();
+    encode(&KeyPolicyBody { policy }, &[])
+}
+
 fn encode(metadata: &impl Serialize, secrets: &[&[u8]]) -> SecretBytes {
     let json = serde_json::to_vec(metadata).expect("plain structs of strings and numbers");
     let json_bytes = u32::try_from(json.len()).expect("metadata are bounded by request bodies");
@@ -181,6 +194,8 @@ pub(super) enum Entry {
     Key(KeyEntry),
     Alias(Alias),
     Principal(PrincipalEntry),
+    KeyPolicy(KeyId, Arc<KeyPolicy>),
+    Grant(Arc<Grant>),
 }
 
 /// For the fuzz target alone: whatever a record's plaintext holds is parsed or refused.
@@ -201,6 +216,8 @@ pub(super) fn decode(
         Kind::Key => decode_key(record, plaintext, region).map(Entry::Key),
         Kind::Alias => decode_alias(record, plaintext).map(Entry::Alias),
         Kind::Principal => decode_principal(record, plaintext).map(Entry::Principal),
+        Kind::KeyPolicy => decode_key_policy(record, plaintext),
+        Kind::Grant => grant::decode(record, plaintext).map(|grant| Entry::Grant(Arc::new(grant))),
     };
     parsed.ok_or_else(|| Corrupt::Layout(record.kind, record.id.clone()))
 }
@@ -301,4 +318,11 @@ fn decode_principal(record: &Record, plaintext: &SecretBytes) -> Option<Principa
         access_keys,
         enabled: body.enabled,
     })
+}
+
+fn decode_key_policy(record: &Record, plaintext: &SecretBytes) -> Option<Entry> {
+    let (body, secrets) = split::<KeyPolicyBody>(plaintext)?;
+    let policy = KeyPolicy::parse(&body.policy).ok()?;
+    let entry = Entry::KeyPolicy(record.id.parse().ok()?, Arc::new(policy));
+    secrets.is_empty().then_some(entry)
 }

@@ -1,4 +1,4 @@
-//! Why a store fails, in words that name it.
+//! Why a store is refused, and what to do about it.
 
 use crate::crypto::entropy::EntropyError;
 use crate::keystore::record::Corrupt;

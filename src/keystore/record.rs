@@ -28,6 +28,10 @@ pub enum Kind {
     Alias,
     /// A principal with policies and credentials.
     Principal,
+    /// A key policy, apart from its key's record: a new policy moves no fence.
+    KeyPolicy,
+    /// A grant.
+    Grant,
 }
 
 impl Kind {
@@ -39,15 +43,24 @@ impl Kind {
             Self::Key => "key",
             Self::Alias => "alias",
             Self::Principal => "principal",
+            Self::KeyPolicy => "key-policy",
+            Self::Grant => "grant",
         }
     }
 
     /// The kind of this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Head, Self::Key, Self::Alias, Self::Principal]
-            .into_iter()
-            .find(|kind| kind.name() == name)
+        [
+            Self::Head,
+            Self::Key,
+            Self::Alias,
+            Self::Principal,
+            Self::KeyPolicy,
+            Self::Grant,
+        ]
+        .into_iter()
+        .find(|kind| kind.name() == name)
     }
 }
 
@@ -56,7 +69,7 @@ impl Kind {
 pub struct Record {
     /// What it holds.
     pub kind: Kind,
-    /// Key id, `account alias`, or ARN; empty for the head.
+    /// Key id (a key's and its policy's), `account alias`, ARN, or `key-id grant-id`; empty for the head.
     pub id: String,
     /// The store's revision that wrote it.
     pub revision: u64,

@@ -8,7 +8,8 @@ use crate::key::{KeyId, KmsKey};
 use crate::keystore::record::Kind;
 use crate::keystore::{Change, body};
 use crate::metrics::Metrics;
-use crate::policy::Principal;
+use crate::policy::grant::GrantId;
+use crate::policy::{Grant, KeyGrants, KeyPolicy, Principal};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -25,6 +26,10 @@ pub struct Snapshot {
     pub principals: BTreeMap<String, Arc<PrincipalEntry>>,
     /// The same principals by access key id.
     pub access_keys: HashMap<String, Arc<PrincipalEntry>>,
+    /// Key policies by the key that they are attached to; a key without one has the default policy.
+    pub key_policies: BTreeMap<KeyId, Arc<KeyPolicy>>,
+    /// Grants by the key that they are bound to.
+    pub grants: BTreeMap<KeyId, Arc<KeyGrants>>,
     /// The names of the aliases by the key that they name.
     pub(super) aliases_of: BTreeMap<KeyId, Arc<[AliasName]>>,
 }
@@ -38,8 +43,8 @@ impl Snapshot {
 
     /// The names of the key's aliases, if it has any.
     #[must_use]
-    pub fn aliases_of(&self, id: KeyId) -> Option<Arc<[AliasName]>> {
-        self.aliases_of.get(&id).cloned()
+    pub fn aliases_of(&self, id: KeyId) -> Option<&Arc<[AliasName]>> {
+        self.aliases_of.get(&id)
     }
 
     /// The key of this account and id; another account's key is not found.
@@ -69,7 +74,7 @@ impl Snapshot {
 
     pub(super) fn put_alias(&mut self, alias: Alias) {
         self.remove_alias(alias.account, alias.name.clone());
-        let names = self.aliases_of(alias.target).unwrap_or_default();
+        let names = self.aliases_of(alias.target).cloned().unwrap_or_default();
         let names = names.iter().chain([&alias.name]).cloned().collect();
         self.aliases_of.insert(alias.target, names);
         self.aliases
@@ -105,6 +110,25 @@ impl Snapshot {
             .flat_map(|entry| &entry.access_keys)
         {
             self.access_keys.remove(&key.id);
+        }
+    }
+
+    pub(super) fn put_key_policy(&mut self, key: KeyId, policy: Arc<KeyPolicy>) {
+        self.key_policies.insert(key, policy);
+    }
+
+    pub(super) fn put_grant(&mut self, grant: Arc<Grant>) {
+        // Copied when an earlier snapshot shares them.
+        Arc::make_mut(self.grants.entry(grant.key).or_default()).put(grant);
+    }
+
+    fn remove_grant(&mut self, key: KeyId, id: GrantId) {
+        let Some(grants) = self.grants.get_mut(&key) else {
+            return;
+        };
+        Arc::make_mut(grants).remove(id);
+        if grants.is_empty() {
+            self.grants.remove(&key);
         }
     }
 
@@ -153,8 +177,40 @@ impl Snapshot {
                 self.remove_principal(&arn);
                 (Kind::Principal, arn, None)
             }
+            Change::PutKeyPolicy(key, policy) => {
+                let plaintext = body::encode_key_policy(&policy);
+                self.put_key_policy(key, policy);
+                (Kind::KeyPolicy, key.to_string(), Some(plaintext))
+            }
+            Change::RemoveKeyPolicy(key) => {
+                self.key_policies.remove(&key);
+                (Kind::KeyPolicy, key.to_string(), None)
+            }
+            Change::PutGrant(grant) => {
+                let plaintext = body::grant::encode(&grant);
+                let id = body::grant::record_id(grant.key, grant.id);
+                self.put_grant(grant);
+                (Kind::Grant, id, Some(plaintext))
+            }
+            Change::RemoveGrant(key, id) => {
+                self.remove_grant(key, id);
+                (Kind::Grant, body::grant::record_id(key, id), None)
+            }
         }
     }
+}
+
+/// When keys that wait for their deletion go: those whose date is not after `now`.
+#[must_use]
+pub fn expired(snapshot: &Snapshot, now: Timestamp) -> Vec<KeyId> {
+    use crate::key::KeyState::PendingDeletion;
+    let due = |entry: &&Arc<KeyEntry>| matches!(entry.key.state, PendingDeletion { deletion_date } if deletion_date <= now);
+    snapshot
+        .keys
+        .values()
+        .filter(due)
+        .map(|entry| entry.key.id)
+        .collect()
 }
 
 /// A key with its material.

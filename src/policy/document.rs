@@ -9,6 +9,7 @@
 //! <https://docs.aws.amazon.com/kms/latest/developerguide/key-policy-overview.html>.
 
 use crate::key::arn::AccountId;
+use crate::policy::PrincipalName;
 use crate::policy::condition::Condition;
 use crate::policy::statement::{
     Effect, List, PrincipalPattern, ResourcePattern, Statement, compile_action,
@@ -97,6 +98,15 @@ impl KeyPolicy {
     #[must_use]
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// Whom its statements name: accounts, users, roles, sessions and federated users, as often as they are named.
+    pub fn principals(&self) -> impl Iterator<Item = &PrincipalName> {
+        let patterns = self.statements.iter().flat_map(|found| &found.principals);
+        patterns.filter_map(|pattern| match pattern {
+            PrincipalPattern::Name(name) => Some(name),
+            PrincipalPattern::Anybody | PrincipalPattern::Nobody => None,
+        })
     }
 
     /// The text of the policy that a key has for which none was given: the account's identity policies decide.

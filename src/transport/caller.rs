@@ -36,7 +36,6 @@ impl Source {
     }
 
     /// The address alone; a Unix socket has none.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for aws:SourceIp"))]
     pub(super) fn ip(&self) -> Option<IpAddr> {
         match self {
             Self::Address(address) => Some(address.ip()),

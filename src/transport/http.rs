@@ -4,7 +4,7 @@
 //! and last what it is about. Work is done for a stranger only after his access key is known.
 
 use crate::api::batch::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID};
-use crate::api::{self, ApiError, KmsErrorCode, Reply};
+use crate::api::{self, ApiError, KmsErrorCode, Reply, Requester};
 use crate::auth::AuthError;
 use crate::auth::sigv4::Head;
 use crate::clock::Timestamp;
@@ -134,20 +134,20 @@ impl Front {
     ) -> Result<Response<Answered>, Refusal> {
         match Route::of(&head.method, head.uri.path())? {
             Route::Kms => {
-                let (principal, body) = self.authenticate(caller, head, body).await?;
+                let (requester, body) = self.authenticate(caller, head, body).await?;
                 let unknown = || ApiError::bare(KmsErrorCode::UnknownOperationException);
                 let operation = route::target(&head.headers).and_then(api::operation);
                 let operation = operation.ok_or_else(unknown)?;
                 *subject = Subject::Operation(operation);
                 Ok(done(
-                    self.service.api.call(operation, &principal, &body).await?,
+                    self.service.api.call(operation, &requester, &body).await?,
                 ))
             }
             Route::DataKeys => {
                 *subject = Subject::DataKeys;
-                let (principal, body) = self.authenticate(caller, head, body).await?;
+                let (requester, body) = self.authenticate(caller, head, body).await?;
                 let form = Form::accepted(&head.headers).ok_or_else(not_acceptable)?;
-                let keys = self.service.api.data_keys(&principal, &body)?;
+                let keys = self.service.api.data_keys(&requester, &body)?;
                 let text = |value: &str| HeaderValue::from_str(value).map_err(ApiError::internal);
                 let arn = text(keys.key_arn())?;
                 let material_id = text(&keys.material().to_string())?;
@@ -165,11 +165,12 @@ impl Front {
             }
             Route::Admin(name) => {
                 *subject = Subject::Admin;
-                let principal = self.operator(caller, head).ok_or_else(not_operator)?;
+                let operator = self.operator(caller, head).ok_or_else(not_operator)?;
+                let requester = Requester::local(Arc::clone(operator));
                 let (api, body) = (&self.service.api, self.read(body).await?);
                 let called = match api::operation(name) {
-                    Some(operation) => api.call(operation, principal, &body).await,
-                    None => api.administer(name, principal, &body).await,
+                    Some(operation) => api.call(operation, &requester, &body).await,
+                    None => api.administer(name, &requester, &body).await,
                 };
                 Ok(done(called?))
             }
@@ -189,7 +190,7 @@ impl Front {
         caller: &Caller,
         head: &Parts,
         body: Incoming,
-    ) -> Result<(Arc<Principal>, Bytes), Refusal> {
+    ) -> Result<(Requester, Bytes), Refusal> {
         let Service {
             keystore, verifier, ..
         } = &*self.service;
@@ -204,7 +205,7 @@ impl Front {
             if has_moved() {
                 principal = of_connection(caller, now, &keystore.snapshot()).map_err(unknown)?;
             }
-            return Ok((principal, body));
+            return Ok((requester(principal, caller), body));
         }
         let signed = Head {
             method: &head.method,
@@ -220,7 +221,8 @@ impl Front {
         } else {
             claim.finish(&body)
         };
-        Ok((principal.map_err(unknown)?, body))
+        let principal = principal.map_err(unknown)?;
+        Ok((requester(principal, caller), body))
     }
 
     /// Counts a caller who could not be authenticated.
@@ -262,6 +264,15 @@ fn claims_a_signature(head: &Parts) -> bool {
     head.headers.contains_key(AUTHORIZATION)
         || head.headers.contains_key(SECURITY_TOKEN)
         || head.uri.query().is_some_and(presigned)
+}
+
+/// Who asks, with what the transport knows of the connection.
+fn requester(principal: Arc<Principal>, caller: &Caller) -> Requester {
+    Requester {
+        principal,
+        source_ip: caller.source.ip(),
+        secure_transport: caller.secure_transport,
+    }
 }
 
 /// The principal of whoever has made the connection: of a Unix socket's peer, or of a client certificate.

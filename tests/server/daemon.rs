@@ -2,7 +2,7 @@
 
 use crate::certificates::Issued;
 use crate::wire::{Wire, within};
-use keymill::api::{self, Api};
+use keymill::api::{self, Api, Requester};
 use keymill::auth::{Credentials, PeerMap, Peers, Verifier};
 use keymill::clock::{Clock, Timestamp};
 use keymill::crypto::entropy::Entropy;
@@ -277,7 +277,10 @@ impl Daemon {
         let operation = api::operation(name).expect("a known operation");
         let operator = Principal::operator(0, ACCOUNT.parse().unwrap());
         let body = body.to_string();
-        let reply = self.api.call(operation, &operator, body.as_bytes()).await;
+        let reply = self
+            .api
+            .call(operation, &Requester::local(operator), body.as_bytes())
+            .await;
         let reply = reply.expect("the operator may do everything");
         match reply.body() {
             [] => Value::Null,

@@ -18,3 +18,4 @@ mod sessions;
 mod signatures;
 mod sockets;
 mod tls;
+mod walk;

@@ -3,10 +3,9 @@
 use crate::api::principals::{check_name, find, limit, named, named_arn, replace};
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
 use crate::crypto::secret::SecretBytes;
 use crate::keystore::{AccessKey, Change, PrincipalEntry};
-use crate::policy::Principal;
 use crate::policy::principal::PrincipalKind;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -40,7 +39,7 @@ struct UpdateInput<'a> {
 }
 
 /// `CreateAccessKey`
-pub(super) async fn create(api: &Api, operator: &Arc<Principal>, body: &[u8]) -> Answer {
+pub(super) async fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let arn = named(api, operator, body)?;
     let key = draw(api, LASTING)?;
     let mut reply = Object::new();
@@ -64,7 +63,7 @@ pub(super) async fn create(api: &Api, operator: &Arc<Principal>, body: &[u8]) ->
 }
 
 /// `UpdateAccessKey`: an inactive one serves nobody, and can be made active again.
-pub(super) async fn update(api: &Api, operator: &Arc<Principal>, body: &[u8]) -> Answer {
+pub(super) async fn update(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let input: UpdateInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     check_name(input.name.as_deref(), &mut violations);
@@ -92,7 +91,7 @@ pub(super) async fn update(api: &Api, operator: &Arc<Principal>, body: &[u8]) ->
 }
 
 /// `DeleteAccessKey`
-pub(super) async fn delete(api: &Api, operator: &Arc<Principal>, body: &[u8]) -> Answer {
+pub(super) async fn delete(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let input: DeleteInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     check_name(input.name.as_deref(), &mut violations);

@@ -5,7 +5,7 @@ use crate::api::marker::Marker;
 use crate::api::principals::{find, named};
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api};
+use crate::api::{Answer, Api, Requester};
 use crate::keystore::{AccessKey, PrincipalEntry};
 use crate::policy::Principal;
 use crate::policy::principal::PrincipalKind;
@@ -51,7 +51,7 @@ pub(super) fn list(api: &Api, body: &[u8]) -> Answer {
 }
 
 /// `DescribePrincipal`: with policies and tags.
-pub(super) fn describe(api: &Api, operator: &Arc<Principal>, body: &[u8]) -> Answer {
+pub(super) fn describe(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let arn = named(api, operator, body)?;
     let snapshot = api.keystore.snapshot();
     let entry = find(&snapshot, &arn)?;

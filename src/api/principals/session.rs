@@ -5,12 +5,10 @@ use crate::api::principals::{
 };
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
 use crate::auth::{Session, iso8601};
-use crate::policy::Principal;
 use crate::policy::principal::PrincipalKind;
 use serde::Deserialize;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Seconds of a session at least (STS, `AssumeRole`).
@@ -32,7 +30,7 @@ struct Input<'a> {
 }
 
 /// `CreateSession`: changes nothing, since the store does not know of sessions.
-pub(super) fn create(api: &Api, operator: &Arc<Principal>, body: &[u8]) -> Answer {
+pub(super) fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let input: Input<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     check_name(input.name.as_deref(), &mut violations);

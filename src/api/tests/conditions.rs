@@ -49,7 +49,10 @@ async fn a_consumer_opens_his_own_container_and_no_other() {
         .await;
     for (container, begins) in [("7", true), ("8", false)] {
         let body = json!({"KeyId": id, "KeySpec": "AES_256", "Count": 1, "EncryptionContext": {"container": container}});
-        let batch = bench.api.data_keys(&consumer, body.to_string().as_bytes());
+        let batch = bench.api.data_keys(
+            &Requester::local(Arc::clone(&consumer)),
+            body.to_string().as_bytes(),
+        );
         assert_eq!(batch.is_ok(), begins, "{container}");
     }
 }
@@ -96,4 +99,35 @@ async fn policies_know_the_aliases_of_a_key() {
             .await
             .is_err()
     );
+}
+
+#[tokio::test]
+async fn where_a_call_comes_from_is_what_the_transport_says() {
+    let bench = Bench::new().await;
+    let id = bench.key().await;
+    let policy = json!({"Statement": [
+        {"Effect": "Allow", "Action": "kms:GenerateDataKey", "Resource": "*"},
+        {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}},
+        {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": {"Bool": {"aws:SecureTransport": "false"}}},
+    ]});
+    let principal = bench.principal("p", policy).await;
+    let body = json!({"KeyId": id, "KeySpec": "AES_256"}).to_string();
+    let cases = [
+        (None, true, true),
+        (Some("192.0.2.1"), true, true),
+        (Some("10.1.2.3"), true, false),
+        (Some("192.0.2.1"), false, false),
+    ];
+    for (source_ip, secure_transport, allowed) in cases {
+        let requester = Requester {
+            principal: Arc::clone(&principal),
+            source_ip: source_ip.map(|ip| ip.parse().unwrap()),
+            secure_transport,
+        };
+        let operation = operation("GenerateDataKey").unwrap();
+        let answer = bench.api.call(operation, &requester, body.as_bytes()).await;
+        let code = answer.err().map(|error| error.code());
+        let expected = (!allowed).then_some(KmsErrorCode::AccessDeniedException);
+        assert_eq!(code, expected, "{source_ip:?} {secure_transport}");
+    }
 }

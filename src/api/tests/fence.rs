@@ -13,7 +13,7 @@ pub(super) fn at_once(api: &Arc<Api>, name: &'static str, body: &Value) {
             .unwrap();
         let operation = operation(name).unwrap();
         runtime
-            .block_on(api.call(operation, &admin, body.as_bytes()))
+            .block_on(api.call(operation, &Requester::local(admin), body.as_bytes()))
             .unwrap();
     };
     std::thread::spawn(call).join().unwrap();
@@ -129,7 +129,8 @@ async fn a_change_runs_to_its_end_when_its_caller_is_gone() {
     let id = bench.key().await;
     let body = json!({"KeyId": id}).to_string();
     let operation = operation("DisableKey").unwrap();
-    let mut call = Box::pin(bench.api.call(operation, &bench.admin, body.as_bytes()));
+    let requester = Requester::local(Arc::clone(&bench.admin));
+    let mut call = Box::pin(bench.api.call(operation, &requester, body.as_bytes()));
     // Polled once, so that it has begun, then dropped.
     let begun = std::future::poll_fn(|context| {
         std::task::Poll::Ready(call.as_mut().poll(context).is_pending())

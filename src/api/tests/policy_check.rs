@@ -68,6 +68,55 @@ async fn the_statement_that_decides_is_named() {
 }
 
 #[tokio::test]
+async fn key_policies_and_grants_are_named() {
+    let bench = Bench::new().await;
+    let key = bench.key().await;
+    let user = bench.create(json!({"Name": "a"})).await;
+    let ask = |action: &str| json!({"Principal": user, "Action": action, "KeyId": key});
+    let everybody = json!([
+        to(&root_of(ACCOUNT), &["kms:*"]),
+        {"Sid": "Reader", "Effect": "Allow", "Principal": {"AWS": user}, "Action": "kms:DescribeKey", "Resource": "*"},
+        {"Effect": "Deny", "Principal": "*", "Action": "kms:Encrypt", "Resource": "*"},
+    ]);
+    bench.put_policy(&key, everybody).await;
+    let expected = json!({"Allowed": true, "By": "statement 2 \"Reader\" of the key policy"});
+    assert_eq!(bench.check(ask("kms:DescribeKey")).await, expected);
+    let reason = "with an explicit deny in a resource-based policy";
+    let expected =
+        json!({"Allowed": false, "By": "statement 3 of the key policy", "Reason": reason});
+    assert_eq!(bench.check(ask("kms:Encrypt")).await, expected);
+    let grant = json!({"KeyId": key, "GranteePrincipal": user, "Operations": ["Decrypt"]});
+    let grant = bench.done("CreateGrant", grant).await["GrantId"].clone();
+    let by = format!("grant {}", grant.as_str().unwrap());
+    let expected = json!({"Allowed": true, "By": by});
+    assert_eq!(bench.check(ask("kms:Decrypt")).await, expected);
+    // Without an address it comes from a Unix socket, which is secure.
+    let secure = r#"{"Statement":{"Effect":"Allow","Action":"kms:ListKeys","Resource":"*","Condition":{"Bool":{"aws:SecureTransport":"true"}}}}"#;
+    let body = json!({"Name": user, "Policies": [secure]});
+    bench
+        .administer("PutPrincipalPolicies", body)
+        .await
+        .unwrap();
+    let list = json!({"Principal": user, "Action": "kms:ListKeys"});
+    for (more, allowed) in [
+        (json!({}), true),
+        (json!({"SourceIp": "192.0.2.1"}), false),
+        (
+            json!({"SourceIp": "192.0.2.1", "SecureTransport": true}),
+            true,
+        ),
+        (json!({"SecureTransport": false}), false),
+    ] {
+        let mut body = list.clone();
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        let text = body.to_string();
+        assert_eq!(bench.check(body).await["Allowed"], allowed, "{text}");
+    }
+}
+
+#[tokio::test]
 async fn sessions_roots_other_accounts_and_disabled_principals_are_answered() {
     let bench = Bench::new().await;
     let key = bench.key().await;

@@ -288,7 +288,10 @@ async fn who_is_disabled_is_nobody_until_he_is_enabled() {
     let ask = json!({"KeyId": key, "KeySpec": "AES_256", "Count": 3 * DataKeys::CHUNK_KEYS});
     let mut batch = bench
         .api
-        .data_keys(&caller, ask.to_string().as_bytes())
+        .data_keys(
+            &Requester::local(Arc::clone(&caller)),
+            ask.to_string().as_bytes(),
+        )
         .unwrap();
     let mut out = Vec::new();
     assert_eq!(

@@ -201,7 +201,10 @@ async fn a_batch_ends_with_its_session_or_its_role() {
     let ask =
         json!({"KeyId": key, "KeySpec": "AES_256", "Count": 4 * DataKeys::CHUNK_KEYS}).to_string();
     let begin = |session: &Arc<Principal>| {
-        let mut batch = bench.api.data_keys(session, ask.as_bytes()).unwrap();
+        let mut batch = bench
+            .api
+            .data_keys(&Requester::local(Arc::clone(session)), ask.as_bytes())
+            .unwrap();
         assert_eq!(
             batch.next_chunk(&mut Vec::new()).unwrap(),
             Chunk::Blobs(DataKeys::CHUNK_KEYS)
