@@ -10,6 +10,7 @@ use keymill::crypto::entropy::Entropy;
 use keymill::key::arn::Region;
 use keymill::keystore::{Keystore, RootKey};
 use keymill::metrics::Metrics;
+use keymill::limit::{self, Limits};
 use keymill::policy::Principal;
 use keymill::pool::{self, CloneWord, Pool};
 use libfuzzer_sys::fuzz_target;
@@ -63,6 +64,7 @@ fn start() -> Result<Daemon, Box<dyn std::error::Error>> {
         clone_word,
         entropy,
         clock,
+        Limits::new(&limit::Config::default()),
         &metrics,
     );
     let principal = Principal::operator(0, "111122223333".parse()?);
