@@ -353,6 +353,7 @@ impl Daemon {
             credentials: Credentials {
                 access_key_id,
                 secret_access_key,
+                session_token: None,
                 region: ready.region,
             },
             authority: ready.endpoint.strip_prefix("http://").unwrap().to_owned(),

@@ -21,6 +21,7 @@ use crate::pool::{CloneWord, LastCheck, Pool, thread_number};
 use bytes::Bytes;
 use members::Members;
 use resolve::Caller;
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -39,7 +40,9 @@ mod key_policies;
 mod keys;
 mod marker;
 mod members;
+mod policy_check;
 mod principals;
+mod requester;
 mod resolve;
 mod validation;
 mod wire;
@@ -47,6 +50,7 @@ mod wire;
 pub use batch::{Chunk, DataKeys};
 pub use error::{ApiError, KmsErrorCode};
 pub use principals::ADMINISTRATION;
+pub use requester::Requester;
 
 /// What an operation ends with.
 type Answer = Result<Reply, ApiError>;
@@ -256,8 +260,12 @@ impl Api {
     ) -> Result<Reply, ApiError> {
         let (api, requester, body) = (Arc::clone(self), requester.clone(), body.to_vec());
         let operation = operation.to_owned();
-        let change =
-            async move { principals::administer(&api, &operation, &requester, &body).await };
+        let change = async move {
+            match operation.as_str() {
+                "CheckPolicy" => policy_check::check(&api, &requester, &body),
+                operation => principals::administer(&api, operation, &requester, &body).await,
+            }
+        };
         tokio::spawn(change).await.map_err(ApiError::internal)?
     }
 
@@ -266,12 +274,13 @@ impl Api {
         requester: &'a Requester,
         snapshot: &'a Snapshot,
     ) -> Result<Under<'a>, ApiError> {
+        let now = self.clock.now();
         Ok(Under {
-            principal: current(&requester.principal, snapshot)?,
+            principal: requester.current(snapshot, now)?,
             source_ip: requester.source_ip,
             secure_transport: requester.secure_transport,
             region: self.keystore.region(),
-            now: self.clock.now(),
+            now,
             snapshot,
             clone_word: self.clone_word.read(),
         })
@@ -322,44 +331,21 @@ impl Api {
     }
 }
 
-/// Who asks, and over what: as the transport knows it.
-#[derive(Clone)]
-pub struct Requester {
-    /// The authenticated principal, as he was then.
-    pub principal: Arc<Principal>,
-    /// Where the connection comes from (`aws:SourceIp`); none for a Unix socket.
-    pub source_ip: Option<IpAddr>,
-    /// Whether nobody but the two ends can read the connection (`aws:SecureTransport`).
-    pub secure_transport: bool,
-}
-
-impl Requester {
-    /// Somebody of this process, or at the other end of a Unix socket.
-    #[must_use]
-    pub fn local(principal: Arc<Principal>) -> Self {
-        Self {
-            principal,
-            source_ip: None,
-            secure_transport: true,
-        }
-    }
-}
-
 /// What a request works under, until its last check.
 struct Under<'a> {
     snapshot: &'a Snapshot,
     clone_word: u64,
-    principal: &'a Arc<Principal>,
+    principal: Cow<'a, Arc<Principal>>,
     source_ip: Option<IpAddr>,
     secure_transport: bool,
     region: &'a Region,
     now: Timestamp,
 }
 
-impl<'a> Under<'a> {
-    fn caller(&self, action: &'static str) -> Caller<'a> {
+impl Under<'_> {
+    fn caller(&self, action: &'static str) -> Caller<'_> {
         Caller {
-            principal: self.principal,
+            principal: &self.principal,
             action: Action(action),
             region: self.region,
             context: None,
@@ -371,21 +357,6 @@ impl<'a> Under<'a> {
                 region: &self.region.name,
             },
         }
-    }
-}
-
-/// The principal as the snapshot has him: who was authenticated may be gone, or have other rights, by now. The operator is in no store.
-fn current<'a>(
-    principal: &'a Arc<Principal>,
-    snapshot: &'a Snapshot,
-) -> Result<&'a Arc<Principal>, ApiError> {
-    match snapshot.principals.get(&principal.arn) {
-        Some(entry) => Ok(&entry.principal),
-        None if principal.is_operator() => Ok(principal),
-        None => Err(ApiError::new(
-            KmsErrorCode::UnrecognizedClientException,
-            "The security token included in the request is invalid.",
-        )),
     }
 }
 

@@ -21,6 +21,7 @@ mod export;
 mod key;
 mod log;
 mod place;
+mod policy;
 mod principal;
 mod serve;
 
@@ -59,6 +60,9 @@ enum Command {
     /// Create and change principals and their access keys
     #[command(subcommand)]
     Principal(principal::Command),
+    /// Say what policies decide, and whether they are sound
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Write wrapped data keys for new containers to Parquet files
     Export(export::Arguments),
     /// Look into ciphertext blobs
@@ -81,6 +85,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         Command::Key(command) => key::run(command, environment),
         Command::Alias(command) => alias::run(command, environment),
         Command::Principal(command) => principal::run(command, environment),
+        Command::Policy(command) => policy::run(command, environment),
         Command::Export(arguments) => export::run(arguments, environment),
         Command::Blob(command) => blob::run(command),
         Command::Config(command) => config::run(command, environment),
@@ -122,6 +127,14 @@ struct ConfigFile {
     path: PathBuf,
 }
 
+/// `NAME=VALUE`
+fn pair(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("a pair is NAME=VALUE"),
+    }
+}
+
 fn runtime() -> Result<Runtime, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -133,6 +146,15 @@ fn runtime() -> Result<Runtime, Failure> {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn pairs_have_a_name() {
+        assert_eq!(pair("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert_eq!(pair("a="), Ok(("a".to_owned(), String::new())));
+        for text in ["", "a", "=b"] {
+            assert!(pair(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn the_grammar_is_sound() {

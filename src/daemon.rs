@@ -78,7 +78,11 @@ impl Daemon {
             api: Arc::clone(&core.api),
             keystore: Arc::clone(&core.keystore),
             account: config.account,
-            verifier: Verifier::new(config.region.clone(), config.skew_max()),
+            verifier: Verifier::new(
+                config.region.clone(),
+                config.skew_max(),
+                Arc::clone(core.keystore.session_token_key()),
+            ),
             clock: core.clock.clone(),
             config: config.limits.clone(),
             metrics: Arc::clone(&core.metrics),

@@ -11,6 +11,7 @@
 //! What this module does not do: decide who may change what, or purge the pool after a change.
 
 use crate::crypto::entropy::Entropy;
+use crate::crypto::secret::Secret;
 use crate::key::KeyId;
 use crate::key::arn::{AccountId, AliasName, Region};
 use crate::metrics::Metrics;
@@ -73,6 +74,7 @@ pub struct Keystore {
     grant_tokens: GrantTokens,
     entropy: Arc<Entropy>,
     metrics: Arc<Metrics>,
+    session_token_key: Arc<Secret<32>>,
     writer: Mutex<Writer>,
 }
 
@@ -209,6 +211,7 @@ impl Keystore {
             head,
             shares,
             snapshot,
+            session_token_key,
             grant_tokens,
         } = loaded;
         snapshot.count(&metrics);
@@ -227,6 +230,7 @@ impl Keystore {
             grant_tokens,
             entropy,
             metrics,
+            session_token_key,
             writer: Mutex::new(writer),
         }
     }
@@ -247,6 +251,12 @@ impl Keystore {
     #[must_use]
     pub fn region(&self) -> &Region {
         &self.region
+    }
+
+    /// What session tokens are sealed under: a sub-key of the root key.
+    #[must_use]
+    pub fn session_token_key(&self) -> &Arc<Secret<32>> {
+        &self.session_token_key
     }
 
     /// What issues and reads grant tokens.
@@ -345,6 +355,7 @@ struct Loaded {
     head: Head,
     shares: BTreeMap<(Kind, String), [u8; 32]>,
     snapshot: Snapshot,
+    session_token_key: Arc<Secret<32>>,
     grant_tokens: GrantTokens,
 }
 
@@ -411,6 +422,7 @@ impl Loaded {
             head,
             shares,
             snapshot,
+            session_token_key: Arc::new(root.subkey("session tokens")),
             grant_tokens: GrantTokens::new(root),
         })
     }

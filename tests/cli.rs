@@ -285,6 +285,35 @@ fn the_operators_commands_go_through_the_daemon_that_has_the_store() {
     assert!(listed.iter().any(|listed| listed["KeyId"] == *key));
     let principals = json(&["principal", "list", "--dir", "dev", "--json"]);
     assert_eq!(principals["Principals"].as_array().unwrap().len(), 3);
+    let consumer = "arn:aws:iam::111122223333:user/consumer";
+    let check = ["policy", "check", "--principal", consumer, "--action"];
+    let at = ["--key", "alias/containers", "--endpoint", &socket, "--json"];
+    let allowed = json(&[&check[..], &["kms:Decrypt"], &at].concat());
+    let by = format!("statement 1 of identity policy 1 of {consumer}");
+    assert_eq!(
+        (&allowed["Allowed"], &allowed["By"]),
+        (&true.into(), &by.into())
+    );
+    let denied = keymill(folder.path())
+        .args([&check[..], &["kms:Encrypt"], &at].concat())
+        .output()
+        .unwrap();
+    assert_eq!(denied.status.code(), Some(1));
+    assert!(
+        String::from_utf8(denied.stdout)
+            .unwrap()
+            .contains("\"Allowed\":false")
+    );
+    json(&["principal", "disable", "consumer", "--dir", "dev", "--json"]);
+    let disabled = json(&[
+        "principal",
+        "describe",
+        consumer,
+        "--endpoint",
+        &socket,
+        "--json",
+    ]);
+    assert_eq!(disabled["Enabled"], false);
 
     let export = keymill(folder.path())
         .args(["export", "--dir", "dev", "--key", "alias/containers"])

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use keymill::auth::Verifier;
 use keymill::auth::sigv4::Head;
 use keymill::clock::Timestamp;
-use keymill::crypto::secret::SecretBytes;
+use keymill::crypto::secret::{Secret, SecretBytes};
 use keymill::keystore::{AccessKey, PrincipalEntry, Snapshot};
 use keymill::policy::Principal;
 use libfuzzer_sys::fuzz_target;
@@ -20,20 +20,16 @@ const ACCESS_KEY_ID: &str = "AKIDEXAMPLE";
 /// 2026-01-15T12:00:00Z
 const NOW: Timestamp = Timestamp(1_768_478_400_000_000);
 
-static VERIFIER: LazyLock<Verifier> =
-    LazyLock::new(|| Verifier::new("us-east-1".to_owned(), Duration::from_secs(300)));
+static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
+    let token_key = Arc::new(Secret::filled(|bytes| bytes.fill(7)));
+    Verifier::new("us-east-1".to_owned(), Duration::from_secs(300), token_key)
+});
 static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
-    let access_key = AccessKey {
-        id: ACCESS_KEY_ID.to_owned(),
-        secret: SecretBytes::filled(40, |bytes| bytes.fill(b'x')),
-    };
-    let entry = Arc::new(PrincipalEntry {
-        principal: Arc::new(
-            Principal::new("arn:aws:iam::111122223333:user/fuzz", Vec::new())
-                .expect("a user's ARN"),
-        ),
-        access_keys: vec![Arc::new(access_key)],
-    });
+    let secret = SecretBytes::filled(40, |bytes| bytes.fill(b'x'));
+    let access_key = AccessKey::new(ACCESS_KEY_ID.to_owned(), secret);
+    let principal = Principal::new("arn:aws:iam::111122223333:user/fuzz", Vec::new());
+    let principal = principal.expect("a user's ARN");
+    let entry = Arc::new(PrincipalEntry::new(principal, vec![Arc::new(access_key)]));
     let mut snapshot = Snapshot::default();
     snapshot.access_keys.insert(ACCESS_KEY_ID.to_owned(), entry);
     snapshot

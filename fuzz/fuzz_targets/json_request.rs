@@ -11,6 +11,7 @@ use keymill::key::arn::Region;
 use keymill::keystore::{Keystore, RootKey};
 use keymill::limit::{self, Limits};
 use keymill::metrics::Metrics;
+use keymill::limit::{self, Limits};
 use keymill::policy::Principal;
 use keymill::pool::{self, CloneWord, Pool};
 use libfuzzer_sys::fuzz_target;

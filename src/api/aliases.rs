@@ -180,7 +180,8 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     );
     violations.check()?;
     let snapshot = api.keystore.snapshot();
-    let caller = api.under(requester, &snapshot)?.caller("kms:ListAliases");
+    let under = api.under(requester, &snapshot)?;
+    let caller = under.caller("kms:ListAliases");
     caller.authorize("*")?;
     let key = input
         .key_id

@@ -114,10 +114,8 @@ impl Api {
         violations.check()?;
         let context = wire::context(input.encryption_context)?;
         let snapshot = self.keystore.snapshot();
-        let caller = self
-            .under(requester, &snapshot)?
-            .caller(ACTION)
-            .under(&context);
+        let under = self.under(requester, &snapshot)?;
+        let caller = under.caller(ACTION).under(&context);
         let request = caller.key(key_id.unwrap_or_default(), &snapshot)?;
         let length = asked.length()?;
         let entry = request.request().entry();
@@ -206,7 +204,7 @@ impl DataKeys {
             out.truncate(from);
             let entry = self.authorize(under)?;
             let (key, count) = (Some(self.key), keys as u64);
-            match api.take(under.principal, key, count, Urgency::Bulk, &mut paid) {
+            match api.take(&under.principal, key, count, Urgency::Bulk, &mut paid) {
                 Ok(()) => self.mint_and_bind(under, &entry, keys, out).map(Ok),
                 Err(exceeded) => Ok(Err(exceeded)),
             }

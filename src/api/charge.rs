@@ -15,7 +15,7 @@ impl Api {
         key: Option<KeyId>,
         paid: &mut Paid,
     ) -> Result<(), ApiError> {
-        self.take(under.principal, key, 1, Urgency::Online, paid)
+        self.take(&under.principal, key, 1, Urgency::Online, paid)
             .map_err(|exceeded| self.throttled(exceeded))
     }
 

@@ -19,7 +19,7 @@ impl Api {
         let fits = |token: &Cow<'_, str>| {
             let (key, id) = self.keystore.grant_tokens().read(token)?;
             let grant = grants.filter(|_| key == entry.key.id)?.get(id)?;
-            Some(grant.is_granted_to(under.principal))
+            Some(grant.is_granted_to(&under.principal))
         };
         if tokens
             .unwrap_or_default()

@@ -112,9 +112,8 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     let _limit_of_one_page = check_page(input.limit, LIMIT_MAX, marker, &mut violations);
     violations.check()?;
     let snapshot = api.keystore.snapshot();
-    let caller = api
-        .under(requester, &snapshot)?
-        .caller("kms:ListKeyPolicies");
+    let under = api.under(requester, &snapshot)?;
+    let caller = under.caller("kms:ListKeyPolicies");
     caller.key_not_alias(input.key_id(), &snapshot)?;
     if marker.is_some() {
         // The first page is the last: no marker was ever given out.
@@ -194,7 +193,7 @@ pub(super) fn check(
         aliases,
     };
     let circumstances = under.caller(PUT).circumstances;
-    if bypass != Some(true) && policy::check(under.principal, &next, &circumstances).is_err() {
+    if bypass != Some(true) && policy::check(&under.principal, &next, &circumstances).is_err() {
         return Err(malformed(
             "The new key policy will not allow you to update the key policy in the future.",
         ));

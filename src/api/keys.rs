@@ -282,7 +282,8 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     );
     violations.check()?;
     let snapshot = api.keystore.snapshot();
-    let caller = api.under(requester, &snapshot)?.caller("kms:ListKeys");
+    let under = api.under(requester, &snapshot)?;
+    let caller = under.caller("kms:ListKeys");
     caller.authorize("*")?;
     let listing = Marker::of_listing("ListKeys");
     let after: Option<KeyId> = listing.read(input.marker.as_deref())?;

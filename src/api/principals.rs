@@ -1,32 +1,36 @@
-//! Principals and their access keys: the operator's own operations, since AWS KMS leaves them to IAM.
+//! Principals: the operator's own operations, since AWS KMS leaves them to IAM.
 //!
-//! A secret is told once, by the call that drew it, and sealed at rest.
+//! There are users and roles of any account, and each account's root. They come with names that are unique for each account and kind, and with ids that
+//! are never given twice. A bare name is a user's of the operator's account (of `CreateSession`, a role's); everybody can be named by his ARN.
+//!
+//! A secret is told once, by the call that drew it. Those of access keys are sealed at rest; those of a session are kept nowhere.
 
 use crate::api::validation::{Pattern, Violations};
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};
-use crate::crypto::secret::SecretBytes;
-use crate::keystore::{AccessKey, Change, PrincipalEntry, Snapshot};
+use crate::key::arn::{AccountId, Arn};
+use crate::keystore::{Change, PrincipalEntry, Snapshot};
+use crate::policy::principal::{PrincipalKind, Tag};
 use crate::policy::{PolicyDocument, Principal};
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Access keys of a principal: two, so that they can be rolled.
-const ACCESS_KEYS_MAX: usize = 2;
-/// Policies of a principal.
+mod access_key;
+mod listing;
+mod session;
+
+/// Principals of a store at most.
+const PRINCIPALS_MAX: usize = 10_000;
+/// Policies of a principal (IAM: managed policies of a user or a role).
 const POLICIES_MAX: usize = 10;
+/// Tags of a principal (IAM).
+const TAGS_MAX: usize = 50;
+const TAG_KEY_CHARACTERS_MAX: usize = 128;
+const TAG_VALUE_CHARACTERS_MAX: usize = 256;
 const NAME_CHARACTERS_MAX: usize = 64;
 
-/// The operations by their names, for tables by operation.
-pub const ADMINISTRATION: [&str; 5] = [
-    "CreateAccessKey",
-    "CreatePrincipal",
-    "DeleteAccessKey",
-    "DeletePrincipal",
-    "ListPrincipals",
-];
-
-/// An IAM user's name.
+/// The name of an IAM user, a role or a session.
 const NAME: Pattern = Pattern {
     text: "^[\\w+=,.@-]+$",
     matches: |text| {
@@ -35,15 +39,74 @@ const NAME: Pattern = Pattern {
     },
 };
 
+/// The key or the value of a tag.
+const TAG: Pattern = Pattern {
+    text: r"^[\p{L}\p{N} _.:/=+\-@]*$",
+    matches: |text| {
+        let allowed = |one: char| one.is_alphanumeric() || " _.:/=+-@".contains(one);
+        text.chars().all(allowed)
+    },
+};
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct Input<'a> {
+struct CreateInput<'a> {
+    #[serde(borrow)]
+    name: Text<'a>,
+    #[serde(borrow)]
+    kind: Text<'a>,
+    #[serde(borrow)]
+    account: Text<'a>,
+    policies: Option<Vec<String>>,
+    tags: Option<Vec<TagInput>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct TagInput {
+    key: String,
+    value: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct NameInput<'a> {
+    #[serde(borrow)]
+    name: Text<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct PoliciesInput<'a> {
     #[serde(borrow)]
     name: Text<'a>,
     policies: Option<Vec<String>>,
-    #[serde(borrow)]
-    access_key_id: Text<'a>,
 }
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct TagsInput<'a> {
+    #[serde(borrow)]
+    name: Text<'a>,
+    tags: Option<Vec<TagInput>>,
+}
+
+/// The operator's own operations by their names, for tables by operation.
+pub const ADMINISTRATION: [&str; 13] = [
+    "CheckPolicy",
+    "CreateAccessKey",
+    "CreatePrincipal",
+    "CreateSession",
+    "DeleteAccessKey",
+    "DeletePrincipal",
+    "DescribePrincipal",
+    "DisablePrincipal",
+    "EnablePrincipal",
+    "ListPrincipals",
+    "PutPrincipalPolicies",
+    "PutPrincipalTags",
+    "UpdateAccessKey",
+];
 
 /// Performs an operation by its name.
 pub(super) async fn administer(
@@ -52,100 +115,130 @@ pub(super) async fn administer(
     operator: &Requester,
     body: &[u8],
 ) -> Answer {
-    if !ADMINISTRATION.contains(&operation) {
-        return Err(ApiError::bare(KmsErrorCode::UnknownOperationException));
-    }
-    let input: Input<'_> = wire::decode(body)?;
-    if operation == "ListPrincipals" {
-        return Ok(list(&api.keystore.snapshot()));
-    }
-    let mut violations = Violations::default();
-    let name = input.name.as_deref();
-    violations.required_text("name", name, NAME_CHARACTERS_MAX, Some(&NAME));
-    violations.check()?;
-    let region = api.keystore.region();
-    let account = operator.principal.account;
-    let arn = format!(
-        "arn:{}:iam::{account}:user/{}",
-        region.partition,
-        name.unwrap_or_default()
-    );
     match operation {
-        "CreatePrincipal" => create(api, operator, arn, input.policies.unwrap_or_default()).await,
-        "DeletePrincipal" => delete(api, operator, arn).await,
-        "CreateAccessKey" => create_access_key(api, operator, arn).await,
-        "DeleteAccessKey" => {
-            delete_access_key(
-                api,
-                operator,
-                arn,
-                input.access_key_id.as_deref().unwrap_or_default(),
-            )
-            .await
-        }
+        "CreatePrincipal" => create(api, operator, body).await,
+        "ListPrincipals" => listing::list(api, body),
+        "DescribePrincipal" => listing::describe(api, operator, body),
+        "DisablePrincipal" => enable(api, operator, body, false).await,
+        "EnablePrincipal" => enable(api, operator, body, true).await,
+        "DeletePrincipal" => delete(api, operator, body).await,
+        "PutPrincipalPolicies" => put_policies(api, operator, body).await,
+        "PutPrincipalTags" => put_tags(api, operator, body).await,
+        "CreateAccessKey" => access_key::create(api, operator, body).await,
+        "UpdateAccessKey" => access_key::update(api, operator, body).await,
+        "DeleteAccessKey" => access_key::delete(api, operator, body).await,
+        "CreateSession" => session::create(api, operator, body),
         _ => Err(ApiError::bare(KmsErrorCode::UnknownOperationException)),
     }
 }
 
-async fn create(api: &Api, operator: &Requester, arn: String, policies: Vec<String>) -> Answer {
-    if policies.len() > POLICIES_MAX {
-        let message = format!("A principal has at most {POLICIES_MAX} policies.");
-        return Err(ApiError::new(KmsErrorCode::LimitExceededException, message));
+/// `CreatePrincipal`: a user and an account's root with their first access key, a role without any.
+async fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
+    let input: CreateInput<'_> = wire::decode(body)?;
+    let principal = new_principal(api, operator, &input)?;
+    let arn = principal.arn.clone();
+    let is_role = principal.kind() == PrincipalKind::Role;
+    let mut reply = Object::new();
+    reply.text("Arn", &arn);
+    if let Some(id) = principal.unique_id() {
+        reply.plain("UniqueId", id);
     }
-    let parse = |policy: &String| {
-        PolicyDocument::parse(policy)
-            .map(Arc::new)
-            .map_err(|error| {
-                ApiError::new(
-                    KmsErrorCode::MalformedPolicyDocumentException,
-                    error.to_string(),
-                )
-            })
-    };
-    let policies = policies.iter().map(parse).collect::<Result<_, _>>()?;
-    let (key, reply) = draw_access_key(api, Some(&arn))?;
-    let principal = Principal::new(&arn, policies).map_err(ApiError::internal)?;
+    let mut access_keys = Vec::new();
+    if !is_role {
+        let key = access_key::draw(api, access_key::LASTING)?;
+        access_key::tell(&key, &mut reply);
+        access_keys.push(Arc::new(key));
+    }
+    let entry = PrincipalEntry::new(principal, access_keys);
     api.change(operator, None, |under| {
-        if under.snapshot.principals.contains_key(&arn) {
+        let principals = &under.snapshot.principals;
+        if principals.contains_key(&arn) {
             let message = format!("Principal {arn} already exists");
             return Err(ApiError::new(KmsErrorCode::AlreadyExistsException, message));
         }
-        let entry = PrincipalEntry {
-            principal: Arc::new(principal),
-            access_keys: vec![key],
-        };
-        Ok((vec![Change::PutPrincipal(entry)], reply))
+        if principals.len() >= PRINCIPALS_MAX {
+            return Err(limit(format!(
+                "A store has at most {PRINCIPALS_MAX} principals."
+            )));
+        }
+        Ok((vec![Change::PutPrincipal(entry)], reply.end()))
     })
     .await
 }
 
-fn list(snapshot: &Snapshot) -> Reply {
-    let item = |entry: &Arc<PrincipalEntry>| {
-        let mut object = Object::new();
-        object.text("Arn", &entry.principal.arn);
-        let ids: Vec<&str> = entry
-            .access_keys
-            .iter()
-            .map(|key| key.id.as_str())
-            .collect();
-        let policies: Vec<&str> = entry
-            .principal
-            .policies
-            .iter()
-            .map(|policy| policy.source())
-            .collect();
-        for (name, texts) in [("AccessKeyIds", ids), ("Policies", policies)] {
-            serde_json::to_writer(object.member(name), &texts)
-                .expect("writing text to a vector cannot fail");
+fn new_principal(
+    api: &Api,
+    operator: &Requester,
+    input: &CreateInput<'_>,
+) -> Result<Principal, ApiError> {
+    let mut violations = Violations::default();
+    let kind = input.kind.as_deref();
+    if let Some(kind) = kind {
+        violations.one_of("kind", kind, "user, role, root");
+    }
+    let account = input.account.as_deref().map(str::parse::<AccountId>);
+    if let (Some(Err(_)), Some(text)) = (&account, &input.account) {
+        violations.value("account", text, "Member must have 12 digits");
+    }
+    check_tags(input.tags.as_deref(), &mut violations);
+    let account = account
+        .and_then(Result::ok)
+        .unwrap_or(operator.principal.account);
+    let name = input.name.as_deref();
+    let arn = match (name, kind) {
+        (Some(arn), _) if is_arn(arn) => {
+            violations.check()?;
+            if kind.is_some() || input.account.is_some() {
+                return Err(invalid(
+                    "An ARN says itself of which kind and account it is.",
+                ));
+            }
+            known_arn(api, arn)?
         }
-        object
+        (None, Some("root")) => {
+            violations.check()?;
+            format!(
+                "arn:{}:iam::{account}:root",
+                api.keystore.region().partition
+            )
+        }
+        (Some(_), Some("root")) => {
+            violations.check()?;
+            return Err(invalid("The root of an account has no name."));
+        }
+        (name, kind) => {
+            violations.required_text("name", name, NAME_CHARACTERS_MAX, Some(&NAME));
+            violations.check()?;
+            arn(
+                api,
+                kind.unwrap_or("user"),
+                account,
+                name.unwrap_or_default(),
+            )
+        }
     };
-    let mut object = Object::new();
-    object.list("Principals", snapshot.principals.values().map(item));
-    object.end()
+    let policies = parse_policies(input.policies.as_deref().unwrap_or_default())?;
+    let tags = unique_tags(input.tags.as_deref())?;
+    let principal = made(&arn, policies, tags, None)?;
+    Ok(match principal.kind() {
+        PrincipalKind::User => principal.with_unique_id(&access_key::draw_id(api, "AIDA", 17)?),
+        PrincipalKind::Role => principal.with_unique_id(&access_key::draw_id(api, "AROA", 17)?),
+        _ => principal,
+    })
 }
 
-async fn delete(api: &Api, operator: &Requester, arn: String) -> Answer {
+/// `DisablePrincipal`, `EnablePrincipal`: who is disabled keeps everything, and is nobody.
+async fn enable(api: &Api, operator: &Requester, body: &[u8], enabled: bool) -> Answer {
+    let arn = named(api, operator, body)?;
+    replace(api, operator, &arn, |entry| {
+        Ok(PrincipalEntry { enabled, ..entry })
+    })
+    .await
+}
+
+/// `DeletePrincipal`
+async fn delete(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
+    let arn = named(api, operator, body)?;
     api.change(operator, None, |under| {
         find(under.snapshot, &arn)?;
         Ok((vec![Change::RemovePrincipal(arn)], Reply::empty()))
@@ -153,31 +246,58 @@ async fn delete(api: &Api, operator: &Requester, arn: String) -> Answer {
     .await
 }
 
-async fn create_access_key(api: &Api, operator: &Requester, arn: String) -> Answer {
-    let (key, reply) = draw_access_key(api, None)?;
-    api.change(operator, None, |under| {
-        let entry = find(under.snapshot, &arn)?;
-        if entry.access_keys.len() >= ACCESS_KEYS_MAX {
-            let message = format!("{arn} has {ACCESS_KEYS_MAX} access keys: delete one first");
-            return Err(ApiError::new(KmsErrorCode::LimitExceededException, message));
-        }
-        let mut access_keys = entry.access_keys.clone();
-        access_keys.push(key);
-        Ok((vec![with_access_keys(entry, access_keys)], reply))
+/// `PutPrincipalPolicies`: in place of all that he had.
+async fn put_policies(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
+    let input: PoliciesInput<'_> = wire::decode(body)?;
+    let mut violations = Violations::default();
+    check_name(input.name.as_deref(), &mut violations);
+    if input.policies.is_none() {
+        violations.null("policies");
+    }
+    violations.check()?;
+    let arn = named_arn(api, operator, input.name.as_deref(), "user")?;
+    let policies = parse_policies(&input.policies.unwrap_or_default())?;
+    replace(api, operator, &arn, |entry| {
+        let old = &entry.principal;
+        let principal = made(&arn, policies, old.tags().to_vec(), old.unique_id())?;
+        let principal = Arc::new(principal);
+        Ok(PrincipalEntry { principal, ..entry })
     })
     .await
 }
 
-async fn delete_access_key(api: &Api, operator: &Requester, arn: String, id: &str) -> Answer {
+/// `PutPrincipalTags`: in place of all that he had.
+async fn put_tags(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
+    let input: TagsInput<'_> = wire::decode(body)?;
+    let mut violations = Violations::default();
+    check_name(input.name.as_deref(), &mut violations);
+    if input.tags.is_none() {
+        violations.null("tags");
+    }
+    check_tags(input.tags.as_deref(), &mut violations);
+    violations.check()?;
+    let arn = named_arn(api, operator, input.name.as_deref(), "user")?;
+    let tags = unique_tags(input.tags.as_deref())?;
+    replace(api, operator, &arn, |entry| {
+        let old = &entry.principal;
+        let principal = made(&arn, old.policies.clone(), tags, old.unique_id())?;
+        let principal = Arc::new(principal);
+        Ok(PrincipalEntry { principal, ..entry })
+    })
+    .await
+}
+
+/// Puts what `change` makes of the principal in his place.
+async fn replace(
+    api: &Api,
+    operator: &Requester,
+    arn: &str,
+    change: impl FnOnce(PrincipalEntry) -> Result<PrincipalEntry, ApiError>,
+) -> Answer {
     api.change(operator, None, |under| {
-        let entry = find(under.snapshot, &arn)?;
-        let mut access_keys = entry.access_keys.clone();
-        access_keys.retain(|key| key.id != id);
-        if access_keys.len() == entry.access_keys.len() {
-            let message = format!("{arn} has no access key {id}");
-            return Err(ApiError::new(KmsErrorCode::NotFoundException, message));
-        }
-        Ok((vec![with_access_keys(entry, access_keys)], Reply::empty()))
+        let entry = find(under.snapshot, arn)?;
+        let entry = change(PrincipalEntry::clone(entry))?;
+        Ok((vec![Change::PutPrincipal(entry)], Reply::empty()))
     })
     .await
 }
@@ -189,33 +309,140 @@ fn find<'a>(snapshot: &'a Snapshot, arn: &str) -> Result<&'a Arc<PrincipalEntry>
     })
 }
 
-fn with_access_keys(entry: &PrincipalEntry, access_keys: Vec<Arc<AccessKey>>) -> Change {
-    Change::PutPrincipal(PrincipalEntry {
-        principal: Arc::clone(&entry.principal),
-        access_keys,
+/// The principal of these parts. An account's root has every right by itself and nothing attached, as in IAM.
+fn made(
+    arn: &str,
+    policies: Vec<Arc<PolicyDocument>>,
+    tags: Vec<Tag>,
+    unique_id: Option<&str>,
+) -> Result<Principal, ApiError> {
+    let attached = !policies.is_empty() || !tags.is_empty();
+    let principal = Principal::new(arn, policies).map_err(ApiError::internal)?;
+    if principal.kind() == PrincipalKind::Root && attached {
+        return Err(invalid(
+            "The root of an account has neither policies nor tags.",
+        ));
+    }
+    let principal = principal.with_tags(tags);
+    Ok(match unique_id {
+        Some(id) => principal.with_unique_id(id),
+        None => principal,
     })
 }
 
-/// Draws an access key, and the reply that tells it: 80 bits of id in IAM's form, 240 secret bits in 40 characters.
-fn draw_access_key(api: &Api, arn: Option<&str>) -> Result<(Arc<AccessKey>, Reply), ApiError> {
-    let mut id_bits = [0; 16];
-    api.entropy.draw(&mut id_bits)?;
-    let digit = |byte: &u8| char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[usize::from(byte & 31)]);
-    let id: String = "AKIA".chars().chain(id_bits.iter().map(digit)).collect();
-    let drawn = api.entropy.draw_secret::<30>()?;
-    let secret = SecretBytes::filled(40, |text| {
-        use base64_simd::{AsOut, STANDARD};
-        let _written = STANDARD.encode(drawn.expose(), text.as_out());
-    });
-    let mut object = Object::new();
-    if let Some(arn) = arn {
-        object.text("Arn", arn);
+fn parse_policies(policies: &[String]) -> Result<Vec<Arc<PolicyDocument>>, ApiError> {
+    if policies.len() > POLICIES_MAX {
+        return Err(limit(format!(
+            "A principal has at most {POLICIES_MAX} policies."
+        )));
     }
-    object.plain("AccessKeyId", &id);
-    let out = object.member("SecretAccessKey");
-    out.push(b'"');
-    out.extend_from_slice(secret.expose());
-    out.push(b'"');
-    let key = AccessKey { id, secret };
-    Ok((Arc::new(key), object.end()))
+    let parse = |policy: &String| {
+        PolicyDocument::parse(policy)
+            .map(Arc::new)
+            .map_err(|error| {
+                ApiError::new(
+                    KmsErrorCode::MalformedPolicyDocumentException,
+                    error.to_string(),
+                )
+            })
+    };
+    policies.iter().map(parse).collect()
+}
+
+fn check_tags(tags: Option<&[TagInput]>, violations: &mut Violations) {
+    let tags = tags.unwrap_or_default();
+    if tags.len() > TAGS_MAX {
+        let must = format!("Member must have length less than or equal to {TAGS_MAX}");
+        violations.unnamed("tags", must);
+    }
+    for (at, TagInput { key, value }) in tags.iter().take(TAGS_MAX).enumerate() {
+        let member = |name| format!("tags.{}.member.{name}", at + 1);
+        violations.text(&member("key"), key, 1, TAG_KEY_CHARACTERS_MAX, Some(&TAG));
+        let max = TAG_VALUE_CHARACTERS_MAX;
+        violations.text(&member("value"), value, 0, max, Some(&TAG));
+    }
+}
+
+/// Tags whose keys differ by more than case, as IAM wants them, and are nobody else's.
+fn unique_tags(tags: Option<&[TagInput]>) -> Result<Vec<Tag>, ApiError> {
+    let refused = |message: String| Err(ApiError::new(KmsErrorCode::TagException, message));
+    let mut keys = BTreeSet::new();
+    for TagInput { key, .. } in tags.unwrap_or_default() {
+        let folded = key.to_lowercase();
+        if folded.starts_with("aws:") {
+            return refused(format!("Tag key {key} begins with aws:, which is reserved"));
+        }
+        if !keys.insert(folded) {
+            return refused(format!("Tag key {key} occurs twice; case does not matter"));
+        }
+    }
+    let tag = |tag: &TagInput| Tag {
+        key: tag.key.clone(),
+        value: tag.value.clone(),
+    };
+    Ok(tags.unwrap_or_default().iter().map(tag).collect())
+}
+
+/// The ARN that a body of nothing but a name names.
+fn named(api: &Api, operator: &Requester, body: &[u8]) -> Result<String, ApiError> {
+    let input: NameInput<'_> = wire::decode(body)?;
+    let mut violations = Violations::default();
+    check_name(input.name.as_deref(), &mut violations);
+    violations.check()?;
+    named_arn(api, operator, input.name.as_deref(), "user")
+}
+
+/// A name, if it is not an ARN: that is another matter.
+fn check_name(name: Option<&str>, violations: &mut Violations) {
+    if !name.is_some_and(is_arn) {
+        violations.required_text("name", name, NAME_CHARACTERS_MAX, Some(&NAME));
+    }
+}
+
+/// The ARN of a principal by a name that was checked: an ARN, or the name of one of this kind in the operator's account.
+fn named_arn(
+    api: &Api,
+    operator: &Requester,
+    name: Option<&str>,
+    kind: &str,
+) -> Result<String, ApiError> {
+    match name.unwrap_or_default() {
+        name if is_arn(name) => known_arn(api, name),
+        name => Ok(arn(api, kind, operator.principal.account, name)),
+    }
+}
+
+fn is_arn(name: &str) -> bool {
+    name.starts_with("arn:")
+}
+
+fn arn(api: &Api, kind: &str, account: AccountId, name: &str) -> String {
+    let partition = &api.keystore.region().partition;
+    format!("arn:{partition}:iam::{account}:{kind}/{name}")
+}
+
+/// `text`, if it is the ARN of somebody who can be kept here. Paths are left out: two roles that differ only in theirs would have sessions of the same name.
+fn known_arn(api: &Api, text: &str) -> Result<String, ApiError> {
+    let kind = Principal::new(text, Vec::new()).map(|principal| principal.kind());
+    let kept = matches!(
+        kind,
+        Ok(PrincipalKind::User | PrincipalKind::Role | PrincipalKind::Root)
+    );
+    let ours = Arn::split(text).is_some_and(|arn| {
+        arn.partition == api.keystore.region().partition && arn.resource.matches('/').count() < 2
+    });
+    if kept && ours {
+        return Ok(text.to_owned());
+    }
+    let message =
+        format!("ARN '{text}' is not that of a user, a role (without a path) or an account's root");
+    Err(ApiError::new(KmsErrorCode::InvalidArnException, message))
+}
+
+fn invalid(message: &'static str) -> ApiError {
+    ApiError::new(KmsErrorCode::ValidationException, message)
+}
+
+fn limit(message: String) -> ApiError {
+    ApiError::new(KmsErrorCode::LimitExceededException, message)
 }

@@ -232,10 +232,27 @@ impl<'a> Caller<'a> {
         alias: Option<AliasName>,
         snapshot: &'a Snapshot,
     ) -> Result<Authorized<OnKey<'a>>, ApiError> {
+        let request = self.on_key(entry, alias, snapshot);
+        policy::authorize(self.principal, request, &self.circumstances).map_err(|denied| {
+            if entry.key.account == self.account() {
+                self.denied(denied, &entry.arn)
+            } else {
+                self.foreign()
+            }
+        })
+    }
+
+    /// The request about a key, which nobody has decided on.
+    pub(super) fn on_key(
+        self,
+        entry: &'a Arc<KeyEntry>,
+        alias: Option<AliasName>,
+        snapshot: &'a Snapshot,
+    ) -> OnKey<'a> {
         let id = entry.key.id;
         let aliases = snapshot.aliases_of(id).map(|names| &**names);
         let aliases = aliases.unwrap_or_default();
-        let request = OnKey {
+        OnKey {
             action: self.action,
             entry,
             policy: snapshot.key_policies.get(&id).map(|policy| &**policy),
@@ -244,14 +261,7 @@ impl<'a> Caller<'a> {
             members: self.members,
             alias: alias.filter(|alias| aliases.contains(alias)),
             aliases,
-        };
-        policy::authorize(self.principal, request, &self.circumstances).map_err(|denied| {
-            if entry.key.account == self.account() {
-                self.denied(denied, &entry.arn)
-            } else {
-                self.foreign()
-            }
-        })
+        }
     }
 
     fn account(self) -> AccountId {

@@ -25,6 +25,9 @@ mod key_policies;
 mod limits;
 mod manage;
 mod order;
+mod policy_check;
+mod principals;
+mod sessions;
 
 const ACCOUNT: &str = "111122223333";
 const OTHER: &str = "444455556666";

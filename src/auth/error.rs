@@ -28,10 +28,21 @@ impl AuthError {
         }
     }
 
-    pub(super) fn unrecognized_client() -> Self {
+    /// An access key, a session token or a principal that serves nobody, whatever the reason.
+    #[must_use]
+    pub fn unrecognized_client() -> Self {
         Self {
             code: "UnrecognizedClientException",
             message: Cow::Borrowed("The security token included in the request is invalid."),
+        }
+    }
+
+    /// A session that has ended.
+    #[must_use]
+    pub fn expired_token() -> Self {
+        Self {
+            code: "ExpiredTokenException",
+            message: Cow::Borrowed("The security token included in the request is expired"),
         }
     }
 

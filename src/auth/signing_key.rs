@@ -145,10 +145,8 @@ mod tests {
     const DAY_MICROS: u64 = 86_400_000_000;
 
     fn access_key(secret: &[u8]) -> Arc<AccessKey> {
-        Arc::new(AccessKey {
-            id: "AKIDEXAMPLE".to_owned(),
-            secret: SecretBytes::filled(secret.len(), |bytes| bytes.copy_from_slice(secret)),
-        })
+        let secret = SecretBytes::filled(secret.len(), |bytes| bytes.copy_from_slice(secret));
+        Arc::new(AccessKey::new("AKIDEXAMPLE".to_owned(), secret))
     }
 
     fn day(day: u64) -> RequestTime {

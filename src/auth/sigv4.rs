@@ -4,17 +4,17 @@
 //! nothing read of his body; only then is its hash worth computing.
 //!
 //! Every `x-amz-*` header that a request has, its `content-type` and its `host` must be signed: otherwise whoever sees a signed request could turn it
-//! into another operation, or send it elsewhere. Credentials in the query are not taken, and neither are unsigned payloads. Session tokens
-//! are not issued yet, so every one is unknown.
+//! into another operation, or send it elsewhere. Credentials in the query are not taken, and neither are unsigned payloads.
 
 use crate::auth::AuthError;
 use crate::auth::authorization::{ALGORITHM, Authorization};
 use crate::auth::canonical::{self, SignedHeaders};
+use crate::auth::session::{Session, Sessions};
 use crate::auth::signing_key::{SERVICE, SigningKey, SigningKeys, TERMINATOR};
 use crate::auth::time::{RequestTime, X_AMZ_DATE};
 use crate::clock::Timestamp;
-use crate::crypto::secret::SecretBytes;
-use crate::keystore::Snapshot;
+use crate::crypto::secret::{Secret, SecretBytes};
+use crate::keystore::{AccessKey, PrincipalEntry, Snapshot};
 use crate::policy::Principal;
 use hmac::{Hmac, Mac};
 use http::header::{AUTHORIZATION, InvalidHeaderValue};
@@ -23,6 +23,9 @@ use sha2::Sha256;
 use std::sync::Arc;
 use std::time::Duration;
 use subtle::ConstantTimeEq;
+
+/// Where a session token stands.
+const X_AMZ_SECURITY_TOKEN: &str = "x-amz-security-token";
 
 /// The head of a request.
 #[derive(Clone, Copy)]
@@ -39,6 +42,7 @@ pub struct Head<'a> {
 pub struct Verifier {
     skew_max: Duration,
     signing_keys: SigningKeys,
+    sessions: Sessions,
 }
 
 /// A request whose access key, scope and time are right; its signature is still to be compared.
@@ -54,12 +58,13 @@ pub struct Claim {
 }
 
 impl Verifier {
-    /// For credentials scoped to `region` and `kms`, with clocks that may differ by `skew_max`.
+    /// For credentials scoped to `region` and `kms`, with clocks that may differ by `skew_max`; session tokens are sealed under `session_token_key`.
     #[must_use]
-    pub fn new(region: String, skew_max: Duration) -> Self {
+    pub fn new(region: String, skew_max: Duration, session_token_key: Arc<Secret<32>>) -> Self {
         Self {
             skew_max,
             signing_keys: SigningKeys::new(region),
+            sessions: Sessions::new(session_token_key),
         }
     }
 
@@ -87,13 +92,12 @@ impl Verifier {
         let time = authorization.time;
 
         let id = authorization.access_key_id;
-        let entry = snapshot.access_keys.get(id);
-        let entry = entry.ok_or_else(AuthError::unrecognized_client)?;
-        let access_key = entry.access_keys.iter().find(|key| key.id == id);
-        let access_key = access_key.ok_or_else(AuthError::unrecognized_client)?;
-        if head.headers.contains_key("x-amz-security-token") {
-            return Err(AuthError::unrecognized_client());
+        let session = self.session(head.headers, id, now)?;
+        let (principal, access_key) = match &session {
+            Some(session) => of_session(session, snapshot),
+            None => of_access_key(id, snapshot),
         }
+        .ok_or_else(AuthError::unrecognized_client)?;
 
         self.check_scope(&authorization)?;
         self.check_time(&time, &RequestTime::at(now))?;
@@ -105,12 +109,33 @@ impl Verifier {
             .ok_or_else(AuthError::mismatch)?;
         let signing_key = self.signing_keys.of(access_key, &time);
         Ok(Claim {
-            principal: Arc::clone(&entry.principal),
+            principal,
             canonical,
             string_to_sign: signing_key.string_to_sign(&time, self.signing_keys.region()),
             content_sha256: content_sha256(head.headers)?,
             signature: hex_digits(authorization.signature.as_bytes())?,
         })
+    }
+
+    /// The session whose token the request has, if it has one.
+    fn session(
+        &self,
+        headers: &HeaderMap,
+        access_key_id: &str,
+        now: Timestamp,
+    ) -> Result<Option<Arc<Session>>, AuthError> {
+        let mut tokens = headers.get_all(X_AMZ_SECURITY_TOKEN).iter();
+        let (Some(token), more) = (tokens.next(), tokens.next()) else {
+            return Ok(None);
+        };
+        let session = self.sessions.of(token.as_bytes(), now);
+        let session = session
+            .filter(|session| more.is_none() && session.access_key.id == access_key_id)
+            .ok_or_else(AuthError::unrecognized_client)?;
+        if session.has_expired(now) {
+            return Err(AuthError::expired_token());
+        }
+        Ok(Some(session))
     }
 
     fn check_scope(&self, authorization: &Authorization<'_>) -> Result<(), AuthError> {
@@ -139,6 +164,26 @@ impl Verifier {
         }
         Ok(())
     }
+}
+
+fn of_session<'a>(
+    session: &'a Session,
+    snapshot: &Snapshot,
+) -> Option<(Arc<Principal>, &'a Arc<AccessKey>)> {
+    let role = snapshot.principals.get(&session.role_arn);
+    let role = role.filter(|role| role.enabled)?;
+    Some((session.principal(&role.principal)?, &session.access_key))
+}
+
+fn of_access_key<'a>(
+    id: &str,
+    snapshot: &'a Snapshot,
+) -> Option<(Arc<Principal>, &'a Arc<AccessKey>)> {
+    let entry: &PrincipalEntry = snapshot.access_keys.get(id)?;
+    let mut keys = entry.access_keys.iter();
+    let key = keys.find(|key| key.id == id && key.active)?;
+    let principal = entry.enabled.then(|| Arc::clone(&entry.principal))?;
+    Some((principal, key))
 }
 
 impl Claim {
@@ -194,15 +239,17 @@ pub struct Credentials {
     pub access_key_id: String,
     /// The secret half.
     pub secret_access_key: SecretBytes,
+    /// What comes with a session's credentials.
+    pub session_token: Option<String>,
     /// The Region of the credential scope.
     pub region: String,
 }
 
 impl Credentials {
-    /// Adds `x-amz-date` and `authorization` to `headers`, signing every header that is in it; `host` must be.
+    /// Adds `x-amz-date`, `x-amz-security-token` and `authorization` to `headers`, signing every header that is in it; `host` must be.
     ///
     /// # Errors
-    /// When the access key id or the Region has characters that no header may have.
+    /// When the access key id, the session token or the Region has characters that no header may have.
     ///
     /// # Panics
     /// Never: times are digits, and the names are those of the headers.
@@ -217,6 +264,9 @@ impl Credentials {
         let time = RequestTime::at(now);
         headers.insert(X_AMZ_DATE, HeaderValue::from_str(time.as_str())?);
         headers.remove(AUTHORIZATION);
+        if let Some(token) = &self.session_token {
+            headers.insert(X_AMZ_SECURITY_TOKEN, HeaderValue::from_str(token)?);
+        }
         let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         let canonical = canonical::head(method, path, None, headers, &names)

@@ -115,6 +115,22 @@ impl fmt::Display for RequestTime {
 
 pub(super) const X_AMZ_DATE: &str = "x-amz-date";
 
+/// `YYYY-MM-DDTHH:MM:SSZ` (RFC 3339), to the second.
+#[must_use]
+pub fn iso8601(time: Timestamp) -> String {
+    let time = RequestTime::at(time);
+    let (date, clock) = time.as_str().split_at(8);
+    format!(
+        "{}-{}-{}{}:{}:{}",
+        &date[..4],
+        &date[4..6],
+        &date[6..],
+        &clock[..3],
+        &clock[3..5],
+        &clock[5..]
+    )
+}
+
 fn whole_seconds(span: Duration) -> i64 {
     i64::try_from(span.as_secs()).unwrap_or(i64::MAX)
 }
@@ -151,6 +167,13 @@ mod tests {
     use super::*;
     use http::HeaderValue;
     use proptest::prelude::*;
+
+    #[test]
+    fn times_are_told_to_people_in_the_extended_format() {
+        let text = |seconds: u64| iso8601(Timestamp(seconds * 1_000_000 + 999_999));
+        assert_eq!(text(0), "1970-01-01T00:00:00Z");
+        assert_eq!(text(951_782_399), "2000-02-28T23:59:59Z");
+    }
 
     #[test]
     fn known_seconds_have_known_texts() {

@@ -3,7 +3,7 @@
 use crate::auth::Credentials;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::operator::open_store;
-use crate::cli::{Place, log, output};
+use crate::cli::{Place, log, output, pair};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Log, LogFormat, LogLevel};
 use crate::context::EncryptionContext;
@@ -28,7 +28,8 @@ use tokio::runtime::Runtime;
 #[derive(Args)]
 #[command(after_help = "\
 A run that was stopped or has died is resumed by the same command. SIGINT or SIGTERM stops it after the parts under way, with status 130.
-Over http the usual variables sign the calls: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION or AWS_DEFAULT_REGION.
+Over http the usual variables sign the calls: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN (of a role's session), AWS_REGION or
+AWS_DEFAULT_REGION.
 
 Examples:
   keymill export --dir keymill-dev --key alias/containers --count 1000000 --out containers
@@ -71,13 +72,6 @@ pub(super) struct Arguments {
 fn length(text: &str) -> Result<DataKeyLength, String> {
     let bytes = text.parse::<usize>().map_err(|error| error.to_string())?;
     DataKeyLength::new(bytes).map_err(|error| error.to_string())
-}
-
-fn pair(text: &str) -> Result<(String, String), &'static str> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("a pair is NAME=VALUE"),
-    }
 }
 
 pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Status, Failure> {
@@ -238,11 +232,6 @@ fn resolve(snapshot: &Snapshot, config: &Config, name: &str) -> Option<Arc<KeyEn
 
 /// The usual variables.
 fn credentials(environment: &Environment) -> Result<Credentials, Failure> {
-    if environment.variable("AWS_SESSION_TOKEN").is_some() {
-        return Err(Failure::configuration(
-            "AWS_SESSION_TOKEN is set: a keymill daemon has no temporary credentials; unset it, and use a principal's access key",
-        ));
-    }
     let region = ["AWS_REGION", "AWS_DEFAULT_REGION"]
         .iter()
         .find_map(|name| environment.variable(name));
@@ -269,6 +258,7 @@ fn credentials(environment: &Environment) -> Result<Credentials, Failure> {
         secret_access_key: SecretBytes::filled(secret.len(), |bytes| {
             bytes.copy_from_slice(secret.as_bytes());
         }),
+        session_token: environment.variable("AWS_SESSION_TOKEN").map(str::to_owned),
         region: region.to_owned(),
     })
 }
@@ -341,27 +331,29 @@ mod tests {
         assert_eq!(credentials.access_key_id, "AKIA");
         assert_eq!(credentials.secret_access_key.expose(), b"secret");
         assert_eq!(credentials.region, "eu-west-1");
+        assert_eq!(credentials.session_token, None);
+        let environment = Environment::from_pairs([
+            ("AWS_ACCESS_KEY_ID", "ASIA"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("AWS_REGION", "eu-west-1"),
+            ("AWS_SESSION_TOKEN", "token"),
+        ]);
+        let credentials = super::credentials(&environment).unwrap();
+        assert_eq!(credentials.session_token.as_deref(), Some("token"));
     }
 
     #[test]
-    fn missing_and_temporary_credentials_are_refused() {
+    fn missing_credentials_are_named() {
         let nothing = refusal(&[]);
         for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"] {
             assert!(nothing.contains(name), "{nothing}");
         }
         let some = refusal(&[("AWS_ACCESS_KEY_ID", "a"), ("AWS_REGION", "b")]);
         assert!(some.contains("set AWS_SECRET_ACCESS_KEY, or use"), "{some}");
-        let temporary = refusal(&[("AWS_SESSION_TOKEN", "t")]);
-        assert!(temporary.contains("unset it"), "{temporary}");
     }
 
     #[test]
-    fn pairs_and_lengths_are_refused_unless_well_formed() {
-        assert_eq!(pair("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
-        assert_eq!(pair("a="), Ok(("a".to_owned(), String::new())));
-        for text in ["", "a", "=b"] {
-            assert!(pair(text).is_err(), "{text}");
-        }
+    fn lengths_are_refused_unless_well_formed() {
         assert_eq!(length("1024").map(DataKeyLength::bytes), Ok(1024));
         for text in ["0", "1025", "-1", "x", ""] {
             assert!(length(text).is_err(), "{text}");

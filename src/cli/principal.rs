@@ -4,48 +4,84 @@ use crate::cli::failure::{Failure, Status};
 use crate::cli::key::{Listing, print};
 use crate::cli::operator::Operator;
 use crate::cli::output::{self, text};
+use crate::cli::{pair, policy};
 use crate::config::Environment;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
-
-/// Bytes of a policy file at most; what IAM takes is far less.
-const POLICY_BYTES_MAX: u64 = 64 << 10;
+use std::path::PathBuf;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Create a principal with one access key, and print the key: its secret is shown only now
+    /// Create a principal; a user and a root come with one access key, whose secret is shown only now
     #[command(after_help = "Examples:\n  \
-        keymill principal create provisioner --policy provisioner.json --dir keymill-dev\n  \
-        keymill principal create backup --policy a.json --policy b.json --config /etc/keymill/keymill.toml --json")]
+        keymill principal create provisioner --policy provisioner.json --tag team=storage --dir keymill-dev\n  \
+        keymill principal create batch --kind role --account 444455556666 --policy a.json --policy b.json --config /etc/keymill/keymill.toml --json")]
     Create(Create),
-    /// List principals with their access key ids
+    /// List the principals of all accounts with their access key ids
     #[command(after_help = "Examples:\n  \
         keymill principal list --dir keymill-dev\n  \
         keymill principal list --config /etc/keymill/keymill.toml --json")]
     List(Listing),
-    /// Delete a principal with its access keys
+    /// Show a principal with its policies and tags
+    #[command(after_help = "Examples:\n  \
+        keymill principal describe backup --dir keymill-dev\n  \
+        keymill principal describe arn:aws:iam::444455556666:role/batch --config /etc/keymill/keymill.toml --json")]
+    Describe(Name),
+    /// Refuse whatever a principal asks for until it is enabled; batches under way end
+    #[command(after_help = "Examples:\n  \
+        keymill principal disable backup --dir keymill-dev\n  \
+        keymill principal disable arn:aws:iam::444455556666:role/batch --endpoint unix:/run/keymill/keymill.sock")]
+    Disable(Name),
+    /// Let a principal in again
+    #[command(after_help = "Examples:\n  \
+        keymill principal enable backup --dir keymill-dev\n  \
+        keymill principal enable arn:aws:iam::444455556666:role/batch --endpoint unix:/run/keymill/keymill.sock")]
+    Enable(Name),
+    /// Delete a principal with its access keys; a role's sessions end with it
     #[command(after_help = "Examples:\n  \
         keymill principal delete backup --dir keymill-dev\n  \
         keymill principal delete backup --yes --config /etc/keymill/keymill.toml")]
     Delete(Delete),
+    /// Give a principal other policies in place of those that it has
+    #[command(after_help = "Examples:\n  \
+        keymill principal put-policies backup --policy backup.json --dir keymill-dev\n  \
+        keymill principal put-policies arn:aws:iam::111122223333:role/batch --policy a.json --policy b.json --config /etc/keymill/keymill.toml")]
+    PutPolicies(PutPolicies),
+    /// Give a principal other tags in place of those that it has; without any, it has none
+    #[command(after_help = "Examples:\n  \
+        keymill principal put-tags backup --tag team=storage --tag stage=test --dir keymill-dev\n  \
+        keymill principal put-tags backup --config /etc/keymill/keymill.toml")]
+    PutTags(PutTags),
     /// Give a principal a second access key, and print it: its secret is shown only now
     #[command(after_help = "Examples:\n  \
         keymill principal new-access-key backup --dir keymill-dev\n  \
         keymill principal new-access-key backup --config /etc/keymill/keymill.toml --json")]
     NewAccessKey(Name),
+    /// Refuse whatever is signed with an access key until it is activated: what to do before it is deleted
+    #[command(after_help = "Examples:\n  \
+        keymill principal deactivate-access-key backup AKIAIOSFODNN7EXAMPLE --dir keymill-dev\n  \
+        keymill principal deactivate-access-key backup AKIAIOSFODNN7EXAMPLE --config /etc/keymill/keymill.toml")]
+    DeactivateAccessKey(AccessKey),
+    /// Let an access key serve again
+    #[command(after_help = "Examples:\n  \
+        keymill principal activate-access-key backup AKIAIOSFODNN7EXAMPLE --dir keymill-dev\n  \
+        keymill principal activate-access-key backup AKIAIOSFODNN7EXAMPLE --config /etc/keymill/keymill.toml")]
+    ActivateAccessKey(AccessKey),
     /// Delete one access key of a principal
     #[command(after_help = "Examples:\n  \
         keymill principal delete-access-key backup AKIAIOSFODNN7EXAMPLE --dir keymill-dev\n  \
         keymill principal delete-access-key backup AKIAIOSFODNN7EXAMPLE --yes --config /etc/keymill/keymill.toml")]
     DeleteAccessKey(DeleteAccessKey),
+    /// Make temporary credentials of a role; with --json in the form that AWS clients take from a credential_process
+    #[command(after_help = "Examples:\n  \
+        keymill principal create-session batch --session-name nightly --dir keymill-dev\n  \
+        keymill principal create-session arn:aws:iam::444455556666:role/batch --session-name nightly --duration-seconds 43200 --endpoint unix:/run/keymill/keymill.sock --json")]
+    CreateSession(CreateSession),
 }
 
 #[derive(Args)]
 pub(super) struct Name {
-    /// The principal's name, without the ARN around it
+    /// A user's name, or the ARN of any principal
     #[arg(value_name = "NAME")]
     name: String,
     #[command(flatten)]
@@ -54,11 +90,41 @@ pub(super) struct Name {
 
 #[derive(Args)]
 pub(super) struct Create {
+    /// The name, without the ARN around it; a root has none
+    #[arg(value_name = "NAME", required_unless_present = "kind")]
+    name: Option<String>,
+    /// What it is: user, role, or root [default: user]
+    #[arg(long, value_name = "KIND", value_parser = ["user", "role", "root"])]
+    kind: Option<String>,
+    /// The account that it belongs to, 12 digits [default: the daemon's]
+    #[arg(long, value_name = "ACCOUNT")]
+    account: Option<String>,
+    /// A file with an identity policy; may be given more than once. Without any, key policies and grants alone decide
+    #[arg(long = "policy", value_name = "FILE")]
+    policies: Vec<PathBuf>,
+    /// A tag; may be given more than once
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = pair)]
+    tags: Vec<(String, String)>,
+    #[command(flatten)]
+    at: Listing,
+}
+
+#[derive(Args)]
+pub(super) struct PutPolicies {
     #[command(flatten)]
     name: Name,
     /// A file with an identity policy; may be given more than once
     #[arg(long = "policy", value_name = "FILE", required = true)]
     policies: Vec<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct PutTags {
+    #[command(flatten)]
+    name: Name,
+    /// A tag; may be given more than once
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = pair)]
+    tags: Vec<(String, String)>,
 }
 
 #[derive(Args)]
@@ -71,119 +137,203 @@ pub(super) struct Delete {
 }
 
 #[derive(Args)]
-pub(super) struct DeleteAccessKey {
+pub(super) struct AccessKey {
     #[command(flatten)]
     name: Name,
     /// The access key's id
     #[arg(value_name = "ACCESS_KEY_ID")]
-    access_key_id: String,
+    id: String,
+}
+
+#[derive(Args)]
+pub(super) struct DeleteAccessKey {
+    #[command(flatten)]
+    key: AccessKey,
     /// Do not ask
     #[arg(long)]
     yes: bool,
 }
 
-pub(super) fn run(command: Command, environment: &Environment) -> Result<Status, Failure> {
-    confirm(&command)?;
-    let at = match &command {
-        Command::Create(create) => &create.name.at,
-        Command::List(at) => at,
-        Command::Delete(delete) => &delete.name.at,
-        Command::NewAccessKey(name) => &name.at,
-        Command::DeleteAccessKey(delete) => &delete.name.at,
-    };
-    let policies = match &command {
-        Command::Create(create) => create
-            .policies
-            .iter()
-            .map(|path| policy(path))
-            .collect::<Result<Vec<_>, _>>()?,
-        _ => Vec::new(),
-    };
-    Operator::with(&at.place, environment, async |operator| {
-        perform(&command, policies, at.json, operator).await
-    })
+#[derive(Args)]
+pub(super) struct CreateSession {
+    /// A role's name or ARN
+    #[arg(value_name = "ROLE")]
+    role: String,
+    /// What the session is called: 2 to 64 characters
+    #[arg(long, value_name = "NAME")]
+    session_name: String,
+    /// How long it is good for: 900 to 43200 seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    duration_seconds: u32,
+    #[command(flatten)]
+    at: Listing,
 }
 
-fn confirm(command: &Command) -> Result<(), Failure> {
-    match command {
-        Command::Delete(Delete { name, yes }) => {
-            let question = format!("{} and its access keys are deleted for good.", name.name);
-            output::confirm(&question, *yes)
+impl Command {
+    fn at(&self) -> &Listing {
+        match self {
+            Self::Create(Create { at, .. })
+            | Self::CreateSession(CreateSession { at, .. })
+            | Self::List(at) => at,
+            Self::Describe(name)
+            | Self::Disable(name)
+            | Self::Enable(name)
+            | Self::NewAccessKey(name)
+            | Self::Delete(Delete { name, .. })
+            | Self::PutPolicies(PutPolicies { name, .. })
+            | Self::PutTags(PutTags { name, .. })
+            | Self::ActivateAccessKey(AccessKey { name, .. })
+            | Self::DeactivateAccessKey(AccessKey { name, .. })
+            | Self::DeleteAccessKey(DeleteAccessKey {
+                key: AccessKey { name, .. },
+                ..
+            }) => &name.at,
         }
-        Command::DeleteAccessKey(delete) => {
-            let id = &delete.access_key_id;
-            output::confirm(&format!("{id} is deleted for good."), delete.yes)
+    }
+
+    fn confirm(&self) -> Result<(), Failure> {
+        match self {
+            Self::Delete(Delete { name, yes }) => {
+                let question = format!("{} and its access keys are deleted for good.", name.name);
+                output::confirm(&question, *yes)
+            }
+            Self::DeleteAccessKey(DeleteAccessKey { key, yes }) => {
+                output::confirm(&format!("{} is deleted for good.", key.id), *yes)
+            }
+            _ => Ok(()),
         }
-        Command::Create(_) | Command::List(_) | Command::NewAccessKey(_) => Ok(()),
+    }
+
+    /// The policies of the files that it names.
+    fn policies(&self) -> Result<Vec<String>, Failure> {
+        match self {
+            Self::Create(Create { policies, .. })
+            | Self::PutPolicies(PutPolicies { policies, .. }) => {
+                let read = |path: &PathBuf| policy::read(path, "--policy ");
+                policies.iter().map(read).collect()
+            }
+            _ => Ok(Vec::new()),
+        }
     }
 }
 
-fn policy(path: &Path) -> Result<String, Failure> {
-    let mut text = String::new();
-    let read =
-        File::open(path).and_then(|file| file.take(POLICY_BYTES_MAX + 1).read_to_string(&mut text));
-    let reason = match read {
-        Ok(_) if text.len() as u64 <= POLICY_BYTES_MAX => return Ok(text),
-        Ok(_) => format!("it has more than {POLICY_BYTES_MAX} bytes"),
-        Err(error) => error.to_string(),
-    };
-    let path = path.display();
-    Err(Failure::usage(format!("--policy {path}: {reason}")))
+pub(super) fn run(command: Command, environment: &Environment) -> Result<Status, Failure> {
+    command.confirm()?;
+    let policies = command.policies()?;
+    Operator::with(&command.at().place, environment, async |operator| {
+        perform(&command, &policies, operator).await
+    })
 }
 
 async fn perform(
     command: &Command,
-    policies: Vec<String>,
-    json: bool,
+    policies: &[String],
     operator: &Operator,
 ) -> Result<Status, Failure> {
+    let json = command.at().json;
+    let change = async |operation: &str, request: Value, line: String| {
+        operator.call(operation, request).await?;
+        print(&json!({}), &line, json)
+    };
     match command {
-        Command::Create(Create { name, .. }) => {
-            let request = json!({ "Name": name.name, "Policies": policies });
+        Command::Create(create) => {
+            let mut request = json!({ "Policies": policies, "Tags": tags(&create.tags) });
+            for (member, value) in [
+                ("Name", &create.name),
+                ("Kind", &create.kind),
+                ("Account", &create.account),
+            ] {
+                if let Some(value) = value {
+                    request[member] = value.as_str().into();
+                }
+            }
             let answer = operator.call("CreatePrincipal", request).await?;
             print(&answer, &credentials(&answer), json)?;
         }
         Command::List(_) => {
-            let answer = operator.call("ListPrincipals", json!({})).await?;
-            let principals = answer["Principals"].as_array().into_iter().flatten();
+            let principals = operator.list("ListPrincipals", "Principals").await?;
+            let lines = principals.iter().map(line).collect::<Vec<_>>();
             print(
-                &answer,
-                &principals.map(line).collect::<Vec<_>>().join("\n"),
+                &json!({ "Principals": principals }),
+                &lines.join("\n"),
                 json,
             )?;
         }
+        Command::Describe(name) => {
+            let request = json!({ "Name": name.name });
+            let answer = operator.call("DescribePrincipal", request).await?;
+            print(&answer, &description(&answer), json)?;
+        }
+        Command::Disable(Name { name, .. }) => {
+            let request = json!({ "Name": name });
+            change("DisablePrincipal", request, format!("{name} is disabled")).await?;
+        }
+        Command::Enable(Name { name, .. }) => {
+            let request = json!({ "Name": name });
+            change("EnablePrincipal", request, format!("{name} is enabled")).await?;
+        }
         Command::Delete(Delete { name, .. }) => {
             let request = json!({ "Name": name.name });
-            operator.call("DeletePrincipal", request).await?;
-            print(&json!({}), &format!("{} is deleted", name.name), json)?;
+            let line = format!("{} is deleted", name.name);
+            change("DeletePrincipal", request, line).await?;
+        }
+        Command::PutPolicies(PutPolicies { name, .. }) => {
+            let request = json!({ "Name": name.name, "Policies": policies });
+            let line = format!("{} has {} now", name.name, counted(policies.len()));
+            change("PutPrincipalPolicies", request, line).await?;
+        }
+        Command::PutTags(PutTags { name, tags }) => {
+            let request = json!({ "Name": name.name, "Tags": self::tags(tags) });
+            let line = format!("{} has other tags now", name.name);
+            change("PutPrincipalTags", request, line).await?;
         }
         Command::NewAccessKey(name) => {
             let request = json!({ "Name": name.name });
             let answer = operator.call("CreateAccessKey", request).await?;
             print(&answer, &credentials(&answer), json)?;
         }
-        Command::DeleteAccessKey(DeleteAccessKey {
-            name,
-            access_key_id,
-            ..
-        }) => {
-            let request = json!({ "Name": name.name, "AccessKeyId": access_key_id });
-            operator.call("DeleteAccessKey", request).await?;
-            print(&json!({}), &format!("{access_key_id} is deleted"), json)?;
+        Command::ActivateAccessKey(AccessKey { name, id }) => {
+            let request = json!({ "Name": name.name, "AccessKeyId": id, "Status": "Active" });
+            change("UpdateAccessKey", request, format!("{id} is active")).await?;
+        }
+        Command::DeactivateAccessKey(AccessKey { name, id }) => {
+            let request = json!({ "Name": name.name, "AccessKeyId": id, "Status": "Inactive" });
+            change("UpdateAccessKey", request, format!("{id} is inactive")).await?;
+        }
+        Command::DeleteAccessKey(DeleteAccessKey { key, .. }) => {
+            let AccessKey { name, id } = key;
+            let request = json!({ "Name": name.name, "AccessKeyId": id });
+            change("DeleteAccessKey", request, format!("{id} is deleted")).await?;
+        }
+        Command::CreateSession(session) => {
+            let request = json!({
+                "Name": session.role,
+                "SessionName": session.session_name,
+                "DurationSeconds": session.duration_seconds,
+            });
+            let mut answer = operator.call("CreateSession", request).await?;
+            // The version of the form that AWS clients take from a credential_process.
+            answer["Version"] = 1.into();
+            print(&answer, &credentials(&answer), json)?;
         }
     }
     Ok(Status::Done)
 }
 
+fn tags(tags: &[(String, String)]) -> Vec<Value> {
+    let tag = |(key, value): &(String, String)| json!({ "Key": key, "Value": value });
+    tags.iter().map(tag).collect()
+}
+
 fn credentials(answer: &Value) -> String {
     let rows = [
-        ("ARN", text(answer, "Arn").to_owned()),
-        ("access key id", text(answer, "AccessKeyId").to_owned()),
-        (
-            "secret access key",
-            text(answer, "SecretAccessKey").to_owned(),
-        ),
+        ("ARN", "Arn"),
+        ("access key id", "AccessKeyId"),
+        ("secret access key", "SecretAccessKey"),
+        ("session token", "SessionToken"),
+        ("expiration", "Expiration"),
     ];
+    let rows = rows.map(|(name, member)| (name, text(answer, member).to_owned()));
     let rows: Vec<_> = rows
         .into_iter()
         .filter(|(_, value)| !value.is_empty())
@@ -191,18 +341,59 @@ fn credentials(answer: &Value) -> String {
     output::columns(&rows)
 }
 
+/// ARN, access keys, number of policies, and what is unusual.
 fn line(principal: &Value) -> String {
-    let ids = principal["AccessKeyIds"].as_array().into_iter().flatten();
-    let ids: Vec<_> = ids.filter_map(Value::as_str).collect();
-    let policies = match principal["Policies"].as_array().map_or(0, Vec::len) {
+    let count = principal["PolicyCount"].as_u64().unwrap_or_default();
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    format!(
+        "{}  {}  {}  {}",
+        text(principal, "Arn"),
+        access_keys(principal),
+        counted(count),
+        state(principal)
+    )
+}
+
+fn description(principal: &Value) -> String {
+    let tag = |tag: &Value| format!("{}={}", text(tag, "Key"), text(tag, "Value"));
+    let tags = principal["Tags"].as_array().into_iter().flatten().map(tag);
+    let rows = [
+        ("ARN", text(principal, "Arn").to_owned()),
+        ("unique id", text(principal, "UniqueId").to_owned()),
+        ("state", state(principal).to_owned()),
+        ("access keys", access_keys(principal)),
+        ("tags", tags.collect::<Vec<_>>().join(", ")),
+    ];
+    let mut description = output::columns(&rows);
+    let policies = principal["Policies"].as_array().into_iter().flatten();
+    for (at, policy) in policies.filter_map(Value::as_str).enumerate() {
+        description += &format!("\npolicy {}:\n{policy}", at + 1);
+    }
+    description
+}
+
+fn state(principal: &Value) -> &'static str {
+    match principal["Enabled"] {
+        Value::Bool(false) => "disabled",
+        _ => "enabled",
+    }
+}
+
+fn access_keys(principal: &Value) -> String {
+    let key = |key: &Value| match text(key, "Status") {
+        "Inactive" => format!("{} (inactive)", text(key, "AccessKeyId")),
+        _ => text(key, "AccessKeyId").to_owned(),
+    };
+    let keys = principal["AccessKeys"].as_array().into_iter().flatten();
+    match keys.map(key).collect::<Vec<_>>().join(", ") {
+        keys if keys.is_empty() => "no access key".to_owned(),
+        keys => keys,
+    }
+}
+
+fn counted(policies: usize) -> String {
+    match policies {
         1 => "1 policy".to_owned(),
         count => format!("{count} policies"),
-    };
-    let arn = text(principal, "Arn");
-    let ids = if ids.is_empty() {
-        "no access key".to_owned()
-    } else {
-        ids.join(",")
-    };
-    format!("{arn}  {ids}  {policies}")
+    }
 }

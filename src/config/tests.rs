@@ -303,8 +303,8 @@ fn what_is_not_allowed_is_refused_with_its_place_and_what_is() {
             "peers.users.1000 = \"alice\": allowed is an ARN like arn:aws:iam::111122223333:user/name",
         ),
         (
-            "peers.users.1000 = 'arn:aws:iam::999988887777:user/a'",
-            "peers.users.1000 = \"arn:aws:iam::999988887777:user/a\": allowed is an ARN like arn:aws:iam::111122223333:user/name",
+            "peers.users.1000 = 'arn:aws:iam::111122223333:role/a'",
+            "peers.users.1000 = \"arn:aws:iam::111122223333:role/a\": allowed is an ARN like arn:aws:iam::111122223333:user/name",
         ),
         (
             "listen.admin = '127.0.0.1:5645'",

@@ -4,6 +4,8 @@ use crate::config::Config;
 use crate::config::layers::Layers;
 use crate::key::arn::{AccountId, Arn};
 use crate::limit;
+use crate::policy::Principal;
+use crate::policy::principal::PrincipalKind;
 use crate::transport::tls::ClientCertificate;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -142,7 +144,7 @@ impl Config {
             principals.extend(fixed.map(|arn| (format!("sockets.{name}.principal"), arn.clone())));
         }
         for (key, arn) in principals {
-            if !self.is_user(&arn) {
+            if !self.may_be_mapped(&arn) {
                 let problem = format!("allowed is an ARN like {}", self.user_arn("name"));
                 layers.refuse(&key, &problem);
             }
@@ -179,17 +181,11 @@ impl Config {
         }
     }
 
-    fn is_user(&self, arn: &str) -> bool {
-        Arn::split(arn).is_some_and(|arn| {
-            arn.partition == self.partition
-                && arn.service == "iam"
-                && arn.region.is_empty()
-                && arn.account == self.account.as_str()
-                && arn
-                    .resource
-                    .strip_prefix("user/")
-                    .is_some_and(|name| !name.is_empty())
-        })
+    /// Whether unsigned callers may be this principal: a user or an account's root. A role acts only in sessions, each with credentials of its own.
+    fn may_be_mapped(&self, arn: &str) -> bool {
+        let kind = Principal::new(arn, Vec::new()).map(|principal| principal.kind());
+        let partition = Arn::split(arn).is_some_and(|arn| arn.partition == self.partition);
+        partition && matches!(kind, Ok(PrincipalKind::User | PrincipalKind::Root))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::key::material::BackingKey;
 use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::record::{Corrupt, Kind, Record};
 use crate::keystore::snapshot::{AccessKey, Alias, KeyDraft, KeyEntry, PrincipalEntry};
+use crate::policy::principal::Tag;
 use crate::policy::{Grant, KeyPolicy, PolicyDocument, Principal};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -57,6 +58,12 @@ struct PrincipalBody {
     account: String,
     policies: Vec<String>,
     access_keys: Vec<AccessKeyBody>,
+    #[serde(default = "yes")]
+    enabled: bool,
+    #[serde(default)]
+    unique_id: Option<String>,
+    #[serde(default)]
+    tags: Vec<TagBody>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -64,6 +71,20 @@ struct PrincipalBody {
 struct AccessKeyBody {
     id: String,
     secret_bytes: usize,
+    #[serde(default = "yes")]
+    active: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TagBody {
+    key: String,
+    value: String,
+}
+
+/// What bodies say that were written before there was anything else to say.
+fn yes() -> bool {
+    true
 }
 
 #[derive(Serialize, Deserialize)]
@@ -120,16 +141,24 @@ pub(super) fn encode_principal(entry: &PrincipalEntry) -> SecretBytes {
     let access_key = |key: &Arc<AccessKey>| AccessKeyBody {
         id: key.id.clone(),
         secret_bytes: key.secret.expose().len(),
+        active: key.active,
+    };
+    let principal = &entry.principal;
+    let tag = |tag: &Tag| TagBody {
+        key: tag.key.clone(),
+        value: tag.value.clone(),
     };
     let metadata = PrincipalBody {
-        account: entry.principal.account.to_string(),
-        policies: entry
-            .principal
+        account: principal.account.to_string(),
+        policies: principal
             .policies
             .iter()
             .map(|policy| policy.source().to_owned())
             .collect(),
         access_keys: entry.access_keys.iter().map(access_key).collect(),
+        enabled: entry.enabled,
+        unique_id: principal.unique_id().map(str::to_owned),
+        tags: principal.tags().iter().map(tag).collect(),
     };
     let secrets: Vec<&[u8]> = entry
         .access_keys
@@ -265,18 +294,29 @@ fn decode_principal(record: &Record, plaintext: &SecretBytes) -> Option<Principa
     for key in body.access_keys {
         let (secret, rest) = secrets.split_at_checked(key.secret_bytes)?;
         let secret = SecretBytes::filled(secret.len(), |bytes| bytes.copy_from_slice(secret));
-        access_keys.push(Arc::new(AccessKey { id: key.id, secret }));
+        access_keys.push(Arc::new(AccessKey {
+            id: key.id,
+            secret,
+            active: key.active,
+        }));
         secrets = rest;
     }
     let policies = body
         .policies
         .iter()
         .map(|policy| PolicyDocument::parse(policy).ok().map(Arc::new));
-    let principal = Principal::new(&record.id, policies.collect::<Option<_>>()?).ok()?;
+    let tag = |TagBody { key, value }| Tag { key, value };
+    let mut principal = Principal::new(&record.id, policies.collect::<Option<_>>()?)
+        .ok()?
+        .with_tags(body.tags.into_iter().map(tag).collect());
+    if let Some(id) = &body.unique_id {
+        principal = principal.with_unique_id(id);
+    }
     let whole = secrets.is_empty() && body.account == principal.account.as_str();
     whole.then(|| PrincipalEntry {
         principal: Arc::new(principal),
         access_keys,
+        enabled: body.enabled,
     })
 }
 

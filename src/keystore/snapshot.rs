@@ -270,17 +270,43 @@ pub struct Alias {
 }
 
 /// A principal with its credentials.
+#[derive(Clone)]
 pub struct PrincipalEntry {
     /// Who it is and what it may do.
     pub principal: Arc<Principal>,
-    /// At most two.
+    /// At most two; a role has none.
     pub access_keys: Vec<Arc<AccessKey>>,
+    /// Whether it can be authenticated.
+    pub enabled: bool,
+}
+
+impl PrincipalEntry {
+    /// An enabled principal.
+    #[must_use]
+    pub fn new(principal: Principal, access_keys: Vec<Arc<AccessKey>>) -> Self {
+        Self {
+            principal: Arc::new(principal),
+            access_keys,
+            enabled: true,
+        }
+    }
 }
 
 /// An access key: a public id and a secret.
 pub struct AccessKey {
-    /// 20 characters, `AKIA…`.
+    /// 20 characters, `AKIA…`; a session's `ASIA…`.
     pub id: String,
     /// 40 characters of base64 alphabet.
     pub secret: SecretBytes,
+    /// Whether it serves.
+    pub active: bool,
+}
+
+impl AccessKey {
+    /// An active access key.
+    #[must_use]
+    pub fn new(id: String, secret: SecretBytes) -> Self {
+        let active = true;
+        Self { id, secret, active }
+    }
 }

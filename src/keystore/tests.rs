@@ -11,6 +11,7 @@ use std::sync::Mutex as StdMutex;
 
 mod access;
 mod creation;
+mod principals;
 
 struct Place {
     folder: tempfile::TempDir,

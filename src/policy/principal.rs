@@ -54,6 +54,7 @@ enum Kind {
 struct Session {
     role_arn: String,
     issue_time: Timestamp,
+    expiration: Option<Timestamp>,
 }
 
 /// A tag of a principal or of a key.
@@ -115,10 +116,42 @@ impl Principal {
             kind: Kind::Session(Session {
                 role_arn: self.arn.clone(),
                 issue_time,
+                expiration: None,
             }),
             tags: self.tags.clone(),
             unique_id: unique_id.map(|id| format!("{id}:{name}")),
         })
+    }
+
+    /// This session with what its role has now: itself if nothing has changed. `None` when it is no session of `role`, or one of an earlier role of
+    /// that name, which its unique id tells.
+    #[must_use]
+    pub fn renewed(self: &Arc<Self>, role: &Self) -> Option<Arc<Self>> {
+        let Kind::Session(session) = &self.kind else {
+            return None;
+        };
+        let same_role = match (&self.unique_id, &role.unique_id) {
+            (Some(own), Some(id)) => own
+                .strip_prefix(id.as_str())
+                .is_some_and(|rest| rest.starts_with(':')),
+            (own, id) => own.is_none() && id.is_none(),
+        };
+        if session.role_arn != role.arn || !same_role {
+            return None;
+        }
+        let mut policies = self.policies.iter().zip(&role.policies);
+        if self.policies.len() == role.policies.len()
+            && policies.all(|(old, new)| Arc::ptr_eq(old, new))
+            && self.tags == role.tags
+        {
+            return Some(Arc::clone(self));
+        }
+        let name = self.arn.rsplit('/').next()?;
+        let renewed = role.session(name, session.issue_time).ok()?;
+        Some(Arc::new(match session.expiration {
+            Some(expiration) => renewed.with_expiration(expiration),
+            None => renewed,
+        }))
     }
 
     /// The operator of this user id: whoever may open the store's files, or the socket of its daemon's admin routes, may do everything
@@ -158,6 +191,15 @@ impl Principal {
         self
     }
 
+    /// A session with the end of its credentials; others have none.
+    #[must_use]
+    pub fn with_expiration(mut self, expiration: Timestamp) -> Self {
+        if let Kind::Session(session) = &mut self.kind {
+            session.expiration = Some(expiration);
+        }
+        self
+    }
+
     /// Whether this is [`Self::operator`]'s.
     #[must_use]
     pub fn is_operator(&self) -> bool {
@@ -181,6 +223,21 @@ impl Principal {
     #[must_use]
     pub fn tags(&self) -> &[Tag] {
         &self.tags
+    }
+
+    /// The unique id, if one was given; a session's is its role's, a colon, and its name.
+    #[must_use]
+    pub fn unique_id(&self) -> Option<&str> {
+        self.unique_id.as_deref()
+    }
+
+    /// When a session's credentials end.
+    #[must_use]
+    pub fn expiration(&self) -> Option<Timestamp> {
+        match &self.kind {
+            Kind::Session(session) => session.expiration,
+            _ => None,
+        }
     }
 
     /// The role's ARN for a session (`aws:PrincipalArn` has it so), else its own.

@@ -287,9 +287,11 @@ fn of_connection(
         code: "MissingAuthenticationTokenException",
         message: "Missing Authentication Token".into(),
     };
-    entry
-        .map(|entry| Arc::clone(&entry.principal))
-        .ok_or(missing)
+    match entry {
+        Some(entry) if entry.enabled => Ok(Arc::clone(&entry.principal)),
+        Some(_) => Err(AuthError::unrecognized_client()),
+        None => Err(missing),
+    }
 }
 
 fn done(reply: Reply) -> Response<Answered> {

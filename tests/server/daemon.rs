@@ -65,6 +65,7 @@ impl Who {
         Credentials {
             access_key_id: self.access_key_id.to_owned(),
             secret_access_key: secret(self.secret_access_key),
+            session_token: None,
             region: region.to_owned(),
         }
     }
@@ -185,10 +186,11 @@ impl Daemon {
             Limits::new(&setup.rates),
             &metrics,
         );
+        let token_key = Arc::clone(keystore.session_token_key());
         let service = Arc::new(Service {
             api: Arc::clone(&api),
             keystore,
-            verifier: Verifier::new(REGION.to_owned(), Duration::from_secs(300)),
+            verifier: Verifier::new(REGION.to_owned(), Duration::from_secs(300), token_key),
             account: ACCOUNT.parse().unwrap(),
             clock: clock.clone(),
             config: setup.config,
@@ -356,19 +358,12 @@ async fn keystore(
         .await
         .unwrap();
     let principals = [ADMIN, PROVISIONER].map(|who| {
-        Change::PutPrincipal(PrincipalEntry {
-            principal: Arc::new(
-                Principal::new(
-                    &who.arn(),
-                    vec![Arc::new(PolicyDocument::parse(who.policy).unwrap())],
-                )
-                .unwrap(),
-            ),
-            access_keys: vec![Arc::new(AccessKey {
-                id: who.access_key_id.to_owned(),
-                secret: secret(who.secret_access_key),
-            })],
-        })
+        let policy = Arc::new(PolicyDocument::parse(who.policy).unwrap());
+        let principal = Principal::new(&who.arn(), vec![policy]).unwrap();
+        let id = who.access_key_id.to_owned();
+        let access_key = AccessKey::new(id, secret(who.secret_access_key));
+        let entry = PrincipalEntry::new(principal, vec![Arc::new(access_key)]);
+        Change::PutPrincipal(entry)
     });
     let put = keystore.apply(|_| Ok::<_, KeystoreError>((principals.into(), ())));
     put.await.unwrap();

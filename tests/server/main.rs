@@ -14,6 +14,7 @@ mod drain;
 mod limits;
 mod process;
 mod routes;
+mod sessions;
 mod signatures;
 mod sockets;
 mod tls;

@@ -103,6 +103,7 @@ impl Walk {
             let signs = Credentials {
                 access_key_id: text("AccessKeyId"),
                 secret_access_key,
+                session_token: None,
                 region: REGION.to_owned(),
             };
             credentials.push((text("Arn"), signs));
@@ -285,7 +286,11 @@ async fn the_batch_answers_every_principal_as_a_single_call_would_be() {
 /// The body of an operation of the operator's own, made possible first; none is without one.
 async fn administration(daemon: &Daemon, operation: &str, number: usize) -> Value {
     let name = format!("walk-{number}");
-    let body = json!({"Name": name, "Policies": []}).to_string();
+    let kind = match operation {
+        "CreateSession" => "role",
+        _ => "user",
+    };
+    let body = json!({"Name": name, "Kind": kind, "Policies": []}).to_string();
     let operator = Requester::local(Principal::operator(0, ACCOUNT.parse().unwrap()));
     let mut made = Value::Null;
     if !matches!(operation, "CreatePrincipal" | "ListPrincipals") {
@@ -297,8 +302,16 @@ async fn administration(daemon: &Daemon, operation: &str, number: usize) -> Valu
     match operation {
         "ListPrincipals" => json!({}),
         "CreatePrincipal" => json!({"Name": name, "Policies": []}),
-        "CreateAccessKey" | "DeletePrincipal" => json!({"Name": name}),
+        "CreateAccessKey" | "DeletePrincipal" | "DescribePrincipal" | "DisablePrincipal"
+        | "EnablePrincipal" => json!({"Name": name}),
+        "PutPrincipalPolicies" => json!({"Name": name, "Policies": []}),
+        "PutPrincipalTags" => json!({"Name": name, "Tags": []}),
+        "CreateSession" => json!({"Name": name, "SessionName": "walk"}),
         "DeleteAccessKey" => json!({"Name": name, "AccessKeyId": made["AccessKeyId"]}),
+        "UpdateAccessKey" => {
+            json!({"Name": name, "AccessKeyId": made["AccessKeyId"], "Status": "Inactive"})
+        }
+        "CheckPolicy" => json!({"Principal": made["Arn"], "Action": "kms:ListKeys"}),
         _ => panic!("{operation} has no expected answer here"),
     }
 }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 mod refusals;
+mod sessions;
 
 const ID: &str = "AKIDEXAMPLE";
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
@@ -25,23 +26,19 @@ fn credentials() -> Credentials {
     Credentials {
         access_key_id: ID.to_owned(),
         secret_access_key: secret(SECRET),
+        session_token: None,
         region: "us-east-1".to_owned(),
     }
 }
 
 fn snapshot(secrets: &[(&str, &str)]) -> Snapshot {
-    let access_keys = secrets.iter().map(|(id, text)| {
-        Arc::new(AccessKey {
-            id: (*id).to_owned(),
-            secret: secret(text),
-        })
-    });
-    let entry = Arc::new(PrincipalEntry {
-        principal: Arc::new(
-            Principal::new("arn:aws:iam::111122223333:user/provisioner", Vec::new()).unwrap(),
-        ),
-        access_keys: access_keys.collect(),
-    });
+    let access_key = |(id, text): &(&str, &str)| {
+        let id = (*id).to_owned();
+        Arc::new(AccessKey::new(id, secret(text)))
+    };
+    let principal = Principal::new("arn:aws:iam::111122223333:user/provisioner", Vec::new());
+    let access_keys = secrets.iter().map(access_key).collect();
+    let entry = Arc::new(PrincipalEntry::new(principal.unwrap(), access_keys));
     let mut snapshot = Snapshot::default();
     for (id, _) in secrets {
         let entry = Arc::clone(&entry);
@@ -51,7 +48,15 @@ fn snapshot(secrets: &[(&str, &str)]) -> Snapshot {
 }
 
 fn verifier() -> Verifier {
-    Verifier::new("us-east-1".to_owned(), Duration::from_mins(5))
+    verifier_within(Duration::from_mins(5))
+}
+
+fn verifier_within(skew_max: Duration) -> Verifier {
+    Verifier::new("us-east-1".to_owned(), skew_max, token_key())
+}
+
+fn token_key() -> Arc<Secret<32>> {
+    Arc::new(Secret::filled(|bytes| bytes.fill(7)))
 }
 
 /// A request on its way: what is signed first may be changed afterwards.
@@ -239,7 +244,7 @@ fn the_clock_may_differ_by_five_minutes_each_way() {
         "InvalidSignatureException: Signature not yet current: 20260115T120501Z is still later than \
          20260115T120500Z (20260115T120000Z + 5 min.)",
     );
-    let narrow = Verifier::new("us-east-1".to_owned(), Duration::from_secs(90));
+    let narrow = verifier_within(Duration::from_secs(90));
     let refused = at(-91).verify_with(&narrow, &snapshot(&[(ID, SECRET)]));
     assert_eq!(
         refused.unwrap_err(),

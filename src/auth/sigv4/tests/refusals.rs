@@ -111,6 +111,7 @@ fn both_access_keys_of_a_principal_serve() {
     let other = Credentials {
         access_key_id: "AKIDOTHER".to_owned(),
         secret_access_key: secret("another secret"),
+        session_token: None,
         region: "us-east-1".to_owned(),
     };
     let request = Request::unsigned().sign_with(&other, NOW);

@@ -1,0 +1,262 @@
+//! `CheckPolicy`: what would be decided for a principal, an action, a key and a context, and by which statement. Nothing is done, and nothing but policy is
+//! looked at: a key that is disabled is another matter. Members of a request other than these are absent where conditions ask for them.
+
+use crate::api::members::Members;
+use crate::api::resolve::Caller;
+use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
+use crate::api::wire::{self, ContextMember, Object, Text};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
+use crate::clock::Timestamp;
+use crate::key::arn::{AccountId, AliasName, Arn};
+use crate::keystore::{KeyEntry, PrincipalEntry, Snapshot};
+use crate::policy::{self, Action, AuthorizationRequest, Circumstances, Denied, Principal};
+use serde::Deserialize;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct Input<'a> {
+    #[serde(borrow)]
+    principal: Text<'a>,
+    #[serde(borrow)]
+    action: Text<'a>,
+    #[serde(borrow)]
+    key_id: Text<'a>,
+    encryption_context: Option<ContextMember>,
+    #[serde(borrow)]
+    source_ip: Text<'a>,
+    secure_transport: Option<bool>,
+}
+
+/// Actions that a key's policy has a part in.
+pub(super) const ON_KEYS: [&str; 43] = [
+    "kms:CancelKeyDeletion",
+    "kms:CreateAlias",
+    "kms:CreateGrant",
+    "kms:Decrypt",
+    "kms:DeleteAlias",
+    "kms:DeleteImportedKeyMaterial",
+    "kms:DeriveSharedSecret",
+    "kms:DescribeKey",
+    "kms:DisableKey",
+    "kms:DisableKeyRotation",
+    "kms:EnableKey",
+    "kms:EnableKeyRotation",
+    "kms:Encrypt",
+    "kms:GenerateDataKey",
+    "kms:GenerateDataKeyPair",
+    "kms:GenerateDataKeyPairWithoutPlaintext",
+    "kms:GenerateDataKeyWithoutPlaintext",
+    "kms:GenerateMac",
+    "kms:GetKeyLastUsage",
+    "kms:GetKeyPolicy",
+    "kms:GetKeyRotationStatus",
+    "kms:GetParametersForImport",
+    "kms:GetPublicKey",
+    "kms:ImportKeyMaterial",
+    "kms:ListGrants",
+    "kms:ListKeyPolicies",
+    "kms:ListKeyRotations",
+    "kms:ListResourceTags",
+    "kms:PutKeyPolicy",
+    "kms:ReEncryptFrom",
+    "kms:ReEncryptTo",
+    "kms:ReplicateKey",
+    "kms:RevokeGrant",
+    "kms:RotateKeyOnDemand",
+    "kms:ScheduleKeyDeletion",
+    "kms:Sign",
+    "kms:TagResource",
+    "kms:UntagResource",
+    "kms:UpdateAlias",
+    "kms:UpdateKeyDescription",
+    "kms:UpdatePrimaryRegion",
+    "kms:Verify",
+    "kms:VerifyMac",
+];
+/// Actions that are about no key.
+pub(super) const ON_NO_KEY: [&str; 11] = [
+    "kms:ConnectCustomKeyStore",
+    "kms:CreateCustomKeyStore",
+    "kms:CreateKey",
+    "kms:DeleteCustomKeyStore",
+    "kms:DescribeCustomKeyStores",
+    "kms:DisconnectCustomKeyStore",
+    "kms:GenerateRandom",
+    "kms:ListAliases",
+    "kms:ListKeys",
+    "kms:ListRetirableGrants",
+    "kms:UpdateCustomKeyStore",
+];
+
+/// A request about no key.
+struct OnNoKey(Action);
+
+impl AuthorizationRequest for OnNoKey {
+    fn action(&self) -> Action {
+        self.0
+    }
+
+    fn resource(&self) -> &str {
+        "*"
+    }
+}
+
+/// Answers `{"Allowed": true, "By", "Under"?}` or `{"Allowed": false, "By"?, "Reason"}`.
+pub(super) fn check(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
+    let input: Input<'_> = wire::decode(body)?;
+    let mut violations = Violations::default();
+    let principal = input.principal.as_deref();
+    violations.required_text("principal", principal, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
+    let named = input.action.as_deref();
+    violations.required_text("action", named, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
+    if let Some(key_id) = input.key_id.as_deref() {
+        violations.text("keyId", key_id, 1, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
+    }
+    let source_ip = input.source_ip.as_deref().map(str::parse::<IpAddr>);
+    if let (Some(Err(_)), Some(text)) = (&source_ip, &input.source_ip) {
+        violations.value("sourceIp", text, "Member must be an IP address");
+    }
+    violations.check()?;
+    // From nowhere is from a Unix socket, which is secure.
+    let source_ip = source_ip.and_then(Result::ok);
+    let context = wire::context(input.encryption_context)?;
+    let snapshot = api.keystore.snapshot();
+    let under = api.under(operator, &snapshot)?;
+    let (entry, principal) = principal_of(principal.unwrap_or_default(), &snapshot, under.now)?;
+    let action = action_of(named.unwrap_or_default())?;
+    let caller = Caller {
+        principal: &principal,
+        action,
+        region: under.region,
+        context: Some(&context),
+        members: Members::None,
+        circumstances: Circumstances {
+            now: under.now,
+            source_ip,
+            secure_transport: input.secure_transport.unwrap_or(source_ip.is_none()),
+            region: &under.region.name,
+        },
+    };
+    let on_no_key = ON_NO_KEY.contains(&action.0);
+    let decision = match input.key_id.as_deref() {
+        Some(_) if on_no_key => Err(invalid(format!("{} is about no key.", action.0))),
+        None if !on_no_key => Err(invalid(format!("{} is about a key: name one.", action.0))),
+        None => Ok(decide(&caller, &OnNoKey(action))),
+        Some(key_id) => {
+            let (key, alias) = key_of(key_id, caller, &snapshot)?;
+            Ok(decide(&caller, &caller.on_key(key, alias, &snapshot)))
+        }
+    }?;
+    if !entry.enabled {
+        let mut object = Object::new();
+        object.flag("Allowed", false);
+        object.text("Reason", &format!("{} is disabled", entry.principal.arn));
+        return Ok(object.end());
+    }
+    Ok(decision.end())
+}
+
+fn decide(caller: &Caller<'_>, request: &dyn AuthorizationRequest) -> Object {
+    let key_policy = request.key().and_then(|key| key.policy);
+    let described =
+        |statement: policy::StatementId| statement.describe(caller.principal, key_policy);
+    let mut object = Object::new();
+    match policy::check(caller.principal, request, &caller.circumstances) {
+        Ok(allowed) => {
+            object.flag("Allowed", true);
+            object.text("By", &described(allowed.by));
+            if let Some(under) = allowed.under {
+                object.text("Under", &described(under));
+            }
+        }
+        Err(denied) => {
+            object.flag("Allowed", false);
+            if let Denied::ExplicitDeny(statement) = denied {
+                object.text("By", &described(statement));
+            }
+            object.text("Reason", &denied.reason(caller.action).to_string());
+        }
+    }
+    object
+}
+
+/// The principal of this ARN; a role's session is one that has just been made.
+fn principal_of<'a>(
+    arn: &str,
+    snapshot: &'a Snapshot,
+    now: Timestamp,
+) -> Result<(&'a Arc<PrincipalEntry>, Arc<Principal>), ApiError> {
+    let missing = || {
+        let message = format!("Principal {arn} does not exist");
+        ApiError::new(KmsErrorCode::NotFoundException, message)
+    };
+    if let Some(entry) = snapshot.principals.get(arn) {
+        return Ok((entry, Arc::clone(&entry.principal)));
+    }
+    let parts = Arn::split(arn).filter(|arn| arn.service == "sts");
+    let parts = parts.ok_or_else(missing)?;
+    let role = parts.resource.strip_prefix("assumed-role/");
+    let (role, name) = role
+        .and_then(|role| role.split_once('/'))
+        .ok_or_else(missing)?;
+    let (partition, account) = (parts.partition, parts.account);
+    let role = format!("arn:{partition}:iam::{account}:role/{role}");
+    let entry = snapshot.principals.get(&role).ok_or_else(missing)?;
+    let session = entry.principal.session(name, now).map_err(|_| missing())?;
+    Ok((entry, Arc::new(session)))
+}
+
+fn action_of(text: &str) -> Result<Action, ApiError> {
+    let mut known = ON_KEYS.iter().chain(&ON_NO_KEY);
+    let found = known.find(|action| action.eq_ignore_ascii_case(text));
+    if let Some(action) = found {
+        return Ok(Action(action));
+    }
+    if text.eq_ignore_ascii_case("kms:RetireGrant") {
+        return Err(invalid(
+            "kms:RetireGrant is decided by the grant that is retired.".to_owned(),
+        ));
+    }
+    Err(invalid(format!(
+        "'{text}' is no action of KMS, such as kms:Decrypt."
+    )))
+}
+
+/// A key in any of its four forms, of any account, and the alias that it is named by.
+fn key_of<'a>(
+    key_id: &str,
+    caller: Caller<'_>,
+    snapshot: &'a Snapshot,
+) -> Result<(&'a Arc<KeyEntry>, Option<AliasName>), ApiError> {
+    let missing = || {
+        let message = format!("Key '{key_id}' does not exist");
+        ApiError::new(KmsErrorCode::NotFoundException, message)
+    };
+    let own = caller.principal.account;
+    let (account, name) = match Arn::split(key_id) {
+        Some(arn) => {
+            let account: AccountId = arn.account.parse().map_err(|_| missing())?;
+            if caller.region.arn(account, arn.resource) != key_id {
+                return Err(missing());
+            }
+            let name = arn.resource;
+            (account, name.strip_prefix("key/").unwrap_or(name))
+        }
+        None => (own, key_id),
+    };
+    let (id, alias) = match name.parse::<AliasName>() {
+        Ok(alias) => {
+            let found = snapshot.alias(account, &alias).ok_or_else(missing)?;
+            (found.target, Some(alias))
+        }
+        Err(_) => (name.parse().map_err(|_| missing())?, None),
+    };
+    let key = snapshot.key(account, id).ok_or_else(missing)?;
+    Ok((key, alias))
+}
+
+fn invalid(message: String) -> ApiError {
+    ApiError::new(KmsErrorCode::ValidationException, message)
+}

@@ -1,0 +1,200 @@
+//! A role's temporary credentials, which nobody keeps but their holder: the session token that comes with every request has them in it, sealed.
+//!
+//! A token is the base64 of `version 1 ‖ nonce 24 ‖ ciphertext ‖ tag 16`, sealed with XAES-256-GCM under the sub-key `session tokens` of the root
+//! key. The plaintext is `issue time u64 ‖ expiration u64` in microseconds since 1970, then role ARN, the role's unique id, session name, access key
+//! id and secret, each after its length as u16; integers are big-endian.
+//!
+//! Only what does not change is in it. The role must be there, be enabled, and be the one that the token was made for rather than a later one of its
+//! name; what it may do is what the role may do at the time of the request.
+
+use crate::clock::Timestamp;
+use crate::crypto::entropy::{Entropy, EntropyError};
+use crate::crypto::secret::{Secret, SecretBytes};
+use crate::crypto::xaes;
+use crate::keystore::AccessKey;
+use crate::policy::Principal;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+const VERSION: u8 = 1;
+const ASSOCIATED: &[u8] = b"keymill session token v1";
+/// Characters of a token at most: names of 64 characters and all that is around them take a third of it.
+const TOKEN_CHARACTERS_MAX: usize = 2048;
+
+/// A session of a role, with its credentials.
+pub struct Session {
+    /// The role's ARN.
+    pub role_arn: String,
+    /// The role's unique id.
+    pub role_id: String,
+    /// The session's name.
+    pub name: String,
+    /// What its requests are signed with.
+    pub access_key: Arc<AccessKey>,
+    /// When it was made.
+    pub issue_time: Timestamp,
+    /// When it is no longer good.
+    pub expiration: Timestamp,
+    /// As it was for the last request.
+    principal: ArcSwapOption<Principal>,
+}
+
+impl Session {
+    /// A session of the role with this ARN and unique id.
+    #[must_use]
+    pub fn new(
+        role: (String, String),
+        name: String,
+        access_key: AccessKey,
+        issue_time: Timestamp,
+        expiration: Timestamp,
+    ) -> Self {
+        let (role_arn, role_id) = role;
+        Self {
+            role_arn,
+            role_id,
+            name,
+            access_key: Arc::new(access_key),
+            issue_time,
+            expiration,
+            principal: ArcSwapOption::empty(),
+        }
+    }
+
+    /// Its token, sealed under `key`.
+    ///
+    /// # Errors
+    /// [`EntropyError`].
+    ///
+    /// # Panics
+    /// Never: names, ids and secrets are far shorter than 64 KiB.
+    pub fn token(&self, key: &Secret<32>, entropy: &Entropy) -> Result<String, EntropyError> {
+        let fields = self.fields();
+        let length = 16 + fields.iter().map(|field| 2 + field.len()).sum::<usize>();
+        let plaintext = SecretBytes::filled(length, |bytes| {
+            let (issued, rest) = bytes.split_at_mut(8);
+            let (expiring, mut rest) = rest.split_at_mut(8);
+            issued.copy_from_slice(&self.issue_time.0.to_be_bytes());
+            expiring.copy_from_slice(&self.expiration.0.to_be_bytes());
+            for field in fields {
+                let (length, after) = rest.split_at_mut(2);
+                let (here, after) = after.split_at_mut(field.len());
+                let field_bytes = u16::try_from(field.len()).expect("far shorter than 64 KiB");
+                length.copy_from_slice(&field_bytes.to_be_bytes());
+                here.copy_from_slice(field);
+                rest = after;
+            }
+        });
+        let sealed = xaes::seal(key.expose(), ASSOCIATED, plaintext.expose(), entropy)?;
+        let token = [&[VERSION], sealed.as_slice()].concat();
+        Ok(base64_simd::STANDARD.encode_to_string(token))
+    }
+
+    fn fields(&self) -> [&[u8]; 5] {
+        [
+            self.role_arn.as_bytes(),
+            self.role_id.as_bytes(),
+            self.name.as_bytes(),
+            self.access_key.id.as_bytes(),
+            self.access_key.secret.expose(),
+        ]
+    }
+
+    /// What [`Self::token`] made; `None` for whatever else.
+    fn open(token: &[u8], key: &Secret<32>) -> Option<Self> {
+        let token = base64_simd::STANDARD.decode_to_vec(token).ok()?;
+        let sealed = token.strip_prefix(&[VERSION])?;
+        let plaintext = xaes::open(key.expose(), ASSOCIATED, sealed).ok()?;
+        let (issue_time, rest) = plaintext.expose().split_first_chunk()?;
+        let (expiration, mut rest) = rest.split_first_chunk()?;
+        let mut field = || {
+            let (length, after) = rest.split_first_chunk()?;
+            let length = usize::from(u16::from_be_bytes(*length));
+            let (field, after) = after.split_at_checked(length)?;
+            rest = after;
+            Some(field)
+        };
+        let fields = [field()?, field()?, field()?, field()?];
+        let text = |at: usize| String::from_utf8(fields[at].to_vec()).ok();
+        let secret = field()?;
+        let secret = SecretBytes::filled(secret.len(), |bytes| bytes.copy_from_slice(secret));
+        let whole = rest.is_empty();
+        let session = Self::new(
+            (text(0)?, text(1)?),
+            text(2)?,
+            AccessKey::new(text(3)?, secret),
+            Timestamp(u64::from_be_bytes(*issue_time)),
+            Timestamp(u64::from_be_bytes(*expiration)),
+        );
+        whole.then_some(session)
+    }
+
+    /// Whether it has ended by `now`.
+    pub(super) fn has_expired(&self, now: Timestamp) -> bool {
+        self.expiration <= now
+    }
+
+    /// The principal of a request under `role` as it is now; `None` when it is another role than the one that the session is of.
+    pub(super) fn principal(&self, role: &Principal) -> Option<Arc<Principal>> {
+        if self.role_arn != role.arn || role.unique_id() != Some(self.role_id.as_str()) {
+            return None;
+        }
+        let last = self.principal.load_full();
+        let now = match last.as_ref().and_then(|last| last.renewed(role)) {
+            Some(now) => now,
+            None => {
+                let made = role.session(&self.name, self.issue_time).ok()?;
+                Arc::new(made.with_expiration(self.expiration))
+            }
+        };
+        if !last.is_some_and(|last| Arc::ptr_eq(&last, &now)) {
+            self.principal.store(Some(Arc::clone(&now)));
+        }
+        Some(now)
+    }
+}
+
+/// The sessions whose tokens came of late, by the hash of the token: opening one costs more than all else in a request. Readers never lock.
+pub(super) struct Sessions {
+    key: Arc<Secret<32>>,
+    opened: ArcSwap<HashMap<[u8; 32], Arc<Session>>>,
+}
+
+impl Sessions {
+    /// Entries at most; a daemon with more sessions at once opens some tokens again.
+    const ENTRIES_MAX: usize = 1024;
+
+    pub(super) fn new(key: Arc<Secret<32>>) -> Self {
+        let opened = ArcSwap::default();
+        Self { key, opened }
+    }
+
+    /// The session whose token this is, expired or not.
+    pub(super) fn of(&self, token: &[u8], now: Timestamp) -> Option<Arc<Session>> {
+        if token.len() > TOKEN_CHARACTERS_MAX {
+            return None;
+        }
+        let hash: [u8; 32] = Sha256::digest(token).into();
+        if let Some(session) = self.opened.load().get(&hash) {
+            return Some(Arc::clone(session));
+        }
+        let session = Arc::new(Session::open(token, &self.key)?);
+        if !session.has_expired(now) {
+            self.opened.rcu(|opened| {
+                let mut next = HashMap::clone(opened);
+                next.retain(|_, session| !session.has_expired(now));
+                if next.len() >= Self::ENTRIES_MAX {
+                    next.clear();
+                }
+                next.insert(hash, Arc::clone(&session));
+                next
+            });
+        }
+        Some(session)
+    }
+}
+
+#[cfg(test)]
+mod tests;

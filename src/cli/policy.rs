@@ -1,0 +1,156 @@
+//! `keymill policy`: what policies decide, and whether they are sound.
+
+use crate::cli::failure::{Failure, Status};
+use crate::cli::key::{Listing, print};
+use crate::cli::operator::Operator;
+use crate::cli::output::text;
+use crate::cli::pair;
+use crate::config::Environment;
+use crate::policy::{KeyPolicy, PolicyDocument};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// Bytes of a policy file at most; what is taken is less.
+const POLICY_BYTES_MAX: u64 = 64 << 10;
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Say what would be decided, and by which statement: status 0 if it is allowed, 1 if it is denied
+    #[command(after_help = "Examples:\n  \
+        keymill policy check --principal arn:aws:iam::111122223333:user/backup --action kms:Decrypt --key alias/containers --context tenant=7 --dir keymill-dev\n  \
+        keymill policy check --principal arn:aws:sts::111122223333:assumed-role/batch/nightly --action kms:Decrypt --key alias/containers --source-ip 10.0.0.7 --secure-transport --endpoint unix:/run/keymill/keymill.sock --json")]
+    Check(Check),
+    /// Say whether a file holds a sound identity policy, or key policy
+    #[command(after_help = "Examples:\n  \
+        keymill policy validate provisioner.json\n  \
+        keymill policy validate key.json --key-policy --json")]
+    Validate(Validate),
+}
+
+#[derive(Args)]
+pub(super) struct Check {
+    /// The ARN of a user, a role, a role's session or an account's root
+    #[arg(long, value_name = "ARN")]
+    principal: String,
+    /// Such as kms:Decrypt
+    #[arg(long, value_name = "ACTION")]
+    action: String,
+    /// Key id or alias in the principal's account, key ARN, or alias ARN; left out for actions on no key
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// A pair of the encryption context; may be given more than once
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    context: Vec<(String, String)>,
+    /// Where the request comes from; without it, from a Unix socket, which is secure transport
+    #[arg(long, value_name = "ADDRESS")]
+    source_ip: Option<IpAddr>,
+    /// The request comes over TLS
+    #[arg(long)]
+    secure_transport: bool,
+    #[command(flatten)]
+    at: Listing,
+}
+
+#[derive(Args)]
+pub(super) struct Validate {
+    /// The file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// It is a key policy
+    #[arg(long)]
+    key_policy: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(command: Command, environment: &Environment) -> Result<Status, Failure> {
+    match command {
+        Command::Check(check) => Operator::with(&check.at.place, environment, async |operator| {
+            self::check(&check, operator).await
+        }),
+        Command::Validate(validate) => self::validate(&validate),
+    }
+}
+
+async fn check(check: &Check, operator: &Operator) -> Result<Status, Failure> {
+    let context: BTreeMap<_, _> = check.context.iter().cloned().collect();
+    if context.len() < check.context.len() {
+        return Err(Failure::usage("--context: a name occurs twice"));
+    }
+    let mut request = json!({
+        "Principal": check.principal,
+        "Action": check.action,
+        "EncryptionContext": context,
+    });
+    if check.secure_transport {
+        request["SecureTransport"] = true.into();
+    }
+    if let Some(key) = &check.key {
+        request["KeyId"] = key.as_str().into();
+    }
+    if let Some(address) = check.source_ip {
+        request["SourceIp"] = address.to_string().into();
+    }
+    let answer = operator.call("CheckPolicy", request).await?;
+    print(&answer, &sentence(&answer), check.at.json)?;
+    Ok(match answer["Allowed"] {
+        Value::Bool(true) => Status::Done,
+        _ => Status::Failed,
+    })
+}
+
+fn sentence(answer: &Value) -> String {
+    let (by, under) = (text(answer, "By"), text(answer, "Under"));
+    match (&answer["Allowed"], by, under) {
+        (Value::Bool(true), by, "") => format!("allowed by {by}"),
+        (Value::Bool(true), by, under) => format!("allowed by {by}, under {under}"),
+        (_, "", _) => format!("denied {}", text(answer, "Reason")),
+        (_, by, _) => format!("denied by {by}"),
+    }
+}
+
+fn validate(validate: &Validate) -> Result<Status, Failure> {
+    let policy = read(&validate.file, "")?;
+    let (kind, parsed) = if validate.key_policy {
+        ("key policy", KeyPolicy::parse(&policy).map(|_| ()))
+    } else {
+        (
+            "identity policy",
+            PolicyDocument::parse(&policy).map(|_| ()),
+        )
+    };
+    let file = validate.file.display();
+    match parsed {
+        Ok(()) => {
+            let line = format!("{file} is a sound {kind}");
+            print(&json!({ "Valid": true }), &line, validate.json)?;
+            Ok(Status::Done)
+        }
+        Err(error) if validate.json => {
+            let answer = json!({ "Valid": false, "Reason": error.to_string() });
+            print(&answer, "", true)?;
+            Ok(Status::Failed)
+        }
+        Err(error) => Err(Failure::failed(format!("{file}: {error}"))),
+    }
+}
+
+/// The text of a policy file; `flag` says how it was named.
+pub(super) fn read(path: &Path, flag: &str) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read =
+        File::open(path).and_then(|file| file.take(POLICY_BYTES_MAX + 1).read_to_string(&mut text));
+    let reason = match read {
+        Ok(_) if text.len() as u64 <= POLICY_BYTES_MAX => return Ok(text),
+        Ok(_) => format!("it has more than {POLICY_BYTES_MAX} bytes"),
+        Err(error) => error.to_string(),
+    };
+    let path = path.display();
+    Err(Failure::usage(format!("{flag}{path}: {reason}")))
+}
