@@ -33,7 +33,7 @@ pub mod sqlite;
 
 pub use lock::StoreLock;
 pub use root_key::{RootKey, RootKeyError};
-pub use snapshot::{AccessKey, Alias, KeyDraft, KeyEntry, PrincipalEntry, Snapshot};
+pub use snapshot::{AccessKey, Alias, AuditHead, KeyDraft, KeyEntry, PrincipalEntry, Snapshot};
 
 /// One change of the store; several are applied in one transaction.
 pub enum Change {
@@ -49,6 +49,8 @@ pub enum Change {
     PutPrincipal(PrincipalEntry),
     /// Removes a principal by ARN.
     RemovePrincipal(String),
+    /// Replaces the head of the audit log.
+    PutAuditHead(AuditHead),
 }
 
 /// Why the store could not be opened, read or written. Each prints as one line that names the file or record and says what to do.
@@ -460,6 +462,7 @@ impl Loaded {
                 Entry::Key(key) => snapshot.put_key(key),
                 Entry::Alias(alias) => snapshot.put_alias(alias),
                 Entry::Principal(principal) => snapshot.put_principal(principal),
+                Entry::Audit(head) => snapshot.audit_head = Some(head),
             }
         }
         if let Some(((kind, id), _)) = roster.pop_first() {

@@ -9,7 +9,7 @@ use crate::key::arn::{AccountId, AliasName, Region};
 use crate::key::material::BackingKey;
 use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::record::{Corrupt, Kind, Record};
-use crate::keystore::snapshot::{AccessKey, Alias, KeyDraft, KeyEntry, PrincipalEntry};
+use crate::keystore::snapshot::{AccessKey, Alias, AuditHead, KeyDraft, KeyEntry, PrincipalEntry};
 use crate::policy::{PolicyDocument, Principal};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -62,6 +62,14 @@ struct PrincipalBody {
 struct AccessKeyBody {
     id: String,
     secret_bytes: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuditHeadBody {
+    log: [u8; 16],
+    group: u64,
+    mac: [u8; 32],
 }
 
 /// The id of an alias's record: names are unique for each account.
@@ -131,6 +139,15 @@ pub(super) fn encode_principal(entry: &PrincipalEntry) -> SecretBytes {
     encode(&metadata, &secrets)
 }
 
+pub(super) fn encode_audit_head(head: &AuditHead) -> SecretBytes {
+    let metadata = AuditHeadBody {
+        log: head.log,
+        group: head.group,
+        mac: head.mac,
+    };
+    encode(&metadata, &[])
+}
+
 fn encode(metadata: &impl Serialize, secrets: &[&[u8]]) -> SecretBytes {
     let json = serde_json::to_vec(metadata).expect("plain structs of strings and numbers");
     let json_bytes = u32::try_from(json.len()).expect("metadata are bounded by request bodies");
@@ -152,6 +169,7 @@ pub(super) enum Entry {
     Key(KeyEntry),
     Alias(Alias),
     Principal(PrincipalEntry),
+    Audit(AuditHead),
 }
 
 /// Parses an opened record's plaintext.
@@ -165,6 +183,7 @@ pub(super) fn decode(
         Kind::Key => decode_key(record, plaintext, region).map(Entry::Key),
         Kind::Alias => decode_alias(record, plaintext).map(Entry::Alias),
         Kind::Principal => decode_principal(record, plaintext).map(Entry::Principal),
+        Kind::Audit => decode_audit_head(record, plaintext).map(Entry::Audit),
     };
     parsed.ok_or_else(|| Corrupt::Layout(record.kind, record.id.clone()))
 }
@@ -257,4 +276,15 @@ fn decode_principal(record: &Record, plaintext: &SecretBytes) -> Option<Principa
         principal: Arc::new(principal),
         access_keys,
     })
+}
+
+fn decode_audit_head(record: &Record, plaintext: &SecretBytes) -> Option<AuditHead> {
+    let (body, secrets) = split::<AuditHeadBody>(plaintext)?;
+    let head = AuditHead {
+        log: body.log,
+        group: body.group,
+        mac: body.mac,
+    };
+    // There is one head: a second record beside it would decide by its order which.
+    (record.id.is_empty() && secrets.is_empty()).then_some(head)
 }

@@ -28,6 +28,8 @@ pub enum Kind {
     Alias,
     /// A principal with policies and credentials.
     Principal,
+    /// The head of the audit log.
+    Audit,
 }
 
 impl Kind {
@@ -39,15 +41,22 @@ impl Kind {
             Self::Key => "key",
             Self::Alias => "alias",
             Self::Principal => "principal",
+            Self::Audit => "audit",
         }
     }
 
     /// The kind of this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Head, Self::Key, Self::Alias, Self::Principal]
-            .into_iter()
-            .find(|kind| kind.name() == name)
+        [
+            Self::Head,
+            Self::Key,
+            Self::Alias,
+            Self::Principal,
+            Self::Audit,
+        ]
+        .into_iter()
+        .find(|kind| kind.name() == name)
     }
 }
 
@@ -56,7 +65,7 @@ impl Kind {
 pub struct Record {
     /// What it holds.
     pub kind: Kind,
-    /// Key id, `account alias`, or ARN; empty for the head.
+    /// Key id, `account alias`, or ARN; empty for the head and for the audit log's.
     pub id: String,
     /// The store's revision that wrote it.
     pub revision: u64,

@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub principals: BTreeMap<String, Arc<PrincipalEntry>>,
     /// The same principals by access key id.
     pub access_keys: HashMap<String, Arc<PrincipalEntry>>,
+    /// The head of the audit log when it was last sealed; none before the first log.
+    pub audit_head: Option<AuditHead>,
 }
 
 impl Snapshot {
@@ -129,6 +131,14 @@ impl Snapshot {
                 self.remove_principal(&arn);
                 (Kind::Principal, arn, None)
             }
+            Change::PutAuditHead(head) => {
+                self.audit_head = Some(head);
+                (
+                    Kind::Audit,
+                    String::new(),
+                    Some(body::encode_audit_head(&head)),
+                )
+            }
         }
     }
 }
@@ -203,4 +213,15 @@ pub struct AccessKey {
     pub id: String,
     /// 40 characters of base64 alphabet.
     pub secret: SecretBytes,
+}
+
+/// Where an audit log stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditHead {
+    /// The log's id.
+    pub log: [u8; 16],
+    /// Groups written, headers among them.
+    pub group: u64,
+    /// The last group's MAC.
+    pub mac: [u8; 32],
 }

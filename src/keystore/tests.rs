@@ -7,6 +7,7 @@ use crate::keystore::sqlite::StoreFuture;
 use sqlx::{Connection, Row};
 use std::sync::Mutex as StdMutex;
 
+mod audit_head;
 mod creation;
 
 struct Place {
