@@ -16,7 +16,7 @@ const ORDER: [&[&str]; 14] = [
     &["envelope"],
     &["policy"],
     &["keystore"],
-    &["auth", "pool"],
+    &["audit", "auth", "pool"],
     &["api"],
     &["export"],
     &["transport"],
