@@ -28,6 +28,8 @@ use std::time::Duration;
 const LENGTH: DataKeyLength = DataKeyLength::AES_256;
 /// Keys of the lane, and of the queue beside it.
 const LANE_KEYS: usize = 65_536;
+/// Keys of one run across threads: many lanes full, so that waking a filler that sleeps is a small part of it.
+const ACROSS_KEYS: u32 = 16 * 65_536;
 /// Taken by all threads together before the lane is looked at: from anywhere above the low watermark, half the lane, it holds so many.
 const RUN: usize = LANE_KEYS / 4;
 /// Keys minted at a time where they go into the queue.
@@ -57,7 +59,7 @@ fn questions(supply: &Arc<Supply>) -> Vec<Question> {
     }
     questions.push(Question::new(
         "one thread takes what another mints",
-        1,
+        ACROSS_KEYS,
         vec![
             Side::new("pool, fillers at work", across_pool(supply)),
             Side::new("ArrayQueue", across_queue(supply)),
@@ -231,7 +233,7 @@ fn across_pool(supply: &Arc<Supply>) -> impl FnMut(u64) -> Duration + use<> {
         supply.fill_lane();
         while supply.take().is_some() {}
         let clock = Clock::system();
-        for _ in 0..times {
+        for _ in 0..times * u64::from(ACROSS_KEYS) {
             while supply.take().is_none() {
                 std::hint::spin_loop();
             }
@@ -264,7 +266,7 @@ fn across_queue(supply: &Arc<Supply>) -> impl FnMut(u64) -> Duration + use<> {
                 }
             });
             let clock = Clock::system();
-            for _ in 0..times {
+            for _ in 0..times * u64::from(ACROSS_KEYS) {
                 while supply.queue.pop().is_none() {
                     std::hint::spin_loop();
                 }

@@ -3,42 +3,50 @@
 //! A request runs once from left to right: decode, resolve the key, authorize, check its state, take and bind, encode; and as its last act it
 //! compares the revision (and with it every fence) and the clone word that it worked under with the present ones (POOL-4, POOL-5). If they moved it starts
 //! again from resolving the key, twice at most. The order of checks is that of AWS KMS: model validation, lookup, authorization, what the members ask for
-//! together, state, `DryRun`, work.
+//! together, state, limits, `DryRun`, work.
 //!
 //! What this module does not do: know HTTP, or who the caller is (that is `auth`); it is handed a principal.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::crypto::entropy::Entropy;
 use crate::key::InvalidState;
 use crate::key::KeyId;
 use crate::key::arn::Region;
 use crate::key::data_key::DataKeyLength;
 use crate::keystore::{Change, KeyEntry, Keystore, Snapshot};
+use crate::limit::{Limits, Scope};
 use crate::metrics::Metrics;
-use crate::policy::{Action, Principal};
+use crate::policy::{Action, Circumstances, Principal};
 use crate::pool::{CloneWord, LastCheck, Pool, thread_number};
 use bytes::Bytes;
+use members::Members;
 use resolve::Caller;
-use std::borrow::Cow;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
 mod aliases;
 pub mod batch;
+mod charge;
 mod decrypt;
 mod encrypt;
 pub mod error;
 mod generate;
+mod grant_tokens;
+mod grants;
+mod key_policies;
 mod keys;
 mod marker;
+mod members;
 mod principals;
 mod resolve;
 mod validation;
 mod wire;
 
-pub use batch::DataKeys;
+pub use batch::{Chunk, DataKeys};
 pub use error::{ApiError, KmsErrorCode};
+pub use principals::ADMINISTRATION;
 
 /// What an operation ends with.
 type Answer = Result<Reply, ApiError>;
@@ -59,16 +67,16 @@ pub struct Operation {
 #[derive(Clone, Copy)]
 enum Handler {
     /// Without waiting for anything.
-    AtOnce(fn(&Api, &Arc<Principal>, &[u8]) -> Answer),
+    AtOnce(fn(&Api, &Requester, &[u8]) -> Answer),
     /// By changing the store: runs to its end whatever becomes of the caller.
-    Changing(fn(Arc<Api>, Arc<Principal>, Vec<u8>) -> Changed),
+    Changing(fn(Arc<Api>, Requester, Vec<u8>) -> Changed),
     /// Known to AWS KMS, not built here.
     Unbuilt,
 }
 
 macro_rules! changing {
     ($function:path) => {
-        Handler::Changing(|api, principal, body| Box::pin($function(api, principal, body)))
+        Handler::Changing(|api, requester, body| Box::pin($function(api, requester, body)))
     };
 }
 
@@ -78,7 +86,7 @@ pub static OPERATIONS: [Operation; 54] = table([
     ("ConnectCustomKeyStore", Handler::Unbuilt),
     ("CreateAlias", changing!(aliases::create)),
     ("CreateCustomKeyStore", Handler::Unbuilt),
-    ("CreateGrant", Handler::Unbuilt),
+    ("CreateGrant", changing!(grants::create)),
     ("CreateKey", changing!(keys::create)),
     ("Decrypt", Handler::AtOnce(decrypt::decrypt)),
     ("DeleteAlias", changing!(aliases::delete)),
@@ -103,23 +111,26 @@ pub static OPERATIONS: [Operation; 54] = table([
     ("GenerateMac", Handler::Unbuilt),
     ("GenerateRandom", Handler::AtOnce(encrypt::random)),
     ("GetKeyLastUsage", Handler::Unbuilt),
-    ("GetKeyPolicy", Handler::Unbuilt),
+    ("GetKeyPolicy", Handler::AtOnce(key_policies::get)),
     ("GetKeyRotationStatus", Handler::Unbuilt),
     ("GetParametersForImport", Handler::Unbuilt),
     ("GetPublicKey", Handler::Unbuilt),
     ("ImportKeyMaterial", Handler::Unbuilt),
     ("ListAliases", Handler::AtOnce(aliases::list)),
-    ("ListGrants", Handler::Unbuilt),
-    ("ListKeyPolicies", Handler::Unbuilt),
+    ("ListGrants", Handler::AtOnce(grants::listing::of_key)),
+    ("ListKeyPolicies", Handler::AtOnce(key_policies::list)),
     ("ListKeyRotations", Handler::Unbuilt),
     ("ListKeys", Handler::AtOnce(keys::list)),
     ("ListResourceTags", Handler::Unbuilt),
-    ("ListRetirableGrants", Handler::Unbuilt),
-    ("PutKeyPolicy", Handler::Unbuilt),
+    (
+        "ListRetirableGrants",
+        Handler::AtOnce(grants::listing::retirable),
+    ),
+    ("PutKeyPolicy", changing!(key_policies::put)),
     ("ReEncrypt", Handler::Unbuilt),
     ("ReplicateKey", Handler::Unbuilt),
-    ("RetireGrant", Handler::Unbuilt),
-    ("RevokeGrant", Handler::Unbuilt),
+    ("RetireGrant", changing!(grants::removal::retire)),
+    ("RevokeGrant", changing!(grants::removal::revoke)),
     ("RotateKeyOnDemand", Handler::Unbuilt),
     ("ScheduleKeyDeletion", changing!(keys::schedule_deletion)),
     ("Sign", Handler::Unbuilt),
@@ -184,6 +195,8 @@ pub struct Api {
     pub entropy: Arc<Entropy>,
     /// Time.
     pub clock: Clock,
+    /// Keys a second.
+    pub limits: Limits,
     counters: Counters,
 }
 
@@ -196,6 +209,7 @@ impl Api {
         clone_word: Arc<CloneWord>,
         entropy: Arc<Entropy>,
         clock: Clock,
+        limits: Limits,
         metrics: &Metrics,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -205,55 +219,59 @@ impl Api {
             last_check: Arc::default(),
             entropy,
             clock,
+            limits,
             counters: Counters::new(metrics),
         })
     }
 
-    /// Performs `operation` for `principal` with the JSON `body`. A change of the store runs to its end even when this future is dropped.
+    /// Performs `operation` for `requester` with the JSON `body`. A change of the store runs to its end even when this future is dropped.
     ///
     /// # Errors
     /// [`ApiError`], in the order of checks of AWS KMS.
     pub async fn call(
         self: &Arc<Self>,
         operation: &'static Operation,
-        principal: &Arc<Principal>,
+        requester: &Requester,
         body: &[u8],
     ) -> Result<Reply, ApiError> {
         match operation.handler {
-            Handler::AtOnce(handler) => handler(self, principal, body),
+            Handler::AtOnce(handler) => handler(self, requester, body),
             Handler::Changing(handler) => {
-                let change = handler(Arc::clone(self), Arc::clone(principal), body.to_vec());
+                let change = handler(Arc::clone(self), requester.clone(), body.to_vec());
                 tokio::spawn(change).await.map_err(ApiError::internal)?
             }
             Handler::Unbuilt => Err(unsupported(operation.name)),
         }
     }
 
-    /// Performs one of the operator's own operations: `CreatePrincipal`, `ListPrincipals`, `DeletePrincipal`, `CreateAccessKey`, `DeleteAccessKey`.
+    /// Performs one of the operator's own operations, [`ADMINISTRATION`].
     ///
     /// # Errors
     /// [`ApiError`].
     pub async fn administer(
         self: &Arc<Self>,
         operation: &str,
-        principal: &Arc<Principal>,
+        requester: &Requester,
         body: &[u8],
     ) -> Result<Reply, ApiError> {
-        let (api, principal, body) = (Arc::clone(self), Arc::clone(principal), body.to_vec());
+        let (api, requester, body) = (Arc::clone(self), requester.clone(), body.to_vec());
         let operation = operation.to_owned();
         let change =
-            async move { principals::administer(&api, &operation, &principal, &body).await };
+            async move { principals::administer(&api, &operation, &requester, &body).await };
         tokio::spawn(change).await.map_err(ApiError::internal)?
     }
 
     fn under<'a>(
         &'a self,
-        principal: &'a Arc<Principal>,
+        requester: &'a Requester,
         snapshot: &'a Snapshot,
     ) -> Result<Under<'a>, ApiError> {
         Ok(Under {
-            principal: current(principal, snapshot)?,
+            principal: current(&requester.principal, snapshot)?,
+            source_ip: requester.source_ip,
+            secure_transport: requester.secure_transport,
             region: self.keystore.region(),
+            now: self.clock.now(),
             snapshot,
             clone_word: self.clone_word.read(),
         })
@@ -262,12 +280,12 @@ impl Api {
     /// Works for the principal as he is now, on one snapshot and under one clone word, and lets the outcome go only if neither has moved since (POOL-4, POOL-5).
     fn under_last_check<T>(
         &self,
-        principal: &Arc<Principal>,
+        requester: &Requester,
         mut work: impl FnMut(&Under<'_>) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
         for _ in 0..=RESTARTS_MAX {
             let snapshot = self.keystore.snapshot();
-            let under = self.under(principal, &snapshot)?;
+            let under = self.under(requester, &snapshot)?;
             let outcome = work(&under)?;
             #[cfg(test)]
             tests::between_work_and_last_check();
@@ -287,11 +305,11 @@ impl Api {
     /// last check. The pooled keys of `changed` are dropped.
     async fn change<T>(
         &self,
-        principal: &Arc<Principal>,
+        requester: &Requester,
         changed: Option<KeyId>,
         decide: impl FnOnce(&Under<'_>) -> Result<(Vec<Change>, T), ApiError>,
     ) -> Result<T, ApiError> {
-        let decide = |snapshot: &Snapshot| decide(&self.under(principal, snapshot)?);
+        let decide = |snapshot: &Snapshot| decide(&self.under(requester, snapshot)?);
         let outcome = self.keystore.apply(decide).await?;
         if let Some(key) = changed {
             self.pool.purge(key);
@@ -304,12 +322,38 @@ impl Api {
     }
 }
 
+/// Who asks, and over what: as the transport knows it.
+#[derive(Clone)]
+pub struct Requester {
+    /// The authenticated principal, as he was then.
+    pub principal: Arc<Principal>,
+    /// Where the connection comes from (`aws:SourceIp`); none for a Unix socket.
+    pub source_ip: Option<IpAddr>,
+    /// Whether nobody but the two ends can read the connection (`aws:SecureTransport`).
+    pub secure_transport: bool,
+}
+
+impl Requester {
+    /// Somebody of this process, or at the other end of a Unix socket.
+    #[must_use]
+    pub fn local(principal: Arc<Principal>) -> Self {
+        Self {
+            principal,
+            source_ip: None,
+            secure_transport: true,
+        }
+    }
+}
+
 /// What a request works under, until its last check.
 struct Under<'a> {
     snapshot: &'a Snapshot,
     clone_word: u64,
     principal: &'a Arc<Principal>,
+    source_ip: Option<IpAddr>,
+    secure_transport: bool,
     region: &'a Region,
+    now: Timestamp,
 }
 
 impl<'a> Under<'a> {
@@ -318,6 +362,14 @@ impl<'a> Under<'a> {
             principal: self.principal,
             action: Action(action),
             region: self.region,
+            context: None,
+            members: Members::None,
+            circumstances: Circumstances {
+                now: self.now,
+                source_ip: self.source_ip,
+                secure_transport: self.secure_transport,
+                region: &self.region.name,
+            },
         }
     }
 }
@@ -359,14 +411,6 @@ fn invalid_state(entry: &KeyEntry, state: InvalidState) -> ApiError {
 fn unsupported(what: &str) -> ApiError {
     let message = format!("{what} is not supported.");
     ApiError::new(KmsErrorCode::UnsupportedOperationException, message)
-}
-
-/// No grant exists yet, so every token is one that this service did not issue.
-fn grant_tokens(tokens: Option<&[Cow<'_, str>]>) -> Result<(), ApiError> {
-    if tokens.unwrap_or_default().is_empty() {
-        return Ok(());
-    }
-    Err(ApiError::bare(KmsErrorCode::InvalidGrantTokenException))
 }
 
 fn dry_run(asked: Option<bool>) -> Result<(), ApiError> {
@@ -427,6 +471,8 @@ struct Counters {
     without_plaintext: DataKeyCounters,
     with_plaintext: DataKeyCounters,
     batch: DataKeyCounters,
+    /// By [`Scope`].
+    throttled: [metrics::Counter; Scope::LABELS.len()],
 }
 
 impl Counters {
@@ -435,6 +481,7 @@ impl Counters {
             without_plaintext: DataKeyCounters::new(metrics, "GenerateDataKeyWithoutPlaintext"),
             with_plaintext: DataKeyCounters::new(metrics, "GenerateDataKey"),
             batch: DataKeyCounters::new(metrics, "DataKeys"),
+            throttled: Scope::LABELS.map(|scope| metrics.throttled(scope)),
         }
     }
 }

@@ -6,9 +6,8 @@
 //!
 //! What this module does not do: open anything that a setting names.
 
-use crate::auth::PeerMap;
-use crate::key::arn::{AccountId, Arn, Region};
-use crate::{pool, transport};
+use crate::key::arn::{AccountId, Region};
+use crate::{limit, pool, transport};
 use layers::Layers;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -21,9 +20,12 @@ use std::time::Duration;
 pub mod environment;
 pub mod keys;
 pub mod layers;
+pub mod sockets;
+mod together;
 
 pub use environment::Environment;
 pub use layers::{Flag, Setting, Source};
+pub use sockets::{OVERFLOW_ID, Socket, SocketMode, SocketPeers};
 
 /// Every setting of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,9 +43,15 @@ pub struct Config {
     /// Where requests come in.
     pub listen: Listen,
     /// Who unsigned callers of the Unix socket are.
-    pub peers: Peers,
+    pub peers: SocketPeers,
+    /// Further Unix sockets, by name.
+    pub sockets: BTreeMap<String, Socket>,
+    /// TLS of the TCP listener.
+    pub tls: transport::tls::Config,
     /// Bounds of every listener.
     pub limits: transport::Config,
+    /// Keys a second.
+    pub rates: limit::Config,
     /// How much to make before anybody asks.
     pub pool: pool::Config,
     /// Signatures.
@@ -66,25 +74,15 @@ pub struct Store {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listen {
-    /// HTTP, on a loopback address.
+    /// HTTP, on a loopback address; or HTTP over TLS.
     pub tcp: SocketAddr,
-    /// The Unix socket.
+    /// The daemon's own Unix socket, which the command line uses too.
     pub socket: PathBuf,
     /// Its permission bits.
     #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
     pub socket_mode: SocketMode,
     /// Metrics and health, on a loopback address.
     pub admin: SocketAddr,
-}
-
-/// Who unsigned callers of the Unix socket are: principals' ARNs by user and by primary group. There is no default.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Peers {
-    /// By uid, or the word `root`.
-    pub users: BTreeMap<String, String>,
-    /// By gid, or the word `root`; looked up when the uid is not in `users`.
-    pub groups: BTreeMap<String, String>,
 }
 
 /// Signatures.
@@ -145,33 +143,6 @@ impl LogLevel {
     }
 }
 
-/// Permission bits of the socket: four octal digits, in which its owner may read and write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SocketMode(pub u32);
-
-/// Text that is no socket mode.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a socket mode is 0600 to 0777 in octal, with 6 or 7 for the owner")]
-pub struct InvalidSocketMode;
-
-impl FromStr for SocketMode {
-    type Err = InvalidSocketMode;
-
-    fn from_str(text: &str) -> Result<Self, InvalidSocketMode> {
-        let octal = text.len() == 4 && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
-        match u32::from_str_radix(text, 8) {
-            Ok(mode @ 0o600..=0o777) if octal => Ok(Self(mode)),
-            _ => Err(InvalidSocketMode),
-        }
-    }
-}
-
-impl fmt::Display for SocketMode {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{:04o}", self.0)
-    }
-}
-
 impl Default for Config {
     /// Loopback, authentication on, bounds on.
     fn default() -> Self {
@@ -186,11 +157,14 @@ impl Default for Config {
             listen: Listen {
                 tcp: ([127, 0, 0, 1], 5645).into(),
                 socket: "keymill.sock".into(),
-                socket_mode: SocketMode(0o660),
+                socket_mode: SocketMode::DEFAULT,
                 admin: ([127, 0, 0, 1], 5646).into(),
             },
-            peers: Peers::default(),
+            peers: SocketPeers::default(),
+            sockets: BTreeMap::new(),
+            tls: transport::tls::Config::default(),
             limits: transport::Config::default(),
+            rates: limit::Config::default(),
             pool: pool::Config::default(),
             signatures: Signatures { skew_seconds: 300 },
             log: Log {
@@ -240,9 +214,6 @@ impl fmt::Display for ConfigError {
         Ok(())
     }
 }
-
-/// Bytes of a Unix socket's path at most: `sun_path` without its final zero.
-const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 impl Config {
     /// Reads `file` (without one: the defaults, relative to the current folder), then what `environment` and `flags` override.
@@ -322,105 +293,6 @@ impl Config {
     #[must_use]
     pub fn skew_max(&self) -> Duration {
         Duration::from_secs(self.signatures.skew_seconds)
-    }
-
-    fn resolve_paths(&mut self, folder: &Path, layers: &mut Layers) {
-        for (key, path) in [
-            ("store.path", &mut self.store.path),
-            ("store.root_key", &mut self.store.root_key),
-            ("listen.socket", &mut self.listen.socket),
-        ] {
-            match std::path::absolute(folder.join(&*path)) {
-                Ok(absolute) => *path = absolute,
-                Err(error) => layers.refuse(key, &error.to_string()),
-            }
-        }
-    }
-
-    /// What no setting shows alone.
-    fn check_together(&self, layers: &mut Layers) {
-        let socket = self.listen.socket.as_os_str().len();
-        if socket > SOCKET_PATH_BYTES_MAX {
-            let problem = format!(
-                "the whole path has {socket} bytes, allowed are at most {SOCKET_PATH_BYTES_MAX}"
-            );
-            layers.refuse("listen.socket", &problem);
-        }
-        if self.listen.tcp == self.listen.admin && self.listen.tcp.port() != 0 {
-            layers.refuse_beside("listen.admin", "must differ from", "listen.tcp");
-        }
-        let paths = [
-            ("store.path", &self.store.path),
-            ("store.root_key", &self.store.root_key),
-            ("listen.socket", &self.listen.socket),
-        ];
-        for (at, (key, path)) in paths.iter().enumerate() {
-            for (other, _) in paths[..at].iter().filter(|(_, other)| other == path) {
-                layers.refuse_beside(key, "must differ from", other);
-            }
-        }
-        if self.pool.lane_keys_min > self.pool.lane_keys_max {
-            let (key, other) = ("pool.lane_keys_min", "pool.lane_keys_max");
-            layers.refuse_beside(key, "must not exceed", other);
-        }
-        if self.pool.lane_keys_max > self.pool.keys_max {
-            layers.refuse_beside("pool.lane_keys_max", "must not exceed", "pool.keys_max");
-        }
-        for (section, map) in [("users", &self.peers.users), ("groups", &self.peers.groups)] {
-            for (id, arn) in map {
-                if !self.is_user(arn) {
-                    let problem = format!("allowed is an ARN like {}", self.user_arn("name"));
-                    layers.refuse(&format!("peers.{section}.{id}"), &problem);
-                }
-            }
-        }
-    }
-
-    fn is_user(&self, arn: &str) -> bool {
-        Arn::split(arn).is_some_and(|arn| {
-            arn.partition == self.partition
-                && arn.service == "iam"
-                && arn.region.is_empty()
-                && arn.account == self.account.as_str()
-                && arn
-                    .resource
-                    .strip_prefix("user/")
-                    .is_some_and(|name| !name.is_empty())
-        })
-    }
-}
-
-impl Peers {
-    /// The map that the socket is served with.
-    #[must_use]
-    pub fn map(&self) -> PeerMap {
-        let ids = |map: &BTreeMap<String, String>| {
-            map.iter()
-                .filter_map(|(id, arn)| Some((peer_id(id).ok()?, arn.clone())))
-                .collect()
-        };
-        PeerMap {
-            uids: ids(&self.users),
-            gids: ids(&self.groups),
-        }
-    }
-}
-
-/// What the kernel says of ids that it cannot express (`/proc/sys/kernel/overflowuid`, by default).
-pub const OVERFLOW_ID: u32 = 65_534;
-
-/// A user or group id as the peer map spells it: a number, or the word `root`.
-///
-/// # Errors
-/// Why it is refused.
-pub fn peer_id(text: &str) -> Result<u32, &'static str> {
-    match text.parse() {
-        _ if text == "root" => Ok(0),
-        Ok(0) => Err("0 is refused, so that root is mapped only on purpose: write root"),
-        Ok(OVERFLOW_ID) => Err("65534 is refused: the kernel says it of any id it cannot express"),
-        Ok(u32::MAX) => Err("4294967295 is no id"),
-        Ok(id) if text == format!("{id}") => Ok(id),
-        _ => Err("allowed are a number from 1 to 4294967294, or root"),
     }
 }
 

@@ -8,6 +8,8 @@
 
 use crate::auth::Verifier;
 use crate::config::Config;
+use crate::keystore::Snapshot;
+use crate::limit;
 use crate::transport::admin::{self, Admin};
 use crate::transport::{self, Service};
 use std::net::SocketAddr;
@@ -32,6 +34,7 @@ use upkeep::Upkeep;
 pub struct Daemon {
     core: Core,
     address: SocketAddr,
+    scheme: &'static str,
     admin_address: SocketAddr,
     socket: PathBuf,
     ready: Arc<AtomicBool>,
@@ -39,20 +42,20 @@ pub struct Daemon {
     shutdown: watch::Sender<bool>,
     /// Turns true when the drain is over: until then `/ready` is there to say no.
     admin_shutdown: watch::Sender<bool>,
-    servers: JoinSet<&'static str>,
+    servers: JoinSet<String>,
     admin: JoinSet<()>,
     upkeep: Upkeep,
 }
 
 /// How a daemon ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// After its drain.
     Drained,
     /// At once, by a second signal.
     Cut,
     /// Because this listener had ended by itself.
-    Failed(&'static str),
+    Failed(String),
 }
 
 impl Daemon {
@@ -67,6 +70,7 @@ impl Daemon {
         memory_locked: bool,
     ) -> std::io::Result<Self> {
         core.metrics.memory_locked(memory_locked);
+        warn_of_strangers(config, &core.keystore.snapshot());
         let (shutdown, shutting_down) = watch::channel(false);
         let (admin_shutdown, admin_shutting_down) = watch::channel(false);
         let ready = Arc::new(AtomicBool::new(false));
@@ -80,23 +84,24 @@ impl Daemon {
             metrics: Arc::clone(&core.metrics),
         });
         let mut servers = JoinSet::new();
-        let tcp = transport::serve_tcp(Arc::clone(&service), listeners.tcp, shutting_down.clone());
-        servers.spawn(async {
-            tcp.await;
-            "listen.tcp"
+        let (tcp, tls) = (listeners.tcp, listeners.tls);
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let (served, encryption, down) = (Arc::clone(&service), tls.clone(), shutting_down.clone());
+        servers.spawn(async move {
+            match encryption {
+                Some(tls) => transport::serve_tls(served, tcp, tls, down).await,
+                None => transport::serve_tcp(served, tcp, down).await,
+            }
+            "listen.tcp".to_owned()
         });
-        let operator_uid = rustix::process::geteuid().as_raw();
-        let unix = transport::serve_unix(
-            service,
-            listeners.unix,
-            config.peers.map(),
-            operator_uid,
-            shutting_down,
-        );
-        servers.spawn(async {
-            unix.await;
-            "listen.socket"
-        });
+        for (listener, socket) in listeners.unix {
+            let name = socket.name.clone();
+            let (service, down) = (Arc::clone(&service), shutting_down.clone());
+            servers.spawn(async move {
+                transport::serve_unix(service, listener, socket, down).await;
+                name
+            });
+        }
         let told = Arc::new(Admin {
             metrics: Arc::clone(&core.metrics),
             pool: Arc::clone(&core.pool),
@@ -110,11 +115,11 @@ impl Daemon {
             listeners.admin_address,
             admin_shutting_down,
         ));
-        let upkeep = Upkeep::start(&core)?;
+        let upkeep = Upkeep::start(&core, tls)?;
         ready.store(true, Ordering::SeqCst);
         core.metrics.ready.set(1);
         tracing::info!(
-            endpoint = %format_args!("http://{}", listeners.tcp_address),
+            endpoint = %format_args!("{scheme}://{}", listeners.tcp_address),
             socket = %listeners.socket.display(),
             admin = %format_args!("http://{}", listeners.admin_address),
             "ready"
@@ -122,6 +127,7 @@ impl Daemon {
         Ok(Self {
             core,
             address: listeners.tcp_address,
+            scheme,
             admin_address: listeners.admin_address,
             socket: listeners.socket,
             ready,
@@ -133,10 +139,10 @@ impl Daemon {
         })
     }
 
-    /// Where AWS clients connect; the real port where port 0 was asked for.
+    /// Where AWS clients connect, as a URL; the real port where port 0 was asked for.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn endpoint(&self) -> String {
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// Where Prometheus connects.
@@ -160,7 +166,7 @@ impl Daemon {
             }
             // A listener ends only when told to, unless it panicked.
             ended = self.servers.join_next() => {
-                let listener = ended.and_then(Result::ok).unwrap_or("a listener");
+                let listener = ended.and_then(Result::ok).unwrap_or_else(|| "a listener".to_owned());
                 tracing::error!(listener, "ended by itself; draining");
                 Some(listener)
             }
@@ -191,6 +197,25 @@ impl Daemon {
     }
 }
 
+/// Says which limits are for principals and keys that do not exist: most likely a slip of the pen.
+fn warn_of_strangers(config: &Config, snapshot: &Snapshot) {
+    for arn in config.rates.principals.keys() {
+        // A role's sessions are not in the store.
+        if !arn.contains(":assumed-role/") && !snapshot.principals.contains_key(arn) {
+            tracing::warn!(
+                arn,
+                "rates.principals names a principal that does not exist"
+            );
+        }
+    }
+    for arn in config.rates.kms_keys.keys() {
+        let known = limit::key_of(arn).is_some_and(|id| snapshot.keys.contains_key(&id));
+        if !known {
+            tracing::warn!(arn, "rates.kms_keys names a key that does not exist");
+        }
+    }
+}
+
 /// What does not change while the daemon runs, for `/status`.
 fn facts(config: &Config, core: &Core, memory_locked: bool) -> serde_json::Value {
     serde_json::json!({
@@ -205,7 +230,7 @@ fn facts(config: &Config, core: &Core, memory_locked: bool) -> serde_json::Value
     })
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM and SIGINT. SIGHUP is not among them: where there is TLS, it reads its files again.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,

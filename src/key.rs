@@ -224,6 +224,15 @@ pub struct KmsKey {
     pub creation_date: Timestamp,
 }
 
+impl KmsKey {
+    /// `KeySpec` of every key.
+    pub const SPEC: &str = "SYMMETRIC_DEFAULT";
+    /// `KeyUsage` of every key.
+    pub const USAGE: &str = "ENCRYPT_DECRYPT";
+    /// `Origin` of every key.
+    pub const ORIGIN: &str = "AWS_KMS";
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,4 @@
-//! KMS keys, aliases and principals: open the store, read a snapshot, apply a change; the only writer.
+//! KMS keys with their policies and grants, aliases and principals: open the store, read a snapshot, apply a change; the only writer.
 //!
 //! In memory there is one immutable [`Snapshot`] behind an atomic pointer: readers never lock. A change is decided on the current
 //! snapshot, sealed, committed in one transaction together with the head, and only then published, under the next revision: what is not
@@ -10,30 +10,39 @@
 //!
 //! What this module does not do: decide who may change what, or purge the pool after a change.
 
-use crate::clock::Timestamp;
-use crate::crypto::entropy::{Entropy, EntropyError};
+use crate::crypto::entropy::Entropy;
 use crate::key::KeyId;
 use crate::key::arn::{AccountId, AliasName, Region};
 use crate::metrics::Metrics;
+use crate::policy::grant::GrantId;
+use crate::policy::{Grant, KeyPolicy};
 use arc_swap::ArcSwap;
 use body::Entry;
 use record::{Corrupt, Head, Kind, Record, Sealer};
 use sqlite::{Commit, Contents, SqliteStore, Store};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
 mod body;
+#[cfg(fuzzing)]
+pub use body::fuzz as fuzz_body;
+mod error;
+mod grant_token;
 pub mod lock;
 pub mod record;
 pub mod root_key;
 pub mod snapshot;
 pub mod sqlite;
 
+pub use error::KeystoreError;
+pub use grant_token::GrantTokens;
 pub use lock::StoreLock;
 pub use root_key::{RootKey, RootKeyError};
-pub use snapshot::{AccessKey, Alias, AuditHead, KeyDraft, KeyEntry, PrincipalEntry, Snapshot};
+pub use snapshot::{
+    AccessKey, Alias, AuditHead, KeyDraft, KeyEntry, PrincipalEntry, Snapshot, expired,
+};
 
 /// One change of the store; several are applied in one transaction.
 pub enum Change {
@@ -49,103 +58,23 @@ pub enum Change {
     PutPrincipal(PrincipalEntry),
     /// Removes a principal by ARN.
     RemovePrincipal(String),
+    /// Attaches a policy to a key, in the place of the one that it has.
+    PutKeyPolicy(KeyId, Arc<KeyPolicy>),
+    /// Removes a key's policy: the default policy is left.
+    RemoveKeyPolicy(KeyId),
+    /// Creates or replaces a grant.
+    PutGrant(Arc<Grant>),
+    /// Removes a grant of a key.
+    RemoveGrant(KeyId, GrantId),
     /// Replaces the head of the audit log.
     PutAuditHead(AuditHead),
-}
-
-/// Why the store could not be opened, read or written. Each prints as one line that names the file or record and says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum KeystoreError {
-    /// There is no store.
-    #[error(
-        "store {path} does not exist: name the folder of an existing one, or create one with `keymill dev` or the first `keymill serve`"
-    )]
-    Absent {
-        /// The store.
-        path: PathBuf,
-    },
-    /// Reading or writing beside the store failed.
-    #[error("store {path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// Another process has the store.
-    #[error(
-        "store {path} is in use by process {holder}: stop it, or go through it with --endpoint unix:{socket}"
-    )]
-    InUse {
-        /// The store.
-        path: PathBuf,
-        /// Its process id, or what is known.
-        holder: String,
-        /// Where the daemon of this folder listens by default.
-        socket: PathBuf,
-    },
-    /// No database, or one whose pages are damaged.
-    #[error("store {path} is damaged or no store ({reason}): restore a backup")]
-    Damaged {
-        /// The store.
-        path: PathBuf,
-        /// SQLite's words.
-        reason: String,
-    },
-    /// A database of some other program.
-    #[error("store {path} is another program's database: name a keymill store")]
-    Foreign {
-        /// The store.
-        path: PathBuf,
-    },
-    /// A later version's tables.
-    #[error(
-        "store {path} was written by a newer keymill (tables of format {format}, this build knows 1): upgrade keymill"
-    )]
-    Newer {
-        /// The store.
-        path: PathBuf,
-        /// Its format.
-        format: i64,
-    },
-    /// The records do not add up.
-    #[error("store {path} {source}")]
-    Corrupt {
-        /// The store.
-        path: PathBuf,
-        /// What is wrong, and what to do.
-        source: Corrupt,
-    },
-    /// Somebody else has changed the store.
-    #[error("store {path} was changed by another process: restart keymill")]
-    Conflict {
-        /// The store.
-        path: PathBuf,
-    },
-    /// The change may or may not be durable.
-    #[error(
-        "store {path} could not be written ({reason}): free space or repair the disk, then restart keymill"
-    )]
-    Commit {
-        /// The store.
-        path: PathBuf,
-        /// SQLite's words.
-        reason: String,
-    },
-    /// An earlier commit's outcome is unknown.
-    #[error(
-        "store refuses changes since an earlier write failed: repair the disk, then restart keymill"
-    )]
-    Halted,
-    /// No random bytes.
-    #[error(transparent)]
-    Entropy(#[from] EntropyError),
 }
 
 /// The keystore of one process.
 pub struct Keystore {
     snapshot: ArcSwap<Snapshot>,
     region: Region,
+    grant_tokens: GrantTokens,
     entropy: Arc<Entropy>,
     metrics: Arc<Metrics>,
     writer: Mutex<Writer>,
@@ -284,6 +213,7 @@ impl Keystore {
             head,
             shares,
             snapshot,
+            grant_tokens,
         } = loaded;
         snapshot.count(&metrics);
         let writer = Writer {
@@ -298,6 +228,7 @@ impl Keystore {
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             region,
+            grant_tokens,
             entropy,
             metrics,
             writer: Mutex::new(writer),
@@ -320,6 +251,12 @@ impl Keystore {
     #[must_use]
     pub fn region(&self) -> &Region {
         &self.region
+    }
+
+    /// What issues and reads grant tokens.
+    #[must_use]
+    pub fn grant_tokens(&self) -> &GrantTokens {
+        &self.grant_tokens
     }
 
     /// Decides a change on the current snapshot, makes it durable, and publishes the next snapshot. Changes are serialized; what
@@ -412,6 +349,7 @@ struct Loaded {
     head: Head,
     shares: BTreeMap<(Kind, String), [u8; 32]>,
     snapshot: Snapshot,
+    grant_tokens: GrantTokens,
 }
 
 impl Loaded {
@@ -462,6 +400,8 @@ impl Loaded {
                 Entry::Key(key) => snapshot.put_key(key),
                 Entry::Alias(alias) => snapshot.put_alias(alias),
                 Entry::Principal(principal) => snapshot.put_principal(principal),
+                Entry::KeyPolicy(key, policy) => snapshot.put_key_policy(key, policy),
+                Entry::Grant(grant) => snapshot.put_grant(grant),
                 Entry::Audit(head) => snapshot.audit_head = Some(head),
             }
         }
@@ -476,21 +416,9 @@ impl Loaded {
             head,
             shares,
             snapshot,
+            grant_tokens: GrantTokens::new(root),
         })
     }
-}
-
-/// When keys that wait for their deletion go: those whose date is not after `now`.
-#[must_use]
-pub fn expired(snapshot: &Snapshot, now: Timestamp) -> Vec<KeyId> {
-    use crate::key::KeyState::PendingDeletion;
-    let due = |entry: &&Arc<KeyEntry>| matches!(entry.key.state, PendingDeletion { deletion_date } if deletion_date <= now);
-    snapshot
-        .keys
-        .values()
-        .filter(due)
-        .map(|entry| entry.key.id)
-        .collect()
 }
 
 #[cfg(test)]

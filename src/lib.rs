@@ -17,6 +17,7 @@ pub mod keystore;
 
 pub mod audit;
 pub mod auth;
+pub mod limit;
 pub mod pool;
 
 pub mod api;

@@ -15,7 +15,7 @@ const SECONDS_BUCKETS: [f64; 22] = [
 ];
 
 /// Name, unit and help of every family, for the exposition and for the test that holds dashboards to it.
-pub const FAMILIES: [(&str, Kind, &str); 22] = [
+pub const FAMILIES: [(&str, Kind, &str); 26] = [
     (
         "keymill_requests_total",
         Kind::Counter,
@@ -35,6 +35,11 @@ pub const FAMILIES: [(&str, Kind, &str); 22] = [
         "keymill_data_keys_total",
         Kind::Counter,
         "Data keys handed out, by operation, spec, and whether the pool had one",
+    ),
+    (
+        "keymill_throttled_total",
+        Kind::Counter,
+        "Requests and batches answered ThrottlingException, by whose limit was reached",
     ),
     (
         "keymill_pool_depth",
@@ -81,6 +86,21 @@ pub const FAMILIES: [(&str, Kind, &str); 22] = [
         "keymill_auth_failures_total",
         Kind::Counter,
         "Requests whose caller could not be authenticated, by code",
+    ),
+    (
+        "keymill_tls_handshake_failures_total",
+        Kind::Counter,
+        "TLS handshakes that failed, by reason",
+    ),
+    (
+        "keymill_tls_reload_failures_total",
+        Kind::Counter,
+        "Times that changed TLS files could not be used, and the old ones stayed in force",
+    ),
+    (
+        "keymill_tls_certificate_expiry_timestamp_seconds",
+        Kind::Gauge,
+        "When the first certificate of the TLS chain ends, in seconds since 1970",
     ),
     (
         "keymill_audit_records_total",
@@ -242,6 +262,13 @@ impl Metrics {
         self.counter("keymill_data_keys_total", &labels)
     }
 
+    /// `keymill_throttled_total{scope}`, from 0 on
+    pub fn throttled(&self, scope: &'static str) -> Counter {
+        let counter = self.counter("keymill_throttled_total", &[("scope", scope.into())]);
+        counter.increment(0);
+        counter
+    }
+
     /// `keymill_pool_purged_total{reason}`
     pub fn pool_purged(&self, reason: &'static str) -> Counter {
         self.counter("keymill_pool_purged_total", &[("reason", reason.into())])
@@ -250,6 +277,22 @@ impl Metrics {
     /// `keymill_auth_failures_total{reason}`
     pub fn auth_failures(&self, reason: &'static str) -> Counter {
         self.counter("keymill_auth_failures_total", &[("reason", reason.into())])
+    }
+
+    /// `keymill_tls_handshake_failures_total{reason}`
+    pub fn tls_handshake_failures(&self, reason: &'static str) -> Counter {
+        let labels = [("reason", reason.into())];
+        self.counter("keymill_tls_handshake_failures_total", &labels)
+    }
+
+    /// `keymill_tls_reload_failures_total`
+    pub fn tls_reload_failures(&self) -> Counter {
+        self.counter("keymill_tls_reload_failures_total", &[])
+    }
+
+    /// `keymill_tls_certificate_expiry_timestamp_seconds`
+    pub fn tls_certificate_expiry(&self) -> Gauge {
+        self.gauge("keymill_tls_certificate_expiry_timestamp_seconds", &[])
     }
 
     /// `keymill_connections{transport}`

@@ -1,30 +1,122 @@
 //! Authorization: the only door between a decoded request and its execution.
+//!
+//! [`authorize`] asks a request for its action, resource, key and context through [`AuthorizationRequest`], and gives it back as
+//! [`Authorized`] if the caller's identity policies, the key's policy and its grants let it; [`evaluate`] says how. Policies are parsed
+//! strictly and compiled once ([`document`]); a decision allocates nothing and reads no clock: time is one of its [`Circumstances`].
 
+use crate::context::EncryptionContext;
+use std::fmt;
 use std::sync::Arc;
 
+pub mod condition;
 pub mod document;
 pub mod evaluate;
+pub mod facts;
+pub mod grant;
 pub mod principal;
+mod statement;
+mod template;
 
-pub use document::PolicyDocument;
-pub use principal::Principal;
+pub use condition::key::ConditionKey;
+pub use document::{InvalidPolicy, KeyPolicy, PolicyDocument};
+pub use evaluate::{Allowed, StatementId};
+pub use facts::{Circumstances, KeyFacts, Value, Values};
+pub use grant::{Grant, GrantParameters, KeyGrants};
+pub use principal::{Principal, PrincipalName};
 
 /// An IAM action of this service, such as `kms:Decrypt`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Action(pub &'static str);
 
+impl Action {
+    /// Whether AWS KMS lets it be performed on another account's key.
+    ///
+    /// Source: AWS KMS Developer Guide, "Permissions reference", the column of cross-account use.
+    #[must_use]
+    pub fn crosses_accounts(self) -> bool {
+        self.encrypts()
+            || matches!(
+                self.0,
+                "kms:GenerateMac"
+                    | "kms:VerifyMac"
+                    | "kms:Sign"
+                    | "kms:Verify"
+                    | "kms:DeriveSharedSecret"
+                    | "kms:GetPublicKey"
+                    | "kms:DescribeKey"
+                    | "kms:GetKeyRotationStatus"
+                    | "kms:CreateGrant"
+                    | "kms:ListGrants"
+                    | "kms:RetireGrant"
+                    | "kms:RevokeGrant"
+            )
+    }
+
+    /// Whether it encrypts or decrypts, so that `kms:EncryptionAlgorithm` has a value.
+    fn encrypts(self) -> bool {
+        matches!(
+            self.0,
+            "kms:Encrypt"
+                | "kms:Decrypt"
+                | "kms:ReEncryptFrom"
+                | "kms:ReEncryptTo"
+                | "kms:GenerateDataKey"
+                | "kms:GenerateDataKeyWithoutPlaintext"
+                | "kms:GenerateDataKeyPair"
+                | "kms:GenerateDataKeyPairWithoutPlaintext"
+        )
+    }
+
+    fn is_retire_grant(self) -> bool {
+        self.0 == "kms:RetireGrant"
+    }
+
+    fn is_of_kms(self) -> bool {
+        self.0.starts_with("kms:")
+    }
+}
+
 /// What policy asks a request; `api` types implement it.
+///
+/// Whatever a request has must be told here: a condition on what is not told finds it absent.
 pub trait AuthorizationRequest {
     /// The action.
     fn action(&self) -> Action;
     /// The ARN of the key or alias that it is about, or `*`.
     fn resource(&self) -> &str;
+
+    /// The key, for an action that a key policy decides on. `None`: identity policies alone decide.
+    fn key(&self) -> Option<KeyFacts<'_>> {
+        None
+    }
+
+    /// The encryption context; for `CreateGrant` that of the new grant's constraint.
+    fn context(&self) -> Option<&EncryptionContext> {
+        None
+    }
+
+    /// The values of a condition key that stand for members of the request, such as [`ConditionKey::RequestAlias`] or
+    /// [`ConditionKey::GranteePrincipal`].
+    fn condition(&self, _: &ConditionKey) -> Values<'_> {
+        Values::Absent
+    }
+
+    /// The grant that a `CreateGrant` would make: a caller who is let by a grant makes none that gives more.
+    fn new_grant(&self) -> Option<&GrantParameters> {
+        None
+    }
+
+    /// The grant that a `RetireGrant` would retire: it says itself who may.
+    fn retires(&self) -> Option<&Grant> {
+        None
+    }
 }
 
 /// Proof that policy allowed `request`. Built only by [`authorize`].
 pub struct Authorized<R> {
     request: R,
     principal: Arc<Principal>,
+    allowed: Allowed,
 }
 
 impl<R> Authorized<R> {
@@ -42,15 +134,66 @@ impl<R> Authorized<R> {
     pub fn principal(&self) -> &Arc<Principal> {
         &self.principal
     }
+
+    /// What allowed it.
+    pub fn allowed(&self) -> Allowed {
+        self.allowed
+    }
+}
+
+/// A kind of policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyKind {
+    /// The caller's.
+    Identity,
+    /// The key's.
+    Key,
 }
 
 /// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
-    /// No statement allows it.
-    NoAllow,
+    /// No statement allows it; a policy of this kind would have had to.
+    NoAllow(PolicyKind),
     /// A statement denies it.
-    ExplicitDeny,
+    ExplicitDeny(StatementId),
+}
+
+impl Denied {
+    /// The end of the message of `AccessDeniedException`, behind action and resource.
+    #[must_use]
+    pub fn reason(self, action: Action) -> impl fmt::Display {
+        fmt::from_fn(move |out| match self {
+            Self::NoAllow(kind) => write!(
+                out,
+                "because no {} policy allows the {} action",
+                kind.name(),
+                action.0
+            ),
+            Self::ExplicitDeny(statement) => {
+                let kind = match statement {
+                    StatementId::Key { .. } => PolicyKind::Key,
+                    _ => PolicyKind::Identity,
+                };
+                // As AWS has it: "an identity-based", "a resource-based".
+                let article = if kind == PolicyKind::Key { "a" } else { "an" };
+                write!(
+                    out,
+                    "with an explicit deny in {article} {} policy",
+                    kind.name()
+                )
+            }
+        })
+    }
+}
+
+impl PolicyKind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity-based",
+            Self::Key => "resource-based",
+        }
+    }
 }
 
 /// Decides: a deny wins, and the absence of an allow is a deny (AUTH-1).
@@ -60,83 +203,67 @@ pub enum Denied {
 pub fn authorize<R: AuthorizationRequest>(
     principal: &Arc<Principal>,
     request: R,
+    circumstances: &Circumstances<'_>,
 ) -> Result<Authorized<R>, Denied> {
-    evaluate::decide(&principal.policies, request.action(), request.resource())?;
+    let allowed = check(principal, &request, circumstances)?;
     Ok(Authorized {
         request,
         principal: Arc::clone(principal),
+        allowed,
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Decides without letting anything through: what would be answered to `request`, and by which statement.
+///
+/// # Errors
+/// [`Denied`].
+pub fn check(
+    principal: &Principal,
+    request: &dyn AuthorizationRequest,
+    circumstances: &Circumstances<'_>,
+) -> Result<Allowed, Denied> {
+    evaluate::decide(&facts::Facts::new(principal, request, circumstances))
+}
 
-    #[derive(Debug, PartialEq, Eq)]
-    struct Ask(&'static str, &'static str);
-
-    impl AuthorizationRequest for Ask {
-        fn action(&self) -> Action {
-            Action(self.0)
+impl StatementId {
+    /// As an operator reads it: the policy, and the statement's `Sid` or place, counted from 1.
+    #[must_use]
+    pub fn describe(self, principal: &Principal, key_policy: Option<&KeyPolicy>) -> String {
+        let named = |statements: Option<&[statement::Statement]>, at: usize| {
+            let sid = statements
+                .and_then(|all| all.get(at))
+                .and_then(|found| found.sid.as_deref());
+            let number = at + 1;
+            sid.map_or_else(
+                || format!("statement {number}"),
+                |sid| format!("statement {number} {sid:?}"),
+            )
+        };
+        match self {
+            Self::Identity { policy, statement } => {
+                let document = principal.policies.get(policy);
+                let name = named(document.map(|document| &*document.statements), statement);
+                format!(
+                    "{name} of identity policy {} of {}",
+                    policy + 1,
+                    principal.arn
+                )
+            }
+            Self::Key { statement } => {
+                let name = named(key_policy.map(|policy| &*policy.statements), statement);
+                format!("{name} of the key policy")
+            }
+            Self::DefaultKeyPolicy => {
+                format!(
+                    "statement 1 {:?} of the default key policy",
+                    KeyPolicy::DEFAULT_SID
+                )
+            }
+            Self::Grant(id) => format!("grant {id}"),
+            Self::Root => format!("{} itself", principal.arn),
         }
-
-        fn resource(&self) -> &str {
-            self.1
-        }
-    }
-
-    const KEY: &str = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
-
-    fn principal(policies: &[&str]) -> Arc<Principal> {
-        let parsed = policies
-            .iter()
-            .map(|policy| Arc::new(PolicyDocument::parse(policy).unwrap()));
-        Arc::new(Principal {
-            arn: "arn:aws:iam::111122223333:user/provisioner".to_owned(),
-            account: "111122223333".parse().unwrap(),
-            policies: parsed.collect(),
-        })
-    }
-
-    #[test]
-    fn a_provisioner_mints_and_never_opens() {
-        let mint = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow",
-            "Action":"kms:GenerateDataKeyWithoutPlaintext","Resource":"arn:aws:kms:*:111122223333:key/*"}]}"#;
-        let principal = principal(&[mint]);
-        let authorized =
-            authorize(&principal, Ask("kms:GenerateDataKeyWithoutPlaintext", KEY)).ok();
-        let authorized = authorized.expect("allowed");
-        assert!(Arc::ptr_eq(authorized.principal(), &principal));
-        assert_eq!(authorized.request().resource(), KEY);
-        assert_eq!(
-            authorized.into_request(),
-            Ask("kms:GenerateDataKeyWithoutPlaintext", KEY)
-        );
-        for action in ["kms:Decrypt", "kms:GenerateDataKey", "kms:DescribeKey"] {
-            let denied = authorize(&principal, Ask(action, KEY)).err();
-            assert_eq!(denied, Some(Denied::NoAllow), "{action}");
-        }
-    }
-
-    #[test]
-    fn a_deny_in_one_policy_beats_an_allow_in_another() {
-        let all = r#"{"Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}"#;
-        let none = r#"{"Statement":{"Effect":"Deny","Action":"kms:Decrypt","Resource":"*"}}"#;
-        for policies in [[all, none], [none, all]] {
-            let denied = authorize(&principal(&policies), Ask("kms:Decrypt", KEY)).err();
-            assert_eq!(denied, Some(Denied::ExplicitDeny));
-        }
-        let nobody = authorize(&principal(&[]), Ask("kms:Decrypt", KEY)).err();
-        assert_eq!(nobody, Some(Denied::NoAllow));
-    }
-
-    #[test]
-    fn an_operator_may_everything_of_this_service() {
-        let operator = Principal::operator(1000, "111122223333".parse().unwrap());
-        assert_eq!(operator.arn, "local:1000");
-        assert!(authorize(&operator, Ask("kms:CreateKey", "*")).is_ok());
-        assert!(authorize(&operator, Ask("kms:Decrypt", KEY)).is_ok());
-        let denied = authorize(&operator, Ask("s3:GetObject", "*")).err();
-        assert_eq!(denied, Some(Denied::NoAllow));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,42 +2,49 @@
 //!
 //! ```text
 //! listener ─► connection ──► http ──► auth ──► api ──► http ──► bytes
-//!  permit      bounds on      route    head     one     batch: chunks made
-//!  first       head, write    body     then     call    as the reader takes
+//!  permit      TLS; bounds    route    head     one     batch: chunks made
+//!  first       on head, write body     then     call    as the reader takes
 //!              and drain      bound    body             them
 //! ```
 //!
 //! Every connection, head, body and wait has a bound. When a caller hangs up, what was being done for him is dropped, but for changes of the store, which
 //! `api` carries to their end.
 //!
-//! What this module does not do: TLS, HTTP/2, or decide who may do what.
+//! What this module does not do: HTTP/2, or decide who may do what.
 
 use crate::api::Api;
-use crate::auth::{Peer, PeerMap, Verifier};
+use crate::auth::{Peer, Peers, Verifier};
 use crate::clock::Clock;
 use crate::key::arn::AccountId;
 use crate::keystore::Keystore;
 use crate::metrics::Metrics;
 use crate::policy::Principal;
 use ::http::Request;
+use caller::{Caller, Source};
 use connection::Bounds;
-use http::{Caller, Front, Operator};
+use http::{Front, Operator};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
+use std::future::ready;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tls::Tls;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 
 pub mod admin;
 mod batch;
+mod caller;
 mod connection;
 pub mod http;
 mod request_id;
 mod route;
 mod tally;
+pub mod tls;
 pub mod unix;
 mod write_timeout;
 
@@ -47,11 +54,13 @@ mod write_timeout;
 pub struct Config {
     /// Open connections of each listener at most; further ones wait in the kernel's backlog.
     pub connections_max: usize,
+    /// Milliseconds for a TLS handshake.
+    pub handshake_timeout_ms: u64,
     /// Milliseconds from the accept, or from the last response's end, to the end of a request's head.
     pub head_timeout_ms: u64,
     /// Milliseconds for a request's body.
     pub body_timeout_ms: u64,
-    /// Milliseconds that a response waits for a reader that takes nothing of it.
+    /// Milliseconds that a response waits for a reader that takes nothing of it, and a batch for its limits.
     pub write_timeout_ms: u64,
     /// Seconds that requests in flight are given after SIGTERM or SIGINT.
     pub drain_seconds: u64,
@@ -61,6 +70,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             connections_max: 4096,
+            handshake_timeout_ms: 10_000,
             head_timeout_ms: 60_000,
             body_timeout_ms: 10_000,
             write_timeout_ms: 60_000,
@@ -104,63 +114,101 @@ pub async fn serve_tcp(
     listener: TcpListener,
     shutdown: watch::Receiver<bool>,
 ) {
-    let stranger = Arc::new(Caller::default());
-    let identify = move |_: &TcpStream| Ok(Arc::clone(&stranger));
+    let identify = |stream: TcpStream| {
+        let peer = stream.peer_addr();
+        ready(peer.map(|peer| (stream, Arc::new(Caller::over_tcp(peer)))))
+    };
     serve(service, "tcp", None, listener, identify, shutdown).await;
 }
 
-/// Serves a Unix socket likewise. `peers` names the principals of unsigned requests; admin routes are open to `operator_uid`, the uid that the daemon runs as.
+/// Serves a TCP listener with TLS likewise. Unsigned requests are made by the principal of the client's certificate.
+pub async fn serve_tls(
+    service: Arc<Service>,
+    listener: TcpListener,
+    tls: Arc<Tls>,
+    shutdown: watch::Receiver<bool>,
+) {
+    let time = Duration::from_millis(service.config.handshake_timeout_ms);
+    let identify = move |stream: TcpStream| {
+        let tls = Arc::clone(&tls);
+        async move { tls.accept(stream, time).await }
+    };
+    serve(service, "tls", None, listener, identify, shutdown).await;
+}
+
+/// A Unix socket and who connects to it.
+pub struct Socket {
+    /// The setting that names it.
+    pub name: String,
+    /// The principals of unsigned requests.
+    pub peers: Peers,
+    /// The uid that the daemon runs as, where its admin routes are open to it.
+    pub operator_uid: Option<u32>,
+}
+
+/// Serves a Unix socket likewise.
 pub async fn serve_unix(
     service: Arc<Service>,
     listener: UnixListener,
-    peers: PeerMap,
-    operator_uid: u32,
+    socket: Socket,
     shutdown: watch::Receiver<bool>,
 ) {
-    let operator = Operator {
-        uid: operator_uid,
-        principal: Principal::operator(operator_uid, service.account),
-    };
+    let Socket {
+        name,
+        peers,
+        operator_uid,
+    } = socket;
+    let operator = operator_uid.map(|uid| Operator {
+        uid,
+        principal: Principal::operator(uid, service.account),
+    });
+    let source = Source::Socket(name.into());
     // Read once: whoever is given the connection later speaks with the rights of the process that made it, as the kernel sees it too.
-    let identify = move |stream: &UnixStream| {
-        let credentials = stream.peer_cred()?;
-        let peer = Peer {
-            uid: credentials.uid(),
-            gid: credentials.gid(),
-        };
-        Ok(Arc::new(Caller {
-            uid: Some(peer.uid),
-            arn: peers.principal(peer).map(ToOwned::to_owned),
-        }))
+    let identify = move |stream: UnixStream| {
+        let caller = stream.peer_cred().map(|credentials| {
+            let peer = Peer {
+                uid: credentials.uid(),
+                gid: credentials.gid(),
+            };
+            Arc::new(Caller {
+                source: source.clone(),
+                secure_transport: true,
+                uid: Some(peer.uid),
+                arn: peers.principal(peer).map(ToOwned::to_owned),
+                until: None,
+            })
+        });
+        ready(caller.map(|caller| (stream, caller)))
     };
-    serve(
-        service,
-        "unix",
-        Some(operator),
-        listener,
-        identify,
-        shutdown,
-    )
-    .await;
+    serve(service, "unix", operator, listener, identify, shutdown).await;
 }
 
-async fn serve<L: connection::Listener>(
+/// `identify` makes the stream to be served of an accepted one, and finds out who is at its other end.
+async fn serve<L, F, T>(
     service: Arc<Service>,
     transport: &'static str,
     operator: Option<Operator>,
     listener: L,
-    identify: impl Fn(&L::Stream) -> std::io::Result<Arc<Caller>>,
+    identify: impl Fn(L::Stream) -> F,
     shutdown: watch::Receiver<bool>,
-) {
+) where
+    L: connection::Listener,
+    F: Future<Output = io::Result<(T, Arc<Caller>)>> + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let bounds = service.config.bounds();
     let connections = service.metrics.connections(transport);
     let front = Arc::new(Front::new(service, transport, operator));
-    let connect = |stream: &L::Stream| {
-        let (front, caller) = (Arc::clone(&front), identify(stream)?);
-        Ok(service_fn(move |request: Request<Incoming>| {
-            let (front, caller) = (Arc::clone(&front), Arc::clone(&caller));
-            async move { Ok::<_, Infallible>(front.respond(&caller, request).await) }
-        }))
+    let connect = |stream: L::Stream| {
+        let (front, identified) = (Arc::clone(&front), identify(stream));
+        async move {
+            let (stream, caller) = identified.await?;
+            let service = service_fn(move |request: Request<Incoming>| {
+                let (front, caller) = (Arc::clone(&front), Arc::clone(&caller));
+                async move { Ok::<_, Infallible>(front.respond(&caller, request).await) }
+            });
+            Ok((stream, service))
+        }
     };
     connection::serve(listener, transport, bounds, connections, connect, shutdown).await;
 }

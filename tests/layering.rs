@@ -16,7 +16,7 @@ const ORDER: [&[&str]; 14] = [
     &["envelope"],
     &["policy"],
     &["keystore"],
-    &["audit", "auth", "pool"],
+    &["audit", "auth", "limit", "pool"],
     &["api"],
     &["export"],
     &["transport"],

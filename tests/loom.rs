@@ -1,6 +1,6 @@
-//! Models of the pool's concurrent parts: hand-out-once, wake-up and the fence protocol, over the pool's own files.
+//! Models of the concurrent parts: the pool's hand-out-once, wake-up and fence protocol, and the bucket of a limit, over their own files.
 //!
-//! Each file is included by path with loom's types in the place of `pool/sync.rs`; `--cfg loom` over the whole crate could not compile. crossbeam's deque and
+//! Each file is included by path with loom's types in the place of its `sync`; `--cfg loom` over the whole crate could not compile. crossbeam's deque and
 //! cell are not what is modelled: plain stand-ins behind loom's mutex take their place.
 
 #![allow(
@@ -12,6 +12,8 @@
     reason = "the included files have more than the models use"
 )]
 
+#[path = "../src/limit/bucket.rs"]
+mod bucket;
 #[path = "../src/pool/queue.rs"]
 mod queue;
 #[path = "../src/pool/stamp.rs"]
@@ -21,7 +23,7 @@ mod watermark;
 
 mod sync {
     pub(super) use loom::sync::Mutex;
-    pub(super) use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+    pub(super) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
     pub(super) use loom::thread::{self, Thread};
     pub(super) use std::sync::OnceLock;
 
@@ -223,5 +225,37 @@ fn pool_4_two_changes() {
             answered.store(next, Ordering::SeqCst);
         }
         request.join().unwrap();
+    });
+}
+
+/// A limit: two takers of an idle bucket, while the timer retires it. Whoever finds it retired takes from its successor; together they get what was in one bucket.
+#[test]
+fn limit_never_more_than_the_burst() {
+    use bucket::{Bucket, Rate, Refused, Urgency};
+    use std::time::Duration;
+
+    loom::model(|| {
+        let (second, now) = (Duration::from_secs(1), Duration::from_secs(9));
+        let rate = Rate::new(1, second).unwrap();
+        let buckets = Arc::new([Bucket::full(second), Bucket::full(now)]);
+        let take = move |buckets: &[Bucket; 2]| {
+            let taken = buckets[0].take(rate, 1, Urgency::Online, now);
+            let taken = match taken {
+                Err(Refused::Retired) => buckets[1].take(rate, 1, Urgency::Online, now),
+                taken => taken,
+            };
+            usize::from(taken.is_ok())
+        };
+        let taker = {
+            let buckets = Arc::clone(&buckets);
+            thread::spawn(move || take(&buckets))
+        };
+        let timer = {
+            let buckets = Arc::clone(&buckets);
+            thread::spawn(move || buckets[0].retire(second, now))
+        };
+        let taken = take(&buckets) + taker.join().unwrap();
+        timer.join().unwrap();
+        assert_eq!(taken, 1);
     });
 }

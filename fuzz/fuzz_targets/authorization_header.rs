@@ -28,11 +28,9 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
         secret: SecretBytes::filled(40, |bytes| bytes.fill(b'x')),
     };
     let entry = Arc::new(PrincipalEntry {
-        principal: Arc::new(Principal {
-            arn: "arn:aws:iam::111122223333:user/fuzz".to_owned(),
-            account: "111122223333".parse().expect("12 digits"),
-            policies: Vec::new(),
-        }),
+        principal: Arc::new(
+            Principal::new("arn:aws:iam::111122223333:user/fuzz", Vec::new()).expect("a user's ARN"),
+        ),
         access_keys: vec![Arc::new(access_key)],
     });
     let mut snapshot = Snapshot::default();

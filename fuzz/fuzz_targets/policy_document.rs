@@ -2,12 +2,18 @@
 
 #![no_main]
 
-use keymill::policy::PolicyDocument;
+use keymill::policy::{KeyPolicy, PolicyDocument};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     if let Ok(policy) = PolicyDocument::parse(text) {
         assert_eq!(policy.source(), text);
         assert!(PolicyDocument::parse(policy.source()).is_ok());
+    }
+    if let Ok(policy) = KeyPolicy::parse(text) {
+        assert_eq!(policy.source(), text);
+        assert!(KeyPolicy::parse(policy.source()).is_ok());
+        // Only a statement with a principal is one of a key policy.
+        assert!(PolicyDocument::parse(text).is_err());
     }
 });

@@ -5,11 +5,10 @@ use crate::api::marker::Marker;
 use crate::api::resolve::{Caller, alias_not_found};
 use crate::api::validation::{ALIAS, ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, invalid_state};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester, invalid_state};
 use crate::key::KeyId;
 use crate::key::arn::{AliasName, InvalidAliasName};
 use crate::keystore::{Alias, Change};
-use crate::policy::Principal;
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -52,17 +51,20 @@ impl<'a> Input<'a> {
 }
 
 /// `CreateAlias`
-pub(super) async fn create(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u8>) -> Answer {
+pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
     let (input, name) = Input::decode(&body, true)?;
     if name.is_reserved() {
         return Err(ApiError::bare(KmsErrorCode::NotAuthorizedException));
     }
-    let arn = api.keystore.region().alias_arn(principal.account, &name);
+    let arn = api
+        .keystore
+        .region()
+        .alias_arn(requester.principal.account, &name);
     let now = api.clock.now();
-    api.change(&principal, None, |under| {
+    api.change(&requester, None, |under| {
         let (caller, snapshot) = (under.caller("kms:CreateAlias"), under.snapshot);
         let target = target(caller, input.target(), &arn, snapshot)?;
-        if snapshot.alias(principal.account, &name).is_some() {
+        if snapshot.alias(requester.principal.account, &name).is_some() {
             let message = format!("An alias with the name {arn} already exists");
             return Err(ApiError::new(KmsErrorCode::AlreadyExistsException, message));
         }
@@ -72,7 +74,7 @@ pub(super) async fn create(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u
             return Err(ApiError::new(KmsErrorCode::LimitExceededException, message));
         }
         let alias = Alias {
-            account: principal.account,
+            account: requester.principal.account,
             name,
             target,
             creation_date: now,
@@ -84,22 +86,25 @@ pub(super) async fn create(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u
 }
 
 /// `UpdateAlias`; every key is of one family and usage, so any may be the new target.
-pub(super) async fn update(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u8>) -> Answer {
+pub(super) async fn update(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
     let (input, name) = Input::decode(&body, true)?;
     if name.is_reserved() {
         return Err(ApiError::bare(KmsErrorCode::NotAuthorizedException));
     }
-    let arn = api.keystore.region().alias_arn(principal.account, &name);
+    let arn = api
+        .keystore
+        .region()
+        .alias_arn(requester.principal.account, &name);
     let now = api.clock.now();
-    api.change(&principal, None, |under| {
+    api.change(&requester, None, |under| {
         let (caller, snapshot) = (under.caller("kms:UpdateAlias"), under.snapshot);
         let target = target(caller, input.target(), &arn, snapshot)?;
         let alias = snapshot
-            .alias(principal.account, &name)
+            .alias(requester.principal.account, &name)
             .ok_or_else(|| alias_not_found(&arn))?;
         // The present target's key is changed too: it loses a name.
-        if let Some(entry) = snapshot.key(principal.account, alias.target) {
-            caller.authorize_key(entry)?;
+        if let Some(entry) = snapshot.key(requester.principal.account, alias.target) {
+            caller.authorize_key(entry, snapshot)?;
         }
         let alias = Alias {
             target,
@@ -112,11 +117,11 @@ pub(super) async fn update(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u
 }
 
 /// The key that an alias is to name, if the caller may give it that name.
-fn target(
-    caller: Caller<'_>,
+fn target<'a>(
+    caller: Caller<'a>,
     key_id: &str,
     alias_arn: &str,
-    snapshot: &crate::keystore::Snapshot,
+    snapshot: &'a crate::keystore::Snapshot,
 ) -> Result<KeyId, ApiError> {
     let request = caller.key_not_alias(key_id, snapshot)?;
     caller.authorize(alias_arn)?;
@@ -127,19 +132,22 @@ fn target(
 }
 
 /// `DeleteAlias`
-pub(super) async fn delete(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u8>) -> Answer {
+pub(super) async fn delete(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
     let (_, name) = Input::decode(&body, false)?;
-    let arn = api.keystore.region().alias_arn(principal.account, &name);
-    api.change(&principal, None, |under| {
+    let arn = api
+        .keystore
+        .region()
+        .alias_arn(requester.principal.account, &name);
+    api.change(&requester, None, |under| {
         let (caller, snapshot) = (under.caller("kms:DeleteAlias"), under.snapshot);
         caller.authorize(&arn)?;
         let alias = snapshot
-            .alias(principal.account, &name)
+            .alias(requester.principal.account, &name)
             .ok_or_else(|| alias_not_found(&arn))?;
-        if let Some(entry) = snapshot.key(principal.account, alias.target) {
-            caller.authorize_key(entry)?;
+        if let Some(entry) = snapshot.key(requester.principal.account, alias.target) {
+            caller.authorize_key(entry, snapshot)?;
         }
-        let change = Change::RemoveAlias(principal.account, name);
+        let change = Change::RemoveAlias(requester.principal.account, name);
         Ok((vec![change], Reply::empty()))
     })
     .await
@@ -156,7 +164,7 @@ struct ListInput<'a> {
 }
 
 /// `ListAliases`: of the caller's account, by name, all or those of one key.
-pub(super) fn list(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Answer {
+pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     const LIMIT_MAX: i64 = 100;
     const LIMIT_DEFAULT: usize = 50;
     let input: ListInput<'_> = wire::decode(body)?;
@@ -172,19 +180,20 @@ pub(super) fn list(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Answer
     );
     violations.check()?;
     let snapshot = api.keystore.snapshot();
-    let caller = api.under(principal, &snapshot)?.caller("kms:ListAliases");
+    let caller = api.under(requester, &snapshot)?.caller("kms:ListAliases");
     caller.authorize("*")?;
     let key = input
         .key_id
         .as_deref()
-        .map(|key_id| caller.key_not_alias(key_id, &snapshot))
+        // A listing is about no key: identity policies alone decide on it.
+        .map(|key_id| caller.entry_not_alias(key_id, &snapshot))
         .transpose()?
-        .map(|request| request.request().entry().key.id);
+        .map(|entry| entry.key.id);
     let listing = Marker::of_listing(format_args!("ListAliases {key:?}"));
     let after: Option<AliasName> = listing.read(input.marker.as_deref())?;
     let aliases = snapshot.aliases.values();
     let mut aliases = aliases
-        .filter(|alias| alias.account == principal.account)
+        .filter(|alias| alias.account == requester.principal.account)
         .filter(|alias| after.as_ref().is_none_or(|after| alias.name > *after))
         .filter(|alias| key.is_none_or(|key| alias.target == key))
         .peekable();

@@ -1,18 +1,22 @@
 //! `POST /v1/data-keys`: any number of data keys under one key, of one length, bound to one context, produced as they are consumed.
 //!
-//! Every chunk is authorized, minted and checked anew (POOL-4, POOL-5): a principal removed, a key disabled or a machine cloned in mid-stream ends the batch at the
-//! end of a chunk. A batch mints in an epoch of its own rather than emptying a lane, so bulk never takes what online requests wait for.
+//! Every chunk is authorized, minted and checked anew (POOL-4, POOL-5): a principal removed, a policy changed, a grant retired, a key disabled or a machine
+//! cloned in mid-stream ends the batch at the end of a chunk. A batch mints in an epoch of its own rather than emptying a lane, so bulk never takes what online requests wait for.
+//!
+//! Where a limit is in force, chunks are as large as it yields in a moment, and a chunk whose keys are not there yet is asked for again later.
 
 use crate::api::generate::Asked;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, ContextMember, Text};
-use crate::api::{Api, ApiError, Under, state};
+use crate::api::{Api, ApiError, Requester, Under, state};
 use crate::context::EncryptionContext;
 use crate::envelope::{Epoch, MintedKeys, blob_bytes};
+use crate::key::KeyId;
+use crate::key::arn::AliasName;
 use crate::key::data_key::DataKeyLength;
 use crate::key::material::KeyMaterialId;
 use crate::keystore::KeyEntry;
-use crate::policy::Principal;
+use crate::limit::{Exceeded, Paid, Urgency};
 use crate::pool::Stamp;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -46,15 +50,35 @@ struct Input<'a> {
 /// A batch under way.
 pub struct DataKeys {
     api: Arc<Api>,
-    principal: Arc<Principal>,
+    requester: Requester,
     /// The ARN of the key that the name meant when the batch began.
     key_arn: String,
+    /// The alias by which the batch was asked for, if by one.
+    alias: Option<AliasName>,
+    key: KeyId,
     material: KeyMaterialId,
     length: DataKeyLength,
     context: EncryptionContext,
     count: u64,
     handed_out: u64,
+    /// The next chunk, while its limits make it wait.
+    due: Option<Due>,
     minting: Option<Minting>,
+}
+
+/// A chunk that is yet to be made.
+struct Due {
+    keys: usize,
+    paid: Paid,
+}
+
+/// What there is of a batch when it is asked for its next chunk.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Chunk {
+    /// So many blobs; none at the end.
+    Blobs(usize),
+    /// Nothing yet: a limit has been reached. It is to be asked again after the wait.
+    Wait(Exceeded),
 }
 
 /// An epoch, and what it was begun under.
@@ -71,7 +95,7 @@ impl Api {
     /// [`ApiError`], as a single call would be refused. An unknown member is an error: this endpoint is ours.
     pub fn data_keys(
         self: &Arc<Self>,
-        principal: &Arc<Principal>,
+        requester: &Requester,
         body: &[u8],
     ) -> Result<DataKeys, ApiError> {
         let input: Input<'_> = wire::decode(body)?;
@@ -90,15 +114,20 @@ impl Api {
         violations.check()?;
         let context = wire::context(input.encryption_context)?;
         let snapshot = self.keystore.snapshot();
-        let caller = self.under(principal, &snapshot)?.caller(ACTION);
+        let caller = self
+            .under(requester, &snapshot)?
+            .caller(ACTION)
+            .under(&context);
         let request = caller.key(key_id.unwrap_or_default(), &snapshot)?;
         let length = asked.length()?;
         let entry = request.request().entry();
         state(entry)?;
         Ok(DataKeys {
             api: Arc::clone(self),
-            principal: Arc::clone(principal),
+            requester: requester.clone(),
             key_arn: entry.arn.clone(),
+            alias: request.request().alias().cloned(),
+            key: entry.key.id,
             material: entry.current().id(),
             length,
             context,
@@ -107,6 +136,7 @@ impl Api {
                 .and_then(|count| u64::try_from(count).ok())
                 .unwrap_or_default(),
             handed_out: 0,
+            due: None,
             minting: None,
         })
     }
@@ -146,29 +176,50 @@ impl DataKeys {
         self.handed_out
     }
 
-    /// Appends the blobs of the next chunk, at most [`Self::CHUNK_KEYS`], to `out`, and returns how many they are; 0 at the end.
+    /// Blobs of the next chunk: at most [`Self::CHUNK_KEYS`], less where a limit is in force, none at the end.
+    #[must_use]
+    pub fn next_keys(&self) -> usize {
+        if let Some(due) = &self.due {
+            return due.keys;
+        }
+        let left = self.count - self.handed_out;
+        let most =
+            usize::try_from(left).map_or(Self::CHUNK_KEYS, |left| left.min(Self::CHUNK_KEYS));
+        let limits = &self.api.limits;
+        limits.bulk_keys(&self.requester.principal.arn, self.key, most)
+    }
+
+    /// Appends the blobs of the next chunk, [`Self::next_keys`], to `out`, unless it has to wait.
     ///
     /// # Errors
     /// [`ApiError`]: the batch ends early, and nothing of the chunk is in `out`.
-    pub fn next_chunk(&mut self, out: &mut Vec<u8>) -> Result<usize, ApiError> {
-        let left = self.count - self.handed_out;
-        let keys =
-            usize::try_from(left).map_or(Self::CHUNK_KEYS, |left| left.min(Self::CHUNK_KEYS));
+    pub fn next_chunk(&mut self, out: &mut Vec<u8>) -> Result<Chunk, ApiError> {
+        let keys = self.next_keys();
         if keys == 0 {
-            return Ok(0);
+            return Ok(Chunk::Blobs(0));
         }
+        let mut paid = self.due.take().map(|due| due.paid).unwrap_or_default();
         let from = out.len();
         let api = Arc::clone(&self.api);
-        let principal = Arc::clone(&self.principal);
-        let outcome = api.under_last_check(&principal, |under| {
+        let requester = self.requester.clone();
+        let outcome = api.under_last_check(&requester, |under| {
             out.truncate(from);
-            self.mint_and_bind(under, keys, out)
+            let entry = self.authorize(under)?;
+            let (key, count) = (Some(self.key), keys as u64);
+            match api.take(under.principal, key, count, Urgency::Bulk, &mut paid) {
+                Ok(()) => self.mint_and_bind(under, &entry, keys, out).map(Ok),
+                Err(exceeded) => Ok(Err(exceeded)),
+            }
         });
         match outcome {
-            Ok(()) => {
+            Ok(Ok(())) => {
                 self.handed_out += keys as u64;
                 api.counters.batch.count(self.length, false, keys as u64);
-                Ok(keys)
+                Ok(Chunk::Blobs(keys))
+            }
+            Ok(Err(exceeded)) => {
+                self.due = Some(Due { keys, paid });
+                Ok(Chunk::Wait(exceeded))
             }
             Err(error) => {
                 out.truncate(from);
@@ -177,13 +228,19 @@ impl DataKeys {
         }
     }
 
+    /// The refusal of a batch that has waited for long enough.
+    #[must_use]
+    pub fn throttled(&self, exceeded: Exceeded) -> ApiError {
+        self.api.throttled(exceeded)
+    }
+
     fn mint_and_bind(
         &mut self,
         under: &Under<'_>,
+        entry: &KeyEntry,
         keys: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), ApiError> {
-        let entry = self.authorize(under)?;
         let stamp = Stamp {
             fence: entry.fence,
             clone_word: under.clone_word,
@@ -192,7 +249,7 @@ impl DataKeys {
         let now = self.api.clock.monotonic();
         let mut left = keys;
         while left > 0 {
-            let mut minted = self.mint(&entry, stamp, left.min(MINT_KEYS), now)?;
+            let mut minted = self.mint(entry, stamp, left.min(MINT_KEYS), now)?;
             let bound = minted.keys.bind_many(left, &self.context, out);
             self.minting = Some(minted);
             left -= bound;
@@ -202,9 +259,10 @@ impl DataKeys {
 
     /// Whether the principal, as he is now, may use the key, as it is now.
     fn authorize(&self, under: &Under<'_>) -> Result<Arc<KeyEntry>, ApiError> {
-        let caller = under.caller(ACTION);
-        let request = caller.key(&self.key_arn, under.snapshot)?;
-        let entry = request.request().entry();
+        let caller = under.caller(ACTION).under(&self.context);
+        // By the key that the name meant when the batch began; the alias still counts where a condition asks for it.
+        let entry = caller.entry_not_alias(&self.key_arn, under.snapshot)?;
+        caller.authorize_named(entry, self.alias.clone(), under.snapshot)?;
         state(entry)?;
         if entry.current().id() != self.material {
             return Err(ApiError::internal(

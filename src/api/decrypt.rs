@@ -1,21 +1,22 @@
 //! `Decrypt`: a blob and its context to the bytes that it wraps, for a caller with other rights than whoever asked for it.
 //!
 //! Whatever fails to open under a known key is one error without a message. A blob that names an unknown, foreign or forbidden key gets one
-//! refusal, whichever of the three it is; only an authorized caller learns a key's state.
+//! refusal, whichever of the three it is; only an authorized caller learns a key's state. The key may be another account's, since the blob says which it is; a
+//! bare key id then says no more than the blob, and is compared with it.
 
 use crate::api::encrypt::{SYMMETRIC_DEFAULT, check_algorithm, fits};
-use crate::api::resolve::OnKey;
+use crate::api::resolve::{Caller, OnKey};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
-use crate::api::{
-    Api, ApiError, KmsErrorCode, Reply, Under, dry_run, grant_tokens, state, unsupported,
-};
+use crate::api::{Api, ApiError, KmsErrorCode, Reply, Requester, dry_run, state, unsupported};
 use crate::envelope::{self, CiphertextBlob};
-use crate::policy::{Authorized, Principal};
+use crate::key::KeyId;
+use crate::keystore::Snapshot;
+use crate::limit::Paid;
+use crate::policy::Authorized;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
-use std::sync::Arc;
 
 /// Bytes of a `CiphertextBlob` (AWS KMS API reference).
 const BLOB_BYTES_MAX: usize = 6144;
@@ -38,11 +39,7 @@ struct Input<'a> {
 }
 
 /// `Decrypt`
-pub(super) fn decrypt(
-    api: &Api,
-    principal: &Arc<Principal>,
-    body: &[u8],
-) -> Result<Reply, ApiError> {
+pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8]) -> Result<Reply, ApiError> {
     let input: Input<'_> = wire::decode(body)?;
     let blob = input.ciphertext_blob.as_ref().map(Blob::bytes);
     check(&input, blob)?;
@@ -64,20 +61,28 @@ pub(super) fn decrypt(
         let message = "KeyId is required with an asymmetric EncryptionAlgorithm.";
         return Err(ApiError::new(KmsErrorCode::ValidationException, message));
     }
-    api.under_last_check(principal, |under| {
-        let named = key_id
-            .map(|key_id| under.caller("kms:Decrypt").key(key_id, under.snapshot))
-            .transpose()?;
-        grant_tokens(input.grant_tokens.as_deref())?;
-        let blob = CiphertextBlob::parse(blob.unwrap_or_default()).map_err(|_| does_not_open())?;
+    let mut paid = Paid::default();
+    api.under_last_check(requester, |under| {
+        let caller = under.caller("kms:Decrypt").under(&context);
+        let blob = CiphertextBlob::parse(blob.unwrap_or_default());
+        let named = match (key_id, &blob) {
+            (None, _) => None,
+            (Some(key_id), Ok(blob)) => foreign_key(caller, key_id, under.snapshot, blob)
+                .map_or_else(|| caller.key(key_id, under.snapshot), Ok)
+                .map(Some)?,
+            (Some(key_id), Err(_)) => Some(caller.key(key_id, under.snapshot)?),
+        };
+        let blob = blob.map_err(|_| does_not_open())?;
         let request = match named {
             Some(request) if request.request().entry().key.id == blob.header().key_id => request,
             Some(_) => return Err(incorrect_key()),
-            None => key_of(under, &blob)?,
+            None => key_of(caller, under.snapshot, &blob)?,
         };
         let entry = request.request().entry();
+        api.check_grant_tokens(under, entry, input.grant_tokens.as_deref())?;
         state(entry)?;
         fits(algorithm)?;
+        api.charge(under, Some(entry.key.id), &mut paid)?;
         let material = entry
             .generation(blob.header().generation)
             .ok_or_else(does_not_open)?;
@@ -112,21 +117,38 @@ fn check(input: &Input<'_>, blob: Option<&[u8]>) -> Result<(), ApiError> {
     violations.check()
 }
 
-/// The key that the blob names, if it is the caller's account's and he may use it.
-fn key_of(under: &Under<'_>, blob: &CiphertextBlob<'_>) -> Result<Authorized<OnKey>, ApiError> {
+/// The key of another account that a bare `key_id` and the blob name alike, if the caller may use it. If not, nothing tells it from one that does not exist.
+fn foreign_key<'a>(
+    caller: Caller<'a>,
+    key_id: &str,
+    snapshot: &'a Snapshot,
+    blob: &CiphertextBlob<'_>,
+) -> Option<Authorized<OnKey<'a>>> {
+    let id: KeyId = key_id.parse().ok()?;
+    let entry = snapshot
+        .keys
+        .get(&id)
+        .filter(|_| id == blob.header().key_id)?;
+    let foreign = entry.key.account != caller.principal.account;
+    caller
+        .authorize_key(Some(entry).filter(|_| foreign)?, snapshot)
+        .ok()
+}
+
+/// The key that the blob names, if the caller may use it.
+fn key_of<'a>(
+    caller: Caller<'a>,
+    snapshot: &'a Snapshot,
+    blob: &CiphertextBlob<'_>,
+) -> Result<Authorized<OnKey<'a>>, ApiError> {
     let refused = || {
         let message = "The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not \
              allowed to access.";
         ApiError::new(KmsErrorCode::AccessDeniedException, message)
     };
-    let entry = under
-        .snapshot
-        .key(under.principal.account, blob.header().key_id)
-        .ok_or_else(refused)?;
-    under
-        .caller("kms:Decrypt")
-        .authorize_key(entry)
-        .map_err(|_| refused())
+    let entry = snapshot.keys.get(&blob.header().key_id);
+    let entry = entry.ok_or_else(refused)?;
+    caller.authorize_key(entry, snapshot).map_err(|_| refused())
 }
 
 fn does_not_open() -> ApiError {

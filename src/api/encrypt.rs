@@ -2,15 +2,14 @@
 
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
-use crate::api::{Api, ApiError, KmsErrorCode, Reply, dry_run, grant_tokens, state, unsupported};
+use crate::api::{Api, ApiError, KmsErrorCode, Reply, Requester, dry_run, state, unsupported};
 use crate::envelope;
 use crate::envelope::blob::PLAINTEXT_BYTES_MAX;
 use crate::key::data_key::DataKeyLength;
-use crate::policy::Principal;
+use crate::limit::Paid;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
-use std::sync::Arc;
 
 /// `EncryptionAlgorithm`, in the endpoint's order.
 const ALGORITHMS: &str = "RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256, SM2PKE, SYMMETRIC_DEFAULT";
@@ -49,11 +48,7 @@ pub(super) fn fits(algorithm: Option<&str>) -> Result<(), ApiError> {
 }
 
 /// `Encrypt`
-pub(super) fn encrypt(
-    api: &Api,
-    principal: &Arc<Principal>,
-    body: &[u8],
-) -> Result<Reply, ApiError> {
+pub(super) fn encrypt(api: &Api, requester: &Requester, body: &[u8]) -> Result<Reply, ApiError> {
     let input: EncryptInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     let key_id = input.key_id.as_deref();
@@ -68,13 +63,15 @@ pub(super) fn encrypt(
     check_algorithm(algorithm, &mut violations);
     violations.check()?;
     let context = wire::context(input.encryption_context)?;
-    api.under_last_check(principal, |under| {
-        let caller = under.caller("kms:Encrypt");
+    let mut paid = Paid::default();
+    api.under_last_check(requester, |under| {
+        let caller = under.caller("kms:Encrypt").under(&context);
         let request = caller.key(key_id.unwrap_or_default(), under.snapshot)?;
-        grant_tokens(input.grant_tokens.as_deref())?;
         let entry = request.request().entry();
+        api.check_grant_tokens(under, entry, input.grant_tokens.as_deref())?;
         state(entry)?;
         fits(algorithm)?;
+        api.charge(under, Some(entry.key.id), &mut paid)?;
         dry_run(input.dry_run)?;
         let plaintext = plaintext.unwrap_or_default();
         let blob = envelope::seal(
@@ -102,11 +99,7 @@ struct RandomInput {
 }
 
 /// `GenerateRandom`: secrets, drawn from the operating system by a call of their own (RNG-1).
-pub(super) fn random(
-    api: &Api,
-    principal: &Arc<Principal>,
-    body: &[u8],
-) -> Result<Reply, ApiError> {
+pub(super) fn random(api: &Api, requester: &Requester, body: &[u8]) -> Result<Reply, ApiError> {
     let input: RandomInput = wire::decode(body)?;
     let mut violations = Violations::default();
     if let Some(number) = input.number_of_bytes {
@@ -119,7 +112,8 @@ pub(super) fn random(
     if input.recipient.is_some() {
         return Err(unsupported("Recipient"));
     }
-    api.under_last_check(principal, |under| {
+    let mut paid = Paid::default();
+    api.under_last_check(requester, |under| {
         under.caller("kms:GenerateRandom").authorize("*")?;
         let bytes = input
             .number_of_bytes
@@ -130,6 +124,7 @@ pub(super) fn random(
                 "NumberOfBytes is required.",
             )
         })?;
+        api.charge(under, None, &mut paid)?;
         let drawn = api.entropy.draw_secret_bytes(bytes)?;
         let mut object = Object::new();
         object.base64("Plaintext", drawn.expose());

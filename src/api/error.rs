@@ -33,6 +33,8 @@ pub enum KmsErrorCode {
     InvalidArnException,
     /// A blob that does not open; never with a message.
     InvalidCiphertextException,
+    /// No id of a grant.
+    InvalidGrantIdException,
     /// A grant token that is malformed, or not for this caller and key.
     InvalidGrantTokenException,
     /// The key's usage or spec does not fit the operation.
@@ -77,7 +79,7 @@ pub enum KmsErrorCode {
 
 impl KmsErrorCode {
     /// Every code, for tables by code.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::AccessDeniedException,
         Self::AlreadyExistsException,
         Self::DisabledException,
@@ -88,6 +90,7 @@ impl KmsErrorCode {
         Self::InvalidAliasNameException,
         Self::InvalidArnException,
         Self::InvalidCiphertextException,
+        Self::InvalidGrantIdException,
         Self::InvalidGrantTokenException,
         Self::InvalidKeyUsageException,
         Self::InvalidMarkerException,
@@ -124,6 +127,7 @@ impl KmsErrorCode {
             Self::InvalidAliasNameException => "InvalidAliasNameException",
             Self::InvalidArnException => "InvalidArnException",
             Self::InvalidCiphertextException => "InvalidCiphertextException",
+            Self::InvalidGrantIdException => "InvalidGrantIdException",
             Self::InvalidGrantTokenException => "InvalidGrantTokenException",
             Self::InvalidKeyUsageException => "InvalidKeyUsageException",
             Self::InvalidMarkerException => "InvalidMarkerException",

@@ -6,15 +6,15 @@
 use crate::api::resolve::OnKey;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, ContextMember, Object, SHORT_RESPONSE_BYTES, Text};
-use crate::api::{Api, ApiError, KmsErrorCode, Reply, dry_run, grant_tokens, state, unsupported};
+use crate::api::{Api, ApiError, KmsErrorCode, Reply, Requester, dry_run, state, unsupported};
 use crate::context::EncryptionContext;
 use crate::envelope::{self, CiphertextBlob, blob_bytes};
 use crate::key::data_key::{DataKeyLength, PlaintextDataKey};
-use crate::policy::{Authorized, Principal};
+use crate::limit::Paid;
+use crate::policy::Authorized;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
-use std::sync::Arc;
 
 /// The members that say what data key is asked for.
 #[derive(Deserialize)]
@@ -85,19 +85,19 @@ impl Asked {
 /// `GenerateDataKeyWithoutPlaintext`
 pub(super) fn without_plaintext(
     api: &Api,
-    principal: &Arc<Principal>,
+    requester: &Requester,
     body: &[u8],
 ) -> Result<Reply, ApiError> {
-    generate(api, principal, body, Variant::WithoutPlaintext)
+    generate(api, requester, body, Variant::WithoutPlaintext)
 }
 
 /// `GenerateDataKey`
 pub(super) fn with_plaintext(
     api: &Api,
-    principal: &Arc<Principal>,
+    requester: &Requester,
     body: &[u8],
 ) -> Result<Reply, ApiError> {
-    generate(api, principal, body, Variant::WithPlaintext)
+    generate(api, requester, body, Variant::WithPlaintext)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -108,7 +108,7 @@ enum Variant {
 
 fn generate(
     api: &Api,
-    principal: &Arc<Principal>,
+    requester: &Requester,
     body: &[u8],
     variant: Variant,
 ) -> Result<Reply, ApiError> {
@@ -135,12 +135,15 @@ fn generate(
         }
         Variant::WithPlaintext => ("kms:GenerateDataKey", &api.counters.with_plaintext),
     };
-    api.under_last_check(principal, |under| {
-        let caller = under.caller(action);
+    let mut paid = Paid::default();
+    api.under_last_check(requester, |under| {
+        let caller = under.caller(action).under(&context);
         let request = caller.key(key_id.unwrap_or_default(), under.snapshot)?;
-        grant_tokens(input.grant_tokens.as_deref())?;
+        let entry = request.request().entry();
+        api.check_grant_tokens(under, entry, input.grant_tokens.as_deref())?;
         let length = asked.length()?;
-        state(request.request().entry())?;
+        state(entry)?;
+        api.charge(under, Some(entry.key.id), &mut paid)?;
         dry_run(input.dry_run)?;
         let mut blob = Vec::with_capacity(blob_bytes(length));
         let hit = take_and_bind(api, &request, length, &context, under.clone_word, &mut blob)?;
@@ -162,7 +165,7 @@ fn generate(
 /// Takes a pooled key, or mints one at once, and binds it; appends its blob. Returns whether the pool had one.
 fn take_and_bind(
     api: &Api,
-    request: &Authorized<OnKey>,
+    request: &Authorized<OnKey<'_>>,
     length: DataKeyLength,
     context: &EncryptionContext,
     clone_word: u64,
@@ -180,7 +183,7 @@ fn take_and_bind(
 }
 
 fn open(
-    request: &Authorized<OnKey>,
+    request: &Authorized<OnKey<'_>>,
     context: &EncryptionContext,
     blob: &[u8],
 ) -> Result<PlaintextDataKey, ApiError> {
@@ -189,7 +192,7 @@ fn open(
     envelope::open(entry.key.id, entry.current(), context, &blob).map_err(ApiError::internal)
 }
 
-fn encode(request: &Authorized<OnKey>, blob: &[u8], plaintext: Option<&[u8]>) -> Reply {
+fn encode(request: &Authorized<OnKey<'_>>, blob: &[u8], plaintext: Option<&[u8]>) -> Reply {
     let entry = request.request().entry();
     let mut object = if blob.len() <= 96 {
         Object::with_room(SHORT_RESPONSE_BYTES)

@@ -3,18 +3,21 @@
 //! A change is decided on the current snapshot by the one writer, durable before it is answered, and answered only when no earlier request can still pass
 //! its last check (POOL-4).
 
+use crate::api::key_policies;
 use crate::api::marker::Marker;
+use crate::api::members::Members;
 use crate::api::resolve::OnKey;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, LATIN, Violations};
 use crate::api::wire::{self, Object, Text};
 use crate::api::{
-    Answer, Api, ApiError, KmsErrorCode, Reply, grant_tokens, invalid_state, unsupported,
+    Answer, Api, ApiError, KmsErrorCode, Reply, Requester, invalid_state, unsupported,
 };
 use crate::clock::Timestamp;
+use crate::key::arn::AccountId;
 use crate::key::material::BackingKey;
 use crate::key::{InvalidState, KeyId, KeyState, KmsKey};
 use crate::keystore::{Change, KeyDraft, KeyEntry, Snapshot};
-use crate::policy::{Authorized, Principal};
+use crate::policy::Authorized;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
@@ -30,7 +33,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct CreateInput<'a> {
-    policy: Option<IgnoredAny>,
+    #[serde(borrow)]
+    policy: Text<'a>,
     #[serde(borrow)]
     description: Text<'a>,
     #[serde(borrow)]
@@ -54,9 +58,10 @@ const KEY_USAGES: &str = "ENCRYPT_DECRYPT, SIGN_VERIFY, GENERATE_VERIFY_MAC, KEY
 const ORIGINS: &str = "AWS_KMS, EXTERNAL, AWS_CLOUDHSM, EXTERNAL_KEY_STORE";
 
 /// `CreateKey`
-pub(super) async fn create(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u8>) -> Answer {
+pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
     let input: CreateInput<'_> = wire::decode(&body)?;
     let mut violations = Violations::default();
+    key_policies::check_text(input.policy.as_deref(), &mut violations);
     if let Some(description) = input.description.as_deref() {
         violations.text(
             "description",
@@ -83,14 +88,17 @@ pub(super) async fn create(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u
     }
     violations.check()?;
     let description = input.description.as_deref().unwrap_or_default().to_owned();
-    api.change(&principal, None, |under| {
-        let caller = under.caller("kms:CreateKey");
+    let bypass = input.bypass_policy_lockout_safety_check;
+    api.change(&requester, None, |under| {
+        let caller = under.caller("kms:CreateKey").with(Members::NewKey(bypass));
         caller.authorize("*")?;
         check_supported(&input)?;
-        let key = draw_key(&api, &principal, description)?;
+        let policy = input.policy.as_deref().map(key_policies::parse);
+        let policy = policy.transpose()?;
+        let key = draw_key(&api, requester.principal.account, description)?;
         let keys = under.snapshot.keys.values();
         let count = keys
-            .filter(|entry| entry.key.account == principal.account)
+            .filter(|entry| entry.key.account == requester.principal.account)
             .count();
         if count >= KEYS_MAX {
             let message = format!("An account has at most {KEYS_MAX} KMS keys.");
@@ -99,7 +107,13 @@ pub(super) async fn create(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u
         let mut object = Object::new();
         let arn = caller.region.key_arn(key.key.account, key.key.id);
         object.object("KeyMetadata", metadata(&key.key, &arn, &key.materials));
-        Ok((vec![Change::PutKey(key)], object.end()))
+        let id = key.key.id;
+        let mut changes = vec![Change::PutKey(key)];
+        if let Some(policy) = policy {
+            key_policies::check(&policy, &arn, &[], bypass, under)?;
+            changes.push(Change::PutKeyPolicy(id, Arc::new(policy)));
+        }
+        Ok((changes, object.end()))
     })
     .await
 }
@@ -133,7 +147,6 @@ fn check_supported(input: &CreateInput<'_>) -> Result<(), ApiError> {
         (spec, Some(_)) => return Err(unsupported(&format!("KeySpec {spec}"))),
     }
     let unbuilt = [
-        ("Policy", input.policy.is_some()),
         (
             "Origin",
             input
@@ -142,10 +155,6 @@ fn check_supported(input: &CreateInput<'_>) -> Result<(), ApiError> {
                 .is_some_and(|origin| origin != "AWS_KMS"),
         ),
         ("CustomKeyStoreId", input.custom_key_store_id.is_some()),
-        (
-            "BypassPolicyLockoutSafetyCheck",
-            input.bypass_policy_lockout_safety_check == Some(true),
-        ),
         (
             "Tags",
             input.tags.as_ref().is_some_and(|tags| !tags.is_empty()),
@@ -159,7 +168,7 @@ fn check_supported(input: &CreateInput<'_>) -> Result<(), ApiError> {
     }
 }
 
-fn draw_key(api: &Api, principal: &Principal, description: String) -> Result<KeyDraft, ApiError> {
+fn draw_key(api: &Api, account: AccountId, description: String) -> Result<KeyDraft, ApiError> {
     let mut bytes = [0; 16];
     api.entropy.draw(&mut bytes)?;
     let id = KeyId::from_random(bytes);
@@ -168,7 +177,7 @@ fn draw_key(api: &Api, principal: &Principal, description: String) -> Result<Key
     Ok(KeyDraft {
         key: KmsKey {
             id,
-            account: principal.account,
+            account,
             description,
             state: KeyState::Enabled,
             creation_date: now,
@@ -230,20 +239,22 @@ impl<'a> KeyInput<'a> {
 }
 
 /// `DescribeKey`
-pub(super) fn describe(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Answer {
+pub(super) fn describe(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     let (input, mut violations) = KeyInput::decode(body)?;
     violations.grant_tokens(input.grant_tokens.as_deref());
     violations.check()?;
     let snapshot = api.keystore.snapshot();
-    let caller = api.under(principal, &snapshot)?.caller("kms:DescribeKey");
+    let under = api.under(requester, &snapshot)?;
+    let caller = under.caller("kms:DescribeKey");
     let request = caller.key(input.key_id(), &snapshot)?;
-    grant_tokens(input.grant_tokens.as_deref())?;
+    let entry = request.request().entry();
+    api.check_grant_tokens(&under, entry, input.grant_tokens.as_deref())?;
     let KeyEntry {
         key,
         arn,
         materials,
         ..
-    } = &**request.request().entry();
+    } = &**entry;
     let mut object = Object::new();
     object.object("KeyMetadata", metadata(key, arn, materials));
     Ok(object.end())
@@ -258,7 +269,7 @@ struct ListInput<'a> {
 }
 
 /// `ListKeys`: of the caller's account, in any state, by id.
-pub(super) fn list(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Answer {
+pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     const LIMIT_MAX: i64 = 1000;
     const LIMIT_DEFAULT: usize = 100;
     let input: ListInput<'_> = wire::decode(body)?;
@@ -271,7 +282,7 @@ pub(super) fn list(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Answer
     );
     violations.check()?;
     let snapshot = api.keystore.snapshot();
-    let caller = api.under(principal, &snapshot)?.caller("kms:ListKeys");
+    let caller = api.under(requester, &snapshot)?.caller("kms:ListKeys");
     caller.authorize("*")?;
     let listing = Marker::of_listing("ListKeys");
     let after: Option<KeyId> = listing.read(input.marker.as_deref())?;
@@ -281,7 +292,7 @@ pub(super) fn list(api: &Api, principal: &Arc<Principal>, body: &[u8]) -> Answer
         .range((start, Bound::Unbounded))
         .map(|(_, entry)| entry);
     let mut keys = keys
-        .filter(|entry| entry.key.account == principal.account)
+        .filter(|entry| entry.key.account == requester.principal.account)
         .peekable();
     let page: Vec<_> = keys.by_ref().take(limit.unwrap_or(LIMIT_DEFAULT)).collect();
     // Each entry has two ids of at most 36 and an ARN's prefix of at most 64 characters.
@@ -319,13 +330,13 @@ pub(super) fn check_page(
 }
 
 /// `EnableKey`
-pub(super) async fn enable(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u8>) -> Answer {
+pub(super) async fn enable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
     let (input, violations) = KeyInput::decode(&body)?;
     violations.check()?;
     move_state(
         &api,
-        &principal,
-        "kms:EnableKey",
+        &requester,
+        ("kms:EnableKey", Members::None),
         input.key_id(),
         KeyState::enable,
     )
@@ -334,13 +345,13 @@ pub(super) async fn enable(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u
 }
 
 /// `DisableKey`
-pub(super) async fn disable(api: Arc<Api>, principal: Arc<Principal>, body: Vec<u8>) -> Answer {
+pub(super) async fn disable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
     let (input, violations) = KeyInput::decode(&body)?;
     violations.check()?;
     move_state(
         &api,
-        &principal,
-        "kms:DisableKey",
+        &requester,
+        ("kms:DisableKey", Members::None),
         input.key_id(),
         KeyState::disable,
     )
@@ -351,7 +362,7 @@ pub(super) async fn disable(api: Arc<Api>, principal: Arc<Principal>, body: Vec<
 /// `ScheduleKeyDeletion`
 pub(super) async fn schedule_deletion(
     api: Arc<Api>,
-    principal: Arc<Principal>,
+    requester: Requester,
     body: Vec<u8>,
 ) -> Answer {
     const DAYS_MIN: i64 = 7;
@@ -368,10 +379,11 @@ pub(super) async fn schedule_deletion(
     let deletion_date = api.clock.now().after(DAY * days);
     let schedule = |state: KeyState| state.schedule_deletion(deletion_date);
     let key_id = input.key_id();
+    let window = Members::PendingWindow(days.into());
     let arn = move_state(
         &api,
-        &principal,
-        "kms:ScheduleKeyDeletion",
+        &requester,
+        ("kms:ScheduleKeyDeletion", window),
         key_id,
         schedule,
     )
@@ -385,16 +397,13 @@ pub(super) async fn schedule_deletion(
 }
 
 /// `CancelKeyDeletion`
-pub(super) async fn cancel_deletion(
-    api: Arc<Api>,
-    principal: Arc<Principal>,
-    body: Vec<u8>,
-) -> Answer {
+pub(super) async fn cancel_deletion(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
     let (input, violations) = KeyInput::decode(&body)?;
     violations.check()?;
     let key_id = input.key_id();
     let cancel = KeyState::cancel_deletion;
-    let arn = move_state(&api, &principal, "kms:CancelKeyDeletion", key_id, cancel).await?;
+    let action = ("kms:CancelKeyDeletion", Members::None);
+    let arn = move_state(&api, &requester, action, key_id, cancel).await?;
     let mut object = Object::new();
     object.plain("KeyId", &arn);
     Ok(object.end())
@@ -403,18 +412,22 @@ pub(super) async fn cancel_deletion(
 /// Moves a key's state, unless it is there already, and returns the key's ARN.
 async fn move_state(
     api: &Api,
-    principal: &Arc<Principal>,
-    action: &'static str,
+    requester: &Requester,
+    (action, members): (&'static str, Members<'static>),
     key_id: &str,
     transition: impl FnOnce(KeyState) -> Result<KeyState, InvalidState>,
 ) -> Result<String, ApiError> {
     // Resolved once before, so that the pool knows what to purge; decided again by the writer, on what is current then.
     let snapshot = api.keystore.snapshot();
-    let caller = api.under(principal, &snapshot)?.caller(action);
-    let key = caller.key_not_alias(key_id, &snapshot)?;
+    let under = api.under(requester, &snapshot)?;
+    let key = under
+        .caller(action)
+        .with(members)
+        .key_not_alias(key_id, &snapshot)?;
     let id = key.request().entry().key.id;
-    api.change(principal, Some(id), |under| {
-        let request = under.caller(action).key_not_alias(key_id, under.snapshot)?;
+    api.change(requester, Some(id), |under| {
+        let caller = under.caller(action).with(members);
+        let request = caller.key_not_alias(key_id, under.snapshot)?;
         let entry = request.request().entry();
         let state = transition(entry.key.state).map_err(|state| invalid_state(entry, state))?;
         let changes = if state == entry.key.state {
@@ -427,7 +440,7 @@ async fn move_state(
     .await
 }
 
-fn with_state(request: &Authorized<OnKey>, state: KeyState) -> KeyDraft {
+fn with_state(request: &Authorized<OnKey<'_>>, state: KeyState) -> KeyDraft {
     let entry = request.request().entry();
     KeyDraft {
         key: KmsKey {
@@ -439,7 +452,7 @@ fn with_state(request: &Authorized<OnKey>, state: KeyState) -> KeyDraft {
 }
 
 impl Api {
-    /// Removes the keys whose deletion window has run out by `now`, with their material and aliases.
+    /// Removes the keys whose deletion window has run out by `now`, with their material, aliases, policies and grants.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -454,7 +467,15 @@ impl Api {
             let mut changes: Vec<_> = aliases
                 .map(|alias| Change::RemoveAlias(alias.account, alias.name.clone()))
                 .collect();
-            changes.extend(keys.iter().copied().map(Change::RemoveKey));
+            for &key in &keys {
+                if snapshot.key_policies.contains_key(&key) {
+                    changes.push(Change::RemoveKeyPolicy(key));
+                }
+                let grants = snapshot.grants.get(&key);
+                let grants = grants.into_iter().flat_map(|grants| grants.iter());
+                changes.extend(grants.map(|grant| Change::RemoveGrant(key, grant.id)));
+                changes.push(Change::RemoveKey(key));
+            }
             Ok::<_, ApiError>((changes, keys))
         };
         let removed = self.keystore.apply(decide).await?;

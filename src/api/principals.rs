@@ -4,7 +4,7 @@
 
 use crate::api::validation::{Pattern, Violations};
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};
 use crate::crypto::secret::SecretBytes;
 use crate::keystore::{AccessKey, Change, PrincipalEntry, Snapshot};
 use crate::policy::{PolicyDocument, Principal};
@@ -16,6 +16,15 @@ const ACCESS_KEYS_MAX: usize = 2;
 /// Policies of a principal.
 const POLICIES_MAX: usize = 10;
 const NAME_CHARACTERS_MAX: usize = 64;
+
+/// The operations by their names, for tables by operation.
+pub const ADMINISTRATION: [&str; 5] = [
+    "CreateAccessKey",
+    "CreatePrincipal",
+    "DeleteAccessKey",
+    "DeletePrincipal",
+    "ListPrincipals",
+];
 
 /// An IAM user's name.
 const NAME: Pattern = Pattern {
@@ -40,9 +49,12 @@ struct Input<'a> {
 pub(super) async fn administer(
     api: &Api,
     operation: &str,
-    operator: &Arc<Principal>,
+    operator: &Requester,
     body: &[u8],
 ) -> Answer {
+    if !ADMINISTRATION.contains(&operation) {
+        return Err(ApiError::bare(KmsErrorCode::UnknownOperationException));
+    }
     let input: Input<'_> = wire::decode(body)?;
     if operation == "ListPrincipals" {
         return Ok(list(&api.keystore.snapshot()));
@@ -52,7 +64,7 @@ pub(super) async fn administer(
     violations.required_text("name", name, NAME_CHARACTERS_MAX, Some(&NAME));
     violations.check()?;
     let region = api.keystore.region();
-    let account = operator.account;
+    let account = operator.principal.account;
     let arn = format!(
         "arn:{}:iam::{account}:user/{}",
         region.partition,
@@ -75,12 +87,7 @@ pub(super) async fn administer(
     }
 }
 
-async fn create(
-    api: &Api,
-    operator: &Arc<Principal>,
-    arn: String,
-    policies: Vec<String>,
-) -> Answer {
+async fn create(api: &Api, operator: &Requester, arn: String, policies: Vec<String>) -> Answer {
     if policies.len() > POLICIES_MAX {
         let message = format!("A principal has at most {POLICIES_MAX} policies.");
         return Err(ApiError::new(KmsErrorCode::LimitExceededException, message));
@@ -97,11 +104,7 @@ async fn create(
     };
     let policies = policies.iter().map(parse).collect::<Result<_, _>>()?;
     let (key, reply) = draw_access_key(api, Some(&arn))?;
-    let principal = Principal {
-        arn: arn.clone(),
-        account: operator.account,
-        policies,
-    };
+    let principal = Principal::new(&arn, policies).map_err(ApiError::internal)?;
     api.change(operator, None, |under| {
         if under.snapshot.principals.contains_key(&arn) {
             let message = format!("Principal {arn} already exists");
@@ -142,7 +145,7 @@ fn list(snapshot: &Snapshot) -> Reply {
     object.end()
 }
 
-async fn delete(api: &Api, operator: &Arc<Principal>, arn: String) -> Answer {
+async fn delete(api: &Api, operator: &Requester, arn: String) -> Answer {
     api.change(operator, None, |under| {
         find(under.snapshot, &arn)?;
         Ok((vec![Change::RemovePrincipal(arn)], Reply::empty()))
@@ -150,7 +153,7 @@ async fn delete(api: &Api, operator: &Arc<Principal>, arn: String) -> Answer {
     .await
 }
 
-async fn create_access_key(api: &Api, operator: &Arc<Principal>, arn: String) -> Answer {
+async fn create_access_key(api: &Api, operator: &Requester, arn: String) -> Answer {
     let (key, reply) = draw_access_key(api, None)?;
     api.change(operator, None, |under| {
         let entry = find(under.snapshot, &arn)?;
@@ -165,7 +168,7 @@ async fn create_access_key(api: &Api, operator: &Arc<Principal>, arn: String) ->
     .await
 }
 
-async fn delete_access_key(api: &Api, operator: &Arc<Principal>, arn: String, id: &str) -> Answer {
+async fn delete_access_key(api: &Api, operator: &Requester, arn: String, id: &str) -> Answer {
     api.change(operator, None, |under| {
         let entry = find(under.snapshot, &arn)?;
         let mut access_keys = entry.access_keys.clone();

@@ -1,28 +1,47 @@
 //! The four forms of a `KeyId`, and from them to a key that the caller may use.
 //!
-//! A bare id or alias name resolves in the caller's account and the daemon's Region; ARNs must name both. Inside the caller's account a missing key is
-//! `NotFoundException`, but only for a caller whose policies allow the action on its ARN; another account's key gets one refusal, whether it exists or not.
+//! A bare id or alias name resolves in the caller's account and the daemon's Region; ARNs must name the Region, and may name another account if the action
+//! crosses accounts. Inside the caller's account a missing key is `NotFoundException`, but only for a caller whose policies allow the action on its ARN. For
+//! another account's key there is one refusal, whether it is missing or forbidden and by whom.
 
+use crate::api::members::Members;
 use crate::api::{ApiError, KmsErrorCode};
-use crate::key::KeyId;
+use crate::context::EncryptionContext;
 use crate::key::arn::{AccountId, AliasName, Arn, InvalidAliasName, Region};
+use crate::key::{KeyId, KmsKey};
 use crate::keystore::{KeyEntry, Snapshot};
-use crate::policy::{self, Action, AuthorizationRequest, Authorized, Denied, Principal};
+use crate::policy::{
+    self, Action, AuthorizationRequest, Authorized, Circumstances, ConditionKey, Denied, Grant,
+    GrantParameters, KeyFacts, KeyGrants, KeyPolicy, Principal, Value, Values,
+};
 use std::sync::Arc;
 
 /// A request about a key.
-pub(super) struct OnKey {
+pub(super) struct OnKey<'a> {
     action: Action,
-    entry: Arc<KeyEntry>,
+    entry: &'a Arc<KeyEntry>,
+    policy: Option<&'a KeyPolicy>,
+    grants: Option<&'a KeyGrants>,
+    context: Option<&'a EncryptionContext>,
+    members: Members<'a>,
+    /// How the request names the key, if by an alias.
+    alias: Option<AliasName>,
+    /// All aliases of the key.
+    aliases: &'a [AliasName],
 }
 
-impl OnKey {
-    pub(super) fn entry(&self) -> &Arc<KeyEntry> {
-        &self.entry
+impl<'a> OnKey<'a> {
+    pub(super) fn entry(&self) -> &'a Arc<KeyEntry> {
+        self.entry
+    }
+
+    /// The alias by which the request names the key, if it does.
+    pub(super) fn alias(&self) -> Option<&AliasName> {
+        self.alias.as_ref()
     }
 }
 
-impl AuthorizationRequest for OnKey {
+impl AuthorizationRequest for OnKey<'_> {
     fn action(&self) -> Action {
         self.action
     }
@@ -30,12 +49,62 @@ impl AuthorizationRequest for OnKey {
     fn resource(&self) -> &str {
         &self.entry.arn
     }
+
+    fn key(&self) -> Option<KeyFacts<'_>> {
+        Some(KeyFacts {
+            policy: self.policy,
+            grants: self.grants,
+            aliases: self.aliases,
+            ..key_facts(self.entry.key.account)
+        })
+    }
+
+    fn context(&self) -> Option<&EncryptionContext> {
+        self.context
+    }
+
+    fn condition(&self, key: &ConditionKey) -> Values<'_> {
+        match (key, &self.alias) {
+            (ConditionKey::RequestAlias, Some(alias)) => Values::One(Value::Text(alias.as_str())),
+            _ => self.members.condition(key),
+        }
+    }
+
+    fn new_grant(&self) -> Option<&GrantParameters> {
+        match self.members {
+            Members::NewGrant(new) => Some(&new.parameters),
+            _ => None,
+        }
+    }
+
+    fn retires(&self) -> Option<&Grant> {
+        match self.members {
+            Members::Retired(grant) => Some(grant),
+            _ => None,
+        }
+    }
+}
+
+/// What every key of an account is: with the default policy and without grants and aliases.
+pub(super) fn key_facts<'a>(account: AccountId) -> KeyFacts<'a> {
+    KeyFacts {
+        account,
+        policy: None,
+        grants: None,
+        spec: KmsKey::SPEC,
+        usage: KmsKey::USAGE,
+        origin: KmsKey::ORIGIN,
+        multi_region: None,
+        aliases: &[],
+        tags: &[],
+    }
 }
 
 /// A request about something that only has a name yet: an alias, a key that does not exist, or `*`.
 pub(super) struct OnResource<'a> {
-    pub(super) action: Action,
-    pub(super) resource: &'a str,
+    action: Action,
+    resource: &'a str,
+    members: Members<'a>,
 }
 
 impl AuthorizationRequest for OnResource<'_> {
@@ -46,6 +115,10 @@ impl AuthorizationRequest for OnResource<'_> {
     fn resource(&self) -> &str {
         self.resource
     }
+
+    fn condition(&self, key: &ConditionKey) -> Values<'_> {
+        self.members.condition(key)
+    }
 }
 
 /// Who asks, for what, and where names are looked up.
@@ -54,43 +127,68 @@ pub(super) struct Caller<'a> {
     pub(super) principal: &'a Arc<Principal>,
     pub(super) action: Action,
     pub(super) region: &'a Region,
+    pub(super) context: Option<&'a EncryptionContext>,
+    pub(super) members: Members<'a>,
+    pub(super) circumstances: Circumstances<'a>,
 }
 
 /// A `KeyId` by its form; whether it exists is another matter.
 #[derive(Debug, PartialEq, Eq)]
-enum Reference {
-    Key(KeyId),
-    Alias(AliasName),
-    /// Another account's.
-    Foreign,
+struct Reference {
+    account: AccountId,
+    name: Name,
 }
 
-impl Caller<'_> {
+#[derive(Debug, PartialEq, Eq)]
+enum Name {
+    Key(KeyId),
+    Alias(AliasName),
+}
+
+/// A key that was found, and the alias by which it was, if by one.
+struct Found<'a> {
+    entry: &'a Arc<KeyEntry>,
+    alias: Option<AliasName>,
+}
+
+impl<'a> Caller<'a> {
+    /// The same, with a request's encryption context.
+    pub(super) fn under(self, context: &'a EncryptionContext) -> Self {
+        let context = Some(context);
+        Self { context, ..self }
+    }
+
+    /// The same, with what conditions ask of the request's other members.
+    pub(super) fn with(self, members: Members<'a>) -> Self {
+        Self { members, ..self }
+    }
+
     /// The key that `key_id` names in any of its four forms, if the caller may perform the action on it.
     pub(super) fn key(
         self,
         key_id: &str,
-        snapshot: &Snapshot,
-    ) -> Result<Authorized<OnKey>, ApiError> {
-        match self.parse(key_id)? {
-            Reference::Key(id) => self.key_by_id(id, key_id, snapshot),
-            Reference::Alias(name) => {
-                let account = self.account();
-                let alias = snapshot
-                    .alias(account, &name)
-                    .ok_or_else(|| alias_not_found(&self.region.alias_arn(account, &name)))?;
-                self.key_by_id(alias.target, key_id, snapshot)
-            }
-            Reference::Foreign => Err(self.foreign()),
-        }
+        snapshot: &'a Snapshot,
+    ) -> Result<Authorized<OnKey<'a>>, ApiError> {
+        let found = self.find(key_id, snapshot)?;
+        self.authorize_named(found.entry, found.alias, snapshot)
     }
 
     /// The key that `key_id` names by id or ARN; aliases are refused before they are looked up.
     pub(super) fn key_not_alias(
         self,
         key_id: &str,
-        snapshot: &Snapshot,
-    ) -> Result<Authorized<OnKey>, ApiError> {
+        snapshot: &'a Snapshot,
+    ) -> Result<Authorized<OnKey<'a>>, ApiError> {
+        let entry = self.entry_not_alias(key_id, snapshot)?;
+        self.authorize_key(entry, snapshot)
+    }
+
+    /// The same, whether or not the caller may perform the action on it: for what is decided otherwise.
+    pub(super) fn entry_not_alias(
+        self,
+        key_id: &str,
+        snapshot: &'a Snapshot,
+    ) -> Result<&'a Arc<KeyEntry>, ApiError> {
         let alias_arn = Arn::split(key_id).is_some_and(|arn| arn.resource.starts_with("alias/"));
         if alias_arn || key_id.starts_with(AliasName::PREFIX) {
             return Err(ApiError::new(
@@ -98,54 +196,107 @@ impl Caller<'_> {
                 "Key Aliases are not supported for this operation.",
             ));
         }
-        self.key(key_id, snapshot)
+        self.find(key_id, snapshot).map(|found| found.entry)
     }
 
     /// Whether the caller may perform the action on `resource`.
     pub(super) fn authorize<'r>(
         self,
         resource: &'r str,
-    ) -> Result<Authorized<OnResource<'r>>, ApiError> {
+    ) -> Result<Authorized<OnResource<'r>>, ApiError>
+    where
+        'a: 'r,
+    {
         let request = OnResource {
             action: self.action,
             resource,
+            members: self.members,
         };
-        policy::authorize(self.principal, request).map_err(|denied| self.denied(denied, resource))
+        policy::authorize(self.principal, request, &self.circumstances)
+            .map_err(|denied| self.denied(denied, resource))
     }
 
     /// Whether the caller may perform the action on a key that is known already.
     pub(super) fn authorize_key(
         self,
-        entry: &Arc<KeyEntry>,
-    ) -> Result<Authorized<OnKey>, ApiError> {
+        entry: &'a Arc<KeyEntry>,
+        snapshot: &'a Snapshot,
+    ) -> Result<Authorized<OnKey<'a>>, ApiError> {
+        self.authorize_named(entry, None, snapshot)
+    }
+
+    /// The same, for a request that names the key by an alias, as long as that is the alias's key.
+    pub(super) fn authorize_named(
+        self,
+        entry: &'a Arc<KeyEntry>,
+        alias: Option<AliasName>,
+        snapshot: &'a Snapshot,
+    ) -> Result<Authorized<OnKey<'a>>, ApiError> {
+        let id = entry.key.id;
+        let aliases = snapshot.aliases_of(id).map(|names| &**names);
+        let aliases = aliases.unwrap_or_default();
         let request = OnKey {
             action: self.action,
-            entry: Arc::clone(entry),
+            entry,
+            policy: snapshot.key_policies.get(&id).map(|policy| &**policy),
+            grants: snapshot.grants.get(&id).map(|grants| &**grants),
+            context: self.context,
+            members: self.members,
+            alias: alias.filter(|alias| aliases.contains(alias)),
+            aliases,
         };
-        policy::authorize(self.principal, request).map_err(|denied| self.denied(denied, &entry.arn))
+        policy::authorize(self.principal, request, &self.circumstances).map_err(|denied| {
+            if entry.key.account == self.account() {
+                self.denied(denied, &entry.arn)
+            } else {
+                self.foreign()
+            }
+        })
     }
 
     fn account(self) -> AccountId {
         self.principal.account
     }
 
-    fn key_by_id(
-        self,
-        id: KeyId,
-        as_given: &str,
-        snapshot: &Snapshot,
-    ) -> Result<Authorized<OnKey>, ApiError> {
-        if let Some(entry) = snapshot.key(self.account(), id) {
-            return self.authorize_key(entry);
+    fn find(self, key_id: &str, snapshot: &'a Snapshot) -> Result<Found<'a>, ApiError> {
+        let Reference { account, name } = self.parse(key_id)?;
+        let own = account == self.account();
+        if !own && !self.action.crosses_accounts() {
+            return Err(self.foreign());
         }
+        let (id, alias) = match name {
+            Name::Key(id) => (id, None),
+            Name::Alias(alias) => match snapshot.alias(account, &alias) {
+                Some(found) => (found.target, Some(alias)),
+                None if own => {
+                    return Err(alias_not_found(&self.region.alias_arn(account, &alias)));
+                }
+                None => return Err(self.foreign()),
+            },
+        };
+        match snapshot.key(account, id) {
+            Some(entry) => Ok(Found { entry, alias }),
+            None if own => Err(self.missing(key_id)),
+            None => Err(self.foreign()),
+        }
+    }
+
+    /// A key of the caller's account that does not exist is told to whom the action on its ARN is allowed.
+    fn missing(self, as_given: &str) -> ApiError {
         let arn = if as_given.starts_with("arn:") {
             as_given.to_owned()
         } else {
             self.region.arn(self.account(), &format!("key/{as_given}"))
         };
-        self.authorize(&arn)?;
-        let message = format!("Key '{arn}' does not exist");
-        Err(ApiError::new(KmsErrorCode::NotFoundException, message))
+        self.not_found_on(&arn, &format!("Key '{arn}' does not exist"))
+    }
+
+    /// `NotFoundException` with this message for a caller whose policies allow the action on `arn`; else their refusal.
+    pub(super) fn not_found_on(self, arn: &str, message: &str) -> ApiError {
+        match self.with(Members::None).authorize(arn) {
+            Ok(_) => ApiError::new(KmsErrorCode::NotFoundException, message.to_owned()),
+            Err(denied) => denied,
+        }
     }
 
     fn parse(self, text: &str) -> Result<Reference, ApiError> {
@@ -153,12 +304,19 @@ impl Caller<'_> {
             return self.parse_arn(text);
         }
         if text.starts_with(AliasName::PREFIX) {
-            return alias(text, || self.region.arn(self.account(), text));
+            let name = alias(text, || self.region.arn(self.account(), text))?;
+            return Ok(self.own(name));
         }
-        text.parse().map(Reference::Key).map_err(|_| {
+        let key = text.parse().map_err(|_| {
             let message = format!("Invalid keyId '{text}'");
             ApiError::new(KmsErrorCode::NotFoundException, message)
-        })
+        })?;
+        Ok(self.own(Name::Key(key)))
+    }
+
+    fn own(self, name: Name) -> Reference {
+        let account = self.account();
+        Reference { account, name }
     }
 
     fn parse_arn(self, text: &str) -> Result<Reference, ApiError> {
@@ -175,8 +333,8 @@ impl Caller<'_> {
             let message = format!("Invalid arn {}", arn.region);
             return Err(ApiError::new(KmsErrorCode::NotFoundException, message));
         }
-        let reference = match arn.resource.strip_prefix("key/") {
-            Some(id) => id.parse().map(Reference::Key).map_err(|_| {
+        let name = match arn.resource.strip_prefix("key/") {
+            Some(id) => id.parse().map(Name::Key).map_err(|_| {
                 let message = format!("Invalid keyId {id}");
                 ApiError::new(KmsErrorCode::NotFoundException, message)
             })?,
@@ -185,24 +343,15 @@ impl Caller<'_> {
             }
             None => return Err(broken()),
         };
-        if account == self.account() {
-            Ok(reference)
-        } else {
-            Ok(Reference::Foreign)
-        }
+        Ok(Reference { account, name })
     }
 
     fn denied(self, denied: Denied, resource: &str) -> ApiError {
         let Self {
             principal, action, ..
         } = self;
+        let reason = denied.reason(action);
         let (arn, action) = (&principal.arn, action.0);
-        let reason = match denied {
-            Denied::NoAllow => {
-                format!("because no identity-based policy allows the {action} action")
-            }
-            Denied::ExplicitDeny => "with an explicit deny in an identity-based policy".to_owned(),
-        };
         let message = format!(
             "User: {arn} is not authorized to perform: {action} on resource: {resource} {reason}"
         );
@@ -210,7 +359,7 @@ impl Caller<'_> {
     }
 
     /// One text for a key of another account, whether it exists or not.
-    fn foreign(self) -> ApiError {
+    pub(super) fn foreign(self) -> ApiError {
         let message = format!(
             "User: {} is not authorized to perform: {} on this resource because the resource does not exist in this Region, no resource-based \
              policies allow access, or a resource-based policy explicitly denies access",
@@ -220,9 +369,9 @@ impl Caller<'_> {
     }
 }
 
-fn alias(text: &str, arn: impl FnOnce() -> String) -> Result<Reference, ApiError> {
+fn alias(text: &str, arn: impl FnOnce() -> String) -> Result<Name, ApiError> {
     match text.parse() {
-        Ok(name) => Ok(Reference::Alias(name)),
+        Ok(name) => Ok(Name::Alias(name)),
         // What cannot be an alias's name is no alias's name.
         Err(InvalidAliasName::Characters | InvalidAliasName::Prefix) => {
             Err(alias_not_found(&arn()))

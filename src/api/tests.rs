@@ -6,20 +6,28 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::crypto::entropy::faulty::FaultyEntropy;
 use crate::keystore::RootKey;
+use crate::limit;
 use crate::pool;
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+mod accounts;
 mod batch;
+mod conditions;
 mod contract;
+mod decisions;
 mod decrypt;
 mod fence;
+mod grants;
+mod key_policies;
+mod limits;
 mod manage;
 mod order;
 
 const ACCOUNT: &str = "111122223333";
+const OTHER: &str = "444455556666";
 const NOW: Timestamp = Timestamp(1_700_000_000_123_456);
 const UNKNOWN: &str = "1234abcd-12ab-34cd-56ef-1234567890ab";
 
@@ -46,6 +54,10 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
+        Self::with_rates(&limit::Config::default()).await
+    }
+
+    async fn with_rates(rates: &limit::Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let metrics = Metrics::new().unwrap();
         let faults = FaultyEntropy::default();
@@ -68,7 +80,8 @@ impl Bench {
         let parts = (Arc::clone(&entropy), clock.clone(), Arc::clone(&clone_word));
         let pool = Pool::new(config, parts.0, parts.1, parts.2, &metrics).unwrap();
         let keystore = Arc::new(keystore.await.unwrap());
-        let api = Api::new(keystore, pool, clone_word, entropy, clock, &metrics);
+        let limits = Limits::new(rates);
+        let api = Api::new(keystore, pool, clone_word, entropy, clock, limits, &metrics);
         let admin = Principal::operator(0, ACCOUNT.parse().unwrap());
         Self {
             _folder: folder,
@@ -96,7 +109,8 @@ impl Bench {
         body: &[u8],
     ) -> Result<Value, (KmsErrorCode, String)> {
         let operation = operation(name).expect("a known operation");
-        outcome(self.api.call(operation, principal, body).await)
+        let requester = Requester::local(Arc::clone(principal));
+        outcome(self.api.call(operation, &requester, body).await)
     }
 
     async fn call(&self, name: &str, body: Value) -> Result<Value, (KmsErrorCode, String)> {
@@ -128,11 +142,8 @@ impl Bench {
 
     async fn administer(&self, name: &str, body: Value) -> Result<Value, (KmsErrorCode, String)> {
         let body = body.to_string();
-        outcome(
-            self.api
-                .administer(name, &self.admin, body.as_bytes())
-                .await,
-        )
+        let operator = Requester::local(Arc::clone(&self.admin));
+        outcome(self.api.administer(name, &operator, body.as_bytes()).await)
     }
 
     /// A new key's id.
@@ -143,16 +154,41 @@ impl Bench {
 
     /// A principal of the store with one policy.
     async fn principal(&self, name: &str, policy: Value) -> Arc<Principal> {
-        let body = json!({"Name": name, "Policies": [policy.to_string()]});
-        let created = self.administer("CreatePrincipal", body).await.unwrap();
+        self.principal_of(&self.admin, name, policy).await
+    }
+
+    /// A principal of the account of this operator.
+    async fn principal_of(
+        &self,
+        operator: &Arc<Principal>,
+        name: &str,
+        policy: Value,
+    ) -> Arc<Principal> {
+        let body = json!({"Name": name, "Policies": [policy.to_string()]}).to_string();
+        let operator = Requester::local(Arc::clone(operator));
+        let created = self
+            .api
+            .administer("CreatePrincipal", &operator, body.as_bytes());
+        let created = outcome(created.await).unwrap();
         let snapshot = self.api.keystore.snapshot();
         let entry = &snapshot.principals[created["Arn"].as_str().unwrap()];
         Arc::clone(&entry.principal)
     }
 
     async fn allowed(&self, name: &str, actions: &[&str]) -> Arc<Principal> {
-        let statement = json!({"Effect": "Allow", "Action": actions, "Resource": "*"});
-        self.principal(name, json!({"Statement": statement})).await
+        self.principal(name, allowing(actions)).await
+    }
+
+    /// A principal whom his own policies allow nothing.
+    async fn powerless(&self, name: &str) -> Arc<Principal> {
+        self.allowed(name, &["s3:GetObject"]).await
+    }
+
+    /// Gives a key a policy of these statements.
+    async fn put_policy(&self, id: &str, statements: Value) {
+        let policy = json!({"Version": "2012-10-17", "Statement": statements}).to_string();
+        self.done("PutKeyPolicy", json!({"KeyId": id, "Policy": policy}))
+            .await;
     }
 
     fn counted(&self, line: &str) -> u64 {
@@ -162,6 +198,48 @@ impl Bench {
             .find_map(|one| one.strip_prefix(line)?.trim().parse().ok());
         found.unwrap_or_else(|| panic!("no {line} in {text}"))
     }
+}
+
+/// An identity policy.
+fn allowing(actions: &[&str]) -> Value {
+    json!({"Statement": {"Effect": "Allow", "Action": actions, "Resource": "*"}})
+}
+
+/// A statement of a key policy.
+fn to(principal: &str, actions: &[&str]) -> Value {
+    json!({"Effect": "Allow", "Principal": {"AWS": principal}, "Action": actions, "Resource": "*"})
+}
+
+fn root_of(account: &str) -> String {
+    format!("arn:aws:iam::{account}:root")
+}
+
+/// The refusal of an action that no policy of this kind allows.
+fn not_allowed(
+    principal: &Principal,
+    action: &str,
+    resource: &str,
+    kind: &str,
+) -> (KmsErrorCode, String) {
+    let message = format!(
+        "User: {} is not authorized to perform: kms:{action} on resource: {resource} because no {kind}-based policy allows the kms:{action} action",
+        principal.arn
+    );
+    (KmsErrorCode::AccessDeniedException, message)
+}
+
+/// The refusal of an action on whatever is another account's.
+fn foreign(principal: &Principal, action: &str) -> (KmsErrorCode, String) {
+    let message = format!(
+        "User: {} is not authorized to perform: kms:{action} on this resource because the resource does not exist in this Region, no resource-based \
+         policies allow access, or a resource-based policy explicitly denies access",
+        principal.arn
+    );
+    (KmsErrorCode::AccessDeniedException, message)
+}
+
+fn refusal(code: KmsErrorCode, message: &str) -> Result<Value, (KmsErrorCode, String)> {
+    Err((code, message.to_owned()))
 }
 
 fn outcome(answer: Answer) -> Result<Value, (KmsErrorCode, String)> {

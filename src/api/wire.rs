@@ -142,6 +142,12 @@ impl Object {
         serde_json::to_writer(out, value).expect("writing text to a vector cannot fail");
     }
 
+    /// Text under a name that is the caller's, and may need escapes as well.
+    pub(super) fn named_text(&mut self, name: &str, value: &str) {
+        let quoted = serde_json::Value::from(name).to_string();
+        self.text(&quoted[1..quoted.len() - 1], value);
+    }
+
     /// Text of our own that needs no escapes: an ARN, a name of an enumeration.
     pub(super) fn plain(&mut self, name: &str, value: &str) {
         let out = self.member(name);

@@ -1,9 +1,10 @@
 //! The `Authorization` header, taken apart.
 
 use crate::auth::AuthError;
+use crate::auth::time::RequestTime;
 
 /// `AWS4-HMAC-SHA256 Credential=<id>/<date>/<region>/<service>/<terminator>, SignedHeaders=<a;b;c>, Signature=<hex>`, its parts in any order
-/// and unchecked. Parameters of other names are passed over: nothing depends on them.
+/// and unchecked, with the time of the request. Parameters of other names are passed over: nothing depends on them.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Authorization<'a> {
     pub(super) access_key_id: &'a str,
@@ -13,13 +14,17 @@ pub(super) struct Authorization<'a> {
     pub(super) terminator: &'a str,
     pub(super) signed_headers: &'a str,
     pub(super) signature: &'a str,
+    pub(super) time: RequestTime,
 }
 
 pub(super) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 impl<'a> Authorization<'a> {
-    /// `dated` says whether the request states a time: AWS tells everything that is missing at once.
-    pub(super) fn parse(header: &'a str, dated: bool) -> Result<Self, AuthError> {
+    /// `time` is what [`RequestTime::of_request`] found: AWS tells at once of everything that is missing, the time among it.
+    pub(super) fn parse(
+        header: &'a str,
+        time: Option<Result<RequestTime, AuthError>>,
+    ) -> Result<Self, AuthError> {
         const NAMES: [&str; 3] = ["Credential", "Signature", "SignedHeaders"];
         let (algorithm, parameters) = header.split_once(' ').unwrap_or((header, ""));
         let parameters = parameters.trim_matches(' ');
@@ -36,12 +41,13 @@ impl<'a> Authorization<'a> {
                 return Err(AuthError::duplicate_parameter(name, header));
             }
         }
-        let [Some(credential), Some(signature), Some(signed_headers)] = values else {
+        let dated = time.is_some();
+        let ([Some(credential), Some(signature), Some(signed_headers)], Some(time)) =
+            (values, time)
+        else {
             return Err(missing(NAMES, values, dated, header));
         };
-        if !dated {
-            return Err(missing(NAMES, values, dated, header));
-        }
+        let time = time?;
         if algorithm != ALGORITHM {
             return Err(AuthError::bad_algorithm(algorithm));
         }
@@ -68,6 +74,7 @@ impl<'a> Authorization<'a> {
             terminator,
             signed_headers,
             signature,
+            time,
         })
     }
 }
@@ -89,9 +96,15 @@ fn missing(names: [&str; 3], values: [Option<&str>; 3], dated: bool, header: &st
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
+
+    fn time() -> RequestTime {
+        RequestTime::at(Timestamp(0))
+    }
 
     fn refusal(header: &str, dated: bool) -> String {
-        let error = Authorization::parse(header, dated).unwrap_err();
+        let time = dated.then(|| Ok(time()));
+        let error = Authorization::parse(header, time).unwrap_err();
         assert_eq!(error.code, "IncompleteSignatureException");
         error.message.into_owned()
     }
@@ -106,13 +119,17 @@ mod tests {
             terminator: "aws4_request",
             signed_headers: "host;x-amz-date",
             signature: "00ff",
+            time: time(),
         };
         for header in [
             "AWS4-HMAC-SHA256 Credential=AKID/20260115/us-east-1/kms/aws4_request, SignedHeaders=host;x-amz-date, Signature=00ff",
             "AWS4-HMAC-SHA256 Credential=AKID/20260115/us-east-1/kms/aws4_request,SignedHeaders=host;x-amz-date,Signature=00ff",
             "AWS4-HMAC-SHA256   Signature=00ff ,   New=x=y, SignedHeaders=host;x-amz-date,Credential=AKID/20260115/us-east-1/kms/aws4_request",
         ] {
-            assert_eq!(Authorization::parse(header, true).as_ref(), Ok(&expected));
+            assert_eq!(
+                Authorization::parse(header, Some(Ok(time()))).as_ref(),
+                Ok(&expected)
+            );
         }
     }
 
@@ -185,6 +202,16 @@ mod tests {
                 format!("{sentences}Authorization={header}")
             );
         }
+    }
+
+    #[test]
+    fn a_time_that_is_none_is_told_after_what_is_missing() {
+        let bad = || Some(Err(AuthError::bad_date("now")));
+        let missing = Authorization::parse("AWS4-HMAC-SHA256 Signature=0", bad()).unwrap_err();
+        assert!(missing.message.starts_with("Authorization header requires"));
+        let whole = "AWS5 Credential=a, SignedHeaders=host, Signature=0";
+        let refused = Authorization::parse(whole, bad());
+        assert_eq!(refused, Err(AuthError::bad_date("now")));
     }
 
     #[test]

@@ -22,20 +22,20 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'~');
 
+/// Names that a caller may sign at most: as many header fields as hyper takes.
+const NAMES_MAX: usize = 100;
+
 /// The names that a caller signed: lower-case, ascending, different.
 pub(super) struct SignedHeaders<'a> {
-    names: [&'a str; SignedHeaders::NAMES_MAX],
+    names: [&'a str; NAMES_MAX],
     count: usize,
 }
 
 impl<'a> SignedHeaders<'a> {
-    /// Names at most: as many header fields as hyper takes.
-    pub(super) const NAMES_MAX: usize = 100;
-
     /// The names of `list`, `;` between them, in any order. Clients sort them; so does the canonical request.
     pub(super) fn parse(list: &'a str) -> Result<Self, AuthError> {
         let mut signed = Self {
-            names: [""; Self::NAMES_MAX],
+            names: [""; NAMES_MAX],
             count: 0,
         };
         for name in list.split(';') {
@@ -333,8 +333,8 @@ mod tests {
             let names: Vec<_> = (0..count).map(|at| at.to_string()).collect();
             names.join(";")
         };
-        assert!(SignedHeaders::parse(&list(SignedHeaders::NAMES_MAX)).is_ok());
-        let many = list(SignedHeaders::NAMES_MAX + 1);
+        assert!(SignedHeaders::parse(&list(NAMES_MAX)).is_ok());
+        let many = list(NAMES_MAX + 1);
         assert_eq!(
             SignedHeaders::parse(&many).err(),
             Some(AuthError::mismatch())

@@ -11,6 +11,26 @@ pub struct Peer {
     pub gid: u32,
 }
 
+/// Who unsigned callers of one Unix socket are.
+#[derive(Clone, Debug)]
+pub enum Peers {
+    /// Whoever the map names.
+    Mapped(PeerMap),
+    /// This principal, whoever connects: the socket's folder and mode are the credential. For containers, whose ids say nothing outside of them.
+    Fixed(String),
+}
+
+impl Peers {
+    /// The ARN of the peer's principal.
+    #[must_use]
+    pub fn principal(&self, peer: Peer) -> Option<&str> {
+        match self {
+            Self::Mapped(map) => map.principal(peer),
+            Self::Fixed(arn) => Some(arn),
+        }
+    }
+}
+
 /// Exact map from uid, then primary gid, to a principal's ARN; no default.
 #[derive(Clone, Debug, Default)]
 pub struct PeerMap {
@@ -84,6 +104,16 @@ mod tests {
         for (uid, gid) in [(NOBODY, NOBODY), (NOBODY, 100), (1000, NOBODY)] {
             assert_eq!(map.principal(Peer { uid, gid }), None, "{uid}:{gid}");
         }
+    }
+
+    #[test]
+    fn a_fixed_principal_is_everybody() {
+        let peers = Peers::Fixed("pod".to_owned());
+        for (uid, gid) in [(0, 0), (1000, 100), (NOBODY, NOBODY)] {
+            assert_eq!(peers.principal(Peer { uid, gid }), Some("pod"));
+        }
+        let nobody = Peers::Mapped(PeerMap::default());
+        assert_eq!(nobody.principal(Peer { uid: 1000, gid: 0 }), None);
     }
 
     #[test]

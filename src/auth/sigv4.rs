@@ -83,8 +83,8 @@ impl Verifier {
         }
         let header = String::from_utf8_lossy(authorization.as_bytes());
         let time = RequestTime::of_request(head.headers);
-        let authorization = Authorization::parse(&header, time.is_some())?;
-        let time = time.unwrap_or_else(|| Err(AuthError::missing_token()))?;
+        let authorization = Authorization::parse(&header, time)?;
+        let time = authorization.time;
 
         let id = authorization.access_key_id;
         let entry = snapshot.access_keys.get(id);
@@ -95,7 +95,7 @@ impl Verifier {
             return Err(AuthError::unrecognized_client());
         }
 
-        self.check_scope(&authorization, &time)?;
+        self.check_scope(&authorization)?;
         self.check_time(&time, &RequestTime::at(now))?;
 
         let signed = SignedHeaders::parse(authorization.signed_headers)?;
@@ -113,11 +113,7 @@ impl Verifier {
         })
     }
 
-    fn check_scope(
-        &self,
-        authorization: &Authorization<'_>,
-        time: &RequestTime,
-    ) -> Result<(), AuthError> {
+    fn check_scope(&self, authorization: &Authorization<'_>) -> Result<(), AuthError> {
         if authorization.service != SERVICE {
             return Err(AuthError::scope_service());
         }
@@ -127,8 +123,9 @@ impl Verifier {
         if authorization.terminator != TERMINATOR {
             return Err(AuthError::scope_terminator(authorization.terminator));
         }
-        if authorization.date != time.date() {
-            return Err(AuthError::scope_date(authorization.date, time));
+        if authorization.date != authorization.time.date() {
+            let (scope, time) = (authorization.date, &authorization.time);
+            return Err(AuthError::scope_date(scope, time));
         }
         Ok(())
     }

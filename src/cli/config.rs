@@ -2,9 +2,11 @@
 
 use crate::cli::failure::{Failure, Status};
 use crate::cli::{Addresses, ConfigFile, output};
+use crate::clock::Clock;
 use crate::config::{Config, Environment, Loaded, Setting};
 use crate::daemon::OpenError;
 use crate::keystore::{Keystore, RootKey};
+use crate::transport::tls::Tls;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -56,7 +58,11 @@ pub(super) fn run(command: Command, environment: &Environment) -> Result<Status,
         }) => {
             let loaded = Config::load(Some(&file.path), environment, &addresses.flags())?;
             let store = check_store(&loaded.config)?;
-            check_folder(&loaded.config)?;
+            check_folders(&loaded.config)?;
+            if loaded.config.tls.is_on() {
+                let checked = Tls::check(&loaded.config.tls, &Clock::system());
+                checked.map_err(Failure::configuration)?;
+            }
             if json {
                 let settings = settings_json(&loaded.settings);
                 output::json(&json!({ "store": store.word(), "settings": settings }))?;
@@ -115,13 +121,19 @@ fn check_store(config: &Config) -> Result<Store, Failure> {
     Ok(Store::Verified)
 }
 
-fn check_folder(config: &Config) -> Result<(), Failure> {
-    let folder = config.listen.socket.parent();
-    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        return Err(Failure::configuration(format!(
-            "listen.socket: the folder {} does not exist",
-            folder.display()
-        )));
+fn check_folders(config: &Config) -> Result<(), Failure> {
+    let further = config.sockets.iter();
+    let further = further.map(|(name, socket)| (format!("sockets.{name}.path"), &socket.path));
+    for (key, path) in
+        std::iter::once(("listen.socket".to_owned(), &config.listen.socket)).chain(further)
+    {
+        let folder = path.parent();
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            return Err(Failure::configuration(format!(
+                "{key}: the folder {} does not exist",
+                folder.display()
+            )));
+        }
     }
     Ok(())
 }

@@ -254,7 +254,7 @@ impl Ready<'_> {
             (identity.name.to_owned(), value)
         });
         json!({
-            "endpoint": format!("http://{}", self.daemon.address()),
+            "endpoint": self.daemon.endpoint(),
             "socket": self.daemon.socket(),
             "admin_endpoint": format!("http://{}", self.daemon.admin_address()),
             "region": self.config.region,
@@ -264,7 +264,7 @@ impl Ready<'_> {
     }
 
     fn text(&self, dir: &Path) -> String {
-        let endpoint = self.daemon.address();
+        let endpoint = self.daemon.endpoint();
         let admin = self.daemon.admin_address();
         let socket = self.daemon.socket().display();
         let Config {
@@ -292,13 +292,13 @@ impl Ready<'_> {
             "\
 keymill serves Region {region}, account {account}, from {dir}
 
-  AWS clients   http://{endpoint}
+  AWS clients   {endpoint}
   Unix socket   {socket}  (unsigned callers with your uid are the provisioner)
   Prometheus    http://{admin}/metrics
 
 Ask for a wrapped data key as the provisioner, who can never open one:
 
-  export AWS_ENDPOINT_URL_KMS=http://{endpoint} AWS_REGION={region}
+  export AWS_ENDPOINT_URL_KMS={endpoint} AWS_REGION={region}
   {provisioner}
   aws kms generate-data-key-without-plaintext --key-id {ALIAS} --key-spec AES_256 \\
       --encryption-context container=c-1 --query CiphertextBlob --output text | base64 -d > c-1.blob

@@ -93,7 +93,12 @@ impl From<KeystoreError> for Failure {
 
 impl From<BindError> for Failure {
     fn from(error: BindError) -> Self {
-        Self::unavailable(error)
+        match error {
+            BindError::Tls(_) => Self::configuration(error),
+            BindError::Taken { .. } | BindError::Tcp { .. } | BindError::Unix { .. } => {
+                Self::unavailable(error)
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The operator's way to keys, aliases and principals: the opened store, or the admin routes of the daemon that holds it.
 
-use crate::api::{self, ApiError};
+use crate::api::{self, ApiError, Requester};
 use crate::cli::failure::Failure;
 use crate::cli::place::Place;
 use crate::config::{Config, Environment};
@@ -174,9 +174,10 @@ pub(super) async fn perform(
     operation: &str,
     body: &[u8],
 ) -> Result<Value, Failure> {
+    let requester = Requester::local(Arc::clone(principal));
     let reply = match api::operation(operation) {
-        Some(operation) => core.api.call(operation, principal, body).await,
-        None => core.api.administer(operation, principal, body).await,
+        Some(operation) => core.api.call(operation, &requester, body).await,
+        None => core.api.administer(operation, &requester, body).await,
     };
     let reply = reply.map_err(|error| refused(&error))?;
     if reply.body().is_empty() {

@@ -75,7 +75,7 @@ async fn bind<T>(
     core: &Core,
     prepare: impl AsyncFnOnce(&Core) -> Result<T, Failure>,
 ) -> Result<(Listeners, T), Failure> {
-    let listeners = Listeners::bind(config).await?;
+    let listeners = Listeners::bind(config, core).await?;
     Ok((listeners, prepare(core).await?))
 }
 

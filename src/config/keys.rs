@@ -1,6 +1,8 @@
 //! What each setting may be. The numbers are bounds of good sense: a value outside is a slip of the pen.
 
-use crate::config::{SocketMode, peer_id};
+use crate::auth::certificate;
+use crate::config::SocketMode;
+use crate::config::sockets::peer_id;
 use crate::key::arn::AccountId;
 use std::net::SocketAddr;
 use toml::Value;
@@ -20,20 +22,33 @@ pub enum Allowed {
 
 use Allowed::{Boolean, Integer, OneOf, Text};
 
-/// Every key. The principals under `peers.users` and `peers.groups` are checked by [`peer`].
-pub const KEYS: [(&str, Allowed); 23] = [
+/// More than one machine can do.
+const KEYS_PER_SECOND: Allowed = Integer(0, 100_000_000, "keys a second");
+
+/// Every key that the operator does not name himself; the others are those of [`SOCKET_KEYS`], and the entries of maps ([`entry`]).
+pub const KEYS: [(&str, Allowed); 33] = [
     ("region", Text(region)),
     ("partition", Text(partition)),
     ("account", Text(account)),
     ("store.path", Text(path)),
     ("store.root_key", Text(path)),
-    ("listen.tcp", Text(loopback)),
+    ("listen.tcp", Text(address)),
     ("listen.socket", Text(path)),
     ("listen.socket_mode", Text(socket_mode)),
     ("listen.admin", Text(loopback)),
+    ("tls.certificate", Text(optional_path)),
+    ("tls.key", Text(optional_path)),
+    ("tls.client_ca", Text(optional_path)),
+    ("tls.client_crl", Text(optional_path)),
+    ("tls.client_certificate", OneOf(&["optional", "required"])),
+    ("tls.reload_seconds", Integer(1, 86_400, "seconds")),
     (
         "limits.connections_max",
         Integer(1, 1_000_000, "connections"),
+    ),
+    (
+        "limits.handshake_timeout_ms",
+        Integer(100, 3_600_000, "milliseconds"),
     ),
     (
         "limits.head_timeout_ms",
@@ -48,6 +63,9 @@ pub const KEYS: [(&str, Allowed); 23] = [
         Integer(100, 3_600_000, "milliseconds"),
     ),
     ("limits.drain_seconds", Integer(0, 3600, "seconds")),
+    ("rates.principal_keys_per_second", KEYS_PER_SECOND),
+    ("rates.kms_key_keys_per_second", KEYS_PER_SECOND),
+    ("rates.burst_ms", Integer(100, 3_600_000, "milliseconds")),
     ("pool.enabled", Boolean),
     ("pool.fillers", Integer(0, 1024, "threads")),
     ("pool.lane_keys_min", Integer(64, 1 << 30, "keys")),
@@ -62,22 +80,50 @@ pub const KEYS: [(&str, Allowed); 23] = [
     ),
 ];
 
-/// The sections whose keys are ids and whose values are principals' ARNs.
-pub const PEER_SECTIONS: [&str; 2] = ["peers.users", "peers.groups"];
+/// The keys of a socket, `sockets.<name>.<key>`.
+pub const SOCKET_KEYS: [(&str, Allowed); 3] = [
+    ("path", Text(path)),
+    ("mode", Text(socket_mode)),
+    ("principal", Text(arn)),
+];
+
+/// The maps from names to principals' ARNs, and from ARNs to limits; further sockets have theirs, `sockets.<name>.users` and `sockets.<name>.groups`.
+pub const MAPS: [&str; 5] = [
+    "peers.users",
+    "peers.groups",
+    "tls.clients",
+    "rates.principals",
+    "rates.kms_keys",
+];
 
 /// What the setting of this name may be.
 #[must_use]
 pub fn allowed(key: &str) -> Option<Allowed> {
-    let found = KEYS.iter().find(|(name, _)| *name == key);
-    found.map(|(_, allowed)| *allowed)
+    let of = |keys: &[(&str, Allowed)], key: &str| {
+        let found = keys.iter().find(|(name, _)| *name == key);
+        found.map(|(_, allowed)| *allowed)
+    };
+    of(&KEYS, key).or_else(|| of(&SOCKET_KEYS, socket(key)?.1))
 }
 
-/// The id of a principal's setting, `peers.users.<id>` or `peers.groups.<id>`.
+/// The socket that a key is of, and the rest of the key.
 #[must_use]
-pub fn peer(key: &str) -> Option<&str> {
-    PEER_SECTIONS
+pub fn socket(key: &str) -> Option<(&str, &str)> {
+    key.strip_prefix("sockets.")?.split_once('.')
+}
+
+/// The map that a setting is in, and its name there, which may hold dots.
+#[must_use]
+pub fn entry(key: &str) -> Option<(&str, &str)> {
+    let name = MAPS
         .iter()
-        .find_map(|section| key.strip_prefix(section)?.strip_prefix('.'))
+        .find_map(|map| key.strip_prefix(map)?.strip_prefix('.'));
+    let of_socket = || {
+        let (map, name) = socket(key)?.1.split_once('.')?;
+        matches!(map, "users" | "groups").then_some(name)
+    };
+    let name = name.or_else(of_socket)?;
+    Some((&key[..key.len() - name.len() - 1], name))
 }
 
 impl Allowed {
@@ -123,16 +169,26 @@ impl Allowed {
     }
 }
 
-/// Whether the setting of a principal has an id that may be mapped and an ARN.
+/// Whether an entry of `map` has a name that may be mapped, and an ARN or a limit. A limit's ARN is compared with the rest of the configuration.
 ///
 /// # Errors
 /// What is allowed.
-pub fn check_peer(id: &str, value: &Value) -> Result<(), String> {
-    peer_id(id).map_err(str::to_owned)?;
+pub fn check_entry(map: &str, name: &str, value: &Value) -> Result<(), String> {
+    match map {
+        "rates.principals" | "rates.kms_keys" => return KEYS_PER_SECOND.check(value),
+        "tls.clients" => certificate::check_name(name)?,
+        _ => drop(peer_id(name).map_err(str::to_owned)?),
+    }
     match value {
         Value::String(_) => Ok(()),
         _ => Err("allowed: a principal's ARN".to_owned()),
     }
+}
+
+/// Whether a socket may have this name.
+#[must_use]
+pub fn is_socket_name(name: &str) -> bool {
+    words_of(&name.replace('_', "-"), 32)
 }
 
 fn words_of(text: &str, length_max: usize) -> bool {
@@ -169,6 +225,18 @@ fn path(text: &str) -> Result<(), &'static str> {
         .ok_or("allowed: a path, relative to the file's folder")
 }
 
+fn optional_path(text: &str) -> Result<(), &'static str> {
+    let fits = !text.contains('\0');
+    fits.then_some(())
+        .ok_or("allowed: a path, relative to the file's folder, or nothing")
+}
+
+fn arn(text: &str) -> Result<(), &'static str> {
+    // Whose it is, the account tells.
+    let fits = !text.is_empty();
+    fits.then_some(()).ok_or("allowed: a principal's ARN")
+}
+
 fn socket_mode(text: &str) -> Result<(), &'static str> {
     let parsed = text.parse::<SocketMode>();
     parsed
@@ -176,15 +244,23 @@ fn socket_mode(text: &str) -> Result<(), &'static str> {
         .map_err(|_| "allowed: \"0600\" to \"0777\", octal, with 6 or 7 for the owner")
 }
 
+/// Loopback or not: that is a matter of TLS.
+fn address(text: &str) -> Result<(), &'static str> {
+    let parsed = text.parse::<SocketAddr>();
+    parsed
+        .map(|_| ())
+        .map_err(|_| "allowed: an address with its port, such as 127.0.0.1:5645 or [::1]:5645")
+}
+
 fn loopback(text: &str) -> Result<(), &'static str> {
     match text.parse::<SocketAddr>() {
         Ok(address) if address.ip().is_loopback() => Ok(()),
         Ok(_) => Err(
-            "refused, because whoever reads the wire could read plaintext keys and repeat requests, and there is no TLS yet; \
-             allowed: a loopback address with its port, such as 127.0.0.1:5645 or [::1]:5645",
+            "refused, because there is neither TLS nor authentication here; \
+             allowed: a loopback address with its port, such as 127.0.0.1:5646 or [::1]:5646",
         ),
         Err(_) => {
-            Err("allowed: a loopback address with its port, such as 127.0.0.1:5645 or [::1]:5645")
+            Err("allowed: a loopback address with its port, such as 127.0.0.1:5646 or [::1]:5646")
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Defaults, file, environment and flags laid over each other, key by key.
 
 use crate::config::environment::Environment;
-use crate::config::{Config, Mistake, keys};
+use crate::config::{Config, Mistake, SocketMode, keys};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -128,7 +128,7 @@ impl Layers {
 
     fn put(&mut self, key: &str, value: Value, source: Source) {
         let is_section = value.is_table() && self.is_section(key);
-        if keys::allowed(key).is_some() || keys::peer(key).is_some() {
+        if keys::allowed(key).is_some() || keys::entry(key).is_some() {
             self.settings
                 .insert(key.to_owned(), Setting { value, source });
         } else if !is_section {
@@ -140,10 +140,11 @@ impl Layers {
 
     fn is_section(&self, key: &str) -> bool {
         let prefix = format!("{key}.");
-        let peers = keys::PEER_SECTIONS;
-        key == "peers"
-            || peers.contains(&key)
-            || keys::KEYS.iter().any(|(name, _)| name.starts_with(&prefix))
+        let mut names = keys::KEYS.iter().map(|(name, _)| *name).chain(keys::MAPS);
+        key == "sockets"
+            || keys::MAPS.contains(&key)
+            || names.any(|name| name.starts_with(&prefix))
+            || keys::socket(key).is_some_and(|(_, map)| matches!(map, "users" | "groups"))
     }
 
     fn unknown(&self, key: &str) -> String {
@@ -155,7 +156,10 @@ impl Layers {
             let (other, key) = name.rsplit_once('.').unwrap_or(("", name));
             (other == section).then_some(key)
         });
-        let siblings: Vec<&str> = siblings.collect();
+        let mut siblings: Vec<&str> = siblings.collect();
+        if keys::socket(key).is_some_and(|(_, key)| !key.contains('.')) {
+            siblings = keys::SOCKET_KEYS.iter().map(|(key, _)| *key).collect();
+        }
         match (section, siblings.is_empty()) {
             (_, true) => format!("{key} is no setting: see `keymill config show`"),
             ("", _) => format!(
@@ -171,11 +175,12 @@ impl Layers {
 
     /// Checks each setting by itself.
     pub(super) fn check(&mut self) {
+        self.complete_sockets();
         let mut problems = Vec::new();
         for (key, Setting { value, .. }) in &self.settings {
-            let checked = match (keys::allowed(key), keys::peer(key)) {
+            let checked = match (keys::allowed(key), keys::entry(key)) {
                 (Some(allowed), _) => allowed.check(value),
-                (None, Some(id)) => keys::check_peer(id, value),
+                (None, Some((map, name))) => keys::check_entry(map, name, value),
                 (None, None) => Ok(()),
             };
             if let Err(problem) = checked {
@@ -184,6 +189,32 @@ impl Layers {
         }
         for (key, problem) in problems {
             self.refuse(&key, &problem);
+        }
+    }
+
+    /// Gives every further socket its default mode, and notes what it has no default for.
+    fn complete_sockets(&mut self) {
+        let of = |(key, setting): (&String, &Setting)| {
+            let (name, _) = keys::socket(key)?;
+            Some((name.to_owned(), setting.source.to_string()))
+        };
+        let sockets: BTreeMap<String, String> = self.settings.iter().filter_map(of).collect();
+        for (name, place) in sockets {
+            let key = |key| format!("sockets.{name}.{key}");
+            let problem = if !keys::is_socket_name(&name) {
+                format!("sockets.{name}: allowed as a name: 1 to 32 of a-z, 0-9, - and _")
+            } else if !self.settings.contains_key(&key("path")) {
+                format!("{}: is missing", key("path"))
+            } else {
+                String::new()
+            };
+            if !problem.is_empty() {
+                self.mistakes.push(Mistake { place, problem });
+            }
+            self.settings.entry(key("mode")).or_insert_with(|| Setting {
+                value: Value::String(SocketMode::DEFAULT.to_string()),
+                source: Source::Default,
+            });
         }
     }
 
@@ -219,12 +250,12 @@ impl Layers {
             return None;
         }
         let mut root = Table::new();
-        for section in keys::PEER_SECTIONS {
+        for section in keys::MAPS.iter().chain(&["sockets"]) {
             table_at(&mut root, section.split('.'));
         }
         for (key, setting) in &self.settings {
-            // An id may hold a dot only in a mistake, and there is none.
-            let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
+            let split = keys::entry(key).or_else(|| key.rsplit_once('.'));
+            let (section, name) = split.unwrap_or(("", key));
             let path = section.split('.').filter(|part| !part.is_empty());
             if let Some(table) = table_at(&mut root, path) {
                 table.insert(name.to_owned(), setting.value.clone());

@@ -5,6 +5,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::crypto::entropy::{Entropy, OsEntropy};
 use crate::keystore::{Keystore, KeystoreError, RootKey, RootKeyError};
+use crate::limit::Limits;
 use crate::metrics::Metrics;
 use crate::pool::{self, CloneWord, Pool};
 use std::path::PathBuf;
@@ -99,6 +100,7 @@ impl Core {
             Arc::clone(&clone_word),
             Arc::clone(&entropy),
             clock.clone(),
+            Limits::new(&config.rates),
             &metrics,
         );
         Ok(Self {

@@ -1,17 +1,23 @@
 //! The addresses of a daemon, taken before anything is served.
 
+use crate::auth::Peers;
 use crate::config::Config;
-use crate::transport;
+use crate::daemon::Core;
+use crate::transport::tls::{Tls, TlsError};
+use crate::transport::{self, Socket};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
 
 /// Bound, not yet served.
 pub struct Listeners {
     pub(super) tcp: TcpListener,
     pub(super) tcp_address: SocketAddr,
-    pub(super) unix: UnixListener,
+    pub(super) tls: Option<Arc<Tls>>,
+    /// The daemon's own, and the further ones.
+    pub(super) unix: Vec<(UnixListener, Socket)>,
     pub(super) socket: PathBuf,
     pub(super) admin: TcpListener,
     pub(super) admin_address: SocketAddr,
@@ -42,9 +48,17 @@ pub enum BindError {
         /// The cause.
         source: io::Error,
     },
-    /// The Unix socket.
-    #[error("cannot listen on the Unix socket (listen.socket): {0}")]
-    Unix(io::Error),
+    /// A Unix socket.
+    #[error("cannot listen on the Unix socket ({key}): {source}")]
+    Unix {
+        /// The setting.
+        key: String,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The files that TLS stands on.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 impl Listeners {
@@ -52,21 +66,51 @@ impl Listeners {
     ///
     /// # Errors
     /// [`BindError`].
-    pub async fn bind(config: &Config) -> Result<Self, BindError> {
+    pub async fn bind(config: &Config, core: &Core) -> Result<Self, BindError> {
+        let tls = if config.tls.is_on() {
+            let (clock, metrics) = (core.clock.clone(), Arc::clone(&core.metrics));
+            Some(Arc::new(Tls::load(&config.tls, clock, metrics)?))
+        } else {
+            None
+        };
         let listen = &config.listen;
         let (tcp, tcp_address) = bind_tcp(listen.tcp, "listen.tcp", "--listen").await?;
         let (admin, admin_address) =
             bind_tcp(listen.admin, "listen.admin", "--admin-listen").await?;
-        let unix =
-            transport::unix::bind(&listen.socket, listen.socket_mode.0).map_err(BindError::Unix)?;
+        let own = Socket {
+            name: "listen.socket".to_owned(),
+            peers: Peers::Mapped(config.peers.map()),
+            operator_uid: Some(rustix::process::geteuid().as_raw()),
+        };
+        let mut unix = vec![bind_unix(&listen.socket, listen.socket_mode.0, own)?];
+        for (name, socket) in &config.sockets {
+            // Not the operator's: root in a container that has been given this socket is not the operator.
+            let further = Socket {
+                name: format!("sockets.{name}"),
+                peers: socket.peers(),
+                operator_uid: None,
+            };
+            unix.push(bind_unix(&socket.path, socket.mode.0, further)?);
+        }
         Ok(Self {
             tcp,
             tcp_address,
+            tls,
             unix,
             socket: listen.socket.clone(),
             admin,
             admin_address,
         })
+    }
+}
+
+fn bind_unix(path: &Path, mode: u32, socket: Socket) -> Result<(UnixListener, Socket), BindError> {
+    match transport::unix::bind(path, mode) {
+        Ok(listener) => Ok((listener, socket)),
+        Err(source) => Err(BindError::Unix {
+            key: socket.name,
+            source,
+        }),
     }
 }
 

@@ -1,16 +1,20 @@
-//! What a daemon does by itself: keeps the pool and the metrics in order, and removes keys whose deletion is due.
+//! What a daemon does by itself: keeps the pool, the limits and the metrics in order, removes keys whose deletion is due, and reads the files of TLS again.
 
 use crate::clock::Clock;
 use crate::daemon::Core;
 use crate::key::KeyId;
 use crate::keystore::{self, Change, Keystore, KeystoreError};
 use crate::pool::Pool;
+use crate::transport::tls::Tls;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 /// Between two looks at the lanes.
 const TICK: Duration = Duration::from_secs(1);
@@ -24,20 +28,22 @@ pub(super) struct Upkeep {
     /// Dropping it ends the thread.
     stop: Sender<()>,
     thread: JoinHandle<()>,
-    /// Dropping it ends the task, between two looks: a change of the store is never broken off.
-    stop_expiry: watch::Sender<()>,
-    expiry: tokio::task::JoinHandle<()>,
+    /// Dropping it ends the tasks, between two looks: a change of the store is never broken off.
+    stop_tasks: watch::Sender<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Upkeep {
     /// Pool and metrics on a thread of their own, since they may be busy for milliseconds; the rest as a task.
-    pub(super) fn start(core: &Core) -> io::Result<Self> {
+    pub(super) fn start(core: &Core, tls: Option<Arc<Tls>>) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel::<()>();
         let (pool, metrics) = (Arc::clone(&core.pool), Arc::clone(&core.metrics));
+        let (api, clock) = (Arc::clone(&core.api), core.clock.clone());
         let work = move || {
             let mut ticks = 0;
             while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
                 pool.tick();
+                api.limits.tick(clock.monotonic());
                 ticks = (ticks + 1) % METRICS_TICKS;
                 if ticks == 0 {
                     metrics.upkeep();
@@ -52,8 +58,12 @@ impl Upkeep {
             Arc::clone(&core.pool),
             core.clock.clone(),
         );
-        let (stop_expiry, mut stopped) = watch::channel(());
-        let expiry = tokio::spawn(async move {
+        let (stop_tasks, mut stopped) = watch::channel(());
+        let mut tasks = JoinSet::new();
+        if let Some(tls) = tls {
+            tasks.spawn(reload(tls, stopped.clone())?);
+        }
+        tasks.spawn(async move {
             // Its first tick comes at once.
             let mut interval = tokio::time::interval(EXPIRY);
             loop {
@@ -69,19 +79,49 @@ impl Upkeep {
         Ok(Self {
             stop,
             thread,
-            stop_expiry,
-            expiry,
+            stop_tasks,
+            tasks,
         })
     }
 
     /// Returns when nothing of it runs any more.
     pub(super) async fn stop(self) {
-        drop((self.stop, self.stop_expiry));
+        drop((self.stop, self.stop_tasks));
+        let mut tasks = self.tasks;
         // An error is a panic, which has been printed.
-        let _ended = self.expiry.await;
+        while tasks.join_next().await.is_some() {}
         let thread = self.thread;
         let _joined = tokio::task::spawn_blocking(move || thread.join()).await;
     }
+}
+
+/// Reads the files of TLS again at SIGHUP, and by and by when they have changed.
+fn reload(
+    tls: Arc<Tls>,
+    mut stopped: watch::Receiver<()>,
+) -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        let mut interval = tokio::time::interval(tls.reload_every());
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let asked = tokio::select! {
+                _ = interval.tick() => false,
+                _ = hangup.recv() => true,
+                _ = stopped.changed() => return,
+            };
+            let tls = Arc::clone(&tls);
+            let read = move || {
+                if asked {
+                    tls.reload();
+                } else {
+                    tls.reload_if_changed();
+                }
+            };
+            // An error is a panic, which has been printed.
+            let _read = tokio::task::spawn_blocking(read).await;
+        }
+    })
 }
 
 /// Removes keys whose deletion is due, for good, with their aliases.

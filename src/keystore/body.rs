@@ -10,9 +10,11 @@ use crate::key::material::BackingKey;
 use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::record::{Corrupt, Kind, Record};
 use crate::keystore::snapshot::{AccessKey, Alias, AuditHead, KeyDraft, KeyEntry, PrincipalEntry};
-use crate::policy::{PolicyDocument, Principal};
+use crate::policy::{Grant, KeyPolicy, PolicyDocument, Principal};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+
+pub(super) mod grant;
 
 const LAYOUT: u8 = 1;
 const MATERIAL_BYTES: usize = 32;
@@ -62,6 +64,12 @@ struct PrincipalBody {
 struct AccessKeyBody {
     id: String,
     secret_bytes: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyPolicyBody {
+    policy: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -139,6 +147,11 @@ pub(super) fn encode_principal(entry: &PrincipalEntry) -> SecretBytes {
     encode(&metadata, &secrets)
 }
 
+pub(super) fn encode_key_policy(policy: &KeyPolicy) -> SecretBytes {
+    let policy = policy.source().to_owned();
+    encode(&KeyPolicyBody { policy }, &[])
+}
+
 pub(super) fn encode_audit_head(head: &AuditHead) -> SecretBytes {
     let metadata = AuditHeadBody {
         log: head.log,
@@ -169,7 +182,16 @@ pub(super) enum Entry {
     Key(KeyEntry),
     Alias(Alias),
     Principal(PrincipalEntry),
+    KeyPolicy(KeyId, Arc<KeyPolicy>),
+    Grant(Arc<Grant>),
     Audit(AuditHead),
+}
+
+/// For the fuzz target alone: whatever a record's plaintext holds is parsed or refused.
+#[cfg(fuzzing)]
+pub fn fuzz(record: &Record, plaintext: &[u8], region: &Region) -> bool {
+    let plaintext = SecretBytes::filled(plaintext.len(), |bytes| bytes.copy_from_slice(plaintext));
+    decode(record, &plaintext, region).is_ok()
 }
 
 /// Parses an opened record's plaintext.
@@ -183,6 +205,8 @@ pub(super) fn decode(
         Kind::Key => decode_key(record, plaintext, region).map(Entry::Key),
         Kind::Alias => decode_alias(record, plaintext).map(Entry::Alias),
         Kind::Principal => decode_principal(record, plaintext).map(Entry::Principal),
+        Kind::KeyPolicy => decode_key_policy(record, plaintext),
+        Kind::Grant => grant::decode(record, plaintext).map(|grant| Entry::Grant(Arc::new(grant))),
         Kind::Audit => decode_audit_head(record, plaintext).map(Entry::Audit),
     };
     parsed.ok_or_else(|| Corrupt::Layout(record.kind, record.id.clone()))
@@ -267,12 +291,9 @@ fn decode_principal(record: &Record, plaintext: &SecretBytes) -> Option<Principa
         .policies
         .iter()
         .map(|policy| PolicyDocument::parse(policy).ok().map(Arc::new));
-    let principal = Principal {
-        arn: record.id.clone(),
-        account: body.account.parse().ok()?,
-        policies: policies.collect::<Option<_>>()?,
-    };
-    secrets.is_empty().then(|| PrincipalEntry {
+    let principal = Principal::new(&record.id, policies.collect::<Option<_>>()?).ok()?;
+    let whole = secrets.is_empty() && body.account == principal.account.as_str();
+    whole.then(|| PrincipalEntry {
         principal: Arc::new(principal),
         access_keys,
     })
@@ -287,4 +308,11 @@ fn decode_audit_head(record: &Record, plaintext: &SecretBytes) -> Option<AuditHe
     };
     // There is one head: a second record beside it would decide by its order which.
     (record.id.is_empty() && secrets.is_empty()).then_some(head)
+}
+
+fn decode_key_policy(record: &Record, plaintext: &SecretBytes) -> Option<Entry> {
+    let (body, secrets) = split::<KeyPolicyBody>(plaintext)?;
+    let policy = KeyPolicy::parse(&body.policy).ok()?;
+    let entry = Entry::KeyPolicy(record.id.parse().ok()?, Arc::new(policy));
+    secrets.is_empty().then_some(entry)
 }

@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// An exclusive lock on a store, held until it is dropped or the process ends. The file holds the process id.
-pub struct StoreLock(#[expect(dead_code, reason = "held for its lock")] File);
+pub struct StoreLock(File);
 
 impl StoreLock {
     /// Takes the lock of the store at `path`.
@@ -51,6 +51,15 @@ impl StoreLock {
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .map_err(io)?;
         Ok(Self(file))
+    }
+}
+
+impl Drop for StoreLock {
+    fn drop(&mut self) {
+        // Not by closing alone: a child process that is between its fork and its exec holds the same open file, and with it the lock.
+        if let Err(error) = self.0.unlock() {
+            tracing::debug!(%error, "the store's lock goes with its file");
+        }
     }
 }
 

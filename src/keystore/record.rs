@@ -28,6 +28,10 @@ pub enum Kind {
     Alias,
     /// A principal with policies and credentials.
     Principal,
+    /// A key policy, apart from its key's record: a new policy moves no fence.
+    KeyPolicy,
+    /// A grant.
+    Grant,
     /// The head of the audit log.
     Audit,
 }
@@ -41,6 +45,8 @@ impl Kind {
             Self::Key => "key",
             Self::Alias => "alias",
             Self::Principal => "principal",
+            Self::KeyPolicy => "key-policy",
+            Self::Grant => "grant",
             Self::Audit => "audit",
         }
     }
@@ -53,6 +59,8 @@ impl Kind {
             Self::Key,
             Self::Alias,
             Self::Principal,
+            Self::KeyPolicy,
+            Self::Grant,
             Self::Audit,
         ]
         .into_iter()
@@ -65,7 +73,7 @@ impl Kind {
 pub struct Record {
     /// What it holds.
     pub kind: Kind,
-    /// Key id, `account alias`, or ARN; empty for the head and for the audit log's.
+    /// Key id (a key's and its policy's), `account alias`, ARN, or `key-id grant-id`; empty for the head and for the audit log's.
     pub id: String,
     /// The store's revision that wrote it.
     pub revision: u64,

@@ -8,7 +8,8 @@ use crate::key::{KeyId, KmsKey};
 use crate::keystore::record::Kind;
 use crate::keystore::{Change, body};
 use crate::metrics::Metrics;
-use crate::policy::Principal;
+use crate::policy::grant::GrantId;
+use crate::policy::{Grant, KeyGrants, KeyPolicy, Principal};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -25,8 +26,14 @@ pub struct Snapshot {
     pub principals: BTreeMap<String, Arc<PrincipalEntry>>,
     /// The same principals by access key id.
     pub access_keys: HashMap<String, Arc<PrincipalEntry>>,
+    /// Key policies by the key that they are attached to; a key without one has the default policy.
+    pub key_policies: BTreeMap<KeyId, Arc<KeyPolicy>>,
     /// The head of the audit log when it was last sealed; none before the first log.
     pub audit_head: Option<AuditHead>,
+    /// Grants by the key that they are bound to.
+    pub grants: BTreeMap<KeyId, Arc<KeyGrants>>,
+    /// The names of the aliases by the key that they name.
+    pub(super) aliases_of: BTreeMap<KeyId, Arc<[AliasName]>>,
 }
 
 impl Snapshot {
@@ -34,6 +41,12 @@ impl Snapshot {
     #[must_use]
     pub fn alias(&self, account: AccountId, name: &AliasName) -> Option<&Arc<Alias>> {
         self.aliases.get(&(account, name.clone()))
+    }
+
+    /// The names of the key's aliases, if it has any.
+    #[must_use]
+    pub fn aliases_of(&self, id: KeyId) -> Option<&Arc<[AliasName]>> {
+        self.aliases_of.get(&id)
     }
 
     /// The key of this account and id; another account's key is not found.
@@ -62,8 +75,24 @@ impl Snapshot {
     }
 
     pub(super) fn put_alias(&mut self, alias: Alias) {
+        self.remove_alias(alias.account, alias.name.clone());
+        let names = self.aliases_of(alias.target).cloned().unwrap_or_default();
+        let names = names.iter().chain([&alias.name]).cloned().collect();
+        self.aliases_of.insert(alias.target, names);
         self.aliases
             .insert((alias.account, alias.name.clone()), Arc::new(alias));
+    }
+
+    fn remove_alias(&mut self, account: AccountId, name: AliasName) {
+        let Some(alias) = self.aliases.remove(&(account, name)) else {
+            return;
+        };
+        let names = self.aliases_of.remove(&alias.target).unwrap_or_default();
+        if names.len() > 1 {
+            let others = names.iter().filter(|name| **name != alias.name);
+            self.aliases_of
+                .insert(alias.target, others.cloned().collect());
+        }
     }
 
     pub(super) fn put_principal(&mut self, entry: PrincipalEntry) {
@@ -83,6 +112,25 @@ impl Snapshot {
             .flat_map(|entry| &entry.access_keys)
         {
             self.access_keys.remove(&key.id);
+        }
+    }
+
+    pub(super) fn put_key_policy(&mut self, key: KeyId, policy: Arc<KeyPolicy>) {
+        self.key_policies.insert(key, policy);
+    }
+
+    pub(super) fn put_grant(&mut self, grant: Arc<Grant>) {
+        // Copied when an earlier snapshot shares them.
+        Arc::make_mut(self.grants.entry(grant.key).or_default()).put(grant);
+    }
+
+    fn remove_grant(&mut self, key: KeyId, id: GrantId) {
+        let Some(grants) = self.grants.get_mut(&key) else {
+            return;
+        };
+        Arc::make_mut(grants).remove(id);
+        if grants.is_empty() {
+            self.grants.remove(&key);
         }
     }
 
@@ -118,7 +166,7 @@ impl Snapshot {
             }
             Change::RemoveAlias(account, name) => {
                 let id = body::alias_id(account, &name);
-                self.aliases.remove(&(account, name));
+                self.remove_alias(account, name);
                 (Kind::Alias, id, None)
             }
             Change::PutPrincipal(entry) => {
@@ -131,16 +179,45 @@ impl Snapshot {
                 self.remove_principal(&arn);
                 (Kind::Principal, arn, None)
             }
+            Change::PutKeyPolicy(key, policy) => {
+                let plaintext = body::encode_key_policy(&policy);
+                self.put_key_policy(key, policy);
+                (Kind::KeyPolicy, key.to_string(), Some(plaintext))
+            }
+            Change::RemoveKeyPolicy(key) => {
+                self.key_policies.remove(&key);
+                (Kind::KeyPolicy, key.to_string(), None)
+            }
+            Change::PutGrant(grant) => {
+                let plaintext = body::grant::encode(&grant);
+                let id = body::grant::record_id(grant.key, grant.id);
+                self.put_grant(grant);
+                (Kind::Grant, id, Some(plaintext))
+            }
+            Change::RemoveGrant(key, id) => {
+                self.remove_grant(key, id);
+                (Kind::Grant, body::grant::record_id(key, id), None)
+            }
             Change::PutAuditHead(head) => {
+                let plaintext = body::encode_audit_head(&head);
                 self.audit_head = Some(head);
-                (
-                    Kind::Audit,
-                    String::new(),
-                    Some(body::encode_audit_head(&head)),
-                )
+                (Kind::Audit, String::new(), Some(plaintext))
             }
         }
     }
+}
+
+/// When keys that wait for their deletion go: those whose date is not after `now`.
+#[must_use]
+pub fn expired(snapshot: &Snapshot, now: Timestamp) -> Vec<KeyId> {
+    use crate::key::KeyState::PendingDeletion;
+    let due = |entry: &&Arc<KeyEntry>| matches!(entry.key.state, PendingDeletion { deletion_date } if deletion_date <= now);
+    snapshot
+        .keys
+        .values()
+        .filter(due)
+        .map(|entry| entry.key.id)
+        .collect()
 }
 
 /// A key with its material.

@@ -1,12 +1,15 @@
 //! What a store survives, and what it refuses: each fault is made on a real file, and the file is left as it was.
 
 use super::*;
+use crate::clock::Timestamp;
 use crate::key::material::BackingKey;
 use crate::key::{KeyState, KmsKey};
 use crate::keystore::sqlite::StoreFuture;
 use sqlx::{Connection, Row};
+use std::path::PathBuf;
 use std::sync::Mutex as StdMutex;
 
+mod access;
 mod audit_head;
 mod creation;
 
@@ -260,8 +263,8 @@ async fn store_1_rows_that_were_touched_are_named() {
             "head that does not open",
         ),
         (
-            "UPDATE record SET kind = 'grant' WHERE kind = 'alias'",
-            "unknown kind: grant",
+            "UPDATE record SET kind = 'tenant' WHERE kind = 'alias'",
+            "unknown kind: tenant",
         ),
     ];
     for (statement, expected) in cases {

@@ -1,72 +1,72 @@
-//! Policy JSON to typed statements; strict.
+//! Policy JSON to typed statements; strict, one grammar for identity policies and key policies.
 //!
-//! The grammar is a subset of the IAM policy language of 2012-10-17: what is not understood is refused with its place, because an element
-//! that is skipped changes what a policy means. Parsing goes through a small tree of values rather than derived types: those would take an
-//! array for an object, `null` for an absent element, and the last of two members of one name.
+//! The grammar is the IAM policy language: what is not understood is refused with its place, because an element
+//! that is skipped changes what a policy means. Where AWS takes what can only be a mistake (a variable in a policy of the version without
+//! variables, an unknown condition key), this refuses it too.
 //!
-//! Source: AWS IAM, "Grammar of the IAM JSON policy language",
-//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html>.
+//! Sources: AWS IAM, "Grammar of the IAM JSON policy language",
+//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html>; AWS KMS Developer Guide, "Creating a key policy",
+//! <https://docs.aws.amazon.com/kms/latest/developerguide/key-policy-overview.html>.
 
-use crate::key::arn::Arn;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use crate::key::arn::AccountId;
+use crate::policy::PrincipalName;
+use crate::policy::condition::Condition;
+use crate::policy::statement::{
+    Effect, List, PrincipalPattern, ResourcePattern, Statement, compile_action,
+};
+use std::borrow::Cow;
 use std::fmt;
 
-/// A parsed identity policy.
+pub(super) mod json;
+
+use json::Json;
+
+/// Bytes of a document at most: the quota of AWS KMS for a key policy.
+const BYTES_MAX: usize = 32_768;
+/// Statements of a document at most: every decision may walk them all.
+const STATEMENTS_MAX: usize = 128;
+
+/// A parsed identity policy: it speaks of whom it is attached to.
 pub struct PolicyDocument {
     source: Box<str>,
     pub(super) statements: Box<[Statement]>,
 }
 
+/// A parsed key policy: it speaks of the key that it is attached to, and names whom it lets.
+pub struct KeyPolicy {
+    source: Box<str>,
+    pub(super) statements: Box<[Statement]>,
+}
+
 /// A policy that is refused, with the place and the reason.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct InvalidPolicy(pub String);
-
-/// One statement: it speaks of the requests of which one pattern of each list matches.
-pub(super) struct Statement {
-    pub(super) effect: Effect,
-    pub(super) actions: Box<[Box<str>]>,
-    pub(super) resources: Box<[ResourcePattern]>,
+#[derive(Debug, PartialEq, Eq)]
+pub struct InvalidPolicy {
+    reason: String,
+    /// As AWS KMS says it, where that is known.
+    of_kms: Option<&'static str>,
 }
 
+/// Which elements a statement has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Effect {
-    Allow,
-    Deny,
-}
-
-/// What a statement is about.
-pub(super) enum ResourcePattern {
-    /// `*`: every key and alias, and what is about none.
-    Any,
-    /// An ARN whose parts are patterns: text that [`Arn::split`] splits.
-    Arn(Box<str>),
+pub(super) enum Grammar {
+    Identity,
+    Key,
 }
 
 impl PolicyDocument {
-    /// Bytes of a document at most: the quota of AWS KMS for a key policy.
-    pub const BYTES_MAX: usize = 32_768;
-    /// Statements of a document at most: every decision may walk them all.
-    pub const STATEMENTS_MAX: usize = 128;
+    /// Bytes of a document at most.
+    pub const BYTES_MAX: usize = BYTES_MAX;
+    /// Statements of a document at most.
+    pub const STATEMENTS_MAX: usize = STATEMENTS_MAX;
 
     /// Parses and compiles the JSON text; an unknown element is an error.
     ///
     /// # Errors
     /// [`InvalidPolicy`].
     pub fn parse(json: &str) -> Result<Self, InvalidPolicy> {
-        if json.len() > Self::BYTES_MAX {
-            return refuse(format!(
-                "a policy has at most {} bytes, this one {}",
-                Self::BYTES_MAX,
-                json.len()
-            ));
-        }
-        let tree =
-            serde_json::from_str(json).map_err(|error| InvalidPolicy(format!("JSON: {error}")))?;
-        Ok(Self {
-            source: json.into(),
-            statements: statements(tree)?,
-        })
+        let statements = parse(json, Grammar::Identity)?;
+        let source = json.into();
+        Ok(Self { source, statements })
     }
 
     /// The JSON text as it was given.
@@ -76,28 +76,137 @@ impl PolicyDocument {
     }
 }
 
-/// A JSON value, as far as policies have any use for it. An object's members have different names.
-enum Json {
-    Object(Vec<(String, Self)>),
-    Array(Vec<Self>),
-    Text(String),
-    /// A number, a boolean or null.
-    Other,
+impl KeyPolicy {
+    /// The only name that a key policy has.
+    pub const NAME: &str = "default";
+    /// Bytes of a document at most.
+    pub const BYTES_MAX: usize = BYTES_MAX;
+    /// `Sid` of the default policy's statement.
+    pub(super) const DEFAULT_SID: &str = "Enable IAM User Permissions";
+
+    /// Parses and compiles the JSON text; an unknown element is an error.
+    ///
+    /// # Errors
+    /// [`InvalidPolicy`].
+    pub fn parse(json: &str) -> Result<Self, InvalidPolicy> {
+        let statements = parse(json, Grammar::Key)?;
+        let source = json.into();
+        Ok(Self { source, statements })
+    }
+
+    /// The JSON text as it was given.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Whom its statements name: accounts, users, roles, sessions and federated users, as often as they are named.
+    pub fn principals(&self) -> impl Iterator<Item = &PrincipalName> {
+        let patterns = self.statements.iter().flat_map(|found| &found.principals);
+        patterns.filter_map(|pattern| match pattern {
+            PrincipalPattern::Name(name) => Some(name),
+            PrincipalPattern::Anybody | PrincipalPattern::Nobody => None,
+        })
+    }
+
+    /// The text of the policy that a key has for which none was given: the account's identity policies decide.
+    ///
+    /// Source: AWS KMS Developer Guide, "Default key policy", for keys created programmatically.
+    #[must_use]
+    pub fn default_source(partition: &str, account: AccountId) -> String {
+        let sid = Self::DEFAULT_SID;
+        format!(
+            r#"{{
+  "Version" : "2012-10-17",
+  "Id" : "key-default-1",
+  "Statement" : [ {{
+    "Sid" : "{sid}",
+    "Effect" : "Allow",
+    "Principal" : {{
+      "AWS" : "arn:{partition}:iam::{account}:root"
+    }},
+    "Action" : "kms:*",
+    "Resource" : "*"
+  }} ]
+}}"#
+        )
+    }
 }
 
-fn refuse<T>(reason: impl Into<String>) -> Result<T, InvalidPolicy> {
-    Err(InvalidPolicy(reason.into()))
+impl InvalidPolicy {
+    pub(super) fn new(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            of_kms: None,
+        }
+    }
+
+    pub(super) fn principal(reason: String) -> Self {
+        let of_kms = Some("Policy contains a statement with one or more invalid principals.");
+        Self { reason, of_kms }
+    }
+
+    pub(super) fn overly_permissive() -> Self {
+        Self {
+            reason: "ForAllValues holds without the pair that it asks for".to_owned(),
+            of_kms: Some(
+                "OverlyPermissiveCondition:EncryptionContext: Using the ForAllValues set operator with a single-valued condition key \
+                 matches requests without the specified encryption context or with an unspecified encryption context. To fix, remove ForAllValues.",
+            ),
+        }
+    }
+
+    /// With the place before the reason.
+    pub(super) fn at(mut self, place: &str) -> Self {
+        self.reason = format!("{place}: {}", self.reason);
+        self
+    }
+
+    /// The message of `MalformedPolicyDocumentException`: as AWS KMS has it where that is known, else place and reason.
+    #[must_use]
+    pub fn message(&self) -> Cow<'static, str> {
+        match self.of_kms {
+            Some(text) => Cow::Borrowed(text),
+            None => Cow::Owned(self.reason.clone()),
+        }
+    }
 }
 
-fn statements(document: Json) -> Result<Box<[Statement]>, InvalidPolicy> {
-    let Json::Object(members) = document else {
-        return refuse("a policy is a JSON object");
-    };
-    let mut statements = None;
+impl fmt::Display for InvalidPolicy {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for InvalidPolicy {}
+
+pub(super) fn refuse<T>(reason: impl Into<String>) -> Result<T, InvalidPolicy> {
+    Err(InvalidPolicy::new(reason))
+}
+
+fn parse(json: &str, grammar: Grammar) -> Result<Box<[Statement]>, InvalidPolicy> {
+    if json.len() > BYTES_MAX {
+        return refuse(format!(
+            "a policy has at most {BYTES_MAX} bytes, this one {}",
+            json.len()
+        ));
+    }
+    match serde_json::from_str(json) {
+        Ok(Json::Object(members)) => document(members, grammar),
+        Ok(_) => refuse("a policy is a JSON object"),
+        Err(error) => refuse(format!("JSON: {error}")),
+    }
+}
+
+fn document(
+    members: Vec<(String, Json)>,
+    grammar: Grammar,
+) -> Result<Box<[Statement]>, InvalidPolicy> {
+    let (mut statements, mut variables) = (None, false);
     for (name, value) in members {
         match (name.as_str(), value) {
-            ("Version", Json::Text(version))
-                if ["2012-10-17", "2008-10-17"].contains(&version.as_str()) => {}
+            ("Version", Json::Text(version)) if version == "2012-10-17" => variables = true,
+            ("Version", Json::Text(version)) if version == "2008-10-17" => {}
             ("Version", _) => return refuse("Version: either 2012-10-17 or 2008-10-17"),
             ("Id", Json::Text(_)) => {}
             ("Id", _) => return refuse("Id: not a string"),
@@ -108,57 +217,123 @@ fn statements(document: Json) -> Result<Box<[Statement]>, InvalidPolicy> {
     let Some(statements) = statements else {
         return refuse("Statement: missing");
     };
-    if statements.len() > PolicyDocument::STATEMENTS_MAX {
+    if statements.len() > STATEMENTS_MAX {
         return refuse(format!(
-            "Statement: at most {}, this policy has {}",
-            PolicyDocument::STATEMENTS_MAX,
+            "Statement: at most {STATEMENTS_MAX}, this policy has {}",
             statements.len()
         ));
     }
     let statements = statements.into_iter().enumerate().map(|(at, value)| {
-        statement(value).map_err(|reason| InvalidPolicy(format!("Statement {}: {reason}", at + 1)))
+        statement(value, grammar, variables)
+            .map_err(|error| error.at(&format!("Statement {}", at + 1)))
     });
     statements.collect()
 }
 
-fn statement(statement: Json) -> Result<Statement, InvalidPolicy> {
+fn statement(
+    statement: Json,
+    grammar: Grammar,
+    variables: bool,
+) -> Result<Statement, InvalidPolicy> {
     let Json::Object(members) = statement else {
         return refuse("not an object");
     };
-    let (mut effect, mut actions, mut resources) = (None, None, None);
+    let (mut sid, mut effect, mut principals, mut conditions) = (None, None, None, None);
+    let (mut actions, mut resources) = (Element::new("Action"), Element::new("Resource"));
     for (name, value) in members {
         match (name.as_str(), value) {
-            ("Sid", Json::Text(_)) => {}
+            ("Sid", Json::Text(text)) => sid = Some(text.into()),
             ("Sid", _) => return refuse("Sid: not a string"),
             ("Effect", Json::Text(text)) if text == "Allow" => effect = Some(Effect::Allow),
             ("Effect", Json::Text(text)) if text == "Deny" => effect = Some(Effect::Deny),
             ("Effect", _) => return refuse("Effect: either \"Allow\" or \"Deny\""),
-            ("Action", value) => actions = Some(patterns("Action", value, action)?),
-            ("Resource", value) => resources = Some(patterns("Resource", value, resource)?),
-            ("Principal" | "NotPrincipal", _) => {
+            ("Action" | "NotAction", value) => actions.put(&name, value, compile_action)?,
+            ("NotResource", _) if grammar == Grammar::Key => {
+                return refuse(
+                    "NotResource is not supported in key policies: they speak of their key",
+                );
+            }
+            ("Resource" | "NotResource", value) => resources.put(&name, value, |text| {
+                ResourcePattern::compile(text, variables)
+            })?,
+            ("Principal" | "NotPrincipal", _) if grammar == Grammar::Identity => {
                 return refuse(format!(
                     "{name} is not supported in identity policies: they speak of whom they are attached to"
                 ));
             }
-            ("NotAction" | "NotResource" | "Condition", _) => {
-                return refuse(format!("{name} is not supported yet in identity policies"));
+            ("Principal", value) => {
+                principals = Some(self::principals(value).map_err(|error| error.at("Principal"))?);
+            }
+            ("NotPrincipal", _) => {
+                return Err(InvalidPolicy::principal(
+                    "NotPrincipal is not supported in key policies".to_owned(),
+                ));
+            }
+            ("Condition", value) => {
+                let compiled = Condition::compile(value, grammar, variables);
+                conditions = Some(compiled.map_err(|error| error.at("Condition"))?);
             }
             _ => return refuse(format!("unknown element {name:?}")),
         }
     }
-    match (effect, actions, resources) {
-        (Some(effect), Some(actions), Some(resources)) => Ok(Statement {
-            effect,
-            actions,
-            resources,
-        }),
-        (None, ..) => refuse("Effect: missing"),
-        (_, None, _) => refuse("Action: missing"),
-        (.., None) => refuse("Resource: missing"),
+    let Some(effect) = effect else {
+        return refuse("Effect: missing");
+    };
+    let principals = match (principals, grammar) {
+        (Some(principals), _) => principals,
+        (None, Grammar::Identity) => Box::default(),
+        (None, Grammar::Key) => return refuse("Principal: missing"),
+    };
+    let Some(actions) = actions.list else {
+        return refuse("Action: missing");
+    };
+    let resources = match (resources.list, grammar) {
+        (Some(resources), _) => resources,
+        (None, Grammar::Identity) => return refuse("Resource: missing"),
+        // AWS KMS takes such a statement, and it has no effect.
+        (None, Grammar::Key) => List::Of(Box::default()),
+    };
+    Ok(Statement {
+        sid,
+        effect,
+        principals,
+        actions,
+        resources,
+        conditions: conditions.unwrap_or_default(),
+    })
+}
+
+/// An element or its `Not` form, but not both.
+struct Element<T> {
+    name: &'static str,
+    list: Option<List<T>>,
+}
+
+impl<T> Element<T> {
+    fn new(name: &'static str) -> Self {
+        Self { name, list: None }
+    }
+
+    fn put(
+        &mut self,
+        name: &str,
+        value: Json,
+        compile: impl Fn(&str) -> Result<T, InvalidPolicy>,
+    ) -> Result<(), InvalidPolicy> {
+        if self.list.is_some() {
+            return refuse(format!("{0} and Not{0}: one of them", self.name));
+        }
+        let items = list(name, value, compile)?;
+        self.list = Some(if name == self.name {
+            List::Of(items)
+        } else {
+            List::AllBut(items)
+        });
+        Ok(())
     }
 }
 
-fn one_or_more(element: &str, value: Json) -> Result<Vec<Json>, InvalidPolicy> {
+pub(super) fn one_or_more(element: &str, value: Json) -> Result<Vec<Json>, InvalidPolicy> {
     match value {
         Json::Array(values) if values.is_empty() => refuse(format!("{element}: an empty list")),
         Json::Array(values) => Ok(values),
@@ -166,129 +341,53 @@ fn one_or_more(element: &str, value: Json) -> Result<Vec<Json>, InvalidPolicy> {
     }
 }
 
-fn patterns<T>(
+fn list<T>(
     element: &str,
     value: Json,
-    parse: impl Fn(String) -> Result<T, InvalidPolicy>,
+    compile: impl Fn(&str) -> Result<T, InvalidPolicy>,
 ) -> Result<Box<[T]>, InvalidPolicy> {
-    let patterns = one_or_more(element, value)?
+    let items = one_or_more(element, value)?
         .into_iter()
         .map(|value| match value {
-            Json::Text(text) => {
-                parse(text).map_err(|reason| InvalidPolicy(format!("{element}: {reason}")))
-            }
+            Json::Text(text) => compile(&text).map_err(|error| error.at(element)),
             _ => refuse(format!("{element}: neither a string nor a list of strings")),
         });
-    patterns.collect()
+    items.collect()
 }
 
-/// `*`, or `<service>:<name>` with wildcards in the name only. Another service's action is well-formed and matches nothing here.
-fn action(text: String) -> Result<Box<str>, InvalidPolicy> {
-    let service = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    let name = |byte: u8| byte.is_ascii_alphanumeric() || is_wildcard(byte);
-    let formed = text == "*"
-        || text.split_once(':').is_some_and(|(of, to)| {
-            !of.is_empty() && of.bytes().all(service) && !to.is_empty() && to.bytes().all(name)
-        });
-    if formed {
-        return Ok(text.into());
-    }
-    refuse(format!("{text:?} is neither * nor <service>:<action>"))
-}
-
-/// `*`, or an ARN with wildcards in any part after `arn:`.
-fn resource(text: String) -> Result<ResourcePattern, InvalidPolicy> {
-    if text == "*" {
-        return Ok(ResourcePattern::Any);
-    }
-    // Taken literally, a variable in a deny would never match.
-    if text.contains('$') {
-        return refuse(format!(
-            "{text:?}: policy variables are not supported yet in identity policies"
-        ));
-    }
-    // `?` stands for one character, and matching goes by bytes.
-    let graphic = text.bytes().all(|byte| byte.is_ascii_graphic());
-    match Arn::split(&text) {
-        Some(arn) if graphic && ![arn.partition, arn.service, arn.resource].contains(&"") => {
-            Ok(ResourcePattern::Arn(text.into()))
+/// `"*"`, or an object of principals by kind.
+fn principals(value: Json) -> Result<Box<[PrincipalPattern]>, InvalidPolicy> {
+    let kinds = match value {
+        Json::Text(text) if text == "*" => return Ok(Box::new([PrincipalPattern::Anybody])),
+        Json::Object(kinds) if !kinds.is_empty() => kinds,
+        _ => {
+            let reason = "neither \"*\" nor an object of principals";
+            return Err(InvalidPolicy::principal(reason.to_owned()));
         }
-        _ => refuse(format!(
-            "{text:?} is neither * nor arn:<partition>:<service>:<region>:<account>:<resource>"
-        )),
-    }
-}
-
-/// Whether the byte of a pattern stands for others: `*` for any number of them, `?` for one.
-pub(super) fn is_wildcard(byte: u8) -> bool {
-    matches!(byte, b'*' | b'?')
-}
-
-impl<'de> Deserialize<'de> for Json {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(JsonVisitor)
-    }
-}
-
-struct JsonVisitor;
-
-impl<'de> Visitor<'de> for JsonVisitor {
-    type Value = Json;
-
-    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("a JSON value")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
-        let mut members: Vec<(String, Json)> = Vec::new();
-        while let Some((name, value)) = map.next_entry::<String, Json>()? {
-            if members.iter().any(|(other, _)| *other == name) {
-                return Err(A::Error::custom(format_args!("duplicate element {name:?}")));
+    };
+    let mut principals = Vec::new();
+    for (kind, value) in kinds {
+        match kind.as_str() {
+            "AWS" => principals.extend(list(&kind, value, PrincipalPattern::compile)?),
+            "Service" | "Federated" => principals.extend(list(&kind, value, other_party)?),
+            _ => {
+                let reason = format!("unknown kind of principal {kind:?}");
+                return Err(InvalidPolicy::principal(reason));
             }
-            // Keeps the search above short: no object of a policy has more elements, unknown ones refused.
-            if members.len() == OBJECT_MEMBERS_MAX {
-                return Err(A::Error::custom("an object with too many elements"));
-            }
-            members.push((name, value));
         }
-        Ok(Json::Object(members))
     }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Json, A::Error> {
-        let mut values = Vec::new();
-        while let Some(value) = sequence.next_element()? {
-            values.push(value);
-        }
-        Ok(Json::Array(values))
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Json, E> {
-        Ok(Json::Text(text.to_owned()))
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Json, E> {
-        Ok(Json::Other)
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Json, E> {
-        Ok(Json::Other)
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Json, E> {
-        Ok(Json::Other)
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Json, E> {
-        Ok(Json::Other)
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Json, E> {
-        Ok(Json::Other)
-    }
+    Ok(principals.into())
 }
 
-/// Members of one object at most.
-const OBJECT_MEMBERS_MAX: usize = 64;
+/// A service's name, or an identity provider's name or ARN.
+fn other_party(text: &str) -> Result<PrincipalPattern, InvalidPolicy> {
+    let allowed = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'*' | b'?' | b'$');
+    if text.is_empty() || !text.bytes().all(allowed) {
+        let reason = format!("{text:?} names no service or identity provider");
+        return Err(InvalidPolicy::principal(reason));
+    }
+    Ok(PrincipalPattern::Nobody)
+}
 
 #[cfg(test)]
 mod tests;

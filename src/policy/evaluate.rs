@@ -1,93 +1,181 @@
 //! The pure decision function.
 //!
-//! AUTH-1: a deny of any policy wins, wherever it stands, and the absence of an allow is a deny.
+//! AUTH-1: a deny of any policy wins, wherever it stands, over grants too, and the absence of an allow is a deny.
 //!
-//! Actions are compared without regard to ASCII case, ARNs with. An ARN pattern is matched part by part, the resource (which may have colons)
-//! as one part: a wildcard does not reach over the colon into the next part, so no alias can be named so that a pattern for
-//! one account matches it in another.
+//! What is about no key (`CreateKey`, the listings, `GenerateRandom`, an alias) is decided by identity policies alone. For a key they are
+//! never enough: an allow of the key policy lets whom it names, and an allow that names the account lets the identity policies of that account
+//! decide; a grant lets its grantee. A caller of another account needs an identity policy of his own beside what the key's
+//! policy gives, and only operations that AWS KMS lets cross accounts.
 //!
-//! What this module does not do: conditions, key policies, grants.
+//! Sources: AWS KMS Developer Guide, "Troubleshooting key access",
+//! <https://docs.aws.amazon.com/kms/latest/developerguide/policy-evaluation.html>, "Key policies in AWS KMS" and "Permissions reference";
+//! AWS IAM, "Policy evaluation logic".
+//!
+//! A decision allocates nothing.
 
-use crate::key::arn::Arn;
-use crate::policy::document::{Effect, ResourcePattern, Statement};
-use crate::policy::{Action, Denied, PolicyDocument};
-use std::borrow::Borrow;
+use crate::policy::facts::{Facts, KeyFacts};
+use crate::policy::grant::{Grant, GrantAnswer, GrantId, GrantOperation};
+use crate::policy::principal::PrincipalKind;
+use crate::policy::principal::name::Naming;
+use crate::policy::statement::{Effect, Statement};
+use crate::policy::{Denied, PolicyKind};
 
-/// Decides on `action` on `resource` under all of `policies`. Allocates nothing.
-pub(super) fn decide<P: Borrow<PolicyDocument>>(
-    policies: &[P],
-    action: Action,
-    resource: &str,
-) -> Result<(), Denied> {
-    let arn = Arn::split(resource);
-    let mut decision = Err(Denied::NoAllow);
-    for statement in policies
-        .iter()
-        .flat_map(|policy| &policy.borrow().statements)
-    {
-        if speaks_of(statement, action, arn) {
-            match statement.effect {
-                Effect::Deny => return Err(Denied::ExplicitDeny),
-                Effect::Allow => decision = Ok(()),
-            }
-        }
-    }
-    decision
+/// What decided: a statement by its policy and place, or a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatementId {
+    /// A statement of one of the caller's identity policies; both counted from 0.
+    Identity {
+        /// Which of [`crate::policy::Principal::policies`].
+        policy: usize,
+        /// Which of its statements.
+        statement: usize,
+    },
+    /// A statement of the key policy, counted from 0.
+    Key {
+        /// Which of its statements.
+        statement: usize,
+    },
+    /// The one statement of the default key policy.
+    DefaultKeyPolicy,
+    /// A grant.
+    Grant(GrantId),
+    /// None: the account's root user may do whatever no deny forbids.
+    Root,
 }
 
-fn speaks_of(statement: &Statement, action: Action, arn: Option<Arn<'_>>) -> bool {
-    let fold_case = |a: u8, b: u8| a.eq_ignore_ascii_case(&b);
-    let mut actions = statement.actions.iter();
-    let this_action = actions.any(|pattern| matches(pattern, action.0, fold_case));
-    let this_resource = |pattern: &ResourcePattern| match pattern {
-        ResourcePattern::Any => true,
-        ResourcePattern::Arn(pattern) => Arn::split(pattern)
-            .is_some_and(|pattern| arn.is_some_and(|arn| matches_arn(pattern, arn))),
+/// Why a request is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// What allows it.
+    pub by: StatementId,
+    /// What lets that decide: a statement of the key policy that names the caller's account, or for a caller of another account himself; or
+    /// a grant to his account.
+    pub under: Option<StatementId>,
+}
+
+impl Allowed {
+    fn by(by: StatementId) -> Self {
+        Self { by, under: None }
+    }
+}
+
+/// Decides.
+pub(super) fn decide(facts: &Facts<'_>) -> Result<Allowed, Denied> {
+    let identity = identity_policies(facts)?;
+    let Some(key) = facts.key else {
+        return identity
+            .map(Allowed::by)
+            .ok_or(Denied::NoAllow(PolicyKind::Identity));
     };
-    this_action && statement.resources.iter().any(this_resource)
+    let own = key.account == facts.principal.account;
+    if own && facts.principal.kind() == PrincipalKind::Operator {
+        return identity
+            .map(Allowed::by)
+            .ok_or(Denied::NoAllow(PolicyKind::Identity));
+    }
+    let key_policy = key_policy(facts, key)?;
+    let with_identity = |under| identity.map(|by| Allowed { by, under });
+    if let Some(grant) = facts.request.retires() {
+        return retire(grant, facts, with_identity);
+    }
+    if !own && !facts.action.crosses_accounts() || facts.action.is_retire_grant() {
+        return Err(Denied::NoAllow(PolicyKind::Key));
+    }
+    if let Some(by) = key_policy.himself.filter(|_| own) {
+        return Ok(Allowed::by(by));
+    }
+    let half = key_policy.himself.or(key_policy.account);
+    if let Some(allowed) = half.and_then(|half| with_identity(Some(half))) {
+        return Ok(allowed);
+    }
+    let granted = key.grants.and_then(|grants| {
+        let operation = GrantOperation::of_action(facts.action)?;
+        let new = facts.request.new_grant();
+        grants.allow(facts.principal, operation, facts.context, new)
+    });
+    let allowed = match granted {
+        Some((id, GrantAnswer::Yes)) => Some(Allowed::by(StatementId::Grant(id))),
+        Some((id, GrantAnswer::WithIdentityPolicy)) => with_identity(Some(StatementId::Grant(id))),
+        Some((_, GrantAnswer::No)) | None => None,
+    };
+    let missing = if half.is_some() || granted.is_some() {
+        PolicyKind::Identity
+    } else {
+        PolicyKind::Key
+    };
+    allowed.ok_or(Denied::NoAllow(missing))
 }
 
-fn matches_arn(pattern: Arn<'_>, arn: Arn<'_>) -> bool {
-    let pairs = [
-        (pattern.partition, arn.partition),
-        (pattern.service, arn.service),
-        (pattern.region, arn.region),
-        (pattern.account, arn.account),
-        (pattern.resource, arn.resource),
-    ];
-    let same = |(pattern, part): (&str, &str)| matches(pattern, part, |a, b| a == b);
-    pairs.into_iter().all(same)
+/// `RetireGrant` is the grant's to allow, and no key policy's.
+fn retire(
+    grant: &Grant,
+    facts: &Facts<'_>,
+    with_identity: impl Fn(Option<StatementId>) -> Option<Allowed>,
+) -> Result<Allowed, Denied> {
+    let id = StatementId::Grant(grant.id);
+    match grant.is_retired_by(facts.principal) {
+        GrantAnswer::Yes => Ok(Allowed::by(id)),
+        GrantAnswer::WithIdentityPolicy => {
+            with_identity(Some(id)).ok_or(Denied::NoAllow(PolicyKind::Identity))
+        }
+        GrantAnswer::No => Err(Denied::NoAllow(PolicyKind::Key)),
+    }
 }
 
-/// Whether `text` is what `pattern` stands for; `*` is any number of bytes, `?` is one.
-///
-/// Only the last `*` is ever tried again: if the pattern up to it matched a prefix of the text, the shortest such prefix leaves the most for
-/// the rest. So the cost is at most the product of the lengths, and near their sum for patterns that people write.
-fn matches(pattern: &str, text: &str, same: impl Fn(u8, u8) -> bool) -> bool {
-    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-    let (mut at, mut text_at) = (0, 0);
-    // Behind the last `*`, and how far the text reaches that it stands for.
-    let mut retry: Option<(usize, usize)> = None;
-    while text_at < text.len() {
-        match pattern.get(at) {
-            Some(b'*') => {
-                at += 1;
-                retry = Some((at, text_at));
+/// What the caller's own policies allow; a deny ends it.
+fn identity_policies(facts: &Facts<'_>) -> Result<Option<StatementId>, Denied> {
+    let root = facts.principal.kind() == PrincipalKind::Root;
+    let mut allowed = root.then_some(StatementId::Root);
+    for (policy, document) in facts.principal.policies.iter().enumerate() {
+        for (statement, found) in document.statements.iter().enumerate() {
+            if allowed.is_some() && found.effect == Effect::Allow || !found.speaks_of(facts) {
+                continue;
             }
-            Some(&byte) if byte == b'?' || same(byte, text[text_at]) => {
-                at += 1;
-                text_at += 1;
-            }
-            _ => {
-                let Some((behind, reach)) = &mut retry else {
-                    return false;
-                };
-                *reach += 1;
-                (at, text_at) = (*behind, *reach);
+            let id = StatementId::Identity { policy, statement };
+            match found.effect {
+                Effect::Deny => return Err(Denied::ExplicitDeny(id)),
+                Effect::Allow => allowed = Some(id),
             }
         }
     }
-    pattern[at..].iter().all(|&byte| byte == b'*')
+    Ok(allowed)
+}
+
+/// What the key policy allows.
+#[derive(Default)]
+struct KeyHalf {
+    /// An allow that names the caller.
+    himself: Option<StatementId>,
+    /// An allow that names his account.
+    account: Option<StatementId>,
+}
+
+fn key_policy(facts: &Facts<'_>, key: KeyFacts<'_>) -> Result<KeyHalf, Denied> {
+    let mut half = KeyHalf::default();
+    let Some(policy) = key.policy else {
+        if key.account == facts.principal.account && facts.action.is_of_kms() {
+            half.account = Some(StatementId::DefaultKeyPolicy);
+        }
+        return Ok(half);
+    };
+    for (statement, found) in policy.statements.iter().enumerate() {
+        let id = StatementId::Key { statement };
+        match (found.effect, naming(found, facts)) {
+            (_, Naming::Not) => {}
+            (Effect::Deny, _) => return Err(Denied::ExplicitDeny(id)),
+            (Effect::Allow, Naming::Himself) => half.himself = half.himself.or(Some(id)),
+            (Effect::Allow, Naming::Account) => half.account = half.account.or(Some(id)),
+        }
+    }
+    Ok(half)
+}
+
+fn naming(statement: &Statement, facts: &Facts<'_>) -> Naming {
+    match statement.names(facts.principal) {
+        Naming::Not => Naming::Not,
+        naming if statement.speaks_of(facts) => naming,
+        _ => Naming::Not,
+    }
 }
 
 #[cfg(test)]

@@ -1,29 +1,128 @@
 //! Who asks.
 
+use crate::clock::Timestamp;
 use crate::key::arn::AccountId;
 use crate::policy::PolicyDocument;
 use std::sync::Arc;
 
+pub mod name;
+
+use name::NameKind;
+pub use name::{InvalidPrincipal, PrincipalName};
+
 /// An authenticated caller with his identity policies.
+///
+/// Policies are shared: a role's with each of its sessions, and one document between any number of principals.
 pub struct Principal {
-    /// `arn:<partition>:iam::<account>:user/<name>`, or `local:<uid>` for an operator at the store.
+    /// `arn:<partition>:iam::<account>:user/<name>` and the other forms of [`PrincipalName`], or `local:<uid>` for an operator at the store.
     pub arn: String,
     /// 12 digits.
     pub account: AccountId,
     /// Attached policies.
     pub policies: Vec<Arc<PolicyDocument>>,
+    kind: Kind,
+    tags: Vec<Tag>,
+    unique_id: Option<String>,
+}
+
+/// What a principal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrincipalKind {
+    /// An IAM user.
+    User,
+    /// A role itself.
+    Role,
+    /// A session of a role.
+    AssumedRole,
+    /// A federated user.
+    FederatedUser,
+    /// The account's root user.
+    Root,
+    /// Whoever may open the store.
+    Operator,
+}
+
+enum Kind {
+    User,
+    Role,
+    Session(Session),
+    FederatedUser,
+    Root,
+    Operator,
+}
+
+struct Session {
+    role_arn: String,
+    issue_time: Timestamp,
+}
+
+/// A tag of a principal or of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// 1..=128 characters.
+    pub key: String,
+    /// 0..=256 characters.
+    pub value: String,
 }
 
 impl Principal {
-    /// Whether this is [`Self::operator`]'s.
-    #[must_use]
-    pub fn is_operator(&self) -> bool {
-        self.arn.starts_with(Self::OPERATOR_PREFIX)
+    /// The user, role, federated user or account root of this ARN, without tags. A role's session is made by [`Self::session`].
+    ///
+    /// # Errors
+    /// [`InvalidPrincipal`].
+    pub fn new(arn: &str, policies: Vec<Arc<PolicyDocument>>) -> Result<Self, InvalidPrincipal> {
+        let name: PrincipalName = arn.parse()?;
+        let kind = match name.kind() {
+            NameKind::User => Kind::User,
+            NameKind::Role => Kind::Role,
+            NameKind::FederatedUser => Kind::FederatedUser,
+            NameKind::Account if arn.starts_with("arn:") => Kind::Root,
+            NameKind::Account | NameKind::Session => return Err(InvalidPrincipal),
+        };
+        Ok(Self {
+            arn: arn.to_owned(),
+            account: name.account(),
+            policies,
+            kind,
+            tags: Vec::new(),
+            unique_id: None,
+        })
     }
 
-    const OPERATOR_PREFIX: &str = "local:";
+    /// A session of this role, with the role's policies and tags.
+    ///
+    /// # Errors
+    /// [`InvalidPrincipal`]: this is no role, or `name` is no session's name (2 to 64 characters of letters, digits and `_+=,.@-`).
+    pub fn session(&self, name: &str, issue_time: Timestamp) -> Result<Self, InvalidPrincipal> {
+        let role = match self.kind {
+            Kind::Role => self.arn.rsplit('/').next(),
+            _ => None,
+        };
+        let partition = self.arn.split(':').nth(1);
+        let (Some(role), Some(partition)) = (role, partition) else {
+            return Err(InvalidPrincipal);
+        };
+        let arn = format!(
+            "arn:{partition}:sts::{}:assumed-role/{role}/{name}",
+            self.account
+        );
+        let _checked: PrincipalName = arn.parse()?;
+        let unique_id = self.unique_id.as_ref();
+        Ok(Self {
+            arn,
+            account: self.account,
+            policies: self.policies.clone(),
+            kind: Kind::Session(Session {
+                role_arn: self.arn.clone(),
+                issue_time,
+            }),
+            tags: self.tags.clone(),
+            unique_id: unique_id.map(|id| format!("{id}:{name}")),
+        })
+    }
 
-    /// The operator of this user id: whoever may open the store's files, or the socket of its daemon's admin routes, may do everything.
+    /// The operator of this user id: whoever may open the store's files, or the socket of its daemon's admin routes, may do everything
+    /// in his account. No key policy binds him there, since he could put another one in its place.
     ///
     /// It is named `local:<uid>`, which is no ARN and no principal of the store: no policy can name it, no access key and no entry of a
     /// socket's map leads to it, and it is never written. A peer of the same uid that a map names is that map's principal, not this one.
@@ -32,12 +131,102 @@ impl Principal {
     /// Never: the policy is the constant below.
     #[must_use]
     pub fn operator(uid: u32, account: AccountId) -> Arc<Self> {
-        let everything = r#"{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*"}}"#;
+        let everything =
+            r#"{"Statement":{"Sid":"Operator","Effect":"Allow","Action":"kms:*","Resource":"*"}}"#;
         let everything = PolicyDocument::parse(everything).expect("the text above is a policy");
         Arc::new(Self {
-            arn: format!("{}{uid}", Self::OPERATOR_PREFIX),
+            arn: format!("local:{uid}"),
             account,
             policies: vec![Arc::new(everything)],
+            kind: Kind::Operator,
+            tags: Vec::new(),
+            unique_id: None,
         })
     }
+
+    /// With these tags: the principal's own, or those of the session, which take the place of its role's.
+    #[must_use]
+    pub fn with_tags(mut self, tags: Vec<Tag>) -> Self {
+        self.tags = tags;
+        self
+    }
+
+    /// With this unique id, which no later principal of the same name has (`AIDA…`, `AROA…`).
+    #[must_use]
+    pub fn with_unique_id(mut self, id: &str) -> Self {
+        self.unique_id = Some(id.to_owned());
+        self
+    }
+
+    /// Whether this is [`Self::operator`]'s.
+    #[must_use]
+    pub fn is_operator(&self) -> bool {
+        matches!(self.kind, Kind::Operator)
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> PrincipalKind {
+        match self.kind {
+            Kind::User => PrincipalKind::User,
+            Kind::Role => PrincipalKind::Role,
+            Kind::Session(_) => PrincipalKind::AssumedRole,
+            Kind::FederatedUser => PrincipalKind::FederatedUser,
+            Kind::Root => PrincipalKind::Root,
+            Kind::Operator => PrincipalKind::Operator,
+        }
+    }
+
+    /// The tags.
+    #[must_use]
+    pub fn tags(&self) -> &[Tag] {
+        &self.tags
+    }
+
+    /// The role's ARN for a session (`aws:PrincipalArn` has it so), else its own.
+    #[must_use]
+    pub fn lasting_arn(&self) -> &str {
+        match &self.kind {
+            Kind::Session(session) => &session.role_arn,
+            _ => &self.arn,
+        }
+    }
+
+    /// `aws:username`: a user's name without its path; others have none.
+    pub(super) fn user_name(&self) -> Option<&str> {
+        match self.kind {
+            Kind::User => self.arn.rsplit('/').next(),
+            _ => None,
+        }
+    }
+
+    /// `aws:userid`, as the table of principal key values of the IAM User Guide's page on policy variables has it.
+    pub(super) fn user_id(&self) -> Option<&str> {
+        match self.kind {
+            Kind::Root => Some(self.account.as_str()),
+            _ => self.unique_id.as_deref(),
+        }
+    }
+
+    /// `aws:principaltype`.
+    pub(super) fn type_name(&self) -> Option<&'static str> {
+        match self.kind {
+            Kind::User => Some("User"),
+            Kind::Role | Kind::Session(_) => Some("AssumedRole"),
+            Kind::FederatedUser => Some("FederatedUser"),
+            Kind::Root => Some("Account"),
+            Kind::Operator => None,
+        }
+    }
+
+    /// When a session's credentials were issued; `None` for credentials that last.
+    pub(super) fn token_issue_time(&self) -> Option<Timestamp> {
+        match &self.kind {
+            Kind::Session(session) => Some(session.issue_time),
+            _ => None,
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ use http_body_util::Full;
 use hyper::service::service_fn;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::future::ready;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -53,16 +54,17 @@ pub async fn serve(
         address,
         lanes: Mutex::default(),
     });
-    let connect = |_: &TcpStream| {
+    let connect = |stream: TcpStream| {
         let desk = Arc::clone(&desk);
-        Ok(service_fn(move |request: Request<_>| {
+        let service = service_fn(move |request: Request<_>| {
             let desk = Arc::clone(&desk);
             async move {
                 let (head, _) = request.into_parts();
                 let path = head.uri.path();
                 Ok::<_, Infallible>(desk.answer(&head.method, path, &head.headers).await)
             }
-        }))
+        });
+        ready(Ok((stream, service)))
     };
     let uncounted = metrics::Gauge::noop();
     connection::serve(listener, "admin", BOUNDS, uncounted, connect, shutdown).await;

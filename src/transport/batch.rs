@@ -2,11 +2,12 @@
 //!
 //! Making a chunk keeps a processor busy for half a millisecond (`AES_256` octets) to some ten (1,024-byte keys): it happens on a blocking thread, on as many
 //! at once as there are cores, and never on the runtime's own threads, where single requests would wait behind it. While one chunk is on its way the
-//! next is made. What is small is made where it is asked for.
+//! next is made. What is small is made where it is asked for. A chunk that has to wait for a limit waits on a timer, and holds neither a thread nor a permit.
 //!
 //! A batch that ends early says so: octets end before `Content-Length`, and lines with the error in place of the count.
 
-use crate::api::{ApiError, DataKeys};
+use crate::api::{ApiError, Chunk, DataKeys};
+use crate::limit::Exceeded;
 use crate::transport::request_id::RequestId;
 use crate::transport::route::Form;
 use bytes::Bytes;
@@ -14,12 +15,16 @@ use hyper::body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// Bytes of blobs that are made on the spot: less than a tenth of a millisecond, about what handing over to a thread costs.
 const INLINE_BYTES_MAX: u64 = 64 * 1024;
 /// Buffers that a batch keeps for its next chunks: one is being filled while another is on its way.
 const BUFFERS_MAX: usize = 2;
+/// Between two looks at a limit that has been reached: the timer's resolution, and the time after which a batch is authorized anew.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// A batch on its way to its reader.
 pub(super) struct Batch {
@@ -28,12 +33,14 @@ pub(super) struct Batch {
     maker: Option<Maker>,
     making: Option<Pin<Box<dyn Future<Output = Made> + Send>>>,
     makers: Arc<Semaphore>,
+    /// How long a chunk waits for its limits.
+    patience: Duration,
     /// Known only of octets.
     bytes_left: Option<u64>,
 }
 
 /// A chunk, or why there is none; and the maker, unless its thread panicked.
-type Made = (Option<Maker>, Result<Bytes, ApiError>);
+type Made<T = Bytes> = (Option<Maker>, Result<T, ApiError>);
 
 /// The batch was refused, or failed, after the head of its answer had been sent.
 #[derive(Debug, thiserror::Error)]
@@ -41,12 +48,13 @@ type Made = (Option<Maker>, Result<Bytes, ApiError>);
 pub(super) struct EndedEarly;
 
 impl Batch {
-    /// The body of `keys` in `form`; at most as many chunks are made at once as `makers` has permits.
+    /// The body of `keys` in `form`; at most as many chunks are made at once as `makers` has permits, and none waits longer than `patience` for a limit.
     pub(super) fn new(
         keys: DataKeys,
         form: Form,
         request: RequestId,
         makers: Arc<Semaphore>,
+        patience: Duration,
     ) -> Self {
         let maker = Maker::new(keys, form);
         Self {
@@ -55,6 +63,7 @@ impl Batch {
             maker: Some(maker),
             making: None,
             makers,
+            patience,
         }
     }
 
@@ -100,13 +109,9 @@ impl Body for Batch {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, EndedEarly>>> {
-        if let Some(mut maker) = self.maker.take() {
-            if maker.next_bytes() <= INLINE_BYTES_MAX {
-                let chunk = maker.chunk();
-                let chunk = self.made(Some(maker), chunk);
-                return Poll::Ready(Some(chunk.map(Frame::data)));
-            }
-            self.making = Some(Box::pin(on_a_thread(maker, Arc::clone(&self.makers))));
+        if let Some(maker) = self.maker.take() {
+            let makers = Arc::clone(&self.makers);
+            self.making = Some(Box::pin(in_time(maker, makers, self.patience)));
         }
         let Some(making) = &mut self.making else {
             return Poll::Ready(None);
@@ -127,12 +132,42 @@ impl Body for Batch {
     }
 }
 
-async fn on_a_thread(mut maker: Maker, makers: Arc<Semaphore>) -> Made {
+/// The next chunk, as soon as its limits let it.
+async fn in_time(mut maker: Maker, makers: Arc<Semaphore>, patience: Duration) -> Made {
+    let mut waited = Duration::ZERO;
+    loop {
+        let (back, piece) = if maker.next_bytes() <= INLINE_BYTES_MAX {
+            let piece = maker.piece();
+            (Some(maker), piece)
+        } else {
+            on_a_thread(maker, &makers).await
+        };
+        let exceeded = match piece {
+            Ok(Piece::Chunk(chunk)) => return (back, Ok(chunk)),
+            Ok(Piece::Wait(exceeded)) => exceeded,
+            Err(error) => return (back, Err(error)),
+        };
+        // Whoever says that he has to wait is there.
+        let Some(waiting) = back else {
+            return (None, Err(ApiError::internal("a batch has lost its maker")));
+        };
+        if waited >= patience {
+            let error = waiting.keys.throttled(exceeded);
+            return (Some(waiting), Err(error));
+        }
+        let pause = exceeded.wait.clamp(PAUSE_MIN, PAUSE_MAX);
+        tokio::time::sleep(pause).await;
+        waited += pause;
+        maker = waiting;
+    }
+}
+
+async fn on_a_thread(mut maker: Maker, makers: &Arc<Semaphore>) -> Made<Piece> {
     // Never closed; without a permit the chunk would only be made beside more others.
-    let _permit = makers.acquire_owned().await.ok();
+    let _permit = makers.acquire().await.ok();
     let made = tokio::task::spawn_blocking(move || {
-        let chunk = maker.chunk();
-        (Some(maker), chunk)
+        let piece = maker.piece();
+        (Some(maker), piece)
     });
     match made.await {
         Ok(made) => made,
@@ -145,6 +180,12 @@ struct Maker {
     keys: DataKeys,
     encoding: Encoding,
     buffers: Arc<Buffers>,
+}
+
+/// What a maker has when it is asked for the next chunk.
+enum Piece {
+    Chunk(Bytes),
+    Wait(Exceeded),
 }
 
 enum Encoding {
@@ -184,12 +225,12 @@ impl Maker {
         self.keys.count().saturating_sub(self.keys.handed_out())
     }
 
-    /// Of the blobs of the next chunk, at most.
+    /// Of the blobs of the next chunk.
     fn next_bytes(&self) -> u64 {
-        self.keys_left().min(DataKeys::CHUNK_KEYS as u64) * self.keys.blob_bytes() as u64
+        (self.keys.next_keys() * self.keys.blob_bytes()) as u64
     }
 
-    fn chunk(&mut self) -> Result<Bytes, ApiError> {
+    fn piece(&mut self) -> Result<Piece, ApiError> {
         let mut out = self.buffers.take();
         let made = match &mut self.encoding {
             Encoding::Octets => self.keys.next_chunk(&mut out)?,
@@ -202,6 +243,13 @@ impl Maker {
                 made
             }
         };
+        let made = match made {
+            Chunk::Blobs(made) => made,
+            Chunk::Wait(exceeded) => {
+                self.buffers.put_back(out);
+                return Ok(Piece::Wait(exceeded));
+            }
+        };
         if made == 0 {
             return Err(ApiError::internal("a batch ended before its count"));
         }
@@ -209,10 +257,10 @@ impl Maker {
             let end = format!("{{\"End\":{{\"Count\":{}}}}}\n", self.keys.count());
             out.extend_from_slice(end.as_bytes());
         }
-        Ok(Bytes::from_owner(Lease {
+        Ok(Piece::Chunk(Bytes::from_owner(Lease {
             buffer: out,
             home: Arc::clone(&self.buffers),
-        }))
+        })))
     }
 }
 

@@ -69,8 +69,9 @@ impl Listener for UnixListener {
     }
 }
 
-/// Serves `listener` until `shutdown` turns true, or its sender is gone; then drains. `connect` makes the service of a connection.
-pub(super) async fn serve<L, C, S, B>(
+/// Serves `listener` until `shutdown` turns true, or its sender is gone; then drains. `connect` makes the stream to be served of an accepted one, and its
+/// service; it may take its time, and the connection counts meanwhile.
+pub(super) async fn serve<L, C, F, T, S, B>(
     listener: L,
     transport: &'static str,
     bounds: Bounds,
@@ -79,7 +80,9 @@ pub(super) async fn serve<L, C, S, B>(
     mut shutdown: watch::Receiver<bool>,
 ) where
     L: Listener,
-    C: Fn(&L::Stream) -> io::Result<S>,
+    C: Fn(L::Stream) -> F,
+    F: Future<Output = io::Result<(T, S)>> + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: HttpService<Incoming, ResBody = B> + Send + 'static,
     S::Future: Send,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -115,18 +118,25 @@ pub(super) async fn serve<L, C, S, B>(
                 continue;
             }
         };
-        match connect(&stream) {
-            Ok(service) => {
-                let open = Open::new(&connections, permit);
-                let (builder, shutdown) = (builder.clone(), shutdown.clone());
-                let stream = WriteTimeout::new(stream, bounds.write_timeout);
-                tasks.spawn(async move {
+        let open = Open::new(&connections, permit);
+        let connected = connect(stream);
+        let (builder, mut shutdown) = (builder.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            let connected = tokio::select! {
+                biased;
+                connected = connected => connected,
+                // Nobody has asked for anything yet.
+                () = down(&mut shutdown) => return,
+            };
+            match connected {
+                Ok((stream, service)) => {
+                    let stream = WriteTimeout::new(stream, bounds.write_timeout);
                     run(builder, stream, service, shutdown).await;
-                    drop(open);
-                });
+                }
+                Err(error) => tracing::debug!(transport, %error, "connection refused"),
             }
-            Err(error) => tracing::debug!(transport, %error, "connection refused"),
-        }
+            drop(open);
+        });
     }
     drop(listener);
     drain(transport, tasks, bounds.drain).await;
@@ -203,13 +213,17 @@ async fn run<T, S, B>(
     }
     let stream = connection.into_parts().io.into_inner();
     if !drained && let Some(stream) = stream.still_open() {
-        // Its outcome is of no interest: the connection is closed either way.
-        drop(timeout(LINGER_MAX, linger(stream)).await);
+        linger(stream).await;
     }
 }
 
-/// Says that nothing more will come, and throws away what still comes.
-async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+/// Says that nothing more will come, and throws away what still comes, within bounds.
+pub(super) async fn linger(stream: impl AsyncRead + AsyncWrite + Unpin) {
+    // Its outcome is of no interest: the connection is closed either way.
+    drop(timeout(LINGER_MAX, discard(stream)).await);
+}
+
+async fn discard(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     stream.shutdown().await?;
     let mut left = LINGER_BYTES_MAX;
     let mut buffer = vec![0; 16 * 1024];

@@ -4,13 +4,15 @@
 //! and last what it is about. Work is done for a stranger only after his access key is known.
 
 use crate::api::batch::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID};
-use crate::api::{self, ApiError, KmsErrorCode, Reply};
+use crate::api::{self, ApiError, KmsErrorCode, Reply, Requester};
 use crate::auth::AuthError;
 use crate::auth::sigv4::Head;
+use crate::clock::Timestamp;
 use crate::keystore::Snapshot;
 use crate::policy::Principal;
 use crate::transport::Service;
 use crate::transport::batch::Batch;
+use crate::transport::caller::Caller;
 use crate::transport::request_id::RequestId;
 use crate::transport::route::{self, Form, Route};
 use crate::transport::tally::{Outcome, Subject, Tally};
@@ -39,15 +41,6 @@ const NO_STORE: HeaderValue =
 /// The body of a response.
 pub(super) type Answered = Either<Full<Bytes>, Batch>;
 
-/// Who is at the other end of a connection, as far as the transport knows: nobody in particular over TCP.
-#[derive(Default)]
-pub(super) struct Caller {
-    /// The peer's uid on a Unix socket.
-    pub(super) uid: Option<u32>,
-    /// The ARN of the principal that the peer map names.
-    pub(super) arn: Option<String>,
-}
-
 /// Who may use the admin routes.
 pub(super) struct Operator {
     pub(super) uid: u32,
@@ -57,7 +50,7 @@ pub(super) struct Operator {
 /// What the requests of one listener meet.
 pub(super) struct Front {
     service: Arc<Service>,
-    /// On a Unix socket only.
+    /// On the daemon's own Unix socket only.
     operator: Option<Operator>,
     tally: Tally,
     /// One permit for each chunk of a batch that may be made at once.
@@ -124,6 +117,8 @@ impl Front {
             request_id = %id,
             operation = subject.label(),
             code = outcome.label(),
+            source = %caller.source,
+            secure_transport = caller.secure_transport,
             "answered"
         );
         response
@@ -139,25 +134,26 @@ impl Front {
     ) -> Result<Response<Answered>, Refusal> {
         match Route::of(&head.method, head.uri.path())? {
             Route::Kms => {
-                let (principal, body) = self.authenticate(caller, head, body).await?;
+                let (requester, body) = self.authenticate(caller, head, body).await?;
                 let unknown = || ApiError::bare(KmsErrorCode::UnknownOperationException);
                 let operation = route::target(&head.headers).and_then(api::operation);
                 let operation = operation.ok_or_else(unknown)?;
                 *subject = Subject::Operation(operation);
                 Ok(done(
-                    self.service.api.call(operation, &principal, &body).await?,
+                    self.service.api.call(operation, &requester, &body).await?,
                 ))
             }
             Route::DataKeys => {
                 *subject = Subject::DataKeys;
-                let (principal, body) = self.authenticate(caller, head, body).await?;
+                let (requester, body) = self.authenticate(caller, head, body).await?;
                 let form = Form::accepted(&head.headers).ok_or_else(not_acceptable)?;
-                let keys = self.service.api.data_keys(&principal, &body)?;
+                let keys = self.service.api.data_keys(&requester, &body)?;
                 let text = |value: &str| HeaderValue::from_str(value).map_err(ApiError::internal);
                 let arn = text(keys.key_arn())?;
                 let material_id = text(&keys.material().to_string())?;
                 let blob_bytes = HeaderValue::from(keys.blob_bytes());
-                let batch = Batch::new(keys, form, id, Arc::clone(&self.makers));
+                let patience = Duration::from_millis(self.service.config.write_timeout_ms);
+                let batch = Batch::new(keys, form, id, Arc::clone(&self.makers), patience);
                 let mut response = Response::new(Either::Right(batch));
                 let headers = response.headers_mut();
                 let media_type = HeaderValue::from_static(form.media_type());
@@ -169,11 +165,12 @@ impl Front {
             }
             Route::Admin(name) => {
                 *subject = Subject::Admin;
-                let principal = self.operator(caller, head).ok_or_else(not_operator)?;
+                let operator = self.operator(caller, head).ok_or_else(not_operator)?;
+                let requester = Requester::local(Arc::clone(operator));
                 let (api, body) = (&self.service.api, self.read(body).await?);
                 let called = match api::operation(name) {
-                    Some(operation) => api.call(operation, principal, &body).await,
-                    None => api.administer(name, principal, &body).await,
+                    Some(operation) => api.call(operation, &requester, &body).await,
+                    None => api.administer(name, &requester, &body).await,
                 };
                 Ok(done(called?))
             }
@@ -193,7 +190,7 @@ impl Front {
         caller: &Caller,
         head: &Parts,
         body: Incoming,
-    ) -> Result<(Arc<Principal>, Bytes), Refusal> {
+    ) -> Result<(Requester, Bytes), Refusal> {
         let Service {
             keystore, verifier, ..
         } = &*self.service;
@@ -201,20 +198,20 @@ impl Front {
         let snapshot = keystore.snapshot();
         // A body takes as long as its sender likes: whoever was removed meanwhile is no principal any more.
         let has_moved = || keystore.revision() != snapshot.revision;
-        if caller.uid.is_some() && !claims_a_signature(head) {
-            let mut principal = peer(caller, &snapshot).map_err(unknown)?;
+        let now = self.service.clock.now();
+        if !claims_a_signature(head) {
+            let mut principal = of_connection(caller, now, &snapshot).map_err(unknown)?;
             let body = self.read(body).await?;
             if has_moved() {
-                principal = peer(caller, &keystore.snapshot()).map_err(unknown)?;
+                principal = of_connection(caller, now, &keystore.snapshot()).map_err(unknown)?;
             }
-            return Ok((principal, body));
+            return Ok((requester(principal, caller), body));
         }
         let signed = Head {
             method: &head.method,
             uri: &head.uri,
             headers: &head.headers,
         };
-        let now = self.service.clock.now();
         let claim = verifier.begin(signed, &snapshot, now).map_err(unknown)?;
         let body = self.read(body).await?;
         let principal = if has_moved() {
@@ -224,7 +221,8 @@ impl Front {
         } else {
             claim.finish(&body)
         };
-        Ok((principal.map_err(unknown)?, body))
+        let principal = principal.map_err(unknown)?;
+        Ok((requester(principal, caller), body))
     }
 
     /// Counts a caller who could not be authenticated.
@@ -260,7 +258,7 @@ impl Front {
     }
 }
 
-/// Whether the head holds anything of a signature; such a request is judged by it alone, and never by peer credentials.
+/// Whether the head holds anything of a signature; such a request is judged by it alone, and never by peer credentials or a client certificate.
 fn claims_a_signature(head: &Parts) -> bool {
     let presigned = |query: &str| query.contains("X-Amz-");
     head.headers.contains_key(AUTHORIZATION)
@@ -268,9 +266,22 @@ fn claims_a_signature(head: &Parts) -> bool {
         || head.uri.query().is_some_and(presigned)
 }
 
-/// The principal of a Unix socket's peer.
-fn peer(caller: &Caller, snapshot: &Snapshot) -> Result<Arc<Principal>, AuthError> {
-    let arn = caller.arn.as_ref();
+/// Who asks, with what the transport knows of the connection.
+fn requester(principal: Arc<Principal>, caller: &Caller) -> Requester {
+    Requester {
+        principal,
+        source_ip: caller.source.ip(),
+        secure_transport: caller.secure_transport,
+    }
+}
+
+/// The principal of whoever has made the connection: of a Unix socket's peer, or of a client certificate.
+fn of_connection(
+    caller: &Caller,
+    now: Timestamp,
+    snapshot: &Snapshot,
+) -> Result<Arc<Principal>, AuthError> {
+    let arn = caller.arn_at(now);
     let entry = arn.and_then(|arn| snapshot.principals.get(arn));
     let missing = AuthError {
         code: "MissingAuthenticationTokenException",

@@ -161,11 +161,14 @@ def admin_address(facts: dict) -> str:
 
 
 @contextlib.contextmanager
-def running(overrides: dict[str, str] | None = None, wrapper: tuple[str, ...] = ()):
-    """A daemon that has started, in a folder that goes with it; its log is shown when the test fails."""
+def running(overrides: dict[str, str] | None = None, wrapper: tuple[str, ...] = (), settings: str | None = None):
+    """A daemon that has started, in a folder that goes with it; its log is shown when the test fails. `settings` is its whole keymill.toml."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="keymill-", ignore_cleanup_errors=True) as folder:
         daemon = Daemon(Path(folder), overrides, wrapper)
+        if settings is not None:
+            daemon.state.mkdir(mode=0o700)
+            (daemon.state / "keymill.toml").write_text(settings)
         try:
             daemon.start()
             yield daemon

@@ -20,6 +20,7 @@ import botocore.exceptions
 import yaml
 from container_list import exported
 from daemon import ALIAS, ROOT, Daemon, Tally, admin_address, environment, new_key, report, running, wait_until
+from tls import Authority
 from unix_socket import UnixConnection
 
 DASHBOARDS = ROOT / "dashboards"
@@ -82,13 +83,13 @@ def expressions() -> list[tuple[str, str]]:
 class Prometheus:
     """Debian's Prometheus on a port of its own, with its data in `folder`."""
 
-    def __init__(self, folder: Path, target: str):
+    def __init__(self, folder: Path, targets: list[str]):
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         config = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(RULES)],
-            "scrape_configs": [{"job_name": "keymill", "static_configs": [{"targets": [target]}]}],
+            "scrape_configs": [{"job_name": "keymill", "static_configs": [{"targets": targets}]}],
         }
         path = folder / "prometheus.yml"
         path.write_text(yaml.safe_dump(config))
@@ -135,17 +136,34 @@ def every_expression(prometheus: Prometheus) -> int:
     return count
 
 
+def with_tls(folder: Path) -> str:
+    """The settings of a second daemon, which has what only TLS has to tell."""
+    certificate, key = Authority(folder, "servers").server("server")
+    return f'[tls]\ncertificate = "{certificate}"\nkey = "{key}"\n'
+
+
+def speak_plainly(secured: Daemon) -> None:
+    """A handshake that fails."""
+    host, port = secured.endpoint.removeprefix("https://").rstrip("/").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as stranger:
+        stranger.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        while stranger.recv(4096):
+            pass
+
+
 def main() -> None:
     promtool("check", "rules", str(RULES))
     promtool("test", "rules", str(TESTS))
     promtool("check", "config", str(SAMPLE))
     tally, stop = Tally(), threading.Event()
-    with running() as mill, tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, running() as mill, running(settings=with_tls(Path(temporary))) as secured:
         address = admin_address(mill.facts)
+        speak_plainly(secured)
+        targets = [admin_address(one.facts).removeprefix("http://").rstrip("/") for one in (mill, secured)]
         exported(["--endpoint", f"unix:{mill.socket}"], Path(temporary) / "export", 100_000)
         loader = threading.Thread(target=load, args=(mill, stop, tally), daemon=True)
         loader.start()
-        with Prometheus(Path(temporary), address.removeprefix("http://").rstrip("/")) as prometheus:
+        with Prometheus(Path(temporary), targets) as prometheus:
             wait_until(prometheus.ready, 30, "a ready Prometheus")
             count = every_expression(prometheus)
             rules = [rule for group in prometheus.get("/api/v1/rules")["groups"] for rule in group["rules"]]

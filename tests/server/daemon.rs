@@ -1,20 +1,25 @@
 //! A daemon in this process: store, pool, operations and every listener, in a folder that goes with it.
 
+use crate::certificates::Issued;
 use crate::wire::{Wire, within};
-use keymill::api::{self, Api};
-use keymill::auth::{Credentials, PeerMap, Verifier};
+use keymill::api::{self, Api, Requester};
+use keymill::auth::{Credentials, PeerMap, Peers, Verifier};
 use keymill::clock::{Clock, Timestamp};
 use keymill::crypto::entropy::Entropy;
 use keymill::crypto::secret::SecretBytes;
 use keymill::key::arn::Region;
 use keymill::keystore::{AccessKey, Change, Keystore, KeystoreError, PrincipalEntry, RootKey};
+use keymill::limit::{self, Limits};
 use keymill::metrics::Metrics;
 use keymill::policy::{PolicyDocument, Principal};
 use keymill::pool::{self, CloneWord, Pool};
 use keymill::transport::admin::Admin;
-use keymill::transport::{self, Config, Service};
+use keymill::transport::tls::{self, Tls};
+use keymill::transport::{self, Config, Service, Socket};
 use serde_json::{Value, json};
+use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -72,19 +77,67 @@ fn secret(text: &str) -> SecretBytes {
 /// What a test wants otherwise than usual.
 pub(crate) struct Setup {
     pub(crate) config: Config,
+    pub(crate) rates: limit::Config,
     /// Whom the peer of the Unix socket is taken for.
     pub(crate) peer: Option<Who>,
     /// Whether the peer of the Unix socket is the operator.
     pub(crate) operator: bool,
+    /// TLS on the TCP listener.
+    pub(crate) tls: Option<TlsFiles>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         Self {
             config: Config::default(),
+            rates: limit::Config::default(),
             peer: Some(PROVISIONER),
             operator: true,
+            tls: None,
         }
+    }
+}
+
+/// The files of a listener with TLS, in a folder that goes with them.
+pub(crate) struct TlsFiles {
+    pub(crate) config: tls::Config,
+    folder: tempfile::TempDir,
+}
+
+impl TlsFiles {
+    pub(crate) fn new(server: &Issued) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = tls::Config {
+            certificate: folder.path().join("server.pem"),
+            key: folder.path().join("server.key"),
+            ..tls::Config::default()
+        };
+        let files = Self { config, folder };
+        files.server(server);
+        files
+    }
+
+    pub(crate) fn server(&self, server: &Issued) {
+        fs::write(&self.config.certificate, &server.certificate).unwrap();
+        fs::write(&self.config.key, &server.key).unwrap();
+        let narrow = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(&self.config.key, narrow).unwrap();
+    }
+
+    /// What client certificates are issued by; to be told before the daemon starts, and as often as one likes then.
+    pub(crate) fn client_ca(&self, pem: &str) -> PathBuf {
+        self.put("ca.pem", pem)
+    }
+
+    /// What is revoked, likewise.
+    pub(crate) fn client_crl(&self, pem: &str) -> PathBuf {
+        self.put("crl.pem", pem)
+    }
+
+    fn put(&self, name: &str, pem: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, pem).unwrap();
+        path
     }
 }
 
@@ -102,6 +155,7 @@ pub(crate) struct Daemon {
     pub(crate) key_arn: String,
     shutdown: watch::Sender<bool>,
     listeners: JoinSet<()>,
+    tls: Option<(TlsFiles, Arc<Tls>)>,
     _folder: tempfile::TempDir,
 }
 
@@ -128,6 +182,7 @@ impl Daemon {
             clone_word,
             entropy,
             clock.clone(),
+            Limits::new(&setup.rates),
             &metrics,
         );
         let service = Arc::new(Service {
@@ -159,16 +214,31 @@ impl Daemon {
             ready: Arc::clone(&ready),
             facts: json!({"version": "test"}),
         });
-        listeners.spawn(transport::serve_tcp(
-            Arc::clone(&service),
-            tcp,
-            down.clone(),
-        ));
+        let tls = setup.tls.map(|files| {
+            let loaded = Tls::load(&files.config, clock.clone(), Arc::clone(&metrics)).unwrap();
+            (files, Arc::new(loaded))
+        });
+        match &tls {
+            None => listeners.spawn(transport::serve_tcp(
+                Arc::clone(&service),
+                tcp,
+                down.clone(),
+            )),
+            Some((_, tls)) => listeners.spawn(transport::serve_tls(
+                Arc::clone(&service),
+                tcp,
+                Arc::clone(tls),
+                down.clone(),
+            )),
+        };
         listeners.spawn(transport::serve_unix(
             service,
             unix,
-            peers,
-            operator,
+            Socket {
+                name: "listen.socket".to_owned(),
+                peers: Peers::Mapped(peers),
+                operator_uid: Some(operator),
+            },
             down.clone(),
         ));
         listeners.spawn(transport::admin::serve(desk, admin, addresses.1, down));
@@ -184,6 +254,7 @@ impl Daemon {
             key_arn: String::new(),
             shutdown,
             listeners,
+            tls,
             _folder: folder,
         };
         let created = daemon.call("CreateKey", json!({})).await;
@@ -204,7 +275,10 @@ impl Daemon {
         let operation = api::operation(name).expect("a known operation");
         let operator = Principal::operator(0, ACCOUNT.parse().unwrap());
         let body = body.to_string();
-        let reply = self.api.call(operation, &operator, body.as_bytes()).await;
+        let reply = self
+            .api
+            .call(operation, &Requester::local(operator), body.as_bytes())
+            .await;
         let reply = reply.expect("the operator may do everything");
         match reply.body() {
             [] => Value::Null,
@@ -222,6 +296,22 @@ impl Daemon {
 
     pub(crate) async fn at_admin(&self) -> Wire<TcpStream> {
         Wire::new(within(TcpStream::connect(self.admin)).await.unwrap())
+    }
+
+    /// The files of TLS.
+    pub(crate) fn tls(&self) -> &TlsFiles {
+        &self.tls.as_ref().expect("a daemon with TLS").0
+    }
+
+    /// Reads the files of TLS again, as at SIGHUP.
+    pub(crate) fn reload(&self) {
+        self.tls.as_ref().expect("a daemon with TLS").1.reload();
+    }
+
+    /// The same as by the timer.
+    pub(crate) fn reload_if_changed(&self) {
+        let (_, tls) = self.tls.as_ref().expect("a daemon with TLS");
+        tls.reload_if_changed();
     }
 
     /// The `Host` of requests over TCP.
@@ -267,11 +357,13 @@ async fn keystore(
         .unwrap();
     let principals = [ADMIN, PROVISIONER].map(|who| {
         Change::PutPrincipal(PrincipalEntry {
-            principal: Arc::new(Principal {
-                arn: who.arn(),
-                account: ACCOUNT.parse().unwrap(),
-                policies: vec![Arc::new(PolicyDocument::parse(who.policy).unwrap())],
-            }),
+            principal: Arc::new(
+                Principal::new(
+                    &who.arn(),
+                    vec![Arc::new(PolicyDocument::parse(who.policy).unwrap())],
+                )
+                .unwrap(),
+            ),
             access_keys: vec![Arc::new(AccessKey {
                 id: who.access_key_id.to_owned(),
                 secret: secret(who.secret_access_key),

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod certificates;
 mod daemon;
 mod wire;
 
@@ -10,6 +11,10 @@ mod admin;
 mod batch;
 mod bounds;
 mod drain;
+mod limits;
+mod process;
 mod routes;
 mod signatures;
 mod sockets;
+mod tls;
+mod walk;

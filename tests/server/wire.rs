@@ -262,7 +262,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Reads once; false at the end of the connection.
     async fn read(&mut self) -> bool {
-        let mut buffer = [0; 64 * 1024];
+        // Not on the stack: every answer that a test awaits would take as much of it.
+        let mut buffer = vec![0; 64 * 1024];
         let read = match within(self.stream.read(&mut buffer)).await {
             Ok(read) => read,
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => 0,

@@ -5,8 +5,15 @@ use super::*;
 use std::collections::HashSet;
 
 impl Bench {
-    fn batch(&self, principal: &Arc<Principal>, body: Value) -> Result<DataKeys, (Code, String)> {
-        let batch = self.api.data_keys(principal, body.to_string().as_bytes());
+    pub(super) fn batch(
+        &self,
+        principal: &Arc<Principal>,
+        body: Value,
+    ) -> Result<DataKeys, (Code, String)> {
+        let batch = self.api.data_keys(
+            &Requester::local(Arc::clone(principal)),
+            body.to_string().as_bytes(),
+        );
         batch.map_err(|error| (error.code(), error.message().to_owned()))
     }
 }
@@ -27,9 +34,10 @@ async fn a_batch_hands_out_exactly_what_was_asked_for() {
         (key_arn(&id).as_str(), 96, count)
     );
     let mut blobs = Vec::new();
-    assert_eq!(batch.next_chunk(&mut blobs).unwrap(), DataKeys::CHUNK_KEYS);
-    assert_eq!(batch.next_chunk(&mut blobs).unwrap(), 300);
-    assert_eq!(batch.next_chunk(&mut blobs).unwrap(), 0);
+    let whole = Chunk::Blobs(DataKeys::CHUNK_KEYS);
+    assert_eq!(batch.next_chunk(&mut blobs).unwrap(), whole);
+    assert_eq!(batch.next_chunk(&mut blobs).unwrap(), Chunk::Blobs(300));
+    assert_eq!(batch.next_chunk(&mut blobs).unwrap(), Chunk::Blobs(0));
     assert_eq!(batch.handed_out(), count);
     assert_eq!(blobs.len() as u64, count * 96);
     let unique: HashSet<&[u8]> = blobs.chunks(96).collect();
@@ -124,4 +132,114 @@ async fn a_change_in_mid_stream_ends_a_batch_at_the_next_chunk() {
         batch.next_chunk(&mut blobs).unwrap_err().code(),
         Code::UnrecognizedClientException
     );
+}
+
+#[tokio::test]
+async fn pool_4_a_batch_ends_at_the_next_chunk_when_its_right_is_gone() {
+    let bench = Bench::new().await;
+    let id = bench.key().await;
+    let name = "GenerateDataKeyWithoutPlaintext";
+    let (alice, all) = (
+        bench.powerless("alice").await,
+        bench.allowed("all", &["kms:*"]).await,
+    );
+    bench
+        .done(
+            "CreateAlias",
+            json!({"AliasName": "alias/a", "TargetKeyId": id}),
+        )
+        .await;
+    let grant = json!({"KeyId": id, "GranteePrincipal": alice.arn, "RetiringPrincipal": all.arn, "Operations": [name]});
+    let other = bench.key().await;
+    let by_alias = |policy: &mut Value| {
+        policy["Condition"] = json!({"StringEquals": {"kms:RequestAlias": "alias/a"}})
+    };
+    let mut allow = to(&alice.arn, &[&format!("kms:{name}")]);
+    by_alias(&mut allow);
+    let closed = json!({"Statement": to(&all.arn, &["kms:PutKeyPolicy", "kms:CreateAlias", "kms:UpdateAlias"])}).to_string();
+    let conditional = json!({"Statement": [allow, to(&root_of(ACCOUNT), &["kms:*"])]}).to_string();
+    let no_more = |kind: &str| not_allowed(&alice, name, &key_arn(&id), kind);
+    let forgotten = (
+        Code::UnrecognizedClientException,
+        "The security token included in the request is invalid.".to_owned(),
+    );
+    for (before, change, refused) in [
+        // A grant retired, and one revoked.
+        (None, ("RetireGrant", json!({})), no_more("identity")),
+        (
+            None,
+            ("RevokeGrant", json!({"KeyId": id})),
+            no_more("identity"),
+        ),
+        // A policy changed, and the alias moved that a condition asks for.
+        (
+            Some(&conditional),
+            ("PutKeyPolicy", json!({"KeyId": id, "Policy": closed})),
+            no_more("resource"),
+        ),
+        (
+            Some(&conditional),
+            (
+                "UpdateAlias",
+                json!({"AliasName": "alias/a", "TargetKeyId": other}),
+            ),
+            no_more("identity"),
+        ),
+        (
+            Some(&conditional),
+            ("DeletePrincipal", json!({"Name": "alice"})),
+            forgotten,
+        ),
+    ] {
+        let mut made = Value::Null;
+        bench
+            .done(
+                "UpdateAlias",
+                json!({"AliasName": "alias/a", "TargetKeyId": id}),
+            )
+            .await;
+        match before {
+            Some(policy) => {
+                bench
+                    .done("PutKeyPolicy", json!({"KeyId": id, "Policy": policy}))
+                    .await
+            }
+            None => {
+                made = bench.done("CreateGrant", grant.clone()).await;
+                Value::Null
+            }
+        };
+        let ask = json!({"KeyId": "alias/a", "KeySpec": "AES_256", "Count": 1_000_000});
+        let mut batch = bench.batch(&alice, ask).unwrap();
+        let mut blobs = Vec::new();
+        for _ in 0..2 {
+            assert_eq!(
+                batch.next_chunk(&mut blobs).unwrap(),
+                Chunk::Blobs(DataKeys::CHUNK_KEYS)
+            );
+        }
+        let (operation, mut body) = change;
+        match operation {
+            "RetireGrant" => body["GrantToken"] = made["GrantToken"].clone(),
+            "RevokeGrant" => body["GrantId"] = made["GrantId"].clone(),
+            _ => {}
+        }
+        if operation == "DeletePrincipal" {
+            bench.administer(operation, body).await.unwrap();
+        } else {
+            bench.done(operation, body).await;
+        }
+        let error = batch.next_chunk(&mut blobs).unwrap_err();
+        assert_eq!(
+            (error.code(), error.message().to_owned()),
+            refused,
+            "{operation}"
+        );
+        assert_eq!(
+            blobs.len(),
+            2 * DataKeys::CHUNK_KEYS * 96,
+            "nothing of the refused chunk"
+        );
+        assert_eq!(batch.handed_out(), 2 * DataKeys::CHUNK_KEYS as u64);
+    }
 }

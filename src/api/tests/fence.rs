@@ -4,7 +4,7 @@ use super::KmsErrorCode as Code;
 use super::*;
 
 /// Runs a call on a thread and runtime of its own, in the middle of another request.
-fn at_once(api: &Arc<Api>, name: &'static str, body: &Value) {
+pub(super) fn at_once(api: &Arc<Api>, name: &'static str, body: &Value) {
     let (api, body) = (Arc::clone(api), body.to_string());
     let admin = Principal::operator(0, ACCOUNT.parse().unwrap());
     let call = move || {
@@ -13,14 +13,14 @@ fn at_once(api: &Arc<Api>, name: &'static str, body: &Value) {
             .unwrap();
         let operation = operation(name).unwrap();
         runtime
-            .block_on(api.call(operation, &admin, body.as_bytes()))
+            .block_on(api.call(operation, &Requester::local(admin), body.as_bytes()))
             .unwrap();
     };
     std::thread::spawn(call).join().unwrap();
 }
 
 /// Puts `act` between the work and the last check of this thread's requests, `times` times.
-fn between(times: usize, mut act: impl FnMut() + 'static) {
+pub(super) fn between(times: usize, mut act: impl FnMut() + 'static) {
     let mut left = times;
     let act = move || {
         if left > 0 {
@@ -129,7 +129,8 @@ async fn a_change_runs_to_its_end_when_its_caller_is_gone() {
     let id = bench.key().await;
     let body = json!({"KeyId": id}).to_string();
     let operation = operation("DisableKey").unwrap();
-    let mut call = Box::pin(bench.api.call(operation, &bench.admin, body.as_bytes()));
+    let requester = Requester::local(Arc::clone(&bench.admin));
+    let mut call = Box::pin(bench.api.call(operation, &requester, body.as_bytes()));
     // Polled once, so that it has begun, then dropped.
     let begun = std::future::poll_fn(|context| {
         std::task::Poll::Ready(call.as_mut().poll(context).is_pending())

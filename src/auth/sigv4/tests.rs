@@ -37,11 +37,9 @@ fn snapshot(secrets: &[(&str, &str)]) -> Snapshot {
         })
     });
     let entry = Arc::new(PrincipalEntry {
-        principal: Arc::new(Principal {
-            arn: "arn:aws:iam::111122223333:user/provisioner".to_owned(),
-            account: "111122223333".parse().unwrap(),
-            policies: Vec::new(),
-        }),
+        principal: Arc::new(
+            Principal::new("arn:aws:iam::111122223333:user/provisioner", Vec::new()).unwrap(),
+        ),
         access_keys: access_keys.collect(),
     });
     let mut snapshot = Snapshot::default();

@@ -6,6 +6,7 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::service::service_fn;
 use std::convert::Infallible;
+use std::future::ready;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{DuplexStream, duplex};
@@ -68,11 +69,11 @@ impl Bench {
             accepted: Arc::clone(&accepted),
         };
         let waits = [Arc::clone(&begun), Arc::clone(&gate)];
-        let connect = move |_: &DuplexStream| {
+        let connect = move |stream: DuplexStream| {
             let waits = waits.clone();
-            Ok(service_fn(move |request: Request<Incoming>| {
-                answer(request, waits.clone())
-            }))
+            let service =
+                service_fn(move |request: Request<Incoming>| answer(request, waits.clone()));
+            ready(Ok((stream, service)))
         };
         let server = serve(listener, "test", bounds, Gauge::noop(), connect, down);
         Self {

@@ -1,0 +1,46 @@
+//! What a request takes from the limits: after it was authorized and found a usable key, before its work.
+//!
+//! A refused caller so takes nothing from the limit of a key that he may not use. The operator has no limits, as no policy limits him.
+
+use crate::api::{Api, ApiError, KmsErrorCode, Under};
+use crate::key::KeyId;
+use crate::limit::{Exceeded, Paid, Urgency};
+use crate::policy::Principal;
+
+impl Api {
+    /// Takes one key for a single request: from the caller's limit, and from that of the KMS key if there is one. `paid` outlives a request's restarts.
+    pub(super) fn charge(
+        &self,
+        under: &Under<'_>,
+        key: Option<KeyId>,
+        paid: &mut Paid,
+    ) -> Result<(), ApiError> {
+        self.take(under.principal, key, 1, Urgency::Online, paid)
+            .map_err(|exceeded| self.throttled(exceeded))
+    }
+
+    pub(super) fn take(
+        &self,
+        principal: &Principal,
+        key: Option<KeyId>,
+        keys: u64,
+        urgency: Urgency,
+        paid: &mut Paid,
+    ) -> Result<(), Exceeded> {
+        if principal.is_operator() {
+            return Ok(());
+        }
+        let now = self.clock.monotonic();
+        self.limits
+            .take(&principal.arn, key, keys, urgency, now, paid)
+    }
+
+    /// Counts a refusal, in the shape that SDKs retry.
+    pub(super) fn throttled(&self, exceeded: Exceeded) -> ApiError {
+        self.counters.throttled[exceeded.scope as usize].increment(1);
+        ApiError::new(
+            KmsErrorCode::ThrottlingException,
+            "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.",
+        )
+    }
+}

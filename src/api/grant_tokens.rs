@@ -1,0 +1,33 @@
+//! `GrantTokens` of a request.
+//!
+//! Here a grant is in force when `CreateGrant` is answered, so a token makes nothing possible that is not possible without it. It is checked all the same:
+//! what is not a token of a grant of this key to this caller is refused, and one that is not needed is ignored.
+
+use crate::api::{Api, ApiError, KmsErrorCode, Under};
+use crate::keystore::KeyEntry;
+use std::borrow::Cow;
+
+impl Api {
+    /// Refuses a token that was not issued here, or not for this key and caller, or whose grant is gone.
+    pub(super) fn check_grant_tokens(
+        &self,
+        under: &Under<'_>,
+        entry: &KeyEntry,
+        tokens: Option<&[Cow<'_, str>]>,
+    ) -> Result<(), ApiError> {
+        let grants = under.snapshot.grants.get(&entry.key.id);
+        let fits = |token: &Cow<'_, str>| {
+            let (key, id) = self.keystore.grant_tokens().read(token)?;
+            let grant = grants.filter(|_| key == entry.key.id)?.get(id)?;
+            Some(grant.is_granted_to(under.principal))
+        };
+        if tokens
+            .unwrap_or_default()
+            .iter()
+            .all(|token| fits(token) == Some(true))
+        {
+            return Ok(());
+        }
+        Err(ApiError::bare(KmsErrorCode::InvalidGrantTokenException))
+    }
+}

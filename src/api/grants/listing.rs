@@ -1,0 +1,216 @@
+//! `ListGrants` and `ListRetirableGrants`: by key and id, which stay where they are while grants come and go. A grant's token is never listed.
+
+use crate::api::grants::{
+    GRANT_ID_CHARACTERS_MAX, PRINCIPAL, PRINCIPAL_CHARACTERS_MAX, check_principal, grant_id,
+    no_principal,
+};
+use crate::api::keys::check_page;
+use crate::api::marker::Marker;
+use crate::api::members::Members;
+use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
+use crate::api::wire::{self, Object, Text};
+use crate::api::{Answer, Api, Reply, Requester};
+use crate::key::KeyId;
+use crate::key::arn::Region;
+use crate::policy::grant::{GrantConstraint, GrantId};
+use crate::policy::{Grant, PrincipalName};
+use serde::Deserialize;
+use std::fmt;
+use std::ops::Bound;
+use std::str::FromStr;
+use std::sync::Arc;
+
+const LIMIT_MAX: i64 = 100;
+const LIMIT_DEFAULT: usize = 50;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Input<'a> {
+    limit: Option<i64>,
+    #[serde(borrow)]
+    marker: Text<'a>,
+    #[serde(borrow)]
+    key_id: Text<'a>,
+    #[serde(borrow)]
+    grant_id: Text<'a>,
+    #[serde(borrow)]
+    grantee_principal: Text<'a>,
+    #[serde(borrow)]
+    retiring_principal: Text<'a>,
+}
+
+impl Input<'_> {
+    fn check_page(&self, violations: &mut Violations) -> usize {
+        let limit = check_page(self.limit, LIMIT_MAX, self.marker.as_deref(), violations);
+        limit.unwrap_or(LIMIT_DEFAULT)
+    }
+}
+
+/// `ListGrants`
+pub(in crate::api) fn of_key(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
+    let input: Input<'_> = wire::decode(body)?;
+    let mut violations = Violations::default();
+    let limit = input.check_page(&mut violations);
+    let key_id = input.key_id.as_deref();
+    violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
+    if let Some(id) = input.grant_id.as_deref() {
+        violations.text("grantId", id, 1, GRANT_ID_CHARACTERS_MAX, None);
+    }
+    let grantee = input.grantee_principal.as_deref();
+    check_principal("granteePrincipal", grantee, &mut violations);
+    violations.check()?;
+    let snapshot = api.keystore.snapshot();
+    let under = api.under(requester, &snapshot)?;
+    let caller = under.caller("kms:ListGrants").with(Members::OfGrants);
+    let request = caller.key_not_alias(key_id.unwrap_or_default(), &snapshot)?;
+    let id = input.grant_id.as_deref().map(grant_id).transpose()?;
+    let key = request.request().entry().key.id;
+    let listing = Marker::of_listing(format_args!("ListGrants {key} {id:?} {grantee:?}"));
+    let after: Option<GrantId> = listing.read(input.marker.as_deref())?;
+    let all = snapshot.grants.get(&key);
+    let grants: Box<dyn Iterator<Item = &Arc<Grant>>> = match (all, after) {
+        (None, _) => Box::new(std::iter::empty()),
+        (Some(all), None) => Box::new(all.iter()),
+        (Some(all), Some(after)) => Box::new(all.after(after)),
+    };
+    let grants = grants
+        .filter(|grant| id.is_none_or(|id| grant.id == id))
+        .filter(|grant| grantee.is_none_or(|name| grant.parameters.grantee().as_str() == name));
+    let page = Page::of(grants, limit);
+    let next = |last: &Grant| listing.after(last.id);
+    Ok(page.reply(under.region, |_| &request.request().entry().arn, next))
+}
+
+/// `ListRetirableGrants`: on the keys of every account, for a retiring principal of the caller's.
+pub(in crate::api) fn retirable(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
+    let input: Input<'_> = wire::decode(body)?;
+    let mut violations = Violations::default();
+    let limit = input.check_page(&mut violations);
+    let retiring = input.retiring_principal.as_deref();
+    let max = PRINCIPAL_CHARACTERS_MAX;
+    violations.required_text("retiringPrincipal", retiring, max, Some(&PRINCIPAL));
+    violations.check()?;
+    let snapshot = api.keystore.snapshot();
+    let under = api.under(requester, &snapshot)?;
+    under.caller("kms:ListRetirableGrants").authorize("*")?;
+    let retiring = retiring.unwrap_or_default();
+    let name: Option<PrincipalName> = retiring.parse().ok();
+    let name = name.filter(|name| name.account() == under.principal.account);
+    let name = name.ok_or_else(|| no_principal(retiring))?;
+    let listing = Marker::of_listing(format_args!("ListRetirableGrants {name}"));
+    let after: Option<Place> = listing.read(input.marker.as_deref())?;
+    let from = after.map_or(Bound::Unbounded, |after| Bound::Included(after.key));
+    let keys = snapshot.grants.range((from, Bound::Unbounded));
+    let grants = keys
+        .flat_map(|(_, grants)| grants.iter())
+        .filter(|grant| after.is_none_or(|after| Place::of(grant) > after))
+        .filter(|grant| grant.parameters.retiring_principal() == Some(&name));
+    let page = Page::of(grants, limit);
+    let arn = |grant: &Grant| {
+        let entry = snapshot.keys.get(&grant.key);
+        entry.map_or("", |entry| entry.arn.as_str())
+    };
+    let next = |last: &Grant| listing.after(Place::of(last));
+    Ok(page.reply(under.region, arn, next))
+}
+
+/// Where a grant stands among those of all keys.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    key: KeyId,
+    id: GrantId,
+}
+
+impl Place {
+    fn of(grant: &Grant) -> Self {
+        let (key, id) = (grant.key, grant.id);
+        Self { key, id }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {}", self.key, self.id)
+    }
+}
+
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (key, id) = text.split_once(' ').ok_or(())?;
+        let (key, id) = (key.parse().map_err(drop)?, id.parse().map_err(drop)?);
+        Ok(Self { key, id })
+    }
+}
+
+/// The grants of one answer.
+struct Page<'a> {
+    grants: Vec<&'a Grant>,
+    truncated: bool,
+}
+
+impl<'a> Page<'a> {
+    fn of(grants: impl Iterator<Item = &'a Arc<Grant>>, limit: usize) -> Self {
+        let mut grants = grants.map(|grant| &**grant);
+        Self {
+            grants: grants.by_ref().take(limit).collect(),
+            truncated: grants.next().is_some(),
+        }
+    }
+
+    fn reply<'k>(
+        &self,
+        region: &Region,
+        arn: impl Fn(&Grant) -> &'k str,
+        next: impl Fn(&Grant) -> String,
+    ) -> Reply {
+        let mut object = Object::with_room(256 + self.grants.len() * 1024);
+        let items = self.grants.iter();
+        object.list("Grants", items.map(|grant| item(grant, region, arn(grant))));
+        object.flag("Truncated", self.truncated);
+        if let Some(last) = self.grants.last().filter(|_| self.truncated) {
+            object.plain("NextMarker", &next(last));
+        }
+        object.end()
+    }
+}
+
+/// `GrantListEntry`
+fn item(grant: &Grant, region: &Region, key_arn: &str) -> Object {
+    let parameters = &grant.parameters;
+    let mut object = Object::with_room(1024);
+    object.plain("KeyId", key_arn);
+    object.shown("GrantId", grant.id);
+    let name = parameters.name().map(|name| name.as_str());
+    object.plain("Name", name.unwrap_or_default());
+    object.time("CreationDate", grant.creation_date);
+    object.text("GranteePrincipal", parameters.grantee().as_str());
+    if let Some(retiring) = parameters.retiring_principal() {
+        object.text("RetiringPrincipal", retiring.as_str());
+    }
+    let (partition, account) = (&region.partition, grant.issuing_account);
+    let root = format_args!("arn:{partition}:iam::{account}:root");
+    object.shown("IssuingAccount", root);
+    let operations: Vec<_> = parameters
+        .operations()
+        .iter()
+        .map(|one| one.name())
+        .collect();
+    serde_json::to_writer(object.member("Operations"), &operations)
+        .expect("writing text to a vector cannot fail");
+    if let Some(constraint) = parameters.constraint() {
+        object.object("Constraints", pairs(constraint));
+    }
+    object
+}
+
+fn pairs(constraint: &GrantConstraint) -> Object {
+    let mut pairs = Object::new();
+    for (name, value) in constraint.pairs().pairs() {
+        pairs.named_text(name, value);
+    }
+    let mut object = Object::new();
+    object.object(constraint.type_name(), pairs);
+    object
+}

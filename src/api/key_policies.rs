@@ -1,0 +1,253 @@
+//! Key policies: `GetKeyPolicy`, `PutKeyPolicy`, `ListKeyPolicies`, and what a policy must be to be put.
+//!
+//! A key for which no policy was given has the default policy, which is kept nowhere. A policy is refused when it names a user, a role or a role's session that
+//! is not in the store: a principal created later under that name would have rights that nobody meant for him. Accounts and federated users may be
+//! named before anybody is in them. Whoever puts a policy must still be able to put the next one, unless he asks otherwise; the operator always is.
+
+use crate::api::keys::check_page;
+use crate::api::members::Members;
+use crate::api::resolve::key_facts;
+use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Pattern, Violations};
+use crate::api::wire::{self, Object, Text};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester, Under, unsupported};
+use crate::key::arn::{AccountId, AliasName, Arn};
+use crate::keystore::{Change, Snapshot};
+use crate::policy::{self, Action, AuthorizationRequest, KeyFacts, KeyPolicy, PrincipalName};
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// Characters of a `Policy` by the model; what is kept has fewer: [`KeyPolicy::BYTES_MAX`].
+const POLICY_CHARACTERS_MAX: usize = 131_072;
+const POLICY_NAME_CHARACTERS_MAX: usize = 128;
+
+/// `Policy`
+const POLICY: Pattern = Pattern {
+    text: r"[\u0009\u000A\u000D\u0020-\u00FF]+",
+    matches: |text| {
+        let allowed = |one| matches!(one, '\t' | '\n' | '\r' | '\u{20}'..='\u{ff}');
+        !text.is_empty() && text.chars().all(allowed)
+    },
+};
+
+/// `PolicyName`
+const POLICY_NAME: Pattern = Pattern {
+    text: r"[\w]+",
+    matches: |text| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        !text.is_empty() && text.bytes().all(allowed)
+    },
+};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Input<'a> {
+    #[serde(borrow)]
+    key_id: Text<'a>,
+    #[serde(borrow)]
+    policy_name: Text<'a>,
+    #[serde(borrow)]
+    policy: Text<'a>,
+    bypass_policy_lockout_safety_check: Option<bool>,
+    limit: Option<i64>,
+    #[serde(borrow)]
+    marker: Text<'a>,
+}
+
+impl<'a> Input<'a> {
+    fn decode(body: &'a [u8]) -> Result<(Self, Violations), ApiError> {
+        let input: Self = wire::decode(body)?;
+        let mut violations = Violations::default();
+        let key_id = input.key_id.as_deref();
+        violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
+        Ok((input, violations))
+    }
+
+    fn check_policy_name(&self, violations: &mut Violations) {
+        if let Some(name) = self.policy_name.as_deref() {
+            let max = POLICY_NAME_CHARACTERS_MAX;
+            violations.text("policyName", name, 1, max, Some(&POLICY_NAME));
+        }
+    }
+
+    /// Whether the policy is named as the only one that a key has, or not at all.
+    fn is_default(&self) -> bool {
+        let name = self.policy_name.as_deref();
+        name.is_none_or(|name| name == KeyPolicy::NAME)
+    }
+
+    fn key_id(&self) -> &str {
+        self.key_id.as_deref().unwrap_or_default()
+    }
+}
+
+/// `GetKeyPolicy`
+pub(super) fn get(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
+    let (input, mut violations) = Input::decode(body)?;
+    input.check_policy_name(&mut violations);
+    violations.check()?;
+    let snapshot = api.keystore.snapshot();
+    let under = api.under(requester, &snapshot)?;
+    let caller = under.caller("kms:GetKeyPolicy");
+    let request = caller.key_not_alias(input.key_id(), &snapshot)?;
+    if !input.is_default() {
+        let message = "No such policy exists";
+        return Err(ApiError::new(KmsErrorCode::NotFoundException, message));
+    }
+    let key = &request.request().entry().key;
+    let policy = match snapshot.key_policies.get(&key.id) {
+        Some(policy) => policy.source().to_owned(),
+        None => KeyPolicy::default_source(&under.region.partition, key.account),
+    };
+    let mut object = Object::new();
+    object.text("Policy", &policy);
+    object.plain("PolicyName", KeyPolicy::NAME);
+    Ok(object.end())
+}
+
+/// `ListKeyPolicies`: there is one.
+pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
+    const LIMIT_MAX: i64 = 1000;
+    let (input, mut violations) = Input::decode(body)?;
+    let marker = input.marker.as_deref();
+    let _limit_of_one_page = check_page(input.limit, LIMIT_MAX, marker, &mut violations);
+    violations.check()?;
+    let snapshot = api.keystore.snapshot();
+    let caller = api
+        .under(requester, &snapshot)?
+        .caller("kms:ListKeyPolicies");
+    caller.key_not_alias(input.key_id(), &snapshot)?;
+    if marker.is_some() {
+        // The first page is the last: no marker was ever given out.
+        return Err(ApiError::bare(KmsErrorCode::InvalidMarkerException));
+    }
+    let mut object = Object::new();
+    let names = format!("[\"{}\"]", KeyPolicy::NAME);
+    object
+        .member("PolicyNames")
+        .extend_from_slice(names.as_bytes());
+    object.flag("Truncated", false);
+    Ok(object.end())
+}
+
+/// `PutKeyPolicy`
+pub(super) async fn put(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
+    let (input, mut violations) = Input::decode(&body)?;
+    input.check_policy_name(&mut violations);
+    match input.policy.as_deref() {
+        None => violations.null("policy"),
+        text => check_text(text, &mut violations),
+    }
+    violations.check()?;
+    let bypass = input.bypass_policy_lockout_safety_check;
+    api.change(&requester, None, |under| {
+        let caller = under.caller(PUT).with(Members::NewPolicy(bypass));
+        let request = caller.key_not_alias(input.key_id(), under.snapshot)?;
+        if !input.is_default() {
+            return Err(unsupported("A PolicyName other than default"));
+        }
+        let policy = parse(input.policy.as_deref().unwrap_or_default())?;
+        let entry = request.request().entry();
+        let aliases = under.snapshot.aliases_of(entry.key.id);
+        let aliases = aliases.map(|names| &**names).unwrap_or_default();
+        check(&policy, &entry.arn, aliases, bypass, under)?;
+        let change = Change::PutKeyPolicy(entry.key.id, Arc::new(policy));
+        Ok((vec![change], Reply::empty()))
+    })
+    .await
+}
+
+const PUT: &str = "kms:PutKeyPolicy";
+
+/// Checks the member `Policy`, if it is there.
+pub(super) fn check_text(policy: Option<&str>, violations: &mut Violations) {
+    if let Some(policy) = policy {
+        violations.text("policy", policy, 1, POLICY_CHARACTERS_MAX, Some(&POLICY));
+    }
+}
+
+/// The policy of a text.
+pub(super) fn parse(text: &str) -> Result<KeyPolicy, ApiError> {
+    if text.len() > KeyPolicy::BYTES_MAX {
+        let message = format!("A key policy has at most {} bytes.", KeyPolicy::BYTES_MAX);
+        return Err(ApiError::new(KmsErrorCode::LimitExceededException, message));
+    }
+    KeyPolicy::parse(text).map_err(|error| malformed(error.message()))
+}
+
+/// Whether `policy` may become that of the key of this ARN, which the caller's account has.
+pub(super) fn check(
+    policy: &KeyPolicy,
+    key_arn: &str,
+    aliases: &[AliasName],
+    bypass: Option<bool>,
+    under: &Under<'_>,
+) -> Result<(), ApiError> {
+    if !policy.principals().all(|name| exists(name, under.snapshot)) {
+        return Err(malformed(
+            "Policy contains a statement with one or more invalid principals.",
+        ));
+    }
+    let next = NextPut {
+        arn: key_arn,
+        account: under.principal.account,
+        policy,
+        aliases,
+    };
+    let circumstances = under.caller(PUT).circumstances;
+    if bypass != Some(true) && policy::check(under.principal, &next, &circumstances).is_err() {
+        return Err(malformed(
+            "The new key policy will not allow you to update the key policy in the future.",
+        ));
+    }
+    Ok(())
+}
+
+fn malformed(message: impl Into<std::borrow::Cow<'static, str>>) -> ApiError {
+    ApiError::new(KmsErrorCode::MalformedPolicyDocumentException, message)
+}
+
+/// The `PutKeyPolicy` that the caller may want to make next.
+struct NextPut<'a> {
+    arn: &'a str,
+    account: AccountId,
+    policy: &'a KeyPolicy,
+    aliases: &'a [AliasName],
+}
+
+impl AuthorizationRequest for NextPut<'_> {
+    fn action(&self) -> Action {
+        Action(PUT)
+    }
+
+    fn resource(&self) -> &str {
+        self.arn
+    }
+
+    fn key(&self) -> Option<KeyFacts<'_>> {
+        Some(KeyFacts {
+            policy: Some(self.policy),
+            aliases: self.aliases,
+            ..key_facts(self.account)
+        })
+    }
+}
+
+/// Whether the store has the user or role that a policy or a grant names, or the role of a session. Accounts and federated users need no entry.
+pub(super) fn exists(name: &PrincipalName, snapshot: &Snapshot) -> bool {
+    let Some(arn) = Arn::split(name.as_str()) else {
+        return true;
+    };
+    match arn.resource.split_once('/') {
+        Some(("user" | "role", _)) => snapshot.principals.contains_key(name.as_str()),
+        Some(("assumed-role", session)) => {
+            let role = session.split_once('/').map(|(role, _)| role);
+            let roles = format!("arn:{}:iam::{}:role/", arn.partition, arn.account);
+            snapshot
+                .principals
+                .range(roles.clone()..)
+                .take_while(|(arn, _)| arn.starts_with(&roles))
+                .any(|(arn, _)| arn.rsplit('/').next() == role)
+        }
+        _ => true,
+    }
+}

@@ -1,0 +1,281 @@
+//! Limits: what is counted, who pays, how a single request is refused, and how a batch waits.
+
+use super::KmsErrorCode as Code;
+use super::fence::{at_once, between};
+use super::*;
+use crate::limit::{Config, Exceeded};
+use std::collections::BTreeMap;
+
+const TOO_FAST: &str =
+    "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.";
+const MINT: &str = "GenerateDataKeyWithoutPlaintext";
+const SECOND: Duration = Duration::from_secs(1);
+
+fn of_principal(keys_per_second: u64) -> Config {
+    Config {
+        principal_keys_per_second: keys_per_second,
+        ..Config::default()
+    }
+}
+
+fn of_key(keys_per_second: u64) -> Config {
+    Config {
+        kms_key_keys_per_second: keys_per_second,
+        ..Config::default()
+    }
+}
+
+fn ask(id: &str) -> Value {
+    json!({"KeyId": id, "KeySpec": "AES_256"})
+}
+
+impl Bench {
+    async fn throttled(&self, principal: &Arc<Principal>, name: &str, body: &Value) {
+        let code = Code::ThrottlingException;
+        self.refused_as(principal, name, body.clone(), code, TOO_FAST)
+            .await;
+    }
+
+    /// Mints for as long as it is let, and returns how often.
+    async fn mints(&self, principal: &Arc<Principal>, id: &str) -> usize {
+        for had in 0.. {
+            match self.call_as(principal, MINT, ask(id)).await {
+                Ok(_) => {}
+                Err((Code::ThrottlingException, _)) => return had,
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        0
+    }
+
+    fn throttles(&self, scope: &str) -> u64 {
+        self.counted(&format!("keymill_throttled_total{{scope=\"{scope}\"}}"))
+    }
+}
+
+#[tokio::test]
+async fn every_cryptographic_call_is_one_key_of_its_caller() {
+    let bench = Bench::with_rates(&of_principal(1)).await;
+    let id = bench.key().await;
+    let sealed = bench
+        .done("Encrypt", json!({"KeyId": id, "Plaintext": "AA=="}))
+        .await;
+    let all = bench.allowed("all", &["kms:*"]).await;
+    for (operation, body) in [
+        (MINT, ask(&id)),
+        ("GenerateDataKey", ask(&id)),
+        ("Encrypt", json!({"KeyId": id, "Plaintext": "AA=="})),
+        (
+            "Decrypt",
+            json!({"CiphertextBlob": sealed["CiphertextBlob"]}),
+        ),
+        ("GenerateRandom", json!({"NumberOfBytes": 32})),
+    ] {
+        assert!(bench.call_as(&all, operation, body.clone()).await.is_ok());
+        bench.throttled(&all, operation, &body).await;
+        bench.throttled(&all, MINT, &ask(&id)).await;
+        bench.api.clock.advance(SECOND);
+    }
+    assert_eq!(
+        (bench.throttles("principal"), bench.throttles("key")),
+        (10, 0)
+    );
+    // What makes and opens no keys is not limited.
+    for _ in 0..10 {
+        let described = bench.call_as(&all, "DescribeKey", json!({"KeyId": id}));
+        assert!(described.await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn the_keys_limit_is_shared_and_has_its_own_label() {
+    let bench = Bench::with_rates(&of_key(4)).await;
+    let (id, other) = (bench.key().await, bench.key().await);
+    let alice = bench.allowed("alice", &["kms:*"]).await;
+    let bob = bench.allowed("bob", &["kms:*"]).await;
+    assert_eq!(bench.mints(&alice, &id).await, 4);
+    assert_eq!(bench.mints(&bob, &id).await, 0);
+    assert_eq!(bench.mints(&bob, &other).await, 4);
+    assert_eq!(
+        (bench.throttles("principal"), bench.throttles("key")),
+        (0, 3)
+    );
+    let random = bench.call_as(&bob, "GenerateRandom", json!({"NumberOfBytes": 1}));
+    assert!(random.await.is_ok(), "it is of no key");
+    bench.api.clock.advance(SECOND);
+    assert_eq!(bench.mints(&bob, &id).await, 4);
+}
+
+#[tokio::test]
+async fn who_is_refused_otherwise_takes_nothing_from_any_limit() {
+    let bench = Bench::with_rates(&Config {
+        principal_keys_per_second: 2,
+        kms_key_keys_per_second: 2,
+        ..Config::default()
+    })
+    .await;
+    let id = bench.key().await;
+    let denied = bench.allowed("denied", &["kms:Encrypt"]).await;
+    let allowed = bench.allowed("allowed", &["kms:*"]).await;
+    for _ in 0..20 {
+        for (operation, body) in [
+            (MINT, ask(&id)),
+            ("GenerateRandom", json!({"NumberOfBytes": 1})),
+        ] {
+            let refused = bench.call_as(&denied, operation, body).await;
+            assert_eq!(refused.unwrap_err().0, Code::AccessDeniedException);
+        }
+        for body in [ask("alias/none"), ask("foo"), json!({"KeyId": id})] {
+            assert!(bench.call_as(&allowed, MINT, body).await.is_err());
+        }
+    }
+    bench.done("DisableKey", json!({"KeyId": id})).await;
+    for _ in 0..20 {
+        let refused = bench.call_as(&allowed, MINT, ask(&id)).await;
+        assert_eq!(refused.unwrap_err().0, Code::DisabledException);
+    }
+    bench.done("EnableKey", json!({"KeyId": id})).await;
+    assert_eq!(bench.mints(&allowed, &id).await, 2);
+    let encrypt = json!({"KeyId": id, "Plaintext": "AA=="});
+    bench.throttled(&denied, "Encrypt", &encrypt).await;
+    assert_eq!(
+        bench.throttles("key"),
+        1,
+        "his own limit had all of its keys"
+    );
+}
+
+#[tokio::test]
+async fn a_dry_run_and_a_blob_that_does_not_open_count() {
+    let bench = Bench::with_rates(&of_principal(2)).await;
+    let id = bench.key().await;
+    let all = bench.allowed("all", &["kms:*"]).await;
+    let dry = json!({"KeyId": id, "KeySpec": "AES_256", "DryRun": true});
+    let made = bench.done(MINT, ask(&id)).await;
+    let wrong = json!({"CiphertextBlob": made["CiphertextBlob"], "EncryptionContext": {"a": "b"}});
+    for (operation, body, code) in [
+        (MINT, dry.clone(), Code::DryRunOperationException),
+        ("Decrypt", wrong.clone(), Code::InvalidCiphertextException),
+    ] {
+        let refused = bench.call_as(&all, operation, body).await;
+        assert_eq!(refused.unwrap_err().0, code);
+    }
+    bench.throttled(&all, MINT, &dry).await;
+    bench.throttled(&all, "Decrypt", &wrong).await;
+}
+
+#[tokio::test]
+async fn a_request_that_starts_again_pays_once() {
+    let bench = Bench::with_rates(&Config {
+        principal_keys_per_second: 2,
+        kms_key_keys_per_second: 2,
+        ..Config::default()
+    })
+    .await;
+    let id = bench.key().await;
+    let all = bench.allowed("all", &["kms:*"]).await;
+    let api = Arc::clone(&bench.api);
+    between(2, move || at_once(&api, "CreateKey", &json!({})));
+    assert!(bench.call_as(&all, MINT, ask(&id)).await.is_ok());
+    BETWEEN.set(None);
+    assert_eq!(bench.mints(&all, &id).await, 1);
+}
+
+#[tokio::test]
+async fn overrides_go_by_arn_and_the_operator_has_no_limit() {
+    let arn = |name: &str| format!("arn:aws:iam::{ACCOUNT}:user/{name}");
+    let bench = Bench::with_rates(&Config {
+        principals: BTreeMap::from([(arn("fast"), 5), (arn("free"), 0)]),
+        ..of_principal(1)
+    })
+    .await;
+    let id = bench.key().await;
+    for (name, keys) in [("slow", 1), ("fast", 5)] {
+        let principal = bench.allowed(name, &["kms:*"]).await;
+        assert_eq!(bench.mints(&principal, &id).await, keys, "{name}");
+    }
+    let free = bench.allowed("free", &["kms:*"]).await;
+    for _ in 0..50 {
+        assert!(bench.call_as(&free, MINT, ask(&id)).await.is_ok());
+        bench.done(MINT, ask(&id)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_batch_takes_what_its_limit_yields_and_waits_for_the_rest() {
+    let bench = Bench::with_rates(&of_principal(1000)).await;
+    let id = bench.key().await;
+    let all = bench.allowed("all", &["kms:*"]).await;
+    let body = json!({"KeyId": id, "KeySpec": "AES_256", "Count": 1004});
+    let mut batch = bench.batch(&all, body).unwrap();
+    let (mut blobs, mut now) = (Vec::new(), Duration::ZERO);
+    loop {
+        match batch.next_chunk(&mut blobs).unwrap() {
+            Chunk::Blobs(0) => break,
+            Chunk::Blobs(keys) => assert!(keys == 10 || keys == 4, "{keys}"),
+            Chunk::Wait(Exceeded { wait, .. }) => {
+                assert!(wait <= Duration::from_millis(10), "{wait:?}");
+                assert!(batch.next_keys() == 10 || batch.next_keys() == 4);
+                bench.api.clock.advance(wait);
+                now += wait;
+            }
+        }
+    }
+    assert_eq!(blobs.len(), 1004 * 96);
+    // Half of the burst at once, the rest at the rate.
+    assert_eq!(now, Duration::from_millis(504));
+    assert_eq!(bench.throttles("principal"), 0, "waiting is no refusal");
+}
+
+#[tokio::test]
+async fn single_requests_come_before_batches() {
+    let bench = Bench::with_rates(&of_key(100)).await;
+    let id = bench.key().await;
+    let bulk = bench.allowed("bulk", &["kms:*"]).await;
+    let online = bench.allowed("online", &["kms:*"]).await;
+    let body = json!({"KeyId": id, "KeySpec": "AES_256", "Count": 1000});
+    let mut batch = bench.batch(&bulk, body).unwrap();
+    let mut blobs = Vec::new();
+    // The batch has half of the burst, single requests have the other, and then they have whatever comes.
+    while matches!(batch.next_chunk(&mut blobs).unwrap(), Chunk::Blobs(1)) {}
+    assert_eq!(batch.handed_out(), 50);
+    assert_eq!(bench.mints(&online, &id).await, 50);
+    for _ in 0..100 {
+        bench.api.clock.advance(SECOND / 100);
+        let chunk = batch.next_chunk(&mut blobs).unwrap();
+        assert!(matches!(chunk, Chunk::Wait(_)), "{chunk:?}");
+        assert_eq!(bench.mints(&online, &id).await, 1);
+    }
+    bench.api.clock.advance(SECOND / 2);
+    assert!(matches!(
+        batch.next_chunk(&mut blobs).unwrap(),
+        Chunk::Wait(_)
+    ));
+    bench.api.clock.advance(SECOND / 100);
+    assert_eq!(batch.next_chunk(&mut blobs).unwrap(), Chunk::Blobs(1));
+}
+
+#[tokio::test]
+async fn a_batch_is_authorized_anew_while_it_waits() {
+    let bench = Bench::with_rates(&of_key(1)).await;
+    let id = bench.key().await;
+    let all = bench.allowed("all", &["kms:*"]).await;
+    let body = json!({"KeyId": id, "KeySpec": "AES_256", "Count": 2});
+    let mut batch = bench.batch(&all, body).unwrap();
+    let mut blobs = Vec::new();
+    assert_eq!(batch.next_chunk(&mut blobs).unwrap(), Chunk::Blobs(1));
+    let Chunk::Wait(exceeded) = batch.next_chunk(&mut blobs).unwrap() else {
+        panic!("there is no second key yet");
+    };
+    assert_eq!(exceeded.wait, SECOND);
+    bench.done("DisableKey", json!({"KeyId": id})).await;
+    let refused = batch.next_chunk(&mut blobs).unwrap_err();
+    assert_eq!(refused.code(), Code::DisabledException);
+    let given_up = batch.throttled(exceeded);
+    assert_eq!(
+        (given_up.code(), given_up.message()),
+        (Code::ThrottlingException, TOO_FAST)
+    );
+    assert_eq!(bench.throttles("key"), 1);
+    assert_eq!(blobs.len(), 96);
+}

@@ -1,0 +1,197 @@
+//! What no setting shows alone: whole paths, and settings beside each other.
+
+use crate::config::Config;
+use crate::config::layers::Layers;
+use crate::key::arn::{AccountId, Arn};
+use crate::limit;
+use crate::transport::tls::ClientCertificate;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Bytes of a Unix socket's path at most: `sun_path` without its final zero.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+impl Config {
+    pub(super) fn resolve_paths(&mut self, folder: &Path, layers: &mut Layers) {
+        for (key, path) in self.paths_mut() {
+            // No path is no file, and not the folder.
+            if path.as_os_str().is_empty() {
+                continue;
+            }
+            match std::path::absolute(folder.join(&*path)) {
+                Ok(absolute) => *path = absolute,
+                Err(error) => layers.refuse(&key, &error.to_string()),
+            }
+        }
+    }
+
+    fn paths_mut(&mut self) -> Vec<(String, &mut PathBuf)> {
+        let paths = [
+            ("store.path", &mut self.store.path),
+            ("store.root_key", &mut self.store.root_key),
+            ("listen.socket", &mut self.listen.socket),
+            ("tls.certificate", &mut self.tls.certificate),
+            ("tls.key", &mut self.tls.key),
+            ("tls.client_ca", &mut self.tls.client_ca),
+            ("tls.client_crl", &mut self.tls.client_crl),
+        ];
+        let paths = paths.map(|(key, path)| (key.to_owned(), path));
+        let sockets = self.sockets.iter_mut();
+        let sockets =
+            sockets.map(|(name, socket)| (format!("sockets.{name}.path"), &mut socket.path));
+        paths.into_iter().chain(sockets).collect()
+    }
+
+    pub(super) fn check_together(&mut self, layers: &mut Layers) {
+        self.check_paths(layers);
+        self.check_addresses(layers);
+        self.check_tls(layers);
+        self.check_sockets(layers);
+        self.check_principals(layers);
+        if self.pool.lane_keys_min > self.pool.lane_keys_max {
+            let (key, other) = ("pool.lane_keys_min", "pool.lane_keys_max");
+            layers.refuse_beside(key, "must not exceed", other);
+        }
+        if self.pool.lane_keys_max > self.pool.keys_max {
+            layers.refuse_beside("pool.lane_keys_max", "must not exceed", "pool.keys_max");
+        }
+        self.check_rates(layers);
+    }
+
+    fn check_paths(&mut self, layers: &mut Layers) {
+        let paths = self.paths_mut();
+        for (at, (key, path)) in paths.iter().enumerate() {
+            let bytes = path.as_os_str().len();
+            let is_socket = key == "listen.socket" || key.starts_with("sockets.");
+            if is_socket && bytes > SOCKET_PATH_BYTES_MAX {
+                let problem = format!(
+                    "the whole path has {bytes} bytes, allowed are at most {SOCKET_PATH_BYTES_MAX}"
+                );
+                layers.refuse(key, &problem);
+            }
+            // A certificate and its key may stand in one file, and so may a CA and its list.
+            if !key.starts_with("tls.") {
+                for (other, _) in paths[..at].iter().filter(|(_, other)| other == path) {
+                    layers.refuse_beside(key, "must differ from", other);
+                }
+            }
+        }
+    }
+
+    fn check_addresses(&self, layers: &mut Layers) {
+        if self.listen.tcp == self.listen.admin && self.listen.tcp.port() != 0 {
+            layers.refuse_beside("listen.admin", "must differ from", "listen.tcp");
+        }
+        if !self.listen.tcp.ip().is_loopback() && !self.tls.is_on() {
+            layers.refuse(
+                "listen.tcp",
+                "refused without TLS, because whoever reads the wire could read plaintext keys and repeat requests; \
+                 allowed: a loopback address, such as 127.0.0.1:5645 or [::1]:5645, or tls.certificate and tls.key",
+            );
+        }
+    }
+
+    fn check_tls(&self, layers: &mut Layers) {
+        let tls = &self.tls;
+        let is_set = |path: &PathBuf| !path.as_os_str().is_empty();
+        let (certificate, key) = (is_set(&tls.certificate), is_set(&tls.key));
+        let (ca, crl) = (is_set(&tls.client_ca), is_set(&tls.client_crl));
+        let required = tls.client_certificate == ClientCertificate::Required;
+        for (setting, set, other, other_set) in [
+            ("tls.key", key, "tls.certificate", certificate),
+            ("tls.certificate", certificate, "tls.key", key),
+            ("tls.client_ca", ca, "tls.certificate", certificate),
+            ("tls.client_crl", crl, "tls.client_ca", ca),
+            ("tls.client_certificate", required, "tls.client_ca", ca),
+        ] {
+            if set && !other_set {
+                layers.refuse(setting, &format!("goes only with {other}"));
+            }
+        }
+        if !ca {
+            for name in tls.clients.keys() {
+                let key = format!("tls.clients.{name}");
+                layers.refuse(&key, "goes only with tls.client_ca");
+            }
+        }
+    }
+
+    fn check_sockets(&self, layers: &mut Layers) {
+        for (name, socket) in &self.sockets {
+            let maps = !(socket.users.is_empty() && socket.groups.is_empty());
+            if socket.principal.is_some() && maps {
+                let key = format!("sockets.{name}.principal");
+                let problem = "whoever connects is this principal: leave out users and groups";
+                layers.refuse(&key, problem);
+            }
+        }
+    }
+
+    fn check_principals(&self, layers: &mut Layers) {
+        let of = |section: &str, map: &BTreeMap<String, String>| {
+            let keyed = |(id, arn): (&String, &String)| (format!("{section}.{id}"), arn.clone());
+            map.iter().map(keyed).collect::<Vec<_>>()
+        };
+        let mut principals = of("peers.users", &self.peers.users);
+        principals.extend(of("peers.groups", &self.peers.groups));
+        principals.extend(of("tls.clients", &self.tls.clients));
+        for (name, socket) in &self.sockets {
+            principals.extend(of(&format!("sockets.{name}.users"), &socket.users));
+            principals.extend(of(&format!("sockets.{name}.groups"), &socket.groups));
+            let fixed = socket.principal.iter();
+            principals.extend(fixed.map(|arn| (format!("sockets.{name}.principal"), arn.clone())));
+        }
+        for (key, arn) in principals {
+            if !self.is_user(&arn) {
+                let problem = format!("allowed is an ARN like {}", self.user_arn("name"));
+                layers.refuse(&key, &problem);
+            }
+        }
+    }
+
+    fn check_rates(&self, layers: &mut Layers) {
+        for arn in self.rates.principals.keys() {
+            let fits = Arn::split(arn).is_some_and(|split| {
+                split.partition == self.partition
+                    && matches!(split.service, "iam" | "sts")
+                    && split.region.is_empty()
+                    && split.account.parse::<AccountId>().is_ok()
+                    && !split.resource.is_empty()
+            });
+            if !fits {
+                let problem = format!("allowed is an ARN like {}", self.user_arn("name"));
+                layers.refuse(&format!("rates.principals.{arn}"), &problem);
+            }
+        }
+        for arn in self.rates.kms_keys.keys() {
+            let fits = Arn::split(arn).is_some_and(|split| {
+                split.partition == self.partition
+                    && split.service == "kms"
+                    && split.region == self.region
+                    && split.account.parse::<AccountId>().is_ok()
+                    && limit::key_of(arn).is_some()
+            });
+            if !fits {
+                let example = self.arn_region().arn(self.account, "key/<key id>");
+                let problem = format!("allowed is a key's ARN, {example}");
+                layers.refuse(&format!("rates.kms_keys.{arn}"), &problem);
+            }
+        }
+    }
+
+    fn is_user(&self, arn: &str) -> bool {
+        Arn::split(arn).is_some_and(|arn| {
+            arn.partition == self.partition
+                && arn.service == "iam"
+                && arn.region.is_empty()
+                && arn.account == self.account.as_str()
+                && arn
+                    .resource
+                    .strip_prefix("user/")
+                    .is_some_and(|name| !name.is_empty())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! Settings that are sound alone, and not beside each other.
+
+use super::SOCKET_PATH_BYTES_MAX;
+use crate::config::Source;
+use crate::config::tests::{FILE, mistakes, read, read_with};
+use std::path::Path;
+
+#[test]
+fn addresses_that_are_not_loopback_need_tls() {
+    let tls = "tls.certificate = 'c.pem'\ntls.key = 'k.pem'";
+    for address in [
+        "0.0.0.0:5645",
+        "[::]:5645",
+        "192.0.2.1:80",
+        "[2001:db8::1]:5645",
+        "[::ffff:127.0.0.1]:5645",
+    ] {
+        let plain = format!("listen.tcp = '{address}'");
+        for (text, reason) in [
+            (
+                plain.clone(),
+                "refused without TLS, because whoever reads the wire",
+            ),
+            (
+                format!("listen.admin = '{address}'"),
+                "there is neither TLS nor authentication here",
+            ),
+            (
+                format!("listen.admin = '{address}'\n{tls}"),
+                "there is neither TLS nor authentication here",
+            ),
+        ] {
+            let mistakes = mistakes(&text);
+            assert_eq!(mistakes.len(), 1, "{text}: {mistakes:?}");
+            assert!(mistakes[0].contains(reason), "{}", mistakes[0]);
+        }
+        assert!(read(&format!("{plain}\n{tls}")).is_ok(), "{address}");
+    }
+    for address in ["127.0.0.1:0", "127.9.9.9:5645", "[::1]:5645"] {
+        let plain = format!("listen.tcp = '{address}'");
+        assert!(read(&plain).is_ok(), "{address}");
+        assert!(read(&format!("{plain}\n{tls}")).is_ok(), "{address}");
+    }
+}
+
+#[test]
+fn settings_of_tls_go_together() {
+    const TLS: &str = "[tls]\ncertificate = 'c.pem'\nkey = 'k.pem'\n";
+    let ca = format!("{TLS}client_ca = 'ca.pem'\n");
+    let mapped = "clients.'CN=a' = 'arn:aws:iam::111122223333:user/a'";
+    let alone =
+        "tls.clients.CN=a = \"arn:aws:iam::111122223333:user/a\": goes only with tls.client_ca";
+    for (text, line) in [
+        (
+            "tls.key = 'k.pem'",
+            "tls.key = \"k.pem\": goes only with tls.certificate",
+        ),
+        (
+            "tls.certificate = 'c.pem'",
+            "tls.certificate = \"c.pem\": goes only with tls.key",
+        ),
+        (
+            "tls.client_ca = 'ca.pem'",
+            "tls.client_ca = \"ca.pem\": goes only with tls.certificate",
+        ),
+        (
+            &format!("{TLS}client_crl = 'crl.pem'"),
+            "tls.client_crl = \"crl.pem\": goes only with tls.client_ca",
+        ),
+        (
+            &format!("{TLS}client_certificate = 'required'"),
+            "tls.client_certificate = \"required\": goes only with tls.client_ca",
+        ),
+        (
+            &format!("{TLS}client_certificate = 'maybe'"),
+            "tls.client_certificate = \"maybe\": allowed: optional, required",
+        ),
+        (
+            &format!("{TLS}reload_seconds = 0"),
+            "tls.reload_seconds = 0: allowed: 1 to 86400 seconds",
+        ),
+        (
+            &format!("{TLS}versions = '1.2'"),
+            "tls.versions is no setting; those of [tls] are certificate, key, client_ca, client_crl, client_certificate, reload_seconds",
+        ),
+        (&format!("{TLS}{mapped}"), alone),
+        (
+            &format!("{ca}clients.'CN=a' = 7"),
+            "tls.clients.CN=a = 7: allowed: a principal's ARN",
+        ),
+        (
+            &format!("{ca}clients.'CN=a' = 'a'"),
+            "tls.clients.CN=a = \"a\": allowed is an ARN like arn:aws:iam::111122223333:user/name",
+        ),
+        (
+            &format!("{ca}clients.'O=x, CN=a' = 'a'"),
+            "tls.clients.O=x, CN=a = \"a\": allowed: a SPIFFE id (spiffe://…), or a whole subject as RFC 4514 writes it (CN=…,O=…)",
+        ),
+        (
+            &format!("{ca}clients.'cn=a' = 'a'"),
+            "tls.clients.cn=a = \"a\": write it as subjects are compared: \"CN=a\"",
+        ),
+        (
+            &format!("{ca}clients.'spiffe://A/' = 'a'"),
+            "tls.clients.spiffe://A/ = \"a\": allowed: a SPIFFE id, spiffe://trust-domain/path",
+        ),
+    ] {
+        assert_eq!(mistakes(text), [format!("{FILE}: {line}")], "{text}");
+    }
+    let config = read(&format!("{ca}{mapped}")).unwrap().config;
+    assert_eq!(config.tls.certificate, Path::new("/etc/keymill/c.pem"));
+    assert_eq!(config.tls.client_crl, Path::new(""));
+}
+
+#[test]
+fn a_further_socket_is_named_placed_and_has_one_way_to_know_its_callers() {
+    let arn = "arn:aws:iam::111122223333:user/a";
+    let long = "n".repeat(33);
+    let named = "allowed as a name: 1 to 32 of a-z, 0-9, - and _";
+    for (text, line) in [
+        ("sockets.a.mode = '0666'", "sockets.a.path: is missing"),
+        (
+            "sockets.a.path = ''",
+            "sockets.a.path = \"\": allowed: a path, relative to the file's folder",
+        ),
+        (
+            "sockets.a = 'a.sock'",
+            "sockets.a is no setting: see `keymill config show`",
+        ),
+        (
+            "[sockets.a]",
+            "sockets.a is no setting: see `keymill config show`",
+        ),
+        (
+            "sockets.a.path = 'a'\nsockets.a.user = 1",
+            "sockets.a.user is no setting; those of [sockets.a] are path, mode, principal",
+        ),
+        (
+            "sockets.a.path = 'a'\nsockets.a.mode = '7'",
+            "sockets.a.mode = \"7\": allowed: \"0600\" to \"0777\", octal, with 6 or 7 for the owner",
+        ),
+        (
+            "sockets.a.path = 'a'\nsockets.a.users.0 = 'x'",
+            "sockets.a.users.0 = \"x\": 0 is refused, so that root is mapped only on purpose: write root",
+        ),
+        (
+            "sockets.a.path = 'a'\nsockets.a.principal = 'a'",
+            "sockets.a.principal = \"a\": allowed is an ARN like arn:aws:iam::111122223333:user/name",
+        ),
+        (
+            &format!(
+                "sockets.a.path = 'a'\nsockets.a.principal = '{arn}'\nsockets.a.groups.7 = '{arn}'"
+            ),
+            &format!(
+                "sockets.a.principal = \"{arn}\": whoever connects is this principal: leave out users and groups"
+            ),
+        ),
+        (
+            "sockets.a.path = 'keymill.sock'",
+            "sockets.a.path = \"keymill.sock\": must differ from listen.socket = \"keymill.sock\"",
+        ),
+        (
+            "sockets.a.path = 'a'\nsockets.b.path = './a'",
+            "sockets.b.path = \"./a\": must differ from sockets.a.path = \"a\"",
+        ),
+        ("sockets.A.path = 'a'", &format!("sockets.A: {named}")),
+        (
+            &format!("sockets.{long}.path = 'a'"),
+            &format!("sockets.{long}: {named}"),
+        ),
+    ] {
+        assert_eq!(mistakes(text), [format!("{FILE}: {line}")], "{text}");
+    }
+    let variables = [
+        ("KEYMILL_SOCKETS__POD_A__PATH", "/run/a"),
+        ("KEYMILL_SOCKETS__POD_A__PRINCIPAL", arn),
+    ];
+    let loaded = read_with("", &variables).unwrap();
+    assert_eq!(
+        loaded.config.sockets["pod_a"].principal.as_deref(),
+        Some(arn)
+    );
+    let mode = &loaded.settings["sockets.pod_a.mode"];
+    assert_eq!(
+        (mode.value.as_str(), &mode.source),
+        (Some("0660"), &Source::Default)
+    );
+}
+
+#[test]
+fn a_socket_path_that_the_kernel_would_cut_is_refused() {
+    let fits = SOCKET_PATH_BYTES_MAX - "/etc/keymill/".len();
+    assert!(read(&format!("listen.socket = '{}'", "s".repeat(fits))).is_ok());
+    let mistakes = mistakes(&format!("listen.socket = '{}'", "s".repeat(fits + 1)));
+    assert!(
+        mistakes[0].ends_with("the whole path has 108 bytes, allowed are at most 107"),
+        "{mistakes:?}"
+    );
+}

@@ -1,0 +1,102 @@
+//! A grant's record: what it says, checked again when it is read.
+
+use crate::clock::Timestamp;
+use crate::context::EncryptionContext;
+use crate::crypto::secret::SecretBytes;
+use crate::key::{KeyId, KmsKey};
+use crate::keystore::body::{encode as encode_body, split};
+use crate::keystore::record::Record;
+use crate::policy::grant::{Draft, GrantConstraint, GrantId, GrantName, GrantOperation};
+use crate::policy::{Grant, GrantParameters, PrincipalName};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GrantBody {
+    grantee: String,
+    retiring_principal: Option<String>,
+    operations: Vec<String>,
+    constraint: Option<ConstraintBody>,
+    name: Option<String>,
+    issuing_account: String,
+    creation_date: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+enum ConstraintBody {
+    EncryptionContextEquals(Vec<(String, String)>),
+    EncryptionContextSubset(Vec<(String, String)>),
+}
+
+/// The id of a grant's record.
+pub(in crate::keystore) fn record_id(key: KeyId, id: GrantId) -> String {
+    format!("{key} {id}")
+}
+
+pub(in crate::keystore) fn encode(grant: &Grant) -> SecretBytes {
+    let parameters = &grant.parameters;
+    let pairs = |pairs: &EncryptionContext| {
+        let pairs = pairs.pairs();
+        pairs
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    };
+    let constraint = parameters.constraint().map(|constraint| match constraint {
+        GrantConstraint::Equals(all) => ConstraintBody::EncryptionContextEquals(pairs(all)),
+        GrantConstraint::Subset(some) => ConstraintBody::EncryptionContextSubset(pairs(some)),
+    });
+    let operations = parameters.operations().iter();
+    let body = GrantBody {
+        grantee: parameters.grantee().to_string(),
+        retiring_principal: parameters
+            .retiring_principal()
+            .map(PrincipalName::to_string),
+        operations: operations.map(|one| one.name().to_owned()).collect(),
+        constraint,
+        name: parameters.name().map(|name| name.as_str().to_owned()),
+        issuing_account: grant.issuing_account.to_string(),
+        creation_date: grant.creation_date.0,
+    };
+    encode_body(&body, &[])
+}
+
+pub(super) fn decode(record: &Record, plaintext: &SecretBytes) -> Option<Grant> {
+    let (body, secrets) = split::<GrantBody>(plaintext)?;
+    let (key, id) = record.id.split_once(' ')?;
+    let operations = body.operations.iter();
+    let operations = operations
+        .map(|name| name.parse::<GrantOperation>().ok())
+        .collect::<Option<_>>()?;
+    let name: Option<GrantName> = match &body.name {
+        None => None,
+        Some(name) => Some(name.parse().ok()?),
+    };
+    let (mut equals, mut subset) = (None, None);
+    match body.constraint {
+        None => {}
+        Some(ConstraintBody::EncryptionContextEquals(pairs)) => {
+            equals = Some(EncryptionContext::from_pairs(pairs).ok()?);
+        }
+        Some(ConstraintBody::EncryptionContextSubset(pairs)) => {
+            subset = Some(EncryptionContext::from_pairs(pairs).ok()?);
+        }
+    }
+    let draft = Draft {
+        grantee: &body.grantee,
+        retiring_principal: body.retiring_principal.as_deref(),
+        operations,
+        equals: equals.as_ref(),
+        subset: subset.as_ref(),
+        name: name.as_ref(),
+        key_spec: KmsKey::SPEC,
+        key_usage: KmsKey::USAGE,
+    };
+    let grant = Grant {
+        id: id.parse().ok()?,
+        key: key.parse().ok()?,
+        parameters: GrantParameters::check(draft).ok()?,
+        issuing_account: body.issuing_account.parse().ok()?,
+        creation_date: Timestamp(body.creation_date),
+    };
+    secrets.is_empty().then_some(grant)
+}

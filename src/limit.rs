@@ -1,0 +1,178 @@
+//! Limits: how many keys a second a principal may have, and how many may leave under a KMS key.
+//!
+//! What is counted are keys, not calls: one for each data key that is handed out, singly or in a batch, and one for every other cryptographic call. There is a
+//! bucket for each principal that asks and for each KMS key that is asked for; a request takes from both, from the principal's first, so that whoever is beyond his own
+//! limit takes nothing from others who use the same KMS key. **Online before bulk:** a single request may empty a bucket and is refused at once when it is empty; a batch takes
+//! only while half of the burst is left, and waits. So a batch has what single requests leave, and all of the rate where there are none.
+//!
+//! Finding a bucket neither locks nor allocates. The first request of a principal or for a KMS key adds its bucket, and a timer removes those that nobody has
+//! used for a while. There are so many at most; principals beyond share one bucket, and so do KMS keys.
+//!
+//! What this module does not do: decide which requests are counted, or what becomes of one that is refused (`api`).
+
+use crate::key::KeyId;
+use crate::key::arn::Arn;
+use bucket::Rate;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use table::Table;
+
+mod bucket;
+mod table;
+
+pub use bucket::Urgency;
+
+/// What the bucket is built on; the loom model puts loom's types in its place.
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicU64, Ordering};
+}
+
+/// How many keys a second. Everywhere 0 means without a limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Keys a second of each principal that is not in `principals`.
+    pub principal_keys_per_second: u64,
+    /// Keys a second under each KMS key that is not in `kms_keys`.
+    pub kms_key_keys_per_second: u64,
+    /// Milliseconds of each rate that may be taken at once.
+    pub burst_ms: u64,
+    /// Keys a second by the principal's ARN.
+    pub principals: BTreeMap<String, u64>,
+    /// Keys a second by the KMS key's ARN.
+    pub kms_keys: BTreeMap<String, u64>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            principal_keys_per_second: 0,
+            kms_key_keys_per_second: 0,
+            burst_ms: 1000,
+            principals: BTreeMap::new(),
+            kms_keys: BTreeMap::new(),
+        }
+    }
+}
+
+/// Which limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The caller's.
+    Principal,
+    /// The KMS key's.
+    Key,
+}
+
+impl Scope {
+    /// The label of `keymill_throttled_total`.
+    pub const LABELS: [&'static str; 2] = ["principal", "key"];
+}
+
+/// There are no keys left for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exceeded {
+    /// In this bucket.
+    pub scope: Scope,
+    /// They would be there after this time, if nobody else takes.
+    pub wait: Duration,
+}
+
+/// What a request has paid: one that starts again, or waits, pays nothing twice.
+#[derive(Debug, Default)]
+pub struct Paid {
+    principal: bool,
+    key: Option<KeyId>,
+}
+
+/// Every limit of one process.
+pub struct Limits {
+    principals: Table<String>,
+    keys: Table<KeyId>,
+}
+
+impl Limits {
+    /// The limits that `config` sets. An override whose name is no ARN of its kind is left out: `config` has refused it before.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let burst = Duration::from_millis(config.burst_ms);
+        let rate = |keys_per_second: u64| Rate::new(keys_per_second, burst);
+        let principals = config.principals.iter();
+        let keys = config.kms_keys.iter();
+        Self {
+            principals: Table::new(
+                rate(config.principal_keys_per_second),
+                principals.map(|(arn, keys)| (arn.clone(), rate(*keys))),
+            ),
+            keys: Table::new(
+                rate(config.kms_key_keys_per_second),
+                keys.filter_map(|(arn, keys)| Some((key_of(arn)?, rate(*keys)))),
+            ),
+        }
+    }
+
+    /// Takes `keys` keys for the principal of this ARN and, where there is one, from the KMS key, and notes in `paid` what it has taken.
+    ///
+    /// # Errors
+    /// [`Exceeded`]. What the principal's bucket has given is then not lost to a caller who comes back with the same `paid`.
+    pub fn take(
+        &self,
+        principal: &str,
+        key: Option<KeyId>,
+        keys: u64,
+        urgency: Urgency,
+        now: Duration,
+        paid: &mut Paid,
+    ) -> Result<(), Exceeded> {
+        let exceeded = |scope| move |wait| Exceeded { scope, wait };
+        if !paid.principal {
+            let taken = self.principals.take(charged(principal), keys, urgency, now);
+            taken.map_err(exceeded(Scope::Principal))?;
+            paid.principal = true;
+        }
+        if let Some(key) = key.filter(|key| paid.key != Some(*key)) {
+            let taken = self.keys.take(&key, keys, urgency, now);
+            taken.map_err(exceeded(Scope::Key))?;
+            paid.key = Some(key);
+        }
+        Ok(())
+    }
+
+    /// Keys that a batch of this principal under this KMS key takes at a time, at most `most`; at least 1.
+    #[must_use]
+    pub fn bulk_keys(&self, principal: &str, key: KeyId, most: usize) -> usize {
+        let rates = [
+            self.principals.rate(charged(principal)),
+            self.keys.rate(&key),
+        ];
+        let keys = rates.into_iter().flatten().map(Rate::bulk_keys);
+        keys.filter_map(|keys| usize::try_from(keys).ok())
+            .fold(most, usize::min)
+    }
+
+    /// Removes buckets that nobody has used for a while: once a second, by a timer.
+    pub fn tick(&self, now: Duration) {
+        self.principals.tick(now);
+        self.keys.tick(now);
+    }
+}
+
+/// The KMS key that an ARN names.
+#[must_use]
+pub fn key_of(arn: &str) -> Option<KeyId> {
+    let id = Arn::split(arn)?.resource.strip_prefix("key/")?;
+    id.parse().ok()
+}
+
+/// Whose bucket a principal takes from: his own, but sessions share that of their role, `arn:<partition>:sts::<account>:assumed-role/<role>`. A session is named by whoever
+/// assumes the role, who would else have a bucket for each name that he can think of.
+fn charged(arn: &str) -> &str {
+    const SESSIONS: &str = ":assumed-role/";
+    let role = arn.find(SESSIONS).map(|at| at + SESSIONS.len());
+    let name = role.and_then(|role| Some(role + arn.get(role..)?.find('/')?));
+    name.and_then(|name| arn.get(..name)).unwrap_or(arn)
+}
+
+#[cfg(test)]
+mod tests;

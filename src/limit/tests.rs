@@ -1,0 +1,143 @@
+use super::*;
+
+mod bucket;
+
+const SECOND: Duration = Duration::from_secs(1);
+const ALICE: &str = "arn:aws:iam::111122223333:user/alice";
+const BOB: &str = "arn:aws:iam::111122223333:user/bob";
+
+fn key(number: u8) -> KeyId {
+    KeyId::from_random([number; 16])
+}
+
+fn arn(key: KeyId) -> String {
+    format!("arn:aws:kms:us-east-1:111122223333:key/{key}")
+}
+
+/// One key for whoever has not paid yet.
+fn one(limits: &Limits, principal: &str, key: impl Into<Option<KeyId>>) -> Result<(), Scope> {
+    let taken = limits.take(
+        principal,
+        key.into(),
+        1,
+        Urgency::Online,
+        SECOND,
+        &mut Paid::default(),
+    );
+    taken.map_err(|exceeded| exceeded.scope)
+}
+
+#[test]
+fn nothing_is_limited_unless_somebody_says_so() {
+    let limits = Limits::new(&Config::default());
+    for _ in 0..10_000 {
+        assert_eq!(one(&limits, ALICE, key(1)), Ok(()));
+    }
+    assert_eq!(limits.bulk_keys(ALICE, key(1), 8192), 8192);
+}
+
+#[test]
+fn principals_and_keys_have_limits_of_their_own() {
+    let limits = Limits::new(&Config {
+        principal_keys_per_second: 3,
+        kms_key_keys_per_second: 4,
+        ..Config::default()
+    });
+    for _ in 0..3 {
+        assert_eq!(one(&limits, ALICE, key(1)), Ok(()));
+    }
+    // What Alice's limit refuses takes nothing from the key's.
+    for _ in 0..10 {
+        assert_eq!(one(&limits, ALICE, key(1)), Err(Scope::Principal));
+    }
+    assert_eq!(one(&limits, BOB, key(1)), Ok(()));
+    assert_eq!(one(&limits, BOB, key(1)), Err(Scope::Key));
+    // That refusal has cost Bob one, and a call without a key has a limit too.
+    assert_eq!(one(&limits, BOB, None), Ok(()));
+    assert_eq!(one(&limits, BOB, None), Err(Scope::Principal));
+}
+
+#[test]
+fn overrides_are_by_arn() {
+    let config = Config {
+        principal_keys_per_second: 1,
+        kms_key_keys_per_second: 1,
+        principals: BTreeMap::from([(ALICE.to_owned(), 0), (BOB.to_owned(), 5)]),
+        kms_keys: BTreeMap::from([(arn(key(1)), 0), (arn(key(2)), 2), ("x".to_owned(), 0)]),
+        ..Config::default()
+    };
+    let limits = Limits::new(&config);
+    for _ in 0..100 {
+        assert_eq!(one(&limits, ALICE, key(1)), Ok(()));
+    }
+    assert_eq!(one(&limits, ALICE, key(2)), Ok(()));
+    assert_eq!(one(&limits, ALICE, key(2)), Ok(()));
+    assert_eq!(one(&limits, ALICE, key(2)), Err(Scope::Key));
+    assert_eq!(one(&limits, ALICE, key(3)), Ok(()));
+    assert_eq!(one(&limits, ALICE, key(3)), Err(Scope::Key));
+    for _ in 0..5 {
+        assert_eq!(one(&limits, BOB, key(1)), Ok(()));
+    }
+    assert_eq!(one(&limits, BOB, key(1)), Err(Scope::Principal));
+}
+
+#[test]
+fn whoever_comes_back_has_paid_already() {
+    let limits = Limits::new(&Config {
+        principal_keys_per_second: 2,
+        kms_key_keys_per_second: 1,
+        ..Config::default()
+    });
+    let mut paid = Paid::default();
+    let mut take = |key, now| {
+        let taken = limits.take(ALICE, Some(key), 1, Urgency::Online, now, &mut paid);
+        taken.map_err(|exceeded| (exceeded.scope, exceeded.wait))
+    };
+    for _ in 0..10 {
+        assert_eq!(take(key(1), SECOND), Ok(()));
+    }
+    // By the time it starts again its alias may name another key; the principal has paid all the same.
+    assert_eq!(take(key(2), SECOND), Ok(()));
+    assert_eq!(take(key(1), SECOND), Err((Scope::Key, SECOND)));
+    assert_eq!(take(key(1), SECOND * 2), Ok(()));
+    assert_eq!(one(&limits, ALICE, None), Ok(()));
+}
+
+#[test]
+fn a_batch_takes_what_the_slower_of_both_makes_in_ten_milliseconds() {
+    let config = Config {
+        principal_keys_per_second: 100_000,
+        kms_keys: BTreeMap::from([(arn(key(1)), 500), (arn(key(2)), 5)]),
+        ..Config::default()
+    };
+    let limits = Limits::new(&config);
+    let bulk = |number| limits.bulk_keys(ALICE, key(number), 8192);
+    assert_eq!([bulk(1), bulk(2), bulk(3)], [5, 1, 1000]);
+    assert_eq!(limits.bulk_keys(ALICE, key(3), 10), 10);
+}
+
+#[test]
+fn sessions_share_the_limit_of_their_role() {
+    let session = |name: &str| format!("arn:aws:sts::111122223333:assumed-role/{name}");
+    let limits = Limits::new(&Config {
+        principal_keys_per_second: 2,
+        ..Config::default()
+    });
+    assert_eq!(one(&limits, &session("app/one"), None), Ok(()));
+    assert_eq!(one(&limits, &session("app/two"), None), Ok(()));
+    assert_eq!(
+        one(&limits, &session("app/three"), None),
+        Err(Scope::Principal)
+    );
+    assert_eq!(one(&limits, &session("other/one"), None), Ok(()));
+    for whole in [
+        ALICE,
+        "arn:aws:iam::111122223333:user/a/b",
+        "arn:aws:iam::111122223333:root",
+        "local:0",
+        ":assumed-role/",
+        "",
+    ] {
+        assert_eq!(charged(whole), whole);
+    }
+}

@@ -1,0 +1,168 @@
+//! Conditions of a statement: every one of them must hold.
+//!
+//! A key that is absent fails a condition, unless its operator is negated or ends in `IfExists`; `Null` asks for the absence itself. Where
+//! a key of one value has several, because a request has context pairs or tags whose names differ only in case, an allow needs the condition
+//! to hold for every value, and a deny takes any. The same goes for a multivalued key without set operator, which AWS asks not to write.
+//!
+//! Source: AWS IAM, "IAM JSON policy elements: Condition operators" and "Set operators for multivalued context keys",
+//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-single-vs-multi-valued-context-keys.html>.
+
+use crate::policy::document::json::Json;
+use crate::policy::document::{Grammar, InvalidPolicy, one_or_more, refuse};
+use crate::policy::facts::Facts;
+use crate::policy::statement::Effect;
+use crate::policy::template::Match;
+
+pub(super) mod date;
+pub mod key;
+mod network;
+mod operator;
+
+use key::ConditionKey;
+use operator::{Operands, Operator};
+
+/// A condition, compiled.
+pub(super) enum Condition {
+    /// Whether the key is absent must be as stated.
+    Null {
+        key: ConditionKey,
+        absent: bool,
+    },
+    Compare(Comparison),
+}
+
+pub(super) struct Comparison {
+    key: ConditionKey,
+    set: Option<SetOperator>,
+    if_exists: bool,
+    negated: bool,
+    operands: Operands,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SetOperator {
+    AllValues,
+    AnyValue,
+}
+
+/// Aliases of a key at most; what is said of the aliases of a key that has more does not count in its favour.
+const ALIASES_OF_KEY_MAX: usize = 50;
+
+impl Condition {
+    /// Compiles the `Condition` element.
+    pub(super) fn compile(
+        block: Json,
+        grammar: Grammar,
+        variables: bool,
+    ) -> Result<Box<[Self]>, InvalidPolicy> {
+        let Json::Object(operators) = block else {
+            return refuse("not an object");
+        };
+        let mut conditions = Vec::new();
+        for (name, keys) in operators {
+            let Json::Object(keys) = keys else {
+                return refuse(format!("{name}: not an object"));
+            };
+            if keys.is_empty() {
+                return refuse(format!("{name}: no condition key"));
+            }
+            for (key, value) in keys {
+                let condition = Self::compile_one(&name, &key, value, grammar, variables);
+                conditions.push(condition.map_err(|error| error.at(&format!("{name}: {key}")))?);
+            }
+        }
+        Ok(conditions.into())
+    }
+
+    fn compile_one(
+        name: &str,
+        key: &str,
+        value: Json,
+        grammar: Grammar,
+        variables: bool,
+    ) -> Result<Self, InvalidPolicy> {
+        let (set, plain) = match name.split_once(':') {
+            None => (None, name),
+            Some(("ForAllValues", plain)) => (Some(SetOperator::AllValues), plain),
+            Some(("ForAnyValue", plain)) => (Some(SetOperator::AnyValue), plain),
+            Some(_) => return refuse("unknown operator"),
+        };
+        let key = ConditionKey::parse(key)?;
+        match key {
+            ConditionKey::EncryptionContext(_) if set == Some(SetOperator::AllValues) => {
+                return Err(InvalidPolicy::overly_permissive());
+            }
+            ConditionKey::ResourceAliases if grammar == Grammar::Key => {
+                return refuse("stands in identity policies only");
+            }
+            _ => {}
+        }
+        let values = one_or_more("value", value)?;
+        if plain == "Null" {
+            let absent = match &*values {
+                [Json::Bool(absent)] if set.is_none() => Some(*absent),
+                [Json::Text(text)] if set.is_none() => operator::boolean(text),
+                _ => None,
+            };
+            return match absent {
+                Some(absent) => Ok(Self::Null { key, absent }),
+                None => refuse("Null takes no set operator, and one value: true or false"),
+            };
+        }
+        let (plain, if_exists) = match plain.strip_suffix("IfExists") {
+            Some(plain) => (plain, true),
+            None => (plain, false),
+        };
+        let Some(operator) = Operator::parse(plain) else {
+            return refuse("unknown operator");
+        };
+        Ok(Self::Compare(Comparison {
+            key,
+            set,
+            if_exists,
+            negated: operator.negated,
+            operands: operator.operands(values, variables)?,
+        }))
+    }
+
+    pub(super) fn holds(&self, facts: &Facts<'_>, effect: Effect) -> bool {
+        match self {
+            Self::Null { key, absent } => {
+                let mut present = false;
+                facts.each(key, &mut |_| present = true);
+                present != *absent
+            }
+            Self::Compare(comparison) => comparison.holds(facts, effect),
+        }
+    }
+}
+
+impl Comparison {
+    fn holds(&self, facts: &Facts<'_>, effect: Effect) -> bool {
+        let (mut values, mut holding) = (0, 0);
+        facts.each(&self.key, &mut |value| {
+            values += 1;
+            let holds = match self.operands.any(value, facts) {
+                Match::Yes => !self.negated,
+                Match::No => self.negated,
+                Match::Unknown => self.negated && effect == Effect::Deny,
+            };
+            holding += usize::from(holds);
+        });
+        if values == 0 {
+            return match self.set {
+                Some(SetOperator::AllValues) => true,
+                Some(SetOperator::AnyValue) => self.if_exists,
+                None => self.if_exists || self.negated,
+            };
+        }
+        if self.key == ConditionKey::ResourceAliases && values > ALIASES_OF_KEY_MAX {
+            return effect == Effect::Deny;
+        }
+        let any = match self.set {
+            Some(set) if self.key.is_multivalued() => set == SetOperator::AnyValue,
+            _ => effect == Effect::Deny,
+        };
+        if any { holding > 0 } else { holding == values }
+    }
+}

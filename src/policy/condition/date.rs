@@ -1,0 +1,216 @@
+//! Times as policies write them.
+//!
+//! Source: W3C, "Date and Time Formats" (a profile of ISO 8601), <https://www.w3.org/TR/NOTE-datetime>; or seconds since 1970.
+
+use crate::clock::Timestamp;
+use std::fmt;
+
+/// Microseconds since 1970-01-01T00:00:00Z.
+pub(in crate::policy) type Micros = i64;
+
+const MICROS: i64 = 1_000_000;
+const DAY_SECONDS: i64 = 86_400;
+
+/// Parses `YYYY-MM`, `YYYY-MM-DD`, `YYYY-MM-DDThh:mm[:ss[.f…]](Z|±hh:mm)`, or seconds since 1970. Four digits alone might be a year or
+/// seconds, and are refused.
+pub(in crate::policy) fn parse(text: &str) -> Option<Micros> {
+    if text.len() != 4
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.')
+    {
+        return seconds(text);
+    }
+    let mut rest = Rest(text);
+    let year = rest.number(4)?;
+    rest.expect('-')?;
+    let month = rest.number(2)?;
+    let day = if rest.skip('-') { rest.number(2)? } else { 1 };
+    if !(1..=12).contains(&month) || !(1..=days_of_month(year, month)).contains(&day) {
+        return None;
+    }
+    let midnight = days_from_1970(year, month, day) * DAY_SECONDS;
+    if rest.0.is_empty() {
+        return Some(midnight * MICROS);
+    }
+    rest.expect('T')?;
+    let hour = rest.number(2)?;
+    rest.expect(':')?;
+    let minute = rest.number(2)?;
+    let second = if rest.skip(':') { rest.number(2)? } else { 0 };
+    let fraction = if rest.skip('.') { rest.fraction()? } else { 0 };
+    let offset = rest.offset()?;
+    // A leap second is the first of the next minute.
+    let fits = hour < 24 && minute < 60 && second <= 60 && rest.0.is_empty();
+    let of_day = (hour * 60 + minute) * 60 + second;
+    fits.then_some((midnight + of_day - offset) * MICROS + fraction)
+}
+
+/// `<seconds>[.<fraction>]`
+fn seconds(text: &str) -> Option<Micros> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let whole: i64 = whole.parse().ok()?;
+    let mut rest = Rest(fraction);
+    let fraction = rest.fraction()?;
+    let micros = whole.checked_mul(MICROS)?.checked_add(fraction)?;
+    rest.0.is_empty().then_some(micros)
+}
+
+/// Writes `time` as `YYYY-MM-DDThh:mm:ssZ`.
+pub(in crate::policy) fn write(time: Timestamp, out: &mut dyn fmt::Write) -> fmt::Result {
+    let seconds = i64::try_from(time.unix_seconds()).unwrap_or(i64::MAX);
+    let (year, month, day) = date_from_1970(seconds.div_euclid(DAY_SECONDS));
+    let of_day = seconds.rem_euclid(DAY_SECONDS);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    write!(
+        out,
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"
+    )
+}
+
+struct Rest<'a>(&'a str);
+
+impl Rest<'_> {
+    fn skip(&mut self, character: char) -> bool {
+        match self.0.strip_prefix(character) {
+            Some(rest) => {
+                self.0 = rest;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn expect(&mut self, character: char) -> Option<()> {
+        self.skip(character).then_some(())
+    }
+
+    fn number(&mut self, digits: usize) -> Option<i64> {
+        let (number, rest) = self.0.split_at_checked(digits)?;
+        self.0 = rest;
+        let all = number.bytes().all(|byte| byte.is_ascii_digit());
+        all.then(|| number.parse().ok())?
+    }
+
+    /// Digits behind a point, to the microsecond; more are cut off.
+    fn fraction(&mut self) -> Option<Micros> {
+        let digits = self.0.bytes().take_while(u8::is_ascii_digit).count();
+        let (fraction, rest) = self.0.split_at(digits);
+        self.0 = rest;
+        let places = 10_u32.pow(6 - u32::try_from(digits.min(6)).ok()?);
+        let fraction: i64 = fraction.get(..digits.min(6))?.parse().ok()?;
+        Some(fraction * i64::from(places))
+    }
+
+    /// Seconds east of Greenwich.
+    fn offset(&mut self) -> Option<i64> {
+        if self.skip('Z') {
+            return Some(0);
+        }
+        let sign = if self.skip('+') {
+            1
+        } else {
+            self.expect('-')?;
+            -1
+        };
+        let hours = self.number(2)?;
+        self.expect(':')?;
+        let minutes = self.number(2)?;
+        (hours < 24 && minutes < 60).then_some(sign * (hours * 60 + minutes) * 60)
+    }
+}
+
+fn days_of_month(year: i64, month: i64) -> i64 {
+    match month {
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// Days of the proleptic Gregorian calendar, counted from March so that the leap day is a year's last.
+fn days_from_1970(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+fn date_from_1970(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let month = (from_march + 2) % 12 + 1;
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    (year, month, of_year - (153 * from_march + 2) / 5 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_forms_of_the_profile_are_read() {
+        // Seconds by `date -u -d … +%s`.
+        for (text, seconds) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2013-06-30T00:00:00Z", 1_372_550_400),
+            ("2013-06-30", 1_372_550_400),
+            ("2013-06", 1_370_044_800),
+            ("2020-02-29T12:34Z", 1_582_979_640),
+            ("2020-02-29T12:34:56+02:00", 1_582_972_496),
+            ("2020-02-29T12:34:56-00:30", 1_582_981_496),
+            ("1969-12-31T23:59:59Z", -1),
+            ("1372550400", 1_372_550_400),
+            ("0", 0),
+        ] {
+            assert_eq!(parse(text), Some(seconds * MICROS), "{text}");
+        }
+        assert_eq!(parse("1970-01-01T00:00:00.25Z"), Some(250_000));
+        assert_eq!(parse("1546257599.5"), Some(1_546_257_599_500_000));
+        assert_eq!(parse("1970-01-01T00:00:00.1234567Z"), Some(123_456));
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        for text in [
+            "",
+            "2020",
+            "now",
+            "2020-13",
+            "2020-00-01",
+            "2021-02-29",
+            "1900-02-29",
+            "2020-04-31",
+            "2020-01-01T00:00:00",
+            "2020-01-01T24:00Z",
+            "2020-01-01T00:60Z",
+            "2020-01-01T00:00:61Z",
+            "2020-01-01 00:00Z",
+            "2020-01-01T00:00:00Zx",
+            "2020-01-01T00:00:00+2:00",
+            "2020-1-1",
+            "2020-01-01T00:00:00.Z",
+            "1.2.3",
+            ".",
+            "-1",
+            "99999999999999999999",
+            "+020-01-01",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(seconds in 0..253_402_300_800_u64) {
+            let mut text = String::new();
+            write(Timestamp(seconds * 1_000_000), &mut text).unwrap();
+            prop_assert_eq!(parse(&text), i64::try_from(seconds * 1_000_000).ok());
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! What is known of a request when it is decided on: the caller, the key, the circumstances, and the request's own members.
+//!
+//! Facts are borrowed and looked up by name: a decision copies nothing.
+
+use crate::clock::Timestamp;
+use crate::context::EncryptionContext;
+use crate::key::arn::{AccountId, AliasName, Arn};
+use crate::policy::condition::date;
+use crate::policy::condition::key::ConditionKey;
+use crate::policy::grant::KeyGrants;
+use crate::policy::principal::Tag;
+use crate::policy::{Action, AuthorizationRequest, KeyPolicy, Principal};
+use std::fmt::{self, Write};
+use std::net::IpAddr;
+
+/// How a call came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances<'a> {
+    /// The time of day.
+    pub now: Timestamp,
+    /// Where the connection comes from; `None` for a Unix socket.
+    pub source_ip: Option<IpAddr>,
+    /// Whether nobody could read it on its way.
+    pub secure_transport: bool,
+    /// The daemon's Region, such as `us-east-1`.
+    pub region: &'a str,
+}
+
+/// The KMS key that a request is about, as far as policy asks.
+#[derive(Clone, Copy)]
+pub struct KeyFacts<'a> {
+    /// The account that it belongs to.
+    pub account: AccountId,
+    /// Its key policy; `None` for the default policy, which lets the account's identity policies decide.
+    pub policy: Option<&'a KeyPolicy>,
+    /// Its grants.
+    pub grants: Option<&'a KeyGrants>,
+    /// `KeySpec`, such as `SYMMETRIC_DEFAULT`.
+    pub spec: &'a str,
+    /// `KeyUsage`, such as `ENCRYPT_DECRYPT`.
+    pub usage: &'a str,
+    /// `Origin`, such as `AWS_KMS`.
+    pub origin: &'a str,
+    /// `MultiRegionKeyType` of a multi-Region key: `PRIMARY` or `REPLICA`.
+    pub multi_region: Option<&'a str>,
+    /// The aliases that name it.
+    pub aliases: &'a [AliasName],
+    /// Its tags.
+    pub tags: &'a [Tag],
+}
+
+/// A value of a condition key.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// Text.
+    Text(&'a str),
+    /// A whole number.
+    Number(i64),
+    /// `true` or `false`.
+    Bool(bool),
+    /// A time.
+    Time(Timestamp),
+    /// An address.
+    Address(IpAddr),
+}
+
+/// What a request has for a condition key.
+#[derive(Clone, Copy, Debug)]
+pub enum Values<'a> {
+    /// Nothing: the key is not in the request.
+    Absent,
+    /// The value of a single-valued key.
+    One(Value<'a>),
+    /// The values of a multivalued key; none is as good as absent.
+    Many(&'a [&'a str]),
+}
+
+/// A key of one value has several: names that differ only in case.
+pub(super) struct Ambiguous;
+
+/// Everything that one decision looks at.
+pub(super) struct Facts<'a> {
+    pub(super) principal: &'a Principal,
+    pub(super) request: &'a dyn AuthorizationRequest,
+    pub(super) action: Action,
+    /// The resource's ARN; `None` for `*`.
+    pub(super) arn: Option<Arn<'a>>,
+    pub(super) key: Option<KeyFacts<'a>>,
+    pub(super) context: Option<&'a EncryptionContext>,
+    circumstances: &'a Circumstances<'a>,
+}
+
+impl<'a> Facts<'a> {
+    pub(super) fn new(
+        principal: &'a Principal,
+        request: &'a dyn AuthorizationRequest,
+        circumstances: &'a Circumstances<'a>,
+    ) -> Self {
+        Self {
+            principal,
+            request,
+            action: request.action(),
+            arn: Arn::split(request.resource()),
+            key: request.key(),
+            context: request.context(),
+            circumstances,
+        }
+    }
+
+    /// Calls `visit` with each value of `key`.
+    ///
+    /// Names of context pairs and tags are compared without regard to ASCII case here, so that a key of one value in AWS's words has
+    /// several where a request has names that differ only in case.
+    pub(super) fn each(&self, key: &ConditionKey, visit: &mut dyn FnMut(Value<'a>)) {
+        match key {
+            ConditionKey::EncryptionContext(name) => {
+                let pairs = self.context.iter().flat_map(|context| context.pairs());
+                pairs
+                    .filter(|(other, _)| other.eq_ignore_ascii_case(name))
+                    .for_each(|(_, value)| visit(Value::Text(value)));
+            }
+            ConditionKey::EncryptionContextKeys => {
+                let pairs = self.context.iter().flat_map(|context| context.pairs());
+                pairs.for_each(|(name, _)| visit(Value::Text(name)));
+            }
+            ConditionKey::PrincipalTag(name) => tags(self.principal.tags(), name, visit),
+            ConditionKey::ResourceTag(name) => {
+                let tagged = self.key.map_or::<&[Tag], _>(&[], |key| key.tags);
+                tags(tagged, name, visit);
+            }
+            ConditionKey::ResourceAliases => {
+                let aliases = self.key.map_or::<&[AliasName], _>(&[], |key| key.aliases);
+                aliases
+                    .iter()
+                    .for_each(|alias| visit(Value::Text(alias.as_str())));
+            }
+            _ => match self.computed(key).map_or_else(
+                || self.request.condition(key),
+                |value| value.map_or(Values::Absent, Values::One),
+            ) {
+                Values::Absent => {}
+                Values::One(value) => visit(value),
+                Values::Many(texts) => texts.iter().for_each(|text| visit(Value::Text(text))),
+            },
+        }
+    }
+
+    /// The value that a policy variable stands for, if its key has any.
+    pub(super) fn one(&self, key: &ConditionKey) -> Result<Option<Value<'a>>, Ambiguous> {
+        let (mut first, mut count) = (None, 0);
+        self.each(key, &mut |value| {
+            first.get_or_insert(value);
+            count += 1;
+        });
+        if count > 1 {
+            return Err(Ambiguous);
+        }
+        Ok(first)
+    }
+
+    /// What does not come from the request's members: `None` if they have it, `Some(None)` if it is absent.
+    fn computed(&self, key: &ConditionKey) -> Option<Option<Value<'a>>> {
+        let text = |text: Option<&'a str>| Some(text.map(Value::Text));
+        let principal = self.principal;
+        match key {
+            ConditionKey::CurrentTime => Some(Some(Value::Time(self.now()))),
+            ConditionKey::EpochTime => Some(Some(seconds(self.now()))),
+            ConditionKey::SourceIp => Some(
+                self.circumstances
+                    .source_ip
+                    .map(|ip| Value::Address(ip.to_canonical())),
+            ),
+            ConditionKey::SecureTransport => {
+                Some(Some(Value::Bool(self.circumstances.secure_transport)))
+            }
+            ConditionKey::RequestedRegion => text(Some(self.circumstances.region)),
+            ConditionKey::ViaAwsService | ConditionKey::PrincipalIsAwsService => {
+                Some(Some(Value::Bool(false)))
+            }
+            ConditionKey::PrincipalArn => text(Some(principal.lasting_arn())),
+            ConditionKey::PrincipalAccount | ConditionKey::CallerAccount => {
+                text(Some(principal.account.as_str()))
+            }
+            ConditionKey::PrincipalType => text(principal.type_name()),
+            ConditionKey::UserName => text(principal.user_name()),
+            ConditionKey::UserId => text(principal.user_id()),
+            ConditionKey::TokenIssueTime => Some(principal.token_issue_time().map(Value::Time)),
+            ConditionKey::MultiFactorAuthPresent => {
+                Some(principal.token_issue_time().map(|_| Value::Bool(false)))
+            }
+            ConditionKey::ResourceAccount => text(
+                self.arn
+                    .map(|arn| arn.account)
+                    .filter(|account| !account.is_empty()),
+            ),
+            // Nobody calls in another's name.
+            ConditionKey::ViaService | ConditionKey::Inapplicable => Some(None),
+            _ => self
+                .key
+                .and_then(|key_facts| self.of_key(key, key_facts))
+                .map(Some),
+        }
+    }
+
+    fn of_key(&self, key: &ConditionKey, facts: KeyFacts<'a>) -> Option<Value<'a>> {
+        match key {
+            ConditionKey::KeySpec => Some(Value::Text(facts.spec)),
+            ConditionKey::KeyUsage => Some(Value::Text(facts.usage)),
+            ConditionKey::KeyOrigin => Some(Value::Text(facts.origin)),
+            ConditionKey::MultiRegion => Some(Value::Bool(facts.multi_region.is_some())),
+            ConditionKey::MultiRegionKeyType => facts.multi_region.map(Value::Text),
+            // A symmetric key has one algorithm, whether the request names it or not.
+            ConditionKey::EncryptionAlgorithm
+                if self.action.encrypts() && facts.spec == "SYMMETRIC_DEFAULT" =>
+            {
+                Some(Value::Text(facts.spec))
+            }
+            _ => None,
+        }
+    }
+
+    /// To the second, as policies are written.
+    fn now(&self) -> Timestamp {
+        Timestamp(self.circumstances.now.unix_seconds() * 1_000_000)
+    }
+}
+
+fn tags<'a>(tags: &'a [Tag], name: &str, visit: &mut dyn FnMut(Value<'a>)) {
+    tags.iter()
+        .filter(|tag| tag.key.eq_ignore_ascii_case(name))
+        .for_each(|tag| visit(Value::Text(&tag.value)));
+}
+
+fn seconds<'a>(time: Timestamp) -> Value<'a> {
+    Value::Number(i64::try_from(time.unix_seconds()).unwrap_or(i64::MAX))
+}
+
+impl<'a> Value<'a> {
+    /// As text: what string operators compare and what takes the place of a variable.
+    pub(super) fn text(self) -> ValueText<'a> {
+        let mut written = Written::empty();
+        // What a value has to say fits: see `Written::BYTES_MAX`.
+        let _fits = match self {
+            Self::Text(text) => return ValueText::Borrowed(text),
+            Self::Bool(true) => return ValueText::Borrowed("true"),
+            Self::Bool(false) => return ValueText::Borrowed("false"),
+            Self::Number(number) => write!(written, "{number}"),
+            Self::Time(time) => date::write(time, &mut written),
+            Self::Address(address) => write!(written, "{address}"),
+        };
+        ValueText::Written(written)
+    }
+}
+
+/// A value as text, without allocation.
+pub(super) enum ValueText<'a> {
+    Borrowed(&'a str),
+    Written(Written),
+}
+
+impl ValueText<'_> {
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::Borrowed(text) => text,
+            Self::Written(written) => written.as_str(),
+        }
+    }
+}
+
+/// A few bytes of ASCII on the stack.
+pub(super) struct Written {
+    bytes: [u8; Self::BYTES_MAX],
+    len: usize,
+}
+
+impl Written {
+    /// Bytes of the longest value: an IPv6 address has 45 at most, a time 25, a number 20.
+    const BYTES_MAX: usize = 48;
+
+    fn empty() -> Self {
+        let bytes = [0; Self::BYTES_MAX];
+        Self { bytes, len: 0 }
+    }
+
+    fn as_str(&self) -> &str {
+        str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
+    }
+}
+
+impl Write for Written {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.len + text.len();
+        let room = self.bytes.get_mut(self.len..end).ok_or(fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.len = end;
+        Ok(())
+    }
+}

@@ -1,0 +1,385 @@
+//! Grants: what a principal may do with one key, beside the policies. They only ever allow.
+//!
+//! A grant is made of parameters that were checked ([`GrantParameters`]), so that one that exists is well-formed. Names of context pairs in a
+//! constraint are compared without regard to ASCII case, values exactly; where a request has names that differ only in case, every such
+//! value must be the constraint's.
+//!
+//! Sources: AWS KMS API Reference, "CreateGrant" and "GrantConstraints"; AWS KMS Developer Guide, "Grants in AWS KMS",
+//! <https://docs.aws.amazon.com/kms/latest/developerguide/grants.html>.
+//!
+//! What this module does not do: it seals and opens no grant tokens.
+
+use crate::clock::Timestamp;
+use crate::context::EncryptionContext;
+use crate::key::KeyId;
+use crate::key::arn::AccountId;
+use crate::policy::principal::PrincipalKind;
+use crate::policy::principal::name::Naming;
+use crate::policy::{Principal, PrincipalName};
+
+mod identifier;
+mod of_key;
+pub mod operation;
+
+pub use identifier::{
+    GrantId, GrantName, GrantToken, InvalidGrantId, InvalidGrantName, InvalidGrantToken,
+};
+pub use of_key::KeyGrants;
+pub use operation::{GrantOperation, GrantOperations};
+
+/// A grant on a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Its id.
+    pub id: GrantId,
+    /// The key that it is bound to.
+    pub key: KeyId,
+    /// Whom it lets, what, and on which condition.
+    pub parameters: GrantParameters,
+    /// The account under which it was made.
+    pub issuing_account: AccountId,
+    /// When it was made.
+    pub creation_date: Timestamp,
+}
+
+/// What a grant says, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantParameters {
+    grantee: PrincipalName,
+    retiring_principal: Option<PrincipalName>,
+    operations: GrantOperations,
+    constraint: Option<GrantConstraint>,
+    name: Option<GrantName>,
+}
+
+/// What the encryption context of a request must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GrantConstraint {
+    /// Exactly these pairs.
+    Equals(EncryptionContext),
+    /// These pairs, and any others.
+    Subset(EncryptionContext),
+}
+
+/// Parameters of a grant as a request gives them.
+#[derive(Clone, Copy, Debug)]
+pub struct Draft<'a> {
+    /// `GranteePrincipal`
+    pub grantee: &'a str,
+    /// `RetiringPrincipal`
+    pub retiring_principal: Option<&'a str>,
+    /// `Operations`
+    pub operations: GrantOperations,
+    /// `Constraints.EncryptionContextEquals`
+    pub equals: Option<&'a EncryptionContext>,
+    /// `Constraints.EncryptionContextSubset`
+    pub subset: Option<&'a EncryptionContext>,
+    /// `Name`
+    pub name: Option<&'a GrantName>,
+    /// The key's `KeySpec`
+    pub key_spec: &'a str,
+    /// The key's `KeyUsage`
+    pub key_usage: &'a str,
+}
+
+/// Parameters that make no grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidGrant {
+    /// The grantee is no account, user, role, session or federated user.
+    #[error(
+        "the grantee principal is not the ARN of an account, a user, a role, a session of a role or a federated user"
+    )]
+    Grantee,
+    /// Nor is the retiring principal.
+    #[error(
+        "the retiring principal is not the ARN of an account, a user, a role, a session of a role or a federated user"
+    )]
+    RetiringPrincipal,
+    /// It would let do nothing.
+    #[error("a grant needs at least one operation")]
+    NoOperation,
+    /// It would let make grants that let do nothing.
+    #[error("Grants must not contain only the CreateGrant operation.")]
+    OnlyCreateGrant,
+    /// A key of this spec and usage has no such operation.
+    #[error("the operation {} is not one of the key's", .0.name())]
+    Operation(GrantOperation),
+    /// Both kinds of constraint, or one twice; even if one is empty.
+    #[error("More than one constraint supplied")]
+    TwoConstraints,
+    /// Only operations under a symmetric encryption key have an encryption context.
+    #[error("a constraint needs a symmetric encryption key")]
+    ConstraintWithoutContext,
+    /// More than [`GrantConstraint::PAIRS_MAX`] pairs.
+    #[error("a constraint has at most 8 pairs")]
+    Pairs,
+    /// A value of more than [`GrantConstraint::VALUE_CHARACTERS_MAX`] characters.
+    #[error("a value of a constraint has at most 384 characters")]
+    Value,
+    /// Names that differ only in case: no request could satisfy both.
+    #[error("names of a constraint differ only in case")]
+    Names,
+    /// Made from a grant, and more than that one gives.
+    #[error(
+        "a grant made from a grant gives no more operations, and is constrained at least as strictly"
+    )]
+    MoreThanParent,
+}
+
+/// Whether a grant lets a principal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantAnswer {
+    /// It does not speak of this.
+    No,
+    /// It names his account: it lets him if an identity policy of his allows the action too.
+    WithIdentityPolicy,
+    /// It lets him.
+    Yes,
+}
+
+impl GrantConstraint {
+    /// Pairs of a constraint.
+    pub const PAIRS_MAX: usize = 8;
+    /// Characters of a value.
+    pub const VALUE_CHARACTERS_MAX: usize = 384;
+
+    /// `GrantConstraintType` in conditions: the constraint's name.
+    #[must_use]
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Equals(_) => "EncryptionContextEquals",
+            Self::Subset(_) => "EncryptionContextSubset",
+        }
+    }
+
+    /// The pairs.
+    #[must_use]
+    pub fn pairs(&self) -> &EncryptionContext {
+        match self {
+            Self::Equals(pairs) | Self::Subset(pairs) => pairs,
+        }
+    }
+
+    /// Whether a request with this context satisfies it.
+    #[must_use]
+    pub fn holds(&self, context: &EncryptionContext) -> bool {
+        contains(context, self.pairs())
+            && match self {
+                Self::Subset(_) => true,
+                Self::Equals(pairs) => pairs.pairs().count() == context.pairs().count(),
+            }
+    }
+
+    /// Whether whatever satisfies this one satisfies `other` as well.
+    fn is_as_strict_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Equals(pairs) | Self::Subset(pairs), Self::Subset(_)) => other.holds(pairs),
+            (Self::Equals(pairs), Self::Equals(_)) => other.holds(pairs),
+            (Self::Subset(_), Self::Equals(_)) => false,
+        }
+    }
+
+    fn check(&self) -> Result<(), InvalidGrant> {
+        let pairs = self.pairs();
+        if pairs.pairs().count() > Self::PAIRS_MAX {
+            return Err(InvalidGrant::Pairs);
+        }
+        let long = |value: &str| value.chars().count() > Self::VALUE_CHARACTERS_MAX;
+        if pairs.pairs().any(|(_, value)| long(value)) {
+            return Err(InvalidGrant::Value);
+        }
+        let folded = |name: &str| {
+            let same = pairs
+                .pairs()
+                .filter(|(other, _)| other.eq_ignore_ascii_case(name));
+            same.count()
+        };
+        if pairs.pairs().any(|(name, _)| folded(name) > 1) {
+            return Err(InvalidGrant::Names);
+        }
+        Ok(())
+    }
+}
+
+/// Whether `context` has each of `pairs`, and no other value under such a name.
+fn contains(context: &EncryptionContext, pairs: &EncryptionContext) -> bool {
+    pairs.pairs().all(|(name, value)| {
+        let mut of_name = context
+            .pairs()
+            .filter(|(other, _)| other.eq_ignore_ascii_case(name))
+            .peekable();
+        of_name.peek().is_some() && of_name.all(|(_, other)| other == value)
+    })
+}
+
+impl GrantParameters {
+    /// Checks a draft.
+    ///
+    /// # Errors
+    /// [`InvalidGrant`].
+    pub fn check(draft: Draft<'_>) -> Result<Self, InvalidGrant> {
+        let grantee = principal(draft.grantee).ok_or(InvalidGrant::Grantee)?;
+        let retiring_principal = match draft.retiring_principal {
+            None => None,
+            Some(text) => Some(principal(text).ok_or(InvalidGrant::RetiringPrincipal)?),
+        };
+        let operations = draft.operations;
+        if operations.is_empty() {
+            return Err(InvalidGrant::NoOperation);
+        }
+        if operations.is_only(GrantOperation::CreateGrant) {
+            return Err(InvalidGrant::OnlyCreateGrant);
+        }
+        let (spec, usage) = (draft.key_spec, draft.key_usage);
+        if let Some(other) = operations.iter().find(|one| !one.is_of_key(spec, usage)) {
+            return Err(InvalidGrant::Operation(other));
+        }
+        let constraint = match (draft.equals, draft.subset) {
+            (Some(_), Some(_)) => return Err(InvalidGrant::TwoConstraints),
+            (Some(pairs), None) => Some(GrantConstraint::Equals(pairs.clone())),
+            (None, Some(pairs)) => Some(GrantConstraint::Subset(pairs.clone())),
+            (None, None) => None,
+        };
+        if let Some(constraint) = &constraint {
+            if spec != "SYMMETRIC_DEFAULT" {
+                return Err(InvalidGrant::ConstraintWithoutContext);
+            }
+            constraint.check()?;
+        }
+        Ok(Self {
+            grantee,
+            retiring_principal,
+            operations,
+            constraint,
+            name: draft.name.cloned(),
+        })
+    }
+
+    /// Whom it lets.
+    #[must_use]
+    pub fn grantee(&self) -> &PrincipalName {
+        &self.grantee
+    }
+
+    /// Who may retire it, beside others.
+    #[must_use]
+    pub fn retiring_principal(&self) -> Option<&PrincipalName> {
+        self.retiring_principal.as_ref()
+    }
+
+    /// What it lets do.
+    #[must_use]
+    pub fn operations(&self) -> GrantOperations {
+        self.operations
+    }
+
+    /// On which condition.
+    #[must_use]
+    pub fn constraint(&self) -> Option<&GrantConstraint> {
+        self.constraint.as_ref()
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> Option<&GrantName> {
+        self.name.as_ref()
+    }
+
+    /// Whether a grant of `parent` lets make this one.
+    ///
+    /// # Errors
+    /// [`InvalidGrant::MoreThanParent`].
+    pub fn check_within(&self, parent: &Self) -> Result<(), InvalidGrant> {
+        let strict = match (&self.constraint, &parent.constraint) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(this), Some(parent)) => this.is_as_strict_as(parent),
+        };
+        if strict && parent.operations.contain(self.operations) {
+            Ok(())
+        } else {
+            Err(InvalidGrant::MoreThanParent)
+        }
+    }
+}
+
+/// A principal that a grant can name: by its ARN, a bare account id is none.
+fn principal(text: &str) -> Option<PrincipalName> {
+    text.parse().ok().filter(|_| text.starts_with("arn:"))
+}
+
+impl Grant {
+    /// Grants of a key at most.
+    pub const PER_KEY_MAX: usize = 50_000;
+
+    /// Whether it lets `principal` perform `operation` with this context.
+    ///
+    /// `CreateGrant` is let only for a grant within this one: see [`GrantParameters::check_within`]. `DescribeKey` and `RetireGrant` have no
+    /// context, and no constraint applies to them.
+    #[must_use]
+    pub fn allows(
+        &self,
+        principal: &Principal,
+        operation: GrantOperation,
+        context: Option<&EncryptionContext>,
+    ) -> GrantAnswer {
+        let parameters = &self.parameters;
+        if !parameters.operations.has(operation) {
+            return GrantAnswer::No;
+        }
+        let none = EncryptionContext::default();
+        let holds = match &parameters.constraint {
+            Some(constraint) if operation.has_context() => {
+                constraint.holds(context.unwrap_or(&none))
+            }
+            _ => true,
+        };
+        if holds {
+            answer(&parameters.grantee, principal)
+        } else {
+            GrantAnswer::No
+        }
+    }
+
+    /// Whether `principal` may retire it: the retiring principal, the grantee if `RetireGrant` is among the operations, and the account under
+    /// which it was made.
+    #[must_use]
+    pub fn is_retired_by(&self, principal: &Principal) -> GrantAnswer {
+        let parameters = &self.parameters;
+        let mut answers = [GrantAnswer::No; 3];
+        if let Some(retiring) = &parameters.retiring_principal {
+            answers[0] = answer(retiring, principal);
+        }
+        answers[1] = self.allows(principal, GrantOperation::RetireGrant, None);
+        if self.issuing_account == principal.account {
+            answers[2] = if principal.kind() == PrincipalKind::Root {
+                GrantAnswer::Yes
+            } else {
+                GrantAnswer::WithIdentityPolicy
+            };
+        }
+        for best in [GrantAnswer::Yes, GrantAnswer::WithIdentityPolicy] {
+            if answers.contains(&best) {
+                return best;
+            }
+        }
+        GrantAnswer::No
+    }
+
+    /// Whether its token may be used by `principal`: he is the grantee.
+    #[must_use]
+    pub fn is_granted_to(&self, principal: &Principal) -> bool {
+        answer(&self.parameters.grantee, principal) != GrantAnswer::No
+    }
+}
+
+fn answer(name: &PrincipalName, principal: &Principal) -> GrantAnswer {
+    match name.names(principal) {
+        Naming::Not => GrantAnswer::No,
+        Naming::Account => GrantAnswer::WithIdentityPolicy,
+        Naming::Himself => GrantAnswer::Yes,
+    }
+}
+
+#[cfg(test)]
+mod tests;

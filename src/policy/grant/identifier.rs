@@ -1,0 +1,111 @@
+//! What grants are called: by their id, by the name that their maker gave them, and by the token that stands for one.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A grant's id: 256 random bits, printed as 64 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GrantId(pub [u8; 32]);
+
+/// Text that is not 64 hex digits.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a grant id is 64 hex digits")]
+pub struct InvalidGrantId;
+
+impl fmt::Display for GrantId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for GrantId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, out)
+    }
+}
+
+impl FromStr for GrantId {
+    type Err = InvalidGrantId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidGrantId> {
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        let mut bytes = [0; 32];
+        if pairs.len() != bytes.len() || !rest.is_empty() {
+            return Err(InvalidGrantId);
+        }
+        for (byte, pair) in bytes.iter_mut().zip(pairs) {
+            // A sign would parse as well.
+            let digits = pair.iter().all(u8::is_ascii_hexdigit);
+            let text = str::from_utf8(pair).ok().filter(|_| digits);
+            let value = text.and_then(|text| u8::from_str_radix(text, 16).ok());
+            *byte = value.ok_or(InvalidGrantId)?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// A grant's name: 1..=256 characters of `[a-zA-Z0-9:/_-]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GrantName(Box<str>);
+
+/// Text that is no grant's name.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a grant's name has 1 to 256 characters of a-z, A-Z, 0-9, ':', '/', '_' and '-'")]
+pub struct InvalidGrantName;
+
+impl GrantName {
+    /// Characters of a name.
+    pub const CHARACTERS_MAX: usize = 256;
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for GrantName {
+    type Err = InvalidGrantName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidGrantName> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":/_-".contains(&byte);
+        let fits = (1..=Self::CHARACTERS_MAX).contains(&text.len()) && text.bytes().all(allowed);
+        fits.then(|| Self(text.into())).ok_or(InvalidGrantName)
+    }
+}
+
+/// A grant token as a caller holds it: 1..=8192 characters that say nothing to him. Whoever has it can use a grant that he is let, so it is
+/// never listed and never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct GrantToken(Box<str>);
+
+/// Text that is no grant token.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a grant token has 1 to 8192 characters")]
+pub struct InvalidGrantToken;
+
+impl GrantToken {
+    /// Characters of a token.
+    pub const CHARACTERS_MAX: usize = 8192;
+
+    /// The token.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for GrantToken {
+    type Err = InvalidGrantToken;
+
+    fn from_str(text: &str) -> Result<Self, InvalidGrantToken> {
+        let fits = (1..=Self::CHARACTERS_MAX).contains(&text.chars().count());
+        fits.then(|| Self(text.into())).ok_or(InvalidGrantToken)
+    }
+}
+
+impl fmt::Debug for GrantToken {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("GrantToken(…)")
+    }
+}

@@ -1,0 +1,131 @@
+//! The grants of one key, found by id and by whom they let.
+
+use crate::context::EncryptionContext;
+use crate::key::arn::AccountId;
+use crate::policy::Principal;
+use crate::policy::grant::{Grant, GrantAnswer, GrantId, GrantOperation, GrantParameters};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// The grants of one key. A decision looks at those that name the caller, his role or his account, however many there are.
+#[derive(Clone, Default)]
+pub struct KeyGrants {
+    by_id: BTreeMap<GrantId, Arc<Grant>>,
+    by_grantee: HashMap<Box<str>, Vec<Arc<Grant>>>,
+    /// Grants whose grantee is an account.
+    by_account: HashMap<AccountId, Vec<Arc<Grant>>>,
+}
+
+impl KeyGrants {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// The grant of this id.
+    #[must_use]
+    pub fn get(&self, id: GrantId) -> Option<&Arc<Grant>> {
+        self.by_id.get(&id)
+    }
+
+    /// All, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Grant>> {
+        self.by_id.values()
+    }
+
+    /// Those with an id behind `after`, in order: where a listing goes on.
+    pub fn after(&self, after: GrantId) -> impl Iterator<Item = &Arc<Grant>> {
+        use std::ops::Bound;
+        let range = (Bound::Excluded(after), Bound::Unbounded);
+        self.by_id.range(range).map(|(_, grant)| grant)
+    }
+
+    /// Puts a grant in, in the place of one with its id.
+    pub fn put(&mut self, grant: Arc<Grant>) {
+        self.remove(grant.id);
+        self.of_grantee(&grant).push(Arc::clone(&grant));
+        self.by_id.insert(grant.id, grant);
+    }
+
+    /// Takes a grant out.
+    pub fn remove(&mut self, id: GrantId) -> Option<Arc<Grant>> {
+        let grant = self.by_id.remove(&id)?;
+        let grants = self.of_grantee(&grant);
+        grants.retain(|other| other.id != id);
+        if grants.is_empty() {
+            let grantee = grant.parameters.grantee();
+            self.by_grantee.remove(grantee.as_str());
+            if grantee.is_account() {
+                self.by_account.remove(&grantee.account());
+            }
+        }
+        Some(grant)
+    }
+
+    fn of_grantee(&mut self, grant: &Grant) -> &mut Vec<Arc<Grant>> {
+        let grantee = grant.parameters.grantee();
+        if grantee.is_account() {
+            self.by_account.entry(grantee.account()).or_default()
+        } else {
+            self.by_grantee.entry(grantee.as_str().into()).or_default()
+        }
+    }
+
+    /// The grant of the same name and the same parameters, made under the same account: `CreateGrant` gives it again.
+    #[must_use]
+    pub fn same(
+        &self,
+        parameters: &GrantParameters,
+        issuing_account: AccountId,
+    ) -> Option<&Arc<Grant>> {
+        parameters.name()?;
+        self.iter().find(|grant| {
+            grant.parameters == *parameters && grant.issuing_account == issuing_account
+        })
+    }
+
+    /// What lets `principal` perform `operation`, the best first: what lets him as he is, else what needs an identity policy too.
+    ///
+    /// `new` is the grant that a `CreateGrant` would make: no grant lets make one that gives more.
+    pub(in crate::policy) fn allow(
+        &self,
+        principal: &Principal,
+        operation: GrantOperation,
+        context: Option<&EncryptionContext>,
+        new: Option<&GrantParameters>,
+    ) -> Option<(GrantId, GrantAnswer)> {
+        let named = |name: &str| self.by_grantee.get(name);
+        let lasting = principal.lasting_arn();
+        let own = (lasting != principal.arn).then(|| named(&principal.arn));
+        let lists = [
+            own.flatten(),
+            named(lasting),
+            self.by_account.get(&principal.account),
+        ];
+        let mut found = None;
+        for grant in lists.into_iter().flatten().flatten() {
+            let makes = match (operation, new) {
+                (GrantOperation::CreateGrant, Some(new)) => {
+                    new.check_within(&grant.parameters).is_ok()
+                }
+                (GrantOperation::CreateGrant, None) => false,
+                _ => true,
+            };
+            match grant.allows(principal, operation, context) {
+                GrantAnswer::Yes if makes => return Some((grant.id, GrantAnswer::Yes)),
+                GrantAnswer::WithIdentityPolicy if makes => {
+                    found = Some((grant.id, GrantAnswer::WithIdentityPolicy));
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+}

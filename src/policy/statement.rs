@@ -1,0 +1,195 @@
+//! One compiled statement of a policy: whom it speaks of, which actions on which resources, and when.
+//!
+//! Actions are compared without regard to ASCII case, ARNs with. An ARN pattern is matched part by part, the resource (which may have colons)
+//! as one part: a wildcard does not reach over the colon into the next part, so no alias can be named so that a pattern for
+//! one account matches it in another.
+
+use crate::key::arn::Arn;
+use crate::policy::condition::Condition;
+use crate::policy::document::{InvalidPolicy, refuse};
+use crate::policy::facts::Facts;
+use crate::policy::principal::name::Naming;
+use crate::policy::principal::{Principal, PrincipalName};
+use crate::policy::template::{Case, Match, Syntax, Template, split_outside_variables};
+
+pub(super) struct Statement {
+    pub(super) sid: Option<Box<str>>,
+    pub(super) effect: Effect,
+    /// Empty in an identity policy, which speaks of whom it is attached to.
+    pub(super) principals: Box<[PrincipalPattern]>,
+    pub(super) actions: List<Template>,
+    pub(super) resources: List<ResourcePattern>,
+    pub(super) conditions: Box<[Condition]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    Allow,
+    Deny,
+}
+
+/// What an element and its `Not` form list.
+pub(super) enum List<T> {
+    Of(Box<[T]>),
+    AllBut(Box<[T]>),
+}
+
+/// Whom a statement of a key policy speaks of.
+pub(super) enum PrincipalPattern {
+    /// `*`: everybody.
+    Anybody,
+    Name(PrincipalName),
+    /// A service or a federation: accepted, and never our caller.
+    Nobody,
+}
+
+/// What a statement is about.
+pub(super) enum ResourcePattern {
+    /// `*`: every key and alias, and what is about none.
+    Any,
+    Arn(ArnPattern),
+}
+
+/// An ARN whose parts are patterns.
+pub(super) struct ArnPattern([Template; 5]);
+
+impl Statement {
+    /// Whether it speaks of the request, whoever asks.
+    pub(super) fn speaks_of(&self, facts: &Facts<'_>) -> bool {
+        let action = facts.action.0;
+        let this_action = |pattern: &Template| pattern.matches(action, facts, Case::Insensitive);
+        let this_resource = |pattern: &ResourcePattern| match pattern {
+            ResourcePattern::Any => Match::Yes,
+            ResourcePattern::Arn(pattern) => facts
+                .arn
+                .map_or(Match::No, |arn| pattern.matches(arn, facts)),
+        };
+        self.actions.has(self.effect, this_action)
+            && self.resources.has(self.effect, this_resource)
+            && self
+                .conditions
+                .iter()
+                .all(|condition| condition.holds(facts, self.effect))
+    }
+
+    /// How it names `principal`, in the way that gives most.
+    pub(super) fn names(&self, principal: &Principal) -> Naming {
+        let mut found = Naming::Not;
+        for pattern in &self.principals {
+            match pattern {
+                PrincipalPattern::Anybody => return Naming::Himself,
+                PrincipalPattern::Nobody => {}
+                PrincipalPattern::Name(name) => match name.names(principal) {
+                    Naming::Himself => return Naming::Himself,
+                    Naming::Account => found = Naming::Account,
+                    Naming::Not => {}
+                },
+            }
+        }
+        found
+    }
+}
+
+impl<T> List<T> {
+    /// Whether what `matches` looks for is in the list, or for its `Not` form is not.
+    fn has(&self, effect: Effect, matches: impl Fn(&T) -> Match) -> bool {
+        match self {
+            Self::Of(items) => items.iter().any(|item| matches(item) == Match::Yes),
+            Self::AllBut(items) => match Match::any(items.iter().map(matches)) {
+                Match::Yes => false,
+                Match::No => true,
+                Match::Unknown => effect == Effect::Deny,
+            },
+        }
+    }
+}
+
+impl ArnPattern {
+    /// An ARN with wildcards and variables in any part after `arn:`.
+    pub(super) fn compile(text: &str, variables: bool) -> Result<Self, InvalidPolicy> {
+        let not_an_arn = || {
+            InvalidPolicy::new(format!(
+                "{text:?} is not arn:<partition>:<service>:<region>:<account>:<resource>"
+            ))
+        };
+        let parts = split_outside_variables(text, b':', 6);
+        let ["arn", parts @ ..] = &*parts else {
+            return Err(not_an_arn());
+        };
+        let parts: &[&str; 5] = parts.try_into().map_err(|_| not_an_arn())?;
+        let syntax = Syntax {
+            wildcards: true,
+            variables,
+        };
+        let [partition, service, region, account, resource] =
+            parts.map(|part| Template::compile(part, syntax));
+        let parts = [partition?, service?, region?, account?, resource?];
+        let graphic = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+        if [&parts[0], &parts[1], &parts[4]]
+            .iter()
+            .any(|part| part.is_empty())
+            || !parts.iter().flat_map(Template::literals).all(graphic)
+        {
+            return Err(not_an_arn());
+        }
+        Ok(Self(parts))
+    }
+
+    pub(super) fn matches(&self, arn: Arn<'_>, facts: &Facts<'_>) -> Match {
+        let Self(parts) = self;
+        let texts = [
+            arn.partition,
+            arn.service,
+            arn.region,
+            arn.account,
+            arn.resource,
+        ];
+        let pairs = parts.iter().zip(texts);
+        Match::all(pairs.map(|(part, text)| part.matches(text, facts, Case::Sensitive)))
+    }
+
+    /// What is no ARN is of another kind.
+    pub(super) fn matches_text(&self, text: &str, facts: &Facts<'_>) -> Match {
+        Arn::split(text).map_or(Match::Unknown, |arn| self.matches(arn, facts))
+    }
+}
+
+impl ResourcePattern {
+    pub(super) fn compile(text: &str, variables: bool) -> Result<Self, InvalidPolicy> {
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        Ok(Self::Arn(ArnPattern::compile(text, variables)?))
+    }
+}
+
+impl PrincipalPattern {
+    /// A value of `{"AWS": …}`.
+    pub(super) fn compile(text: &str) -> Result<Self, InvalidPolicy> {
+        if text == "*" {
+            return Ok(Self::Anybody);
+        }
+        match text.parse() {
+            Ok(name) => Ok(Self::Name(name)),
+            Err(reason) => Err(InvalidPolicy::principal(format!("{text:?} is {reason}"))),
+        }
+    }
+}
+
+/// `*`, or `<service>:<name>` with wildcards in the name only. Another service's action is well-formed and matches nothing here.
+pub(super) fn compile_action(text: &str) -> Result<Template, InvalidPolicy> {
+    let service = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'*' | b'?');
+    let formed = text == "*"
+        || text.split_once(':').is_some_and(|(of, to)| {
+            !of.is_empty() && of.bytes().all(service) && !to.is_empty() && to.bytes().all(name)
+        });
+    if !formed {
+        return refuse(format!("{text:?} is neither * nor <service>:<action>"));
+    }
+    let syntax = Syntax {
+        wildcards: true,
+        variables: false,
+    };
+    Template::compile(text, syntax)
+}

@@ -1,0 +1,120 @@
+//! Who is at the other end of a connection, and what it runs over, as far as the transport knows.
+
+use crate::auth::Client;
+use crate::clock::Timestamp;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// The other end of one connection.
+pub(super) struct Caller {
+    /// Where it comes from.
+    pub(super) source: Source,
+    /// Whether nobody but its two ends can read it or send its requests again: TLS, or a Unix socket, which has no wire (`aws:SecureTransport`).
+    pub(super) secure_transport: bool,
+    /// The peer's uid on a Unix socket.
+    pub(super) uid: Option<u32>,
+    /// The ARN of the principal that unsigned requests are made by: by the peer map, or by the map of client certificates.
+    pub(super) arn: Option<String>,
+    /// Until when `arn` holds: a client certificate's end. A connection may outlive it.
+    pub(super) until: Option<Timestamp>,
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A TCP peer (`aws:SourceIp`, without the port); IPv4 is IPv4 even on an IPv6 listener.
+    Address(SocketAddr),
+    /// A Unix socket, by the setting that names it.
+    Socket(Arc<str>),
+}
+
+impl Source {
+    /// Of a TCP peer.
+    pub(super) fn of(peer: SocketAddr) -> Self {
+        Self::Address(SocketAddr::new(peer.ip().to_canonical(), peer.port()))
+    }
+
+    /// The address alone; a Unix socket has none.
+    pub(super) fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) => Some(address.ip()),
+            Self::Socket(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(out),
+            Self::Socket(name) => out.write_str(name),
+        }
+    }
+}
+
+impl Caller {
+    /// Whoever connects by plain TCP: nobody in particular.
+    pub(super) fn over_tcp(peer: SocketAddr) -> Self {
+        Self {
+            source: Source::of(peer),
+            secure_transport: false,
+            uid: None,
+            arn: None,
+            until: None,
+        }
+    }
+
+    /// Whoever connects by TLS, with the principal of its certificate if it has shown one that is mapped.
+    pub(super) fn over_tls(peer: SocketAddr, client: Option<&Client>, arn: Option<&str>) -> Self {
+        Self {
+            secure_transport: true,
+            arn: arn.map(ToOwned::to_owned),
+            until: client.map(|client| client.not_after),
+            ..Self::over_tcp(peer)
+        }
+    }
+
+    /// The ARN that an unsigned request is made by at this time.
+    pub(super) fn arn_at(&self, now: Timestamp) -> Option<&str> {
+        let over = self.until.is_some_and(|until| until < now);
+        self.arn.as_deref().filter(|_| !over)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_the_same_on_both_kinds_of_listener() {
+        for (peer, ip) in [
+            ("192.0.2.7:80", "192.0.2.7"),
+            ("[::ffff:192.0.2.7]:80", "192.0.2.7"),
+            ("[2001:db8::1]:80", "2001:db8::1"),
+        ] {
+            let source = Source::of(peer.parse().unwrap());
+            assert_eq!(source.ip(), Some(ip.parse().unwrap()));
+        }
+        let socket = Source::Socket("sockets.pod-a".into());
+        assert_eq!(
+            (socket.ip(), socket.to_string().as_str()),
+            (None, "sockets.pod-a")
+        );
+    }
+
+    #[test]
+    fn a_client_is_nobody_once_its_certificate_has_ended() {
+        let client = Client {
+            name: "CN=a".to_owned(),
+            not_after: Timestamp(100),
+        };
+        let peer = "192.0.2.7:80".parse().unwrap();
+        let caller = Caller::over_tls(peer, Some(&client), Some("arn"));
+        assert_eq!(caller.arn_at(Timestamp(100)), Some("arn"));
+        assert_eq!(caller.arn_at(Timestamp(101)), None);
+        let stranger = Caller::over_tls(peer, Some(&client), None);
+        assert_eq!(stranger.arn_at(Timestamp(0)), None);
+        assert!(stranger.secure_transport && !Caller::over_tcp(peer).secure_transport);
+    }
+}

@@ -1,0 +1,187 @@
+"""boto3 over TLS: a CA bundle, client certificates with and without a signature, and files that are replaced under a running daemon."""
+
+import datetime
+import ipaddress
+import socket
+import ssl
+import tempfile
+from pathlib import Path
+
+import boto3
+import botocore
+import botocore.config
+import botocore.exceptions
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from daemon import ALIAS, BLOB_BYTES, Daemon, Tally, refused, report, running, wait_until
+
+CONTEXT = {"container": "over-tls"}
+SPIFFE = "spiffe://example.org/consumer"
+CONNECTION = (botocore.exceptions.SSLError, botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientError)
+
+
+class Authority:
+    """Issues certificates into a folder."""
+
+    def __init__(self, folder: Path, name: str):
+        self.folder = folder
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+        self.certificate = self.sign(self.name, self.key, [(x509.BasicConstraints(ca=True, path_length=None), True), (usage, True)])
+        self.bundle = folder / f"{name}.pem"
+        self.bundle.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
+
+    def sign(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, extensions: list) -> x509.Certificate:
+        now = datetime.datetime.now(datetime.UTC)
+        builder = x509.CertificateBuilder(self.name, subject, key.public_key(), x509.random_serial_number())
+        builder = builder.not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + datetime.timedelta(days=30))
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+        builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), False)
+        for extension, critical in extensions:
+            builder = builder.add_extension(extension, critical)
+        return builder.sign(self.key, hashes.SHA256())
+
+    def issue(self, file: str, common_name: str, purpose: x509.ObjectIdentifier, *names: x509.GeneralName) -> tuple[str, str]:
+        """The paths of a certificate and its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Example"), x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+        extensions = [(x509.ExtendedKeyUsage([purpose]), False)]
+        if names:
+            extensions.append((x509.SubjectAlternativeName(names), False))
+        certificate = self.sign(subject, key, extensions)
+        paths = self.folder / f"{file}.pem", self.folder / f"{file}.key"
+        paths[1].touch(mode=0o600)
+        private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        paths[1].write_bytes(private)
+        paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        return str(paths[0]), str(paths[1])
+
+    def server(self, file: str) -> tuple[str, str]:
+        return self.issue(file, "server", ExtendedKeyUsageOID.SERVER_AUTH, x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
+
+    def client(self, file: str, common_name: str, *uris: str) -> tuple[str, str]:
+        names = map(x509.UniformResourceIdentifier, uris)
+        return self.issue(file, common_name, ExtendedKeyUsageOID.CLIENT_AUTH, *names)
+
+
+def client(mill: Daemon, bundle: Path, tally: Tally, role: str | None = None, certificate: tuple[str, str] | None = None):
+    """A boto3 client that trusts `bundle`, signs as `role` or not at all, and shows `certificate`."""
+    principal = mill.principal(role) if role else {}
+    session = boto3.session.Session(
+        aws_access_key_id=principal.get("access_key_id"),
+        aws_secret_access_key=principal.get("secret_access_key"),
+        region_name=mill.facts["region"],
+    )
+    config = botocore.config.Config(client_cert=certificate, retries={"total_max_attempts": 1})
+    if role is None:
+        config = config.merge(botocore.config.Config(signature_version=botocore.UNSIGNED))
+    made = session.client("kms", endpoint_url=mill.endpoint, verify=str(bundle), config=config)
+    made.meta.events.register("after-call.kms", tally.count)
+    return made
+
+
+def cannot_connect(made) -> None:
+    try:
+        answer = made.describe_key(KeyId=ALIAS)
+    except CONNECTION:
+        return
+    raise AssertionError(f"answered {answer}")
+
+
+def signed(mill: Daemon, bundle: Path, tally: Tally) -> bytes:
+    provisioner = client(mill, bundle, tally, "provisioner")
+    made = {
+        provisioner.generate_data_key_without_plaintext(KeyId=ALIAS, KeySpec="AES_256", EncryptionContext=CONTEXT)["CiphertextBlob"]
+        for _ in range(50)
+    }
+    assert len(made) == 50 and all(len(blob) == BLOB_BYTES for blob in made)
+    blob = made.pop()
+    opened = client(mill, bundle, tally, "consumer").decrypt(CiphertextBlob=blob, EncryptionContext=CONTEXT)
+    assert len(opened["Plaintext"]) == 32
+    refused("AccessDeniedException", None, provisioner.decrypt, CiphertextBlob=blob, EncryptionContext=CONTEXT)
+    return blob
+
+
+def by_certificate(mill: Daemon, bundle: Path, tally: Tally, clients: Authority, blob: bytes) -> None:
+    consumer = clients.client("consumer", "workload", SPIFFE)
+    provisioner = clients.client("provisioner", "provisioner")
+    stranger = clients.client("stranger", "stranger")
+    opened = client(mill, bundle, tally, certificate=consumer).decrypt(CiphertextBlob=blob, EncryptionContext=CONTEXT)
+    assert len(opened["Plaintext"]) == 32
+    ask = {"KeyId": ALIAS, "KeySpec": "AES_256"}
+    refused("AccessDeniedException", None, client(mill, bundle, tally, certificate=consumer).generate_data_key_without_plaintext, **ask)
+    client(mill, bundle, tally, certificate=provisioner).generate_data_key_without_plaintext(**ask)
+    # A signature is judged by itself, whatever the certificate says.
+    client(mill, bundle, tally, "provisioner", consumer).generate_data_key_without_plaintext(**ask)
+    refused("AccessDeniedException", None, client(mill, bundle, tally, "consumer", provisioner).generate_data_key_without_plaintext, **ask)
+    for certificate in (None, stranger):
+        unsigned = client(mill, bundle, tally, certificate=certificate)
+        refused("MissingAuthenticationTokenException", "Missing Authentication Token", unsigned.describe_key, KeyId=ALIAS)
+    foreign = Authority(clients.folder, "foreign").client("foreign", "provisioner")
+    cannot_connect(client(mill, bundle, tally, "provisioner", foreign))
+    assert mill.metric("keymill_tls_handshake_failures_total", reason="certificate_invalid") == 1
+
+
+def versions(mill: Daemon, bundle: Path) -> None:
+    host, port = mill.endpoint.removeprefix("https://").split(":")
+    for version, spoken in ((ssl.TLSVersion.TLSv1_2, False), (ssl.TLSVersion.TLSv1_3, True)):
+        context = ssl.create_default_context(cafile=bundle)
+        context.minimum_version = context.maximum_version = version
+        try:
+            with socket.create_connection((host, int(port))) as raw, context.wrap_socket(raw, server_hostname=host) as wrapped:
+                assert spoken and wrapped.version() == "TLSv1.3", wrapped.version()
+        except ssl.SSLError:
+            assert not spoken, version
+
+
+def replaced(mill: Daemon, bundle: Path, tally: Tally, folder: Path) -> None:
+    """New files are in force by and by, without a restart; broken ones never."""
+    (folder / "server.pem").write_text("broken")
+    wait_until(lambda: mill.metric("keymill_tls_reload_failures_total") > 0, 30, "the broken file was not noticed")
+    client(mill, bundle, tally, "provisioner").describe_key(KeyId=ALIAS)
+    successor = Authority(folder, "successor")
+    successor.server("server")
+
+    def answers() -> bool:
+        try:
+            return "KeyMetadata" in client(mill, successor.bundle, tally, "provisioner").describe_key(KeyId=ALIAS)
+        except CONNECTION:
+            return False
+
+    wait_until(answers, 30, "the new certificate was not taken")
+    cannot_connect(client(mill, bundle, tally, "provisioner"))
+
+
+def main() -> None:
+    tally = Tally()
+    with tempfile.TemporaryDirectory(prefix="keymill-tls-") as name:
+        folder = Path(name)
+        servers, clients = Authority(folder, "servers"), Authority(folder, "clients")
+        certificate, key = servers.server("server")
+        user = "arn:aws:iam::111122223333:user"
+        settings = f"""
+[tls]
+certificate = "{certificate}"
+key = "{key}"
+client_ca = "{clients.bundle}"
+reload_seconds = 1
+[tls.clients]
+"{SPIFFE}" = "{user}/consumer"
+"CN=provisioner,O=Example" = "{user}/provisioner"
+"""
+        with running(settings=settings) as mill:
+            assert mill.endpoint.startswith("https://"), mill.endpoint
+            blob = signed(mill, servers.bundle, tally)
+            cannot_connect(client(mill, clients.bundle, tally, "provisioner"))
+            by_certificate(mill, servers.bundle, tally, clients, blob)
+            versions(mill, servers.bundle)
+            assert mill.metric("keymill_request_duration_seconds_count", transport="tls") >= 50
+            replaced(mill, servers.bundle, tally, folder)
+    report("boto3 over TLS", boto3.__version__, tally.calls)
+
+
+if __name__ == "__main__":
+    main()
