@@ -41,7 +41,9 @@ pub use error::KeystoreError;
 pub use grant_token::GrantTokens;
 pub use lock::StoreLock;
 pub use root_key::{RootKey, RootKeyError};
-pub use snapshot::{AccessKey, Alias, KeyDraft, KeyEntry, PrincipalEntry, Snapshot, expired};
+pub use snapshot::{
+    AccessKey, Alias, AuditHead, KeyDraft, KeyEntry, PrincipalEntry, Snapshot, expired,
+};
 
 /// One change of the store; several are applied in one transaction.
 pub enum Change {
@@ -65,6 +67,8 @@ pub enum Change {
     PutGrant(Arc<Grant>),
     /// Removes a grant of a key.
     RemoveGrant(KeyId, GrantId),
+    /// Replaces the head of the audit log.
+    PutAuditHead(AuditHead),
 }
 
 /// The keystore of one process.
@@ -409,6 +413,7 @@ impl Loaded {
                 Entry::Principal(principal) => snapshot.put_principal(principal),
                 Entry::KeyPolicy(key, policy) => snapshot.put_key_policy(key, policy),
                 Entry::Grant(grant) => snapshot.put_grant(grant),
+                Entry::Audit(head) => snapshot.audit_head = Some(head),
             }
         }
         if let Some(((kind, id), _)) = roster.pop_first() {

@@ -15,6 +15,7 @@ pub mod policy;
 
 pub mod keystore;
 
+pub mod audit;
 pub mod auth;
 pub mod limit;
 pub mod pool;

@@ -15,7 +15,7 @@ const SECONDS_BUCKETS: [f64; 22] = [
 ];
 
 /// Name, unit and help of every family, for the exposition and for the test that holds dashboards to it.
-pub const FAMILIES: [(&str, Kind, &str); 23] = [
+pub const FAMILIES: [(&str, Kind, &str); 26] = [
     (
         "keymill_requests_total",
         Kind::Counter,
@@ -103,6 +103,21 @@ pub const FAMILIES: [(&str, Kind, &str); 23] = [
         "When the first certificate of the TLS chain ends, in seconds since 1970",
     ),
     (
+        "keymill_audit_records_total",
+        Kind::Counter,
+        "Audit records that the log has",
+    ),
+    (
+        "keymill_audit_failures_total",
+        Kind::Counter,
+        "Calls refused because their audit record could not be kept",
+    ),
+    (
+        "keymill_audit_backlog_bytes",
+        Kind::Gauge,
+        "Audit records that the log does not have yet",
+    ),
+    (
         "keymill_aes_accelerated",
         Kind::Gauge,
         "1 when AES instructions are used, 0 when AES runs in software",
@@ -154,6 +169,12 @@ pub struct Metrics {
     pub keystore_commit_seconds: Histogram,
     /// `keymill_keystore_revision`
     pub keystore_revision: Gauge,
+    /// `keymill_audit_records_total`
+    pub audit_records: Counter,
+    /// `keymill_audit_failures_total`
+    pub audit_failures: Counter,
+    /// `keymill_audit_backlog_bytes`
+    pub audit_backlog_bytes: Gauge,
     /// `keymill_ready`
     pub ready: Gauge,
 }
@@ -187,6 +208,9 @@ impl Metrics {
                 metrics::histogram!("keymill_keystore_commit_duration_seconds")
             }),
             keystore_revision: gauge("keymill_keystore_revision"),
+            audit_records: build("keymill_audit_records_total"),
+            audit_failures: build("keymill_audit_failures_total"),
+            audit_backlog_bytes: gauge("keymill_audit_backlog_bytes"),
             ready: gauge("keymill_ready"),
             recorder,
             handle,

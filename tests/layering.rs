@@ -16,7 +16,7 @@ const ORDER: [&[&str]; 14] = [
     &["envelope"],
     &["policy"],
     &["keystore"],
-    &["auth", "limit", "pool"],
+    &["audit", "auth", "limit", "pool"],
     &["api"],
     &["export"],
     &["transport"],

@@ -9,7 +9,7 @@ use crate::key::arn::{AccountId, AliasName, Region};
 use crate::key::material::BackingKey;
 use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::record::{Corrupt, Kind, Record};
-use crate::keystore::snapshot::{AccessKey, Alias, KeyDraft, KeyEntry, PrincipalEntry};
+use crate::keystore::snapshot::{AccessKey, Alias, AuditHead, KeyDraft, KeyEntry, PrincipalEntry};
 use crate::policy::principal::Tag;
 use crate::policy::{Grant, KeyPolicy, PolicyDocument, Principal};
 use serde::{Deserialize, Serialize};
@@ -93,6 +93,14 @@ struct KeyPolicyBody {
     policy: String,
 }
 
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuditHeadBody {
+    log: [u8; 16],
+    group: u64,
+    mac: [u8; 32],
+}
+
 /// The id of an alias's record: names are unique for each account.
 pub(super) fn alias_id(account: AccountId, name: &AliasName) -> String {
     format!("{account} {name}")
@@ -173,6 +181,15 @@ pub(super) fn encode_key_policy(policy: &KeyPolicy) -> SecretBytes {
     encode(&KeyPolicyBody { policy }, &[])
 }
 
+pub(super) fn encode_audit_head(head: &AuditHead) -> SecretBytes {
+    let metadata = AuditHeadBody {
+        log: head.log,
+        group: head.group,
+        mac: head.mac,
+    };
+    encode(&metadata, &[])
+}
+
 fn encode(metadata: &impl Serialize, secrets: &[&[u8]]) -> SecretBytes {
     let json = serde_json::to_vec(metadata).expect("plain structs of strings and numbers");
     let json_bytes = u32::try_from(json.len()).expect("metadata are bounded by request bodies");
@@ -196,6 +213,7 @@ pub(super) enum Entry {
     Principal(PrincipalEntry),
     KeyPolicy(KeyId, Arc<KeyPolicy>),
     Grant(Arc<Grant>),
+    Audit(AuditHead),
 }
 
 /// For the fuzz target alone: whatever a record's plaintext holds is parsed or refused.
@@ -218,6 +236,7 @@ pub(super) fn decode(
         Kind::Principal => decode_principal(record, plaintext).map(Entry::Principal),
         Kind::KeyPolicy => decode_key_policy(record, plaintext),
         Kind::Grant => grant::decode(record, plaintext).map(|grant| Entry::Grant(Arc::new(grant))),
+        Kind::Audit => decode_audit_head(record, plaintext).map(Entry::Audit),
     };
     parsed.ok_or_else(|| Corrupt::Layout(record.kind, record.id.clone()))
 }
@@ -318,6 +337,17 @@ fn decode_principal(record: &Record, plaintext: &SecretBytes) -> Option<Principa
         access_keys,
         enabled: body.enabled,
     })
+}
+
+fn decode_audit_head(record: &Record, plaintext: &SecretBytes) -> Option<AuditHead> {
+    let (body, secrets) = split::<AuditHeadBody>(plaintext)?;
+    let head = AuditHead {
+        log: body.log,
+        group: body.group,
+        mac: body.mac,
+    };
+    // There is one head: a second record beside it would decide by its order which.
+    (record.id.is_empty() && secrets.is_empty()).then_some(head)
 }
 
 fn decode_key_policy(record: &Record, plaintext: &SecretBytes) -> Option<Entry> {

@@ -32,6 +32,8 @@ pub enum Kind {
     KeyPolicy,
     /// A grant.
     Grant,
+    /// The head of the audit log.
+    Audit,
 }
 
 impl Kind {
@@ -45,6 +47,7 @@ impl Kind {
             Self::Principal => "principal",
             Self::KeyPolicy => "key-policy",
             Self::Grant => "grant",
+            Self::Audit => "audit",
         }
     }
 
@@ -58,6 +61,7 @@ impl Kind {
             Self::Principal,
             Self::KeyPolicy,
             Self::Grant,
+            Self::Audit,
         ]
         .into_iter()
         .find(|kind| kind.name() == name)
@@ -69,7 +73,7 @@ impl Kind {
 pub struct Record {
     /// What it holds.
     pub kind: Kind,
-    /// Key id (a key's and its policy's), `account alias`, ARN, or `key-id grant-id`; empty for the head.
+    /// Key id (a key's and its policy's), `account alias`, ARN, or `key-id grant-id`; empty for the head and for the audit log's.
     pub id: String,
     /// The store's revision that wrote it.
     pub revision: u64,

@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub access_keys: HashMap<String, Arc<PrincipalEntry>>,
     /// Key policies by the key that they are attached to; a key without one has the default policy.
     pub key_policies: BTreeMap<KeyId, Arc<KeyPolicy>>,
+    /// The head of the audit log when it was last sealed; none before the first log.
+    pub audit_head: Option<AuditHead>,
     /// Grants by the key that they are bound to.
     pub grants: BTreeMap<KeyId, Arc<KeyGrants>>,
     /// The names of the aliases by the key that they name.
@@ -196,6 +198,11 @@ impl Snapshot {
                 self.remove_grant(key, id);
                 (Kind::Grant, body::grant::record_id(key, id), None)
             }
+            Change::PutAuditHead(head) => {
+                let plaintext = body::encode_audit_head(&head);
+                self.audit_head = Some(head);
+                (Kind::Audit, String::new(), Some(plaintext))
+            }
         }
     }
 }
@@ -309,4 +316,15 @@ impl AccessKey {
         let active = true;
         Self { id, secret, active }
     }
+}
+
+/// Where an audit log stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditHead {
+    /// The log's id.
+    pub log: [u8; 16],
+    /// Groups written, headers among them.
+    pub group: u64,
+    /// The last group's MAC.
+    pub mac: [u8; 32],
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Mutex as StdMutex;
 
 mod access;
+mod audit_head;
 mod creation;
 mod principals;
 

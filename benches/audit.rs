@@ -1,0 +1,209 @@
+//! What a request pays for its audit record: making the line, and keeping it in the journal, beside what keeping it could cost.
+//!
+//! The log is the real one, with its writer at work. Lines are kept in runs, and between two runs it is waited, uncounted, until the writer has caught up: what
+//! is measured is a journal that has room.
+
+#![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
+
+mod side_by_side;
+
+use keymill::audit::{
+    Audit, AuditRecord, Config, Durability, Identity, Parameter, Resource, ResourceKind, Source,
+};
+use keymill::clock::{Clock, Timestamp};
+use keymill::context::EncryptionContext;
+use keymill::crypto::entropy::Entropy;
+use keymill::crypto::secret::Secret;
+use keymill::metrics::Metrics;
+use side_by_side::{Question, Side};
+use std::fs::File;
+use std::hint::black_box;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+/// Lines kept before the writer is waited for.
+const RUN: u64 = 4096;
+const JOURNAL_BYTES: u64 = 32 << 20;
+
+fn main() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let audit = Arc::new(open(&folder.path().join("audit")));
+    let mut questions = questions(&audit, folder.path());
+    side_by_side::criterion(&mut questions);
+    if side_by_side::ratios_are_wanted() {
+        side_by_side::ratios(&mut questions);
+    }
+    audit.close();
+}
+
+fn open(path: &Path) -> Audit {
+    let config = Config {
+        path: path.to_owned(),
+        journal_bytes: JOURNAL_BYTES,
+        // Only so that there is something to wait for between two runs: keeping a record costs the same.
+        durability: Durability::Disk,
+        ..Config::default()
+    };
+    let key = Secret::filled(|bytes| bytes.fill(7));
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let (clock, entropy) = (Clock::system(), Entropy::os());
+    Audit::open(&config, key, None, clock, &entropy, &metrics).unwrap()
+}
+
+fn questions(audit: &Arc<Audit>, folder: &Path) -> Vec<Question> {
+    let file = File::create(folder.join("lines")).unwrap();
+    vec![
+        Question::new(
+            "make a record, 64 bytes of context",
+            1,
+            vec![
+                Side::new("append to a kept buffer", made()),
+                Side::new("serde_json::Value, to a string", by_value()),
+            ],
+        ),
+        Question::new(
+            "keep a record, one thread",
+            1,
+            vec![
+                Side::new("journal", kept(audit, 1)),
+                Side::new("memcpy", copied()),
+                Side::new("write(2)", written(file)),
+            ],
+        ),
+        Question::new(
+            "keep a record, two threads at once",
+            1,
+            vec![
+                Side::new("journal", kept(audit, 2)),
+                Side::new("memcpy, one thread", copied()),
+            ],
+        ),
+    ]
+}
+
+fn append(context: &EncryptionContext, line: &mut Vec<u8>) {
+    const KEY: &str = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+    let record = AuditRecord {
+        time: Timestamp(1_700_000_000_000_000),
+        event_name: "GenerateDataKeyWithoutPlaintext",
+        region: "us-east-1",
+        identity: Identity {
+            arn: Some("arn:aws:iam::111122223333:user/provisioner"),
+            account_id: Some("111122223333"),
+            access_key_id: Some("AKIAIOSFODNN7EXAMPLE"),
+        },
+        source: Source::Unix(1000),
+        request_id: "7a1b2c3d-0000-4000-8000-0123456789ab",
+        event_id: "8a1b2c3d-0000-4000-8000-0123456789ab",
+        read_only: true,
+        parameters: &[
+            ("keyId", Parameter::Text("alias/containers")),
+            ("keySpec", Parameter::Text("AES_256")),
+            ("encryptionContext", Parameter::Context(context)),
+        ],
+        resources: &[Resource {
+            arn: KEY,
+            account_id: "111122223333",
+            kind: ResourceKind::Key,
+        }],
+        key_material_id: None,
+        batch: None,
+        error: None,
+    };
+    record.append(line);
+}
+
+fn context() -> EncryptionContext {
+    EncryptionContext::from_pairs([
+        ("container", "container-000000000042"),
+        ("tenant", "a-tenant-of-some-name"),
+    ])
+    .unwrap()
+}
+
+fn line() -> Vec<u8> {
+    let mut line = Vec::new();
+    append(&context(), &mut line);
+    line
+}
+
+fn made() -> impl FnMut(u64) -> Duration {
+    let (context, mut line) = (context(), line());
+    timed(move || {
+        line.clear();
+        append(black_box(&context), &mut line);
+        black_box(&line);
+    })
+}
+
+fn by_value() -> impl FnMut(u64) -> Duration {
+    let value: serde_json::Value = serde_json::from_slice(&line()).unwrap();
+    timed(move || {
+        black_box(black_box(&value).clone().to_string());
+    })
+}
+
+fn copied() -> impl FnMut(u64) -> Duration {
+    let (line, mut out) = (line(), Vec::with_capacity(32 << 20));
+    timed(move || {
+        if out.len() + line.len() > out.capacity() {
+            out.clear();
+        }
+        out.extend_from_slice(black_box(&line));
+        black_box(&mut out);
+    })
+}
+
+fn written(mut file: File) -> impl FnMut(u64) -> Duration {
+    let line = line();
+    timed(move || file.write_all(black_box(&line)).unwrap())
+}
+
+fn timed(mut once: impl FnMut()) -> impl FnMut(u64) -> Duration {
+    move |times| {
+        let clock = Clock::system();
+        for _ in 0..times {
+            once();
+        }
+        clock.monotonic()
+    }
+}
+
+/// Wall-clock time of all threads, divided among the records.
+fn kept(audit: &Arc<Audit>, threads: u64) -> impl FnMut(u64) -> Duration + use<> {
+    let audit = Arc::clone(audit);
+    let line = line();
+    move |times| {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.build().unwrap();
+        let (mut left, mut took) = (times, Duration::ZERO);
+        while left > 0 {
+            let count = left.min(RUN);
+            let share = count.div_ceil(threads);
+            let last = audit.record(&line).unwrap();
+            runtime.block_on(last.durable()).unwrap();
+            let barrier = Barrier::new(usize::try_from(threads).unwrap());
+            let keep = || {
+                barrier.wait();
+                let clock = Clock::system();
+                for _ in 0..share {
+                    let _kept = black_box(audit.record(black_box(&line)).unwrap());
+                }
+                clock.monotonic()
+            };
+            let slowest = std::thread::scope(|scope| {
+                let others: Vec<_> = (1..threads).map(|_| scope.spawn(keep)).collect();
+                let first = keep();
+                others
+                    .into_iter()
+                    .map(|other| other.join().unwrap())
+                    .fold(first, Duration::max)
+            });
+            took += slowest.mul_f64(count as f64 / (share * threads) as f64);
+            left -= count;
+        }
+        took
+    }
+}

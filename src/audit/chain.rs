@@ -1,0 +1,367 @@
+//! The chain: what makes a log that was cut off, edited, reordered or replaced show.
+//!
+//! A log is a sequence of **groups**, numbered from 1: some lines, and a chain line that closes them with
+//! `HMAC-SHA-256(audit key, previous MAC ‖ the group's bytes up to the MAC)`. The MAC before the first is `HMAC-SHA-256(audit key, label ‖ log id)`. Each file begins
+//! with a group that holds the file's header and nothing else, so the chain goes through the headers too.
+//!
+//! A chain line also says up to which position of the journal the log has the records; from one to the next it moves by the frames of the records between,
+//! and by more where a power cut took some.
+
+use crate::audit::LINE_BYTES_MAX;
+use crate::audit::record::RECORD_START;
+use crate::crypto::secret::Secret;
+use crate::keystore::AuditHead;
+use hmac::{Hmac, KeyInit, Mac};
+use serde::Deserialize;
+use sha2::Sha256;
+use std::io::Write;
+
+/// What a chain line begins with.
+pub(super) const CHAIN_START: &[u8] = b"{\"keymillChain\":";
+/// What a header line begins with.
+pub(super) const HEADER_START: &[u8] = b"{\"keymillLog\":";
+/// What a chain line ends with: the MAC's 64 digits, then these and the line feed.
+const CHAIN_END: &[u8] = b"\"}}\n";
+const MAC_DIGITS: usize = 64;
+/// Format of header and chain lines.
+const VERSION: u32 = 1;
+/// Lines of one group at most, in bytes: what the writer holds in memory.
+pub(super) const GROUP_BYTES_MAX: usize = 1 << 20;
+const _: () = assert!(LINE_BYTES_MAX <= GROUP_BYTES_MAX);
+
+/// Where a log stands: its head, and the journal position up to which it has the records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Chain {
+    pub(super) head: AuditHead,
+    pub(super) position: u64,
+}
+
+impl Chain {
+    /// Before the first group of the log `id`.
+    pub(super) fn begin(key: &Secret<32>, id: [u8; 16], position: u64) -> Self {
+        let mut mac = hmac(key);
+        mac.update(b"keymill audit log v1 ");
+        mac.update(&id);
+        let head = AuditHead {
+            log: id,
+            group: 0,
+            mac: mac.finalize().into_bytes().into(),
+        };
+        Self { head, position }
+    }
+
+    /// Appends the chain line that closes the group in `lines`, which holds `records` records that end at `position`.
+    pub(super) fn close(
+        &mut self,
+        key: &Secret<32>,
+        lines: &mut Vec<u8>,
+        records: u64,
+        position: u64,
+    ) {
+        let group = self.head.group + 1;
+        write!(
+            lines,
+            "{{\"keymillChain\":{{\"group\":{group},\"records\":{records},\"journal\":{position},\"mac\":\""
+        )
+        .expect("writing to a vector cannot fail");
+        let mac = group_mac(key, &self.head.mac, lines);
+        append_hex(lines, &mac);
+        lines.extend_from_slice(CHAIN_END);
+        self.head.group = group;
+        self.head.mac = mac;
+        self.position = position;
+    }
+}
+
+/// The MAC of a group: `bytes` are its lines and its chain line up to the MAC.
+pub(super) fn group_mac(key: &Secret<32>, previous: &[u8; 32], bytes: &[u8]) -> [u8; 32] {
+    let mut mac = hmac(key);
+    mac.update(previous);
+    mac.update(bytes);
+    mac.finalize().into_bytes().into()
+}
+
+fn hmac(key: &Secret<32>) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key.expose()).expect("HMAC takes keys of every length")
+}
+
+/// What the first line of a file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) log: [u8; 16],
+    pub(super) group: u64,
+    pub(super) previous: [u8; 32],
+    /// Seconds since the Unix epoch.
+    pub(super) created: u64,
+    /// The sealed head of a log that this one comes after without its files.
+    pub(super) after: Option<AuditHead>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct HeaderLine<'a> {
+    #[serde(borrow)]
+    keymill_log: HeaderBody<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeaderBody<'a> {
+    version: u32,
+    log: &'a str,
+    group: u64,
+    previous: &'a str,
+    created: u64,
+    #[serde(borrow)]
+    after: Option<AfterBody<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AfterBody<'a> {
+    log: &'a str,
+    group: u64,
+    mac: &'a str,
+}
+
+impl Header {
+    /// Appends the header of a file whose groups follow `chain`.
+    pub(super) fn append(
+        lines: &mut Vec<u8>,
+        chain: &Chain,
+        created: u64,
+        after: Option<&AuditHead>,
+    ) {
+        let hexed = |bytes: &[u8]| {
+            let mut text = Vec::with_capacity(2 * bytes.len());
+            append_hex(&mut text, bytes);
+            String::from_utf8(text).expect("hex digits")
+        };
+        let AuditHead { log, group, mac } = &chain.head;
+        let after = after.map_or_else(
+            || "null".to_owned(),
+            |head| {
+                format!(
+                    "{{\"log\":\"{}\",\"group\":{},\"mac\":\"{}\"}}",
+                    hexed(&head.log),
+                    head.group,
+                    hexed(&head.mac)
+                )
+            },
+        );
+        writeln!(
+            lines,
+            "{{\"keymillLog\":{{\"version\":{VERSION},\"log\":\"{}\",\"group\":{},\"previous\":\"{}\",\"created\":{created},\"after\":{after}}}}}",
+            hexed(log),
+            group + 1,
+            hexed(mac),
+        )
+        .expect("writing to a vector cannot fail");
+    }
+
+    /// Parses a line; `None` when it is no header of this version.
+    pub(super) fn parse(line: &[u8]) -> Option<Self> {
+        let body = serde_json::from_slice::<HeaderLine<'_>>(line)
+            .ok()?
+            .keymill_log;
+        let after = match body.after {
+            None => None,
+            Some(after) => Some(AuditHead {
+                log: parse_hex(after.log.as_bytes())?,
+                group: after.group,
+                mac: parse_hex(after.mac.as_bytes())?,
+            }),
+        };
+        let header = Self {
+            log: parse_hex(body.log.as_bytes())?,
+            group: body.group,
+            previous: parse_hex(body.previous.as_bytes())?,
+            created: body.created,
+            after,
+        };
+        (body.version == VERSION && header.group > 0).then_some(header)
+    }
+}
+
+/// What a chain line says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ChainLine {
+    pub(super) group: u64,
+    pub(super) records: u64,
+    pub(super) position: u64,
+    pub(super) mac: [u8; 32],
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ChainEnvelope<'a> {
+    #[serde(borrow)]
+    keymill_chain: ChainBody<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChainBody<'a> {
+    group: u64,
+    records: u64,
+    journal: u64,
+    mac: &'a str,
+}
+
+impl ChainLine {
+    /// Bytes at the end of a chain line that its MAC does not cover: itself, and what closes the line.
+    pub(super) const UNCOVERED_BYTES: usize = MAC_DIGITS + CHAIN_END.len();
+
+    /// Parses a line with its line feed; `None` when it is not exactly what [`Chain::close`] writes.
+    pub(super) fn parse(line: &[u8]) -> Option<Self> {
+        let body = serde_json::from_slice::<ChainEnvelope<'_>>(line)
+            .ok()?
+            .keymill_chain;
+        let mac = line
+            .strip_suffix(CHAIN_END)?
+            .last_chunk::<MAC_DIGITS>()
+            .filter(|digits| digits.as_slice() == body.mac.as_bytes())?;
+        Some(Self {
+            group: body.group,
+            records: body.records,
+            position: body.journal,
+            mac: parse_hex(mac)?,
+        })
+    }
+}
+
+/// Whether a line can be a record: what [`AuditRecord::append`](crate::audit::AuditRecord::append) writes and nothing that could be taken for a line of the chain.
+pub(super) fn is_record(line: &[u8]) -> bool {
+    let Some((b'\n', rest)) = line.split_last() else {
+        return false;
+    };
+    rest.starts_with(RECORD_START) && !rest.contains(&b'\n')
+}
+
+/// Appends lower-case hex.
+pub(super) fn append_hex(out: &mut Vec<u8>, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        out.push(DIGITS[usize::from(byte >> 4)]);
+        out.push(DIGITS[usize::from(byte & 15)]);
+    }
+}
+
+/// Parses `N` bytes of lower-case hex.
+pub(super) fn parse_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    let digit = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let (pairs, rest) = text.as_chunks::<2>();
+    if pairs.len() != N || !rest.is_empty() {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> Secret<32> {
+        Secret::filled(|bytes| bytes.fill(7))
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_parsed() {
+        let mut chain = Chain::begin(&key(), [1; 16], 48);
+        let before = chain;
+        let after = AuditHead {
+            log: [9; 16],
+            group: 77,
+            mac: [8; 32],
+        };
+        for after in [None, Some(after)] {
+            let mut lines = Vec::new();
+            Header::append(&mut lines, &chain, 1_700_000_000, after.as_ref());
+            let header = Header::parse(&lines).unwrap();
+            let expected = Header {
+                log: [1; 16],
+                group: 1,
+                previous: chain.head.mac,
+                created: 1_700_000_000,
+                after,
+            };
+            assert_eq!(header, expected);
+        }
+        let mut lines = b"{\"eventVersion\":1}\n".to_vec();
+        let start = lines.len();
+        chain.close(&key(), &mut lines, 1, 80);
+        let line = ChainLine::parse(&lines[start..]).unwrap();
+        assert_eq!((line.group, line.records, line.position), (1, 1, 80));
+        assert_eq!(line.mac, chain.head.mac);
+        let covered = &lines[..lines.len() - ChainLine::UNCOVERED_BYTES];
+        assert_eq!(group_mac(&key(), &before.head.mac, covered), chain.head.mac);
+    }
+
+    #[test]
+    fn the_chain_of_a_group_is_frozen() {
+        let mut chain = Chain::begin(&key(), [1; 16], 0);
+        let mut lines = b"{\"eventVersion\":1}\n".to_vec();
+        chain.close(&key(), &mut lines, 1, 48);
+        let text = String::from_utf8(lines).unwrap();
+        assert_eq!(text, FROZEN);
+    }
+
+    /// Computed apart, with Python's `hmac`.
+    const FROZEN: &str = "{\"eventVersion\":1}\n{\"keymillChain\":{\"group\":1,\"records\":1,\"journal\":48,\"mac\":\"\
+        af8b061db16d5f41626e43cd689f18049e7edfb15aa2c97a891f846ed610cbdd\"}}\n";
+
+    #[test]
+    fn lines_that_differ_from_what_is_written_are_none() {
+        let mut chain = Chain::begin(&key(), [1; 16], 0);
+        let mut line = Vec::new();
+        chain.close(&key(), &mut line, 0, 0);
+        let good = String::from_utf8(line).unwrap();
+        assert!(ChainLine::parse(good.as_bytes()).is_some());
+        for bad in [
+            good.trim_end().to_owned(),
+            good.replace("\"group\":1", "\"group\":-1"),
+            good.replace("\"records\":0,", ""),
+            good.replace("\"records\":0,", "\"records\":0,\"more\":1,"),
+            good.replace("\"}}\n", "\" }}\n"),
+            good.replace("\"}}\n", "0\"}}\n"),
+            good.to_uppercase().replace("KEYMILLCHAIN", "keymillChain"),
+        ] {
+            assert!(ChainLine::parse(bad.as_bytes()).is_none(), "{bad}");
+        }
+        let mut line = Vec::new();
+        Header::append(&mut line, &chain, 7, None);
+        let good = String::from_utf8(line).unwrap();
+        for bad in [
+            good.replace("\"version\":1", "\"version\":2"),
+            good.replace("\"group\":2", "\"group\":0"),
+            good.replace("\"created\":7,", ""),
+            good.replace("01", "0x"),
+        ] {
+            assert!(Header::parse(bad.as_bytes()).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_one_whole_line_of_a_record_is_a_record() {
+        assert!(is_record(b"{\"eventVersion\":\"1.11\"}\n"));
+        for line in [
+            b"".as_slice(),
+            b"\n",
+            b"{\"eventVersion\":\"1.11\"}",
+            b"{\"eventVersion\":\"1.11\"}\n{\"eventVersion\":\"1.11\"}\n",
+            b"{\"keymillChain\":{}}\n",
+            b"{\"keymillLog\":{}}\n",
+            b" {\"eventVersion\":\"1.11\"}\n",
+        ] {
+            assert!(!is_record(line), "{}", line.escape_ascii());
+        }
+    }
+}

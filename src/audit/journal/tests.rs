@@ -1,0 +1,242 @@
+//! A journal against a plain queue, what of it outlives its process, and what a torn one gives back.
+
+use super::*;
+use proptest::prelude::*;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tempfile::TempDir;
+
+struct Place {
+    _folder: TempDir,
+    file: File,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = Journal::lock(&folder.path().join("journal")).unwrap();
+        Self {
+            _folder: folder,
+            file,
+        }
+    }
+
+    fn make(&self, position: u64) -> Journal {
+        Journal::make(&self.file, 0, position).unwrap()
+    }
+
+    fn find(&self) -> Option<Journal> {
+        Journal::find(&self.file).unwrap()
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(self.file.metadata().unwrap().len()).unwrap()];
+        self.file.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    }
+}
+
+/// A line that begins with its number.
+fn made(number: u64, length: usize) -> Vec<u8> {
+    let mut line = format!("{number} ").into_bytes();
+    line.resize(length.max(line.len() + 1), b'x');
+    *line.last_mut().unwrap() = b'\n';
+    line
+}
+
+fn all(journal: &Journal, from: u64, to: u64) -> (Vec<u8>, Collected) {
+    let mut out = Vec::new();
+    let collected = journal.collect(from, to, usize::MAX / 2, &mut out);
+    (out, collected)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Lines of all lengths, many times around the ring, come out as from a queue; a full journal takes nothing.
+    #[test]
+    fn it_is_a_queue_of_lines(steps in prop::collection::vec((any::<bool>(), 1_usize..100_000), 1..200), start in 0_u64..1000) {
+        let place = Place::new();
+        let journal = place.make(start * FRAME_UNIT);
+        let mut model: VecDeque<Vec<u8>> = VecDeque::new();
+        let mut position = journal.tail();
+        for (number, (takes, length)) in steps.into_iter().enumerate() {
+            if takes {
+                let mut out = Vec::new();
+                let collected = journal.collect(position, journal.tail(), length, &mut out);
+                let mut expected = Vec::new();
+                for _ in 0..collected.records {
+                    expected.extend(model.pop_front().unwrap());
+                }
+                prop_assert!(collected.records > 0 || model.is_empty());
+                prop_assert_eq!((out, collected.lost), (expected, 0));
+                position = collected.end;
+                journal.release(position);
+            } else {
+                let line = made(number as u64, length);
+                let used = journal.tail() - position;
+                match journal.append(&line) {
+                    Ok(end) => {
+                        prop_assert_eq!(end, journal.tail());
+                        model.push_back(line);
+                    }
+                    Err(Full) => prop_assert!(used + frame_bytes(line.len()) > journal.capacity()),
+                }
+            }
+        }
+        let found = place.find().unwrap();
+        prop_assert_eq!((found.tail(), found.head()), (journal.tail(), journal.head()));
+        let (out, collected) = all(&found, position, found.tail());
+        prop_assert_eq!((out, collected.records), (model.iter().flatten().copied().collect::<Vec<u8>>(), model.len() as u64));
+    }
+
+    /// After a power cut each sector is as it was at one time or another. Only whole lines come back, in order, none twice.
+    #[test]
+    fn what_a_power_cut_tore_gives_back_whole_lines(lengths in prop::collection::vec(1_usize..3000, 1..600), cut in 0_usize..600, seed: u64) {
+        let place = Place::new();
+        let journal = place.make(0);
+        let mut old = place.bytes();
+        for (number, length) in lengths.iter().enumerate() {
+            if number == cut {
+                old = place.bytes();
+            }
+            let _full = journal.append(&made(number as u64, *length));
+            if journal.tail() - journal.head() > journal.capacity() / 2 {
+                journal.release(journal.tail());
+            }
+        }
+        let (head, tail) = (journal.head(), journal.tail());
+        let (whole, _) = all(&journal, head, tail);
+        let new = place.bytes();
+        let mut state = seed | 1;
+        for (number, (old, new)) in old.chunks(512).zip(new.chunks(512)).enumerate() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let sector = if state >> 63 == 0 { old } else { new };
+            place.file.write_all_at(sector, number as u64 * 512).unwrap();
+        }
+        let torn = place.find().unwrap();
+        let (out, collected) = all(&torn, head, torn.tail().max(head));
+        prop_assert!(torn.tail() <= tail);
+        prop_assert_eq!(out.split_inclusive(|byte| *byte == b'\n').count() as u64, collected.records);
+        // A subsequence of what was there.
+        let mut rest = whole.split_inclusive(|byte| *byte == b'\n');
+        for line in out.split_inclusive(|byte| *byte == b'\n') {
+            prop_assert!(rest.any(|other| other == line), "{}", line.escape_ascii());
+        }
+    }
+}
+
+#[test]
+fn many_threads_append_whole_lines_each_in_its_order() {
+    let place = Place::new();
+    let journal = Arc::new(place.make(0));
+    const THREADS: u64 = 8; // as many as `seen` has room for
+    const LINES: u64 = 3000;
+    let mut seen = [0; 8];
+    let mut check = |out: &[u8]| {
+        for line in out.split_inclusive(|byte| *byte == b'\n') {
+            let text = std::str::from_utf8(line).unwrap();
+            let number: u64 = text.split(' ').next().unwrap().parse().unwrap();
+            let thread = usize::try_from(number / LINES).unwrap();
+            assert_eq!(number % LINES, seen[thread]);
+            assert_eq!(*line, *made(number, line.len()));
+            seen[thread] += 1;
+        }
+    };
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let journal = Arc::clone(&journal);
+            scope.spawn(move || {
+                for number in 0..LINES {
+                    let number = thread * LINES + number;
+                    let length = 20 + usize::try_from(number * 7919 % 2000).unwrap();
+                    let line = made(number, length);
+                    while journal.append(&line) == Err(Full) {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+        }
+        let (mut position, mut records) = (0, 0);
+        while records < THREADS * LINES {
+            let (out, collected) = all(&journal, position, journal.tail());
+            assert_eq!(collected.lost, 0);
+            check(&out);
+            (position, records) = (collected.end, records + collected.records);
+            journal.release(position);
+        }
+    });
+    assert!(seen.iter().all(|count| *count == LINES));
+}
+
+#[test]
+fn a_file_that_is_no_journal_is_none() {
+    let place = Place::new();
+    assert!(place.find().is_none(), "empty");
+    let journal = place.make(32);
+    journal.append(&made(1, 100)).unwrap();
+    drop(journal);
+    let good = place.bytes();
+    assert_eq!(place.find().unwrap().tail(), 32 + frame_bytes(100));
+    for (at, byte) in [(0, b'x'), (8, 1), (9, 0xff), (16, 1), (20, 1), (24, 1)] {
+        let mut bad = good.clone();
+        bad[at] = byte;
+        place.file.write_all_at(&bad, 0).unwrap();
+        assert!(place.find().is_none(), "byte {at}");
+    }
+    place.file.write_all_at(&good, 0).unwrap();
+    for length in [
+        1,
+        4096,
+        8192,
+        good.len() as u64 - 4096,
+        good.len() as u64 - 1,
+    ] {
+        place.file.set_len(length).unwrap();
+        assert!(place.find().is_none(), "{length} bytes");
+    }
+    // A kill between the two stores of `begin_at`.
+    place.file.set_len(0).unwrap();
+    place.make(32).map[HEAD_WORD].store(4800_u64.to_le(), Ordering::Relaxed);
+    let found = place.find().unwrap();
+    assert_eq!((found.head(), found.tail()), (4800, 4800));
+}
+
+#[test]
+fn a_line_changed_in_the_journal_is_left_out_and_counted() {
+    let place = Place::new();
+    let journal = place.make(0);
+    let ends: Vec<u64> = (0..3)
+        .map(|n| journal.append(&made(n, 50)).unwrap())
+        .collect();
+    for (at, what) in [(16, "line"), (8, "CRC"), (12, "length"), (0, "position")] {
+        let byte = HEADER_BYTES + ends[0] + at;
+        let mut kept = [0];
+        place.file.read_exact_at(&mut kept, byte).unwrap();
+        place.file.write_all_at(&[kept[0] ^ 0x40], byte).unwrap();
+        let (out, collected) = all(&journal, 0, ends[2]);
+        assert_eq!(out, [made(0, 50), made(2, 50)].concat(), "{what}");
+        let expected = Collected {
+            end: ends[2],
+            records: 2,
+            lost: ends[1] - ends[0],
+        };
+        assert_eq!(collected, expected, "{what}");
+        place.file.write_all_at(&kept, byte).unwrap();
+    }
+}
+
+#[test]
+fn one_process_has_it() {
+    let place = Place::new();
+    let path = place._folder.path().join("journal");
+    let refused = Journal::lock(&path).err().unwrap();
+    assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+    // What holds the lock is the journal, not only the file that it was made of.
+    let journal = place.make(0);
+    let Place { _folder, file } = place;
+    drop(file);
+    assert!(Journal::lock(&path).is_err());
+    drop(journal);
+    assert!(Journal::lock(&path).is_ok());
+}

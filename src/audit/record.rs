@@ -1,0 +1,388 @@
+//! One audit record: a JSON line in CloudTrail's shape. The order of its members is the contract.
+//!
+//! What a record can hold is closed: text, numbers, flags and encryption contexts, and of a batch a count and a digest. There is no member for bytes, so no
+//! plaintext, blob, signature or secret gets in.
+//!
+//! Source: AWS CloudTrail user guide, "CloudTrail record contents"; AWS KMS developer guide, "Logging AWS KMS API calls with AWS CloudTrail".
+
+use crate::audit::chain::append_hex;
+use crate::clock::Timestamp;
+use crate::context::EncryptionContext;
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::io::Write;
+use std::net::IpAddr;
+
+/// What every record begins with; [`Audit::record`](crate::audit::Audit::record) takes nothing else.
+pub(super) const RECORD_START: &[u8] = b"{\"eventVersion\":";
+
+/// One call, answered or refused.
+pub struct AuditRecord<'a> {
+    /// When it was decided.
+    pub time: Timestamp,
+    /// The operation.
+    pub event_name: &'a str,
+    /// The Region that was called.
+    pub region: &'a str,
+    /// Who called.
+    pub identity: Identity<'a>,
+    /// From where.
+    pub source: Source,
+    /// As `x-amzn-RequestId` carries it.
+    pub request_id: &'a str,
+    /// An id of this record alone, a UUID.
+    pub event_id: &'a str,
+    /// Whether the call changes nothing: true of cryptographic operations.
+    pub read_only: bool,
+    /// What was asked for, in lowerCamelCase, in the order in which it is to be written.
+    pub parameters: &'a [(&'a str, Parameter<'a>)],
+    /// The keys and aliases that it was about.
+    pub resources: &'a [Resource<'a>],
+    /// `KeyMaterialId` of the generation that was used.
+    pub key_material_id: Option<&'a str>,
+    /// What a batch has instead of a record for each row.
+    pub batch: Option<Batch>,
+    /// The refusal, if it was refused.
+    pub error: Option<Refusal<'a>>,
+}
+
+/// Who called, as `userIdentity` says it.
+#[derive(Clone, Copy)]
+pub struct Identity<'a> {
+    /// The principal's ARN, or `local:<uid>`; none where nobody was authenticated.
+    pub arn: Option<&'a str>,
+    /// The principal's account.
+    pub account_id: Option<&'a str>,
+    /// The public half of what the request was signed with.
+    pub access_key_id: Option<&'a str>,
+}
+
+impl Identity<'_> {
+    /// `userIdentity.type`: `Root`, `IAMUser`, `AssumedRole`, `FederatedUser` or `Role` by the ARN's resource; `Operator` for whoever opened the store's own
+    /// files; else `Unknown`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        let Some(arn) = self.arn else {
+            return "Unknown";
+        };
+        if arn.starts_with("local:") {
+            return "Operator";
+        }
+        let resource = arn.splitn(6, ':').nth(5).unwrap_or_default();
+        match resource.split('/').next() {
+            Some("root") => "Root",
+            Some("user") => "IAMUser",
+            Some("assumed-role") => "AssumedRole",
+            Some("federated-user") => "FederatedUser",
+            Some("role") => "Role",
+            _ => "Unknown",
+        }
+    }
+}
+
+/// From where a call came.
+#[derive(Clone, Copy)]
+pub enum Source {
+    /// Over TCP.
+    Address(IpAddr),
+    /// Over the Unix socket, from this uid.
+    Unix(u32),
+    /// From a command that opened the store itself.
+    Local,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(out),
+            Self::Unix(uid) => write!(out, "unix:{uid}"),
+            Self::Local => out.write_str("local"),
+        }
+    }
+}
+
+/// The value of a request parameter.
+#[derive(Clone, Copy)]
+pub enum Parameter<'a> {
+    /// Text.
+    Text(&'a str),
+    /// A whole number.
+    Number(i64),
+    /// `true` or `false`.
+    Flag(bool),
+    /// The encryption context, whole: names and values.
+    Context(&'a EncryptionContext),
+    /// A list of texts.
+    Texts(&'a [&'a str]),
+}
+
+/// What a call was about.
+#[derive(Clone, Copy)]
+pub struct Resource<'a> {
+    /// The ARN of a key or an alias.
+    pub arn: &'a str,
+    /// Its account.
+    pub account_id: &'a str,
+    /// `AWS::KMS::Key` or `AWS::KMS::Alias`.
+    pub kind: ResourceKind,
+}
+
+/// What a resource is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResourceKind {
+    /// `AWS::KMS::Key`
+    Key,
+    /// `AWS::KMS::Alias`
+    Alias,
+}
+
+/// A refusal, as the caller was told.
+#[derive(Clone, Copy)]
+pub struct Refusal<'a> {
+    /// Such as `AccessDeniedException`.
+    pub code: &'a str,
+    /// Its message, if it has one.
+    pub message: Option<&'a str>,
+}
+
+/// What stands for the rows of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Rows handed out.
+    pub count: u64,
+    /// SHA-256 over them, see [`RowsDigest`].
+    pub digest: [u8; 32],
+}
+
+/// SHA-256 over the rows of a batch: their blobs one after the other, as a caller of the fixed-size format gets them, so that `sha256sum` of what was
+/// delivered shows whether a record is about it. A blob's tag covers its row's encryption context.
+#[derive(Clone, Default)]
+pub struct RowsDigest {
+    hash: Sha256,
+    count: u64,
+}
+
+impl RowsDigest {
+    /// Adds `count` rows, whose blobs are `blobs` end to end.
+    pub fn add(&mut self, count: u64, blobs: &[u8]) {
+        self.hash.update(blobs);
+        self.count += count;
+    }
+
+    /// What the record says of the rows so far.
+    #[must_use]
+    pub fn batch(&self) -> Batch {
+        Batch {
+            count: self.count,
+            digest: self.hash.clone().finalize().into(),
+        }
+    }
+}
+
+impl AuditRecord<'_> {
+    /// Appends the record and its line feed.
+    ///
+    /// # Panics
+    /// Never: what is written goes to memory.
+    pub fn append(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"eventVersion\":\"1.11\",\"eventTime\":\"");
+        out.extend_from_slice(&iso_8601(self.time));
+        out.extend_from_slice(b"\",\"eventSource\":\"kms.amazonaws.com\",\"eventName\":");
+        text(out, self.event_name);
+        out.extend_from_slice(b",\"awsRegion\":");
+        text(out, self.region);
+        out.extend_from_slice(b",\"eventType\":\"AwsApiCall\",\"userIdentity\":");
+        self.append_identity(out);
+        out.extend_from_slice(b",\"sourceIPAddress\":\"");
+        shown(out, self.source);
+        out.extend_from_slice(b"\",\"requestID\":");
+        text(out, self.request_id);
+        out.extend_from_slice(b",\"eventID\":");
+        text(out, self.event_id);
+        out.extend_from_slice(b",\"readOnly\":");
+        shown(out, self.read_only);
+        out.extend_from_slice(b",\"requestParameters\":");
+        self.append_parameters(out);
+        out.extend_from_slice(b",\"responseElements\":null,\"resources\":");
+        self.append_resources(out);
+        self.append_additional(out);
+        if let Some(error) = &self.error {
+            out.extend_from_slice(b",\"errorCode\":");
+            text(out, error.code);
+            if let Some(message) = error.message {
+                out.extend_from_slice(b",\"errorMessage\":");
+                text(out, message);
+            }
+        }
+        out.extend_from_slice(b"}\n");
+    }
+
+    fn append_identity(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"type\":");
+        text(out, self.identity.kind());
+        for (name, value) in [
+            ("arn", self.identity.arn),
+            ("accountId", self.identity.account_id),
+            ("accessKeyId", self.identity.access_key_id),
+        ] {
+            if let Some(value) = value {
+                out.push(b',');
+                text(out, name);
+                out.push(b':');
+                text(out, value);
+            }
+        }
+        out.push(b'}');
+    }
+
+    fn append_parameters(&self, out: &mut Vec<u8>) {
+        if self.parameters.is_empty() {
+            out.extend_from_slice(b"null");
+            return;
+        }
+        for (number, (name, value)) in self.parameters.iter().enumerate() {
+            out.push(if number == 0 { b'{' } else { b',' });
+            text(out, name);
+            out.push(b':');
+            value.append(out);
+        }
+        out.push(b'}');
+    }
+
+    fn append_resources(&self, out: &mut Vec<u8>) {
+        out.push(b'[');
+        for (number, resource) in self.resources.iter().enumerate() {
+            out.extend_from_slice(if number == 0 {
+                b"{\"ARN\":"
+            } else {
+                b",{\"ARN\":"
+            });
+            text(out, resource.arn);
+            out.extend_from_slice(b",\"accountId\":");
+            text(out, resource.account_id);
+            out.extend_from_slice(match resource.kind {
+                ResourceKind::Key => b",\"type\":\"AWS::KMS::Key\"}".as_slice(),
+                ResourceKind::Alias => b",\"type\":\"AWS::KMS::Alias\"}",
+            });
+        }
+        out.push(b']');
+    }
+
+    /// What CloudTrail leaves to each service: left out where there is nothing.
+    fn append_additional(&self, out: &mut Vec<u8>) {
+        if self.key_material_id.is_none() && self.batch.is_none() {
+            return;
+        }
+        out.extend_from_slice(b",\"additionalEventData\":{");
+        if let Some(id) = self.key_material_id {
+            out.extend_from_slice(b"\"keyMaterialId\":");
+            text(out, id);
+            if self.batch.is_some() {
+                out.push(b',');
+            }
+        }
+        if let Some(batch) = &self.batch {
+            out.extend_from_slice(b"\"count\":");
+            shown(out, batch.count);
+            out.extend_from_slice(b",\"rowsSha256\":\"");
+            append_hex(out, &batch.digest);
+            out.push(b'"');
+        }
+        out.push(b'}');
+    }
+}
+
+impl Parameter<'_> {
+    fn append(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Text(value) => text(out, value),
+            Self::Number(value) => shown(out, value),
+            Self::Flag(value) => shown(out, value),
+            Self::Context(context) => {
+                out.push(b'{');
+                for (number, (name, value)) in context.pairs().enumerate() {
+                    if number > 0 {
+                        out.push(b',');
+                    }
+                    text(out, name);
+                    out.push(b':');
+                    text(out, value);
+                }
+                out.push(b'}');
+            }
+            Self::Texts(values) => {
+                out.push(b'[');
+                for (number, value) in values.iter().enumerate() {
+                    if number > 0 {
+                        out.push(b',');
+                    }
+                    text(out, value);
+                }
+                out.push(b']');
+            }
+        }
+    }
+}
+
+/// A JSON string. Line feeds and other control characters come out escaped: a record stays one line whatever is in it.
+fn text(out: &mut Vec<u8>, value: &str) {
+    // Most have nothing to escape, and looking at all bytes without a branch costs less than looking at each with one.
+    let escaped = |byte: &u8| (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\');
+    if !value.bytes().fold(false, |any, byte| any | escaped(&byte)) {
+        out.push(b'"');
+        out.extend_from_slice(value.as_bytes());
+        out.push(b'"');
+        return;
+    }
+    serde_json::to_writer(out, value).expect("writing text to a vector cannot fail");
+}
+
+/// A value that prints without anything to escape.
+fn shown(out: &mut Vec<u8>, value: impl fmt::Display) {
+    write!(out, "{value}").expect("writing to a vector cannot fail");
+}
+
+/// `YYYY-MM-DDTHH:MM:SSZ`, as CloudTrail has it.
+pub(super) fn iso_8601(time: Timestamp) -> [u8; 20] {
+    let seconds = time.unix_seconds();
+    let (year, month, day) = civil_from_days(seconds / 86_400);
+    let of_day = seconds % 86_400;
+    let mut text = *b"0000-00-00T00:00:00Z";
+    digits(&mut text[..4], year);
+    for (at, number) in [
+        (5, month),
+        (8, day),
+        (11, of_day / 3600),
+        (14, of_day / 60 % 60),
+        (17, of_day % 60),
+    ] {
+        digits(&mut text[at..at + 2], number);
+    }
+    text
+}
+
+/// The last digits of `number`, as many as there is room for.
+fn digits(room: &mut [u8], mut number: u64) {
+    for place in room.iter_mut().rev() {
+        *place = b'0' + (number % 10).to_le_bytes()[0];
+        number /= 10;
+    }
+}
+
+/// The Gregorian date of a day since 1970-01-01, the year being taken to begin in March.
+///
+/// Source: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", <https://howardhinnant.github.io/date_algorithms.html>.
+fn civil_from_days(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests;

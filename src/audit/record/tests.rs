@@ -1,0 +1,208 @@
+//! The shape of a record, member by member: it is a contract.
+
+use super::*;
+use serde_json::{Value, json};
+
+const KEY: &str = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+
+fn identity() -> Identity<'static> {
+    Identity {
+        arn: Some("arn:aws:iam::111122223333:user/provisioner"),
+        account_id: Some("111122223333"),
+        access_key_id: Some("AKIAIOSFODNN7EXAMPLE"),
+    }
+}
+
+fn record<'a>(
+    parameters: &'a [(&'a str, Parameter<'a>)],
+    resources: &'a [Resource<'a>],
+) -> AuditRecord<'a> {
+    AuditRecord {
+        time: Timestamp(1_700_000_000_999_999),
+        event_name: "GenerateDataKeyWithoutPlaintext",
+        region: "us-east-1",
+        identity: identity(),
+        source: Source::Address("2001:db8::7".parse().unwrap()),
+        request_id: "7a1b2c3d-0000-4000-8000-0123456789ab",
+        event_id: "8a1b2c3d-0000-4000-8000-0123456789ab",
+        read_only: true,
+        parameters,
+        resources,
+        key_material_id: None,
+        batch: None,
+        error: None,
+    }
+}
+
+fn line(record: &AuditRecord<'_>) -> String {
+    let mut line = Vec::new();
+    record.append(&mut line);
+    String::from_utf8(line).unwrap()
+}
+
+fn value(record: &AuditRecord<'_>) -> Value {
+    serde_json::from_str(&line(record)).unwrap()
+}
+
+#[test]
+fn a_key_that_left_is_recorded_in_this_order() {
+    let context = EncryptionContext::from_pairs([("tenant", "t"), ("container", "42")]).unwrap();
+    let parameters = [
+        ("keyId", Parameter::Text("alias/containers")),
+        ("keySpec", Parameter::Text("AES_256")),
+        ("encryptionContext", Parameter::Context(&context)),
+    ];
+    let resources = [Resource {
+        arn: KEY,
+        account_id: "111122223333",
+        kind: ResourceKind::Key,
+    }];
+    let expected = concat!(
+        r#"{"eventVersion":"1.11","eventTime":"2023-11-14T22:13:20Z","eventSource":"kms.amazonaws.com","#,
+        r#""eventName":"GenerateDataKeyWithoutPlaintext","awsRegion":"us-east-1","eventType":"AwsApiCall","#,
+        r#""userIdentity":{"type":"IAMUser","arn":"arn:aws:iam::111122223333:user/provisioner","#,
+        r#""accountId":"111122223333","accessKeyId":"AKIAIOSFODNN7EXAMPLE"},"sourceIPAddress":"2001:db8::7","#,
+        r#""requestID":"7a1b2c3d-0000-4000-8000-0123456789ab","eventID":"8a1b2c3d-0000-4000-8000-0123456789ab","#,
+        r#""readOnly":true,"requestParameters":{"keyId":"alias/containers","keySpec":"AES_256","#,
+        r#""encryptionContext":{"container":"42","tenant":"t"}},"responseElements":null,"#,
+        r#""resources":[{"ARN":"arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab","#,
+        r#""accountId":"111122223333","type":"AWS::KMS::Key"}]}"#,
+        "\n"
+    );
+    assert_eq!(line(&record(&parameters, &resources)), expected);
+}
+
+#[test]
+fn a_batch_and_a_refusal_add_their_members_at_the_end() {
+    let mut digest = RowsDigest::default();
+    digest.add(2, b"one");
+    digest.add(1, b"two");
+    let batch = digest.batch();
+    let whole: [u8; 32] = Sha256::digest(b"onetwo").into();
+    assert_eq!((batch.count, batch.digest), (3, whole));
+    let record = AuditRecord {
+        source: Source::Unix(1000),
+        key_material_id: Some("ab12"),
+        batch: Some(batch),
+        error: Some(Refusal {
+            code: "DisabledException",
+            message: Some("row 3: \"off\""),
+        }),
+        read_only: false,
+        ..record(&[("count", Parameter::Number(7))], &[])
+    };
+    let line = line(&record);
+    let tail = line.split_once("\"resources\":").unwrap().1;
+    let hex: String = whole.iter().map(|byte| format!("{byte:02x}")).collect();
+    let expected = format!(
+        "[],\"additionalEventData\":{{\"keyMaterialId\":\"ab12\",\"count\":3,\"rowsSha256\":\"{hex}\"}},\
+         \"errorCode\":\"DisabledException\",\"errorMessage\":\"row 3: \\\"off\\\"\"}}\n"
+    );
+    assert_eq!(tail, expected);
+    let value = value(&record);
+    assert_eq!(value["sourceIPAddress"], "unix:1000");
+    assert_eq!(value["requestParameters"], json!({"count": 7}));
+    assert_eq!(value["readOnly"], false);
+}
+
+#[test]
+fn whatever_a_caller_sends_stays_within_one_line() {
+    let hostile = "\"}\n{\"keymillChain\":{\"group\":1}}\r\u{0}\u{2028}\\";
+    let context = EncryptionContext::from_pairs([(hostile, hostile)]).unwrap();
+    let texts = [hostile, "b"];
+    let parameters = [
+        ("keyId", Parameter::Text(hostile)),
+        ("encryptionContext", Parameter::Context(&context)),
+        ("grantTokens", Parameter::Texts(&texts)),
+        ("dryRun", Parameter::Flag(true)),
+    ];
+    let record = AuditRecord {
+        event_name: hostile,
+        request_id: hostile,
+        error: Some(Refusal {
+            code: hostile,
+            message: None,
+        }),
+        ..record(&parameters, &[])
+    };
+    let line = line(&record);
+    assert!(crate::audit::chain::is_record(line.as_bytes()), "{line}");
+    let value = value(&record);
+    assert_eq!(value["eventName"], hostile);
+    assert_eq!(value["errorCode"], hostile);
+    let expected = json!({
+        "keyId": hostile, "encryptionContext": {hostile: hostile}, "grantTokens": [hostile, "b"], "dryRun": true,
+    });
+    assert_eq!(value["requestParameters"], expected);
+}
+
+#[test]
+fn the_kind_of_a_caller_follows_from_his_arn() {
+    for (arn, kind) in [
+        (None, "Unknown"),
+        (Some("local:0"), "Operator"),
+        (Some("arn:aws:iam::111122223333:root"), "Root"),
+        (Some("arn:aws:iam::111122223333:user/a/b"), "IAMUser"),
+        (Some("arn:aws:iam::111122223333:role/r"), "Role"),
+        (
+            Some("arn:aws:sts::111122223333:assumed-role/r/s"),
+            "AssumedRole",
+        ),
+        (
+            Some("arn:aws:sts::111122223333:federated-user/f"),
+            "FederatedUser",
+        ),
+        (Some("arn:aws:iam::111122223333:rooted"), "Unknown"),
+        (Some(""), "Unknown"),
+    ] {
+        let identity = Identity {
+            arn,
+            account_id: None,
+            access_key_id: None,
+        };
+        assert_eq!(identity.kind(), kind, "{arn:?}");
+    }
+    let nobody = AuditRecord {
+        identity: Identity {
+            arn: None,
+            account_id: None,
+            access_key_id: None,
+        },
+        source: Source::Local,
+        ..record(&[], &[])
+    };
+    let value = value(&nobody);
+    assert_eq!(value["userIdentity"], json!({"type": "Unknown"}));
+    assert_eq!(value["requestParameters"], Value::Null);
+    assert_eq!(value["sourceIPAddress"], "local");
+}
+
+#[test]
+fn times_are_those_of_the_gregorian_calendar() {
+    for (seconds, expected) in [
+        (0, "1970-01-01T00:00:00Z"),
+        (951_782_399, "2000-02-28T23:59:59Z"),
+        (951_782_400, "2000-02-29T00:00:00Z"),
+        (1_709_251_199, "2024-02-29T23:59:59Z"),
+        (1_735_689_599, "2024-12-31T23:59:59Z"),
+        (4_107_542_400, "2100-03-01T00:00:00Z"),
+        (253_402_300_799, "9999-12-31T23:59:59Z"),
+    ] {
+        let text = iso_8601(Timestamp(seconds * 1_000_000));
+        assert_eq!(std::str::from_utf8(&text).unwrap(), expected);
+    }
+}
+
+#[test]
+fn a_kept_buffer_does_not_grow_with_records_of_one_size() {
+    let context = EncryptionContext::from_pairs([("container", "42")]).unwrap();
+    let parameters = [("encryptionContext", Parameter::Context(&context))];
+    let mut line = Vec::new();
+    record(&parameters, &[]).append(&mut line);
+    let (address, room) = (line.as_ptr(), line.capacity());
+    for _ in 0..100 {
+        line.clear();
+        record(&parameters, &[]).append(&mut line);
+    }
+    assert_eq!((line.as_ptr(), line.capacity()), (address, room));
+}

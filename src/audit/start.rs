@@ -1,0 +1,294 @@
+//! Opening a log: hold its end to the chain and to the sealed head, move what a killed process left in the journal to it, and go on.
+
+use crate::audit::chain::Chain;
+use crate::audit::disk::{Disk, SystemDisk};
+use crate::audit::journal::{FRAME_UNIT, Journal};
+use crate::audit::reader::LogFile;
+use crate::audit::verify::{Fault, Finding, Sound, Walk};
+use crate::audit::writer::{Current, Failed, State, Writer};
+use crate::audit::{Audit, Config, OpenError, Progress, Shared};
+use crate::clock::Clock;
+use crate::crypto::entropy::Entropy;
+use crate::crypto::secret::Secret;
+use crate::keystore::AuditHead;
+use crate::metrics::Metrics;
+use std::fs::{DirBuilder, File};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
+
+/// The journal's name in the log's folder.
+const JOURNAL: &str = "journal";
+/// A file of fewer bytes without a group is one whose header a killed process was writing: it holds no record.
+const UNBEGUN_BYTES_MAX: u64 = 4096;
+
+impl Audit {
+    /// Opens the log in the configured folder, or begins one. Whatever a killed process left in the journal is in the log, durable, when this returns. `sealed` is
+    /// the head that the store has. Waits for the disk.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the log is as it was.
+    pub fn open(
+        config: &Config,
+        key: Secret<32>,
+        sealed: Option<AuditHead>,
+        clock: Clock,
+        entropy: &Entropy,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, OpenError> {
+        let start = Start {
+            config,
+            sealed,
+            clock,
+            entropy,
+            metrics,
+        };
+        let (audit, writer) = start.prepare(key, Box::new(SystemDisk))?;
+        let thread = std::thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(|| writer.run())
+            .map_err(io_error(&config.path))?;
+        *audit
+            .writer
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(thread);
+        Ok(audit)
+    }
+}
+
+/// What a log is opened with.
+pub(super) struct Start<'a> {
+    pub(super) config: &'a Config,
+    pub(super) sealed: Option<AuditHead>,
+    pub(super) clock: Clock,
+    pub(super) entropy: &'a Entropy,
+    pub(super) metrics: &'a Arc<Metrics>,
+}
+
+/// Where the log's last file ends.
+struct End {
+    chain: Chain,
+    current: Current,
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    let path = path.to_owned();
+    move |source| OpenError::Io { path, source }
+}
+
+impl Start<'_> {
+    /// Everything but starting the writer's thread.
+    pub(super) fn prepare(
+        self,
+        key: Secret<32>,
+        disk: Box<dyn Disk>,
+    ) -> Result<(Audit, Writer), OpenError> {
+        let folder = &self.config.path;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o750)
+            .create(folder)
+            .map_err(io_error(folder))?;
+        let journal_path = folder.join(JOURNAL);
+        let file = Journal::lock(&journal_path).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => OpenError::InUse {
+                path: folder.clone(),
+            },
+            _ => io_error(&journal_path)(source),
+        })?;
+        let end = self.end_of_log(&key)?;
+        let left = Journal::find(&file).map_err(io_error(&journal_path))?;
+        let make = |position| {
+            let journal = Journal::make(&file, self.config.journal_bytes, position);
+            let made = journal.and_then(|journal| File::open(folder)?.sync_all().map(|()| journal));
+            made.map_err(io_error(&journal_path))
+        };
+        let (mut chain, journal, current) = match (end, left) {
+            (Some(End { chain, current }), Some(journal)) => (chain, journal, Some(current)),
+            (None, Some(journal)) => (self.begin(&key, journal.head())?, journal, None),
+            (Some(End { chain, current }), None) => {
+                tracing::error!(
+                    path = %journal_path.display(),
+                    "audit journal is missing or damaged: records that it held are lost"
+                );
+                // A jump, so that it shows in the log too.
+                (chain, make(chain.position + FRAME_UNIT)?, Some(current))
+            }
+            (None, None) => (self.begin(&key, 0)?, make(0)?, None),
+        };
+        if journal.tail() < chain.position {
+            // An older copy: what it holds the log has.
+            journal.begin_at(chain.position);
+        }
+        // Frames that were let go are there until they are overwritten, should the log have lost what it had of them.
+        let oldest = journal.tail().saturating_sub(journal.capacity());
+        chain.position = chain.position.max(oldest);
+        journal.release(chain.position);
+        let after = self.sealed.filter(|_| current.is_none());
+        if let Some(sealed) = &after {
+            tracing::error!(
+                path = %folder.display(), group = sealed.group,
+                "audit log is gone although the store has sealed its head: a new one begins, and says so"
+            );
+        }
+        let left = journal.tail() - chain.position;
+        let mut writer = self.writer(key, journal, chain, disk);
+        (writer.current, writer.after) = (current, after);
+        writer
+            .advance()
+            .map_err(|Failed { path, source }| OpenError::Io { path, source })?;
+        if left > 0 {
+            tracing::warn!(
+                bytes = left,
+                "audit records that a killed process left are in the log now"
+            );
+        }
+        if writer.shared.journal.capacity() != Journal::ring_bytes(self.config.journal_bytes) {
+            // Empty now, so it can be made anew in another size.
+            let journal = make(writer.chain.position)?;
+            writer.shared = Arc::new(Shared::new(journal, &self.clock));
+        }
+        let audit = Audit {
+            shared: Arc::clone(&writer.shared),
+            progress: writer.progress.subscribe(),
+            durability: self.config.durability,
+            clock: self.clock,
+            failures: self.metrics.audit_failures.clone(),
+            writer: Mutex::default(),
+        };
+        Ok((audit, writer))
+    }
+
+    fn begin(&self, key: &Secret<32>, position: u64) -> Result<Chain, OpenError> {
+        let mut id = [0; 16];
+        self.entropy.draw(&mut id)?;
+        Ok(Chain::begin(key, id, position))
+    }
+
+    fn writer(
+        &self,
+        key: Secret<32>,
+        journal: Journal,
+        chain: Chain,
+        disk: Box<dyn Disk>,
+    ) -> Writer {
+        let progress = Progress {
+            head: chain.head,
+            position: chain.position,
+            is_unwritable: false,
+        };
+        Writer {
+            shared: Arc::new(Shared::new(journal, &self.clock)),
+            folder: self.config.path.clone(),
+            key,
+            disk,
+            clock: self.clock.clone(),
+            metrics: Arc::clone(self.metrics),
+            progress: watch::Sender::new(progress),
+            file_bytes_max: self.config.file_bytes_max,
+            file_seconds_max: self.config.file_seconds_max,
+            chain,
+            current: None,
+            after: None,
+            next: None,
+            lines: Vec::new(),
+            state: State::default(),
+        }
+    }
+
+    /// Where the log ends, as far as it is what was written and what the store has sealed. `None` where there is no log.
+    fn end_of_log(&self, key: &Secret<32>) -> Result<Option<End>, OpenError> {
+        let folder = &self.config.path;
+        let mut files = LogFile::all(folder).map_err(io_error(folder))?;
+        while let Some(file) = files.pop() {
+            let path = file.path.clone();
+            let length = path.metadata().map_err(io_error(&path))?.len();
+            let mut walk = Walk::new(key, self.sealed.as_ref());
+            walk.file(&file, true).map_err(io_error(&path))?;
+            if walk.report.groups > 0 || length >= UNBEGUN_BYTES_MAX {
+                return self.resume(&file, length, walk).map(Some);
+            }
+            let torn = path.with_extension("0.torn");
+            tracing::warn!(path = %path.display(), torn = %torn.display(), "audit log file that was never begun is put aside");
+            std::fs::rename(&path, torn).map_err(io_error(&path))?;
+        }
+        Ok(None)
+    }
+
+    /// Goes on with a log after what is sound of its last file. What a power cut may have torn there is put aside, but nothing that the store has sealed:
+    /// cutting the end off is all that somebody gains who makes an edit look like that, and the sealed head finds both.
+    fn resume(&self, file: &LogFile, length: u64, mut walk: Walk<'_>) -> Result<End, OpenError> {
+        walk.end();
+        let findings = walk.report.findings.iter();
+        let findings = findings.filter(|finding| !finding.fault.is_of_the_past());
+        let first = findings.clone().next().cloned();
+        let is_torn = findings
+            .into_iter()
+            .all(|finding| finding.fault.may_be_torn());
+        let reaches = |sound: &Sound| {
+            let head = sound.chain.head;
+            self.sealed
+                .is_none_or(|sealed| sealed.log != head.log || sealed.group <= head.group)
+        };
+        let Some(sound) = walk.last.sound.filter(reaches).filter(|_| is_torn) else {
+            let path = self.config.path.clone();
+            let finding = first.unwrap_or_else(|| Finding {
+                file: file.shown(),
+                line: 1,
+                fault: Fault::NoHeader,
+            });
+            return Err(OpenError::Broken { path, finding });
+        };
+        let path = file.path.clone();
+        let input = File::options()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(io_error(&path))?;
+        if length > sound.end {
+            let torn = put_aside(&input, &path, sound.end).map_err(io_error(&path))?;
+            tracing::error!(
+                path = %path.display(), bytes = length - sound.end, torn = %torn.display(),
+                finding = first.map(|finding| finding.to_string()),
+                "audit log ends in a write that was not completed: put aside; what the journal still has of it is written again"
+            );
+        }
+        let current = Current {
+            file: input,
+            path,
+            length: sound.end,
+            is_torn: length > sound.end,
+            reserved: 0,
+            created: walk.last.created,
+            groups: sound.groups,
+        };
+        let chain = sound.chain;
+        Ok(End { chain, current })
+    }
+}
+
+/// Copies what is in `file` from `from` on into a file beside it, and returns its path: it may be evidence.
+fn put_aside(file: &File, path: &Path, from: u64) -> io::Result<PathBuf> {
+    let torn = path.with_extension(format!("{from}.torn"));
+    let mut input = file;
+    input.seek(SeekFrom::Start(from))?;
+    io::copy(&mut input, &mut File::create(&torn)?)?;
+    Ok(torn)
+}
+
+impl Shared {
+    pub(super) fn new(journal: Journal, clock: &Clock) -> Self {
+        let shared = Self {
+            journal,
+            unwritable: AtomicBool::new(false),
+            full: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            durable_since: AtomicU64::new(0),
+        };
+        shared.durable_since(clock.monotonic());
+        shared
+    }
+}

@@ -1,0 +1,299 @@
+//! The writer: moves what the journal holds to the log, in order, and makes it durable, on a thread of its own.
+//!
+//! One turn: write the records as groups, each with its chain line; `fdatasync`; and only then let the journal's frames be overwritten. Whatever step fails or is the
+//! last of a killed process, the journal still has every record that the log lacks, and the log's last sound chain line says which those are. A turn that
+//! fails is undone (what was written past the last durable group is cut off) and tried again; the same data are written anew, so an `fdatasync`
+//! that failed once is never trusted to have kept them.
+//!
+//! Room for a whole journal is reserved past the end of the log at all times: a full disk shows before a record is taken that has no room in the log.
+
+use crate::audit::chain::{Chain, GROUP_BYTES_MAX, Header};
+use crate::audit::disk::Disk;
+use crate::audit::reader::LogFile;
+use crate::audit::{Progress, Shared};
+use crate::clock::Clock;
+use crate::crypto::secret::Secret;
+use crate::keystore::AuditHead;
+use crate::metrics::Metrics;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Between two turns when nobody waits: with as much again for the disk, a record is durable 100 ms after it was made.
+const TURN: Duration = Duration::from_millis(25);
+/// Between two turns while the log cannot be written.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// What a writer is made of.
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) folder: PathBuf,
+    pub(super) key: Secret<32>,
+    pub(super) disk: Box<dyn Disk>,
+    pub(super) clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) progress: watch::Sender<Progress>,
+    pub(super) file_bytes_max: u64,
+    pub(super) file_seconds_max: u64,
+    /// What is durable.
+    pub(super) chain: Chain,
+    /// The file that ends there; none before the first.
+    pub(super) current: Option<Current>,
+    /// For the first header of a log that begins where another one's files are gone.
+    pub(super) after: Option<AuditHead>,
+    /// The next file's path, from the first attempt to make it on: an attempt that failed leaves no second file.
+    pub(super) next: Option<PathBuf>,
+    pub(super) lines: Vec<u8>,
+    pub(super) state: State,
+}
+
+/// What was said of the log, so that it is said once.
+#[derive(Default)]
+pub(super) struct State {
+    failing: bool,
+    full: bool,
+}
+
+/// The file that is written to.
+pub(super) struct Current {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    /// Durable bytes.
+    pub(super) length: u64,
+    /// Whether there may be more behind them.
+    pub(super) is_torn: bool,
+    /// Up to where room is reserved.
+    pub(super) reserved: u64,
+    /// Seconds since the Unix epoch.
+    pub(super) created: u64,
+    pub(super) groups: u64,
+}
+
+/// What could not be done, and to which file.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) path: PathBuf,
+    pub(super) source: io::Error,
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> Failed {
+    let path = path.to_owned();
+    move |source| Failed { path, source }
+}
+
+impl Writer {
+    /// Takes turns until it is told to stop, and a last one then.
+    pub(super) fn run(mut self) {
+        while !self.shared.stopped.load(Ordering::Acquire) {
+            let pause = if self.state.failing { RETRY } else { TURN };
+            std::thread::park_timeout(pause);
+            self.turn();
+        }
+        self.turn();
+        self.shared.unwritable.store(true, Ordering::Release);
+        let left = self.shared.journal.tail() - self.chain.position;
+        if left > 0 {
+            tracing::error!(
+                bytes = left,
+                "audit records stay in the journal until the next start"
+            );
+        }
+    }
+
+    /// One turn, and what is to be said of it.
+    pub(super) fn turn(&mut self) {
+        let began = self.clock.monotonic();
+        match self.advance() {
+            Ok(()) => {
+                self.shared.durable_since(began);
+                if self.state.failing {
+                    self.publish(false);
+                    tracing::warn!("audit log is written again: keys are issued again");
+                }
+                self.state.failing = false;
+                self.shared.unwritable.store(false, Ordering::Release);
+            }
+            Err(Failed { path, source }) => {
+                self.shared.unwritable.store(true, Ordering::Release);
+                self.publish(true);
+                if !self.state.failing {
+                    tracing::error!(
+                        path = %path.display(), error = %source,
+                        "audit log cannot be written: no key is issued until it can"
+                    );
+                    // From now on the journal may be the only place of what it holds for long.
+                    if let Err(error) = self.shared.journal.sync() {
+                        tracing::error!(%error, "audit journal cannot be synced");
+                    }
+                }
+                self.state.failing = true;
+            }
+        }
+        let was_full = self.shared.full.swap(false, Ordering::Relaxed);
+        if was_full && !self.state.full {
+            tracing::error!(
+                "audit journal is full: requests fail until the disk has caught up; raise audit.journal_bytes or use a faster disk"
+            );
+        }
+        self.state.full = was_full;
+        let backlog = self.shared.journal.tail() - self.chain.position;
+        self.metrics.audit_backlog_bytes.set(backlog as f64);
+    }
+
+    /// Writes everything that the journal holds now.
+    pub(super) fn advance(&mut self) -> Result<(), Failed> {
+        let to = self.shared.journal.tail();
+        loop {
+            self.mend()?;
+            if self.is_due() {
+                self.rotate()?;
+            }
+            if self.chain.position >= to {
+                return self.reserve();
+            }
+            self.write(to)?;
+        }
+    }
+
+    /// Whether the next file is to begin.
+    fn is_due(&self) -> bool {
+        let Some(current) = &self.current else {
+            return true;
+        };
+        let age = self
+            .clock
+            .now()
+            .unix_seconds()
+            .saturating_sub(current.created);
+        let holds_records = current.groups > 1;
+        holds_records && (current.length >= self.file_bytes_max || age >= self.file_seconds_max)
+    }
+
+    /// Begins the next file with its header, durable before anything goes into it.
+    fn rotate(&mut self) -> Result<(), Failed> {
+        let now = self.clock.now();
+        let group = self.chain.head.group + 1;
+        let folder = &self.folder;
+        let path = self
+            .next
+            .get_or_insert_with(|| folder.join(LogFile::name(now, group)))
+            .clone();
+        let mut chain = self.chain;
+        let created = now.unix_seconds();
+        self.lines.clear();
+        Header::append(&mut self.lines, &chain, created, self.after.as_ref());
+        chain.close(&self.key, &mut self.lines, 0, chain.position);
+        let disk = &mut self.disk;
+        let file = disk.create(&path).map_err(failed(&path))?;
+        disk.write(&file, &self.lines, 0).map_err(failed(&path))?;
+        disk.sync(&file).map_err(failed(&path))?;
+        disk.sync_folder(&self.folder)
+            .map_err(failed(&self.folder))?;
+        if let Some(former) = &self.current {
+            // Its reserved room; nothing depends on it.
+            let _kept = disk.cut(&former.file, former.length);
+        }
+        self.current = Some(Current {
+            file,
+            path,
+            length: self.lines.len() as u64,
+            is_torn: false,
+            reserved: 0,
+            created,
+            groups: 1,
+        });
+        (self.next, self.after) = (None, None);
+        self.chain = chain;
+        self.publish(false);
+        Ok(())
+    }
+
+    /// Cuts off what a write that failed, or a killed process, left past the last durable group.
+    fn mend(&mut self) -> Result<(), Failed> {
+        if let Some(current) = &mut self.current
+            && current.is_torn
+        {
+            self.disk
+                .cut(&current.file, current.length)
+                .map_err(failed(&current.path))?;
+            current.is_torn = false;
+            current.reserved = 0;
+        }
+        Ok(())
+    }
+
+    /// Writes groups up to `to`, or up to the end of the file, and makes them durable.
+    fn write(&mut self, to: u64) -> Result<(), Failed> {
+        let Some(current) = &mut self.current else {
+            return Ok(());
+        };
+        let (mut chain, mut length) = (self.chain, current.length);
+        let (mut records, mut lost, mut groups) = (0, 0, 0);
+        // One group at least, however small a file is to be.
+        let length_max = self.file_bytes_max.max(length + 1);
+        current.is_torn = true;
+        while chain.position < to && length < length_max {
+            let room = usize::try_from(length_max - length).unwrap_or(GROUP_BYTES_MAX);
+            let bytes_max = room.min(GROUP_BYTES_MAX);
+            self.lines.clear();
+            let journal = &self.shared.journal;
+            let taken = journal.collect(chain.position, to, bytes_max, &mut self.lines);
+            chain.close(&self.key, &mut self.lines, taken.records, taken.end);
+            self.disk
+                .write(&current.file, &self.lines, length)
+                .map_err(failed(&current.path))?;
+            length += self.lines.len() as u64;
+            (records, lost, groups) = (records + taken.records, lost + taken.lost, groups + 1);
+        }
+        self.disk
+            .sync(&current.file)
+            .map_err(failed(&current.path))?;
+        current.is_torn = false;
+        current.length = length;
+        current.groups += groups;
+        self.chain = chain;
+        self.shared.journal.release(chain.position);
+        self.metrics.audit_records.increment(records);
+        self.publish(false);
+        if lost > 0 {
+            tracing::error!(
+                bytes = lost,
+                "audit journal had bytes that are no record: a power cut tore it, or somebody changed it"
+            );
+        }
+        Ok(())
+    }
+
+    /// Keeps room for a whole journal past the log's end.
+    fn reserve(&mut self) -> Result<(), Failed> {
+        let room = self.shared.journal.capacity() + GROUP_BYTES_MAX as u64;
+        let Some(current) = &mut self.current else {
+            return Ok(());
+        };
+        if current.reserved >= current.length + room {
+            return Ok(());
+        }
+        // Twice, so that not every turn has to reserve; once where there is no more.
+        let mut reserved = Ok(());
+        for bytes in [2 * room, room] {
+            reserved = self.disk.reserve(&current.file, current.length, bytes);
+            if reserved.is_ok() {
+                current.reserved = current.length + bytes;
+                break;
+            }
+        }
+        reserved.map_err(failed(&current.path))
+    }
+
+    fn publish(&self, is_unwritable: bool) {
+        self.progress.send_replace(Progress {
+            head: self.chain.head,
+            position: self.chain.position,
+            is_unwritable,
+        });
+    }
+}
