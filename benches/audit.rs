@@ -8,10 +8,9 @@
 mod side_by_side;
 
 use keymill::audit::{
-    Audit, AuditRecord, Config, Durability, Identity, Parameter, Resource, ResourceKind, Source,
+    Audit, AuditRecord, Config, Durability, Identity, KMS, Resource, ResourceKind, Source,
 };
 use keymill::clock::{Clock, Timestamp};
-use keymill::context::EncryptionContext;
 use keymill::crypto::entropy::Entropy;
 use keymill::crypto::secret::Secret;
 use keymill::metrics::Metrics;
@@ -83,10 +82,11 @@ fn questions(audit: &Arc<Audit>, folder: &Path) -> Vec<Question> {
     ]
 }
 
-fn append(context: &EncryptionContext, line: &mut Vec<u8>) {
+fn append(body: &[u8], line: &mut Vec<u8>) {
     const KEY: &str = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
     let record = AuditRecord {
         time: Timestamp(1_700_000_000_000_000),
+        event_source: KMS,
         event_name: "GenerateDataKeyWithoutPlaintext",
         region: "us-east-1",
         identity: Identity {
@@ -98,11 +98,7 @@ fn append(context: &EncryptionContext, line: &mut Vec<u8>) {
         request_id: "7a1b2c3d-0000-4000-8000-0123456789ab",
         event_id: "8a1b2c3d-0000-4000-8000-0123456789ab",
         read_only: true,
-        parameters: &[
-            ("keyId", Parameter::Text("alias/containers")),
-            ("keySpec", Parameter::Text("AES_256")),
-            ("encryptionContext", Parameter::Context(context)),
-        ],
+        body,
         resources: &[Resource {
             arn: KEY,
             account_id: "111122223333",
@@ -115,25 +111,20 @@ fn append(context: &EncryptionContext, line: &mut Vec<u8>) {
     record.append(line);
 }
 
-fn context() -> EncryptionContext {
-    EncryptionContext::from_pairs([
-        ("container", "container-000000000042"),
-        ("tenant", "a-tenant-of-some-name"),
-    ])
-    .unwrap()
-}
+/// As SDKs send it.
+const BODY: &[u8] = br#"{"KeyId":"alias/containers","KeySpec":"AES_256","EncryptionContext":{"container":"container-000000000042","tenant":"a-tenant-of-some-name"}}"#;
 
 fn line() -> Vec<u8> {
     let mut line = Vec::new();
-    append(&context(), &mut line);
+    append(BODY, &mut line);
     line
 }
 
 fn made() -> impl FnMut(u64) -> Duration {
-    let (context, mut line) = (context(), line());
+    let mut line = line();
     timed(move || {
         line.clear();
-        append(black_box(&context), &mut line);
+        append(black_box(BODY), &mut line);
         black_box(&line);
     })
 }
@@ -183,7 +174,7 @@ fn kept(audit: &Arc<Audit>, threads: u64) -> impl FnMut(u64) -> Duration + use<>
             let count = left.min(RUN);
             let share = count.div_ceil(threads);
             let last = audit.record(&line).unwrap();
-            runtime.block_on(last.durable()).unwrap();
+            runtime.block_on(audit.durable(last)).unwrap();
             let barrier = Barrier::new(usize::try_from(threads).unwrap());
             let keep = || {
                 barrier.wait();

@@ -7,12 +7,14 @@
 //!
 //! What this module does not do: know HTTP, or who the caller is (that is `auth`); it is handed a principal.
 
+use crate::audit::{Audit, Source};
 use crate::clock::{Clock, Timestamp};
 use crate::crypto::entropy::Entropy;
 use crate::key::InvalidState;
 use crate::key::KeyId;
 use crate::key::arn::Region;
 use crate::key::data_key::DataKeyLength;
+use crate::key::material::BackingKey;
 use crate::keystore::{Change, KeyEntry, Keystore, Snapshot};
 use crate::limit::{Limits, Scope};
 use crate::metrics::Metrics;
@@ -22,8 +24,7 @@ use bytes::Bytes;
 use members::Members;
 use resolve::Caller;
 use std::borrow::Cow;
-use std::net::IpAddr;
-use std::pin::Pin;
+use std::ops::Deref;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -40,190 +41,73 @@ mod key_policies;
 mod keys;
 mod marker;
 mod members;
+mod operation;
 mod policy_check;
 mod principals;
+mod request_id;
 mod requester;
 mod resolve;
+mod trail;
 mod validation;
 mod wire;
 
 pub use batch::{Chunk, DataKeys};
 pub use error::{ApiError, KmsErrorCode};
+pub use operation::{OPERATIONS, Operation, operation};
 pub use principals::ADMINISTRATION;
+pub use request_id::RequestId;
 pub use requester::Requester;
+
+use operation::Handler;
+use trail::{Event, Resources};
 
 /// What an operation ends with.
 type Answer = Result<Reply, ApiError>;
-
-/// A change under way.
-type Changed = Pin<Box<dyn Future<Output = Answer> + Send>>;
-
-/// One row of the operation table.
-pub struct Operation {
-    /// As `X-Amz-Target` names it after `TrentService.`.
-    pub name: &'static str,
-    /// Its place in [`OPERATIONS`], for tables by operation.
-    pub index: usize,
-    handler: Handler,
-}
-
-/// How an operation is performed.
-#[derive(Clone, Copy)]
-enum Handler {
-    /// Without waiting for anything.
-    AtOnce(fn(&Api, &Requester, &[u8]) -> Answer),
-    /// By changing the store: runs to its end whatever becomes of the caller.
-    Changing(fn(Arc<Api>, Requester, Vec<u8>) -> Changed),
-    /// Known to AWS KMS, not built here.
-    Unbuilt,
-}
-
-macro_rules! changing {
-    ($function:path) => {
-        Handler::Changing(|api, requester, body| Box::pin($function(api, requester, body)))
-    };
-}
-
-/// Every operation of the service model, built or not.
-pub static OPERATIONS: [Operation; 54] = table([
-    ("CancelKeyDeletion", changing!(keys::cancel_deletion)),
-    ("ConnectCustomKeyStore", Handler::Unbuilt),
-    ("CreateAlias", changing!(aliases::create)),
-    ("CreateCustomKeyStore", Handler::Unbuilt),
-    ("CreateGrant", changing!(grants::create)),
-    ("CreateKey", changing!(keys::create)),
-    ("Decrypt", Handler::AtOnce(decrypt::decrypt)),
-    ("DeleteAlias", changing!(aliases::delete)),
-    ("DeleteCustomKeyStore", Handler::Unbuilt),
-    ("DeleteImportedKeyMaterial", Handler::Unbuilt),
-    ("DeriveSharedSecret", Handler::Unbuilt),
-    ("DescribeCustomKeyStores", Handler::Unbuilt),
-    ("DescribeKey", Handler::AtOnce(keys::describe)),
-    ("DisableKey", changing!(keys::disable)),
-    ("DisableKeyRotation", Handler::Unbuilt),
-    ("DisconnectCustomKeyStore", Handler::Unbuilt),
-    ("EnableKey", changing!(keys::enable)),
-    ("EnableKeyRotation", Handler::Unbuilt),
-    ("Encrypt", Handler::AtOnce(encrypt::encrypt)),
-    ("GenerateDataKey", Handler::AtOnce(generate::with_plaintext)),
-    ("GenerateDataKeyPair", Handler::Unbuilt),
-    ("GenerateDataKeyPairWithoutPlaintext", Handler::Unbuilt),
-    (
-        "GenerateDataKeyWithoutPlaintext",
-        Handler::AtOnce(generate::without_plaintext),
-    ),
-    ("GenerateMac", Handler::Unbuilt),
-    ("GenerateRandom", Handler::AtOnce(encrypt::random)),
-    ("GetKeyLastUsage", Handler::Unbuilt),
-    ("GetKeyPolicy", Handler::AtOnce(key_policies::get)),
-    ("GetKeyRotationStatus", Handler::Unbuilt),
-    ("GetParametersForImport", Handler::Unbuilt),
-    ("GetPublicKey", Handler::Unbuilt),
-    ("ImportKeyMaterial", Handler::Unbuilt),
-    ("ListAliases", Handler::AtOnce(aliases::list)),
-    ("ListGrants", Handler::AtOnce(grants::listing::of_key)),
-    ("ListKeyPolicies", Handler::AtOnce(key_policies::list)),
-    ("ListKeyRotations", Handler::Unbuilt),
-    ("ListKeys", Handler::AtOnce(keys::list)),
-    ("ListResourceTags", Handler::Unbuilt),
-    (
-        "ListRetirableGrants",
-        Handler::AtOnce(grants::listing::retirable),
-    ),
-    ("PutKeyPolicy", changing!(key_policies::put)),
-    ("ReEncrypt", Handler::Unbuilt),
-    ("ReplicateKey", Handler::Unbuilt),
-    ("RetireGrant", changing!(grants::removal::retire)),
-    ("RevokeGrant", changing!(grants::removal::revoke)),
-    ("RotateKeyOnDemand", Handler::Unbuilt),
-    ("ScheduleKeyDeletion", changing!(keys::schedule_deletion)),
-    ("Sign", Handler::Unbuilt),
-    ("TagResource", Handler::Unbuilt),
-    ("UntagResource", Handler::Unbuilt),
-    ("UpdateAlias", changing!(aliases::update)),
-    ("UpdateCustomKeyStore", Handler::Unbuilt),
-    ("UpdateKeyDescription", Handler::Unbuilt),
-    ("UpdatePrimaryRegion", Handler::Unbuilt),
-    ("Verify", Handler::Unbuilt),
-    ("VerifyMac", Handler::Unbuilt),
-]);
-
-const fn table<const N: usize>(rows: [(&'static str, Handler); N]) -> [Operation; N] {
-    let mut table = [const {
-        Operation {
-            name: "",
-            index: 0,
-            handler: Handler::Unbuilt,
-        }
-    }; N];
-    let mut index = 0;
-    while index < N {
-        let (name, handler) = rows[index];
-        table[index].name = name;
-        table[index].index = index;
-        table[index].handler = handler;
-        index += 1;
-    }
-    table
-}
-
-impl Operation {
-    /// Whether the operation is built.
-    #[must_use]
-    pub fn is_built(&self) -> bool {
-        !matches!(self.handler, Handler::Unbuilt)
-    }
-}
-
-/// Finds an operation by its name; case matters.
-#[must_use]
-pub fn operation(name: &str) -> Option<&'static Operation> {
-    let found = OPERATIONS.binary_search_by(|operation| operation.name.cmp(name));
-    found.ok().map(|index| &OPERATIONS[index])
-}
 
 /// Restarts of a request whose snapshot moved under it.
 const RESTARTS_MAX: usize = 2;
 
 /// What the operations work on.
-pub struct Api {
+pub struct Parts {
     /// Keys, aliases, principals.
     pub keystore: Arc<Keystore>,
     /// Pooled keys.
     pub pool: Arc<Pool>,
     /// Whether the machine or process may have a twin.
     pub clone_word: Arc<CloneWord>,
-    /// The last section of requests.
-    pub last_check: Arc<LastCheck>,
     /// Randomness.
     pub entropy: Arc<Entropy>,
     /// Time.
     pub clock: Clock,
     /// Keys a second.
     pub limits: Limits,
+    /// Where every call is recorded.
+    pub audit: Arc<Audit>,
+}
+
+/// The operations.
+pub struct Api {
+    parts: Parts,
+    /// The last section of requests.
+    last_check: Arc<LastCheck>,
     counters: Counters,
+}
+
+impl Deref for Api {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
 }
 
 impl Api {
     /// The operations on these parts.
     #[must_use]
-    pub fn new(
-        keystore: Arc<Keystore>,
-        pool: Arc<Pool>,
-        clone_word: Arc<CloneWord>,
-        entropy: Arc<Entropy>,
-        clock: Clock,
-        limits: Limits,
-        metrics: &Metrics,
-    ) -> Arc<Self> {
+    pub fn new(parts: Parts, metrics: &Metrics) -> Arc<Self> {
         Arc::new(Self {
-            keystore,
-            pool,
-            clone_word,
+            parts,
             last_check: Arc::default(),
-            entropy,
-            clock,
-            limits,
             counters: Counters::new(metrics),
         })
     }
@@ -238,14 +122,22 @@ impl Api {
         requester: &Requester,
         body: &[u8],
     ) -> Result<Reply, ApiError> {
-        match operation.handler {
+        let answer = match operation.handler {
             Handler::AtOnce(handler) => handler(self, requester, body),
             Handler::Changing(handler) => {
-                let change = handler(Arc::clone(self), requester.clone(), body.to_vec());
-                tokio::spawn(change).await.map_err(ApiError::internal)?
+                let (api, requester, body) = (Arc::clone(self), requester.clone(), body.to_vec());
+                let change = async move {
+                    api.check_recordable()?;
+                    let answer = handler(Arc::clone(&api), requester.clone(), body.clone()).await;
+                    let event = Event::of(operation, &body);
+                    api.told(&requester, event, answer).await
+                };
+                return tokio::spawn(change).await.map_err(ApiError::internal)?;
             }
             Handler::Unbuilt => Err(unsupported(operation.name)),
-        }
+        };
+        self.told(requester, Event::of(operation, body), answer)
+            .await
     }
 
     /// Performs one of the operator's own operations, [`ADMINISTRATION`].
@@ -261,10 +153,15 @@ impl Api {
         let (api, requester, body) = (Arc::clone(self), requester.clone(), body.to_vec());
         let operation = operation.to_owned();
         let change = async move {
-            match operation.as_str() {
+            api.check_recordable()?;
+            let answer = match operation.as_str() {
                 "CheckPolicy" => policy_check::check(&api, &requester, &body),
+                "DescribeAuditLog" => api.describe_audit_log(&body),
                 operation => principals::administer(&api, operation, &requester, &body).await,
-            }
+            };
+            let read_only = !principals::changes(&operation);
+            let event = Event::own(&operation, read_only, &body);
+            api.told(&requester, event, answer).await
         };
         tokio::spawn(change).await.map_err(ApiError::internal)?
     }
@@ -277,7 +174,7 @@ impl Api {
         let now = self.clock.now();
         Ok(Under {
             principal: requester.current(snapshot, now)?,
-            source_ip: requester.source_ip,
+            source: requester.source,
             secure_transport: requester.secure_transport,
             region: self.keystore.region(),
             now,
@@ -336,7 +233,7 @@ struct Under<'a> {
     snapshot: &'a Snapshot,
     clone_word: u64,
     principal: Cow<'a, Arc<Principal>>,
-    source_ip: Option<IpAddr>,
+    source: Source,
     secure_transport: bool,
     region: &'a Region,
     now: Timestamp,
@@ -352,7 +249,7 @@ impl Under<'_> {
             members: Members::None,
             circumstances: Circumstances {
                 now: self.now,
-                source_ip: self.source_ip,
+                source_ip: self.source.ip(),
                 secure_transport: self.secure_transport,
                 region: &self.region.name,
             },
@@ -395,24 +292,56 @@ fn dry_run(asked: Option<bool>) -> Result<(), ApiError> {
 }
 
 /// The body of a successful response; wiped when dropped, because it may carry a plaintext data key.
-pub struct Reply(Zeroizing<Vec<u8>>);
+pub struct Reply {
+    body: Zeroizing<Vec<u8>>,
+    /// For the audit log.
+    resources: Resources,
+}
 
 impl Reply {
+    fn new(body: Zeroizing<Vec<u8>>) -> Self {
+        let resources = Resources::default();
+        Self { body, resources }
+    }
+
+    /// Of this object.
+    fn of(value: &serde_json::Value) -> Self {
+        Self::new(Zeroizing::new(value.to_string().into_bytes()))
+    }
+
     /// Of an operation without output.
     fn empty() -> Self {
-        Self(Zeroizing::default())
+        Self::new(Zeroizing::default())
+    }
+
+    /// The same, as the outcome of an operation on this key.
+    fn about(mut self, entry: &Arc<KeyEntry>) -> Self {
+        self.resources.key = Some(Arc::clone(entry));
+        self
+    }
+
+    /// The same, as the outcome of an operation on what has this ARN beside it: an alias, a new key.
+    fn naming(mut self, arn: String) -> Self {
+        self.resources.other = Some(arn);
+        self
+    }
+
+    /// The same, as the outcome of an operation with this generation of the key's material.
+    fn with(mut self, material: &BackingKey) -> Self {
+        self.resources.material = Some(material.id());
+        self
     }
 
     /// The JSON text; empty for operations without output.
     #[must_use]
     pub fn body(&self) -> &[u8] {
-        &self.0
+        &self.body
     }
 
     /// The text without a copy, still wiped when the last reference is dropped.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
-        Bytes::from_owner(self.0)
+        Bytes::from_owner(self.body)
     }
 }
 

@@ -1,13 +1,13 @@
 //! The audit log: one JSON line per call, in CloudTrail's shape, before the key leaves.
 //!
-//! A call's record is copied into the [journal], a ring in memory that a killed process leaves behind: no system call, no wake-up. The [writer], one thread, moves
-//! what is there to the log every 25 ms, as groups that are [chain]ed by HMAC-SHA-256 under a key derived from the root key, and syncs it. The head of the
+//! A call's record is copied into the journal, a ring in memory that a killed process leaves behind: no system call, no wake-up. The writer, one thread, moves
+//! what is there to the log every 25 ms, as groups that are chained by HMAC-SHA-256 under a key derived from the root key, and syncs it. The head of the
 //! chain is sealed into the store every [`SEAL_INTERVAL`] and at each start, so that a cut-off end is found by [`verify`] too.
 //!
 //! What that holds (AUDIT-1), each with a test:
 //!
 //! - A killed process loses no record of a key that left: the next start moves what the journal has to the log, each record once.
-//! - A power cut loses what was not synced yet: the last 100 ms. Where the disk is slower than that, [`Recorded::durable`] waits for it; so it never
+//! - A power cut loses what was not synced yet: the last 100 ms. Where the disk is slower than that, [`Audit::durable`] waits for it; so it never
 //!   loses more than 100 ms of records. With [`Durability::Disk`] every call waits, and nothing is lost.
 //! - A full disk, or any other failure to write, stops issuing before a record is taken that has no room, is said once at error level and counted, and
 //!   ends by itself when there is room again.
@@ -33,6 +33,7 @@ mod chain;
 mod disk;
 mod journal;
 mod mapping;
+mod parameters;
 mod reader;
 mod record;
 mod start;
@@ -40,7 +41,7 @@ mod verify;
 mod writer;
 
 pub use record::{
-    AuditRecord, Batch, Identity, Parameter, Refusal, Resource, ResourceKind, RowsDigest, Source,
+    AuditRecord, Batch, Identity, KEYMILL, KMS, Refusal, Resource, ResourceKind, RowsDigest, Source,
 };
 pub use verify::{Fault, Finding, Report, verify};
 
@@ -183,10 +184,10 @@ struct Progress {
     is_unwritable: bool,
 }
 
-/// A record that is kept. The key may leave once [`Self::durable`] has returned.
-#[must_use = "with `Durability::Disk` a key may leave only after `durable`"]
-pub struct Recorded<'a> {
-    audit: &'a Audit,
+/// A record that is kept. The key may leave once [`Audit::durable`] has returned.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a key may leave only after `Audit::durable`"]
+pub struct Recorded {
     position: u64,
     waits: bool,
 }
@@ -196,12 +197,12 @@ impl Audit {
     ///
     /// # Errors
     /// [`AuditError`]; counted, and the key must not leave.
-    pub fn record(&self, line: &[u8]) -> Result<Recorded<'_>, AuditError> {
+    pub fn record(&self, line: &[u8]) -> Result<Recorded, AuditError> {
         self.try_record(line)
             .inspect_err(|_| self.failures.increment(1))
     }
 
-    fn try_record(&self, line: &[u8]) -> Result<Recorded<'_>, AuditError> {
+    fn try_record(&self, line: &[u8]) -> Result<Recorded, AuditError> {
         if line.len() > LINE_BYTES_MAX {
             return Err(AuditError::TooLong(line.len()));
         }
@@ -216,7 +217,6 @@ impl Audit {
             AuditError::Full
         })?;
         Ok(Recorded {
-            audit: self,
             position,
             waits: self.durability == Durability::Disk || self.lags(),
         })
@@ -271,6 +271,27 @@ impl Audit {
         }
     }
 
+    /// Returns when the key of `recorded` may leave: at once, unless every call waits for the disk, or the disk is behind by more than 100 ms.
+    ///
+    /// # Errors
+    /// [`AuditError::Unwritable`]; counted, and the key must not leave. The record stays and may still reach the log.
+    pub async fn durable(&self, recorded: Recorded) -> Result<(), AuditError> {
+        let Recorded { position, waits } = recorded;
+        if !waits {
+            return Ok(());
+        }
+        let mut progress = self.progress.clone();
+        self.wake_writer();
+        let settled = |progress: &Progress| progress.position >= position || progress.is_unwritable;
+        // An error is a writer that is gone.
+        let progress = progress.wait_for(settled).await;
+        if progress.is_ok_and(|progress| progress.position >= position) {
+            return Ok(());
+        }
+        self.failures.increment(1);
+        Err(AuditError::Unwritable)
+    }
+
     fn wake_writer(&self) {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(writer) = writer.as_ref() {
@@ -282,35 +303,6 @@ impl Audit {
 impl Drop for Audit {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-impl Recorded<'_> {
-    /// Whether [`Self::durable`] has something to wait for.
-    #[must_use]
-    pub fn waits(&self) -> bool {
-        self.waits
-    }
-
-    /// Returns when the key may leave: at once, unless every call waits for the disk, or the disk is behind by more than 100 ms.
-    ///
-    /// # Errors
-    /// [`AuditError::Unwritable`]; counted, and the key must not leave. The record stays and may still reach the log.
-    pub async fn durable(self) -> Result<(), AuditError> {
-        if !self.waits {
-            return Ok(());
-        }
-        let mut progress = self.audit.progress.clone();
-        self.audit.wake_writer();
-        let settled =
-            |progress: &Progress| progress.position >= self.position || progress.is_unwritable;
-        // An error is a writer that is gone.
-        let progress = progress.wait_for(settled).await;
-        if progress.is_ok_and(|progress| progress.position >= self.position) {
-            return Ok(());
-        }
-        self.audit.failures.increment(1);
-        Err(AuditError::Unwritable)
     }
 }
 

@@ -18,5 +18,5 @@ pub use certificate::{Client, ClientMap};
 pub use error::AuthError;
 pub use peer::{Peer, PeerMap, Peers};
 pub use session::Session;
-pub use sigv4::{Claim, Credentials, Head, Verifier};
+pub use sigv4::{Claim, Credentials, Head, Signer, Verifier};
 pub use time::iso8601;

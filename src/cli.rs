@@ -14,6 +14,7 @@ pub mod operator;
 pub mod output;
 
 mod alias;
+mod audit;
 mod blob;
 mod config;
 mod dev;
@@ -65,6 +66,9 @@ enum Command {
     Policy(policy::Command),
     /// Write wrapped data keys for new containers to Parquet files
     Export(export::Arguments),
+    /// Verify the audit log
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Look into ciphertext blobs
     #[command(subcommand)]
     Blob(blob::Command),
@@ -87,6 +91,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         Command::Principal(command) => principal::run(command, environment),
         Command::Policy(command) => policy::run(command, environment),
         Command::Export(arguments) => export::run(arguments, environment),
+        Command::Audit(command) => audit::run(command, environment),
         Command::Blob(command) => blob::run(command),
         Command::Config(command) => config::run(command, environment),
     };

@@ -7,7 +7,7 @@
 //! What this module does not do: open anything that a setting names.
 
 use crate::key::arn::{AccountId, Region};
-use crate::{limit, pool, transport};
+use crate::{audit, limit, pool, transport};
 use layers::Layers;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -56,6 +56,8 @@ pub struct Config {
     pub pool: pool::Config,
     /// Signatures.
     pub signatures: Signatures,
+    /// The audit log.
+    pub audit: audit::Config,
     /// The log.
     pub log: Log,
 }
@@ -167,6 +169,7 @@ impl Default for Config {
             rates: limit::Config::default(),
             pool: pool::Config::default(),
             signatures: Signatures { skew_seconds: 300 },
+            audit: audit::Config::default(),
             log: Log {
                 format: LogFormat::Text,
                 level: LogLevel::Info,

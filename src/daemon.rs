@@ -26,7 +26,6 @@ mod upkeep;
 
 pub use self::core::{Core, OpenError, Opening};
 pub use listeners::{BindError, Listeners};
-pub use upkeep::remove_expired;
 
 use upkeep::Upkeep;
 
@@ -110,6 +109,7 @@ impl Daemon {
             metrics: Arc::clone(&core.metrics),
             pool: Arc::clone(&core.pool),
             ready: Arc::clone(&ready),
+            audit: Arc::clone(&core.audit),
             facts: facts(config, &core, memory_locked),
         });
         let mut admin = JoinSet::new();

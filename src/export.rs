@@ -15,6 +15,7 @@ pub mod manifest;
 pub mod parquet;
 mod part;
 pub mod progress;
+pub mod recorded;
 pub mod remote;
 pub mod source;
 
@@ -22,6 +23,7 @@ pub use error::ExportError;
 pub use id_pattern::{IdPattern, InvalidIdPattern};
 pub use manifest::{Manifest, Parameters, Part};
 pub use progress::Progress;
+pub use recorded::Recorded;
 pub use remote::{Endpoint, Remote};
 pub use source::{KeyIdentity, Local, Source, SourceError, Worker};
 

@@ -41,7 +41,7 @@ mod batch;
 mod caller;
 mod connection;
 pub mod http;
-mod request_id;
+
 mod route;
 mod tally;
 pub mod tls;

@@ -5,10 +5,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use keymill::audit::{
-    Audit, AuditError, AuditRecord, Config, Durability, Identity, Parameter, Source, verify,
+    Audit, AuditError, AuditRecord, Config, Durability, Identity, KMS, Source, verify,
 };
 use keymill::clock::Clock;
-use keymill::context::EncryptionContext;
 use keymill::crypto::entropy::Entropy;
 use keymill::crypto::secret::Secret;
 use keymill::metrics::Metrics;
@@ -53,9 +52,10 @@ fn open(config: &Config) -> Audit {
 
 /// A record that is known by its request id.
 fn append(number: u64, line: &mut Vec<u8>) {
-    let context = EncryptionContext::from_pairs([("container", number.to_string())]).unwrap();
+    let body = format!(r#"{{"EncryptionContext":{{"container":"{number}"}}}}"#);
     let record = AuditRecord {
         time: Clock::system().now(),
+        event_source: KMS,
         event_name: "GenerateDataKeyWithoutPlaintext",
         region: "us-east-1",
         identity: Identity {
@@ -67,7 +67,7 @@ fn append(number: u64, line: &mut Vec<u8>) {
         request_id: &number.to_string(),
         event_id: "8a1b2c3d-0000-4000-8000-0123456789ab",
         read_only: true,
-        parameters: &[("encryptionContext", Parameter::Context(&context))],
+        body: body.as_bytes(),
         resources: &[],
         key_material_id: None,
         batch: None,
@@ -137,7 +137,7 @@ fn process_that_records() {
                     let Ok(recorded) = audit.record(&line) else {
                         continue;
                     };
-                    if runtime.block_on(recorded.durable()).is_ok() {
+                    if runtime.block_on(audit.durable(recorded)).is_ok() {
                         // As a key that leaves: one system call, at once.
                         let kept = format!("kept {number}\n");
                         std::io::stdout().write_all(kept.as_bytes()).unwrap();

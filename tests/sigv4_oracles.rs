@@ -178,7 +178,7 @@ fn ours(request: &Request<Bytes>) -> Result<String, String> {
     let claim = WORLD.verifier.begin(head, &WORLD.snapshot, NOW);
     claim
         .and_then(|claim| claim.finish(request.body()))
-        .map(|principal| principal.arn.clone())
+        .map(|signer| signer.principal.arn.clone())
         .map_err(|error| error.to_string())
 }
 

@@ -4,7 +4,8 @@
 
 #![no_main]
 
-use keymill::api::{self, Api, ApiError, Requester};
+use keymill::api::{self, Api, ApiError, Parts, Requester};
+use keymill::audit::{self, Audit};
 use keymill::clock::Clock;
 use keymill::crypto::entropy::Entropy;
 use keymill::key::arn::Region;
@@ -59,15 +60,21 @@ fn start() -> Result<Daemon, Box<dyn std::error::Error>> {
     };
     let parts = (Arc::clone(&entropy), clock.clone(), Arc::clone(&clone_word));
     let pool = Pool::new(config, parts.0, parts.1, parts.2, &metrics)?;
-    let api = Api::new(
-        Arc::new(keystore),
+    let log = audit::Config {
+        path: folder.join("audit"),
+        ..audit::Config::default()
+    };
+    let audit = Audit::open(&log, audit::key(&root), None, clock.clone(), &entropy, &metrics)?;
+    let parts = Parts {
+        keystore: Arc::new(keystore),
         pool,
         clone_word,
         entropy,
         clock,
-        Limits::new(&limit::Config::default()),
-        &metrics,
-    );
+        limits: Limits::new(&limit::Config::default()),
+        audit: Arc::new(audit),
+    };
+    let api = Api::new(parts, &metrics);
     let principal = Principal::operator(0, "111122223333".parse()?);
     let daemon = Daemon {
         runtime,

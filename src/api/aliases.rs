@@ -6,9 +6,8 @@ use crate::api::resolve::{Caller, alias_not_found};
 use crate::api::validation::{ALIAS, ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester, invalid_state};
-use crate::key::KeyId;
 use crate::key::arn::{AliasName, InvalidAliasName};
-use crate::keystore::{Alias, Change};
+use crate::keystore::{Alias, Change, KeyEntry, Snapshot};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -63,7 +62,8 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     let now = api.clock.now();
     api.change(&requester, None, |under| {
         let (caller, snapshot) = (under.caller("kms:CreateAlias"), under.snapshot);
-        let target = target(caller, input.target(), &arn, snapshot)?;
+        let entry = target(caller, input.target(), &arn, snapshot)?;
+        let target = entry.key.id;
         if snapshot.alias(requester.principal.account, &name).is_some() {
             let message = format!("An alias with the name {arn} already exists");
             return Err(ApiError::new(KmsErrorCode::AlreadyExistsException, message));
@@ -80,7 +80,8 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
             creation_date: now,
             last_updated_date: now,
         };
-        Ok((vec![Change::PutAlias(alias)], Reply::empty()))
+        let reply = Reply::empty().about(entry).naming(arn);
+        Ok((vec![Change::PutAlias(alias)], reply))
     })
     .await
 }
@@ -98,7 +99,7 @@ pub(super) async fn update(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     let now = api.clock.now();
     api.change(&requester, None, |under| {
         let (caller, snapshot) = (under.caller("kms:UpdateAlias"), under.snapshot);
-        let target = target(caller, input.target(), &arn, snapshot)?;
+        let entry = target(caller, input.target(), &arn, snapshot)?;
         let alias = snapshot
             .alias(requester.principal.account, &name)
             .ok_or_else(|| alias_not_found(&arn))?;
@@ -107,11 +108,12 @@ pub(super) async fn update(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
             caller.authorize_key(entry, snapshot)?;
         }
         let alias = Alias {
-            target,
+            target: entry.key.id,
             last_updated_date: now,
             ..Alias::clone(alias)
         };
-        Ok((vec![Change::PutAlias(alias)], Reply::empty()))
+        let reply = Reply::empty().about(entry).naming(arn);
+        Ok((vec![Change::PutAlias(alias)], reply))
     })
     .await
 }
@@ -121,14 +123,14 @@ fn target<'a>(
     caller: Caller<'a>,
     key_id: &str,
     alias_arn: &str,
-    snapshot: &'a crate::keystore::Snapshot,
-) -> Result<KeyId, ApiError> {
+    snapshot: &'a Snapshot,
+) -> Result<&'a Arc<KeyEntry>, ApiError> {
     let request = caller.key_not_alias(key_id, snapshot)?;
     caller.authorize(alias_arn)?;
     let entry = request.request().entry();
     let state = entry.key.state.not_pending_deletion();
     state.map_err(|state| invalid_state(entry, state))?;
-    Ok(entry.key.id)
+    Ok(entry)
 }
 
 /// `DeleteAlias`
@@ -148,7 +150,7 @@ pub(super) async fn delete(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
             caller.authorize_key(entry, snapshot)?;
         }
         let change = Change::RemoveAlias(requester.principal.account, name);
-        Ok((vec![change], Reply::empty()))
+        Ok((vec![change], Reply::empty().naming(arn)))
     })
     .await
 }

@@ -6,9 +6,11 @@
 //! Where a limit is in force, chunks are as large as it yields in a moment, and a chunk whose keys are not there yet is asked for again later.
 
 use crate::api::generate::Asked;
+use crate::api::trail::{Event, Outcome, Resources};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, ContextMember, Text};
 use crate::api::{Api, ApiError, Requester, Under, state};
+use crate::audit::{Batch, Recorded, RowsDigest};
 use crate::context::EncryptionContext;
 use crate::envelope::{Epoch, MintedKeys, blob_bytes};
 use crate::key::KeyId;
@@ -34,6 +36,8 @@ pub const BLOB_BYTES: &str = "keymill-blob-bytes";
 /// Keys minted at a time: their ciphertexts, masks and blobs together fit a core's first caches.
 const MINT_KEYS: usize = 256;
 const ACTION: &str = "kms:GenerateDataKeyWithoutPlaintext";
+/// `eventName` of its audit records: one for each chunk, with the count and the digest of all rows up to its end.
+const EVENT: &str = "DataKeys";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
@@ -64,6 +68,9 @@ pub struct DataKeys {
     /// The next chunk, while its limits make it wait.
     due: Option<Due>,
     minting: Option<Minting>,
+    /// The body that asked for it, and what was handed out, for the audit log.
+    body: Vec<u8>,
+    digest: RowsDigest,
 }
 
 /// A chunk that is yet to be made.
@@ -75,8 +82,10 @@ struct Due {
 /// What there is of a batch when it is asked for its next chunk.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Chunk {
-    /// So many blobs; none at the end.
-    Blobs(usize),
+    /// So many blobs, which may leave once [`DataKeys::durable`] has returned.
+    Blobs(usize, Recorded),
+    /// No more.
+    End,
     /// Nothing yet: a limit has been reached. It is to be asked again after the wait.
     Wait(Exceeded),
 }
@@ -94,6 +103,15 @@ impl Api {
     /// # Errors
     /// [`ApiError`], as a single call would be refused. An unknown member is an error: this endpoint is ours.
     pub fn data_keys(
+        self: &Arc<Self>,
+        requester: &Requester,
+        body: &[u8],
+    ) -> Result<DataKeys, ApiError> {
+        self.begin_data_keys(requester, body)
+            .inspect_err(|error| self.tell_ended(requester, body, error, None))
+    }
+
+    fn begin_data_keys(
         self: &Arc<Self>,
         requester: &Requester,
         body: &[u8],
@@ -136,7 +154,41 @@ impl Api {
             handed_out: 0,
             due: None,
             minting: None,
+            body: body.to_vec(),
+            digest: RowsDigest::default(),
         })
+    }
+
+    /// Records a part of an export, which this process has minted by itself for whoever has the store.
+    ///
+    /// # Errors
+    /// [`ApiError`]: the part must not be kept.
+    pub fn tell_export(
+        &self,
+        requester: &Requester,
+        asked: &[u8],
+        entry: &Arc<KeyEntry>,
+        rows: Batch,
+    ) -> Result<Recorded, ApiError> {
+        let resources = Resources {
+            key: Some(Arc::clone(entry)),
+            material: Some(entry.current().id()),
+            other: None,
+        };
+        let done = Outcome::Done(&resources, Some(rows));
+        self.tell(requester, Event::own("Export", true, asked), &done)
+    }
+
+    /// Records the refusal that a batch ends with. Where that cannot be kept, nothing more leaves all the same.
+    fn tell_ended(
+        &self,
+        requester: &Requester,
+        body: &[u8],
+        error: &ApiError,
+        batch: Option<Batch>,
+    ) {
+        let refused = Outcome::Refused(error, batch);
+        let _counted = self.tell(requester, Event::own(EVENT, true, body), &refused);
     }
 }
 
@@ -194,7 +246,7 @@ impl DataKeys {
     pub fn next_chunk(&mut self, out: &mut Vec<u8>) -> Result<Chunk, ApiError> {
         let keys = self.next_keys();
         if keys == 0 {
-            return Ok(Chunk::Blobs(0));
+            return Ok(Chunk::End);
         }
         let mut paid = self.due.take().map(|due| due.paid).unwrap_or_default();
         let from = out.len();
@@ -205,15 +257,20 @@ impl DataKeys {
             let entry = self.authorize(under)?;
             let (key, count) = (Some(self.key), keys as u64);
             match api.take(&under.principal, key, count, Urgency::Bulk, &mut paid) {
-                Ok(()) => self.mint_and_bind(under, &entry, keys, out).map(Ok),
+                Ok(()) => {
+                    self.mint_and_bind(under, &entry, keys, out)?;
+                    Ok(Ok(entry))
+                }
                 Err(exceeded) => Ok(Err(exceeded)),
             }
         });
         match outcome {
-            Ok(Ok(())) => {
+            Ok(Ok(entry)) => {
+                let recorded = self.tell(&entry, keys as u64, &out[from..]);
+                let recorded = recorded.inspect_err(|_| out.truncate(from))?;
                 self.handed_out += keys as u64;
                 api.counters.batch.count(self.length, false, keys as u64);
-                Ok(Chunk::Blobs(keys))
+                Ok(Chunk::Blobs(keys, recorded))
             }
             Ok(Err(exceeded)) => {
                 self.due = Some(Due { keys, paid });
@@ -221,9 +278,37 @@ impl DataKeys {
             }
             Err(error) => {
                 out.truncate(from);
+                let batch = Some(self.digest.batch());
+                api.tell_ended(&requester, &self.body, &error, batch);
                 Err(error)
             }
         }
+    }
+
+    /// Records all that was handed out so far and these blobs.
+    fn tell(
+        &mut self,
+        entry: &Arc<KeyEntry>,
+        keys: u64,
+        blobs: &[u8],
+    ) -> Result<Recorded, ApiError> {
+        self.digest.add(keys, blobs);
+        let resources = Resources {
+            key: Some(Arc::clone(entry)),
+            material: Some(self.material),
+            other: None,
+        };
+        let outcome = Outcome::Done(&resources, Some(self.digest.batch()));
+        let event = Event::own(EVENT, true, &self.body);
+        self.api.tell(&self.requester, event, &outcome)
+    }
+
+    /// Returns when a chunk may leave.
+    ///
+    /// # Errors
+    /// [`ApiError`]: it must not.
+    pub async fn durable(&self, chunk: Recorded) -> Result<(), ApiError> {
+        self.api.durable(chunk).await
     }
 
     /// The refusal of a batch that has waited for long enough.

@@ -94,9 +94,8 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8]) -> Result<R
         object.base64("Plaintext", plaintext.expose());
         object.plain("EncryptionAlgorithm", SYMMETRIC_DEFAULT);
         object.shown("KeyMaterialId", material.id());
-        Ok((object.end(), ()))
+        Ok(object.end().about(entry).with(material))
     })
-    .map(|(reply, ())| reply)
 }
 
 fn check(input: &Input<'_>, blob: Option<&[u8]>) -> Result<(), ApiError> {

@@ -85,9 +85,8 @@ pub(super) fn encrypt(api: &Api, requester: &Requester, body: &[u8]) -> Result<R
         object.base64("CiphertextBlob", &blob);
         object.plain("KeyId", &entry.arn);
         object.plain("EncryptionAlgorithm", SYMMETRIC_DEFAULT);
-        Ok((object.end(), ()))
+        Ok(object.end().about(entry).with(entry.current()))
     })
-    .map(|(reply, ())| reply)
 }
 
 #[derive(Deserialize)]
@@ -128,7 +127,6 @@ pub(super) fn random(api: &Api, requester: &Requester, body: &[u8]) -> Result<Re
         let drawn = api.entropy.draw_secret_bytes(bytes)?;
         let mut object = Object::new();
         object.base64("Plaintext", drawn.expose());
-        Ok((object.end(), ()))
+        Ok(object.end())
     })
-    .map(|(reply, ())| reply)
 }

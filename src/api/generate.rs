@@ -205,5 +205,5 @@ fn encode(request: &Authorized<OnKey<'_>>, blob: &[u8], plaintext: Option<&[u8]>
     }
     object.plain("KeyId", &entry.arn);
     object.shown("KeyMaterialId", entry.current().id());
-    object.end()
+    object.end().about(entry).with(entry.current())
 }

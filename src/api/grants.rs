@@ -13,7 +13,7 @@ use crate::api::{
 use crate::context::EncryptionContext;
 use crate::key::arn::AccountId;
 use crate::key::{KeyId, KmsKey};
-use crate::keystore::{Change, Snapshot};
+use crate::keystore::{Change, KeyEntry, Snapshot};
 use crate::policy::grant::{
     Draft, GrantConstraint, GrantId, GrantName, GrantOperation, InvalidGrant,
 };
@@ -189,7 +189,7 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         let same = same(parameters, key, issuing_account, under.snapshot)?;
         dry_run(input.dry_run)?;
         if let Some(id) = same {
-            return Ok((Vec::new(), reply(&api, key, id)?));
+            return Ok((Vec::new(), reply(&api, entry, id)?));
         }
         let mut id = GrantId([0; 32]);
         api.entropy.draw(&mut id.0)?;
@@ -201,7 +201,7 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
             creation_date: now,
         };
         let change = Change::PutGrant(Arc::new(grant));
-        Ok((vec![change], reply(&api, key, id)?))
+        Ok((vec![change], reply(&api, entry, id)?))
     })
     .await
 }
@@ -230,12 +230,13 @@ fn room(grants: usize) -> Result<(), ApiError> {
     Err(ApiError::new(KmsErrorCode::LimitExceededException, message))
 }
 
-fn reply(api: &Api, key: KeyId, id: GrantId) -> Result<Reply, ApiError> {
-    let token = api.keystore.grant_tokens().issue(key, id, &api.entropy)?;
+fn reply(api: &Api, entry: &Arc<KeyEntry>, id: GrantId) -> Result<Reply, ApiError> {
+    let tokens = api.keystore.grant_tokens();
+    let token = tokens.issue(entry.key.id, id, &api.entropy)?;
     let mut object = Object::new();
     object.plain("GrantToken", &token);
     object.shown("GrantId", id);
-    Ok(object.end())
+    Ok(object.end().about(entry))
 }
 
 /// Checks the form of a `GrantId` beyond the model's, which takes any text.

@@ -93,7 +93,8 @@ pub(super) fn get(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
         let message = "No such policy exists";
         return Err(ApiError::new(KmsErrorCode::NotFoundException, message));
     }
-    let key = &request.request().entry().key;
+    let entry = request.request().entry();
+    let key = &entry.key;
     let policy = match snapshot.key_policies.get(&key.id) {
         Some(policy) => policy.source().to_owned(),
         None => KeyPolicy::default_source(&under.region.partition, key.account),
@@ -101,7 +102,7 @@ pub(super) fn get(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     let mut object = Object::new();
     object.text("Policy", &policy);
     object.plain("PolicyName", KeyPolicy::NAME);
-    Ok(object.end())
+    Ok(object.end().about(entry))
 }
 
 /// `ListKeyPolicies`: there is one.
@@ -114,7 +115,7 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     let snapshot = api.keystore.snapshot();
     let under = api.under(requester, &snapshot)?;
     let caller = under.caller("kms:ListKeyPolicies");
-    caller.key_not_alias(input.key_id(), &snapshot)?;
+    let request = caller.key_not_alias(input.key_id(), &snapshot)?;
     if marker.is_some() {
         // The first page is the last: no marker was ever given out.
         return Err(ApiError::bare(KmsErrorCode::InvalidMarkerException));
@@ -125,7 +126,7 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
         .member("PolicyNames")
         .extend_from_slice(names.as_bytes());
     object.flag("Truncated", false);
-    Ok(object.end())
+    Ok(object.end().about(request.request().entry()))
 }
 
 /// `PutKeyPolicy`
@@ -150,7 +151,7 @@ pub(super) async fn put(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> A
         let aliases = aliases.map(|names| &**names).unwrap_or_default();
         check(&policy, &entry.arn, aliases, bypass, under)?;
         let change = Change::PutKeyPolicy(entry.key.id, Arc::new(policy));
-        Ok((vec![change], Reply::empty()))
+        Ok((vec![change], Reply::empty().about(entry)))
     })
     .await
 }

@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::key::arn::AccountId;
 use crate::key::material::BackingKey;
 use crate::key::{InvalidState, KeyId, KeyState, KmsKey};
-use crate::keystore::{Change, KeyDraft, KeyEntry, Snapshot};
+use crate::keystore::{self, Change, KeyDraft, KeyEntry, Snapshot};
 use crate::policy::Authorized;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -107,13 +107,14 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         let mut object = Object::new();
         let arn = caller.region.key_arn(key.key.account, key.key.id);
         object.object("KeyMetadata", metadata(&key.key, &arn, &key.materials));
+        let reply = object.end().naming(arn.clone());
         let id = key.key.id;
         let mut changes = vec![Change::PutKey(key)];
         if let Some(policy) = policy {
             key_policies::check(&policy, &arn, &[], bypass, under)?;
             changes.push(Change::PutKeyPolicy(id, Arc::new(policy)));
         }
-        Ok((changes, object.end()))
+        Ok((changes, reply))
     })
     .await
 }
@@ -257,7 +258,7 @@ pub(super) fn describe(api: &Api, requester: &Requester, body: &[u8]) -> Answer 
     } = &**entry;
     let mut object = Object::new();
     object.object("KeyMetadata", metadata(key, arn, materials));
-    Ok(object.end())
+    Ok(object.end().about(entry))
 }
 
 #[derive(Deserialize)]
@@ -341,8 +342,8 @@ pub(super) async fn enable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         input.key_id(),
         KeyState::enable,
     )
-    .await?;
-    Ok(Reply::empty())
+    .await
+    .map(|entry| Reply::empty().about(&entry))
 }
 
 /// `DisableKey`
@@ -356,8 +357,8 @@ pub(super) async fn disable(api: Arc<Api>, requester: Requester, body: Vec<u8>) 
         input.key_id(),
         KeyState::disable,
     )
-    .await?;
-    Ok(Reply::empty())
+    .await
+    .map(|entry| Reply::empty().about(&entry))
 }
 
 /// `ScheduleKeyDeletion`
@@ -381,7 +382,7 @@ pub(super) async fn schedule_deletion(
     let schedule = |state: KeyState| state.schedule_deletion(deletion_date);
     let key_id = input.key_id();
     let window = Members::PendingWindow(days.into());
-    let arn = move_state(
+    let entry = move_state(
         &api,
         &requester,
         ("kms:ScheduleKeyDeletion", window),
@@ -390,11 +391,11 @@ pub(super) async fn schedule_deletion(
     )
     .await?;
     let mut object = Object::new();
-    object.plain("KeyId", &arn);
+    object.plain("KeyId", &entry.arn);
     object.time("DeletionDate", deletion_date);
     object.plain("KeyState", "PendingDeletion");
     object.number("PendingWindowInDays", days);
-    Ok(object.end())
+    Ok(object.end().about(&entry))
 }
 
 /// `CancelKeyDeletion`
@@ -404,20 +405,20 @@ pub(super) async fn cancel_deletion(api: Arc<Api>, requester: Requester, body: V
     let key_id = input.key_id();
     let cancel = KeyState::cancel_deletion;
     let action = ("kms:CancelKeyDeletion", Members::None);
-    let arn = move_state(&api, &requester, action, key_id, cancel).await?;
+    let entry = move_state(&api, &requester, action, key_id, cancel).await?;
     let mut object = Object::new();
-    object.plain("KeyId", &arn);
-    Ok(object.end())
+    object.plain("KeyId", &entry.arn);
+    Ok(object.end().about(&entry))
 }
 
-/// Moves a key's state, unless it is there already, and returns the key's ARN.
+/// Moves a key's state, unless it is there already, and returns the key as it was.
 async fn move_state(
     api: &Api,
     requester: &Requester,
     (action, members): (&'static str, Members<'static>),
     key_id: &str,
     transition: impl FnOnce(KeyState) -> Result<KeyState, InvalidState>,
-) -> Result<String, ApiError> {
+) -> Result<Arc<KeyEntry>, ApiError> {
     // Resolved once before, so that the pool knows what to purge; decided again by the writer, on what is current then.
     let snapshot = api.keystore.snapshot();
     let under = api.under(requester, &snapshot)?;
@@ -436,7 +437,7 @@ async fn move_state(
         } else {
             vec![Change::PutKey(with_state(&request, state))]
         };
-        Ok((changes, entry.arn.clone()))
+        Ok((changes, Arc::clone(entry)))
     })
     .await
 }
@@ -458,11 +459,11 @@ impl Api {
     /// # Errors
     /// When the store cannot be written.
     pub async fn remove_expired_keys(&self, now: Timestamp) -> Result<usize, ApiError> {
-        if crate::keystore::expired(&self.keystore.snapshot(), now).is_empty() {
+        if keystore::expired(&self.keystore.snapshot(), now).is_empty() {
             return Ok(0);
         }
         let decide = |snapshot: &Snapshot| {
-            let keys = crate::keystore::expired(snapshot, now);
+            let keys = keystore::expired(snapshot, now);
             let aliases = snapshot.aliases.values();
             let aliases = aliases.filter(|alias| keys.contains(&alias.target));
             let mut changes: Vec<_> = aliases
@@ -480,7 +481,10 @@ impl Api {
             Ok::<_, ApiError>((changes, keys))
         };
         let removed = self.keystore.apply(decide).await?;
-        removed.iter().for_each(|id| self.pool.purge(*id));
+        for id in &removed {
+            self.pool.purge(*id);
+            tracing::info!(key_id = %id, "removed: its deletion was due");
+        }
         Ok(removed.len())
     }
 }

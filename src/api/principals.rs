@@ -92,13 +92,14 @@ struct TagsInput<'a> {
 }
 
 /// The operator's own operations by their names, for tables by operation.
-pub const ADMINISTRATION: [&str; 13] = [
+pub const ADMINISTRATION: [&str; 14] = [
     "CheckPolicy",
     "CreateAccessKey",
     "CreatePrincipal",
     "CreateSession",
     "DeleteAccessKey",
     "DeletePrincipal",
+    "DescribeAuditLog",
     "DescribePrincipal",
     "DisablePrincipal",
     "EnablePrincipal",
@@ -107,6 +108,17 @@ pub const ADMINISTRATION: [&str; 13] = [
     "PutPrincipalTags",
     "UpdateAccessKey",
 ];
+
+/// Whether an operation changes the store.
+pub(super) fn changes(operation: &str) -> bool {
+    ![
+        "CheckPolicy",
+        "DescribeAuditLog",
+        "DescribePrincipal",
+        "ListPrincipals",
+    ]
+    .contains(&operation)
+}
 
 /// Performs an operation by its name.
 pub(super) async fn administer(

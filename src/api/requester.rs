@@ -1,13 +1,14 @@
 //! Who asks.
 
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, KmsErrorCode, RequestId};
+use crate::audit::Source;
 use crate::auth::AuthError;
 use crate::clock::Timestamp;
-use crate::keystore::Snapshot;
+use crate::crypto::entropy::Entropy;
+use crate::keystore::{AccessKey, Snapshot};
 use crate::policy::Principal;
 use crate::policy::principal::PrincipalKind;
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Who asks, and over what: as the transport knows it.
@@ -15,20 +16,26 @@ use std::sync::Arc;
 pub struct Requester {
     /// The authenticated principal, as he was then.
     pub principal: Arc<Principal>,
-    /// Where the connection comes from (`aws:SourceIp`); none for a Unix socket.
-    pub source_ip: Option<IpAddr>,
+    /// What the request was signed with; none for an unsigned one.
+    pub access_key: Option<Arc<AccessKey>>,
+    /// Where the connection comes from (`aws:SourceIp`, if from an address).
+    pub source: Source,
     /// Whether nobody but the two ends can read the connection (`aws:SecureTransport`).
     pub secure_transport: bool,
+    /// Names the request in answers, log lines and audit records.
+    pub request_id: RequestId,
 }
 
 impl Requester {
-    /// Somebody of this process, or at the other end of a Unix socket.
+    /// Somebody of this process.
     #[must_use]
     pub fn local(principal: Arc<Principal>) -> Self {
         Self {
             principal,
-            source_ip: None,
+            access_key: None,
+            source: Source::Local,
             secure_transport: true,
+            request_id: RequestId::draw(&Entropy::os()),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Source of codes and messages: the wire contract of AWS KMS; each test names what it is about.
 
 use super::*;
+use crate::audit;
 use crate::clock::Timestamp;
 use crate::crypto::entropy::faulty::FaultyEntropy;
 use crate::keystore::RootKey;
@@ -10,6 +11,7 @@ use crate::limit;
 use crate::pool;
 use serde_json::{Value, json};
 use std::cell::RefCell;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -28,6 +30,7 @@ mod order;
 mod policy_check;
 mod principals;
 mod sessions;
+mod trail;
 
 const ACCOUNT: &str = "111122223333";
 const OTHER: &str = "444455556666";
@@ -48,7 +51,7 @@ pub(super) fn between_work_and_last_check() {
 
 /// A daemon's inside: a store in a folder, the operations on it, and principals.
 struct Bench {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     api: Arc<Api>,
     faults: FaultyEntropy,
     metrics: Metrics,
@@ -83,11 +86,20 @@ impl Bench {
         let parts = (Arc::clone(&entropy), clock.clone(), Arc::clone(&clone_word));
         let pool = Pool::new(config, parts.0, parts.1, parts.2, &metrics).unwrap();
         let keystore = Arc::new(keystore.await.unwrap());
-        let limits = Limits::new(rates);
-        let api = Api::new(keystore, pool, clone_word, entropy, clock, limits, &metrics);
+        let audit = audit(&folder.path().join("audit"), &root, &entropy);
+        let parts = Parts {
+            keystore,
+            pool,
+            clone_word,
+            entropy,
+            clock,
+            limits: Limits::new(rates),
+            audit,
+        };
+        let api = Api::new(parts, &metrics);
         let admin = Principal::operator(0, ACCOUNT.parse().unwrap());
         Self {
-            _folder: folder,
+            folder,
             api,
             faults,
             metrics,
@@ -194,12 +206,51 @@ impl Bench {
             .await;
     }
 
+    /// Ends the audit log and returns its records.
+    fn records(&self) -> Vec<Value> {
+        self.api.audit.close();
+        let files = std::fs::read_dir(self.folder.path().join("audit")).unwrap();
+        let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        paths.retain(|path| path.extension().is_some_and(|kind| kind == "jsonl"));
+        paths.sort();
+        let texts = paths
+            .iter()
+            .map(|path| std::fs::read_to_string(path).unwrap());
+        let text: String = texts.collect();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines
+            .filter(|line: &Value| line["eventVersion"].is_string())
+            .collect()
+    }
+
     fn counted(&self, line: &str) -> u64 {
         let text = self.metrics.render();
         let found = text
             .lines()
             .find_map(|one| one.strip_prefix(line)?.trim().parse().ok());
         found.unwrap_or_else(|| panic!("no {line} in {text}"))
+    }
+}
+
+/// A log of its own, with the least journal.
+fn audit(path: &Path, root: &RootKey, entropy: &Entropy) -> Arc<Audit> {
+    let config = audit::Config {
+        path: path.to_owned(),
+        journal_bytes: 1 << 20,
+        ..audit::Config::default()
+    };
+    let metrics = Arc::new(Metrics::new().unwrap());
+    // Its time is its writer's, not that of the operations.
+    let (key, clock) = (audit::key(root), Clock::system());
+    Arc::new(Audit::open(&config, key, None, clock, entropy, &metrics).unwrap())
+}
+
+/// The blobs of a chunk that had to wait for nothing; 0 at the end.
+fn blobs_of(chunk: Result<Chunk, ApiError>) -> usize {
+    match chunk.unwrap() {
+        Chunk::Blobs(keys, _) => keys,
+        Chunk::End => 0,
+        Chunk::Wait(exceeded) => panic!("{exceeded:?}"),
     }
 }
 

@@ -210,7 +210,7 @@ impl Object {
 
     pub(super) fn end(mut self) -> Reply {
         self.text.push(b'}');
-        Reply(self.text)
+        Reply::new(self.text)
     }
 }
 

@@ -240,11 +240,9 @@ pub(super) fn is_record(line: &[u8]) -> bool {
 
 /// Appends lower-case hex.
 pub(super) fn append_hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        out.push(DIGITS[usize::from(byte >> 4)]);
-        out.push(DIGITS[usize::from(byte & 15)]);
-    }
+    let start = out.len();
+    out.resize(start + 2 * bytes.len(), 0);
+    hex::encode_to_slice(bytes, &mut out[start..]).expect("two digits for each byte");
 }
 
 /// Parses `N` bytes of lower-case hex.

@@ -1,13 +1,14 @@
 //! One audit record: a JSON line in CloudTrail's shape. The order of its members is the contract.
 //!
-//! What a record can hold is closed: text, numbers, flags and encryption contexts, and of a batch a count and a digest. There is no member for bytes, so no
+//! What a record can hold is closed: who, what, whence, the [parameters] on a list, and of a batch a count and a digest. There is no member for bytes, so no
 //! plaintext, blob, signature or secret gets in.
 //!
 //! Source: AWS CloudTrail user guide, "CloudTrail record contents"; AWS KMS developer guide, "Logging AWS KMS API calls with AWS CloudTrail".
 
 use crate::audit::chain::append_hex;
+use crate::audit::parameters;
 use crate::clock::Timestamp;
-use crate::context::EncryptionContext;
+use crate::key::material::KeyMaterialId;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::io::Write;
@@ -16,10 +17,17 @@ use std::net::IpAddr;
 /// What every record begins with; [`Audit::record`](crate::audit::Audit::record) takes nothing else.
 pub(super) const RECORD_START: &[u8] = b"{\"eventVersion\":";
 
+/// `eventSource` of AWS KMS's operations.
+pub const KMS: &str = "kms.amazonaws.com";
+/// `eventSource` of operations that AWS KMS does not have: batches, exports and the operator's.
+pub const KEYMILL: &str = "keymill";
+
 /// One call, answered or refused.
 pub struct AuditRecord<'a> {
     /// When it was decided.
     pub time: Timestamp,
+    /// Whose operation it is: [`KMS`], or [`KEYMILL`].
+    pub event_source: &'static str,
     /// The operation.
     pub event_name: &'a str,
     /// The Region that was called.
@@ -34,12 +42,12 @@ pub struct AuditRecord<'a> {
     pub event_id: &'a str,
     /// Whether the call changes nothing: true of cryptographic operations.
     pub read_only: bool,
-    /// What was asked for, in lowerCamelCase, in the order in which it is to be written.
-    pub parameters: &'a [(&'a str, Parameter<'a>)],
+    /// The JSON body in which it was asked for, if it was understood.
+    pub body: &'a [u8],
     /// The keys and aliases that it was about.
     pub resources: &'a [Resource<'a>],
-    /// `KeyMaterialId` of the generation that was used.
-    pub key_material_id: Option<&'a str>,
+    /// The generation of the key's material that was used.
+    pub key_material_id: Option<KeyMaterialId>,
     /// What a batch has instead of a record for each row.
     pub batch: Option<Batch>,
     /// The refusal, if it was refused.
@@ -81,7 +89,7 @@ impl Identity<'_> {
 }
 
 /// From where a call came.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// Over TCP.
     Address(IpAddr),
@@ -89,6 +97,17 @@ pub enum Source {
     Unix(u32),
     /// From a command that opened the store itself.
     Local,
+}
+
+impl Source {
+    /// The address; a Unix socket has none.
+    #[must_use]
+    pub fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Address(ip) => Some(ip),
+            Self::Unix(_) | Self::Local => None,
+        }
+    }
 }
 
 impl fmt::Display for Source {
@@ -99,21 +118,6 @@ impl fmt::Display for Source {
             Self::Local => out.write_str("local"),
         }
     }
-}
-
-/// The value of a request parameter.
-#[derive(Clone, Copy)]
-pub enum Parameter<'a> {
-    /// Text.
-    Text(&'a str),
-    /// A whole number.
-    Number(i64),
-    /// `true` or `false`.
-    Flag(bool),
-    /// The encryption context, whole: names and values.
-    Context(&'a EncryptionContext),
-    /// A list of texts.
-    Texts(&'a [&'a str]),
 }
 
 /// What a call was about.
@@ -187,7 +191,9 @@ impl AuditRecord<'_> {
     pub fn append(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"eventVersion\":\"1.11\",\"eventTime\":\"");
         out.extend_from_slice(&iso_8601(self.time));
-        out.extend_from_slice(b"\",\"eventSource\":\"kms.amazonaws.com\",\"eventName\":");
+        out.extend_from_slice(b"\",\"eventSource\":");
+        text(out, self.event_source);
+        out.extend_from_slice(b",\"eventName\":");
         text(out, self.event_name);
         out.extend_from_slice(b",\"awsRegion\":");
         text(out, self.region);
@@ -202,7 +208,7 @@ impl AuditRecord<'_> {
         out.extend_from_slice(b",\"readOnly\":");
         shown(out, self.read_only);
         out.extend_from_slice(b",\"requestParameters\":");
-        self.append_parameters(out);
+        parameters::append(self.body, out);
         out.extend_from_slice(b",\"responseElements\":null,\"resources\":");
         self.append_resources(out);
         self.append_additional(out);
@@ -235,20 +241,6 @@ impl AuditRecord<'_> {
         out.push(b'}');
     }
 
-    fn append_parameters(&self, out: &mut Vec<u8>) {
-        if self.parameters.is_empty() {
-            out.extend_from_slice(b"null");
-            return;
-        }
-        for (number, (name, value)) in self.parameters.iter().enumerate() {
-            out.push(if number == 0 { b'{' } else { b',' });
-            text(out, name);
-            out.push(b':');
-            value.append(out);
-        }
-        out.push(b'}');
-    }
-
     fn append_resources(&self, out: &mut Vec<u8>) {
         out.push(b'[');
         for (number, resource) in self.resources.iter().enumerate() {
@@ -275,8 +267,9 @@ impl AuditRecord<'_> {
         }
         out.extend_from_slice(b",\"additionalEventData\":{");
         if let Some(id) = self.key_material_id {
-            out.extend_from_slice(b"\"keyMaterialId\":");
-            text(out, id);
+            out.extend_from_slice(b"\"keyMaterialId\":\"");
+            shown(out, id);
+            out.push(b'"');
             if self.batch.is_some() {
                 out.push(b',');
             }
@@ -289,38 +282,6 @@ impl AuditRecord<'_> {
             out.push(b'"');
         }
         out.push(b'}');
-    }
-}
-
-impl Parameter<'_> {
-    fn append(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Text(value) => text(out, value),
-            Self::Number(value) => shown(out, value),
-            Self::Flag(value) => shown(out, value),
-            Self::Context(context) => {
-                out.push(b'{');
-                for (number, (name, value)) in context.pairs().enumerate() {
-                    if number > 0 {
-                        out.push(b',');
-                    }
-                    text(out, name);
-                    out.push(b':');
-                    text(out, value);
-                }
-                out.push(b'}');
-            }
-            Self::Texts(values) => {
-                out.push(b'[');
-                for (number, value) in values.iter().enumerate() {
-                    if number > 0 {
-                        out.push(b',');
-                    }
-                    text(out, value);
-                }
-                out.push(b']');
-            }
-        }
     }
 }
 

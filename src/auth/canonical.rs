@@ -110,12 +110,8 @@ pub(super) fn payload(body: &[u8]) -> [u8; 64] {
 
 /// Lower-case hex digits.
 pub(super) fn hex(bytes: &[u8; 32]) -> [u8; 64] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = [0; 64];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
-    }
+    hex::encode_to_slice(bytes, &mut text).expect("two digits for each byte");
     text
 }
 

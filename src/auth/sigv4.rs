@@ -45,9 +45,17 @@ pub struct Verifier {
     sessions: Sessions,
 }
 
+/// Who has signed a request.
+pub struct Signer {
+    /// The principal.
+    pub principal: Arc<Principal>,
+    /// What was signed with.
+    pub access_key: Arc<AccessKey>,
+}
+
 /// A request whose access key, scope and time are right; its signature is still to be compared.
 pub struct Claim {
-    principal: Arc<Principal>,
+    signer: Signer,
     /// The canonical request up to the payload hash.
     canonical: Sha256,
     /// The string to sign up to the hash of the canonical request.
@@ -109,7 +117,10 @@ impl Verifier {
             .ok_or_else(AuthError::mismatch)?;
         let signing_key = self.signing_keys.of(access_key, &time);
         Ok(Claim {
-            principal,
+            signer: Signer {
+                principal,
+                access_key: Arc::clone(access_key),
+            },
             canonical,
             string_to_sign: signing_key.string_to_sign(&time, self.signing_keys.region()),
             content_sha256: content_sha256(head.headers)?,
@@ -191,14 +202,14 @@ impl Claim {
     ///
     /// # Errors
     /// [`AuthError`].
-    pub fn finish(self, body: &[u8]) -> Result<Arc<Principal>, AuthError> {
+    pub fn finish(self, body: &[u8]) -> Result<Signer, AuthError> {
         let payload = canonical::payload(body);
         if self.content_sha256.is_some_and(|stated| stated != payload) {
             return Err(AuthError::mismatch());
         }
         let signature = sign(self.string_to_sign, self.canonical, &payload);
         if bool::from(signature.ct_eq(&self.signature)) {
-            Ok(self.principal)
+            Ok(self.signer)
         } else {
             Err(AuthError::mismatch())
         }

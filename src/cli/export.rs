@@ -1,8 +1,9 @@
 //! `keymill export`: from the opened store, or from a running daemon with the caller's rights.
 
+use crate::api::Requester;
 use crate::auth::Credentials;
 use crate::cli::failure::{Failure, Status};
-use crate::cli::operator::open_store;
+use crate::cli::operator::{open_store, operator};
 use crate::cli::{Place, log, output, pair};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Log, LogFormat, LogLevel};
@@ -11,7 +12,7 @@ use crate::crypto::entropy::Entropy;
 use crate::crypto::secret::SecretBytes;
 use crate::daemon::Signals;
 use crate::export::{
-    self, Ending, Endpoint, IdPattern, Local, Outcome, Plan, Progress, Remote, Source,
+    self, Ending, Endpoint, IdPattern, Local, Outcome, Plan, Progress, Recorded, Remote, Source,
 };
 use crate::key::arn::{AliasName, Arn};
 use crate::key::data_key::DataKeyLength;
@@ -148,12 +149,18 @@ impl Run<'_> {
         let entry = resolve(&core.keystore.snapshot(), config, key);
         let outcome = match entry {
             Some(entry) => {
-                let source = Local {
+                let local = Local {
                     entry,
                     length: self.plan.length,
                     context: self.plan.context.clone(),
                     entropy: Arc::clone(&core.entropy),
                     clock: self.clock.clone(),
+                };
+                let source = Recorded {
+                    local,
+                    api: Arc::clone(&core.api),
+                    requester: Requester::local(operator(config)),
+                    runtime: self.runtime.handle().clone(),
                 };
                 self.perform(&source, &core.entropy)
             }

@@ -1,5 +1,6 @@
 //! How a command ends.
 
+use crate::audit;
 use crate::config::ConfigError;
 use crate::daemon::{BindError, OpenError};
 use crate::export::{ExportError, SourceError};
@@ -76,7 +77,10 @@ impl From<OpenError> for Failure {
         match error {
             OpenError::Keystore(error) => error.into(),
             OpenError::RootKey(_) | OpenError::RootKeyAbsent { .. } => Self::configuration(error),
-            OpenError::Metrics(_) | OpenError::Threads(_) => Self::failed(error),
+            OpenError::Audit(audit::OpenError::InUse { .. }) => Self::unavailable(error),
+            OpenError::Audit(_) | OpenError::Metrics(_) | OpenError::Threads(_) => {
+                Self::failed(error)
+            }
         }
     }
 }

@@ -66,11 +66,7 @@ impl Operator {
 
     async fn at_store(config: &Config) -> Result<Self, Failure> {
         match open_store(config).await {
-            Ok(core) => {
-                let uid = rustix::process::geteuid().as_raw();
-                let principal = Principal::operator(uid, config.account);
-                Ok(Self::Store(Box::new(core), principal))
-            }
+            Ok(core) => Ok(Self::Store(Box::new(core), operator(config))),
             Err(OpenError::Keystore(error @ KeystoreError::InUse { .. })) => {
                 let socket = config.listen.socket.clone();
                 // Not every holder is a daemon: an export has no socket.
@@ -133,6 +129,11 @@ impl Operator {
             Self::Daemon(_) => Ok(()),
         }
     }
+}
+
+/// Whoever runs this process.
+pub(super) fn operator(config: &Config) -> Arc<Principal> {
+    Principal::operator(rustix::process::geteuid().as_raw(), config.account)
 }
 
 /// Opens the store of `config` for this process alone, without a pool; an error that says that it is in use names the daemon's real socket.

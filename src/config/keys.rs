@@ -26,7 +26,7 @@ use Allowed::{Boolean, Integer, OneOf, Text};
 const KEYS_PER_SECOND: Allowed = Integer(0, 100_000_000, "keys a second");
 
 /// Every key that the operator does not name himself; the others are those of [`SOCKET_KEYS`], and the entries of maps ([`entry`]).
-pub const KEYS: [(&str, Allowed); 33] = [
+pub const KEYS: [(&str, Allowed); 38] = [
     ("region", Text(region)),
     ("partition", Text(partition)),
     ("account", Text(account)),
@@ -73,6 +73,11 @@ pub const KEYS: [(&str, Allowed); 33] = [
     ("pool.keys_max", Integer(64, 1 << 30, "keys")),
     ("pool.age_max_seconds", Integer(1, 86_400, "seconds")),
     ("signatures.skew_seconds", Integer(1, 900, "seconds")),
+    ("audit.path", Text(path)),
+    ("audit.durability", OneOf(&["process", "disk"])),
+    ("audit.file_bytes_max", Integer(1 << 20, 1 << 40, "bytes")),
+    ("audit.file_seconds_max", Integer(60, 31_622_400, "seconds")),
+    ("audit.journal_bytes", Integer(1 << 20, 1 << 32, "bytes")),
     ("log.format", OneOf(&["text", "json"])),
     (
         "log.level",

@@ -262,12 +262,12 @@ fn what_is_not_allowed_is_refused_with_its_place_and_what_is() {
             "listen.udp is no setting; those of [listen] are tcp, socket, socket_mode, admin",
         ),
         (
-            "[audit]",
-            "audit is no setting; those outside of sections are region, partition, account",
+            "[audits]",
+            "audits is no setting; those outside of sections are region, partition, account",
         ),
         (
-            "[audit]\nx = 1",
-            "audit.x is no setting: see `keymill config show`",
+            "[audits]\nx = 1",
+            "audits.x is no setting: see `keymill config show`",
         ),
         ("listen = 3", "listen is a section, written [listen]"),
         (

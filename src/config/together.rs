@@ -32,6 +32,7 @@ impl Config {
             ("store.path", &mut self.store.path),
             ("store.root_key", &mut self.store.root_key),
             ("listen.socket", &mut self.listen.socket),
+            ("audit.path", &mut self.audit.path),
             ("tls.certificate", &mut self.tls.certificate),
             ("tls.key", &mut self.tls.key),
             ("tls.client_ca", &mut self.tls.client_ca),

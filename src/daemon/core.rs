@@ -1,9 +1,11 @@
 //! Everything behind the listeners: the opened store, the pool and the operations on both.
 
-use crate::api::Api;
+use crate::api::{Api, Parts};
+use crate::audit::{self, Audit};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::crypto::entropy::{Entropy, OsEntropy};
+use crate::crypto::secret::Secret;
 use crate::keystore::{Keystore, KeystoreError, RootKey, RootKeyError};
 use crate::limit::Limits;
 use crate::metrics::Metrics;
@@ -25,6 +27,8 @@ pub struct Core {
     pub clone_word: Arc<CloneWord>,
     /// Pooled keys.
     pub pool: Arc<Pool>,
+    /// Where every call is recorded.
+    pub audit: Arc<Audit>,
     /// The operations.
     pub api: Arc<Api>,
     /// The root key file, if this opening has created it: whoever did so is to be told how to keep it.
@@ -49,6 +53,9 @@ pub enum OpenError {
     /// The store.
     #[error(transparent)]
     Keystore(#[from] KeystoreError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] audit::OpenError),
     /// The store is there, its root key is not.
     #[error(
         "root key {root_key} does not exist, and store {store} cannot be read without it: restore it from your copy"
@@ -82,9 +89,21 @@ impl Core {
             Box::new(OsEntropy),
             metrics.entropy_failures.clone(),
         ));
-        let (keystore, new_root_key) = keystore(config, opening, &entropy, &metrics).await?;
+        let Opened {
+            keystore,
+            audit_key,
+            new_root_key,
+        } = keystore(config, opening, &entropy, &metrics).await?;
         let keystore = Arc::new(keystore);
         let clock = Clock::system();
+        let audit = {
+            let (config, clock) = (config.audit.clone(), clock.clone());
+            let (entropy, metrics) = (Arc::clone(&entropy), Arc::clone(&metrics));
+            let sealed = keystore.snapshot().audit_head;
+            let open = move || Audit::open(&config, audit_key, sealed, clock, &entropy, &metrics);
+            Arc::new(blocking(open).await?)
+        };
+        audit.seal_head(&keystore).await?;
         let clone_word = Arc::new(CloneWord::new());
         metrics.clone_word_source(clone_word.source());
         let pool = Pool::new(
@@ -94,15 +113,16 @@ impl Core {
             Arc::clone(&clone_word),
             &metrics,
         )?;
-        let api = Api::new(
-            Arc::clone(&keystore),
-            Arc::clone(&pool),
-            Arc::clone(&clone_word),
-            Arc::clone(&entropy),
-            clock.clone(),
-            Limits::new(&config.rates),
-            &metrics,
-        );
+        let parts = Parts {
+            keystore: Arc::clone(&keystore),
+            pool: Arc::clone(&pool),
+            clone_word: Arc::clone(&clone_word),
+            entropy: Arc::clone(&entropy),
+            clock: clock.clone(),
+            limits: Limits::new(&config.rates),
+            audit: Arc::clone(&audit),
+        };
+        let api = Api::new(parts, &metrics);
         Ok(Self {
             clock,
             entropy,
@@ -110,17 +130,21 @@ impl Core {
             keystore,
             clone_word,
             pool,
+            audit,
             api,
             new_root_key,
         })
     }
 
-    /// Stops the fillers, drops every pooled key, and closes the store.
+    /// Stops the fillers, drops every pooled key, writes the last records, seals the head of the audit log and closes the store.
     ///
     /// # Errors
     /// [`KeystoreError`]; what was acknowledged is durable all the same.
     pub async fn close(self) -> Result<(), KeystoreError> {
         self.pool.shut_down();
+        let audit = Arc::clone(&self.audit);
+        blocking(move || audit.close()).await;
+        self.audit.seal_head(&self.keystore).await?;
         drop(self.api);
         match Arc::into_inner(self.keystore) {
             Some(keystore) => keystore.close().await,
@@ -130,13 +154,29 @@ impl Core {
     }
 }
 
+/// Waits on a thread of its own for what waits for a disk.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        // A panic there is one here.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// A store, and what else the root key gives.
+struct Opened {
+    keystore: Keystore,
+    audit_key: Secret<32>,
+    new_root_key: Option<PathBuf>,
+}
+
 /// Opens the store, or creates it where `opening` says so and there is none.
 async fn keystore(
     config: &Config,
     opening: Opening,
     entropy: &Arc<Entropy>,
     metrics: &Arc<Metrics>,
-) -> Result<(Keystore, Option<PathBuf>), OpenError> {
+) -> Result<Opened, OpenError> {
     let (store, root_key) = (&config.store.path, &config.store.root_key);
     let (entropy, metrics) = (Arc::clone(entropy), Arc::clone(metrics));
     let region = config.arn_region();
@@ -147,7 +187,11 @@ async fn keystore(
         }
         let root = RootKey::read(root_key)?;
         let keystore = Keystore::open(store, &root, region, entropy, metrics).await?;
-        return Ok((keystore, None));
+        return Ok(Opened {
+            keystore,
+            audit_key: audit::key(&root),
+            new_root_key: None,
+        });
     }
     if opening == Opening::Existing {
         let path = store.clone();
@@ -159,7 +203,11 @@ async fn keystore(
         None => RootKey::read(root_key)?,
     };
     let keystore = Keystore::create(store, &root, region, entropy, metrics).await?;
-    Ok((keystore, new_root_key))
+    Ok(Opened {
+        keystore,
+        audit_key: audit::key(&root),
+        new_root_key,
+    })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::envelope::{Epoch, EpochEnded, MintedKeys};
 use crate::key::InvalidState;
 use crate::key::data_key::DataKeyLength;
 use crate::keystore::KeyEntry;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Keys minted at a time: their ciphertexts, masks and blobs together fit a core's first caches.
@@ -74,6 +75,14 @@ pub enum SourceError {
     /// A fresh epoch could not mint: a limit of the envelope is below [`MINT_KEYS`].
     #[error(transparent)]
     Epoch(#[from] EpochEnded),
+    /// The audit log could not be written.
+    #[error(
+        "{reason}: a part was dropped, because nobody would know of its keys; make room, and the same command resumes the export"
+    )]
+    Unrecorded {
+        /// Why.
+        reason: String,
+    },
     /// The daemon refused.
     #[error("the daemon refused: {code}{}{message}", if message.is_empty() { "" } else { ": " })]
     Refused {
@@ -151,6 +160,18 @@ pub struct LocalWorker {
 }
 
 impl LocalWorker {
+    /// What is asked for with a part of `rows` rows, as the batch endpoint is asked.
+    pub(super) fn asked(&self, rows: u64) -> String {
+        let pairs = self.context.pairs().collect::<BTreeMap<_, _>>();
+        serde_json::json!({
+            "KeyId": self.entry.arn,
+            "NumberOfBytes": self.length.bytes(),
+            "EncryptionContext": pairs,
+            "Count": rows,
+        })
+        .to_string()
+    }
+
     /// Mints up to [`MINT_KEYS`] keys, in a new epoch when there is none or it has ended.
     fn mint(&mut self, count: usize) -> Result<&mut MintedKeys, SourceError> {
         let now = self.clock.monotonic();

@@ -16,7 +16,9 @@ pub struct KeyMaterialId([u8; 32]);
 
 impl fmt::Display for KeyMaterialId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+        let mut digits = [0; 64];
+        hex::encode_to_slice(self.0, &mut digits).map_err(|_| fmt::Error)?;
+        out.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::keystore::{Change, body};
 use crate::metrics::Metrics;
 use crate::policy::grant::GrantId;
 use crate::policy::{Grant, KeyGrants, KeyPolicy, Principal};
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -327,4 +328,26 @@ pub struct AuditHead {
     pub group: u64,
     /// The last group's MAC.
     pub mac: [u8; 32],
+}
+
+impl AuditHead {
+    /// `{"Log":"<32 hex digits>","Group":<number>,"Mac":"<64 hex digits>"}`
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let (log, mac) = (hex::encode(self.log), hex::encode(self.mac));
+        json!({"Log": log, "Group": self.group, "Mac": mac})
+    }
+
+    /// What [`Self::to_json`] made.
+    #[must_use]
+    pub fn from_json(value: &Value) -> Option<Self> {
+        let mut head = Self {
+            log: [0; 16],
+            group: value["Group"].as_u64()?,
+            mac: [0; 32],
+        };
+        hex::decode_to_slice(value["Log"].as_str()?, &mut head.log).ok()?;
+        hex::decode_to_slice(value["Mac"].as_str()?, &mut head.mac).ok()?;
+        Some(head)
+    }
 }

@@ -3,6 +3,7 @@
 //! Nothing here needs a credential and nothing here is a secret. `Host` must be the listen address or localhost: a web page whose name an attacker lets
 //! point to this machine (DNS rebinding) comes with that name.
 
+use crate::audit::Audit;
 use crate::metrics::Metrics;
 use crate::pool::{LaneStatus, Pool};
 use crate::transport::connection::{self, Bounds};
@@ -38,6 +39,8 @@ pub struct Admin {
     pub pool: Arc<Pool>,
     /// Whether the daemon is ready to serve.
     pub ready: Arc<AtomicBool>,
+    /// No key is issued while its log cannot be written.
+    pub audit: Arc<Audit>,
     /// What `/status` answers with, as JSON, beside the pool's lanes.
     pub facts: serde_json::Value,
 }
@@ -122,7 +125,7 @@ impl Desk {
     }
 
     fn is_ready(&self) -> bool {
-        self.admin.ready.load(Ordering::SeqCst)
+        self.admin.ready.load(Ordering::SeqCst) && self.admin.audit.is_writable()
     }
 
     fn exposition(&self) -> String {
@@ -216,30 +219,42 @@ fn answer(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit;
     use crate::clock::{Clock, Timestamp};
     use crate::crypto::entropy::Entropy;
+    use crate::crypto::secret::Secret;
     use crate::pool::{self, CloneWord};
     use http_body_util::BodyExt;
 
-    fn desk() -> Arc<Desk> {
+    fn desk() -> (tempfile::TempDir, Arc<Desk>) {
         let metrics = Arc::new(Metrics::new().unwrap());
         let config = pool::Config {
             enabled: false,
             ..pool::Config::default()
         };
         let (entropy, clock) = (Arc::new(Entropy::os()), Clock::manual(Timestamp(0)));
+        let folder = tempfile::tempdir().unwrap();
+        let log = audit::Config {
+            path: folder.path().to_owned(),
+            journal_bytes: 1 << 20,
+            ..audit::Config::default()
+        };
+        let key = Secret::filled(|bytes| bytes.fill(1));
+        let audit = Audit::open(&log, key, None, clock.clone(), &entropy, &metrics);
         let pool = Pool::new(config, entropy, clock, Arc::new(CloneWord::new()), &metrics);
         let admin = Admin {
             metrics,
             pool: pool.unwrap(),
             ready: Arc::default(),
+            audit: Arc::new(audit.unwrap()),
             facts: serde_json::json!({"version": "1.2.3"}),
         };
-        Arc::new(Desk {
+        let desk = Desk {
             admin: Arc::new(admin),
             address: "127.0.0.1:5646".parse().unwrap(),
             lanes: Mutex::default(),
-        })
+        };
+        (folder, Arc::new(desk))
     }
 
     fn host(value: &str) -> HeaderMap {
@@ -301,7 +316,7 @@ mod tests {
 
     #[tokio::test]
     async fn routes_answer_as_probes_expect() {
-        let desk = desk();
+        let (_folder, desk) = desk();
         assert_eq!(
             ask(&desk, Method::GET, "/live").await,
             (200, "live\n".into())
@@ -309,11 +324,18 @@ mod tests {
         assert_eq!(ask(&desk, Method::GET, "/ready").await.0, 503);
         desk.admin.ready.store(true, Ordering::SeqCst);
         assert_eq!(ask(&desk, Method::HEAD, "/ready").await.0, 200);
+        desk.admin.audit.close();
+        let (status, text) = ask(&desk, Method::GET, "/ready").await;
+        assert_eq!(
+            (status, text.as_str()),
+            (503, "not ready\n"),
+            "no record, no key"
+        );
         let (status, text) = ask(&desk, Method::GET, "/metrics").await;
         assert!(status == 200 && text.contains("keymill_build_info{version="));
         let (_, text) = ask(&desk, Method::GET, "/status").await;
         let status: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let expected = serde_json::json!({"version": "1.2.3", "ready": true, "lanes": []});
+        let expected = serde_json::json!({"version": "1.2.3", "ready": false, "lanes": []});
         assert_eq!(status, expected);
         for path in ["/", "/metrics/", "/v1/admin/x"] {
             assert_eq!(ask(&desk, Method::GET, path).await.0, 404, "{path}");
@@ -326,7 +348,7 @@ mod tests {
 
     #[test]
     fn lanes_that_vanished_are_shown_empty() {
-        let desk = desk();
+        let (_folder, desk) = desk();
         let lane = |lane: &str, depth| LaneStatus {
             lane: lane.to_owned(),
             depth,

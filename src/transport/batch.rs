@@ -6,9 +6,9 @@
 //!
 //! A batch that ends early says so: octets end before `Content-Length`, and lines with the error in place of the count.
 
-use crate::api::{ApiError, Chunk, DataKeys};
+use crate::api::{ApiError, Chunk, DataKeys, RequestId};
+use crate::audit::Recorded;
 use crate::limit::Exceeded;
-use crate::transport::request_id::RequestId;
 use crate::transport::route::Form;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -143,13 +143,19 @@ async fn in_time(mut maker: Maker, makers: Arc<Semaphore>, patience: Duration) -
             on_a_thread(maker, &makers).await
         };
         let exceeded = match piece {
-            Ok(Piece::Chunk(chunk)) => return (back, Ok(chunk)),
+            Ok(Piece::Chunk(chunk, recorded)) => {
+                let durable = match &back {
+                    Some(maker) => maker.keys.durable(recorded).await,
+                    None => Err(lost()),
+                };
+                return (back, durable.map(|()| chunk));
+            }
             Ok(Piece::Wait(exceeded)) => exceeded,
             Err(error) => return (back, Err(error)),
         };
         // Whoever says that he has to wait is there.
         let Some(waiting) = back else {
-            return (None, Err(ApiError::internal("a batch has lost its maker")));
+            return (None, Err(lost()));
         };
         if waited >= patience {
             let error = waiting.keys.throttled(exceeded);
@@ -160,6 +166,10 @@ async fn in_time(mut maker: Maker, makers: Arc<Semaphore>, patience: Duration) -
         waited += pause;
         maker = waiting;
     }
+}
+
+fn lost() -> ApiError {
+    ApiError::internal("a batch has lost its maker")
 }
 
 async fn on_a_thread(mut maker: Maker, makers: &Arc<Semaphore>) -> Made<Piece> {
@@ -184,7 +194,7 @@ struct Maker {
 
 /// What a maker has when it is asked for the next chunk.
 enum Piece {
-    Chunk(Bytes),
+    Chunk(Bytes, Recorded),
     Wait(Exceeded),
 }
 
@@ -243,24 +253,23 @@ impl Maker {
                 made
             }
         };
-        let made = match made {
-            Chunk::Blobs(made) => made,
+        let recorded = match made {
+            Chunk::Blobs(_, recorded) => recorded,
+            Chunk::End => return Err(ApiError::internal("a batch ended before its count")),
             Chunk::Wait(exceeded) => {
                 self.buffers.put_back(out);
                 return Ok(Piece::Wait(exceeded));
             }
         };
-        if made == 0 {
-            return Err(ApiError::internal("a batch ended before its count"));
-        }
         if self.keys_left() == 0 && matches!(self.encoding, Encoding::Lines { .. }) {
             let end = format!("{{\"End\":{{\"Count\":{}}}}}\n", self.keys.count());
             out.extend_from_slice(end.as_bytes());
         }
-        Ok(Piece::Chunk(Bytes::from_owner(Lease {
+        let chunk = Bytes::from_owner(Lease {
             buffer: out,
             home: Arc::clone(&self.buffers),
-        })))
+        });
+        Ok(Piece::Chunk(chunk, recorded))
     }
 }
 

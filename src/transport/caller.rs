@@ -1,5 +1,6 @@
 //! Who is at the other end of a connection, and what it runs over, as far as the transport knows.
 
+use crate::audit;
 use crate::auth::Client;
 use crate::clock::Timestamp;
 use std::fmt;
@@ -72,6 +73,15 @@ impl Caller {
             arn: arn.map(ToOwned::to_owned),
             until: client.map(|client| client.not_after),
             ..Self::over_tcp(peer)
+        }
+    }
+
+    /// Where its requests come from, as records tell it.
+    pub(super) fn origin(&self) -> audit::Source {
+        match (self.source.ip(), self.uid) {
+            (Some(ip), _) => audit::Source::Address(ip),
+            (None, Some(uid)) => audit::Source::Unix(uid),
+            (None, None) => audit::Source::Local,
         }
     }
 

@@ -4,16 +4,15 @@
 //! and last what it is about. Work is done for a stranger only after his access key is known.
 
 use crate::api::batch::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID};
-use crate::api::{self, ApiError, KmsErrorCode, Reply, Requester};
+use crate::api::{self, ApiError, KmsErrorCode, Reply, RequestId, Requester};
 use crate::auth::AuthError;
-use crate::auth::sigv4::Head;
+use crate::auth::sigv4::{Head, Signer};
 use crate::clock::Timestamp;
 use crate::keystore::Snapshot;
 use crate::policy::Principal;
 use crate::transport::Service;
 use crate::transport::batch::Batch;
 use crate::transport::caller::Caller;
-use crate::transport::request_id::RequestId;
 use crate::transport::route::{self, Form, Route};
 use crate::transport::tally::{Outcome, Subject, Tally};
 use bytes::Bytes;
@@ -134,7 +133,7 @@ impl Front {
     ) -> Result<Response<Answered>, Refusal> {
         match Route::of(&head.method, head.uri.path())? {
             Route::Kms => {
-                let (requester, body) = self.authenticate(caller, head, body).await?;
+                let (requester, body) = self.authenticate(id, caller, head, body).await?;
                 let unknown = || ApiError::bare(KmsErrorCode::UnknownOperationException);
                 let operation = route::target(&head.headers).and_then(api::operation);
                 let operation = operation.ok_or_else(unknown)?;
@@ -145,7 +144,7 @@ impl Front {
             }
             Route::DataKeys => {
                 *subject = Subject::DataKeys;
-                let (requester, body) = self.authenticate(caller, head, body).await?;
+                let (requester, body) = self.authenticate(id, caller, head, body).await?;
                 let form = Form::accepted(&head.headers).ok_or_else(not_acceptable)?;
                 let keys = self.service.api.data_keys(&requester, &body)?;
                 let text = |value: &str| HeaderValue::from_str(value).map_err(ApiError::internal);
@@ -166,7 +165,7 @@ impl Front {
             Route::Admin(name) => {
                 *subject = Subject::Admin;
                 let operator = self.operator(caller, head).ok_or_else(not_operator)?;
-                let requester = Requester::local(Arc::clone(operator));
+                let requester = requester(id, Arc::clone(operator), caller);
                 let (api, body) = (&self.service.api, self.read(body).await?);
                 let called = match api::operation(name) {
                     Some(operation) => api.call(operation, &requester, &body).await,
@@ -187,6 +186,7 @@ impl Front {
     /// Who asks, and the body, whose signature has been compared.
     async fn authenticate(
         &self,
+        id: RequestId,
         caller: &Caller,
         head: &Parts,
         body: Incoming,
@@ -205,7 +205,7 @@ impl Front {
             if has_moved() {
                 principal = of_connection(caller, now, &keystore.snapshot()).map_err(unknown)?;
             }
-            return Ok((requester(principal, caller), body));
+            return Ok((requester(id, principal, caller), body));
         }
         let signed = Head {
             method: &head.method,
@@ -214,15 +214,22 @@ impl Front {
         };
         let claim = verifier.begin(signed, &snapshot, now).map_err(unknown)?;
         let body = self.read(body).await?;
-        let principal = if has_moved() {
+        let signer = if has_moved() {
             let snapshot = keystore.snapshot();
             let claim = verifier.begin(signed, &snapshot, now);
             claim.and_then(|claim| claim.finish(&body))
         } else {
             claim.finish(&body)
         };
-        let principal = principal.map_err(unknown)?;
-        Ok((requester(principal, caller), body))
+        let Signer {
+            principal,
+            access_key,
+        } = signer.map_err(unknown)?;
+        let signed = Requester {
+            access_key: Some(access_key),
+            ..requester(id, principal, caller)
+        };
+        Ok((signed, body))
     }
 
     /// Counts a caller who could not be authenticated.
@@ -267,11 +274,13 @@ fn claims_a_signature(head: &Parts) -> bool {
 }
 
 /// Who asks, with what the transport knows of the connection.
-fn requester(principal: Arc<Principal>, caller: &Caller) -> Requester {
+fn requester(request_id: RequestId, principal: Arc<Principal>, caller: &Caller) -> Requester {
     Requester {
         principal,
-        source_ip: caller.source.ip(),
+        access_key: None,
+        source: caller.origin(),
         secure_transport: caller.secure_transport,
+        request_id,
     }
 }
 

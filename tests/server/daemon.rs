@@ -2,11 +2,12 @@
 
 use crate::certificates::Issued;
 use crate::wire::{Wire, within};
-use keymill::api::{self, Api, Requester};
+use keymill::api::{self, Api, Parts, Requester};
+use keymill::audit::{self, Audit};
 use keymill::auth::{Credentials, PeerMap, Peers, Verifier};
 use keymill::clock::{Clock, Timestamp};
 use keymill::crypto::entropy::Entropy;
-use keymill::crypto::secret::SecretBytes;
+use keymill::crypto::secret::{Secret, SecretBytes};
 use keymill::key::arn::Region;
 use keymill::keystore::{AccessKey, Change, Keystore, KeystoreError, PrincipalEntry, RootKey};
 use keymill::limit::{self, Limits};
@@ -177,15 +178,24 @@ impl Daemon {
         };
         let parts = (Arc::clone(&entropy), clock.clone(), Arc::clone(&clone_word));
         let pool = Pool::new(config, parts.0, parts.1, parts.2, &metrics).unwrap();
-        let api = Api::new(
-            Arc::clone(&keystore),
-            Arc::clone(&pool),
+        let log = audit::Config {
+            path: folder.path().join("audit"),
+            journal_bytes: 1 << 20,
+            ..audit::Config::default()
+        };
+        let key = Secret::filled(|bytes| bytes.fill(1));
+        let audit = Audit::open(&log, key, None, Clock::system(), &entropy, &metrics);
+        let audit = Arc::new(audit.unwrap());
+        let parts = Parts {
+            keystore: Arc::clone(&keystore),
+            pool: Arc::clone(&pool),
             clone_word,
             entropy,
-            clock.clone(),
-            Limits::new(&setup.rates),
-            &metrics,
-        );
+            clock: clock.clone(),
+            limits: Limits::new(&setup.rates),
+            audit: Arc::clone(&audit),
+        };
+        let api = Api::new(parts, &metrics);
         let token_key = Arc::clone(keystore.session_token_key());
         let service = Arc::new(Service {
             api: Arc::clone(&api),
@@ -214,6 +224,7 @@ impl Daemon {
             metrics: Arc::clone(&metrics),
             pool,
             ready: Arc::clone(&ready),
+            audit,
             facts: json!({"version": "test"}),
         });
         let tls = setup.tls.map(|files| {

@@ -293,14 +293,17 @@ async fn administration(daemon: &Daemon, operation: &str, number: usize) -> Valu
     let body = json!({"Name": name, "Kind": kind, "Policies": []}).to_string();
     let operator = Requester::local(Principal::operator(0, ACCOUNT.parse().unwrap()));
     let mut made = Value::Null;
-    if !matches!(operation, "CreatePrincipal" | "ListPrincipals") {
+    if !matches!(
+        operation,
+        "CreatePrincipal" | "DescribeAuditLog" | "ListPrincipals"
+    ) {
         let create = daemon
             .api
             .administer("CreatePrincipal", &operator, body.as_bytes());
         made = serde_json::from_slice(create.await.unwrap().body()).unwrap();
     }
     match operation {
-        "ListPrincipals" => json!({}),
+        "DescribeAuditLog" | "ListPrincipals" => json!({}),
         "CreatePrincipal" => json!({"Name": name, "Policies": []}),
         "CreateAccessKey" | "DeletePrincipal" | "DescribePrincipal" | "DisablePrincipal"
         | "EnablePrincipal" => json!({"Name": name}),

@@ -54,7 +54,7 @@ pub(in crate::api) async fn retire(api: Arc<Api>, requester: Requester, body: Ve
         caller.authorize_key(entry, under.snapshot)?;
         dry_run(input.dry_run)?;
         let change = Change::RemoveGrant(grant.key, grant.id);
-        Ok((vec![change], Reply::empty()))
+        Ok((vec![change], Reply::empty().about(entry)))
     })
     .await
 }
@@ -124,7 +124,8 @@ pub(in crate::api) async fn revoke(api: Arc<Api>, requester: Requester, body: Ve
     api.change(&requester, None, |under| {
         let caller = under.caller("kms:RevokeGrant").with(Members::OfGrants);
         let request = caller.key_not_alias(key_id, under.snapshot)?;
-        let (key, id) = (request.request().entry().key.id, grant_id(id)?);
+        let entry = request.request().entry();
+        let (key, id) = (entry.key.id, grant_id(id)?);
         let grants = under.snapshot.grants.get(&key);
         if grants.and_then(|grants| grants.get(id)).is_none() {
             return Err(ApiError::new(
@@ -133,7 +134,8 @@ pub(in crate::api) async fn revoke(api: Arc<Api>, requester: Requester, body: Ve
             ));
         }
         dry_run(input.dry_run)?;
-        Ok((vec![Change::RemoveGrant(key, id)], Reply::empty()))
+        let reply = Reply::empty().about(entry);
+        Ok((vec![Change::RemoveGrant(key, id)], reply))
     })
     .await
 }

@@ -121,8 +121,9 @@ async fn where_a_call_comes_from_is_what_the_transport_says() {
     for (source_ip, secure_transport, allowed) in cases {
         let requester = Requester {
             principal: Arc::clone(&principal),
-            source_ip: source_ip.map(|ip| ip.parse().unwrap()),
+            source: source_ip.map_or(Source::Local, |ip| Source::Address(ip.parse().unwrap())),
             secure_transport,
+            ..Requester::local(Arc::clone(&principal))
         };
         let operation = operation("GenerateDataKey").unwrap();
         let answer = bench.api.call(operation, &requester, body.as_bytes()).await;

@@ -211,8 +211,8 @@ async fn a_batch_takes_what_its_limit_yields_and_waits_for_the_rest() {
     let (mut blobs, mut now) = (Vec::new(), Duration::ZERO);
     loop {
         match batch.next_chunk(&mut blobs).unwrap() {
-            Chunk::Blobs(0) => break,
-            Chunk::Blobs(keys) => assert!(keys == 10 || keys == 4, "{keys}"),
+            Chunk::End => break,
+            Chunk::Blobs(keys, _) => assert!(keys == 10 || keys == 4, "{keys}"),
             Chunk::Wait(Exceeded { wait, .. }) => {
                 assert!(wait <= Duration::from_millis(10), "{wait:?}");
                 assert!(batch.next_keys() == 10 || batch.next_keys() == 4);
@@ -237,7 +237,7 @@ async fn single_requests_come_before_batches() {
     let mut batch = bench.batch(&bulk, body).unwrap();
     let mut blobs = Vec::new();
     // The batch has half of the burst, single requests have the other, and then they have whatever comes.
-    while matches!(batch.next_chunk(&mut blobs).unwrap(), Chunk::Blobs(1)) {}
+    while matches!(batch.next_chunk(&mut blobs).unwrap(), Chunk::Blobs(1, _)) {}
     assert_eq!(batch.handed_out(), 50);
     assert_eq!(bench.mints(&online, &id).await, 50);
     for _ in 0..100 {
@@ -252,7 +252,7 @@ async fn single_requests_come_before_batches() {
         Chunk::Wait(_)
     ));
     bench.api.clock.advance(SECOND / 100);
-    assert_eq!(batch.next_chunk(&mut blobs).unwrap(), Chunk::Blobs(1));
+    assert_eq!(blobs_of(batch.next_chunk(&mut blobs)), 1);
 }
 
 #[tokio::test]
@@ -263,7 +263,7 @@ async fn a_batch_is_authorized_anew_while_it_waits() {
     let body = json!({"KeyId": id, "KeySpec": "AES_256", "Count": 2});
     let mut batch = bench.batch(&all, body).unwrap();
     let mut blobs = Vec::new();
-    assert_eq!(batch.next_chunk(&mut blobs).unwrap(), Chunk::Blobs(1));
+    assert_eq!(blobs_of(batch.next_chunk(&mut blobs)), 1);
     let Chunk::Wait(exceeded) = batch.next_chunk(&mut blobs).unwrap() else {
         panic!("there is no second key yet");
     };

@@ -2,7 +2,6 @@
 
 use super::KmsErrorCode as Code;
 use super::*;
-use crate::api::batch::Chunk;
 use crate::policy::principal::PrincipalKind;
 
 mod refusals;
@@ -294,10 +293,7 @@ async fn who_is_disabled_is_nobody_until_he_is_enabled() {
         )
         .unwrap();
     let mut out = Vec::new();
-    assert_eq!(
-        batch.next_chunk(&mut out).unwrap(),
-        Chunk::Blobs(DataKeys::CHUNK_KEYS)
-    );
+    assert_eq!(blobs_of(batch.next_chunk(&mut out)), DataKeys::CHUNK_KEYS);
     let name = json!({"Name": "provisioner"});
     bench.administered("DisablePrincipal", name.clone()).await;
     let length = out.len();

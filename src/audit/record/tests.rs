@@ -1,6 +1,9 @@
 //! The shape of a record, member by member: it is a contract.
 
 use super::*;
+use crate::crypto::entropy::Entropy;
+use crate::key::KeyId;
+use crate::key::material::BackingKey;
 use serde_json::{Value, json};
 
 const KEY: &str = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
@@ -13,12 +16,10 @@ fn identity() -> Identity<'static> {
     }
 }
 
-fn record<'a>(
-    parameters: &'a [(&'a str, Parameter<'a>)],
-    resources: &'a [Resource<'a>],
-) -> AuditRecord<'a> {
+fn record<'a>(body: &'a [u8], resources: &'a [Resource<'a>]) -> AuditRecord<'a> {
     AuditRecord {
         time: Timestamp(1_700_000_000_999_999),
+        event_source: KMS,
         event_name: "GenerateDataKeyWithoutPlaintext",
         region: "us-east-1",
         identity: identity(),
@@ -26,7 +27,7 @@ fn record<'a>(
         request_id: "7a1b2c3d-0000-4000-8000-0123456789ab",
         event_id: "8a1b2c3d-0000-4000-8000-0123456789ab",
         read_only: true,
-        parameters,
+        body,
         resources,
         key_material_id: None,
         batch: None,
@@ -46,12 +47,7 @@ fn value(record: &AuditRecord<'_>) -> Value {
 
 #[test]
 fn a_key_that_left_is_recorded_in_this_order() {
-    let context = EncryptionContext::from_pairs([("tenant", "t"), ("container", "42")]).unwrap();
-    let parameters = [
-        ("keyId", Parameter::Text("alias/containers")),
-        ("keySpec", Parameter::Text("AES_256")),
-        ("encryptionContext", Parameter::Context(&context)),
-    ];
+    let body = br#"{"KeyId":"alias/containers","KeySpec":"AES_256","EncryptionContext":{"container":"42","tenant":"t"}}"#;
     let resources = [Resource {
         arn: KEY,
         account_id: "111122223333",
@@ -69,7 +65,7 @@ fn a_key_that_left_is_recorded_in_this_order() {
         r#""accountId":"111122223333","type":"AWS::KMS::Key"}]}"#,
         "\n"
     );
-    assert_eq!(line(&record(&parameters, &resources)), expected);
+    assert_eq!(line(&record(body, &resources)), expected);
 }
 
 #[test]
@@ -80,22 +76,26 @@ fn a_batch_and_a_refusal_add_their_members_at_the_end() {
     let batch = digest.batch();
     let whole: [u8; 32] = Sha256::digest(b"onetwo").into();
     assert_eq!((batch.count, batch.digest), (3, whole));
+    let key_id = KeyId::from_random([7; 16]);
+    let material_id = BackingKey::draw(key_id, 1, Timestamp(0), &Entropy::os());
+    let material_id = material_id.unwrap().id();
     let record = AuditRecord {
         source: Source::Unix(1000),
-        key_material_id: Some("ab12"),
+        event_source: KEYMILL,
+        key_material_id: Some(material_id),
         batch: Some(batch),
         error: Some(Refusal {
             code: "DisabledException",
             message: Some("row 3: \"off\""),
         }),
         read_only: false,
-        ..record(&[("count", Parameter::Number(7))], &[])
+        ..record(br#"{"Count":7}"#, &[])
     };
     let line = line(&record);
     let tail = line.split_once("\"resources\":").unwrap().1;
     let hex: String = whole.iter().map(|byte| format!("{byte:02x}")).collect();
     let expected = format!(
-        "[],\"additionalEventData\":{{\"keyMaterialId\":\"ab12\",\"count\":3,\"rowsSha256\":\"{hex}\"}},\
+        "[],\"additionalEventData\":{{\"keyMaterialId\":\"{material_id}\",\"count\":3,\"rowsSha256\":\"{hex}\"}},\
          \"errorCode\":\"DisabledException\",\"errorMessage\":\"row 3: \\\"off\\\"\"}}\n"
     );
     assert_eq!(tail, expected);
@@ -108,14 +108,10 @@ fn a_batch_and_a_refusal_add_their_members_at_the_end() {
 #[test]
 fn whatever_a_caller_sends_stays_within_one_line() {
     let hostile = "\"}\n{\"keymillChain\":{\"group\":1}}\r\u{0}\u{2028}\\";
-    let context = EncryptionContext::from_pairs([(hostile, hostile)]).unwrap();
-    let texts = [hostile, "b"];
-    let parameters = [
-        ("keyId", Parameter::Text(hostile)),
-        ("encryptionContext", Parameter::Context(&context)),
-        ("grantTokens", Parameter::Texts(&texts)),
-        ("dryRun", Parameter::Flag(true)),
-    ];
+    let expected =
+        json!({"keyId": hostile, "encryptionContext": {hostile: hostile}, "dryRun": true});
+    let body = json!({"KeyId": hostile, "EncryptionContext": {hostile: hostile}, "DryRun": true});
+    let body = serde_json::to_vec_pretty(&body).unwrap();
     let record = AuditRecord {
         event_name: hostile,
         request_id: hostile,
@@ -123,16 +119,13 @@ fn whatever_a_caller_sends_stays_within_one_line() {
             code: hostile,
             message: None,
         }),
-        ..record(&parameters, &[])
+        ..record(&body, &[])
     };
     let line = line(&record);
     assert!(crate::audit::chain::is_record(line.as_bytes()), "{line}");
     let value = value(&record);
     assert_eq!(value["eventName"], hostile);
     assert_eq!(value["errorCode"], hostile);
-    let expected = json!({
-        "keyId": hostile, "encryptionContext": {hostile: hostile}, "grantTokens": [hostile, "b"], "dryRun": true,
-    });
     assert_eq!(value["requestParameters"], expected);
 }
 
@@ -169,7 +162,7 @@ fn the_kind_of_a_caller_follows_from_his_arn() {
             access_key_id: None,
         },
         source: Source::Local,
-        ..record(&[], &[])
+        ..record(b"", &[])
     };
     let value = value(&nobody);
     assert_eq!(value["userIdentity"], json!({"type": "Unknown"}));
@@ -195,14 +188,13 @@ fn times_are_those_of_the_gregorian_calendar() {
 
 #[test]
 fn a_kept_buffer_does_not_grow_with_records_of_one_size() {
-    let context = EncryptionContext::from_pairs([("container", "42")]).unwrap();
-    let parameters = [("encryptionContext", Parameter::Context(&context))];
+    let body = br#"{"EncryptionContext":{"container":"42"}}"#;
     let mut line = Vec::new();
-    record(&parameters, &[]).append(&mut line);
+    record(body, &[]).append(&mut line);
     let (address, room) = (line.as_ptr(), line.capacity());
     for _ in 0..100 {
         line.clear();
-        record(&parameters, &[]).append(&mut line);
+        record(body, &[]).append(&mut line);
     }
     assert_eq!((line.as_ptr(), line.capacity()), (address, room));
 }

@@ -26,8 +26,11 @@ fn a_key_leaves_at_once_while_the_disk_keeps_up() {
     let (audit, mut writer) = place.open();
     for turn in 0..10 {
         let recorded = audit.record(&line(turn)).unwrap();
-        assert!(!recorded.waits());
-        assert_eq!(poll(&mut pin!(recorded.durable())), Poll::Ready(Ok(())));
+        assert!(!recorded.waits);
+        assert_eq!(
+            poll(&mut pin!(audit.durable(recorded))),
+            Poll::Ready(Ok(()))
+        );
         place.clock.advance(LAG_MAX);
         writer.turn();
     }
@@ -39,11 +42,11 @@ fn with_disk_durability_a_key_leaves_after_the_sync_of_its_group() {
     let (audit, mut writer) = place.open();
     let one = audit.record(&line(1)).unwrap();
     let two = audit.record(&line(2)).unwrap();
-    let (mut one, mut two) = (pin!(one.durable()), pin!(two.durable()));
+    let (mut one, mut two) = (pin!(audit.durable(one)), pin!(audit.durable(two)));
     assert!(poll(&mut one).is_pending() && poll(&mut two).is_pending());
     writer.turn();
     let three = audit.record(&line(3)).unwrap();
-    let mut three = pin!(three.durable());
+    let mut three = pin!(audit.durable(three));
     assert_eq!(poll(&mut one), Poll::Ready(Ok(())));
     assert_eq!(poll(&mut two), Poll::Ready(Ok(())));
     assert!(poll(&mut three).is_pending());
@@ -56,15 +59,15 @@ fn a_slow_disk_is_waited_for_before_more_than_100_ms_of_records_are_at_stake() {
     let place = Place::new();
     let (audit, mut writer) = place.open();
     place.clock.advance(LAG_MAX);
-    assert!(!audit.record(&line(1)).unwrap().waits());
+    assert!(!audit.record(&line(1)).unwrap().waits);
     place.clock.advance(Duration::from_millis(1));
     let late = audit.record(&line(2)).unwrap();
-    assert!(late.waits());
-    let mut late = pin!(late.durable());
+    assert!(late.waits);
+    let mut late = pin!(audit.durable(late));
     assert!(poll(&mut late).is_pending());
     writer.turn();
     assert_eq!(poll(&mut late), Poll::Ready(Ok(())));
-    assert!(!audit.record(&line(3)).unwrap().waits());
+    assert!(!audit.record(&line(3)).unwrap().waits);
 }
 
 #[test]
@@ -73,7 +76,7 @@ fn whoever_waits_for_a_disk_that_fails_is_refused() {
     let plan = Plan::never();
     let (audit, mut writer) = place.start(plan.disk(), None).unwrap();
     let recorded = audit.record(&line(1)).unwrap();
-    let mut durable = pin!(recorded.durable());
+    let mut durable = pin!(audit.durable(recorded));
     assert!(poll(&mut durable).is_pending());
     plan.fail_after(1);
     writer.turn();
@@ -83,7 +86,7 @@ fn whoever_waits_for_a_disk_that_fails_is_refused() {
     plan.heal();
     writer.turn();
     let recorded = audit.record(&line(2)).unwrap();
-    let mut durable = pin!(recorded.durable());
+    let mut durable = pin!(audit.durable(recorded));
     writer.turn();
     assert_eq!(poll(&mut durable), Poll::Ready(Ok(())));
 }
@@ -95,7 +98,7 @@ fn whoever_waits_for_a_writer_that_is_gone_is_refused() {
     let recorded = audit.record(&line(1)).unwrap();
     drop(writer);
     assert_eq!(
-        poll(&mut pin!(recorded.durable())),
+        poll(&mut pin!(audit.durable(recorded))),
         Poll::Ready(Err(AuditError::Unwritable))
     );
 }
@@ -118,12 +121,8 @@ async fn the_writer_is_woken_by_whoever_waits_and_closing_writes_the_rest() {
     };
     let audit = open(&place);
     for number in 0..20 {
-        audit
-            .record(&line(number))
-            .unwrap()
-            .durable()
-            .await
-            .unwrap();
+        let recorded = audit.record(&line(number)).unwrap();
+        audit.durable(recorded).await.unwrap();
         assert_eq!(place.logged().len() as u64, number + 1);
     }
     for number in 20..40 {

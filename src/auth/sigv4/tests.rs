@@ -143,7 +143,7 @@ impl Request {
         verifier
             .begin(head, snapshot, NOW)
             .and_then(|claim| claim.finish(&self.body))
-            .map(|principal| principal.arn.clone())
+            .map(|signer| signer.principal.arn.clone())
             .map_err(|error| error.to_string())
     }
 

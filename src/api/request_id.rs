@@ -15,7 +15,7 @@ const IDS_PER_SEED: u32 = 65_536;
 
 /// One request's id, as `x-amzn-RequestId` carries it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct RequestId([u8; 36]);
+pub struct RequestId([u8; 36]);
 
 struct Generator {
     random: ChaCha20Rng,
@@ -28,7 +28,7 @@ thread_local! {
 
 impl RequestId {
     /// Draws the next id of this thread.
-    pub(super) fn draw(entropy: &Entropy) -> Self {
+    pub fn draw(entropy: &Entropy) -> Self {
         let mut bytes = [0; 16];
         GENERATOR.with_borrow_mut(|slot| {
             let generator = match slot {
@@ -62,11 +62,20 @@ impl RequestId {
     }
 
     /// 36 characters.
-    pub(super) fn as_str(&self) -> &str {
+    ///
+    /// # Panics
+    /// Never: there are hex digits and dashes alone.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("hex digits and dashes: the only constructor")
     }
 
-    pub(super) fn to_header(self) -> HeaderValue {
+    /// The same, as a header field's value.
+    ///
+    /// # Panics
+    /// Never, likewise.
+    #[must_use]
+    pub fn to_header(self) -> HeaderValue {
         HeaderValue::from_bytes(&self.0).expect("hex digits and dashes: the only constructor")
     }
 }

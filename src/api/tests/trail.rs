@@ -1,0 +1,240 @@
+//! What the audit log is told: every authenticated call, before its answer.
+
+use super::*;
+use crate::crypto::secret::SecretBytes;
+use crate::keystore::AccessKey;
+use sha2::{Digest, Sha256};
+
+fn names(records: &[Value]) -> Vec<&str> {
+    let name = |record: &'_ Value| record["eventName"].as_str().unwrap().to_owned().leak() as &str;
+    records.iter().map(name).collect()
+}
+
+#[tokio::test]
+async fn audit_1_a_key_that_left_has_a_record() {
+    let bench = Bench::new().await;
+    let id = bench.key().await;
+    let provisioner = bench
+        .allowed("provisioner", &["kms:GenerateDataKey*"])
+        .await;
+    let access_key = AccessKey::new(
+        "AKIAIOSFODNN7EXAMPLE".to_owned(),
+        SecretBytes::filled(40, |bytes| bytes.fill(b'x')),
+    );
+    let requester = Requester {
+        access_key: Some(Arc::new(access_key)),
+        source: Source::Address("192.0.2.7".parse().unwrap()),
+        ..Requester::local(Arc::clone(&provisioner))
+    };
+    let body = json!({
+        "KeyId": id, "KeySpec": "AES_256", "EncryptionContext": {"container": "42"}, "GrantTokens": ["secret token"], "Unknown": 7,
+    });
+    let operation = operation("GenerateDataKeyWithoutPlaintext").unwrap();
+    let body = body.to_string();
+    let reply = bench.api.call(operation, &requester, body.as_bytes()).await;
+    // A token that is none is a refusal, and has a record as well.
+    assert!(reply.is_err());
+    let body = body.replace(r#""GrantTokens":["secret token"],"#, "");
+    let reply = bench.api.call(operation, &requester, body.as_bytes()).await;
+    let reply: Value = serde_json::from_slice(reply.unwrap().body()).unwrap();
+    let records = bench.records();
+    let [.., refused, record] = records.as_slice() else {
+        panic!("{records:?}");
+    };
+    assert_eq!(refused["errorCode"], "InvalidGrantTokenException");
+    assert_eq!(refused["resources"], json!([]));
+    let event_id = record["eventID"].clone();
+    assert!(event_id.is_string() && event_id != record["requestID"]);
+    let expected = json!({
+        "eventVersion": "1.11",
+        "eventTime": "2023-11-14T22:13:20Z",
+        "eventSource": "kms.amazonaws.com",
+        "eventName": "GenerateDataKeyWithoutPlaintext",
+        "awsRegion": "us-east-1",
+        "eventType": "AwsApiCall",
+        "userIdentity": {
+            "type": "IAMUser",
+            "arn": provisioner.arn,
+            "accountId": ACCOUNT,
+            "accessKeyId": "AKIAIOSFODNN7EXAMPLE",
+        },
+        "sourceIPAddress": "192.0.2.7",
+        "requestID": requester.request_id.as_str(),
+        "eventID": event_id,
+        "readOnly": true,
+        "requestParameters": {"keyId": id, "keySpec": "AES_256", "encryptionContext": {"container": "42"}},
+        "responseElements": null,
+        "resources": [{"ARN": key_arn(&id), "accountId": ACCOUNT, "type": "AWS::KMS::Key"}],
+        "additionalEventData": {"keyMaterialId": reply["KeyMaterialId"]},
+    });
+    assert_eq!(*record, expected);
+}
+
+#[tokio::test]
+async fn refusals_and_changes_have_records() {
+    let bench = Bench::new().await;
+    let id = bench.key().await;
+    let powerless = bench.powerless("powerless").await;
+    let decrypt = json!({"KeyId": id, "CiphertextBlob": encoded(&[1; 96])});
+    let (code, message) = bench
+        .call_as(&powerless, "Decrypt", decrypt)
+        .await
+        .unwrap_err();
+    let alias = json!({"AliasName": "alias/a", "TargetKeyId": id});
+    bench.done("CreateAlias", alias).await;
+    bench.done("DisableKey", json!({"KeyId": id})).await;
+    bench.call("Sign", json!({"KeyId": id})).await.unwrap_err();
+    let broken = bench.call_raw(&bench.admin, "DescribeKey", br#"{"KeyId":"a","KeyId":"b"}"#);
+    broken.await.unwrap_err();
+    let quoted = json!({"KeyId": "x".repeat(9000)});
+    bench.call("DescribeKey", quoted).await.unwrap_err();
+    let records = bench.records();
+    let expected = [
+        ("CreateKey", false, None),
+        ("CreatePrincipal", false, None),
+        ("Decrypt", true, Some(code.name())),
+        ("CreateAlias", false, None),
+        ("DisableKey", false, None),
+        ("Sign", true, Some("UnsupportedOperationException")),
+        ("DescribeKey", true, Some("SerializationException")),
+        ("DescribeKey", true, Some("ValidationException")),
+    ];
+    let told = records.iter().zip(names(&records)).map(|(record, name)| {
+        let read_only = record["readOnly"].as_bool().unwrap();
+        (name, read_only, record["errorCode"].as_str())
+    });
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+    assert_eq!(records[0]["resources"][0]["ARN"], key_arn(&id));
+    assert_eq!(records[1]["eventSource"], "keymill");
+    assert_eq!(
+        records[1]["userIdentity"],
+        json!({"type": "Operator", "arn": "local:0", "accountId": ACCOUNT})
+    );
+    assert_eq!(records[2]["errorMessage"], message);
+    assert_eq!(records[2]["requestParameters"], json!({"keyId": id}));
+    let aliased = json!([
+        {"ARN": key_arn(&id), "accountId": ACCOUNT, "type": "AWS::KMS::Key"},
+        {"ARN": alias_arn("a"), "accountId": ACCOUNT, "type": "AWS::KMS::Alias"},
+    ]);
+    assert_eq!(records[3]["resources"], aliased);
+    assert_eq!(records[6]["requestParameters"], Value::Null);
+    assert_eq!(records[7]["errorMessage"].as_str().unwrap().len(), 4096);
+}
+
+#[tokio::test]
+async fn audit_1_what_cannot_be_recorded_does_not_happen() {
+    let bench = Bench::new().await;
+    let id = bench.key().await;
+    let body = json!({"KeyId": id, "KeySpec": "AES_256", "Count": 10}).to_string();
+    let operator = Requester::local(Arc::clone(&bench.admin));
+    let mut batch = bench.api.data_keys(&operator, body.as_bytes()).unwrap();
+    bench.api.audit.close();
+    let revision = bench.api.keystore.revision();
+    for (name, body) in [
+        (
+            "GenerateDataKeyWithoutPlaintext",
+            json!({"KeyId": id, "KeySpec": "AES_256"}),
+        ),
+        ("DescribeKey", json!({"KeyId": id})),
+        ("CreateKey", json!({})),
+        ("DisableKey", json!({"KeyId": id})),
+    ] {
+        bench
+            .refused(name, body, KmsErrorCode::KMSInternalException, "")
+            .await;
+    }
+    let created = bench
+        .administer("CreatePrincipal", json!({"Name": "p"}))
+        .await;
+    assert_eq!(created.unwrap_err().0, KmsErrorCode::KMSInternalException);
+    let mut blobs = Vec::new();
+    let error = batch.next_chunk(&mut blobs).unwrap_err();
+    assert_eq!(error.code(), KmsErrorCode::KMSInternalException);
+    assert!(blobs.is_empty() && batch.handed_out() == 0);
+    assert_eq!(
+        bench.api.keystore.revision(),
+        revision,
+        "nothing was changed"
+    );
+}
+
+#[tokio::test]
+async fn a_batch_is_recorded_chunk_by_chunk_with_its_digest() {
+    let bench = Bench::new().await;
+    let id = bench.key().await;
+    let count = DataKeys::CHUNK_KEYS as u64 + 7;
+    let body = json!({"KeyId": id, "KeySpec": "AES_128", "Count": 3 * count}).to_string();
+    let operator = Requester::local(Arc::clone(&bench.admin));
+    let mut batch = bench.api.data_keys(&operator, body.as_bytes()).unwrap();
+    let mut blobs = Vec::new();
+    blobs_of(batch.next_chunk(&mut blobs));
+    blobs_of(batch.next_chunk(&mut blobs));
+    bench.done("DisableKey", json!({"KeyId": id})).await;
+    batch.next_chunk(&mut blobs).unwrap_err();
+    let forbidden = json!({"KeyId": id, "KeySpec": "AES_128", "Count": 1}).to_string();
+    let refused = bench.api.data_keys(&operator, forbidden.as_bytes());
+    assert!(refused.is_err());
+    let records = bench.records();
+    let records: Vec<_> = records
+        .iter()
+        .filter(|record| record["eventName"] == "DataKeys")
+        .collect();
+    let digest = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
+    let half = blobs.len() / 2;
+    let expected = [
+        (1, digest(&blobs[..half]), None),
+        (2, digest(&blobs), None),
+        (2, digest(&blobs), Some("DisabledException")),
+    ];
+    assert_eq!(records.len(), 4);
+    for (record, (chunks, digest, code)) in records.iter().zip(expected) {
+        let data = &record["additionalEventData"];
+        assert_eq!(data["count"], chunks * DataKeys::CHUNK_KEYS);
+        assert_eq!(data["rowsSha256"], digest);
+        assert_eq!(record["errorCode"].as_str(), code);
+        assert_eq!(record["requestID"], records[0]["requestID"]);
+        assert_eq!(record["requestParameters"]["count"], 3 * count);
+    }
+    assert_eq!(records[0]["resources"][0]["ARN"], key_arn(&id));
+    assert_eq!(records[3]["additionalEventData"], Value::Null);
+}
+
+#[tokio::test]
+async fn nothing_secret_is_in_the_log() {
+    let bench = Bench::new().await;
+    let id = bench.key().await;
+    let context = json!({"container": "42"});
+    let made = json!({"KeyId": id, "KeySpec": "AES_256", "EncryptionContext": context});
+    let made = bench.done("GenerateDataKey", made).await;
+    let blob = &made["CiphertextBlob"];
+    let opened = json!({"CiphertextBlob": blob, "EncryptionContext": context});
+    bench.done("Decrypt", opened).await;
+    let known = encoded(b"the caller's own secret, long enough");
+    let sealed = json!({"KeyId": id, "Plaintext": known});
+    let sealed = bench.done("Encrypt", sealed).await;
+    let random = bench
+        .done("GenerateRandom", json!({"NumberOfBytes": 32}))
+        .await;
+    let user = bench
+        .administer("CreatePrincipal", json!({"Name": "p"}))
+        .await
+        .unwrap();
+    let granted = json!({"KeyId": id, "GranteePrincipal": user["Arn"], "Operations": ["Decrypt"]});
+    let granted = bench.done("CreateGrant", granted).await;
+    let retired = json!({"GrantToken": granted["GrantToken"]});
+    bench.done("RetireGrant", retired).await;
+    let log = bench.records();
+    let log = Value::Array(log).to_string();
+    for secret in [
+        &made["Plaintext"],
+        blob,
+        &Value::from(known),
+        &sealed["CiphertextBlob"],
+        &random["Plaintext"],
+        &user["SecretAccessKey"],
+        &granted["GrantToken"],
+    ] {
+        let secret = secret.as_str().unwrap();
+        assert!(secret.len() > 20 && !log.contains(secret), "{secret}");
+    }
+}

@@ -1,0 +1,218 @@
+//! What the audit log is told of calls.
+//!
+//! Every authenticated call has a record, answered or refused, and has it before its answer leaves (AUDIT-1): where the record cannot be kept, the call fails. A
+//! call that changes the store is refused beforehand while the log cannot be written; if the process is killed between the change and its record, the
+//! change stands without one, and was never answered. Records stand in the order in which they were kept: a key that was issued just before its KMS key
+//! was disabled may have its record just after.
+//!
+//! Callers who could not be authenticated have no record, only a count: strangers could fill the disk with them.
+
+use crate::api::{Api, ApiError, KmsErrorCode, Operation, Reply, RequestId, Requester, wire};
+use crate::audit::{
+    AuditError, AuditRecord, Batch, Identity, KEYMILL, KMS, Recorded, Refusal, Resource,
+    ResourceKind,
+};
+use crate::key::arn::Arn;
+use crate::key::material::KeyMaterialId;
+use crate::keystore::KeyEntry;
+use serde::Deserialize;
+use std::cell::RefCell;
+use std::sync::Arc;
+
+/// Bytes of a refusal's message at most: it may quote what was sent.
+const MESSAGE_BYTES_MAX: usize = 4096;
+
+/// What was asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Event<'a> {
+    source: &'static str,
+    name: &'a str,
+    read_only: bool,
+    body: &'a [u8],
+}
+
+impl<'a> Event<'a> {
+    /// An operation of AWS KMS.
+    pub(super) fn of(operation: &'static Operation, body: &'a [u8]) -> Self {
+        Self {
+            source: KMS,
+            name: operation.name,
+            read_only: !operation.changes(),
+            body,
+        }
+    }
+
+    /// An operation of ours.
+    pub(super) fn own(name: &'a str, read_only: bool, body: &'a [u8]) -> Self {
+        let source = KEYMILL;
+        Self {
+            source,
+            name,
+            read_only,
+            body,
+        }
+    }
+}
+
+/// What a call was about, and what it used of it.
+#[derive(Default)]
+pub(super) struct Resources {
+    /// The key.
+    pub(super) key: Option<Arc<KeyEntry>>,
+    /// The generation of its material.
+    pub(super) material: Option<KeyMaterialId>,
+    /// What has no entry in the store before or after the call: an alias, a new key.
+    pub(super) other: Option<String>,
+}
+
+/// How it ended.
+pub(super) enum Outcome<'a> {
+    Done(&'a Resources, Option<Batch>),
+    Refused(&'a ApiError, Option<Batch>),
+}
+
+thread_local! {
+    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Api {
+    /// `DescribeAuditLog`: the head of what is durable.
+    pub(super) fn describe_audit_log(&self, body: &[u8]) -> Result<Reply, ApiError> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Input {}
+        let Input {} = wire::decode(body)?;
+        Ok(Reply::of(&self.audit.head().to_json()))
+    }
+
+    /// Refuses what must not be begun while it could not be recorded.
+    pub(super) fn check_recordable(&self) -> Result<(), ApiError> {
+        if self.audit.is_writable() {
+            return Ok(());
+        }
+        Err(ApiError::internal(AuditError::Unwritable))
+    }
+
+    /// Records a call, and lets its answer go when its record may be relied on.
+    pub(super) async fn told(
+        &self,
+        requester: &Requester,
+        event: Event<'_>,
+        answer: Result<Reply, ApiError>,
+    ) -> Result<Reply, ApiError> {
+        let outcome = match &answer {
+            Ok(reply) => Outcome::Done(&reply.resources, None),
+            Err(error) => Outcome::Refused(error, None),
+        };
+        let recorded = self.tell(requester, event, &outcome)?;
+        self.durable(recorded).await?;
+        answer
+    }
+
+    /// Returns when the answer of a recorded call may leave.
+    ///
+    /// # Errors
+    /// [`ApiError`]: it must not.
+    pub async fn durable(&self, recorded: Recorded) -> Result<(), ApiError> {
+        self.audit
+            .durable(recorded)
+            .await
+            .map_err(ApiError::internal)
+    }
+
+    /// Records a call that has ended so.
+    pub(super) fn tell(
+        &self,
+        requester: &Requester,
+        event: Event<'_>,
+        outcome: &Outcome<'_>,
+    ) -> Result<Recorded, ApiError> {
+        let recorded = LINE.with_borrow_mut(|line| {
+            line.clear();
+            self.append(requester, event, outcome, line);
+            self.audit.record(line)
+        });
+        recorded.map_err(ApiError::internal)
+    }
+
+    fn append(
+        &self,
+        requester: &Requester,
+        event: Event<'_>,
+        outcome: &Outcome<'_>,
+        line: &mut Vec<u8>,
+    ) {
+        let none = Resources::default();
+        let (resources, error, batch) = match outcome {
+            Outcome::Done(resources, batch) => (*resources, None, *batch),
+            Outcome::Refused(error, batch) => (&none, Some(*error), *batch),
+        };
+        let key = resources.key.as_ref().map(|entry| Resource {
+            arn: &entry.arn,
+            account_id: entry.key.account.as_str(),
+            kind: ResourceKind::Key,
+        });
+        let other = resources.other.as_deref().map(|arn| Resource {
+            arn,
+            account_id: requester.principal.account.as_str(),
+            kind: kind(arn),
+        });
+        let both;
+        let one;
+        let list: &[Resource<'_>] = match (key, other) {
+            (Some(key), Some(other)) => {
+                both = [key, other];
+                &both
+            }
+            (Some(resource), None) | (None, Some(resource)) => {
+                one = [resource];
+                &one
+            }
+            (None, None) => &[],
+        };
+        // What was not understood could not be asked for.
+        let is_understood = |error: &ApiError| error.code() != KmsErrorCode::SerializationException;
+        AuditRecord {
+            time: self.clock.now(),
+            event_source: event.source,
+            event_name: event.name,
+            region: &self.keystore.region().name,
+            identity: Identity {
+                arn: Some(&requester.principal.arn),
+                account_id: Some(requester.principal.account.as_str()),
+                access_key_id: requester.access_key.as_ref().map(|key| key.id.as_str()),
+            },
+            source: requester.source,
+            request_id: requester.request_id.as_str(),
+            event_id: RequestId::draw(&self.entropy).as_str(),
+            read_only: event.read_only,
+            body: match error.is_none_or(is_understood) {
+                true => event.body,
+                false => b"",
+            },
+            resources: list,
+            key_material_id: resources.material,
+            batch,
+            error: error.map(refusal),
+        }
+        .append(line);
+    }
+}
+
+fn refusal(error: &ApiError) -> Refusal<'_> {
+    let message = error.message();
+    let message = &message[..message.floor_char_boundary(MESSAGE_BYTES_MAX)];
+    Refusal {
+        code: error.code().name(),
+        message: (!message.is_empty()).then_some(message),
+    }
+}
+
+fn kind(arn: &str) -> ResourceKind {
+    let is_alias = Arn::split(arn).is_some_and(|arn| arn.resource.starts_with("alias/"));
+    if is_alias {
+        ResourceKind::Alias
+    } else {
+        ResourceKind::Key
+    }
+}

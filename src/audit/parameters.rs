@@ -1,0 +1,253 @@
+//! What a call asked for: the members of its JSON body that stand on a list, as it sent them.
+//!
+//! The list is what keeps secrets out: a member that is not on it (a plaintext, a blob, a grant token, a signature, whatever a newer client sends) is in no
+//! record. A member's name begins with a lower-case letter, as CloudTrail writes it; its value is copied.
+
+use serde::Deserializer as _;
+use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::fmt;
+
+/// Bytes of all members at most; what is longer is left out as CloudTrail does it.
+pub(super) const BYTES_MAX: usize = 100 * 1024;
+
+/// Members of the requests of AWS KMS, of the batch and of the operator's operations; sorted.
+const MEMBERS: [&str; 52] = [
+    "AccessKeyId",
+    "Account",
+    "Action",
+    "AliasName",
+    "BypassPolicyLockoutSafetyCheck",
+    "Constraints",
+    "Count",
+    "CustomKeyStoreId",
+    "CustomerMasterKeySpec",
+    "Description",
+    "DestinationEncryptionAlgorithm",
+    "DestinationEncryptionContext",
+    "DestinationKeyId",
+    "DryRun",
+    "DurationSeconds",
+    "EncryptionAlgorithm",
+    "EncryptionContext",
+    "ExpirationModel",
+    "GrantId",
+    "GranteePrincipal",
+    "KeyId",
+    "KeyMaterialDescription",
+    "KeyMaterialId",
+    "KeyPairSpec",
+    "KeySpec",
+    "KeyUsage",
+    "Kind",
+    "MacAlgorithm",
+    "MultiRegion",
+    "Name",
+    "NumberOfBytes",
+    "Operations",
+    "Origin",
+    "PendingWindowInDays",
+    "Policies",
+    "Policy",
+    "PolicyName",
+    "Principal",
+    "RetiringPrincipal",
+    "RotationPeriodInDays",
+    "SecureTransport",
+    "SessionName",
+    "SigningAlgorithm",
+    "SourceEncryptionAlgorithm",
+    "SourceEncryptionContext",
+    "SourceIp",
+    "SourceKeyId",
+    "Status",
+    "TagKeys",
+    "Tags",
+    "TargetKeyId",
+    "WrappingAlgorithm",
+];
+
+/// Appends the members of `body` as a JSON object; `null` where there are none, or where it is no JSON object.
+pub(super) fn append(body: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    let object = Members { out, seen: 0 };
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let read = json.deserialize_map(object);
+    let bytes = out.len() - start;
+    if read.is_err() || bytes == 0 {
+        out.truncate(start);
+        out.extend_from_slice(b"null");
+    } else if bytes > BYTES_MAX {
+        out.truncate(start);
+        let omitted = format!(
+            "{{\"reason\":\"requestParameters too large\",\"omitted\":true,\"originalSize\":{bytes}}}"
+        );
+        out.extend_from_slice(omitted.as_bytes());
+    } else {
+        out.push(b'}');
+    }
+}
+
+/// Copies members.
+struct Members<'a> {
+    out: &'a mut Vec<u8>,
+    /// One bit for each of [`MEMBERS`]: a record has no name twice.
+    seen: u64,
+}
+
+impl<'de> Visitor<'de> for Members<'_> {
+    type Value = ();
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(mut self, mut map: M) -> Result<(), M::Error> {
+        while let Some(place) = map.next_key_seed(Place)? {
+            match place {
+                Some(place) if self.seen & (1 << place) == 0 => {
+                    let value: &RawValue = map.next_value()?;
+                    self.seen |= 1 << place;
+                    self.member(MEMBERS[place], value.get());
+                }
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Members<'_> {
+    /// A member that is null was not given.
+    fn member(&mut self, name: &str, value: &str) {
+        let Some(value) = one_line(value).filter(|value| &**value != "null") else {
+            return;
+        };
+        let separator = if self.out.last() == Some(&b':') {
+            b'{'
+        } else {
+            b','
+        };
+        self.out.push(separator);
+        self.out.push(b'"');
+        self.out.push(name.as_bytes()[0].to_ascii_lowercase());
+        self.out.extend_from_slice(&name.as_bytes()[1..]);
+        self.out.extend_from_slice(b"\":");
+        self.out.extend_from_slice(value.as_bytes());
+    }
+}
+
+/// The value without line feeds; none where it has half of a surrogate pair, which is no text and which no reader of the log could take in.
+fn one_line(value: &str) -> Option<std::borrow::Cow<'_, str>> {
+    let is_plain = |byte: u8| byte >= b' ' && byte != b'\\';
+    if value.bytes().all(is_plain) {
+        return Some(value.into());
+    }
+    let value: serde_json::Value = serde_json::from_str(value).ok()?;
+    Some(value.to_string().into())
+}
+
+/// The place of a name in [`MEMBERS`].
+struct Place;
+
+impl<'de> DeserializeSeed<'de> for Place {
+    type Value = Option<usize>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Place {
+    type Value = Option<usize>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a name")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(MEMBERS.binary_search(&name).ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters(body: &str) -> String {
+        let mut out = b"\"requestParameters\":".to_vec();
+        append(body.as_bytes(), &mut out);
+        String::from_utf8(out[20..].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn members_on_the_list_are_copied_in_their_order() {
+        assert!(MEMBERS.is_sorted() && MEMBERS.len() <= 64);
+        let body = r#"{"KeySpec":"AES_256","KeyId":"alias/a","EncryptionContext":{"tenant":"7"},"NumberOfBytes":null,"DryRun":false}"#;
+        let expected = r#"{"keySpec":"AES_256","keyId":"alias/a","encryptionContext":{"tenant":"7"},"dryRun":false}"#;
+        assert_eq!(parameters(body), expected);
+        let body = "{ \"KeyId\" : \"a\" ,\n\"Constraints\":{\n \"EncryptionContextSubset\": {\"a\":\"b\"}}}";
+        let expected = r#"{"keyId":"a","constraints":{"EncryptionContextSubset":{"a":"b"}}}"#;
+        assert_eq!(parameters(body), expected);
+    }
+
+    #[test]
+    fn what_is_secret_is_on_no_list() {
+        for name in [
+            "Plaintext",
+            "CiphertextBlob",
+            "GrantToken",
+            "GrantTokens",
+            "EncryptedKeyMaterial",
+            "ImportToken",
+            "Message",
+            "Signature",
+            "Mac",
+            "Recipient",
+            "PublicKey",
+            "Marker",
+            "KeyStorePassword",
+            "XksProxyAuthenticationCredential",
+            "SecretAccessKey",
+        ] {
+            let body = format!("{{\"{name}\":\"x\"}}");
+            assert_eq!(parameters(&body), "null", "{name}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_sent_stays_one_value_of_one_line() {
+        for (body, expected) in [
+            ("", "null"),
+            ("{}", "null"),
+            ("[\"KeyId\"]", "null"),
+            ("{\"KeyId\":\"a\"", "null"),
+            ("{\"KeyId\":\"a\",\"x\":}", "null"),
+            ("{\"keyId\":\"a\"}", "null"),
+            ("{\"KeyId\":\"\\ud800\"}", "null"),
+            (
+                "{\"KeyId\":\"a\\ud800\",\"Name\":\"n\"}",
+                "{\"name\":\"n\"}",
+            ),
+            ("{\"KeyId\":\"a\",\"KeyId\":\"b\"}", "{\"keyId\":\"a\"}"),
+            ("{\"K\\u0065yId\":\"a\"}", "{\"keyId\":\"a\"}"),
+            (
+                "{\"KeyId\":\"\\u000a\\\"}\\u2028\"}",
+                "{\"keyId\":\"\\n\\\"}\u{2028}\"}",
+            ),
+        ] {
+            assert_eq!(parameters(body), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_left_out_with_its_size() {
+        let value = "x".repeat(BYTES_MAX);
+        let size = value.len() + r#"{"policy":"""#.len();
+        let body = format!("{{\"Policy\":\"{value}\"}}");
+        let expected = format!(
+            r#"{{"reason":"requestParameters too large","omitted":true,"originalSize":{size}}}"#
+        );
+        assert_eq!(parameters(&body), expected);
+    }
+}
