@@ -71,7 +71,7 @@ pub enum SourceError {
     /// The operating system's entropy source failed.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
-    /// A fresh epoch could not mint: a limit of the envelope is below [`MINT_KEYS`].
+    /// A fresh epoch could not mint: a limit of the envelope is below the number of keys that are minted at a time.
     #[error(transparent)]
     Epoch(#[from] EpochEnded),
     /// The daemon refused.
