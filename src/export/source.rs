@@ -92,6 +92,14 @@ pub enum SourceError {
         /// Why.
         reason: String,
     },
+    /// TLS has something against the daemon; nothing was asked of it.
+    #[error("{endpoint}: {reason}")]
+    Untrusted {
+        /// Where.
+        endpoint: String,
+        /// What, and what to do about it.
+        reason: String,
+    },
     /// The answer is not that of a Keymill daemon.
     #[error("{endpoint} answered {reason}; is it a keymill daemon of this version?")]
     Answer {
