@@ -42,11 +42,15 @@ impl Place {
 
 fn file_in(dir: &Path) -> Result<PathBuf, Failure> {
     let file = dir.join(FILE_IN_FOLDER);
-    if file.exists() {
-        return Ok(file);
+    let shown = file.display();
+    match file.try_exists() {
+        Ok(true) => Ok(file),
+        Ok(false) => Err(Failure::configuration(format!(
+            "{shown} does not exist: name a folder that `keymill dev` has made, or a file with --config"
+        ))),
+        // What cannot be seen may well be there.
+        Err(error) => Err(Failure::configuration(format!(
+            "{shown}: {error}: a store is for the user it belongs to; others go through its daemon with --endpoint"
+        ))),
     }
-    Err(Failure::configuration(format!(
-        "{} does not exist: name a folder that `keymill dev` has made, or a file with --config",
-        file.display()
-    )))
 }
