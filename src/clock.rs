@@ -1,6 +1,8 @@
 //! Wall and monotonic time as a value that is passed in, so that no test sleeps and no module reads
 //! a clock of its own. The only place that calls the system's clocks.
 
+use rustls::pki_types::UnixTime;
+use rustls::time_provider::TimeProvider;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -25,12 +27,12 @@ impl Timestamp {
 }
 
 /// A source of time: the system's, or one that a test moves by hand.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Clock {
     source: Source,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 enum Source {
     System {
         start: Instant,
@@ -107,5 +109,13 @@ impl Clock {
                 monotonic_micros, ..
             } => Duration::from_micros(monotonic_micros.load(Ordering::SeqCst)),
         }
+    }
+}
+
+/// Certificates are judged at this clock's time too.
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = self.now().unix_seconds();
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
     }
 }

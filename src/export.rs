@@ -8,6 +8,8 @@
 //! What this module does not do: decide who may export (its source does), or bind each row to a context of its own
 //! (that is `provision`).
 
+pub mod authorities;
+pub mod endpoint;
 pub mod error;
 pub mod folder;
 pub mod id_pattern;
@@ -19,12 +21,14 @@ pub mod recorded;
 pub mod remote;
 pub mod source;
 
+pub use authorities::{Authorities, AuthoritiesError};
+pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use error::ExportError;
 pub use id_pattern::{IdPattern, InvalidIdPattern};
 pub use manifest::{Manifest, Parameters, Part};
 pub use progress::Progress;
 pub use recorded::Recorded;
-pub use remote::{Endpoint, Remote};
+pub use remote::Remote;
 pub use source::{KeyIdentity, Local, Source, SourceError, Worker};
 
 use self::folder::{Finished, Folder};

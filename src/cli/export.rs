@@ -12,7 +12,8 @@ use crate::crypto::entropy::Entropy;
 use crate::crypto::secret::SecretBytes;
 use crate::daemon::Signals;
 use crate::export::{
-    self, Ending, Endpoint, IdPattern, Local, Outcome, Plan, Progress, Recorded, Remote, Source,
+    self, Authorities, AuthoritiesError, Ending, Endpoint, IdPattern, Local, Outcome, Plan,
+    Progress, Recorded, Remote, Source,
 };
 use crate::key::arn::{AliasName, Arn};
 use crate::key::data_key::DataKeyLength;
@@ -21,20 +22,24 @@ use clap::Args;
 use serde_json::json;
 use std::io::IsTerminal;
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::runtime::Runtime;
 
+/// The variable that names a file of certificate authorities.
+const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
+
 #[derive(Args)]
 #[command(after_help = "\
 A run that was stopped or has died is resumed by the same command. SIGINT or SIGTERM stops it after the parts under way, with status 130.
-Over http the usual variables sign the calls: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN (of a role's session), AWS_REGION or
-AWS_DEFAULT_REGION.
+Over http and https the usual variables sign the calls: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN (of a role's session), AWS_REGION or
+AWS_DEFAULT_REGION. Over https the daemon's certificate must be of an authority that this machine knows, or that is in the file AWS_CA_BUNDLE (PEM).
 
 Examples:
   keymill export --dir keymill-dev --key alias/containers --count 1000000 --out containers
-  keymill export --endpoint unix:keymill-dev/keymill.sock --key alias/containers --count 1000000 --out tenant-7 --context tenant=7 --id-pattern 'volume-{:08}'")]
+  keymill export --endpoint unix:keymill-dev/keymill.sock --key alias/containers --count 1000000 --out tenant-7 --context tenant=7 --id-pattern 'volume-{:08}'
+  AWS_CA_BUNDLE=ca.pem keymill export --endpoint https://kms.example:5645 --key alias/containers --count 1000000 --out containers")]
 pub(super) struct Arguments {
     #[command(flatten)]
     place: Place,
@@ -179,11 +184,16 @@ impl Run<'_> {
     ) -> Result<Outcome, Failure> {
         let credentials = match endpoint {
             Endpoint::Unix(_) => None,
-            Endpoint::Http(_) => Some(Arc::new(credentials(environment)?)),
+            Endpoint::Http(_) | Endpoint::Https { .. } => Some(Arc::new(credentials(environment)?)),
+        };
+        let authorities = match endpoint {
+            Endpoint::Unix(_) | Endpoint::Http(_) => None,
+            Endpoint::Https { .. } => Some(authorities(environment, &self.clock)?),
         };
         let source = Remote {
             endpoint: endpoint.clone(),
             credentials,
+            authorities,
             key: self.plan.key.clone(),
             length: self.plan.length,
             context: self.plan.context.clone(),
@@ -256,7 +266,7 @@ fn credentials(environment: &Environment) -> Result<Credentials, Failure> {
         .collect();
     let (Some(id), Some(secret), Some(region)) = (id, secret, region) else {
         return Err(Failure::configuration(format!(
-            "calls over http are signed: set {}, or use --endpoint unix:PATH",
+            "calls over http and https are signed: set {}, or use --endpoint unix:PATH",
             names.join(" and ")
         )));
     };
@@ -267,6 +277,19 @@ fn credentials(environment: &Environment) -> Result<Credentials, Failure> {
         }),
         session_token: environment.variable("AWS_SESSION_TOKEN").map(str::to_owned),
         region: region.to_owned(),
+    })
+}
+
+/// Those of the machine, and those of the file that AWS's own tools take from the same variable.
+fn authorities(environment: &Environment, clock: &Clock) -> Result<Authorities, Failure> {
+    let bundle = environment.variable(CA_BUNDLE);
+    Authorities::load(bundle.map(Path::new), clock).map_err(|error| {
+        Failure::configuration(match error {
+            AuthoritiesError::Io { .. } | AuthoritiesError::Refused { .. } => {
+                format!("{CA_BUNDLE}: {error}")
+            }
+            AuthoritiesError::Nobody | AuthoritiesError::Provider(_) => error.to_string(),
+        })
     })
 }
 
@@ -357,6 +380,18 @@ mod tests {
         }
         let some = refusal(&[("AWS_ACCESS_KEY_ID", "a"), ("AWS_REGION", "b")]);
         assert!(some.contains("set AWS_SECRET_ACCESS_KEY, or use"), "{some}");
+    }
+
+    #[test]
+    fn a_bundle_that_cannot_be_used_is_named_with_its_variable() {
+        let environment = Environment::from_pairs([(CA_BUNDLE, "absent/ca.pem")]);
+        let failure = authorities(&environment, &Clock::system()).err().unwrap();
+        assert_eq!(failure.status, Status::Configuration);
+        let message = failure.message;
+        assert!(
+            message.starts_with("AWS_CA_BUNDLE: absent/ca.pem: "),
+            "{message}"
+        );
     }
 
     #[test]

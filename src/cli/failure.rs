@@ -112,6 +112,7 @@ impl From<ExportError> for Failure {
             ExportError::Source(SourceError::Connection { .. }) | ExportError::FolderInUse(_) => {
                 Self::unavailable(error)
             }
+            ExportError::Source(SourceError::Untrusted { .. }) => Self::configuration(error),
             _ => Self::failed(error),
         }
     }

@@ -19,7 +19,7 @@ pub struct Place {
     /// The configuration file of a `keymill serve`
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// A running daemon: unix:PATH (export also takes http://HOST:PORT)
+    /// A running daemon: unix:PATH (export also takes http://HOST:PORT and https://HOST:PORT)
     #[arg(long, value_name = "ENDPOINT")]
     pub endpoint: Option<Endpoint>,
 }
@@ -42,11 +42,15 @@ impl Place {
 
 fn file_in(dir: &Path) -> Result<PathBuf, Failure> {
     let file = dir.join(FILE_IN_FOLDER);
-    if file.exists() {
-        return Ok(file);
+    let shown = file.display();
+    match file.try_exists() {
+        Ok(true) => Ok(file),
+        Ok(false) => Err(Failure::configuration(format!(
+            "{shown} does not exist: name a folder that `keymill dev` has made, or a file with --config"
+        ))),
+        // What cannot be seen may well be there.
+        Err(error) => Err(Failure::configuration(format!(
+            "{shown}: {error}: a store is for the user it belongs to; others go through its daemon with --endpoint"
+        ))),
     }
-    Err(Failure::configuration(format!(
-        "{} does not exist: name a folder that `keymill dev` has made, or a file with --config",
-        file.display()
-    )))
 }

@@ -6,6 +6,8 @@ use crate::clock::Clock;
 use crate::context::EncryptionContext;
 use crate::envelope::BlobHeader;
 use crate::envelope::blob::{CiphertextBlob, OVERHEAD_BYTES};
+use crate::export::authorities::{self, Authorities};
+use crate::export::endpoint::Endpoint;
 use crate::export::source::{KeyIdentity, Source, SourceError, Worker};
 use crate::key::KeyId;
 use crate::key::arn::Arn;
@@ -18,9 +20,8 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt;
-use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -32,46 +33,6 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// A refusal is a short JSON document.
 const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 
-/// Where a daemon listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// A Unix socket.
-    Unix(PathBuf),
-    /// `HOST:PORT`, without TLS.
-    Http(String),
-}
-
-/// Text that names no endpoint.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an endpoint is unix:PATH or http://HOST:PORT")]
-pub struct InvalidEndpoint;
-
-impl FromStr for Endpoint {
-    type Err = InvalidEndpoint;
-
-    fn from_str(text: &str) -> Result<Self, InvalidEndpoint> {
-        if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
-            return Ok(Self::Unix(PathBuf::from(path)));
-        }
-        let rest = text.strip_prefix("http://").ok_or(InvalidEndpoint)?;
-        let authority = rest.strip_suffix('/').unwrap_or(rest);
-        let parsed: http::uri::Authority = authority.parse().map_err(|_| InvalidEndpoint)?;
-        match parsed.port() {
-            Some(_) if !authority.contains('@') => Ok(Self::Http(authority.to_owned())),
-            _ => Err(InvalidEndpoint),
-        }
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(out, "unix:{}", path.display()),
-            Self::Http(authority) => write!(out, "http://{authority}"),
-        }
-    }
-}
-
 /// Blobs from a daemon, with the rights of the caller.
 #[derive(Clone)]
 pub struct Remote {
@@ -79,6 +40,8 @@ pub struct Remote {
     pub endpoint: Endpoint,
     /// `None` on a Unix socket: the kernel says who asks.
     pub credentials: Option<Arc<Credentials>>,
+    /// Who may vouch for the daemon on `https`; `None` is nobody.
+    pub authorities: Option<Authorities>,
     /// The key as the caller names it.
     pub key: String,
     /// The length of every data key.
@@ -152,6 +115,15 @@ impl Remote {
                 let connected = self.in_time(TcpStream::connect(authority)).await?;
                 self.shake_hands(connected).await
             }
+            Endpoint::Https { authority, name } => {
+                let Some(authorities) = &self.authorities else {
+                    return Err(self.broken(&"no authority is known that could vouch for it"));
+                };
+                let connected = self.in_time(TcpStream::connect(authority)).await?;
+                let secured = authorities.connector().connect(name.clone(), connected);
+                let secured = self.in_time(secured).await?;
+                self.shake_hands(secured).await
+            }
         }
     }
 
@@ -166,13 +138,27 @@ impl Remote {
         Ok(sender)
     }
 
-    async fn in_time<T, E: fmt::Display>(
+    /// What a connection ended with: what TLS has against it is told apart, because trying again does not help.
+    fn failed(&self, error: &(dyn Error + 'static)) -> SourceError {
+        if let Some(reason) = authorities::objection(error) {
+            return SourceError::Untrusted {
+                endpoint: self.endpoint.to_string(),
+                reason,
+            };
+        }
+        match error.downcast_ref::<hyper::Error>() {
+            Some(error) if error.is_parse() => self.answered("with what is no HTTP"),
+            _ => self.broken(&error),
+        }
+    }
+
+    async fn in_time<T, E: Error + 'static>(
         &self,
         future: impl Future<Output = Result<T, E>>,
     ) -> Result<T, SourceError> {
         match tokio::time::timeout(SILENCE_MAX, future).await {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(self.broken(&error)),
+            Ok(Err(error)) => Err(self.failed(&error)),
             Err(_) => Err(self.broken(&format_args!(
                 "nothing came for {} seconds",
                 SILENCE_MAX.as_secs()
@@ -196,7 +182,7 @@ impl Remote {
         .map_err(|error| self.broken(&error))?;
         let host = match &self.endpoint {
             Endpoint::Unix(_) => "localhost",
-            Endpoint::Http(authority) => authority,
+            Endpoint::Http(authority) | Endpoint::Https { authority, .. } => authority,
         };
         let host = HeaderValue::from_str(host).map_err(|error| self.broken(&error))?;
         let mut request = Request::new(Full::new(Bytes::from(body.clone())));

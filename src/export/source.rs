@@ -72,7 +72,7 @@ pub enum SourceError {
     /// The operating system's entropy source failed.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
-    /// A fresh epoch could not mint: a limit of the envelope is below [`MINT_KEYS`].
+    /// A fresh epoch could not mint: a limit of the envelope is below the number of keys that are minted at a time.
     #[error(transparent)]
     Epoch(#[from] EpochEnded),
     /// The audit log could not be written.
@@ -99,6 +99,14 @@ pub enum SourceError {
         /// Where.
         endpoint: String,
         /// Why.
+        reason: String,
+    },
+    /// TLS has something against the daemon; nothing was asked of it.
+    #[error("{endpoint}: {reason}")]
+    Untrusted {
+        /// Where.
+        endpoint: String,
+        /// What, and what to do about it.
         reason: String,
     },
     /// The answer is not that of a Keymill daemon.

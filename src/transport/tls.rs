@@ -13,14 +13,12 @@ use crate::metrics::Metrics;
 use ::metrics::{Counter, Gauge};
 use arc_swap::ArcSwap;
 use files::{Files, Stamps};
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, ServerConnection, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
-use rustls::time_provider::TimeProvider;
 use rustls::{RootCertStore, ServerConfig};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -208,7 +206,8 @@ fn server_config(files: &Files, clock: &Clock) -> Result<(ServerConfig, Timestam
     let chain = files.certificates(&files.certificate)?;
     let end = end(files, &chain)?;
     let certified = files.certified(chain)?;
-    let builder = ServerConfig::builder_with_details(Arc::clone(&provider), wall(clock));
+    let builder =
+        ServerConfig::builder_with_details(Arc::clone(&provider), Arc::new(clock.clone()));
     let builder = builder
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Provider)?;
@@ -247,26 +246,6 @@ fn end(files: &Files, chain: &[CertificateDer<'_>]) -> Result<Timestamp, TlsErro
     let ends: Option<Vec<Timestamp>> = ends.collect();
     let end = ends.and_then(|ends| ends.into_iter().min());
     end.ok_or_else(|| TlsError::refused(&files.certificate, &"not a certificate of X.509"))
-}
-
-/// The daemon's clock, as rustls asks for it.
-struct Wall(Clock);
-
-fn wall(clock: &Clock) -> Arc<dyn TimeProvider> {
-    Arc::new(Wall(clock.clone()))
-}
-
-impl fmt::Debug for Wall {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("Wall")
-    }
-}
-
-impl TimeProvider for Wall {
-    fn current_time(&self) -> Option<UnixTime> {
-        let seconds = self.0.now().unix_seconds();
-        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
-    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
-"""boto3 over TLS: a CA bundle, client certificates with and without a signature, and files that are replaced under a running daemon."""
+"""boto3 and `keymill export` over TLS: a CA bundle, client certificates with and without a signature, and files that are replaced under a running daemon."""
 
 import datetime
 import ipaddress
 import socket
 import ssl
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -11,13 +12,19 @@ import boto3
 import botocore
 import botocore.config
 import botocore.exceptions
+import pyarrow
+import pyarrow.compute
+import pyarrow.dataset
+from container_list import CONTEXT as ROW_CONTEXT
+from container_list import check_manifest, check_schema, export
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from daemon import ALIAS, BLOB_BYTES, Daemon, Tally, refused, report, running, wait_until
+from daemon import ALIAS, BINARY, BLOB_BYTES, Daemon, Tally, admin_address, refused, report, running, wait_until
 
 CONTEXT = {"container": "over-tls"}
+ROWS = 100_000
 SPIFFE = "spiffe://example.org/consumer"
 CONNECTION = (botocore.exceptions.SSLError, botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientError)
 
@@ -125,6 +132,37 @@ def by_certificate(mill: Daemon, bundle: Path, tally: Tally, clients: Authority,
     assert mill.metric("keymill_tls_handshake_failures_total", reason="certificate_invalid") == 1
 
 
+def exported(mill: Daemon, bundle: Path, other: Path, tally: Tally, folder: Path) -> int:
+    """`keymill export` as the provisioner, first where it must be refused; returns how many ended as they should."""
+    signs, out, refusals = mill.credentials("provisioner"), folder / "containers", 0
+    elsewhere = mill.endpoint.replace("127.0.0.1", "localhost")
+    trusts, wrongly = {"AWS_CA_BUNDLE": str(bundle)}, {"AWS_CA_BUNDLE": str(other)}
+    untrusted = "no authority that is known here; name the PEM file of the one that issued it in AWS_CA_BUNDLE"
+    for endpoint, variables, status, says in (
+        (mill.endpoint, {}, 78, untrusted),
+        (mill.endpoint, wrongly, 78, untrusted),
+        (mill.endpoint, {"AWS_CA_BUNDLE": str(folder / "absent.pem")}, 78, "AWS_CA_BUNDLE: "),
+        (elsewhere, trusts, 78, "its certificate is not for localhost"),
+        (admin_address(mill.facts).replace("http:", "https:"), trusts, 78, "it speaks no TLS; name it with http://"),
+        (mill.endpoint.replace("https:", "http:"), trusts, 1, "what is no HTTP"),
+        (mill.endpoint, trusts | mill.credentials("consumer"), 1, "AccessDeniedException"),
+    ):
+        refusal = export(["--endpoint", endpoint], out, ROWS, **(signs | variables))
+        assert refusal.returncode == status and says in refusal.stderr, f"{endpoint}, {variables}: {refusal}"
+        assert not refusal.stdout and not list(out.glob("*.parquet")), f"{endpoint}, {variables}: {refusal}"
+        refusals += 1
+    done = export(["--endpoint", mill.endpoint], out, ROWS, **(signs | trusts))
+    assert done.returncode == 0, done
+    check_schema(out)
+    check_manifest(out, ROWS)
+    table = pyarrow.dataset.dataset(out, format="parquet").to_table()
+    assert pyarrow.compute.count_distinct(table["ciphertext_blob"]).as_py() == table.num_rows == ROWS
+    consumer = client(mill, bundle, tally, "consumer")
+    for row in table.slice(0, 5).to_pylist():
+        assert len(consumer.decrypt(CiphertextBlob=row["ciphertext_blob"], EncryptionContext=ROW_CONTEXT)["Plaintext"]) == 32
+    return refusals + 1
+
+
 def versions(mill: Daemon, bundle: Path) -> None:
     host, port = mill.endpoint.removeprefix("https://").split(":")
     for version, spoken in ((ssl.TLSVersion.TLSv1_2, False), (ssl.TLSVersion.TLSv1_3, True)):
@@ -177,10 +215,13 @@ reload_seconds = 1
             blob = signed(mill, servers.bundle, tally)
             cannot_connect(client(mill, clients.bundle, tally, "provisioner"))
             by_certificate(mill, servers.bundle, tally, clients, blob)
+            exports = exported(mill, servers.bundle, clients.bundle, tally, folder)
             versions(mill, servers.bundle)
             assert mill.metric("keymill_request_duration_seconds_count", transport="tls") >= 50
             replaced(mill, servers.bundle, tally, folder)
     report("boto3 over TLS", boto3.__version__, tally.calls)
+    version = subprocess.run([BINARY, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
+    report("keymill export over TLS", version, exports)
 
 
 if __name__ == "__main__":

@@ -114,6 +114,7 @@ fn remote(endpoint: &Endpoint) -> Remote {
     Remote {
         endpoint: endpoint.clone(),
         credentials: None,
+        authorities: None,
         key: "alias/containers".to_owned(),
         length: DataKeyLength::AES_256,
         context: EncryptionContext::from_pairs([("tenant", "t")]).unwrap(),
@@ -261,23 +262,59 @@ fn nobody_at_the_endpoint_is_told() {
     assert!(refusal.contains("the same command resumes"), "{refusal}");
 }
 
+/// What a worker says of a listener that answers whatever it is sent with `answer`.
+fn of_listener(scheme: &str, answer: &'static [u8]) -> SourceError {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let thread = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // The client may hang up first.
+        let _read = stream.read(&mut [0; 4096]);
+        let _written = stream.write_all(answer);
+    });
+    let mut remote = remote(&format!("{scheme}://{address}").parse().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("ca.pem");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::default().self_signed(&key);
+    std::fs::write(&bundle, certificate.unwrap().pem()).unwrap();
+    remote.authorities = Some(Authorities::load(Some(&bundle), &remote.clock).unwrap());
+    let error = remote.worker().unwrap().begin(ROWS).unwrap_err();
+    thread.join().unwrap();
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("{scheme}://{address}")),
+        "{error}"
+    );
+    error
+}
+
 #[test]
-fn endpoints_are_parsed_strictly() {
-    let unix = Endpoint::Unix(PathBuf::from("/run/keymill.sock"));
-    assert_eq!("unix:/run/keymill.sock".parse(), Ok(unix));
-    for text in ["http://127.0.0.1:5645", "http://[::1]:5645/"] {
-        assert!(matches!(text.parse(), Ok(Endpoint::Http(_))), "{text}");
-    }
-    for text in [
-        "",
-        "unix:",
-        "127.0.0.1:5645",
-        "https://127.0.0.1:5645",
-        "http://127.0.0.1",
-        "http://127.0.0.1:x",
-        "http://user@127.0.0.1:5645",
-        "http://127.0.0.1:5645/kms",
-    ] {
-        assert_eq!(text.parse::<Endpoint>(), Err(InvalidEndpoint), "{text}");
-    }
+fn the_wrong_scheme_is_told() {
+    let error = of_listener("https", b"HTTP/1.1 400 Bad Request\r\n\r\n");
+    assert!(matches!(error, SourceError::Untrusted { .. }), "{error}");
+    // An alert, as a listener with TLS answers plain HTTP.
+    let error = of_listener("http", &[21, 3, 3, 0, 2, 2, 50]);
+    assert!(error.to_string().contains("what is no HTTP"), "{error}");
+}
+
+#[test]
+fn an_end_within_the_handshake_can_be_tried_again() {
+    let error = of_listener("https", b"");
+    assert!(matches!(error, SourceError::Connection { .. }), "{error}");
+}
+
+#[test]
+fn without_authorities_nothing_is_sent_over_tls() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let remote = remote(&format!("https://{address}").parse().unwrap());
+    let refusal = remote.worker().unwrap().begin(ROWS).unwrap_err();
+    assert!(
+        refusal.to_string().contains("no authority is known"),
+        "{refusal}"
+    );
+    assert!(listener.accept().is_err(), "it was connected to");
 }
