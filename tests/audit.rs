@@ -211,13 +211,6 @@ fn audit_1_a_full_disk_stops_issuing_and_ends_by_itself() {
     command.arg(folder.path()).arg(inside.get_program());
     command.args(inside.get_args());
     command.env(FOLDER, folder.path());
-    let allowed = Command::new("unshare")
-        .args(["--map-root-user", "--mount", "true"])
-        .status();
-    if !allowed.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: neither root nor user namespaces");
-        return;
-    }
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);

@@ -11,8 +11,8 @@ use keymill::crypto::entropy::Entropy;
 use keymill::key::arn::Region;
 use keymill::keystore::{Keystore, RootKey};
 use keymill::limit::{self, Limits};
-use keymill::metrics::Metrics;
 use keymill::limit::{self, Limits};
+use keymill::metrics::Metrics;
 use keymill::policy::Principal;
 use keymill::pool::{self, CloneWord, Pool};
 use libfuzzer_sys::fuzz_target;
@@ -64,7 +64,14 @@ fn start() -> Result<Daemon, Box<dyn std::error::Error>> {
         path: folder.join("audit"),
         ..audit::Config::default()
     };
-    let audit = Audit::open(&log, audit::key(&root), None, clock.clone(), &entropy, &metrics)?;
+    let audit = Audit::open(
+        &log,
+        audit::key(&root),
+        None,
+        clock.clone(),
+        &entropy,
+        &metrics,
+    )?;
     let parts = Parts {
         keystore: Arc::new(keystore),
         pool,

@@ -1,0 +1,309 @@
+"""The audit log of a real daemon: nothing that left is without a record, whatever happens to the process, the disk or the log.
+
+    python3 tests/clients/audit.py [ROUNDS]
+"""
+
+import base64
+import contextlib
+import hashlib
+import http.client
+import json
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import boto3
+import botocore.config
+import botocore.exceptions
+from daemon import ALIAS, BINARY, BLOB_BYTES, Daemon, Tally, admin_address, environment, refused, report, running, wait_until
+
+ROUNDS = 3
+CALLERS = 8
+BATCH_KEYS = 100_000
+SMALL_DISK = "mount -t tmpfs -o size=16m tmpfs \"$0\" && exec \"$@\""
+
+
+def records(log: Path) -> list[dict]:
+    """Every record, in order."""
+    lines = [json.loads(line) for file in sorted(log.glob("*.jsonl")) for line in file.read_bytes().splitlines()]
+    return [line for line in lines if "eventVersion" in line]
+
+
+def verify(mill: Daemon, **overrides: str) -> tuple[int, dict]:
+    """`keymill audit verify` on the daemon's folder: its status and what it found."""
+    command = [BINARY, "audit", "verify", "--dir", mill.state, "--json"]
+    run = subprocess.run(command, env=environment(**overrides), capture_output=True, text=True, check=False, timeout=300)
+    assert run.returncode in (0, 1), run.stderr
+    return run.returncode, json.loads(run.stdout)
+
+
+def whole(mill: Daemon, **overrides: str) -> dict:
+    status, found = verify(mill, **overrides)
+    assert status == 0 and found["Whole"] and found["Findings"] == [], found
+    return found
+
+
+class OverSocket(http.client.HTTPConnection):
+    """HTTP over the daemon's Unix socket, without signatures."""
+
+    def __init__(self, path: str):
+        super().__init__("localhost", timeout=120)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self.path)
+
+
+def ask(mill: Daemon, name: str, kept: list[str], tally: Tally) -> None:
+    """Asks for data keys until the daemon is gone; keeps the ids of what was answered."""
+    client = mill.client("provisioner", tally)
+    with contextlib.suppress(botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientError):
+        for number in range(1_000_000):
+            context = {"container": f"{name}-{number}"}
+            answer = client.generate_data_key_without_plaintext(KeyId=ALIAS, KeySpec="AES_256", EncryptionContext=context)
+            kept.append(answer["ResponseMetadata"]["RequestId"])
+
+
+def stream(mill: Daemon, batches: list[tuple[str, bytes]]) -> None:
+    """Asks for batches until the daemon is gone; keeps what has come of each, whole or not."""
+    body = json.dumps({"KeyId": ALIAS, "KeySpec": "AES_256", "Count": BATCH_KEYS})
+    while True:
+        read = bytearray()
+        try:
+            connection = OverSocket(mill.socket)
+            connection.request("POST", "/v1/data-keys", body, {"Accept": "application/octet-stream"})
+            answer = connection.getresponse()
+            request = answer.headers["x-amzn-requestid"]
+            while piece := answer.read1(65536):
+                read += piece
+        except (OSError, http.client.HTTPException):
+            if read:
+                batches.append((request, bytes(read)))
+            return
+        if len(read) < BATCH_KEYS * BLOB_BYTES:
+            batches.append((request, bytes(read)))
+            return
+        batches.append((request, bytes(read)))
+
+
+def kill_under_load(mill: Daemon, rounds: int, tally: Tally) -> tuple[int, int]:
+    """Kill -9 while single keys and batches leave: each has its record. Returns how many keys of each kind were looked up."""
+    kept: list[list[str]] = []
+    batches: list[tuple[str, bytes]] = []
+    for turn in range(rounds):
+        answered = [[] for _ in range(CALLERS)]
+        kept += answered
+        with ThreadPoolExecutor(CALLERS + 1) as threads:
+            running_ones = [threads.submit(ask, mill, f"{turn}-{number}", each, tally) for number, each in enumerate(answered)]
+            running_ones.append(threads.submit(stream, mill, batches))
+            wait_until(lambda: all(answered), 60, "a key for each caller")
+            time.sleep(random.uniform(0.2, 1.0))
+            mill.kill()
+        for one in running_ones:
+            one.result()
+        mill.start()
+    log = records(mill.state / "audit")
+    singles = {record["requestID"] for record in log if record["eventName"] == "GenerateDataKeyWithoutPlaintext"}
+    asked = [request for each in kept for request in each]
+    lost = [request for request in asked if request not in singles]
+    assert asked and not lost, f"{len(lost)} of {len(asked)} keys left without a record"
+    chunks: dict[str, dict[int, str]] = {}
+    for record in log:
+        if record["eventName"] == "DataKeys":
+            data = record["additionalEventData"]
+            chunks.setdefault(record["requestID"], {})[data["count"]] = data["rowsSha256"]
+    keys = 0
+    for request, read in batches:
+        came = len(read) // BLOB_BYTES
+        keys += came
+        told = chunks[request]
+        assert max(told) >= came, f"{came} keys came, {max(told)} are recorded"
+        for count, digest in told.items():
+            if count <= came:
+                assert hashlib.sha256(read[: count * BLOB_BYTES]).hexdigest() == digest, f"the digest of {count} rows"
+    assert keys > 0
+    whole(mill)
+    return len(asked), keys
+
+
+def no_secret(mill: Daemon, tally: Tally) -> None:
+    """Neither a plaintext nor a blob, a signature or a secret is in the log."""
+    admin, consumer = mill.client("admin", tally), mill.client("consumer", tally)
+    made = admin.generate_data_key(KeyId=ALIAS, KeySpec="AES_256")
+    consumer.decrypt(CiphertextBlob=made["CiphertextBlob"])
+    wait_until(lambda: records(mill.state / "audit")[-1]["eventName"] == "Decrypt", 10, "the last record")
+    text = b"".join(file.read_bytes() for file in (mill.state / "audit").glob("*.jsonl"))
+    assert b"AKIA" in text and b"Signature" not in text
+    secrets = [made["Plaintext"], made["CiphertextBlob"], *(mill.principal(role)["secret_access_key"].encode() for role in ("admin", "consumer"))]
+    for secret in secrets:
+        assert secret not in text and base64.b64encode(secret) not in text and secret.hex().encode() not in text
+
+
+def tampering(mill: Daemon) -> int:
+    """Cut off, edited, reordered, replaced: each is found and named, and no daemon starts on it. Returns how many were."""
+    log = mill.state / "audit"
+    sound = mill.state.parent / "sound"
+    shutil.copytree(log, sound)
+    last = max(file for file in log.glob("*.jsonl"))
+    lines = last.read_bytes().splitlines(keepends=True)
+    chain = [number for number, line in enumerate(lines) if line.startswith(b'{"keymillChain"')]
+    first_record = next(number for number, line in enumerate(lines) if line.startswith(b'{"eventVersion"'))
+    second = next(number for number in range(first_record + 1, len(lines)) if lines[number].startswith(b'{"eventVersion"'))
+    edited = lines.copy()
+    edited[first_record] = edited[first_record].replace(b'"readOnly":true', b'"readOnly":null').replace(b'"readOnly":false', b'"readOnly":0')
+    reordered = lines.copy()
+    reordered[first_record], reordered[second] = reordered[second], reordered[first_record]
+    cases = {
+        "cut off": lines[: chain[-2] + 1],
+        "edited": edited,
+        "edited: lines": reordered,
+        "missing": lines[: chain[1] + 1] + lines[chain[2] + 1 :],
+        "edited: a log file begins with a header": lines[first_record:],
+    }
+    for expected, changed in cases.items():
+        assert changed != lines
+        last.write_bytes(b"".join(changed))
+        status, found = verify(mill)
+        assert status == 1 and any(expected in finding for finding in found["Findings"]), f"{expected}: {found}"
+        last.write_bytes(b"".join(lines))
+    # Files of another log, as sound in itself as this one.
+    with running() as other:
+        other.client("admin").create_key()
+        assert other.stop() == 0
+        shutil.rmtree(log)
+        shutil.copytree(other.state / "audit", log)
+    status, found = verify(mill)
+    assert status == 1 and found["Findings"], found
+    started = subprocess.run(
+        [BINARY, "serve", "--config", mill.state / "keymill.toml"], env=environment(), capture_output=True, text=True, timeout=60, check=False,
+    )
+    assert started.returncode != 0 and "keymill audit verify" in started.stderr, started.stderr
+    shutil.rmtree(log)
+    log.mkdir()
+    status, found = verify(mill)
+    assert status == 1 and "there is no log file" in found["Findings"][0], found
+    log.rmdir()
+    shutil.copytree(sound, log)
+    whole(mill)
+    return len(cases) + 2
+
+
+def full_disk(tally: Tally) -> int:
+    """A full disk stops issuing before a key leaves, says so, and ends by itself. Returns how many calls were refused meanwhile."""
+    folder = Path(tempfile.mkdtemp(prefix="keymill-disk-"))
+    overrides = {"KEYMILL_AUDIT__PATH": str(folder / "audit"), "KEYMILL_AUDIT__JOURNAL_BYTES": str(1 << 20)}
+    # A mount of its own, which needs no rights where user namespaces are allowed.
+    wrapper = ("unshare", "--map-root-user", "--mount", "sh", "-c", SMALL_DISK, str(folder))
+    try:
+        with running(overrides, wrapper) as mill:
+            inside = Path(f"/proc/{mill.process.pid}/root{folder}")
+            config = botocore.config.Config(retries={"total_max_attempts": 1})
+            principal = mill.principal("provisioner")
+            client = boto3.client(
+                "kms", endpoint_url=mill.endpoint, region_name=mill.facts["region"], config=config,
+                aws_access_key_id=principal["access_key_id"], aws_secret_access_key=principal["secret_access_key"],
+            )
+            client.meta.events.register("after-call.kms", tally.count)
+            kept, refusals = [], 0
+
+            def issue() -> bool:
+                nonlocal refusals
+                try:
+                    context = {"padding": "x" * 4000}
+                    answer = client.generate_data_key_without_plaintext(KeyId=ALIAS, KeySpec="AES_256", EncryptionContext=context)
+                    kept.append(answer["ResponseMetadata"]["RequestId"])
+                    return True
+                except botocore.exceptions.ClientError as error:
+                    assert error.response["Error"]["Code"] == "KMSInternalException", error.response
+                    assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 500
+                    refusals += 1
+                    return False
+
+            assert issue()
+            with contextlib.suppress(OSError), (inside / "filler").open("wb") as filler:
+                while True:
+                    filler.write(bytes(65536))
+                    filler.flush()
+            for _ in range(20_000):
+                if not issue():
+                    break
+            assert refusals, "a full disk was never noticed"
+            assert not issue() and not issue()
+            try:
+                urllib.request.urlopen(f"{admin_address(mill.facts)}/ready", timeout=30)
+                raise AssertionError("/ready says yes while no key is issued")
+            except urllib.error.HTTPError as error:
+                assert error.code == 503
+            assert mill.metric("keymill_audit_failures_total") >= 3
+            assert "audit log cannot be written: no key is issued until it can" in mill.tail()
+            (inside / "filler").unlink()
+            wait_until(issue, 30, "keys again once there is room")
+            assert "audit log is written again" in mill.tail()
+            wait_until(lambda: kept[-1] in {record["requestID"] for record in records(inside / "audit")}, 10, "the last record")
+            logged = [record["requestID"] for record in records(inside / "audit") if record["eventName"] == "GenerateDataKeyWithoutPlaintext" and "errorCode" not in record]
+            assert len(set(logged)) == len(logged) and set(kept) <= set(logged), "a key left without a record"
+            copy = mill.state.parent / "copy"
+            shutil.copytree(inside / "audit", copy)
+            whole(mill, KEYMILL_AUDIT__PATH=str(copy))
+            return refusals
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def rotation(tally: Tally) -> int:
+    """Files of the configured size, verified as one log. Returns how many there are."""
+    overrides = {"KEYMILL_AUDIT__FILE_BYTES_MAX": str(1 << 20), "KEYMILL_AUDIT__DURABILITY": "disk"}
+    with running(overrides) as mill:
+        client = mill.client("provisioner", tally)
+        context = {"padding": "x" * 4000}
+        log = mill.state / "audit"
+        stop = threading.Event()
+
+        def busy() -> None:
+            while not stop.is_set():
+                answer = client.generate_data_key_without_plaintext(KeyId=ALIAS, KeySpec="AES_256", EncryptionContext=context)
+                # Durable means: in the log, not only in the journal.
+                assert answer["ResponseMetadata"]["RequestId"]
+
+        with ThreadPoolExecutor(CALLERS) as threads:
+            callers = [threads.submit(busy) for _ in range(CALLERS)]
+            wait_until(lambda: len(list(log.glob("*.jsonl"))) >= 3, 120, "three files")
+            stop.set()
+        for caller in callers:
+            caller.result()
+        answer = client.generate_data_key_without_plaintext(KeyId=ALIAS, KeySpec="AES_256")
+        assert records(log)[-1]["requestID"] == answer["ResponseMetadata"]["RequestId"], "with durability disk a key leaves after its record's sync"
+        found = whole(mill)
+        assert found["Files"] >= 3, found
+        return found["Files"]
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    tally = Tally()
+    with running() as mill:
+        singles, rows = kill_under_load(mill, rounds, tally)
+        print(f"{rounds} kills: {singles} single keys and {rows} keys of batches had left, each with its record")
+        no_secret(mill, tally)
+        denied = "AccessDeniedException"
+        refused(denied, None, mill.client("provisioner", tally).disable_key, KeyId=mill.arn("key/" + mill.client("admin").list_keys()["Keys"][0]["KeyId"]))
+        wait_until(lambda: records(mill.state / "audit")[-1].get("errorCode") == denied, 10, "the refusal's record")
+        assert mill.stop() == 0
+        print(f"{tampering(mill)} ways of tampering, each found")
+    print(f"a full disk: {full_disk(tally)} calls refused, and none of the keys that left is without a record")
+    print(f"rotation: {rotation(tally)} files")
+    report("boto3 and the audit log", boto3.__version__, tally.calls)
+
+
+if __name__ == "__main__":
+    main()
