@@ -11,7 +11,6 @@ use keymill::crypto::entropy::Entropy;
 use keymill::key::arn::Region;
 use keymill::keystore::{Keystore, RootKey};
 use keymill::limit::{self, Limits};
-use keymill::limit::{self, Limits};
 use keymill::metrics::Metrics;
 use keymill::policy::Principal;
 use keymill::pool::{self, CloneWord, Pool};
@@ -62,6 +61,8 @@ fn start() -> Result<Daemon, Box<dyn std::error::Error>> {
     let pool = Pool::new(config, parts.0, parts.1, parts.2, &metrics)?;
     let log = audit::Config {
         path: folder.join("audit"),
+        // A fuzzer is faster than a disk.
+        journal_bytes: 256 << 20,
         ..audit::Config::default()
     };
     let audit = Audit::open(
