@@ -16,7 +16,9 @@ use crate::transport::caller::Caller;
 use crate::transport::route::{self, Form, Route};
 use crate::transport::tally::{Outcome, Subject, Tally};
 use bytes::Bytes;
-use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderName};
+use http::header::{
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, EXPECT, HeaderName,
+};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
@@ -27,6 +29,10 @@ use tokio::sync::Semaphore;
 
 /// Bytes of a request's body: room for the largest that KMS knows (a policy of 131,072 characters, an attestation document of 350 KB in base64).
 const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes and time of a refused request's body, past which its connection is given up.
+const DISCARD_BYTES_MAX: u64 = 64 * 1024;
+const DISCARD_TIME: Duration = Duration::from_millis(250);
 
 const JSON: HeaderValue = HeaderValue::from_static("application/x-amz-json-1.1");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -54,6 +60,40 @@ pub(super) struct Front {
     tally: Tally,
     /// One permit for each chunk of a batch that may be made at once.
     makers: Arc<Semaphore>,
+}
+
+/// The body of a request.
+struct RequestBody {
+    incoming: Incoming,
+    /// To its end.
+    is_read: bool,
+}
+
+impl RequestBody {
+    /// Lets go of what a refused request still has of its body, if that is little and here; whether it was.
+    async fn discard(&mut self, head: &Parts) -> bool {
+        let incoming = &mut self.incoming;
+        if incoming.is_end_stream() {
+            return true;
+        }
+        let bytes = incoming.size_hint().upper();
+        // To read on would be to ask for it.
+        if head.headers.contains_key(EXPECT) || bytes.is_none_or(|bytes| bytes > DISCARD_BYTES_MAX)
+        {
+            return false;
+        }
+        let discard = async {
+            loop {
+                match incoming.frame().await {
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) => return false,
+                    None => return true,
+                }
+            }
+        };
+        let in_time = tokio::time::timeout(DISCARD_TIME, discard).await;
+        in_time.is_ok_and(|is_over| is_over)
+    }
 }
 
 /// Why a request was not answered with what it asked for.
@@ -100,14 +140,25 @@ impl Front {
     ) -> Response<Answered> {
         let began = self.service.clock.monotonic();
         let id = RequestId::draw(&self.service.api.entropy);
-        let (head, body) = request.into_parts();
+        let (head, incoming) = request.into_parts();
+        let mut body = RequestBody {
+            incoming,
+            is_read: false,
+        };
         let mut subject = Subject::None;
-        let (mut response, outcome) = match self.answer(id, &mut subject, caller, &head, body).await
-        {
+        let answered = self
+            .answer(id, &mut subject, caller, &head, &mut body)
+            .await;
+        let (mut response, outcome) = match answered {
             Ok(response) => (response, Outcome::Ok),
             Err(refusal) => refused(id, subject, refusal),
         };
+        let is_over = body.is_read || body.discard(&head).await;
         let headers = response.headers_mut();
+        if !is_over {
+            // What is left of the body stands in the next request's way: the peer is told to begin anew.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         headers.insert(REQUEST_ID, id.to_header());
         headers.insert(CACHE_CONTROL, NO_STORE);
         let duration = self.service.clock.monotonic().saturating_sub(began);
@@ -129,7 +180,7 @@ impl Front {
         subject: &mut Subject,
         caller: &Caller,
         head: &Parts,
-        body: Incoming,
+        body: &mut RequestBody,
     ) -> Result<Response<Answered>, Refusal> {
         match Route::of(&head.method, head.uri.path())? {
             Route::Kms => {
@@ -189,7 +240,7 @@ impl Front {
         id: RequestId,
         caller: &Caller,
         head: &Parts,
-        body: Incoming,
+        body: &mut RequestBody,
     ) -> Result<(Requester, Bytes), Refusal> {
         let Service {
             keystore, verifier, ..
@@ -245,15 +296,19 @@ impl Front {
     }
 
     /// Reads the body, within its bounds.
-    async fn read(&self, body: Incoming) -> Result<Bytes, Refusal> {
+    async fn read(&self, body: &mut RequestBody) -> Result<Bytes, Refusal> {
+        let RequestBody { incoming, is_read } = body;
         // What `Content-Length` announces is refused before it is read, and before `100 Continue` asks for it.
-        if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        if incoming.size_hint().lower() > BODY_BYTES_MAX as u64 {
             return Err(too_large());
         }
         let time = Duration::from_millis(self.service.config.body_timeout_ms);
-        let read = Limited::new(body, BODY_BYTES_MAX).collect();
+        let read = Limited::new(incoming, BODY_BYTES_MAX).collect();
         match tokio::time::timeout(time, read).await {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Ok(body)) => {
+                *is_read = true;
+                Ok(body.to_bytes())
+            }
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
             // The framing is broken or the peer is gone; hyper closes the connection after this answer.
             Ok(Err(_)) => Err(ApiError::bare(KmsErrorCode::SerializationException).into()),

@@ -119,6 +119,26 @@ async fn a_body_is_asked_for_only_when_the_caller_is_known() {
 }
 
 #[tokio::test]
+async fn whoever_is_refused_before_his_body_is_read_is_told_to_begin_anew() {
+    let daemon = Daemon::start().await;
+    let request = padded(200);
+    let head = format!("{}content-length: 200\r\n\r\n", request.head());
+    let mut tcp = daemon.over_tcp().await;
+    // A client that writes head and body apart would send its next request behind this body.
+    tcp.send(&head).await;
+    let answer = tcp.answer().await;
+    answer.refusal(400, "MissingAuthenticationTokenException");
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert!(tcp.is_closed().await);
+    let mut unix = daemon.over_unix().await;
+    let read = Request::kms("Decrypt", "localhost", &json!({}));
+    for request in [&padded(200), &read, &padded(200)] {
+        let answer = unix.ask(request).await;
+        assert_eq!(answer.header("connection"), None, "{}", answer.text());
+    }
+}
+
+#[tokio::test]
 async fn slow_heads_are_cut_and_slow_bodies_told() {
     let daemon = Daemon::start_with(Setup {
         config: Config {
