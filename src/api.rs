@@ -47,6 +47,7 @@ mod principals;
 mod request_id;
 mod requester;
 mod resolve;
+mod tags;
 mod trail;
 mod validation;
 mod wire;

@@ -207,7 +207,16 @@ impl KeyState {
     }
 }
 
-/// A KMS key without its material: what `DescribeKey` tells.
+/// A tag of a KMS key or of a principal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// 1..=128 characters.
+    pub key: String,
+    /// 0..=256 characters.
+    pub value: String,
+}
+
+/// A KMS key without its material: what `DescribeKey` tells, and its tags.
 ///
 /// Every key is symmetric (`SYMMETRIC_DEFAULT`, `ENCRYPT_DECRYPT`, origin `AWS_KMS`) at this stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,9 +231,24 @@ pub struct KmsKey {
     pub state: KeyState,
     /// When the key was created.
     pub creation_date: Timestamp,
+    /// At most 50, sorted by their keys, which are unique; case matters.
+    pub tags: Vec<Tag>,
 }
 
 impl KmsKey {
+    /// An enabled key without a description or tags.
+    #[must_use]
+    pub fn new(id: KeyId, account: arn::AccountId, creation_date: Timestamp) -> Self {
+        Self {
+            id,
+            account,
+            description: String::new(),
+            state: KeyState::Enabled,
+            creation_date,
+            tags: Vec::new(),
+        }
+    }
+
     /// `KeySpec` of every key.
     pub const SPEC: &str = "SYMMETRIC_DEFAULT";
     /// `KeyUsage` of every key.

@@ -1,7 +1,7 @@
 //! The table of operations: what AWS KMS knows, and who performs what of it.
 
 use crate::api::{
-    Answer, Api, Requester, aliases, decrypt, encrypt, generate, grants, key_policies, keys,
+    Answer, Api, Requester, aliases, decrypt, encrypt, generate, grants, key_policies, keys, tags,
 };
 use std::pin::Pin;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub static OPERATIONS: [Operation; 54] = table([
     ("CreateAlias", changing!(aliases::create)),
     ("CreateCustomKeyStore", Handler::Unbuilt),
     ("CreateGrant", changing!(grants::create)),
-    ("CreateKey", changing!(keys::create)),
+    ("CreateKey", changing!(keys::creation::create)),
     ("Decrypt", Handler::AtOnce(decrypt::decrypt)),
     ("DeleteAlias", changing!(aliases::delete)),
     ("DeleteCustomKeyStore", Handler::Unbuilt),
@@ -76,7 +76,7 @@ pub static OPERATIONS: [Operation; 54] = table([
     ("ListKeyPolicies", Handler::AtOnce(key_policies::list)),
     ("ListKeyRotations", Handler::Unbuilt),
     ("ListKeys", Handler::AtOnce(keys::list)),
-    ("ListResourceTags", Handler::Unbuilt),
+    ("ListResourceTags", Handler::AtOnce(tags::list)),
     (
         "ListRetirableGrants",
         Handler::AtOnce(grants::listing::retirable),
@@ -89,11 +89,11 @@ pub static OPERATIONS: [Operation; 54] = table([
     ("RotateKeyOnDemand", Handler::Unbuilt),
     ("ScheduleKeyDeletion", changing!(keys::schedule_deletion)),
     ("Sign", Handler::Unbuilt),
-    ("TagResource", Handler::Unbuilt),
-    ("UntagResource", Handler::Unbuilt),
+    ("TagResource", changing!(tags::tag)),
+    ("UntagResource", changing!(tags::untag)),
     ("UpdateAlias", changing!(aliases::update)),
     ("UpdateCustomKeyStore", Handler::Unbuilt),
-    ("UpdateKeyDescription", Handler::Unbuilt),
+    ("UpdateKeyDescription", changing!(keys::update_description)),
     ("UpdatePrimaryRegion", Handler::Unbuilt),
     ("Verify", Handler::Unbuilt),
     ("VerifyMac", Handler::Unbuilt),

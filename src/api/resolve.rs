@@ -55,6 +55,7 @@ impl AuthorizationRequest for OnKey<'_> {
             policy: self.policy,
             grants: self.grants,
             aliases: self.aliases,
+            tags: &self.entry.key.tags,
             ..key_facts(self.entry.key.account)
         })
     }
@@ -85,7 +86,7 @@ impl AuthorizationRequest for OnKey<'_> {
     }
 }
 
-/// What every key of an account is: with the default policy and without grants and aliases.
+/// What every key of an account is: with the default policy and without grants, aliases and tags.
 pub(super) fn key_facts<'a>(account: AccountId) -> KeyFacts<'a> {
     KeyFacts {
         account,

@@ -30,6 +30,7 @@ mod order;
 mod policy_check;
 mod principals;
 mod sessions;
+mod tags;
 mod trail;
 
 const ACCOUNT: &str = "111122223333";

@@ -7,10 +7,9 @@ use crate::clock::Timestamp;
 use crate::crypto::secret::{Secret, SecretBytes};
 use crate::key::arn::{AccountId, AliasName, Region};
 use crate::key::material::BackingKey;
-use crate::key::{KeyId, KeyState, KmsKey};
+use crate::key::{KeyId, KeyState, KmsKey, Tag};
 use crate::keystore::record::{Corrupt, Kind, Record};
 use crate::keystore::snapshot::{AccessKey, Alias, AuditHead, KeyDraft, KeyEntry, PrincipalEntry};
-use crate::policy::principal::Tag;
 use crate::policy::{Grant, KeyPolicy, PolicyDocument, Principal};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -28,6 +27,8 @@ struct KeyBody {
     state: StateBody,
     creation_date: u64,
     materials: Vec<MaterialBody>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<TagBody>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -120,6 +121,7 @@ pub(super) fn encode_key(draft: &KeyDraft) -> SecretBytes {
         },
         creation_date: key.creation_date.0,
         materials: draft.materials.iter().map(material_body).collect(),
+        tags: key.tags.iter().map(tag_body).collect(),
     };
     let secrets: Vec<&[u8]> = draft
         .materials
@@ -127,6 +129,17 @@ pub(super) fn encode_key(draft: &KeyDraft) -> SecretBytes {
         .map(|key| key.expose().as_slice())
         .collect();
     encode(&metadata, &secrets)
+}
+
+fn tag_body(tag: &Tag) -> TagBody {
+    TagBody {
+        key: tag.key.clone(),
+        value: tag.value.clone(),
+    }
+}
+
+fn tag(TagBody { key, value }: TagBody) -> Tag {
+    Tag { key, value }
 }
 
 fn material_body(key: &Arc<BackingKey>) -> MaterialBody {
@@ -152,10 +165,6 @@ pub(super) fn encode_principal(entry: &PrincipalEntry) -> SecretBytes {
         active: key.active,
     };
     let principal = &entry.principal;
-    let tag = |tag: &Tag| TagBody {
-        key: tag.key.clone(),
-        value: tag.value.clone(),
-    };
     let metadata = PrincipalBody {
         account: principal.account.to_string(),
         policies: principal
@@ -166,7 +175,7 @@ pub(super) fn encode_principal(entry: &PrincipalEntry) -> SecretBytes {
         access_keys: entry.access_keys.iter().map(access_key).collect(),
         enabled: entry.enabled,
         unique_id: principal.unique_id().map(str::to_owned),
-        tags: principal.tags().iter().map(tag).collect(),
+        tags: principal.tags().iter().map(tag_body).collect(),
     };
     let secrets: Vec<&[u8]> = entry
         .access_keys
@@ -285,6 +294,7 @@ fn decode_key(record: &Record, plaintext: &SecretBytes, region: &Region) -> Opti
         description: body.description,
         state,
         creation_date: Timestamp(body.creation_date),
+        tags: body.tags.into_iter().map(tag).collect(),
     };
     Some(KeyEntry {
         arn: region.key_arn(account, id),
@@ -324,7 +334,6 @@ fn decode_principal(record: &Record, plaintext: &SecretBytes) -> Option<Principa
         .policies
         .iter()
         .map(|policy| PolicyDocument::parse(policy).ok().map(Arc::new));
-    let tag = |TagBody { key, value }| Tag { key, value };
     let mut principal = Principal::new(&record.id, policies.collect::<Option<_>>()?)
         .ok()?
         .with_tags(body.tags.into_iter().map(tag).collect());

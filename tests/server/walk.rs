@@ -27,7 +27,7 @@ const CALLERS: [&str; 6] = [
 ];
 
 /// What each of [`CALLERS`] is answered. By ARN where an operation takes one, so that the visitor asks for what is not his.
-const TABLE: [(&str, [&str; 6]); 24] = [
+const TABLE: [(&str, [&str; 6]); 28] = [
     ("CancelKeyDeletion", FOR_ADMIN),
     ("CreateAlias", FOR_ADMIN),
     ("CreateGrant", FOR_GRANTEE_TOO),
@@ -47,12 +47,16 @@ const TABLE: [(&str, [&str; 6]); 24] = [
     ("ListGrants", FOR_ADMIN),
     ("ListKeyPolicies", FOR_ADMIN),
     ("ListKeys", AT_HOME),
+    ("ListResourceTags", FOR_ADMIN),
     ("ListRetirableGrants", AT_HOME),
     ("PutKeyPolicy", FOR_ADMIN),
     ("RetireGrant", FOR_GRANTEE_TOO),
     ("RevokeGrant", FOR_ADMIN),
     ("ScheduleKeyDeletion", FOR_ADMIN),
+    ("TagResource", FOR_ADMIN),
+    ("UntagResource", FOR_ADMIN),
     ("UpdateAlias", FOR_ADMIN),
+    ("UpdateKeyDescription", FOR_ADMIN),
 ];
 const FOR_ADMIN: [&str; 6] = [OK, DENIED, DENIED, DENIED, DENIED, DENIED];
 const FOR_GRANTEE_TOO: [&str; 6] = [OK, DENIED, DENIED, OK, DENIED, DENIED];
@@ -177,6 +181,9 @@ impl Walk {
             "GenerateDataKey" | "GenerateDataKeyWithoutPlaintext" => {
                 json!({"KeyId": key, "KeySpec": "AES_256"})
             }
+            "TagResource" => json!({"KeyId": key, "Tags": [{"TagKey": "a", "TagValue": ""}]}),
+            "UntagResource" => json!({"KeyId": key, "TagKeys": ["a"]}),
+            "UpdateKeyDescription" => json!({"KeyId": key, "Description": "walked"}),
             "GenerateRandom" => json!({"NumberOfBytes": 1}),
             "CreateGrant" => {
                 json!({"KeyId": key, "GranteePrincipal": self.arn("nobody"), "Operations": ["Decrypt"]})

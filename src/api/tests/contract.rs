@@ -183,11 +183,6 @@ async fn members_not_built_yet_are_refused_and_never_ignored() {
             json!({"NumberOfBytes": 1, "CustomKeyStoreId": "cks-1"}),
             "CustomKeyStoreId",
         ),
-        (
-            "CreateKey",
-            json!({"Tags": [{"TagKey": "a", "TagValue": "b"}]}),
-            "Tags",
-        ),
         ("CreateKey", json!({"MultiRegion": true}), "MultiRegion"),
         ("CreateKey", json!({"Origin": "EXTERNAL"}), "Origin"),
         (
