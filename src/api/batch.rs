@@ -173,7 +173,7 @@ impl Api {
         let resources = Resources {
             key: Some(Arc::clone(entry)),
             material: Some(entry.current().id()),
-            other: None,
+            ..Resources::default()
         };
         let done = Outcome::Done(&resources, Some(rows));
         self.tell(requester, Event::own("Export", true, asked), &done)
@@ -296,7 +296,7 @@ impl DataKeys {
         let resources = Resources {
             key: Some(Arc::clone(entry)),
             material: Some(self.material),
-            other: None,
+            ..Resources::default()
         };
         let outcome = Outcome::Done(&resources, Some(self.digest.batch()));
         let event = Event::own(EVENT, true, &self.body);

@@ -87,7 +87,7 @@ pub(super) fn describe(api: &Api, requester: &Requester, body: &[u8]) -> Answer 
     let caller = under.caller("kms:DescribeKey");
     let request = caller.key(input.key_id(), &snapshot)?;
     let entry = request.request().entry();
-    api.check_grant_tokens(&under, entry, input.grant_tokens.as_deref())?;
+    api.check_grant_tokens(&under, &[entry], input.grant_tokens.as_deref())?;
     let KeyEntry {
         key,
         arn,

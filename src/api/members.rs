@@ -18,6 +18,8 @@ pub(super) enum Members<'a> {
     NewPolicy(Option<bool>),
     /// Of `ScheduleKeyDeletion`: `PendingWindowInDays`, or its default.
     PendingWindow(i64),
+    /// Of `ReEncrypt`: whether the blob stays under its key.
+    SameKey(bool),
     /// Of `CreateGrant`.
     NewGrant(&'a NewGrant),
     /// Of `ListGrants` and `RevokeGrant`.
@@ -96,6 +98,9 @@ impl<'a> Members<'a> {
             ) => Values::One(Value::Bool(bypass)),
             (Self::PendingWindow(days), ConditionKey::ScheduleKeyDeletionPendingWindowInDays) => {
                 Values::One(Value::Number(days))
+            }
+            (Self::SameKey(same), ConditionKey::ReEncryptOnSameKey) => {
+                Values::One(Value::Bool(same))
             }
             // No service of AWS calls in anybody's name.
             (Self::NewGrant(_) | Self::OfGrants, ConditionKey::GrantIsForAwsResource) => {

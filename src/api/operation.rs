@@ -1,7 +1,8 @@
 //! The table of operations: what AWS KMS knows, and who performs what of it.
 
 use crate::api::{
-    Answer, Api, Requester, aliases, decrypt, encrypt, generate, grants, key_policies, keys, tags,
+    Answer, Api, Requester, aliases, decrypt, encrypt, generate, grants, key_policies, keys,
+    re_encrypt, tags,
 };
 use std::pin::Pin;
 use std::sync::Arc;
@@ -82,7 +83,7 @@ pub static OPERATIONS: [Operation; 54] = table([
         Handler::AtOnce(grants::listing::retirable),
     ),
     ("PutKeyPolicy", changing!(key_policies::put)),
-    ("ReEncrypt", Handler::Unbuilt),
+    ("ReEncrypt", Handler::AtOnce(re_encrypt::re_encrypt)),
     ("ReplicateKey", Handler::Unbuilt),
     ("RetireGrant", changing!(grants::removal::retire)),
     ("RevokeGrant", changing!(grants::removal::revoke)),

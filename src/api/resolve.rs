@@ -174,6 +174,12 @@ impl<'a> Caller<'a> {
         self.authorize_named(found.entry, found.alias, snapshot)
     }
 
+    /// Which key `key_id` means in any of its four forms, whether or not the caller may perform the action on it; nothing is told of it yet.
+    pub(super) fn key_named(self, key_id: &str, snapshot: &'a Snapshot) -> Option<KeyId> {
+        let found = self.find(key_id, snapshot).ok()?;
+        Some(found.entry.key.id)
+    }
+
     /// The key that `key_id` names by id or ARN; aliases are refused before they are looked up.
     pub(super) fn key_not_alias(
         self,

@@ -29,6 +29,7 @@ mod manage;
 mod order;
 mod policy_check;
 mod principals;
+mod re_encrypt;
 mod sessions;
 mod tags;
 mod trail;

@@ -27,7 +27,7 @@ const CALLERS: [&str; 6] = [
 ];
 
 /// What each of [`CALLERS`] is answered. By ARN where an operation takes one, so that the visitor asks for what is not his.
-const TABLE: [(&str, [&str; 6]); 28] = [
+const TABLE: [(&str, [&str; 6]); 29] = [
     ("CancelKeyDeletion", FOR_ADMIN),
     ("CreateAlias", FOR_ADMIN),
     ("CreateGrant", FOR_GRANTEE_TOO),
@@ -50,6 +50,7 @@ const TABLE: [(&str, [&str; 6]); 28] = [
     ("ListResourceTags", FOR_ADMIN),
     ("ListRetirableGrants", AT_HOME),
     ("PutKeyPolicy", FOR_ADMIN),
+    ("ReEncrypt", FOR_ADMIN),
     ("RetireGrant", FOR_GRANTEE_TOO),
     ("RevokeGrant", FOR_ADMIN),
     ("ScheduleKeyDeletion", FOR_ADMIN),
@@ -176,6 +177,7 @@ impl Walk {
             }
             "UpdateAlias" => json!({"AliasName": alias, "TargetKeyId": key}),
             "DeleteAlias" => json!({"AliasName": alias}),
+            "ReEncrypt" => json!({"CiphertextBlob": blob, "DestinationKeyId": key}),
             "Decrypt" => json!({"CiphertextBlob": blob}),
             "Encrypt" => json!({"KeyId": key, "Plaintext": "AA=="}),
             "GenerateDataKey" | "GenerateDataKeyWithoutPlaintext" => {

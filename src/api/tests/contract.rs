@@ -196,7 +196,11 @@ async fn members_not_built_yet_are_refused_and_never_ignored() {
             "CustomKeyStoreId",
         ),
         ("CreateKey", json!({"XksKeyId": "x"}), "XksKeyId"),
-        ("ReEncrypt", json!({}), "ReEncrypt"),
+        (
+            "ReEncrypt",
+            json!({"DestinationKeyId": id, "CiphertextBlob": "AA==", "DryRun": true, "DryRunModifiers": ["IGNORE_CIPHERTEXT"]}),
+            "DryRunModifiers",
+        ),
         ("Sign", json!({}), "Sign"),
     ];
     let before = bench.api.keystore.revision();
