@@ -48,6 +48,7 @@ mod re_encrypt;
 mod request_id;
 mod requester;
 mod resolve;
+mod rotation;
 mod tags;
 mod trail;
 mod validation;

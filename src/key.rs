@@ -1,12 +1,14 @@
 //! KMS keys as their owners see them: identifier, state and its legal transitions, metadata.
 
 use crate::clock::Timestamp;
+use rotation::RotationSchedule;
 use std::fmt;
 use std::str::FromStr;
 
 pub mod arn;
 pub mod data_key;
 pub mod material;
+pub mod rotation;
 
 /// A KMS key's identifier: 128 bits, printed as a UUID, or as `mrk-` and 32 digits for a multi-Region key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -233,10 +235,12 @@ pub struct KmsKey {
     pub creation_date: Timestamp,
     /// At most 50, sorted by their keys, which are unique; case matters.
     pub tags: Vec<Tag>,
+    /// When its material is rotated; `None`: only when somebody asks for it.
+    pub rotation: Option<RotationSchedule>,
 }
 
 impl KmsKey {
-    /// An enabled key without a description or tags.
+    /// An enabled key without a description or tags, which is not rotated by itself.
     #[must_use]
     pub fn new(id: KeyId, account: arn::AccountId, creation_date: Timestamp) -> Self {
         Self {
@@ -246,6 +250,7 @@ impl KmsKey {
             state: KeyState::Enabled,
             creation_date,
             tags: Vec::new(),
+            rotation: None,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::api::generate::Asked;
 use crate::api::trail::{Event, Outcome, Resources};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, ContextMember, Text};
-use crate::api::{Api, ApiError, Requester, Under, state};
+use crate::api::{Api, ApiError, KmsErrorCode, Requester, Under, state};
 use crate::audit::{Batch, Recorded, RowsDigest};
 use crate::context::EncryptionContext;
 use crate::envelope::{Epoch, MintedKeys, blob_bytes};
@@ -348,9 +348,9 @@ impl DataKeys {
         caller.authorize_named(entry, self.alias.clone(), under.snapshot)?;
         state(entry)?;
         if entry.current().id() != self.material {
-            return Err(ApiError::internal(
-                "the key's material changed within a batch",
-            ));
+            // The head has promised one generation for all. What was handed out before is good.
+            let message = format!("{} was rotated while the batch was under way.", entry.arn);
+            return Err(ApiError::new(KmsErrorCode::ConflictException, message));
         }
         Ok(Arc::clone(entry))
     }

@@ -6,6 +6,7 @@
 use crate::api::marker::Marker;
 use crate::api::members::Members;
 use crate::api::resolve::OnKey;
+use crate::api::rotation;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, LATIN, Violations};
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, Reply, Requester, invalid_state};
@@ -55,7 +56,7 @@ fn metadata(key: &KmsKey, arn: &str, materials: &[Arc<BackingKey>]) -> Object {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct KeyInput<'a> {
+pub(super) struct KeyInput<'a> {
     #[serde(borrow)]
     key_id: Text<'a>,
     #[serde(borrow)]
@@ -64,7 +65,7 @@ struct KeyInput<'a> {
 }
 
 impl<'a> KeyInput<'a> {
-    fn decode(body: &'a [u8]) -> Result<(Self, Violations), ApiError> {
+    pub(super) fn decode(body: &'a [u8]) -> Result<(Self, Violations), ApiError> {
         let input: Self = wire::decode(body)?;
         let mut violations = Violations::default();
         let key_id = input.key_id.as_deref();
@@ -72,7 +73,7 @@ impl<'a> KeyInput<'a> {
         Ok((input, violations))
     }
 
-    fn key_id(&self) -> &str {
+    pub(super) fn key_id(&self) -> &str {
         self.key_id.as_deref().unwrap_or_default()
     }
 }
@@ -196,7 +197,8 @@ pub(super) async fn update_description(
     violations.check()?;
     let action = ("kms:UpdateKeyDescription", Members::None);
     let key_id = key_id.unwrap_or_default();
-    edit(&api, &requester, action, key_id, |key| {
+    let key: (&str, Permits) = (key_id, KeyState::not_pending_deletion);
+    edit(&api, &requester, action, key, |key| {
         Ok(KmsKey {
             description: input.description.unwrap_or_default().into_owned(),
             ..key.clone()
@@ -205,20 +207,22 @@ pub(super) async fn update_description(
     .await
 }
 
+/// What the states of a key permit.
+pub(super) type Permits = fn(KeyState) -> Result<(), InvalidState>;
+
 /// Changes what is kept of a key beside its state and material, unless it is so already.
 pub(super) async fn edit(
     api: &Api,
     requester: &Requester,
     (action, members): (&'static str, Members<'_>),
-    key_id: &str,
+    (key_id, permits): (&str, Permits),
     edited: impl FnOnce(&KmsKey) -> Result<KmsKey, ApiError>,
 ) -> Answer {
     api.change(requester, None, |under| {
         let caller = under.caller(action).with(members);
         let request = caller.key_not_alias(key_id, under.snapshot)?;
         let entry = request.request().entry();
-        let state = entry.key.state.not_pending_deletion();
-        state.map_err(|state| invalid_state(entry, state))?;
+        permits(entry.key.state).map_err(|state| invalid_state(entry, state))?;
         let key = edited(&entry.key)?;
         let materials = entry.materials.clone();
         let changes = if key == entry.key {
@@ -335,7 +339,11 @@ async fn move_state(
         let changes = if state == entry.key.state {
             Vec::new()
         } else {
-            vec![Change::PutKey(with_state(&request, state))]
+            let mut draft = with_state(&request, state);
+            if state == KeyState::Enabled {
+                draft = rotation::caught_up(api, draft)?;
+            }
+            vec![Change::PutKey(draft)]
         };
         Ok((changes, Arc::clone(entry)))
     })

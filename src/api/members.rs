@@ -20,6 +20,8 @@ pub(super) enum Members<'a> {
     PendingWindow(i64),
     /// Of `ReEncrypt`: whether the blob stays under its key.
     SameKey(bool),
+    /// Of `EnableKeyRotation`: `RotationPeriodInDays`, or its default.
+    RotationPeriod(i64),
     /// Of `CreateGrant`.
     NewGrant(&'a NewGrant),
     /// Of `ListGrants` and `RevokeGrant`.
@@ -97,6 +99,9 @@ impl<'a> Members<'a> {
                 ConditionKey::BypassPolicyLockoutSafetyCheck,
             ) => Values::One(Value::Bool(bypass)),
             (Self::PendingWindow(days), ConditionKey::ScheduleKeyDeletionPendingWindowInDays) => {
+                Values::One(Value::Number(days))
+            }
+            (Self::RotationPeriod(days), ConditionKey::RotationPeriodInDays) => {
                 Values::One(Value::Number(days))
             }
             (Self::SameKey(same), ConditionKey::ReEncryptOnSameKey) => {

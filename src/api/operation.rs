@@ -2,7 +2,7 @@
 
 use crate::api::{
     Answer, Api, Requester, aliases, decrypt, encrypt, generate, grants, key_policies, keys,
-    re_encrypt, tags,
+    re_encrypt, rotation, tags,
 };
 use std::pin::Pin;
 use std::sync::Arc;
@@ -52,10 +52,10 @@ pub static OPERATIONS: [Operation; 54] = table([
     ("DescribeCustomKeyStores", Handler::Unbuilt),
     ("DescribeKey", Handler::AtOnce(keys::describe)),
     ("DisableKey", changing!(keys::disable)),
-    ("DisableKeyRotation", Handler::Unbuilt),
+    ("DisableKeyRotation", changing!(rotation::disable)),
     ("DisconnectCustomKeyStore", Handler::Unbuilt),
     ("EnableKey", changing!(keys::enable)),
-    ("EnableKeyRotation", Handler::Unbuilt),
+    ("EnableKeyRotation", changing!(rotation::enable)),
     ("Encrypt", Handler::AtOnce(encrypt::encrypt)),
     ("GenerateDataKey", Handler::AtOnce(generate::with_plaintext)),
     ("GenerateDataKeyPair", Handler::Unbuilt),
@@ -68,14 +68,14 @@ pub static OPERATIONS: [Operation; 54] = table([
     ("GenerateRandom", Handler::AtOnce(encrypt::random)),
     ("GetKeyLastUsage", Handler::Unbuilt),
     ("GetKeyPolicy", Handler::AtOnce(key_policies::get)),
-    ("GetKeyRotationStatus", Handler::Unbuilt),
+    ("GetKeyRotationStatus", Handler::AtOnce(rotation::status)),
     ("GetParametersForImport", Handler::Unbuilt),
     ("GetPublicKey", Handler::Unbuilt),
     ("ImportKeyMaterial", Handler::Unbuilt),
     ("ListAliases", Handler::AtOnce(aliases::list)),
     ("ListGrants", Handler::AtOnce(grants::listing::of_key)),
     ("ListKeyPolicies", Handler::AtOnce(key_policies::list)),
-    ("ListKeyRotations", Handler::Unbuilt),
+    ("ListKeyRotations", Handler::AtOnce(rotation::list)),
     ("ListKeys", Handler::AtOnce(keys::list)),
     ("ListResourceTags", Handler::AtOnce(tags::list)),
     (
@@ -87,7 +87,7 @@ pub static OPERATIONS: [Operation; 54] = table([
     ("ReplicateKey", Handler::Unbuilt),
     ("RetireGrant", changing!(grants::removal::retire)),
     ("RevokeGrant", changing!(grants::removal::revoke)),
-    ("RotateKeyOnDemand", Handler::Unbuilt),
+    ("RotateKeyOnDemand", changing!(rotation::on_demand)),
     ("ScheduleKeyDeletion", changing!(keys::schedule_deletion)),
     ("Sign", Handler::Unbuilt),
     ("TagResource", changing!(tags::tag)),

@@ -3,13 +3,13 @@
 //! Keys of tags differ by case, as on AWS; where conditions compare them (`aws:ResourceTag/…`, `aws:RequestTag/…`) case does not matter. A tag moves no fence:
 //! policies are evaluated for each request under its snapshot.
 
-use crate::api::keys::{self, check_page};
+use crate::api::keys::{self, Permits, check_page};
 use crate::api::marker::Marker;
 use crate::api::members::{Members, RequestTags};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
-use crate::key::{KmsKey, Tag};
+use crate::key::{KeyState, KmsKey, Tag};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,7 +127,8 @@ pub(super) async fn tag(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> A
     let given = input.tags.as_deref().unwrap_or_default();
     let request_tags = RequestTags::new(given.iter().map(TagInput::pair));
     let action = ("kms:TagResource", Members::Tags(&request_tags));
-    keys::edit(&api, &requester, action, input.key_id(), |key| {
+    let key: (&str, Permits) = (input.key_id(), KeyState::not_pending_deletion);
+    keys::edit(&api, &requester, action, key, |key| {
         Ok(KmsKey {
             tags: tagged(&key.tags, given)?,
             ..key.clone()
@@ -148,7 +149,8 @@ pub(super) async fn untag(api: Arc<Api>, requester: Requester, body: Vec<u8>) ->
     let keys: BTreeSet<&str> = keys.iter().map(|key| &**key).collect();
     let request_tags = RequestTags::of_keys(keys.iter().copied());
     let action = ("kms:UntagResource", Members::Tags(&request_tags));
-    keys::edit(&api, &requester, action, input.key_id(), |key| {
+    let key: (&str, Permits) = (input.key_id(), KeyState::not_pending_deletion);
+    keys::edit(&api, &requester, action, key, |key| {
         let mut key = key.clone();
         key.tags.retain(|tag| !keys.contains(tag.key.as_str()));
         Ok(key)

@@ -30,6 +30,7 @@ mod order;
 mod policy_check;
 mod principals;
 mod re_encrypt;
+mod rotation;
 mod sessions;
 mod tags;
 mod trail;

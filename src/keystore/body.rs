@@ -7,6 +7,7 @@ use crate::clock::Timestamp;
 use crate::crypto::secret::{Secret, SecretBytes};
 use crate::key::arn::{AccountId, AliasName, Region};
 use crate::key::material::BackingKey;
+use crate::key::rotation::{RotationSchedule, RotationType};
 use crate::key::{KeyId, KeyState, KmsKey, Tag};
 use crate::keystore::record::{Corrupt, Kind, Record};
 use crate::keystore::snapshot::{AccessKey, Alias, AuditHead, KeyDraft, KeyEntry, PrincipalEntry};
@@ -29,6 +30,21 @@ struct KeyBody {
     materials: Vec<MaterialBody>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tags: Vec<TagBody>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rotation: Option<ScheduleBody>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScheduleBody {
+    period_days: u16,
+    next_date: u64,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum RotationBody {
+    Automatic,
+    OnDemand,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -43,6 +59,8 @@ enum StateBody {
 struct MaterialBody {
     generation: u32,
     creation_date: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rotation: Option<RotationBody>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -122,6 +140,10 @@ pub(super) fn encode_key(draft: &KeyDraft) -> SecretBytes {
         creation_date: key.creation_date.0,
         materials: draft.materials.iter().map(material_body).collect(),
         tags: key.tags.iter().map(tag_body).collect(),
+        rotation: key.rotation.map(|schedule| ScheduleBody {
+            period_days: schedule.period_days,
+            next_date: schedule.next_date.0,
+        }),
     };
     let secrets: Vec<&[u8]> = draft
         .materials
@@ -146,6 +168,10 @@ fn material_body(key: &Arc<BackingKey>) -> MaterialBody {
     MaterialBody {
         generation: key.generation(),
         creation_date: key.creation_date().0,
+        rotation: key.rotation().map(|rotation| match rotation {
+            RotationType::Automatic => RotationBody::Automatic,
+            RotationType::OnDemand => RotationBody::OnDemand,
+        }),
     }
 }
 
@@ -280,12 +306,12 @@ fn decode_key(record: &Record, plaintext: &SecretBytes, region: &Region) -> Opti
         .map(|(material, body)| {
             let secret = Secret::filled(|bytes| bytes.copy_from_slice(material));
             let creation_date = Timestamp(body.creation_date);
-            Arc::new(BackingKey::from_material(
-                id,
-                body.generation,
-                creation_date,
-                secret,
-            ))
+            let key = BackingKey::from_material(id, body.generation, creation_date, secret);
+            Arc::new(match body.rotation {
+                None => key,
+                Some(RotationBody::Automatic) => key.by_rotation(RotationType::Automatic),
+                Some(RotationBody::OnDemand) => key.by_rotation(RotationType::OnDemand),
+            })
         });
     let materials = materials.collect();
     let key = KmsKey {
@@ -295,6 +321,10 @@ fn decode_key(record: &Record, plaintext: &SecretBytes, region: &Region) -> Opti
         state,
         creation_date: Timestamp(body.creation_date),
         tags: body.tags.into_iter().map(tag).collect(),
+        rotation: body.rotation.map(|schedule| RotationSchedule {
+            period_days: schedule.period_days,
+            next_date: Timestamp(schedule.next_date),
+        }),
     };
     Some(KeyEntry {
         arn: region.key_arn(account, id),

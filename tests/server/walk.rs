@@ -27,7 +27,7 @@ const CALLERS: [&str; 6] = [
 ];
 
 /// What each of [`CALLERS`] is answered. By ARN where an operation takes one, so that the visitor asks for what is not his.
-const TABLE: [(&str, [&str; 6]); 29] = [
+const TABLE: [(&str, [&str; 6]); 34] = [
     ("CancelKeyDeletion", FOR_ADMIN),
     ("CreateAlias", FOR_ADMIN),
     ("CreateGrant", FOR_GRANTEE_TOO),
@@ -37,15 +37,19 @@ const TABLE: [(&str, [&str; 6]); 29] = [
     ("DeleteAlias", [OK, DENIED, DENIED, DENIED, DENIED, MISSING]),
     ("DescribeKey", FOR_GRANTEE_TOO),
     ("DisableKey", FOR_ADMIN),
+    ("DisableKeyRotation", FOR_ADMIN),
     ("EnableKey", FOR_ADMIN),
+    ("EnableKeyRotation", FOR_ADMIN),
     ("Encrypt", FOR_ADMIN),
     ("GenerateDataKey", FOR_ADMIN),
     ("GenerateDataKeyWithoutPlaintext", MINTING),
     ("GenerateRandom", AT_HOME),
     ("GetKeyPolicy", FOR_ADMIN),
+    ("GetKeyRotationStatus", FOR_ADMIN),
     ("ListAliases", AT_HOME),
     ("ListGrants", FOR_ADMIN),
     ("ListKeyPolicies", FOR_ADMIN),
+    ("ListKeyRotations", FOR_ADMIN),
     ("ListKeys", AT_HOME),
     ("ListResourceTags", FOR_ADMIN),
     ("ListRetirableGrants", AT_HOME),
@@ -53,6 +57,7 @@ const TABLE: [(&str, [&str; 6]); 29] = [
     ("ReEncrypt", FOR_ADMIN),
     ("RetireGrant", FOR_GRANTEE_TOO),
     ("RevokeGrant", FOR_ADMIN),
+    ("RotateKeyOnDemand", FOR_ADMIN),
     ("ScheduleKeyDeletion", FOR_ADMIN),
     ("TagResource", FOR_ADMIN),
     ("UntagResource", FOR_ADMIN),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::key::Tag;
+use crate::key::rotation::{RotationSchedule, RotationType};
 
 /// The key of this metadata with material of `generations` generations, if it can be read.
 fn decoded(metadata: &str, generations: usize) -> Option<KeyEntry> {
@@ -50,6 +51,12 @@ fn a_record_from_before_there_were_tags_is_a_key_without() {
         ),
         ("\"description\"", "\"descriptions\"", 1),
         ("Enabled", "Rotated", 1),
+        (
+            "\"creation_date\":5}]",
+            "\"creation_date\":5,\"rotation\":\"Late\"}]",
+            1,
+        ),
+        ("5}]}", "5}],\"rotation\":{\"period_days\":90}}", 1),
     ] {
         let metadata = if from.is_empty() {
             FIRST.to_owned()
@@ -67,6 +74,38 @@ async fn a_key_without_tags_is_written_as_it_was_before_there_were_any() {
     let plaintext = body::encode_key(&draft);
     let text = String::from_utf8_lossy(plaintext.expose());
     assert!(text.contains(r#""creation_date":5}]}"#), "{text}");
+}
+
+#[tokio::test]
+async fn generations_and_the_next_date_are_read_back() {
+    let place = Place::new();
+    let store = place.create().await;
+    let mut key = draft(KeyState::Enabled);
+    let id = key.key.id;
+    key.key.rotation = Some(RotationSchedule::after(Timestamp(7), 90));
+    let types = [RotationType::OnDemand, RotationType::Automatic];
+    for (generation, rotation) in (2..).zip(types) {
+        let date = Timestamp(generation.into());
+        let material = BackingKey::draw(id, generation, date, &Entropy::os()).unwrap();
+        key.materials.push(Arc::new(material.by_rotation(rotation)));
+    }
+    apply(&store, vec![Change::PutKey(key)]).await.unwrap();
+    let written = Arc::clone(&store.snapshot().keys[&id]);
+    store.close().await.unwrap();
+    let read = Arc::clone(&place.open().await.unwrap().snapshot().keys[&id]);
+    assert_eq!(read.key, written.key);
+    let told = |entry: &KeyEntry| -> Vec<_> {
+        let materials = entry.materials.iter();
+        materials
+            .map(|key| {
+                let (made, by) = (key.creation_date(), key.rotation());
+                (key.generation(), key.id(), made, by)
+            })
+            .collect()
+    };
+    assert_eq!(told(&read), told(&written));
+    let by: Vec<_> = told(&read).into_iter().map(|(_, _, _, by)| by).collect();
+    assert_eq!(by, [None, Some(types[0]), Some(types[1])]);
 }
 
 #[tokio::test]
