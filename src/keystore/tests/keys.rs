@@ -8,7 +8,7 @@ use crate::key::rotation::{RotationSchedule, RotationType};
 fn decoded(metadata: &str, generations: usize) -> Option<KeyEntry> {
     let id = "1234abcd-12ab-34cd-56ef-1234567890ab".to_owned();
     let length = u32::try_from(metadata.len()).unwrap().to_be_bytes();
-    let materials: Vec<u8> = (0..generations * 32).map(|at| (at / 32) as u8).collect();
+    let materials = vec![7; generations * 32];
     let parts = [&[1], length.as_slice(), metadata.as_bytes(), &materials];
     let bytes = parts.concat();
     let plaintext =
