@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// On-demand rotations of a key (AWS KMS, "Resource quotas"; not adjustable).
 const ON_DEMAND_MAX: usize = 25;
+/// Keys rotated by the clock in one change: other changes, and requests that start again after each, have room between.
+const DUE_KEYS_AT_ONCE: usize = 256;
 /// How long before an automatic rotation there is none on demand (AWS KMS API reference, `RotateKeyOnDemand`).
 const BEFORE_AUTOMATIC: Duration = Duration::from_secs(20 * 60);
 
@@ -204,9 +206,21 @@ impl Api {
     /// # Errors
     /// When the store cannot be written, or no material be drawn.
     pub async fn rotate_due_keys(&self, now: Timestamp) -> Result<usize, ApiError> {
+        let mut count = 0;
+        loop {
+            let rotated = self.rotate_some_due_keys(now).await?;
+            count += rotated;
+            if rotated < DUE_KEYS_AT_ONCE {
+                return Ok(count);
+            }
+        }
+    }
+
+    async fn rotate_some_due_keys(&self, now: Timestamp) -> Result<usize, ApiError> {
         let due = |snapshot: &Snapshot| -> Vec<Arc<KeyEntry>> {
             let keys = snapshot.keys.values();
             keys.filter(|entry| is_due(&entry.key, now))
+                .take(DUE_KEYS_AT_ONCE)
                 .cloned()
                 .collect()
         };

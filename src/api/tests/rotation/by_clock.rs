@@ -71,6 +71,38 @@ async fn a_date_that_has_come_rotates_once() {
 }
 
 #[tokio::test]
+async fn many_dates_at_once_are_several_changes() {
+    use crate::key::rotation::RotationSchedule;
+    use crate::key::{KeyId, KmsKey};
+    use crate::keystore::KeyDraft;
+    let bench = Bench::new().await;
+    let due = |number: u16| {
+        let mut bytes = [0; 16];
+        bytes[..2].copy_from_slice(&number.to_be_bytes());
+        let id = KeyId::from_random(bytes);
+        let material = BackingKey::draw(id, 1, NOW, &bench.api.entropy).unwrap();
+        let key = KmsKey {
+            rotation: Some(RotationSchedule::after(NOW, 90)),
+            ..KmsKey::new(id, ACCOUNT.parse().unwrap(), NOW)
+        };
+        let materials = vec![Arc::new(material)];
+        Change::PutKey(KeyDraft { key, materials })
+    };
+    let keys = bench.api.keystore.apply(|_| {
+        let changes = (0..600).map(due).collect();
+        Ok::<_, ApiError>((changes, ()))
+    });
+    keys.await.unwrap();
+    bench.api.clock.advance(DAY * 90);
+    let revision = bench.api.keystore.revision();
+    assert_eq!(bench.rotate_due().await, 600);
+    assert_eq!(bench.api.keystore.revision(), revision + 3);
+    let snapshot = bench.api.keystore.snapshot();
+    assert!(snapshot.keys.values().all(|key| key.materials.len() == 2));
+    assert_eq!(bench.rotate_due().await, 0);
+}
+
+#[tokio::test]
 async fn keys_that_cannot_be_used_are_rotated_when_they_can() {
     let bench = Bench::new().await;
     let (disabled, pending) = (bench.key().await, bench.key().await);
