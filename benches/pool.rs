@@ -15,7 +15,7 @@ use keymill::crypto::entropy::Entropy;
 use keymill::envelope::{self, Epoch, PooledKey};
 use keymill::key::data_key::DataKeyLength;
 use keymill::key::material::BackingKey;
-use keymill::key::{KeyId, KeyState, KmsKey};
+use keymill::key::{KeyId, KmsKey};
 use keymill::keystore::KeyEntry;
 use keymill::metrics::Metrics;
 use keymill::pool::{CloneWord, Config, Pool};
@@ -154,13 +154,7 @@ fn entry(entropy: &Entropy) -> Arc<KeyEntry> {
     let id = KeyId::from_random(bytes);
     let material = BackingKey::draw(id, 1, Timestamp(0), entropy).unwrap();
     Arc::new(KeyEntry {
-        key: KmsKey {
-            id,
-            account: "111122223333".parse().unwrap(),
-            description: String::new(),
-            state: KeyState::Enabled,
-            creation_date: Timestamp(0),
-        },
+        key: KmsKey::new(id, "111122223333".parse().unwrap(), Timestamp(0)),
         arn: String::new(),
         materials: vec![Arc::new(material)],
         fence: 1,

@@ -44,9 +44,12 @@ mod members;
 mod operation;
 mod policy_check;
 mod principals;
+mod re_encrypt;
 mod request_id;
 mod requester;
 mod resolve;
+mod rotation;
+mod tags;
 mod trail;
 mod validation;
 mod wire;
@@ -317,6 +320,12 @@ impl Reply {
     /// The same, as the outcome of an operation on this key.
     fn about(mut self, entry: &Arc<KeyEntry>) -> Self {
         self.resources.key = Some(Arc::clone(entry));
+        self
+    }
+
+    /// The same, as the outcome of moving a blob to this key.
+    fn moved_to(mut self, entry: &Arc<KeyEntry>) -> Self {
+        self.resources.destination = Some(Arc::clone(entry));
         self
     }
 

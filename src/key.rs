@@ -1,12 +1,14 @@
 //! KMS keys as their owners see them: identifier, state and its legal transitions, metadata.
 
 use crate::clock::Timestamp;
+use rotation::RotationSchedule;
 use std::fmt;
 use std::str::FromStr;
 
 pub mod arn;
 pub mod data_key;
 pub mod material;
+pub mod rotation;
 
 /// A KMS key's identifier: 128 bits, printed as a UUID, or as `mrk-` and 32 digits for a multi-Region key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -207,7 +209,16 @@ impl KeyState {
     }
 }
 
-/// A KMS key without its material: what `DescribeKey` tells.
+/// A tag of a KMS key or of a principal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// 1..=128 characters.
+    pub key: String,
+    /// 0..=256 characters.
+    pub value: String,
+}
+
+/// A KMS key without its material: what `DescribeKey` tells, and its tags.
 ///
 /// Every key is symmetric (`SYMMETRIC_DEFAULT`, `ENCRYPT_DECRYPT`, origin `AWS_KMS`) at this stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,9 +233,27 @@ pub struct KmsKey {
     pub state: KeyState,
     /// When the key was created.
     pub creation_date: Timestamp,
+    /// At most 50, sorted by their keys, which are unique; case matters.
+    pub tags: Vec<Tag>,
+    /// When its material is rotated; `None`: only when somebody asks for it.
+    pub rotation: Option<RotationSchedule>,
 }
 
 impl KmsKey {
+    /// An enabled key without a description or tags, which is not rotated by itself.
+    #[must_use]
+    pub fn new(id: KeyId, account: arn::AccountId, creation_date: Timestamp) -> Self {
+        Self {
+            id,
+            account,
+            description: String::new(),
+            state: KeyState::Enabled,
+            creation_date,
+            tags: Vec::new(),
+            rotation: None,
+        }
+    }
+
     /// `KeySpec` of every key.
     pub const SPEC: &str = "SYMMETRIC_DEFAULT";
     /// `KeyUsage` of every key.

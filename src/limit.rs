@@ -83,7 +83,8 @@ pub struct Exceeded {
 #[derive(Debug, Default)]
 pub struct Paid {
     principal: bool,
-    key: Option<KeyId>,
+    /// The latest first: `ReEncrypt` uses two.
+    keys: [Option<KeyId>; 2],
 }
 
 /// Every limit of one process.
@@ -131,10 +132,10 @@ impl Limits {
             taken.map_err(exceeded(Scope::Principal))?;
             paid.principal = true;
         }
-        if let Some(key) = key.filter(|key| paid.key != Some(*key)) {
+        if let Some(key) = key.filter(|key| !paid.keys.contains(&Some(*key))) {
             let taken = self.keys.take(&key, keys, urgency, now);
             taken.map_err(exceeded(Scope::Key))?;
-            paid.key = Some(key);
+            paid.keys = [Some(key), paid.keys[0]];
         }
         Ok(())
     }

@@ -34,11 +34,8 @@ fn entry(state: KeyState) -> Arc<KeyEntry> {
     let material = BackingKey::draw(id, 1, NOW, &entropy).unwrap();
     Arc::new(KeyEntry {
         key: KmsKey {
-            id,
-            account: "111122223333".parse().unwrap(),
-            description: String::new(),
             state,
-            creation_date: NOW,
+            ..KmsKey::new(id, "111122223333".parse().unwrap(), NOW)
         },
         arn: format!("arn:aws:kms:us-east-1:111122223333:key/{id}"),
         materials: vec![Arc::new(material)],

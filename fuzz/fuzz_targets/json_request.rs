@@ -18,15 +18,18 @@ use libfuzzer_sys::fuzz_target;
 use std::sync::{Arc, LazyLock};
 use tokio::runtime::Runtime;
 
-const OPERATIONS: [&str; 9] = [
+const OPERATIONS: [&str; 12] = [
     "Decrypt",
     "DescribeKey",
     "Encrypt",
     "GenerateDataKey",
     "GenerateDataKeyWithoutPlaintext",
     "GenerateRandom",
+    "GetKeyRotationStatus",
     "ListAliases",
+    "ListKeyRotations",
     "ListKeys",
+    "ListResourceTags",
     "ReEncrypt",
 ];
 
@@ -116,7 +119,8 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((which, body)) = bytes.split_first() else {
         return;
     };
-    let answer = match OPERATIONS.get(usize::from(which % 10)) {
+    let places = OPERATIONS.len() + 1;
+    let answer = match OPERATIONS.get(usize::from(*which) % places) {
         Some(name) => DAEMON.call(name, body),
         None => DAEMON.batch(body),
     };

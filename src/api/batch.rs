@@ -9,7 +9,7 @@ use crate::api::generate::Asked;
 use crate::api::trail::{Event, Outcome, Resources};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, ContextMember, Text};
-use crate::api::{Api, ApiError, Requester, Under, state};
+use crate::api::{Api, ApiError, KmsErrorCode, Requester, Under, state};
 use crate::audit::{Batch, Recorded, RowsDigest};
 use crate::context::EncryptionContext;
 use crate::envelope::{Epoch, MintedKeys, blob_bytes};
@@ -173,7 +173,7 @@ impl Api {
         let resources = Resources {
             key: Some(Arc::clone(entry)),
             material: Some(entry.current().id()),
-            other: None,
+            ..Resources::default()
         };
         let done = Outcome::Done(&resources, Some(rows));
         self.tell(requester, Event::own("Export", true, asked), &done)
@@ -296,7 +296,7 @@ impl DataKeys {
         let resources = Resources {
             key: Some(Arc::clone(entry)),
             material: Some(self.material),
-            other: None,
+            ..Resources::default()
         };
         let outcome = Outcome::Done(&resources, Some(self.digest.batch()));
         let event = Event::own(EVENT, true, &self.body);
@@ -348,9 +348,9 @@ impl DataKeys {
         caller.authorize_named(entry, self.alias.clone(), under.snapshot)?;
         state(entry)?;
         if entry.current().id() != self.material {
-            return Err(ApiError::internal(
-                "the key's material changed within a batch",
-            ));
+            // The head has promised one generation for all. What was handed out before is good.
+            let message = format!("{} was rotated while the batch was under way.", entry.arn);
+            return Err(ApiError::new(KmsErrorCode::ConflictException, message));
         }
         Ok(Arc::clone(entry))
     }

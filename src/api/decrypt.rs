@@ -9,9 +9,12 @@ use crate::api::resolve::{Caller, OnKey};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
 use crate::api::{Api, ApiError, KmsErrorCode, Reply, Requester, dry_run, state, unsupported};
+use crate::context::EncryptionContext;
 use crate::envelope::{self, CiphertextBlob};
 use crate::key::KeyId;
-use crate::keystore::Snapshot;
+use crate::key::data_key::PlaintextDataKey;
+use crate::key::material::BackingKey;
+use crate::keystore::{KeyEntry, Snapshot};
 use crate::limit::Paid;
 use crate::policy::Authorized;
 use serde::Deserialize;
@@ -19,7 +22,7 @@ use serde::de::IgnoredAny;
 use std::borrow::Cow;
 
 /// Bytes of a `CiphertextBlob` (AWS KMS API reference).
-const BLOB_BYTES_MAX: usize = 6144;
+pub(super) const BLOB_BYTES_MAX: usize = 6144;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -46,12 +49,7 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8]) -> Result<R
     if input.recipient.is_some() {
         return Err(unsupported("Recipient"));
     }
-    if input
-        .dry_run_modifiers
-        .is_some_and(|modifiers| !modifiers.is_empty())
-    {
-        return Err(unsupported("DryRunModifiers"));
-    }
+    refuse_modifiers(input.dry_run_modifiers.as_deref())?;
     let context = wire::context(input.encryption_context)?;
     let (key_id, algorithm) = (
         input.key_id.as_deref(),
@@ -64,30 +62,13 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8]) -> Result<R
     let mut paid = Paid::default();
     api.under_last_check(requester, |under| {
         let caller = under.caller("kms:Decrypt").under(&context);
-        let blob = CiphertextBlob::parse(blob.unwrap_or_default());
-        let named = match (key_id, &blob) {
-            (None, _) => None,
-            (Some(key_id), Ok(blob)) => foreign_key(caller, key_id, under.snapshot, blob)
-                .map_or_else(|| caller.key(key_id, under.snapshot), Ok)
-                .map(Some)?,
-            (Some(key_id), Err(_)) => Some(caller.key(key_id, under.snapshot)?),
-        };
-        let blob = blob.map_err(|_| does_not_open())?;
-        let request = match named {
-            Some(request) if request.request().entry().key.id == blob.header().key_id => request,
-            Some(_) => return Err(incorrect_key()),
-            None => key_of(caller, under.snapshot, &blob)?,
-        };
+        let (request, blob) = source(caller, key_id, blob.unwrap_or_default(), under.snapshot)?;
         let entry = request.request().entry();
-        api.check_grant_tokens(under, entry, input.grant_tokens.as_deref())?;
+        api.check_grant_tokens(under, &[entry], input.grant_tokens.as_deref())?;
         state(entry)?;
         fits(algorithm)?;
         api.charge(under, Some(entry.key.id), &mut paid)?;
-        let material = entry
-            .generation(blob.header().generation)
-            .ok_or_else(does_not_open)?;
-        let plaintext =
-            envelope::open(entry.key.id, material, &context, &blob).map_err(|_| does_not_open())?;
+        let (material, plaintext) = open(entry, &context, &blob)?;
         dry_run(input.dry_run)?;
         let mut object = Object::new();
         object.plain("KeyId", &entry.arn);
@@ -108,12 +89,65 @@ fn check(input: &Input<'_>, blob: Option<&[u8]>) -> Result<(), ApiError> {
     if let Some(key_id) = input.key_id.as_deref() {
         violations.text("keyId", key_id, 1, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
     }
-    check_algorithm(input.encryption_algorithm.as_deref(), &mut violations);
-    for (number, modifier) in input.dry_run_modifiers.iter().flatten().enumerate() {
+    let algorithm = input.encryption_algorithm.as_deref();
+    check_algorithm("encryptionAlgorithm", algorithm, &mut violations);
+    check_modifiers(input.dry_run_modifiers.as_deref(), &mut violations);
+    violations.check()
+}
+
+/// Checks `DryRunModifiers`. Those beyond the first few are refused in any case.
+pub(super) fn check_modifiers(modifiers: Option<&[Cow<'_, str>]>, violations: &mut Violations) {
+    const LOOKED_AT: usize = 10;
+    let modifiers = modifiers.unwrap_or_default().iter().take(LOOKED_AT);
+    for (number, modifier) in modifiers.enumerate() {
         let member = format!("dryRunModifiers.{}.member", number + 1);
         violations.one_of(&member, modifier, "IGNORE_CIPHERTEXT");
     }
-    violations.check()
+}
+
+/// `DryRunModifiers` are not built.
+pub(super) fn refuse_modifiers(modifiers: Option<&[Cow<'_, str>]>) -> Result<(), ApiError> {
+    match modifiers {
+        None | Some([]) => Ok(()),
+        Some(_) => Err(unsupported("DryRunModifiers")),
+    }
+}
+
+/// The blob, and the key that it and the request name, if the caller may use it.
+pub(super) fn source<'a, 'b>(
+    caller: Caller<'a>,
+    key_id: Option<&str>,
+    blob: &'b [u8],
+    snapshot: &'a Snapshot,
+) -> Result<(Authorized<OnKey<'a>>, CiphertextBlob<'b>), ApiError> {
+    let blob = CiphertextBlob::parse(blob);
+    let named = match (key_id, &blob) {
+        (None, _) => None,
+        (Some(key_id), Ok(blob)) => foreign_key(caller, key_id, snapshot, blob)
+            .map_or_else(|| caller.key(key_id, snapshot), Ok)
+            .map(Some)?,
+        (Some(key_id), Err(_)) => Some(caller.key(key_id, snapshot)?),
+    };
+    let blob = blob.map_err(|_| does_not_open())?;
+    let request = match named {
+        Some(request) if request.request().entry().key.id == blob.header().key_id => request,
+        Some(_) => return Err(incorrect_key()),
+        None => key_of(caller, snapshot, &blob)?,
+    };
+    Ok((request, blob))
+}
+
+/// What a blob wraps, and the generation of the key's material that it is under.
+pub(super) fn open<'a>(
+    entry: &'a KeyEntry,
+    context: &EncryptionContext,
+    blob: &CiphertextBlob<'_>,
+) -> Result<(&'a BackingKey, PlaintextDataKey), ApiError> {
+    let material = entry.generation(blob.header().generation);
+    let material = material.ok_or_else(does_not_open)?;
+    let plaintext = envelope::open(entry.key.id, material, context, blob);
+    let plaintext = plaintext.map_err(|_| does_not_open())?;
+    Ok((material, plaintext))
 }
 
 /// The key of another account that a bare `key_id` and the blob name alike, if the caller may use it. If not, nothing tells it from one that does not exist.

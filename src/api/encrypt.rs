@@ -29,10 +29,10 @@ struct EncryptInput<'a> {
     dry_run: Option<bool>,
 }
 
-/// Checks the member that names an algorithm.
-pub(super) fn check_algorithm(algorithm: Option<&str>, violations: &mut Violations) {
+/// Checks a member that names an algorithm.
+pub(super) fn check_algorithm(member: &str, algorithm: Option<&str>, violations: &mut Violations) {
     if let Some(algorithm) = algorithm {
-        violations.one_of("encryptionAlgorithm", algorithm, ALGORITHMS);
+        violations.one_of(member, algorithm, ALGORITHMS);
     }
 }
 
@@ -60,7 +60,7 @@ pub(super) fn encrypt(api: &Api, requester: &Requester, body: &[u8]) -> Result<R
     }
     violations.grant_tokens(input.grant_tokens.as_deref());
     let algorithm = input.encryption_algorithm.as_deref();
-    check_algorithm(algorithm, &mut violations);
+    check_algorithm("encryptionAlgorithm", algorithm, &mut violations);
     violations.check()?;
     let context = wire::context(input.encryption_context)?;
     let mut paid = Paid::default();
@@ -68,7 +68,7 @@ pub(super) fn encrypt(api: &Api, requester: &Requester, body: &[u8]) -> Result<R
         let caller = under.caller("kms:Encrypt").under(&context);
         let request = caller.key(key_id.unwrap_or_default(), under.snapshot)?;
         let entry = request.request().entry();
-        api.check_grant_tokens(under, entry, input.grant_tokens.as_deref())?;
+        api.check_grant_tokens(under, &[entry], input.grant_tokens.as_deref())?;
         state(entry)?;
         fits(algorithm)?;
         api.charge(under, Some(entry.key.id), &mut paid)?;

@@ -17,6 +17,8 @@ pub enum KmsErrorCode {
     AccessDeniedException,
     /// The alias exists.
     AlreadyExistsException,
+    /// Something else is under way that this would cross.
+    ConflictException,
     /// The key is disabled.
     DisabledException,
     /// The request would have succeeded, but asked not to be performed.
@@ -79,9 +81,10 @@ pub enum KmsErrorCode {
 
 impl KmsErrorCode {
     /// Every code, for tables by code.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::AccessDeniedException,
         Self::AlreadyExistsException,
+        Self::ConflictException,
         Self::DisabledException,
         Self::DryRunOperationException,
         Self::ExpiredTokenException,
@@ -119,6 +122,7 @@ impl KmsErrorCode {
         match self {
             Self::AccessDeniedException => "AccessDeniedException",
             Self::AlreadyExistsException => "AlreadyExistsException",
+            Self::ConflictException => "ConflictException",
             Self::DisabledException => "DisabledException",
             Self::DryRunOperationException => "DryRunOperationException",
             Self::ExpiredTokenException => "ExpiredTokenException",

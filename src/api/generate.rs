@@ -140,7 +140,7 @@ fn generate(
         let caller = under.caller(action).under(&context);
         let request = caller.key(key_id.unwrap_or_default(), under.snapshot)?;
         let entry = request.request().entry();
-        api.check_grant_tokens(under, entry, input.grant_tokens.as_deref())?;
+        api.check_grant_tokens(under, &[entry], input.grant_tokens.as_deref())?;
         let length = asked.length()?;
         state(entry)?;
         api.charge(under, Some(entry.key.id), &mut paid)?;

@@ -6,19 +6,21 @@
 use crate::api::{Api, ApiError, KmsErrorCode, Under};
 use crate::keystore::KeyEntry;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 impl Api {
-    /// Refuses a token that was not issued here, or not for this key and caller, or whose grant is gone.
+    /// Refuses a token that was not issued here, or not for one of these keys and this caller, or whose grant is gone.
     pub(super) fn check_grant_tokens(
         &self,
         under: &Under<'_>,
-        entry: &KeyEntry,
+        entries: &[&Arc<KeyEntry>],
         tokens: Option<&[Cow<'_, str>]>,
     ) -> Result<(), ApiError> {
-        let grants = under.snapshot.grants.get(&entry.key.id);
         let fits = |token: &Cow<'_, str>| {
             let (key, id) = self.keystore.grant_tokens().read(token)?;
-            let grant = grants.filter(|_| key == entry.key.id)?.get(id)?;
+            let known = entries.iter().any(|entry| entry.key.id == key);
+            let grants = under.snapshot.grants.get(&key).filter(|_| known);
+            let grant = grants?.get(id)?;
             Some(grant.is_granted_to(&under.principal))
         };
         if tokens

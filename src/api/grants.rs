@@ -177,7 +177,7 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         let key_id = input.key_id.as_deref().unwrap_or_default();
         let request = caller.key_not_alias(key_id, under.snapshot)?;
         let entry = request.request().entry();
-        api.check_grant_tokens(under, entry, input.grant_tokens.as_deref())?;
+        api.check_grant_tokens(under, &[entry], input.grant_tokens.as_deref())?;
         let named = [Some(parameters.grantee()), parameters.retiring_principal()];
         for name in named.into_iter().flatten() {
             if !exists(name, under.snapshot) {

@@ -10,6 +10,7 @@ use crate::api::resolve::key_facts;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Pattern, Violations};
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester, Under, unsupported};
+use crate::key::Tag;
 use crate::key::arn::{AccountId, AliasName, Arn};
 use crate::keystore::{Change, Snapshot};
 use crate::policy::{self, Action, AuthorizationRequest, KeyFacts, KeyPolicy, PrincipalName};
@@ -149,7 +150,8 @@ pub(super) async fn put(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> A
         let entry = request.request().entry();
         let aliases = under.snapshot.aliases_of(entry.key.id);
         let aliases = aliases.map(|names| &**names).unwrap_or_default();
-        check(&policy, &entry.arn, aliases, bypass, under)?;
+        let key = (entry.arn.as_str(), aliases, entry.key.tags.as_slice());
+        check(&policy, key, bypass, under)?;
         let change = Change::PutKeyPolicy(entry.key.id, Arc::new(policy));
         Ok((vec![change], Reply::empty().about(entry)))
     })
@@ -174,11 +176,10 @@ pub(super) fn parse(text: &str) -> Result<KeyPolicy, ApiError> {
     KeyPolicy::parse(text).map_err(|error| malformed(error.message()))
 }
 
-/// Whether `policy` may become that of the key of this ARN, which the caller's account has.
+/// Whether `policy` may become that of the key of this ARN, with these aliases and tags, which the caller's account has.
 pub(super) fn check(
     policy: &KeyPolicy,
-    key_arn: &str,
-    aliases: &[AliasName],
+    (arn, aliases, tags): (&str, &[AliasName], &[Tag]),
     bypass: Option<bool>,
     under: &Under<'_>,
 ) -> Result<(), ApiError> {
@@ -188,10 +189,11 @@ pub(super) fn check(
         ));
     }
     let next = NextPut {
-        arn: key_arn,
+        arn,
         account: under.principal.account,
         policy,
         aliases,
+        tags,
     };
     let circumstances = under.caller(PUT).circumstances;
     if bypass != Some(true) && policy::check(&under.principal, &next, &circumstances).is_err() {
@@ -212,6 +214,7 @@ struct NextPut<'a> {
     account: AccountId,
     policy: &'a KeyPolicy,
     aliases: &'a [AliasName],
+    tags: &'a [Tag],
 }
 
 impl AuthorizationRequest for NextPut<'_> {
@@ -227,6 +230,7 @@ impl AuthorizationRequest for NextPut<'_> {
         Some(KeyFacts {
             policy: Some(self.policy),
             aliases: self.aliases,
+            tags: self.tags,
             ..key_facts(self.account)
         })
     }

@@ -1,191 +1,30 @@
-//! KMS keys: `CreateKey`, `DescribeKey`, `ListKeys`, and the changes of their state.
+//! KMS keys: `DescribeKey`, `ListKeys`, `UpdateKeyDescription`, and the changes of their state; `CreateKey` is in [`creation`].
 //!
 //! A change is decided on the current snapshot by the one writer, durable before it is answered, and answered only when no earlier request can still pass
 //! its last check (POOL-4).
 
-use crate::api::key_policies;
 use crate::api::marker::Marker;
 use crate::api::members::Members;
 use crate::api::resolve::OnKey;
+use crate::api::rotation;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, LATIN, Violations};
 use crate::api::wire::{self, Object, Text};
-use crate::api::{
-    Answer, Api, ApiError, KmsErrorCode, Reply, Requester, invalid_state, unsupported,
-};
+use crate::api::{Answer, Api, ApiError, Reply, Requester, invalid_state};
 use crate::clock::Timestamp;
-use crate::key::arn::AccountId;
 use crate::key::material::BackingKey;
 use crate::key::{InvalidState, KeyId, KeyState, KmsKey};
 use crate::keystore::{self, Change, KeyDraft, KeyEntry, Snapshot};
 use crate::policy::Authorized;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use std::borrow::Cow;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// KMS keys of an account in any state (AWS KMS, "Resource quotas").
-const KEYS_MAX: usize = 100_000;
+pub(super) mod creation;
+
 const DESCRIPTION_CHARACTERS_MAX: usize = 8192;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct CreateInput<'a> {
-    #[serde(borrow)]
-    policy: Text<'a>,
-    #[serde(borrow)]
-    description: Text<'a>,
-    #[serde(borrow)]
-    key_usage: Text<'a>,
-    #[serde(borrow)]
-    customer_master_key_spec: Text<'a>,
-    #[serde(borrow)]
-    key_spec: Text<'a>,
-    #[serde(borrow)]
-    origin: Text<'a>,
-    custom_key_store_id: Option<IgnoredAny>,
-    bypass_policy_lockout_safety_check: Option<bool>,
-    tags: Option<Vec<IgnoredAny>>,
-    multi_region: Option<bool>,
-    xks_key_id: Option<IgnoredAny>,
-}
-
-const KEY_SPECS: &str = "RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384, ECC_NIST_P521, ECC_SECG_P256K1, SYMMETRIC_DEFAULT, \
-     HMAC_224, HMAC_256, HMAC_384, HMAC_512, SM2, ML_DSA_44, ML_DSA_65, ML_DSA_87, ECC_NIST_EDWARDS25519";
-const KEY_USAGES: &str = "ENCRYPT_DECRYPT, SIGN_VERIFY, GENERATE_VERIFY_MAC, KEY_AGREEMENT";
-const ORIGINS: &str = "AWS_KMS, EXTERNAL, AWS_CLOUDHSM, EXTERNAL_KEY_STORE";
-
-/// `CreateKey`
-pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
-    let input: CreateInput<'_> = wire::decode(&body)?;
-    let mut violations = Violations::default();
-    key_policies::check_text(input.policy.as_deref(), &mut violations);
-    if let Some(description) = input.description.as_deref() {
-        violations.text(
-            "description",
-            description,
-            0,
-            DESCRIPTION_CHARACTERS_MAX,
-            None,
-        );
-    }
-    let members = [
-        ("keyUsage", &input.key_usage, KEY_USAGES),
-        (
-            "customerMasterKeySpec",
-            &input.customer_master_key_spec,
-            KEY_SPECS,
-        ),
-        ("keySpec", &input.key_spec, KEY_SPECS),
-        ("origin", &input.origin, ORIGINS),
-    ];
-    for (member, value, set) in members {
-        if let Some(value) = value {
-            violations.one_of(member, value, set);
-        }
-    }
-    violations.check()?;
-    let description = input.description.as_deref().unwrap_or_default().to_owned();
-    let bypass = input.bypass_policy_lockout_safety_check;
-    api.change(&requester, None, |under| {
-        let caller = under.caller("kms:CreateKey").with(Members::NewKey(bypass));
-        caller.authorize("*")?;
-        check_supported(&input)?;
-        let policy = input.policy.as_deref().map(key_policies::parse);
-        let policy = policy.transpose()?;
-        let key = draw_key(&api, requester.principal.account, description)?;
-        let keys = under.snapshot.keys.values();
-        let count = keys
-            .filter(|entry| entry.key.account == requester.principal.account)
-            .count();
-        if count >= KEYS_MAX {
-            let message = format!("An account has at most {KEYS_MAX} KMS keys.");
-            return Err(ApiError::new(KmsErrorCode::LimitExceededException, message));
-        }
-        let mut object = Object::new();
-        let arn = caller.region.key_arn(key.key.account, key.key.id);
-        object.object("KeyMetadata", metadata(&key.key, &arn, &key.materials));
-        let reply = object.end().naming(arn.clone());
-        let id = key.key.id;
-        let mut changes = vec![Change::PutKey(key)];
-        if let Some(policy) = policy {
-            key_policies::check(&policy, &arn, &[], bypass, under)?;
-            changes.push(Change::PutKeyPolicy(id, Arc::new(policy)));
-        }
-        Ok((changes, reply))
-    })
-    .await
-}
-
-/// What is built: symmetric encryption keys of our own material. The rest of the model is a typed refusal, never ignored.
-fn check_supported(input: &CreateInput<'_>) -> Result<(), ApiError> {
-    let invalid = |message: String| Err(ApiError::new(KmsErrorCode::ValidationException, message));
-    if input.key_spec.is_some() && input.customer_master_key_spec.is_some() {
-        return invalid(
-            "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated."
-                .to_owned(),
-        );
-    }
-    let spec = input
-        .key_spec
-        .as_deref()
-        .or(input.customer_master_key_spec.as_deref());
-    let usage = input.key_usage.as_deref();
-    match (spec.unwrap_or("SYMMETRIC_DEFAULT"), usage) {
-        ("SYMMETRIC_DEFAULT", None | Some("ENCRYPT_DECRYPT")) => {}
-        ("SYMMETRIC_DEFAULT", Some(usage)) => {
-            return invalid(format!(
-                "KeyUsage {usage} is not compatible with KeySpec SYMMETRIC_DEFAULT"
-            ));
-        }
-        (_, None) => {
-            return invalid(
-                "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.".to_owned(),
-            );
-        }
-        (spec, Some(_)) => return Err(unsupported(&format!("KeySpec {spec}"))),
-    }
-    let unbuilt = [
-        (
-            "Origin",
-            input
-                .origin
-                .as_deref()
-                .is_some_and(|origin| origin != "AWS_KMS"),
-        ),
-        ("CustomKeyStoreId", input.custom_key_store_id.is_some()),
-        (
-            "Tags",
-            input.tags.as_ref().is_some_and(|tags| !tags.is_empty()),
-        ),
-        ("MultiRegion", input.multi_region == Some(true)),
-        ("XksKeyId", input.xks_key_id.is_some()),
-    ];
-    match unbuilt.into_iter().find(|(_, given)| *given) {
-        Some((member, _)) => Err(unsupported(member)),
-        None => Ok(()),
-    }
-}
-
-fn draw_key(api: &Api, account: AccountId, description: String) -> Result<KeyDraft, ApiError> {
-    let mut bytes = [0; 16];
-    api.entropy.draw(&mut bytes)?;
-    let id = KeyId::from_random(bytes);
-    let now = api.clock.now();
-    let material = BackingKey::draw(id, 1, now, &api.entropy)?;
-    Ok(KeyDraft {
-        key: KmsKey {
-            id,
-            account,
-            description,
-            state: KeyState::Enabled,
-            creation_date: now,
-        },
-        materials: vec![Arc::new(material)],
-    })
-}
 
 /// `KeyMetadata`; the member named `KeyId` is the bare id here.
 fn metadata(key: &KmsKey, arn: &str, materials: &[Arc<BackingKey>]) -> Object {
@@ -217,7 +56,7 @@ fn metadata(key: &KmsKey, arn: &str, materials: &[Arc<BackingKey>]) -> Object {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct KeyInput<'a> {
+pub(super) struct KeyInput<'a> {
     #[serde(borrow)]
     key_id: Text<'a>,
     #[serde(borrow)]
@@ -226,7 +65,7 @@ struct KeyInput<'a> {
 }
 
 impl<'a> KeyInput<'a> {
-    fn decode(body: &'a [u8]) -> Result<(Self, Violations), ApiError> {
+    pub(super) fn decode(body: &'a [u8]) -> Result<(Self, Violations), ApiError> {
         let input: Self = wire::decode(body)?;
         let mut violations = Violations::default();
         let key_id = input.key_id.as_deref();
@@ -234,7 +73,7 @@ impl<'a> KeyInput<'a> {
         Ok((input, violations))
     }
 
-    fn key_id(&self) -> &str {
+    pub(super) fn key_id(&self) -> &str {
         self.key_id.as_deref().unwrap_or_default()
     }
 }
@@ -249,7 +88,7 @@ pub(super) fn describe(api: &Api, requester: &Requester, body: &[u8]) -> Answer 
     let caller = under.caller("kms:DescribeKey");
     let request = caller.key(input.key_id(), &snapshot)?;
     let entry = request.request().entry();
-    api.check_grant_tokens(&under, entry, input.grant_tokens.as_deref())?;
+    api.check_grant_tokens(&under, &[entry], input.grant_tokens.as_deref())?;
     let KeyEntry {
         key,
         arn,
@@ -329,6 +168,71 @@ pub(super) fn check_page(
         violations.text("marker", marker, 1, MARKER_CHARACTERS_MAX, Some(&LATIN));
     }
     limit.and_then(|limit| usize::try_from(limit).ok())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DescriptionInput<'a> {
+    #[serde(borrow)]
+    key_id: Text<'a>,
+    #[serde(borrow)]
+    description: Text<'a>,
+}
+
+/// `UpdateKeyDescription`
+pub(super) async fn update_description(
+    api: Arc<Api>,
+    requester: Requester,
+    body: Vec<u8>,
+) -> Answer {
+    const MAX: usize = DESCRIPTION_CHARACTERS_MAX;
+    let input: DescriptionInput<'_> = wire::decode(&body)?;
+    let mut violations = Violations::default();
+    let key_id = input.key_id.as_deref();
+    violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
+    match input.description.as_deref() {
+        None => violations.null("description"),
+        Some(description) => violations.text("description", description, 0, MAX, None),
+    }
+    violations.check()?;
+    let action = ("kms:UpdateKeyDescription", Members::None);
+    let key_id = key_id.unwrap_or_default();
+    let key: (&str, Permits) = (key_id, KeyState::not_pending_deletion);
+    edit(&api, &requester, action, key, |key| {
+        Ok(KmsKey {
+            description: input.description.unwrap_or_default().into_owned(),
+            ..key.clone()
+        })
+    })
+    .await
+}
+
+/// What the states of a key permit.
+pub(super) type Permits = fn(KeyState) -> Result<(), InvalidState>;
+
+/// Changes what is kept of a key beside its state and material, unless it is so already.
+pub(super) async fn edit(
+    api: &Api,
+    requester: &Requester,
+    (action, members): (&'static str, Members<'_>),
+    (key_id, permits): (&str, Permits),
+    edited: impl FnOnce(&KmsKey) -> Result<KmsKey, ApiError>,
+) -> Answer {
+    api.change(requester, None, |under| {
+        let caller = under.caller(action).with(members);
+        let request = caller.key_not_alias(key_id, under.snapshot)?;
+        let entry = request.request().entry();
+        permits(entry.key.state).map_err(|state| invalid_state(entry, state))?;
+        let key = edited(&entry.key)?;
+        let materials = entry.materials.clone();
+        let changes = if key == entry.key {
+            Vec::new()
+        } else {
+            vec![Change::PutKey(KeyDraft { key, materials })]
+        };
+        Ok((changes, Reply::empty().about(entry)))
+    })
+    .await
 }
 
 /// `EnableKey`
@@ -435,7 +339,11 @@ async fn move_state(
         let changes = if state == entry.key.state {
             Vec::new()
         } else {
-            vec![Change::PutKey(with_state(&request, state))]
+            let mut draft = with_state(&request, state);
+            if state == KeyState::Enabled {
+                draft = rotation::caught_up(api, draft)?;
+            }
+            vec![Change::PutKey(draft)]
         };
         Ok((changes, Arc::clone(entry)))
     })

@@ -2,6 +2,7 @@
 
 use crate::key::KmsKey;
 use crate::policy::{ConditionKey, Grant, GrantParameters, Value, Values};
+use std::collections::BTreeMap;
 
 /// The members of a request that conditions know, beside its context and the alias that names its key.
 #[derive(Clone, Copy, Default)]
@@ -9,18 +10,62 @@ pub(super) enum Members<'a> {
     /// None.
     #[default]
     None,
-    /// Of `CreateKey`: what every key is, and `BypassPolicyLockoutSafetyCheck` if it is given.
-    NewKey(Option<bool>),
+    /// Of `CreateKey`: what every key is, `BypassPolicyLockoutSafetyCheck` if it is given, and the tags.
+    NewKey(Option<bool>, &'a RequestTags<'a>),
+    /// Of `TagResource` and `UntagResource`.
+    Tags(&'a RequestTags<'a>),
     /// Of `PutKeyPolicy`: `BypassPolicyLockoutSafetyCheck` if it is given.
     NewPolicy(Option<bool>),
     /// Of `ScheduleKeyDeletion`: `PendingWindowInDays`, or its default.
     PendingWindow(i64),
+    /// Of `ReEncrypt`: whether the blob stays under its key.
+    SameKey(bool),
+    /// Of `EnableKeyRotation`: `RotationPeriodInDays`, or its default.
+    RotationPeriod(i64),
     /// Of `CreateGrant`.
     NewGrant(&'a NewGrant),
     /// Of `ListGrants` and `RevokeGrant`.
     OfGrants,
     /// Of `RetireGrant`: the grant.
     Retired(&'a Grant),
+}
+
+/// The tags that a request brings, or the keys of those that it takes away.
+pub(super) struct RequestTags<'a> {
+    keys: Vec<&'a str>,
+    /// By key in lower case: keys that differ in case alone are one to a condition.
+    values: BTreeMap<String, Vec<&'a str>>,
+}
+
+impl<'a> RequestTags<'a> {
+    /// Of keys and values.
+    pub(super) fn new(tags: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Self {
+        let mut new = Self::of_keys(tags.clone().map(|(key, _)| key));
+        for (key, value) in tags {
+            let key = key.to_ascii_lowercase();
+            new.values.entry(key).or_default().push(value);
+        }
+        new
+    }
+
+    /// Of keys alone.
+    pub(super) fn of_keys(keys: impl Iterator<Item = &'a str>) -> Self {
+        Self {
+            keys: keys.collect(),
+            values: BTreeMap::new(),
+        }
+    }
+
+    fn condition(&self, key: &ConditionKey) -> Values<'_> {
+        match key {
+            ConditionKey::TagKeys => Values::Many(&self.keys),
+            ConditionKey::RequestTag(name) => self
+                .values
+                .get(&name.to_ascii_lowercase())
+                .map_or(Values::Absent, |values| Values::Many(values)),
+            _ => Values::Absent,
+        }
+    }
 }
 
 /// The grant that a `CreateGrant` would make.
@@ -45,22 +90,29 @@ impl<'a> Members<'a> {
     pub(super) fn condition(self, key: &ConditionKey) -> Values<'a> {
         let text = |text| Values::One(Value::Text(text));
         match (self, key) {
-            (Self::NewKey(_), ConditionKey::KeySpec) => text(KmsKey::SPEC),
-            (Self::NewKey(_), ConditionKey::KeyUsage) => text(KmsKey::USAGE),
-            (Self::NewKey(_), ConditionKey::KeyOrigin) => text(KmsKey::ORIGIN),
-            (Self::NewKey(_), ConditionKey::MultiRegion) => Values::One(Value::Bool(false)),
+            (Self::NewKey(..), ConditionKey::KeySpec) => text(KmsKey::SPEC),
+            (Self::NewKey(..), ConditionKey::KeyUsage) => text(KmsKey::USAGE),
+            (Self::NewKey(..), ConditionKey::KeyOrigin) => text(KmsKey::ORIGIN),
+            (Self::NewKey(..), ConditionKey::MultiRegion) => Values::One(Value::Bool(false)),
             (
-                Self::NewKey(Some(bypass)) | Self::NewPolicy(Some(bypass)),
+                Self::NewKey(Some(bypass), _) | Self::NewPolicy(Some(bypass)),
                 ConditionKey::BypassPolicyLockoutSafetyCheck,
             ) => Values::One(Value::Bool(bypass)),
             (Self::PendingWindow(days), ConditionKey::ScheduleKeyDeletionPendingWindowInDays) => {
                 Values::One(Value::Number(days))
+            }
+            (Self::RotationPeriod(days), ConditionKey::RotationPeriodInDays) => {
+                Values::One(Value::Number(days))
+            }
+            (Self::SameKey(same), ConditionKey::ReEncryptOnSameKey) => {
+                Values::One(Value::Bool(same))
             }
             // No service of AWS calls in anybody's name.
             (Self::NewGrant(_) | Self::OfGrants, ConditionKey::GrantIsForAwsResource) => {
                 Values::One(Value::Bool(false))
             }
             (Self::NewGrant(new), key) => new.condition(key),
+            (Self::NewKey(_, tags) | Self::Tags(tags), key) => tags.condition(key),
             _ => Values::Absent,
         }
     }

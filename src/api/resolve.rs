@@ -55,6 +55,7 @@ impl AuthorizationRequest for OnKey<'_> {
             policy: self.policy,
             grants: self.grants,
             aliases: self.aliases,
+            tags: &self.entry.key.tags,
             ..key_facts(self.entry.key.account)
         })
     }
@@ -85,7 +86,7 @@ impl AuthorizationRequest for OnKey<'_> {
     }
 }
 
-/// What every key of an account is: with the default policy and without grants and aliases.
+/// What every key of an account is: with the default policy and without grants, aliases and tags.
 pub(super) fn key_facts<'a>(account: AccountId) -> KeyFacts<'a> {
     KeyFacts {
         account,
@@ -171,6 +172,12 @@ impl<'a> Caller<'a> {
     ) -> Result<Authorized<OnKey<'a>>, ApiError> {
         let found = self.find(key_id, snapshot)?;
         self.authorize_named(found.entry, found.alias, snapshot)
+    }
+
+    /// Which key `key_id` means in any of its four forms, whether or not the caller may perform the action on it; nothing is told of it yet.
+    pub(super) fn key_named(self, key_id: &str, snapshot: &'a Snapshot) -> Option<KeyId> {
+        let found = self.find(key_id, snapshot).ok()?;
+        Some(found.entry.key.id)
     }
 
     /// The key that `key_id` names by id or ARN; aliases are refused before they are looked up.

@@ -29,7 +29,10 @@ mod manage;
 mod order;
 mod policy_check;
 mod principals;
+mod re_encrypt;
+mod rotation;
 mod sessions;
+mod tags;
 mod trail;
 
 const ACCOUNT: &str = "111122223333";

@@ -59,6 +59,8 @@ impl<'a> Event<'a> {
 pub(super) struct Resources {
     /// The key.
     pub(super) key: Option<Arc<KeyEntry>>,
+    /// The key that a blob was moved to.
+    pub(super) destination: Option<Arc<KeyEntry>>,
     /// The generation of its material.
     pub(super) material: Option<KeyMaterialId>,
     /// What has no entry in the store before or after the call: an alias, a new key.
@@ -147,16 +149,13 @@ impl Api {
             Outcome::Done(resources, batch) => (*resources, None, *batch),
             Outcome::Refused(error, batch) => (&none, Some(*error), *batch),
         };
-        let key = resources.key.as_ref().map(|entry| Resource {
-            arn: &entry.arn,
-            account_id: entry.key.account.as_str(),
-            kind: ResourceKind::Key,
-        });
+        let key = resources.key.as_ref().map(of_key);
         let other = resources.other.as_deref().map(|arn| Resource {
             arn,
             account_id: requester.principal.account.as_str(),
             kind: kind(arn),
         });
+        let other = resources.destination.as_ref().map(of_key).or(other);
         let both;
         let one;
         let list: &[Resource<'_>] = match (key, other) {
@@ -196,6 +195,14 @@ impl Api {
             error: error.map(refusal),
         }
         .append(line);
+    }
+}
+
+fn of_key(entry: &Arc<KeyEntry>) -> Resource<'_> {
+    Resource {
+        arn: &entry.arn,
+        account_id: entry.key.account.as_str(),
+        kind: ResourceKind::Key,
     }
 }
 

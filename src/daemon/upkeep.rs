@@ -1,5 +1,5 @@
-//! What a daemon does by itself: keeps the pool, the limits and the metrics in order, removes keys whose deletion is due, seals the
-//! head of the audit log, and reads the files of TLS again.
+//! What a daemon does by itself: keeps the pool, the limits and the metrics in order, removes keys whose deletion is due, rotates those whose date
+//! has come, seals the head of the audit log, and reads the files of TLS again.
 
 use crate::audit::SEAL_INTERVAL;
 use crate::daemon::Core;
@@ -18,7 +18,7 @@ use tokio::time::MissedTickBehavior;
 const TICK: Duration = Duration::from_secs(1);
 /// Ticks between two moves of histogram samples into their buckets.
 const METRICS_TICKS: u32 = 5;
-/// Between two looks for keys whose deletion is due.
+/// Between two looks for keys whose deletion or rotation is due.
 const EXPIRY: Duration = Duration::from_secs(60);
 
 /// The running timers.
@@ -70,6 +70,10 @@ impl Upkeep {
                 if let Err(error) = api.remove_expired_keys(clock.now()).await {
                     let error = error.source().map(tracing::field::display);
                     tracing::error!(error, "keys whose deletion is due were not removed");
+                }
+                if let Err(error) = api.rotate_due_keys(clock.now()).await {
+                    let error = error.source().map(tracing::field::display);
+                    tracing::error!(error, "keys whose rotation is due were not rotated");
                 }
             }
         });

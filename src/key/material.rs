@@ -4,6 +4,7 @@ use crate::clock::Timestamp;
 use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::Secret;
 use crate::key::KeyId;
+use crate::key::rotation::RotationType;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::fmt;
@@ -33,6 +34,7 @@ pub struct BackingKey {
     generation: u32,
     id: KeyMaterialId,
     creation_date: Timestamp,
+    rotation: Option<RotationType>,
     material: Secret<32>,
 }
 
@@ -78,8 +80,16 @@ impl BackingKey {
             generation,
             id,
             creation_date,
+            rotation: None,
             material,
         }
+    }
+
+    /// The same, as made by a rotation.
+    #[must_use]
+    pub fn by_rotation(mut self, rotation: RotationType) -> Self {
+        self.rotation = Some(rotation);
+        self
     }
 
     /// From 1, never reused.
@@ -98,6 +108,12 @@ impl BackingKey {
     #[must_use]
     pub fn creation_date(&self) -> Timestamp {
         self.creation_date
+    }
+
+    /// What rotation made it; `None` for the first generation.
+    #[must_use]
+    pub fn rotation(&self) -> Option<RotationType> {
+        self.rotation
     }
 
     /// The material in the clear: for the derivation of an epoch key, and for sealing it at rest.

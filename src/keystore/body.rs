@@ -7,10 +7,10 @@ use crate::clock::Timestamp;
 use crate::crypto::secret::{Secret, SecretBytes};
 use crate::key::arn::{AccountId, AliasName, Region};
 use crate::key::material::BackingKey;
-use crate::key::{KeyId, KeyState, KmsKey};
+use crate::key::rotation::{RotationSchedule, RotationType};
+use crate::key::{KeyId, KeyState, KmsKey, Tag};
 use crate::keystore::record::{Corrupt, Kind, Record};
 use crate::keystore::snapshot::{AccessKey, Alias, AuditHead, KeyDraft, KeyEntry, PrincipalEntry};
-use crate::policy::principal::Tag;
 use crate::policy::{Grant, KeyPolicy, PolicyDocument, Principal};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -28,6 +28,23 @@ struct KeyBody {
     state: StateBody,
     creation_date: u64,
     materials: Vec<MaterialBody>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<TagBody>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rotation: Option<ScheduleBody>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScheduleBody {
+    period_days: u16,
+    next_date: u64,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum RotationBody {
+    Automatic,
+    OnDemand,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -42,6 +59,8 @@ enum StateBody {
 struct MaterialBody {
     generation: u32,
     creation_date: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rotation: Option<RotationBody>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -120,6 +139,11 @@ pub(super) fn encode_key(draft: &KeyDraft) -> SecretBytes {
         },
         creation_date: key.creation_date.0,
         materials: draft.materials.iter().map(material_body).collect(),
+        tags: key.tags.iter().map(tag_body).collect(),
+        rotation: key.rotation.map(|schedule| ScheduleBody {
+            period_days: schedule.period_days,
+            next_date: schedule.next_date.0,
+        }),
     };
     let secrets: Vec<&[u8]> = draft
         .materials
@@ -129,10 +153,25 @@ pub(super) fn encode_key(draft: &KeyDraft) -> SecretBytes {
     encode(&metadata, &secrets)
 }
 
+fn tag_body(tag: &Tag) -> TagBody {
+    TagBody {
+        key: tag.key.clone(),
+        value: tag.value.clone(),
+    }
+}
+
+fn tag(TagBody { key, value }: TagBody) -> Tag {
+    Tag { key, value }
+}
+
 fn material_body(key: &Arc<BackingKey>) -> MaterialBody {
     MaterialBody {
         generation: key.generation(),
         creation_date: key.creation_date().0,
+        rotation: key.rotation().map(|rotation| match rotation {
+            RotationType::Automatic => RotationBody::Automatic,
+            RotationType::OnDemand => RotationBody::OnDemand,
+        }),
     }
 }
 
@@ -152,10 +191,6 @@ pub(super) fn encode_principal(entry: &PrincipalEntry) -> SecretBytes {
         active: key.active,
     };
     let principal = &entry.principal;
-    let tag = |tag: &Tag| TagBody {
-        key: tag.key.clone(),
-        value: tag.value.clone(),
-    };
     let metadata = PrincipalBody {
         account: principal.account.to_string(),
         policies: principal
@@ -166,7 +201,7 @@ pub(super) fn encode_principal(entry: &PrincipalEntry) -> SecretBytes {
         access_keys: entry.access_keys.iter().map(access_key).collect(),
         enabled: entry.enabled,
         unique_id: principal.unique_id().map(str::to_owned),
-        tags: principal.tags().iter().map(tag).collect(),
+        tags: principal.tags().iter().map(tag_body).collect(),
     };
     let secrets: Vec<&[u8]> = entry
         .access_keys
@@ -271,12 +306,12 @@ fn decode_key(record: &Record, plaintext: &SecretBytes, region: &Region) -> Opti
         .map(|(material, body)| {
             let secret = Secret::filled(|bytes| bytes.copy_from_slice(material));
             let creation_date = Timestamp(body.creation_date);
-            Arc::new(BackingKey::from_material(
-                id,
-                body.generation,
-                creation_date,
-                secret,
-            ))
+            let key = BackingKey::from_material(id, body.generation, creation_date, secret);
+            Arc::new(match body.rotation {
+                None => key,
+                Some(RotationBody::Automatic) => key.by_rotation(RotationType::Automatic),
+                Some(RotationBody::OnDemand) => key.by_rotation(RotationType::OnDemand),
+            })
         });
     let materials = materials.collect();
     let key = KmsKey {
@@ -285,6 +320,11 @@ fn decode_key(record: &Record, plaintext: &SecretBytes, region: &Region) -> Opti
         description: body.description,
         state,
         creation_date: Timestamp(body.creation_date),
+        tags: body.tags.into_iter().map(tag).collect(),
+        rotation: body.rotation.map(|schedule| RotationSchedule {
+            period_days: schedule.period_days,
+            next_date: Timestamp(schedule.next_date),
+        }),
     };
     Some(KeyEntry {
         arn: region.key_arn(account, id),
@@ -324,7 +364,6 @@ fn decode_principal(record: &Record, plaintext: &SecretBytes) -> Option<Principa
         .policies
         .iter()
         .map(|policy| PolicyDocument::parse(policy).ok().map(Arc::new));
-    let tag = |TagBody { key, value }| Tag { key, value };
     let mut principal = Principal::new(&record.id, policies.collect::<Option<_>>()?)
         .ok()?
         .with_tags(body.tags.into_iter().map(tag).collect());

@@ -147,12 +147,17 @@ impl Snapshot {
                 let KeyDraft { key, materials } = draft;
                 let id = key.id;
                 let arn = region.key_arn(key.account, id);
-                self.put_key(KeyEntry {
+                let mut entry = KeyEntry {
                     key,
                     arn,
                     materials,
                     fence: self.revision,
-                });
+                };
+                // What is pooled under the key stays good while only its description or tags change.
+                if let Some(old) = self.keys.get(&id).filter(|old| entry.is_used_as(old)) {
+                    entry.fence = old.fence;
+                }
+                self.put_key(entry);
                 (Kind::Key, id.to_string(), Some(plaintext))
             }
             Change::RemoveKey(id) => {
@@ -229,11 +234,19 @@ pub struct KeyEntry {
     pub arn: String,
     /// Generations in ascending order; the last is current.
     pub materials: Vec<Arc<BackingKey>>,
-    /// Moves whenever the key's usable state changes: the revision that last changed this key's record.
+    /// Moves whenever the key's state or material changes: the revision of that change. After a start it is that of the record's last change, when nothing is
+    /// pooled yet.
     pub fence: u64,
 }
 
 impl KeyEntry {
+    /// Whether state and material are those of `other`.
+    fn is_used_as(&self, other: &Self) -> bool {
+        let material = |key: &Arc<BackingKey>| (key.generation(), key.id());
+        let materials = self.materials.iter().map(material);
+        self.key.state == other.key.state && materials.eq(other.materials.iter().map(material))
+    }
+
     /// The material that new ciphertexts use.
     ///
     /// # Panics

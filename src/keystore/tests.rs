@@ -12,6 +12,7 @@ use std::sync::Mutex as StdMutex;
 mod access;
 mod audit_head;
 mod creation;
+mod keys;
 mod principals;
 
 struct Place {
@@ -102,11 +103,9 @@ fn draft(state: KeyState) -> KeyDraft {
     let material = BackingKey::draw(id, 1, Timestamp(5), &Entropy::os()).unwrap();
     let description = "a \"key\"".to_owned();
     let key = KmsKey {
-        id,
-        account: account(),
         description,
         state,
-        creation_date: Timestamp(5),
+        ..KmsKey::new(id, account(), Timestamp(5))
     };
     KeyDraft {
         key,

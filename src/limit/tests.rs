@@ -37,6 +37,26 @@ fn nothing_is_limited_unless_somebody_says_so() {
 }
 
 #[test]
+fn a_request_with_two_keys_pays_each_once_and_its_caller_once() {
+    let limits = Limits::new(&Config {
+        principal_keys_per_second: 1,
+        kms_key_keys_per_second: 1,
+        ..Config::default()
+    });
+    let mut paid = Paid::default();
+    // As often as it starts again.
+    for _ in 0..3 {
+        for key in [key(1), key(2)] {
+            let taken = limits.take(ALICE, Some(key), 1, Urgency::Online, SECOND, &mut paid);
+            assert_eq!(taken, Ok(()));
+        }
+    }
+    assert_eq!(one(&limits, ALICE, None), Err(Scope::Principal));
+    assert_eq!(one(&limits, BOB, key(1)), Err(Scope::Key));
+    assert_eq!(one(&limits, "carol", key(2)), Err(Scope::Key));
+}
+
+#[test]
 fn principals_and_keys_have_limits_of_their_own() {
     let limits = Limits::new(&Config {
         principal_keys_per_second: 3,
@@ -98,6 +118,9 @@ fn whoever_comes_back_has_paid_already() {
     }
     // By the time it starts again its alias may name another key; the principal has paid all the same.
     assert_eq!(take(key(2), SECOND), Ok(()));
+    assert_eq!(take(key(1), SECOND), Ok(()));
+    // The last two are remembered.
+    assert_eq!(take(key(3), SECOND), Ok(()));
     assert_eq!(take(key(1), SECOND), Err((Scope::Key, SECOND)));
     assert_eq!(take(key(1), SECOND * 2), Ok(()));
     assert_eq!(one(&limits, ALICE, None), Ok(()));

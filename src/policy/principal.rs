@@ -1,6 +1,7 @@
 //! Who asks.
 
 use crate::clock::Timestamp;
+pub use crate::key::Tag;
 use crate::key::arn::AccountId;
 use crate::policy::PolicyDocument;
 use std::sync::Arc;
@@ -55,15 +56,6 @@ struct Session {
     role_arn: String,
     issue_time: Timestamp,
     expiration: Option<Timestamp>,
-}
-
-/// A tag of a principal or of a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tag {
-    /// 1..=128 characters.
-    pub key: String,
-    /// 0..=256 characters.
-    pub value: String,
 }
 
 impl Principal {

@@ -4,8 +4,8 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::faulty::FaultyEntropy;
+use crate::key::KmsKey;
 use crate::key::material::BackingKey;
-use crate::key::{KeyState, KmsKey};
 use filler::{Epochs, fill};
 use proptest::prelude::*;
 use std::collections::HashSet;
@@ -88,13 +88,7 @@ impl Bench {
 fn entry(number: u8, fence: u64) -> Arc<KeyEntry> {
     let id = KeyId::from_random([number; 16]);
     let material = BackingKey::draw(id, 1, Timestamp(0), &Entropy::os()).unwrap();
-    let key = KmsKey {
-        id,
-        account: "111122223333".parse().unwrap(),
-        description: String::new(),
-        state: KeyState::Enabled,
-        creation_date: Timestamp(0),
-    };
+    let key = KmsKey::new(id, "111122223333".parse().unwrap(), Timestamp(0));
     Arc::new(KeyEntry {
         key,
         arn: String::new(),

@@ -27,7 +27,7 @@ const CALLERS: [&str; 6] = [
 ];
 
 /// What each of [`CALLERS`] is answered. By ARN where an operation takes one, so that the visitor asks for what is not his.
-const TABLE: [(&str, [&str; 6]); 24] = [
+const TABLE: [(&str, [&str; 6]); 34] = [
     ("CancelKeyDeletion", FOR_ADMIN),
     ("CreateAlias", FOR_ADMIN),
     ("CreateGrant", FOR_GRANTEE_TOO),
@@ -37,22 +37,32 @@ const TABLE: [(&str, [&str; 6]); 24] = [
     ("DeleteAlias", [OK, DENIED, DENIED, DENIED, DENIED, MISSING]),
     ("DescribeKey", FOR_GRANTEE_TOO),
     ("DisableKey", FOR_ADMIN),
+    ("DisableKeyRotation", FOR_ADMIN),
     ("EnableKey", FOR_ADMIN),
+    ("EnableKeyRotation", FOR_ADMIN),
     ("Encrypt", FOR_ADMIN),
     ("GenerateDataKey", FOR_ADMIN),
     ("GenerateDataKeyWithoutPlaintext", MINTING),
     ("GenerateRandom", AT_HOME),
     ("GetKeyPolicy", FOR_ADMIN),
+    ("GetKeyRotationStatus", FOR_ADMIN),
     ("ListAliases", AT_HOME),
     ("ListGrants", FOR_ADMIN),
     ("ListKeyPolicies", FOR_ADMIN),
+    ("ListKeyRotations", FOR_ADMIN),
     ("ListKeys", AT_HOME),
+    ("ListResourceTags", FOR_ADMIN),
     ("ListRetirableGrants", AT_HOME),
     ("PutKeyPolicy", FOR_ADMIN),
+    ("ReEncrypt", FOR_ADMIN),
     ("RetireGrant", FOR_GRANTEE_TOO),
     ("RevokeGrant", FOR_ADMIN),
+    ("RotateKeyOnDemand", FOR_ADMIN),
     ("ScheduleKeyDeletion", FOR_ADMIN),
+    ("TagResource", FOR_ADMIN),
+    ("UntagResource", FOR_ADMIN),
     ("UpdateAlias", FOR_ADMIN),
+    ("UpdateKeyDescription", FOR_ADMIN),
 ];
 const FOR_ADMIN: [&str; 6] = [OK, DENIED, DENIED, DENIED, DENIED, DENIED];
 const FOR_GRANTEE_TOO: [&str; 6] = [OK, DENIED, DENIED, OK, DENIED, DENIED];
@@ -172,11 +182,15 @@ impl Walk {
             }
             "UpdateAlias" => json!({"AliasName": alias, "TargetKeyId": key}),
             "DeleteAlias" => json!({"AliasName": alias}),
+            "ReEncrypt" => json!({"CiphertextBlob": blob, "DestinationKeyId": key}),
             "Decrypt" => json!({"CiphertextBlob": blob}),
             "Encrypt" => json!({"KeyId": key, "Plaintext": "AA=="}),
             "GenerateDataKey" | "GenerateDataKeyWithoutPlaintext" => {
                 json!({"KeyId": key, "KeySpec": "AES_256"})
             }
+            "TagResource" => json!({"KeyId": key, "Tags": [{"TagKey": "a", "TagValue": ""}]}),
+            "UntagResource" => json!({"KeyId": key, "TagKeys": ["a"]}),
+            "UpdateKeyDescription" => json!({"KeyId": key, "Description": "walked"}),
             "GenerateRandom" => json!({"NumberOfBytes": 1}),
             "CreateGrant" => {
                 json!({"KeyId": key, "GranteePrincipal": self.arn("nobody"), "Operations": ["Decrypt"]})

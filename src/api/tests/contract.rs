@@ -183,11 +183,6 @@ async fn members_not_built_yet_are_refused_and_never_ignored() {
             json!({"NumberOfBytes": 1, "CustomKeyStoreId": "cks-1"}),
             "CustomKeyStoreId",
         ),
-        (
-            "CreateKey",
-            json!({"Tags": [{"TagKey": "a", "TagValue": "b"}]}),
-            "Tags",
-        ),
         ("CreateKey", json!({"MultiRegion": true}), "MultiRegion"),
         ("CreateKey", json!({"Origin": "EXTERNAL"}), "Origin"),
         (
@@ -201,7 +196,11 @@ async fn members_not_built_yet_are_refused_and_never_ignored() {
             "CustomKeyStoreId",
         ),
         ("CreateKey", json!({"XksKeyId": "x"}), "XksKeyId"),
-        ("ReEncrypt", json!({}), "ReEncrypt"),
+        (
+            "ReEncrypt",
+            json!({"DestinationKeyId": id, "CiphertextBlob": "AA==", "DryRun": true, "DryRunModifiers": ["IGNORE_CIPHERTEXT"]}),
+            "DryRunModifiers",
+        ),
         ("Sign", json!({}), "Sign"),
     ];
     let before = bench.api.keystore.revision();

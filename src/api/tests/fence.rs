@@ -50,6 +50,10 @@ async fn pool_4_a_change_between_work_and_last_check_is_seen() {
         ),
         ("Encrypt", json!({"KeyId": id, "Plaintext": "AA=="})),
         ("Decrypt", json!({"CiphertextBlob": made["CiphertextBlob"]})),
+        (
+            "ReEncrypt",
+            json!({"CiphertextBlob": made["CiphertextBlob"], "DestinationKeyId": id}),
+        ),
     ] {
         let (api, key) = (Arc::clone(&bench.api), json!({"KeyId": id}));
         between(1, move || at_once(&api, "DisableKey", &key));

@@ -18,7 +18,7 @@ fn the_table_is_sorted_and_names_are_matched_exactly() {
             .iter()
             .filter(|operation| operation.is_built())
             .count(),
-        24
+        34
     );
     for name in ["", "decrypt", "Decrypt ", "TrentService.Decrypt"] {
         assert!(operation(name).is_none(), "{name}");
@@ -345,6 +345,74 @@ async fn alias_names_are_refused_with_the_endpoints_words() {
         bench.call("CreateAlias", body).await.unwrap_err().0,
         Code::LimitExceededException
     );
+}
+
+#[tokio::test]
+async fn a_description_is_changed_in_every_state_but_one() {
+    let bench = Bench::new().await;
+    let id = bench.key().await;
+    let describe = |text: &str| json!({"KeyId": id, "Description": text});
+    let described = async || {
+        let described = bench.done("DescribeKey", json!({"KeyId": id})).await;
+        described["KeyMetadata"]["Description"].clone()
+    };
+    let entry =
+        |bench: &Bench| Arc::clone(&bench.api.keystore.snapshot().keys[&id.parse().unwrap()]);
+    let before = entry(&bench).fence;
+    let long = "é".repeat(8192);
+    for text in ["for \"volumes\"", &long, ""] {
+        let answer = bench.done("UpdateKeyDescription", describe(text)).await;
+        assert_eq!(answer, Value::Null);
+        assert_eq!(described().await, text);
+    }
+    assert_eq!(entry(&bench).fence, before, "what is pooled stays good");
+    let revision = bench.api.keystore.revision();
+    bench.done("UpdateKeyDescription", describe("")).await;
+    assert_eq!(bench.api.keystore.revision(), revision, "nothing to write");
+    bench.done("DisableKey", json!({"KeyId": id})).await;
+    assert!(entry(&bench).fence > before);
+    bench
+        .done("UpdateKeyDescription", describe("disabled"))
+        .await;
+    bench
+        .done("ScheduleKeyDeletion", json!({"KeyId": id}))
+        .await;
+    let nobody = bench.powerless("nobody").await;
+    let (code, message) = not_allowed(&nobody, "UpdateKeyDescription", &key_arn(&id), "identity");
+    let body = describe("x");
+    bench
+        .refused_as(&nobody, "UpdateKeyDescription", body, code, &message)
+        .await;
+    let null = "1 validation error detected: Value null at 'description' failed to satisfy constraint: Member must not be null";
+    let both = "2 validation errors detected: Value null at 'keyId' failed to satisfy constraint: Member must not be null; \
+         Value null at 'description' failed to satisfy constraint: Member must not be null";
+    let aliases = "Key Aliases are not supported for this operation.";
+    let unknown = format!("Key '{}' does not exist", key_arn(UNKNOWN));
+    let pending = format!("{} is pending deletion.", key_arn(&id));
+    for (body, code, message) in [
+        (json!({"KeyId": UNKNOWN}), Code::ValidationException, null),
+        (json!({}), Code::ValidationException, both),
+        (
+            json!({"KeyId": "alias/a", "Description": ""}),
+            Code::InvalidArnException,
+            aliases,
+        ),
+        (
+            json!({"KeyId": UNKNOWN, "Description": ""}),
+            Code::NotFoundException,
+            &unknown,
+        ),
+        (describe("x"), Code::KMSInvalidStateException, &pending),
+    ] {
+        bench
+            .refused("UpdateKeyDescription", body, code, message)
+            .await;
+    }
+    let too_long = bench.call("UpdateKeyDescription", describe(&"é".repeat(8193)));
+    let (code, message) = too_long.await.unwrap_err();
+    assert_eq!(code, Code::ValidationException);
+    assert!(message.ends_with("at 'description' failed to satisfy constraint: Member must have length less than or equal to 8192"));
+    assert_eq!(described().await, "disabled");
 }
 
 #[tokio::test]

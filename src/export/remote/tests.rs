@@ -4,8 +4,8 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::crypto::entropy::Entropy;
 use crate::export::source::Local;
+use crate::key::KmsKey;
 use crate::key::material::BackingKey;
-use crate::key::{KeyState, KmsKey};
 use crate::keystore::KeyEntry;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixListener;
@@ -64,13 +64,7 @@ fn key(generation: u32, id: KeyId) -> Key {
     let material = BackingKey::draw(id, generation, NOW, &entropy).unwrap();
     let arn = format!("arn:aws:kms:us-east-1:111122223333:key/{id}");
     let entry = KeyEntry {
-        key: KmsKey {
-            id,
-            account: "111122223333".parse().unwrap(),
-            description: String::new(),
-            state: KeyState::Enabled,
-            creation_date: NOW,
-        },
+        key: KmsKey::new(id, "111122223333".parse().unwrap(), NOW),
         arn: arn.clone(),
         materials: vec![Arc::new(material)],
         fence: 1,

@@ -1,0 +1,187 @@
+//! `CreateKey`.
+
+use crate::api::key_policies;
+use crate::api::keys::{DESCRIPTION_CHARACTERS_MAX, metadata};
+use crate::api::members::{Members, RequestTags};
+use crate::api::tags::{self, TagInput};
+use crate::api::validation::Violations;
+use crate::api::wire::{self, Object, Text};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, unsupported};
+use crate::key::arn::AccountId;
+use crate::key::material::BackingKey;
+use crate::key::{KeyId, KmsKey};
+use crate::keystore::{Change, KeyDraft};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::sync::Arc;
+
+/// KMS keys of an account in any state (AWS KMS, "Resource quotas").
+const KEYS_MAX: usize = 100_000;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Input<'a> {
+    #[serde(borrow)]
+    policy: Text<'a>,
+    #[serde(borrow)]
+    description: Text<'a>,
+    #[serde(borrow)]
+    key_usage: Text<'a>,
+    #[serde(borrow)]
+    customer_master_key_spec: Text<'a>,
+    #[serde(borrow)]
+    key_spec: Text<'a>,
+    #[serde(borrow)]
+    origin: Text<'a>,
+    custom_key_store_id: Option<IgnoredAny>,
+    bypass_policy_lockout_safety_check: Option<bool>,
+    #[serde(borrow)]
+    tags: Option<Vec<TagInput<'a>>>,
+    multi_region: Option<bool>,
+    xks_key_id: Option<IgnoredAny>,
+}
+
+const KEY_SPECS: &str = "RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384, ECC_NIST_P521, ECC_SECG_P256K1, SYMMETRIC_DEFAULT, \
+     HMAC_224, HMAC_256, HMAC_384, HMAC_512, SM2, ML_DSA_44, ML_DSA_65, ML_DSA_87, ECC_NIST_EDWARDS25519";
+const KEY_USAGES: &str = "ENCRYPT_DECRYPT, SIGN_VERIFY, GENERATE_VERIFY_MAC, KEY_AGREEMENT";
+const ORIGINS: &str = "AWS_KMS, EXTERNAL, AWS_CLOUDHSM, EXTERNAL_KEY_STORE";
+
+/// `CreateKey`
+pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
+    let input: Input<'_> = wire::decode(&body)?;
+    let mut violations = Violations::default();
+    key_policies::check_text(input.policy.as_deref(), &mut violations);
+    if let Some(description) = input.description.as_deref() {
+        violations.text(
+            "description",
+            description,
+            0,
+            DESCRIPTION_CHARACTERS_MAX,
+            None,
+        );
+    }
+    let members = [
+        ("keyUsage", &input.key_usage, KEY_USAGES),
+        (
+            "customerMasterKeySpec",
+            &input.customer_master_key_spec,
+            KEY_SPECS,
+        ),
+        ("keySpec", &input.key_spec, KEY_SPECS),
+        ("origin", &input.origin, ORIGINS),
+    ];
+    for (member, value, set) in members {
+        if let Some(value) = value {
+            violations.one_of(member, value, set);
+        }
+    }
+    tags::check(input.tags.as_deref(), &mut violations);
+    violations.check()?;
+    let description = input.description.as_deref().unwrap_or_default().to_owned();
+    let given = input.tags.as_deref().unwrap_or_default();
+    let request_tags = RequestTags::new(given.iter().map(TagInput::pair));
+    let bypass = input.bypass_policy_lockout_safety_check;
+    api.change(&requester, None, |under| {
+        let members = Members::NewKey(bypass, &request_tags);
+        let caller = under.caller("kms:CreateKey").with(members);
+        caller.authorize("*")?;
+        check_supported(&input)?;
+        let policy = input.policy.as_deref().map(key_policies::parse);
+        let policy = policy.transpose()?;
+        let key = draw_key(&api, requester.principal.account)?;
+        let arn = caller.region.key_arn(key.key.account, key.key.id);
+        if !given.is_empty() {
+            // The identity policies' business alone, as the whole call is.
+            let tagging = under.caller("kms:TagResource").with(members);
+            tagging.authorize(&arn)?;
+        }
+        let key = KeyDraft {
+            key: KmsKey {
+                description,
+                tags: tags::tagged(&[], given)?,
+                ..key.key
+            },
+            ..key
+        };
+        let keys = under.snapshot.keys.values();
+        let count = keys
+            .filter(|entry| entry.key.account == requester.principal.account)
+            .count();
+        if count >= KEYS_MAX {
+            let message = format!("An account has at most {KEYS_MAX} KMS keys.");
+            return Err(ApiError::new(KmsErrorCode::LimitExceededException, message));
+        }
+        let mut object = Object::new();
+        object.object("KeyMetadata", metadata(&key.key, &arn, &key.materials));
+        let reply = object.end().naming(arn.clone());
+        let id = key.key.id;
+        if let Some(policy) = &policy {
+            let tags = &key.key.tags;
+            key_policies::check(policy, (&arn, &[], tags), bypass, under)?;
+        }
+        let mut changes = vec![Change::PutKey(key)];
+        if let Some(policy) = policy {
+            changes.push(Change::PutKeyPolicy(id, Arc::new(policy)));
+        }
+        Ok((changes, reply))
+    })
+    .await
+}
+
+/// What is built: symmetric encryption keys of our own material. The rest of the model is a typed refusal, never ignored.
+fn check_supported(input: &Input<'_>) -> Result<(), ApiError> {
+    let invalid = |message: String| Err(ApiError::new(KmsErrorCode::ValidationException, message));
+    if input.key_spec.is_some() && input.customer_master_key_spec.is_some() {
+        return invalid(
+            "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated."
+                .to_owned(),
+        );
+    }
+    let spec = input
+        .key_spec
+        .as_deref()
+        .or(input.customer_master_key_spec.as_deref());
+    let usage = input.key_usage.as_deref();
+    match (spec.unwrap_or("SYMMETRIC_DEFAULT"), usage) {
+        ("SYMMETRIC_DEFAULT", None | Some("ENCRYPT_DECRYPT")) => {}
+        ("SYMMETRIC_DEFAULT", Some(usage)) => {
+            return invalid(format!(
+                "KeyUsage {usage} is not compatible with KeySpec SYMMETRIC_DEFAULT"
+            ));
+        }
+        (_, None) => {
+            return invalid(
+                "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.".to_owned(),
+            );
+        }
+        (spec, Some(_)) => return Err(unsupported(&format!("KeySpec {spec}"))),
+    }
+    let unbuilt = [
+        (
+            "Origin",
+            input
+                .origin
+                .as_deref()
+                .is_some_and(|origin| origin != "AWS_KMS"),
+        ),
+        ("CustomKeyStoreId", input.custom_key_store_id.is_some()),
+        ("MultiRegion", input.multi_region == Some(true)),
+        ("XksKeyId", input.xks_key_id.is_some()),
+    ];
+    match unbuilt.into_iter().find(|(_, given)| *given) {
+        Some((member, _)) => Err(unsupported(member)),
+        None => Ok(()),
+    }
+}
+
+fn draw_key(api: &Api, account: AccountId) -> Result<KeyDraft, ApiError> {
+    let mut bytes = [0; 16];
+    api.entropy.draw(&mut bytes)?;
+    let id = KeyId::from_random(bytes);
+    let now = api.clock.now();
+    let material = BackingKey::draw(id, 1, now, &api.entropy)?;
+    Ok(KeyDraft {
+        key: KmsKey::new(id, account, now),
+        materials: vec![Arc::new(material)],
+    })
+}

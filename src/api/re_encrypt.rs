@@ -1,0 +1,138 @@
+//! `ReEncrypt`: a blob from one key and context to others, without its plaintext leaving.
+//!
+//! It is two requests in one: `kms:ReEncryptFrom` on the blob's key with the source context, and `kms:ReEncryptTo` on the destination with its own context, which
+//! is empty unless it is given. Each has its own account, policies and grants. Nobody needs `kms:Decrypt` or `kms:Encrypt` for it.
+
+use crate::api::decrypt::{self, BLOB_BYTES_MAX};
+use crate::api::encrypt::{SYMMETRIC_DEFAULT, check_algorithm, fits};
+use crate::api::members::Members;
+use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
+use crate::api::wire::{self, Blob, ContextMember, Object, Text};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, dry_run, state};
+use crate::envelope::{self, CiphertextBlob};
+use crate::limit::Paid;
+use serde::Deserialize;
+use std::borrow::Cow;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Input<'a> {
+    ciphertext_blob: Option<Blob>,
+    source_encryption_context: Option<ContextMember>,
+    #[serde(borrow)]
+    source_key_id: Text<'a>,
+    #[serde(borrow)]
+    destination_key_id: Text<'a>,
+    destination_encryption_context: Option<ContextMember>,
+    #[serde(borrow)]
+    source_encryption_algorithm: Text<'a>,
+    #[serde(borrow)]
+    destination_encryption_algorithm: Text<'a>,
+    #[serde(borrow)]
+    grant_tokens: Option<Vec<Cow<'a, str>>>,
+    dry_run: Option<bool>,
+    #[serde(borrow)]
+    dry_run_modifiers: Option<Vec<Cow<'a, str>>>,
+}
+
+/// `ReEncrypt`
+pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
+    let input: Input<'_> = wire::decode(body)?;
+    let bytes = input.ciphertext_blob.as_ref().map(Blob::bytes);
+    check(&input, bytes)?;
+    decrypt::refuse_modifiers(input.dry_run_modifiers.as_deref())?;
+    let source_context = wire::context(input.source_encryption_context)?;
+    let destination_context = wire::context(input.destination_encryption_context)?;
+    let source_key_id = input.source_key_id.as_deref();
+    let algorithms = [
+        input.source_encryption_algorithm.as_deref(),
+        input.destination_encryption_algorithm.as_deref(),
+    ];
+    let asymmetric = algorithms[0].is_some_and(|algorithm| algorithm != SYMMETRIC_DEFAULT);
+    if source_key_id.is_none() && asymmetric {
+        let message = "SourceKeyId is required with an asymmetric SourceEncryptionAlgorithm.";
+        return Err(ApiError::new(KmsErrorCode::ValidationException, message));
+    }
+    let bytes = bytes.unwrap_or_default();
+    let blob_key = CiphertextBlob::parse(bytes)
+        .ok()
+        .map(|blob| blob.header().key_id);
+    let destination_key_id = input.destination_key_id.as_deref().unwrap_or_default();
+    let mut paid = Paid::default();
+    api.under_last_check(requester, |under| {
+        let snapshot = under.snapshot;
+        let from = under.caller("kms:ReEncryptFrom").under(&source_context);
+        let to = under.caller("kms:ReEncryptTo").under(&destination_context);
+        let same = blob_key.is_some() && to.key_named(destination_key_id, snapshot) == blob_key;
+        let (from, to) = (
+            from.with(Members::SameKey(same)),
+            to.with(Members::SameKey(same)),
+        );
+        let (source, blob) = decrypt::source(from, source_key_id, bytes, snapshot)?;
+        let destination = to.key(destination_key_id, snapshot)?;
+        let source = source.request().entry();
+        let destination = destination.request().entry();
+        let tokens = input.grant_tokens.as_deref();
+        api.check_grant_tokens(under, &[source, destination], tokens)?;
+        state(source)?;
+        state(destination)?;
+        algorithms.into_iter().try_for_each(fits)?;
+        // One of the caller's, and one of each key's.
+        for entry in [source, destination] {
+            api.charge(under, Some(entry.key.id), &mut paid)?;
+        }
+        let (old, plaintext) = decrypt::open(source, &source_context, &blob)?;
+        dry_run(input.dry_run)?;
+        let new = destination.current();
+        let blob = envelope::seal(
+            destination.key.id,
+            new,
+            &destination_context,
+            plaintext.expose(),
+            &api.entropy,
+        )?;
+        let mut object = Object::new();
+        object.base64("CiphertextBlob", &blob);
+        object.plain("SourceKeyId", &source.arn);
+        object.plain("KeyId", &destination.arn);
+        object.plain("SourceEncryptionAlgorithm", SYMMETRIC_DEFAULT);
+        object.plain("DestinationEncryptionAlgorithm", SYMMETRIC_DEFAULT);
+        object.shown("SourceKeyMaterialId", old.id());
+        object.shown("DestinationKeyMaterialId", new.id());
+        let reply = object.end().about(source).with(new);
+        Ok(if same {
+            reply
+        } else {
+            reply.moved_to(destination)
+        })
+    })
+}
+
+fn check(input: &Input<'_>, blob: Option<&[u8]>) -> Result<(), ApiError> {
+    let mut violations = Violations::default();
+    match blob {
+        None => violations.null("ciphertextBlob"),
+        Some(blob) => violations.blob("ciphertextBlob", blob.len(), BLOB_BYTES_MAX),
+    }
+    let max = KEY_ID_CHARACTERS_MAX;
+    if let Some(key_id) = input.source_key_id.as_deref() {
+        violations.text("sourceKeyId", key_id, 1, max, Some(&ASCII));
+    }
+    let key_id = input.destination_key_id.as_deref();
+    violations.required_text("destinationKeyId", key_id, max, Some(&ASCII));
+    for (member, algorithm) in [
+        (
+            "sourceEncryptionAlgorithm",
+            &input.source_encryption_algorithm,
+        ),
+        (
+            "destinationEncryptionAlgorithm",
+            &input.destination_encryption_algorithm,
+        ),
+    ] {
+        check_algorithm(member, algorithm.as_deref(), &mut violations);
+    }
+    violations.grant_tokens(input.grant_tokens.as_deref());
+    decrypt::check_modifiers(input.dry_run_modifiers.as_deref(), &mut violations);
+    violations.check()
+}

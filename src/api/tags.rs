@@ -1,0 +1,205 @@
+//! Tags of keys: `TagResource`, `UntagResource`, `ListResourceTags`, and the rules that `CreateKey` follows too.
+//!
+//! Keys of tags differ by case, as on AWS; where conditions compare them (`aws:ResourceTag/…`, `aws:RequestTag/…`) case does not matter. A tag moves no fence:
+//! policies are evaluated for each request under its snapshot.
+
+use crate::api::keys::{self, Permits, check_page};
+use crate::api::marker::Marker;
+use crate::api::members::{Members, RequestTags};
+use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
+use crate::api::wire::{self, Object, Text};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
+use crate::key::{KeyState, KmsKey, Tag};
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Tags of a key (AWS KMS, "Resource quotas").
+const TAGS_MAX: usize = 50;
+const KEY_CHARACTERS_MAX: usize = 128;
+const VALUE_CHARACTERS_MAX: usize = 256;
+/// What the keys of AWS's own tags begin with, in any case.
+const RESERVED: &str = "aws:";
+
+/// A tag as a request has it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct TagInput<'a> {
+    #[serde(borrow)]
+    tag_key: Text<'a>,
+    #[serde(borrow)]
+    tag_value: Text<'a>,
+}
+
+impl TagInput<'_> {
+    fn key(&self) -> &str {
+        self.tag_key.as_deref().unwrap_or_default()
+    }
+
+    fn value(&self) -> &str {
+        self.tag_value.as_deref().unwrap_or_default()
+    }
+
+    /// Key and value.
+    pub(super) fn pair(&self) -> (&str, &str) {
+        (self.key(), self.value())
+    }
+}
+
+/// Checks the members of the tags. Those beyond the most that a key may have are not looked at: they are refused in any case.
+pub(super) fn check(tags: Option<&[TagInput<'_>]>, violations: &mut Violations) {
+    let tags = tags.unwrap_or_default().iter().take(TAGS_MAX);
+    for (at, tag) in tags.enumerate() {
+        let member = |name| format!("tags.{}.member.{name}", at + 1);
+        let (key, value) = (tag.tag_key.as_deref(), tag.tag_value.as_deref());
+        violations.required_text(&member("tagKey"), key, KEY_CHARACTERS_MAX, None);
+        let (member, max) = (member("tagValue"), VALUE_CHARACTERS_MAX);
+        match value {
+            None => violations.null(&member),
+            Some(value) => violations.text(&member, value, 0, max, None),
+        }
+    }
+}
+
+/// The tags of a key that has `old`, with those that are `given`, which take the place of others of the same key.
+pub(super) fn tagged(old: &[Tag], given: &[TagInput<'_>]) -> Result<Vec<Tag>, ApiError> {
+    let refused = |message| Err(ApiError::new(KmsErrorCode::TagException, message));
+    let keys: BTreeSet<&str> = given.iter().map(TagInput::key).collect();
+    if keys.len() < given.len() {
+        return refused("Duplicate tag keys");
+    }
+    let old = old.iter().map(|tag| (tag.key.as_str(), tag.value.as_str()));
+    let tags: BTreeMap<&str, &str> = old.chain(given.iter().map(TagInput::pair)).collect();
+    if tags.len() > TAGS_MAX {
+        return refused("Too many tags");
+    }
+    let is_reserved = |key: &str| {
+        let start = key.get(..RESERVED.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(RESERVED))
+    };
+    if keys.into_iter().any(is_reserved) {
+        return refused("Tags beginning with aws: are reserved");
+    }
+    let tag = |(key, value): (&str, &str)| Tag {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    };
+    Ok(tags.into_iter().map(tag).collect())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Input<'a> {
+    #[serde(borrow)]
+    key_id: Text<'a>,
+    #[serde(borrow)]
+    tags: Option<Vec<TagInput<'a>>>,
+    #[serde(borrow)]
+    tag_keys: Option<Vec<Cow<'a, str>>>,
+    limit: Option<i64>,
+    #[serde(borrow)]
+    marker: Text<'a>,
+}
+
+impl<'a> Input<'a> {
+    fn decode(body: &'a [u8]) -> Result<(Self, Violations), ApiError> {
+        let input: Self = wire::decode(body)?;
+        let mut violations = Violations::default();
+        let key_id = input.key_id.as_deref();
+        violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
+        Ok((input, violations))
+    }
+
+    fn key_id(&self) -> &str {
+        self.key_id.as_deref().unwrap_or_default()
+    }
+}
+
+/// `TagResource`
+pub(super) async fn tag(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
+    let (input, mut violations) = Input::decode(&body)?;
+    match input.tags.as_deref() {
+        None => violations.null("tags"),
+        tags => check(tags, &mut violations),
+    }
+    violations.check()?;
+    let given = input.tags.as_deref().unwrap_or_default();
+    let request_tags = RequestTags::new(given.iter().map(TagInput::pair));
+    let action = ("kms:TagResource", Members::Tags(&request_tags));
+    let key: (&str, Permits) = (input.key_id(), KeyState::not_pending_deletion);
+    keys::edit(&api, &requester, action, key, |key| {
+        Ok(KmsKey {
+            tags: tagged(&key.tags, given)?,
+            ..key.clone()
+        })
+    })
+    .await
+}
+
+/// `UntagResource`; a key that no tag has is ignored.
+pub(super) async fn untag(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
+    let (input, mut violations) = Input::decode(&body)?;
+    match input.tag_keys.as_deref() {
+        None => violations.null("tagKeys"),
+        Some(keys) => check_keys(keys, &mut violations),
+    }
+    violations.check()?;
+    let keys = input.tag_keys.as_deref().unwrap_or_default();
+    let keys: BTreeSet<&str> = keys.iter().map(|key| &**key).collect();
+    let request_tags = RequestTags::of_keys(keys.iter().copied());
+    let action = ("kms:UntagResource", Members::Tags(&request_tags));
+    let key: (&str, Permits) = (input.key_id(), KeyState::not_pending_deletion);
+    keys::edit(&api, &requester, action, key, |key| {
+        let mut key = key.clone();
+        key.tags.retain(|tag| !keys.contains(tag.key.as_str()));
+        Ok(key)
+    })
+    .await
+}
+
+/// As many of the keys that are wrong are told as a key has tags.
+fn check_keys(keys: &[Cow<'_, str>], violations: &mut Violations) {
+    let is_wrong = |key: &str| key.is_empty() || key.chars().count() > KEY_CHARACTERS_MAX;
+    let wrong = keys.iter().enumerate().filter(|(_, key)| is_wrong(key));
+    for (at, key) in wrong.take(TAGS_MAX) {
+        let member = format!("tagKeys.{}.member", at + 1);
+        violations.text(&member, key, 1, KEY_CHARACTERS_MAX, None);
+    }
+}
+
+/// `ListResourceTags`: by key.
+pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
+    const LIMIT_MAX: i64 = 50;
+    const LIMIT_DEFAULT: usize = 50;
+    let (input, mut violations) = Input::decode(body)?;
+    let marker = input.marker.as_deref();
+    let limit = check_page(input.limit, LIMIT_MAX, marker, &mut violations);
+    violations.check()?;
+    let snapshot = api.keystore.snapshot();
+    let under = api.under(requester, &snapshot)?;
+    let caller = under.caller("kms:ListResourceTags");
+    let request = caller.key_not_alias(input.key_id(), &snapshot)?;
+    let entry = request.request().entry();
+    let listing = Marker::of_listing(format_args!("ListResourceTags {}", entry.key.id));
+    let after: Option<String> = listing.read(marker)?;
+    let tags = entry.key.tags.iter();
+    let mut tags = tags
+        .filter(|tag| after.as_ref().is_none_or(|after| tag.key > *after))
+        .peekable();
+    let page: Vec<_> = tags.by_ref().take(limit.unwrap_or(LIMIT_DEFAULT)).collect();
+    let item = |tag: &&Tag| {
+        let mut object = Object::new();
+        object.text("TagKey", &tag.key);
+        object.text("TagValue", &tag.value);
+        object
+    };
+    let mut object = Object::new();
+    object.list("Tags", page.iter().map(item));
+    let next = page.last().filter(|_| tags.peek().is_some());
+    object.flag("Truncated", next.is_some());
+    if let Some(last) = next {
+        object.plain("NextMarker", &listing.after(&last.key));
+    }
+    Ok(object.end().about(entry))
+}

@@ -1,0 +1,143 @@
+//! Keys at rest: what comes back, and records from before keys had more than a state and material.
+
+use super::*;
+use crate::key::Tag;
+use crate::key::rotation::{RotationSchedule, RotationType};
+
+/// The key of this metadata with material of `generations` generations, if it can be read.
+fn decoded(metadata: &str, generations: usize) -> Option<KeyEntry> {
+    let id = "1234abcd-12ab-34cd-56ef-1234567890ab".to_owned();
+    let length = u32::try_from(metadata.len()).unwrap().to_be_bytes();
+    let materials = vec![7; generations * 32];
+    let parts = [&[1], length.as_slice(), metadata.as_bytes(), &materials];
+    let bytes = parts.concat();
+    let plaintext =
+        crate::crypto::secret::SecretBytes::filled(bytes.len(), |to| to.copy_from_slice(&bytes));
+    let record = Record {
+        kind: Kind::Key,
+        id: id.clone(),
+        revision: 7,
+        body: Vec::new(),
+    };
+    match body::decode(&record, &plaintext, &region()) {
+        Ok(Entry::Key(entry)) => Some(entry),
+        Ok(_) => panic!("another kind"),
+        Err(error) => {
+            assert_eq!(error, Corrupt::Layout(Kind::Key, id));
+            None
+        }
+    }
+}
+
+const FIRST: &str = r#"{"account":"111122223333","description":"a","state":"Enabled","creation_date":5,"materials":[{"generation":1,"creation_date":5}]}"#;
+
+/// Records written before 2026-11-24 have neither tags nor rotations.
+#[test]
+fn a_record_from_before_there_were_tags_is_a_key_without() {
+    let entry = decoded(FIRST, 1).unwrap();
+    let expected = KmsKey {
+        description: "a".to_owned(),
+        ..KmsKey::new(entry.key.id, account(), Timestamp(5))
+    };
+    assert_eq!(entry.key, expected);
+    assert_eq!((entry.materials.len(), entry.fence), (1, 7));
+    for (from, to, generations) in [
+        ("", "", 0),
+        ("", "", 2),
+        (
+            "\"creation_date\":5,\"m",
+            "\"creation_date\":5,\"tags\":[{\"key\":\"a\"}],\"m",
+            1,
+        ),
+        ("\"description\"", "\"descriptions\"", 1),
+        ("Enabled", "Rotated", 1),
+        (
+            "\"creation_date\":5}]",
+            "\"creation_date\":5,\"rotation\":\"Late\"}]",
+            1,
+        ),
+        ("5}]}", "5}],\"rotation\":{\"period_days\":90}}", 1),
+    ] {
+        let metadata = if from.is_empty() {
+            FIRST.to_owned()
+        } else {
+            FIRST.replace(from, to)
+        };
+        assert!(decoded(&metadata, generations).is_none(), "{metadata}");
+    }
+}
+
+/// An earlier build can read what a later one has not put anything new into.
+#[tokio::test]
+async fn a_key_without_tags_is_written_as_it_was_before_there_were_any() {
+    let draft = draft(KeyState::Enabled);
+    let plaintext = body::encode_key(&draft);
+    let text = String::from_utf8_lossy(plaintext.expose());
+    assert!(text.contains(r#""creation_date":5}]}"#), "{text}");
+}
+
+#[tokio::test]
+async fn generations_and_the_next_date_are_read_back() {
+    let place = Place::new();
+    let store = place.create().await;
+    let mut key = draft(KeyState::Enabled);
+    let id = key.key.id;
+    key.key.rotation = Some(RotationSchedule::after(Timestamp(7), 90));
+    let types = [RotationType::OnDemand, RotationType::Automatic];
+    for (generation, rotation) in (2..).zip(types) {
+        let date = Timestamp(generation.into());
+        let material = BackingKey::draw(id, generation, date, &Entropy::os()).unwrap();
+        key.materials.push(Arc::new(material.by_rotation(rotation)));
+    }
+    apply(&store, vec![Change::PutKey(key)]).await.unwrap();
+    let written = Arc::clone(&store.snapshot().keys[&id]);
+    store.close().await.unwrap();
+    let read = Arc::clone(&place.open().await.unwrap().snapshot().keys[&id]);
+    assert_eq!(read.key, written.key);
+    let told = |entry: &KeyEntry| -> Vec<_> {
+        let materials = entry.materials.iter();
+        materials
+            .map(|key| {
+                let (made, by) = (key.creation_date(), key.rotation());
+                (key.generation(), key.id(), made, by)
+            })
+            .collect()
+    };
+    assert_eq!(told(&read), told(&written));
+    let by: Vec<_> = told(&read).into_iter().map(|(_, _, _, by)| by).collect();
+    assert_eq!(by, [None, Some(types[0]), Some(types[1])]);
+}
+
+#[tokio::test]
+async fn tags_are_read_back_and_move_no_fence() {
+    let place = Place::new();
+    let store = place.create().await;
+    let key = draft(KeyState::Enabled);
+    let (id, materials) = (key.key.id, key.materials.clone());
+    apply(&store, vec![Change::PutKey(key)]).await.unwrap();
+    let before = Arc::clone(&store.snapshot().keys[&id]);
+    let tag = |key: &str, value: &str| Tag {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    };
+    let tags = vec![tag("team", "storage"), tag("é", "")];
+    let draft = |state| KeyDraft {
+        key: KmsKey {
+            tags: tags.clone(),
+            state,
+            ..before.key.clone()
+        },
+        materials: materials.clone(),
+    };
+    let change = Change::PutKey(draft(KeyState::Enabled));
+    apply(&store, vec![change]).await.unwrap();
+    let tagged = Arc::clone(&store.snapshot().keys[&id]);
+    assert_eq!((&tagged.key.tags, tagged.fence), (&tags, before.fence));
+    let change = Change::PutKey(draft(KeyState::Disabled));
+    apply(&store, vec![change]).await.unwrap();
+    let disabled = Arc::clone(&store.snapshot().keys[&id]);
+    assert_eq!(disabled.fence, store.revision());
+    store.close().await.unwrap();
+    let read = place.open().await.unwrap().snapshot();
+    assert_eq!(read.keys[&id].key, disabled.key);
+}
