@@ -12,7 +12,7 @@ use crate::crypto::gcm::{
 };
 use crate::crypto::secret::Secret;
 use crate::crypto::xaes;
-use crate::envelope::blob::{BlobHeader, HEADER_BYTES, OVERHEAD_BYTES, blob_bytes};
+use crate::envelope::blob::{BlobHeader, HEADER_BYTES, OVERHEAD_BYTES, TAG_BYTES, blob_bytes};
 use crate::key::KeyId;
 use crate::key::data_key::DataKeyLength;
 use crate::key::material::BackingKey;
@@ -81,7 +81,7 @@ impl Epoch {
             generation: key.generation(),
         }
         .encode();
-        let authenticator = gcm_key.authenticator();
+        let authenticator = gcm_key.authenticator(&header);
         let binder = Binder {
             authenticator,
             header,
@@ -133,7 +133,7 @@ impl Epoch {
         if count == 0 {
             return Ok(());
         }
-        minted.binder = Some(Arc::clone(&self.binder));
+        minted.binder = Some(Arc::new(Share(Arc::clone(&self.binder))));
         minted.length = length;
         minted.index = self.index;
         minted.ciphertexts.resize(count * length.bytes(), 0);
@@ -164,28 +164,24 @@ struct Binder {
 
 impl Binder {
     fn absorb(&self, context: &EncryptionContext) -> Absorbed {
-        self.authenticator.absorb(&self.header, context.canonical())
+        self.authenticator.absorb(context.canonical())
     }
 
-    /// Appends the blob of one key; `absorbed` carries the context.
-    fn append(
-        &self,
-        absorbed: &Absorbed,
-        index: u32,
-        ciphertext: &[u8],
-        mask: &Block,
-        out: &mut Vec<u8>,
-    ) {
-        let tag = absorbed.tag(ciphertext, mask);
+    /// Appends a blob.
+    fn append(&self, index: u32, ciphertext: &[u8], tag: &[u8; TAG_BYTES], out: &mut Vec<u8>) {
         out.reserve(OVERHEAD_BYTES + ciphertext.len());
         out.extend_from_slice(&self.header);
         out.extend_from_slice(&self.prefix);
         out.extend_from_slice(&self.start);
         out.extend_from_slice(&index.to_be_bytes());
         out.extend_from_slice(ciphertext);
-        out.extend_from_slice(&tag);
+        out.extend_from_slice(tag);
     }
 }
+
+/// A magazine's share of its epoch's [`Binder`], counted for its own keys alone: they are taken and bound on one core while those of its
+/// neighbours are on others, and a count that all of them shared would be a cache line that the cores pull from each other.
+struct Share(Arc<Binder>);
 
 /// Consecutive pooled keys of one epoch and length: the contents of a magazine.
 ///
@@ -201,7 +197,7 @@ impl Binder {
 /// ```
 pub struct MintedKeys {
     /// `None` when no key is left, so that an empty magazine keeps no epoch's GHASH key.
-    binder: Option<Arc<Binder>>,
+    binder: Option<Arc<Share>>,
     length: DataKeyLength,
     /// Of the first key; the next to leave has `index + taken`.
     index: u32,
@@ -278,11 +274,12 @@ impl MintedKeys {
         };
         let count = count.min(self.len());
         out.reserve(count * blob_bytes(self.length));
-        let absorbed = binder.absorb(context);
+        let absorbed = binder.0.absorb(context);
         for _ in 0..count {
             let (index, ciphertext, mask) = self.next_key();
             let ciphertext = &self.ciphertexts[ciphertext];
-            binder.append(&absorbed, index, ciphertext, &self.masks[mask], out);
+            let tag = absorbed.tag(ciphertext, &self.masks[mask]);
+            binder.0.append(index, ciphertext, &tag, out);
             self.masks[mask].as_mut_slice().zeroize();
         }
         if !self.is_empty() {
@@ -325,7 +322,7 @@ impl Drop for MintedKeys {
 /// needs_clone::<keymill::envelope::PooledKey>();
 /// ```
 pub struct PooledKey {
-    binder: Arc<Binder>,
+    binder: Arc<Share>,
     index: u32,
     ciphertext: Ciphertext,
     mask: Block,
@@ -334,14 +331,10 @@ pub struct PooledKey {
 impl PooledKey {
     /// Finishes the tag over `context` and appends the blob to `out`. By value: a key is bound at most once (POOL-1).
     pub fn bind(self, context: &EncryptionContext, out: &mut Vec<u8>) {
-        let absorbed = self.binder.absorb(context);
-        self.binder.append(
-            &absorbed,
-            self.index,
-            self.ciphertext.bytes(),
-            &self.mask,
-            out,
-        );
+        let (binder, ciphertext) = (&self.binder.0, self.ciphertext.bytes());
+        let authenticator = &binder.authenticator;
+        let tag = authenticator.tag(context.canonical(), ciphertext, &self.mask);
+        binder.append(self.index, ciphertext, &tag, out);
     }
 }
 
