@@ -8,8 +8,9 @@
 use crate::crypto::secret::Secret;
 use aes::Aes256;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
-use ghash::GHash;
-use ghash::universal_hash::UniversalHash;
+use polyval::Polyval;
+use polyval::hazmat::FieldElement;
+use polyval::universal_hash::UniversalHash;
 use zeroize::Zeroize;
 
 /// A 16-byte block, as AES and GHASH share it.
@@ -36,10 +37,12 @@ impl GcmKey {
     pub fn authenticator(&self, head: &[u8; HEAD_BYTES]) -> Authenticator {
         let mut subkey = Block::default();
         self.0.encrypt_block(&mut subkey);
-        let mut hash = GHash::new(&subkey);
+        let mut key = FieldElement::from(subkey).reverse().mulx();
+        let mut hash = Polyval::new(&key.into());
+        key.zeroize();
         subkey.as_mut_slice().zeroize();
         let (first, rest) = head.split_at(BLOCK_BYTES);
-        hash.update_padded(first);
+        absorb(&mut hash, first);
         let rest = rest.try_into().expect("24 bytes are 16 and 8");
         Authenticator { hash, rest }
     }
@@ -64,8 +67,11 @@ pub fn first_counter_block(fixed: &[u8; 8], index: u32) -> Block {
 pub const HEAD_BYTES: usize = 24;
 
 /// GHASH under one key, the first block absorbed. A secret, wiped by its crate when dropped.
+///
+/// GHASH is POLYVAL with the bytes of every block reversed, under `mulX` of the reversed key (RFC 8452, appendix A). It is taken from below here because
+/// reversing the blocks of many keys first, and multiplying them then, takes a fifth less time than doing both key by key, as the crate `ghash` must.
 pub struct Authenticator {
-    hash: GHash,
+    hash: Polyval,
     /// The half block that the first 8 bytes of what follows fill.
     rest: [u8; HEAD_BYTES - BLOCK_BYTES],
 }
@@ -91,7 +97,7 @@ impl Authenticator {
         }
         gathered.pad();
         gathered.push(&lengths(HEAD_BYTES + tail.len(), text.len()));
-        masked(gathered.finish(), mask)
+        masked(gathered.finish().finalize(), mask)
     }
 
     /// This key with `tail` absorbed behind the head as additional data, zero-padded to whole blocks: for many texts.
@@ -106,8 +112,8 @@ impl Authenticator {
             None => second,
             Some(end) => {
                 let (whole, remainder) = rest.split_at(end / BLOCK_BYTES * BLOCK_BYTES);
-                hash.update(&[second]);
-                hash.update_padded(whole);
+                absorb(&mut hash, &second);
+                absorb(&mut hash, whole);
                 let mut last = Block::default();
                 last[..remainder.len()].copy_from_slice(remainder);
                 last
@@ -115,7 +121,7 @@ impl Authenticator {
         };
         Absorbed {
             hash,
-            last,
+            last: reversed(last.into()),
             additional_bytes: HEAD_BYTES + tail.len(),
         }
     }
@@ -124,28 +130,75 @@ impl Authenticator {
 /// GHASH with additional data absorbed but for its last block, which is kept back: GHASH multiplies four blocks at
 /// once, and with the two of an `AES_256` data key and the lengths it makes four. A secret like [`Authenticator`].
 pub struct Absorbed {
-    hash: GHash,
+    hash: Polyval,
+    /// Reversed.
     last: Block,
     additional_bytes: usize,
 }
 
 impl Absorbed {
-    /// The tag of `text` under the additional data, `mask` being the nonce's `E_K(J0)`.
-    #[must_use]
-    pub fn tag(&self, text: &[u8], mask: &Block) -> [u8; BLOCK_BYTES] {
-        let lengths = lengths(self.additional_bytes, text.len()).into();
-        let mut hash = self.hash.clone();
-        match text.as_chunks::<BLOCK_BYTES>() {
-            ([first, second], []) => {
-                hash.update(&[self.last, (*first).into(), (*second).into(), lengths]);
-            }
-            _ => {
+    /// Turns the masks `E_K(J0)` of as many texts into their tags. `texts` are side by side, `text_bytes` of each.
+    pub fn tag_many(&self, texts: &[u8], text_bytes: usize, masks: &mut [Block]) {
+        if text_bytes != 2 * BLOCK_BYTES {
+            for (text, mask) in texts.chunks_exact(text_bytes).zip(masks) {
+                let mut hash = self.hash.clone();
                 hash.update(&[self.last]);
-                hash.update_padded(text);
-                hash.update(&[lengths]);
+                absorb(&mut hash, text);
+                absorb(&mut hash, &lengths(self.additional_bytes, text_bytes));
+                *mask = masked(hash.finalize(), mask).into();
+            }
+            return;
+        }
+        let lengths = reversed(lengths(self.additional_bytes, text_bytes));
+        let mut gathered =
+            [[self.last, Block::default(), Block::default(), lengths]; TAGGED_AT_ONCE];
+        let mut digests = [Block::default(); TAGGED_AT_ONCE];
+        let texts = texts.as_chunks::<BLOCK_BYTES>().0.as_chunks::<2>().0;
+        for (texts, masks) in texts
+            .chunks(TAGGED_AT_ONCE)
+            .zip(masks.chunks_mut(TAGGED_AT_ONCE))
+        {
+            for (blocks, text) in gathered.iter_mut().zip(texts) {
+                (blocks[1], blocks[2]) = (reversed(text[0]), reversed(text[1]));
+            }
+            for (blocks, digest) in gathered.iter().zip(&mut digests).take(texts.len()) {
+                let mut hash = self.hash.clone();
+                hash.update(blocks);
+                *digest = hash.finalize();
+            }
+            for (mask, digest) in masks.iter_mut().zip(&digests) {
+                *mask = masked(*digest, mask).into();
             }
         }
-        masked(hash, mask)
+        for digest in &mut digests {
+            digest.as_mut_slice().zeroize();
+        }
+    }
+}
+
+/// Texts whose blocks are reversed, multiplied and masked, each in one go: an instruction that reads 16 bytes which were just written as two halves waits for
+/// the store, and key by key every step does.
+const TAGGED_AT_ONCE: usize = 32;
+
+fn reversed(mut block: [u8; BLOCK_BYTES]) -> Block {
+    block.reverse();
+    block.into()
+}
+
+/// Absorbs `bytes`, zero-padded to whole blocks.
+fn absorb(hash: &mut Polyval, bytes: &[u8]) {
+    let (whole, rest) = bytes.as_chunks::<BLOCK_BYTES>();
+    let mut blocks = [Block::default(); GATHERED_BYTES / BLOCK_BYTES];
+    for whole in whole.chunks(blocks.len()) {
+        for (block, bytes) in blocks.iter_mut().zip(whole) {
+            *block = reversed(*bytes);
+        }
+        hash.update(&blocks[..whole.len()]);
+    }
+    if !rest.is_empty() {
+        let mut last = [0; BLOCK_BYTES];
+        last[..rest.len()].copy_from_slice(rest);
+        hash.update(&[reversed(last)]);
     }
 }
 
@@ -154,9 +207,8 @@ fn lengths(additional_bytes: usize, text_bytes: usize) -> [u8; BLOCK_BYTES] {
     (((additional_bytes as u128) << 64 | text_bytes as u128) * 8).to_be_bytes()
 }
 
-fn masked(hash: GHash, mask: &Block) -> [u8; BLOCK_BYTES] {
-    let digest = u128::from_be_bytes(hash.finalize().into());
-    (digest ^ u128::from_be_bytes((*mask).into())).to_be_bytes()
+fn masked(digest: Block, mask: &Block) -> [u8; BLOCK_BYTES] {
+    (u128::from_le_bytes(digest.into()) ^ u128::from_be_bytes((*mask).into())).to_be_bytes()
 }
 
 /// Bytes absorbed at once at most: enough for a context of 128 bytes and an `AES_256` data key.
@@ -164,7 +216,7 @@ const GATHERED_BYTES: usize = 12 * BLOCK_BYTES;
 
 /// Bytes laid side by side until there are enough for GHASH; zeroes behind those used.
 struct Gathered {
-    hash: GHash,
+    hash: Polyval,
     bytes: [u8; GATHERED_BYTES],
     used: usize,
 }
@@ -175,7 +227,7 @@ impl Gathered {
         while GATHERED_BYTES - self.used <= bytes.len() {
             let (now, later) = bytes.split_at(GATHERED_BYTES - self.used);
             self.bytes[self.used..].copy_from_slice(now);
-            self.hash.update_padded(&self.bytes);
+            absorb(&mut self.hash, &self.bytes);
             (self.bytes, self.used) = ([0; GATHERED_BYTES], 0);
             bytes = later;
         }
@@ -188,8 +240,8 @@ impl Gathered {
         self.used = self.used.next_multiple_of(BLOCK_BYTES);
     }
 
-    fn finish(mut self) -> GHash {
-        self.hash.update_padded(&self.bytes[..self.used]);
+    fn finish(mut self) -> Polyval {
+        absorb(&mut self.hash, &self.bytes[..self.used]);
         self.hash
     }
 }

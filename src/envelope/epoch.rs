@@ -247,17 +247,18 @@ impl MintedKeys {
     /// Takes the next key out.
     pub fn take(&mut self) -> Option<PooledKey> {
         let binder = self.binder.take()?;
-        let (index, ciphertext, mask) = self.next_key();
-        let mask_out = self.masks[mask];
-        self.masks[mask].as_mut_slice().zeroize();
+        let (at, bytes) = (self.taken, self.length.bytes());
+        self.taken += 1;
+        let mask = self.masks[at];
+        self.masks[at].as_mut_slice().zeroize();
         if !self.is_empty() {
             self.binder = Some(Arc::clone(&binder));
         }
         Some(PooledKey {
             binder,
-            index,
-            ciphertext: Ciphertext::new(&self.ciphertexts[ciphertext]),
-            mask: mask_out,
+            index: self.index_of(at),
+            ciphertext: Ciphertext::new(&self.ciphertexts[at * bytes..(at + 1) * bytes]),
+            mask,
         })
     }
 
@@ -275,12 +276,17 @@ impl MintedKeys {
         let count = count.min(self.len());
         out.reserve(count * blob_bytes(self.length));
         let absorbed = binder.0.absorb(context);
-        for _ in 0..count {
-            let (index, ciphertext, mask) = self.next_key();
-            let ciphertext = &self.ciphertexts[ciphertext];
-            let tag = absorbed.tag(ciphertext, &self.masks[mask]);
-            binder.0.append(index, ciphertext, &tag, out);
-            self.masks[mask].as_mut_slice().zeroize();
+        let (first, bytes) = (self.taken, self.length.bytes());
+        self.taken += count;
+        let index = self.index_of(first);
+        let ciphertexts = &self.ciphertexts[first * bytes..self.taken * bytes];
+        let tags = &mut self.masks[first..self.taken];
+        absorbed.tag_many(ciphertexts, bytes, tags);
+        let keys = ciphertexts.chunks_exact(bytes).zip(tags);
+        for ((ciphertext, tag), index) in keys.zip(index..) {
+            binder.0.append(index, ciphertext, &(*tag).into(), out);
+            // It came in the mask's place, so that nothing is left of either.
+            tag.as_mut_slice().zeroize();
         }
         if !self.is_empty() {
             self.binder = Some(binder);
@@ -288,13 +294,9 @@ impl MintedKeys {
         count
     }
 
-    /// Moves past the next key and says where it stood.
-    fn next_key(&mut self) -> (u32, std::ops::Range<usize>, usize) {
-        let at = self.taken;
-        self.taken += 1;
-        let offset = u32::try_from(at).expect("no more keys than indices in an epoch");
-        let start = at * self.length.bytes();
-        (self.index + offset, start..start + self.length.bytes(), at)
+    /// The index of the `at`-th of these keys.
+    fn index_of(&self, at: usize) -> u32 {
+        self.index + u32::try_from(at).expect("no more keys than indices in an epoch")
     }
 
     /// Drops what is left, keeping the buffers.
