@@ -67,6 +67,14 @@ fn questions() -> Vec<Question> {
             ],
         ),
         Question::new(
+            "mint batches of 4096",
+            4096,
+            vec![
+                Side::new("two threads", mint_on(2)),
+                Side::new("one thread", mint_on(1)),
+            ],
+        ),
+        Question::new(
             "mint a batch of 4096 and bind it to one context",
             4096,
             vec![
@@ -191,6 +199,26 @@ fn mint_batch() -> impl FnMut(u64) -> Duration {
                 black_box(&minter.minted);
             }
         })
+    }
+}
+
+/// As many batches on each of `threads` threads: wall-clock time of all, divided among the keys.
+fn mint_on(threads: u32) -> impl FnMut(u64) -> Duration {
+    let mut minters: Vec<_> = (0..threads).map(|_| Minter::new()).collect();
+    move |times| {
+        let took = timed(|| {
+            std::thread::scope(|scope| {
+                for minter in &mut minters {
+                    scope.spawn(move || {
+                        for _ in 0..times {
+                            minter.mint(BATCH);
+                            black_box(&minter.minted);
+                        }
+                    });
+                }
+            });
+        });
+        took / threads
     }
 }
 

@@ -179,7 +179,10 @@ fn taken(
     move |times| {
         by_runs(times, |count| {
             supply.fill_lane();
-            supply.fill_queue(count + threads);
+            // By another thread, as fillers are others: neither side finds its keys in its own cache.
+            std::thread::scope(|scope| {
+                scope.spawn(|| supply.fill_queue(count + threads));
+            });
             let share = count.div_ceil(threads);
             let barrier = Barrier::new(threads);
             let took = std::thread::scope(|scope| {

@@ -80,6 +80,18 @@ impl EncryptionContext {
 
     /// The pairs, sorted by name.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.raw_pairs()
+            .map(|(name, value)| (text(name), text(value)))
+    }
+
+    /// The values of the pairs whose names differ from `name` in ASCII case at most.
+    pub fn values_of(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.raw_pairs()
+            .filter(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()))
+            .map(|(_, value)| text(value))
+    }
+
+    fn raw_pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let mut rest = self.canonical.get(2..).unwrap_or_default();
         std::iter::from_fn(move || {
             if rest.is_empty() {
@@ -109,13 +121,13 @@ fn length(value: usize) -> [u8; 2] {
         .to_be_bytes()
 }
 
-fn split_text(bytes: &[u8]) -> (&str, &[u8]) {
+fn split_text(bytes: &[u8]) -> (&[u8], &[u8]) {
     let length = usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
-    let (text, rest) = bytes[2..].split_at(length);
-    (
-        std::str::from_utf8(text).expect("made from text by the only constructor"),
-        rest,
-    )
+    bytes[2..].split_at(length)
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("made from text by the only constructor")
 }
 
 #[cfg(test)]
@@ -200,6 +212,23 @@ mod tests {
                 let other = EncryptionContext::from_pairs([("n", other)]).unwrap();
                 assert_eq!(one == other, at == other_at);
             }
+        }
+    }
+
+    #[test]
+    fn values_are_found_by_names_without_regard_to_ascii_case() {
+        let pairs = [
+            ("Tenant", "1"),
+            ("tenant", "2"),
+            ("tenants", "3"),
+            ("é", "4"),
+        ];
+        let context = EncryptionContext::from_pairs(pairs).unwrap();
+        let found = |name| context.values_of(name).collect::<Vec<_>>();
+        assert_eq!(found("TENANT"), ["1", "2"]);
+        assert_eq!(found("é"), ["4"]);
+        for absent in ["É", "tenan", ""] {
+            assert_eq!(found(absent), [""; 0], "{absent}");
         }
     }
 

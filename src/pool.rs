@@ -17,11 +17,11 @@ use crate::key::data_key::DataKeyLength;
 use crate::keystore::KeyEntry;
 use crate::metrics::Metrics;
 use arc_swap::ArcSwap;
-use lane::{Lane, MAGAZINE_KEYS};
+use lane::{Lane, MAGAZINE_KEYS, Magazine};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use watermark::Bell;
@@ -114,6 +114,8 @@ pub struct Pool {
     entropy: Arc<Entropy>,
     clock: Clock,
     clone_word: Arc<CloneWord>,
+    /// Monotonic microseconds as of the latest tick: the age of a pooled key is a matter of minutes, and reading the clock costs as much as taking one.
+    now: AtomicU64,
     lanes: ArcSwap<BTreeMap<LaneId, Arc<Lane>>>,
     /// Held while the set of lanes or their capacities change; never by a taker that finds a key.
     growing: Mutex<()>,
@@ -159,12 +161,14 @@ impl Pool {
         } else {
             config.fillers
         };
+        let now = lane::micros(clock.monotonic());
         Arc::new(Self {
             config,
             fillers,
             entropy,
             clock,
             clone_word,
+            now: AtomicU64::new(now),
             lanes: ArcSwap::default(),
             growing: Mutex::new(()),
             granted: AtomicUsize::new(0),
@@ -201,42 +205,35 @@ impl Pool {
             self.add_lane(id, entry);
             return None;
         };
-        if !lane.offer(entry) {
+        if lane.is_newer_than(entry.fence) {
             return None;
         }
-        let now = self.clock.monotonic();
-        lane.taken(now);
-        let key = self.take_from(
-            lane,
-            Stamp {
-                fence: entry.fence,
-                clone_word,
-            },
-            now,
-        );
+        let stamp = Stamp {
+            fence: entry.fence,
+            clone_word,
+        };
+        let key = self.take_from(lane, stamp);
         if key.is_none() {
+            // Here rather than at every take: fillers that do not know this entry are found out by its misses.
+            lane.offer(entry);
             self.grow(lane);
-        }
-        if lane.is_low() {
-            self.bell.ring();
+            if lane.is_low() {
+                self.bell.ring();
+            }
         }
         key
     }
 
-    fn take_from(&self, lane: &Lane, stamp: Stamp, now: Duration) -> Option<PooledKey> {
-        let start = thread_number();
+    fn take_from(&self, lane: &Lane, stamp: Stamp) -> Option<PooledKey> {
+        let (start, now) = (thread_number(), self.now());
+        lane.taken(now);
         for _ in 0..DROPS_MAX {
             let mut magazine = lane.queue.acquire(start)?;
-            let stale = if magazine.stamp.clone_word != stamp.clone_word {
-                Some(Purge::Clone)
-            } else if magazine.stamp.fence != stamp.fence {
-                Some(Purge::Fence)
-            } else if now.saturating_sub(magazine.minted_at) > self.age_max() {
-                Some(Purge::Age)
-            } else {
-                None
-            };
-            if let Some(reason) = stale {
+            // One that was opened before does not change the depth.
+            if magazine.keys.len() == MAGAZINE_KEYS && lane.is_low() {
+                self.bell.ring();
+            }
+            if let Some(reason) = self.stale(&magazine, stamp, now) {
                 self.count(reason, magazine.keys.len());
                 continue;
             }
@@ -253,6 +250,19 @@ impl Pool {
         None
     }
 
+    /// Why a magazine is not to be used, if it is not.
+    fn stale(&self, magazine: &Magazine, stamp: Stamp, now: Duration) -> Option<Purge> {
+        if magazine.stamp.clone_word != stamp.clone_word {
+            Some(Purge::Clone)
+        } else if magazine.stamp.fence != stamp.fence {
+            Some(Purge::Fence)
+        } else if now.saturating_sub(magazine.minted_at) > self.age_max() {
+            Some(Purge::Age)
+        } else {
+            None
+        }
+    }
+
     /// Begins a lane with its first miss, if the budget has room for the smallest.
     fn add_lane(&self, id: LaneId, entry: &Arc<KeyEntry>) {
         // A taker does not wait: whoever adds a lane now, this one comes with the next miss.
@@ -264,7 +274,7 @@ impl Pool {
         if !lanes.contains_key(&id) && self.grant(capacity) {
             let lane = Lane::new(id, self.fillers, capacity);
             lane.offer(entry);
-            lane.taken(self.clock.monotonic());
+            lane.taken(self.now());
             let mut next = BTreeMap::clone(&lanes);
             next.insert(id, Arc::new(lane));
             self.lanes.store(Arc::new(next));
@@ -308,6 +318,7 @@ impl Pool {
     pub fn tick(&self) {
         let _growing = lock(&self.growing);
         let now = self.clock.monotonic();
+        self.now.store(lane::micros(now), Ordering::Relaxed);
         let mut lanes = BTreeMap::clone(&self.lanes.load());
         for lane in lanes.values().filter(|lane| lane.age(now) > self.age_max()) {
             self.count(Purge::Age, lane.purge());
@@ -347,6 +358,11 @@ impl Pool {
         for lane in self.lanes.swap(Arc::default()).values() {
             self.count(Purge::Shutdown, lane.purge());
         }
+    }
+
+    /// Monotonic time, late by up to a tick.
+    fn now(&self) -> Duration {
+        Duration::from_micros(self.now.load(Ordering::Relaxed))
     }
 
     fn is_shut_down(&self) -> bool {

@@ -8,8 +8,9 @@
 use crate::crypto::secret::Secret;
 use aes::Aes256;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
-use ghash::GHash;
-use ghash::universal_hash::UniversalHash;
+use polyval::Polyval;
+use polyval::hazmat::FieldElement;
+use polyval::universal_hash::UniversalHash;
 use zeroize::Zeroize;
 
 /// A 16-byte block, as AES and GHASH share it.
@@ -28,14 +29,22 @@ impl GcmKey {
         Self(Box::new(Aes256::new(key.expose().into())))
     }
 
-    /// The GHASH key `H`, ready to absorb.
+    /// The GHASH key `H`, for tags whose additional data begin with `head`.
+    ///
+    /// # Panics
+    /// Never: 24 bytes are 16 and 8.
     #[must_use]
-    pub fn authenticator(&self) -> Authenticator {
+    pub fn authenticator(&self, head: &[u8; HEAD_BYTES]) -> Authenticator {
         let mut subkey = Block::default();
         self.0.encrypt_block(&mut subkey);
-        let hash = GHash::new(&subkey);
+        let mut key = FieldElement::from(subkey).reverse().mulx();
+        let mut hash = Polyval::new(&key.into());
+        key.zeroize();
         subkey.as_mut_slice().zeroize();
-        Authenticator(hash)
+        let (first, rest) = head.split_at(BLOCK_BYTES);
+        absorb(&mut hash, first);
+        let rest = rest.try_into().expect("24 bytes are 16 and 8");
+        Authenticator { hash, rest }
     }
 
     /// Turns counter blocks `J0` into masks `E_K(J0)`, in bulk.
@@ -54,30 +63,57 @@ pub fn first_counter_block(fixed: &[u8; 8], index: u32) -> Block {
     block
 }
 
-/// GHASH under one key, nothing absorbed yet. A secret, wiped by its crate when dropped.
-pub struct Authenticator(GHash);
+/// Bytes with which all additional data under one key begin: a blob's header, a block and a half.
+pub const HEAD_BYTES: usize = 24;
+
+/// GHASH under one key, the first block absorbed. A secret, wiped by its crate when dropped.
+///
+/// GHASH is POLYVAL with the bytes of every block reversed, under `mulX` of the reversed key (RFC 8452, appendix A). It is taken from below here because
+/// reversing the blocks of many keys first, and multiplying them then, takes a fifth less time than doing both key by key, as the crate `ghash` must.
+pub struct Authenticator {
+    hash: Polyval,
+    /// The half block that the first 8 bytes of what follows fill.
+    rest: [u8; HEAD_BYTES - BLOCK_BYTES],
+}
 
 impl Authenticator {
-    /// This key with `head ‖ tail` absorbed as additional data, zero-padded to whole blocks.
+    /// The tag of `text`, `tail` being what follows the head as additional data and `mask` the nonce's `E_K(J0)`: for one text alone.
     ///
-    /// The head is a blob's 24 bytes: a block and a half, which the tail's first 8 bytes fill.
+    /// GHASH multiplies four blocks at once, so they are gathered first.
     #[must_use]
-    pub fn absorb(&self, head: &[u8; 24], tail: &[u8]) -> Absorbed {
-        let (filling, rest) = tail.split_at(tail.len().min(8));
-        let mut blocks = [Block::default(); 2];
-        blocks[0].copy_from_slice(&head[..16]);
-        blocks[1][..8].copy_from_slice(&head[16..]);
-        blocks[1][8..8 + filling.len()].copy_from_slice(filling);
-        let mut hash = self.0.clone();
+    pub fn tag(&self, tail: &[u8], text: &[u8], mask: &Block) -> [u8; BLOCK_BYTES] {
+        let mut gathered = Gathered {
+            hash: self.hash.clone(),
+            bytes: [0; GATHERED_BYTES],
+            used: 0,
+        };
+        gathered.push(&self.rest);
+        gathered.push(tail);
+        gathered.pad();
+        // The length of an `AES_256` data key is worth knowing when compiling: it is copied without a call.
+        match text.as_array::<32>() {
+            Some(text) => gathered.push(text),
+            None => gathered.push(text),
+        }
+        gathered.pad();
+        gathered.push(&lengths(HEAD_BYTES + tail.len(), text.len()));
+        masked(gathered.finish().finalize(), mask)
+    }
+
+    /// This key with `tail` absorbed behind the head as additional data, zero-padded to whole blocks: for many texts.
+    #[must_use]
+    pub fn absorb(&self, tail: &[u8]) -> Absorbed {
+        let (filling, rest) = tail.split_at(tail.len().min(BLOCK_BYTES - self.rest.len()));
+        let mut second = Block::default();
+        second[..self.rest.len()].copy_from_slice(&self.rest);
+        second[self.rest.len()..][..filling.len()].copy_from_slice(filling);
+        let mut hash = self.hash.clone();
         let last = match rest.len().checked_sub(1) {
-            None => {
-                hash.update(&blocks[..1]);
-                blocks[1]
-            }
+            None => second,
             Some(end) => {
                 let (whole, remainder) = rest.split_at(end / BLOCK_BYTES * BLOCK_BYTES);
-                hash.update(&blocks);
-                hash.update_padded(whole);
+                absorb(&mut hash, &second);
+                absorb(&mut hash, whole);
                 let mut last = Block::default();
                 last[..remainder.len()].copy_from_slice(remainder);
                 last
@@ -85,8 +121,8 @@ impl Authenticator {
         };
         Absorbed {
             hash,
-            last,
-            additional_bytes: (head.len() + tail.len()) as u64,
+            last: reversed(last.into()),
+            additional_bytes: HEAD_BYTES + tail.len(),
         }
     }
 }
@@ -94,31 +130,119 @@ impl Authenticator {
 /// GHASH with additional data absorbed but for its last block, which is kept back: GHASH multiplies four blocks at
 /// once, and with the two of an `AES_256` data key and the lengths it makes four. A secret like [`Authenticator`].
 pub struct Absorbed {
-    hash: GHash,
+    hash: Polyval,
+    /// Reversed.
     last: Block,
-    additional_bytes: u64,
+    additional_bytes: usize,
 }
 
 impl Absorbed {
-    /// The tag of `text` under the additional data, `mask` being the nonce's `E_K(J0)`.
-    #[must_use]
-    pub fn tag(&self, text: &[u8], mask: &Block) -> [u8; BLOCK_BYTES] {
-        let mut lengths = Block::default();
-        lengths[..8].copy_from_slice(&(self.additional_bytes * 8).to_be_bytes());
-        lengths[8..].copy_from_slice(&(text.len() as u64 * 8).to_be_bytes());
-        let mut hash = self.hash.clone();
-        match text.as_chunks::<BLOCK_BYTES>() {
-            ([first, second], []) => {
-                hash.update(&[self.last, (*first).into(), (*second).into(), lengths]);
-            }
-            _ => {
+    /// Turns the masks `E_K(J0)` of as many texts into their tags. `texts` are side by side, `text_bytes` of each.
+    pub fn tag_many(&self, texts: &[u8], text_bytes: usize, masks: &mut [Block]) {
+        if text_bytes != 2 * BLOCK_BYTES {
+            for (text, mask) in texts.chunks_exact(text_bytes).zip(masks) {
+                let mut hash = self.hash.clone();
                 hash.update(&[self.last]);
-                hash.update_padded(text);
-                hash.update(&[lengths]);
+                absorb(&mut hash, text);
+                absorb(&mut hash, &lengths(self.additional_bytes, text_bytes));
+                *mask = masked(hash.finalize(), mask).into();
+            }
+            return;
+        }
+        let lengths = reversed(lengths(self.additional_bytes, text_bytes));
+        let mut gathered =
+            [[self.last, Block::default(), Block::default(), lengths]; TAGGED_AT_ONCE];
+        let mut digests = [Block::default(); TAGGED_AT_ONCE];
+        let texts = texts.as_chunks::<BLOCK_BYTES>().0.as_chunks::<2>().0;
+        for (texts, masks) in texts
+            .chunks(TAGGED_AT_ONCE)
+            .zip(masks.chunks_mut(TAGGED_AT_ONCE))
+        {
+            for (blocks, text) in gathered.iter_mut().zip(texts) {
+                (blocks[1], blocks[2]) = (reversed(text[0]), reversed(text[1]));
+            }
+            for (blocks, digest) in gathered.iter().zip(&mut digests).take(texts.len()) {
+                let mut hash = self.hash.clone();
+                hash.update(blocks);
+                *digest = hash.finalize();
+            }
+            for (mask, digest) in masks.iter_mut().zip(&digests) {
+                *mask = masked(*digest, mask).into();
             }
         }
-        let digest = u128::from_be_bytes(hash.finalize().into());
-        (digest ^ u128::from_be_bytes((*mask).into())).to_be_bytes()
+        for digest in &mut digests {
+            digest.as_mut_slice().zeroize();
+        }
+    }
+}
+
+/// Texts whose blocks are reversed, multiplied and masked, each in one go: an instruction that reads 16 bytes which were just written as two halves waits for
+/// the store, and key by key every step does.
+const TAGGED_AT_ONCE: usize = 32;
+
+fn reversed(mut block: [u8; BLOCK_BYTES]) -> Block {
+    block.reverse();
+    block.into()
+}
+
+/// Absorbs `bytes`, zero-padded to whole blocks.
+fn absorb(hash: &mut Polyval, bytes: &[u8]) {
+    let (whole, rest) = bytes.as_chunks::<BLOCK_BYTES>();
+    let mut blocks = [Block::default(); GATHERED_BYTES / BLOCK_BYTES];
+    for whole in whole.chunks(blocks.len()) {
+        for (block, bytes) in blocks.iter_mut().zip(whole) {
+            *block = reversed(*bytes);
+        }
+        hash.update(&blocks[..whole.len()]);
+    }
+    if !rest.is_empty() {
+        let mut last = [0; BLOCK_BYTES];
+        last[..rest.len()].copy_from_slice(rest);
+        hash.update(&[reversed(last)]);
+    }
+}
+
+/// The last block that GHASH absorbs: both lengths in bits.
+fn lengths(additional_bytes: usize, text_bytes: usize) -> [u8; BLOCK_BYTES] {
+    (((additional_bytes as u128) << 64 | text_bytes as u128) * 8).to_be_bytes()
+}
+
+fn masked(digest: Block, mask: &Block) -> [u8; BLOCK_BYTES] {
+    (u128::from_le_bytes(digest.into()) ^ u128::from_be_bytes((*mask).into())).to_be_bytes()
+}
+
+/// Bytes absorbed at once at most: enough for a context of 128 bytes and an `AES_256` data key.
+const GATHERED_BYTES: usize = 12 * BLOCK_BYTES;
+
+/// Bytes laid side by side until there are enough for GHASH; zeroes behind those used.
+struct Gathered {
+    hash: Polyval,
+    bytes: [u8; GATHERED_BYTES],
+    used: usize,
+}
+
+impl Gathered {
+    #[inline(always)] // so that the lengths which are known are known here too
+    fn push(&mut self, mut bytes: &[u8]) {
+        while GATHERED_BYTES - self.used <= bytes.len() {
+            let (now, later) = bytes.split_at(GATHERED_BYTES - self.used);
+            self.bytes[self.used..].copy_from_slice(now);
+            absorb(&mut self.hash, &self.bytes);
+            (self.bytes, self.used) = ([0; GATHERED_BYTES], 0);
+            bytes = later;
+        }
+        self.bytes[self.used..self.used + bytes.len()].copy_from_slice(bytes);
+        self.used += bytes.len();
+    }
+
+    /// Zeroes up to the next whole block.
+    fn pad(&mut self) {
+        self.used = self.used.next_multiple_of(BLOCK_BYTES);
+    }
+
+    fn finish(mut self) -> Polyval {
+        absorb(&mut self.hash, &self.bytes[..self.used]);
+        self.hash
     }
 }
 

@@ -12,7 +12,7 @@ use crate::crypto::gcm::{
 };
 use crate::crypto::secret::Secret;
 use crate::crypto::xaes;
-use crate::envelope::blob::{BlobHeader, HEADER_BYTES, OVERHEAD_BYTES, blob_bytes};
+use crate::envelope::blob::{BlobHeader, HEADER_BYTES, OVERHEAD_BYTES, TAG_BYTES, blob_bytes};
 use crate::key::KeyId;
 use crate::key::data_key::DataKeyLength;
 use crate::key::material::BackingKey;
@@ -81,7 +81,7 @@ impl Epoch {
             generation: key.generation(),
         }
         .encode();
-        let authenticator = gcm_key.authenticator();
+        let authenticator = gcm_key.authenticator(&header);
         let binder = Binder {
             authenticator,
             header,
@@ -133,7 +133,7 @@ impl Epoch {
         if count == 0 {
             return Ok(());
         }
-        minted.binder = Some(Arc::clone(&self.binder));
+        minted.binder = Some(Arc::new(Share(Arc::clone(&self.binder))));
         minted.length = length;
         minted.index = self.index;
         minted.ciphertexts.resize(count * length.bytes(), 0);
@@ -164,28 +164,24 @@ struct Binder {
 
 impl Binder {
     fn absorb(&self, context: &EncryptionContext) -> Absorbed {
-        self.authenticator.absorb(&self.header, context.canonical())
+        self.authenticator.absorb(context.canonical())
     }
 
-    /// Appends the blob of one key; `absorbed` carries the context.
-    fn append(
-        &self,
-        absorbed: &Absorbed,
-        index: u32,
-        ciphertext: &[u8],
-        mask: &Block,
-        out: &mut Vec<u8>,
-    ) {
-        let tag = absorbed.tag(ciphertext, mask);
+    /// Appends a blob.
+    fn append(&self, index: u32, ciphertext: &[u8], tag: &[u8; TAG_BYTES], out: &mut Vec<u8>) {
         out.reserve(OVERHEAD_BYTES + ciphertext.len());
         out.extend_from_slice(&self.header);
         out.extend_from_slice(&self.prefix);
         out.extend_from_slice(&self.start);
         out.extend_from_slice(&index.to_be_bytes());
         out.extend_from_slice(ciphertext);
-        out.extend_from_slice(&tag);
+        out.extend_from_slice(tag);
     }
 }
+
+/// A magazine's share of its epoch's [`Binder`], counted for its own keys alone: they are taken and bound on one core while those of its
+/// neighbours are on others, and a count that all of them shared would be a cache line that the cores pull from each other.
+struct Share(Arc<Binder>);
 
 /// Consecutive pooled keys of one epoch and length: the contents of a magazine.
 ///
@@ -201,7 +197,7 @@ impl Binder {
 /// ```
 pub struct MintedKeys {
     /// `None` when no key is left, so that an empty magazine keeps no epoch's GHASH key.
-    binder: Option<Arc<Binder>>,
+    binder: Option<Arc<Share>>,
     length: DataKeyLength,
     /// Of the first key; the next to leave has `index + taken`.
     index: u32,
@@ -251,17 +247,18 @@ impl MintedKeys {
     /// Takes the next key out.
     pub fn take(&mut self) -> Option<PooledKey> {
         let binder = self.binder.take()?;
-        let (index, ciphertext, mask) = self.next_key();
-        let mask_out = self.masks[mask];
-        self.masks[mask].as_mut_slice().zeroize();
+        let (at, bytes) = (self.taken, self.length.bytes());
+        self.taken += 1;
+        let mask = self.masks[at];
+        self.masks[at].as_mut_slice().zeroize();
         if !self.is_empty() {
             self.binder = Some(Arc::clone(&binder));
         }
         Some(PooledKey {
             binder,
-            index,
-            ciphertext: Ciphertext::new(&self.ciphertexts[ciphertext]),
-            mask: mask_out,
+            index: self.index_of(at),
+            ciphertext: Ciphertext::new(&self.ciphertexts[at * bytes..(at + 1) * bytes]),
+            mask,
         })
     }
 
@@ -278,12 +275,18 @@ impl MintedKeys {
         };
         let count = count.min(self.len());
         out.reserve(count * blob_bytes(self.length));
-        let absorbed = binder.absorb(context);
-        for _ in 0..count {
-            let (index, ciphertext, mask) = self.next_key();
-            let ciphertext = &self.ciphertexts[ciphertext];
-            binder.append(&absorbed, index, ciphertext, &self.masks[mask], out);
-            self.masks[mask].as_mut_slice().zeroize();
+        let absorbed = binder.0.absorb(context);
+        let (first, bytes) = (self.taken, self.length.bytes());
+        self.taken += count;
+        let index = self.index_of(first);
+        let ciphertexts = &self.ciphertexts[first * bytes..self.taken * bytes];
+        let tags = &mut self.masks[first..self.taken];
+        absorbed.tag_many(ciphertexts, bytes, tags);
+        let keys = ciphertexts.chunks_exact(bytes).zip(tags);
+        for ((ciphertext, tag), index) in keys.zip(index..) {
+            binder.0.append(index, ciphertext, &(*tag).into(), out);
+            // It came in the mask's place, so that nothing is left of either.
+            tag.as_mut_slice().zeroize();
         }
         if !self.is_empty() {
             self.binder = Some(binder);
@@ -291,13 +294,9 @@ impl MintedKeys {
         count
     }
 
-    /// Moves past the next key and says where it stood.
-    fn next_key(&mut self) -> (u32, std::ops::Range<usize>, usize) {
-        let at = self.taken;
-        self.taken += 1;
-        let offset = u32::try_from(at).expect("no more keys than indices in an epoch");
-        let start = at * self.length.bytes();
-        (self.index + offset, start..start + self.length.bytes(), at)
+    /// The index of the `at`-th of these keys.
+    fn index_of(&self, at: usize) -> u32 {
+        self.index + u32::try_from(at).expect("no more keys than indices in an epoch")
     }
 
     /// Drops what is left, keeping the buffers.
@@ -325,7 +324,7 @@ impl Drop for MintedKeys {
 /// needs_clone::<keymill::envelope::PooledKey>();
 /// ```
 pub struct PooledKey {
-    binder: Arc<Binder>,
+    binder: Arc<Share>,
     index: u32,
     ciphertext: Ciphertext,
     mask: Block,
@@ -334,14 +333,10 @@ pub struct PooledKey {
 impl PooledKey {
     /// Finishes the tag over `context` and appends the blob to `out`. By value: a key is bound at most once (POOL-1).
     pub fn bind(self, context: &EncryptionContext, out: &mut Vec<u8>) {
-        let absorbed = self.binder.absorb(context);
-        self.binder.append(
-            &absorbed,
-            self.index,
-            self.ciphertext.bytes(),
-            &self.mask,
-            out,
-        );
+        let (binder, ciphertext) = (&self.binder.0, self.ciphertext.bytes());
+        let authenticator = &binder.authenticator;
+        let tag = authenticator.tag(context.canonical(), ciphertext, &self.mask);
+        binder.append(self.index, ciphertext, &tag, out);
     }
 }
 

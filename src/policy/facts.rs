@@ -10,6 +10,7 @@ use crate::policy::condition::key::ConditionKey;
 use crate::policy::grant::KeyGrants;
 use crate::policy::principal::Tag;
 use crate::policy::{Action, AuthorizationRequest, KeyPolicy, Principal};
+use std::cell::OnceCell;
 use std::fmt::{self, Write};
 use std::net::IpAddr;
 
@@ -83,8 +84,8 @@ pub(super) struct Facts<'a> {
     pub(super) principal: &'a Principal,
     pub(super) request: &'a dyn AuthorizationRequest,
     pub(super) action: Action,
-    /// The resource's ARN; `None` for `*`.
-    pub(super) arn: Option<Arn<'a>>,
+    /// Split when first asked for: most statements of key policies speak of `*`.
+    arn: OnceCell<Option<Arn<'a>>>,
     pub(super) key: Option<KeyFacts<'a>>,
     pub(super) context: Option<&'a EncryptionContext>,
     circumstances: &'a Circumstances<'a>,
@@ -100,11 +101,16 @@ impl<'a> Facts<'a> {
             principal,
             request,
             action: request.action(),
-            arn: Arn::split(request.resource()),
+            arn: OnceCell::new(),
             key: request.key(),
             context: request.context(),
             circumstances,
         }
+    }
+
+    /// The resource's ARN; `None` for `*`.
+    pub(super) fn arn(&self) -> Option<Arn<'a>> {
+        *self.arn.get_or_init(|| Arn::split(self.request.resource()))
     }
 
     /// Calls `visit` with each value of `key`.
@@ -114,10 +120,11 @@ impl<'a> Facts<'a> {
     pub(super) fn each(&self, key: &ConditionKey, visit: &mut dyn FnMut(Value<'a>)) {
         match key {
             ConditionKey::EncryptionContext(name) => {
-                let pairs = self.context.iter().flat_map(|context| context.pairs());
-                pairs
-                    .filter(|(other, _)| other.eq_ignore_ascii_case(name))
-                    .for_each(|(_, value)| visit(Value::Text(value)));
+                if let Some(context) = self.context {
+                    context
+                        .values_of(name)
+                        .for_each(|value| visit(Value::Text(value)));
+                }
             }
             ConditionKey::EncryptionContextKeys => {
                 let pairs = self.context.iter().flat_map(|context| context.pairs());
@@ -189,7 +196,7 @@ impl<'a> Facts<'a> {
                 Some(principal.token_issue_time().map(|_| Value::Bool(false)))
             }
             ConditionKey::ResourceAccount => text(
-                self.arn
+                self.arn()
                     .map(|arn| arn.account)
                     .filter(|account| !account.is_empty()),
             ),
@@ -238,17 +245,14 @@ fn seconds<'a>(time: Timestamp) -> Value<'a> {
 impl<'a> Value<'a> {
     /// As text: what string operators compare and what takes the place of a variable.
     pub(super) fn text(self) -> ValueText<'a> {
-        let mut written = Written::empty();
-        // What a value has to say fits: see `Written::BYTES_MAX`.
-        let _fits = match self {
-            Self::Text(text) => return ValueText::Borrowed(text),
-            Self::Bool(true) => return ValueText::Borrowed("true"),
-            Self::Bool(false) => return ValueText::Borrowed("false"),
-            Self::Number(number) => write!(written, "{number}"),
-            Self::Time(time) => date::write(time, &mut written),
-            Self::Address(address) => write!(written, "{address}"),
-        };
-        ValueText::Written(written)
+        match self {
+            Self::Text(text) => ValueText::Borrowed(text),
+            Self::Bool(true) => ValueText::Borrowed("true"),
+            Self::Bool(false) => ValueText::Borrowed("false"),
+            Self::Number(number) => Written::with(|out| write!(out, "{number}")),
+            Self::Time(time) => Written::with(|out| date::write(time, out)),
+            Self::Address(address) => Written::with(|out| write!(out, "{address}")),
+        }
     }
 }
 
@@ -277,9 +281,12 @@ impl Written {
     /// Bytes of the longest value: an IPv6 address has 45 at most, a time 25, a number 20.
     const BYTES_MAX: usize = 48;
 
-    fn empty() -> Self {
-        let bytes = [0; Self::BYTES_MAX];
-        Self { bytes, len: 0 }
+    fn with<'a>(write: impl FnOnce(&mut Self) -> fmt::Result) -> ValueText<'a> {
+        let (bytes, len) = ([0; Self::BYTES_MAX], 0);
+        let mut written = Self { bytes, len };
+        // What a value has to say fits: see `Self::BYTES_MAX`.
+        let _fits = write(&mut written);
+        ValueText::Written(written)
     }
 
     fn as_str(&self) -> &str {

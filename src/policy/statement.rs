@@ -61,7 +61,7 @@ impl Statement {
         let this_resource = |pattern: &ResourcePattern| match pattern {
             ResourcePattern::Any => Match::Yes,
             ResourcePattern::Arn(pattern) => facts
-                .arn
+                .arn()
                 .map_or(Match::No, |arn| pattern.matches(arn, facts)),
         };
         self.actions.has(self.effect, this_action)

@@ -38,12 +38,14 @@ pub(super) struct Lane {
     pub(super) queue: Queue<Magazine>,
     /// The key as the latest taker saw it; none after a purge, until the next taker.
     pub(super) entry: ArcSwapOption<KeyEntry>,
+    /// The newest fence that a taker brought; only ever forward. Publishes nothing: the stamp of a magazine says what it was minted under.
+    fence: AtomicU64,
     /// Magazines that may be full at once; grows with demand.
     capacity: AtomicUsize,
     filling: AtomicBool,
     /// Magazines being minted: counted against the capacity before they exist (POOL-2).
     reserved: AtomicUsize,
-    /// Monotonic microseconds of the latest take.
+    /// Monotonic microseconds of the latest take, as the pool tells the time.
     taken_at: AtomicU64,
     /// Monotonic microseconds of the latest fill.
     filled_at: AtomicU64,
@@ -55,6 +57,7 @@ impl Lane {
             id,
             queue: Queue::new(fillers),
             entry: ArcSwapOption::empty(),
+            fence: AtomicU64::new(0),
             capacity: AtomicUsize::new(capacity),
             filling: AtomicBool::new(false),
             reserved: AtomicUsize::new(0),
@@ -104,21 +107,28 @@ impl Lane {
         self.reserved.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Makes `entry` the one to mint under, unless a newer one is there. Returns whether `entry` is the newest.
-    pub(super) fn offer(&self, entry: &Arc<KeyEntry>) -> bool {
+    /// Whether a newer fence than `fence` is known here: whoever asks under it is behind, and would drop what was minted since.
+    pub(super) fn is_newer_than(&self, fence: u64) -> bool {
+        self.fence.load(Ordering::SeqCst) > fence
+    }
+
+    /// Makes `entry` the one to mint under, unless a newer one is there.
+    pub(super) fn offer(&self, entry: &Arc<KeyEntry>) {
+        self.fence.fetch_max(entry.fence, Ordering::SeqCst);
         let current = self.entry.load();
-        match current.as_ref().map(|current| current.fence) {
-            Some(fence) if fence == entry.fence => true,
-            Some(fence) if fence > entry.fence => false,
-            _ => {
-                self.entry.store(Some(Arc::clone(entry)));
-                true
-            }
+        if current
+            .as_ref()
+            .is_none_or(|current| current.fence < entry.fence)
+        {
+            self.entry.store(Some(Arc::clone(entry)));
         }
     }
 
     pub(super) fn taken(&self, now: Duration) {
-        self.taken_at.store(micros(now), Ordering::Relaxed);
+        // Written only when the time has moved on: takers on other cores read this line.
+        if self.taken_at.load(Ordering::Relaxed) != micros(now) {
+            self.taken_at.store(micros(now), Ordering::Relaxed);
+        }
     }
 
     pub(super) fn filled(&self, now: Duration) {
@@ -146,6 +156,6 @@ impl Lane {
     }
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(super) fn micros(duration: Duration) -> u64 {
     Timestamp(0).after(duration).0
 }
