@@ -8,7 +8,7 @@
 mod side_by_side;
 
 use keymill::audit::{
-    Audit, AuditRecord, Config, Durability, Identity, KMS, Resource, ResourceKind, Source,
+    Audit, AuditRecord, CALL, Config, Durability, Identity, KMS, Resource, ResourceKind, Source,
 };
 use keymill::clock::{Clock, Timestamp};
 use keymill::crypto::entropy::Entropy;
@@ -88,6 +88,7 @@ fn append(body: &[u8], line: &mut Vec<u8>) {
         time: Timestamp(1_700_000_000_000_000),
         event_source: KMS,
         event_name: "GenerateDataKeyWithoutPlaintext",
+        event_type: CALL,
         region: "us-east-1",
         identity: Identity {
             arn: Some("arn:aws:iam::111122223333:user/provisioner"),

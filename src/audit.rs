@@ -41,7 +41,8 @@ mod verify;
 mod writer;
 
 pub use record::{
-    AuditRecord, Batch, Identity, KEYMILL, KMS, Refusal, Resource, ResourceKind, RowsDigest, Source,
+    AuditRecord, Batch, CALL, Identity, KEYMILL, KMS, Refusal, Resource, ResourceKind, RowsDigest,
+    SERVICE_EVENT, Source,
 };
 pub use verify::{Fault, Finding, Report, verify};
 

@@ -5,7 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use keymill::audit::{
-    Audit, AuditError, AuditRecord, Config, Durability, Identity, KMS, Source, verify,
+    Audit, AuditError, AuditRecord, CALL, Config, Durability, Identity, KMS, Source, verify,
 };
 use keymill::clock::Clock;
 use keymill::crypto::entropy::Entropy;
@@ -57,6 +57,7 @@ fn append(number: u64, line: &mut Vec<u8>) {
         time: Clock::system().now(),
         event_source: KMS,
         event_name: "GenerateDataKeyWithoutPlaintext",
+        event_type: CALL,
         region: "us-east-1",
         identity: Identity {
             arn: Some("arn:aws:iam::111122223333:user/provisioner"),

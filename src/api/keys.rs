@@ -370,6 +370,7 @@ impl Api {
         if keystore::expired(&self.keystore.snapshot(), now).is_empty() {
             return Ok(0);
         }
+        self.check_recordable()?;
         let decide = |snapshot: &Snapshot| {
             let keys = keystore::expired(snapshot, now);
             let aliases = snapshot.aliases.values();
@@ -386,12 +387,15 @@ impl Api {
                 changes.extend(grants.map(|grant| Change::RemoveGrant(key, grant.id)));
                 changes.push(Change::RemoveKey(key));
             }
-            Ok::<_, ApiError>((changes, keys))
+            let entries = keys.iter().filter_map(|key| snapshot.keys.get(key));
+            let entries: Vec<_> = entries.cloned().collect();
+            Ok::<_, ApiError>((changes, entries))
         };
         let removed = self.keystore.apply(decide).await?;
-        for id in &removed {
-            self.pool.purge(*id);
-            tracing::info!(key_id = %id, "removed: its deletion was due");
+        for entry in &removed {
+            self.pool.purge(entry.key.id);
+            self.tell_service_event("DeleteKey", entry);
+            tracing::info!(key_id = %entry.key.id, "removed: its deletion was due");
         }
         Ok(removed.len())
     }

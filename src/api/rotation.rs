@@ -227,6 +227,7 @@ impl Api {
         if due(&self.keystore.snapshot()).is_empty() {
             return Ok(0);
         }
+        self.check_recordable()?;
         let decide = |snapshot: &Snapshot| {
             let keys = due(snapshot);
             let rotate = |entry: &Arc<KeyEntry>| {
@@ -240,6 +241,9 @@ impl Api {
         let rotated = self.keystore.apply(decide).await?;
         for id in &rotated {
             self.pool.purge(*id);
+            if let Some(entry) = self.keystore.snapshot().keys.get(id) {
+                self.tell_service_event("RotateKey", entry);
+            }
             tracing::info!(key_id = %id, "rotated: its date had come");
         }
         Ok(rotated.len())

@@ -9,8 +9,8 @@
 
 use crate::api::{Api, ApiError, KmsErrorCode, Operation, Reply, RequestId, Requester, wire};
 use crate::audit::{
-    AuditError, AuditRecord, Batch, Identity, KEYMILL, KMS, Recorded, Refusal, Resource,
-    ResourceKind,
+    AuditError, AuditRecord, Batch, CALL, Identity, KEYMILL, KMS, Recorded, Refusal, Resource,
+    ResourceKind, SERVICE_EVENT, Source,
 };
 use crate::key::arn::Arn;
 use crate::key::material::KeyMaterialId;
@@ -137,6 +137,43 @@ impl Api {
         recorded.map_err(ApiError::internal)
     }
 
+    /// Records what the daemon did with a key by itself.
+    pub(super) fn tell_service_event(&self, name: &'static str, entry: &KeyEntry) {
+        let account = entry.key.account.as_str();
+        let key = Resource {
+            arn: &entry.arn,
+            account_id: account,
+            kind: ResourceKind::Key,
+        };
+        let mut line = Vec::new();
+        AuditRecord {
+            time: self.clock.now(),
+            event_source: KMS,
+            event_name: name,
+            event_type: SERVICE_EVENT,
+            region: &self.keystore.region().name,
+            identity: Identity {
+                arn: None,
+                account_id: Some(account),
+                access_key_id: None,
+            },
+            source: Source::Local,
+            request_id: RequestId::draw(&self.entropy).as_str(),
+            event_id: RequestId::draw(&self.entropy).as_str(),
+            read_only: false,
+            body: b"",
+            resources: &[key],
+            key_material_id: Some(entry.current().id()),
+            batch: None,
+            error: None,
+        }
+        .append(&mut line);
+        // The change stands, and was begun while the log could be written; the failure is counted.
+        if let Err(error) = self.audit.record(&line) {
+            tracing::error!(%error, event = name, key_id = %entry.key.id, "not in the audit log");
+        }
+    }
+
     fn append(
         &self,
         requester: &Requester,
@@ -175,6 +212,7 @@ impl Api {
             time: self.clock.now(),
             event_source: event.source,
             event_name: event.name,
+            event_type: CALL,
             region: &self.keystore.region().name,
             identity: Identity {
                 arn: Some(&requester.principal.arn),

@@ -12,7 +12,7 @@ use std::fmt;
 pub(super) const BYTES_MAX: usize = 100 * 1024;
 
 /// Members of the requests of AWS KMS, of the batch and of the operator's operations; sorted.
-const MEMBERS: [&str; 52] = [
+const MEMBERS: [&str; 53] = [
     "AccessKeyId",
     "Account",
     "Action",
@@ -33,6 +33,7 @@ const MEMBERS: [&str; 52] = [
     "ExpirationModel",
     "GrantId",
     "GranteePrincipal",
+    "IncludeKeyMaterial",
     "KeyId",
     "KeyMaterialDescription",
     "KeyMaterialId",

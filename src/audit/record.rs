@@ -22,7 +22,12 @@ pub const KMS: &str = "kms.amazonaws.com";
 /// `eventSource` of operations that AWS KMS does not have: batches, exports and the operator's.
 pub const KEYMILL: &str = "keymill";
 
-/// One call, answered or refused.
+/// `eventType` of what somebody called.
+pub const CALL: &str = "AwsApiCall";
+/// `eventType` of what the daemon did by itself, because it was due.
+pub const SERVICE_EVENT: &str = "AwsServiceEvent";
+
+/// One call, answered or refused; or something that the daemon did by itself.
 pub struct AuditRecord<'a> {
     /// When it was decided.
     pub time: Timestamp,
@@ -30,6 +35,8 @@ pub struct AuditRecord<'a> {
     pub event_source: &'static str,
     /// The operation.
     pub event_name: &'a str,
+    /// [`CALL`] or [`SERVICE_EVENT`].
+    pub event_type: &'static str,
     /// The Region that was called.
     pub region: &'a str,
     /// Who called.
@@ -57,7 +64,7 @@ pub struct AuditRecord<'a> {
 /// Who called, as `userIdentity` says it.
 #[derive(Clone, Copy)]
 pub struct Identity<'a> {
-    /// The principal's ARN, or `local:<uid>`; none where nobody was authenticated.
+    /// The principal's ARN, or `local:<uid>`; none where the daemon did it by itself.
     pub arn: Option<&'a str>,
     /// The principal's account.
     pub account_id: Option<&'a str>,
@@ -67,11 +74,11 @@ pub struct Identity<'a> {
 
 impl Identity<'_> {
     /// `userIdentity.type`: `Root`, `IAMUser`, `AssumedRole`, `FederatedUser` or `Role` by the ARN's resource; `Operator` for whoever opened the store's own
-    /// files; else `Unknown`.
+    /// files; `AWSService` for what the daemon did by itself; else `Unknown`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         let Some(arn) = self.arn else {
-            return "Unknown";
+            return "AWSService";
         };
         if arn.starts_with("local:") {
             return "Operator";
@@ -197,7 +204,9 @@ impl AuditRecord<'_> {
         text(out, self.event_name);
         out.extend_from_slice(b",\"awsRegion\":");
         text(out, self.region);
-        out.extend_from_slice(b",\"eventType\":\"AwsApiCall\",\"userIdentity\":");
+        out.extend_from_slice(b",\"eventType\":");
+        text(out, self.event_type);
+        out.extend_from_slice(b",\"userIdentity\":");
         self.append_identity(out);
         out.extend_from_slice(b",\"sourceIPAddress\":\"");
         shown(out, self.source);

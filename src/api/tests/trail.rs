@@ -238,3 +238,30 @@ async fn nothing_secret_is_in_the_log() {
         assert!(secret.len() > 20 && !log.contains(secret), "{secret}");
     }
 }
+
+#[tokio::test]
+async fn what_the_daemon_does_by_itself_has_a_record() {
+    let bench = Bench::new().await;
+    let (doomed, rotating) = (bench.key().await, bench.key().await);
+    let schedule = json!({"KeyId": doomed, "PendingWindowInDays": 7});
+    bench.done("ScheduleKeyDeletion", schedule).await;
+    let period = json!({"KeyId": rotating, "RotationPeriodInDays": 90});
+    bench.done("EnableKeyRotation", period).await;
+    let later = NOW.after(Duration::from_secs(91 * 24 * 60 * 60));
+    assert_eq!(bench.api.remove_expired_keys(later).await.unwrap(), 1);
+    assert_eq!(bench.api.rotate_due_keys(later).await.unwrap(), 1);
+    let records = bench.records();
+    let [.., removed, rotated] = records.as_slice() else {
+        panic!("{records:?}");
+    };
+    for (record, name, key) in [
+        (removed, "DeleteKey", doomed),
+        (rotated, "RotateKey", rotating),
+    ] {
+        assert_eq!(record["eventName"], name);
+        assert_eq!(record["eventType"], "AwsServiceEvent");
+        let identity = json!({"type": "AWSService", "accountId": ACCOUNT});
+        assert_eq!(record["userIdentity"], identity);
+        assert_eq!(record["resources"][0]["ARN"], key_arn(&key));
+    }
+}

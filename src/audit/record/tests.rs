@@ -21,6 +21,7 @@ fn record<'a>(body: &'a [u8], resources: &'a [Resource<'a>]) -> AuditRecord<'a> 
         time: Timestamp(1_700_000_000_999_999),
         event_source: KMS,
         event_name: "GenerateDataKeyWithoutPlaintext",
+        event_type: CALL,
         region: "us-east-1",
         identity: identity(),
         source: Source::Address("2001:db8::7".parse().unwrap()),
@@ -132,7 +133,7 @@ fn whatever_a_caller_sends_stays_within_one_line() {
 #[test]
 fn the_kind_of_a_caller_follows_from_his_arn() {
     for (arn, kind) in [
-        (None, "Unknown"),
+        (None, "AWSService"),
         (Some("local:0"), "Operator"),
         (Some("arn:aws:iam::111122223333:root"), "Root"),
         (Some("arn:aws:iam::111122223333:user/a/b"), "IAMUser"),
@@ -165,7 +166,7 @@ fn the_kind_of_a_caller_follows_from_his_arn() {
         ..record(b"", &[])
     };
     let value = value(&nobody);
-    assert_eq!(value["userIdentity"], json!({"type": "Unknown"}));
+    assert_eq!(value["userIdentity"], json!({"type": "AWSService"}));
     assert_eq!(value["requestParameters"], Value::Null);
     assert_eq!(value["sourceIPAddress"], "local");
 }
