@@ -315,7 +315,7 @@ impl Daemon {
 }
 
 /// As botocore writes it, to the length that makes a request of 837 bytes.
-const USER_AGENT: &str = "Boto3/1.43.11 md/Botocore#1.43.11 ua/2.1 os/linux#6.1 md/arch#x86_64 lang/python#3.11.2 md/pyimpl#CPython cfg/retry-mode#legacy";
+const USER_AGENT: &str = "Boto3/1.43 md/Botocore#1.43.11 ua/2.1 os/linux#6.1 md/arch#x86_64 lang/python#3.11.2 md/pyimpl#CPython cfg/retry-mode#legacy";
 
 /// A request's bytes.
 fn whole(path: &str, headers: &mut HeaderMap, body: &str) -> Vec<u8> {

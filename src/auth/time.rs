@@ -1,8 +1,9 @@
 //! The time of a request, as SigV4 writes it.
 
 use crate::auth::AuthError;
+use crate::auth::sigv4::text;
 use crate::clock::Timestamp;
-use http::header::{DATE, HeaderMap};
+use http::header::{DATE, HeaderMap, HeaderName};
 use std::fmt;
 use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
@@ -31,18 +32,18 @@ impl RequestTime {
         let (name, title) = if headers.contains_key(X_AMZ_DATE) {
             (X_AMZ_DATE, "X-Amz-Date")
         } else {
-            (DATE.as_str(), "Date")
+            (DATE, "Date")
         };
-        let mut values = headers.get_all(name).iter();
+        let mut values = headers.get_all(&name).iter();
         let value = values.next()?;
         if values.next().is_some() {
             return Some(Err(AuthError::several(title)));
         }
-        let text = String::from_utf8_lossy(value.as_bytes());
+        let text = text(value);
         let time = Self::from_basic(&text).or_else(|| {
             let time = httpdate::parse_http_date(&text).ok()?;
             let since = time.duration_since(UNIX_EPOCH).ok()?;
-            (name == DATE.as_str()).then(|| Self::from_unix_seconds(whole_seconds(since)))
+            (name == DATE).then(|| Self::from_unix_seconds(whole_seconds(since)))
         });
         Some(time.ok_or_else(|| AuthError::bad_date(&text)))
     }
@@ -87,9 +88,14 @@ impl RequestTime {
         Self::from_unix_seconds(self.seconds.saturating_add(whole_seconds(span)))
     }
 
-    /// Whether this is earlier than `other` by more than `span`.
-    pub(super) fn is_earlier_by_more(&self, other: &Self, span: Duration) -> bool {
-        self.seconds < other.seconds.saturating_sub(whole_seconds(span))
+    /// Whether this and `now` are more than `span` apart.
+    pub(super) fn is_off_by_more(&self, now: Timestamp, span: Duration) -> bool {
+        let now = i64::try_from(now.unix_seconds()).unwrap_or(SECONDS_MAX);
+        self.seconds.abs_diff(now) > span.as_secs()
+    }
+
+    pub(super) fn is_earlier_than(&self, other: &Self) -> bool {
+        self.seconds < other.seconds
     }
 
     /// `YYYYMMDD`
@@ -113,7 +119,7 @@ impl fmt::Display for RequestTime {
     }
 }
 
-pub(super) const X_AMZ_DATE: &str = "x-amz-date";
+pub(super) const X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 
 /// `YYYY-MM-DDTHH:MM:SSZ` (RFC 3339), to the second.
 #[must_use]
