@@ -1,0 +1,99 @@
+//! Canonical requests: whatever path, headers and body a request has, what one end signs the other verifies, and not one bit of its body less.
+//!
+//! The input is the path in the first line, then a header field a line, then an empty line and the body.
+
+#![no_main]
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use keymill::auth::{Credentials, Head, Verifier};
+use keymill::clock::Timestamp;
+use keymill::crypto::secret::{Secret, SecretBytes};
+use keymill::keystore::{AccessKey, PrincipalEntry, Snapshot};
+use keymill::policy::Principal;
+use libfuzzer_sys::fuzz_target;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+const ACCESS_KEY_ID: &str = "AKIDEXAMPLE";
+/// 2026-01-15T12:00:00Z
+const NOW: Timestamp = Timestamp(1_768_478_400_000_000);
+/// What the signer adds or the verifier reads by itself.
+const SIGNATURES_OWN: [&str; 4] = [
+    "authorization",
+    "x-amz-date",
+    "x-amz-security-token",
+    "x-amz-content-sha256",
+];
+
+static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
+    let token_key = Arc::new(Secret::filled(|bytes| bytes.fill(7)));
+    Verifier::new("us-east-1".to_owned(), Duration::from_secs(300), token_key)
+});
+static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
+    let access_key = AccessKey::new(ACCESS_KEY_ID.to_owned(), secret());
+    let principal = Principal::new("arn:aws:iam::111122223333:user/fuzz", Vec::new());
+    let principal = principal.expect("a user's ARN");
+    let entry = Arc::new(PrincipalEntry::new(principal, vec![Arc::new(access_key)]));
+    let mut snapshot = Snapshot::default();
+    snapshot.access_keys.insert(ACCESS_KEY_ID.to_owned(), entry);
+    snapshot
+});
+
+fn secret() -> SecretBytes {
+    SecretBytes::filled(40, |bytes| bytes.fill(b'x'))
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let end = bytes.windows(2).position(|pair| pair == b"\n\n");
+    let (head, body) = match end {
+        Some(end) => (&bytes[..end], &bytes[end + 2..]),
+        None => (bytes, &b""[..]),
+    };
+    let mut lines = head.split(|byte| *byte == b'\n');
+    let Ok(uri) = Uri::try_from(lines.next().unwrap_or_default()) else {
+        return;
+    };
+    // The command line signs no queries.
+    if uri.query().is_some() || !uri.path().starts_with('/') {
+        return;
+    }
+    let mut headers = HeaderMap::new();
+    headers.insert(header::HOST, HeaderValue::from_static("localhost"));
+    for line in lines.take(90) {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+            continue;
+        };
+        let name = HeaderName::from_bytes(&line[..colon]);
+        let value = HeaderValue::from_bytes(&line[colon + 1..]);
+        if let (Ok(name), Ok(value)) = (name, value)
+            && !SIGNATURES_OWN.contains(&name.as_str())
+        {
+            headers.append(name, value);
+        }
+    }
+    let credentials = Credentials {
+        access_key_id: ACCESS_KEY_ID.to_owned(),
+        secret_access_key: secret(),
+        session_token: None,
+        region: "us-east-1".to_owned(),
+    };
+    let signed = credentials.sign(&Method::POST, uri.path(), &mut headers, body, NOW);
+    if signed.is_err() {
+        return;
+    }
+    let verify = |body: &[u8]| {
+        let head = Head {
+            method: &Method::POST,
+            uri: &uri,
+            headers: &headers,
+        };
+        VERIFIER
+            .begin(head, &SNAPSHOT, NOW)
+            .and_then(|claim| claim.finish(body))
+            .map(drop)
+    };
+    assert_eq!(verify(body), Ok(()));
+    let mut longer = body.to_vec();
+    longer.push(0);
+    assert!(verify(&longer).is_err(), "another body");
+});
