@@ -120,7 +120,7 @@ enum Texts<'a> {
         keys: &'a dyn Array,
         /// By row; of rows whose key is null, some other.
         indices: Vec<usize>,
-        values: Box<Texts<'a>>,
+        values: Box<Self>,
     },
 }
 

@@ -121,3 +121,159 @@ impl<'a, B: Iterator<Item = &'a arrow_ipc::Buffer>, V: Iterator<Item = i64>> Wal
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::KmsErrorCode as Code;
+    use arrow_ipc::{
+        BodyCompression, BodyCompressionArgs, Buffer, FieldNode, RecordBatch, RecordBatchArgs,
+    };
+    use flatbuffers::FlatBufferBuilder;
+
+    /// What is said of a batch with these elements and nulls, and these places and lengths of buffers, in a body of 64 bytes.
+    fn checked(
+        kind: &DataType,
+        rows: i64,
+        nodes: &[(i64, i64)],
+        buffers: &[(i64, i64)],
+    ) -> Result<(), (Code, String)> {
+        let mut out = FlatBufferBuilder::new();
+        let nodes: Vec<_> = nodes
+            .iter()
+            .map(|(all, nulls)| FieldNode::new(*all, *nulls))
+            .collect();
+        let buffers: Vec<_> = buffers
+            .iter()
+            .map(|(from, own)| Buffer::new(*from, *own))
+            .collect();
+        let args = RecordBatchArgs {
+            length: rows,
+            nodes: Some(out.create_vector(&nodes)),
+            buffers: Some(out.create_vector(&buffers)),
+            ..RecordBatchArgs::default()
+        };
+        let batch = RecordBatch::create(&mut out, &args);
+        out.finish(batch, None);
+        let batch = flatbuffers::root::<RecordBatch<'_>>(out.finished_data()).unwrap();
+        let told = |error: ApiError| (error.code(), error.message().to_owned());
+        check(&batch, [kind], 64, 100).map_err(told)
+    }
+
+    #[test]
+    fn lengths_and_places_must_fit_the_body() {
+        let text = &DataType::Utf8;
+        let fits = [(0, 0), (0, 8), (8, 56)];
+        assert_eq!(checked(text, 1, &[(1, 0)], &fits), Ok(()));
+        let all = ELEMENTS_MAX as i64;
+        for (rows, nodes, buffers, code, said) in [
+            (
+                101,
+                (1, 0),
+                fits,
+                Code::RequestEntityTooLarge,
+                "at most 100 rows",
+            ),
+            (-1, (1, 0), fits, Code::SerializationException, "negative"),
+            (1, (-1, 0), fits, Code::SerializationException, "negative"),
+            (1, (1, -1), fits, Code::SerializationException, "negative"),
+            (1, (1, 2), fits, Code::SerializationException, "more nulls"),
+            (
+                1,
+                (all + 1, 0),
+                fits,
+                Code::RequestEntityTooLarge,
+                "elements",
+            ),
+            (
+                1,
+                (i64::MAX, 0),
+                fits,
+                Code::RequestEntityTooLarge,
+                "elements",
+            ),
+            (
+                1,
+                (1, 0),
+                [(0, 0), (0, 8), (8, 57)],
+                Code::SerializationException,
+                "outside",
+            ),
+            (
+                1,
+                (1, 0),
+                [(0, 0), (0, 8), (72, 0)],
+                Code::SerializationException,
+                "outside",
+            ),
+            (
+                1,
+                (1, 0),
+                [(0, 0), (0, 8), (-8, 8)],
+                Code::SerializationException,
+                "negative",
+            ),
+            (
+                1,
+                (1, 0),
+                [(0, 0), (0, 8), (8, i64::MAX)],
+                Code::SerializationException,
+                "outside",
+            ),
+            // The same bytes twice: a few of them could stand for any number.
+            (
+                1,
+                (1, 0),
+                [(0, 8), (0, 8), (8, 56)],
+                Code::SerializationException,
+                "over each other",
+            ),
+            (
+                1,
+                (1, 0),
+                [(0, 0), (4, 8), (16, 8)],
+                Code::SerializationException,
+                "aligned",
+            ),
+            (
+                1,
+                (1, 0),
+                [(0, 0), (0, 6), (8, 8)],
+                Code::SerializationException,
+                "within an element",
+            ),
+        ] {
+            let (got, message) = checked(text, rows, &[nodes], &buffers).unwrap_err();
+            assert_eq!(got, code, "{message}");
+            assert!(message.contains(said), "{message}");
+        }
+    }
+
+    #[test]
+    fn elements_are_counted_over_all_arrays() {
+        // Lists of nothing: no bytes at all, and a bitmap of as many bits in the answer.
+        let kind = DataType::FixedSizeBinary(0);
+        let half = (ELEMENTS_MAX / 2) as i64;
+        assert_eq!(checked(&kind, 1, &[(half, 0), (half, 0)], &[]), Ok(()));
+        let refused = checked(&kind, 1, &[(half, 0), (half, 0), (1, 0)], &[]);
+        assert_eq!(refused.unwrap_err().0, Code::RequestEntityTooLarge);
+    }
+
+    #[test]
+    fn compressed_bodies_are_refused() {
+        let mut out = FlatBufferBuilder::new();
+        let compression = BodyCompression::create(&mut out, &BodyCompressionArgs::default());
+        let args = RecordBatchArgs {
+            compression: Some(compression),
+            ..RecordBatchArgs::default()
+        };
+        let batch = RecordBatch::create(&mut out, &args);
+        out.finish(batch, None);
+        let batch = flatbuffers::root::<RecordBatch<'_>>(out.finished_data()).unwrap();
+        let error = check(&batch, [], 0, 1).unwrap_err();
+        assert_eq!(
+            error.message(),
+            "Compressed batches are not supported here."
+        );
+    }
+}

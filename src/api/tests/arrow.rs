@@ -32,18 +32,18 @@ async fn bench() -> Bench {
 
 /// One of each type that is taken.
 fn all_types() -> RecordBatch {
-    let rows = 12;
-    let numbers = || Int64Array::from_iter((0..rows).map(|row| (row % 3 > 0).then_some(row)));
+    let rows = 12_usize;
+    let number = |row: usize| (!row.is_multiple_of(3)).then_some(row as i64);
+    let numbers = || Int64Array::from_iter((0..rows).map(number));
     let field = |kind: &DataType| Arc::new(Field::new("item", kind.clone(), true));
-    let tenants: DictionaryArray<Int32Type> =
-        (0..rows).map(|row| ["a", "b"][row as usize % 2]).collect();
-    let lists = (0..rows).map(|row| Some(vec![Some(row); row as usize % 3]));
+    let tenants: DictionaryArray<Int32Type> = (0..rows).map(|row| ["a", "b"][row % 2]).collect();
+    let lists = (0..rows).map(|row| Some(vec![Some(row as i64); row % 3]));
     let lists = ListArray::from_iter_primitive::<arrow_array::types::Int64Type, _, _>(lists);
     let pairs = FixedSizeListArray::from_iter_primitive::<arrow_array::types::Int64Type, _, _>(
-        (0..rows).map(|row| Some([Some(row), None])),
+        (0..rows).map(|row| Some([Some(row as i64), None])),
         2,
     );
-    let fixed = FixedSizeBinaryArray::try_from_iter((0..rows).map(|row| [row as u8; 16])).unwrap();
+    let fixed = FixedSizeBinaryArray::try_from_iter((0..rows).map(|_| [b'x'; 16])).unwrap();
     let views =
         StringViewArray::from_iter_values((0..rows).map(|row| format!("a view of {row:012}")));
     let structs = StructArray::from(vec![(
@@ -75,7 +75,7 @@ fn all_types() -> RecordBatch {
         ("views", Arc::new(views)),
         ("structs", Arc::new(structs)),
         ("maps", Arc::new(maps)),
-        ("nothing", Arc::new(NullArray::new(rows as usize))),
+        ("nothing", Arc::new(NullArray::new(rows))),
     ])
 }
 
