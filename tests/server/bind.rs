@@ -32,12 +32,12 @@ fn rows<'a>(tenants: impl IntoIterator<Item = &'a str>) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(columns).unwrap()
 }
 
-fn of_tenant(tenant: &str, count: usize) -> RecordBatch {
+pub(crate) fn of_tenant(tenant: &str, count: usize) -> RecordBatch {
     rows(std::iter::repeat_n(tenant, count))
 }
 
 /// A writer's bytes, batch by batch; the schema before the first, the end after the last.
-fn pieces(batches: &[RecordBatch]) -> Vec<Vec<u8>> {
+pub(crate) fn pieces(batches: &[RecordBatch]) -> Vec<Vec<u8>> {
     let mut writer = StreamWriter::try_new(Vec::new(), &batches[0].schema()).unwrap();
     let mut pieces = Vec::new();
     for batch in batches {
@@ -69,7 +69,7 @@ fn read(body: &[u8]) -> Vec<RecordBatch> {
 }
 
 /// The rows of a body that was cut: all whole batches before that. A stream without its end is one that a reader of files takes, and a reader of HTTP does not.
-fn rows_of_cut(answer: &Answer) -> usize {
+pub(crate) fn rows_of_cut(answer: &Answer) -> usize {
     assert!(answer.cut, "{} bytes", answer.body.len());
     assert!(!answer.body.ends_with(&[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]));
     let batches = StreamReader::try_new(&answer.body[..], None).unwrap();
@@ -89,24 +89,24 @@ async fn opens(daemon: &Daemon, batch: &RecordBatch, row: usize, tenant: &str) {
 }
 
 /// A request whose body is sent in pieces.
-struct Writer<S>(Wire<S>);
+pub(crate) struct Writer<S>(pub(crate) Wire<S>);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Writer<S> {
-    async fn begin(mut wire: Wire<S>) -> Self {
+    pub(crate) async fn begin(mut wire: Wire<S>) -> Self {
         let head = bind(ASK, Vec::new()).head();
         wire.send(format!("{head}transfer-encoding: chunked\r\n\r\n"))
             .await;
         Self(wire)
     }
 
-    async fn send(&mut self, piece: &[u8]) {
+    pub(crate) async fn send(&mut self, piece: &[u8]) {
         let size = format!("{:x}\r\n", piece.len());
         self.0
             .send([size.as_bytes(), piece, b"\r\n"].concat())
             .await;
     }
 
-    async fn answer(mut self) -> Answer {
+    pub(crate) async fn answer(mut self) -> Answer {
         self.0.answer().await
     }
 }
@@ -372,4 +372,29 @@ async fn whoever_may_not_is_told_as_a_single_call_would_tell_him() {
     answer.refusal(400, "MissingAuthenticationTokenException");
     let answer = daemon.over_unix().await.ask(&request.signed(&ADMIN)).await;
     assert_eq!(answer.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_waits_in_vain_is_cut() {
+    let daemon = Daemon::start_with(Setup {
+        config: Config {
+            write_timeout_ms: 100,
+            ..Config::default()
+        },
+        rates: keymill::limit::Config {
+            principal_keys_per_second: 10,
+            ..keymill::limit::Config::default()
+        },
+        ..Setup::default()
+    })
+    .await;
+    // Half of the burst is there, and the clock stands still.
+    let answer = daemon
+        .over_unix()
+        .await
+        .ask(&stream(&[of_tenant("7", 100)]))
+        .await;
+    assert!((1..=5).contains(&rows_of_cut(&answer)));
+    let throttled = daemon.metric(r#"keymill_throttled_total{scope="principal"}"#);
+    assert_eq!(throttled, Some(1.0));
 }

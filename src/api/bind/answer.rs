@@ -5,6 +5,7 @@ use crate::api::{ApiError, KmsErrorCode};
 use crate::envelope::blob_bytes;
 use crate::key::material::KeyMaterialId;
 use crate::keystore::KeyEntry;
+use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
 use arrow_array::{ArrayRef, BinaryArray, DictionaryArray, Int32Array, RecordBatch, StringArray};
 use arrow_buffer::{Buffer, OffsetBuffer};
@@ -91,7 +92,7 @@ impl Answer {
             let first = Int32Array::from(vec![0; count]);
             DictionaryArray::<Int32Type>::try_new(first, Arc::clone(value))
         };
-        let mut columns = rows.columns().to_vec();
+        let mut columns: Vec<_> = rows.columns().iter().map(compacted).collect();
         columns.push(Arc::new(blobs.map_err(ApiError::internal)?));
         for value in [&key.arn, &key.material_id] {
             columns.push(Arc::new(all_the_same(value).map_err(ApiError::internal)?));
@@ -106,5 +107,16 @@ impl Answer {
     pub(super) fn end(mut self) -> Result<Vec<u8>, ApiError> {
         self.writer.finish().map_err(ApiError::internal)?;
         Ok(std::mem::take(self.writer.get_mut()))
+    }
+}
+
+/// A column of views without the text that none of them views: a part of a batch would carry that of all of it.
+fn compacted(column: &ArrayRef) -> ArrayRef {
+    if let Some(views) = column.as_string_view_opt() {
+        return Arc::new(views.gc());
+    }
+    match column.as_binary_view_opt() {
+        Some(views) => Arc::new(views.gc()),
+        None => Arc::clone(column),
     }
 }

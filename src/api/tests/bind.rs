@@ -497,3 +497,21 @@ async fn long_contexts_make_short_chunks() {
         "{lengths:?}"
     );
 }
+
+#[tokio::test]
+async fn parts_of_a_batch_carry_their_own_text_alone() {
+    let bench = Bench::new().await;
+    let id = bench.key().await;
+    let names = (0..4 * CHUNK).map(|row| format!("a name that is no part of its view {row}"));
+    let views: ArrayRef = Arc::new(StringViewArray::from_iter_values(names));
+    let sent = stream(&[batch([("tenant", views)])]);
+    let mut bind = bench.bind(&bench.admin, &format!("key={id}&bytes=1&context=tenant"));
+    let answer = run(&mut bind, &sent, usize::MAX).unwrap();
+    let added = 4 * CHUNK * (24 + 24 + 1 + 16 + 4 + 4 + 4);
+    assert!(
+        answer.len() < sent.len() + added + 100_000,
+        "{}",
+        answer.len()
+    );
+    assert_eq!(read(&answer).len(), 4);
+}
