@@ -30,6 +30,7 @@ use zeroize::Zeroizing;
 
 mod aliases;
 pub mod batch;
+pub mod bind;
 mod charge;
 mod decrypt;
 mod encrypt;
@@ -41,6 +42,7 @@ mod key_policies;
 mod keys;
 mod marker;
 mod members;
+mod minting;
 mod operation;
 mod policy_check;
 mod principals;
@@ -55,6 +57,7 @@ mod validation;
 mod wire;
 
 pub use batch::{Chunk, DataKeys};
+pub use bind::{Bind, Step};
 pub use error::{ApiError, KmsErrorCode};
 pub use operation::{OPERATIONS, Operation, operation};
 pub use principals::ADMINISTRATION;
@@ -380,6 +383,7 @@ struct Counters {
     without_plaintext: DataKeyCounters,
     with_plaintext: DataKeyCounters,
     batch: DataKeyCounters,
+    bind: DataKeyCounters,
     /// By [`Scope`].
     throttled: [metrics::Counter; Scope::LABELS.len()],
 }
@@ -390,6 +394,7 @@ impl Counters {
             without_plaintext: DataKeyCounters::new(metrics, "GenerateDataKeyWithoutPlaintext"),
             with_plaintext: DataKeyCounters::new(metrics, "GenerateDataKey"),
             batch: DataKeyCounters::new(metrics, "DataKeys"),
+            bind: DataKeyCounters::new(metrics, "Bind"),
             throttled: Scope::LABELS.map(|scope| metrics.throttled(scope)),
         }
     }

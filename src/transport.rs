@@ -38,6 +38,7 @@ use tokio::sync::watch;
 
 pub mod admin;
 mod batch;
+mod bind;
 mod caller;
 mod connection;
 pub mod http;

@@ -6,13 +6,14 @@
 //! Where a limit is in force, chunks are as large as it yields in a moment, and a chunk whose keys are not there yet is asked for again later.
 
 use crate::api::generate::Asked;
+use crate::api::minting::Minting;
 use crate::api::trail::{Event, Outcome, Resources};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, ContextMember, Text};
 use crate::api::{Api, ApiError, KmsErrorCode, Requester, Under, state};
 use crate::audit::{Batch, Recorded, RowsDigest};
 use crate::context::EncryptionContext;
-use crate::envelope::{Epoch, MintedKeys, blob_bytes};
+use crate::envelope::blob_bytes;
 use crate::key::KeyId;
 use crate::key::arn::AliasName;
 use crate::key::data_key::DataKeyLength;
@@ -22,7 +23,6 @@ use crate::limit::{Exceeded, Paid, Urgency};
 use crate::pool::Stamp;
 use serde::Deserialize;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Where the endpoint is.
 pub const PATH: &str = "/v1/data-keys";
@@ -33,9 +33,7 @@ pub const KEY_MATERIAL_ID: &str = "keymill-key-material-id";
 /// The length of each blob in bytes, in an answer's head.
 pub const BLOB_BYTES: &str = "keymill-blob-bytes";
 
-/// Keys minted at a time: their ciphertexts, masks and blobs together fit a core's first caches.
-const MINT_KEYS: usize = 256;
-const ACTION: &str = "kms:GenerateDataKeyWithoutPlaintext";
+pub(super) const ACTION: &str = "kms:GenerateDataKeyWithoutPlaintext";
 /// `eventName` of its audit records: one for each chunk, with the count and the digest of all rows up to its end.
 const EVENT: &str = "DataKeys";
 
@@ -67,7 +65,7 @@ pub struct DataKeys {
     handed_out: u64,
     /// The next chunk, while its limits make it wait.
     due: Option<Due>,
-    minting: Option<Minting>,
+    minting: Minting,
     /// The body that asked for it, and what was handed out, for the audit log.
     body: Vec<u8>,
     digest: RowsDigest,
@@ -88,13 +86,6 @@ pub enum Chunk {
     End,
     /// Nothing yet: a limit has been reached. It is to be asked again after the wait.
     Wait(Exceeded),
-}
-
-/// An epoch, and what it was begun under.
-struct Minting {
-    epoch: Epoch,
-    stamp: Stamp,
-    keys: MintedKeys,
 }
 
 impl Api {
@@ -153,7 +144,7 @@ impl Api {
                 .unwrap_or_default(),
             handed_out: 0,
             due: None,
-            minting: None,
+            minting: Minting::default(),
             body: body.to_vec(),
             digest: RowsDigest::default(),
         })
@@ -332,10 +323,12 @@ impl DataKeys {
         let now = self.api.clock.monotonic();
         let mut left = keys;
         while left > 0 {
-            let mut minted = self.mint(entry, stamp, left.min(MINT_KEYS), now)?;
-            let bound = minted.keys.bind_many(left, &self.context, out);
-            self.minting = Some(minted);
-            left -= bound;
+            let count = left.min(Minting::KEYS_MAX);
+            let (entropy, length) = (&self.api.entropy, self.length);
+            let minted = self
+                .minting
+                .mint(entropy, entry, stamp, length, count, now)?;
+            left -= minted.bind_many(left, &self.context, out);
         }
         Ok(())
     }
@@ -353,29 +346,5 @@ impl DataKeys {
             return Err(ApiError::new(KmsErrorCode::ConflictException, message));
         }
         Ok(Arc::clone(entry))
-    }
-
-    /// Mints `count` keys, in a new epoch when there is none, it has ended, or it was begun under another stamp.
-    fn mint(
-        &mut self,
-        entry: &KeyEntry,
-        stamp: Stamp,
-        count: usize,
-        now: Duration,
-    ) -> Result<Minting, ApiError> {
-        if let Some(mut minting) = self.minting.take()
-            && minting.stamp == stamp
-            && minting
-                .epoch
-                .mint_into(&mut minting.keys, self.length, count, now)
-                .is_ok()
-        {
-            return Ok(minting);
-        }
-        let mut epoch = Epoch::begin(entry.key.id, entry.current(), &self.api.entropy, now)?;
-        let keys = epoch
-            .mint(self.length, count, now)
-            .map_err(ApiError::internal)?;
-        Ok(Minting { epoch, stamp, keys })
     }
 }

@@ -9,6 +9,7 @@ use crate::keystore::KeystoreError;
 use http::StatusCode;
 use std::borrow::Cow;
 use std::error::Error;
+use std::fmt::Display;
 
 /// The closed set of codes that this service answers with (AWS KMS API reference, "Common Errors" and each operation's).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,6 +207,17 @@ impl ApiError {
             message: Cow::Borrowed(""),
             source: Some(source.into()),
         }
+    }
+
+    /// The same, with what it is about before its message: a row of a stream.
+    #[must_use]
+    pub fn about(mut self, what: impl Display) -> Self {
+        self.message = match &*self.message {
+            "" => format!("{what}."),
+            message => format!("{what}: {message}"),
+        }
+        .into();
+        self
     }
 
     /// The code.

@@ -16,7 +16,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 mod accounts;
+mod arrow;
 mod batch;
+mod bind;
 mod conditions;
 mod contract;
 mod decisions;

@@ -12,13 +12,14 @@ use std::fmt;
 pub(super) const BYTES_MAX: usize = 100 * 1024;
 
 /// Members of the requests of AWS KMS, of the batch and of the operator's operations; sorted.
-const MEMBERS: [&str; 53] = [
+const MEMBERS: [&str; 54] = [
     "AccessKeyId",
     "Account",
     "Action",
     "AliasName",
     "BypassPolicyLockoutSafetyCheck",
     "Constraints",
+    "ContextColumns",
     "Count",
     "CustomKeyStoreId",
     "CustomerMasterKeySpec",

@@ -270,7 +270,8 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Adds `x-amz-date`, `x-amz-security-token` and `authorization` to `headers`, signing every header that is in it; `host` must be.
+    /// Adds `x-amz-date`, `x-amz-security-token` and `authorization` to `headers`, signing every header that is in it; `host` must be. `target` is the path, with the
+    /// query if there is one.
     ///
     /// # Errors
     /// When the access key id, the session token or the Region has characters that no header may have.
@@ -280,7 +281,7 @@ impl Credentials {
     pub fn sign(
         &self,
         method: &Method,
-        path: &str,
+        target: &str,
         headers: &mut HeaderMap,
         body: &[u8],
         now: Timestamp,
@@ -293,7 +294,11 @@ impl Credentials {
         }
         let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        let canonical = canonical::head(method, path, None, headers, &names)
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let canonical = canonical::head(method, path, query, headers, &names)
             .expect("every name is of a header that is there");
         let key = SigningKey::derive(&self.secret_access_key, time.date(), &self.region);
         let string_to_sign = key.string_to_sign(&time, &self.region);

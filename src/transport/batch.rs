@@ -23,8 +23,8 @@ const INLINE_BYTES_MAX: u64 = 64 * 1024;
 /// Buffers that a batch keeps for its next chunks: one is being filled while another is on its way.
 const BUFFERS_MAX: usize = 2;
 /// Between two looks at a limit that has been reached: the timer's resolution, and the time after which a batch is authorized anew.
-const PAUSE_MIN: Duration = Duration::from_millis(1);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+pub(super) const PAUSE_MIN: Duration = Duration::from_millis(1);
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// A batch on its way to its reader.
 pub(super) struct Batch {

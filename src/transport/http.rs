@@ -4,6 +4,7 @@
 //! and last what it is about. Work is done for a stranger only after his access key is known.
 
 use crate::api::batch::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID};
+use crate::api::bind::MEDIA_TYPE;
 use crate::api::{self, ApiError, KmsErrorCode, Reply, RequestId, Requester};
 use crate::auth::AuthError;
 use crate::auth::sigv4::{Head, Signer};
@@ -12,6 +13,7 @@ use crate::keystore::Snapshot;
 use crate::policy::Principal;
 use crate::transport::Service;
 use crate::transport::batch::Batch;
+use crate::transport::bind::{Bind, Bounds, Input};
 use crate::transport::caller::Caller;
 use crate::transport::route::{self, Form, Route};
 use crate::transport::tally::{Outcome, Subject, Tally};
@@ -44,7 +46,7 @@ const NO_STORE: HeaderValue =
     HeaderValue::from_static("no-cache, no-store, must-revalidate, private");
 
 /// The body of a response.
-pub(super) type Answered = Either<Full<Bytes>, Batch>;
+pub(super) type Answered = Either<Full<Bytes>, Either<Batch, Bind>>;
 
 /// Who may use the admin routes.
 pub(super) struct Operator {
@@ -64,7 +66,8 @@ pub(super) struct Front {
 
 /// The body of a request.
 struct RequestBody {
-    incoming: Incoming,
+    /// `None` once its answer has it.
+    incoming: Option<Incoming>,
     /// To its end.
     is_read: bool,
 }
@@ -72,7 +75,9 @@ struct RequestBody {
 impl RequestBody {
     /// Lets go of what a refused request still has of its body, if that is little and here; whether it was.
     async fn discard(&mut self, head: &Parts) -> bool {
-        let incoming = &mut self.incoming;
+        let Some(incoming) = &mut self.incoming else {
+            return true;
+        };
         if incoming.is_end_stream() {
             return true;
         }
@@ -142,7 +147,7 @@ impl Front {
         let id = RequestId::draw(&self.service.api.entropy);
         let (head, incoming) = request.into_parts();
         let mut body = RequestBody {
-            incoming,
+            incoming: Some(incoming),
             is_read: false,
         };
         let mut subject = Subject::None;
@@ -204,7 +209,7 @@ impl Front {
                 let blob_bytes = HeaderValue::from(keys.blob_bytes());
                 let patience = Duration::from_millis(self.service.config.write_timeout_ms);
                 let batch = Batch::new(keys, form, id, Arc::clone(&self.makers), patience);
-                let mut response = Response::new(Either::Right(batch));
+                let mut response = Response::new(Either::Right(Either::Left(batch)));
                 let headers = response.headers_mut();
                 let media_type = HeaderValue::from_static(form.media_type());
                 headers.insert(CONTENT_TYPE, media_type);
@@ -212,6 +217,10 @@ impl Front {
                 headers.insert(KEY_MATERIAL_ID, material_id);
                 headers.insert(BLOB_BYTES, blob_bytes);
                 Ok(response)
+            }
+            Route::Bind => {
+                *subject = Subject::Bind;
+                self.bind(id, caller, head, body).await
             }
             Route::Admin(name) => {
                 *subject = Subject::Admin;
@@ -223,6 +232,54 @@ impl Front {
                     None => api.administer(name, &requester, &body).await,
                 };
                 Ok(done(called?))
+            }
+        }
+    }
+
+    /// Answers a stream of containers as it comes. What is signed comes whole, since its signature covers all of it.
+    async fn bind(
+        &self,
+        id: RequestId,
+        caller: &Caller,
+        head: &Parts,
+        body: &mut RequestBody,
+    ) -> Result<Response<Answered>, Refusal> {
+        let (requester, input) = if claims_a_signature(head) {
+            let (requester, whole) = self.authenticate(id, caller, head, body).await?;
+            (requester, Input::Whole(Some(whole)))
+        } else {
+            let (now, snapshot) = (self.service.clock.now(), self.service.keystore.snapshot());
+            let principal = of_connection(caller, now, &snapshot);
+            let principal = principal.map_err(|error| self.unknown(error))?;
+            let incoming = body.incoming.take().map(Box::new);
+            (requester(id, principal, caller), Input::Streamed(incoming))
+        };
+        let query = head.uri.query().unwrap_or_default();
+        let stream = match self.service.api.bind(&requester, query) {
+            Ok(stream) => stream,
+            Err(error) => {
+                body.incoming = body.incoming.take().or_else(|| input.into_incoming());
+                return Err(error.into());
+            }
+        };
+        let config = &self.service.config;
+        let bounds = Bounds {
+            makers: Arc::clone(&self.makers),
+            patience: Duration::from_millis(config.write_timeout_ms),
+            idle: Duration::from_millis(config.body_timeout_ms),
+            clock: self.service.clock.clone(),
+            until: caller.until.filter(|_| requester.access_key.is_none()),
+        };
+        match Bind::begin(id, stream, input, bounds).await {
+            Ok(answer) => {
+                let mut response = Response::new(Either::Right(Either::Right(answer)));
+                let media_type = HeaderValue::from_static(MEDIA_TYPE);
+                response.headers_mut().insert(CONTENT_TYPE, media_type);
+                Ok(response)
+            }
+            Err((error, incoming)) => {
+                body.incoming = body.incoming.take().or(incoming);
+                Err(error.into())
             }
         }
     }
@@ -298,6 +355,9 @@ impl Front {
     /// Reads the body, within its bounds.
     async fn read(&self, body: &mut RequestBody) -> Result<Bytes, Refusal> {
         let RequestBody { incoming, is_read } = body;
+        let Some(incoming) = incoming else {
+            return Err(ApiError::internal("a body is read once").into());
+        };
         // What `Content-Length` announces is refused before it is read, and before `100 Continue` asks for it.
         if incoming.size_hint().lower() > BODY_BYTES_MAX as u64 {
             return Err(too_large());
@@ -424,62 +484,4 @@ fn not_operator() -> Refusal {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn head(uri: &str, headers: &[(&str, &str)]) -> Parts {
-        let mut request = Request::builder().uri(uri);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        request.body(()).unwrap().into_parts().0
-    }
-
-    #[test]
-    fn whatever_smells_of_a_signature_is_judged_by_it() {
-        for head in [
-            head("/", &[("authorization", "")]),
-            head("/", &[("Authorization", "Bearer x")]),
-            head("/", &[("x-amz-security-token", "t")]),
-            head("/?X-Amz-Signature=0", &[]),
-        ] {
-            assert!(claims_a_signature(&head), "{head:?}");
-        }
-        assert!(!claims_a_signature(&head("/", &[("x-amz-target", "x")])));
-    }
-
-    #[test]
-    fn refusals_have_the_shape_that_sdks_read() {
-        let id = RequestId::draw(&crate::crypto::entropy::Entropy::os());
-        let shape = |refusal| {
-            let (response, outcome) = refused(id, Subject::None, refusal);
-            let headers = response.headers();
-            let kind = headers.get(ERROR_TYPE).cloned();
-            let media_type = headers[CONTENT_TYPE].to_str().unwrap().to_owned();
-            (
-                response.status().as_u16(),
-                kind,
-                media_type,
-                outcome.label(),
-            )
-        };
-        let json = |status, code: &'static str| {
-            let kind = Some(HeaderValue::from_static(code));
-            (status, kind, "application/x-amz-json-1.1".to_owned(), code)
-        };
-        let plain = |status, code| (status, None, "text/plain; charset=utf-8".to_owned(), code);
-        assert_eq!(shape(too_large()), json(413, "RequestEntityTooLarge"));
-        assert_eq!(
-            shape(not_acceptable()),
-            json(406, "UnsupportedOperationException")
-        );
-        assert_eq!(shape(not_operator()), json(403, "AccessDeniedException"));
-        let failed = ApiError::internal("disk full").into();
-        assert_eq!(shape(failed), json(500, "KMSInternalException"));
-        assert_eq!(shape(Outcome::NotFound.into()), plain(404, "NotFound"));
-        assert_eq!(
-            shape(Outcome::MethodNotAllowed.into()),
-            plain(405, "MethodNotAllowed")
-        );
-    }
-}
+mod tests;

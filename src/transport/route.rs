@@ -15,6 +15,8 @@ pub(super) enum Route<'a> {
     Kms,
     /// A batch.
     DataKeys,
+    /// A stream of containers.
+    Bind,
     /// The operator's operation of this name.
     Admin(&'a str),
 }
@@ -28,6 +30,7 @@ impl<'a> Route<'a> {
         let route = match path {
             "/" => Self::Kms,
             crate::api::batch::PATH => Self::DataKeys,
+            crate::api::bind::PATH => Self::Bind,
             path => match path.strip_prefix(ADMIN_PREFIX) {
                 Some(operation) => Self::Admin(operation),
                 None => return Err(Outcome::NotFound),
@@ -160,6 +163,7 @@ mod tests {
         let post = |path| Route::of(&Method::POST, path);
         assert_eq!(post("/"), Ok(Route::Kms));
         assert_eq!(post("/v1/data-keys"), Ok(Route::DataKeys));
+        assert_eq!(post("/v1/data-keys/bind"), Ok(Route::Bind));
         let operation = Route::Admin("CreatePrincipal");
         assert_eq!(post("/v1/admin/CreatePrincipal"), Ok(operation));
         for path in [
@@ -170,6 +174,7 @@ mod tests {
             "/v1",
             "/v1/data-keys/",
             "/v1/data-keysx",
+            "/v1/data-keys/bind/",
             "/V1/data-keys",
             "/v1/admin",
             "/v1/%61dmin/CreatePrincipal",
@@ -177,7 +182,7 @@ mod tests {
             assert_eq!(post(path), Err(Outcome::NotFound), "{path}");
         }
         for method in [Method::GET, Method::PUT, Method::HEAD, Method::OPTIONS] {
-            for path in ["/", "/v1/data-keys", "/v1/admin/x"] {
+            for path in ["/", "/v1/data-keys", "/v1/data-keys/bind", "/v1/admin/x"] {
                 assert_eq!(Route::of(&method, path), Err(Outcome::MethodNotAllowed));
             }
             assert_eq!(Route::of(&method, "/x"), Err(Outcome::NotFound));

@@ -13,6 +13,8 @@ pub(super) enum Subject {
     None,
     /// A batch.
     DataKeys,
+    /// A stream of containers.
+    Bind,
     /// An operator's own operation.
     Admin,
     /// An operation of AWS KMS.
@@ -20,14 +22,15 @@ pub(super) enum Subject {
 }
 
 impl Subject {
-    const COUNT: usize = 3 + OPERATIONS.len();
+    const COUNT: usize = 4 + OPERATIONS.len();
 
     fn index(self) -> usize {
         match self {
             Self::None => 0,
             Self::DataKeys => 1,
-            Self::Admin => 2,
-            Self::Operation(operation) => 3 + operation.index,
+            Self::Bind => 2,
+            Self::Admin => 3,
+            Self::Operation(operation) => 4 + operation.index,
         }
     }
 
@@ -35,6 +38,7 @@ impl Subject {
         match self {
             Self::None => "none",
             Self::DataKeys => "DataKeys",
+            Self::Bind => "Bind",
             Self::Admin => "Admin",
             Self::Operation(operation) => operation.name,
         }
@@ -158,7 +162,12 @@ mod tests {
     #[test]
     fn every_operation_and_code_has_a_cell_of_its_own() {
         let operations = OPERATIONS.iter().map(Subject::Operation);
-        let subjects = [Subject::None, Subject::DataKeys, Subject::Admin];
+        let subjects = [
+            Subject::None,
+            Subject::DataKeys,
+            Subject::Bind,
+            Subject::Admin,
+        ];
         let subjects = subjects.into_iter().chain(operations).map(Subject::index);
         assert!(subjects.eq(0..Subject::COUNT));
         let codes = KmsErrorCode::ALL.into_iter().map(Outcome::Error);

@@ -9,6 +9,7 @@ mod wire;
 
 mod admin;
 mod batch;
+mod bind;
 mod bounds;
 mod drain;
 mod limits;

@@ -1,5 +1,6 @@
 //! TLS from the outside: who is let in, as whom, and what changes while it runs.
 
+use crate::bind;
 use crate::certificates::{Authority, Client, Draft, Issued};
 use crate::daemon::{ADMIN, ALIAS, Daemon, PROVISIONER, Setup, TlsFiles};
 use crate::wire::{Answer, Request, Wire, within};
@@ -313,6 +314,40 @@ async fn a_connection_outlives_its_clients_certificate_without_its_rights() {
     wire.ask(&scene.request()).await.done();
     scene.daemon.clock.advance(Duration::from_secs(86_400));
     wire.ask(&scene.request()).await.refusal(400, MISSING);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_certificate_streams_containers_until_it_ends() {
+    let scene = Scene::usual().await;
+    let brief = scene.client_ca.issue(Draft {
+        common_name: "admin",
+        to: (2026, 1, 16),
+        ..Draft::default()
+    });
+    // More than a signed request may have.
+    let large = bind::of_tenant(&"x".repeat(300), 8000);
+    let pieces = bind::pieces(&[large.clone(), large]);
+    assert!(pieces[0].len() > 1 << 21);
+    for ends in [false, true] {
+        let wire = scene.connect(Some(&brief)).await.unwrap();
+        let mut writer = bind::Writer::begin(wire).await;
+        writer.send(&pieces[0]).await;
+        assert_eq!(writer.0.peek_head().await, 200);
+        if ends {
+            scene.daemon.clock.advance(Duration::from_secs(86_400));
+            writer.send(&pieces[1][..1000]).await;
+            writer.send(&pieces[1][1000..]).await;
+            assert!(bind::rows_of_cut(&writer.answer().await) <= 8000);
+        } else {
+            for piece in &pieces[2..] {
+                writer.send(piece).await;
+            }
+            writer.send(b"").await;
+            assert!(!writer.answer().await.cut);
+        }
+    }
+    let stranger = bind::Writer::begin(scene.connect(None).await.unwrap()).await;
+    stranger.answer().await.refusal(400, MISSING);
 }
 
 #[tokio::test]

@@ -1,13 +1,16 @@
-//! Every operation, the batch and every admin route, with each of several principals, over TCP and over the socket: what is built has an expected answer
+//! Every operation, the batch routes and every admin route, with each of several principals, over TCP and over the socket: what is built has an expected answer
 //! here, or this fails.
 
 use crate::daemon::{ACCOUNT, ADMIN, Daemon, NOW, PROVISIONER, REGION, Who};
 use crate::wire::{Answer, Request};
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use arrow_ipc::writer::StreamWriter;
 use keymill::api::{self, ADMINISTRATION, OPERATIONS, Requester};
 use keymill::auth::Credentials;
 use keymill::crypto::secret::SecretBytes;
 use keymill::policy::Principal;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const OK: &str = "OK";
@@ -294,6 +297,41 @@ async fn the_batch_answers_every_principal_as_a_single_call_would_be() {
         let unsigned = Request::post(api::batch::PATH, &host, &body);
         let answer = walk.ask(&unsigned, over_tcp).await;
         assert_eq!(answer.status, if over_tcp { 400 } else { 200 });
+    }
+}
+
+#[tokio::test]
+async fn the_stream_of_containers_answers_every_principal_as_a_single_call_would_be() {
+    let walk = Walk::new().await;
+    let host = walk.daemon.host();
+    let scene = walk.scene(api::bind::PATH).await;
+    let path = format!(
+        "{}?key={}&spec=AES_256&context=id",
+        api::bind::PATH,
+        scene.key
+    );
+    let ids = Arc::new(StringArray::from(vec!["a", "b"])) as ArrayRef;
+    let rows = RecordBatch::try_from_iter([("id", ids)]).unwrap();
+    let mut body = StreamWriter::try_new(Vec::new(), &rows.schema()).unwrap();
+    body.write(&rows).unwrap();
+    body.finish().unwrap();
+    let unsigned = Request {
+        body: body.into_inner().unwrap(),
+        ..Request::post(&path, &host, &Value::Null)
+    };
+    for over_tcp in [true, false] {
+        for ((caller, (_, signs)), expected) in CALLERS.iter().zip(&walk.credentials).zip(MINTING) {
+            let request = unsigned.clone().signed_with(signs, NOW);
+            let answer = walk.ask(&request, over_tcp).await;
+            assert_eq!(outcome(&answer), expected, "{caller}");
+        }
+        let answer = walk.ask(&unsigned, over_tcp).await;
+        let expected = if over_tcp {
+            "MissingAuthenticationTokenException"
+        } else {
+            OK
+        };
+        assert_eq!(outcome(&answer), expected);
     }
 }
 

@@ -162,6 +162,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         within(sent).await.unwrap();
     }
 
+    /// Says that nothing more will be sent.
+    pub(crate) async fn finish(&mut self) {
+        within(self.stream.shutdown()).await.unwrap();
+    }
+
     /// Sends a request and reads its answer.
     pub(crate) async fn ask(&mut self, request: &Request) -> Answer {
         self.send(request.bytes()).await;

@@ -1,0 +1,170 @@
+//! Columns to encryption contexts: a row's context has a pair for each named column, and the pairs that are the same for every row.
+
+use crate::api::{ApiError, KmsErrorCode};
+use crate::context::{EncryptionContext, InvalidContext};
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, LargeStringArray, RecordBatch, StringArray, StringViewArray};
+use arrow_schema::{DataType, Schema};
+
+/// What a row's context is made of.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct ContextPairs {
+    /// Names of columns, which are names of pairs.
+    pub(super) columns: Vec<String>,
+    pub(super) constants: Vec<(String, String)>,
+}
+
+impl ContextPairs {
+    /// Finds the columns.
+    pub(super) fn places(&self, schema: &Schema) -> Result<Vec<usize>, ApiError> {
+        let place = |name: &String| {
+            let mut found = schema.fields().iter().enumerate();
+            let mut named = found.by_ref().filter(|(_, field)| field.name() == name);
+            let (place, field) = named
+                .next()
+                .ok_or_else(|| invalid(format!("There is no column {name:?}.")))?;
+            if named.next().is_some() {
+                return Err(invalid(format!("There are several columns {name:?}.")));
+            }
+            if !is_text(field.data_type()) {
+                let kind = field.data_type();
+                let message =
+                    format!("Column {name:?} is of type {kind}, and contexts are strings.");
+                return Err(invalid(message));
+            }
+            Ok(place)
+        };
+        self.columns.iter().map(place).collect()
+    }
+
+    /// Looks at these rows.
+    pub(super) fn rows<'a>(
+        &'a self,
+        batch: &'a RecordBatch,
+        places: &[usize],
+    ) -> Result<Rows<'a>, ApiError> {
+        let columns = places.iter().map(|place| {
+            let array = batch.columns().get(*place);
+            // `places` has looked at the schema that the batch was decoded by.
+            array
+                .and_then(Texts::of)
+                .ok_or_else(|| ApiError::internal("a context column that was there is gone"))
+        });
+        Ok(Rows {
+            pairs: self,
+            columns: columns.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn invalid(message: String) -> ApiError {
+    ApiError::new(KmsErrorCode::ValidationException, message)
+}
+
+fn is_text(kind: &DataType) -> bool {
+    let plain = |kind: &DataType| {
+        matches!(
+            kind,
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+        )
+    };
+    match kind {
+        DataType::Dictionary(_, values) => plain(values),
+        kind => plain(kind),
+    }
+}
+
+/// The contexts of some rows.
+pub(super) struct Rows<'a> {
+    pairs: &'a ContextPairs,
+    columns: Vec<Texts<'a>>,
+}
+
+impl Rows<'_> {
+    /// Whether two rows have the same values.
+    pub(super) fn are_alike(&self, one: usize, other: usize) -> bool {
+        let mut columns = self.columns.iter();
+        columns.all(|column| column.text(one) == column.text(other))
+    }
+
+    /// The context of a row.
+    pub(super) fn context(&self, row: usize) -> Result<EncryptionContext, ApiError> {
+        let constants = self.pairs.constants.iter();
+        let constants = constants.map(|(name, value)| (name.as_str(), value.as_str()));
+        let mut pairs = Vec::with_capacity(constants.len() + self.columns.len());
+        pairs.extend(constants);
+        for (name, column) in self.pairs.columns.iter().zip(&self.columns) {
+            let value = column.text(row);
+            let value =
+                value.ok_or_else(|| invalid(format!("Context column {name:?} is null.")))?;
+            pairs.push((name.as_str(), value));
+        }
+        EncryptionContext::from_pairs(pairs).map_err(|error| match error {
+            InvalidContext::TooLarge => invalid(format!(
+                "The encryption context is larger than {} bytes in canonical form.",
+                EncryptionContext::BYTES_MAX
+            )),
+            InvalidContext::DuplicateName => {
+                ApiError::internal("names were compared when the request was read")
+            }
+        })
+    }
+}
+
+/// Strings by row.
+enum Texts<'a> {
+    Utf8(&'a StringArray),
+    LargeUtf8(&'a LargeStringArray),
+    Utf8View(&'a StringViewArray),
+    Dictionary {
+        keys: &'a dyn Array,
+        /// By row; of rows whose key is null, some other.
+        indices: Vec<usize>,
+        values: Box<Self>,
+    },
+}
+
+impl<'a> Texts<'a> {
+    fn of(array: &'a ArrayRef) -> Option<Self> {
+        if let Some(dictionary) = array.as_any_dictionary_opt() {
+            let values = dictionary.values();
+            // With no values there is no key, and every row is null.
+            let indices = match values.is_empty() {
+                true => Vec::new(),
+                false => dictionary.normalized_keys(),
+            };
+            let values = Box::new(Self::plain(values)?);
+            let keys = dictionary.keys();
+            return Some(Self::Dictionary {
+                keys,
+                indices,
+                values,
+            });
+        }
+        Self::plain(array)
+    }
+
+    fn plain(array: &'a ArrayRef) -> Option<Self> {
+        let utf8 = || array.as_string_opt::<i32>().map(Self::Utf8);
+        let large = || array.as_string_opt::<i64>().map(Self::LargeUtf8);
+        let view = || array.as_string_view_opt().map(Self::Utf8View);
+        utf8().or_else(large).or_else(view)
+    }
+
+    /// Of a row; `None` if it is null.
+    fn text(&self, row: usize) -> Option<&'a str> {
+        match self {
+            Self::Utf8(array) => array.is_valid(row).then(|| array.value(row)),
+            Self::LargeUtf8(array) => array.is_valid(row).then(|| array.value(row)),
+            Self::Utf8View(array) => array.is_valid(row).then(|| array.value(row)),
+            Self::Dictionary {
+                keys,
+                indices,
+                values,
+            } => {
+                let index = indices.get(row).filter(|_| keys.is_valid(row));
+                index.and_then(|index| values.text(*index))
+            }
+        }
+    }
+}
