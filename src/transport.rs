@@ -43,6 +43,7 @@ mod caller;
 mod connection;
 pub mod http;
 
+mod request_body;
 mod route;
 mod tally;
 pub mod tls;

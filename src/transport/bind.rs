@@ -16,7 +16,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The request's body.
 pub(super) enum Input {
@@ -71,6 +71,8 @@ pub(super) struct Bounds {
     pub(super) clock: Clock,
     /// Until when the caller is who he was: a client certificate's end.
     pub(super) until: Option<Timestamp>,
+    /// What it holds among the streams that may be open; given back with the rest.
+    pub(super) _place: OwnedSemaphorePermit,
 }
 
 /// Reads, binds, and waits.

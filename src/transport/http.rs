@@ -15,12 +15,11 @@ use crate::transport::Service;
 use crate::transport::batch::Batch;
 use crate::transport::bind::{Bind, Bounds, Input};
 use crate::transport::caller::Caller;
+use crate::transport::request_body::RequestBody;
 use crate::transport::route::{self, Form, Route};
 use crate::transport::tally::{Outcome, Subject, Tally};
 use bytes::Bytes;
-use http::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, EXPECT, HeaderName,
-};
+use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
@@ -32,9 +31,8 @@ use tokio::sync::Semaphore;
 /// Bytes of a request's body: room for the largest that KMS knows (a policy of 131,072 characters, an attestation document of 350 KB in base64).
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes and time of a refused request's body, past which its connection is given up.
-const DISCARD_BYTES_MAX: u64 = 64 * 1024;
-const DISCARD_TIME: Duration = Duration::from_millis(250);
+/// Streams of containers at once on each listener: each may hold a message of 16 MiB, and what is made of it.
+const STREAMS_MAX: usize = 64;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/x-amz-json-1.1");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -62,43 +60,8 @@ pub(super) struct Front {
     tally: Tally,
     /// One permit for each chunk of a batch that may be made at once.
     makers: Arc<Semaphore>,
-}
-
-/// The body of a request.
-struct RequestBody {
-    /// `None` once its answer has it.
-    incoming: Option<Incoming>,
-    /// To its end.
-    is_read: bool,
-}
-
-impl RequestBody {
-    /// Lets go of what a refused request still has of its body, if that is little and here; whether it was.
-    async fn discard(&mut self, head: &Parts) -> bool {
-        let Some(incoming) = &mut self.incoming else {
-            return true;
-        };
-        if incoming.is_end_stream() {
-            return true;
-        }
-        let bytes = incoming.size_hint().upper();
-        // To read on would be to ask for it.
-        if head.headers.contains_key(EXPECT) || bytes.is_none_or(|bytes| bytes > DISCARD_BYTES_MAX)
-        {
-            return false;
-        }
-        let discard = async {
-            loop {
-                match incoming.frame().await {
-                    Some(Ok(_)) => {}
-                    Some(Err(_)) => return false,
-                    None => return true,
-                }
-            }
-        };
-        let in_time = tokio::time::timeout(DISCARD_TIME, discard).await;
-        in_time.is_ok_and(|is_over| is_over)
-    }
+    /// One permit for each stream of containers that may be open at once.
+    streams: Arc<Semaphore>,
 }
 
 /// Why a request was not answered with what it asked for.
@@ -134,6 +97,7 @@ impl Front {
             operator,
             tally,
             makers: Arc::new(Semaphore::new(cores)),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         }
     }
 
@@ -254,9 +218,17 @@ impl Front {
             let incoming = body.incoming.take().map(Box::new);
             (requester(id, principal, caller), Input::Streamed(incoming))
         };
+        let place = Arc::clone(&self.streams).try_acquire_owned();
         let query = head.uri.query().unwrap_or_default();
-        let stream = match self.service.api.bind(&requester, query) {
-            Ok(stream) => stream,
+        let bound = match place {
+            Ok(place) => {
+                let stream = self.service.api.bind(&requester, query);
+                stream.map(|stream| (stream, place))
+            }
+            Err(_) => Err(too_many_streams()),
+        };
+        let (stream, place) = match bound {
+            Ok(bound) => bound,
             Err(error) => {
                 body.incoming = body.incoming.take().or_else(|| input.into_incoming());
                 return Err(error.into());
@@ -269,6 +241,7 @@ impl Front {
             idle: Duration::from_millis(config.body_timeout_ms),
             clock: self.service.clock.clone(),
             until: caller.until.filter(|_| requester.access_key.is_none()),
+            _place: place,
         };
         match Bind::begin(id, stream, input, bounds).await {
             Ok(answer) => {
@@ -469,6 +442,11 @@ fn refused(id: RequestId, subject: Subject, refusal: Refusal) -> (Response<Answe
 fn too_large() -> Refusal {
     let message = format!("The body is larger than {BODY_BYTES_MAX} bytes.");
     ApiError::new(KmsErrorCode::RequestEntityTooLarge, message).into()
+}
+
+fn too_many_streams() -> ApiError {
+    let message = format!("There are {STREAMS_MAX} streams of containers open already.");
+    ApiError::new(KmsErrorCode::ThrottlingException, message)
 }
 
 fn not_acceptable() -> Refusal {

@@ -398,3 +398,37 @@ async fn a_stream_that_waits_in_vain_is_cut() {
     let throttled = daemon.metric(r#"keymill_throttled_total{scope="principal"}"#);
     assert_eq!(throttled, Some(1.0));
 }
+
+#[tokio::test]
+async fn streams_at_once_are_bounded() {
+    let daemon = Daemon::start().await;
+    let head = format!(
+        "{}transfer-encoding: chunked\r\n\r\n",
+        stream(&[of_tenant("a", 1)]).head()
+    );
+    let mut open = Vec::new();
+    for _ in 0..64 {
+        let mut unix = daemon.over_unix().await;
+        unix.send(&head).await;
+        open.push(unix);
+    }
+    let mut refused = daemon.over_unix().await;
+    // The daemon takes the heads in its own time: one more is refused once it has them all.
+    let answer = loop {
+        let answer = refused.ask(&stream(&[of_tenant("a", 1)])).await;
+        if answer.status != 200 {
+            break answer;
+        }
+    };
+    let message = answer.refusal(400, "ThrottlingException");
+    assert_eq!(message, "There are 64 streams of containers open already.");
+    drop(open);
+    let answer = loop {
+        let mut unix = daemon.over_unix().await;
+        let answer = unix.ask(&stream(&[of_tenant("a", 1)])).await;
+        if answer.status == 200 {
+            break answer;
+        }
+    };
+    assert_eq!(read(&answer.body)[0].num_rows(), 1);
+}
