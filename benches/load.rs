@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
+mod machine;
 mod rows;
 mod served;
 
@@ -41,7 +42,7 @@ fn main() {
         "open files are limited to {soft:?}"
     );
     let daemon = Daemon::start(Some(SERVER_CORE));
-    println!("\n{}\n", rows::machine());
+    println!("\n{}\n", machine::machine());
     for (transport, name) in [(Transport::Unix, "Unix socket"), (Transport::Tcp, "TCP")] {
         loaded(&daemon, transport, name);
     }

@@ -5,6 +5,9 @@
 
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
+#[path = "machine.rs"]
+mod machine;
+
 use criterion::{Criterion, Throughput};
 use std::time::Duration;
 
@@ -67,7 +70,7 @@ pub(crate) fn ratios_are_wanted() -> bool {
 
 /// Prints the table of ratios, as `RESULTS.md` keeps it.
 pub(crate) fn ratios(questions: &mut [Question]) {
-    println!("\n{}\n", machine());
+    println!("\n{}\n", machine::machine());
     println!(
         "Medians of {ROUNDS} rounds in turn; in brackets the second lowest and the second highest ratio.\n"
     );
@@ -117,17 +120,4 @@ fn times_in_a_round(side: &mut Side) -> u64 {
 fn spread(mut values: Vec<f64>) -> [f64; 3] {
     values.sort_by(f64::total_cmp);
     [1, ROUNDS / 2, ROUNDS - 2].map(|at| values[at])
-}
-
-fn machine() -> String {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .map_or("unknown processor", |rest| {
-            rest.trim_start_matches([' ', '\t', ':'])
-        });
-    let version = env!("CARGO_PKG_VERSION");
-    format!("keymill {version}, {cores} × {model}")
 }
