@@ -16,6 +16,7 @@ pub mod output;
 mod alias;
 mod audit;
 mod blob;
+mod bulk;
 mod config;
 mod dev;
 mod export;
@@ -24,6 +25,7 @@ mod log;
 mod place;
 mod policy;
 mod principal;
+mod provision;
 mod serve;
 
 pub use failure::Status;
@@ -66,6 +68,8 @@ enum Command {
     Policy(policy::Command),
     /// Write wrapped data keys for new containers to Parquet files
     Export(export::Arguments),
+    /// Put a wrapped data key beside each row of a table of containers
+    Provision(provision::Arguments),
     /// Verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
@@ -91,6 +95,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         Command::Principal(command) => principal::run(command, environment),
         Command::Policy(command) => policy::run(command, environment),
         Command::Export(arguments) => export::run(arguments, environment),
+        Command::Provision(arguments) => provision::run(arguments, environment),
         Command::Audit(command) => audit::run(command, environment),
         Command::Blob(command) => blob::run(command),
         Command::Config(command) => config::run(command, environment),

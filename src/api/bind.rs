@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 mod answer;
 mod asked;
-mod columns;
+pub mod columns;
 mod containers;
 mod extents;
 mod messages;

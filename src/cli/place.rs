@@ -1,8 +1,8 @@
 //! Which store a command works on, or which daemon.
 
+use crate::bulk::Endpoint;
 use crate::cli::failure::Failure;
 use crate::config::{Config, Environment};
-use crate::export::Endpoint;
 use clap::Args;
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,259 @@
+//! A running daemon, as a job's worker calls it: over a connection of its own that is kept, from a thread that waits for the answer.
+
+use crate::auth::Credentials;
+use crate::bulk::authorities::{self, Authorities};
+use crate::bulk::endpoint::Endpoint;
+use crate::bulk::source::SourceError;
+use crate::clock::Clock;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::Runtime;
+
+/// A daemon that sends nothing for so long is taken for dead.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// A refusal is a short JSON document.
+const REFUSAL_BYTES_MAX: usize = 64 * 1024;
+
+/// A daemon, and who calls it.
+#[derive(Clone)]
+pub struct Daemon {
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// `None` on a Unix socket: the kernel says who asks.
+    pub credentials: Option<Arc<Credentials>>,
+    /// Who may vouch for the daemon on `https`; `None` is nobody.
+    pub authorities: Option<Authorities>,
+    /// The time of signatures.
+    pub clock: Clock,
+}
+
+/// What is sent, beside the body.
+pub struct Target<'a> {
+    /// Path, with the query if there is one.
+    pub path: &'a str,
+    /// The body's media type.
+    pub content_type: &'static str,
+    /// The answer's.
+    pub accept: &'static str,
+}
+
+impl Daemon {
+    /// A connection that is made when it is needed.
+    ///
+    /// # Errors
+    /// [`SourceError::Connection`].
+    pub fn connection(&self) -> Result<Connection, SourceError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| self.broken(&error))?;
+        Ok(Connection {
+            daemon: self.clone(),
+            runtime,
+            sender: None,
+        })
+    }
+
+    /// The error of a connection that broke.
+    #[must_use]
+    pub fn broken(&self, reason: &dyn fmt::Display) -> SourceError {
+        SourceError::Connection {
+            endpoint: self.endpoint.to_string(),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// The error of an answer that is none of a daemon's.
+    #[must_use]
+    pub fn answered(&self, reason: impl Into<String>) -> SourceError {
+        SourceError::Answer {
+            endpoint: self.endpoint.to_string(),
+            reason: reason.into(),
+        }
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, SourceError> {
+        match &self.endpoint {
+            Endpoint::Unix(path) => {
+                let connected = self.in_time(UnixStream::connect(path)).await?;
+                self.shake_hands(connected).await
+            }
+            Endpoint::Http(authority) => {
+                let connected = self.in_time(TcpStream::connect(authority)).await?;
+                self.shake_hands(connected).await
+            }
+            Endpoint::Https { authority, name } => {
+                let Some(authorities) = &self.authorities else {
+                    return Err(self.broken(&"no authority is known that could vouch for it"));
+                };
+                let connected = self.in_time(TcpStream::connect(authority)).await?;
+                let secured = authorities.connector().connect(name.clone(), connected);
+                let secured = self.in_time(secured).await?;
+                self.shake_hands(secured).await
+            }
+        }
+    }
+
+    async fn shake_hands<S>(&self, stream: S) -> Result<SendRequest<Full<Bytes>>, SourceError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let handshake = http1::handshake(TokioIo::new(stream));
+        let (sender, connection) = self.in_time(handshake).await?;
+        // Its errors are those of the requests on it.
+        tokio::spawn(async move { drop(connection.await) });
+        Ok(sender)
+    }
+
+    /// What a connection ended with: what TLS has against it is told apart, because trying again does not help.
+    fn failed(&self, error: &(dyn Error + 'static)) -> SourceError {
+        if let Some(reason) = authorities::objection(error) {
+            return SourceError::Untrusted {
+                endpoint: self.endpoint.to_string(),
+                reason,
+            };
+        }
+        match error.downcast_ref::<hyper::Error>() {
+            Some(error) if error.is_parse() => self.answered("with what is no HTTP"),
+            _ => self.broken(&error),
+        }
+    }
+
+    /// What `future` comes to, unless the daemon is silent for too long.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub async fn in_time<T, E: Error + 'static>(
+        &self,
+        future: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, SourceError> {
+        match tokio::time::timeout(SILENCE_MAX, future).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(self.failed(&error)),
+            Err(_) => Err(self.broken(&format_args!(
+                "nothing came for {} seconds",
+                SILENCE_MAX.as_secs()
+            ))),
+        }
+    }
+
+    fn request(
+        &self,
+        target: &Target<'_>,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, SourceError> {
+        let broken = |error: &dyn fmt::Display| self.broken(error);
+        let host = match &self.endpoint {
+            Endpoint::Unix(_) => "localhost",
+            Endpoint::Http(authority) | Endpoint::Https { authority, .. } => authority,
+        };
+        let host = HeaderValue::from_str(host).map_err(|error| broken(&error))?;
+        let mut request = Request::new(Full::new(body.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = Uri::try_from(target.path).map_err(|error| broken(&error))?;
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, host);
+        let media_type = HeaderValue::from_static(target.content_type);
+        headers.insert(header::CONTENT_TYPE, media_type);
+        headers.insert(header::ACCEPT, HeaderValue::from_static(target.accept));
+        if let Some(credentials) = &self.credentials {
+            credentials
+                .sign(&Method::POST, target.path, headers, &body, self.clock.now())
+                .map_err(|error| broken(&error))?;
+        }
+        Ok(request)
+    }
+
+    /// The daemon's own word on why not.
+    async fn refused(&self, response: Response<Incoming>) -> SourceError {
+        #[derive(Deserialize)]
+        struct Refusal {
+            #[serde(rename = "__type")]
+            code: String,
+            #[serde(alias = "Message", default)]
+            message: Option<String>,
+        }
+        let status = response.status();
+        let body = Limited::new(response.into_body(), REFUSAL_BYTES_MAX).collect();
+        let body = match tokio::time::timeout(SILENCE_MAX, body).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            _ => Bytes::new(),
+        };
+        match serde_json::from_slice::<Refusal>(&body) {
+            Ok(refusal) => SourceError::Refused {
+                code: refusal.code,
+                message: refusal.message.unwrap_or_default(),
+            },
+            Err(_) => self.answered(format!("with status {status}")),
+        }
+    }
+}
+
+/// One connection of one worker.
+pub struct Connection {
+    daemon: Daemon,
+    runtime: Runtime,
+    sender: Option<SendRequest<Full<Bytes>>>,
+}
+
+impl Connection {
+    /// The daemon at its other end.
+    #[must_use]
+    pub fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    /// Sends one request, and returns its answer, whose body is still to be read.
+    ///
+    /// # Errors
+    /// [`SourceError`], the daemon's refusal among others.
+    pub fn call(
+        &mut self,
+        target: &Target<'_>,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, SourceError> {
+        let Self {
+            daemon,
+            runtime,
+            sender,
+        } = self;
+        runtime.block_on(async {
+            let mut connected = match sender.take() {
+                Some(connected) if !connected.is_closed() => connected,
+                _ => daemon.connect().await?,
+            };
+            daemon.in_time(connected.ready()).await?;
+            let sent = connected.send_request(daemon.request(target, body)?);
+            let response = daemon.in_time(sent).await?;
+            *sender = Some(connected);
+            if response.status() != StatusCode::OK {
+                return Err(daemon.refused(response).await);
+            }
+            Ok(response)
+        })
+    }
+
+    /// The next bytes of an answer; `None` at its end, which must be seen before the next call.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub fn next(&mut self, body: &mut Incoming) -> Result<Option<Bytes>, SourceError> {
+        let Self {
+            daemon, runtime, ..
+        } = self;
+        let frame = async { body.frame().await.transpose() };
+        let frame = runtime.block_on(daemon.in_time(frame))?;
+        Ok(frame.map(|frame| frame.into_data().unwrap_or_default()))
+    }
+}
