@@ -28,6 +28,8 @@ pub mod export;
 pub mod table;
 
 pub mod provision;
+pub mod rewrap;
+pub mod survey;
 
 pub mod transport;
 

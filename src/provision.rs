@@ -22,7 +22,10 @@ use crate::bulk::folder::{INPUT, PLAN};
 use crate::bulk::layout::{Layout, column};
 use crate::bulk::{self, Ending, Folder, Job, JobError, Runtime, rows_per_part};
 use crate::key::data_key::DataKeyLength;
-use crate::table::scan::{Input, Question, check_columns};
+use crate::table::file::{File, check_unchanged};
+use crate::table::part_rows::Table;
+use crate::table::scan::{Question, check_columns};
+use crate::table::walk::Input;
 use crate::table::{self, Format, Location, Object, TableError};
 use arrow_schema::Schema;
 use part::Parts;
@@ -89,28 +92,6 @@ pub struct Parameters {
     pub left_out: u64,
     /// The files, in order.
     pub files: Vec<File>,
-}
-
-/// A file of the table, as it was when the job began.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct File {
-    /// Its name.
-    pub name: String,
-    /// Its bytes.
-    pub bytes: u64,
-    /// What changes when it is written anew: the time of its last change, or the store's tag.
-    pub version: String,
-}
-
-impl From<&Object> for File {
-    fn from(object: &Object) -> Self {
-        Self {
-            name: object.name.clone(),
-            bytes: object.length,
-            version: object.version.clone(),
-        }
-    }
 }
 
 impl bulk::Parameters for Parameters {
@@ -198,11 +179,13 @@ pub fn run<S: Source>(
         let shared = part::Shared {
             plan,
             runtime,
-            objects: &objects,
-            kept: &kept,
-            format: parameters.format,
             layout: plan.layout(first, &schema)?,
-            schema,
+            table: Table {
+                objects: &objects,
+                format: parameters.format,
+                schema,
+                plan: &kept,
+            },
         };
         job.perform(parameters, plan.workers, runtime, || {
             Ok(Parts::new(&shared, source.binder()?))
@@ -295,9 +278,7 @@ impl Plan {
     ) -> Result<table::Plan, JobError> {
         let files: Vec<_> = objects.iter().map(File::from).collect();
         if job.held().is_some() {
-            if let Some(changed) = first_difference(&parameters.files, &files) {
-                return Err(TableError::Changed(changed).into());
-            }
+            check_unchanged(&parameters.files, &files)?;
             let path = folder.path(PLAN);
             let kept = table::Plan::read(&path)?;
             if kept.count() != parameters.count || kept.files().len() != files.len() {
@@ -346,15 +327,5 @@ impl Plan {
             &CONSTANT,
             &[&self.id_column],
         ))
-    }
-}
-
-/// The name of the first file that is not as it was.
-fn first_difference(before: &[File], now: &[File]) -> Option<String> {
-    let differs = before.iter().zip(now).find(|(before, now)| before != now);
-    match differs {
-        Some((before, _)) => Some(before.name.clone()),
-        None if before.len() < now.len() => Some(now[before.len()].name.clone()),
-        None => before.get(now.len()).map(|gone| gone.name.clone()),
     }
 }

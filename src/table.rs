@@ -14,25 +14,32 @@
 //!
 //! What this module does not do: mint, open, or write anything but what it keeps of a scan.
 
+pub mod blobs;
+pub mod contexts;
 pub mod csv;
 pub mod distinct;
 pub mod error;
+pub mod file;
 pub mod format;
 pub mod location;
 pub mod ndjson;
 pub mod object;
 pub mod parquet;
+pub mod part_rows;
 pub mod plan;
 pub mod rows;
 pub mod scan;
+pub mod walk;
 
 pub use error::TableError;
+pub use file::File;
 pub use format::Format;
 pub use location::Location;
 pub use object::Object;
 pub use plan::Plan;
 pub use rows::{Columns, Rows};
 pub use scan::{Question, scan};
+pub use walk::Input;
 
 use serde::{Deserialize, Serialize};
 

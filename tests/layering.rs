@@ -20,7 +20,7 @@ const ORDER: [&[&str]; 16] = [
     &["api"],
     &["bulk"],
     &["export", "table"],
-    &["provision"],
+    &["provision", "rewrap", "survey"],
     &["transport"],
     &["config"],
     &["daemon"],

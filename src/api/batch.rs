@@ -171,6 +171,21 @@ impl Api {
         self.tell(requester, Event::own(event, true, asked), &done)
     }
 
+    /// Records that an operator's command on the opened store is about to do `event`, as asked.
+    ///
+    /// # Errors
+    /// [`ApiError`]: it must not.
+    pub fn tell_begun(
+        &self,
+        event: &'static str,
+        requester: &Requester,
+        asked: &[u8],
+    ) -> Result<Recorded, ApiError> {
+        let nothing = Resources::default();
+        let done = Outcome::Done(&nothing, None);
+        self.tell(requester, Event::own(event, true, asked), &done)
+    }
+
     /// Records the refusal that a batch ends with. Where that cannot be kept, nothing more leaves all the same.
     fn tell_ended(
         &self,

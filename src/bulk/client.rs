@@ -6,12 +6,14 @@ use crate::bulk::endpoint::Endpoint;
 use crate::bulk::source::SourceError;
 use crate::clock::Clock;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -22,8 +24,14 @@ use tokio::runtime::Runtime;
 
 /// A daemon that sends nothing for so long is taken for dead.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// A refusal is a short JSON document.
-const REFUSAL_BYTES_MAX: usize = 64 * 1024;
+/// A refusal, or the answer to a single call, is a short JSON document.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// How long a throttled call is made again, and the pauses between.
+const PATIENCE: Duration = Duration::from_secs(120);
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Single calls of one worker that are under way at once: the daemon works on one while others are on the wire.
+const CALLS_AT_ONCE: usize = 8;
 
 /// A daemon, and who calls it.
 #[derive(Clone)]
@@ -46,6 +54,22 @@ pub struct Target<'a> {
     pub content_type: &'static str,
     /// The answer's.
     pub accept: &'static str,
+    /// The operation of AWS KMS, where it is one.
+    pub operation: Option<&'static str>,
+}
+
+impl Target<'static> {
+    /// A call of AWS KMS.
+    #[must_use]
+    pub fn kms(operation: &'static str) -> Self {
+        const JSON: &str = "application/x-amz-json-1.1";
+        Self {
+            path: "/",
+            content_type: JSON,
+            accept: JSON,
+            operation: Some(operation),
+        }
+    }
 }
 
 impl Daemon {
@@ -62,6 +86,21 @@ impl Daemon {
             daemon: self.clone(),
             runtime,
             sender: None,
+        })
+    }
+
+    /// Connections for single calls, several at once.
+    ///
+    /// # Errors
+    /// [`SourceError::Connection`].
+    pub fn connections(&self) -> Result<Connections, SourceError> {
+        let Connection {
+            daemon, runtime, ..
+        } = self.connection()?;
+        Ok(Connections {
+            daemon,
+            runtime,
+            senders: (0..CALLS_AT_ONCE).map(|_| None).collect(),
         })
     }
 
@@ -167,12 +206,70 @@ impl Daemon {
         let media_type = HeaderValue::from_static(target.content_type);
         headers.insert(header::CONTENT_TYPE, media_type);
         headers.insert(header::ACCEPT, HeaderValue::from_static(target.accept));
+        if let Some(operation) = target.operation {
+            let target = HeaderValue::from_str(&format!("TrentService.{operation}"));
+            headers.insert("x-amz-target", target.map_err(|error| broken(&error))?);
+        }
         if let Some(credentials) = &self.credentials {
             credentials
                 .sign(&Method::POST, target.path, headers, &body, self.clock.now())
                 .map_err(|error| broken(&error))?;
         }
         Ok(request)
+    }
+
+    async fn send(
+        &self,
+        sender: &mut Option<SendRequest<Full<Bytes>>>,
+        target: &Target<'_>,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, SourceError> {
+        let mut connected = match sender.take() {
+            Some(connected) if !connected.is_closed() => connected,
+            _ => self.connect().await?,
+        };
+        self.in_time(connected.ready()).await?;
+        let sent = connected.send_request(self.request(target, body)?);
+        let response = self.in_time(sent).await?;
+        *sender = Some(connected);
+        if response.status() != StatusCode::OK {
+            return Err(self.refused(response).await);
+        }
+        Ok(response)
+    }
+
+    async fn send_patiently(
+        &self,
+        sender: &mut Option<SendRequest<Full<Bytes>>>,
+        target: &Target<'_>,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, SourceError> {
+        let (mut pause, mut waited) = (PAUSE_MIN, Duration::ZERO);
+        loop {
+            match self.send(sender, target, body.clone()).await {
+                Err(SourceError::Refused { code, .. })
+                    if code == "ThrottlingException" && waited < PATIENCE => {}
+                sent => return sent,
+            }
+            tokio::time::sleep(pause).await;
+            waited += pause;
+            pause = (2 * pause).min(PAUSE_MAX);
+        }
+    }
+
+    async fn exchange(
+        &self,
+        sender: &mut Option<SendRequest<Full<Bytes>>>,
+        target: &Target<'_>,
+        body: Bytes,
+    ) -> Result<Bytes, SourceError> {
+        let response = self.send_patiently(sender, target, body).await?;
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
+        match tokio::time::timeout(SILENCE_MAX, body).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) => Err(self.broken(&error)),
+            Err(_) => Err(self.broken(&"an answer did not come to its end")),
+        }
     }
 
     /// The daemon's own word on why not.
@@ -185,7 +282,7 @@ impl Daemon {
             message: Option<String>,
         }
         let status = response.status();
-        let body = Limited::new(response.into_body(), REFUSAL_BYTES_MAX).collect();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
         let body = match tokio::time::timeout(SILENCE_MAX, body).await {
             Ok(Ok(body)) => body.to_bytes(),
             _ => Bytes::new(),
@@ -228,20 +325,24 @@ impl Connection {
             runtime,
             sender,
         } = self;
-        runtime.block_on(async {
-            let mut connected = match sender.take() {
-                Some(connected) if !connected.is_closed() => connected,
-                _ => daemon.connect().await?,
-            };
-            daemon.in_time(connected.ready()).await?;
-            let sent = connected.send_request(daemon.request(target, body)?);
-            let response = daemon.in_time(sent).await?;
-            *sender = Some(connected);
-            if response.status() != StatusCode::OK {
-                return Err(daemon.refused(response).await);
-            }
-            Ok(response)
-        })
+        runtime.block_on(daemon.send(sender, target, body))
+    }
+
+    /// As [`Self::call`]; a call that is throttled is made again, for a while.
+    ///
+    /// # Errors
+    /// [`SourceError`], the daemon's refusal among others.
+    pub fn call_patiently(
+        &mut self,
+        target: &Target<'_>,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, SourceError> {
+        let Self {
+            daemon,
+            runtime,
+            sender,
+        } = self;
+        runtime.block_on(daemon.send_patiently(sender, target, body))
     }
 
     /// The next bytes of an answer; `None` at its end, which must be seen before the next call.
@@ -255,5 +356,48 @@ impl Connection {
         let frame = async { body.frame().await.transpose() };
         let frame = runtime.block_on(daemon.in_time(frame))?;
         Ok(frame.map(|frame| frame.into_data().unwrap_or_default()))
+    }
+}
+
+/// Several connections of one worker, for single calls.
+pub struct Connections {
+    daemon: Daemon,
+    runtime: Runtime,
+    senders: Vec<Option<SendRequest<Full<Bytes>>>>,
+}
+
+impl Connections {
+    /// The daemon at their other end.
+    #[must_use]
+    pub fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    /// Makes these calls, several at once, and returns what each was answered, in order.
+    pub fn call_all(
+        &mut self,
+        target: &Target<'_>,
+        bodies: &[Bytes],
+    ) -> Vec<Result<Bytes, SourceError>> {
+        let Self {
+            daemon,
+            runtime,
+            senders,
+        } = self;
+        let next = Cell::new(0);
+        let (daemon, next) = (&*daemon, &next);
+        let workers = senders.iter_mut().map(|sender| async move {
+            let mut answers = Vec::new();
+            while let Some(body) = bodies.get(next.get()) {
+                let at = next.replace(next.get() + 1);
+                let answer = daemon.exchange(sender, target, body.clone()).await;
+                answers.push((at, answer));
+            }
+            answers
+        });
+        let answers = runtime.block_on(join_all(workers));
+        let mut answers: Vec<_> = answers.into_iter().flatten().collect();
+        answers.sort_unstable_by_key(|(at, _)| *at);
+        answers.into_iter().map(|(_, answer)| answer).collect()
     }
 }

@@ -86,7 +86,7 @@ pub enum JobError {
     #[error(transparent)]
     Input(Box<dyn Error + Send + Sync>),
     /// A row was refused.
-    #[error("{name}, row {row}: {code}{}{message}; finished parts are kept", if message.is_empty() { "" } else { ": " })]
+    #[error("{name}, row {row}: {code}{}{}; finished parts are kept", if message.is_empty() { "" } else { ": " }, message.trim_end_matches('.'))]
     Row {
         /// The file.
         name: String,

@@ -134,6 +134,19 @@ pub struct Recorder {
 }
 
 impl Recorder {
+    /// Returns when the record of a job that only reads is as durable as the log is set to be.
+    ///
+    /// # Errors
+    /// [`SourceError::Unrecorded`]: it must not begin.
+    pub fn begin(&self, asked: &str) -> Result<(), SourceError> {
+        let Self { api, requester, .. } = self;
+        let recorded = api.tell_begun(self.event, requester, asked.as_bytes());
+        let durable = recorded.and_then(|recorded| self.runtime.block_on(api.durable(recorded)));
+        durable.map_err(|error| SourceError::Unrecorded {
+            reason: error.source().map_or_else(String::new, ToString::to_string),
+        })
+    }
+
     /// Returns when the record of these rows is as durable as the log is set to be.
     ///
     /// # Errors

@@ -9,12 +9,12 @@ use crate::bulk::{JobError, KeyIdentity, Ledger, PartMaker, Runtime, SourceError
 use crate::context::EncryptionContext;
 use crate::provision::binder::{BindError, Binder, Contexts};
 use crate::provision::{Parameters, Plan};
-use crate::table::rows::{self, Batch, Columns};
-use crate::table::{self, Format, Object, Place, TableError};
-use arrow_array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
+use crate::table::TableError;
+use crate::table::part_rows::{PartRows, Table};
+use crate::table::rows::Batch;
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_buffer::Buffer;
-use arrow_schema::{DataType, SchemaRef};
-use arrow_select::filter::filter_record_batch;
+use arrow_schema::DataType;
 use parquet::errors::ParquetError;
 use std::sync::Arc;
 
@@ -22,10 +22,7 @@ use std::sync::Arc;
 pub(super) struct Shared<'a> {
     pub(super) plan: &'a Plan,
     pub(super) runtime: &'a Runtime<'a>,
-    pub(super) objects: &'a [Object],
-    pub(super) kept: &'a table::Plan,
-    pub(super) format: Format,
-    pub(super) schema: SchemaRef,
+    pub(super) table: Table<'a>,
     pub(super) layout: Layout,
 }
 
@@ -48,7 +45,7 @@ impl<'a, B: Binder> Parts<'a, B> {
     /// Binds these rows.
     fn bind(&mut self, file: usize, batch: &Batch) -> Result<Bound, JobError> {
         let pairs = &self.shared.plan.pairs;
-        let name = &self.shared.objects[file].name;
+        let name = &self.shared.table.objects[file].name;
         let unusable = |error: crate::api::ApiError| TableError::Column {
             name: name.clone(),
             reason: error.message().to_owned(),
@@ -134,7 +131,7 @@ impl<B: Binder> PartMaker<Parameters> for Parts<'_, B> {
         task: &Task,
         ledger: &Ledger<'_, Parameters>,
     ) -> Result<Option<Written>, JobError> {
-        let mut reader = Reader::new(self.shared, task)?;
+        let mut reader = PartRows::new(&self.shared.table, task.first_row, task.rows)?;
         self.binder.begin(task.rows)?;
         let folder = ledger.folder();
         let path = folder.path(&task.file);
@@ -167,7 +164,7 @@ impl<B: Binder> PartMaker<Parameters> for Parts<'_, B> {
             let columns = self.columns(&rows, bound).map_err(encode)?;
             out.write(&columns).map_err(encode)?;
             self.shared.runtime.progress.advance(count);
-            if reader.left > 0 {
+            if !reader.is_over() {
                 let (file, batch) = reader.next()?;
                 let bound = self.bind(file, &batch)?;
                 if bound.key != key {
@@ -184,76 +181,6 @@ impl<B: Binder> PartMaker<Parameters> for Parts<'_, B> {
             key_material_id: key.material_id,
         }))
     }
-}
-
-/// The rows of one part, over as many files as they are in.
-struct Reader<'a> {
-    shared: &'a Shared<'a>,
-    file: usize,
-    rows: Box<dyn rows::Rows>,
-    /// Rows of the part that are still to come.
-    left: u64,
-}
-
-impl<'a> Reader<'a> {
-    fn new(shared: &'a Shared<'a>, task: &Task) -> Result<Self, TableError> {
-        let place = shared.kept.place(task.first_row);
-        let Place { file, row } = place.ok_or_else(|| changed(shared, 0))?;
-        Ok(Self {
-            shared,
-            file,
-            rows: open(shared, file, row)?,
-            left: task.rows,
-        })
-    }
-
-    /// The next rows that are not left out, at least one; and their file.
-    fn next(&mut self) -> Result<(usize, Batch), TableError> {
-        loop {
-            let Some(batch) = self.rows.next()? else {
-                self.file += 1;
-                if self.file == self.shared.objects.len() {
-                    return Err(changed(self.shared, self.file - 1));
-                }
-                self.rows = open(self.shared, self.file, 0)?;
-                continue;
-            };
-            let kept = &self.shared.kept.files()[self.file];
-            if batch.bad.iter().any(|(row, _)| !kept.leaves_out(*row)) {
-                return Err(changed(self.shared, self.file));
-            }
-            let mut batch = batch;
-            if !kept.left_out.is_empty() {
-                let numbers = batch.numbers.iter();
-                let wanted: Vec<_> = numbers.map(|row| !kept.leaves_out(*row)).collect();
-                if wanted.contains(&false) {
-                    let mask = BooleanArray::from(wanted);
-                    batch.rows = filter_record_batch(&batch.rows, &mask)
-                        .map_err(|_| changed(self.shared, self.file))?;
-                    batch.numbers.retain(|row| !kept.leaves_out(*row));
-                }
-            }
-            let left = usize::try_from(self.left).unwrap_or(usize::MAX);
-            if batch.numbers.len() > left {
-                batch.rows = batch.rows.slice(0, left);
-                batch.numbers.truncate(left);
-            }
-            if !batch.numbers.is_empty() {
-                self.left -= batch.numbers.len() as u64;
-                return Ok((self.file, batch));
-            }
-        }
-    }
-}
-
-fn open(shared: &Shared<'_>, file: usize, row: u64) -> Result<Box<dyn rows::Rows>, TableError> {
-    let start = shared.kept.files()[file].start(row);
-    let columns = Columns::All(&shared.schema);
-    rows::open(shared.format, &shared.objects[file], start, columns)
-}
-
-fn changed(shared: &Shared<'_>, file: usize) -> TableError {
-    TableError::Changed(shared.objects[file].name.clone())
 }
 
 /// The contexts of `count` rows, those in a row that are alike as one.

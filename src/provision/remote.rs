@@ -22,7 +22,6 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::io::Cursor;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Bytes of contexts in one call: a signed body has at most 1 MiB, with offsets and padding.
 const CALL_TEXT_BYTES_MAX: usize = 768 * 1024;
@@ -30,10 +29,6 @@ const CALL_TEXT_BYTES_MAX: usize = 768 * 1024;
 const CALL_ROWS_MAX: usize = 8 * 1024;
 /// Bytes of an answer beyond its rows: schema, dictionaries, and what a chunk has around it.
 const ANSWER_BYTES_MORE: usize = 1 << 20;
-/// How long a throttled call is tried again, and the pauses between.
-const PATIENCE: Duration = Duration::from_secs(120);
-const PAUSE_MIN: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Everything but what RFC 3986 calls unreserved, as signatures want it.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -143,24 +138,15 @@ impl RemoteBinder {
         self.read(answer, count, out)
     }
 
-    /// The answer's bytes; a call that is throttled is made again.
+    /// The answer's bytes.
     fn answer(&mut self, body: &Bytes, bytes_max: usize) -> Result<Vec<u8>, SourceError> {
         let target = Target {
             path: &self.path,
             content_type: MEDIA_TYPE,
             accept: MEDIA_TYPE,
+            operation: None,
         };
-        let (mut pause, mut waited) = (PAUSE_MIN, Duration::ZERO);
-        let response = loop {
-            match self.connection.call(&target, body.clone()) {
-                Err(SourceError::Refused { code, .. })
-                    if code == "ThrottlingException" && waited < PATIENCE => {}
-                called => break called?,
-            }
-            std::thread::sleep(pause);
-            waited += pause;
-            pause = (2 * pause).min(PAUSE_MAX);
-        };
+        let response = self.connection.call_patiently(&target, body.clone())?;
         let mut incoming = response.into_body();
         let mut bytes = Vec::new();
         while let Some(next) = self.connection.next(&mut incoming)? {

@@ -10,7 +10,7 @@ use std::collections::hash_map::RandomState;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes of the entries that are held in memory.
@@ -60,10 +60,9 @@ pub struct Twins {
 }
 
 /// Entries of many rows.
-pub struct Distinct<'a> {
-    /// Where the file without a name is made.
-    folder: &'a Path,
-    name: &'a str,
+pub struct Distinct {
+    /// What the file without a name is called for a moment.
+    path: PathBuf,
     held: Mutex<Held>,
 }
 
@@ -81,17 +80,16 @@ struct Spill {
     pieces: Vec<Vec<(u64, usize)>>,
 }
 
-impl<'a> Distinct<'a> {
-    /// None yet; what does not fit into memory goes to `folder`, for a moment under `name`.
+impl Distinct {
+    /// None yet; what does not fit into memory goes to a file that is called `path` for a moment.
     #[must_use]
-    pub fn new(folder: &'a Path, name: &'a str) -> Self {
+    pub fn new(path: PathBuf) -> Self {
         let held = Held {
             buckets: vec![Vec::new(); BUCKETS],
             ..Held::default()
         };
         Self {
-            folder,
-            name,
+            path,
             held: Mutex::new(held),
         }
     }
@@ -119,9 +117,8 @@ impl<'a> Distinct<'a> {
             }
         }
         if held.blocks * BLOCK_ENTRIES * ENTRY_BYTES > MEMORY_BYTES {
-            let path = self.folder.join(self.name);
-            held.spill(&path)
-                .map_err(|error| TableError::kept("write", &path, error))?;
+            held.spill(&self.path)
+                .map_err(|error| TableError::kept("write", &self.path, error))?;
         }
         Ok(())
     }
@@ -131,7 +128,7 @@ impl<'a> Distinct<'a> {
     /// # Errors
     /// When what did not fit into memory cannot be read.
     pub fn twins(self, max: usize) -> Result<Vec<Twins>, TableError> {
-        let path = self.folder.join(self.name);
+        let path = self.path;
         let Held {
             mut buckets, spill, ..
         } = self
@@ -240,7 +237,7 @@ mod tests {
     fn twins(texts: &[(&str, Place)], spills: bool, max: usize) -> Vec<(Place, Place)> {
         let folder = tempfile::tempdir().unwrap();
         let (distinct, hash) = (
-            Distinct::new(folder.path(), "spill"),
+            Distinct::new(folder.path().join("spill")),
             Fingerprint::default(),
         );
         for (text, place) in texts {
@@ -281,7 +278,7 @@ mod tests {
     fn many_rows_are_told_apart() {
         let folder = tempfile::tempdir().unwrap();
         let (distinct, hash) = (
-            Distinct::new(folder.path(), "spill"),
+            Distinct::new(folder.path().join("spill")),
             Fingerprint::default(),
         );
         for number in 0..100_000_u64 {

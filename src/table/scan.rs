@@ -5,17 +5,13 @@ use crate::bulk::Folder;
 use crate::bulk::folder::{REJECTS, SPILL};
 use crate::table::distinct::{Distinct, Fingerprint};
 use crate::table::ndjson::Fields;
-use crate::table::parquet::ParquetRows;
 use crate::table::plan::{FilePlan, Plan};
-use crate::table::rows::{self, Batch, Columns, Seen};
+use crate::table::rows::{self, Batch};
+use crate::table::walk::Input;
 use crate::table::{Format, Object, Place, TableError};
-use arrow_schema::SchemaRef;
-use rayon::prelude::*;
+use arrow_schema::Schema;
 use serde_json::json;
-use std::collections::VecDeque;
 use std::io::{BufWriter, Write};
-use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Rows that may be left out: their reasons are held in memory until they are written.
@@ -31,18 +27,6 @@ pub struct Question<'a> {
     pub skip: bool,
 }
 
-/// A table, and how it is looked at.
-pub struct Input<'a> {
-    /// The format of its files.
-    pub format: Format,
-    /// The files, in order.
-    pub objects: &'a [Object],
-    /// Threads.
-    pub workers: NonZeroUsize,
-    /// Ends it early.
-    pub stop: &'a AtomicBool,
-}
-
 /// Looks at every row; writes those that are left out to the folder's [`REJECTS`].
 ///
 /// # Errors
@@ -52,121 +36,50 @@ pub fn scan(
     question: &Question<'_>,
     folder: &Folder,
 ) -> Result<Plan, TableError> {
-    let threads = rayon::ThreadPoolBuilder::new()
-        .num_threads(input.workers.get())
-        .thread_name(|number| format!("scan-{number}"))
-        .build()?;
-    threads.install(|| Scan::new(input, question, folder)?.run(folder))
-}
-
-/// A file, or a row group of one: the row that it begins at, and whether it ends before the file does.
-struct Segment {
-    file: usize,
-    row: u64,
-    only_group: bool,
+    input.on_threads(|| {
+        input.check_schemas()?;
+        let first = input.objects.first();
+        if let Some(first) = first.filter(|_| input.format != Format::Ndjson) {
+            check_columns(first, &*rows::schema(input.format, first)?, question)?;
+        }
+        Scan::new(input, question, folder).run(folder)
+    })
 }
 
 struct Scan<'a> {
     input: &'a Input<'a>,
     question: &'a Question<'a>,
     columns: Vec<String>,
-    segments: Mutex<VecDeque<Segment>>,
     hash: Fingerprint,
-    distinct: Distinct<'a>,
+    distinct: Distinct,
     rejects: Mutex<Vec<(Place, String)>>,
-    files: Mutex<Vec<(u64, Seen)>>,
-    failed: AtomicBool,
 }
 
 impl<'a> Scan<'a> {
-    fn new(
-        input: &'a Input<'a>,
-        question: &'a Question<'a>,
-        folder: &'a Folder,
-    ) -> Result<Self, TableError> {
+    fn new(input: &'a Input<'a>, question: &'a Question<'a>, folder: &Folder) -> Self {
         let mut columns = vec![question.id_column.to_owned()];
         columns.extend(question.pairs.columns.iter().cloned());
         columns.sort();
         columns.dedup();
-        let scan = Self {
+        Self {
             input,
             question,
             columns,
-            segments: Mutex::default(),
             hash: Fingerprint::default(),
-            distinct: Distinct::new(folder.root(), SPILL),
+            distinct: Distinct::new(folder.path(SPILL)),
             rejects: Mutex::default(),
-            files: Mutex::new(input.objects.iter().map(|_| Default::default()).collect()),
-            failed: AtomicBool::new(false),
-        };
-        let segments = scan.check_schemas()?;
-        *locked(&scan.segments) = segments.into();
-        Ok(scan)
-    }
-
-    /// Compares every file's columns with the first one's, and lists what there is to read.
-    fn check_schemas(&self) -> Result<Vec<Segment>, TableError> {
-        let Input {
-            format, objects, ..
-        } = self.input;
-        let Some(first) = objects.first() else {
-            return Err(TableError::Absent("no file".to_owned()));
-        };
-        let schema = rows::schema(*format, first)?;
-        if *format != Format::Ndjson {
-            check_columns(first, &schema, self.question)?;
         }
-        let of_files: Vec<Vec<Segment>> = objects
-            .par_iter()
-            .enumerate()
-            .map(|(file, object)| {
-                if file > 0 {
-                    rows::check_same(first, &schema, object, &*rows::schema(*format, object)?)?;
-                }
-                self.segments_of(file, object)
-            })
-            .collect::<Result<_, TableError>>()?;
-        Ok(of_files.into_iter().flatten().collect())
-    }
-
-    fn segments_of(&self, file: usize, object: &Object) -> Result<Vec<Segment>, TableError> {
-        if self.input.format != Format::Parquet {
-            return Ok(vec![Segment {
-                file,
-                row: 0,
-                only_group: false,
-            }]);
-        }
-        let mut row = 0;
-        let mut segments = Vec::new();
-        for rows in ParquetRows::groups(object)? {
-            if rows > 0 {
-                segments.push(Segment {
-                    file,
-                    row,
-                    only_group: true,
-                });
-            }
-            row += rows;
-        }
-        Ok(segments)
     }
 
     fn run(self, folder: &Folder) -> Result<Plan, TableError> {
-        let results = rayon::broadcast(|_| {
-            let worked = self.work();
-            if worked.is_err() {
-                self.failed.store(true, Ordering::Relaxed);
-            }
-            worked
-        });
-        results.into_iter().collect::<Result<(), _>>()?;
+        let files = self
+            .input
+            .walk(&self.columns, &|file, batch| self.look_at(file, batch))?;
         let Self {
             input,
             question,
             distinct,
             rejects,
-            files,
             ..
         } = self;
         let mut rejects = rejects.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -194,7 +107,6 @@ impl<'a> Scan<'a> {
         if question.skip {
             write_rejects(input, &rejects, folder)?;
         }
-        let files = files.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut fields = Fields::default();
         let mut kept: Vec<_> = files
             .into_iter()
@@ -211,43 +123,6 @@ impl<'a> Scan<'a> {
             kept[place.file].left_out.push(place.row);
         }
         Ok(Plan::new(kept, fields))
-    }
-
-    /// One thread's way through the segments.
-    fn work(&self) -> Result<(), TableError> {
-        loop {
-            let Some(segment) = locked(&self.segments).pop_front() else {
-                return Ok(());
-            };
-            let Segment {
-                file,
-                row,
-                only_group,
-            } = segment;
-            let object = &self.input.objects[file];
-            let columns = Columns::Named(&self.columns);
-            let mut rows: Box<dyn rows::Rows> = match only_group {
-                true => Box::new(ParquetRows::open(object, row, true, columns)?),
-                false => rows::open(self.input.format, object, rows::Start::default(), columns)?,
-            };
-            let mut count = 0;
-            while let Some(batch) = rows.next()? {
-                if self.input.stop.load(Ordering::Relaxed) {
-                    return Err(TableError::Stopped);
-                }
-                if self.failed.load(Ordering::Relaxed) {
-                    return Ok(());
-                }
-                count += (batch.numbers.len() + batch.bad.len()) as u64;
-                self.look_at(file, batch)?;
-            }
-            let seen = rows.seen();
-            let mut files = locked(&self.files);
-            files[file].0 += count;
-            if !only_group {
-                files[file].1 = seen;
-            }
-        }
     }
 
     fn look_at(&self, file: usize, batch: Batch) -> Result<(), TableError> {
@@ -287,7 +162,7 @@ impl<'a> Scan<'a> {
         if !self.question.skip {
             return Err(refused(self.input, place, reason));
         }
-        let mut rejects = locked(&self.rejects);
+        let mut rejects = self.rejects.lock().unwrap_or_else(PoisonError::into_inner);
         if rejects.len() == REJECTS_MAX {
             return Err(TableError::TooManyRejects(REJECTS_MAX, reason));
         }
@@ -302,7 +177,7 @@ impl<'a> Scan<'a> {
 /// [`TableError::Column`].
 pub fn check_columns(
     object: &Object,
-    schema: &SchemaRef,
+    schema: &Schema,
     question: &Question<'_>,
 ) -> Result<(), TableError> {
     let id = ContextPairs {
@@ -346,8 +221,4 @@ fn write_rejects(
     let out = out.into_inner().map_err(|error| io(error.into_error()))?;
     folder.finish(out)?;
     Ok(())
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
