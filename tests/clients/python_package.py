@@ -63,7 +63,7 @@ def kinds(mill: Daemon, keymill, tally: Tally) -> int:
     check(mill, part, keymill.provision(polars.from_arrow(part), **asked), tally)
     with duckdb.connect() as connection:
         relation = connection.from_arrow(plain)
-        check(mill, plain, keymill.provision(relation.to_arrow_table(), **asked), tally)
+        check(mill, plain, keymill.provision(relation, **asked), tally)
         provisioned = keymill.provision(part, **asked)
         assert connection.sql("SELECT count(DISTINCT ciphertext_blob) FROM provisioned").fetchall() == [(100,)]
     assert polars.from_arrow(provisioned).height == 100 and provisioned.to_pandas().shape == (100, 9)
