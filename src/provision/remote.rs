@@ -289,3 +289,6 @@ fn at_row(from: usize, error: SourceError) -> BindError {
     }
     error.into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -235,3 +235,6 @@ impl Rows for CsvRows {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -340,3 +340,6 @@ impl Rows for NdjsonRows {
         std::mem::take(&mut self.seen)
     }
 }
+
+#[cfg(test)]
+mod tests;
