@@ -237,9 +237,8 @@ impl Plan {
             left_out: held.map_or(0, |held| held.left_out),
             files: held.map_or_else(Vec::new, |held| held.files.clone()),
         };
-        match held {
-            Some(held) => bulk::Parameters::permit(held, &parameters)?,
-            None => {}
+        if let Some(held) = held {
+            bulk::Parameters::permit(held, &parameters)?;
         }
         Ok(parameters)
     }

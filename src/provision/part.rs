@@ -138,7 +138,7 @@ impl<B: Binder> PartMaker<Parameters> for Parts<'_, B> {
         let encode = |error| JobError::write(&path, error);
 
         // The first rows tell which key the part is under.
-        let (file, batch) = reader.next()?;
+        let (file, batch) = reader.next_batch()?;
         let bound = self.bind(file, &batch)?;
         let key = bound.key.clone();
         let (run, parameters) = ledger.begin(&key)?;
@@ -165,7 +165,7 @@ impl<B: Binder> PartMaker<Parameters> for Parts<'_, B> {
             out.write(&columns).map_err(encode)?;
             self.shared.runtime.progress.advance(count);
             if !reader.is_over() {
-                let (file, batch) = reader.next()?;
+                let (file, batch) = reader.next_batch()?;
                 let bound = self.bind(file, &batch)?;
                 if bound.key != key {
                     return Err(SourceError::MaterialChanged.into());

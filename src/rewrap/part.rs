@@ -125,7 +125,7 @@ impl<S: Sealer> PartMaker<Parameters> for Parts<'_, S> {
         let encode = |error: ParquetError| JobError::write(&path, error);
 
         // The first rows tell which key the part is under.
-        let (file, batch) = reader.next()?;
+        let (file, batch) = reader.next_batch()?;
         let sealed = self.seal(file, &batch)?;
         let key = sealed.key.clone();
         let (run, parameters) = ledger.begin(&key)?;
@@ -157,7 +157,7 @@ impl<S: Sealer> PartMaker<Parameters> for Parts<'_, S> {
             let rows = columns.first().map_or(0, |column| column.len());
             self.shared.runtime.progress.advance(rows);
             if !reader.is_over() {
-                let (file, batch) = reader.next()?;
+                let (file, batch) = reader.next_batch()?;
                 let sealed = self.seal(file, &batch)?;
                 if sealed.key != key {
                     return Err(SourceError::MaterialChanged.into());

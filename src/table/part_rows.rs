@@ -53,7 +53,7 @@ impl<'a> PartRows<'a> {
     ///
     /// # Errors
     /// [`TableError`]: the table is not what it was.
-    pub fn next(&mut self) -> Result<(usize, Batch), TableError> {
+    pub fn next_batch(&mut self) -> Result<(usize, Batch), TableError> {
         loop {
             let Some(batch) = self.rows.next()? else {
                 self.file += 1;

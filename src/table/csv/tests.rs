@@ -13,8 +13,10 @@ fn object(text: &[u8]) -> (tempfile::TempDir, Object) {
 }
 
 type Row = Vec<Option<String>>;
+/// Those that could be read, and those that could not.
+type Both = (Vec<(u64, Row)>, Vec<(u64, String)>);
 
-fn all(object: &Object, start: Start) -> Result<(Vec<(u64, Row)>, Vec<(u64, String)>), String> {
+fn all(object: &Object, start: Start) -> Result<Both, String> {
     let told = |error: TableError| error.to_string();
     let schema = CsvRows::schema(object).map_err(told)?;
     let mut rows = CsvRows::open(object, start, Columns::All(&schema)).map_err(told)?;
