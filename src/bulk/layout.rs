@@ -13,6 +13,9 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::schema::types::ColumnPath;
 use std::sync::Arc;
 
+/// Bytes of a row group that a writer holds, past which it ends: rows of a table may be of any length.
+const GROUP_BYTES_MAX: usize = 64 << 20;
+
 /// The columns that a job adds to a container's row.
 pub mod column {
     /// The container's id.
@@ -161,6 +164,8 @@ pub struct Layout {
     pub(super) properties: Arc<WriterProperties>,
     /// By field.
     pub(super) constant: Vec<bool>,
+    /// Bytes of a row group that are held at most.
+    pub(super) group_bytes_max: usize,
 }
 
 impl Layout {
@@ -174,6 +179,7 @@ impl Layout {
         Self {
             schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
             properties: Arc::new(properties().build()),
+            group_bytes_max: usize::MAX,
             constant: columns.iter().map(|name| constant.contains(name)).collect(),
         }
     }
@@ -209,6 +215,7 @@ impl Layout {
             schema,
             properties: Arc::new(properties),
             constant,
+            group_bytes_max: GROUP_BYTES_MAX,
         }
     }
 

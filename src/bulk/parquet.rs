@@ -152,7 +152,9 @@ impl<W: Write + Send> PartWriter<'_, W> {
             }
             from += count;
             group.rows += count;
-            if group.rows == ROW_GROUP_ROWS {
+            let held = group.writers.iter().flatten();
+            let held: usize = held.map(ArrowColumnWriter::memory_size).sum();
+            if group.rows == ROW_GROUP_ROWS || held > self.encoder.layout.group_bytes_max {
                 self.end_group(group)?;
             } else {
                 self.group = Some(group);

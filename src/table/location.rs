@@ -1,6 +1,6 @@
 //! What a user calls a table: a file, a folder, a pattern, `s3://…`, or standard input.
 
-use crate::table::object::{Object, Source};
+use crate::table::object::{self, Object, Source};
 use crate::table::{FILES_MAX, Format, TableError};
 use futures_util::TryStreamExt;
 use globset::{GlobBuilder, GlobMatcher};
@@ -10,7 +10,6 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use std::fmt;
 use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -117,7 +116,7 @@ fn of_file(path: &Path, name: String, metadata: &Metadata) -> Object {
     Object {
         name,
         length: metadata.len(),
-        version: format!("{}.{:09}", metadata.mtime(), metadata.mtime_nsec()),
+        version: object::version(metadata),
         source: Source::File(path.to_owned()),
     }
 }
@@ -202,10 +201,12 @@ async fn s3(bucket: &str, key: &str, runtime: &Handle) -> Result<Vec<Object>, Ta
         length: meta.size,
         version: meta
             .e_tag
+            .clone()
             .unwrap_or_else(|| meta.last_modified.timestamp_micros().to_string()),
         source: Source::Store {
             store: Arc::clone(&store),
             path: meta.location,
+            tag: meta.e_tag,
             runtime: runtime.clone(),
         },
     };

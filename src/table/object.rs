@@ -2,13 +2,13 @@
 
 use crate::table::TableError;
 use bytes::Bytes;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, ObjectStore};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, BufReader, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
@@ -33,6 +33,12 @@ pub struct Object {
     pub source: Source,
 }
 
+/// What changes when a local file is written anew: when that was.
+#[must_use]
+pub fn version(metadata: &Metadata) -> String {
+    format!("{}.{:09}", metadata.mtime(), metadata.mtime_nsec())
+}
+
 /// Where an object's bytes are.
 #[derive(Clone)]
 pub enum Source {
@@ -44,6 +50,8 @@ pub enum Source {
         store: Arc<dyn ObjectStore>,
         /// The object's key.
         path: object_store::path::Path,
+        /// Its tag, if it has one.
+        tag: Option<String>,
         /// What waits for the store; the readers' own threads are not its.
         runtime: Handle,
     },
@@ -60,14 +68,19 @@ impl fmt::Debug for Object {
 }
 
 impl Object {
-    /// Opens it.
+    /// Opens it, as it was when it was listed.
     ///
     /// # Errors
-    /// [`TableError::Io`].
+    /// [`TableError::Io`], or [`TableError::Changed`].
     pub fn open(&self) -> Result<Opened, TableError> {
         let bytes = match &self.source {
             Source::File(path) => {
-                let file = File::open(path).map_err(|error| TableError::io(&self.name, error))?;
+                let io = |error| TableError::io(&self.name, error);
+                let file = File::open(path).map_err(io)?;
+                let metadata = file.metadata().map_err(io)?;
+                if (metadata.len(), version(&metadata)) != (self.length, self.version.clone()) {
+                    return Err(TableError::Changed(self.name.clone()));
+                }
                 Readable::File(file)
             }
             Source::Store { .. } => Readable::Store(Mutex::default()),
@@ -136,6 +149,7 @@ impl Opened {
         let Source::Store {
             store,
             path,
+            tag,
             runtime,
         } = source
         else {
@@ -143,9 +157,14 @@ impl Opened {
         };
         let from = number * BLOCK_BYTES;
         let range = from..(from + BLOCK_BYTES).min(*length);
-        let bytes = runtime
-            .block_on(store.get_range(path, range))
-            .map_err(io::Error::other)?;
+        let options = GetOptions {
+            range: Some(range.into()),
+            // Of what was listed, or of nothing.
+            if_match: tag.clone(),
+            ..GetOptions::default()
+        };
+        let read = async { store.get_opts(path, options).await?.bytes().await };
+        let bytes = runtime.block_on(read).map_err(io::Error::other)?;
         if blocks.len() == BLOCKS_MAX {
             blocks.remove(0);
         }

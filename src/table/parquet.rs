@@ -1,7 +1,7 @@
 //! Rows of a Parquet file.
 
 use crate::table::object::Opened;
-use crate::table::rows::{Batch, Columns, Rows};
+use crate::table::rows::{BATCH_BYTES_MAX, Batch, Columns, Rows};
 use crate::table::{BATCH_ROWS, COLUMNS_MAX, Format, Object, TableError};
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -10,6 +10,7 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
     ParquetRecordBatchReaderBuilder,
 };
+use parquet::file::metadata::RowGroupMetaData;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -48,6 +49,13 @@ fn footer(object: &Object, opened: &Opened) -> Result<ArrowReaderMetadata, Table
         return Err(malformed(name, format!("more than {COLUMNS_MAX} columns")));
     }
     Ok(loaded)
+}
+
+/// How many rows of a group are read at a time, going by its rows' mean length.
+fn fitting(group: &RowGroupMetaData) -> usize {
+    let bytes = usize::try_from(group.total_byte_size()).unwrap_or(usize::MAX);
+    let rows = usize::try_from(group.num_rows()).unwrap_or_default().max(1);
+    (BATCH_BYTES_MAX / (bytes / rows).max(1)).clamp(1, BATCH_ROWS)
 }
 
 impl ParquetRows {
@@ -110,6 +118,11 @@ impl ParquetRows {
                 ProjectionMask::roots(footer.parquet_schema(), roots)
             }
         };
+        // Rows may be of any length; of those that are only looked through, what is read is short.
+        let batch_rows = match columns {
+            Columns::All(_) => groups.iter().map(fitting).min().unwrap_or(BATCH_ROWS),
+            Columns::Named(_) => BATCH_ROWS,
+        };
         let name = object.name.clone();
         let skipped = usize::try_from(row - before)?;
         let reader = caught(&name, || {
@@ -117,7 +130,7 @@ impl ParquetRows {
                 .with_row_groups(wanted.collect())
                 .with_projection(mask)
                 .with_offset(skipped)
-                .with_batch_size(BATCH_ROWS)
+                .with_batch_size(batch_rows)
                 .build()
         })?;
         Ok(Self {
