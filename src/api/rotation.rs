@@ -8,12 +8,14 @@
 use crate::api::keys::{self, KeyInput, Permits, check_page};
 use crate::api::marker::Marker;
 use crate::api::members::Members;
+use crate::api::usability::origin;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, state};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, state, unsupported};
 use crate::clock::Timestamp;
 use crate::key::material::BackingKey;
 use crate::key::rotation::{RotationSchedule, RotationType};
+use crate::key::spec::{KeyOrigin, KeySpec};
 use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::{Change, KeyDraft, KeyEntry, Snapshot};
 use serde::Deserialize;
@@ -54,7 +56,12 @@ pub(super) async fn enable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     let now = api.clock.now();
     let period = Members::RotationPeriod(days.into());
     let action = ("kms:EnableKeyRotation", period);
-    let key: (&str, Permits) = (key_id.unwrap_or_default(), KeyState::usable);
+    let permits: Permits = |entry| {
+        rotatable(entry)?;
+        origin(entry, KeyOrigin::AwsKms)?;
+        state(entry)
+    };
+    let key = (key_id.unwrap_or_default(), permits);
     keys::edit(&api, &requester, action, key, |key| {
         let schedule = key
             .rotation
@@ -73,7 +80,12 @@ pub(super) async fn disable(api: Arc<Api>, requester: Requester, body: Vec<u8>) 
     let (input, violations) = KeyInput::decode(&body)?;
     violations.check()?;
     let action = ("kms:DisableKeyRotation", Members::None);
-    let key: (&str, Permits) = (input.key_id(), KeyState::usable);
+    // Of an asymmetric or HMAC key there is nothing to disable, which is no error.
+    let permits: Permits = |entry| {
+        origin(entry, KeyOrigin::AwsKms)?;
+        state(entry)
+    };
+    let key = (input.key_id(), permits);
     keys::edit(&api, &requester, action, key, |key| {
         Ok(KmsKey {
             rotation: None,
@@ -122,24 +134,39 @@ pub(super) async fn on_demand(api: Arc<Api>, requester: Requester, body: Vec<u8>
         let caller = under.caller(ACTION);
         let request = caller.key_not_alias(key_id, under.snapshot)?;
         let entry = request.request().entry();
+        rotatable(entry)?;
         state(entry)?;
         check_on_demand(entry, under.now)?;
-        let draft = rotated(&api, draft_of(entry), RotationType::OnDemand, under.now)?;
+        let draft = match entry.key.origin {
+            KeyOrigin::AwsKms => rotated(&api, draft_of(entry), RotationType::OnDemand, under.now)?,
+            KeyOrigin::External => return Err(unsupported("Origin")),
+        };
         let mut object = Object::new();
         object.plain("KeyId", &entry.arn);
-        let reply = match draft.materials.last() {
-            Some(material) => object.end().with(material),
-            None => object.end(),
-        };
+        let reply = object.end().with(draft.materials.last());
         Ok((vec![Change::PutKey(draft)], reply.about(entry)))
     })
     .await
 }
 
+/// Whether a key of this spec has generations.
+fn rotatable(entry: &KeyEntry) -> Result<(), ApiError> {
+    if entry.key.spec == KeySpec::Symmetric {
+        return Ok(());
+    }
+    let code = KmsErrorCode::UnsupportedOperationException;
+    Err(ApiError::bare(code))
+}
+
 fn check_on_demand(entry: &KeyEntry, now: Timestamp) -> Result<(), ApiError> {
-    let on_demand = |key: &&Arc<BackingKey>| key.rotation() == Some(RotationType::OnDemand);
     let arn = &entry.arn;
-    if entry.materials.iter().filter(on_demand).count() >= ON_DEMAND_MAX {
+    let drawn = entry.materials.iter().map(|material| material.rotation());
+    let imported = entry.key.imports.iter().map(|import| import.rotation);
+    let count = match entry.key.origin {
+        KeyOrigin::AwsKms => drawn.flatten().filter(is_on_demand).count(),
+        KeyOrigin::External => imported.flatten().filter(is_on_demand).count(),
+    };
+    if count >= ON_DEMAND_MAX {
         let message = format!(
             "The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be performed for this key: {arn}"
         );
@@ -156,11 +183,12 @@ fn check_on_demand(entry: &KeyEntry, now: Timestamp) -> Result<(), ApiError> {
     Ok(())
 }
 
+fn is_on_demand(rotation: &RotationType) -> bool {
+    *rotation == RotationType::OnDemand
+}
+
 fn draft_of(entry: &KeyEntry) -> KeyDraft {
-    KeyDraft {
-        key: entry.key.clone(),
-        materials: entry.materials.clone(),
-    }
+    entry.with_key(entry.key.clone())
 }
 
 /// The key with one more generation of material.
@@ -308,7 +336,8 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
 }
 
 fn item(entry: &KeyEntry, material: &BackingKey) -> Object {
-    let current = material.generation() == entry.current().generation();
+    let current =
+        entry.current().map(|current| current.generation()) == Some(material.generation());
     let mut object = Object::with_room(512);
     object.shown("KeyId", entry.key.id);
     object.shown("KeyMaterialId", material.id());

@@ -26,6 +26,7 @@ mod decrypt;
 mod fence;
 mod grants;
 mod key_policies;
+mod key_types;
 mod limits;
 mod manage;
 mod order;

@@ -30,7 +30,7 @@ const CALLERS: [&str; 6] = [
 ];
 
 /// What each of [`CALLERS`] is answered. By ARN where an operation takes one, so that the visitor asks for what is not his.
-const TABLE: [(&str, [&str; 6]); 34] = [
+const TABLE: [(&str, [&str; 6]); 40] = [
     ("CancelKeyDeletion", FOR_ADMIN),
     ("CreateAlias", FOR_ADMIN),
     ("CreateGrant", FOR_GRANTEE_TOO),
@@ -38,6 +38,7 @@ const TABLE: [(&str, [&str; 6]); 34] = [
     ("Decrypt", [OK, DENIED, OK, OK, DENIED, DENIED]),
     // Names are looked up at home.
     ("DeleteAlias", [OK, DENIED, DENIED, DENIED, DENIED, MISSING]),
+    ("DeriveSharedSecret", FOR_ADMIN),
     ("DescribeKey", FOR_GRANTEE_TOO),
     ("DisableKey", FOR_ADMIN),
     ("DisableKeyRotation", FOR_ADMIN),
@@ -46,9 +47,11 @@ const TABLE: [(&str, [&str; 6]); 34] = [
     ("Encrypt", FOR_ADMIN),
     ("GenerateDataKey", FOR_ADMIN),
     ("GenerateDataKeyWithoutPlaintext", MINTING),
+    ("GenerateMac", FOR_ADMIN),
     ("GenerateRandom", AT_HOME),
     ("GetKeyPolicy", FOR_ADMIN),
     ("GetKeyRotationStatus", FOR_ADMIN),
+    ("GetPublicKey", FOR_ADMIN),
     ("ListAliases", AT_HOME),
     ("ListGrants", FOR_ADMIN),
     ("ListKeyPolicies", FOR_ADMIN),
@@ -62,10 +65,13 @@ const TABLE: [(&str, [&str; 6]); 34] = [
     ("RevokeGrant", FOR_ADMIN),
     ("RotateKeyOnDemand", FOR_ADMIN),
     ("ScheduleKeyDeletion", FOR_ADMIN),
+    ("Sign", FOR_ADMIN),
     ("TagResource", FOR_ADMIN),
     ("UntagResource", FOR_ADMIN),
     ("UpdateAlias", FOR_ADMIN),
     ("UpdateKeyDescription", FOR_ADMIN),
+    ("Verify", FOR_ADMIN),
+    ("VerifyMac", FOR_ADMIN),
 ];
 const FOR_ADMIN: [&str; 6] = [OK, DENIED, DENIED, DENIED, DENIED, DENIED];
 const FOR_GRANTEE_TOO: [&str; 6] = [OK, DENIED, DENIED, OK, DENIED, DENIED];
@@ -87,6 +93,8 @@ struct Scene {
     alias: String,
     grant: Value,
     blob: Value,
+    /// What is to be verified or agreed with, of a key of another kind.
+    proof: Value,
 }
 
 impl Walk {
@@ -160,13 +168,42 @@ impl Walk {
                 .call("ScheduleKeyDeletion", json!({"KeyId": key}))
                 .await;
         }
+        let (key, proof) = self
+            .other_key(operation)
+            .await
+            .unwrap_or((key, Value::Null));
         Scene {
             number,
             key,
             alias,
             grant,
             blob,
+            proof,
         }
+    }
+
+    /// A key of the kind that an operation needs, and what its body brings; none if that is the usual one.
+    async fn other_key(&self, operation: &str) -> Option<(String, Value)> {
+        let kind = match operation {
+            "Sign" | "Verify" | "GetPublicKey" => ("ECC_NIST_P256", "SIGN_VERIFY"),
+            "GenerateMac" | "VerifyMac" => ("HMAC_256", "GENERATE_VERIFY_MAC"),
+            "DeriveSharedSecret" => ("ECC_NIST_P256", "KEY_AGREEMENT"),
+            _ => return None,
+        };
+        let body = json!({"KeySpec": kind.0, "KeyUsage": kind.1});
+        let created = self.daemon.call("CreateKey", body).await;
+        let key = created["KeyMetadata"]["Arn"].as_str().unwrap().to_owned();
+        let made_by = match operation {
+            "Verify" => ("Sign", "Signature"),
+            "VerifyMac" => ("GenerateMac", "Mac"),
+            "DeriveSharedSecret" => ("GetPublicKey", "PublicKey"),
+            _ => return Some((key, Value::Null)),
+        };
+        let body = json!({
+            "KeyId": key, "Message": "AA==", "SigningAlgorithm": "ECDSA_SHA_256", "MacAlgorithm": "HMAC_SHA_256",
+        });
+        let proof = self.daemon.call(made_by.0, body).await[made_by.1].clone();
+        Some((key, proof))
     }
 
     /// The body of a call, which is in order.
@@ -177,6 +214,7 @@ impl Walk {
             alias,
             grant,
             blob,
+            proof,
         } = scene;
         match operation {
             "CreateKey" | "ListAliases" | "ListKeys" => json!({}),
@@ -197,6 +235,15 @@ impl Walk {
             "GenerateRandom" => json!({"NumberOfBytes": 1}),
             "CreateGrant" => {
                 json!({"KeyId": key, "GranteePrincipal": self.arn("nobody"), "Operations": ["Decrypt"]})
+            }
+            "Sign" | "Verify" => {
+                json!({"KeyId": key, "Message": "AA==", "SigningAlgorithm": "ECDSA_SHA_256", "Signature": proof})
+            }
+            "GenerateMac" | "VerifyMac" => {
+                json!({"KeyId": key, "Message": "AA==", "MacAlgorithm": "HMAC_SHA_256", "Mac": proof})
+            }
+            "DeriveSharedSecret" => {
+                json!({"KeyId": key, "KeyAgreementAlgorithm": "ECDH", "PublicKey": proof})
             }
             "ListRetirableGrants" => json!({"RetiringPrincipal": caller_arn}),
             "RetireGrant" | "RevokeGrant" => json!({"KeyId": key, "GrantId": grant}),
