@@ -39,6 +39,7 @@ pub mod error;
 mod generate;
 mod grant_tokens;
 mod grants;
+mod key_pairs;
 mod key_policies;
 mod keys;
 mod macs;
@@ -141,6 +142,9 @@ impl Api {
     ) -> Result<Reply, ApiError> {
         let answer = match operation.handler {
             Handler::AtOnce(handler) => handler(self, requester, body),
+            Handler::Waiting(handler) => {
+                handler(Arc::clone(self), requester.clone(), body.to_vec()).await
+            }
             Handler::Changing(handler) => {
                 let (api, requester, body) = (Arc::clone(self), requester.clone(), body.to_vec());
                 let change = async move {
@@ -391,6 +395,7 @@ impl DataKeyCounters {
 }
 
 struct Counters {
+    pairs: key_pairs::PairCounters,
     without_plaintext: DataKeyCounters,
     with_plaintext: DataKeyCounters,
     batch: DataKeyCounters,
@@ -402,6 +407,7 @@ struct Counters {
 impl Counters {
     fn new(metrics: &Metrics) -> Self {
         Self {
+            pairs: key_pairs::PairCounters::new(metrics),
             without_plaintext: DataKeyCounters::new(metrics, "GenerateDataKeyWithoutPlaintext"),
             with_plaintext: DataKeyCounters::new(metrics, "GenerateDataKey"),
             batch: DataKeyCounters::new(metrics, "DataKeys"),

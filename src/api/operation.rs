@@ -2,7 +2,7 @@
 
 use crate::api::{
     Answer, Api, ApiError, Reply, Requester, aliases, decrypt, encrypt, generate, grants,
-    key_policies, keys, macs, public_keys, re_encrypt, rotation, signatures, tags,
+    key_pairs, key_policies, keys, macs, public_keys, re_encrypt, rotation, signatures, tags,
 };
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(super) enum Thread {
 pub(super) type Weighed = Result<Option<Reply>, ApiError>;
 pub(super) type Weighing = fn(&Api, &Requester, &[u8], Thread) -> Weighed;
 
-/// A change under way.
+/// A call under way.
 type Changed = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// One row of the operation table.
@@ -39,6 +39,8 @@ pub(super) enum Handler {
     AtOnce(fn(&Api, &Requester, &[u8]) -> Answer),
     /// The same, unless what it is asked for takes milliseconds of arithmetic.
     Weighing(Weighing),
+    /// After waiting for something else than the store; dropped with its caller.
+    Waiting(fn(Arc<Api>, Requester, Vec<u8>) -> Changed),
     /// By changing the store: runs to its end whatever becomes of the caller.
     Changing(fn(Arc<Api>, Requester, Vec<u8>) -> Changed),
     /// Known to AWS KMS, not built here.
@@ -48,6 +50,12 @@ pub(super) enum Handler {
 macro_rules! changing {
     ($function:path) => {
         Handler::Changing(|api, requester, body| Box::pin($function(api, requester, body)))
+    };
+}
+
+macro_rules! waiting {
+    ($function:path) => {
+        Handler::Waiting(|api, requester, body| Box::pin($function(api, requester, body)))
     };
 }
 
@@ -76,8 +84,11 @@ pub static OPERATIONS: [Operation; 54] = table([
     ("EnableKeyRotation", changing!(rotation::enable)),
     ("Encrypt", Handler::AtOnce(encrypt::encrypt)),
     ("GenerateDataKey", Handler::AtOnce(generate::with_plaintext)),
-    ("GenerateDataKeyPair", Handler::Unbuilt),
-    ("GenerateDataKeyPairWithoutPlaintext", Handler::Unbuilt),
+    ("GenerateDataKeyPair", waiting!(key_pairs::with_plaintext)),
+    (
+        "GenerateDataKeyPairWithoutPlaintext",
+        waiting!(key_pairs::without_plaintext),
+    ),
     (
         "GenerateDataKeyWithoutPlaintext",
         Handler::AtOnce(generate::without_plaintext),

@@ -30,7 +30,7 @@ const CALLERS: [&str; 6] = [
 ];
 
 /// What each of [`CALLERS`] is answered. By ARN where an operation takes one, so that the visitor asks for what is not his.
-const TABLE: [(&str, [&str; 6]); 40] = [
+const TABLE: [(&str, [&str; 6]); 42] = [
     ("CancelKeyDeletion", FOR_ADMIN),
     ("CreateAlias", FOR_ADMIN),
     ("CreateGrant", FOR_GRANTEE_TOO),
@@ -46,6 +46,8 @@ const TABLE: [(&str, [&str; 6]); 40] = [
     ("EnableKeyRotation", FOR_ADMIN),
     ("Encrypt", FOR_ADMIN),
     ("GenerateDataKey", FOR_ADMIN),
+    ("GenerateDataKeyPair", FOR_ADMIN),
+    ("GenerateDataKeyPairWithoutPlaintext", FOR_ADMIN),
     ("GenerateDataKeyWithoutPlaintext", MINTING),
     ("GenerateMac", FOR_ADMIN),
     ("GenerateRandom", AT_HOME),
@@ -235,6 +237,9 @@ impl Walk {
             "GenerateRandom" => json!({"NumberOfBytes": 1}),
             "CreateGrant" => {
                 json!({"KeyId": key, "GranteePrincipal": self.arn("nobody"), "Operations": ["Decrypt"]})
+            }
+            "GenerateDataKeyPair" | "GenerateDataKeyPairWithoutPlaintext" => {
+                json!({"KeyId": key, "KeyPairSpec": "ECC_NIST_P256"})
             }
             "Sign" | "Verify" => {
                 json!({"KeyId": key, "Message": "AA==", "SigningAlgorithm": "ECDSA_SHA_256", "Signature": proof})
