@@ -39,6 +39,7 @@ pub mod error;
 mod generate;
 mod grant_tokens;
 mod grants;
+mod imports;
 mod key_pairs;
 mod key_policies;
 mod keys;
@@ -104,7 +105,7 @@ pub struct Api {
     /// The last section of requests.
     last_check: Arc<LastCheck>,
     counters: Counters,
-    /// Turns to draw the material of an asymmetric key, as many as cores: seconds of arithmetic must not take all threads.
+    /// Turns to draw the material of asymmetric keys, as many as cores: seconds of arithmetic must not take all threads.
     generating: Semaphore,
 }
 
@@ -204,6 +205,20 @@ impl Api {
             api.told(&requester, event, answer).await
         };
         tokio::spawn(change).await.map_err(ApiError::internal)?
+    }
+
+    /// Does what takes up to seconds of arithmetic on a thread of its own, when it is its turn.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let _turn = self
+            .generating
+            .acquire()
+            .await
+            .map_err(ApiError::internal)?;
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(ApiError::internal)
     }
 
     fn under<'a>(

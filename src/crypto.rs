@@ -10,4 +10,5 @@ pub mod oaep;
 pub mod pair;
 pub mod secret;
 pub mod signature;
+pub mod wrapping;
 pub mod xaes;

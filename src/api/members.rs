@@ -1,5 +1,6 @@
 //! What policy conditions ask of a request's own members.
 
+use crate::clock::Timestamp;
 use crate::key::spec::{KeyOrigin, KeySpec, KeyUsage};
 use crate::policy::{ConditionKey, Grant, GrantParameters, Value, Values};
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ pub(super) enum Members<'a> {
     NewPolicy(Option<bool>),
     /// Of `ScheduleKeyDeletion`: `PendingWindowInDays`, or its default.
     PendingWindow(i64),
+    /// Of `ImportKeyMaterial`: `ExpirationModel`, or its default, and `ValidTo`.
+    Import(&'a str, Option<Timestamp>),
     /// Of `ReEncrypt`: whether the blob stays under its key, and the algorithm of this side.
     SameKey(bool, &'a str),
     /// Of `EnableKeyRotation`: `RotationPeriodInDays`, or its default.
@@ -125,6 +128,8 @@ impl<'a> Members<'a> {
             (Self::RotationPeriod(days), ConditionKey::RotationPeriodInDays) => {
                 Values::One(Value::Number(days))
             }
+            (Self::Import(model, _), ConditionKey::ExpirationModel) => text(model),
+            (Self::Import(_, Some(date)), ConditionKey::ValidTo) => Values::One(Value::Time(date)),
             (Self::SameKey(same, _), ConditionKey::ReEncryptOnSameKey) => {
                 Values::One(Value::Bool(same))
             }

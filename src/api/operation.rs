@@ -1,7 +1,7 @@
 //! The table of operations: what AWS KMS knows, and who performs what of it.
 
 use crate::api::{
-    Answer, Api, ApiError, Reply, Requester, aliases, decrypt, encrypt, generate, grants,
+    Answer, Api, ApiError, Reply, Requester, aliases, decrypt, encrypt, generate, grants, imports,
     key_pairs, key_policies, keys, macs, public_keys, re_encrypt, rotation, signatures, tags,
 };
 use std::pin::Pin;
@@ -70,7 +70,7 @@ pub static OPERATIONS: [Operation; 54] = table([
     ("Decrypt", Handler::Weighing(decrypt::decrypt)),
     ("DeleteAlias", changing!(aliases::delete)),
     ("DeleteCustomKeyStore", Handler::Unbuilt),
-    ("DeleteImportedKeyMaterial", Handler::Unbuilt),
+    ("DeleteImportedKeyMaterial", changing!(imports::delete)),
     (
         "DeriveSharedSecret",
         Handler::AtOnce(public_keys::derive_shared_secret),
@@ -98,13 +98,13 @@ pub static OPERATIONS: [Operation; 54] = table([
     ("GetKeyLastUsage", Handler::Unbuilt),
     ("GetKeyPolicy", Handler::AtOnce(key_policies::get)),
     ("GetKeyRotationStatus", Handler::AtOnce(rotation::status)),
-    ("GetParametersForImport", Handler::Unbuilt),
+    ("GetParametersForImport", waiting!(imports::parameters)),
     ("GetPublicKey", Handler::AtOnce(public_keys::get)),
-    ("ImportKeyMaterial", Handler::Unbuilt),
+    ("ImportKeyMaterial", changing!(imports::import)),
     ("ListAliases", Handler::AtOnce(aliases::list)),
     ("ListGrants", Handler::AtOnce(grants::listing::of_key)),
     ("ListKeyPolicies", Handler::AtOnce(key_policies::list)),
-    ("ListKeyRotations", Handler::AtOnce(rotation::list)),
+    ("ListKeyRotations", Handler::AtOnce(rotation::listing::list)),
     ("ListKeys", Handler::AtOnce(keys::list)),
     ("ListResourceTags", Handler::AtOnce(tags::list)),
     (

@@ -5,13 +5,13 @@
 //! the start if the date passed while it did not, and when a key is enabled whose date passed while it was not. Several dates that passed are one rotation, and
 //! the next is due one period after it.
 
-use crate::api::keys::{self, KeyInput, Permits, check_page};
-use crate::api::marker::Marker;
+use crate::api::imports::material;
+use crate::api::keys::{self, KeyInput, Permits};
 use crate::api::members::Members;
 use crate::api::usability::origin;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, state, unsupported};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, state};
 use crate::clock::Timestamp;
 use crate::key::material::BackingKey;
 use crate::key::rotation::{RotationSchedule, RotationType};
@@ -21,6 +21,8 @@ use crate::keystore::{Change, KeyDraft, KeyEntry, Snapshot};
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub(super) mod listing;
 
 /// On-demand rotations of a key (AWS KMS, "Resource quotas"; not adjustable).
 const ON_DEMAND_MAX: usize = 25;
@@ -139,7 +141,7 @@ pub(super) async fn on_demand(api: Arc<Api>, requester: Requester, body: Vec<u8>
         check_on_demand(entry, under.now)?;
         let draft = match entry.key.origin {
             KeyOrigin::AwsKms => rotated(&api, draft_of(entry), RotationType::OnDemand, under.now)?,
-            KeyOrigin::External => return Err(unsupported("Origin")),
+            KeyOrigin::External => material::rotated(entry, under.now)?,
         };
         let mut object = Object::new();
         object.plain("KeyId", &entry.arn);
@@ -276,76 +278,4 @@ impl Api {
         }
         Ok(rotated.len())
     }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ListInput<'a> {
-    #[serde(borrow)]
-    key_id: Text<'a>,
-    #[serde(borrow)]
-    include_key_material: Text<'a>,
-    limit: Option<i64>,
-    #[serde(borrow)]
-    marker: Text<'a>,
-}
-
-/// `ListKeyRotations`: from the oldest generation on. The member named `KeyId` is the bare id here, as in AWS's examples.
-pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
-    const LIMIT_MAX: i64 = 1000;
-    const LIMIT_DEFAULT: usize = 100;
-    let input: ListInput<'_> = wire::decode(body)?;
-    let mut violations = Violations::default();
-    let key_id = input.key_id.as_deref();
-    violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-    let include = input.include_key_material.as_deref();
-    if let Some(include) = include {
-        let set = "ALL_KEY_MATERIAL, ROTATIONS_ONLY";
-        violations.one_of("includeKeyMaterial", include, set);
-    }
-    let marker = input.marker.as_deref();
-    let limit = check_page(input.limit, LIMIT_MAX, marker, &mut violations);
-    violations.check()?;
-    let all = include == Some("ALL_KEY_MATERIAL");
-    let snapshot = api.keystore.snapshot();
-    let under = api.under(requester, &snapshot)?;
-    let caller = under.caller("kms:ListKeyRotations");
-    let request = caller.key_not_alias(key_id.unwrap_or_default(), &snapshot)?;
-    let entry = request.request().entry();
-    let listing = Marker::of_listing(format_args!("ListKeyRotations {} {all}", entry.key.id));
-    let after: u32 = listing.read(marker)?.unwrap_or_default();
-    let materials = entry.materials.iter();
-    let mut materials = materials
-        .filter(|material| material.generation() > after)
-        .filter(|material| all || material.rotation().is_some())
-        .peekable();
-    let page: Vec<_> = materials
-        .by_ref()
-        .take(limit.unwrap_or(LIMIT_DEFAULT))
-        .collect();
-    // Each entry has two ids, of 36 and 64 characters, a date and two names.
-    let mut object = Object::with_room(256 + page.len() * 512);
-    let items = page.iter().map(|material| item(entry, material));
-    object.list("Rotations", items);
-    let next = page.last().filter(|_| materials.peek().is_some());
-    object.flag("Truncated", next.is_some());
-    if let Some(last) = next {
-        object.plain("NextMarker", &listing.after(last.generation()));
-    }
-    Ok(object.end().about(entry))
-}
-
-fn item(entry: &KeyEntry, material: &BackingKey) -> Object {
-    let current =
-        entry.current().map(|current| current.generation()) == Some(material.generation());
-    let mut object = Object::with_room(512);
-    object.shown("KeyId", entry.key.id);
-    object.shown("KeyMaterialId", material.id());
-    let state = if current { "CURRENT" } else { "NON_CURRENT" };
-    object.plain("KeyMaterialState", state);
-    if let Some(rotation) = material.rotation() {
-        object.time("RotationDate", material.creation_date());
-        object.plain("RotationType", rotation.name());
-    }
-    object
 }

@@ -25,6 +25,7 @@ mod decisions;
 mod decrypt;
 mod fence;
 mod grants;
+mod imports;
 mod key_pairs;
 mod key_policies;
 mod key_types;

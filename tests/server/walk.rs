@@ -5,6 +5,7 @@ use crate::daemon::{ACCOUNT, ADMIN, Daemon, NOW, PROVISIONER, REGION, Who};
 use crate::wire::{Answer, Request};
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_ipc::writer::StreamWriter;
+use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey};
 use keymill::api::{self, ADMINISTRATION, OPERATIONS, Requester};
 use keymill::auth::Credentials;
 use keymill::crypto::secret::SecretBytes;
@@ -30,7 +31,7 @@ const CALLERS: [&str; 6] = [
 ];
 
 /// What each of [`CALLERS`] is answered. By ARN where an operation takes one, so that the visitor asks for what is not his.
-const TABLE: [(&str, [&str; 6]); 42] = [
+const TABLE: [(&str, [&str; 6]); 45] = [
     ("CancelKeyDeletion", FOR_ADMIN),
     ("CreateAlias", FOR_ADMIN),
     ("CreateGrant", FOR_GRANTEE_TOO),
@@ -38,6 +39,7 @@ const TABLE: [(&str, [&str; 6]); 42] = [
     ("Decrypt", [OK, DENIED, OK, OK, DENIED, DENIED]),
     // Names are looked up at home.
     ("DeleteAlias", [OK, DENIED, DENIED, DENIED, DENIED, MISSING]),
+    ("DeleteImportedKeyMaterial", FOR_ADMIN),
     ("DeriveSharedSecret", FOR_ADMIN),
     ("DescribeKey", FOR_GRANTEE_TOO),
     ("DisableKey", FOR_ADMIN),
@@ -53,7 +55,9 @@ const TABLE: [(&str, [&str; 6]); 42] = [
     ("GenerateRandom", AT_HOME),
     ("GetKeyPolicy", FOR_ADMIN),
     ("GetKeyRotationStatus", FOR_ADMIN),
+    ("GetParametersForImport", FOR_ADMIN),
     ("GetPublicKey", FOR_ADMIN),
+    ("ImportKeyMaterial", FOR_ADMIN),
     ("ListAliases", AT_HOME),
     ("ListGrants", FOR_ADMIN),
     ("ListKeyPolicies", FOR_ADMIN),
@@ -190,15 +194,23 @@ impl Walk {
             "Sign" | "Verify" | "GetPublicKey" => ("ECC_NIST_P256", "SIGN_VERIFY"),
             "GenerateMac" | "VerifyMac" => ("HMAC_256", "GENERATE_VERIFY_MAC"),
             "DeriveSharedSecret" => ("ECC_NIST_P256", "KEY_AGREEMENT"),
+            "DeleteImportedKeyMaterial" | "GetParametersForImport" | "ImportKeyMaterial" => {
+                ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT")
+            }
             _ => return None,
         };
-        let body = json!({"KeySpec": kind.0, "KeyUsage": kind.1});
+        let origin = match kind.0 {
+            "SYMMETRIC_DEFAULT" => "EXTERNAL",
+            _ => "AWS_KMS",
+        };
+        let body = json!({"KeySpec": kind.0, "KeyUsage": kind.1, "Origin": origin});
         let created = self.daemon.call("CreateKey", body).await;
         let key = created["KeyMetadata"]["Arn"].as_str().unwrap().to_owned();
         let made_by = match operation {
             "Verify" => ("Sign", "Signature"),
             "VerifyMac" => ("GenerateMac", "Mac"),
             "DeriveSharedSecret" => ("GetPublicKey", "PublicKey"),
+            "ImportKeyMaterial" => return Some((key.clone(), self.import(&key).await)),
             _ => return Some((key, Value::Null)),
         };
         let body = json!({
@@ -206,6 +218,29 @@ impl Walk {
         });
         let proof = self.daemon.call(made_by.0, body).await[made_by.1].clone();
         Some((key, proof))
+    }
+
+    /// The body of an import.
+    async fn import(&self, key: &str) -> Value {
+        let body = json!({
+            "KeyId": key, "WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": "RSA_2048",
+        });
+        let parameters = self.daemon.call("GetParametersForImport", body).await;
+        let public = base64_simd::STANDARD
+            .decode_to_vec(parameters["PublicKey"].as_str().unwrap())
+            .unwrap();
+        let public = PublicEncryptingKey::from_der(&public).unwrap();
+        let public = OaepPublicEncryptingKey::new(public).unwrap();
+        let mut room = vec![0; public.ciphertext_size()];
+        let wrapped = public
+            .encrypt(&OAEP_SHA256_MGF1SHA256, &[7; 32], &mut room, None)
+            .unwrap();
+        json!({
+            "KeyId": key,
+            "ImportToken": parameters["ImportToken"],
+            "EncryptedKeyMaterial": base64_simd::STANDARD.encode_to_string(&*wrapped),
+            "ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE",
+        })
     }
 
     /// The body of a call, which is in order.
@@ -240,6 +275,10 @@ impl Walk {
             }
             "GenerateDataKeyPair" | "GenerateDataKeyPairWithoutPlaintext" => {
                 json!({"KeyId": key, "KeyPairSpec": "ECC_NIST_P256"})
+            }
+            "ImportKeyMaterial" => proof.clone(),
+            "GetParametersForImport" => {
+                json!({"KeyId": key, "WrappingAlgorithm": "RSAES_OAEP_SHA_1", "WrappingKeySpec": "RSA_2048"})
             }
             "Sign" | "Verify" => {
                 json!({"KeyId": key, "Message": "AA==", "SigningAlgorithm": "ECDSA_SHA_256", "Signature": proof})

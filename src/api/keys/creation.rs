@@ -187,7 +187,7 @@ fn check_supported(input: &Input<'_>) -> Result<(KeySpec, KeyUsage, KeyOrigin), 
         (None, _) => return Err(unsupported(&format!("KeySpec {spec}"))),
     };
     let unbuilt = [
-        ("Origin", kind.origin != Some(KeyOrigin::AwsKms)),
+        ("Origin", kind.origin.is_none()),
         ("CustomKeyStoreId", input.custom_key_store_id.is_some()),
         ("MultiRegion", input.multi_region == Some(true)),
         ("XksKeyId", input.xks_key_id.is_some()),
@@ -201,7 +201,7 @@ fn check_supported(input: &Input<'_>) -> Result<(KeySpec, KeyUsage, KeyOrigin), 
 
 /// A new key with material, or without if it is to be imported.
 async fn draw_key(
-    api: &Arc<Api>,
+    api: &Api,
     account: AccountId,
     (spec, usage, origin): (KeySpec, KeyUsage, KeyOrigin),
 ) -> Result<KeyDraft, ApiError> {
@@ -226,12 +226,9 @@ async fn draw_key(
             draft.materials.push(Arc::new(material));
         }
         (KeyOrigin::AwsKms, spec) => {
-            let api = Arc::clone(api);
-            let _turn = api.generating.acquire().await.map_err(ApiError::internal)?;
             let entropy = Arc::clone(&api.entropy);
-            let draw = move || KeySecret::draw(spec, &entropy);
-            let drawn = tokio::task::spawn_blocking(draw).await;
-            let secret = drawn.map_err(ApiError::internal)?;
+            let drawn = api.in_turn(move || KeySecret::draw(spec, &entropy));
+            let secret = drawn.await?;
             draft.secret = Some(Arc::new(secret.map_err(ApiError::internal)?));
         }
     }

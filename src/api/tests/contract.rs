@@ -184,7 +184,7 @@ async fn members_not_built_yet_are_refused_and_never_ignored() {
             "CustomKeyStoreId",
         ),
         ("CreateKey", json!({"MultiRegion": true}), "MultiRegion"),
-        ("CreateKey", json!({"Origin": "EXTERNAL"}), "Origin"),
+        ("CreateKey", json!({"Origin": "AWS_CLOUDHSM"}), "Origin"),
         (
             "CreateKey",
             json!({"KeySpec": "SM2", "KeyUsage": "SIGN_VERIFY"}),
