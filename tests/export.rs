@@ -39,6 +39,7 @@ fn entry(state: KeyState) -> Arc<KeyEntry> {
         },
         arn: format!("arn:aws:kms:us-east-1:111122223333:key/{id}"),
         materials: vec![Arc::new(material)],
+        secret: None,
         fence: 1,
     })
 }

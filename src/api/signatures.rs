@@ -5,8 +5,8 @@ use crate::api::operation::{Thread, Weighed};
 use crate::api::usability::{incompatible, state, usage};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Blob, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, Under, dry_run};
-use crate::crypto::pair::PrivateKey;
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, Under, dry_run, unsupported};
+use crate::crypto::pair::{Family, PrivateKey};
 use crate::crypto::signature::{self, Message, SignatureError, SigningAlgorithm};
 use crate::key::spec::KeyUsage;
 use crate::keystore::KeyEntry;
@@ -24,6 +24,8 @@ pub(super) const PROOF_BYTES_MAX: usize = 6144;
 const ALGORITHMS: &str = "RSASSA_PSS_SHA_256, RSASSA_PSS_SHA_384, RSASSA_PSS_SHA_512, RSASSA_PKCS1_V1_5_SHA_256, RSASSA_PKCS1_V1_5_SHA_384, \
      RSASSA_PKCS1_V1_5_SHA_512, ECDSA_SHA_256, ECDSA_SHA_384, ECDSA_SHA_512, SM2DSA, ML_DSA_SHAKE_256, ED25519_SHA_512, ED25519_PH_SHA_512";
 const MESSAGE_TYPES: &str = "RAW, DIGEST, EXTERNAL_MU";
+/// Known, and of Ed25519 keys, but not built.
+const PREHASHED: &str = "ED25519_PH_SHA_512";
 /// The default.
 const RAW: &str = "RAW";
 
@@ -107,6 +109,9 @@ impl<'a> Asked<'a> {
         let incompatible = || incompatible(entry, self.algorithm());
         let pair = entry.secret.as_deref().and_then(|secret| secret.pair());
         let pair = pair.ok_or_else(incompatible)?;
+        if self.algorithm() == PREHASHED && pair.spec().family() == Family::Edwards {
+            return Err(unsupported("SigningAlgorithm ED25519_PH_SHA_512"));
+        }
         let algorithm: SigningAlgorithm = self.algorithm().parse().map_err(|_| incompatible())?;
         if !algorithm.fits(pair.spec()) {
             return Err(incompatible());

@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn both_ends_agree_and_other_curves_do_not() {
-        for spec in PairSpec::ALL {
+        let larger = |spec: &PairSpec| matches!(spec, PairSpec::Rsa3072 | PairSpec::Rsa4096);
+        for spec in PairSpec::ALL.into_iter().filter(|spec| !larger(spec)) {
             let one = PrivateKey::generate(spec).unwrap();
             let other = PrivateKey::generate(spec).unwrap();
             let secret = agree(&one, other.public_der());

@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_is_served_first_in_turn_and_in_bounded_number() {
+    fn pool_6_whoever_waits_is_served_first_in_turn_and_in_bounded_number() {
         let (pairs, word, _) = pairs(1);
         assert!(pairs.take(P256, word.read()).is_none());
         let mut line: Vec<_> = (0..WAITING_MAX)

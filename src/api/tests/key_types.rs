@@ -2,9 +2,11 @@
 
 use super::KmsErrorCode as Code;
 use super::*;
-use crate::crypto::oaep::{self, OaepHash};
-use crate::crypto::pair::{PairSpec, PrivateKey};
+use crate::crypto::pair::PairSpec;
 use crate::crypto::signature::SigningAlgorithm;
+
+mod encryption;
+mod refusals;
 
 const MESSAGE: &[u8] = b"message";
 
@@ -191,6 +193,17 @@ async fn what_is_signed_verifies_by_raw_message_and_by_digest() {
 }
 
 #[tokio::test]
+async fn prehashed_ed25519_is_not_built_and_says_so() {
+    let bench = Bench::new().await;
+    let id = bench.key_of("ECC_NIST_EDWARDS25519", "SIGN_VERIFY").await;
+    let body = json!({"KeyId": id, "Message": encoded(&[7; 64]), "MessageType": "DIGEST", "SigningAlgorithm": "ED25519_PH_SHA_512"});
+    let message = "SigningAlgorithm ED25519_PH_SHA_512 is not supported.";
+    bench
+        .refused("Sign", body, Code::UnsupportedOperationException, message)
+        .await;
+}
+
+#[tokio::test]
 async fn members_of_signatures_and_macs_are_checked_before_the_key_is_looked_up() {
     let bench = Bench::new().await;
     let message = encoded(MESSAGE);
@@ -248,254 +261,6 @@ async fn macs_are_made_and_verified() {
 }
 
 #[tokio::test]
-async fn rsa_keys_encrypt_with_oaep_and_interoperate_with_local_encryption() {
-    let bench = Bench::new().await;
-    let (id, symmetric) = (
-        bench.key_of("RSA_2048", "ENCRYPT_DECRYPT").await,
-        bench.key().await,
-    );
-    let arn = key_arn(&id);
-    let local = {
-        let snapshot = bench.api.keystore.snapshot();
-        let secret = snapshot.keys[&id.parse().unwrap()].secret.clone().unwrap();
-        let der = secret.pair().unwrap().expose_der().to_vec();
-        let der =
-            crate::crypto::secret::SecretBytes::filled(der.len(), |to| to.copy_from_slice(&der));
-        PrivateKey::from_der(PairSpec::Rsa2048, der).unwrap()
-    };
-    for (name, hash, max) in [
-        ("RSAES_OAEP_SHA_1", OaepHash::Sha1, 214),
-        ("RSAES_OAEP_SHA_256", OaepHash::Sha256, 190),
-    ] {
-        let encrypt = |bytes: usize| json!({"KeyId": id, "Plaintext": encoded(&vec![7; bytes]), "EncryptionAlgorithm": name});
-        let sealed = bench.done("Encrypt", encrypt(max)).await;
-        assert_eq!(
-            (&sealed["KeyId"], &sealed["EncryptionAlgorithm"]),
-            (&json!(arn), &json!(name))
-        );
-        let ciphertext = decoded(&sealed["CiphertextBlob"]);
-        assert_eq!(
-            oaep::decrypt(&local, hash, &ciphertext).unwrap().expose(),
-            vec![7; max]
-        );
-        let message = format!(
-            "Algorithm {name} and key spec RSA_2048 cannot encrypt data larger than {max} bytes."
-        );
-        bench
-            .refused(
-                "Encrypt",
-                encrypt(max + 1),
-                Code::ValidationException,
-                &message,
-            )
-            .await;
-        let sealed = encoded(&oaep::encrypt(&local, hash, b"local").unwrap());
-        let decrypt = json!({"KeyId": id, "CiphertextBlob": sealed, "EncryptionAlgorithm": name});
-        let opened = bench.done("Decrypt", decrypt.clone()).await;
-        let expected =
-            json!({"KeyId": arn, "Plaintext": encoded(b"local"), "EncryptionAlgorithm": name});
-        assert_eq!(opened, expected);
-        // The blob is parsed before the algorithm is compared.
-        bench
-            .refused(
-                "Decrypt",
-                json!({"KeyId": id, "CiphertextBlob": sealed}),
-                Code::InvalidCiphertextException,
-                "",
-            )
-            .await;
-        for garbage in [vec![1; 256], vec![1; 3]] {
-            let body = json!({"KeyId": id, "CiphertextBlob": encoded(&garbage), "EncryptionAlgorithm": name});
-            bench
-                .refused("Decrypt", body, Code::InvalidCiphertextException, "")
-                .await;
-        }
-        let message = "KeyId is required with an asymmetric EncryptionAlgorithm.";
-        bench
-            .refused(
-                "Decrypt",
-                json!({"CiphertextBlob": sealed, "EncryptionAlgorithm": name}),
-                Code::ValidationException,
-                message,
-            )
-            .await;
-        let message =
-            "EncryptionContext is not supported when encrypting/decrypting with asymmetric CMKs.";
-        for operation in ["Encrypt", "Decrypt"] {
-            let body = json!({"KeyId": id, "CiphertextBlob": sealed, "Plaintext": "AA==", "EncryptionAlgorithm": name, "EncryptionContext": {"a": "b"}});
-            bench
-                .refused(operation, body, Code::ValidationException, message)
-                .await;
-        }
-        // To a symmetric key and back.
-        let moved = bench.done("ReEncrypt", json!({"CiphertextBlob": sealed, "SourceKeyId": id, "SourceEncryptionAlgorithm": name, "DestinationKeyId": symmetric})).await;
-        assert_eq!(
-            (&moved["SourceKeyId"], &moved["SourceEncryptionAlgorithm"]),
-            (&json!(arn), &json!(name))
-        );
-        assert!(
-            moved["SourceKeyMaterialId"].is_null() && moved["DestinationKeyMaterialId"].is_string()
-        );
-        let back = bench.done("ReEncrypt", json!({"CiphertextBlob": moved["CiphertextBlob"], "DestinationKeyId": id, "DestinationEncryptionAlgorithm": name})).await;
-        let opened = oaep::decrypt(&local, hash, &decoded(&back["CiphertextBlob"])).unwrap();
-        assert_eq!(opened.expose(), b"local");
-        let long = bench
-            .done(
-                "Encrypt",
-                json!({"KeyId": symmetric, "Plaintext": encoded(&[7; 215])}),
-            )
-            .await;
-        let body = json!({"CiphertextBlob": long["CiphertextBlob"], "DestinationKeyId": id, "DestinationEncryptionAlgorithm": name});
-        let refused = bench.call("ReEncrypt", body).await.unwrap_err();
-        assert!(
-            refused.1.contains("cannot encrypt data larger"),
-            "{refused:?}"
-        );
-    }
-    let message = "Algorithm SYMMETRIC_DEFAULT is incompatible with key spec RSA_2048.";
-    bench
-        .refused(
-            "Encrypt",
-            json!({"KeyId": id, "Plaintext": "AA=="}),
-            Code::InvalidKeyUsageException,
-            message,
-        )
-        .await;
-    let blob = bench
-        .done("Encrypt", json!({"KeyId": symmetric, "Plaintext": "AA=="}))
-        .await["CiphertextBlob"]
-        .take();
-    let message =
-        "The key ID in the request does not identify a CMK that can perform this operation.";
-    for other in [
-        id,
-        bench.key_of("ECC_NIST_P256", "SIGN_VERIFY").await,
-        bench.key_of("HMAC_256", "GENERATE_VERIFY_MAC").await,
-    ] {
-        let body = json!({"KeyId": other, "CiphertextBlob": blob});
-        bench
-            .refused("Decrypt", body, Code::IncorrectKeyException, message)
-            .await;
-    }
-}
-
-#[tokio::test]
-async fn data_keys_and_rotation_are_refused_in_the_order_of_the_service() {
-    let bench = Bench::new().await;
-    let rsa = bench.key_of("RSA_2048", "ENCRYPT_DECRYPT").await;
-    let (ecc, mac) = (
-        bench.key_of("ECC_NIST_P256", "SIGN_VERIFY").await,
-        bench.key_of("HMAC_256", "GENERATE_VERIFY_MAC").await,
-    );
-    let asymmetric = "You cannot generate a data key with an asymmetric CMK";
-    for name in ["GenerateDataKey", "GenerateDataKeyWithoutPlaintext"] {
-        let body = |id: &str| json!({"KeyId": id, "KeySpec": "AES_256"});
-        bench
-            .refused(name, body(&rsa), Code::InvalidKeyUsageException, asymmetric)
-            .await;
-        for (id, usage) in [(&ecc, "SIGN_VERIFY"), (&mac, "GENERATE_VERIFY_MAC")] {
-            let message = format!(
-                "{} key usage is {usage} which is not valid for {name}.",
-                key_arn(id)
-            );
-            bench
-                .refused(name, body(id), Code::InvalidKeyUsageException, &message)
-                .await;
-        }
-        let message = "Please specify either number of bytes or key spec.";
-        bench
-            .refused(
-                name,
-                json!({"KeyId": ecc}),
-                Code::ValidationException,
-                message,
-            )
-            .await;
-    }
-    let batch = json!({"KeyId": rsa, "KeySpec": "AES_256", "Count": 1}).to_string();
-    let operator = Requester::local(Arc::clone(&bench.admin));
-    let refused = bench
-        .api
-        .data_keys(&operator, batch.as_bytes())
-        .err()
-        .unwrap();
-    assert_eq!(
-        (refused.code(), refused.message()),
-        (Code::InvalidKeyUsageException, asymmetric)
-    );
-    for id in [&rsa, &mac] {
-        for name in ["EnableKeyRotation", "RotateKeyOnDemand"] {
-            bench
-                .refused(
-                    name,
-                    json!({"KeyId": id}),
-                    Code::UnsupportedOperationException,
-                    "",
-                )
-                .await;
-        }
-        bench.done("DisableKeyRotation", json!({"KeyId": id})).await;
-        let status = bench
-            .done("GetKeyRotationStatus", json!({"KeyId": id}))
-            .await;
-        assert_eq!(status["KeyRotationEnabled"], false);
-        let listed = bench
-            .done(
-                "ListKeyRotations",
-                json!({"KeyId": id, "IncludeKeyMaterial": "ALL_KEY_MATERIAL"}),
-            )
-            .await;
-        assert_eq!(listed["Rotations"], json!([]));
-    }
-    // Usage before state, state before spec.
-    for id in [&rsa, &ecc] {
-        bench.done("DisableKey", json!({"KeyId": id})).await;
-    }
-    let name = "GenerateDataKeyWithoutPlaintext";
-    let message = format!("{} is disabled.", key_arn(&rsa));
-    bench
-        .refused(
-            name,
-            json!({"KeyId": rsa, "KeySpec": "AES_256"}),
-            Code::DisabledException,
-            &message,
-        )
-        .await;
-    let message = format!(
-        "{} key usage is SIGN_VERIFY which is not valid for {name}.",
-        key_arn(&ecc)
-    );
-    bench
-        .refused(
-            name,
-            json!({"KeyId": ecc, "KeySpec": "AES_256"}),
-            Code::InvalidKeyUsageException,
-            &message,
-        )
-        .await;
-    let message = format!(
-        "{} key usage is SIGN_VERIFY which is not valid for Encrypt.",
-        key_arn(&ecc)
-    );
-    bench
-        .refused(
-            "Encrypt",
-            json!({"KeyId": ecc, "Plaintext": "AA=="}),
-            Code::InvalidKeyUsageException,
-            &message,
-        )
-        .await;
-    let sign = json!({"KeyId": mac, "Message": "AA==", "SigningAlgorithm": "ECDSA_SHA_256"});
-    let message = format!(
-        "{} key usage is GENERATE_VERIFY_MAC which is not valid for Sign.",
-        key_arn(&mac)
-    );
-    bench
-        .refused("Sign", sign, Code::InvalidKeyUsageException, &message)
-        .await;
-}
-
-#[tokio::test]
 async fn both_ends_derive_one_secret() {
     let bench = Bench::new().await;
     let (one, other) = (
@@ -531,88 +296,4 @@ async fn both_ends_derive_one_secret() {
             "Recipient is not supported.",
         )
         .await;
-}
-
-#[tokio::test]
-async fn conditions_and_grants_know_the_algorithm_and_the_kind_of_key() {
-    let bench = Bench::new().await;
-    let id = bench.key_of("ECC_NIST_P256", "SIGN_VERIFY").await;
-    let policy = json!({"Statement": {"Effect": "Allow", "Action": "kms:*", "Resource": "*", "Condition": {
-        "StringEquals": {"kms:SigningAlgorithm": "ECDSA_SHA_256", "kms:MessageType": "RAW", "kms:KeySpec": "ECC_NIST_P256", "kms:KeyUsage": "SIGN_VERIFY"}}}});
-    let signer = bench.principal("signer", policy).await;
-    let sign = |kind: &str| json!({"KeyId": id, "Message": encoded(&[7; 32]), "MessageType": kind, "SigningAlgorithm": "ECDSA_SHA_256"});
-    assert!(bench.call_as(&signer, "Sign", sign("RAW")).await.is_ok());
-    let denied = bench
-        .call_as(&signer, "Sign", sign("DIGEST"))
-        .await
-        .unwrap_err();
-    assert_eq!(denied.0, Code::AccessDeniedException);
-    let policy = json!({"Statement": {"Effect": "Allow", "Action": "kms:CreateKey", "Resource": "*", "Condition": {
-        "StringEquals": {"kms:KeySpec": "HMAC_256", "kms:KeyUsage": "GENERATE_VERIFY_MAC"}}}});
-    let maker = bench.principal("maker", policy).await;
-    let create = |spec: &str| json!({"KeySpec": spec, "KeyUsage": "GENERATE_VERIFY_MAC"});
-    assert!(
-        bench
-            .call_as(&maker, "CreateKey", create("HMAC_256"))
-            .await
-            .is_ok()
-    );
-    for body in [create("HMAC_512"), create("RSA_2048"), json!({})] {
-        let denied = bench.call_as(&maker, "CreateKey", body).await.unwrap_err();
-        assert_eq!(denied.0, Code::AccessDeniedException);
-    }
-    let nobody = bench.powerless("nobody").await;
-    let grant = |operations: &[&str]| json!({"KeyId": id, "GranteePrincipal": nobody.arn, "Operations": operations});
-    bench
-        .refused(
-            "CreateGrant",
-            grant(&["Encrypt"]),
-            Code::ValidationException,
-            "the operation Encrypt is not one of the key's",
-        )
-        .await;
-    bench
-        .done("CreateGrant", grant(&["Sign", "GetPublicKey"]))
-        .await;
-    assert!(bench.call_as(&nobody, "Sign", sign("DIGEST")).await.is_ok());
-    assert!(
-        bench
-            .call_as(&nobody, "GetPublicKey", json!({"KeyId": id}))
-            .await
-            .is_ok()
-    );
-}
-
-#[tokio::test]
-async fn an_alias_stays_with_keys_of_one_type_and_usage() {
-    let bench = Bench::new().await;
-    let (symmetric, rsa) = (
-        bench.key().await,
-        bench.key_of("RSA_2048", "ENCRYPT_DECRYPT").await,
-    );
-    let curve = bench.key_of("ECC_NIST_P256", "SIGN_VERIFY").await;
-    bench
-        .done(
-            "CreateAlias",
-            json!({"AliasName": "alias/a", "TargetKeyId": symmetric}),
-        )
-        .await;
-    let arn = alias_arn("a");
-    for (target, what, to) in [
-        (&rsa, "type", "ASYMMETRIC"),
-        (&curve, "usage", "SIGN_VERIFY"),
-    ] {
-        let from = if what == "type" {
-            "SYMMETRIC"
-        } else {
-            "ENCRYPT_DECRYPT"
-        };
-        let message = format!(
-            "Alias {arn} cannot be changed from a CMK with key {what} {from} to a CMK with key {what} {to}"
-        );
-        let body = json!({"AliasName": "alias/a", "TargetKeyId": target});
-        bench
-            .refused("UpdateAlias", body, Code::ValidationException, &message)
-            .await;
-    }
 }
