@@ -1,9 +1,13 @@
-"""boto3 against a running daemon, each answer checked by pyca/cryptography: signatures, OAEP both ways, MACs, shared secrets, and data key pairs out of a pool."""
+"""boto3 against a running daemon, each answer checked by pyca/cryptography: signatures, OAEP both ways, MACs, shared secrets, and data key pairs
+out of a pool, one by one and in a burst."""
 
 import hashlib
 import hmac
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import boto3
+import botocore.config
 import daemon
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
@@ -168,6 +172,38 @@ def pairs(mill: daemon.Daemon, tally: Tally) -> None:
     refused("DryRunOperationException", None, admin.generate_data_key_pair, DryRun=True, **asked)
 
 
+def burst(mill: daemon.Daemon, tally: Tally) -> None:
+    """More at once than may wait: each gets a pair of his own or is told to come again, and whoever asks for something else does not wait behind them."""
+    arn = new_key(mill, "alias/burst", tally)[1]
+    config = botocore.config.Config(retries={"total_max_attempts": 1}, max_pool_connections=100, read_timeout=120)
+    principal = mill.principal("admin")
+    client = boto3.client(
+        "kms", endpoint_url=mill.endpoint, config=config, region_name=mill.facts["region"],
+        aws_access_key_id=principal["access_key_id"], aws_secret_access_key=principal["secret_access_key"],
+    )
+    client.meta.events.register("after-call.kms", tally.count)
+
+    def ask(_) -> bytes | None:
+        try:
+            return client.generate_data_key_pair_without_plaintext(KeyId=arn, KeyPairSpec="RSA_3072")["PublicKey"]
+        except client.exceptions.ClientError as error:
+            assert error.response["Error"]["Code"] == "ThrottlingException", error.response
+            return None
+
+    before = mill.metric("keymill_throttled_total", scope="pairs")
+    with ThreadPoolExecutor(100) as threads:
+        asked = threads.map(ask, range(100))
+        slowest = 0.0
+        for _ in range(20):
+            began = time.monotonic()
+            client.generate_data_key_without_plaintext(KeyId=arn, KeySpec="AES_256")
+            slowest = max(slowest, time.monotonic() - began)
+        pairs = [pair for pair in asked if pair is not None]
+    throttled = mill.metric("keymill_throttled_total", scope="pairs") - before
+    assert len(pairs) == len(set(pairs)) >= 32 and throttled == 100 - len(pairs) > 0, (len(pairs), throttled)
+    assert slowest < 2, f"a data key took {slowest} s while pairs were made"
+
+
 def main() -> None:
     tally = Tally()
     # Small lanes: an RSA_4096 pair takes a core more than a second.
@@ -177,6 +213,7 @@ def main() -> None:
         macs(mill, tally)
         agreement(mill, tally)
         pairs(mill, tally)
+        burst(mill, tally)
         mill.kill()
         mill.start()
         admin = mill.client("admin", tally)
