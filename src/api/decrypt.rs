@@ -87,7 +87,7 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thr
         object.base64("Plaintext", plaintext.expose());
         object.plain("EncryptionAlgorithm", cipher.algorithm());
         if let Some(material) = material {
-            object.shown("KeyMaterialId", material.id());
+            object.material_id("KeyMaterialId", material.id());
         }
         Ok(object.end().about(entry).with(material))
     });

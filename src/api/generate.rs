@@ -206,7 +206,7 @@ fn encode(request: &Authorized<OnKey<'_>>, blob: &[u8], plaintext: Option<&[u8]>
     }
     object.plain("KeyId", &entry.arn);
     if let Some(material) = entry.current() {
-        object.shown("KeyMaterialId", material.id());
+        object.material_id("KeyMaterialId", material.id());
     }
     object.end().about(entry).with(entry.current())
 }

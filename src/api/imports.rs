@@ -339,7 +339,7 @@ fn reply(entry: &Arc<KeyEntry>, material: Option<KeyMaterialId>) -> crate::api::
     let mut object = Object::new();
     object.plain("KeyId", &entry.arn);
     if let Some(id) = material.filter(|_| entry.key.spec == KeySpec::Symmetric) {
-        object.shown("KeyMaterialId", id);
+        object.material_id("KeyMaterialId", id);
     }
     object.end().about(entry)
 }

@@ -199,7 +199,7 @@ impl Asked<'_> {
         object.base64("PublicKey", pair.key.public_der());
         object.plain("KeyId", &entry.arn);
         object.plain("KeyPairSpec", self.spec.name());
-        object.shown("KeyMaterialId", material.id());
+        object.material_id("KeyMaterialId", material.id());
         Ok(Some(object.end().about(entry).with(Some(material))))
     }
 }

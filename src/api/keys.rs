@@ -58,7 +58,7 @@ fn metadata(key: &KmsKey, arn: &str, current: Option<KeyMaterialId>) -> Object {
     object.flag("MultiRegion", key.id.is_multi_region());
     // Of a symmetric key alone; that of imported material stays when the material goes.
     if let Some(current) = current.filter(|_| key.spec == KeySpec::Symmetric) {
-        object.shown("CurrentKeyMaterialId", current);
+        object.material_id("CurrentKeyMaterialId", current);
     }
     object
 }

@@ -105,11 +105,11 @@ pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8], thread: 
         object.plain("SourceEncryptionAlgorithm", opening.algorithm());
         object.plain("DestinationEncryptionAlgorithm", sealing.algorithm());
         if let Some(old) = old {
-            object.shown("SourceKeyMaterialId", old.id());
+            object.material_id("SourceKeyMaterialId", old.id());
         }
         let new = sealing.material();
         if let Some(new) = new {
-            object.shown("DestinationKeyMaterialId", new.id());
+            object.material_id("DestinationKeyMaterialId", new.id());
         }
         let reply = object.end().about(source).with(new);
         Ok(if same {

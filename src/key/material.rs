@@ -8,6 +8,7 @@ use crate::crypto::secret::{Secret, SecretBytes};
 use crate::key::KeyId;
 use crate::key::rotation::RotationType;
 use crate::key::spec::KeySpec;
+use hex_simd::{AsOut, AsciiCase};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::fmt;
@@ -39,16 +40,26 @@ impl KeyMaterialId {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes).ok()?;
-        Some(Self(bytes)).filter(|id| id.to_string() == text)
+        if text.len() != 2 * bytes.len() {
+            return None;
+        }
+        hex_simd::decode(text.as_bytes(), bytes.as_mut_slice().as_out()).ok()?;
+        // Upper case is another text.
+        Some(Self(bytes)).filter(|id| id.hex() == text.as_bytes())
+    }
+
+    /// As it is printed.
+    #[must_use]
+    pub fn hex(&self) -> [u8; 64] {
+        let mut digits = [0; 64];
+        let _written = hex_simd::encode(&self.0, digits.as_mut_slice().as_out(), AsciiCase::Lower);
+        digits
     }
 }
 
 impl fmt::Display for KeyMaterialId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut digits = [0; 64];
-        hex::encode_to_slice(self.0, &mut digits).map_err(|_| fmt::Error)?;
-        out.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
+        out.write_str(std::str::from_utf8(&self.hex()).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -115,7 +115,7 @@ fn generations(entry: &KeyEntry) -> impl Iterator<Item = Generation<'_>> {
 fn item(entry: &KeyEntry, material: &Generation<'_>) -> Object {
     let mut object = Object::with_room(1024);
     object.shown("KeyId", entry.key.id);
-    object.shown("KeyMaterialId", material.id);
+    object.material_id("KeyMaterialId", material.id);
     if let Some(import) = material.import {
         if !import.description.is_empty() {
             object.text("KeyMaterialDescription", &import.description);
