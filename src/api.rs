@@ -158,7 +158,8 @@ impl Api {
             }
             Handler::Weighing(handler) => match handler(self, requester, body, Thread::Async) {
                 Ok(Some(reply)) => Ok(reply),
-                Ok(None) => self.on_own_thread(handler, requester, body).await,
+                // Boxed: the future of every call would have room for it.
+                Ok(None) => Box::pin(self.on_own_thread(handler, requester, body)).await,
                 Err(error) => Err(error),
             },
             Handler::Unbuilt => Err(unsupported(operation.name)),
