@@ -96,7 +96,10 @@ impl Minter {
             Some(minting) => self.minting.insert(minting),
             None => {
                 let key = &self.entry.key;
-                let mut epoch = Epoch::begin(key.id, self.entry.current(), &self.entropy, now)?;
+                let current = self.entry.current();
+                let current =
+                    current.ok_or_else(|| SourceError::NoMaterial(self.entry.arn.clone()))?;
+                let mut epoch = Epoch::begin(key.id, current, &self.entropy, now)?;
                 let minted = epoch.mint(self.length, count, now)?;
                 self.minting.insert((epoch, minted))
             }
@@ -111,12 +114,13 @@ impl Minter {
 /// [`SourceError::State`].
 pub fn usable(entry: &KeyEntry) -> Result<KeyIdentity, SourceError> {
     let arn = entry.arn.clone();
-    match entry.key.state.usable() {
-        Ok(()) => Ok(KeyIdentity {
+    match (entry.key.state.usable(), entry.current()) {
+        (Ok(()), Some(current)) => Ok(KeyIdentity {
             arn,
-            material_id: entry.current().id().to_string(),
+            material_id: current.id().to_string(),
         }),
-        Err(state) => Err(SourceError::State { arn, state }),
+        (Ok(()), None) => Err(SourceError::NoMaterial(arn)),
+        (Err(state), _) => Err(SourceError::State { arn, state }),
     }
 }
 

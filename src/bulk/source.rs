@@ -70,6 +70,9 @@ pub enum SourceError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The key is of another kind.
+    #[error("{0} is no symmetric encryption key, so it wraps no data keys")]
+    NoMaterial(String),
     /// The key was rotated within a part.
     #[error(
         "the key's material changed within a part; the part was dropped, and the same command resumes the job"

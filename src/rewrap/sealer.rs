@@ -138,6 +138,8 @@ impl Sealer for RecordedSealer {
         out: &mut BinaryBuilder,
     ) -> Result<KeyIdentity, SealError> {
         let key = usable(&self.entry)?;
+        let none = || SourceError::NoMaterial(self.entry.arn.clone());
+        let current = self.entry.current().ok_or_else(none)?;
         for (at, row) in rows.iter().enumerate() {
             let refused = |(code, message): (&str, String)| SealError::Row {
                 at,
@@ -147,7 +149,7 @@ impl Sealer for RecordedSealer {
             let opened = open(&self.snapshot, row.blob, &row.context).map_err(refused)?;
             let blob = envelope::seal(
                 self.entry.key.id,
-                self.entry.current(),
+                current,
                 row.destination(),
                 opened.expose(),
                 &self.entropy,
