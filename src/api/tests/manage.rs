@@ -290,12 +290,14 @@ async fn alias_names_are_refused_with_the_endpoints_words() {
     let bench = Bench::new().await;
     let id = bench.key().await;
     let prefix = "Alias must start with the prefix \"alias/\". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html";
+    let colon = "alias/a:b contains invalid characters for an alias";
     let pattern = "1 validation error detected: Value 'alias/a b' at 'aliasName' failed to satisfy constraint: Member must satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$";
     let cases = [
         ("containers", Code::ValidationException, prefix),
         ("alias/aws/x", Code::NotAuthorizedException, ""),
         ("alias/a b", Code::ValidationException, pattern),
         ("alias/", Code::InvalidAliasNameException, ""),
+        ("alias/a:b", Code::ValidationException, colon),
     ];
     for (name, code, message) in cases {
         bench
