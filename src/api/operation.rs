@@ -37,13 +37,14 @@ macro_rules! changing {
 }
 
 /// Every operation of the service model, built or not.
-pub static OPERATIONS: [Operation; 54] = table([
+pub static OPERATIONS: [Operation; 56] = table([
     ("CancelKeyDeletion", changing!(keys::cancel_deletion)),
     ("ConnectCustomKeyStore", Handler::Unbuilt),
     ("CreateAlias", changing!(aliases::create)),
     ("CreateCustomKeyStore", Handler::Unbuilt),
     ("CreateGrant", changing!(grants::create)),
     ("CreateKey", changing!(keys::creation::create)),
+    ("Decapsulate", Handler::Unbuilt),
     ("Decrypt", Handler::AtOnce(decrypt::decrypt)),
     ("DeleteAlias", changing!(aliases::delete)),
     ("DeleteCustomKeyStore", Handler::Unbuilt),
@@ -56,6 +57,7 @@ pub static OPERATIONS: [Operation; 54] = table([
     ("DisconnectCustomKeyStore", Handler::Unbuilt),
     ("EnableKey", changing!(keys::enable)),
     ("EnableKeyRotation", changing!(rotation::enable)),
+    ("Encapsulate", Handler::Unbuilt),
     ("Encrypt", Handler::AtOnce(encrypt::encrypt)),
     ("GenerateDataKey", Handler::AtOnce(generate::with_plaintext)),
     ("GenerateDataKeyPair", Handler::Unbuilt),

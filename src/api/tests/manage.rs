@@ -168,6 +168,26 @@ async fn keys_are_listed_in_pages_that_stay_while_keys_come() {
     assert_eq!(all["Keys"][0]["KeyArn"], key_arn(&ids[0]));
     assert_eq!(all["Truncated"], false);
     assert!(all.get("NextMarker").is_none());
+    let own = bench
+        .done("ListKeys", json!({"ResourceOwners": ["SELF"]}))
+        .await;
+    assert_eq!(own, all);
+    let message = "ResourceOwners OTHER_ACCOUNTS_VIA_RAM is not supported.";
+    let all_owners = json!({"ResourceOwners": ["SELF", "OTHER_ACCOUNTS_VIA_RAM"]});
+    bench
+        .refused(
+            "ListKeys",
+            all_owners,
+            Code::UnsupportedOperationException,
+            message,
+        )
+        .await;
+    let message = "1 validation error detected: Value '[ME]' at 'resourceOwners' failed to satisfy constraint: Member must satisfy constraint: \
+        [Member must satisfy enum value set: [SELF, OTHER_ACCOUNTS_VIA_RAM]]";
+    let nobody = json!({"ResourceOwners": ["ME"]});
+    bench
+        .refused("ListKeys", nobody, Code::ValidationException, message)
+        .await;
     let (mut seen, mut marker) = (Vec::new(), Value::Null);
     loop {
         let page = bench
