@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::keystore::Snapshot;
 use crate::limit;
 use crate::transport::admin::{self, Admin};
-use crate::transport::{self, Service};
+use crate::transport::{self, Cores, Service};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,6 +44,8 @@ pub struct Daemon {
     servers: JoinSet<String>,
     admin: JoinSet<()>,
     upkeep: Upkeep,
+    /// Where connections live.
+    cores: Cores,
 }
 
 /// How a daemon ended.
@@ -73,6 +75,7 @@ impl Daemon {
         let (shutdown, shutting_down) = watch::channel(false);
         let (admin_shutdown, admin_shutting_down) = watch::channel(false);
         let ready = Arc::new(AtomicBool::new(false));
+        let cores = Cores::start()?;
         let service = Arc::new(Service {
             api: Arc::clone(&core.api),
             keystore: Arc::clone(&core.keystore),
@@ -85,6 +88,7 @@ impl Daemon {
             clock: core.clock.clone(),
             config: config.limits.clone(),
             metrics: Arc::clone(&core.metrics),
+            cores: cores.handles().to_vec(),
         });
         let mut servers = JoinSet::new();
         let (tcp, tls) = (listeners.tcp, listeners.tls);
@@ -140,6 +144,7 @@ impl Daemon {
             servers,
             admin,
             upkeep,
+            cores,
         })
     }
 
@@ -192,7 +197,10 @@ impl Daemon {
         self.admin_shutdown.send_replace(true);
         while self.admin.join_next().await.is_some() {}
         self.upkeep.stop().await;
-        match self.core.close().await {
+        let closed = self.core.close().await;
+        // Only now: a change goes on after its caller has hung up, and the store waits for it.
+        drop(self.cores);
+        match closed {
             Ok(()) => tracing::info!("stopped"),
             Err(error) => {
                 tracing::error!(%error, "the store was not closed in order; what was acknowledged is durable")

@@ -34,6 +34,7 @@ use std::time::Duration;
 use tls::Tls;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 pub mod admin;
@@ -41,6 +42,7 @@ mod batch;
 mod bind;
 mod caller;
 mod connection;
+mod cores;
 pub mod http;
 
 mod request_body;
@@ -49,6 +51,8 @@ mod tally;
 pub mod tls;
 pub mod unix;
 mod write_timeout;
+
+pub use cores::Cores;
 
 /// Bounds of every listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +112,8 @@ pub struct Service {
     pub config: Config,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// The runtimes that connections are spread over; one at least.
+    pub cores: Vec<Handle>,
 }
 
 /// Serves a TCP listener until `shutdown` turns true, then drains: returns when no connection is left or the deadline has passed.
@@ -191,7 +197,7 @@ async fn serve<L, F, T>(
     transport: &'static str,
     operator: Option<Operator>,
     listener: L,
-    identify: impl Fn(L::Stream) -> F,
+    identify: impl Fn(L::Stream) -> F + Send + Sync + 'static,
     shutdown: watch::Receiver<bool>,
 ) where
     L: connection::Listener,
@@ -200,8 +206,8 @@ async fn serve<L, F, T>(
 {
     let bounds = service.config.bounds();
     let connections = service.metrics.connections(transport);
-    let front = Arc::new(Front::new(service, transport, operator));
-    let connect = |stream: L::Stream| {
+    let front = Arc::new(Front::new(Arc::clone(&service), transport, operator));
+    let connect = move |stream: L::Stream| {
         let (front, identified) = (Arc::clone(&front), identify(stream));
         async move {
             let (stream, caller) = identified.await?;
@@ -212,5 +218,15 @@ async fn serve<L, F, T>(
             Ok((stream, service))
         }
     };
-    connection::serve(listener, transport, bounds, connections, connect, shutdown).await;
+    let cores = &service.cores;
+    connection::serve(
+        listener,
+        transport,
+        bounds,
+        connections,
+        cores,
+        connect,
+        shutdown,
+    )
+    .await;
 }

@@ -74,7 +74,7 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8]) -> Result<R
         object.plain("KeyId", &entry.arn);
         object.base64("Plaintext", plaintext.expose());
         object.plain("EncryptionAlgorithm", SYMMETRIC_DEFAULT);
-        object.shown("KeyMaterialId", material.id());
+        object.material_id("KeyMaterialId", material.id());
         Ok(object.end().about(entry).with(material))
     })
 }

@@ -204,6 +204,6 @@ fn encode(request: &Authorized<OnKey<'_>>, blob: &[u8], plaintext: Option<&[u8]>
         object.base64("Plaintext", plaintext);
     }
     object.plain("KeyId", &entry.arn);
-    object.shown("KeyMaterialId", entry.current().id());
+    object.material_id("KeyMaterialId", entry.current().id());
     object.end().about(entry).with(entry.current())
 }

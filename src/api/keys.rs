@@ -49,7 +49,7 @@ fn metadata(key: &KmsKey, arn: &str, materials: &[Arc<BackingKey>]) -> Object {
         .extend_from_slice(b"[\"SYMMETRIC_DEFAULT\"]");
     object.flag("MultiRegion", key.id.is_multi_region());
     if let Some(current) = materials.last() {
-        object.shown("CurrentKeyMaterialId", current.id());
+        object.material_id("CurrentKeyMaterialId", current.id());
     }
     object
 }

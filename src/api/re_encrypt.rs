@@ -97,8 +97,8 @@ pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8]) -> Answe
         object.plain("KeyId", &destination.arn);
         object.plain("SourceEncryptionAlgorithm", SYMMETRIC_DEFAULT);
         object.plain("DestinationEncryptionAlgorithm", SYMMETRIC_DEFAULT);
-        object.shown("SourceKeyMaterialId", old.id());
-        object.shown("DestinationKeyMaterialId", new.id());
+        object.material_id("SourceKeyMaterialId", old.id());
+        object.material_id("DestinationKeyMaterialId", new.id());
         let reply = object.end().about(source).with(new);
         Ok(if same {
             reply

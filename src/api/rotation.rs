@@ -311,7 +311,7 @@ fn item(entry: &KeyEntry, material: &BackingKey) -> Object {
     let current = material.generation() == entry.current().generation();
     let mut object = Object::with_room(512);
     object.shown("KeyId", entry.key.id);
-    object.shown("KeyMaterialId", material.id());
+    object.material_id("KeyMaterialId", material.id());
     let state = if current { "CURRENT" } else { "NON_CURRENT" };
     object.plain("KeyMaterialState", state);
     if let Some(rotation) = material.rotation() {

@@ -8,6 +8,7 @@ use crate::api::{ApiError, KmsErrorCode, Reply};
 use crate::clock::Timestamp;
 use crate::context::{EncryptionContext, InvalidContext};
 use crate::crypto::secret::SecretBytes;
+use crate::key::material::KeyMaterialId;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
@@ -153,6 +154,13 @@ impl Object {
         let out = self.member(name);
         out.push(b'"');
         out.extend_from_slice(value.as_bytes());
+        out.push(b'"');
+    }
+
+    pub(super) fn material_id(&mut self, name: &str, id: KeyMaterialId) {
+        let out = self.member(name);
+        out.push(b'"');
+        out.extend_from_slice(&id.hex());
         out.push(b'"');
     }
 

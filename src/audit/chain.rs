@@ -11,7 +11,9 @@ use crate::audit::LINE_BYTES_MAX;
 use crate::audit::record::RECORD_START;
 use crate::crypto::secret::Secret;
 use crate::keystore::AuditHead;
+use hex_simd::AsciiCase;
 use hmac::{Hmac, KeyInit, Mac};
+use memchr::memchr;
 use serde::Deserialize;
 use sha2::Sha256;
 use std::io::Write;
@@ -235,14 +237,12 @@ pub(super) fn is_record(line: &[u8]) -> bool {
     let Some((b'\n', rest)) = line.split_last() else {
         return false;
     };
-    rest.starts_with(RECORD_START) && !rest.contains(&b'\n')
+    rest.starts_with(RECORD_START) && memchr(b'\n', rest).is_none()
 }
 
 /// Appends lower-case hex.
 pub(super) fn append_hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    let start = out.len();
-    out.resize(start + 2 * bytes.len(), 0);
-    hex::encode_to_slice(bytes, &mut out[start..]).expect("two digits for each byte");
+    hex_simd::encode_append(bytes, out, AsciiCase::Lower);
 }
 
 /// Parses `N` bytes of lower-case hex.

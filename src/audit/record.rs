@@ -83,13 +83,14 @@ impl Identity<'_> {
         if arn.starts_with("local:") {
             return "Operator";
         }
-        let resource = arn.splitn(6, ':').nth(5).unwrap_or_default();
-        match resource.split('/').next() {
-            Some("root") => "Root",
-            Some("user") => "IAMUser",
-            Some("assumed-role") => "AssumedRole",
-            Some("federated-user") => "FederatedUser",
-            Some("role") => "Role",
+        // What is in a resource, a name or a path, has no colon.
+        let resource = arn.rsplit_once(':').map_or("", |(_, resource)| resource);
+        match resource.split_once('/').map_or(resource, |(kind, _)| kind) {
+            "root" => "Root",
+            "user" => "IAMUser",
+            "assumed-role" => "AssumedRole",
+            "federated-user" => "FederatedUser",
+            "role" => "Role",
             _ => "Unknown",
         }
     }
@@ -214,9 +215,10 @@ impl AuditRecord<'_> {
         text(out, self.request_id);
         out.extend_from_slice(b",\"eventID\":");
         text(out, self.event_id);
-        out.extend_from_slice(b",\"readOnly\":");
-        shown(out, self.read_only);
-        out.extend_from_slice(b",\"requestParameters\":");
+        out.extend_from_slice(match self.read_only {
+            true => b",\"readOnly\":true,\"requestParameters\":".as_slice(),
+            false => b",\"readOnly\":false,\"requestParameters\":",
+        });
         parameters::append(self.body, out);
         out.extend_from_slice(b",\"responseElements\":null,\"resources\":");
         self.append_resources(out);
@@ -277,7 +279,7 @@ impl AuditRecord<'_> {
         out.extend_from_slice(b",\"additionalEventData\":{");
         if let Some(id) = self.key_material_id {
             out.extend_from_slice(b"\"keyMaterialId\":\"");
-            shown(out, id);
+            out.extend_from_slice(&id.hex());
             out.push(b'"');
             if self.batch.is_some() {
                 out.push(b',');

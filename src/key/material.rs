@@ -5,6 +5,7 @@ use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::Secret;
 use crate::key::KeyId;
 use crate::key::rotation::RotationType;
+use hex_simd::{AsOut, AsciiCase};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::fmt;
@@ -15,11 +16,19 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyMaterialId([u8; 32]);
 
+impl KeyMaterialId {
+    /// As it is printed.
+    #[must_use]
+    pub fn hex(&self) -> [u8; 64] {
+        let mut digits = [0; 64];
+        let _written = hex_simd::encode(&self.0, digits.as_mut_slice().as_out(), AsciiCase::Lower);
+        digits
+    }
+}
+
 impl fmt::Display for KeyMaterialId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut digits = [0; 64];
-        hex::encode_to_slice(self.0, &mut digits).map_err(|_| fmt::Error)?;
-        out.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
+        out.write_str(std::str::from_utf8(&self.hex()).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::keystore::{Change, body};
 use crate::metrics::Metrics;
 use crate::policy::grant::GrantId;
 use crate::policy::{Grant, KeyGrants, KeyPolicy, Principal};
+use hex_simd::AsciiCase;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -347,20 +348,18 @@ impl AuditHead {
     /// `{"Log":"<32 hex digits>","Group":<number>,"Mac":"<64 hex digits>"}`
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let (log, mac) = (hex::encode(self.log), hex::encode(self.mac));
-        json!({"Log": log, "Group": self.group, "Mac": mac})
+        let hex = |bytes: &[u8]| hex_simd::encode_to_string(bytes, AsciiCase::Lower);
+        json!({"Log": hex(&self.log), "Group": self.group, "Mac": hex(&self.mac)})
     }
 
     /// What [`Self::to_json`] made.
     #[must_use]
     pub fn from_json(value: &Value) -> Option<Self> {
-        let mut head = Self {
-            log: [0; 16],
+        let bytes = |name: &str| hex_simd::decode_to_vec(value[name].as_str()?).ok();
+        Some(Self {
+            log: bytes("Log")?.try_into().ok()?,
             group: value["Group"].as_u64()?,
-            mac: [0; 32],
-        };
-        hex::decode_to_slice(value["Log"].as_str()?, &mut head.log).ok()?;
-        hex::decode_to_slice(value["Mac"].as_str()?, &mut head.mac).ok()?;
-        Some(head)
+            mac: bytes("Mac")?.try_into().ok()?,
+        })
     }
 }

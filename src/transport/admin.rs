@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 /// Scrapers and probes are few, small and near.
@@ -57,7 +58,7 @@ pub async fn serve(
         address,
         lanes: Mutex::default(),
     });
-    let connect = |stream: TcpStream| {
+    let connect = move |stream: TcpStream| {
         let desk = Arc::clone(&desk);
         let service = service_fn(move |request: Request<_>| {
             let desk = Arc::clone(&desk);
@@ -70,7 +71,11 @@ pub async fn serve(
         ready(Ok((stream, service)))
     };
     let uncounted = metrics::Gauge::noop();
-    connection::serve(listener, "admin", BOUNDS, uncounted, connect, shutdown).await;
+    let here = [Handle::current()];
+    connection::serve(
+        listener, "admin", BOUNDS, uncounted, &here, connect, shutdown,
+    )
+    .await;
 }
 
 /// The admin listener's state.

@@ -1,6 +1,7 @@
 //! One listener's life: permits, accepts, a task for each connection, drain.
 
 use crate::clock::Clock;
+use crate::transport::cores::least_busy;
 use crate::transport::write_timeout::WriteTimeout;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1::Builder;
@@ -16,6 +17,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
@@ -45,42 +47,59 @@ pub(super) struct Bounds {
 
 /// Where connections come from.
 pub(super) trait Listener: Send + 'static {
+    /// A connection that belongs to no runtime.
+    type Accepted: Send + 'static;
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Stream>>;
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Accepted>>;
+
+    /// The connection in the runtime that this is called in.
+    fn open(accepted: Self::Accepted) -> io::Result<Self::Stream>;
 }
 
 impl Listener for TcpListener {
+    type Accepted = std::net::TcpStream;
     type Stream = TcpStream;
 
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<TcpStream>> {
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Accepted>> {
         let (stream, _) = ready!(Self::poll_accept(self, cx))?;
         // A response in two writes would wait for a delayed ACK. Failing means that the peer has gone already, which the first read will say.
         drop(stream.set_nodelay(true));
-        Poll::Ready(Ok(stream))
+        Poll::Ready(stream.into_std())
+    }
+
+    fn open(accepted: Self::Accepted) -> io::Result<TcpStream> {
+        TcpStream::from_std(accepted)
     }
 }
 
 impl Listener for UnixListener {
+    type Accepted = std::os::unix::net::UnixStream;
     type Stream = UnixStream;
 
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<UnixStream>> {
-        Self::poll_accept(self, cx).map_ok(|(stream, _)| stream)
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Accepted>> {
+        let (stream, _) = ready!(Self::poll_accept(self, cx))?;
+        Poll::Ready(stream.into_std())
+    }
+
+    fn open(accepted: Self::Accepted) -> io::Result<UnixStream> {
+        UnixStream::from_std(accepted)
     }
 }
 
-/// Serves `listener` until `shutdown` turns true, or its sender is gone; then drains. `connect` makes the stream to be served of an accepted one, and its
-/// service; it may take its time, and the connection counts meanwhile.
+/// Serves `listener` until `shutdown` turns true, or its sender is gone; then drains. Connections are spread over `cores`. `connect` makes the stream to be
+/// served of an accepted one, and its service; it may take its time, and the connection counts meanwhile.
 pub(super) async fn serve<L, C, F, T, S, B>(
     listener: L,
     transport: &'static str,
     bounds: Bounds,
     connections: Gauge,
+    cores: &[Handle],
     connect: C,
     mut shutdown: watch::Receiver<bool>,
 ) where
     L: Listener,
-    C: Fn(L::Stream) -> F,
+    C: Fn(L::Stream) -> F + Send + Sync + 'static,
     F: Future<Output = io::Result<(T, S)>> + Send + 'static,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: HttpService<Incoming, ResBody = B> + Send + 'static,
@@ -93,6 +112,7 @@ pub(super) async fn serve<L, C, F, T, S, B>(
         bounds.connections_max.min(Semaphore::MAX_PERMITS),
     ));
     let mut failures = Failures::new(transport);
+    let connect = Arc::new(connect);
     let mut tasks = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -104,7 +124,7 @@ pub(super) async fn serve<L, C, F, T, S, B>(
             }
             accepted = accept(&listener, &permits) => accepted,
         };
-        let (stream, permit) = match accepted {
+        let (accepted, permit) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 failures.log(&error);
@@ -119,9 +139,10 @@ pub(super) async fn serve<L, C, F, T, S, B>(
             }
         };
         let open = Open::new(&connections, permit);
-        let connected = connect(stream);
-        let (builder, mut shutdown) = (builder.clone(), shutdown.clone());
-        tasks.spawn(async move {
+        let (connect, builder) = (Arc::clone(&connect), builder.clone());
+        let mut shutdown = shutdown.clone();
+        let connection = async move {
+            let connected = async move { connect(L::open(accepted)?).await };
             let connected = tokio::select! {
                 biased;
                 connected = connected => connected,
@@ -136,7 +157,8 @@ pub(super) async fn serve<L, C, F, T, S, B>(
                 Err(error) => tracing::debug!(transport, %error, "connection refused"),
             }
             drop(open);
-        });
+        };
+        tasks.spawn_on(connection, least_busy(cores));
     }
     drop(listener);
     drain(transport, tasks, bounds.drain).await;
@@ -163,11 +185,11 @@ async fn down(shutdown: &mut watch::Receiver<bool>) {
 async fn accept<L: Listener>(
     listener: &L,
     permits: &Arc<Semaphore>,
-) -> io::Result<(L::Stream, OwnedSemaphorePermit)> {
+) -> io::Result<(L::Accepted, OwnedSemaphorePermit)> {
     let permit = Arc::clone(permits).acquire_owned().await;
     let permit = permit.map_err(io::Error::other)?;
-    let stream = poll_fn(|cx| listener.poll_accept(cx)).await?;
-    Ok((stream, permit))
+    let accepted = poll_fn(|cx| listener.poll_accept(cx)).await?;
+    Ok((accepted, permit))
 }
 
 /// Whether the peer went away before it was accepted, which says nothing about the next one.

@@ -1,7 +1,7 @@
 //! What a request's head asks for: its route, its operation, and the form of its answer. Pure; sees no body and no caller.
 
 use crate::transport::tally::Outcome;
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, HeaderName, Method, header};
 
 /// What every `X-Amz-Target` begins with (KMS service model, `targetPrefix`).
 const TARGET_PREFIX: &str = "TrentService.";
@@ -44,12 +44,14 @@ impl<'a> Route<'a> {
     }
 }
 
+const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
+
 /// The operation that `X-Amz-Target` names, if there is one such field and its prefix is right.
 pub(super) fn target(headers: &HeaderMap) -> Option<&str> {
-    let mut values = headers.get_all("x-amz-target").iter();
+    let mut values = headers.get_all(TARGET).iter();
     let (value, more) = (values.next()?, values.next());
-    let operation = value.to_str().ok()?.strip_prefix(TARGET_PREFIX)?;
-    more.is_none().then_some(operation)
+    let text = std::str::from_utf8(value.as_bytes()).ok()?;
+    more.is_none().then(|| text.strip_prefix(TARGET_PREFIX))?
 }
 
 /// The form of a batch.

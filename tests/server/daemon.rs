@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -205,6 +206,7 @@ impl Daemon {
             clock: clock.clone(),
             config: setup.config,
             metrics: Arc::clone(&metrics),
+            cores: vec![Handle::current()],
         });
         let (shutdown, down) = watch::channel(false);
         let mut listeners = JoinSet::new();

@@ -183,7 +183,8 @@ async fn every_row_comes_back_with_a_key_of_its_own_context() {
     let asked = &records[0]["requestParameters"];
     assert_eq!(asked["contextColumns"], json!(["tenant", "id"]));
     assert_eq!(asked["encryptionContext"], json!({"purpose": "volume"}));
-    let all = hex::encode(Sha256::digest(blobs.concat()));
+    let all =
+        hex_simd::encode_to_string(Sha256::digest(blobs.concat()), hex_simd::AsciiCase::Lower);
     assert!(records[2].to_string().contains(&all), "{}", records[2]);
 }
 

@@ -179,7 +179,9 @@ async fn a_batch_is_recorded_chunk_by_chunk_with_its_digest() {
         .iter()
         .filter(|record| record["eventName"] == "DataKeys")
         .collect();
-    let digest = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
+    let digest = |bytes: &[u8]| {
+        hex_simd::encode_to_string(Sha256::digest(bytes), hex_simd::AsciiCase::Lower)
+    };
     let half = blobs.len() / 2;
     let expected = [
         (1, digest(&blobs[..half]), None),

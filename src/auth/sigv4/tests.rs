@@ -207,16 +207,17 @@ fn what_clients_may_choose_is_accepted() {
 fn a_date_header_serves_instead_of_x_amz_date() {
     for text in ["Thu, 15 Jan 2026 12:00:00 GMT", "20260115T120000Z"] {
         let mut request = Request::unsigned().with("date", text);
-        let names = ["content-type", "date", "host", "x-amz-target"];
-        let canonical =
-            canonical::head(&Method::POST, "/", None, &request.headers, &names).unwrap();
+        let signed = SignedHeaders::parse("content-type;date;host;x-amz-target").unwrap();
+        let canonical = signed
+            .head(&Method::POST, "/", None, &request.headers)
+            .unwrap();
         let time = RequestTime::at(NOW);
         let key = SigningKey::derive(&secret(SECRET), time.date(), "us-east-1");
         let string_to_sign = key.string_to_sign(&time, "us-east-1");
         let signature = sign(string_to_sign, canonical, &canonical::payload(BODY));
         let authorization = format!(
             "AWS4-HMAC-SHA256 Credential={ID}/20260115/us-east-1/kms/aws4_request, SignedHeaders={}, Signature={}",
-            names.join(";"),
+            signed.list(),
             std::str::from_utf8(&signature).unwrap()
         );
         request = request.with("authorization", &authorization);

@@ -24,6 +24,7 @@ struct Fake {
 }
 
 impl Listener for Fake {
+    type Accepted = DuplexStream;
     type Stream = DuplexStream;
 
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<DuplexStream>> {
@@ -34,6 +35,10 @@ impl Listener for Fake {
             }
             None => Poll::Pending,
         }
+    }
+
+    fn open(accepted: DuplexStream) -> io::Result<DuplexStream> {
+        Ok(accepted)
     }
 }
 
@@ -75,7 +80,19 @@ impl Bench {
                 service_fn(move |request: Request<Incoming>| answer(request, waits.clone()));
             ready(Ok((stream, service)))
         };
-        let server = serve(listener, "test", bounds, Gauge::noop(), connect, down);
+        let server = async move {
+            let here = [Handle::current()];
+            serve(
+                listener,
+                "test",
+                bounds,
+                Gauge::noop(),
+                &here,
+                connect,
+                down,
+            )
+            .await;
+        };
         Self {
             incoming,
             accepted,
