@@ -40,7 +40,7 @@ def service_model() -> dict:
 
 def built_by_table() -> dict[str, bool]:
     """Each operation of the source's table, and whether it is built."""
-    rows = re.findall(r'\(\s*"(\w+)",\s*(Handler::Unbuilt|Handler::AtOnce|changing!)', TABLE.read_text())
+    rows = re.findall(r'\(\s*"(\w+)",\s*(Handler::\w+|\w+!)', TABLE.read_text())
     return {name: handler != "Handler::Unbuilt" for name, handler in rows}
 
 
