@@ -207,8 +207,6 @@ fn grants() -> impl FnMut(u64) -> Duration {
             equals: None,
             subset: Some(&subset),
             name: None,
-            key_spec: "SYMMETRIC_DEFAULT",
-            key_usage: "ENCRYPT_DECRYPT",
         });
         grants.put(Arc::new(Grant {
             id: GrantId(id),

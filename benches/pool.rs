@@ -144,7 +144,13 @@ impl Supply {
 
     fn epoch(&self) -> Epoch {
         let id = self.entry.key.id;
-        Epoch::begin(id, self.entry.current(), &self.entropy, Duration::ZERO).unwrap()
+        Epoch::begin(
+            id,
+            self.entry.current().unwrap(),
+            &self.entropy,
+            Duration::ZERO,
+        )
+        .unwrap()
     }
 }
 
@@ -157,6 +163,7 @@ fn entry(entropy: &Entropy) -> Arc<KeyEntry> {
         key: KmsKey::new(id, "111122223333".parse().unwrap(), Timestamp(0)),
         arn: String::new(),
         materials: vec![Arc::new(material)],
+        secret: None,
         fence: 1,
     })
 }
@@ -310,7 +317,7 @@ fn miss(supply: &Arc<Supply>) -> impl FnMut(u64) -> Duration + use<> {
         let clock = Clock::system();
         for _ in 0..times {
             out.clear();
-            let (id, key) = (supply.entry.key.id, supply.entry.current());
+            let (id, key) = (supply.entry.key.id, supply.entry.current().unwrap());
             let key = envelope::mint_one(id, key, LENGTH, &supply.entropy).unwrap();
             key.bind(&context, &mut out);
             black_box(&out);

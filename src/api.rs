@@ -10,7 +10,6 @@
 use crate::audit::{Audit, Source};
 use crate::clock::{Clock, Timestamp};
 use crate::crypto::entropy::Entropy;
-use crate::key::InvalidState;
 use crate::key::KeyId;
 use crate::key::arn::Region;
 use crate::key::data_key::DataKeyLength;
@@ -26,33 +25,41 @@ use resolve::Caller;
 use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 mod aliases;
 pub mod batch;
 pub mod bind;
 mod charge;
+mod cipher;
 mod decrypt;
 mod encrypt;
 pub mod error;
 mod generate;
 mod grant_tokens;
 mod grants;
+mod imports;
+mod key_pairs;
 mod key_policies;
 mod keys;
+mod macs;
 mod marker;
 mod members;
 mod minting;
 mod operation;
 mod policy_check;
 mod principals;
+mod public_keys;
 mod re_encrypt;
 mod request_id;
 mod requester;
 mod resolve;
 mod rotation;
+mod signatures;
 mod tags;
 mod trail;
+mod usability;
 mod validation;
 mod wire;
 
@@ -64,8 +71,9 @@ pub use principals::ADMINISTRATION;
 pub use request_id::RequestId;
 pub use requester::Requester;
 
-use operation::Handler;
+use operation::{Handler, Thread, Weighing};
 use trail::{Event, Resources};
+use usability::{invalid_state, state};
 
 /// What an operation ends with.
 type Answer = Result<Reply, ApiError>;
@@ -97,6 +105,8 @@ pub struct Api {
     /// The last section of requests.
     last_check: Arc<LastCheck>,
     counters: Counters,
+    /// Turns to draw the material of asymmetric keys, as many as cores: seconds of arithmetic must not take all threads.
+    generating: Semaphore,
 }
 
 impl Deref for Api {
@@ -115,6 +125,9 @@ impl Api {
             parts,
             last_check: Arc::default(),
             counters: Counters::new(metrics),
+            generating: Semaphore::new(
+                std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            ),
         })
     }
 
@@ -130,6 +143,9 @@ impl Api {
     ) -> Result<Reply, ApiError> {
         let answer = match operation.handler {
             Handler::AtOnce(handler) => handler(self, requester, body),
+            Handler::Waiting(handler) => {
+                handler(Arc::clone(self), requester.clone(), body.to_vec()).await
+            }
             Handler::Changing(handler) => {
                 let (api, requester, body) = (Arc::clone(self), requester.clone(), body.to_vec());
                 let change = async move {
@@ -140,10 +156,30 @@ impl Api {
                 };
                 return tokio::spawn(change).await.map_err(ApiError::internal)?;
             }
+            Handler::Weighing(handler) => match handler(self, requester, body, Thread::Async) {
+                Ok(Some(reply)) => Ok(reply),
+                // Boxed: the future of every call would have room for it.
+                Ok(None) => Box::pin(self.on_own_thread(handler, requester, body)).await,
+                Err(error) => Err(error),
+            },
             Handler::Unbuilt => Err(unsupported(operation.name)),
         };
         self.told(requester, Event::of(operation, body), answer)
             .await
+    }
+
+    /// Performs an operation that takes milliseconds of arithmetic on a thread where nobody waits behind it.
+    async fn on_own_thread(
+        self: &Arc<Self>,
+        handler: Weighing,
+        requester: &Requester,
+        body: &[u8],
+    ) -> Answer {
+        let (api, requester, body) = (Arc::clone(self), requester.clone(), body.to_vec());
+        let work = move || handler(&api, &requester, &body, Thread::Own);
+        let done = tokio::task::spawn_blocking(work).await;
+        let reply = done.map_err(ApiError::internal)??;
+        reply.ok_or_else(|| ApiError::internal("an operation that found no thread to its liking"))
     }
 
     /// Performs one of the operator's own operations, [`ADMINISTRATION`].
@@ -170,6 +206,20 @@ impl Api {
             api.told(&requester, event, answer).await
         };
         tokio::spawn(change).await.map_err(ApiError::internal)?
+    }
+
+    /// Does what takes up to seconds of arithmetic on a thread of its own, when it is its turn.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let _turn = self
+            .generating
+            .acquire()
+            .await
+            .map_err(ApiError::internal)?;
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(ApiError::internal)
     }
 
     fn under<'a>(
@@ -263,25 +313,6 @@ impl Under<'_> {
     }
 }
 
-/// `DisabledException` or `KMSInvalidStateException` when cryptographic operations may not use the key.
-fn state(entry: &KeyEntry) -> Result<(), ApiError> {
-    entry
-        .key
-        .state
-        .usable()
-        .map_err(|state| invalid_state(entry, state))
-}
-
-fn invalid_state(entry: &KeyEntry, state: InvalidState) -> ApiError {
-    let code = match state {
-        InvalidState::Disabled => KmsErrorCode::DisabledException,
-        InvalidState::PendingDeletion | InvalidState::NotPendingDeletion => {
-            KmsErrorCode::KMSInvalidStateException
-        }
-    };
-    ApiError::new(code, format!("{} {state}.", entry.arn))
-}
-
 fn unsupported(what: &str) -> ApiError {
     let message = format!("{what} is not supported.");
     ApiError::new(KmsErrorCode::UnsupportedOperationException, message)
@@ -339,8 +370,8 @@ impl Reply {
     }
 
     /// The same, as the outcome of an operation with this generation of the key's material.
-    fn with(mut self, material: &BackingKey) -> Self {
-        self.resources.material = Some(material.id());
+    fn with(mut self, material: Option<&Arc<BackingKey>>) -> Self {
+        self.resources.material = material.map(|material| material.id());
         self
     }
 
@@ -380,6 +411,7 @@ impl DataKeyCounters {
 }
 
 struct Counters {
+    pairs: key_pairs::PairCounters,
     without_plaintext: DataKeyCounters,
     with_plaintext: DataKeyCounters,
     batch: DataKeyCounters,
@@ -391,6 +423,7 @@ struct Counters {
 impl Counters {
     fn new(metrics: &Metrics) -> Self {
         Self {
+            pairs: key_pairs::PairCounters::new(metrics),
             without_plaintext: DataKeyCounters::new(metrics, "GenerateDataKeyWithoutPlaintext"),
             with_plaintext: DataKeyCounters::new(metrics, "GenerateDataKey"),
             batch: DataKeyCounters::new(metrics, "DataKeys"),

@@ -1,7 +1,14 @@
 //! The primitives that Keymill composes, and why these: RustCrypto's AES, GHASH, SHA-2 and HMAC, and
-//! ChaCha20 as a generator. Nothing below implements a primitive of its own.
+//! ChaCha20 as a generator; aws-lc's RSA, elliptic curves and HMAC for asymmetric and HMAC keys. Nothing below implements a
+//! primitive of its own.
 
+pub mod agreement;
 pub mod entropy;
 pub mod gcm;
+pub mod mac;
+pub mod oaep;
+pub mod pair;
 pub mod secret;
+pub mod signature;
+pub mod wrapping;
 pub mod xaes;

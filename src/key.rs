@@ -1,14 +1,18 @@
 //! KMS keys as their owners see them: identifier, state and its legal transitions, metadata.
 
 use crate::clock::Timestamp;
+use import::Import;
 use rotation::RotationSchedule;
+use spec::{KeyOrigin, KeySpec, KeyUsage};
 use std::fmt;
 use std::str::FromStr;
 
 pub mod arn;
 pub mod data_key;
+pub mod import;
 pub mod material;
 pub mod rotation;
+pub mod spec;
 
 /// A KMS key's identifier: 128 bits, printed as a UUID, or as `mrk-` and 32 digits for a multi-Region key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -122,6 +126,8 @@ pub enum KeyState {
         /// When the key and its material go.
         deletion_date: Timestamp,
     },
+    /// Its material has not been imported, or has expired or been deleted since.
+    PendingImport,
 }
 
 /// An operation that the key's state does not permit, named as in the key-state table.
@@ -136,6 +142,9 @@ pub enum InvalidState {
     /// The key does not wait for its deletion.
     #[error("is not pending deletion")]
     NotPendingDeletion,
+    /// The key has no material.
+    #[error("is pending import")]
+    PendingImport,
 }
 
 impl KeyState {
@@ -146,8 +155,12 @@ impl KeyState {
             Self::Enabled => "Enabled",
             Self::Disabled => "Disabled",
             Self::PendingDeletion { .. } => "PendingDeletion",
+            Self::PendingImport => "PendingImport",
         }
     }
+
+    /// The names of all states, for tables by state.
+    pub const NAMES: [&str; 4] = ["Enabled", "Disabled", "PendingDeletion", "PendingImport"];
 
     /// Whether cryptographic operations may use the key.
     ///
@@ -158,6 +171,19 @@ impl KeyState {
             Self::Enabled => Ok(()),
             Self::Disabled => Err(InvalidState::Disabled),
             Self::PendingDeletion { .. } => Err(InvalidState::PendingDeletion),
+            Self::PendingImport => Err(InvalidState::PendingImport),
+        }
+    }
+
+    /// Whether the key has its material and does not wait for its deletion.
+    ///
+    /// # Errors
+    /// [`InvalidState::PendingDeletion`], [`InvalidState::PendingImport`].
+    pub fn has_material(self) -> Result<(), InvalidState> {
+        match self {
+            Self::Enabled | Self::Disabled => Ok(()),
+            Self::PendingDeletion { .. } => Err(InvalidState::PendingDeletion),
+            Self::PendingImport => Err(InvalidState::PendingImport),
         }
     }
 
@@ -167,7 +193,7 @@ impl KeyState {
     /// [`InvalidState::PendingDeletion`].
     pub fn not_pending_deletion(self) -> Result<(), InvalidState> {
         match self {
-            Self::Enabled | Self::Disabled => Ok(()),
+            Self::Enabled | Self::Disabled | Self::PendingImport => Ok(()),
             Self::PendingDeletion { .. } => Err(InvalidState::PendingDeletion),
         }
     }
@@ -175,17 +201,17 @@ impl KeyState {
     /// `EnableKey`; idempotent.
     ///
     /// # Errors
-    /// [`InvalidState::PendingDeletion`].
+    /// [`InvalidState::PendingDeletion`], [`InvalidState::PendingImport`].
     pub fn enable(self) -> Result<Self, InvalidState> {
-        self.not_pending_deletion().map(|()| Self::Enabled)
+        self.has_material().map(|()| Self::Enabled)
     }
 
     /// `DisableKey`; idempotent.
     ///
     /// # Errors
-    /// [`InvalidState::PendingDeletion`].
+    /// [`InvalidState::PendingDeletion`], [`InvalidState::PendingImport`].
     pub fn disable(self) -> Result<Self, InvalidState> {
-        self.not_pending_deletion().map(|()| Self::Disabled)
+        self.has_material().map(|()| Self::Disabled)
     }
 
     /// `ScheduleKeyDeletion`.
@@ -197,14 +223,16 @@ impl KeyState {
             .map(|()| Self::PendingDeletion { deletion_date })
     }
 
-    /// `CancelKeyDeletion`: the key comes back disabled, whatever it was before.
+    /// `CancelKeyDeletion`: the key comes back disabled, whatever it was before; one without its material, pending import.
     ///
     /// # Errors
     /// [`InvalidState::NotPendingDeletion`].
     pub fn cancel_deletion(self) -> Result<Self, InvalidState> {
         match self {
             Self::PendingDeletion { .. } => Ok(Self::Disabled),
-            Self::Enabled | Self::Disabled => Err(InvalidState::NotPendingDeletion),
+            Self::Enabled | Self::Disabled | Self::PendingImport => {
+                Err(InvalidState::NotPendingDeletion)
+            }
         }
     }
 }
@@ -219,8 +247,6 @@ pub struct Tag {
 }
 
 /// A KMS key without its material: what `DescribeKey` tells, and its tags.
-///
-/// Every key is symmetric (`SYMMETRIC_DEFAULT`, `ENCRYPT_DECRYPT`, origin `AWS_KMS`) at this stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KmsKey {
     /// The identifier.
@@ -229,6 +255,12 @@ pub struct KmsKey {
     pub account: arn::AccountId,
     /// 0..=8192 characters.
     pub description: String,
+    /// What kind of key it is.
+    pub spec: KeySpec,
+    /// What it is for.
+    pub usage: KeyUsage,
+    /// Where its material comes from.
+    pub origin: KeyOrigin,
     /// The state.
     pub state: KeyState,
     /// When the key was created.
@@ -237,29 +269,52 @@ pub struct KmsKey {
     pub tags: Vec<Tag>,
     /// When its material is rotated; `None`: only when somebody asks for it.
     pub rotation: Option<RotationSchedule>,
+    /// What was imported into a key of origin `EXTERNAL`, in ascending order of its generations; empty for other keys.
+    pub imports: Vec<Import>,
 }
 
 impl KmsKey {
-    /// An enabled key without a description or tags, which is not rotated by itself.
+    /// An enabled symmetric key without a description or tags, which is not rotated by itself.
     #[must_use]
     pub fn new(id: KeyId, account: arn::AccountId, creation_date: Timestamp) -> Self {
         Self {
             id,
             account,
             description: String::new(),
+            spec: KeySpec::Symmetric,
+            usage: KeyUsage::EncryptDecrypt,
+            origin: KeyOrigin::AwsKms,
             state: KeyState::Enabled,
             creation_date,
             tags: Vec::new(),
             rotation: None,
+            imports: Vec::new(),
         }
     }
 
-    /// `KeySpec` of every key.
-    pub const SPEC: &str = "SYMMETRIC_DEFAULT";
-    /// `KeyUsage` of every key.
-    pub const USAGE: &str = "ENCRYPT_DECRYPT";
-    /// `Origin` of every key.
-    pub const ORIGIN: &str = "AWS_KMS";
+    /// Whether something that was imported for good is not there, or nothing ever was: such a key cannot be used.
+    #[must_use]
+    pub fn lacks_material(&self) -> bool {
+        let mut lasting = self.imports.iter().filter(|import| !import.pending);
+        let present = match lasting.next() {
+            None => false,
+            Some(first) => first.present && lasting.all(|import| import.present),
+        };
+        self.origin == KeyOrigin::External && !present
+    }
+
+    /// Whether this generation waits for the rotation that makes it current.
+    #[must_use]
+    pub fn is_pending(&self, generation: u32) -> bool {
+        let mut imports = self.imports.iter();
+        imports.any(|import| import.pending && import.generation == generation)
+    }
+
+    /// What was imported last and is in use, or was until it went.
+    #[must_use]
+    pub fn current_import(&self) -> Option<&Import> {
+        self.imports.iter().rfind(|import| !import.pending)
+    }
 }
 
 #[cfg(test)]
@@ -314,5 +369,13 @@ mod tests {
             Err(InvalidState::NotPendingDeletion)
         );
         assert_eq!(KeyState::Disabled.usable(), Err(InvalidState::Disabled));
+        let import = KeyState::PendingImport;
+        for moved in [import.enable(), import.disable()] {
+            assert_eq!(moved, Err(InvalidState::PendingImport));
+        }
+        assert_eq!(import.usable(), Err(InvalidState::PendingImport));
+        assert_eq!(import.schedule_deletion(Timestamp(9)), Ok(pending));
+        let cancelled = import.cancel_deletion();
+        assert_eq!(cancelled, Err(InvalidState::NotPendingDeletion));
     }
 }

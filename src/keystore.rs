@@ -31,6 +31,7 @@ mod body;
 pub use body::fuzz as fuzz_body;
 mod error;
 mod grant_token;
+mod import_token;
 pub mod lock;
 pub mod record;
 pub mod root_key;
@@ -39,6 +40,7 @@ pub mod sqlite;
 
 pub use error::KeystoreError;
 pub use grant_token::GrantTokens;
+pub use import_token::{ImportToken, ImportTokens};
 pub use lock::StoreLock;
 pub use root_key::{RootKey, RootKeyError};
 pub use snapshot::{
@@ -76,6 +78,7 @@ pub struct Keystore {
     snapshot: ArcSwap<Snapshot>,
     region: Region,
     grant_tokens: GrantTokens,
+    import_tokens: ImportTokens,
     entropy: Arc<Entropy>,
     metrics: Arc<Metrics>,
     session_token_key: Arc<Secret<32>>,
@@ -217,6 +220,7 @@ impl Keystore {
             snapshot,
             session_token_key,
             grant_tokens,
+            import_tokens,
         } = loaded;
         snapshot.count(&metrics);
         let writer = Writer {
@@ -232,6 +236,7 @@ impl Keystore {
             snapshot: ArcSwap::from_pointee(snapshot),
             region,
             grant_tokens,
+            import_tokens,
             entropy,
             metrics,
             session_token_key,
@@ -267,6 +272,12 @@ impl Keystore {
     #[must_use]
     pub fn grant_tokens(&self) -> &GrantTokens {
         &self.grant_tokens
+    }
+
+    /// What issues and reads import tokens.
+    #[must_use]
+    pub fn import_tokens(&self) -> &ImportTokens {
+        &self.import_tokens
     }
 
     /// Decides a change on the current snapshot, makes it durable, and publishes the next snapshot. Changes are serialized; what
@@ -361,6 +372,7 @@ struct Loaded {
     snapshot: Snapshot,
     session_token_key: Arc<Secret<32>>,
     grant_tokens: GrantTokens,
+    import_tokens: ImportTokens,
 }
 
 impl Loaded {
@@ -429,6 +441,7 @@ impl Loaded {
             snapshot,
             session_token_key: Arc::new(root.subkey("session tokens")),
             grant_tokens: GrantTokens::new(root),
+            import_tokens: ImportTokens::new(root),
         })
     }
 }

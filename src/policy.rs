@@ -29,6 +29,12 @@ pub use principal::{Principal, PrincipalName};
 pub struct Action(pub &'static str);
 
 impl Action {
+    /// The operation: the action without its service.
+    #[must_use]
+    pub fn operation(self) -> &'static str {
+        self.0.strip_prefix("kms:").unwrap_or(self.0)
+    }
+
     /// Whether AWS KMS lets it be performed on another account's key.
     ///
     /// Source: AWS KMS Developer Guide, "Permissions reference", the column of cross-account use.

@@ -29,6 +29,7 @@ use watermark::Bell;
 pub mod clone_word;
 mod filler;
 pub mod lane;
+pub mod pairs;
 mod queue;
 pub mod stamp;
 mod sync;
@@ -36,6 +37,7 @@ mod watermark;
 
 pub use clone_word::CloneWord;
 pub use lane::LaneId;
+pub use pairs::{Pairs, PooledPair};
 pub use stamp::{LastCheck, LastSection, Stamp};
 
 /// How much to make before anybody asks.
@@ -54,6 +56,8 @@ pub struct Config {
     pub keys_max: usize,
     /// Seconds after which pooled keys are dropped unused, and after which an unused lane gives its memory back.
     pub age_max_seconds: u64,
+    /// Key pairs that are held for each spec that is asked for; 0: each is made when it is asked for.
+    pub pairs_per_spec: usize,
 }
 
 impl Default for Config {
@@ -65,6 +69,7 @@ impl Default for Config {
             lane_keys_max: 262_144,
             keys_max: 4_194_304,
             age_max_seconds: 900,
+            pairs_per_spec: 16,
         }
     }
 }
@@ -96,7 +101,7 @@ impl Purge {
 /// The state of one lane, for metrics and status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LaneStatus {
-    /// `<key id>/<spec>`
+    /// `<key id>/<spec>`, `pairs/<spec>`
     pub lane: String,
     /// Keys in full magazines.
     pub depth: usize,
@@ -126,6 +131,7 @@ pub struct Pool {
     minted: metrics::Counter,
     purged: [metrics::Counter; Purge::REASONS.len()],
     threads: Mutex<Option<rayon::ThreadPool>>,
+    pairs: Arc<Pairs>,
 }
 
 impl Pool {
@@ -162,6 +168,8 @@ impl Pool {
             config.fillers
         };
         let now = lane::micros(clock.monotonic());
+        let word = Arc::clone(&clone_word);
+        let pairs = Pairs::new(&config, fillers, clock.clone(), word, metrics);
         Arc::new(Self {
             config,
             fillers,
@@ -181,7 +189,14 @@ impl Pool {
                 counter
             }),
             threads: Mutex::new(None),
+            pairs,
         })
+    }
+
+    /// Key pairs, which are of no KMS key yet.
+    #[must_use]
+    pub fn pairs(&self) -> &Arc<Pairs> {
+        &self.pairs
     }
 
     /// Takes a pooled key of `entry`, minted under its fence and under `clone_word`; none is a miss, never a wait.
@@ -318,6 +333,7 @@ impl Pool {
     pub fn tick(&self) {
         let _growing = lock(&self.growing);
         let now = self.clock.monotonic();
+        self.pairs.tick(now);
         self.now.store(lane::micros(now), Ordering::Relaxed);
         let mut lanes = BTreeMap::clone(&self.lanes.load());
         for lane in lanes.values().filter(|lane| lane.age(now) > self.age_max()) {
@@ -346,13 +362,19 @@ impl Pool {
             depth: lane.queue.full() * MAGAZINE_KEYS,
             capacity: lane.capacity() * MAGAZINE_KEYS,
         };
-        self.lanes.load().values().map(status).collect()
+        let lanes = self.lanes.load();
+        lanes
+            .values()
+            .map(status)
+            .chain(self.pairs.status())
+            .collect()
     }
 
     /// Stops the fillers, and drops every pooled key.
     pub fn shut_down(&self) {
         self.shut_down.store(true, Ordering::SeqCst);
         self.bell.ring();
+        self.pairs.shut_down();
         // Dropping a rayon pool does not wait for its threads; they see the flag, and what they publish is drained by the next line or dropped with the lane.
         drop(lock(&self.threads).take());
         for lane in self.lanes.swap(Arc::default()).values() {

@@ -39,6 +39,7 @@ fn entry(state: KeyState) -> Arc<KeyEntry> {
         },
         arn: format!("arn:aws:kms:us-east-1:111122223333:key/{id}"),
         materials: vec![Arc::new(material)],
+        secret: None,
         fence: 1,
     })
 }
@@ -129,7 +130,10 @@ fn read(path: &Path, entry: &KeyEntry, key_spec: &str) -> Vec<Row> {
             .as_primitive::<TimestampMicrosecondType>();
         for at in 0..batch.num_rows() {
             assert_eq!(arns.value(at), entry.arn);
-            assert_eq!(materials.value(at), entry.current().id().to_string());
+            assert_eq!(
+                materials.value(at),
+                entry.current().unwrap().id().to_string()
+            );
             assert_eq!(specs.value(at), key_spec);
             assert_eq!(created_at.value(at).unsigned_abs(), NOW.0);
             let pairs = contexts.value(at);
@@ -170,7 +174,7 @@ fn check(plan: &Plan, entry: &KeyEntry, manifest: &Manifest) {
     for row in rows.iter().step_by(97) {
         let blob = CiphertextBlob::parse(&row.blob).unwrap();
         let open = |context: &EncryptionContext| {
-            envelope::open(entry.key.id, entry.current(), context, &blob)
+            envelope::open(entry.key.id, entry.current().unwrap(), context, &blob)
         };
         let key = open(&context()).unwrap();
         assert_eq!(key.expose().len(), plan.length.bytes());

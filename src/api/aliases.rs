@@ -3,9 +3,11 @@
 use crate::api::keys::check_page;
 use crate::api::marker::Marker;
 use crate::api::resolve::{Caller, alias_not_found};
+use crate::api::usability::not_pending_deletion;
 use crate::api::validation::{ALIAS, ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester, invalid_state};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};
+use crate::key::KmsKey;
 use crate::key::arn::{AliasName, InvalidAliasName};
 use crate::keystore::{Alias, Change, KeyEntry, Snapshot};
 use serde::Deserialize;
@@ -91,7 +93,7 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     .await
 }
 
-/// `UpdateAlias`; every key is of one family and usage, so any may be the new target.
+/// `UpdateAlias`: from one key to another of the same type and usage.
 pub(super) async fn update(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
     let (input, name) = Input::decode(&body, true)?;
     if name.is_reserved() {
@@ -109,8 +111,9 @@ pub(super) async fn update(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
             .alias(requester.principal.account, &name)
             .ok_or_else(|| alias_not_found(&arn))?;
         // The present target's key is changed too: it loses a name.
-        if let Some(entry) = snapshot.key(requester.principal.account, alias.target) {
-            caller.authorize_key(entry, snapshot)?;
+        if let Some(present) = snapshot.key(requester.principal.account, alias.target) {
+            caller.authorize_key(present, snapshot)?;
+            check_alike(&arn, &present.key, &entry.key)?;
         }
         let alias = Alias {
             target: entry.key.id,
@@ -123,6 +126,21 @@ pub(super) async fn update(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     .await
 }
 
+/// Whether an alias may move so: whoever uses it finds a key that does what the other did.
+fn check_alike(alias: &str, from: &KmsKey, to: &KmsKey) -> Result<(), ApiError> {
+    let (what, from, to) = if from.usage != to.usage {
+        ("usage", from.usage.name(), to.usage.name())
+    } else if from.spec.key_type() != to.spec.key_type() {
+        ("type", from.spec.key_type(), to.spec.key_type())
+    } else {
+        return Ok(());
+    };
+    let message = format!(
+        "Alias {alias} cannot be changed from a CMK with key {what} {from} to a CMK with key {what} {to}"
+    );
+    Err(ApiError::new(KmsErrorCode::ValidationException, message))
+}
+
 /// The key that an alias is to name, if the caller may give it that name.
 fn target<'a>(
     caller: Caller<'a>,
@@ -133,8 +151,7 @@ fn target<'a>(
     let request = caller.key_not_alias(key_id, snapshot)?;
     caller.authorize(alias_arn)?;
     let entry = request.request().entry();
-    let state = entry.key.state.not_pending_deletion();
-    state.map_err(|state| invalid_state(entry, state))?;
+    not_pending_deletion(entry)?;
     Ok(entry)
 }
 

@@ -8,9 +8,10 @@
 use crate::api::generate::Asked;
 use crate::api::minting::Minting;
 use crate::api::trail::{Event, Outcome, Resources};
+use crate::api::usability::data_key_material;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, ContextMember, Text};
-use crate::api::{Api, ApiError, KmsErrorCode, Requester, Under, state};
+use crate::api::{Api, ApiError, KmsErrorCode, Requester, Under};
 use crate::audit::{Batch, Recorded, RowsDigest};
 use crate::context::EncryptionContext;
 use crate::envelope::blob_bytes;
@@ -128,14 +129,14 @@ impl Api {
         let request = caller.key(key_id.unwrap_or_default(), &snapshot)?;
         let length = asked.length()?;
         let entry = request.request().entry();
-        state(entry)?;
+        let material = data_key_material(entry, caller.action.operation())?.id();
         Ok(DataKeys {
             api: Arc::clone(self),
             requester: requester.clone(),
             key_arn: entry.arn.clone(),
             alias: request.request().alias().cloned(),
             key: entry.key.id,
-            material: entry.current().id(),
+            material,
             length,
             context,
             count: input
@@ -163,7 +164,7 @@ impl Api {
     ) -> Result<Recorded, ApiError> {
         let resources = Resources {
             key: Some(Arc::clone(entry)),
-            material: Some(entry.current().id()),
+            material: entry.current().map(|material| material.id()),
             ..Resources::default()
         };
         let done = Outcome::Done(&resources, Some(rows));
@@ -339,8 +340,7 @@ impl DataKeys {
         // By the key that the name meant when the batch began; the alias still counts where a condition asks for it.
         let entry = caller.entry_not_alias(&self.key_arn, under.snapshot)?;
         caller.authorize_named(entry, self.alias.clone(), under.snapshot)?;
-        state(entry)?;
-        if entry.current().id() != self.material {
+        if data_key_material(entry, caller.action.operation())?.id() != self.material {
             // The head has promised one generation for all. What was handed out before is good.
             let message = format!("{} was rotated while the batch was under way.", entry.arn);
             return Err(ApiError::new(KmsErrorCode::ConflictException, message));

@@ -14,7 +14,8 @@
 use crate::api::batch::{ACTION, DataKeys};
 use crate::api::minting::Minting;
 use crate::api::trail::{Event, Outcome, Resources};
-use crate::api::{Api, ApiError, Requester, Under, state};
+use crate::api::usability::data_key_material;
+use crate::api::{Api, ApiError, Requester, Under};
 use crate::audit::{Recorded, RowsDigest};
 use crate::context::EncryptionContext;
 use crate::envelope::blob_bytes;
@@ -314,7 +315,7 @@ impl Bind {
         digest.add(rows as u64, &blobs);
         let bytes = answer.rows(&pending.batch.slice(pending.from, rows), &entry, blobs)?;
         let resources = Resources {
-            material: Some(entry.current().id()),
+            material: entry.current().map(|material| material.id()),
             key: Some(entry),
             ..Resources::default()
         };
@@ -420,7 +421,7 @@ impl Bind {
                 .authorize_named(entry, alias, snapshot)
                 .map_err(at_row)?;
             if found.is_none() {
-                state(entry).map_err(at_row)?;
+                data_key_material(entry, caller.action.operation()).map_err(at_row)?;
             }
             found = Some(entry);
             row += rows;

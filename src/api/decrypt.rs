@@ -4,22 +4,26 @@
 //! refusal, whichever of the three it is; only an authorized caller learns a key's state. The key may be another account's, since the blob says which it is; a
 //! bare key id then says no more than the blob, and is compared with it.
 
-use crate::api::encrypt::{SYMMETRIC_DEFAULT, check_algorithm, fits};
+use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT, check_algorithm, oaep_hash};
+use crate::api::members::Members;
+use crate::api::operation::{Thread, Weighed};
 use crate::api::resolve::{Caller, OnKey};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
-use crate::api::{Api, ApiError, KmsErrorCode, Reply, Requester, dry_run, state, unsupported};
+use crate::api::{Api, ApiError, KmsErrorCode, Requester, dry_run, unsupported};
 use crate::context::EncryptionContext;
+use crate::crypto::oaep;
 use crate::envelope::{self, CiphertextBlob};
 use crate::key::KeyId;
 use crate::key::data_key::PlaintextDataKey;
 use crate::key::material::BackingKey;
 use crate::keystore::{KeyEntry, Snapshot};
 use crate::limit::Paid;
-use crate::policy::Authorized;
+use crate::policy::{Authorized, ConditionKey};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Bytes of a `CiphertextBlob` (AWS KMS API reference).
 pub(super) const BLOB_BYTES_MAX: usize = 6144;
@@ -42,7 +46,7 @@ struct Input<'a> {
 }
 
 /// `Decrypt`
-pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8]) -> Result<Reply, ApiError> {
+pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thread) -> Weighed {
     let input: Input<'_> = wire::decode(body)?;
     let blob = input.ciphertext_blob.as_ref().map(Blob::bytes);
     check(&input, blob)?;
@@ -59,24 +63,35 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8]) -> Result<R
         let message = "KeyId is required with an asymmetric EncryptionAlgorithm.";
         return Err(ApiError::new(KmsErrorCode::ValidationException, message));
     }
+    if thread == Thread::Async && oaep_hash(algorithm).is_some() {
+        return Ok(None);
+    }
+    let named = [(
+        ConditionKey::EncryptionAlgorithm,
+        algorithm.unwrap_or(SYMMETRIC_DEFAULT),
+    )];
     let mut paid = Paid::default();
-    api.under_last_check(requester, |under| {
+    let reply = api.under_last_check(requester, |under| {
         let caller = under.caller("kms:Decrypt").under(&context);
-        let (request, blob) = source(caller, key_id, blob.unwrap_or_default(), under.snapshot)?;
+        let caller = caller.with(Members::Texts(&named));
+        let asked = (key_id, algorithm, blob.unwrap_or_default());
+        let (request, sealed) = source(caller, asked, under.snapshot)?;
         let entry = request.request().entry();
         api.check_grant_tokens(under, &[entry], input.grant_tokens.as_deref())?;
-        state(entry)?;
-        fits(algorithm)?;
+        let cipher = Cipher::of(entry, algorithm, &context, "Decrypt")?;
         api.charge(under, Some(entry.key.id), &mut paid)?;
-        let (material, plaintext) = open(entry, &context, &blob)?;
+        let (material, plaintext) = open(entry, &cipher, &context, &sealed)?;
         dry_run(input.dry_run)?;
         let mut object = Object::new();
         object.plain("KeyId", &entry.arn);
         object.base64("Plaintext", plaintext.expose());
-        object.plain("EncryptionAlgorithm", SYMMETRIC_DEFAULT);
-        object.material_id("KeyMaterialId", material.id());
+        object.plain("EncryptionAlgorithm", cipher.algorithm());
+        if let Some(material) = material {
+            object.material_id("KeyMaterialId", material.id());
+        }
         Ok(object.end().about(entry).with(material))
-    })
+    });
+    reply.map(Some)
 }
 
 fn check(input: &Input<'_>, blob: Option<&[u8]>) -> Result<(), ApiError> {
@@ -113,14 +128,24 @@ pub(super) fn refuse_modifiers(modifiers: Option<&[Cow<'_, str>]>) -> Result<(),
     }
 }
 
-/// The blob, and the key that it and the request name, if the caller may use it.
+/// What is to be opened.
+pub(super) enum Sealed<'b> {
+    /// By the envelope.
+    Blob(CiphertextBlob<'b>),
+    /// By RSA: it does not say under which key.
+    Rsa(&'b [u8]),
+}
+
+/// What is to be opened, and the key that it or the request names, if the caller may use it.
 pub(super) fn source<'a, 'b>(
     caller: Caller<'a>,
-    key_id: Option<&str>,
-    blob: &'b [u8],
+    (key_id, algorithm, bytes): (Option<&str>, Option<&str>, &'b [u8]),
     snapshot: &'a Snapshot,
-) -> Result<(Authorized<OnKey<'a>>, CiphertextBlob<'b>), ApiError> {
-    let blob = CiphertextBlob::parse(blob);
+) -> Result<(Authorized<OnKey<'a>>, Sealed<'b>), ApiError> {
+    if let (Some(key_id), Some(_)) = (key_id, oaep_hash(algorithm)) {
+        return Ok((caller.key(key_id, snapshot)?, Sealed::Rsa(bytes)));
+    }
+    let blob = CiphertextBlob::parse(bytes);
     let named = match (key_id, &blob) {
         (None, _) => None,
         (Some(key_id), Ok(blob)) => foreign_key(caller, key_id, snapshot, blob)
@@ -134,20 +159,30 @@ pub(super) fn source<'a, 'b>(
         Some(_) => return Err(incorrect_key()),
         None => key_of(caller, snapshot, &blob)?,
     };
-    Ok((request, blob))
+    Ok((request, Sealed::Blob(blob)))
 }
 
-/// What a blob wraps, and the generation of the key's material that it is under.
+/// What is sealed, and the generation of the key's material that it is under, where there are any.
 pub(super) fn open<'a>(
     entry: &'a KeyEntry,
+    cipher: &Cipher<'_>,
     context: &EncryptionContext,
-    blob: &CiphertextBlob<'_>,
-) -> Result<(&'a BackingKey, PlaintextDataKey), ApiError> {
-    let material = entry.generation(blob.header().generation);
-    let material = material.ok_or_else(does_not_open)?;
-    let plaintext = envelope::open(entry.key.id, material, context, blob);
-    let plaintext = plaintext.map_err(|_| does_not_open())?;
-    Ok((material, plaintext))
+    sealed: &Sealed<'_>,
+) -> Result<(Option<&'a Arc<BackingKey>>, PlaintextDataKey), ApiError> {
+    match (cipher, sealed) {
+        (Cipher::Symmetric(_), Sealed::Blob(blob)) => {
+            let material = entry.generation(blob.header().generation);
+            let material = material.ok_or_else(does_not_open)?;
+            let plaintext = envelope::open(entry.key.id, material, context, blob);
+            let plaintext = plaintext.map_err(|_| does_not_open())?;
+            Ok((Some(material), plaintext))
+        }
+        (Cipher::Rsa(pair, hash), Sealed::Rsa(bytes)) => {
+            let plaintext = oaep::decrypt(pair, *hash, bytes).map_err(|_| does_not_open())?;
+            Ok((None, PlaintextDataKey(plaintext)))
+        }
+        _ => Err(does_not_open()),
+    }
 }
 
 /// The key of another account that a bare `key_id` and the blob name alike, if the caller may use it. If not, nothing tells it from one that does not exist.

@@ -1,19 +1,17 @@
 //! `Encrypt` and `GenerateRandom`: the caller's own bytes under a key, and bytes for the caller.
 
+use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT, check_algorithm};
+use crate::api::members::Members;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
-use crate::api::{Api, ApiError, KmsErrorCode, Reply, Requester, dry_run, state, unsupported};
-use crate::envelope;
+use crate::api::{Api, ApiError, KmsErrorCode, Reply, Requester, dry_run, unsupported};
 use crate::envelope::blob::PLAINTEXT_BYTES_MAX;
 use crate::key::data_key::DataKeyLength;
 use crate::limit::Paid;
+use crate::policy::ConditionKey;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
-
-/// `EncryptionAlgorithm`, in the endpoint's order.
-const ALGORITHMS: &str = "RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256, SM2PKE, SYMMETRIC_DEFAULT";
-pub(super) const SYMMETRIC_DEFAULT: &str = "SYMMETRIC_DEFAULT";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -27,24 +25,6 @@ struct EncryptInput<'a> {
     #[serde(borrow)]
     encryption_algorithm: Text<'a>,
     dry_run: Option<bool>,
-}
-
-/// Checks a member that names an algorithm.
-pub(super) fn check_algorithm(member: &str, algorithm: Option<&str>, violations: &mut Violations) {
-    if let Some(algorithm) = algorithm {
-        violations.one_of(member, algorithm, ALGORITHMS);
-    }
-}
-
-/// Every key is symmetric: another algorithm does not fit.
-pub(super) fn fits(algorithm: Option<&str>) -> Result<(), ApiError> {
-    match algorithm {
-        None | Some(SYMMETRIC_DEFAULT) => Ok(()),
-        Some(other) => Err(ApiError::new(
-            KmsErrorCode::InvalidKeyUsageException,
-            format!("Algorithm {other} is incompatible with key spec SYMMETRIC_DEFAULT."),
-        )),
-    }
 }
 
 /// `Encrypt`
@@ -63,29 +43,28 @@ pub(super) fn encrypt(api: &Api, requester: &Requester, body: &[u8]) -> Result<R
     check_algorithm("encryptionAlgorithm", algorithm, &mut violations);
     violations.check()?;
     let context = wire::context(input.encryption_context)?;
+    let named = [(
+        ConditionKey::EncryptionAlgorithm,
+        algorithm.unwrap_or(SYMMETRIC_DEFAULT),
+    )];
     let mut paid = Paid::default();
     api.under_last_check(requester, |under| {
         let caller = under.caller("kms:Encrypt").under(&context);
+        let caller = caller.with(Members::Texts(&named));
         let request = caller.key(key_id.unwrap_or_default(), under.snapshot)?;
         let entry = request.request().entry();
         api.check_grant_tokens(under, &[entry], input.grant_tokens.as_deref())?;
-        state(entry)?;
-        fits(algorithm)?;
+        let cipher = Cipher::of(entry, algorithm, &context, "Encrypt")?;
+        let plaintext = plaintext.unwrap_or_default();
+        cipher.check_length(plaintext.len())?;
         api.charge(under, Some(entry.key.id), &mut paid)?;
         dry_run(input.dry_run)?;
-        let plaintext = plaintext.unwrap_or_default();
-        let blob = envelope::seal(
-            entry.key.id,
-            entry.current(),
-            &context,
-            plaintext,
-            &api.entropy,
-        )?;
+        let blob = cipher.encrypt(entry, &context, plaintext, &api.entropy)?;
         let mut object = Object::new();
         object.base64("CiphertextBlob", &blob);
         object.plain("KeyId", &entry.arn);
-        object.plain("EncryptionAlgorithm", SYMMETRIC_DEFAULT);
-        Ok(object.end().about(entry).with(entry.current()))
+        object.plain("EncryptionAlgorithm", cipher.algorithm());
+        Ok(object.end().about(entry).with(cipher.material()))
     })
 }
 

@@ -24,12 +24,16 @@ pub enum KmsErrorCode {
     DisabledException,
     /// The request would have succeeded, but asked not to be performed.
     DryRunOperationException,
+    /// The import token has expired.
+    ExpiredImportTokenException,
     /// The security token has expired.
     ExpiredTokenException,
     /// The `Authorization` header is not whole.
     IncompleteSignatureException,
     /// The blob names another key than the request.
     IncorrectKeyException,
+    /// Other material than what was imported first, or of another length.
+    IncorrectKeyMaterialException,
     /// No alias name.
     InvalidAliasNameException,
     /// An alias where only keys are allowed, or a broken ARN.
@@ -40,6 +44,8 @@ pub enum KmsErrorCode {
     InvalidGrantIdException,
     /// A grant token that is malformed, or not for this caller and key.
     InvalidGrantTokenException,
+    /// An import token that was not issued here, or for another key.
+    InvalidImportTokenException,
     /// The key's usage or spec does not fit the operation.
     InvalidKeyUsageException,
     /// A marker of another listing, or none at all.
@@ -48,6 +54,10 @@ pub enum KmsErrorCode {
     InvalidSignatureException,
     /// Something failed here; clients retry.
     KMSInternalException,
+    /// A MAC that does not verify; never with a message.
+    KMSInvalidMacException,
+    /// A signature that does not verify; never with a message.
+    KMSInvalidSignatureException,
     /// The key's state does not permit the operation.
     KMSInvalidStateException,
     /// A quota; clients retry it, although it is a 400.
@@ -82,24 +92,29 @@ pub enum KmsErrorCode {
 
 impl KmsErrorCode {
     /// Every code, for tables by code.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 37] = [
         Self::AccessDeniedException,
         Self::AlreadyExistsException,
         Self::ConflictException,
         Self::DisabledException,
         Self::DryRunOperationException,
+        Self::ExpiredImportTokenException,
         Self::ExpiredTokenException,
         Self::IncompleteSignatureException,
         Self::IncorrectKeyException,
+        Self::IncorrectKeyMaterialException,
         Self::InvalidAliasNameException,
         Self::InvalidArnException,
         Self::InvalidCiphertextException,
         Self::InvalidGrantIdException,
         Self::InvalidGrantTokenException,
+        Self::InvalidImportTokenException,
         Self::InvalidKeyUsageException,
         Self::InvalidMarkerException,
         Self::InvalidSignatureException,
         Self::KMSInternalException,
+        Self::KMSInvalidMacException,
+        Self::KMSInvalidSignatureException,
         Self::KMSInvalidStateException,
         Self::LimitExceededException,
         Self::MalformedPolicyDocumentException,
@@ -126,18 +141,23 @@ impl KmsErrorCode {
             Self::ConflictException => "ConflictException",
             Self::DisabledException => "DisabledException",
             Self::DryRunOperationException => "DryRunOperationException",
+            Self::ExpiredImportTokenException => "ExpiredImportTokenException",
             Self::ExpiredTokenException => "ExpiredTokenException",
             Self::IncompleteSignatureException => "IncompleteSignatureException",
             Self::IncorrectKeyException => "IncorrectKeyException",
+            Self::IncorrectKeyMaterialException => "IncorrectKeyMaterialException",
             Self::InvalidAliasNameException => "InvalidAliasNameException",
             Self::InvalidArnException => "InvalidArnException",
             Self::InvalidCiphertextException => "InvalidCiphertextException",
             Self::InvalidGrantIdException => "InvalidGrantIdException",
             Self::InvalidGrantTokenException => "InvalidGrantTokenException",
+            Self::InvalidImportTokenException => "InvalidImportTokenException",
             Self::InvalidKeyUsageException => "InvalidKeyUsageException",
             Self::InvalidMarkerException => "InvalidMarkerException",
             Self::InvalidSignatureException => "InvalidSignatureException",
             Self::KMSInternalException => "KMSInternalException",
+            Self::KMSInvalidMacException => "KMSInvalidMacException",
+            Self::KMSInvalidSignatureException => "KMSInvalidSignatureException",
             Self::KMSInvalidStateException => "KMSInvalidStateException",
             Self::LimitExceededException => "LimitExceededException",
             Self::MalformedPolicyDocumentException => "MalformedPolicyDocumentException",

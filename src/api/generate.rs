@@ -4,9 +4,10 @@
 //! minted is opened for the caller.
 
 use crate::api::resolve::OnKey;
+use crate::api::usability::{data_key_material, material};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, ContextMember, Object, SHORT_RESPONSE_BYTES, Text};
-use crate::api::{Api, ApiError, KmsErrorCode, Reply, Requester, dry_run, state, unsupported};
+use crate::api::{Api, ApiError, KmsErrorCode, Reply, Requester, dry_run, unsupported};
 use crate::context::EncryptionContext;
 use crate::envelope::{self, CiphertextBlob, blob_bytes};
 use crate::key::data_key::{DataKeyLength, PlaintextDataKey};
@@ -142,7 +143,7 @@ fn generate(
         let entry = request.request().entry();
         api.check_grant_tokens(under, &[entry], input.grant_tokens.as_deref())?;
         let length = asked.length()?;
-        state(entry)?;
+        data_key_material(entry, caller.action.operation())?;
         api.charge(under, Some(entry.key.id), &mut paid)?;
         dry_run(input.dry_run)?;
         let mut blob = Vec::with_capacity(blob_bytes(length));
@@ -176,7 +177,7 @@ fn take_and_bind(
     let hit = pooled.is_some();
     let key = match pooled {
         Some(key) => key,
-        None => envelope::mint_one(entry.key.id, entry.current(), length, &api.entropy)?,
+        None => envelope::mint_one(entry.key.id, material(entry)?, length, &api.entropy)?,
     };
     key.bind(context, blob);
     Ok(hit)
@@ -189,7 +190,7 @@ fn open(
 ) -> Result<PlaintextDataKey, ApiError> {
     let entry = request.request().entry();
     let blob = CiphertextBlob::parse(blob).map_err(ApiError::internal)?;
-    envelope::open(entry.key.id, entry.current(), context, &blob).map_err(ApiError::internal)
+    envelope::open(entry.key.id, material(entry)?, context, &blob).map_err(ApiError::internal)
 }
 
 fn encode(request: &Authorized<OnKey<'_>>, blob: &[u8], plaintext: Option<&[u8]>) -> Reply {
@@ -204,6 +205,8 @@ fn encode(request: &Authorized<OnKey<'_>>, blob: &[u8], plaintext: Option<&[u8]>
         object.base64("Plaintext", plaintext);
     }
     object.plain("KeyId", &entry.arn);
-    object.material_id("KeyMaterialId", entry.current().id());
+    if let Some(material) = entry.current() {
+        object.material_id("KeyMaterialId", material.id());
+    }
     object.end().about(entry).with(entry.current())
 }

@@ -1,7 +1,7 @@
 //! Grants: `CreateGrant`, and in the files beside this one what lists and what removes them.
 //!
 //! A grant is in force when `CreateGrant` is answered, and no longer when `RetireGrant` or `RevokeGrant` is; on AWS both take a while. What makes no grant is
-//! told before the key is looked up, as it does not depend on the key. As in a key policy, a user or role that a grant names must be in the store.
+//! told before the key is looked up, unless it depends on the key. As in a key policy, a user or role that a grant names must be in the store.
 
 use crate::api::key_policies::exists;
 use crate::api::members::{Members, NewGrant};
@@ -11,8 +11,8 @@ use crate::api::{
     Answer, Api, ApiError, KmsErrorCode, Reply, Requester, dry_run, state, unsupported,
 };
 use crate::context::EncryptionContext;
+use crate::key::KeyId;
 use crate::key::arn::AccountId;
-use crate::key::{KeyId, KmsKey};
 use crate::keystore::{Change, KeyEntry, Snapshot};
 use crate::policy::grant::{
     Draft, GrantConstraint, GrantId, GrantName, GrantOperation, InvalidGrant,
@@ -128,15 +128,17 @@ impl Input<'_> {
             equals: equals.as_ref(),
             subset: subset.as_ref(),
             name: name.as_ref(),
-            key_spec: KmsKey::SPEC,
-            key_usage: KmsKey::USAGE,
         });
         parameters.map_err(|error| match error {
             InvalidGrant::Grantee => no_principal(grantee),
             InvalidGrant::RetiringPrincipal => no_principal(retiring_principal.unwrap_or_default()),
-            other => ApiError::new(KmsErrorCode::ValidationException, other.to_string()),
+            other => invalid(other),
         })
     }
+}
+
+fn invalid(error: InvalidGrant) -> ApiError {
+    ApiError::new(KmsErrorCode::ValidationException, error.to_string())
 }
 
 fn context(member: Option<ContextMember>) -> Result<Option<EncryptionContext>, ApiError> {
@@ -195,6 +197,8 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
             }
         }
         state(entry)?;
+        let fits = parameters.check_key(entry.key.spec.name(), entry.key.usage.name());
+        fits.map_err(invalid)?;
         let (key, issuing_account) = (entry.key.id, requester.principal.account);
         let same = same(parameters, key, issuing_account, under.snapshot)?;
         dry_run(input.dry_run)?;

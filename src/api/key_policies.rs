@@ -10,8 +10,8 @@ use crate::api::resolve::key_facts;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Pattern, Violations};
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester, Under, unsupported};
-use crate::key::Tag;
-use crate::key::arn::{AccountId, AliasName, Arn};
+use crate::key::KmsKey;
+use crate::key::arn::{AliasName, Arn};
 use crate::keystore::{Change, Snapshot};
 use crate::policy::{self, Action, AuthorizationRequest, KeyFacts, KeyPolicy, PrincipalName};
 use serde::Deserialize;
@@ -150,7 +150,7 @@ pub(super) async fn put(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> A
         let entry = request.request().entry();
         let aliases = under.snapshot.aliases_of(entry.key.id);
         let aliases = aliases.map(|names| &**names).unwrap_or_default();
-        let key = (entry.arn.as_str(), aliases, entry.key.tags.as_slice());
+        let key = (entry.arn.as_str(), aliases, &entry.key);
         check(&policy, key, bypass, under)?;
         let change = Change::PutKeyPolicy(entry.key.id, Arc::new(policy));
         Ok((vec![change], Reply::empty().about(entry)))
@@ -176,10 +176,10 @@ pub(super) fn parse(text: &str) -> Result<KeyPolicy, ApiError> {
     KeyPolicy::parse(text).map_err(|error| malformed(error.message()))
 }
 
-/// Whether `policy` may become that of the key of this ARN, with these aliases and tags, which the caller's account has.
+/// Whether `policy` may become that of the key of this ARN, with these aliases, which the caller's account has.
 pub(super) fn check(
     policy: &KeyPolicy,
-    (arn, aliases, tags): (&str, &[AliasName], &[Tag]),
+    (arn, aliases, key): (&str, &[AliasName], &KmsKey),
     bypass: Option<bool>,
     under: &Under<'_>,
 ) -> Result<(), ApiError> {
@@ -190,10 +190,9 @@ pub(super) fn check(
     }
     let next = NextPut {
         arn,
-        account: under.principal.account,
         policy,
         aliases,
-        tags,
+        key,
     };
     let circumstances = under.caller(PUT).circumstances;
     if bypass != Some(true) && policy::check(&under.principal, &next, &circumstances).is_err() {
@@ -211,10 +210,9 @@ fn malformed(message: impl Into<std::borrow::Cow<'static, str>>) -> ApiError {
 /// The `PutKeyPolicy` that the caller may want to make next.
 struct NextPut<'a> {
     arn: &'a str,
-    account: AccountId,
     policy: &'a KeyPolicy,
     aliases: &'a [AliasName],
-    tags: &'a [Tag],
+    key: &'a KmsKey,
 }
 
 impl AuthorizationRequest for NextPut<'_> {
@@ -230,8 +228,8 @@ impl AuthorizationRequest for NextPut<'_> {
         Some(KeyFacts {
             policy: Some(self.policy),
             aliases: self.aliases,
-            tags: self.tags,
-            ..key_facts(self.account)
+            tags: &self.key.tags,
+            ..key_facts(self.key)
         })
     }
 }

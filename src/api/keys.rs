@@ -7,11 +7,13 @@ use crate::api::marker::Marker;
 use crate::api::members::Members;
 use crate::api::resolve::OnKey;
 use crate::api::rotation;
+use crate::api::usability::not_pending_deletion;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, LATIN, Violations};
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, Reply, Requester, invalid_state, unsupported};
 use crate::clock::Timestamp;
-use crate::key::material::BackingKey;
+use crate::key::material::KeyMaterialId;
+use crate::key::spec::KeySpec;
 use crate::key::{InvalidState, KeyId, KeyState, KmsKey};
 use crate::keystore::{self, Change, KeyDraft, KeyEntry, Snapshot};
 use crate::policy::Authorized;
@@ -27,7 +29,7 @@ const DESCRIPTION_CHARACTERS_MAX: usize = 8192;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// `KeyMetadata`; the member named `KeyId` is the bare id here.
-fn metadata(key: &KmsKey, arn: &str, materials: &[Arc<BackingKey>]) -> Object {
+fn metadata(key: &KmsKey, arn: &str, current: Option<KeyMaterialId>) -> Object {
     let mut object = Object::new();
     object.shown("AWSAccountId", key.account);
     object.shown("KeyId", key.id);
@@ -35,23 +37,41 @@ fn metadata(key: &KmsKey, arn: &str, materials: &[Arc<BackingKey>]) -> Object {
     object.time("CreationDate", key.creation_date);
     object.flag("Enabled", key.state == KeyState::Enabled);
     object.text("Description", &key.description);
-    object.plain("KeyUsage", "ENCRYPT_DECRYPT");
+    object.plain("KeyUsage", key.usage.name());
     object.plain("KeyState", key.state.name());
     if let KeyState::PendingDeletion { deletion_date } = key.state {
         object.time("DeletionDate", deletion_date);
     }
-    object.plain("Origin", "AWS_KMS");
+    object.plain("Origin", key.origin.name());
+    let first = key.imports.iter().filter(|import| import.present);
+    if let Some(import) = first.min_by_key(|import| import.valid_to.map_or(u64::MAX, |date| date.0))
+    {
+        if let Some(date) = import.valid_to {
+            object.time("ValidTo", date);
+        }
+        object.plain("ExpirationModel", import.expiration_model());
+    }
     object.plain("KeyManager", "CUSTOMER");
-    object.plain("CustomerMasterKeySpec", "SYMMETRIC_DEFAULT");
-    object.plain("KeySpec", "SYMMETRIC_DEFAULT");
-    object
-        .member("EncryptionAlgorithms")
-        .extend_from_slice(b"[\"SYMMETRIC_DEFAULT\"]");
+    object.plain("CustomerMasterKeySpec", key.spec.name());
+    object.plain("KeySpec", key.spec.name());
+    algorithms(&mut object, key);
     object.flag("MultiRegion", key.id.is_multi_region());
-    if let Some(current) = materials.last() {
-        object.material_id("CurrentKeyMaterialId", current.id());
+    // Of a symmetric key alone; that of imported material stays when the material goes.
+    if let Some(current) = current.filter(|_| key.spec == KeySpec::Symmetric) {
+        object.material_id("CurrentKeyMaterialId", current);
     }
     object
+}
+
+/// The member with the algorithms of a key.
+pub(super) fn algorithms(object: &mut Object, key: &KmsKey) {
+    let (member, names) = key.spec.algorithms(key.usage);
+    object.plain_list(member, &names);
+}
+
+fn current(entry: &KeyEntry) -> Option<KeyMaterialId> {
+    let imported = entry.key.current_import().map(|import| import.id);
+    imported.or_else(|| entry.current().map(|material| material.id()))
 }
 
 #[derive(Deserialize)]
@@ -89,14 +109,9 @@ pub(super) fn describe(api: &Api, requester: &Requester, body: &[u8]) -> Answer 
     let request = caller.key(input.key_id(), &snapshot)?;
     let entry = request.request().entry();
     api.check_grant_tokens(&under, &[entry], input.grant_tokens.as_deref())?;
-    let KeyEntry {
-        key,
-        arn,
-        materials,
-        ..
-    } = &**entry;
     let mut object = Object::new();
-    object.object("KeyMetadata", metadata(key, arn, materials));
+    let metadata = metadata(&entry.key, &entry.arn, current(entry));
+    object.object("KeyMetadata", metadata);
     Ok(object.end().about(entry))
 }
 
@@ -218,7 +233,7 @@ pub(super) async fn update_description(
     violations.check()?;
     let action = ("kms:UpdateKeyDescription", Members::None);
     let key_id = key_id.unwrap_or_default();
-    let key: (&str, Permits) = (key_id, KeyState::not_pending_deletion);
+    let key: (&str, Permits) = (key_id, not_pending_deletion);
     edit(&api, &requester, action, key, |key| {
         Ok(KmsKey {
             description: input.description.unwrap_or_default().into_owned(),
@@ -228,8 +243,8 @@ pub(super) async fn update_description(
     .await
 }
 
-/// What the states of a key permit.
-pub(super) type Permits = fn(KeyState) -> Result<(), InvalidState>;
+/// Whether a key can be changed so: its kind, then its state.
+pub(super) type Permits = fn(&KeyEntry) -> Result<(), ApiError>;
 
 /// Changes what is kept of a key beside its state and material, unless it is so already.
 pub(super) async fn edit(
@@ -243,13 +258,12 @@ pub(super) async fn edit(
         let caller = under.caller(action).with(members);
         let request = caller.key_not_alias(key_id, under.snapshot)?;
         let entry = request.request().entry();
-        permits(entry.key.state).map_err(|state| invalid_state(entry, state))?;
+        permits(entry)?;
         let key = edited(&entry.key)?;
-        let materials = entry.materials.clone();
         let changes = if key == entry.key {
             Vec::new()
         } else {
-            vec![Change::PutKey(KeyDraft { key, materials })]
+            vec![Change::PutKey(entry.with_key(key))]
         };
         Ok((changes, Reply::empty().about(entry)))
     })
@@ -373,13 +387,15 @@ async fn move_state(
 
 fn with_state(request: &Authorized<OnKey<'_>>, state: KeyState) -> KeyDraft {
     let entry = request.request().entry();
-    KeyDraft {
-        key: KmsKey {
-            state,
-            ..entry.key.clone()
-        },
-        materials: entry.materials.clone(),
-    }
+    let state = match state {
+        // Of a key whose deletion was cancelled.
+        KeyState::Disabled if entry.key.lacks_material() => KeyState::PendingImport,
+        state => state,
+    };
+    entry.with_key(KmsKey {
+        state,
+        ..entry.key.clone()
+    })
 }
 
 impl Api {

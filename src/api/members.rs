@@ -1,6 +1,7 @@
 //! What policy conditions ask of a request's own members.
 
-use crate::key::KmsKey;
+use crate::clock::Timestamp;
+use crate::key::spec::{KeyOrigin, KeySpec, KeyUsage};
 use crate::policy::{ConditionKey, Grant, GrantParameters, Value, Values};
 use std::collections::BTreeMap;
 
@@ -10,16 +11,20 @@ pub(super) enum Members<'a> {
     /// None.
     #[default]
     None,
-    /// Of `CreateKey`: what every key is, `BypassPolicyLockoutSafetyCheck` if it is given, and the tags.
-    NewKey(Option<bool>, &'a RequestTags<'a>),
+    /// Of `CreateKey`: what the key will be, `BypassPolicyLockoutSafetyCheck` if it is given, and the tags.
+    NewKey(KeyKind, Option<bool>, &'a RequestTags<'a>),
+    /// Members that are texts, or have defaults, by their conditions: algorithms and the like.
+    Texts(&'a [(ConditionKey, &'a str)]),
     /// Of `TagResource` and `UntagResource`.
     Tags(&'a RequestTags<'a>),
     /// Of `PutKeyPolicy`: `BypassPolicyLockoutSafetyCheck` if it is given.
     NewPolicy(Option<bool>),
     /// Of `ScheduleKeyDeletion`: `PendingWindowInDays`, or its default.
     PendingWindow(i64),
-    /// Of `ReEncrypt`: whether the blob stays under its key.
-    SameKey(bool),
+    /// Of `ImportKeyMaterial`: `ExpirationModel`, or its default, and `ValidTo`.
+    Import(&'a str, Option<Timestamp>),
+    /// Of `ReEncrypt`: whether the blob stays under its key, and the algorithm of this side.
+    SameKey(bool, &'a str),
     /// Of `EnableKeyRotation`: `RotationPeriodInDays`, or its default.
     RotationPeriod(i64),
     /// Of `CreateGrant`.
@@ -28,6 +33,14 @@ pub(super) enum Members<'a> {
     OfGrants,
     /// Of `RetireGrant`: the grant.
     Retired(&'a Grant),
+}
+
+/// What a new key will be; a spec or usage that is not built is told after rights.
+#[derive(Clone, Copy)]
+pub(super) struct KeyKind {
+    pub(super) spec: Option<KeySpec>,
+    pub(super) usage: Option<KeyUsage>,
+    pub(super) origin: Option<KeyOrigin>,
 }
 
 /// The tags that a request brings, or the keys of those that it takes away.
@@ -90,12 +103,23 @@ impl<'a> Members<'a> {
     pub(super) fn condition(self, key: &ConditionKey) -> Values<'a> {
         let text = |text| Values::One(Value::Text(text));
         match (self, key) {
-            (Self::NewKey(..), ConditionKey::KeySpec) => text(KmsKey::SPEC),
-            (Self::NewKey(..), ConditionKey::KeyUsage) => text(KmsKey::USAGE),
-            (Self::NewKey(..), ConditionKey::KeyOrigin) => text(KmsKey::ORIGIN),
+            (Self::NewKey(kind, ..), ConditionKey::KeySpec) => {
+                kind.spec.map_or(Values::Absent, |spec| text(spec.name()))
+            }
+            (Self::NewKey(kind, ..), ConditionKey::KeyUsage) => kind
+                .usage
+                .map_or(Values::Absent, |usage| text(usage.name())),
+            (Self::NewKey(kind, ..), ConditionKey::KeyOrigin) => {
+                let origin = kind.origin.map(KeyOrigin::name);
+                origin.map_or(Values::Absent, text)
+            }
             (Self::NewKey(..), ConditionKey::MultiRegion) => Values::One(Value::Bool(false)),
+            (Self::Texts(members), key) => {
+                let member = members.iter().find(|(name, _)| name == key);
+                member.map_or(Values::Absent, |(_, value)| text(value))
+            }
             (
-                Self::NewKey(Some(bypass), _) | Self::NewPolicy(Some(bypass)),
+                Self::NewKey(_, Some(bypass), _) | Self::NewPolicy(Some(bypass)),
                 ConditionKey::BypassPolicyLockoutSafetyCheck,
             ) => Values::One(Value::Bool(bypass)),
             (Self::PendingWindow(days), ConditionKey::ScheduleKeyDeletionPendingWindowInDays) => {
@@ -104,15 +128,18 @@ impl<'a> Members<'a> {
             (Self::RotationPeriod(days), ConditionKey::RotationPeriodInDays) => {
                 Values::One(Value::Number(days))
             }
-            (Self::SameKey(same), ConditionKey::ReEncryptOnSameKey) => {
+            (Self::Import(model, _), ConditionKey::ExpirationModel) => text(model),
+            (Self::Import(_, Some(date)), ConditionKey::ValidTo) => Values::One(Value::Time(date)),
+            (Self::SameKey(same, _), ConditionKey::ReEncryptOnSameKey) => {
                 Values::One(Value::Bool(same))
             }
+            (Self::SameKey(_, algorithm), ConditionKey::EncryptionAlgorithm) => text(algorithm),
             // No service of AWS calls in anybody's name.
             (Self::NewGrant(_) | Self::OfGrants, ConditionKey::GrantIsForAwsResource) => {
                 Values::One(Value::Bool(false))
             }
             (Self::NewGrant(new), key) => new.condition(key),
-            (Self::NewKey(_, tags) | Self::Tags(tags), key) => tags.condition(key),
+            (Self::NewKey(.., tags) | Self::Tags(tags), key) => tags.condition(key),
             _ => Values::Absent,
         }
     }

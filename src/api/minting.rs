@@ -1,6 +1,7 @@
 //! Keys for bulk: minted in an epoch of their own rather than taken from a lane, so that bulk never takes what online requests wait for.
 
 use crate::api::ApiError;
+use crate::api::usability::material;
 use crate::crypto::entropy::Entropy;
 use crate::envelope::{Epoch, MintedKeys};
 use crate::key::data_key::DataKeyLength;
@@ -42,7 +43,7 @@ impl Minting {
         {
             return Ok(&mut self.0.insert(begun).keys);
         }
-        let mut epoch = Epoch::begin(entry.key.id, entry.current(), entropy, now)?;
+        let mut epoch = Epoch::begin(entry.key.id, material(entry)?, entropy, now)?;
         let keys = epoch.mint(length, count, now).map_err(ApiError::internal)?;
         Ok(&mut self.0.insert(Begun { epoch, stamp, keys }).keys)
     }

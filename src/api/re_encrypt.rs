@@ -3,13 +3,14 @@
 //! It is two requests in one: `kms:ReEncryptFrom` on the blob's key with the source context, and `kms:ReEncryptTo` on the destination with its own context, which
 //! is empty unless it is given. Each has its own account, policies and grants. Nobody needs `kms:Decrypt` or `kms:Encrypt` for it.
 
+use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT, check_algorithm, oaep_hash};
 use crate::api::decrypt::{self, BLOB_BYTES_MAX};
-use crate::api::encrypt::{SYMMETRIC_DEFAULT, check_algorithm, fits};
 use crate::api::members::Members;
+use crate::api::operation::{Thread, Weighed};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, dry_run, state};
-use crate::envelope::{self, CiphertextBlob};
+use crate::api::{Api, ApiError, KmsErrorCode, Requester, dry_run};
+use crate::envelope::CiphertextBlob;
 use crate::limit::Paid;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -36,7 +37,7 @@ struct Input<'a> {
 }
 
 /// `ReEncrypt`
-pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
+pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thread) -> Weighed {
     let input: Input<'_> = wire::decode(body)?;
     let bytes = input.ciphertext_blob.as_ref().map(Blob::bytes);
     check(&input, bytes)?;
@@ -53,59 +54,71 @@ pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8]) -> Answe
         let message = "SourceKeyId is required with an asymmetric SourceEncryptionAlgorithm.";
         return Err(ApiError::new(KmsErrorCode::ValidationException, message));
     }
+    if thread == Thread::Async && oaep_hash(algorithms[0]).is_some() {
+        return Ok(None);
+    }
     let bytes = bytes.unwrap_or_default();
     let blob_key = CiphertextBlob::parse(bytes)
         .ok()
         .map(|blob| blob.header().key_id);
     let destination_key_id = input.destination_key_id.as_deref().unwrap_or_default();
     let mut paid = Paid::default();
-    api.under_last_check(requester, |under| {
+    let reply = api.under_last_check(requester, |under| {
         let snapshot = under.snapshot;
         let from = under.caller("kms:ReEncryptFrom").under(&source_context);
         let to = under.caller("kms:ReEncryptTo").under(&destination_context);
-        let same = blob_key.is_some() && to.key_named(destination_key_id, snapshot) == blob_key;
-        let (from, to) = (
-            from.with(Members::SameKey(same)),
-            to.with(Members::SameKey(same)),
-        );
-        let (source, blob) = decrypt::source(from, source_key_id, bytes, snapshot)?;
+        let named = to.key_named(destination_key_id, snapshot);
+        let same = match (oaep_hash(algorithms[0]), source_key_id) {
+            (Some(_), Some(source)) => named.is_some() && from.key_named(source, snapshot) == named,
+            _ => blob_key.is_some() && named == blob_key,
+        };
+        let [old, new] = algorithms.map(|algorithm| algorithm.unwrap_or(SYMMETRIC_DEFAULT));
+        let from = from.with(Members::SameKey(same, old));
+        let to = to.with(Members::SameKey(same, new));
+        let asked = (source_key_id, algorithms[0], bytes);
+        let (source, sealed) = decrypt::source(from, asked, snapshot)?;
         let destination = to.key(destination_key_id, snapshot)?;
         let source = source.request().entry();
         let destination = destination.request().entry();
         let tokens = input.grant_tokens.as_deref();
         api.check_grant_tokens(under, &[source, destination], tokens)?;
-        state(source)?;
-        state(destination)?;
-        algorithms.into_iter().try_for_each(fits)?;
+        let opening = Cipher::of(source, algorithms[0], &source_context, "ReEncrypt")?;
+        let sealing = Cipher::of(
+            destination,
+            algorithms[1],
+            &destination_context,
+            "ReEncrypt",
+        )?;
         // One of the caller's, and one of each key's.
         for entry in [source, destination] {
             api.charge(under, Some(entry.key.id), &mut paid)?;
         }
-        let (old, plaintext) = decrypt::open(source, &source_context, &blob)?;
+        let (old, plaintext) = decrypt::open(source, &opening, &source_context, &sealed)?;
+        let plaintext = plaintext.expose();
+        sealing.check_length(plaintext.len())?;
         dry_run(input.dry_run)?;
-        let new = destination.current();
-        let blob = envelope::seal(
-            destination.key.id,
-            new,
-            &destination_context,
-            plaintext.expose(),
-            &api.entropy,
-        )?;
+        let blob = sealing.encrypt(destination, &destination_context, plaintext, &api.entropy)?;
         let mut object = Object::new();
         object.base64("CiphertextBlob", &blob);
         object.plain("SourceKeyId", &source.arn);
         object.plain("KeyId", &destination.arn);
-        object.plain("SourceEncryptionAlgorithm", SYMMETRIC_DEFAULT);
-        object.plain("DestinationEncryptionAlgorithm", SYMMETRIC_DEFAULT);
-        object.material_id("SourceKeyMaterialId", old.id());
-        object.material_id("DestinationKeyMaterialId", new.id());
+        object.plain("SourceEncryptionAlgorithm", opening.algorithm());
+        object.plain("DestinationEncryptionAlgorithm", sealing.algorithm());
+        if let Some(old) = old {
+            object.material_id("SourceKeyMaterialId", old.id());
+        }
+        let new = sealing.material();
+        if let Some(new) = new {
+            object.material_id("DestinationKeyMaterialId", new.id());
+        }
         let reply = object.end().about(source).with(new);
         Ok(if same {
             reply
         } else {
             reply.moved_to(destination)
         })
-    })
+    });
+    reply.map(Some)
 }
 
 fn check(input: &Input<'_>, blob: Option<&[u8]>) -> Result<(), ApiError> {

@@ -56,7 +56,7 @@ impl AuthorizationRequest for OnKey<'_> {
             grants: self.grants,
             aliases: self.aliases,
             tags: &self.entry.key.tags,
-            ..key_facts(self.entry.key.account)
+            ..key_facts(&self.entry.key)
         })
     }
 
@@ -86,15 +86,15 @@ impl AuthorizationRequest for OnKey<'_> {
     }
 }
 
-/// What every key of an account is: with the default policy and without grants, aliases and tags.
-pub(super) fn key_facts<'a>(account: AccountId) -> KeyFacts<'a> {
+/// What a key is, with the default policy and without grants, aliases and tags.
+pub(super) fn key_facts<'a>(key: &KmsKey) -> KeyFacts<'a> {
     KeyFacts {
-        account,
+        account: key.account,
         policy: None,
         grants: None,
-        spec: KmsKey::SPEC,
-        usage: KmsKey::USAGE,
-        origin: KmsKey::ORIGIN,
+        spec: key.spec.name(),
+        usage: key.usage.name(),
+        origin: key.origin.name(),
         multi_region: None,
         aliases: &[],
         tags: &[],

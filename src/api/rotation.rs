@@ -5,20 +5,24 @@
 //! the start if the date passed while it did not, and when a key is enabled whose date passed while it was not. Several dates that passed are one rotation, and
 //! the next is due one period after it.
 
-use crate::api::keys::{self, KeyInput, Permits, check_page};
-use crate::api::marker::Marker;
+use crate::api::imports::material;
+use crate::api::keys::{self, KeyInput, Permits};
 use crate::api::members::Members;
+use crate::api::usability::origin;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, state};
 use crate::clock::Timestamp;
 use crate::key::material::BackingKey;
 use crate::key::rotation::{RotationSchedule, RotationType};
+use crate::key::spec::{KeyOrigin, KeySpec};
 use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::{Change, KeyDraft, KeyEntry, Snapshot};
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub(super) mod listing;
 
 /// On-demand rotations of a key (AWS KMS, "Resource quotas"; not adjustable).
 const ON_DEMAND_MAX: usize = 25;
@@ -54,7 +58,12 @@ pub(super) async fn enable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     let now = api.clock.now();
     let period = Members::RotationPeriod(days.into());
     let action = ("kms:EnableKeyRotation", period);
-    let key: (&str, Permits) = (key_id.unwrap_or_default(), KeyState::usable);
+    let permits: Permits = |entry| {
+        rotatable(entry)?;
+        origin(entry, KeyOrigin::AwsKms)?;
+        state(entry)
+    };
+    let key = (key_id.unwrap_or_default(), permits);
     keys::edit(&api, &requester, action, key, |key| {
         let schedule = key
             .rotation
@@ -73,7 +82,12 @@ pub(super) async fn disable(api: Arc<Api>, requester: Requester, body: Vec<u8>) 
     let (input, violations) = KeyInput::decode(&body)?;
     violations.check()?;
     let action = ("kms:DisableKeyRotation", Members::None);
-    let key: (&str, Permits) = (input.key_id(), KeyState::usable);
+    // Of an asymmetric or HMAC key there is nothing to disable, which is no error.
+    let permits: Permits = |entry| {
+        origin(entry, KeyOrigin::AwsKms)?;
+        state(entry)
+    };
+    let key = (input.key_id(), permits);
     keys::edit(&api, &requester, action, key, |key| {
         Ok(KmsKey {
             rotation: None,
@@ -122,24 +136,39 @@ pub(super) async fn on_demand(api: Arc<Api>, requester: Requester, body: Vec<u8>
         let caller = under.caller(ACTION);
         let request = caller.key_not_alias(key_id, under.snapshot)?;
         let entry = request.request().entry();
+        rotatable(entry)?;
         state(entry)?;
         check_on_demand(entry, under.now)?;
-        let draft = rotated(&api, draft_of(entry), RotationType::OnDemand, under.now)?;
+        let draft = match entry.key.origin {
+            KeyOrigin::AwsKms => rotated(&api, draft_of(entry), RotationType::OnDemand, under.now)?,
+            KeyOrigin::External => material::rotated(entry, under.now)?,
+        };
         let mut object = Object::new();
         object.plain("KeyId", &entry.arn);
-        let reply = match draft.materials.last() {
-            Some(material) => object.end().with(material),
-            None => object.end(),
-        };
+        let reply = object.end().with(draft.materials.last());
         Ok((vec![Change::PutKey(draft)], reply.about(entry)))
     })
     .await
 }
 
+/// Whether a key of this spec has generations.
+fn rotatable(entry: &KeyEntry) -> Result<(), ApiError> {
+    if entry.key.spec == KeySpec::Symmetric {
+        return Ok(());
+    }
+    let code = KmsErrorCode::UnsupportedOperationException;
+    Err(ApiError::bare(code))
+}
+
 fn check_on_demand(entry: &KeyEntry, now: Timestamp) -> Result<(), ApiError> {
-    let on_demand = |key: &&Arc<BackingKey>| key.rotation() == Some(RotationType::OnDemand);
     let arn = &entry.arn;
-    if entry.materials.iter().filter(on_demand).count() >= ON_DEMAND_MAX {
+    let drawn = entry.materials.iter().map(|material| material.rotation());
+    let imported = entry.key.imports.iter().map(|import| import.rotation);
+    let count = match entry.key.origin {
+        KeyOrigin::AwsKms => drawn.flatten().filter(is_on_demand).count(),
+        KeyOrigin::External => imported.flatten().filter(is_on_demand).count(),
+    };
+    if count >= ON_DEMAND_MAX {
         let message = format!(
             "The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be performed for this key: {arn}"
         );
@@ -156,11 +185,12 @@ fn check_on_demand(entry: &KeyEntry, now: Timestamp) -> Result<(), ApiError> {
     Ok(())
 }
 
+fn is_on_demand(rotation: &RotationType) -> bool {
+    *rotation == RotationType::OnDemand
+}
+
 fn draft_of(entry: &KeyEntry) -> KeyDraft {
-    KeyDraft {
-        key: entry.key.clone(),
-        materials: entry.materials.clone(),
-    }
+    entry.with_key(entry.key.clone())
 }
 
 /// The key with one more generation of material.
@@ -248,75 +278,4 @@ impl Api {
         }
         Ok(rotated.len())
     }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ListInput<'a> {
-    #[serde(borrow)]
-    key_id: Text<'a>,
-    #[serde(borrow)]
-    include_key_material: Text<'a>,
-    limit: Option<i64>,
-    #[serde(borrow)]
-    marker: Text<'a>,
-}
-
-/// `ListKeyRotations`: from the oldest generation on. The member named `KeyId` is the bare id here, as in AWS's examples.
-pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
-    const LIMIT_MAX: i64 = 1000;
-    const LIMIT_DEFAULT: usize = 100;
-    let input: ListInput<'_> = wire::decode(body)?;
-    let mut violations = Violations::default();
-    let key_id = input.key_id.as_deref();
-    violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-    let include = input.include_key_material.as_deref();
-    if let Some(include) = include {
-        let set = "ALL_KEY_MATERIAL, ROTATIONS_ONLY";
-        violations.one_of("includeKeyMaterial", include, set);
-    }
-    let marker = input.marker.as_deref();
-    let limit = check_page(input.limit, LIMIT_MAX, marker, &mut violations);
-    violations.check()?;
-    let all = include == Some("ALL_KEY_MATERIAL");
-    let snapshot = api.keystore.snapshot();
-    let under = api.under(requester, &snapshot)?;
-    let caller = under.caller("kms:ListKeyRotations");
-    let request = caller.key_not_alias(key_id.unwrap_or_default(), &snapshot)?;
-    let entry = request.request().entry();
-    let listing = Marker::of_listing(format_args!("ListKeyRotations {} {all}", entry.key.id));
-    let after: u32 = listing.read(marker)?.unwrap_or_default();
-    let materials = entry.materials.iter();
-    let mut materials = materials
-        .filter(|material| material.generation() > after)
-        .filter(|material| all || material.rotation().is_some())
-        .peekable();
-    let page: Vec<_> = materials
-        .by_ref()
-        .take(limit.unwrap_or(LIMIT_DEFAULT))
-        .collect();
-    // Each entry has two ids, of 36 and 64 characters, a date and two names.
-    let mut object = Object::with_room(256 + page.len() * 512);
-    let items = page.iter().map(|material| item(entry, material));
-    object.list("Rotations", items);
-    let next = page.last().filter(|_| materials.peek().is_some());
-    object.flag("Truncated", next.is_some());
-    if let Some(last) = next {
-        object.plain("NextMarker", &listing.after(last.generation()));
-    }
-    Ok(object.end().about(entry))
-}
-
-fn item(entry: &KeyEntry, material: &BackingKey) -> Object {
-    let current = material.generation() == entry.current().generation();
-    let mut object = Object::with_room(512);
-    object.shown("KeyId", entry.key.id);
-    object.material_id("KeyMaterialId", material.id());
-    let state = if current { "CURRENT" } else { "NON_CURRENT" };
-    object.plain("KeyMaterialState", state);
-    if let Some(rotation) = material.rotation() {
-        object.time("RotationDate", material.creation_date());
-        object.plain("RotationType", rotation.name());
-    }
-    object
 }

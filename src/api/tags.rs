@@ -6,10 +6,11 @@
 use crate::api::keys::{self, Permits, check_page};
 use crate::api::marker::Marker;
 use crate::api::members::{Members, RequestTags};
+use crate::api::usability::not_pending_deletion;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
-use crate::key::{KeyState, KmsKey, Tag};
+use crate::key::{KmsKey, Tag};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,7 +128,7 @@ pub(super) async fn tag(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> A
     let given = input.tags.as_deref().unwrap_or_default();
     let request_tags = RequestTags::new(given.iter().map(TagInput::pair));
     let action = ("kms:TagResource", Members::Tags(&request_tags));
-    let key: (&str, Permits) = (input.key_id(), KeyState::not_pending_deletion);
+    let key: (&str, Permits) = (input.key_id(), not_pending_deletion);
     keys::edit(&api, &requester, action, key, |key| {
         Ok(KmsKey {
             tags: tagged(&key.tags, given)?,
@@ -149,7 +150,7 @@ pub(super) async fn untag(api: Arc<Api>, requester: Requester, body: Vec<u8>) ->
     let keys: BTreeSet<&str> = keys.iter().map(|key| &**key).collect();
     let request_tags = RequestTags::of_keys(keys.iter().copied());
     let action = ("kms:UntagResource", Members::Tags(&request_tags));
-    let key: (&str, Permits) = (input.key_id(), KeyState::not_pending_deletion);
+    let key: (&str, Permits) = (input.key_id(), not_pending_deletion);
     keys::edit(&api, &requester, action, key, |key| {
         let mut key = key.clone();
         key.tags.retain(|tag| !keys.contains(tag.key.as_str()));

@@ -163,7 +163,7 @@ impl Api {
             read_only: false,
             body: b"",
             resources: &[key],
-            key_material_id: Some(entry.current().id()),
+            key_material_id: entry.current().map(|material| material.id()),
             batch: None,
             error: None,
         }

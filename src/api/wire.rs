@@ -216,6 +216,19 @@ impl Object {
         out.push(b']');
     }
 
+    /// Texts of our own that need no escapes.
+    pub(super) fn plain_list(&mut self, name: &str, texts: &[&str]) {
+        let out = self.member(name);
+        out.push(b'[');
+        for (number, text) in texts.iter().enumerate() {
+            let separator: &[u8] = if number > 0 { b",\"" } else { b"\"" };
+            out.extend_from_slice(separator);
+            out.extend_from_slice(text.as_bytes());
+            out.push(b'"');
+        }
+        out.push(b']');
+    }
+
     pub(super) fn end(mut self) -> Reply {
         self.text.push(b'}');
         Reply::new(self.text)

@@ -56,6 +56,8 @@ pub(super) struct Collected {
     pub(super) records: u64,
     /// Bytes between that hold no sound frame.
     pub(super) lost: u64,
+    /// Bytes between that a former process had claimed and not filled.
+    pub(super) unfinished: u64,
 }
 
 /// Bytes that a line of this length, line feed included, takes up.
@@ -285,7 +287,10 @@ impl Journal {
                     collected.end += bytes;
                     collected.records += 1;
                 }
-                Frame::Claimed(bytes) if is_left => collected.end += bytes,
+                Frame::Claimed(bytes) if is_left => {
+                    collected.end += bytes;
+                    collected.unfinished += bytes;
+                }
                 // Room that was claimed a moment ago has what stood there a lap before.
                 Frame::Claimed(_) | Frame::Other if !is_left => break,
                 _ => {

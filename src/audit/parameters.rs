@@ -12,7 +12,7 @@ use std::fmt;
 pub(super) const BYTES_MAX: usize = 100 * 1024;
 
 /// Members of the requests of AWS KMS, of the batch and of the operator's operations; sorted.
-const MEMBERS: [&str; 54] = [
+const MEMBERS: [&str; 59] = [
     "AccessKeyId",
     "Account",
     "Action",
@@ -34,7 +34,9 @@ const MEMBERS: [&str; 54] = [
     "ExpirationModel",
     "GrantId",
     "GranteePrincipal",
+    "ImportType",
     "IncludeKeyMaterial",
+    "KeyAgreementAlgorithm",
     "KeyId",
     "KeyMaterialDescription",
     "KeyMaterialId",
@@ -43,6 +45,7 @@ const MEMBERS: [&str; 54] = [
     "KeyUsage",
     "Kind",
     "MacAlgorithm",
+    "MessageType",
     "MultiRegion",
     "Name",
     "NumberOfBytes",
@@ -66,7 +69,9 @@ const MEMBERS: [&str; 54] = [
     "TagKeys",
     "Tags",
     "TargetKeyId",
+    "ValidTo",
     "WrappingAlgorithm",
+    "WrappingKeySpec",
 ];
 
 /// Appends the members of `body` as a JSON object; `null` where there are none, or where it is no JSON object.

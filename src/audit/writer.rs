@@ -213,7 +213,7 @@ impl Writer {
         let created = now.unix_seconds();
         self.lines.clear();
         Header::append(&mut self.lines, &chain, created, self.after.as_ref());
-        chain.close(&self.key, &mut self.lines, 0, chain.position);
+        chain.close(&self.key, &mut self.lines, 0, chain.position, 0);
         let disk = &mut self.disk;
         let file = disk.create(&path).map_err(failed(&path))?;
         disk.write(&file, &self.lines, 0).map_err(failed(&path))?;
@@ -276,7 +276,13 @@ impl Writer {
             if taken.end == from {
                 break;
             }
-            chain.close(&self.key, &mut self.lines, taken.records, taken.end);
+            chain.close(
+                &self.key,
+                &mut self.lines,
+                taken.records,
+                taken.end,
+                taken.unfinished,
+            );
             self.disk
                 .write(&current.file, &self.lines, length)
                 .map_err(failed(&current.path))?;

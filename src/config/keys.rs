@@ -26,7 +26,7 @@ use Allowed::{Boolean, Integer, OneOf, Text};
 const KEYS_PER_SECOND: Allowed = Integer(0, 100_000_000, "keys a second");
 
 /// Every key that the operator does not name himself; the others are those of [`SOCKET_KEYS`], and the entries of maps ([`entry`]).
-pub const KEYS: [(&str, Allowed); 38] = [
+pub const KEYS: [(&str, Allowed); 39] = [
     ("region", Text(region)),
     ("partition", Text(partition)),
     ("account", Text(account)),
@@ -72,6 +72,7 @@ pub const KEYS: [(&str, Allowed); 38] = [
     ("pool.lane_keys_max", Integer(64, 1 << 30, "keys")),
     ("pool.keys_max", Integer(64, 1 << 30, "keys")),
     ("pool.age_max_seconds", Integer(1, 86_400, "seconds")),
+    ("pool.pairs_per_spec", Integer(0, 4096, "pairs")),
     ("signatures.skew_seconds", Integer(1, 900, "seconds")),
     ("audit.path", Text(path)),
     ("audit.durability", OneOf(&["process", "disk"])),

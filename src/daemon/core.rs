@@ -123,6 +123,14 @@ impl Core {
             audit: Arc::clone(&audit),
         };
         let api = Api::new(parts, &metrics);
+        // Before anybody can ask for what is under it: its date may have passed while nothing ran.
+        if let Err(error) = api.drop_expired_material(clock.now()).await {
+            let error = error.source().map(tracing::field::display);
+            tracing::error!(
+                error,
+                "imported material whose date has come was not dropped"
+            );
+        }
         Ok(Self {
             clock,
             entropy,

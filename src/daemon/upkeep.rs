@@ -18,7 +18,7 @@ use tokio::time::MissedTickBehavior;
 const TICK: Duration = Duration::from_secs(1);
 /// Ticks between two moves of histogram samples into their buckets.
 const METRICS_TICKS: u32 = 5;
-/// Between two looks for keys whose deletion or rotation is due.
+/// Between two looks for keys whose deletion, expiry or rotation is due.
 const EXPIRY: Duration = Duration::from_secs(60);
 
 /// The running timers.
@@ -70,6 +70,13 @@ impl Upkeep {
                 if let Err(error) = api.remove_expired_keys(clock.now()).await {
                     let error = error.source().map(tracing::field::display);
                     tracing::error!(error, "keys whose deletion is due were not removed");
+                }
+                if let Err(error) = api.drop_expired_material(clock.now()).await {
+                    let error = error.source().map(tracing::field::display);
+                    tracing::error!(
+                        error,
+                        "imported material whose date has come was not dropped"
+                    );
                 }
                 if let Err(error) = api.rotate_due_keys(clock.now()).await {
                     let error = error.source().map(tracing::field::display);

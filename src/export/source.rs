@@ -117,6 +117,9 @@ pub enum SourceError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The key is of another kind.
+    #[error("{0} is no symmetric encryption key, so it wraps no data keys")]
+    NoMaterial(String),
     /// The key was rotated within a part.
     #[error(
         "the key's material changed within a part; the part was dropped, and the same command resumes the export"
@@ -196,7 +199,10 @@ impl LocalWorker {
             Some(minting) => self.minting.insert(minting),
             None => {
                 let key = &self.entry.key;
-                let mut epoch = Epoch::begin(key.id, self.entry.current(), &self.entropy, now)?;
+                let current = self.entry.current();
+                let current =
+                    current.ok_or_else(|| SourceError::NoMaterial(self.entry.arn.clone()))?;
+                let mut epoch = Epoch::begin(key.id, current, &self.entropy, now)?;
                 let minted = epoch.mint(self.length, count, now)?;
                 self.minting.insert((epoch, minted))
             }
@@ -208,12 +214,13 @@ impl LocalWorker {
 impl Worker for LocalWorker {
     fn begin(&mut self, _rows: u64) -> Result<KeyIdentity, SourceError> {
         let arn = self.entry.arn.clone();
-        match self.entry.key.state.usable() {
-            Ok(()) => Ok(KeyIdentity {
+        match (self.entry.key.state.usable(), self.entry.current()) {
+            (Ok(()), Some(current)) => Ok(KeyIdentity {
                 arn,
-                material_id: self.entry.current().id().to_string(),
+                material_id: current.id().to_string(),
             }),
-            Err(state) => Err(SourceError::State { arn, state }),
+            (Ok(()), None) => Err(SourceError::NoMaterial(arn)),
+            (Err(state), _) => Err(SourceError::State { arn, state }),
         }
     }
 

@@ -2,9 +2,12 @@
 
 use crate::clock::Timestamp;
 use crate::crypto::entropy::{Entropy, EntropyError};
-use crate::crypto::secret::Secret;
+use crate::crypto::mac::MacKey;
+use crate::crypto::pair::{PairError, PrivateKey};
+use crate::crypto::secret::{Secret, SecretBytes};
 use crate::key::KeyId;
 use crate::key::rotation::RotationType;
+use crate::key::spec::KeySpec;
 use hex_simd::{AsOut, AsciiCase};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -17,6 +20,34 @@ use std::fmt;
 pub struct KeyMaterialId([u8; 32]);
 
 impl KeyMaterialId {
+    /// Domain separation.
+    const LABEL: &[u8] = b"keymill key material id v1";
+
+    /// Of this material of this key.
+    ///
+    /// # Panics
+    /// Never: HMAC takes keys of every length.
+    #[must_use]
+    pub fn of(key: KeyId, material: &[u8]) -> Self {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(material).expect("HMAC takes keys of every length");
+        mac.update(Self::LABEL);
+        mac.update(key.bytes());
+        Self(mac.finalize().into_bytes().into())
+    }
+
+    /// What it prints as; `None` for anything but 64 lower-case hex digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        if text.len() != 2 * bytes.len() {
+            return None;
+        }
+        hex_simd::decode(text.as_bytes(), bytes.as_mut_slice().as_out()).ok()?;
+        // Upper case is another text.
+        Some(Self(bytes)).filter(|id| id.hex() == text.as_bytes())
+    }
+
     /// As it is printed.
     #[must_use]
     pub fn hex(&self) -> [u8; 64] {
@@ -48,9 +79,6 @@ pub struct BackingKey {
 }
 
 impl BackingKey {
-    /// Domain separation of [`KeyMaterialId`].
-    const ID_LABEL: &[u8] = b"keymill key material id v1";
-
     /// Draws new material.
     ///
     /// # Errors
@@ -69,10 +97,7 @@ impl BackingKey {
         ))
     }
 
-    /// Material that is known already: read back from the store, or a test vector.
-    ///
-    /// # Panics
-    /// Never: HMAC takes keys of every length.
+    /// Material that is known already: read back from the store, imported, or a test vector.
     #[must_use]
     pub fn from_material(
         key: KeyId,
@@ -80,14 +105,9 @@ impl BackingKey {
         creation_date: Timestamp,
         material: Secret<32>,
     ) -> Self {
-        let mut mac = Hmac::<Sha256>::new_from_slice(material.expose())
-            .expect("HMAC takes keys of every length");
-        mac.update(Self::ID_LABEL);
-        mac.update(key.bytes());
-        let id = KeyMaterialId(mac.finalize().into_bytes().into());
         Self {
             generation,
-            id,
+            id: KeyMaterialId::of(key, material.expose()),
             creation_date,
             rotation: None,
             material,
@@ -129,5 +149,85 @@ impl BackingKey {
     #[must_use]
     pub fn expose(&self) -> &[u8; 32] {
         self.material.expose()
+    }
+}
+
+/// The material of an asymmetric or HMAC key, which has one for good. No `Debug` and no `Clone`: see WIPE-1.
+pub enum KeySecret {
+    /// Of an asymmetric key.
+    Pair(PrivateKey),
+    /// Of an HMAC key.
+    Mac(MacKey),
+}
+
+/// No material of this spec could be made, or bytes are none.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// No random bytes.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// No pair.
+    #[error(transparent)]
+    Pair(#[from] PairError),
+    /// Bytes of another length than the spec's.
+    #[error("an HMAC key of another length")]
+    Length,
+    /// Symmetric encryption keys have generations instead.
+    #[error("not the material of an asymmetric or HMAC key")]
+    Symmetric,
+}
+
+impl KeySecret {
+    /// Draws new material: up to seconds of arithmetic for RSA.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    pub fn draw(spec: KeySpec, entropy: &Entropy) -> Result<Self, SecretError> {
+        match spec {
+            KeySpec::Symmetric => Err(SecretError::Symmetric),
+            KeySpec::Pair(spec) => Ok(Self::Pair(PrivateKey::generate(spec)?)),
+            KeySpec::Mac(spec) => Ok(Self::Mac(MacKey::draw(spec, entropy)?)),
+        }
+    }
+
+    /// Material that is known already: read back from the store, or imported.
+    ///
+    /// # Errors
+    /// [`SecretError`].
+    pub fn from_bytes(spec: KeySpec, bytes: SecretBytes) -> Result<Self, SecretError> {
+        match spec {
+            KeySpec::Symmetric => Err(SecretError::Symmetric),
+            KeySpec::Pair(spec) => Ok(Self::Pair(PrivateKey::from_der(spec, bytes)?)),
+            KeySpec::Mac(spec) => MacKey::from_bytes(spec, bytes)
+                .map(Self::Mac)
+                .ok_or(SecretError::Length),
+        }
+    }
+
+    /// The material in the clear, PKCS#8 DER or the key itself: for sealing it at rest.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        match self {
+            Self::Pair(key) => key.expose_der(),
+            Self::Mac(key) => key.expose(),
+        }
+    }
+
+    /// The private key of an asymmetric key.
+    #[must_use]
+    pub fn pair(&self) -> Option<&PrivateKey> {
+        match self {
+            Self::Pair(key) => Some(key),
+            Self::Mac(_) => None,
+        }
+    }
+
+    /// The key of an HMAC key.
+    #[must_use]
+    pub fn mac(&self) -> Option<&MacKey> {
+        match self {
+            Self::Mac(key) => Some(key),
+            Self::Pair(_) => None,
+        }
     }
 }

@@ -1,67 +1,22 @@
 //! What a record's plaintext holds: `layout 1 ‖ metadata length u32 BE ‖ metadata (JSON) ‖ secrets`.
 //!
-//! Metadata are serde types; secrets never pass through serde. A key's secrets are its generations' materials, 32 bytes each, in the order of
-//! the metadata; a principal's are its access keys' secrets, of the lengths that the metadata give.
+//! Metadata are serde types; secrets never pass through serde. A key's are told in [`key`]; a principal's are its access keys'
+//! secrets, of the lengths that the metadata give.
 
 use crate::clock::Timestamp;
-use crate::crypto::secret::{Secret, SecretBytes};
+use crate::crypto::secret::SecretBytes;
 use crate::key::arn::{AccountId, AliasName, Region};
-use crate::key::material::BackingKey;
-use crate::key::rotation::{RotationSchedule, RotationType};
-use crate::key::{KeyId, KeyState, KmsKey, Tag};
+use crate::key::{KeyId, Tag};
 use crate::keystore::record::{Corrupt, Kind, Record};
-use crate::keystore::snapshot::{AccessKey, Alias, AuditHead, KeyDraft, KeyEntry, PrincipalEntry};
+use crate::keystore::snapshot::{AccessKey, Alias, AuditHead, KeyEntry, PrincipalEntry};
 use crate::policy::{Grant, KeyPolicy, PolicyDocument, Principal};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 pub(super) mod grant;
+pub(super) mod key;
 
 const LAYOUT: u8 = 1;
-const MATERIAL_BYTES: usize = 32;
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeyBody {
-    account: String,
-    description: String,
-    state: StateBody,
-    creation_date: u64,
-    materials: Vec<MaterialBody>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    tags: Vec<TagBody>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    rotation: Option<ScheduleBody>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ScheduleBody {
-    period_days: u16,
-    next_date: u64,
-}
-
-#[derive(Clone, Copy, Serialize, Deserialize)]
-enum RotationBody {
-    Automatic,
-    OnDemand,
-}
-
-#[derive(Serialize, Deserialize)]
-enum StateBody {
-    Enabled,
-    Disabled,
-    PendingDeletion { deletion_date: u64 },
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MaterialBody {
-    generation: u32,
-    creation_date: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    rotation: Option<RotationBody>,
-}
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -125,34 +80,6 @@ pub(super) fn alias_id(account: AccountId, name: &AliasName) -> String {
     format!("{account} {name}")
 }
 
-pub(super) fn encode_key(draft: &KeyDraft) -> SecretBytes {
-    let key = &draft.key;
-    let metadata = KeyBody {
-        account: key.account.to_string(),
-        description: key.description.clone(),
-        state: match key.state {
-            KeyState::Enabled => StateBody::Enabled,
-            KeyState::Disabled => StateBody::Disabled,
-            KeyState::PendingDeletion { deletion_date } => StateBody::PendingDeletion {
-                deletion_date: deletion_date.0,
-            },
-        },
-        creation_date: key.creation_date.0,
-        materials: draft.materials.iter().map(material_body).collect(),
-        tags: key.tags.iter().map(tag_body).collect(),
-        rotation: key.rotation.map(|schedule| ScheduleBody {
-            period_days: schedule.period_days,
-            next_date: schedule.next_date.0,
-        }),
-    };
-    let secrets: Vec<&[u8]> = draft
-        .materials
-        .iter()
-        .map(|key| key.expose().as_slice())
-        .collect();
-    encode(&metadata, &secrets)
-}
-
 fn tag_body(tag: &Tag) -> TagBody {
     TagBody {
         key: tag.key.clone(),
@@ -162,17 +89,6 @@ fn tag_body(tag: &Tag) -> TagBody {
 
 fn tag(TagBody { key, value }: TagBody) -> Tag {
     Tag { key, value }
-}
-
-fn material_body(key: &Arc<BackingKey>) -> MaterialBody {
-    MaterialBody {
-        generation: key.generation(),
-        creation_date: key.creation_date().0,
-        rotation: key.rotation().map(|rotation| match rotation {
-            RotationType::Automatic => RotationBody::Automatic,
-            RotationType::OnDemand => RotationBody::OnDemand,
-        }),
-    }
 }
 
 pub(super) fn encode_alias(alias: &Alias) -> SecretBytes {
@@ -266,7 +182,7 @@ pub(super) fn decode(
 ) -> Result<Entry, Corrupt> {
     let parsed = match record.kind {
         Kind::Head => None,
-        Kind::Key => decode_key(record, plaintext, region).map(Entry::Key),
+        Kind::Key => key::decode(record, plaintext, region).map(Entry::Key),
         Kind::Alias => decode_alias(record, plaintext).map(Entry::Alias),
         Kind::Principal => decode_principal(record, plaintext).map(Entry::Principal),
         Kind::KeyPolicy => decode_key_policy(record, plaintext),
@@ -283,55 +199,6 @@ fn split<'a, T: Deserialize<'a>>(plaintext: &'a SecretBytes) -> Option<(T, &'a [
     let (json, secrets) = rest.split_at_checked(json_bytes)?;
     let metadata = serde_json::from_slice(json).ok()?;
     (layout == LAYOUT).then_some((metadata, secrets))
-}
-
-fn decode_key(record: &Record, plaintext: &SecretBytes, region: &Region) -> Option<KeyEntry> {
-    let (body, secrets) = split::<KeyBody>(plaintext)?;
-    let id: KeyId = record.id.parse().ok()?;
-    let account = body.account.parse().ok()?;
-    let state = match body.state {
-        StateBody::Enabled => KeyState::Enabled,
-        StateBody::Disabled => KeyState::Disabled,
-        StateBody::PendingDeletion { deletion_date } => KeyState::PendingDeletion {
-            deletion_date: Timestamp(deletion_date),
-        },
-    };
-    let (materials, rest) = secrets.as_chunks::<MATERIAL_BYTES>();
-    if !rest.is_empty() || materials.is_empty() || materials.len() != body.materials.len() {
-        return None;
-    }
-    let materials = materials
-        .iter()
-        .zip(&body.materials)
-        .map(|(material, body)| {
-            let secret = Secret::filled(|bytes| bytes.copy_from_slice(material));
-            let creation_date = Timestamp(body.creation_date);
-            let key = BackingKey::from_material(id, body.generation, creation_date, secret);
-            Arc::new(match body.rotation {
-                None => key,
-                Some(RotationBody::Automatic) => key.by_rotation(RotationType::Automatic),
-                Some(RotationBody::OnDemand) => key.by_rotation(RotationType::OnDemand),
-            })
-        });
-    let materials = materials.collect();
-    let key = KmsKey {
-        id,
-        account,
-        description: body.description,
-        state,
-        creation_date: Timestamp(body.creation_date),
-        tags: body.tags.into_iter().map(tag).collect(),
-        rotation: body.rotation.map(|schedule| RotationSchedule {
-            period_days: schedule.period_days,
-            next_date: Timestamp(schedule.next_date),
-        }),
-    };
-    Some(KeyEntry {
-        arn: region.key_arn(account, id),
-        key,
-        materials,
-        fence: record.revision,
-    })
 }
 
 fn decode_alias(record: &Record, plaintext: &SecretBytes) -> Option<Alias> {

@@ -3,8 +3,8 @@
 use crate::clock::Timestamp;
 use crate::crypto::secret::SecretBytes;
 use crate::key::arn::{AccountId, AliasName, Region};
-use crate::key::material::BackingKey;
-use crate::key::{KeyId, KmsKey};
+use crate::key::material::{BackingKey, KeySecret};
+use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::record::Kind;
 use crate::keystore::{Change, body};
 use crate::metrics::Metrics;
@@ -61,7 +61,7 @@ impl Snapshot {
 
     /// States how many keys there are in each state, and the revision.
     pub(super) fn count(&self, metrics: &Metrics) {
-        for state in ["Enabled", "Disabled", "PendingDeletion"] {
+        for state in KeyState::NAMES {
             let count = self
                 .keys
                 .values()
@@ -144,14 +144,19 @@ impl Snapshot {
     ) -> (Kind, String, Option<SecretBytes>) {
         match change {
             Change::PutKey(draft) => {
-                let plaintext = body::encode_key(&draft);
-                let KeyDraft { key, materials } = draft;
+                let plaintext = body::key::encode(&draft);
+                let KeyDraft {
+                    key,
+                    materials,
+                    secret,
+                } = draft;
                 let id = key.id;
                 let arn = region.key_arn(key.account, id);
                 let mut entry = KeyEntry {
                     key,
                     arn,
                     materials,
+                    secret,
                     fence: self.revision,
                 };
                 // What is pooled under the key stays good while only its description or tags change.
@@ -233,8 +238,10 @@ pub struct KeyEntry {
     pub key: KmsKey,
     /// The key's ARN, formatted once.
     pub arn: String,
-    /// Generations in ascending order; the last is current.
+    /// The generations of a symmetric encryption key whose material is here, in ascending order.
     pub materials: Vec<Arc<BackingKey>>,
+    /// The material of an asymmetric or HMAC key, if it is here.
+    pub secret: Option<Arc<KeySecret>>,
     /// Moves whenever the key's state or material changes: the revision of that change. After a start it is that of the record's last change, when nothing is
     /// pooled yet.
     pub fence: u64,
@@ -245,18 +252,26 @@ impl KeyEntry {
     fn is_used_as(&self, other: &Self) -> bool {
         let material = |key: &Arc<BackingKey>| (key.generation(), key.id());
         let materials = self.materials.iter().map(material);
-        self.key.state == other.key.state && materials.eq(other.materials.iter().map(material))
+        self.key.state == other.key.state
+            && materials.eq(other.materials.iter().map(material))
+            && self.key.imports == other.key.imports
     }
 
-    /// The material that new ciphertexts use.
-    ///
-    /// # Panics
-    /// Never: an entry has at least one generation.
+    /// The material that new ciphertexts use: none of an asymmetric or HMAC key, nor of one whose material is not here.
     #[must_use]
-    pub fn current(&self) -> &Arc<BackingKey> {
-        self.materials
-            .last()
-            .expect("an entry has at least one generation")
+    pub fn current(&self) -> Option<&Arc<BackingKey>> {
+        let mut materials = self.materials.iter();
+        materials.rfind(|material| !self.key.is_pending(material.generation()))
+    }
+
+    /// What is to be written to change no more than the metadata.
+    #[must_use]
+    pub fn with_key(&self, key: KmsKey) -> KeyDraft {
+        KeyDraft {
+            key,
+            materials: self.materials.clone(),
+            secret: self.secret.clone(),
+        }
     }
 
     /// The material that a blob's header names.
@@ -272,8 +287,10 @@ impl KeyEntry {
 pub struct KeyDraft {
     /// Metadata.
     pub key: KmsKey,
-    /// Generations in ascending order; at least one.
+    /// The generations of a symmetric encryption key whose material is here, in ascending order.
     pub materials: Vec<Arc<BackingKey>>,
+    /// The material of an asymmetric or HMAC key, if it is here.
+    pub secret: Option<Arc<KeySecret>>,
 }
 
 /// An alias.

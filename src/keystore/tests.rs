@@ -110,6 +110,7 @@ fn draft(state: KeyState) -> KeyDraft {
     KeyDraft {
         key,
         materials: vec![Arc::new(material)],
+        secret: None,
     }
 }
 
@@ -169,7 +170,7 @@ async fn what_was_written_is_read_back() {
         (written.revision, written.keys[&id].fence)
     );
     assert_eq!(entry.key, written.keys[&id].key);
-    assert_eq!(entry.current().expose(), material.expose());
+    assert_eq!(entry.current().unwrap().expose(), material.expose());
     assert_eq!(
         entry.arn,
         format!("arn:aws:kms:us-east-1:111122223333:key/{id}")

@@ -76,10 +76,6 @@ pub struct Draft<'a> {
     pub subset: Option<&'a EncryptionContext>,
     /// `Name`
     pub name: Option<&'a GrantName>,
-    /// The key's `KeySpec`
-    pub key_spec: &'a str,
-    /// The key's `KeyUsage`
-    pub key_usage: &'a str,
 }
 
 /// Parameters that make no grant.
@@ -213,7 +209,7 @@ fn contains(context: &EncryptionContext, pairs: &EncryptionContext) -> bool {
 }
 
 impl GrantParameters {
-    /// Checks a draft.
+    /// Checks a draft, as far as that does not depend on the key.
     ///
     /// # Errors
     /// [`InvalidGrant`].
@@ -230,10 +226,6 @@ impl GrantParameters {
         if operations.is_only(GrantOperation::CreateGrant) {
             return Err(InvalidGrant::OnlyCreateGrant);
         }
-        let (spec, usage) = (draft.key_spec, draft.key_usage);
-        if let Some(other) = operations.iter().find(|one| !one.is_of_key(spec, usage)) {
-            return Err(InvalidGrant::Operation(other));
-        }
         let constraint = match (draft.equals, draft.subset) {
             (Some(_), Some(_)) => return Err(InvalidGrant::TwoConstraints),
             (Some(pairs), None) => Some(GrantConstraint::Equals(pairs.clone())),
@@ -241,9 +233,6 @@ impl GrantParameters {
             (None, None) => None,
         };
         if let Some(constraint) = &constraint {
-            if spec != "SYMMETRIC_DEFAULT" {
-                return Err(InvalidGrant::ConstraintWithoutContext);
-            }
             constraint.check()?;
         }
         Ok(Self {
@@ -253,6 +242,21 @@ impl GrantParameters {
             constraint,
             name: draft.name.cloned(),
         })
+    }
+
+    /// Checks that a key of this `KeySpec` and `KeyUsage` can have such a grant.
+    ///
+    /// # Errors
+    /// [`InvalidGrant::Operation`], [`InvalidGrant::ConstraintWithoutContext`].
+    pub fn check_key(&self, spec: &str, usage: &str) -> Result<(), InvalidGrant> {
+        let mut operations = self.operations.iter();
+        if let Some(other) = operations.find(|one| !one.is_of_key(spec, usage)) {
+            return Err(InvalidGrant::Operation(other));
+        }
+        if self.constraint.is_some() && spec != "SYMMETRIC_DEFAULT" {
+            return Err(InvalidGrant::ConstraintWithoutContext);
+        }
+        Ok(())
     }
 
     /// Whom it lets.

@@ -138,8 +138,6 @@ pub(super) fn draft<'a>(grantee: &'a str, operations: &[&str]) -> Draft<'a> {
         equals: None,
         subset: None,
         name: None,
-        key_spec: "SYMMETRIC_DEFAULT",
-        key_usage: "ENCRYPT_DECRYPT",
     }
 }
 

@@ -69,7 +69,8 @@ fn mint(pool: &Pool, lane: &Lane, epochs: &mut Epochs) -> Option<Box<Magazine>> 
         clone_word: pool.clone_word.read(),
     };
     let now = pool.clock.monotonic();
-    let begin = || Epoch::begin(entry.key.id, entry.current(), &pool.entropy, now).ok();
+    let current = entry.current()?;
+    let begin = || Epoch::begin(entry.key.id, current, &pool.entropy, now).ok();
     let (epoch, made_under) = match epochs.0.remove(&lane.id) {
         Some(epoch) if epoch.1 == stamp => epoch,
         _ => (begin()?, stamp),

@@ -93,6 +93,7 @@ fn entry(number: u8, fence: u64) -> Arc<KeyEntry> {
         key,
         arn: String::new(),
         materials: vec![Arc::new(material)],
+        secret: None,
         fence,
     })
 }
@@ -103,6 +104,7 @@ fn with_fence(entry: &Arc<KeyEntry>, fence: u64) -> Arc<KeyEntry> {
         key: entry.key.clone(),
         arn: String::new(),
         materials,
+        secret: None,
         fence,
     })
 }

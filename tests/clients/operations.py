@@ -91,8 +91,10 @@ class Prober:
 
     def ask(self, operation: str, shape: dict, path: tuple[str, ...], value, fresh: dict) -> tuple[str | None, str]:
         """Asks for what can be done, but for the member at the path."""
-        names = [name for name in shape.get("required", []) if name in fresh] + BESIDE_REQUIRED.get(operation, [])
-        members = {name: fresh[name] for name in names}
+        members = {}
+        for name in shape.get("required", []) + BESIDE_REQUIRED.get(operation, []):
+            inner = self.shapes[shape["members"][name]["shape"]]
+            members[name] = self.options(inner, name, fresh)[0]
         if operation == "CreateKey" and path == ("KeySpec",) and value in self.shapes["KeySpec"]["enum"]:
             members["KeyUsage"] = USAGES[value.split("_")[0]]
         for name in reversed(path[1:]):

@@ -5,6 +5,7 @@ use crate::daemon::{ACCOUNT, ADMIN, Daemon, NOW, PROVISIONER, REGION, Who};
 use crate::wire::{Answer, Request};
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_ipc::writer::StreamWriter;
+use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey};
 use keymill::api::{self, ADMINISTRATION, OPERATIONS, Requester};
 use keymill::auth::Credentials;
 use keymill::crypto::secret::SecretBytes;
@@ -30,7 +31,7 @@ const CALLERS: [&str; 6] = [
 ];
 
 /// What each of [`CALLERS`] is answered. By ARN where an operation takes one, so that the visitor asks for what is not his.
-const TABLE: [(&str, [&str; 6]); 34] = [
+const TABLE: [(&str, [&str; 6]); 45] = [
     ("CancelKeyDeletion", FOR_ADMIN),
     ("CreateAlias", FOR_ADMIN),
     ("CreateGrant", FOR_GRANTEE_TOO),
@@ -38,6 +39,8 @@ const TABLE: [(&str, [&str; 6]); 34] = [
     ("Decrypt", [OK, DENIED, OK, OK, DENIED, DENIED]),
     // Names are looked up at home.
     ("DeleteAlias", [OK, DENIED, DENIED, DENIED, DENIED, MISSING]),
+    ("DeleteImportedKeyMaterial", FOR_ADMIN),
+    ("DeriveSharedSecret", FOR_ADMIN),
     ("DescribeKey", FOR_GRANTEE_TOO),
     ("DisableKey", FOR_ADMIN),
     ("DisableKeyRotation", FOR_ADMIN),
@@ -45,10 +48,16 @@ const TABLE: [(&str, [&str; 6]); 34] = [
     ("EnableKeyRotation", FOR_ADMIN),
     ("Encrypt", FOR_ADMIN),
     ("GenerateDataKey", FOR_ADMIN),
+    ("GenerateDataKeyPair", FOR_ADMIN),
+    ("GenerateDataKeyPairWithoutPlaintext", FOR_ADMIN),
     ("GenerateDataKeyWithoutPlaintext", MINTING),
+    ("GenerateMac", FOR_ADMIN),
     ("GenerateRandom", AT_HOME),
     ("GetKeyPolicy", FOR_ADMIN),
     ("GetKeyRotationStatus", FOR_ADMIN),
+    ("GetParametersForImport", FOR_ADMIN),
+    ("GetPublicKey", FOR_ADMIN),
+    ("ImportKeyMaterial", FOR_ADMIN),
     ("ListAliases", AT_HOME),
     ("ListGrants", FOR_ADMIN),
     ("ListKeyPolicies", FOR_ADMIN),
@@ -62,10 +71,13 @@ const TABLE: [(&str, [&str; 6]); 34] = [
     ("RevokeGrant", FOR_ADMIN),
     ("RotateKeyOnDemand", FOR_ADMIN),
     ("ScheduleKeyDeletion", FOR_ADMIN),
+    ("Sign", FOR_ADMIN),
     ("TagResource", FOR_ADMIN),
     ("UntagResource", FOR_ADMIN),
     ("UpdateAlias", FOR_ADMIN),
     ("UpdateKeyDescription", FOR_ADMIN),
+    ("Verify", FOR_ADMIN),
+    ("VerifyMac", FOR_ADMIN),
 ];
 const FOR_ADMIN: [&str; 6] = [OK, DENIED, DENIED, DENIED, DENIED, DENIED];
 const FOR_GRANTEE_TOO: [&str; 6] = [OK, DENIED, DENIED, OK, DENIED, DENIED];
@@ -87,6 +99,8 @@ struct Scene {
     alias: String,
     grant: Value,
     blob: Value,
+    /// What is to be verified or agreed with, of a key of another kind.
+    proof: Value,
 }
 
 impl Walk {
@@ -160,13 +174,73 @@ impl Walk {
                 .call("ScheduleKeyDeletion", json!({"KeyId": key}))
                 .await;
         }
+        let (key, proof) = self
+            .other_key(operation)
+            .await
+            .unwrap_or((key, Value::Null));
         Scene {
             number,
             key,
             alias,
             grant,
             blob,
+            proof,
         }
+    }
+
+    /// A key of the kind that an operation needs, and what its body brings; none if that is the usual one.
+    async fn other_key(&self, operation: &str) -> Option<(String, Value)> {
+        let kind = match operation {
+            "Sign" | "Verify" | "GetPublicKey" => ("ECC_NIST_P256", "SIGN_VERIFY"),
+            "GenerateMac" | "VerifyMac" => ("HMAC_256", "GENERATE_VERIFY_MAC"),
+            "DeriveSharedSecret" => ("ECC_NIST_P256", "KEY_AGREEMENT"),
+            "DeleteImportedKeyMaterial" | "GetParametersForImport" | "ImportKeyMaterial" => {
+                ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT")
+            }
+            _ => return None,
+        };
+        let origin = match kind.0 {
+            "SYMMETRIC_DEFAULT" => "EXTERNAL",
+            _ => "AWS_KMS",
+        };
+        let body = json!({"KeySpec": kind.0, "KeyUsage": kind.1, "Origin": origin});
+        let created = self.daemon.call("CreateKey", body).await;
+        let key = created["KeyMetadata"]["Arn"].as_str().unwrap().to_owned();
+        let made_by = match operation {
+            "Verify" => ("Sign", "Signature"),
+            "VerifyMac" => ("GenerateMac", "Mac"),
+            "DeriveSharedSecret" => ("GetPublicKey", "PublicKey"),
+            "ImportKeyMaterial" => return Some((key.clone(), self.import(&key).await)),
+            _ => return Some((key, Value::Null)),
+        };
+        let body = json!({
+            "KeyId": key, "Message": "AA==", "SigningAlgorithm": "ECDSA_SHA_256", "MacAlgorithm": "HMAC_SHA_256",
+        });
+        let proof = self.daemon.call(made_by.0, body).await[made_by.1].clone();
+        Some((key, proof))
+    }
+
+    /// The body of an import.
+    async fn import(&self, key: &str) -> Value {
+        let body = json!({
+            "KeyId": key, "WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": "RSA_2048",
+        });
+        let parameters = self.daemon.call("GetParametersForImport", body).await;
+        let public = base64_simd::STANDARD
+            .decode_to_vec(parameters["PublicKey"].as_str().unwrap())
+            .unwrap();
+        let public = PublicEncryptingKey::from_der(&public).unwrap();
+        let public = OaepPublicEncryptingKey::new(public).unwrap();
+        let mut room = vec![0; public.ciphertext_size()];
+        let wrapped = public
+            .encrypt(&OAEP_SHA256_MGF1SHA256, &[7; 32], &mut room, None)
+            .unwrap();
+        json!({
+            "KeyId": key,
+            "ImportToken": parameters["ImportToken"],
+            "EncryptedKeyMaterial": base64_simd::STANDARD.encode_to_string(&*wrapped),
+            "ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE",
+        })
     }
 
     /// The body of a call, which is in order.
@@ -177,6 +251,7 @@ impl Walk {
             alias,
             grant,
             blob,
+            proof,
         } = scene;
         match operation {
             "CreateKey" | "ListAliases" | "ListKeys" => json!({}),
@@ -197,6 +272,22 @@ impl Walk {
             "GenerateRandom" => json!({"NumberOfBytes": 1}),
             "CreateGrant" => {
                 json!({"KeyId": key, "GranteePrincipal": self.arn("nobody"), "Operations": ["Decrypt"]})
+            }
+            "GenerateDataKeyPair" | "GenerateDataKeyPairWithoutPlaintext" => {
+                json!({"KeyId": key, "KeyPairSpec": "ECC_NIST_P256"})
+            }
+            "ImportKeyMaterial" => proof.clone(),
+            "GetParametersForImport" => {
+                json!({"KeyId": key, "WrappingAlgorithm": "RSAES_OAEP_SHA_1", "WrappingKeySpec": "RSA_2048"})
+            }
+            "Sign" | "Verify" => {
+                json!({"KeyId": key, "Message": "AA==", "SigningAlgorithm": "ECDSA_SHA_256", "Signature": proof})
+            }
+            "GenerateMac" | "VerifyMac" => {
+                json!({"KeyId": key, "Message": "AA==", "MacAlgorithm": "HMAC_SHA_256", "Mac": proof})
+            }
+            "DeriveSharedSecret" => {
+                json!({"KeyId": key, "KeyAgreementAlgorithm": "ECDH", "PublicKey": proof})
             }
             "ListRetirableGrants" => json!({"RetiringPrincipal": caller_arn}),
             "RetireGrant" | "RevokeGrant" => json!({"KeyId": key, "GrantId": grant}),

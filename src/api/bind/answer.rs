@@ -1,6 +1,7 @@
 //! The answer: the rows as they came, and three columns beside them.
 
 use crate::api::bind::asked::Asked;
+use crate::api::usability::material;
 use crate::api::{ApiError, KmsErrorCode};
 use crate::envelope::blob_bytes;
 use crate::key::material::KeyMaterialId;
@@ -34,9 +35,8 @@ struct Key {
 }
 
 impl Key {
-    fn of(entry: &KeyEntry) -> Self {
+    fn of(entry: &KeyEntry, material: KeyMaterialId) -> Self {
         let one = |text: &str| Arc::new(StringArray::from(vec![text]));
-        let material = entry.current().id();
         Self {
             material,
             arn: one(&entry.arn),
@@ -84,8 +84,10 @@ impl Answer {
     ) -> Result<Vec<u8>, ApiError> {
         let count = rows.num_rows();
         let key = self.key.take();
-        let key = key.filter(|key| key.material == entry.current().id());
-        let key = self.key.insert(key.unwrap_or_else(|| Key::of(entry)));
+        let current = material(entry)?.id();
+        let key = key.filter(|key| key.material == current);
+        let key = key.unwrap_or_else(|| Key::of(entry, current));
+        let key = self.key.insert(key);
         let offsets = OffsetBuffer::from_repeated_length(self.blob_bytes, count);
         let blobs = BinaryArray::try_new(offsets, Buffer::from_vec(blobs), None);
         let all_the_same = |value: &ArrayRef| {

@@ -2,14 +2,15 @@
 
 use crate::api::key_policies;
 use crate::api::keys::{DESCRIPTION_CHARACTERS_MAX, metadata};
-use crate::api::members::{Members, RequestTags};
+use crate::api::members::{KeyKind, Members, RequestTags};
 use crate::api::tags::{self, TagInput};
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, unsupported};
 use crate::key::arn::AccountId;
-use crate::key::material::BackingKey;
-use crate::key::{KeyId, KmsKey};
+use crate::key::material::{BackingKey, KeySecret};
+use crate::key::spec::{KeyOrigin, KeySpec, KeyUsage};
+use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::{Change, KeyDraft};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -81,15 +82,21 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
     let given = input.tags.as_deref().unwrap_or_default();
     let request_tags = RequestTags::new(given.iter().map(TagInput::pair));
     let bypass = input.bypass_policy_lockout_safety_check;
+    let members = Members::NewKey(asked_kind(&input), bypass, &request_tags);
+    let kind = {
+        // Decided before material is drawn, which may take long, and again by the writer, on what is current then.
+        let snapshot = api.keystore.snapshot();
+        let under = api.under(&requester, &snapshot)?;
+        under.caller("kms:CreateKey").with(members).authorize("*")?;
+        check_supported(&input)?
+    };
+    let drawn = draw_key(&api, requester.principal.account, kind).await?;
     api.change(&requester, None, |under| {
-        let members = Members::NewKey(bypass, &request_tags);
         let caller = under.caller("kms:CreateKey").with(members);
         caller.authorize("*")?;
-        check_supported(&input)?;
         let policy = input.policy.as_deref().map(key_policies::parse);
         let policy = policy.transpose()?;
-        let key = draw_key(&api, requester.principal.account)?;
-        let arn = caller.region.key_arn(key.key.account, key.key.id);
+        let arn = caller.region.key_arn(drawn.key.account, drawn.key.id);
         if !given.is_empty() {
             // The identity policies' business alone, as the whole call is.
             let tagging = under.caller("kms:TagResource").with(members);
@@ -99,9 +106,9 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
             key: KmsKey {
                 description,
                 tags: tags::tagged(&[], given)?,
-                ..key.key
+                ..drawn.key
             },
-            ..key
+            ..drawn
         };
         let keys = under.snapshot.keys.values();
         let count = keys
@@ -112,13 +119,13 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
             return Err(ApiError::new(KmsErrorCode::LimitExceededException, message));
         }
         let mut object = Object::new();
-        object.object("KeyMetadata", metadata(&key.key, &arn, &key.materials));
+        let current = key.materials.last().map(|material| material.id());
+        object.object("KeyMetadata", metadata(&key.key, &arn, current));
         let reply = object.end().naming(arn.clone());
-        let id = key.key.id;
         if let Some(policy) = &policy {
-            let tags = &key.key.tags;
-            key_policies::check(policy, (&arn, &[], tags), bypass, under)?;
+            key_policies::check(policy, (&arn, &[], &key.key), bypass, under)?;
         }
+        let id = key.key.id;
         let mut changes = vec![Change::PutKey(key)];
         if let Some(policy) = policy {
             changes.push(Change::PutKeyPolicy(id, Arc::new(policy)));
@@ -128,60 +135,102 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
     .await
 }
 
-/// What is built: symmetric encryption keys of our own material. The rest of the model is a typed refusal, never ignored.
-fn check_supported(input: &Input<'_>) -> Result<(), ApiError> {
-    let invalid = |message: String| Err(ApiError::new(KmsErrorCode::ValidationException, message));
+/// What kind of key is asked for, as far as it is known here.
+fn asked_kind(input: &Input<'_>) -> KeyKind {
+    let spec = input.key_spec.as_deref();
+    let spec = spec.or(input.customer_master_key_spec.as_deref());
+    let spec = spec.map_or(Some(KeySpec::Symmetric), |spec| spec.parse().ok());
+    let usage = match input.key_usage.as_deref() {
+        Some(usage) => usage.parse().ok(),
+        None => Some(KeyUsage::EncryptDecrypt).filter(|_| spec == Some(KeySpec::Symmetric)),
+    };
+    let origin = input.origin.as_deref();
+    let origin = origin.map_or(Some(KeyOrigin::AwsKms), |origin| origin.parse().ok());
+    KeyKind {
+        spec,
+        usage,
+        origin,
+    }
+}
+
+/// A kind that is built. The rest of the model is a typed refusal, never ignored.
+fn check_supported(input: &Input<'_>) -> Result<(KeySpec, KeyUsage, KeyOrigin), ApiError> {
+    let invalid = |message: String| ApiError::new(KmsErrorCode::ValidationException, message);
     if input.key_spec.is_some() && input.customer_master_key_spec.is_some() {
-        return invalid(
+        return Err(invalid(
             "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated."
                 .to_owned(),
-        );
+        ));
     }
     let spec = input
         .key_spec
         .as_deref()
-        .or(input.customer_master_key_spec.as_deref());
-    let usage = input.key_usage.as_deref();
-    match (spec.unwrap_or("SYMMETRIC_DEFAULT"), usage) {
-        ("SYMMETRIC_DEFAULT", None | Some("ENCRYPT_DECRYPT")) => {}
-        ("SYMMETRIC_DEFAULT", Some(usage)) => {
-            return invalid(format!(
-                "KeyUsage {usage} is not compatible with KeySpec SYMMETRIC_DEFAULT"
-            ));
+        .or(input.customer_master_key_spec.as_deref())
+        .unwrap_or("SYMMETRIC_DEFAULT");
+    let kind = asked_kind(input);
+    let Some(usage) = input
+        .key_usage
+        .as_deref()
+        .or(kind.usage.map(KeyUsage::name))
+    else {
+        return Err(invalid(
+            "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.".to_owned(),
+        ));
+    };
+    let (built, usage) = match (kind.spec, kind.usage) {
+        (Some(built), Some(known)) if built.fits(known) => (built, known),
+        (Some(_), _) => {
+            return Err(invalid(format!(
+                "KeyUsage {usage} is not compatible with KeySpec {spec}"
+            )));
         }
-        (_, None) => {
-            return invalid(
-                "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.".to_owned(),
-            );
-        }
-        (spec, Some(_)) => return Err(unsupported(&format!("KeySpec {spec}"))),
-    }
+        (None, _) => return Err(unsupported(&format!("KeySpec {spec}"))),
+    };
     let unbuilt = [
-        (
-            "Origin",
-            input
-                .origin
-                .as_deref()
-                .is_some_and(|origin| origin != "AWS_KMS"),
-        ),
+        ("Origin", kind.origin.is_none()),
         ("CustomKeyStoreId", input.custom_key_store_id.is_some()),
         ("MultiRegion", input.multi_region == Some(true)),
         ("XksKeyId", input.xks_key_id.is_some()),
     ];
-    match unbuilt.into_iter().find(|(_, given)| *given) {
-        Some((member, _)) => Err(unsupported(member)),
-        None => Ok(()),
+    match (kind.origin, unbuilt.into_iter().find(|(_, given)| *given)) {
+        (Some(origin), None) => Ok((built, usage, origin)),
+        (_, Some((member, _))) => Err(unsupported(member)),
+        (None, None) => Err(unsupported("Origin")),
     }
 }
 
-fn draw_key(api: &Api, account: AccountId) -> Result<KeyDraft, ApiError> {
+/// A new key with material, or without if it is to be imported.
+async fn draw_key(
+    api: &Api,
+    account: AccountId,
+    (spec, usage, origin): (KeySpec, KeyUsage, KeyOrigin),
+) -> Result<KeyDraft, ApiError> {
     let mut bytes = [0; 16];
     api.entropy.draw(&mut bytes)?;
     let id = KeyId::from_random(bytes);
     let now = api.clock.now();
-    let material = BackingKey::draw(id, 1, now, &api.entropy)?;
-    Ok(KeyDraft {
-        key: KmsKey::new(id, account, now),
-        materials: vec![Arc::new(material)],
-    })
+    let mut draft = KeyDraft {
+        key: KmsKey {
+            spec,
+            usage,
+            origin,
+            ..KmsKey::new(id, account, now)
+        },
+        materials: Vec::new(),
+        secret: None,
+    };
+    match (origin, spec) {
+        (KeyOrigin::External, _) => draft.key.state = KeyState::PendingImport,
+        (KeyOrigin::AwsKms, KeySpec::Symmetric) => {
+            let material = BackingKey::draw(id, 1, now, &api.entropy)?;
+            draft.materials.push(Arc::new(material));
+        }
+        (KeyOrigin::AwsKms, spec) => {
+            let entropy = Arc::clone(&api.entropy);
+            let drawn = api.in_turn(move || KeySecret::draw(spec, &entropy));
+            let secret = drawn.await?;
+            draft.secret = Some(Arc::new(secret.map_err(ApiError::internal)?));
+        }
+    }
+    Ok(draft)
 }

@@ -184,11 +184,11 @@ async fn members_not_built_yet_are_refused_and_never_ignored() {
             "CustomKeyStoreId",
         ),
         ("CreateKey", json!({"MultiRegion": true}), "MultiRegion"),
-        ("CreateKey", json!({"Origin": "EXTERNAL"}), "Origin"),
+        ("CreateKey", json!({"Origin": "AWS_CLOUDHSM"}), "Origin"),
         (
             "CreateKey",
-            json!({"KeySpec": "RSA_2048", "KeyUsage": "SIGN_VERIFY"}),
-            "KeySpec RSA_2048",
+            json!({"KeySpec": "SM2", "KeyUsage": "SIGN_VERIFY"}),
+            "KeySpec SM2",
         ),
         (
             "CreateKey",
@@ -201,7 +201,7 @@ async fn members_not_built_yet_are_refused_and_never_ignored() {
             json!({"DestinationKeyId": id, "CiphertextBlob": "AA==", "DryRun": true, "DryRunModifiers": ["IGNORE_CIPHERTEXT"]}),
             "DryRunModifiers",
         ),
-        ("Sign", json!({}), "Sign"),
+        ("ReplicateKey", json!({}), "ReplicateKey"),
     ];
     let before = bench.api.keystore.revision();
     for (operation, body, what) in cases {

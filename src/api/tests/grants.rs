@@ -142,11 +142,6 @@ async fn what_makes_no_grant_is_refused_with_its_reason() {
             "Grants must not contain only the CreateGrant operation.".to_owned(),
         ),
         (
-            "Operations",
-            json!(["Decrypt", "Sign"]),
-            "the operation Sign is not one of the key's".to_owned(),
-        ),
-        (
             "Constraints",
             json!({"EncryptionContextSubset": {"a": "b"}, "EncryptionContextEquals": {}}),
             "More than one constraint supplied".to_owned(),

@@ -18,7 +18,7 @@ fn the_table_is_sorted_and_names_are_matched_exactly() {
             .iter()
             .filter(|operation| operation.is_built())
             .count(),
-        34
+        45
     );
     for name in ["", "decrypt", "Decrypt ", "TrentService.Decrypt"] {
         assert!(operation(name).is_none(), "{name}");

@@ -83,7 +83,10 @@ async fn refusals_and_changes_have_records() {
     let alias = json!({"AliasName": "alias/a", "TargetKeyId": id});
     bench.done("CreateAlias", alias).await;
     bench.done("DisableKey", json!({"KeyId": id})).await;
-    bench.call("Sign", json!({"KeyId": id})).await.unwrap_err();
+    bench
+        .call("ReplicateKey", json!({"KeyId": id}))
+        .await
+        .unwrap_err();
     let broken = bench.call_raw(&bench.admin, "DescribeKey", br#"{"KeyId":"a","KeyId":"b"}"#);
     broken.await.unwrap_err();
     let quoted = json!({"KeyId": "x".repeat(9000)});
@@ -95,7 +98,7 @@ async fn refusals_and_changes_have_records() {
         ("Decrypt", true, Some(code.name())),
         ("CreateAlias", false, None),
         ("DisableKey", false, None),
-        ("Sign", true, Some("UnsupportedOperationException")),
+        ("ReplicateKey", true, Some("UnsupportedOperationException")),
         ("DescribeKey", true, Some("SerializationException")),
         ("DescribeKey", true, Some("ValidationException")),
     ];

@@ -190,13 +190,23 @@ fn room_that_was_only_claimed_holds_back_what_is_behind_it_until_its_process_is_
         let expected = Collected {
             end: first,
             records: 1,
-            lost: 0,
+            ..Collected::default()
         };
         assert_eq!(collect(), (made(1, 50), expected));
         let (out, left) = all(&journal, FRAME_UNIT, third);
         assert_eq!(out, [made(1, 50), made(3, 90)].concat());
-        let lost = if stopped == 4096 { second - first } else { 0 };
-        assert_eq!((left.end, left.records, left.lost), (third, 2, lost));
+        let between = second - first;
+        let (lost, unfinished) = match stopped {
+            4096 => (between, 0),
+            _ => (0, between),
+        };
+        let expected = Collected {
+            end: third,
+            records: 2,
+            lost,
+            unfinished,
+        };
+        assert_eq!(left, expected);
     }
     word.store(first.to_le(), Ordering::Relaxed);
     assert_eq!(collect().1.records, 3);
@@ -253,6 +263,7 @@ fn a_line_changed_in_the_journal_is_left_out_and_counted() {
             end: ends[2],
             records: 2,
             lost: ends[1] - ends[0],
+            unfinished: 0,
         };
         assert_eq!(collected, expected, "{what}");
         place.file.write_all_at(&kept, byte).unwrap();

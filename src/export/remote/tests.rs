@@ -67,6 +67,7 @@ fn key(generation: u32, id: KeyId) -> Key {
         key: KmsKey::new(id, "111122223333".parse().unwrap(), NOW),
         arn: arn.clone(),
         materials: vec![Arc::new(material)],
+        secret: None,
         fence: 1,
     };
     let local = Local {

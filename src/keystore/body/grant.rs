@@ -3,7 +3,7 @@
 use crate::clock::Timestamp;
 use crate::context::EncryptionContext;
 use crate::crypto::secret::SecretBytes;
-use crate::key::{KeyId, KmsKey};
+use crate::key::KeyId;
 use crate::keystore::body::{encode as encode_body, split};
 use crate::keystore::record::Record;
 use crate::policy::grant::{Draft, GrantConstraint, GrantId, GrantName, GrantOperation};
@@ -88,8 +88,6 @@ pub(super) fn decode(record: &Record, plaintext: &SecretBytes) -> Option<Grant> 
         equals: equals.as_ref(),
         subset: subset.as_ref(),
         name: name.as_ref(),
-        key_spec: KmsKey::SPEC,
-        key_usage: KmsKey::USAGE,
     };
     let grant = Grant {
         id: id.parse().ok()?,

@@ -25,8 +25,6 @@ fn grant(key: KeyId, id: u8, constraint: Option<bool>) -> Arc<Grant> {
         equals: (constraint == Some(true)).then_some(&pairs),
         subset: (constraint == Some(false)).then_some(&pairs),
         name: Some(&name),
-        key_spec: KmsKey::SPEC,
-        key_usage: KmsKey::USAGE,
     });
     Arc::new(Grant {
         id: GrantId([id; 32]),
@@ -149,7 +147,6 @@ fn what_a_grant_says_is_checked_again_when_it_is_read() {
     assert!(decode(&id, &text));
     for (from, to) in [
         ("user/alice", "group/alice"),
-        ("Decrypt", "Sign"),
         ("Decrypt", "Everything"),
         ("a/name", "a name"),
         ("EncryptionContextEquals", "SourceArn"),

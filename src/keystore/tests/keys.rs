@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::key::Tag;
+use crate::key::import::Import;
+use crate::key::material::{KeyMaterialId, KeySecret};
 use crate::key::rotation::{RotationSchedule, RotationType};
+use crate::key::spec::KeyOrigin;
 
 /// The key of this metadata with material of `generations` generations, if it can be read.
 fn decoded(metadata: &str, generations: usize) -> Option<KeyEntry> {
@@ -71,7 +74,7 @@ fn a_record_from_before_there_were_tags_is_a_key_without() {
 #[tokio::test]
 async fn a_key_without_tags_is_written_as_it_was_before_there_were_any() {
     let draft = draft(KeyState::Enabled);
-    let plaintext = body::encode_key(&draft);
+    let plaintext = body::key::encode(&draft);
     let text = String::from_utf8_lossy(plaintext.expose());
     assert!(text.contains(r#""creation_date":5}]}"#), "{text}");
 }
@@ -128,6 +131,7 @@ async fn tags_are_read_back_and_move_no_fence() {
             ..before.key.clone()
         },
         materials: materials.clone(),
+        secret: None,
     };
     let change = Change::PutKey(draft(KeyState::Enabled));
     apply(&store, vec![change]).await.unwrap();
@@ -140,4 +144,127 @@ async fn tags_are_read_back_and_move_no_fence() {
     store.close().await.unwrap();
     let read = place.open().await.unwrap().snapshot();
     assert_eq!(read.keys[&id].key, disabled.key);
+}
+
+#[tokio::test]
+async fn keys_of_other_kinds_are_read_back() {
+    let place = Place::new();
+    let store = place.create().await;
+    let mut ids = Vec::new();
+    for (spec, usage) in [
+        ("RSA_2048", "ENCRYPT_DECRYPT"),
+        ("ECC_NIST_P256", "SIGN_VERIFY"),
+        ("ECC_NIST_EDWARDS25519", "SIGN_VERIFY"),
+        ("HMAC_224", "GENERATE_VERIFY_MAC"),
+    ] {
+        let mut draft = draft(KeyState::Enabled);
+        draft.key.spec = spec.parse().unwrap();
+        draft.key.usage = usage.parse().unwrap();
+        draft.materials.clear();
+        let secret = KeySecret::draw(draft.key.spec, &Entropy::os()).unwrap();
+        draft.secret = Some(Arc::new(secret));
+        ids.push(draft.key.id);
+        apply(&store, vec![Change::PutKey(draft)]).await.unwrap();
+    }
+    let written = store.snapshot();
+    store.close().await.unwrap();
+    let read = place.open().await.unwrap().snapshot();
+    for id in ids {
+        let (read, written) = (&read.keys[&id], &written.keys[&id]);
+        assert_eq!(read.key, written.key);
+        let exposed = |entry: &KeyEntry| entry.secret.as_ref().unwrap().expose().to_vec();
+        assert_eq!(exposed(read), exposed(written));
+        assert!(read.current().is_none());
+    }
+}
+
+#[test]
+fn a_key_whose_kind_and_material_do_not_fit_is_refused() {
+    let kind = |spec: &str, usage: &str, origin: &str| {
+        let kind =
+            format!(r#","kind":{{"spec":"{spec}","usage":"{usage}","origin":"{origin}"}}}}"#);
+        let none = FIRST.replace(r#"{"generation":1,"creation_date":5}"#, "");
+        none[..none.len() - 1].to_owned() + &kind
+    };
+    // 32 bytes of material for each of `generations`.
+    assert!(decoded(&kind("HMAC_256", "GENERATE_VERIFY_MAC", "AWS_KMS"), 1).is_some());
+    for (spec, usage, origin, generations) in [
+        ("HMAC_256", "GENERATE_VERIFY_MAC", "AWS_KMS", 0),
+        ("HMAC_256", "GENERATE_VERIFY_MAC", "AWS_KMS", 2),
+        ("HMAC_256", "SIGN_VERIFY", "AWS_KMS", 1),
+        ("HMAC_256", "GENERATE_VERIFY_MAC", "AWS_CLOUDHSM", 1),
+        ("HMAC_256", "GENERATE_VERIFY_MAC", "EXTERNAL", 1),
+        ("ECC_NIST_P256", "SIGN_VERIFY", "AWS_KMS", 1),
+        ("SM2", "SIGN_VERIFY", "AWS_KMS", 1),
+        ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT", "AWS_KMS", 1),
+    ] {
+        let metadata = kind(spec, usage, origin);
+        assert!(decoded(&metadata, generations).is_none(), "{metadata}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_imported_is_read_back_whether_its_bytes_are_there_or_not() {
+    let place = Place::new();
+    let store = place.create().await;
+    let mut draft = draft(KeyState::PendingImport);
+    let id = draft.key.id;
+    draft.key.origin = KeyOrigin::External;
+    draft.materials.clear();
+    for (generation, present, pending) in [(1, false, false), (2, true, false), (3, true, true)] {
+        let date = Timestamp(generation.into());
+        let material = BackingKey::draw(id, generation, date, &Entropy::os()).unwrap();
+        draft.key.imports.push(Import {
+            generation,
+            id: material.id(),
+            date,
+            rotation: (generation == 2).then_some(RotationType::OnDemand),
+            present,
+            pending,
+            valid_to: (generation == 3).then_some(Timestamp(99)),
+            description: "from \"the\" safe".to_owned(),
+        });
+        if present {
+            draft.materials.push(Arc::new(material));
+        }
+    }
+    apply(&store, vec![Change::PutKey(draft)]).await.unwrap();
+    let written = Arc::clone(&store.snapshot().keys[&id]);
+    store.close().await.unwrap();
+    let read = Arc::clone(&place.open().await.unwrap().snapshot().keys[&id]);
+    assert_eq!(read.key, written.key);
+    let generations: Vec<_> = read.materials.iter().map(|one| one.generation()).collect();
+    assert_eq!(generations, [2, 3]);
+    assert_eq!(
+        read.current().unwrap().generation(),
+        2,
+        "what is pending is not in use"
+    );
+}
+
+#[test]
+fn imported_material_that_is_not_what_its_record_says_is_refused() {
+    let id = "1234abcd-12ab-34cd-56ef-1234567890ab".parse().unwrap();
+    let named = KeyMaterialId::of(id, &[7; 32]).to_string();
+    let metadata = |material: &str, present: bool, state: &str| {
+        FIRST.replace(
+            r#""creation_date":5}]}"#,
+            &format!(
+                r#""creation_date":5,"import":{{"id":"{material}","present":{present},"pending":false,"valid_to":null,"description":""}}}}],"kind":{{"spec":"SYMMETRIC_DEFAULT","usage":"ENCRYPT_DECRYPT","origin":"EXTERNAL"}}}}"#
+            ),
+        )
+        .replace("Enabled", state)
+    };
+    assert!(decoded(&metadata(&named, true, "Enabled"), 1).is_some());
+    assert!(decoded(&metadata(&named, false, "PendingImport"), 0).is_some());
+    for (material, present, state, generations) in [
+        (&named, false, "Enabled", 0),
+        (&named, true, "Enabled", 0),
+        (&named, false, "PendingImport", 1),
+        (&"0".repeat(64), true, "Enabled", 1),
+        (&named.to_uppercase(), true, "Enabled", 1),
+    ] {
+        let metadata = metadata(material, present, state);
+        assert!(decoded(&metadata, generations).is_none(), "{metadata}");
+    }
 }

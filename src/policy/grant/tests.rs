@@ -48,22 +48,23 @@ fn a_draft_is_refused_for_each_reason() {
         only.to_string(),
         "Grants must not contain only the CreateGrant operation."
     );
-    assert_eq!(
-        refusal(draft(ALICE, &["Decrypt", "Sign"])),
-        InvalidGrant::Operation(GrantOperation::Sign)
-    );
-    let signing = Draft {
-        key_spec: "RSA_2048",
-        key_usage: "SIGN_VERIFY",
-        ..draft(ALICE, &["Sign", "GetPublicKey"])
+    let of_key = |draft: Draft<'_>, spec: &str, usage: &str| {
+        let parameters = GrantParameters::check(draft).unwrap();
+        parameters.check_key(spec, usage)
     };
-    assert!(GrantParameters::check(signing).is_ok());
+    let both = draft(ALICE, &["Decrypt", "Sign"]);
+    let symmetric = ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT");
+    let sign = InvalidGrant::Operation(GrantOperation::Sign);
+    assert_eq!(of_key(both, symmetric.0, symmetric.1), Err(sign));
+    let signing = draft(ALICE, &["Sign", "GetPublicKey"]);
+    assert_eq!(of_key(signing, "RSA_2048", "SIGN_VERIFY"), Ok(()));
     let (none, one) = (context(&[]), context(&[("a", "1")]));
     let constrained = Draft {
         subset: Some(&one),
         ..signing
     };
-    assert_eq!(refusal(constrained), InvalidGrant::ConstraintWithoutContext);
+    let refused = of_key(constrained, "RSA_2048", "SIGN_VERIFY");
+    assert_eq!(refused, Err(InvalidGrant::ConstraintWithoutContext));
     let both = refusal(Draft {
         equals: Some(&one),
         subset: Some(&none),

@@ -86,7 +86,11 @@ async fn many_dates_at_once_are_several_changes() {
             ..KmsKey::new(id, ACCOUNT.parse().unwrap(), NOW)
         };
         let materials = vec![Arc::new(material)];
-        Change::PutKey(KeyDraft { key, materials })
+        Change::PutKey(KeyDraft {
+            key,
+            materials,
+            secret: None,
+        })
     };
     let keys = bench.api.keystore.apply(|_| {
         let changes = (0..600).map(due).collect();

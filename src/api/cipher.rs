@@ -1,0 +1,122 @@
+//! How a key encrypts and decrypts what callers bring: by the envelope, or by RSA-OAEP.
+
+use crate::api::usability::{incompatible, state, usage};
+use crate::api::validation::Violations;
+use crate::api::{ApiError, KmsErrorCode};
+use crate::context::EncryptionContext;
+use crate::crypto::entropy::Entropy;
+use crate::crypto::oaep::{self, OaepHash};
+use crate::crypto::pair::PrivateKey;
+use crate::envelope;
+use crate::key::material::BackingKey;
+use crate::key::spec::{KeySpec, KeyUsage};
+use crate::keystore::KeyEntry;
+use std::sync::Arc;
+
+/// `EncryptionAlgorithm`, in the endpoint's order.
+const ALGORITHMS: &str = "RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256, SM2PKE, SYMMETRIC_DEFAULT";
+/// The algorithm of requests that name none.
+pub(super) const SYMMETRIC_DEFAULT: &str = "SYMMETRIC_DEFAULT";
+
+/// Checks a member that names an algorithm.
+pub(super) fn check_algorithm(member: &str, algorithm: Option<&str>, violations: &mut Violations) {
+    if let Some(algorithm) = algorithm {
+        violations.one_of(member, algorithm, ALGORITHMS);
+    }
+}
+
+/// The hash of an algorithm that is RSA-OAEP.
+pub(super) fn oaep_hash(algorithm: Option<&str>) -> Option<OaepHash> {
+    match algorithm? {
+        "RSAES_OAEP_SHA_1" => Some(OaepHash::Sha1),
+        "RSAES_OAEP_SHA_256" => Some(OaepHash::Sha256),
+        _ => None,
+    }
+}
+
+/// A key with the algorithm that it is used with.
+pub(super) enum Cipher<'a> {
+    /// The current material.
+    Symmetric(&'a Arc<BackingKey>),
+    Rsa(&'a PrivateKey, OaepHash),
+}
+
+impl<'a> Cipher<'a> {
+    /// Of a key that is usable, has this algorithm, and takes this context.
+    pub(super) fn of(
+        entry: &'a KeyEntry,
+        algorithm: Option<&str>,
+        context: &EncryptionContext,
+        operation: &str,
+    ) -> Result<Self, ApiError> {
+        usage(entry, KeyUsage::EncryptDecrypt, operation)?;
+        state(entry)?;
+        let algorithm = algorithm.unwrap_or(SYMMETRIC_DEFAULT);
+        let incompatible = || incompatible(entry, algorithm);
+        if entry.key.spec == KeySpec::Symmetric {
+            let material = entry.current().filter(|_| algorithm == SYMMETRIC_DEFAULT);
+            return material.map(Self::Symmetric).ok_or_else(incompatible);
+        }
+        let hash = oaep_hash(Some(algorithm)).ok_or_else(incompatible)?;
+        let pair = entry.secret.as_deref().and_then(|secret| secret.pair());
+        let pair = pair.ok_or_else(incompatible)?;
+        if context.pairs().next().is_some() {
+            let message = "EncryptionContext is not supported when encrypting/decrypting with asymmetric CMKs.";
+            return Err(ApiError::new(KmsErrorCode::ValidationException, message));
+        }
+        Ok(Self::Rsa(pair, hash))
+    }
+
+    /// As the answer spells it.
+    pub(super) fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Symmetric(_) => SYMMETRIC_DEFAULT,
+            Self::Rsa(_, OaepHash::Sha1) => "RSAES_OAEP_SHA_1",
+            Self::Rsa(_, OaepHash::Sha256) => "RSAES_OAEP_SHA_256",
+        }
+    }
+
+    /// The material, if there is one with an id.
+    pub(super) fn material(&self) -> Option<&'a Arc<BackingKey>> {
+        match self {
+            Self::Symmetric(material) => Some(material),
+            Self::Rsa(..) => None,
+        }
+    }
+
+    /// Refuses a plaintext that is too long for an RSA key.
+    pub(super) fn check_length(&self, plaintext: usize) -> Result<(), ApiError> {
+        let Self::Rsa(pair, hash) = self else {
+            return Ok(());
+        };
+        let max = hash.plaintext_bytes_max(pair.spec()).unwrap_or_default();
+        if plaintext <= max {
+            return Ok(());
+        }
+        let message = format!(
+            "Algorithm {} and key spec {} cannot encrypt data larger than {max} bytes.",
+            self.algorithm(),
+            pair.spec().name()
+        );
+        Err(ApiError::new(KmsErrorCode::ValidationException, message))
+    }
+
+    /// The ciphertext of 1..=4096 bytes under this key.
+    pub(super) fn encrypt(
+        &self,
+        entry: &KeyEntry,
+        context: &EncryptionContext,
+        plaintext: &[u8],
+        entropy: &Entropy,
+    ) -> Result<Vec<u8>, ApiError> {
+        match self {
+            Self::Symmetric(material) => {
+                let id = entry.key.id;
+                Ok(envelope::seal(id, material, context, plaintext, entropy)?)
+            }
+            Self::Rsa(pair, hash) => {
+                oaep::encrypt(pair, *hash, plaintext).map_err(ApiError::internal)
+            }
+        }
+    }
+}

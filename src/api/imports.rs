@@ -1,0 +1,445 @@
+//! Keys of origin `EXTERNAL`: `GetParametersForImport`, `ImportKeyMaterial`, `DeleteImportedKeyMaterial`, and expiry by the clock.
+//!
+//! The same material is imported again under the same name, which is derived from key and material; other material becomes a further generation of a symmetric
+//! key, by `RotateKeyOnDemand`. A key whose material has gone is `PendingImport` until all of it is back: blobs under it open again, and nothing else would open
+//! them. Material that expires goes within a minute of its date, at the start if the date passed while the daemon did not run.
+
+use crate::api::members::Members;
+use crate::api::usability::{not_pending_deletion, origin};
+use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Pattern, Violations};
+use crate::api::wire::{self, Blob, Object, Text};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, unsupported};
+use crate::clock::Timestamp;
+use crate::crypto::pair::{Family, PairSpec, PrivateKey};
+use crate::crypto::wrapping::WrappingAlgorithm;
+use crate::key::KeyId;
+use crate::key::material::KeyMaterialId;
+use crate::key::spec::{KeyOrigin, KeySpec};
+use crate::keystore::{Change, ImportToken, KeyEntry, Snapshot};
+use crate::policy::ConditionKey;
+use material::Imported;
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(super) mod material;
+
+/// How long an import token can be used.
+const TOKEN_VALID: Duration = Duration::from_secs(24 * 60 * 60);
+/// How far ahead material may expire.
+const EXPIRY_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// Bytes of an import token, and of wrapped material (AWS KMS API reference).
+const BLOB_BYTES_MAX: usize = 6144;
+const DESCRIPTION_CHARACTERS_MAX: usize = 256;
+const MATERIAL_ID_CHARACTERS: usize = 64;
+/// Keys whose material expires in one change: other changes, and requests that start again after each, have room between.
+const EXPIRED_KEYS_AT_ONCE: usize = 256;
+
+const ALGORITHMS: &str = "RSAES_PKCS1_V1_5, RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256, RSA_AES_KEY_WRAP_SHA_1, RSA_AES_KEY_WRAP_SHA_256, SM2PKE";
+const SPECS: &str = "RSA_2048, RSA_3072, RSA_4096, SM2";
+const EXPIRES: &str = "KEY_MATERIAL_EXPIRES";
+
+/// `KeyMaterialId`
+const MATERIAL_ID: Pattern = Pattern {
+    text: "^[a-f0-9]+$",
+    matches: |text| {
+        let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        !text.is_empty() && text.bytes().all(hex)
+    },
+};
+
+/// `KeyMaterialDescription`
+const DESCRIPTION: Pattern = Pattern {
+    text: r"^[a-zA-Z0-9:/_\s.-]+$",
+    matches: |text| {
+        let allowed = |one: char| {
+            one.is_ascii_alphanumeric() || one.is_ascii_whitespace() || ":/_.-".contains(one)
+        };
+        !text.is_empty() && text.chars().all(allowed)
+    },
+};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ParametersInput<'a> {
+    #[serde(borrow)]
+    key_id: Text<'a>,
+    #[serde(borrow)]
+    wrapping_algorithm: Text<'a>,
+    #[serde(borrow)]
+    wrapping_key_spec: Text<'a>,
+}
+
+/// `GetParametersForImport`
+pub(super) async fn parameters(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
+    let input: ParametersInput<'_> = wire::decode(&body)?;
+    let mut violations = Violations::default();
+    let key_id = input.key_id.as_deref();
+    violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
+    let algorithm = input.wrapping_algorithm.as_deref();
+    let spec = input.wrapping_key_spec.as_deref();
+    for (member, value, set) in [
+        ("wrappingAlgorithm", algorithm, ALGORITHMS),
+        ("wrappingKeySpec", spec, SPECS),
+    ] {
+        match value {
+            None => violations.null(member),
+            Some(value) => violations.one_of(member, value, set),
+        }
+    }
+    violations.check()?;
+    let (algorithm, spec) = (algorithm.unwrap_or_default(), spec.unwrap_or_default());
+    let named = [
+        (ConditionKey::WrappingAlgorithm, algorithm),
+        (ConditionKey::WrappingKeySpec, spec),
+    ];
+    let allowed = || {
+        let snapshot = api.keystore.snapshot();
+        let under = api.under(&requester, &snapshot)?;
+        let caller = under.caller("kms:GetParametersForImport");
+        let caller = caller.with(Members::Texts(&named));
+        let request = caller.key_not_alias(key_id.unwrap_or_default(), &snapshot)?;
+        let entry = request.request().entry();
+        origin(entry, KeyOrigin::External)?;
+        not_pending_deletion(entry)?;
+        Ok::<_, ApiError>(Arc::clone(entry))
+    };
+    let entry = allowed()?;
+    let (algorithm, spec) = wrapping(&entry, algorithm, spec)?;
+    let wrapping_key = api.in_turn(move || PrivateKey::generate(spec)).await?;
+    // It may have taken seconds.
+    let entry = allowed()?;
+    let token = ImportToken {
+        key: entry.key.id,
+        valid_to: api.clock.now().after(TOKEN_VALID),
+        algorithm,
+        wrapping_key: wrapping_key.map_err(ApiError::internal)?,
+    };
+    let sealed = api.keystore.import_tokens().issue(&token, &api.entropy)?;
+    let mut object = Object::new();
+    object.plain("KeyId", &entry.arn);
+    object.base64("ImportToken", &sealed);
+    object.base64("PublicKey", token.wrapping_key.public_der());
+    object.time("ParametersValidTo", token.valid_to);
+    Ok(object.end().about(&entry))
+}
+
+/// The wrapping algorithm and the spec of its key, if they are built and have room for the key's material.
+fn wrapping(
+    entry: &KeyEntry,
+    algorithm: &str,
+    spec: &str,
+) -> Result<(WrappingAlgorithm, PairSpec), ApiError> {
+    let known = algorithm.parse::<WrappingAlgorithm>();
+    let known = known.map_err(|_| unsupported(&format!("WrappingAlgorithm {algorithm}")))?;
+    let pair = spec.parse::<PairSpec>();
+    let pair = pair.map_err(|_| unsupported(&format!("WrappingKeySpec {spec}")))?;
+    let too_long = match (entry.key.spec, known) {
+        (KeySpec::Pair(PairSpec::EccNistP521), WrappingAlgorithm::Oaep(_)) => {
+            pair == PairSpec::Rsa2048
+        }
+        (KeySpec::Pair(of), WrappingAlgorithm::Oaep(_)) => of.family() == Family::Rsa,
+        _ => false,
+    };
+    if too_long {
+        let material = entry.key.spec;
+        let what =
+            format!("WrappingAlgorithm {algorithm} of {spec} for key material of {material}");
+        return Err(unsupported(&what));
+    }
+    Ok((known, pair))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ImportInput<'a> {
+    #[serde(borrow)]
+    key_id: Text<'a>,
+    import_token: Option<Blob>,
+    encrypted_key_material: Option<Blob>,
+    valid_to: Option<f64>,
+    #[serde(borrow)]
+    expiration_model: Text<'a>,
+    #[serde(borrow)]
+    import_type: Text<'a>,
+    #[serde(borrow)]
+    key_material_description: Text<'a>,
+    #[serde(borrow)]
+    key_material_id: Text<'a>,
+}
+
+impl ImportInput<'_> {
+    fn check(&self) -> Result<(), ApiError> {
+        let mut violations = Violations::default();
+        let key_id = self.key_id.as_deref();
+        violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
+        for (member, blob) in [
+            ("importToken", &self.import_token),
+            ("encryptedKeyMaterial", &self.encrypted_key_material),
+        ] {
+            match blob {
+                None => violations.null(member),
+                Some(blob) => violations.blob(member, blob.bytes().len(), BLOB_BYTES_MAX),
+            }
+        }
+        if let Some(model) = self.expiration_model.as_deref() {
+            let set = "KEY_MATERIAL_EXPIRES, KEY_MATERIAL_DOES_NOT_EXPIRE";
+            violations.one_of("expirationModel", model, set);
+        }
+        if let Some(kind) = self.import_type.as_deref() {
+            let set = "NEW_KEY_MATERIAL, EXISTING_KEY_MATERIAL";
+            violations.one_of("importType", kind, set);
+        }
+        if let Some(description) = self.key_material_description.as_deref() {
+            let max = DESCRIPTION_CHARACTERS_MAX;
+            let member = "keyMaterialDescription";
+            violations.text(member, description, 0, max, Some(&DESCRIPTION));
+        }
+        check_material_id(self.key_material_id.as_deref(), &mut violations);
+        violations.check()
+    }
+
+    fn is_new(&self) -> Option<bool> {
+        let kind = self.import_type.as_deref();
+        kind.map(|kind| kind == "NEW_KEY_MATERIAL")
+    }
+
+    fn model(&self) -> &str {
+        self.expiration_model.as_deref().unwrap_or(EXPIRES)
+    }
+
+    /// When the material expires.
+    fn valid_to(&self, now: Timestamp) -> Result<Option<Timestamp>, ApiError> {
+        let invalid = |message| Err(ApiError::new(KmsErrorCode::ValidationException, message));
+        match (self.model() == EXPIRES, self.valid_to) {
+            (false, None) => Ok(None),
+            (false, Some(_)) => invalid(
+                "A validTo date must not be set if the ExpirationModel is KEY_MATERIAL_DOES_NOT_EXPIRE",
+            ),
+            (true, None) => {
+                invalid("A validTo date must be set if the ExpirationModel is KEY_MATERIAL_EXPIRES")
+            }
+            (true, Some(seconds)) => match timestamp(seconds) {
+                Some(date) if date > now && date <= now.after(EXPIRY_MAX) => Ok(Some(date)),
+                _ => invalid("The validTo date must be in the future, and at most 365 days ahead."),
+            },
+        }
+    }
+
+    /// Refuses members together that do not go together.
+    fn check_together(&self, entry: &KeyEntry) -> Result<(), ApiError> {
+        let invalid = |message| Err(ApiError::new(KmsErrorCode::ValidationException, message));
+        let given = self.import_type.is_some()
+            || self.key_material_id.is_some()
+            || self.key_material_description.is_some();
+        if given && entry.key.spec != KeySpec::Symmetric {
+            return invalid(
+                "ImportType, KeyMaterialId and KeyMaterialDescription are of symmetric encryption keys alone.",
+            );
+        }
+        if self.key_material_id.is_some() && self.is_new() == Some(true) {
+            return invalid(
+                "You cannot specify a KeyMaterialId with ImportType set to NEW_KEY_MATERIAL.",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Seconds since the epoch, with a fraction; `None` for what is no such time.
+fn timestamp(seconds: f64) -> Option<Timestamp> {
+    // The year 9999: beyond it a date is a slip of the pen.
+    const SECONDS_MAX: f64 = 253_402_300_800.0;
+    if !(0.0..SECONDS_MAX).contains(&seconds) {
+        return None;
+    }
+    let duration = Duration::try_from_secs_f64(seconds).ok()?;
+    Some(Timestamp(0).after(duration))
+}
+
+fn check_material_id(id: Option<&str>, violations: &mut Violations) {
+    if let Some(id) = id {
+        let (member, length) = ("keyMaterialId", MATERIAL_ID_CHARACTERS);
+        violations.text(member, id, length, length, Some(&MATERIAL_ID));
+    }
+}
+
+/// `ImportKeyMaterial`
+pub(super) async fn import(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
+    let input: ImportInput<'_> = wire::decode(&body)?;
+    input.check()?;
+    let members = Members::Import(input.model(), input.valid_to.and_then(timestamp));
+    let key_id = input.key_id.as_deref().unwrap_or_default();
+    let now = api.clock.now();
+    let id = {
+        // Decided before anything is unwrapped, and again by the writer, on what is current then.
+        let snapshot = api.keystore.snapshot();
+        let under = api.under(&requester, &snapshot)?;
+        let caller = under.caller("kms:ImportKeyMaterial").with(members);
+        let request = caller.key_not_alias(key_id, &snapshot)?;
+        let entry = request.request().entry();
+        check_import(&input, entry, now)?;
+        entry.key.id
+    };
+    let imported = Imported {
+        bytes: unwrapped(&api, id, &input, now).await?,
+        is_new: input.is_new(),
+        named: input
+            .key_material_id
+            .as_deref()
+            .and_then(KeyMaterialId::parse),
+        valid_to: input.valid_to(now)?,
+        description: input.key_material_description.as_deref().map(str::to_owned),
+    };
+    api.change(&requester, Some(id), |under| {
+        let caller = under.caller("kms:ImportKeyMaterial").with(members);
+        let request = caller.key_not_alias(key_id, under.snapshot)?;
+        let entry = request.request().entry();
+        check_import(&input, entry, now)?;
+        let (draft, material) = material::imported(entry, &imported, under.now)?;
+        Ok((vec![Change::PutKey(draft)], reply(entry, Some(material))))
+    })
+    .await
+}
+
+fn check_import(input: &ImportInput<'_>, entry: &KeyEntry, now: Timestamp) -> Result<(), ApiError> {
+    origin(entry, KeyOrigin::External)?;
+    not_pending_deletion(entry)?;
+    input.valid_to(now)?;
+    input.check_together(entry)
+}
+
+/// The material in the clear, if the token is one of this key and still valid.
+async fn unwrapped(
+    api: &Arc<Api>,
+    key: KeyId,
+    input: &ImportInput<'_>,
+    now: Timestamp,
+) -> Result<crate::crypto::secret::SecretBytes, ApiError> {
+    let bytes = |blob: &Option<Blob>| blob.as_ref().map(|blob| blob.bytes().to_vec());
+    let token = bytes(&input.import_token).unwrap_or_default();
+    let wrapped = bytes(&input.encrypted_key_material).unwrap_or_default();
+    let reader = Arc::clone(api);
+    let unwrap = move || {
+        let token = reader.keystore.import_tokens().read(&token);
+        let token = token
+            .filter(|token| token.key == key)
+            .ok_or_else(|| ApiError::bare(KmsErrorCode::InvalidImportTokenException))?;
+        if token.valid_to <= now {
+            return Err(ApiError::bare(KmsErrorCode::ExpiredImportTokenException));
+        }
+        let material = token.algorithm.unwrap(&token.wrapping_key, &wrapped);
+        material.map_err(|_| ApiError::bare(KmsErrorCode::InvalidCiphertextException))
+    };
+    api.in_turn(unwrap).await?
+}
+
+fn reply(entry: &Arc<KeyEntry>, material: Option<KeyMaterialId>) -> crate::api::Reply {
+    let mut object = Object::new();
+    object.plain("KeyId", &entry.arn);
+    if let Some(id) = material.filter(|_| entry.key.spec == KeySpec::Symmetric) {
+        object.material_id("KeyMaterialId", id);
+    }
+    object.end().about(entry)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DeleteInput<'a> {
+    #[serde(borrow)]
+    key_id: Text<'a>,
+    #[serde(borrow)]
+    key_material_id: Text<'a>,
+}
+
+/// `DeleteImportedKeyMaterial`
+pub(super) async fn delete(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
+    const ACTION: &str = "kms:DeleteImportedKeyMaterial";
+    let input: DeleteInput<'_> = wire::decode(&body)?;
+    let mut violations = Violations::default();
+    let key_id = input.key_id.as_deref();
+    violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
+    check_material_id(input.key_material_id.as_deref(), &mut violations);
+    violations.check()?;
+    let key_id = key_id.unwrap_or_default();
+    let id = {
+        // Resolved once before, so that the pool knows what to purge; decided again by the writer, on what is current then.
+        let snapshot = api.keystore.snapshot();
+        let under = api.under(&requester, &snapshot)?;
+        let request = under.caller(ACTION).key_not_alias(key_id, &snapshot)?;
+        request.request().entry().key.id
+    };
+    let named: Option<Cow<'_, str>> = input.key_material_id;
+    api.change(&requester, Some(id), |under| {
+        let caller = under.caller(ACTION);
+        let request = caller.key_not_alias(key_id, under.snapshot)?;
+        let entry = request.request().entry();
+        origin(entry, KeyOrigin::External)?;
+        let import = match named.as_deref() {
+            None => entry.key.current_import(),
+            Some(text) => {
+                let id = KeyMaterialId::parse(text);
+                let mut imports = entry.key.imports.iter();
+                let found = imports.find(|import| Some(import.id) == id);
+                Some(found.ok_or_else(|| {
+                    let message = format!("Key material '{text}' does not exist in {}", entry.arn);
+                    ApiError::new(KmsErrorCode::NotFoundException, message)
+                })?)
+            }
+        };
+        let reply = reply(entry, import.map(|import| import.id));
+        let Some(import) = import.filter(|import| import.present) else {
+            return Ok((Vec::new(), reply));
+        };
+        let draft = material::without(entry, |one| one.id == import.id);
+        Ok((vec![Change::PutKey(draft)], reply))
+    })
+    .await
+}
+
+impl Api {
+    /// Drops imported material whose date has come by `now`, and returns of how many keys.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn drop_expired_material(&self, now: Timestamp) -> Result<usize, ApiError> {
+        let mut count = 0;
+        loop {
+            let dropped = self.drop_some_expired_material(now).await?;
+            count += dropped;
+            if dropped < EXPIRED_KEYS_AT_ONCE {
+                return Ok(count);
+            }
+        }
+    }
+
+    async fn drop_some_expired_material(&self, now: Timestamp) -> Result<usize, ApiError> {
+        let expired = |snapshot: &Snapshot| -> Vec<Arc<KeyEntry>> {
+            let due = |entry: &&Arc<KeyEntry>| {
+                let mut imports = entry.key.imports.iter();
+                imports.any(|import| import.is_expired(now))
+            };
+            let keys = snapshot.keys.values().filter(due);
+            keys.take(EXPIRED_KEYS_AT_ONCE).cloned().collect()
+        };
+        if expired(&self.keystore.snapshot()).is_empty() {
+            return Ok(0);
+        }
+        self.check_recordable()?;
+        let decide = |snapshot: &Snapshot| {
+            let keys = expired(snapshot);
+            let changes = keys.iter().map(|entry| {
+                Change::PutKey(material::without(entry, |import| import.is_expired(now)))
+            });
+            Ok::<_, ApiError>((changes.collect(), keys))
+        };
+        let dropped = self.keystore.apply(decide).await?;
+        for entry in &dropped {
+            self.pool.purge(entry.key.id);
+            self.tell_service_event("DeleteExpiredKeyMaterial", entry);
+            tracing::info!(key_id = %entry.key.id, "imported material dropped: its date had come");
+        }
+        Ok(dropped.len())
+    }
+}

@@ -1,0 +1,142 @@
+//! `ListKeyRotations`.
+
+use crate::api::keys::check_page;
+use crate::api::marker::Marker;
+use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
+use crate::api::wire::{self, Object, Text};
+use crate::api::{Answer, Api, Requester};
+use crate::clock::Timestamp;
+use crate::key::import::Import;
+use crate::key::material::KeyMaterialId;
+use crate::key::rotation::RotationType;
+use crate::key::spec::{KeyOrigin, KeySpec};
+use crate::keystore::KeyEntry;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListInput<'a> {
+    #[serde(borrow)]
+    key_id: Text<'a>,
+    #[serde(borrow)]
+    include_key_material: Text<'a>,
+    limit: Option<i64>,
+    #[serde(borrow)]
+    marker: Text<'a>,
+}
+
+/// `ListKeyRotations`: from the oldest generation on. The member named `KeyId` is the bare id here, as in AWS's examples.
+pub(in crate::api) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
+    const LIMIT_MAX: i64 = 1000;
+    const LIMIT_DEFAULT: usize = 100;
+    let input: ListInput<'_> = wire::decode(body)?;
+    let mut violations = Violations::default();
+    let key_id = input.key_id.as_deref();
+    violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
+    let include = input.include_key_material.as_deref();
+    if let Some(include) = include {
+        let set = "ALL_KEY_MATERIAL, ROTATIONS_ONLY";
+        violations.one_of("includeKeyMaterial", include, set);
+    }
+    let marker = input.marker.as_deref();
+    let limit = check_page(input.limit, LIMIT_MAX, marker, &mut violations);
+    violations.check()?;
+    let all = include == Some("ALL_KEY_MATERIAL");
+    let snapshot = api.keystore.snapshot();
+    let under = api.under(requester, &snapshot)?;
+    let caller = under.caller("kms:ListKeyRotations");
+    let request = caller.key_not_alias(key_id.unwrap_or_default(), &snapshot)?;
+    let entry = request.request().entry();
+    let listing = Marker::of_listing(format_args!("ListKeyRotations {} {all}", entry.key.id));
+    let after: u32 = listing.read(marker)?.unwrap_or_default();
+    let mut materials = generations(entry)
+        .filter(|material| material.generation > after)
+        .filter(|material| all || material.rotation.is_some())
+        .peekable();
+    let page: Vec<_> = materials
+        .by_ref()
+        .take(limit.unwrap_or(LIMIT_DEFAULT))
+        .collect();
+    // Each entry has two ids, of 36 and 64 characters, two dates, five names and a description of at most 256 characters, which need no escapes but line breaks.
+    let mut object = Object::with_room(256 + page.len() * 1024);
+    let items = page.iter().map(|material| item(entry, material));
+    object.list("Rotations", items);
+    let next = page.last().filter(|_| materials.peek().is_some());
+    object.flag("Truncated", next.is_some());
+    if let Some(last) = next {
+        object.plain("NextMarker", &listing.after(last.generation));
+    }
+    Ok(object.end().about(entry))
+}
+
+/// A generation as it is listed.
+struct Generation<'a> {
+    generation: u32,
+    id: KeyMaterialId,
+    state: &'static str,
+    date: Timestamp,
+    rotation: Option<RotationType>,
+    import: Option<&'a Import>,
+}
+
+/// The generations of a symmetric key, whether their material is here or has gone; of another key there are none.
+fn generations(entry: &KeyEntry) -> impl Iterator<Item = Generation<'_>> {
+    let symmetric = entry.key.spec == KeySpec::Symmetric;
+    let imported = entry.key.origin == KeyOrigin::External;
+    let imports = entry.key.imports.iter().filter(move |_| symmetric);
+    let current = match imported {
+        true => entry.key.current_import().map(|import| import.generation),
+        false => entry.current().map(|material| material.generation()),
+    };
+    let state = move |generation, pending| match pending {
+        true => "PENDING_ROTATION",
+        false if Some(generation) == current => "CURRENT",
+        false => "NON_CURRENT",
+    };
+    let drawn = entry.materials.iter().filter(move |_| !imported);
+    let drawn = drawn.map(move |material| Generation {
+        generation: material.generation(),
+        id: material.id(),
+        state: state(material.generation(), false),
+        date: material.creation_date(),
+        rotation: material.rotation(),
+        import: None,
+    });
+    drawn.chain(imports.map(move |import| Generation {
+        generation: import.generation,
+        id: import.id,
+        state: state(import.generation, import.pending),
+        date: import.date,
+        rotation: import.rotation,
+        import: Some(import),
+    }))
+}
+
+fn item(entry: &KeyEntry, material: &Generation<'_>) -> Object {
+    let mut object = Object::with_room(1024);
+    object.shown("KeyId", entry.key.id);
+    object.material_id("KeyMaterialId", material.id);
+    if let Some(import) = material.import {
+        if !import.description.is_empty() {
+            object.text("KeyMaterialDescription", &import.description);
+        }
+        let state = if import.present {
+            "IMPORTED"
+        } else {
+            "PENDING_IMPORT"
+        };
+        object.plain("ImportState", state);
+    }
+    object.plain("KeyMaterialState", material.state);
+    if let Some(import) = material.import.filter(|import| import.present) {
+        object.plain("ExpirationModel", import.expiration_model());
+        if let Some(date) = import.valid_to {
+            object.time("ValidTo", date);
+        }
+    }
+    if let Some(rotation) = material.rotation {
+        object.time("RotationDate", material.date);
+        object.plain("RotationType", rotation.name());
+    }
+    object
+}

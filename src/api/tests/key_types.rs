@@ -1,0 +1,299 @@
+//! Asymmetric and HMAC keys: what each is, does, and refuses.
+
+use super::KmsErrorCode as Code;
+use super::*;
+use crate::crypto::pair::PairSpec;
+use crate::crypto::signature::SigningAlgorithm;
+
+mod encryption;
+mod refusals;
+
+const MESSAGE: &[u8] = b"message";
+
+impl Bench {
+    /// A new key of this spec and usage.
+    async fn key_of(&self, spec: &str, usage: &str) -> String {
+        let body = json!({"KeySpec": spec, "KeyUsage": usage});
+        let created = self.done("CreateKey", body).await;
+        created["KeyMetadata"]["KeyId"].as_str().unwrap().to_owned()
+    }
+}
+
+fn enumeration(value: &str, member: &str) -> String {
+    format!("1 validation error detected: Value '{value}' at '{member}' failed")
+}
+
+#[tokio::test]
+async fn a_key_tells_its_spec_usage_and_algorithms_and_is_read_back() {
+    let bench = Bench::new().await;
+    for (spec, usage, member, algorithms) in [
+        (
+            "RSA_2048",
+            "ENCRYPT_DECRYPT",
+            "EncryptionAlgorithms",
+            json!(["RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256"]),
+        ),
+        (
+            "ECC_SECG_P256K1",
+            "SIGN_VERIFY",
+            "SigningAlgorithms",
+            json!(["ECDSA_SHA_256"]),
+        ),
+        (
+            "ECC_NIST_EDWARDS25519",
+            "SIGN_VERIFY",
+            "SigningAlgorithms",
+            json!(["ED25519_SHA_512"]),
+        ),
+        (
+            "ECC_NIST_P384",
+            "KEY_AGREEMENT",
+            "KeyAgreementAlgorithms",
+            json!(["ECDH"]),
+        ),
+        (
+            "HMAC_224",
+            "GENERATE_VERIFY_MAC",
+            "MacAlgorithms",
+            json!(["HMAC_SHA_224"]),
+        ),
+    ] {
+        let created = bench
+            .done(
+                "CreateKey",
+                json!({"CustomerMasterKeySpec": spec, "KeyUsage": usage}),
+            )
+            .await;
+        let metadata = &created["KeyMetadata"];
+        let id = metadata["KeyId"].as_str().unwrap();
+        let expected = json!({
+            "AWSAccountId": ACCOUNT, "KeyId": id, "Arn": key_arn(id), "CreationDate": 1_700_000_000.123, "Enabled": true, "Description": "",
+            "KeyUsage": usage, "KeyState": "Enabled", "Origin": "AWS_KMS", "KeyManager": "CUSTOMER", "CustomerMasterKeySpec": spec,
+            "KeySpec": spec, "MultiRegion": false, member: algorithms,
+        });
+        assert_eq!(*metadata, expected);
+        let described = bench.done("DescribeKey", json!({"KeyId": id})).await;
+        assert_eq!(described, created);
+        if usage == "GENERATE_VERIFY_MAC" {
+            let message = format!(
+                "{} key spec is {spec} which is not valid for GetPublicKey.",
+                key_arn(id)
+            );
+            let code = Code::UnsupportedOperationException;
+            bench
+                .refused("GetPublicKey", json!({"KeyId": id}), code, &message)
+                .await;
+            continue;
+        }
+        let mut public = bench.done("GetPublicKey", json!({"KeyId": id})).await;
+        let der = decoded(&public["PublicKey"]);
+        assert!(der.len() > 40 && der[0] == 0x30);
+        public["PublicKey"].take();
+        let expected = json!({
+            "KeyId": key_arn(id), "PublicKey": null, "KeySpec": spec, "CustomerMasterKeySpec": spec, "KeyUsage": usage, member: algorithms,
+        });
+        assert_eq!(public, expected);
+        // Of a disabled key too, but not of one that is to go.
+        bench.done("DisableKey", json!({"KeyId": id})).await;
+        bench.done("GetPublicKey", json!({"KeyId": id})).await;
+        bench
+            .done("ScheduleKeyDeletion", json!({"KeyId": id}))
+            .await;
+        let message = format!("{} is pending deletion.", key_arn(id));
+        let code = Code::KMSInvalidStateException;
+        bench
+            .refused("GetPublicKey", json!({"KeyId": id}), code, &message)
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn pairs_of_spec_and_usage_that_do_not_fit_are_no_keys() {
+    let bench = Bench::new().await;
+    for (spec, usage) in [
+        ("RSA_2048", "KEY_AGREEMENT"),
+        ("RSA_2048", "GENERATE_VERIFY_MAC"),
+        ("ECC_NIST_P256", "ENCRYPT_DECRYPT"),
+        ("ECC_SECG_P256K1", "KEY_AGREEMENT"),
+        ("HMAC_256", "SIGN_VERIFY"),
+    ] {
+        let message = format!("KeyUsage {usage} is not compatible with KeySpec {spec}");
+        let body = json!({"KeySpec": spec, "KeyUsage": usage});
+        bench
+            .refused("CreateKey", body, Code::ValidationException, &message)
+            .await;
+    }
+    for spec in ["SM2", "ML_DSA_44"] {
+        let body = json!({"KeySpec": spec, "KeyUsage": "SIGN_VERIFY"});
+        let message = format!("KeySpec {spec} is not supported.");
+        bench
+            .refused(
+                "CreateKey",
+                body,
+                Code::UnsupportedOperationException,
+                &message,
+            )
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_signed_verifies_by_raw_message_and_by_digest() {
+    let bench = Bench::new().await;
+    for spec in PairSpec::ALL
+        .into_iter()
+        .filter(|spec| !matches!(spec, PairSpec::Rsa3072 | PairSpec::Rsa4096))
+    {
+        let id = bench.key_of(spec.name(), "SIGN_VERIFY").await;
+        for algorithm in SigningAlgorithm::ALL {
+            let name = algorithm.name();
+            let body = json!({"KeyId": id, "Message": encoded(MESSAGE), "SigningAlgorithm": name});
+            if !algorithm.fits(spec) {
+                let message = format!(
+                    "Algorithm {name} is incompatible with key spec {}.",
+                    spec.name()
+                );
+                bench
+                    .refused("Sign", body, Code::InvalidKeyUsageException, &message)
+                    .await;
+                continue;
+            }
+            let signed = bench.done("Sign", body.clone()).await;
+            let (arn, signature) = (key_arn(&id), &signed["Signature"]);
+            let expected = json!({"KeyId": arn, "Signature": signature, "SigningAlgorithm": name});
+            assert_eq!(signed, expected);
+            let verify = |message: &[u8], kind: &str| json!({"KeyId": id, "Message": encoded(message), "MessageType": kind, "Signature": signature, "SigningAlgorithm": name});
+            let verified = bench.done("Verify", verify(MESSAGE, "RAW")).await;
+            let expected = json!({"KeyId": arn, "SignatureValid": true, "SigningAlgorithm": name});
+            assert_eq!(verified, expected);
+            bench
+                .refused(
+                    "Verify",
+                    verify(b"massage", "RAW"),
+                    Code::KMSInvalidSignatureException,
+                    "",
+                )
+                .await;
+            let digest = bench
+                .call("Verify", verify(b"short", "DIGEST"))
+                .await
+                .unwrap_err();
+            let expected = match algorithm {
+                SigningAlgorithm::Ed25519 => {
+                    format!("MessageType DIGEST is not valid for algorithm {name}.")
+                }
+                _ => format!("Digest is invalid length for algorithm {name}."),
+            };
+            assert_eq!(digest, (Code::ValidationException, expected));
+            let dry = json!({"KeyId": id, "Message": encoded(MESSAGE), "SigningAlgorithm": name, "DryRun": true});
+            let dry = bench.call("Sign", dry).await.unwrap_err();
+            assert_eq!(dry.0, Code::DryRunOperationException);
+        }
+    }
+}
+
+#[tokio::test]
+async fn prehashed_ed25519_is_not_built_and_says_so() {
+    let bench = Bench::new().await;
+    let id = bench.key_of("ECC_NIST_EDWARDS25519", "SIGN_VERIFY").await;
+    let body = json!({"KeyId": id, "Message": encoded(&[7; 64]), "MessageType": "DIGEST", "SigningAlgorithm": "ED25519_PH_SHA_512"});
+    let message = "SigningAlgorithm ED25519_PH_SHA_512 is not supported.";
+    bench
+        .refused("Sign", body, Code::UnsupportedOperationException, message)
+        .await;
+}
+
+#[tokio::test]
+async fn members_of_signatures_and_macs_are_checked_before_the_key_is_looked_up() {
+    let bench = Bench::new().await;
+    let message = encoded(MESSAGE);
+    for (name, body, start) in [
+        ("Sign", json!({"KeyId": UNKNOWN, "Message": message, "SigningAlgorithm": "FOO"}), enumeration("FOO", "signingAlgorithm")),
+        ("Sign", json!({"KeyId": UNKNOWN, "Message": message, "MessageType": "FOO", "SigningAlgorithm": "ECDSA_SHA_256"}), enumeration("FOO", "messageType")),
+        ("Sign", json!({"KeyId": UNKNOWN, "SigningAlgorithm": "ECDSA_SHA_256"}), "1 validation error detected: Value at 'message' failed to satisfy constraint: Member must not be null".to_owned()),
+        ("Verify", json!({"KeyId": UNKNOWN, "Message": message, "SigningAlgorithm": "ECDSA_SHA_256"}), "1 validation error detected: Value null at 'signature' failed".to_owned()),
+        ("Sign", json!({}), "3 validation errors detected: Value null at 'keyId'".to_owned()),
+        ("GenerateMac", json!({"KeyId": UNKNOWN, "Message": message, "MacAlgorithm": "FOO"}), enumeration("FOO", "macAlgorithm")),
+        ("VerifyMac", json!({"KeyId": UNKNOWN, "Message": message, "MacAlgorithm": "HMAC_SHA_256"}), "1 validation error detected: Value null at 'mac' failed".to_owned()),
+        ("GenerateMac", json!({"KeyId": UNKNOWN, "Message": encoded(&[0; 4097]), "MacAlgorithm": "HMAC_SHA_256"}), "1 validation error detected: Value at 'message' failed".to_owned()),
+        ("DeriveSharedSecret", json!({"KeyId": UNKNOWN, "PublicKey": message, "KeyAgreementAlgorithm": "FOO"}), enumeration("FOO", "keyAgreementAlgorithm")),
+    ] {
+        let (code, message) = bench.call(name, body).await.unwrap_err();
+        assert_eq!(code, Code::ValidationException, "{name}");
+        assert!(message.starts_with(&start), "{name}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn macs_are_made_and_verified() {
+    let bench = Bench::new().await;
+    let id = bench.key_of("HMAC_384", "GENERATE_VERIFY_MAC").await;
+    let body = json!({"KeyId": id, "Message": encoded(MESSAGE), "MacAlgorithm": "HMAC_SHA_384"});
+    let made = bench.done("GenerateMac", body.clone()).await;
+    assert_eq!(decoded(&made["Mac"]).len(), 48);
+    let verify = |message: &[u8], mac: &Value| json!({"KeyId": id, "Message": encoded(message), "MacAlgorithm": "HMAC_SHA_384", "Mac": mac});
+    let verified = bench.done("VerifyMac", verify(MESSAGE, &made["Mac"])).await;
+    let expected = json!({"MacValid": true, "MacAlgorithm": "HMAC_SHA_384", "KeyId": key_arn(&id)});
+    assert_eq!(verified, expected);
+    for body in [
+        verify(b"massage", &made["Mac"]),
+        verify(MESSAGE, &json!(encoded(b"x"))),
+    ] {
+        bench
+            .refused("VerifyMac", body, Code::KMSInvalidMacException, "")
+            .await;
+    }
+    let other = json!({"KeyId": id, "Message": encoded(MESSAGE), "MacAlgorithm": "HMAC_SHA_256"});
+    let message = "Algorithm HMAC_SHA_256 is incompatible with key spec HMAC_384.";
+    bench
+        .refused(
+            "GenerateMac",
+            other,
+            Code::InvalidKeyUsageException,
+            message,
+        )
+        .await;
+    bench.done("DisableKey", json!({"KeyId": id})).await;
+    let message = format!("{} is disabled.", key_arn(&id));
+    bench
+        .refused("GenerateMac", body, Code::DisabledException, &message)
+        .await;
+}
+
+#[tokio::test]
+async fn both_ends_derive_one_secret() {
+    let bench = Bench::new().await;
+    let (one, other) = (
+        bench.key_of("ECC_NIST_P256", "KEY_AGREEMENT").await,
+        bench.key_of("ECC_NIST_P256", "KEY_AGREEMENT").await,
+    );
+    let mut secrets = Vec::new();
+    for (mine, theirs) in [(&one, &other), (&other, &one)] {
+        let public = bench.done("GetPublicKey", json!({"KeyId": theirs})).await["PublicKey"].take();
+        let body = json!({"KeyId": mine, "KeyAgreementAlgorithm": "ECDH", "PublicKey": public});
+        let mut derived = bench.done("DeriveSharedSecret", body).await;
+        secrets.push(decoded(&derived["SharedSecret"].take()));
+        let expected = json!({"KeyId": key_arn(mine), "SharedSecret": null, "KeyAgreementAlgorithm": "ECDH", "KeyOrigin": "AWS_KMS"});
+        assert_eq!(derived, expected);
+    }
+    assert!(secrets[0].len() == 32 && secrets[0] == secrets[1]);
+    let body = json!({"KeyId": one, "KeyAgreementAlgorithm": "ECDH", "PublicKey": encoded(b"x")});
+    let message = "PublicKey is not one of key spec ECC_NIST_P256.";
+    bench
+        .refused(
+            "DeriveSharedSecret",
+            body.clone(),
+            Code::ValidationException,
+            message,
+        )
+        .await;
+    let body = json!({"KeyId": one, "KeyAgreementAlgorithm": "ECDH", "PublicKey": "AA==", "Recipient": {}});
+    bench
+        .refused(
+            "DeriveSharedSecret",
+            body,
+            Code::UnsupportedOperationException,
+            "Recipient is not supported.",
+        )
+        .await;
+}

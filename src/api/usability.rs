@@ -1,0 +1,90 @@
+//! Whether a key can do what it is asked for: its usage, then its state, then its spec, in the order of AWS KMS.
+
+use crate::api::{ApiError, KmsErrorCode};
+use crate::key::InvalidState;
+use crate::key::material::BackingKey;
+use crate::key::spec::{KeyOrigin, KeyUsage};
+use crate::keystore::KeyEntry;
+use std::sync::Arc;
+
+/// `InvalidKeyUsageException` when keys of this usage do not have the operation.
+pub(super) fn usage(entry: &KeyEntry, needed: KeyUsage, operation: &str) -> Result<(), ApiError> {
+    let usage = entry.key.usage;
+    if usage == needed {
+        return Ok(());
+    }
+    let message = format!(
+        "{} key usage is {usage} which is not valid for {operation}.",
+        entry.arn
+    );
+    let code = KmsErrorCode::InvalidKeyUsageException;
+    Err(ApiError::new(code, message))
+}
+
+/// `DisabledException` or `KMSInvalidStateException` when cryptographic operations may not use the key.
+pub(super) fn state(entry: &KeyEntry) -> Result<(), ApiError> {
+    entry
+        .key
+        .state
+        .usable()
+        .map_err(|state| invalid_state(entry, state))
+}
+
+pub(super) fn invalid_state(entry: &KeyEntry, state: InvalidState) -> ApiError {
+    let code = match state {
+        InvalidState::Disabled => KmsErrorCode::DisabledException,
+        InvalidState::PendingDeletion
+        | InvalidState::NotPendingDeletion
+        | InvalidState::PendingImport => KmsErrorCode::KMSInvalidStateException,
+    };
+    ApiError::new(code, format!("{} {state}.", entry.arn))
+}
+
+/// `KMSInvalidStateException` when the key waits for its deletion.
+pub(super) fn not_pending_deletion(entry: &KeyEntry) -> Result<(), ApiError> {
+    let state = entry.key.state.not_pending_deletion();
+    state.map_err(|state| invalid_state(entry, state))
+}
+
+/// The material that new data keys of this key are under.
+pub(super) fn data_key_material<'a>(
+    entry: &'a KeyEntry,
+    operation: &str,
+) -> Result<&'a Arc<BackingKey>, ApiError> {
+    usage(entry, KeyUsage::EncryptDecrypt, operation)?;
+    state(entry)?;
+    material(entry)
+}
+
+/// The same, of a key whose usage and state have been found good.
+pub(super) fn material(entry: &KeyEntry) -> Result<&Arc<BackingKey>, ApiError> {
+    entry.current().ok_or_else(|| {
+        ApiError::new(
+            KmsErrorCode::InvalidKeyUsageException,
+            "You cannot generate a data key with an asymmetric CMK",
+        )
+    })
+}
+
+/// `InvalidKeyUsageException` for an algorithm that keys of this spec do not have.
+pub(super) fn incompatible(entry: &KeyEntry, algorithm: &str) -> ApiError {
+    let message = format!(
+        "Algorithm {algorithm} is incompatible with key spec {}.",
+        entry.key.spec
+    );
+    ApiError::new(KmsErrorCode::InvalidKeyUsageException, message)
+}
+
+/// `UnsupportedOperationException` for a key whose material comes from elsewhere than `needed`.
+pub(super) fn origin(entry: &KeyEntry, needed: KeyOrigin) -> Result<(), ApiError> {
+    let origin = entry.key.origin;
+    if origin == needed {
+        return Ok(());
+    }
+    let message = format!(
+        "{} origin is {origin} which is not valid for this operation.",
+        entry.arn
+    );
+    let code = KmsErrorCode::UnsupportedOperationException;
+    Err(ApiError::new(code, message))
+}

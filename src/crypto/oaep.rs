@@ -1,0 +1,117 @@
+//! RSAES-OAEP (RFC 8017, section 7.1) with an empty label, its mask made with the same hash.
+
+use crate::crypto::pair::{PairSpec, PrivateKey};
+use crate::crypto::secret::SecretBytes;
+use aws_lc_rs::rsa::{
+    OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepAlgorithm, OaepPrivateDecryptingKey,
+    OaepPublicEncryptingKey, PrivateDecryptingKey, PublicEncryptingKey,
+};
+use zeroize::Zeroizing;
+
+/// The hash of the padding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OaepHash {
+    /// SHA-1, which is sound here: nothing rests on its collisions.
+    Sha1,
+    /// SHA-256
+    Sha256,
+}
+
+/// Nothing was encrypted, or nothing opens: one error for all.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the RSA ciphertext does not open")]
+pub struct OaepError;
+
+impl OaepHash {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Sha1, Self::Sha256];
+
+    fn algorithm(self) -> &'static OaepAlgorithm {
+        match self {
+            Self::Sha1 => &OAEP_SHA1_MGF1SHA1,
+            Self::Sha256 => &OAEP_SHA256_MGF1SHA256,
+        }
+    }
+
+    /// Bytes that a key of `spec` encrypts at most: its modulus without two hashes and two bytes. `None` where it is no RSA key.
+    #[must_use]
+    pub fn plaintext_bytes_max(self, spec: PairSpec) -> Option<usize> {
+        let hash = match self {
+            Self::Sha1 => 20,
+            Self::Sha256 => 32,
+        };
+        spec.modulus_bytes().map(|modulus| modulus - 2 * hash - 2)
+    }
+}
+
+/// Encrypts under the public key of a pair.
+///
+/// # Errors
+/// [`OaepError`], for a longer plaintext than [`OaepHash::plaintext_bytes_max`] or a key that is not of RSA.
+pub fn encrypt(key: &PrivateKey, hash: OaepHash, plaintext: &[u8]) -> Result<Vec<u8>, OaepError> {
+    let public = PublicEncryptingKey::from_der(key.public_der()).map_err(|_| OaepError)?;
+    let public = OaepPublicEncryptingKey::new(public).map_err(|_| OaepError)?;
+    let mut ciphertext = vec![0; public.ciphertext_size()];
+    let written = public
+        .encrypt(hash.algorithm(), plaintext, &mut ciphertext, None)
+        .map_err(|_| OaepError)?
+        .len();
+    ciphertext.truncate(written);
+    Ok(ciphertext)
+}
+
+/// Decrypts: up to some milliseconds of arithmetic.
+///
+/// # Errors
+/// [`OaepError`], whatever the reason.
+pub fn decrypt(
+    key: &PrivateKey,
+    hash: OaepHash,
+    ciphertext: &[u8],
+) -> Result<SecretBytes, OaepError> {
+    let private = PrivateDecryptingKey::from_pkcs8(key.expose_der()).map_err(|_| OaepError)?;
+    let private = OaepPrivateDecryptingKey::new(private).map_err(|_| OaepError)?;
+    if ciphertext.len() != private.key_size_bytes() {
+        return Err(OaepError);
+    }
+    let mut room = Zeroizing::new(vec![0; private.min_output_size()]);
+    let plaintext = private.decrypt(hash.algorithm(), ciphertext, &mut room, None);
+    let plaintext = plaintext.map_err(|_| OaepError)?;
+    Ok(SecretBytes::filled(plaintext.len(), |to| {
+        to.copy_from_slice(plaintext);
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fits_goes_there_and_back() {
+        let key = PrivateKey::generate(PairSpec::Rsa2048).unwrap();
+        for (hash, max) in [(OaepHash::Sha1, 214), (OaepHash::Sha256, 190)] {
+            assert_eq!(hash.plaintext_bytes_max(PairSpec::Rsa2048), Some(max));
+            for length in [0, 1, max] {
+                let plaintext = vec![7; length];
+                let mut ciphertext = encrypt(&key, hash, &plaintext).unwrap();
+                assert_eq!(ciphertext.len(), 256);
+                let opened = decrypt(&key, hash, &ciphertext).unwrap();
+                assert_eq!(opened.expose(), plaintext);
+                for other in OaepHash::ALL.into_iter().filter(|other| *other != hash) {
+                    assert!(decrypt(&key, other, &ciphertext).is_err());
+                }
+                assert!(decrypt(&key, hash, &ciphertext[1..]).is_err());
+                ciphertext[9] ^= 1;
+                assert!(decrypt(&key, hash, &ciphertext).is_err());
+            }
+            assert_eq!(encrypt(&key, hash, &vec![7; max + 1]), Err(OaepError));
+        }
+        let maxima = [PairSpec::Rsa3072, PairSpec::Rsa4096, PairSpec::EccNistP256]
+            .map(|spec| OaepHash::ALL.map(|hash| hash.plaintext_bytes_max(spec)));
+        let expected = [[Some(342), Some(318)], [Some(470), Some(446)], [None, None]];
+        assert_eq!(maxima, expected);
+        let curve = PrivateKey::generate(PairSpec::EccNistP256).unwrap();
+        assert!(encrypt(&curve, OaepHash::Sha256, b"x").is_err());
+        assert!(decrypt(&curve, OaepHash::Sha256, b"x").is_err());
+    }
+}

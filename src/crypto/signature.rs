@@ -1,0 +1,304 @@
+//! Signatures: RSASSA-PSS with a salt as long as the hash, RSASSA-PKCS1-v1_5 (RFC 8017), ECDSA in DER (FIPS 186-5) and Ed25519 (RFC 8032).
+
+use crate::crypto::pair::{Family, PairSpec, Parsed, PrivateKey};
+use aws_lc_rs::digest::{self, Digest};
+use aws_lc_rs::signature::{self as aws_lc, UnparsedPublicKey, VerificationAlgorithm};
+use std::str::FromStr;
+
+/// A signing algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SigningAlgorithm {
+    /// RSASSA-PSS with a hash of this many bits.
+    Pss(Hash),
+    /// RSASSA-PKCS1-v1_5
+    Pkcs1(Hash),
+    /// ECDSA
+    Ecdsa(Hash),
+    /// Ed25519, which hashes by itself.
+    Ed25519,
+}
+
+/// A hash function of FIPS 180-4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hash {
+    /// SHA-256
+    Sha256,
+    /// SHA-384
+    Sha384,
+    /// SHA-512
+    Sha512,
+}
+
+/// Text that names no signing algorithm of ours.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a signing algorithm")]
+pub struct InvalidSigningAlgorithm;
+
+/// What is signed.
+#[derive(Clone, Copy)]
+pub enum Message<'a> {
+    /// The message itself.
+    Raw(&'a [u8]),
+    /// Its hash.
+    Digest(&'a [u8]),
+}
+
+/// Why nothing was signed or verified.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    /// The key cannot be used with the algorithm, or the algorithm not with a hash.
+    #[error("the algorithm does not fit the key")]
+    Algorithm,
+    /// A hash of another length than the algorithm's.
+    #[error("the hash has another length than the algorithm's")]
+    DigestLength,
+    /// No signature of this message by this key.
+    #[error("the signature does not verify")]
+    Invalid,
+    /// aws-lc refused to sign.
+    #[error("aws-lc refused to sign")]
+    Failed,
+}
+
+use Hash::{Sha256, Sha384, Sha512};
+use SigningAlgorithm::{Ecdsa, Ed25519, Pkcs1, Pss};
+
+impl SigningAlgorithm {
+    /// All, in the order of the service model.
+    pub const ALL: [Self; 10] = [
+        Pss(Sha256),
+        Pss(Sha384),
+        Pss(Sha512),
+        Pkcs1(Sha256),
+        Pkcs1(Sha384),
+        Pkcs1(Sha512),
+        Ecdsa(Sha256),
+        Ecdsa(Sha384),
+        Ecdsa(Sha512),
+        Ed25519,
+    ];
+
+    /// As `SigningAlgorithm` spells it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Pss(Sha256) => "RSASSA_PSS_SHA_256",
+            Pss(Sha384) => "RSASSA_PSS_SHA_384",
+            Pss(Sha512) => "RSASSA_PSS_SHA_512",
+            Pkcs1(Sha256) => "RSASSA_PKCS1_V1_5_SHA_256",
+            Pkcs1(Sha384) => "RSASSA_PKCS1_V1_5_SHA_384",
+            Pkcs1(Sha512) => "RSASSA_PKCS1_V1_5_SHA_512",
+            Ecdsa(Sha256) => "ECDSA_SHA_256",
+            Ecdsa(Sha384) => "ECDSA_SHA_384",
+            Ecdsa(Sha512) => "ECDSA_SHA_512",
+            Ed25519 => "ED25519_SHA_512",
+        }
+    }
+
+    /// Those that keys of a spec sign with, in the order of the service model.
+    pub fn of(spec: PairSpec) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |one| one.fits(spec))
+    }
+
+    /// Whether keys of a spec sign with it.
+    #[must_use]
+    pub fn fits(self, spec: PairSpec) -> bool {
+        match self {
+            Pss(_) | Pkcs1(_) => spec.family() == Family::Rsa,
+            Ecdsa(Sha256) => matches!(spec, PairSpec::EccNistP256 | PairSpec::EccSecgP256K1),
+            Ecdsa(Sha384) => spec == PairSpec::EccNistP384,
+            Ecdsa(Sha512) => spec == PairSpec::EccNistP521,
+            Ed25519 => spec.family() == Family::Edwards,
+        }
+    }
+
+    fn hash(self) -> Option<&'static digest::Algorithm> {
+        match self {
+            Pss(hash) | Pkcs1(hash) | Ecdsa(hash) => Some(match hash {
+                Sha256 => &digest::SHA256,
+                Sha384 => &digest::SHA384,
+                Sha512 => &digest::SHA512,
+            }),
+            Ed25519 => None,
+        }
+    }
+
+    fn verification(self, spec: PairSpec) -> &'static dyn VerificationAlgorithm {
+        match self {
+            Pss(Sha256) => &aws_lc::RSA_PSS_2048_8192_SHA256,
+            Pss(Sha384) => &aws_lc::RSA_PSS_2048_8192_SHA384,
+            Pss(Sha512) => &aws_lc::RSA_PSS_2048_8192_SHA512,
+            Pkcs1(Sha256) => &aws_lc::RSA_PKCS1_2048_8192_SHA256,
+            Pkcs1(Sha384) => &aws_lc::RSA_PKCS1_2048_8192_SHA384,
+            Pkcs1(Sha512) => &aws_lc::RSA_PKCS1_2048_8192_SHA512,
+            Ecdsa(_) => match spec {
+                PairSpec::EccNistP384 => &aws_lc::ECDSA_P384_SHA384_ASN1,
+                PairSpec::EccNistP521 => &aws_lc::ECDSA_P521_SHA512_ASN1,
+                PairSpec::EccSecgP256K1 => &aws_lc::ECDSA_P256K1_SHA256_ASN1,
+                _ => &aws_lc::ECDSA_P256_SHA256_ASN1,
+            },
+            Ed25519 => &aws_lc::ED25519,
+        }
+    }
+
+    fn encoding(self) -> Option<&'static dyn aws_lc::RsaEncoding> {
+        Some(match self {
+            Pss(Sha256) => &aws_lc::RSA_PSS_SHA256,
+            Pss(Sha384) => &aws_lc::RSA_PSS_SHA384,
+            Pss(Sha512) => &aws_lc::RSA_PSS_SHA512,
+            Pkcs1(Sha256) => &aws_lc::RSA_PKCS1_SHA256,
+            Pkcs1(Sha384) => &aws_lc::RSA_PKCS1_SHA384,
+            Pkcs1(Sha512) => &aws_lc::RSA_PKCS1_SHA512,
+            Ecdsa(_) | Ed25519 => return None,
+        })
+    }
+
+    /// The hash of the message: computed, or as it is given.
+    fn digest(self, message: Message<'_>) -> Result<Digest, SignatureError> {
+        let hash = self.hash().ok_or(SignatureError::Algorithm)?;
+        match message {
+            Message::Raw(message) => Ok(digest::digest(hash, message)),
+            Message::Digest(given) => {
+                Digest::import_less_safe(given, hash).map_err(|_| SignatureError::DigestLength)
+            }
+        }
+    }
+
+    /// Whether the message can be signed so, before anything is.
+    ///
+    /// # Errors
+    /// [`SignatureError::Algorithm`] for a hash where the algorithm takes the message, [`SignatureError::DigestLength`].
+    pub fn check(self, message: Message<'_>) -> Result<(), SignatureError> {
+        match message {
+            Message::Raw(_) => Ok(()),
+            Message::Digest(_) => self.digest(message).map(|_| ()),
+        }
+    }
+}
+
+impl FromStr for SigningAlgorithm {
+    type Err = InvalidSigningAlgorithm;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSigningAlgorithm> {
+        let found = Self::ALL.into_iter().find(|one| one.name() == text);
+        found.ok_or(InvalidSigningAlgorithm)
+    }
+}
+
+/// Signs: up to some milliseconds of arithmetic for RSA.
+///
+/// # Errors
+/// [`SignatureError`].
+pub fn sign(
+    key: &PrivateKey,
+    algorithm: SigningAlgorithm,
+    message: Message<'_>,
+) -> Result<Vec<u8>, SignatureError> {
+    if !algorithm.fits(key.spec()) {
+        return Err(SignatureError::Algorithm);
+    }
+    match (&key.parsed, algorithm.encoding(), message) {
+        (Parsed::Rsa(pair), Some(encoding), message) => {
+            let digest = algorithm.digest(message)?;
+            let mut signature = vec![0; pair.public_modulus_len()];
+            pair.sign_digest(encoding, &digest, &mut signature)
+                .map_err(|_| SignatureError::Failed)?;
+            Ok(signature)
+        }
+        (Parsed::Curve(pair), _, message) => {
+            let digest = algorithm.digest(message)?;
+            let signature = pair.sign_digest(&digest);
+            let signature = signature.map_err(|_| SignatureError::Failed)?;
+            Ok(signature.as_ref().to_vec())
+        }
+        (Parsed::Edwards(pair), _, Message::Raw(message)) => {
+            let signature = pair.try_sign(message);
+            let signature = signature.map_err(|_| SignatureError::Failed)?;
+            Ok(signature.as_ref().to_vec())
+        }
+        _ => Err(SignatureError::Algorithm),
+    }
+}
+
+/// Verifies a signature by the pair's public key.
+///
+/// # Errors
+/// [`SignatureError`].
+pub fn verify(
+    key: &PrivateKey,
+    algorithm: SigningAlgorithm,
+    message: Message<'_>,
+    signature: &[u8],
+) -> Result<(), SignatureError> {
+    if !algorithm.fits(key.spec()) {
+        return Err(SignatureError::Algorithm);
+    }
+    let public = UnparsedPublicKey::new(algorithm.verification(key.spec()), key.public_der());
+    let verified = match (algorithm, message) {
+        (Ed25519, Message::Raw(message)) => public.verify(message, signature),
+        (Ed25519, Message::Digest(_)) => return Err(SignatureError::Algorithm),
+        (_, message) => public.verify_digest(&algorithm.digest(message)?, signature),
+    };
+    verified.map_err(|_| SignatureError::Invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_signed_verifies_and_nothing_else_does() {
+        // The larger RSA keys take seconds to make, and do the same.
+        let larger = |spec: &PairSpec| matches!(spec, PairSpec::Rsa3072 | PairSpec::Rsa4096);
+        for spec in PairSpec::ALL.into_iter().filter(|spec| !larger(spec)) {
+            let key = PrivateKey::generate(spec).unwrap();
+            assert!(SigningAlgorithm::of(spec).count() > 0, "{spec:?}");
+            for algorithm in SigningAlgorithm::ALL {
+                let what = format!("{spec:?} {algorithm:?}");
+                assert_eq!(algorithm.name().parse(), Ok(algorithm));
+                let message = Message::Raw(b"message");
+                let signed = sign(&key, algorithm, message);
+                if !algorithm.fits(spec) {
+                    assert_eq!(signed, Err(SignatureError::Algorithm), "{what}");
+                    let verified = verify(&key, algorithm, message, b"x");
+                    assert_eq!(verified, Err(SignatureError::Algorithm), "{what}");
+                    continue;
+                }
+                let mut signature = signed.unwrap();
+                assert_eq!(
+                    verify(&key, algorithm, message, &signature),
+                    Ok(()),
+                    "{what}"
+                );
+                let other = verify(&key, algorithm, Message::Raw(b"massage"), &signature);
+                assert_eq!(other, Err(SignatureError::Invalid), "{what}");
+                if let Some(hash) = algorithm.hash() {
+                    // A hash stands for its message, both ways.
+                    let digest = digest::digest(hash, b"message");
+                    let digest = Message::Digest(digest.as_ref());
+                    assert_eq!(
+                        verify(&key, algorithm, digest, &signature),
+                        Ok(()),
+                        "{what}"
+                    );
+                    let by_hash = sign(&key, algorithm, digest).unwrap();
+                    assert_eq!(verify(&key, algorithm, message, &by_hash), Ok(()), "{what}");
+                    let short = Message::Digest(b"short");
+                    let refused = sign(&key, algorithm, short);
+                    assert_eq!(refused, Err(SignatureError::DigestLength), "{what}");
+                    assert_eq!(algorithm.check(short), Err(SignatureError::DigestLength));
+                } else {
+                    let refused = sign(&key, algorithm, Message::Digest(&[0; 64]));
+                    assert_eq!(refused, Err(SignatureError::Algorithm), "{what}");
+                }
+                let last = signature.len() - 1;
+                signature[last] ^= 1;
+                let changed = verify(&key, algorithm, message, &signature);
+                assert_eq!(changed, Err(SignatureError::Invalid), "{what}");
+                let none = verify(&key, algorithm, message, b"");
+                assert_eq!(none, Err(SignatureError::Invalid), "{what}");
+            }
+        }
+        assert!("ED25519_PH_SHA_512".parse::<SigningAlgorithm>().is_err());
+    }
+}

@@ -1,0 +1,123 @@
+//! Key material wrapped for import: RSAES-OAEP by itself, or around an AES-256 key that wraps the material (RFC 5649, AES key wrap with padding).
+
+use crate::crypto::oaep::{self, OaepHash};
+use crate::crypto::pair::PrivateKey;
+use crate::crypto::secret::SecretBytes;
+use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrapPadded};
+use std::str::FromStr;
+use zeroize::Zeroizing;
+
+/// How material is wrapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WrappingAlgorithm {
+    /// The material is encrypted by RSA.
+    Oaep(OaepHash),
+    /// An AES-256 key is encrypted by RSA, and the material wrapped by it stands after that.
+    AesKeyWrap(OaepHash),
+}
+
+/// Text that names no wrapping algorithm of ours.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a wrapping algorithm")]
+pub struct InvalidWrappingAlgorithm;
+
+/// Nothing unwraps: one error for all.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the wrapped key material does not open")]
+pub struct UnwrapError;
+
+impl WrappingAlgorithm {
+    /// All, in the order of the service model.
+    pub const ALL: [Self; 4] = [
+        Self::Oaep(OaepHash::Sha1),
+        Self::Oaep(OaepHash::Sha256),
+        Self::AesKeyWrap(OaepHash::Sha1),
+        Self::AesKeyWrap(OaepHash::Sha256),
+    ];
+
+    /// As `WrappingAlgorithm` spells it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Oaep(OaepHash::Sha1) => "RSAES_OAEP_SHA_1",
+            Self::Oaep(OaepHash::Sha256) => "RSAES_OAEP_SHA_256",
+            Self::AesKeyWrap(OaepHash::Sha1) => "RSA_AES_KEY_WRAP_SHA_1",
+            Self::AesKeyWrap(OaepHash::Sha256) => "RSA_AES_KEY_WRAP_SHA_256",
+        }
+    }
+
+    /// The material that `wrapped` has, under the public key of `key`.
+    ///
+    /// # Errors
+    /// [`UnwrapError`], whatever the reason.
+    pub fn unwrap(self, key: &PrivateKey, wrapped: &[u8]) -> Result<SecretBytes, UnwrapError> {
+        let open = |hash, bytes: &[u8]| oaep::decrypt(key, hash, bytes).map_err(|_| UnwrapError);
+        let hash = match self {
+            Self::Oaep(hash) => return open(hash, wrapped),
+            Self::AesKeyWrap(hash) => hash,
+        };
+        let modulus = key.spec().modulus_bytes().ok_or(UnwrapError)?;
+        let (sealed, wrapped) = wrapped.split_at_checked(modulus).ok_or(UnwrapError)?;
+        let kek = open(hash, sealed)?;
+        let kek = AesKek::new(&AES_256, kek.expose()).map_err(|_| UnwrapError)?;
+        let mut room = Zeroizing::new(vec![0; wrapped.len()]);
+        let material = kek.unwrap_with_padding(wrapped, &mut room);
+        let material = material.map_err(|_| UnwrapError)?;
+        Ok(SecretBytes::filled(material.len(), |to| {
+            to.copy_from_slice(material);
+        }))
+    }
+}
+
+impl FromStr for WrappingAlgorithm {
+    type Err = InvalidWrappingAlgorithm;
+
+    fn from_str(text: &str) -> Result<Self, InvalidWrappingAlgorithm> {
+        let found = Self::ALL.into_iter().find(|one| one.name() == text);
+        found.ok_or(InvalidWrappingAlgorithm)
+    }
+}
+
+/// What a client does before it imports.
+#[cfg(test)]
+fn wrap(key: &PrivateKey, algorithm: WrappingAlgorithm, material: &[u8]) -> Vec<u8> {
+    match algorithm {
+        WrappingAlgorithm::Oaep(hash) => oaep::encrypt(key, hash, material).unwrap(),
+        WrappingAlgorithm::AesKeyWrap(hash) => {
+            let kek = [9; 32];
+            let mut room = vec![0; material.len() + 16];
+            let wrapped = AesKek::new(&AES_256, &kek)
+                .unwrap()
+                .wrap_with_padding(material, &mut room);
+            let sealed = oaep::encrypt(key, hash, &kek).unwrap();
+            [sealed.as_slice(), wrapped.unwrap()].concat()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::pair::PairSpec;
+
+    #[test]
+    fn what_is_wrapped_unwraps_by_the_same_algorithm_alone() {
+        let key = PrivateKey::generate(PairSpec::Rsa2048).unwrap();
+        for algorithm in WrappingAlgorithm::ALL {
+            assert_eq!(algorithm.name().parse(), Ok(algorithm));
+            let mut wrapped = wrap(&key, algorithm, &[7; 32]);
+            let unwrapped = algorithm.unwrap(&key, &wrapped).unwrap();
+            assert_eq!(unwrapped.expose(), [7; 32]);
+            for other in WrappingAlgorithm::ALL {
+                let opened = other.unwrap(&key, &wrapped).is_ok();
+                assert_eq!(opened, other == algorithm, "{algorithm:?} {other:?}");
+            }
+            assert!(algorithm.unwrap(&key, &wrapped[1..]).is_err());
+            assert!(algorithm.unwrap(&key, b"").is_err());
+            let last = wrapped.len() - 1;
+            wrapped[last] ^= 1;
+            assert!(algorithm.unwrap(&key, &wrapped).is_err());
+        }
+        assert!("RSAES_PKCS1_V1_5".parse::<WrappingAlgorithm>().is_err());
+    }
+}

@@ -1,0 +1,216 @@
+//! What kinds of KMS keys there are, what each may be used for, and with which algorithms (AWS KMS, "Key spec reference").
+
+use crate::crypto::agreement;
+use crate::crypto::mac::MacSpec;
+use crate::crypto::pair::{Family, PairSpec};
+use crate::crypto::signature::SigningAlgorithm;
+use std::fmt;
+use std::str::FromStr;
+
+/// `KeySpec`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeySpec {
+    /// `SYMMETRIC_DEFAULT`
+    Symmetric,
+    /// `RSA_…` or `ECC_…`
+    Pair(PairSpec),
+    /// `HMAC_…`
+    Mac(MacSpec),
+}
+
+/// `KeyUsage`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyUsage {
+    /// Of symmetric encryption keys and of RSA keys.
+    EncryptDecrypt,
+    /// Of RSA and ECC keys.
+    SignVerify,
+    /// Of HMAC keys.
+    GenerateVerifyMac,
+    /// Of keys on the NIST curves.
+    KeyAgreement,
+}
+
+/// `Origin`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyOrigin {
+    /// Drawn here.
+    AwsKms,
+    /// Imported.
+    External,
+}
+
+/// Text that is none of these, or none that is built.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not known here")]
+pub struct Unknown;
+
+impl KeySpec {
+    /// As `KeySpec` spells it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Symmetric => "SYMMETRIC_DEFAULT",
+            Self::Pair(spec) => spec.name(),
+            Self::Mac(spec) => spec.name(),
+        }
+    }
+
+    /// What `UpdateAlias` compares: an alias stays with keys of one type.
+    #[must_use]
+    pub fn key_type(self) -> &'static str {
+        match self {
+            Self::Symmetric => "SYMMETRIC",
+            Self::Pair(_) => "ASYMMETRIC",
+            Self::Mac(_) => "HMAC",
+        }
+    }
+
+    /// Whether a key of this spec may have this usage.
+    #[must_use]
+    pub fn fits(self, usage: KeyUsage) -> bool {
+        match (self, usage) {
+            (Self::Symmetric, usage) => usage == KeyUsage::EncryptDecrypt,
+            (Self::Mac(_), usage) => usage == KeyUsage::GenerateVerifyMac,
+            (Self::Pair(_), KeyUsage::SignVerify) => true,
+            (Self::Pair(spec), KeyUsage::EncryptDecrypt) => spec.family() == Family::Rsa,
+            (Self::Pair(spec), KeyUsage::KeyAgreement) => agreement::fits(spec),
+            (Self::Pair(_), KeyUsage::GenerateVerifyMac) => false,
+        }
+    }
+
+    /// The member that lists the algorithms of a key of this spec and usage, and the list.
+    #[must_use]
+    pub fn algorithms(self, usage: KeyUsage) -> (&'static str, Vec<&'static str>) {
+        match (usage, self) {
+            (KeyUsage::EncryptDecrypt, Self::Pair(_)) => (
+                "EncryptionAlgorithms",
+                vec!["RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256"],
+            ),
+            (KeyUsage::EncryptDecrypt, _) => ("EncryptionAlgorithms", vec!["SYMMETRIC_DEFAULT"]),
+            (KeyUsage::SignVerify, Self::Pair(spec)) => {
+                let names = SigningAlgorithm::of(spec).map(SigningAlgorithm::name);
+                ("SigningAlgorithms", names.collect())
+            }
+            (KeyUsage::SignVerify, _) => ("SigningAlgorithms", Vec::new()),
+            (KeyUsage::GenerateVerifyMac, Self::Mac(spec)) => {
+                ("MacAlgorithms", vec![spec.algorithm()])
+            }
+            (KeyUsage::GenerateVerifyMac, _) => ("MacAlgorithms", Vec::new()),
+            (KeyUsage::KeyAgreement, _) => ("KeyAgreementAlgorithms", vec!["ECDH"]),
+        }
+    }
+}
+
+impl KeyUsage {
+    /// All.
+    pub const ALL: [Self; 4] = [
+        Self::EncryptDecrypt,
+        Self::SignVerify,
+        Self::GenerateVerifyMac,
+        Self::KeyAgreement,
+    ];
+
+    /// As `KeyUsage` spells it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EncryptDecrypt => "ENCRYPT_DECRYPT",
+            Self::SignVerify => "SIGN_VERIFY",
+            Self::GenerateVerifyMac => "GENERATE_VERIFY_MAC",
+            Self::KeyAgreement => "KEY_AGREEMENT",
+        }
+    }
+}
+
+impl KeyOrigin {
+    /// As `Origin` spells it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AwsKms => "AWS_KMS",
+            Self::External => "EXTERNAL",
+        }
+    }
+}
+
+impl FromStr for KeySpec {
+    type Err = Unknown;
+
+    fn from_str(text: &str) -> Result<Self, Unknown> {
+        if text == "SYMMETRIC_DEFAULT" {
+            return Ok(Self::Symmetric);
+        }
+        let pair = text.parse().map(Self::Pair);
+        pair.or_else(|_| text.parse().map(Self::Mac).map_err(|_| Unknown))
+    }
+}
+
+impl FromStr for KeyUsage {
+    type Err = Unknown;
+
+    fn from_str(text: &str) -> Result<Self, Unknown> {
+        let found = Self::ALL.into_iter().find(|usage| usage.name() == text);
+        found.ok_or(Unknown)
+    }
+}
+
+impl FromStr for KeyOrigin {
+    type Err = Unknown;
+
+    fn from_str(text: &str) -> Result<Self, Unknown> {
+        match text {
+            "AWS_KMS" => Ok(Self::AwsKms),
+            "EXTERNAL" => Ok(Self::External),
+            _ => Err(Unknown),
+        }
+    }
+}
+
+impl fmt::Display for KeySpec {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.name())
+    }
+}
+
+impl fmt::Display for KeyUsage {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.name())
+    }
+}
+
+impl fmt::Display for KeyOrigin {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn specs_have_the_usages_and_algorithms_of_the_service() {
+        let specs = PairSpec::ALL.map(KeySpec::Pair).into_iter();
+        let specs = specs.chain(MacSpec::ALL.map(KeySpec::Mac));
+        let mut pairs = 0;
+        for spec in specs.chain([KeySpec::Symmetric]) {
+            assert_eq!(spec.name().parse(), Ok(spec));
+            for usage in KeyUsage::ALL {
+                assert_eq!(usage.name().parse(), Ok(usage));
+                if spec.fits(usage) {
+                    pairs += 1;
+                    assert!(!spec.algorithms(usage).1.is_empty(), "{spec} {usage}");
+                }
+            }
+        }
+        // One for symmetric, one for each HMAC, two for each RSA key and NIST curve, one for each other curve.
+        assert_eq!(pairs, 1 + 4 + 2 * 6 + 2);
+        let rsa = KeySpec::Pair(PairSpec::Rsa2048);
+        assert_eq!(rsa.algorithms(KeyUsage::SignVerify).1.len(), 6);
+        for text in ["SM2", "ML_DSA_44", "", "rsa_2048"] {
+            assert_eq!(text.parse::<KeySpec>(), Err(Unknown));
+        }
+        assert_eq!("AWS_CLOUDHSM".parse::<KeyOrigin>(), Err(Unknown));
+    }
+}

@@ -1,0 +1,294 @@
+//! A key's record: metadata, and after them the material in the clear.
+//!
+//! The material of a symmetric encryption key is that of its generations whose bytes are here, 32 bytes each, in the order of the metadata; that of an asymmetric
+//! key is its PKCS#8 DER, that of an HMAC key its bytes. What a symmetric key of origin `AWS_KMS` needs not is not written, so that earlier builds can read it.
+
+use crate::clock::Timestamp;
+use crate::crypto::secret::{Secret, SecretBytes};
+use crate::key::arn::Region;
+use crate::key::import::Import;
+use crate::key::material::{BackingKey, KeyMaterialId, KeySecret};
+use crate::key::rotation::{RotationSchedule, RotationType};
+use crate::key::spec::{KeyOrigin, KeySpec, KeyUsage};
+use crate::key::{KeyId, KeyState, KmsKey};
+use crate::keystore::body::{TagBody, encode as encode_body, split, tag, tag_body};
+use crate::keystore::record::Record;
+use crate::keystore::snapshot::{KeyDraft, KeyEntry};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+const MATERIAL_BYTES: usize = 32;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyBody {
+    account: String,
+    description: String,
+    state: StateBody,
+    creation_date: u64,
+    materials: Vec<MaterialBody>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<TagBody>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rotation: Option<ScheduleBody>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kind: Option<KindBody>,
+}
+
+/// What a key is that is not of `SYMMETRIC_DEFAULT` and `AWS_KMS`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KindBody {
+    spec: String,
+    usage: String,
+    origin: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScheduleBody {
+    period_days: u16,
+    next_date: u64,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum RotationBody {
+    Automatic,
+    OnDemand,
+}
+
+#[derive(Serialize, Deserialize)]
+enum StateBody {
+    Enabled,
+    Disabled,
+    PendingDeletion { deletion_date: u64 },
+    PendingImport,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MaterialBody {
+    generation: u32,
+    creation_date: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rotation: Option<RotationBody>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    import: Option<ImportBody>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ImportBody {
+    id: String,
+    present: bool,
+    pending: bool,
+    valid_to: Option<u64>,
+    description: String,
+}
+
+pub(in crate::keystore) fn encode(draft: &KeyDraft) -> SecretBytes {
+    let key = &draft.key;
+    let state = match key.state {
+        KeyState::Enabled => StateBody::Enabled,
+        KeyState::Disabled => StateBody::Disabled,
+        KeyState::PendingDeletion { deletion_date } => StateBody::PendingDeletion {
+            deletion_date: deletion_date.0,
+        },
+        KeyState::PendingImport => StateBody::PendingImport,
+    };
+    let usual = key.spec == KeySpec::Symmetric && key.origin == KeyOrigin::AwsKms;
+    let kind = (!usual).then(|| KindBody {
+        spec: key.spec.to_string(),
+        usage: key.usage.to_string(),
+        origin: key.origin.to_string(),
+    });
+    let materials = match key.origin {
+        KeyOrigin::AwsKms => draft.materials.iter().map(material_body).collect(),
+        KeyOrigin::External => key.imports.iter().map(imported_body).collect(),
+    };
+    let metadata = KeyBody {
+        account: key.account.to_string(),
+        description: key.description.clone(),
+        state,
+        creation_date: key.creation_date.0,
+        materials,
+        tags: key.tags.iter().map(tag_body).collect(),
+        rotation: key.rotation.map(|schedule| ScheduleBody {
+            period_days: schedule.period_days,
+            next_date: schedule.next_date.0,
+        }),
+        kind,
+    };
+    let generations = draft.materials.iter().map(|key| key.expose().as_slice());
+    let secret = draft.secret.iter().map(|secret| secret.expose());
+    let secrets: Vec<&[u8]> = generations.chain(secret).collect();
+    encode_body(&metadata, &secrets)
+}
+
+fn material_body(key: &Arc<BackingKey>) -> MaterialBody {
+    MaterialBody {
+        generation: key.generation(),
+        creation_date: key.creation_date().0,
+        rotation: key.rotation().map(rotation_body),
+        import: None,
+    }
+}
+
+fn imported_body(import: &Import) -> MaterialBody {
+    MaterialBody {
+        generation: import.generation,
+        creation_date: import.date.0,
+        rotation: import.rotation.map(rotation_body),
+        import: Some(ImportBody {
+            id: import.id.to_string(),
+            present: import.present,
+            pending: import.pending,
+            valid_to: import.valid_to.map(|date| date.0),
+            description: import.description.clone(),
+        }),
+    }
+}
+
+fn rotation_body(rotation: RotationType) -> RotationBody {
+    match rotation {
+        RotationType::Automatic => RotationBody::Automatic,
+        RotationType::OnDemand => RotationBody::OnDemand,
+    }
+}
+
+fn rotation_type(rotation: RotationBody) -> RotationType {
+    match rotation {
+        RotationBody::Automatic => RotationType::Automatic,
+        RotationBody::OnDemand => RotationType::OnDemand,
+    }
+}
+
+pub(super) fn decode(
+    record: &Record,
+    plaintext: &SecretBytes,
+    region: &Region,
+) -> Option<KeyEntry> {
+    let (body, secrets) = split::<KeyBody>(plaintext)?;
+    let id: KeyId = record.id.parse().ok()?;
+    let account = body.account.parse().ok()?;
+    let (spec, usage, origin) = match &body.kind {
+        None => (
+            KeySpec::Symmetric,
+            KeyUsage::EncryptDecrypt,
+            KeyOrigin::AwsKms,
+        ),
+        Some(kind) => (
+            kind.spec.parse().ok()?,
+            kind.usage.parse().ok()?,
+            kind.origin.parse().ok()?,
+        ),
+    };
+    let state = match body.state {
+        StateBody::Enabled => KeyState::Enabled,
+        StateBody::Disabled => KeyState::Disabled,
+        StateBody::PendingDeletion { deletion_date } => KeyState::PendingDeletion {
+            deletion_date: Timestamp(deletion_date),
+        },
+        StateBody::PendingImport => KeyState::PendingImport,
+    };
+    let imports = match origin {
+        KeyOrigin::AwsKms if body.materials.iter().all(|one| one.import.is_none()) => Vec::new(),
+        KeyOrigin::AwsKms => return None,
+        KeyOrigin::External => body
+            .materials
+            .iter()
+            .map(imported)
+            .collect::<Option<Vec<_>>>()?,
+    };
+    let key = KmsKey {
+        id,
+        account,
+        description: body.description,
+        spec,
+        usage,
+        origin,
+        state,
+        creation_date: Timestamp(body.creation_date),
+        tags: body.tags.into_iter().map(tag).collect(),
+        rotation: body.rotation.map(|schedule| RotationSchedule {
+            period_days: schedule.period_days,
+            next_date: Timestamp(schedule.next_date),
+        }),
+        imports,
+    };
+    let usable = key.state == KeyState::Enabled || key.state == KeyState::Disabled;
+    if !spec.fits(usage) || (usable && key.lacks_material()) {
+        return None;
+    }
+    let (materials, secret) = if spec == KeySpec::Symmetric {
+        (materials(&key, &body.materials, secrets)?, None)
+    } else {
+        (Vec::new(), secret(&key, &body.materials, secrets)?)
+    };
+    Some(KeyEntry {
+        arn: region.key_arn(account, id),
+        key,
+        materials,
+        secret,
+        fence: record.revision,
+    })
+}
+
+fn imported(body: &MaterialBody) -> Option<Import> {
+    let import = body.import.as_ref()?;
+    Some(Import {
+        generation: body.generation,
+        id: KeyMaterialId::parse(&import.id)?,
+        date: Timestamp(body.creation_date),
+        rotation: body.rotation.map(rotation_type),
+        present: import.present,
+        pending: import.pending,
+        valid_to: import.valid_to.map(Timestamp),
+        description: import.description.clone(),
+    })
+}
+
+/// The generations of a symmetric encryption key.
+fn materials(
+    key: &KmsKey,
+    bodies: &[MaterialBody],
+    secrets: &[u8],
+) -> Option<Vec<Arc<BackingKey>>> {
+    let (secrets, rest) = secrets.as_chunks::<MATERIAL_BYTES>();
+    let here = |body: &&MaterialBody| body.import.as_ref().is_none_or(|import| import.present);
+    let bodies: Vec<_> = bodies.iter().filter(here).collect();
+    let none_at_all = bodies.is_empty() && key.origin == KeyOrigin::AwsKms;
+    if !rest.is_empty() || none_at_all || secrets.len() != bodies.len() {
+        return None;
+    }
+    let materials = secrets.iter().zip(bodies).map(|(material, body)| {
+        let secret = Secret::filled(|bytes| bytes.copy_from_slice(material));
+        let creation_date = Timestamp(body.creation_date);
+        let backing = BackingKey::from_material(key.id, body.generation, creation_date, secret);
+        let named = body.import.as_ref().map(|import| &import.id);
+        if named.is_some_and(|id| *id != backing.id().to_string()) {
+            return None;
+        }
+        Some(Arc::new(match body.rotation.map(rotation_type) {
+            None => backing,
+            Some(rotation) => backing.by_rotation(rotation),
+        }))
+    });
+    materials.collect()
+}
+
+/// The material of an asymmetric or HMAC key, if it is here.
+fn secret(key: &KmsKey, bodies: &[MaterialBody], bytes: &[u8]) -> Option<Option<Arc<KeySecret>>> {
+    let here = match (key.origin, bodies) {
+        (KeyOrigin::AwsKms, []) => true,
+        (KeyOrigin::External, []) => false,
+        (KeyOrigin::External, [_]) => !key.lacks_material(),
+        _ => return None,
+    };
+    if !here {
+        return bytes.is_empty().then_some(None);
+    }
+    let bytes = SecretBytes::filled(bytes.len(), |to| to.copy_from_slice(bytes));
+    let secret = KeySecret::from_bytes(key.spec, bytes).ok()?;
+    Some(Some(Arc::new(secret)))
+}
