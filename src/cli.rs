@@ -16,6 +16,7 @@ pub mod output;
 mod alias;
 mod audit;
 mod blob;
+mod bulk;
 mod config;
 mod dev;
 mod export;
@@ -24,7 +25,10 @@ mod log;
 mod place;
 mod policy;
 mod principal;
+mod provision;
+mod rewrap;
 mod serve;
+mod survey;
 
 pub use failure::Status;
 pub use place::Place;
@@ -66,6 +70,14 @@ enum Command {
     Policy(policy::Command),
     /// Write wrapped data keys for new containers to Parquet files
     Export(export::Arguments),
+    /// Put a wrapped data key beside each row of a table of containers
+    Provision(provision::Arguments),
+    /// Move a table's wrapped data keys to another key, generation or context
+    Rewrap(rewrap::Arguments),
+    /// Count a table's wrapped data keys by key and generation
+    Census(survey::CensusArguments),
+    /// Open every wrapped data key of a table, and find those that are there twice
+    Verify(survey::VerifyArguments),
     /// Verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
@@ -91,6 +103,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         Command::Principal(command) => principal::run(command, environment),
         Command::Policy(command) => policy::run(command, environment),
         Command::Export(arguments) => export::run(arguments, environment),
+        Command::Provision(arguments) => provision::run(arguments, environment),
+        Command::Rewrap(arguments) => rewrap::run(arguments, environment),
+        Command::Census(arguments) => survey::census(arguments, environment),
+        Command::Verify(arguments) => survey::verify(arguments, environment),
         Command::Audit(command) => audit::run(command, environment),
         Command::Blob(command) => blob::run(command),
         Command::Config(command) => config::run(command, environment),

@@ -21,7 +21,15 @@ pub mod limit;
 pub mod pool;
 
 pub mod api;
+
+pub mod bulk;
+
 pub mod export;
+pub mod table;
+
+pub mod provision;
+pub mod rewrap;
+pub mod survey;
 
 pub mod transport;
 

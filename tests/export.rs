@@ -3,14 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use arrow_array::Array;
+use keymill::bulk::{Ending, JobError, KeyIdentity, Progress, Runtime, SourceError};
 use keymill::clock::{Clock, Timestamp};
 use keymill::context::EncryptionContext;
 use keymill::crypto::entropy::Entropy;
 use keymill::envelope::{self, CiphertextBlob};
-use keymill::export::{
-    self, Ending, ExportError, IdPattern, KeyIdentity, Local, Manifest, Plan, Progress, Runtime,
-    Source, SourceError, Worker,
-};
+use keymill::export::{self, IdPattern, Local, Manifest, Plan, Source, Worker};
 use keymill::key::data_key::DataKeyLength;
 use keymill::key::material::BackingKey;
 use keymill::key::{KeyId, KeyState, KmsKey};
@@ -71,7 +69,7 @@ fn plan(out: &Path, count: u64, rows_per_part: u64) -> Plan {
     }
 }
 
-fn run<S: Source>(plan: &Plan, source: &S) -> Result<export::Outcome, ExportError> {
+fn run<S: Source>(plan: &Plan, source: &S) -> Result<export::Outcome, JobError> {
     run_until(plan, source, &AtomicBool::new(false))
 }
 
@@ -79,7 +77,7 @@ fn run_until<S: Source>(
     plan: &Plan,
     source: &S,
     stop: &AtomicBool,
-) -> Result<export::Outcome, ExportError> {
+) -> Result<export::Outcome, JobError> {
     let runtime = Runtime {
         clock: Clock::manual(NOW),
         entropy: &Entropy::os(),
@@ -105,7 +103,7 @@ fn read(path: &Path, entry: &KeyEntry, key_spec: &str) -> Vec<Row> {
     let mut rows = Vec::new();
     for batch in reader {
         let batch = batch.unwrap();
-        assert_eq!(batch.schema().fields(), export::parquet::schema().fields());
+        assert_eq!(batch.schema().fields(), export::schema().fields());
         let text = |name: &str| {
             batch
                 .column_by_name(name)
@@ -394,7 +392,7 @@ fn a_run_that_fails_keeps_its_parts_and_is_resumed_without_making_them_again() {
     let source = failing(&entry, 4_500);
     let error = run(&plan, &&source).unwrap_err();
     assert!(
-        matches!(error, ExportError::Source(SourceError::Connection { .. })),
+        matches!(error, JobError::Source(SourceError::Connection { .. })),
         "{error}"
     );
     let standing: Vec<_> = names(folder.path())
@@ -515,7 +513,7 @@ fn a_folder_with_other_files_is_refused_and_left_as_it_was() {
             &local(&entry, DataKeyLength::AES_256),
         );
         let foreign = folder.path().join(name);
-        assert!(matches!(refused, Err(ExportError::ForeignFile(path)) if path == foreign));
+        assert!(matches!(refused, Err(JobError::ForeignFile(path)) if path == foreign));
         assert_eq!(names(folder.path()), [name]);
     }
 }
@@ -536,7 +534,7 @@ fn a_part_of_another_run_is_not_taken_for_ours() {
         )
         .unwrap();
         let refused = run(&plan, &source);
-        assert!(matches!(refused, Err(ExportError::ForeignFile(path)) if path.ends_with(name)));
+        assert!(matches!(refused, Err(JobError::ForeignFile(path)) if path.ends_with(name)));
         fs::remove_file(ours.path().join(name)).unwrap();
     }
     assert!(run(&plan, &source).is_ok());
@@ -550,10 +548,7 @@ fn a_second_run_on_a_folder_in_use_is_refused() {
     lock.try_lock().unwrap();
     let plan = plan(folder.path(), 10, 10);
     let source = local(&entry, DataKeyLength::AES_256);
-    assert!(matches!(
-        run(&plan, &source),
-        Err(ExportError::FolderInUse(_))
-    ));
+    assert!(matches!(run(&plan, &source), Err(JobError::FolderInUse(_))));
     drop(lock);
     assert!(run(&plan, &source).is_ok());
 }
@@ -567,7 +562,7 @@ fn other_parameters_do_not_resume_a_run() {
     run(&begun, &&source).unwrap_err();
     let source = local(&entry, DataKeyLength::AES_256);
     let refused = |plan: &Plan, source: &Local| match run(plan, source) {
-        Err(ExportError::Mismatch { parameter, .. }) => parameter,
+        Err(JobError::Mismatch { parameter, .. }) => parameter,
         other => panic!("{:?}", other.map(|outcome| outcome.ending)),
     };
     let mut other = begun.clone();
@@ -661,7 +656,7 @@ fn a_file_system_that_fails_ends_the_run_with_what_to_do() {
     let refused = run(&plan(&file, 10, 10), &local(&entry, DataKeyLength::AES_256));
     let refusal = refused.unwrap_err().to_string();
     assert!(
-        refusal.contains("the same command resumes the export"),
+        refusal.contains("the same command resumes the job"),
         "{refusal}"
     );
 }
@@ -671,7 +666,7 @@ fn bounds_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let source = local(&entry(KeyState::Enabled), DataKeyLength::AES_256);
     let many = run(&plan(folder.path(), 100_001, 1), &source);
-    assert!(matches!(many, Err(ExportError::TooManyParts { .. })));
+    assert!(matches!(many, Err(JobError::TooManyParts { .. })));
     let large = run(&plan(folder.path(), 10, 1 << 32), &source);
-    assert!(matches!(large, Err(ExportError::PartTooLarge)));
+    assert!(matches!(large, Err(JobError::PartTooLarge)));
 }

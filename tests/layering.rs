@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules from left to right; those of one line know nothing of each other.
-const ORDER: [&[&str]; 14] = [
+const ORDER: [&[&str]; 16] = [
     &["clock", "memory", "metrics"],
     &["crypto"],
     &["context", "key"],
@@ -18,7 +18,9 @@ const ORDER: [&[&str]; 14] = [
     &["keystore"],
     &["audit", "auth", "limit", "pool"],
     &["api"],
-    &["export"],
+    &["bulk"],
+    &["export", "table"],
+    &["provision", "rewrap", "survey"],
     &["transport"],
     &["config"],
     &["daemon"],

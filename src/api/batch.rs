@@ -151,12 +151,13 @@ impl Api {
         })
     }
 
-    /// Records a part of an export, which this process has minted by itself for whoever has the store.
+    /// Records a part of a bulk job, which this process has made by itself for whoever has the store, as `event`.
     ///
     /// # Errors
     /// [`ApiError`]: the part must not be kept.
-    pub fn tell_export(
+    pub fn tell_part(
         &self,
+        event: &'static str,
         requester: &Requester,
         asked: &[u8],
         entry: &Arc<KeyEntry>,
@@ -168,7 +169,22 @@ impl Api {
             ..Resources::default()
         };
         let done = Outcome::Done(&resources, Some(rows));
-        self.tell(requester, Event::own("Export", true, asked), &done)
+        self.tell(requester, Event::own(event, true, asked), &done)
+    }
+
+    /// Records that an operator's command on the opened store is about to do `event`, as asked.
+    ///
+    /// # Errors
+    /// [`ApiError`]: it must not.
+    pub fn tell_begun(
+        &self,
+        event: &'static str,
+        requester: &Requester,
+        asked: &[u8],
+    ) -> Result<Recorded, ApiError> {
+        let nothing = Resources::default();
+        let done = Outcome::Done(&nothing, None);
+        self.tell(requester, Event::own(event, true, asked), &done)
     }
 
     /// Records the refusal that a batch ends with. Where that cannot be kept, nothing more leaves all the same.

@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 mod answer;
 mod asked;
-mod columns;
+pub mod columns;
 mod containers;
 mod extents;
 mod messages;

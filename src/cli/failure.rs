@@ -1,9 +1,9 @@
 //! How a command ends.
 
 use crate::audit;
+use crate::bulk::{JobError, SourceError};
 use crate::config::ConfigError;
 use crate::daemon::{BindError, OpenError};
-use crate::export::{ExportError, SourceError};
 use crate::keystore::KeystoreError;
 use std::process::ExitCode;
 
@@ -20,7 +20,7 @@ pub enum Status {
     Unavailable = 69,
     /// The configuration, or what it names, is wrong (EX_CONFIG).
     Configuration = 78,
-    /// Stopped by a signal before the end; an export is resumed by the same command (128 + SIGINT).
+    /// Stopped by a signal before the end; a job is resumed by the same command (128 + SIGINT).
     Interrupted = 130,
 }
 
@@ -106,13 +106,14 @@ impl From<BindError> for Failure {
     }
 }
 
-impl From<ExportError> for Failure {
-    fn from(error: ExportError) -> Self {
+impl From<JobError> for Failure {
+    fn from(error: JobError) -> Self {
         match error {
-            ExportError::Source(SourceError::Connection { .. }) | ExportError::FolderInUse(_) => {
+            JobError::Source(SourceError::Connection { .. }) | JobError::FolderInUse(_) => {
                 Self::unavailable(error)
             }
-            ExportError::Source(SourceError::Untrusted { .. }) => Self::configuration(error),
+            JobError::Source(SourceError::Untrusted { .. }) => Self::configuration(error),
+            JobError::Stopped => Self::new(Status::Interrupted, error),
             _ => Self::failed(error),
         }
     }

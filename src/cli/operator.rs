@@ -1,11 +1,11 @@
 //! The operator's way to keys, aliases and principals: the opened store, or the admin routes of the daemon that holds it.
 
 use crate::api::{self, ApiError, Requester};
+use crate::bulk::Endpoint;
 use crate::cli::failure::Failure;
 use crate::cli::place::Place;
 use crate::config::{Config, Environment};
 use crate::daemon::{Core, OpenError, Opening};
-use crate::export::Endpoint;
 use crate::keystore::KeystoreError;
 use crate::policy::Principal;
 use crate::{memory, pool};

@@ -1,8 +1,8 @@
 //! Which store a command works on, or which daemon.
 
+use crate::bulk::Endpoint;
 use crate::cli::failure::Failure;
 use crate::config::{Config, Environment};
-use crate::export::Endpoint;
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ pub struct Place {
     /// The configuration file of a `keymill serve`
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// A running daemon: unix:PATH (export also takes http://HOST:PORT and https://HOST:PORT)
+    /// A running daemon: unix:PATH (export, provision, rewrap and verify also take http://HOST:PORT and https://HOST:PORT)
     #[arg(long, value_name = "ENDPOINT")]
     pub endpoint: Option<Endpoint>,
 }

@@ -1,22 +1,18 @@
 //! A source whose parts have a record in the audit log before they are whole.
 
-use crate::api::{Api, Requester};
 use crate::audit::RowsDigest;
-use crate::export::source::{KeyIdentity, Local, LocalWorker, Source, SourceError, Worker};
+use crate::bulk::minting::Recorder;
+use crate::bulk::{KeyIdentity, SourceError};
+use crate::export::source::{Local, LocalWorker, Source, Worker};
 use crate::keystore::KeyEntry;
 use std::sync::Arc;
-use tokio::runtime::Handle;
 
 /// Blobs minted in this process, each part of them recorded.
 pub struct Recorded {
     /// Where they are minted.
     pub local: Local,
     /// Where they are recorded.
-    pub api: Arc<Api>,
-    /// Who exports.
-    pub requester: Requester,
-    /// What waits for the disk; the workers' own threads are not its.
-    pub runtime: Handle,
+    pub recorder: Recorder,
 }
 
 impl Source for Recorded {
@@ -30,9 +26,7 @@ impl Source for Recorded {
         Ok(RecordedWorker {
             worker: self.local.worker()?,
             entry: Arc::clone(&self.local.entry),
-            api: Arc::clone(&self.api),
-            requester: self.requester.clone(),
-            runtime: self.runtime.clone(),
+            recorder: self.recorder.clone(),
             asked: String::new(),
             rows: RowsDigest::default(),
         })
@@ -43,9 +37,7 @@ impl Source for Recorded {
 pub struct RecordedWorker {
     worker: LocalWorker,
     entry: Arc<KeyEntry>,
-    api: Arc<Api>,
-    requester: Requester,
-    runtime: Handle,
+    recorder: Recorder,
     asked: String,
     rows: RowsDigest,
 }
@@ -66,17 +58,6 @@ impl Worker for RecordedWorker {
 
     fn end(&mut self) -> Result<(), SourceError> {
         self.worker.end()?;
-        let batch = self.rows.batch();
-        let asked = self.asked.as_bytes();
-        let recorded = self
-            .api
-            .tell_export(&self.requester, asked, &self.entry, batch);
-        let durable = recorded.and_then(|recorded| {
-            let durable = self.api.durable(recorded);
-            self.runtime.block_on(durable)
-        });
-        durable.map_err(|error| SourceError::Unrecorded {
-            reason: error.source().map_or_else(String::new, ToString::to_string),
-        })
+        self.recorder.record(&self.asked, &self.entry, &self.rows)
     }
 }

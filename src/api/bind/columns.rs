@@ -7,16 +7,20 @@ use arrow_array::{Array, ArrayRef, LargeStringArray, RecordBatch, StringArray, S
 use arrow_schema::{DataType, Schema};
 
 /// What a row's context is made of.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct ContextPairs {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContextPairs {
     /// Names of columns, which are names of pairs.
-    pub(super) columns: Vec<String>,
-    pub(super) constants: Vec<(String, String)>,
+    pub columns: Vec<String>,
+    /// Names and values.
+    pub constants: Vec<(String, String)>,
 }
 
 impl ContextPairs {
     /// Finds the columns.
-    pub(super) fn places(&self, schema: &Schema) -> Result<Vec<usize>, ApiError> {
+    ///
+    /// # Errors
+    /// [`ApiError`]: one is not there, is there twice, or is no text.
+    pub fn places(&self, schema: &Schema) -> Result<Vec<usize>, ApiError> {
         let place = |name: &String| {
             let mut found = schema.fields().iter().enumerate();
             let mut named = found.by_ref().filter(|(_, field)| field.name() == name);
@@ -38,7 +42,10 @@ impl ContextPairs {
     }
 
     /// Looks at these rows.
-    pub(super) fn rows<'a>(
+    ///
+    /// # Errors
+    /// [`ApiError`], when [`Self::places`] has found them in another schema.
+    pub fn rows<'a>(
         &'a self,
         batch: &'a RecordBatch,
         places: &[usize],
@@ -55,6 +62,17 @@ impl ContextPairs {
             columns: columns.collect::<Result<_, _>>()?,
         })
     }
+}
+
+fn null(name: &str) -> ApiError {
+    invalid(format!("Context column {name:?} is null."))
+}
+
+fn too_large() -> ApiError {
+    invalid(format!(
+        "The encryption context is larger than {} bytes in canonical form.",
+        EncryptionContext::BYTES_MAX
+    ))
 }
 
 fn invalid(message: String) -> ApiError {
@@ -75,35 +93,60 @@ fn is_text(kind: &DataType) -> bool {
 }
 
 /// The contexts of some rows.
-pub(super) struct Rows<'a> {
+pub struct Rows<'a> {
     pairs: &'a ContextPairs,
     columns: Vec<Texts<'a>>,
 }
 
 impl Rows<'_> {
+    /// The columns, in the order of [`ContextPairs::columns`].
+    #[must_use]
+    pub fn columns(&self) -> &[Texts<'_>] {
+        &self.columns
+    }
+
     /// Whether two rows have the same values.
-    pub(super) fn are_alike(&self, one: usize, other: usize) -> bool {
+    #[must_use]
+    pub fn are_alike(&self, one: usize, other: usize) -> bool {
         let mut columns = self.columns.iter();
         columns.all(|column| column.text(one) == column.text(other))
     }
 
+    /// Whether [`Self::context`] has one for the row, without making it.
+    ///
+    /// # Errors
+    /// [`ApiError`]: it can have none.
+    pub fn check(&self, row: usize) -> Result<(), ApiError> {
+        let constants = self.pairs.constants.iter();
+        let mut bytes: usize = 2 + constants
+            .map(|(name, value)| 4 + name.len() + value.len())
+            .sum::<usize>();
+        for (name, column) in self.pairs.columns.iter().zip(&self.columns) {
+            let value = column.text(row).ok_or_else(|| null(name))?;
+            bytes += 4 + name.len() + value.len();
+        }
+        match bytes > EncryptionContext::BYTES_MAX {
+            true => Err(too_large()),
+            false => Ok(()),
+        }
+    }
+
     /// The context of a row.
-    pub(super) fn context(&self, row: usize) -> Result<EncryptionContext, ApiError> {
+    ///
+    /// # Errors
+    /// [`ApiError`]: it can have none.
+    pub fn context(&self, row: usize) -> Result<EncryptionContext, ApiError> {
         let constants = self.pairs.constants.iter();
         let constants = constants.map(|(name, value)| (name.as_str(), value.as_str()));
         let mut pairs = Vec::with_capacity(constants.len() + self.columns.len());
         pairs.extend(constants);
         for (name, column) in self.pairs.columns.iter().zip(&self.columns) {
             let value = column.text(row);
-            let value =
-                value.ok_or_else(|| invalid(format!("Context column {name:?} is null.")))?;
+            let value = value.ok_or_else(|| null(name))?;
             pairs.push((name.as_str(), value));
         }
         EncryptionContext::from_pairs(pairs).map_err(|error| match error {
-            InvalidContext::TooLarge => invalid(format!(
-                "The encryption context is larger than {} bytes in canonical form.",
-                EncryptionContext::BYTES_MAX
-            )),
+            InvalidContext::TooLarge => too_large(),
             InvalidContext::DuplicateName => {
                 ApiError::internal("names were compared when the request was read")
             }
@@ -112,20 +155,28 @@ impl Rows<'_> {
 }
 
 /// Strings by row.
-enum Texts<'a> {
+pub enum Texts<'a> {
+    /// With offsets of 32 bits.
     Utf8(&'a StringArray),
+    /// With offsets of 64 bits.
     LargeUtf8(&'a LargeStringArray),
+    /// As views.
     Utf8View(&'a StringViewArray),
+    /// Values that are named by a number.
     Dictionary {
+        /// The numbers, for their nulls.
         keys: &'a dyn Array,
         /// By row; of rows whose key is null, some other.
         indices: Vec<usize>,
+        /// The values.
         values: Box<Self>,
     },
 }
 
 impl<'a> Texts<'a> {
-    fn of(array: &'a ArrayRef) -> Option<Self> {
+    /// Those of a column, if it is text.
+    #[must_use]
+    pub fn of(array: &'a ArrayRef) -> Option<Self> {
         if let Some(dictionary) = array.as_any_dictionary_opt() {
             let values = dictionary.values();
             // With no values there is no key, and every row is null.
@@ -152,7 +203,8 @@ impl<'a> Texts<'a> {
     }
 
     /// Of a row; `None` if it is null.
-    fn text(&self, row: usize) -> Option<&'a str> {
+    #[must_use]
+    pub fn text(&self, row: usize) -> Option<&'a str> {
         match self {
             Self::Utf8(array) => array.is_valid(row).then(|| array.value(row)),
             Self::LargeUtf8(array) => array.is_valid(row).then(|| array.value(row)),

@@ -1,7 +1,8 @@
 //! Against a daemon that answers what each case says, byte for byte.
 
 use super::*;
-use crate::clock::Timestamp;
+use crate::bulk::{Authorities, Endpoint};
+use crate::clock::{Clock, Timestamp};
 use crate::crypto::entropy::Entropy;
 use crate::export::source::Local;
 use crate::key::KmsKey;
@@ -9,6 +10,7 @@ use crate::key::material::BackingKey;
 use crate::keystore::KeyEntry;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 const ROWS: u64 = 100;
@@ -107,13 +109,15 @@ fn answer(key: &Key, body: &[u8]) -> Vec<u8> {
 
 fn remote(endpoint: &Endpoint) -> Remote {
     Remote {
-        endpoint: endpoint.clone(),
-        credentials: None,
-        authorities: None,
+        daemon: crate::bulk::Daemon {
+            endpoint: endpoint.clone(),
+            credentials: None,
+            authorities: None,
+            clock: Clock::manual(NOW),
+        },
         key: "alias/containers".to_owned(),
         length: DataKeyLength::AES_256,
         context: EncryptionContext::from_pairs([("tenant", "t")]).unwrap(),
-        clock: Clock::manual(NOW),
     }
 }
 
@@ -273,7 +277,8 @@ fn of_listener(scheme: &str, answer: &'static [u8]) -> SourceError {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::default().self_signed(&key);
     std::fs::write(&bundle, certificate.unwrap().pem()).unwrap();
-    remote.authorities = Some(Authorities::load(Some(&bundle), &remote.clock).unwrap());
+    remote.daemon.authorities =
+        Some(Authorities::load(Some(&bundle), &remote.daemon.clock).unwrap());
     let error = remote.worker().unwrap().begin(ROWS).unwrap_err();
     thread.join().unwrap();
     assert!(

@@ -1,20 +1,21 @@
-//! Why an export ends early.
+//! Why a job ends early.
 
+use crate::bulk::source::SourceError;
+use crate::bulk::{PART_ROWS_MAX, PARTS_MAX};
 use crate::crypto::entropy::EntropyError;
-use crate::export::source::SourceError;
-use crate::export::{PART_ROWS_MAX, PARTS_MAX};
 use parquet::errors::ParquetError;
+use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// Why a run ended early. Each is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
-pub enum ExportError {
-    /// Another export writes this folder.
-    #[error("{} is in use by another export; wait for it, or choose another --out", .0.display())]
+pub enum JobError {
+    /// Another job writes this folder.
+    #[error("{} is in use by another job; wait for it, or choose another --out", .0.display())]
     FolderInUse(PathBuf),
     /// The folder holds something else.
-    #[error("{} is not part of an export that can be resumed; choose a new or empty folder for --out", .0.display())]
+    #[error("{} is not part of a job that can be resumed; choose a new or empty folder for --out", .0.display())]
     ForeignFile(PathBuf),
     /// The manifest is damaged or of another format.
     #[error("{} cannot be used: {reason}; restore it, or choose another --out", path.display())]
@@ -24,9 +25,9 @@ pub enum ExportError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The folder holds an export with other parameters.
+    /// The folder holds a job with other parameters.
     #[error(
-        "the folder holds an export with {parameter} {here}, not {asked}; resume it with the same parameters, or choose another --out"
+        "the folder holds a job with {parameter} {here}, not {asked}; resume it with the same parameters, or choose another --out"
     )]
     Mismatch {
         /// The argument.
@@ -64,7 +65,7 @@ pub enum ExportError {
     #[error(transparent)]
     Entropy(#[from] EntropyError),
     /// The file system failed.
-    #[error("cannot {action} {}: {source}; finished parts are kept, and the same command resumes the export once this is solved", path.display())]
+    #[error("cannot {action} {}: {source}; finished parts are kept, and the same command resumes the job once this is solved", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
@@ -81,13 +82,33 @@ pub enum ExportError {
         /// Why.
         source: ParquetError,
     },
+    /// What the job reads cannot be used.
+    #[error(transparent)]
+    Input(Box<dyn Error + Send + Sync>),
+    /// A row was refused.
+    #[error("{name}, row {row}: {code}{}{}; finished parts are kept", if message.is_empty() { "" } else { ": " }, message.trim_end_matches('.'))]
+    Row {
+        /// The file.
+        name: String,
+        /// The row's number, from 0.
+        row: u64,
+        /// The KMS error code.
+        code: String,
+        /// Its message, if any.
+        message: String,
+    },
+    /// Told to stop before the first part was begun.
+    #[error("stopped before the first part; the same command begins again")]
+    Stopped,
     /// No threads.
-    #[error("cannot start the export's threads: {0}")]
+    #[error("cannot start the job's threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
 }
 
-impl ExportError {
-    pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+impl JobError {
+    /// The file system failed at `action` on `path`.
+    #[must_use]
+    pub fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io {
             action,
             path: path.to_owned(),
@@ -95,8 +116,9 @@ impl ExportError {
         }
     }
 
-    /// The Parquet writer wraps what its sink failed with.
-    pub(super) fn write(path: &Path, error: ParquetError) -> Self {
+    /// What the Parquet writer failed with, which wraps what its sink failed with.
+    #[must_use]
+    pub fn write(path: &Path, error: ParquetError) -> Self {
         let source = match error {
             ParquetError::External(inner) => match inner.downcast::<io::Error>() {
                 Ok(error) => return Self::io("write", path, *error),

@@ -1,26 +1,24 @@
-//! The manifest of an export: what was asked for, and which parts stand.
+//! The manifest of a job: what was asked for, and which parts stand.
 
-use crate::export::ExportError;
+use crate::bulk::JobError;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
-/// The layout of the folder and of this file.
-pub const FORMAT: &str = "keymill-export/1";
-/// The program that wrote the export.
+/// The program that wrote the job.
 pub const SOFTWARE: &str = concat!("keymill ", env!("CARGO_PKG_VERSION"));
 
 /// `_manifest.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Manifest {
-    /// [`FORMAT`].
+pub struct Manifest<P> {
+    /// [`Parameters::FORMAT`].
     pub format: String,
-    /// [`SOFTWARE`] of the run's beginning.
+    /// [`SOFTWARE`] of the job's beginning.
     pub software: String,
-    /// 32 hex digits that only this run has; every part carries them.
+    /// 32 hex digits that only this job has; every part carries them.
     pub run: String,
     /// What was asked for.
-    pub parameters: Parameters,
+    pub parameters: P,
     /// Whether every row is there.
     pub complete: bool,
     /// Rows of all parts.
@@ -31,24 +29,66 @@ pub struct Manifest {
     pub parts: Vec<Part>,
 }
 
-/// What decides the rows of an export; a run is resumed only with the same.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Parameters {
-    /// The key as the caller named it.
-    pub key: String,
-    /// The key that this name meant.
-    pub key_arn: String,
-    /// `AES_256`, `AES_128`, or `BYTES_<n>`.
-    pub key_spec: String,
+/// What decides the rows of a job; it is resumed only with the same.
+pub trait Parameters: Clone + Serialize + DeserializeOwned + Send + Sync {
+    /// The layout of the folder and of its manifest.
+    const FORMAT: &'static str;
+
     /// Rows in all.
-    pub count: u64,
-    /// How containers are named.
-    pub id_pattern: String,
-    /// The context of every row.
-    pub encryption_context: BTreeMap<String, String>,
+    fn count(&self) -> u64;
+
     /// Rows of every part but the last.
-    pub rows_per_part: u64,
+    fn rows_per_part(&self) -> u64;
+
+    /// The key that new blobs are under, as the caller named it.
+    fn key(&self) -> &str;
+
+    /// What this name meant; empty until that is known.
+    fn key_arn(&self) -> &str;
+
+    /// Notes what it meant.
+    fn set_key_arn(&mut self, arn: String);
+
+    /// Every other argument with its value, in the order in which differences are told.
+    fn arguments(&self) -> Vec<(&'static str, String)>;
+
+    /// Rows of the part that begins at `first_row`, if there is one.
+    fn rows_of_part(&self, first_row: u64) -> Option<u64> {
+        let left = self.count().checked_sub(first_row)?;
+        (left > 0).then(|| left.min(self.rows_per_part()))
+    }
+
+    /// Whether a job with these may be resumed by one with `asked`.
+    ///
+    /// # Errors
+    /// [`JobError::Mismatch`], which names the first difference.
+    fn permit(&self, asked: &Self) -> Result<(), JobError> {
+        let (key_here, key_asked) = keys(self, asked);
+        let here = [("--key", key_here.to_owned())];
+        let asked = [("--key", key_asked.to_owned())]
+            .into_iter()
+            .chain(asked.arguments());
+        let mut both = here.into_iter().chain(self.arguments()).zip(asked);
+        match both.find(|((_, here), (_, asked))| here != asked) {
+            None => Ok(()),
+            Some(((parameter, here), (_, asked))) => Err(JobError::Mismatch {
+                parameter,
+                here,
+                asked,
+            }),
+        }
+    }
+}
+
+/// What is to be compared: another name for the same key is the same key; an unresolved name is compared as it stands.
+fn keys<'a, P: Parameters>(here: &'a P, asked: &'a P) -> (&'a str, &'a str) {
+    if !asked.key_arn().is_empty() && !here.key_arn().is_empty() {
+        (here.key_arn(), asked.key_arn())
+    } else if asked.key() == here.key_arn() {
+        (here.key_arn(), asked.key())
+    } else {
+        (here.key(), asked.key())
+    }
 }
 
 /// One part.
@@ -69,16 +109,16 @@ pub struct Part {
     pub key_material_id: String,
 }
 
-impl Manifest {
-    /// A run that has no parts yet.
+impl<P: Parameters> Manifest<P> {
+    /// A job that has no parts yet.
     #[must_use]
-    pub fn new(run: String, parameters: Parameters) -> Self {
+    pub fn new(run: String, parameters: P) -> Self {
         Self {
-            format: FORMAT.to_owned(),
+            format: P::FORMAT.to_owned(),
             software: SOFTWARE.to_owned(),
             run,
+            complete: parameters.count() == 0,
             parameters,
-            complete: false,
             rows: 0,
             bytes: 0,
             parts: Vec::new(),
@@ -93,7 +133,7 @@ impl Manifest {
             .parts
             .partition_point(|other| other.first_row < part.first_row);
         self.parts.insert(at, part);
-        self.complete = self.rows == self.parameters.count;
+        self.complete = self.rows == self.parameters.count();
     }
 
     /// Whether the part that begins at `first_row` stands.
@@ -107,11 +147,7 @@ impl Manifest {
     /// Whether what stands here can be true: parts in order, of the right rows and names, sums that add up.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        let Parameters {
-            count,
-            rows_per_part,
-            ..
-        } = self.parameters;
+        let (count, rows_per_part) = (self.parameters.count(), self.parameters.rows_per_part());
         let part = |part: &Part| {
             rows_per_part > 0
                 && part.first_row.is_multiple_of(rows_per_part)
@@ -127,54 +163,6 @@ impl Manifest {
             && self.rows == self.parts.iter().map(|part| part.rows).sum::<u64>()
             && self.bytes == self.parts.iter().map(|part| part.bytes).sum::<u64>()
             && self.complete == (self.rows == count)
-    }
-}
-
-impl Parameters {
-    /// Whether a run with these may be resumed by one with `asked`.
-    ///
-    /// # Errors
-    /// [`ExportError::Mismatch`], which names the first difference.
-    pub fn permit(&self, asked: &Self) -> Result<(), ExportError> {
-        let key_known = !asked.key_arn.is_empty() && !self.key_arn.is_empty();
-        let (key_here, key_asked) = if key_known {
-            (&self.key_arn, &asked.key_arn)
-        } else if asked.key == self.key_arn {
-            (&self.key_arn, &asked.key)
-        } else {
-            (&self.key, &asked.key)
-        };
-        let differences = [
-            ("--key", key_here.clone(), key_asked.clone()),
-            ("--key-spec", self.key_spec.clone(), asked.key_spec.clone()),
-            ("--count", self.count.to_string(), asked.count.to_string()),
-            (
-                "--id-pattern",
-                self.id_pattern.clone(),
-                asked.id_pattern.clone(),
-            ),
-            (
-                "--context",
-                format!("{:?}", self.encryption_context),
-                format!("{:?}", asked.encryption_context),
-            ),
-            (
-                "--rows-per-part",
-                self.rows_per_part.to_string(),
-                asked.rows_per_part.to_string(),
-            ),
-        ];
-        match differences
-            .into_iter()
-            .find(|(_, here, asked)| here != asked)
-        {
-            None => Ok(()),
-            Some((parameter, here, asked)) => Err(ExportError::Mismatch {
-                parameter,
-                here,
-                asked,
-            }),
-        }
     }
 }
 
@@ -196,14 +184,50 @@ pub fn part_number(file: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn parameters() -> Parameters {
-        Parameters {
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    struct Asked {
+        key: String,
+        key_arn: String,
+        count: u64,
+        rows_per_part: u64,
+    }
+
+    impl Parameters for Asked {
+        const FORMAT: &'static str = "test/1";
+
+        fn count(&self) -> u64 {
+            self.count
+        }
+
+        fn rows_per_part(&self) -> u64 {
+            self.rows_per_part
+        }
+
+        fn key(&self) -> &str {
+            &self.key
+        }
+
+        fn key_arn(&self) -> &str {
+            &self.key_arn
+        }
+
+        fn set_key_arn(&mut self, arn: String) {
+            self.key_arn = arn;
+        }
+
+        fn arguments(&self) -> Vec<(&'static str, String)> {
+            vec![
+                ("--count", self.count.to_string()),
+                ("--rows-per-part", self.rows_per_part.to_string()),
+            ]
+        }
+    }
+
+    fn parameters() -> Asked {
+        Asked {
             key: "alias/a".to_owned(),
             key_arn: "arn:a".to_owned(),
-            key_spec: "AES_256".to_owned(),
             count: 25,
-            id_pattern: "{}".to_owned(),
-            encryption_context: BTreeMap::from([("tenant".to_owned(), "t".to_owned())]),
             rows_per_part: 10,
         }
     }
@@ -235,7 +259,7 @@ mod tests {
     fn a_manifest_that_cannot_be_true_is_not_sound() {
         let mut sound = Manifest::new("r".to_owned(), parameters());
         sound.add(part(0, 10));
-        let changes: [fn(&mut Manifest); 6] = [
+        let changes: [fn(&mut Manifest<Asked>); 6] = [
             |manifest| manifest.complete = true,
             |manifest| manifest.rows = 9,
             |manifest| manifest.parts[0].rows = 9,
@@ -252,13 +276,10 @@ mod tests {
 
     #[test]
     fn every_parameter_decides_whether_a_run_may_be_resumed() {
-        type Change = (&'static str, fn(&mut Parameters));
-        let changes: [Change; 6] = [
+        type Change = (&'static str, fn(&mut Asked));
+        let changes: [Change; 3] = [
             ("--key", |asked| asked.key_arn = "arn:b".to_owned()),
-            ("--key-spec", |asked| asked.key_spec = "AES_128".to_owned()),
             ("--count", |asked| asked.count = 26),
-            ("--id-pattern", |asked| asked.id_pattern = "a{}".to_owned()),
-            ("--context", |asked| asked.encryption_context.clear()),
             ("--rows-per-part", |asked| asked.rows_per_part = 11),
         ];
         for (name, change) in changes {
@@ -266,7 +287,7 @@ mod tests {
             change(&mut asked);
             let refusal = parameters().permit(&asked);
             assert!(
-                matches!(refusal, Err(ExportError::Mismatch { parameter, .. }) if parameter == name)
+                matches!(refusal, Err(JobError::Mismatch { parameter, .. }) if parameter == name)
             );
         }
         // Another name for the same key is the same key; an unresolved name is compared as it stands.

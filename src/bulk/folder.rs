@@ -1,8 +1,9 @@
-//! The folder of an export. Its files are complete or absent: each is written under a temporary name, synced, renamed,
+//! The folder of a job. Its files are complete or absent: each is written under a temporary name, synced, renamed,
 //! and the folder is synced; a part is named by the manifest only after that.
 
-use crate::export::ExportError;
-use crate::export::manifest::{self, Manifest};
+use crate::bulk::JobError;
+use crate::bulk::manifest::{self, Manifest, Parameters};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
@@ -13,6 +14,14 @@ const PARTIAL: &str = ".partial";
 /// Names of ours that begin with `_` are invisible to readers that are given the whole folder.
 const MANIFEST: &str = "_manifest.json";
 const LOCK: &str = "_lock";
+/// What a job that reads tables keeps of them: which row begins each part, what came on standard input, and what was left out.
+pub const PLAN: &str = "_plan.json";
+/// See [`PLAN`].
+pub const INPUT: &str = "_input";
+/// See [`PLAN`].
+pub const REJECTS: &str = "_rejects.ndjson";
+/// Row numbers and digests that do not fit into memory, while an input is looked through.
+pub const SPILL: &str = "_spill";
 /// A manifest has at most [`super::PARTS_MAX`] parts of about 300 bytes.
 const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 /// Bytes read at a time where a file is hashed.
@@ -28,9 +37,9 @@ impl Folder {
     /// Opens or creates the folder, locks it, and removes what a run that died left half-written.
     ///
     /// # Errors
-    /// [`ExportError::FolderInUse`], [`ExportError::ForeignFile`], or what the file system says.
-    pub fn open(path: &Path) -> Result<Self, ExportError> {
-        fs::create_dir_all(path).map_err(|error| ExportError::io("create", path, error))?;
+    /// [`JobError::FolderInUse`], [`JobError::ForeignFile`], or what the file system says.
+    pub fn open(path: &Path) -> Result<Self, JobError> {
+        fs::create_dir_all(path).map_err(|error| JobError::io("create", path, error))?;
         // Before the lock file is made: a folder that is not ours is left as it was.
         scan(path)?;
         let lock_path = path.join(LOCK);
@@ -39,10 +48,10 @@ impl Folder {
             .truncate(false)
             .write(true)
             .open(&lock_path)
-            .map_err(|error| ExportError::io("create", &lock_path, error))?;
+            .map_err(|error| JobError::io("create", &lock_path, error))?;
         lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => ExportError::FolderInUse(path.to_owned()),
-            TryLockError::Error(error) => ExportError::io("lock", &lock_path, error),
+            TryLockError::WouldBlock => JobError::FolderInUse(path.to_owned()),
+            TryLockError::Error(error) => JobError::io("lock", &lock_path, error),
         })?;
         let folder = Self {
             path: path.to_owned(),
@@ -56,6 +65,12 @@ impl Folder {
         Ok(folder)
     }
 
+    /// The folder itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.path
+    }
+
     /// The path of a file of the folder.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
@@ -66,7 +81,7 @@ impl Folder {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn parts(&self) -> Result<Vec<u64>, ExportError> {
+    pub fn parts(&self) -> Result<Vec<u64>, JobError> {
         let names = scan(&self.path)?;
         Ok(names
             .iter()
@@ -77,19 +92,19 @@ impl Folder {
     /// Reads the manifest; `None` when there is none.
     ///
     /// # Errors
-    /// [`ExportError::Manifest`], or what the file system says.
-    pub fn manifest(&self) -> Result<Option<Manifest>, ExportError> {
+    /// [`JobError::Manifest`], or what the file system says.
+    pub fn manifest<P: Parameters>(&self) -> Result<Option<Manifest<P>>, JobError> {
         let path = self.path(MANIFEST);
         let mut text = Vec::new();
         match File::open(&path) {
             Ok(file) => file
                 .take(MANIFEST_BYTES_MAX)
                 .read_to_end(&mut text)
-                .map_err(|error| ExportError::io("read", &path, error))?,
+                .map_err(|error| JobError::io("read", &path, error))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(ExportError::io("read", &path, error)),
+            Err(error) => return Err(JobError::io("read", &path, error)),
         };
-        let refuse = |reason: String| ExportError::Manifest {
+        let refuse = |reason: String| JobError::Manifest {
             path: path.clone(),
             reason,
         };
@@ -99,14 +114,14 @@ impl Folder {
         }
         let format: Format =
             serde_json::from_slice(&text).map_err(|error| refuse(error.to_string()))?;
-        if format.format != manifest::FORMAT {
-            let ours = manifest::FORMAT;
+        if format.format != P::FORMAT {
+            let ours = P::FORMAT;
             return Err(refuse(format!(
                 "its format is {}, not {ours}",
                 format.format
             )));
         }
-        let manifest: Manifest =
+        let manifest: Manifest<P> =
             serde_json::from_slice(&text).map_err(|error| refuse(error.to_string()))?;
         if !manifest.is_sound() {
             return Err(refuse("its parts do not fit its parameters".to_owned()));
@@ -118,14 +133,21 @@ impl Folder {
     ///
     /// # Errors
     /// What the file system says; the manifest is then the earlier one.
-    pub fn write_manifest(&self, manifest: &Manifest) -> Result<(), ExportError> {
-        let mut text = serde_json::to_vec_pretty(manifest).map_err(|error| {
-            ExportError::io("write", &self.path(MANIFEST), io::Error::other(error))
-        })?;
+    pub fn write_manifest<P: Parameters>(&self, manifest: &Manifest<P>) -> Result<(), JobError> {
+        self.write_json(MANIFEST, manifest)
+    }
+
+    /// Replaces a file of JSON.
+    ///
+    /// # Errors
+    /// What the file system says; the file is then the earlier one.
+    pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), JobError> {
+        let io = |error| JobError::io("write", &self.path(name), error);
+        let mut text =
+            serde_json::to_vec_pretty(value).map_err(|error| io(io::Error::other(error)))?;
         text.push(b'\n');
-        let mut file = self.begin(MANIFEST)?;
-        file.write_all(&text)
-            .map_err(|error| ExportError::io("write", &self.path(MANIFEST), error))?;
+        let mut file = self.begin(name)?;
+        file.write_all(&text).map_err(io)?;
         self.finish(file).map(drop)
     }
 
@@ -133,10 +155,10 @@ impl Folder {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn begin(&self, name: &str) -> Result<Unfinished, ExportError> {
+    pub fn begin(&self, name: &str) -> Result<Unfinished, JobError> {
         let stem = name.trim_start_matches('_');
         let path = self.path(&format!("_{stem}{PARTIAL}"));
-        let file = File::create(&path).map_err(|error| ExportError::io("create", &path, error))?;
+        let file = File::create(&path).map_err(|error| JobError::io("create", &path, error))?;
         Ok(Unfinished {
             file,
             path: Some(path),
@@ -150,9 +172,9 @@ impl Folder {
     ///
     /// # Errors
     /// What the file system says; the file is then absent.
-    pub fn finish(&self, mut file: Unfinished) -> Result<Finished, ExportError> {
+    pub fn finish(&self, mut file: Unfinished) -> Result<Finished, JobError> {
         let to = self.path(&file.name);
-        let io = |error| ExportError::io("write", &to, error);
+        let io = |error| JobError::io("write", &to, error);
         file.file.sync_all().map_err(io)?;
         if let Some(from) = &file.path {
             fs::rename(from, &to).map_err(io)?;
@@ -169,9 +191,9 @@ impl Folder {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn measure(&self, name: &str) -> Result<Finished, ExportError> {
+    pub fn measure(&self, name: &str) -> Result<Finished, JobError> {
         let path = self.path(name);
-        let io = |error| ExportError::io("read", &path, error);
+        let io = |error| JobError::io("read", &path, error);
         let mut file = File::open(&path).map_err(io)?;
         let mut hash = Sha256::new();
         let mut bytes = 0;
@@ -194,15 +216,30 @@ impl Folder {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn close(self) -> Result<(), ExportError> {
+    pub fn close(self) -> Result<(), JobError> {
         self.remove(LOCK)?;
         drop(self.lock);
         Ok(())
     }
 
-    fn remove(&self, name: &str) -> Result<(), ExportError> {
+    /// Removes a file, unless it is gone already.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn remove_if_there(&self, name: &str) -> Result<(), JobError> {
+        match fs::exists(self.path(name)) {
+            Ok(false) => Ok(()),
+            _ => self.remove(name),
+        }
+    }
+
+    /// Removes a file that is there.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn remove(&self, name: &str) -> Result<(), JobError> {
         let path = self.path(name);
-        fs::remove_file(&path).map_err(|error| ExportError::io("remove", &path, error))
+        fs::remove_file(&path).map_err(|error| JobError::io("remove", &path, error))
     }
 }
 
@@ -247,27 +284,30 @@ pub struct Finished {
 }
 
 /// The names in the folder, each of which is one of ours.
-fn scan(path: &Path) -> Result<Vec<String>, ExportError> {
-    let io = |error| ExportError::io("read", path, error);
+fn scan(path: &Path) -> Result<Vec<String>, JobError> {
+    let io = |error| JobError::io("read", path, error);
     let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(io)? {
         let name = entry.map_err(io)?.file_name();
         match name.to_str().filter(|name| is_ours(name)) {
             Some(name) => names.push(name.to_owned()),
-            None => return Err(ExportError::ForeignFile(path.join(name))),
+            None => return Err(JobError::ForeignFile(path.join(name))),
         }
     }
     let stands = |name: &str| manifest::part_number(name).is_some();
     if !names.iter().any(|name| name == MANIFEST)
         && let Some(part) = names.iter().find(|name| stands(name))
     {
-        return Err(ExportError::ForeignFile(path.join(part)));
+        return Err(JobError::ForeignFile(path.join(part)));
     }
     Ok(names)
 }
 
 fn is_ours(name: &str) -> bool {
-    let whole = |name: &str| name == MANIFEST || manifest::part_number(name).is_some();
+    let whole = |name: &str| {
+        [MANIFEST, PLAN, INPUT, REJECTS, SPILL].contains(&name)
+            || manifest::part_number(name).is_some()
+    };
     match name.strip_suffix(PARTIAL) {
         Some(stem) => whole(stem) || stem.strip_prefix('_').is_some_and(whole),
         None => name == LOCK || whole(name),

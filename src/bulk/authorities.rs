@@ -119,7 +119,7 @@ pub(super) fn objection(error: &(dyn Error + 'static)) -> Option<String> {
             "it speaks no TLS; name it with http://, or turn on [tls] in its configuration"
         }
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            "it demands a client certificate, and an export has none; use --endpoint unix:PATH on its host"
+            "it demands a client certificate, and this command has none; use --endpoint unix:PATH on its host"
         }
         rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)
         | rustls::Error::PeerIncompatible(_) => {

@@ -1,0 +1,277 @@
+//! Bulk jobs: what `export`, `provision` and `rewrap` have in common.
+//!
+//! A job is a folder of parts and a manifest. Its rows are numbered, a part is a fixed range of them, and one worker writes it from end to end, so workers
+//! share nothing but the list of parts still to be written. Parts are complete or absent (`folder`), so a job that dies is resumed by the same command,
+//! and rows that stand are never made again: a reader may have taken them already.
+//!
+//! What this module does not do: know what is in a row, or where its key comes from.
+
+pub mod authorities;
+pub mod client;
+pub mod endpoint;
+pub mod error;
+pub mod folder;
+pub mod layout;
+pub mod ledger;
+pub mod manifest;
+pub mod minting;
+pub mod parquet;
+pub mod progress;
+pub mod source;
+
+pub use authorities::{Authorities, AuthoritiesError};
+pub use client::Daemon;
+pub use endpoint::{Endpoint, InvalidEndpoint};
+pub use error::JobError;
+pub use folder::Folder;
+pub use ledger::{Ledger, PartMaker, Task};
+pub use manifest::{Manifest, Parameters, Part};
+pub use progress::Progress;
+pub use source::{KeyIdentity, SourceError};
+
+use crate::clock::Clock;
+use crate::crypto::entropy::{Entropy, EntropyError};
+use folder::Finished;
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// Rows of a part unless the job is small or asks otherwise: about 120 MB of keys alone.
+pub const PART_ROWS_DEFAULT: u64 = 1 << 20;
+/// Rows of a part at most: what one call of the batch endpoint may ask for.
+pub const PART_ROWS_MAX: u64 = u32::MAX as u64;
+/// Parts of a job at most; keeps the manifest, which is written anew for each part, below 30 MB.
+pub const PARTS_MAX: u64 = 100_000;
+
+/// What a job needs from the process.
+pub struct Runtime<'a> {
+    /// Time.
+    pub clock: Clock,
+    /// Where the job's own name is drawn.
+    pub entropy: &'a Entropy,
+    /// Who is told how far it is.
+    pub progress: &'a Progress,
+    /// Ends the job after the parts in progress.
+    pub stop: &'a AtomicBool,
+}
+
+/// How a job ended, short of an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome<P> {
+    /// Whether it was stopped before the last part, found finished, or has finished.
+    pub ending: Ending,
+    /// What the folder holds now.
+    pub manifest: Manifest<P>,
+    /// Rows that this run wrote.
+    pub rows_written: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// The ways to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Every row is there.
+    Finished,
+    /// Every row was there before.
+    FoundFinished,
+    /// Told to stop; the same command resumes it.
+    Stopped,
+}
+
+/// What a part says of itself, in its footer, beside what its job adds.
+pub mod footer {
+    /// The program that wrote it.
+    pub const SOFTWARE: &str = "keymill.software";
+    /// The job that it is of.
+    pub const RUN: &str = "keymill.run";
+    /// The number of its first row.
+    pub const FIRST_ROW: &str = "keymill.first_row";
+    /// The KMS key.
+    pub const KEY_ARN: &str = "keymill.key_arn";
+    /// The generation of its material.
+    pub const KEY_MATERIAL_ID: &str = "keymill.key_material_id";
+    /// The length of its data keys.
+    pub const KEY_SPEC: &str = "keymill.key_spec";
+    /// The pairs of every row's context, as a JSON object.
+    pub const CONTEXT_CONSTANTS: &str = "keymill.context_constants";
+    /// The columns of every row's context, as a JSON array.
+    pub const CONTEXT_COLUMNS: &str = "keymill.context_columns";
+    /// The column that a container's id is in.
+    pub const ID_COLUMN: &str = "keymill.id_column";
+}
+
+/// A job that is about to be performed, in its folder.
+pub struct Job<'a, P> {
+    start: Duration,
+    folder: &'a Folder,
+    held: Option<Manifest<P>>,
+}
+
+impl<'a, P: Parameters> Job<'a, P> {
+    /// Reads what the folder holds of it.
+    ///
+    /// # Errors
+    /// [`JobError`].
+    pub fn begin(folder: &'a Folder, runtime: &Runtime<'_>) -> Result<Self, JobError> {
+        Ok(Self {
+            start: runtime.clock.monotonic(),
+            folder,
+            held: folder.manifest()?,
+        })
+    }
+
+    /// The parameters of the job that the folder holds, if it holds one.
+    #[must_use]
+    pub fn held(&self) -> Option<&P> {
+        self.held.as_ref().map(|manifest| &manifest.parameters)
+    }
+
+    /// Whether every row of it is there.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.held.as_ref().is_some_and(|manifest| manifest.complete)
+    }
+
+    /// Writes every part that is missing, by as many workers as there are parts for, each made by `worker` on its own thread.
+    ///
+    /// # Errors
+    /// [`JobError`]; every part that stands is whole, and the same call resumes the job.
+    pub fn perform<M: PartMaker<P>>(
+        self,
+        parameters: P,
+        workers: NonZeroUsize,
+        runtime: &Runtime<'_>,
+        worker: impl Fn() -> Result<M, JobError> + Sync,
+    ) -> Result<Outcome<P>, JobError> {
+        let Self {
+            start,
+            folder,
+            held,
+        } = self;
+        bounds(&parameters)?;
+        let manifest = match held {
+            Some(manifest) => {
+                manifest.parameters.permit(&parameters)?;
+                recover(folder, manifest)?
+            }
+            None => {
+                let manifest = Manifest::new(run_id(runtime.entropy)?, parameters);
+                if manifest.complete {
+                    folder.write_manifest(&manifest)?;
+                }
+                manifest
+            }
+        };
+        let rows_before = manifest.rows;
+        let found_finished = manifest.complete;
+        let ledger = Ledger::new(folder, manifest);
+        if !found_finished {
+            ledger.write_all(workers, runtime, worker)?;
+        }
+        let manifest = ledger.into_manifest();
+        let ending = match (found_finished, manifest.complete) {
+            (true, _) => Ending::FoundFinished,
+            (false, true) => Ending::Finished,
+            (false, false) => Ending::Stopped,
+        };
+        Ok(Outcome {
+            ending,
+            rows_written: manifest.rows - rows_before,
+            manifest,
+            elapsed: runtime.clock.monotonic().saturating_sub(start),
+        })
+    }
+}
+
+fn bounds<P: Parameters>(parameters: &P) -> Result<(), JobError> {
+    let (count, rows_per_part) = (parameters.count(), parameters.rows_per_part());
+    if rows_per_part > PART_ROWS_MAX {
+        return Err(JobError::PartTooLarge);
+    }
+    if count.div_ceil(rows_per_part.max(1)) > PARTS_MAX {
+        return Err(JobError::TooManyParts {
+            count,
+            rows_per_part,
+        });
+    }
+    Ok(())
+}
+
+/// Whole row groups, and a part for each worker where there are rows enough.
+#[must_use]
+pub fn rows_per_part(count: u64, workers: NonZeroUsize) -> u64 {
+    let group = parquet::ROW_GROUP_ROWS as u64;
+    let share = count.div_ceil(workers.get() as u64).div_ceil(group) * group;
+    share.clamp(group, PART_ROWS_DEFAULT)
+}
+
+/// 128 random bits in hex: what tells the parts of this job from those of another.
+fn run_id(entropy: &Entropy) -> Result<String, EntropyError> {
+    let mut bytes = [0; 16];
+    entropy.draw(&mut bytes)?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+/// Checks the parts that the manifest names, and adds those that were finished just before the job died.
+fn recover<P: Parameters>(
+    folder: &Folder,
+    mut manifest: Manifest<P>,
+) -> Result<Manifest<P>, JobError> {
+    for part in &manifest.parts {
+        let path = folder.path(&part.file);
+        let length = std::fs::metadata(&path)
+            .map_err(|error| JobError::io("read", &path, error))?
+            .len();
+        if length != part.bytes {
+            let reason = format!("it has {length} bytes instead of {}", part.bytes);
+            return Err(JobError::PartDamaged { path, reason });
+        }
+    }
+    let rows_per_part = manifest.parameters.rows_per_part();
+    let mut changed = false;
+    for number in folder.parts()? {
+        let first_row = number.saturating_mul(rows_per_part);
+        if !manifest.has(first_row) {
+            let part = adopt(folder, &manifest, number, first_row)?;
+            manifest.add(part);
+            changed = true;
+        }
+    }
+    if changed {
+        folder.write_manifest(&manifest)?;
+    }
+    Ok(manifest)
+}
+
+/// A part that stands and is not in the manifest yet.
+fn adopt<P: Parameters>(
+    folder: &Folder,
+    manifest: &Manifest<P>,
+    number: u64,
+    first_row: u64,
+) -> Result<Part, JobError> {
+    let file = manifest::part_file(number);
+    let path = folder.path(&file);
+    let foreign = || JobError::ForeignFile(path.clone());
+    let open = File::open(&path).map_err(|error| JobError::io("read", &path, error))?;
+    let description = parquet::describe(&open).map_err(|_| foreign())?;
+    let says = |name: &str| description.metadata.get(name).cloned();
+    let rows = manifest.parameters.rows_of_part(first_row);
+    if says(footer::RUN).as_ref() != Some(&manifest.run)
+        || says(footer::FIRST_ROW) != Some(first_row.to_string())
+        || rows != Some(description.rows)
+    {
+        return Err(foreign());
+    }
+    let Finished { bytes, sha256 } = folder.measure(&file)?;
+    Ok(Part {
+        file,
+        first_row,
+        rows: description.rows,
+        bytes,
+        sha256,
+        key_material_id: says(footer::KEY_MATERIAL_ID).ok_or_else(foreign)?,
+    })
+}

@@ -1,0 +1,403 @@
+//! A running daemon, as a job's worker calls it: over a connection of its own that is kept, from a thread that waits for the answer.
+
+use crate::auth::Credentials;
+use crate::bulk::authorities::{self, Authorities};
+use crate::bulk::endpoint::Endpoint;
+use crate::bulk::source::SourceError;
+use crate::clock::Clock;
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use std::cell::Cell;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::Runtime;
+
+/// A daemon that sends nothing for so long is taken for dead.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// A refusal, or the answer to a single call, is a short JSON document.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// How long a throttled call is made again, and the pauses between.
+const PATIENCE: Duration = Duration::from_secs(120);
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Single calls of one worker that are under way at once: the daemon works on one while others are on the wire.
+const CALLS_AT_ONCE: usize = 8;
+
+/// A daemon, and who calls it.
+#[derive(Clone)]
+pub struct Daemon {
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// `None` on a Unix socket: the kernel says who asks.
+    pub credentials: Option<Arc<Credentials>>,
+    /// Who may vouch for the daemon on `https`; `None` is nobody.
+    pub authorities: Option<Authorities>,
+    /// The time of signatures.
+    pub clock: Clock,
+}
+
+/// What is sent, beside the body.
+pub struct Target<'a> {
+    /// Path, with the query if there is one.
+    pub path: &'a str,
+    /// The body's media type.
+    pub content_type: &'static str,
+    /// The answer's.
+    pub accept: &'static str,
+    /// The operation of AWS KMS, where it is one.
+    pub operation: Option<&'static str>,
+}
+
+impl Target<'static> {
+    /// A call of AWS KMS.
+    #[must_use]
+    pub fn kms(operation: &'static str) -> Self {
+        const JSON: &str = "application/x-amz-json-1.1";
+        Self {
+            path: "/",
+            content_type: JSON,
+            accept: JSON,
+            operation: Some(operation),
+        }
+    }
+}
+
+impl Daemon {
+    /// A connection that is made when it is needed.
+    ///
+    /// # Errors
+    /// [`SourceError::Connection`].
+    pub fn connection(&self) -> Result<Connection, SourceError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| self.broken(&error))?;
+        Ok(Connection {
+            daemon: self.clone(),
+            runtime,
+            sender: None,
+        })
+    }
+
+    /// Connections for single calls, several at once.
+    ///
+    /// # Errors
+    /// [`SourceError::Connection`].
+    pub fn connections(&self) -> Result<Connections, SourceError> {
+        let Connection {
+            daemon, runtime, ..
+        } = self.connection()?;
+        Ok(Connections {
+            daemon,
+            runtime,
+            senders: (0..CALLS_AT_ONCE).map(|_| None).collect(),
+        })
+    }
+
+    /// The error of a connection that broke.
+    #[must_use]
+    pub fn broken(&self, reason: &dyn fmt::Display) -> SourceError {
+        SourceError::Connection {
+            endpoint: self.endpoint.to_string(),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// The error of an answer that is none of a daemon's.
+    #[must_use]
+    pub fn answered(&self, reason: impl Into<String>) -> SourceError {
+        SourceError::Answer {
+            endpoint: self.endpoint.to_string(),
+            reason: reason.into(),
+        }
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, SourceError> {
+        match &self.endpoint {
+            Endpoint::Unix(path) => {
+                let connected = self.in_time(UnixStream::connect(path)).await?;
+                self.shake_hands(connected).await
+            }
+            Endpoint::Http(authority) => {
+                let connected = self.in_time(TcpStream::connect(authority)).await?;
+                self.shake_hands(connected).await
+            }
+            Endpoint::Https { authority, name } => {
+                let Some(authorities) = &self.authorities else {
+                    return Err(self.broken(&"no authority is known that could vouch for it"));
+                };
+                let connected = self.in_time(TcpStream::connect(authority)).await?;
+                let secured = authorities.connector().connect(name.clone(), connected);
+                let secured = self.in_time(secured).await?;
+                self.shake_hands(secured).await
+            }
+        }
+    }
+
+    async fn shake_hands<S>(&self, stream: S) -> Result<SendRequest<Full<Bytes>>, SourceError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let handshake = http1::handshake(TokioIo::new(stream));
+        let (sender, connection) = self.in_time(handshake).await?;
+        // Its errors are those of the requests on it.
+        tokio::spawn(async move { drop(connection.await) });
+        Ok(sender)
+    }
+
+    /// What a connection ended with: what TLS has against it is told apart, because trying again does not help.
+    fn failed(&self, error: &(dyn Error + 'static)) -> SourceError {
+        if let Some(reason) = authorities::objection(error) {
+            return SourceError::Untrusted {
+                endpoint: self.endpoint.to_string(),
+                reason,
+            };
+        }
+        match error.downcast_ref::<hyper::Error>() {
+            Some(error) if error.is_parse() => self.answered("with what is no HTTP"),
+            _ => self.broken(&error),
+        }
+    }
+
+    /// What `future` comes to, unless the daemon is silent for too long.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub async fn in_time<T, E: Error + 'static>(
+        &self,
+        future: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, SourceError> {
+        match tokio::time::timeout(SILENCE_MAX, future).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(self.failed(&error)),
+            Err(_) => Err(self.broken(&format_args!(
+                "nothing came for {} seconds",
+                SILENCE_MAX.as_secs()
+            ))),
+        }
+    }
+
+    fn request(
+        &self,
+        target: &Target<'_>,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, SourceError> {
+        let broken = |error: &dyn fmt::Display| self.broken(error);
+        let host = match &self.endpoint {
+            Endpoint::Unix(_) => "localhost",
+            Endpoint::Http(authority) | Endpoint::Https { authority, .. } => authority,
+        };
+        let host = HeaderValue::from_str(host).map_err(|error| broken(&error))?;
+        let mut request = Request::new(Full::new(body.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = Uri::try_from(target.path).map_err(|error| broken(&error))?;
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, host);
+        let media_type = HeaderValue::from_static(target.content_type);
+        headers.insert(header::CONTENT_TYPE, media_type);
+        headers.insert(header::ACCEPT, HeaderValue::from_static(target.accept));
+        if let Some(operation) = target.operation {
+            let target = HeaderValue::from_str(&format!("TrentService.{operation}"));
+            headers.insert("x-amz-target", target.map_err(|error| broken(&error))?);
+        }
+        if let Some(credentials) = &self.credentials {
+            credentials
+                .sign(&Method::POST, target.path, headers, &body, self.clock.now())
+                .map_err(|error| broken(&error))?;
+        }
+        Ok(request)
+    }
+
+    async fn send(
+        &self,
+        sender: &mut Option<SendRequest<Full<Bytes>>>,
+        target: &Target<'_>,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, SourceError> {
+        let mut connected = match sender.take() {
+            Some(connected) if !connected.is_closed() => connected,
+            _ => self.connect().await?,
+        };
+        self.in_time(connected.ready()).await?;
+        let sent = connected.send_request(self.request(target, body)?);
+        let response = self.in_time(sent).await?;
+        *sender = Some(connected);
+        if response.status() != StatusCode::OK {
+            return Err(self.refused(response).await);
+        }
+        Ok(response)
+    }
+
+    async fn send_patiently(
+        &self,
+        sender: &mut Option<SendRequest<Full<Bytes>>>,
+        target: &Target<'_>,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, SourceError> {
+        let (mut pause, mut waited) = (PAUSE_MIN, Duration::ZERO);
+        loop {
+            match self.send(sender, target, body.clone()).await {
+                Err(SourceError::Refused { code, .. })
+                    if code == "ThrottlingException" && waited < PATIENCE => {}
+                sent => return sent,
+            }
+            tokio::time::sleep(pause).await;
+            waited += pause;
+            pause = (2 * pause).min(PAUSE_MAX);
+        }
+    }
+
+    async fn exchange(
+        &self,
+        sender: &mut Option<SendRequest<Full<Bytes>>>,
+        target: &Target<'_>,
+        body: Bytes,
+    ) -> Result<Bytes, SourceError> {
+        let response = self.send_patiently(sender, target, body).await?;
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
+        match tokio::time::timeout(SILENCE_MAX, body).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) => Err(self.broken(&error)),
+            Err(_) => Err(self.broken(&"an answer did not come to its end")),
+        }
+    }
+
+    /// The daemon's own word on why not.
+    async fn refused(&self, response: Response<Incoming>) -> SourceError {
+        #[derive(Deserialize)]
+        struct Refusal {
+            #[serde(rename = "__type")]
+            code: String,
+            #[serde(alias = "Message", default)]
+            message: Option<String>,
+        }
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
+        let body = match tokio::time::timeout(SILENCE_MAX, body).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            _ => Bytes::new(),
+        };
+        match serde_json::from_slice::<Refusal>(&body) {
+            Ok(refusal) => SourceError::Refused {
+                code: refusal.code,
+                message: refusal.message.unwrap_or_default(),
+            },
+            Err(_) => self.answered(format!("with status {status}")),
+        }
+    }
+}
+
+/// One connection of one worker.
+pub struct Connection {
+    daemon: Daemon,
+    runtime: Runtime,
+    sender: Option<SendRequest<Full<Bytes>>>,
+}
+
+impl Connection {
+    /// The daemon at its other end.
+    #[must_use]
+    pub fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    /// Sends one request, and returns its answer, whose body is still to be read.
+    ///
+    /// # Errors
+    /// [`SourceError`], the daemon's refusal among others.
+    pub fn call(
+        &mut self,
+        target: &Target<'_>,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, SourceError> {
+        let Self {
+            daemon,
+            runtime,
+            sender,
+        } = self;
+        runtime.block_on(daemon.send(sender, target, body))
+    }
+
+    /// As [`Self::call`]; a call that is throttled is made again, for a while.
+    ///
+    /// # Errors
+    /// [`SourceError`], the daemon's refusal among others.
+    pub fn call_patiently(
+        &mut self,
+        target: &Target<'_>,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, SourceError> {
+        let Self {
+            daemon,
+            runtime,
+            sender,
+        } = self;
+        runtime.block_on(daemon.send_patiently(sender, target, body))
+    }
+
+    /// The next bytes of an answer; `None` at its end, which must be seen before the next call.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub fn next(&mut self, body: &mut Incoming) -> Result<Option<Bytes>, SourceError> {
+        let Self {
+            daemon, runtime, ..
+        } = self;
+        let frame = async { body.frame().await.transpose() };
+        let frame = runtime.block_on(daemon.in_time(frame))?;
+        Ok(frame.map(|frame| frame.into_data().unwrap_or_default()))
+    }
+}
+
+/// Several connections of one worker, for single calls.
+pub struct Connections {
+    daemon: Daemon,
+    runtime: Runtime,
+    senders: Vec<Option<SendRequest<Full<Bytes>>>>,
+}
+
+impl Connections {
+    /// The daemon at their other end.
+    #[must_use]
+    pub fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    /// Makes these calls, several at once, and returns what each was answered, in order.
+    pub fn call_all(
+        &mut self,
+        target: &Target<'_>,
+        bodies: &[Bytes],
+    ) -> Vec<Result<Bytes, SourceError>> {
+        let Self {
+            daemon,
+            runtime,
+            senders,
+        } = self;
+        let next = Cell::new(0);
+        let (daemon, next) = (&*daemon, &next);
+        let workers = senders.iter_mut().map(|sender| async move {
+            let mut answers = Vec::new();
+            while let Some(body) = bodies.get(next.get()) {
+                let at = next.replace(next.get() + 1);
+                let answer = daemon.exchange(sender, target, body.clone()).await;
+                answers.push((at, answer));
+            }
+            answers
+        });
+        let answers = runtime.block_on(join_all(workers));
+        let mut answers: Vec<_> = answers.into_iter().flatten().collect();
+        answers.sort_unstable_by_key(|(at, _)| *at);
+        answers.into_iter().map(|(_, answer)| answer).collect()
+    }
+}

@@ -1,0 +1,235 @@
+//! The columns of a job's parts, and how each is encoded.
+
+use crate::bulk::parquet::ROW_GROUP_ROWS;
+use crate::clock::Timestamp;
+use crate::context::EncryptionContext;
+use arrow_array::builder::{MapBuilder, MapFieldNames, StringBuilder};
+use arrow_array::{ArrayRef, BinaryArray, TimestampMicrosecondArray};
+use arrow_buffer::{Buffer, OffsetBuffer};
+use arrow_schema::{ArrowError, DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use parquet::arrow::add_encoded_arrow_schema_to_metadata;
+use parquet::basic::{Compression, Encoding};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::schema::types::ColumnPath;
+use std::sync::Arc;
+
+/// Bytes of a row group that a writer holds, past which it ends: rows of a table may be of any length.
+const GROUP_BYTES_MAX: usize = 64 << 20;
+
+/// The columns that a job adds to a container's row.
+pub mod column {
+    /// The container's id.
+    pub const CONTAINER_ID: &str = "container_id";
+    /// The KMS key.
+    pub const KEY_ARN: &str = "key_arn";
+    /// The generation of its material.
+    pub const KEY_MATERIAL_ID: &str = "key_material_id";
+    /// The data key's length.
+    pub const KEY_SPEC: &str = "key_spec";
+    /// The pairs that the blob is bound to.
+    pub const ENCRYPTION_CONTEXT: &str = "encryption_context";
+    /// The wrapped data key.
+    pub const CIPHERTEXT_BLOB: &str = "ciphertext_blob";
+    /// When it was made.
+    pub const CREATED_AT: &str = "created_at";
+}
+
+/// The field of a column that a job adds.
+///
+/// # Panics
+/// When there is no such column: a fault of the caller.
+#[must_use]
+pub fn field(name: &str) -> Field {
+    let kind = match name {
+        column::CONTAINER_ID | column::KEY_ARN | column::KEY_MATERIAL_ID | column::KEY_SPEC => {
+            DataType::Utf8
+        }
+        column::ENCRYPTION_CONTEXT => context_type(),
+        column::CIPHERTEXT_BLOB => DataType::Binary,
+        column::CREATED_AT => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        _ => unreachable!("{name} is none of the columns above"),
+    };
+    Field::new(name, kind, false)
+}
+
+/// The names are those of the Parquet format's `MAP`, not Arrow's defaults.
+#[must_use]
+pub fn context_names() -> MapFieldNames {
+    MapFieldNames {
+        entry: "key_value".to_owned(),
+        key: "key".to_owned(),
+        value: "value".to_owned(),
+    }
+}
+
+fn context_type() -> DataType {
+    let names = context_names();
+    let pair = Fields::from(vec![
+        Field::new(names.key, DataType::Utf8, false),
+        Field::new(names.value, DataType::Utf8, false),
+    ]);
+    DataType::Map(
+        Arc::new(Field::new(names.entry, DataType::Struct(pair), false)),
+        false,
+    )
+}
+
+/// The column of blobs that stand end to end, as long as each other.
+///
+/// # Errors
+/// [`ArrowError`], when all together exceed 2 GiB.
+///
+/// # Panics
+/// When there are not as many bytes for each row: a fault of the caller.
+pub fn blobs(rows: usize, blobs: Buffer) -> Result<ArrayRef, ArrowError> {
+    assert!(rows > 0 && blobs.len().is_multiple_of(rows));
+    let offsets = OffsetBuffer::from_repeated_length(blobs.len() / rows, rows);
+    Ok(Arc::new(BinaryArray::try_new(offsets, blobs, None)?))
+}
+
+/// The column of times: all rows are of the same.
+#[must_use]
+pub fn created_at(time: Timestamp, rows: usize) -> ArrayRef {
+    let micros = i64::try_from(time.0).unwrap_or(i64::MAX);
+    Arc::new(TimestampMicrosecondArray::from_value(micros, rows).with_timezone("UTC"))
+}
+
+/// Makes the column of contexts.
+pub struct ContextsBuilder(MapBuilder<StringBuilder, StringBuilder>);
+
+impl Default for ContextsBuilder {
+    fn default() -> Self {
+        let value = Field::new(context_names().value, DataType::Utf8, false);
+        let text = StringBuilder::new;
+        Self(MapBuilder::new(Some(context_names()), text(), text()).with_values_field(value))
+    }
+}
+
+impl ContextsBuilder {
+    /// Appends a row.
+    ///
+    /// # Errors
+    /// [`ArrowError`], when all texts together exceed 2 GiB.
+    pub fn append(&mut self, context: &EncryptionContext) -> Result<(), ArrowError> {
+        for (name, value) in context.pairs() {
+            self.0.keys().append_value(name);
+            self.0.values().append_value(value);
+        }
+        self.0.append(true)
+    }
+
+    /// The column of the rows since the last call.
+    pub fn finish(&mut self) -> ArrayRef {
+        Arc::new(self.0.finish())
+    }
+}
+
+/// How the columns are encoded that a job adds. What is constant takes a dictionary of one entry.
+pub(super) fn properties() -> WriterPropertiesBuilder {
+    let plain = |name: &str| ColumnPath::from(name.to_owned());
+    let contexts = |leaf: &str| {
+        let path = [column::ENCRYPTION_CONTEXT, "key_value", leaf];
+        ColumnPath::new(path.map(ToOwned::to_owned).to_vec())
+    };
+    let mut builder = WriterProperties::builder()
+        .set_created_by(format!("keymill version {}", env!("CARGO_PKG_VERSION")))
+        .set_compression(Compression::UNCOMPRESSED)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_offset_index_disabled(true);
+    for (name, encoding) in [
+        (column::CONTAINER_ID, Encoding::DELTA_BYTE_ARRAY),
+        (column::CIPHERTEXT_BLOB, Encoding::DELTA_LENGTH_BYTE_ARRAY),
+        (column::CREATED_AT, Encoding::DELTA_BINARY_PACKED),
+    ] {
+        builder = builder
+            .set_column_dictionary_enabled(plain(name), false)
+            .set_column_encoding(plain(name), encoding);
+    }
+    let without = [
+        plain(column::CIPHERTEXT_BLOB),
+        contexts("key"),
+        contexts("value"),
+    ];
+    for path in without {
+        builder = builder.set_column_statistics_enabled(path, EnabledStatistics::None);
+    }
+    builder
+}
+
+/// Which columns the parts of a job have, and which of them are the same in every row of a part.
+#[derive(Clone)]
+pub struct Layout {
+    pub(super) schema: SchemaRef,
+    pub(super) properties: Arc<WriterProperties>,
+    /// By field.
+    pub(super) constant: Vec<bool>,
+    /// Bytes of a row group that are held at most.
+    pub(super) group_bytes_max: usize,
+}
+
+impl Layout {
+    /// Columns that are all a job's own, in this order; all of `constant` are the same in every row.
+    ///
+    /// # Panics
+    /// When one is none of [`column`]'s: a fault of the caller.
+    #[must_use]
+    pub fn own(columns: &[&str], constant: &[&str]) -> Self {
+        let fields = columns.iter().map(|name| field(name));
+        Self {
+            schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
+            properties: Arc::new(properties().build()),
+            group_bytes_max: usize::MAX,
+            constant: columns.iter().map(|name| constant.contains(name)).collect(),
+        }
+    }
+
+    /// A job's own columns after those of a table, whose types readers that know Arrow get back as they were. Those of `varied` hardly repeat a value.
+    ///
+    /// # Panics
+    /// As [`Self::own`].
+    #[must_use]
+    pub fn beside(input: &Schema, columns: &[&str], constant: &[&str], varied: &[&str]) -> Self {
+        let own = columns.iter().map(|name| Arc::new(field(name)));
+        let fields: Vec<_> = input.fields().iter().cloned().chain(own).collect();
+        let kept = input.fields().iter().map(|_| false);
+        let constant = kept.chain(columns.iter().map(|name| constant.contains(name)));
+        let constant = constant.collect();
+        let mut builder = properties().set_compression(Compression::SNAPPY);
+        for name in [column::CIPHERTEXT_BLOB, column::CREATED_AT] {
+            let path = ColumnPath::from(name.to_owned());
+            builder = builder.set_column_compression(path, Compression::UNCOMPRESSED);
+        }
+        // A dictionary of what hardly repeats is given up after a megabyte, and all before it was for nothing.
+        for name in varied {
+            builder =
+                builder.set_column_dictionary_enabled(ColumnPath::from((*name).to_owned()), false);
+        }
+        let path = [column::ENCRYPTION_CONTEXT, "key_value", "value"];
+        let path = ColumnPath::new(path.map(ToOwned::to_owned).to_vec());
+        builder = builder.set_column_dictionary_enabled(path, false);
+        let mut properties = builder.build();
+        let schema = Arc::new(Schema::new(fields));
+        add_encoded_arrow_schema_to_metadata(&schema, &mut properties);
+        Self {
+            schema,
+            properties: Arc::new(properties),
+            constant,
+            group_bytes_max: GROUP_BYTES_MAX,
+        }
+    }
+
+    /// All columns.
+    #[must_use]
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Those that differ from row to row, as [`PartWriter::write`] takes them.
+    pub fn written(&self) -> impl Iterator<Item = &Field> {
+        let fields = self.schema.fields().iter().zip(&self.constant);
+        fields
+            .filter(|(_, constant)| !**constant)
+            .map(|(field, _)| &**field)
+    }
+}

@@ -1,0 +1,189 @@
+//! The workers of a job, and what they share.
+
+use crate::bulk::folder::{Finished, Folder};
+use crate::bulk::manifest::{self, Manifest, Parameters, Part};
+use crate::bulk::source::KeyIdentity;
+use crate::bulk::{JobError, Runtime};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// One worker's way of writing a part.
+pub trait PartMaker<P> {
+    /// Writes the rows of `task`; `None` when another worker's failure makes it pointless.
+    ///
+    /// # Errors
+    /// [`JobError`]; nothing of the part is left.
+    fn write(&mut self, task: &Task, ledger: &Ledger<'_, P>) -> Result<Option<Written>, JobError>;
+}
+
+/// The part that a worker writes.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// The part's number.
+    pub number: u64,
+    /// The name of its file.
+    pub file: String,
+    /// The number of its first row.
+    pub first_row: u64,
+    /// Its rows.
+    pub rows: u64,
+}
+
+/// A part that stands.
+#[derive(Debug)]
+pub struct Written {
+    /// Its file.
+    pub finished: Finished,
+    /// The generation of material that its rows are under.
+    pub key_material_id: String,
+}
+
+/// What workers share. No lock is held while rows are made; the manifest's is held while it is written.
+pub struct Ledger<'a, P> {
+    todo: Mutex<Vec<u64>>,
+    manifest: Mutex<Manifest<P>>,
+    folder: &'a Folder,
+    /// Tells the other workers to give up.
+    failed: AtomicBool,
+}
+
+impl<'a, P: Parameters> Ledger<'a, P> {
+    pub(super) fn new(folder: &'a Folder, manifest: Manifest<P>) -> Self {
+        Self {
+            todo: Mutex::new(missing_parts(&manifest)),
+            manifest: Mutex::new(manifest),
+            folder,
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn into_manifest(self) -> Manifest<P> {
+        self.manifest
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The job's folder.
+    #[must_use]
+    pub fn folder(&self) -> &'a Folder {
+        self.folder
+    }
+
+    /// Whether another worker has failed.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Writes the manifest before the first part, and refuses a key that the job did not begin with. Returns the job's name and its parameters.
+    ///
+    /// # Errors
+    /// [`JobError`].
+    pub fn begin(&self, key: &KeyIdentity) -> Result<(String, P), JobError> {
+        let mut manifest = locked(&self.manifest);
+        let mut asked = manifest.parameters.clone();
+        asked.set_key_arn(key.arn.clone());
+        manifest.parameters.permit(&asked)?;
+        if manifest.parts.is_empty() {
+            manifest.parameters = asked;
+            self.folder.write_manifest(&manifest)?;
+        }
+        Ok((manifest.run.clone(), manifest.parameters.clone()))
+    }
+
+    /// Takes the next part to be written.
+    fn next(&self) -> Option<Task> {
+        let number = locked(&self.todo).pop()?;
+        let parameters = &locked(&self.manifest).parameters;
+        let first_row = number * parameters.rows_per_part();
+        Some(Task {
+            number,
+            file: manifest::part_file(number),
+            first_row,
+            rows: parameters.rows_of_part(first_row)?,
+        })
+    }
+
+    fn end(&self, task: &Task, written: Written) -> Result<u64, JobError> {
+        let Written {
+            finished: Finished { bytes, sha256 },
+            key_material_id,
+        } = written;
+        let mut manifest = locked(&self.manifest);
+        manifest.add(Part {
+            file: task.file.clone(),
+            first_row: task.first_row,
+            rows: task.rows,
+            bytes,
+            sha256,
+            key_material_id,
+        });
+        self.folder.write_manifest(&manifest)?;
+        Ok(bytes)
+    }
+
+    /// Writes every part that is missing, on threads of a private pool at the priority of the process.
+    pub(super) fn write_all<M: PartMaker<P>>(
+        &self,
+        workers: NonZeroUsize,
+        runtime: &Runtime<'_>,
+        worker: impl Fn() -> Result<M, JobError> + Sync,
+    ) -> Result<(), JobError> {
+        let (rows, bytes, count) = {
+            let manifest = locked(&self.manifest);
+            (manifest.rows, manifest.bytes, manifest.parameters.count())
+        };
+        let workers = workers.get().min(locked(&self.todo).len());
+        let threads = rayon::ThreadPoolBuilder::new()
+            .num_threads(workers)
+            .thread_name(|number| format!("bulk-{number}"))
+            .build()?;
+        runtime.progress.begin(rows, bytes, count);
+        let results = threads.broadcast(|_| {
+            let written = worker().and_then(|maker| self.write_parts(maker, runtime));
+            if written.is_err() {
+                self.failed.store(true, Ordering::Relaxed);
+            }
+            written
+        });
+        runtime.progress.end();
+        results.into_iter().collect()
+    }
+
+    /// Writes parts until none is left, the job is told to stop, or a worker fails.
+    fn write_parts<M: PartMaker<P>>(
+        &self,
+        mut maker: M,
+        runtime: &Runtime<'_>,
+    ) -> Result<(), JobError> {
+        while !runtime.stop.load(Ordering::Relaxed) && !self.has_failed() {
+            let Some(task) = self.next() else {
+                break;
+            };
+            let Some(written) = maker.write(&task, self)? else {
+                break;
+            };
+            let bytes = self.end(&task, written)?;
+            runtime.progress.part(task.number, bytes);
+        }
+        Ok(())
+    }
+}
+
+/// A worker that panicked has left these whole: nothing between their lock and unlock can.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The numbers of the parts to be written, the next one last.
+fn missing_parts<P: Parameters>(manifest: &Manifest<P>) -> Vec<u64> {
+    let (count, rows_per_part) = (
+        manifest.parameters.count(),
+        manifest.parameters.rows_per_part(),
+    );
+    (0..count.div_ceil(rows_per_part))
+        .filter(|number| !manifest.has(number * rows_per_part))
+        .rev()
+        .collect()
+}

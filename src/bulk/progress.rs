@@ -1,0 +1,140 @@
+//! How far a job is: a bar on a terminal; elsewhere a line in the log now and then, which is JSON where `--json` asks for it.
+
+use crate::clock::Clock;
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Lines come no closer than this.
+const LINES_APART: Duration = Duration::from_secs(5);
+/// Redraws a second.
+const REDRAWS_HZ: u8 = 10;
+
+/// Who is told how far a job is.
+pub struct Progress {
+    bar: ProgressBar,
+    /// Of the parts that stand.
+    bytes: AtomicU64,
+    lines: Option<Lines>,
+}
+
+/// What lines say, and when the last one was logged; locked once a part.
+struct Lines {
+    clock: Clock,
+    to_the_end: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct State {
+    /// When this run began, and the rows that stood then.
+    began: Duration,
+    rows_before: u64,
+    last: Duration,
+}
+
+impl Progress {
+    /// A bar on standard error.
+    #[must_use]
+    pub fn terminal() -> Self {
+        let target = ProgressDrawTarget::stderr_with_hz(REDRAWS_HZ);
+        let bar = ProgressBar::with_draw_target(None, target);
+        let style = "{bar:30} {percent:>3} %  {human_pos} of {human_len} rows  {per_sec}  {msg}  {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(style) {
+            bar.set_style(style);
+        }
+        Self {
+            bar,
+            bytes: AtomicU64::new(0),
+            lines: None,
+        }
+    }
+
+    /// A line in the log, at most every five seconds; where programs read it also one for the last part.
+    #[must_use]
+    pub fn log(clock: Clock, to_the_end: bool) -> Self {
+        Self {
+            bar: ProgressBar::hidden(),
+            bytes: AtomicU64::new(0),
+            lines: Some(Lines {
+                clock,
+                to_the_end,
+                state: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Nobody.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self {
+            bar: ProgressBar::hidden(),
+            bytes: AtomicU64::new(0),
+            lines: None,
+        }
+    }
+
+    /// Rows written so far.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.bar.position()
+    }
+
+    /// Begins to count: `rows` of `count` stand, in parts of `bytes` bytes.
+    pub fn begin(&self, rows: u64, bytes: u64, count: u64) {
+        self.bar.set_length(count);
+        self.bar.set_position(rows);
+        self.count_bytes(bytes);
+        // Rows that stood before are no part of this run's rate.
+        self.bar.reset_eta();
+        if let Some(lines) = &self.lines {
+            let now = lines.clock.monotonic();
+            *lines.state.lock().unwrap_or_else(PoisonError::into_inner) = State {
+                began: now,
+                rows_before: rows,
+                last: now,
+            };
+        }
+    }
+
+    /// So many more rows are made.
+    pub fn advance(&self, rows: usize) {
+        self.bar.inc(rows as u64);
+    }
+
+    /// A part of so many bytes stands.
+    pub fn part(&self, part: u64, bytes: u64) {
+        let bytes = self.count_bytes(bytes);
+        let Some(lines) = &self.lines else { return };
+        let now = lines.clock.monotonic();
+        let mut state = lines.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (rows, count) = (self.bar.position(), self.bar.length().unwrap_or_default());
+        if now.saturating_sub(state.last) >= LINES_APART || lines.to_the_end && rows >= count {
+            state.last = now;
+            let seconds = now.saturating_sub(state.began).as_secs_f64();
+            let rate = rows.saturating_sub(state.rows_before) as f64 / seconds.max(1e-9);
+            let left = count.saturating_sub(rows) as f64 / rate.max(1e-9);
+            tracing::info!(
+                part,
+                rows,
+                count,
+                bytes,
+                rows_per_second = rate.round(),
+                seconds_left = left.round(),
+                "the job is under way"
+            );
+        }
+    }
+
+    /// The last row is there, or there will be no more.
+    pub fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn count_bytes(&self, more: u64) -> u64 {
+        let bytes = self.bytes.fetch_add(more, Ordering::Relaxed) + more;
+        self.bar.set_message(HumanBytes(bytes).to_string());
+        bytes
+    }
+}

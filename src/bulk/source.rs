@@ -1,0 +1,81 @@
+//! The key that a job's blobs are under, and why there are no more of them.
+
+use crate::crypto::entropy::EntropyError;
+use crate::envelope::EpochEnded;
+use crate::key::InvalidState;
+
+/// The key that a part's blobs are under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyIdentity {
+    /// The KMS key.
+    pub arn: String,
+    /// The generation of its material.
+    pub material_id: String,
+}
+
+/// Why there are no more blobs.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The key's state forbids it.
+    #[error("{arn} {state}; no key was made under it")]
+    State {
+        /// The key.
+        arn: String,
+        /// What forbids it.
+        state: InvalidState,
+    },
+    /// The operating system's entropy source failed.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// A fresh epoch could not mint: a limit of the envelope is below the number of keys that are minted at a time.
+    #[error(transparent)]
+    Epoch(#[from] EpochEnded),
+    /// The audit log could not be written.
+    #[error(
+        "{reason}: a part was dropped, because nobody would know of its keys; make room, and the same command resumes the job"
+    )]
+    Unrecorded {
+        /// Why.
+        reason: String,
+    },
+    /// The daemon refused.
+    #[error("the daemon refused: {code}{}{message}", if message.is_empty() { "" } else { ": " })]
+    Refused {
+        /// The KMS error code.
+        code: String,
+        /// Its message, if any.
+        message: String,
+    },
+    /// The daemon could not be reached, or the connection broke.
+    #[error("{endpoint}: {reason}; finished parts are kept, and the same command resumes the job")]
+    Connection {
+        /// Where.
+        endpoint: String,
+        /// Why.
+        reason: String,
+    },
+    /// TLS has something against the daemon; nothing was asked of it.
+    #[error("{endpoint}: {reason}")]
+    Untrusted {
+        /// Where.
+        endpoint: String,
+        /// What, and what to do about it.
+        reason: String,
+    },
+    /// The answer is not that of a Keymill daemon.
+    #[error("{endpoint} answered {reason}; is it a keymill daemon of this version?")]
+    Answer {
+        /// Where.
+        endpoint: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The key is of another kind.
+    #[error("{0} is no symmetric encryption key, so it wraps no data keys")]
+    NoMaterial(String),
+    /// The key was rotated within a part.
+    #[error(
+        "the key's material changed within a part; the part was dropped, and the same command resumes the job"
+    )]
+    MaterialChanged,
+}

@@ -1,0 +1,398 @@
+//! What the bulk commands have in common: where they work, what they are told of, how they are stopped, and what they print.
+
+use crate::api::Requester;
+use crate::auth::Credentials;
+use crate::bulk::minting::Recorder;
+use crate::bulk::{
+    Authorities, AuthoritiesError, Daemon, Ending, Endpoint, JobError, Outcome, Parameters,
+    Progress, Runtime,
+};
+use crate::cli::failure::{Failure, Status};
+use crate::cli::operator::{open_store, operator};
+use crate::cli::{Place, log, output};
+use crate::clock::Clock;
+use crate::config::{Config, Environment, Log, LogFormat, LogLevel};
+use crate::crypto::entropy::Entropy;
+use crate::crypto::secret::SecretBytes;
+use crate::daemon::{Core, Signals};
+use crate::key::arn::{AliasName, Arn};
+use crate::key::data_key::DataKeyLength;
+use crate::keystore::{KeyEntry, Snapshot};
+use clap::Args;
+use serde_json::json;
+use std::io::IsTerminal;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The variable that names a file of certificate authorities.
+const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
+
+/// The length of every data key.
+#[derive(Args)]
+pub(super) struct Length {
+    /// Length of every data key: AES_256 or AES_128 [default: AES_256]
+    #[arg(long, value_name = "SPEC", value_parser = ["AES_256", "AES_128"], conflicts_with = "number_of_bytes")]
+    key_spec: Option<String>,
+    /// Length of every data key in bytes, 1 to 1024
+    #[arg(long, value_name = "N", value_parser = length)]
+    number_of_bytes: Option<DataKeyLength>,
+}
+
+impl Length {
+    pub(super) fn length(&self) -> DataKeyLength {
+        match (&self.key_spec, self.number_of_bytes) {
+            (_, Some(length)) => length,
+            (Some(spec), None) if spec == "AES_128" => DataKeyLength::AES_128,
+            (_, None) => DataKeyLength::AES_256,
+        }
+    }
+}
+
+fn length(text: &str) -> Result<DataKeyLength, String> {
+    let bytes = text.parse::<usize>().map_err(|error| error.to_string())?;
+    DataKeyLength::new(bytes).map_err(|error| error.to_string())
+}
+
+/// As many as were asked for, or as there are cores.
+pub(super) fn workers(asked: Option<NonZeroUsize>) -> NonZeroUsize {
+    let cores = std::thread::available_parallelism();
+    asked.or(cores.ok()).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// Where a job's keys come from.
+pub(super) enum PlaceOf {
+    Store(Box<Config>),
+    Daemon(Endpoint),
+}
+
+impl Place {
+    /// The one that was named.
+    ///
+    /// # Errors
+    /// [`Failure`] with every mistake of a configuration, or when nothing was named.
+    pub(super) fn source(&self, environment: &Environment) -> Result<PlaceOf, Failure> {
+        match (self.config(environment)?, &self.endpoint) {
+            (None, Some(endpoint)) => Ok(PlaceOf::Daemon(endpoint.clone())),
+            (Some(config), _) => Ok(PlaceOf::Store(Box::new(config))),
+            (None, None) => Err(Failure::usage("name a store or a daemon")),
+        }
+    }
+}
+
+/// What a job runs in.
+pub(super) struct Scene {
+    pub(super) runtime: tokio::runtime::Runtime,
+    pub(super) clock: Clock,
+    progress: Progress,
+}
+
+impl Scene {
+    /// Begins to log, in JSON where `events` are asked for.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub(super) fn set(events: bool, environment: &Environment) -> Result<Self, Failure> {
+        let on_terminal = std::io::stderr().is_terminal() && !events;
+        // A bar and log lines would write over each other.
+        let level = if on_terminal {
+            LogLevel::Warn
+        } else {
+            LogLevel::Info
+        };
+        let format = if events {
+            LogFormat::Json
+        } else {
+            LogFormat::Text
+        };
+        log::start(&Log { format, level }, environment);
+        let clock = Clock::system();
+        Ok(Self {
+            runtime: super::runtime()?,
+            progress: if on_terminal {
+                Progress::terminal()
+            } else {
+                Progress::log(clock.clone(), events)
+            },
+            clock,
+        })
+    }
+
+    /// Opens the store, works on it, and closes it.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub(super) fn at_store<T>(
+        &self,
+        config: &Config,
+        work: impl FnOnce(&Core) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let core = self.runtime.block_on(open_store(config))?;
+        let worked = work(&core);
+        self.runtime.block_on(core.close())?;
+        worked
+    }
+
+    /// Where the operator's parts are recorded, as `event`.
+    pub(super) fn recorder(&self, event: &'static str, config: &Config, core: &Core) -> Recorder {
+        Recorder {
+            api: Arc::clone(&core.api),
+            requester: Requester::local(operator(config)),
+            runtime: self.runtime.handle().clone(),
+            event,
+        }
+    }
+
+    /// The daemon at `endpoint`, and the caller's credentials for it.
+    ///
+    /// # Errors
+    /// [`Failure`] that names what is missing.
+    pub(super) fn daemon(
+        &self,
+        endpoint: &Endpoint,
+        environment: &Environment,
+    ) -> Result<Daemon, Failure> {
+        Ok(Daemon {
+            endpoint: endpoint.clone(),
+            credentials: match endpoint {
+                Endpoint::Unix(_) => None,
+                Endpoint::Http(_) | Endpoint::Https { .. } => {
+                    Some(Arc::new(credentials(environment)?))
+                }
+            },
+            authorities: match endpoint {
+                Endpoint::Unix(_) | Endpoint::Http(_) => None,
+                Endpoint::Https { .. } => Some(authorities(environment, &self.clock)?),
+            },
+            clock: self.clock.clone(),
+        })
+    }
+
+    /// Runs on this thread, outside of the runtime: a job's workers block.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub(super) fn perform<T>(
+        &self,
+        entropy: &Entropy,
+        work: impl FnOnce(&Runtime<'_>) -> Result<T, JobError>,
+    ) -> Result<T, Failure> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let signals = {
+            let _within = self.runtime.enter();
+            Signals::catch().map_err(Failure::failed)?
+        };
+        self.runtime.spawn(stop_on(signals, Arc::clone(&stop)));
+        let runtime = Runtime {
+            clock: self.clock.clone(),
+            entropy,
+            progress: &self.progress,
+            stop: &stop,
+        };
+        Ok(work(&runtime)?)
+    }
+}
+
+/// The first signal stops the run after the parts under way, the second at once: parts are complete or absent either way.
+async fn stop_on(mut signals: Signals, stop: Arc<AtomicBool>) {
+    signals.next().await;
+    stop.store(true, Ordering::SeqCst);
+    output::notice("stopping after the parts under way; a second signal stops at once");
+    signals.next().await;
+    std::process::exit(Status::Interrupted as i32);
+}
+
+/// The key that an operator means by `name`: id, ARN, alias or alias ARN.
+///
+/// # Errors
+/// [`Failure`] if there is none.
+pub(super) fn resolve(core: &Core, config: &Config, name: &str) -> Result<Arc<KeyEntry>, Failure> {
+    let found = find(&core.keystore.snapshot(), config, name);
+    found.ok_or_else(|| {
+        Failure::failed(format!(
+            "--key {name}: there is no such key; `keymill key list` shows them all"
+        ))
+    })
+}
+
+fn find(snapshot: &Snapshot, config: &Config, name: &str) -> Option<Arc<KeyEntry>> {
+    let account = config.account;
+    let name = match Arn::split(name) {
+        Some(arn) => {
+            let ours = config.arn_region().arn(account, arn.resource) == name;
+            let resource = arn.resource;
+            ours.then(|| resource.strip_prefix("key/").unwrap_or(resource))?
+        }
+        None => name,
+    };
+    let id = match name.parse::<AliasName>() {
+        Ok(alias) => snapshot.alias(account, &alias)?.target,
+        Err(_) => name.parse().ok()?,
+    };
+    snapshot.key(account, id).cloned()
+}
+
+/// The usual variables.
+fn credentials(environment: &Environment) -> Result<Credentials, Failure> {
+    let region = ["AWS_REGION", "AWS_DEFAULT_REGION"]
+        .iter()
+        .find_map(|name| environment.variable(name));
+    let id = environment.variable("AWS_ACCESS_KEY_ID");
+    let secret = environment.variable("AWS_SECRET_ACCESS_KEY");
+    let missing = [
+        (id, "AWS_ACCESS_KEY_ID"),
+        (secret, "AWS_SECRET_ACCESS_KEY"),
+        (region, "AWS_REGION (or AWS_DEFAULT_REGION)"),
+    ];
+    let names: Vec<_> = missing
+        .iter()
+        .filter(|(value, _)| value.is_none())
+        .map(|(_, name)| *name)
+        .collect();
+    let (Some(id), Some(secret), Some(region)) = (id, secret, region) else {
+        return Err(Failure::configuration(format!(
+            "calls over http and https are signed: set {}, or use --endpoint unix:PATH",
+            names.join(" and ")
+        )));
+    };
+    Ok(Credentials {
+        access_key_id: id.to_owned(),
+        secret_access_key: SecretBytes::filled(secret.len(), |bytes| {
+            bytes.copy_from_slice(secret.as_bytes());
+        }),
+        session_token: environment.variable("AWS_SESSION_TOKEN").map(str::to_owned),
+        region: region.to_owned(),
+    })
+}
+
+/// Those of the machine, and those of the file that AWS's own tools take from the same variable.
+fn authorities(environment: &Environment, clock: &Clock) -> Result<Authorities, Failure> {
+    let bundle = environment.variable(CA_BUNDLE);
+    Authorities::load(bundle.map(Path::new), clock).map_err(|error| {
+        Failure::configuration(match error {
+            AuthoritiesError::Io { .. } | AuthoritiesError::Refused { .. } => {
+                format!("{CA_BUNDLE}: {error}")
+            }
+            AuthoritiesError::Nobody | AuthoritiesError::Provider(_) => error.to_string(),
+        })
+    })
+}
+
+/// Prints how a job ended.
+///
+/// # Errors
+/// [`Failure`] when standard output fails.
+pub(super) fn tell<P: Parameters>(
+    outcome: &Outcome<P>,
+    out: &Path,
+    as_json: bool,
+) -> Result<Status, Failure> {
+    let (status, ending) = match outcome.ending {
+        Ending::Finished => (Status::Done, "finished"),
+        Ending::FoundFinished => (Status::Done, "found finished"),
+        Ending::Stopped => (Status::Interrupted, "stopped"),
+    };
+    let manifest = &outcome.manifest;
+    let seconds = outcome.elapsed.as_secs_f64();
+    let written = outcome.rows_written;
+    // A run of no time has written nothing worth a rate.
+    let rate = if seconds > 0.0 {
+        written as f64 / seconds
+    } else {
+        0.0
+    };
+    let (rows, bytes, parts) = (manifest.rows, manifest.bytes, manifest.parts.len());
+    if as_json {
+        output::json(&json!({
+            "ending": ending,
+            "out": out,
+            "run": manifest.run,
+            "key_arn": manifest.parameters.key_arn(),
+            "rows": rows,
+            "rows_written": written,
+            "bytes": bytes,
+            "parts": parts,
+            "seconds": seconds,
+            "keys_per_second": rate.round(),
+        }))?;
+    } else {
+        let out = out.display();
+        let rest = match outcome.ending {
+            Ending::Stopped => format!(
+                "; {} rows are left, the same command goes on",
+                manifest.parameters.count() - rows
+            ),
+            Ending::Finished | Ending::FoundFinished => String::new(),
+        };
+        output::result(&format!(
+            "{ending}: {rows} rows, {bytes} bytes, {parts} parts in {out}; this run wrote {written} rows in {seconds:.1} seconds, {rate:.0} keys/s{rest}"
+        ))?;
+    }
+    Ok(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(variables: &[(&str, &str)]) -> String {
+        let environment = Environment::from_pairs(variables.iter().copied());
+        let failure = credentials(&environment).err().unwrap();
+        assert_eq!(failure.status, Status::Configuration);
+        failure.message
+    }
+
+    #[test]
+    fn credentials_come_from_the_usual_variables() {
+        let environment = Environment::from_pairs([
+            ("AWS_ACCESS_KEY_ID", "AKIA"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("AWS_DEFAULT_REGION", "eu-west-1"),
+            ("AWS_SESSION_TOKEN", ""),
+        ]);
+        let credentials = credentials(&environment).unwrap();
+        assert_eq!(credentials.access_key_id, "AKIA");
+        assert_eq!(credentials.secret_access_key.expose(), b"secret");
+        assert_eq!(credentials.region, "eu-west-1");
+        assert_eq!(credentials.session_token, None);
+        let environment = Environment::from_pairs([
+            ("AWS_ACCESS_KEY_ID", "ASIA"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("AWS_REGION", "eu-west-1"),
+            ("AWS_SESSION_TOKEN", "token"),
+        ]);
+        let credentials = super::credentials(&environment).unwrap();
+        assert_eq!(credentials.session_token.as_deref(), Some("token"));
+    }
+
+    #[test]
+    fn missing_credentials_are_named() {
+        let nothing = refusal(&[]);
+        for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"] {
+            assert!(nothing.contains(name), "{nothing}");
+        }
+        let some = refusal(&[("AWS_ACCESS_KEY_ID", "a"), ("AWS_REGION", "b")]);
+        assert!(some.contains("set AWS_SECRET_ACCESS_KEY, or use"), "{some}");
+    }
+
+    #[test]
+    fn a_bundle_that_cannot_be_used_is_named_with_its_variable() {
+        let environment = Environment::from_pairs([(CA_BUNDLE, "absent/ca.pem")]);
+        let failure = authorities(&environment, &Clock::system()).err().unwrap();
+        assert_eq!(failure.status, Status::Configuration);
+        let message = failure.message;
+        assert!(
+            message.starts_with("AWS_CA_BUNDLE: absent/ca.pem: "),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn lengths_are_refused_unless_well_formed() {
+        assert_eq!(length("1024").map(DataKeyLength::bytes), Ok(1024));
+        for text in ["0", "1025", "-1", "x", ""] {
+            assert!(length(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! `keymill provision`: the users' own table, and a wrapped key beside each row; from the opened store, or from a running daemon with the caller's rights.
+
+use crate::api::bind::columns::ContextPairs;
+use crate::bulk::Ending;
+use crate::cli::bulk::{self, Length, PlaceOf, Scene};
+use crate::cli::failure::{Failure, Status};
+use crate::cli::{Place, pair};
+use crate::config::{Config, Environment};
+use crate::context::EncryptionContext;
+use crate::crypto::entropy::Entropy;
+use crate::daemon::Core;
+use crate::provision::{self, Outcome, Plan, Recorded, Remote};
+use crate::table::{Format, Location};
+use clap::Args;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+#[derive(Args)]
+#[command(after_help = "\
+Every column of the table is kept. A row's encryption context has a pair for each column that --context names, and the pairs of --constant. Ids and contexts are text, and
+no id comes twice; a row that cannot be used is named with its file and its number there, from 0, before the first key is made.
+A run that was stopped or has died is resumed by the same command, on the same files. SIGINT or SIGTERM stops it after the parts under way, with status 130.
+For s3://, and over http and https, AWS's usual variables are read: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL_S3, AWS_CA_BUNDLE.
+
+Examples:
+  keymill provision volumes.parquet --endpoint unix:keymill-dev/keymill.sock --key alias/containers --id-column volume --context tenant,volume --out provisioned
+  keymill provision 's3://lake/volumes/*.csv' --dir keymill-dev --key alias/containers --id-column volume --context tenant,volume --constant purpose=volume --out provisioned")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// The table: files, folders or patterns of Parquet, CSV or NDJSON, local or s3://BUCKET/KEY; - is standard input
+    #[arg(value_name = "INPUT", required = true)]
+    inputs: Vec<Location>,
+    /// The table's format: parquet, csv or ndjson [default: as the names of its files say]
+    #[arg(long, value_name = "FORMAT", value_parser = Format::NAMES)]
+    input_format: Option<String>,
+    /// Key id, key ARN, alias or alias ARN
+    #[arg(long, value_name = "KEY")]
+    key: String,
+    #[command(flatten)]
+    length: Length,
+    /// The column that tells containers apart
+    #[arg(long, value_name = "COLUMN")]
+    id_column: String,
+    /// The columns that each row's encryption context is made of
+    #[arg(
+        long,
+        value_name = "COLUMN,COLUMN",
+        value_delimiter = ',',
+        required = true
+    )]
+    context: Vec<String>,
+    /// A pair that every row's encryption context has; may be given more than once
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    constant: Vec<(String, String)>,
+    /// What becomes of rows that cannot be used: stop ends the job before its first key, skip leaves them out and lists them in _rejects.ndjson
+    #[arg(long, value_name = "HOW", value_parser = ["stop", "skip"], default_value = "stop")]
+    on_error: String,
+    /// The folder for parts and manifest, made if it is not there
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Rows of a part [default: enough to keep every worker busy, at most 1048576]
+    #[arg(long, value_name = "N")]
+    rows_per_part: Option<NonZeroU64>,
+    /// Parts written at the same time [default: one for each core]
+    #[arg(long, value_name = "N")]
+    workers: Option<NonZeroUsize>,
+    /// Print the outcome as JSON, and how far it is as a JSON line on standard error now and then
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Status, Failure> {
+    let scene = Scene::set(arguments.json, environment)?;
+    let plan = arguments.plan(&scene)?;
+    let input = || std::io::stdin().lock();
+    let outcome = match arguments.place.source(environment)? {
+        PlaceOf::Store(config) => {
+            scene.at_store(&config, |core| at_store(&scene, &plan, &config, core))?
+        }
+        PlaceOf::Daemon(endpoint) => {
+            let source = Remote {
+                daemon: scene.daemon(&endpoint, environment)?,
+                key: plan.key.clone(),
+                length: plan.length,
+                pairs: plan.pairs.clone(),
+            };
+            scene.perform(&Entropy::os(), |runtime| {
+                provision::run(&plan, &source, input(), runtime)
+            })?
+        }
+    };
+    let left_out = outcome.manifest.parameters.left_out;
+    if left_out > 0 && outcome.ending != Ending::Stopped {
+        let rejects = plan.out.join("_rejects.ndjson");
+        crate::cli::output::notice(&format!(
+            "{left_out} rows were left out; {} says which and why",
+            rejects.display()
+        ));
+    }
+    bulk::tell(&outcome, &plan.out, arguments.json)
+}
+
+fn at_store(scene: &Scene, plan: &Plan, config: &Config, core: &Core) -> Result<Outcome, Failure> {
+    let source = Recorded {
+        entry: bulk::resolve(core, config, &plan.key)?,
+        length: plan.length,
+        pairs: plan.pairs.clone(),
+        entropy: Arc::clone(&core.entropy),
+        clock: scene.clock.clone(),
+        recorder: scene.recorder("Provision", config, core),
+    };
+    scene.perform(&core.entropy, |runtime| {
+        provision::run(plan, &source, std::io::stdin().lock(), runtime)
+    })
+}
+
+impl Arguments {
+    fn plan(&self, scene: &Scene) -> Result<Plan, Failure> {
+        let pairs = ContextPairs {
+            columns: self.context.clone(),
+            constants: self.constant.clone(),
+        };
+        let columns = self.context.iter().map(|name| (name.as_str(), ""));
+        let constants = self.constant.iter();
+        let constants = constants.map(|(name, value)| (name.as_str(), value.as_str()));
+        EncryptionContext::from_pairs(columns.chain(constants))
+            .map_err(|error| Failure::usage(format!("--context and --constant: {error}")))?;
+        Ok(Plan {
+            key: self.key.clone(),
+            length: self.length.length(),
+            inputs: self.inputs.clone(),
+            format: self.input_format.as_deref().and_then(Format::named),
+            id_column: self.id_column.clone(),
+            pairs,
+            skip: self.on_error == "skip",
+            rows_per_part: self.rows_per_part,
+            out: self.out.clone(),
+            workers: bulk::workers(self.workers),
+            runtime: scene.runtime.handle().clone(),
+        })
+    }
+}

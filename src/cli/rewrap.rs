@@ -1,0 +1,142 @@
+//! `keymill rewrap`: a table's blobs under another key, generation or context; from the opened store, or through a running daemon with the caller's rights.
+
+use crate::api::bind::columns::ContextPairs;
+use crate::bulk::layout::column;
+use crate::cli::bulk::{self, PlaceOf, Scene};
+use crate::cli::failure::{Failure, Status};
+use crate::cli::{Place, pair};
+use crate::config::{Config, Environment};
+use crate::context::EncryptionContext;
+use crate::crypto::entropy::Entropy;
+use crate::daemon::Core;
+use crate::rewrap::{self, Outcome, Plan, Recorded, Remote};
+use crate::table::Location;
+use crate::table::contexts::ContextSource;
+use clap::Args;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+#[derive(Args)]
+#[command(after_help = "\
+The blobs are in the column ciphertext_blob. Contexts are the maps of the column encryption_context, as export and provision write them, unless --context names columns. Every other
+column is kept. Through a daemon the caller needs kms:ReEncryptFrom and kms:ReEncryptTo, and sees no plaintext.
+A run that was stopped or has died is resumed by the same command, on the same files. SIGINT or SIGTERM stops it after the parts under way, with status 130.
+
+Examples:
+  keymill rewrap provisioned --endpoint unix:keymill-dev/keymill.sock --key alias/containers --out rewrapped
+  keymill rewrap 's3://lake/keys/*.parquet' --dir keymill-dev --key alias/next --context tenant,volume --new-context tenant,volume,zone --out rewrapped")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// The table: files, folders or patterns of Parquet, local or s3://BUCKET/KEY
+    #[arg(value_name = "INPUT", required = true)]
+    inputs: Vec<Location>,
+    /// The key that blobs are to be under, at its newest generation: key id, key ARN, alias or alias ARN
+    #[arg(long, value_name = "KEY")]
+    key: String,
+    #[command(flatten)]
+    context: Contexts,
+    /// The columns of the context that each blob is to be bound to [default: as it is]
+    #[arg(long, value_name = "COLUMN,COLUMN", value_delimiter = ',')]
+    new_context: Vec<String>,
+    /// A pair of the context that every blob is to be bound to; may be given more than once
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    new_constant: Vec<(String, String)>,
+    /// The folder for parts and manifest, made if it is not there
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Rows of a part [default: enough to keep every worker busy, at most 1048576]
+    #[arg(long, value_name = "N")]
+    rows_per_part: Option<NonZeroU64>,
+    /// Parts written at the same time [default: one for each core]
+    #[arg(long, value_name = "N")]
+    workers: Option<NonZeroUsize>,
+    /// Print the outcome as JSON, and how far it is as a JSON line on standard error now and then
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where the contexts of rows with blobs stand.
+#[derive(Args)]
+pub(super) struct Contexts {
+    /// The columns that each row's encryption context is made of [default: the maps of the column encryption_context]
+    #[arg(long, value_name = "COLUMN,COLUMN", value_delimiter = ',')]
+    context: Vec<String>,
+    /// A pair that every row's encryption context has; may be given more than once
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    constant: Vec<(String, String)>,
+}
+
+impl Contexts {
+    pub(super) fn source(&self) -> Result<ContextSource, Failure> {
+        let pairs = pairs(&self.context, &self.constant, "--context and --constant")?;
+        Ok(pairs.unwrap_or_else(|| ContextSource::Map(column::ENCRYPTION_CONTEXT.to_owned())))
+    }
+}
+
+fn pairs(
+    columns: &[String],
+    constants: &[(String, String)],
+    arguments: &str,
+) -> Result<Option<ContextSource>, Failure> {
+    if columns.is_empty() && constants.is_empty() {
+        return Ok(None);
+    }
+    let names = columns.iter().map(|name| (name.as_str(), ""));
+    let given = constants
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    EncryptionContext::from_pairs(names.chain(given))
+        .map_err(|error| Failure::usage(format!("{arguments}: {error}")))?;
+    Ok(Some(ContextSource::Pairs(ContextPairs {
+        columns: columns.to_vec(),
+        constants: constants.to_vec(),
+    })))
+}
+
+pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Status, Failure> {
+    let scene = Scene::set(arguments.json, environment)?;
+    let plan = arguments.plan(&scene)?;
+    let outcome = match arguments.place.source(environment)? {
+        PlaceOf::Store(config) => {
+            scene.at_store(&config, |core| at_store(&scene, &plan, &config, core))?
+        }
+        PlaceOf::Daemon(endpoint) => {
+            let source = Remote {
+                daemon: scene.daemon(&endpoint, environment)?,
+                key: plan.key.clone(),
+            };
+            scene.perform(&Entropy::os(), |runtime| {
+                rewrap::run(&plan, &source, runtime)
+            })?
+        }
+    };
+    bulk::tell(&outcome, &plan.out, arguments.json)
+}
+
+fn at_store(scene: &Scene, plan: &Plan, config: &Config, core: &Core) -> Result<Outcome, Failure> {
+    let source = Recorded {
+        snapshot: core.keystore.snapshot(),
+        entry: bulk::resolve(core, config, &plan.key)?,
+        entropy: Arc::clone(&core.entropy),
+        recorder: scene.recorder("Rewrap", config, core),
+    };
+    scene.perform(&core.entropy, |runtime| rewrap::run(plan, &source, runtime))
+}
+
+impl Arguments {
+    fn plan(&self, scene: &Scene) -> Result<Plan, Failure> {
+        let arguments = "--new-context and --new-constant";
+        Ok(Plan {
+            key: self.key.clone(),
+            inputs: self.inputs.clone(),
+            context: self.context.source()?,
+            new_context: pairs(&self.new_context, &self.new_constant, arguments)?,
+            rows_per_part: self.rows_per_part,
+            out: self.out.clone(),
+            workers: bulk::workers(self.workers),
+            runtime: scene.runtime.handle().clone(),
+        })
+    }
+}

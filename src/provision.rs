@@ -1,0 +1,330 @@
+//! Provisioning: the users' own table of containers, and beside each row a wrapped data key that is bound to that row's encryption context.
+//!
+//! ```text
+//! files ─► table::scan ─► plan ─┬─► part: rows ─► contexts ─► bind ─► the same rows and seven columns
+//!           ids, contexts,      ├─► part                      store or daemon
+//!           duplicates          └─► part
+//! ```
+//!
+//! A job as `bulk` has it. Everything that can be refused without a key is refused, or left out, before the first key is made; which rows are in which part is fixed then, so that
+//! a job that is resumed makes the parts that are missing and no other, and every container has one key, however often the job died.
+
+pub mod binder;
+mod part;
+pub mod remote;
+mod standard_input;
+
+pub use binder::{Binder, Recorded, Source};
+pub use remote::Remote;
+
+use crate::api::bind::columns::ContextPairs;
+use crate::bulk::folder::{INPUT, PLAN};
+use crate::bulk::layout::{Layout, column};
+use crate::bulk::{self, Ending, Folder, Job, JobError, Runtime, rows_per_part};
+use crate::key::data_key::DataKeyLength;
+use crate::table::file::{File, check_unchanged};
+use crate::table::part_rows::Table;
+use crate::table::scan::{Question, check_columns};
+use crate::table::walk::Input;
+use crate::table::{self, Format, Location, Object, TableError};
+use arrow_schema::Schema;
+use part::Parts;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+use tokio::runtime::Handle;
+
+/// What to provision.
+pub struct Plan {
+    /// The key as the caller names it; the source has resolved it or will.
+    pub key: String,
+    /// The length of every data key.
+    pub length: DataKeyLength,
+    /// The table.
+    pub inputs: Vec<Location>,
+    /// Its format; `None` takes what the names of its files say.
+    pub format: Option<Format>,
+    /// The column that tells containers apart.
+    pub id_column: String,
+    /// What each row's context is made of.
+    pub pairs: ContextPairs,
+    /// Whether rows that cannot be used are left out.
+    pub skip: bool,
+    /// Rows of a part; `None` takes the job's own where it is resumed, else one that keeps every worker busy.
+    pub rows_per_part: Option<NonZeroU64>,
+    /// The folder.
+    pub out: PathBuf,
+    /// Parts written at the same time.
+    pub workers: NonZeroUsize,
+    /// What waits for object stores.
+    pub runtime: Handle,
+}
+
+/// What decides the rows of a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameters {
+    /// The key as the caller named it.
+    pub key: String,
+    /// The key that this name meant.
+    pub key_arn: String,
+    /// `AES_256`, `AES_128`, or `BYTES_<n>`.
+    pub key_spec: String,
+    /// The table as the caller named it.
+    pub inputs: Vec<String>,
+    /// Its format.
+    pub format: Format,
+    /// The column that tells containers apart.
+    pub id_column: String,
+    /// The columns of every row's context.
+    pub context_columns: Vec<String>,
+    /// The pairs that every row's context has.
+    pub context_constants: BTreeMap<String, String>,
+    /// `stop` or `skip`.
+    pub on_error: String,
+    /// Rows of every part but the last.
+    pub rows_per_part: u64,
+    /// Rows in all, without those that are left out.
+    pub count: u64,
+    /// Rows that are left out.
+    pub left_out: u64,
+    /// The files, in order.
+    pub files: Vec<File>,
+}
+
+impl bulk::Parameters for Parameters {
+    const FORMAT: &'static str = "keymill-provision/1";
+
+    fn count(&self) -> u64 {
+        self.count
+    }
+
+    fn rows_per_part(&self) -> u64 {
+        self.rows_per_part
+    }
+
+    fn key(&self) -> &str {
+        &self.key
+    }
+
+    fn key_arn(&self) -> &str {
+        &self.key_arn
+    }
+
+    fn set_key_arn(&mut self, arn: String) {
+        self.key_arn = arn;
+    }
+
+    fn arguments(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("--key-spec", self.key_spec.clone()),
+            ("INPUT", self.inputs.join(" ")),
+            ("--input-format", self.format.name().to_owned()),
+            ("--id-column", self.id_column.clone()),
+            ("--context", self.context_columns.join(",")),
+            ("--constant", format!("{:?}", self.context_constants)),
+            ("--on-error", self.on_error.clone()),
+            ("--rows-per-part", self.rows_per_part.to_string()),
+        ]
+    }
+}
+
+/// How a job ended.
+pub type Outcome = bulk::Outcome<Parameters>;
+
+/// The columns that a job adds, `container_id` only where the table has none; and those of them that are the same in every row of a part.
+const COLUMNS: [&str; 7] = [
+    column::CONTAINER_ID,
+    column::KEY_ARN,
+    column::KEY_MATERIAL_ID,
+    column::KEY_SPEC,
+    column::ENCRYPTION_CONTEXT,
+    column::CIPHERTEXT_BLOB,
+    column::CREATED_AT,
+];
+const CONSTANT: [&str; 3] = [column::KEY_ARN, column::KEY_MATERIAL_ID, column::KEY_SPEC];
+
+/// Runs `plan` to its end, or on from where an earlier run of it ended. `input` is read where standard input is the table.
+///
+/// # Errors
+/// [`JobError`]; every part that stands is whole, and the same call resumes the job.
+pub fn run<S: Source>(
+    plan: &Plan,
+    source: &S,
+    input: impl Read,
+    runtime: &Runtime<'_>,
+) -> Result<Outcome, JobError> {
+    let folder = Folder::open(&plan.out)?;
+    let job = Job::<Parameters>::begin(&folder, runtime)?;
+    let mut parameters = plan.parameters(source.key_arn(), job.held())?;
+    let outcome = if job.is_complete() {
+        // Its files may be gone: there is nothing left to do with them.
+        job.perform(parameters, plan.workers, runtime, || {
+            Err::<Parts<'_, S::Binder>, _>(JobError::Stopped)
+        })?
+    } else {
+        let objects = plan.objects(&folder, job.held(), input)?;
+        let names = objects.iter().map(|object| object.name.as_str());
+        parameters.format = Format::of_all(plan.format, names)?;
+        let kept = plan.look_at(&folder, &job, &mut parameters, &objects, runtime)?;
+        let first = objects.first();
+        let first = first.ok_or_else(|| TableError::Absent("no file".to_owned()))?;
+        let schema = match parameters.format {
+            Format::Ndjson => kept.fields().schema(),
+            format => table::rows::schema(format, first)?,
+        };
+        check_columns(first, &schema, &plan.question())?;
+        let shared = part::Shared {
+            plan,
+            runtime,
+            layout: plan.layout(first, &schema)?,
+            table: Table {
+                objects: &objects,
+                format: parameters.format,
+                schema,
+                plan: &kept,
+            },
+        };
+        job.perform(parameters, plan.workers, runtime, || {
+            Ok(Parts::new(&shared, source.binder()?))
+        })?
+    };
+    if outcome.ending != Ending::Stopped {
+        for name in [PLAN, INPUT] {
+            folder.remove_if_there(name)?;
+        }
+        folder.close()?;
+    }
+    Ok(outcome)
+}
+
+impl Plan {
+    fn question(&self) -> Question<'_> {
+        Question {
+            id_column: &self.id_column,
+            pairs: &self.pairs,
+            skip: self.skip,
+        }
+    }
+
+    /// What is asked for; what only a look at the table tells is taken from an earlier run.
+    fn parameters(
+        &self,
+        key_arn: Option<&str>,
+        held: Option<&Parameters>,
+    ) -> Result<Parameters, JobError> {
+        let format = match (held, self.format) {
+            (_, Some(format)) => format,
+            (Some(held), None) => held.format,
+            (None, None) => Format::Parquet,
+        };
+        let asked_rows = self.rows_per_part.map(NonZeroU64::get);
+        let held_rows = held.map(|held| held.rows_per_part);
+        let parameters = Parameters {
+            key: self.key.clone(),
+            key_arn: key_arn.unwrap_or_default().to_owned(),
+            key_spec: self.length.spec(),
+            inputs: self.inputs.iter().map(ToString::to_string).collect(),
+            format,
+            id_column: self.id_column.clone(),
+            context_columns: self.pairs.columns.clone(),
+            context_constants: self.pairs.constants.iter().cloned().collect(),
+            on_error: if self.skip { "skip" } else { "stop" }.to_owned(),
+            rows_per_part: asked_rows.or(held_rows).unwrap_or_default(),
+            count: held.map_or(0, |held| held.count),
+            left_out: held.map_or(0, |held| held.left_out),
+            files: held.map_or_else(Vec::new, |held| held.files.clone()),
+        };
+        if let Some(held) = held {
+            bulk::Parameters::permit(held, &parameters)?;
+        }
+        Ok(parameters)
+    }
+
+    /// The table's files.
+    fn objects(
+        &self,
+        folder: &Folder,
+        held: Option<&Parameters>,
+        input: impl Read,
+    ) -> Result<Vec<Object>, TableError> {
+        if self.inputs.contains(&Location::Input) {
+            if self.inputs.len() > 1 {
+                return Err(TableError::Location {
+                    location: "-".to_owned(),
+                    reason: "standard input is a table by itself".to_owned(),
+                });
+            }
+            return standard_input::kept(folder, held, input).map(|object| vec![object]);
+        }
+        let mut objects = Vec::new();
+        for location in &self.inputs {
+            objects.extend(location.objects(&self.runtime)?);
+        }
+        Ok(objects)
+    }
+
+    /// Looks through the table, or takes what an earlier run has kept of it.
+    fn look_at(
+        &self,
+        folder: &Folder,
+        job: &Job<'_, Parameters>,
+        parameters: &mut Parameters,
+        objects: &[Object],
+        runtime: &Runtime<'_>,
+    ) -> Result<table::Plan, JobError> {
+        let files: Vec<_> = objects.iter().map(File::from).collect();
+        if job.held().is_some() {
+            check_unchanged(&parameters.files, &files)?;
+            let path = folder.path(PLAN);
+            let kept = table::Plan::read(&path)?;
+            if kept.count() != parameters.count || kept.files().len() != files.len() {
+                let reason = "it is of another job".to_owned();
+                return Err(TableError::Kept { path, reason }.into());
+            }
+            return Ok(kept);
+        }
+        tracing::info!(files = files.len(), "looking through the input");
+        let input = Input {
+            format: parameters.format,
+            objects,
+            workers: self.workers,
+            stop: runtime.stop,
+        };
+        let kept = table::scan(&input, &self.question(), folder)?;
+        folder.write_json(PLAN, &kept)?;
+        parameters.files = files;
+        parameters.count = kept.count();
+        parameters.left_out = kept.left_out();
+        if self.rows_per_part.is_none() {
+            parameters.rows_per_part = rows_per_part(kept.count(), self.workers);
+        }
+        let (rows, left_out) = (kept.count(), kept.left_out());
+        tracing::info!(rows, left_out, "the input can be used");
+        Ok(kept)
+    }
+
+    /// The columns of every part.
+    fn layout(&self, first: &Object, schema: &Schema) -> Result<Layout, TableError> {
+        let is_taken = |name: &str| schema.fields().iter().any(|field| field.name() == name);
+        let is_id = |name: &str| name == column::CONTAINER_ID && name == self.id_column;
+        if let Some(taken) = COLUMNS
+            .into_iter()
+            .find(|name| is_taken(name) && !is_id(name))
+        {
+            return Err(TableError::Column {
+                name: first.name.clone(),
+                reason: format!("there is a column {taken:?} already; rename it"),
+            });
+        }
+        let added: Vec<_> = COLUMNS.into_iter().filter(|name| !is_id(name)).collect();
+        Ok(Layout::beside(
+            schema,
+            &added,
+            &CONSTANT,
+            &[&self.id_column],
+        ))
+    }
+}

@@ -1,0 +1,211 @@
+//! How a worker writes a part.
+
+use crate::api::bind::columns::{Rows, Texts};
+use crate::bulk::layout::{self, ContextsBuilder, Layout, column};
+use crate::bulk::ledger::Written;
+use crate::bulk::manifest::SOFTWARE;
+use crate::bulk::parquet::{Constants, PartEncoder};
+use crate::bulk::{JobError, KeyIdentity, Ledger, PartMaker, Runtime, SourceError, Task, footer};
+use crate::context::EncryptionContext;
+use crate::provision::binder::{BindError, Binder, Contexts};
+use crate::provision::{Parameters, Plan};
+use crate::table::TableError;
+use crate::table::part_rows::{PartRows, Table};
+use crate::table::rows::Batch;
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use arrow_buffer::Buffer;
+use arrow_schema::DataType;
+use parquet::errors::ParquetError;
+use std::sync::Arc;
+
+/// What all workers read.
+pub(super) struct Shared<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) runtime: &'a Runtime<'a>,
+    pub(super) table: Table<'a>,
+    pub(super) layout: Layout,
+}
+
+/// One worker's way through the parts.
+pub(super) struct Parts<'a, B> {
+    shared: &'a Shared<'a>,
+    binder: B,
+    encoder: Option<PartEncoder>,
+}
+
+impl<'a, B: Binder> Parts<'a, B> {
+    pub(super) fn new(shared: &'a Shared<'a>, binder: B) -> Self {
+        Self {
+            shared,
+            binder,
+            encoder: None,
+        }
+    }
+
+    /// Binds these rows.
+    fn bind(&mut self, file: usize, batch: &Batch) -> Result<Bound, JobError> {
+        let pairs = &self.shared.plan.pairs;
+        let name = &self.shared.table.objects[file].name;
+        let unusable = |error: crate::api::ApiError| TableError::Column {
+            name: name.clone(),
+            reason: error.message().to_owned(),
+        };
+        let places = pairs.places(&batch.rows.schema()).map_err(unusable)?;
+        let rows = pairs.rows(&batch.rows, &places).map_err(unusable)?;
+        let count = batch.rows.num_rows();
+        let runs = runs(&rows, count).map_err(unusable)?;
+        let contexts = Contexts {
+            rows: &rows,
+            runs: &runs,
+        };
+        let mut blobs = Vec::new();
+        let key = self.binder.bind(&contexts, &mut blobs);
+        let key = key.map_err(|error| match error {
+            BindError::Source(error) => error.into(),
+            BindError::Row { at, code, message } => JobError::Row {
+                name: name.clone(),
+                row: batch.numbers.get(at).copied().unwrap_or_default(),
+                code,
+                message,
+            },
+        })?;
+        Ok(Bound { key, runs, blobs })
+    }
+
+    /// Every column that differs from row to row.
+    fn columns(&self, batch: &RecordBatch, bound: Bound) -> Result<Vec<ArrayRef>, ParquetError> {
+        let count = batch.num_rows();
+        let mut columns = batch.columns().to_vec();
+        let id_column = &self.shared.plan.id_column;
+        if id_column != column::CONTAINER_ID
+            && let Some(ids) = batch.column_by_name(id_column)
+        {
+            columns.push(plain(ids));
+        }
+        let mut contexts = ContextsBuilder::default();
+        for (context, rows) in &bound.runs {
+            for _ in 0..*rows {
+                contexts.append(context)?;
+            }
+        }
+        columns.push(contexts.finish());
+        columns.push(layout::blobs(count, Buffer::from_vec(bound.blobs))?);
+        columns.push(layout::created_at(self.shared.runtime.clock.now(), count));
+        Ok(columns)
+    }
+
+    /// What stands in the part's footer.
+    fn footer(
+        &self,
+        run: &str,
+        parameters: &Parameters,
+        key: &KeyIdentity,
+        first_row: u64,
+    ) -> [(&'static str, String); 9] {
+        let constants = serde_json::json!(parameters.context_constants);
+        let columns = serde_json::json!(parameters.context_columns);
+        [
+            (footer::SOFTWARE, SOFTWARE.to_owned()),
+            (footer::RUN, run.to_owned()),
+            (footer::FIRST_ROW, first_row.to_string()),
+            (footer::KEY_ARN, parameters.key_arn.clone()),
+            (footer::KEY_MATERIAL_ID, key.material_id.clone()),
+            (footer::KEY_SPEC, parameters.key_spec.clone()),
+            (footer::ID_COLUMN, parameters.id_column.clone()),
+            (footer::CONTEXT_COLUMNS, columns.to_string()),
+            (footer::CONTEXT_CONSTANTS, constants.to_string()),
+        ]
+    }
+}
+
+/// Rows that have their blobs.
+struct Bound {
+    key: KeyIdentity,
+    runs: Vec<(EncryptionContext, usize)>,
+    blobs: Vec<u8>,
+}
+
+impl<B: Binder> PartMaker<Parameters> for Parts<'_, B> {
+    fn write(
+        &mut self,
+        task: &Task,
+        ledger: &Ledger<'_, Parameters>,
+    ) -> Result<Option<Written>, JobError> {
+        let mut reader = PartRows::new(&self.shared.table, task.first_row, task.rows)?;
+        self.binder.begin(task.rows)?;
+        let folder = ledger.folder();
+        let path = folder.path(&task.file);
+        let encode = |error| JobError::write(&path, error);
+
+        // The first rows tell which key the part is under.
+        let (file, batch) = reader.next_batch()?;
+        let bound = self.bind(file, &batch)?;
+        let key = bound.key.clone();
+        let (run, parameters) = ledger.begin(&key)?;
+        let constants = Constants {
+            key_arn: key.arn.clone(),
+            key_material_id: key.material_id.clone(),
+            key_spec: parameters.key_spec.clone(),
+            context: EncryptionContext::default(),
+        };
+        let mut encoder = match self.encoder.take() {
+            Some(same) if *same.constants() == constants => same,
+            _ => PartEncoder::new(self.shared.layout.clone(), constants),
+        };
+        let said = self.footer(&run, &parameters, &key, task.first_row);
+        let sink = folder.begin(&task.file)?;
+        let mut out = encoder.begin(sink, said).map_err(encode)?;
+        let mut next = Some((batch.rows, bound));
+        while let Some((rows, bound)) = next.take() {
+            if ledger.has_failed() {
+                return Ok(None);
+            }
+            let count = rows.num_rows();
+            let columns = self.columns(&rows, bound).map_err(encode)?;
+            out.write(&columns).map_err(encode)?;
+            self.shared.runtime.progress.advance(count);
+            if !reader.is_over() {
+                let (file, batch) = reader.next_batch()?;
+                let bound = self.bind(file, &batch)?;
+                if bound.key != key {
+                    return Err(SourceError::MaterialChanged.into());
+                }
+                next = Some((batch.rows, bound));
+            }
+        }
+        self.binder.end()?;
+        let finished = folder.finish(out.finish().map_err(encode)?)?;
+        self.encoder = Some(encoder);
+        Ok(Some(Written {
+            finished,
+            key_material_id: key.material_id,
+        }))
+    }
+}
+
+/// The contexts of `count` rows, those in a row that are alike as one.
+fn runs(
+    rows: &Rows<'_>,
+    count: usize,
+) -> Result<Vec<(EncryptionContext, usize)>, crate::api::ApiError> {
+    let mut runs: Vec<(EncryptionContext, usize)> = Vec::new();
+    for row in 0..count {
+        match runs.last_mut() {
+            Some((_, length)) if rows.are_alike(row - 1, row) => *length += 1,
+            _ => runs.push((rows.context(row)?, 1)),
+        }
+    }
+    Ok(runs)
+}
+
+/// Text of any of Arrow's kinds as the plainest of them.
+fn plain(column: &ArrayRef) -> ArrayRef {
+    if *column.data_type() == DataType::Utf8 {
+        return Arc::clone(column);
+    }
+    let texts = Texts::of(column);
+    let rows = 0..column.len();
+    Arc::new(StringArray::from_iter(
+        rows.map(|row| texts.as_ref().and_then(|texts| texts.text(row))),
+    ))
+}

@@ -1,0 +1,28 @@
+//! A table that comes on standard input: it is kept in the job's folder until the job is finished, because it is read twice, and cannot be asked for again.
+
+use crate::bulk::Folder;
+use crate::bulk::folder::INPUT;
+use crate::provision::Parameters;
+use crate::table::{Object, TableError, location};
+use std::io::{self, Read};
+
+/// What messages call it.
+const NAME: &str = "standard input";
+
+/// What came on standard input; it is read unless an earlier run has.
+///
+/// # Errors
+/// [`TableError`].
+pub(super) fn kept(
+    folder: &Folder,
+    held: Option<&Parameters>,
+    mut input: impl Read,
+) -> Result<Object, TableError> {
+    let path = folder.path(INPUT);
+    if held.is_none() {
+        let mut out = folder.begin(INPUT)?;
+        io::copy(&mut input, &mut out).map_err(|error| TableError::kept("write", &path, error))?;
+        folder.finish(out)?;
+    }
+    location::file(&path, NAME.to_owned())
+}

@@ -1,0 +1,107 @@
+//! How many blobs live under which key and generation, as their headers say; nothing is opened.
+
+use crate::bulk::layout::column;
+use crate::envelope::CiphertextBlob;
+use crate::envelope::blob::OVERHEAD_BYTES;
+use crate::survey::{Found, GENERATIONS_MAX, Group, Groups};
+use crate::table::blobs::Blobs;
+use crate::table::rows::Batch;
+use crate::table::{Input, Place, TableError};
+use std::sync::{Mutex, PoisonError};
+
+/// What was counted.
+#[derive(Debug, Default)]
+pub struct Census {
+    /// All rows.
+    pub rows: u64,
+    /// Those whose blob is null.
+    pub without: u64,
+    /// The others, unless they are among the findings.
+    pub groups: Groups,
+    /// Rows whose bytes are no blob.
+    pub found: Found,
+}
+
+/// Counts the blobs of a table.
+///
+/// # Errors
+/// [`TableError`].
+pub fn census(input: &Input<'_>) -> Result<Census, TableError> {
+    let census = Mutex::new(Census::default());
+    let columns = [column::CIPHERTEXT_BLOB.to_owned()];
+    input.on_threads(|| {
+        let count = |file, batch: Batch| {
+            let of_batch = look_at(input, file, &batch)?;
+            let mut census = census.lock().unwrap_or_else(PoisonError::into_inner);
+            census.add(of_batch, &input.objects[file].name)
+        };
+        input.walk(&columns, &count).map(drop)
+    })?;
+    let mut census = census.into_inner().unwrap_or_else(PoisonError::into_inner);
+    census.found.told.sort();
+    Ok(census)
+}
+
+fn look_at(input: &Input<'_>, file: usize, batch: &Batch) -> Result<Census, TableError> {
+    let blobs = blobs(input, file, batch)?;
+    let mut census = Census {
+        rows: batch.numbers.len() as u64,
+        ..Census::default()
+    };
+    for (at, row) in batch.numbers.iter().enumerate() {
+        match blobs.get(at) {
+            None => census.without += 1,
+            Some(blob) => match group(blob) {
+                Some(group) => *census.groups.entry(group).or_default() += 1,
+                None => census
+                    .found
+                    .add(Place { file, row: *row }, "no ciphertext blob".to_owned()),
+            },
+        }
+    }
+    Ok(census)
+}
+
+/// The batch's blobs.
+pub(super) fn blobs<'a>(
+    input: &Input<'_>,
+    file: usize,
+    batch: &'a Batch,
+) -> Result<Blobs<'a>, TableError> {
+    let column = batch.rows.column_by_name(column::CIPHERTEXT_BLOB);
+    let blobs = column.and_then(Blobs::of);
+    blobs.ok_or_else(|| TableError::Column {
+        name: input.objects[file].name.clone(),
+        reason: format!("there is no column {:?} of bytes", column::CIPHERTEXT_BLOB),
+    })
+}
+
+/// What a blob says of itself.
+pub(super) fn group(blob: &[u8]) -> Option<Group> {
+    let header = CiphertextBlob::parse(blob).ok()?.header();
+    Some(Group {
+        key_id: header.key_id,
+        generation: header.generation,
+        data_key_bytes: blob.len() - OVERHEAD_BYTES,
+    })
+}
+
+impl Census {
+    fn add(&mut self, other: Self, name: &str) -> Result<(), TableError> {
+        self.rows += other.rows;
+        self.without += other.without;
+        for (group, count) in other.groups {
+            *self.groups.entry(group).or_default() += count;
+        }
+        self.found.extend(other.found);
+        if self.groups.len() > GENERATIONS_MAX {
+            return Err(TableError::Column {
+                name: name.to_owned(),
+                reason: format!(
+                    "more than {GENERATIONS_MAX} keys and generations: these are no wrapped keys"
+                ),
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,288 @@
+//! Whether every blob of a table opens with its row's context, and none is there twice: what must pass before a generation is removed. No key is shown.
+
+use crate::api::bind::columns::Texts;
+use crate::bulk::client::{Connections, Target};
+use crate::bulk::{Daemon, JobError, SourceError};
+use crate::context::EncryptionContext;
+use crate::envelope::blob::{HEADER_BYTES, NONCE_BYTES};
+use crate::keystore::Snapshot;
+use crate::rewrap::remote::{base64, pairs};
+use crate::rewrap::sealer::open;
+use crate::survey::census::{blobs, group};
+use crate::survey::{Found, Groups, TOLD_MAX};
+use crate::table::contexts::ContextSource;
+use crate::table::distinct::{Distinct, Fingerprint};
+use crate::table::rows::Batch;
+use crate::table::{Input, Place, TableError};
+use bytes::Bytes;
+use serde_json::json;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// All rows.
+    pub rows: u64,
+    /// Those that open, by what their headers say.
+    pub groups: Groups,
+    /// Rows that do not, and those that are there twice.
+    pub found: Found,
+}
+
+/// What is asked of every row.
+pub struct Question<'a> {
+    /// Where its context stands.
+    pub context: &'a ContextSource,
+    /// The column that tells containers apart, if that is to be looked at too.
+    pub id_column: Option<&'a str>,
+    /// Where what does not fit into memory goes for a moment.
+    pub scratch: &'a Path,
+}
+
+/// Who opens blobs.
+pub trait Check: Sync {
+    /// What one thread opens with.
+    type Checker: Checker;
+
+    /// A checker for the calling thread.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    fn checker(&self) -> Result<Self::Checker, SourceError>;
+}
+
+/// One thread's way of opening blobs.
+pub trait Checker: Send {
+    /// Says of each blob why it does not open, if it does not.
+    ///
+    /// # Errors
+    /// [`SourceError`], when nothing can be said.
+    fn check(
+        &mut self,
+        blobs: &[(&[u8], EncryptionContext)],
+    ) -> Result<Vec<Option<String>>, SourceError>;
+}
+
+/// Keys of the opened store.
+pub struct Store(pub Arc<Snapshot>);
+
+impl Check for Store {
+    type Checker = Arc<Snapshot>;
+
+    fn checker(&self) -> Result<Arc<Snapshot>, SourceError> {
+        Ok(Arc::clone(&self.0))
+    }
+}
+
+impl Checker for Arc<Snapshot> {
+    fn check(
+        &mut self,
+        blobs: &[(&[u8], EncryptionContext)],
+    ) -> Result<Vec<Option<String>>, SourceError> {
+        let why = |(blob, context): &(&[u8], EncryptionContext)| {
+            let opened = open(self, blob, context);
+            opened.err().map(|(_, reason)| reason)
+        };
+        Ok(blobs.iter().map(why).collect())
+    }
+}
+
+/// A daemon, whose `Decrypt` is asked without the plaintext.
+pub struct Remote(pub Daemon);
+
+impl Check for Remote {
+    type Checker = Connections;
+
+    fn checker(&self) -> Result<Connections, SourceError> {
+        self.0.connections()
+    }
+}
+
+impl Checker for Connections {
+    fn check(
+        &mut self,
+        blobs: &[(&[u8], EncryptionContext)],
+    ) -> Result<Vec<Option<String>>, SourceError> {
+        let bodies = blobs.iter().map(|(blob, context)| {
+            let body = json!({
+                "CiphertextBlob": base64(blob),
+                "EncryptionContext": pairs(context),
+                "DryRun": true,
+            });
+            Bytes::from(body.to_string())
+        });
+        let bodies: Vec<_> = bodies.collect();
+        let answers = self.call_all(&Target::kms("Decrypt"), &bodies);
+        let odd = || self.daemon().answered("a dry run with a key");
+        let why = |answer: Result<Bytes, SourceError>| match answer {
+            Ok(_) => Err(odd()),
+            // That is how AWS KMS says that it would have been answered.
+            Err(SourceError::Refused { code, .. }) if code == "DryRunOperationException" => {
+                Ok(None)
+            }
+            Err(SourceError::Refused { code, message }) => Ok(Some(match message.as_str() {
+                "" => code,
+                message => format!("{code}: {message}"),
+            })),
+            Err(error) => Err(error),
+        };
+        answers.into_iter().map(why).collect()
+    }
+}
+
+/// Looks at every row of a table.
+///
+/// # Errors
+/// [`JobError`], when it cannot be read, or when nothing can be opened.
+pub fn verify<C: Check>(
+    input: &Input<'_>,
+    question: &Question<'_>,
+    check: &C,
+) -> Result<Findings, JobError> {
+    let spill = |what: &str| {
+        let name = format!(".keymill-verify-{}-{what}", std::process::id());
+        Distinct::new(question.scratch.join(name))
+    };
+    let verification = Verification {
+        input,
+        question,
+        check,
+        // A thread takes one, and gives it back.
+        checkers: Mutex::default(),
+        findings: Mutex::default(),
+        refused: Mutex::default(),
+        hash: Fingerprint::default(),
+        nonces: spill("nonces"),
+        ids: spill("ids"),
+    };
+    let mut columns = question.context.columns();
+    columns.push(crate::bulk::layout::column::CIPHERTEXT_BLOB.to_owned());
+    columns.extend(question.id_column.map(ToOwned::to_owned));
+    columns.sort();
+    columns.dedup();
+    let walked = input
+        .on_threads(|| input.walk(&columns, &|file, batch| verification.look_at(file, &batch)));
+    let Verification {
+        findings,
+        refused,
+        nonces,
+        ids,
+        ..
+    } = verification;
+    if let Some(error) = refused.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error.into());
+    }
+    walked?;
+    let mut findings = findings
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    let (nonces, ids) = input.on_threads(|| Ok((nonces.twins(TOLD_MAX)?, ids.twins(TOLD_MAX)?)))?;
+    let nonces = nonces
+        .into_iter()
+        .map(|twins| (twins, "its blob is that of"));
+    let ids = ids.into_iter().map(|twins| (twins, "its id is that of"));
+    let twins = nonces.chain(ids);
+    for (twins, what) in twins {
+        let name = &input.objects[twins.first.file].name;
+        let reason = format!("{what} {name}, row {}", twins.first.row);
+        findings.found.add(twins.later, reason);
+    }
+    findings.found.told.sort();
+    Ok(findings)
+}
+
+struct Verification<'a, C: Check> {
+    input: &'a Input<'a>,
+    question: &'a Question<'a>,
+    check: &'a C,
+    checkers: Mutex<Vec<C::Checker>>,
+    findings: Mutex<Findings>,
+    /// Why nothing can be opened.
+    refused: Mutex<Option<SourceError>>,
+    hash: Fingerprint,
+    nonces: Distinct,
+    ids: Distinct,
+}
+
+impl<C: Check> Verification<'_, C> {
+    fn look_at(&self, file: usize, batch: &Batch) -> Result<(), TableError> {
+        let blobs = blobs(self.input, file, batch)?;
+        let unusable = |reason: String| TableError::Column {
+            name: self.input.objects[file].name.clone(),
+            reason,
+        };
+        let contexts = self.question.context.of(&batch.rows).map_err(unusable)?;
+        let mut findings = Findings {
+            rows: batch.numbers.len() as u64,
+            ..Findings::default()
+        };
+        let (mut places, mut to_open, mut nonces) = (Vec::new(), Vec::new(), Vec::new());
+        for (at, row) in batch.numbers.iter().enumerate() {
+            let place = Place { file, row: *row };
+            let context = contexts.of(at);
+            match (blobs.get(at), context) {
+                (None, _) => findings.found.add(place, "its blob is null".to_owned()),
+                (_, Err(reason)) => findings.found.add(place, reason),
+                (Some(blob), Ok(context)) => {
+                    // One key and one nonce are one data key, whatever else of the blob is different.
+                    if let Some(nonce) = blob.get(..HEADER_BYTES + NONCE_BYTES) {
+                        nonces.push(self.hash.of(nonce, place));
+                    }
+                    places.push(place);
+                    to_open.push((blob, context));
+                }
+            }
+        }
+        self.nonces.add(&nonces)?;
+        if let Some(id_column) = self.question.id_column {
+            let ids = batch.rows.column_by_name(id_column).and_then(Texts::of);
+            let ids =
+                ids.ok_or_else(|| unusable(format!("there is no column {id_column:?} of text")))?;
+            let rows = batch.numbers.iter().enumerate();
+            let entries = rows.map(|(at, row)| {
+                let place = Place { file, row: *row };
+                self.hash
+                    .of(ids.text(at).unwrap_or_default().as_bytes(), place)
+            });
+            self.ids.add(&entries.collect::<Vec<_>>())?;
+        }
+        let mut checker = match locked(&self.checkers).pop() {
+            Some(checker) => checker,
+            None => self.check.checker().map_err(|error| self.refuse(error))?,
+        };
+        let reasons = checker
+            .check(&to_open)
+            .map_err(|error| self.refuse(error))?;
+        locked(&self.checkers).push(checker);
+        for ((place, (blob, _)), reason) in places.into_iter().zip(&to_open).zip(reasons) {
+            match (reason, group(blob)) {
+                (Some(reason), _) => findings.found.add(place, reason),
+                (None, Some(group)) => *findings.groups.entry(group).or_default() += 1,
+                (None, None) => findings.found.add(place, "no ciphertext blob".to_owned()),
+            }
+        }
+        locked(&self.findings).add(findings);
+        Ok(())
+    }
+
+    /// Notes why nothing can be opened; what is returned only ends the walk.
+    fn refuse(&self, error: SourceError) -> TableError {
+        locked(&self.refused).get_or_insert(error);
+        TableError::Stopped
+    }
+}
+
+impl Findings {
+    fn add(&mut self, other: Self) {
+        self.rows += other.rows;
+        for (group, count) in other.groups {
+            *self.groups.entry(group).or_default() += count;
+        }
+        self.found.extend(other.found);
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,60 @@
+//! The users' own tables: rows of Parquet, CSV or NDJSON files, on local disk or in an S3-compatible store, read in order from any row on.
+//!
+//! ```text
+//! arguments ─► location ─► objects ─► scan: ids, contexts, duplicates ─► plan ─► rows, from the first of each part
+//!               lists,       any       every file at once, the columns   kept
+//!               globs        range     that matter alone                 in the folder
+//! ```
+//!
+//! A row is named by its file and its number in that file, from 0; a header is no row.
+//!
+//! - **Parquet:** columns and their types as they are. Every file has the same.
+//! - **CSV:** RFC 4180, in UTF-8, with a header. Every column is text, and an empty field is null: what a file does not say is not guessed.
+//! - **NDJSON:** an object a line. A column is boolean, a 64-bit integer, a 64-bit float or text, as all of its values are; objects, arrays and mixtures become their JSON text.
+//!
+//! What this module does not do: mint, open, or write anything but what it keeps of a scan.
+
+pub mod blobs;
+pub mod contexts;
+pub mod csv;
+pub mod distinct;
+pub mod error;
+pub mod file;
+pub mod format;
+pub mod location;
+pub mod ndjson;
+pub mod object;
+pub mod parquet;
+pub mod part_rows;
+pub mod plan;
+pub mod rows;
+pub mod scan;
+pub mod walk;
+
+pub use error::TableError;
+pub use file::File;
+pub use format::Format;
+pub use location::Location;
+pub use object::Object;
+pub use plan::Plan;
+pub use rows::{Columns, Rows};
+pub use scan::{Question, scan};
+pub use walk::Input;
+
+use serde::{Deserialize, Serialize};
+
+/// Rows read at a time.
+pub const BATCH_ROWS: usize = crate::bulk::parquet::BATCH_ROWS;
+/// Columns of a table at most.
+pub const COLUMNS_MAX: usize = 10_000;
+/// Files of a table at most.
+pub const FILES_MAX: usize = 1 << 20;
+
+/// Where a row is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// The number of its file.
+    pub file: usize,
+    /// Its number in that file, from 0.
+    pub row: u64,
+}

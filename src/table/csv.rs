@@ -1,0 +1,240 @@
+//! Rows of a CSV file: RFC 4180, in UTF-8, with a header. Every column is text, and an empty field is null.
+
+use crate::table::object::Range;
+use crate::table::rows::{
+    BATCH_BYTES_MAX, Batch, CHECKPOINT_ROWS, Columns, ROW_BYTES_MAX, Rows, Seen, Start,
+};
+use crate::table::{BATCH_ROWS, COLUMNS_MAX, Format, Object, TableError};
+use arrow_array::builder::StringBuilder;
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use csv::{ByteRecord, Reader, ReaderBuilder};
+use std::collections::HashSet;
+use std::io::{self, BufReader, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What files of other systems may begin with.
+const BYTE_ORDER_MARK: &str = "\u{feff}";
+
+/// Rows of a CSV file.
+pub struct CsvRows {
+    name: String,
+    reader: Reader<Bounded>,
+    limit: Arc<AtomicU64>,
+    /// Where the reader's own count of bytes begins.
+    base: u64,
+    /// The number of the next row, and of the first that is wanted.
+    row: u64,
+    from: u64,
+    /// Fields of a row.
+    width: usize,
+    /// Which fields are read, and what they are put under.
+    places: Vec<usize>,
+    schema: SchemaRef,
+    record: ByteRecord,
+    checkpoints: Vec<u64>,
+}
+
+/// Ends in an error where a row has no end: a quote that is never closed would take all the rest into memory.
+struct Bounded {
+    inner: BufReader<Range>,
+    read: u64,
+    limit: Arc<AtomicU64>,
+}
+
+impl Read for Bounded {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.read > self.limit.load(Ordering::Relaxed) {
+            let text = format!("a row of more than {ROW_BYTES_MAX} bytes; is a quote not closed?");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        let read = self.inner.read(out)?;
+        self.read += read as u64;
+        Ok(read)
+    }
+}
+
+fn malformed(name: &str, reason: impl ToString) -> TableError {
+    TableError::Malformed {
+        name: name.to_owned(),
+        format: Format::Csv.name(),
+        reason: reason.to_string(),
+    }
+}
+
+impl CsvRows {
+    /// The file's columns, as its header names them.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub fn schema(object: &Object) -> Result<SchemaRef, TableError> {
+        let names: [String; 0] = [];
+        Self::open(object, Start::default(), Columns::Named(&names))
+            .and_then(|mut rows| rows.header())
+    }
+
+    /// Reads from a row on.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub fn open(object: &Object, from: Start, columns: Columns<'_>) -> Result<Self, TableError> {
+        let (row, base) = from.checkpoint.unwrap_or_default();
+        let limit = Arc::new(AtomicU64::new(ROW_BYTES_MAX));
+        let bounded = Bounded {
+            inner: object.open()?.from(base),
+            read: 0,
+            limit: Arc::clone(&limit),
+        };
+        let reader = ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .from_reader(bounded);
+        let mut rows = Self {
+            name: object.name.clone(),
+            reader,
+            limit,
+            base,
+            row,
+            from: from.row,
+            width: 0,
+            places: Vec::new(),
+            schema: Arc::new(Schema::empty()),
+            record: ByteRecord::new(),
+            checkpoints: Vec::new(),
+        };
+        let Columns::Named(names) = columns else {
+            let Columns::All(schema) = columns else {
+                return Ok(rows);
+            };
+            if from.checkpoint.is_none() {
+                rows.header()?;
+            }
+            rows.width = schema.fields().len();
+            rows.places = (0..rows.width).collect();
+            rows.schema = Arc::clone(schema);
+            return Ok(rows);
+        };
+        if !names.is_empty() {
+            let header = rows.header()?;
+            let fields = header.fields().iter().enumerate();
+            let wanted = fields.filter(|(_, field)| names.contains(field.name()));
+            rows.places = wanted.map(|(at, _)| at).collect();
+            let schema = header.project(&rows.places);
+            rows.schema = Arc::new(schema.map_err(|error| malformed(&rows.name, error))?);
+        }
+        Ok(rows)
+    }
+
+    fn header(&mut self) -> Result<SchemaRef, TableError> {
+        if !self.read()? {
+            return Err(malformed(&self.name, "it has no header"));
+        }
+        let names = self.record.iter().enumerate().map(|(at, name)| {
+            let name = std::str::from_utf8(name).map_err(|error| malformed(&self.name, error))?;
+            Ok(match at {
+                0 => name.strip_prefix(BYTE_ORDER_MARK).unwrap_or(name),
+                _ => name,
+            })
+        });
+        let names = names.collect::<Result<Vec<_>, TableError>>()?;
+        let mut seen = HashSet::new();
+        for name in &names {
+            if name.is_empty() {
+                return Err(malformed(&self.name, "a column of its header has no name"));
+            }
+            if !seen.insert(*name) {
+                let reason = format!("its header names {name:?} twice");
+                return Err(malformed(&self.name, reason));
+            }
+        }
+        if names.len() > COLUMNS_MAX {
+            return Err(malformed(
+                &self.name,
+                format!("more than {COLUMNS_MAX} columns"),
+            ));
+        }
+        let fields = names
+            .iter()
+            .map(|name| Field::new(*name, DataType::Utf8, true));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        self.width = names.len();
+        Ok(schema)
+    }
+
+    /// Reads a record; `false` after the last.
+    fn read(&mut self) -> Result<bool, TableError> {
+        let until = self.reader.position().byte() + ROW_BYTES_MAX;
+        self.limit.store(until, Ordering::Relaxed);
+        let read = self.reader.read_byte_record(&mut self.record);
+        read.map_err(|error| match error.into_kind() {
+            csv::ErrorKind::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+                malformed(&self.name, error)
+            }
+            csv::ErrorKind::Io(error) => TableError::io(&self.name, error),
+            other => malformed(&self.name, format!("{other:?}")),
+        })
+    }
+}
+
+impl Rows for CsvRows {
+    fn next(&mut self) -> Result<Option<Batch>, TableError> {
+        let mut columns: Vec<_> = self.places.iter().map(|_| StringBuilder::new()).collect();
+        let (mut numbers, mut bad, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut is_over = true;
+        while numbers.len() + bad.len() < BATCH_ROWS && bytes < BATCH_BYTES_MAX {
+            if self.row.is_multiple_of(CHECKPOINT_ROWS) {
+                self.checkpoints
+                    .push(self.base + self.reader.position().byte());
+            }
+            if !self.read()? {
+                break;
+            }
+            is_over = false;
+            let row = self.row;
+            self.row += 1;
+            if row < self.from {
+                continue;
+            }
+            bytes += self.record.as_slice().len();
+            if self.record.len() != self.width {
+                let (found, width) = (self.record.len(), self.width);
+                bad.push((row, format!("it has {found} fields, not {width}")));
+                continue;
+            }
+            let texts = self.places.iter().map(|place| {
+                let field = self.record.get(*place).unwrap_or_default();
+                std::str::from_utf8(field)
+            });
+            let Ok(texts) = texts.collect::<Result<Vec<_>, _>>() else {
+                bad.push((row, "it is no UTF-8 text".to_owned()));
+                continue;
+            };
+            for (column, text) in columns.iter_mut().zip(texts) {
+                column.append_option(Some(text).filter(|text| !text.is_empty()));
+            }
+            numbers.push(row);
+        }
+        if is_over {
+            return Ok(None);
+        }
+        let columns: Vec<_> = columns
+            .iter_mut()
+            .map(|column| Arc::new(column.finish()) as ArrayRef)
+            .collect();
+        let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(numbers.len()));
+        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
+            .map_err(|error| malformed(&self.name, error))?;
+        Ok(Some(Batch { rows, numbers, bad }))
+    }
+
+    fn seen(&mut self) -> Seen {
+        Seen {
+            checkpoints: std::mem::take(&mut self.checkpoints),
+            ..Seen::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

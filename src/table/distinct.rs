@@ -1,0 +1,297 @@
+//! Rows that have the same as an earlier row, among any number of them, in bounded memory.
+//!
+//! Of each row its place is kept and 128 bits of SipHash under keys that are drawn for the purpose, so nobody can choose texts that meet: two of 10^10 do by chance
+//! with 2^-62. Entries are sorted into buckets by their first bits; what does not fit into memory is appended to a file that has no name, so that a process that is
+//! killed leaves nothing. At the end each bucket is read, sorted and compared by itself, several at once.
+
+use crate::table::{Place, TableError};
+use rayon::prelude::*;
+use std::collections::hash_map::RandomState;
+use std::fs::File;
+use std::hash::{BuildHasher, Hasher};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Bytes of the entries that are held in memory.
+const MEMORY_BYTES: usize = 192 << 20;
+/// Buckets; each has to fit into memory in the end: 240 MB of 10^10 rows.
+const BUCKETS: usize = 1024;
+/// Entries of one block of a bucket, and what one entry takes.
+const BLOCK_ENTRIES: usize = 512;
+const ENTRY_BYTES: usize = 24;
+/// Bits of a place that are its row's number; the others are its file's.
+const ROW_BITS: u32 = 44;
+
+/// The hash's two halves, and the place.
+type Entry = [u64; 3];
+
+/// Hashes what is to be compared; clones hash alike.
+#[derive(Clone)]
+pub struct Fingerprint(RandomState, RandomState);
+
+impl Default for Fingerprint {
+    fn default() -> Self {
+        Self(RandomState::new(), RandomState::new())
+    }
+}
+
+impl Fingerprint {
+    /// The entry of a row.
+    #[must_use]
+    pub fn of(&self, bytes: &[u8], place: Place) -> Entry {
+        let half = |state: &RandomState| {
+            let mut hasher = state.build_hasher();
+            hasher.write(bytes);
+            hasher.finish()
+        };
+        let at = (place.file as u64) << ROW_BITS | place.row;
+        [half(&self.0), half(&self.1), at]
+    }
+}
+
+/// Two rows that have the same; the earlier one first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Twins {
+    /// The row that is one too many.
+    pub later: Place,
+    /// The first that has the same.
+    pub first: Place,
+}
+
+/// Entries of many rows.
+pub struct Distinct {
+    /// What the file without a name is called for a moment.
+    path: PathBuf,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    buckets: Vec<Vec<Vec<Entry>>>,
+    blocks: usize,
+    spill: Option<Spill>,
+}
+
+struct Spill {
+    file: File,
+    bytes: u64,
+    /// Of each bucket: where its pieces are, and how many entries they have.
+    pieces: Vec<Vec<(u64, usize)>>,
+}
+
+impl Distinct {
+    /// None yet; what does not fit into memory goes to a file that is called `path` for a moment.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        let held = Held {
+            buckets: vec![Vec::new(); BUCKETS],
+            ..Held::default()
+        };
+        Self {
+            path,
+            held: Mutex::new(held),
+        }
+    }
+
+    /// Adds rows.
+    ///
+    /// # Errors
+    /// When there is no room for what does not fit into memory.
+    pub fn add(&self, entries: &[Entry]) -> Result<(), TableError> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        for entry in entries {
+            let bucket = usize::try_from(entry[0] >> (u64::BITS - BUCKETS.ilog2()))?;
+            let blocks = &mut held.buckets[bucket];
+            match blocks
+                .last_mut()
+                .filter(|block| block.len() < BLOCK_ENTRIES)
+            {
+                Some(block) => block.push(*entry),
+                None => {
+                    let mut block = Vec::with_capacity(BLOCK_ENTRIES);
+                    block.push(*entry);
+                    blocks.push(block);
+                    held.blocks += 1;
+                }
+            }
+        }
+        if held.blocks * BLOCK_ENTRIES * ENTRY_BYTES > MEMORY_BYTES {
+            held.spill(&self.path)
+                .map_err(|error| TableError::kept("write", &self.path, error))?;
+        }
+        Ok(())
+    }
+
+    /// Every row that has the same as an earlier one, `max` of them at most and one more, in order.
+    ///
+    /// # Errors
+    /// When what did not fit into memory cannot be read.
+    pub fn twins(self, max: usize) -> Result<Vec<Twins>, TableError> {
+        let path = self.path;
+        let Held {
+            mut buckets, spill, ..
+        } = self
+            .held
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        let found: Mutex<Vec<Twins>> = Mutex::default();
+        buckets
+            .par_iter_mut()
+            .enumerate()
+            .try_for_each(|(number, blocks)| {
+                let mut entries: Vec<Entry> = std::mem::take(blocks).concat();
+                if let Some(spill) = &spill {
+                    spill.read(number, &mut entries)?;
+                }
+                entries.sort_unstable();
+                let mut first: Option<Entry> = None;
+                for entry in entries {
+                    match first {
+                        Some(first) if first[..2] == entry[..2] => {
+                            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                            if found.len() <= max {
+                                found.push(Twins {
+                                    later: place(entry[2]),
+                                    first: place(first[2]),
+                                });
+                            }
+                        }
+                        _ => first = Some(entry),
+                    }
+                }
+                Ok(())
+            })
+            .map_err(|error: std::io::Error| TableError::kept("read", &path, error))?;
+        let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        found.sort_unstable();
+        Ok(found)
+    }
+}
+
+fn place(at: u64) -> Place {
+    Place {
+        file: usize::try_from(at >> ROW_BITS).unwrap_or(usize::MAX),
+        row: at & ((1 << ROW_BITS) - 1),
+    }
+}
+
+impl Held {
+    /// Appends all that is held to the file.
+    fn spill(&mut self, path: &Path) -> std::io::Result<()> {
+        let spill = match &mut self.spill {
+            Some(spill) => spill,
+            None => {
+                let file = File::options()
+                    .create(true)
+                    .truncate(true)
+                    .read(true)
+                    .write(true)
+                    .open(path)?;
+                std::fs::remove_file(path)?;
+                self.spill.insert(Spill {
+                    file,
+                    bytes: 0,
+                    pieces: vec![Vec::new(); BUCKETS],
+                })
+            }
+        };
+        let mut bytes = Vec::new();
+        for (blocks, pieces) in self.buckets.iter_mut().zip(&mut spill.pieces) {
+            bytes.clear();
+            for entry in blocks.drain(..).flatten() {
+                bytes.extend(entry.iter().flat_map(|word| word.to_be_bytes()));
+            }
+            if !bytes.is_empty() {
+                spill.file.write_all_at(&bytes, spill.bytes)?;
+                pieces.push((spill.bytes, bytes.len() / ENTRY_BYTES));
+                spill.bytes += bytes.len() as u64;
+            }
+        }
+        self.blocks = 0;
+        Ok(())
+    }
+}
+
+impl Spill {
+    fn read(&self, bucket: usize, entries: &mut Vec<Entry>) -> std::io::Result<()> {
+        for (at, count) in &self.pieces[bucket] {
+            let mut bytes = vec![0; count * ENTRY_BYTES];
+            self.file.read_exact_at(&mut bytes, *at)?;
+            let (words, _) = bytes.as_chunks::<8>();
+            let (of_entries, _) = words.as_chunks::<3>();
+            entries.extend(of_entries.iter().map(|words| words.map(u64::from_be_bytes)));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(file: usize, row: u64) -> Place {
+        Place { file, row }
+    }
+
+    fn twins(texts: &[(&str, Place)], spills: bool, max: usize) -> Vec<(Place, Place)> {
+        let folder = tempfile::tempdir().unwrap();
+        let (distinct, hash) = (
+            Distinct::new(folder.path().join("spill")),
+            Fingerprint::default(),
+        );
+        for (text, place) in texts {
+            let entry = hash.of(text.as_bytes(), *place);
+            distinct.add(&[entry]).unwrap();
+            if spills {
+                let path = folder.path().join("spill");
+                distinct.held.lock().unwrap().spill(&path).unwrap();
+                assert!(!path.exists(), "it has no name");
+            }
+        }
+        let found = distinct.twins(max).unwrap();
+        found
+            .iter()
+            .map(|twins| (twins.later, twins.first))
+            .collect()
+    }
+
+    #[test]
+    fn every_row_but_the_first_is_found_wherever_it_is() {
+        let texts = [
+            ("a", at(1, 7)),
+            ("b", at(0, 1)),
+            ("a", at(0, 0)),
+            ("", at(0, 2)),
+            ("a", at(1 << 19, 1 << 43)),
+            ("c", at(2, 0)),
+        ];
+        for spills in [false, true] {
+            let found = twins(&texts, spills, 10);
+            let first = at(0, 0);
+            assert_eq!(found, [(at(1, 7), first), (at(1 << 19, 1 << 43), first)]);
+        }
+        assert_eq!(twins(&texts, true, 0).len(), 1, "one more than asked for");
+    }
+
+    #[test]
+    fn many_rows_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let (distinct, hash) = (
+            Distinct::new(folder.path().join("spill")),
+            Fingerprint::default(),
+        );
+        for number in 0..100_000_u64 {
+            let text = format!("container-{}", number % 99_999);
+            distinct
+                .add(&[hash.of(text.as_bytes(), at(0, number))])
+                .unwrap();
+        }
+        let found = distinct.twins(10).unwrap();
+        let only = Twins {
+            later: at(0, 99_999),
+            first: at(0, 0),
+        };
+        assert_eq!(found, [only]);
+    }
+}

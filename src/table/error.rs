@@ -1,0 +1,139 @@
+//! Why a table cannot be read.
+
+use crate::bulk::JobError;
+use std::path::{Path, PathBuf};
+use std::{io, num};
+
+/// Why a table cannot be read. Each is one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// Nothing has this name.
+    #[error(
+        "{0}: there is no such file, and nothing in a folder or behind a pattern of that name; name Parquet, CSV or NDJSON files"
+    )]
+    Absent(String),
+    /// More files than there may be.
+    #[error("{0}: more than {max} files", max = crate::table::FILES_MAX)]
+    TooManyFiles(String),
+    /// A name that means nothing.
+    #[error("{location}: {reason}")]
+    Location {
+        /// The argument.
+        location: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Files of several formats, or of one that cannot be told.
+    #[error("{0}: say which format it is with --input-format")]
+    Format(String),
+    /// Files of different formats.
+    #[error("{0} and {1} are of different formats; a job reads files of one")]
+    Formats(String, String),
+    /// It cannot be read.
+    #[error("cannot read {name}: {source}")]
+    Io {
+        /// The file.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not what its format asks for.
+    #[error("{name} is no {format} that can be used: {reason}")]
+    Malformed {
+        /// The file.
+        name: String,
+        /// Its format.
+        format: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It has changed since it was looked through.
+    #[error(
+        "{0} has changed since this job began: a job is resumed with the files that it began with; choose another --out"
+    )]
+    Changed(String),
+    /// Its columns are not those of the first file.
+    #[error("{name}: {reason}; every file of a job has the same columns, those of {first}")]
+    Columns {
+        /// The file.
+        name: String,
+        /// What differs.
+        reason: String,
+        /// The first file.
+        first: String,
+    },
+    /// A column is not there, or of no use.
+    #[error("{name}: {reason}")]
+    Column {
+        /// The file.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A row cannot be used.
+    #[error("{name}, row {row}: {reason}{}", if *.is_skippable { "; with --on-error skip, such rows are left out and listed in _rejects.ndjson" } else { "" })]
+    Row {
+        /// The file.
+        name: String,
+        /// The row's number, from 0.
+        row: u64,
+        /// Why not.
+        reason: String,
+        /// Whether `--on-error skip` would leave it out.
+        is_skippable: bool,
+    },
+    /// Too many rows cannot be used.
+    #[error("more than {0} rows cannot be used, the last one for this reason: {1}")]
+    TooManyRejects(usize, String),
+    /// What the job keeps of its input is not there.
+    #[error("{}: {reason}; choose another --out", path.display())]
+    Kept {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Told to stop.
+    #[error("stopped while the input was looked through; the same command begins again")]
+    Stopped,
+    /// The job's folder failed.
+    #[error(transparent)]
+    Job(#[from] JobError),
+    /// No threads.
+    #[error("cannot start the threads that look through the input: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+}
+
+impl TableError {
+    /// Reading `name` failed.
+    #[must_use]
+    pub fn io(name: &str, source: io::Error) -> Self {
+        Self::Io {
+            name: name.to_owned(),
+            source,
+        }
+    }
+
+    /// A file of the job's own folder failed.
+    #[must_use]
+    pub fn kept(action: &'static str, path: &Path, source: io::Error) -> Self {
+        JobError::io(action, path, source).into()
+    }
+}
+
+impl From<TableError> for JobError {
+    fn from(error: TableError) -> Self {
+        match error {
+            TableError::Job(error) => error,
+            TableError::Stopped => Self::Stopped,
+            TableError::Threads(error) => Self::Threads(error),
+            error => Self::Input(Box::new(error)),
+        }
+    }
+}
+
+impl From<num::TryFromIntError> for TableError {
+    fn from(error: num::TryFromIntError) -> Self {
+        Self::io("a table", io::Error::other(error))
+    }
+}

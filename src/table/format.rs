@@ -1,0 +1,114 @@
+//! How a file's rows are written.
+
+use crate::table::TableError;
+use serde::{Deserialize, Serialize};
+
+/// How a file's rows are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Apache Parquet.
+    Parquet,
+    /// RFC 4180, with a header.
+    Csv,
+    /// A JSON object a line.
+    Ndjson,
+}
+
+impl Format {
+    /// The names that `--input-format` takes.
+    pub const NAMES: [&'static str; 3] = ["parquet", "csv", "ndjson"];
+
+    /// The format of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "parquet" => Some(Self::Parquet),
+            "csv" => Some(Self::Csv),
+            "ndjson" => Some(Self::Ndjson),
+            _ => None,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Parquet => "Parquet",
+            Self::Csv => "CSV",
+            Self::Ndjson => "NDJSON",
+        }
+    }
+
+    /// What a file's extension says.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
+        let (_, extension) = name.rsplit_once('.')?;
+        match extension.to_ascii_lowercase().as_str() {
+            "parquet" | "parq" => Some(Self::Parquet),
+            "csv" => Some(Self::Csv),
+            "ndjson" | "jsonl" => Some(Self::Ndjson),
+            _ => None,
+        }
+    }
+
+    /// The format of all of these files, which is one.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub fn of_all<'a>(
+        asked: Option<Self>,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, TableError> {
+        let mut found: Option<(Self, &str)> = asked.map(|format| (format, ""));
+        if found.is_none() {
+            for name in names {
+                let format = Self::of(name).ok_or_else(|| TableError::Format(name.to_owned()))?;
+                match found {
+                    Some((first, other)) if first != format => {
+                        return Err(TableError::Formats(other.to_owned(), name.to_owned()));
+                    }
+                    _ => found = found.or(Some((format, name))),
+                }
+            }
+        }
+        found
+            .map(|(format, _)| format)
+            .ok_or_else(|| TableError::Format("no file".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_format_is_told_by_the_extension_or_by_the_user() {
+        for (name, format) in [
+            ("a.parquet", Some(Format::Parquet)),
+            ("s3://b/a.CSV", Some(Format::Csv)),
+            ("a.jsonl", Some(Format::Ndjson)),
+            ("a.json", None),
+            ("parquet", None),
+            ("-", None),
+        ] {
+            assert_eq!(Format::of(name), format, "{name}");
+        }
+        assert_eq!(
+            Format::of_all(None, ["a.csv", "b.csv"]).ok(),
+            Some(Format::Csv)
+        );
+        assert_eq!(
+            Format::of_all(Some(Format::Ndjson), ["a", "b.csv"]).ok(),
+            Some(Format::Ndjson)
+        );
+        let mixed = Format::of_all(None, ["a.csv", "b.parquet"]).unwrap_err();
+        assert!(mixed.to_string().starts_with("a.csv and b.parquet are of"));
+        let unknown = Format::of_all(None, ["a.csv", "b.txt"]).unwrap_err();
+        assert!(unknown.to_string().contains("b.txt: say which"));
+        assert!(Format::of_all(None, []).is_err());
+        for name in Format::NAMES {
+            assert!(Format::named(name).is_some());
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! What a user calls a table: a file, a folder, a pattern, `s3://…`, or standard input.
+
+use crate::table::object::{self, Object, Source};
+use crate::table::{FILES_MAX, Format, TableError};
+use futures_util::TryStreamExt;
+use globset::{GlobBuilder, GlobMatcher};
+use object_store::aws::AmazonS3Builder;
+use object_store::path::Path as Key;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use std::fmt;
+use std::fs::Metadata;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+
+/// What a pattern is known by.
+const PATTERN: [char; 4] = ['*', '?', '[', '{'];
+
+/// What a user calls a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// Standard input: `-`.
+    Input,
+    /// A local file, folder or pattern.
+    Local(String),
+    /// Objects of a bucket: a key, a prefix or a pattern.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// The rest, without a slash before it.
+        key: String,
+    },
+}
+
+/// An `s3://` without a bucket.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a table is a file, a folder, a pattern, s3://BUCKET/KEY, or - for standard input")]
+pub struct InvalidLocation;
+
+impl FromStr for Location {
+    type Err = InvalidLocation;
+
+    fn from_str(text: &str) -> Result<Self, InvalidLocation> {
+        if text == "-" {
+            return Ok(Self::Input);
+        }
+        if let Some(rest) = text.strip_prefix("s3://") {
+            let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+            if bucket.is_empty() || bucket.contains(PATTERN) {
+                return Err(InvalidLocation);
+            }
+            return Ok(Self::S3 {
+                bucket: bucket.to_owned(),
+                key: key.to_owned(),
+            });
+        }
+        if text.is_empty() || text.contains("://") {
+            return Err(InvalidLocation);
+        }
+        Ok(Self::Local(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Input => write!(out, "-"),
+            Self::Local(path) => write!(out, "{path}"),
+            Self::S3 { bucket, key } => write!(out, "s3://{bucket}/{key}"),
+        }
+    }
+}
+
+impl Location {
+    /// The files that it stands for, by name; of a folder those whose format is known, and neither `_…` nor `.…`.
+    ///
+    /// # Errors
+    /// [`TableError`], when there are none among others.
+    pub fn objects(&self, runtime: &Handle) -> Result<Vec<Object>, TableError> {
+        let mut found = match self {
+            Self::Input => Vec::new(),
+            Self::Local(path) => local(path)?,
+            Self::S3 { bucket, key } => runtime.block_on(s3(bucket, key, runtime))?,
+        };
+        if found.is_empty() {
+            return Err(TableError::Absent(self.to_string()));
+        }
+        if found.len() > FILES_MAX {
+            return Err(TableError::TooManyFiles(self.to_string()));
+        }
+        found.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(found)
+    }
+}
+
+/// A local file.
+///
+/// # Errors
+/// What the file system says.
+pub fn file(path: &Path, name: String) -> Result<Object, TableError> {
+    let metadata = path
+        .metadata()
+        .map_err(|error| TableError::io(&name, error))?;
+    if !metadata.is_file() {
+        return Err(TableError::Location {
+            location: name,
+            reason: "it is no regular file; - reads standard input".to_owned(),
+        });
+    }
+    Ok(of_file(path, name, &metadata))
+}
+
+fn of_file(path: &Path, name: String, metadata: &Metadata) -> Object {
+    Object {
+        name,
+        length: metadata.len(),
+        version: object::version(metadata),
+        source: Source::File(path.to_owned()),
+    }
+}
+
+fn local(text: &str) -> Result<Vec<Object>, TableError> {
+    let path = Path::new(text);
+    match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => {
+            let is_wanted = |name: &str| Format::of(name).is_some();
+            return walk(path, &|path| path.to_str().is_some_and(is_wanted));
+        }
+        Ok(_) => return Ok(vec![file(path, text.to_owned())?]),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(TableError::io(text, error));
+        }
+        Err(_) if !text.contains(PATTERN) => {
+            return Err(TableError::Absent(text.to_owned()));
+        }
+        Err(_) => {}
+    }
+    let matcher = matcher(text)?;
+    // Up to the last component before the first that is a pattern.
+    let fixed = path
+        .components()
+        .take_while(|part| !part.as_os_str().to_string_lossy().contains(PATTERN));
+    let base: PathBuf = fixed.collect();
+    let base = match base.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => base.as_path(),
+    };
+    walk(base, &|path| {
+        let path = path.strip_prefix("./").unwrap_or(path);
+        matcher.is_match(path)
+    })
+}
+
+fn matcher(pattern: &str) -> Result<GlobMatcher, TableError> {
+    let glob = GlobBuilder::new(pattern.strip_prefix("./").unwrap_or(pattern))
+        .literal_separator(true)
+        .build();
+    glob.map(|glob| glob.compile_matcher())
+        .map_err(|error| TableError::Location {
+            location: pattern.to_owned(),
+            reason: error.kind().to_string(),
+        })
+}
+
+fn walk(base: &Path, is_wanted: &dyn Fn(&Path) -> bool) -> Result<Vec<Object>, TableError> {
+    let mut found = Vec::new();
+    let mut folders = vec![base.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let io = |error| TableError::io(&folder.display().to_string(), error);
+        for entry in std::fs::read_dir(&folder).map_err(io)? {
+            let path = entry.map_err(io)?.path();
+            if is_hidden(&path.file_name().unwrap_or_default().to_string_lossy()) {
+                continue;
+            }
+            let metadata = path.metadata().map_err(io)?;
+            if metadata.is_dir() {
+                folders.push(path);
+            } else if metadata.is_file() && is_wanted(&path) {
+                let name = path.strip_prefix("./").unwrap_or(&path).display();
+                found.push(of_file(&path, name.to_string(), &metadata));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What data tools take for no data.
+fn is_hidden(name: &str) -> bool {
+    name.starts_with(['_', '.'])
+}
+
+async fn s3(bucket: &str, key: &str, runtime: &Handle) -> Result<Vec<Object>, TableError> {
+    let name = |key: &Key| format!("s3://{bucket}/{key}");
+    let shown = format!("s3://{bucket}/{key}");
+    let io = |error: object_store::Error| TableError::io(&shown, io::Error::other(error));
+    let store = store(bucket).map_err(io)?;
+    let object = |meta: ObjectMeta| Object {
+        name: name(&meta.location),
+        length: meta.size,
+        version: meta
+            .e_tag
+            .clone()
+            .unwrap_or_else(|| meta.last_modified.timestamp_micros().to_string()),
+        source: Source::Store {
+            store: Arc::clone(&store),
+            path: meta.location,
+            tag: meta.e_tag,
+            runtime: runtime.clone(),
+        },
+    };
+    let pattern = key.contains(PATTERN).then(|| matcher(key)).transpose()?;
+    if pattern.is_none() && !key.is_empty() && !key.ends_with('/') {
+        match store.head(&Key::from(key)).await {
+            Ok(meta) => return Ok(vec![object(meta)]),
+            Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(io(error)),
+        }
+    }
+    // A store's prefix ends where a component does.
+    let fixed: Vec<_> = key
+        .split('/')
+        .take_while(|part| !part.contains(PATTERN))
+        .collect();
+    let prefix = Some(Key::from(fixed.join("/"))).filter(|prefix| !prefix.as_ref().is_empty());
+    let is_wanted = |meta: &ObjectMeta| {
+        let path = meta.location.as_ref();
+        let below = prefix.as_ref().map_or(path, |prefix| {
+            path.strip_prefix(prefix.as_ref()).unwrap_or(path)
+        });
+        let seen = !below.split('/').any(is_hidden);
+        match &pattern {
+            Some(pattern) => seen && pattern.is_match(path),
+            None => seen && Format::of(path).is_some(),
+        }
+    };
+    let listed: Vec<ObjectMeta> = store
+        .list(prefix.as_ref())
+        .try_filter(|meta| std::future::ready(is_wanted(meta)))
+        .try_collect()
+        .await
+        .map_err(io)?;
+    Ok(listed.into_iter().map(object).collect())
+}
+
+/// The bucket, with what AWS's own tools take from the environment. An endpoint without TLS is one that the user has named.
+fn store(bucket: &str) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
+    use object_store::aws::AmazonS3ConfigKey::{Endpoint, S3Endpoint};
+    let builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+    let is_plain = [S3Endpoint, Endpoint].iter().any(|key| {
+        let endpoint = builder.get_config_value(key);
+        endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"))
+    });
+    let store = builder.with_allow_http(is_plain).build()?;
+    Ok(Arc::new(store))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn names(text: &str) -> Result<Vec<String>, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let location: Location = text.parse().unwrap();
+        let found = location.objects(runtime.handle());
+        let found = found.map_err(|error| error.to_string())?;
+        let of = |object: &Object| {
+            let name = Path::new(&object.name).file_name().unwrap();
+            name.to_str().unwrap().to_owned()
+        };
+        Ok(found.iter().map(of).collect())
+    }
+
+    #[test]
+    fn locations_are_told_apart() {
+        let local = |text: &str| Ok(Location::Local(text.to_owned()));
+        let s3 = |bucket: &str, key: &str| {
+            let (bucket, key) = (bucket.to_owned(), key.to_owned());
+            Ok(Location::S3 { bucket, key })
+        };
+        for (text, location) in [
+            ("-", Ok(Location::Input)),
+            ("a/b.csv", local("a/b.csv")),
+            ("s3://b/k/*.csv", s3("b", "k/*.csv")),
+            ("s3://b", s3("b", "")),
+            ("", Err(InvalidLocation)),
+            ("s3://", Err(InvalidLocation)),
+            ("s3:///k", Err(InvalidLocation)),
+            ("s3://b*/k", Err(InvalidLocation)),
+            ("gs://b/k", Err(InvalidLocation)),
+        ] {
+            assert_eq!(text.parse::<Location>(), location, "{text}");
+            if let Ok(location) = location {
+                assert!(location.to_string().starts_with(text), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn files_folders_and_patterns_stand_for_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        for name in [
+            "b.csv", "a.csv", "n/c.csv", "n/d.txt", "n/_e.csv", "_m/f.csv",
+        ] {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "x").unwrap();
+        }
+        for (text, found) in [
+            ("a.csv", vec!["a.csv"]),
+            ("n/d.txt", vec!["d.txt"]),
+            ("", vec!["a.csv", "b.csv", "c.csv"]),
+            ("*.csv", vec!["a.csv", "b.csv"]),
+            ("**/*.csv", vec!["a.csv", "b.csv", "c.csv"]),
+            ("n/?.*", vec!["c.csv", "d.txt"]),
+            ("{a,n/c}.csv", vec!["a.csv", "c.csv"]),
+        ] {
+            assert_eq!(names(&at(text)).unwrap(), found, "{text}");
+        }
+        for (text, said) in [
+            ("g.csv", "there is no such file"),
+            ("*.parquet", "there is no such file"),
+            ("_m/*/x", "there is no such file"),
+            ("[.csv", "unclosed character class"),
+        ] {
+            let refused = names(&at(text)).unwrap_err();
+            assert!(refused.contains(said), "{text}: {refused}");
+        }
+        let device = names("/dev/null").unwrap_err();
+        assert!(device.contains("no regular file"), "{device}");
+    }
+}

@@ -1,0 +1,345 @@
+//! Rows of NDJSON: an object a line, in UTF-8. A column is what all of its values are: boolean, integer, float, or text.
+
+use crate::table::object::Range;
+use crate::table::rows::{
+    BATCH_BYTES_MAX, Batch, CHECKPOINT_ROWS, Columns, ROW_BYTES_MAX, Rows, Seen, Start,
+};
+use crate::table::{BATCH_ROWS, COLUMNS_MAX, Format, Object, TableError};
+use arrow_array::builder::{BooleanBuilder, Float64Builder, Int64Builder, StringBuilder};
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::fmt;
+use std::io::{BufRead, BufReader, Read};
+use std::sync::Arc;
+
+/// What all values of a column are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Nothing but nulls.
+    #[default]
+    Null,
+    /// `true` and `false`.
+    Boolean,
+    /// Whole numbers of 64 bits.
+    Integer,
+    /// Numbers.
+    Float,
+    /// Strings; or values of several kinds, objects or arrays, as their JSON text.
+    Text,
+}
+
+impl Kind {
+    fn of(value: &Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(_) => Self::Boolean,
+            Value::Number(number) if number.is_i64() => Self::Integer,
+            Value::Number(number) if number.is_f64() => Self::Float,
+            Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => Self::Text,
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (one, other) if one == other => one,
+            (Self::Null, other) | (other, Self::Null) => other,
+            (Self::Integer, Self::Float) | (Self::Float, Self::Integer) => Self::Float,
+            _ => Self::Text,
+        }
+    }
+
+    fn data_type(self) -> DataType {
+        match self {
+            Self::Boolean => DataType::Boolean,
+            Self::Integer => DataType::Int64,
+            Self::Float => DataType::Float64,
+            Self::Null | Self::Text => DataType::Utf8,
+        }
+    }
+}
+
+/// The columns that lines have had, in the order in which they came.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fields {
+    names: Vec<(String, Kind)>,
+    #[serde(skip)]
+    places: HashMap<String, usize>,
+}
+
+impl Fields {
+    /// Adds those of a later file.
+    pub fn extend(&mut self, other: &Self) {
+        for (name, kind) in &other.names {
+            self.add(name, *kind);
+        }
+    }
+
+    fn add(&mut self, name: &str, kind: Kind) {
+        match self.places.get(name) {
+            Some(place) => {
+                if let Some((_, before)) = self.names.get_mut(*place) {
+                    *before = before.and(kind);
+                }
+            }
+            None => {
+                self.places.insert(name.to_owned(), self.names.len());
+                self.names.push((name.to_owned(), kind));
+            }
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// As Arrow has them.
+    #[must_use]
+    pub fn schema(&self) -> SchemaRef {
+        let fields = self.names.iter();
+        let fields = fields.map(|(name, kind)| Field::new(name, kind.data_type(), true));
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+}
+
+/// The members of one object, in order.
+struct Line(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Line {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Line;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(out, "an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Line, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry::<String, Value>()? {
+                    if members.len() == COLUMNS_MAX {
+                        return Err(A::Error::custom("too many members"));
+                    }
+                    members.push(member);
+                }
+                Ok(Line(members))
+            }
+        }
+        from.deserialize_map(Members)
+    }
+}
+
+/// Rows of an NDJSON file.
+pub struct NdjsonRows {
+    name: String,
+    reader: BufReader<Range>,
+    /// Where the next line begins, its row's number, and that of the first row that is wanted.
+    byte: u64,
+    row: u64,
+    from: u64,
+    /// What lines are put under; of those that must be text, anything else is refused.
+    schema: SchemaRef,
+    is_first: bool,
+    line: Vec<u8>,
+    seen: Seen,
+}
+
+fn malformed(name: &str, reason: impl ToString) -> TableError {
+    TableError::Malformed {
+        name: name.to_owned(),
+        format: Format::Ndjson.name(),
+        reason: reason.to_string(),
+    }
+}
+
+impl NdjsonRows {
+    /// Reads from a row on.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub fn open(object: &Object, from: Start, columns: Columns<'_>) -> Result<Self, TableError> {
+        let (row, byte) = from.checkpoint.unwrap_or_default();
+        let (schema, is_first) = match columns {
+            Columns::All(schema) => (Arc::clone(schema), false),
+            Columns::Named(names) => {
+                let fields = names
+                    .iter()
+                    .map(|name| Field::new(name, DataType::Utf8, true));
+                (Arc::new(Schema::new(fields.collect::<Vec<_>>())), true)
+            }
+        };
+        Ok(Self {
+            name: object.name.clone(),
+            reader: object.open()?.from(byte),
+            byte,
+            row,
+            from: from.row,
+            schema,
+            is_first,
+            line: Vec::new(),
+            seen: Seen::default(),
+        })
+    }
+
+    /// Reads a line that is not blank; `false` after the last.
+    fn read(&mut self) -> Result<bool, TableError> {
+        loop {
+            self.line.clear();
+            let mut bounded = (&mut self.reader).take(ROW_BYTES_MAX + 1);
+            let read = bounded
+                .read_until(b'\n', &mut self.line)
+                .map_err(|error| TableError::io(&self.name, error))?;
+            if read as u64 > ROW_BYTES_MAX {
+                let row = self.row;
+                let reason = format!("row {row} has more than {ROW_BYTES_MAX} bytes");
+                return Err(malformed(&self.name, reason));
+            }
+            if read == 0 {
+                return Ok(false);
+            }
+            if !self.line.trim_ascii().is_empty() {
+                return Ok(true);
+            }
+            self.byte += read as u64;
+        }
+    }
+
+    /// The row's values, in the order of the schema.
+    fn values(&mut self) -> Result<Vec<Value>, String> {
+        let Line(members) = serde_json::from_slice(&self.line)
+            .map_err(|error| format!("it is no JSON object: {error}"))?;
+        let fields = self.schema.fields();
+        let mut values = vec![Value::Null; fields.len()];
+        let mut given = vec![false; fields.len()];
+        for (name, value) in members {
+            if self.is_first {
+                self.seen.fields.add(&name, Kind::of(&value));
+            }
+            let Some(place) = fields.iter().position(|field| *field.name() == name) else {
+                continue;
+            };
+            if given[place] {
+                return Err(format!("it names {name:?} twice"));
+            }
+            given[place] = true;
+            if self.is_first && !matches!(value, Value::Null | Value::String(_)) {
+                return Err(format!("{name:?} is no string, and ids and contexts are"));
+            }
+            values[place] = value;
+        }
+        Ok(values)
+    }
+}
+
+/// A column on its way.
+enum Column {
+    Boolean(BooleanBuilder),
+    Integer(Int64Builder),
+    Float(Float64Builder),
+    Text(StringBuilder),
+}
+
+impl Column {
+    fn of(kind: &DataType) -> Self {
+        match kind {
+            DataType::Boolean => Self::Boolean(BooleanBuilder::new()),
+            DataType::Int64 => Self::Integer(Int64Builder::new()),
+            DataType::Float64 => Self::Float(Float64Builder::new()),
+            _ => Self::Text(StringBuilder::new()),
+        }
+    }
+
+    fn append(&mut self, value: &Value) {
+        match self {
+            Self::Boolean(column) => column.append_option(value.as_bool()),
+            Self::Integer(column) => column.append_option(value.as_i64()),
+            Self::Float(column) => column.append_option(value.as_f64()),
+            Self::Text(column) => match value {
+                Value::Null => column.append_null(),
+                Value::String(text) => column.append_value(text),
+                other => column.append_value(other.to_string()),
+            },
+        }
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        match self {
+            Self::Boolean(column) => Arc::new(column.finish()),
+            Self::Integer(column) => Arc::new(column.finish()),
+            Self::Float(column) => Arc::new(column.finish()),
+            Self::Text(column) => Arc::new(column.finish()),
+        }
+    }
+}
+
+impl Rows for NdjsonRows {
+    fn next(&mut self) -> Result<Option<Batch>, TableError> {
+        let fields = Arc::clone(&self.schema);
+        let mut columns: Vec<_> = fields
+            .fields()
+            .iter()
+            .map(|field| Column::of(field.data_type()))
+            .collect();
+        let (mut numbers, mut bad, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut is_over = true;
+        while numbers.len() + bad.len() < BATCH_ROWS && bytes < BATCH_BYTES_MAX {
+            if !self.read()? {
+                break;
+            }
+            is_over = false;
+            if self.row.is_multiple_of(CHECKPOINT_ROWS) {
+                self.seen.checkpoints.push(self.byte);
+            }
+            let row = self.row;
+            self.row += 1;
+            self.byte += self.line.len() as u64;
+            if row < self.from {
+                continue;
+            }
+            bytes += self.line.len();
+            match self.values() {
+                Ok(values) => {
+                    for (column, value) in columns.iter_mut().zip(&values) {
+                        column.append(value);
+                    }
+                    numbers.push(row);
+                }
+                Err(reason) => bad.push((row, reason)),
+            }
+            if self.seen.fields.len() > COLUMNS_MAX {
+                return Err(malformed(
+                    &self.name,
+                    format!("more than {COLUMNS_MAX} columns"),
+                ));
+            }
+        }
+        if is_over {
+            return Ok(None);
+        }
+        let columns = columns.iter_mut().map(Column::finish).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(numbers.len()));
+        let rows = RecordBatch::try_new_with_options(fields, columns, &options)
+            .map_err(|error| malformed(&self.name, error))?;
+        Ok(Some(Batch { rows, numbers, bad }))
+    }
+
+    fn seen(&mut self) -> Seen {
+        std::mem::take(&mut self.seen)
+    }
+}
+
+#[cfg(test)]
+mod tests;

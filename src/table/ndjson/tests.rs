@@ -1,0 +1,135 @@
+//! Kinds of columns, and lines that are none.
+
+use super::*;
+use crate::table::location;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type};
+
+fn object(text: &str) -> (tempfile::TempDir, Object) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.ndjson");
+    std::fs::write(&path, text).unwrap();
+    let object = location::file(&path, "t.ndjson".to_owned()).unwrap();
+    (folder, object)
+}
+
+/// What a first look at these columns finds.
+fn looked(object: &Object, names: &[&str]) -> (Vec<u64>, Vec<(u64, String)>, Seen) {
+    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut rows = NdjsonRows::open(object, Start::default(), Columns::Named(&names)).unwrap();
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    while let Some(batch) = rows.next().unwrap() {
+        good.extend(batch.numbers);
+        bad.extend(batch.bad);
+    }
+    (good, bad, rows.seen())
+}
+
+#[test]
+fn a_column_is_what_all_of_its_values_are() {
+    let lines = [
+        r#"{"id":"a","n":1,"f":1,"b":true,"m":1,"o":{"x":[1]},"big":18446744073709551615}"#,
+        "  ",
+        r#"{"f":1.5,"id":"b","b":null,"m":"1","o":"x","late":"\u00e9"}"#,
+    ];
+    let (_folder, object) = object(&lines.join("\n"));
+    let (good, bad, seen) = looked(&object, &["id"]);
+    assert_eq!((good, bad), (vec![0, 1], vec![]));
+    let schema = seen.fields.schema();
+    let fields = schema.fields().iter();
+    let kinds: Vec<_> = fields
+        .map(|field| (field.name().as_str(), field.data_type()))
+        .collect();
+    let (int, float, text) = (&DataType::Int64, &DataType::Float64, &DataType::Utf8);
+    let expected = [
+        ("id", text),
+        ("n", int),
+        ("f", float),
+        ("b", &DataType::Boolean),
+        ("m", text),
+        ("o", text),
+        ("big", text),
+        ("late", text),
+    ];
+    assert_eq!(kinds, expected);
+    let mut rows = NdjsonRows::open(&object, Start::default(), Columns::All(&schema)).unwrap();
+    let batch = rows.next().unwrap().unwrap().rows;
+    let column = |name: &str| batch.column_by_name(name).unwrap();
+    assert_eq!(column("n").as_primitive::<Int64Type>().value(0), 1);
+    assert_eq!(column("n").null_count(), 1);
+    assert_eq!(
+        column("f").as_primitive::<Float64Type>().values()[..],
+        [1.0, 1.5]
+    );
+    let texts = |name: &str| -> Vec<Option<String>> {
+        let column = column(name).as_string::<i32>();
+        column
+            .iter()
+            .map(|text| text.map(ToOwned::to_owned))
+            .collect()
+    };
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(texts("m"), [some("1"), some("1")]);
+    assert_eq!(texts("o"), [some(r#"{"x":[1]}"#), some("x")]);
+    assert_eq!(texts("big"), [some("18446744073709551615"), None]);
+    assert_eq!(texts("late"), [None, some("\u{e9}")]);
+}
+
+#[test]
+fn lines_that_are_none_are_told_and_the_next_are_read() {
+    let lines = [
+        r#"{"id":"a"}"#,
+        r#"{"id":7}"#,
+        r#"{"id":"a","id":"b"}"#,
+        "[1]",
+        r#"{"id":"a""#,
+        r#"{"id":null}"#,
+    ];
+    let (_folder, object) = object(&lines.join("\n"));
+    let (good, bad, _) = looked(&object, &["id"]);
+    assert_eq!(good, [0, 5]);
+    let reasons = [
+        "\"id\" is no string",
+        "it names \"id\" twice",
+        "it is no JSON object: invalid type: sequence",
+        "it is no JSON object: EOF",
+    ];
+    for ((row, reason), (number, said)) in bad.iter().zip((1..).zip(reasons)) {
+        assert_eq!(*row, number);
+        assert!(reason.starts_with(said), "{reason}");
+    }
+}
+
+#[test]
+fn reading_from_the_middle_is_reading_on() {
+    let rows = 2 * CHECKPOINT_ROWS + 3;
+    let lines = (0..rows).map(|row| {
+        format!(
+            "{{\"id\":\"c{row}\"}}\n{}",
+            "\n".repeat(usize::from(row % 5 == 0))
+        )
+    });
+    let (_folder, object) = object(&lines.collect::<String>());
+    let (good, _, seen) = looked(&object, &["id"]);
+    assert_eq!(good.len() as u64, rows);
+    let schema = seen.fields.schema();
+    let start = Start {
+        row: CHECKPOINT_ROWS + 2,
+        checkpoint: Some((CHECKPOINT_ROWS, seen.checkpoints[1])),
+    };
+    let mut on = NdjsonRows::open(&object, start, Columns::All(&schema)).unwrap();
+    let batch = on.next().unwrap().unwrap();
+    assert_eq!(batch.numbers[0], CHECKPOINT_ROWS + 2);
+    let ids = batch.rows.column(0).as_string::<i32>();
+    assert_eq!(ids.value(0), format!("c{}", CHECKPOINT_ROWS + 2));
+}
+
+#[test]
+fn a_line_without_an_end_is_refused() {
+    let bytes = usize::try_from(ROW_BYTES_MAX).unwrap();
+    let (_folder, object) = object(&format!("{{\"id\":\"{}\"}}", "x".repeat(bytes)));
+    let names = ["id".to_owned()];
+    let mut rows = NdjsonRows::open(&object, Start::default(), Columns::Named(&names)).unwrap();
+    let refused = rows.next().err().unwrap().to_string();
+    assert!(refused.contains("row 0 has more than"), "{refused}");
+}

@@ -1,0 +1,138 @@
+//! Rows of one file, from any of them on.
+
+use crate::table::csv::CsvRows;
+use crate::table::ndjson::{Fields, NdjsonRows};
+use crate::table::parquet::ParquetRows;
+use crate::table::{Format, Object, TableError};
+use arrow_array::RecordBatch;
+use arrow_schema::{Schema, SchemaRef};
+use std::sync::Arc;
+
+/// Rows between two places that are noted of a file whose rows have no index: what is read again to find one.
+pub const CHECKPOINT_ROWS: u64 = 4096;
+/// Bytes of text read at a time at most, where rows are long.
+pub const BATCH_BYTES_MAX: usize = 16 << 20;
+/// Bytes of one row of text at most.
+pub const ROW_BYTES_MAX: u64 = 16 << 20;
+
+/// Which columns are read.
+#[derive(Clone, Copy)]
+pub enum Columns<'a> {
+    /// All, as the schema has them.
+    All(&'a SchemaRef),
+    /// Those of these names, of a file that is looked through for the first time.
+    Named(&'a [String]),
+}
+
+/// Some rows of one file.
+pub struct Batch {
+    /// Those that could be read.
+    pub rows: RecordBatch,
+    /// The number of each in its file.
+    pub numbers: Vec<u64>,
+    /// Those that could not, and why.
+    pub bad: Vec<(u64, String)>,
+}
+
+/// What a file is known by once all of it was read.
+#[derive(Default)]
+pub struct Seen {
+    /// Where every [`CHECKPOINT_ROWS`]th row begins, in bytes; of a file without an index.
+    pub checkpoints: Vec<u64>,
+    /// The columns of a file without a schema.
+    pub fields: Fields,
+}
+
+/// Rows on their way.
+pub trait Rows {
+    /// The next few; `None` after the last.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    fn next(&mut self) -> Result<Option<Batch>, TableError>;
+
+    /// What there is to know of a file that was read from its first row to its last.
+    fn seen(&mut self) -> Seen {
+        Seen::default()
+    }
+}
+
+/// Where reading begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    /// The number of the first row that is wanted.
+    pub row: u64,
+    /// The last row before it whose place is known, and that place.
+    pub checkpoint: Option<(u64, u64)>,
+}
+
+/// Reads a file from `from` on.
+///
+/// # Errors
+/// [`TableError`].
+pub fn open(
+    format: Format,
+    object: &Object,
+    from: Start,
+    columns: Columns<'_>,
+) -> Result<Box<dyn Rows>, TableError> {
+    Ok(match format {
+        Format::Parquet => Box::new(ParquetRows::open(object, from.row, false, columns)?),
+        Format::Csv => Box::new(CsvRows::open(object, from, columns)?),
+        Format::Ndjson => Box::new(NdjsonRows::open(object, from, columns)?),
+    })
+}
+
+/// The columns that a file says it has; NDJSON says nothing.
+///
+/// # Errors
+/// [`TableError`].
+pub fn schema(format: Format, object: &Object) -> Result<SchemaRef, TableError> {
+    match format {
+        Format::Parquet => ParquetRows::schema(object),
+        Format::Csv => CsvRows::schema(object),
+        Format::Ndjson => Ok(Arc::new(Schema::empty())),
+    }
+}
+
+/// Refuses columns that are not those of the first file.
+///
+/// # Errors
+/// [`TableError::Columns`].
+pub fn check_same(
+    first: &Object,
+    wanted: &Schema,
+    object: &Object,
+    found: &Schema,
+) -> Result<(), TableError> {
+    let differs = |reason: String| {
+        Err(TableError::Columns {
+            name: object.name.clone(),
+            reason,
+            first: first.name.clone(),
+        })
+    };
+    for (wanted, found) in wanted.fields().iter().zip(found.fields()) {
+        if wanted.name() != found.name() {
+            return differs(format!(
+                "it has column {:?} where {:?} should be",
+                found.name(),
+                wanted.name()
+            ));
+        }
+        if wanted.data_type() != found.data_type() {
+            let (name, here, there) = (wanted.name(), found.data_type(), wanted.data_type());
+            return differs(format!("column {name:?} is of type {here}, not {there}"));
+        }
+        // What is written is nullable where the first file is.
+        if found.is_nullable() && !wanted.is_nullable() {
+            return differs(format!("column {:?} may be null", wanted.name()));
+        }
+    }
+    match (wanted.fields().len(), found.fields().len()) {
+        (wanted, found) if wanted != found => {
+            differs(format!("it has {found} columns, not {wanted}"))
+        }
+        _ => Ok(()),
+    }
+}

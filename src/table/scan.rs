@@ -1,0 +1,224 @@
+//! The first look at a table: everything that can be refused of a row without any key is found before the first key is made.
+
+use crate::api::bind::columns::{ContextPairs, Texts};
+use crate::bulk::Folder;
+use crate::bulk::folder::{REJECTS, SPILL};
+use crate::table::distinct::{Distinct, Fingerprint};
+use crate::table::ndjson::Fields;
+use crate::table::plan::{FilePlan, Plan};
+use crate::table::rows::{self, Batch};
+use crate::table::walk::Input;
+use crate::table::{Format, Object, Place, TableError};
+use arrow_schema::Schema;
+use serde_json::json;
+use std::io::{BufWriter, Write};
+use std::sync::{Mutex, PoisonError};
+
+/// Rows that may be left out: their reasons are held in memory until they are written.
+pub const REJECTS_MAX: usize = 1_000_000;
+
+/// What is asked of every row.
+pub struct Question<'a> {
+    /// The column that tells containers apart: text, never null or empty, never twice.
+    pub id_column: &'a str,
+    /// What its context is made of.
+    pub pairs: &'a ContextPairs,
+    /// Whether rows that cannot be used are left out; otherwise the first of them ends the job.
+    pub skip: bool,
+}
+
+/// Looks at every row; writes those that are left out to the folder's [`REJECTS`].
+///
+/// # Errors
+/// [`TableError`].
+pub fn scan(
+    input: &Input<'_>,
+    question: &Question<'_>,
+    folder: &Folder,
+) -> Result<Plan, TableError> {
+    input.on_threads(|| {
+        input.check_schemas()?;
+        let first = input.objects.first();
+        if let Some(first) = first.filter(|_| input.format != Format::Ndjson) {
+            check_columns(first, &*rows::schema(input.format, first)?, question)?;
+        }
+        Scan::new(input, question, folder).run(folder)
+    })
+}
+
+struct Scan<'a> {
+    input: &'a Input<'a>,
+    question: &'a Question<'a>,
+    columns: Vec<String>,
+    hash: Fingerprint,
+    distinct: Distinct,
+    rejects: Mutex<Vec<(Place, String)>>,
+}
+
+impl<'a> Scan<'a> {
+    fn new(input: &'a Input<'a>, question: &'a Question<'a>, folder: &Folder) -> Self {
+        let mut columns = vec![question.id_column.to_owned()];
+        columns.extend(question.pairs.columns.iter().cloned());
+        columns.sort();
+        columns.dedup();
+        Self {
+            input,
+            question,
+            columns,
+            hash: Fingerprint::default(),
+            distinct: Distinct::new(folder.path(SPILL)),
+            rejects: Mutex::default(),
+        }
+    }
+
+    fn run(self, folder: &Folder) -> Result<Plan, TableError> {
+        let files = self
+            .input
+            .walk(&self.columns, &|file, batch| self.look_at(file, batch))?;
+        let Self {
+            input,
+            question,
+            distinct,
+            rejects,
+            ..
+        } = self;
+        let mut rejects = rejects.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let most = match question.skip {
+            true => REJECTS_MAX - rejects.len().min(REJECTS_MAX),
+            false => 0,
+        };
+        for twins in distinct.twins(most)? {
+            let (id, first) = (question.id_column, twins.first);
+            let name = &input.objects[first.file].name;
+            let reason = format!("its {id:?} is that of {name}, row {}", first.row);
+            if !question.skip {
+                return Err(refused(input, twins.later, reason));
+            }
+            rejects.push((twins.later, reason));
+        }
+        if rejects.len() > REJECTS_MAX {
+            let last = rejects.pop().map(|(_, reason)| reason);
+            return Err(TableError::TooManyRejects(
+                REJECTS_MAX,
+                last.unwrap_or_default(),
+            ));
+        }
+        rejects.sort();
+        if question.skip {
+            write_rejects(input, &rejects, folder)?;
+        }
+        let mut fields = Fields::default();
+        let mut kept: Vec<_> = files
+            .into_iter()
+            .map(|(rows, seen)| {
+                fields.extend(&seen.fields);
+                FilePlan {
+                    rows,
+                    left_out: Vec::new(),
+                    checkpoints: seen.checkpoints,
+                }
+            })
+            .collect();
+        for (place, _) in rejects {
+            kept[place.file].left_out.push(place.row);
+        }
+        Ok(Plan::new(kept, fields))
+    }
+
+    fn look_at(&self, file: usize, batch: Batch) -> Result<(), TableError> {
+        let Batch { rows, numbers, bad } = batch;
+        for (row, reason) in bad {
+            self.reject(Place { file, row }, reason)?;
+        }
+        let Question {
+            id_column, pairs, ..
+        } = self.question;
+        let name = &self.input.objects[file].name;
+        let unusable = |reason: String| TableError::Column {
+            name: name.clone(),
+            reason,
+        };
+        let ids = rows.column_by_name(id_column).and_then(Texts::of);
+        let ids = ids.ok_or_else(|| unusable(format!("there is no column {id_column:?}")))?;
+        let told = |error: crate::api::ApiError| unusable(error.message().to_owned());
+        let places = pairs.places(&rows.schema()).map_err(told)?;
+        let contexts = pairs.rows(&rows, &places).map_err(told)?;
+        let mut entries = Vec::with_capacity(numbers.len());
+        for (at, row) in numbers.into_iter().enumerate() {
+            let place = Place { file, row };
+            let id = ids.text(at).unwrap_or_default();
+            if id.is_empty() {
+                self.reject(place, format!("its {id_column:?} is null or empty"))?;
+            } else if let Err(error) = contexts.check(at) {
+                self.reject(place, error.message().to_owned())?;
+            } else {
+                entries.push(self.hash.of(id.as_bytes(), place));
+            }
+        }
+        self.distinct.add(&entries)
+    }
+
+    fn reject(&self, place: Place, reason: String) -> Result<(), TableError> {
+        if !self.question.skip {
+            return Err(refused(self.input, place, reason));
+        }
+        let mut rejects = self.rejects.lock().unwrap_or_else(PoisonError::into_inner);
+        if rejects.len() == REJECTS_MAX {
+            return Err(TableError::TooManyRejects(REJECTS_MAX, reason));
+        }
+        rejects.push((place, reason));
+        Ok(())
+    }
+}
+
+/// Refuses a table whose columns cannot be ids and contexts.
+///
+/// # Errors
+/// [`TableError::Column`].
+pub fn check_columns(
+    object: &Object,
+    schema: &Schema,
+    question: &Question<'_>,
+) -> Result<(), TableError> {
+    let id = ContextPairs {
+        columns: vec![question.id_column.to_owned()],
+        ..ContextPairs::default()
+    };
+    for pairs in [&id, question.pairs] {
+        pairs.places(schema).map_err(|error| TableError::Column {
+            name: object.name.clone(),
+            reason: error.message().to_owned(),
+        })?;
+    }
+    Ok(())
+}
+
+fn refused(input: &Input<'_>, place: Place, reason: String) -> TableError {
+    TableError::Row {
+        name: input.objects[place.file].name.clone(),
+        row: place.row,
+        reason,
+        is_skippable: true,
+    }
+}
+
+fn write_rejects(
+    input: &Input<'_>,
+    rejects: &[(Place, String)],
+    folder: &Folder,
+) -> Result<(), TableError> {
+    let path = folder.path(REJECTS);
+    let io = |error| TableError::kept("write", &path, error);
+    let mut out = BufWriter::new(folder.begin(REJECTS)?);
+    for (place, reason) in rejects {
+        let line = json!({
+            "file": input.objects[place.file].name,
+            "row": place.row,
+            "reason": reason,
+        });
+        writeln!(out, "{line}").map_err(io)?;
+    }
+    let out = out.into_inner().map_err(|error| io(error.into_error()))?;
+    folder.finish(out)?;
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! Every row of a table once, by several threads, in no order: row groups of Parquet side by side, files of text.
+
+use crate::table::parquet::ParquetRows;
+use crate::table::rows::{self, Batch, Columns, Rows, Seen};
+use crate::table::{Format, Object, TableError};
+use rayon::prelude::*;
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A table, and how it is looked at.
+pub struct Input<'a> {
+    /// The format of its files.
+    pub format: Format,
+    /// The files, in order.
+    pub objects: &'a [Object],
+    /// Threads.
+    pub workers: NonZeroUsize,
+    /// Ends it early.
+    pub stop: &'a AtomicBool,
+}
+
+impl Input<'_> {
+    /// Runs `work` on a pool of the input's threads.
+    ///
+    /// # Errors
+    /// What `work` fails with.
+    pub fn on_threads<T: Send>(
+        &self,
+        work: impl FnOnce() -> Result<T, TableError> + Send,
+    ) -> Result<T, TableError> {
+        let threads = rayon::ThreadPoolBuilder::new()
+            .num_threads(self.workers.get())
+            .thread_name(|number| format!("scan-{number}"))
+            .build()?;
+        threads.install(work)
+    }
+
+    /// Refuses files whose columns are not those of the first.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub fn check_schemas(&self) -> Result<(), TableError> {
+        let [first, others @ ..] = self.objects else {
+            return Err(TableError::Absent("no file".to_owned()));
+        };
+        let schema = rows::schema(self.format, first)?;
+        others.par_iter().try_for_each(|object| {
+            let of_file = rows::schema(self.format, object)?;
+            rows::check_same(first, &schema, object, &of_file)
+        })
+    }
+
+    /// Hands every row to `visit`, with the number of its file; only these columns are read. Returns what there is to know of each file: how many rows it has, and
+    /// what its reader has seen. Called on the input's threads.
+    ///
+    /// # Errors
+    /// What `visit` fails with, or [`TableError`].
+    pub fn walk(
+        &self,
+        columns: &[String],
+        visit: &(dyn Fn(usize, Batch) -> Result<(), TableError> + Sync),
+    ) -> Result<Vec<(u64, Seen)>, TableError> {
+        let segments = self.objects.par_iter().enumerate();
+        let segments: Vec<Vec<Segment>> = segments
+            .map(|(file, object)| self.segments(file, object))
+            .collect::<Result<_, TableError>>()?;
+        let walk = Walk {
+            input: self,
+            columns,
+            visit,
+            segments: Mutex::new(segments.into_iter().flatten().collect()),
+            files: Mutex::new(self.objects.iter().map(|_| Default::default()).collect()),
+            failed: AtomicBool::new(false),
+        };
+        let results = rayon::broadcast(|_| {
+            let walked = walk.run();
+            if walked.is_err() {
+                walk.failed.store(true, Ordering::Relaxed);
+            }
+            walked
+        });
+        results.into_iter().collect::<Result<(), _>>()?;
+        Ok(walk
+            .files
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn segments(&self, file: usize, object: &Object) -> Result<Vec<Segment>, TableError> {
+        let whole = Segment {
+            file,
+            row: 0,
+            only_group: false,
+        };
+        if self.format != Format::Parquet {
+            return Ok(vec![whole]);
+        }
+        let mut row = 0;
+        let mut segments = Vec::new();
+        for rows in ParquetRows::groups(object)? {
+            if rows > 0 {
+                segments.push(Segment {
+                    file,
+                    row,
+                    only_group: true,
+                });
+            }
+            row += rows;
+        }
+        Ok(segments)
+    }
+}
+
+/// A file, or a row group of one: the row that it begins at, and whether it ends before the file does.
+struct Segment {
+    file: usize,
+    row: u64,
+    only_group: bool,
+}
+
+struct Walk<'a> {
+    input: &'a Input<'a>,
+    columns: &'a [String],
+    visit: &'a (dyn Fn(usize, Batch) -> Result<(), TableError> + Sync),
+    segments: Mutex<VecDeque<Segment>>,
+    files: Mutex<Vec<(u64, Seen)>>,
+    failed: AtomicBool,
+}
+
+impl Walk<'_> {
+    /// One thread's way through the segments.
+    fn run(&self) -> Result<(), TableError> {
+        loop {
+            let Some(segment) = locked(&self.segments).pop_front() else {
+                return Ok(());
+            };
+            let Segment {
+                file,
+                row,
+                only_group,
+            } = segment;
+            let object = &self.input.objects[file];
+            let columns = Columns::Named(self.columns);
+            let mut rows: Box<dyn Rows> = match only_group {
+                true => Box::new(ParquetRows::open(object, row, true, columns)?),
+                false => rows::open(self.input.format, object, rows::Start::default(), columns)?,
+            };
+            let mut count = 0;
+            while let Some(batch) = rows.next()? {
+                if self.input.stop.load(Ordering::Relaxed) {
+                    return Err(TableError::Stopped);
+                }
+                if self.failed.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                count += (batch.numbers.len() + batch.bad.len()) as u64;
+                (self.visit)(file, batch)?;
+            }
+            let seen = rows.seen();
+            let mut files = locked(&self.files);
+            files[file].0 += count;
+            if !only_group {
+                files[file].1 = seen;
+            }
+        }
+    }
+}
+
+/// A thread that panicked has left these whole.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

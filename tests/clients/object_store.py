@@ -1,0 +1,93 @@
+"""Tables in an S3-compatible store, which is moto's server: `keymill provision`, `rewrap`, `census` and `verify` read them where they are."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import boto3
+import moto
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
+from daemon import ALIAS, BINARY, Tally, environment, report, running
+from provision import check, command, containers, done, fails, open_some, run
+
+ROWS = 60_000
+BUCKET = "lake"
+
+
+@contextlib.contextmanager
+def store():
+    """A server on a port of its own."""
+    command = [sys.executable, "-u", "-m", "moto.server", "--host", "127.0.0.1", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        try:
+            for line in server.stdout:
+                if "Running on http://" in line:
+                    yield line.split("Running on ")[1].split()[0]
+                    return
+            raise RuntimeError("moto's server did not start")
+        finally:
+            server.kill()
+
+
+def main() -> None:
+    tally = Tally()
+    with running() as mill, store() as endpoint, tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        keys = {"AWS_ACCESS_KEY_ID": "store", "AWS_SECRET_ACCESS_KEY": "store", "AWS_REGION": "us-east-1"}
+        variables = keys | {"AWS_ENDPOINT_URL_S3": endpoint}
+        s3 = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="store", aws_secret_access_key="store")
+        s3.meta.events.register("after-call.s3", tally.count)
+        s3.create_bucket(Bucket=BUCKET)
+        sent = containers(ROWS)
+        for number in range(3):
+            part = sent.slice(number * 20_000, 20_000)
+            pyarrow.parquet.write_table(part, folder / "part.parquet", row_group_size=7_000)
+            s3.upload_file(str(folder / "part.parquet"), BUCKET, f"volumes/day={number}/part.parquet")
+        s3.put_object(Bucket=BUCKET, Key="volumes/_SUCCESS", Body=b"")
+        over = ["--endpoint", f"unix:{mill.socket}", "--rows-per-part", "13000"]
+        arn = mill.client("consumer").describe_key(KeyId=ALIAS)["KeyMetadata"]["Arn"]
+        for number, name in enumerate((f"s3://{BUCKET}/volumes/", f"s3://{BUCKET}/volumes/*/*.parquet", f"s3://{BUCKET}/volumes")):
+            out = folder / f"out-{number}"
+            done(command([name], out, *over), **variables)
+            table = check(out, sent, arn)
+        open_some(mill, table, tally, 50)
+
+        # Text, in more than one block of what is read at a time.
+        text = sent.select(["volume", "tenant"]).set_column(1, "tenant", sent["tenant"].cast(pyarrow.string()))
+        text = text.append_column("note", pyarrow.array([f"{number:0150}" for number in range(ROWS)]))
+        pyarrow.csv.write_csv(text, folder / "volumes.csv")
+        s3.upload_file(str(folder / "volumes.csv"), BUCKET, "volumes.csv")
+        done(command([f"s3://{BUCKET}/volumes.csv"], folder / "csv", *over), **variables)
+        check(folder / "csv", text, arn)
+
+        # What has changed since is not gone on with.
+        job = command([f"s3://{BUCKET}/volumes.csv"], folder / "changed", *over)
+        with subprocess.Popen([str(part) for part in job], env=environment(**variables), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            while not list((folder / "changed").glob("*.parquet")):
+                time.sleep(0.005)
+            process.kill()
+        if len(list((folder / "changed").glob("*.parquet"))) < 5:
+            s3.put_object(Bucket=BUCKET, Key="volumes.csv", Body=(folder / "volumes.csv").read_bytes() + b"one,more,x\n")
+            fails(1, f"s3://{BUCKET}/volumes.csv has changed since this job began", job, **variables)
+
+        for part in (folder / "out-0").glob("*.parquet"):
+            s3.upload_file(str(part), BUCKET, f"keys/{part.name}")
+        counted = run([BINARY, "census", f"s3://{BUCKET}/keys/", "--json"], **variables)
+        assert counted.returncode == 0 and json.loads(counted.stdout)["keys"][0]["count"] == ROWS, counted
+        fails(1, "there is no such file", command([f"s3://{BUCKET}/none/"], folder / "none", *over), **variables)
+        assert mill.stop() == 0
+        verified = run([BINARY, "verify", f"s3://{BUCKET}/keys/*.parquet", "--dir", str(mill.state), "--json"], **variables)
+        assert verified.returncode == 0 and json.loads(verified.stdout)["rows"] == ROWS, verified
+        said = done([BINARY, "rewrap", f"s3://{BUCKET}/keys", "--dir", str(mill.state), "--key", ALIAS, "--out", folder / "rewrapped", "--json"], **variables)
+        assert said["rows"] == ROWS, said
+    report("S3 of moto", moto.__version__, tally.calls)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""After a rotation and to another key: `keymill rewrap`, `census` and `verify` on what `provision` wrote, through the daemon and on its store.
+
+    python3 tests/clients/rewrap.py
+"""
+
+import json
+import random
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import boto3
+import pyarrow
+import pyarrow.compute
+import pyarrow.parquet
+from daemon import ALIAS, BINARY, Daemon, Tally, environment, new_key, refused, report, running
+from provision import command, containers, done, fails, open_some, read, run
+
+ROWS = 12_000
+NEW = ["key_arn", "key_material_id", "encryption_context", "ciphertext_blob", "created_at"]
+
+
+def printed(arguments: list, status: int = 0, **variables: str) -> dict:
+    ran = run([*arguments, "--json"], **variables)
+    assert ran.returncode == status, f"{arguments}: {ran.returncode}: {ran.stderr}"
+    return json.loads(ran.stdout)
+
+
+def census(out: Path) -> dict[tuple[str, int], int]:
+    said = printed([BINARY, "census", out])
+    assert all(group["data_key_bytes"] == 32 for group in said["keys"]) and not said["findings"], said
+    return {(group["key_id"], group["generation"]): group["count"] for group in said["keys"]}
+
+
+def rewrapped(before: Path, after: Path) -> pyarrow.Table:
+    """Every column but those that are made anew is as it was."""
+    old, new = read(before), read(after)
+    kept = [name for name in old.column_names if name not in NEW]
+    assert new.column_names == [*kept, *NEW] and new.num_rows == old.num_rows, new.column_names
+    for name in kept:
+        assert new[name].combine_chunks().equals(old[name].combine_chunks()), name
+    both = pyarrow.chunked_array(old["ciphertext_blob"].chunks + new["ciphertext_blob"].chunks)
+    assert pyarrow.compute.count_distinct(both).as_py() == 2 * old.num_rows, "a blob was taken over"
+    return new
+
+
+def same_keys(mill: Daemon, before: Path, after: pyarrow.Table, tally: Tally) -> None:
+    """A data key is the same before and after."""
+    admin, old = mill.client("admin", tally), read(before)
+    for at in random.sample(range(old.num_rows), 50):
+        plaintexts = set()
+        for table in (old, after):
+            row = table.select(["ciphertext_blob", "encryption_context"]).slice(at, 1).to_pylist()[0]
+            opened = admin.decrypt(CiphertextBlob=row["ciphertext_blob"], EncryptionContext=dict(row["encryption_context"]))
+            plaintexts.add(opened["Plaintext"])
+        assert len(plaintexts) == 1, f"row {at} has another data key"
+
+
+def after_a_rotation(mill: Daemon, folder: Path, tally: Tally) -> None:
+    """Through the daemon: who may re-encrypt moves all rows to the new generation, and nobody sees a key."""
+    admin = mill.client("admin", tally)
+    key = admin.describe_key(KeyId=ALIAS)["KeyMetadata"]["KeyId"]
+    over = ["--endpoint", mill.endpoint]
+    verify = [BINARY, "verify", folder / "first", *over, "--id-column", "volume"]
+    as_admin = mill.credentials("admin")
+    assert census(folder / "first") == {(key, 1): ROWS}
+    said = printed(verify, **as_admin)
+    assert said["rows"] == ROWS and said["findings"] == 0 and said["keys"][0]["count"] == ROWS, said
+    denied = printed(verify, 1, **mill.credentials("provisioner"))
+    assert denied["findings"] == ROWS and "AccessDeniedException" in denied["found"][0] and not denied["keys"], denied
+    admin.rotate_key_on_demand(KeyId=key)
+    rewrap = [BINARY, "rewrap", folder / "first", *over, "--key", ALIAS, "--json", "--rows-per-part", "2000", "--out"]
+    fails(1, "AccessDeniedException", [*rewrap, folder / "denied"], **mill.credentials("provisioner"))
+    rewrap.append(folder / "second")
+    # Killed and resumed: no part that stands is made again.
+    with subprocess.Popen([str(part) for part in rewrap], env=environment(**as_admin), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as job:
+        while len(list((folder / "second").glob("*.parquet"))) < 2:
+            time.sleep(0.005)
+        job.kill()
+    standing = {part: part.read_bytes() for part in (folder / "second").glob("*.parquet")}
+    done(rewrap, **as_admin)
+    assert all(part.read_bytes() == content for part, content in standing.items()), "a part was made again"
+    done(rewrap, "found finished", **as_admin)
+    assert census(folder / "second") == {(key, 2): ROWS}
+    new = rewrapped(folder / "first", folder / "second")
+    same_keys(mill, folder / "first", new, tally)
+    open_some(mill, new, tally)
+
+
+def to_another_key(mill: Daemon, folder: Path, tally: Tally) -> None:
+    """On the store: another key, and a context with one more column and without the constant."""
+    key, arn, alias, _ = new_key(mill, "alias/next", tally)
+    assert mill.stop() == 0
+    beside = ["--dir", mill.state]
+    rewrap = [BINARY, "rewrap", folder / "second", *beside, "--key", alias, "--new-context", "tenant,volume,zone_name", "--out", folder / "third", "--json"]
+    fails(1, 'There is no column "zone_name"', rewrap)
+    rewrap[rewrap.index("tenant,volume,zone_name")] = "tenant,container_id"
+    done(rewrap)
+    assert census(folder / "third") == {(key, 1): ROWS}
+    for context in ([], ["--context", "tenant,container_id"]):
+        said = printed([BINARY, "verify", folder / "third", *beside, *context])
+        assert said["rows"] == ROWS and said["findings"] == 0, said
+    wrong = printed([BINARY, "verify", folder / "third", *beside, "--context", "tenant"], 1)
+    assert wrong["findings"] == ROWS and "does not open" in wrong["found"][0], wrong
+    findings(mill, folder, beside)
+    mill.start()
+    new = rewrapped(folder / "second", folder / "third")
+    assert set(new["key_arn"].to_pylist()) == {arn}
+    same_keys(mill, folder / "second", new, tally)
+    row = new.select(["ciphertext_blob", "tenant", "volume"]).slice(5, 1).to_pylist()[0]
+    consumer = mill.client("consumer", tally)
+    context = {"tenant": row["tenant"], "container_id": row["volume"]}
+    assert len(consumer.decrypt(CiphertextBlob=row["ciphertext_blob"], EncryptionContext=context)["Plaintext"]) == 32
+    refused("InvalidCiphertextException", "", consumer.decrypt, CiphertextBlob=row["ciphertext_blob"], EncryptionContext=context | {"purpose": "x"})
+    log = [json.loads(line) for file in (mill.state / "audit").glob("*.jsonl") for line in file.read_bytes().splitlines()]
+    names = [record.get("eventName") for record in log]
+    assert "Rewrap" in names and "Verify" in names, set(names)
+    assert names.count("ReEncrypt") >= ROWS
+
+
+def findings(mill: Daemon, folder: Path, beside: list) -> None:
+    """What is wrong is found wherever it is, with file and row."""
+    rows = read(folder / "third").slice(0, 1000)
+    (folder / "wrong").mkdir()
+    one, other = rows.slice(0, 500), rows.slice(500)
+    blobs = one["ciphertext_blob"].to_pylist()
+    blobs[7] = blobs[7][:60] + bytes([blobs[7][60] ^ 1]) + blobs[7][61:]
+    blobs[8] = b"no blob"
+    blobs[9] = None
+    unknown = bytearray(blobs[10])
+    unknown[5] ^= 1
+    blobs[10] = bytes(unknown)
+    at = one.column_names.index("ciphertext_blob")
+    one = one.set_column(at, "ciphertext_blob", pyarrow.array(blobs, pyarrow.binary()))
+    other = pyarrow.concat_tables([other, rows.slice(20, 1)])
+    pyarrow.parquet.write_table(one, folder / "wrong" / "a.parquet")
+    pyarrow.parquet.write_table(other, folder / "wrong" / "b.parquet")
+    said = printed([BINARY, "verify", folder / "wrong", *beside, "--id-column", "volume"], 1)
+    a, b = folder / "wrong" / "a.parquet", folder / "wrong" / "b.parquet"
+    assert said["rows"] == 1001 and said["findings"] == 6, said
+    expected = [
+        f"{a}, row 7: the ciphertext blob does not open", f"{a}, row 8: it is no ciphertext blob", f"{a}, row 9: its blob is null", f"{a}, row 10: there is no key ",
+        f"{b}, row 500: its blob is that of {a}, row 20", f"{b}, row 500: its id is that of {a}, row 20",
+    ]
+    for found, start in zip(said["found"], expected, strict=True):
+        assert found.startswith(start), (found, start)
+    counted = printed([BINARY, "census", folder / "wrong"], 1)
+    assert counted["findings"] == 1 and counted["without_blob"] == 1 and sum(group["count"] for group in counted["keys"]) == 999, counted
+    fails(1, "row 9: its blob is null", [BINARY, "rewrap", a, *beside, "--key", ALIAS, "--out", folder / "refused", "--json"])
+    (folder / "t.csv").write_text("ciphertext_blob\nx\n")
+    fails(1, "blobs are read from Parquet alone", [BINARY, "census", folder / "t.csv"])
+
+
+def main() -> None:
+    tally = Tally()
+    with running() as mill, tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        pyarrow.parquet.write_table(containers(ROWS), folder / "table.parquet", row_group_size=3_500)
+        done(command([folder / "table.parquet"], folder / "first", "--endpoint", f"unix:{mill.socket}", "--rows-per-part", "5000"))
+        after_a_rotation(mill, folder, tally)
+        to_another_key(mill, folder, tally)
+    report("boto3 on rewrapped rows", boto3.__version__, tally.calls)
+
+
+if __name__ == "__main__":
+    main()
