@@ -48,6 +48,8 @@ impl Action {
                     | "kms:Sign"
                     | "kms:Verify"
                     | "kms:DeriveSharedSecret"
+                    | "kms:Encapsulate"
+                    | "kms:Decapsulate"
                     | "kms:GetPublicKey"
                     | "kms:DescribeKey"
                     | "kms:GetKeyRotationStatus"

@@ -37,14 +37,24 @@ PROGRAMS
         DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
 }
 
+# Installs moto's own tests of KMS, which are in its sources alone.
+install_moto_tests() {
+    local sources=$clients/.venv/moto
+    mkdir "$sources" &&
+        $python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary moto --require-hashes -r $clients/moto_sources.txt -d "$sources" &&
+        tar xf "$sources"/moto-*.tar.gz -C "$sources" --strip-components=1 --wildcards '*/tests/__init__.py' '*/tests/conftest.py' '*/tests/test_kms' &&
+        rm "$sources"/moto-*.tar.gz
+}
+
 # Installs the Python clients as locked, unless that is what is there.
 install_python_clients() {
     local stamp
-    stamp=$(cat $clients/requirements.txt <(python3 --version) | sha256sum)
+    stamp=$(cat $clients/requirements.txt $clients/moto_sources.txt <(python3 --version) | sha256sum)
     [ "$(cat $clients/.venv/stamp 2>/dev/null)" != "$stamp" ] || return 0
     rm -rf $clients/.venv &&
         python3 -m venv $clients/.venv &&
         $python -m pip install --quiet --disable-pip-version-check --require-hashes -r $clients/requirements.txt &&
+        install_moto_tests &&
         echo "$stamp" >$clients/.venv/stamp
 }
 

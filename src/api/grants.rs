@@ -62,6 +62,8 @@ struct Input<'a> {
     #[serde(borrow)]
     name: Text<'a>,
     dry_run: Option<bool>,
+    grantee_service_principal: Option<IgnoredAny>,
+    retiring_service_principal: Option<IgnoredAny>,
 }
 
 /// A constraint that is not known is an error: a grant without it would let more than was meant.
@@ -75,6 +77,9 @@ struct Constraints {
 
 impl Input<'_> {
     fn check(&self) -> Result<(), ApiError> {
+        // Before what is missing: they stand in other members' places.
+        no_service("GranteeServicePrincipal", self.grantee_service_principal)?;
+        no_service("RetiringServicePrincipal", self.retiring_service_principal)?;
         let mut violations = Violations::default();
         let key_id = self.key_id.as_deref();
         violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
@@ -156,6 +161,11 @@ fn check_principal(member: &str, principal: Option<&str>, violations: &mut Viola
         let max = PRINCIPAL_CHARACTERS_MAX;
         violations.text(member, principal, 1, max, Some(&PRINCIPAL));
     }
+}
+
+/// No service of AWS calls here, so that none has a grant.
+fn no_service(member: &str, value: Option<IgnoredAny>) -> Result<(), ApiError> {
+    value.map_or(Ok(()), |_| Err(unsupported(member)))
 }
 
 fn no_principal(text: &str) -> ApiError {

@@ -10,7 +10,7 @@ use crate::api::rotation;
 use crate::api::usability::not_pending_deletion;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, LATIN, Violations};
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, Reply, Requester, invalid_state};
+use crate::api::{Answer, Api, ApiError, Reply, Requester, invalid_state, unsupported};
 use crate::clock::Timestamp;
 use crate::key::material::KeyMaterialId;
 use crate::key::spec::KeySpec;
@@ -121,12 +121,16 @@ struct ListInput<'a> {
     limit: Option<i64>,
     #[serde(borrow)]
     marker: Text<'a>,
+    #[serde(borrow)]
+    resource_owners: Option<Vec<Cow<'a, str>>>,
 }
 
 /// `ListKeys`: of the caller's account, in any state, by id.
 pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     const LIMIT_MAX: i64 = 1000;
     const LIMIT_DEFAULT: usize = 100;
+    const SELF: &str = "SELF";
+    const VIA_RAM: &str = "OTHER_ACCOUNTS_VIA_RAM";
     let input: ListInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     let limit = check_page(
@@ -135,7 +139,24 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
         input.marker.as_deref(),
         &mut violations,
     );
+    let owners = input.resource_owners.unwrap_or_default();
+    if !owners
+        .iter()
+        .all(|owner| matches!(&**owner, SELF | VIA_RAM))
+    {
+        let must = format_args!(
+            "Member must satisfy constraint: [Member must satisfy enum value set: [{SELF}, {VIA_RAM}]]"
+        );
+        violations.value(
+            "resourceOwners",
+            format_args!("[{}]", owners.join(", ")),
+            must,
+        );
+    }
     violations.check()?;
+    if owners.iter().any(|owner| owner == VIA_RAM) {
+        return Err(unsupported(&format!("ResourceOwners {VIA_RAM}")));
+    }
     let snapshot = api.keystore.snapshot();
     let under = api.under(requester, &snapshot)?;
     let caller = under.caller("kms:ListKeys");

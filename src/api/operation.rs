@@ -60,13 +60,14 @@ macro_rules! waiting {
 }
 
 /// Every operation of the service model, built or not.
-pub static OPERATIONS: [Operation; 54] = table([
+pub static OPERATIONS: [Operation; 56] = table([
     ("CancelKeyDeletion", changing!(keys::cancel_deletion)),
     ("ConnectCustomKeyStore", Handler::Unbuilt),
     ("CreateAlias", changing!(aliases::create)),
     ("CreateCustomKeyStore", Handler::Unbuilt),
     ("CreateGrant", changing!(grants::create)),
     ("CreateKey", changing!(keys::creation::create)),
+    ("Decapsulate", Handler::Unbuilt),
     ("Decrypt", Handler::Weighing(decrypt::decrypt)),
     ("DeleteAlias", changing!(aliases::delete)),
     ("DeleteCustomKeyStore", Handler::Unbuilt),
@@ -82,6 +83,7 @@ pub static OPERATIONS: [Operation; 54] = table([
     ("DisconnectCustomKeyStore", Handler::Unbuilt),
     ("EnableKey", changing!(keys::enable)),
     ("EnableKeyRotation", changing!(rotation::enable)),
+    ("Encapsulate", Handler::Unbuilt),
     ("Encrypt", Handler::AtOnce(encrypt::encrypt)),
     ("GenerateDataKey", Handler::AtOnce(generate::with_plaintext)),
     ("GenerateDataKeyPair", waiting!(key_pairs::with_plaintext)),

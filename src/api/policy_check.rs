@@ -30,10 +30,11 @@ struct Input<'a> {
 }
 
 /// Actions that a key's policy has a part in.
-pub(super) const ON_KEYS: [&str; 43] = [
+pub(super) const ON_KEYS: [&str; 45] = [
     "kms:CancelKeyDeletion",
     "kms:CreateAlias",
     "kms:CreateGrant",
+    "kms:Decapsulate",
     "kms:Decrypt",
     "kms:DeleteAlias",
     "kms:DeleteImportedKeyMaterial",
@@ -43,6 +44,7 @@ pub(super) const ON_KEYS: [&str; 43] = [
     "kms:DisableKeyRotation",
     "kms:EnableKey",
     "kms:EnableKeyRotation",
+    "kms:Encapsulate",
     "kms:Encrypt",
     "kms:GenerateDataKey",
     "kms:GenerateDataKeyPair",

@@ -168,6 +168,8 @@ fn builder(bounds: &Bounds) -> Builder {
     let mut builder = Builder::new();
     builder
         .timer(TokioTimer::new())
+        // As AWS writes them: libmongocrypt, which MongoDB's drivers call KMS with, knows `Content-Length` in no other case.
+        .title_case_headers(true)
         .header_read_timeout(bounds.head_timeout)
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(BUFFER_BYTES_MAX);

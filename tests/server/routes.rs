@@ -36,6 +36,19 @@ async fn other_paths_and_methods_are_refused_in_plain_text() {
 }
 
 #[tokio::test]
+async fn header_names_are_written_as_aws_writes_them() {
+    let daemon = Daemon::start().await;
+    let (mut tcp, host) = (daemon.over_tcp().await, daemon.host());
+    let request = Request::kms("DescribeKey", &host, &json!({"KeyId": ALIAS})).signed(&ADMIN);
+    tcp.send(request.bytes()).await;
+    let head = tcp.line_until("\r\n\r\n").await.unwrap();
+    for name in ["Content-Length", "Content-Type", "Date", "X-Amzn-Requestid"] {
+        let line = format!("\r\n{name}: ");
+        assert!(head.contains(&line), "{name} is not in {head}");
+    }
+}
+
+#[tokio::test]
 async fn every_answer_carries_what_clients_and_proxies_read() {
     let daemon = Daemon::start().await;
     let (mut tcp, host) = (daemon.over_tcp().await, daemon.host());

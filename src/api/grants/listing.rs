@@ -2,7 +2,7 @@
 
 use crate::api::grants::{
     GRANT_ID_CHARACTERS_MAX, PRINCIPAL, PRINCIPAL_CHARACTERS_MAX, check_principal, grant_id,
-    no_principal,
+    no_principal, no_service,
 };
 use crate::api::keys::check_page;
 use crate::api::marker::Marker;
@@ -15,6 +15,7 @@ use crate::key::arn::Region;
 use crate::policy::grant::{GrantConstraint, GrantId};
 use crate::policy::{Grant, PrincipalName};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use std::fmt;
 use std::ops::Bound;
 use std::str::FromStr;
@@ -37,6 +38,8 @@ struct Input<'a> {
     grantee_principal: Text<'a>,
     #[serde(borrow)]
     retiring_principal: Text<'a>,
+    grantee_service_principal: Option<IgnoredAny>,
+    retiring_service_principal: Option<IgnoredAny>,
 }
 
 impl Input<'_> {
@@ -49,6 +52,7 @@ impl Input<'_> {
 /// `ListGrants`
 pub(in crate::api) fn of_key(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     let input: Input<'_> = wire::decode(body)?;
+    no_service("GranteeServicePrincipal", input.grantee_service_principal)?;
     let mut violations = Violations::default();
     let limit = input.check_page(&mut violations);
     let key_id = input.key_id.as_deref();
@@ -84,6 +88,7 @@ pub(in crate::api) fn of_key(api: &Api, requester: &Requester, body: &[u8]) -> A
 /// `ListRetirableGrants`: on the keys of every account, for a retiring principal of the caller's.
 pub(in crate::api) fn retirable(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     let input: Input<'_> = wire::decode(body)?;
+    no_service("RetiringServicePrincipal", input.retiring_service_principal)?;
     let mut violations = Violations::default();
     let limit = input.check_page(&mut violations);
     let retiring = input.retiring_principal.as_deref();

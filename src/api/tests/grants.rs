@@ -195,6 +195,12 @@ async fn what_makes_no_grant_is_refused_with_its_reason() {
             message,
         )
         .await;
+    for member in ["GranteeServicePrincipal", "RetiringServicePrincipal"] {
+        let service = with(good.clone(), member, json!("rds.amazonaws.com"));
+        let message = format!("{member} is not supported.");
+        let code = Code::UnsupportedOperationException;
+        bench.refused("CreateGrant", service, code, &message).await;
+    }
     let no_key = format!("Key '{}' does not exist", key_arn(UNKNOWN));
     let sound = with(good.clone(), "Constraints", subset(pairs(8)));
     bench

@@ -168,6 +168,26 @@ async fn keys_are_listed_in_pages_that_stay_while_keys_come() {
     assert_eq!(all["Keys"][0]["KeyArn"], key_arn(&ids[0]));
     assert_eq!(all["Truncated"], false);
     assert!(all.get("NextMarker").is_none());
+    let own = bench
+        .done("ListKeys", json!({"ResourceOwners": ["SELF"]}))
+        .await;
+    assert_eq!(own, all);
+    let message = "ResourceOwners OTHER_ACCOUNTS_VIA_RAM is not supported.";
+    let all_owners = json!({"ResourceOwners": ["SELF", "OTHER_ACCOUNTS_VIA_RAM"]});
+    bench
+        .refused(
+            "ListKeys",
+            all_owners,
+            Code::UnsupportedOperationException,
+            message,
+        )
+        .await;
+    let message = "1 validation error detected: Value '[ME]' at 'resourceOwners' failed to satisfy constraint: Member must satisfy constraint: \
+        [Member must satisfy enum value set: [SELF, OTHER_ACCOUNTS_VIA_RAM]]";
+    let nobody = json!({"ResourceOwners": ["ME"]});
+    bench
+        .refused("ListKeys", nobody, Code::ValidationException, message)
+        .await;
     let (mut seen, mut marker) = (Vec::new(), Value::Null);
     loop {
         let page = bench
@@ -290,12 +310,14 @@ async fn alias_names_are_refused_with_the_endpoints_words() {
     let bench = Bench::new().await;
     let id = bench.key().await;
     let prefix = "Alias must start with the prefix \"alias/\". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html";
+    let colon = "alias/a:b contains invalid characters for an alias";
     let pattern = "1 validation error detected: Value 'alias/a b' at 'aliasName' failed to satisfy constraint: Member must satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$";
     let cases = [
         ("containers", Code::ValidationException, prefix),
         ("alias/aws/x", Code::NotAuthorizedException, ""),
         ("alias/a b", Code::ValidationException, pattern),
         ("alias/", Code::InvalidAliasNameException, ""),
+        ("alias/a:b", Code::ValidationException, colon),
     ];
     for (name, code, message) in cases {
         bench

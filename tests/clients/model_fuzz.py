@@ -1,0 +1,428 @@
+"""Requests made up from AWS's service model, thousands of them: valid ones, invalid ones and such as are no requests at all, against one running daemon.
+
+    python3 tests/clients/model_fuzz.py [COUNT [SEED [NUMBER]]]
+
+Every answer is held to the model: a success to its operation's output, a refusal to its operation's errors and to those that every operation has. There must be no
+failure on the daemon's side, no hang, and no panic in its log. Request NUMBER of SEED is the same each time, whatever the count; given NUMBER, that one alone is
+sent, and shown.
+"""
+
+import base64
+import binascii
+import concurrent.futures
+import gzip
+import http.client
+import json
+import random
+import re
+import sys
+import time
+import urllib.request
+from collections import Counter
+from pathlib import Path
+
+import botocore
+import botocore.auth
+import botocore.awsrequest
+import botocore.credentials
+import daemon
+from daemon import Daemon, admin_address, new_key, running
+
+COUNT = 5_000
+PROCESSES, CONNECTIONS = 4, 3
+# For so many requests the same keys: later on hardly one would be enabled and free to use.
+BLOCK = 2_500
+# No answer within it is a hang.
+ANSWER_SECONDS = 30
+FAULTS_SHOWN = 20
+JSON = "application/x-amz-json-1.1"
+# What any operation may be answered with, beside the errors that the model gives it.
+COMMON = {
+    "AccessDeniedException", "ExpiredTokenException", "IncompleteSignatureException", "InvalidSignatureException", "MissingAuthenticationTokenException",
+    "SerializationException", "ThrottlingException", "UnknownOperationException", "UnrecognizedClientException", "UnsupportedOperationException",
+    "ValidationException",
+}
+# As AWS answers, whatever its model says.
+BESIDE_MODEL = {
+    # A name under alias/aws/, which is in no operation's errors.
+    "NotAuthorizedException": {"CreateAlias", "UpdateAlias", "DeleteAlias"},
+    # An alias that is nothing but its prefix.
+    "InvalidAliasNameException": {"UpdateAlias", "DeleteAlias"},
+    # A grant token and a marker that are none, wherever there are some.
+    "InvalidGrantTokenException": {"DescribeKey"}, "InvalidMarkerException": {"ListKeyPolicies"},
+    # An alias where only a key may be given, and ARNs without a key or principal.
+    "InvalidArnException": None,
+    # A key in the wrong state, and one that is not there.
+    "KMSInvalidStateException": None, "DisabledException": None, "NotFoundException": None,
+}
+# Answered before there is an operation: by method and path, to whom it is none of his business, by the size of body and head, by what is no HTTP.
+BEFORE_OPERATIONS = {400, 403, 404, 405, 408, 413, 415, 431}
+
+
+def service_model() -> dict:
+    folder = Path(botocore.__file__).parent / "data" / "kms" / "2014-11-01"
+    return json.loads(gzip.decompress((folder / "service-2.json.gz").read_bytes()))
+
+
+MODEL = service_model()
+SHAPES, OPERATIONS = MODEL["shapes"], sorted(MODEL["operations"])
+
+
+def world(mill: Daemon, block: int) -> dict:
+    """Keys in every state there is, and what belongs to them, by the names of the members that take it."""
+    admin, consumer = mill.client("admin"), mill.principal("consumer")["arn"]
+    keys, aliases, blobs, grants, tokens, markers = [], [], [], [], [], []
+    for number in range(8):
+        names = new_key(mill, f"alias/fuzz-{block}-{number}")
+        keys += names[:2]
+        aliases += names[2:]
+        admin.enable_key_rotation(KeyId=names[0])
+        admin.rotate_key_on_demand(KeyId=names[0])
+        blobs.append(admin.encrypt(KeyId=names[0], Plaintext=b"x" * (number + 1))["CiphertextBlob"])
+        blobs.append(admin.generate_data_key_without_plaintext(KeyId=names[0], KeySpec="AES_256", EncryptionContext={"a": "b"})["CiphertextBlob"])
+        for constraint in ({}, {"Constraints": {"EncryptionContextSubset": {"a": "b"}}}):
+            made = admin.create_grant(KeyId=names[0], GranteePrincipal=consumer, RetiringPrincipal=consumer, Operations=["Decrypt", "Encrypt"], **constraint)
+            grants.append(made["GrantId"])
+            tokens.append(made["GrantToken"])
+        if number % 4 == 2:
+            admin.disable_key(KeyId=names[0])
+        if number % 4 == 3:
+            admin.schedule_key_deletion(KeyId=names[0], PendingWindowInDays=7)
+    keys.append(admin.create_key(Tags=[{"TagKey": "a", "TagValue": "b"}])["KeyMetadata"]["KeyId"])
+    markers += [admin.list_keys(Limit=1)["NextMarker"], admin.list_aliases(Limit=1)["NextMarker"], "x", "AAAA"]
+    policy = admin.get_key_policy(KeyId=keys[0])["Policy"]
+    nowhere = ["00000000-0000-4000-8000-000000000000", "foo", "alias/nobody", mill.arn("key/foo"), mill.arn("alias/nobody"), "mrk-" + "0" * 32]
+    foreign = [keys[1].replace("111122223333", "444455556666"), keys[1].replace("us-east-1", "eu-west-1"), "arn:aws:s3:::bucket", "arn:", ":" * 9]
+    principals = [principal["arn"] for principal in mill.facts["principals"].values()] + ["arn:aws:iam::111122223333:root", "111122223333", "*"]
+    return {
+        # Most often what is there, and mostly what every operation takes.
+        "KeyId": keys * 4 + aliases + nowhere + foreign, "AliasName": aliases[::2] + ["alias/fuzz-new", "alias/aws/ebs", "alias/a:b", "alias/", "no-alias"],
+        "CiphertextBlob": [base64.b64encode(blob).decode() for blob in blobs], "GrantId": grants + ["0" * 64], "GrantToken": tokens,
+        "Marker": markers, "Policy": [policy, policy.replace("Allow", "Deny"), "{}", "[]", "my policy", policy[:-1]], "PolicyName": ["default", "other"],
+        "Principal": principals,
+    }
+
+
+class Maker:
+    """Makes one request: the same for the same seed and number on the same world."""
+
+    def __init__(self, seed: str, number: int, facts: dict):
+        self.random = random.Random(f"{seed}-{number}")
+        self.world = facts
+
+    def one_in(self, chances: int) -> bool:
+        return self.random.randrange(chances) == 0
+
+    def text(self, length: int) -> str:
+        letters = self.random.choice(["abc", "aZ0-_/:", "é\u4e2d\U0001f511", " \t\n\"\\", "\x00\x7f"])
+        return "".join(self.random.choices(letters, k=length))
+
+    def length(self, shape: dict) -> int:
+        low, high = shape.get("min", 0), shape.get("max", 300)
+        edges = [low, low + 1, min(high, 300), self.random.randint(low, min(high, low + 300))]
+        return self.random.choice(edges + [max(low - 1, 0), high + 1] if self.one_in(6) else edges)
+
+    def known(self, name: str, shape_name: str) -> list:
+        """Values of the world that are good for a member."""
+        kind = "KeyId" if name.endswith("KeyId") else "Principal" if name.endswith("Principal") else shape_name.removesuffix("Type")
+        return self.world.get(name) or self.world.get(kind) or self.world.get("CiphertextBlob" if shape_name == "CiphertextType" else "", [])
+
+    def value(self, shape_name: str, name: str, depth: int = 0):
+        shape = SHAPES[shape_name]
+        known = self.known(name, shape_name)
+        if known and not self.one_in(8):
+            return self.random.choice(known)
+        match shape["type"]:
+            case "string":
+                if "enum" in shape and not self.one_in(10):
+                    return self.random.choice(shape["enum"])
+                return self.text(self.length(shape))
+            case "blob":
+                return base64.b64encode(self.random.randbytes(self.length(shape))).decode()
+            case "integer" | "long":
+                low, high = shape.get("min", 1), shape.get("max", 1024)
+                odd = [low - 1, high + 1, 0, -1, 2**31, 2**63, 2**64, -(2**63) - 1, 10**30]
+                return self.random.choice(odd) if self.one_in(5) else self.random.randint(low, high)
+            case "boolean":
+                return self.random.choice([True, False, False])
+            case "timestamp":
+                return self.random.choice([time.time() + 86_400, 0, -1, 4e9, 1.5, 1e18, 1e300, 253402300800])
+            case "list":
+                member = shape["member"]["shape"]
+                return [self.value(member, name.removesuffix("s"), depth + 1) for _ in range(self.random.choice([0, 1, 1, 2, 3, self.length(shape) % 60]))]
+            case "map":
+                return {self.text(self.random.randrange(9)): self.text(self.random.randrange(9)) for _ in range(self.random.randrange(5))} | self.random.choice([{}, {"a": "b"}])
+            case "structure":
+                return self.members(shape, depth + 1) if depth < 4 else {}
+        return None
+
+    def members(self, shape: dict, depth: int = 0) -> dict:
+        required = shape.get("required", [])
+        return {
+            name: self.value(member["shape"], name, depth)
+            for name, member in shape.get("members", {}).items()
+            if (not self.one_in(25) if name in required else self.one_in(3) and (name != "DryRun" or self.one_in(3)))
+        }
+
+    def spoil(self, members: dict) -> dict:
+        """Members that the model does not have so."""
+        name = self.random.choice(sorted(members)) if members else "KeyId"
+        other = self.random.choice([
+            None, 7, -1.5, True, [], {}, "", "x", [None], {"a": None}, {"a": {"a": 1}}, ["a", 1], "AA", "A_==", "AA==\n", "\ud800", self.text(5_000), "x" * 100_000,
+            [["a"]] * 100, {str(number): "x" for number in range(2_000)}, 1e400,
+        ])
+        match self.random.randrange(4):
+            case 0:
+                return {key: value for key, value in members.items() if key != name}
+            case 1:
+                return members | {self.random.choice(["Unknown", "keyId", "KEYID", "", "__type", "KeyId\x00"]): other}
+            case _:
+                return members | {name: other}
+
+    def garble(self, body: bytes) -> bytes:
+        """A body that is no JSON, or no JSON of ours."""
+        at = self.random.randrange(len(body) + 1)
+        deep = self.random.choice([100, 200_000])
+        return self.random.choice([
+            body[:at], body + b"x", body + body, b"", b" " * at, b"null", b"[]", b"7", b"[" + body + b"]", b"\xef\xbb\xbf" + body, body[:at] + b"\xff" + body[at:],
+            body[:at] + b"\x00" + body[at:], body.replace(b'"', b"'"), body.replace(b":", b":NaN,", 1), body[:1] + b'"KeyId":"a","KeyId":"b",' + body[1:],
+            body[:1] + b'"EncryptionContext":{"a":"1","a":"2"},' + body[1:], body[:1] + b'"X":' + b"[" * deep + b"]" * deep + b"," + body[1:],
+            body[:1] + b'"X":' + b'{"a":' * 100 + b"," + body[1:], body[:1] + b'"KeyId":"\\ud800",' + body[1:], b'{"KeyId":"' + b"a" * self.random.choice([2_048, 1_100_000]),
+            body.decode(errors="replace").encode("utf-16"), self.random.randbytes(at), gzip.compress(body),
+        ])
+
+    def request(self) -> tuple[str, str, str, str, dict[str, str], bytes, str]:
+        """Kind, operation, method, path, headers to sign, body, and what is done to the signature."""
+        operation = self.random.choice(OPERATIONS)
+        described = MODEL["operations"][operation]
+        members = self.members(SHAPES[described["input"]["shape"]]) if "input" in described else {}
+        kind = self.random.choices(["valid", "spoilt", "garbled", "target", "headers", "signature", "route"], [40, 25, 15, 5, 7, 5, 3])[0]
+        if kind == "spoilt":
+            members = self.spoil(members)
+        body = json.dumps(members, ensure_ascii=self.one_in(2)).encode(errors="surrogatepass")
+        headers = {"Content-Type": JSON, "X-Amz-Target": f"TrentService.{operation}"}
+        method, path, tampering = "POST", "/", "none"
+        match kind:
+            case "garbled":
+                body = self.garble(body)
+            case "target":
+                operation = ""
+                headers["X-Amz-Target"] = self.random.choice([
+                    "", "TrentService", "TrentService.", "trentservice.Encrypt", "TrentService.encrypt", "TrentService.Encrypt.", "DynamoDB_20120810.GetItem",
+                    "TrentService.Nothing", "." * 5_000, "TrentService.\u00e9", "TrentService.Encrypt,TrentService.Decrypt",
+                ])
+                if self.one_in(5):
+                    del headers["X-Amz-Target"]
+            case "headers":
+                headers |= self.random.choice([
+                    {"Content-Type": self.random.choice(["", "text/plain", "application/json", "application/x-amz-json-1.0", JSON + "; charset=utf-8"])},
+                    {"X-Amz-Security-Token": self.random.choice(["x", "a b", "A" * 5_000, "=="])}, {"X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"},
+                    {"X-Amz-Content-SHA256": "0" * 64}, {"X-Filler": "x" * self.random.choice([100, 40_000])}, {f"X-{number}": "x" for number in range(150)},
+                    {"Expect": "100-continue"}, {"Expect": "something"}, {"Accept-Encoding": "gzip", "User-Agent": "\u00e9" * 9}, {"Connection": "close"},
+                    {"Content-Encoding": "gzip"}, {"Range": "bytes=0-1", "If-None-Match": "*"}, {"Host": "example.org"}, {"Upgrade": "h2c", "Connection": "upgrade"},
+                ])
+            case "signature":
+                tampering = self.random.choice(["absent", "garbage", "bit", "key", "body", "late", "scheme", "truncated"])
+            case "route":
+                operation = ""
+                method = self.random.choice(["GET", "PUT", "HEAD", "OPTIONS", "DELETE", "PATCH", "POST", "TRACE"])
+                path = self.random.choice(["/", "//", "/x", "/?a=b", "/v1/data-keys", "/v1/data-keys/bind", "/v1/admin/ListPrincipals", "/%2e%2e", "/" + "x" * 9_000, "*"])
+        return kind, operation, method, path, headers, body, tampering
+
+    def signed(self, mill: dict, headers: dict[str, str], body: bytes, method: str, path: str, tampering: str) -> dict[str, str]:
+        """With a signature, or what has become of one."""
+        who = mill["principals"][self.random.choice(["admin", "admin", "admin", "provisioner", "consumer"])]
+        secret = who["secret_access_key"] if tampering != "key" else "not the secret"
+        signer = botocore.auth.SigV4Auth(botocore.credentials.Credentials(who["access_key_id"], secret), "kms", mill["region"])
+        signed = body + b" " if tampering == "body" else body
+        request = botocore.awsrequest.AWSRequest(method, mill["endpoint"] + (path if path != "*" else "/"), headers, signed)
+        signer.add_auth(request)
+        headers = dict(request.headers.items())
+        authorization = headers["Authorization"]
+        match tampering:
+            case "absent":
+                del headers["Authorization"]
+            case "garbage":
+                headers["Authorization"] = self.random.choice(["", "x", "AWS4-HMAC-SHA256", "AWS4-HMAC-SHA256 a=b, c", "Bearer x", "AWS4-HMAC-SHA256 " + "=," * 500])
+            case "bit":
+                headers["Authorization"] = authorization[:-1] + ("0" if authorization[-1] != "0" else "1")
+            case "late":
+                headers["X-Amz-Date"] = self.random.choice(["20200101T000000Z", "99991231T235959Z", "20201301T000000Z", "x", ""])
+            case "scheme":
+                headers["Authorization"] = authorization.replace("AWS4", "AWS5").replace("kms", self.random.choice(["kms", "s3"]))
+            case "truncated":
+                headers["Authorization"] = authorization[: self.random.randrange(len(authorization))]
+        return headers
+
+
+def conforms(shape_name: str, value) -> str | None:
+    """What of an answer is not as the model says."""
+    shape = SHAPES[shape_name]
+    match shape["type"]:
+        case "structure":
+            if not isinstance(value, dict):
+                return f"{value!r} is no {shape_name}"
+            unknown = value.keys() - shape.get("members", {}).keys()
+            missing = set(shape.get("required", [])) - value.keys()
+            if unknown or missing:
+                return f"{shape_name} has {sorted(unknown)}, lacks {sorted(missing)}"
+            return next((said for name, inner in value.items() if (said := conforms(shape["members"][name]["shape"], inner))), None)
+        case "list":
+            return next((said for inner in value if (said := conforms(shape["member"]["shape"], inner))), None) if isinstance(value, list) else f"{value!r} is no list"
+        case "map":
+            return None if isinstance(value, dict) and all(isinstance(inner, str) for inner in value.values()) else f"{value!r} is no map"
+        case "blob":
+            try:
+                length = len(base64.b64decode(value, validate=True))
+            except (TypeError, binascii.Error):
+                return f"{value!r} is no base64"
+        case "string":
+            if not isinstance(value, str) or ("enum" in shape and value not in shape["enum"]):
+                return f"{value!r} is no {shape_name}"
+            length = len(value)
+        case "boolean":
+            return None if isinstance(value, bool) else f"{value!r} is no boolean"
+        case "timestamp":
+            return None if isinstance(value, int | float) and not isinstance(value, bool) else f"{value!r} is no time"
+        case _:
+            return None if isinstance(value, int) and not isinstance(value, bool) else f"{value!r} is no integer"
+    # The least and the most of an ARN and of a name are about what is asked with.
+    return None if shape["type"] == "string" or shape.get("min", 0) <= length <= shape.get("max", length) else f"{length} bytes for {shape_name}"
+
+
+def fault(kind: str, operation: str, status: int, headers, body: bytes) -> tuple[str, str | None]:
+    """The answer in a word, and what is wrong with it."""
+    if status >= 500:
+        return str(status), f"{status} {body[:300]!r}"
+    if kind == "route" or status not in (200, 400) or headers.get("Content-Type") != JSON:
+        allowed = BEFORE_OPERATIONS | {200} if kind == "route" else BEFORE_OPERATIONS if kind in ("headers", "garbled", "spoilt") else set()
+        return str(status), None if status in allowed else f"{status} {headers.items()} {body[:300]!r}"
+    try:
+        answer = json.loads(body or b"{}")
+    except ValueError:
+        return str(status), f"no JSON: {body[:300]!r}"
+    if status == 200:
+        described = MODEL["operations"].get(operation)
+        if described is None:
+            return "200", f"answered without an operation: {body[:300]!r}"
+        return "200", conforms(described["output"]["shape"], answer) if "output" in described else None if not body else f"{body[:300]!r}, where there is no output"
+    code = answer.get("__type")
+    errors = {error["shape"] for error in MODEL["operations"].get(operation, {}).get("errors", [])} | COMMON
+    errors |= {name for name, operations in BESIDE_MODEL.items() if operations is None or operation in operations}
+    if code not in errors or headers.get("X-Amzn-Errortype") != code:
+        return str(code), f"{code} is none of {operation}'s errors: {body[:300]!r}"
+    if answer.keys() - {"__type", "message", "Message"} or not headers.get("X-Amzn-Requestid"):
+        return str(code), f"{headers.items()} {body[:300]!r}"
+    return str(code), None
+
+
+class Sender:
+    """Several connections, each kept open for as long as the daemon keeps it."""
+
+    def __init__(self, mill: dict, facts: dict, seed: str):
+        self.mill, self.facts, self.seed = mill, facts, seed
+        self.connections = [self.connect() for _ in range(CONNECTIONS)]
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(self.mill["endpoint"].removeprefix("http://"), timeout=ANSWER_SECONDS)
+
+    def exchange(self, connection, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, http.client.HTTPMessage, bytes]:
+        connection.putrequest(method, path, skip_host="Host" in headers, skip_accept_encoding=True)
+        for name, value in headers.items():
+            connection.putheader(name, value.encode())
+        connection.putheader("Content-Length", str(len(body)))
+        try:
+            connection.endheaders(body)
+        except (BrokenPipeError, ConnectionResetError):
+            # Refused before it was read: the answer is there all the same.
+            pass
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+
+    def send(self, number: int, show: bool = False) -> tuple[str, str, str | None]:
+        """Kind, answer, and what is wrong, if something is."""
+        maker = Maker(self.seed, number, self.facts)
+        kind, operation, method, path, headers, body, tampering = maker.request()
+        headers = maker.signed(self.mill, headers, body, method, path, tampering)
+        described = f"number {number}, {kind}: {method} {path[:80]} {({name: value[:300] for name, value in headers.items()})} {body[:2000]!r}"
+        if show:
+            print(described)
+        for is_last in (False, True):
+            connection = self.connections[number % CONNECTIONS]
+            try:
+                status, answered, read = self.exchange(connection, method, path, headers, body)
+                break
+            except TimeoutError:
+                self.connections[number % CONNECTIONS] = self.connect()
+                return kind, "hang", f"no answer in {ANSWER_SECONDS} s to {described}"
+            except (http.client.HTTPException, OSError) as error:
+                connection.close()
+                # A connection that the daemon closed after the last answer; a new one must not fare so.
+                if is_last:
+                    return kind, "closed", f"{error!r} to {described}"
+        if show:
+            print(status, answered.items(), read[:2000])
+        said, wrong = fault(kind, operation, status, answered, read)
+        return kind, f"{operation or '-'} {said}", wrong and f"{wrong}\n  to {described}"
+
+
+def work(mill: dict, facts: dict, seed: str, numbers: range) -> tuple[Counter, list[str]]:
+    sender, seen, faults = Sender(mill, facts, seed), Counter(), []
+    for number in numbers:
+        kind, said, wrong = sender.send(number)
+        seen[kind, said] += 1
+        if wrong:
+            faults.append(wrong)
+    for connection in sender.connections:
+        connection.close()
+    return seen, faults
+
+
+def sent(mill: Daemon, seed: str, count: int) -> tuple[Counter, list[str]]:
+    """Sends all of them, block by block, from several processes at once."""
+    seen, faults = Counter(), []
+    with concurrent.futures.ProcessPoolExecutor(PROCESSES) as pool:
+        for block, begin in enumerate(range(0, count, BLOCK)):
+            facts, end = world(mill, block), min(begin + BLOCK, count)
+            parts = [range(begin + first, end, PROCESSES) for first in range(PROCESSES)]
+            for done in [pool.submit(work, mill.facts, facts, seed, part) for part in parts]:
+                their_seen, their_faults = done.result()
+                seen += their_seen
+                faults += their_faults
+            assert mill.process.poll() is None, f"the daemon has ended within the first {end} requests of seed {seed}"
+    return seen, faults
+
+
+def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else COUNT
+    seed = sys.argv[2] if len(sys.argv) > 2 else f"{time.time_ns():x}"
+    print(f"seed {seed}")
+    with running() as mill:
+        if len(sys.argv) > 3:
+            print(*Sender(mill.facts, world(mill, 0), seed).send(int(sys.argv[3]), show=True))
+            return
+        began = time.monotonic()
+        seen, faults = sent(mill, seed, count)
+        seconds = time.monotonic() - began
+        print(*faults[:FAULTS_SHOWN], sep="\n\n")
+        for kind in ("valid", "spoilt", "garbled", "target", "headers", "signature", "route"):
+            answers = Counter()
+            for (of, said), times in seen.items():
+                if of == kind:
+                    answers[said.split()[-1]] += times
+            print(f"{kind}: {', '.join(f'{times} {said}' for said, times in answers.most_common())}")
+        done = {said.split()[0] for (_, said) in seen if said.endswith(" 200")}
+        print(f"{sum(seen.values())} requests in {seconds:.0f} s; {len(done)} operations succeeded at least once")
+        assert not faults, f"{len(faults)} faults with seed {seed}"
+        with urllib.request.urlopen(f"{admin_address(mill.facts)}/ready", timeout=30) as answer:
+            assert answer.status == 200, answer.status
+        log = mill.log.read_text(errors="replace")
+        loud = [line for line in log.splitlines() if re.search(r"panick|ERROR", line)]
+        assert not loud, loud[:5]
+        assert mill.client("provisioner").generate_data_key_without_plaintext(KeyId=daemon.ALIAS, KeySpec="AES_256")["CiphertextBlob"]
+        assert mill.stop() == 0, "SIGTERM did not end the daemon cleanly"
+    daemon.report("requests made up from the service model", f"(seed {seed})", sum(seen.values()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""The README's table of operations, held to a running daemon and to AWS's service model as botocore ships it: what is built, which members and values are refused.
+
+Every member of every built operation is asked for, once with a value of another type, which only a member that is read can refuse, and with each of its values.
+A member that is neither read nor refused fails this test: nothing is ignored silently. With `--write` the table in README.md is written anew.
+"""
+
+import base64
+import gzip
+import http.client
+import json
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import botocore
+import botocore.auth
+import botocore.awsrequest
+import botocore.credentials
+import daemon
+from daemon import ALIAS, ROOT, Daemon, new_key, running
+
+README, DEVIATIONS, TABLE = ROOT / "README.md", ROOT / "docs" / "deviations.toml", ROOT / "src" / "api" / "operation.rs"
+BEGIN, END = "<!-- operations: written by tests/clients/operations.py --write -->", "<!-- /operations -->"
+UNSUPPORTED = "UnsupportedOperationException"
+# What a new key is for, by the beginning of its spec; and what a request needs, though the service model does not require it.
+USAGES = {
+    "SYMMETRIC": "ENCRYPT_DECRYPT", "RSA": "SIGN_VERIFY", "ECC": "SIGN_VERIFY", "SM2": "SIGN_VERIFY", "ML": "SIGN_VERIFY", "HMAC": "GENERATE_VERIFY_MAC",
+}
+BESIDE_REQUIRED = {
+    "CreateGrant": ["GranteePrincipal"], "ListRetirableGrants": ["RetiringPrincipal"], "Decrypt": ["CiphertextBlob"], "GenerateDataKey": ["NumberOfBytes"], "GenerateDataKeyWithoutPlaintext": ["NumberOfBytes"],
+    "GenerateRandom": ["NumberOfBytes"], "ReEncrypt": ["CiphertextBlob"], "RetireGrant": ["KeyId", "GrantId"],
+}
+
+
+def service_model() -> dict:
+    folder = Path(botocore.__file__).parent / "data" / "kms" / "2014-11-01"
+    return json.loads(gzip.decompress((folder / "service-2.json.gz").read_bytes()))
+
+
+def built_by_table() -> dict[str, bool]:
+    """Each operation of the source's table, and whether it is built."""
+    rows = re.findall(r'\(\s*"(\w+)",\s*(Handler::\w+|\w+!)', TABLE.read_text())
+    return {name: handler != "Handler::Unbuilt" for name, handler in rows}
+
+
+class Asker:
+    """Asks as the admin, with whatever body."""
+
+    def __init__(self, mill: Daemon):
+        principal = mill.principal("admin")
+        credentials = botocore.credentials.Credentials(principal["access_key_id"], principal["secret_access_key"])
+        self.signer = botocore.auth.SigV4Auth(credentials, "kms", mill.facts["region"])
+        self.endpoint = mill.endpoint
+        self.connection = http.client.HTTPConnection(mill.endpoint.removeprefix("http://"), timeout=60)
+        self.calls = 0
+
+    def ask(self, operation: str, members: dict) -> tuple[str | None, str]:
+        """The code and the text of the refusal; no code if there was none."""
+        head = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": f"TrentService.{operation}"}
+        request = botocore.awsrequest.AWSRequest("POST", self.endpoint, head, json.dumps(members).encode())
+        self.signer.add_auth(request)
+        self.connection.request("POST", "/", request.data, dict(request.headers.items()))
+        self.calls += 1
+        with self.connection.getresponse() as answer:
+            body = json.loads(answer.read() or b"{}")
+        return body.get("__type"), body.get("message", body.get("Message", ""))
+
+
+class Prober:
+    """Finds out what a daemon makes of the service model's members."""
+
+    def __init__(self, mill: Daemon):
+        self.mill, self.asker, self.shapes = mill, Asker(mill), service_model()["shapes"]
+        self.admin = mill.client("admin")
+        self.keys = 0
+
+    def fresh(self) -> dict:
+        """Good values by the member's name, about a key that nothing has been done to."""
+        self.keys += 1
+        key, arn, alias, _ = new_key(self.mill, f"alias/probe-{self.keys}")
+        principal = self.mill.principal("consumer")["arn"]
+        blob = self.admin.encrypt(KeyId=key, Plaintext=b"x")["CiphertextBlob"]
+        grant = self.admin.create_grant(KeyId=key, GranteePrincipal=principal, Operations=["Decrypt"])
+        return {
+            "KeyId": arn, "TargetKeyId": key, "DestinationKeyId": key, "SourceKeyId": key, "AliasName": alias, "GrantId": grant["GrantId"],
+            "CiphertextBlob": base64.b64encode(blob).decode(), "GrantToken": grant["GrantToken"], "PolicyName": "default",
+            "Policy": self.admin.get_key_policy(KeyId=key)["Policy"], "NumberOfBytes": 32, "Description": "x", "Operations": ["Decrypt"],
+            "Tags": [{"TagKey": "a", "TagValue": "b"}], "TagKeys": ["a"], "GranteePrincipal": principal, "RetiringPrincipal": principal,
+        }
+
+    def ask(self, operation: str, shape: dict, path: tuple[str, ...], value, fresh: dict) -> tuple[str | None, str]:
+        """Asks for what can be done, but for the member at the path."""
+        members = {}
+        for name in shape.get("required", []) + BESIDE_REQUIRED.get(operation, []):
+            inner = self.shapes[shape["members"][name]["shape"]]
+            members[name] = self.options(inner, name, fresh)[0]
+        if operation == "CreateKey" and path == ("KeySpec",) and value in self.shapes["KeySpec"]["enum"]:
+            members["KeyUsage"] = USAGES[value.split("_")[0]]
+        for name in reversed(path[1:]):
+            value = {name: value}
+        return self.asker.ask(operation, members | {path[0]: value})
+
+    def options(self, shape: dict, name: str, fresh: dict) -> list:
+        """Every value of an enumeration, each in a list where lists are asked for; of other shapes some value."""
+        if shape["type"] == "list":
+            return [[value] for value in self.shapes[shape["member"]["shape"]].get("enum", [])] or [self.good(shape, name, fresh)]
+        return shape.get("enum") or [self.good(shape, name, fresh)]
+
+    def good(self, shape: dict, name: str, fresh: dict):
+        """Some value of a shape."""
+        if name in fresh:
+            return fresh[name]
+        match shape["type"]:
+            case "string":
+                return "x"
+            case "boolean":
+                return True
+            case "integer":
+                return shape.get("min", 1)
+            case "blob":
+                return "eA=="
+            case "timestamp":
+                return 4e9
+            case "list":
+                inner = self.shapes[shape["member"]["shape"]]
+                return [self.good(inner, "", fresh)]
+            case "map":
+                return {"a": "b"}
+            case "structure":
+                return {}
+
+    def paths(self, shape: dict, above: tuple[str, ...] = ()):
+        """Every member, and the members of those that are structures."""
+        for name, member in shape.get("members", {}).items():
+            inner = self.shapes[member["shape"]]
+            yield (*above, name), inner
+            if inner["type"] == "structure":
+                yield from self.paths(inner, (*above, name))
+
+    def members(self, operation: str, shape: dict) -> tuple[list[str], dict[str, str], list[str]]:
+        """Members that are refused, what is said of those of which some values are, and members that are ignored."""
+        refused, values, ignored = [], {}, []
+        for path, inner in self.paths(shape):
+            if ".".join(path[:-1]) in refused:
+                continue
+            name = ".".join(path)
+            wrong = 7 if inner["type"] in ("string", "list", "map", "blob", "structure") else {"x": []}
+            fresh = self.fresh()
+            is_read = self.ask(operation, shape, path, wrong, fresh)[0] == "SerializationException"
+            options, answers = self.options(inner, path[-1], fresh), []
+            for option in options:
+                answers.append(self.ask(operation, shape, path, option, fresh))
+                # What was done with it may not be done twice.
+                fresh = self.fresh() if answers[-1][0] is None else fresh
+            not_here = [option for option, answer in zip(options, answers) if is_refused(path[-1], *answer)]
+            if len(not_here) == len(options):
+                refused.append(name)
+            elif not_here:
+                values[name] = said_of(name, *([word_of(option) for option in options if (option in not_here) == missing] for missing in (False, True)))
+            elif not is_read:
+                ignored.append(name)
+        return refused, values, ignored
+
+
+def is_refused(name: str, code: str | None, text: str) -> bool:
+    """Whether a member or its value is not known here. AWS lists what is valid where it does not know a value: there it is one that is new to the service model."""
+    return (code == UNSUPPORTED and name in text) or (code == "ValidationException" and "enum value set" in text and name.lower() in text.lower())
+
+
+def word_of(option: str | list[str]) -> str:
+    return option if isinstance(option, str) else option[0]
+
+
+def said_of(name: str, served: list[str], missing: list[str]) -> str:
+    """What is said of a member of which some values are refused: whatever is shorter."""
+    few = len(served) < len(missing)
+    words = ", ".join(f"`{value}`" for value in (served if few else missing))
+    return f"of `{name}` {words} alone" if few else f"`{name}` without {words}"
+
+
+def differences(refused: list[str], values: dict[str, str]) -> list[str]:
+    return [f"no {', no '.join(f'`{name}`' for name in refused)}"] * bool(refused) + list(values.values())
+
+
+def table(mill: Daemon) -> tuple[list[str], list[str], int]:
+    """The table's lines, what is wrong, and how many calls it took to find out."""
+    prober, model, by_table = Prober(mill), service_model(), built_by_table()
+    found, faults, unbuilt = {}, [], []
+    for operation, described in model["operations"].items():
+        code, text = prober.asker.ask(operation, {})
+        is_built = not (code == UNSUPPORTED and text == f"{operation} is not supported.")
+        if code == "UnknownOperationException" or by_table.get(operation) != is_built:
+            faults.append(f"{operation}: answered {code}, and the source's table says {by_table.get(operation)}")
+        if not is_built:
+            unbuilt.append(operation)
+            continue
+        shape = model["shapes"][described["input"]["shape"]] if "input" in described else {}
+        refused, values, ignored = prober.members(operation, shape)
+        faults += [f"{operation} ignores {name}" for name in ignored]
+        found[operation] = differences(refused, values)
+    faults += [f"{operation} is not in the service model" for operation in by_table.keys() - model["operations"].keys()]
+    lines = ["| operation | where it differs from AWS KMS |", "|---|---|"]
+    rows = tomllib.loads(DEVIATIONS.read_text())["rows"]
+    placed = [operation for row in rows for operation in row["operations"]]
+    faults += [f"{operation} has no row, or several" for operation in found if placed.count(operation) != 1]
+    faults += [f"{operation} has a row, and is not built" for operation in placed if operation not in found]
+    for row in rows:
+        operations = [operation for operation in row["operations"] if operation in found]
+        same = {tuple(found[operation]) for operation in operations}
+        if len(same) > 1:
+            faults.append(f"one row, and different: {operations}")
+        cell = "; ".join([*(found[operations[0]] if operations else []), *([row["text"]] if "text" in row else [])])
+        lines.append(f"| {', '.join(f'`{operation}`' for operation in row['operations'])} | {cell or 'none'} |")
+    lines += ["", f"Not built, and answered with `{UNSUPPORTED}`: {', '.join(f'`{operation}`' for operation in unbuilt)}."]
+    return lines, faults, prober.asker.calls
+
+
+def main() -> None:
+    with running(settings="[pool]\nenabled = false\n") as mill:
+        lines, faults, calls = table(mill)
+    text = README.read_text()
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    new = "\n".join([before + BEGIN, *lines, END + after])
+    if "--write" in sys.argv:
+        README.write_text(new)
+    elif new != text:
+        faults.append("README.md does not say so; tests/clients/operations.py --write writes the table:\n" + "\n".join(lines))
+    print(*faults, sep="\n")
+    assert not faults, f"{len(faults)} faults"
+    daemon.report("botocore's service model", botocore.__version__, calls)
+
+
+if __name__ == "__main__":
+    main()
