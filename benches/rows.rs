@@ -91,6 +91,7 @@ impl Row {
     fn print(&self, sides: &[(&'static str, f64)], ratio: f64, goal: Goal, reached: bool) {
         let Self { name, unit } = self;
         let side = |at: usize| match sides.get(at) {
+            Some((side, value)) if *value < 10.0 => format!("{side} {value:.2} {unit}"),
             Some((side, value)) => format!("{side} {value:.1} {unit}"),
             None => "–".to_owned(),
         };

@@ -96,7 +96,8 @@ fn context_type() -> DataType {
 }
 
 /// How columns are encoded. What is constant takes a dictionary of one entry.
-fn properties() -> WriterProperties {
+#[must_use]
+pub fn properties() -> WriterProperties {
     let container_id = ColumnPath::from("container_id");
     let ciphertext_blob = ColumnPath::from("ciphertext_blob");
     let created_at = ColumnPath::from("created_at");
