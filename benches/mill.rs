@@ -25,7 +25,8 @@ pub(crate) struct Mill {
 impl Mill {
     /// A new store with a pool of this configuration.
     pub(crate) fn open(pool: pool::Config) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        // In memory: no question is about a disk.
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
         let uid = match rustix::process::geteuid().as_raw() {
             0 => "root".to_owned(),
             uid => uid.to_string(),
