@@ -106,6 +106,15 @@ impl Stream {
 
 /// Keeps one request in flight on each connection.
 pub(crate) fn closed_loop(address: &Address, request: &[u8], connections: usize) -> Load {
+    looped(address, request, connections, true)
+}
+
+/// The same with a new connection for each request: some servers close what they have answered.
+pub(crate) fn closed_loop_unkept(address: &Address, request: &[u8], connections: usize) -> Load {
+    looped(address, request, connections, false)
+}
+
+fn looped(address: &Address, request: &[u8], connections: usize, kept: bool) -> Load {
     let response_bytes = address.connect().answer(request).whole().len();
     let mut poll = Poll::new().unwrap();
     let mut buffer = vec![0; 64 * 1024];
@@ -146,6 +155,9 @@ pub(crate) fn closed_loop(address: &Address, request: &[u8], connections: usize)
             }
             if now >= counted_from {
                 latencies.push(now - connection.sent_at);
+            }
+            if !kept {
+                connection.stream = Stream::connect(address, &poll, event.token());
             }
             connection.filled = 0;
             connection.sent_at = now;

@@ -64,14 +64,11 @@ fn main() {
         .unwrap();
 }
 
+/// What a line shows: its name, and what one costs of so many, in nanoseconds.
+type Measured<'a> = (&'static str, Box<dyn FnMut(u64) -> f64 + 'a>);
+
 /// Measures every point in turns, prints the table and writes the plot.
-fn grow(
-    name: &str,
-    title: &str,
-    across: &str,
-    points: &[u64],
-    lines: &mut [(&'static str, Box<dyn FnMut(u64) -> f64 + '_>)],
-) {
+fn grow(name: &str, title: &str, across: &str, points: &[u64], lines: &mut [Measured<'_>]) {
     println!("\n{title}\n");
     let names: Vec<_> = lines.iter().map(|(name, _)| *name).collect();
     println!("| {across} | {} |", names.join(", ns | ") + ", ns");
