@@ -19,6 +19,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+/// Keys of a batch: 6 MB of blobs.
+const BATCH: Call = Call::Batch(65_536);
 /// Connections of a loaded server.
 const CONNECTIONS: usize = 16;
 
@@ -51,8 +53,8 @@ fn questions(daemon: &Arc<Daemon>) -> (Vec<Question>, Rc<RefCell<Vec<Latencies>>
             Transport::Unix,
             CONNECTIONS,
         ),
-        ("65536 keys, TCP", Call::Batch, Transport::Tcp, 1),
-        ("65536 keys, Unix socket", Call::Batch, Transport::Unix, 1),
+        ("65536 keys, TCP", BATCH, Transport::Tcp, 1),
+        ("65536 keys, Unix socket", BATCH, Transport::Unix, 1),
     ] {
         let address = daemon.address(transport);
         let request: Arc<dyn Fn() -> Vec<u8> + Send + Sync> = {

@@ -21,6 +21,7 @@ use keymill::key::data_key::DataKeyLength;
 use keymill::key::material::BackingKey;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use side_by_side::rows::Goal;
 use side_by_side::{Question, Side};
 use std::hint::black_box;
 use std::time::Duration;
@@ -55,6 +56,11 @@ fn questions() -> Vec<Question> {
                 Side::new("aes-gcm, cipher kept", seal_each(MAGAZINE)),
                 Side::new("new cipher for each key", naive_each(MAGAZINE)),
             ],
+        )
+        .row(
+            "mint a magazine, one core",
+            ["mint", "ChaCha20 and one AES block"],
+            Goal::AtMost(1.3),
         ),
         Question::new(
             "mint a batch of 4096",
@@ -73,6 +79,11 @@ fn questions() -> Vec<Question> {
                 Side::new("two threads", mint_on(2)),
                 Side::new("one thread", mint_on(1)),
             ],
+        )
+        .row(
+            "two cores",
+            ["one thread", "two threads"],
+            Goal::AtLeast(1.8),
         ),
         Question::new(
             "mint a batch of 4096 and bind it to one context",
@@ -83,6 +94,16 @@ fn questions() -> Vec<Question> {
                 Side::new("aes-gcm, cipher kept", seal_each(BATCH)),
                 Side::new("new cipher for each key", naive_each(BATCH)),
             ],
+        )
+        .row(
+            "mint and bind, batch under one context",
+            ["mint and bind", "ChaCha20, AES, GHASH and a copy"],
+            Goal::AtMost(1.5),
+        )
+        .row(
+            "the toy way",
+            ["new cipher for each key", "mint and bind"],
+            Goal::AtLeast(20.0),
         ),
     ];
     for (name, bytes) in [
@@ -90,7 +111,7 @@ fn questions() -> Vec<Question> {
         ("bind one, 64 bytes of context", 64),
         ("bind one, 1024 bytes of context", 1024),
     ] {
-        questions.push(Question::new(
+        let mut question = Question::new(
             name,
             1,
             vec![
@@ -98,7 +119,15 @@ fn questions() -> Vec<Question> {
                 Side::new("GHASH in bulk and a copy", floor_of_bind(bytes)),
                 Side::new("aes-gcm, cipher kept", seal_one(bytes)),
             ],
-        ));
+        );
+        if bytes == 64 {
+            question = question.row(
+                "bind, 64-byte context, single",
+                ["take and bind", "aes-gcm, cipher kept"],
+                Goal::AtMost(0.55),
+            );
+        }
+        questions.push(question);
     }
     questions.push(Question::new(
         "open one, 64 bytes of context",

@@ -19,6 +19,7 @@ use keymill::key::{KeyId, KmsKey};
 use keymill::keystore::KeyEntry;
 use keymill::metrics::Metrics;
 use keymill::pool::{CloneWord, Config, Pool};
+use side_by_side::rows::Goal;
 use side_by_side::{Question, Side};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,13 +58,18 @@ fn questions(supply: &Arc<Supply>) -> Vec<Question> {
             ],
         ));
     }
-    questions.push(Question::new(
+    let across = Question::new(
         "one thread takes what another mints",
         ACROSS_KEYS,
         vec![
             Side::new("pool, fillers at work", across_pool(supply)),
             Side::new("ArrayQueue", across_queue(supply)),
         ],
+    );
+    questions.push(across.row(
+        "queue, per key, two threads",
+        ["pool, fillers at work", "ArrayQueue"],
+        Goal::AtMost(0.4),
     ));
     questions.push(Question::new(
         "a request's key, 64 bytes of context",

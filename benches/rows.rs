@@ -9,6 +9,26 @@
 pub(crate) enum Goal {
     AtLeast(f64),
     AtMost(f64),
+    /// Nothing but to stand in the table.
+    Shown,
+}
+
+impl Goal {
+    fn met(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(target) => value >= target,
+            Self::AtMost(target) => value <= target,
+            Self::Shown => true,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::AtLeast(target) => format!("≥ {target}"),
+            Self::AtMost(target) => format!("≤ {target}"),
+            Self::Shown => "shown".to_owned(),
+        }
+    }
 }
 
 /// A question with two sides that were measured in turns.
@@ -38,6 +58,7 @@ impl Row {
         their_name: &'static str,
         theirs: Vec<f64>,
     ) -> Compared {
+        assert_eq!(ours.len(), theirs.len(), "both sides had as many turns");
         let ratios = ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs);
         let ratio = median(ratios.collect());
         Compared {
@@ -46,26 +67,50 @@ impl Row {
             ratio,
         }
     }
+
+    /// The median of what is held to a bound in the row's own unit.
+    pub(crate) fn alone(self, name: &'static str, turns: Vec<f64>, goal: Goal) {
+        let value = median(turns);
+        self.print(&[(name, value)], value, goal, goal.met(value));
+    }
+
+    /// Counts of what is to happen no more often here than there: over all turns, since a median would not see what is rare.
+    pub(crate) fn no_more_than(
+        self,
+        our_name: &'static str,
+        ours: u64,
+        their_name: &'static str,
+        theirs: u64,
+    ) {
+        let (ours, theirs) = (ours as f64, theirs as f64);
+        let sides = [(our_name, ours), (their_name, theirs)];
+        let goal = Goal::AtMost(1.0);
+        self.print(&sides, ours / theirs.max(1.0), goal, ours <= theirs);
+    }
+
+    fn print(&self, sides: &[(&'static str, f64)], ratio: f64, goal: Goal, reached: bool) {
+        let Self { name, unit } = self;
+        let side = |at: usize| match sides.get(at) {
+            Some((side, value)) if *value < 10.0 => format!("{side} {value:.2} {unit}"),
+            Some((side, value)) => format!("{side} {value:.1} {unit}"),
+            None => "–".to_owned(),
+        };
+        let (ours, theirs, goal) = (side(0), side(1), goal.text());
+        let verdict = if reached { "REACHED" } else { "FALLS SHORT" };
+        println!("| {name} | {ours} | {theirs} | {ratio:.2} | {goal} | {verdict}");
+    }
 }
 
 impl Compared {
     /// Prints the row.
     pub(crate) fn reach(self, goal: Goal) {
-        let Row { name, unit } = &self.row;
-        let [(ours, our_time), (theirs, their_time)] = self.sides;
-        let ratio = self.ratio;
-        let (reached, sign, target) = match goal {
-            Goal::AtLeast(target) => (ratio >= target, '≥', target),
-            Goal::AtMost(target) => (ratio <= target, '≤', target),
-        };
-        let verdict = if reached { "REACHED" } else { "FALLS SHORT" };
-        println!(
-            "| {name} | {ours} {our_time:.1} {unit} | {theirs} {their_time:.1} {unit} | {ratio:.2} | {sign} {target} | {verdict}"
-        );
+        let Self { row, sides, ratio } = self;
+        row.print(&sides, ratio, goal, goal.met(ratio));
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The middle one of an odd number of values.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }

@@ -27,8 +27,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// Keys of a batch: 6 MB of blobs.
-pub(crate) const BATCH: u32 = 65_536;
 /// What one read takes at most.
 const READ_BYTES: usize = 256 * 1024;
 
@@ -43,14 +41,15 @@ pub(crate) fn pin(core: usize) {
 #[derive(Clone, Copy)]
 pub(crate) enum Call {
     One,
-    Batch,
+    /// So many keys, as octets.
+    Batch(u32),
 }
 
 impl Call {
     pub(crate) fn keys(self) -> u32 {
         match self {
             Self::One => 1,
-            Self::Batch => BATCH,
+            Self::Batch(keys) => keys,
         }
     }
 }
@@ -153,12 +152,17 @@ impl Client {
         Answer { head, body }
     }
 
+    /// One call, whose answer is read and dropped.
+    pub(crate) fn call(&mut self, request: &[u8]) {
+        self.send(request, |_| {}, |_| {});
+    }
+
     /// How long each of `times` calls took.
     pub(crate) fn repeat(&mut self, request: &[u8], times: usize) -> Vec<Duration> {
         let clock = Clock::system();
         let mut before = Duration::ZERO;
         let calls = (0..times).map(|_| {
-            self.send(request, |_| {}, |_| {});
+            self.call(request);
             let now = clock.monotonic();
             now - std::mem::replace(&mut before, now)
         });
@@ -171,6 +175,7 @@ impl Client {
 struct Ready {
     endpoint: String,
     socket: PathBuf,
+    admin_endpoint: String,
     region: String,
     principals: Principals,
 }
@@ -192,12 +197,18 @@ pub(crate) struct Daemon {
     credentials: Credentials,
     authority: String,
     socket: PathBuf,
-    _folder: tempfile::TempDir,
+    admin: String,
+    folder: tempfile::TempDir,
 }
 
 impl Daemon {
     /// A daemon, on one core or on all.
     pub(crate) fn start(core: Option<usize>) -> Self {
+        Self::start_with(core, &[])
+    }
+
+    /// The same with these variables: `KEYMILL_POOL__ENABLED` and the like.
+    pub(crate) fn start_with(core: Option<usize>, variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let binary = env!("CARGO_BIN_EXE_keymill");
         let mut command = match core {
@@ -209,7 +220,9 @@ impl Daemon {
             }
         };
         let mut child = command
-            .args(["dev", "--json", "--listen", "127.0.0.1:0", "--dir"])
+            .envs(variables.iter().copied())
+            .args(["dev", "--json", "--listen", "127.0.0.1:0"])
+            .args(["--admin-listen", "127.0.0.1:0", "--dir"])
             .arg(folder.path().join("keymill-dev"))
             .stdout(Stdio::piped())
             .spawn()
@@ -235,8 +248,50 @@ impl Daemon {
             },
             authority: ready.endpoint.strip_prefix("http://").unwrap().to_owned(),
             socket: ready.socket,
-            _folder: folder,
+            admin: ready
+                .admin_endpoint
+                .strip_prefix("http://")
+                .unwrap()
+                .to_owned(),
+            folder,
         }
+    }
+
+    /// Of the process that serves: `taskset` has become it.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What `--dir` takes.
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.folder.path().join("keymill-dev")
+    }
+
+    /// The text of `/metrics`.
+    pub(crate) fn metrics(&self) -> String {
+        let mut request = String::from("GET /metrics HTTP/1.1\r\n");
+        request.push_str(&format!("host: {}\r\n\r\n", self.admin));
+        let address = Address::Tcp(self.admin.clone());
+        let answer = address.connect().answer(request.as_bytes());
+        String::from_utf8(answer.body).unwrap()
+    }
+
+    /// The sum of a metric's series whose labels contain `part`.
+    pub(crate) fn metric(&self, name: &str, part: &str) -> f64 {
+        let metrics = self.metrics();
+        let series = metrics.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let is_it = series.split('{').next() == Some(name) && series.contains(part);
+            is_it.then(|| value.parse::<f64>().unwrap())
+        });
+        series.sum()
+    }
+
+    /// Ends the daemon in order, so that its store is free; the folder stays.
+    pub(crate) fn stop(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
     }
 
     pub(crate) fn address(&self, transport: Transport) -> Address {
@@ -262,13 +317,13 @@ impl Daemon {
                     format!(r#"{{"KeyId":"alias/containers","KeySpec":"AES_256",{context}}}"#);
                 ("/", body)
             }
-            Call::Batch => {
+            Call::Batch(keys) => {
                 let binary = HeaderValue::from_static("application/octet-stream");
                 headers.insert(header::ACCEPT, binary);
                 let json = HeaderValue::from_static("application/json");
                 headers.insert(header::CONTENT_TYPE, json);
                 let body = format!(
-                    r#"{{"KeyId":"alias/containers","KeySpec":"AES_256",{context},"Count":{BATCH}}}"#
+                    r#"{{"KeyId":"alias/containers","KeySpec":"AES_256",{context},"Count":{keys}}}"#
                 );
                 ("/v1/data-keys", body)
             }
@@ -317,6 +372,23 @@ impl Daemon {
 /// As botocore writes it, to the length that makes a request of 837 bytes.
 const USER_AGENT: &str = "Boto3/1.43 md/Botocore#1.43.11 ua/2.1 os/linux#6.1 md/arch#x86_64 lang/python#3.11.2 md/pyimpl#CPython cfg/retry-mode#legacy";
 
+/// A request for one data key, unsigned, with this JSON.
+pub(crate) fn unsigned_request(body: &str) -> Vec<u8> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in [
+        ("host", "localhost"),
+        (
+            "x-amz-target",
+            "TrentService.GenerateDataKeyWithoutPlaintext",
+        ),
+        ("content-type", "application/x-amz-json-1.1"),
+    ] {
+        let name = HeaderName::from_static(name);
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    whole("/", &mut headers, body)
+}
+
 /// A request's bytes.
 fn whole(path: &str, headers: &mut HeaderMap, body: &str) -> Vec<u8> {
     headers.insert(header::CONTENT_LENGTH, body.len().into());
@@ -334,6 +406,7 @@ fn whole(path: &str, headers: &mut HeaderMap, body: &str) -> Vec<u8> {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        // Of one that was stopped there is nothing left to kill.
         let killed = self.child.kill().and_then(|()| self.child.wait());
         assert!(killed.is_ok(), "{killed:?}");
     }

@@ -4,11 +4,16 @@
 //! rounds that take turns, the first to go moving on with each round, and what is printed at the end is the median of the rounds' ratios.
 
 #![expect(clippy::print_stdout, reason = "the table is the result")]
+// Not every bench has rows.
+#![allow(dead_code, reason = "compiled into each bench that asks for it")]
 
 #[path = "machine.rs"]
 mod machine;
+#[path = "rows.rs"]
+pub(crate) mod rows;
 
 use criterion::{Criterion, Throughput};
+use rows::{Goal, Row, median};
 use std::time::Duration;
 
 /// Rounds of each side; odd, so that the median is one of them.
@@ -38,11 +43,43 @@ pub(crate) struct Question {
     /// Keys of one time.
     keys: u32,
     sides: Vec<Side>,
+    rows: Vec<QuestionRow>,
+}
+
+/// A row of the table of goals: the time of one side, in times of another.
+struct QuestionRow {
+    name: &'static str,
+    sides: [&'static str; 2],
+    goal: Goal,
 }
 
 impl Question {
     pub(crate) fn new(name: &'static str, keys: u32, sides: Vec<Side>) -> Self {
-        Self { name, keys, sides }
+        Self {
+            name,
+            keys,
+            sides,
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds a row of the table of goals: the time that the first of `sides` takes, in times of the second.
+    pub(crate) fn row(mut self, name: &'static str, sides: [&'static str; 2], goal: Goal) -> Self {
+        self.rows.push(QuestionRow { name, sides, goal });
+        self
+    }
+
+    fn print_rows(&self, rounds: &[Vec<f64>]) {
+        for QuestionRow { name, sides, goal } in &self.rows {
+            let times = sides.map(|side| {
+                let at = self.sides.iter().position(|known| known.name == side);
+                rounds[at.expect("a row names sides of its question")].clone()
+            });
+            let [ours, theirs] = times;
+            Row::new(*name, "ns")
+                .beside(sides[0], ours, sides[1], theirs)
+                .reach(*goal);
+        }
     }
 }
 
@@ -76,7 +113,8 @@ pub(crate) fn ratios(questions: &mut [Question]) {
     );
     println!("| question | side | ns per key | first side ÷ this |");
     println!("|---|---|---|---|");
-    for question in questions {
+    let mut measured = Vec::new();
+    for question in &mut *questions {
         let rounds = rounds(question);
         for (side, times) in question.sides.iter().zip(&rounds) {
             let ratios = rounds[0]
@@ -84,10 +122,15 @@ pub(crate) fn ratios(questions: &mut [Question]) {
                 .zip(times)
                 .map(|(ours, this)| ours / this)
                 .collect();
-            let ([low, ratio, high], [_, time, _]) = (spread(ratios), spread(times.clone()));
+            let ([low, ratio, high], time) = (spread(ratios), median(times.clone()));
             let (name, side) = (question.name, side.name);
             println!("| {name} | {side} | {time:.1} | {ratio:.2} ({low:.2}–{high:.2}) |");
         }
+        measured.push(rounds);
+    }
+    println!();
+    for (question, rounds) in questions.iter().zip(&measured) {
+        question.print_rows(rounds);
     }
 }
 

@@ -125,7 +125,8 @@ impl ContextsBuilder {
 }
 
 /// How the columns are encoded that a job adds. What is constant takes a dictionary of one entry.
-pub(super) fn properties() -> WriterPropertiesBuilder {
+#[must_use]
+pub fn properties() -> WriterPropertiesBuilder {
     let plain = |name: &str| ColumnPath::from(name.to_owned());
     let contexts = |leaf: &str| {
         let path = [column::ENCRYPTION_CONTEXT, "key_value", leaf];

@@ -1,0 +1,173 @@
+//! What the program takes while nobody looks: memory of pooled keys and of an export, and the CPU of an idle daemon.
+//!
+//! *Pooled keys.* Resident memory of a daemon before and after it has filled a lane of a million keys, divided among them.
+//!
+//! *Export.* The peak of `keymill export` on the store with every core, less the peak of the same command that makes one row.
+//!
+//! *Idle.* Time on a core of all threads of a daemon whose lane is full, over twenty seconds.
+//!
+//! `ROWS` in the environment changes the export's count, to try the bench out.
+
+#![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
+#![expect(clippy::print_stdout, reason = "the table is the result")]
+
+mod machine;
+mod rows;
+mod served;
+
+use keymill::clock::Clock;
+use rows::{Goal, Row};
+use served::{Call, Daemon, Transport};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Turns; odd.
+const ROUNDS: usize = 7;
+/// Keys of the lane that is weighed.
+const LANE: u32 = 1 << 20;
+const KIB: f64 = 1024.0;
+const IDLE: Duration = Duration::from_secs(20);
+/// Until the last of what a start does is over.
+const CALM: Duration = Duration::from_secs(3);
+
+fn main() {
+    // Under `cargo test` there is nothing to be run once.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    println!("\n{}\n", machine::machine());
+    let rows = std::env::var("ROWS").unwrap_or("10000000".to_owned());
+    let mut daemon = Daemon::start(None);
+    idle(&daemon);
+    daemon.stop();
+    export(&daemon, &rows);
+    pooled_keys();
+}
+
+fn take_one(daemon: &Daemon) {
+    let transport = Transport::Unix;
+    let request = daemon.request(Call::One, transport);
+    daemon.address(transport).connect().call(&request);
+}
+
+fn wait_for(what: impl Fn() -> bool) {
+    while !what() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// KiB of the line of that name in a process's status; none once the process is gone.
+fn status(pid: u32, name: &str) -> Option<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let number = line.trim_start_matches(':').trim().trim_end_matches(" kB");
+    Some(number.parse().unwrap())
+}
+
+fn pooled_keys() {
+    let keys = LANE.to_string();
+    let variables = [
+        ("KEYMILL_POOL__LANE_KEYS_MIN", keys.as_str()),
+        ("KEYMILL_POOL__LANE_KEYS_MAX", keys.as_str()),
+    ];
+    let each = (0..ROUNDS).map(|_| {
+        let daemon = Daemon::start_with(None, &variables);
+        let resident = || status(daemon.pid(), "VmRSS").unwrap();
+        // Two looks at metrics, and a key of a length that is not pooled, cost what they cost once.
+        daemon.metrics();
+        let before = resident();
+        take_one(&daemon);
+        wait_for(|| daemon.metric("keymill_pool_depth", "") >= f64::from(LANE));
+        (resident() - before) * KIB / f64::from(LANE)
+    });
+    Row::new("memory of a pooled AES_256 key", "bytes")
+        .beside("keymill", each.collect(), "as goal", vec![96.0; ROUNDS])
+        .reach(Goal::AtMost(1.1));
+}
+
+fn export(daemon: &Daemon, rows: &str) {
+    let (dir, folder) = (daemon.dir(), tempfile::tempdir_in("/dev/shm").unwrap());
+    let above = (0..ROUNDS).map(|round| {
+        let out = folder.path().join(round.to_string());
+        let idle = peak_of_export(&dir, "1", &out.join("idle"));
+        let peak = peak_of_export(&dir, rows, &out.join("whole"));
+        std::fs::remove_dir_all(out).unwrap();
+        (peak - idle) / KIB
+    });
+    let above = above.collect();
+    Row::new("memory of export above an idle process", "MiB").alone(
+        "keymill",
+        above,
+        Goal::AtMost(128.0),
+    );
+}
+
+/// KiB.
+fn peak_of_export(dir: &Path, rows: &str, out: &Path) -> f64 {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_keymill"))
+        .args(["export", "--key", "alias/containers", "--count", rows])
+        .arg("--dir")
+        .arg(dir)
+        .arg("--out")
+        .arg(out)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut peak = 0.0;
+    loop {
+        // It only grows: the last look misses what comes in its last millisecond.
+        peak = status(child.id(), "VmHWM").unwrap_or(peak);
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success(), "{status}");
+            return peak;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn idle(daemon: &Daemon) {
+    take_one(daemon);
+    wait_for(|| {
+        daemon.metric("keymill_pool_depth", "") >= daemon.metric("keymill_pool_capacity", "")
+    });
+    std::thread::sleep(CALM);
+    let clock = Clock::system();
+    let (before, before_ticks) = (on_a_core(daemon.pid()), ticks(daemon.pid()));
+    std::thread::sleep(IDLE);
+    let (after, after_ticks) = (on_a_core(daemon.pid()), ticks(daemon.pid()));
+    let share = (after - before).as_secs_f64() / clock.monotonic().as_secs_f64();
+    println!(
+        "an idle daemon was on a core for {:.3} ms in {} s, {} ticks of its user and system time",
+        (after - before).as_secs_f64() * 1e3,
+        IDLE.as_secs(),
+        after_ticks - before_ticks
+    );
+    Row::new("CPU of an idle daemon", "% of a core").alone(
+        "keymill",
+        vec![share * 100.0],
+        Goal::AtMost(0.1),
+    );
+}
+
+/// Of all threads, as the scheduler counts it.
+fn on_a_core(pid: u32) -> Duration {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let times = threads.map(|thread| {
+        let path = thread.unwrap().path().join("schedstat");
+        let text = std::fs::read_to_string(path).unwrap();
+        let nanoseconds = text.split(' ').next().unwrap().parse().unwrap();
+        Duration::from_nanos(nanoseconds)
+    });
+    times.sum()
+}
+
+/// `utime` and `stime`.
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The name, which may hold anything, ends with the last parenthesis; these two are the 12th and 13th after it.
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let fields: Vec<_> = fields.split_whitespace().collect();
+    let tick = |at: usize| fields[at].parse::<u64>().unwrap();
+    tick(11) + tick(12)
+}
