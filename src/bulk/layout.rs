@@ -173,7 +173,7 @@ impl Layout {
     /// Columns that are all a job's own, in this order; all of `constant` are the same in every row.
     ///
     /// # Panics
-    /// When one is none of [`column`]'s: a fault of the caller.
+    /// When one is none of [`mod@column`]'s: a fault of the caller.
     #[must_use]
     pub fn own(columns: &[&str], constant: &[&str]) -> Self {
         let fields = columns.iter().map(|name| field(name));
@@ -226,7 +226,7 @@ impl Layout {
         &self.schema
     }
 
-    /// Those that differ from row to row, as [`PartWriter::write`] takes them.
+    /// Those that differ from row to row, as [`PartWriter::write`](crate::bulk::parquet::PartWriter::write) takes them.
     pub fn written(&self) -> impl Iterator<Item = &Field> {
         let fields = self.schema.fields().iter().zip(&self.constant);
         fields
