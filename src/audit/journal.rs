@@ -8,10 +8,8 @@
 //! writer stood.
 //!
 //! Layout, words of 8 bytes, little-endian. Header: magic, bytes of the ring, tail, head. Frame: `position`, `length << 32 | CRC-32`, then the line, padded to 16
-//! bytes. A thread claims room by moving the tail, and stores the frame's first words, the position marked as claimed; the position itself is stored last: a
-//! frame that has its own position is complete, and a frame of an earlier lap has another. Nobody waits for a thread that is stopped in the middle but the
-//! writer, which takes what is complete before it; what a killed process had only claimed is passed over, since its key never left. The CRC is for what a
-//! power cut tears: pages reach the disk in no order.
+//! bytes. The position is stored last: a frame that has its own position is complete, and a frame of an earlier lap has another. The CRC is for what a power
+//! cut tears: pages reach the disk in no order.
 
 use crate::audit::LINE_BYTES_MAX;
 use crate::audit::mapping::Mapping;
@@ -21,6 +19,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// `KMAJRNL1`
 const MAGIC: u64 = u64::from_le_bytes(*b"KMAJRNL1");
@@ -35,8 +34,6 @@ const HEAD_WORD: usize = 3;
 
 /// What positions are multiples of; a frame's header, which therefore never crosses a sector.
 pub(super) const FRAME_UNIT: u64 = 16;
-/// Added to the position of a frame that is not complete.
-const CLAIMED: u64 = 1;
 const FRAME_HEADER_WORDS: u64 = 2;
 /// A ring holds at least a few of the longest lines.
 pub(super) const RING_BYTES_MIN: u64 = 4 * LINE_BYTES_MAX as u64;
@@ -56,8 +53,6 @@ pub(super) struct Collected {
     pub(super) records: u64,
     /// Bytes between that hold no sound frame.
     pub(super) lost: u64,
-    /// Bytes between that a former process had claimed and not filled.
-    pub(super) unfinished: u64,
 }
 
 /// Bytes that a line of this length, line feed included, takes up.
@@ -65,25 +60,17 @@ pub(super) fn frame_bytes(line_bytes: usize) -> u64 {
     (FRAME_HEADER_WORDS * 8 + line_bytes as u64).next_multiple_of(FRAME_UNIT)
 }
 
-/// What is at a position.
-enum Frame {
-    /// A line, which was appended to what was read; and the frame's bytes.
-    Complete(u64),
-    /// Room of so many bytes that somebody has claimed.
-    Claimed(u64),
-    /// It was complete once, and was changed.
-    Unsound,
-    /// None that was begun here.
-    Other,
-}
-
-/// The journal of one log, locked for this process. Its header's tail is where the next frame goes.
+/// The journal of one log, locked for this process.
 pub(super) struct Journal {
     file: File,
     map: Mapping,
     ring_words: usize,
+    /// Where the next frame goes. Moved under `appending` alone; a store releases the frame's words to whoever loads it.
+    tail: AtomicU64,
     /// Up to where the log is durable: frames before it may be overwritten. A store releases what the writer has read.
     head: AtomicU64,
+    /// Held for the copy of one line; nothing blocks or awaits under it.
+    appending: Mutex<()>,
 }
 
 impl Journal {
@@ -124,10 +111,8 @@ impl Journal {
             && tail.is_multiple_of(FRAME_UNIT)
             && head.is_multiple_of(FRAME_UNIT)
             && tail.saturating_sub(head) <= ring;
-        if tail < head {
-            // A kill between the two stores of `begin_at`.
-            journal.map[TAIL_WORD].store(head.to_le(), Ordering::Relaxed);
-        }
+        // A kill between the two stores of `begin_at` leaves the head ahead.
+        journal.tail.store(tail.max(head), Ordering::Relaxed);
         journal.head.store(head, Ordering::Relaxed);
         Ok(sound.then_some(journal))
     }
@@ -173,7 +158,9 @@ impl Journal {
             map: Mapping::new(file, HEADER_WORDS + ring_words)?,
             file: file.try_clone()?,
             ring_words,
+            tail: AtomicU64::new(0),
             head: AtomicU64::new(0),
+            appending: Mutex::new(()),
         })
     }
 
@@ -184,7 +171,7 @@ impl Journal {
 
     /// Where the next frame goes.
     pub(super) fn tail(&self) -> u64 {
-        u64::from_le(self.map[TAIL_WORD].load(Ordering::Acquire))
+        self.tail.load(Ordering::Acquire)
     }
 
     /// Up to where the log is known to be durable.
@@ -194,82 +181,55 @@ impl Journal {
 
     /// Drops everything, and goes on at `position`.
     pub(super) fn begin_at(&self, position: u64) {
-        self.release(position);
-        self.map[TAIL_WORD].store(position.to_le(), Ordering::Release);
+        for (word, shared) in [(&self.head, HEAD_WORD), (&self.tail, TAIL_WORD)] {
+            word.store(position, Ordering::Release);
+            self.map[shared].store(position.to_le(), Ordering::Release);
+        }
     }
 
-    /// Copies `line` in, and returns the position after it. No system call and no lock.
+    /// Copies `line` in, and returns the position after it. No system call, unless another thread is in the middle of the same.
     ///
     /// # Errors
     /// [`Full`]; nothing was copied.
     pub(super) fn append(&self, line: &[u8]) -> Result<u64, Full> {
         let sum = u64::from(crc32fast::hash(line));
         let bytes = frame_bytes(line.len());
-        let position = self.claim(bytes)?;
-        let at = self.index(position);
-        let ring = &self.map[HEADER_WORDS..];
-        // The length first: a claim that is seen has its own.
-        ring[at + 1].store(((line.len() as u64) << 32 | sum).to_le(), Ordering::Relaxed);
-        ring[at].store((position | CLAIMED).to_le(), Ordering::Release);
+        // A poisoned lock is no danger: the tail moves after everything else.
+        let appending = self
+            .appending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let position = self.tail.load(Ordering::Relaxed);
+        let end = position + bytes;
+        if end - self.head.load(Ordering::Acquire) > self.capacity() {
+            return Err(Full);
+        }
         let (words, rest) = line.as_chunks::<8>();
+        let at = self.index(position);
         self.store(at + 2, words);
+        // A line that fills its frame has no rest: the next word is another's.
         if !rest.is_empty() {
             let mut last = [0; 8];
             last[..rest.len()].copy_from_slice(rest);
             self.store(at + 2 + words.len(), &[last]);
         }
+        let ring = &self.map[HEADER_WORDS..];
+        ring[at + 1].store(((line.len() as u64) << 32 | sum).to_le(), Ordering::Relaxed);
         // Releases the words before it: whoever finds the position finds the frame.
         ring[at].store(position.to_le(), Ordering::Release);
-        Ok(position + bytes)
+        self.map[TAIL_WORD].store(end.to_le(), Ordering::Release);
+        self.tail.store(end, Ordering::Release);
+        drop(appending);
+        Ok(end)
     }
 
-    /// Claims room: nobody else stores there from then on.
-    fn claim(&self, bytes: u64) -> Result<u64, Full> {
-        let tail = &self.map[TAIL_WORD];
-        let mut position = self.tail();
-        loop {
-            let end = position + bytes;
-            // Acquires what the writer has read of the frames that are to be overwritten.
-            if end.saturating_sub(self.head.load(Ordering::Acquire)) > self.capacity() {
-                return Err(Full);
-            }
-            let (from, to) = (position.to_le(), end.to_le());
-            match tail.compare_exchange_weak(from, to, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Ok(position),
-                Err(now) => position = u64::from_le(now),
-            }
-        }
-    }
-
-    /// Appends lines from `from` on to `out`, until `to`, or until there are `bytes_max` of them and at least one, or up to a frame that is not complete yet.
+    /// Appends lines from `from` on to `out`, until `to` or until there are `bytes_max` of them, and at least one. What is no sound frame is skipped.
     pub(super) fn collect(
         &self,
         from: u64,
         to: u64,
         bytes_max: usize,
         out: &mut Vec<u8>,
-    ) -> Collected {
-        self.take(from, to, bytes_max, out, false)
-    }
-
-    /// The same of a journal that a former process left: what was claimed only is passed over, and so is what is no sound frame.
-    pub(super) fn recover(
-        &self,
-        from: u64,
-        to: u64,
-        bytes_max: usize,
-        out: &mut Vec<u8>,
-    ) -> Collected {
-        self.take(from, to, bytes_max, out, true)
-    }
-
-    fn take(
-        &self,
-        from: u64,
-        to: u64,
-        bytes_max: usize,
-        out: &mut Vec<u8>,
-        is_left: bool,
     ) -> Collected {
         let mut collected = Collected {
             end: from,
@@ -279,58 +239,44 @@ impl Journal {
         while collected.end < to {
             let before = out.len();
             match self.read_frame(collected.end, to, out) {
-                Frame::Complete(_) if out.len() > full && collected.records > 0 => {
+                None => {
+                    collected.end += FRAME_UNIT;
+                    collected.lost += FRAME_UNIT;
+                }
+                Some(_) if out.len() > full && collected.records > 0 => {
                     out.truncate(before);
                     break;
                 }
-                Frame::Complete(bytes) => {
+                Some(bytes) => {
                     collected.end += bytes;
                     collected.records += 1;
-                }
-                Frame::Claimed(bytes) if is_left => {
-                    collected.end += bytes;
-                    collected.unfinished += bytes;
-                }
-                // Room that was claimed a moment ago has what stood there a lap before.
-                Frame::Claimed(_) | Frame::Other if !is_left => break,
-                _ => {
-                    collected.end += FRAME_UNIT;
-                    collected.lost += FRAME_UNIT;
                 }
             }
         }
         collected
     }
 
-    /// Appends the line at `position`, if there is one.
-    fn read_frame(&self, position: u64, to: u64, out: &mut Vec<u8>) -> Frame {
+    /// Appends the line at `position`, and returns how many bytes its frame has; appends nothing if there is none.
+    fn read_frame(&self, position: u64, to: u64, out: &mut Vec<u8>) -> Option<u64> {
         let at = self.index(position);
         let ring = &self.map[HEADER_WORDS..];
-        let first = u64::from_le(ring[at].load(Ordering::Acquire));
-        if first & !CLAIMED != position {
-            return Frame::Other;
+        if u64::from_le(ring[at].load(Ordering::Acquire)) != position {
+            return None;
         }
         let second = u64::from_le(ring[at + 1].load(Ordering::Relaxed));
-        let length = usize::try_from(second >> 32).unwrap_or(usize::MAX);
-        // No line is empty.
-        if length == 0 || length > LINE_BYTES_MAX || position + frame_bytes(length) > to {
-            return if position == 0 && second == 0 {
-                Frame::Other
-            } else {
-                Frame::Unsound
-            };
-        }
+        let length = usize::try_from(second >> 32).ok()?;
         let bytes = frame_bytes(length);
-        if first == position | CLAIMED {
-            return Frame::Claimed(bytes);
+        // Zeros at position 0 are no frame: no line is empty.
+        if length == 0 || length > LINE_BYTES_MAX || position + bytes > to {
+            return None;
         }
         let start = out.len();
         self.load(at + 2, length, out);
         if u64::from(crc32fast::hash(&out[start..])) == second & u64::from(u32::MAX) {
-            return Frame::Complete(bytes);
+            return Some(bytes);
         }
         out.truncate(start);
-        Frame::Unsound
+        None
     }
 
     /// Lets frames before `position` be overwritten.

@@ -354,8 +354,7 @@ fn reclosed(text: &str) -> String {
     let (mut out, mut group, mut records) = (Vec::new(), Vec::new(), 0);
     for line in text.split_inclusive('\n') {
         if let Some(closing) = ChainLine::parse(line.as_bytes()) {
-            let (position, unfinished) = (closing.position, closing.unfinished);
-            chain.close(&key, &mut group, closing.records, position, unfinished);
+            chain.close(&key, &mut group, closing.records, closing.position);
             out.append(&mut group);
             records = 0;
         } else {
