@@ -331,14 +331,25 @@ fn dry_run(asked: Option<bool>) -> Result<(), ApiError> {
 /// The body of a successful response; wiped when dropped, because it may carry a plaintext data key.
 pub struct Reply {
     body: Zeroizing<Vec<u8>>,
+    /// Whether nothing in it needs to be wiped.
+    is_public: bool,
     /// For the audit log.
     resources: Resources,
 }
 
 impl Reply {
     fn new(body: Zeroizing<Vec<u8>>) -> Self {
-        let resources = Resources::default();
-        Self { body, resources }
+        Self {
+            body,
+            is_public: false,
+            resources: Resources::default(),
+        }
+    }
+
+    /// The same, with nothing in it that needs to be wiped.
+    fn public(mut self) -> Self {
+        self.is_public = true;
+        self
     }
 
     /// Of this object.
@@ -381,9 +392,12 @@ impl Reply {
         &self.body
     }
 
-    /// The text without a copy, still wiped when the last reference is dropped.
+    /// The text without a copy, wiped when the last reference is dropped unless it is public.
     #[must_use]
-    pub fn into_bytes(self) -> Bytes {
+    pub fn into_bytes(mut self) -> Bytes {
+        if self.is_public {
+            return std::mem::take(&mut *self.body).into();
+        }
         Bytes::from_owner(self.body)
     }
 }

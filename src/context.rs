@@ -1,6 +1,13 @@
 //! The encryption context: name–value pairs that are authenticated with a ciphertext, in one canonical
 //! form that is made once, where the request is parsed, and carried from there.
 
+use smallvec::SmallVec;
+
+/// Bytes of a canonical form that need no allocation: two pairs of the lengths that container ids and tenants have.
+const SHORT_BYTES: usize = 128;
+/// Pairs that need none while they are sorted.
+const FEW_PAIRS: usize = 8;
+
 /// Name–value pairs authenticated with the ciphertext. The caller's order is irrelevant: pairs are held
 /// sorted by the UTF-8 bytes of their names, which are unique.
 ///
@@ -9,7 +16,7 @@
 /// trimming or case folding.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct EncryptionContext {
-    canonical: Box<[u8]>,
+    canonical: SmallVec<[u8; SHORT_BYTES]>,
 }
 
 /// Pairs that form no encryption context.
@@ -35,7 +42,7 @@ impl EncryptionContext {
     pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(
         pairs: impl IntoIterator<Item = (N, V)>,
     ) -> Result<Self, InvalidContext> {
-        let mut pairs: Vec<(N, V)> = pairs.into_iter().collect();
+        let mut pairs: SmallVec<[(N, V); FEW_PAIRS]> = pairs.into_iter().collect();
         if pairs.is_empty() {
             return Ok(Self::default());
         }
@@ -53,7 +60,7 @@ impl EncryptionContext {
         if bytes > Self::BYTES_MAX {
             return Err(InvalidContext::TooLarge);
         }
-        let mut canonical = Vec::with_capacity(bytes);
+        let mut canonical = SmallVec::with_capacity(bytes);
         canonical.extend_from_slice(&length(pairs.len()));
         for (name, value) in &pairs {
             for text in [name.as_ref(), value.as_ref()] {
@@ -61,9 +68,7 @@ impl EncryptionContext {
                 canonical.extend_from_slice(text.as_bytes());
             }
         }
-        Ok(Self {
-            canonical: canonical.into_boxed_slice(),
-        })
+        Ok(Self { canonical })
     }
 
     /// The bytes that are authenticated.

@@ -1,6 +1,7 @@
 //! KMS keys as their owners see them: identifier, state and its legal transitions, metadata.
 
 use crate::clock::Timestamp;
+use hex_simd::AsOut;
 use import::Import;
 use rotation::RotationSchedule;
 use spec::{KeyOrigin, KeySpec, KeyUsage};
@@ -90,27 +91,31 @@ impl FromStr for KeyId {
 
     /// Accepts digits of either case; [`fmt::Display`] prints lower case.
     fn from_str(text: &str) -> Result<Self, InvalidKeyId> {
-        let (digits, multi_region) = match text.strip_prefix("mrk-") {
-            Some(digits) => (digits.to_owned(), true),
+        let mut digits = [0; 32];
+        let multi_region = match text.strip_prefix("mrk-") {
+            Some(rest) => {
+                digits = rest.as_bytes().try_into().map_err(|_| InvalidKeyId)?;
+                true
+            }
             None => {
-                let dashes = text
-                    .bytes()
-                    .enumerate()
-                    .all(|(at, byte)| (byte == b'-') == matches!(at, 8 | 13 | 18 | 23));
-                if text.len() != 36 || !dashes {
+                let text: &[u8; 36] = text.as_bytes().try_into().map_err(|_| InvalidKeyId)?;
+                if [8, 13, 18, 23].into_iter().any(|at| text[at] != b'-') {
                     return Err(InvalidKeyId);
                 }
-                (text.replace('-', ""), false)
+                let mut rest = digits.as_mut_slice();
+                for group in [0..8, 9..13, 14..18, 19..23, 24..36] {
+                    let (room, after) = rest.split_at_mut(group.len());
+                    room.copy_from_slice(&text[group]);
+                    rest = after;
+                }
+                false
             }
         };
-        if digits.len() != 32 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(InvalidKeyId);
+        let mut bytes = [0; 16];
+        match hex_simd::decode(&digits, bytes.as_mut_slice().as_out()) {
+            Ok(_) => Ok(Self { bytes, multi_region }),
+            Err(_) => Err(InvalidKeyId),
         }
-        let value = u128::from_str_radix(&digits, 16).map_err(|_| InvalidKeyId)?;
-        Ok(Self {
-            bytes: value.to_be_bytes(),
-            multi_region,
-        })
     }
 }
 

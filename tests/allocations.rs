@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Of a data key without its plaintext, from the JSON to the bytes of the answer.
-const OF_A_DATA_KEY: usize = 11;
+const OF_A_DATA_KEY: usize = 1;
 /// Of a signature whose signing key is known.
 const OF_A_SIGNATURE: usize = 0;
 

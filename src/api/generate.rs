@@ -6,7 +6,7 @@
 use crate::api::resolve::OnKey;
 use crate::api::usability::{data_key_material, material};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
-use crate::api::wire::{self, ContextMember, Object, SHORT_RESPONSE_BYTES, Text};
+use crate::api::wire::{self, ContextMember, Object, Text};
 use crate::api::{Api, ApiError, KmsErrorCode, Reply, Requester, dry_run, unsupported};
 use crate::context::EncryptionContext;
 use crate::envelope::{self, CiphertextBlob, blob_bytes};
@@ -16,6 +16,7 @@ use crate::policy::Authorized;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
+use std::cell::RefCell;
 
 /// The members that say what data key is asked for.
 #[derive(Deserialize)]
@@ -36,6 +37,10 @@ struct Input<'a> {
 /// The endpoint lists the specs of KMS keys where those of data keys would be right.
 const KEY_SPECS: &str = "RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384, ECC_NIST_P521, ECC_SECG_P256K1, ECC_NIST_EDWARDS25519, \
      SYMMETRIC_DEFAULT, HMAC_224, HMAC_256, HMAC_384, HMAC_512, SM2, ML_DSA_44, ML_DSA_65, ML_DSA_87";
+
+/// The response without a plaintext, but for its values.
+const WITHOUT_PLAINTEXT: &str = r#"{"CiphertextBlob":"","KeyId":"","KeyMaterialId":""}"#;
+const MATERIAL_ID_DIGITS: usize = 64;
 
 /// What a request asks for, once its members are valid.
 pub(super) struct Asked {
@@ -101,6 +106,11 @@ pub(super) fn with_plaintext(
     generate(api, requester, body, Variant::WithPlaintext)
 }
 
+thread_local! {
+    /// The blob of the request that this thread is at, so that its memory is allocated once.
+    static BLOB: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Variant {
     WithoutPlaintext,
@@ -146,16 +156,18 @@ fn generate(
         data_key_material(entry, caller.action.operation())?;
         api.charge(under, Some(entry.key.id), &mut paid)?;
         dry_run(input.dry_run)?;
-        let mut blob = Vec::with_capacity(blob_bytes(length));
-        let hit = take_and_bind(api, &request, length, &context, under.clone_word, &mut blob)?;
-        let reply = match variant {
-            Variant::WithoutPlaintext => encode(&request, &blob, None),
-            Variant::WithPlaintext => {
-                let plaintext = open(&request, &context, &blob)?;
-                encode(&request, &blob, Some(plaintext.expose()))
-            }
-        };
-        Ok((reply, (length, hit)))
+        BLOB.with_borrow_mut(|blob| {
+            blob.clear();
+            let hit = take_and_bind(api, &request, length, &context, under.clone_word, blob)?;
+            let reply = match variant {
+                Variant::WithoutPlaintext => encode(&request, blob, None).public(),
+                Variant::WithPlaintext => {
+                    let plaintext = open(&request, &context, blob)?;
+                    encode(&request, blob, Some(plaintext.expose()))
+                }
+            };
+            Ok((reply, (length, hit)))
+        })
     })
     .map(|(reply, (length, hit))| {
         counters.count(length, hit, 1);
@@ -195,18 +207,21 @@ fn open(
 
 fn encode(request: &Authorized<OnKey<'_>>, blob: &[u8], plaintext: Option<&[u8]>) -> Reply {
     let entry = request.request().entry();
-    let mut object = if blob.len() <= 96 {
-        Object::with_room(SHORT_RESPONSE_BYTES)
-    } else {
-        Object::new()
+    let material = entry.current();
+    let mut object = match plaintext {
+        // To the byte: what is filled becomes the response's body as it is.
+        None => Object::with_room(
+            WITHOUT_PLAINTEXT.len() + wire::base64_bytes(blob) + entry.arn.len() + MATERIAL_ID_DIGITS,
+        ),
+        Some(_) => Object::new(),
     };
     object.base64("CiphertextBlob", blob);
     if let Some(plaintext) = plaintext {
         object.base64("Plaintext", plaintext);
     }
     object.plain("KeyId", &entry.arn);
-    if let Some(material) = entry.current() {
+    if let Some(material) = material {
         object.material_id("KeyMaterialId", material.id());
     }
-    object.end().about(entry).with(entry.current())
+    object.end().about(entry).with(material)
 }

@@ -11,13 +11,15 @@ use crate::crypto::secret::SecretBytes;
 use crate::key::material::KeyMaterialId;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::fmt;
 use std::io::Write;
+use std::ops::Deref;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Text that is borrowed from the body where it has no escapes.
-pub(super) type Text<'a> = Option<Cow<'a, str>>;
+pub(super) type Text<'a> = Option<CowText<'a>>;
 
 /// Parses a body.
 pub(super) fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
@@ -63,7 +65,7 @@ impl<'de> Visitor<'de> for Pairs {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ContextMember, A::Error> {
-        let mut pairs: Vec<(CowText<'de>, CowText<'de>)> = Vec::new();
+        let mut pairs = SmallVec::<[(CowText<'de>, CowText<'de>); 4]>::new();
         while let Some(pair) = map.next_entry()? {
             pairs.push(pair);
         }
@@ -76,9 +78,17 @@ impl<'de> Visitor<'de> for Pairs {
     }
 }
 
-/// Serde borrows a `Cow` only when told to, which a map's entries cannot be.
+/// Serde borrows a `Cow` only when told to, which what is in an option, a list or a map cannot be.
 #[derive(Deserialize)]
-struct CowText<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct CowText<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Deref for CowText<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
 
 /// A blob member: standard base64 with padding and without line breaks, decoded; wiped when dropped, because it may be a plaintext.
 pub(super) struct Blob(SecretBytes);
@@ -111,8 +121,11 @@ pub(super) struct Object {
 
 /// Room for every response without a listing: the longest blob (4,160 bytes) and the longest plaintext (4,096) in base64, two ARNs, names.
 const RESPONSE_BYTES: usize = 16 * 1024;
-/// Room for a response with a data key of 32 bytes.
-pub(super) const SHORT_RESPONSE_BYTES: usize = 512;
+
+/// Characters of these bytes in base64.
+pub(super) fn base64_bytes(value: &[u8]) -> usize {
+    base64_simd::STANDARD.encoded_length(value.len())
+}
 
 impl Object {
     pub(super) fn with_room(bytes: usize) -> Self {
@@ -169,7 +182,7 @@ impl Object {
         let out = self.member(name);
         out.push(b'"');
         let at = out.len();
-        out.resize(at + STANDARD.encoded_length(value.len()), 0);
+        out.resize(at + base64_bytes(value), 0);
         // In place: a temporary string would be one more copy of a plaintext.
         let _written = STANDARD.encode(value, out[at..].as_out());
         out.push(b'"');

@@ -4,8 +4,8 @@
 //! `HMAC-SHA-256(audit key, previous MAC ‖ the group's bytes up to the MAC)`. The MAC before the first is `HMAC-SHA-256(audit key, label ‖ log id)`. Each file begins
 //! with a group that holds the file's header and nothing else, so the chain goes through the headers too.
 //!
-//! A chain line also says up to which position of the journal the log has the records; from one to the next it moves by the frames of the records between,
-//! and by more where a power cut took some.
+//! A chain line also says up to which position of the journal the log has the records; from one to the next it moves by the frames of the records between
+//! and by what was not finished, which it says too, and by more where a power cut took some.
 
 use crate::audit::LINE_BYTES_MAX;
 use crate::audit::record::RECORD_START;
@@ -52,20 +52,26 @@ impl Chain {
         Self { head, position }
     }
 
-    /// Appends the chain line that closes the group in `lines`, which holds `records` records that end at `position`.
+    /// Appends the chain line that closes the group in `lines`, which holds `records` records that end at `position`, between them `unfinished` bytes of the journal
+    /// that a killed process had only claimed.
     pub(super) fn close(
         &mut self,
         key: &Secret<32>,
         lines: &mut Vec<u8>,
         records: u64,
         position: u64,
+        unfinished: u64,
     ) {
         let group = self.head.group + 1;
         write!(
             lines,
-            "{{\"keymillChain\":{{\"group\":{group},\"records\":{records},\"journal\":{position},\"mac\":\""
+            "{{\"keymillChain\":{{\"group\":{group},\"records\":{records},\"journal\":{position},"
         )
         .expect("writing to a vector cannot fail");
+        if unfinished > 0 {
+            write!(lines, "\"unfinished\":{unfinished},").expect("writing to a vector cannot fail");
+        }
+        lines.extend_from_slice(b"\"mac\":\"");
         let mac = group_mac(key, &self.head.mac, lines);
         append_hex(lines, &mac);
         lines.extend_from_slice(CHAIN_END);
@@ -191,6 +197,7 @@ pub(super) struct ChainLine {
     pub(super) group: u64,
     pub(super) records: u64,
     pub(super) position: u64,
+    pub(super) unfinished: u64,
     pub(super) mac: [u8; 32],
 }
 
@@ -207,6 +214,8 @@ struct ChainBody<'a> {
     group: u64,
     records: u64,
     journal: u64,
+    #[serde(default)]
+    unfinished: u64,
     mac: &'a str,
 }
 
@@ -227,6 +236,7 @@ impl ChainLine {
             group: body.group,
             records: body.records,
             position: body.journal,
+            unfinished: body.unfinished,
             mac: parse_hex(mac)?,
         })
     }
@@ -295,9 +305,10 @@ mod tests {
         }
         let mut lines = b"{\"eventVersion\":1}\n".to_vec();
         let start = lines.len();
-        chain.close(&key(), &mut lines, 1, 80);
+        chain.close(&key(), &mut lines, 1, 80, 32);
         let line = ChainLine::parse(&lines[start..]).unwrap();
         assert_eq!((line.group, line.records, line.position), (1, 1, 80));
+        assert_eq!(line.unfinished, 32);
         assert_eq!(line.mac, chain.head.mac);
         let covered = &lines[..lines.len() - ChainLine::UNCOVERED_BYTES];
         assert_eq!(group_mac(&key(), &before.head.mac, covered), chain.head.mac);
@@ -307,7 +318,7 @@ mod tests {
     fn the_chain_of_a_group_is_frozen() {
         let mut chain = Chain::begin(&key(), [1; 16], 0);
         let mut lines = b"{\"eventVersion\":1}\n".to_vec();
-        chain.close(&key(), &mut lines, 1, 48);
+        chain.close(&key(), &mut lines, 1, 48, 0);
         let text = String::from_utf8(lines).unwrap();
         assert_eq!(text, FROZEN);
     }
@@ -320,7 +331,7 @@ mod tests {
     fn lines_that_differ_from_what_is_written_are_none() {
         let mut chain = Chain::begin(&key(), [1; 16], 0);
         let mut line = Vec::new();
-        chain.close(&key(), &mut line, 0, 0);
+        chain.close(&key(), &mut line, 0, 0, 0);
         let good = String::from_utf8(line).unwrap();
         assert!(ChainLine::parse(good.as_bytes()).is_some());
         for bad in [

@@ -7,9 +7,12 @@
 //! ring's length. The log's last chain line says up to which position the log has the records. So after a kill each record is written exactly once, wherever the
 //! writer stood.
 //!
-//! Layout, words of 8 bytes, little-endian. Header: magic, bytes of the ring, tail, head. Frame: `position`, `length << 32 | CRC-32`, then the line, padded to 16
-//! bytes. The position is stored last: a frame that has its own position is complete, and a frame of an earlier lap has another. The CRC is for what a power
-//! cut tears: pages reach the disk in no order.
+//! Layout, words of 8 bytes, little-endian. Header: magic, bytes of the ring, tail, head, boot id (two). Frame: `position`, `length << 32 | CRC-32`, then the line,
+//! padded to 16 bytes. A thread claims room by moving the tail; the position is stored last: a frame that has its own position is complete, and a frame of an
+//! earlier lap has another. Nobody waits for a thread that is stopped in the middle but the writer, which takes what is complete before it.
+//!
+//! Room without a frame is what a killed process was in the middle of filling: its answer never left. That holds while the machine has not been started anew since,
+//! which the boot id shows; after a power cut it may as well have been a record. The CRC is for what a power cut tears: pages reach the disk in no order.
 
 use crate::audit::LINE_BYTES_MAX;
 use crate::audit::mapping::Mapping;
@@ -19,7 +22,6 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// `KMAJRNL1`
 const MAGIC: u64 = u64::from_le_bytes(*b"KMAJRNL1");
@@ -31,6 +33,10 @@ const MAGIC_WORD: usize = 0;
 const RING_WORD: usize = 1;
 const TAIL_WORD: usize = 2;
 const HEAD_WORD: usize = 3;
+const BOOT_WORDS: [usize; 2] = [4, 5];
+
+/// Where Linux tells one start of the machine from the next, as a UUID.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// What positions are multiples of; a frame's header, which therefore never crosses a sector.
 pub(super) const FRAME_UNIT: u64 = 16;
@@ -53,6 +59,8 @@ pub(super) struct Collected {
     pub(super) records: u64,
     /// Bytes between that hold no sound frame.
     pub(super) lost: u64,
+    /// Bytes between that a killed process had claimed and not filled.
+    pub(super) unfinished: u64,
 }
 
 /// Bytes that a line of this length, line feed included, takes up.
@@ -60,17 +68,25 @@ pub(super) fn frame_bytes(line_bytes: usize) -> u64 {
     (FRAME_HEADER_WORDS * 8 + line_bytes as u64).next_multiple_of(FRAME_UNIT)
 }
 
-/// The journal of one log, locked for this process.
+/// What is at a position.
+enum Frame {
+    /// A line, which was appended to what was read; and the frame's bytes.
+    Complete(u64),
+    /// It was complete once, and was changed.
+    Unsound,
+    /// None, or none that is complete.
+    Missing,
+}
+
+/// The journal of one log, locked for this process. Its header's tail is where the next frame goes.
 pub(super) struct Journal {
     file: File,
     map: Mapping,
     ring_words: usize,
-    /// Where the next frame goes. Moved under `appending` alone; a store releases the frame's words to whoever loads it.
-    tail: AtomicU64,
+    /// Whether what is in it was stored since the machine was started.
+    is_of_this_boot: bool,
     /// Up to where the log is durable: frames before it may be overwritten. A store releases what the writer has read.
     head: AtomicU64,
-    /// Held for the copy of one line; nothing blocks or awaits under it.
-    appending: Mutex<()>,
 }
 
 impl Journal {
@@ -103,7 +119,7 @@ impl Journal {
         if ring < RING_BYTES_MIN || !ring.is_multiple_of(FRAME_UNIT) {
             return Ok(None);
         }
-        let journal = Self::map(file, ring)?;
+        let mut journal = Self::map(file, ring)?;
         let word = |at: usize| u64::from_le(journal.map[at].load(Ordering::Acquire));
         let (tail, head) = (word(TAIL_WORD), word(HEAD_WORD));
         let sound = word(MAGIC_WORD) == MAGIC
@@ -111,9 +127,13 @@ impl Journal {
             && tail.is_multiple_of(FRAME_UNIT)
             && head.is_multiple_of(FRAME_UNIT)
             && tail.saturating_sub(head) <= ring;
-        // A kill between the two stores of `begin_at` leaves the head ahead.
-        journal.tail.store(tail.max(head), Ordering::Relaxed);
+        let boot = BOOT_WORDS.map(word);
+        if tail < head {
+            // A kill between the two stores of `begin_at`.
+            journal.map[TAIL_WORD].store(head.to_le(), Ordering::Relaxed);
+        }
         journal.head.store(head, Ordering::Relaxed);
+        journal.is_of_this_boot = boot_id() == Some(boot);
         Ok(sound.then_some(journal))
     }
 
@@ -142,6 +162,7 @@ impl Journal {
         let set = |at: usize, value: u64| journal.map[at].store(value.to_le(), Ordering::Release);
         set(RING_WORD, ring);
         journal.begin_at(position);
+        journal.adopt();
         set(MAGIC_WORD, MAGIC);
         journal.sync()?;
         Ok(journal)
@@ -158,9 +179,8 @@ impl Journal {
             map: Mapping::new(file, HEADER_WORDS + ring_words)?,
             file: file.try_clone()?,
             ring_words,
-            tail: AtomicU64::new(0),
+            is_of_this_boot: false,
             head: AtomicU64::new(0),
-            appending: Mutex::new(()),
         })
     }
 
@@ -171,7 +191,7 @@ impl Journal {
 
     /// Where the next frame goes.
     pub(super) fn tail(&self) -> u64 {
-        self.tail.load(Ordering::Acquire)
+        u64::from_le(self.map[TAIL_WORD].load(Ordering::Acquire))
     }
 
     /// Up to where the log is known to be durable.
@@ -179,57 +199,90 @@ impl Journal {
         self.head.load(Ordering::Relaxed)
     }
 
-    /// Drops everything, and goes on at `position`.
-    pub(super) fn begin_at(&self, position: u64) {
-        for (word, shared) in [(&self.head, HEAD_WORD), (&self.tail, TAIL_WORD)] {
-            word.store(position, Ordering::Release);
-            self.map[shared].store(position.to_le(), Ordering::Release);
+    /// Says that what is stored from now on was stored since this start of the machine. What is older must have been taken out.
+    pub(super) fn adopt(&self) {
+        let boot = boot_id().unwrap_or_default();
+        for (word, half) in BOOT_WORDS.into_iter().zip(boot) {
+            self.map[word].store(half.to_le(), Ordering::Release);
         }
     }
 
-    /// Copies `line` in, and returns the position after it. No system call, unless another thread is in the middle of the same.
+    /// Drops everything, and goes on at `position`.
+    pub(super) fn begin_at(&self, position: u64) {
+        self.release(position);
+        self.map[TAIL_WORD].store(position.to_le(), Ordering::Release);
+    }
+
+    /// Copies `line` in, and returns the position after it. No system call and no lock.
     ///
     /// # Errors
     /// [`Full`]; nothing was copied.
     pub(super) fn append(&self, line: &[u8]) -> Result<u64, Full> {
         let sum = u64::from(crc32fast::hash(line));
         let bytes = frame_bytes(line.len());
-        // A poisoned lock is no danger: the tail moves after everything else.
-        let appending = self
-            .appending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let position = self.tail.load(Ordering::Relaxed);
-        let end = position + bytes;
-        if end - self.head.load(Ordering::Acquire) > self.capacity() {
-            return Err(Full);
-        }
-        let (words, rest) = line.as_chunks::<8>();
+        let position = self.claim(bytes)?;
         let at = self.index(position);
+        let ring = &self.map[HEADER_WORDS..];
+        ring[at + 1].store(((line.len() as u64) << 32 | sum).to_le(), Ordering::Relaxed);
+        let (words, rest) = line.as_chunks::<8>();
         self.store(at + 2, words);
-        // A line that fills its frame has no rest: the next word is another's.
         if !rest.is_empty() {
             let mut last = [0; 8];
             last[..rest.len()].copy_from_slice(rest);
             self.store(at + 2 + words.len(), &[last]);
         }
-        let ring = &self.map[HEADER_WORDS..];
-        ring[at + 1].store(((line.len() as u64) << 32 | sum).to_le(), Ordering::Relaxed);
         // Releases the words before it: whoever finds the position finds the frame.
         ring[at].store(position.to_le(), Ordering::Release);
-        self.map[TAIL_WORD].store(end.to_le(), Ordering::Release);
-        self.tail.store(end, Ordering::Release);
-        drop(appending);
-        Ok(end)
+        Ok(position + bytes)
     }
 
-    /// Appends lines from `from` on to `out`, until `to` or until there are `bytes_max` of them, and at least one. What is no sound frame is skipped.
+    /// Claims room: nobody else stores there from then on.
+    fn claim(&self, bytes: u64) -> Result<u64, Full> {
+        let tail = &self.map[TAIL_WORD];
+        let mut position = self.tail();
+        loop {
+            let end = position + bytes;
+            // Acquires what the writer has read of the frames that are to be overwritten.
+            if end.saturating_sub(self.head.load(Ordering::Acquire)) > self.capacity() {
+                return Err(Full);
+            }
+            let (from, to) = (position.to_le(), end.to_le());
+            match tail.compare_exchange_weak(from, to, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Ok(position),
+                Err(now) => position = u64::from_le(now),
+            }
+        }
+    }
+
+    /// Appends lines from `from` on to `out`, until `to`, or until there are `bytes_max` of them and at least one, or up to a frame that is not complete yet.
     pub(super) fn collect(
         &self,
         from: u64,
         to: u64,
         bytes_max: usize,
         out: &mut Vec<u8>,
+    ) -> Collected {
+        self.take(from, to, bytes_max, out, false)
+    }
+
+    /// The same of a journal that a former process left: what is no sound frame is passed over.
+    pub(super) fn recover(
+        &self,
+        from: u64,
+        to: u64,
+        bytes_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Collected {
+        self.take(from, to, bytes_max, out, true)
+    }
+
+    fn take(
+        &self,
+        from: u64,
+        to: u64,
+        bytes_max: usize,
+        out: &mut Vec<u8>,
+        is_left: bool,
     ) -> Collected {
         let mut collected = Collected {
             end: from,
@@ -239,44 +292,54 @@ impl Journal {
         while collected.end < to {
             let before = out.len();
             match self.read_frame(collected.end, to, out) {
-                None => {
-                    collected.end += FRAME_UNIT;
-                    collected.lost += FRAME_UNIT;
-                }
-                Some(_) if out.len() > full && collected.records > 0 => {
+                Frame::Complete(_) if out.len() > full && collected.records > 0 => {
                     out.truncate(before);
                     break;
                 }
-                Some(bytes) => {
+                Frame::Complete(bytes) => {
                     collected.end += bytes;
                     collected.records += 1;
+                }
+                Frame::Missing if !is_left => break,
+                Frame::Missing if self.is_of_this_boot => {
+                    collected.end += FRAME_UNIT;
+                    collected.unfinished += FRAME_UNIT;
+                }
+                _ => {
+                    collected.end += FRAME_UNIT;
+                    collected.lost += FRAME_UNIT;
                 }
             }
         }
         collected
     }
 
-    /// Appends the line at `position`, and returns how many bytes its frame has; appends nothing if there is none.
-    fn read_frame(&self, position: u64, to: u64, out: &mut Vec<u8>) -> Option<u64> {
+    /// Appends the line at `position`, if there is one.
+    fn read_frame(&self, position: u64, to: u64, out: &mut Vec<u8>) -> Frame {
         let at = self.index(position);
         let ring = &self.map[HEADER_WORDS..];
         if u64::from_le(ring[at].load(Ordering::Acquire)) != position {
-            return None;
+            return Frame::Missing;
         }
         let second = u64::from_le(ring[at + 1].load(Ordering::Relaxed));
-        let length = usize::try_from(second >> 32).ok()?;
-        let bytes = frame_bytes(length);
-        // Zeros at position 0 are no frame: no line is empty.
-        if length == 0 || length > LINE_BYTES_MAX || position + bytes > to {
-            return None;
+        let length = usize::try_from(second >> 32).unwrap_or(usize::MAX);
+        // No line is empty.
+        if length == 0 || length > LINE_BYTES_MAX || position + frame_bytes(length) > to {
+            // Nothing was ever stored at the beginning.
+            return if position == 0 && second == 0 {
+                Frame::Missing
+            } else {
+                Frame::Unsound
+            };
         }
+        let bytes = frame_bytes(length);
         let start = out.len();
         self.load(at + 2, length, out);
         if u64::from(crc32fast::hash(&out[start..])) == second & u64::from(u32::MAX) {
-            return Some(bytes);
+            return Frame::Complete(bytes);
         }
         out.truncate(start);
-        None
+        Frame::Unsound
     }
 
     /// Lets frames before `position` be overwritten.
@@ -326,6 +389,14 @@ impl Journal {
     fn around(&self, at: usize) -> (&[AtomicU64], &[AtomicU64]) {
         self.map[HEADER_WORDS..].split_at(at % self.ring_words)
     }
+}
+
+/// This start of the machine; nothing where the kernel does not tell.
+fn boot_id() -> Option<[u64; 2]> {
+    let text = std::fs::read_to_string(BOOT_ID).ok()?;
+    let id = u128::from_str_radix(&text.trim_end().replace('-', ""), 16).ok()?;
+    let half = |at: u32| u64::try_from(id >> at & u128::from(u64::MAX)).ok();
+    Some([half(64)?, half(0)?])
 }
 
 #[cfg(test)]

@@ -21,7 +21,9 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 /// The journal's name in the log's folder.
-const JOURNAL: &str = "journal";
+pub(super) const JOURNAL: &str = "journal";
+/// The first position of a new log: a journal of zeros has no frame there.
+const BEGINNING: u64 = FRAME_UNIT;
 /// A file of fewer bytes without a group is one whose header a killed process was writing: it holds no record.
 const UNBEGUN_BYTES_MAX: u64 = 4096;
 
@@ -117,7 +119,7 @@ impl Start<'_> {
                 // A jump, so that it shows in the log too.
                 (chain, make(chain.position + FRAME_UNIT)?, Some(current))
             }
-            (None, None) => (self.begin(&key, 0)?, make(0)?, None),
+            (None, None) => (self.begin(&key, BEGINNING)?, make(BEGINNING)?, None),
         };
         if journal.tail() < chain.position {
             // An older copy: what it holds the log has.
@@ -140,6 +142,8 @@ impl Start<'_> {
         writer
             .advance()
             .map_err(|Failed { path, source }| OpenError::Io { path, source })?;
+        writer.is_starting = false;
+        writer.shared.journal.adopt();
         if left > 0 {
             tracing::warn!(
                 bytes = left,
@@ -195,6 +199,7 @@ impl Start<'_> {
             after: None,
             next: None,
             lines: Vec::new(),
+            is_starting: true,
             state: State::default(),
         }
     }

@@ -181,7 +181,10 @@ impl<'a> Walk<'a> {
         let Some(link) = &self.link else {
             return found;
         };
-        let (due, position) = (link.due + 1, link.chain.position + group.frames);
+        let (due, position) = (
+            link.due + 1,
+            link.chain.position + group.frames + group.chain.unfinished,
+        );
         if found == due || found == link.chain.head.group + 1 {
             let moved = group.chain.position;
             if is_sound && link.is_sound && moved > position {

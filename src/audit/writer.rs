@@ -10,6 +10,7 @@
 use crate::audit::chain::{Chain, GROUP_BYTES_MAX, Header};
 use crate::audit::disk::Disk;
 use crate::audit::reader::LogFile;
+use crate::audit::start::JOURNAL;
 use crate::audit::{Progress, Shared};
 use crate::clock::Clock;
 use crate::crypto::secret::Secret;
@@ -27,6 +28,8 @@ use tokio::sync::watch;
 const TURN: Duration = Duration::from_millis(25);
 /// Between two turns while the log cannot be written.
 const RETRY: Duration = Duration::from_millis(250);
+/// How long a record may be in the making: threads are stopped for seconds only where somebody stops them.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a writer is made of.
 pub(super) struct Writer {
@@ -48,14 +51,18 @@ pub(super) struct Writer {
     /// The next file's path, from the first attempt to make it on: an attempt that failed leaves no second file.
     pub(super) next: Option<PathBuf>,
     pub(super) lines: Vec<u8>,
+    /// Whether the journal is what a former process left.
+    pub(super) is_starting: bool,
     pub(super) state: State,
 }
 
-/// What was said of the log, so that it is said once.
+/// What was said of the log, so that it is said once; and what is to be said.
 #[derive(Default)]
 pub(super) struct State {
     failing: bool,
     full: bool,
+    /// Where a record is not finished, and since when.
+    stopped_at: Option<(u64, Duration)>,
 }
 
 /// The file that is written to.
@@ -108,8 +115,10 @@ impl Writer {
     pub(super) fn turn(&mut self) {
         let began = self.clock.monotonic();
         match self.advance() {
-            Ok(()) => {
-                self.shared.durable_since(began);
+            Ok(reached) => {
+                if reached {
+                    self.shared.durable_since(began);
+                }
                 if self.state.failing {
                     self.publish(false);
                     tracing::warn!("audit log is written again: keys are issued again");
@@ -144,19 +153,37 @@ impl Writer {
         self.metrics.audit_backlog_bytes.set(backlog as f64);
     }
 
-    /// Writes everything that the journal holds now.
-    pub(super) fn advance(&mut self) -> Result<(), Failed> {
+    /// Writes everything that the journal holds now, and says whether that was all: a record may be in the middle of being made.
+    pub(super) fn advance(&mut self) -> Result<bool, Failed> {
         let to = self.shared.journal.tail();
         loop {
             self.mend()?;
             if self.is_due() {
                 self.rotate()?;
             }
-            if self.chain.position >= to {
-                return self.reserve();
+            let from = self.chain.position;
+            if from >= to {
+                self.state.stopped_at = None;
+                return self.reserve().map(|()| true);
             }
             self.write(to)?;
+            if self.chain.position == from {
+                return self.wait_for_the_rest().map(|()| false);
+            }
         }
+    }
+
+    /// Bears with a thread that is stopped in the middle of making a record, for a while.
+    fn wait_for_the_rest(&mut self) -> Result<(), Failed> {
+        let (position, now) = (self.chain.position, self.clock.monotonic());
+        let (stopped_at, since) = *self.state.stopped_at.get_or_insert((position, now));
+        if stopped_at != position {
+            self.state.stopped_at = Some((position, now));
+        } else if now.saturating_sub(since) > PATIENCE {
+            let source = io::Error::other("a record was begun there and is not finished");
+            return Err(failed(&self.folder.join(JOURNAL))(source));
+        }
+        Ok(())
     }
 
     /// Whether the next file is to begin.
@@ -186,7 +213,7 @@ impl Writer {
         let created = now.unix_seconds();
         self.lines.clear();
         Header::append(&mut self.lines, &chain, created, self.after.as_ref());
-        chain.close(&self.key, &mut self.lines, 0, chain.position);
+        chain.close(&self.key, &mut self.lines, 0, chain.position, 0);
         let disk = &mut self.disk;
         let file = disk.create(&path).map_err(failed(&path))?;
         disk.write(&file, &self.lines, 0).map_err(failed(&path))?;
@@ -241,17 +268,32 @@ impl Writer {
             let bytes_max = room.min(GROUP_BYTES_MAX);
             self.lines.clear();
             let journal = &self.shared.journal;
-            let taken = journal.collect(chain.position, to, bytes_max, &mut self.lines);
-            chain.close(&self.key, &mut self.lines, taken.records, taken.end);
+            let (from, lines) = (chain.position, &mut self.lines);
+            let taken = match self.is_starting {
+                true => journal.recover(from, to, bytes_max, lines),
+                false => journal.collect(from, to, bytes_max, lines),
+            };
+            if taken.end == from {
+                break;
+            }
+            chain.close(
+                &self.key,
+                &mut self.lines,
+                taken.records,
+                taken.end,
+                taken.unfinished,
+            );
             self.disk
                 .write(&current.file, &self.lines, length)
                 .map_err(failed(&current.path))?;
             length += self.lines.len() as u64;
             (records, lost, groups) = (records + taken.records, lost + taken.lost, groups + 1);
         }
-        self.disk
-            .sync(&current.file)
-            .map_err(failed(&current.path))?;
+        if groups > 0 {
+            self.disk
+                .sync(&current.file)
+                .map_err(failed(&current.path))?;
+        }
         current.is_torn = false;
         current.length = length;
         current.groups += groups;

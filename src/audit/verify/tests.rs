@@ -354,7 +354,8 @@ fn reclosed(text: &str) -> String {
     let (mut out, mut group, mut records) = (Vec::new(), Vec::new(), 0);
     for line in text.split_inclusive('\n') {
         if let Some(closing) = ChainLine::parse(line.as_bytes()) {
-            chain.close(&key, &mut group, closing.records, closing.position);
+            let (position, unfinished) = (closing.position, closing.unfinished);
+            chain.close(&key, &mut group, closing.records, position, unfinished);
             out.append(&mut group);
             records = 0;
         } else {
