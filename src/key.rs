@@ -113,7 +113,10 @@ impl FromStr for KeyId {
         };
         let mut bytes = [0; 16];
         match hex_simd::decode(&digits, bytes.as_mut_slice().as_out()) {
-            Ok(_) => Ok(Self { bytes, multi_region }),
+            Ok(_) => Ok(Self {
+                bytes,
+                multi_region,
+            }),
             Err(_) => Err(InvalidKeyId),
         }
     }

@@ -97,7 +97,7 @@ fn the_counter_counts() {
 }
 
 #[test]
-fn a_data_key_allocates_no_more_than_it_did() {
+fn a_data_key_allocates_its_answer_and_nothing_else() {
     let mill = Mill::open(pool::Config::default());
     let id = mill.create_key().key.id;
     let generate = operation("GenerateDataKeyWithoutPlaintext").unwrap();
@@ -155,7 +155,7 @@ fn signed() -> HeaderMap {
 }
 
 #[test]
-fn a_signature_allocates_no_more_than_it_did() {
+fn a_signature_allocates_nothing() {
     let token_key = Arc::new(Secret::filled(|bytes| bytes.fill(7)));
     let verifier = Verifier::new("us-east-1".to_owned(), Duration::from_secs(300), token_key);
     let access_key = AccessKey::new(ACCESS_KEY_ID.to_owned(), secret());

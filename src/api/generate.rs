@@ -9,7 +9,7 @@ use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, ContextMember, Object, Text};
 use crate::api::{Api, ApiError, KmsErrorCode, Reply, Requester, dry_run, unsupported};
 use crate::context::EncryptionContext;
-use crate::envelope::{self, CiphertextBlob, blob_bytes};
+use crate::envelope::{self, CiphertextBlob};
 use crate::key::data_key::{DataKeyLength, PlaintextDataKey};
 use crate::limit::Paid;
 use crate::policy::Authorized;
@@ -211,7 +211,10 @@ fn encode(request: &Authorized<OnKey<'_>>, blob: &[u8], plaintext: Option<&[u8]>
     let mut object = match plaintext {
         // To the byte: what is filled becomes the response's body as it is.
         None => Object::with_room(
-            WITHOUT_PLAINTEXT.len() + wire::base64_bytes(blob) + entry.arn.len() + MATERIAL_ID_DIGITS,
+            WITHOUT_PLAINTEXT.len()
+                + wire::base64_bytes(blob)
+                + entry.arn.len()
+                + MATERIAL_ID_DIGITS,
         ),
         Some(_) => Object::new(),
     };

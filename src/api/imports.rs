@@ -19,7 +19,6 @@ use crate::keystore::{Change, ImportToken, KeyEntry, Snapshot};
 use crate::policy::ConditionKey;
 use material::Imported;
 use serde::Deserialize;
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -370,7 +369,7 @@ pub(super) async fn delete(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         let request = under.caller(ACTION).key_not_alias(key_id, &snapshot)?;
         request.request().entry().key.id
     };
-    let named: Option<Cow<'_, str>> = input.key_material_id;
+    let named = input.key_material_id;
     api.change(&requester, Some(id), |under| {
         let caller = under.caller(ACTION);
         let request = caller.key_not_alias(key_id, under.snapshot)?;

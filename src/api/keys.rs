@@ -236,7 +236,7 @@ pub(super) async fn update_description(
     let key: (&str, Permits) = (key_id, not_pending_deletion);
     edit(&api, &requester, action, key, |key| {
         Ok(KmsKey {
-            description: input.description.unwrap_or_default().into_owned(),
+            description: input.description.as_deref().unwrap_or_default().to_owned(),
             ..key.clone()
         })
     })

@@ -118,7 +118,7 @@ pub(super) fn check(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     }
     let source_ip = input.source_ip.as_deref().map(str::parse::<IpAddr>);
     if let (Some(Err(_)), Some(text)) = (&source_ip, &input.source_ip) {
-        violations.value("sourceIp", text, "Member must be an IP address");
+        violations.value("sourceIp", &**text, "Member must be an IP address");
     }
     violations.check()?;
     // From nowhere is from a Unix socket, which is secure.

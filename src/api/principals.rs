@@ -190,7 +190,7 @@ fn new_principal(
     }
     let account = input.account.as_deref().map(str::parse::<AccountId>);
     if let (Some(Err(_)), Some(text)) = (&account, &input.account) {
-        violations.value("account", text, "Member must have 12 digits");
+        violations.value("account", &**text, "Member must have 12 digits");
     }
     check_tags(input.tags.as_deref(), &mut violations);
     let account = account

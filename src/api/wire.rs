@@ -306,7 +306,7 @@ mod tests {
     fn members_are_read_and_unknown_ones_are_ignored() {
         let body = br#" {"KeyId":"a\u00e9","NumberOfBytes":32,"EncryptionContext":{"b":"2","a":"1"},"Plaintext":"AAE=","New":{"x":[1]}}"#;
         let input = decode::<Input<'_>>(body).unwrap();
-        assert_eq!(input.key_id.unwrap(), "a\u{e9}");
+        assert_eq!(input.key_id.as_deref(), Some("a\u{e9}"));
         assert_eq!(input.number_of_bytes, Some(32));
         assert_eq!(input.plaintext.unwrap().bytes(), [0, 1]);
         let context = context(input.encryption_context).unwrap();
