@@ -29,6 +29,7 @@ mod imports;
 mod key_pairs;
 mod key_policies;
 mod key_types;
+mod last_usage;
 mod limits;
 mod manage;
 mod order;

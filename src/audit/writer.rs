@@ -10,6 +10,7 @@
 use crate::audit::chain::{Chain, GROUP_BYTES_MAX, Header};
 use crate::audit::disk::Disk;
 use crate::audit::reader::LogFile;
+use crate::audit::uses::Uses;
 use crate::audit::{Progress, Shared};
 use crate::clock::Clock;
 use crate::crypto::secret::Secret;
@@ -48,6 +49,7 @@ pub(super) struct Writer {
     /// The next file's path, from the first attempt to make it on: an attempt that failed leaves no second file.
     pub(super) next: Option<PathBuf>,
     pub(super) lines: Vec<u8>,
+    pub(super) uses: Arc<Uses>,
     pub(super) state: State,
 }
 
@@ -242,6 +244,7 @@ impl Writer {
             self.lines.clear();
             let journal = &self.shared.journal;
             let taken = journal.collect(chain.position, to, bytes_max, &mut self.lines);
+            self.uses.note(&self.lines);
             chain.close(&self.key, &mut self.lines, taken.records, taken.end);
             self.disk
                 .write(&current.file, &self.lines, length)
