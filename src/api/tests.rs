@@ -23,6 +23,8 @@ mod conditions;
 mod contract;
 mod decisions;
 mod decrypt;
+mod dry_runs;
+mod enumerations;
 mod fence;
 mod grants;
 mod imports;

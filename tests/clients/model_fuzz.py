@@ -277,7 +277,9 @@ def conforms(shape_name: str, value) -> str | None:
             except (TypeError, binascii.Error):
                 return f"{value!r} is no base64"
         case "string":
-            if not isinstance(value, str) or ("enum" in shape and value not in shape["enum"]):
+            # The deprecated name of a key's spec repeats the new one, its newer values too.
+            enumeration = SHAPES["KeySpec" if shape_name == "CustomerMasterKeySpec" else shape_name].get("enum", [value])
+            if not isinstance(value, str) or value not in enumeration:
                 return f"{value!r} is no {shape_name}"
             length = len(value)
         case "boolean":
