@@ -40,6 +40,7 @@ mod principals;
 mod re_encrypt;
 mod rotation;
 mod sessions;
+mod states;
 mod tags;
 mod trail;
 
