@@ -34,6 +34,7 @@ mod key_types;
 mod last_usage;
 mod limits;
 mod manage;
+mod names;
 mod order;
 mod policy_check;
 mod principals;
