@@ -17,6 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// What stands between the parameters and the resources. Quotes in a value are escaped, so the last of these in a record is ours.
 const RESOURCES: &[u8] = b",\"responseElements\":null,\"resources\":[";
 
+/// Ends of records that are known at once as those of keys whose last use has been noted: comparing is cheaper than reading.
+const REPEATED_MAX: usize = 16;
+
 /// What is known of the keys' last uses.
 pub(super) struct Uses {
     /// Held by the writer for one group, by whoever asks, and for a comparison once a minute; nothing awaits under it. A poisoned one holds whole entries all the same.
@@ -43,7 +46,7 @@ impl Uses {
     pub(super) fn note(&self, lines: &[u8]) {
         let mut known = self.known();
         let mut noted = HashSet::new();
-        let mut repeated: Option<&[u8]> = None;
+        let mut repeated: Vec<&[u8]> = Vec::with_capacity(REPEATED_MAX);
         let mut end = lines.len();
         // From the last on: most loads are of few keys, and of a key's uses only one counts.
         for start in memrchr_iter(b'\n', &lines[..end.saturating_sub(1)])
@@ -52,13 +55,15 @@ impl Uses {
         {
             let line = &lines[start..end];
             end = start;
-            if repeated.is_some_and(|tail| line.ends_with(tail)) {
+            if repeated.iter().any(|tail| line.ends_with(tail)) {
                 continue;
             }
             let Some(used) = Used::parse(line) else {
                 continue;
             };
-            repeated = Some(used.tail);
+            if repeated.len() < REPEATED_MAX {
+                repeated.push(used.tail);
+            }
             for key in used.keys() {
                 if noted.insert(key)
                     && let Some(last) = used.last_use()
