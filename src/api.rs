@@ -322,10 +322,12 @@ fn dry_run(asked: Option<bool>) -> Result<(), ApiError> {
     if asked != Some(true) {
         return Ok(());
     }
-    Err(ApiError::new(
-        KmsErrorCode::DryRunOperationException,
-        "The request would have succeeded, but the DryRun option is set.",
-    ))
+    Err(would_have_succeeded())
+}
+
+fn would_have_succeeded() -> ApiError {
+    let message = "The request would have succeeded, but the DryRun option is set.";
+    ApiError::new(KmsErrorCode::DryRunOperationException, message)
 }
 
 /// The body of a successful response; wiped when dropped, because it may carry a plaintext data key.

@@ -15,9 +15,11 @@
 //! What this module does not do: decide what is recorded of a call, or ship the log elsewhere. Until the writer has taken them, records in the journal are protected by
 //! the file's mode alone; and whoever has the root key can forge a chain.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::crypto::entropy::EntropyError;
 use crate::crypto::secret::Secret;
+use crate::key::KeyId;
+use crate::key::last_use::LastUse;
 use crate::keystore::{AuditHead, Change, Keystore, KeystoreError, RootKey};
 use journal::{Full, Journal};
 use metrics::Counter;
@@ -28,6 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::watch;
+use uses::Uses;
 
 mod chain;
 mod disk;
@@ -37,6 +40,7 @@ mod parameters;
 mod reader;
 mod record;
 mod start;
+mod uses;
 mod verify;
 mod writer;
 
@@ -150,6 +154,7 @@ pub fn key(root: &RootKey) -> Secret<32> {
 pub struct Audit {
     shared: Arc<Shared>,
     progress: watch::Receiver<Progress>,
+    uses: Arc<Uses>,
     durability: Durability,
     clock: Clock,
     failures: Counter,
@@ -241,7 +246,18 @@ impl Audit {
         self.progress.borrow().head
     }
 
-    /// Seals the head into the store, if it has moved since. To be called at each start, every [`SEAL_INTERVAL`], and after [`Self::close`].
+    /// The key's last use among all whose answers have left when this is called, and from when on uses are known. Waits for the disk.
+    ///
+    /// # Errors
+    /// [`AuditError::Unwritable`]; counted.
+    pub async fn last_use(&self, key: KeyId) -> Result<(Timestamp, Option<LastUse>), AuditError> {
+        let position = self.shared.journal.tail();
+        let waits = true;
+        self.durable(Recorded { position, waits }).await?;
+        Ok(self.uses.of(key))
+    }
+
+    /// Seals the head into the store, and writes the last uses of the keys beside it, if they have moved since. To be called at each start, every [`SEAL_INTERVAL`], and after [`Self::close`].
     ///
     /// # Errors
     /// [`KeystoreError`]; the store still has an earlier head.
@@ -251,7 +267,8 @@ impl Audit {
             .apply(|snapshot| {
                 let is_sealed = snapshot.audit_head == Some(head);
                 let change = (!is_sealed).then_some(Change::PutAuditHead(head));
-                Ok((change.into_iter().collect(), ()))
+                let uses = self.uses.unwritten(snapshot).map(Change::PutLastUses);
+                Ok((change.into_iter().chain(uses).collect(), ()))
             })
             .await
     }

@@ -11,6 +11,7 @@ use std::str::FromStr;
 pub mod arn;
 pub mod data_key;
 pub mod import;
+pub mod last_use;
 pub mod material;
 pub mod rotation;
 pub mod spec;

@@ -14,6 +14,7 @@ use crate::crypto::entropy::Entropy;
 use crate::crypto::secret::Secret;
 use crate::key::KeyId;
 use crate::key::arn::{AccountId, AliasName, Region};
+use crate::key::last_use::LastUses;
 use crate::metrics::Metrics;
 use crate::policy::grant::GrantId;
 use crate::policy::{Grant, KeyPolicy};
@@ -71,6 +72,8 @@ pub enum Change {
     RemoveGrant(KeyId, GrantId),
     /// Replaces the head of the audit log.
     PutAuditHead(AuditHead),
+    /// Replaces the last uses of the keys.
+    PutLastUses(Arc<LastUses>),
 }
 
 /// The keystore of one process.
@@ -426,6 +429,7 @@ impl Loaded {
                 Entry::KeyPolicy(key, policy) => snapshot.put_key_policy(key, policy),
                 Entry::Grant(grant) => snapshot.put_grant(grant),
                 Entry::Audit(head) => snapshot.audit_head = Some(head),
+                Entry::Uses(uses) => snapshot.last_uses = Some(uses),
             }
         }
         if let Some(((kind, id), _)) = roster.pop_first() {

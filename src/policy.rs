@@ -17,6 +17,7 @@ pub mod principal;
 mod statement;
 mod template;
 
+pub(crate) use condition::date::parse_date;
 pub use condition::key::ConditionKey;
 pub use document::{InvalidPolicy, KeyPolicy, PolicyDocument};
 pub use evaluate::{Allowed, StatementId};

@@ -12,22 +12,13 @@ use arrow_array::{
 };
 use arrow_ipc::writer::StreamWriter;
 use bytes::Bytes;
-use keymill::api::{self, Api, ApiError, Bind, Parts, Requester, Step};
-use keymill::audit::{self, Audit};
-use keymill::clock::Clock;
-use keymill::crypto::entropy::Entropy;
-use keymill::key::arn::Region;
-use keymill::keystore::{Keystore, RootKey};
-use keymill::limit::{self, Limits};
-use keymill::metrics::Metrics;
-use keymill::policy::Principal;
-use keymill::pool::{self, CloneWord, Pool};
+use keymill::api::{ApiError, Bind, Step};
+use keymill_fuzz::Inside;
 use libfuzzer_sys::fuzz_target;
 use std::sync::{Arc, LazyLock};
 
 struct Daemon {
-    api: Arc<Api>,
-    requester: Requester,
+    inside: Inside,
     query: String,
     /// A sound one.
     stream: Vec<u8>,
@@ -80,63 +71,13 @@ fn stream() -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     Ok(writer.into_inner()?)
 }
 
-/// An inside of a daemon with one key that has a name.
+/// An inside of a daemon with one key.
 fn start() -> Result<Daemon, Box<dyn std::error::Error>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let folder = tempfile::tempdir()?.keep();
-    let metrics = Arc::new(Metrics::new()?);
-    let entropy = Arc::new(Entropy::os());
-    let root = RootKey::create(&folder.join("root.key"), &entropy)?;
-    let region = Region {
-        partition: "aws".to_owned(),
-        name: "us-east-1".to_owned(),
-    };
-    let parts = (Arc::clone(&entropy), Arc::clone(&metrics));
-    let path = folder.join("keystore.db");
-    let keystore = runtime.block_on(Keystore::create(&path, &root, region, parts.0, parts.1))?;
-    let (clock, clone_word) = (Clock::system(), Arc::new(CloneWord::new()));
-    let config = pool::Config {
-        enabled: false,
-        ..pool::Config::default()
-    };
-    let parts = (Arc::clone(&entropy), clock.clone(), Arc::clone(&clone_word));
-    let pool = Pool::new(config, parts.0, parts.1, parts.2, &metrics)?;
-    let log = audit::Config {
-        path: folder.join("audit"),
-        // A fuzzer is faster than a disk.
-        journal_bytes: 256 << 20,
-        ..audit::Config::default()
-    };
-    let audit = Audit::open(
-        &log,
-        audit::key(&root),
-        None,
-        clock.clone(),
-        &entropy,
-        &metrics,
-    )?;
-    let parts = Parts {
-        keystore: Arc::new(keystore),
-        pool,
-        clone_word,
-        entropy,
-        clock,
-        limits: Limits::new(&limit::Config::default()),
-        audit: Arc::new(audit),
-    };
-    let api = Api::new(parts, &metrics);
-    let principal = Principal::operator(0, "111122223333".parse()?);
-    let requester = Requester::local(principal);
-    let create = api::operation("CreateKey").expect("an operation");
-    let created = runtime.block_on(api.call(create, &requester, b"{}"));
-    created.expect("a key");
-    let snapshot = api.keystore.snapshot();
-    let id = snapshot.keys.keys().next().expect("the key");
-    let query = format!("key={id}&spec=AES_256&context=a,b&pair=c=1");
+    let inside = Inside::new()?;
+    let id = inside.key("{}")?;
     Ok(Daemon {
-        api,
-        requester,
-        query,
+        inside,
+        query: format!("key={id}&spec=AES_256&context=a,b&pair=c=1"),
         stream: stream()?,
     })
 }
@@ -169,7 +110,8 @@ fuzz_target!(|bytes: &[u8]| {
             body[place] = edit[2];
         }
     }
-    let begun = DAEMON.api.bind(&DAEMON.requester, &DAEMON.query);
+    let inside = &DAEMON.inside;
+    let begun = inside.api.bind(&inside.requester, &DAEMON.query);
     let mut bind = begun.expect("the query is sound");
     if let Err(error) = run(&mut bind, &body) {
         assert!(error.code().status().is_client_error(), "{error:?}");

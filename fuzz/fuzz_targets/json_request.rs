@@ -1,130 +1,144 @@
-//! Requests: whatever the body holds, every operation that changes nothing answers or refuses, and never with a failure of its own.
+//! Requests: whatever the body holds, every operation of the table answers or refuses, and never with a failure of its own.
 //!
-//! The input's first byte chooses the operation, or the batch; the rest is the body.
+//! The input's first byte chooses the operation, counted from `0` in the table's order, or the batch after the last; the rest is the body, in which `$key` and the like
+//! stand for what the store has. Of what is changed nothing stays for long: the store is made anew again and again.
 
 #![no_main]
 
-use keymill::api::{self, Api, ApiError, Parts, Requester};
-use keymill::audit::{self, Audit};
-use keymill::clock::Clock;
-use keymill::crypto::entropy::Entropy;
-use keymill::key::arn::Region;
-use keymill::keystore::{Keystore, RootKey};
-use keymill::limit::{self, Limits};
-use keymill::metrics::Metrics;
-use keymill::policy::Principal;
-use keymill::pool::{self, CloneWord, Pool};
+use keymill::api::{ApiError, OPERATIONS};
+use keymill_fuzz::{ACCOUNT, Inside};
 use libfuzzer_sys::fuzz_target;
-use std::sync::{Arc, LazyLock};
-use tokio::runtime::Runtime;
+use std::cell::RefCell;
+use std::error::Error;
 
-const OPERATIONS: [&str; 12] = [
-    "Decrypt",
-    "DescribeKey",
-    "Encrypt",
-    "GenerateDataKey",
-    "GenerateDataKeyWithoutPlaintext",
-    "GenerateRandom",
-    "GetKeyRotationStatus",
-    "ListAliases",
-    "ListKeyRotations",
-    "ListKeys",
-    "ListResourceTags",
-    "ReEncrypt",
-];
+/// The byte that chooses the first operation.
+const FIRST: u8 = b'0';
+/// Calls that one store is for, so that its log stays small.
+const CALLS_MAX: u32 = 100_000;
+/// Changes that one store is for: later on no key would be enabled any more.
+const CHANGES_MAX: u32 = 500;
+/// Seconds of arithmetic, which say nothing of how requests are read.
+const TOO_SLOW: [&[u8]; 2] = [b"RSA_3072", b"RSA_4096"];
 
+/// A store with keys of several kinds, and what can be named of it.
 struct Daemon {
-    runtime: Runtime,
-    api: Arc<Api>,
-    requester: Requester,
-}
-
-static DAEMON: LazyLock<Daemon> = LazyLock::new(|| start().expect("a daemon in a new folder"));
-
-/// An inside of a daemon with one key that has a name.
-fn start() -> Result<Daemon, Box<dyn std::error::Error>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let folder = tempfile::tempdir()?.keep();
-    let metrics = Arc::new(Metrics::new()?);
-    let entropy = Arc::new(Entropy::os());
-    let root = RootKey::create(&folder.join("root.key"), &entropy)?;
-    let region = Region {
-        partition: "aws".to_owned(),
-        name: "us-east-1".to_owned(),
-    };
-    let parts = (Arc::clone(&entropy), Arc::clone(&metrics));
-    let path = folder.join("keystore.db");
-    let keystore = runtime.block_on(Keystore::create(&path, &root, region, parts.0, parts.1))?;
-    let (clock, clone_word) = (Clock::system(), Arc::new(CloneWord::new()));
-    let config = pool::Config {
-        enabled: false,
-        ..pool::Config::default()
-    };
-    let parts = (Arc::clone(&entropy), clock.clone(), Arc::clone(&clone_word));
-    let pool = Pool::new(config, parts.0, parts.1, parts.2, &metrics)?;
-    let log = audit::Config {
-        path: folder.join("audit"),
-        // A fuzzer is faster than a disk.
-        journal_bytes: 256 << 20,
-        ..audit::Config::default()
-    };
-    let audit = Audit::open(
-        &log,
-        audit::key(&root),
-        None,
-        clock.clone(),
-        &entropy,
-        &metrics,
-    )?;
-    let parts = Parts {
-        keystore: Arc::new(keystore),
-        pool,
-        clone_word,
-        entropy,
-        clock,
-        limits: Limits::new(&limit::Config::default()),
-        audit: Arc::new(audit),
-    };
-    let api = Api::new(parts, &metrics);
-    let principal = Principal::operator(0, "111122223333".parse()?);
-    let daemon = Daemon {
-        runtime,
-        api,
-        requester: Requester::local(principal),
-    };
-    daemon.call("CreateKey", b"{}").expect("a key");
-    let snapshot = daemon.api.keystore.snapshot();
-    let id = snapshot.keys.keys().next().expect("the key");
-    let alias = format!(r#"{{"AliasName":"alias/a","TargetKeyId":"{id}"}}"#);
-    daemon
-        .call("CreateAlias", alias.as_bytes())
-        .expect("a name");
-    Ok(daemon)
+    inside: Inside,
+    names: Vec<(&'static str, String)>,
+    calls: u32,
+    changes: u32,
 }
 
 impl Daemon {
-    fn call(&self, name: &str, body: &[u8]) -> Result<(), ApiError> {
-        let operation = api::operation(name).expect("an operation");
-        let call = self.api.call(operation, &self.requester, body);
-        self.runtime.block_on(call).map(drop)
+    fn new() -> Result<Self, Box<dyn Error>> {
+        let inside = Inside::new()?;
+        let key = inside.key("{}")?;
+        let of = |spec: &str, usage: &str| {
+            inside.key(&format!(r#"{{"KeySpec":"{spec}","KeyUsage":"{usage}"}}"#))
+        };
+        let agree = of("ECC_NIST_P256", "KEY_AGREEMENT")?;
+        let out = inside.key(r#"{"Origin":"EXTERNAL"}"#)?;
+        for (name, target) in [("a", &key), ("b", &out)] {
+            let alias = format!(r#"{{"AliasName":"alias/{name}","TargetKeyId":"{target}"}}"#);
+            inside
+                .call("CreateAlias", alias.as_bytes())
+                .map_err(|error| error.message().to_owned())?;
+        }
+        let member = |name: &str, body: String, member: &str| inside.member(name, &body, member);
+        let grant = format!(
+            r#"{{"KeyId":"{key}","GranteePrincipal":"arn:aws:iam::{ACCOUNT}:root","RetiringPrincipal":"arn:aws:iam::{ACCOUNT}:root","Operations":["Decrypt","Encrypt"]}}"#
+        );
+        let wrapping = format!(
+            r#"{{"KeyId":"{out}","WrappingAlgorithm":"RSAES_OAEP_SHA_256","WrappingKeySpec":"RSA_2048"}}"#
+        );
+        let one = r#"{"Limit":1}"#.to_owned();
+        let named = format!(r#"{{"KeyId":"{agree}"}}"#);
+        let plaintext = format!(r#"{{"KeyId":"{key}","Plaintext":"AAEC"}}"#);
+        // No name begins with another that stands after it.
+        let names = vec![
+            ("arn", format!("arn:aws:kms:us-east-1:{ACCOUNT}:key/{key}")),
+            ("key", key),
+            ("out", out),
+            ("public", member("GetPublicKey", named, "PublicKey")?),
+            ("agree", agree),
+            ("sign", of("ECC_NIST_P256", "SIGN_VERIFY")?),
+            ("rsa", of("RSA_2048", "ENCRYPT_DECRYPT")?),
+            ("mac", of("HMAC_256", "GENERATE_VERIFY_MAC")?),
+            ("blob", member("Encrypt", plaintext, "CiphertextBlob")?),
+            ("token", member("CreateGrant", grant.clone(), "GrantToken")?),
+            ("grant", member("CreateGrant", grant, "GrantId")?),
+            (
+                "import",
+                member("GetParametersForImport", wrapping, "ImportToken")?,
+            ),
+            ("next", member("ListKeys", one, "NextMarker")?),
+        ];
+        Ok(Self {
+            inside,
+            names,
+            calls: 0,
+            changes: 0,
+        })
     }
 
-    fn batch(&self, body: &[u8]) -> Result<(), ApiError> {
-        let mut batch = self.api.data_keys(&self.requester, body)?;
-        batch.next_chunk(&mut Vec::new()).map(drop)
+    fn is_used_up(&self) -> bool {
+        self.calls >= CALLS_MAX || self.changes >= CHANGES_MAX
     }
+
+    /// The body with what its names stand for.
+    fn filled(&self, body: &[u8]) -> Vec<u8> {
+        let mut pieces = body.split(|byte| *byte == b'$');
+        let mut filled = pieces.next().unwrap_or_default().to_vec();
+        for piece in pieces {
+            let of = |(name, _): &&(&str, String)| piece.starts_with(name.as_bytes());
+            match self.names.iter().find(of) {
+                Some((name, value)) => {
+                    filled.extend_from_slice(value.as_bytes());
+                    filled.extend_from_slice(&piece[name.len()..]);
+                }
+                None => {
+                    filled.push(b'$');
+                    filled.extend_from_slice(piece);
+                }
+            }
+        }
+        filled
+    }
+
+    fn answer(&mut self, which: u8, body: &[u8]) -> Result<(), ApiError> {
+        self.calls += 1;
+        let body = self.filled(body);
+        let place = usize::from(which.wrapping_sub(FIRST)) % (OPERATIONS.len() + 1);
+        let Some(operation) = OPERATIONS.get(place) else {
+            let mut batch = self.inside.api.data_keys(&self.inside.requester, &body)?;
+            return batch.next_chunk(&mut Vec::new()).map(drop);
+        };
+        let answer = self.inside.call(operation.name, &body);
+        if operation.changes() && answer.is_ok() {
+            self.changes += 1;
+        }
+        answer.map(drop)
+    }
+}
+
+thread_local! {
+    static DAEMON: RefCell<Option<Daemon>> = const { RefCell::new(None) };
 }
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((which, body)) = bytes.split_first() else {
         return;
     };
-    let places = OPERATIONS.len() + 1;
-    let answer = match OPERATIONS.get(usize::from(*which) % places) {
-        Some(name) => DAEMON.call(name, body),
-        None => DAEMON.batch(body),
-    };
-    if let Err(error) = answer {
-        assert!(error.code().status().is_client_error(), "{error:?}");
+    let holds = |text: &&[u8]| body.windows(text.len()).any(|part| part == *text);
+    if TOO_SLOW.iter().any(holds) {
+        return;
     }
+    DAEMON.with_borrow_mut(|daemon| {
+        if daemon.as_ref().is_some_and(Daemon::is_used_up) {
+            *daemon = None;
+        }
+        let daemon = daemon.get_or_insert_with(|| Daemon::new().expect("a daemon in a new folder"));
+        if let Err(error) = daemon.answer(*which, body) {
+            assert!(error.code().status().is_client_error(), "{error:?}");
+        }
+    });
 });

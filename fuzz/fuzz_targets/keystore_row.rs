@@ -12,7 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((kind, plaintext)) = bytes.split_first() else {
         return;
     };
-    let (kind, id) = match kind % 6 {
+    let (kind, id) = match kind % 7 {
         0 => (Kind::Key, "1234abcd-12ab-34cd-56ef-1234567890ab"),
         1 => (Kind::Alias, "111122223333 alias/containers"),
         2 => (Kind::Principal, "arn:aws:iam::111122223333:user/fuzz"),
@@ -22,7 +22,8 @@ fuzz_target!(|bytes: &[u8]| {
             "1234abcd-12ab-34cd-56ef-1234567890ab \
              0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
         ),
-        _ => (Kind::Audit, ""),
+        5 => (Kind::Audit, ""),
+        _ => (Kind::Uses, ""),
     };
     let record = Record {
         kind,

@@ -10,7 +10,9 @@ use crate::api::operation::{Thread, Weighed};
 use crate::api::resolve::{Caller, OnKey};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
-use crate::api::{Api, ApiError, KmsErrorCode, Requester, dry_run, unsupported};
+use crate::api::{
+    Api, ApiError, KmsErrorCode, Requester, dry_run, unsupported, would_have_succeeded,
+};
 use crate::context::EncryptionContext;
 use crate::crypto::oaep;
 use crate::envelope::{self, CiphertextBlob};
@@ -27,6 +29,8 @@ use std::sync::Arc;
 
 /// Bytes of a `CiphertextBlob` (AWS KMS API reference).
 pub(super) const BLOB_BYTES_MAX: usize = 6144;
+/// The one modifier of a dry run.
+const IGNORE_CIPHERTEXT: &str = "IGNORE_CIPHERTEXT";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -48,17 +52,21 @@ struct Input<'a> {
 /// `Decrypt`
 pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thread) -> Weighed {
     let input: Input<'_> = wire::decode(body)?;
+    let ignored = ignores_ciphertext(input.dry_run, input.dry_run_modifiers.as_deref());
     let blob = input.ciphertext_blob.as_ref().map(Blob::bytes);
-    check(&input, blob)?;
+    let blob = blob.filter(|_| !ignored);
+    check(&input, blob, ignored)?;
     if input.recipient.is_some() {
         return Err(unsupported("Recipient"));
     }
-    refuse_modifiers(input.dry_run_modifiers.as_deref())?;
     let context = wire::context(input.encryption_context)?;
     let (key_id, algorithm) = (
         input.key_id.as_deref(),
         input.encryption_algorithm.as_deref(),
     );
+    if key_id.is_none() && ignored {
+        return Err(key_must_be_named("KeyId"));
+    }
     if key_id.is_none() && algorithm.is_some_and(|algorithm| algorithm != SYMMETRIC_DEFAULT) {
         let message = "KeyId is required with an asymmetric EncryptionAlgorithm.";
         return Err(ApiError::new(KmsErrorCode::ValidationException, message));
@@ -74,7 +82,7 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thr
     let reply = api.under_last_check(requester, |under| {
         let caller = under.caller("kms:Decrypt").under(&context);
         let caller = caller.with(Members::Texts(&named));
-        let asked = (key_id, algorithm, blob.unwrap_or_default());
+        let asked = (key_id, algorithm, blob);
         let (request, sealed) = source(caller, asked, under.snapshot)?;
         let entry = request.request().entry();
         api.check_grant_tokens(under, &[entry], input.grant_tokens.as_deref())?;
@@ -94,9 +102,10 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thr
     reply.map(Some)
 }
 
-fn check(input: &Input<'_>, blob: Option<&[u8]>) -> Result<(), ApiError> {
+fn check(input: &Input<'_>, blob: Option<&[u8]>, ignored: bool) -> Result<(), ApiError> {
     let mut violations = Violations::default();
     match blob {
+        None if ignored => {}
         None => violations.null("ciphertextBlob"),
         Some(blob) => violations.blob("ciphertextBlob", blob.len(), BLOB_BYTES_MAX),
     }
@@ -110,22 +119,29 @@ fn check(input: &Input<'_>, blob: Option<&[u8]>) -> Result<(), ApiError> {
     violations.check()
 }
 
-/// Checks `DryRunModifiers`. Those beyond the first few are refused in any case.
+/// Checks `DryRunModifiers`; of those beyond the first few nothing is told.
 pub(super) fn check_modifiers(modifiers: Option<&[Cow<'_, str>]>, violations: &mut Violations) {
     const LOOKED_AT: usize = 10;
     let modifiers = modifiers.unwrap_or_default().iter().take(LOOKED_AT);
     for (number, modifier) in modifiers.enumerate() {
         let member = format!("dryRunModifiers.{}.member", number + 1);
-        violations.one_of(&member, modifier, "IGNORE_CIPHERTEXT");
+        violations.one_of(&member, modifier, IGNORE_CIPHERTEXT);
     }
 }
 
-/// `DryRunModifiers` are not built.
-pub(super) fn refuse_modifiers(modifiers: Option<&[Cow<'_, str>]>) -> Result<(), ApiError> {
-    match modifiers {
-        None | Some([]) => Ok(()),
-        Some(_) => Err(unsupported("DryRunModifiers")),
-    }
+/// Whether only the caller's rights and the key are to be looked at, and no ciphertext. Modifiers are of a dry run alone.
+pub(super) fn ignores_ciphertext(
+    dry_run: Option<bool>,
+    modifiers: Option<&[Cow<'_, str>]>,
+) -> bool {
+    let mut modifiers = modifiers.unwrap_or_default().iter();
+    dry_run == Some(true) && modifiers.any(|modifier| modifier == IGNORE_CIPHERTEXT)
+}
+
+/// The refusal of a request that brings neither a ciphertext nor the key that it would be of.
+pub(super) fn key_must_be_named(member: &str) -> ApiError {
+    let message = format!("{member} is required with the DryRunModifier IGNORE_CIPHERTEXT.");
+    ApiError::new(KmsErrorCode::ValidationException, message)
 }
 
 /// What is to be opened.
@@ -134,14 +150,20 @@ pub(super) enum Sealed<'b> {
     Blob(CiphertextBlob<'b>),
     /// By RSA: it does not say under which key.
     Rsa(&'b [u8]),
+    /// Whatever it would be: this is a dry run of who may open it.
+    Ignored,
 }
 
 /// What is to be opened, and the key that it or the request names, if the caller may use it.
 pub(super) fn source<'a, 'b>(
     caller: Caller<'a>,
-    (key_id, algorithm, bytes): (Option<&str>, Option<&str>, &'b [u8]),
+    (key_id, algorithm, bytes): (Option<&str>, Option<&str>, Option<&'b [u8]>),
     snapshot: &'a Snapshot,
 ) -> Result<(Authorized<OnKey<'a>>, Sealed<'b>), ApiError> {
+    let Some(bytes) = bytes else {
+        let key_id = key_id.unwrap_or_default();
+        return Ok((caller.key(key_id, snapshot)?, Sealed::Ignored));
+    };
     if let (Some(key_id), Some(_)) = (key_id, oaep_hash(algorithm)) {
         return Ok((caller.key(key_id, snapshot)?, Sealed::Rsa(bytes)));
     }
@@ -170,6 +192,7 @@ pub(super) fn open<'a>(
     sealed: &Sealed<'_>,
 ) -> Result<(Option<&'a Arc<BackingKey>>, PlaintextDataKey), ApiError> {
     match (cipher, sealed) {
+        (_, Sealed::Ignored) => Err(would_have_succeeded()),
         (Cipher::Symmetric(_), Sealed::Blob(blob)) => {
             let material = entry.generation(blob.header().generation);
             let material = material.ok_or_else(does_not_open)?;

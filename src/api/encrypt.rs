@@ -68,25 +68,29 @@ pub(super) fn encrypt(api: &Api, requester: &Requester, body: &[u8]) -> Result<R
     })
 }
 
+/// Characters of a `CustomKeyStoreId` (AWS KMS API reference).
+const KEY_STORE_ID_CHARACTERS_MAX: usize = 64;
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct RandomInput {
+struct RandomInput<'a> {
     number_of_bytes: Option<i64>,
-    custom_key_store_id: Option<IgnoredAny>,
+    #[serde(borrow)]
+    custom_key_store_id: Text<'a>,
     recipient: Option<IgnoredAny>,
 }
 
 /// `GenerateRandom`: secrets, drawn from the operating system by a call of their own (RNG-1).
 pub(super) fn random(api: &Api, requester: &Requester, body: &[u8]) -> Result<Reply, ApiError> {
-    let input: RandomInput = wire::decode(body)?;
+    let input: RandomInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     if let Some(number) = input.number_of_bytes {
         violations.number("numberOfBytes", number, 1, DataKeyLength::BYTES_MAX as i64);
     }
-    violations.check()?;
-    if input.custom_key_store_id.is_some() {
-        return Err(unsupported("CustomKeyStoreId"));
+    if let Some(id) = input.custom_key_store_id.as_deref() {
+        violations.text("customKeyStoreId", id, 1, KEY_STORE_ID_CHARACTERS_MAX, None);
     }
+    violations.check()?;
     if input.recipient.is_some() {
         return Err(unsupported("Recipient"));
     }
@@ -102,6 +106,10 @@ pub(super) fn random(api: &Api, requester: &Requester, body: &[u8]) -> Result<Re
                 "NumberOfBytes is required.",
             )
         })?;
+        if input.custom_key_store_id.is_some() {
+            let code = KmsErrorCode::CustomKeyStoreNotFoundException;
+            return Err(ApiError::bare(code));
+        }
         api.charge(under, None, &mut paid)?;
         let drawn = api.entropy.draw_secret_bytes(bytes)?;
         let mut object = Object::new();

@@ -20,6 +20,8 @@ pub enum KmsErrorCode {
     AlreadyExistsException,
     /// Something else is under way that this would cross.
     ConflictException,
+    /// No custom key store has this id: there are none.
+    CustomKeyStoreNotFoundException,
     /// The key is disabled.
     DisabledException,
     /// The request would have succeeded, but asked not to be performed.
@@ -92,10 +94,11 @@ pub enum KmsErrorCode {
 
 impl KmsErrorCode {
     /// Every code, for tables by code.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::AccessDeniedException,
         Self::AlreadyExistsException,
         Self::ConflictException,
+        Self::CustomKeyStoreNotFoundException,
         Self::DisabledException,
         Self::DryRunOperationException,
         Self::ExpiredImportTokenException,
@@ -139,6 +142,7 @@ impl KmsErrorCode {
             Self::AccessDeniedException => "AccessDeniedException",
             Self::AlreadyExistsException => "AlreadyExistsException",
             Self::ConflictException => "ConflictException",
+            Self::CustomKeyStoreNotFoundException => "CustomKeyStoreNotFoundException",
             Self::DisabledException => "DisabledException",
             Self::DryRunOperationException => "DryRunOperationException",
             Self::ExpiredImportTokenException => "ExpiredImportTokenException",

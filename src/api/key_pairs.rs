@@ -23,7 +23,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 /// `KeyPairSpec`
-const PAIR_SPECS: &str = "RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384, ECC_NIST_P521, ECC_SECG_P256K1, SM2, ECC_NIST_EDWARDS25519";
+const PAIR_SPECS: &str = "RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384, ECC_NIST_P521, ECC_SECG_P256K1, SM2, ECC_NIST_EDWARDS25519, \
+     ML_KEM_512, ML_KEM_768, ML_KEM_1024";
 /// Pairs that one request takes at most: the machine may be cloned while it has one.
 const PAIRS_MAX: usize = 3;
 

@@ -1,4 +1,5 @@
-//! KMS keys: `DescribeKey`, `ListKeys`, `UpdateKeyDescription`, and the changes of their state; `CreateKey` is in [`creation`].
+//! KMS keys: `DescribeKey`, `ListKeys`, `UpdateKeyDescription`, and the changes of their state; `CreateKey` is in [`creation`], `GetKeyLastUsage` in
+//! [`last_usage`].
 //!
 //! A change is decided on the current snapshot by the one writer, durable before it is answered, and answered only when no earlier request can still pass
 //! its last check (POOL-4).
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) mod creation;
+pub(super) mod last_usage;
 
 const DESCRIPTION_CHARACTERS_MAX: usize = 8192;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -97,7 +97,7 @@ pub static OPERATIONS: [Operation; 56] = table([
     ),
     ("GenerateMac", Handler::AtOnce(macs::generate)),
     ("GenerateRandom", Handler::AtOnce(encrypt::random)),
-    ("GetKeyLastUsage", Handler::Unbuilt),
+    ("GetKeyLastUsage", waiting!(keys::last_usage::get)),
     ("GetKeyPolicy", Handler::AtOnce(key_policies::get)),
     ("GetKeyRotationStatus", Handler::AtOnce(rotation::status)),
     ("GetParametersForImport", waiting!(imports::parameters)),

@@ -39,9 +39,10 @@ struct Input<'a> {
 /// `ReEncrypt`
 pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thread) -> Weighed {
     let input: Input<'_> = wire::decode(body)?;
+    let ignored = decrypt::ignores_ciphertext(input.dry_run, input.dry_run_modifiers.as_deref());
     let bytes = input.ciphertext_blob.as_ref().map(Blob::bytes);
-    check(&input, bytes)?;
-    decrypt::refuse_modifiers(input.dry_run_modifiers.as_deref())?;
+    let bytes = bytes.filter(|_| !ignored);
+    check(&input, bytes, ignored)?;
     let source_context = wire::context(input.source_encryption_context)?;
     let destination_context = wire::context(input.destination_encryption_context)?;
     let source_key_id = input.source_key_id.as_deref();
@@ -49,6 +50,9 @@ pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8], thread: 
         input.source_encryption_algorithm.as_deref(),
         input.destination_encryption_algorithm.as_deref(),
     ];
+    if source_key_id.is_none() && ignored {
+        return Err(decrypt::key_must_be_named("SourceKeyId"));
+    }
     let asymmetric = algorithms[0].is_some_and(|algorithm| algorithm != SYMMETRIC_DEFAULT);
     if source_key_id.is_none() && asymmetric {
         let message = "SourceKeyId is required with an asymmetric SourceEncryptionAlgorithm.";
@@ -57,10 +61,8 @@ pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8], thread: 
     if thread == Thread::Async && oaep_hash(algorithms[0]).is_some() {
         return Ok(None);
     }
-    let bytes = bytes.unwrap_or_default();
-    let blob_key = CiphertextBlob::parse(bytes)
-        .ok()
-        .map(|blob| blob.header().key_id);
+    let blob = bytes.and_then(|bytes| CiphertextBlob::parse(bytes).ok());
+    let blob_key = blob.map(|blob| blob.header().key_id);
     let destination_key_id = input.destination_key_id.as_deref().unwrap_or_default();
     let mut paid = Paid::default();
     let reply = api.under_last_check(requester, |under| {
@@ -68,8 +70,9 @@ pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8], thread: 
         let from = under.caller("kms:ReEncryptFrom").under(&source_context);
         let to = under.caller("kms:ReEncryptTo").under(&destination_context);
         let named = to.key_named(destination_key_id, snapshot);
-        let same = match (oaep_hash(algorithms[0]), source_key_id) {
-            (Some(_), Some(source)) => named.is_some() && from.key_named(source, snapshot) == named,
+        let unnamed = ignored || oaep_hash(algorithms[0]).is_some();
+        let same = match source_key_id.filter(|_| unnamed) {
+            Some(source) => named.is_some() && from.key_named(source, snapshot) == named,
             _ => blob_key.is_some() && named == blob_key,
         };
         let [old, new] = algorithms.map(|algorithm| algorithm.unwrap_or(SYMMETRIC_DEFAULT));
@@ -121,9 +124,10 @@ pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8], thread: 
     reply.map(Some)
 }
 
-fn check(input: &Input<'_>, blob: Option<&[u8]>) -> Result<(), ApiError> {
+fn check(input: &Input<'_>, blob: Option<&[u8]>, ignored: bool) -> Result<(), ApiError> {
     let mut violations = Violations::default();
     match blob {
+        None if ignored => {}
         None => violations.null("ciphertextBlob"),
         Some(blob) => violations.blob("ciphertextBlob", blob.len(), BLOB_BYTES_MAX),
     }

@@ -161,6 +161,11 @@ impl Groups {
         }
     }
 
+    /// The lines of the group read last.
+    pub(super) fn lines(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The MAC that the group read last has after `previous`.
     pub(super) fn mac(&self, key: &Secret<32>, previous: &[u8; 32]) -> [u8; 32] {
         let covered = self.bytes.len().saturating_sub(ChainLine::UNCOVERED_BYTES);

@@ -4,6 +4,7 @@ use crate::audit::chain::Chain;
 use crate::audit::disk::{Disk, SystemDisk};
 use crate::audit::journal::{FRAME_UNIT, Journal};
 use crate::audit::reader::LogFile;
+use crate::audit::uses::Uses;
 use crate::audit::verify::{Fault, Finding, Sound, Walk};
 use crate::audit::writer::{Current, Failed, State, Writer};
 use crate::audit::{Audit, Config, OpenError, Progress, Shared};
@@ -101,7 +102,8 @@ impl Start<'_> {
             },
             _ => io_error(&journal_path)(source),
         })?;
-        let end = self.end_of_log(&key)?;
+        let uses = Arc::new(Uses::since(self.clock.now()));
+        let end = self.end_of_log(&key, &uses)?;
         let left = Journal::find(&file).map_err(io_error(&journal_path))?;
         let make = |position| {
             let journal = Journal::make(&file, self.config.journal_bytes, position);
@@ -137,7 +139,7 @@ impl Start<'_> {
             );
         }
         let left = journal.tail() - chain.position;
-        let mut writer = self.writer(key, journal, chain, disk);
+        let mut writer = self.writer(key, journal, chain, disk, uses);
         (writer.current, writer.after) = (current, after);
         writer
             .advance()
@@ -158,6 +160,7 @@ impl Start<'_> {
         let audit = Audit {
             shared: Arc::clone(&writer.shared),
             progress: writer.progress.subscribe(),
+            uses: Arc::clone(&writer.uses),
             durability: self.config.durability,
             clock: self.clock,
             failures: self.metrics.audit_failures.clone(),
@@ -178,6 +181,7 @@ impl Start<'_> {
         journal: Journal,
         chain: Chain,
         disk: Box<dyn Disk>,
+        uses: Arc<Uses>,
     ) -> Writer {
         let progress = Progress {
             head: chain.head,
@@ -200,18 +204,20 @@ impl Start<'_> {
             next: None,
             lines: Vec::new(),
             is_starting: true,
+            uses,
             state: State::default(),
         }
     }
 
     /// Where the log ends, as far as it is what was written and what the store has sealed. `None` where there is no log.
-    fn end_of_log(&self, key: &Secret<32>) -> Result<Option<End>, OpenError> {
+    fn end_of_log(&self, key: &Secret<32>, uses: &Uses) -> Result<Option<End>, OpenError> {
         let folder = &self.config.path;
         let mut files = LogFile::all(folder).map_err(io_error(folder))?;
         while let Some(file) = files.pop() {
             let path = file.path.clone();
             let length = path.metadata().map_err(io_error(&path))?.len();
             let mut walk = Walk::new(key, self.sealed.as_ref());
+            walk.uses = Some(uses);
             walk.file(&file, true).map_err(io_error(&path))?;
             if walk.report.groups > 0 || length >= UNBEGUN_BYTES_MAX {
                 return self.resume(&file, length, walk).map(Some);

@@ -6,6 +6,7 @@
 
 use crate::audit::chain::Chain;
 use crate::audit::reader::{Group, Groups, LogFile, Next};
+use crate::audit::uses::Uses;
 use crate::crypto::secret::Secret;
 use crate::keystore::AuditHead;
 use std::io;
@@ -33,6 +34,8 @@ pub fn verify(folder: &Path, key: &Secret<32>, sealed: Option<&AuditHead>) -> io
 pub(super) struct Walk<'a> {
     key: &'a Secret<32>,
     sealed: Option<&'a AuditHead>,
+    /// What is told of the uses in sound groups.
+    pub(super) uses: Option<&'a Uses>,
     link: Option<Link>,
     /// The head that the log says it began after.
     after: Option<AuditHead>,
@@ -80,6 +83,7 @@ impl<'a> Walk<'a> {
         Self {
             key,
             sealed,
+            uses: None,
             link: None,
             after: None,
             last: LastFile::default(),
@@ -133,6 +137,9 @@ impl<'a> Walk<'a> {
         if !is_sound && self.report.findings.len() == before {
             let last_line = group.last_line;
             self.find(group.first_line, Fault::Edited { last_line });
+        }
+        if let Some(uses) = self.uses.filter(|_| is_sound) {
+            uses.note(groups.lines());
         }
         let due = self.number(group, is_sound);
         let log = match (&group.header, &self.link) {

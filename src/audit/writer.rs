@@ -11,6 +11,7 @@ use crate::audit::chain::{Chain, GROUP_BYTES_MAX, Header};
 use crate::audit::disk::Disk;
 use crate::audit::reader::LogFile;
 use crate::audit::start::JOURNAL;
+use crate::audit::uses::Uses;
 use crate::audit::{Progress, Shared};
 use crate::clock::Clock;
 use crate::crypto::secret::Secret;
@@ -53,6 +54,7 @@ pub(super) struct Writer {
     pub(super) lines: Vec<u8>,
     /// Whether the journal is what a former process left.
     pub(super) is_starting: bool,
+    pub(super) uses: Arc<Uses>,
     pub(super) state: State,
 }
 
@@ -276,6 +278,7 @@ impl Writer {
             if taken.end == from {
                 break;
             }
+            self.uses.note(&self.lines);
             chain.close(
                 &self.key,
                 &mut self.lines,

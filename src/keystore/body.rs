@@ -6,6 +6,7 @@
 use crate::clock::Timestamp;
 use crate::crypto::secret::SecretBytes;
 use crate::key::arn::{AccountId, AliasName, Region};
+use crate::key::last_use::LastUses;
 use crate::key::{KeyId, Tag};
 use crate::keystore::record::{Corrupt, Kind, Record};
 use crate::keystore::snapshot::{AccessKey, Alias, AuditHead, KeyEntry, PrincipalEntry};
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 pub(super) mod grant;
 pub(super) mod key;
+pub(super) mod last_uses;
 
 const LAYOUT: u8 = 1;
 
@@ -143,7 +145,8 @@ pub(super) fn encode_audit_head(head: &AuditHead) -> SecretBytes {
 
 fn encode(metadata: &impl Serialize, secrets: &[&[u8]]) -> SecretBytes {
     let json = serde_json::to_vec(metadata).expect("plain structs of strings and numbers");
-    let json_bytes = u32::try_from(json.len()).expect("metadata are bounded by request bodies");
+    let json_bytes = u32::try_from(json.len())
+        .expect("metadata are bounded by request bodies and the number of keys");
     let json_bytes = json_bytes.to_be_bytes();
     let parts = [&[LAYOUT], json_bytes.as_slice(), json.as_slice()];
     let parts = parts.iter().chain(secrets);
@@ -165,6 +168,7 @@ pub(super) enum Entry {
     KeyPolicy(KeyId, Arc<KeyPolicy>),
     Grant(Arc<Grant>),
     Audit(AuditHead),
+    Uses(Arc<LastUses>),
 }
 
 /// For the fuzz target alone: whatever a record's plaintext holds is parsed or refused.
@@ -188,6 +192,7 @@ pub(super) fn decode(
         Kind::KeyPolicy => decode_key_policy(record, plaintext),
         Kind::Grant => grant::decode(record, plaintext).map(|grant| Entry::Grant(Arc::new(grant))),
         Kind::Audit => decode_audit_head(record, plaintext).map(Entry::Audit),
+        Kind::Uses => last_uses::decode(record, plaintext).map(|uses| Entry::Uses(Arc::new(uses))),
     };
     parsed.ok_or_else(|| Corrupt::Layout(record.kind, record.id.clone()))
 }

@@ -34,6 +34,8 @@ pub enum Kind {
     Grant,
     /// The head of the audit log.
     Audit,
+    /// The last uses of the keys.
+    Uses,
 }
 
 impl Kind {
@@ -48,6 +50,7 @@ impl Kind {
             Self::KeyPolicy => "key-policy",
             Self::Grant => "grant",
             Self::Audit => "audit",
+            Self::Uses => "uses",
         }
     }
 
@@ -62,6 +65,7 @@ impl Kind {
             Self::KeyPolicy,
             Self::Grant,
             Self::Audit,
+            Self::Uses,
         ]
         .into_iter()
         .find(|kind| kind.name() == name)
@@ -73,7 +77,7 @@ impl Kind {
 pub struct Record {
     /// What it holds.
     pub kind: Kind,
-    /// Key id (a key's and its policy's), `account alias`, ARN, or `key-id grant-id`; empty for the head and for the audit log's.
+    /// Key id (a key's and its policy's), `account alias`, ARN, or `key-id grant-id`; empty for the head, for the audit log's and for the last uses.
     pub id: String,
     /// The store's revision that wrote it.
     pub revision: u64,

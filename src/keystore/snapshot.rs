@@ -3,6 +3,7 @@
 use crate::clock::Timestamp;
 use crate::crypto::secret::SecretBytes;
 use crate::key::arn::{AccountId, AliasName, Region};
+use crate::key::last_use::LastUses;
 use crate::key::material::{BackingKey, KeySecret};
 use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::record::Kind;
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub key_policies: BTreeMap<KeyId, Arc<KeyPolicy>>,
     /// The head of the audit log when it was last sealed; none before the first log.
     pub audit_head: Option<AuditHead>,
+    /// The last uses of the keys when they were last written; none before the first time.
+    pub last_uses: Option<Arc<LastUses>>,
     /// Grants by the key that they are bound to.
     pub grants: BTreeMap<KeyId, Arc<KeyGrants>>,
     /// The names of the aliases by the key that they name.
@@ -214,6 +217,11 @@ impl Snapshot {
                 let plaintext = body::encode_audit_head(&head);
                 self.audit_head = Some(head);
                 (Kind::Audit, String::new(), Some(plaintext))
+            }
+            Change::PutLastUses(uses) => {
+                let plaintext = body::last_uses::encode(&uses);
+                self.last_uses = Some(uses);
+                (Kind::Uses, String::new(), Some(plaintext))
             }
         }
     }

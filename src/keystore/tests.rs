@@ -13,6 +13,7 @@ mod access;
 mod audit_head;
 mod creation;
 mod keys;
+mod last_uses;
 mod principals;
 
 struct Place {

@@ -1,4 +1,4 @@
-"""A list of containers: 1,000,000 ids, as many keys, through the running daemon and on its store once it has stopped.
+"""A list of containers: 1,048,576 ids, as many keys, through the running daemon and on its store once it has stopped.
 
 Rows picked at random are opened through boto3 with their own context; DuckDB, pyarrow and polars read the folder and agree.
 """
@@ -21,8 +21,10 @@ import pyarrow.dataset
 import pyarrow.parquet
 from daemon import ALIAS, BINARY, BLOB_BYTES, Daemon, Tally, environment, refused, report, running
 
-COUNT = 1_000_000
+COUNT = 1 << 20
 OPENED = 1_000
+# From here to there in a blob of version 1.
+NONCE = (24, 48)
 GROUP_ROWS = 128 * 1024
 CONTEXT = {"tenant": "Zoë", "purpose": "volumes"}
 READS = {"DuckDB": 0, "pyarrow": 0, "polars": 0}
@@ -86,6 +88,8 @@ def check_rows(mill: Daemon, table: pyarrow.Table, count: int) -> None:
     assert table["container_id"].sort().combine_chunks().equals(expected), "the container ids are not those asked for"
     blobs = table["ciphertext_blob"]
     assert pyarrow.compute.count_distinct(blobs).as_py() == count, "a blob came twice"
+    nonces = pyarrow.compute.binary_slice(blobs, NONCE[0], NONCE[1])
+    assert pyarrow.compute.count_distinct(nonces).as_py() == count, "a nonce came twice"
     assert pyarrow.compute.unique(pyarrow.compute.binary_length(blobs)).to_pylist() == [BLOB_BYTES]
     arn = mill.client("consumer").describe_key(KeyId=ALIAS)["KeyMetadata"]["Arn"]
     for column, value in (("key_arn", arn), ("key_spec", "AES_256")):

@@ -1,8 +1,9 @@
 """boto3 against a running daemon, each answer checked by pyca/cryptography: signatures, OAEP both ways, MACs, shared secrets, and data key pairs
-out of a pool, one by one and in a burst."""
+out of a pool, one by one and in a burst; and what a key was last used for."""
 
 import hashlib
 import hmac
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -204,6 +205,30 @@ def burst(mill: daemon.Daemon, tally: Tally) -> None:
     assert slowest < 2, f"a data key took {slowest} s while pairs were made"
 
 
+def last_use(mill: daemon.Daemon, tally: Tally) -> None:
+    """What a key was last used for is told by the audit record of that call, to who may ask; a kill and a restart forget nothing."""
+    admin = mill.client("admin", tally)
+    key, arn, _, _ = new_key(mill, "alias/used", tally)
+    unused = admin.get_key_last_usage(KeyId=key)
+    assert (unused["KeyId"], unused["KeyLastUsage"]) == (arn, {}), unused
+    assert unused["TrackingStartDate"] >= unused["KeyCreationDate"], unused
+    for again in (mill.kill, mill.stop):
+        encrypted = admin.encrypt(KeyId=key, Plaintext=b"x")
+        refused("DryRunOperationException", None, admin.decrypt, CiphertextBlob=encrypted["CiphertextBlob"], DryRun=True)
+        refused("InvalidCiphertextException", "", admin.decrypt, CiphertextBlob=b"x", KeyId=key)
+        told = admin.get_key_last_usage(KeyId=key)["KeyLastUsage"]
+        assert told["Operation"] == "Encrypt", told
+        assert told["KmsRequestId"] == encrypted["ResponseMetadata"]["RequestId"], (told, encrypted)
+        log = b"".join(file.read_bytes() for file in (mill.state / "audit").glob("*.jsonl")).decode().splitlines()
+        record = next(json.loads(line) for line in log if told["CloudTrailEventId"] in line)
+        assert (record["eventName"], record["requestID"]) == ("Encrypt", told["KmsRequestId"]), record
+        again()
+        mill.start()
+        admin = mill.client("admin", tally)
+        assert admin.get_key_last_usage(KeyId=key)["KeyLastUsage"] == told
+    refused("AccessDeniedException", None, mill.client("provisioner", tally).get_key_last_usage, KeyId=key)
+
+
 def main() -> None:
     tally = Tally()
     # Small lanes: an RSA_4096 pair takes a core more than a second.
@@ -214,6 +239,7 @@ def main() -> None:
         agreement(mill, tally)
         pairs(mill, tally)
         burst(mill, tally)
+        last_use(mill, tally)
         mill.kill()
         mill.start()
         admin = mill.client("admin", tally)

@@ -36,6 +36,8 @@ BLOCK = 2_500
 ANSWER_SECONDS = 30
 FAULTS_SHOWN = 20
 JSON = "application/x-amz-json-1.1"
+# A longer one is refused before it is read.
+BODY_BYTES_MAX = 1 << 20
 # What any operation may be answered with, beside the errors that the model gives it.
 COMMON = {
     "AccessDeniedException", "ExpiredTokenException", "IncompleteSignatureException", "InvalidSignatureException", "MissingAuthenticationTokenException",
@@ -227,6 +229,9 @@ class Maker:
                 operation = ""
                 method = self.random.choice(["GET", "PUT", "HEAD", "OPTIONS", "DELETE", "PATCH", "POST", "TRACE"])
                 path = self.random.choice(["/", "//", "/x", "/?a=b", "/v1/data-keys", "/v1/data-keys/bind", "/v1/admin/ListPrincipals", "/%2e%2e", "/" + "x" * 9_000, "*"])
+        # A text of the model's greatest length may have twelve bytes for a character.
+        if len(body) > BODY_BYTES_MAX and kind in ("valid", "target", "signature"):
+            kind = "garbled"
         return kind, operation, method, path, headers, body, tampering
 
     def signed(self, mill: dict, headers: dict[str, str], body: bytes, method: str, path: str, tampering: str) -> dict[str, str]:
@@ -277,7 +282,9 @@ def conforms(shape_name: str, value) -> str | None:
             except (TypeError, binascii.Error):
                 return f"{value!r} is no base64"
         case "string":
-            if not isinstance(value, str) or ("enum" in shape and value not in shape["enum"]):
+            # The deprecated name of a key's spec repeats the new one, its newer values too.
+            enumeration = SHAPES["KeySpec" if shape_name == "CustomerMasterKeySpec" else shape_name].get("enum", [value])
+            if not isinstance(value, str) or value not in enumeration:
                 return f"{value!r} is no {shape_name}"
             length = len(value)
         case "boolean":

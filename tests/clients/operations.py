@@ -1,7 +1,7 @@
 """The README's table of operations, held to a running daemon and to AWS's service model as botocore ships it: what is built, which members and values are refused.
 
 Every member of every built operation is asked for, once with a value of another type, which only a member that is read can refuse, and with each of its values.
-A member that is neither read nor refused fails this test: nothing is ignored silently. With `--write` the table in README.md is written anew.
+A member that is neither read nor refused fails this test: nothing is ignored silently. So does a value of the model that is said to be none. With `--write` the table in README.md is written anew.
 """
 
 import base64
@@ -138,9 +138,13 @@ class Prober:
             if inner["type"] == "structure":
                 yield from self.paths(inner, (*above, name))
 
-    def members(self, operation: str, shape: dict) -> tuple[list[str], dict[str, str], list[str]]:
-        """Members that are refused, what is said of those of which some values are, and members that are ignored."""
-        refused, values, ignored = [], {}, []
+    def enumeration(self, shape: dict) -> dict:
+        """The shape whose values a member has, one or many."""
+        return self.shapes[shape["member"]["shape"]] if shape["type"] == "list" else shape
+
+    def members(self, operation: str, shape: dict) -> tuple[list[str], dict[str, str], list[str], list[str]]:
+        """Members that are refused, what is said of those of which some values are, members that are ignored, and values that are said to be none."""
+        refused, values, ignored, denied = [], {}, [], []
         for path, inner in self.paths(shape):
             if ".".join(path[:-1]) in refused:
                 continue
@@ -153,6 +157,7 @@ class Prober:
                 answers.append(self.ask(operation, shape, path, option, fresh))
                 # What was done with it may not be done twice.
                 fresh = self.fresh() if answers[-1][0] is None else fresh
+            denied += [f"{name} {word_of(option)}" for option, answer in zip(options, answers) if "enum" in self.enumeration(inner) and is_denied(path[-1], *answer)]
             not_here = [option for option, answer in zip(options, answers) if is_refused(path[-1], *answer)]
             if len(not_here) == len(options):
                 refused.append(name)
@@ -160,12 +165,17 @@ class Prober:
                 values[name] = said_of(name, *([word_of(option) for option in options if (option in not_here) == missing] for missing in (False, True)))
             elif not is_read:
                 ignored.append(name)
-        return refused, values, ignored
+        return refused, values, ignored, denied
 
 
 def is_refused(name: str, code: str | None, text: str) -> bool:
-    """Whether a member or its value is not known here. AWS lists what is valid where it does not know a value: there it is one that is new to the service model."""
-    return (code == UNSUPPORTED and name in text) or (code == "ValidationException" and "enum value set" in text and name.lower() in text.lower())
+    """Whether a member or its value is known and not built."""
+    return code == UNSUPPORTED and name in text
+
+
+def is_denied(name: str, code: str | None, text: str) -> bool:
+    """Whether a value is said to be none of its enumeration, though the service model has it there."""
+    return code == "ValidationException" and "enum value set" in text and name.lower() in text.lower()
 
 
 def word_of(option: str | list[str]) -> str:
@@ -196,8 +206,9 @@ def table(mill: Daemon) -> tuple[list[str], list[str], int]:
             unbuilt.append(operation)
             continue
         shape = model["shapes"][described["input"]["shape"]] if "input" in described else {}
-        refused, values, ignored = prober.members(operation, shape)
+        refused, values, ignored, denied = prober.members(operation, shape)
         faults += [f"{operation} ignores {name}" for name in ignored]
+        faults += [f"{operation} does not know {name}" for name in denied]
         found[operation] = differences(refused, values)
     faults += [f"{operation} is not in the service model" for operation in by_table.keys() - model["operations"].keys()]
     lines = ["| operation | where it differs from AWS KMS |", "|---|---|"]

@@ -43,8 +43,13 @@ struct Input<'a> {
 }
 
 const KEY_SPECS: &str = "RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384, ECC_NIST_P521, ECC_SECG_P256K1, SYMMETRIC_DEFAULT, \
-     HMAC_224, HMAC_256, HMAC_384, HMAC_512, SM2, ML_DSA_44, ML_DSA_65, ML_DSA_87, ECC_NIST_EDWARDS25519";
-const KEY_USAGES: &str = "ENCRYPT_DECRYPT, SIGN_VERIFY, GENERATE_VERIFY_MAC, KEY_AGREEMENT";
+     HMAC_224, HMAC_256, HMAC_384, HMAC_512, SM2, ML_DSA_44, ML_DSA_65, ML_DSA_87, ECC_NIST_EDWARDS25519, \
+     ML_KEM_512, ML_KEM_768, ML_KEM_1024";
+/// The deprecated member has had no new value since SM2.
+const CUSTOMER_MASTER_KEY_SPECS: &str = "RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384, ECC_NIST_P521, ECC_SECG_P256K1, \
+     SYMMETRIC_DEFAULT, HMAC_224, HMAC_256, HMAC_384, HMAC_512, SM2";
+const KEY_USAGES: &str =
+    "ENCRYPT_DECRYPT, SIGN_VERIFY, GENERATE_VERIFY_MAC, KEY_AGREEMENT, ENCAPSULATE_DECAPSULATE";
 const ORIGINS: &str = "AWS_KMS, EXTERNAL, AWS_CLOUDHSM, EXTERNAL_KEY_STORE";
 
 /// `CreateKey`
@@ -66,7 +71,7 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
         (
             "customerMasterKeySpec",
             &input.customer_master_key_spec,
-            KEY_SPECS,
+            CUSTOMER_MASTER_KEY_SPECS,
         ),
         ("keySpec", &input.key_spec, KEY_SPECS),
         ("origin", &input.origin, ORIGINS),

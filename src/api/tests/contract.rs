@@ -169,19 +169,9 @@ async fn members_not_built_yet_are_refused_and_never_ignored() {
             "Recipient",
         ),
         (
-            "Decrypt",
-            json!({"KeyId": id, "CiphertextBlob": "AA==", "DryRun": true, "DryRunModifiers": ["IGNORE_CIPHERTEXT"]}),
-            "DryRunModifiers",
-        ),
-        (
             "GenerateRandom",
             json!({"NumberOfBytes": 1, "Recipient": recipient}),
             "Recipient",
-        ),
-        (
-            "GenerateRandom",
-            json!({"NumberOfBytes": 1, "CustomKeyStoreId": "cks-1"}),
-            "CustomKeyStoreId",
         ),
         ("CreateKey", json!({"MultiRegion": true}), "MultiRegion"),
         ("CreateKey", json!({"Origin": "AWS_CLOUDHSM"}), "Origin"),
@@ -192,15 +182,30 @@ async fn members_not_built_yet_are_refused_and_never_ignored() {
         ),
         (
             "CreateKey",
+            json!({"KeySpec": "ML_KEM_768", "KeyUsage": "ENCAPSULATE_DECAPSULATE"}),
+            "KeySpec ML_KEM_768",
+        ),
+        (
+            "CreateKey",
+            json!({"CustomerMasterKeySpec": "SM2", "KeyUsage": "SIGN_VERIFY"}),
+            "KeySpec SM2",
+        ),
+        (
+            "GenerateDataKeyPair",
+            json!({"KeyId": id, "KeyPairSpec": "ML_KEM_512"}),
+            "KeyPairSpec ML_KEM_512",
+        ),
+        (
+            "CreateGrant",
+            json!({"KeyId": id, "GranteePrincipal": root_of(ACCOUNT), "Operations": ["Decrypt", "Encapsulate"]}),
+            "Operations Encapsulate",
+        ),
+        (
+            "CreateKey",
             json!({"CustomKeyStoreId": "cks-1"}),
             "CustomKeyStoreId",
         ),
         ("CreateKey", json!({"XksKeyId": "x"}), "XksKeyId"),
-        (
-            "ReEncrypt",
-            json!({"DestinationKeyId": id, "CiphertextBlob": "AA==", "DryRun": true, "DryRunModifiers": ["IGNORE_CIPHERTEXT"]}),
-            "DryRunModifiers",
-        ),
         ("ReplicateKey", json!({}), "ReplicateKey"),
     ];
     let before = bench.api.keystore.revision();
@@ -229,6 +234,14 @@ async fn random_bytes_are_drawn_for_who_may_have_them() {
         .done("GenerateRandom", json!({"NumberOfBytes": 32}))
         .await;
     assert_ne!(drawn, again);
+    bench
+        .refused(
+            "GenerateRandom",
+            json!({"NumberOfBytes": 1, "CustomKeyStoreId": "cks-1234567890abcdef0"}),
+            Code::CustomKeyStoreNotFoundException,
+            "",
+        )
+        .await;
     bench
         .refused(
             "GenerateRandom",

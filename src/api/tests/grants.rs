@@ -76,7 +76,7 @@ async fn what_makes_no_grant_is_refused_with_its_reason() {
     let alice = bench.powerless("alice").await;
     let good = grant(UNKNOWN, &alice, &["Decrypt"]);
     let all = "Decrypt, Encrypt, GenerateDataKey, GenerateDataKeyWithoutPlaintext, ReEncryptFrom, ReEncryptTo, Sign, Verify, GetPublicKey, CreateGrant, \
-         RetireGrant, DescribeKey, GenerateDataKeyPair, GenerateDataKeyPairWithoutPlaintext, GenerateMac, VerifyMac, DeriveSharedSecret";
+         RetireGrant, DescribeKey, GenerateDataKeyPair, GenerateDataKeyPairWithoutPlaintext, GenerateMac, VerifyMac, DeriveSharedSecret, Encapsulate, Decapsulate";
     let one = |what: &str| format!("1 validation error detected: Value {what}");
     let null = |member: &str| {
         one(&format!(

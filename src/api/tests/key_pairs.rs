@@ -99,7 +99,7 @@ async fn a_pair_that_may_not_leave_is_not_made() {
         let body = |id: &str, spec: &str| json!({"KeyId": id, "KeyPairSpec": spec});
         let message = format!(
             "1 validation error detected: Value 'FOO' at 'keyPairSpec' failed to satisfy constraint: Member must satisfy enum value set: [{}]",
-            "RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384, ECC_NIST_P521, ECC_SECG_P256K1, SM2, ECC_NIST_EDWARDS25519"
+            "RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384, ECC_NIST_P521, ECC_SECG_P256K1, SM2, ECC_NIST_EDWARDS25519, ML_KEM_512, ML_KEM_768, ML_KEM_1024"
         );
         bench
             .refused(

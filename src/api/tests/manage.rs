@@ -18,7 +18,7 @@ fn the_table_is_sorted_and_names_are_matched_exactly() {
             .iter()
             .filter(|operation| operation.is_built())
             .count(),
-        45
+        46
     );
     for name in ["", "decrypt", "Decrypt ", "TrentService.Decrypt"] {
         assert!(operation(name).is_none(), "{name}");
@@ -76,7 +76,7 @@ async fn keys_of_other_kinds_are_refused_with_the_endpoints_words() {
             "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated.".to_owned(),
         ),
         (json!({"Origin": "FOO"}), enumeration("FOO", "origin", "AWS_KMS, EXTERNAL, AWS_CLOUDHSM, EXTERNAL_KEY_STORE")),
-        (json!({"KeyUsage": "FOO"}), enumeration("FOO", "keyUsage", "ENCRYPT_DECRYPT, SIGN_VERIFY, GENERATE_VERIFY_MAC, KEY_AGREEMENT")),
+        (json!({"KeyUsage": "FOO"}), enumeration("FOO", "keyUsage", "ENCRYPT_DECRYPT, SIGN_VERIFY, GENERATE_VERIFY_MAC, KEY_AGREEMENT, ENCAPSULATE_DECAPSULATE")),
     ];
     for (body, message) in cases {
         bench

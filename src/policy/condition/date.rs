@@ -46,6 +46,11 @@ pub(in crate::policy) fn parse(text: &str) -> Option<Micros> {
     fits.then_some((midnight + of_day - offset) * MICROS + fraction)
 }
 
+/// The same as a time; what is before 1970 is none.
+pub(crate) fn parse_date(text: &str) -> Option<Timestamp> {
+    u64::try_from(parse(text)?).ok().map(Timestamp)
+}
+
 /// `<seconds>[.<fraction>]`
 fn seconds(text: &str) -> Option<Micros> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));

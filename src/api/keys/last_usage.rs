@@ -1,0 +1,36 @@
+//! `GetKeyLastUsage`: what the audit log has of a key's uses.
+
+use crate::api::keys::KeyInput;
+use crate::api::wire::Object;
+use crate::api::{Answer, Api, ApiError, Requester};
+use std::sync::Arc;
+
+/// `GetKeyLastUsage`. Whatever was answered before it came in counts.
+pub(in crate::api) async fn get(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
+    let (input, violations) = KeyInput::decode(&body)?;
+    violations.check()?;
+    let entry = {
+        let snapshot = api.keystore.snapshot();
+        let under = api.under(&requester, &snapshot)?;
+        let caller = under.caller("kms:GetKeyLastUsage");
+        let request = caller.key_not_alias(input.key_id(), &snapshot)?;
+        Arc::clone(request.request().entry())
+    };
+    let known = api.audit.last_use(entry.key.id).await;
+    let (since, last) = known.map_err(ApiError::internal)?;
+    let created = entry.key.creation_date;
+    let mut usage = Object::new();
+    if let Some(last) = last {
+        usage.plain("Operation", last.operation);
+        // The log has whole seconds, and nothing is used before it is there.
+        usage.time("Timestamp", last.time.max(created));
+        usage.text("CloudTrailEventId", &last.event_id);
+        usage.text("KmsRequestId", &last.request_id);
+    }
+    let mut object = Object::new();
+    object.plain("KeyId", &entry.arn);
+    object.object("KeyLastUsage", usage);
+    object.time("TrackingStartDate", since.max(created));
+    object.time("KeyCreationDate", created);
+    Ok(object.end().about(&entry))
+}

@@ -1,0 +1,246 @@
+//! Every value of the service model's enumerations is served, or refused by what AWS KMS or we would say of it: never ignored, and never said to be none.
+
+use super::KmsErrorCode as Code;
+use super::*;
+
+const SPECS: [&str; 20] = [
+    "RSA_2048",
+    "RSA_3072",
+    "RSA_4096",
+    "ECC_NIST_P256",
+    "ECC_NIST_P384",
+    "ECC_NIST_P521",
+    "ECC_SECG_P256K1",
+    "SYMMETRIC_DEFAULT",
+    "HMAC_224",
+    "HMAC_256",
+    "HMAC_384",
+    "HMAC_512",
+    "SM2",
+    "ML_DSA_44",
+    "ML_DSA_65",
+    "ML_DSA_87",
+    "ECC_NIST_EDWARDS25519",
+    "ML_KEM_512",
+    "ML_KEM_768",
+    "ML_KEM_1024",
+];
+const USAGES: [&str; 5] = [
+    "SIGN_VERIFY",
+    "ENCRYPT_DECRYPT",
+    "GENERATE_VERIFY_MAC",
+    "KEY_AGREEMENT",
+    "ENCAPSULATE_DECAPSULATE",
+];
+/// Specs of the model that are not built.
+fn is_unbuilt(spec: &str) -> bool {
+    spec == "SM2" || spec.starts_with("ML_")
+}
+
+#[tokio::test]
+async fn every_spec_has_its_usages_and_no_other() {
+    let bench = Bench::new().await;
+    for spec in SPECS {
+        for usage in USAGES {
+            // Without material: none has to be made for so many keys.
+            let body = json!({"KeySpec": spec, "KeyUsage": usage, "Origin": "EXTERNAL"});
+            let answer = bench.call("CreateKey", body).await;
+            let fits = match spec {
+                _ if is_unbuilt(spec) => {
+                    let message = format!("KeySpec {spec} is not supported.");
+                    assert_eq!(
+                        answer,
+                        refusal(Code::UnsupportedOperationException, &message)
+                    );
+                    continue;
+                }
+                "SYMMETRIC_DEFAULT" => usage == "ENCRYPT_DECRYPT",
+                _ if spec.starts_with("HMAC") => usage == "GENERATE_VERIFY_MAC",
+                _ if spec.starts_with("RSA") => ["ENCRYPT_DECRYPT", "SIGN_VERIFY"].contains(&usage),
+                _ if spec.starts_with("ECC_NIST_P") => {
+                    ["KEY_AGREEMENT", "SIGN_VERIFY"].contains(&usage)
+                }
+                _ => usage == "SIGN_VERIFY",
+            };
+            if fits {
+                let metadata = &answer.unwrap()["KeyMetadata"];
+                assert_eq!(metadata["KeySpec"], spec);
+                assert_eq!(metadata["KeyUsage"], usage);
+                continue;
+            }
+            let message = format!("KeyUsage {usage} is not compatible with KeySpec {spec}");
+            assert_eq!(answer, refusal(Code::ValidationException, &message));
+        }
+    }
+    // The deprecated member has had no new value since SM2.
+    let body = json!({"CustomerMasterKeySpec": "ML_DSA_44", "KeyUsage": "SIGN_VERIFY"});
+    let message = "1 validation error detected: Value 'ML_DSA_44' at 'customerMasterKeySpec' failed to satisfy constraint: Member must satisfy enum \
+                   value set: [RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384, ECC_NIST_P521, ECC_SECG_P256K1, SYMMETRIC_DEFAULT, HMAC_224, \
+                   HMAC_256, HMAC_384, HMAC_512, SM2]";
+    bench
+        .refused("CreateKey", body, Code::ValidationException, message)
+        .await;
+}
+
+#[tokio::test]
+async fn every_origin_is_served_or_refused_by_name() {
+    let bench = Bench::new().await;
+    for (origin, is_built) in [
+        ("AWS_KMS", true),
+        ("EXTERNAL", true),
+        ("AWS_CLOUDHSM", false),
+        ("EXTERNAL_KEY_STORE", false),
+    ] {
+        let answer = bench.call("CreateKey", json!({"Origin": origin})).await;
+        if is_built {
+            assert_eq!(answer.unwrap()["KeyMetadata"]["Origin"], origin);
+        } else {
+            let message = "Origin is not supported.";
+            assert_eq!(
+                answer,
+                refusal(Code::UnsupportedOperationException, message)
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_algorithm_is_of_the_key_or_said_not_to_be() {
+    let bench = Bench::new().await;
+    let encrypting = [
+        "SYMMETRIC_DEFAULT",
+        "RSAES_OAEP_SHA_1",
+        "RSAES_OAEP_SHA_256",
+        "SM2PKE",
+    ];
+    let signing = [
+        "RSASSA_PSS_SHA_256",
+        "RSASSA_PSS_SHA_384",
+        "RSASSA_PSS_SHA_512",
+        "RSASSA_PKCS1_V1_5_SHA_256",
+        "RSASSA_PKCS1_V1_5_SHA_384",
+        "RSASSA_PKCS1_V1_5_SHA_512",
+        "ECDSA_SHA_256",
+        "ECDSA_SHA_384",
+        "ECDSA_SHA_512",
+        "SM2DSA",
+        "ML_DSA_SHAKE_256",
+        "ED25519_SHA_512",
+        "ED25519_PH_SHA_512",
+    ];
+    let macs = [
+        "HMAC_SHA_224",
+        "HMAC_SHA_256",
+        "HMAC_SHA_384",
+        "HMAC_SHA_512",
+    ];
+    for (spec, usage, name, members, algorithms, of_key) in [
+        (
+            "SYMMETRIC_DEFAULT",
+            "ENCRYPT_DECRYPT",
+            "Encrypt",
+            ["Plaintext", "EncryptionAlgorithm"],
+            &encrypting[..],
+            1,
+        ),
+        (
+            "RSA_2048",
+            "ENCRYPT_DECRYPT",
+            "Encrypt",
+            ["Plaintext", "EncryptionAlgorithm"],
+            &encrypting,
+            2,
+        ),
+        (
+            "RSA_2048",
+            "SIGN_VERIFY",
+            "Sign",
+            ["Message", "SigningAlgorithm"],
+            &signing,
+            6,
+        ),
+        (
+            "ECC_NIST_P384",
+            "SIGN_VERIFY",
+            "Sign",
+            ["Message", "SigningAlgorithm"],
+            &signing,
+            1,
+        ),
+        (
+            "ECC_NIST_EDWARDS25519",
+            "SIGN_VERIFY",
+            "Sign",
+            ["Message", "SigningAlgorithm"],
+            &signing,
+            1,
+        ),
+        (
+            "HMAC_384",
+            "GENERATE_VERIFY_MAC",
+            "GenerateMac",
+            ["Message", "MacAlgorithm"],
+            &macs,
+            1,
+        ),
+    ] {
+        let created = bench.done("CreateKey", json!({"KeySpec": spec, "KeyUsage": usage}));
+        let id = created.await["KeyMetadata"]["KeyId"].clone();
+        let mut served = 0;
+        for algorithm in algorithms {
+            let body = json!({"KeyId": id, members[0]: "AAEC", members[1]: algorithm});
+            let Err((code, message)) = bench.call(name, body).await else {
+                served += 1;
+                continue;
+            };
+            let expected = match *algorithm {
+                // Of a key on that curve, and not built.
+                "ED25519_PH_SHA_512" if spec == "ECC_NIST_EDWARDS25519" => (
+                    Code::UnsupportedOperationException,
+                    "SigningAlgorithm ED25519_PH_SHA_512 is not supported.".to_owned(),
+                ),
+                _ => (
+                    Code::InvalidKeyUsageException,
+                    format!("Algorithm {algorithm} is incompatible with key spec {spec}."),
+                ),
+            };
+            assert_eq!((code, message), expected);
+        }
+        assert_eq!(served, of_key, "{spec} {usage}");
+    }
+}
+
+#[tokio::test]
+async fn every_wrapping_is_offered_or_refused_by_name() {
+    let bench = Bench::new().await;
+    let created = bench.done("CreateKey", json!({"Origin": "EXTERNAL"})).await;
+    let id = created["KeyMetadata"]["KeyId"].clone();
+    let ask = |algorithm: &str, spec: &str| {
+        let body = json!({"KeyId": id, "WrappingAlgorithm": algorithm, "WrappingKeySpec": spec});
+        bench.call("GetParametersForImport", body)
+    };
+    for (algorithm, is_built) in [
+        ("RSAES_PKCS1_V1_5", false),
+        ("RSAES_OAEP_SHA_1", true),
+        ("RSAES_OAEP_SHA_256", true),
+        ("RSA_AES_KEY_WRAP_SHA_1", true),
+        ("RSA_AES_KEY_WRAP_SHA_256", true),
+        ("SM2PKE", false),
+    ] {
+        let answer = ask(algorithm, "RSA_2048").await;
+        let message = format!("WrappingAlgorithm {algorithm} is not supported.");
+        match is_built {
+            true => assert!(answer.is_ok(), "{algorithm}"),
+            false => assert_eq!(
+                answer,
+                refusal(Code::UnsupportedOperationException, &message)
+            ),
+        }
+    }
+    let message = "WrappingKeySpec SM2 is not supported.";
+    let answer = ask("RSAES_OAEP_SHA_256", "SM2").await;
+    assert_eq!(
+        answer,
+        refusal(Code::UnsupportedOperationException, message)
+    );
+}
