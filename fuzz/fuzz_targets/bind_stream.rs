@@ -12,7 +12,7 @@ use arrow_array::{
 };
 use arrow_ipc::writer::StreamWriter;
 use bytes::Bytes;
-use keymill::api::{self, Api, ApiError, Bind, Parts, Requester, Step};
+use keymill::api::{self, Api, ApiError, Containers, Parts, Purpose, Requester, Step};
 use keymill::audit::{self, Audit};
 use keymill::clock::Clock;
 use keymill::crypto::entropy::Entropy;
@@ -141,7 +141,7 @@ fn start() -> Result<Daemon, Box<dyn std::error::Error>> {
     })
 }
 
-fn run(bind: &mut Bind, body: &[u8]) -> Result<(), ApiError> {
+fn run(bind: &mut Containers, body: &[u8]) -> Result<(), ApiError> {
     // Pieces of a length that no message has.
     for piece in body.chunks(61) {
         let mut piece = Bytes::copy_from_slice(piece);
@@ -169,7 +169,9 @@ fuzz_target!(|bytes: &[u8]| {
             body[place] = edit[2];
         }
     }
-    let begun = DAEMON.api.bind(&DAEMON.requester, &DAEMON.query);
+    let begun = DAEMON
+        .api
+        .containers(&DAEMON.requester, Purpose::Bind, &DAEMON.query);
     let mut bind = begun.expect("the query is sound");
     if let Err(error) = run(&mut bind, &body) {
         assert!(error.code().status().is_client_error(), "{error:?}");

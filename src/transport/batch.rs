@@ -4,8 +4,9 @@
 //! at once as there are cores, and never on the runtime's own threads, where single requests would wait behind it. While one chunk is on its way the
 //! next is made. What is small is made where it is asked for. A chunk that has to wait for a limit waits on a timer, and holds neither a thread nor a permit.
 //!
-//! A batch that ends early says so: octets end before `Content-Length`, and lines with the error in place of the count.
+//! A batch that ends early says so: octets end before `Content-Length`, lines with the error in place of the count, and an Arrow stream without its marker, the connection cut.
 
+use crate::api::bind::BlobRows;
 use crate::api::{ApiError, Chunk, DataKeys, RequestId};
 use crate::audit::Recorded;
 use crate::limit::Exceeded;
@@ -35,6 +36,7 @@ pub(super) struct Batch {
     makers: Arc<Semaphore>,
     /// How long a chunk waits for its limits.
     patience: Duration,
+    form: Form,
     /// Known only of octets.
     bytes_left: Option<u64>,
 }
@@ -59,6 +61,7 @@ impl Batch {
         let maker = Maker::new(keys, form);
         Self {
             request,
+            form,
             bytes_left: (form == Form::Octets).then(|| maker.bytes()),
             maker: Some(maker),
             making: None,
@@ -86,7 +89,7 @@ impl Batch {
                     count = maker.as_ref().map(|maker| maker.keys.count()),
                     "a batch ended early"
                 );
-                if self.bytes_left.is_some() {
+                if self.form != Form::Lines {
                     return Err(EndedEarly);
                 }
                 let mut line = error.body();
@@ -206,6 +209,8 @@ enum Encoding {
         /// The blobs of one chunk before they are encoded.
         blobs: Vec<u8>,
     },
+    /// From the first chunk on.
+    Arrow(Option<BlobRows>),
 }
 
 impl Maker {
@@ -216,6 +221,7 @@ impl Maker {
                 rest: rest_of_line(keys.key_arn(), &keys.material().to_string()),
                 blobs: Vec::new(),
             },
+            Form::Arrow => Encoding::Arrow(None),
         };
         Self {
             keys,
@@ -249,6 +255,21 @@ impl Maker {
                 let made = self.keys.next_chunk(blobs)?;
                 for blob in blobs.chunks_exact(self.keys.blob_bytes()) {
                     append_line(blob, rest, &mut out);
+                }
+                made
+            }
+            Encoding::Arrow(rows) => {
+                let mut blobs = Vec::new();
+                let made = self.keys.next_chunk(&mut blobs)?;
+                if !blobs.is_empty() {
+                    let rows = match rows {
+                        Some(rows) => rows,
+                        None => rows.insert(BlobRows::begin(&self.keys)?),
+                    };
+                    out.extend(rows.rows(blobs)?);
+                    if self.keys.handed_out() == self.keys.count() {
+                        out.extend(rows.end()?);
+                    }
                 }
                 made
             }

@@ -79,7 +79,7 @@ pub(super) struct Bounds {
 struct Stream {
     request: RequestId,
     /// `None` if its thread panicked.
-    rows: Option<api::Bind>,
+    rows: Option<api::Containers>,
     input: Input,
     /// Read, not yet used.
     unused: Bytes,
@@ -101,7 +101,7 @@ impl Stream {
                 code = error.code().name(),
                 message = error.message(),
                 source = error.source().map(tracing::field::display),
-                handed_out = self.rows.as_ref().map(api::Bind::rows),
+                handed_out = self.rows.as_ref().map(api::Containers::rows),
                 "a stream of containers ended early"
             );
         })
@@ -140,7 +140,7 @@ impl Stream {
         }
     }
 
-    fn rows(&mut self) -> Result<&mut api::Bind, ApiError> {
+    fn rows(&mut self) -> Result<&mut api::Containers, ApiError> {
         self.rows.as_mut().ok_or_else(lost)
     }
 
@@ -196,7 +196,7 @@ impl Bind {
     /// The refusal, and what is left of the request's body.
     pub(super) async fn begin(
         request: RequestId,
-        rows: api::Bind,
+        rows: api::Containers,
         input: Input,
         bounds: Bounds,
     ) -> Result<Self, (ApiError, Option<Incoming>)> {

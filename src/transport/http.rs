@@ -5,7 +5,7 @@
 
 use crate::api::batch::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID};
 use crate::api::bind::MEDIA_TYPE;
-use crate::api::{self, ApiError, KmsErrorCode, Reply, RequestId, Requester};
+use crate::api::{self, ApiError, KmsErrorCode, Purpose, Reply, RequestId, Requester};
 use crate::auth::AuthError;
 use crate::auth::sigv4::{Head, Signer};
 use crate::clock::Timestamp;
@@ -167,9 +167,9 @@ impl Front {
                 *subject = Subject::DataKeys;
                 Box::pin(self.data_keys(id, caller, head, body)).await
             }
-            Route::Bind => {
-                *subject = Subject::Bind;
-                Box::pin(self.bind(id, caller, head, body)).await
+            Route::Containers(purpose) => {
+                *subject = Subject::Containers(purpose);
+                Box::pin(self.containers(id, purpose, caller, head, body)).await
             }
             Route::Admin(name) => {
                 *subject = Subject::Admin;
@@ -225,9 +225,10 @@ impl Front {
     }
 
     /// Answers a stream of containers as it comes. What is signed comes whole, since its signature covers all of it.
-    async fn bind(
+    async fn containers(
         &self,
         id: RequestId,
+        purpose: Purpose,
         caller: &Caller,
         head: &Parts,
         body: &mut RequestBody,
@@ -246,7 +247,7 @@ impl Front {
         let query = head.uri.query().unwrap_or_default();
         let bound = match place {
             Ok(place) => {
-                let stream = self.service.api.bind(&requester, query);
+                let stream = self.service.api.containers(&requester, purpose, query);
                 stream.map(|stream| (stream, place))
             }
             Err(_) => Err(too_many_streams()),
