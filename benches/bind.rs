@@ -180,12 +180,13 @@ fn stream(keys: u64) {
 }
 
 fn on_the_servers_core(work: impl Fn() + Sync) -> f64 {
+    let work = &work;
     std::thread::scope(|scope| {
-        let work = || {
+        let pinned = scope.spawn(move || {
             pin(SERVER_CORE);
             seconds(work)
-        };
-        scope.spawn(work).join().unwrap()
+        });
+        pinned.join().unwrap()
     })
 }
 

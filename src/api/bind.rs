@@ -81,7 +81,8 @@ impl Purpose {
         match self {
             Self::Bind => "Bind",
             Self::Rewrap => "Rewrap",
-            Self::Verify => "Verify",
+            // AWS KMS has a `Verify`, of signatures.
+            Self::Verify => "VerifyBlobs",
         }
     }
 }

@@ -58,8 +58,6 @@ pub(super) struct Front {
     /// On the daemon's own Unix socket only.
     operator: Option<Operator>,
     tally: Tally,
-    /// One permit for each chunk of a batch that may be made at once.
-    makers: Arc<Semaphore>,
     /// One permit for each stream of containers that may be open at once.
     streams: Arc<Semaphore>,
 }
@@ -91,12 +89,10 @@ impl Front {
         operator: Option<Operator>,
     ) -> Self {
         let tally = Tally::new(Arc::clone(&service.metrics), transport);
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             service,
             operator,
             tally,
-            makers: Arc::new(Semaphore::new(cores)),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         }
     }
@@ -194,7 +190,7 @@ impl Front {
         let material_id = text(&keys.material().to_string())?;
         let blob_bytes = HeaderValue::from(keys.blob_bytes());
         let patience = Duration::from_millis(self.service.config.write_timeout_ms);
-        let batch = Batch::new(keys, form, id, Arc::clone(&self.makers), patience);
+        let batch = Batch::new(keys, form, id, self.service.makers.clone(), patience);
         let mut response = Response::new(Either::Right(Box::new(Either::Left(batch))));
         let headers = response.headers_mut();
         let media_type = HeaderValue::from_static(form.media_type());
@@ -261,7 +257,7 @@ impl Front {
         };
         let config = &self.service.config;
         let bounds = Bounds {
-            makers: Arc::clone(&self.makers),
+            makers: self.service.makers.clone(),
             patience: Duration::from_millis(config.write_timeout_ms),
             idle: Duration::from_millis(config.body_timeout_ms),
             clock: self.service.clock.clone(),

@@ -165,10 +165,10 @@ mod tests {
         let subjects = [
             Subject::None,
             Subject::DataKeys,
+            Subject::Admin,
             Subject::Containers(Purpose::Bind),
             Subject::Containers(Purpose::Rewrap),
             Subject::Containers(Purpose::Verify),
-            Subject::Admin,
         ];
         let subjects = subjects.into_iter().chain(operations).map(Subject::index);
         assert!(subjects.eq(0..Subject::COUNT));

@@ -302,7 +302,7 @@ async fn verifying_says_of_each_row_why_it_does_not_open_and_goes_on() {
     );
     let records = bench.records();
     let last = &records[records.len() - 3];
-    assert_eq!(last["eventName"], "Verify");
+    assert_eq!(last["eventName"], "VerifyBlobs");
     assert_eq!(last["errorCode"], "InvalidCiphertextException");
     assert_eq!(last["additionalEventData"]["count"], 6);
 }
