@@ -1,12 +1,15 @@
-//! What the program takes while nobody looks: memory of pooled keys and of an export, and the CPU of an idle daemon.
+//! What the program takes while nobody looks: memory of pooled keys and of jobs, and the CPU of an idle daemon.
 //!
 //! *Pooled keys.* Resident memory of a daemon before and after it has filled a lane of a million keys, divided among them.
 //!
 //! *Export.* The peak of `keymill export` on the store with every core, less the peak of the same command that makes one row.
 //!
+//! *Tables.* The peak of `keymill provision`, `rewrap` and `verify` on the store with every core; and that of `census` and `verify` with three times as many rows, beside the peak with those: the
+//! same files under three names, so that two rows of three are found to be there twice, which costs no less.
+//!
 //! *Idle.* Time on a core of all threads of a daemon whose lane is full, over twenty seconds.
 //!
-//! `ROWS` in the environment changes the export's count, to try the bench out.
+//! `ROWS` in the environment changes the count of jobs, to try the bench out.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![expect(clippy::print_stdout, reason = "the table is the result")]
@@ -14,6 +17,7 @@
 mod machine;
 mod rows;
 mod served;
+mod volumes;
 
 use keymill::clock::Clock;
 use rows::{Goal, Row};
@@ -42,6 +46,7 @@ fn main() {
     idle(&daemon);
     daemon.stop();
     export(&daemon, &rows);
+    tables(&daemon, rows.parse().unwrap());
     pooled_keys();
 }
 
@@ -105,13 +110,23 @@ fn export(daemon: &Daemon, rows: &str) {
 
 /// KiB.
 fn peak_of_export(dir: &Path, rows: &str, out: &Path) -> f64 {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_keymill"))
-        .args(["export", "--key", "alias/containers", "--count", rows])
-        .arg("--dir")
-        .arg(dir)
-        .arg("--out")
-        .arg(out)
+    let asked = ["export", "--key", "alias/containers", "--count", rows];
+    let mut command = keymill(&asked);
+    command.arg("--dir").arg(dir).arg("--out").arg(out);
+    peak_of(command, true)
+}
+
+fn keymill(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_keymill"));
+    command.args(arguments);
+    command
+}
+
+/// Runs it; KiB.
+fn peak_of(mut command: Command, succeeds: bool) -> f64 {
+    let mut child = command
         .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let mut peak = 0.0;
@@ -119,10 +134,73 @@ fn peak_of_export(dir: &Path, rows: &str, out: &Path) -> f64 {
         // It only grows: the last look misses what comes in its last millisecond.
         peak = status(child.id(), "VmHWM").unwrap_or(peak);
         if let Some(status) = child.try_wait().unwrap() {
-            assert!(status.success(), "{status}");
+            assert_eq!(status.success(), succeeds, "{command:?}: {status}");
             return peak;
         }
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn tables(daemon: &Daemon, rows: u64) {
+    let (dir, folder) = (daemon.dir(), tempfile::tempdir_in("/dev/shm").unwrap());
+    let path = |name: &str| folder.path().join(name);
+    volumes::write(&path("volumes.parquet"), rows);
+    let job = |arguments: &[&str], inputs: &[&str], out: Option<&str>| {
+        let mut command = keymill(arguments);
+        command.args(inputs.iter().map(|name| path(name)));
+        if arguments[0] != "census" {
+            command.arg("--dir").arg(&dir);
+        }
+        if let Some(out) = out {
+            command.arg("--out").arg(path(out));
+        }
+        // Every row is there three times where every file is.
+        let succeeds = arguments[0] != "verify" || inputs.len() == 1;
+        peak_of(command, succeeds) / KIB
+    };
+    let key = ["--key", "alias/containers"];
+    let columns = ["--id-column", "volume", "--context", "tenant,volume"];
+    let provision = [&["provision"], &key[..], &columns].concat();
+    let rewrap = [&["rewrap"], &key[..]].concat();
+    let verify = ["verify", "--id-column", "volume"];
+    let mut peaks: [Vec<f64>; 3] = Default::default();
+    let mut flat: [[Vec<f64>; 2]; 2] = Default::default();
+    for _ in 0..ROUNDS {
+        peaks[0].push(job(&provision, &["volumes.parquet"], Some("provisioned")));
+        peaks[1].push(job(&rewrap, &["provisioned"], Some("rewrapped")));
+        peaks[2].push(job(&verify, &["rewrapped"], None));
+        for other in ["second", "third"] {
+            link_all(&path("rewrapped"), &path(other));
+        }
+        let thrice = ["rewrapped", "second", "third"];
+        for (arguments, [once, more]) in [&["census"][..], &verify].into_iter().zip(&mut flat) {
+            more.push(job(arguments, &thrice, None));
+            once.push(job(arguments, &["rewrapped"], None));
+        }
+        for name in ["provisioned", "rewrapped", "second", "third"] {
+            std::fs::remove_dir_all(path(name)).unwrap();
+        }
+    }
+    for (name, peaks) in ["provision", "rewrap", "verify"].into_iter().zip(peaks) {
+        Row::new(format!("memory of {name}, 10,000,000 rows"), "MiB").alone(
+            "keymill",
+            peaks,
+            Goal::AtMost(512.0),
+        );
+    }
+    for (name, [once, more]) in ["census", "verify"].into_iter().zip(flat) {
+        Row::new(format!("memory of {name}, three times the rows"), "MiB")
+            .beside("30,000,000 rows", more, "10,000,000 rows", once)
+            .reach(Goal::AtMost(1.2));
+    }
+}
+
+/// The files of a folder once more, as others.
+fn link_all(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        std::fs::hard_link(file.path(), to.join(file.file_name())).unwrap();
     }
 }
 

@@ -18,6 +18,7 @@
 mod closed_loop;
 mod machine;
 mod mill;
+mod open_loop;
 mod rows;
 mod served;
 
@@ -29,17 +30,12 @@ use keymill::metrics::Metrics;
 use keymill::pool::{self, CloneWord, Pool};
 use mill::Mill;
 use mio::{Events, Poll, Token};
+use open_loop::{OPEN, lower_priority, open_loop};
 use rows::{Goal, Row, median};
 use served::{Address, Daemon, Transport, pin, unsigned_request};
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use thread_priority::ThreadPriority;
-use thread_priority::unix::{
-    NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy,
-    thread_native_id,
-};
 
 /// Turns of each side; odd.
 const ROUNDS: usize = 7;
@@ -226,10 +222,6 @@ fn takes(lane: &Lane) -> Takes {
 
 /// How busy the server is: of the closed loop's rate.
 const LOAD: f64 = 0.4;
-/// How long requests come in a turn.
-const OPEN: Duration = Duration::from_millis(1500);
-/// Threads that send, each on a connection of its own.
-const SENDERS: u32 = 16;
 /// Keys of a lane that is refilled: several milliseconds of both cores.
 const REFILL_LANE: usize = 1 << 20;
 
@@ -344,50 +336,6 @@ fn on_both_cores() {
     cores.set(SERVER_CORE);
     cores.set(CLIENT_CORE);
     rustix::thread::sched_setaffinity(None, &cores).unwrap();
-}
-
-/// As the fillers do.
-fn lower_priority() {
-    let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-    set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy).unwrap();
-}
-
-/// `rate` requests a second at fixed instants, whatever becomes of them: how late each was answered.
-fn open_loop(address: &Address, request: &[u8], rate: f64) -> Vec<Duration> {
-    let period = Duration::from_secs_f64(f64::from(SENDERS) / rate);
-    let clock = Clock::system();
-    let begin = clock.monotonic() + Duration::from_millis(5);
-    std::thread::scope(|scope| {
-        let senders: Vec<_> = (0..SENDERS)
-            .map(|sender| {
-                let (clock, mut client) = (clock.clone(), address.connect());
-                scope.spawn(move || {
-                    rustix::thread::set_current_timer_slack(NonZeroU64::new(1)).unwrap();
-                    let mut due = begin + period * sender / SENDERS;
-                    let (mut late, mut answered) = (Vec::new(), Duration::ZERO);
-                    while due < begin + OPEN {
-                        let now = clock.monotonic();
-                        std::thread::sleep(due.saturating_sub(now));
-                        // Late for a late answer: that is the server's. Late for waking up late: that is not.
-                        let from = if answered > due {
-                            due
-                        } else {
-                            clock.monotonic()
-                        };
-                        client.call(request);
-                        answered = clock.monotonic();
-                        late.push(answered - from);
-                        due += period;
-                    }
-                    late
-                })
-            })
-            .collect();
-        senders
-            .into_iter()
-            .flat_map(|sender| sender.join().unwrap())
-            .collect()
-    })
 }
 
 const FIRST_REQUESTS: usize = 1000;

@@ -64,7 +64,7 @@ mod validation;
 mod wire;
 
 pub use batch::{Chunk, DataKeys};
-pub use bind::{Bind, Step};
+pub use bind::{Containers, Purpose, Step};
 pub use error::{ApiError, KmsErrorCode};
 pub use operation::{OPERATIONS, Operation, operation};
 pub use principals::ADMINISTRATION;

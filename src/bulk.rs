@@ -18,6 +18,7 @@ pub mod minting;
 pub mod parquet;
 pub mod progress;
 pub mod source;
+pub mod stream;
 
 pub use authorities::{Authorities, AuthoritiesError};
 pub use client::Daemon;

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::keystore::Snapshot;
 use crate::limit;
 use crate::transport::admin::{self, Admin};
-use crate::transport::{self, Cores, Service};
+use crate::transport::{self, Cores, Makers, Service};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -89,6 +89,7 @@ impl Daemon {
             config: config.limits.clone(),
             metrics: Arc::clone(&core.metrics),
             cores: cores.handles().to_vec(),
+            makers: Makers::start().map_err(std::io::Error::other)?,
         });
         let mut servers = JoinSet::new();
         let (tcp, tls) = (listeners.tcp, listeners.tls);

@@ -36,6 +36,7 @@ mod sync;
 mod watermark;
 
 pub use clone_word::CloneWord;
+pub(crate) use filler::lower_priority;
 pub use lane::LaneId;
 pub use pairs::{Pairs, PooledPair};
 pub use stamp::{LastCheck, LastSection, Stamp};

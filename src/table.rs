@@ -14,8 +14,6 @@
 //!
 //! What this module does not do: mint, open, or write anything but what it keeps of a scan.
 
-pub mod blobs;
-pub mod contexts;
 pub mod csv;
 pub mod distinct;
 pub mod error;

@@ -44,7 +44,7 @@ mod caller;
 mod connection;
 mod cores;
 pub mod http;
-
+mod makers;
 mod request_body;
 mod route;
 mod tally;
@@ -53,6 +53,7 @@ pub mod unix;
 mod write_timeout;
 
 pub use cores::Cores;
+pub use makers::Makers;
 
 /// Bounds of every listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +115,8 @@ pub struct Service {
     pub metrics: Arc<Metrics>,
     /// The runtimes that connections are spread over; one at least.
     pub cores: Vec<Handle>,
+    /// The threads that make the chunks of batches and streams.
+    pub makers: Makers,
 }
 
 /// Serves a TCP listener until `shutdown` turns true, then drains: returns when no connection is left or the deadline has passed.

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use keymill::api::Purpose;
 use keymill::metrics::{FAMILIES, Kind};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -159,6 +160,20 @@ fn dashboards_keep_their_identity_and_their_variables() {
             }
         }
     }
+}
+
+#[test]
+fn every_bulk_endpoint_has_its_panel() {
+    let board = board("overview");
+    let panels = board["panels"].as_array().unwrap();
+    let title = "Batches and streams of containers";
+    let panel = panels.iter().find(|panel| panel["title"] == title).unwrap();
+    let expression = panel["targets"][0]["expr"].as_str().unwrap();
+    let (_, named) = expression.split_once("operation=~\"").unwrap();
+    let named: Vec<_> = named.split('"').next().unwrap().split('|').collect();
+    let mut expected = vec!["DataKeys"];
+    expected.extend(Purpose::ALL.map(Purpose::event));
+    assert_eq!(named, expected);
 }
 
 /// Counters are shown as rates, and everything is asked of the chosen data source and job.

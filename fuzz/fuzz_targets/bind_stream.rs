@@ -12,7 +12,7 @@ use arrow_array::{
 };
 use arrow_ipc::writer::StreamWriter;
 use bytes::Bytes;
-use keymill::api::{ApiError, Bind, Step};
+use keymill::api::{ApiError, Containers, Purpose, Step};
 use keymill_fuzz::Inside;
 use libfuzzer_sys::fuzz_target;
 use std::sync::{Arc, LazyLock};
@@ -82,7 +82,7 @@ fn start() -> Result<Daemon, Box<dyn std::error::Error>> {
     })
 }
 
-fn run(bind: &mut Bind, body: &[u8]) -> Result<(), ApiError> {
+fn run(bind: &mut Containers, body: &[u8]) -> Result<(), ApiError> {
     // Pieces of a length that no message has.
     for piece in body.chunks(61) {
         let mut piece = Bytes::copy_from_slice(piece);
@@ -111,7 +111,9 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     let inside = &DAEMON.inside;
-    let begun = inside.api.bind(&inside.requester, &DAEMON.query);
+    let begun = inside
+        .api
+        .containers(&inside.requester, Purpose::Bind, &DAEMON.query);
     let mut bind = begun.expect("the query is sound");
     if let Err(error) = run(&mut bind, &body) {
         assert!(error.code().status().is_client_error(), "{error:?}");

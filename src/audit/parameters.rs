@@ -12,7 +12,7 @@ use std::fmt;
 pub(super) const BYTES_MAX: usize = 100 * 1024;
 
 /// Members of the requests of AWS KMS, of the batch and of the operator's operations; sorted.
-const MEMBERS: [&str; 59] = [
+const MEMBERS: [&str; 60] = [
     "AccessKeyId",
     "Account",
     "Action",
@@ -24,6 +24,7 @@ const MEMBERS: [&str; 59] = [
     "CustomKeyStoreId",
     "CustomerMasterKeySpec",
     "Description",
+    "DestinationContextColumns",
     "DestinationEncryptionAlgorithm",
     "DestinationEncryptionContext",
     "DestinationKeyId",

@@ -6,14 +6,12 @@ use crate::bulk::endpoint::Endpoint;
 use crate::bulk::source::SourceError;
 use crate::clock::Clock;
 use bytes::Bytes;
-use futures_util::future::join_all;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -24,14 +22,12 @@ use tokio::runtime::Runtime;
 
 /// A daemon that sends nothing for so long is taken for dead.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// A refusal, or the answer to a single call, is a short JSON document.
+/// A refusal is a short JSON document.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// How long a throttled call is made again, and the pauses between.
 const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// Single calls of one worker that are under way at once: the daemon works on one while others are on the wire.
-const CALLS_AT_ONCE: usize = 8;
 
 /// A daemon, and who calls it.
 #[derive(Clone)]
@@ -54,22 +50,6 @@ pub struct Target<'a> {
     pub content_type: &'static str,
     /// The answer's.
     pub accept: &'static str,
-    /// The operation of AWS KMS, where it is one.
-    pub operation: Option<&'static str>,
-}
-
-impl Target<'static> {
-    /// A call of AWS KMS.
-    #[must_use]
-    pub fn kms(operation: &'static str) -> Self {
-        const JSON: &str = "application/x-amz-json-1.1";
-        Self {
-            path: "/",
-            content_type: JSON,
-            accept: JSON,
-            operation: Some(operation),
-        }
-    }
 }
 
 impl Daemon {
@@ -86,21 +66,6 @@ impl Daemon {
             daemon: self.clone(),
             runtime,
             sender: None,
-        })
-    }
-
-    /// Connections for single calls, several at once.
-    ///
-    /// # Errors
-    /// [`SourceError::Connection`].
-    pub fn connections(&self) -> Result<Connections, SourceError> {
-        let Connection {
-            daemon, runtime, ..
-        } = self.connection()?;
-        Ok(Connections {
-            daemon,
-            runtime,
-            senders: (0..CALLS_AT_ONCE).map(|_| None).collect(),
         })
     }
 
@@ -206,10 +171,6 @@ impl Daemon {
         let media_type = HeaderValue::from_static(target.content_type);
         headers.insert(header::CONTENT_TYPE, media_type);
         headers.insert(header::ACCEPT, HeaderValue::from_static(target.accept));
-        if let Some(operation) = target.operation {
-            let target = HeaderValue::from_str(&format!("TrentService.{operation}"));
-            headers.insert("x-amz-target", target.map_err(|error| broken(&error))?);
-        }
         if let Some(credentials) = &self.credentials {
             credentials
                 .sign(&Method::POST, target.path, headers, &body, self.clock.now())
@@ -254,21 +215,6 @@ impl Daemon {
             tokio::time::sleep(pause).await;
             waited += pause;
             pause = (2 * pause).min(PAUSE_MAX);
-        }
-    }
-
-    async fn exchange(
-        &self,
-        sender: &mut Option<SendRequest<Full<Bytes>>>,
-        target: &Target<'_>,
-        body: Bytes,
-    ) -> Result<Bytes, SourceError> {
-        let response = self.send_patiently(sender, target, body).await?;
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
-        match tokio::time::timeout(SILENCE_MAX, body).await {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(error)) => Err(self.broken(&error)),
-            Err(_) => Err(self.broken(&"an answer did not come to its end")),
         }
     }
 
@@ -356,48 +302,5 @@ impl Connection {
         let frame = async { body.frame().await.transpose() };
         let frame = runtime.block_on(daemon.in_time(frame))?;
         Ok(frame.map(|frame| frame.into_data().unwrap_or_default()))
-    }
-}
-
-/// Several connections of one worker, for single calls.
-pub struct Connections {
-    daemon: Daemon,
-    runtime: Runtime,
-    senders: Vec<Option<SendRequest<Full<Bytes>>>>,
-}
-
-impl Connections {
-    /// The daemon at their other end.
-    #[must_use]
-    pub fn daemon(&self) -> &Daemon {
-        &self.daemon
-    }
-
-    /// Makes these calls, several at once, and returns what each was answered, in order.
-    pub fn call_all(
-        &mut self,
-        target: &Target<'_>,
-        bodies: &[Bytes],
-    ) -> Vec<Result<Bytes, SourceError>> {
-        let Self {
-            daemon,
-            runtime,
-            senders,
-        } = self;
-        let next = Cell::new(0);
-        let (daemon, next) = (&*daemon, &next);
-        let workers = senders.iter_mut().map(|sender| async move {
-            let mut answers = Vec::new();
-            while let Some(body) = bodies.get(next.get()) {
-                let at = next.replace(next.get() + 1);
-                let answer = daemon.exchange(sender, target, body.clone()).await;
-                answers.push((at, answer));
-            }
-            answers
-        });
-        let answers = runtime.block_on(join_all(workers));
-        let mut answers: Vec<_> = answers.into_iter().flatten().collect();
-        answers.sort_unstable_by_key(|(at, _)| *at);
-        answers.into_iter().map(|(_, answer)| answer).collect()
     }
 }

@@ -1,6 +1,7 @@
 //! `keymill rewrap`: a table's blobs under another key, generation or context; from the opened store, or through a running daemon with the caller's rights.
 
 use crate::api::bind::columns::ContextPairs;
+use crate::api::bind::contexts::ContextSource;
 use crate::bulk::layout::column;
 use crate::cli::bulk::{self, PlaceOf, Scene};
 use crate::cli::failure::{Failure, Status};
@@ -11,7 +12,6 @@ use crate::crypto::entropy::Entropy;
 use crate::daemon::Core;
 use crate::rewrap::{self, Outcome, Plan, Recorded, Remote};
 use crate::table::Location;
-use crate::table::contexts::ContextSource;
 use clap::Args;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
@@ -106,6 +106,7 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
             let source = Remote {
                 daemon: scene.daemon(&endpoint, environment)?,
                 key: plan.key.clone(),
+                has_new_context: plan.new_context.is_some(),
             };
             scene.perform(&Entropy::os(), |runtime| {
                 rewrap::run(&plan, &source, runtime)

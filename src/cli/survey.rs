@@ -41,7 +41,7 @@ pub(super) struct CensusArguments {
 #[derive(Args)]
 #[command(after_help = "\
 Every blob is opened under its row's context, and none may be there twice, in whichever file; no key is shown. What must pass before a generation is removed. Contexts are the maps of
-the column encryption_context, as export and provision write them, unless --context names columns. Through a daemon the caller needs kms:Decrypt, and is sent no plaintext (a dry run).
+the column encryption_context, as export and provision write them, unless --context names columns. Through a daemon the caller needs kms:Decrypt, and is sent no plaintext.
 What does not fit into memory is for a moment in TMPDIR, 24 bytes for a row. Status 1 if anything was found.
 
 Examples:

@@ -137,7 +137,6 @@ impl Worker for RemoteWorker {
             path: PATH,
             content_type: "application/json",
             accept: "application/octet-stream",
-            operation: None,
         };
         let response = self.connection.call(&target, remote.request(rows)?)?;
         let (head, body) = response.into_parts();

@@ -16,11 +16,11 @@ use thread_priority::unix::{
 
 /// Lowers the calling thread to SCHED_IDLE: it runs when nobody else wants the core. Measured: at normal priority a refill makes the tail of a
 /// busy server 77 times longer, at SCHED_IDLE not at all.
-pub(super) fn lower_priority() {
+pub(crate) fn lower_priority() {
     let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
     let priority = ThreadPriority::Min;
     if let Err(error) = set_thread_priority_and_policy(thread_native_id(), priority, policy) {
-        tracing::warn!(?error, "filler keeps its priority");
+        tracing::warn!(?error, "a thread of the background keeps its priority");
     }
 }
 

@@ -1,5 +1,6 @@
 //! How a worker writes a part.
 
+use crate::api::bind::blobs::Blobs;
 use crate::bulk::layout::{self, ContextsBuilder, Layout, column};
 use crate::bulk::ledger::Written;
 use crate::bulk::manifest::SOFTWARE;
@@ -9,7 +10,6 @@ use crate::context::EncryptionContext;
 use crate::rewrap::sealer::{Row, SealError, Sealer};
 use crate::rewrap::{Parameters, Plan};
 use crate::table::TableError;
-use crate::table::blobs::Blobs;
 use crate::table::part_rows::{PartRows, Table};
 use crate::table::rows::Batch;
 use arrow_array::ArrayRef;

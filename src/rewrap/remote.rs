@@ -1,24 +1,32 @@
-//! Blobs opened and sealed by a running daemon, with the caller's rights: `ReEncrypt` for each row, several under way at once.
+//! Blobs opened and sealed by a running daemon, with the caller's rights: a call of the rewrap endpoint for each few thousand rows.
+//!
+//! Blobs and contexts are sent, and nothing else of the table.
 
-use crate::bulk::client::{Connections, Target};
+use crate::api::Purpose;
+use crate::bulk::layout::{ContextsBuilder, column};
+use crate::bulk::stream::{self, CALL_BYTES_MAX, CALL_ROWS_MAX, Stream, encoded};
 use crate::bulk::{Daemon, KeyIdentity, SourceError};
 use crate::context::EncryptionContext;
-use crate::envelope::CiphertextBlob;
+use crate::envelope::blob::{OVERHEAD_BYTES, PLAINTEXT_BYTES_MAX};
 use crate::rewrap::sealer::{Row, SealError, Sealer, Source};
 use arrow_array::builder::BinaryBuilder;
-use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use arrow_array::{ArrayRef, BinaryArray, RecordBatch};
+use arrow_schema::ArrowError;
+use std::sync::Arc;
 
-/// Calls that are made before the first refusal among them ends the job.
-const CALLS: usize = 512;
+/// Bytes of a blob at most.
+const BLOB_BYTES_MAX: usize = OVERHEAD_BYTES + PLAINTEXT_BYTES_MAX;
+/// The column of the contexts to come.
+const NEW_CONTEXT: &str = "new_encryption_context";
 
-/// A daemon that re-encrypts.
+/// A daemon that rewraps.
 pub struct Remote {
     /// The daemon.
     pub daemon: Daemon,
     /// The destination as the caller names it.
     pub key: String,
+    /// Whether blobs are bound to another context than before.
+    pub has_new_context: bool,
 }
 
 impl Source for Remote {
@@ -29,33 +37,21 @@ impl Source for Remote {
     }
 
     fn sealer(&self) -> Result<RemoteSealer, SourceError> {
-        Ok(RemoteSealer {
-            connections: self.daemon.connections()?,
-            key: self.key.clone(),
-        })
+        let mut query = format!("key={}", encoded(&self.key));
+        if self.has_new_context {
+            query.push_str("&new-map=");
+            query.push_str(NEW_CONTEXT);
+        }
+        Ok(RemoteSealer(Stream::new(
+            &self.daemon,
+            Purpose::Rewrap,
+            &query,
+        )?))
     }
 }
 
-/// Seals over connections of its own.
-pub struct RemoteSealer {
-    connections: Connections,
-    key: String,
-}
-
-/// The pairs of a context as a JSON object.
-#[must_use]
-pub fn pairs(context: &EncryptionContext) -> Map<String, Value> {
-    let pairs = context.pairs();
-    pairs
-        .map(|(name, value)| (name.to_owned(), value.into()))
-        .collect()
-}
-
-/// A blob as JSON has it.
-#[must_use]
-pub fn base64(blob: &[u8]) -> String {
-    base64_simd::STANDARD.encode_to_string(blob)
-}
+/// Seals over one connection.
+pub struct RemoteSealer(Stream);
 
 impl Sealer for RemoteSealer {
     fn begin(&mut self, _rows: u64) {}
@@ -66,37 +62,32 @@ impl Sealer for RemoteSealer {
         out: &mut BinaryBuilder,
     ) -> Result<KeyIdentity, SealError> {
         let mut key: Option<KeyIdentity> = None;
-        for (number, rows) in rows.chunks(CALLS).enumerate() {
-            let bodies = rows.iter().map(|row| {
-                let body = json!({
-                    "CiphertextBlob": base64(row.blob),
-                    "SourceEncryptionContext": pairs(&row.context),
-                    "DestinationKeyId": self.key,
-                    "DestinationEncryptionContext": pairs(row.destination()),
-                });
-                Bytes::from(body.to_string())
+        let mut from = 0;
+        while from < rows.len() {
+            let sizes = rows[from..].iter().map(|row| {
+                let contexts = [Some(&row.context), row.new_context.as_ref()];
+                let contexts = contexts.into_iter().flatten();
+                row.blob.len()
+                    + contexts
+                        .map(|context| context.canonical().len())
+                        .sum::<usize>()
             });
-            let bodies: Vec<_> = bodies.collect();
-            let answers = self
-                .connections
-                .call_all(&Target::kms("ReEncrypt"), &bodies);
-            for (at, answer) in answers.into_iter().enumerate() {
-                let answer = answer.map_err(|error| match error {
-                    SourceError::Refused { code, message } => SealError::Row {
-                        at: number * CALLS + at,
-                        code,
-                        message,
-                    },
-                    error => error.into(),
-                })?;
-                let (of_row, blob) = self.read(&answer)?;
-                if *key.get_or_insert_with(|| of_row.clone()) != of_row {
-                    return Err(SourceError::MaterialChanged.into());
-                }
-                out.append_value(blob);
+            let end = from + next_call(sizes);
+            let of_call = self.call(&rows[from..end], out);
+            let of_call = of_call.map_err(|error| match stream::refused_row(error) {
+                Ok((row, code, message)) => SealError::Row {
+                    at: from + row,
+                    code,
+                    message,
+                },
+                Err(error) => error.into(),
+            })?;
+            if *key.get_or_insert_with(|| of_call.clone()) != of_call {
+                return Err(SourceError::MaterialChanged.into());
             }
+            from = end;
         }
-        let none = || self.connections.daemon().answered("no rows");
+        let none = || self.0.daemon().answered("no rows");
         Ok(key.ok_or_else(none)?)
     }
 
@@ -106,26 +97,57 @@ impl Sealer for RemoteSealer {
 }
 
 impl RemoteSealer {
-    fn read(&self, answer: &[u8]) -> Result<(KeyIdentity, Vec<u8>), SourceError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Answer {
-            ciphertext_blob: String,
-            key_id: String,
-            destination_key_material_id: String,
-        }
-        let odd = || {
-            let daemon = self.connections.daemon();
-            daemon.answered("with what is no answer to ReEncrypt")
-        };
-        let answer: Answer = serde_json::from_slice(answer).map_err(|_| odd())?;
-        let blob = base64_simd::STANDARD.decode_to_vec(answer.ciphertext_blob);
-        let blob = blob.map_err(|_| odd())?;
-        CiphertextBlob::parse(&blob).map_err(|_| odd())?;
-        let key = KeyIdentity {
-            arn: answer.key_id,
-            material_id: answer.destination_key_material_id,
-        };
-        Ok((key, blob))
+    fn call(
+        &mut self,
+        rows: &[Row<'_>],
+        out: &mut BinaryBuilder,
+    ) -> Result<KeyIdentity, SourceError> {
+        let blobs = rows.iter().map(|row| row.blob);
+        let contexts = rows.iter().map(|row| &row.context);
+        let new: Option<Vec<_>> = rows.iter().map(|row| row.new_context.as_ref()).collect();
+        let batch = batch(blobs, contexts, new);
+        let batch = batch.map_err(|error| self.0.daemon().broken(&error))?;
+        let answer = self.0.call(&batch, BLOB_BYTES_MAX)?;
+        stream::blobs(self.0.daemon(), &answer, None, |blob| {
+            out.append_value(blob)
+        })
     }
+}
+
+/// How many rows of these sizes fit into one call, at least one.
+pub fn next_call(sizes: impl Iterator<Item = usize>) -> usize {
+    let mut all = 0;
+    let fitting = sizes.take(CALL_ROWS_MAX).take_while(|bytes| {
+        // The lengths of a blob, of a map, and of two texts or so.
+        all += bytes + 4 * size_of::<i32>();
+        all <= CALL_BYTES_MAX
+    });
+    fitting.count().max(1)
+}
+
+/// A record batch of blobs, their contexts, and those to come.
+///
+/// # Errors
+/// [`ArrowError`], when there is more than fits into one.
+pub fn batch<'a>(
+    blobs: impl Iterator<Item = &'a [u8]>,
+    contexts: impl Iterator<Item = &'a EncryptionContext>,
+    new: Option<Vec<&'a EncryptionContext>>,
+) -> Result<RecordBatch, ArrowError> {
+    let maps = |contexts: &mut dyn Iterator<Item = &'a EncryptionContext>| {
+        let mut maps = ContextsBuilder::default();
+        for context in contexts {
+            maps.append(context)?;
+        }
+        Ok::<_, ArrowError>(maps.finish())
+    };
+    let blobs: ArrayRef = Arc::new(BinaryArray::from_iter_values(blobs));
+    let mut columns = vec![
+        (column::CIPHERTEXT_BLOB, blobs),
+        (column::ENCRYPTION_CONTEXT, maps(&mut { contexts })?),
+    ];
+    if let Some(new) = new {
+        columns.push((NEW_CONTEXT, maps(&mut new.into_iter())?));
+    }
+    RecordBatch::try_from_iter(columns)
 }

@@ -1,10 +1,10 @@
 //! How many blobs live under which key and generation, as their headers say; nothing is opened.
 
+use crate::api::bind::blobs::Blobs;
 use crate::bulk::layout::column;
 use crate::envelope::CiphertextBlob;
 use crate::envelope::blob::OVERHEAD_BYTES;
 use crate::survey::{Found, GENERATIONS_MAX, Group, Groups};
-use crate::table::blobs::Blobs;
 use crate::table::rows::Batch;
 use crate::table::{Input, Place, TableError};
 use std::sync::{Mutex, PoisonError};

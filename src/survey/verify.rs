@@ -1,23 +1,26 @@
 //! Whether every blob of a table opens with its row's context, and none is there twice: what must pass before a generation is removed. No key is shown.
 
+use crate::api::Purpose;
 use crate::api::bind::columns::Texts;
-use crate::bulk::client::{Connections, Target};
+use crate::api::bind::contexts::ContextSource;
+use crate::bulk::stream::{self, Stream};
 use crate::bulk::{Daemon, JobError, SourceError};
 use crate::context::EncryptionContext;
 use crate::envelope::blob::{HEADER_BYTES, NONCE_BYTES};
 use crate::keystore::Snapshot;
-use crate::rewrap::remote::{base64, pairs};
+use crate::rewrap::remote::{batch, next_call};
 use crate::rewrap::sealer::open;
 use crate::survey::census::{blobs, group};
 use crate::survey::{Found, Groups, TOLD_MAX};
-use crate::table::contexts::ContextSource;
 use crate::table::distinct::{Distinct, Fingerprint};
 use crate::table::rows::Batch;
 use crate::table::{Input, Place, TableError};
-use bytes::Bytes;
-use serde_json::json;
+use arrow_array::cast::AsArray;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Bytes of what a daemon says of a row that does not open: it may quote a context.
+const REFUSAL_BYTES_MAX: usize = 4096;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -88,46 +91,39 @@ impl Checker for Arc<Snapshot> {
     }
 }
 
-/// A daemon, whose `Decrypt` is asked without the plaintext.
+/// A daemon, which opens blobs and shows nobody what is in them.
 pub struct Remote(pub Daemon);
 
 impl Check for Remote {
-    type Checker = Connections;
+    type Checker = Stream;
 
-    fn checker(&self) -> Result<Connections, SourceError> {
-        self.0.connections()
+    fn checker(&self) -> Result<Stream, SourceError> {
+        Stream::new(&self.0, Purpose::Verify, "")
     }
 }
 
-impl Checker for Connections {
+impl Checker for Stream {
     fn check(
         &mut self,
         blobs: &[(&[u8], EncryptionContext)],
     ) -> Result<Vec<Option<String>>, SourceError> {
-        let bodies = blobs.iter().map(|(blob, context)| {
-            let body = json!({
-                "CiphertextBlob": base64(blob),
-                "EncryptionContext": pairs(context),
-                "DryRun": true,
-            });
-            Bytes::from(body.to_string())
-        });
-        let bodies: Vec<_> = bodies.collect();
-        let answers = self.call_all(&Target::kms("Decrypt"), &bodies);
-        let odd = || self.daemon().answered("a dry run with a key");
-        let why = |answer: Result<Bytes, SourceError>| match answer {
-            Ok(_) => Err(odd()),
-            // That is how AWS KMS says that it would have been answered.
-            Err(SourceError::Refused { code, .. }) if code == "DryRunOperationException" => {
-                Ok(None)
+        let mut reasons = Vec::with_capacity(blobs.len());
+        while let left @ [_, ..] = &blobs[reasons.len()..] {
+            let sizes = left.iter();
+            let sizes = sizes.map(|(blob, context)| blob.len() + context.canonical().len());
+            let rows = &left[..next_call(sizes)];
+            let contexts = rows.iter().map(|(_, context)| context);
+            let batch = batch(rows.iter().map(|(blob, _)| *blob), contexts, None);
+            let batch = batch.map_err(|error| self.daemon().broken(&error))?;
+            for answer in self.call(&batch, REFUSAL_BYTES_MAX)? {
+                let refusals = stream::column(self.daemon(), &answer, "refusal")?;
+                let refusals = refusals.as_string_opt::<i32>();
+                let none = || self.daemon().answered("without refusal");
+                let of_rows = refusals.ok_or_else(none)?.iter();
+                reasons.extend(of_rows.map(|refusal| refusal.map(ToOwned::to_owned)));
             }
-            Err(SourceError::Refused { code, message }) => Ok(Some(match message.as_str() {
-                "" => code,
-                message => format!("{code}: {message}"),
-            })),
-            Err(error) => Err(error),
-        };
-        answers.into_iter().map(why).collect()
+        }
+        Ok(reasons)
     }
 }
 

@@ -1,14 +1,16 @@
 //! The body of a batch: chunks of blobs, each made when hyper asks for it, so that a slow reader slows the making and memory stays constant.
 //!
-//! Making a chunk keeps a processor busy for half a millisecond (`AES_256` octets) to some ten (1,024-byte keys): it happens on a blocking thread, on as many
-//! at once as there are cores, and never on the runtime's own threads, where single requests would wait behind it. While one chunk is on its way the
+//! Making a chunk keeps a processor busy for half a millisecond (`AES_256` octets) to some ten (1,024-byte keys): it happens on a thread of `makers`,
+//! and never on the runtime's own threads, where single requests would wait behind it. While one chunk is on its way the
 //! next is made. What is small is made where it is asked for. A chunk that has to wait for a limit waits on a timer, and holds neither a thread nor a permit.
 //!
-//! A batch that ends early says so: octets end before `Content-Length`, and lines with the error in place of the count.
+//! A batch that ends early says so: octets end before `Content-Length`, lines with the error in place of the count, and an Arrow stream without its marker, the connection cut.
 
+use crate::api::bind::BlobRows;
 use crate::api::{ApiError, Chunk, DataKeys, RequestId};
 use crate::audit::Recorded;
 use crate::limit::Exceeded;
+use crate::transport::makers::Makers;
 use crate::transport::route::Form;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -16,7 +18,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::sync::Semaphore;
 
 /// Bytes of blobs that are made on the spot: less than a tenth of a millisecond, about what handing over to a thread costs.
 const INLINE_BYTES_MAX: u64 = 64 * 1024;
@@ -32,9 +33,10 @@ pub(super) struct Batch {
     /// At most one of these two is there; neither is the end.
     maker: Option<Maker>,
     making: Option<Pin<Box<dyn Future<Output = Made> + Send>>>,
-    makers: Arc<Semaphore>,
+    makers: Makers,
     /// How long a chunk waits for its limits.
     patience: Duration,
+    form: Form,
     /// Known only of octets.
     bytes_left: Option<u64>,
 }
@@ -48,17 +50,18 @@ type Made<T = Bytes> = (Option<Maker>, Result<T, ApiError>);
 pub(super) struct EndedEarly;
 
 impl Batch {
-    /// The body of `keys` in `form`; at most as many chunks are made at once as `makers` has permits, and none waits longer than `patience` for a limit.
+    /// The body of `keys` in `form`, made by `makers`; no chunk waits longer than `patience` for a limit.
     pub(super) fn new(
         keys: DataKeys,
         form: Form,
         request: RequestId,
-        makers: Arc<Semaphore>,
+        makers: Makers,
         patience: Duration,
     ) -> Self {
         let maker = Maker::new(keys, form);
         Self {
             request,
+            form,
             bytes_left: (form == Form::Octets).then(|| maker.bytes()),
             maker: Some(maker),
             making: None,
@@ -86,7 +89,7 @@ impl Batch {
                     count = maker.as_ref().map(|maker| maker.keys.count()),
                     "a batch ended early"
                 );
-                if self.bytes_left.is_some() {
+                if self.form != Form::Lines {
                     return Err(EndedEarly);
                 }
                 let mut line = error.body();
@@ -110,7 +113,7 @@ impl Body for Batch {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, EndedEarly>>> {
         if let Some(maker) = self.maker.take() {
-            let makers = Arc::clone(&self.makers);
+            let makers = self.makers.clone();
             self.making = Some(Box::pin(in_time(maker, makers, self.patience)));
         }
         let Some(making) = &mut self.making else {
@@ -133,7 +136,7 @@ impl Body for Batch {
 }
 
 /// The next chunk, as soon as its limits let it.
-async fn in_time(mut maker: Maker, makers: Arc<Semaphore>, patience: Duration) -> Made {
+async fn in_time(mut maker: Maker, makers: Makers, patience: Duration) -> Made {
     let mut waited = Duration::ZERO;
     loop {
         let (back, piece) = if maker.next_bytes() <= INLINE_BYTES_MAX {
@@ -172,17 +175,15 @@ fn lost() -> ApiError {
     ApiError::internal("a batch has lost its maker")
 }
 
-async fn on_a_thread(mut maker: Maker, makers: &Arc<Semaphore>) -> Made<Piece> {
-    // Never closed; without a permit the chunk would only be made beside more others.
-    let _permit = makers.acquire().await.ok();
-    let made = tokio::task::spawn_blocking(move || {
+async fn on_a_thread(mut maker: Maker, makers: &Makers) -> Made<Piece> {
+    let work = move || {
         let piece = maker.piece();
         (Some(maker), piece)
-    });
-    match made.await {
-        Ok(made) => made,
-        Err(error) => (None, Err(ApiError::internal(error))),
-    }
+    };
+    makers
+        .make(work)
+        .await
+        .unwrap_or_else(|| (None, Err(lost())))
 }
 
 /// What makes the chunks of one batch.
@@ -206,6 +207,8 @@ enum Encoding {
         /// The blobs of one chunk before they are encoded.
         blobs: Vec<u8>,
     },
+    /// From the first chunk on.
+    Arrow(Option<BlobRows>),
 }
 
 impl Maker {
@@ -216,6 +219,7 @@ impl Maker {
                 rest: rest_of_line(keys.key_arn(), &keys.material().to_string()),
                 blobs: Vec::new(),
             },
+            Form::Arrow => Encoding::Arrow(None),
         };
         Self {
             keys,
@@ -249,6 +253,21 @@ impl Maker {
                 let made = self.keys.next_chunk(blobs)?;
                 for blob in blobs.chunks_exact(self.keys.blob_bytes()) {
                     append_line(blob, rest, &mut out);
+                }
+                made
+            }
+            Encoding::Arrow(rows) => {
+                let mut blobs = Vec::new();
+                let made = self.keys.next_chunk(&mut blobs)?;
+                if !blobs.is_empty() {
+                    let rows = match rows {
+                        Some(rows) => rows,
+                        None => rows.insert(BlobRows::begin(&self.keys)?),
+                    };
+                    out.extend(rows.rows(blobs)?);
+                    if self.keys.handed_out() == self.keys.count() {
+                        out.extend(rows.end()?);
+                    }
                 }
                 made
             }

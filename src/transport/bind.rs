@@ -4,19 +4,19 @@
 //! The first chunk is made before the head of the answer is sent: what is refused by then has a status and an error of its own. Later, the answer ends
 //! without the marker that ends an Arrow stream, and its connection is cut.
 //!
-//! Decoding, authorizing and binding a chunk keep a processor busy for some milliseconds: all of that happens on blocking threads, as in a batch.
+//! Decoding, authorizing and binding a chunk keep a processor busy for some milliseconds: all of that happens on threads of `makers`, as in a batch.
 
 use crate::api::{self, ApiError, KmsErrorCode, RequestId, Step};
 use crate::clock::{Clock, Timestamp};
 use crate::transport::batch::{EndedEarly, PAUSE_MAX, PAUSE_MIN};
+use crate::transport::makers::Makers;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// The request's body.
 pub(super) enum Input {
@@ -62,8 +62,7 @@ impl Input {
 
 /// What a stream is held to.
 pub(super) struct Bounds {
-    /// At most as many chunks are made at once as it has permits.
-    pub(super) makers: Arc<Semaphore>,
+    pub(super) makers: Makers,
     /// How long a chunk waits for its limits.
     pub(super) patience: Duration,
     /// How long the request's body may stand still.
@@ -79,7 +78,7 @@ pub(super) struct Bounds {
 struct Stream {
     request: RequestId,
     /// `None` if its thread panicked.
-    rows: Option<api::Bind>,
+    rows: Option<api::Containers>,
     input: Input,
     /// Read, not yet used.
     unused: Bytes,
@@ -101,7 +100,7 @@ impl Stream {
                 code = error.code().name(),
                 message = error.message(),
                 source = error.source().map(tracing::field::display),
-                handed_out = self.rows.as_ref().map(api::Bind::rows),
+                handed_out = self.rows.as_ref().map(api::Containers::rows),
                 "a stream of containers ended early"
             );
         })
@@ -140,7 +139,7 @@ impl Stream {
         }
     }
 
-    fn rows(&mut self) -> Result<&mut api::Bind, ApiError> {
+    fn rows(&mut self) -> Result<&mut api::Containers, ApiError> {
         self.rows.as_mut().ok_or_else(lost)
     }
 
@@ -162,13 +161,11 @@ impl Stream {
 
     async fn step(&mut self) -> Result<Step, ApiError> {
         let mut rows = self.rows.take().ok_or_else(lost)?;
-        // Never closed; without a permit the chunk would only be made beside more others.
-        let _permit = self.bounds.makers.acquire().await.ok();
-        let made = tokio::task::spawn_blocking(move || {
+        let work = move || {
             let step = rows.step();
             (rows, step)
-        });
-        let (rows, step) = made.await.map_err(ApiError::internal)?;
+        };
+        let (rows, step) = self.bounds.makers.make(work).await.ok_or_else(lost)?;
         self.rows = Some(rows);
         step
     }
@@ -196,7 +193,7 @@ impl Bind {
     /// The refusal, and what is left of the request's body.
     pub(super) async fn begin(
         request: RequestId,
-        rows: api::Bind,
+        rows: api::Containers,
         input: Input,
         bounds: Bounds,
     ) -> Result<Self, (ApiError, Option<Incoming>)> {

@@ -5,7 +5,7 @@
 
 use crate::api::batch::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID};
 use crate::api::bind::MEDIA_TYPE;
-use crate::api::{self, ApiError, KmsErrorCode, Reply, RequestId, Requester};
+use crate::api::{self, ApiError, KmsErrorCode, Purpose, Reply, RequestId, Requester};
 use crate::auth::AuthError;
 use crate::auth::sigv4::{Head, Signer};
 use crate::clock::Timestamp;
@@ -58,8 +58,6 @@ pub(super) struct Front {
     /// On the daemon's own Unix socket only.
     operator: Option<Operator>,
     tally: Tally,
-    /// One permit for each chunk of a batch that may be made at once.
-    makers: Arc<Semaphore>,
     /// One permit for each stream of containers that may be open at once.
     streams: Arc<Semaphore>,
 }
@@ -91,12 +89,10 @@ impl Front {
         operator: Option<Operator>,
     ) -> Self {
         let tally = Tally::new(Arc::clone(&service.metrics), transport);
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             service,
             operator,
             tally,
-            makers: Arc::new(Semaphore::new(cores)),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         }
     }
@@ -167,9 +163,9 @@ impl Front {
                 *subject = Subject::DataKeys;
                 Box::pin(self.data_keys(id, caller, head, body)).await
             }
-            Route::Bind => {
-                *subject = Subject::Bind;
-                Box::pin(self.bind(id, caller, head, body)).await
+            Route::Containers(purpose) => {
+                *subject = Subject::Containers(purpose);
+                Box::pin(self.containers(id, purpose, caller, head, body)).await
             }
             Route::Admin(name) => {
                 *subject = Subject::Admin;
@@ -194,7 +190,7 @@ impl Front {
         let material_id = text(&keys.material().to_string())?;
         let blob_bytes = HeaderValue::from(keys.blob_bytes());
         let patience = Duration::from_millis(self.service.config.write_timeout_ms);
-        let batch = Batch::new(keys, form, id, Arc::clone(&self.makers), patience);
+        let batch = Batch::new(keys, form, id, self.service.makers.clone(), patience);
         let mut response = Response::new(Either::Right(Box::new(Either::Left(batch))));
         let headers = response.headers_mut();
         let media_type = HeaderValue::from_static(form.media_type());
@@ -225,9 +221,10 @@ impl Front {
     }
 
     /// Answers a stream of containers as it comes. What is signed comes whole, since its signature covers all of it.
-    async fn bind(
+    async fn containers(
         &self,
         id: RequestId,
+        purpose: Purpose,
         caller: &Caller,
         head: &Parts,
         body: &mut RequestBody,
@@ -246,7 +243,7 @@ impl Front {
         let query = head.uri.query().unwrap_or_default();
         let bound = match place {
             Ok(place) => {
-                let stream = self.service.api.bind(&requester, query);
+                let stream = self.service.api.containers(&requester, purpose, query);
                 stream.map(|stream| (stream, place))
             }
             Err(_) => Err(too_many_streams()),
@@ -260,7 +257,7 @@ impl Front {
         };
         let config = &self.service.config;
         let bounds = Bounds {
-            makers: Arc::clone(&self.makers),
+            makers: self.service.makers.clone(),
             patience: Duration::from_millis(config.write_timeout_ms),
             idle: Duration::from_millis(config.body_timeout_ms),
             clock: self.service.clock.clone(),

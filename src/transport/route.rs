@@ -1,5 +1,7 @@
 //! What a request's head asks for: its route, its operation, and the form of its answer. Pure; sees no body and no caller.
 
+use crate::api::Purpose;
+use crate::api::bind::MEDIA_TYPE;
 use crate::transport::tally::Outcome;
 use http::{HeaderMap, HeaderName, Method, header};
 
@@ -16,7 +18,7 @@ pub(super) enum Route<'a> {
     /// A batch.
     DataKeys,
     /// A stream of containers.
-    Bind,
+    Containers(Purpose),
     /// The operator's operation of this name.
     Admin(&'a str),
 }
@@ -30,10 +32,10 @@ impl<'a> Route<'a> {
         let route = match path {
             "/" => Self::Kms,
             crate::api::batch::PATH => Self::DataKeys,
-            crate::api::bind::PATH => Self::Bind,
-            path => match path.strip_prefix(ADMIN_PREFIX) {
-                Some(operation) => Self::Admin(operation),
-                None => return Err(Outcome::NotFound),
+            path => match (purpose(path), path.strip_prefix(ADMIN_PREFIX)) {
+                (Some(purpose), _) => Self::Containers(purpose),
+                (None, Some(operation)) => Self::Admin(operation),
+                (None, None) => return Err(Outcome::NotFound),
             },
         };
         if method == Method::POST {
@@ -42,6 +44,12 @@ impl<'a> Route<'a> {
             Err(Outcome::MethodNotAllowed)
         }
     }
+}
+
+fn purpose(path: &str) -> Option<Purpose> {
+    Purpose::ALL
+        .into_iter()
+        .find(|purpose| purpose.path() == path)
 }
 
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
@@ -61,42 +69,46 @@ pub(super) enum Form {
     Octets,
     /// `application/x-ndjson`: a JSON object a line.
     Lines,
+    /// `application/vnd.apache.arrow.stream`: record batches.
+    Arrow,
 }
 
-/// Both media types, for the refusal of every other.
-pub(super) const FORMS: &str = "application/octet-stream, application/x-ndjson";
+/// Their media types, for the refusal of every other.
+pub(super) const FORMS: &str =
+    "application/octet-stream, application/x-ndjson, application/vnd.apache.arrow.stream";
 
 impl Form {
     pub(super) fn media_type(self) -> &'static str {
         match self {
             Self::Octets => "application/octet-stream",
             Self::Lines => "application/x-ndjson",
+            Self::Arrow => MEDIA_TYPE,
         }
     }
 
     /// The form that `Accept` asks for (RFC 9110, section 12.5.1); octets when it is absent or leaves the choice.
     pub(super) fn accepted(headers: &HeaderMap) -> Option<Self> {
-        let mut octets = Preference::default();
-        let mut lines = Preference::default();
+        // In the order in which they are taken where they are wanted alike.
+        const ALL: [Form; 3] = [Form::Octets, Form::Lines, Form::Arrow];
+        let mut wanted = ALL.map(|form| (Preference::default(), form));
         let mut absent = true;
         for value in headers.get_all(header::ACCEPT) {
             absent = false;
             for range in value.to_str().unwrap_or_default().split(',') {
-                octets.weigh(range, Self::Octets.media_type());
-                lines.weigh(range, Self::Lines.media_type());
+                for (preference, form) in &mut wanted {
+                    preference.weigh(range, form.media_type());
+                }
             }
         }
         if absent {
             return Some(Self::Octets);
         }
-        let (octets, lines) = (octets.order(), lines.order());
-        if octets.0 == 0 && lines.0 == 0 {
-            None
-        } else if lines > octets {
-            Some(Self::Lines)
-        } else {
-            Some(Self::Octets)
-        }
+        let wanted = wanted.map(|(preference, form)| (preference.order(), form));
+        // The first of those that are wanted most.
+        let most = wanted.iter().map(|(order, _)| *order).max()?;
+        let mut best = wanted.into_iter().filter(|(order, _)| *order == most);
+        let acceptable = most.0 > 0;
+        best.next().map(|(_, form)| form).filter(|_| acceptable)
     }
 }
 
@@ -165,7 +177,13 @@ mod tests {
         let post = |path| Route::of(&Method::POST, path);
         assert_eq!(post("/"), Ok(Route::Kms));
         assert_eq!(post("/v1/data-keys"), Ok(Route::DataKeys));
-        assert_eq!(post("/v1/data-keys/bind"), Ok(Route::Bind));
+        for (path, purpose) in [
+            ("/v1/data-keys/bind", Purpose::Bind),
+            ("/v1/data-keys/rewrap", Purpose::Rewrap),
+            ("/v1/data-keys/verify", Purpose::Verify),
+        ] {
+            assert_eq!(post(path), Ok(Route::Containers(purpose)));
+        }
         let operation = Route::Admin("CreatePrincipal");
         assert_eq!(post("/v1/admin/CreatePrincipal"), Ok(operation));
         for path in [
@@ -240,6 +258,12 @@ mod tests {
             assert_eq!(form(values), Some(Form::Lines), "{values:?}");
         }
         for values in [
+            &["application/vnd.apache.arrow.stream"][..],
+            &["application/vnd.apache.arrow.stream, application/*;q=0.9"],
+        ] {
+            assert_eq!(form(values), Some(Form::Arrow), "{values:?}");
+        }
+        for values in [
             &[""][..],
             &["application/json"],
             &["text/*"],
@@ -247,7 +271,7 @@ mod tests {
             &["application/octet-stream;q=0.0"],
             &["application/octet-stream;q=2"],
             &["application/octet-stream;q=0.1234"],
-            &["application/vnd.apache.arrow.stream"],
+            &["application/vnd.apache.arrow.file"],
         ] {
             assert_eq!(form(values), None, "{values:?}");
         }

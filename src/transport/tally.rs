@@ -1,6 +1,6 @@
 //! Requests and their durations, counted in tables: a handle is registered when its cell is first used, and never on the way of a later request.
 
-use crate::api::{KmsErrorCode, OPERATIONS, Operation};
+use crate::api::{KmsErrorCode, OPERATIONS, Operation, Purpose};
 use crate::metrics::Metrics;
 use metrics::{Counter, Histogram};
 use std::sync::{Arc, OnceLock};
@@ -14,7 +14,7 @@ pub(super) enum Subject {
     /// A batch.
     DataKeys,
     /// A stream of containers.
-    Bind,
+    Containers(Purpose),
     /// An operator's own operation.
     Admin,
     /// An operation of AWS KMS.
@@ -22,15 +22,15 @@ pub(super) enum Subject {
 }
 
 impl Subject {
-    const COUNT: usize = 4 + OPERATIONS.len();
+    const COUNT: usize = 3 + Purpose::ALL.len() + OPERATIONS.len();
 
     fn index(self) -> usize {
         match self {
             Self::None => 0,
             Self::DataKeys => 1,
-            Self::Bind => 2,
-            Self::Admin => 3,
-            Self::Operation(operation) => 4 + operation.index,
+            Self::Admin => 2,
+            Self::Containers(purpose) => 3 + purpose as usize,
+            Self::Operation(operation) => 3 + Purpose::ALL.len() + operation.index,
         }
     }
 
@@ -38,7 +38,7 @@ impl Subject {
         match self {
             Self::None => "none",
             Self::DataKeys => "DataKeys",
-            Self::Bind => "Bind",
+            Self::Containers(purpose) => purpose.event(),
             Self::Admin => "Admin",
             Self::Operation(operation) => operation.name,
         }
@@ -165,8 +165,10 @@ mod tests {
         let subjects = [
             Subject::None,
             Subject::DataKeys,
-            Subject::Bind,
             Subject::Admin,
+            Subject::Containers(Purpose::Bind),
+            Subject::Containers(Purpose::Rewrap),
+            Subject::Containers(Purpose::Verify),
         ];
         let subjects = subjects.into_iter().chain(operations).map(Subject::index);
         assert!(subjects.eq(0..Subject::COUNT));

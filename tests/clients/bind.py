@@ -12,6 +12,10 @@ import urllib.parse
 from pathlib import Path
 
 import boto3
+import botocore.auth
+import botocore.awsrequest
+import botocore.credentials
+import botocore.httpsession
 import polars
 import pyarrow
 import pyarrow.ipc
@@ -224,11 +228,65 @@ def refusals(mill: Daemon, alias: str, arn: str) -> None:
     assert f"Row {4 * BATCH_ROWS + 1}: User: {me}" in mill.log.read_text(errors="replace"), mill.tail()
 
 
+def in_batches(mill: Daemon, alias: str, arn: str) -> None:
+    """A batch as Arrow: pyarrow reads what curl asked for."""
+    body = json.dumps({"KeyId": alias, "KeySpec": "AES_256", "Count": 20_000})
+    asked = ["curl", "--silent", "--fail-with-body", "--unix-socket", mill.socket, "http://localhost/v1/data-keys", "-H", f"Accept: {MEDIA_TYPE}", "-d", body]
+    answer = subprocess.run(asked, capture_output=True, check=True).stdout
+    assert answer.endswith(b"\xff\xff\xff\xff\0\0\0\0"), "no end"
+    table = pyarrow.ipc.open_stream(answer).read_all()
+    blobs = table["ciphertext_blob"].to_pylist()
+    assert len(set(blobs)) == 20_000 and {len(blob) for blob in blobs} == {BLOB_BYTES}
+    assert set(table["key_arn"].to_pylist()) == {arn} and len(set(table["key_material_id"].to_pylist())) == 1
+
+
+def with_blobs(mill: Daemon, table: pyarrow.Table, arn: str, tally: Tally) -> None:
+    """The rows that came back go on: verified, sealed anew under a new generation, verified again; each of those by who may, who needs no other right and no plaintext."""
+    def ask(who: str, purpose: str, rows: pyarrow.Table, **query: str) -> pyarrow.Table:
+        sink = pyarrow.BufferOutputStream()
+        with pyarrow.ipc.new_stream(sink, rows.schema) as writer:
+            writer.write_table(rows, max_chunksize=4000)
+        url = f"{mill.endpoint}/v1/data-keys/{purpose}?{urllib.parse.urlencode(query, quote_via=urllib.parse.quote)}"
+        signed = botocore.awsrequest.AWSRequest("POST", url, {"Content-Type": MEDIA_TYPE}, sink.getvalue().to_pybytes())
+        given = mill.credentials(who)
+        credentials = botocore.credentials.Credentials(given["AWS_ACCESS_KEY_ID"], given["AWS_SECRET_ACCESS_KEY"])
+        botocore.auth.SigV4Auth(credentials, "kms", mill.facts["region"]).add_auth(signed)
+        answer = botocore.httpsession.URLLib3Session().send(signed.prepare())
+        assert answer.status_code == 200, answer.content
+        return pyarrow.ipc.open_stream(answer.content).read_all()
+
+    names = {"context": "tenant,container id", "pair": "purpose=volume"}
+    rows = table.select(["container id", "tenant", "ciphertext_blob"]).slice(0, 4500).unify_dictionaries()
+    assert ask("admin", "verify", rows, **names)["refusal"].null_count == rows.num_rows
+    # The consumer may open tenant 7's alone.
+    refusals = ask("consumer", "verify", rows, **names)
+    for row in refusals.to_pylist():
+        assert (row["refusal"] is None) == (row["tenant"] == "tenant-7"), row
+    mill.client("admin", tally).rotate_key_on_demand(KeyId=arn)
+    again = ask("admin", "rewrap", rows, key=arn, **names, **{"new-context": "container id", "new-pair": "zone=a"})
+    assert again.column_names == ["container id", "tenant", "ciphertext_blob", "key_arn", "key_material_id"] and again.num_rows == rows.num_rows
+    assert not set(again["ciphertext_blob"].to_pylist()) & set(rows["ciphertext_blob"].to_pylist())
+    assert set(again["key_material_id"].to_pylist()) != set(table["key_material_id"].to_pylist())
+    refusals = ask("admin", "verify", again.select(["container id", "ciphertext_blob"]), context="container id", pair="zone=a")
+    assert refusals["refusal"].null_count == rows.num_rows
+    row = again.slice(11, 1).to_pylist()[0]
+    context = {"container id": row["container id"], "zone": "a"}
+    admin = mill.client("admin", tally)
+    old = {"tenant": row["tenant"], "container id": row["container id"], "purpose": "volume"}
+    plaintexts = {
+        admin.decrypt(CiphertextBlob=blob, EncryptionContext=bound_to)["Plaintext"]
+        for blob, bound_to in ((row["ciphertext_blob"], context), (rows["ciphertext_blob"][11].as_py(), old))
+    }
+    assert len(plaintexts) == 1, "another data key"
+
+
 def main() -> None:
     tally = Tally()
     with running() as mill:
         alias, arn = scene(mill, tally)
         table = bound(mill, alias, arn)
+        in_batches(mill, alias, arn)
+        with_blobs(mill, table, arn, tally)
         opens_alone(mill, table, tally)
         others(mill, alias, tally)
         slow(mill, alias)

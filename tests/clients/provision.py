@@ -71,6 +71,11 @@ def done(arguments: list, ending: str = "finished", **variables: str) -> dict:
     assert ran.returncode == (STOPPED if ending == "stopped" else 0), f"{arguments}: {ran.stderr}"
     said = json.loads(ran.stdout)
     assert said["ending"] == ending, said
+    events = [json.loads(line) for line in ran.stderr.splitlines()]
+    if ending == "finished":
+        # What a scheduler reads: at least one line at the end.
+        last = [event for event in events if event["message"] == "the job is under way"][-1]
+        assert last["rows"] == last["count"] == said["rows"] and last["seconds_left"] == 0 and last["bytes"] == said["bytes"], (last, said)
     return said
 
 

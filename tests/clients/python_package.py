@@ -12,6 +12,7 @@ import duckdb
 import pandas
 import polars
 import pyarrow
+import pyarrow.dataset
 from daemon import ALIAS, BLOB_BYTES, ROOT, Daemon, Tally, new_key, report, running
 
 ROWS = 30_000
@@ -67,6 +68,7 @@ def kinds(mill: Daemon, keymill, tally: Tally) -> int:
         provisioned = keymill.provision(part, **asked)
         assert connection.sql("SELECT count(DISTINCT ciphertext_blob) FROM provisioned").fetchall() == [(100,)]
     assert polars.from_arrow(provisioned).height == 100 and provisioned.to_pandas().shape == (100, 9)
+    partitioned(keymill.provision(sent, **asked))
     none = keymill.provision(sent.slice(0, 0), **asked)
     assert none.num_rows == 0 and none.column_names == [*sent.column_names, *ADDED]
     # Contexts so long that a call holds few rows, and another length; a client that is kept.
@@ -83,6 +85,25 @@ def kinds(mill: Daemon, keymill, tally: Tally) -> int:
     del signed["endpoint"]
     check(mill, part, keymill.provision(part, **signed), tally)
     return 11
+
+
+def partitioned(table: pyarrow.Table) -> None:
+    """Written to a folder partitioned by tenant, as engines do, it comes back from every reader as it was, contexts and blobs included."""
+    plain = table.set_column(table.column_names.index("tenant"), "tenant", table["tenant"].cast(pyarrow.string()))
+    wanted = {row["volume"]: row for row in plain.select(["volume", "tenant", "ciphertext_blob"]).to_pylist()}
+    with tempfile.TemporaryDirectory() as folder:
+        parts = pyarrow.dataset.partitioning(pyarrow.schema([("tenant", pyarrow.string())]), flavor="hive")
+        pyarrow.dataset.write_dataset(plain, folder, format="parquet", partitioning=parts)
+        assert len(list(Path(folder).glob("tenant=*/*.parquet"))) == 7
+        columns = "volume, tenant, ciphertext_blob, encryption_context['tenant'] AS bound"
+        with duckdb.connect() as connection:
+            by_duckdb = connection.sql(f"SELECT {columns} FROM read_parquet('{folder}/*/*.parquet', hive_partitioning = true)").to_arrow_table()
+        by_polars = polars.read_parquet(f"{folder}/*/*.parquet", hive_partitioning=True).to_arrow()
+        by_pyarrow = pyarrow.dataset.dataset(folder, format="parquet", partitioning=parts).to_table()
+        for reader, read in (("DuckDB", by_duckdb), ("Polars", by_polars), ("pyarrow", by_pyarrow)):
+            rows = read.select(["volume", "tenant", "ciphertext_blob"]).to_pylist()
+            assert len(rows) == len(wanted) and all(wanted[row["volume"]] == row for row in rows), reader
+        assert by_duckdb["bound"].to_pylist() == by_duckdb["tenant"].to_pylist()
 
 
 def refusals(mill: Daemon, keymill, tally: Tally) -> None:

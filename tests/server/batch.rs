@@ -1,7 +1,11 @@
-//! Batches: both forms, whole, ended early, and refused.
+//! Batches: every form, whole, ended early, and refused.
 
 use crate::daemon::{ALIAS, Daemon, PROVISIONER, Setup};
 use crate::wire::{Answer, Request, Wire};
+use arrow_array::Array;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int32Type;
+use arrow_ipc::reader::StreamReader;
 use base64_simd::STANDARD;
 use keymill::envelope::CiphertextBlob;
 use keymill::transport::Config;
@@ -11,6 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 const HOST: &str = "localhost";
 const BLOB_BYTES: usize = 96;
+const ARROW: &str = "application/vnd.apache.arrow.stream";
+/// What an Arrow stream ends with.
+const END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
 /// More than hyper, the kernel and a chunk under way hold together.
 const MANY: u64 = 400_000;
 
@@ -95,11 +102,43 @@ async fn lines_are_objects_and_an_end() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_arrow_stream_has_record_batches_and_an_end() {
+    let daemon = Daemon::start().await;
+    let mut tcp = daemon.over_tcp().await;
+    for count in [1, 8192, 9000] {
+        let ask = batch(count).with("accept", ARROW).signed(&PROVISIONER);
+        let answer = tcp.ask(&ask).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(answer.header("content-type"), Some(ARROW));
+        assert!(answer.body.ends_with(&END), "the stream has its end");
+        let mut all = Vec::new();
+        for batch in StreamReader::try_new(&answer.body[..], None).unwrap() {
+            let batch = batch.unwrap();
+            let column = |name| batch.column_by_name(name).unwrap();
+            for blob in column("ciphertext_blob").as_binary::<i32>() {
+                all.extend_from_slice(blob.unwrap());
+            }
+            for (name, header) in [
+                ("key_arn", "keymill-key-arn"),
+                ("key_material_id", "keymill-key-material-id"),
+            ] {
+                let names = column(name).as_dictionary::<Int32Type>();
+                let values = names.values().as_string::<i32>();
+                assert_eq!(values.iter().next(), Some(answer.header(header)));
+                assert_eq!(values.len(), 1);
+            }
+        }
+        assert_eq!(blobs(&all).len() as u64, count);
+        assert!(decrypts(&daemon, &all[..BLOB_BYTES]).await);
+    }
+}
+
 #[tokio::test]
 async fn other_forms_are_not_acceptable() {
     let daemon = Daemon::start().await;
     let mut unix = daemon.over_unix().await;
-    for accept in ["application/json", "application/vnd.apache.arrow.stream"] {
+    for accept in ["application/json", "application/vnd.apache.arrow.file"] {
         let answer = unix.ask(&batch(1).with("accept", accept)).await;
         let message = answer.refusal(406, "UnsupportedOperationException");
         assert!(

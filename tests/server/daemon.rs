@@ -16,7 +16,7 @@ use keymill::policy::{PolicyDocument, Principal};
 use keymill::pool::{self, CloneWord, Pool};
 use keymill::transport::admin::Admin;
 use keymill::transport::tls::{self, Tls};
-use keymill::transport::{self, Config, Service, Socket};
+use keymill::transport::{self, Config, Makers, Service, Socket};
 use serde_json::{Value, json};
 use std::fs;
 use std::net::SocketAddr;
@@ -207,6 +207,7 @@ impl Daemon {
             config: setup.config,
             metrics: Arc::clone(&metrics),
             cores: vec![Handle::current()],
+            makers: Makers::start().unwrap(),
         });
         let (shutdown, down) = watch::channel(false);
         let mut listeners = JoinSet::new();

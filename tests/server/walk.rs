@@ -6,7 +6,7 @@ use crate::wire::{Answer, Request};
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_ipc::writer::StreamWriter;
 use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey};
-use keymill::api::{self, ADMINISTRATION, OPERATIONS, Requester};
+use keymill::api::{self, ADMINISTRATION, OPERATIONS, Purpose, Requester};
 use keymill::auth::Credentials;
 use keymill::crypto::secret::SecretBytes;
 use keymill::policy::Principal;
@@ -395,10 +395,10 @@ async fn the_batch_answers_every_principal_as_a_single_call_would_be() {
 async fn the_stream_of_containers_answers_every_principal_as_a_single_call_would_be() {
     let walk = Walk::new().await;
     let host = walk.daemon.host();
-    let scene = walk.scene(api::bind::PATH).await;
+    let scene = walk.scene(Purpose::Bind.path()).await;
     let path = format!(
         "{}?key={}&spec=AES_256&context=id",
-        api::bind::PATH,
+        Purpose::Bind.path(),
         scene.key
     );
     let ids = Arc::new(StringArray::from(vec!["a", "b"])) as ArrayRef;

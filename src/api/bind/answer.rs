@@ -1,104 +1,39 @@
-//! The answer: the rows as they came, and three columns beside them.
+//! The answer: the rows as they came, and other columns beside them.
 
-use crate::api::bind::asked::Asked;
 use crate::api::usability::material;
 use crate::api::{ApiError, KmsErrorCode};
-use crate::envelope::blob_bytes;
 use crate::key::material::KeyMaterialId;
 use crate::keystore::KeyEntry;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
-use arrow_array::{ArrayRef, BinaryArray, DictionaryArray, Int32Array, RecordBatch, StringArray};
-use arrow_buffer::{Buffer, OffsetBuffer};
+use arrow_array::{
+    Array, ArrayRef, BinaryArray, DictionaryArray, Int32Array, RecordBatch, StringArray,
+};
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use std::sync::Arc;
 
-/// The columns that are appended.
-const COLUMNS: [&str; 3] = ["ciphertext_blob", "key_arn", "key_material_id"];
-
 /// Writes the answer, chunk by chunk.
 pub(super) struct Answer {
     schema: SchemaRef,
-    /// Of the context's columns.
-    places: Vec<usize>,
-    blob_bytes: usize,
     writer: StreamWriter<Vec<u8>>,
-    key: Option<Key>,
-}
-
-/// What is the same for all rows of a chunk, and mostly for those of the next: dictionaries of one value.
-struct Key {
-    material: KeyMaterialId,
-    arn: ArrayRef,
-    material_id: ArrayRef,
-}
-
-impl Key {
-    fn of(entry: &KeyEntry, material: KeyMaterialId) -> Self {
-        let one = |text: &str| Arc::new(StringArray::from(vec![text]));
-        Self {
-            material,
-            arn: one(&entry.arn),
-            material_id: one(&material.to_string()),
-        }
-    }
 }
 
 impl Answer {
-    /// Begins the answer to a stream of this schema.
-    pub(super) fn begin(schema: &Schema, asked: &Asked) -> Result<Self, ApiError> {
-        let places = asked.pairs.places(schema)?;
-        let taken = |name: &str| schema.fields().iter().any(|field| field.name() == name);
-        if let Some(name) = COLUMNS.into_iter().find(|name| taken(name)) {
-            let message = format!("There is a column {name:?} already.");
-            return Err(ApiError::new(KmsErrorCode::ValidationException, message));
-        }
-        let name = || DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
-        let kinds = [DataType::Binary, name(), name()];
-        let appended = COLUMNS.into_iter().zip(kinds);
-        let appended = appended.map(|(name, kind)| Arc::new(Field::new(name, kind, false)));
-        let fields: Vec<_> = schema.fields().iter().cloned().chain(appended).collect();
-        let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
+    /// Begins an answer with these columns.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub(super) fn begin(schema: SchemaRef) -> Result<Self, ApiError> {
         let writer = StreamWriter::try_new(Vec::new(), &schema).map_err(ApiError::internal)?;
-        Ok(Self {
-            schema,
-            places,
-            blob_bytes: blob_bytes(asked.length),
-            writer,
-            key: None,
-        })
+        Ok(Self { schema, writer })
     }
 
-    /// Where the context's columns stand.
-    pub(super) fn places(&self) -> &[usize] {
-        &self.places
-    }
-
-    /// The bytes of these rows with their blobs, which stand end to end; the schema's before the first of them.
-    pub(super) fn rows(
-        &mut self,
-        rows: &RecordBatch,
-        entry: &KeyEntry,
-        blobs: Vec<u8>,
-    ) -> Result<Vec<u8>, ApiError> {
-        let count = rows.num_rows();
-        let key = self.key.take();
-        let current = material(entry)?.id();
-        let key = key.filter(|key| key.material == current);
-        let key = key.unwrap_or_else(|| Key::of(entry, current));
-        let key = self.key.insert(key);
-        let offsets = OffsetBuffer::from_repeated_length(self.blob_bytes, count);
-        let blobs = BinaryArray::try_new(offsets, Buffer::from_vec(blobs), None);
-        let all_the_same = |value: &ArrayRef| {
-            let first = Int32Array::from(vec![0; count]);
-            DictionaryArray::<Int32Type>::try_new(first, Arc::clone(value))
-        };
-        let mut columns: Vec<_> = rows.columns().iter().map(compacted).collect();
-        columns.push(Arc::new(blobs.map_err(ApiError::internal)?));
-        for value in [&key.arn, &key.material_id] {
-            columns.push(Arc::new(all_the_same(value).map_err(ApiError::internal)?));
-        }
+    /// The bytes of rows; the schema's before the first of them.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub(super) fn rows(&mut self, columns: Vec<ArrayRef>) -> Result<Vec<u8>, ApiError> {
         let schema = Arc::clone(&self.schema);
         let batch = RecordBatch::try_new(schema, columns).map_err(ApiError::internal)?;
         self.writer.write(&batch).map_err(ApiError::internal)?;
@@ -106,9 +41,115 @@ impl Answer {
     }
 
     /// The bytes of the end.
-    pub(super) fn end(mut self) -> Result<Vec<u8>, ApiError> {
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub(super) fn finish(&mut self) -> Result<Vec<u8>, ApiError> {
         self.writer.finish().map_err(ApiError::internal)?;
         Ok(std::mem::take(self.writer.get_mut()))
+    }
+}
+
+/// The columns that an answer keeps of what came.
+#[derive(Default)]
+pub(super) struct Kept(Vec<usize>);
+
+impl Kept {
+    /// All; those of the names that are added must not be among them.
+    pub(super) fn all(schema: &Schema, added: &[&str]) -> Result<Self, ApiError> {
+        let taken = |name: &str| schema.fields().iter().any(|field| field.name() == name);
+        if let Some(name) = added.iter().find(|name| taken(name)) {
+            let message = format!("There is a column {name:?} already.");
+            return Err(ApiError::new(KmsErrorCode::ValidationException, message));
+        }
+        Ok(Self((0..schema.fields().len()).collect()))
+    }
+
+    /// All but those of these names.
+    pub(super) fn but(schema: &Schema, names: &[&str]) -> Self {
+        let fields = schema.fields().iter().enumerate();
+        let kept = fields.filter(|(_, field)| !names.contains(&field.name().as_str()));
+        Self(kept.map(|(place, _)| place).collect())
+    }
+
+    /// The schema of these columns and those that are added.
+    pub(super) fn and(&self, schema: &Schema, added: impl IntoIterator<Item = Field>) -> SchemaRef {
+        let fields = schema.fields();
+        let kept = self
+            .0
+            .iter()
+            .filter_map(|place| fields.get(*place).cloned());
+        let fields: Vec<_> = kept.chain(added.into_iter().map(Arc::new)).collect();
+        Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+    }
+
+    /// The columns of these rows.
+    pub(super) fn columns(&self, rows: &RecordBatch) -> Vec<ArrayRef> {
+        let columns = self.0.iter();
+        let columns = columns.filter_map(|place| rows.columns().get(*place));
+        columns.map(compacted).collect()
+    }
+}
+
+/// The columns that say what a row's key is: the blob, and of the KMS key, which is the same for all rows of a chunk, dictionaries of one value.
+#[derive(Default)]
+pub(super) struct BlobColumns(Option<Key>);
+
+/// What is mostly the same for the next chunk.
+struct Key {
+    material: KeyMaterialId,
+    arn: ArrayRef,
+    material_id: ArrayRef,
+}
+
+impl BlobColumns {
+    /// Their names.
+    pub(super) const NAMES: [&'static str; 3] = ["ciphertext_blob", "key_arn", "key_material_id"];
+
+    /// Their fields.
+    pub(super) fn fields() -> impl Iterator<Item = Field> {
+        let name = || DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+        let kinds = [DataType::Binary, name(), name()];
+        let fields = Self::NAMES.into_iter().zip(kinds);
+        fields.map(|(name, kind)| Field::new(name, kind, false))
+    }
+
+    /// Those of blobs that are under this key, as it is now.
+    pub(super) fn of(
+        &mut self,
+        entry: &KeyEntry,
+        blobs: BinaryArray,
+    ) -> Result<[ArrayRef; 3], ApiError> {
+        self.under(&entry.arn, material(entry)?.id(), blobs)
+    }
+
+    /// Those of blobs that are under this key and material.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub(super) fn under(
+        &mut self,
+        arn: &str,
+        material: KeyMaterialId,
+        blobs: BinaryArray,
+    ) -> Result<[ArrayRef; 3], ApiError> {
+        let key = self.0.take().filter(|key| key.material == material);
+        let key = key.unwrap_or_else(|| {
+            let one = |text: &str| Arc::new(StringArray::from(vec![text]));
+            Key {
+                material,
+                arn: one(arn),
+                material_id: one(&material.to_string()),
+            }
+        });
+        let key = self.0.insert(key);
+        let all_the_same = |value: &ArrayRef| {
+            let first = Int32Array::from(vec![0; blobs.len()]);
+            let column = DictionaryArray::<Int32Type>::try_new(first, Arc::clone(value));
+            column.map_err(ApiError::internal)
+        };
+        let (arn, material_id) = (all_the_same(&key.arn)?, all_the_same(&key.material_id)?);
+        Ok([Arc::new(blobs), Arc::new(arn), Arc::new(material_id)])
     }
 }
 

@@ -1,43 +1,60 @@
 //! The query of a stream of containers.
 
+use crate::api::bind::Purpose;
 use crate::api::bind::columns::ContextPairs;
+use crate::api::bind::contexts::ContextSource;
 use crate::api::generate::Asked as Length;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::{ApiError, KmsErrorCode};
 use crate::context::EncryptionContext;
 use crate::key::data_key::DataKeyLength;
 use percent_encoding::percent_decode_str;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// What is asked for.
-#[derive(Debug)]
-pub(super) struct Asked {
-    pub(super) key_id: String,
-    pub(super) length: DataKeyLength,
+/// The column of maps that contexts are in where the query names none.
+const MAPS: &str = "encryption_context";
+
+/// What is asked for: form-encoded, each but pairs once.
+#[derive(Debug, Default)]
+pub(super) struct Query {
+    key: Option<String>,
+    spec: Option<String>,
+    bytes: Option<String>,
+    /// `context=column,column` and any number of `pair=name=value`.
     pub(super) pairs: ContextPairs,
-    /// The same as a JSON object, for the audit log.
-    pub(super) record: Vec<u8>,
+    /// `map=column`.
+    map: Option<String>,
+    /// The same of the contexts to come.
+    new_pairs: ContextPairs,
+    new_map: Option<String>,
 }
 
-impl Asked {
-    /// Reads `key=…&spec=AES_256|AES_128` or `bytes=…`, `&context=column,column` and any number of `&pair=name=value`: form-encoded, each but `pair` once.
-    pub(super) fn parse(query: &str) -> Result<Self, ApiError> {
-        let (mut key, mut spec, mut bytes, mut columns) = (None, None, None, None);
-        let mut constants = Vec::new();
+impl Query {
+    pub(super) fn parse(purpose: Purpose, query: &str) -> Result<Self, ApiError> {
+        let mut asked = Self::default();
+        let (mut columns, mut new_columns) = (None, None);
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             let (name, value) = (decoded(name)?, decoded(value)?);
-            let place = match name.as_str() {
-                "key" => &mut key,
-                "spec" => &mut spec,
-                "bytes" => &mut bytes,
-                "context" => &mut columns,
-                "pair" => {
+            let place = match (name.as_str(), purpose) {
+                ("key", Purpose::Bind | Purpose::Rewrap) => &mut asked.key,
+                ("spec", Purpose::Bind) => &mut asked.spec,
+                ("bytes", Purpose::Bind) => &mut asked.bytes,
+                ("context", _) => &mut columns,
+                ("map", Purpose::Rewrap | Purpose::Verify) => &mut asked.map,
+                ("new-context", Purpose::Rewrap) => &mut new_columns,
+                ("new-map", Purpose::Rewrap) => &mut asked.new_map,
+                ("pair", _) | ("new-pair", Purpose::Rewrap) => {
                     let pair = value.split_once('=');
-                    let (name, value) =
-                        pair.ok_or_else(|| invalid("pair must be name=value.".to_owned()))?;
-                    constants.push((name.to_owned(), value.to_owned()));
+                    let (of_pair, value) =
+                        pair.ok_or_else(|| invalid(format!("{name} must be name=value.")))?;
+                    let pairs = match name.as_str() {
+                        "pair" => &mut asked.pairs,
+                        _ => &mut asked.new_pairs,
+                    };
+                    let pair = (of_pair.to_owned(), value.to_owned());
+                    pairs.constants.push(pair);
                     continue;
                 }
                 _ => return Err(invalid(format!("There is no parameter {name:?}."))),
@@ -46,41 +63,88 @@ impl Asked {
                 return Err(invalid(format!("{name} is given twice.")));
             }
         }
-        let number = match &bytes {
-            Some(bytes) => Some(
-                bytes
-                    .parse::<i64>()
-                    .map_err(|_| invalid("bytes must be a number.".to_owned()))?,
-            ),
-            None => None,
-        };
-        let mut violations = Violations::default();
-        let key_id = key.as_deref();
-        violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-        let length = Length::check(spec.as_deref(), number, &mut violations);
-        violations.check()?;
-        let columns = columns.filter(|names| !names.is_empty());
-        let columns = columns.iter().flat_map(|names| names.split(','));
-        let pairs = ContextPairs {
-            columns: columns.map(ToOwned::to_owned).collect(),
-            constants,
-        };
-        check_names(&pairs)?;
-        let constants = pairs.constants.iter().cloned();
-        let record = json!({
-            "KeyId": key,
-            "KeySpec": spec,
-            "NumberOfBytes": number,
-            "ContextColumns": pairs.columns,
-            "EncryptionContext": constants.collect::<BTreeMap<_, _>>(),
-        });
-        Ok(Self {
-            key_id: key.unwrap_or_default(),
-            length: length.length()?,
-            pairs,
-            record: record.to_string().into_bytes(),
-        })
+        for (pairs, columns) in [
+            (&mut asked.pairs, columns),
+            (&mut asked.new_pairs, new_columns),
+        ] {
+            let columns = columns.filter(|names| !names.is_empty());
+            let columns = columns.iter().flat_map(|names| names.split(','));
+            pairs.columns = columns.map(ToOwned::to_owned).collect();
+        }
+        Ok(asked)
     }
+
+    /// The key and the length of data keys, and the query as a JSON object, for the audit log.
+    pub(super) fn data_keys(&self) -> Result<(String, DataKeyLength, Vec<u8>), ApiError> {
+        let bytes = self.bytes.as_ref().map(|bytes| bytes.parse::<i64>());
+        let bytes = bytes.transpose();
+        let bytes = bytes.map_err(|_| invalid("bytes must be a number.".to_owned()))?;
+        let mut violations = Violations::default();
+        let key_id = self.key.as_deref();
+        violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
+        let length = Length::check(self.spec.as_deref(), bytes, &mut violations);
+        violations.check()?;
+        check_names(&self.pairs)?;
+        let record = json!({
+            "KeyId": self.key,
+            "KeySpec": self.spec,
+            "NumberOfBytes": bytes,
+            "ContextColumns": self.pairs.columns,
+            "EncryptionContext": constants(&self.pairs),
+        });
+        let key_id = self.key.clone().unwrap_or_default();
+        Ok((key_id, length.length()?, record.to_string().into_bytes()))
+    }
+
+    /// The key that blobs are to be under.
+    pub(super) fn destination(&self) -> Result<String, ApiError> {
+        let mut violations = Violations::default();
+        let key_id = self.key.as_deref();
+        let max = KEY_ID_CHARACTERS_MAX;
+        violations.required_text("destinationKeyId", key_id, max, Some(&ASCII));
+        violations.check()?;
+        Ok(self.key.clone().unwrap_or_default())
+    }
+
+    /// What blobs are bound to.
+    pub(super) fn contexts(&self) -> Result<ContextSource, ApiError> {
+        let source = source(&self.pairs, self.map.as_ref())?;
+        Ok(source.unwrap_or_else(|| ContextSource::Map(MAPS.to_owned())))
+    }
+
+    /// What they are to be bound to; `None` is the same.
+    pub(super) fn new_contexts(&self) -> Result<Option<ContextSource>, ApiError> {
+        source(&self.new_pairs, self.new_map.as_ref())
+    }
+}
+
+fn source(pairs: &ContextPairs, map: Option<&String>) -> Result<Option<ContextSource>, ApiError> {
+    match (map, *pairs == ContextPairs::default()) {
+        (Some(column), true) => Ok(Some(ContextSource::Map(column.clone()))),
+        (Some(_), false) => Err(invalid(
+            "Contexts are in a column of maps or in others, not in both.".to_owned(),
+        )),
+        (None, true) => Ok(None),
+        (None, false) => {
+            check_names(pairs)?;
+            Ok(Some(ContextSource::Pairs(pairs.clone())))
+        }
+    }
+}
+
+/// Where contexts stand, as the audit log has it: columns, and the pairs of all rows.
+pub(super) fn shown(source: &ContextSource) -> (Value, Value) {
+    match source {
+        ContextSource::Map(column) => (json!([column]), json!({})),
+        ContextSource::Pairs(pairs) => (json!(pairs.columns), json!(constants(pairs))),
+    }
+}
+
+fn constants(pairs: &ContextPairs) -> BTreeMap<&str, &str> {
+    let constants = pairs.constants.iter();
+    constants
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect()
 }
 
 /// No name twice, and no more than one context can hold.
@@ -111,25 +175,27 @@ mod tests {
 
     #[test]
     fn a_query_is_read_as_forms_write_it() {
-        let asked = Asked::parse(
+        let asked = Query::parse(
+            Purpose::Bind,
             "key=alias%2Fa&spec=AES_128&context=tenant%2Ccontainer+id&pair=purpose%3Dvolume&pair=a=b=c",
         )
         .unwrap();
-        assert_eq!(asked.key_id, "alias/a");
-        assert_eq!(asked.length, DataKeyLength::AES_128);
+        let (key_id, length, record) = asked.data_keys().unwrap();
+        assert_eq!(
+            (key_id.as_str(), length),
+            ("alias/a", DataKeyLength::AES_128)
+        );
         assert_eq!(asked.pairs.columns, ["tenant", "container id"]);
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(
             asked.pairs.constants,
             [pair("purpose", "volume"), pair("a", "b=c")]
         );
-        let record: serde_json::Value = serde_json::from_slice(&asked.record).unwrap();
+        let record: Value = serde_json::from_slice(&record).unwrap();
         assert_eq!(record["EncryptionContext"]["a"], "b=c");
-        let asked = Asked::parse("bytes=7&key=k").unwrap();
-        assert_eq!(
-            (asked.length.bytes(), asked.pairs),
-            (7, ContextPairs::default())
-        );
+        let asked = Query::parse(Purpose::Bind, "bytes=7&key=k").unwrap();
+        assert_eq!(asked.data_keys().unwrap().1.bytes(), 7);
+        assert_eq!(asked.pairs, ContextPairs::default());
     }
 
     #[test]
@@ -158,7 +224,8 @@ mod tests {
             ("key=k&spec=AES_256&context=%ff", "no UTF-8"),
             (&large, "at most 8192 bytes"),
         ] {
-            let error = Asked::parse(query).unwrap_err();
+            let asked = Query::parse(Purpose::Bind, query);
+            let error = asked.and_then(|asked| asked.data_keys()).unwrap_err();
             assert_eq!(error.code(), KmsErrorCode::ValidationException, "{query}");
             assert!(
                 error.message().contains(said),
@@ -166,5 +233,52 @@ mod tests {
                 error.message()
             );
         }
+    }
+    #[test]
+    fn contexts_are_maps_or_columns_and_new_ones_the_same_unless_they_are_named() {
+        let rewrap = |query| Query::parse(Purpose::Rewrap, query).unwrap();
+        let map = |name: &str| ContextSource::Map(name.to_owned());
+        let plain = rewrap("key=k");
+        assert_eq!(plain.destination().unwrap(), "k");
+        assert_eq!(plain.contexts().unwrap(), map("encryption_context"));
+        assert_eq!(plain.new_contexts().unwrap(), None);
+        let named = rewrap("key=k&map=old&new-context=tenant&new-pair=zone%3Da");
+        assert_eq!(named.contexts().unwrap(), map("old"));
+        let new = ContextPairs {
+            columns: vec!["tenant".to_owned()],
+            constants: vec![("zone".to_owned(), "a".to_owned())],
+        };
+        assert_eq!(
+            named.new_contexts().unwrap(),
+            Some(ContextSource::Pairs(new))
+        );
+    }
+
+    #[test]
+    fn a_stream_takes_no_parameter_of_another() {
+        let both = "context=a&map=b";
+        for (purpose, query, said) in [
+            (Purpose::Verify, "key=k", "no parameter \"key\""),
+            (Purpose::Verify, "new-context=a", "no parameter"),
+            (Purpose::Rewrap, "spec=AES_256", "no parameter \"spec\""),
+            (Purpose::Rewrap, "new-pair=a", "new-pair must be name=value"),
+            (Purpose::Bind, "map=a", "no parameter \"map\""),
+            (Purpose::Bind, "new-pair=a=b", "no parameter"),
+            (Purpose::Rewrap, "new-map=a&new-map=b", "given twice"),
+            (Purpose::Verify, both, "not in both"),
+            (Purpose::Rewrap, "context=a,a", "names each pair once"),
+        ] {
+            let asked = Query::parse(purpose, query);
+            let error = asked.and_then(|asked| asked.contexts()).unwrap_err();
+            assert!(error.message().contains(said), "{}", error.message());
+        }
+        let unnamed = Query::parse(Purpose::Rewrap, "map=a").unwrap();
+        assert!(
+            unnamed
+                .destination()
+                .unwrap_err()
+                .message()
+                .contains("destinationKeyId")
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! What a batch says of lengths and places, held against its body, before the Arrow crates see it: they panic where these do not fit.
 
 use crate::api::ApiError;
-use crate::api::bind::containers::unsupported;
+use crate::api::bind::decoder::unsupported;
 use crate::api::bind::messages::{MESSAGE_BYTES_MAX, malformed, too_large};
 use arrow_schema::DataType;
 

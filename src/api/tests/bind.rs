@@ -14,9 +14,10 @@ use sha2::{Digest, Sha256};
 use std::collections::{HashMap, HashSet};
 
 mod chunks;
+mod sealed;
 
 const MINT: &str = "GenerateDataKeyWithoutPlaintext";
-const CHUNK: usize = Bind::CHUNK_ROWS;
+const CHUNK: usize = Containers::CHUNK_ROWS;
 
 pub(super) fn text(values: impl IntoIterator<Item = impl Into<String>>) -> ArrayRef {
     let values: Vec<String> = values.into_iter().map(Into::into).collect();
@@ -47,7 +48,7 @@ pub(super) fn stream(batches: &[RecordBatch]) -> Vec<u8> {
 pub(super) type Refused = (Code, String);
 
 /// Feeds a stream in pieces, and returns what is answered before it is at its end.
-pub(super) fn run(bind: &mut Bind, body: &[u8], piece: usize) -> Result<Vec<u8>, Refused> {
+pub(super) fn run(bind: &mut Containers, body: &[u8], piece: usize) -> Result<Vec<u8>, Refused> {
     let mut answer = Vec::new();
     let told = |error: ApiError| (error.code(), error.message().to_owned());
     for piece in body.chunks(piece) {
@@ -77,9 +78,11 @@ fn read(answer: &[u8]) -> Vec<RecordBatch> {
 }
 
 impl Bench {
-    pub(super) fn bind(&self, principal: &Arc<Principal>, query: &str) -> Bind {
+    pub(super) fn bind(&self, principal: &Arc<Principal>, query: &str) -> Containers {
         let requester = Requester::local(Arc::clone(principal));
-        self.api.bind(&requester, query).unwrap()
+        self.api
+            .containers(&requester, Purpose::Bind, query)
+            .unwrap()
     }
 
     fn bound(&self, query: &str, batches: &[RecordBatch]) -> Result<Vec<RecordBatch>, Refused> {
@@ -342,7 +345,11 @@ async fn a_key_that_is_not_there_is_refused_as_a_single_call_would_be() {
         (Code::DisabledException, message)
     );
     let requester = Requester::local(Arc::clone(&bench.admin));
-    let error = bench.api.bind(&requester, "spec=AES_256").err().unwrap();
+    let error = bench
+        .api
+        .containers(&requester, Purpose::Bind, "spec=AES_256")
+        .err()
+        .unwrap();
     assert_eq!(error.code(), Code::ValidationException);
     let records = bench.records();
     assert_eq!(records.last().unwrap()["errorCode"], "ValidationException");

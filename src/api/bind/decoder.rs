@@ -28,14 +28,14 @@ pub(super) enum Item {
 
 /// The state of a stream between its messages.
 #[derive(Default)]
-pub(super) struct Containers {
+pub(super) struct Decoder {
     schema: Option<SchemaRef>,
     dictionaries: HashMap<i64, ArrayRef>,
     /// Bytes of the body that each dictionary keeps.
     dictionaries_bytes: HashMap<i64, usize>,
 }
 
-impl Containers {
+impl Decoder {
     /// Reads the next message.
     pub(super) fn read(&mut self, message: &Message) -> Result<Item, ApiError> {
         let header = message.header()?;

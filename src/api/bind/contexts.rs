@@ -38,7 +38,7 @@ impl ContextSource {
                     field.data_type()
                 )),
                 Err(_) => Err(format!(
-                    "there is no column {name:?}; name the columns of the contexts with --context"
+                    "there is no column {name:?}; name the columns of the contexts"
                 )),
             },
             Self::Pairs(pairs) => {

@@ -1,0 +1,229 @@
+//! A wrapped key for each row, minted for it and bound to its context.
+
+use crate::api::batch::ACTION;
+use crate::api::bind::answer::{BlobColumns, Kept};
+use crate::api::bind::asked::Query;
+use crate::api::bind::columns::ContextPairs;
+use crate::api::bind::named::Named;
+use crate::api::bind::task::{CHUNK_CONTEXT_BYTES_MAX, Made, Site, Task, Turn};
+use crate::api::minting::Minting;
+use crate::api::trail::Resources;
+use crate::api::usability::{data_key_material, material};
+use crate::api::{Api, ApiError, Under};
+use crate::context::EncryptionContext;
+use crate::envelope::blob_bytes;
+use crate::key::data_key::DataKeyLength;
+use crate::keystore::KeyEntry;
+use crate::limit::Paid;
+use crate::pool::Stamp;
+use arrow_array::{BinaryArray, RecordBatch};
+use arrow_buffer::{Buffer, OffsetBuffer};
+use arrow_schema::{Schema, SchemaRef};
+use std::sync::Arc;
+
+/// Mints and binds.
+pub(super) struct Binding {
+    key: Named,
+    length: DataKeyLength,
+    pairs: ContextPairs,
+    /// Of the context's columns.
+    places: Vec<usize>,
+    kept: Kept,
+    added: BlobColumns,
+    minting: Minting,
+}
+
+/// The rows of one chunk: runs of rows that have the same context, and why the row after them can have none, if so.
+#[derive(Default)]
+struct Work {
+    runs: Vec<(EncryptionContext, usize)>,
+    defect: Option<ApiError>,
+}
+
+impl Work {
+    fn rows(&self) -> usize {
+        self.runs.iter().map(|(_, rows)| rows).sum()
+    }
+}
+
+impl Binding {
+    /// What the query asks for; and the same for the audit log.
+    pub(super) fn asked(query: Query) -> Result<(Self, Vec<u8>), ApiError> {
+        let (key_id, length, record) = query.data_keys()?;
+        let task = Self {
+            key: Named::new(key_id),
+            length,
+            pairs: query.pairs,
+            places: Vec::new(),
+            kept: Kept::default(),
+            added: BlobColumns::default(),
+            minting: Minting::default(),
+        };
+        Ok((task, record))
+    }
+
+    fn work(&self, site: &Site<'_>, batch: &RecordBatch, most: usize) -> Result<Work, ApiError> {
+        let rows = self.pairs.rows(batch, &self.places)?;
+        let mut work = Work::default();
+        let mut bytes = 0;
+        for row in 0..most {
+            if row > 0
+                && rows.are_alike(row - 1, row)
+                && let Some((_, count)) = work.runs.last_mut()
+            {
+                *count += 1;
+                continue;
+            }
+            match rows.context(row) {
+                Ok(context) => {
+                    bytes += context.canonical().len();
+                    if bytes > CHUNK_CONTEXT_BYTES_MAX {
+                        break;
+                    }
+                    work.runs.push((context, 1));
+                }
+                Err(error) => {
+                    work.defect = Some(site.at_row(row, error));
+                    break;
+                }
+            }
+        }
+        Ok(work)
+    }
+
+    /// Whether the principal, as he is now, may use the key, as it is now, for each of these contexts.
+    fn authorize(
+        &mut self,
+        site: &Site<'_>,
+        under: &Under<'_>,
+        runs: &[(EncryptionContext, usize)],
+    ) -> Result<Arc<KeyEntry>, ApiError> {
+        let caller = under.caller(ACTION);
+        let snapshot = under.snapshot;
+        let mut row = 0;
+        let mut found = None;
+        for (context, rows) in runs {
+            let caller = caller.under(context);
+            let at_row = |error| site.at_row(row, error);
+            let entry = match found {
+                Some(entry) => entry,
+                None => self.key.entry(caller, snapshot).map_err(at_row)?,
+            };
+            let allowed = self.key.authorize(caller, entry, snapshot);
+            allowed.map_err(at_row)?;
+            if found.is_none() {
+                data_key_material(entry, caller.action.operation()).map_err(at_row)?;
+            }
+            found = Some(entry);
+            row += rows;
+        }
+        let entry = found.ok_or_else(|| ApiError::internal("a chunk without rows"))?;
+        Ok(Arc::clone(entry))
+    }
+
+    fn mint_and_bind(
+        &mut self,
+        site: &Site<'_>,
+        under: &Under<'_>,
+        entry: &KeyEntry,
+        runs: &[(EncryptionContext, usize)],
+        out: &mut Vec<u8>,
+    ) -> Result<(), ApiError> {
+        let stamp = Stamp {
+            fence: entry.fence,
+            clone_word: under.clone_word,
+        };
+        let (length, entropy) = (self.length, &site.api.entropy);
+        let now = site.api.clock.monotonic();
+        let mut unminted: usize = runs.iter().map(|(_, rows)| rows).sum();
+        out.reserve(unminted * blob_bytes(length));
+        let mut runs = runs.iter().map(|(context, rows)| (context, *rows));
+        let mut run = runs.next();
+        while unminted > 0 {
+            let count = unminted.min(Minting::KEYS_MAX);
+            let minting = &mut self.minting;
+            let minted = minting.mint(entropy, entry, stamp, length, count, now)?;
+            unminted -= count;
+            while let Some((context, rows)) = run.filter(|_| !minted.is_empty()) {
+                let left = rows - minted.bind_many(rows, context, out);
+                run = match left {
+                    0 => runs.next(),
+                    left => Some((context, left)),
+                };
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Task for Binding {
+    fn begin(&mut self, schema: &Schema) -> Result<SchemaRef, ApiError> {
+        self.places = self.pairs.places(schema)?;
+        self.kept = Kept::all(schema, &BlobColumns::NAMES)?;
+        Ok(self.kept.and(schema, BlobColumns::fields()))
+    }
+
+    fn chunk(
+        &mut self,
+        site: &Site<'_>,
+        rows: &RecordBatch,
+        paid: &mut Paid,
+    ) -> Result<Turn, ApiError> {
+        let key = {
+            let snapshot = site.api.keystore.snapshot();
+            let under = site.api.under(site.requester, &snapshot);
+            let under = under.map_err(|error| site.at_row(0, error))?;
+            self.key.id(&under, ACTION)
+        };
+        let mut work = self.work(site, rows, site.most(key, rows.num_rows()))?;
+        let count = work.rows();
+        if count == 0 {
+            let defect = work.defect.take();
+            return Err(defect.unwrap_or_else(|| ApiError::internal("a chunk without rows")));
+        }
+        let (mut blobs, mut names_its_row) = (Vec::new(), false);
+        let outcome = site.api.under_last_check(site.requester, |under| {
+            blobs.clear();
+            let entry = self
+                .authorize(site, under, &work.runs)
+                .and_then(|entry| work.defect.take().map_or(Ok(entry), Err));
+            let entry = entry.inspect_err(|_| names_its_row = true)?;
+            match site.take(under, [Some(entry.key.id)], count, paid) {
+                Ok(()) => {
+                    self.mint_and_bind(site, under, &entry, &work.runs, &mut blobs)?;
+                    Ok(Ok(entry))
+                }
+                Err(exceeded) => Ok(Err(exceeded)),
+            }
+        });
+        let outcome = outcome.map_err(|error| match names_its_row {
+            true => error,
+            false => site.at_row(0, error),
+        })?;
+        let entry = match outcome {
+            Ok(entry) => entry,
+            Err(exceeded) => return Ok(Turn::Wait(count, exceeded)),
+        };
+        let mut columns = self.kept.columns(&rows.slice(0, count));
+        let offsets = OffsetBuffer::from_repeated_length(blob_bytes(self.length), count);
+        let blobs = Buffer::from_vec(blobs);
+        let column = BinaryArray::try_new(offsets, blobs.clone(), None);
+        let column = column.map_err(ApiError::internal)?;
+        columns.extend(self.added.of(&entry, column)?);
+        Ok(Turn::Made(Made {
+            rows: count,
+            columns,
+            blobs,
+            resources: Resources {
+                material: Some(material(&entry)?.id()),
+                key: Some(entry),
+                ..Resources::default()
+            },
+            refusal: None,
+        }))
+    }
+
+    fn count(&self, api: &Api, rows: u64) {
+        api.counters.bind.count(self.length, false, rows);
+    }
+}

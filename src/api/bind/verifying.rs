@@ -1,0 +1,155 @@
+//! Each row's blob opened, and what is in it shown to nobody: why it does not open stands beside the row, if it does not.
+//!
+//! As `Decrypt` for each row, of whoever may: `kms:Decrypt` on the key that the blob names, under the row's context. A row that is refused is told, in its place and, the first of a chunk, in
+//! the audit log, and ends no stream.
+
+use crate::api::bind::answer::Kept;
+use crate::api::bind::asked::{Query, shown};
+use crate::api::bind::contexts::ContextSource;
+use crate::api::bind::task::{Made, Site, Task, Turn};
+use crate::api::bind::work::{BLOB, Row, Work, check_columns};
+use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT};
+use crate::api::members::Members;
+use crate::api::trail::Resources;
+use crate::api::{ApiError, KmsErrorCode, Under, decrypt};
+use crate::keystore::KeyEntry;
+use crate::limit::Paid;
+use crate::policy::ConditionKey;
+use arrow_array::builder::StringBuilder;
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_buffer::Buffer;
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use serde_json::json;
+use std::sync::Arc;
+
+const ACTION: &str = "kms:Decrypt";
+const NAMED: [(ConditionKey, &str); 1] = [(ConditionKey::EncryptionAlgorithm, SYMMETRIC_DEFAULT)];
+/// The column that is added: null where a row's blob opens.
+const REFUSAL: &str = "refusal";
+
+/// Opens.
+pub(super) struct Verifying {
+    contexts: ContextSource,
+    kept: Kept,
+}
+
+/// Of each row why it does not open, or the key that it does under.
+type Opened = Vec<Result<Arc<KeyEntry>, ApiError>>;
+
+impl Verifying {
+    /// What the query asks for; and the same for the audit log.
+    pub(super) fn asked(query: Query) -> Result<(Self, Vec<u8>), ApiError> {
+        let contexts = query.contexts()?;
+        let (columns, constants) = shown(&contexts);
+        let record = json!({"ContextColumns": columns, "EncryptionContext": constants});
+        let task = Self {
+            contexts,
+            kept: Kept::default(),
+        };
+        Ok((task, record.to_string().into_bytes()))
+    }
+}
+
+/// Takes what the limits ask for, then opens every row that the caller may open.
+fn open(
+    site: &Site<'_>,
+    under: &Under<'_>,
+    work: &Work<'_>,
+    paid: &mut Paid,
+) -> Result<Result<Opened, Turn>, ApiError> {
+    let count = work.rows.len();
+    if let Err(exceeded) = site.take(under, [work.key], count, paid) {
+        return Ok(Err(Turn::Wait(count, exceeded)));
+    }
+    let of_row = |row: &Result<Row<'_>, ApiError>| {
+        let row = match row {
+            Ok(row) => row,
+            Err(error) => return Err(ApiError::new(error.code(), error.message().to_owned())),
+        };
+        let caller = under.caller(ACTION).under(&row.context);
+        let caller = caller.with(Members::Texts(&NAMED));
+        let asked = (None, None, row.blob);
+        let (request, sealed) = decrypt::source(caller, asked, under.snapshot)?;
+        let entry = request.request().entry();
+        let cipher = Cipher::of(entry, None, &row.context, "Decrypt")?;
+        decrypt::open(entry, &cipher, &row.context, &sealed)?;
+        Ok(Arc::clone(entry))
+    };
+    let opened: Opened = work.rows.iter().map(of_row).collect();
+    let is_ours = |error: &ApiError| error.code() == KmsErrorCode::KMSInternalException;
+    match opened
+        .iter()
+        .position(|row| row.as_ref().is_err_and(is_ours))
+    {
+        None => Ok(Ok(opened)),
+        Some(at) => match opened.into_iter().nth(at) {
+            Some(Err(error)) => Err(site.at_row(at, error)),
+            _ => Err(ApiError::internal("a row that failed is gone")),
+        },
+    }
+}
+
+impl Task for Verifying {
+    fn begin(&mut self, schema: &Schema) -> Result<SchemaRef, ApiError> {
+        check_columns(schema, [&self.contexts])?;
+        self.kept = Kept::but(schema, &[BLOB, REFUSAL]);
+        let added = [Field::new(REFUSAL, DataType::Utf8, true)];
+        Ok(self.kept.and(schema, added))
+    }
+
+    fn chunk(
+        &mut self,
+        site: &Site<'_>,
+        rows: &RecordBatch,
+        paid: &mut Paid,
+    ) -> Result<Turn, ApiError> {
+        let work = Work::of(site, rows, &self.contexts, None)?;
+        let opened = site
+            .api
+            .under_last_check(site.requester, |under| open(site, under, &work, paid))
+            .map_err(|error| site.at_row(0, error))?;
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(wait) => return Ok(wait),
+        };
+        let count = opened.len();
+        let (mut refusals, mut blobs) = (StringBuilder::new(), Vec::new());
+        let (mut refusal, mut key) = (None, None);
+        for (at, (opened, row)) in opened.into_iter().zip(&work.rows).enumerate() {
+            if let Ok(row) = row {
+                blobs.extend_from_slice(row.blob);
+            }
+            match opened {
+                Ok(entry) => {
+                    refusals.append_null();
+                    key.get_or_insert(entry);
+                }
+                Err(error) => {
+                    refusals.append_value(told(&error));
+                    refusal.get_or_insert_with(|| site.at_row(at, error));
+                }
+            }
+        }
+        let mut columns = self.kept.columns(&rows.slice(0, count));
+        let refusals: ArrayRef = Arc::new(refusals.finish());
+        columns.push(refusals);
+        Ok(Turn::Made(Made {
+            rows: count,
+            columns,
+            blobs: Buffer::from_vec(blobs),
+            resources: Resources {
+                key,
+                ..Resources::default()
+            },
+            refusal,
+        }))
+    }
+}
+
+/// A refusal as its row has it.
+fn told(error: &ApiError) -> String {
+    match error.message() {
+        "" => error.code().name().to_owned(),
+        message => format!("{}: {message}", error.code().name()),
+    }
+}

@@ -1,0 +1,218 @@
+//! Rows that a daemon works on: a record batch there and record batches back, in a call on a connection that is kept.
+//!
+//! A call is small enough for a signature over it, so it is the same on every transport.
+
+use crate::api::Purpose;
+use crate::api::bind::MEDIA_TYPE;
+use crate::api::bind::columns::Texts;
+use crate::bulk::client::{Connection, Daemon, Target};
+use crate::bulk::source::{KeyIdentity, SourceError};
+use crate::envelope::blob::{BlobHeader, CiphertextBlob};
+use crate::key::KeyId;
+use crate::key::arn::Arn;
+use arrow_array::cast::AsArray;
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_ipc::reader::StreamReader;
+use arrow_ipc::writer::StreamWriter;
+use arrow_schema::ArrowError;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use std::io::Cursor;
+
+/// Bytes of what is in the rows of one call: a signed body has at most 1 MiB, with offsets and padding.
+pub const CALL_BYTES_MAX: usize = 768 * 1024;
+/// Rows of one call: with as many columns as a context can have, their offsets still fit.
+pub const CALL_ROWS_MAX: usize = 8 * 1024;
+/// Bytes of an answer beyond what came and what is new in its rows: schema, dictionaries, and what a chunk has around it.
+const ANSWER_BYTES_MORE: usize = 1 << 20;
+/// Everything but what RFC 3986 calls unreserved, as signatures want it.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// A parameter's value in a query.
+#[must_use]
+pub fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, RESERVED).to_string()
+}
+
+/// Calls of one worker.
+pub struct Stream {
+    connection: Connection,
+    path: String,
+}
+
+impl Stream {
+    /// Calls of the endpoint of `purpose` with this query, on a connection that is made when it is needed.
+    ///
+    /// # Errors
+    /// [`SourceError::Connection`].
+    pub fn new(daemon: &Daemon, purpose: Purpose, query: &str) -> Result<Self, SourceError> {
+        Ok(Self {
+            connection: daemon.connection()?,
+            path: format!("{}?{query}", purpose.path()),
+        })
+    }
+
+    /// The daemon at its other end.
+    #[must_use]
+    pub fn daemon(&self) -> &Daemon {
+        self.connection.daemon()
+    }
+
+    /// What is answered to these rows: as many, each with at most `more` new bytes.
+    ///
+    /// # Errors
+    /// [`SourceError`]; the daemon's refusal names its row as [`refused_row`] reads it.
+    pub fn call(
+        &mut self,
+        rows: &RecordBatch,
+        more: usize,
+    ) -> Result<Vec<RecordBatch>, SourceError> {
+        let body = encode(rows).map_err(|error| self.daemon().broken(&error))?;
+        let bytes_max = body.len() + rows.num_rows() * more + ANSWER_BYTES_MORE;
+        let target = Target {
+            path: &self.path,
+            content_type: MEDIA_TYPE,
+            accept: MEDIA_TYPE,
+        };
+        let response = self.connection.call_patiently(&target, body.into())?;
+        let mut incoming = response.into_body();
+        let mut bytes = Vec::new();
+        while let Some(next) = self.connection.next(&mut incoming)? {
+            if bytes.len() + next.len() > bytes_max {
+                return Err(self.daemon().answered("with more than was asked for"));
+            }
+            bytes.extend_from_slice(&next);
+        }
+        read(self.daemon(), bytes, rows.num_rows())
+    }
+}
+
+/// The record batches of an answer to `count` rows.
+///
+/// # Errors
+/// [`SourceError::Answer`].
+pub fn read(
+    daemon: &Daemon,
+    answer: Vec<u8>,
+    count: usize,
+) -> Result<Vec<RecordBatch>, SourceError> {
+    let odd = |error: ArrowError| daemon.answered(format!("with no Arrow stream: {error}"));
+    let batches = StreamReader::try_new(Cursor::new(answer), None).map_err(odd)?;
+    let batches = batches.collect::<Result<Vec<_>, _>>().map_err(odd)?;
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    match rows == count {
+        true => Ok(batches),
+        false => Err(daemon.answered(format!("{rows} rows to {count}"))),
+    }
+}
+
+fn encode(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+    let mut writer = StreamWriter::try_new(Vec::new(), &rows.schema())?;
+    writer.write(rows)?;
+    writer.finish()?;
+    writer.into_inner()
+}
+
+/// A column of an answer.
+///
+/// # Errors
+/// [`SourceError::Answer`], when it is not there.
+pub fn column<'a>(
+    daemon: &Daemon,
+    batch: &'a RecordBatch,
+    name: &str,
+) -> Result<&'a ArrayRef, SourceError> {
+    let column = batch.column_by_name(name);
+    column.ok_or_else(|| daemon.answered(format!("without {name}")))
+}
+
+/// Shows `take` every blob of an answer, and returns the key that all of them are under. They have `bytes` bytes, where that is given.
+///
+/// # Errors
+/// [`SourceError`], when they are not what was asked for.
+pub fn blobs(
+    daemon: &Daemon,
+    batches: &[RecordBatch],
+    bytes: Option<usize>,
+    mut take: impl FnMut(&[u8]),
+) -> Result<KeyIdentity, SourceError> {
+    let without = |name: &str| daemon.answered(format!("without {name}"));
+    let mut key = None;
+    for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
+        let text = |name: &str| {
+            let texts = Texts::of(column(daemon, batch, name)?);
+            let first = texts.as_ref().and_then(|texts| texts.text(0));
+            first.map(ToOwned::to_owned).ok_or_else(|| without(name))
+        };
+        let of_batch = KeyIdentity {
+            arn: text("key_arn")?,
+            material_id: text("key_material_id")?,
+        };
+        let blobs = column(daemon, batch, "ciphertext_blob")?.as_binary_opt::<i32>();
+        let blobs = blobs.ok_or_else(|| without("ciphertext_blob"))?;
+        let wanted = Wanted::of(&of_batch, bytes);
+        let mut wanted = wanted.ok_or_else(|| without("an ARN of a key"))?;
+        for blob in blobs {
+            let blob = blob.unwrap_or_default();
+            wanted.check(blob).map_err(|what| daemon.answered(what))?;
+            take(blob);
+        }
+        if *key.get_or_insert_with(|| of_batch.clone()) != of_batch {
+            return Err(SourceError::MaterialChanged);
+        }
+    }
+    key.ok_or_else(|| daemon.answered("no rows"))
+}
+
+/// What every blob of an answer has in common.
+struct Wanted {
+    key_id: KeyId,
+    bytes: Option<usize>,
+    header: Option<BlobHeader>,
+}
+
+impl Wanted {
+    fn of(key: &KeyIdentity, bytes: Option<usize>) -> Option<Self> {
+        let arn = Arn::split(&key.arn)?;
+        Some(Self {
+            key_id: arn.resource.strip_prefix("key/")?.parse().ok()?,
+            bytes,
+            header: None,
+        })
+    }
+
+    fn check(&mut self, blob: &[u8]) -> Result<(), &'static str> {
+        let parsed = CiphertextBlob::parse(blob);
+        let parsed = parsed.map_err(|_| "with bytes that are no ciphertext blob")?;
+        let header = parsed.header();
+        if header.key_id != self.key_id || *self.header.get_or_insert(header) != header {
+            return Err("with a blob of another key");
+        }
+        match self.bytes.is_none_or(|bytes| bytes == blob.len()) {
+            true => Ok(()),
+            false => Err("with a blob of another length"),
+        }
+    }
+}
+
+/// The row that a refusal is about, counted within its call, with the KMS error code and what is said of it; or the error, if it names none.
+///
+/// # Errors
+/// Any other error, as it came.
+pub fn refused_row(error: SourceError) -> Result<(usize, String, String), SourceError> {
+    if let SourceError::Refused { code, message } = &error
+        && let Some((row, rest)) = message
+            .strip_prefix("Row ")
+            .and_then(|rest| rest.split_once(": "))
+        && let Ok(row) = row.parse()
+    {
+        return Ok((row, code.clone(), rest.to_owned()));
+    }
+    Err(error)
+}
+
+#[cfg(test)]
+mod tests;

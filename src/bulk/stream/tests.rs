@@ -1,0 +1,73 @@
+//! What is made of a daemon's answers.
+
+use super::*;
+use crate::bulk::Endpoint;
+use crate::clock::{Clock, Timestamp};
+use arrow_array::StringArray;
+use std::sync::Arc;
+
+#[test]
+fn answers_that_are_none_are_refused() {
+    let daemon = Daemon {
+        endpoint: Endpoint::Unix("/absent".into()),
+        credentials: None,
+        authorities: None,
+        clock: Clock::manual(Timestamp(0)),
+    };
+    let answer = |columns: Vec<(&str, ArrayRef)>| {
+        encode(&RecordBatch::try_from_iter(columns).unwrap()).unwrap()
+    };
+    let text = |text: &str| Arc::new(StringArray::from(vec![text])) as ArrayRef;
+    let blob = |bytes: &[u8]| Arc::new(arrow_array::BinaryArray::from(vec![bytes])) as ArrayRef;
+    let arn = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+    let id: KeyId = "1234abcd-12ab-34cd-56ef-1234567890ab".parse().unwrap();
+    let of = |generation| {
+        BlobHeader {
+            key_id: id,
+            generation,
+        }
+        .encode()
+    };
+    let good = [&of(1)[..], &[7; 72]].concat();
+    let other: KeyId = "4234abcd-12ab-34cd-56ef-1234567890ab".parse().unwrap();
+    let other = BlobHeader {
+        key_id: other,
+        generation: 1,
+    }
+    .encode();
+    let other = [&other[..], &[7; 72]].concat();
+    let with = |arn: &str, bytes: &[u8]| {
+        answer(vec![
+            ("key_arn", text(arn)),
+            ("key_material_id", text("m")),
+            ("ciphertext_blob", blob(bytes)),
+        ])
+    };
+    let mut out = Vec::new();
+    let reads = |answer: Vec<u8>, rows, bytes, out: &mut Vec<u8>| {
+        let batches = read(&daemon, answer, rows)?;
+        blobs(&daemon, &batches, bytes, |blob| out.extend_from_slice(blob))
+    };
+    let key = reads(with(arn, &good), 1, Some(96), &mut out).unwrap();
+    assert_eq!((key.arn.as_str(), key.material_id.as_str()), (arn, "m"));
+    assert_eq!(out, good);
+    for (answer, rows, said) in [
+        (b"no stream".to_vec(), 1, "with no Arrow stream"),
+        (with(arn, &good), 2, "1 rows to 2"),
+        (with("arn:none", &good), 1, "without an ARN of a key"),
+        (with(arn, b"x"), 1, "no ciphertext blob"),
+        (with(arn, &good[..90]), 1, "a blob of another length"),
+        (with(arn, &other), 1, "a blob of another key"),
+        (
+            answer(vec![("key_arn", text(arn))]),
+            1,
+            "without key_material_id",
+        ),
+    ] {
+        let refused = reads(answer, rows, Some(96), &mut Vec::new()).unwrap_err();
+        assert!(refused.to_string().contains(said), "{said}: {refused}");
+    }
+    let short = with(arn, &good[..90]);
+    let any_length = reads(short, 1, None, &mut Vec::new());
+    assert!(any_length.is_ok(), "where blobs may be of any length");
+}

@@ -1,0 +1,60 @@
+//! Threads that make the chunks of batches and streams, one for each core, at the priority of the pool's fillers.
+//!
+//! A chunk keeps a processor busy for milliseconds. At normal priority a single request that comes meanwhile waits for the scheduler's next tick, some milliseconds; at
+//! SCHED_IDLE it is served at once, and bulk has every moment that nobody else wants.
+
+use crate::pool::lower_priority;
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// The threads; clones share them.
+#[derive(Clone)]
+pub struct Makers(Arc<ThreadPool>);
+
+impl Makers {
+    /// Starts a thread for each core that this process may run on.
+    ///
+    /// # Errors
+    /// When the operating system refuses a thread.
+    pub fn start() -> Result<Self, ThreadPoolBuildError> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = ThreadPoolBuilder::new()
+            .num_threads(cores)
+            .thread_name(|number| format!("bulk-{number}"))
+            .start_handler(|_| lower_priority())
+            // Whoever waits for it is told that it is lost.
+            .panic_handler(|_| {
+                tracing::error!("a chunk's making ended in a panic: please report this as a fault")
+            })
+            .build()?;
+        Ok(Self(Arc::new(threads)))
+    }
+
+    /// Does `work` when it is its turn; `None` if it panicked.
+    pub(super) async fn make<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let (done, made) = oneshot::channel();
+        self.0.spawn_fifo(move || {
+            // Whoever waited may be gone.
+            drop(done.send(work()));
+        });
+        made.await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_is_done_and_a_panic_is_told_to_whom_it_concerns_alone() {
+        let makers = Makers::start().unwrap();
+        assert_eq!(makers.make(|| 7).await, Some(7));
+        let none: Option<()> = makers.make(|| panic!("as it is meant to")).await;
+        assert_eq!(none, None);
+        assert_eq!(makers.make(|| 8).await, Some(8));
+    }
+}
