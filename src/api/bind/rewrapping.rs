@@ -81,7 +81,7 @@ impl Rewrapping {
             let at_row = |error| site.at_row(at, error);
             let from = under.caller(FROM).under(&row.context).with(members);
             let to = under.caller(TO).under(row.destination()).with(members);
-            let opened = decrypt::source(from, (None, None, row.blob), snapshot);
+            let opened = decrypt::source(from, (None, None, Some(row.blob)), snapshot);
             let (source, sealed) = opened.map_err(at_row)?;
             let source = source.request().entry();
             let destination = self.key.entry(to, snapshot).map_err(at_row)?;

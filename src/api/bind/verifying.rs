@@ -68,7 +68,7 @@ fn open(
         };
         let caller = under.caller(ACTION).under(&row.context);
         let caller = caller.with(Members::Texts(&NAMED));
-        let asked = (None, None, row.blob);
+        let asked = (None, None, Some(row.blob));
         let (request, sealed) = decrypt::source(caller, asked, under.snapshot)?;
         let entry = request.request().entry();
         let cipher = Cipher::of(entry, None, &row.context, "Decrypt")?;
