@@ -157,6 +157,7 @@ fn operation(source: &str, name: &str) -> Option<&'static str> {
             "GenerateDataKeyWithoutPlaintext"
         }
         (KEYMILL, "Rewrap") => "ReEncrypt",
+        (KEYMILL, "VerifyBlobs") => "Decrypt",
         _ => return None,
     };
     LastUse::operation(name)

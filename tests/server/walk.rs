@@ -31,7 +31,7 @@ const CALLERS: [&str; 6] = [
 ];
 
 /// What each of [`CALLERS`] is answered. By ARN where an operation takes one, so that the visitor asks for what is not his.
-const TABLE: [(&str, [&str; 6]); 45] = [
+const TABLE: [(&str, [&str; 6]); 46] = [
     ("CancelKeyDeletion", FOR_ADMIN),
     ("CreateAlias", FOR_ADMIN),
     ("CreateGrant", FOR_GRANTEE_TOO),
@@ -53,6 +53,7 @@ const TABLE: [(&str, [&str; 6]); 45] = [
     ("GenerateDataKeyWithoutPlaintext", MINTING),
     ("GenerateMac", FOR_ADMIN),
     ("GenerateRandom", AT_HOME),
+    ("GetKeyLastUsage", FOR_ADMIN),
     ("GetKeyPolicy", FOR_ADMIN),
     ("GetKeyRotationStatus", FOR_ADMIN),
     ("GetParametersForImport", FOR_ADMIN),

@@ -156,6 +156,7 @@ fn batches_are_uses_when_they_have_rows() {
         ("Export", "GenerateDataKeyWithoutPlaintext"),
         ("Provision", "GenerateDataKeyWithoutPlaintext"),
         ("Rewrap", "ReEncrypt"),
+        ("VerifyBlobs", "Decrypt"),
     ] {
         for (count, expected) in [(0, None), (10, is(operation, "1"))] {
             let batch = Told {
