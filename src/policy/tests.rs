@@ -324,7 +324,7 @@ fn it_is_known_whether_a_decision_has_looked_at_the_context() {
     let other = r#"{"StringEquals":{"kms:EncryptionContext:tenant":"8"}}"#;
     let keys = r#"{"ForAnyValue:StringEquals":{"kms:EncryptionContextKeys":"tenant"}}"#;
     let plain = statement("Allow", everything);
-    assert_eq!(reads(&[plain.clone()], None), Some(false));
+    assert_eq!(reads(std::slice::from_ref(&plain), None), Some(false));
     for condition in [tenant, keys] {
         let allow = statement("Allow", &of(condition));
         assert_eq!(reads(&[allow], None), Some(true));
@@ -336,6 +336,9 @@ fn it_is_known_whether_a_decision_has_looked_at_the_context() {
         statement(effect, &format!(r#""Principal":{{"AWS":"*"}},{rest}"#))
     };
     let key_policy = [to("Allow", everything), to("Deny", &of(other))];
-    assert_eq!(reads(&[plain.clone()], Some(&key_policy)), Some(true));
+    assert_eq!(
+        reads(std::slice::from_ref(&plain), Some(&key_policy)),
+        Some(true)
+    );
     assert_eq!(reads(&[plain], Some(&key_policy[..1])), Some(false));
 }

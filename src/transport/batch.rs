@@ -208,7 +208,7 @@ enum Encoding {
         blobs: Vec<u8>,
     },
     /// From the first chunk on.
-    Arrow(Option<BlobRows>),
+    Arrow(Option<Box<BlobRows>>),
 }
 
 impl Maker {
@@ -262,7 +262,7 @@ impl Maker {
                 if !blobs.is_empty() {
                     let rows = match rows {
                         Some(rows) => rows,
-                        None => rows.insert(BlobRows::begin(&self.keys)?),
+                        None => rows.insert(Box::new(BlobRows::begin(&self.keys)?)),
                     };
                     out.extend(rows.rows(blobs)?);
                     if self.keys.handed_out() == self.keys.count() {
