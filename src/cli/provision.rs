@@ -85,10 +85,14 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
     let left_out = outcome.manifest.parameters.left_out;
     if left_out > 0 && outcome.ending != Ending::Stopped {
         let rejects = plan.out.join("_rejects.ndjson");
-        crate::cli::output::notice(&format!(
-            "{left_out} rows were left out; {} says which and why",
-            rejects.display()
-        ));
+        let rejects = rejects.display();
+        if arguments.json {
+            tracing::info!(left_out, %rejects, "rows were left out");
+        } else {
+            crate::cli::output::notice(&format!(
+                "{left_out} rows were left out; {rejects} says which and why"
+            ));
+        }
     }
     bulk::tell(&outcome, &plan.out, arguments.json)
 }
