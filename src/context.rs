@@ -71,6 +71,37 @@ impl EncryptionContext {
         Ok(Self { canonical })
     }
 
+    /// The same of pairs that come sorted by name; allocates no more than once.
+    ///
+    /// # Errors
+    /// [`InvalidContext`].
+    pub fn from_sorted_pairs<'a>(
+        pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+    ) -> Result<Self, InvalidContext> {
+        let (mut count, mut bytes, mut before) = (0, 2, None);
+        for (name, value) in pairs.clone() {
+            if before.is_some_and(|before| before >= name) {
+                return Self::from_pairs(pairs);
+            }
+            before = Some(name);
+            count += 1;
+            bytes += 4 + name.len() + value.len();
+        }
+        if bytes > Self::BYTES_MAX {
+            return Err(InvalidContext::TooLarge);
+        }
+        if count == 0 {
+            return Ok(Self::default());
+        }
+        let mut canonical = SmallVec::with_capacity(bytes);
+        canonical.extend_from_slice(&length(count));
+        for text in pairs.flat_map(|(name, value)| [name, value]) {
+            canonical.extend_from_slice(&length(text.len()));
+            canonical.extend_from_slice(text.as_bytes());
+        }
+        Ok(Self { canonical })
+    }
+
     /// The bytes that are authenticated.
     #[must_use]
     pub fn canonical(&self) -> &[u8] {
@@ -139,6 +170,24 @@ fn text(bytes: &[u8]) -> &str {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn sorted_pairs_make_the_same_and_others_are_sorted() {
+        for pairs in [
+            &[][..],
+            &[("a", "1")],
+            &[("a", "1"), ("b", "2")],
+            &[("b", "2"), ("a", "1")],
+            &[("a", "1"), ("a", "2")],
+            &[("A", ""), ("a", ""), ("é", "ß")],
+        ] {
+            let sorted = EncryptionContext::from_sorted_pairs(pairs.iter().copied());
+            assert_eq!(sorted, EncryptionContext::from_pairs(pairs.iter().copied()));
+        }
+        let large = "x".repeat(EncryptionContext::BYTES_MAX);
+        let large = EncryptionContext::from_sorted_pairs([("a", &*large)].into_iter());
+        assert_eq!(large, Err(InvalidContext::TooLarge));
+    }
 
     #[test]
     fn canonical_bytes_are_sorted_counted_and_length_prefixed() {

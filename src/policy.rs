@@ -126,6 +126,7 @@ pub struct Authorized<R> {
     request: R,
     principal: Arc<Principal>,
     allowed: Allowed,
+    reads_context: bool,
 }
 
 impl<R> Authorized<R> {
@@ -137,6 +138,11 @@ impl<R> Authorized<R> {
     /// The request, given up.
     pub fn into_request(self) -> R {
         self.request
+    }
+
+    /// Whether the encryption context was looked at. Where it was not, the same request is allowed under every other context.
+    pub fn reads_context(&self) -> bool {
+        self.reads_context
     }
 
     /// Who asked.
@@ -214,11 +220,14 @@ pub fn authorize<R: AuthorizationRequest>(
     request: R,
     circumstances: &Circumstances<'_>,
 ) -> Result<Authorized<R>, Denied> {
-    let allowed = check(principal, &request, circumstances)?;
+    let facts = facts::Facts::new(principal, &request, circumstances);
+    let allowed = evaluate::decide(&facts)?;
+    let reads_context = facts.reads_context();
     Ok(Authorized {
         request,
         principal: Arc::clone(principal),
         allowed,
+        reads_context,
     })
 }
 

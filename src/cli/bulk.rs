@@ -21,8 +21,8 @@ use crate::keystore::{KeyEntry, Snapshot};
 use clap::Args;
 use serde_json::json;
 use std::io::IsTerminal;
-use std::num::NonZeroUsize;
-use std::path::Path;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -48,6 +48,20 @@ impl Length {
             (_, None) => DataKeyLength::AES_256,
         }
     }
+}
+
+/// Where a job's parts go, and how they are made.
+#[derive(Args)]
+pub(super) struct PartsTo {
+    /// The folder for parts and manifest, made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: PathBuf,
+    /// Rows of a part [default: enough to keep every worker busy, at most 1048576]
+    #[arg(long, value_name = "N")]
+    pub(super) rows_per_part: Option<NonZeroU64>,
+    /// Parts written at the same time [default: one for each core]
+    #[arg(long, value_name = "N")]
+    pub(super) workers: Option<NonZeroUsize>,
 }
 
 fn length(text: &str) -> Result<DataKeyLength, String> {

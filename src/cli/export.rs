@@ -1,6 +1,6 @@
 //! `keymill export`: from the opened store, or from a running daemon with the caller's rights.
 
-use crate::cli::bulk::{self, Length, PlaceOf, Scene};
+use crate::cli::bulk::{self, Length, PartsTo, PlaceOf, Scene};
 use crate::cli::failure::{Failure, Status};
 use crate::cli::{Place, pair};
 use crate::config::{Config, Environment};
@@ -9,8 +9,7 @@ use crate::crypto::entropy::Entropy;
 use crate::daemon::Core;
 use crate::export::{self, IdPattern, Local, Outcome, Plan, Recorded, Remote};
 use clap::Args;
-use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::PathBuf;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 #[derive(Args)]
@@ -32,9 +31,8 @@ pub(super) struct Arguments {
     /// Rows in all
     #[arg(long, value_name = "N")]
     count: NonZeroU64,
-    /// The folder for parts and manifest, made if it is not there
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[command(flatten)]
+    parts: PartsTo,
     #[command(flatten)]
     length: Length,
     /// How containers are named; {} or {:0N} is the row's number
@@ -43,12 +41,6 @@ pub(super) struct Arguments {
     /// A pair of every row's encryption context; may be given more than once
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     context: Vec<(String, String)>,
-    /// Rows of a part [default: enough to keep every worker busy, at most 1048576]
-    #[arg(long, value_name = "N")]
-    rows_per_part: Option<NonZeroU64>,
-    /// Parts written at the same time [default: one for each core]
-    #[arg(long, value_name = "N")]
-    workers: Option<NonZeroUsize>,
     /// Print the outcome as JSON
     #[arg(long)]
     json: bool,
@@ -102,9 +94,9 @@ impl Arguments {
             count: self.count,
             id_pattern: self.id_pattern.clone(),
             context,
-            rows_per_part: self.rows_per_part,
-            out: self.out.clone(),
-            workers: bulk::workers(self.workers),
+            rows_per_part: self.parts.rows_per_part,
+            out: self.parts.out.clone(),
+            workers: bulk::workers(self.parts.workers),
         })
     }
 }

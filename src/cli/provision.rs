@@ -2,7 +2,7 @@
 
 use crate::api::bind::columns::ContextPairs;
 use crate::bulk::Ending;
-use crate::cli::bulk::{self, Length, PlaceOf, Scene};
+use crate::cli::bulk::{self, Length, PartsTo, PlaceOf, Scene};
 use crate::cli::failure::{Failure, Status};
 use crate::cli::{Place, pair};
 use crate::config::{Config, Environment};
@@ -12,8 +12,6 @@ use crate::daemon::Core;
 use crate::provision::{self, Outcome, Plan, Recorded, Remote};
 use crate::table::{Format, Location};
 use clap::Args;
-use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 #[derive(Args)]
@@ -57,15 +55,8 @@ pub(super) struct Arguments {
     /// What becomes of rows that cannot be used: stop ends the job before its first key, skip leaves them out and lists them in _rejects.ndjson
     #[arg(long, value_name = "HOW", value_parser = ["stop", "skip"], default_value = "stop")]
     on_error: String,
-    /// The folder for parts and manifest, made if it is not there
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Rows of a part [default: enough to keep every worker busy, at most 1048576]
-    #[arg(long, value_name = "N")]
-    rows_per_part: Option<NonZeroU64>,
-    /// Parts written at the same time [default: one for each core]
-    #[arg(long, value_name = "N")]
-    workers: Option<NonZeroUsize>,
+    #[command(flatten)]
+    parts: PartsTo,
     /// Print the outcome as JSON, and how far it is as a JSON line on standard error now and then
     #[arg(long)]
     json: bool,
@@ -94,10 +85,14 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
     let left_out = outcome.manifest.parameters.left_out;
     if left_out > 0 && outcome.ending != Ending::Stopped {
         let rejects = plan.out.join("_rejects.ndjson");
-        crate::cli::output::notice(&format!(
-            "{left_out} rows were left out; {} says which and why",
-            rejects.display()
-        ));
+        let rejects = rejects.display();
+        if arguments.json {
+            tracing::info!(left_out, %rejects, "rows were left out");
+        } else {
+            crate::cli::output::notice(&format!(
+                "{left_out} rows were left out; {rejects} says which and why"
+            ));
+        }
     }
     bulk::tell(&outcome, &plan.out, arguments.json)
 }
@@ -135,9 +130,9 @@ impl Arguments {
             id_column: self.id_column.clone(),
             pairs,
             skip: self.on_error == "skip",
-            rows_per_part: self.rows_per_part,
-            out: self.out.clone(),
-            workers: bulk::workers(self.workers),
+            rows_per_part: self.parts.rows_per_part,
+            out: self.parts.out.clone(),
+            workers: bulk::workers(self.parts.workers),
             runtime: scene.runtime.handle().clone(),
         })
     }

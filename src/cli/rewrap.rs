@@ -3,7 +3,7 @@
 use crate::api::bind::columns::ContextPairs;
 use crate::api::bind::contexts::ContextSource;
 use crate::bulk::layout::column;
-use crate::cli::bulk::{self, PlaceOf, Scene};
+use crate::cli::bulk::{self, PartsTo, PlaceOf, Scene};
 use crate::cli::failure::{Failure, Status};
 use crate::cli::{Place, pair};
 use crate::config::{Config, Environment};
@@ -13,8 +13,6 @@ use crate::daemon::Core;
 use crate::rewrap::{self, Outcome, Plan, Recorded, Remote};
 use crate::table::Location;
 use clap::Args;
-use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 #[derive(Args)]
@@ -43,15 +41,8 @@ pub(super) struct Arguments {
     /// A pair of the context that every blob is to be bound to; may be given more than once
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     new_constant: Vec<(String, String)>,
-    /// The folder for parts and manifest, made if it is not there
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Rows of a part [default: enough to keep every worker busy, at most 1048576]
-    #[arg(long, value_name = "N")]
-    rows_per_part: Option<NonZeroU64>,
-    /// Parts written at the same time [default: one for each core]
-    #[arg(long, value_name = "N")]
-    workers: Option<NonZeroUsize>,
+    #[command(flatten)]
+    parts: PartsTo,
     /// Print the outcome as JSON, and how far it is as a JSON line on standard error now and then
     #[arg(long)]
     json: bool,
@@ -134,9 +125,9 @@ impl Arguments {
             inputs: self.inputs.clone(),
             context: self.context.source()?,
             new_context: pairs(&self.new_context, &self.new_constant, arguments)?,
-            rows_per_part: self.rows_per_part,
-            out: self.out.clone(),
-            workers: bulk::workers(self.workers),
+            rows_per_part: self.parts.rows_per_part,
+            out: self.parts.out.clone(),
+            workers: bulk::workers(self.parts.workers),
             runtime: scene.runtime.handle().clone(),
         })
     }

@@ -91,7 +91,7 @@ pub(super) fn decide(facts: &Facts<'_>) -> Result<Allowed, Denied> {
     let granted = key.grants.and_then(|grants| {
         let operation = GrantOperation::of_action(facts.action)?;
         let new = facts.request.new_grant();
-        grants.allow(facts.principal, operation, facts.context, new)
+        grants.allow(facts.principal, operation, facts.context(), new)
     });
     let allowed = match granted {
         Some((id, GrantAnswer::Yes)) => Some(Allowed::by(StatementId::Grant(id))),

@@ -10,7 +10,7 @@ use crate::policy::condition::key::ConditionKey;
 use crate::policy::grant::KeyGrants;
 use crate::policy::principal::Tag;
 use crate::policy::{Action, AuthorizationRequest, KeyPolicy, Principal};
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::fmt::{self, Write};
 use std::net::IpAddr;
 
@@ -87,7 +87,9 @@ pub(super) struct Facts<'a> {
     /// Split when first asked for: most statements of key policies speak of `*`.
     arn: OnceCell<Option<Arn<'a>>>,
     pub(super) key: Option<KeyFacts<'a>>,
-    pub(super) context: Option<&'a EncryptionContext>,
+    context: Option<&'a EncryptionContext>,
+    /// Whether anything has asked for the context.
+    reads_context: Cell<bool>,
     circumstances: &'a Circumstances<'a>,
 }
 
@@ -104,8 +106,20 @@ impl<'a> Facts<'a> {
             arn: OnceCell::new(),
             key: request.key(),
             context: request.context(),
+            reads_context: Cell::new(false),
             circumstances,
         }
+    }
+
+    /// The request's encryption context.
+    pub(super) fn context(&self) -> Option<&'a EncryptionContext> {
+        self.reads_context.set(true);
+        self.context
+    }
+
+    /// Whether the decision so far has looked at the context: if not, it is the same under every other.
+    pub(super) fn reads_context(&self) -> bool {
+        self.reads_context.get()
     }
 
     /// The resource's ARN; `None` for `*`.
@@ -120,14 +134,15 @@ impl<'a> Facts<'a> {
     pub(super) fn each(&self, key: &ConditionKey, visit: &mut dyn FnMut(Value<'a>)) {
         match key {
             ConditionKey::EncryptionContext(name) => {
-                if let Some(context) = self.context {
+                if let Some(context) = self.context() {
                     context
                         .values_of(name)
                         .for_each(|value| visit(Value::Text(value)));
                 }
             }
             ConditionKey::EncryptionContextKeys => {
-                let pairs = self.context.iter().flat_map(|context| context.pairs());
+                let pairs = self.context().into_iter();
+                let pairs = pairs.flat_map(|context| context.pairs());
                 pairs.for_each(|(name, _)| visit(Value::Text(name)));
             }
             ConditionKey::PrincipalTag(name) => tags(self.principal.tags(), name, visit),

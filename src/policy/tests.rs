@@ -297,3 +297,48 @@ fn a_statement_is_described_by_its_sid_or_its_place() {
         format!("grant {}", "ab".repeat(32))
     );
 }
+
+#[test]
+fn it_is_known_whether_a_decision_has_looked_at_the_context() {
+    const MINT: &str = "kms:GenerateDataKeyWithoutPlaintext";
+    let statement = |effect: &str, element: &str| {
+        format!(r#"{{"Effect":"{effect}","Action":"{MINT}",{element}}}"#)
+    };
+    let document = |statements: &[String]| {
+        let statements = statements.join(",");
+        format!(r#"{{"Version":"2012-10-17","Statement":[{statements}]}}"#)
+    };
+    let reads = |identity: &[String], key_policy: Option<&[String]>| {
+        let principal = user("alice", &[&document(identity)]);
+        let mut ask = Ask::key(MINT);
+        ask.context = Some(EncryptionContext::from_pairs([("tenant", "7")]).unwrap());
+        if let Some(statements) = key_policy {
+            ask = ask.with_key_policy(&document(statements));
+        }
+        let allowed = authorize(&principal, ask, &CIRCUMSTANCES);
+        allowed.map(|allowed| allowed.reads_context()).ok()
+    };
+    let everything = r#""Resource":"*""#;
+    let of = |condition: &str| format!(r#"{everything},"Condition":{condition}"#);
+    let tenant = r#"{"StringEquals":{"kms:EncryptionContext:tenant":"7"}}"#;
+    let other = r#"{"StringEquals":{"kms:EncryptionContext:tenant":"8"}}"#;
+    let keys = r#"{"ForAnyValue:StringEquals":{"kms:EncryptionContextKeys":"tenant"}}"#;
+    let plain = statement("Allow", everything);
+    assert_eq!(reads(std::slice::from_ref(&plain), None), Some(false));
+    for condition in [tenant, keys] {
+        let allow = statement("Allow", &of(condition));
+        assert_eq!(reads(&[allow], None), Some(true));
+    }
+    // A deny that does not hold here holds elsewhere.
+    let deny = statement("Deny", &of(other));
+    assert_eq!(reads(&[plain.clone(), deny], None), Some(true));
+    let to = |effect: &str, rest: &str| {
+        statement(effect, &format!(r#""Principal":{{"AWS":"*"}},{rest}"#))
+    };
+    let key_policy = [to("Allow", everything), to("Deny", &of(other))];
+    assert_eq!(
+        reads(std::slice::from_ref(&plain), Some(&key_policy)),
+        Some(true)
+    );
+    assert_eq!(reads(&[plain], Some(&key_policy[..1])), Some(false));
+}

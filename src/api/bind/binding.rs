@@ -110,12 +110,16 @@ impl Binding {
                 None => self.key.entry(caller, snapshot).map_err(at_row)?,
             };
             let allowed = self.key.authorize(caller, entry, snapshot);
-            allowed.map_err(at_row)?;
+            let reads_context = allowed.map_err(at_row)?;
             if found.is_none() {
                 data_key_material(entry, caller.action.operation()).map_err(at_row)?;
             }
             found = Some(entry);
             row += rows;
+            // Decided once for all rows.
+            if !reads_context {
+                break;
+            }
         }
         let entry = found.ok_or_else(|| ApiError::internal("a chunk without rows"))?;
         Ok(Arc::clone(entry))

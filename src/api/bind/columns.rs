@@ -57,9 +57,17 @@ impl ContextPairs {
                 .and_then(Texts::of)
                 .ok_or_else(|| ApiError::internal("a context column that was there is gone"))
         });
+        let columns: Vec<_> = columns.collect::<Result<_, _>>()?;
+        let constants = self.constants.iter().enumerate();
+        let constants = constants.map(|(at, (name, _))| (name.as_str(), Value::Constant(at)));
+        let of_columns = self.columns.iter().enumerate();
+        let of_columns = of_columns.map(|(at, name)| (name.as_str(), Value::Column(at)));
+        let mut order: Vec<_> = constants.chain(of_columns).collect();
+        order.sort_unstable_by_key(|(name, _)| *name);
         Ok(Rows {
             pairs: self,
-            columns: columns.collect::<Result<_, _>>()?,
+            columns,
+            order,
         })
     }
 }
@@ -96,6 +104,15 @@ fn is_text(kind: &DataType) -> bool {
 pub struct Rows<'a> {
     pairs: &'a ContextPairs,
     columns: Vec<Texts<'a>>,
+    /// The pairs by name, as a context has them.
+    order: Vec<(&'a str, Value)>,
+}
+
+/// Where a pair's value is.
+#[derive(Clone, Copy)]
+enum Value {
+    Constant(usize),
+    Column(usize),
 }
 
 impl Rows<'_> {
@@ -136,16 +153,19 @@ impl Rows<'_> {
     /// # Errors
     /// [`ApiError`]: it can have none.
     pub fn context(&self, row: usize) -> Result<EncryptionContext, ApiError> {
-        let constants = self.pairs.constants.iter();
-        let constants = constants.map(|(name, value)| (name.as_str(), value.as_str()));
-        let mut pairs = Vec::with_capacity(constants.len() + self.columns.len());
-        pairs.extend(constants);
         for (name, column) in self.pairs.columns.iter().zip(&self.columns) {
-            let value = column.text(row);
-            let value = value.ok_or_else(|| null(name))?;
-            pairs.push((name.as_str(), value));
+            if column.text(row).is_none() {
+                return Err(null(name));
+            }
         }
-        EncryptionContext::from_pairs(pairs).map_err(|error| match error {
+        let pairs = self.order.iter().map(|(name, value)| {
+            let text = match value {
+                Value::Constant(at) => self.pairs.constants.get(*at).map(|(_, value)| &**value),
+                Value::Column(at) => self.columns.get(*at).and_then(|column| column.text(row)),
+            };
+            (*name, text.unwrap_or_default())
+        });
+        EncryptionContext::from_sorted_pairs(pairs).map_err(|error| match error {
             InvalidContext::TooLarge => too_large(),
             InvalidContext::DuplicateName => {
                 ApiError::internal("names were compared when the request was read")

@@ -55,14 +55,15 @@ impl Named {
         Ok(entry)
     }
 
-    /// Whether the caller may use the key; the alias counts where a condition asks for it.
+    /// Whether the caller may use the key, and if so whether its context was looked at; the alias counts where a condition asks for it.
     pub(super) fn authorize<'a>(
         &self,
         caller: Caller<'a>,
         entry: &'a Arc<KeyEntry>,
         snapshot: &'a Snapshot,
-    ) -> Result<(), ApiError> {
+    ) -> Result<bool, ApiError> {
         let alias = self.found.as_ref().and_then(|found| found.alias.clone());
-        caller.authorize_named(entry, alias, snapshot).map(drop)
+        let allowed = caller.authorize_named(entry, alias, snapshot)?;
+        Ok(allowed.reads_context())
     }
 }

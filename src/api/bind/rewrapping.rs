@@ -9,9 +9,11 @@ use crate::api::bind::named::Named;
 use crate::api::bind::task::{Made, Site, Task, Turn};
 use crate::api::bind::work::{Row, Work, check_columns};
 use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT};
+use crate::api::decrypt::{self, Sealed};
 use crate::api::members::Members;
 use crate::api::trail::Resources;
-use crate::api::{ApiError, Under, decrypt};
+use crate::api::{ApiError, Under};
+use crate::envelope::CiphertextBlob;
 use crate::key::KeyId;
 use crate::keystore::KeyEntry;
 use crate::limit::Paid;
@@ -77,25 +79,31 @@ impl Rewrapping {
         let named = self.key.id(under, TO);
         let members = Members::SameKey(named.is_some() && named == key, SYMMETRIC_DEFAULT);
         let mut rows = Vec::with_capacity(sound.len());
+        // The keys, once it is decided for all contexts: they are the same for every row.
+        let mut decided: Option<(&Arc<KeyEntry>, &Arc<KeyEntry>)> = None;
         for (at, row) in sound.iter().enumerate() {
             let at_row = |error| site.at_row(at, error);
-            let from = under.caller(FROM).under(&row.context).with(members);
-            let to = under.caller(TO).under(row.destination()).with(members);
-            let opened = decrypt::source(from, (None, None, Some(row.blob)), snapshot);
-            let (source, sealed) = opened.map_err(at_row)?;
-            let source = source.request().entry();
-            let destination = self.key.entry(to, snapshot).map_err(at_row)?;
-            let allowed = self.key.authorize(to, destination, snapshot);
-            allowed.map_err(at_row)?;
+            let (source, destination, sealed) = match (decided, CiphertextBlob::parse(row.blob)) {
+                (Some((source, destination)), Ok(blob)) => {
+                    (source, destination, Sealed::Blob(blob))
+                }
+                _ => {
+                    let from = under.caller(FROM).under(&row.context).with(members);
+                    let to = under.caller(TO).under(row.destination()).with(members);
+                    let opened = decrypt::source(from, (None, None, Some(row.blob)), snapshot);
+                    let (source, sealed) = opened.map_err(at_row)?;
+                    let destination = self.key.entry(to, snapshot).map_err(at_row)?;
+                    let allowed = self.key.authorize(to, destination, snapshot);
+                    let reads_context = allowed.map_err(at_row)? || source.reads_context();
+                    let source = source.request().entry();
+                    decided = (!reads_context).then_some((source, destination));
+                    (source, destination, sealed)
+                }
+            };
             let opening = Cipher::of(source, None, &row.context, OPERATION).map_err(at_row)?;
             let sealing = Cipher::of(destination, None, row.destination(), OPERATION);
-            rows.push((
-                source,
-                destination,
-                opening,
-                sealing.map_err(at_row)?,
-                sealed,
-            ));
+            let sealing = sealing.map_err(at_row)?;
+            rows.push((source, destination, opening, sealing, sealed));
         }
         let count = rows.len();
         let Some((source, destination, ..)) = rows.first() else {

@@ -9,9 +9,11 @@ use crate::api::bind::contexts::ContextSource;
 use crate::api::bind::task::{Made, Site, Task, Turn};
 use crate::api::bind::work::{BLOB, Row, Work, check_columns};
 use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT};
+use crate::api::decrypt::{self, Sealed};
 use crate::api::members::Members;
 use crate::api::trail::Resources;
-use crate::api::{ApiError, KmsErrorCode, Under, decrypt};
+use crate::api::{ApiError, KmsErrorCode, Under};
+use crate::envelope::CiphertextBlob;
 use crate::keystore::KeyEntry;
 use crate::limit::Paid;
 use crate::policy::ConditionKey;
@@ -61,21 +63,15 @@ fn open(
     if let Err(exceeded) = site.take(under, [work.key], count, paid) {
         return Ok(Err(Turn::Wait(count, exceeded)));
     }
-    let of_row = |row: &Result<Row<'_>, ApiError>| {
-        let row = match row {
-            Ok(row) => row,
-            Err(error) => return Err(ApiError::new(error.code(), error.message().to_owned())),
-        };
-        let caller = under.caller(ACTION).under(&row.context);
-        let caller = caller.with(Members::Texts(&NAMED));
-        let asked = (None, None, Some(row.blob));
-        let (request, sealed) = decrypt::source(caller, asked, under.snapshot)?;
-        let entry = request.request().entry();
-        let cipher = Cipher::of(entry, None, &row.context, "Decrypt")?;
-        decrypt::open(entry, &cipher, &row.context, &sealed)?;
-        Ok(Arc::clone(entry))
-    };
-    let opened: Opened = work.rows.iter().map(of_row).collect();
+    // The key, once it is decided for all contexts: it is the same for every row.
+    let mut decided = None;
+    let mut opened = Opened::with_capacity(count);
+    for row in &work.rows {
+        opened.push(match row {
+            Ok(row) => open_row(under, row, &mut decided),
+            Err(error) => Err(ApiError::new(error.code(), error.message().to_owned())),
+        });
+    }
     let is_ours = |error: &ApiError| error.code() == KmsErrorCode::KMSInternalException;
     match opened
         .iter()
@@ -87,6 +83,28 @@ fn open(
             _ => Err(ApiError::internal("a row that failed is gone")),
         },
     }
+}
+
+fn open_row<'a>(
+    under: &'a Under<'_>,
+    row: &'a Row<'_>,
+    decided: &mut Option<&'a Arc<KeyEntry>>,
+) -> Result<Arc<KeyEntry>, ApiError> {
+    let (entry, sealed) = match (*decided, CiphertextBlob::parse(row.blob)) {
+        (Some(entry), Ok(blob)) => (entry, Sealed::Blob(blob)),
+        _ => {
+            let caller = under.caller(ACTION).under(&row.context);
+            let caller = caller.with(Members::Texts(&NAMED));
+            let asked = (None, None, Some(row.blob));
+            let (request, sealed) = decrypt::source(caller, asked, under.snapshot)?;
+            let entry = request.request().entry();
+            *decided = (!request.reads_context()).then_some(entry);
+            (entry, sealed)
+        }
+    };
+    let cipher = Cipher::of(entry, None, &row.context, "Decrypt")?;
+    decrypt::open(entry, &cipher, &row.context, &sealed)?;
+    Ok(Arc::clone(entry))
 }
 
 impl Task for Verifying {
