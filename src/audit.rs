@@ -1,7 +1,7 @@
 //! The audit log: one JSON line per call, in CloudTrail's shape, before the key leaves.
 //!
 //! A call's record is copied into the journal, a ring in memory that a killed process leaves behind: no system call, no wake-up. The writer, one thread, moves
-//! what is there to the log every 25 ms, as groups that are chained by HMAC-SHA-256 under a key derived from the root key, and syncs it. The head of the
+//! what is there to the log, as groups that are chained by HMAC-SHA-256 under a key derived from the root key, and syncs it every 25 ms. The head of the
 //! chain is sealed into the store every [`SEAL_INTERVAL`] and at each start, so that a cut-off end is found by [`verify`] too.
 //!
 //! What that holds (AUDIT-1), each with a test:

@@ -362,7 +362,7 @@ impl Journal {
         usize::try_from(position / 8 % ring_words).unwrap_or_default()
     }
 
-    /// Stores words from `at` on. Two plain loops: a chained iterator costs as much again as the stores.
+    /// Stores words from `at` on. Two plain loops here and below: a chained iterator costs as much again as the copy.
     fn store(&self, at: usize, words: &[[u8; 8]]) {
         let (before, after) = self.around(at);
         let (here, wrapped) = words.split_at(words.len().min(after.len()));
@@ -375,14 +375,17 @@ impl Journal {
 
     /// Appends `length` bytes of the words from `at` on.
     fn load(&self, at: usize, length: usize, out: &mut Vec<u8>) {
-        let end = out.len() + length;
+        let start = out.len();
         let (before, after) = self.around(at);
-        let words = length.div_ceil(8);
-        for slot in after.iter().chain(before).take(words) {
-            let word = u64::from_le(slot.load(Ordering::Relaxed));
-            out.extend_from_slice(&word.to_le_bytes());
+        out.resize(start + length.next_multiple_of(8), 0);
+        let (words, _) = out[start..].as_chunks_mut::<8>();
+        let (here, wrapped) = words.split_at_mut(words.len().min(after.len()));
+        for (slots, words) in [(after, here), (before, wrapped)] {
+            for (slot, word) in slots.iter().zip(words) {
+                *word = u64::from_le(slot.load(Ordering::Relaxed)).to_le_bytes();
+            }
         }
-        out.truncate(end);
+        out.truncate(start + length);
     }
 
     /// The ring's words up to `at`, and from it on.

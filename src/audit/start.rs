@@ -200,6 +200,7 @@ impl Start<'_> {
             file_seconds_max: self.config.file_seconds_max,
             chain,
             current: None,
+            ahead: None,
             after: None,
             next: None,
             lines: Vec::new(),

@@ -1,6 +1,7 @@
 //! The writer: moves what the journal holds to the log, in order, and makes it durable, on a thread of its own.
 //!
-//! One turn: write the records as groups, each with its chain line; `fdatasync`; and only then let the journal's frames be overwritten. Whatever step fails or is the
+//! One turn: write the records as groups, each with its chain line; `fdatasync`; and only then let the journal's frames be overwritten. Under load, groups are written
+//! ahead of the turn in short pieces: whoever shares a core with this thread never waits long for it. Whatever step fails or is the
 //! last of a killed process, the journal still has every record that the log lacks, and the log's last sound chain line says which those are. A turn that
 //! fails is undone (what was written past the last durable group is cut off) and tried again; the same data are written anew, so an `fdatasync`
 //! that failed once is never trusted to have kept them.
@@ -27,6 +28,8 @@ use tokio::sync::watch;
 
 /// Between two turns when nobody waits: with as much again for the disk, a record is durable 100 ms after it was made.
 const TURN: Duration = Duration::from_millis(25);
+/// Between two pieces that are written ahead of a turn.
+const PIECE: Duration = Duration::from_millis(5);
 /// Between two turns while the log cannot be written.
 const RETRY: Duration = Duration::from_millis(250);
 /// How long a record may be in the making: threads are stopped for seconds only where somebody stops them.
@@ -47,6 +50,8 @@ pub(super) struct Writer {
     pub(super) chain: Chain,
     /// The file that ends there; none before the first.
     pub(super) current: Option<Current>,
+    /// What was written to it since.
+    pub(super) ahead: Option<Ahead>,
     /// For the first header of a log that begins where another one's files are gone.
     pub(super) after: Option<AuditHead>,
     /// The next file's path, from the first attempt to make it on: an attempt that failed leaves no second file.
@@ -63,6 +68,8 @@ pub(super) struct Writer {
 pub(super) struct State {
     failing: bool,
     full: bool,
+    /// Whether the last turn had nothing to write.
+    idle: bool,
     /// Where a record is not finished, and since when.
     stopped_at: Option<(u64, Duration)>,
 }
@@ -82,6 +89,15 @@ pub(super) struct Current {
     pub(super) groups: u64,
 }
 
+/// What is written to the current file and not yet durable: where the log stands with it.
+pub(super) struct Ahead {
+    chain: Chain,
+    length: u64,
+    records: u64,
+    lost: u64,
+    groups: u64,
+}
+
 /// What could not be done, and to which file.
 #[derive(Debug)]
 pub(super) struct Failed {
@@ -98,8 +114,7 @@ impl Writer {
     /// Takes turns until it is told to stop, and a last one then.
     pub(super) fn run(mut self) {
         while !self.shared.stopped.load(Ordering::Acquire) {
-            let pause = if self.state.failing { RETRY } else { TURN };
-            std::thread::park_timeout(pause);
+            self.pause();
             self.turn();
         }
         self.turn();
@@ -110,6 +125,29 @@ impl Writer {
                 bytes = left,
                 "audit records stay in the journal until the next start"
             );
+        }
+    }
+
+    /// Waits until the next turn is due, or somebody waits for it; meanwhile, while there is much to write, writes it ahead.
+    fn pause(&mut self) {
+        if self.state.failing {
+            return std::thread::park_timeout(RETRY);
+        }
+        let due = self.clock.monotonic() + TURN;
+        loop {
+            let now = self.clock.monotonic();
+            let left = due.saturating_sub(now);
+            let pause = if self.state.idle {
+                left
+            } else {
+                left.min(PIECE)
+            };
+            std::thread::park_timeout(pause);
+            let is_woken = self.clock.monotonic() < now + pause;
+            // What fails is tried again in the turn, which says so.
+            if pause == left || is_woken || self.write_ahead().is_err() {
+                return;
+            }
         }
     }
 
@@ -158,9 +196,11 @@ impl Writer {
     /// Writes everything that the journal holds now, and says whether that was all: a record may be in the middle of being made.
     pub(super) fn advance(&mut self) -> Result<bool, Failed> {
         let to = self.shared.journal.tail();
+        self.state.idle = self.chain.position == to;
         loop {
             self.mend()?;
             if self.is_due() {
+                self.sync()?;
                 self.rotate()?;
             }
             let from = self.chain.position;
@@ -169,9 +209,20 @@ impl Writer {
                 return self.reserve().map(|()| true);
             }
             self.write(to)?;
+            self.sync()?;
             if self.chain.position == from {
                 return self.wait_for_the_rest().map(|()| false);
             }
+        }
+    }
+
+    /// Writes what the journal holds now and the current file has room for; the next turn makes it durable. Nothing goes into a file that is to end: the next one may
+    /// have been begun already, in a turn that failed, and says where the log stood.
+    pub(super) fn write_ahead(&mut self) -> Result<(), Failed> {
+        self.mend()?;
+        match self.is_due() {
+            true => Ok(()),
+            false => self.write(self.shared.journal.tail()),
         }
     }
 
@@ -245,6 +296,7 @@ impl Writer {
     fn mend(&mut self) -> Result<(), Failed> {
         if let Some(current) = &mut self.current
             && current.is_torn
+            && self.ahead.is_none()
         {
             self.disk
                 .cut(&current.file, current.length)
@@ -255,22 +307,27 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes groups up to `to`, or up to the end of the file, and makes them durable.
+    /// Writes groups up to `to`, or up to the end of the file. A failure takes back all that is not durable.
     fn write(&mut self, to: u64) -> Result<(), Failed> {
         let Some(current) = &mut self.current else {
             return Ok(());
         };
-        let (mut chain, mut length) = (self.chain, current.length);
-        let (mut records, mut lost, mut groups) = (0, 0, 0);
+        let mut ahead = self.ahead.take().unwrap_or(Ahead {
+            chain: self.chain,
+            length: current.length,
+            records: 0,
+            lost: 0,
+            groups: 0,
+        });
         // One group at least, however small a file is to be.
-        let length_max = self.file_bytes_max.max(length + 1);
+        let length_max = self.file_bytes_max.max(current.length + 1);
         current.is_torn = true;
-        while chain.position < to && length < length_max {
-            let room = usize::try_from(length_max - length).unwrap_or(GROUP_BYTES_MAX);
+        while ahead.chain.position < to && ahead.length < length_max {
+            let room = usize::try_from(length_max - ahead.length).unwrap_or(GROUP_BYTES_MAX);
             let bytes_max = room.min(GROUP_BYTES_MAX);
             self.lines.clear();
             let journal = &self.shared.journal;
-            let (from, lines) = (chain.position, &mut self.lines);
+            let (from, lines) = (ahead.chain.position, &mut self.lines);
             let taken = match self.is_starting {
                 true => journal.recover(from, to, bytes_max, lines),
                 false => journal.collect(from, to, bytes_max, lines),
@@ -279,7 +336,7 @@ impl Writer {
                 break;
             }
             self.uses.note(&self.lines);
-            chain.close(
+            ahead.chain.close(
                 &self.key,
                 &mut self.lines,
                 taken.records,
@@ -287,26 +344,37 @@ impl Writer {
                 taken.unfinished,
             );
             self.disk
-                .write(&current.file, &self.lines, length)
+                .write(&current.file, &self.lines, ahead.length)
                 .map_err(failed(&current.path))?;
-            length += self.lines.len() as u64;
-            (records, lost, groups) = (records + taken.records, lost + taken.lost, groups + 1);
+            ahead.length += self.lines.len() as u64;
+            ahead.records += taken.records;
+            ahead.lost += taken.lost;
+            ahead.groups += 1;
         }
-        if groups > 0 {
+        self.ahead = Some(ahead);
+        Ok(())
+    }
+
+    /// Makes durable what is written.
+    fn sync(&mut self) -> Result<(), Failed> {
+        let (Some(current), Some(ahead)) = (&mut self.current, self.ahead.take()) else {
+            return Ok(());
+        };
+        if ahead.groups > 0 {
             self.disk
                 .sync(&current.file)
                 .map_err(failed(&current.path))?;
         }
         current.is_torn = false;
-        current.length = length;
-        current.groups += groups;
-        self.chain = chain;
-        self.shared.journal.release(chain.position);
-        self.metrics.audit_records.increment(records);
+        current.length = ahead.length;
+        current.groups += ahead.groups;
+        self.chain = ahead.chain;
+        self.shared.journal.release(ahead.chain.position);
+        self.metrics.audit_records.increment(ahead.records);
         self.publish(false);
-        if lost > 0 {
+        if ahead.lost > 0 {
             tracing::error!(
-                bytes = lost,
+                bytes = ahead.lost,
                 "audit journal had bytes that are no record: a power cut tore it, or somebody changed it"
             );
         }
