@@ -147,8 +147,9 @@ impl Members<'_> {
 
 /// The value without line feeds; none where it has half of a surrogate pair, which is no text and which no reader of the log could take in.
 fn one_line(value: &str) -> Option<std::borrow::Cow<'_, str>> {
-    let is_plain = |byte: u8| byte >= b' ' && byte != b'\\';
-    if value.bytes().all(is_plain) {
+    // Looking at all bytes without a branch costs less than looking at each with one.
+    let is_other = |byte: u8| (byte < b' ') | (byte == b'\\');
+    if !value.bytes().fold(false, |any, byte| any | is_other(byte)) {
         return Some(value.into());
     }
     let value: serde_json::Value = serde_json::from_str(value).ok()?;

@@ -10,7 +10,7 @@ use crate::keystore::AccessKey;
 use arc_swap::ArcSwap;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use smallvec::SmallVec;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use zeroize::Zeroizing;
@@ -19,6 +19,10 @@ use zeroize::Zeroizing;
 pub(super) const SERVICE: &str = "kms";
 /// What every scope ends with.
 pub(super) const TERMINATOR: &str = "aws4_request";
+
+thread_local! {
+    static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// HMAC with the key of one secret, date and Region taken in; a copy of it authenticates one string.
 #[derive(Clone)]
@@ -45,24 +49,26 @@ impl SigningKey {
     pub(super) fn string_to_sign(self, time: &RequestTime, region: &str) -> Hmac<Sha256> {
         let Self(mut mac) = self;
         // In one piece: the MAC that takes many costs as much again.
-        let mut text = SmallVec::<[u8; 128]>::new();
-        for piece in [
-            ALGORITHM,
-            "\n",
-            time.as_str(),
-            "\n",
-            time.date(),
-            "/",
-            region,
-            "/",
-            SERVICE,
-            "/",
-            TERMINATOR,
-            "\n",
-        ] {
-            text.extend_from_slice(piece.as_bytes());
-        }
-        mac.update(&text);
+        TEXT.with_borrow_mut(|text| {
+            text.clear();
+            for piece in [
+                ALGORITHM,
+                "\n",
+                time.as_str(),
+                "\n",
+                time.date(),
+                "/",
+                region,
+                "/",
+                SERVICE,
+                "/",
+                TERMINATOR,
+                "\n",
+            ] {
+                text.extend_from_slice(piece.as_bytes());
+            }
+            mac.update(text);
+        });
         mac
     }
 }
