@@ -82,22 +82,26 @@ impl Authenticator {
     /// GHASH multiplies four blocks at once, so they are gathered first.
     #[must_use]
     pub fn tag(&self, tail: &[u8], text: &[u8], mask: &Block) -> [u8; BLOCK_BYTES] {
-        let mut gathered = Gathered {
-            hash: self.hash.clone(),
-            bytes: [0; GATHERED_BYTES],
-            used: 0,
+        let text_at = (self.rest.len() + tail.len()).next_multiple_of(BLOCK_BYTES);
+        let lengths_at = (text_at + text.len()).next_multiple_of(BLOCK_BYTES);
+        let mut gathered = [0; GATHERED_BYTES];
+        let Some(gathered) = gathered.get_mut(..lengths_at + BLOCK_BYTES) else {
+            return self.absorb(tail).tag(text, mask);
         };
-        gathered.push(&self.rest);
-        gathered.push(tail);
-        gathered.pad();
+        gathered[..self.rest.len()].copy_from_slice(&self.rest);
+        gathered[self.rest.len()..][..tail.len()].copy_from_slice(tail);
         // The length of an `AES_256` data key is worth knowing when compiling: it is copied without a call.
         match text.as_array::<32>() {
-            Some(text) => gathered.push(text),
-            None => gathered.push(text),
+            Some(text) => gathered[text_at..][..32].copy_from_slice(text),
+            None => gathered[text_at..][..text.len()].copy_from_slice(text),
         }
-        gathered.pad();
-        gathered.push(&lengths(HEAD_BYTES + tail.len(), text.len()));
-        masked(gathered.finish().finalize(), mask)
+        let lengths = lengths(HEAD_BYTES + tail.len(), text.len());
+        gathered[lengths_at..].copy_from_slice(&lengths);
+        let (blocks, _) = gathered.as_chunks_mut::<BLOCK_BYTES>();
+        blocks.iter_mut().for_each(|block| block.reverse());
+        let mut hash = self.hash.clone();
+        hash.update(Block::cast_slice_from_core(blocks));
+        masked(hash.finalize(), mask)
     }
 
     /// This key with `tail` absorbed behind the head as additional data, zero-padded to whole blocks: for many texts.
@@ -137,15 +141,20 @@ pub struct Absorbed {
 }
 
 impl Absorbed {
+    /// The tag of a text of any length.
+    fn tag(&self, text: &[u8], mask: &Block) -> [u8; BLOCK_BYTES] {
+        let mut hash = self.hash.clone();
+        hash.update(&[self.last]);
+        absorb(&mut hash, text);
+        absorb(&mut hash, &lengths(self.additional_bytes, text.len()));
+        masked(hash.finalize(), mask)
+    }
+
     /// Turns the masks `E_K(J0)` of as many texts into their tags. `texts` are side by side, `text_bytes` of each.
     pub fn tag_many(&self, texts: &[u8], text_bytes: usize, masks: &mut [Block]) {
         if text_bytes != 2 * BLOCK_BYTES {
             for (text, mask) in texts.chunks_exact(text_bytes).zip(masks) {
-                let mut hash = self.hash.clone();
-                hash.update(&[self.last]);
-                absorb(&mut hash, text);
-                absorb(&mut hash, &lengths(self.additional_bytes, text_bytes));
-                *mask = masked(hash.finalize(), mask).into();
+                *mask = self.tag(text, mask).into();
             }
             return;
         }
@@ -213,38 +222,6 @@ fn masked(digest: Block, mask: &Block) -> [u8; BLOCK_BYTES] {
 
 /// Bytes absorbed at once at most: enough for a context of 128 bytes and an `AES_256` data key.
 const GATHERED_BYTES: usize = 12 * BLOCK_BYTES;
-
-/// Bytes laid side by side until there are enough for GHASH; zeroes behind those used.
-struct Gathered {
-    hash: Polyval,
-    bytes: [u8; GATHERED_BYTES],
-    used: usize,
-}
-
-impl Gathered {
-    #[inline(always)] // so that the lengths which are known are known here too
-    fn push(&mut self, mut bytes: &[u8]) {
-        while GATHERED_BYTES - self.used <= bytes.len() {
-            let (now, later) = bytes.split_at(GATHERED_BYTES - self.used);
-            self.bytes[self.used..].copy_from_slice(now);
-            absorb(&mut self.hash, &self.bytes);
-            (self.bytes, self.used) = ([0; GATHERED_BYTES], 0);
-            bytes = later;
-        }
-        self.bytes[self.used..self.used + bytes.len()].copy_from_slice(bytes);
-        self.used += bytes.len();
-    }
-
-    /// Zeroes up to the next whole block.
-    fn pad(&mut self) {
-        self.used = self.used.next_multiple_of(BLOCK_BYTES);
-    }
-
-    fn finish(mut self) -> Polyval {
-        absorb(&mut self.hash, &self.bytes[..self.used]);
-        self.hash
-    }
-}
 
 #[cfg(test)]
 mod tests;

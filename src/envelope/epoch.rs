@@ -7,9 +7,7 @@
 
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::{Entropy, EntropyError};
-use crate::crypto::gcm::{
-    Absorbed, Authenticator, BLOCK_BYTES, Block, GcmKey, first_counter_block,
-};
+use crate::crypto::gcm::{Authenticator, BLOCK_BYTES, Block, GcmKey, first_counter_block};
 use crate::crypto::secret::Secret;
 use crate::crypto::xaes;
 use crate::envelope::blob::{BlobHeader, HEADER_BYTES, OVERHEAD_BYTES, TAG_BYTES, blob_bytes};
@@ -82,10 +80,13 @@ impl Epoch {
         }
         .encode();
         let authenticator = gcm_key.authenticator(&header);
+        let mut head = [0; HEAD_BYTES];
+        let (of_header, of_nonce) = head.split_at_mut(HEADER_BYTES);
+        of_header.copy_from_slice(&header);
+        of_nonce.copy_from_slice(&drawn.expose()[..of_nonce.len()]);
         let binder = Binder {
             authenticator,
-            header,
-            prefix: *prefix,
+            head,
             start: *start,
         };
         Ok(Self {
@@ -157,24 +158,29 @@ fn blocks_per_key(length: DataKeyLength) -> u64 {
 /// What all keys of an epoch share: the GHASH key, and the parts of header and nonce that are the same.
 struct Binder {
     authenticator: Authenticator,
-    header: [u8; HEADER_BYTES],
-    prefix: [u8; xaes::PREFIX_BYTES],
+    /// What every blob begins with: the header, and the nonce up to the index.
+    head: [u8; HEAD_BYTES],
     start: [u8; 8],
 }
 
+const HEAD_BYTES: usize = HEADER_BYTES + xaes::PREFIX_BYTES + 8;
+
 impl Binder {
-    fn absorb(&self, context: &EncryptionContext) -> Absorbed {
-        self.authenticator.absorb(context.canonical())
+    fn tag(&self, context: &EncryptionContext, ciphertext: &[u8], mask: &Block) -> [u8; TAG_BYTES] {
+        self.authenticator
+            .tag(context.canonical(), ciphertext, mask)
     }
 
     /// Appends a blob.
     fn append(&self, index: u32, ciphertext: &[u8], tag: &[u8; TAG_BYTES], out: &mut Vec<u8>) {
         out.reserve(OVERHEAD_BYTES + ciphertext.len());
-        out.extend_from_slice(&self.header);
-        out.extend_from_slice(&self.prefix);
-        out.extend_from_slice(&self.start);
+        out.extend_from_slice(&self.head);
         out.extend_from_slice(&index.to_be_bytes());
-        out.extend_from_slice(ciphertext);
+        // The length of an `AES_256` data key is worth knowing when compiling: it is copied without a call.
+        match ciphertext.as_array::<32>() {
+            Some(ciphertext) => out.extend_from_slice(ciphertext),
+            None => out.extend_from_slice(ciphertext),
+        }
         out.extend_from_slice(tag);
     }
 }
@@ -275,13 +281,19 @@ impl MintedKeys {
         };
         let count = count.min(self.len());
         out.reserve(count * blob_bytes(self.length));
-        let absorbed = binder.0.absorb(context);
         let (first, bytes) = (self.taken, self.length.bytes());
         self.taken += count;
         let index = self.index_of(first);
         let ciphertexts = &self.ciphertexts[first * bytes..self.taken * bytes];
         let tags = &mut self.masks[first..self.taken];
-        absorbed.tag_many(ciphertexts, bytes, tags);
+        match &mut *tags {
+            // What many save by being hashed side by side, one alone pays for.
+            [tag] => *tag = binder.0.tag(context, ciphertexts, tag).into(),
+            tags => {
+                let absorbed = binder.0.authenticator.absorb(context.canonical());
+                absorbed.tag_many(ciphertexts, bytes, tags);
+            }
+        }
         let keys = ciphertexts.chunks_exact(bytes).zip(tags);
         for ((ciphertext, tag), index) in keys.zip(index..) {
             binder.0.append(index, ciphertext, &(*tag).into(), out);
@@ -334,8 +346,7 @@ impl PooledKey {
     /// Finishes the tag over `context` and appends the blob to `out`. By value: a key is bound at most once (POOL-1).
     pub fn bind(self, context: &EncryptionContext, out: &mut Vec<u8>) {
         let (binder, ciphertext) = (&self.binder.0, self.ciphertext.bytes());
-        let authenticator = &binder.authenticator;
-        let tag = authenticator.tag(context.canonical(), ciphertext, &self.mask);
+        let tag = binder.tag(context, ciphertext, &self.mask);
         binder.append(self.index, ciphertext, &tag, out);
     }
 }
