@@ -143,8 +143,26 @@ fn rng_1_a_failed_draw_begins_no_epoch_and_seals_nothing() {
     assert!(Epoch::begin(key_id(), &backing_key(), &entropy, Duration::ZERO).is_err());
     assert!(seal(key_id(), &backing_key(), &context(&[]), b"text", &entropy).is_err());
     assert!(mint_one(key_id(), &backing_key(), DataKeyLength::AES_256, &entropy).is_err());
+    assert!(Nonce::draw_many(&entropy, 2).is_err());
     faulty.0.store(false, Ordering::SeqCst);
     assert!(Epoch::begin(key_id(), &backing_key(), &entropy, Duration::ZERO).is_ok());
+}
+
+#[test]
+fn seal_1_nonces_that_are_drawn_together_differ_and_each_seals_once() {
+    let (key, context, entropy) = (backing_key(), context(&[("a", "1")]), Entropy::os());
+    let nonces = Nonce::draw_many(&entropy, 100).unwrap();
+    let blobs: Vec<_> = nonces
+        .map(|nonce| seal_under(nonce, key_id(), &key, &context, b"text"))
+        .collect();
+    let mut nonces = std::collections::HashSet::new();
+    for blob in &blobs {
+        let blob = CiphertextBlob::parse(blob).unwrap();
+        assert!(nonces.insert(*blob.nonce()));
+        let opened = open(key_id(), &key, &context, &blob).unwrap();
+        assert_eq!(opened.expose(), b"text");
+    }
+    assert_eq!(nonces.len(), 100);
 }
 
 /// An entropy source that gives the same bytes at each draw.

@@ -5,7 +5,7 @@ use crate::bulk::minting::{Recorder, usable};
 use crate::bulk::{KeyIdentity, SourceError};
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::Entropy;
-use crate::envelope::{self, CiphertextBlob};
+use crate::envelope::{self, CiphertextBlob, Nonce};
 use crate::keystore::{KeyEntry, Snapshot};
 use arrow_array::builder::BinaryBuilder;
 use std::sync::Arc;
@@ -140,21 +140,16 @@ impl Sealer for RecordedSealer {
         let key = usable(&self.entry)?;
         let none = || SourceError::NoMaterial(self.entry.arn.clone());
         let current = self.entry.current().ok_or_else(none)?;
-        for (at, row) in rows.iter().enumerate() {
+        let nonces = Nonce::draw_many(&self.entropy, rows.len()).map_err(SourceError::from)?;
+        for ((at, row), nonce) in rows.iter().enumerate().zip(nonces) {
             let refused = |(code, message): (&str, String)| SealError::Row {
                 at,
                 code: code.to_owned(),
                 message,
             };
             let opened = open(&self.snapshot, row.blob, &row.context).map_err(refused)?;
-            let blob = envelope::seal(
-                self.entry.key.id,
-                current,
-                row.destination(),
-                opened.expose(),
-                &self.entropy,
-            );
-            let blob = blob.map_err(SourceError::from)?;
+            let (id, context) = (self.entry.key.id, row.destination());
+            let blob = envelope::seal_under(nonce, id, current, context, opened.expose());
             self.rows.add(1, &blob);
             out.append_value(&blob);
         }
