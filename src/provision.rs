@@ -144,7 +144,12 @@ const COLUMNS: [&str; 7] = [
     column::CIPHERTEXT_BLOB,
     column::CREATED_AT,
 ];
-const CONSTANT: [&str; 3] = [column::KEY_ARN, column::KEY_MATERIAL_ID, column::KEY_SPEC];
+const CONSTANT: [&str; 4] = [
+    column::KEY_ARN,
+    column::KEY_MATERIAL_ID,
+    column::KEY_SPEC,
+    column::CONTEXT_NAMES,
+];
 
 /// Runs `plan` to its end, or on from where an earlier run of it ended. `input` is read where standard input is the table.
 ///

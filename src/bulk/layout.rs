@@ -2,7 +2,6 @@
 
 use crate::bulk::parquet::ROW_GROUP_ROWS;
 use crate::clock::Timestamp;
-use crate::context::EncryptionContext;
 use arrow_array::builder::{MapBuilder, MapFieldNames, StringBuilder};
 use arrow_array::{ArrayRef, BinaryArray, TimestampMicrosecondArray};
 use arrow_buffer::{Buffer, OffsetBuffer};
@@ -30,6 +29,8 @@ pub mod column {
     pub const ENCRYPTION_CONTEXT: &str = "encryption_context";
     /// The wrapped data key.
     pub const CIPHERTEXT_BLOB: &str = "ciphertext_blob";
+    /// The names of those pairs.
+    pub const CONTEXT_NAMES: &str = "encryption_context.key_value.key";
     /// When it was made.
     pub const CREATED_AT: &str = "created_at";
 }
@@ -106,12 +107,15 @@ impl Default for ContextsBuilder {
 }
 
 impl ContextsBuilder {
-    /// Appends a row.
+    /// Appends a row with these pairs, sorted by name.
     ///
     /// # Errors
     /// [`ArrowError`], when all texts together exceed 2 GiB.
-    pub fn append(&mut self, context: &EncryptionContext) -> Result<(), ArrowError> {
-        for (name, value) in context.pairs() {
+    pub fn append<'a>(
+        &mut self,
+        pairs: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<(), ArrowError> {
+        for (name, value) in pairs {
             self.0.keys().append_value(name);
             self.0.values().append_value(value);
         }
@@ -163,14 +167,14 @@ pub fn properties() -> WriterPropertiesBuilder {
 pub struct Layout {
     pub(super) schema: SchemaRef,
     pub(super) properties: Arc<WriterProperties>,
-    /// By field.
-    pub(super) constant: Vec<bool>,
+    /// By field and leaf.
+    pub(super) constant: Vec<Vec<bool>>,
     /// Bytes of a row group that are held at most.
     pub(super) group_bytes_max: usize,
 }
 
 impl Layout {
-    /// Columns that are all a job's own, in this order; all of `constant` are the same in every row.
+    /// Columns that are all a job's own, in this order; all of `constant` are the same in every row, [`column::CONTEXT_NAMES`] perhaps among them.
     ///
     /// # Panics
     /// When one is none of [`mod@column`]'s: a fault of the caller.
@@ -181,7 +185,7 @@ impl Layout {
             schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
             properties: Arc::new(properties().build()),
             group_bytes_max: usize::MAX,
-            constant: columns.iter().map(|name| constant.contains(name)).collect(),
+            constant: columns.iter().map(|name| flags(name, constant)).collect(),
         }
     }
 
@@ -193,8 +197,9 @@ impl Layout {
     pub fn beside(input: &Schema, columns: &[&str], constant: &[&str], varied: &[&str]) -> Self {
         let own = columns.iter().map(|name| Arc::new(field(name)));
         let fields: Vec<_> = input.fields().iter().cloned().chain(own).collect();
-        let kept = input.fields().iter().map(|_| false);
-        let constant = kept.chain(columns.iter().map(|name| constant.contains(name)));
+        let kept = input.fields().iter();
+        let kept = kept.map(|field| vec![false; leaf_count(field.data_type())]);
+        let constant = kept.chain(columns.iter().map(|name| flags(name, constant)));
         let constant = constant.collect();
         let mut builder = properties().set_compression(Compression::SNAPPY);
         for name in [column::CIPHERTEXT_BLOB, column::CREATED_AT] {
@@ -230,7 +235,37 @@ impl Layout {
     pub fn written(&self) -> impl Iterator<Item = &Field> {
         let fields = self.schema.fields().iter().zip(&self.constant);
         fields
-            .filter(|(_, constant)| !**constant)
+            .filter(|(_, constant)| constant.contains(&false))
             .map(|(field, _)| &**field)
+    }
+}
+
+/// Which leaves of a job's own column are among `constant`.
+fn flags(name: &str, constant: &[&str]) -> Vec<bool> {
+    let is_constant = |name| constant.contains(&name);
+    match name {
+        column::ENCRYPTION_CONTEXT if !is_constant(name) => {
+            vec![is_constant(column::CONTEXT_NAMES), false]
+        }
+        _ => vec![is_constant(name); leaf_count(field(name).data_type())],
+    }
+}
+
+/// Leaf columns that a type has in Parquet.
+fn leaf_count(kind: &DataType) -> usize {
+    match kind {
+        DataType::List(inner)
+        | DataType::LargeList(inner)
+        | DataType::ListView(inner)
+        | DataType::LargeListView(inner)
+        | DataType::FixedSizeList(inner, _)
+        | DataType::Map(inner, _) => leaf_count(inner.data_type()),
+        DataType::Struct(fields) => {
+            let counts = fields.iter().map(|field| leaf_count(field.data_type()));
+            counts.sum()
+        }
+        DataType::Dictionary(_, values) => leaf_count(values),
+        DataType::RunEndEncoded(_, values) => leaf_count(values.data_type()),
+        _ => 1,
     }
 }

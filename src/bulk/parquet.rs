@@ -8,7 +8,7 @@
 use crate::bulk::layout::{ContextsBuilder, Layout, column, properties};
 use crate::context::EncryptionContext;
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
-use arrow_schema::{DataType, SchemaRef};
+use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::{
@@ -38,7 +38,7 @@ pub struct Constants {
     pub key_material_id: String,
     /// `AES_256`, `AES_128`, or `BYTES_<n>`.
     pub key_spec: String,
-    /// The context that every blob is bound to, where it is one.
+    /// The context that every blob is bound to, where it is one; where only its names are the same, these with any values.
     pub context: EncryptionContext,
 }
 
@@ -116,10 +116,10 @@ pub struct PartWriter<'a, W: Write + Send> {
     group: Option<RowGroup>,
 }
 
-/// The columns of a row group that differ from row to row: a writer for each leaf, by field.
+/// The columns of a row group that differ from row to row: a writer for each leaf, by field; none for a leaf that is the same all the same.
 struct RowGroup {
     rows: usize,
-    writers: Vec<Vec<ArrowColumnWriter>>,
+    writers: Vec<Vec<Option<ArrowColumnWriter>>>,
 }
 
 impl<W: Write + Send> PartWriter<'_, W> {
@@ -147,12 +147,14 @@ impl<W: Write + Send> PartWriter<'_, W> {
                     false => array.slice(from, count),
                 };
                 for (leaf, writer) in compute_leaves(field, &array)?.iter().zip(writers) {
-                    writer.write(leaf)?;
+                    if let Some(writer) = writer {
+                        writer.write(leaf)?;
+                    }
                 }
             }
             from += count;
             group.rows += count;
-            let held = group.writers.iter().flatten();
+            let held = group.writers.iter().flatten().flatten();
             let held: usize = held.map(ArrowColumnWriter::memory_size).sum();
             if group.rows == ROW_GROUP_ROWS || held > self.encoder.layout.group_bytes_max {
                 self.end_group(group)?;
@@ -179,10 +181,11 @@ impl<W: Write + Send> PartWriter<'_, W> {
         let mut leaves = self.columns.create_column_writers(index)?.into_iter();
         let layout = &self.encoder.layout;
         let mut writers = Vec::new();
-        for (field, constant) in layout.schema.fields().iter().zip(&layout.constant) {
-            let of_field = leaves.by_ref().take(leaf_count(field.data_type()));
+        for constant in &layout.constant {
+            let of_field = constant.iter().zip(leaves.by_ref());
+            let of_field = of_field.map(|(constant, leaf)| (!constant).then_some(leaf));
             let of_field: Vec<_> = of_field.collect();
-            if !constant {
+            if of_field.iter().any(Option::is_some) {
                 writers.push(of_field);
             }
         }
@@ -190,17 +193,18 @@ impl<W: Write + Send> PartWriter<'_, W> {
     }
 
     fn end_group(&mut self, group: RowGroup) -> Result<(), ParquetError> {
-        let flags = self.encoder.layout.constant.clone();
+        let fields = self.encoder.layout.constant.clone();
         let constant = self.encoder.constant_columns(group.rows)?;
         let mut out = self.file.next_row_group()?;
-        let (mut written, mut encoded) = (group.writers.into_iter(), constant.columns.iter());
-        for is_constant in flags {
+        let mut written = group.writers.into_iter().flatten().flatten();
+        let mut encoded = constant.columns.iter();
+        for is_constant in fields.into_iter().flatten() {
             if is_constant {
-                for column in encoded.next().into_iter().flatten() {
+                for column in encoded.by_ref().take(1) {
                     out.append_column(&constant.file, column.clone())?;
                 }
             } else {
-                for writer in written.next().into_iter().flatten() {
+                for writer in written.by_ref().take(1) {
                     writer.close()?.append_to_row_group(&mut out)?;
                 }
             }
@@ -210,38 +214,19 @@ impl<W: Write + Send> PartWriter<'_, W> {
     }
 }
 
-/// Leaf columns that a type has in Parquet.
-fn leaf_count(kind: &DataType) -> usize {
-    match kind {
-        DataType::List(inner)
-        | DataType::LargeList(inner)
-        | DataType::ListView(inner)
-        | DataType::LargeListView(inner)
-        | DataType::FixedSizeList(inner, _)
-        | DataType::Map(inner, _) => leaf_count(inner.data_type()),
-        DataType::Struct(fields) => {
-            let counts = fields.iter().map(|field| leaf_count(field.data_type()));
-            counts.sum()
-        }
-        DataType::Dictionary(_, values) => leaf_count(values),
-        DataType::RunEndEncoded(_, values) => leaf_count(values.data_type()),
-        _ => 1,
-    }
-}
-
 /// The columns in which every row of a row group is the same, encoded: a small Parquet file in memory, of which
 /// column chunks are copied whole.
 struct ConstantColumns {
     rows: usize,
     file: Bytes,
-    /// The leaves of each constant field.
-    columns: Vec<Vec<ColumnCloseResult>>,
+    /// By leaf.
+    columns: Vec<ColumnCloseResult>,
 }
 
 impl ConstantColumns {
     fn encode(layout: &Layout, constants: &Constants, rows: usize) -> Result<Self, ParquetError> {
         let places: Vec<_> = (0..layout.constant.len())
-            .filter(|at| layout.constant[*at])
+            .filter(|at| layout.constant[*at].contains(&true))
             .collect();
         let schema = Arc::new(layout.schema.project(&places)?);
         let properties = properties().build();
@@ -257,7 +242,10 @@ impl ConstantColumns {
                 "one row group was written".to_owned(),
             ));
         };
-        let mut leaves = group.columns().iter().map(|column| ColumnCloseResult {
+        let flags = places.iter().flat_map(|at| &layout.constant[*at]);
+        let leaves = group.columns().iter().zip(flags);
+        let constant = leaves.filter(|(_, is_constant)| **is_constant);
+        let columns = constant.map(|(column, _)| ColumnCloseResult {
             bytes_written: column.compressed_size().unsigned_abs(),
             rows_written: rows as u64,
             metadata: column.clone(),
@@ -265,17 +253,9 @@ impl ConstantColumns {
             column_index: None,
             offset_index: None,
         });
-        let fields = schema.fields().iter();
         Ok(Self {
             rows,
-            columns: fields
-                .map(|field| {
-                    leaves
-                        .by_ref()
-                        .take(leaf_count(field.data_type()))
-                        .collect()
-                })
-                .collect(),
+            columns: columns.collect(),
             file,
         })
     }
@@ -301,7 +281,7 @@ fn constant_batch(
             column::ENCRYPTION_CONTEXT => {
                 let mut contexts = ContextsBuilder::default();
                 for _ in 0..rows {
-                    contexts.append(&constants.context)?;
+                    contexts.append(constants.context.pairs())?;
                 }
                 Ok(contexts.finish())
             }

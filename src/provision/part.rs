@@ -69,7 +69,22 @@ impl<'a, B: Binder> Parts<'a, B> {
                 message,
             },
         })?;
-        Ok(Bound { key, runs, blobs })
+        let mut made = ContextsBuilder::default();
+        for row in 0..count {
+            let appended = made.append(rows.pairs(row));
+            appended.map_err(|error| TableError::Column {
+                name: name.clone(),
+                reason: error.to_string(),
+            })?;
+        }
+        Ok(Bound {
+            key,
+            names: runs
+                .first()
+                .map_or_else(EncryptionContext::default, |(context, _)| context.names()),
+            contexts: made.finish(),
+            blobs,
+        })
     }
 
     /// Every column that differs from row to row.
@@ -82,13 +97,7 @@ impl<'a, B: Binder> Parts<'a, B> {
         {
             columns.push(plain(ids));
         }
-        let mut contexts = ContextsBuilder::default();
-        for (context, rows) in &bound.runs {
-            for _ in 0..*rows {
-                contexts.append(context)?;
-            }
-        }
-        columns.push(contexts.finish());
+        columns.push(bound.contexts);
         columns.push(layout::blobs(count, Buffer::from_vec(bound.blobs))?);
         columns.push(layout::created_at(self.shared.runtime.clock.now(), count));
         Ok(columns)
@@ -121,7 +130,9 @@ impl<'a, B: Binder> Parts<'a, B> {
 /// Rows that have their blobs.
 struct Bound {
     key: KeyIdentity,
-    runs: Vec<(EncryptionContext, usize)>,
+    /// The names of their contexts.
+    names: EncryptionContext,
+    contexts: ArrayRef,
     blobs: Vec<u8>,
 }
 
@@ -146,7 +157,7 @@ impl<B: Binder> PartMaker<Parameters> for Parts<'_, B> {
             key_arn: key.arn.clone(),
             key_material_id: key.material_id.clone(),
             key_spec: parameters.key_spec.clone(),
-            context: EncryptionContext::default(),
+            context: bound.names.clone(),
         };
         let mut encoder = match self.encoder.take() {
             Some(same) if *same.constants() == constants => same,

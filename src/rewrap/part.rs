@@ -102,7 +102,7 @@ impl<'a, S: Sealer> Parts<'a, S> {
         let mut columns: Vec<_> = kept.filter_map(|at| columns.get(*at).cloned()).collect();
         let mut contexts = ContextsBuilder::default();
         for row in &rows {
-            let appended = contexts.append(row.destination());
+            let appended = contexts.append(row.destination().pairs());
             appended.map_err(|error| unusable(error.to_string()))?;
         }
         columns.push(contexts.finish());

@@ -137,7 +137,7 @@ pub fn batch<'a>(
     let maps = |contexts: &mut dyn Iterator<Item = &'a EncryptionContext>| {
         let mut maps = ContextsBuilder::default();
         for context in contexts {
-            maps.append(context)?;
+            maps.append(context.pairs())?;
         }
         Ok::<_, ArrowError>(maps.finish())
     };

@@ -5,6 +5,7 @@ use crate::context::{EncryptionContext, InvalidContext};
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, LargeStringArray, RecordBatch, StringArray, StringViewArray};
 use arrow_schema::{DataType, Schema};
+use smallvec::SmallVec;
 
 /// What a row's context is made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -148,24 +149,33 @@ impl Rows<'_> {
         }
     }
 
+    /// The names of a row's pairs, sorted, and their values; none where a column is null.
+    fn texts(&self, row: usize) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.order.iter().map(move |(name, value)| {
+            let text = match value {
+                Value::Constant(at) => self.pairs.constants.get(*at).map(|(_, value)| &**value),
+                Value::Column(at) => self.columns.get(*at).and_then(|column| column.text(row)),
+            };
+            (*name, text)
+        })
+    }
+
+    /// The pairs of a row that has a context, sorted by name.
+    pub fn pairs(&self, row: usize) -> impl Iterator<Item = (&str, &str)> {
+        self.texts(row)
+            .map(|(name, value)| (name, value.unwrap_or_default()))
+    }
+
     /// The context of a row.
     ///
     /// # Errors
     /// [`ApiError`]: it can have none.
     pub fn context(&self, row: usize) -> Result<EncryptionContext, ApiError> {
-        for (name, column) in self.pairs.columns.iter().zip(&self.columns) {
-            if column.text(row).is_none() {
-                return Err(null(name));
-            }
+        let mut pairs = SmallVec::<[_; 4]>::new();
+        for (name, value) in self.texts(row) {
+            pairs.push((name, value.ok_or_else(|| null(name))?));
         }
-        let pairs = self.order.iter().map(|(name, value)| {
-            let text = match value {
-                Value::Constant(at) => self.pairs.constants.get(*at).map(|(_, value)| &**value),
-                Value::Column(at) => self.columns.get(*at).and_then(|column| column.text(row)),
-            };
-            (*name, text.unwrap_or_default())
-        });
-        EncryptionContext::from_sorted_pairs(pairs).map_err(|error| match error {
+        EncryptionContext::from_sorted_pairs(pairs.iter().copied()).map_err(|error| match error {
             InvalidContext::TooLarge => too_large(),
             InvalidContext::DuplicateName => {
                 ApiError::internal("names were compared when the request was read")
