@@ -258,7 +258,14 @@ fn refill() {
         let lane = lanes.iter().find(|lane| lane.lane.starts_with(&id));
         lane.map_or(0, |lane| lane.depth)
     };
+    let of_served = lane(&served);
     let wait_for_the_lane = || {
+        // Fillers begin below the low watermark only: what was left between is taken out.
+        if depth(&served) < REFILL_LANE * 3 / 4 {
+            while depth(&served) * 2 >= REFILL_LANE {
+                (0..1024).for_each(|_| drop(of_served.take()));
+            }
+        }
         while depth(&served) < REFILL_LANE * 3 / 4 {
             std::thread::sleep(Duration::from_millis(1));
         }
