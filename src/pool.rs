@@ -17,6 +17,7 @@ use crate::key::data_key::DataKeyLength;
 use crate::keystore::KeyEntry;
 use crate::metrics::Metrics;
 use arc_swap::ArcSwap;
+use emptied::Emptied;
 use lane::{Lane, MAGAZINE_KEYS, Magazine};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use watermark::Bell;
 
 pub mod clone_word;
+mod emptied;
 mod filler;
 pub mod lane;
 pub mod pairs;
@@ -127,6 +129,7 @@ pub struct Pool {
     growing: Mutex<()>,
     /// Magazines that all lanes together may hold, as granted so far (POOL-2).
     granted: AtomicUsize,
+    emptied: Emptied<Magazine>,
     bell: Bell,
     shut_down: AtomicBool,
     minted: metrics::Counter,
@@ -181,6 +184,7 @@ impl Pool {
             lanes: ArcSwap::default(),
             growing: Mutex::new(()),
             granted: AtomicUsize::new(0),
+            emptied: Emptied::new(),
             bell: Bell::new(fillers),
             shut_down: AtomicBool::new(false),
             minted: metrics.pool_minted.clone(),
@@ -254,9 +258,9 @@ impl Pool {
                 continue;
             }
             let key = magazine.keys.take();
-            if !magazine.keys.is_empty()
-                && let Some(left) = lane.queue.put_back(start, magazine)
-            {
+            if magazine.keys.is_empty() {
+                self.emptied.put(magazine);
+            } else if let Some(left) = lane.queue.put_back(start, magazine) {
                 self.count(Purge::Overflow, left.keys.len());
             }
             if key.is_some() {

@@ -2,7 +2,7 @@
 //!
 //! It mints a magazine for each lane that wants one, publishes it, and sleeps when no lane does. Its epochs are its own, one for each lane, so filling shares no lock.
 
-use crate::envelope::Epoch;
+use crate::envelope::{Epoch, MintedKeys};
 use crate::pool::lane::{Lane, LaneId, MAGAZINE_KEYS, Magazine};
 use crate::pool::stamp::Stamp;
 use crate::pool::{Pool, Purge};
@@ -76,25 +76,27 @@ fn mint(pool: &Pool, lane: &Lane, epochs: &mut Epochs) -> Option<Box<Magazine>> 
         _ => (begin()?, stamp),
     };
     let mut epoch = epoch;
-    let keys = match epoch.mint(lane.id.length, MAGAZINE_KEYS, now) {
-        Ok(keys) => keys,
-        Err(_ended) => {
-            epoch = begin()?;
-            epoch.mint(lane.id.length, MAGAZINE_KEYS, now).ok()?
-        }
-    };
+    let mut magazine = pool.emptied.take().unwrap_or_else(|| {
+        Box::new(Magazine {
+            keys: MintedKeys::new(),
+            stamp,
+            minted_at: now,
+        })
+    });
+    (magazine.stamp, magazine.minted_at) = (stamp, now);
+    let (keys, length) = (&mut magazine.keys, lane.id.length);
+    if epoch.mint_into(keys, length, MAGAZINE_KEYS, now).is_err() {
+        epoch = begin()?;
+        epoch.mint_into(keys, length, MAGAZINE_KEYS, now).ok()?;
+    }
     epochs.0.insert(lane.id, (epoch, made_under));
     // Cloned in the middle: neither the keys nor the epoch may be used.
     if pool.clone_word.read() != stamp.clone_word {
         epochs.0.clear();
-        pool.count(Purge::Clone, keys.len());
+        pool.count(Purge::Clone, magazine.keys.len());
         return None;
     }
-    Some(Box::new(Magazine {
-        keys,
-        stamp,
-        minted_at: now,
-    }))
+    Some(magazine)
 }
 
 /// Starts `fillers` threads that each run until the pool shuts down.
