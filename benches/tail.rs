@@ -32,6 +32,7 @@ use mill::Mill;
 use mio::{Events, Poll, Token};
 use open_loop::{OPEN, lower_priority, open_loop};
 use rows::{Goal, Row, median};
+use rustix::process::Pid;
 use served::{Address, Daemon, Transport, pin, unsigned_request};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -226,20 +227,19 @@ const LOAD: f64 = 0.4;
 const REFILL_LANE: usize = 1 << 20;
 
 fn refill() {
+    // What a thread of the daemon's inherits: but for the fillers it has the server's core alone, and nothing of it holds up the clients.
+    pin(SERVER_CORE);
     let mill = Mill::open(pool::Config {
+        fillers: 2,
         lane_keys_min: REFILL_LANE,
         lane_keys_max: REFILL_LANE,
         ..pool::Config::default()
     });
+    fillers_on_both_cores();
     let served = mill.create_key();
     let refilled = [mill.create_key(), mill.create_key()];
     let (pool, word) = (Arc::clone(&mill.core.pool), mill.core.clone_word.read());
-    // Requests' own runtimes are made for the cores of the thread that makes them.
-    let socket = std::thread::spawn(|| {
-        pin(SERVER_CORE);
-        mill.serve()
-    });
-    let address = Address::Unix(socket.join().unwrap());
+    let address = Address::Unix(mill.serve());
     let body = format!(
         r#"{{"KeyId":"{}","KeySpec":"AES_256","EncryptionContext":{{"container":"container-000000000042"}}}}"#,
         served.key.id
@@ -285,7 +285,7 @@ fn refill() {
             let (lane, depth, refilling, filled, stop) =
                 (lane(entry), &depth, &refilling, &filled, &stop);
             scope.spawn(move || {
-                on_both_cores();
+                on_both_cores(None);
                 lower_priority();
                 while !stop.load(Ordering::Relaxed) {
                     if !refilling.load(Ordering::Relaxed) {
@@ -338,11 +338,23 @@ fn refill() {
     .reach(Goal::AtMost(1.5));
 }
 
-fn on_both_cores() {
+/// Lets a thread of this process run on both cores; the calling one where none is named.
+fn on_both_cores(thread: Option<Pid>) {
     let mut cores = rustix::thread::CpuSet::new();
     cores.set(SERVER_CORE);
     cores.set(CLIENT_CORE);
-    rustix::thread::sched_setaffinity(None, &cores).unwrap();
+    rustix::thread::sched_setaffinity(thread, &cores).unwrap();
+}
+
+fn fillers_on_both_cores() {
+    for thread in std::fs::read_dir("/proc/self/task").unwrap() {
+        let thread = thread.unwrap();
+        let name = std::fs::read_to_string(thread.path().join("comm")).unwrap();
+        if name.starts_with("filler-") {
+            let id = thread.file_name().to_str().unwrap().parse().unwrap();
+            on_both_cores(Pid::from_raw(id));
+        }
+    }
 }
 
 const FIRST_REQUESTS: usize = 1000;
