@@ -3,6 +3,9 @@
 //!
 //! The server has core 0, the clients core 1; the first two questions are a closed loop over epoll, which learns a response's length and then counts bytes. In the
 //! question of one connection both have core 0: across cores the time of a round trip is that of waking a core. Both sides of a question take turns.
+//!
+//! With the variable `BEFORE`, the path of an older build's binary, the daemon of that build is a
+//! further side: what a change costs on the request path is measured in one run.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![expect(clippy::print_stdout, reason = "the table is the result")]
@@ -18,6 +21,8 @@ use served::{Daemon, Transport, blocking_echo, pin, plain_hyper};
 
 /// Turns of each side; odd.
 const ROUNDS: usize = 7;
+/// Turns of each build; odd, and more of them, since a few percent are to be seen.
+const TURNS_BESIDE_BEFORE: usize = 21;
 /// Calls of one turn on one connection.
 const CALLS: usize = 20_000;
 const SERVER_CORE: usize = 0;
@@ -35,6 +40,8 @@ fn main() {
         loaded(&daemon, transport, name);
     }
     alone(&daemon);
+    drop(daemon);
+    beside_the_build_before();
 }
 
 /// 64 connections beside plain hyper, and 1,000 beside 64.
@@ -118,4 +125,30 @@ fn alone(daemon: &Daemon) {
     )
     .beside("keymill", p99.0, "blocking echo", p99.1)
     .reach(Goal::AtMost(2.5));
+}
+
+/// The closed loop at 64 connections beside the same of the build that `BEFORE` names.
+fn beside_the_build_before() {
+    let Some(before) = Daemon::before(Some(SERVER_CORE)) else {
+        return;
+    };
+    let daemon = Daemon::start(Some(SERVER_CORE));
+    pin(CLIENT_CORE);
+    for (transport, name) in [(Transport::Unix, "Unix socket"), (Transport::Tcp, "TCP")] {
+        let [mut ours, mut theirs] = [Vec::new(), Vec::new()];
+        for round in 0..TURNS_BESIDE_BEFORE {
+            let mut sides = [(&daemon, &mut ours), (&before, &mut theirs)];
+            sides.rotate_left(round % 2);
+            for (daemon, loads) in sides {
+                let request = daemon.boto3_request();
+                loads.push(closed_loop(&daemon.address(transport), &request, 64).rate);
+            }
+        }
+        Row::new(
+            format!("whole request, 64 connections, {name}, beside the build before"),
+            "requests/s",
+        )
+        .beside("keymill", ours, "before", theirs)
+        .reach(Goal::AtLeast(0.97));
+    }
 }

@@ -209,8 +209,17 @@ impl Daemon {
 
     /// The same with these variables: `KEYMILL_POOL__ENABLED` and the like.
     pub(crate) fn start_with(core: Option<usize>, variables: &[(&str, &str)]) -> Self {
+        Self::of_build(env!("CARGO_BIN_EXE_keymill"), core, variables)
+    }
+
+    /// A daemon of another build, whose binary the variable `BEFORE` names; none without it.
+    pub(crate) fn before(core: Option<usize>) -> Option<Self> {
+        let binary = std::env::var("BEFORE").ok()?;
+        Some(Self::of_build(&binary, core, &[]))
+    }
+
+    fn of_build(binary: &str, core: Option<usize>, variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let binary = env!("CARGO_BIN_EXE_keymill");
         let mut command = match core {
             None => Command::new(binary),
             Some(core) => {
