@@ -29,6 +29,7 @@ mod provision;
 mod rewrap;
 mod serve;
 mod survey;
+mod trust;
 
 pub use failure::Status;
 pub use place::Place;

@@ -243,10 +243,12 @@ fn facts(config: &Config, core: &Core, memory_locked: bool) -> serde_json::Value
     })
 }
 
-/// SIGTERM and SIGINT. SIGHUP is not among them: where there is TLS, it reads its files again.
+/// SIGTERM and SIGINT. SIGHUP ends nothing: where there is TLS, it has its files read again.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Caught from the first moment on, so that it does not end the process.
+    _hangup: Signal,
 }
 
 impl Signals {
@@ -258,6 +260,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            _hangup: signal(SignalKind::hangup())?,
         })
     }
 

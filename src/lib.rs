@@ -1,6 +1,7 @@
 //! Keymill mints wrapped data keys by the million and serves them with the wire contract of AWS KMS.
 
 pub mod clock;
+pub mod file;
 pub mod memory;
 pub mod metrics;
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules from left to right; those of one line know nothing of each other.
 const ORDER: [&[&str]; 17] = [
-    &["clock", "memory", "metrics"],
+    &["clock", "file", "memory", "metrics"],
     &["crypto"],
     &["context", "key"],
     &["envelope"],

@@ -1,7 +1,7 @@
 //! `keymill config`: whether a configuration is sound, and what is in force.
 
 use crate::cli::failure::{Failure, Status};
-use crate::cli::{Addresses, ConfigFile, output};
+use crate::cli::{Addresses, ConfigFile, output, trust};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Loaded, Setting};
 use crate::daemon::OpenError;
@@ -57,6 +57,9 @@ pub(super) fn run(command: Command, environment: &Environment) -> Result<Status,
             json,
         }) => {
             let loaded = Config::load(Some(&file.path), environment, &addresses.flags())?;
+            for warning in trust::configuration(&file.path)? {
+                output::notice(&format!("keymill: {warning}"));
+            }
             let store = check_store(&loaded.config)?;
             check_folders(&loaded.config)?;
             if loaded.config.tls.is_on() {

@@ -55,6 +55,7 @@ const PROVISIONER: &str = "provisioner";
 const ALIAS: &str = "alias/containers";
 
 pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Status, Failure> {
+    let start = serve::Start::new()?;
     let file = arguments.dir.join(FILE_IN_FOLDER);
     if !file.exists() {
         let config = Config::load(None, environment, &arguments.flags())?.config;
@@ -74,7 +75,7 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
             output::result(&ready.text(&arguments.dir))
         }
     };
-    serve::serve(&config, environment, prepare, announce)
+    serve::serve(start, &config, &file, environment, prepare, announce)
 }
 
 impl Arguments {

@@ -1,13 +1,15 @@
 //! `keymill serve`, and what `keymill dev` has in common with it.
 
 use crate::cli::failure::{Failure, Status};
-use crate::cli::{Addresses, ConfigFile, log, output};
+use crate::cli::{Addresses, ConfigFile, log, output, trust};
 use crate::config::{Config, Environment};
 use crate::daemon::{Core, Daemon, Ending, Listeners, Opening, Signals};
 use crate::keystore::{KeystoreError, RootKey};
 use crate::{daemon, memory};
 use clap::Args;
+use std::path::Path;
 use std::time::Duration;
+use tokio::runtime::Runtime;
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
@@ -24,29 +26,52 @@ pub(super) struct Arguments {
 const RUNTIME_END: Duration = Duration::from_millis(100);
 
 pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Status, Failure> {
-    let flags = arguments.addresses.flags();
-    let config = Config::load(Some(&arguments.file.path), environment, &flags)?.config;
+    let start = Start::new()?;
+    let (file, flags) = (&arguments.file.path, arguments.addresses.flags());
+    let config = Config::load(Some(file), environment, &flags)?.config;
     serve(
+        start,
         &config,
+        file,
         environment,
         async |_core| Ok(()),
         |_daemon, ()| Ok(()),
     )
 }
 
+/// A process that no signal ends any more but in order.
+pub(super) struct Start {
+    runtime: Runtime,
+    signals: Signals,
+}
+
+impl Start {
+    /// To be made before anything else: a SIGHUP on its way here would end the process.
+    pub(super) fn new() -> Result<Self, Failure> {
+        let runtime = super::runtime()?;
+        let entered = runtime.enter();
+        let signals = Signals::catch().map_err(Failure::failed)?;
+        drop(entered);
+        Ok(Self { runtime, signals })
+    }
+}
+
 /// Opens, binds, lets `prepare` change the store, serves, lets `announce` say so, and runs to the end.
 pub(super) fn serve<T>(
+    start: Start,
     config: &Config,
+    file: &Path,
     environment: &Environment,
     prepare: impl AsyncFnOnce(&Core) -> Result<T, Failure>,
     announce: impl FnOnce(&Daemon, T) -> Result<(), Failure>,
 ) -> Result<Status, Failure> {
     log::start(&config.log, environment);
+    for warning in trust::configuration(file)? {
+        tracing::warn!("{warning}");
+    }
     let memory_locked = harden();
-    let runtime = super::runtime()?;
+    let Start { runtime, signals } = start;
     let ending = runtime.block_on(async {
-        // Before the store is opened: a signal from here on ends in order.
-        let signals = Signals::catch().map_err(Failure::failed)?;
         let core = open(config).await?;
         let (listeners, prepared) = match bind(config, &core, prepare).await {
             Ok(bound) => bound,

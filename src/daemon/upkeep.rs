@@ -55,9 +55,10 @@ impl Upkeep {
         let (audit, keystore) = (Arc::clone(&core.audit), Arc::clone(&core.keystore));
         let (stop_tasks, mut stopped) = watch::channel(());
         let mut tasks = JoinSet::new();
-        if let Some(tls) = tls {
-            tasks.spawn(reload(tls, stopped.clone())?);
-        }
+        match tls {
+            Some(tls) => tasks.spawn(reload(tls, stopped.clone())?),
+            None => tasks.spawn(nothing_to_reload(stopped.clone())?),
+        };
         let mut sealing = stopped.clone();
         tasks.spawn(async move {
             // Its first tick comes at once.
@@ -113,6 +114,24 @@ impl Upkeep {
         let thread = self.thread;
         let _joined = tokio::task::spawn_blocking(move || thread.join()).await;
     }
+}
+
+/// Says at SIGHUP that there is nothing to read again.
+fn nothing_to_reload(
+    mut stopped: watch::Receiver<()>,
+) -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => tracing::warn!(
+                    "SIGHUP: nothing is read again, because it reloads the files of [tls] and there are none; \
+                     other settings need a restart"
+                ),
+                _ = stopped.changed() => return,
+            }
+        }
+    })
 }
 
 /// Reads the files of TLS again at SIGHUP, and by and by when they have changed.

@@ -4,11 +4,12 @@
 
 use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::Secret;
+use crate::file::{self, Exposed, Owners};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroize;
 
@@ -60,6 +61,8 @@ pub enum RootKeyError {
 }
 
 const PREFIX: &str = "keymill-root-key-v1 ";
+/// Permission bits that the file must not have: anything for others than its owner.
+const MODE_FORBIDDEN: u32 = 0o077;
 const FILE_BYTES: usize = PREFIX.len() + 64 + 1;
 
 impl RootKey {
@@ -98,21 +101,13 @@ impl RootKey {
         let mut file = File::open(path).map_err(io)?;
         // Of the open file, not of the path: what was checked is what is read.
         let metadata = file.metadata().map_err(io)?;
-        let (mode, owner) = (metadata.mode() & 0o7777, metadata.uid());
-        let uid = rustix::process::geteuid().as_raw();
-        if mode & 0o077 != 0 {
-            return Err(RootKeyError::Mode {
-                path: path.to_owned(),
-                mode,
-            });
-        }
-        if owner != uid {
-            return Err(RootKeyError::Owner {
-                path: path.to_owned(),
-                owner,
-                uid,
-            });
-        }
+        file::guard(&metadata, Owners::OwnUser, MODE_FORBIDDEN).map_err(|exposed| {
+            let path = path.to_owned();
+            match exposed {
+                Exposed::Mode { mode } => RootKeyError::Mode { path, mode },
+                Exposed::Owner { owner, uid } => RootKeyError::Owner { path, owner, uid },
+            }
+        })?;
         let format = || RootKeyError::Format {
             path: path.to_owned(),
         };
@@ -209,7 +204,7 @@ pub(crate) fn sync_folder_of(path: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     #[test]
     fn a_root_key_reads_back_and_derives_separate_subkeys() {

@@ -5,6 +5,7 @@
 
 mod certificates;
 mod daemon;
+mod dev;
 mod wire;
 
 mod admin;

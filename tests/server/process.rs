@@ -2,72 +2,18 @@
 
 use crate::certificates::{Authority, Client};
 use crate::daemon::{ALIAS, TlsFiles};
-use crate::wire::{Answer, Request, Wire, within};
-use rustix::process::{Pid, Signal, kill_process};
+use crate::dev::{Dev, ask};
+use crate::wire::{Request, within};
 use rustls::pki_types::ServerName;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 const HOST: &str = "localhost";
-
-/// `keymill dev` with settings of the test's, killed when dropped.
-struct Dev {
-    child: Child,
-    ready: Value,
-    folder: tempfile::TempDir,
-}
-
-impl Dev {
-    fn start(settings: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("keymill.toml"), settings).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_keymill"))
-            .env_clear()
-            .args(["dev", "--json", "--listen", "127.0.0.1:0"])
-            .args(["--admin-listen", "127.0.0.1:0", "--dir"])
-            .arg(folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        stdout.read_line(&mut line).unwrap();
-        let ready = serde_json::from_str(&line);
-        Self {
-            child,
-            ready: ready.unwrap_or_else(|error| panic!("{error}: it said {line:?}")),
-            folder,
-        }
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn hang_up(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
-    }
-}
-
-impl Drop for Dev {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-async fn ask(socket: &Path, request: &Request) -> Answer {
-    let stream = within(UnixStream::connect(socket)).await.unwrap();
-    Wire::new(stream).ask(request).await
-}
 
 #[tokio::test]
 async fn every_socket_has_its_mode_and_its_own_principals() {
@@ -137,4 +83,13 @@ async fn a_hangup_has_the_files_of_tls_read_again() {
     dev.hang_up();
     within(async { while !connects(&new).await {} }).await;
     assert!(!connects(&old).await);
+}
+
+#[tokio::test]
+async fn hold_4_a_hangup_without_tls_is_told_and_ends_nothing() {
+    let dev = Dev::start("");
+    dev.hang_up();
+    dev.logs("SIGHUP: nothing is read again").await;
+    let list = Request::post("/v1/admin/ListPrincipals", HOST, &json!({}));
+    dev.ask("keymill.sock", &list).await.done();
 }

@@ -1,5 +1,6 @@
 //! The files of a listener with TLS: PEM (RFC 7468), bounded, the key's with few readers.
 
+use crate::file::{self, Exposed, Owners};
 use crate::transport::tls::{ClientCertificate, Config};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
@@ -169,17 +170,14 @@ fn objects<T: PemObject>(path: &Path, what: &'static str) -> Result<Vec<T>, TlsE
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let text = read(path, |metadata| {
-        let (mode, owner) = (metadata.mode() & 0o7777, metadata.uid());
-        let uid = rustix::process::geteuid().as_raw();
-        let path = || path.to_owned();
-        if mode & KEY_MODE_FORBIDDEN != 0 {
-            return Err(TlsError::Mode { path: path(), mode });
-        }
-        if owner != uid && owner != 0 {
-            let path = path();
-            return Err(TlsError::Owner { path, owner, uid });
-        }
-        Ok(())
+        let guarded = file::guard(metadata, Owners::OwnUserOrRoot, KEY_MODE_FORBIDDEN);
+        guarded.map_err(|exposed| {
+            let path = path.to_owned();
+            match exposed {
+                Exposed::Mode { mode } => TlsError::Mode { path, mode },
+                Exposed::Owner { owner, uid } => TlsError::Owner { path, owner, uid },
+            }
+        })
     })?;
     match PrivateKeyDer::from_pem_slice(&text) {
         Ok(key) => Ok(key),
