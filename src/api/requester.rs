@@ -5,7 +5,7 @@ use crate::audit::Source;
 use crate::auth::AuthError;
 use crate::clock::Timestamp;
 use crate::crypto::entropy::Entropy;
-use crate::keystore::{AccessKey, Snapshot};
+use crate::keystore::{AccessKey, PrincipalEntry, Snapshot};
 use crate::policy::Principal;
 use crate::policy::principal::PrincipalKind;
 use std::borrow::Cow;
@@ -14,10 +14,13 @@ use std::sync::Arc;
 /// Who asks, and over what: as the transport knows it.
 #[derive(Clone)]
 pub struct Requester {
-    /// The authenticated principal, as he was then.
+    /// The authenticated principal, as it was then.
     pub principal: Arc<Principal>,
     /// What the request was signed with; none for an unsigned one.
     pub access_key: Option<Arc<AccessKey>>,
+    /// Until when the connection stands for the principal of an unsigned request: a client
+    /// certificate's end.
+    pub until: Option<Timestamp>,
     /// Where the connection comes from (`aws:SourceIp`, if from an address).
     pub source: Source,
     /// Whether nobody but the two ends can read the connection (`aws:SecureTransport`).
@@ -33,14 +36,17 @@ impl Requester {
         Self {
             principal,
             access_key: None,
+            until: None,
             source: Source::Local,
             secure_transport: true,
             request_id: RequestId::draw(&Entropy::os()),
         }
     }
 
-    /// The principal as the snapshot has him: who was authenticated may be gone, be disabled, or have other rights, by now. A session is what its role is, for as
-    /// long as its credentials last. The operator is in no store.
+    /// The principal as the snapshot has it: since the request began, it may have been removed,
+    /// disabled, made anew under its name, or given other rights; its access key may have been
+    /// taken away, and its certificate may have ended. A session is what its role is, for as long
+    /// as its credentials last. The operator is in no store.
     pub(super) fn current<'a>(
         &'a self,
         snapshot: &'a Snapshot,
@@ -51,6 +57,10 @@ impl Requester {
             return Ok(Cow::Borrowed(principal));
         }
         let refused = |code, error: AuthError| ApiError::new(code, error.message);
+        if self.until.is_some_and(|until| until < now) {
+            let code = KmsErrorCode::MissingAuthenticationTokenException;
+            return Err(refused(code, AuthError::missing_token()));
+        }
         if principal.expiration().is_some_and(|at| at <= now) {
             let code = KmsErrorCode::ExpiredTokenException;
             return Err(refused(code, AuthError::expired_token()));
@@ -60,10 +70,24 @@ impl Requester {
             if principal.kind() == PrincipalKind::AssumedRole {
                 principal.renewed(&entry.principal).map(Cow::Owned)
             } else {
-                Some(Cow::Borrowed(&entry.principal))
+                let same = self.is_still(entry);
+                same.then_some(Cow::Borrowed(&entry.principal))
             }
         });
         let code = KmsErrorCode::UnrecognizedClientException;
         found.ok_or_else(|| refused(code, AuthError::unrecognized_client()))
+    }
+
+    /// Whether the principal of this name is the one that was authenticated, and still has the
+    /// access key that it was authenticated by. An account's root has no unique id: it is the
+    /// account.
+    fn is_still(&self, entry: &PrincipalEntry) -> bool {
+        let same = Arc::ptr_eq(&entry.principal, &self.principal)
+            || entry.principal.unique_id() == self.principal.unique_id();
+        let active = |own: &Arc<AccessKey>| {
+            let mut keys = entry.access_keys.iter();
+            keys.any(|key| key.active && (Arc::ptr_eq(key, own) || key.id == own.id))
+        };
+        same && self.access_key.as_ref().is_none_or(active)
     }
 }

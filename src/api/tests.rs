@@ -39,6 +39,7 @@ mod order;
 mod policy_check;
 mod principals;
 mod re_encrypt;
+mod rights;
 mod rotation;
 mod sessions;
 mod states;

@@ -21,7 +21,9 @@ impl AuthError {
     /// Characters of a header that a message repeats at most.
     pub const ECHO_CHARACTERS_MAX: usize = 1024;
 
-    pub(super) fn missing_token() -> Self {
+    /// A request that nobody stands for.
+    #[must_use]
+    pub fn missing_token() -> Self {
         Self {
             code: "MissingAuthenticationTokenException",
             message: Cow::Borrowed("Missing Authentication Token"),

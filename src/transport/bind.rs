@@ -7,7 +7,6 @@
 //! Decoding, authorizing and binding a chunk keep a processor busy for some milliseconds: all of that happens on threads of `makers`, as in a batch.
 
 use crate::api::{self, ApiError, KmsErrorCode, RequestId, Step};
-use crate::clock::{Clock, Timestamp};
 use crate::transport::batch::{EndedEarly, PAUSE_MAX, PAUSE_MIN};
 use crate::transport::makers::Makers;
 use bytes::Bytes;
@@ -67,9 +66,6 @@ pub(super) struct Bounds {
     pub(super) patience: Duration,
     /// How long the request's body may stand still.
     pub(super) idle: Duration,
-    pub(super) clock: Clock,
-    /// Until when the caller is who he was: a client certificate's end.
-    pub(super) until: Option<Timestamp>,
     /// What it holds among the streams that may be open; given back with the rest.
     pub(super) _place: OwnedSemaphorePermit,
 }
@@ -110,12 +106,6 @@ impl Stream {
         let mut waited = Duration::ZERO;
         loop {
             self.fill().await?;
-            let Bounds { clock, until, .. } = &self.bounds;
-            if until.is_some_and(|until| until < clock.now()) {
-                let code = KmsErrorCode::MissingAuthenticationTokenException;
-                let error = ApiError::new(code, "Missing Authentication Token");
-                return Err(self.rows()?.end_before_a_row(error));
-            }
             let exceeded = match self.step().await? {
                 Step::Hungry => continue,
                 Step::Rows(bytes, recorded) => {

@@ -260,8 +260,6 @@ impl Front {
             makers: self.service.makers.clone(),
             patience: Duration::from_millis(config.write_timeout_ms),
             idle: Duration::from_millis(config.body_timeout_ms),
-            clock: self.service.clock.clone(),
-            until: caller.until.filter(|_| requester.access_key.is_none()),
             _place: place,
         };
         match Bind::begin(id, stream, input, bounds).await {
@@ -329,6 +327,7 @@ impl Front {
         } = signer.map_err(unknown)?;
         let signed = Requester {
             access_key: Some(access_key),
+            until: None,
             ..requester(id, principal, caller)
         };
         Ok((signed, body))
@@ -387,6 +386,7 @@ fn requester(request_id: RequestId, principal: Arc<Principal>, caller: &Caller) 
     Requester {
         principal,
         access_key: None,
+        until: caller.until,
         source: caller.origin(),
         secure_transport: caller.secure_transport,
         request_id,
@@ -401,14 +401,10 @@ fn of_connection(
 ) -> Result<Arc<Principal>, AuthError> {
     let arn = caller.arn_at(now);
     let entry = arn.and_then(|arn| snapshot.principals.get(arn));
-    let missing = AuthError {
-        code: "MissingAuthenticationTokenException",
-        message: "Missing Authentication Token".into(),
-    };
     match entry {
         Some(entry) if entry.enabled => Ok(Arc::clone(&entry.principal)),
         Some(_) => Err(AuthError::unrecognized_client()),
-        None => Err(missing),
+        None => Err(AuthError::missing_token()),
     }
 }
 
