@@ -21,12 +21,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 mod core;
+mod descriptors;
 mod listeners;
 mod upkeep;
 
 pub use self::core::{Core, OpenError, Opening};
 pub use listeners::{BindError, Listeners};
 
+use descriptors::Descriptors;
 use upkeep::Upkeep;
 
 /// A daemon that serves.
@@ -63,7 +65,7 @@ impl Daemon {
     /// Serves what `core` holds on `listeners`.
     ///
     /// # Errors
-    /// When the operating system refuses a thread or a signal handler.
+    /// When the operating system refuses a thread or a signal handler, or allows too few open files to serve.
     pub fn start(
         config: &Config,
         core: Core,
@@ -76,6 +78,15 @@ impl Daemon {
         let (admin_shutdown, admin_shutting_down) = watch::channel(false);
         let ready = Arc::new(AtomicBool::new(false));
         let cores = Cores::start()?;
+        let makers = Makers::start().map_err(std::io::Error::other)?;
+        // Once everything that lasts is open.
+        let connections_max = Descriptors::raised()
+            .connections(
+                1 + listeners.unix.len(),
+                admin::CONNECTIONS_MAX,
+                config.limits.connections_max,
+            )
+            .map_err(std::io::Error::other)?;
         let service = Arc::new(Service {
             api: Arc::clone(&core.api),
             keystore: Arc::clone(&core.keystore),
@@ -86,10 +97,13 @@ impl Daemon {
                 Arc::clone(core.keystore.session_token_key()),
             ),
             clock: core.clock.clone(),
-            config: config.limits.clone(),
+            config: transport::Config {
+                connections_max,
+                ..config.limits.clone()
+            },
             metrics: Arc::clone(&core.metrics),
             cores: cores.handles().to_vec(),
-            makers: Makers::start().map_err(std::io::Error::other)?,
+            makers,
         });
         let mut servers = JoinSet::new();
         let (tcp, tls) = (listeners.tcp, listeners.tls);

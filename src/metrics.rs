@@ -15,7 +15,7 @@ const SECONDS_BUCKETS: [f64; 22] = [
 ];
 
 /// Name, unit and help of every family, for the exposition and for the test that holds dashboards to it.
-pub const FAMILIES: [(&str, Kind, &str); 26] = [
+pub const FAMILIES: [(&str, Kind, &str); 29] = [
     (
         "keymill_requests_total",
         Kind::Counter,
@@ -30,6 +30,21 @@ pub const FAMILIES: [(&str, Kind, &str); 26] = [
         "keymill_connections",
         Kind::Gauge,
         "Open connections by transport",
+    ),
+    (
+        "keymill_connections_max",
+        Kind::Gauge,
+        "Connections that may be open, by transport",
+    ),
+    (
+        "keymill_connections_let_go_total",
+        Kind::Counter,
+        "Connections of strangers, and idle ones, that were closed because a listener was full and another waited, by transport",
+    ),
+    (
+        "keymill_accept_failures_total",
+        Kind::Counter,
+        "Connections that could not be accepted for want of descriptors or memory, by transport",
     ),
     (
         "keymill_data_keys_total",
@@ -298,6 +313,28 @@ impl Metrics {
     /// `keymill_connections{transport}`
     pub fn connections(&self, transport: &'static str) -> Gauge {
         self.gauge("keymill_connections", &[("transport", transport.into())])
+    }
+
+    /// `keymill_connections_max{transport}`
+    pub fn connections_max(&self, transport: &'static str) -> Gauge {
+        let labels = [("transport", transport.into())];
+        self.gauge("keymill_connections_max", &labels)
+    }
+
+    /// `keymill_connections_let_go_total{transport}`, from 0 on
+    pub fn connections_let_go(&self, transport: &'static str) -> Counter {
+        let labels = [("transport", transport.into())];
+        let counter = self.counter("keymill_connections_let_go_total", &labels);
+        counter.increment(0);
+        counter
+    }
+
+    /// `keymill_accept_failures_total{transport}`, from 0 on
+    pub fn accept_failures(&self, transport: &'static str) -> Counter {
+        let labels = [("transport", transport.into())];
+        let counter = self.counter("keymill_accept_failures_total", &labels);
+        counter.increment(0);
+        counter
     }
 
     /// `keymill_pool_depth{lane}` and `keymill_pool_capacity{lane}`

@@ -1,14 +1,14 @@
-//! Listeners to the service: connection permits, bounds, drain. Knows nothing of KMS operations.
+//! Listeners to the service: connections, bounds, drain. Knows nothing of KMS operations.
 //!
 //! ```text
 //! listener ─► connection ──► http ──► auth ──► api ──► http ──► bytes
-//!  permit      TLS; bounds    route    head     one     batch: chunks made
+//!  room        TLS; bounds    route    head     one     batch: chunks made
 //!  first       on head, write body     then     call    as the reader takes
 //!              and drain      bound    body             them
 //! ```
 //!
-//! Every connection, head, body and wait has a bound. When a caller hangs up, what was being done for him is dropped, but for changes of the store, which
-//! `api` carries to their end.
+//! Every connection, head, body and wait has a bound. A caller that has asked and closes its sending half is answered; one that has gone is found out by the first
+//! write, and the rest of its answer is dropped. A full listener lets go of strangers before it lets anybody wait (`places`).
 //!
 //! What this module does not do: HTTP/2, or decide who may do what.
 
@@ -21,10 +21,11 @@ use crate::metrics::Metrics;
 use crate::policy::Principal;
 use ::http::Request;
 use caller::{Caller, Source};
-use connection::Bounds;
+use connection::{Bounds, Counts};
 use http::{Front, Operator};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
+use places::Place;
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::future::ready;
@@ -38,6 +39,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 pub mod admin;
+mod answered;
 mod batch;
 mod bind;
 mod caller;
@@ -45,6 +47,7 @@ mod connection;
 mod cores;
 pub mod http;
 mod makers;
+mod places;
 mod request_body;
 mod route;
 mod tally;
@@ -59,7 +62,7 @@ pub use makers::Makers;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Open connections of each listener at most; further ones wait in the kernel's backlog.
+    /// Open connections of each listener at most; a full one lets go of strangers and of idle ones.
     pub connections_max: usize,
     /// Milliseconds for a TLS handshake.
     pub handshake_timeout_ms: u64,
@@ -127,7 +130,7 @@ pub async fn serve_tcp(
 ) {
     let identify = |stream: TcpStream| {
         let peer = stream.peer_addr();
-        ready(peer.map(|peer| (stream, Arc::new(Caller::over_tcp(peer)))))
+        ready(peer.map(|peer| (stream, Caller::over_tcp(peer))))
     };
     serve(service, "tcp", None, listener, identify, shutdown).await;
 }
@@ -181,13 +184,14 @@ pub async fn serve_unix(
                 uid: credentials.uid(),
                 gid: credentials.gid(),
             };
-            Arc::new(Caller {
+            Caller {
+                place: Arc::default(),
                 source: source.clone(),
                 secure_transport: true,
                 uid: Some(peer.uid),
                 arn: peers.principal(peer).map(ToOwned::to_owned),
                 until: None,
-            })
+            }
         });
         ready(caller.map(|caller| (stream, caller)))
     };
@@ -204,32 +208,30 @@ async fn serve<L, F, T>(
     shutdown: watch::Receiver<bool>,
 ) where
     L: connection::Listener,
-    F: Future<Output = io::Result<(T, Arc<Caller>)>> + Send + 'static,
+    F: Future<Output = io::Result<(T, Caller)>> + Send + 'static,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let bounds = service.config.bounds();
-    let connections = service.metrics.connections(transport);
+    let counts = Counts::of(&service.metrics, transport, bounds.connections_max);
     let front = Arc::new(Front::new(Arc::clone(&service), transport, operator));
-    let connect = move |stream: L::Stream| {
+    let connect = move |stream: L::Stream, place: Arc<Place>| {
         let (front, identified) = (Arc::clone(&front), identify(stream));
         async move {
             let (stream, caller) = identified.await?;
+            let served = Arc::new((front, Caller { place, ..caller }));
             let service = service_fn(move |request: Request<Incoming>| {
-                let (front, caller) = (Arc::clone(&front), Arc::clone(&caller));
-                async move { Ok::<_, Infallible>(front.respond(&caller, request).await) }
+                let served = Arc::clone(&served);
+                async move {
+                    let (front, caller) = &*served;
+                    Ok::<_, Infallible>(front.respond(caller, request).await)
+                }
             });
             Ok((stream, service))
         }
     };
     let cores = &service.cores;
     connection::serve(
-        listener,
-        transport,
-        bounds,
-        connections,
-        cores,
-        connect,
-        shutdown,
+        listener, transport, bounds, counts, cores, connect, shutdown,
     )
     .await;
 }

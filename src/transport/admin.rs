@@ -4,11 +4,13 @@
 //! point to this machine (DNS rebinding) comes with that name.
 
 use crate::audit::Audit;
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::pool::{LaneStatus, Pool};
-use crate::transport::connection::{self, Bounds};
+use crate::transport::connection::{self, Bounds, Counts};
+use crate::transport::places::Place;
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -25,9 +27,11 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 /// Scrapers and probes are few, small and near.
+pub const CONNECTIONS_MAX: usize = 64;
 const BOUNDS: Bounds = Bounds {
-    connections_max: 64,
-    head_timeout: Duration::from_secs(60),
+    connections_max: CONNECTIONS_MAX,
+    // They ask as soon as they are connected, and those that keep a connection connect again at no cost.
+    head_timeout: Duration::from_secs(10),
     write_timeout: Duration::from_secs(10),
     drain: Duration::from_secs(1),
 };
@@ -58,24 +62,30 @@ pub async fn serve(
         address,
         lanes: Mutex::default(),
     });
-    let connect = move |stream: TcpStream| {
-        let desk = Arc::clone(&desk);
+    let clock = Clock::system();
+    let counts = Counts::of(&desk.admin.metrics, "admin", CONNECTIONS_MAX);
+    let connect = move |stream: TcpStream, place: Arc<Place>| {
+        let (desk, clock) = (Arc::clone(&desk), clock.clone());
         let service = service_fn(move |request: Request<_>| {
-            let desk = Arc::clone(&desk);
+            let (desk, clock, place) = (Arc::clone(&desk), clock.clone(), Arc::clone(&place));
             async move {
                 let (head, _) = request.into_parts();
                 let path = head.uri.path();
-                Ok::<_, Infallible>(desk.answer(&head.method, path, &head.headers).await)
+                // Nobody is authenticated here: whoever has asked once is no stranger.
+                place.begin();
+                let mut answer = desk.answer(&head.method, path, &head.headers).await;
+                place.rest(clock.monotonic());
+                if place.is_last() {
+                    let close = HeaderValue::from_static("close");
+                    answer.headers_mut().insert(CONNECTION, close);
+                }
+                Ok::<_, Infallible>(answer)
             }
         });
         ready(Ok((stream, service)))
     };
-    let uncounted = metrics::Gauge::noop();
     let here = [Handle::current()];
-    connection::serve(
-        listener, "admin", BOUNDS, uncounted, &here, connect, shutdown,
-    )
-    .await;
+    connection::serve(listener, "admin", BOUNDS, counts, &here, connect, shutdown).await;
 }
 
 /// The admin listener's state.

@@ -3,12 +3,15 @@
 use crate::audit;
 use crate::auth::Client;
 use crate::clock::Timestamp;
+use crate::transport::places::Place;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// The other end of one connection.
 pub(super) struct Caller {
+    /// Its connection's place among those of the listener.
+    pub(super) place: Arc<Place>,
     /// Where it comes from.
     pub(super) source: Source,
     /// Whether nobody but its two ends can read it or send its requests again: TLS, or a Unix socket, which has no wire (`aws:SecureTransport`).
@@ -58,6 +61,7 @@ impl Caller {
     /// Whoever connects by plain TCP: nobody in particular.
     pub(super) fn over_tcp(peer: SocketAddr) -> Self {
         Self {
+            place: Arc::default(),
             source: Source::of(peer),
             secure_transport: false,
             uid: None,

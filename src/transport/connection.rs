@@ -1,13 +1,15 @@
-//! One listener's life: permits, accepts, a task for each connection, drain.
+//! One listener's life: accepts, a task for each connection, room for the next one, drain.
 
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::transport::cores::least_busy;
+use crate::transport::places::{Notice, Place, Places};
 use crate::transport::write_timeout::WriteTimeout;
+use ::metrics::{Counter, Gauge};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1::Builder;
 use hyper::service::HttpService;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use metrics::Gauge;
 use std::error::Error;
 use std::future::poll_fn;
 use std::io;
@@ -18,9 +20,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Bytes of a request's head: several times the largest that SDKs send, whose session tokens have a few KiB. The number of header fields is left at
 /// hyper's default of 100: any other would cost an allocation for each request.
@@ -29,6 +31,13 @@ const HEAD_BYTES_MAX: usize = 32 * 1024;
 const BUFFER_BYTES_MAX: usize = 1024 * 1024;
 /// How long no connection is accepted when the process or the machine has run out of something (EMFILE, ENFILE, ENOBUFS, ENOMEM).
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// How long a full listener waits before it lets go of one more: whoever it has told may have become busy, and then ends with its answer only.
+const FULL_PAUSE: Duration = Duration::from_millis(20);
+/// What an idle connection that is let go is given to send what it has left to send.
+const LET_GO_TIME: Duration = Duration::from_secs(1);
+/// How long a shutdown leaves connections open on which nothing is asked: whoever asks in that time is answered, and told that it was the last answer. A caller
+/// that keeps its connection and asks more seldom may meet a closed one, as with every server.
+const LAST_CALL: Duration = Duration::from_millis(200);
 /// How often failures to accept are logged at most.
 const FAILURES_LOGGED_EVERY: Duration = Duration::from_secs(10);
 /// How long, and for how many bytes, a peer whose request was not read to its end may go on sending: closing at once would reset the connection, and
@@ -87,19 +96,43 @@ impl Listener for UnixListener {
     }
 }
 
+/// What is counted of a listener.
+pub(super) struct Counts {
+    pub(super) open: Gauge,
+    /// Connections that were let go for another.
+    pub(super) let_go: Counter,
+    /// Connections that could not be accepted, by no fault of their peer.
+    pub(super) failures: Counter,
+}
+
+impl Counts {
+    /// Of a listener that takes `connections_max`.
+    pub(super) fn of(metrics: &Metrics, transport: &'static str, connections_max: usize) -> Self {
+        // Several Unix sockets are one series.
+        metrics
+            .connections_max(transport)
+            .increment(connections_max as f64);
+        Self {
+            open: metrics.connections(transport),
+            let_go: metrics.connections_let_go(transport),
+            failures: metrics.accept_failures(transport),
+        }
+    }
+}
+
 /// Serves `listener` until `shutdown` turns true, or its sender is gone; then drains. Connections are spread over `cores`. `connect` makes the stream to be
 /// served of an accepted one, and its service; it may take its time, and the connection counts meanwhile.
 pub(super) async fn serve<L, C, F, T, S, B>(
     listener: L,
     transport: &'static str,
     bounds: Bounds,
-    connections: Gauge,
+    counts: Counts,
     cores: &[Handle],
     connect: C,
-    mut shutdown: watch::Receiver<bool>,
+    shutdown: watch::Receiver<bool>,
 ) where
     L: Listener,
-    C: Fn(L::Stream) -> F + Send + Sync + 'static,
+    C: Fn(L::Stream, Arc<Place>) -> F + Send + Sync + 'static,
     F: Future<Output = io::Result<(T, S)>> + Send + 'static,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: HttpService<Incoming, ResBody = B> + Send + 'static,
@@ -108,60 +141,89 @@ pub(super) async fn serve<L, C, F, T, S, B>(
     B: Body<Error: Into<Box<dyn Error + Send + Sync>>, Data: Send> + Send + 'static,
 {
     let builder = builder(&bounds);
-    let permits = Arc::new(Semaphore::new(
-        bounds.connections_max.min(Semaphore::MAX_PERMITS),
-    ));
-    let mut failures = Failures::new(transport);
+    let mut failures = Failures::new(transport, counts.failures.clone());
     let connect = Arc::new(connect);
-    let mut tasks = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = down(&mut shutdown) => break,
-            Some(ended) = tasks.join_next() => {
-                report(ended);
-                continue;
-            }
-            accepted = accept(&listener, &permits) => accepted,
+    let (mut tasks, mut places) = (JoinSet::new(), Places::default());
+    let begin = |tasks: &mut JoinSet<()>, places: &mut Places, accepted: L::Accepted| {
+        let (place, notice) = places.take();
+        let open = Open::new(&counts.open);
+        let connection = Connection {
+            transport,
+            builder: builder.clone(),
+            write_timeout: bounds.write_timeout,
+            place: Arc::clone(&place),
+            notice,
+            shutdown: shutdown.clone(),
         };
-        let (accepted, permit) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                failures.log(&error);
-                if !is_the_peers(&error) {
-                    // Not accepting is the only thing that helps; the backlog waits.
-                    tokio::select! {
-                        () = down(&mut shutdown) => break,
-                        () = tokio::time::sleep(EXHAUSTED_PAUSE) => {}
-                    }
-                }
-                continue;
-            }
-        };
-        let open = Open::new(&connections, permit);
-        let (connect, builder) = (Arc::clone(&connect), builder.clone());
-        let mut shutdown = shutdown.clone();
-        let connection = async move {
-            let connected = async move { connect(L::open(accepted)?).await };
-            let connected = tokio::select! {
-                biased;
-                connected = connected => connected,
-                // Nobody has asked for anything yet.
-                () = down(&mut shutdown) => return,
-            };
-            match connected {
-                Ok((stream, service)) => {
-                    let stream = WriteTimeout::new(stream, bounds.write_timeout);
-                    run(builder, stream, service, shutdown).await;
-                }
-                Err(error) => tracing::debug!(transport, %error, "connection refused"),
-            }
+        let connect = Arc::clone(&connect);
+        let connected = async move { connect(L::open(accepted)?, place).await };
+        let served = async move {
+            connection.serve(connected).await;
             drop(open);
         };
-        tasks.spawn_on(connection, least_busy(cores));
+        tasks.spawn_on(served, least_busy(cores));
+    };
+    // The one that there is no room for yet; further ones wait in the kernel's backlog.
+    let mut waiting = None;
+    let mut told = shutdown.clone();
+    let mut down = pin!(down(&mut told));
+    loop {
+        let is_full = tasks.len() >= bounds.connections_max;
+        match waiting.take() {
+            Some(accepted) if !is_full => begin(&mut tasks, &mut places, accepted),
+            Some(accepted) => {
+                waiting = Some(accepted);
+                if places.let_one_go() {
+                    counts.let_go.increment(1);
+                }
+            }
+            None => {}
+        }
+        tokio::select! {
+            biased;
+            () = &mut down => break,
+            Some(ended) = tasks.join_next() => report(ended),
+            accepted = poll_fn(|cx| listener.poll_accept(cx)), if waiting.is_none() => match accepted {
+                Ok(accepted) => waiting = Some(accepted),
+                Err(error) if is_the_peers(&error) => failures.log(&error),
+                Err(error) => {
+                    failures.count(&error);
+                    // Something has run out. What helps is to have fewer, and to wait; the backlog waits too.
+                    if places.let_one_go() {
+                        counts.let_go.increment(1);
+                    }
+                    tokio::select! {
+                        () = &mut down => break,
+                        () = sleep(EXHAUSTED_PAUSE) => {}
+                    }
+                }
+            },
+            // Whoever was let go became busy in that moment, or nobody could be.
+            () = sleep(FULL_PAUSE), if waiting.is_some() => {}
+        }
     }
-    drop(listener);
+    // Those whose handshake the kernel has done believe that they are connected.
+    while tasks.len() < bounds.connections_max {
+        let next = match waiting.take() {
+            Some(accepted) => Some(accepted),
+            None => at_once(|cx| listener.poll_accept(cx))
+                .await
+                .and_then(Result::ok),
+        };
+        let Some(accepted) = next else { break };
+        begin(&mut tasks, &mut places, accepted);
+    }
+    drop((listener, waiting));
     drain(transport, tasks, bounds.drain).await;
+}
+
+/// What is ready now.
+async fn at_once<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
+    poll_fn(|cx| match poll(cx) {
+        Poll::Ready(ready) => Poll::Ready(Some(ready)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 fn builder(bounds: &Bounds) -> Builder {
@@ -172,24 +234,15 @@ fn builder(bounds: &Bounds) -> Builder {
         .title_case_headers(true)
         .header_read_timeout(bounds.head_timeout)
         .max_header_size(HEAD_BYTES_MAX)
-        .max_buf_size(BUFFER_BYTES_MAX);
+        .max_buf_size(BUFFER_BYTES_MAX)
+        // Whoever has asked may close its sending half, and is answered all the same (RFC 9112, section 9.6).
+        .half_close(true);
     builder
 }
 
 /// Ends when the listener is to be shut down.
 async fn down(shutdown: &mut watch::Receiver<bool>) {
     drop(shutdown.wait_for(|down| *down).await);
-}
-
-/// Takes a permit, then a connection: what waits for a permit waits in the kernel's backlog, not here.
-async fn accept<L: Listener>(
-    listener: &L,
-    permits: &Arc<Semaphore>,
-) -> io::Result<(L::Accepted, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(permits).acquire_owned().await;
-    let permit = permit.map_err(io::Error::other)?;
-    let accepted = poll_fn(|cx| listener.poll_accept(cx)).await?;
-    Ok((accepted, permit))
 }
 
 /// Whether the peer went away before it was accepted, which says nothing about the next one.
@@ -203,41 +256,110 @@ fn is_the_peers(error: &io::Error) -> bool {
     )
 }
 
-/// Serves one connection to its end; a shutdown closes it when it is idle, or after the answer to the request in flight.
-async fn run<T, S, B>(
+/// One connection and what it listens to.
+struct Connection {
+    transport: &'static str,
     builder: Builder,
-    stream: WriteTimeout<T>,
-    service: S,
-    mut shutdown: watch::Receiver<bool>,
-) where
-    T: AsyncRead + AsyncWrite + Unpin,
-    S: HttpService<Incoming, ResBody = B>,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
-    B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
-{
-    let mut connection = builder.serve_connection(TokioIo::new(stream), service);
-    let served = {
-        let mut down = pin!(down(&mut shutdown));
-        tokio::select! {
+    write_timeout: Duration,
+    place: Arc<Place>,
+    notice: Notice,
+    shutdown: watch::Receiver<bool>,
+}
+
+/// What ends the service of a connection.
+enum End {
+    /// Its peer, or an error.
+    Served,
+    /// It is let go for another.
+    LetGo,
+    /// The listener drains.
+    Drain,
+}
+
+impl Connection {
+    /// Connects, serves, and lets its peer read what was answered last.
+    async fn serve<T, S, B>(mut self, connected: impl Future<Output = io::Result<(T, S)>>)
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+        S: HttpService<Incoming, ResBody = B>,
+        S::Error: Into<Box<dyn Error + Send + Sync>>,
+        B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
+    {
+        let mut shutdown = self.shutdown.clone();
+        let connected = tokio::select! {
             biased;
-            served = &mut connection => Some(served),
-            () = &mut down => None,
+            connected = connected => connected,
+            () = self.notice.given() => return,
+            // Nobody has asked for anything yet.
+            () = async { down(&mut shutdown).await; sleep(LAST_CALL).await } => return,
+        };
+        let left = match connected {
+            Ok((stream, service)) => self.run(stream, service).await,
+            Err(error) => {
+                let transport = self.transport;
+                tracing::debug!(transport, %error, "connection refused");
+                None
+            }
+        };
+        if let Some(stream) = left {
+            tokio::select! {
+                () = linger(stream) => {}
+                () = self.notice.given() => {}
+            }
         }
-    };
-    let drained = served.is_none();
-    let served = match served {
-        Some(served) => served,
-        None => {
-            Pin::new(&mut connection).graceful_shutdown();
-            (&mut connection).await
-        }
-    };
-    if let Err(error) = served {
-        tracing::debug!(%error, "connection ended");
     }
-    let stream = connection.into_parts().io.into_inner();
-    if !drained && let Some(stream) = stream.still_open() {
-        linger(stream).await;
+
+    /// Serves to the end; the stream, if its peer may still have something to read. A shutdown gives whoever is about to ask a moment to do so, answers
+    /// what was asked, and closes.
+    async fn run<T, S, B>(&mut self, stream: T, service: S) -> Option<T>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+        S: HttpService<Incoming, ResBody = B>,
+        S::Error: Into<Box<dyn Error + Send + Sync>>,
+        B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
+    {
+        let stream = TokioIo::new(WriteTimeout::new(stream, self.write_timeout));
+        let mut connection = self.builder.serve_connection(stream, service);
+        let mut result = Ok(());
+        let end = {
+            let mut down = pin!(down(&mut self.shutdown));
+            let mut given = pin!(self.notice.given());
+            tokio::select! {
+                biased;
+                served = &mut connection => { result = served; End::Served }
+                () = &mut given => End::LetGo,
+                () = &mut down => End::Drain,
+            }
+        };
+        match end {
+            End::Served => {}
+            End::LetGo if self.place.is_strangers() => return None,
+            End::LetGo => {
+                // It may have become busy in this moment; then it ends with its answer.
+                self.place.close();
+                Pin::new(&mut connection).graceful_shutdown();
+                match timeout(LET_GO_TIME, &mut connection).await {
+                    Ok(served) => result = served,
+                    Err(_) if self.place.is_busy() => result = (&mut connection).await,
+                    Err(_) => return None,
+                }
+            }
+            End::Drain => {
+                self.place.close();
+                result = match timeout(LAST_CALL, &mut connection).await {
+                    Ok(served) => served,
+                    Err(_) => {
+                        Pin::new(&mut connection).graceful_shutdown();
+                        (&mut connection).await
+                    }
+                };
+            }
+        }
+        if let Err(error) = result {
+            tracing::debug!(%error, "connection ended");
+        }
+        let stream = connection.into_parts().io.into_inner();
+        matches!(end, End::Served).then(|| stream.still_open())?
     }
 }
 
@@ -288,44 +410,46 @@ fn report(ended: Result<(), JoinError>) {
     }
 }
 
-/// A connection's place among those that may be open, and in the gauge.
-struct Open {
-    connections: Gauge,
-    _permit: OwnedSemaphorePermit,
-}
+/// A connection in the gauge of those that are open.
+struct Open(Gauge);
 
 impl Open {
-    fn new(connections: &Gauge, permit: OwnedSemaphorePermit) -> Self {
-        connections.increment(1);
-        Self {
-            connections: connections.clone(),
-            _permit: permit,
-        }
+    fn new(open: &Gauge) -> Self {
+        open.increment(1);
+        Self(open.clone())
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.connections.decrement(1);
+        self.0.decrement(1);
     }
 }
 
 /// Failures to accept, logged with their number once in a while.
 struct Failures {
     transport: &'static str,
+    counted: Counter,
     clock: Clock,
     logged: Option<Duration>,
     since: u64,
 }
 
 impl Failures {
-    fn new(transport: &'static str) -> Self {
+    fn new(transport: &'static str, counted: Counter) -> Self {
         Self {
             transport,
+            counted,
             clock: Clock::system(),
             logged: None,
             since: 0,
         }
+    }
+
+    /// One that is ours: something has run out.
+    fn count(&mut self, error: &io::Error) {
+        self.counted.increment(1);
+        self.log(error);
     }
 
     fn log(&mut self, error: &io::Error) {

@@ -12,6 +12,7 @@ use crate::clock::Timestamp;
 use crate::keystore::Snapshot;
 use crate::policy::Principal;
 use crate::transport::Service;
+use crate::transport::answered::{Answered, Streamed};
 use crate::transport::batch::Batch;
 use crate::transport::bind::{Bind, Bounds, Input};
 use crate::transport::caller::Caller;
@@ -42,9 +43,6 @@ const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token
 /// What carries keys is kept nowhere on its way.
 const NO_STORE: HeaderValue =
     HeaderValue::from_static("no-cache, no-store, must-revalidate, private");
-
-/// The body of a response. Streams are boxed: hyper moves a response about, and most have a few hundred bytes.
-pub(super) type Answered = Either<Full<Bytes>, Box<Either<Batch, Bind>>>;
 
 /// Who may use the admin routes.
 pub(super) struct Operator {
@@ -120,13 +118,17 @@ impl Front {
         };
         let is_over = body.is_read || body.discard(&head).await;
         let headers = response.headers_mut();
-        if !is_over {
-            // What is left of the body stands in the next request's way: the peer is told to begin anew.
+        if !is_over || caller.place.is_last() {
+            // The listener shuts down, or what is left of the body stands in the next request's way: the peer is told to begin anew.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         headers.insert(REQUEST_ID, id.to_header());
         headers.insert(CACHE_CONTROL, NO_STORE);
-        let duration = self.service.clock.monotonic().saturating_sub(began);
+        let ended = self.service.clock.monotonic();
+        let duration = ended.saturating_sub(began);
+        if matches!(response.body(), Either::Left(_)) {
+            caller.place.rest(ended);
+        }
         self.tally.request(subject, outcome, duration);
         tracing::trace!(
             request_id = %id,
@@ -191,7 +193,8 @@ impl Front {
         let blob_bytes = HeaderValue::from(keys.blob_bytes());
         let patience = Duration::from_millis(self.service.config.write_timeout_ms);
         let batch = Batch::new(keys, form, id, self.service.makers.clone(), patience);
-        let mut response = Response::new(Either::Right(Box::new(Either::Left(batch))));
+        let batch = Streamed::new(Either::Left(batch), &caller.place, &self.service.clock);
+        let mut response = Response::new(batch);
         let headers = response.headers_mut();
         let media_type = HeaderValue::from_static(form.media_type());
         headers.insert(CONTENT_TYPE, media_type);
@@ -236,6 +239,7 @@ impl Front {
             let (now, snapshot) = (self.service.clock.now(), self.service.keystore.snapshot());
             let principal = of_connection(caller, now, &snapshot);
             let principal = principal.map_err(|error| self.unknown(error))?;
+            caller.place.begin();
             let incoming = body.incoming.take().map(Box::new);
             (requester(id, principal, caller), Input::Streamed(incoming))
         };
@@ -264,7 +268,9 @@ impl Front {
         };
         match Bind::begin(id, stream, input, bounds).await {
             Ok(answer) => {
-                let mut response = Response::new(Either::Right(Box::new(Either::Right(answer))));
+                let clock = &self.service.clock;
+                let answer = Streamed::new(Either::Right(answer), &caller.place, clock);
+                let mut response = Response::new(answer);
                 let media_type = HeaderValue::from_static(MEDIA_TYPE);
                 response.headers_mut().insert(CONTENT_TYPE, media_type);
                 Ok(response)
@@ -280,6 +286,9 @@ impl Front {
     fn operator(&self, caller: &Caller, head: &Parts) -> Option<&Arc<Principal>> {
         let operator = self.operator.as_ref()?;
         let is_he = caller.uid == Some(operator.uid) && !claims_a_signature(head);
+        if is_he {
+            caller.place.begin();
+        }
         is_he.then_some(&operator.principal)
     }
 
@@ -301,6 +310,7 @@ impl Front {
         let now = self.service.clock.now();
         if !claims_a_signature(head) {
             let mut principal = of_connection(caller, now, &snapshot).map_err(unknown)?;
+            caller.place.begin();
             let body = self.read(body).await?;
             if has_moved() {
                 principal = of_connection(caller, now, &keystore.snapshot()).map_err(unknown)?;
@@ -325,6 +335,7 @@ impl Front {
             principal,
             access_key,
         } = signer.map_err(unknown)?;
+        caller.place.begin();
         let signed = Requester {
             access_key: Some(access_key),
             until: None,

@@ -23,10 +23,22 @@ pub(crate) struct Dev {
 impl Dev {
     pub(crate) fn start(settings: &str) -> Self {
         let program = Command::new(env!("CARGO_BIN_EXE_keymill"));
-        Self::start_as(program, settings)
+        Self::start_as(program, settings).unwrap()
     }
 
-    fn start_as(mut program: Command, settings: &str) -> Self {
+    /// The same with at most `files` open files, which it cannot raise.
+    pub(crate) fn start_with_files(files: u32, settings: &str) -> Self {
+        Self::start_as(limited(files), settings).unwrap()
+    }
+
+    /// What it says when it does not start with so few.
+    pub(crate) fn refused_with_files(files: u32) -> String {
+        let started = Self::start_as(limited(files), "");
+        started.err().expect("a refusal")
+    }
+
+    /// What it has logged, when it does not become ready.
+    fn start_as(mut program: Command, settings: &str) -> Result<Self, String> {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("keymill.toml"), settings).unwrap();
         let log = File::create(folder.path().join("daemon.log")).unwrap();
@@ -43,12 +55,17 @@ impl Dev {
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         stdout.read_line(&mut line).unwrap();
-        let log = fs::read_to_string(folder.path().join("daemon.log"));
-        let ready = serde_json::from_str(&line);
-        Self {
-            child,
-            ready: ready.unwrap_or_else(|error| panic!("{error}: it said {line:?} and {log:?}")),
-            folder,
+        match serde_json::from_str(&line) {
+            Ok(ready) => Ok(Self {
+                child,
+                ready,
+                folder,
+            }),
+            Err(_) => {
+                drop(child.kill());
+                child.wait().unwrap();
+                Err(fs::read_to_string(folder.path().join("daemon.log")).unwrap())
+            }
         }
     }
 
@@ -86,6 +103,13 @@ impl Drop for Dev {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
+}
+
+fn limited(files: u32) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    let limited = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
+    shell.args(["-c", &limited, env!("CARGO_BIN_EXE_keymill")]);
+    shell
 }
 
 pub(crate) async fn ask(socket: &Path, request: &Request) -> Answer {

@@ -19,5 +19,6 @@ mod routes;
 mod sessions;
 mod signatures;
 mod sockets;
+mod strangers;
 mod tls;
 mod walk;

@@ -10,12 +10,14 @@ use std::future::ready;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{DuplexStream, duplex};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
 /// Bytes that a pipe holds before its writer waits.
 const PIPE_BYTES: usize = 1024;
 const HELLO: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+const WAIT: &[u8] = b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n";
 
 /// A listener whose connections, and failures, a test hands out.
 struct Fake {
@@ -74,10 +76,10 @@ impl Bench {
             accepted: Arc::clone(&accepted),
         };
         let waits = [Arc::clone(&begun), Arc::clone(&gate)];
-        let connect = move |stream: DuplexStream| {
+        let connect = move |stream: DuplexStream, place: Arc<Place>| {
             let waits = waits.clone();
             let service =
-                service_fn(move |request: Request<Incoming>| answer(request, waits.clone()));
+                service_fn(move |request| answer(request, Arc::clone(&place), waits.clone()));
             ready(Ok((stream, service)))
         };
         let server = async move {
@@ -86,7 +88,11 @@ impl Bench {
                 listener,
                 "test",
                 bounds,
-                Gauge::noop(),
+                Counts {
+                    open: Gauge::noop(),
+                    let_go: Counter::noop(),
+                    failures: Counter::noop(),
+                },
                 &here,
                 connect,
                 down,
@@ -115,10 +121,15 @@ impl Bench {
     }
 }
 
+/// Whoever asks is known from his first request on, but for `/stranger`.
 async fn answer(
     request: Request<Incoming>,
+    place: Arc<Place>,
     [begun, gate]: [Arc<Semaphore>; 2],
 ) -> Result<Response<Full<Bytes>>, Infallible> {
+    if request.uri().path() != "/stranger" {
+        place.begin();
+    }
     let body = match request.uri().path() {
         "/big" => Bytes::from(vec![b'x'; 100 * PIPE_BYTES]),
         "/panic" => panic!("asked for"),
@@ -129,7 +140,13 @@ async fn answer(
         }
         _ => Bytes::from_static(b"hello"),
     };
-    Ok(Response::new(Full::new(body)))
+    place.rest(Duration::from_secs(1));
+    let mut response = Response::new(Full::new(body));
+    if place.is_last() {
+        let close = http::HeaderValue::from_static("close");
+        response.headers_mut().insert("connection", close);
+    }
+    Ok(response)
 }
 
 /// Reads up to the end of `ending`.
@@ -172,7 +189,7 @@ async fn failures_to_accept_do_not_end_the_listener() {
 
 #[test]
 fn failures_are_logged_with_their_number_once_in_a_while() {
-    let mut failures = Failures::new("test");
+    let mut failures = Failures::new("test", Counter::noop());
     failures.clock = Clock::manual(crate::clock::Timestamp(0));
     let error = io::Error::other("x");
     let mut unlogged = |after| {
@@ -188,21 +205,107 @@ fn failures_are_logged_with_their_number_once_in_a_while() {
 }
 
 #[tokio::test]
-async fn a_connection_waits_for_its_permit_outside() {
+async fn hold_2_a_busy_connection_keeps_its_place_and_one_waits_inside() {
     let bench = Bench::new(Bounds {
         connections_max: 1,
         ..bounds()
     });
-    let (mut first, mut second) = (bench.connect(), bench.connect());
+    let mut busy = bench.connect();
+    busy.write_all(WAIT).await.unwrap();
+    bench.begun.acquire().await.unwrap().forget();
+    let (mut second, mut third) = (bench.connect(), bench.connect());
     second.write_all(HELLO).await.unwrap();
-    for _ in 0..3 {
-        first.write_all(HELLO).await.unwrap();
-        read_to(&mut first, "hello").await;
+    third.write_all(HELLO).await.unwrap();
+    sleep(3 * FULL_PAUSE).await;
+    assert_eq!(bench.accepted.load(Ordering::SeqCst), 2);
+    bench.gate.add_permits(1);
+    // Idle now, it makes room for the second, and that for the third.
+    for client in [&mut second, &mut third] {
+        read_to(client, "hello").await;
     }
-    assert_eq!(bench.accepted.load(Ordering::SeqCst), 1);
-    drop(first);
-    read_to(&mut second, "hello").await;
+    assert!(read_to_end(&mut busy).await.ends_with("waited"));
     bench.end().await;
+}
+
+#[tokio::test]
+async fn hold_2_strangers_only_drive_out_each_other() {
+    let bench = Bench::new(bounds());
+    let mut known = bench.connect();
+    known.write_all(HELLO).await.unwrap();
+    read_to(&mut known, "hello").await;
+    // One in a head, one that was answered as a stranger, one that says nothing; and then many.
+    let mut strangers: Vec<_> = (0..3).map(|_| bench.connect()).collect();
+    strangers[0].write_all(b"GET / HT").await.unwrap();
+    let asked = b"GET /stranger HTTP/1.1\r\nHost: x\r\n\r\n";
+    strangers[1].write_all(asked).await.unwrap();
+    read_to(&mut strangers[1], "hello").await;
+    strangers.extend((0..20).map(|_| bench.connect()));
+    // Whoever comes last is served at once, and whoever was known still is.
+    let mut fresh = bench.connect();
+    fresh.write_all(HELLO).await.unwrap();
+    read_to(&mut fresh, "hello").await;
+    for stranger in &mut strangers[..21] {
+        assert_eq!(read_to_end(stranger).await, "");
+    }
+    known.write_all(HELLO).await.unwrap();
+    read_to(&mut known, "hello").await;
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn hold_2_the_idlest_of_those_that_are_known_makes_room() {
+    let bench = Bench::new(bounds());
+    let mut known: Vec<_> = (0..4).map(|_| bench.connect()).collect();
+    for client in &mut known {
+        client.write_all(HELLO).await.unwrap();
+        read_to(client, "hello").await;
+    }
+    let mut fresh = bench.connect();
+    fresh.write_all(HELLO).await.unwrap();
+    read_to(&mut fresh, "hello").await;
+    let mut gone = 0;
+    for client in &mut known {
+        let asked = client.write_all(HELLO).await;
+        let mut byte = [0];
+        let read = client.read(&mut byte).await;
+        gone += usize::from(asked.is_err() || read.is_ok_and(|read| read == 0));
+    }
+    assert_eq!(gone, 1);
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn whoever_closes_his_sending_half_is_answered() {
+    let bench = Bench::new(bounds());
+    let mut client = bench.connect();
+    client.write_all(WAIT).await.unwrap();
+    client.shutdown().await.unwrap();
+    bench.begun.acquire().await.unwrap().forget();
+    bench.gate.add_permits(1);
+    // The answer comes, and then the end: nothing is kept for a second request.
+    assert!(read_to_end(&mut client).await.ends_with("waited"));
+    let mut silent = bench.connect();
+    silent.shutdown().await.unwrap();
+    assert_eq!(read_to_end(&mut silent).await, "");
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn hold_4_whoever_asks_during_a_shutdown_is_answered_for_the_last_time() {
+    let bench = Bench::new(bounds());
+    let (mut used, mut new) = (bench.connect(), bench.connect());
+    used.write_all(HELLO).await.unwrap();
+    read_to(&mut used, "hello").await;
+    bench.shutdown.send(true).unwrap();
+    // Told in one step, and asked in the next.
+    sleep(LAST_CALL / 10).await;
+    for client in [&mut used, &mut new] {
+        client.write_all(HELLO).await.unwrap();
+        let answer = read_to_end(client).await.to_ascii_lowercase();
+        assert!(answer.contains("connection: close"), "{answer}");
+        assert!(answer.ends_with("hello"), "{answer}");
+    }
+    bench.server.await.unwrap();
 }
 
 #[tokio::test]
@@ -310,8 +413,7 @@ async fn draining_answers_what_is_in_flight_and_closes_what_is_idle() {
     used.write_all(HELLO).await.unwrap();
     read_to(&mut used, "hello").await;
     let mut busy = bench.connect();
-    let request = b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n";
-    busy.write_all(request).await.unwrap();
+    busy.write_all(WAIT).await.unwrap();
     bench.begun.acquire().await.unwrap().forget();
     bench.shutdown.send(true).unwrap();
     assert_eq!(read_to_end(&mut idle).await, "");
@@ -331,8 +433,7 @@ async fn what_outlasts_the_deadline_is_cut() {
         ..bounds()
     });
     let mut busy = bench.connect();
-    let request = b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n";
-    busy.write_all(request).await.unwrap();
+    busy.write_all(WAIT).await.unwrap();
     bench.begun.acquire().await.unwrap().forget();
     bench.shutdown.send(true).unwrap();
     bench.server.await.unwrap();

@@ -5,7 +5,6 @@ use crate::transport::connection::linger;
 use crate::transport::tls::Tls;
 use rustls::{CertificateError, Error, InvalidMessage};
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -97,7 +96,7 @@ impl Tls {
         &self,
         stream: TcpStream,
         time: Duration,
-    ) -> io::Result<(TlsStream<TcpStream>, Arc<Caller>)> {
+    ) -> io::Result<(TlsStream<TcpStream>, Caller)> {
         let peer = stream.peer_addr()?;
         let acceptor = TlsAcceptor::from(self.current.load_full());
         let (error, stream) = match timeout(time, acceptor.accept(stream).into_fallible()).await {
@@ -109,7 +108,7 @@ impl Tls {
                     arn
                 });
                 let caller = Caller::over_tls(peer, client.as_ref(), arn);
-                return Ok((stream, Arc::new(caller)));
+                return Ok((stream, caller));
             }
             Ok(Err((error, stream))) => (error, Some(stream)),
             Err(_) => (io::ErrorKind::TimedOut.into(), None),

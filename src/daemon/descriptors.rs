@@ -1,0 +1,133 @@
+//! Open files: how many this process may have, and what of them connections are given.
+//!
+//! Strangers can open connections until the listeners are full, and nothing else may suffer from
+//! it. So the bounds of all listeners together stay below the limit by a reserve, out of which the
+//! store commits, the audit log begins its next file, and files are read again.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::fs;
+
+/// Descriptors that no connection gets. At once there may be: the store's database, its log, its
+/// shared memory and the memory of its revision, each with a temporary file and its folder; the
+/// next audit file with its folder; a file of TLS; a connection of each listener that was accepted
+/// and has no room yet. Those are some 20; the rest is for what libraries open in passing.
+const RESERVE: u64 = 64;
+/// Connections that each listener must have, or there is nothing to be served with.
+const CONNECTIONS_MIN: u64 = 8;
+
+/// Why a daemon cannot serve.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this process may have {limit} open files, and needs {needed} to serve: raise the limit (systemd: LimitNOFILE={needed}; shell: ulimit -n {needed})"
+)]
+pub(super) struct TooFew {
+    limit: u64,
+    needed: u64,
+}
+
+/// What a daemon has to share out.
+#[derive(Clone, Copy)]
+pub(super) struct Descriptors {
+    /// How many this process may have.
+    limit: u64,
+    /// How many it has, before there is a connection.
+    open: u64,
+}
+
+impl Descriptors {
+    /// Raises the limit as far as this process may, and counts what is open.
+    pub(super) fn raised() -> Self {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let raised = Rlimit {
+            current: maximum,
+            maximum,
+        };
+        // Refused where the maximum is more than the kernel's own; what is read back is what counts.
+        let _unchanged = setrlimit(Resource::Nofile, raised);
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let open = fs::read_dir("/proc/self/fd").map_or(RESERVE, |open| open.count() as u64);
+        Self { limit, open }
+    }
+
+    /// Connections for each of `listeners`, at most `wanted`, beside `admin` on the admin listener. Less than `wanted` is told.
+    ///
+    /// # Errors
+    /// [`TooFew`].
+    pub(super) fn connections(
+        self,
+        listeners: usize,
+        admin: usize,
+        wanted: usize,
+    ) -> Result<usize, TooFew> {
+        let (listeners, admin, wanted) = (listeners as u64, admin as u64, wanted as u64);
+        let taken = self.open.saturating_add(RESERVE + admin);
+        let needed = |each: u64| taken.saturating_add(listeners.saturating_mul(each));
+        let each = self.limit.saturating_sub(taken) / listeners.max(1);
+        if each < CONNECTIONS_MIN.min(wanted) {
+            return Err(TooFew {
+                limit: self.limit,
+                needed: needed(CONNECTIONS_MIN),
+            });
+        }
+        if each < wanted {
+            tracing::warn!(
+                connections_max = each,
+                configured = wanted,
+                open_files_max = self.limit,
+                needed = needed(wanted),
+                "each listener takes fewer connections than limits.connections_max, because this process may not have more open files: \
+                 raise the limit (systemd: LimitNOFILE=; shell: ulimit -Hn), or lower the setting"
+            );
+        }
+        // No more than `wanted`, which was a `usize`.
+        Ok(usize::try_from(each.min(wanted)).unwrap_or(usize::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shared(limit: u64, listeners: usize, wanted: usize) -> Result<usize, TooFew> {
+        Descriptors { limit, open: 40 }.connections(listeners, 64, wanted)
+    }
+
+    #[test]
+    fn hold_1_listeners_together_leave_the_reserve() {
+        assert_eq!(shared(u64::MAX, 2, 4096), Ok(4096));
+        assert_eq!(shared(40 + 64 + 64 + 2 * 4096, 2, 4096), Ok(4096));
+        for (limit, listeners, each) in [(8359, 2, 4095), (256, 2, 44), (256, 3, 29), (256, 1, 88)]
+        {
+            assert_eq!(shared(limit, listeners, 4096), Ok(each));
+            let together = each as u64 * listeners as u64;
+            assert!(together + 64 + 40 + RESERVE <= limit);
+        }
+        assert_eq!(shared(256, 2, 20), Ok(20));
+        assert_eq!(shared(170, 2, 1), Ok(1));
+    }
+
+    #[test]
+    fn hold_1_too_few_to_serve_with_are_refused_with_what_to_do() {
+        let refused = shared(180, 2, 4096).unwrap_err();
+        assert_eq!(
+            refused,
+            TooFew {
+                limit: 180,
+                needed: 184
+            }
+        );
+        assert!(refused.to_string().contains("ulimit -n 184"), "{refused}");
+        assert_eq!(shared(184, 2, 4096), Ok(8));
+        assert!(shared(0, 2, 1).is_err());
+    }
+
+    #[test]
+    fn the_limit_is_raised_to_the_most_that_is_allowed() {
+        let raised = Descriptors::raised();
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(limit.current, limit.maximum);
+        assert_eq!(raised.limit, limit.current.unwrap_or(u64::MAX));
+        // Standard input, output and error, and the folder that they were counted in.
+        assert!(raised.open >= 4);
+    }
+}
