@@ -129,6 +129,7 @@ impl Daemon {
             pool: Arc::clone(&core.pool),
             ready: Arc::clone(&ready),
             audit: Arc::clone(&core.audit),
+            store: Arc::clone(core.keystore.halt()),
             facts: facts(config, &core, memory_locked),
         });
         let mut admin = JoinSet::new();

@@ -1,12 +1,15 @@
 //! KMS keys with their policies and grants, aliases and principals: open the store, read a snapshot, apply a change; the only writer.
 //!
-//! In memory there is one immutable [`Snapshot`] behind an atomic pointer: readers never lock. A change is decided on the current
-//! snapshot, sealed, committed in one transaction together with the head, and only then published, under the next revision: what is not
-//! durable is never seen (STORE-1). Changes are serialized. When the outcome of a commit is unknown, further changes are refused until a restart has read
-//! what the store holds.
+//! In memory there is one immutable [`Snapshot`] behind an atomic pointer: readers never lock. A
+//! change is decided on the current snapshot, sealed, committed in one transaction together with
+//! the head, and only then published, under the next revision: what is not durable is never seen
+//! (STORE-1), and what is durable is in force. Changes are serialized. When the outcome of a commit
+//! is unknown, the store is opened anew and what it holds is verified and published; until that has
+//! succeeded, further changes are refused, and [`Halt`] says why.
 //!
-//! Beside the store lie `<store>.lock`, held exclusively while it is open, and `<store>.seen`, the highest revision that this host has seen. What
-//! remains is a whole old store given to a host without memory of a newer one.
+//! Beside the store lie `<store>.lock`, held exclusively while it is open, and `<store>.seen`, the
+//! highest revision that this host has seen. What remains is a whole old store given to a host
+//! without memory of a newer one.
 //!
 //! What this module does not do: decide who may change what, or purge the pool after a change.
 
@@ -19,28 +22,35 @@ use crate::metrics::Metrics;
 use crate::policy::grant::GrantId;
 use crate::policy::{Grant, KeyPolicy};
 use arc_swap::ArcSwap;
-use body::Entry;
-use record::{Corrupt, Head, Kind, Record, Sealer};
+use loaded::{Loaded, Verified};
+use record::{FORMAT, Head, Sealer};
+use seen::SeenFile;
 use sqlite::{Commit, Contents, SqliteStore, Store};
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::Mutex;
+use writer::{Means, Writer};
 
 mod body;
 #[cfg(fuzzing)]
 pub use body::fuzz as fuzz_body;
 mod error;
+mod format1;
 mod grant_token;
+mod halt;
 mod import_token;
+mod loaded;
 pub mod lock;
 pub mod record;
 pub mod root_key;
+mod seen;
 pub mod snapshot;
 pub mod sqlite;
+mod writer;
 
 pub use error::KeystoreError;
 pub use grant_token::GrantTokens;
+pub use halt::Halt;
 pub use import_token::{ImportToken, ImportTokens};
 pub use lock::StoreLock;
 pub use root_key::{RootKey, RootKeyError};
@@ -85,18 +95,9 @@ pub struct Keystore {
     entropy: Arc<Entropy>,
     metrics: Arc<Metrics>,
     session_token_key: Arc<Secret<32>>,
+    halt: Arc<Halt>,
+    /// A tokio mutex, since a commit is awaited under it.
     writer: Mutex<Writer>,
-}
-
-/// What only the writer needs; a tokio mutex, since a commit is awaited under it.
-struct Writer {
-    store: Box<dyn Store>,
-    sealer: Sealer,
-    head: Head,
-    shares: BTreeMap<(Kind, String), [u8; 32]>,
-    seen: Option<lock::SeenFile>,
-    halted: bool,
-    _lock: Option<StoreLock>,
 }
 
 impl Keystore {
@@ -126,18 +127,14 @@ impl Keystore {
         }
         let mut store = SqliteStore::create(&unfinished).await?;
         let sealer = Sealer::create(root, &entropy)?;
-        let head = Head {
-            revision: 1,
-            records: 0,
-            sum: [0; 32],
-        };
-        let record = sealer.seal_head(&head, &entropy)?;
+        let record = sealer.seal_head(&Head::first(), &entropy)?;
         store
             .commit(Commit {
                 expected: 0,
                 head: record,
                 puts: Vec::new(),
                 removals: Vec::new(),
+                takes_secrets: false,
             })
             .await?;
         // Closing folds the write-ahead log in and syncs the file, so the name moves alone.
@@ -166,18 +163,28 @@ impl Keystore {
             });
         }
         let lock = StoreLock::acquire(path)?;
-        let loaded = Self::verify(path, SqliteStore::read(path).await?, root, &region)?;
-        let store = Box::new(SqliteStore::connect(path).await?);
-        let mut seen = lock::SeenFile::beside(path);
-        seen.raise(loaded.head.revision)?;
+        let mut loaded = Self::verify(path, SqliteStore::read(path).await?, root, &region)?;
+        let mut store = SqliteStore::connect(path).await?;
+        let mut head = loaded.verified.head;
+        if loaded.format != FORMAT {
+            let before = head.revision;
+            head.revision += 1;
+            let record = loaded.sealer.seal_head(&head, &entropy)?;
+            store.rewrite(before, record).await?;
+            tracing::info!(
+                revision = head.revision,
+                "the store was of format {} and is of format {FORMAT} now",
+                loaded.format
+            );
+        }
+        let mut seen = SeenFile::beside(path);
+        seen.raise(head.revision, FORMAT)?;
+        loaded.verified.head = head;
+        loaded.verified.snapshot.revision = head.revision;
+        let beside = (Some(seen), Some(lock));
+        let store = Box::new(store);
         Ok(Self::assemble(
-            store,
-            loaded,
-            region,
-            entropy,
-            metrics,
-            Some(seen),
-            Some(lock),
+            path, store, loaded, beside, region, entropy, metrics,
         ))
     }
 
@@ -197,8 +204,9 @@ impl Keystore {
     ) -> Result<Loaded, KeystoreError> {
         let loaded = Loaded::verify(contents, root, region);
         let checked = loaded.and_then(|loaded| {
-            lock::SeenFile::beside(path)
-                .check(loaded.head.revision)
+            let revision = loaded.verified.head.revision;
+            SeenFile::beside(path)
+                .check(revision, loaded.format)
                 .map(|()| loaded)
         });
         checked.map_err(|source| KeystoreError::Corrupt {
@@ -208,41 +216,31 @@ impl Keystore {
     }
 
     fn assemble(
+        path: &Path,
         store: Box<dyn Store>,
         loaded: Loaded,
+        (seen, lock): (Option<SeenFile>, Option<StoreLock>),
         region: Region,
         entropy: Arc<Entropy>,
         metrics: Arc<Metrics>,
-        seen: Option<lock::SeenFile>,
-        lock: Option<StoreLock>,
     ) -> Self {
-        let Loaded {
-            sealer,
+        let Verified {
             head,
-            shares,
+            terms,
             snapshot,
-            session_token_key,
-            grant_tokens,
-            import_tokens,
-        } = loaded;
+        } = loaded.verified;
         snapshot.count(&metrics);
-        let writer = Writer {
-            store,
-            sealer,
-            head,
-            shares,
-            seen,
-            halted: false,
-            _lock: lock,
-        };
+        let path = path.to_owned();
+        let writer = Writer::new(path, store, loaded.sealer, (head, terms), seen, lock);
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             region,
-            grant_tokens,
-            import_tokens,
+            grant_tokens: loaded.grant_tokens,
+            import_tokens: loaded.import_tokens,
             entropy,
+            session_token_key: loaded.session_token_key,
+            halt: Arc::new(Halt::new(metrics.keystore_halted.clone())),
             metrics,
-            session_token_key,
             writer: Mutex::new(writer),
         }
     }
@@ -283,24 +281,102 @@ impl Keystore {
         &self.import_tokens
     }
 
-    /// Decides a change on the current snapshot, makes it durable, and publishes the next snapshot. Changes are serialized; what
-    /// `decide` returns is final only when this returns.
+    /// Whether the store takes changes.
+    #[must_use]
+    pub fn halt(&self) -> &Arc<Halt> {
+        &self.halt
+    }
+
+    /// Decides a change on the current snapshot, makes it durable, and publishes the next snapshot.
+    /// Changes are serialized; what `decide` returns is final only when this returns.
     ///
     /// # Errors
-    /// What `decide` refused, or [`KeystoreError`]; in both cases nothing has changed.
+    /// What `decide` refused, and nothing has changed; or [`KeystoreError`]. Of
+    /// [`KeystoreError::Commit`] the outcome was unknown: the change is in force if the store turned
+    /// out to hold it.
     pub async fn apply<T, E: From<KeystoreError>>(
         &self,
         decide: impl FnOnce(&Snapshot) -> Result<(Vec<Change>, T), E>,
     ) -> Result<T, E> {
         let mut writer = self.writer.lock().await;
-        if writer.halted {
-            return Err(KeystoreError::Halted.into());
+        self.settle(&mut writer).await?;
+        let current = self.snapshot.load_full();
+        let (changes, outcome) = decide(&current)?;
+        if changes.is_empty() {
+            return Ok(outcome);
         }
-        let (changes, outcome) = decide(&self.snapshot.load())?;
-        if !changes.is_empty() {
-            self.write(&mut writer, changes).await?;
+        match writer.write(&current, changes, &self.means()).await {
+            Ok(next) => self.publish(next),
+            Err(error) => {
+                if writer.is_in_doubt() {
+                    self.halt.set(error.to_string());
+                    tracing::error!(%error, "a change of the store failed: it is opened anew");
+                    // At once: what has become durable all the same is not to wait.
+                    let _halted = self.settle(&mut writer).await;
+                }
+                return Err(error.into());
+            }
         }
         Ok(outcome)
+    }
+
+    /// Opens a store anew whose last commit has an unknown outcome, unless it was tried a moment
+    /// ago; does nothing for one that takes changes. To be called every second or so.
+    ///
+    /// # Errors
+    /// [`KeystoreError::Halted`]: it still takes no change.
+    pub async fn heal(&self) -> Result<(), KeystoreError> {
+        match self.writer.try_lock() {
+            Ok(mut writer) => self.settle(&mut writer).await,
+            // Somebody changes it, and settles it first.
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn settle(&self, writer: &mut Writer) -> Result<(), KeystoreError> {
+        if !writer.is_in_doubt() {
+            return Ok(());
+        }
+        if writer.may_retry() {
+            match self.reopen(writer).await {
+                Ok(()) => {
+                    if self.halt.clear() {
+                        tracing::info!("the store takes changes again");
+                    }
+                    return Ok(());
+                }
+                Err(error) => self.halt.set(error.to_string()),
+            }
+        }
+        let reason = self.halt.reason();
+        let reason =
+            reason.map_or_else(|| "a change was broken off".to_owned(), |it| it.to_string());
+        Err(KeystoreError::Halted { reason })
+    }
+
+    async fn reopen(&self, writer: &mut Writer) -> Result<(), KeystoreError> {
+        let means = self.means();
+        if let Some(found) = writer.reread(&means).await? {
+            self.publish(found);
+        }
+        let revision = writer.prove(&means).await?;
+        let mut next = Snapshot::clone(&self.snapshot.load());
+        next.revision = revision;
+        self.publish(next);
+        Ok(())
+    }
+
+    fn publish(&self, next: Snapshot) {
+        next.count(&self.metrics);
+        self.snapshot.store(Arc::new(next));
+    }
+
+    fn means(&self) -> Means<'_> {
+        Means {
+            region: &self.region,
+            entropy: &self.entropy,
+            metrics: &self.metrics,
+        }
     }
 
     /// Closes the store's files: the write-ahead log is folded into the store.
@@ -309,144 +385,6 @@ impl Keystore {
     /// [`KeystoreError`]; what was acknowledged is durable all the same.
     pub async fn close(self) -> Result<(), KeystoreError> {
         self.writer.into_inner().store.close().await
-    }
-
-    async fn write(&self, writer: &mut Writer, changes: Vec<Change>) -> Result<(), KeystoreError> {
-        let mut next = Snapshot::clone(&self.snapshot.load());
-        next.revision = writer.head.revision + 1;
-        let mut head = Head {
-            revision: next.revision,
-            ..writer.head
-        };
-        let mut shares = writer.shares.clone();
-        let (mut puts, mut removals) = (Vec::new(), Vec::new());
-        for change in changes {
-            let (kind, id, plaintext) = next.change(change, &self.region);
-            let name = (kind, id.clone());
-            if let Some(share) = shares.remove(&name) {
-                record::toggle(&mut head.sum, &share);
-                head.records -= 1;
-            }
-            let Some(plaintext) = plaintext else {
-                removals.push(name);
-                continue;
-            };
-            let record = writer
-                .sealer
-                .seal(kind, id, next.revision, &plaintext, &self.entropy)?;
-            let share = writer.sealer.share(&record);
-            record::toggle(&mut head.sum, &share);
-            head.records += 1;
-            shares.insert(name, share);
-            puts.push((record, share));
-        }
-        let record = writer.sealer.seal_head(&head, &self.entropy)?;
-        let commit = Commit {
-            expected: writer.head.revision,
-            head: record,
-            puts,
-            removals,
-        };
-        // Set before the commit is awaited: whoever drops this future in the middle leaves the outcome unknown too.
-        writer.halted = true;
-        let clock = crate::clock::Clock::system();
-        writer.store.commit(commit).await?;
-        self.metrics.keystore_commits.increment(1);
-        self.metrics
-            .keystore_commit_seconds
-            .record(clock.monotonic());
-        if let Some(seen) = &mut writer.seen {
-            seen.raise(head.revision)?;
-        }
-        writer.head = head;
-        writer.shares = shares;
-        writer.halted = false;
-        next.count(&self.metrics);
-        self.snapshot.store(Arc::new(next));
-        Ok(())
-    }
-}
-
-/// What loading found, verified.
-struct Loaded {
-    sealer: Sealer,
-    head: Head,
-    shares: BTreeMap<(Kind, String), [u8; 32]>,
-    snapshot: Snapshot,
-    session_token_key: Arc<Secret<32>>,
-    grant_tokens: GrantTokens,
-    import_tokens: ImportTokens,
-}
-
-impl Loaded {
-    fn verify(contents: Contents, root: &RootKey, region: &Region) -> Result<Self, Corrupt> {
-        let is_head = |record: &&Record| record.kind == Kind::Head;
-        let record = contents
-            .records
-            .iter()
-            .find(is_head)
-            .ok_or(Corrupt::NoHead)?;
-        let (sealer, head) = Sealer::open_head(root, record)?;
-        let mut roster: BTreeMap<(Kind, String), Vec<u8>> = contents
-            .roster
-            .into_iter()
-            .map(|(kind, id, share)| ((kind, id), share))
-            .collect();
-        let mut shares = BTreeMap::new();
-        let mut sum = [0; 32];
-        let mut snapshot = Snapshot {
-            revision: head.revision,
-            ..Snapshot::default()
-        };
-        for record in contents
-            .records
-            .iter()
-            .filter(|record| record.kind != Kind::Head)
-        {
-            let plaintext = sealer.open(record)?;
-            let name = (record.kind, record.id.clone());
-            if record.revision > head.revision {
-                return Err(Corrupt::Newer(
-                    record.kind,
-                    record.id.clone(),
-                    record.revision,
-                ));
-            }
-            let share = sealer.share(record);
-            match roster.remove(&name) {
-                None => return Err(Corrupt::Added(name.0, name.1)),
-                Some(listed) if listed != share => {
-                    return Err(Corrupt::Replaced(name.0, name.1, record.revision));
-                }
-                Some(_) => {}
-            }
-            record::toggle(&mut sum, &share);
-            shares.insert(name, share);
-            match body::decode(record, &plaintext, region)? {
-                Entry::Key(key) => snapshot.put_key(key),
-                Entry::Alias(alias) => snapshot.put_alias(alias),
-                Entry::Principal(principal) => snapshot.put_principal(principal),
-                Entry::KeyPolicy(key, policy) => snapshot.put_key_policy(key, policy),
-                Entry::Grant(grant) => snapshot.put_grant(grant),
-                Entry::Audit(head) => snapshot.audit_head = Some(head),
-                Entry::Uses(uses) => snapshot.last_uses = Some(uses),
-            }
-        }
-        if let Some(((kind, id), _)) = roster.pop_first() {
-            return Err(Corrupt::Missing(kind, id));
-        }
-        if sum != head.sum || shares.len() as u64 != head.records {
-            return Err(Corrupt::Sum);
-        }
-        Ok(Self {
-            sealer,
-            head,
-            shares,
-            snapshot,
-            session_token_key: Arc::new(root.subkey("session tokens")),
-            grant_tokens: GrantTokens::new(root),
-            import_tokens: ImportTokens::new(root),
-        })
     }
 }
 

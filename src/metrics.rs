@@ -15,7 +15,7 @@ const SECONDS_BUCKETS: [f64; 22] = [
 ];
 
 /// Name, unit and help of every family, for the exposition and for the test that holds dashboards to it.
-pub const FAMILIES: [(&str, Kind, &str); 29] = [
+pub const FAMILIES: [(&str, Kind, &str); 30] = [
     (
         "keymill_requests_total",
         Kind::Counter,
@@ -95,6 +95,11 @@ pub const FAMILIES: [(&str, Kind, &str); 29] = [
         "keymill_keystore_revision",
         Kind::Gauge,
         "Revision of the store's snapshot in use",
+    ),
+    (
+        "keymill_keystore_halted",
+        Kind::Gauge,
+        "1 while the store takes no changes, since one of them failed",
     ),
     ("keymill_kms_keys", Kind::Gauge, "KMS keys by state"),
     (
@@ -184,6 +189,8 @@ pub struct Metrics {
     pub keystore_commit_seconds: Histogram,
     /// `keymill_keystore_revision`
     pub keystore_revision: Gauge,
+    /// `keymill_keystore_halted`
+    pub keystore_halted: Gauge,
     /// `keymill_audit_records_total`
     pub audit_records: Counter,
     /// `keymill_audit_failures_total`
@@ -223,6 +230,7 @@ impl Metrics {
                 metrics::histogram!("keymill_keystore_commit_duration_seconds")
             }),
             keystore_revision: gauge("keymill_keystore_revision"),
+            keystore_halted: gauge("keymill_keystore_halted"),
             audit_records: build("keymill_audit_records_total"),
             audit_failures: build("keymill_audit_failures_total"),
             audit_backlog_bytes: gauge("keymill_audit_backlog_bytes"),

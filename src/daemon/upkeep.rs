@@ -1,5 +1,5 @@
 //! What a daemon does by itself: keeps the pool, the limits and the metrics in order, removes keys whose deletion is due, rotates those whose date
-//! has come, seals the head of the audit log, and reads the files of TLS again.
+//! has come, seals the head of the audit log, opens a store anew that has failed, and reads the files of TLS again.
 
 use crate::audit::SEAL_INTERVAL;
 use crate::daemon::Core;
@@ -59,7 +59,20 @@ impl Upkeep {
             Some(tls) => tasks.spawn(reload(tls, stopped.clone())?),
             None => tasks.spawn(nothing_to_reload(stopped.clone())?),
         };
-        let mut sealing = stopped.clone();
+        let (mut sealing, mut healing) = (stopped.clone(), stopped.clone());
+        let store = Arc::clone(&core.keystore);
+        tasks.spawn(async move {
+            let mut interval = tokio::time::interval(TICK);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    _ = interval.tick() => {}
+                    _ = healing.changed() => return,
+                }
+                // Why it is still halted is told by `/ready`, and was logged when it began.
+                let _halted = store.heal().await;
+            }
+        });
         tasks.spawn(async move {
             // Its first tick comes at once.
             let mut interval = tokio::time::interval(EXPIRY);

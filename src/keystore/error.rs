@@ -51,7 +51,7 @@ pub enum KeystoreError {
     },
     /// A later version's tables.
     #[error(
-        "store {path} was written by a newer keymill (tables of format {format}, this build knows 1): upgrade keymill"
+        "store {path} was written by a newer keymill (tables of format {format}, this build knows 2): upgrade keymill"
     )]
     Newer {
         /// The store.
@@ -68,14 +68,22 @@ pub enum KeystoreError {
         source: Corrupt,
     },
     /// Somebody else has changed the store.
-    #[error("store {path} was changed by another process: restart keymill")]
+    #[error("store {path} was changed by another process: it is read anew")]
     Conflict {
+        /// The store.
+        path: PathBuf,
+    },
+    /// Its name leads to another file than the one that was opened, or to none.
+    #[error(
+        "store {path} is not the file that was opened: it, or its write-ahead log, was removed, moved or replaced under the running daemon; put it back, or stop keymill and restore a backup"
+    )]
+    Replaced {
         /// The store.
         path: PathBuf,
     },
     /// The change may or may not be durable.
     #[error(
-        "store {path} could not be written ({reason}): free space or repair the disk, then restart keymill"
+        "store {path} could not be written ({reason}): free space or repair the disk; keymill goes on by itself"
     )]
     Commit {
         /// The store.
@@ -83,11 +91,14 @@ pub enum KeystoreError {
         /// SQLite's words.
         reason: String,
     },
-    /// An earlier commit's outcome is unknown.
+    /// An earlier commit's outcome is unknown, and the store could not be opened anew so far.
     #[error(
-        "store refuses changes since an earlier write failed: repair the disk, then restart keymill"
+        "the store takes no change until an earlier failure is over, and is tried again by itself: {reason}"
     )]
-    Halted,
+    Halted {
+        /// What the last try ended with.
+        reason: String,
+    },
     /// No random bytes.
     #[error(transparent)]
     Entropy(#[from] EntropyError),

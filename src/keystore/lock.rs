@@ -1,12 +1,10 @@
-//! What lies beside a store: the lock of its one writer, and the memory of the highest revision seen.
+//! The lock of a store's one writer, a file beside it.
 
 use crate::keystore::KeystoreError;
-use crate::keystore::record::Corrupt;
-use crate::keystore::root_key::sync_folder_of;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// An exclusive lock on a store, held until it is dropped or the process ends. The file holds the process id.
 pub struct StoreLock(File);
@@ -17,7 +15,7 @@ impl StoreLock {
     /// # Errors
     /// [`KeystoreError::InUse`] or [`KeystoreError::Io`].
     pub fn acquire(path: &Path) -> Result<Self, KeystoreError> {
-        let lock = beside(path, "lock");
+        let lock = path.with_extension("lock");
         let io = |source| KeystoreError::Io {
             path: lock.clone(),
             source,
@@ -61,54 +59,4 @@ impl Drop for StoreLock {
             tracing::debug!(%error, "the store's lock goes with its file");
         }
     }
-}
-
-/// The highest revision that this host has seen of a store: one decimal number in a file, replaced atomically.
-pub struct SeenFile(PathBuf);
-
-impl SeenFile {
-    /// The file of the store at `path`.
-    #[must_use]
-    pub fn beside(path: &Path) -> Self {
-        Self(beside(path, "seen"))
-    }
-
-    /// Refuses a head that is older than one seen.
-    pub(super) fn check(&self, revision: u64) -> Result<(), Corrupt> {
-        let Ok(text) = std::fs::read_to_string(&self.0) else {
-            return Ok(());
-        };
-        let seen = text.trim().parse().unwrap_or(0);
-        if revision < seen {
-            let file = self.0.display().to_string();
-            return Err(Corrupt::RolledBack {
-                found: revision,
-                seen,
-                file,
-            });
-        }
-        Ok(())
-    }
-
-    /// Remembers `revision`.
-    pub(super) fn raise(&mut self, revision: u64) -> Result<(), KeystoreError> {
-        let temporary = self.0.with_extension("seen.new");
-        let written = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)
-            .and_then(|mut file| writeln!(file, "{revision}").and_then(|()| file.sync_all()))
-            .and_then(|()| std::fs::rename(&temporary, &self.0))
-            .and_then(|()| sync_folder_of(&self.0));
-        written.map_err(|source| KeystoreError::Io {
-            path: self.0.clone(),
-            source,
-        })
-    }
-}
-
-fn beside(path: &Path, extension: &str) -> PathBuf {
-    path.with_extension(extension)
 }

@@ -1,14 +1,18 @@
 //! Sealed records and the sealed head: bytes, associated data, and what each refusal says.
 //!
-//! A **record** is a row (kind, id, revision, body). Its body is sealed with XAES-256-GCM under the record sub-key of the root key;
-//! store id, kind, id and revision are the associated data, so a body opens only where it was written. The **head** is one more row:
-//! it holds the store id, a revision that only grows, the number of records, and the XOR over all records of their **shares**,
-//! `HMAC-SHA-256(sum sub-key, kind ‖ id ‖ revision ‖ SHA-256(body))`, each field length-prefixed. Every change updates it in its own
-//! transaction. Loading computes it anew: a record that was edited does not open; one that was removed, added or put back in an older
-//! version changes the sum; one of another store has another store id. A **roster** beside the records (kind, id, share) only serves to
-//! name the record that is wrong: the head decides.
+//! A **record** is a row (kind, id, revision, body). Its body is sealed with XAES-256-GCM under the
+//! record sub-key of the root key; store id, kind, id and revision are the associated data, so a
+//! body opens only where it was written. The **head** is one more row: it holds the store id, a
+//! revision that only grows, the number of records, and the **sum**: the XOR over all records of
+//! their **terms**, `HMAC-SHA-256(terms sub-key, kind ‖ id ‖ revision ‖ SHA-256(body))`, each field
+//! length-prefixed. Every change updates it in its own transaction; loading computes it anew.
 //!
-//! Plaintext of the head, version 1: `format 1 ‖ store id 16 ‖ records u64 ‖ sum 32`, integers big-endian. Its revision is the row's own.
+//! The terms are stored nowhere and leave this process in no form. That is what makes their sum an
+//! authenticator of the whole set; `docs/formats.md` has the argument.
+//!
+//! Plaintext of the head: `format 1 ‖ store id 16 ‖ records u64 ‖ sum 32`, integers big-endian. Its
+//! revision is the row's own. Heads of format 1 sum other terms, which that format showed: see
+//! [`format1`](super::format1).
 
 use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::{Secret, SecretBytes};
@@ -98,29 +102,47 @@ pub enum Corrupt {
     Head,
     /// The head's format is of a later version.
     #[error(
-        "was written by a newer keymill (format {0}): upgrade, or restore a backup of format 1"
+        "was written by a newer keymill (head of format {0}, this build knows 2): upgrade keymill"
     )]
     Format(u8),
+    /// The tables are of one format, the head of another.
+    #[error("has tables of format {tables} and a head of format {head}: restore a backup")]
+    Mixed {
+        /// SQLite's `user_version`.
+        tables: u8,
+        /// The head's.
+        head: u8,
+    },
     /// A record does not open.
     #[error("has a record that was edited, swapped or copied from another store: {kind} {id} (revision {revision}); restore a backup", kind = .0.name(), id = .1, revision = .2)]
     Record(Kind, String, u64),
     /// A record is newer than the head.
     #[error("has a record that is newer than its head: {kind} {id} (revision {revision}); restore a backup", kind = .0.name(), id = .1, revision = .2)]
     Newer(Kind, String, u64),
-    /// The roster has a record that is not there.
+    /// Two rows of one kind and id, which the tables do not allow.
+    #[error("has a record twice: {kind} {id}; restore a backup", kind = .0.name(), id = .1)]
+    Twice(Kind, String),
+    /// Format 1: its roster has a record that is not there.
     #[error("has lost a record: {kind} {id}; restore a backup", kind = .0.name(), id = .1)]
     Missing(Kind, String),
-    /// A record is there that the roster does not have.
+    /// Format 1: a record is there that its roster does not have.
     #[error("has a record that was added from outside: {kind} {id}; restore a backup", kind = .0.name(), id = .1)]
     Added(Kind, String),
-    /// A record is not the version that the roster has.
+    /// Format 1: a record is not the version that its roster has.
     #[error("has a record in another version than was last written: {kind} {id} (revision {revision}); restore a backup", kind = .0.name(), id = .1, revision = .2)]
     Replaced(Kind, String, u64),
-    /// Records and roster agree with each other but not with the head.
+    /// Each record is sound in itself, and together they are not what was written.
     #[error(
-        "does not add up to what its head says: records and roster were changed together; restore a backup"
+        "does not hold the set of records of its revision {revision}: one or more were removed, added, or put back in an older version ({found} are there, {expected} were written); restore a backup"
     )]
-    Sum,
+    Set {
+        /// The head's revision.
+        revision: u64,
+        /// Records that are there.
+        found: u64,
+        /// Records that the head counts.
+        expected: u64,
+    },
     /// The head is older than one that this host has seen.
     #[error(
         "is at revision {found}, but this host has seen revision {seen}: an older copy was put in its place; put the newer one back, or remove {file} to go back on purpose"
@@ -133,6 +155,24 @@ pub enum Corrupt {
         /// The file that remembers.
         file: String,
     },
+    /// The head is of format 1, and this host has seen the store in a later one.
+    #[error(
+        "is of format 1, but this host has seen it in format {seen}: a copy from before was put in its place; put the newer one back, or remove {file} to go back on purpose"
+    )]
+    OlderFormat {
+        /// The format seen.
+        seen: u8,
+        /// The file that remembers.
+        file: String,
+    },
+    /// What this host has seen of the store cannot be read.
+    #[error(
+        "cannot be compared with what this host has seen of it: {file} is damaged; remove it to go on without that"
+    )]
+    Seen {
+        /// The file that remembers.
+        file: String,
+    },
     /// A row's kind is unknown.
     #[error("has a record of an unknown kind: {0}; upgrade keymill")]
     Kind(String),
@@ -141,25 +181,64 @@ pub enum Corrupt {
     Layout(Kind, String),
 }
 
+/// What stands for one record in the head's sum. Secret: see the module.
+pub type Term = [u8; 32];
+
 /// The head's plaintext.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Head {
+    /// Of the head itself; what is written is of [`FORMAT`].
+    pub format: u8,
     /// The store's revision: the head row's own.
     pub revision: u64,
     /// Records beside the head.
     pub records: u64,
-    /// XOR of their shares.
-    pub sum: [u8; 32],
+    /// XOR of their terms.
+    pub sum: Term,
 }
 
-const FORMAT: u8 = 1;
+impl Head {
+    /// That of a store without records.
+    #[must_use]
+    pub fn first() -> Self {
+        Self {
+            format: FORMAT,
+            revision: 1,
+            records: 0,
+            sum: [0; 32],
+        }
+    }
+
+    fn parse(plaintext: &[u8], revision: u64) -> Result<([u8; 16], Self), Corrupt> {
+        let format = match plaintext.first() {
+            Some(&format) if (FORMAT_OF_OLD..=FORMAT).contains(&format) => format,
+            Some(&format) => return Err(Corrupt::Format(format)),
+            None => return Err(Corrupt::Head),
+        };
+        let bytes: &[u8; HEAD_BYTES] = plaintext.try_into().map_err(|_| Corrupt::Head)?;
+        let (store_id, rest) = bytes[1..].split_first_chunk::<16>().ok_or(Corrupt::Head)?;
+        let (records, sum) = rest.split_first_chunk::<8>().ok_or(Corrupt::Head)?;
+        let head = Self {
+            format,
+            revision,
+            records: u64::from_be_bytes(*records),
+            sum: sum.try_into().map_err(|_| Corrupt::Head)?,
+        };
+        Ok((*store_id, head))
+    }
+}
+
+/// Of heads and tables as they are written.
+pub const FORMAT: u8 = 2;
+/// The one that is read too, once, and rewritten.
+pub const FORMAT_OF_OLD: u8 = 1;
 const HEAD_BYTES: usize = 1 + 16 + 8 + 32;
 
 /// Seals and opens the records of one store.
 pub struct Sealer {
     record_key: Secret<32>,
     head_key: Secret<32>,
-    sum_key: Secret<32>,
+    term_key: Secret<32>,
     store_id: [u8; 16],
 }
 
@@ -178,7 +257,7 @@ impl Sealer {
         Self {
             record_key: root.subkey("record"),
             head_key: root.subkey("head"),
-            sum_key: root.subkey("head sum"),
+            term_key: root.subkey("head terms"),
             store_id,
         }
     }
@@ -226,7 +305,7 @@ impl Sealer {
     /// [`EntropyError`].
     pub fn seal_head(&self, head: &Head, entropy: &Entropy) -> Result<Record, EntropyError> {
         let mut plaintext = Vec::with_capacity(HEAD_BYTES);
-        plaintext.push(FORMAT);
+        plaintext.push(head.format);
         plaintext.extend_from_slice(&self.store_id);
         plaintext.extend_from_slice(&head.records.to_be_bytes());
         plaintext.extend_from_slice(&head.sum);
@@ -245,45 +324,25 @@ impl Sealer {
     /// # Errors
     /// [`Corrupt::Head`] or [`Corrupt::Format`].
     pub fn open_head(root: &RootKey, record: &Record) -> Result<(Self, Head), Corrupt> {
-        let associated = fields(&[b"head", &record.revision.to_be_bytes()]);
-        let plaintext = xaes::open(root.subkey("head").expose(), &associated, &record.body)
-            .map_err(|_| Corrupt::Head)?;
-        let plaintext = plaintext.expose();
-        match plaintext.first() {
-            Some(&FORMAT) => {}
-            Some(&format) => return Err(Corrupt::Format(format)),
-            None => return Err(Corrupt::Head),
-        }
-        let bytes: &[u8; HEAD_BYTES] = plaintext.try_into().map_err(|_| Corrupt::Head)?;
-        let (store_id, rest) = bytes[1..].split_first_chunk::<16>().ok_or(Corrupt::Head)?;
-        let (records, sum) = rest.split_first_chunk::<8>().ok_or(Corrupt::Head)?;
-        let sum: [u8; 32] = sum.try_into().map_err(|_| Corrupt::Head)?;
-        let records = u64::from_be_bytes(*records);
-        Ok((
-            Self::new(root, *store_id),
-            Head {
-                revision: record.revision,
-                records,
-                sum,
-            },
-        ))
+        let (store_id, head) = opened_head(&root.subkey("head"), record)?;
+        Ok((Self::new(root, store_id), head))
     }
 
-    /// A record's share of the head's sum.
+    /// Opens the head of this same store again.
     ///
-    /// # Panics
-    /// Never: HMAC takes keys of every length.
+    /// # Errors
+    /// [`Corrupt::Head`], of another store too, or [`Corrupt::Format`].
+    pub fn open_own_head(&self, record: &Record) -> Result<Head, Corrupt> {
+        match opened_head(&self.head_key, record)? {
+            (store_id, head) if store_id == self.store_id => Ok(head),
+            _ => Err(Corrupt::Head),
+        }
+    }
+
+    /// What stands for a record in the head's sum.
     #[must_use]
-    pub fn share(&self, record: &Record) -> [u8; 32] {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.sum_key.expose())
-            .expect("HMAC takes keys of every length");
-        mac.update(&fields(&[
-            record.kind.name().as_bytes(),
-            record.id.as_bytes(),
-            &record.revision.to_be_bytes(),
-            &Sha256::digest(&record.body),
-        ]));
-        mac.finalize().into_bytes().into()
+    pub fn term(&self, record: &Record) -> Term {
+        term(&self.term_key, record)
     }
 
     fn associated(&self, kind: Kind, id: &str, revision: u64) -> Vec<u8> {
@@ -296,10 +355,33 @@ impl Sealer {
     }
 }
 
-/// Adds or takes away (XOR is its own inverse) a share of the sum.
-pub fn toggle(sum: &mut [u8; 32], share: &[u8; 32]) {
+fn opened_head(head_key: &Secret<32>, record: &Record) -> Result<([u8; 16], Head), Corrupt> {
+    let associated = fields(&[b"head", &record.revision.to_be_bytes()]);
+    let plaintext = xaes::open(head_key.expose(), &associated, &record.body);
+    let plaintext = plaintext.map_err(|_| Corrupt::Head)?;
+    Head::parse(plaintext.expose(), record.revision)
+}
+
+/// `HMAC-SHA-256(key, kind ‖ id ‖ revision ‖ SHA-256(body))`
+///
+/// # Panics
+/// Never: HMAC takes keys of every length.
+pub(super) fn term(key: &Secret<32>, record: &Record) -> Term {
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes keys of every length");
+    mac.update(&fields(&[
+        record.kind.name().as_bytes(),
+        record.id.as_bytes(),
+        &record.revision.to_be_bytes(),
+        &Sha256::digest(&record.body),
+    ]));
+    mac.finalize().into_bytes().into()
+}
+
+/// Adds a term to the sum, or takes it away: XOR is its own inverse.
+pub fn toggle(sum: &mut Term, term: &Term) {
     sum.iter_mut()
-        .zip(share)
+        .zip(term)
         .for_each(|(byte, other)| *byte ^= other);
 }
 

@@ -41,6 +41,15 @@ pub struct Snapshot {
     pub(super) aliases_of: BTreeMap<KeyId, Arc<[AliasName]>>,
 }
 
+/// A record that is written, with its plaintext, or removed.
+pub(super) struct Row {
+    pub(super) kind: Kind,
+    pub(super) id: String,
+    pub(super) plaintext: Option<SecretBytes>,
+    /// Whether the record before has secrets that are to be gone.
+    pub(super) takes_secrets: bool,
+}
+
 impl Snapshot {
     /// The alias of this name.
     #[must_use]
@@ -139,12 +148,42 @@ impl Snapshot {
         }
     }
 
-    /// Applies a change, and says which record it writes (with its plaintext) or removes.
-    pub(super) fn change(
-        &mut self,
-        change: Change,
-        region: &Region,
-    ) -> (Kind, String, Option<SecretBytes>) {
+    /// Applies a change, and says which record it writes or removes.
+    pub(super) fn change(&mut self, change: Change, region: &Region) -> Row {
+        let takes_secrets = self.takes_secrets(&change);
+        let (kind, id, plaintext) = self.changed(change, region);
+        Row {
+            kind,
+            id,
+            plaintext,
+            takes_secrets,
+        }
+    }
+
+    /// Whether the record before the change has secrets that the one after it has not.
+    fn takes_secrets(&self, change: &Change) -> bool {
+        match change {
+            Change::PutKey(draft) => {
+                let old = self.keys.get(&draft.key.id);
+                old.is_some_and(|old| old.has_more_than(draft))
+            }
+            Change::RemoveKey(_) | Change::RemovePrincipal(_) => true,
+            Change::PutPrincipal(entry) => {
+                let old = self.principals.get(&entry.principal.arn);
+                old.is_some_and(|old| old.has_more_than(entry))
+            }
+            Change::PutAlias(_)
+            | Change::RemoveAlias(..)
+            | Change::PutKeyPolicy(..)
+            | Change::RemoveKeyPolicy(_)
+            | Change::PutGrant(_)
+            | Change::RemoveGrant(..)
+            | Change::PutAuditHead(_)
+            | Change::PutLastUses(_) => false,
+        }
+    }
+
+    fn changed(&mut self, change: Change, region: &Region) -> (Kind, String, Option<SecretBytes>) {
         match change {
             Change::PutKey(draft) => {
                 let plaintext = body::key::encode(&draft);
@@ -265,6 +304,16 @@ impl KeyEntry {
             && self.key.imports == other.key.imports
     }
 
+    /// Whether there is material here that `draft` has not.
+    fn has_more_than(&self, draft: &KeyDraft) -> bool {
+        let kept = |key: &Arc<BackingKey>| {
+            let mut materials = draft.materials.iter();
+            materials.any(|other| other.id() == key.id())
+        };
+        let secret_goes = self.secret.is_some() && draft.secret.is_none();
+        secret_goes || !self.materials.iter().all(kept)
+    }
+
     /// The material that new ciphertexts use: none of an asymmetric or HMAC key, nor of one whose material is not here.
     #[must_use]
     pub fn current(&self) -> Option<&Arc<BackingKey>> {
@@ -328,6 +377,12 @@ pub struct PrincipalEntry {
 }
 
 impl PrincipalEntry {
+    /// Whether there are access keys here that `other` has not.
+    fn has_more_than(&self, other: &Self) -> bool {
+        let kept = |key: &Arc<AccessKey>| other.access_keys.iter().any(|one| one.id == key.id);
+        !self.access_keys.iter().all(kept)
+    }
+
     /// An enabled principal.
     #[must_use]
     pub fn new(principal: Principal, access_keys: Vec<Arc<AccessKey>>) -> Self {

@@ -1,14 +1,24 @@
 //! The embedded store: one SQLite file, one writer, durable before it answers.
 //!
-//! Tables: `record (kind, id, revision, body)` and `roster (kind, id, share)`. Journal: write-ahead log with `synchronous = FULL`, so that each
-//! commit ends with an fdatasync of the log before this returns; with `NORMAL` a power cut could take back what was acknowledged. Assumed of the
-//! disk: what fdatasync reported as written stays written. A store is read and verified over a read-only connection before anything is written, so a store
-//! that is refused is left as it was.
+//! Table: `record (kind, id, revision, body)`; format 1 had a `roster` beside it. Journal:
+//! write-ahead log with `synchronous = FULL`, so that each commit ends with an fdatasync of the log
+//! before this returns; with `NORMAL` a power cut could take back what was acknowledged. Assumed of
+//! the disk: what fdatasync reported as written stays written. A store is read and verified over a
+//! read-only connection before anything is written, so a store that is refused is left as it was.
+//!
+//! What is deleted or replaced is overwritten (`secure_delete`), and a change that takes secrets
+//! away ends with a checkpoint that empties the log, in which their older records may be.
+//!
+//! The files are those that were opened: before and after each commit, their names must still lead
+//! to the same inodes. What is written to a file without a name is gone with the process.
 
 use crate::keystore::KeystoreError;
-use crate::keystore::record::{Corrupt, Kind, Record};
+use crate::keystore::format1::Roster;
+use crate::keystore::record::{self, Corrupt, FORMAT_OF_OLD, Kind, Record};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Row};
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
@@ -18,10 +28,12 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, KeystoreErro
 /// Everything that a store holds.
 #[derive(Default)]
 pub struct Contents {
+    /// Of the tables.
+    pub format: u8,
     /// All rows, the head among them.
     pub records: Vec<Record>,
-    /// Kind, id and share of each row but the head.
-    pub roster: Vec<(Kind, String, Vec<u8>)>,
+    /// In a store of format 1; else empty.
+    pub(super) roster: Roster,
 }
 
 /// One transaction.
@@ -30,16 +42,18 @@ pub struct Commit {
     pub expected: u64,
     /// The head after.
     pub head: Record,
-    /// Rows that are new or replaced, each with its share.
-    pub puts: Vec<(Record, [u8; 32])>,
+    /// Rows that are new or replaced.
+    pub puts: Vec<Record>,
     /// Rows that go.
     pub removals: Vec<(Kind, String)>,
+    /// Whether older records of these rows hold secrets that are to be gone.
+    pub takes_secrets: bool,
 }
 
 /// Where records are kept. The few verbs that a test double, and a shared database, can offer as well.
 pub trait Store: Send {
-    /// Everything.
-    fn load(&mut self) -> StoreFuture<'_, Contents>;
+    /// Lets go of the files and takes them anew, as a start does: everything that they hold.
+    fn reopen(&mut self) -> StoreFuture<'_, Contents>;
     /// Makes a change durable, if the head is still at the expected revision.
     fn commit(&mut self, commit: Commit) -> StoreFuture<'_, ()>;
     /// Lets go of the files.
@@ -49,12 +63,47 @@ pub trait Store: Send {
 /// `KMIL` in SQLite's application id: no other program's database is taken for ours.
 const APPLICATION_ID: i64 = 0x4b4d_494c;
 /// SQLite's `user_version`: the format of the tables.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = record::FORMAT as i64;
 
 /// The embedded store.
 pub struct SqliteStore {
     path: PathBuf,
-    connection: SqliteConnection,
+    /// None after a try to open it again has failed.
+    connection: Option<SqliteConnection>,
+    files: Files,
+    /// Whether the log may hold secrets that are to be gone: a reader was in the way.
+    owes_checkpoint: bool,
+}
+
+/// Device and inode of the store and of its write-ahead log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Files {
+    store: (u64, u64),
+    log: Option<(u64, u64)>,
+}
+
+impl Files {
+    /// What lies at `path` now. By name alone: to open the store beside SQLite and close it again
+    /// would end SQLite's locks (fcntl(2)).
+    fn at(path: &Path) -> Result<Self, KeystoreError> {
+        let inode = |path: &Path| match std::fs::metadata(path) {
+            Ok(found) => Ok(Some((found.dev(), found.ino()))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(KeystoreError::Io {
+                path: path.to_owned(),
+                source,
+            }),
+        };
+        let mut log = OsString::from(path);
+        log.push("-wal");
+        let replaced = || KeystoreError::Replaced {
+            path: path.to_owned(),
+        };
+        Ok(Self {
+            store: inode(path)?.ok_or_else(replaced)?,
+            log: inode(Path::new(&log))?,
+        })
+    }
 }
 
 impl SqliteStore {
@@ -76,8 +125,7 @@ impl SqliteStore {
         let mut store = Self::connect(path).await?;
         let tables = "BEGIN; \
             CREATE TABLE record (kind TEXT NOT NULL, id TEXT NOT NULL, revision INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (kind, id)) STRICT; \
-            CREATE TABLE roster (kind TEXT NOT NULL, id TEXT NOT NULL, share BLOB NOT NULL, PRIMARY KEY (kind, id)) STRICT; \
-            PRAGMA application_id = 0x4b4d494c; PRAGMA user_version = 1; COMMIT;";
+            PRAGMA application_id = 0x4b4d494c; PRAGMA user_version = 2; COMMIT;";
         store.run(sqlx::raw_sql(tables)).await?;
         Ok(store)
     }
@@ -93,21 +141,13 @@ impl SqliteStore {
             });
         }
         let options = SqliteConnectOptions::new().filename(path).read_only(true);
-        let connection = options
+        let mut connection = options
             .connect()
             .await
             .map_err(|error| damaged(path, &error))?;
-        let mut store = Self {
-            path: path.to_owned(),
-            connection,
-        };
-        let contents = match store.check_identity().await {
-            Ok(()) => store.load().await,
-            Err(error) => Err(error),
-        };
+        let contents = contents(path, &mut connection).await;
         // Closed here and not by a drop: as long as it is open, the writer cannot fold in the log.
-        store
-            .connection
+        connection
             .close()
             .await
             .map_err(|error| damaged(path, &error))?;
@@ -119,141 +159,130 @@ impl SqliteStore {
     /// # Errors
     /// [`KeystoreError`].
     pub async fn connect(path: &Path) -> Result<Self, KeystoreError> {
+        let before = Files::at(path)?;
         let options = SqliteConnectOptions::new()
             .filename(path)
+            .pragma("secure_delete", "ON")
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full);
         let connection = options
             .connect()
             .await
             .map_err(|error| damaged(path, &error))?;
+        let files = Files::at(path)?;
+        if files.store != before.store {
+            let path = path.to_owned();
+            return Err(KeystoreError::Replaced { path });
+        }
         Ok(Self {
             path: path.to_owned(),
-            connection,
+            connection: Some(connection),
+            files,
+            owes_checkpoint: false,
         })
     }
 
-    async fn check_identity(&mut self) -> Result<(), KeystoreError> {
-        let identity = sqlx::query(
-            "SELECT a.application_id, v.user_version FROM pragma_application_id a, pragma_user_version v",
-        );
-        let row = identity
-            .fetch_one(&mut self.connection)
-            .await
-            .map_err(|error| damaged(&self.path, &error))?;
-        let path = || self.path.clone();
-        match (row.get::<i64, _>(0), row.get::<i64, _>(1)) {
-            (APPLICATION_ID, FORMAT) => self.check_pages().await,
-            (APPLICATION_ID, format) => Err(KeystoreError::Newer {
-                path: path(),
-                format,
+    /// Makes one of the present format out of a store of format 1 that was verified: in one
+    /// transaction, in which the head moves from revision `before` to `head` and the roster goes.
+    ///
+    /// # Errors
+    /// [`KeystoreError`]; the store is of one format or of the other.
+    pub async fn rewrite(&mut self, before: u64, head: Record) -> Result<(), KeystoreError> {
+        // Pages that were let go of before `secure_delete` still hold what was deleted.
+        self.run(sqlx::raw_sql("VACUUM")).await?;
+        let done = async {
+            let mut transaction = self.connection()?.begin_with("BEGIN IMMEDIATE").await?;
+            if !move_head(&mut transaction, before, head).await? {
+                return Ok(false);
+            }
+            let tables = format!("DROP TABLE roster; PRAGMA user_version = {FORMAT}");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(tables))
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            Ok(true)
+        };
+        let done = done.await;
+        self.outcome(done)?;
+        self.empty_log().await;
+        Ok(())
+    }
+
+    fn connection(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
+        self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
+    }
+
+    fn outcome(&self, done: Result<bool, sqlx::Error>) -> Result<(), KeystoreError> {
+        let path = self.path.clone();
+        match done {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(KeystoreError::Conflict { path }),
+            Err(error) => Err(KeystoreError::Commit {
+                path,
+                reason: error.to_string(),
             }),
-            _ => Err(KeystoreError::Foreign { path: path() }),
         }
     }
 
-    /// Reads every page, those of the indexes too, which loading would not.
-    async fn check_pages(&mut self) -> Result<(), KeystoreError> {
-        let check = sqlx::query_scalar::<_, String>("PRAGMA integrity_check(1)");
-        let found = check.fetch_one(&mut self.connection).await;
-        let bytes = sqlx::query_scalar::<_, i64>("SELECT page_size FROM pragma_page_size");
-        let page_bytes = bytes.fetch_one(&mut self.connection).await;
-        let whole = |page_bytes: i64| {
-            let length = std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
-            u64::try_from(page_bytes).is_ok_and(|page_bytes| length.is_multiple_of(page_bytes))
+    /// Refuses when the names lead to other files than those that were opened.
+    fn check_in_place(&mut self) -> Result<(), KeystoreError> {
+        let found = Files::at(&self.path)?;
+        // SQLite makes the log when it first needs it.
+        self.files.log = self.files.log.or(found.log);
+        if found == self.files {
+            return Ok(());
+        }
+        let path = self.path.clone();
+        Err(KeystoreError::Replaced { path })
+    }
+
+    /// Folds the log into the store and empties it.
+    async fn empty_log(&mut self) {
+        let done = async {
+            let checkpoint = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)");
+            let row = checkpoint.fetch_one(self.connection()?).await?;
+            Ok::<_, sqlx::Error>(row.get::<i64, _>(0) == 0)
         };
-        let reason = match (found, page_bytes) {
-            (Ok(found), Ok(page_bytes)) if found == "ok" && whole(page_bytes) => return Ok(()),
-            (Ok(found), Ok(_)) if found == "ok" => {
-                "the file ends in the middle of a page".to_owned()
-            }
-            (Ok(found), Ok(_)) => found.replace('\n', " "),
-            (Err(error), _) | (_, Err(error)) => error.to_string(),
-        };
-        Err(KeystoreError::Damaged {
-            path: self.path.clone(),
-            reason,
-        })
+        let done = done.await;
+        self.owes_checkpoint = !matches!(done, Ok(true));
+        if self.owes_checkpoint {
+            let error = done.err().map(tracing::field::display);
+            tracing::warn!(
+                error,
+                "what was deleted is still in the store's write-ahead log, since it is being read: the next change tries again"
+            );
+        }
     }
 
     async fn run(&mut self, sql: sqlx::RawSql) -> Result<(), KeystoreError> {
-        let result = sql.execute(&mut self.connection).await;
-        result
-            .map(|_| ())
-            .map_err(|error| damaged(&self.path, &error))
-    }
-
-    async fn load_all(&mut self) -> Result<Contents, sqlx::Error> {
-        let mut contents = Contents::default();
-        let rows = sqlx::query("SELECT kind, id, revision, body FROM record")
-            .fetch_all(&mut self.connection)
-            .await?;
-        for row in rows {
-            let revision = u64::try_from(row.get::<i64, _>(2)).unwrap_or(0);
-            let kind = kind(row.get(0))?;
-            contents.records.push(Record {
-                kind,
-                id: row.get(1),
-                revision,
-                body: row.get(3),
-            });
-        }
-        let rows = sqlx::query("SELECT kind, id, share FROM roster")
-            .fetch_all(&mut self.connection)
-            .await?;
-        for row in rows {
-            contents
-                .roster
-                .push((kind(row.get(0))?, row.get(1), row.get(2)));
-        }
-        Ok(contents)
+        let done = async { sql.execute(self.connection()?).await.map(|_| ()) };
+        let done = done.await;
+        done.map_err(|error| damaged(&self.path, &error))
     }
 
     async fn write(&mut self, commit: Commit) -> Result<bool, sqlx::Error> {
-        let revision = |revision: u64| i64::try_from(revision).unwrap_or(i64::MAX);
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await?;
-        let moved = if commit.expected == 0 {
-            sqlx::query(
-                "INSERT INTO record (kind, id, revision, body) VALUES ('head', '', $2, $3) ON CONFLICT DO NOTHING",
-            )
-        } else {
-            sqlx::query(
-                "UPDATE record SET revision = $2, body = $3 WHERE kind = 'head' AND revision = $1",
-            )
-        };
-        let moved = moved
-            .bind(revision(commit.expected))
-            .bind(revision(commit.head.revision))
-            .bind(commit.head.body);
-        if moved.execute(&mut *transaction).await?.rows_affected() != 1 {
+        let mut transaction = self.connection()?.begin_with("BEGIN IMMEDIATE").await?;
+        if !move_head(&mut transaction, commit.expected, commit.head).await? {
             return Ok(false);
         }
-        for (record, share) in commit.puts {
+        for record in commit.puts {
             sqlx::query(
                 "INSERT INTO record (kind, id, revision, body) VALUES ($1, $2, $3, $4) \
                          ON CONFLICT (kind, id) DO UPDATE SET revision = $3, body = $4",
             )
             .bind(record.kind.name())
-            .bind(&record.id)
-            .bind(revision(record.revision))
+            .bind(record.id)
+            .bind(number(record.revision))
             .bind(record.body)
             .execute(&mut *transaction)
             .await?;
-            sqlx::query("INSERT INTO roster (kind, id, share) VALUES ($1, $2, $3) ON CONFLICT (kind, id) DO UPDATE SET share = $3")
-                .bind(record.kind.name()).bind(record.id).bind(share.as_slice())
-                .execute(&mut *transaction).await?;
         }
         for (kind, id) in commit.removals {
-            for table in [
-                "DELETE FROM record WHERE kind = $1 AND id = $2",
-                "DELETE FROM roster WHERE kind = $1 AND id = $2",
-            ] {
-                sqlx::query(table)
-                    .bind(kind.name())
-                    .bind(&id)
-                    .execute(&mut *transaction)
-                    .await?;
-            }
+            sqlx::query("DELETE FROM record WHERE kind = $1 AND id = $2")
+                .bind(kind.name())
+                .bind(id)
+                .execute(&mut *transaction)
+                .await?;
         }
         transaction.commit().await?;
         Ok(true)
@@ -261,40 +290,159 @@ impl SqliteStore {
 }
 
 impl Store for SqliteStore {
-    fn load(&mut self) -> StoreFuture<'_, Contents> {
+    fn reopen(&mut self) -> StoreFuture<'_, Contents> {
         Box::pin(async {
-            let loaded = self.load_all().await;
-            loaded.map_err(|error| match error {
-                sqlx::Error::Decode(kind) => KeystoreError::Corrupt {
-                    path: self.path.clone(),
-                    source: Corrupt::Kind(kind.to_string()),
-                },
-                error => damaged(&self.path, &error),
-            })
+            // While the name leads elsewhere, the last of what was written is in the open files.
+            self.check_in_place()?;
+            if let Some(connection) = self.connection.take()
+                && let Err(error) = connection.close().await
+            {
+                tracing::debug!(%error, "the store was not closed in order");
+            }
+            // The last to close removes it.
+            self.files.log = None;
+            let contents = Self::read(&self.path).await?;
+            *self = Self::connect(&self.path).await?;
+            Ok(contents)
         })
     }
 
     fn commit(&mut self, commit: Commit) -> StoreFuture<'_, ()> {
         Box::pin(async {
-            match self.write(commit).await {
-                Ok(true) => Ok(()),
-                Ok(false) => Err(KeystoreError::Conflict {
-                    path: self.path.clone(),
-                }),
-                Err(error) => Err(KeystoreError::Commit {
-                    path: self.path.clone(),
-                    reason: error.to_string(),
-                }),
+            self.check_in_place()?;
+            let empties_log = commit.takes_secrets || self.owes_checkpoint;
+            let done = self.write(commit).await;
+            self.outcome(done)?;
+            self.check_in_place()?;
+            if empties_log {
+                self.empty_log().await;
             }
+            Ok(())
         })
     }
 
     fn close(self: Box<Self>) -> StoreFuture<'static, ()> {
         Box::pin(async {
-            let closed = self.connection.close().await;
+            let Some(connection) = self.connection else {
+                return Ok(());
+            };
+            let closed = connection.close().await;
             closed.map_err(|error| damaged(&self.path, &error))
         })
     }
+}
+
+/// SQLite's integers are signed.
+fn number(revision: u64) -> i64 {
+    i64::try_from(revision).unwrap_or(i64::MAX)
+}
+
+/// Replaces the head that is at revision `expected`; at 0 there is none yet. False: it is not there.
+async fn move_head(
+    transaction: &mut SqliteConnection,
+    expected: u64,
+    head: Record,
+) -> Result<bool, sqlx::Error> {
+    let moved = if expected == 0 {
+        sqlx::query(
+            "INSERT INTO record (kind, id, revision, body) VALUES ('head', '', $2, $3) ON CONFLICT DO NOTHING",
+        )
+    } else {
+        sqlx::query(
+            "UPDATE record SET revision = $2, body = $3 WHERE kind = 'head' AND revision = $1",
+        )
+    };
+    let moved = moved
+        .bind(number(expected))
+        .bind(number(head.revision))
+        .bind(head.body);
+    Ok(moved.execute(transaction).await?.rows_affected() == 1)
+}
+
+/// Everything that an open store holds, if it is one and its pages are whole.
+async fn contents(
+    path: &Path,
+    connection: &mut SqliteConnection,
+) -> Result<Contents, KeystoreError> {
+    let format = format_of(path, connection).await?;
+    check_pages(path, connection).await?;
+    let loaded = load(format, connection).await;
+    loaded.map_err(|error| match error {
+        sqlx::Error::Decode(kind) => KeystoreError::Corrupt {
+            path: path.to_owned(),
+            source: Corrupt::Kind(kind.to_string()),
+        },
+        error => damaged(path, &error),
+    })
+}
+
+async fn format_of(path: &Path, connection: &mut SqliteConnection) -> Result<u8, KeystoreError> {
+    let identity = sqlx::query(
+        "SELECT a.application_id, v.user_version FROM pragma_application_id a, pragma_user_version v",
+    );
+    let row = identity
+        .fetch_one(connection)
+        .await
+        .map_err(|error| damaged(path, &error))?;
+    let path = || path.to_owned();
+    match (row.get::<i64, _>(0), row.get::<i64, _>(1)) {
+        (APPLICATION_ID, format @ 1..=FORMAT) => Ok(u8::try_from(format).unwrap_or(u8::MAX)),
+        (APPLICATION_ID, format) => Err(KeystoreError::Newer {
+            path: path(),
+            format,
+        }),
+        _ => Err(KeystoreError::Foreign { path: path() }),
+    }
+}
+
+/// Reads every page, those of the indexes too, which loading would not.
+async fn check_pages(path: &Path, connection: &mut SqliteConnection) -> Result<(), KeystoreError> {
+    let check = sqlx::query_scalar::<_, String>("PRAGMA integrity_check(1)");
+    let found = check.fetch_one(&mut *connection).await;
+    let bytes = sqlx::query_scalar::<_, i64>("SELECT page_size FROM pragma_page_size");
+    let page_bytes = bytes.fetch_one(connection).await;
+    let whole = |page_bytes: i64| {
+        let length = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        u64::try_from(page_bytes).is_ok_and(|page_bytes| length.is_multiple_of(page_bytes))
+    };
+    let reason = match (found, page_bytes) {
+        (Ok(found), Ok(page_bytes)) if found == "ok" && whole(page_bytes) => return Ok(()),
+        (Ok(found), Ok(_)) if found == "ok" => "the file ends in the middle of a page".to_owned(),
+        (Ok(found), Ok(_)) => found.replace('\n', " "),
+        (Err(error), _) | (_, Err(error)) => error.to_string(),
+    };
+    Err(KeystoreError::Damaged {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
+async fn load(format: u8, connection: &mut SqliteConnection) -> Result<Contents, sqlx::Error> {
+    let mut contents = Contents {
+        format,
+        ..Contents::default()
+    };
+    let rows = sqlx::query("SELECT kind, id, revision, body FROM record")
+        .fetch_all(&mut *connection)
+        .await?;
+    for row in rows {
+        contents.records.push(Record {
+            kind: kind(row.get(0))?,
+            id: row.get(1),
+            revision: u64::try_from(row.get::<i64, _>(2)).unwrap_or(0),
+            body: row.get(3),
+        });
+    }
+    if format == FORMAT_OF_OLD {
+        let rows = sqlx::query("SELECT kind, id, share FROM roster")
+            .fetch_all(connection)
+            .await?;
+        for row in rows {
+            let entry = (kind(row.get(0))?, row.get(1), row.get(2));
+            contents.roster.push(entry);
+        }
+    }
+    Ok(contents)
 }
 
 fn kind(name: &str) -> Result<Kind, sqlx::Error> {

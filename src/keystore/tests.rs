@@ -4,17 +4,22 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::key::material::BackingKey;
 use crate::key::{KeyState, KmsKey};
-use crate::keystore::sqlite::StoreFuture;
+use crate::keystore::body::Entry;
+use crate::keystore::record::{Corrupt, Kind, Record};
 use sqlx::{Connection, Row};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Mutex as StdMutex;
 
 mod access;
 mod audit_head;
 mod creation;
+mod deleted;
+mod format1;
+mod halts;
 mod keys;
 mod last_uses;
 mod principals;
+mod rollback;
 
 struct Place {
     folder: tempfile::TempDir,
@@ -125,6 +130,14 @@ fn alias(target: KeyId) -> Alias {
     }
 }
 
+/// Some error.
+fn corrupt() -> KeystoreError {
+    KeystoreError::Corrupt {
+        path: "store".into(),
+        source: Corrupt::NoHead,
+    }
+}
+
 async fn apply(store: &Keystore, changes: Vec<Change>) -> Result<(), KeystoreError> {
     store.apply(|_| Ok((changes, ()))).await
 }
@@ -192,7 +205,7 @@ async fn a_refused_decision_changes_nothing() {
     let (place, _) = filled().await;
     let store = place.open().await.unwrap();
     let revision = store.revision();
-    let refused: Result<(), KeystoreError> = store.apply(|_| Err(KeystoreError::Halted)).await;
+    let refused: Result<(), KeystoreError> = store.apply(|_| Err(corrupt())).await;
     assert!(refused.is_err());
     assert_eq!(store.revision(), revision);
     apply(&store, Vec::new()).await.unwrap();
@@ -234,7 +247,6 @@ async fn a_store_has_one_writer() {
 async fn store_1_rows_that_were_touched_are_named() {
     let (place, ids) = filled().await;
     let kept = std::fs::read(place.path()).unwrap();
-    let id = format!("key {}", ids[0]);
     let cases: [(&'static str, &str); 8] = [
         (
             "UPDATE record SET body = zeroblob(length(body)) WHERE kind = 'alias'",
@@ -246,19 +258,15 @@ async fn store_1_rows_that_were_touched_are_named() {
         ),
         (
             "DELETE FROM record WHERE kind = 'alias'",
-            "has lost a record: alias 111122223333 alias/containers",
-        ),
-        (
-            "DELETE FROM record WHERE kind = 'alias'; DELETE FROM roster WHERE kind = 'alias'",
-            "does not add up",
-        ),
-        (
-            "DELETE FROM roster WHERE kind = 'alias'",
-            "added from outside: alias 111122223333 alias/containers",
+            "not hold the set of records of its revision 4: one or more were removed, added, or put back in an older version (2 are there, 3 were written)",
         ),
         (
             "DELETE FROM record WHERE kind = 'head'",
             "has no head record",
+        ),
+        (
+            "INSERT INTO record SELECT kind, 'x', revision, body FROM record WHERE kind = 'head'",
+            "has a record twice: head x",
         ),
         (
             "UPDATE record SET revision = 99 WHERE kind = 'head'",
@@ -267,6 +275,10 @@ async fn store_1_rows_that_were_touched_are_named() {
         (
             "UPDATE record SET kind = 'tenant' WHERE kind = 'alias'",
             "unknown kind: tenant",
+        ),
+        (
+            "PRAGMA user_version = 1; CREATE TABLE roster (kind TEXT, id TEXT, share BLOB)",
+            "has tables of format 1 and a head of format 2",
         ),
     ];
     for (statement, expected) in cases {
@@ -314,7 +326,7 @@ async fn store_1_rows_that_were_touched_are_named() {
         .unwrap();
     new.close().await.unwrap();
     place
-        .refused(&format!("in another version than was last written: {id}"))
+        .refused("not hold the set of records of its revision 5")
         .await;
     // The whole store put back.
     std::fs::write(place.path(), &kept).unwrap();
@@ -330,12 +342,12 @@ async fn store_1_foreign_rows_roots_and_files_are_refused() {
     std::fs::write(place.path(), std::fs::read(other.path()).unwrap()).unwrap();
     place.refused("the root key is not this store's").await;
     std::fs::write(place.path(), &kept).unwrap();
-    place.sql("PRAGMA user_version = 2").await;
+    place.sql("PRAGMA user_version = 3").await;
     place
-        .refused("written by a newer keymill (tables of format 2")
+        .refused("written by a newer keymill (tables of format 3")
         .await;
     place
-        .sql("PRAGMA user_version = 1; PRAGMA application_id = 7")
+        .sql("PRAGMA user_version = 2; PRAGMA application_id = 7")
         .await;
     place.refused("another program's database").await;
     std::fs::write(
@@ -354,116 +366,6 @@ async fn store_1_foreign_rows_roots_and_files_are_refused() {
     place.refused("does not exist").await;
     std::fs::write(place.path(), &kept).unwrap();
     place.open().await.unwrap().close().await.unwrap();
-}
-
-type Rows = BTreeMap<(Kind, String), (Record, Vec<u8>)>;
-
-/// A store that can lose commits: it acknowledges nothing that it has lost.
-struct Lossy {
-    durable: Arc<StdMutex<Rows>>,
-    fail: Arc<std::sync::atomic::AtomicBool>,
-}
-
-impl Store for Lossy {
-    fn load(&mut self) -> StoreFuture<'_, Contents> {
-        Box::pin(async {
-            let mut contents = Contents::default();
-            for ((kind, id), (record, share)) in self.durable.lock().unwrap().iter() {
-                contents.records.push(record.clone());
-                if *kind != Kind::Head {
-                    contents.roster.push((*kind, id.clone(), share.clone()));
-                }
-            }
-            Ok(contents)
-        })
-    }
-
-    fn commit(&mut self, commit: Commit) -> StoreFuture<'_, ()> {
-        Box::pin(async move {
-            if self.fail.load(std::sync::atomic::Ordering::SeqCst) {
-                return Err(KeystoreError::Commit {
-                    path: "lossy".into(),
-                    reason: "disk full".into(),
-                });
-            }
-            let mut durable = self.durable.lock().unwrap();
-            durable.insert((Kind::Head, String::new()), (commit.head, Vec::new()));
-            for (record, share) in commit.puts {
-                durable.insert((record.kind, record.id.clone()), (record, share.to_vec()));
-            }
-            commit
-                .removals
-                .iter()
-                .for_each(|name| drop(durable.remove(name)));
-            Ok(())
-        })
-    }
-
-    fn close(self: Box<Self>) -> StoreFuture<'static, ()> {
-        Box::pin(async { Ok(()) })
-    }
-}
-
-#[tokio::test]
-async fn store_1_a_lost_commit_is_refused_and_nothing_is_published_until_a_restart() {
-    let place = Place::new();
-    let (entropy, metrics) = parts();
-    let fail = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let mut store = Lossy {
-        durable: Arc::default(),
-        fail: Arc::clone(&fail),
-    };
-    let durable = Arc::clone(&store.durable);
-    let sealer = Sealer::create(&place.root, &entropy).unwrap();
-    let head = sealer
-        .seal_head(
-            &Head {
-                revision: 1,
-                records: 0,
-                sum: [0; 32],
-            },
-            &entropy,
-        )
-        .unwrap();
-    store
-        .commit(Commit {
-            expected: 0,
-            head,
-            puts: vec![],
-            removals: vec![],
-        })
-        .await
-        .unwrap();
-    let loaded = Loaded::verify(store.load().await.unwrap(), &place.root, &region()).unwrap();
-    let keystore = Keystore::assemble(
-        Box::new(store),
-        loaded,
-        region(),
-        entropy,
-        metrics,
-        None,
-        None,
-    );
-    let kept = draft(KeyState::Enabled);
-    let id = kept.key.id;
-    apply(&keystore, vec![Change::PutKey(kept)]).await.unwrap();
-    fail.store(true, std::sync::atomic::Ordering::SeqCst);
-    let lost = apply(&keystore, vec![Change::PutKey(draft(KeyState::Enabled))]).await;
-    assert!(lost.unwrap_err().to_string().contains("free space"));
-    assert_eq!(
-        keystore.snapshot().keys.len(),
-        1,
-        "what is not durable is never seen"
-    );
-    fail.store(false, std::sync::atomic::Ordering::SeqCst);
-    let halted = apply(&keystore, vec![Change::RemoveKey(id)]).await;
-    assert!(
-        matches!(halted, Err(KeystoreError::Halted)),
-        "the outcome is unknown until a restart"
-    );
-    let mut store = Lossy { durable, fail };
-    let loaded = Loaded::verify(store.load().await.unwrap(), &place.root, &region()).unwrap();
-    assert_eq!(loaded.snapshot.keys.keys().collect::<Vec<_>>(), [&id]);
 }
 
 #[tokio::test]

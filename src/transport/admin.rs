@@ -5,6 +5,7 @@
 
 use crate::audit::Audit;
 use crate::clock::Clock;
+use crate::keystore::Halt;
 use crate::metrics::Metrics;
 use crate::pool::{LaneStatus, Pool};
 use crate::transport::connection::{self, Bounds, Counts};
@@ -46,6 +47,8 @@ pub struct Admin {
     pub ready: Arc<AtomicBool>,
     /// No key is issued while its log cannot be written.
     pub audit: Arc<Audit>,
+    /// No key is created or disabled while its store takes no change.
+    pub store: Arc<Halt>,
     /// What `/status` answers with, as JSON, beside the pool's lanes.
     pub facts: serde_json::Value,
 }
@@ -132,15 +135,28 @@ impl Desk {
                 }
             }
             "/live" => plain(StatusCode::OK, "live\n"),
-            "/ready" if self.is_ready() => plain(StatusCode::OK, "ready\n"),
-            "/ready" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            "/ready" => match self.not_ready() {
+                None => plain(StatusCode::OK, "ready\n"),
+                Some(reason) => {
+                    let text = format!("not ready: {reason}\n");
+                    plain(StatusCode::SERVICE_UNAVAILABLE, text)
+                }
+            },
             "/status" => answer(StatusCode::OK, "application/json", self.status()),
             _ => plain(StatusCode::NOT_FOUND, "not found\n"),
         }
     }
 
-    fn is_ready(&self) -> bool {
-        self.admin.ready.load(Ordering::SeqCst) && self.admin.audit.is_writable()
+    /// Why the daemon is not ready, if it is not.
+    fn not_ready(&self) -> Option<String> {
+        if !self.admin.ready.load(Ordering::SeqCst) {
+            return Some("it is starting or draining".to_owned());
+        }
+        if !self.admin.audit.is_writable() {
+            return Some("the audit log cannot be written: the cause was logged".to_owned());
+        }
+        let halted = self.admin.store.reason();
+        halted.map(|reason| format!("the store takes no changes: {reason}"))
     }
 
     fn exposition(&self) -> String {
@@ -167,7 +183,9 @@ impl Desk {
     fn status(&self) -> String {
         let facts = self.admin.facts.as_object();
         let mut status = facts.cloned().unwrap_or_default();
-        status.insert("ready".to_owned(), self.is_ready().into());
+        let reason = self.not_ready();
+        status.insert("ready".to_owned(), reason.is_none().into());
+        status.insert("not_ready_because".to_owned(), reason.into());
         let lane = |lane: LaneStatus| {
             serde_json::json!({
                 "lane": lane.lane,
@@ -214,7 +232,7 @@ fn is_for(headers: &HeaderMap, address: SocketAddr) -> bool {
     port.unwrap_or(80) == address.port() && (ip == address.ip() || address.ip().is_unspecified())
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
     answer(status, "text/plain; charset=utf-8", text)
 }
 
@@ -262,6 +280,7 @@ mod tests {
             pool: pool.unwrap(),
             ready: Arc::default(),
             audit: Arc::new(audit.unwrap()),
+            store: Arc::new(Halt::new(metrics::Gauge::noop())),
             facts: serde_json::json!({"version": "1.2.3"}),
         };
         let desk = Desk {
@@ -343,14 +362,20 @@ mod tests {
         let (status, text) = ask(&desk, Method::GET, "/ready").await;
         assert_eq!(
             (status, text.as_str()),
-            (503, "not ready\n"),
+            (
+                503,
+                "not ready: the audit log cannot be written: the cause was logged\n"
+            ),
             "no record, no key"
         );
         let (status, text) = ask(&desk, Method::GET, "/metrics").await;
         assert!(status == 200 && text.contains("keymill_build_info{version="));
         let (_, text) = ask(&desk, Method::GET, "/status").await;
         let status: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let expected = serde_json::json!({"version": "1.2.3", "ready": false, "lanes": []});
+        let because = "the audit log cannot be written: the cause was logged";
+        let expected = serde_json::json!({
+            "version": "1.2.3", "ready": false, "not_ready_because": because, "lanes": [],
+        });
         assert_eq!(status, expected);
         for path in ["/", "/metrics/", "/v1/admin/x"] {
             assert_eq!(ask(&desk, Method::GET, path).await.0, 404, "{path}");
@@ -359,6 +384,25 @@ mod tests {
         let foreign = host("example.org");
         let answer = desk.answer(&Method::GET, "/live", &foreign).await;
         assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_takes_no_changes_is_not_ready_and_says_why() {
+        let (_folder, desk) = desk();
+        desk.admin.ready.store(true, Ordering::SeqCst);
+        desk.admin.store.set("disk full".to_owned());
+        let (status, text) = ask(&desk, Method::GET, "/ready").await;
+        let expected = "not ready: the store takes no changes: disk full\n";
+        assert_eq!((status, text.as_str()), (503, expected));
+        let (_, text) = ask(&desk, Method::GET, "/status").await;
+        assert!(text.contains("disk full"), "{text}");
+        assert!(desk.admin.store.clear());
+        assert_eq!(
+            ask(&desk, Method::GET, "/ready").await,
+            (200, "ready\n".into())
+        );
+        let (_, text) = ask(&desk, Method::GET, "/status").await;
+        assert!(text.contains(r#""not_ready_because":null"#), "{text}");
     }
 
     #[test]

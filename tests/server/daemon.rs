@@ -198,6 +198,7 @@ impl Daemon {
         };
         let api = Api::new(parts, &metrics);
         let token_key = Arc::clone(keystore.session_token_key());
+        let store = Arc::clone(keystore.halt());
         let service = Arc::new(Service {
             api: Arc::clone(&api),
             keystore,
@@ -228,6 +229,7 @@ impl Daemon {
             pool,
             ready: Arc::clone(&ready),
             audit,
+            store,
             facts: json!({"version": "test"}),
         });
         let tls = setup.tls.map(|files| {

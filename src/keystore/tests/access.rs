@@ -13,7 +13,7 @@ fn policy() -> Arc<KeyPolicy> {
 }
 
 /// A grant that says everything that one can say.
-fn grant(key: KeyId, id: u8, constraint: Option<bool>) -> Arc<Grant> {
+pub(super) fn grant(key: KeyId, id: u8, constraint: Option<bool>) -> Arc<Grant> {
     let pairs = EncryptionContext::from_pairs([("tenant", "é"), ("a", "")]).unwrap();
     let name = "a/name".parse().unwrap();
     let parameters = GrantParameters::check(Draft {
@@ -107,7 +107,7 @@ async fn store_1_a_grant_moved_to_another_key_and_an_unknown_kind_are_named() {
         ),
         (
             "DELETE FROM record WHERE kind = 'key-policy'",
-            "has lost a record: key-policy",
+            "not hold the set of records of its revision",
         ),
         (
             "UPDATE record SET kind = 'grants' WHERE kind = 'grant'",

@@ -33,7 +33,9 @@ async fn the_last_uses_are_sealed_and_replaced() {
     assert_eq!(store.snapshot().last_uses.as_deref(), Some(&uses));
     store.close().await.unwrap();
     place.sql("DELETE FROM record WHERE kind = 'uses'").await;
-    place.refused("has lost a record: uses").await;
+    place
+        .refused("not hold the set of records of its revision")
+        .await;
 }
 
 #[test]

@@ -1,0 +1,165 @@
+//! What a store holds, verified: the only way from its rows to a snapshot.
+
+use crate::crypto::secret::Secret;
+use crate::key::arn::Region;
+use crate::keystore::body::{self, Entry};
+use crate::keystore::record::{self, Corrupt, FORMAT, Head, Kind, Record, Sealer, Term};
+use crate::keystore::sqlite::Contents;
+use crate::keystore::{GrantTokens, ImportTokens, RootKey, Snapshot, format1};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What names a record: its kind and its id.
+pub(super) type Name = (Kind, String);
+
+/// What loading found, and what else the root key gives.
+pub(super) struct Loaded {
+    pub(super) sealer: Sealer,
+    /// The format that the store was found in.
+    pub(super) format: u8,
+    pub(super) verified: Verified,
+    pub(super) session_token_key: Arc<Secret<32>>,
+    pub(super) grant_tokens: GrantTokens,
+    pub(super) import_tokens: ImportTokens,
+}
+
+/// The records of one revision.
+pub(super) struct Verified {
+    /// Of the present format, also where the store has one of an older format.
+    pub(super) head: Head,
+    pub(super) terms: BTreeMap<Name, Term>,
+    pub(super) snapshot: Snapshot,
+}
+
+impl Loaded {
+    pub(super) fn verify(
+        contents: Contents,
+        root: &RootKey,
+        region: &Region,
+    ) -> Result<Self, Corrupt> {
+        let (sealer, head) = Sealer::open_head(root, head_record(&contents)?)?;
+        let format = head.format;
+        let verified = if format == FORMAT {
+            Verified::of(&contents, &sealer, head, region)?
+        } else {
+            check_tables(&contents, &head)?;
+            let verified = Verified::opened(&contents, &sealer, head, region)?;
+            let records: Vec<_> = others(&contents).collect();
+            format1::verify(root, &head, &records, &contents.roster)?;
+            verified
+        };
+        Ok(Self {
+            sealer,
+            format,
+            verified,
+            session_token_key: Arc::new(root.subkey("session tokens")),
+            grant_tokens: GrantTokens::new(root),
+            import_tokens: ImportTokens::new(root),
+        })
+    }
+}
+
+impl Verified {
+    /// What a store holds that was open before: of the present format, or refused.
+    pub(super) fn again(
+        contents: &Contents,
+        sealer: &Sealer,
+        region: &Region,
+    ) -> Result<Self, Corrupt> {
+        let head = sealer.open_own_head(head_record(contents)?)?;
+        Self::of(contents, sealer, head, region)
+    }
+
+    fn of(
+        contents: &Contents,
+        sealer: &Sealer,
+        head: Head,
+        region: &Region,
+    ) -> Result<Self, Corrupt> {
+        check_tables(contents, &head)?;
+        let verified = Self::opened(contents, sealer, head, region)?;
+        if verified.head != head {
+            return Err(Corrupt::Set {
+                revision: head.revision,
+                found: verified.head.records,
+                expected: head.records,
+            });
+        }
+        Ok(verified)
+    }
+
+    /// The records with the head that they have, which need not be the one that is there.
+    fn opened(
+        contents: &Contents,
+        sealer: &Sealer,
+        head: Head,
+        region: &Region,
+    ) -> Result<Self, Corrupt> {
+        let mut terms = BTreeMap::new();
+        let mut sum = [0; 32];
+        let mut snapshot = Snapshot {
+            revision: head.revision,
+            ..Snapshot::default()
+        };
+        for record in others(contents) {
+            let plaintext = sealer.open(record)?;
+            let (kind, id) = (record.kind, record.id.clone());
+            if record.revision > head.revision {
+                return Err(Corrupt::Newer(kind, id, record.revision));
+            }
+            let term = sealer.term(record);
+            record::toggle(&mut sum, &term);
+            // In a sum, what is there twice is as if it were not there.
+            if terms.insert((kind, id), term).is_some() {
+                return Err(Corrupt::Twice(kind, record.id.clone()));
+            }
+            match body::decode(record, &plaintext, region)? {
+                Entry::Key(key) => snapshot.put_key(key),
+                Entry::Alias(alias) => snapshot.put_alias(alias),
+                Entry::Principal(principal) => snapshot.put_principal(principal),
+                Entry::KeyPolicy(key, policy) => snapshot.put_key_policy(key, policy),
+                Entry::Grant(grant) => snapshot.put_grant(grant),
+                Entry::Audit(head) => snapshot.audit_head = Some(head),
+                Entry::Uses(uses) => snapshot.last_uses = Some(uses),
+            }
+        }
+        let head = Head {
+            format: FORMAT,
+            revision: head.revision,
+            records: terms.len() as u64,
+            sum,
+        };
+        Ok(Self {
+            head,
+            terms,
+            snapshot,
+        })
+    }
+}
+
+/// The one head: a second one beside it would decide by its order which.
+fn head_record(contents: &Contents) -> Result<&Record, Corrupt> {
+    let mut heads = contents
+        .records
+        .iter()
+        .filter(|record| record.kind == Kind::Head);
+    match (heads.next(), heads.next()) {
+        (Some(head), None) => Ok(head),
+        (None, _) => Err(Corrupt::NoHead),
+        (Some(_), Some(second)) => Err(Corrupt::Twice(Kind::Head, second.id.clone())),
+    }
+}
+
+fn others(contents: &Contents) -> impl Iterator<Item = &Record> {
+    let records = contents.records.iter();
+    records.filter(|record| record.kind != Kind::Head)
+}
+
+/// The tables are no more than a container: the head, which is sealed, says of which format it is.
+fn check_tables(contents: &Contents, head: &Head) -> Result<(), Corrupt> {
+    let (tables, head) = (contents.format, head.format);
+    if tables != head {
+        return Err(Corrupt::Mixed { tables, head });
+    }
+    Ok(())
+}
