@@ -1,6 +1,7 @@
 //! What a decision costs by the number of statements, beside another evaluator of the same policies.
 //!
 //! The aim is a policy of 10 statements in less than a microsecond. The statement that allows is the last, so that all are walked.
+//! The worst policies that are accepted, with the worst requests, are each to take 20 ms at most: whatever they are, they end with a decision's steps.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
@@ -17,6 +18,7 @@ use keymill::policy::{
 };
 use side_by_side::{Question, Side};
 use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,11 +57,46 @@ fn main() {
             vec![Side::new("keymill", grants())],
         ),
     ];
+    for (what, operator, key, pattern) in WORST {
+        let side = Side::new("keymill", worst(operator, key, pattern));
+        questions.push(Question::new(what, 1, vec![side]));
+    }
     side_by_side::criterion(&mut questions);
     if side_by_side::ratios_are_wanted() {
         side_by_side::ratios(&mut questions);
     }
 }
+
+/// The pattern of this number.
+type Pattern = fn(usize) -> String;
+
+/// What each makes a decision take long with: an operator on a condition key, and a pattern.
+const WORST: [(&str, &str, &str, Pattern); 4] = [
+    (
+        "worst accepted policy, worst request: long patterns with ?, one value",
+        "StringLike",
+        "kms:EncryptionContext:a",
+        |_| format!("*{}b*", "?a".repeat(2000)),
+    ),
+    (
+        "worst accepted policy, worst request: short patterns, many values",
+        "ForAnyValue:StringLike",
+        "kms:EncryptionContextKeys",
+        |number| format!("*a{number}*"),
+    ),
+    (
+        "worst accepted policy, worst request: variables, many values",
+        "ForAnyValue:StringLike",
+        "kms:EncryptionContextKeys",
+        |number| format!("${{aws:CurrentTime}}{number}"),
+    ),
+    (
+        "worst accepted policy, worst request: without regard to case, many values",
+        "ForAnyValue:StringEqualsIgnoreCase",
+        "kms:EncryptionContextKeys",
+        |number| format!("İ{number}"),
+    ),
+];
 
 struct Ask {
     account: AccountId,
@@ -111,14 +148,16 @@ impl AuthorizationRequest for Ask {
     }
 }
 
+const CIRCUMSTANCES: Circumstances<'static> = Circumstances {
+    now: Timestamp(1_772_600_767_000_000),
+    source_ip: Some(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9))),
+    secure_transport: true,
+    region: "us-east-1",
+};
+
 fn decisions(policies: Vec<Arc<PolicyDocument>>, ask: Ask) -> impl FnMut(u64) -> Duration {
     let principal = Principal::new(ALICE, policies).unwrap();
-    let circumstances = Circumstances {
-        now: Timestamp(1_772_600_767_000_000),
-        source_ip: Some([203, 0, 113, 9].into()),
-        secure_transport: true,
-        region: "us-east-1",
-    };
+    let circumstances = CIRCUMSTANCES;
     move |times| {
         let clock = Clock::system();
         for _ in 0..times {
@@ -186,6 +225,41 @@ fn key_policy() -> impl FnMut(u64) -> Duration {
         .collect();
     let policy = KeyPolicy::parse(&document(&statements)).unwrap();
     decisions(Vec::new(), Ask::new(Some(policy), KeyGrants::default()))
+}
+
+/// A key policy as long as it may be, against a context as large as it may be.
+fn worst(operator: &str, key: &str, pattern: Pattern) -> impl FnMut(u64) -> Duration {
+    let (mut patterns, mut bytes) = (Vec::new(), 200);
+    for number in 0.. {
+        let text = format!("\"{}\"", pattern(number));
+        bytes += text.len() + 1;
+        if bytes > KeyPolicy::BYTES_MAX {
+            break;
+        }
+        patterns.push(text);
+    }
+    let patterns = patterns.join(",");
+    let statement = format!(
+        r#"{{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*","Condition":{{"{operator}":{{"{key}":[{patterns}]}}}}}}"#
+    );
+    let policy = KeyPolicy::parse(&document(&[statement])).unwrap();
+    let mut ask = Ask::new(Some(policy), KeyGrants::default());
+    let names = (0..(EncryptionContext::BYTES_MAX - 2) / 8).map(|name| format!("{name:04}"));
+    ask.context = match key {
+        "kms:EncryptionContextKeys" => EncryptionContext::from_pairs(names.map(|name| (name, ""))),
+        _ => EncryptionContext::from_pairs([("a", "a".repeat(EncryptionContext::BYTES_MAX - 7))]),
+    }
+    .unwrap();
+    let principal = Principal::new(ALICE, Vec::new()).unwrap();
+    let circumstances = CIRCUMSTANCES;
+    move |times| {
+        let clock = Clock::system();
+        for _ in 0..times {
+            let denied = policy::check(black_box(&principal), black_box(&ask), &circumstances);
+            assert!(denied.is_err());
+        }
+        clock.monotonic()
+    }
 }
 
 fn grants() -> impl FnMut(u64) -> Duration {

@@ -25,7 +25,6 @@ use resolve::Caller;
 use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 mod aliases;
@@ -48,6 +47,7 @@ mod marker;
 mod members;
 mod minting;
 mod operation;
+mod own_thread;
 mod policy_check;
 mod principals;
 mod public_keys;
@@ -71,7 +71,8 @@ pub use principals::ADMINISTRATION;
 pub use request_id::RequestId;
 pub use requester::Requester;
 
-use operation::{Handler, Thread, Weighing};
+use operation::Handler;
+use own_thread::Turns;
 use trail::{Event, Resources};
 use usability::{invalid_state, state};
 
@@ -105,8 +106,7 @@ pub struct Api {
     /// The last section of requests.
     last_check: Arc<LastCheck>,
     counters: Counters,
-    /// Turns to draw the material of asymmetric keys, as many as cores: seconds of arithmetic must not take all threads.
-    generating: Semaphore,
+    turns: Turns,
 }
 
 impl Deref for Api {
@@ -125,9 +125,7 @@ impl Api {
             parts,
             last_check: Arc::default(),
             counters: Counters::new(metrics),
-            generating: Semaphore::new(
-                std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            ),
+            turns: Turns::new(),
         })
     }
 
@@ -142,44 +140,23 @@ impl Api {
         body: &[u8],
     ) -> Result<Reply, ApiError> {
         let answer = match operation.handler {
-            Handler::AtOnce(handler) => handler(self, requester, body),
-            Handler::Waiting(handler) => {
-                handler(Arc::clone(self), requester.clone(), body.to_vec()).await
-            }
+            Handler::AtOnce(handler) => self.at_once(handler, requester, body).await,
+            Handler::Waiting(handler) => self.waiting(handler, requester, body).await,
             Handler::Changing(handler) => {
                 let (api, requester, body) = (Arc::clone(self), requester.clone(), body.to_vec());
                 let change = async move {
                     api.check_recordable()?;
-                    let answer = handler(Arc::clone(&api), requester.clone(), body.clone()).await;
+                    let answer = api.waiting(handler, &requester, &body).await;
                     let event = Event::of(operation, &body);
                     api.told(&requester, event, answer).await
                 };
                 return tokio::spawn(change).await.map_err(ApiError::internal)?;
             }
-            Handler::Weighing(handler) => match handler(self, requester, body, Thread::Async) {
-                Ok(Some(reply)) => Ok(reply),
-                // Boxed: the future of every call would have room for it.
-                Ok(None) => Box::pin(self.on_own_thread(handler, requester, body)).await,
-                Err(error) => Err(error),
-            },
+            Handler::Weighing(handler) => self.weighed(handler, requester, body).await,
             Handler::Unbuilt => Err(unsupported(operation.name)),
         };
         self.told(requester, Event::of(operation, body), answer)
             .await
-    }
-
-    /// Performs an operation that takes milliseconds of arithmetic on a thread where nobody waits behind it.
-    async fn on_own_thread(
-        self: &Arc<Self>,
-        handler: Weighing,
-        requester: &Requester,
-        body: &[u8],
-    ) -> Answer {
-        let (api, requester, body) = (Arc::clone(self), requester.clone(), body.to_vec());
-        let work = move || handler(&api, &requester, &body, Thread::Own);
-        let done = tokio::task::spawn_blocking(work).await;
-        let reply = done.map_err(ApiError::internal)??;
-        reply.ok_or_else(|| ApiError::internal("an operation that found no thread to its liking"))
     }
 
     /// Performs one of the operator's own operations, [`ADMINISTRATION`].
@@ -197,7 +174,13 @@ impl Api {
         let change = async move {
             api.check_recordable()?;
             let answer = match operation.as_str() {
-                "CheckPolicy" => policy_check::check(&api, &requester, &body),
+                "CheckPolicy" => {
+                    let (api, requester, body) =
+                        (Arc::clone(&api), requester.clone(), body.clone());
+                    let check = move || policy_check::check(&api, &requester, &body);
+                    let checked = tokio::task::spawn_blocking(check).await;
+                    checked.unwrap_or_else(|error| Err(ApiError::internal(error)))
+                }
                 "DescribeAuditLog" => api.describe_audit_log(&body),
                 operation => principals::administer(&api, operation, &requester, &body).await,
             };
@@ -206,20 +189,6 @@ impl Api {
             api.told(&requester, event, answer).await
         };
         tokio::spawn(change).await.map_err(ApiError::internal)?
-    }
-
-    /// Does what takes up to seconds of arithmetic on a thread of its own, when it is its turn.
-    async fn in_turn<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, ApiError> {
-        let _turn = self
-            .generating
-            .acquire()
-            .await
-            .map_err(ApiError::internal)?;
-        let done = tokio::task::spawn_blocking(work).await;
-        done.map_err(ApiError::internal)
     }
 
     fn under<'a>(
@@ -434,6 +403,7 @@ struct Counters {
     bind: DataKeyCounters,
     /// By [`Scope`].
     throttled: [metrics::Counter; Scope::LABELS.len()],
+    undecided: metrics::Counter,
 }
 
 impl Counters {
@@ -445,6 +415,7 @@ impl Counters {
             batch: DataKeyCounters::new(metrics, "DataKeys"),
             bind: DataKeyCounters::new(metrics, "Bind"),
             throttled: Scope::LABELS.map(|scope| metrics.throttled(scope)),
+            undecided: metrics.policy_undecided(),
         }
     }
 }

@@ -135,6 +135,13 @@ impl EncryptionContext {
         self.canonical.is_empty()
     }
 
+    /// How many pairs there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let count = self.canonical.first_chunk();
+        count.map_or(0, |count| usize::from(u16::from_be_bytes(*count)))
+    }
+
     /// The pairs, sorted by name.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.raw_pairs()
@@ -325,6 +332,8 @@ mod tests {
         let found = |name| context.values_of(name).collect::<Vec<_>>();
         assert_eq!(found("TENANT"), ["1", "2"]);
         assert_eq!(found("é"), ["4"]);
+        assert_eq!(context.len(), pairs.len());
+        assert_eq!(EncryptionContext::default().len(), 0);
         for absent in ["É", "tenan", ""] {
             assert_eq!(found(absent), [""; 0], "{absent}");
         }

@@ -15,7 +15,7 @@ const SECONDS_BUCKETS: [f64; 22] = [
 ];
 
 /// Name, unit and help of every family, for the exposition and for the test that holds dashboards to it.
-pub const FAMILIES: [(&str, Kind, &str); 30] = [
+pub const FAMILIES: [(&str, Kind, &str); 31] = [
     (
         "keymill_requests_total",
         Kind::Counter,
@@ -55,6 +55,11 @@ pub const FAMILIES: [(&str, Kind, &str); 30] = [
         "keymill_throttled_total",
         Kind::Counter,
         "Requests and batches answered ThrottlingException, by whose limit was reached",
+    ),
+    (
+        "keymill_policy_undecided_total",
+        Kind::Counter,
+        "Requests refused because their policies took too many steps to decide on",
     ),
     (
         "keymill_pool_depth",
@@ -288,6 +293,13 @@ impl Metrics {
     /// `keymill_throttled_total{scope}`, from 0 on
     pub fn throttled(&self, scope: &'static str) -> Counter {
         let counter = self.counter("keymill_throttled_total", &[("scope", scope.into())]);
+        counter.increment(0);
+        counter
+    }
+
+    /// `keymill_policy_undecided_total`, from 0 on
+    pub fn policy_undecided(&self) -> Counter {
+        let counter = self.counter("keymill_policy_undecided_total", &[]);
         counter.increment(0);
         counter
     }

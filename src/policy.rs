@@ -15,7 +15,9 @@ pub mod facts;
 pub mod grant;
 pub mod principal;
 mod statement;
+pub mod steps;
 mod template;
+mod wildcard;
 
 pub(crate) use condition::date::parse_date;
 pub use condition::key::ConditionKey;
@@ -172,6 +174,8 @@ pub enum Denied {
     NoAllow(PolicyKind),
     /// A statement denies it.
     ExplicitDeny(StatementId),
+    /// It takes more steps than a decision may: see [`steps`].
+    TooManySteps,
 }
 
 impl Denied {
@@ -183,6 +187,12 @@ impl Denied {
                 out,
                 "because no {} policy allows the {} action",
                 kind.name(),
+                action.0
+            ),
+            Self::TooManySteps => write!(
+                out,
+                "because its policies take more than {} steps to decide on the {} action",
+                steps::STEPS_MAX,
                 action.0
             ),
             Self::ExplicitDeny(statement) => {

@@ -171,7 +171,7 @@ pub(super) fn source<'a, 'b>(
     let named = match (key_id, &blob) {
         (None, _) => None,
         (Some(key_id), Ok(blob)) => foreign_key(caller, key_id, snapshot, blob)
-            .map_or_else(|| caller.key(key_id, snapshot), Ok)
+            .unwrap_or_else(|| caller.key(key_id, snapshot))
             .map(Some)?,
         (Some(key_id), Err(_)) => Some(caller.key(key_id, snapshot)?),
     };
@@ -214,16 +214,20 @@ fn foreign_key<'a>(
     key_id: &str,
     snapshot: &'a Snapshot,
     blob: &CiphertextBlob<'_>,
-) -> Option<Authorized<OnKey<'a>>> {
+) -> Option<Result<Authorized<OnKey<'a>>, ApiError>> {
     let id: KeyId = key_id.parse().ok()?;
     let entry = snapshot
         .keys
         .get(&id)
         .filter(|_| id == blob.header().key_id)?;
     let foreign = entry.key.account != caller.principal.account;
-    caller
-        .authorize_key(Some(entry).filter(|_| foreign)?, snapshot)
-        .ok()
+    match caller.authorize_key(Some(entry).filter(|_| foreign)?, snapshot) {
+        Err(error) if error.is_undecided() => {
+            let missing = caller.key(key_id, snapshot);
+            Some(missing.map_err(|error| error.undecided(true)))
+        }
+        decided => decided.ok().map(Ok),
+    }
 }
 
 /// The key that the blob names, if the caller may use it.
@@ -239,7 +243,8 @@ fn key_of<'a>(
     };
     let entry = snapshot.keys.get(&blob.header().key_id);
     let entry = entry.ok_or_else(refused)?;
-    caller.authorize_key(entry, snapshot).map_err(|_| refused())
+    let allowed = caller.authorize_key(entry, snapshot);
+    allowed.map_err(|error| refused().undecided(error.is_undecided()))
 }
 
 fn does_not_open() -> ApiError {

@@ -206,6 +206,7 @@ pub struct ApiError {
     code: KmsErrorCode,
     message: Cow<'static, str>,
     source: Option<Box<dyn Error + Send + Sync>>,
+    is_undecided: bool,
 }
 
 impl ApiError {
@@ -215,6 +216,7 @@ impl ApiError {
             code,
             message: message.into(),
             source: None,
+            is_undecided: false,
         }
     }
 
@@ -230,6 +232,7 @@ impl ApiError {
             code: KmsErrorCode::KMSInternalException,
             message: Cow::Borrowed(""),
             source: Some(source.into()),
+            is_undecided: false,
         }
     }
 
@@ -242,6 +245,18 @@ impl ApiError {
         }
         .into();
         self
+    }
+
+    /// The same, as the refusal of a request whose policies took too many steps.
+    pub(super) fn undecided(mut self, is_undecided: bool) -> Self {
+        self.is_undecided = is_undecided;
+        self
+    }
+
+    /// Whether policies were not decided on to their end, for want of steps: with more of them the
+    /// answer may be another.
+    pub(super) fn is_undecided(&self) -> bool {
+        self.is_undecided
     }
 
     /// The code.

@@ -13,7 +13,9 @@ use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester, Under, u
 use crate::key::KmsKey;
 use crate::key::arn::{AliasName, Arn};
 use crate::keystore::{Change, Snapshot};
-use crate::policy::{self, Action, AuthorizationRequest, KeyFacts, KeyPolicy, PrincipalName};
+use crate::policy::{
+    self, Action, AuthorizationRequest, Denied, KeyFacts, KeyPolicy, PrincipalName,
+};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -195,12 +197,16 @@ pub(super) fn check(
         key,
     };
     let circumstances = under.caller(PUT).circumstances;
-    if bypass != Some(true) && policy::check(&under.principal, &next, &circumstances).is_err() {
-        return Err(malformed(
-            "The new key policy will not allow you to update the key policy in the future.",
-        ));
+    if bypass == Some(true) {
+        return Ok(());
     }
-    Ok(())
+    match policy::check(&under.principal, &next, &circumstances) {
+        Ok(_) => Ok(()),
+        Err(denied) => Err(malformed(
+            "The new key policy will not allow you to update the key policy in the future.",
+        )
+        .undecided(denied == Denied::TooManySteps)),
+    }
 }
 
 fn malformed(message: impl Into<std::borrow::Cow<'static, str>>) -> ApiError {

@@ -21,7 +21,7 @@ pub(super) type Weighed = Result<Option<Reply>, ApiError>;
 pub(super) type Weighing = fn(&Api, &Requester, &[u8], Thread) -> Weighed;
 
 /// A call under way.
-type Changed = Pin<Box<dyn Future<Output = Answer> + Send>>;
+pub(super) type Changed = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// One row of the operation table.
 pub struct Operation {

@@ -244,7 +244,7 @@ impl<'a> Caller<'a> {
             if entry.key.account == self.account() {
                 self.denied(denied, &entry.arn)
             } else {
-                self.foreign()
+                self.foreign().undecided(denied == Denied::TooManySteps)
             }
         })
     }
@@ -372,7 +372,8 @@ impl<'a> Caller<'a> {
         let message = format!(
             "User: {arn} is not authorized to perform: {action} on resource: {resource} {reason}"
         );
-        ApiError::new(KmsErrorCode::AccessDeniedException, message)
+        let error = ApiError::new(KmsErrorCode::AccessDeniedException, message);
+        error.undecided(denied == Denied::TooManySteps)
     }
 
     /// One text for a key of another account, whether it exists or not.

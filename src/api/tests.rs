@@ -43,6 +43,7 @@ mod rights;
 mod rotation;
 mod sessions;
 mod states;
+mod steps;
 mod tags;
 mod trail;
 

@@ -129,6 +129,11 @@ impl Api {
         event: Event<'_>,
         outcome: &Outcome<'_>,
     ) -> Result<Recorded, ApiError> {
+        if let Outcome::Refused(error, _) = outcome
+            && error.is_undecided()
+        {
+            self.counters.undecided.increment(1);
+        }
         let recorded = LINE.with_borrow_mut(|line| {
             line.clear();
             self.append(requester, event, outcome, line);

@@ -126,6 +126,9 @@ impl Condition {
     }
 
     pub(super) fn holds(&self, facts: &Facts<'_>, effect: Effect) -> bool {
+        if facts.steps.are_spent() {
+            return false;
+        }
         match self {
             Self::Null { key, absent } => {
                 let mut present = false;

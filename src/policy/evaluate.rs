@@ -59,8 +59,16 @@ impl Allowed {
     }
 }
 
-/// Decides.
+/// Decides, or denies what takes too many steps: what was found by then decides nothing.
 pub(super) fn decide(facts: &Facts<'_>) -> Result<Allowed, Denied> {
+    let decided = by_policies(facts);
+    match facts.steps.are_spent() {
+        true => Err(Denied::TooManySteps),
+        false => decided,
+    }
+}
+
+fn by_policies(facts: &Facts<'_>) -> Result<Allowed, Denied> {
     let identity = identity_policies(facts)?;
     let Some(key) = facts.key else {
         return identity
@@ -91,7 +99,8 @@ pub(super) fn decide(facts: &Facts<'_>) -> Result<Allowed, Denied> {
     let granted = key.grants.and_then(|grants| {
         let operation = GrantOperation::of_action(facts.action)?;
         let new = facts.request.new_grant();
-        grants.allow(facts.principal, operation, facts.context(), new)
+        let (principal, context) = (facts.principal, facts.context());
+        grants.allow(principal, operation, context, new, &facts.steps)
     });
     let allowed = match granted {
         Some((id, GrantAnswer::Yes)) => Some(Allowed::by(StatementId::Grant(id))),
@@ -128,6 +137,7 @@ fn identity_policies(facts: &Facts<'_>) -> Result<Option<StatementId>, Denied> {
     let mut allowed = root.then_some(StatementId::Root);
     for (policy, document) in facts.principal.policies.iter().enumerate() {
         for (statement, found) in document.statements.iter().enumerate() {
+            facts.steps.spend(1);
             if allowed.is_some() && found.effect == Effect::Allow || !found.speaks_of(facts) {
                 continue;
             }
@@ -171,6 +181,7 @@ fn key_policy(facts: &Facts<'_>, key: KeyFacts<'_>) -> Result<KeyHalf, Denied> {
 }
 
 fn naming(statement: &Statement, facts: &Facts<'_>) -> Naming {
+    facts.steps.spend(1 + statement.principals.len());
     match statement.names(facts.principal) {
         Naming::Not => Naming::Not,
         naming if statement.speaks_of(facts) => naming,

@@ -9,6 +9,7 @@ use crate::policy::condition::date;
 use crate::policy::condition::key::ConditionKey;
 use crate::policy::grant::KeyGrants;
 use crate::policy::principal::Tag;
+use crate::policy::steps::Steps;
 use crate::policy::{Action, AuthorizationRequest, KeyPolicy, Principal};
 use std::cell::{Cell, OnceCell};
 use std::fmt::{self, Write};
@@ -91,7 +92,11 @@ pub(super) struct Facts<'a> {
     /// Whether anything has asked for the context.
     reads_context: Cell<bool>,
     circumstances: &'a Circumstances<'a>,
+    pub(super) steps: Steps,
 }
+
+/// Steps that looking at a pair of a context costs, and at a tag.
+const PAIR_STEPS: usize = 2;
 
 impl<'a> Facts<'a> {
     pub(super) fn new(
@@ -108,6 +113,7 @@ impl<'a> Facts<'a> {
             context: request.context(),
             reads_context: Cell::new(false),
             circumstances,
+            steps: Steps::here(),
         }
     }
 
@@ -132,9 +138,11 @@ impl<'a> Facts<'a> {
     /// Names of context pairs and tags are compared without regard to ASCII case here, so that a key of one value in AWS's words has
     /// several where a request has names that differ only in case.
     pub(super) fn each(&self, key: &ConditionKey, visit: &mut dyn FnMut(Value<'a>)) {
+        self.steps.spend(PAIR_STEPS);
         match key {
             ConditionKey::EncryptionContext(name) => {
                 if let Some(context) = self.context() {
+                    self.steps.spend(PAIR_STEPS * context.len());
                     context
                         .values_of(name)
                         .for_each(|value| visit(Value::Text(value)));
@@ -145,10 +153,10 @@ impl<'a> Facts<'a> {
                 let pairs = pairs.flat_map(|context| context.pairs());
                 pairs.for_each(|(name, _)| visit(Value::Text(name)));
             }
-            ConditionKey::PrincipalTag(name) => tags(self.principal.tags(), name, visit),
+            ConditionKey::PrincipalTag(name) => self.tags(self.principal.tags(), name, visit),
             ConditionKey::ResourceTag(name) => {
                 let tagged = self.key.map_or::<&[Tag], _>(&[], |key| key.tags);
-                tags(tagged, name, visit);
+                self.tags(tagged, name, visit);
             }
             ConditionKey::ResourceAliases => {
                 let aliases = self.key.map_or::<&[AliasName], _>(&[], |key| key.aliases);
@@ -165,6 +173,13 @@ impl<'a> Facts<'a> {
                 Values::Many(texts) => texts.iter().for_each(|text| visit(Value::Text(text))),
             },
         }
+    }
+
+    fn tags(&self, tags: &'a [Tag], name: &str, visit: &mut dyn FnMut(Value<'a>)) {
+        self.steps.spend(PAIR_STEPS * tags.len());
+        tags.iter()
+            .filter(|tag| tag.key.eq_ignore_ascii_case(name))
+            .for_each(|tag| visit(Value::Text(&tag.value)));
     }
 
     /// The value that a policy variable stands for, if its key has any.
@@ -245,12 +260,6 @@ impl<'a> Facts<'a> {
     fn now(&self) -> Timestamp {
         Timestamp(self.circumstances.now.unix_seconds() * 1_000_000)
     }
-}
-
-fn tags<'a>(tags: &'a [Tag], name: &str, visit: &mut dyn FnMut(Value<'a>)) {
-    tags.iter()
-        .filter(|tag| tag.key.eq_ignore_ascii_case(name))
-        .for_each(|tag| visit(Value::Text(&tag.value)));
 }
 
 fn seconds<'a>(time: Timestamp) -> Value<'a> {

@@ -15,6 +15,7 @@ use crate::key::KeyId;
 use crate::key::arn::AccountId;
 use crate::policy::principal::PrincipalKind;
 use crate::policy::principal::name::Naming;
+use crate::policy::steps::Steps;
 use crate::policy::{Principal, PrincipalName};
 
 mod identifier;
@@ -159,10 +160,15 @@ impl GrantConstraint {
     /// Whether a request with this context satisfies it.
     #[must_use]
     pub fn holds(&self, context: &EncryptionContext) -> bool {
-        contains(context, self.pairs())
+        self.holds_in(context, &Steps::unbounded())
+    }
+
+    /// The same, with its steps counted.
+    fn holds_in(&self, context: &EncryptionContext, steps: &Steps) -> bool {
+        contains(context, self.pairs(), steps)
             && match self {
                 Self::Subset(_) => true,
-                Self::Equals(pairs) => pairs.pairs().count() == context.pairs().count(),
+                Self::Equals(pairs) => pairs.len() == context.len(),
             }
     }
 
@@ -198,8 +204,9 @@ impl GrantConstraint {
 }
 
 /// Whether `context` has each of `pairs`, and no other value under such a name.
-fn contains(context: &EncryptionContext, pairs: &EncryptionContext) -> bool {
+fn contains(context: &EncryptionContext, pairs: &EncryptionContext, steps: &Steps) -> bool {
     pairs.pairs().all(|(name, value)| {
+        steps.spend(context.len());
         let mut of_name = context
             .pairs()
             .filter(|(other, _)| other.eq_ignore_ascii_case(name))
@@ -327,6 +334,17 @@ impl Grant {
         operation: GrantOperation,
         context: Option<&EncryptionContext>,
     ) -> GrantAnswer {
+        self.allows_in(principal, operation, context, &Steps::unbounded())
+    }
+
+    /// The same, with its steps counted.
+    fn allows_in(
+        &self,
+        principal: &Principal,
+        operation: GrantOperation,
+        context: Option<&EncryptionContext>,
+        steps: &Steps,
+    ) -> GrantAnswer {
         let parameters = &self.parameters;
         if !parameters.operations.has(operation) {
             return GrantAnswer::No;
@@ -334,7 +352,7 @@ impl Grant {
         let none = EncryptionContext::default();
         let holds = match &parameters.constraint {
             Some(constraint) if operation.has_context() => {
-                constraint.holds(context.unwrap_or(&none))
+                constraint.holds_in(context.unwrap_or(&none), steps)
             }
             _ => true,
         };

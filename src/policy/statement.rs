@@ -147,11 +147,6 @@ impl ArnPattern {
         let pairs = parts.iter().zip(texts);
         Match::all(pairs.map(|(part, text)| part.matches(text, facts, Case::Sensitive)))
     }
-
-    /// What is no ARN is of another kind.
-    pub(super) fn matches_text(&self, text: &str, facts: &Facts<'_>) -> Match {
-        Arn::split(text).map_or(Match::Unknown, |arn| self.matches(arn, facts))
-    }
 }
 
 impl ResourcePattern {

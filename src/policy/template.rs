@@ -9,7 +9,15 @@
 use crate::policy::condition::key::ConditionKey;
 use crate::policy::document::{InvalidPolicy, refuse};
 use crate::policy::facts::{Facts, Value, ValueText};
-use std::str::Chars;
+use crate::policy::steps::Steps;
+use crate::policy::wildcard::{self, Part};
+
+/// Steps that each match costs, whatever is compared.
+const STEPS: usize = 4;
+/// Steps that a variable's value costs: it may be written out, as a time.
+const VARIABLE_STEPS: usize = 128;
+/// Bytes that are compared in a step.
+const BYTES_OF_A_STEP: usize = 16;
 
 /// A compiled text.
 pub(super) struct Template {
@@ -44,7 +52,7 @@ pub(super) struct Syntax {
 }
 
 /// Whether letters of different case are the same.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Case {
     Sensitive,
     Insensitive,
@@ -158,22 +166,27 @@ impl Template {
 
     /// Whether `text` is what this stands for in the light of the facts.
     pub(super) fn matches(&self, text: &str, facts: &Facts<'_>, case: Case) -> Match {
+        facts.steps.spend(STEPS);
         // Most texts of a policy are whole names or beginnings of names: compared as bytes, they cost next to nothing.
         let by_bytes = case == Case::Sensitive || self.is_ascii && text.is_ascii();
         let same = |part: &str, literal: &str| {
+            facts.steps.spend(literal.len() / BYTES_OF_A_STEP);
             part == literal || case == Case::Insensitive && part.eq_ignore_ascii_case(literal)
         };
         let is = match &*self.pieces {
             [] => text.is_empty(),
             [Piece::AnyNumber] => true,
-            [Piece::Text(literal)] if by_bytes => same(text, literal),
+            [Piece::Text(literal)] if by_bytes => {
+                text.len() == literal.len() && same(text, literal)
+            }
             [Piece::Text(literal), Piece::AnyNumber] if by_bytes => text
                 .get(..literal.len())
                 .is_some_and(|start| same(start, literal)),
-            _ if self.variables.is_empty() => self.matches_with(text, &[], case),
+            _ if self.variables.is_empty() => self.matches_with(text, &[], case, &facts.steps),
             _ => {
                 let mut values = [const { None::<ValueText<'_>> }; Self::VARIABLES_MAX];
                 for (value, variable) in values.iter_mut().zip(&self.variables) {
+                    facts.steps.spend(VARIABLE_STEPS);
                     let default = variable.default.as_deref().map(ValueText::Borrowed);
                     let known = facts.one(&variable.key);
                     let known = known.map(|one| one.map(Value::text).or(default));
@@ -182,22 +195,68 @@ impl Template {
                     };
                     *value = Some(known);
                 }
-                self.matches_with(text, &values, case)
+                self.matches_with(text, &values, case, &facts.steps)
             }
         };
         if is { Match::Yes } else { Match::No }
     }
 
-    fn matches_with(&self, text: &str, values: &[Option<ValueText<'_>>], case: Case) -> bool {
-        let same = |a: char, b: char| {
-            a == b || case == Case::Insensitive && a.to_lowercase().eq(b.to_lowercase())
+    fn matches_with(
+        &self,
+        text: &str,
+        values: &[Option<ValueText<'_>>],
+        case: Case,
+        steps: &Steps,
+    ) -> bool {
+        let mut segments = self.pieces.split(|piece| matches!(piece, Piece::AnyNumber));
+        let first = segments.next().unwrap_or_default();
+        let Some(rest) = wildcard::strip_start(
+            text,
+            first.iter().map(|piece| piece.part(values)),
+            case,
+            steps,
+        ) else {
+            return false;
         };
-        let elements = Elements {
-            pieces: &self.pieces,
-            values,
-            inside: "".chars(),
+        let Some(last) = segments.next_back() else {
+            return rest.is_empty();
         };
-        matches(elements, text, same)
+        let Some(mut rest) = wildcard::strip_end(
+            rest,
+            last.iter().rev().map(|piece| piece.part(values)),
+            case,
+            steps,
+        ) else {
+            return false;
+        };
+        for segment in segments {
+            match wildcard::find(
+                rest,
+                segment.iter().map(|piece| piece.part(values)),
+                case,
+                steps,
+            ) {
+                Some(behind) if !steps.are_spent() => rest = behind,
+                _ => return false,
+            }
+        }
+        true
+    }
+}
+
+impl Piece {
+    /// What it is, variables replaced, as a part of a segment.
+    fn part<'a>(&'a self, values: &'a [Option<ValueText<'_>>]) -> Part<'a> {
+        match self {
+            Self::Text(text) => Part::Text(text),
+            Self::AnyOne => Part::AnyOne,
+            Self::Variable(index) => {
+                let value = values.get(*index).and_then(Option::as_ref);
+                Part::Text(value.map_or("", ValueText::as_str))
+            }
+            // Segments are what stands between these.
+            Self::AnyNumber => Part::Text(""),
+        }
     }
 }
 
@@ -258,76 +317,6 @@ impl Variable {
             ));
         }
         Ok(Self { key, default })
-    }
-}
-
-enum Element {
-    Is(char),
-    AnyOne,
-    AnyNumber,
-}
-
-/// What is left of a template, variables replaced.
-#[derive(Clone)]
-struct Elements<'a> {
-    pieces: &'a [Piece],
-    values: &'a [Option<ValueText<'a>>],
-    inside: Chars<'a>,
-}
-
-impl Iterator for Elements<'_> {
-    type Item = Element;
-
-    fn next(&mut self) -> Option<Element> {
-        loop {
-            if let Some(character) = self.inside.next() {
-                return Some(Element::Is(character));
-            }
-            let (piece, rest) = self.pieces.split_first()?;
-            self.pieces = rest;
-            match piece {
-                Piece::AnyOne => return Some(Element::AnyOne),
-                Piece::AnyNumber => return Some(Element::AnyNumber),
-                Piece::Text(text) => self.inside = text.chars(),
-                Piece::Variable(index) => {
-                    let value = self.values.get(*index).and_then(Option::as_ref);
-                    self.inside = value.map_or("", ValueText::as_str).chars();
-                }
-            }
-        }
-    }
-}
-
-/// Whether `text` is what `elements` stand for.
-///
-/// Only the last `*` is ever tried again: if the elements up to it matched a prefix of the text, the shortest such prefix leaves the most for
-/// the rest. So the cost is at most the product of the lengths, and near their sum for patterns that people write.
-fn matches(mut elements: Elements<'_>, text: &str, same: impl Fn(char, char) -> bool) -> bool {
-    let mut rest = text.chars();
-    // Behind the last `*`, and what follows the text that it stands for.
-    let mut retry: Option<(Elements<'_>, Chars<'_>)> = None;
-    loop {
-        let here = rest.clone();
-        let fits = match elements.next() {
-            Some(Element::AnyNumber) => {
-                retry = Some((elements.clone(), rest.clone()));
-                true
-            }
-            Some(Element::AnyOne) => rest.next().is_some(),
-            Some(Element::Is(character)) => rest.next().is_some_and(|next| same(character, next)),
-            None if here.as_str().is_empty() => return true,
-            None => false,
-        };
-        if fits {
-            continue;
-        }
-        let Some((behind, reach)) = &mut retry else {
-            return false;
-        };
-        if reach.next().is_none() {
-            return false;
-        }
-        (elements, rest) = (behind.clone(), reach.clone());
     }
 }
 

@@ -252,6 +252,10 @@ fn a_refusal_is_told_in_the_words_of_aws() {
             Denied::ExplicitDeny(identity),
             "with an explicit deny in an identity-based policy",
         ),
+        (
+            Denied::TooManySteps,
+            "because its policies take more than 5000000 steps to decide on the kms:Decrypt action",
+        ),
     ];
     for (denied, text) in cases {
         assert_eq!(denied.reason(action).to_string(), text);

@@ -186,7 +186,12 @@ impl Front {
     ) -> Result<Response<Answered>, Refusal> {
         let (requester, body) = self.authenticate(id, caller, head, body).await?;
         let form = Form::accepted(&head.headers).ok_or_else(not_acceptable)?;
-        let keys = self.service.api.data_keys(&requester, &body)?;
+        // Whether the caller may, is decided where the batch's keys are made: it may take as long as a chunk.
+        let api = Arc::clone(&self.service.api);
+        let begin = move || api.data_keys(&requester, &body);
+        let begun = self.service.makers.make(begin).await;
+        let lost = || ApiError::internal("a batch that has lost its maker");
+        let keys = begun.ok_or_else(lost)??;
         let text = |value: &str| HeaderValue::from_str(value).map_err(ApiError::internal);
         let arn = text(keys.key_arn())?;
         let material_id = text(&keys.material().to_string())?;

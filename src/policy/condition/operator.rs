@@ -1,5 +1,6 @@
 //! Condition operators: what a value is compared with, and how.
 
+use crate::key::arn::Arn;
 use crate::policy::condition::date::{self, Micros};
 use crate::policy::condition::network::Network;
 use crate::policy::document::json::Json;
@@ -203,9 +204,28 @@ impl Relation {
     }
 }
 
+/// Steps that reading a value as text, a number, a time or an address costs.
+const VALUE_STEPS: usize = 32;
+
 impl Operands {
+    /// Steps of comparing with all of them; patterns count their own.
+    fn steps(&self) -> usize {
+        match self {
+            Self::Texts(..) | Self::Arns(_) => 0,
+            Self::Numbers(_, operands) => operands.len(),
+            Self::Dates(_, operands) => operands.len(),
+            Self::Bools(operands) => operands.len(),
+            Self::Binaries(operands) => operands.len(),
+            Self::Networks(operands) => operands.len(),
+        }
+    }
+
     /// Whether one of the operands matches the value.
     pub(super) fn any(&self, value: Value<'_>, facts: &Facts<'_>) -> Match {
+        if facts.steps.are_spent() {
+            return Match::Unknown;
+        }
+        facts.steps.spend(VALUE_STEPS + self.steps());
         match self {
             Self::Texts(case, templates) => {
                 let text = value.text();
@@ -214,11 +234,11 @@ impl Operands {
             }
             Self::Arns(patterns) => {
                 let text = value.text();
-                Match::any(
-                    patterns
-                        .iter()
-                        .map(|pattern| pattern.matches_text(text.as_str(), facts)),
-                )
+                // What is no ARN is of another kind.
+                let Some(arn) = Arn::split(text.as_str()) else {
+                    return Match::Unknown;
+                };
+                Match::any(patterns.iter().map(|pattern| pattern.matches(arn, facts)))
             }
             Self::Numbers(relation, operands) => {
                 known(as_number(value), operands, |value, operand| {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 mod laws;
 mod oracle;
 mod table;
+mod worst;
 
 /// Principals by the names that statements and cases have for them.
 fn arn_of(name: &str) -> &str {

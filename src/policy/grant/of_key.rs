@@ -3,7 +3,10 @@
 use crate::context::EncryptionContext;
 use crate::key::arn::AccountId;
 use crate::policy::Principal;
-use crate::policy::grant::{Grant, GrantAnswer, GrantId, GrantOperation, GrantParameters};
+use crate::policy::grant::{
+    Grant, GrantAnswer, GrantConstraint, GrantId, GrantOperation, GrantParameters,
+};
+use crate::policy::steps::Steps;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -91,7 +94,7 @@ impl KeyGrants {
         })
     }
 
-    /// What lets `principal` perform `operation`, the best first: what lets him as he is, else what needs an identity policy too.
+    /// What lets `principal` perform `operation`, the best first: what lets it as it is, else what needs an identity policy too.
     ///
     /// `new` is the grant that a `CreateGrant` would make: no grant lets make one that gives more.
     pub(in crate::policy) fn allow(
@@ -100,6 +103,7 @@ impl KeyGrants {
         operation: GrantOperation,
         context: Option<&EncryptionContext>,
         new: Option<&GrantParameters>,
+        steps: &Steps,
     ) -> Option<(GrantId, GrantAnswer)> {
         let named = |name: &str| self.by_grantee.get(name);
         let lasting = principal.lasting_arn();
@@ -111,14 +115,19 @@ impl KeyGrants {
         ];
         let mut found = None;
         for grant in lists.into_iter().flatten().flatten() {
+            steps.spend(1);
+            if steps.are_spent() {
+                return None;
+            }
             let makes = match (operation, new) {
                 (GrantOperation::CreateGrant, Some(new)) => {
+                    steps.spend(WITHIN_STEPS);
                     new.check_within(&grant.parameters).is_ok()
                 }
                 (GrantOperation::CreateGrant, None) => false,
                 _ => true,
             };
-            match grant.allows(principal, operation, context) {
+            match grant.allows_in(principal, operation, context, steps) {
                 GrantAnswer::Yes if makes => return Some((grant.id, GrantAnswer::Yes)),
                 GrantAnswer::WithIdentityPolicy if makes => {
                     found = Some((grant.id, GrantAnswer::WithIdentityPolicy));
@@ -129,3 +138,6 @@ impl KeyGrants {
         found
     }
 }
+
+/// Steps that it costs to compare two grants: each pair of one with each of the other's.
+const WITHIN_STEPS: usize = GrantConstraint::PAIRS_MAX * GrantConstraint::PAIRS_MAX;

@@ -310,7 +310,13 @@ fn grants_of_a_key_are_found_by_whom_they_let() {
         .session("one", Timestamp(0))
         .unwrap();
     let allow = |grants: &KeyGrants, who: &Principal| {
-        grants.allow(who, GrantOperation::Decrypt, None, None)
+        grants.allow(
+            who,
+            GrantOperation::Decrypt,
+            None,
+            None,
+            &Steps::unbounded(),
+        )
     };
     assert_eq!(
         allow(&grants, &alice),
@@ -342,7 +348,13 @@ fn grants_of_a_key_are_found_by_whom_they_let() {
     assert_eq!(
         (
             grants.len(),
-            grants.allow(&alice, GrantOperation::Encrypt, None, None)
+            grants.allow(
+                &alice,
+                GrantOperation::Encrypt,
+                None,
+                None,
+                &Steps::unbounded()
+            )
         ),
         (2, None)
     );

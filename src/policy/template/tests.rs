@@ -13,14 +13,6 @@ const EXACT: Syntax = Syntax {
     variables: true,
 };
 
-fn elements(template: &Template) -> Elements<'_> {
-    Elements {
-        pieces: &template.pieces,
-        values: &[],
-        inside: "".chars(),
-    }
-}
-
 fn compiled(text: &str, syntax: Syntax) -> Template {
     match Template::compile(text, syntax) {
         Ok(template) => template,
@@ -161,45 +153,101 @@ fn separators_within_variables_are_none() {
     }
 }
 
-#[test]
-fn wildcards_cost_no_more_than_the_product_of_the_lengths() {
-    use std::cell::Cell;
-    let (pattern, text) = ("*a".repeat(1000) + "b", "a".repeat(2000));
-    let steps = Cell::new(0_usize);
-    let counted = |a, b| {
-        steps.set(steps.get() + 1);
-        a == b
-    };
-    assert!(!matches(
-        elements(&compiled(&pattern, LIKE)),
-        &text,
-        counted
-    ));
-    assert!(steps.get() <= pattern.len() * text.len(), "{}", steps.get());
+/// What the wildcards mean, in the plainest words: for each beginning of the pattern, which beginnings of the text it stands for.
+fn matches_by_definition(pattern: &str, text: &str, same: impl Fn(char, char) -> bool) -> bool {
+    let text: Vec<char> = text.chars().collect();
+    let mut reached = vec![false; text.len() + 1];
+    reached[0] = true;
+    for element in pattern.chars() {
+        let mut next = vec![false; text.len() + 1];
+        for at in 0..=text.len() {
+            next[at] = match element {
+                '*' => reached[at] || at > 0 && next[at - 1],
+                '?' => at > 0 && reached[at - 1],
+                one => at > 0 && reached[at - 1] && same(one, text[at - 1]),
+            };
+        }
+        reached = next;
+    }
+    reached[text.len()]
 }
 
-/// What the wildcards mean, in the plainest words.
-fn matches_by_definition(pattern: &[char], text: &[char]) -> bool {
-    match (pattern.split_first(), text.split_first()) {
-        (None, _) => text.is_empty(),
-        (Some(('*', rest)), _) => {
-            (0..=text.len()).any(|skipped| matches_by_definition(rest, &text[skipped..]))
+fn folded(one: char, other: char) -> bool {
+    one.to_lowercase().eq(other.to_lowercase())
+}
+
+/// A text, and a pattern that often stands for it: some of its characters have become wildcards, and some others.
+fn pattern_of_a_text() -> impl Strategy<Value = (String, String)> {
+    let letters = prop::sample::select(vec!['a', 'b', 'é', '語', '🦀']);
+    let text = prop::collection::vec(letters, 0..300);
+    (text, any::<u64>(), 0_u64..40, 0_u64..100).prop_map(|(text, seed, stars, marks)| {
+        let mut state = seed | 1;
+        let mut chance = move |out_of: u64| {
+            // Marsaglia's xorshift.
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % out_of
+        };
+        let mut pattern = String::new();
+        for letter in &text {
+            match chance(400) {
+                draw if draw < stars => pattern.push('*'),
+                draw if draw < stars + marks => pattern.push('?'),
+                399 => pattern.push('b'),
+                _ => pattern.push(*letter),
+            }
         }
-        (Some(('?', rest)), Some((_, tail))) => matches_by_definition(rest, tail),
-        (Some((one, rest)), Some((other, tail))) => {
-            one == other && matches_by_definition(rest, tail)
-        }
-        (Some(_), None) => false,
-    }
+        (pattern, text.into_iter().collect())
+    })
 }
 
 proptest! {
     #[test]
-    fn wildcards_mean_what_their_definition_says(pattern in "[aé*?]{0,8}", text in "[aé]{0,8}") {
-        let (by_char, of_text): (Vec<_>, Vec<_>) = (pattern.chars().collect(), text.chars().collect());
-        let expected = matches_by_definition(&by_char, &of_text);
-        prop_assert_eq!(matches(elements(&compiled(&pattern, LIKE)), &text, |a, b| a == b), expected);
-        let found = matched(&pattern, LIKE, &text, Case::Sensitive);
-        prop_assert_eq!(found == Match::Yes, expected);
+    fn auth_1_wildcards_mean_what_their_definition_says(pattern in "[aé*?]{0,8}", text in "[aé]{0,8}") {
+        let expected = matches_by_definition(&pattern, &text, |a, b| a == b);
+        prop_assert_eq!(matched(&pattern, LIKE, &text, Case::Sensitive) == Match::Yes, expected);
+    }
+
+    #[test]
+    fn auth_1_wildcards_without_regard_to_case_too(pattern in "[aAéÉK*?]{0,8}", text in "[aAéÉkK]{0,8}") {
+        let expected = matches_by_definition(&pattern, &text, folded);
+        prop_assert_eq!(matched(&pattern, LIKE, &text, Case::Insensitive) == Match::Yes, expected);
+    }
+
+    #[test]
+    fn auth_1_long_segments_too((pattern, text) in pattern_of_a_text()) {
+        let expected = matches_by_definition(&pattern, &text, |a, b| a == b);
+        prop_assert_eq!(matched(&pattern, LIKE, &text, Case::Sensitive) == Match::Yes, expected);
+    }
+}
+
+/// `a*a*…b` against `aaa…`, and what else makes a search go back.
+#[test]
+fn auth_1_no_pattern_costs_more_than_its_words() {
+    let text = "a".repeat(8000);
+    for pattern in [
+        "*a".repeat(4000) + "b",
+        "*a".repeat(4000) + "*b*",
+        "*?a".repeat(2000) + "*b*",
+        "*".to_owned() + &"a".repeat(4000) + "b*",
+        "*".to_owned() + &"?a".repeat(2000) + "?b*",
+        "*".to_owned() + &"?".repeat(4000) + "b*",
+        "*".to_owned() + &("?".repeat(100) + "b").repeat(40) + "*",
+        "*?é?é?*b?*".repeat(400),
+    ] {
+        let alice = Principal::new(&format!("arn:aws:iam::{ACCOUNT}:user/alice"), Vec::new());
+        let (alice, ask) = (alice.unwrap(), Ask::about("*", "kms:ListKeys"));
+        let facts = Facts::new(&alice, &ask, &CIRCUMSTANCES);
+        let (before, template) = (facts.steps.left(), compiled(&pattern, LIKE));
+        let found = template.matches(&text, &facts, Case::Sensitive);
+        assert_eq!(found, Match::No, "{pattern:.20}");
+        let steps = before - facts.steps.left();
+        // Two steps of a word for each 64 elements and byte, and the tables of segments.
+        let words = 2 * pattern.len().div_ceil(64) * text.len() + 256 * pattern.len() / 2;
+        assert!(
+            steps <= words as u64,
+            "{pattern:.20}: {steps} steps of {words}"
+        );
     }
 }

@@ -137,6 +137,7 @@ fn outcome(decision: Result<Allowed, Denied>) -> &'static str {
         Err(Denied::NoAllow(PolicyKind::Key)) => "no key allow",
         Err(Denied::ExplicitDeny(StatementId::Key { .. })) => "deny key",
         Err(Denied::ExplicitDeny(_)) => "deny identity",
+        Err(Denied::TooManySteps) => "too many steps",
     }
 }
 

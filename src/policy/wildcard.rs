@@ -1,0 +1,282 @@
+//! Texts with `*` and `?` in them, matched at a cost that no pattern can raise.
+//!
+//! What stands between two `*` is a segment. The first must begin the text and the last must end
+//! it; each of the others is looked for behind the one before, and the first place is as good as
+//! any: it leaves the most for the rest. A segment without `?` is found in a time that is linear in
+//! the text; one with `?` by the Shift-And algorithm (Baeza-Yates and Gonnet, "A new approach to
+//! text searching", 1992): 64 elements of the segment are the bits of one word, and a byte of the
+//! text moves all of them. So a pattern costs its length times the text's ÷ 64, and a table of 256
+//! words for each block of 64 elements.
+
+use crate::policy::steps::Steps;
+use crate::policy::template::Case;
+use memchr::memmem;
+use smallvec::SmallVec;
+
+/// A part of a segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Part<'a> {
+    Text(&'a str),
+    /// `?`: one character.
+    AnyOne,
+}
+
+/// Elements of a block: bits of a word.
+const BLOCK: usize = 64;
+/// Steps that a block's table costs: its words.
+const TABLE_STEPS: usize = 256;
+/// Steps that a byte costs a block.
+const BYTE_STEPS: usize = 2;
+/// Bytes of a text that is not worth a table: trying each of its places costs less.
+const SHORT_BYTES: usize = 32;
+/// Bytes that are compared or looked through in a step.
+const BYTES_OF_A_STEP: usize = 16;
+/// Steps that a character costs where case does not count.
+const FOLDED_STEPS: usize = 4;
+/// Words that say where a block has ended, kept on the stack: for texts of up to 8 KiB, which is
+/// all that an encryption context has.
+const ENDS_WORDS: usize = 128;
+
+/// What of `text` is behind `segment`, if it begins with that.
+pub(super) fn strip_start<'t, 'p>(
+    text: &'t str,
+    segment: impl Iterator<Item = Part<'p>>,
+    case: Case,
+    steps: &Steps,
+) -> Option<&'t str> {
+    let mut rest = text;
+    for part in segment {
+        rest = match part {
+            Part::AnyOne => {
+                steps.spend(1);
+                let mut characters = rest.chars();
+                characters.next()?;
+                characters.as_str()
+            }
+            Part::Text(literal) if case == Case::Sensitive => {
+                steps.spend(1 + literal.len() / BYTES_OF_A_STEP);
+                rest.strip_prefix(literal)?
+            }
+            Part::Text(literal) => {
+                let mut characters = rest.chars();
+                for expected in literal.chars() {
+                    steps.spend(FOLDED_STEPS);
+                    characters.next().filter(|one| folded(*one, expected))?;
+                }
+                characters.as_str()
+            }
+        };
+    }
+    Some(rest)
+}
+
+/// What of `text` is before `segment`, whose parts come from its end, if it ends with that.
+pub(super) fn strip_end<'t, 'p>(
+    text: &'t str,
+    segment: impl Iterator<Item = Part<'p>>,
+    case: Case,
+    steps: &Steps,
+) -> Option<&'t str> {
+    let mut rest = text;
+    for part in segment {
+        rest = match part {
+            Part::AnyOne => {
+                steps.spend(1);
+                let mut characters = rest.chars();
+                characters.next_back()?;
+                characters.as_str()
+            }
+            Part::Text(literal) if case == Case::Sensitive => {
+                steps.spend(1 + literal.len() / BYTES_OF_A_STEP);
+                rest.strip_suffix(literal)?
+            }
+            Part::Text(literal) => {
+                let mut characters = rest.chars();
+                for expected in literal.chars().rev() {
+                    steps.spend(FOLDED_STEPS);
+                    characters
+                        .next_back()
+                        .filter(|one| folded(*one, expected))?;
+                }
+                characters.as_str()
+            }
+        };
+    }
+    Some(rest)
+}
+
+fn folded(one: char, other: char) -> bool {
+    one == other || one.to_lowercase().eq(other.to_lowercase())
+}
+
+/// What of `text` is behind the first place of `segment`.
+pub(super) fn find<'t, 'p>(
+    text: &'t str,
+    segment: impl Iterator<Item = Part<'p>> + Clone,
+    case: Case,
+    steps: &Steps,
+) -> Option<&'t str> {
+    let mut parts = segment.clone();
+    let end = match (parts.next(), parts.next()) {
+        (None, _) => 0,
+        // Wildcards without regard to case stand in actions only, and what is looked through is
+        // the name of an action: some forty bytes of our own.
+        _ if case == Case::Insensitive || text.len() <= SHORT_BYTES => {
+            return try_each_place(text, segment, case, steps);
+        }
+        (Some(Part::Text(literal)), None) => {
+            let found = memmem::find(text.as_bytes(), literal.as_bytes());
+            let end = found.map(|at| at + literal.len());
+            steps.spend(1 + end.unwrap_or(text.len()));
+            end?
+        }
+        _ => find_by_blocks(text, segment, steps)?,
+    };
+    text.get(end..)
+}
+
+fn try_each_place<'t, 'p>(
+    text: &'t str,
+    segment: impl Iterator<Item = Part<'p>> + Clone,
+    case: Case,
+    steps: &Steps,
+) -> Option<&'t str> {
+    let mut rest = text;
+    loop {
+        if let Some(behind) = strip_start(rest, segment.clone(), case, steps) {
+            return Some(behind);
+        }
+        let mut characters = rest.chars();
+        characters.next()?;
+        rest = characters.as_str();
+        if steps.are_spent() {
+            return None;
+        }
+    }
+}
+
+/// An element of a segment.
+#[derive(Clone, Copy)]
+enum Element {
+    Is(u8),
+    AnyOne,
+}
+
+/// So many elements of a segment as a word has bits, and what each byte of a text does to them.
+struct Block {
+    /// By byte: the elements that it may be, or may begin.
+    may_be: [u64; 256],
+    /// The elements that are a character of any length.
+    any_one: u64,
+    /// The last element.
+    last: u64,
+}
+
+impl Block {
+    /// The next elements; none at the end.
+    fn next(elements: &mut impl Iterator<Item = Element>) -> Option<Self> {
+        let (mut block, mut count) = ([Element::AnyOne; BLOCK], 0);
+        for (place, element) in block.iter_mut().zip(elements) {
+            *place = element;
+            count += 1;
+        }
+        let block = &block[..count];
+        let bit = |at: usize| 1_u64 << at;
+        let last = bit(count.checked_sub(1)?);
+        let of_any = |(at, element): (usize, &Element)| match element {
+            Element::AnyOne => bit(at),
+            Element::Is(_) => 0,
+        };
+        let any_one = block.iter().enumerate().map(of_any).sum();
+        let mut may_be = [any_one; 256];
+        // No character begins with a byte that goes on with one.
+        may_be[0x80..0xc0].fill(0);
+        for (at, element) in block.iter().enumerate() {
+            if let Element::Is(byte) = element {
+                may_be[usize::from(*byte)] |= bit(at);
+            }
+        }
+        Some(Self {
+            may_be,
+            any_one,
+            last,
+        })
+    }
+}
+
+/// What a block has come to in a text.
+struct Run<'b> {
+    block: &'b Block,
+    /// Elements that have been found, each at the end of what was read.
+    state: u64,
+    /// Whether the first element may come next.
+    begins: bool,
+}
+
+impl Run<'_> {
+    /// Reads a byte: whether the block's last element ends with it.
+    fn read(&mut self, byte: u8) -> bool {
+        let goes_on = byte & 0xc0 == 0x80;
+        let stay = if goes_on {
+            self.state & self.block.any_one
+        } else {
+            0
+        };
+        let moved = self.state << 1 | u64::from(self.begins);
+        self.state = moved & self.block.may_be[usize::from(byte)] | stay;
+        self.state & self.block.last != 0
+    }
+}
+
+/// Where the first place of a segment ends.
+fn find_by_blocks<'p>(
+    text: &str,
+    segment: impl Iterator<Item = Part<'p>>,
+    steps: &Steps,
+) -> Option<usize> {
+    let mut elements = segment
+        .flat_map(|part| {
+            let (literal, any) = match part {
+                Part::Text(literal) => (literal, None),
+                Part::AnyOne => ("", Some(Element::AnyOne)),
+            };
+            literal.bytes().map(Element::Is).chain(any)
+        })
+        .peekable();
+    // Where the blocks so far have ended, a bit for each byte; before the first, anywhere.
+    let words = text.len().div_ceil(BLOCK);
+    let mut ends: SmallVec<[u64; ENDS_WORDS]> = SmallVec::from_elem(u64::MAX, words);
+    let mut is_first = true;
+    while let Some(block) = Block::next(&mut elements) {
+        let is_last = elements.peek().is_none();
+        let mut run = Run {
+            block: &block,
+            state: 0,
+            begins: std::mem::take(&mut is_first),
+        };
+        let pieces = text.as_bytes().chunks(BLOCK).zip(&mut ends).enumerate();
+        for (number, (piece, ends)) in pieces {
+            let (before, mut after) = (*ends, 0);
+            for (at, byte) in piece.iter().enumerate() {
+                if run.read(*byte) {
+                    after |= 1 << at;
+                    let end = number * BLOCK + at + 1;
+                    if is_last && text.is_char_boundary(end) {
+                        steps.spend(TABLE_STEPS + BYTE_STEPS * end);
+                        return Some(end);
+                    }
+                }
+                run.begins = before >> at & 1 == 1;
+            }
+            *ends = after;
+        }
+        steps.spend(TABLE_STEPS + BYTE_STEPS * text.len());
+        if steps.are_spent() {
+            return None;
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;
