@@ -1,21 +1,12 @@
-"""The audit log of a real daemon: nothing that left is without a record, whatever happens to the process, the disk or the log.
-
-    python3 tests/clients/audit.py [ROUNDS]
-"""
+"""The audit log of a real daemon: nothing that left is without a record, whatever happens to the disk or the log. What a kill does is in kills.py."""
 
 import base64
 import contextlib
-import hashlib
-import http.client
 import json
-import random
 import shutil
-import socket
 import subprocess
-import sys
 import tempfile
 import threading
-import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -24,11 +15,9 @@ from pathlib import Path
 import boto3
 import botocore.config
 import botocore.exceptions
-from daemon import ALIAS, BINARY, BLOB_BYTES, Daemon, Tally, admin_address, environment, refused, report, running, wait_until
+from daemon import ALIAS, BINARY, Daemon, Tally, admin_address, environment, refused, report, running, wait_until
 
-ROUNDS = 3
 CALLERS = 8
-BATCH_KEYS = 100_000
 SMALL_DISK = "mount -t tmpfs -o size=16m tmpfs \"$0\" && exec \"$@\""
 
 
@@ -50,92 +39,6 @@ def whole(mill: Daemon, **overrides: str) -> dict:
     status, found = verify(mill, **overrides)
     assert status == 0 and found["Whole"] and found["Findings"] == [], found
     return found
-
-
-class OverSocket(http.client.HTTPConnection):
-    """HTTP over the daemon's Unix socket, without signatures."""
-
-    def __init__(self, path: str):
-        super().__init__("localhost", timeout=120)
-        self.path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(self.path)
-
-
-def ask(mill: Daemon, name: str, kept: list[str], tally: Tally) -> None:
-    """Asks for data keys until the daemon is gone; keeps the ids of what was answered."""
-    client = mill.client("provisioner", tally)
-    with contextlib.suppress(botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientError):
-        for number in range(1_000_000):
-            context = {"container": f"{name}-{number}"}
-            answer = client.generate_data_key_without_plaintext(KeyId=ALIAS, KeySpec="AES_256", EncryptionContext=context)
-            kept.append(answer["ResponseMetadata"]["RequestId"])
-
-
-def stream(mill: Daemon, batches: list[tuple[str, bytes]]) -> None:
-    """Asks for batches until the daemon is gone; keeps what has come of each, whole or not."""
-    body = json.dumps({"KeyId": ALIAS, "KeySpec": "AES_256", "Count": BATCH_KEYS})
-    while True:
-        read = bytearray()
-        try:
-            connection = OverSocket(mill.socket)
-            connection.request("POST", "/v1/data-keys", body, {"Accept": "application/octet-stream"})
-            answer = connection.getresponse()
-            request = answer.headers["x-amzn-requestid"]
-            while piece := answer.read1(65536):
-                read += piece
-        except (OSError, http.client.HTTPException):
-            if read:
-                batches.append((request, bytes(read)))
-            return
-        if len(read) < BATCH_KEYS * BLOB_BYTES:
-            batches.append((request, bytes(read)))
-            return
-        batches.append((request, bytes(read)))
-
-
-def kill_under_load(mill: Daemon, rounds: int, tally: Tally) -> tuple[int, int]:
-    """Kill -9 while single keys and batches leave: each has its record. Returns how many keys of each kind were looked up."""
-    kept: list[list[str]] = []
-    batches: list[tuple[str, bytes]] = []
-    for turn in range(rounds):
-        answered = [[] for _ in range(CALLERS)]
-        kept += answered
-        with ThreadPoolExecutor(CALLERS + 1) as threads:
-            running_ones = [threads.submit(ask, mill, f"{turn}-{number}", each, tally) for number, each in enumerate(answered)]
-            running_ones.append(threads.submit(stream, mill, batches))
-            wait_until(lambda: all(answered), 60, "a key for each caller")
-            time.sleep(random.uniform(0.2, 1.0))
-            mill.kill()
-        for one in running_ones:
-            one.result()
-        mill.start()
-    log = records(mill.state / "audit")
-    singles = {record["requestID"] for record in log if record["eventName"] == "GenerateDataKeyWithoutPlaintext"}
-    asked = [request for each in kept for request in each]
-    lost = [request for request in asked if request not in singles]
-    assert asked and not lost, f"{len(lost)} of {len(asked)} keys left without a record"
-    chunks: dict[str, dict[int, str]] = {}
-    for record in log:
-        if record["eventName"] == "DataKeys":
-            data = record["additionalEventData"]
-            chunks.setdefault(record["requestID"], {})[data["count"]] = data["rowsSha256"]
-    keys = 0
-    for request, read in batches:
-        came = len(read) // BLOB_BYTES
-        keys += came
-        # A head that left alone owes no record: the daemon was killed before the first chunk.
-        told = chunks.get(request) if came else chunks.get(request, {0: ""})
-        assert told, f"{came} keys came of {request}, which has no record"
-        assert max(told) >= came, f"{came} keys came, {max(told)} are recorded"
-        for count, digest in told.items():
-            if 0 < count <= came:
-                assert hashlib.sha256(read[: count * BLOB_BYTES]).hexdigest() == digest, f"the digest of {count} rows"
-    assert keys > 0
-    whole(mill)
-    return len(asked), keys
 
 
 def no_secret(mill: Daemon, tally: Tally) -> None:
@@ -291,11 +194,8 @@ def rotation(tally: Tally) -> int:
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     tally = Tally()
     with running() as mill:
-        singles, rows = kill_under_load(mill, rounds, tally)
-        print(f"{rounds} kills: {singles} single keys and {rows} keys of batches had left, each with its record")
         no_secret(mill, tally)
         denied = "AccessDeniedException"
         refused(denied, None, mill.client("provisioner", tally).disable_key, KeyId=mill.arn("key/" + mill.client("admin").list_keys()["Keys"][0]["KeyId"]))

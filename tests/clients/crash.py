@@ -1,4 +1,4 @@
-"""Kill -9 while keys are created and while an export runs: what was acknowledged is there, what was finished is whole.
+"""Kill -9 of an export, of the daemon that it streams from, and of one on the store: what was finished is whole. What else is killed is in kills.py.
 
     python3 tests/clients/crash.py [ROUNDS]
 """
@@ -11,86 +11,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
-import botocore.exceptions
 import pyarrow.compute
 import pyarrow.dataset
 import pyarrow.parquet
-from daemon import ALIAS, BINARY, Daemon, Tally, environment, refused, report, running, wait_until
+from daemon import ALIAS, BINARY, Daemon, Tally, environment, report, running
 
 ROUNDS = 4
-WRITERS = 4
 EXPORT_ROWS = 2_000_000
 PART_ROWS = 128 * 1024
-
-
-class Acknowledged:
-    """What the daemon has answered for, by name; written by one thread each."""
-
-    def __init__(self):
-        self.states: dict[str, str] = {}
-        self.aliases: dict[str, str] = {}
-        self.blobs: list[tuple[str, bytes]] = []
-
-
-def write(mill: Daemon, known: Acknowledged, name: str, tally: Tally) -> None:
-    """Creates keys and aliases, disables some, asks for data keys, until the daemon is gone."""
-    admin = mill.client("admin", tally)
-    number = 0
-    try:
-        while True:
-            number += 1
-            key = admin.create_key(Description=f"{name} {number}")["KeyMetadata"]["KeyId"]
-            known.states[key] = "Enabled"
-            admin.create_alias(AliasName=f"alias/{name}-{number}", TargetKeyId=key)
-            known.aliases[f"alias/{name}-{number}"] = key
-            made = admin.generate_data_key_without_plaintext(KeyId=key, KeySpec="AES_256")
-            known.blobs.append((key, made["CiphertextBlob"]))
-            if number % 2:
-                known.states[key] = "either"
-                admin.disable_key(KeyId=key)
-                known.states[key] = "Disabled"
-    except (botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientError):
-        return
-
-
-def verify(mill: Daemon, known: Acknowledged, tally: Tally) -> None:
-    """Every acknowledged key, state, alias and data key, through the daemon that came after."""
-    admin = mill.client("admin", tally)
-    for key, state in known.states.items():
-        found = admin.describe_key(KeyId=key)["KeyMetadata"]["KeyState"]
-        assert found == state or state == "either", f"{key} is {found}, and {state} was acknowledged"
-    aliases = {entry["AliasName"]: entry.get("TargetKeyId") for page in admin.get_paginator("list_aliases").paginate() for entry in page["Aliases"]}
-    for alias, key in known.aliases.items():
-        assert aliases.get(alias) == key, f"{alias} names {aliases.get(alias)} instead of {key}"
-    for key, blob in known.blobs:
-        if known.states[key] == "Disabled":
-            refused("DisabledException", f"{mill.arn('key/' + key)} is disabled.", admin.decrypt, CiphertextBlob=blob)
-        elif known.states[key] == "Enabled":
-            assert len(admin.decrypt(CiphertextBlob=blob)["Plaintext"]) == 32
-
-
-def kill_during_creation(mill: Daemon, rounds: int, tally: Tally) -> int:
-    """Returns how many keys had been acknowledged."""
-    total = 0
-    for turn in range(rounds):
-        known = [Acknowledged() for _ in range(WRITERS)]
-        with ThreadPoolExecutor(WRITERS) as threads:
-            writers = [threads.submit(write, mill, each, f"crash-{turn}-{number}", tally) for number, each in enumerate(known)]
-            wait_until(lambda: any(each.states for each in known), 30, "a first key")
-            time.sleep(random.uniform(0, 0.5))
-            mill.kill()
-        for writer in writers:
-            writer.result()
-        mill.start()
-        for each in known:
-            verify(mill, each, tally)
-            total += len(each.states)
-    assert total > 0
-    return total
 
 
 def whole_parts(out: Path) -> int:
@@ -156,8 +87,6 @@ def main() -> None:
     tally = Tally()
     with running() as mill, tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        keys = kill_during_creation(mill, rounds, tally)
-        print(f"{rounds} kills during key creation: {keys} acknowledged keys, none lost")
         through = ["--endpoint", f"unix:{mill.socket}"]
         kill_during_export(through, folder / "export-killed", rounds)
         kill_during_export(through, folder / "daemon-killed", rounds, mill)

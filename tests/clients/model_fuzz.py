@@ -13,20 +13,18 @@ import concurrent.futures
 import gzip
 import http.client
 import json
-import random
 import re
 import sys
 import time
 import urllib.request
 from collections import Counter
-from pathlib import Path
 
-import botocore
 import botocore.auth
 import botocore.awsrequest
 import botocore.credentials
 import daemon
-from daemon import Daemon, admin_address, new_key, running
+from daemon import Daemon, admin_address, running
+from service_model import MODEL, OPERATIONS, SHAPES, Maker, world
 
 COUNT = 5_000
 PROCESSES, CONNECTIONS = 4, 3
@@ -61,110 +59,8 @@ BESIDE_MODEL = {
 BEFORE_OPERATIONS = {400, 403, 404, 405, 408, 413, 415, 431}
 
 
-def service_model() -> dict:
-    folder = Path(botocore.__file__).parent / "data" / "kms" / "2014-11-01"
-    return json.loads(gzip.decompress((folder / "service-2.json.gz").read_bytes()))
-
-
-MODEL = service_model()
-SHAPES, OPERATIONS = MODEL["shapes"], sorted(MODEL["operations"])
-
-
-def world(mill: Daemon, block: int) -> dict:
-    """Keys in every state there is, and what belongs to them, by the names of the members that take it."""
-    admin, consumer = mill.client("admin"), mill.principal("consumer")["arn"]
-    keys, aliases, blobs, grants, tokens, markers = [], [], [], [], [], []
-    for number in range(8):
-        names = new_key(mill, f"alias/fuzz-{block}-{number}")
-        keys += names[:2]
-        aliases += names[2:]
-        admin.enable_key_rotation(KeyId=names[0])
-        admin.rotate_key_on_demand(KeyId=names[0])
-        blobs.append(admin.encrypt(KeyId=names[0], Plaintext=b"x" * (number + 1))["CiphertextBlob"])
-        blobs.append(admin.generate_data_key_without_plaintext(KeyId=names[0], KeySpec="AES_256", EncryptionContext={"a": "b"})["CiphertextBlob"])
-        for constraint in ({}, {"Constraints": {"EncryptionContextSubset": {"a": "b"}}}):
-            made = admin.create_grant(KeyId=names[0], GranteePrincipal=consumer, RetiringPrincipal=consumer, Operations=["Decrypt", "Encrypt"], **constraint)
-            grants.append(made["GrantId"])
-            tokens.append(made["GrantToken"])
-        if number % 4 == 2:
-            admin.disable_key(KeyId=names[0])
-        if number % 4 == 3:
-            admin.schedule_key_deletion(KeyId=names[0], PendingWindowInDays=7)
-    keys.append(admin.create_key(Tags=[{"TagKey": "a", "TagValue": "b"}])["KeyMetadata"]["KeyId"])
-    markers += [admin.list_keys(Limit=1)["NextMarker"], admin.list_aliases(Limit=1)["NextMarker"], "x", "AAAA"]
-    policy = admin.get_key_policy(KeyId=keys[0])["Policy"]
-    nowhere = ["00000000-0000-4000-8000-000000000000", "foo", "alias/nobody", mill.arn("key/foo"), mill.arn("alias/nobody"), "mrk-" + "0" * 32]
-    foreign = [keys[1].replace("111122223333", "444455556666"), keys[1].replace("us-east-1", "eu-west-1"), "arn:aws:s3:::bucket", "arn:", ":" * 9]
-    principals = [principal["arn"] for principal in mill.facts["principals"].values()] + ["arn:aws:iam::111122223333:root", "111122223333", "*"]
-    return {
-        # Most often what is there, and mostly what every operation takes.
-        "KeyId": keys * 4 + aliases + nowhere + foreign, "AliasName": aliases[::2] + ["alias/fuzz-new", "alias/aws/ebs", "alias/a:b", "alias/", "no-alias"],
-        "CiphertextBlob": [base64.b64encode(blob).decode() for blob in blobs], "GrantId": grants + ["0" * 64], "GrantToken": tokens,
-        "Marker": markers, "Policy": [policy, policy.replace("Allow", "Deny"), "{}", "[]", "my policy", policy[:-1]], "PolicyName": ["default", "other"],
-        "Principal": principals,
-    }
-
-
-class Maker:
-    """Makes one request: the same for the same seed and number on the same world."""
-
-    def __init__(self, seed: str, number: int, facts: dict):
-        self.random = random.Random(f"{seed}-{number}")
-        self.world = facts
-
-    def one_in(self, chances: int) -> bool:
-        return self.random.randrange(chances) == 0
-
-    def text(self, length: int) -> str:
-        letters = self.random.choice(["abc", "aZ0-_/:", "é\u4e2d\U0001f511", " \t\n\"\\", "\x00\x7f"])
-        return "".join(self.random.choices(letters, k=length))
-
-    def length(self, shape: dict) -> int:
-        low, high = shape.get("min", 0), shape.get("max", 300)
-        edges = [low, low + 1, min(high, 300), self.random.randint(low, min(high, low + 300))]
-        return self.random.choice(edges + [max(low - 1, 0), high + 1] if self.one_in(6) else edges)
-
-    def known(self, name: str, shape_name: str) -> list:
-        """Values of the world that are good for a member."""
-        kind = "KeyId" if name.endswith("KeyId") else "Principal" if name.endswith("Principal") else shape_name.removesuffix("Type")
-        return self.world.get(name) or self.world.get(kind) or self.world.get("CiphertextBlob" if shape_name == "CiphertextType" else "", [])
-
-    def value(self, shape_name: str, name: str, depth: int = 0):
-        shape = SHAPES[shape_name]
-        known = self.known(name, shape_name)
-        if known and not self.one_in(8):
-            return self.random.choice(known)
-        match shape["type"]:
-            case "string":
-                if "enum" in shape and not self.one_in(10):
-                    return self.random.choice(shape["enum"])
-                return self.text(self.length(shape))
-            case "blob":
-                return base64.b64encode(self.random.randbytes(self.length(shape))).decode()
-            case "integer" | "long":
-                low, high = shape.get("min", 1), shape.get("max", 1024)
-                odd = [low - 1, high + 1, 0, -1, 2**31, 2**63, 2**64, -(2**63) - 1, 10**30]
-                return self.random.choice(odd) if self.one_in(5) else self.random.randint(low, high)
-            case "boolean":
-                return self.random.choice([True, False, False])
-            case "timestamp":
-                return self.random.choice([time.time() + 86_400, 0, -1, 4e9, 1.5, 1e18, 1e300, 253402300800])
-            case "list":
-                member = shape["member"]["shape"]
-                return [self.value(member, name.removesuffix("s"), depth + 1) for _ in range(self.random.choice([0, 1, 1, 2, 3, self.length(shape) % 60]))]
-            case "map":
-                return {self.text(self.random.randrange(9)): self.text(self.random.randrange(9)) for _ in range(self.random.randrange(5))} | self.random.choice([{}, {"a": "b"}])
-            case "structure":
-                return self.members(shape, depth + 1) if depth < 4 else {}
-        return None
-
-    def members(self, shape: dict, depth: int = 0) -> dict:
-        required = shape.get("required", [])
-        return {
-            name: self.value(member["shape"], name, depth)
-            for name, member in shape.get("members", {}).items()
-            if (not self.one_in(25) if name in required else self.one_in(3) and (name != "DryRun" or self.one_in(3)))
-        }
+class Request(Maker):
+    """A request with all that is around it, sound or not."""
 
     def spoil(self, members: dict) -> dict:
         """Members that the model does not have so."""
@@ -348,7 +244,7 @@ class Sender:
 
     def send(self, number: int, show: bool = False) -> tuple[str, str, str | None]:
         """Kind, answer, and what is wrong, if something is."""
-        maker = Maker(self.seed, number, self.facts)
+        maker = Request(self.seed, number, self.facts)
         kind, operation, method, path, headers, body, tampering = maker.request()
         headers = maker.signed(self.mill, headers, body, method, path, tampering)
         described = f"number {number}, {kind}: {method} {path[:80]} {({name: value[:300] for name, value in headers.items()})} {body[:2000]!r}"
@@ -390,7 +286,7 @@ def sent(mill: Daemon, seed: str, count: int) -> tuple[Counter, list[str]]:
     seen, faults = Counter(), []
     with concurrent.futures.ProcessPoolExecutor(PROCESSES) as pool:
         for block, begin in enumerate(range(0, count, BLOCK)):
-            facts, end = world(mill, block), min(begin + BLOCK, count)
+            facts, end = world(mill, str(block)), min(begin + BLOCK, count)
             parts = [range(begin + first, end, PROCESSES) for first in range(PROCESSES)]
             for done in [pool.submit(work, mill.facts, facts, seed, part) for part in parts]:
                 their_seen, their_faults = done.result()
@@ -406,7 +302,7 @@ def main() -> None:
     print(f"seed {seed}")
     with running() as mill:
         if len(sys.argv) > 3:
-            print(*Sender(mill.facts, world(mill, 0), seed).send(int(sys.argv[3]), show=True))
+            print(*Sender(mill.facts, world(mill, "0"), seed).send(int(sys.argv[3]), show=True))
             return
         began = time.monotonic()
         seen, faults = sent(mill, seed, count)
