@@ -79,8 +79,9 @@ use usability::{invalid_state, state};
 /// What an operation ends with.
 type Answer = Result<Reply, ApiError>;
 
-/// Restarts of a request whose snapshot moved under it.
-const RESTARTS_MAX: usize = 2;
+/// Attempts of a request whose snapshot may move under it. The last one is a last section from its
+/// beginning: changes wait for it, so that whoever keeps changing the store ends nobody's request.
+const ATTEMPTS_MAX: usize = 3;
 
 /// What the operations work on.
 pub struct Parts {
@@ -208,27 +209,33 @@ impl Api {
         })
     }
 
-    /// Works for the principal as he is now, on one snapshot and under one clone word, and lets the outcome go only if neither has moved since (POOL-4, POOL-5).
+    /// Works for the principal as it is now, on one snapshot and under one clone word, and lets the
+    /// outcome go only if neither has moved since (POOL-4, POOL-5).
+    ///
+    /// The last attempt may let it go under a snapshot that has moved: the change that moved it is
+    /// not answered before this attempt is over, which costs that change the time of one chunk.
     fn under_last_check<T>(
         &self,
         requester: &Requester,
         mut work: impl FnMut(&Under<'_>) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
-        for _ in 0..=RESTARTS_MAX {
+        for attempt in 1..=ATTEMPTS_MAX {
+            let enter = || self.last_check.enter(thread_number());
+            let whole = (attempt == ATTEMPTS_MAX).then(enter);
             let snapshot = self.keystore.snapshot();
             let under = self.under(requester, &snapshot)?;
             let outcome = work(&under)?;
             #[cfg(test)]
             tests::between_work_and_last_check();
-            let _section = self.last_check.enter(thread_number());
-            if self.keystore.revision() == snapshot.revision
-                && self.clone_word.read() == under.clone_word
-            {
+            let is_waited_for = whole.is_some();
+            let _section = whole.unwrap_or_else(enter);
+            let is_current = is_waited_for || self.keystore.revision() == snapshot.revision;
+            if is_current && self.clone_word.read() == under.clone_word {
                 return Ok(outcome);
             }
         }
         Err(ApiError::internal(
-            "the store kept changing during the request",
+            "the machine kept being cloned during the request",
         ))
     }
 

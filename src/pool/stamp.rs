@@ -1,7 +1,8 @@
 //! The fence: what a magazine carries, the last check of a request, and the quiet point of a change (POOL-4).
 //!
 //! A request's **last section** stands between its last check and the hand-over of its response: it enters, compares the current fence, revision and clone
-//! word with those that it worked under, hands over, and leaves; there is no I/O inside. A change publishes its snapshot, waits for the **quiet
+//! word with those that it worked under, hands over, and leaves; there is no I/O inside. A request
+//! that changes have overtaken twice does its work in it, too. A change publishes its snapshot, waits for the **quiet
 //! point** (every section that was entered before has been left), and only then is answered. A section is counted, then a fence, then what it compares is
 //! read; a change is published, then a fence, then the counts are read: so either the change waits for the section, or the section sees the change, however
 //! the snapshot itself is published. When a change is answered, no earlier request can still pass its last check.

@@ -130,9 +130,10 @@ class Writer:
         outcomes = set()
         for fact, after in change.facts(None).items() if change else ():
             before, found = self.facts.get(fact, frozenset() if after is Unknown else None), asker.find(fact)
-            if found == before:
-                outcomes.add(before == after)
-            else:
+            # What the change leaves as it was says nothing.
+            if found == before != after:
+                outcomes.add(False)
+            elif found != before:
                 assert before <= found and len(found) == len(before) + 1 if after is Unknown else found == after, f"{change.operation}: {fact} is {found}; it was {before}"
                 outcomes.add(True)
             self.facts[fact] = found

@@ -2,6 +2,8 @@
 
 use super::KmsErrorCode as Code;
 use super::*;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 /// Runs a call on a thread and runtime of its own, in the middle of another request.
 pub(super) fn at_once(api: &Arc<Api>, name: &'static str, body: &Value) {
@@ -66,18 +68,40 @@ async fn pool_4_a_change_between_work_and_last_check_is_seen() {
 }
 
 #[tokio::test]
-async fn pool_4_a_request_restarts_twice_at_most() {
+async fn pool_4_a_request_that_changes_keep_overtaking_makes_the_next_one_wait() {
     let bench = Bench::new().await;
     let id = bench.key().await;
     let ask = json!({"KeyId": id, "KeySpec": "AES_256"});
-    for (changes, passes) in [(1, true), (2, true), (3, false)] {
-        let api = Arc::clone(&bench.api);
-        between(changes, move || at_once(&api, "CreateKey", &json!({})));
-        let answer = bench
-            .call("GenerateDataKeyWithoutPlaintext", ask.clone())
-            .await;
-        assert_eq!(answer.is_ok(), passes, "{changes} changes: {answer:?}");
+    for operation in ["GenerateDataKeyWithoutPlaintext", "GenerateDataKey"] {
+        let (api, key) = (Arc::clone(&bench.api), json!({"KeyId": id}));
+        let is_answered = Arc::new(AtomicBool::new(false));
+        let (seen, waiting) = (Arc::clone(&is_answered), Arc::new(Mutex::new(None)));
+        let (begun, mut attempts) = (Arc::clone(&waiting), 0);
+        between(usize::MAX, move || {
+            attempts += 1;
+            if attempts < ATTEMPTS_MAX {
+                return at_once(&api, "CreateKey", &json!({}));
+            }
+            let (api, key, told) = (Arc::clone(&api), key.clone(), Arc::clone(&seen));
+            let change = std::thread::spawn(move || {
+                at_once(&api, "DisableKey", &key);
+                told.store(true, Ordering::SeqCst);
+            });
+            *begun.lock().unwrap() = Some(change);
+            // Committed long before, and not answered while the request has not been let go.
+            std::thread::sleep(Duration::from_millis(100));
+            assert!(!seen.load(Ordering::SeqCst), "the change was answered");
+        });
+        bench.done(operation, ask.clone()).await;
         BETWEEN.set(None);
+        let change = waiting.lock().unwrap().take();
+        change.expect("a third attempt").join().unwrap();
+        assert!(is_answered.load(Ordering::SeqCst));
+        let disabled = format!("{} is disabled.", key_arn(&id));
+        bench
+            .refused(operation, ask.clone(), Code::DisabledException, &disabled)
+            .await;
+        bench.done("EnableKey", json!({"KeyId": id})).await;
     }
 }
 
