@@ -315,8 +315,9 @@ impl Front {
         let now = self.service.clock.now();
         if !claims_a_signature(head) {
             let mut principal = of_connection(caller, now, &snapshot).map_err(unknown)?;
-            caller.place.begin();
             let body = self.read(body).await?;
+            // Not before: whoever sends slowly would hold its place as long as it likes.
+            caller.place.begin();
             if has_moved() {
                 principal = of_connection(caller, now, &keystore.snapshot()).map_err(unknown)?;
             }

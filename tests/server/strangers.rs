@@ -97,6 +97,25 @@ async fn hold_2_a_caller_is_served_while_strangers_fill_the_unix_socket() {
 }
 
 #[tokio::test]
+async fn hold_2_slow_bodies_of_a_mapped_caller_keep_nobody_out() {
+    let daemon = crowded().await;
+    let mut known = daemon.over_unix().await;
+    known.ask(&mint(HOST)).await.done();
+    let mut slow = Vec::new();
+    for _ in 0..5 * CONNECTIONS_MAX {
+        let mut wire = daemon.over_unix().await;
+        let whole = mint(HOST).bytes();
+        wire.send(&whole[..whole.len() - 1]).await;
+        slow.push(wire);
+    }
+    for _ in 0..3 {
+        let mut fresh = daemon.over_unix().await;
+        at_once(fresh.ask(&mint(HOST))).await.done();
+    }
+    at_once(known.ask(&mint(HOST))).await.done();
+}
+
+#[tokio::test]
 async fn hold_2_probes_are_answered_while_strangers_fill_the_admin_listener() {
     let daemon = Daemon::start().await;
     let host = daemon.admin.to_string();
