@@ -138,7 +138,7 @@ impl Daemon {
             listeners.admin,
             listeners.admin_address,
             admin_shutting_down,
-        ));
+        )?);
         let upkeep = Upkeep::start(&core, tls)?;
         ready.store(true, Ordering::SeqCst);
         core.metrics.ready.set(1);

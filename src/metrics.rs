@@ -7,6 +7,7 @@ use metrics::{Counter, Gauge, Histogram, SharedString, Unit};
 use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
+use std::hash::RandomState;
 
 /// Latency buckets in seconds: from 1 µs to the request deadline.
 const SECONDS_BUCKETS: [f64; 22] = [
@@ -403,6 +404,12 @@ impl Metrics {
         let labels = labels(pairs);
         metrics::with_local_recorder(&self.recorder, || metrics::gauge!(name, labels))
     }
+}
+
+/// Draws the seed of this thread's hash maps, which the standard library takes from the operating system when the thread makes its first. Without it
+/// the first map of a thread panics where that source has failed: for threads that must go on then, at their start.
+pub fn seed_hash_maps() {
+    drop(RandomState::new());
 }
 
 fn labels(pairs: &[(&'static str, SharedString)]) -> Vec<metrics::Label> {

@@ -3,6 +3,7 @@
 
 use crate::audit::SEAL_INTERVAL;
 use crate::daemon::Core;
+use crate::metrics::seed_hash_maps;
 use crate::transport::tls::Tls;
 use std::io;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ impl Upkeep {
         let (pool, metrics) = (Arc::clone(&core.pool), Arc::clone(&core.metrics));
         let (api, clock) = (Arc::clone(&core.api), core.clock.clone());
         let work = move || {
+            seed_hash_maps();
             let mut ticks = 0;
             while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
                 pool.tick();

@@ -16,9 +16,11 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::service::service_fn;
+use renderer::Renderer;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::future::ready;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +28,8 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+
+mod renderer;
 
 /// Scrapers and probes are few, small and near.
 pub const CONNECTIONS_MAX: usize = 64;
@@ -54,17 +58,16 @@ pub struct Admin {
 }
 
 /// Serves until `shutdown` turns true. `Host` must be `address` or localhost.
-pub async fn serve(
+///
+/// # Errors
+/// When the operating system refuses a thread.
+pub fn serve(
     admin: Arc<Admin>,
     listener: TcpListener,
     address: SocketAddr,
     shutdown: watch::Receiver<bool>,
-) {
-    let desk = Arc::new(Desk {
-        admin,
-        address,
-        lanes: Mutex::default(),
-    });
+) -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    let desk = Arc::new(Desk::new(admin, address)?);
     let clock = Clock::system();
     let counts = Counts::of(&desk.admin.metrics, "admin", CONNECTIONS_MAX);
     let connect = move |stream: TcpStream, place: Arc<Place>| {
@@ -87,21 +90,34 @@ pub async fn serve(
         });
         ready(Ok((stream, service)))
     };
-    let here = [Handle::current()];
-    connection::serve(listener, "admin", BOUNDS, counts, &here, connect, shutdown).await;
+    Ok(async move {
+        let here = [Handle::current()];
+        connection::serve(listener, "admin", BOUNDS, counts, &here, connect, shutdown).await;
+    })
 }
 
 /// The admin listener's state.
 struct Desk {
     admin: Arc<Admin>,
     address: SocketAddr,
-    /// Lanes that have a gauge; one that has vanished keeps it, at zero.
-    lanes: Mutex<BTreeSet<String>>,
+    metrics: Renderer,
 }
 
 impl Desk {
+    fn new(admin: Arc<Admin>, address: SocketAddr) -> io::Result<Self> {
+        let exposition = Exposition {
+            admin: Arc::clone(&admin),
+            lanes: Mutex::default(),
+        };
+        Ok(Self {
+            admin,
+            address,
+            metrics: Renderer::start(move || exposition.text())?,
+        })
+    }
+
     async fn answer(
-        self: &Arc<Self>,
+        &self,
         method: &Method,
         path: &str,
         headers: &HeaderMap,
@@ -119,21 +135,17 @@ impl Desk {
             return response;
         }
         match path {
-            "/metrics" => {
-                let desk = Arc::clone(self);
-                // Rendering drains the histograms' samples, which takes milliseconds after a busy while.
-                match tokio::task::spawn_blocking(move || desk.exposition()).await {
-                    Ok(text) => answer(
-                        StatusCode::OK,
-                        "text/plain; version=0.0.4; charset=utf-8",
-                        text,
-                    ),
-                    Err(error) => {
-                        tracing::error!(%error, "metrics could not be rendered");
-                        plain(StatusCode::INTERNAL_SERVER_ERROR, "failed\n")
-                    }
+            "/metrics" => match self.metrics.render().await {
+                Some(text) => answer(
+                    StatusCode::OK,
+                    "text/plain; version=0.0.4; charset=utf-8",
+                    text,
+                ),
+                None => {
+                    tracing::error!("metrics could not be rendered");
+                    plain(StatusCode::INTERNAL_SERVER_ERROR, "failed\n")
                 }
-            }
+            },
             "/live" => plain(StatusCode::OK, "live\n"),
             "/ready" => match self.not_ready() {
                 None => plain(StatusCode::OK, "ready\n"),
@@ -159,27 +171,6 @@ impl Desk {
         halted.map(|reason| format!("the store takes no changes: {reason}"))
     }
 
-    fn exposition(&self) -> String {
-        self.gauge(&self.admin.pool.lanes());
-        self.admin.metrics.render()
-    }
-
-    fn gauge(&self, lanes: &[LaneStatus]) {
-        let mut known = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let present: BTreeSet<String> = lanes.iter().map(|lane| lane.lane.clone()).collect();
-        for lane in known.difference(&present) {
-            let (depth, capacity) = self.admin.metrics.lane(lane);
-            depth.set(0);
-            capacity.set(0);
-        }
-        for lane in lanes {
-            let (depth, capacity) = self.admin.metrics.lane(&lane.lane);
-            depth.set(lane.depth as f64);
-            capacity.set(lane.capacity as f64);
-        }
-        known.extend(present);
-    }
-
     fn status(&self) -> String {
         let facts = self.admin.facts.as_object();
         let mut status = facts.cloned().unwrap_or_default();
@@ -198,6 +189,36 @@ impl Desk {
         let mut text = serde_json::Value::Object(status).to_string();
         text.push('\n');
         text
+    }
+}
+
+/// What `/metrics` answers with.
+struct Exposition {
+    admin: Arc<Admin>,
+    /// Lanes that have a gauge; one that has vanished keeps it, at zero.
+    lanes: Mutex<BTreeSet<String>>,
+}
+
+impl Exposition {
+    fn text(&self) -> String {
+        self.gauge(&self.admin.pool.lanes());
+        self.admin.metrics.render()
+    }
+
+    fn gauge(&self, lanes: &[LaneStatus]) {
+        let mut known = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let present: BTreeSet<String> = lanes.iter().map(|lane| lane.lane.clone()).collect();
+        for lane in known.difference(&present) {
+            let (depth, capacity) = self.admin.metrics.lane(lane);
+            depth.set(0);
+            capacity.set(0);
+        }
+        for lane in lanes {
+            let (depth, capacity) = self.admin.metrics.lane(&lane.lane);
+            depth.set(lane.depth as f64);
+            capacity.set(lane.capacity as f64);
+        }
+        known.extend(present);
     }
 }
 
@@ -283,11 +304,8 @@ mod tests {
             store: Arc::new(Halt::new(metrics::Gauge::noop())),
             facts: serde_json::json!({"version": "1.2.3"}),
         };
-        let desk = Desk {
-            admin: Arc::new(admin),
-            address: "127.0.0.1:5646".parse().unwrap(),
-            lanes: Mutex::default(),
-        };
+        let address = "127.0.0.1:5646".parse().unwrap();
+        let desk = Desk::new(Arc::new(admin), address).unwrap();
         (folder, Arc::new(desk))
     }
 
@@ -408,13 +426,17 @@ mod tests {
     #[test]
     fn lanes_that_vanished_are_shown_empty() {
         let (_folder, desk) = desk();
+        let shown = Exposition {
+            admin: Arc::clone(&desk.admin),
+            lanes: Mutex::default(),
+        };
         let lane = |lane: &str, depth| LaneStatus {
             lane: lane.to_owned(),
             depth,
             capacity: 4096,
         };
-        desk.gauge(&[lane("a/AES_256", 7), lane("b/AES_256", 8)]);
-        desk.gauge(&[lane("b/AES_256", 9)]);
+        shown.gauge(&[lane("a/AES_256", 7), lane("b/AES_256", 8)]);
+        shown.gauge(&[lane("b/AES_256", 9)]);
         let text = desk.admin.metrics.render();
         for line in [
             r#"keymill_pool_depth{lane="a/AES_256"} 0"#,

@@ -3,6 +3,7 @@
 //! Work stealing would wake a second thread for nearly every request of a few microseconds, and lets the threads of crowded cores hold each other up; under a
 //! thousand connections its p99 is twice as long. Listeners accept elsewhere, so that a busy core never keeps a new connection from an idle one.
 
+use crate::metrics::seed_hash_maps;
 use std::io;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -54,6 +55,7 @@ impl Cores {
 }
 
 fn run(runtime: Runtime, stopped: oneshot::Receiver<()>) {
+    seed_hash_maps();
     // An error is the sender's end, which is what it waits for.
     let _ended = runtime.block_on(stopped);
     runtime.shutdown_timeout(END);

@@ -259,7 +259,8 @@ impl Daemon {
             },
             down.clone(),
         ));
-        listeners.spawn(transport::admin::serve(desk, admin, addresses.1, down));
+        let served = transport::admin::serve(desk, admin, addresses.1, down);
+        listeners.spawn(served.unwrap());
         let mut daemon = Self {
             tcp: addresses.0,
             socket,
