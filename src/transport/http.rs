@@ -16,21 +16,18 @@ use crate::transport::answered::{Answered, Streamed};
 use crate::transport::batch::Batch;
 use crate::transport::bind::{Bind, Bounds, Input};
 use crate::transport::caller::Caller;
-use crate::transport::request_body::RequestBody;
+use crate::transport::request_body::{RequestBody, Room};
 use crate::transport::route::{self, Form, Route};
 use crate::transport::tally::{Outcome, Subject, Tally};
 use bytes::Bytes;
 use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
-
-/// Bytes of a request's body: room for the largest that KMS knows (a policy of 131,072 characters, an attestation document of 350 KB in base64).
-const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// Streams of containers at once on each listener: each may hold a message of 16 MiB, and what is made of it.
 const STREAMS_MAX: usize = 64;
@@ -56,6 +53,7 @@ pub(super) struct Front {
     /// On the daemon's own Unix socket only.
     operator: Option<Operator>,
     tally: Tally,
+    bodies: Room,
     /// One permit for each stream of containers that may be open at once.
     streams: Arc<Semaphore>,
 }
@@ -91,6 +89,7 @@ impl Front {
             service,
             operator,
             tally,
+            bodies: Room::new(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         }
     }
@@ -104,10 +103,7 @@ impl Front {
         let began = self.service.clock.monotonic();
         let id = RequestId::draw(&self.service.api.entropy);
         let (head, incoming) = request.into_parts();
-        let mut body = RequestBody {
-            incoming: Some(incoming),
-            is_read: false,
-        };
+        let mut body = RequestBody::new(incoming);
         let mut subject = Subject::None;
         let answered = self
             .answer(id, &mut subject, caller, &head, &mut body)
@@ -363,30 +359,9 @@ impl Front {
     }
 
     /// Reads the body, within its bounds.
-    async fn read(&self, body: &mut RequestBody) -> Result<Bytes, Refusal> {
-        let RequestBody { incoming, is_read } = body;
-        let Some(incoming) = incoming else {
-            return Err(ApiError::internal("a body is read once").into());
-        };
-        // What `Content-Length` announces is refused before it is read, and before `100 Continue` asks for it.
-        if incoming.size_hint().lower() > BODY_BYTES_MAX as u64 {
-            return Err(too_large());
-        }
+    async fn read(&self, body: &mut RequestBody) -> Result<Bytes, ApiError> {
         let time = Duration::from_millis(self.service.config.body_timeout_ms);
-        let read = Limited::new(incoming, BODY_BYTES_MAX).collect();
-        match tokio::time::timeout(time, read).await {
-            Ok(Ok(body)) => {
-                *is_read = true;
-                Ok(body.to_bytes())
-            }
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-            // The framing is broken or the peer is gone; hyper closes the connection after this answer.
-            Ok(Err(_)) => Err(ApiError::bare(KmsErrorCode::SerializationException).into()),
-            Err(_) => {
-                let message = format!("The body was not complete after {} ms.", time.as_millis());
-                Err(ApiError::new(KmsErrorCode::RequestTimeoutException, message).into())
-            }
-        }
+        body.read(&self.bodies, time).await
     }
 }
 
@@ -471,11 +446,6 @@ fn refused(id: RequestId, subject: Subject, refusal: Refusal) -> (Response<Answe
             (response, Outcome::Error(code))
         }
     }
-}
-
-fn too_large() -> Refusal {
-    let message = format!("The body is larger than {BODY_BYTES_MAX} bytes.");
-    ApiError::new(KmsErrorCode::RequestEntityTooLarge, message).into()
 }
 
 fn too_many_streams() -> ApiError {

@@ -180,3 +180,60 @@ async fn a_body_that_breaks_off_harms_nobody() {
     answer.refusal(400, "SerializationException");
     daemon.over_unix().await.ask(&request).await.done();
 }
+
+#[tokio::test]
+async fn hold_5_bodies_together_have_a_bound() {
+    const HELD: usize = 32;
+    let daemon = Daemon::start().await;
+    let large = padded(BODY_BYTES_MAX).signed(&PROVISIONER);
+    let length = large.body.len();
+    let head = format!(
+        "{}expect: 100-continue\r\ncontent-length: {length}\r\n\r\n",
+        large.head()
+    );
+    // Whoever knows the id of an access key is asked for a body before its signature is known to be right.
+    let mut held = Vec::new();
+    for _ in 0..HELD {
+        let mut tcp = daemon.over_tcp().await;
+        tcp.send(&head).await;
+        let asked = tcp.line_until("\r\n\r\n").await.unwrap();
+        assert_eq!(asked, "HTTP/1.1 100 Continue");
+        held.push(tcp);
+    }
+    let mut refused = daemon.over_tcp().await;
+    refused.send(&head).await;
+    refused.answer().await.refusal(400, "ThrottlingException");
+    // Requests as they nearly always are have room, and so have bodies on another listener.
+    let small = padded(200).signed(&PROVISIONER);
+    daemon.over_tcp().await.ask(&small).await.done();
+    daemon.over_unix().await.ask(&large).await.done();
+    let mut last = held.pop().unwrap();
+    last.send(&large.body).await;
+    last.answer().await.done();
+    daemon.over_tcp().await.ask(&large).await.done();
+}
+
+#[tokio::test]
+async fn whoever_closes_his_sending_half_is_answered() {
+    let daemon = Daemon::start().await;
+    let request = padded(200);
+    let signed = request.clone().signed(&PROVISIONER);
+    for _ in 0..20 {
+        let mut tcp = daemon.over_tcp().await;
+        tcp.send(signed.bytes()).await;
+        tcp.finish().await;
+        tcp.answer().await.done();
+        assert!(tcp.is_closed().await);
+        let mut unix = daemon.over_unix().await;
+        unix.send(request.bytes()).await;
+        unix.finish().await;
+        unix.answer().await.done();
+        assert!(unix.is_closed().await);
+    }
+    // Half a request is none, and nobody waits for the rest of it.
+    let mut half = daemon.over_tcp().await;
+    half.send(&signed.bytes()[..signed.bytes().len() - 1]).await;
+    half.finish().await;
+    half.answer().await.refusal(400, "SerializationException");
+    assert!(half.is_closed().await);
+}

@@ -1,9 +1,10 @@
 //! A daemon that is told to stop: what is in flight is finished, what is new is refused, and nothing waits for ever.
 
-use crate::daemon::{ALIAS, Daemon, Setup};
-use crate::wire::{Request, within};
+use crate::daemon::{ALIAS, Daemon, PROVISIONER, Setup};
+use crate::wire::{Request, Wire, within};
 use keymill::transport::Config;
 use serde_json::json;
+use std::net::SocketAddr;
 use tokio::net::{TcpStream, UnixStream};
 
 const MANY: u64 = 100_000;
@@ -48,4 +49,56 @@ async fn the_deadline_cuts_what_does_not_end() {
     daemon.begin_to_drain();
     daemon.drained().await;
     assert!(stuck.answer().await.cut);
+}
+
+/// Asks without a pause, on a connection for as long as its answers let it, until nobody listens; how often it was answered. A request on a connection that has
+/// answered before is answered; a new one may come to an end unheard, when its listener closes in that moment.
+async fn ask_until_refused(address: SocketAddr) -> usize {
+    let body = json!({"KeyId": ALIAS, "KeySpec": "AES_256"});
+    let request = Request::kms("GenerateDataKeyWithoutPlaintext", "localhost", &body);
+    let request = request.signed(&PROVISIONER);
+    let mut answered = 0;
+    while let Ok(stream) = within(TcpStream::connect(address)).await {
+        let (mut wire, mut is_new) = (Wire::new(stream), true);
+        loop {
+            if !wire.is_answered(&request).await {
+                assert!(is_new, "a request was not answered");
+                break;
+            }
+            let answer = wire.answer().await;
+            answer.done();
+            answered += 1;
+            is_new = false;
+            if answer.header("connection") == Some("close") {
+                break;
+            }
+        }
+    }
+    answered
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hold_4_ten_restarts_under_load_leave_no_request_without_an_answer() {
+    for _ in 0..10 {
+        let mut daemon = Daemon::start().await;
+        let callers: Vec<_> = (0..6)
+            .map(|_| tokio::spawn(ask_until_refused(daemon.tcp)))
+            .collect();
+        let of_tcp =
+            r#"keymill_requests_total{operation="GenerateDataKeyWithoutPlaintext",code="OK"}"#;
+        within(async {
+            while daemon.metric(of_tcp).unwrap_or_default() < 100.0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        daemon.begin_to_drain();
+        daemon.drained().await;
+        let mut answered = 0;
+        for caller in callers {
+            answered += caller.await.unwrap();
+        }
+        // What was done was told.
+        assert_eq!(daemon.metric(of_tcp), Some(answered as f64));
+    }
 }

@@ -173,6 +173,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.answer().await
     }
 
+    /// Sends a request, and waits for the first of its answer; false if the connection ends instead.
+    pub(crate) async fn is_answered(&mut self, request: &Request) -> bool {
+        let sent = within(self.stream.write_all(&request.bytes())).await;
+        sent.is_ok() && (!self.received.is_empty() || self.read().await)
+    }
+
     /// Reads a whole answer.
     pub(crate) async fn answer(&mut self) -> Answer {
         let mut answer = self.head().await;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::transport::request_body::too_large;
 
 fn head(uri: &str, headers: &[(&str, &str)]) -> Parts {
     let mut request = Request::builder().uri(uri);
@@ -41,7 +42,10 @@ fn refusals_have_the_shape_that_sdks_read() {
         (status, kind, "application/x-amz-json-1.1".to_owned(), code)
     };
     let plain = |status, code| (status, None, "text/plain; charset=utf-8".to_owned(), code);
-    assert_eq!(shape(too_large()), json(413, "RequestEntityTooLarge"));
+    assert_eq!(
+        shape(too_large().into()),
+        json(413, "RequestEntityTooLarge")
+    );
     assert_eq!(
         shape(not_acceptable()),
         json(406, "UnsupportedOperationException")
