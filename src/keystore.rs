@@ -32,7 +32,7 @@ use tokio::sync::Mutex;
 use writer::{Means, Writer};
 
 mod body;
-#[cfg(fuzzing)]
+#[doc(hidden)]
 pub use body::fuzz as fuzz_body;
 mod error;
 mod format1;

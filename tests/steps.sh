@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 clients=tests/clients
 target=${CARGO_TARGET_DIR:-target}
 python=$clients/.venv/bin/python
-export DAEMON_BINARY=$target/release/keymill CLIENT_LINES=$target/tmp/clients
+export DAEMON_BINARY=$target/release/keymill CLIENT_LINES=$target/tmp/clients CLIENT_LOGS=$target/tmp/logs
 logs=$target/tmp/logs
 mkdir -p "$logs" "$CLIENT_LINES"
 passed=0 failed=0
@@ -79,6 +79,26 @@ step() {
         printf 'FAILED  %-16s %4d s; the end of %s:\n' "$name" $((SECONDS - began)) "$logs/$name.log"
         tail -n 60 "$logs/$name.log" | sed 's/^/    /'
     fi
+}
+
+# client_steps CASE [OPTION]...: runs the cases of test_steps.py that are called so. Each counts as a
+# step; when pytest itself fails, that counts as one that failed.
+client_steps() {
+    local name=$1 log=$logs/$1.log status=0 ended failures
+    shift
+    $python -m pytest -v --no-header --color=no -p no:cacheprovider --durations=0 --durations-min=1 \
+        "$@" "$clients/test_steps.py::$name" 2>&1 </dev/null | tee "$log" || status=$?
+    # As "1 failed, 28 passed in 240.12s".
+    ended=$(tail -n 1 "$log")
+    passed=$((passed + $(counted passed)))
+    failures=$(($(counted failed) + $(counted 'errors?')))
+    [ "$status" -eq 0 ] || [ "$failures" -gt 0 ] || failures=1
+    failed=$((failed + failures))
+}
+
+# How many cases pytest says have ended so.
+counted() {
+    grep -oP "\\d+(?= $1\\b)" <<<"$ended" || echo 0
 }
 
 # A step that the rest cannot do without.
