@@ -41,7 +41,7 @@ impl Mill {
         let config = config.unwrap().config;
         let runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = { runtime }.worker_threads(1).enable_all().build().unwrap();
-        let core = runtime.block_on(Core::open(&config, pool, Opening::CreateIfAbsent));
+        let core = runtime.block_on(Core::open(&config, pool, Opening::First(|_| ())));
         let mill = Self {
             core: core.unwrap(),
             runtime,

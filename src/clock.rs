@@ -1,6 +1,7 @@
 //! Wall and monotonic time as a value that is passed in, so that no test sleeps and no module reads
 //! a clock of its own. The only place that calls the system's clocks.
 
+use rustix::time::{ClockId, clock_gettime};
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
 use std::sync::Arc;
@@ -36,8 +37,12 @@ pub struct Clock {
 enum Source {
     System {
         start: Instant,
+        /// The time of day then, and the time since the machine's start.
+        wall: Timestamp,
+        boot: Duration,
     },
     Manual {
+        start: Timestamp,
         wall_micros: Arc<AtomicU64>,
         monotonic_micros: Arc<AtomicU64>,
     },
@@ -54,6 +59,8 @@ impl Clock {
         Self {
             source: Source::System {
                 start: Instant::now(),
+                wall: time_of_day(),
+                boot: since_boot(),
             },
         }
     }
@@ -63,6 +70,7 @@ impl Clock {
     pub fn manual(wall: Timestamp) -> Self {
         Self {
             source: Source::Manual {
+                start: wall,
                 wall_micros: Arc::new(AtomicU64::new(wall.0)),
                 monotonic_micros: Arc::new(AtomicU64::new(0)),
             },
@@ -74,6 +82,7 @@ impl Clock {
         if let Source::Manual {
             wall_micros,
             monotonic_micros,
+            ..
         } = &self.source
         {
             let micros = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
@@ -82,29 +91,43 @@ impl Clock {
         }
     }
 
+    /// Steps the time of day of a manual clock ahead, as somebody does who sets it.
+    pub fn step(&self, by: Duration) {
+        if let Source::Manual { wall_micros, .. } = &self.source {
+            let micros = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
+            wall_micros.fetch_add(micros, Ordering::SeqCst);
+        }
+    }
+
     /// The time of day; may step.
     #[must_use]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that reads the clock"
-    )]
     pub fn now(&self) -> Timestamp {
         match &self.source {
-            Source::System { .. } => {
-                let since = SystemTime::now()
-                    .duration_since(UNIX_EPOCH)
-                    .unwrap_or_default();
-                Timestamp(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
-            }
+            Source::System { .. } => time_of_day(),
             Source::Manual { wall_micros, .. } => Timestamp(wall_micros.load(Ordering::SeqCst)),
         }
+    }
+
+    /// A time that has come by two clocks: not after the time of day, and not after what it was when
+    /// this clock was made and the time that has passed since, in which the machine may have slept,
+    /// less `grace`. For what cannot be undone: a time of day that was wrong from the start is
+    /// trusted after `grace`, and one that steps later never before as much has passed.
+    #[must_use]
+    pub fn confirmed(&self, grace: Duration) -> Timestamp {
+        let (start, passed) = match &self.source {
+            Source::System { wall, boot, .. } => (*wall, since_boot().saturating_sub(*boot)),
+            Source::Manual { start, .. } => (*start, self.monotonic()),
+        };
+        let grace = u64::try_from(grace.as_micros()).unwrap_or(u64::MAX);
+        let steady = start.after(passed).0.saturating_sub(grace);
+        self.now().min(Timestamp(steady))
     }
 
     /// Time since this clock was made; never steps back.
     #[must_use]
     pub fn monotonic(&self) -> Duration {
         match &self.source {
-            Source::System { start } => start.elapsed(),
+            Source::System { start, .. } => start.elapsed(),
             Source::Manual {
                 monotonic_micros, ..
             } => Duration::from_micros(monotonic_micros.load(Ordering::SeqCst)),
@@ -112,10 +135,49 @@ impl Clock {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the clock"
+)]
+fn time_of_day() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let micros = since.unwrap_or_default().as_micros();
+    Timestamp(u64::try_from(micros).unwrap_or(u64::MAX))
+}
+
+/// Since the machine's start, also while it slept; nobody can set it.
+fn since_boot() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
 /// Certificates are judged at this clock's time too.
 impl TimeProvider for Clock {
     fn current_time(&self) -> Option<UnixTime> {
         let seconds = self.now().unix_seconds();
         Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_time_has_come_when_two_clocks_say_so() {
+        let clock = Clock::manual(Timestamp(0).after(HOUR * 100));
+        let at = |hours: u32| Timestamp(0).after(HOUR * hours);
+        assert_eq!(clock.confirmed(HOUR), at(99));
+        // Somebody sets the time of day eight days ahead.
+        clock.step(HOUR * 192);
+        assert_eq!(clock.confirmed(HOUR), at(99));
+        clock.advance(HOUR * 2);
+        assert_eq!((clock.now(), clock.confirmed(HOUR)), (at(294), at(101)));
+        // One that runs behind is not overtaken.
+        let system = Clock::system();
+        assert!(system.confirmed(Duration::ZERO) <= system.now());
+        assert!(system.confirmed(Duration::ZERO).after(HOUR) > system.now());
     }
 }

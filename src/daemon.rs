@@ -25,7 +25,7 @@ mod descriptors;
 mod listeners;
 mod upkeep;
 
-pub use self::core::{Core, OpenError, Opening};
+pub use self::core::{Announce, Core, OpenError, Opening};
 pub use listeners::{BindError, Listeners};
 
 use descriptors::Descriptors;

@@ -280,6 +280,8 @@ pub struct KmsKey {
     pub rotation: Option<RotationSchedule>,
     /// What was imported into a key of origin `EXTERNAL`, in ascending order of its generations; empty for other keys.
     pub imports: Vec<Import>,
+    /// The highest generation that something imported was given, also if it is gone: none is given twice.
+    pub generations: u32,
 }
 
 impl KmsKey {
@@ -298,6 +300,7 @@ impl KmsKey {
             tags: Vec::new(),
             rotation: None,
             imports: Vec::new(),
+            generations: 0,
         }
     }
 

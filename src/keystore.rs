@@ -26,7 +26,7 @@ use loaded::{Loaded, Verified};
 use record::{FORMAT, Head, Sealer};
 use seen::SeenFile;
 use sqlite::{Commit, Contents, SqliteStore, Store};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 use writer::{Means, Writer};
@@ -120,9 +120,10 @@ impl Keystore {
         if path.exists() {
             return Err(io(std::io::ErrorKind::AlreadyExists.into()));
         }
-        // Complete or absent: killed before the rename, it leaves no store, and the next call begins anew.
-        let unfinished = path.with_extension("new");
-        for left in ["new", "new-wal", "new-shm"] {
+        // Complete or absent: killed before the rename, it leaves no store, and the next call begins
+        // anew, in the same file: at no moment is there neither.
+        let unfinished = unfinished(path);
+        for left in ["new-wal", "new-shm"] {
             root_key::remove_if_there(&path.with_extension(left)).map_err(io)?;
         }
         let mut store = SqliteStore::create(&unfinished).await?;
@@ -144,6 +145,38 @@ impl Keystore {
             .map_err(io)?;
         drop(lock);
         Self::open(path, root, region, entropy, metrics).await
+    }
+
+    /// Leaves word at `path` that a store is being made there: to be called before its root key is.
+    ///
+    /// # Errors
+    /// [`KeystoreError::Io`].
+    pub fn begin(path: &Path) -> Result<(), KeystoreError> {
+        let path = unfinished(path);
+        let made = SqliteStore::make_file(&path);
+        made.map_err(|source| KeystoreError::Io { path, source })
+    }
+
+    /// Whether a store was being made at `path`, and is not done.
+    #[must_use]
+    pub fn is_begun(path: &Path) -> bool {
+        unfinished(path).exists()
+    }
+
+    /// The file that remembers the store at `path`.
+    #[must_use]
+    pub fn seen_path(path: &Path) -> PathBuf {
+        path.with_extension("seen")
+    }
+
+    /// Gives the memory of an earlier store at `path` up, on purpose.
+    ///
+    /// # Errors
+    /// [`KeystoreError::Io`].
+    pub fn forget(path: &Path) -> Result<(), KeystoreError> {
+        let path = Self::seen_path(path);
+        let removed = root_key::remove_if_there(&path);
+        removed.map_err(|source| KeystoreError::Io { path, source })
     }
 
     /// Opens the store at `path`: takes its lock, verifies everything, and only then opens it for writing.
@@ -386,6 +419,10 @@ impl Keystore {
     pub async fn close(self) -> Result<(), KeystoreError> {
         self.writer.into_inner().store.close().await
     }
+}
+
+fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension("new")
 }
 
 #[cfg(test)]

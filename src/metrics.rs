@@ -16,7 +16,7 @@ const SECONDS_BUCKETS: [f64; 22] = [
 ];
 
 /// Name, unit and help of every family, for the exposition and for the test that holds dashboards to it.
-pub const FAMILIES: [(&str, Kind, &str); 31] = [
+pub const FAMILIES: [(&str, Kind, &str); 32] = [
     (
         "keymill_requests_total",
         Kind::Counter,
@@ -109,6 +109,11 @@ pub const FAMILIES: [(&str, Kind, &str); 31] = [
     ),
     ("keymill_kms_keys", Kind::Gauge, "KMS keys by state"),
     (
+        "keymill_deletions_held",
+        Kind::Gauge,
+        "KMS keys whose date of deletion has come, and which are not removed yet",
+    ),
+    (
         "keymill_auth_failures_total",
         Kind::Counter,
         "Requests whose caller could not be authenticated, by code",
@@ -197,6 +202,8 @@ pub struct Metrics {
     pub keystore_revision: Gauge,
     /// `keymill_keystore_halted`
     pub keystore_halted: Gauge,
+    /// `keymill_deletions_held`
+    pub deletions_held: Gauge,
     /// `keymill_audit_records_total`
     pub audit_records: Counter,
     /// `keymill_audit_failures_total`
@@ -237,6 +244,7 @@ impl Metrics {
             }),
             keystore_revision: gauge("keymill_keystore_revision"),
             keystore_halted: gauge("keymill_keystore_halted"),
+            deletions_held: gauge("keymill_deletions_held"),
             audit_records: build("keymill_audit_records_total"),
             audit_failures: build("keymill_audit_failures_total"),
             audit_backlog_bytes: gauge("keymill_audit_backlog_bytes"),

@@ -149,7 +149,7 @@ fn make_store(folder: &Path) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let pool = config.pool.clone();
-        let core = Core::open(&config, pool, Opening::CreateIfAbsent).await;
+        let core = Core::open(&config, pool, Opening::First(|_| ())).await;
         core.unwrap().close().await.unwrap();
     });
 }

@@ -28,6 +28,9 @@ pub(super) mod creation;
 pub(super) mod last_usage;
 
 const DESCRIPTION_CHARACTERS_MAX: usize = 8192;
+/// How long a date of deletion must have passed since a daemon's start: if the machine's clock was
+/// wrong then, there is as long to see it.
+const DELETION_GRACE: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// `KeyMetadata`; the member named `KeyId` is the bare id here.
@@ -401,6 +404,18 @@ fn with_state(request: &Authorized<OnKey<'_>>, state: KeyState) -> KeyDraft {
 }
 
 impl Api {
+    /// Removes the keys whose deletion is due by two clocks. Returns how many are due by the time of
+    /// day alone: they are held back, since what is removed does not come back.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn remove_due_keys(&self) -> Result<usize, ApiError> {
+        let confirmed = self.clock.confirmed(DELETION_GRACE);
+        self.remove_expired_keys(confirmed).await?;
+        let held = keystore::expired(&self.keystore.snapshot(), self.clock.now());
+        Ok(held.len())
+    }
+
     /// Removes the keys whose deletion window has run out by `now`, with their material, aliases, policies and grants.
     ///
     /// # Errors

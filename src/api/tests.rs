@@ -27,6 +27,7 @@ mod dry_runs;
 mod enumerations;
 mod fence;
 mod grants;
+mod held;
 mod imports;
 mod key_pairs;
 mod key_policies;

@@ -75,7 +75,15 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
             output::result(&ready.text(&arguments.dir))
         }
     };
-    serve::serve(start, &config, &file, environment, prepare, announce)
+    serve::serve(
+        start,
+        serve::FIRST,
+        &config,
+        &file,
+        environment,
+        prepare,
+        announce,
+    )
 }
 
 impl Arguments {

@@ -76,11 +76,14 @@ impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Keystore(error) => error.into(),
-            OpenError::RootKey(_) | OpenError::RootKeyAbsent { .. } => Self::configuration(error),
+            OpenError::RootKey(_)
+            | OpenError::RootKeyAbsent { .. }
+            | OpenError::StoreAbsent { .. } => Self::configuration(error),
             OpenError::Audit(audit::OpenError::InUse { .. }) => Self::unavailable(error),
-            OpenError::Audit(_) | OpenError::Metrics(_) | OpenError::Threads(_) => {
-                Self::failed(error)
-            }
+            OpenError::Audit(_)
+            | OpenError::Beside { .. }
+            | OpenError::Metrics(_)
+            | OpenError::Threads(_) => Self::failed(error),
         }
     }
 }

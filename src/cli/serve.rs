@@ -20,6 +20,9 @@ pub(super) struct Arguments {
     file: ConfigFile,
     #[command(flatten)]
     addresses: Addresses,
+    /// Begin with an empty store although a root key or an audit log is there and the store is not
+    #[arg(long)]
+    new_store: bool,
 }
 
 /// What the runtime is given for tasks that ignored their end.
@@ -29,8 +32,13 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
     let start = Start::new()?;
     let (file, flags) = (&arguments.file.path, arguments.addresses.flags());
     let config = Config::load(Some(file), environment, &flags)?.config;
+    let opening = match arguments.new_store {
+        true => Opening::Anew(announce_root_key),
+        false => FIRST,
+    };
     serve(
         start,
+        opening,
         &config,
         file,
         environment,
@@ -59,6 +67,7 @@ impl Start {
 /// Opens, binds, lets `prepare` change the store, serves, lets `announce` say so, and runs to the end.
 pub(super) fn serve<T>(
     start: Start,
+    opening: Opening,
     config: &Config,
     file: &Path,
     environment: &Environment,
@@ -72,7 +81,7 @@ pub(super) fn serve<T>(
     let memory_locked = harden();
     let Start { runtime, signals } = start;
     let ending = runtime.block_on(async {
-        let core = open(config).await?;
+        let core = open(config, opening).await?;
         let (listeners, prepared) = match bind(config, &core, prepare).await {
             Ok(bound) => bound,
             Err(failure) => {
@@ -104,8 +113,8 @@ async fn bind<T>(
     Ok((listeners, prepare(core).await?))
 }
 
-async fn open(config: &Config) -> Result<Core, Failure> {
-    let core = Core::open(config, config.pool.clone(), Opening::CreateIfAbsent).await;
+async fn open(config: &Config, opening: Opening) -> Result<Core, Failure> {
+    let core = Core::open(config, config.pool.clone(), opening).await;
     let core = core.map_err(|error| match error {
         // To whoever wants to serve, the way around a running daemon is no help.
         daemon::OpenError::Keystore(KeystoreError::InUse { path, holder, .. }) => {
@@ -116,15 +125,19 @@ async fn open(config: &Config) -> Result<Core, Failure> {
         }
         other => other.into(),
     })?;
-    if let Some(path) = &core.new_root_key {
-        output::notice(&RootKey::notice(path));
-    }
     if !aes::hardware_accelerated() {
         tracing::warn!(
             "this processor has no AES instructions: AES runs in software, many times slower"
         );
     }
     Ok(core)
+}
+
+/// A store is made where nothing of an earlier one is.
+pub(super) const FIRST: Opening = Opening::First(announce_root_key);
+
+fn announce_root_key(path: &Path) {
+    output::notice(&RootKey::notice(path));
 }
 
 /// Keeps secrets out of core dumps and swap; what is refused is said once, and shows in `keymill_memory_locked`.

@@ -10,7 +10,7 @@ use crate::keystore::{Keystore, KeystoreError, RootKey, RootKeyError};
 use crate::limit::Limits;
 use crate::metrics::Metrics;
 use crate::pool::{self, CloneWord, Pool};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// An opened store and what works on it.
@@ -31,17 +31,21 @@ pub struct Core {
     pub audit: Arc<Audit>,
     /// The operations.
     pub api: Arc<Api>,
-    /// The root key file, if this opening has created it: whoever did so is to be told how to keep it.
-    pub new_root_key: Option<PathBuf>,
 }
 
+/// Tells how to keep a root key, of which the file has just been made at this path.
+pub type Announce = fn(&Path);
+
 /// What to do when there is no store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Opening {
     /// Refuse.
     Existing,
-    /// Create it, and the root key if there is none either.
-    CreateIfAbsent,
+    /// Create it and its root key, if nothing of an earlier store is there: a root key, an audit log
+    /// or a memory without its store is a disk that is not mounted, or a path with a slip.
+    First(Announce),
+    /// Create it on purpose, under the root key if one is there.
+    Anew(Announce),
 }
 
 /// Why a store and what works on it cannot be opened. Each prints as one line.
@@ -65,6 +69,24 @@ pub enum OpenError {
         root_key: PathBuf,
         /// The store.
         store: PathBuf,
+    },
+    /// The store is not there, and something that belongs to one is.
+    #[error(
+        "store {store} does not exist, but {found} does: mount its disk, mend store.path, or restore it from a backup; to begin with an empty store on purpose, start once with `keymill serve --new-store`"
+    )]
+    StoreAbsent {
+        /// The store.
+        store: PathBuf,
+        /// What is there.
+        found: String,
+    },
+    /// A file beside the store.
+    #[error("{path}: {source}")]
+    Beside {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
     },
     /// The metrics recorder.
     #[error("cannot set up metrics: {0}")]
@@ -92,7 +114,6 @@ impl Core {
         let Opened {
             keystore,
             audit_key,
-            new_root_key,
         } = keystore(config, opening, &entropy, &metrics).await?;
         let keystore = Arc::new(keystore);
         let clock = Clock::system();
@@ -140,7 +161,6 @@ impl Core {
             pool,
             audit,
             api,
-            new_root_key,
         })
     }
 
@@ -175,7 +195,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 struct Opened {
     keystore: Keystore,
     audit_key: Secret<32>,
-    new_root_key: Option<PathBuf>,
 }
 
 /// Opens the store, or creates it where `opening` says so and there is none.
@@ -198,31 +217,95 @@ async fn keystore(
         return Ok(Opened {
             keystore,
             audit_key: audit::key(&root),
-            new_root_key: None,
         });
     }
-    if opening == Opening::Existing {
-        let path = store.clone();
-        return Err(KeystoreError::Absent { path }.into());
-    }
-    let new_root_key = (!root_key.exists()).then(|| root_key.clone());
-    let root = match &new_root_key {
-        Some(path) => RootKey::create(path, &entropy)?,
-        None => RootKey::read(root_key)?,
+    let announce = may_create(config, opening)?;
+    Keystore::begin(store)?;
+    let root = if root_key.exists() {
+        RootKey::read(root_key)?
+    } else {
+        let root = RootKey::create(root_key, &entropy)?;
+        // Before anything else can fail: no later start would say it.
+        announce(root_key);
+        root
     };
     let keystore = Keystore::create(store, &root, region, entropy, metrics).await?;
     Ok(Opened {
         keystore,
         audit_key: audit::key(&root),
-        new_root_key,
     })
+}
+
+/// Whether an empty store may be made where there is none, and whom to tell of the root key.
+fn may_create(config: &Config, opening: Opening) -> Result<Announce, OpenError> {
+    let store = config.store.path.clone();
+    match opening {
+        Opening::Existing => Err(KeystoreError::Absent { path: store }.into()),
+        Opening::First(announce) => match left_of_earlier_store(config)? {
+            None => Ok(announce),
+            Some(found) => Err(OpenError::StoreAbsent { store, found }),
+        },
+        Opening::Anew(announce) => {
+            Keystore::forget(&store)?;
+            Ok(announce)
+        }
+    }
+}
+
+/// What is there that only a store's daemon makes. Not a root key beside a store that was begun:
+/// that is what a first start leaves that was killed.
+fn left_of_earlier_store(config: &Config) -> Result<Option<String>, OpenError> {
+    let (store, root_key) = (&config.store.path, &config.store.root_key);
+    if root_key.exists() && !Keystore::is_begun(store) {
+        return Ok(Some(format!("root key {}", root_key.display())));
+    }
+    let seen = Keystore::seen_path(store);
+    if seen.exists() {
+        return Ok(Some(format!("{}, a host's memory of it,", seen.display())));
+    }
+    let log = &config.audit.path;
+    let beside = |source| OpenError::Beside {
+        path: log.clone(),
+        source,
+    };
+    match std::fs::read_dir(log) {
+        Ok(mut entries) => {
+            let has_log = entries.try_fold(false, |found, entry| {
+                let is_log = entry?.path().extension() == Some("jsonl".as_ref());
+                Ok(found || is_log)
+            });
+            let has_log = has_log.map_err(beside)?;
+            Ok(has_log.then(|| format!("audit log {}", log.display())))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        // What it is, the audit log will say.
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => Ok(None),
+        Err(error) => Err(beside(error)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Environment;
-    use std::path::Path;
+    use std::sync::{Mutex, PoisonError};
+
+    /// The root keys that were announced, of all tests.
+    static ANNOUNCED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+    fn announce(path: &Path) {
+        assert!(path.exists(), "what is told of is there");
+        let mut announced = ANNOUNCED.lock().unwrap_or_else(PoisonError::into_inner);
+        announced.push(path.to_owned());
+    }
+
+    fn announced(config: &Config) -> usize {
+        let announced = ANNOUNCED.lock().unwrap_or_else(PoisonError::into_inner);
+        let paths = announced.iter();
+        paths.filter(|path| **path == config.store.root_key).count()
+    }
+
+    const FIRST: Opening = Opening::First(announce);
 
     fn config(folder: &Path) -> Config {
         let file = folder.join("keymill.toml");
@@ -249,10 +332,8 @@ mod tests {
         let line = refusal(&config, Opening::Existing).await;
         assert!(line.contains("does not exist"), "{line}");
         assert!(!config.store.root_key.exists());
-        let core = Core::open(&config, unpooled(), Opening::CreateIfAbsent)
-            .await
-            .unwrap();
-        assert_eq!(core.new_root_key.as_ref(), Some(&config.store.root_key));
+        let core = Core::open(&config, unpooled(), FIRST).await.unwrap();
+        assert_eq!(announced(&config), 1);
         let line = refusal(&config, Opening::Existing).await;
         assert!(
             line.contains("in use") && line.contains("--endpoint unix:"),
@@ -262,35 +343,96 @@ mod tests {
         let core = Core::open(&config, unpooled(), Opening::Existing)
             .await
             .unwrap();
-        assert_eq!(core.new_root_key, None);
         core.close().await.unwrap();
+        assert_eq!(announced(&config), 1);
     }
 
     #[tokio::test]
     async fn a_store_without_its_root_key_gets_no_new_one() {
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path());
-        let core = Core::open(&config, unpooled(), Opening::CreateIfAbsent)
-            .await
-            .unwrap();
+        let core = Core::open(&config, unpooled(), FIRST).await.unwrap();
         core.close().await.unwrap();
         std::fs::remove_file(&config.store.root_key).unwrap();
-        let line = refusal(&config, Opening::CreateIfAbsent).await;
+        let line = refusal(&config, FIRST).await;
         assert!(line.contains("restore it from your copy"), "{line}");
         assert!(!config.store.root_key.exists());
     }
 
     #[tokio::test]
-    async fn a_root_key_that_is_there_is_used_for_a_new_store() {
+    async fn what_is_left_of_a_store_is_no_reason_to_serve_an_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path());
+        let core = Core::open(&config, unpooled(), FIRST).await.unwrap();
+        core.close().await.unwrap();
+        std::fs::remove_file(&config.store.path).unwrap();
+        let (seen, root_key) = (
+            Keystore::seen_path(&config.store.path),
+            &config.store.root_key,
+        );
+        let root = std::fs::read(root_key).unwrap();
+        for (found, gone) in [
+            ("root key", root_key.as_path()),
+            ("keystore.seen, a host's memory of it,", &seen),
+            ("audit log", &config.audit.path),
+        ] {
+            let line = refusal(&config, FIRST).await;
+            assert!(line.contains(found), "{line}");
+            assert!(
+                line.contains("--new-store") && !line.contains('\n'),
+                "{line}"
+            );
+            assert!(!config.store.path.exists());
+            if gone.is_dir() {
+                std::fs::remove_dir_all(gone).unwrap();
+            } else {
+                std::fs::remove_file(gone).unwrap();
+            }
+        }
+        let core = Core::open(&config, unpooled(), FIRST).await.unwrap();
+        core.close().await.unwrap();
+        assert_ne!(std::fs::read(root_key).unwrap(), root);
+    }
+
+    #[tokio::test]
+    async fn an_empty_store_is_made_beside_a_root_key_on_purpose() {
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path());
         RootKey::create(&config.store.root_key, &Entropy::os()).unwrap();
+        std::fs::write(Keystore::seen_path(&config.store.path), "99 format 2\n").unwrap();
         let before = std::fs::read(&config.store.root_key).unwrap();
-        let core = Core::open(&config, unpooled(), Opening::CreateIfAbsent)
-            .await
-            .unwrap();
-        assert_eq!(core.new_root_key, None);
+        let core = Core::open(&config, unpooled(), Opening::Anew(announce)).await;
+        core.unwrap().close().await.unwrap();
+        assert_eq!(announced(&config), 0);
+        assert_eq!(std::fs::read(&config.store.root_key).unwrap(), before);
+    }
+
+    #[tokio::test]
+    async fn a_start_that_fails_after_the_root_key_was_made_has_told_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path());
+        std::fs::write(&config.audit.path, "no folder").unwrap();
+        let line = refusal(&config, FIRST).await;
+        assert!(line.contains("audit log"), "{line}");
+        assert_eq!(announced(&config), 1);
+        // The next start goes on with what there is.
+        std::fs::remove_file(&config.audit.path).unwrap();
+        let core = Core::open(&config, unpooled(), FIRST).await.unwrap();
+        core.close().await.unwrap();
+        assert_eq!(announced(&config), 1);
+    }
+
+    #[tokio::test]
+    async fn a_first_start_that_was_killed_is_begun_again_with_its_root_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path());
+        // What is there between the two files.
+        Keystore::begin(&config.store.path).unwrap();
+        RootKey::create(&config.store.root_key, &Entropy::os()).unwrap();
+        let before = std::fs::read(&config.store.root_key).unwrap();
+        let core = Core::open(&config, unpooled(), FIRST).await.unwrap();
         core.close().await.unwrap();
         assert_eq!(std::fs::read(&config.store.root_key).unwrap(), before);
+        assert!(!Keystore::is_begun(&config.store.path));
     }
 }

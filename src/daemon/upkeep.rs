@@ -5,6 +5,7 @@ use crate::audit::SEAL_INTERVAL;
 use crate::daemon::Core;
 use crate::metrics::seed_hash_maps;
 use crate::transport::tls::Tls;
+use metrics::Gauge;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -75,6 +76,7 @@ impl Upkeep {
                 let _halted = store.heal().await;
             }
         });
+        let (held, mut told) = (core.metrics.deletions_held.clone(), 0);
         tasks.spawn(async move {
             // Its first tick comes at once.
             let mut interval = tokio::time::interval(EXPIRY);
@@ -83,9 +85,12 @@ impl Upkeep {
                     _ = interval.tick() => {}
                     _ = stopped.changed() => return,
                 }
-                if let Err(error) = api.remove_expired_keys(clock.now()).await {
-                    let error = error.source().map(tracing::field::display);
-                    tracing::error!(error, "keys whose deletion is due were not removed");
+                match api.remove_due_keys().await {
+                    Ok(keys) => told = tell_held(&held, told, keys),
+                    Err(error) => {
+                        let error = error.source().map(tracing::field::display);
+                        tracing::error!(error, "keys whose deletion is due were not removed");
+                    }
                 }
                 if let Err(error) = api.drop_expired_material(clock.now()).await {
                     let error = error.source().map(tracing::field::display);
@@ -147,6 +152,18 @@ fn nothing_to_reload(
             }
         }
     })
+}
+
+/// Says how many deletions are held back, in the log where there are more than were told of before.
+fn tell_held(held: &Gauge, told: usize, keys: usize) -> usize {
+    held.set(keys as f64);
+    if keys > told {
+        tracing::warn!(
+            keys,
+            "the date of deletion of keys has come by the time of day, and not yet by the time that this daemon has run: they go for good once it has, within an hour where the clock is right; if it is not, set it, or cancel the deletions"
+        );
+    }
+    keys
 }
 
 /// Reads the files of TLS again at SIGHUP, and by and by when they have changed.

@@ -4,9 +4,9 @@
 //! daemon that has no descriptor left can still write it. The line lies within one sector, which a
 //! power cut leaves old or new. Releases that knew format 1 alone wrote the revision only.
 
-use crate::keystore::KeystoreError;
 use crate::keystore::record::{Corrupt, FORMAT_OF_OLD};
 use crate::keystore::root_key::sync_folder_of;
+use crate::keystore::{Keystore, KeystoreError};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -22,7 +22,7 @@ impl SeenFile {
     /// The file of the store at `path`.
     pub(super) fn beside(path: &Path) -> Self {
         Self {
-            path: path.with_extension("seen"),
+            path: Keystore::seen_path(path),
             file: None,
         }
     }

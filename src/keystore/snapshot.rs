@@ -331,12 +331,14 @@ impl KeyEntry {
         }
     }
 
-    /// The material that a blob's header names.
+    /// The material that a blob's header names. What waits for its rotation has wrapped nothing yet,
+    /// and may be deleted as if it had never been.
     #[must_use]
     pub fn generation(&self, generation: u32) -> Option<&Arc<BackingKey>> {
-        self.materials
-            .iter()
+        let mut materials = self.materials.iter();
+        materials
             .find(|material| material.generation() == generation)
+            .filter(|_| !self.key.is_pending(generation))
     }
 }
 

@@ -107,21 +107,23 @@ impl Files {
 }
 
 impl SqliteStore {
-    /// Makes a new file, which must not exist, with empty tables; readable by its owner only.
+    /// An empty file, in the place of what may be there; readable by its owner only.
+    pub(super) fn make_file(path: &Path) -> std::io::Result<()> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = std::fs::OpenOptions::new();
+        let options = options.write(true).create(true).truncate(true).mode(0o600);
+        options.open(path).map(drop)
+    }
+
+    /// Makes a new file with empty tables, in the place of what an unfinished start has left.
     ///
     /// # Errors
     /// [`KeystoreError`].
     pub async fn create(path: &Path) -> Result<Self, KeystoreError> {
-        use std::os::unix::fs::OpenOptionsExt;
-        std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|source| KeystoreError::Io {
-                path: path.to_owned(),
-                source,
-            })?;
+        Self::make_file(path).map_err(|source| KeystoreError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
         let mut store = Self::connect(path).await?;
         let tables = "BEGIN; \
             CREATE TABLE record (kind TEXT NOT NULL, id TEXT NOT NULL, revision INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (kind, id)) STRICT; \

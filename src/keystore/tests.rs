@@ -8,7 +8,6 @@ use crate::keystore::body::Entry;
 use crate::keystore::record::{Corrupt, Kind, Record};
 use sqlx::{Connection, Row};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 mod access;
 mod audit_head;

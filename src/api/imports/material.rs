@@ -103,17 +103,19 @@ fn place(
             message,
         ));
     }
-    let last = key.imports.last().map_or(0, |import| import.generation);
     let is_first = key.imports.is_empty();
     if !is_first && key.spec != KeySpec::Symmetric {
         return Err(incorrect(
             "A key of this spec has one key material for good.",
         ));
     }
+    // Not the one after the last that is there: what was deleted before its rotation has had one too.
+    let generation = key.generations.checked_add(1);
+    let generation =
+        generation.ok_or_else(|| ApiError::internal("a key has no more generations"))?;
+    key.generations = generation;
     key.imports.push(Import {
-        generation: last
-            .checked_add(1)
-            .ok_or_else(|| ApiError::internal("a key has no more generations"))?,
+        generation,
         id,
         date: now,
         rotation: None,

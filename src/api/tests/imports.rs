@@ -8,6 +8,7 @@ use aws_lc_rs::rsa::{
     OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey,
 };
 
+mod generations;
 mod other_kinds;
 mod refusals;
 

@@ -33,6 +33,9 @@ struct KeyBody {
     rotation: Option<ScheduleBody>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     kind: Option<KindBody>,
+    /// The highest that was given, where it is of no material any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    generations: Option<u32>,
 }
 
 /// What a key is that is not of `SYMMETRIC_DEFAULT` and `AWS_KMS`.
@@ -118,11 +121,16 @@ pub(in crate::keystore) fn encode(draft: &KeyDraft) -> SecretBytes {
             next_date: schedule.next_date.0,
         }),
         kind,
+        generations: (key.generations > last_generation(&key.imports)).then_some(key.generations),
     };
     let generations = draft.materials.iter().map(|key| key.expose().as_slice());
     let secret = draft.secret.iter().map(|secret| secret.expose());
     let secrets: Vec<&[u8]> = generations.chain(secret).collect();
     encode_body(&metadata, &secrets)
+}
+
+fn last_generation(imports: &[Import]) -> u32 {
+    imports.last().map_or(0, |import| import.generation)
 }
 
 fn material_body(key: &Arc<BackingKey>) -> MaterialBody {
@@ -200,6 +208,7 @@ pub(super) fn decode(
             .map(imported)
             .collect::<Option<Vec<_>>>()?,
     };
+    let last = last_generation(&imports);
     let key = KmsKey {
         id,
         account,
@@ -215,6 +224,7 @@ pub(super) fn decode(
             next_date: Timestamp(schedule.next_date),
         }),
         imports,
+        generations: body.generations.unwrap_or(0).max(last),
     };
     let usable = key.state == KeyState::Enabled || key.state == KeyState::Disabled;
     if !spec.fits(usage) || (usable && key.lacks_material()) {
