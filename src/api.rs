@@ -25,6 +25,7 @@ use resolve::Caller;
 use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use zeroize::Zeroizing;
 
 mod aliases;
@@ -67,6 +68,7 @@ pub use batch::{Chunk, DataKeys};
 pub use bind::{Containers, Purpose, Step};
 pub use error::{ApiError, KmsErrorCode};
 pub use operation::{OPERATIONS, Operation, operation};
+pub use policy_check::actions;
 pub use principals::ADMINISTRATION;
 pub use request_id::RequestId;
 pub use requester::Requester;
@@ -108,6 +110,8 @@ pub struct Api {
     last_check: Arc<LastCheck>,
     counters: Counters,
     turns: Turns,
+    /// Refused calls that have no record, since the last record of one.
+    unrecorded: AtomicU64,
 }
 
 impl Deref for Api {
@@ -127,6 +131,7 @@ impl Api {
             last_check: Arc::default(),
             counters: Counters::new(metrics),
             turns: Turns::new(),
+            unrecorded: AtomicU64::new(0),
         })
     }
 
@@ -410,6 +415,7 @@ struct Counters {
     bind: DataKeyCounters,
     /// By [`Scope`].
     throttled: [metrics::Counter; Scope::LABELS.len()],
+    throttled_refused: metrics::Counter,
     undecided: metrics::Counter,
 }
 
@@ -422,6 +428,7 @@ impl Counters {
             batch: DataKeyCounters::new(metrics, "DataKeys"),
             bind: DataKeyCounters::new(metrics, "Bind"),
             throttled: Scope::LABELS.map(|scope| metrics.throttled(scope)),
+            throttled_refused: metrics.throttled("refused"),
             undecided: metrics.policy_undecided(),
         }
     }

@@ -38,6 +38,8 @@ pub struct Config {
     pub kms_key_keys_per_second: u64,
     /// Milliseconds of each rate that may be taken at once.
     pub burst_ms: u64,
+    /// Refused calls a second of each principal.
+    pub refused_calls_per_second: u64,
     /// Keys a second by the principal's ARN.
     pub principals: BTreeMap<String, u64>,
     /// Keys a second by the KMS key's ARN.
@@ -50,6 +52,7 @@ impl Default for Config {
             principal_keys_per_second: 0,
             kms_key_keys_per_second: 0,
             burst_ms: 1000,
+            refused_calls_per_second: 10,
             principals: BTreeMap::new(),
             kms_keys: BTreeMap::new(),
         }
@@ -91,7 +94,12 @@ pub struct Paid {
 pub struct Limits {
     principals: Table<String>,
     keys: Table<KeyId>,
+    /// Refused calls by principal: each writes a record, for which its caller needs no right.
+    refused: Table<String>,
 }
+
+/// What a principal may have refused at once after a pause: a program that looks for what it may do.
+const REFUSED_BURST: Duration = Duration::from_secs(10);
 
 impl Limits {
     /// The limits that `config` sets. An override whose name is no ARN of its kind is left out: `config` has refused it before.
@@ -105,6 +113,10 @@ impl Limits {
             principals: Table::new(
                 rate(config.principal_keys_per_second),
                 principals.map(|(arn, keys)| (arn.clone(), rate(*keys))),
+            ),
+            refused: Table::new(
+                Rate::new(config.refused_calls_per_second, REFUSED_BURST),
+                std::iter::empty(),
             ),
             keys: Table::new(
                 rate(config.kms_key_keys_per_second),
@@ -140,6 +152,15 @@ impl Limits {
         Ok(())
     }
 
+    /// Takes a refused call of the principal of this ARN.
+    ///
+    /// # Errors
+    /// How long to wait for it.
+    pub fn take_refused(&self, principal: &str, now: Duration) -> Result<(), Duration> {
+        let (whose, urgency) = (charged(principal), Urgency::Online);
+        self.refused.take(whose, 1, urgency, now)
+    }
+
     /// Keys that a batch of this principal under this KMS key takes at a time, at most `most`; at least 1.
     #[must_use]
     pub fn bulk_keys(&self, principal: &str, key: KeyId, most: usize) -> usize {
@@ -156,6 +177,7 @@ impl Limits {
     pub fn tick(&self, now: Duration) {
         self.principals.tick(now);
         self.keys.tick(now);
+        self.refused.tick(now);
     }
 }
 

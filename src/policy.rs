@@ -17,6 +17,7 @@ pub mod principal;
 mod statement;
 pub mod steps;
 mod template;
+pub mod unmatched;
 mod wildcard;
 
 pub(crate) use condition::date::parse_date;

@@ -6,6 +6,7 @@ use crate::api::{Api, ApiError, KmsErrorCode, Under};
 use crate::key::KeyId;
 use crate::limit::{Exceeded, Paid, Urgency};
 use crate::policy::Principal;
+use std::sync::atomic::Ordering;
 
 impl Api {
     /// Takes one key for a single request: from the caller's limit, and from that of the KMS key if there is one. `paid` outlives a request's restarts.
@@ -33,6 +34,24 @@ impl Api {
         let now = self.clock.monotonic();
         self.limits
             .take(&principal.arn, key, keys, urgency, now, paid)
+    }
+
+    /// Takes a refused call from the caller's limit: it is recorded, and whoever has no rights must
+    /// not be able to fill the disk. The operator has no limits.
+    ///
+    /// # Errors
+    /// What it is answered instead, without a record; the next record of a refused call says so.
+    pub(super) fn take_refused(&self, principal: &Principal) -> Result<(), ApiError> {
+        let now = self.clock.monotonic();
+        if principal.is_operator() || self.limits.take_refused(&principal.arn, now).is_ok() {
+            return Ok(());
+        }
+        self.unrecorded.fetch_add(1, Ordering::Relaxed);
+        self.counters.throttled_refused.increment(1);
+        Err(ApiError::new(
+            KmsErrorCode::ThrottlingException,
+            "Too many of your calls were refused. Reduce the frequency of your calls.",
+        ))
     }
 
     /// Counts a refusal, in the shape that SDKs retry.

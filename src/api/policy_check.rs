@@ -92,6 +92,12 @@ pub(super) const ON_NO_KEY: [&str; 11] = [
     "kms:UpdateCustomKeyStore",
 ];
 
+/// Every action that a policy can be about; `kms:SynchronizeMultiRegionKey` is a permission alone.
+pub fn actions() -> impl Iterator<Item = &'static str> {
+    let others = ["kms:RetireGrant", "kms:SynchronizeMultiRegionKey"];
+    ON_KEYS.into_iter().chain(ON_NO_KEY).chain(others)
+}
+
 /// A request about no key.
 struct OnNoKey(Action);
 

@@ -76,7 +76,11 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
-        Self::with_rates(&limit::Config::default()).await
+        Self::with_rates(&limit::Config {
+            refused_calls_per_second: 0,
+            ..limit::Config::default()
+        })
+        .await
     }
 
     async fn with_rates(rates: &limit::Config) -> Self {

@@ -16,11 +16,13 @@ use crate::key::arn::Arn;
 use crate::key::material::KeyMaterialId;
 use crate::keystore::KeyEntry;
 use serde::Deserialize;
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Bytes of a refusal's message at most: it may quote what was sent.
-const MESSAGE_BYTES_MAX: usize = 4096;
+const MESSAGE_BYTES_MAX: usize = 1024;
 
 /// What was asked for.
 #[derive(Clone, Copy)]
@@ -129,10 +131,15 @@ impl Api {
         event: Event<'_>,
         outcome: &Outcome<'_>,
     ) -> Result<Recorded, ApiError> {
-        if let Outcome::Refused(error, _) = outcome
-            && error.is_undecided()
-        {
-            self.counters.undecided.increment(1);
+        if let Outcome::Refused(error, rows) = outcome {
+            if error.is_undecided() {
+                self.counters.undecided.increment(1);
+            }
+            let handed_out = rows.as_ref().is_some_and(|rows| rows.count > 0);
+            // A batch that has had keys had the right to them, and its end is always told; so is what failed here.
+            if !handed_out && error.code() != KmsErrorCode::KMSInternalException {
+                self.take_refused(&requester.principal)?;
+            }
         }
         let recorded = LINE.with_borrow_mut(|line| {
             line.clear();
@@ -211,6 +218,15 @@ impl Api {
             }
             (None, None) => &[],
         };
+        let mut message = error.map(|error| message(error)).unwrap_or_default();
+        if error.is_some() {
+            let unrecorded = self.unrecorded.swap(0, Ordering::Relaxed);
+            if unrecorded > 0 {
+                let note =
+                    format!(" [refused calls before this one that have no record: {unrecorded}]");
+                message.to_mut().push_str(&note);
+            }
+        }
         // What was not understood could not be asked for.
         let is_understood = |error: &ApiError| error.code() != KmsErrorCode::SerializationException;
         AuditRecord {
@@ -235,7 +251,10 @@ impl Api {
             resources: list,
             key_material_id: resources.material,
             batch,
-            error: error.map(refusal),
+            error: error.map(|error| Refusal {
+                code: error.code().name(),
+                message: (!message.is_empty()).then_some(&*message),
+            }),
         }
         .append(line);
     }
@@ -249,13 +268,9 @@ fn of_key(entry: &Arc<KeyEntry>) -> Resource<'_> {
     }
 }
 
-fn refusal(error: &ApiError) -> Refusal<'_> {
+fn message(error: &ApiError) -> Cow<'_, str> {
     let message = error.message();
-    let message = &message[..message.floor_char_boundary(MESSAGE_BYTES_MAX)];
-    Refusal {
-        code: error.code().name(),
-        message: (!message.is_empty()).then_some(message),
-    }
+    message[..message.floor_char_boundary(MESSAGE_BYTES_MAX)].into()
 }
 
 fn kind(arn: &str) -> ResourceKind {

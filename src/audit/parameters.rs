@@ -11,6 +11,11 @@ use std::fmt;
 /// Bytes of all members at most; what is longer is left out as CloudTrail does it.
 pub(super) const BYTES_MAX: usize = 100 * 1024;
 
+/// Bytes of all members of a call that was refused at most, and of one of them: whoever has no
+/// rights writes short records.
+pub(super) const REFUSED_BYTES_MAX: usize = 1024;
+const REFUSED_MEMBER_BYTES_MAX: usize = 256;
+
 /// Members of the requests of AWS KMS, of the batch and of the operator's operations; sorted.
 const MEMBERS: [&str; 60] = [
     "AccessKeyId",
@@ -75,17 +80,26 @@ const MEMBERS: [&str; 60] = [
     "WrappingKeySpec",
 ];
 
-/// Appends the members of `body` as a JSON object; `null` where there are none, or where it is no JSON object.
-pub(super) fn append(body: &[u8], out: &mut Vec<u8>) {
+/// Appends the members of `body` as a JSON object; `null` where there are none, or where it is no JSON object. Those of a call that was
+/// refused are short: what is longer has its size in its place.
+pub(super) fn append(body: &[u8], is_refused: bool, out: &mut Vec<u8>) {
     let start = out.len();
-    let object = Members { out, seen: 0 };
+    let (most, member_most) = match is_refused {
+        true => (REFUSED_BYTES_MAX, REFUSED_MEMBER_BYTES_MAX),
+        false => (BYTES_MAX, usize::MAX),
+    };
+    let object = Members {
+        out,
+        seen: 0,
+        member_most,
+    };
     let mut json = serde_json::Deserializer::from_slice(body);
     let read = json.deserialize_map(object);
     let bytes = out.len() - start;
     if read.is_err() || bytes == 0 {
         out.truncate(start);
         out.extend_from_slice(b"null");
-    } else if bytes > BYTES_MAX {
+    } else if bytes > most {
         out.truncate(start);
         let omitted = format!(
             "{{\"reason\":\"requestParameters too large\",\"omitted\":true,\"originalSize\":{bytes}}}"
@@ -101,6 +115,8 @@ struct Members<'a> {
     out: &'a mut Vec<u8>,
     /// One bit for each of [`MEMBERS`]: a record has no name twice.
     seen: u64,
+    /// Bytes of a member's value at most.
+    member_most: usize,
 }
 
 impl<'de> Visitor<'de> for Members<'_> {
@@ -141,7 +157,12 @@ impl Members<'_> {
         self.out.push(name.as_bytes()[0].to_ascii_lowercase());
         self.out.extend_from_slice(&name.as_bytes()[1..]);
         self.out.extend_from_slice(b"\":");
-        self.out.extend_from_slice(value.as_bytes());
+        if value.len() > self.member_most {
+            let omitted = format!("{{\"omitted\":true,\"originalSize\":{}}}", value.len());
+            self.out.extend_from_slice(omitted.as_bytes());
+        } else {
+            self.out.extend_from_slice(value.as_bytes());
+        }
     }
 }
 
@@ -185,8 +206,35 @@ mod tests {
 
     fn parameters(body: &str) -> String {
         let mut out = b"\"requestParameters\":".to_vec();
-        append(body.as_bytes(), &mut out);
+        append(body.as_bytes(), false, &mut out);
         String::from_utf8(out[20..].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn audit_1_of_refused_calls_parameters_are_short() {
+        let refused = |body: &str| {
+            let mut out = b"\"requestParameters\":".to_vec();
+            append(body.as_bytes(), true, &mut out);
+            String::from_utf8(out[20..].to_vec()).unwrap()
+        };
+        let short = r#"{"KeyId":"alias/a","EncryptionContext":{"tenant":"7"}}"#;
+        let expected = r#"{"keyId":"alias/a","encryptionContext":{"tenant":"7"}}"#;
+        assert_eq!(refused(short), expected);
+        let long = format!(
+            r#"{{"KeyId":"alias/a","EncryptionContext":{{"tenant":"{}"}}}}"#,
+            "x".repeat(100_000)
+        );
+        let expected =
+            r#"{"keyId":"alias/a","encryptionContext":{"omitted":true,"originalSize":100013}}"#;
+        assert_eq!(refused(&long), expected);
+        let members = MEMBERS.map(|name| format!("\"{name}\":\"{}\"", "x".repeat(200)));
+        let many = format!("{{{}}}", members.join(","));
+        let told = refused(&many);
+        assert!(
+            told.starts_with(r#"{"reason":"requestParameters too large","omitted":true"#),
+            "{told}"
+        );
+        assert!(told.len() < REFUSED_BYTES_MAX);
     }
 
     #[test]

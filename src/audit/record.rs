@@ -219,7 +219,7 @@ impl AuditRecord<'_> {
             true => b",\"readOnly\":true,\"requestParameters\":".as_slice(),
             false => b",\"readOnly\":false,\"requestParameters\":",
         });
-        parameters::append(self.body, out);
+        parameters::append(self.body, self.error.is_some(), out);
         out.extend_from_slice(b",\"responseElements\":null,\"resources\":");
         self.append_resources(out);
         self.append_additional(out);

@@ -107,6 +107,12 @@ impl AuthError {
         }
     }
 
+    /// The signature takes `+` for a plus sign and forms take it for a space: whoever alters the
+    /// request on its way could choose.
+    pub(super) fn plus_in_query() -> Self {
+        Self::incomplete("A signed query has no bare '+': a space is %20, and a plus sign is %2B.")
+    }
+
     pub(super) fn scope_service() -> Self {
         Self::invalid("Credential should be scoped to correct service: 'kms'. ")
     }

@@ -24,8 +24,7 @@ thread_local! {
     static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// HMAC with the key of one secret, date and Region taken in; a copy of it authenticates one string.
-#[derive(Clone)]
+/// HMAC with the key of one secret, date and Region taken in. It is wiped when it is dropped, and so is what it makes of one string.
 pub(super) struct SigningKey(Hmac<Sha256>);
 
 impl SigningKey {
@@ -46,8 +45,9 @@ impl SigningKey {
 
     /// Takes in the string to sign up to the hash of the canonical request:
     /// `AWS4-HMAC-SHA256 \n time \n date/region/kms/aws4_request \n`.
-    pub(super) fn string_to_sign(self, time: &RequestTime, region: &str) -> Hmac<Sha256> {
-        let Self(mut mac) = self;
+    pub(super) fn string_to_sign(&self, time: &RequestTime, region: &str) -> Hmac<Sha256> {
+        let Self(keyed) = self;
+        let mut mac = keyed.clone();
         // In one piece: the MAC that takes many costs as much again.
         TEXT.with_borrow_mut(|text| {
             text.clear();
@@ -97,9 +97,9 @@ struct Use {
     day: i64,
 }
 
-struct Entry {
+pub(super) struct Entry {
     access_key: Weak<AccessKey>,
-    key: SigningKey,
+    pub(super) key: SigningKey,
 }
 
 impl SigningKeys {
@@ -118,18 +118,18 @@ impl SigningKeys {
     }
 
     /// The key of `access_key` on the day of `time`, which must be near the present: an entry of a later day drops those of the last but one.
-    pub(super) fn of(&self, access_key: &Arc<AccessKey>, time: &RequestTime) -> SigningKey {
+    pub(super) fn of(&self, access_key: &Arc<AccessKey>, time: &RequestTime) -> Arc<Entry> {
         let this = Use {
             address: Arc::as_ptr(access_key).addr(),
             day: time.day(),
         };
         if let Some(entry) = self.entries.load().get(&this) {
-            return entry.key.clone();
+            return Arc::clone(entry);
         }
         let key = SigningKey::derive(&access_key.secret, time.date(), &self.region);
         let entry = Arc::new(Entry {
             access_key: Arc::downgrade(access_key),
-            key: key.clone(),
+            key,
         });
         self.entries.rcu(|entries| {
             let mut next = HashMap::clone(entries);
@@ -142,7 +142,7 @@ impl SigningKeys {
             next.insert(this, Arc::clone(&entry));
             next
         });
-        key
+        entry
     }
 }
 
@@ -164,8 +164,8 @@ mod tests {
     }
 
     /// Two keys are the same when they authenticate a string alike.
-    fn tag(key: SigningKey) -> [u8; 32] {
-        key.0.finalize().into_bytes().into()
+    fn tag(key: &SigningKey) -> [u8; 32] {
+        key.0.clone().finalize().into_bytes().into()
     }
 
     #[test]
@@ -176,7 +176,7 @@ mod tests {
         let bytes: Vec<u8> = (0..32)
             .map(|at| u8::from_str_radix(&published[2 * at..2 * at + 2], 16).unwrap())
             .collect();
-        assert_eq!(tag(key), tag(SigningKey(keyed(&bytes))));
+        assert_eq!(tag(&key), tag(&SigningKey(keyed(&bytes))));
         // Case 2: a session token is signed as any header.
         let key = SigningKey::derive(&secret.secret, "20260115", "us-east-1");
         let time = RequestTime::at(Timestamp(1_768_478_400_000_000));
@@ -195,7 +195,7 @@ mod tests {
         for _ in 0..2 {
             for (access_key, day) in [(&one, day(3)), (&same_id, day(3)), (&one, day(4))] {
                 let derived = SigningKey::derive(&access_key.secret, day.date(), "us-east-1");
-                assert_eq!(tag(keys.of(access_key, &day)), tag(derived));
+                assert_eq!(tag(&keys.of(access_key, &day).key), tag(&derived));
             }
         }
         assert_eq!(keys.entries.load().len(), 3);

@@ -19,6 +19,7 @@ use crate::policy::Principal;
 use hmac::{Hmac, Mac};
 use http::header::{AUTHORIZATION, InvalidHeaderValue};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use percent_encoding::percent_decode_str;
 use sha2::Sha256;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -114,6 +115,9 @@ impl Verifier {
 
         let signed = SignedHeaders::parse(authorization.signed_headers)?;
         let (path, query) = (head.uri.path(), head.uri.query());
+        if query.is_some_and(|query| query.contains('+')) {
+            return Err(AuthError::plus_in_query());
+        }
         let canonical = signed.head(head.method, path, query, head.headers)?;
         let signing_key = self.signing_keys.of(access_key, &time);
         Ok(Claim {
@@ -122,7 +126,9 @@ impl Verifier {
                 access_key: Arc::clone(access_key),
             },
             canonical,
-            string_to_sign: signing_key.string_to_sign(&time, self.signing_keys.region()),
+            string_to_sign: signing_key
+                .key
+                .string_to_sign(&time, self.signing_keys.region()),
             content_sha256: content_sha256(head.headers)?,
             signature: hex_digits(authorization.signature.as_bytes())?,
         })
@@ -239,13 +245,26 @@ pub(super) fn text(value: &HeaderValue) -> Cow<'_, str> {
 }
 
 fn is_signed_in_query(uri: &Uri) -> bool {
-    let Some(query) = uri.query() else {
-        return false;
+    names(uri).any(|name| name.eq_ignore_ascii_case(b"X-Amz-Signature"))
+}
+
+/// Whether a query holds anything of a signature, however its names are spelt.
+#[must_use]
+pub fn claims_a_signature(uri: &Uri) -> bool {
+    const PREFIX: &[u8] = b"X-Amz-";
+    let of_signature = |name: &[u8]| {
+        let prefix = name.get(..PREFIX.len());
+        prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(PREFIX))
     };
-    let mut parameters = query.split('&');
-    parameters.any(|parameter| {
+    names(uri).any(|name| of_signature(&name))
+}
+
+/// The names of a query's parameters, decoded.
+fn names(uri: &Uri) -> impl Iterator<Item = Cow<'_, [u8]>> {
+    let parameters = uri.query().unwrap_or_default().split('&');
+    parameters.map(|parameter| {
         let name = parameter.split('=').next().unwrap_or_default();
-        name.eq_ignore_ascii_case("X-Amz-Signature")
+        percent_decode_str(name).into()
     })
 }
 

@@ -96,5 +96,5 @@ async fn set(operator: &Operator, operation: &str, pair: &Pair) -> Result<(), Fa
 
 fn line(alias: &Value) -> String {
     let target = text(alias, "TargetKeyId");
-    format!("{target}  {}", text(alias, "AliasName"))
+    format!("{target}  {}", output::shown(text(alias, "AliasName")))
 }

@@ -89,7 +89,8 @@ fn tell(report: &Report, json: bool) -> Result<Status, Failure> {
     if json {
         print(&answer, "", true)?;
     } else {
-        findings.iter().try_for_each(|line| output::result(line))?;
+        let mut lines = findings.iter().map(|line| output::shown(line));
+        lines.try_for_each(|line| output::result(&line))?;
         output::result(&format!("not whole: {summary}"))?;
     }
     Ok(Status::Failed)

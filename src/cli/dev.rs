@@ -4,20 +4,25 @@
 //! add only what is missing of the three principals and the key.
 
 use crate::cli::failure::{Failure, Status};
-use crate::cli::operator::perform;
+use crate::cli::operator::{perform, perform_unread};
 use crate::cli::place::FILE_IN_FOLDER;
 use crate::cli::{Addresses, output, serve};
 use crate::config::{Config, Environment, Flag, OVERFLOW_ID};
 use crate::daemon::{Core, Daemon};
 use crate::key::arn::AliasName;
+use crate::keystore::AccessKey;
 use crate::policy::Principal;
 use clap::Args;
+use serde::Serialize;
 use serde_json::json;
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
@@ -69,11 +74,10 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
             daemon,
             identities,
         };
-        if arguments.json {
-            output::json(&ready.json())
-        } else {
-            output::result(&ready.text(&arguments.dir))
-        }
+        output::secret(match arguments.json {
+            true => ready.json()?,
+            false => ready.text(&arguments.dir)?,
+        })
     };
     serve::serve(
         start,
@@ -167,12 +171,17 @@ fn first_settings(config: &Config) -> String {
     )
 }
 
-/// A principal and its first access key, as they are in the store.
+/// A principal and its first access key, which is the store's own.
 struct Identity {
     name: &'static str,
     arn: String,
-    access_key_id: String,
-    secret_access_key: String,
+    access_key: Arc<AccessKey>,
+}
+
+impl Identity {
+    fn secret(&self) -> Result<&str, Failure> {
+        std::str::from_utf8(self.access_key.secret.expose()).map_err(Failure::failed)
+    }
 }
 
 /// Adds what is missing, as the operator.
@@ -208,8 +217,8 @@ async fn add_principal(
         }
     };
     let body = body.to_string();
-    perform(core, operator, operation, body.as_bytes()).await?;
-    Ok(())
+    // The answer has the secret, and nobody reads it here: the store has it too.
+    perform_unread(core, operator, operation, body.as_bytes()).await
 }
 
 async fn add_key(config: &Config, core: &Core, operator: &Arc<Principal>) -> Result<(), Failure> {
@@ -236,16 +245,19 @@ fn identity(config: &Config, core: &Core, name: &'static str) -> Result<Identity
     let entry = snapshot.principals.get(&arn);
     let key = entry.and_then(|entry| entry.access_keys.first());
     let key = key.ok_or_else(|| Failure::failed(format!("{arn} has no access key")))?;
-    let secret = std::str::from_utf8(key.secret.expose()).map_err(Failure::failed)?;
+    let access_key = Arc::clone(key);
     Ok(Identity {
         name,
         arn,
-        access_key_id: key.id.clone(),
-        secret_access_key: secret.to_owned(),
+        access_key,
     })
 }
 
-/// What is told once the daemon serves. It holds secrets in the clear: they are about to be printed.
+/// Bytes of what is told at most, but for the paths in it: it is written into this room, and wiped
+/// when it has been printed.
+const READY_BYTES: usize = 8 << 10;
+
+/// What is told once the daemon serves.
 struct Ready<'a> {
     config: &'a Config,
     daemon: &'a Daemon,
@@ -253,26 +265,31 @@ struct Ready<'a> {
 }
 
 impl Ready<'_> {
-    fn json(&self) -> serde_json::Value {
-        let principals = self.identities.iter().map(|identity| {
-            let value = json!({
-                "arn": identity.arn,
-                "access_key_id": identity.access_key_id,
-                "secret_access_key": identity.secret_access_key,
-            });
-            (identity.name.to_owned(), value)
-        });
-        json!({
+    fn json(&self) -> Result<Zeroizing<String>, Failure> {
+        let mut principals = BTreeMap::new();
+        for identity in &self.identities {
+            let of = BTreeMap::from([
+                ("arn", identity.arn.as_str()),
+                ("access_key_id", &identity.access_key.id),
+                ("secret_access_key", identity.secret()?),
+            ]);
+            principals.insert(identity.name, of);
+        }
+        let others = json!({
             "endpoint": self.daemon.endpoint(),
             "socket": self.daemon.socket(),
             "admin_endpoint": format!("http://{}", self.daemon.admin_address()),
             "region": self.config.region,
             "account": self.config.account.as_str(),
-            "principals": principals.collect::<serde_json::Map<_, _>>(),
-        })
+        });
+        let ready = Facts { others, principals };
+        let mut out = Zeroizing::new(Vec::with_capacity(READY_BYTES));
+        serde_json::to_writer(&mut *out, &ready).map_err(Failure::failed)?;
+        let text = String::from_utf8(std::mem::take(&mut *out)).map_err(Failure::failed)?;
+        Ok(Zeroizing::new(text))
     }
 
-    fn text(&self, dir: &Path) -> String {
+    fn text(&self, dir: &Path) -> Result<Zeroizing<String>, Failure> {
         let endpoint = self.daemon.endpoint();
         let admin = self.daemon.admin_address();
         let socket = self.daemon.socket().display();
@@ -280,24 +297,27 @@ impl Ready<'_> {
             region, account, ..
         } = self.config;
         let credentials = |name: &str| {
-            let identity = self
-                .identities
-                .iter()
-                .find(|identity| identity.name == name);
-            identity.map_or_else(String::new, |identity| {
-                format!(
-                    "export AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={}",
-                    identity.access_key_id, identity.secret_access_key
+            let mut identities = self.identities.iter();
+            let identity = identities.find(|identity| identity.name == name);
+            let absent = || Failure::failed(format!("there is no principal {name}"));
+            let identity = identity.ok_or_else(absent)?;
+            let (id, secret) = (&identity.access_key.id, identity.secret()?);
+            Ok::<_, Failure>(fmt::from_fn(move |out| {
+                write!(
+                    out,
+                    "export AWS_ACCESS_KEY_ID={id} AWS_SECRET_ACCESS_KEY={secret}"
                 )
-            })
+            }))
         };
         let (provisioner, consumer, admin_user) = (
-            credentials(PROVISIONER),
-            credentials("consumer"),
-            credentials("admin"),
+            credentials(PROVISIONER)?,
+            credentials("consumer")?,
+            credentials("admin")?,
         );
         let dir = dir.display();
-        format!(
+        let mut text = Zeroizing::new(String::with_capacity(READY_BYTES));
+        write!(
+            text,
             "\
 keymill serves Region {region}, account {account}, from {dir}
 
@@ -328,7 +348,17 @@ A million of them at once, without an AWS client:
 
 Ctrl-C stops it; the same command goes on with the same keys and credentials."
         )
+        .map_err(Failure::failed)?;
+        Ok(text)
     }
+}
+
+/// The same for programs.
+#[derive(Serialize)]
+struct Facts<'a> {
+    #[serde(flatten)]
+    others: serde_json::Value,
+    principals: BTreeMap<&'a str, BTreeMap<&'a str, &'a str>>,
 }
 
 #[cfg(test)]

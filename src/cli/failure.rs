@@ -2,6 +2,7 @@
 
 use crate::audit;
 use crate::bulk::{JobError, SourceError};
+use crate::cli::output;
 use crate::config::ConfigError;
 use crate::daemon::{BindError, OpenError};
 use crate::keystore::KeystoreError;
@@ -117,7 +118,8 @@ impl From<JobError> for Failure {
             }
             JobError::Source(SourceError::Untrusted { .. }) => Self::configuration(error),
             JobError::Stopped => Self::new(Status::Interrupted, error),
-            _ => Self::failed(error),
+            // It may have the words of a server in it, or of a table.
+            _ => Self::failed(output::shown(&error.to_string())),
         }
     }
 }

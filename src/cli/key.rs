@@ -209,6 +209,7 @@ async fn list(operator: &Operator) -> Result<(), Failure> {
             names
         };
         let (state, description) = (text(metadata, "KeyState"), text(metadata, "Description"));
+        let (names, description) = (output::shown(&names), output::shown(description));
         let line = format!("{id}  {state:15}  {names}  {description}");
         output::result(line.trim_end())?;
     }

@@ -1,8 +1,9 @@
 //! The operator's way to keys, aliases and principals: the opened store, or the admin routes of the daemon that holds it.
 
-use crate::api::{self, ApiError, Requester};
+use crate::api::{self, ApiError, Reply, Requester};
 use crate::bulk::Endpoint;
 use crate::cli::failure::Failure;
+use crate::cli::output;
 use crate::cli::place::Place;
 use crate::config::{Config, Environment};
 use crate::daemon::{Core, OpenError, Opening};
@@ -175,16 +176,35 @@ pub(super) async fn perform(
     operation: &str,
     body: &[u8],
 ) -> Result<Value, Failure> {
+    let reply = reply(core, principal, operation, body).await?;
+    if reply.body().is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(reply.body()).map_err(Failure::failed)
+}
+
+/// The same, without looking at the answer: it is wiped where it was made.
+pub(super) async fn perform_unread(
+    core: &Core,
+    principal: &Arc<Principal>,
+    operation: &str,
+    body: &[u8],
+) -> Result<(), Failure> {
+    reply(core, principal, operation, body).await.map(|_| ())
+}
+
+async fn reply(
+    core: &Core,
+    principal: &Arc<Principal>,
+    operation: &str,
+    body: &[u8],
+) -> Result<Reply, Failure> {
     let requester = Requester::local(Arc::clone(principal));
     let reply = match api::operation(operation) {
         Some(operation) => core.api.call(operation, &requester, body).await,
         None => core.api.administer(operation, &requester, body).await,
     };
-    let reply = reply.map_err(|error| refused(&error))?;
-    if reply.body().is_empty() {
-        return Ok(Value::Null);
-    }
-    serde_json::from_slice(reply.body()).map_err(Failure::failed)
+    reply.map_err(|error| refused(&error))
 }
 
 fn refused(error: &ApiError) -> Failure {
@@ -198,7 +218,7 @@ fn refused(error: &ApiError) -> Failure {
 fn refusal(code: &str, message: &str) -> String {
     match message {
         "" => code.to_owned(),
-        message => format!("{code}: {message}"),
+        message => format!("{code}: {}", output::shown(message)),
     }
 }
 

@@ -1,16 +1,44 @@
 //! The only printer: results on standard output, everything else on standard error.
+//!
+//! Texts of the store and of a server are anybody's: a description may hold sequences that a
+//! terminal obeys, line feeds that make a row of their own, and marks that turn letters around. So
+//! each is printed by [`shown`], and whatever is printed has no such character but the line feeds
+//! between its lines. JSON is printed as it is: its own escapes tell what there is.
 
 use crate::cli::failure::{Failure, Status};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::io::{self, BufRead, IsTerminal, Write};
+use zeroize::Zeroizing;
 
 /// Prints a result and a line feed.
 ///
 /// # Errors
 /// [`Failure`] when standard output fails; a reader that has had enough (`| head`) is no failure.
 pub fn result(text: &str) -> Result<(), Failure> {
+    print(&escaped(text))
+}
+
+/// Prints a result that holds secrets, in the one copy that it is: a line feed ends it, so that
+/// none of it stays in the buffer of standard output.
+///
+/// # Errors
+/// As [`result`].
+pub fn secret(mut text: Zeroizing<String>) -> Result<(), Failure> {
+    if text.capacity() == text.len() {
+        return Err(Failure::failed("a text of secrets has no room for its end"));
+    }
+    text.push('\n');
+    write(&text)
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    write(&format!("{text}\n"))
+}
+
+fn write(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(format!(
             "cannot write to standard output: {error}"
         ))),
@@ -23,13 +51,13 @@ pub fn result(text: &str) -> Result<(), Failure> {
 /// # Errors
 /// As [`result`].
 pub fn json(value: &Value) -> Result<(), Failure> {
-    result(&value.to_string())
+    print(&value.to_string())
 }
 
 /// Tells the user something that is no result.
 pub fn notice(text: &str) {
     // Whoever closed standard error does not want to know.
-    let _closed = writeln!(io::stderr().lock(), "{text}");
+    let _closed = writeln!(io::stderr().lock(), "{}", escaped(text));
 }
 
 /// Tells why a command was not done.
@@ -64,6 +92,7 @@ pub fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     }
     let mut err = io::stderr().lock();
     let mut answer = String::new();
+    let question = escaped(question);
     let asked = write!(err, "{question} Type yes to go on: ").and_then(|()| err.flush());
     let answered = asked.and_then(|()| io::stdin().lock().read_line(&mut answer));
     match answered {
@@ -76,14 +105,76 @@ pub fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
 #[must_use]
 pub fn columns(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let lines = rows
-        .iter()
-        .map(|(name, value)| format!("{name:width$}  {value}").trim_end().to_owned());
+    let lines = rows.iter().map(|(name, value)| {
+        format!("{name:width$}  {}", shown(value))
+            .trim_end()
+            .to_owned()
+    });
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A text of somebody else's, for a terminal: on one line, and with nothing that the terminal would
+/// obey.
+#[must_use]
+pub fn shown(text: &str) -> Cow<'_, str> {
+    escape(text, |_| false)
+}
+
+/// A text of our own lines.
+fn escaped(text: &str) -> Cow<'_, str> {
+    escape(text, |one| one == '\n')
+}
+
+fn escape(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
+    let is_obeyed = |one: char| (one.is_control() || is_mark(one)) && !stays(one);
+    if !text.contains(is_obeyed) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for one in text.chars() {
+        if is_obeyed(one) {
+            out.extend(one.escape_default());
+        } else {
+            out.push(one);
+        }
+    }
+    out.into()
+}
+
+/// Marks of direction, and separators of lines and paragraphs: they have no shape of their own, and
+/// change where others stand (Unicode Standard Annex 9, "Explicit Directional Formatting").
+fn is_mark(one: char) -> bool {
+    matches!(
+        one,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    )
 }
 
 /// The text of a member, or nothing.
 #[must_use]
 pub fn text<'a>(value: &'a Value, member: &str) -> &'a str {
     value[member].as_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn term_1_texts_of_others_are_shown_and_not_obeyed() {
+        for (text, expected) in [
+            ("plain, é 語 🦀", "plain, é 語 🦀"),
+            ("\u{1b}[2Jgone", "\\u{1b}[2Jgone"),
+            ("a\nDisabled  alias/x", "a\\nDisabled  alias/x"),
+            ("a\r\tb", "a\\r\\tb"),
+            ("\u{9b}31m\u{7f}", "\\u{9b}31m\\u{7f}"),
+            ("\u{202e}txt.exe\u{2066}", "\\u{202e}txt.exe\\u{2066}"),
+            ("\u{200f}\u{61c}\u{2028}", "\\u{200f}\\u{61c}\\u{2028}"),
+        ] {
+            assert_eq!(shown(text), expected);
+        }
+        assert_eq!(escaped("one\ntwo\u{1b}c"), "one\ntwo\\u{1b}c");
+        let rows = [("description", "x\nstate  Enabled".to_owned())];
+        assert_eq!(columns(&rows), "description  x\\nstate  Enabled");
+    }
 }

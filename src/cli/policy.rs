@@ -1,12 +1,13 @@
 //! `keymill policy`: what policies decide, and whether they are sound.
 
+use crate::api;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::key::{Listing, print};
 use crate::cli::operator::Operator;
-use crate::cli::output::text;
+use crate::cli::output::{self, text};
 use crate::cli::pair;
 use crate::config::Environment;
-use crate::policy::{KeyPolicy, PolicyDocument};
+use crate::policy::{KeyPolicy, PolicyDocument, unmatched};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -25,9 +26,10 @@ pub(super) enum Command {
         keymill policy check --principal arn:aws:iam::111122223333:user/backup --action kms:Decrypt --key alias/containers --context tenant=7 --dir keymill-dev\n  \
         keymill policy check --principal arn:aws:sts::111122223333:assumed-role/batch/nightly --action kms:Decrypt --key alias/containers --source-ip 10.0.0.7 --secure-transport --endpoint unix:/run/keymill/keymill.sock --json")]
     Check(Check),
-    /// Say whether a file holds a sound identity policy, or key policy
+    /// Say whether a file holds a sound identity policy, or key policy: well-formed, and without
+    /// actions, condition keys and resources that do not exist
     #[command(after_help = "Examples:\n  \
-        keymill policy validate provisioner.json\n  \
+        keymill policy validate provisioner.json --region eu-central-1\n  \
         keymill policy validate key.json --key-policy --json")]
     Validate(Validate),
 }
@@ -64,6 +66,9 @@ pub(super) struct Validate {
     /// It is a key policy
     #[arg(long)]
     key_policy: bool,
+    /// The daemon's Region: resources of others match nothing
+    #[arg(long, value_name = "REGION")]
+    region: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -98,7 +103,8 @@ async fn check(check: &Check, operator: &Operator) -> Result<Status, Failure> {
         request["SourceIp"] = address.to_string().into();
     }
     let answer = operator.call("CheckPolicy", request).await?;
-    print(&answer, &sentence(&answer), check.at.json)?;
+    let line = sentence(&answer);
+    print(&answer, &output::shown(&line), check.at.json)?;
     Ok(match answer["Allowed"] {
         Value::Bool(true) => Status::Done,
         _ => Status::Failed,
@@ -125,6 +131,9 @@ fn validate(validate: &Validate) -> Result<Status, Failure> {
             PolicyDocument::parse(&policy).map(|_| ()),
         )
     };
+    let actions: Vec<_> = api::actions().collect();
+    let region = validate.region.as_deref();
+    let parsed = parsed.and_then(|()| unmatched::check(&policy, &actions, region));
     let file = validate.file.display();
     match parsed {
         Ok(()) => {
@@ -137,7 +146,13 @@ fn validate(validate: &Validate) -> Result<Status, Failure> {
             print(&answer, "", true)?;
             Ok(Status::Failed)
         }
-        Err(error) => Err(Failure::failed(format!("{file}: {error}"))),
+        Err(error) => {
+            let error = error.to_string();
+            Err(Failure::failed(format!(
+                "{file}: {}",
+                output::shown(&error)
+            )))
+        }
     }
 }
 

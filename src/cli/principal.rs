@@ -347,7 +347,7 @@ fn line(principal: &Value) -> String {
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     format!(
         "{}  {}  {}  {}",
-        text(principal, "Arn"),
+        output::shown(text(principal, "Arn")),
         access_keys(principal),
         counted(count),
         state(principal)

@@ -212,7 +212,7 @@ fn print(groups: &Groups) -> Result<(), Failure> {
 
 fn print_found(found: &Found, objects: &[Object]) -> Result<(), Failure> {
     for finding in found.told.iter().take(SHOWN_MAX) {
-        output::result(&finding.shown(objects))?;
+        output::result(&output::shown(&finding.shown(objects)))?;
     }
     let more = found.count.saturating_sub(SHOWN_MAX as u64);
     if more > 0 {

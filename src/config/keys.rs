@@ -26,7 +26,7 @@ use Allowed::{Boolean, Integer, OneOf, Text};
 const KEYS_PER_SECOND: Allowed = Integer(0, 100_000_000, "keys a second");
 
 /// Every key that the operator does not name himself; the others are those of [`SOCKET_KEYS`], and the entries of maps ([`entry`]).
-pub const KEYS: [(&str, Allowed); 39] = [
+pub const KEYS: [(&str, Allowed); 40] = [
     ("region", Text(region)),
     ("partition", Text(partition)),
     ("account", Text(account)),
@@ -66,6 +66,10 @@ pub const KEYS: [(&str, Allowed); 39] = [
     ("rates.principal_keys_per_second", KEYS_PER_SECOND),
     ("rates.kms_key_keys_per_second", KEYS_PER_SECOND),
     ("rates.burst_ms", Integer(100, 3_600_000, "milliseconds")),
+    (
+        "rates.refused_calls_per_second",
+        Integer(0, 1_000_000, "calls a second"),
+    ),
     ("pool.enabled", Boolean),
     ("pool.fillers", Integer(0, 1024, "threads")),
     ("pool.lane_keys_min", Integer(64, 1 << 30, "keys")),

@@ -214,7 +214,7 @@ fn what_is_not_allowed_is_refused_with_its_place_and_what_is() {
         ),
         (
             "rates.keys_per_second = 1",
-            "rates.keys_per_second is no setting; those of [rates] are principal_keys_per_second, kms_key_keys_per_second, burst_ms",
+            "rates.keys_per_second is no setting; those of [rates] are principal_keys_per_second, kms_key_keys_per_second, burst_ms, refused_calls_per_second",
         ),
         (
             "rates.principals = 1",

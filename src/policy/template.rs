@@ -160,6 +160,10 @@ impl Template {
         })
     }
 
+    pub(super) fn has_variables(&self) -> bool {
+        !self.variables.is_empty()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
@@ -201,7 +205,8 @@ impl Template {
         if is { Match::Yes } else { Match::No }
     }
 
-    fn matches_with(
+    /// The same with the values of its variables.
+    pub(super) fn matches_with(
         &self,
         text: &str,
         values: &[Option<ValueText<'_>>],

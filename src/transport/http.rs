@@ -7,7 +7,7 @@ use crate::api::batch::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID};
 use crate::api::bind::MEDIA_TYPE;
 use crate::api::{self, ApiError, KmsErrorCode, Purpose, Reply, RequestId, Requester};
 use crate::auth::AuthError;
-use crate::auth::sigv4::{Head, Signer};
+use crate::auth::sigv4::{self, Head, Signer};
 use crate::clock::Timestamp;
 use crate::keystore::Snapshot;
 use crate::policy::Principal;
@@ -367,10 +367,9 @@ impl Front {
 
 /// Whether the head holds anything of a signature; such a request is judged by it alone, and never by peer credentials or a client certificate.
 fn claims_a_signature(head: &Parts) -> bool {
-    let presigned = |query: &str| query.contains("X-Amz-");
     head.headers.contains_key(AUTHORIZATION)
         || head.headers.contains_key(SECURITY_TOKEN)
-        || head.uri.query().is_some_and(presigned)
+        || sigv4::claims_a_signature(&head.uri)
 }
 
 /// Who asks, with what the transport knows of the connection.

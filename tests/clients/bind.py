@@ -41,7 +41,7 @@ class Stream:
         Stream.calls += 1
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.connect(mill.socket)
-        target = f"/v1/data-keys/bind?{urllib.parse.urlencode(query)}"
+        target = f"/v1/data-keys/bind?{urllib.parse.urlencode(query, quote_via=urllib.parse.quote)}"
         head = f"POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {MEDIA_TYPE}\r\nTransfer-Encoding: chunked\r\n\r\n"
         self.socket.sendall(head.encode())
         self.batches, self.options, self.sent = batches, options, 0

@@ -93,7 +93,10 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             config: Config::default(),
-            rates: limit::Config::default(),
+            rates: limit::Config {
+                refused_calls_per_second: 0,
+                ..limit::Config::default()
+            },
             peer: Some(PROVISIONER),
             operator: true,
             tls: None,

@@ -121,7 +121,56 @@ async fn refusals_and_changes_have_records() {
     ]);
     assert_eq!(records[3]["resources"], aliased);
     assert_eq!(records[6]["requestParameters"], Value::Null);
-    assert_eq!(records[7]["errorMessage"].as_str().unwrap().len(), 4096);
+    assert_eq!(records[7]["errorMessage"].as_str().unwrap().len(), 1024);
+}
+
+#[tokio::test]
+async fn audit_2_who_has_no_rights_writes_little_and_nothing_is_left_out_in_silence() {
+    const CALLS: u64 = 1000;
+    let bench = Bench::with_rates(&limit::Config::default()).await;
+    let id = bench.key().await;
+    let powerless = bench.powerless("powerless").await;
+    let mut answers = Vec::new();
+    for _ in 0..CALLS {
+        let value = "x".repeat(100_000);
+        let body = json!({"KeyId": id, "GrantTokens": [value], "EncryptionContext": {"tenant": "7"}, "Description": value});
+        let refused = bench.call_as(&powerless, "DescribeKey", body).await;
+        answers.push(refused.unwrap_err().0);
+    }
+    let of = |code| answers.iter().filter(|one| **one == code).count() as u64;
+    let throttled = of(KmsErrorCode::ThrottlingException);
+    let recorded = CALLS - throttled;
+    // Ten seconds' worth at once; the clock of the bench stands still.
+    assert_eq!(recorded, 100);
+    let line = "keymill_throttled_total{scope=\"refused\"}";
+    assert_eq!(bench.counted(line), throttled);
+    // Others have their own.
+    let other = bench.powerless("other").await;
+    let denied = bench
+        .call_as(&other, "DescribeKey", json!({"KeyId": id}))
+        .await;
+    assert_eq!(denied.unwrap_err().0, KmsErrorCode::AccessDeniedException);
+    // The operator is not limited.
+    for _ in 0..200 {
+        let missing = bench.call("DescribeKey", json!({"KeyId": UNKNOWN})).await;
+        assert_eq!(missing.unwrap_err().0, KmsErrorCode::NotFoundException);
+    }
+    let records = bench.records();
+    let mine: Vec<_> = records
+        .iter()
+        .filter(|record| record["userIdentity"]["arn"] == powerless.arn)
+        .collect();
+    assert_eq!(mine.len() as u64, recorded);
+    let bytes: usize = mine.iter().map(|record| record.to_string().len()).sum();
+    // 100 MB were sent.
+    assert!(bytes < 100 * 2048, "{bytes}");
+    let told = records
+        .iter()
+        .find(|record| record["userIdentity"]["arn"] == other.arn)
+        .unwrap();
+    let message = told["errorMessage"].as_str().unwrap();
+    let note = format!("[refused calls before this one that have no record: {throttled}]");
+    assert!(message.ends_with(&note), "{message}");
 }
 
 #[tokio::test]

@@ -16,10 +16,16 @@ fn whatever_smells_of_a_signature_is_judged_by_it() {
         head("/", &[("Authorization", "Bearer x")]),
         head("/", &[("x-amz-security-token", "t")]),
         head("/?X-Amz-Signature=0", &[]),
+        head("/?x-amz-signature=0", &[]),
+        head("/v1/data-keys/bind?key=a&X-AMZ-Credential=b", &[]),
+        head("/?%58-Amz-Signature=0", &[]),
+        head("/?a&x%2damz%2Ddate", &[]),
     ] {
         assert!(claims_a_signature(&head), "{head:?}");
     }
     assert!(!claims_a_signature(&head("/", &[("x-amz-target", "x")])));
+    // In a value it is a text like others.
+    assert!(!claims_a_signature(&head("/?pair=a=X-Amz-Date", &[])));
 }
 
 #[test]

@@ -202,3 +202,34 @@ fn credentials_that_are_no_text_cannot_sign() {
     let signed = credentials.sign(&Method::POST, "/", &mut headers, b"", NOW);
     assert!(signed.is_err());
 }
+
+#[test]
+fn auth_4_a_bare_plus_in_a_signed_query_is_refused() {
+    let plus = "IncompleteSignatureException: A signed query has no bare '+': a space is %20, and a plus sign is %2B.";
+    for uri in ["/?pair=a+b", "/?a+b=c", "/?pair=a%2Bb&x=+"] {
+        let mut request = Request::signed();
+        request.uri = uri.parse().unwrap();
+        request.is_refused(plus);
+    }
+    // What it may stand for is told apart by the signature.
+    for uri in ["/?pair=a%20b", "/?pair=a%2Bb"] {
+        let mut request = Request::signed();
+        request.uri = uri.parse().unwrap();
+        request.is_refused(MISMATCH);
+    }
+}
+
+#[test]
+fn auth_4_a_query_claims_a_signature_however_its_names_are_spelt() {
+    for (uri, expected) in [
+        ("/?X-Amz-Signature=0", true),
+        ("/?x-amz-signature=0", true),
+        ("/?a=b&%58-%41mz-Date=0", true),
+        ("/?x%2Damz%2dcredential", true),
+        ("/?pair=x=X-Amz-Date", false),
+        ("/?X-Amz", false),
+        ("/", false),
+    ] {
+        assert_eq!(claims_a_signature(&uri.parse().unwrap()), expected, "{uri}");
+    }
+}
