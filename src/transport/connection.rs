@@ -1,28 +1,33 @@
 //! One listener's life: accepts, a task for each connection, room for the next one, drain.
 
-use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::transport::cores::least_busy;
-use crate::transport::places::{Notice, Place, Places};
-use crate::transport::write_timeout::WriteTimeout;
+use crate::transport::places::{Place, Places};
 use ::metrics::{Counter, Gauge};
+use failures::Failures;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1::Builder;
 use hyper::service::HttpService;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use std::error::Error;
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use task::{Connection, down};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
+
+mod failures;
+mod task;
+
+pub(super) use task::linger;
 
 /// Bytes of a request's head: several times the largest that SDKs send, whose session tokens have a few KiB. The number of header fields is left at
 /// hyper's default of 100: any other would cost an allocation for each request.
@@ -33,17 +38,6 @@ const BUFFER_BYTES_MAX: usize = 1024 * 1024;
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// How long a full listener waits before it lets go of one more: whoever it has told may have become busy, and then ends with its answer only.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
-/// What an idle connection that is let go is given to send what it has left to send.
-const LET_GO_TIME: Duration = Duration::from_secs(1);
-/// How long a shutdown leaves connections open on which nothing is asked: whoever asks in that time is answered, and told that it was the last answer. A caller
-/// that keeps its connection and asks more seldom may meet a closed one, as with every server.
-const LAST_CALL: Duration = Duration::from_millis(200);
-/// How often failures to accept are logged at most.
-const FAILURES_LOGGED_EVERY: Duration = Duration::from_secs(10);
-/// How long, and for how many bytes, a peer whose request was not read to its end may go on sending: closing at once would reset the connection, and
-/// take the answer away from a peer that has not read it yet.
-const LINGER_MAX: Duration = Duration::from_secs(1);
-const LINGER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Bounds of one listener.
 #[derive(Clone, Copy)]
@@ -240,11 +234,6 @@ fn builder(bounds: &Bounds) -> Builder {
     builder
 }
 
-/// Ends when the listener is to be shut down.
-async fn down(shutdown: &mut watch::Receiver<bool>) {
-    drop(shutdown.wait_for(|down| *down).await);
-}
-
 /// Whether the peer went away before it was accepted, which says nothing about the next one.
 fn is_the_peers(error: &io::Error) -> bool {
     matches!(
@@ -254,132 +243,6 @@ fn is_the_peers(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
-}
-
-/// One connection and what it listens to.
-struct Connection {
-    transport: &'static str,
-    builder: Builder,
-    write_timeout: Duration,
-    place: Arc<Place>,
-    notice: Notice,
-    shutdown: watch::Receiver<bool>,
-}
-
-/// What ends the service of a connection.
-enum End {
-    /// Its peer, or an error.
-    Served,
-    /// It is let go for another.
-    LetGo,
-    /// The listener drains.
-    Drain,
-}
-
-impl Connection {
-    /// Connects, serves, and lets its peer read what was answered last.
-    async fn serve<T, S, B>(mut self, connected: impl Future<Output = io::Result<(T, S)>>)
-    where
-        T: AsyncRead + AsyncWrite + Unpin,
-        S: HttpService<Incoming, ResBody = B>,
-        S::Error: Into<Box<dyn Error + Send + Sync>>,
-        B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
-    {
-        let mut shutdown = self.shutdown.clone();
-        let connected = tokio::select! {
-            biased;
-            connected = connected => connected,
-            () = self.notice.given() => return,
-            // Nobody has asked for anything yet.
-            () = async { down(&mut shutdown).await; sleep(LAST_CALL).await } => return,
-        };
-        let left = match connected {
-            Ok((stream, service)) => self.run(stream, service).await,
-            Err(error) => {
-                let transport = self.transport;
-                tracing::debug!(transport, %error, "connection refused");
-                None
-            }
-        };
-        if let Some(stream) = left {
-            tokio::select! {
-                () = linger(stream) => {}
-                () = self.notice.given() => {}
-            }
-        }
-    }
-
-    /// Serves to the end; the stream, if its peer may still have something to read. A shutdown gives whoever is about to ask a moment to do so, answers
-    /// what was asked, and closes.
-    async fn run<T, S, B>(&mut self, stream: T, service: S) -> Option<T>
-    where
-        T: AsyncRead + AsyncWrite + Unpin,
-        S: HttpService<Incoming, ResBody = B>,
-        S::Error: Into<Box<dyn Error + Send + Sync>>,
-        B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
-    {
-        let stream = TokioIo::new(WriteTimeout::new(stream, self.write_timeout));
-        let mut connection = self.builder.serve_connection(stream, service);
-        let mut result = Ok(());
-        let end = {
-            let mut down = pin!(down(&mut self.shutdown));
-            let mut given = pin!(self.notice.given());
-            tokio::select! {
-                biased;
-                served = &mut connection => { result = served; End::Served }
-                () = &mut given => End::LetGo,
-                () = &mut down => End::Drain,
-            }
-        };
-        match end {
-            End::Served => {}
-            End::LetGo if self.place.is_strangers() => return None,
-            End::LetGo => {
-                // It may have become busy in this moment; then it ends with its answer.
-                self.place.close();
-                Pin::new(&mut connection).graceful_shutdown();
-                match timeout(LET_GO_TIME, &mut connection).await {
-                    Ok(served) => result = served,
-                    Err(_) if self.place.is_busy() => result = (&mut connection).await,
-                    Err(_) => return None,
-                }
-            }
-            End::Drain => {
-                self.place.close();
-                result = match timeout(LAST_CALL, &mut connection).await {
-                    Ok(served) => served,
-                    Err(_) => {
-                        Pin::new(&mut connection).graceful_shutdown();
-                        (&mut connection).await
-                    }
-                };
-            }
-        }
-        if let Err(error) = result {
-            tracing::debug!(%error, "connection ended");
-        }
-        let stream = connection.into_parts().io.into_inner();
-        matches!(end, End::Served).then(|| stream.still_open())?
-    }
-}
-
-/// Says that nothing more will come, and throws away what still comes, within bounds.
-pub(super) async fn linger(stream: impl AsyncRead + AsyncWrite + Unpin) {
-    // Its outcome is of no interest: the connection is closed either way.
-    drop(timeout(LINGER_MAX, discard(stream)).await);
-}
-
-async fn discard(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
-    stream.shutdown().await?;
-    let mut left = LINGER_BYTES_MAX;
-    let mut buffer = vec![0; 16 * 1024];
-    while left > 0 {
-        match stream.read(&mut buffer).await? {
-            0 => break,
-            read => left = left.saturating_sub(read),
-        }
-    }
-    Ok(())
 }
 
 async fn drain(transport: &'static str, mut tasks: JoinSet<()>, deadline: Duration) {
@@ -423,49 +286,6 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.decrement(1);
-    }
-}
-
-/// Failures to accept, logged with their number once in a while.
-struct Failures {
-    transport: &'static str,
-    counted: Counter,
-    clock: Clock,
-    logged: Option<Duration>,
-    since: u64,
-}
-
-impl Failures {
-    fn new(transport: &'static str, counted: Counter) -> Self {
-        Self {
-            transport,
-            counted,
-            clock: Clock::system(),
-            logged: None,
-            since: 0,
-        }
-    }
-
-    /// One that is ours: something has run out.
-    fn count(&mut self, error: &io::Error) {
-        self.counted.increment(1);
-        self.log(error);
-    }
-
-    fn log(&mut self, error: &io::Error) {
-        self.since += 1;
-        let now = self.clock.monotonic();
-        let due = |logged: Duration| now.saturating_sub(logged) >= FAILURES_LOGGED_EVERY;
-        if self.logged.is_none_or(due) {
-            tracing::warn!(
-                transport = self.transport,
-                %error,
-                failures = self.since,
-                "connections could not be accepted"
-            );
-            self.logged = Some(now);
-            self.since = 0;
-        }
     }
 }
 

@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes of a request's body: room for the largest that KMS knows (a policy of 131,072 characters, an attestation document of 350 KB in base64).
-const BODY_BYTES_MAX: usize = 1024 * 1024;
+const BODY_BYTES_MAX: u32 = 1024 * 1024;
 /// Bytes of the bodies of one listener together, from before they are read until they are answered: a body is held before its signature can be compared, and whoever
 /// knows an access key's id could have one held on each connection.
-const TOGETHER_BYTES_MAX: usize = 32 * BODY_BYTES_MAX;
+const TOGETHER_BYTES_MAX: usize = 32 * BODY_BYTES_MAX as usize;
 /// Bytes of a body that is not counted among them: nearly every request's, and less than what its connection takes beside it.
 const UNCOUNTED_BYTES_MAX: u64 = 8 * 1024;
 
@@ -35,10 +35,9 @@ impl Room {
         if bytes.is_some_and(|bytes| bytes <= UNCOUNTED_BYTES_MAX) {
             return Ok(None);
         }
-        let most = BODY_BYTES_MAX as u32;
         let bytes = bytes.and_then(|bytes| u32::try_from(bytes).ok());
-        let taken =
-            Arc::clone(&self.0).try_acquire_many_owned(bytes.map_or(most, |bytes| bytes.min(most)));
+        let bytes = bytes.map_or(BODY_BYTES_MAX, |bytes| bytes.min(BODY_BYTES_MAX));
+        let taken = Arc::clone(&self.0).try_acquire_many_owned(bytes);
         taken.map(Some).map_err(|_| {
             let message = format!(
                 "Requests in progress hold {TOGETHER_BYTES_MAX} bytes of bodies, which is all there is room for. Try again."
@@ -77,11 +76,11 @@ impl RequestBody {
         };
         let size = incoming.size_hint();
         // What `Content-Length` announces is refused before it is read, and before `100 Continue` asks for it.
-        if size.lower() > BODY_BYTES_MAX as u64 {
+        if size.lower() > u64::from(BODY_BYTES_MAX) {
             return Err(too_large());
         }
         self.room = room.take(size.upper())?;
-        let read = Limited::new(incoming, BODY_BYTES_MAX).collect();
+        let read = Limited::new(incoming, BODY_BYTES_MAX as usize).collect();
         match tokio::time::timeout(time, read).await {
             Ok(Ok(body)) => {
                 self.is_read = true;
@@ -153,7 +152,7 @@ mod tests {
             assert!(take(Some(bytes)).is_ok_and(|taken| taken.is_none()));
         }
         held.pop();
-        assert!(take(Some(BODY_BYTES_MAX as u64)).is_ok());
+        assert!(take(Some(u64::from(BODY_BYTES_MAX))).is_ok());
         assert!(take(Some(UNCOUNTED_BYTES_MAX + 1)).is_ok());
     }
 }

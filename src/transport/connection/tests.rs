@@ -1,6 +1,7 @@
 //! What a listener survives, and what it refuses, over pipes in memory and with a service of a few lines.
 
 use super::*;
+use crate::transport::connection::task::LAST_CALL;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
@@ -9,7 +10,7 @@ use std::convert::Infallible;
 use std::future::ready;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::io::{DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
@@ -185,23 +186,6 @@ async fn failures_to_accept_do_not_end_the_listener() {
     read_to(&mut client, "hello").await;
     assert_eq!(bench.accepted.load(Ordering::SeqCst), 4);
     bench.end().await;
-}
-
-#[test]
-fn failures_are_logged_with_their_number_once_in_a_while() {
-    let mut failures = Failures::new("test", Counter::noop());
-    failures.clock = Clock::manual(crate::clock::Timestamp(0));
-    let error = io::Error::other("x");
-    let mut unlogged = |after| {
-        failures.clock.advance(after);
-        failures.log(&error);
-        failures.since
-    };
-    assert_eq!(unlogged(Duration::ZERO), 0);
-    assert_eq!(unlogged(Duration::ZERO), 1);
-    assert_eq!(unlogged(FAILURES_LOGGED_EVERY / 2), 2);
-    assert_eq!(unlogged(FAILURES_LOGGED_EVERY / 2), 0);
-    assert_eq!(unlogged(Duration::ZERO), 1);
 }
 
 #[tokio::test]
