@@ -36,7 +36,7 @@ enum Taken {
     MadeAnew,
     AccessKeyInactive,
     AccessKeyDeleted,
-    PoliciesTaken,
+    Policies,
     Time(u64),
     Called(&'static str),
 }
@@ -61,7 +61,7 @@ const CASES: [(&[By], Taken, Code); 13] = {
         (ALL, MadeAnew, UnrecognizedClientException),
         (&[AccessKey], AccessKeyInactive, UnrecognizedClientException),
         (&[AccessKey], AccessKeyDeleted, UnrecognizedClientException),
-        (ITSELF, PoliciesTaken, AccessDeniedException),
+        (ITSELF, Policies, AccessDeniedException),
         (
             &[Certificate],
             Time(61),
@@ -157,7 +157,7 @@ impl Scene {
                 let deleted = bench.administer("DeleteAccessKey", access_key());
                 deleted.await.unwrap();
             }
-            Taken::PoliciesTaken => {
+            Taken::Policies => {
                 let body = json!({"Name": arn, "Policies": []});
                 bench
                     .administer("PutPrincipalPolicies", body)
