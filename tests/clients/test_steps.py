@@ -36,6 +36,7 @@ moto-suite       moto_suite.py
 import-key       import_key.py
 aws-cli          aws_cli.py
 audit            audit.py
+store            store.py
 bind             bind.py
 object-store     object_store.py
 model-fuzz       model_fuzz.py
