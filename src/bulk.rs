@@ -32,8 +32,8 @@ pub use source::{KeyIdentity, SourceError};
 
 use crate::clock::Clock;
 use crate::crypto::entropy::{Entropy, EntropyError};
+use crate::file::open;
 use folder::Finished;
-use std::fs::File;
 use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -222,7 +222,8 @@ fn recover<P: Parameters>(
 ) -> Result<Manifest<P>, JobError> {
     for part in &manifest.parts {
         let path = folder.path(&part.file);
-        let length = std::fs::metadata(&path)
+        let length = open::own(&path)
+            .and_then(|file| file.metadata())
             .map_err(|error| JobError::io("read", &path, error))?
             .len();
         if length != part.bytes {
@@ -256,8 +257,8 @@ fn adopt<P: Parameters>(
     let file = manifest::part_file(number);
     let path = folder.path(&file);
     let foreign = || JobError::ForeignFile(path.clone());
-    let open = File::open(&path).map_err(|error| JobError::io("read", &path, error))?;
-    let description = parquet::describe(&open).map_err(|_| foreign())?;
+    let part = open::own(&path).map_err(|error| JobError::io("read", &path, error))?;
+    let description = parquet::describe(&part).map_err(|_| foreign())?;
     let says = |name: &str| description.metadata.get(name).cloned();
     let rows = manifest.parameters.rows_of_part(first_row);
     if says(footer::RUN).as_ref() != Some(&manifest.run)

@@ -6,6 +6,7 @@
 //!
 //! What this module does not do: open anything that a setting names.
 
+use crate::file::open;
 use crate::key::arn::{AccountId, Region};
 use crate::{audit, limit, pool, transport};
 use layers::Layers;
@@ -218,6 +219,9 @@ impl fmt::Display for ConfigError {
     }
 }
 
+/// Bytes of a configuration file at most: the commented one has some 20,000.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
 impl Config {
     /// Reads `file` (without one: the defaults, relative to the current folder), then what `environment` and `flags` override.
     ///
@@ -228,7 +232,7 @@ impl Config {
         environment: &Environment,
         flags: &[Flag],
     ) -> Result<Loaded, ConfigError> {
-        let text = file.map(|path| std::fs::read_to_string(path).map(|text| (path, text)));
+        let text = file.map(|path| open::named_text(path, FILE_BYTES_MAX).map(|text| (path, text)));
         match text.transpose() {
             Ok(file) => {
                 let file = file.as_ref().map(|(path, text)| (*path, text.as_str()));

@@ -1,8 +1,10 @@
 //! Whose a file or folder is, and who else may touch it: one check for everything that the daemon
-//! believes because of where it lies.
+//! believes because of where it lies. How such files are opened is in [`open`].
 //!
 //! What this module does not do: read anything, or decide whether a finding is an error or a
 //! warning.
+
+pub mod open;
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;

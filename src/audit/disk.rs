@@ -1,10 +1,14 @@
 //! What the writer asks of the disk: few verbs, so that a test can fail each of them.
 
+use crate::file::open;
 use rustix::fs::{FallocateFlags, fallocate};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+/// Permission bits of a log file: for its owner and those who read logs.
+pub(super) const LOG_MODE: u32 = 0o640;
 
 /// Where log files are kept.
 pub(super) trait Disk: Send {
@@ -27,13 +31,7 @@ pub(super) struct SystemDisk;
 
 impl Disk for SystemDisk {
     fn create(&mut self, path: &Path) -> io::Result<File> {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o640)
-            .open(path)
+        open::anew(path, LOG_MODE)
     }
 
     fn write(&mut self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -45,7 +43,7 @@ impl Disk for SystemDisk {
     }
 
     fn sync_folder(&mut self, folder: &Path) -> io::Result<()> {
-        File::open(folder)?.sync_all()
+        open::sync_folder(folder)
     }
 
     fn cut(&mut self, file: &File, length: u64) -> io::Result<()> {

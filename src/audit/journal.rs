@@ -16,10 +16,11 @@
 
 use crate::audit::LINE_BYTES_MAX;
 use crate::audit::mapping::Mapping;
+use crate::file::open;
 use rustix::fs::{FallocateFlags, IFlags, fallocate, ioctl_setflags};
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -95,13 +96,7 @@ impl Journal {
     /// # Errors
     /// `WouldBlock` when another process has it, else what the operating system says.
     pub(super) fn lock(path: &Path) -> io::Result<File> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)?;
+        let file = open::own_or_new(path, 0o600)?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),

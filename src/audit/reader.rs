@@ -8,6 +8,7 @@ use crate::audit::journal::frame_bytes;
 use crate::audit::record::iso_8601;
 use crate::clock::Timestamp;
 use crate::crypto::secret::Secret;
+use crate::file::open;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -100,7 +101,7 @@ pub(super) enum Next {
 impl Groups {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         Ok(Self {
-            input: BufReader::with_capacity(1 << 16, File::open(path)?),
+            input: BufReader::with_capacity(1 << 16, open::named(path)?),
             line: 0,
             offset: 0,
             bytes: Vec::new(),

@@ -1,7 +1,7 @@
 //! Opening a log: hold its end to the chain and to the sealed head, move what a killed process left in the journal to it, and go on.
 
 use crate::audit::chain::Chain;
-use crate::audit::disk::{Disk, SystemDisk};
+use crate::audit::disk::{Disk, LOG_MODE, SystemDisk};
 use crate::audit::journal::{FRAME_UNIT, Journal};
 use crate::audit::reader::LogFile;
 use crate::audit::uses::Uses;
@@ -11,6 +11,7 @@ use crate::audit::{Audit, Config, OpenError, Progress, Shared};
 use crate::clock::Clock;
 use crate::crypto::entropy::Entropy;
 use crate::crypto::secret::Secret;
+use crate::file::open;
 use crate::keystore::AuditHead;
 use crate::metrics::Metrics;
 use std::fs::{DirBuilder, File};
@@ -107,7 +108,7 @@ impl Start<'_> {
         let left = Journal::find(&file).map_err(io_error(&journal_path))?;
         let make = |position| {
             let journal = Journal::make(&file, self.config.journal_bytes, position);
-            let made = journal.and_then(|journal| File::open(folder)?.sync_all().map(|()| journal));
+            let made = journal.and_then(|journal| open::sync_folder(folder).map(|()| journal));
             made.map_err(io_error(&journal_path))
         };
         let (mut chain, journal, current) = match (end, left) {
@@ -255,11 +256,7 @@ impl Start<'_> {
             return Err(OpenError::Broken { path, finding });
         };
         let path = file.path.clone();
-        let input = File::options()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(io_error(&path))?;
+        let input = open::own_to_write(&path).map_err(io_error(&path))?;
         if length > sound.end {
             let torn = put_aside(&input, &path, sound.end).map_err(io_error(&path))?;
             tracing::error!(
@@ -287,7 +284,7 @@ fn put_aside(file: &File, path: &Path, from: u64) -> io::Result<PathBuf> {
     let torn = path.with_extension(format!("{from}.torn"));
     let mut input = file;
     input.seek(SeekFrom::Start(from))?;
-    io::copy(&mut input, &mut File::create(&torn)?)?;
+    io::copy(&mut input, &mut open::anew(&torn, LOG_MODE)?)?;
     Ok(torn)
 }
 

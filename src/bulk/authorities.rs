@@ -3,17 +3,20 @@
 //! What this module does not do: leave a certificate unverified, show one of its own, TLS 1.2 (a daemon speaks 1.3 alone).
 
 use crate::clock::Clock;
+use crate::file::open;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use std::error::Error;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fs, io};
 use tokio_rustls::TlsConnector;
 
 /// The one protocol that is spoken (ALPN).
 const HTTP_1_1: &[u8] = b"http/1.1";
+/// Bytes of a file of authorities at most: those of all the world have a quarter of a megabyte.
+const BUNDLE_BYTES_MAX: u64 = 8 << 20;
 
 /// Who may vouch for a daemon.
 #[derive(Clone)]
@@ -95,10 +98,11 @@ fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), AuthoritiesError> {
         path: path(),
         problem,
     };
-    let text = fs::read(path()).map_err(|source| AuthoritiesError::Io {
-        path: path(),
-        source,
-    })?;
+    let text =
+        open::named_bytes(&path(), BUNDLE_BYTES_MAX).map_err(|source| AuthoritiesError::Io {
+            path: path(),
+            source,
+        })?;
     let found: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).collect();
     let found = found.map_err(|error| refused(error.to_string()))?;
     if found.is_empty() {

@@ -17,6 +17,14 @@ pub enum JobError {
     /// The folder holds something else.
     #[error("{} is not part of a job that can be resumed; choose a new or empty folder for --out", .0.display())]
     ForeignFile(PathBuf),
+    /// Every user may replace the folder's files.
+    #[error("every user of this machine may write the folder {}, mode {mode:04o}, and replace its files: take that from them (chmod o-w), or choose another --out", path.display())]
+    OpenFolder {
+        /// The folder.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// The manifest is damaged or of another format.
     #[error("{} cannot be used: {reason}; restore it, or choose another --out", path.display())]
     Manifest {

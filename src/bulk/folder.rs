@@ -3,10 +3,12 @@
 
 use crate::bulk::JobError;
 use crate::bulk::manifest::{self, Manifest, Parameters};
+use crate::file::{self, ANYBODY_WRITES, Exposed, open};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// What a run that died may have left.
@@ -26,6 +28,10 @@ pub const SPILL: &str = "_spill";
 const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 /// Bytes read at a time where a file is hashed.
 const READ_BYTES: usize = 1 << 20;
+/// A folder that this makes is never open to everybody, whatever the umask.
+const FOLDER_MODE: u32 = 0o775;
+/// Files of a job are for whoever the umask lets read them: what is in them is wrapped.
+pub(crate) const FILE_MODE: u32 = 0o666;
 
 /// A folder that this process alone writes.
 pub struct Folder {
@@ -37,17 +43,18 @@ impl Folder {
     /// Opens or creates the folder, locks it, and removes what a run that died left half-written.
     ///
     /// # Errors
-    /// [`JobError::FolderInUse`], [`JobError::ForeignFile`], or what the file system says.
+    /// [`JobError::FolderInUse`], [`JobError::ForeignFile`], [`JobError::OpenFolder`], or what the file system says.
     pub fn open(path: &Path) -> Result<Self, JobError> {
-        fs::create_dir_all(path).map_err(|error| JobError::io("create", path, error))?;
+        let made = DirBuilder::new()
+            .recursive(true)
+            .mode(FOLDER_MODE)
+            .create(path);
+        made.map_err(|error| JobError::io("create", path, error))?;
+        guard(path)?;
         // Before the lock file is made: a folder that is not ours is left as it was.
         scan(path)?;
         let lock_path = path.join(LOCK);
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&lock_path)
+        let lock = open::own_or_new(&lock_path, FILE_MODE)
             .map_err(|error| JobError::io("create", &lock_path, error))?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => JobError::FolderInUse(path.to_owned()),
@@ -96,7 +103,7 @@ impl Folder {
     pub fn manifest<P: Parameters>(&self) -> Result<Option<Manifest<P>>, JobError> {
         let path = self.path(MANIFEST);
         let mut text = Vec::new();
-        match File::open(&path) {
+        match open::own(&path) {
             Ok(file) => file
                 .take(MANIFEST_BYTES_MAX)
                 .read_to_end(&mut text)
@@ -158,7 +165,8 @@ impl Folder {
     pub fn begin(&self, name: &str) -> Result<Unfinished, JobError> {
         let stem = name.trim_start_matches('_');
         let path = self.path(&format!("_{stem}{PARTIAL}"));
-        let file = File::create(&path).map_err(|error| JobError::io("create", &path, error))?;
+        let file =
+            open::anew(&path, FILE_MODE).map_err(|error| JobError::io("create", &path, error))?;
         Ok(Unfinished {
             file,
             path: Some(path),
@@ -180,7 +188,7 @@ impl Folder {
             fs::rename(from, &to).map_err(io)?;
         }
         file.path = None;
-        sync_folder(&self.path).map_err(io)?;
+        open::sync_folder(&self.path).map_err(io)?;
         Ok(Finished {
             bytes: file.bytes,
             sha256: hex(&std::mem::take(&mut file.hash).finalize()),
@@ -194,7 +202,7 @@ impl Folder {
     pub fn measure(&self, name: &str) -> Result<Finished, JobError> {
         let path = self.path(name);
         let io = |error| JobError::io("read", &path, error);
-        let mut file = File::open(&path).map_err(io)?;
+        let mut file = open::own(&path).map_err(io)?;
         let mut hash = Sha256::new();
         let mut bytes = 0;
         let mut buffer = vec![0; READ_BYTES];
@@ -283,6 +291,35 @@ pub struct Finished {
     pub sha256: String,
 }
 
+/// Refuses a folder in which every user of the machine may put another file in the place of a part, and warns of one
+/// in which some others may.
+fn guard(path: &Path) -> Result<(), JobError> {
+    let metadata = fs::metadata(path).map_err(|error| JobError::io("read", path, error))?;
+    let shown = path.display();
+    match file::guard_folder(&metadata) {
+        Ok(()) => {}
+        Err(Exposed::Mode { mode }) if mode & ANYBODY_WRITES != 0 => {
+            let path = path.to_owned();
+            return Err(JobError::OpenFolder { path, mode });
+        }
+        Err(Exposed::Mode { mode }) => tracing::warn!(
+            path = %shown, mode = format!("{mode:04o}"),
+            "a group may write this job's folder, and put other files in the place of its parts"
+        ),
+        Err(Exposed::Owner { owner, uid }) => tracing::warn!(
+            path = %shown, owner, uid,
+            "this job's folder belongs to another user, who may put other files in the place of its parts"
+        ),
+    }
+    if metadata.mode() & ANYBODY_WRITES != 0 {
+        tracing::warn!(
+            path = %shown,
+            "every user may add files to this job's folder: name one of your own"
+        );
+    }
+    Ok(())
+}
+
 /// The names in the folder, each of which is one of ours.
 fn scan(path: &Path) -> Result<Vec<String>, JobError> {
     let io = |error| JobError::io("read", path, error);
@@ -314,10 +351,6 @@ fn is_ours(name: &str) -> bool {
     }
 }
 
-fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut out, byte| {
@@ -325,3 +358,6 @@ fn hex(bytes: &[u8]) -> String {
         out
     })
 }
+
+#[cfg(test)]
+mod tests;

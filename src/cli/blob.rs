@@ -3,9 +3,9 @@
 use crate::cli::failure::{Failure, Status};
 use crate::cli::output;
 use crate::envelope::CiphertextBlob;
+use crate::file::open;
 use clap::{Args, Subcommand};
 use serde_json::json;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
@@ -53,7 +53,7 @@ fn read(file: &PathBuf) -> io::Result<Vec<u8>> {
     let input: Box<dyn Read> = if file.as_os_str() == "-" {
         Box::new(io::stdin())
     } else {
-        Box::new(File::open(file)?)
+        Box::new(open::named(file)?)
     };
     let mut bytes = Vec::new();
     input.take(INPUT_BYTES_MAX).read_to_end(&mut bytes)?;

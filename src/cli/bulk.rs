@@ -25,9 +25,13 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// The variable that names a file of certificate authorities.
 const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
+/// From the first signal to the end: enough for a part of a million rows, and less than service managers wait
+/// before they kill (systemd: 90 s).
+const STOP_MAX: Duration = Duration::from_secs(20);
 
 /// The length of every data key.
 #[derive(Args)]
@@ -208,12 +212,22 @@ impl Scene {
     }
 }
 
-/// The first signal stops the run after the parts under way, the second at once: parts are complete or absent either way.
+/// The first signal stops the run after the parts under way, and at once when they take longer than [`STOP_MAX`]:
+/// a job may wait for a daemon, a store or standard input that never answers. The second signal stops at once.
+/// Parts are complete or absent in each case, and the same command goes on.
 async fn stop_on(mut signals: Signals, stop: Arc<AtomicBool>) {
     signals.next().await;
     stop.store(true, Ordering::SeqCst);
-    output::notice("stopping after the parts under way; a second signal stops at once");
-    signals.next().await;
+    output::notice(&format!(
+        "stopping after the parts under way, in {} seconds at most; a second signal stops at once",
+        STOP_MAX.as_secs()
+    ));
+    if tokio::time::timeout(STOP_MAX, signals.next())
+        .await
+        .is_err()
+    {
+        output::notice("stopped in the middle of a part: the same command writes it anew");
+    }
     std::process::exit(Status::Interrupted as i32);
 }
 

@@ -9,6 +9,7 @@ use crate::cli::place::FILE_IN_FOLDER;
 use crate::cli::{Addresses, output, serve};
 use crate::config::{Config, Environment, Flag, OVERFLOW_ID};
 use crate::daemon::{Core, Daemon};
+use crate::file::open;
 use crate::key::arn::AliasName;
 use crate::keystore::AccessKey;
 use crate::policy::Principal;
@@ -17,9 +18,9 @@ use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::DirBuilder;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -141,13 +142,7 @@ fn make_folder(dir: &Path, file: &Path, config: &Config) -> Result<(), Failure> 
 /// The file is complete or absent.
 fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     let temporary = path.with_extension("toml.new");
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)?;
+    let mut file = open::anew(&temporary, 0o600)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)

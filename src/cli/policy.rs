@@ -7,12 +7,11 @@ use crate::cli::operator::Operator;
 use crate::cli::output::{self, text};
 use crate::cli::pair;
 use crate::config::Environment;
+use crate::file::open;
 use crate::policy::{KeyPolicy, PolicyDocument, unmatched};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -158,14 +157,6 @@ fn validate(validate: &Validate) -> Result<Status, Failure> {
 
 /// The text of a policy file; `flag` says how it was named.
 pub(super) fn read(path: &Path, flag: &str) -> Result<String, Failure> {
-    let mut text = String::new();
-    let read =
-        File::open(path).and_then(|file| file.take(POLICY_BYTES_MAX + 1).read_to_string(&mut text));
-    let reason = match read {
-        Ok(_) if text.len() as u64 <= POLICY_BYTES_MAX => return Ok(text),
-        Ok(_) => format!("it has more than {POLICY_BYTES_MAX} bytes"),
-        Err(error) => error.to_string(),
-    };
-    let path = path.display();
-    Err(Failure::usage(format!("{flag}{path}: {reason}")))
+    open::named_text(path, POLICY_BYTES_MAX)
+        .map_err(|error| Failure::usage(format!("{flag}{}: {error}", path.display())))
 }

@@ -4,12 +4,10 @@
 
 use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::Secret;
-use crate::file::{self, Exposed, Owners};
+use crate::file::{self, Exposed, Owners, open};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroize;
 
@@ -98,7 +96,7 @@ impl RootKey {
             path: path.to_owned(),
             source,
         };
-        let mut file = File::open(path).map_err(io)?;
+        let mut file = open::named(path).map_err(io)?;
         // Of the open file, not of the path: what was checked is what is read.
         let metadata = file.metadata().map_err(io)?;
         file::guard(&metadata, Owners::OwnUser, MODE_FORBIDDEN).map_err(|exposed| {
@@ -170,13 +168,7 @@ impl RootKey {
 /// Writes a file that is complete or absent, and never in the place of another: a link, unlike a rename, does not replace.
 fn write_once(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let unfinished = path.with_extension("new");
-    remove_if_there(&unfinished)?;
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&unfinished)?;
+    let mut file = open::anew(&unfinished, 0o600)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     let linked = std::fs::hard_link(&unfinished, path);
@@ -198,7 +190,7 @@ pub(crate) fn sync_folder_of(path: &Path) -> std::io::Result<()> {
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    open::sync_folder(folder.unwrap_or(Path::new(".")))
 }
 
 #[cfg(test)]

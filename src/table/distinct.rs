@@ -4,6 +4,7 @@
 //! with 2^-62. Entries are sorted into buckets by their first bits; what does not fit into memory is appended to a file that has no name, so that a process that is
 //! killed leaves nothing. At the end each bucket is read, sorted and compared by itself, several at once.
 
+use crate::file::open;
 use crate::table::{Place, TableError};
 use rayon::prelude::*;
 use std::collections::hash_map::RandomState;
@@ -20,6 +21,8 @@ const BUCKETS: usize = 1024;
 /// Entries of one block of a bucket, and what one entry takes.
 const BLOCK_ENTRIES: usize = 512;
 const ENTRY_BYTES: usize = 24;
+/// Permission bits of the file that takes what memory does not hold: it has no name but for a moment.
+const SPILL_MODE: u32 = 0o600;
 /// Bits of a place that are its row's number; the others are its file's.
 const ROW_BITS: u32 = 44;
 
@@ -182,12 +185,7 @@ impl Held {
         let spill = match &mut self.spill {
             Some(spill) => spill,
             None => {
-                let file = File::options()
-                    .create(true)
-                    .truncate(true)
-                    .read(true)
-                    .write(true)
-                    .open(path)?;
+                let file = open::anew(path, SPILL_MODE)?;
                 std::fs::remove_file(path)?;
                 self.spill.insert(Spill {
                     file,

@@ -1,5 +1,6 @@
 //! A file of a table, wherever it is: any range of its bytes, read by the thread that asks.
 
+use crate::file::open;
 use crate::table::TableError;
 use bytes::Bytes;
 use object_store::{GetOptions, ObjectStore};
@@ -76,7 +77,7 @@ impl Object {
         let bytes = match &self.source {
             Source::File(path) => {
                 let io = |error| TableError::io(&self.name, error);
-                let file = File::open(path).map_err(io)?;
+                let file = open::named(path).map_err(io)?;
                 let metadata = file.metadata().map_err(io)?;
                 if (metadata.len(), version(&metadata)) != (self.length, self.version.clone()) {
                     return Err(TableError::Changed(self.name.clone()));

@@ -1,10 +1,10 @@
 //! What a job keeps of its input once it was looked through: how many rows there are, which of them are left out, and where to find any of the others.
 
+use crate::file::open;
 use crate::table::ndjson::Fields;
 use crate::table::rows::{CHECKPOINT_ROWS, Start};
 use crate::table::{Place, TableError};
 use serde::{Deserialize, Serialize};
-use std::fs::File;
 use std::io::{BufReader, ErrorKind};
 use std::path::Path;
 
@@ -54,7 +54,7 @@ impl Plan {
             path: path.to_owned(),
             reason,
         };
-        let file = File::open(path).map_err(|error| match error.kind() {
+        let file = open::own(path).map_err(|error| match error.kind() {
             ErrorKind::NotFound => refuse("it is gone".to_owned()),
             _ => TableError::kept("read", path, error),
         })?;

@@ -56,7 +56,7 @@ impl Authority {
 fn trusting(authority: &Authority) -> Authorities {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ca.pem");
-    fs::write(&path, &authority.1).unwrap();
+    std::fs::write(&path, &authority.1).unwrap();
     let mut roots = RootCertStore::empty();
     add(&mut roots, &path).unwrap();
     Authorities::of(roots, &Clock::manual(NOW)).unwrap()
@@ -163,7 +163,7 @@ async fn other_authorities_are_refused_and_the_variable_is_named() {
 async fn the_authorities_of_the_machine_do_not_vouch_for_a_private_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ca.pem");
-    fs::write(&path, Authority::new("ours").1).unwrap();
+    std::fs::write(&path, Authority::new("ours").1).unwrap();
     let authorities = Authorities::load(Some(&path), &Clock::manual(NOW)).unwrap();
     let server = Authority::new("another").server(&version::TLS13, |_| ());
     let line = objection_to(&authorities, HOST, server).await.unwrap();
@@ -217,7 +217,7 @@ fn files_without_authorities_are_refused() {
         ("half", format!("{good}{der}"), "cannot be used: "),
     ] {
         let path = folder.path().join(name);
-        fs::write(&path, text).unwrap();
+        std::fs::write(&path, text).unwrap();
         let line = Authorities::load(Some(&path), &Clock::manual(NOW))
             .err()
             .unwrap()

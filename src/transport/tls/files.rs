@@ -1,12 +1,12 @@
 //! The files of a listener with TLS: PEM (RFC 7468), bounded, the key's with few readers.
 
-use crate::file::{self, Exposed, Owners};
+use crate::file::{self, Exposed, Owners, open};
 use crate::transport::tls::{ClientCertificate, Config};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -199,7 +199,7 @@ fn read(
         path: path.to_owned(),
         source,
     };
-    let file = File::open(path).map_err(io)?;
+    let file = open::named(path).map_err(io)?;
     let metadata = file.metadata().map_err(io)?;
     check(&metadata)?;
     if metadata.len() > FILE_BYTES_MAX {

@@ -1,0 +1,104 @@
+//! Folders that others have prepared.
+
+use super::*;
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+fn error_of(opened: Result<Folder, JobError>) -> String {
+    opened.err().expect("must be refused").to_string()
+}
+
+fn fifo(path: &Path) {
+    let (kind, mode) = (
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+    );
+    rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, 0).unwrap();
+}
+
+/// Without the fix an empty file comes to be where the link leads, and a part is written over its target.
+#[test]
+fn folder_2_links_of_others_lead_a_job_nowhere() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (victim, absent) = (
+        elsewhere.path().join("victim"),
+        elsewhere.path().join("absent"),
+    );
+    fs::write(&victim, "precious").unwrap();
+    for target in [&victim, &absent] {
+        let out = tempfile::tempdir().unwrap();
+        symlink(target, out.path().join(LOCK)).unwrap();
+        let said = error_of(Folder::open(out.path()));
+        assert!(
+            said.contains("it is a symbolic link, not a regular file"),
+            "{said}"
+        );
+    }
+    assert!(!absent.exists());
+
+    // Placed while the job runs, in the place of what it is about to write.
+    let out = tempfile::tempdir().unwrap();
+    let folder = Folder::open(out.path()).unwrap();
+    symlink(&victim, folder.path("_part-00000.parquet.partial")).unwrap();
+    symlink(&victim, folder.path("_plan.json.partial")).unwrap();
+    let mut file = folder.begin("part-00000.parquet").unwrap();
+    file.write_all(b"rows").unwrap();
+    folder.finish(file).unwrap();
+    folder.write_json(PLAN, &"plan").unwrap();
+    assert_eq!(
+        fs::read(folder.path("part-00000.parquet")).unwrap(),
+        b"rows"
+    );
+    assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    // Nor is a part read through a link.
+    symlink(&victim, folder.path("part-00001.parquet")).unwrap();
+    assert!(folder.measure("part-00001.parquet").is_err());
+}
+
+/// It hangs without the fix.
+#[test]
+fn folder_1_a_fifo_in_the_place_of_a_file_of_a_job_is_refused() {
+    let out = tempfile::tempdir().unwrap();
+    fifo(&out.path().join(LOCK));
+    let said = error_of(Folder::open(out.path()));
+    assert!(
+        said.contains("_lock: it is a FIFO, not a regular file"),
+        "{said}"
+    );
+    fs::remove_file(out.path().join(LOCK)).unwrap();
+
+    let folder = Folder::open(out.path()).unwrap();
+    fifo(&folder.path(MANIFEST));
+    let read = folder.manifest::<crate::export::Parameters>();
+    let said = read.err().unwrap().to_string();
+    assert!(said.contains("_manifest.json: it is a FIFO"), "{said}");
+}
+
+#[test]
+fn folder_3_a_folder_that_every_user_may_write_is_refused() {
+    let out = tempfile::tempdir().unwrap();
+    let set = |mode| fs::set_permissions(out.path(), Permissions::from_mode(mode)).unwrap();
+    for mode in [0o777, 0o733, 0o702] {
+        set(mode);
+        let said = error_of(Folder::open(out.path()));
+        let expected = format!("mode {mode:04o}");
+        assert!(
+            said.contains(&expected) && said.contains("chmod o-w"),
+            "{said}"
+        );
+        assert_eq!(
+            fs::read_dir(out.path()).unwrap().count(),
+            0,
+            "left as it was"
+        );
+    }
+    // The entries of a sticky folder stay in their places; a group is warned of.
+    for mode in [0o700, 0o755, 0o775, 0o1777] {
+        set(mode);
+        Folder::open(out.path()).unwrap().close().unwrap();
+    }
+    // One that a job makes is not open, whatever the umask.
+    let made = out.path().join("made");
+    Folder::open(&made).unwrap();
+    assert_eq!(fs::metadata(&made).unwrap().mode() & ANYBODY_WRITES, 0);
+}

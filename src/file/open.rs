@@ -1,0 +1,280 @@
+//! Opening files so that what stands in their place is refused, and never followed or waited for.
+//!
+//! Two kinds of files. What a user names (a table, a configuration, a certificate) may be reached
+//! through links, as the files of a Kubernetes `ConfigMap` are. A file of ours has one name in a
+//! folder of ours: a link there is somebody else's, and leads to a file that we must not touch.
+//! Either way only a regular file is opened: a FIFO would hold the process until somebody writes
+//! into it, and a device may do anything.
+//!
+//! What this module does not do: read what it has opened, or say whose it is (`super`).
+
+use rustix::fs::OFlags;
+use std::fs::{self, File, FileType, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Opens a file that a user has named, for reading. Links are followed.
+///
+/// # Errors
+/// What the operating system says; that it is not a regular file.
+pub fn named(path: &Path) -> io::Result<File> {
+    regular(&fs::metadata(path)?)?;
+    open(OpenOptions::new().read(true), OFlags::empty(), path)
+}
+
+/// Reads the text of a file that a user has named.
+///
+/// # Errors
+/// As [`named`]; that it has more than `bytes_max` bytes, or is not UTF-8.
+pub fn named_text(path: &Path, bytes_max: u64) -> io::Result<String> {
+    let text = String::from_utf8(named_bytes(path, bytes_max)?);
+    text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not text in UTF-8"))
+}
+
+/// Reads a file that a user has named.
+///
+/// # Errors
+/// As [`named`]; that it has more than `bytes_max` bytes.
+pub fn named_bytes(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    named(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        let problem = format!("it has more than {bytes_max} bytes");
+        return Err(io::Error::other(problem));
+    }
+    Ok(bytes)
+}
+
+/// Opens a file of ours for reading.
+///
+/// # Errors
+/// What the operating system says; that it is a link, or not a regular file.
+pub fn own(path: &Path) -> io::Result<File> {
+    own_as(OpenOptions::new().read(true), path)
+}
+
+/// Opens a file of ours, which is there, for reading and writing.
+///
+/// # Errors
+/// As [`own`].
+pub fn own_to_write(path: &Path) -> io::Result<File> {
+    own_as(OpenOptions::new().read(true).write(true), path)
+}
+
+/// Opens a file of ours for reading and writing, and makes it, with these permission bits, where
+/// there is none: a lock.
+///
+/// # Errors
+/// As [`own`].
+pub fn own_or_new(path: &Path, mode: u32) -> io::Result<File> {
+    let options = &mut OpenOptions::new();
+    let options = options.read(true).write(true).create(true).mode(mode);
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            open(options, OFlags::NOFOLLOW, path)
+        }
+        _ => own_as(options, path),
+    }
+}
+
+/// Makes a file, with these permission bits, where there must be nothing yet.
+///
+/// # Errors
+/// `AlreadyExists`, or what the operating system says.
+pub fn new(path: &Path, mode: u32) -> io::Result<File> {
+    let options = &mut OpenOptions::new();
+    let options = options.read(true).write(true).create_new(true).mode(mode);
+    open(options, OFlags::NOFOLLOW, path)
+}
+
+/// The same in place of what an earlier run left under this name. What is there is removed and not
+/// written over: when it is a link, what it leads to stays as it is.
+///
+/// # Errors
+/// What the operating system says: a folder there is not removed.
+pub fn anew(path: &Path, mode: u32) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => new(path, mode),
+    }
+}
+
+/// Opens a folder, to make the names in it durable.
+///
+/// # Errors
+/// What the operating system says; that it is not a folder.
+pub fn folder(path: &Path) -> io::Result<File> {
+    open_as(OpenOptions::new().read(true), OFlags::DIRECTORY, path)
+}
+
+/// Makes the names in a folder durable.
+///
+/// # Errors
+/// What the operating system says.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
+    folder(path)?.sync_all()
+}
+
+fn own_as(options: &OpenOptions, path: &Path) -> io::Result<File> {
+    regular(&fs::symlink_metadata(path)?)?;
+    open(options, OFlags::NOFOLLOW, path)
+}
+
+/// Opens, and looks again: something else may have come to the place since it was looked at.
+fn open(options: &OpenOptions, flags: OFlags, path: &Path) -> io::Result<File> {
+    let file = open_as(options, flags | OFlags::NONBLOCK | OFlags::NOCTTY, path)?;
+    regular(&file.metadata()?)?;
+    Ok(file)
+}
+
+fn open_as(options: &OpenOptions, flags: OFlags, path: &Path) -> io::Result<File> {
+    let flags = flags.bits().cast_signed();
+    options.clone().custom_flags(flags).open(path)
+}
+
+/// Refuses what is not a regular file.
+///
+/// # Errors
+/// What it is.
+pub fn regular(metadata: &Metadata) -> io::Result<()> {
+    match metadata.file_type() {
+        of if of.is_file() => Ok(()),
+        of => Err(io::Error::other(format!(
+            "it is {}, not a regular file",
+            noun(of)
+        ))),
+    }
+}
+
+fn noun(of: FileType) -> &'static str {
+    if of.is_symlink() {
+        "a symbolic link"
+    } else if of.is_dir() {
+        "a folder"
+    } else if of.is_fifo() {
+        "a FIFO"
+    } else if of.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+    use std::path::PathBuf;
+
+    type Open = fn(&Path) -> io::Result<File>;
+    const OF_OURS: [(&str, Open); 4] = [
+        ("own", own),
+        ("own_to_write", own_to_write),
+        ("own_or_new", |path| own_or_new(path, 0o600)),
+        ("new", |path| new(path, 0o600)),
+    ];
+
+    /// Something of each kind that is not a regular file, by its noun.
+    fn others(folder: &Path) -> Vec<(&'static str, PathBuf)> {
+        let path = |name: &str| folder.join(name);
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            path("fifo"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        fs::create_dir(path("folder")).unwrap();
+        drop(UnixListener::bind(path("socket")).unwrap());
+        vec![
+            ("a FIFO", path("fifo")),
+            ("a folder", path("folder")),
+            ("a socket", path("socket")),
+            ("a device", PathBuf::from("/dev/null")),
+        ]
+    }
+
+    /// It hangs without the fix: a FIFO that nobody writes into.
+    #[test]
+    fn folder_1_what_is_not_a_regular_file_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        for (noun, path) in others(folder.path()) {
+            let expected = format!("it is {noun}, not a regular file");
+            for (name, open) in OF_OURS {
+                let refused = open(&path).unwrap_err();
+                let is_there = refused.kind() == io::ErrorKind::AlreadyExists;
+                assert!(
+                    refused.to_string() == expected || (name == "new" && is_there),
+                    "{name} of {noun}: {refused}"
+                );
+            }
+            assert_eq!(named(&path).unwrap_err().to_string(), expected);
+            // Through a link too.
+            let link = folder.path().join("link");
+            symlink(&path, &link).unwrap();
+            assert_eq!(named(&link).unwrap_err().to_string(), expected);
+            fs::remove_file(&link).unwrap();
+        }
+    }
+
+    #[test]
+    fn folder_1_what_changes_after_it_was_looked_at_is_refused_too() {
+        let folder = tempfile::tempdir().unwrap();
+        for (noun, path) in others(folder.path()) {
+            let options = &mut OpenOptions::new();
+            let refused = open(options.read(true), OFlags::NOFOLLOW, &path).unwrap_err();
+            // A socket is not opened in the first place.
+            let is_told = refused.to_string().contains(noun) || noun == "a socket";
+            assert!(is_told, "{noun}: {refused}");
+        }
+    }
+
+    #[test]
+    fn folder_2_a_link_in_the_place_of_a_file_of_ours_leads_nowhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let (victim, link) = (folder.path().join("victim"), folder.path().join("link"));
+        fs::write(&victim, "precious").unwrap();
+        symlink(&victim, &link).unwrap();
+        for (name, open) in OF_OURS {
+            assert!(open(&link).is_err(), "{name}");
+        }
+        drop(anew(&link, 0o600).unwrap());
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        assert!(fs::symlink_metadata(&link).unwrap().is_file());
+        // Nor does one that leads to what is not there yet.
+        fs::remove_file(&link).unwrap();
+        let absent = folder.path().join("absent");
+        symlink(&absent, &link).unwrap();
+        for (name, open) in OF_OURS {
+            assert!(open(&link).is_err(), "{name}");
+        }
+        assert!(!absent.exists());
+        // What a user names may be a link.
+        fs::remove_file(&link).unwrap();
+        symlink(&victim, &link).unwrap();
+        assert_eq!(named_text(&link, 8).unwrap(), "precious");
+        assert!(named_text(&link, 7).is_err());
+    }
+
+    #[test]
+    fn what_is_there_is_opened_and_what_is_not_is_made() {
+        use std::os::unix::fs::MetadataExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        assert_eq!(own(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(named(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        drop(own_or_new(&path, 0o600).unwrap());
+        fs::write(&path, "kept").unwrap();
+        drop(own_or_new(&path, 0o644).unwrap());
+        drop(own_to_write(&path).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "kept");
+        assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
+        let refused = new(&path, 0o600).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert!(super::folder(&path).is_err());
+        sync_folder(folder.path()).unwrap();
+    }
+}
