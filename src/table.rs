@@ -26,6 +26,7 @@ pub mod parquet;
 pub mod part_rows;
 pub mod plan;
 pub mod rows;
+mod same_host;
 pub mod scan;
 pub mod walk;
 

@@ -2,9 +2,9 @@
 
 use crate::file::open;
 use rustix::fs::{FallocateFlags, fallocate};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 /// Permission bits of a log file: for its owner and those who read logs.
@@ -18,12 +18,50 @@ pub(super) trait Disk: Send {
     fn write(&mut self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes what was written durable.
     fn sync(&mut self, file: &File) -> io::Result<()>;
+    /// Opens the folder, for [`Self::sync_folder`].
+    fn folder(&mut self, path: &Path) -> io::Result<File>;
     /// Makes the folder's names durable.
-    fn sync_folder(&mut self, folder: &Path) -> io::Result<()>;
+    fn sync_folder(&mut self, folder: &File) -> io::Result<()>;
+    /// What is at `path` now; nothing when nothing is.
+    fn at(&mut self, path: &Path) -> io::Result<Option<Seen>>;
     /// Cuts the file to `length`, and gives back what was reserved past it.
     fn cut(&mut self, file: &File, length: u64) -> io::Result<()>;
     /// Reserves room for `bytes` from `offset` on without making the file longer.
     fn reserve(&mut self, file: &File, offset: u64, bytes: u64) -> io::Result<()>;
+}
+
+/// A file, whatever its names are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn new(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+
+    /// That of an open file.
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        Ok(Self::new(&file.metadata()?))
+    }
+}
+
+/// What is at a path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) identity: Identity,
+    pub(super) length: u64,
+}
+
+/// Whether there is no such name, or no folder that could have it.
+pub(super) fn is_absent(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory)
 }
 
 /// The operating system's.
@@ -42,8 +80,23 @@ impl Disk for SystemDisk {
         file.sync_data()
     }
 
-    fn sync_folder(&mut self, folder: &Path) -> io::Result<()> {
-        open::sync_folder(folder)
+    fn folder(&mut self, path: &Path) -> io::Result<File> {
+        open::folder(path)
+    }
+
+    fn sync_folder(&mut self, folder: &File) -> io::Result<()> {
+        folder.sync_all()
+    }
+
+    fn at(&mut self, path: &Path) -> io::Result<Option<Seen>> {
+        match std::fs::symlink_metadata(path) {
+            Ok(metadata) => Ok(Some(Seen {
+                identity: Identity::new(&metadata),
+                length: metadata.len(),
+            })),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn cut(&mut self, file: &File, length: u64) -> io::Result<()> {

@@ -15,12 +15,13 @@
 //! which the boot id shows; after a power cut it may as well have been a record. The CRC is for what a power cut tears: pages reach the disk in no order.
 
 use crate::audit::LINE_BYTES_MAX;
+use crate::audit::disk::Identity;
 use crate::audit::mapping::Mapping;
 use crate::file::open;
 use rustix::fs::{FallocateFlags, IFlags, fallocate, ioctl_setflags};
 use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -177,6 +178,22 @@ impl Journal {
             is_of_this_boot: false,
             head: AtomicU64::new(0),
         })
+    }
+
+    /// Which file it is.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub(super) fn identity(&self) -> io::Result<Identity> {
+        Identity::of(&self.file)
+    }
+
+    /// Whether its file has no name any more: it ends with this process.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub(super) fn is_removed(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.nlink() == 0)
     }
 
     /// Bytes of the ring.

@@ -22,6 +22,9 @@ pub(super) struct LogFile {
     /// The number of its first group.
     pub(super) group: u64,
     pub(super) path: PathBuf,
+    /// Whether another program has given it a name of its own, as `logrotate` does: `….jsonl.1`, `….jsonl-20261128`.
+    /// Nothing is written to it any more.
+    pub(super) is_moved: bool,
 }
 
 impl LogFile {
@@ -37,10 +40,18 @@ impl LogFile {
 
     fn of(path: PathBuf) -> Option<Self> {
         let name = path.file_name()?.to_str()?;
-        let middle = name.strip_prefix("audit-")?.strip_suffix(".jsonl")?;
+        let (middle, rest) = name.strip_prefix("audit-")?.split_once(".jsonl")?;
         let (_, group) = middle.split_once('-')?;
         let group = group.parse().ok()?;
-        Some(Self { group, path })
+        let digits = rest.strip_prefix(['.', '-']);
+        let is_moved = digits.is_some_and(|digits| {
+            !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+        });
+        (rest.is_empty() || is_moved).then_some(Self {
+            group,
+            path,
+            is_moved,
+        })
     }
 
     /// The log files of a folder, in the order of their groups.

@@ -1,12 +1,12 @@
 //! Opening a log: hold its end to the chain and to the sealed head, move what a killed process left in the journal to it, and go on.
 
 use crate::audit::chain::Chain;
-use crate::audit::disk::{Disk, LOG_MODE, SystemDisk};
+use crate::audit::disk::{Disk, Identity, LOG_MODE, SystemDisk};
 use crate::audit::journal::{FRAME_UNIT, Journal};
 use crate::audit::reader::LogFile;
 use crate::audit::uses::Uses;
 use crate::audit::verify::{Fault, Finding, Sound, Walk};
-use crate::audit::writer::{Current, Failed, State, Writer};
+use crate::audit::writer::{Current, FOLDER_MODE, Failed, State, Writer};
 use crate::audit::{Audit, Config, OpenError, Progress, Shared};
 use crate::clock::Clock;
 use crate::crypto::entropy::Entropy;
@@ -93,7 +93,7 @@ impl Start<'_> {
         let folder = &self.config.path;
         DirBuilder::new()
             .recursive(true)
-            .mode(0o750)
+            .mode(FOLDER_MODE)
             .create(folder)
             .map_err(io_error(folder))?;
         let journal_path = folder.join(JOURNAL);
@@ -266,10 +266,12 @@ impl Start<'_> {
             );
         }
         let current = Current {
+            identity: Identity::of(&input).map_err(io_error(&path))?,
             file: input,
             path,
             length: sound.end,
             is_torn: length > sound.end,
+            is_gone: file.is_moved,
             reserved: 0,
             created: walk.last.created,
             groups: sound.groups,

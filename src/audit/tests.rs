@@ -17,6 +17,7 @@ mod crashes;
 mod disks;
 mod durable;
 mod full;
+mod places;
 mod power;
 mod rotation;
 mod starts;

@@ -7,9 +7,12 @@
 //! that failed once is never trusted to have kept them.
 //!
 //! Room for a whole journal is reserved past the end of the log at all times: a full disk shows before a record is taken that has no room in the log.
+//!
+//! Each turn looks whether the log's file and the journal are still where they belong, and each sync once more before the journal's frames are let go
+//! (`place`). When the next file cannot be begun, the current one goes on.
 
 use crate::audit::chain::{Chain, GROUP_BYTES_MAX, Header};
-use crate::audit::disk::Disk;
+use crate::audit::disk::{Disk, Identity};
 use crate::audit::reader::LogFile;
 use crate::audit::start::JOURNAL;
 use crate::audit::uses::Uses;
@@ -35,6 +38,10 @@ const RETRY: Duration = Duration::from_millis(250);
 /// How long a record may be in the making: threads are stopped for seconds only where somebody stops them.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+mod place;
+
+pub(super) use place::FOLDER_MODE;
+
 /// What a writer is made of.
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
@@ -54,7 +61,7 @@ pub(super) struct Writer {
     pub(super) ahead: Option<Ahead>,
     /// For the first header of a log that begins where another one's files are gone.
     pub(super) after: Option<AuditHead>,
-    /// The next file's path, from the first attempt to make it on: an attempt that failed leaves no second file.
+    /// The next file's path, once an attempt has made something of it: one that failed leaves no second file.
     pub(super) next: Option<PathBuf>,
     pub(super) lines: Vec<u8>,
     /// Whether the journal is what a former process left.
@@ -68,6 +75,8 @@ pub(super) struct Writer {
 pub(super) struct State {
     failing: bool,
     full: bool,
+    /// Whether the next file should have begun and could not.
+    pub(super) overdue: bool,
     /// Whether the last turn had nothing to write.
     idle: bool,
     /// Where a record is not finished, and since when.
@@ -82,6 +91,9 @@ pub(super) struct Current {
     pub(super) length: u64,
     /// Whether there may be more behind them.
     pub(super) is_torn: bool,
+    pub(super) identity: Identity,
+    /// Whether its name is not where it was, or it was cut: nothing more is written to it.
+    pub(super) is_gone: bool,
     /// Up to where room is reserved.
     pub(super) reserved: u64,
     /// Seconds since the Unix epoch.
@@ -105,7 +117,7 @@ pub(super) struct Failed {
     pub(super) source: io::Error,
 }
 
-fn failed(path: &Path) -> impl FnOnce(io::Error) -> Failed {
+pub(super) fn failed(path: &Path) -> impl FnOnce(io::Error) -> Failed {
     let path = path.to_owned();
     move |source| Failed { path, source }
 }
@@ -197,6 +209,8 @@ impl Writer {
     pub(super) fn advance(&mut self) -> Result<bool, Failed> {
         let to = self.shared.journal.tail();
         self.state.idle = self.chain.position == to;
+        let mut lost = 0;
+        self.look()?;
         loop {
             self.mend()?;
             if self.is_due() {
@@ -206,11 +220,15 @@ impl Writer {
             let from = self.chain.position;
             if from >= to {
                 self.state.stopped_at = None;
-                return self.reserve().map(|()| true);
+                self.reserve()?;
+                return self.look_for_journal().map(|()| true);
             }
             self.write(to)?;
             self.sync()?;
-            if self.chain.position == from {
+            if self.is_gone() {
+                lost += 1;
+                self.give_up_after(lost)?;
+            } else if self.chain.position == from {
                 return self.wait_for_the_rest().map(|()| false);
             }
         }
@@ -250,29 +268,60 @@ impl Writer {
             .unix_seconds()
             .saturating_sub(current.created);
         let holds_records = current.groups > 1;
-        holds_records && (current.length >= self.file_bytes_max || age >= self.file_seconds_max)
+        current.is_gone
+            || holds_records
+                && (current.length >= self.file_bytes_max || age >= self.file_seconds_max)
+    }
+
+    /// Begins the next file. Where that fails before anything of it is made, the current one goes on: the process may be out of descriptors, and
+    /// the next turn tries again.
+    fn rotate(&mut self) -> Result<(), Failed> {
+        let was_overdue = self.state.overdue;
+        let begun = self.begin_next();
+        self.state.overdue = begun.is_err() && self.next.is_none() && self.may_go_on();
+        match begun {
+            Err(Failed { path, source }) if self.state.overdue => {
+                if !was_overdue {
+                    tracing::warn!(
+                        path = %path.display(), error = %source,
+                        "the next audit log file cannot be begun: the current one goes on until it can"
+                    );
+                }
+                Ok(())
+            }
+            begun => {
+                if was_overdue && begun.is_ok() {
+                    tracing::info!("the next audit log file was begun");
+                }
+                begun
+            }
+        }
     }
 
     /// Begins the next file with its header, durable before anything goes into it.
-    fn rotate(&mut self) -> Result<(), Failed> {
+    fn begin_next(&mut self) -> Result<(), Failed> {
+        let opened = self.open_folder()?;
         let now = self.clock.now();
         let group = self.chain.head.group + 1;
         let folder = &self.folder;
-        let path = self
-            .next
-            .get_or_insert_with(|| folder.join(LogFile::name(now, group)))
-            .clone();
+        let path = self.next.clone();
+        let path = path.unwrap_or_else(|| folder.join(LogFile::name(now, group)));
         let mut chain = self.chain;
         let created = now.unix_seconds();
         self.lines.clear();
         Header::append(&mut self.lines, &chain, created, self.after.as_ref());
         chain.close(&self.key, &mut self.lines, 0, chain.position, 0);
         let disk = &mut self.disk;
-        let file = disk.create(&path).map_err(failed(&path))?;
+        let created_file = disk.create(&path);
+        // From here on there may be a file that says where the log stood: an attempt that failed leaves no second one.
+        if created_file.is_ok() || !matches!(disk.at(&path), Ok(None)) {
+            self.next = Some(path.clone());
+        }
+        let file = created_file.map_err(failed(&path))?;
+        let identity = Identity::of(&file).map_err(failed(&path))?;
         disk.write(&file, &self.lines, 0).map_err(failed(&path))?;
         disk.sync(&file).map_err(failed(&path))?;
-        disk.sync_folder(&self.folder)
-            .map_err(failed(&self.folder))?;
+        disk.sync_folder(&opened).map_err(failed(&self.folder))?;
         if let Some(former) = &self.current {
             // Its reserved room; nothing depends on it.
             let _kept = disk.cut(&former.file, former.length);
@@ -282,6 +331,8 @@ impl Writer {
             path,
             length: self.lines.len() as u64,
             is_torn: false,
+            identity,
+            is_gone: false,
             reserved: 0,
             created,
             groups: 1,
@@ -320,7 +371,10 @@ impl Writer {
             groups: 0,
         });
         // One group at least, however small a file is to be.
-        let length_max = self.file_bytes_max.max(current.length + 1);
+        let length_max = match self.state.overdue {
+            true => u64::MAX,
+            false => self.file_bytes_max.max(current.length + 1),
+        };
         current.is_torn = true;
         while ahead.chain.position < to && ahead.length < length_max {
             let room = usize::try_from(length_max - ahead.length).unwrap_or(GROUP_BYTES_MAX);
@@ -364,6 +418,10 @@ impl Writer {
             self.disk
                 .sync(&current.file)
                 .map_err(failed(&current.path))?;
+            // What went into a file that has no place any more is written anew: the journal still has it.
+            if !current.is_in_place(self.disk.as_mut(), ahead.length)? {
+                return Ok(());
+            }
         }
         current.is_torn = false;
         current.length = ahead.length;

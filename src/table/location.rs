@@ -1,6 +1,7 @@
 //! What a user calls a table: a file, a folder, a pattern, `s3://…`, or standard input.
 
 use crate::table::object::{self, Object, Source};
+use crate::table::same_host::SameHost;
 use crate::table::{FILES_MAX, Format, TableError};
 use futures_util::TryStreamExt;
 use globset::{GlobBuilder, GlobMatcher};
@@ -252,7 +253,8 @@ fn store(bucket: &str) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
         let endpoint = builder.get_config_value(key);
         endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"))
     });
-    let store = builder.with_allow_http(is_plain).build()?;
+    let builder = builder.with_allow_http(is_plain);
+    let store = builder.with_http_connector(SameHost).build()?;
     Ok(Arc::new(store))
 }
 

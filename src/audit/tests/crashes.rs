@@ -56,7 +56,16 @@ fn audit_1_a_kill_at_each_step_loses_no_record_and_writes_none_twice() {
     }
     assert_eq!(
         Vec::from_iter(steps),
-        ["create", "cut", "reserve", "sync", "sync_folder", "write"]
+        [
+            "at",
+            "create",
+            "cut",
+            "folder",
+            "reserve",
+            "sync",
+            "sync_folder",
+            "write"
+        ]
     );
 }
 

@@ -1,6 +1,7 @@
 //! Disks that fail on demand.
 
 use super::*;
+use crate::audit::disk::Seen;
 use std::fs::File;
 use std::io;
 use std::sync::Mutex as StdMutex;
@@ -93,7 +94,17 @@ impl Disk for FaultyDisk {
         self.inner.sync(file)
     }
 
-    fn sync_folder(&mut self, folder: &Path) -> io::Result<()> {
+    fn folder(&mut self, path: &Path) -> io::Result<File> {
+        self.step("folder")?;
+        self.inner.folder(path)
+    }
+
+    fn at(&mut self, path: &Path) -> io::Result<Option<Seen>> {
+        self.step("at")?;
+        self.inner.at(path)
+    }
+
+    fn sync_folder(&mut self, folder: &File) -> io::Result<()> {
         self.step("sync_folder")?;
         self.inner.sync_folder(folder)
     }

@@ -1,6 +1,7 @@
 //! Power cuts: what was not synced reaches the disk in part, in no order.
 
 use super::*;
+use crate::audit::disk::Seen;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -44,7 +45,15 @@ impl Disk for Volatile {
         Ok(())
     }
 
-    fn sync_folder(&mut self, _: &Path) -> io::Result<()> {
+    fn folder(&mut self, path: &Path) -> io::Result<File> {
+        self.inner.folder(path)
+    }
+
+    fn at(&mut self, path: &Path) -> io::Result<Option<Seen>> {
+        self.inner.at(path)
+    }
+
+    fn sync_folder(&mut self, _: &File) -> io::Result<()> {
         Ok(())
     }
 

@@ -1,0 +1,192 @@
+//! The HTTP client of an object store: that of its library in everything but one. It follows no
+//! redirect to another place, because a request takes the session token along, and an answer could
+//! name any host.
+
+use humantime::parse_duration;
+use object_store::client::{HttpClient, HttpConnector};
+use object_store::{ClientConfigKey, ClientOptions, Error};
+use reqwest::redirect::{Action, Attempt, Policy};
+use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy};
+use std::time::Duration;
+
+/// Redirects of one request within the same place.
+const REDIRECTS_MAX: usize = 5;
+
+/// Makes clients that stay with the scheme, the host and the port that they were told of.
+#[derive(Debug)]
+pub(super) struct SameHost;
+
+impl HttpConnector for SameHost {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let client = client(options).map_err(|source| Error::Generic {
+            store: "S3",
+            source,
+        })?;
+        Ok(HttpClient::new(client))
+    }
+}
+
+/// A client with what the environment sets (`AWS_TIMEOUT`, `AWS_PROXY_URL` and the like).
+fn client(
+    options: &ClientOptions,
+) -> Result<Client, Box<dyn std::error::Error + Send + Sync + 'static>> {
+    use ClientConfigKey as Key;
+    let value = |key: Key| options.get_config_value(&key);
+    let is_set = |key: Key| {
+        let set = value(key).unwrap_or_default().to_ascii_lowercase();
+        ["1", "true", "on", "yes", "y"].contains(&set.as_str())
+    };
+    let after = |key: Key| value(key).map(|text| parse_duration(&text)).transpose();
+    let mut builder = Client::builder()
+        .redirect(Policy::custom(stay))
+        .user_agent(concat!("keymill/", env!("CARGO_PKG_VERSION")))
+        // The length of an object is that of what is sent.
+        .no_gzip()
+        .no_brotli()
+        .no_zstd()
+        .no_deflate()
+        .tls_danger_accept_invalid_certs(is_set(Key::AllowInvalidCertificates))
+        .https_only(!is_set(Key::AllowHttp));
+    let times: [(
+        Option<Duration>,
+        fn(ClientBuilder, Duration) -> ClientBuilder,
+    ); 4] = [
+        (after(Key::Timeout)?, ClientBuilder::timeout),
+        (after(Key::ConnectTimeout)?, ClientBuilder::connect_timeout),
+        (after(Key::ReadTimeout)?, ClientBuilder::read_timeout),
+        (after(Key::PoolIdleTimeout)?, |builder, time| {
+            builder.pool_idle_timeout(time)
+        }),
+    ];
+    for (time, set) in times {
+        if let Some(time) = time {
+            builder = set(builder, time);
+        }
+    }
+    if is_set(Key::NoSystemCertificates) {
+        builder = builder.tls_certs_only([]);
+    }
+    if let Some(url) = value(Key::ProxyUrl) {
+        let excluded = value(Key::ProxyExcludes);
+        let excluded = excluded.and_then(|hosts| NoProxy::from_string(&hosts));
+        builder = builder.proxy(Proxy::all(url)?.no_proxy(excluded));
+        if let Some(certificate) = value(Key::ProxyCaCertificate) {
+            let certificate = Certificate::from_pem(certificate.as_bytes())?;
+            builder = builder.tls_certs_merge([certificate]);
+        }
+    }
+    Ok(builder.build()?)
+}
+
+/// A redirect that is not followed is the answer, and an error to whoever asked.
+fn stay(attempt: Attempt<'_>) -> Action {
+    let place = |url: &reqwest::Url| {
+        let host = url.host_str().unwrap_or_default().to_owned();
+        (url.scheme().to_owned(), host, url.port_or_known_default())
+    };
+    let (next, previous) = (place(attempt.url()), attempt.previous());
+    let stays = previous.iter().all(|url| place(url) == next);
+    if stays && previous.len() <= REDIRECTS_MAX {
+        return attempt.follow();
+    }
+    let (scheme, host, _) = next;
+    tracing::warn!(
+        to = format!("{scheme}://{host}"),
+        "an object store redirects to another place, which is not followed: name the bucket's own region in AWS_REGION, or its endpoint in AWS_ENDPOINT_URL_S3"
+    );
+    attempt.stop()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::mpsc;
+
+    /// Answers each connection with `answer`, and tells the first line and the token of each request.
+    fn server(answer: impl Fn(&str) -> String + Send + 'static) -> (u16, mpsc::Receiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (told, heard) = mpsc::channel();
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let mut connection: TcpStream = connection.unwrap();
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && connection.read(&mut byte).unwrap() > 0 {
+                    head.push(byte[0]);
+                }
+                let head = String::from_utf8(head).unwrap();
+                connection.write_all(answer(&head).as_bytes()).unwrap();
+                if told.send(head).is_err() {
+                    return;
+                }
+            }
+        });
+        (port, heard)
+    }
+
+    fn moved(to: &str) -> String {
+        format!(
+            "HTTP/1.1 307 Temporary Redirect\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        )
+    }
+
+    const FOUND: &str = "HTTP/1.1 200 OK\r\ncontent-length: 7\r\netag: \"x\"\r\n\
+        last-modified: Tue, 14 Nov 2023 22:13:20 GMT\r\nconnection: close\r\n\r\n";
+
+    fn head(port: u16) -> object_store::Result<object_store::ObjectMeta> {
+        use object_store::ObjectStoreExt;
+        let store = object_store::aws::AmazonS3Builder::new()
+            .with_bucket_name("lake")
+            .with_region("us-east-1")
+            .with_endpoint(format!("http://127.0.0.1:{port}"))
+            .with_access_key_id("id")
+            .with_secret_access_key("secret")
+            .with_token("the-session-token")
+            .with_allow_http(true)
+            .with_http_connector(SameHost)
+            .build()?;
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(store.head(&"part.csv".into()))
+    }
+
+    /// Without the fix the other server gets the session token.
+    #[test]
+    fn folder_6_a_redirect_to_another_place_is_not_followed() {
+        let (elsewhere, heard) = server(|_| FOUND.to_owned());
+        for to in [
+            format!("http://127.0.0.1:{elsewhere}/lake/part.csv"),
+            format!("http://localhost:{elsewhere}/lake/part.csv"),
+        ] {
+            let (port, asked) = server(move |_| moved(&to));
+            assert!(head(port).is_err());
+            assert!(asked.recv().unwrap().contains("the-session-token"));
+        }
+        assert!(heard.try_recv().is_err(), "another place was asked");
+    }
+
+    #[test]
+    fn a_redirect_within_the_same_place_is_followed_a_few_times() {
+        let (port, _asked) = server(|head| match head.starts_with("HEAD /lake/part.csv ") {
+            true => moved("/lake/other.csv"),
+            false => FOUND.to_owned(),
+        });
+        assert_eq!(head(port).unwrap().size, 7);
+        let (port, asked) = server(|_| moved("/lake/again.csv"));
+        assert!(head(port).is_err());
+        assert!(asked.try_iter().count() <= REDIRECTS_MAX + 1);
+    }
+
+    #[test]
+    fn settings_of_the_environment_are_those_of_the_client() {
+        let refused = |options: ClientOptions| client(&options).err().unwrap().to_string();
+        let options = ClientOptions::new();
+        assert!(client(&options).is_ok());
+        let bad = ClientOptions::new().with_config(ClientConfigKey::Timeout, "soon");
+        assert!(!refused(bad).is_empty());
+        let bad = ClientOptions::new().with_proxy_url("\0");
+        assert!(!refused(bad).is_empty());
+    }
+}
