@@ -32,6 +32,22 @@ const ORDER: [&[&str]; 17] = [
 const LINES_MAX: usize = 500;
 /// Files that are longer all the same, each with its reason beside it.
 const LONGER: [&str; 0] = [];
+/// What opens a file by its path, and so may follow a link, or wait for a FIFO for ever.
+const OPENERS: [&str; 7] = [
+    "File::open(",
+    "File::create(",
+    "File::options(",
+    "OpenOptions::new(",
+    "fs::read(",
+    "fs::read_to_string(",
+    "fs::write(",
+];
+/// Where files are opened all the same, each with its reason.
+const OPENS: [(&str, &str); 3] = [
+    ("file/open.rs", "it is the place for it"),
+    ("audit/journal.rs", "the kernel's boot id, in /proc"),
+    ("pool/clone_word.rs", "devices and files of the kernel"),
+];
 /// Names that say nothing of what is inside.
 const NAMELESS: [&str; 6] = ["common", "helpers", "manager", "mod", "types", "util"];
 
@@ -303,6 +319,25 @@ fn files_are_short_and_named_after_what_they_are() {
         );
         let name = path.file_stem().unwrap().to_str().unwrap();
         assert!(!NAMELESS.contains(&name), "src/{shown}");
+    }
+}
+
+#[test]
+fn folder_1_files_are_opened_in_one_place() {
+    for (path, source) in sources() {
+        let shown = path.display().to_string();
+        let is_test = shown.contains("/tests") || shown.ends_with("tests.rs");
+        let excused = OPENS.iter().any(|(file, _)| shown == *file);
+        if is_test || excused {
+            continue;
+        }
+        let (code, _) = source.split_once("#[cfg(test)]").unwrap_or((&source, ""));
+        for opener in OPENERS {
+            assert!(
+                !code.contains(opener),
+                "src/{shown}: {opener}…) is not file::open's"
+            );
+        }
     }
 }
 

@@ -28,8 +28,7 @@ pub fn named(path: &Path) -> io::Result<File> {
 /// # Errors
 /// As [`named`]; that it has more than `bytes_max` bytes, or is not UTF-8.
 pub fn named_text(path: &Path, bytes_max: u64) -> io::Result<String> {
-    let text = String::from_utf8(named_bytes(path, bytes_max)?);
-    text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not text in UTF-8"))
+    text(named_bytes(path, bytes_max)?)
 }
 
 /// Reads a file that a user has named.
@@ -37,13 +36,30 @@ pub fn named_text(path: &Path, bytes_max: u64) -> io::Result<String> {
 /// # Errors
 /// As [`named`]; that it has more than `bytes_max` bytes.
 pub fn named_bytes(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    bytes(named(path)?, bytes_max)
+}
+
+/// Reads the text of a file of ours.
+///
+/// # Errors
+/// As [`own`]; that it has more than `bytes_max` bytes, or is not UTF-8.
+pub fn own_text(path: &Path, bytes_max: u64) -> io::Result<String> {
+    text(bytes(own(path)?, bytes_max)?)
+}
+
+fn bytes(file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    named(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > bytes_max {
         let problem = format!("it has more than {bytes_max} bytes");
         return Err(io::Error::other(problem));
     }
     Ok(bytes)
+}
+
+fn text(bytes: Vec<u8>) -> io::Result<String> {
+    let text = String::from_utf8(bytes);
+    text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not text in UTF-8"))
 }
 
 /// Opens a file of ours for reading.
@@ -257,6 +273,7 @@ mod tests {
         symlink(&victim, &link).unwrap();
         assert_eq!(named_text(&link, 8).unwrap(), "precious");
         assert!(named_text(&link, 7).is_err());
+        assert!(own_text(&link, 8).is_err());
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! The lock of a store's one writer, a file beside it.
 
+use crate::file::open;
 use crate::keystore::KeystoreError;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+/// Bytes of a process id and its line feed at most.
+const ID_BYTES_MAX: u64 = 32;
 
 /// An exclusive lock on a store, held until it is dropped or the process ends. The file holds the process id.
 pub struct StoreLock(File);
@@ -20,18 +23,11 @@ impl StoreLock {
             path: lock.clone(),
             source,
         };
-        let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600);
-        let mut file = options.open(&lock).map_err(io)?;
+        let mut file = open::own_or_new(&lock, 0o600).map_err(io)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let holder = std::fs::read_to_string(&lock).unwrap_or_default();
+                let holder = open::own_text(&lock, ID_BYTES_MAX).unwrap_or_default();
                 let holder = match holder.trim() {
                     "" => "of unknown id".to_owned(),
                     id => id.to_owned(),

@@ -4,13 +4,17 @@
 //! daemon that has no descriptor left can still write it. The line lies within one sector, which a
 //! power cut leaves old or new. Releases that knew format 1 alone wrote the revision only.
 
+use crate::file::open;
 use crate::keystore::record::{Corrupt, FORMAT_OF_OLD};
 use crate::keystore::root_key::sync_folder_of;
 use crate::keystore::{Keystore, KeystoreError};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+/// Bytes of the file at most: the line has 30.
+const LINE_BYTES_MAX: u64 = 64;
 
 /// The file, and once it was written, its descriptor.
 pub(super) struct SeenFile {
@@ -30,7 +34,7 @@ impl SeenFile {
     /// Refuses a head that is older than one seen, or of an older format.
     pub(super) fn check(&self, revision: u64, format: u8) -> Result<(), Corrupt> {
         let file = || self.path.display().to_string();
-        let text = match std::fs::read_to_string(&self.path) {
+        let text = match open::own_text(&self.path, LINE_BYTES_MAX) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(_) => return Err(Corrupt::Seen { file: file() }),
@@ -70,13 +74,7 @@ impl SeenFile {
 
     fn replace(&mut self, line: &str) -> std::io::Result<()> {
         let temporary = self.path.with_extension("seen.new");
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
+        let mut file = open::anew(&temporary, 0o600)?;
         file.write_all(line.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&temporary, &self.path)?;

@@ -12,6 +12,7 @@
 //! The files are those that were opened: before and after each commit, their names must still lead
 //! to the same inodes. What is written to a file without a name is gone with the process.
 
+use crate::file::open;
 use crate::keystore::KeystoreError;
 use crate::keystore::format1::Roster;
 use crate::keystore::record::{self, Corrupt, FORMAT_OF_OLD, Kind, Record};
@@ -109,10 +110,7 @@ impl Files {
 impl SqliteStore {
     /// An empty file, in the place of what may be there; readable by its owner only.
     pub(super) fn make_file(path: &Path) -> std::io::Result<()> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let mut options = std::fs::OpenOptions::new();
-        let options = options.write(true).create(true).truncate(true).mode(0o600);
-        options.open(path).map(drop)
+        open::anew(path, 0o600).map(drop)
     }
 
     /// Makes a new file with empty tables, in the place of what an unfinished start has left.
@@ -137,11 +135,14 @@ impl SqliteStore {
     /// # Errors
     /// [`KeystoreError`].
     pub async fn read(path: &Path) -> Result<Contents, KeystoreError> {
-        if !path.exists() {
-            return Err(KeystoreError::Absent {
-                path: path.to_owned(),
-            });
-        }
+        // SQLite would wait for a FIFO.
+        let found = std::fs::metadata(path).map_err(|_| KeystoreError::Absent {
+            path: path.to_owned(),
+        })?;
+        open::regular(&found).map_err(|source| KeystoreError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
         let options = SqliteConnectOptions::new().filename(path).read_only(true);
         let mut connection = options
             .connect()

@@ -42,6 +42,7 @@ object-store     object_store.py
 model-fuzz       model_fuzz.py
 python-package   python_package.py
 prometheus       prometheus.py
+folders          folders.py
 tls              tls.py
 encryption-sdk   encryption_sdk.py
 rewrap           rewrap.py
