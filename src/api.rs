@@ -187,6 +187,7 @@ impl Api {
                     let checked = tokio::task::spawn_blocking(check).await;
                     checked.unwrap_or_else(|error| Err(ApiError::internal(error)))
                 }
+                "AcknowledgeAuditLog" => api.acknowledge_audit_log(&body),
                 "DescribeAuditLog" => api.describe_audit_log(&body),
                 operation => principals::administer(&api, operation, &requester, &body).await,
             };

@@ -48,7 +48,9 @@ pub use record::{
     AuditRecord, Batch, CALL, Identity, KEYMILL, KMS, Refusal, Resource, ResourceKind, RowsDigest,
     SERVICE_EVENT, Source,
 };
-pub use verify::{Fault, Finding, Report, verify};
+pub use verify::{
+    ANCHOR_BYTES_MAX, Fault, Finding, Report, anchor, anchor_key, read_anchor, verify, verify_from,
+};
 
 /// A record at most, in bytes: the longest policy or encryption context with every character escaped, and the rest.
 pub const LINE_BYTES_MAX: usize = 256 * 1024;

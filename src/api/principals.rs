@@ -92,7 +92,8 @@ struct TagsInput<'a> {
 }
 
 /// The operator's own operations by their names, for tables by operation.
-pub const ADMINISTRATION: [&str; 14] = [
+pub const ADMINISTRATION: [&str; 15] = [
+    "AcknowledgeAuditLog",
     "CheckPolicy",
     "CreateAccessKey",
     "CreatePrincipal",

@@ -89,6 +89,25 @@ impl Api {
         Ok(Reply::of(&self.audit.head().to_json()))
     }
 
+    /// `AcknowledgeAuditLog`: the operator takes the log's beginning after this group for good. Nothing is done but
+    /// that it is recorded, in the log itself.
+    pub(super) fn acknowledge_audit_log(&self, body: &[u8]) -> Result<Reply, ApiError> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields, rename_all = "PascalCase")]
+        struct Input {
+            log: String,
+            group: u64,
+        }
+        let Input { log, group } = wire::decode(body)?;
+        let head = self.audit.head();
+        let now = head.to_json();
+        if now["Log"] != log || group > head.group {
+            let said = "Log and Group are not of the log as it is now";
+            return Err(ApiError::new(KmsErrorCode::ValidationException, said));
+        }
+        Ok(Reply::of(&now))
+    }
+
     /// Refuses what must not be begun while it could not be recorded.
     pub(super) fn check_recordable(&self) -> Result<(), ApiError> {
         if self.audit.is_writable() {

@@ -167,6 +167,15 @@ impl Header {
         .expect("writing to a vector cannot fail");
     }
 
+    /// What the file continues.
+    pub(super) fn before(&self) -> AuditHead {
+        AuditHead {
+            log: self.log,
+            group: self.group - 1,
+            mac: self.previous,
+        }
+    }
+
     /// Parses a line; `None` when it is no header of this version.
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
         let body = serde_json::from_slice::<HeaderLine<'_>>(line)

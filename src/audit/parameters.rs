@@ -17,7 +17,7 @@ pub(super) const REFUSED_BYTES_MAX: usize = 1024;
 const REFUSED_MEMBER_BYTES_MAX: usize = 256;
 
 /// Members of the requests of AWS KMS, of the batch and of the operator's operations; sorted.
-const MEMBERS: [&str; 60] = [
+const MEMBERS: [&str; 62] = [
     "AccessKeyId",
     "Account",
     "Action",
@@ -40,6 +40,7 @@ const MEMBERS: [&str; 60] = [
     "ExpirationModel",
     "GrantId",
     "GranteePrincipal",
+    "Group",
     "ImportType",
     "IncludeKeyMaterial",
     "KeyAgreementAlgorithm",
@@ -50,6 +51,7 @@ const MEMBERS: [&str; 60] = [
     "KeySpec",
     "KeyUsage",
     "Kind",
+    "Log",
     "MacAlgorithm",
     "MessageType",
     "MultiRegion",

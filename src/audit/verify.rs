@@ -4,7 +4,7 @@
 //! what came after that head, which is at most a minute old while the daemon runs, if the end is cut off together with all traces of it; and hold against
 //! whoever has the root key.
 
-use crate::audit::chain::Chain;
+use crate::audit::chain::{Chain, Header};
 use crate::audit::reader::{Group, Groups, LogFile, Next};
 use crate::audit::uses::Uses;
 use crate::crypto::secret::Secret;
@@ -12,8 +12,10 @@ use crate::keystore::AuditHead;
 use std::io;
 use std::path::Path;
 
+mod anchor;
 mod finding;
 
+pub use anchor::{ANCHOR_BYTES_MAX, anchor, anchor_key, read_anchor};
 pub use finding::{Fault, Finding, Report};
 
 /// Reads all log files of `folder` and holds them to the chain under `key` and to the head that the store has sealed.
@@ -21,8 +23,28 @@ pub use finding::{Fault, Finding, Report};
 /// # Errors
 /// What the operating system says of the files; what is wrong with their contents is in the report.
 pub fn verify(folder: &Path, key: &Secret<32>, sealed: Option<&AuditHead>) -> io::Result<Report> {
+    verify_from(folder, key, sealed, None)
+}
+
+/// The same from `anchor` on, up to which the log was found whole before: files that end there may be gone, and are
+/// not read.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_from(
+    folder: &Path,
+    key: &Secret<32>,
+    sealed: Option<&AuditHead>,
+    anchor: Option<&AuditHead>,
+) -> io::Result<Report> {
     let mut walk = Walk::new(key, sealed);
-    let files = LogFile::all(folder)?;
+    walk.anchor = anchor;
+    let mut files = LogFile::all(folder)?;
+    if let Some(anchor) = anchor {
+        let begins_after = files.iter().position(|file| file.group > anchor.group + 1);
+        let first = begins_after.unwrap_or(files.len()).saturating_sub(1);
+        files.drain(..first);
+    }
     for (number, file) in files.iter().enumerate() {
         walk.file(file, number + 1 == files.len())?;
     }
@@ -34,6 +56,8 @@ pub fn verify(folder: &Path, key: &Secret<32>, sealed: Option<&AuditHead>) -> io
 pub(super) struct Walk<'a> {
     key: &'a Secret<32>,
     sealed: Option<&'a AuditHead>,
+    /// Up to where the log was found whole before.
+    anchor: Option<&'a AuditHead>,
     /// What is told of the uses in sound groups.
     pub(super) uses: Option<&'a Uses>,
     link: Option<Link>,
@@ -83,6 +107,7 @@ impl<'a> Walk<'a> {
         Self {
             key,
             sealed,
+            anchor: None,
             uses: None,
             link: None,
             after: None,
@@ -154,6 +179,17 @@ impl<'a> Walk<'a> {
             let group = found.group;
             self.find(self.last.line, Fault::Replaced { group });
         }
+        if let Some(anchor) = self.anchor
+            && (is_sound && anchor.log == log && anchor.group == found.group)
+            && anchor.mac != found.mac
+        {
+            let group = found.group;
+            self.find(self.last.line, Fault::NotAnchored { group });
+        }
+        if is_sound && self.link.is_none() {
+            let before = group.header.as_ref().map(|header| header.before());
+            self.report.begins_after = before;
+        }
         self.report.groups += 1;
         self.report.records += group.records;
         self.last.groups += 1;
@@ -219,6 +255,7 @@ impl<'a> Walk<'a> {
             self.find(1, Fault::Renamed { group });
         }
         match &self.link {
+            None if let Some(anchor) = self.anchor => self.anchored(header, anchor),
             None => {
                 if header.group > 1 {
                     let to = header.group - 1;
@@ -243,8 +280,30 @@ impl<'a> Walk<'a> {
         Some(header.previous)
     }
 
+    /// Holds the first file to the anchor.
+    fn anchored(&mut self, header: &Header, anchor: &AuditHead) {
+        self.after = header.after;
+        let before = header.before();
+        if header.log != anchor.log {
+            self.find(1, Fault::OtherLog);
+        } else if before.group > anchor.group {
+            let (from, to) = (anchor.group + 1, before.group);
+            self.find(1, Fault::Missing { from, to });
+        } else if before.group == anchor.group && before.mac != anchor.mac {
+            let group = anchor.group;
+            self.find(1, Fault::NotAnchored { group });
+        }
+    }
+
     /// Holds the log's end to the sealed head.
     pub(super) fn end(&mut self) {
+        if let Some(anchor) = self.anchor {
+            let group = self.report.head.map_or(0, |head| head.group);
+            if group < anchor.group {
+                let anchor = anchor.group;
+                self.find(self.last.line, Fault::EndsBefore { group, anchor });
+            }
+        }
         let Some(sealed) = self.sealed else { return };
         match self.report.head {
             None => {

@@ -1,4 +1,4 @@
-//! `keymill audit`: whether the audit log is what was written.
+//! `keymill audit`: whether the audit log is what was written, from its first group or from an anchor.
 
 use crate::audit::{self, Report};
 use crate::cli::failure::{Failure, Status};
@@ -8,44 +8,146 @@ use crate::cli::output;
 use crate::config::{Config, Environment};
 use crate::crypto::entropy::Entropy;
 use crate::daemon::OpenError;
+use crate::file::open;
 use crate::keystore::{AuditHead, Keystore, KeystoreError, RootKey};
 use crate::metrics::Metrics;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Permission bits of an anchor's file: nobody but its owner decides what is verified.
+const ANCHOR_MODE: u32 = 0o600;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// Hold every line to the chain and to the head that the store has sealed: status 0 if the log is whole, 1 if not
     #[command(after_help = "\
-Files that were moved away must be back in the folder. While a daemon runs, its log is held to the head that the daemon has now; lines behind it
-that are being written are no finding.
+Files that were moved away must be back in the folder, or --from names an anchor that a run before the move has written. While a daemon runs, its
+log is held to the head that the daemon has now; lines behind it that are being written are no finding.
 
 Examples:
   keymill audit verify --dir keymill-dev
-  keymill audit verify --config /etc/keymill/keymill.toml --json")]
+  keymill audit verify --config /etc/keymill/keymill.toml --json
+  keymill audit verify --config /etc/keymill/keymill.toml --anchor /var/lib/keymill-anchor
+  keymill audit verify --config /etc/keymill/keymill.toml --from /var/lib/keymill-anchor --anchor /var/lib/keymill-anchor")]
     Verify(Verify),
+    /// Accept that the log begins where it does, in the log itself, and write the anchor from which it is whole
+    #[command(after_help = "\
+For a log whose beginning is not here for a reason that you know: the store was restored without it, or its first files are gone. Nothing
+else may be wrong with it.
+
+Example:
+  keymill audit acknowledge --config /etc/keymill/keymill.toml --anchor /var/lib/keymill-anchor")]
+    Acknowledge(Acknowledge),
 }
 
 #[derive(Args)]
 pub(super) struct Verify {
     #[command(flatten)]
     at: Listing,
+    /// Begin where the anchor in this file says that a run before has ended
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    /// Write an anchor to this file when the log is whole; keep it apart from the log
+    #[arg(long, value_name = "FILE")]
+    anchor: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct Acknowledge {
+    #[command(flatten)]
+    at: Listing,
+    /// Write the anchor to this file; keep it apart from the log
+    #[arg(long, value_name = "FILE")]
+    anchor: PathBuf,
 }
 
 pub(super) fn run(command: Command, environment: &Environment) -> Result<Status, Failure> {
-    let Command::Verify(Verify { at }) = command;
-    let Some(config) = at.place.config(environment)? else {
-        return Err(Failure::usage(
-            "the log's files are read: name them with --dir or --config",
-        ));
+    match command {
+        Command::Verify(arguments) => verify(&arguments, environment),
+        Command::Acknowledge(arguments) => acknowledge(&arguments, environment),
+    }
+}
+
+fn verify(arguments: &Verify, environment: &Environment) -> Result<Status, Failure> {
+    let log = Log::of(&arguments.at, environment)?;
+    let from = arguments.from.as_deref().map(|path| log.anchor(path));
+    let report = log.verify(from.transpose()?.as_ref())?;
+    if let (Some(path), Some(head), true) = (&arguments.anchor, report.head, report.is_sound()) {
+        log.write_anchor(path, &head)?;
+    }
+    tell(&report, arguments.at.json)
+}
+
+fn acknowledge(arguments: &Acknowledge, environment: &Environment) -> Result<Status, Failure> {
+    let (at, path) = (&arguments.at, &arguments.anchor);
+    let log = Log::of(at, environment)?;
+    let report = log.verify(None)?;
+    let mut findings = report.findings.iter();
+    if report.is_sound() {
+        let said = "there is nothing to acknowledge: the log is whole from its first group";
+        return Err(Failure::failed(said));
+    }
+    if let Some(finding) = findings.find(|finding| !finding.fault.is_of_the_beginning()) {
+        return Err(Failure::failed(format!(
+            "only a log's beginning can be acknowledged, and this is wrong beside it: {finding}"
+        )));
+    }
+    let Some(before) = report.begins_after else {
+        return Err(Failure::failed("the log does not say where it begins"));
     };
-    let root = RootKey::read(&config.store.root_key).map_err(OpenError::from)?;
-    let head = super::runtime()?.block_on(head(&config, &root))?;
-    let path = &config.audit.path;
-    let report = audit::verify(path, &audit::key(&root), head.as_ref());
-    let report = report.map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
-    tell(&report, at.json)
+    let asked = before.to_json();
+    let asked = json!({ "Log": asked["Log"], "Group": asked["Group"] });
+    Operator::with(&at.place, environment, async |operator| {
+        operator.call("AcknowledgeAuditLog", asked).await
+    })?;
+    log.write_anchor(path, &before)?;
+    let (group, path) = (before.group, path.display());
+    let line =
+        format!("acknowledged: the log begins after group {group}; verify it with --from {path}");
+    print(&before.to_json(), &line, at.json)?;
+    Ok(Status::Done)
+}
+
+/// A log, and what it is held to.
+struct Log {
+    config: Config,
+    root: RootKey,
+}
+
+impl Log {
+    fn of(at: &Listing, environment: &Environment) -> Result<Self, Failure> {
+        let Some(config) = at.place.config(environment)? else {
+            return Err(Failure::usage(
+                "the log's files are read: name them with --dir or --config",
+            ));
+        };
+        let root = RootKey::read(&config.store.root_key).map_err(OpenError::from)?;
+        Ok(Self { config, root })
+    }
+
+    fn verify(&self, from: Option<&AuditHead>) -> Result<Report, Failure> {
+        let head = super::runtime()?.block_on(head(&self.config, &self.root))?;
+        let (path, key) = (&self.config.audit.path, audit::key(&self.root));
+        let report = audit::verify_from(path, &key, head.as_ref(), from);
+        report.map_err(|error| Failure::failed(format!("{}: {error}", path.display())))
+    }
+
+    fn anchor(&self, path: &Path) -> Result<AuditHead, Failure> {
+        let refused =
+            |reason: &str| Failure::failed(format!("anchor {}: {reason}", path.display()));
+        let line = open::named_text(path, audit::ANCHOR_BYTES_MAX);
+        let line = line.map_err(|error| refused(&error.to_string()))?;
+        audit::read_anchor(&audit::anchor_key(&self.root), &line)
+            .ok_or_else(|| refused("it is damaged, or was made with another root key"))
+    }
+
+    fn write_anchor(&self, path: &Path, head: &AuditHead) -> Result<(), Failure> {
+        let line = audit::anchor(&audit::anchor_key(&self.root), head);
+        let written = open::write_whole(path, line.as_bytes(), ANCHOR_MODE);
+        written.map_err(|error| Failure::failed(format!("anchor {}: {error}", path.display())))
+    }
 }
 
 /// The head that the log must have at least: of the daemon that has the store, else as the store has it.

@@ -10,7 +10,7 @@
 
 use rustix::fs::OFlags;
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -114,6 +114,23 @@ pub fn anew(path: &Path, mode: u32) -> io::Result<File> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => new(path, mode),
     }
+}
+
+/// Writes a file that is complete or absent, under a temporary name first, in place of what was there; durable when
+/// this returns.
+///
+/// # Errors
+/// What the operating system says.
+pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let temporary = Path::new(&temporary);
+    let mut file = anew(temporary, mode)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(temporary, path)?;
+    let folder = path.parent().filter(|path| !path.as_os_str().is_empty());
+    sync_folder(folder.unwrap_or(Path::new(".")))
 }
 
 /// Opens a folder, to make the names in it durable.

@@ -193,6 +193,99 @@ def rotation(tally: Tally) -> int:
         return found["Files"]
 
 
+def audit(mill: Daemon, *arguments: str) -> tuple[int, str]:
+    """A command of `keymill audit` on the daemon's folder: its status and all that it said."""
+    command = [BINARY, "audit", arguments[0], "--dir", mill.state, *arguments[1:]]
+    run = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=300)
+    return run.returncode, run.stdout + run.stderr
+
+
+def is_ready(mill: Daemon) -> bool:
+    try:
+        return urllib.request.urlopen(f"{admin_address(mill.facts)}/ready", timeout=10).status == 200
+    except urllib.error.HTTPError:
+        return False
+
+
+def moved(tally: Tally) -> int:
+    """Files and folders that others rename, move and remove; anchors, and a beginning that is acknowledged. Returns the calls."""
+    calls = 0
+    with running({"KEYMILL_AUDIT__DURABILITY": "disk"}) as mill:
+        log, anchor = mill.state / "audit", mill.state.parent / "anchor"
+
+        def call() -> None:
+            nonlocal calls
+            # Not kept: a daemon that is started again has another port.
+            mill.client("consumer", tally).generate_data_key_without_plaintext(KeyId=ALIAS, KeySpec="AES_256")
+            calls += 1
+
+        def newest() -> Path:
+            return max(log.glob("*.jsonl"), key=lambda path: path.name.split("-")[2])
+
+        # As logrotate does it: the very next record is in the new file.
+        for suffix in (".1", "-20261128"):
+            call()
+            files = len(list(log.glob("*.jsonl")))
+            newest().rename(f"{newest()}{suffix}")
+            call()
+            assert len(list(log.glob("*.jsonl"))) == files, "one was renamed, one begun"
+            assert records(log)[-1]["eventName"] == "GenerateDataKeyWithoutPlaintext", records(log)[-1]
+            whole(mill)
+        # Moved away: not a key until it is back.
+        away = log.with_name("away")
+        log.rename(away)
+        wait_until(lambda: not is_ready(mill), 5, "not ready without the folder")
+        refused_call = 0
+        try:
+            call()
+        except botocore.exceptions.ClientError as error:
+            assert error.response["Error"]["Code"] == "KMSInternalException", error
+            refused_call = 1
+        assert refused_call == 1 and mill.metric("keymill_audit_failures_total") > 0
+        away.rename(log)
+        wait_until(lambda: is_ready(mill), 5, "ready with the folder")
+        call()
+        whole(mill)
+        # Old files elsewhere: red without the anchor, whole from it.
+        assert audit(mill, "verify", "--anchor", str(anchor))[0] == 0
+        call()
+        for file in log.glob("*.jsonl?*"):
+            file.unlink()
+        status, said = audit(mill, "verify")
+        assert status == 1 and "missing" in said, said
+        status, said = audit(mill, "verify", "--from", str(anchor), "--anchor", str(anchor))
+        assert status == 0 and "whole" in said, said
+        text = anchor.read_text()
+        number = text.split()[2]
+        anchor.write_text(text.replace(f" {number} ", f" {int(number) + 1} "))
+        status, said = audit(mill, "verify", "--from", str(anchor))
+        assert status == 1 and "another root key" in said, said
+        # Removed while it runs, and with it all that there was; then a store without its log.
+        shutil.rmtree(log)
+        wait_until(lambda: not is_ready(mill), 5, "not ready without the folder")
+        assert mill.stop() == 0
+        shutil.rmtree(log)
+        mill.start()
+        call()
+        status, said = audit(mill, "acknowledge", "--anchor", str(anchor))
+        assert status == 0 and "acknowledged" in said, said
+        status, said = audit(mill, "verify")
+        assert status == 1 and "missing" in said, said
+        call()
+        status, said = audit(mill, "verify", "--from", str(anchor), "--anchor", str(anchor))
+        assert status == 0, said
+        told = [record for record in records(log) if record["eventName"] == "AcknowledgeAuditLog"]
+        assert len(told) == 1 and told[0]["requestParameters"]["group"] == 0, told
+        # Not for a log that is whole, and not for one that is damaged.
+        status, said = audit(mill, "verify", "--from", str(anchor))
+        assert status == 0, said
+        assert mill.stop() == 0
+        newest().write_bytes(newest().read_bytes().replace(b"GenerateDataKey", b"GenerateDataKez", 1))
+        status, said = audit(mill, "acknowledge", "--anchor", str(anchor))
+        assert status == 1 and "edited" in said, said
+    return calls
+
+
 def main() -> None:
     tally = Tally()
     with running() as mill:
@@ -204,6 +297,7 @@ def main() -> None:
         print(f"{tampering(mill)} ways of tampering, each found")
     print(f"a full disk: {full_disk(tally)} calls refused, and none of the keys that left is without a record")
     print(f"rotation: {rotation(tally)} files")
+    print(f"moved, removed and acknowledged: {moved(tally)} calls")
     report("boto3 and the audit log", boto3.__version__, tally.calls)
 
 

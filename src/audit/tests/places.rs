@@ -205,3 +205,103 @@ fn audit_3_a_file_that_was_half_begun_is_begun_anew() {
     assert_eq!(place.logged(), kept);
     place.assert_sound(Some(audit.head()));
 }
+
+/// Without an anchor the log is red for ever once its first files were moved away.
+#[test]
+fn audit_4_verifying_begins_at_an_anchor_and_holds_the_log_to_it() {
+    let (place, sealed) = log_of_three_files();
+    let from = |anchor: &AuditHead| {
+        let report = verify_from(place.path(), &chain_key(), Some(&sealed), Some(anchor));
+        report.unwrap()
+    };
+    // A group of the second file, and where that file ends.
+    let files = place.files();
+    let last = LogFile::all(place.path()).unwrap().pop().unwrap();
+    let text = fs::read_to_string(&files[1]).unwrap();
+    let heads: Vec<AuditHead> = text
+        .lines()
+        .filter_map(|line| line.split_once("\"mac\":\""))
+        .enumerate()
+        .map(|(number, (_, rest))| AuditHead {
+            log: sealed.log,
+            group: LogFile::all(place.path()).unwrap()[1].group + number as u64,
+            mac: crate::audit::chain::parse_hex(&rest.as_bytes()[..64]).unwrap(),
+        })
+        .collect();
+    assert_eq!(heads.last().unwrap().group + 1, last.group);
+    let (middle, end) = (heads[1], *heads.last().unwrap());
+    fs::remove_file(&files[0]).unwrap();
+    assert!(!place.report(Some(sealed)).is_sound());
+    for anchor in [&middle, &end, &sealed] {
+        assert_eq!(from(anchor).findings, [], "{anchor:?}");
+    }
+    fs::remove_file(&files[1]).unwrap();
+    assert_eq!(from(&end).findings, []);
+    let faults = |anchor: &AuditHead| -> Vec<Fault> {
+        let findings = from(anchor).findings.into_iter();
+        findings.map(|finding| finding.fault).collect()
+    };
+    let (first, to) = (middle.group + 1, end.group);
+    assert_eq!(faults(&middle), [Fault::Missing { from: first, to }]);
+    // Of another history, of another log, of a log that is longer.
+    let other = AuditHead {
+        mac: [1; 32],
+        ..end
+    };
+    assert!(faults(&other).contains(&Fault::NotAnchored { group: end.group }));
+    let other = AuditHead {
+        mac: [1; 32],
+        ..sealed
+    };
+    assert_eq!(
+        faults(&other),
+        [Fault::NotAnchored {
+            group: sealed.group
+        }]
+    );
+    let other = AuditHead {
+        log: [1; 16],
+        ..end
+    };
+    assert!(faults(&other).contains(&Fault::OtherLog));
+    let (group, anchor) = (sealed.group, sealed.group + 9);
+    let longer = AuditHead {
+        group: anchor,
+        ..sealed
+    };
+    assert!(faults(&longer).contains(&Fault::EndsBefore { group, anchor }));
+    // What is behind the anchor is still looked at.
+    let edited = fs::read_to_string(&files[2]).unwrap();
+    let edited = edited.replacen("\"number\":", "\"number\":1", 1);
+    fs::write(&files[2], edited).unwrap();
+    assert!(!from(&end).is_sound());
+}
+
+#[test]
+fn audit_4_a_beginning_is_told_and_the_log_is_whole_from_it() {
+    let (place, sealed) = log_of_three_files();
+    for file in place.files() {
+        fs::remove_file(file).unwrap();
+    }
+    let (audit, mut writer) = place.start(SystemDisk, Some(sealed)).unwrap();
+    record(&audit, 1).unwrap();
+    writer.turn();
+    let head = audit.head();
+    let report = place.report(Some(head));
+    assert!(
+        report
+            .findings
+            .iter()
+            .all(|finding| finding.fault.is_of_the_beginning())
+    );
+    let before = report.begins_after.unwrap();
+    assert_eq!((before.log, before.group), (head.log, 0));
+    let from = |anchor| verify_from(place.path(), &chain_key(), Some(&head), Some(anchor));
+    assert_eq!(from(&before).unwrap().findings, []);
+    // Not by a beginning that somebody makes up.
+    let other = AuditHead {
+        mac: [1; 32],
+        ..before
+    };
+    assert!(!from(&other).unwrap().is_sound());
+}

@@ -17,6 +17,8 @@ pub struct Report {
     pub records: u64,
     /// Where the log ends.
     pub head: Option<AuditHead>,
+    /// What the first file says that it begins after, where that is sound.
+    pub begins_after: Option<AuditHead>,
     /// What is wrong, in the order of the log; at most a hundred. Empty when the log is whole.
     pub findings: Vec<Finding>,
 }
@@ -107,6 +109,20 @@ pub enum Fault {
         /// Its number.
         group: u64,
     },
+    /// A sound group, but not the one of the anchor.
+    #[error("replaced: group {group} is not the one of the anchor")]
+    NotAnchored {
+        /// Its number.
+        group: u64,
+    },
+    /// The log ends before the anchor.
+    #[error("cut off: the log ends with group {group}, the anchor is of group {anchor}")]
+    EndsBefore {
+        /// The last group that is here.
+        group: u64,
+        /// The one of the anchor.
+        anchor: u64,
+    },
     /// The log ends before the sealed head.
     #[error("cut off: the log ends with group {group}, the store has sealed group {sealed}")]
     CutOff {
@@ -140,6 +156,12 @@ impl Fault {
             self,
             Self::Earlier { .. } | Self::BeganAnew { .. } | Self::Lost { .. }
         )
+    }
+
+    /// Whether it is about where the log begins, and about nothing that is here.
+    #[must_use]
+    pub fn is_of_the_beginning(&self) -> bool {
+        matches!(self, Self::Earlier { .. } | Self::BeganAnew { .. })
     }
 
     /// Whether a write that a power cut stopped in the middle can look like this: pages reach the disk in no order.

@@ -65,13 +65,6 @@ fn folder_1_a_fifo_in_the_place_of_a_file_of_a_job_is_refused() {
         said.contains("_lock: it is a FIFO, not a regular file"),
         "{said}"
     );
-    fs::remove_file(out.path().join(LOCK)).unwrap();
-
-    let folder = Folder::open(out.path()).unwrap();
-    fifo(&folder.path(MANIFEST));
-    let read = folder.manifest::<crate::export::Parameters>();
-    let said = read.err().unwrap().to_string();
-    assert!(said.contains("_manifest.json: it is a FIFO"), "{said}");
 }
 
 #[test]
