@@ -27,9 +27,7 @@ Files that were moved away must be back in the folder, or --from names an anchor
 log is held to the head that the daemon has now; lines behind it that are being written are no finding.
 
 Examples:
-  keymill audit verify --dir keymill-dev
-  keymill audit verify --config /etc/keymill/keymill.toml --json
-  keymill audit verify --config /etc/keymill/keymill.toml --anchor /var/lib/keymill-anchor
+  keymill audit verify --dir keymill-dev --json
   keymill audit verify --config /etc/keymill/keymill.toml --from /var/lib/keymill-anchor --anchor /var/lib/keymill-anchor")]
     Verify(Verify),
     /// Accept that the log begins where it does, in the log itself, and write the anchor from which it is whole
@@ -37,7 +35,8 @@ Examples:
 For a log whose beginning is not here for a reason that you know: the store was restored without it, or its first files are gone. Nothing
 else may be wrong with it.
 
-Example:
+Examples:
+  keymill audit acknowledge --dir keymill-dev --anchor keymill-anchor
   keymill audit acknowledge --config /etc/keymill/keymill.toml --anchor /var/lib/keymill-anchor")]
     Acknowledge(Acknowledge),
 }

@@ -216,7 +216,7 @@ def moved(tally: Tally) -> int:
         def call() -> None:
             nonlocal calls
             # Not kept: a daemon that is started again has another port.
-            mill.client("consumer", tally).generate_data_key_without_plaintext(KeyId=ALIAS, KeySpec="AES_256")
+            mill.client("provisioner", tally).generate_data_key_without_plaintext(KeyId=ALIAS, KeySpec="AES_256")
             calls += 1
 
         def newest() -> Path:

@@ -104,7 +104,7 @@ def main() -> None:
         folder = Path(temporary)
         at = ["--endpoint", f"unix:{mill.socket}"]
         prepared(folder, at)
-        mill.client("consumer", tally).generate_data_key_without_plaintext(KeyId=ALIAS, KeySpec="AES_256")
+        mill.client("provisioner", tally).generate_data_key_without_plaintext(KeyId=ALIAS, KeySpec="AES_256")
         mute = folder / "mute.sock"
         reading, writing = os.pipe()
         with silent(socket.AF_UNIX, str(mute)), silent(socket.AF_INET, ("127.0.0.1", 0)) as store:

@@ -225,7 +225,7 @@ fn audit_4_verifying_begins_at_an_anchor_and_holds_the_log_to_it() {
         .map(|(number, (_, rest))| AuditHead {
             log: sealed.log,
             group: LogFile::all(place.path()).unwrap()[1].group + number as u64,
-            mac: crate::audit::chain::parse_hex(&rest.as_bytes()[..64]).unwrap(),
+            mac: chain::parse_hex(&rest.as_bytes()[..64]).unwrap(),
         })
         .collect();
     assert_eq!(heads.last().unwrap().group + 1, last.group);
