@@ -386,25 +386,57 @@ impl Reply {
     }
 }
 
-/// Data keys handed out, by spec and by whether the pool had one; registered once.
-struct DataKeyCounters([[metrics::Counter; 2]; 3]);
+/// Where a data key came from.
+#[derive(Clone, Copy)]
+enum Origin {
+    /// Its lane had none: it was minted at once.
+    Miss,
+    /// The pool.
+    Hit,
+    /// No lane was asked: its length has none, the pool is off or shut down, or it is one of many.
+    Direct,
+}
+
+impl Origin {
+    const LABELS: [&'static str; 3] = ["miss", "hit", "direct"];
+}
+
+/// The specs that are counted.
+const SPECS: [&str; 3] = ["AES_256", "AES_128", "BYTES"];
+
+fn spec_of(length: DataKeyLength) -> usize {
+    match length {
+        DataKeyLength::AES_256 => 0,
+        DataKeyLength::AES_128 => 1,
+        _ => 2,
+    }
+}
+
+/// Data keys handed out one by one, by spec and origin; registered once.
+struct DataKeyCounters([[metrics::Counter; Origin::LABELS.len()]; SPECS.len()]);
 
 impl DataKeyCounters {
     fn new(metrics: &Metrics, operation: &'static str) -> Self {
-        Self(
-            ["AES_256", "AES_128", "BYTES"].map(|spec| {
-                ["miss", "hit"].map(|result| metrics.data_keys(operation, spec, result))
-            }),
-        )
+        let of = |spec, result| metrics.data_keys(operation, spec, result);
+        Self(SPECS.map(|spec| Origin::LABELS.map(|result| of(spec, result))))
     }
 
-    fn count(&self, length: DataKeyLength, hit: bool, keys: u64) {
-        let spec = match length {
-            DataKeyLength::AES_256 => 0,
-            DataKeyLength::AES_128 => 1,
-            _ => 2,
-        };
-        self.0[spec][usize::from(hit)].increment(keys);
+    fn count(&self, length: DataKeyLength, origin: Origin) {
+        self.0[spec_of(length)][origin as usize].increment(1);
+    }
+}
+
+/// Data keys of batches or streams, by spec; they empty no lane.
+struct BulkCounters([metrics::Counter; SPECS.len()]);
+
+impl BulkCounters {
+    fn new(metrics: &Metrics, operation: &'static str) -> Self {
+        let result = Origin::LABELS[Origin::Direct as usize];
+        Self(SPECS.map(|spec| metrics.data_keys(operation, spec, result)))
+    }
+
+    fn count(&self, length: DataKeyLength, keys: u64) {
+        self.0[spec_of(length)].increment(keys);
     }
 }
 
@@ -412,8 +444,8 @@ struct Counters {
     pairs: key_pairs::PairCounters,
     without_plaintext: DataKeyCounters,
     with_plaintext: DataKeyCounters,
-    batch: DataKeyCounters,
-    bind: DataKeyCounters,
+    batch: BulkCounters,
+    bind: BulkCounters,
     /// By [`Scope`].
     throttled: [metrics::Counter; Scope::LABELS.len()],
     throttled_refused: metrics::Counter,
@@ -426,8 +458,8 @@ impl Counters {
             pairs: key_pairs::PairCounters::new(metrics),
             without_plaintext: DataKeyCounters::new(metrics, "GenerateDataKeyWithoutPlaintext"),
             with_plaintext: DataKeyCounters::new(metrics, "GenerateDataKey"),
-            batch: DataKeyCounters::new(metrics, "DataKeys"),
-            bind: DataKeyCounters::new(metrics, "Bind"),
+            batch: BulkCounters::new(metrics, "DataKeys"),
+            bind: BulkCounters::new(metrics, "Bind"),
             throttled: Scope::LABELS.map(|scope| metrics.throttled(scope)),
             throttled_refused: metrics.throttled("refused"),
             undecided: metrics.policy_undecided(),

@@ -50,7 +50,7 @@ pub const FAMILIES: [(&str, Kind, &str); 32] = [
     (
         "keymill_data_keys_total",
         Kind::Counter,
-        "Data keys handed out, by operation, spec, and whether the pool had one",
+        "Data keys handed out, by operation, spec, and whether the pool had one (hit), should have had one (miss), or was not asked (direct)",
     ),
     (
         "keymill_throttled_total",

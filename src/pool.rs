@@ -204,6 +204,13 @@ impl Pool {
         &self.pairs
     }
 
+    /// Whether keys of this length are pooled now.
+    #[must_use]
+    pub fn has_lanes_of(&self, length: DataKeyLength) -> bool {
+        let pooled = matches!(length, DataKeyLength::AES_256 | DataKeyLength::AES_128);
+        self.config.enabled && pooled && !self.is_shut_down()
+    }
+
     /// Takes a pooled key of `entry`, minted under its fence and under `clone_word`; none is a miss, never a wait.
     pub fn take(
         &self,
@@ -211,8 +218,7 @@ impl Pool {
         length: DataKeyLength,
         clone_word: u64,
     ) -> Option<PooledKey> {
-        let pooled = matches!(length, DataKeyLength::AES_256 | DataKeyLength::AES_128);
-        if !self.config.enabled || !pooled || self.is_shut_down() {
+        if !self.has_lanes_of(length) {
             return None;
         }
         let id = LaneId {

@@ -64,6 +64,8 @@ pub struct DataKeys {
     context: EncryptionContext,
     count: u64,
     handed_out: u64,
+    /// Keys of a chunk at most.
+    chunk_keys: usize,
     /// The next chunk, while its limits make it wait.
     due: Option<Due>,
     minting: Minting,
@@ -144,6 +146,7 @@ impl Api {
                 .and_then(|count| u64::try_from(count).ok())
                 .unwrap_or_default(),
             handed_out: 0,
+            chunk_keys: DataKeys::CHUNK_KEYS,
             due: None,
             minting: Minting::default(),
             body: body.to_vec(),
@@ -201,7 +204,7 @@ impl Api {
 }
 
 impl DataKeys {
-    /// Keys of a chunk at most: about 0.4 ms of one core, and 768 KiB of `AES_256` blobs.
+    /// Keys of a chunk at most, if no fewer are asked for: about 0.4 ms of one core, and 768 KiB of `AES_256` blobs.
     pub const CHUNK_KEYS: usize = 8192;
 
     /// The ARN of the key.
@@ -234,6 +237,17 @@ impl DataKeys {
         self.handed_out
     }
 
+    /// Whose it is: the lasting ARN of a principal.
+    #[must_use]
+    pub fn holder(&self) -> &str {
+        self.requester.principal.lasting_arn()
+    }
+
+    /// Makes chunks smaller than [`Self::CHUNK_KEYS`]; at least one key.
+    pub fn set_chunk_keys(&mut self, keys: usize) {
+        self.chunk_keys = keys.clamp(1, Self::CHUNK_KEYS);
+    }
+
     /// Blobs of the next chunk: at most [`Self::CHUNK_KEYS`], less where a limit is in force, none at the end.
     #[must_use]
     pub fn next_keys(&self) -> usize {
@@ -241,8 +255,8 @@ impl DataKeys {
             return due.keys;
         }
         let left = self.count - self.handed_out;
-        let most =
-            usize::try_from(left).map_or(Self::CHUNK_KEYS, |left| left.min(Self::CHUNK_KEYS));
+        let most = self.chunk_keys;
+        let most = usize::try_from(left).map_or(most, |left| left.min(most));
         let limits = &self.api.limits;
         limits.bulk_keys(&self.requester.principal.arn, self.key, most)
     }
@@ -277,7 +291,7 @@ impl DataKeys {
                 let recorded = self.tell(&entry, keys as u64, &out[from..]);
                 let recorded = recorded.inspect_err(|_| out.truncate(from))?;
                 self.handed_out += keys as u64;
-                api.counters.batch.count(self.length, false, keys as u64);
+                api.counters.batch.count(self.length, keys as u64);
                 Ok(Chunk::Blobs(keys, recorded))
             }
             Ok(Err(exceeded)) => {
@@ -286,9 +300,7 @@ impl DataKeys {
             }
             Err(error) => {
                 out.truncate(from);
-                let batch = Some(self.digest.batch());
-                api.tell_ended(&requester, &self.body, &error, batch);
-                Err(error)
+                Err(self.end(error))
             }
         }
     }
@@ -320,9 +332,17 @@ impl DataKeys {
     }
 
     /// The refusal of a batch that has waited for long enough.
-    #[must_use]
-    pub fn throttled(&self, exceeded: Exceeded) -> ApiError {
-        self.api.throttled(exceeded)
+    pub fn throttled(&mut self, exceeded: Exceeded) -> ApiError {
+        let error = self.api.throttled(exceeded);
+        self.end(error)
+    }
+
+    /// Records what the batch ends with; returns it.
+    pub fn end(&mut self, error: ApiError) -> ApiError {
+        let batch = Some(self.digest.batch());
+        self.api
+            .tell_ended(&self.requester, &self.body, &error, batch);
+        error
     }
 
     fn mint_and_bind(

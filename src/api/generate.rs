@@ -7,7 +7,7 @@ use crate::api::resolve::OnKey;
 use crate::api::usability::{data_key_material, material};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, ContextMember, Object, Text};
-use crate::api::{Api, ApiError, KmsErrorCode, Reply, Requester, dry_run, unsupported};
+use crate::api::{Api, ApiError, KmsErrorCode, Origin, Reply, Requester, dry_run, unsupported};
 use crate::context::EncryptionContext;
 use crate::envelope::{self, CiphertextBlob};
 use crate::key::data_key::{DataKeyLength, PlaintextDataKey};
@@ -158,7 +158,7 @@ fn generate(
         dry_run(input.dry_run)?;
         BLOB.with_borrow_mut(|blob| {
             blob.clear();
-            let hit = take_and_bind(api, &request, length, &context, under.clone_word, blob)?;
+            let origin = take_and_bind(api, &request, length, &context, under.clone_word, blob)?;
             let reply = match variant {
                 Variant::WithoutPlaintext => encode(&request, blob, None).public(),
                 Variant::WithPlaintext => {
@@ -166,16 +166,16 @@ fn generate(
                     encode(&request, blob, Some(plaintext.expose()))
                 }
             };
-            Ok((reply, (length, hit)))
+            Ok((reply, (length, origin)))
         })
     })
-    .map(|(reply, (length, hit))| {
-        counters.count(length, hit, 1);
+    .map(|(reply, (length, origin))| {
+        counters.count(length, origin);
         reply
     })
 }
 
-/// Takes a pooled key, or mints one at once, and binds it; appends its blob. Returns whether the pool had one.
+/// Takes a pooled key, or mints one at once, and binds it; appends its blob.
 fn take_and_bind(
     api: &Api,
     request: &Authorized<OnKey<'_>>,
@@ -183,16 +183,26 @@ fn take_and_bind(
     context: &EncryptionContext,
     clone_word: u64,
     blob: &mut Vec<u8>,
-) -> Result<bool, ApiError> {
+) -> Result<Origin, ApiError> {
     let entry = request.request().entry();
     let pooled = api.pool.take(entry, length, clone_word);
-    let hit = pooled.is_some();
-    let key = match pooled {
-        Some(key) => key,
-        None => envelope::mint_one(entry.key.id, material(entry)?, length, &api.entropy)?,
+    let (key, origin) = match pooled {
+        Some(key) => (key, Origin::Hit),
+        None => {
+            let key = envelope::mint_one(entry.key.id, material(entry)?, length, &api.entropy)?;
+            let has_lane = api.pool.has_lanes_of(length);
+            (
+                key,
+                if has_lane {
+                    Origin::Miss
+                } else {
+                    Origin::Direct
+                },
+            )
+        }
     };
     key.bind(context, blob);
-    Ok(hit)
+    Ok(origin)
 }
 
 fn open(

@@ -2,7 +2,8 @@
 
 use crate::clock::Clock;
 use crate::transport::batch::Batch;
-use crate::transport::bind::Bind;
+use crate::transport::bind::Stream;
+use crate::transport::parts::Answer;
 use crate::transport::places::Place;
 use bytes::Bytes;
 use http_body_util::{Either, Full};
@@ -15,15 +16,18 @@ use std::task::{Context, Poll};
 /// hundred bytes.
 pub(super) type Answered = Either<Full<Bytes>, Box<Streamed>>;
 
+/// What is made part by part.
+type Made = Either<Answer<Batch>, Answer<Stream>>;
+
 /// A body that is made as its reader takes it; its connection is busy until it is dropped.
 pub(super) struct Streamed {
-    stream: Either<Batch, Bind>,
+    stream: Made,
     place: Arc<Place>,
     clock: Clock,
 }
 
 impl Streamed {
-    pub(super) fn new(stream: Either<Batch, Bind>, place: &Arc<Place>, clock: &Clock) -> Answered {
+    pub(super) fn new(stream: Made, place: &Arc<Place>, clock: &Clock) -> Answered {
         Either::Right(Box::new(Self {
             stream,
             place: Arc::clone(place),
@@ -39,8 +43,8 @@ impl Drop for Streamed {
 }
 
 impl Body for Streamed {
-    type Data = <Either<Batch, Bind> as Body>::Data;
-    type Error = <Either<Batch, Bind> as Body>::Error;
+    type Data = Bytes;
+    type Error = <Made as Body>::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,

@@ -1,26 +1,35 @@
-//! The body of a batch: chunks of blobs, each made when hyper asks for it, so that a slow reader slows the making and memory stays constant.
+//! A batch: chunks of blobs, each made when hyper asks for it, so that a slow reader slows the making
+//! and memory stays constant.
 //!
-//! Making a chunk keeps a processor busy for half a millisecond (`AES_256` octets) to some ten (1,024-byte keys): it happens on a thread of `makers`,
-//! and never on the runtime's own threads, where single requests would wait behind it. While one chunk is on its way the
-//! next is made. What is small is made where it is asked for. A chunk that has to wait for a limit waits on a timer, and holds neither a thread nor a permit.
+//! Deciding on a chunk and making it keeps a processor busy: it happens on a thread of `makers`, and
+//! never on the runtime's own threads, where single requests would wait behind it. While one chunk is
+//! on its way the next is made. A chunk that has to wait for a limit waits on a timer, and holds neither a thread nor a permit.
 //!
-//! A batch that ends early says so: octets end before `Content-Length`, lines with the error in place of the count, and an Arrow stream without its marker, the connection cut.
+//! A batch that ends early says so: octets end before `Content-Length`, lines with the error in place
+//! of the count, and an Arrow stream without its marker, the connection cut.
 
 use crate::api::bind::BlobRows;
-use crate::api::{ApiError, Chunk, DataKeys, RequestId};
+use crate::api::{ApiError, Chunk, DataKeys, KmsErrorCode};
 use crate::audit::Recorded;
 use crate::limit::Exceeded;
+use crate::transport::connection::BUFFER_BYTES_MAX;
 use crate::transport::makers::Makers;
+use crate::transport::parts::{Part, Parts};
 use crate::transport::route::Form;
+use crate::transport::shares::Share;
 use bytes::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-/// Bytes of blobs that are made on the spot: less than a tenth of a millisecond, about what handing over to a thread costs.
-const INLINE_BYTES_MAX: u64 = 64 * 1024;
+/// Bytes of a chunk as it leaves: 8,192 keys of `AES_256` as octets.
+const CHUNK_BYTES_MAX: usize = 768 * 1024;
+/// Bytes that a batch holds while nobody reads it: what hyper takes of it before it stops asking, the
+/// chunk by which that goes beyond its bound, and what that chunk was made of.
+const HELD_BYTES_MAX: u64 = BUFFER_BYTES_MAX as u64 + 2 * CHUNK_BYTES_MAX as u64;
+/// Bytes of a batch's own state.
+const STATE_BYTES: u64 = 16 * 1024;
+/// Bytes that all batches hold at most: 64 that nobody reads, and thousands of a few hundred keys.
+pub(super) const BATCHES_BYTES_MAX: u64 = 64 * (HELD_BYTES_MAX + STATE_BYTES);
 /// Buffers that a batch keeps for its next chunks: one is being filled while another is on its way.
 const BUFFERS_MAX: usize = 2;
 /// Between two looks at a limit that has been reached: the timer's resolution, and the time after which a batch is authorized anew.
@@ -29,161 +38,128 @@ pub(super) const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// A batch on its way to its reader.
 pub(super) struct Batch {
-    request: RequestId,
-    /// At most one of these two is there; neither is the end.
+    /// `None` if its thread panicked.
     maker: Option<Maker>,
-    making: Option<Pin<Box<dyn Future<Output = Made> + Send>>>,
+    /// The first chunk.
+    made: Option<Result<Piece, ApiError>>,
     makers: Makers,
     /// How long a chunk waits for its limits.
     patience: Duration,
     form: Form,
-    /// Known only of octets.
-    bytes_left: Option<u64>,
+    /// Of all blobs.
+    bytes: u64,
 }
-
-/// A chunk, or why there is none; and the maker, unless its thread panicked.
-type Made<T = Bytes> = (Option<Maker>, Result<T, ApiError>);
-
-/// The batch was refused, or failed, after the head of its answer had been sent.
-#[derive(Debug, thiserror::Error)]
-#[error("the batch ended early")]
-pub(super) struct EndedEarly;
 
 impl Batch {
-    /// The body of `keys` in `form`, made by `makers`; no chunk waits longer than `patience` for a limit.
+    /// `keys` in `form`, if there is room for them; makes the first chunk, and the others by
+    /// `makers`. No chunk waits longer than `patience` for a limit.
+    ///
+    /// # Errors
+    /// The refusal, where other batches hold too much.
     pub(super) fn new(
-        keys: DataKeys,
+        mut keys: DataKeys,
         form: Form,
-        request: RequestId,
         makers: Makers,
         patience: Duration,
-    ) -> Self {
-        let maker = Maker::new(keys, form);
-        Self {
-            request,
-            form,
-            bytes_left: (form == Form::Octets).then(|| maker.bytes()),
+    ) -> Result<Self, ApiError> {
+        let encoding = Encoding::of(&keys, form);
+        let each = encoding.bytes_each(keys.blob_bytes());
+        let held = keys.count().saturating_mul(each as u64);
+        let held = held.min(HELD_BYTES_MAX) + STATE_BYTES;
+        let Some(share) = makers.batches.take(keys.holder(), held) else {
+            return Err(keys.end(too_many()));
+        };
+        keys.set_chunk_keys(CHUNK_BYTES_MAX / each);
+        let bytes = keys.count().saturating_mul(keys.blob_bytes() as u64);
+        let mut maker = Maker {
+            keys,
+            encoding,
+            buffers: Arc::new(Buffers::new(share)),
+        };
+        Ok(Self {
+            made: Some(maker.piece()),
             maker: Some(maker),
-            making: None,
             makers,
             patience,
+            form,
+            bytes,
+        })
+    }
+
+    /// The keys, unless they are lost.
+    pub(super) fn keys(&self) -> Option<&DataKeys> {
+        self.maker.as_ref().map(|maker| &maker.keys)
+    }
+
+    /// The next chunk, or why it has to wait.
+    async fn piece(&mut self) -> Result<Piece, ApiError> {
+        if let Some(made) = self.made.take() {
+            return made;
         }
-    }
-
-    fn made(
-        &mut self,
-        maker: Option<Maker>,
-        chunk: Result<Bytes, ApiError>,
-    ) -> Result<Bytes, EndedEarly> {
-        let chunk = match chunk {
-            Ok(chunk) => {
-                self.maker = maker.filter(|maker| maker.keys_left() > 0);
-                chunk
-            }
-            Err(error) => {
-                tracing::warn!(
-                    request_id = %self.request,
-                    code = error.code().name(),
-                    source = error.source().map(tracing::field::display),
-                    handed_out = maker.as_ref().map(|maker| maker.keys.handed_out()),
-                    count = maker.as_ref().map(|maker| maker.keys.count()),
-                    "a batch ended early"
-                );
-                if self.form != Form::Lines {
-                    return Err(EndedEarly);
-                }
-                let mut line = error.body();
-                line.push(b'\n');
-                Bytes::from(line)
-            }
-        };
-        if let Some(left) = &mut self.bytes_left {
-            *left = left.saturating_sub(chunk.len() as u64);
-        }
-        Ok(chunk)
-    }
-}
-
-impl Body for Batch {
-    type Data = Bytes;
-    type Error = EndedEarly;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, EndedEarly>>> {
-        if let Some(maker) = self.maker.take() {
-            let makers = self.makers.clone();
-            self.making = Some(Box::pin(in_time(maker, makers, self.patience)));
-        }
-        let Some(making) = &mut self.making else {
-            return Poll::Ready(None);
-        };
-        let (maker, chunk) = ready!(making.as_mut().poll(cx));
-        self.making = None;
-        let chunk = self.made(maker, chunk);
-        Poll::Ready(Some(chunk.map(Frame::data)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.maker.is_none() && self.making.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.bytes_left
-            .map_or_else(SizeHint::default, SizeHint::with_exact)
-    }
-}
-
-/// The next chunk, as soon as its limits let it.
-async fn in_time(mut maker: Maker, makers: Makers, patience: Duration) -> Made {
-    let mut waited = Duration::ZERO;
-    loop {
-        let (back, piece) = if maker.next_bytes() <= INLINE_BYTES_MAX {
+        let mut maker = self.maker.take().ok_or_else(lost)?;
+        let work = move || {
             let piece = maker.piece();
-            (Some(maker), piece)
-        } else {
-            on_a_thread(maker, &makers).await
+            (maker, piece)
         };
-        let exceeded = match piece {
-            Ok(Piece::Chunk(chunk, recorded)) => {
-                let durable = match &back {
-                    Some(maker) => maker.keys.durable(recorded).await,
-                    None => Err(lost()),
-                };
-                return (back, durable.map(|()| chunk));
-            }
-            Ok(Piece::Wait(exceeded)) => exceeded,
-            Err(error) => return (back, Err(error)),
-        };
-        // Whoever says that he has to wait is there.
-        let Some(waiting) = back else {
-            return (None, Err(lost()));
-        };
-        if waited >= patience {
-            let error = waiting.keys.throttled(exceeded);
-            return (Some(waiting), Err(error));
-        }
-        let pause = exceeded.wait.clamp(PAUSE_MIN, PAUSE_MAX);
-        tokio::time::sleep(pause).await;
-        waited += pause;
-        maker = waiting;
+        let (maker, piece) = self.makers.make(work).await.ok_or_else(lost)?;
+        self.maker = Some(maker);
+        piece
     }
 }
 
-fn lost() -> ApiError {
+impl Parts for Batch {
+    const WHAT: &'static str = "a batch";
+
+    /// The next chunk, as soon as its limits let it.
+    async fn next(&mut self) -> Result<Part, ApiError> {
+        let mut waited = Duration::ZERO;
+        loop {
+            let piece = self.piece().await?;
+            let maker = self.maker.as_mut().ok_or_else(lost)?;
+            let exceeded = match piece {
+                Piece::Chunk(chunk, recorded) => {
+                    maker.keys.durable(recorded).await?;
+                    return Ok(match maker.keys_left() {
+                        0 => Part::Last(chunk),
+                        _ => Part::More(chunk),
+                    });
+                }
+                Piece::Wait(exceeded) => exceeded,
+            };
+            if waited >= self.patience {
+                return Err(maker.keys.throttled(exceeded));
+            }
+            let pause = exceeded.wait.clamp(PAUSE_MIN, PAUSE_MAX);
+            tokio::time::sleep(pause).await;
+            waited += pause;
+        }
+    }
+
+    fn last_words(&self, error: &ApiError) -> Option<Bytes> {
+        (self.form == Form::Lines).then(|| {
+            let mut line = error.body();
+            line.push(b'\n');
+            line.into()
+        })
+    }
+
+    fn handed_out(&self) -> Option<u64> {
+        self.keys().map(DataKeys::handed_out)
+    }
+
+    fn bytes(&self) -> Option<u64> {
+        (self.form == Form::Octets).then_some(self.bytes)
+    }
+}
+
+pub(super) fn lost() -> ApiError {
     ApiError::internal("a batch has lost its maker")
 }
 
-async fn on_a_thread(mut maker: Maker, makers: &Makers) -> Made<Piece> {
-    let work = move || {
-        let piece = maker.piece();
-        (Some(maker), piece)
-    };
-    makers
-        .make(work)
-        .await
-        .unwrap_or_else(|| (None, Err(lost())))
+fn too_many() -> ApiError {
+    let message =
+        "Too many batches wait for their readers. Read those that are open, or try again.";
+    ApiError::new(KmsErrorCode::ThrottlingException, message)
 }
 
 /// What makes the chunks of one batch.
@@ -211,37 +187,30 @@ enum Encoding {
     Arrow(Option<Box<BlobRows>>),
 }
 
-impl Maker {
-    fn new(keys: DataKeys, form: Form) -> Self {
-        let encoding = match form {
-            Form::Octets => Encoding::Octets,
-            Form::Lines => Encoding::Lines {
+impl Encoding {
+    fn of(keys: &DataKeys, form: Form) -> Self {
+        match form {
+            Form::Octets => Self::Octets,
+            Form::Lines => Self::Lines {
                 rest: rest_of_line(keys.key_arn(), &keys.material().to_string()),
                 blobs: Vec::new(),
             },
-            Form::Arrow => Encoding::Arrow(None),
-        };
-        Self {
-            keys,
-            encoding,
-            buffers: Arc::default(),
+            Form::Arrow => Self::Arrow(None),
         }
     }
 
-    /// Of all blobs.
-    fn bytes(&self) -> u64 {
-        self.keys
-            .count()
-            .saturating_mul(self.keys.blob_bytes() as u64)
+    /// Bytes of each key as it leaves; of an Arrow stream, those of its blob.
+    fn bytes_each(&self, blob_bytes: usize) -> usize {
+        match self {
+            Self::Octets | Self::Arrow(_) => blob_bytes,
+            Self::Lines { rest, .. } => line_bytes(blob_bytes, rest),
+        }
     }
+}
 
+impl Maker {
     fn keys_left(&self) -> u64 {
         self.keys.count().saturating_sub(self.keys.handed_out())
-    }
-
-    /// Of the blobs of the next chunk.
-    fn next_bytes(&self) -> u64 {
-        (self.keys.next_keys() * self.keys.blob_bytes()) as u64
     }
 
     fn piece(&mut self) -> Result<Piece, ApiError> {
@@ -251,7 +220,9 @@ impl Maker {
             Encoding::Lines { rest, blobs } => {
                 blobs.clear();
                 let made = self.keys.next_chunk(blobs)?;
-                for blob in blobs.chunks_exact(self.keys.blob_bytes()) {
+                let blob_bytes = self.keys.blob_bytes();
+                out.reserve_exact(blobs.len() / blob_bytes * line_bytes(blob_bytes, rest));
+                for blob in blobs.chunks_exact(blob_bytes) {
                     append_line(blob, rest, &mut out);
                 }
                 made
@@ -301,25 +272,42 @@ fn rest_of_line(key_arn: &str, key_material_id: &str) -> Vec<u8> {
     format!("\",\"KeyId\":{arn},\"KeyMaterialId\":{id}}}\n").into_bytes()
 }
 
+const LINE_START: &[u8] = b"{\"CiphertextBlob\":\"";
+
+fn line_bytes(blob_bytes: usize, rest: &[u8]) -> usize {
+    LINE_START.len() + base64_simd::STANDARD.encoded_length(blob_bytes) + rest.len()
+}
+
 fn append_line(blob: &[u8], rest: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"CiphertextBlob\":\"");
+    out.extend_from_slice(LINE_START);
     base64_simd::STANDARD.encode_append(blob, out);
     out.extend_from_slice(rest);
 }
 
 /// Buffers that come back when hyper has written them: a new one for each chunk would fault in all of its pages again.
-#[derive(Default)]
-struct Buffers(Mutex<Vec<Vec<u8>>>);
+struct Buffers {
+    idle: Mutex<Vec<Vec<u8>>>,
+    /// Held for as long as the last of them is a frame: hyper may have all of a batch that nobody
+    /// reads.
+    _share: Share,
+}
 
 impl Buffers {
+    fn new(share: Share) -> Self {
+        Self {
+            idle: Mutex::default(),
+            _share: share,
+        }
+    }
+
     fn take(&self) -> Vec<u8> {
-        let mut buffers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffers = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         buffers.pop().unwrap_or_default()
     }
 
     fn put_back(&self, mut buffer: Vec<u8>) {
         buffer.clear();
-        let mut buffers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffers = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if buffers.len() < BUFFERS_MAX {
             buffers.push(buffer);
         }
@@ -347,6 +335,7 @@ impl Drop for Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::shares::Shares;
 
     #[test]
     fn lines_are_json_objects() {
@@ -368,7 +357,7 @@ mod tests {
 
     #[test]
     fn buffers_come_back_when_the_last_reader_is_done() {
-        let buffers = Arc::new(Buffers::default());
+        let buffers = Arc::new(Buffers::new(Shares::new(2).take("a", 1).unwrap()));
         let frame = |byte| {
             let mut buffer = buffers.take();
             let taken = buffer.capacity();
@@ -383,7 +372,7 @@ mod tests {
         assert_eq!(frame(3).1, 0, "a part of the first is still being read");
         assert_eq!(&part[..], [1; 10]);
         drop((part, second));
-        assert_eq!(buffers.0.lock().unwrap().len(), BUFFERS_MAX);
+        assert_eq!(buffers.idle.lock().unwrap().len(), BUFFERS_MAX);
         let (third, taken) = frame(4);
         assert!(taken >= 100 && third[..] == [4; 100], "used again, emptied");
     }

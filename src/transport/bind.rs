@@ -1,21 +1,21 @@
-//! The body of a stream of containers' answer: it reads the request's body as hyper asks for more of it, so that a slow reader slows the writer at the other
-//! end, and what is held stays within the bounds of one message and one chunk.
+//! A stream of containers: it reads the request's body as hyper asks for more of the answer, so that
+//! a slow reader slows the writer at the other end, and what is held stays within the bounds of one
+//! message and one chunk.
 //!
-//! The first chunk is made before the head of the answer is sent: what is refused by then has a status and an error of its own. Later, the answer ends
-//! without the marker that ends an Arrow stream, and its connection is cut.
+//! An answer that fails ends without the marker that ends an Arrow stream, and its connection is cut.
 //!
-//! Decoding, authorizing and binding a chunk keep a processor busy for some milliseconds: all of that happens on threads of `makers`, as in a batch.
+//! Decoding, authorizing and binding a chunk keep a processor busy for some milliseconds: all of that
+//! happens on threads of `makers`, as in a batch.
 
-use crate::api::{self, ApiError, KmsErrorCode, RequestId, Step};
-use crate::transport::batch::{EndedEarly, PAUSE_MAX, PAUSE_MIN};
+use crate::api::{self, ApiError, KmsErrorCode, Step};
+use crate::transport::batch::{PAUSE_MAX, PAUSE_MIN};
 use crate::transport::makers::Makers;
+use crate::transport::parts::{Part, Parts};
+use crate::transport::shares::Share;
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use hyper::body::Incoming;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// The request's body.
 pub(super) enum Input {
@@ -67,12 +67,11 @@ pub(super) struct Bounds {
     /// How long the request's body may stand still.
     pub(super) idle: Duration,
     /// What it holds among the streams that may be open; given back with the rest.
-    pub(super) _place: OwnedSemaphorePermit,
+    pub(super) _share: Share,
 }
 
 /// Reads, binds, and waits.
-struct Stream {
-    request: RequestId,
+pub(super) struct Stream {
     /// `None` if its thread panicked.
     rows: Option<api::Containers>,
     input: Input,
@@ -81,52 +80,19 @@ struct Stream {
     bounds: Bounds,
 }
 
-/// A part of the answer; the last one is told apart.
-enum Part {
-    More(Bytes),
-    Last(Bytes),
-}
-
 impl Stream {
-    async fn next(&mut self) -> Result<Part, ApiError> {
-        let part = self.part().await;
-        part.inspect_err(|error| {
-            tracing::warn!(
-                request_id = %self.request,
-                code = error.code().name(),
-                message = error.message(),
-                source = error.source().map(tracing::field::display),
-                handed_out = self.rows.as_ref().map(api::Containers::rows),
-                "a stream of containers ended early"
-            );
-        })
+    pub(super) fn new(rows: api::Containers, input: Input, bounds: Bounds) -> Self {
+        Self {
+            rows: Some(rows),
+            input,
+            unused: Bytes::new(),
+            bounds,
+        }
     }
 
-    async fn part(&mut self) -> Result<Part, ApiError> {
-        let mut waited = Duration::ZERO;
-        loop {
-            self.fill().await?;
-            let exceeded = match self.step().await? {
-                Step::Hungry => continue,
-                Step::Rows(bytes, recorded) => {
-                    self.rows()?.durable(recorded).await?;
-                    return Ok(Part::More(bytes.into()));
-                }
-                Step::End(bytes, recorded) => {
-                    if let Some(recorded) = recorded {
-                        self.rows()?.durable(recorded).await?;
-                    }
-                    return Ok(Part::Last(bytes.into()));
-                }
-                Step::Wait(exceeded) => exceeded,
-            };
-            if waited >= self.bounds.patience {
-                return Err(self.rows()?.throttled(exceeded));
-            }
-            let pause = exceeded.wait.clamp(PAUSE_MIN, PAUSE_MAX);
-            tokio::time::sleep(pause).await;
-            waited += pause;
-        }
+    /// What is left of the request's body.
+    pub(super) fn into_incoming(self) -> Option<Incoming> {
+        self.input.into_incoming()
     }
 
     fn rows(&mut self) -> Result<&mut api::Containers, ApiError> {
@@ -161,85 +127,50 @@ impl Stream {
     }
 }
 
+impl Parts for Stream {
+    const WHAT: &'static str = "a stream of containers";
+
+    async fn next(&mut self) -> Result<Part, ApiError> {
+        let mut waited = Duration::ZERO;
+        loop {
+            self.fill().await?;
+            let exceeded = match self.step().await? {
+                Step::Hungry => continue,
+                Step::Rows(bytes, recorded) => {
+                    self.rows()?.durable(recorded).await?;
+                    return Ok(Part::More(bytes.into()));
+                }
+                Step::End(bytes, recorded) => {
+                    if let Some(recorded) = recorded {
+                        self.rows()?.durable(recorded).await?;
+                    }
+                    return Ok(Part::Last(bytes.into()));
+                }
+                Step::Wait(exceeded) => exceeded,
+            };
+            if waited >= self.bounds.patience {
+                return Err(self.rows()?.throttled(exceeded));
+            }
+            let pause = exceeded.wait.clamp(PAUSE_MIN, PAUSE_MAX);
+            tokio::time::sleep(pause).await;
+            waited += pause;
+        }
+    }
+
+    /// An Arrow stream has no room for them.
+    fn last_words(&self, _error: &ApiError) -> Option<Bytes> {
+        None
+    }
+
+    fn handed_out(&self) -> Option<u64> {
+        self.rows.as_ref().map(api::Containers::rows)
+    }
+
+    fn bytes(&self) -> Option<u64> {
+        None
+    }
+}
+
 fn lost() -> ApiError {
     ApiError::internal("a stream of containers has lost its maker")
-}
-
-type Made = (Stream, Result<Part, ApiError>);
-
-/// The answer on its way to its reader.
-pub(super) struct Bind {
-    /// What was made before the head was sent.
-    first: Option<Bytes>,
-    /// At most one of these two is there; neither is the end.
-    stream: Option<Stream>,
-    making: Option<Pin<Box<dyn Future<Output = Made> + Send>>>,
-}
-
-impl Bind {
-    /// Begins to answer: the first chunk is there when this returns.
-    ///
-    /// # Errors
-    /// The refusal, and what is left of the request's body.
-    pub(super) async fn begin(
-        request: RequestId,
-        rows: api::Containers,
-        input: Input,
-        bounds: Bounds,
-    ) -> Result<Self, (ApiError, Option<Incoming>)> {
-        let mut stream = Stream {
-            request,
-            rows: Some(rows),
-            input,
-            unused: Bytes::new(),
-            bounds,
-        };
-        let (first, stream) = match stream.next().await {
-            Ok(Part::More(bytes)) => (bytes, Some(stream)),
-            Ok(Part::Last(bytes)) => (bytes, None),
-            Err(error) => return Err((error, stream.input.into_incoming())),
-        };
-        Ok(Self {
-            first: Some(first),
-            stream,
-            making: None,
-        })
-    }
-}
-
-impl Body for Bind {
-    type Data = Bytes;
-    type Error = EndedEarly;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, EndedEarly>>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(Frame::data(first))));
-        }
-        if let Some(mut stream) = self.stream.take() {
-            self.making = Some(Box::pin(async move {
-                let made = stream.next().await;
-                (stream, made)
-            }));
-        }
-        let Some(making) = &mut self.making else {
-            return Poll::Ready(None);
-        };
-        let (stream, made) = ready!(making.as_mut().poll(cx));
-        self.making = None;
-        Poll::Ready(Some(match made {
-            Ok(Part::More(bytes)) => {
-                self.stream = Some(stream);
-                Ok(Frame::data(bytes))
-            }
-            Ok(Part::Last(bytes)) => Ok(Frame::data(bytes)),
-            Err(_) => Err(EndedEarly),
-        }))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.stream.is_none() && self.making.is_none()
-    }
 }

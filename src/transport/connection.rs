@@ -2,6 +2,7 @@
 
 use crate::metrics::Metrics;
 use crate::transport::cores::least_busy;
+use crate::transport::flushed;
 use crate::transport::places::{Place, Places};
 use ::metrics::{Counter, Gauge};
 use failures::Failures;
@@ -33,7 +34,7 @@ pub(super) use task::linger;
 /// hyper's default of 100: any other would cost an allocation for each request.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Bytes that hyper buffers on either side of a connection: more than one chunk of a batch, so that the next is made while the last is on its way.
-const BUFFER_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const BUFFER_BYTES_MAX: usize = 1024 * 1024;
 /// How long no connection is accepted when the process or the machine has run out of something (EMFILE, ENFILE, ENOBUFS, ENOMEM).
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// How long a full listener waits before it lets go of one more: whoever it has told may have become busy, and then ends with its answer only.
@@ -155,7 +156,7 @@ pub(super) async fn serve<L, C, F, T, S, B>(
             connection.serve(connected).await;
             drop(open);
         };
-        tasks.spawn_on(served, least_busy(cores));
+        tasks.spawn_on(flushed::scope(served), least_busy(cores));
     };
     // The one that there is no room for yet; further ones wait in the kernel's backlog.
     let mut waiting = None;

@@ -3,21 +3,18 @@
 //! The order of checks is that of AWS: method and path, then what the head says of the caller, and only then is the body read; the signature over it,
 //! and last what it is about. Work is done for a stranger only after his access key is known.
 
-use crate::api::batch::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID};
-use crate::api::bind::MEDIA_TYPE;
-use crate::api::{self, ApiError, KmsErrorCode, Purpose, Reply, RequestId, Requester};
+use crate::api::{self, ApiError, KmsErrorCode, Reply, RequestId, Requester};
 use crate::auth::AuthError;
 use crate::auth::sigv4::{self, Head, Signer};
 use crate::clock::Timestamp;
 use crate::keystore::Snapshot;
 use crate::policy::Principal;
 use crate::transport::Service;
-use crate::transport::answered::{Answered, Streamed};
-use crate::transport::batch::Batch;
-use crate::transport::bind::{Bind, Bounds, Input};
+use crate::transport::answered::Answered;
 use crate::transport::caller::Caller;
+use crate::transport::log_lines::LogLines;
 use crate::transport::request_body::{RequestBody, Room};
-use crate::transport::route::{self, Form, Route};
+use crate::transport::route::{self, Route};
 use crate::transport::tally::{Outcome, Subject, Tally};
 use bytes::Bytes;
 use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName};
@@ -27,10 +24,7 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 
-/// Streams of containers at once on each listener: each may hold a message of 16 MiB, and what is made of it.
-const STREAMS_MAX: usize = 64;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/x-amz-json-1.1");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -40,6 +34,9 @@ const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token
 /// What carries keys is kept nowhere on its way.
 const NO_STORE: HeaderValue =
     HeaderValue::from_static("no-cache, no-store, must-revalidate, private");
+
+/// Failed requests that are logged.
+static FAILED: LogLines = LogLines::new();
 
 /// Who may use the admin routes.
 pub(super) struct Operator {
@@ -54,8 +51,6 @@ pub(super) struct Front {
     operator: Option<Operator>,
     tally: Tally,
     bodies: Room,
-    /// One permit for each stream of containers that may be open at once.
-    streams: Arc<Semaphore>,
 }
 
 /// Why a request was not answered with what it asked for.
@@ -90,7 +85,6 @@ impl Front {
             operator,
             tally,
             bodies: Room::new(),
-            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         }
     }
 
@@ -172,39 +166,6 @@ impl Front {
         }
     }
 
-    /// Answers with a batch of data keys.
-    async fn data_keys(
-        &self,
-        id: RequestId,
-        caller: &Caller,
-        head: &Parts,
-        body: &mut RequestBody,
-    ) -> Result<Response<Answered>, Refusal> {
-        let (requester, body) = self.authenticate(id, caller, head, body).await?;
-        let form = Form::accepted(&head.headers).ok_or_else(not_acceptable)?;
-        // Whether the caller may, is decided where the batch's keys are made: it may take as long as a chunk.
-        let api = Arc::clone(&self.service.api);
-        let begin = move || api.data_keys(&requester, &body);
-        let begun = self.service.makers.make(begin).await;
-        let lost = || ApiError::internal("a batch that has lost its maker");
-        let keys = begun.ok_or_else(lost)??;
-        let text = |value: &str| HeaderValue::from_str(value).map_err(ApiError::internal);
-        let arn = text(keys.key_arn())?;
-        let material_id = text(&keys.material().to_string())?;
-        let blob_bytes = HeaderValue::from(keys.blob_bytes());
-        let patience = Duration::from_millis(self.service.config.write_timeout_ms);
-        let batch = Batch::new(keys, form, id, self.service.makers.clone(), patience);
-        let batch = Streamed::new(Either::Left(batch), &caller.place, &self.service.clock);
-        let mut response = Response::new(batch);
-        let headers = response.headers_mut();
-        let media_type = HeaderValue::from_static(form.media_type());
-        headers.insert(CONTENT_TYPE, media_type);
-        headers.insert(KEY_ARN, arn);
-        headers.insert(KEY_MATERIAL_ID, material_id);
-        headers.insert(BLOB_BYTES, blob_bytes);
-        Ok(response)
-    }
-
     /// Performs an operation for the operator.
     async fn administer(
         &self,
@@ -222,65 +183,6 @@ impl Front {
             None => api.administer(name, &requester, &body).await,
         };
         Ok(done(called?))
-    }
-
-    /// Answers a stream of containers as it comes. What is signed comes whole, since its signature covers all of it.
-    async fn containers(
-        &self,
-        id: RequestId,
-        purpose: Purpose,
-        caller: &Caller,
-        head: &Parts,
-        body: &mut RequestBody,
-    ) -> Result<Response<Answered>, Refusal> {
-        let (requester, input) = if claims_a_signature(head) {
-            let (requester, whole) = self.authenticate(id, caller, head, body).await?;
-            (requester, Input::Whole(Some(whole)))
-        } else {
-            let (now, snapshot) = (self.service.clock.now(), self.service.keystore.snapshot());
-            let principal = of_connection(caller, now, &snapshot);
-            let principal = principal.map_err(|error| self.unknown(error))?;
-            caller.place.begin();
-            let incoming = body.incoming.take().map(Box::new);
-            (requester(id, principal, caller), Input::Streamed(incoming))
-        };
-        let place = Arc::clone(&self.streams).try_acquire_owned();
-        let query = head.uri.query().unwrap_or_default();
-        let bound = match place {
-            Ok(place) => {
-                let stream = self.service.api.containers(&requester, purpose, query);
-                stream.map(|stream| (stream, place))
-            }
-            Err(_) => Err(too_many_streams()),
-        };
-        let (stream, place) = match bound {
-            Ok(bound) => bound,
-            Err(error) => {
-                body.incoming = body.incoming.take().or_else(|| input.into_incoming());
-                return Err(error.into());
-            }
-        };
-        let config = &self.service.config;
-        let bounds = Bounds {
-            makers: self.service.makers.clone(),
-            patience: Duration::from_millis(config.write_timeout_ms),
-            idle: Duration::from_millis(config.body_timeout_ms),
-            _place: place,
-        };
-        match Bind::begin(id, stream, input, bounds).await {
-            Ok(answer) => {
-                let clock = &self.service.clock;
-                let answer = Streamed::new(Either::Right(answer), &caller.place, clock);
-                let mut response = Response::new(answer);
-                let media_type = HeaderValue::from_static(MEDIA_TYPE);
-                response.headers_mut().insert(CONTENT_TYPE, media_type);
-                Ok(response)
-            }
-            Err((error, incoming)) => {
-                body.incoming = body.incoming.take().or(incoming);
-                Err(error.into())
-            }
-        }
     }
 
     /// The operator, if it is he who asks: the right uid, and nothing in the head that claims to be somebody else.
@@ -429,12 +331,15 @@ fn refused(id: RequestId, subject: Subject, refusal: Refusal) -> (Response<Answe
         }
         Refusal::Api(status, error) => {
             let code = error.code();
-            if status.is_server_error() {
+            if status.is_server_error()
+                && let Some(left_out) = FAILED.admit()
+            {
                 tracing::error!(
                     request_id = %id,
                     operation = subject.label(),
                     code = code.name(),
-                    source = error.source().map(tracing::field::display),
+                    source = error.source().map(ToString::to_string),
+                    left_out,
                     "a request failed"
                 );
             }
@@ -447,22 +352,13 @@ fn refused(id: RequestId, subject: Subject, refusal: Refusal) -> (Response<Answe
     }
 }
 
-fn too_many_streams() -> ApiError {
-    let message = format!("There are {STREAMS_MAX} streams of containers open already.");
-    ApiError::new(KmsErrorCode::ThrottlingException, message)
-}
-
-fn not_acceptable() -> Refusal {
-    let message = format!("A batch is answered as one of: {}.", route::FORMS);
-    let error = ApiError::new(KmsErrorCode::UnsupportedOperationException, message);
-    Refusal::Api(StatusCode::NOT_ACCEPTABLE, error)
-}
-
 fn not_operator() -> Refusal {
     let message = "Admin routes are for the daemon's own user, over its Unix socket and without an Authorization header.";
     let error = ApiError::new(KmsErrorCode::AccessDeniedException, message);
     Refusal::Api(StatusCode::FORBIDDEN, error)
 }
+
+mod bulk;
 
 #[cfg(test)]
 mod tests;

@@ -4,13 +4,27 @@
 //! SCHED_IDLE it is served at once, and bulk has every moment that nobody else wants.
 
 use crate::pool::lower_priority;
+use crate::transport::batch::BATCHES_BYTES_MAX;
+use crate::transport::log_lines::LogLines;
+use crate::transport::shares::Shares;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// The threads; clones share them.
+/// Panics that are logged.
+static PANICS: LogLines = LogLines::new();
+/// Streams of containers at once: each may hold a message of 16 MiB, and what is made of it.
+const STREAMS_MAX: u64 = 64;
+
+/// The threads, and the shares of what they make; clones share them.
 #[derive(Clone)]
-pub struct Makers(Arc<ThreadPool>);
+pub struct Makers {
+    threads: Arc<ThreadPool>,
+    /// In bytes.
+    pub(super) batches: Shares,
+    /// In streams of containers.
+    pub(super) streams: Shares,
+}
 
 impl Makers {
     /// Starts a thread for each core that this process may run on.
@@ -25,10 +39,19 @@ impl Makers {
             .start_handler(|_| lower_priority())
             // Whoever waits for it is told that it is lost.
             .panic_handler(|_| {
-                tracing::error!("a chunk's making ended in a panic: please report this as a fault")
+                if let Some(left_out) = PANICS.admit() {
+                    tracing::error!(
+                        left_out,
+                        "a chunk's making ended in a panic: please report this as a fault"
+                    );
+                }
             })
             .build()?;
-        Ok(Self(Arc::new(threads)))
+        Ok(Self {
+            threads: Arc::new(threads),
+            batches: Shares::new(BATCHES_BYTES_MAX),
+            streams: Shares::new(STREAMS_MAX),
+        })
     }
 
     /// Does `work` when it is its turn; `None` if it panicked.
@@ -37,7 +60,7 @@ impl Makers {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let (done, made) = oneshot::channel();
-        self.0.spawn_fifo(move || {
+        self.threads.spawn_fifo(move || {
             // Whoever waited may be gone.
             drop(done.send(work()));
         });

@@ -1,5 +1,6 @@
 //! The bound on slow readers: a stream whose write fails when its reader takes nothing for too long.
 
+use crate::transport::flushed;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -94,6 +95,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if flushed.is_ready() {
+            flushed::tell(cx);
+        }
         self.in_time(flushed, cx)
     }
 

@@ -23,10 +23,13 @@ pub(super) struct Query {
     bytes: Option<String>,
     /// `context=column,column` and any number of `pair=name=value`.
     pub(super) pairs: ContextPairs,
+    /// Whether there was one of them: `context=` alone is a context without pairs.
+    has_pairs: bool,
     /// `map=column`.
     map: Option<String>,
     /// The same of the contexts to come.
     new_pairs: ContextPairs,
+    has_new_pairs: bool,
     new_map: Option<String>,
 }
 
@@ -63,10 +66,11 @@ impl Query {
                 return Err(invalid(format!("{name} is given twice.")));
             }
         }
-        for (pairs, columns) in [
-            (&mut asked.pairs, columns),
-            (&mut asked.new_pairs, new_columns),
+        for (pairs, has_pairs, columns) in [
+            (&mut asked.pairs, &mut asked.has_pairs, columns),
+            (&mut asked.new_pairs, &mut asked.has_new_pairs, new_columns),
         ] {
+            *has_pairs = columns.is_some() || !pairs.constants.is_empty();
             let columns = columns.filter(|names| !names.is_empty());
             let columns = columns.iter().flat_map(|names| names.split(','));
             pairs.columns = columns.map(ToOwned::to_owned).collect();
@@ -108,24 +112,29 @@ impl Query {
 
     /// What blobs are bound to.
     pub(super) fn contexts(&self) -> Result<ContextSource, ApiError> {
-        let source = source(&self.pairs, self.map.as_ref())?;
+        let pairs = self.has_pairs.then_some(&self.pairs);
+        let source = source(pairs, self.map.as_ref())?;
         Ok(source.unwrap_or_else(|| ContextSource::Map(MAPS.to_owned())))
     }
 
     /// What they are to be bound to; `None` is the same.
     pub(super) fn new_contexts(&self) -> Result<Option<ContextSource>, ApiError> {
-        source(&self.new_pairs, self.new_map.as_ref())
+        let pairs = self.has_new_pairs.then_some(&self.new_pairs);
+        source(pairs, self.new_map.as_ref())
     }
 }
 
-fn source(pairs: &ContextPairs, map: Option<&String>) -> Result<Option<ContextSource>, ApiError> {
-    match (map, *pairs == ContextPairs::default()) {
-        (Some(column), true) => Ok(Some(ContextSource::Map(column.clone()))),
-        (Some(_), false) => Err(invalid(
+fn source(
+    pairs: Option<&ContextPairs>,
+    map: Option<&String>,
+) -> Result<Option<ContextSource>, ApiError> {
+    match (map, pairs) {
+        (Some(column), None) => Ok(Some(ContextSource::Map(column.clone()))),
+        (Some(_), Some(_)) => Err(invalid(
             "Contexts are in a column of maps or in others, not in both.".to_owned(),
         )),
-        (None, true) => Ok(None),
-        (None, false) => {
+        (None, None) => Ok(None),
+        (None, Some(pairs)) => {
             check_names(pairs)?;
             Ok(Some(ContextSource::Pairs(pairs.clone())))
         }
@@ -252,6 +261,11 @@ mod tests {
             named.new_contexts().unwrap(),
             Some(ContextSource::Pairs(new))
         );
+        let none = ContextSource::Pairs(ContextPairs::default());
+        let without = rewrap("key=k&context=&new-context");
+        assert_eq!(without.contexts().unwrap(), none);
+        assert_eq!(without.new_contexts().unwrap(), Some(none));
+        assert_eq!(rewrap("key=k&context=").new_contexts().unwrap(), None);
     }
 
     #[test]
@@ -266,6 +280,7 @@ mod tests {
             (Purpose::Bind, "new-pair=a=b", "no parameter"),
             (Purpose::Rewrap, "new-map=a&new-map=b", "given twice"),
             (Purpose::Verify, both, "not in both"),
+            (Purpose::Verify, "context=&map=b", "not in both"),
             (Purpose::Rewrap, "context=a,a", "names each pair once"),
         ] {
             let asked = Query::parse(purpose, query);

@@ -228,6 +228,6 @@ impl Task for Binding {
     }
 
     fn count(&self, api: &Api, rows: u64) {
-        api.counters.bind.count(self.length, false, rows);
+        api.counters.bind.count(self.length, rows);
     }
 }

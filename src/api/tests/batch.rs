@@ -49,7 +49,7 @@ async fn a_batch_hands_out_exactly_what_was_asked_for() {
     }
     assert_eq!(
         bench.counted(
-            "keymill_data_keys_total{operation=\"DataKeys\",spec=\"AES_256\",result=\"miss\"}"
+            "keymill_data_keys_total{operation=\"DataKeys\",spec=\"AES_256\",result=\"direct\"}"
         ),
         count
     );

@@ -171,7 +171,7 @@ async fn every_row_comes_back_with_a_key_of_its_own_context() {
         other["id"] = json!("c2");
         assert!(!bench.opens(&blobs[row], other).await);
     }
-    let counted = "keymill_data_keys_total{operation=\"Bind\",spec=\"AES_256\",result=\"miss\"}";
+    let counted = "keymill_data_keys_total{operation=\"Bind\",spec=\"AES_256\",result=\"direct\"}";
     assert_eq!(bench.counted(counted), blobs.len() as u64);
     let records = bench.records();
     let records: Vec<_> = records

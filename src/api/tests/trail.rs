@@ -1,8 +1,6 @@
 //! What the audit log is told: every authenticated call, before its answer.
 
 use super::*;
-use crate::crypto::secret::SecretBytes;
-use crate::keystore::AccessKey;
 use sha2::{Digest, Sha256};
 
 fn names(records: &[Value]) -> Vec<&str> {
@@ -17,12 +15,10 @@ async fn audit_1_a_key_that_left_has_a_record() {
     let provisioner = bench
         .allowed("provisioner", &["kms:GenerateDataKey*"])
         .await;
-    let access_key = AccessKey::new(
-        "AKIAIOSFODNN7EXAMPLE".to_owned(),
-        SecretBytes::filled(40, |bytes| bytes.fill(b'x')),
-    );
+    let entry = Arc::clone(&bench.api.keystore.snapshot().principals[&provisioner.arn]);
+    let access_key = Arc::clone(&entry.access_keys[0]);
     let requester = Requester {
-        access_key: Some(Arc::new(access_key)),
+        access_key: Some(Arc::clone(&access_key)),
         source: Source::Address("192.0.2.7".parse().unwrap()),
         ..Requester::local(Arc::clone(&provisioner))
     };
@@ -56,7 +52,7 @@ async fn audit_1_a_key_that_left_has_a_record() {
             "type": "IAMUser",
             "arn": provisioner.arn,
             "accountId": ACCOUNT,
-            "accessKeyId": "AKIAIOSFODNN7EXAMPLE",
+            "accessKeyId": access_key.id,
         },
         "sourceIPAddress": "192.0.2.7",
         "requestID": requester.request_id.as_str(),

@@ -53,7 +53,7 @@ fn refusals_have_the_shape_that_sdks_read() {
         json(413, "RequestEntityTooLarge")
     );
     assert_eq!(
-        shape(not_acceptable()),
+        shape(bulk::not_acceptable()),
         json(406, "UnsupportedOperationException")
     );
     assert_eq!(shape(not_operator()), json(403, "AccessDeniedException"));

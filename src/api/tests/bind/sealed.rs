@@ -335,3 +335,30 @@ async fn streams_with_blobs_wait_for_the_limits_of_the_blobs_key() {
         assert!(waits > 10, "{waits}");
     }
 }
+
+#[tokio::test]
+async fn blobs_without_a_context_are_rewrapped_and_verified() {
+    let bench = Bench::new().await;
+    let id = bench.key().await;
+    let rows = sealed(&bench, &id, &["7", "8"]);
+    let rewrapped = |rows: &RecordBatch, contexts: &str| {
+        let ask = format!("key={id}&{contexts}");
+        let after = ran(&bench, &bench.admin, (Purpose::Rewrap, &ask), rows);
+        after.map(|batches| batches[0].clone())
+    };
+    let bare = rewrapped(&rows, "context=tenant,id&new-context=").unwrap();
+    assert!(bench.opens(&blob(&bare, 0), json!({})).await);
+    let refusals = |rows: &RecordBatch, query: &str| {
+        let told = ran(&bench, &bench.admin, (Purpose::Verify, query), rows).unwrap();
+        let refusals = told[0].column_by_name("refusal").unwrap();
+        refusals.len() - arrow_array::Array::null_count(refusals)
+    };
+    assert_eq!(refusals(&bare, "context="), 0);
+    assert_eq!(refusals(&bare, "context=tenant"), 2);
+    assert_eq!(refusals(&rows, "context="), 2, "these have one");
+    let again = rewrapped(&bare, "context=").unwrap();
+    assert!(bench.opens(&blob(&again, 1), json!({})).await, "the same");
+    let back = rewrapped(&again, "context=&new-context=tenant").unwrap();
+    assert!(bench.opens(&blob(&back, 1), json!({"tenant": "8"})).await);
+    assert!(rewrapped(&rows, "context=").is_err());
+}

@@ -1,0 +1,127 @@
+//! What is answered part by part: batches of data keys, and streams of containers.
+
+use crate::api::batch::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID};
+use crate::api::bind::MEDIA_TYPE;
+use crate::api::{ApiError, KmsErrorCode, Purpose, RequestId};
+use crate::transport::answered::{Answered, Streamed};
+use crate::transport::batch::{Batch, lost};
+use crate::transport::bind::{Bounds, Input, Stream};
+use crate::transport::caller::Caller;
+use crate::transport::http::{Front, Refusal, claims_a_signature, of_connection, requester};
+use crate::transport::parts::Answer;
+use crate::transport::request_body::RequestBody;
+use crate::transport::route::{self, Form};
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Either;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Front {
+    /// Answers with a batch of data keys.
+    pub(super) async fn data_keys(
+        &self,
+        id: RequestId,
+        caller: &Caller,
+        head: &Parts,
+        body: &mut RequestBody,
+    ) -> Result<Response<Answered>, Refusal> {
+        let (requester, body) = self.authenticate(id, caller, head, body).await?;
+        let form = Form::accepted(&head.headers).ok_or_else(not_acceptable)?;
+        let (api, makers) = (Arc::clone(&self.service.api), self.service.makers.clone());
+        let patience = Duration::from_millis(self.service.config.write_timeout_ms);
+        // Whether the caller may, is decided where the keys are made: it may take as long as a chunk.
+        let begin = move || {
+            let keys = api.data_keys(&requester, &body)?;
+            Batch::new(keys, form, makers, patience)
+        };
+        let batch = self.service.makers.make(begin).await.ok_or_else(lost)??;
+        let keys = batch.keys().ok_or_else(lost)?;
+        let text = |value: &str| HeaderValue::from_str(value).map_err(ApiError::internal);
+        let arn = text(keys.key_arn())?;
+        let material_id = text(&keys.material().to_string())?;
+        let blob_bytes = HeaderValue::from(keys.blob_bytes());
+        let answer = Answer::begin(id, batch).await;
+        let answer = answer.map_err(|(error, _)| error)?;
+        let answer = Streamed::new(Either::Left(answer), &caller.place, &self.service.clock);
+        let mut response = Response::new(answer);
+        let headers = response.headers_mut();
+        let media_type = HeaderValue::from_static(form.media_type());
+        headers.insert(CONTENT_TYPE, media_type);
+        headers.insert(KEY_ARN, arn);
+        headers.insert(KEY_MATERIAL_ID, material_id);
+        headers.insert(BLOB_BYTES, blob_bytes);
+        Ok(response)
+    }
+
+    /// Answers a stream of containers as it comes. What is signed comes whole, since its signature covers all of it.
+    pub(super) async fn containers(
+        &self,
+        id: RequestId,
+        purpose: Purpose,
+        caller: &Caller,
+        head: &Parts,
+        body: &mut RequestBody,
+    ) -> Result<Response<Answered>, Refusal> {
+        let (requester, input) = if claims_a_signature(head) {
+            let (requester, whole) = self.authenticate(id, caller, head, body).await?;
+            (requester, Input::Whole(Some(whole)))
+        } else {
+            let (now, snapshot) = (self.service.clock.now(), self.service.keystore.snapshot());
+            let principal = of_connection(caller, now, &snapshot);
+            let principal = principal.map_err(|error| self.unknown(error))?;
+            caller.place.begin();
+            let incoming = body.incoming.take().map(Box::new);
+            (requester(id, principal, caller), Input::Streamed(incoming))
+        };
+        let query = head.uri.query().unwrap_or_default();
+        let makers = self.service.makers.clone();
+        let stream = self.service.api.containers(&requester, purpose, query);
+        let stream = stream.and_then(|mut stream| {
+            match makers.streams.take(requester.principal.lasting_arn(), 1) {
+                Some(share) => Ok((stream, share)),
+                None => Err(stream.end(too_many())),
+            }
+        });
+        let (stream, share) = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                body.incoming = body.incoming.take().or_else(|| input.into_incoming());
+                return Err(error.into());
+            }
+        };
+        let config = &self.service.config;
+        let bounds = Bounds {
+            makers,
+            patience: Duration::from_millis(config.write_timeout_ms),
+            idle: Duration::from_millis(config.body_timeout_ms),
+            _share: share,
+        };
+        match Answer::begin(id, Stream::new(stream, input, bounds)).await {
+            Ok(answer) => {
+                let clock = &self.service.clock;
+                let answer = Streamed::new(Either::Right(answer), &caller.place, clock);
+                let mut response = Response::new(answer);
+                let media_type = HeaderValue::from_static(MEDIA_TYPE);
+                response.headers_mut().insert(CONTENT_TYPE, media_type);
+                Ok(response)
+            }
+            Err((error, stream)) => {
+                body.incoming = body.incoming.take().or_else(|| stream.into_incoming());
+                Err(error.into())
+            }
+        }
+    }
+}
+
+fn too_many() -> ApiError {
+    let message = "Too many streams of containers are open. Read those that are open to their end, or try again.";
+    ApiError::new(KmsErrorCode::ThrottlingException, message)
+}
+
+pub(super) fn not_acceptable() -> Refusal {
+    let message = format!("A batch is answered as one of: {}.", route::FORMS);
+    let error = ApiError::new(KmsErrorCode::UnsupportedOperationException, message);
+    Refusal::Api(StatusCode::NOT_ACCEPTABLE, error)
+}

@@ -1,0 +1,80 @@
+//! Log lines that a caller can cause: bounded by kind, so that no caller fills the log's disk.
+//! Metrics and the audit log count every one.
+
+use crate::clock::Clock;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Lines of one kind in one [`WINDOW`] at most: enough to see what is wrong.
+const LINES_MAX: u64 = 20;
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// The lines of one kind.
+pub(super) struct LogLines(Mutex<Option<Window>>);
+
+struct Window {
+    clock: Clock,
+    began: Duration,
+    admitted: u64,
+    left_out: u64,
+}
+
+impl LogLines {
+    pub(super) const fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    /// Whether one more line may be written, and how many were left out since the last one.
+    pub(super) fn admit(&self) -> Option<u64> {
+        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let window = window.get_or_insert_with(|| Window::new(Clock::system()));
+        window.admit()
+    }
+}
+
+impl Window {
+    fn new(clock: Clock) -> Self {
+        Self {
+            began: clock.monotonic(),
+            clock,
+            admitted: 0,
+            left_out: 0,
+        }
+    }
+
+    fn admit(&mut self) -> Option<u64> {
+        let now = self.clock.monotonic();
+        if now.saturating_sub(self.began) >= WINDOW {
+            self.began = now;
+            self.admitted = 0;
+        }
+        if self.admitted >= LINES_MAX {
+            self.left_out += 1;
+            return None;
+        }
+        self.admitted += 1;
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    #[test]
+    fn lines_of_a_kind_are_bounded_and_those_that_were_left_out_are_counted() {
+        let clock = Clock::manual(Timestamp(0));
+        let mut window = Window::new(clock.clone());
+        let mut admitted = |count: u64| {
+            (0..count)
+                .filter_map(|_| window.admit())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(admitted(LINES_MAX + 7), [0; 20]);
+        clock.advance(WINDOW - Duration::from_millis(1));
+        assert!(admitted(1).is_empty());
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(admitted(2), [8, 0], "the next line tells of them once");
+    }
+}

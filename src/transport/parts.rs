@@ -1,0 +1,172 @@
+//! The body of an answer that is made part by part, when hyper asks for more: a slow reader slows
+//! the making, and what is held is bounded.
+//!
+//! The first part is made before the head leaves: what is refused by then has a status and an error
+//! of its own. An answer that fails later ends where all can see it: with last words, if its form
+//! has room for them, or cut. What was made of it leaves before its connection is cut.
+
+use crate::api::{ApiError, RequestId};
+use crate::transport::flushed;
+use crate::transport::log_lines::LogLines;
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// Ends of answers that are logged.
+static ENDED: LogLines = LogLines::new();
+
+/// A part of an answer; the last one is told apart.
+pub(super) enum Part {
+    More(Bytes),
+    Last(Bytes),
+}
+
+/// What makes an answer.
+pub(super) trait Parts: Send + Unpin + 'static {
+    /// What it makes, for the log.
+    const WHAT: &'static str;
+
+    /// Makes the next part. Not asked again after an error.
+    fn next(&mut self) -> impl Future<Output = Result<Part, ApiError>> + Send;
+
+    /// What an answer that failed after its head may still say in its own form.
+    fn last_words(&self, error: &ApiError) -> Option<Bytes>;
+
+    /// Keys or rows that were handed out; `None` if they are lost.
+    fn handed_out(&self) -> Option<u64>;
+
+    /// Bytes of the whole answer, where they are known.
+    fn bytes(&self) -> Option<u64>;
+}
+
+type Making<P> = Pin<Box<dyn Future<Output = (P, Result<Part, ApiError>)> + Send>>;
+
+/// An answer on its way to its reader.
+pub(super) struct Answer<P> {
+    request: RequestId,
+    /// What was made before the head was sent.
+    first: Option<Bytes>,
+    state: State<P>,
+    bytes_left: Option<u64>,
+}
+
+enum State<P> {
+    Ready(P),
+    Making(Making<P>),
+    /// It has failed: once all before this has left, its connection is cut.
+    Failed,
+    Ended,
+}
+
+/// The answer failed after its head had been sent.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer ended early")]
+pub(super) struct EndedEarly;
+
+impl<P: Parts> Answer<P> {
+    /// Begins to answer: the first part is there when this returns.
+    ///
+    /// # Errors
+    /// The refusal, and what was to make the parts.
+    pub(super) async fn begin(request: RequestId, mut parts: P) -> Result<Self, (ApiError, P)> {
+        let bytes_left = parts.bytes();
+        let (first, state) = match parts.next().await {
+            Ok(Part::More(bytes)) => (bytes, State::Ready(parts)),
+            Ok(Part::Last(bytes)) => (bytes, State::Ended),
+            Err(error) => return Err((error, parts)),
+        };
+        Ok(Self {
+            request,
+            first: Some(first),
+            state,
+            bytes_left,
+        })
+    }
+
+    /// What becomes of an answer that has failed.
+    fn failed(&mut self, parts: &P, error: &ApiError) -> Option<Bytes> {
+        if let Some(left_out) = ENDED.admit() {
+            tracing::warn!(
+                request_id = %self.request,
+                what = P::WHAT,
+                code = error.code().name(),
+                refusal = error.message(),
+                source = error.source().map(ToString::to_string),
+                handed_out = parts.handed_out(),
+                left_out,
+                "an answer ended early"
+            );
+        }
+        let words = parts.last_words(error);
+        self.state = match words {
+            Some(_) => State::Ended,
+            None => State::Failed,
+        };
+        words
+    }
+
+    fn frame(&mut self, bytes: Bytes) -> Poll<Option<Result<Frame<Bytes>, EndedEarly>>> {
+        if let Some(left) = &mut self.bytes_left {
+            *left = left.saturating_sub(bytes.len() as u64);
+        }
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
+    }
+}
+
+impl<P: Parts> Body for Answer<P> {
+    type Data = Bytes;
+    type Error = EndedEarly;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, EndedEarly>>> {
+        if let Some(first) = self.first.take() {
+            return self.frame(first);
+        }
+        loop {
+            match std::mem::replace(&mut self.state, State::Ended) {
+                State::Ended => return Poll::Ready(None),
+                State::Failed if flushed::poll().is_pending() => {
+                    self.state = State::Failed;
+                    return Poll::Pending;
+                }
+                State::Failed => return Poll::Ready(Some(Err(EndedEarly))),
+                State::Ready(mut parts) => {
+                    self.state = State::Making(Box::pin(async move {
+                        let made = parts.next().await;
+                        (parts, made)
+                    }));
+                }
+                State::Making(mut making) => {
+                    let Poll::Ready((parts, made)) = making.as_mut().poll(cx) else {
+                        self.state = State::Making(making);
+                        return Poll::Pending;
+                    };
+                    match made {
+                        Ok(Part::More(bytes)) => {
+                            self.state = State::Ready(parts);
+                            return self.frame(bytes);
+                        }
+                        Ok(Part::Last(bytes)) => return self.frame(bytes),
+                        Err(error) => {
+                            if let Some(words) = self.failed(&parts, &error) {
+                                return self.frame(words);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && matches!(self.state, State::Ended)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.bytes_left
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
