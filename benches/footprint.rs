@@ -7,6 +7,8 @@
 //! *Tables.* The peak of `keymill provision`, `rewrap` and `verify` on the store with every core; and that of `census` and `verify` with three times as many rows, beside the peak with those: the
 //! same files under three names, so that two rows of three are found to be there twice, which costs no less.
 //!
+//! *Unread batches.* The most resident memory of a daemon while 4,096 connections, half of them over TCP, have each asked for a million keys of 1,024 bytes as lines and read nothing, less that before.
+//!
 //! *Idle.* Time on a core of all threads of a daemon whose lane is full, over twenty seconds.
 //!
 //! `ROWS` in the environment changes the count of jobs, to try the bench out.
@@ -21,6 +23,7 @@ mod volumes;
 
 use keymill::clock::Clock;
 use rows::{Goal, Row};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use served::{Call, Daemon, Transport};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -32,6 +35,11 @@ const ROUNDS: usize = 7;
 const LANE: u32 = 1 << 20;
 const KIB: f64 = 1024.0;
 const IDLE: Duration = Duration::from_secs(20);
+/// Connections with a batch that they do not read; and how long they are looked at once all are answered or refused.
+const UNREAD: usize = 4096;
+const UNREAD_TIME: Duration = Duration::from_secs(2);
+/// Open files of this process beside those connections.
+const OTHER_FILES: u64 = 256;
 /// Until the last of what a start does is over.
 const CALM: Duration = Duration::from_secs(3);
 
@@ -48,6 +56,7 @@ fn main() {
     export(&daemon, &rows);
     tables(&daemon, rows.parse().unwrap());
     pooled_keys();
+    unread_batches();
 }
 
 fn take_one(daemon: &Daemon) {
@@ -89,6 +98,53 @@ fn pooled_keys() {
     Row::new("memory of a pooled AES_256 key", "bytes")
         .beside("keymill", each.collect(), "as goal", vec![96.0; ROUNDS])
         .reach(Goal::AtMost(1.1));
+}
+
+fn unread_batches() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, raised).unwrap();
+    let enough = |files| files >= UNREAD as u64 + OTHER_FILES;
+    assert!(limit.maximum.is_none_or(enough), "too few open files");
+    let above = (0..ROUNDS).map(|_| {
+        let daemon = Daemon::start(None);
+        let resident = || status(daemon.pid(), "VmRSS").unwrap();
+        for transport in [Transport::Tcp, Transport::Unix] {
+            let request = daemon.request(Call::One, transport);
+            daemon.address(transport).connect().call(&request);
+        }
+        std::thread::sleep(CALM);
+        let before = resident();
+        let unread = |at: usize| {
+            let transport = [Transport::Tcp, Transport::Unix][at % 2];
+            let request = daemon.request(Call::Lines(1_000_000), transport);
+            let mut client = daemon.address(transport).connect();
+            client.only_send(&request);
+            client
+        };
+        let clients: Vec<_> = (0..UNREAD).map(unread).collect();
+        let begun = || daemon.metric("keymill_requests_total", r#"operation="DataKeys""#);
+        let mut most = resident();
+        while begun() < UNREAD as f64 {
+            most = resident().max(most);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let clock = Clock::system();
+        while clock.monotonic() < UNREAD_TIME {
+            most = resident().max(most);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        drop(clients);
+        (most - before) / KIB
+    });
+    Row::new("memory of 4,096 unread batches", "MiB").alone(
+        "keymill",
+        above.collect(),
+        Goal::AtMost(256.0),
+    );
 }
 
 fn export(daemon: &Daemon, rows: &str) {

@@ -43,13 +43,15 @@ pub(crate) enum Call {
     One,
     /// So many keys, as octets.
     Batch(u32),
+    /// So many keys of 1,024 bytes, as lines.
+    Lines(u32),
 }
 
 impl Call {
     pub(crate) fn keys(self) -> u32 {
         match self {
             Self::One => 1,
-            Self::Batch(keys) => keys,
+            Self::Batch(keys) | Self::Lines(keys) => keys,
         }
     }
 }
@@ -140,6 +142,11 @@ impl Client {
         let read = self.stream.read(&mut self.buffer[from..]).unwrap();
         assert!(read > 0, "the server closed the connection");
         read
+    }
+
+    /// Sends and reads nothing.
+    pub(crate) fn only_send(&mut self, request: &[u8]) {
+        self.stream.write_all(request).unwrap();
     }
 
     pub(crate) fn answer(&mut self, request: &[u8]) -> Answer {
@@ -326,14 +333,16 @@ impl Daemon {
                     format!(r#"{{"KeyId":"alias/containers","KeySpec":"AES_256",{context}}}"#);
                 ("/", body)
             }
-            Call::Batch(keys) => {
-                let binary = HeaderValue::from_static("application/octet-stream");
-                headers.insert(header::ACCEPT, binary);
+            Call::Batch(keys) | Call::Lines(keys) => {
+                let (form, length) = match call {
+                    Call::Lines(_) => ("application/x-ndjson", r#""NumberOfBytes":1024"#),
+                    _ => ("application/octet-stream", r#""KeySpec":"AES_256""#),
+                };
+                headers.insert(header::ACCEPT, HeaderValue::from_static(form));
                 let json = HeaderValue::from_static("application/json");
                 headers.insert(header::CONTENT_TYPE, json);
-                let body = format!(
-                    r#"{{"KeyId":"alias/containers","KeySpec":"AES_256",{context},"Count":{keys}}}"#
-                );
+                let body =
+                    format!(r#"{{"KeyId":"alias/containers",{length},{context},"Count":{keys}}}"#);
                 ("/v1/data-keys", body)
             }
         };

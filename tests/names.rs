@@ -216,3 +216,41 @@ fn names_are_found_in_text() {
     assert_eq!(family("keymill_requests_total_bucket"), None);
     assert_eq!(family("keymill_nonsense"), None);
 }
+
+/// The source files below a folder.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn fields_of_log_lines_are_not_named_as_the_members_that_all_have() {
+    const TAKEN: [&str; 4] = ["message", "level", "target", "timestamp"];
+    let mut files = Vec::new();
+    sources(&root().join("src"), &mut files);
+    let mut events = 0;
+    for path in files {
+        let text = read(&path);
+        for event in text.split("tracing::").skip(1) {
+            let levels = ["trace!(", "debug!(", "info!(", "warn!(", "error!("];
+            if !levels.iter().any(|level| event.starts_with(level)) {
+                continue;
+            }
+            events += 1;
+            let end = event.find(");").unwrap_or(event.len());
+            let mut fields = event[..end].split(['(', ',']).map(str::trim);
+            let taken = fields.find(|field| {
+                let name = field.split('=').next().unwrap_or_default();
+                TAKEN.contains(&name.trim().trim_start_matches(['%', '?']))
+            });
+            assert_eq!(taken, None, "{}", path.display());
+        }
+    }
+    assert!(events > 30, "{events} events were found");
+}

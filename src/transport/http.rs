@@ -25,7 +25,6 @@ use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::Duration;
 
-
 const JSON: HeaderValue = HeaderValue::from_static("application/x-amz-json-1.1");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");

@@ -63,7 +63,7 @@ mod tests {
     use crate::clock::Timestamp;
 
     #[test]
-    fn lines_of_a_kind_are_bounded_and_those_that_were_left_out_are_counted() {
+    fn hold_8_lines_of_a_kind_are_bounded_and_those_that_were_left_out_are_counted() {
         let clock = Clock::manual(Timestamp(0));
         let mut window = Window::new(clock.clone());
         let mut admitted = |count: u64| {

@@ -106,7 +106,7 @@ impl<P: Parts> Answer<P> {
         words
     }
 
-    fn frame(&mut self, bytes: Bytes) -> Poll<Option<Result<Frame<Bytes>, EndedEarly>>> {
+    fn data(&mut self, bytes: Bytes) -> Poll<Option<Result<Frame<Bytes>, EndedEarly>>> {
         if let Some(left) = &mut self.bytes_left {
             *left = left.saturating_sub(bytes.len() as u64);
         }
@@ -123,7 +123,7 @@ impl<P: Parts> Body for Answer<P> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, EndedEarly>>> {
         if let Some(first) = self.first.take() {
-            return self.frame(first);
+            return self.data(first);
         }
         loop {
             match std::mem::replace(&mut self.state, State::Ended) {
@@ -147,12 +147,12 @@ impl<P: Parts> Body for Answer<P> {
                     match made {
                         Ok(Part::More(bytes)) => {
                             self.state = State::Ready(parts);
-                            return self.frame(bytes);
+                            return self.data(bytes);
                         }
-                        Ok(Part::Last(bytes)) => return self.frame(bytes),
+                        Ok(Part::Last(bytes)) => return self.data(bytes),
                         Err(error) => {
                             if let Some(words) = self.failed(&parts, &error) {
-                                return self.frame(words);
+                                return self.data(words);
                             }
                         }
                     }
@@ -168,5 +168,126 @@ impl<P: Parts> Body for Answer<P> {
     fn size_hint(&self) -> SizeHint {
         self.bytes_left
             .map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::KmsErrorCode;
+    use crate::crypto::entropy::Entropy;
+    use futures_util::FutureExt;
+    use http_body_util::BodyExt;
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    /// One part, and then a refusal that repeats what a caller has sent.
+    struct Failing(bool);
+
+    const SENT: &str = "alias/a\n2026-01-01T00:00:00Z  INFO keymill: forged\u{1b}[31m";
+
+    impl Parts for Failing {
+        const WHAT: &'static str = "a test";
+
+        async fn next(&mut self) -> Result<Part, ApiError> {
+            if !std::mem::replace(&mut self.0, true) {
+                return Ok(Part::More(Bytes::from_static(b"made")));
+            }
+            Err(ApiError::new(KmsErrorCode::ValidationException, SENT))
+        }
+
+        fn last_words(&self, _error: &ApiError) -> Option<Bytes> {
+            None
+        }
+
+        fn handed_out(&self) -> Option<u64> {
+            Some(7)
+        }
+
+        fn bytes(&self) -> Option<u64> {
+            None
+        }
+    }
+
+    fn begun() -> Answer<Failing> {
+        let id = RequestId::draw(&Entropy::os());
+        let begun = Answer::begin(id, Failing(false)).now_or_never().unwrap();
+        begun.map_err(|(error, _)| error).unwrap()
+    }
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Log {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    #[test]
+    fn hold_8_what_a_caller_sent_forges_no_line_and_lines_are_bounded() {
+        let (text, json) = (Log::default(), Log::default());
+        let fail = || {
+            let mut answer = begun();
+            let mut frame = || answer.frame().now_or_never().unwrap();
+            assert!(frame().unwrap().is_ok());
+            assert!(
+                frame().unwrap().is_err(),
+                "no connection is to be waited for"
+            );
+            assert!(frame().is_none());
+        };
+        let builder = || tracing_subscriber::fmt().with_ansi(false);
+        let log = text.clone();
+        let subscriber = builder().with_writer(move || log.clone()).finish();
+        tracing::subscriber::with_default(subscriber, fail);
+        let log = json.clone();
+        let subscriber = builder().with_writer(move || log.clone()).json();
+        let subscriber = subscriber.flatten_event(true).finish();
+        tracing::subscriber::with_default(subscriber, || (0..50).for_each(|_| fail()));
+        let text = text.text();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(
+            !text.contains('\u{1b}') && text.contains(r"alias/a\n2026"),
+            "{text}"
+        );
+        let json = json.text();
+        // 20 of a kind in all, of which another test may have one.
+        let lines = json.lines().count();
+        assert!((18..=19).contains(&lines), "{lines}");
+        for line in json.lines() {
+            let members: serde_json::Map<_, _> = serde_json::from_str(line).unwrap();
+            assert_eq!(members["refusal"], SENT);
+            for name in members.keys() {
+                let member = format!("{name:?}:");
+                assert_eq!(line.matches(&member).count(), 1, "{name} in {line}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn hold_7_what_was_made_is_flushed_before_the_answer_fails() {
+        let served = flushed::scope(async {
+            let mut answer = begun();
+            assert!(answer.frame().await.unwrap().is_ok());
+            assert!(answer.frame().now_or_never().is_none(), "not written yet");
+            std::future::poll_fn(|cx| {
+                flushed::tell(cx);
+                Poll::Ready(())
+            })
+            .await;
+            assert!(answer.frame().now_or_never().unwrap().unwrap().is_err());
+        });
+        served.await;
     }
 }

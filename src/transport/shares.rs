@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_holds_more_than_is_left() {
+    fn hold_6_nobody_holds_more_than_is_left() {
         let shares = Shares::new(64);
         let first = all(&shares, "a");
         assert_eq!(first.len(), 32, "half, alone");
