@@ -13,7 +13,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import boto3
 import pyarrow.compute
 import pyarrow.dataset
 import pyarrow.parquet
@@ -22,6 +21,7 @@ from daemon import ALIAS, BINARY, Daemon, Tally, environment, report, running
 ROUNDS = 4
 EXPORT_ROWS = 2_000_000
 PART_ROWS = 128 * 1024
+EXPORTS = Tally()
 
 
 def whole_parts(out: Path) -> int:
@@ -41,6 +41,7 @@ def whole_parts(out: Path) -> int:
 
 
 def export(source: list[str], out: Path) -> subprocess.Popen:
+    EXPORTS.count()
     command = [BINARY, "export", "--key", ALIAS, "--count", str(EXPORT_ROWS), "--rows-per-part", str(PART_ROWS), "--out", out]
     return subprocess.Popen([*command, *source], env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
@@ -84,7 +85,6 @@ def kill_during_export(source: list[str], out: Path, rounds: int, victim: Daemon
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
-    tally = Tally()
     with running() as mill, tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         through = ["--endpoint", f"unix:{mill.socket}"]
@@ -93,7 +93,7 @@ def main() -> None:
         assert mill.stop() == 0
         kill_during_export(["--dir", str(mill.state)], folder / "store-killed", rounds)
         print(f"{rounds} kills of an export, of its daemon, and of one on the store: every part whole, every container exactly once")
-    report("boto3 around kill -9", boto3.__version__, tally.calls)
+    report("exports around kill -9", f"of {rounds} rounds", EXPORTS.calls)
 
 
 if __name__ == "__main__":
