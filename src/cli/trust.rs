@@ -1,5 +1,5 @@
-//! Who else may change a configuration. It says who is who on the Unix sockets, so that whoever
-//! writes it is the administrator.
+//! Who else may change a configuration. It says who is who on the Unix sockets, so that a user
+//! who may write it is the administrator.
 
 use crate::cli::failure::Failure;
 use crate::file::{self, ANYBODY_WRITES, Exposed, OTHERS_WRITE, Owners};

@@ -37,7 +37,7 @@ const HEAD_BYTES_MAX: usize = 32 * 1024;
 pub(super) const BUFFER_BYTES_MAX: usize = 1024 * 1024;
 /// How long no connection is accepted when the process or the machine has run out of something (EMFILE, ENFILE, ENOBUFS, ENOMEM).
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
-/// How long a full listener waits before it lets go of one more: whoever it has told may have become busy, and then ends with its answer only.
+/// How long a full listener waits before it lets go of one more: the one that it has told may have become busy, and then ends with its answer only.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 
 /// Bounds of one listener.
@@ -193,7 +193,7 @@ pub(super) async fn serve<L, C, F, T, S, B>(
                     }
                 }
             },
-            // Whoever was let go became busy in that moment, or nobody could be.
+            // The one that was let go became busy in that moment, or none could be.
             () = sleep(FULL_PAUSE), if waiting.is_some() => {}
         }
     }
@@ -230,7 +230,7 @@ fn builder(bounds: &Bounds) -> Builder {
         .header_read_timeout(bounds.head_timeout)
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(BUFFER_BYTES_MAX)
-        // Whoever has asked may close its sending half, and is answered all the same (RFC 9112, section 9.6).
+        // A client that has asked may close its sending half, and is answered all the same (RFC 9112, section 9.6).
         .half_close(true);
     builder
 }

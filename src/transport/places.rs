@@ -4,8 +4,8 @@
 //! authenticated yet, be it in a handshake, a head or a body. Where there are none, it is the one
 //! that has been idle longest between two requests. A connection in the middle of an authenticated
 //! request is never let go, from when its body has come or its stream of containers begins. So
-//! whoever cannot authenticate keeps nobody out: their connections only drive out each other, and a
-//! caller has its place as soon as it has asked once.
+//! strangers keep no caller out: their connections only drive out each other, and a caller has its
+//! place as soon as it has asked once.
 //!
 //! A connection writes its standing into an atomic of its own, and nothing else is done for it
 //! while the listener has room.

@@ -12,8 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes of a request's body: room for the largest that KMS knows (a policy of 131,072 characters, an attestation document of 350 KB in base64).
 const BODY_BYTES_MAX: u32 = 1024 * 1024;
-/// Bytes of the bodies of one listener together, from before they are read until they are answered: a body is held before its signature can be compared, and whoever
-/// knows an access key's id could have one held on each connection.
+/// Bytes of the bodies of one listener together, from before they are read until they are answered: a body is held before its signature can be compared, and a client
+/// that knows an access key's id could have one held on each connection.
 const TOGETHER_BYTES_MAX: usize = 32 * BODY_BYTES_MAX as usize;
 /// Bytes of a body that is not counted among them: nearly every request's, and less than what its connection takes beside it.
 const UNCOUNTED_BYTES_MAX: u64 = 8 * 1024;

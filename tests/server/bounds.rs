@@ -214,7 +214,7 @@ async fn hold_5_bodies_together_have_a_bound() {
 }
 
 #[tokio::test]
-async fn whoever_closes_his_sending_half_is_answered() {
+async fn a_client_that_closes_its_sending_half_is_answered() {
     let daemon = Daemon::start().await;
     let request = padded(200);
     let signed = request.clone().signed(&PROVISIONER);

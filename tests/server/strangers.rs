@@ -1,4 +1,4 @@
-//! Connections of strangers, as many as they like: whoever has something to ask is served at once,
+//! Connections of strangers, as many as they like: a caller that has something to ask is served at once,
 //! and nothing of the daemon's own stops.
 
 use crate::daemon::{ALIAS, Daemon, PROVISIONER, Setup};

@@ -44,7 +44,7 @@ impl Renderer {
 fn run(waiting: &Receiver<Waiting>, render: impl Fn() -> String) {
     seed_hash_maps();
     for done in waiting {
-        // Whoever has gone does not want it any more.
+        // A client that has gone does not want it any more.
         let _gone = done.send(render());
     }
 }
@@ -55,7 +55,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[tokio::test]
-    async fn each_that_asks_has_a_rendering_of_his_own() {
+    async fn each_that_asks_has_a_rendering_of_its_own() {
         let count = AtomicUsize::new(0);
         let render = move || count.fetch_add(1, Ordering::Relaxed).to_string();
         let renderer = Renderer::start(render).unwrap();

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 /// What an idle connection that is let go is given to send what it has left to send.
 const LET_GO_TIME: Duration = Duration::from_secs(1);
-/// How long a shutdown leaves connections open on which nothing is asked: whoever asks in that time is answered, and told that it was the last answer. A caller
+/// How long a shutdown leaves connections open on which nothing is asked: a caller that asks in that time is answered, and told that it was the last answer. A caller
 /// that keeps its connection and asks more seldom may meet a closed one, as with every server.
 pub(super) const LAST_CALL: Duration = Duration::from_millis(200);
 /// How long, and for how many bytes, a peer whose request was not read to its end may go on sending: closing at once would reset the connection, and
@@ -85,7 +85,7 @@ impl Connection {
         }
     }
 
-    /// Serves to the end; the stream, if its peer may still have something to read. A shutdown gives whoever is about to ask a moment to do so, answers
+    /// Serves to the end; the stream, if its peer may still have something to read. A shutdown gives a caller that is about to ask a moment to do so, answers
     /// what was asked, and closes.
     async fn run<T, S, B>(&mut self, stream: T, service: S) -> Option<T>
     where

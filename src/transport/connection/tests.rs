@@ -259,7 +259,7 @@ async fn hold_2_the_idlest_of_those_that_are_known_makes_room() {
 }
 
 #[tokio::test]
-async fn whoever_closes_his_sending_half_is_answered() {
+async fn a_client_that_closes_its_sending_half_is_answered() {
     let bench = Bench::new(bounds());
     let mut client = bench.connect();
     client.write_all(WAIT).await.unwrap();
