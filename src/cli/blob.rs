@@ -7,7 +7,7 @@ use crate::file::open;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A blob has at most 4184 bytes, 5580 in base64.
 const INPUT_BYTES_MAX: u64 = 8192;
@@ -49,7 +49,7 @@ pub(super) fn run(command: Command) -> Result<Status, Failure> {
     print(&blob, arguments.json)
 }
 
-fn read(file: &PathBuf) -> io::Result<Vec<u8>> {
+fn read(file: &Path) -> io::Result<Vec<u8>> {
     let input: Box<dyn Read> = if file.as_os_str() == "-" {
         Box::new(io::stdin())
     } else {

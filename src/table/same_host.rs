@@ -9,6 +9,9 @@ use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy};
 use std::time::Duration;
 
+/// What sets one time of a client.
+type Set = fn(ClientBuilder, Duration) -> ClientBuilder;
+
 /// Redirects of one request within the same place.
 const REDIRECTS_MAX: usize = 5;
 
@@ -47,10 +50,7 @@ fn client(
         .no_deflate()
         .tls_danger_accept_invalid_certs(is_set(Key::AllowInvalidCertificates))
         .https_only(!is_set(Key::AllowHttp));
-    let times: [(
-        Option<Duration>,
-        fn(ClientBuilder, Duration) -> ClientBuilder,
-    ); 4] = [
+    let times: [(Option<Duration>, Set); 4] = [
         (after(Key::Timeout)?, ClientBuilder::timeout),
         (after(Key::ConnectTimeout)?, ClientBuilder::connect_timeout),
         (after(Key::ReadTimeout)?, ClientBuilder::read_timeout),
