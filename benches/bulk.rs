@@ -27,6 +27,7 @@ use keymill::export::{self, IdPattern, Local, Plan};
 use keymill::key::data_key::DataKeyLength;
 use keymill::keystore::KeyEntry;
 use keymill::pool;
+use keymill::pool::CloneWord;
 use mill::Mill;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -327,7 +328,7 @@ fn exported(entry: &Arc<KeyEntry>, rows: u64, out: &Path) -> f64 {
         length: LENGTH,
         context: context(),
         entropy: Arc::clone(&entropy),
-        clock: Clock::system(),
+        clone_word: Arc::new(CloneWord::new()),
     };
     let runtime = Runtime {
         clock: Clock::system(),

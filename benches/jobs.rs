@@ -237,7 +237,7 @@ impl Bench {
             length: LENGTH,
             pairs: volumes::pairs(),
             entropy: Arc::clone(&self.mill.core.entropy),
-            clock: Clock::system(),
+            clone_word: Arc::clone(&self.mill.core.clone_word),
             recorder: self.recorder("Provision"),
         };
         seconds(|| {

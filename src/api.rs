@@ -46,7 +46,6 @@ mod keys;
 mod macs;
 mod marker;
 mod members;
-mod minting;
 mod operation;
 mod own_thread;
 mod policy_check;

@@ -74,6 +74,7 @@ impl Daemon {
     ) -> std::io::Result<Self> {
         core.metrics.memory_locked(memory_locked);
         warn_of_strangers(config, &core.keystore.snapshot());
+        tell_of_clones(config, &core);
         let (shutdown, shutting_down) = watch::channel(false);
         let (admin_shutdown, admin_shutting_down) = watch::channel(false);
         let ready = Arc::new(AtomicBool::new(false));
@@ -244,6 +245,24 @@ fn warn_of_strangers(config: &Config, snapshot: &Snapshot) {
     }
 }
 
+/// Says what tells of clones, and warns where nothing tells of a restored snapshot.
+fn tell_of_clones(config: &Config, core: &Core) {
+    let sources = core.clone_word.sources();
+    let named = sources
+        .iter()
+        .map(|one| format!("{} ({})", one.name, one.window));
+    let sources = named.collect::<Vec<_>>().join(", ");
+    tracing::info!(sources, "clone word: source (window)");
+    if config.pool.enabled && !core.clone_word.sees_snapshots() {
+        tracing::warn!(
+            "nothing tells this process of a restored snapshot: two machines that are resumed from \
+             one would hand out the same keys. If that can happen here, give the machine \
+             /dev/vmclock0, let the daemon read the kernel's log (config/keymill.service says \
+             how), or set pool.enabled = false"
+        );
+    }
+}
+
 /// What does not change while the daemon runs, for `/status`.
 fn facts(config: &Config, core: &Core, memory_locked: bool) -> serde_json::Value {
     serde_json::json!({
@@ -252,7 +271,7 @@ fn facts(config: &Config, core: &Core, memory_locked: bool) -> serde_json::Value
         "account": config.account.as_str(),
         "aes_accelerated": aes::hardware_accelerated(),
         "memory_locked": memory_locked,
-        "clone_word_source": core.clone_word.source(),
+        "clone_word_sources": core.clone_word.sources(),
         "pool_enabled": config.pool.enabled,
         "started_at_unix_seconds": core.clock.now().unix_seconds(),
     })

@@ -161,7 +161,7 @@ pub const FAMILIES: [(&str, Kind, &str); 32] = [
     (
         "keymill_clone_word_info",
         Kind::Gauge,
-        "Source of the clone word, as a label",
+        "Sources of the clone word in use, each with its window, as labels",
     ),
     (
         "keymill_ready",
@@ -366,15 +366,6 @@ impl Metrics {
         counter
     }
 
-    /// `keymill_pool_depth{lane}` and `keymill_pool_capacity{lane}`
-    pub fn lane(&self, lane: &str) -> (Gauge, Gauge) {
-        let lane = [("lane", SharedString::from(lane.to_owned()))];
-        (
-            self.gauge("keymill_pool_depth", &lane),
-            self.gauge("keymill_pool_capacity", &lane),
-        )
-    }
-
     /// `keymill_kms_keys{state}`
     pub fn kms_keys(&self, state: &'static str) -> Gauge {
         self.gauge("keymill_kms_keys", &[("state", state.into())])
@@ -386,10 +377,10 @@ impl Metrics {
             .set(u8::from(locked));
     }
 
-    /// `keymill_clone_word_info{source}`
-    pub fn clone_word_source(&self, source: &'static str) {
-        self.gauge("keymill_clone_word_info", &[("source", source.into())])
-            .set(1);
+    /// `keymill_clone_word_info{source,window}`
+    pub fn clone_word_source(&self, source: &'static str, window: &'static str) {
+        let labels = [("source", source.into()), ("window", window.into())];
+        self.gauge("keymill_clone_word_info", &labels).set(1);
     }
 
     /// The Prometheus text exposition. Drains histogram samples: call it on a thread that may be busy for some milliseconds.
@@ -418,6 +409,26 @@ impl Metrics {
 /// the first map of a thread panics where that source has failed: for threads that must go on then, at their start.
 pub fn seed_hash_maps() {
     drop(RandomState::new());
+}
+
+/// The lines of a gauge whose series come and go: a registry would keep each that there ever was. `label` has values that need no
+/// escapes. Nothing where there are none.
+#[must_use]
+pub fn passing_gauge<'a>(
+    name: &str,
+    label: &str,
+    series: impl Iterator<Item = (&'a str, usize)>,
+) -> String {
+    let mut lines = String::new();
+    for (value, number) in series {
+        if lines.is_empty() {
+            let family = FAMILIES.iter().find(|family| family.0 == name);
+            let help = family.map_or("", |family| family.2);
+            lines = format!("# HELP {name} {help}\n# TYPE {name} gauge\n");
+        }
+        lines.push_str(&format!("{name}{{{label}=\"{value}\"}} {number}\n"));
+    }
+    lines
 }
 
 fn labels(pairs: &[(&'static str, SharedString)]) -> Vec<metrics::Label> {

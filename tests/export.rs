@@ -13,6 +13,7 @@ use keymill::key::data_key::DataKeyLength;
 use keymill::key::material::BackingKey;
 use keymill::key::{KeyId, KeyState, KmsKey};
 use keymill::keystore::KeyEntry;
+use keymill::pool::CloneWord;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, Encoding};
 use std::collections::HashSet;
@@ -52,7 +53,7 @@ fn local(entry: &Arc<KeyEntry>, length: DataKeyLength) -> Local {
         length,
         context: context(),
         entropy: Arc::new(Entropy::os()),
-        clock: Clock::manual(NOW),
+        clone_word: Arc::new(CloneWord::new()),
     }
 }
 

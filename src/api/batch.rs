@@ -1,27 +1,25 @@
 //! `POST /v1/data-keys`: any number of data keys under one key, of one length, bound to one context, produced as they are consumed.
 //!
 //! Every chunk is authorized, minted and checked anew (POOL-4, POOL-5): a principal removed, a policy changed, a grant retired, a key disabled or a machine
-//! cloned in mid-stream ends the batch at the end of a chunk. A batch mints in an epoch of its own rather than emptying a lane, so bulk never takes what online requests wait for.
+//! cloned in mid-stream ends the batch at the end of a chunk. Each mints in epochs of its own rather than emptying a lane, so bulk never takes what online requests wait for, and none is left for a twin to go on with.
 //!
 //! Where a limit is in force, chunks are as large as it yields in a moment, and a chunk whose keys are not there yet is asked for again later.
 
 use crate::api::generate::Asked;
-use crate::api::minting::Minting;
 use crate::api::trail::{Event, Outcome, Resources};
-use crate::api::usability::data_key_material;
+use crate::api::usability::{data_key_material, material};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, ContextMember, Text};
 use crate::api::{Api, ApiError, KmsErrorCode, Requester, Under};
 use crate::audit::{Batch, Recorded, RowsDigest};
 use crate::context::EncryptionContext;
-use crate::envelope::blob_bytes;
+use crate::envelope::{self, blob_bytes};
 use crate::key::KeyId;
 use crate::key::arn::AliasName;
 use crate::key::data_key::DataKeyLength;
 use crate::key::material::KeyMaterialId;
 use crate::keystore::KeyEntry;
 use crate::limit::{Exceeded, Paid, Urgency};
-use crate::pool::Stamp;
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -68,7 +66,6 @@ pub struct DataKeys {
     chunk_keys: usize,
     /// The next chunk, while its limits make it wait.
     due: Option<Due>,
-    minting: Minting,
     /// The body that asked for it, and what was handed out, for the audit log.
     body: Vec<u8>,
     digest: RowsDigest,
@@ -148,7 +145,6 @@ impl Api {
             handed_out: 0,
             chunk_keys: DataKeys::CHUNK_KEYS,
             due: None,
-            minting: Minting::default(),
             body: body.to_vec(),
             digest: RowsDigest::default(),
         })
@@ -280,7 +276,9 @@ impl DataKeys {
             let (key, count) = (Some(self.key), keys as u64);
             match api.take(&under.principal, key, count, Urgency::Bulk, &mut paid) {
                 Ok(()) => {
-                    self.mint_and_bind(under, &entry, keys, out)?;
+                    let (id, material) = (entry.key.id, material(&entry)?);
+                    let rows = [(&self.context, keys)];
+                    envelope::mint_rows(id, material, self.length, &api.entropy, rows, out)?;
                     Ok(Ok(entry))
                 }
                 Err(exceeded) => Ok(Err(exceeded)),
@@ -343,31 +341,6 @@ impl DataKeys {
         self.api
             .tell_ended(&self.requester, &self.body, &error, batch);
         error
-    }
-
-    fn mint_and_bind(
-        &mut self,
-        under: &Under<'_>,
-        entry: &KeyEntry,
-        keys: usize,
-        out: &mut Vec<u8>,
-    ) -> Result<(), ApiError> {
-        let stamp = Stamp {
-            fence: entry.fence,
-            clone_word: under.clone_word,
-        };
-        out.reserve(keys * self.blob_bytes());
-        let now = self.api.clock.monotonic();
-        let mut left = keys;
-        while left > 0 {
-            let count = left.min(Minting::KEYS_MAX);
-            let (entropy, length) = (&self.api.entropy, self.length);
-            let minted = self
-                .minting
-                .mint(entropy, entry, stamp, length, count, now)?;
-            left -= minted.bind_many(left, &self.context, out);
-        }
-        Ok(())
     }
 
     /// Whether the principal, as he is now, may use the key, as it is now.

@@ -3,27 +3,27 @@
 use crate::api::{Api, Requester};
 use crate::audit::RowsDigest;
 use crate::bulk::source::{KeyIdentity, SourceError};
-use crate::clock::Clock;
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::Entropy;
-use crate::envelope::{Epoch, EpochEnded, MintedKeys, blob_bytes};
+use crate::envelope;
 use crate::key::data_key::DataKeyLength;
 use crate::keystore::KeyEntry;
+use crate::pool::CloneWord;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
-/// Keys minted at a time: their ciphertexts, masks and blobs together fit a core's first caches.
-const MINT_KEYS: usize = 256;
+/// Times that the same rows are bound: a machine that is cloned more often is not one to mint on.
+const BINDS_MAX: usize = 3;
 
-/// Mints in an epoch of its own. The caller holds the store's exclusive lock, so the key cannot change meanwhile.
+/// Mints in epochs of its own. The caller holds the store's exclusive lock, so the key cannot change
+/// meanwhile.
 pub struct Minter {
     /// The key.
     pub entry: Arc<KeyEntry>,
     /// The length of every data key.
     pub length: DataKeyLength,
     entropy: Arc<Entropy>,
-    clock: Clock,
-    minting: Option<(Epoch, MintedKeys)>,
+    clone_word: Arc<CloneWord>,
 }
 
 impl Minter {
@@ -33,14 +33,13 @@ impl Minter {
         entry: Arc<KeyEntry>,
         length: DataKeyLength,
         entropy: Arc<Entropy>,
-        clock: Clock,
+        clone_word: Arc<CloneWord>,
     ) -> Self {
         Self {
             entry,
             length,
             entropy,
-            clock,
-            minting: None,
+            clone_word,
         }
     }
 
@@ -52,59 +51,30 @@ impl Minter {
         usable(&self.entry)
     }
 
-    /// Appends a blob for each row: `runs` are contexts, each with the number of rows that have it. No minted key is left over.
+    /// Appends a blob for each row: `runs` are contexts, each with the number of rows that have it.
+    /// Where the machine is cloned meanwhile, they are minted anew (POOL-5).
     ///
     /// # Errors
-    /// [`SourceError`].
+    /// [`SourceError`]; `out` is then as it was.
     pub fn bind<'a>(
-        &mut self,
+        &self,
         runs: impl IntoIterator<Item = (&'a EncryptionContext, usize), IntoIter: Clone>,
         out: &mut Vec<u8>,
     ) -> Result<(), SourceError> {
-        let mut runs = runs.into_iter();
-        let mut unminted: usize = runs.clone().map(|(_, rows)| rows).sum();
-        out.reserve(unminted * blob_bytes(self.length));
-        let mut run = runs.next();
-        while unminted > 0 {
-            let count = unminted.min(MINT_KEYS);
-            let minted = self.mint(count)?;
-            unminted -= count;
-            while let Some((context, rows)) = run.filter(|_| !minted.is_empty()) {
-                let left = rows - minted.bind_many(rows, context, out);
-                run = match left {
-                    0 => runs.next(),
-                    left => Some((context, left)),
-                };
+        let (runs, from) = (runs.into_iter(), out.len());
+        let (id, length, entropy) = (self.entry.key.id, self.length, &self.entropy);
+        let none = || SourceError::NoMaterial(self.entry.arn.clone());
+        let current = self.entry.current().ok_or_else(none)?;
+        for _ in 0..BINDS_MAX {
+            let word = self.clone_word.read();
+            let bound = envelope::mint_rows(id, current, length, entropy, runs.clone(), out);
+            if bound.is_ok() && self.clone_word.read() == word {
+                return Ok(());
             }
+            out.truncate(from);
+            bound?;
         }
-        Ok(())
-    }
-
-    /// Mints `count` keys, in a new epoch when there is none or it has ended.
-    fn mint(&mut self, count: usize) -> Result<&mut MintedKeys, SourceError> {
-        let now = self.clock.monotonic();
-        let minting = match self.minting.take() {
-            Some((mut epoch, mut minted)) => {
-                match epoch.mint_into(&mut minted, self.length, count, now) {
-                    Ok(()) => Some((epoch, minted)),
-                    Err(EpochEnded) => None,
-                }
-            }
-            None => None,
-        };
-        let (_, minted) = match minting {
-            Some(minting) => self.minting.insert(minting),
-            None => {
-                let key = &self.entry.key;
-                let current = self.entry.current();
-                let current =
-                    current.ok_or_else(|| SourceError::NoMaterial(self.entry.arn.clone()))?;
-                let mut epoch = Epoch::begin(key.id, current, &self.entropy, now)?;
-                let minted = epoch.mint(self.length, count, now)?;
-                self.minting.insert((epoch, minted))
-            }
-        };
-        Ok(minted)
+        Err(SourceError::Cloned)
     }
 }
 
@@ -167,5 +137,116 @@ impl Recorder {
         durable.map_err(|error| SourceError::Unrecorded {
             reason: error.source().map_or_else(String::new, ToString::to_string),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::crypto::entropy::{EntropyError, EntropySource, OsEntropy};
+    use crate::envelope::{CiphertextBlob, blob_bytes, open};
+    use crate::key::material::BackingKey;
+    use crate::key::{KeyId, KmsKey};
+    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+    /// Counts draws: one for each epoch.
+    struct Counted(Arc<AtomicUsize>);
+
+    impl EntropySource for Counted {
+        fn fill(&self, buffer: &mut [u8]) -> Result<(), EntropyError> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            OsEntropy.fill(buffer)
+        }
+    }
+
+    /// A minter, the number of its epochs, and a handle on its clone word.
+    fn minter() -> (Minter, Arc<AtomicUsize>, Arc<AtomicU64>) {
+        let id = KeyId::from_random([7; 16]);
+        let material = BackingKey::draw(id, 1, Timestamp(0), &Entropy::os()).unwrap();
+        let entry = KeyEntry {
+            key: KmsKey::new(id, "111122223333".parse().unwrap(), Timestamp(0)),
+            arn: String::new(),
+            materials: vec![Arc::new(material)],
+            secret: None,
+            fence: 1,
+        };
+        let epochs = Arc::new(AtomicUsize::new(0));
+        let counted = Box::new(Counted(Arc::clone(&epochs)));
+        let entropy = Arc::new(Entropy::new(counted, metrics::Counter::noop()));
+        let word = Arc::new(CloneWord::new());
+        let handle = word.handle();
+        let length = DataKeyLength::AES_256;
+        (
+            Minter::new(Arc::new(entry), length, entropy, word),
+            epochs,
+            handle,
+        )
+    }
+
+    fn contexts() -> [EncryptionContext; 3] {
+        ["a", "b", "c"].map(|tenant| EncryptionContext::from_pairs([("tenant", tenant)]).unwrap())
+    }
+
+    /// What was minted before an event is cut back, and the same rows are minted anew: each is there
+    /// once, in order, and opens.
+    #[test]
+    fn pool_5_a_job_that_is_cloned_in_mid_chunk_binds_its_rows_anew() {
+        let (minter, epochs, handle) = minter();
+        let contexts = contexts();
+        let mut out = b"before".to_vec();
+        let runs = contexts.iter().map(|context| (context, 300));
+        // The last run is reached when two thirds are bound.
+        let cloned = std::cell::Cell::new(false);
+        let events = runs.clone().inspect(|(context, _)| {
+            let is_bound_to = **context == contexts[2] && epochs.load(Ordering::SeqCst) == 1;
+            if is_bound_to && !cloned.replace(true) {
+                handle.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        minter.bind(events, &mut out).unwrap();
+        assert_eq!(
+            epochs.load(Ordering::SeqCst),
+            2,
+            "an epoch before, one after"
+        );
+        let blobs = out.strip_prefix(b"before").unwrap();
+        let blobs: Vec<_> = blobs.chunks(blob_bytes(DataKeyLength::AES_256)).collect();
+        assert_eq!(blobs.len(), 900);
+        let (id, current) = (minter.entry.key.id, minter.entry.current().unwrap());
+        for (row, blob) in blobs.iter().enumerate() {
+            let parsed = CiphertextBlob::parse(blob).unwrap();
+            assert!(
+                open(id, current, &contexts[row / 300], &parsed).is_ok(),
+                "{row}"
+            );
+            assert_eq!(blob[24..44], blobs[0][24..44], "one epoch, the later");
+        }
+    }
+
+    #[test]
+    fn pool_5_a_job_that_is_cloned_again_and_again_ends_and_leaves_nothing() {
+        let (minter, epochs, handle) = minter();
+        let contexts = contexts();
+        let events = contexts.iter().map(|context| {
+            handle.fetch_add(1, Ordering::SeqCst);
+            (context, 1)
+        });
+        let mut out = b"before".to_vec();
+        let error = minter.bind(events, &mut out).unwrap_err();
+        assert!(matches!(error, SourceError::Cloned), "{error}");
+        assert_eq!(out, b"before");
+        assert_eq!(epochs.load(Ordering::SeqCst), BINDS_MAX);
+    }
+
+    /// A twin that no source sees has no epoch to go on with: each chunk begins its own.
+    #[test]
+    fn pool_5_no_epoch_of_a_job_outlives_its_chunk() {
+        let (minter, epochs, _) = minter();
+        let context = EncryptionContext::default();
+        for chunk in 1..=3 {
+            minter.bind([(&context, 10)], &mut Vec::new()).unwrap();
+            assert_eq!(epochs.load(Ordering::SeqCst), chunk);
+        }
     }
 }

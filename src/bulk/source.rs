@@ -1,7 +1,6 @@
 //! The key that a job's blobs are under, and why there are no more of them.
 
 use crate::crypto::entropy::EntropyError;
-use crate::envelope::EpochEnded;
 use crate::key::InvalidState;
 
 /// The key that a part's blobs are under.
@@ -27,9 +26,11 @@ pub enum SourceError {
     /// The operating system's entropy source failed.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
-    /// A fresh epoch could not mint: a limit of the envelope is below the number of keys that are minted at a time.
-    #[error(transparent)]
-    Epoch(#[from] EpochEnded),
+    /// The machine was cloned or suspended each time that the rows were bound.
+    #[error(
+        "the machine was suspended or cloned again and again while keys were bound; the part was dropped, and the same command resumes the job"
+    )]
+    Cloned,
     /// The audit log could not be written.
     #[error(
         "{reason}: a part was dropped, because nobody would know of its keys; make room, and the same command resumes the job"

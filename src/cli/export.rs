@@ -74,7 +74,7 @@ fn at_store(scene: &Scene, plan: &Plan, config: &Config, core: &Core) -> Result<
         length: plan.length,
         context: plan.context.clone(),
         entropy: Arc::clone(&core.entropy),
-        clock: scene.clock.clone(),
+        clone_word: Arc::clone(&core.clone_word),
     };
     let source = Recorded {
         local,

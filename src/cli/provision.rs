@@ -103,7 +103,7 @@ fn at_store(scene: &Scene, plan: &Plan, config: &Config, core: &Core) -> Result<
         length: plan.length,
         pairs: plan.pairs.clone(),
         entropy: Arc::clone(&core.entropy),
-        clock: scene.clock.clone(),
+        clone_word: Arc::clone(&core.clone_word),
         recorder: scene.recorder("Provision", config, core),
     };
     scene.perform(&core.entropy, |runtime| {

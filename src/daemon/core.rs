@@ -126,7 +126,9 @@ impl Core {
         };
         audit.seal_head(&keystore).await?;
         let clone_word = Arc::new(CloneWord::new());
-        metrics.clone_word_source(clone_word.source());
+        for source in clone_word.sources() {
+            metrics.clone_word_source(source.name, source.window);
+        }
         let pool = Pool::new(
             pool,
             Arc::clone(&entropy),

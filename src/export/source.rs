@@ -2,11 +2,11 @@
 
 use crate::bulk::minting::Minter;
 use crate::bulk::{KeyIdentity, SourceError};
-use crate::clock::Clock;
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::Entropy;
 use crate::key::data_key::DataKeyLength;
 use crate::keystore::KeyEntry;
+use crate::pool::CloneWord;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -56,8 +56,8 @@ pub struct Local {
     pub context: EncryptionContext,
     /// Where epochs are drawn.
     pub entropy: Arc<Entropy>,
-    /// When they end.
-    pub clock: Clock,
+    /// Whether the machine may have a twin.
+    pub clone_word: Arc<CloneWord>,
 }
 
 impl Source for Local {
@@ -69,14 +69,15 @@ impl Source for Local {
 
     fn worker(&self) -> Result<LocalWorker, SourceError> {
         let (entry, entropy) = (Arc::clone(&self.entry), Arc::clone(&self.entropy));
+        let word = Arc::clone(&self.clone_word);
         Ok(LocalWorker {
-            minter: Minter::new(entry, self.length, entropy, self.clock.clone()),
+            minter: Minter::new(entry, self.length, entropy, word),
             context: self.context.clone(),
         })
     }
 }
 
-/// Mints in an epoch of its own.
+/// Mints in epochs of its own.
 pub struct LocalWorker {
     minter: Minter,
     context: EncryptionContext,

@@ -1,22 +1,41 @@
 //! The clone word (POOL-5): one number that moves when this process may have a twin.
 //!
-//! A restored snapshot or a fork duplicates the pool and its epochs: two clones would hand out the same keys, and two tags for one nonce. Every
-//! epoch and magazine carries the word that it was made under, and a request compares it when it takes a key and again after binding. Sources, all of
-//! those present:
+//! A restored snapshot or a fork duplicates the pool and its epochs: two clones would hand out the
+//! same keys, and two tags for one nonce. Every magazine and every pair carries the word that it was
+//! made under, and a request compares it when it takes a key and again after binding. Sources, all
+//! of those present; a window is the time from the event until the word has moved:
 //!
-//! - `vmclock`: the VM-generation counter and disruption marker of `/dev/vmclock0` (Linux `uapi/linux/vmclock-abi.h`), a mapped page: no window;
-//! - `suspend`: CLOCK_BOOTTIME gained on CLOCK_MONOTONIC, as it does while a machine is suspended;
-//! - `fork`: a page that the kernel wipes in a forked child (`MADV_WIPEONFORK`).
+//! | source | sees | window |
+//! |---|---|---|
+//! | `vmclock` | restored snapshots: the VM generation counter and the disruption marker of `/dev/vmclock0` (Linux `uapi/linux/vmclock-abi.h`), a mapped page | none |
+//! | `kernel-log` | restored snapshots where the hypervisor offers a VM Generation ID, and this process may read `/dev/kmsg` | until the kernel has noticed the id and a thread of ours has read the line |
+//! | `uevent` | the same, on kernels that send `NEW_VMGENID`, which most do not | as above |
+//! | `suspend` | suspends: CLOCK_BOOTTIME gained on CLOCK_MONOTONIC | none |
+//! | `fork` | forks: a page that the kernel wipes in the child (`MADV_WIPEONFORK`) | none |
 //!
-//! What none of them sees (CRIU, a hypervisor that resumes a snapshot without a generation id and without suspending) is said in the README;
-//! `pool.enabled = false` then serves every request from an epoch of its own.
+//! None of them sees CRIU, or a hypervisor that resumes a snapshot without telling the guest.
+//! `pool.enabled = false` then keeps nothing from before a request: each mints in epochs of its own.
 
+use listener::{Ear, KERNEL_LOG, Listener};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+mod listener;
+
+/// A source of the clone word that is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Source {
+    /// As the table above names it.
+    #[serde(rename = "source")]
+    pub name: &'static str,
+    /// `none`, or `until read`.
+    pub window: &'static str,
+}
 
 /// Watches for clones of this process.
 pub struct CloneWord {
@@ -29,6 +48,9 @@ pub struct CloneWord {
     /// Nanoseconds that CLOCK_BOOTTIME was ahead.
     gap_seen: AtomicI64,
     fork: Option<Page>,
+    /// What the listener hears.
+    heard: Vec<&'static str>,
+    _listener: Option<Listener>,
 }
 
 /// A gap that grew by less is the time between two clock readings.
@@ -44,11 +66,22 @@ impl CloneWord {
     /// Watches with every source that this machine has.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_device(Path::new("/dev/vmclock0"))
+        Self::with(Path::new("/dev/vmclock0"), Ear::all())
     }
 
-    fn with_device(path: &Path) -> Self {
-        let machine = Page::of_device(path);
+    fn with(device: &Path, ears: Vec<Ear>) -> Self {
+        let injected = Arc::default();
+        let mut heard: Vec<_> = ears.iter().map(|ear| ear.name).collect();
+        let listener = match ears.is_empty() {
+            true => None,
+            false => Listener::start(ears, Arc::clone(&injected))
+                .inspect_err(|error| tracing::warn!(%error, "the kernel's events are not heard"))
+                .ok(),
+        };
+        if listener.is_none() {
+            heard.clear();
+        }
+        let machine = Page::of_device(device);
         let seen = |word| AtomicU64::new(machine.as_ref().map_or(0, |page| page.word(word)));
         let machine_seen = [seen(DISRUPTION_MARKER), seen(GENERATION_COUNTER)];
         let fork = Page::wiped_on_fork();
@@ -58,12 +91,14 @@ impl CloneWord {
         let monotonic = nanoseconds(ClockId::Monotonic);
         Self {
             word: AtomicU64::new(1),
-            injected: Arc::default(),
+            injected,
             injected_seen: AtomicU64::new(0),
             machine,
             machine_seen,
             gap_seen: AtomicI64::new(nanoseconds(ClockId::Boottime) - monotonic),
             fork,
+            heard,
+            _listener: listener,
         }
     }
 
@@ -73,14 +108,32 @@ impl CloneWord {
         Arc::clone(&self.injected)
     }
 
-    /// The best source in use.
+    /// The sources in use.
     #[must_use]
-    pub fn source(&self) -> &'static str {
-        match (&self.machine, &self.fork) {
-            (Some(_), _) => "vmclock",
-            (None, Some(_)) => "suspend+fork",
-            (None, None) => "suspend",
-        }
+    pub fn sources(&self) -> Vec<Source> {
+        let at_once = |name| Source {
+            name,
+            window: "none",
+        };
+        let heard = self.heard.iter().map(|name| Source {
+            name,
+            window: "until read",
+        });
+        let machine = self.machine.as_ref().map(|_| at_once("vmclock"));
+        let fork = self.fork.as_ref().map(|_| at_once("fork"));
+        let clock = at_once("suspend");
+        machine
+            .into_iter()
+            .chain(heard)
+            .chain([clock])
+            .chain(fork)
+            .collect()
+    }
+
+    /// Whether one of the sources is known to see a snapshot that is restored.
+    #[must_use]
+    pub fn sees_snapshots(&self) -> bool {
+        self.machine.is_some() || self.heard.contains(&KERNEL_LOG)
     }
 
     /// The word now. Two clock readings and a few loads; takes no lock.
@@ -221,6 +274,7 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
+    use super::listener::tests::{FORK, log_ear, wait_for};
     use super::*;
     use std::io::{Seek, SeekFrom, Write};
 
@@ -264,8 +318,13 @@ mod tests {
         let mut page = vec![0; PAGE_BYTES];
         page[..4].copy_from_slice(&VMCLOCK_MAGIC.to_le_bytes());
         std::fs::write(&path, &page).unwrap();
-        let word = CloneWord::with_device(&path);
-        assert_eq!(word.source(), "vmclock");
+        let word = CloneWord::with(&path, Vec::new());
+        let source = Source {
+            name: "vmclock",
+            window: "none",
+        };
+        assert_eq!(word.sources()[0], source);
+        assert!(word.sees_snapshots());
         for (offset, name) in [(104, "generation counter"), (16, "disruption marker")] {
             let before = word.read();
             let mut file = File::options().write(true).open(&path).unwrap();
@@ -274,9 +333,26 @@ mod tests {
             assert_ne!(word.read(), before, "{name}");
         }
         std::fs::write(&path, b"something else").unwrap();
-        assert_ne!(
-            CloneWord::with_device(&folder.path().join("absent")).source(),
-            "vmclock"
+        let absent = CloneWord::with(&folder.path().join("absent"), Vec::new());
+        assert_ne!(absent.sources()[0], source);
+        assert!(!absent.sees_snapshots());
+        assert_eq!(CloneWord::with(&path, Vec::new()).sources().len(), 2);
+    }
+
+    #[test]
+    fn pool_5_what_the_kernel_says_of_a_restored_snapshot_moves_the_word() {
+        let (ear, kernel) = log_ear();
+        let word = CloneWord::with(Path::new("/dev/null"), vec![ear]);
+        assert_eq!(
+            word.sources()[0],
+            Source {
+                name: "kernel-log",
+                window: "until read"
+            }
         );
+        assert!(word.sees_snapshots());
+        let before = word.read();
+        rustix::io::write(&kernel, FORK).unwrap();
+        assert!(wait_for(|| word.read() != before));
     }
 }

@@ -4,11 +4,11 @@ use crate::api::bind::columns::{ContextPairs, Rows};
 use crate::audit::RowsDigest;
 use crate::bulk::minting::{Minter, Recorder};
 use crate::bulk::{KeyIdentity, SourceError};
-use crate::clock::Clock;
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::Entropy;
 use crate::key::data_key::DataKeyLength;
 use crate::keystore::KeyEntry;
+use crate::pool::CloneWord;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -92,8 +92,8 @@ pub struct Recorded {
     pub pairs: ContextPairs,
     /// Where epochs are drawn.
     pub entropy: Arc<Entropy>,
-    /// When they end.
-    pub clock: Clock,
+    /// Whether the machine may have a twin.
+    pub clone_word: Arc<CloneWord>,
     /// Where parts are recorded.
     pub recorder: Recorder,
 }
@@ -107,8 +107,9 @@ impl Source for Recorded {
 
     fn binder(&self) -> Result<RecordedBinder, SourceError> {
         let (entry, entropy) = (Arc::clone(&self.entry), Arc::clone(&self.entropy));
+        let word = Arc::clone(&self.clone_word);
         Ok(RecordedBinder {
-            minter: Minter::new(entry, self.length, entropy, self.clock.clone()),
+            minter: Minter::new(entry, self.length, entropy, word),
             pairs: self.pairs.clone(),
             recorder: self.recorder.clone(),
             asked: String::new(),
@@ -117,7 +118,7 @@ impl Source for Recorded {
     }
 }
 
-/// Mints in an epoch of its own, and sums up what it hands out.
+/// Mints in epochs of its own, and sums up what it hands out.
 pub struct RecordedBinder {
     minter: Minter,
     pairs: ContextPairs,

@@ -6,7 +6,7 @@
 use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::keystore::Halt;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, passing_gauge};
 use crate::pool::{LaneStatus, Pool};
 use crate::transport::connection::{self, Bounds, Counts};
 use crate::transport::places::Place;
@@ -17,13 +17,12 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::service::service_fn;
 use renderer::Renderer;
-use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::future::ready;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
@@ -105,14 +104,12 @@ struct Desk {
 
 impl Desk {
     fn new(admin: Arc<Admin>, address: SocketAddr) -> io::Result<Self> {
-        let exposition = Exposition {
-            admin: Arc::clone(&admin),
-            lanes: Mutex::default(),
-        };
+        let shown = Arc::clone(&admin);
+        let render = move || exposition(&shown.metrics, &shown.pool.lanes());
         Ok(Self {
             admin,
             address,
-            metrics: Renderer::start(move || exposition.text())?,
+            metrics: Renderer::start(render)?,
         })
     }
 
@@ -192,34 +189,20 @@ impl Desk {
     }
 }
 
-/// What `/metrics` answers with.
-struct Exposition {
-    admin: Arc<Admin>,
-    /// Lanes that have a gauge; one that has vanished keeps it, at zero.
-    lanes: Mutex<BTreeSet<String>>,
-}
-
-impl Exposition {
-    fn text(&self) -> String {
-        self.gauge(&self.admin.pool.lanes());
-        self.admin.metrics.render()
-    }
-
-    fn gauge(&self, lanes: &[LaneStatus]) {
-        let mut known = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let present: BTreeSet<String> = lanes.iter().map(|lane| lane.lane.clone()).collect();
-        for lane in known.difference(&present) {
-            let (depth, capacity) = self.admin.metrics.lane(lane);
-            depth.set(0);
-            capacity.set(0);
-        }
-        for lane in lanes {
-            let (depth, capacity) = self.admin.metrics.lane(&lane.lane);
-            depth.set(lane.depth as f64);
-            capacity.set(lane.capacity as f64);
-        }
-        known.extend(present);
-    }
+/// Every metric, those of the lanes that are there among them.
+fn exposition(metrics: &Metrics, lanes: &[LaneStatus]) -> String {
+    let series = |value: fn(&LaneStatus) -> usize| {
+        lanes
+            .iter()
+            .map(move |lane| (lane.lane.as_str(), value(lane)))
+    };
+    metrics.render()
+        + &passing_gauge("keymill_pool_depth", "lane", series(|lane| lane.depth))
+        + &passing_gauge(
+            "keymill_pool_capacity",
+            "lane",
+            series(|lane| lane.capacity),
+        )
 }
 
 /// Whether the one `Host` is `address` or localhost. On an unspecified address (`0.0.0.0`, `[::]`) every address of the machine is the listen address, and
@@ -423,28 +406,29 @@ mod tests {
         assert!(text.contains(r#""not_ready_because":null"#), "{text}");
     }
 
+    /// Series of keys that are gone would pile up with every key that was ever used.
     #[test]
-    fn lanes_that_vanished_are_shown_empty() {
-        let (_folder, desk) = desk();
-        let shown = Exposition {
-            admin: Arc::clone(&desk.admin),
-            lanes: Mutex::default(),
-        };
+    fn lanes_that_vanished_leave_no_series() {
+        let metrics = Metrics::new().unwrap();
         let lane = |lane: &str, depth| LaneStatus {
             lane: lane.to_owned(),
             depth,
             capacity: 4096,
         };
-        shown.gauge(&[lane("a/AES_256", 7), lane("b/AES_256", 8)]);
-        shown.gauge(&[lane("b/AES_256", 9)]);
-        let text = desk.admin.metrics.render();
+        let text = exposition(&metrics, &[lane("a/AES_256", 7), lane("b/AES_256", 8)]);
+        assert!(
+            text.contains("keymill_pool_depth{lane=\"a/AES_256\"} 7\n"),
+            "{text}"
+        );
+        let text = exposition(&metrics, &[lane("b/AES_256", 9)]);
         for line in [
-            r#"keymill_pool_depth{lane="a/AES_256"} 0"#,
-            r#"keymill_pool_capacity{lane="a/AES_256"} 0"#,
-            r#"keymill_pool_depth{lane="b/AES_256"} 9"#,
-            r#"keymill_pool_capacity{lane="b/AES_256"} 4096"#,
+            "# HELP keymill_pool_depth Pooled keys ready, by lane\n# TYPE keymill_pool_depth gauge\n",
+            "keymill_pool_depth{lane=\"b/AES_256\"} 9\n",
+            "keymill_pool_capacity{lane=\"b/AES_256\"} 4096\n",
         ] {
             assert!(text.contains(line), "{line} is not in {text}");
         }
+        assert!(!text.contains("a/AES_256"), "{text}");
+        assert!(!exposition(&metrics, &[]).contains("keymill_pool_depth"));
     }
 }

@@ -6,16 +6,14 @@ use crate::api::bind::asked::Query;
 use crate::api::bind::columns::ContextPairs;
 use crate::api::bind::named::Named;
 use crate::api::bind::task::{CHUNK_CONTEXT_BYTES_MAX, Made, Site, Task, Turn};
-use crate::api::minting::Minting;
 use crate::api::trail::Resources;
 use crate::api::usability::{data_key_material, material};
 use crate::api::{Api, ApiError, Under};
 use crate::context::EncryptionContext;
-use crate::envelope::blob_bytes;
+use crate::envelope::{self, blob_bytes};
 use crate::key::data_key::DataKeyLength;
 use crate::keystore::KeyEntry;
 use crate::limit::Paid;
-use crate::pool::Stamp;
 use arrow_array::{BinaryArray, RecordBatch};
 use arrow_buffer::{Buffer, OffsetBuffer};
 use arrow_schema::{Schema, SchemaRef};
@@ -30,7 +28,6 @@ pub(super) struct Binding {
     places: Vec<usize>,
     kept: Kept,
     added: BlobColumns,
-    minting: Minting,
 }
 
 /// The rows of one chunk: runs of rows that have the same context, and why the row after them can have none, if so.
@@ -57,7 +54,6 @@ impl Binding {
             places: Vec::new(),
             kept: Kept::default(),
             added: BlobColumns::default(),
-            minting: Minting::default(),
         };
         Ok((task, record))
     }
@@ -124,40 +120,6 @@ impl Binding {
         let entry = found.ok_or_else(|| ApiError::internal("a chunk without rows"))?;
         Ok(Arc::clone(entry))
     }
-
-    fn mint_and_bind(
-        &mut self,
-        site: &Site<'_>,
-        under: &Under<'_>,
-        entry: &KeyEntry,
-        runs: &[(EncryptionContext, usize)],
-        out: &mut Vec<u8>,
-    ) -> Result<(), ApiError> {
-        let stamp = Stamp {
-            fence: entry.fence,
-            clone_word: under.clone_word,
-        };
-        let (length, entropy) = (self.length, &site.api.entropy);
-        let now = site.api.clock.monotonic();
-        let mut unminted: usize = runs.iter().map(|(_, rows)| rows).sum();
-        out.reserve(unminted * blob_bytes(length));
-        let mut runs = runs.iter().map(|(context, rows)| (context, *rows));
-        let mut run = runs.next();
-        while unminted > 0 {
-            let count = unminted.min(Minting::KEYS_MAX);
-            let minting = &mut self.minting;
-            let minted = minting.mint(entropy, entry, stamp, length, count, now)?;
-            unminted -= count;
-            while let Some((context, rows)) = run.filter(|_| !minted.is_empty()) {
-                let left = rows - minted.bind_many(rows, context, out);
-                run = match left {
-                    0 => runs.next(),
-                    left => Some((context, left)),
-                };
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Task for Binding {
@@ -194,7 +156,10 @@ impl Task for Binding {
             let entry = entry.inspect_err(|_| names_its_row = true)?;
             match site.take(under, [Some(entry.key.id)], count, paid) {
                 Ok(()) => {
-                    self.mint_and_bind(site, under, &entry, &work.runs, &mut blobs)?;
+                    let runs = work.runs.iter().map(|(context, rows)| (context, *rows));
+                    let (id, entropy) = (entry.key.id, &site.api.entropy);
+                    let material = material(&entry)?;
+                    envelope::mint_rows(id, material, self.length, entropy, runs, &mut blobs)?;
                     Ok(Ok(entry))
                 }
                 Err(exceeded) => Ok(Err(exceeded)),

@@ -459,7 +459,11 @@ async fn a_rotation_or_a_clone_in_mid_stream_is_no_end() {
     };
     let [(first, _), (second, one), (third, other)] = [0, 1, 2].map(|at| of(&batches[at]));
     assert!(first != second && second == third);
-    assert_ne!(one[24..44], other[24..44], "an epoch of its own");
+    assert_ne!(
+        one[24..44],
+        other[24..44],
+        "pool_5: each chunk has an epoch of its own"
+    );
     let context = json!({"id": "c0", "tenant": "7"});
     assert!(bench.opens(&one, context.clone()).await && bench.opens(&other, context).await);
 }

@@ -8,6 +8,7 @@ use crate::export::source::Local;
 use crate::key::KmsKey;
 use crate::key::material::BackingKey;
 use crate::keystore::KeyEntry;
+use crate::pool::CloneWord;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -77,7 +78,7 @@ fn key(generation: u32, id: KeyId) -> Key {
         length: DataKeyLength::AES_256,
         context: EncryptionContext::default(),
         entropy: Arc::new(Entropy::os()),
-        clock: Clock::manual(NOW),
+        clone_word: Arc::new(CloneWord::new()),
     };
     Key { arn, local }
 }
