@@ -5,7 +5,7 @@
 //! work-stealing deques; takers steal. A request takes one key and binds it; a lane that has none is a miss, and the request mints its own at once: a lane is a
 //! bonus, never a dependency (POOL-6). A change to a KMS key moves its fence; whatever was minted under another fence or clone word is dropped when it is
 //! found, and compared once more as a request's last act. Lanes begin with the first miss, grow with demand between a floor and a ceiling, give their memory
-//! back when nobody takes, and share one budget.
+//! back when nobody takes, and share one budget, of which every account has its part.
 //!
 //! What this module does not do: know who may take, bind, or serve the lengths that have no lane (anything but 32 and 16 bytes).
 
@@ -17,6 +17,7 @@ use crate::key::data_key::DataKeyLength;
 use crate::keystore::KeyEntry;
 use crate::metrics::Metrics;
 use arc_swap::ArcSwap;
+use budget::{Budget, SPARE_AFTER};
 use emptied::Emptied;
 use lane::{Lane, MAGAZINE_KEYS, Magazine};
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use watermark::Bell;
 
+mod budget;
 pub mod clone_word;
 mod emptied;
 mod filler;
@@ -86,6 +88,8 @@ pub enum Purge {
     Clone,
     /// They were too old, or their lane unused.
     Age,
+    /// Their lane went for others: it was idle, or of an account that held more than its share.
+    Share,
     /// More takers at one instant than slots for opened magazines.
     Overflow,
     /// The pool was shut down.
@@ -94,7 +98,8 @@ pub enum Purge {
 
 impl Purge {
     /// The label of `keymill_pool_purged_total`.
-    pub const REASONS: [&'static str; 5] = ["fence", "clone", "age", "overflow", "shutdown"];
+    pub const REASONS: [&'static str; 6] =
+        ["fence", "clone", "age", "share", "overflow", "shutdown"];
 
     fn reason(self) -> &'static str {
         Self::REASONS[self as usize]
@@ -126,9 +131,7 @@ pub struct Pool {
     now: AtomicU64,
     lanes: ArcSwap<BTreeMap<LaneId, Arc<Lane>>>,
     /// Held while the set of lanes or their capacities change; never by a taker that finds a key.
-    growing: Mutex<()>,
-    /// Magazines that all lanes together may hold, as granted so far (POOL-2).
-    granted: AtomicUsize,
+    growing: Mutex<Budget>,
     emptied: Emptied<Magazine>,
     bell: Bell,
     shut_down: AtomicBool,
@@ -173,7 +176,8 @@ impl Pool {
         };
         let now = lane::micros(clock.monotonic());
         let word = Arc::clone(&clone_word);
-        let pairs = Pairs::new(&config, fillers, clock.clone(), word, metrics);
+        let pairs = Pairs::new(&config, fillers, &entropy, clock.clone(), word, metrics);
+        let budget = Budget::new(config.keys_max / MAGAZINE_KEYS);
         Arc::new(Self {
             config,
             fillers,
@@ -182,8 +186,7 @@ impl Pool {
             clone_word,
             now: AtomicU64::new(now),
             lanes: ArcSwap::default(),
-            growing: Mutex::new(()),
-            granted: AtomicUsize::new(0),
+            growing: Mutex::new(budget),
             emptied: Emptied::new(),
             bell: Bell::new(fillers),
             shut_down: AtomicBool::new(false),
@@ -292,13 +295,14 @@ impl Pool {
     /// Begins a lane with its first miss, if the budget has room for the smallest.
     fn add_lane(&self, id: LaneId, entry: &Arc<KeyEntry>) {
         // A taker does not wait: whoever adds a lane now, this one comes with the next miss.
-        let Ok(_growing) = self.growing.try_lock() else {
+        let Ok(mut budget) = self.growing.try_lock() else {
             return;
         };
         let lanes = self.lanes.load();
         let capacity = self.config.lane_keys_min.div_ceil(MAGAZINE_KEYS);
-        if !lanes.contains_key(&id) && self.grant(capacity) {
-            let lane = Lane::new(id, self.fillers, capacity);
+        let account = entry.key.account;
+        if !lanes.contains_key(&id) && budget.grant(account, capacity) {
+            let lane = Lane::new(id, account, self.fillers, capacity);
             lane.offer(entry);
             lane.taken(self.now());
             let mut next = BTreeMap::clone(&lanes);
@@ -311,7 +315,7 @@ impl Pool {
     /// Doubles a lane that was found empty, up to the ceiling and the budget.
     fn grow(&self, lane: &Lane) {
         // A taker does not wait: whoever grows now grows for everybody.
-        let Ok(_growing) = self.growing.try_lock() else {
+        let Ok(mut budget) = self.growing.try_lock() else {
             return;
         };
         let capacity = lane.capacity();
@@ -319,17 +323,10 @@ impl Pool {
         let next = (capacity * 2).min(ceiling);
         // Empty although it was filled: demand is more than the lane holds. Empty because it was never filled is no reason to grow.
         let was_filled = lane.was_filled() && lane.queue.full() == 0;
-        if was_filled && next > capacity && self.grant(next - capacity) {
+        let account = lane.account;
+        if was_filled && next > capacity && budget.grant(account, next - capacity) {
             lane.set_capacity(next);
         }
-    }
-
-    fn grant(&self, magazines: usize) -> bool {
-        let budget = self.config.keys_max / MAGAZINE_KEYS;
-        let add = |granted: usize| Some(granted + magazines).filter(|sum| *sum <= budget);
-        self.granted
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, add)
-            .is_ok()
     }
 
     /// Drops every pooled key of a KMS key, after a change of it; filling goes on when somebody takes under the new fence.
@@ -340,24 +337,43 @@ impl Pool {
         }
     }
 
-    /// Drops what is too old, takes back the memory of lanes that nobody uses, and rings for lanes that are low: once a second, by a timer.
+    /// Drops what is too old, the oldest first, takes back the memory of lanes that nobody uses or that others need more, and
+    /// rings for lanes that are low: once a second, by a timer.
     pub fn tick(&self) {
-        let _growing = lock(&self.growing);
+        let mut budget = lock(&self.growing);
         let now = self.clock.monotonic();
         self.pairs.tick(now);
         self.now.store(lane::micros(now), Ordering::Relaxed);
-        let mut lanes = BTreeMap::clone(&self.lanes.load());
-        for lane in lanes.values().filter(|lane| lane.age(now) > self.age_max()) {
-            self.count(Purge::Age, lane.purge());
-        }
-        lanes.retain(|_, lane| lane.idle(now) <= self.age_max());
         let before = self.lanes.load();
+        let oldest = now.saturating_sub(self.age_max());
+        for lane in before.values() {
+            let old = lane.queue.drop_older(oldest, |magazine| magazine.minted_at);
+            self.count(
+                Purge::Age,
+                old.iter().map(|magazine| magazine.keys.len()).sum(),
+            );
+        }
+        let spare = budget.spare(&before, now);
+        let mut lanes = BTreeMap::clone(&before);
+        lanes.retain(|id, lane| {
+            // One without an entry was purged, and its key has not been used since: it may be gone.
+            let idle_max = match lane.entry.load().is_some() {
+                true => self.age_max(),
+                false => self.age_max().min(SPARE_AFTER),
+            };
+            let reason = if spare.contains(id) {
+                Purge::Share
+            } else if lane.idle(now) > idle_max {
+                Purge::Age
+            } else {
+                return true;
+            };
+            lane.entry.store(None);
+            self.count(reason, lane.purge());
+            budget.give_back(lane.capacity());
+            false
+        });
         if lanes.len() < before.len() {
-            for lane in before.values().filter(|lane| !lanes.contains_key(&lane.id)) {
-                lane.entry.store(None);
-                self.count(Purge::Age, lane.purge());
-                self.granted.fetch_sub(lane.capacity(), Ordering::SeqCst);
-            }
             self.lanes.store(Arc::new(lanes));
         }
         if self.lanes.load().values().any(|lane| lane.is_low()) {

@@ -101,6 +101,31 @@ mod sync {
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::thread;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// POOL-8: a tick drops the old magazine beside a taker and a filler. Every key leaves at most once, and the young one is still there for somebody.
+#[test]
+fn pool_8_a_tick_beside_a_taker() {
+    loom::model(|| {
+        let queue = Arc::new(queue::Queue::<Vec<u8>>::new(1));
+        queue.publish(0, Box::new(vec![1]), Duration::ZERO);
+        queue.publish(0, Box::new(vec![2]), Duration::from_secs(9));
+        let taker = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || queue.acquire(0).map(|magazine| *magazine))
+        };
+        let age = |magazine: &Vec<u8>| Duration::from_secs(u64::from(magazine[0] == 2) * 9);
+        let old = queue.drop_older(Duration::from_secs(5), age);
+        let taken = taker.join().unwrap();
+        let mut keys: Vec<u8> = old.into_iter().flat_map(|magazine| *magazine).collect();
+        assert!(!keys.contains(&2), "a young one was dropped");
+        keys.extend(taken.into_iter().flatten());
+        keys.extend(queue.drain().flat_map(|magazine| *magazine));
+        keys.sort_unstable();
+        assert_eq!(keys, [1, 2]);
+        assert_eq!(queue.full(), 0);
+    });
+}
 
 /// POOL-1: two takers and a filler; a magazine of two keys and one of one. Every key leaves at most once, and what is not taken or dropped for want of a
 /// slot is still there.
@@ -108,7 +133,7 @@ use std::sync::Arc;
 fn pool_1_hand_out_once() {
     loom::model(|| {
         let queue = Arc::new(queue::Queue::<Vec<u8>>::new(1));
-        queue.publish(0, Box::new(vec![1, 2]));
+        queue.publish(0, Box::new(vec![1, 2]), Duration::ZERO);
         let take = |queue: &queue::Queue<Vec<u8>>| {
             let mut magazine = queue.acquire(0)?;
             let key = magazine.pop();
@@ -123,7 +148,7 @@ fn pool_1_hand_out_once() {
         };
         let filler = {
             let queue = Arc::clone(&queue);
-            thread::spawn(move || queue.publish(0, Box::new(vec![3])))
+            thread::spawn(move || queue.publish(0, Box::new(vec![3]), Duration::ZERO))
         };
         let mut keys: Vec<u8> = take(&queue).into_iter().collect();
         keys.extend(taker.join().unwrap());

@@ -115,7 +115,8 @@ impl<'a> Cipher<'a> {
                 Ok(envelope::seal(id, material, context, plaintext, entropy)?)
             }
             Self::Rsa(pair, hash) => {
-                oaep::encrypt(pair, *hash, plaintext).map_err(ApiError::internal)
+                let sealed = oaep::encrypt(pair, *hash, plaintext, entropy.probe()?);
+                sealed.map_err(ApiError::internal)
             }
         }
     }

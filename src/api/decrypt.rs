@@ -14,6 +14,7 @@ use crate::api::{
     Api, ApiError, KmsErrorCode, Requester, dry_run, unsupported, would_have_succeeded,
 };
 use crate::context::EncryptionContext;
+use crate::crypto::entropy::Entropy;
 use crate::crypto::oaep;
 use crate::envelope::{self, CiphertextBlob};
 use crate::key::KeyId;
@@ -88,7 +89,7 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thr
         api.check_grant_tokens(under, &[entry], input.grant_tokens.as_deref())?;
         let cipher = Cipher::of(entry, algorithm, &context, "Decrypt")?;
         api.charge(under, Some(entry.key.id), &mut paid)?;
-        let (material, plaintext) = open(entry, &cipher, &context, &sealed)?;
+        let (material, plaintext) = open(entry, &cipher, &context, &sealed, &api.entropy)?;
         dry_run(input.dry_run)?;
         let mut object = Object::new();
         object.plain("KeyId", &entry.arn);
@@ -190,6 +191,7 @@ pub(super) fn open<'a>(
     cipher: &Cipher<'_>,
     context: &EncryptionContext,
     sealed: &Sealed<'_>,
+    entropy: &Entropy,
 ) -> Result<(Option<&'a Arc<BackingKey>>, PlaintextDataKey), ApiError> {
     match (cipher, sealed) {
         (_, Sealed::Ignored) => Err(would_have_succeeded()),
@@ -201,7 +203,8 @@ pub(super) fn open<'a>(
             Ok((Some(material), plaintext))
         }
         (Cipher::Rsa(pair, hash), Sealed::Rsa(bytes)) => {
-            let plaintext = oaep::decrypt(pair, *hash, bytes).map_err(|_| does_not_open())?;
+            let plaintext = oaep::decrypt(pair, *hash, bytes, entropy.probe()?);
+            let plaintext = plaintext.map_err(|_| does_not_open())?;
             Ok((None, PlaintextDataKey(plaintext)))
         }
         _ => Err(does_not_open()),

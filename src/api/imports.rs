@@ -106,7 +106,13 @@ pub(super) async fn parameters(api: Arc<Api>, requester: Requester, body: Vec<u8
     };
     let entry = allowed()?;
     let (algorithm, spec) = wrapping(&entry, algorithm, spec)?;
-    let wrapping_key = api.in_turn(move || PrivateKey::generate(spec)).await?;
+    let entropy = Arc::clone(&api.entropy);
+    let generate = move || {
+        entropy
+            .probe()
+            .map(|probed| PrivateKey::generate(spec, probed))
+    };
+    let wrapping_key = api.in_turn(generate).await??;
     // It may have taken seconds.
     let entry = allowed()?;
     let token = ImportToken {
@@ -328,7 +334,10 @@ async fn unwrapped(
         if token.valid_to <= now {
             return Err(ApiError::bare(KmsErrorCode::ExpiredImportTokenException));
         }
-        let material = token.algorithm.unwrap(&token.wrapping_key, &wrapped);
+        let probed = reader.entropy.probe()?;
+        let material = token
+            .algorithm
+            .unwrap(&token.wrapping_key, &wrapped, probed);
         material.map_err(|_| ApiError::bare(KmsErrorCode::InvalidCiphertextException))
     };
     api.in_turn(unwrap).await?

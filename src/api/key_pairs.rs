@@ -17,6 +17,7 @@ use crate::limit::Paid;
 use crate::metrics::Metrics;
 use crate::policy::ConditionKey;
 use crate::pool::PooledPair;
+use crate::pool::pairs::WaitError;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
@@ -161,12 +162,15 @@ impl Asked<'_> {
             return Ok((pair, true));
         }
         let made = pairs.wait(self.spec).await;
-        made.map(|pair| (pair, false)).map_err(|_busy| {
-            api.counters.pairs.throttled.increment(1);
-            ApiError::new(
-                KmsErrorCode::ThrottlingException,
-                "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.",
-            )
+        made.map(|pair| (pair, false)).map_err(|error| match error {
+            WaitError::NotMade => ApiError::internal(error),
+            WaitError::Busy => {
+                api.counters.pairs.throttled.increment(1);
+                ApiError::new(
+                    KmsErrorCode::ThrottlingException,
+                    "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.",
+                )
+            }
         })
     }
 

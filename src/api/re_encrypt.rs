@@ -96,7 +96,8 @@ pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8], thread: 
         for entry in [source, destination] {
             api.charge(under, Some(entry.key.id), &mut paid)?;
         }
-        let (old, plaintext) = decrypt::open(source, &opening, &source_context, &sealed)?;
+        let (old, plaintext) =
+            decrypt::open(source, &opening, &source_context, &sealed, &api.entropy)?;
         let plaintext = plaintext.expose();
         sealing.check_length(plaintext.len())?;
         dry_run(input.dry_run)?;

@@ -159,7 +159,7 @@ pub(super) fn sign(api: &Api, requester: &Requester, body: &[u8], thread: Thread
         &asked,
         "kms:Sign",
         |pair, algorithm, object| {
-            let signed = signature::sign(pair, algorithm, asked.message());
+            let signed = signature::sign(pair, algorithm, asked.message(), api.entropy.probe()?);
             object.base64("Signature", &signed.map_err(ApiError::internal)?);
             Ok(())
         },

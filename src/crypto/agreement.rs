@@ -43,13 +43,14 @@ pub fn agree(key: &PrivateKey, public: &[u8]) -> Result<SecretBytes, AgreementEr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::entropy::probed;
 
     #[test]
     fn both_ends_agree_and_other_curves_do_not() {
         let larger = |spec: &PairSpec| matches!(spec, PairSpec::Rsa3072 | PairSpec::Rsa4096);
         for spec in PairSpec::ALL.into_iter().filter(|spec| !larger(spec)) {
-            let one = PrivateKey::generate(spec).unwrap();
-            let other = PrivateKey::generate(spec).unwrap();
+            let one = PrivateKey::generate(spec, probed()).unwrap();
+            let other = PrivateKey::generate(spec, probed()).unwrap();
             let secret = agree(&one, other.public_der());
             if !fits(spec) {
                 assert_eq!(secret.err(), Some(AgreementError), "{spec:?}");
@@ -59,7 +60,7 @@ mod tests {
             let same = agree(&other, one.public_der()).unwrap();
             assert_eq!(secret.expose(), same.expose());
             for curve in [PairSpec::EccNistP256, PairSpec::EccNistP384] {
-                let stranger = PrivateKey::generate(curve).unwrap();
+                let stranger = PrivateKey::generate(curve, probed()).unwrap();
                 let agreed = agree(&one, stranger.public_der());
                 assert_eq!(agreed.is_ok(), curve == spec, "{spec:?} {curve:?}");
             }

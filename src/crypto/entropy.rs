@@ -4,6 +4,9 @@
 //! here, once per epoch; *ciphertexts* come from the epoch's own ChaCha20 generator, whose output is
 //! public by design; *secrets* are drawn here, each by a call of its own. A failed draw fails the
 //! operation and is counted: nothing is served from what a failed draw left behind.
+//!
+//! aws-lc draws by itself (key pairs, RSA's blinding and padding, ECDSA, TLS), and ends the process where the operating system
+//! fails it. What has it draw takes a [`Probed`], so that a source that has failed fails the call instead.
 
 use crate::crypto::secret::{Secret, SecretBytes};
 use zeroize::Zeroize;
@@ -12,6 +15,16 @@ use zeroize::Zeroize;
 #[derive(Debug, thiserror::Error)]
 #[error("the operating system's entropy source failed")]
 pub struct EntropyError;
+
+/// Evidence that the operating system's source delivered a moment ago, for what aws-lc is about to draw by itself: where its own
+/// generator cannot be seeded, it ends the process.
+///
+/// ```compile_fail
+/// fn needs_clone<T: Clone>() {}
+/// needs_clone::<keymill::crypto::entropy::Probed>();
+/// ```
+#[must_use]
+pub struct Probed(());
 
 /// Where random bytes come from: the operating system, or a test's faulty stand-in.
 pub trait EntropySource: Send + Sync {
@@ -61,6 +74,14 @@ impl Entropy {
         })
     }
 
+    /// Draws as many bytes as aws-lc is seeded with, and uses none of them.
+    ///
+    /// # Errors
+    /// [`EntropyError`]: nothing that has aws-lc draw may be done now.
+    pub fn probe(&self) -> Result<Probed, EntropyError> {
+        self.draw_secret::<32>().map(|_unused| Probed(()))
+    }
+
     /// Draws `N` secret bytes.
     ///
     /// # Errors
@@ -76,6 +97,14 @@ impl Entropy {
     pub fn draw_secret_bytes(&self, length: usize) -> Result<SecretBytes, EntropyError> {
         SecretBytes::try_filled(length, |bytes| self.draw(bytes))
     }
+}
+
+/// What the operating system's source gives, for tests of what takes it.
+#[cfg(test)]
+pub(crate) fn probed() -> Probed {
+    Entropy::os()
+        .probe()
+        .expect("the operating system delivers")
 }
 
 /// A source whose next draws fail on demand, for tests of what a failed draw does.
@@ -127,7 +156,8 @@ mod tests {
         assert_eq!(buffer, [0; 32]);
         assert!(entropy.draw_secret::<32>().is_err());
         assert!(entropy.draw_secret_bytes(100).is_err());
-        assert_eq!(failures.load(Ordering::SeqCst), 3);
+        assert!(entropy.probe().is_err());
+        assert_eq!(failures.load(Ordering::SeqCst), 4);
     }
 
     #[test]

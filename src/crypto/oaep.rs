@@ -1,5 +1,6 @@
 //! RSAES-OAEP (RFC 8017, section 7.1) with an empty label, its mask made with the same hash.
 
+use crate::crypto::entropy::Probed;
 use crate::crypto::pair::{PairSpec, PrivateKey};
 use crate::crypto::secret::SecretBytes;
 use aws_lc_rs::rsa::{
@@ -48,7 +49,12 @@ impl OaepHash {
 ///
 /// # Errors
 /// [`OaepError`], for a longer plaintext than [`OaepHash::plaintext_bytes_max`] or a key that is not of RSA.
-pub fn encrypt(key: &PrivateKey, hash: OaepHash, plaintext: &[u8]) -> Result<Vec<u8>, OaepError> {
+pub fn encrypt(
+    key: &PrivateKey,
+    hash: OaepHash,
+    plaintext: &[u8],
+    _probed: Probed,
+) -> Result<Vec<u8>, OaepError> {
     let public = PublicEncryptingKey::from_der(key.public_der()).map_err(|_| OaepError)?;
     let public = OaepPublicEncryptingKey::new(public).map_err(|_| OaepError)?;
     let mut ciphertext = vec![0; public.ciphertext_size()];
@@ -60,7 +66,7 @@ pub fn encrypt(key: &PrivateKey, hash: OaepHash, plaintext: &[u8]) -> Result<Vec
     Ok(ciphertext)
 }
 
-/// Decrypts: up to some milliseconds of arithmetic.
+/// Decrypts: up to some milliseconds of arithmetic, blinded by numbers that aws-lc draws.
 ///
 /// # Errors
 /// [`OaepError`], whatever the reason.
@@ -68,6 +74,7 @@ pub fn decrypt(
     key: &PrivateKey,
     hash: OaepHash,
     ciphertext: &[u8],
+    _probed: Probed,
 ) -> Result<SecretBytes, OaepError> {
     let private = PrivateDecryptingKey::from_pkcs8(key.expose_der()).map_err(|_| OaepError)?;
     let private = OaepPrivateDecryptingKey::new(private).map_err(|_| OaepError)?;
@@ -85,33 +92,37 @@ pub fn decrypt(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::entropy::probed;
 
     #[test]
     fn what_fits_goes_there_and_back() {
-        let key = PrivateKey::generate(PairSpec::Rsa2048).unwrap();
+        let key = PrivateKey::generate(PairSpec::Rsa2048, probed()).unwrap();
         for (hash, max) in [(OaepHash::Sha1, 214), (OaepHash::Sha256, 190)] {
             assert_eq!(hash.plaintext_bytes_max(PairSpec::Rsa2048), Some(max));
             for length in [0, 1, max] {
                 let plaintext = vec![7; length];
-                let mut ciphertext = encrypt(&key, hash, &plaintext).unwrap();
+                let mut ciphertext = encrypt(&key, hash, &plaintext, probed()).unwrap();
                 assert_eq!(ciphertext.len(), 256);
-                let opened = decrypt(&key, hash, &ciphertext).unwrap();
+                let opened = decrypt(&key, hash, &ciphertext, probed()).unwrap();
                 assert_eq!(opened.expose(), plaintext);
                 for other in OaepHash::ALL.into_iter().filter(|other| *other != hash) {
-                    assert!(decrypt(&key, other, &ciphertext).is_err());
+                    assert!(decrypt(&key, other, &ciphertext, probed()).is_err());
                 }
-                assert!(decrypt(&key, hash, &ciphertext[1..]).is_err());
+                assert!(decrypt(&key, hash, &ciphertext[1..], probed()).is_err());
                 ciphertext[9] ^= 1;
-                assert!(decrypt(&key, hash, &ciphertext).is_err());
+                assert!(decrypt(&key, hash, &ciphertext, probed()).is_err());
             }
-            assert_eq!(encrypt(&key, hash, &vec![7; max + 1]), Err(OaepError));
+            assert_eq!(
+                encrypt(&key, hash, &vec![7; max + 1], probed()),
+                Err(OaepError)
+            );
         }
         let maxima = [PairSpec::Rsa3072, PairSpec::Rsa4096, PairSpec::EccNistP256]
             .map(|spec| OaepHash::ALL.map(|hash| hash.plaintext_bytes_max(spec)));
         let expected = [[Some(342), Some(318)], [Some(470), Some(446)], [None, None]];
         assert_eq!(maxima, expected);
-        let curve = PrivateKey::generate(PairSpec::EccNistP256).unwrap();
-        assert!(encrypt(&curve, OaepHash::Sha256, b"x").is_err());
-        assert!(decrypt(&curve, OaepHash::Sha256, b"x").is_err());
+        let curve = PrivateKey::generate(PairSpec::EccNistP256, probed()).unwrap();
+        assert!(encrypt(&curve, OaepHash::Sha256, b"x", probed()).is_err());
+        assert!(decrypt(&curve, OaepHash::Sha256, b"x", probed()).is_err());
     }
 }

@@ -3,6 +3,7 @@
 //! A private key is kept as its PKCS#8 DER (RFC 5958, version 1), which is what is stored and what callers get, and parsed once. Its public key is an X.509
 //! `SubjectPublicKeyInfo` (RFC 5280). Pairs are drawn by aws-lc's own generator, which the operating system seeds: RSA's primes cannot be drawn otherwise.
 
+use crate::crypto::entropy::Probed;
 use crate::crypto::secret::SecretBytes;
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::error::Unspecified;
@@ -157,7 +158,7 @@ impl PrivateKey {
     ///
     /// # Errors
     /// [`PairError`], when aws-lc's generator fails.
-    pub fn generate(spec: PairSpec) -> Result<Self, PairError> {
+    pub fn generate(spec: PairSpec, _probed: Probed) -> Result<Self, PairError> {
         let failed = |_: Unspecified| PairError;
         let parsed = match spec.parts() {
             Parts::Rsa(size) => Parsed::Rsa(rsa::KeyPair::generate(size).map_err(failed)?),
@@ -231,12 +232,13 @@ impl PrivateKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::entropy::probed;
 
     #[test]
     fn pairs_of_every_spec_are_read_back_from_their_der() {
         for spec in PairSpec::ALL {
             assert_eq!(spec.name().parse(), Ok(spec));
-            let made = PrivateKey::generate(spec).unwrap();
+            let made = PrivateKey::generate(spec, probed()).unwrap();
             let der = made.expose_der();
             let copy = |der: &[u8]| SecretBytes::filled(der.len(), |to| to.copy_from_slice(der));
             let read = PrivateKey::from_der(spec, copy(der)).unwrap();

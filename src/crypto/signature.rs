@@ -1,5 +1,6 @@
 //! Signatures: RSASSA-PSS with a salt as long as the hash, RSASSA-PKCS1-v1_5 (RFC 8017), ECDSA in DER (FIPS 186-5) and Ed25519 (RFC 8032).
 
+use crate::crypto::entropy::Probed;
 use crate::crypto::pair::{Family, PairSpec, Parsed, PrivateKey};
 use aws_lc_rs::digest::{self, Digest};
 use aws_lc_rs::signature::{self as aws_lc, UnparsedPublicKey, VerificationAlgorithm};
@@ -193,6 +194,7 @@ pub fn sign(
     key: &PrivateKey,
     algorithm: SigningAlgorithm,
     message: Message<'_>,
+    _probed: Probed,
 ) -> Result<Vec<u8>, SignatureError> {
     if !algorithm.fits(key.spec()) {
         return Err(SignatureError::Algorithm);
@@ -245,19 +247,20 @@ pub fn verify(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::entropy::probed;
 
     #[test]
     fn what_is_signed_verifies_and_nothing_else_does() {
         // The larger RSA keys take seconds to make, and do the same.
         let larger = |spec: &PairSpec| matches!(spec, PairSpec::Rsa3072 | PairSpec::Rsa4096);
         for spec in PairSpec::ALL.into_iter().filter(|spec| !larger(spec)) {
-            let key = PrivateKey::generate(spec).unwrap();
+            let key = PrivateKey::generate(spec, probed()).unwrap();
             assert!(SigningAlgorithm::of(spec).count() > 0, "{spec:?}");
             for algorithm in SigningAlgorithm::ALL {
                 let what = format!("{spec:?} {algorithm:?}");
                 assert_eq!(algorithm.name().parse(), Ok(algorithm));
                 let message = Message::Raw(b"message");
-                let signed = sign(&key, algorithm, message);
+                let signed = sign(&key, algorithm, message, probed());
                 if !algorithm.fits(spec) {
                     assert_eq!(signed, Err(SignatureError::Algorithm), "{what}");
                     let verified = verify(&key, algorithm, message, b"x");
@@ -281,14 +284,14 @@ mod tests {
                         Ok(()),
                         "{what}"
                     );
-                    let by_hash = sign(&key, algorithm, digest).unwrap();
+                    let by_hash = sign(&key, algorithm, digest, probed()).unwrap();
                     assert_eq!(verify(&key, algorithm, message, &by_hash), Ok(()), "{what}");
                     let short = Message::Digest(b"short");
-                    let refused = sign(&key, algorithm, short);
+                    let refused = sign(&key, algorithm, short, probed());
                     assert_eq!(refused, Err(SignatureError::DigestLength), "{what}");
                     assert_eq!(algorithm.check(short), Err(SignatureError::DigestLength));
                 } else {
-                    let refused = sign(&key, algorithm, Message::Digest(&[0; 64]));
+                    let refused = sign(&key, algorithm, Message::Digest(&[0; 64]), probed());
                     assert_eq!(refused, Err(SignatureError::Algorithm), "{what}");
                 }
                 let last = signature.len() - 1;

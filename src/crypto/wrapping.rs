@@ -1,5 +1,6 @@
 //! Key material wrapped for import: RSAES-OAEP by itself, or around an AES-256 key that wraps the material (RFC 5649, AES key wrap with padding).
 
+use crate::crypto::entropy::Probed;
 use crate::crypto::oaep::{self, OaepHash};
 use crate::crypto::pair::PrivateKey;
 use crate::crypto::secret::SecretBytes;
@@ -50,8 +51,14 @@ impl WrappingAlgorithm {
     ///
     /// # Errors
     /// [`UnwrapError`], whatever the reason.
-    pub fn unwrap(self, key: &PrivateKey, wrapped: &[u8]) -> Result<SecretBytes, UnwrapError> {
-        let open = |hash, bytes: &[u8]| oaep::decrypt(key, hash, bytes).map_err(|_| UnwrapError);
+    pub fn unwrap(
+        self,
+        key: &PrivateKey,
+        wrapped: &[u8],
+        probed: Probed,
+    ) -> Result<SecretBytes, UnwrapError> {
+        let open =
+            |hash, bytes: &[u8]| oaep::decrypt(key, hash, bytes, probed).map_err(|_| UnwrapError);
         let hash = match self {
             Self::Oaep(hash) => return open(hash, wrapped),
             Self::AesKeyWrap(hash) => hash,
@@ -81,15 +88,16 @@ impl FromStr for WrappingAlgorithm {
 /// What a client does before it imports.
 #[cfg(test)]
 fn wrap(key: &PrivateKey, algorithm: WrappingAlgorithm, material: &[u8]) -> Vec<u8> {
+    use crate::crypto::entropy::probed;
     match algorithm {
-        WrappingAlgorithm::Oaep(hash) => oaep::encrypt(key, hash, material).unwrap(),
+        WrappingAlgorithm::Oaep(hash) => oaep::encrypt(key, hash, material, probed()).unwrap(),
         WrappingAlgorithm::AesKeyWrap(hash) => {
             let kek = [9; 32];
             let mut room = vec![0; material.len() + 16];
             let wrapped = AesKek::new(&AES_256, &kek)
                 .unwrap()
                 .wrap_with_padding(material, &mut room);
-            let sealed = oaep::encrypt(key, hash, &kek).unwrap();
+            let sealed = oaep::encrypt(key, hash, &kek, probed()).unwrap();
             [sealed.as_slice(), wrapped.unwrap()].concat()
         }
     }
@@ -98,25 +106,26 @@ fn wrap(key: &PrivateKey, algorithm: WrappingAlgorithm, material: &[u8]) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::entropy::probed;
     use crate::crypto::pair::PairSpec;
 
     #[test]
     fn what_is_wrapped_unwraps_by_the_same_algorithm_alone() {
-        let key = PrivateKey::generate(PairSpec::Rsa2048).unwrap();
+        let key = PrivateKey::generate(PairSpec::Rsa2048, probed()).unwrap();
         for algorithm in WrappingAlgorithm::ALL {
             assert_eq!(algorithm.name().parse(), Ok(algorithm));
             let mut wrapped = wrap(&key, algorithm, &[7; 32]);
-            let unwrapped = algorithm.unwrap(&key, &wrapped).unwrap();
+            let unwrapped = algorithm.unwrap(&key, &wrapped, probed()).unwrap();
             assert_eq!(unwrapped.expose(), [7; 32]);
             for other in WrappingAlgorithm::ALL {
-                let opened = other.unwrap(&key, &wrapped).is_ok();
+                let opened = other.unwrap(&key, &wrapped, probed()).is_ok();
                 assert_eq!(opened, other == algorithm, "{algorithm:?} {other:?}");
             }
-            assert!(algorithm.unwrap(&key, &wrapped[1..]).is_err());
-            assert!(algorithm.unwrap(&key, b"").is_err());
+            assert!(algorithm.unwrap(&key, &wrapped[1..], probed()).is_err());
+            assert!(algorithm.unwrap(&key, b"", probed()).is_err());
             let last = wrapped.len() - 1;
             wrapped[last] ^= 1;
-            assert!(algorithm.unwrap(&key, &wrapped).is_err());
+            assert!(algorithm.unwrap(&key, &wrapped, probed()).is_err());
         }
         assert!("RSAES_PKCS1_V1_5".parse::<WrappingAlgorithm>().is_err());
     }

@@ -185,7 +185,7 @@ impl KeySecret {
     pub fn draw(spec: KeySpec, entropy: &Entropy) -> Result<Self, SecretError> {
         match spec {
             KeySpec::Symmetric => Err(SecretError::Symmetric),
-            KeySpec::Pair(spec) => Ok(Self::Pair(PrivateKey::generate(spec)?)),
+            KeySpec::Pair(spec) => Ok(Self::Pair(PrivateKey::generate(spec, entropy.probe()?)?)),
             KeySpec::Mac(spec) => Ok(Self::Mac(MacKey::draw(spec, entropy)?)),
         }
     }

@@ -96,6 +96,7 @@ impl ImportTokens {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::entropy::probed;
 
     fn tokens() -> (ImportTokens, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
@@ -111,7 +112,7 @@ mod tests {
             key: KeyId::from_parts([7; 16], true),
             valid_to: Timestamp(9),
             algorithm: WrappingAlgorithm::ALL[2],
-            wrapping_key: PrivateKey::generate(PairSpec::Rsa2048).unwrap(),
+            wrapping_key: PrivateKey::generate(PairSpec::Rsa2048, probed()).unwrap(),
         };
         let token = tokens.issue(&said, &Entropy::os()).unwrap();
         assert!(token.len() < 6144);

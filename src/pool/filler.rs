@@ -54,7 +54,8 @@ pub(super) fn fill(pool: &Pool, lane: &Lane, filler: usize, epochs: &mut Epochs)
     }
     let published = mint(pool, lane, epochs).map(|magazine| {
         lane.filled(pool.clock.monotonic());
-        lane.queue.publish(filler, magazine);
+        let minted_at = magazine.minted_at;
+        lane.queue.publish(filler, magazine, minted_at);
         pool.minted.increment(MAGAZINE_KEYS as u64);
     });
     lane.release();

@@ -3,6 +3,7 @@
 use crate::clock::Timestamp;
 use crate::envelope::MintedKeys;
 use crate::key::KeyId;
+use crate::key::arn::AccountId;
 use crate::key::data_key::DataKeyLength;
 use crate::keystore::KeyEntry;
 use crate::pool::queue::Queue;
@@ -35,6 +36,8 @@ pub(super) struct Magazine {
 /// One lane.
 pub(super) struct Lane {
     pub(super) id: LaneId,
+    /// Whose the KMS key is.
+    pub(super) account: AccountId,
     pub(super) queue: Queue<Magazine>,
     /// The key as the latest taker saw it; none after a purge, until the next taker.
     pub(super) entry: ArcSwapOption<KeyEntry>,
@@ -52,9 +55,10 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(id: LaneId, fillers: usize, capacity: usize) -> Self {
+    pub(super) fn new(id: LaneId, account: AccountId, fillers: usize, capacity: usize) -> Self {
         Self {
             id,
+            account,
             queue: Queue::new(fillers),
             entry: ArcSwapOption::empty(),
             fence: AtomicU64::new(0),
@@ -143,11 +147,6 @@ impl Lane {
     /// Whether a filler has ever published here.
     pub(super) fn was_filled(&self) -> bool {
         self.filled_at.load(Ordering::Relaxed) != 0
-    }
-
-    /// How old the youngest key is.
-    pub(super) fn age(&self, now: Duration) -> Duration {
-        Duration::from_micros(micros(now).saturating_sub(self.filled_at.load(Ordering::Relaxed)))
     }
 
     /// Drops everything, wiped, and returns how many keys that were.

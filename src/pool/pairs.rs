@@ -3,13 +3,14 @@
 //! A pair does not depend on a KMS key, so there is one lane for each spec; a private key is sealed under the KMS key, and bound to the context, of whoever takes it.
 //! A lane begins with the first request of its spec and is kept full by threads of its own, at the lowest priority: one RSA pair would hold up a filler for longer
 //! than the lanes of data keys last. Here a miss waits, for the same threads and in a queue of bounded length (POOL-6); a taker that finds a pair waits for nobody
-//! (POOL-7). A lane that nobody takes from is dropped after the pool's age, and begins anew with the next request. Pairs made under another clone word are never
+//! (POOL-7). A pair is dropped at the pool's age, and a lane that nobody takes from as well, which begins anew with the next request. Pairs made under another clone word are never
 //! handed out (POOL-5).
 
 use super::queue::Queue;
 use super::watermark::{Bell, Watermarks};
 use super::{Config, DROPS_MAX, LaneStatus, Purge, filler, lane, lock, thread_number};
 use crate::clock::Clock;
+use crate::crypto::entropy::Entropy;
 use crate::crypto::pair::{PairSpec, PrivateKey};
 use crate::metrics::Metrics;
 use crate::pool::CloneWord;
@@ -30,12 +31,20 @@ pub struct PooledPair {
     pub key: PrivateKey,
     /// It must not leave under another one.
     pub clone_word: u64,
+    made_at: Duration,
 }
 
-/// Too many wait already, or it took too long.
+/// Why a request that waited has no pair.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too many requests wait for key pairs")]
-pub struct Busy;
+pub enum WaitError {
+    /// Too many wait already, or it took too long.
+    #[error("too many requests wait for key pairs")]
+    Busy,
+    /// It was this request's turn, and no pair was made: the entropy source or aws-lc failed, the machine was cloned in the
+    /// middle, or the pool was shut down.
+    #[error("no key pair could be made")]
+    NotMade,
+}
 
 /// The lanes of one process.
 pub struct Pairs {
@@ -44,6 +53,7 @@ pub struct Pairs {
     age_max: Duration,
     lanes: [Lane; PairSpec::ALL.len()],
     fillers: usize,
+    entropy: Arc<Entropy>,
     clock: Clock,
     clone_word: Arc<CloneWord>,
     bell: Bell,
@@ -122,6 +132,7 @@ impl Pairs {
     pub(super) fn new(
         config: &Config,
         fillers: usize,
+        entropy: &Arc<Entropy>,
         clock: Clock,
         clone_word: Arc<CloneWord>,
         metrics: &Metrics,
@@ -135,6 +146,7 @@ impl Pairs {
             age_max: Duration::from_secs(config.age_max_seconds),
             lanes: PairSpec::ALL.map(|spec| Lane::new(spec, fillers)),
             fillers,
+            entropy: Arc::clone(entropy),
             clock,
             clone_word,
             bell: Bell::new(fillers),
@@ -148,8 +160,8 @@ impl Pairs {
     /// Takes a pair that was made under `clone_word`; none is a miss, for [`Self::wait`].
     pub fn take(&self, spec: PairSpec, clone_word: u64) -> Option<PooledPair> {
         let lane = self.lane(spec);
-        let now = lane::micros(self.clock.monotonic());
-        lane.taken_at.store(now, Ordering::Relaxed);
+        let now = self.clock.monotonic();
+        lane.taken_at.store(lane::micros(now), Ordering::Relaxed);
         if !lane.begun.load(Ordering::SeqCst) {
             lane.begun.store(true, Ordering::SeqCst);
         }
@@ -158,11 +170,13 @@ impl Pairs {
             let Some(pair) = lane.ready.acquire(thread_number()) else {
                 break;
             };
-            if pair.clone_word == clone_word {
-                found = Some(*pair);
-                break;
+            match self.stale(&pair, clone_word, now) {
+                Some(reason) => self.count(reason, 1),
+                None => {
+                    found = Some(*pair);
+                    break;
+                }
             }
-            self.count(Purge::Clone, 1);
         }
         if lane.is_low(self.per_spec) {
             self.bell.ring();
@@ -170,29 +184,41 @@ impl Pairs {
         found
     }
 
+    /// Why a pair is not to be used, if it is not.
+    fn stale(&self, pair: &PooledPair, clone_word: u64, now: Duration) -> Option<Purge> {
+        if pair.clone_word != clone_word {
+            Some(Purge::Clone)
+        } else if now.saturating_sub(pair.made_at) > self.age_max {
+            Some(Purge::Age)
+        } else {
+            None
+        }
+    }
+
     /// Waits for a pair, behind those who wait already.
     ///
     /// # Errors
-    /// [`Busy`].
-    pub async fn wait(self: &Arc<Self>, spec: PairSpec) -> Result<PooledPair, Busy> {
+    /// [`WaitError`].
+    pub async fn wait(self: &Arc<Self>, spec: PairSpec) -> Result<PooledPair, WaitError> {
         let (_place, receiver) = self.stand_in_line(spec)?;
         self.start();
         self.bell.ring();
         match tokio::time::timeout(WAIT_MAX, receiver).await {
             Ok(Ok(pair)) => Ok(pair),
-            Ok(Err(_)) | Err(_) => Err(Busy),
+            Ok(Err(_)) => Err(WaitError::NotMade),
+            Err(_) => Err(WaitError::Busy),
         }
     }
 
     fn stand_in_line(
         &self,
         spec: PairSpec,
-    ) -> Result<(Place<'_>, oneshot::Receiver<PooledPair>), Busy> {
+    ) -> Result<(Place<'_>, oneshot::Receiver<PooledPair>), WaitError> {
         let lane = self.lane(spec);
         let before = lane.waiters.fetch_add(1, Ordering::SeqCst);
         let place = Place(&lane.waiters);
         if before >= WAITING_MAX || self.is_shut_down() {
-            return Err(Busy);
+            return Err(WaitError::Busy);
         }
         let (sender, receiver) = oneshot::channel();
         lane.waiting.push(sender);
@@ -243,10 +269,12 @@ impl Pairs {
             let lane = &self.lanes[at];
             if let Some(waiter) = lane.waiter() {
                 let ready = lane.ready.acquire(filler).map(|pair| *pair);
-                let ready = ready.filter(|pair| pair.clone_word == self.clone_word.read());
+                let (word, now) = (self.clone_word.read(), self.clock.monotonic());
+                let ready = ready.filter(|pair| self.stale(pair, word, now).is_none());
                 let pair = ready.or_else(|| self.generate(lane.spec))?;
                 if let Err(unwanted) = waiter.send(pair) {
-                    lane.ready.publish(filler, Box::new(unwanted));
+                    let made_at = unwanted.made_at;
+                    lane.ready.publish(filler, Box::new(unwanted), made_at);
                 }
                 return Some(next(at));
             }
@@ -257,17 +285,21 @@ impl Pairs {
                 && let Some(_room) = lane.reserve(self.per_spec)
             {
                 let pair = self.generate(lane.spec)?;
-                lane.ready.publish(filler, Box::new(pair));
+                let made_at = pair.made_at;
+                lane.ready.publish(filler, Box::new(pair), made_at);
                 return Some(next(at));
             }
         }
         None
     }
 
-    /// A new pair; none when aws-lc fails, or the machine was cloned in the middle.
+    /// A new pair; none when the entropy source or aws-lc fails, or the machine was cloned in the middle.
     fn generate(&self, spec: PairSpec) -> Option<PooledPair> {
         let clone_word = self.clone_word.read();
-        let generated = PrivateKey::generate(spec);
+        let probed = self.entropy.probe().inspect_err(|error| {
+            tracing::error!(%error, spec = spec.name(), "no key pair was made");
+        });
+        let generated = PrivateKey::generate(spec, probed.ok()?);
         let key = generated.inspect_err(|error| {
             tracing::error!(%error, spec = spec.name(), "no key pair was made");
         });
@@ -277,13 +309,20 @@ impl Pairs {
             self.count(Purge::Clone, 1);
             return None;
         }
-        Some(PooledPair { key, clone_word })
+        Some(PooledPair {
+            key,
+            clone_word,
+            made_at: self.clock.monotonic(),
+        })
     }
 
-    /// Drops lanes that nobody uses, and rings for those that are low.
+    /// Drops pairs that are too old and lanes that nobody uses, and rings for those that are low.
     pub(super) fn tick(&self, now: Duration) {
         let mut low = false;
+        let oldest = now.saturating_sub(self.age_max);
         for lane in &self.lanes {
+            let old = lane.ready.drop_older(oldest, |pair| pair.made_at);
+            self.count(Purge::Age, old.len());
             let taken_at = Duration::from_micros(lane.taken_at.load(Ordering::Relaxed));
             if now.saturating_sub(taken_at) > self.age_max
                 && lane.begun.swap(false, Ordering::SeqCst)
@@ -333,116 +372,4 @@ impl Pairs {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::Timestamp;
-    use PairSpec::EccNistP256 as P256;
-
-    fn pairs(per_spec: usize) -> (Arc<Pairs>, Arc<CloneWord>, Clock) {
-        let config = Config {
-            pairs_per_spec: per_spec,
-            age_max_seconds: 10,
-            ..Config::default()
-        };
-        let (clock, word) = (Clock::manual(Timestamp(0)), Arc::new(CloneWord::new()));
-        let metrics = Metrics::new().unwrap();
-        let pairs = Pairs::new(&config, 1, clock.clone(), Arc::clone(&word), &metrics);
-        (pairs, word, clock)
-    }
-
-    /// Works until there is nothing to do.
-    fn fill(pairs: &Pairs) -> usize {
-        let steps = std::iter::successors(pairs.step(0, 0), |next| pairs.step(0, *next));
-        steps.count()
-    }
-
-    fn depth(pairs: &Pairs) -> Vec<(String, usize)> {
-        let lanes = pairs.status();
-        lanes.map(|lane| (lane.lane, lane.depth)).collect()
-    }
-
-    #[test]
-    fn lanes_stand_in_the_order_of_the_specs() {
-        let (pairs, ..) = pairs(1);
-        for spec in PairSpec::ALL {
-            assert_eq!(pairs.lane(spec).spec, spec);
-        }
-    }
-
-    #[test]
-    fn a_lane_begins_with_its_first_request_and_holds_what_it_may() {
-        let (pairs, word, _) = pairs(3);
-        assert_eq!((fill(&pairs), depth(&pairs)), (0, Vec::new()));
-        assert!(pairs.take(P256, word.read()).is_none());
-        assert_eq!(fill(&pairs), 3);
-        assert_eq!(depth(&pairs), [("pairs/ECC_NIST_P256".to_owned(), 3)]);
-        let taken: Vec<_> = (0..4).map(|_| pairs.take(P256, word.read())).collect();
-        let mut keys: Vec<_> = taken
-            .iter()
-            .flatten()
-            .map(|pair| pair.key.public_der())
-            .collect();
-        assert_eq!(keys.len(), 3);
-        keys.sort_unstable();
-        keys.dedup();
-        assert_eq!(keys.len(), 3, "each leaves once (POOL-1)");
-    }
-
-    #[test]
-    fn pool_6_whoever_waits_is_served_first_in_turn_and_in_bounded_number() {
-        let (pairs, word, _) = pairs(1);
-        assert!(pairs.take(P256, word.read()).is_none());
-        let mut line: Vec<_> = (0..WAITING_MAX)
-            .map(|_| pairs.stand_in_line(P256).unwrap())
-            .collect();
-        assert_eq!(pairs.stand_in_line(P256).err(), Some(Busy));
-        let other = pairs.stand_in_line(PairSpec::EccSecgP256K1).unwrap();
-        // The first in line goes away: nothing is made for it, and its place is free.
-        drop(line.remove(0));
-        let last = pairs.stand_in_line(P256).unwrap();
-        assert_eq!(fill(&pairs), WAITING_MAX + 1 + 1);
-        for (_place, mut receiver) in line.into_iter().chain([last, other]) {
-            assert!(receiver.try_recv().is_ok());
-        }
-        assert_eq!(depth(&pairs), [("pairs/ECC_NIST_P256".to_owned(), 1)]);
-    }
-
-    #[test]
-    fn pool_5_a_pair_of_another_clone_word_never_leaves() {
-        let (pairs, word, _) = pairs(2);
-        let before = word.read();
-        assert!(pairs.take(P256, before).is_none());
-        fill(&pairs);
-        word.handle().fetch_add(1, Ordering::SeqCst);
-        assert!(pairs.take(P256, word.read()).is_none());
-        fill(&pairs);
-        let pair = pairs.take(P256, word.read()).unwrap();
-        assert_ne!(pair.clone_word, before);
-    }
-
-    #[test]
-    fn an_unused_lane_is_dropped_and_begins_anew() {
-        let (pairs, word, clock) = pairs(2);
-        assert!(pairs.take(P256, word.read()).is_none());
-        fill(&pairs);
-        clock.advance(Duration::from_secs(10));
-        pairs.tick(clock.monotonic());
-        assert_eq!(depth(&pairs).len(), 1);
-        clock.advance(Duration::from_secs(1));
-        pairs.tick(clock.monotonic());
-        assert_eq!((depth(&pairs).len(), fill(&pairs)), (0, 0));
-        assert!(pairs.take(P256, word.read()).is_none());
-        assert_eq!(fill(&pairs), 2);
-    }
-
-    #[tokio::test]
-    async fn threads_serve_who_waits_and_a_shut_down_turns_everybody_away() {
-        let (pairs, word, _) = pairs(0);
-        let pair = pairs.wait(P256).await.unwrap();
-        assert_eq!(pair.clone_word, word.read());
-        let (_place, receiver) = pairs.stand_in_line(PairSpec::Rsa4096).unwrap();
-        pairs.shut_down();
-        assert!(receiver.await.is_err());
-        assert_eq!(pairs.wait(P256).await.err(), Some(Busy));
-    }
-}
+mod tests;

@@ -7,15 +7,41 @@
 use super::sync::{
     AtomicCell, AtomicUsize, CachePadded, Mutex, Ordering, SLOTS, Steal, Stealer, Worker,
 };
+use std::collections::VecDeque;
+use std::time::Duration;
 
 /// A place for one opened magazine, on a cache line of its own.
 type Slot<M> = CachePadded<AtomicCell<Option<Box<M>>>>;
 
+/// A filler's half of its deque, and when each magazine in it was made, the oldest first.
+struct Back<M> {
+    worker: Worker<Box<M>>,
+    made: VecDeque<Duration>,
+    /// As many as have left `made`, of those that have left the deque.
+    forgotten: usize,
+}
+
+/// The takers' half.
+struct Front<M> {
+    stealer: Stealer<Box<M>>,
+    /// Magazines that have left.
+    stolen: AtomicUsize,
+}
+
+impl<M> Back<M> {
+    fn forget_stolen(&mut self, front: &Front<M>) {
+        while self.forgotten != front.stolen.load(Ordering::SeqCst) {
+            self.forgotten = self.forgotten.wrapping_add(1);
+            self.made.pop_front();
+        }
+    }
+}
+
 /// The queue of one lane, of magazines `M`.
 pub(super) struct Queue<M> {
-    /// Only filler `i` ever locks worker `i`, so nobody waits: the lock makes the owner's half shareable, nothing else.
-    workers: Box<[Mutex<Worker<Box<M>>>]>,
-    stealers: Box<[Stealer<Box<M>>]>,
+    /// Only filler `i` waits for worker `i`, and only for a tick that looks at the ages: the lock makes the owner's half shareable.
+    workers: Box<[Mutex<Back<M>>]>,
+    stealers: Box<[Front<M>]>,
     opened: Box<[Slot<M>]>,
     /// Full magazines; a hint for watermarks and metrics, and exact when nobody is in the middle of a call.
     full: AtomicUsize,
@@ -25,11 +51,22 @@ impl<M> Queue<M> {
     /// An empty queue for so many fillers.
     pub(super) fn new(fillers: usize) -> Self {
         let workers: Vec<Worker<Box<M>>> = (0..fillers).map(|_| Worker::new_fifo()).collect();
-        let stealers = workers.iter().map(Worker::stealer).collect();
+        let front = |worker: &Worker<Box<M>>| Front {
+            stealer: worker.stealer(),
+            stolen: AtomicUsize::new(0),
+        };
+        let stealers = workers.iter().map(front).collect();
         let opened = (0..SLOTS)
             .map(|_| CachePadded::new(AtomicCell::new(None)))
             .collect();
-        let workers = workers.into_iter().map(Mutex::new).collect();
+        let back = |worker| {
+            Mutex::new(Back {
+                worker,
+                made: VecDeque::new(),
+                forgotten: 0,
+            })
+        };
+        let workers = workers.into_iter().map(back).collect();
         Self {
             workers,
             stealers,
@@ -43,14 +80,16 @@ impl<M> Queue<M> {
         self.full.load(Ordering::SeqCst)
     }
 
-    /// Publishes a full magazine of filler `filler`.
-    pub(super) fn publish(&self, filler: usize, magazine: Box<M>) {
+    /// Publishes a full magazine of filler `filler`, made at `made_at`, which never goes back.
+    pub(super) fn publish(&self, filler: usize, magazine: Box<M>, made_at: Duration) {
         // Counted first: a taker that finds the magazine must not count below zero.
         self.full.fetch_add(1, Ordering::SeqCst);
-        let worker = self.workers[filler]
+        let mut back = self.workers[filler]
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        worker.push(magazine);
+        back.forget_stolen(&self.stealers[filler]);
+        back.made.push_back(made_at);
+        back.worker.push(magazine);
     }
 
     /// An opened magazine, or else a full one; `start` spreads takers over the slots.
@@ -77,6 +116,43 @@ impl<M> Queue<M> {
         opened.chain(std::iter::from_fn(|| self.steal(0)))
     }
 
+    /// Takes out what was made before `oldest`. One call at a time. A magazine that was opened may be out of sight for a moment: then
+    /// a taker opens another.
+    pub(super) fn drop_older(
+        &self,
+        oldest: Duration,
+        made_at: impl Fn(&M) -> Duration,
+    ) -> Vec<Box<M>> {
+        let mut old = Vec::new();
+        let mut sort = |magazine: Box<M>| {
+            let is_old = made_at(&magazine) < oldest;
+            // One that finds no slot goes as well: those in the slots are as young.
+            match is_old {
+                true => old.push(magazine),
+                false => old.extend(self.put_back(0, magazine)),
+            }
+            is_old
+        };
+        for slot in &self.opened {
+            slot.take().map(&mut sort);
+        }
+        for (back, front) in self.workers.iter().zip(&self.stealers) {
+            // A filler that was stopped while it publishes has the lock. Then the next call sees to it.
+            let Ok(mut back) = back.try_lock() else {
+                continue;
+            };
+            loop {
+                back.forget_stolen(front);
+                let is_old = back.made.front().is_some_and(|made| *made < oldest);
+                // A taker may have been faster, and this one be young.
+                if !is_old || !self.steal_from(front).is_some_and(&mut sort) {
+                    break;
+                }
+            }
+        }
+        old
+    }
+
     /// As [`Self::publish`] up to the push itself, and then waits, as a preempted filler would.
     #[cfg(test)]
     pub(super) fn stop_in_mid_push(
@@ -95,19 +171,21 @@ impl<M> Queue<M> {
 
     fn steal(&self, start: usize) -> Option<Box<M>> {
         let deques = self.stealers.len();
-        for at in 0..deques {
-            loop {
-                match self.stealers[(start + at) % deques].steal() {
-                    Steal::Success(magazine) => {
-                        self.full.fetch_sub(1, Ordering::SeqCst);
-                        return Some(magazine);
-                    }
-                    // Somebody else was faster: the queue as a whole moved on.
-                    Steal::Retry => {}
-                    Steal::Empty => break,
+        (0..deques).find_map(|at| self.steal_from(&self.stealers[(start + at) % deques]))
+    }
+
+    fn steal_from(&self, front: &Front<M>) -> Option<Box<M>> {
+        loop {
+            match front.stealer.steal() {
+                Steal::Success(magazine) => {
+                    front.stolen.fetch_add(1, Ordering::SeqCst);
+                    self.full.fetch_sub(1, Ordering::SeqCst);
+                    return Some(magazine);
                 }
+                // Somebody else was faster: the queue as a whole moved on.
+                Steal::Retry => {}
+                Steal::Empty => return None,
             }
         }
-        None
     }
 }

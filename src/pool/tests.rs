@@ -86,9 +86,17 @@ impl Bench {
 }
 
 fn entry(number: u8, fence: u64) -> Arc<KeyEntry> {
+    of(number, "111122223333", fence)
+}
+
+fn of_account(number: u8, account: &str) -> Arc<KeyEntry> {
+    of(number, account, 1)
+}
+
+fn of(number: u8, account: &str, fence: u64) -> Arc<KeyEntry> {
     let id = KeyId::from_random([number; 16]);
     let material = BackingKey::draw(id, 1, Timestamp(0), &Entropy::os()).unwrap();
-    let key = KmsKey::new(id, "111122223333".parse().unwrap(), Timestamp(0));
+    let key = KmsKey::new(id, account.parse().unwrap(), Timestamp(0));
     Arc::new(KeyEntry {
         key,
         arn: String::new(),
@@ -321,7 +329,121 @@ fn pool_8_old_keys_are_dropped_and_idle_lanes_give_their_memory_back() {
     assert!(bench.take(&entry).is_some());
     pass(&bench, 901);
     assert!(bench.pool.lanes().is_empty());
-    assert_eq!(bench.pool.granted.load(Ordering::SeqCst), 0);
+    assert_eq!(lock(&bench.pool.growing).granted(), 0);
+}
+
+/// Two fillers take turns, and a taker looks into its own deque first: what is too old in the other goes all the same, and neither
+/// depth nor capacity counts it.
+#[test]
+fn pool_8_the_oldest_go_first_from_every_deque() {
+    let entry = entry(1, 1);
+    let config = Config {
+        fillers: 2,
+        ..small()
+    };
+    let mut bench = Bench::new(config);
+    assert!(bench.take(&entry).is_none());
+    let fill_by = |bench: &mut Bench, filler, magazines| {
+        let lanes = bench.pool.lanes.load_full();
+        let lane = lanes.values().next().unwrap();
+        for _ in 0..magazines {
+            assert!(fill(&bench.pool, lane, filler, &mut bench.epochs));
+        }
+    };
+    fill_by(&mut bench, 0, 1);
+    fill_by(&mut bench, 1, 1);
+    bench.clock.advance(Duration::from_secs(500));
+    bench.pool.tick();
+    fill_by(&mut bench, 0, 1);
+    fill_by(&mut bench, 1, 1);
+    assert!(bench.take(&entry).is_some(), "one is opened");
+    bench.clock.advance(Duration::from_secs(401));
+    bench.pool.tick();
+    assert_eq!(bench.depth(), 128, "the young ones of both");
+    assert_eq!(std::iter::from_fn(|| bench.take(&entry)).count(), 128);
+    fill_by(&mut bench, 1, 2);
+    bench.pool.tick();
+    assert_eq!(bench.depth(), 128, "a tick leaves what is young");
+    assert_eq!(std::iter::from_fn(|| bench.take(&entry)).count(), 128);
+}
+
+/// Every key of one tenant has filled the pool; another gets its share, and never more than what is there.
+#[test]
+fn pool_2_no_account_keeps_the_others_out_of_the_pool() {
+    let mut bench = Bench::new(small());
+    let many: Vec<_> = (0..8).map(|number| entry(number, 1)).collect();
+    for entry in &many {
+        assert!(bench.take(entry).is_none());
+    }
+    bench.fill();
+    assert_eq!(bench.depth(), 2048, "the budget is used, by one account");
+    let lane_of = |bench: &Bench, entry: &KeyEntry| {
+        let id = entry.key.id.to_string();
+        let lanes = bench.pool.lanes();
+        lanes.into_iter().find(|lane| lane.lane.starts_with(&id))
+    };
+    // In turns, so that each lane of the first account is in use all the time.
+    let others: Vec<_> = (20..30)
+        .map(|number| of_account(number, "444455556666"))
+        .collect();
+    for second in 1..20 {
+        bench.clock.advance(Duration::from_secs(1));
+        bench.pool.tick();
+        for entry in many.iter().chain(&others) {
+            bench.take(entry);
+        }
+        bench.fill();
+        assert!(
+            bench.depth() <= 2048 && lock(&bench.pool.growing).granted() * 64 <= 2048,
+            "{second}"
+        );
+    }
+    let held = |bench: &Bench, entries: &[Arc<KeyEntry>]| -> usize {
+        let lanes = entries.iter().filter_map(|entry| lane_of(bench, entry));
+        lanes.map(|lane| lane.capacity).sum()
+    };
+    assert_eq!((held(&bench, &many), held(&bench, &others)), (1024, 1024));
+}
+
+/// Of one account: what nobody has used for a minute makes room for what is used.
+#[test]
+fn pool_2_keys_that_were_used_once_keep_no_others_out() {
+    let mut bench = Bench::new(small());
+    for number in 0..8 {
+        assert!(bench.take(&entry(number, 1)).is_none());
+    }
+    bench.fill();
+    let late = entry(9, 1);
+    let is_served = |bench: &mut Bench, seconds| {
+        bench.clock.advance(Duration::from_secs(seconds));
+        bench.take(&late);
+        bench.pool.tick();
+        bench.take(&late);
+        bench.fill();
+        bench.take(&late).is_some()
+    };
+    assert!(!is_served(&mut bench, 30), "they may come back");
+    assert!(is_served(&mut bench, 31));
+    assert_eq!(bench.pool.lanes().len(), 8, "one went for it");
+}
+
+/// A key that was disabled or deleted: its lane, its place in the budget and its series go within a minute.
+#[test]
+fn pool_2_lanes_of_keys_that_are_gone_go() {
+    let (gone, here) = (entry(1, 1), entry(2, 1));
+    let mut bench = Bench::warm(small(), &gone);
+    assert!(bench.take(&here).is_none());
+    bench.fill();
+    bench.pool.purge(gone.key.id);
+    bench.clock.advance(Duration::from_secs(59));
+    bench.pool.tick();
+    assert_eq!(bench.pool.lanes().len(), 2, "it may be enabled again");
+    bench.clock.advance(Duration::from_secs(2));
+    bench.pool.tick();
+    let lanes = bench.pool.lanes();
+    assert_eq!(lanes.len(), 1);
+    assert!(lanes[0].lane.starts_with(&here.key.id.to_string()));
+    assert_eq!(lock(&bench.pool.growing).granted() * 64, lanes[0].capacity);
 }
 
 /// Masks and GHASH keys are held by types that can be neither printed nor cloned; see the compile-fail examples at `envelope::epoch`. What is shown here: a

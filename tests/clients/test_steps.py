@@ -58,6 +58,7 @@ unix-socket      unix_socket.py
 foreign-uid      foreign_uid.py
 durability       durability.py
 no-entropy       no_entropy.py
+entropy          entropy.py
 """
 
 # These need both cores: they hold rates, waits or shares of pooled keys to a bound, look for a race

@@ -120,9 +120,9 @@ impl Rewrapping {
         let mut blobs = BinaryBuilder::new();
         for (at, (asked, row)) in rows.iter().zip(sound).enumerate() {
             let (source, destination, opening, sealing, sealed) = asked;
-            let opened = decrypt::open(source, opening, &row.context, sealed);
-            let (_, plaintext) = opened.map_err(|error| site.at_row(at, error))?;
             let (context, entropy) = (row.destination(), &site.api.entropy);
+            let opened = decrypt::open(source, opening, &row.context, sealed, entropy);
+            let (_, plaintext) = opened.map_err(|error| site.at_row(at, error))?;
             let blob = sealing.encrypt(destination, context, plaintext.expose(), entropy)?;
             blobs.append_value(blob);
         }

@@ -68,7 +68,7 @@ fn open(
     let mut opened = Opened::with_capacity(count);
     for row in &work.rows {
         opened.push(match row {
-            Ok(row) => open_row(under, row, &mut decided),
+            Ok(row) => open_row(site, under, row, &mut decided),
             Err(error) => Err(ApiError::new(error.code(), error.message().to_owned())),
         });
     }
@@ -86,6 +86,7 @@ fn open(
 }
 
 fn open_row<'a>(
+    site: &Site<'_>,
     under: &'a Under<'_>,
     row: &'a Row<'_>,
     decided: &mut Option<&'a Arc<KeyEntry>>,
@@ -103,7 +104,7 @@ fn open_row<'a>(
         }
     };
     let cipher = Cipher::of(entry, None, &row.context, "Decrypt")?;
-    decrypt::open(entry, &cipher, &row.context, &sealed)?;
+    decrypt::open(entry, &cipher, &row.context, &sealed, &site.api.entropy)?;
     Ok(Arc::clone(entry))
 }
 

@@ -224,3 +224,70 @@ async fn conditions_know_the_spec_and_records_name_it() {
     );
     assert_eq!(made["readOnly"], true);
 }
+
+/// aws-lc draws by itself, and would end the process: each call that has it draw fails with the source before, and is counted.
+#[tokio::test]
+async fn rng_1_what_has_aws_lc_draw_fails_with_the_source() {
+    let bench = Bench::new().await;
+    let id = bench.key().await;
+    let key = async |spec: &str, usage: &str| {
+        let body = json!({"KeySpec": spec, "KeyUsage": usage});
+        let created = bench.done("CreateKey", body).await;
+        created["KeyMetadata"]["KeyId"].as_str().unwrap().to_owned()
+    };
+    let (signs, curve) = (
+        key("RSA_2048", "SIGN_VERIFY").await,
+        key("ECC_NIST_P256", "SIGN_VERIFY").await,
+    );
+    let seals = key("RSA_2048", "ENCRYPT_DECRYPT").await;
+    let external = bench.done("CreateKey", json!({"Origin": "EXTERNAL"})).await;
+    let external = external["KeyMetadata"]["KeyId"].clone();
+    let oaep = "RSAES_OAEP_SHA_256";
+    let sealed =
+        json!({"KeyId": seals, "Plaintext": encoded(b"text"), "EncryptionAlgorithm": oaep});
+    let sealed_blob = bench.done("Encrypt", sealed.clone()).await["CiphertextBlob"].clone();
+    let sign = |id: &str, algorithm: &str| json!({"KeyId": id, "Message": encoded(b"m"), "SigningAlgorithm": algorithm});
+    let pair = json!({"KeyId": id, "KeyPairSpec": "ECC_NIST_P256"});
+    let calls = [
+        ("GenerateDataKeyPair", pair),
+        (
+            "GenerateDataKeyPairWithoutPlaintext",
+            json!({"KeyId": id, "KeyPairSpec": "ECC_NIST_P384"}),
+        ),
+        (
+            "CreateKey",
+            json!({"KeySpec": "RSA_2048", "KeyUsage": "SIGN_VERIFY"}),
+        ),
+        (
+            "CreateKey",
+            json!({"KeySpec": "ECC_NIST_EDWARDS25519", "KeyUsage": "SIGN_VERIFY"}),
+        ),
+        ("Sign", sign(&signs, "RSASSA_PSS_SHA_256")),
+        ("Sign", sign(&signs, "RSASSA_PKCS1_V1_5_SHA_256")),
+        ("Sign", sign(&curve, "ECDSA_SHA_256")),
+        ("Encrypt", sealed),
+        (
+            "Decrypt",
+            json!({"KeyId": seals, "CiphertextBlob": sealed_blob, "EncryptionAlgorithm": oaep}),
+        ),
+        (
+            "GetParametersForImport",
+            json!({"KeyId": external, "WrappingAlgorithm": oaep, "WrappingKeySpec": "RSA_2048"}),
+        ),
+    ];
+    bench.faults.0.store(true, Ordering::SeqCst);
+    for (name, body) in &calls {
+        let refused = bench.call(name, body.clone()).await;
+        assert_eq!(
+            refused.unwrap_err().0,
+            Code::KMSInternalException,
+            "{name} {body}"
+        );
+    }
+    let failures = bench.counted("keymill_entropy_failures_total");
+    assert!(failures >= calls.len() as u64, "{failures}");
+    bench.faults.0.store(false, Ordering::SeqCst);
+    for (name, body) in calls {
+        bench.done(name, body).await;
+    }
+}

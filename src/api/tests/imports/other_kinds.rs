@@ -1,6 +1,7 @@
 //! Imported material of asymmetric and HMAC keys.
 
 use super::*;
+use crate::crypto::entropy::probed;
 use crate::crypto::pair::{PairSpec, PrivateKey};
 
 #[tokio::test]
@@ -38,7 +39,7 @@ async fn asymmetric_and_hmac_material_is_imported_once_for_good() {
         .await
         .unwrap_err();
     assert_eq!(described.0, Code::ValidationException);
-    let pair = PrivateKey::generate(PairSpec::EccNistP256).unwrap();
+    let pair = PrivateKey::generate(PairSpec::EccNistP256, probed()).unwrap();
     bench
         .import(&id, pair.expose_der(), json!({}))
         .await
@@ -60,7 +61,7 @@ async fn asymmetric_and_hmac_material_is_imported_once_for_good() {
         .await;
     let algorithm = "RSA_AES_KEY_WRAP_SHA_256";
     let parameters = bench.parameters(&rsa, algorithm).await;
-    let pair = PrivateKey::generate(PairSpec::Rsa2048).unwrap();
+    let pair = PrivateKey::generate(PairSpec::Rsa2048, probed()).unwrap();
     let wrapped = wrap(
         &decoded(&parameters["PublicKey"]),
         algorithm,

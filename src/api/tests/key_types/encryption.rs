@@ -1,6 +1,7 @@
 //! RSA-OAEP beside the envelope.
 
 use super::*;
+use crate::crypto::entropy::probed;
 use crate::crypto::oaep::{self, OaepHash};
 use crate::crypto::pair::PrivateKey;
 
@@ -32,7 +33,9 @@ async fn rsa_keys_encrypt_with_oaep_and_interoperate_with_local_encryption() {
         );
         let ciphertext = decoded(&sealed["CiphertextBlob"]);
         assert_eq!(
-            oaep::decrypt(&local, hash, &ciphertext).unwrap().expose(),
+            oaep::decrypt(&local, hash, &ciphertext, probed())
+                .unwrap()
+                .expose(),
             vec![7; max]
         );
         let message = format!(
@@ -46,7 +49,7 @@ async fn rsa_keys_encrypt_with_oaep_and_interoperate_with_local_encryption() {
                 &message,
             )
             .await;
-        let sealed = encoded(&oaep::encrypt(&local, hash, b"local").unwrap());
+        let sealed = encoded(&oaep::encrypt(&local, hash, b"local", probed()).unwrap());
         let decrypt = json!({"KeyId": id, "CiphertextBlob": sealed, "EncryptionAlgorithm": name});
         let opened = bench.done("Decrypt", decrypt.clone()).await;
         let expected =
@@ -94,7 +97,8 @@ async fn rsa_keys_encrypt_with_oaep_and_interoperate_with_local_encryption() {
             moved["SourceKeyMaterialId"].is_null() && moved["DestinationKeyMaterialId"].is_string()
         );
         let back = bench.done("ReEncrypt", json!({"CiphertextBlob": moved["CiphertextBlob"], "DestinationKeyId": id, "DestinationEncryptionAlgorithm": name})).await;
-        let opened = oaep::decrypt(&local, hash, &decoded(&back["CiphertextBlob"])).unwrap();
+        let opened =
+            oaep::decrypt(&local, hash, &decoded(&back["CiphertextBlob"]), probed()).unwrap();
         assert_eq!(opened.expose(), b"local");
         let long = bench
             .done(
