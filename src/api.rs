@@ -202,6 +202,11 @@ impl Api {
         requester: &'a Requester,
         snapshot: &'a Snapshot,
     ) -> Result<Under<'a>, ApiError> {
+        if self.keystore.halt().is_unknown() {
+            return Err(ApiError::internal(
+                "it is unknown what the store holds: see /ready",
+            ));
+        }
         let now = self.clock.now();
         Ok(Under {
             principal: requester.current(snapshot, now)?,

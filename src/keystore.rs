@@ -353,14 +353,23 @@ impl Keystore {
         Ok(outcome)
     }
 
-    /// Opens a store anew whose last commit has an unknown outcome, unless it was tried a moment
-    /// ago; does nothing for one that takes changes. To be called every second or so.
+    /// Looks whether the store is still where it was opened, and opens one anew whose last commit
+    /// has an unknown outcome, unless it was tried a moment ago. To be called every second or so.
     ///
     /// # Errors
     /// [`KeystoreError::Halted`]: it still takes no change.
     pub async fn heal(&self) -> Result<(), KeystoreError> {
         match self.writer.try_lock() {
-            Ok(mut writer) => self.settle(&mut writer).await,
+            Ok(mut writer) => {
+                if !writer.is_in_doubt()
+                    && let Err(error) = writer.check_in_place()
+                {
+                    tracing::error!(%error, "the store is gone: nothing is answered until it is back");
+                    self.halt.set(error.to_string());
+                    self.halt.set_unknown(true);
+                }
+                self.settle(&mut writer).await
+            }
             // Somebody changes it, and settles it first.
             Err(_) => Ok(()),
         }
@@ -373,6 +382,7 @@ impl Keystore {
         if writer.may_retry() {
             match self.reopen(writer).await {
                 Ok(()) => {
+                    self.halt.set_unknown(false);
                     if self.halt.clear() {
                         tracing::info!("the store takes changes again");
                     }
@@ -381,6 +391,7 @@ impl Keystore {
                 Err(error) => self.halt.set(error.to_string()),
             }
         }
+        self.halt.set_unknown(writer.is_unknown());
         let reason = self.halt.reason();
         let reason =
             reason.map_or_else(|| "a change was broken off".to_owned(), |it| it.to_string());

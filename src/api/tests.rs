@@ -45,6 +45,7 @@ mod rotation;
 mod sessions;
 mod states;
 mod steps;
+mod store;
 mod tags;
 mod trail;
 

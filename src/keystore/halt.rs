@@ -3,10 +3,12 @@
 use arc_swap::ArcSwapOption;
 use metrics::Gauge;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Why the store takes no change; nothing as long as it does.
 pub struct Halt {
     reason: ArcSwapOption<String>,
+    is_unknown: AtomicBool,
     gauge: Gauge,
 }
 
@@ -17,6 +19,7 @@ impl Halt {
         gauge.set(0);
         Self {
             reason: ArcSwapOption::empty(),
+            is_unknown: AtomicBool::new(false),
             gauge,
         }
     }
@@ -25,6 +28,18 @@ impl Halt {
     #[must_use]
     pub fn reason(&self) -> Option<Arc<String>> {
         self.reason.load_full()
+    }
+
+    /// Whether what the store holds is unknown: a change may be durable that is not in force, and
+    /// nothing may be answered from what is in memory.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.is_unknown.load(Ordering::Acquire)
+    }
+
+    /// From now on it is, or is no longer, known what the store holds.
+    pub(crate) fn set_unknown(&self, is_unknown: bool) {
+        self.is_unknown.store(is_unknown, Ordering::Release);
     }
 
     /// From now on it takes none.

@@ -53,6 +53,8 @@ pub struct Commit {
 
 /// Where records are kept. The few verbs that a test double, and a shared database, can offer as well.
 pub trait Store: Send {
+    /// Whether it is still the store that was opened.
+    fn check_in_place(&mut self) -> Result<(), KeystoreError>;
     /// Lets go of the files and takes them anew, as a start does: everything that they hold.
     fn reopen(&mut self) -> StoreFuture<'_, Contents>;
     /// Makes a change durable, if the head is still at the expected revision.
@@ -227,18 +229,6 @@ impl SqliteStore {
         }
     }
 
-    /// Refuses when the names lead to other files than those that were opened.
-    fn check_in_place(&mut self) -> Result<(), KeystoreError> {
-        let found = Files::at(&self.path)?;
-        // SQLite makes the log when it first needs it.
-        self.files.log = self.files.log.or(found.log);
-        if found == self.files {
-            return Ok(());
-        }
-        let path = self.path.clone();
-        Err(KeystoreError::Replaced { path })
-    }
-
     /// Folds the log into the store and empties it.
     async fn empty_log(&mut self) {
         let done = async {
@@ -293,6 +283,18 @@ impl SqliteStore {
 }
 
 impl Store for SqliteStore {
+    /// Refuses when the names lead to other files than those that were opened.
+    fn check_in_place(&mut self) -> Result<(), KeystoreError> {
+        let found = Files::at(&self.path)?;
+        // SQLite makes the log when it first needs it.
+        self.files.log = self.files.log.or(found.log);
+        if found == self.files {
+            return Ok(());
+        }
+        let path = self.path.clone();
+        Err(KeystoreError::Replaced { path })
+    }
+
     fn reopen(&mut self) -> StoreFuture<'_, Contents> {
         Box::pin(async {
             // While the name leads elsewhere, the last of what was written is in the open files.

@@ -40,6 +40,8 @@ pub(super) struct Writer {
     sealed: u64,
     /// Whether what the store holds may be another set than `head` says.
     in_doubt: bool,
+    /// Whether what is published may be another set than the store holds.
+    is_unknown: bool,
     pub(super) retry: Retry,
     _lock: Option<StoreLock>,
 }
@@ -77,6 +79,7 @@ impl Writer {
             seen,
             sealed: head.revision,
             in_doubt: false,
+            is_unknown: false,
             retry: Retry {
                 clock: Clock::system(),
                 at: Duration::ZERO,
@@ -88,6 +91,22 @@ impl Writer {
 
     pub(super) fn is_in_doubt(&self) -> bool {
         self.in_doubt
+    }
+
+    /// Whether a change may be durable that is not in force.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.is_unknown
+    }
+
+    /// In doubt from now on if the store is not the one that was opened.
+    ///
+    /// # Errors
+    /// [`KeystoreError::Replaced`].
+    pub(super) fn check_in_place(&mut self) -> Result<(), KeystoreError> {
+        self.store.check_in_place().inspect_err(|_| {
+            self.in_doubt = true;
+            self.is_unknown = true;
+        })
     }
 
     /// Makes `changes` of `current` durable, and returns what is to be published then.
@@ -161,6 +180,7 @@ impl Writer {
         self.head = verified.head;
         self.terms = verified.terms;
         self.sealed = self.sealed.max(self.head.revision);
+        self.is_unknown = false;
         Ok(moved.then_some(verified.snapshot))
     }
 
@@ -205,6 +225,7 @@ impl Writer {
         self.sealed = head.revision;
         // Set before the commit is awaited: dropped in the middle, it leaves the outcome unknown.
         self.in_doubt = true;
+        self.is_unknown |= !terms.is_empty();
         let clock = Clock::system();
         self.store.commit(commit).await?;
         means.metrics.keystore_commits.increment(1);
@@ -226,6 +247,7 @@ impl Writer {
             }
         }
         self.in_doubt = false;
+        self.is_unknown = false;
         Ok(())
     }
 

@@ -76,6 +76,10 @@ fn failed() -> KeystoreError {
 }
 
 impl Store for Faulty {
+    fn check_in_place(&mut self) -> Result<(), KeystoreError> {
+        Ok(())
+    }
+
     fn reopen(&mut self) -> StoreFuture<'_, Contents> {
         Box::pin(async {
             match *self.fault.lock().unwrap() {
@@ -138,6 +142,7 @@ async fn store_1_a_lost_commit_is_never_seen_and_the_store_comes_back_by_itself(
     assert_eq!(keystore.snapshot().keys.len(), 1, "never seen");
     assert_eq!(halted(&keystore), Some(1.0));
     assert!(keystore.halt().reason().unwrap().contains("disk full"));
+    assert!(!keystore.halt().is_unknown(), "it was read");
 
     // The cause is gone, and it is not tried again at once.
     store.is(Fault::None);
@@ -187,6 +192,7 @@ async fn store_1_a_commit_that_is_durable_after_all_is_in_force_at_once() {
         "nothing pooled before it leaves"
     );
     assert_eq!(halted(&keystore), Some(1.0), "the proof failed too");
+    assert!(!keystore.halt().is_unknown(), "it was read");
     store.is(Fault::None);
     clock.advance(Duration::from_secs(60));
     keystore.heal().await.unwrap();
@@ -202,6 +208,7 @@ async fn store_1_a_store_that_cannot_be_read_is_tried_with_growing_pauses() {
     store.is(Fault::Unreadable);
     let change = || vec![Change::PutKey(draft(KeyState::Enabled))];
     assert!(apply(&keystore, change()).await.is_err());
+    assert!(keystore.halt().is_unknown(), "nothing is answered");
     // 1, 2, 4, … 60 s: what is refused in between has not been tried.
     let mut tries = 0;
     for _ in 0..600 {
@@ -214,6 +221,7 @@ async fn store_1_a_store_that_cannot_be_read_is_tried_with_growing_pauses() {
     store.is(Fault::None);
     clock.advance(Duration::from_secs(60));
     apply(&keystore, change()).await.unwrap();
+    assert!(!keystore.halt().is_unknown());
     assert_eq!(keystore.snapshot().keys.len(), 1);
 }
 
