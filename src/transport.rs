@@ -54,6 +54,7 @@ mod places;
 mod request_body;
 mod route;
 mod shares;
+mod strangers;
 mod tally;
 pub mod tls;
 pub mod unix;

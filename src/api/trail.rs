@@ -5,7 +5,7 @@
 //! change stands without one, and was never answered. Records stand in the order in which they were kept: a key that was issued just before its KMS key
 //! was disabled may have its record just after.
 //!
-//! Callers who could not be authenticated have no record, only a count: strangers could fill the disk with them.
+//! Callers who could not be authenticated have no record, only a count and a bounded log line: strangers could fill the disk with them.
 
 use crate::api::{Api, ApiError, KmsErrorCode, Operation, Reply, RequestId, Requester, wire};
 use crate::audit::{

@@ -15,6 +15,7 @@ use crate::transport::caller::Caller;
 use crate::transport::log_lines::LogLines;
 use crate::transport::request_body::{RequestBody, Room};
 use crate::transport::route::{self, Route};
+use crate::transport::strangers;
 use crate::transport::tally::{Outcome, Subject, Tally};
 use bytes::Bytes;
 use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName};
@@ -205,7 +206,7 @@ impl Front {
         let Service {
             keystore, verifier, ..
         } = &*self.service;
-        let unknown = |error| self.unknown(error);
+        let unknown = |error| self.unknown(id, caller, head, error);
         let snapshot = keystore.snapshot();
         // A body takes as long as its sender likes: whoever was removed meanwhile is no principal any more.
         let has_moved = || keystore.revision() != snapshot.revision;
@@ -247,8 +248,8 @@ impl Front {
         Ok((signed, body))
     }
 
-    /// Counts a caller who could not be authenticated.
-    fn unknown(&self, error: AuthError) -> Refusal {
+    /// Counts a caller who could not be authenticated, and tells of it.
+    fn unknown(&self, id: RequestId, caller: &Caller, head: &Parts, error: AuthError) -> Refusal {
         let named = |code: &KmsErrorCode| code.name() == error.code;
         // `auth` stands below `api` and names its codes as text; one that is not in the closed set would be a fault of ours, not the caller's.
         let refusal = match KmsErrorCode::ALL.into_iter().find(named) {
@@ -256,6 +257,7 @@ impl Front {
             None => ApiError::internal(error),
         };
         self.tally.auth_failure(refusal.code());
+        strangers::tell(id, caller, &head.headers, &refusal);
         refusal.into()
     }
 

@@ -70,7 +70,7 @@ impl Front {
         } else {
             let (now, snapshot) = (self.service.clock.now(), self.service.keystore.snapshot());
             let principal = of_connection(caller, now, &snapshot);
-            let principal = principal.map_err(|error| self.unknown(error))?;
+            let principal = principal.map_err(|error| self.unknown(id, caller, head, error))?;
             caller.place.begin();
             let incoming = body.incoming.take().map(Box::new);
             (requester(id, principal, caller), Input::Streamed(incoming))

@@ -1,0 +1,128 @@
+//! Callers who could not be authenticated, told to the operator: they have no audit record, since strangers could fill the disk with them, and so a log line is where one of
+//! them is looked for. Lines are bounded by kind, and metrics count every one.
+
+use crate::api::{ApiError, KmsErrorCode, RequestId};
+use crate::transport::caller::Caller;
+use crate::transport::log_lines::LogLines;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+/// Characters of what the caller claims to be, and of a reason, at most: both repeat what was sent.
+const SHOWN_CHARACTERS_MAX: usize = 160;
+
+/// The lines of each reason: whoever sends what is no request at all does not hide a wrong secret.
+static LINES: [LogLines; KmsErrorCode::ALL.len()] =
+    [const { LogLines::new() }; KmsErrorCode::ALL.len()];
+
+/// Tells of a caller who could not be authenticated.
+pub(super) fn tell(id: RequestId, caller: &Caller, headers: &HeaderMap, error: &ApiError) {
+    let code = error.code();
+    let Some(left_out) = LINES[code as usize].admit() else {
+        return;
+    };
+    // A header that is not understood is repeated in the message, with a signature that may be good.
+    let reason = match code {
+        KmsErrorCode::IncompleteSignatureException => "",
+        _ => error.message(),
+    };
+    // Written as a literal: control characters and line feeds come out escaped.
+    tracing::warn!(
+        request_id = %id,
+        code = code.name(),
+        access_key_id = ?cut(access_key_id(headers).unwrap_or_default()),
+        source = %caller.source,
+        uid = caller.uid,
+        reason = ?cut(reason),
+        left_out,
+        "a caller could not be authenticated"
+    );
+}
+
+/// The access key that a header claims to be signed with.
+fn access_key_id(headers: &HeaderMap) -> Option<&str> {
+    let header = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (_, credential) = header.split_once("Credential=")?;
+    credential.split(['/', ',', ' ']).next()
+}
+
+fn cut(text: &str) -> &str {
+    let end = text.char_indices().nth(SHOWN_CHARACTERS_MAX);
+    end.map_or(text, |(at, _)| &text[..at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::entropy::Entropy;
+    use http::HeaderValue;
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn told(authorization: &str, error: &ApiError, times: usize) -> (RequestId, String) {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        let id = RequestId::draw(&Entropy::os());
+        let caller = Caller::over_tcp("192.0.2.7:443".parse().unwrap());
+        let mut headers = HeaderMap::new();
+        let value = HeaderValue::from_bytes(authorization.as_bytes()).unwrap();
+        headers.insert(AUTHORIZATION, value);
+        tracing::subscriber::with_default(subscriber, || {
+            for _ in 0..times {
+                tell(id, &caller, &headers, error);
+            }
+        });
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        (id, text)
+    }
+
+    #[test]
+    fn auth_5_a_refused_caller_can_be_traced() {
+        let authorization = "AWS4-HMAC-SHA256 Credential=AKIA\tB/20260115/us-east-1/kms/aws4_request, SignedHeaders=host, Signature=00";
+        let error = ApiError::new(KmsErrorCode::InvalidSignatureException, "does not match\nx");
+        let (id, text) = told(authorization, &error, 1);
+        for part in [
+            id.as_str(),
+            "InvalidSignatureException",
+            r#"access_key_id="AKIA\tB""#,
+            "source=192.0.2.7:443",
+            r#"reason="does not match\nx""#,
+            "left_out=0",
+        ] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        assert_eq!(text.lines().count(), 1, "{text}");
+        // What repeats the header does not show the signature.
+        let error = ApiError::new(
+            KmsErrorCode::IncompleteSignatureException,
+            authorization.to_owned(),
+        );
+        let (_, text) = told(authorization, &error, 1);
+        assert!(!text.contains("Signature=00"), "{text}");
+    }
+
+    #[test]
+    fn auth_5_lines_about_refused_callers_are_bounded() {
+        let error = ApiError::new(KmsErrorCode::ExpiredTokenException, "x".repeat(100_000));
+        let (_, text) = told(&"Credential=".repeat(2000), &error, 1000);
+        assert_eq!(text.lines().count(), 20);
+        assert!(text.len() < 20 * 600, "{}", text.len());
+    }
+}
