@@ -448,6 +448,10 @@ async fn administration(daemon: &Daemon, operation: &str, number: usize) -> Valu
     }
     match operation {
         "DescribeAuditLog" | "ListPrincipals" => json!({}),
+        "AcknowledgeAuditLog" => {
+            let head = daemon.api.audit.head().to_json();
+            json!({"Log": head["Log"], "Group": head["Group"]})
+        }
         "CreatePrincipal" => json!({"Name": name, "Policies": []}),
         "CreateAccessKey" | "DeletePrincipal" | "DescribePrincipal" | "DisablePrincipal"
         | "EnablePrincipal" => json!({"Name": name}),
