@@ -52,6 +52,7 @@ mod makers;
 mod parts;
 mod places;
 mod request_body;
+mod room;
 mod route;
 mod shares;
 mod strangers;

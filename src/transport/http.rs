@@ -13,7 +13,8 @@ use crate::transport::Service;
 use crate::transport::answered::Answered;
 use crate::transport::caller::Caller;
 use crate::transport::log_lines::LogLines;
-use crate::transport::request_body::{RequestBody, Room};
+use crate::transport::request_body::{RequestBody, TOGETHER_BYTES_MAX};
+use crate::transport::room::Room;
 use crate::transport::route::{self, Route};
 use crate::transport::strangers;
 use crate::transport::tally::{Outcome, Subject, Tally};
@@ -84,7 +85,7 @@ impl Front {
             service,
             operator,
             tally,
-            bodies: Room::new(),
+            bodies: Room::new(TOGETHER_BYTES_MAX),
         }
     }
 
