@@ -10,5 +10,6 @@ pub mod oaep;
 pub mod pair;
 pub mod secret;
 pub mod signature;
+pub mod stack;
 pub mod wrapping;
 pub mod xaes;

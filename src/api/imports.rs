@@ -11,6 +11,7 @@ use crate::api::wire::{self, Blob, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, unsupported};
 use crate::clock::Timestamp;
 use crate::crypto::pair::{Family, PairSpec, PrivateKey};
+use crate::crypto::stack;
 use crate::crypto::wrapping::WrappingAlgorithm;
 use crate::key::KeyId;
 use crate::key::material::KeyMaterialId;
@@ -340,7 +341,7 @@ async fn unwrapped(
             .unwrap(&token.wrapping_key, &wrapped, probed);
         material.map_err(|_| ApiError::bare(KmsErrorCode::InvalidCiphertextException))
     };
-    api.in_turn(unwrap).await?
+    api.in_turn(|| stack::wiped(unwrap)).await?
 }
 
 fn reply(entry: &Arc<KeyEntry>, material: Option<KeyMaterialId>) -> crate::api::Reply {

@@ -154,7 +154,7 @@ mod tests {
 
     /// Without the fix the other server gets the session token.
     #[test]
-    fn folder_6_a_redirect_to_another_place_is_not_followed() {
+    fn folder_5_a_redirect_to_another_place_is_not_followed() {
         let (elsewhere, heard) = server(|_| FOUND.to_owned());
         for to in [
             format!("http://127.0.0.1:{elsewhere}/lake/part.csv"),
