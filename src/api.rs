@@ -146,7 +146,8 @@ impl Api {
     ) -> Result<Reply, ApiError> {
         let answer = match operation.handler {
             Handler::AtOnce(handler) => self.at_once(handler, requester, body).await,
-            Handler::Waiting(handler) => self.waiting(handler, requester, body).await,
+            // Boxed: the future of every call would have room for it.
+            Handler::Waiting(handler) => Box::pin(self.waiting(handler, requester, body)).await,
             Handler::Changing(handler) => {
                 let (api, requester, body) = (Arc::clone(self), requester.clone(), body.to_vec());
                 let change = async move {

@@ -64,7 +64,8 @@ impl RequestBody {
                     .map_or_else(broken, |body| Ok(body.to_bytes()));
             }
             let part = self.part.insert(room.begin());
-            counted(limited, part).await
+            // Boxed: the future of every request would have room for it.
+            Box::pin(counted(limited, part)).await
         };
         match tokio::time::timeout(time, read).await {
             Ok(Ok(body)) => {
