@@ -72,6 +72,7 @@ pub use principals::ADMINISTRATION;
 pub use request_id::RequestId;
 pub use requester::Requester;
 
+use crate::policy::steps::briefly;
 use operation::Handler;
 use own_thread::Turns;
 use trail::{Event, Resources};
@@ -145,8 +146,16 @@ impl Api {
         body: &[u8],
     ) -> Result<Reply, ApiError> {
         let answer = match operation.handler {
-            Handler::AtOnce(handler) => self.at_once(handler, requester, body).await,
-            // Boxed: the future of every call would have room for it.
+            // What is rare is boxed: the future of every call would have room for it.
+            Handler::AtOnce(handler) => match briefly(|| handler(self, requester, body)) {
+                Err(error) if error.is_undecided() => {
+                    Box::pin(self.at_length(requester, body, move |api, who, body| {
+                        handler(api, who, body)
+                    }))
+                    .await
+                }
+                answer => answer,
+            },
             Handler::Waiting(handler) => Box::pin(self.waiting(handler, requester, body)).await,
             Handler::Changing(handler) => {
                 let (api, requester, body) = (Arc::clone(self), requester.clone(), body.to_vec());

@@ -35,24 +35,6 @@ impl Turns {
 }
 
 impl Api {
-    /// Performs an operation that waits for nothing.
-    pub(super) async fn at_once(
-        self: &Arc<Self>,
-        handler: fn(&Self, &Requester, &[u8]) -> Answer,
-        requester: &Requester,
-        body: &[u8],
-    ) -> Answer {
-        match briefly(|| handler(self, requester, body)) {
-            // Boxed: the future of every call would have room for it.
-            Err(error) if error.is_undecided() => {
-                let work =
-                    move |api: &Arc<Self>, who: &Requester, body: &[u8]| handler(api, who, body);
-                Box::pin(self.at_length(requester, body, work)).await
-            }
-            answer => answer,
-        }
-    }
-
     /// Performs an operation that may find itself too long for this thread.
     pub(super) async fn weighed(
         self: &Arc<Self>,
@@ -103,7 +85,7 @@ impl Api {
     }
 
     /// Does what decides at length where nobody waits behind it, when it is its turn.
-    async fn at_length(
+    pub(super) async fn at_length(
         self: &Arc<Self>,
         requester: &Requester,
         body: &[u8],

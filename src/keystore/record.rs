@@ -12,7 +12,7 @@
 //!
 //! Plaintext of the head: `format 1 ‖ store id 16 ‖ records u64 ‖ sum 32`, integers big-endian. Its
 //! revision is the row's own. Heads of format 1 sum other terms, which that format showed: see
-//! [`format1`](super::format1).
+//! `format1`.
 
 use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::{Secret, SecretBytes};

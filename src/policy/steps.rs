@@ -1,8 +1,8 @@
 //! What a decision may cost: a number of steps, each about a nanosecond or two of arithmetic, counted while it is made.
 //!
 //! Whoever writes a policy must not be able to hold a core with it. A decision that takes more
-//! than [`STEPS_MAX`] is denied (AUTH-1: what is not known to be allowed is not allowed). On a
-//! thread that serves connections it stops after [`BRIEF_STEPS_MAX`], see [`briefly`], and whoever
+//! than `STEPS_MAX` is denied (AUTH-1: what is not known to be allowed is not allowed). On a
+//! thread that serves connections it stops after `BRIEF_STEPS_MAX`, see `briefly`, and whoever
 //! asked makes it again where nobody waits behind it.
 
 use std::cell::Cell;

@@ -8,6 +8,9 @@ use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use std::error::Error;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 /// Bytes of a request's body: room for the largest that KMS knows (a policy of 131,072 characters, an attestation document of 350 KB in base64).
@@ -67,7 +70,14 @@ impl RequestBody {
             // Boxed: the future of every request would have room for it.
             Box::pin(counted(limited, part)).await
         };
-        match tokio::time::timeout(time, read).await {
+        let mut read = pin!(read);
+        // Nearly every body has come with its head: there is nothing to wait for, and no clock to ask.
+        let at_once = poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx))).await;
+        let read = match at_once {
+            Poll::Ready(read) => Ok(read),
+            Poll::Pending => tokio::time::timeout(time, read).await,
+        };
+        match read {
             Ok(Ok(body)) => {
                 self.is_read = true;
                 Ok(body)
