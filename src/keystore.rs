@@ -28,6 +28,7 @@ use seen::SeenFile;
 use sqlite::{Commit, Contents, SqliteStore, Store};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Mutex;
 use writer::{Means, Writer};
 
@@ -344,7 +345,9 @@ impl Keystore {
                 if writer.is_in_doubt() {
                     self.halt.set(error.to_string());
                     tracing::error!(%error, "a change of the store failed: it is opened anew");
-                    // At once: what has become durable all the same is not to wait.
+                    // At once: what has become durable all the same is not to wait, and until it is
+                    // known, nothing is answered.
+                    writer.retry.at = Duration::ZERO;
                     let _halted = self.settle(&mut writer).await;
                 }
                 return Err(error.into());

@@ -54,6 +54,9 @@ pub struct Commit {
 /// Where records are kept. The few verbs that a test double, and a shared database, can offer as well.
 pub trait Store: Send {
     /// Whether it is still the store that was opened.
+    ///
+    /// # Errors
+    /// [`KeystoreError::Replaced`] when it is not.
     fn check_in_place(&mut self) -> Result<(), KeystoreError>;
     /// Lets go of the files and takes them anew, as a start does: everything that they hold.
     fn reopen(&mut self) -> StoreFuture<'_, Contents>;

@@ -166,6 +166,15 @@ async fn store_1_a_lost_commit_is_never_seen_and_the_store_comes_back_by_itself(
     // 2 was the key's, 3 was lost, 4 and 5 were tried or made to see that the disk takes one.
     assert_eq!(keystore.revision(), loaded.verified.head.revision);
     assert!(keystore.revision() > 4, "no revision is sealed twice");
+
+    // Lost again a moment later: it is read at once all the same.
+    store.is(Fault::Loses);
+    assert!(
+        apply(&keystore, vec![Change::PutKey(draft(KeyState::Enabled))])
+            .await
+            .is_err()
+    );
+    assert!(!keystore.halt().is_unknown());
 }
 
 #[tokio::test]
