@@ -1,7 +1,9 @@
-//! What a request pays for its audit record: making the line, and keeping it in the journal, beside what keeping it could cost.
+//! What a request pays for its audit record: making the line, and keeping it in the journal, beside
+//! what keeping it could cost.
 //!
-//! The log is the real one, with its writer at work. Lines are kept in runs, and between two runs it is waited, uncounted, until the writer has caught up: what
-//! is measured is a journal that has room.
+//! The log is the real one, with its writer at work. Lines are kept in runs, and between two runs
+//! it is waited, uncounted, until the writer has caught up: what is measured is a journal that has
+//! room.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
@@ -41,7 +43,8 @@ fn open(path: &Path) -> Audit {
     let config = Config {
         path: path.to_owned(),
         journal_bytes: JOURNAL_BYTES,
-        // Only so that there is something to wait for between two runs: keeping a record costs the same.
+        // Only so that there is something to wait for between two runs: keeping a record costs the
+        // same.
         durability: Durability::Disk,
         ..Config::default()
     };

@@ -1,5 +1,6 @@
-//! What a signature costs to verify, its signing key being known, beside the three hashes that no verifier can do without: of the body, of the canonical request,
-//! and the HMAC of the string to sign.
+//! What a signature costs to verify, its signing key being known, beside the three hashes that no
+//! verifier can do without: of the body, of the canonical request, and the HMAC of the string to
+//! sign.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 

@@ -1,10 +1,15 @@
-//! A million containers through `POST /v1/data-keys/bind`, beside the sum of its parts; and what online requests notice of it.
+//! A million containers through `POST /v1/data-keys/bind`, beside the sum of its parts; and what
+//! online requests notice of it.
 //!
-//! *Stream.* The daemon has core 0, its client core 1; each row has a context of two columns. Beside it: a thread on core 0 that reads the same request from a Unix socket and writes as many bytes
-//! as the answer has, in pieces, while they come; and as many keys minted on core 0, each bound to its row's context, which is there already. The two times are added up.
+//! *Stream.* The daemon has core 0, its client core 1; each row has a context of two columns.
+//! Beside it: a thread on core 0 that reads the same request from a Unix socket and writes as many
+//! bytes as the answer has, in pieces, while they come; and as many keys minted on core 0, each
+//! bound to its row's context, which is there already. The two times are added up.
 //!
-//! *Online.* The daemon has core 0. Requests for single keys come from core 1 at fixed instants, at 40 % of the rate of a closed loop, and are late from the instant that they were due. Meanwhile
-//! one stream of containers after the other runs as fast as it can, its client at the priority of the fillers, so that it takes nothing from the clients that are measured. Beside it the same
+//! *Online.* The daemon has core 0. Requests for single keys come from core 1 at fixed instants, at
+//! 40 % of the rate of a closed loop, and are late from the instant that they were due. Meanwhile
+//! one stream of containers after the other runs as fast as it can, its client at the priority of
+//! the fillers, so that it takes nothing from the clients that are measured. Beside it the same
 //! requests alone.
 //!
 //! `KEYS` in the environment changes the count, to try the bench out.
@@ -105,7 +110,8 @@ fn connect(address: &Address) -> UnixStream {
     UnixStream::connect(path).unwrap()
 }
 
-/// Sends `request`, reads meanwhile until the other end closes, and returns how many bytes came and the last of them.
+/// Sends `request`, reads meanwhile until the other end closes, and returns how many bytes came and
+/// the last of them.
 fn exchange(stream: &UnixStream, request: &[u8]) -> (usize, Vec<u8>) {
     let (mut from, mut to) = (stream, stream);
     std::thread::scope(|scope| {
@@ -211,7 +217,8 @@ fn mint_and_bind(entry: &KeyEntry, contexts: &[EncryptionContext]) {
     }
 }
 
-/// The same request to a thread on the server's core that answers with as many bytes as the daemon, piece by piece.
+/// The same request to a thread on the server's core that answers with as many bytes as the daemon,
+/// piece by piece.
 fn echoed(request: &[u8], answer_bytes: usize) -> f64 {
     let (here, there) = UnixStream::pair().unwrap();
     let request_bytes = request.len();

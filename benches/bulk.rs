@@ -1,11 +1,16 @@
-//! A million keys in one stream, and ten million rows of an export, each beside the sum of its parts.
+//! A million keys in one stream, and ten million rows of an export, each beside the sum of its
+//! parts.
 //!
-//! *Stream.* The daemon has core 0, its client core 1. Beside it: the same keys minted and bound on core 0 into a buffer that is kept, and as many bytes written there in pieces of
-//! 1 MiB over a Unix socket to a reader on core 1. The two times are added up.
+//! *Stream.* The daemon has core 0, its client core 1. Beside it: the same keys minted and bound on
+//! core 0 into a buffer that is kept, and as many bytes written there in pieces of 1 MiB over a
+//! Unix socket to a reader on core 1. The two times are added up.
 //!
-//! *Export.* The library's own run over both cores, whose source mints in the process. Files stand in memory (`/dev/shm`), where syncing one costs nothing, for all sides; so
-//! neither a disk nor its sync is in any figure. Beside it: the same rows minted and bound on both cores; the very table that the export has made, held in memory, written part by part on
-//! two threads by the Parquet crate and by pyarrow, with the export's own settings; and its bytes written in pieces of 1 MiB. What an export does beside: a SHA-256 of each part.
+//! *Export.* The library's own run over both cores, whose source mints in the process. Files stand
+//! in memory (`/dev/shm`), where syncing one costs nothing, for all sides; so neither a disk nor
+//! its sync is in any figure. Beside it: the same rows minted and bound on both cores; the very
+//! table that the export has made, held in memory, written part by part on two threads by the
+//! Parquet crate and by pyarrow, with the export's own settings; and its bytes written in pieces of
+//! 1 MiB. What an export does beside: a SHA-256 of each part.
 //!
 //! `KEYS` and `ROWS` in the environment change the counts, to try the bench out.
 

@@ -1,4 +1,5 @@
-//! A closed loop over epoll: one request in flight on each connection. It learns a response's length and then counts bytes, which costs about 2 µs a request.
+//! A closed loop over epoll: one request in flight on each connection. It learns a response's
+//! length and then counts bytes, which costs about 2 µs a request.
 
 // Each bench uses its own part of it.
 #![allow(dead_code, reason = "compiled into each bench that asks for it")]

@@ -1,5 +1,6 @@
-//! What it costs to mint, bind and open, beside the floor: the same primitives of the same crates over the same bytes in bulk,
-//! with nothing around them; beside a well-kept library call for each key; and beside the naive way.
+//! What it costs to mint, bind and open, beside the floor: the same primitives of the same crates
+//! over the same bytes in bulk, with nothing around them; beside a well-kept library call for each
+//! key; and beside the naive way.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
@@ -302,7 +303,8 @@ fn floor_of_mint(keys: usize) -> impl FnMut(u64) -> Duration {
     }
 }
 
-/// Beside the floor of mint, GHASH over what differs from key to key (two blocks of ciphertext), and the blobs copied once.
+/// Beside the floor of mint, GHASH over what differs from key to key (two blocks of ciphertext),
+/// and the blobs copied once.
 fn floor_of_mint_and_bind() -> impl FnMut(u64) -> Duration {
     let mut floor = Floor::new(BATCH);
     let (blobs, mut out) = (vec![7; BATCH * BLOB_BYTES], Vec::new());
@@ -381,7 +383,8 @@ fn by_runs(mut run: impl FnMut(usize) -> Duration) -> impl FnMut(u64) -> Duratio
     }
 }
 
-/// A key from the generator, sealed under a cipher that is kept, with a nonce that counts: a whole blob.
+/// A key from the generator, sealed under a cipher that is kept, with a nonce that counts: a whole
+/// blob.
 fn append_sealed(
     cipher: &Aes256Gcm,
     generator: &mut ChaCha20Rng,

@@ -1,13 +1,20 @@
-//! What the program takes while nobody looks: memory of pooled keys and of jobs, and the CPU of an idle daemon.
+//! What the program takes while nobody looks: memory of pooled keys and of jobs, and the CPU of an
+//! idle daemon.
 //!
-//! *Pooled keys.* Resident memory of a daemon before and after it has filled a lane of a million keys, divided among them.
+//! *Pooled keys.* Resident memory of a daemon before and after it has filled a lane of a million
+//! keys, divided among them.
 //!
-//! *Export.* The peak of `keymill export` on the store with every core, less the peak of the same command that makes one row.
+//! *Export.* The peak of `keymill export` on the store with every core, less the peak of the same
+//! command that makes one row.
 //!
-//! *Tables.* The peak of `keymill provision`, `rewrap` and `verify` on the store with every core; and that of `census` and `verify` with three times as many rows, beside the peak with those: the
-//! same files under three names, so that two rows of three are found to be there twice, which costs no less.
+//! *Tables.* The peak of `keymill provision`, `rewrap` and `verify` on the store with every core;
+//! and that of `census` and `verify` with three times as many rows, beside the peak with those: the
+//! same files under three names, so that two rows of three are found to be there twice, which costs
+//! no less.
 //!
-//! *Unread batches.* The most resident memory of a daemon while 4,096 connections, half of them over TCP, have each asked for a million keys of 1,024 bytes as lines and read nothing, less that before.
+//! *Unread batches.* The most resident memory of a daemon while 4,096 connections, half of them
+//! over TCP, have each asked for a million keys of 1,024 bytes as lines and read nothing, less that
+//! before.
 //!
 //! *Idle.* Time on a core of all threads of a daemon whose lane is full, over twenty seconds.
 //!
@@ -35,7 +42,8 @@ const ROUNDS: usize = 7;
 const LANE: u32 = 1 << 20;
 const KIB: f64 = 1024.0;
 const IDLE: Duration = Duration::from_secs(20);
-/// Connections with a batch that they do not read; and how long they are looked at once all are answered or refused.
+/// Connections with a batch that they do not read; and how long they are looked at once all are
+/// answered or refused.
 const UNREAD: usize = 4096;
 const UNREAD_TIME: Duration = Duration::from_secs(2);
 /// Open files of this process beside those connections.
@@ -299,7 +307,8 @@ fn on_a_core(pid: u32) -> Duration {
 /// `utime` and `stime`.
 fn ticks(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // The name, which may hold anything, ends with the last parenthesis; these two are the 12th and 13th after it.
+    // The name, which may hold anything, ends with the last parenthesis; these two are the 12th and
+    // 13th after it.
     let (_, fields) = stat.rsplit_once(')').unwrap();
     let fields: Vec<_> = fields.split_whitespace().collect();
     let tick = |at: usize| fields[at].parse::<u64>().unwrap();

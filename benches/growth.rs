@@ -1,11 +1,15 @@
-//! What one key costs as work grows: with more keys, more KMS keys, more connections, more generations of a key's material. Each answer is a table and a plot, `growth_*.svg`.
+//! What one key costs as work grows: with more keys, more KMS keys, more connections, more
+//! generations of a key's material. Each answer is a table and a plot, `growth_*.svg`.
 //!
-//! *Keys* are minted and bound under one context, 256 at a time, into buffers that are kept. *KMS keys* are asked for one data key each in turn, in this process: the operation
-//! without its transport, from a pool as it comes, in runs between which the audit log's writer catches up. *Connections* are the closed loop of `load` over the Unix socket. *Generations* are asked of the envelope: blobs of all
-//! generations in turn are opened, and keys made under the newest.
+//! *Keys* are minted and bound under one context, 256 at a time, into buffers that are kept. *KMS
+//! keys* are asked for one data key each in turn, in this process: the operation without its
+//! transport, from a pool as it comes, in runs between which the audit log's writer catches up.
+//! *Connections* are the closed loop of `load` over the Unix socket. *Generations* are asked of the
+//! envelope: blobs of all generations in turn are opened, and keys made under the newest.
 //!
-//! Every point is the median of turns that go through all points again and again, except those of a hundred million keys, which is measured once. `MOST` in the environment bounds the
-//! powers of ten, to try the bench out.
+//! Every point is the median of turns that go through all points again and again, except those of a
+//! hundred million keys, which is measured once. `MOST` in the environment bounds the powers of
+//! ten, to try the bench out.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![expect(clippy::print_stdout, reason = "the table is the result")]

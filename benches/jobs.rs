@@ -1,12 +1,16 @@
 //! `provision` and `rewrap` of ten million rows, each beside the sum of its parts.
 //!
-//! Both are the library's own runs over both cores, on a store in this process: a row has a context of two columns, and every part its record in the audit log. Files stand in
-//! memory (`/dev/shm`), where syncing one costs nothing, for all sides.
+//! Both are the library's own runs over both cores, on a store in this process: a row has a context
+//! of two columns, and every part its record in the audit log. Files stand in memory (`/dev/shm`),
+//! where syncing one costs nothing, for all sides.
 //!
-//! *Copy.* The same table with 96 random bytes in every row, read and written part by part on two threads by the reader and the writer of the jobs. It has no columns beside these and one that is the same in every row, makes no
-//! context, looks through nothing beforehand and sums nothing up; jobs do.
+//! *Copy.* The same table with 96 random bytes in every row, read and written part by part on two
+//! threads by the reader and the writer of the jobs. It has no columns beside these and one that is
+//! the same in every row, makes no context, looks through nothing beforehand and sums nothing up;
+//! jobs do.
 //!
-//! *Open, seal.* As many blobs opened, and as many keys sealed, on both cores, with contexts that are there already.
+//! *Open, seal.* As many blobs opened, and as many keys sealed, on both cores, with contexts that
+//! are there already.
 //!
 //! `ROWS` in the environment changes the count, to try the bench out.
 

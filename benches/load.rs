@@ -1,8 +1,10 @@
-//! Loaded servers on one core, and what a whole request costs there beside a plain hyper server that answers as many bytes to the same requests, and
-//! beside a blocking echo of as many.
+//! Loaded servers on one core, and what a whole request costs there beside a plain hyper server
+//! that answers as many bytes to the same requests, and beside a blocking echo of as many.
 //!
-//! The server has core 0, the clients core 1; the first two questions are a closed loop over epoll, which learns a response's length and then counts bytes. In the
-//! question of one connection both have core 0: across cores the time of a round trip is that of waking a core. Both sides of a question take turns.
+//! The server has core 0, the clients core 1; the first two questions are a closed loop over epoll,
+//! which learns a response's length and then counts bytes. In the question of one connection both
+//! have core 0: across cores the time of a round trip is that of waking a core. Both sides of a
+//! question take turns.
 //!
 //! With the variable `BEFORE`, the path of an older build's binary, the daemon of that build is a
 //! further side: what a change costs on the request path is measured in one run.

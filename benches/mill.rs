@@ -1,4 +1,5 @@
-//! The store and what works on it, opened in the bench's own process: where a question needs a hand on the pool or on the store itself.
+//! The store and what works on it, opened in the bench's own process: where a question needs a hand
+//! on the pool or on the store itself.
 
 // Each bench uses its own part of it.
 #![allow(dead_code, reason = "compiled into each bench that asks for it")]

@@ -1,6 +1,8 @@
-//! An open loop: requests at fixed instants, and how late each was answered. Whoever wakes up late is not counted against the server.
+//! An open loop: requests at fixed instants, and how late each was answered. Whoever wakes up late
+//! is not counted against the server.
 //!
-//! One thread over epoll, woken by a timer: threads that block, one for each connection, take their core to its limit at the rates that a server has on another.
+//! One thread over epoll, woken by a timer: threads that block, one for each connection, take their
+//! core to its limit at the rates that a server has on another.
 
 use crate::closed_loop::Stream;
 use crate::served::Address;
@@ -22,7 +24,8 @@ use thread_priority::unix::{
 
 /// How long requests come in a turn.
 pub(crate) const OPEN: Duration = Duration::from_millis(1500);
-/// Connections; a request that finds all of them busy waits for one, and is late from when it was due.
+/// Connections; a request that finds all of them busy waits for one, and is late from when it was
+/// due.
 const CONNECTIONS: usize = 64;
 const TIMER: Token = Token(CONNECTIONS);
 
@@ -48,7 +51,8 @@ impl Connection {
     }
 }
 
-/// `rate` requests a second at fixed instants, whatever becomes of them: how late each was answered.
+/// `rate` requests a second at fixed instants, whatever becomes of them: how late each was
+/// answered.
 pub(crate) fn open_loop(address: &Address, request: &[u8], rate: f64) -> Vec<Duration> {
     let answer_bytes = address.connect().answer(request).whole().len();
     let (mut poll, timer) = (Poll::new().unwrap(), timer());

@@ -1,7 +1,10 @@
-//! The daemon beside what else gives out data keys: moto's server, and SoftHSM2, which makes and wraps one in its caller's process.
+//! The daemon beside what else gives out data keys: moto's server, and SoftHSM2, which makes and
+//! wraps one in its caller's process.
 //!
-//! `benches/peers` installs both and runs this. Servers have core 0, their clients core 1; SoftHSM2 and the Python that drives it have core 0 too. To the daemon, requests are signed and
-//! connections are kept; moto closes each connection that it has answered on, and compares no signature.
+//! `benches/peers` installs both and runs this. Servers have core 0, their clients core 1; SoftHSM2
+//! and the Python that drives it have core 0 too. To the daemon, requests are signed and
+//! connections are kept; moto closes each connection that it has answered on, and compares no
+//! signature.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![expect(clippy::print_stdout, reason = "the table is the result")]

@@ -1,4 +1,5 @@
-//! A plot as SVG: lines over a logarithmic axis, from zero upwards, so that what is flat looks flat.
+//! A plot as SVG: lines over a logarithmic axis, from zero upwards, so that what is flat looks
+//! flat.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -20,7 +21,8 @@ pub(crate) struct Line {
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// Where plots go: beside the sources, but not from a build that is good for nothing but trying out.
+/// Where plots go: beside the sources, but not from a build that is good for nothing but trying
+/// out.
 pub(crate) fn path(name: &str) -> PathBuf {
     let folder = if cfg!(debug_assertions) {
         PathBuf::from(env!("CARGO_TARGET_TMPDIR"))

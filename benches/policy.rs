@@ -1,7 +1,9 @@
-//! What a decision costs by the number of statements, beside another evaluator of the same policies.
+//! What a decision costs by the number of statements, beside another evaluator of the same
+//! policies.
 //!
-//! The aim is a policy of 10 statements in less than a microsecond. The statement that allows is the last, so that all are walked.
-//! The worst policies that are accepted, with the worst requests, are each to take 20 ms at most: whatever they are, they end with a decision's steps.
+//! The aim is a policy of 10 statements in less than a microsecond. The statement that allows is
+//! the last, so that all are walked. The worst policies that are accepted, with the worst requests,
+//! are each to take 20 ms at most: whatever they are, they end with a decision's steps.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 

@@ -1,8 +1,8 @@
-//! What it costs to get a pooled key: through the pool, whose unit between cores is a magazine, beside a bounded lock-free queue of
-//! single keys; and what a request pays that finds none.
+//! What it costs to get a pooled key: through the pool, whose unit between cores is a magazine,
+//! beside a bounded lock-free queue of single keys; and what a request pays that finds none.
 //!
-//! The pool is the real one, with its fillers. A run takes at most a quarter of the lane and then waits, uncounted, for the fillers where they have been rung
-//! for: every take is a hit.
+//! The pool is the real one, with its fillers. A run takes at most a quarter of the lane and then
+//! waits, uncounted, for the fillers where they have been rung for: every take is a hit.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
@@ -29,9 +29,11 @@ use std::time::Duration;
 const LENGTH: DataKeyLength = DataKeyLength::AES_256;
 /// Keys of the lane, and of the queue beside it.
 const LANE_KEYS: usize = 65_536;
-/// Keys of one run across threads: many lanes full, so that waking a filler that sleeps is a small part of it.
+/// Keys of one run across threads: many lanes full, so that waking a filler that sleeps is a small
+/// part of it.
 const ACROSS_KEYS: u32 = 16 * 65_536;
-/// Taken by all threads together before the lane is looked at: from anywhere above the low watermark, half the lane, it holds so many.
+/// Taken by all threads together before the lane is looked at: from anywhere above the low
+/// watermark, half the lane, it holds so many.
 const RUN: usize = LANE_KEYS / 4;
 /// Keys minted at a time where they go into the queue.
 const MINT: usize = 64;
@@ -122,7 +124,8 @@ impl Supply {
         self.pool.take(&self.entry, LENGTH, self.word)
     }
 
-    /// Waits until a run's keys are there and the fillers have gone to sleep, which they do at the high watermark alone.
+    /// Waits until a run's keys are there and the fillers have gone to sleep, which they do at the
+    /// high watermark alone.
     fn fill_lane(&self) {
         let depth = || self.pool.lanes().first().map(|lane| lane.depth);
         if depth().is_none() {
@@ -182,7 +185,8 @@ fn from_queue(supply: &Supply) -> Option<PooledKey> {
     supply.queue.pop()
 }
 
-/// Keys that are there already, taken by `threads` threads: wall-clock time of all of them, divided among the keys.
+/// Keys that are there already, taken by `threads` threads: wall-clock time of all of them, divided
+/// among the keys.
 fn taken(
     supply: &Arc<Supply>,
     threads: usize,
@@ -192,7 +196,8 @@ fn taken(
     move |times| {
         by_runs(times, |count| {
             supply.fill_lane();
-            // By another thread, as fillers are others: neither side finds its keys in its own cache.
+            // By another thread, as fillers are others: neither side finds its keys in its own
+            // cache.
             std::thread::scope(|scope| {
                 scope.spawn(|| supply.fill_queue(count + threads));
             });

@@ -74,7 +74,8 @@ impl Row {
         self.print(&[(name, value)], value, goal, goal.met(value));
     }
 
-    /// Counts of what is to happen no more often here than there: over all turns, since a median would not see what is rare.
+    /// Counts of what is to happen no more often here than there: over all turns, since a median
+    /// would not see what is rare.
     pub(crate) fn no_more_than(
         self,
         our_name: &'static str,

@@ -1,6 +1,8 @@
-//! What is served: the daemon in a process of its own, a plain hyper server that answers as many bytes, a blocking echo; and clients of all three.
+//! What is served: the daemon in a process of its own, a plain hyper server that answers as many
+//! bytes, a blocking echo; and clients of all three.
 //!
-//! The daemon is `keymill dev`; each server may be bound to one core, so that what is compared is the work of a request and not the scheduler's.
+//! The daemon is `keymill dev`; each server may be bound to one core, so that what is compared is
+//! the work of a request and not the scheduler's.
 
 // Each bench uses its own part of it.
 #![allow(dead_code, reason = "compiled into each bench that asks for it")]
@@ -455,7 +457,8 @@ impl Listener {
     }
 }
 
-/// hyper on tokio's ordinary runtime, or on a thread of its own on one core: reads each request whole, and answers with the head and body of `answer`.
+/// hyper on tokio's ordinary runtime, or on a thread of its own on one core: reads each request
+/// whole, and answers with the head and body of `answer`.
 pub(crate) fn plain_hyper(transport: Transport, answer: &Answer, core: Option<usize>) -> Address {
     let (listener, address) = Listener::bind(transport);
     let mut template = Response::new(Full::new(Bytes::from(answer.body.clone())));

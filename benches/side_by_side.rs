@@ -1,7 +1,9 @@
-//! What the benches have in common: a question, the sides that answer it, and ratios that survive another machine.
+//! What the benches have in common: a question, the sides that answer it, and ratios that survive
+//! another machine.
 //!
-//! Absolute times drift by tens of percent between runs on shared cores. So every side of a question is also measured in short
-//! rounds that take turns, the first to go moving on with each round, and what is printed at the end is the median of the rounds' ratios.
+//! Absolute times drift by tens of percent between runs on shared cores. So every side of a
+//! question is also measured in short rounds that take turns, the first to go moving on with each
+//! round, and what is printed at the end is the median of the rounds' ratios.
 
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 // Not every bench has rows.
@@ -63,7 +65,8 @@ impl Question {
         }
     }
 
-    /// Adds a row of the table of goals: the time that the first of `sides` takes, in times of the second.
+    /// Adds a row of the table of goals: the time that the first of `sides` takes, in times of the
+    /// second.
     pub(crate) fn row(mut self, name: &'static str, sides: [&'static str; 2], goal: Goal) -> Self {
         self.rows.push(QuestionRow { name, sides, goal });
         self
@@ -99,7 +102,8 @@ pub(crate) fn criterion(questions: &mut [Question]) {
     criterion.final_summary();
 }
 
-/// Whether the ratios are wanted: under `cargo bench`, but not where each bench is only run once or listed.
+/// Whether the ratios are wanted: under `cargo bench`, but not where each bench is only run once or
+/// listed.
 pub(crate) fn ratios_are_wanted() -> bool {
     let has = |name: &str| std::env::args().any(|argument| argument == name);
     has("--bench") && !has("--test") && !has("--list")

@@ -1,16 +1,23 @@
-//! The slowest of many: takers beside fillers that are preempted, requests while both cores refill, and a thousand first requests of an empty pool.
+//! The slowest of many: takers beside fillers that are preempted, requests while both cores refill,
+//! and a thousand first requests of an empty pool.
 //!
-//! *Preempted fillers.* Fillers of a small lane have one core with a thread that is nearly always busy there, so that they are stopped again and again in the middle of
-//! whatever they do; the taker has the other core and empties their lane all the time. Beside it the same taker and the same busy thread, and a lane so full that its
-//! fillers sleep. What the machine's host does to the taker it does to both sides.
+//! *Preempted fillers.* Fillers of a small lane have one core with a thread that is nearly always
+//! busy there, so that they are stopped again and again in the middle of whatever they do; the
+//! taker has the other core and empties their lane all the time. Beside it the same taker and the
+//! same busy thread, and a lane so full that its fillers sleep. What the machine's host does to the
+//! taker it does to both sides.
 //!
-//! *Both cores refill.* The daemon is this process: its requests have core 0, the clients core 1, its fillers both. Requests come at fixed instants, at 40 % of
-//! the rate that a closed loop gets, and a request is late from the instant that it was due, unless only its client woke up late. Two more lanes are filled, purged when they are full, and
-//! filled again, by threads of the fillers' own priority: so fillers have work without end, as they would under some other load that needs no core. Beside it the same
-//! daemon with these threads at rest: its lane is full, and its fillers sleep.
+//! *Both cores refill.* The daemon is this process: its requests have core 0, the clients core 1,
+//! its fillers both. Requests come at fixed instants, at 40 % of the rate that a closed loop gets,
+//! and a request is late from the instant that it was due, unless only its client woke up late. Two
+//! more lanes are filled, purged when they are full, and filled again, by threads of the fillers'
+//! own priority: so fillers have work without end, as they would under some other load that needs
+//! no core. Beside it the same daemon with these threads at rest: its lane is full, and its fillers
+//! sleep.
 //!
-//! *Cold start.* A new daemon for each turn. A thousand connections are open and have been answered once, with something that no pool has; then each sends its first
-//! request for a pooled key, all at once. Beside it the same again once the lane is full.
+//! *Cold start.* A new daemon for each turn. A thousand connections are open and have been answered
+//! once, with something that no pool has; then each sends its first request for a pooled key, all
+//! at once. Beside it the same again once the lane is full.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![expect(clippy::print_stdout, reason = "the table is the result")]
@@ -61,7 +68,8 @@ fn on_a_thread(question: fn()) {
     std::thread::spawn(question).join().unwrap();
 }
 
-/// How long a turn of takes is, and how far apart they are: a lane that is full at the beginning of a turn is more than half full at its end.
+/// How long a turn of takes is, and how far apart they are: a lane that is full at the beginning of
+/// a turn is more than half full at its end.
 const TAKES: Duration = Duration::from_secs(1);
 const BETWEEN_TAKES: Duration = Duration::from_micros(2);
 const SMALL_LANE: usize = 4096;
@@ -227,7 +235,8 @@ const LOAD: f64 = 0.4;
 const REFILL_LANE: usize = 1 << 20;
 
 fn refill() {
-    // What a thread of the daemon's inherits: but for the fillers it has the server's core alone, and nothing of it holds up the clients.
+    // What a thread of the daemon's inherits: but for the fillers it has the server's core alone,
+    // and nothing of it holds up the clients.
     pin(SERVER_CORE);
     let mill = Mill::open(pool::Config {
         fillers: 2,

@@ -1,11 +1,15 @@
-//! The operations: a table of data, and what each does between the decoded request and the encoded reply.
+//! The operations: a table of data, and what each does between the decoded request and the encoded
+//! reply.
 //!
-//! A request runs once from left to right: decode, resolve the key, authorize, check its state, take and bind, encode; and as its last act it
-//! compares the revision (and with it every fence) and the clone word that it worked under with the present ones (POOL-4, POOL-5). If they moved it starts
-//! again from resolving the key, twice at most. The order of checks is that of AWS KMS: model validation, lookup, authorization, what the members ask for
-//! together, state, limits, `DryRun`, work.
+//! A request runs once from left to right: decode, resolve the key, authorize, check its state,
+//! take and bind, encode; and as its last act it compares the revision (and with it every fence)
+//! and the clone word that it worked under with the present ones (POOL-4, POOL-5). If they moved it
+//! starts again from resolving the key, twice at most. The order of checks is that of AWS KMS:
+//! model validation, lookup, authorization, what the members ask for together, state, limits,
+//! `DryRun`, work.
 //!
-//! What this module does not do: know HTTP, or who the caller is (that is `auth`); it is handed a principal.
+//! What this module does not do: know HTTP, or who the caller is (that is `auth`); it is handed a
+//! principal.
 
 use crate::audit::{Audit, Source};
 use crate::clock::{Clock, Timestamp};
@@ -135,7 +139,8 @@ impl Api {
         })
     }
 
-    /// Performs `operation` for `requester` with the JSON `body`. A change of the store runs to its end even when this future is dropped.
+    /// Performs `operation` for `requester` with the JSON `body`. A change of the store runs to its
+    /// end even when this future is dropped.
     ///
     /// # Errors
     /// [`ApiError`], in the order of checks of AWS KMS.
@@ -259,8 +264,9 @@ impl Api {
         ))
     }
 
-    /// Decides a change for the principal as he is then, makes it durable and published, and returns once no request that began before can still pass its
-    /// last check. The pooled keys of `changed` are dropped.
+    /// Decides a change for the principal as he is then, makes it durable and published, and
+    /// returns once no request that began before can still pass its last check. The pooled keys of
+    /// `changed` are dropped.
     async fn change<T>(
         &self,
         requester: &Requester,
@@ -326,7 +332,8 @@ fn would_have_succeeded() -> ApiError {
     ApiError::new(KmsErrorCode::DryRunOperationException, message)
 }
 
-/// The body of a successful response; wiped when dropped, because it may carry a plaintext data key.
+/// The body of a successful response; wiped when dropped, because it may carry a plaintext data
+/// key.
 pub struct Reply {
     body: Zeroizing<Vec<u8>>,
     /// Whether nothing in it needs to be wiped.
@@ -372,7 +379,8 @@ impl Reply {
         self
     }
 
-    /// The same, as the outcome of an operation on what has this ARN beside it: an alias, a new key.
+    /// The same, as the outcome of an operation on what has this ARN beside it: an alias, a new
+    /// key.
     fn naming(mut self, arn: String) -> Self {
         self.resources.other = Some(arn);
         self

@@ -1,19 +1,24 @@
 //! The audit log: one JSON line per call, in CloudTrail's shape, before the key leaves.
 //!
-//! A call's record is copied into the journal, a ring in memory that a killed process leaves behind: no system call, no wake-up. The writer, one thread, moves
-//! what is there to the log, as groups that are chained by HMAC-SHA-256 under a key derived from the root key, and syncs it every 25 ms. The head of the
-//! chain is sealed into the store every [`SEAL_INTERVAL`] and at each start, so that a cut-off end is found by [`verify`] too.
+//! A call's record is copied into the journal, a ring in memory that a killed process leaves
+//! behind: no system call, no wake-up. The writer, one thread, moves what is there to the log, as
+//! groups that are chained by HMAC-SHA-256 under a key derived from the root key, and syncs it
+//! every 25 ms. The head of the chain is sealed into the store every [`SEAL_INTERVAL`] and at each
+//! start, so that a cut-off end is found by [`verify`] too.
 //!
 //! What that holds (AUDIT-1), each with a test:
 //!
-//! - A killed process loses no record of a key that left: the next start moves what the journal has to the log, each record once.
-//! - A power cut loses what was not synced yet: the last 100 ms. Where the disk is slower than that, [`Audit::durable`] waits for it; so it never
-//!   loses more than 100 ms of records. With [`Durability::Disk`] every call waits, and nothing is lost.
-//! - A full disk, or any other failure to write, stops issuing before a record is taken that has no room, is said once at error level and counted, and
-//!   ends by itself when there is room again.
+//! - A killed process loses no record of a key that left: the next start moves what the journal has
+//!   to the log, each record once.
+//! - A power cut loses what was not synced yet: the last 100 ms. Where the disk is slower than
+//!   that, [`Audit::durable`] waits for it; so it never loses more than 100 ms of records. With
+//!   [`Durability::Disk`] every call waits, and nothing is lost.
+//! - A full disk, or any other failure to write, stops issuing before a record is taken that has no
+//!   room, is said once at error level and counted, and ends by itself when there is room again.
 //!
-//! What this module does not do: decide what is recorded of a call, or ship the log elsewhere. Until the writer has taken them, records in the journal are protected by
-//! the file's mode alone; and whoever has the root key can forge a chain.
+//! What this module does not do: decide what is recorded of a call, or ship the log elsewhere.
+//! Until the writer has taken them, records in the journal are protected by the file's mode alone;
+//! and whoever has the root key can forge a chain.
 
 use crate::clock::{Clock, Timestamp};
 use crate::crypto::entropy::EntropyError;
@@ -52,7 +57,8 @@ pub use verify::{
     ANCHOR_BYTES_MAX, Fault, Finding, Report, anchor, anchor_key, read_anchor, verify, verify_from,
 };
 
-/// A record at most, in bytes: the longest policy or encryption context with every character escaped, and the rest.
+/// A record at most, in bytes: the longest policy or encryption context with every character
+/// escaped, and the rest.
 pub const LINE_BYTES_MAX: usize = 256 * 1024;
 /// Between two sealings of the head: what a cut-off end can hide at most.
 pub const SEAL_INTERVAL: Duration = Duration::from_secs(60);
@@ -167,13 +173,15 @@ pub struct Audit {
 /// What requests and the writer have in common.
 struct Shared {
     journal: Journal,
-    /// Set while the log cannot be written. Carries no data: whoever misses it for a moment still has room in the journal.
+    /// Set while the log cannot be written. Carries no data: whoever misses it for a moment still
+    /// has room in the journal.
     unwritable: AtomicBool,
     /// Set by a request that found the journal full, for the writer to say so.
     full: AtomicBool,
     /// Tells the writer to end.
     stopped: AtomicBool,
-    /// Microseconds of the monotonic clock: all that was recorded before is durable. A lone number that publishes nothing.
+    /// Microseconds of the monotonic clock: all that was recorded before is durable. A lone number
+    /// that publishes nothing.
     durable_since: AtomicU64,
 }
 
@@ -201,7 +209,8 @@ pub struct Recorded {
 }
 
 impl Audit {
-    /// Keeps `line`, what [`AuditRecord::append`] wrote, before the key leaves. No system call in the ordinary case, and never one that waits for a disk.
+    /// Keeps `line`, what [`AuditRecord::append`] wrote, before the key leaves. No system call in
+    /// the ordinary case, and never one that waits for a disk.
     ///
     /// # Errors
     /// [`AuditError`]; counted, and the key must not leave.
@@ -248,7 +257,8 @@ impl Audit {
         self.progress.borrow().head
     }
 
-    /// The key's last use among all whose answers have left when this is called, and from when on uses are known. Waits for the disk.
+    /// The key's last use among all whose answers have left when this is called, and from when on
+    /// uses are known. Waits for the disk.
     ///
     /// # Errors
     /// [`AuditError::Unwritable`]; counted.
@@ -259,7 +269,8 @@ impl Audit {
         Ok(self.uses.of(key))
     }
 
-    /// Seals the head into the store, and writes the last uses of the keys beside it, if they have moved since. To be called at each start, every [`SEAL_INTERVAL`], and after [`Self::close`].
+    /// Seals the head into the store, and writes the last uses of the keys beside it, if they have
+    /// moved since. To be called at each start, every [`SEAL_INTERVAL`], and after [`Self::close`].
     ///
     /// # Errors
     /// [`KeystoreError`]; the store still has an earlier head.
@@ -275,7 +286,8 @@ impl Audit {
             .await
     }
 
-    /// Writes what is left and ends the writer; waits for the disk. Records are refused from then on. What cannot be written stays in the journal.
+    /// Writes what is left and ends the writer; waits for the disk. Records are refused from then
+    /// on. What cannot be written stays in the journal.
     pub fn close(&self) {
         self.shared.stopped.store(true, Ordering::Release);
         let writer = self
@@ -291,10 +303,12 @@ impl Audit {
         }
     }
 
-    /// Returns when the key of `recorded` may leave: at once, unless every call waits for the disk, or the disk is behind by more than 100 ms.
+    /// Returns when the key of `recorded` may leave: at once, unless every call waits for the disk,
+    /// or the disk is behind by more than 100 ms.
     ///
     /// # Errors
-    /// [`AuditError::Unwritable`]; counted, and the key must not leave. The record stays and may still reach the log.
+    /// [`AuditError::Unwritable`]; counted, and the key must not leave. The record stays and may
+    /// still reach the log.
     pub async fn durable(&self, recorded: Recorded) -> Result<(), AuditError> {
         let Recorded { position, waits } = recorded;
         if !waits {

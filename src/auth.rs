@@ -1,8 +1,11 @@
-//! Credentials to a principal: a request's signature, the kernel's word on who is at the other end of a Unix socket, or a TLS client's certificate.
+//! Credentials to a principal: a request's signature, the kernel's word on who is at the other end
+//! of a Unix socket, or a TLS client's certificate.
 //!
-//! A request with an `Authorization` header is judged by it alone and never falls back to what its connection says.
+//! A request with an `Authorization` header is judged by it alone and never falls back to what its
+//! connection says.
 //!
-//! What this module does not do: remember signatures. Whoever reads the wire can send a request again within the time window, as with AWS.
+//! What this module does not do: remember signatures. Whoever reads the wire can send a request
+//! again within the time window, as with AWS.
 
 mod authorization;
 mod canonical;

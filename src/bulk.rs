@@ -1,8 +1,10 @@
 //! Bulk jobs: what `export`, `provision` and `rewrap` have in common.
 //!
-//! A job is a folder of parts and a manifest. Its rows are numbered, a part is a fixed range of them, and one worker writes it from end to end, so workers
-//! share nothing but the list of parts still to be written. Parts are complete or absent (`folder`), so a job that dies is resumed by the same command,
-//! and rows that stand are never made again: a reader may have taken them already.
+//! A job is a folder of parts and a manifest. Its rows are numbered, a part is a fixed range of
+//! them, and one worker writes it from end to end, so workers share nothing but the list of parts
+//! still to be written. Parts are complete or absent (`folder`), so a job that dies is resumed by
+//! the same command, and rows that stand are never made again: a reader may have taken them
+//! already.
 //!
 //! What this module does not do: know what is in a row, or where its key comes from.
 
@@ -135,7 +137,8 @@ impl<'a, P: Parameters> Job<'a, P> {
         self.held.as_ref().is_some_and(|manifest| manifest.complete)
     }
 
-    /// Writes every part that is missing, by as many workers as there are parts for, each made by `worker` on its own thread.
+    /// Writes every part that is missing, by as many workers as there are parts for, each made by
+    /// `worker` on its own thread.
     ///
     /// # Errors
     /// [`JobError`]; every part that stands is whole, and the same call resumes the job.
@@ -215,7 +218,8 @@ fn run_id(entropy: &Entropy) -> Result<String, EntropyError> {
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
-/// Checks the parts that the manifest names, and adds those that were finished just before the job died.
+/// Checks the parts that the manifest names, and adds those that were finished just before the job
+/// died.
 fn recover<P: Parameters>(
     folder: &Folder,
     mut manifest: Manifest<P>,

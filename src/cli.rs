@@ -1,6 +1,7 @@
 //! The command line: its grammar, and which file performs what.
 //!
-//! Results go to standard output, everything else to standard error. Secrets never come from arguments, which process lists show.
+//! Results go to standard output, everything else to standard error. Secrets never come from
+//! arguments, which process lists show.
 
 use crate::config::{Environment, Flag};
 use clap::{Args, Parser, Subcommand};
@@ -121,7 +122,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
 /// Addresses that override the configuration.
 #[derive(Args)]
 struct Addresses {
-    /// Where AWS clients connect, a loopback address [default: 127.0.0.1:5645]; port 0 takes a free one
+    /// Where AWS clients connect, a loopback address [default: 127.0.0.1:5645]; port 0 takes a free
+    /// one
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
     /// Where Prometheus connects, a loopback address [default: 127.0.0.1:5646]

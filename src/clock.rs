@@ -108,10 +108,10 @@ impl Clock {
         }
     }
 
-    /// A time that has come by two clocks: not after the time of day, and not after what it was when
-    /// this clock was made and the time that has passed since, in which the machine may have slept,
-    /// less `grace`. For what cannot be undone: a time of day that was wrong from the start is
-    /// trusted after `grace`, and one that steps later never before as much has passed.
+    /// A time that has come by two clocks: not after the time of day, and not after what it was
+    /// when this clock was made and the time that has passed since, in which the machine may have
+    /// slept, less `grace`. For what cannot be undone: a time of day that was wrong from the start
+    /// is trusted after `grace`, and one that steps later never before as much has passed.
     #[must_use]
     pub fn confirmed(&self, grace: Duration) -> Timestamp {
         let (start, passed) = match &self.source {

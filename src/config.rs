@@ -1,8 +1,10 @@
 //! The configuration: each component's own `Config`, nested, and where each setting came from.
 //!
-//! A TOML file, then `KEYMILL_SECTION__KEY` variables of the environment, then flags; the last one that names a key wins. Relative paths are
-//! relative to the file's folder, whoever named them. Every mistake is reported in one run, with its place, its key and what is allowed. The
-//! sample file, `config/keymill.toml`, is the manual; a test holds it to the defaults and to the ranges of [`keys`].
+//! A TOML file, then `KEYMILL_SECTION__KEY` variables of the environment, then flags; the last one
+//! that names a key wins. Relative paths are relative to the file's folder, whoever named them.
+//! Every mistake is reported in one run, with its place, its key and what is allowed. The sample
+//! file, `config/keymill.toml`, is the manual; a test holds it to the defaults and to the ranges of
+//! [`keys`].
 //!
 //! What this module does not do: open anything that a setting names.
 
@@ -223,7 +225,8 @@ impl fmt::Display for ConfigError {
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 impl Config {
-    /// Reads `file` (without one: the defaults, relative to the current folder), then what `environment` and `flags` override.
+    /// Reads `file` (without one: the defaults, relative to the current folder), then what
+    /// `environment` and `flags` override.
     ///
     /// # Errors
     /// [`ConfigError`], with every mistake.

@@ -1,19 +1,20 @@
-//! The encryption context: name–value pairs that are authenticated with a ciphertext, in one canonical
-//! form that is made once, where the request is parsed, and carried from there.
+//! The encryption context: name–value pairs that are authenticated with a ciphertext, in one
+//! canonical form that is made once, where the request is parsed, and carried from there.
 
 use smallvec::SmallVec;
 
-/// Bytes of a canonical form that need no allocation: two pairs of the lengths that container ids and tenants have. With 16 more, moving a context would be a call.
+/// Bytes of a canonical form that need no allocation: two pairs of the lengths that container ids
+/// and tenants have. With 16 more, moving a context would be a call.
 const SHORT_BYTES: usize = 104;
 /// Pairs that need none while they are sorted.
 const FEW_PAIRS: usize = 8;
 
-/// Name–value pairs authenticated with the ciphertext. The caller's order is irrelevant: pairs are held
-/// sorted by the UTF-8 bytes of their names, which are unique.
+/// Name–value pairs authenticated with the ciphertext. The caller's order is irrelevant: pairs are
+/// held sorted by the UTF-8 bytes of their names, which are unique.
 ///
-/// Canonical bytes (injective): none when there are no pairs, else `count: u16 BE`, then for each pair
-/// `length: u16 BE ‖ name ‖ length: u16 BE ‖ value`. Text is taken as sent: no Unicode normalisation,
-/// trimming or case folding.
+/// Canonical bytes (injective): none when there are no pairs, else `count: u16 BE`, then for each
+/// pair `length: u16 BE ‖ name ‖ length: u16 BE ‖ value`. Text is taken as sent: no Unicode
+/// normalisation, trimming or case folding.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct EncryptionContext {
     canonical: SmallVec<[u8; SHORT_BYTES]>,
@@ -31,8 +32,8 @@ pub enum InvalidContext {
 }
 
 impl EncryptionContext {
-    /// Canonical bytes at most: 512 AES blocks of additional data, the bound of the published analysis of
-    /// AWS's own mode.
+    /// Canonical bytes at most: 512 AES blocks of additional data, the bound of the published
+    /// analysis of AWS's own mode.
     pub const BYTES_MAX: usize = 8192;
 
     /// The context of these pairs, given in any order.
@@ -92,7 +93,8 @@ impl EncryptionContext {
 
     /// The canonical form, of `bytes`, of `count` pairs, whose names and values are `texts`.
     fn of<'a>(count: usize, bytes: usize, texts: impl Iterator<Item = &'a str>) -> Self {
-        // Filled in place: a vector that grows piece by piece costs several times as much, and rows by the million have one each.
+        // Filled in place: a vector that grows piece by piece costs several times as much, and rows
+        // by the million have one each.
         let (mut short, mut long) = ([0; SHORT_BYTES], Vec::new());
         let mut room = match bytes > SHORT_BYTES {
             true => {

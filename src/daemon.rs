@@ -1,8 +1,11 @@
-//! The composition root: opens, binds, serves, and on a signal goes back through all of it in reverse order.
+//! The composition root: opens, binds, serves, and on a signal goes back through all of it in
+//! reverse order.
 //!
-//! Three steps, so that each failure is one line before anything is served: [`Core::open`] takes the store, [`Listeners::bind`] takes the addresses,
-//! [`Daemon::start`] serves. On SIGTERM or SIGINT the daemon stops being ready, accepts nothing new, answers what is in flight (at most
-//! `limits.drain_seconds`), stops the fillers, drops the pool and closes the store. A second signal ends it at once: everything that was acknowledged is durable.
+//! Three steps, so that each failure is one line before anything is served: [`Core::open`] takes
+//! the store, [`Listeners::bind`] takes the addresses, [`Daemon::start`] serves. On SIGTERM or
+//! SIGINT the daemon stops being ready, accepts nothing new, answers what is in flight (at most
+//! `limits.drain_seconds`), stops the fillers, drops the pool and closes the store. A second signal
+//! ends it at once: everything that was acknowledged is durable.
 //!
 //! What this module does not do: read a configuration or print anything.
 
@@ -65,7 +68,8 @@ impl Daemon {
     /// Serves what `core` holds on `listeners`.
     ///
     /// # Errors
-    /// When the operating system refuses a thread or a signal handler, or allows too few open files to serve.
+    /// When the operating system refuses a thread or a signal handler, or allows too few open files
+    /// to serve.
     pub fn start(
         config: &Config,
         core: Core,

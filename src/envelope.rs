@@ -1,21 +1,25 @@
 //! The envelope: how a data key is wrapped, and why no nonce is ever used twice.
 //!
 //! # Construction
-//! Every blob is an ordinary **XAES-256-GCM** (C2SP) ciphertext under a backing key (SEAL-3): 24 bytes of nonce, of which the first
-//! 12 derive an AES-256-GCM key and the last 12 are that key's nonce. Additional data are the blob's 24-byte header and the canonical
-//! encryption context (SEAL-2). Whoever has the backing key can open a blob with any implementation of that standard.
+//! Every blob is an ordinary **XAES-256-GCM** (C2SP) ciphertext under a backing key (SEAL-3): 24
+//! bytes of nonce, of which the first 12 derive an AES-256-GCM key and the last 12 are that key's
+//! nonce. Additional data are the blob's 24-byte header and the canonical encryption context
+//! (SEAL-2). Whoever has the backing key can open a blob with any implementation of that standard.
 //!
-//! The derived key depends on the first half of the nonce alone, so it is derived once for a whole run: an [`Epoch`] draws a
-//! prefix `P` (12 bytes), a start `s` (8 bytes) and the seed of its ciphertext generator (32 bytes) from the operating system, and gives its
-//! i-th key the nonce `P ‖ s ‖ i`, i being 4 bytes that only move forward. It ends after 2^24 AES blocks or 60 seconds.
+//! The derived key depends on the first half of the nonce alone, so it is derived once for a whole
+//! run: an [`Epoch`] draws a prefix `P` (12 bytes), a start `s` (8 bytes) and the seed of its
+//! ciphertext generator (32 bytes) from the operating system, and gives its i-th key the nonce `P ‖
+//! s ‖ i`, i being 4 bytes that only move forward. It ends after 2^24 AES blocks or 60 seconds.
 //!
 //! # Nonces (SEAL-1)
-//! *Within an epoch* the index never repeats: the epoch has one owner, cannot be cloned, hands each index to one key as it moves forward, and
-//! ends at 2^24 blocks, long before 2^32 indices. The counter blocks of two nonces cannot overlap either: the nonce fills the first 12
-//! bytes of a counter block, and a message of at most 4,096 bytes uses 257 of the 2^32 values of the other 4.
+//! *Within an epoch* the index never repeats: the epoch has one owner, cannot be cloned, hands each
+//! index to one key as it moves forward, and ends at 2^24 blocks, long before 2^32 indices. The
+//! counter blocks of two nonces cannot overlap either: the nonce fills the first 12 bytes of a
+//! counter block, and a message of at most 4,096 bytes uses 257 of the 2^32 values of the other 4.
 //!
-//! *Between epochs*, on whichever thread, process or host, a nonce repeats only if the 20 random bytes of `P ‖ s` repeat. A call of [`seal`] draws
-//! all 24 bytes and counts as an epoch of one. With q epochs under one backing key the chance of a repetition is below q²/2^161:
+//! *Between epochs*, on whichever thread, process or host, a nonce repeats only if the 20 random
+//! bytes of `P ‖ s` repeat. A call of [`seal`] draws all 24 bytes and counts as an epoch of one.
+//! With q epochs under one backing key the chance of a repetition is below q²/2^161:
 //!
 //! | use, ten years long under one backing key | q | nonce repeats | derivation is no random function |
 //! |---|---|---|---|
@@ -23,25 +27,34 @@
 //! | a thousand fillers that begin a new epoch each minute | 2^33 | 2^-95 | 2^-61 |
 //! | a million requests a second that miss the pool, each with an epoch of its own | 2^49 | 2^-63 | 2^-29 |
 //!
-//! The last column is AES as a permutation: two blocks per epoch, so (2q)²/2^129; what it allows is to notice that two derived half keys never
-//! coincide, not to compute one. Rotating the key starts each column anew. Prefixes alone (12 bytes) may meet, at about 2^48 epochs: the two epochs then
-//! share a derived key, a longer run under one key with nonces that still differ. A run's own 2^24 blocks are noticed as a permutation's with
-//! chance 2^-81; those of 2^49 chunks of 8,192 keys together with 2^-50. A forger's try succeeds with at most 771/2^128: 514 blocks of additional data, 256 of text, one of lengths.
+//! The last column is AES as a permutation: two blocks per epoch, so (2q)²/2^129; what it allows is
+//! to notice that two derived half keys never coincide, not to compute one. Rotating the key starts
+//! each column anew. Prefixes alone (12 bytes) may meet, at about 2^48 epochs: the two epochs then
+//! share a derived key, a longer run under one key with nonces that still differ. A run's own 2^24
+//! blocks are noticed as a permutation's with chance 2^-81; those of 2^49 chunks of 8,192 keys
+//! together with 2^-50. A forger's try succeeds with at most 771/2^128: 514 blocks of additional
+//! data, 256 of text, one of lengths.
 //!
-//! No counter is shared, stored or coordinated, so any number of processes and hosts may use one backing key. What a random draw cannot prevent is
-//! that a machine is cloned with its memory, epochs included; `pool::stamp` is about that.
+//! No counter is shared, stored or coordinated, so any number of processes and hosts may use one
+//! backing key. What a random draw cannot prevent is that a machine is cloned with its memory,
+//! epochs included; `pool::stamp` is about that.
 //!
 //! # Minting: draw the ciphertext, not the key
-//! A data key is uniform random bytes, so drawing the ciphertext `C` uniformly and *calling* `C ⊕ keystream` the data key gives exactly the same
-//! distribution of blobs and keys. [`Epoch::mint`] does that and computes no keystream: on the without-plaintext path the data key exists nowhere
-//! until somebody calls `Decrypt` (SEAL-4). Neither `mint` nor `bind` has a plaintext type in reach.
+//! A data key is uniform random bytes, so drawing the ciphertext `C` uniformly and *calling* `C ⊕
+//! keystream` the data key gives exactly the same distribution of blobs and keys. [`Epoch::mint`]
+//! does that and computes no keystream: on the without-plaintext path the data key exists nowhere
+//! until somebody calls `Decrypt` (SEAL-4). Neither `mint` nor `bind` has a plaintext type in
+//! reach.
 //!
 //! # Binding late
-//! `tag = GHASH_H(AAD ‖ C ‖ lengths) ⊕ E(J0)`: only GHASH sees the encryption context. A [`PooledKey`] holds `C` and the mask `E(J0)`, and
-//! binding it to whatever context a request brings costs one GHASH, no AES and no draw. It is bound by value, at most once: two tags for one
-//! nonce would give away `H`, and with `H` every blob of the epoch could be moved to another context.
+//! `tag = GHASH_H(AAD ‖ C ‖ lengths) ⊕ E(J0)`: only GHASH sees the encryption context. A
+//! [`PooledKey`] holds `C` and the mask `E(J0)`, and binding it to whatever context a request
+//! brings costs one GHASH, no AES and no draw. It is bound by value, at most once: two tags for one
+//! nonce would give away `H`, and with `H` every blob of the epoch could be moved to another
+//! context.
 //!
-//! What this module does not do: choose which generation to use, know who may ask, or keep anything.
+//! What this module does not do: choose which generation to use, know who may ask, or keep
+//! anything.
 
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::{Entropy, EntropyError};
@@ -60,7 +73,8 @@ pub mod epoch;
 pub use blob::{BlobHeader, CiphertextBlob, blob_bytes};
 pub use epoch::{Epoch, EpochEnded, MintedKeys, PooledKey};
 
-/// Mints one key in an epoch of its own: what a request does that finds no pooled key. No state is shared or kept.
+/// Mints one key in an epoch of its own: what a request does that finds no pooled key. No state is
+/// shared or kept.
 ///
 /// # Errors
 /// [`EntropyError`].
@@ -125,7 +139,8 @@ pub fn mint_rows<'a>(
     Ok(())
 }
 
-/// 24 bytes from the operating system that nothing was sealed under yet. It goes with what it is used for.
+/// 24 bytes from the operating system that nothing was sealed under yet. It goes with what it is
+/// used for.
 ///
 /// ```compile_fail
 /// fn needs_clone<T: Clone>() {}
@@ -144,8 +159,9 @@ impl Nonce {
         Ok(nonce)
     }
 
-    /// Draws several at once, for rows that are at hand already: a system call for each costs half as much as sealing. A twin of this process, of a machine that was
-    /// cloned in between, seals the same rows under the same nonces, and so makes the same blobs.
+    /// Draws several at once, for rows that are at hand already: a system call for each costs half
+    /// as much as sealing. A twin of this process, of a machine that was cloned in between, seals
+    /// the same rows under the same nonces, and so makes the same blobs.
     ///
     /// # Errors
     /// [`EntropyError`].
@@ -159,7 +175,8 @@ impl Nonce {
     }
 }
 
-/// Seals 1..=4096 bytes that exist already (`Encrypt`): a fresh 24-byte nonce from the operating system for each call.
+/// Seals 1..=4096 bytes that exist already (`Encrypt`): a fresh 24-byte nonce from the operating
+/// system for each call.
 ///
 /// # Errors
 /// [`EntropyError`].
@@ -180,7 +197,8 @@ pub fn seal(
 /// As [`seal`], under a nonce that was drawn already.
 ///
 /// # Panics
-/// When `plaintext` is empty or longer than [`PLAINTEXT_BYTES_MAX`], which the caller's parser refuses: its blob would not open.
+/// When `plaintext` is empty or longer than [`PLAINTEXT_BYTES_MAX`], which the caller's parser
+/// refuses: its blob would not open.
 #[must_use]
 pub fn seal_under(
     Nonce(nonce): Nonce,
@@ -217,7 +235,8 @@ pub struct OpenError;
 /// Opens a blob under `key`, which must be of the key id and generation that the header names.
 ///
 /// # Errors
-/// [`OpenError`], whatever the reason; the tag is compared in constant time, before any plaintext is released.
+/// [`OpenError`], whatever the reason; the tag is compared in constant time, before any plaintext
+/// is released.
 pub fn open(
     key_id: KeyId,
     key: &BackingKey,

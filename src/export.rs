@@ -1,9 +1,10 @@
 //! Bulk export: one new container a row, each with its own wrapped data key, as Parquet.
 //!
-//! A job as `bulk` has it. A worker mints under an epoch of its own and binds to the job's one context; memory is a row group for each.
+//! A job as `bulk` has it. A worker mints under an epoch of its own and binds to the job's one
+//! context; memory is a row group for each.
 //!
-//! What this module does not do: decide who may export (its source does), or bind each row to a context of its own
-//! (that is `provision`).
+//! What this module does not do: decide who may export (its source does), or bind each row to a
+//! context of its own (that is `provision`).
 
 pub mod id_pattern;
 mod part;
@@ -41,7 +42,8 @@ pub struct Plan {
     pub id_pattern: IdPattern,
     /// The context of every row.
     pub context: EncryptionContext,
-    /// Rows of a part; `None` takes the job's own where it is resumed, else one that keeps every worker busy.
+    /// Rows of a part; `None` takes the job's own where it is resumed, else one that keeps every
+    /// worker busy.
     pub rows_per_part: Option<NonZeroU64>,
     /// The folder.
     pub out: PathBuf,

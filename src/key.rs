@@ -16,7 +16,8 @@ pub mod material;
 pub mod rotation;
 pub mod spec;
 
-/// A KMS key's identifier: 128 bits, printed as a UUID, or as `mrk-` and 32 digits for a multi-Region key.
+/// A KMS key's identifier: 128 bits, printed as a UUID, or as `mrk-` and 32 digits for a
+/// multi-Region key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId {
     bytes: [u8; 16],
@@ -29,7 +30,8 @@ pub struct KeyId {
 pub struct InvalidKeyId;
 
 impl KeyId {
-    /// A single-Region key's id of 16 random bytes, with the version and variant bits of a random UUID (RFC 9562, section 5.4).
+    /// A single-Region key's id of 16 random bytes, with the version and variant bits of a random
+    /// UUID (RFC 9562, section 5.4).
     #[must_use]
     pub fn from_random(mut bytes: [u8; 16]) -> Self {
         bytes[6] = (bytes[6] & 0x0f) | 0x40;
@@ -232,7 +234,8 @@ impl KeyState {
             .map(|()| Self::PendingDeletion { deletion_date })
     }
 
-    /// `CancelKeyDeletion`: the key comes back disabled, whatever it was before; one without its material, pending import.
+    /// `CancelKeyDeletion`: the key comes back disabled, whatever it was before; one without its
+    /// material, pending import.
     ///
     /// # Errors
     /// [`InvalidState::NotPendingDeletion`].
@@ -278,9 +281,11 @@ pub struct KmsKey {
     pub tags: Vec<Tag>,
     /// When its material is rotated; `None`: only when somebody asks for it.
     pub rotation: Option<RotationSchedule>,
-    /// What was imported into a key of origin `EXTERNAL`, in ascending order of its generations; empty for other keys.
+    /// What was imported into a key of origin `EXTERNAL`, in ascending order of its generations;
+    /// empty for other keys.
     pub imports: Vec<Import>,
-    /// The highest generation that something imported was given, also if it is gone: none is given twice.
+    /// The highest generation that something imported was given, also if it is gone: none is given
+    /// twice.
     pub generations: u32,
 }
 
@@ -304,7 +309,8 @@ impl KmsKey {
         }
     }
 
-    /// Whether something that was imported for good is not there, or nothing ever was: such a key cannot be used.
+    /// Whether something that was imported for good is not there, or nothing ever was: such a key
+    /// cannot be used.
     #[must_use]
     pub fn lacks_material(&self) -> bool {
         let mut lasting = self.imports.iter().filter(|import| !import.pending);

@@ -1,4 +1,5 @@
-//! KMS keys with their policies and grants, aliases and principals: open the store, read a snapshot, apply a change; the only writer.
+//! KMS keys with their policies and grants, aliases and principals: open the store, read a
+//! snapshot, apply a change; the only writer.
 //!
 //! In memory there is one immutable [`Snapshot`] behind an atomic pointer: readers never lock. A
 //! change is decided on the current snapshot, sealed, committed in one transaction together with
@@ -121,8 +122,8 @@ impl Keystore {
         if path.exists() {
             return Err(io(std::io::ErrorKind::AlreadyExists.into()));
         }
-        // Complete or absent: killed before the rename, it leaves no store, and the next call begins
-        // anew, in the same file: at no moment is there neither.
+        // Complete or absent: killed before the rename, it leaves no store, and the next call
+        // begins anew, in the same file: at no moment is there neither.
         let unfinished = unfinished(path);
         for left in ["new-wal", "new-shm"] {
             root_key::remove_if_there(&path.with_extension(left)).map_err(io)?;
@@ -180,7 +181,8 @@ impl Keystore {
         removed.map_err(|source| KeystoreError::Io { path, source })
     }
 
-    /// Opens the store at `path`: takes its lock, verifies everything, and only then opens it for writing.
+    /// Opens the store at `path`: takes its lock, verifies everything, and only then opens it for
+    /// writing.
     ///
     /// # Errors
     /// [`KeystoreError`]; the store is left as it was.
@@ -222,7 +224,8 @@ impl Keystore {
         ))
     }
 
-    /// Verifies the store at `path` as [`Self::open`] does, takes no lock, and opens nothing for writing.
+    /// Verifies the store at `path` as [`Self::open`] does, takes no lock, and opens nothing for
+    /// writing.
     ///
     /// # Errors
     /// [`KeystoreError`].
@@ -326,8 +329,8 @@ impl Keystore {
     ///
     /// # Errors
     /// What `decide` refused, and nothing has changed; or [`KeystoreError`]. Of
-    /// [`KeystoreError::Commit`] the outcome was unknown: the change is in force if the store turned
-    /// out to hold it.
+    /// [`KeystoreError::Commit`] the outcome was unknown: the change is in force if the store
+    /// turned out to hold it.
     pub async fn apply<T, E: From<KeystoreError>>(
         &self,
         decide: impl FnOnce(&Snapshot) -> Result<(Vec<Change>, T), E>,

@@ -1,4 +1,5 @@
-//! Keymill mints wrapped data keys by the million and serves them with the wire contract of AWS KMS.
+//! Keymill mints wrapped data keys by the million and serves them with the wire contract of AWS
+//! KMS.
 
 pub mod clock;
 pub mod file;

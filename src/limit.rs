@@ -1,14 +1,19 @@
 //! Limits: how many keys a second a principal may have, and how many may leave under a KMS key.
 //!
-//! What is counted are keys, not calls: one for each data key that is handed out, singly or in a batch, and one for every other cryptographic call. There is a
-//! bucket for each principal that asks and for each KMS key that is asked for; a request takes from both, from the principal's first, so that whoever is beyond his own
-//! limit takes nothing from others who use the same KMS key. **Online before bulk:** a single request may empty a bucket and is refused at once when it is empty; a batch takes
-//! only while half of the burst is left, and waits. So a batch has what single requests leave, and all of the rate where there are none.
+//! What is counted are keys, not calls: one for each data key that is handed out, singly or in a
+//! batch, and one for every other cryptographic call. There is a bucket for each principal that
+//! asks and for each KMS key that is asked for; a request takes from both, from the principal's
+//! first, so that whoever is beyond his own limit takes nothing from others who use the same KMS
+//! key. **Online before bulk:** a single request may empty a bucket and is refused at once when it
+//! is empty; a batch takes only while half of the burst is left, and waits. So a batch has what
+//! single requests leave, and all of the rate where there are none.
 //!
-//! Finding a bucket neither locks nor allocates. The first request of a principal or for a KMS key adds its bucket, and a timer removes those that nobody has
-//! used for a while. There are so many at most; principals beyond share one bucket, and so do KMS keys.
+//! Finding a bucket neither locks nor allocates. The first request of a principal or for a KMS key
+//! adds its bucket, and a timer removes those that nobody has used for a while. There are so many
+//! at most; principals beyond share one bucket, and so do KMS keys.
 //!
-//! What this module does not do: decide which requests are counted, or what becomes of one that is refused (`api`).
+//! What this module does not do: decide which requests are counted, or what becomes of one that is
+//! refused (`api`).
 
 use crate::key::KeyId;
 use crate::key::arn::Arn;
@@ -98,11 +103,13 @@ pub struct Limits {
     refused: Table<String>,
 }
 
-/// What a principal may have refused at once after a pause: a program that looks for what it may do.
+/// What a principal may have refused at once after a pause: a program that looks for what it may
+/// do.
 const REFUSED_BURST: Duration = Duration::from_secs(10);
 
 impl Limits {
-    /// The limits that `config` sets. An override whose name is no ARN of its kind is left out: `config` has refused it before.
+    /// The limits that `config` sets. An override whose name is no ARN of its kind is left out:
+    /// `config` has refused it before.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let burst = Duration::from_millis(config.burst_ms);
@@ -125,10 +132,12 @@ impl Limits {
         }
     }
 
-    /// Takes `keys` keys for the principal of this ARN and, where there is one, from the KMS key, and notes in `paid` what it has taken.
+    /// Takes `keys` keys for the principal of this ARN and, where there is one, from the KMS key,
+    /// and notes in `paid` what it has taken.
     ///
     /// # Errors
-    /// [`Exceeded`]. What the principal's bucket has given is then not lost to a caller who comes back with the same `paid`.
+    /// [`Exceeded`]. What the principal's bucket has given is then not lost to a caller who comes
+    /// back with the same `paid`.
     pub fn take(
         &self,
         principal: &str,
@@ -161,7 +170,8 @@ impl Limits {
         self.refused.take(whose, 1, urgency, now)
     }
 
-    /// Keys that a batch of this principal under this KMS key takes at a time, at most `most`; at least 1.
+    /// Keys that a batch of this principal under this KMS key takes at a time, at most `most`; at
+    /// least 1.
     #[must_use]
     pub fn bulk_keys(&self, principal: &str, key: KeyId, most: usize) -> usize {
         let rates = [
@@ -188,8 +198,9 @@ pub fn key_of(arn: &str) -> Option<KeyId> {
     id.parse().ok()
 }
 
-/// Whose bucket a principal takes from: his own, but sessions share that of their role, `arn:<partition>:sts::<account>:assumed-role/<role>`. A session is named by whoever
-/// assumes the role, who would else have a bucket for each name that he can think of.
+/// Whose bucket a principal takes from: his own, but sessions share that of their role,
+/// `arn:<partition>:sts::<account>:assumed-role/<role>`. A session is named by whoever assumes the
+/// role, who would else have a bucket for each name that he can think of.
 fn charged(arn: &str) -> &str {
     const SESSIONS: &str = ":assumed-role/";
     let role = arn.find(SESSIONS).map(|at| at + SESSIONS.len());

@@ -1,4 +1,5 @@
-//! The program: performs its command line and ends with its status. Everything else is the library's.
+//! The program: performs its command line and ends with its status. Everything else is the
+//! library's.
 
 use keymill::cli;
 use keymill::config::Environment;

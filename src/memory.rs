@@ -9,8 +9,9 @@ use rustix::process::{
 use rustix::thread::{CapabilitySet, capabilities};
 use std::io;
 
-/// The least limit under which everything is locked, in bytes. Once all future mappings are to be locked, a limit makes mappings fail, which no
-/// allocator survives; address space that is only reserved (arenas, thread stacks) counts in full.
+/// The least limit under which everything is locked, in bytes. Once all future mappings are to be
+/// locked, a limit makes mappings fail, which no allocator survives; address space that is only
+/// reserved (arenas, thread stacks) counts in full.
 const LOCKED_BYTES_MIN: u64 = 64 << 30;
 
 /// Why memory may be swapped out.

@@ -1,7 +1,9 @@
-//! Every metric family, in one struct that is built once on its own recorder and passed down: no global registry.
+//! Every metric family, in one struct that is built once on its own recorder and passed down: no
+//! global registry.
 //!
-//! Labels come from closed sets; no principal, context or request id is ever one. Handles are registered once and kept,
-//! because registering costs more than counting. `keymill_*` names are held to the dashboards by a test.
+//! Labels come from closed sets; no principal, context or request id is ever one. Handles are
+//! registered once and kept, because registering costs more than counting. `keymill_*` names are
+//! held to the dashboards by a test.
 
 use metrics::{Counter, Gauge, Histogram, SharedString, Unit};
 use metrics_exporter_prometheus::{
@@ -15,7 +17,8 @@ const SECONDS_BUCKETS: [f64; 22] = [
     0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
 ];
 
-/// Name, unit and help of every family, for the exposition and for the test that holds dashboards to it.
+/// Name, unit and help of every family, for the exposition and for the test that holds dashboards
+/// to it.
 pub const FAMILIES: [(&str, Kind, &str); 32] = [
     (
         "keymill_requests_total",
@@ -383,13 +386,15 @@ impl Metrics {
         self.gauge("keymill_clone_word_info", &labels).set(1);
     }
 
-    /// The Prometheus text exposition. Drains histogram samples: call it on a thread that may be busy for some milliseconds.
+    /// The Prometheus text exposition. Drains histogram samples: call it on a thread that may be
+    /// busy for some milliseconds.
     #[must_use]
     pub fn render(&self) -> String {
         self.handle.render()
     }
 
-    /// Moves histogram samples into their buckets; without it, and without a scrape, samples would pile up in memory.
+    /// Moves histogram samples into their buckets; without it, and without a scrape, samples would
+    /// pile up in memory.
     pub fn upkeep(&self) {
         self.handle.run_upkeep();
     }
@@ -405,14 +410,15 @@ impl Metrics {
     }
 }
 
-/// Draws the seed of this thread's hash maps, which the standard library takes from the operating system when the thread makes its first. Without it
-/// the first map of a thread panics where that source has failed: for threads that must go on then, at their start.
+/// Draws the seed of this thread's hash maps, which the standard library takes from the operating
+/// system when the thread makes its first. Without it the first map of a thread panics where that
+/// source has failed: for threads that must go on then, at their start.
 pub fn seed_hash_maps() {
     drop(RandomState::new());
 }
 
-/// The lines of a gauge whose series come and go: a registry would keep each that there ever was. `label` has values that need no
-/// escapes. Nothing where there are none.
+/// The lines of a gauge whose series come and go: a registry would keep each that there ever was.
+/// `label` has values that need no escapes. Nothing where there are none.
 #[must_use]
 pub fn passing_gauge<'a>(
     name: &str,

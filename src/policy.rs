@@ -1,8 +1,10 @@
 //! Authorization: the only door between a decoded request and its execution.
 //!
-//! [`authorize`] asks a request for its action, resource, key and context through [`AuthorizationRequest`], and gives it back as
-//! [`Authorized`] if the caller's identity policies, the key's policy and its grants let it; [`evaluate`] says how. Policies are parsed
-//! strictly and compiled once ([`document`]); a decision allocates nothing and reads no clock: time is one of its [`Circumstances`].
+//! [`authorize`] asks a request for its action, resource, key and context through
+//! [`AuthorizationRequest`], and gives it back as [`Authorized`] if the caller's identity policies,
+//! the key's policy and its grants let it; [`evaluate`] says how. Policies are parsed strictly and
+//! compiled once ([`document`]); a decision allocates nothing and reads no clock: time is one of
+//! its [`Circumstances`].
 
 use crate::context::EncryptionContext;
 use std::fmt;
@@ -107,13 +109,14 @@ pub trait AuthorizationRequest {
         None
     }
 
-    /// The values of a condition key that stand for members of the request, such as [`ConditionKey::RequestAlias`] or
-    /// [`ConditionKey::GranteePrincipal`].
+    /// The values of a condition key that stand for members of the request, such as
+    /// [`ConditionKey::RequestAlias`] or [`ConditionKey::GranteePrincipal`].
     fn condition(&self, _: &ConditionKey) -> Values<'_> {
         Values::Absent
     }
 
-    /// The grant that a `CreateGrant` would make: a caller who is let by a grant makes none that gives more.
+    /// The grant that a `CreateGrant` would make: a caller who is let by a grant makes none that
+    /// gives more.
     fn new_grant(&self) -> Option<&GrantParameters> {
         None
     }
@@ -143,7 +146,8 @@ impl<R> Authorized<R> {
         self.request
     }
 
-    /// Whether the encryption context was looked at. Where it was not, the same request is allowed under every other context.
+    /// Whether the encryption context was looked at. Where it was not, the same request is allowed
+    /// under every other context.
     pub fn reads_context(&self) -> bool {
         self.reads_context
     }
@@ -242,7 +246,8 @@ pub fn authorize<R: AuthorizationRequest>(
     })
 }
 
-/// Decides without letting anything through: what would be answered to `request`, and by which statement.
+/// Decides without letting anything through: what would be answered to `request`, and by which
+/// statement.
 ///
 /// # Errors
 /// [`Denied`].

@@ -1,13 +1,18 @@
 //! The pool: wrapped data keys made before anybody asks.
 //!
-//! A **lane** holds interchangeable pooled keys for one (KMS key, data key spec); each is encrypted already and not yet bound to an encryption context, so one
-//! lane serves every context. **Fillers**, low-priority threads of a private rayon pool with an epoch each, mint **magazines** of keys and publish them in
-//! work-stealing deques; takers steal. A request takes one key and binds it; a lane that has none is a miss, and the request mints its own at once: a lane is a
-//! bonus, never a dependency (POOL-6). A change to a KMS key moves its fence; whatever was minted under another fence or clone word is dropped when it is
-//! found, and compared once more as a request's last act. Lanes begin with the first miss, grow with demand between a floor and a ceiling, give their memory
-//! back when nobody takes, and share one budget, of which every account has its part.
+//! A **lane** holds interchangeable pooled keys for one (KMS key, data key spec); each is encrypted
+//! already and not yet bound to an encryption context, so one lane serves every context.
+//! **Fillers**, low-priority threads of a private rayon pool with an epoch each, mint **magazines**
+//! of keys and publish them in work-stealing deques; takers steal. A request takes one key and
+//! binds it; a lane that has none is a miss, and the request mints its own at once: a lane is a
+//! bonus, never a dependency (POOL-6). A change to a KMS key moves its fence; whatever was minted
+//! under another fence or clone word is dropped when it is found, and compared once more as a
+//! request's last act. Lanes begin with the first miss, grow with demand between a floor and a
+//! ceiling, give their memory back when nobody takes, and share one budget, of which every account
+//! has its part.
 //!
-//! What this module does not do: know who may take, bind, or serve the lengths that have no lane (anything but 32 and 16 bytes).
+//! What this module does not do: know who may take, bind, or serve the lengths that have no lane
+//! (anything but 32 and 16 bytes).
 
 use crate::clock::Clock;
 use crate::crypto::entropy::Entropy;
@@ -59,9 +64,11 @@ pub struct Config {
     pub lane_keys_max: usize,
     /// Pooled keys of all lanes together.
     pub keys_max: usize,
-    /// Seconds after which pooled keys are dropped unused, and after which an unused lane gives its memory back.
+    /// Seconds after which pooled keys are dropped unused, and after which an unused lane gives its
+    /// memory back.
     pub age_max_seconds: u64,
-    /// Key pairs that are held for each spec that is asked for; 0: each is made when it is asked for.
+    /// Key pairs that are held for each spec that is asked for; 0: each is made when it is asked
+    /// for.
     pub pairs_per_spec: usize,
 }
 
@@ -127,7 +134,8 @@ pub struct Pool {
     entropy: Arc<Entropy>,
     clock: Clock,
     clone_word: Arc<CloneWord>,
-    /// Monotonic microseconds as of the latest tick: the age of a pooled key is a matter of minutes, and reading the clock costs as much as taking one.
+    /// Monotonic microseconds as of the latest tick: the age of a pooled key is a matter of
+    /// minutes, and reading the clock costs as much as taking one.
     now: AtomicU64,
     lanes: ArcSwap<BTreeMap<LaneId, Arc<Lane>>>,
     /// Held while the set of lanes or their capacities change; never by a taker that finds a key.
@@ -214,7 +222,8 @@ impl Pool {
         self.config.enabled && pooled && !self.is_shut_down()
     }
 
-    /// Takes a pooled key of `entry`, minted under its fence and under `clone_word`; none is a miss, never a wait.
+    /// Takes a pooled key of `entry`, minted under its fence and under `clone_word`; none is a
+    /// miss, never a wait.
     pub fn take(
         &self,
         entry: &Arc<KeyEntry>,
@@ -243,7 +252,8 @@ impl Pool {
         };
         let key = self.take_from(lane, stamp);
         if key.is_none() {
-            // Here rather than at every take: fillers that do not know this entry are found out by its misses.
+            // Here rather than at every take: fillers that do not know this entry are found out by
+            // its misses.
             lane.offer(entry);
             self.grow(lane);
             if lane.is_low() {
@@ -321,7 +331,8 @@ impl Pool {
         let capacity = lane.capacity();
         let ceiling = self.config.lane_keys_max.div_ceil(MAGAZINE_KEYS);
         let next = (capacity * 2).min(ceiling);
-        // Empty although it was filled: demand is more than the lane holds. Empty because it was never filled is no reason to grow.
+        // Empty although it was filled: demand is more than the lane holds. Empty because it was
+        // never filled is no reason to grow.
         let was_filled = lane.was_filled() && lane.queue.full() == 0;
         let account = lane.account;
         if was_filled && next > capacity && budget.grant(account, next - capacity) {
@@ -329,7 +340,8 @@ impl Pool {
         }
     }
 
-    /// Drops every pooled key of a KMS key, after a change of it; filling goes on when somebody takes under the new fence.
+    /// Drops every pooled key of a KMS key, after a change of it; filling goes on when somebody
+    /// takes under the new fence.
     pub fn purge(&self, key: KeyId) {
         for lane in self.lanes.load().values().filter(|lane| lane.id.key == key) {
             lane.entry.store(None);
@@ -337,8 +349,8 @@ impl Pool {
         }
     }
 
-    /// Drops what is too old, the oldest first, takes back the memory of lanes that nobody uses or that others need more, and
-    /// rings for lanes that are low: once a second, by a timer.
+    /// Drops what is too old, the oldest first, takes back the memory of lanes that nobody uses or
+    /// that others need more, and rings for lanes that are low: once a second, by a timer.
     pub fn tick(&self) {
         let mut budget = lock(&self.growing);
         let now = self.clock.monotonic();
@@ -402,7 +414,8 @@ impl Pool {
         self.shut_down.store(true, Ordering::SeqCst);
         self.bell.ring();
         self.pairs.shut_down();
-        // Dropping a rayon pool does not wait for its threads; they see the flag, and what they publish is drained by the next line or dropped with the lane.
+        // Dropping a rayon pool does not wait for its threads; they see the flag, and what they
+        // publish is drained by the next line or dropped with the lane.
         drop(lock(&self.threads).take());
         for lane in self.lanes.swap(Arc::default()).values() {
             self.count(Purge::Shutdown, lane.purge());

@@ -1,4 +1,5 @@
-//! Provisioning: the users' own table of containers, and beside each row a wrapped data key that is bound to that row's encryption context.
+//! Provisioning: the users' own table of containers, and beside each row a wrapped data key that is
+//! bound to that row's encryption context.
 //!
 //! ```text
 //! files ─► table::scan ─► plan ─┬─► part: rows ─► contexts ─► bind ─► the same rows and seven columns
@@ -6,8 +7,10 @@
 //!           duplicates          └─► part
 //! ```
 //!
-//! A job as `bulk` has it. Everything that can be refused without a key is refused, or left out, before the first key is made; which rows are in which part is fixed then, so that
-//! a job that is resumed makes the parts that are missing and no other, and every container has one key, however often the job died.
+//! A job as `bulk` has it. Everything that can be refused without a key is refused, or left out,
+//! before the first key is made; which rows are in which part is fixed then, so that a job that is
+//! resumed makes the parts that are missing and no other, and every container has one key, however
+//! often the job died.
 
 pub mod binder;
 mod part;
@@ -52,7 +55,8 @@ pub struct Plan {
     pub pairs: ContextPairs,
     /// Whether rows that cannot be used are left out.
     pub skip: bool,
-    /// Rows of a part; `None` takes the job's own where it is resumed, else one that keeps every worker busy.
+    /// Rows of a part; `None` takes the job's own where it is resumed, else one that keeps every
+    /// worker busy.
     pub rows_per_part: Option<NonZeroU64>,
     /// The folder.
     pub out: PathBuf,
@@ -134,7 +138,8 @@ impl bulk::Parameters for Parameters {
 /// How a job ended.
 pub type Outcome = bulk::Outcome<Parameters>;
 
-/// The columns that a job adds, `container_id` only where the table has none; and those of them that are the same in every row of a part.
+/// The columns that a job adds, `container_id` only where the table has none; and those of them
+/// that are the same in every row of a part.
 const COLUMNS: [&str; 7] = [
     column::CONTAINER_ID,
     column::KEY_ARN,
@@ -151,7 +156,8 @@ const CONSTANT: [&str; 4] = [
     column::CONTEXT_NAMES,
 ];
 
-/// Runs `plan` to its end, or on from where an earlier run of it ended. `input` is read where standard input is the table.
+/// Runs `plan` to its end, or on from where an earlier run of it ended. `input` is read where
+/// standard input is the table.
 ///
 /// # Errors
 /// [`JobError`]; every part that stands is whole, and the same call resumes the job.

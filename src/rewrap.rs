@@ -1,8 +1,8 @@
-//! Rewrapping: a table with blobs, and the same rows with each blob under another key, another generation of its key, or another context. Plaintext never leaves the process
-//! that has the keys.
+//! Rewrapping: a table with blobs, and the same rows with each blob under another key, another
+//! generation of its key, or another context. Plaintext never leaves the process that has the keys.
 //!
-//! A job as `bulk` has it. Columns that a job adds are made anew; every other is kept. A row whose blob does not open ends the job and is named: `survey::verify` finds them
-//! all beforehand.
+//! A job as `bulk` has it. Columns that a job adds are made anew; every other is kept. A row whose
+//! blob does not open ends the job and is named: `survey::verify` finds them all beforehand.
 
 mod part;
 pub mod remote;
@@ -39,7 +39,8 @@ pub struct Plan {
     pub context: ContextSource,
     /// What it will be bound to; `None` is the same.
     pub new_context: Option<ContextSource>,
-    /// Rows of a part; `None` takes the job's own where it is resumed, else one that keeps every worker busy.
+    /// Rows of a part; `None` takes the job's own where it is resumed, else one that keeps every
+    /// worker busy.
     pub rows_per_part: Option<NonZeroU64>,
     /// The folder.
     pub out: PathBuf,

@@ -1,6 +1,8 @@
-//! Tables with blobs, looked through without a change: how many live under which key and generation, and whether every one of them opens.
+//! Tables with blobs, looked through without a change: how many live under which key and
+//! generation, and whether every one of them opens.
 //!
-//! Memory is what the threads read, a count for each generation, and, for `verify`, what tells blobs apart (`table::distinct`): the same for any number of rows.
+//! Memory is what the threads read, a count for each generation, and, for `verify`, what tells
+//! blobs apart (`table::distinct`): the same for any number of rows.
 
 pub mod census;
 pub mod verify;

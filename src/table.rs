@@ -1,4 +1,5 @@
-//! The users' own tables: rows of Parquet, CSV or NDJSON files, on local disk or in an S3-compatible store, read in order from any row on.
+//! The users' own tables: rows of Parquet, CSV or NDJSON files, on local disk or in an
+//! S3-compatible store, read in order from any row on.
 //!
 //! ```text
 //! arguments ─► location ─► objects ─► scan: ids, contexts, duplicates ─► plan ─► rows, from the first of each part
@@ -9,8 +10,10 @@
 //! A row is named by its file and its number in that file, from 0; a header is no row.
 //!
 //! - **Parquet:** columns and their types as they are. Every file has the same.
-//! - **CSV:** RFC 4180, in UTF-8, with a header. Every column is text, and an empty field is null: what a file does not say is not guessed.
-//! - **NDJSON:** an object a line. A column is boolean, a 64-bit integer, a 64-bit float or text, as all of its values are; objects, arrays and mixtures become their JSON text.
+//! - **CSV:** RFC 4180, in UTF-8, with a header. Every column is text, and an empty field is null:
+//!   what a file does not say is not guessed.
+//! - **NDJSON:** an object a line. A column is boolean, a 64-bit integer, a 64-bit float or text,
+//!   as all of its values are; objects, arrays and mixtures become their JSON text.
 //!
 //! What this module does not do: mint, open, or write anything but what it keeps of a scan.
 

@@ -7,8 +7,9 @@
 //!              and drain      bound    body             them
 //! ```
 //!
-//! Every connection, head, body and wait has a bound. A caller that has asked and closes its sending half is answered; one that has gone is found out by the first
-//! write, and the rest of its answer is dropped. A full listener lets go of strangers before it lets anybody wait (`places`).
+//! Every connection, head, body and wait has a bound. A caller that has asked and closes its
+//! sending half is answered; one that has gone is found out by the first write, and the rest of its
+//! answer is dropped. A full listener lets go of strangers before it lets anybody wait (`places`).
 //!
 //! What this module does not do: HTTP/2, or decide who may do what.
 
@@ -72,11 +73,13 @@ pub struct Config {
     pub connections_max: usize,
     /// Milliseconds for a TLS handshake.
     pub handshake_timeout_ms: u64,
-    /// Milliseconds from the accept, or from the last response's end, to the end of a request's head.
+    /// Milliseconds from the accept, or from the last response's end, to the end of a request's
+    /// head.
     pub head_timeout_ms: u64,
     /// Milliseconds for a request's body.
     pub body_timeout_ms: u64,
-    /// Milliseconds that a response waits for a reader that takes nothing of it, and a batch for its limits.
+    /// Milliseconds that a response waits for a reader that takes nothing of it, and a batch for
+    /// its limits.
     pub write_timeout_ms: u64,
     /// Seconds that requests in flight are given after SIGTERM or SIGINT.
     pub drain_seconds: u64,
@@ -128,7 +131,8 @@ pub struct Service {
     pub makers: Makers,
 }
 
-/// Serves a TCP listener until `shutdown` turns true, then drains: returns when no connection is left or the deadline has passed.
+/// Serves a TCP listener until `shutdown` turns true, then drains: returns when no connection is
+/// left or the deadline has passed.
 pub async fn serve_tcp(
     service: Arc<Service>,
     listener: TcpListener,
@@ -141,7 +145,8 @@ pub async fn serve_tcp(
     serve(service, "tcp", None, listener, identify, shutdown).await;
 }
 
-/// Serves a TCP listener with TLS likewise. Unsigned requests are made by the principal of the client's certificate.
+/// Serves a TCP listener with TLS likewise. Unsigned requests are made by the principal of the
+/// client's certificate.
 pub async fn serve_tls(
     service: Arc<Service>,
     listener: TcpListener,
@@ -183,7 +188,8 @@ pub async fn serve_unix(
         principal: Principal::operator(uid, service.account),
     });
     let source = Source::Socket(name.into());
-    // Read once: whoever is given the connection later speaks with the rights of the process that made it, as the kernel sees it too.
+    // Read once: whoever is given the connection later speaks with the rights of the process that
+    // made it, as the kernel sees it too.
     let identify = move |stream: UnixStream| {
         let caller = stream.peer_cred().map(|credentials| {
             let peer = Peer {
@@ -204,7 +210,8 @@ pub async fn serve_unix(
     serve(service, "unix", operator, listener, identify, shutdown).await;
 }
 
-/// `identify` makes the stream to be served of an accepted one, and finds out who is at its other end.
+/// `identify` makes the stream to be served of an accepted one, and finds out who is at its other
+/// end.
 async fn serve<L, F, T>(
     service: Arc<Service>,
     transport: &'static str,

@@ -1,7 +1,9 @@
-//! What the path of one data key allocates, counted: verifying its signature, and performing it with a warm pool.
+//! What the path of one data key allocates, counted: verifying its signature, and performing it
+//! with a warm pool.
 //!
-//! The allocator counts for each thread, so that what the audit log's writer and the fillers do meanwhile is not in the figures. A request in a hundred may allocate more: the
-//! one that finds a buffer full, or retires what others may still be reading.
+//! The allocator counts for each thread, so that what the audit log's writer and the fillers do
+//! meanwhile is not in the figures. A request in a hundred may allocate more: the one that finds a
+//! buffer full, or retires what others may still be reading.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -48,7 +50,8 @@ fn count() {
     unsafe_code,
     reason = "allocators have no safe trait; each call is handed on as it is"
 )]
-// SAFETY: every method is the system allocator's, which keeps the trait's promises, with the same arguments; counting neither allocates nor unwinds.
+// SAFETY: every method is the system allocator's, which keeps the trait's promises, with the same
+// arguments; counting neither allocates nor unwinds.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -77,7 +80,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Allocations of this thread in each of many calls, but for the highest hundredth, of which the highest.
+/// Allocations of this thread in each of many calls, but for the highest hundredth, of which the
+/// highest.
 fn allocations(mut once: impl FnMut()) -> usize {
     (0..WARM_UP).for_each(|_| once());
     let mut each: Vec<usize> = Vec::with_capacity(REQUESTS);

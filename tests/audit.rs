@@ -1,6 +1,8 @@
-//! The audit log under real kills and on a real full disk: what a process acknowledged is in the log, once.
+//! The audit log under real kills and on a real full disk: what a process acknowledged is in the
+//! log, once.
 //!
-//! The processes are this test binary itself, started again with one of its ignored tests; what they are to do comes in the environment.
+//! The processes are this test binary itself, started again with one of its ignored tests; what
+//! they are to do comes in the environment.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

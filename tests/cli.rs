@@ -1,4 +1,5 @@
-//! The command line, from the outside: every case of the manual is a file in `tests/cli`, and `keymill dev` is started for real.
+//! The command line, from the outside: every case of the manual is a file in `tests/cli`, and
+//! `keymill dev` is started for real.
 //!
 //! A case runs in an empty folder of its own, with only the variables that it names:
 //!

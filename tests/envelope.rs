@@ -1,5 +1,6 @@
-//! Blobs made through the public interface: opened by the independent crate `xaes-256-gcm` here, and written to
-//! `target/tmp/blobs.jsonl` for the independent implementation in `tests/clients/open_blobs.py`.
+//! Blobs made through the public interface: opened by the independent crate `xaes-256-gcm` here,
+//! and written to `target/tmp/blobs.jsonl` for the independent implementation in
+//! `tests/clients/open_blobs.py`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -99,7 +100,8 @@ fn seal_3_every_blob_opens_by_independent_implementations() {
                         envelope::open(maker.key_id, &maker.key, &context, &parsed).unwrap();
                     assert_eq!(opened.expose(), plaintext);
                     lines += &line(&maker, pairs, &blob, &plaintext);
-                    // A plaintext of zeros or a repeated one would betray a keystream that was left out.
+                    // A plaintext of zeros or a repeated one would betray a keystream that was left
+                    // out.
                     if length.bytes() >= 15 && plaintext != vec![0x5a; length.bytes()] {
                         assert!(plaintexts.insert(plaintext));
                     }

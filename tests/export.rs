@@ -1,4 +1,5 @@
-//! Bulk export: what stands in the folder after a run, after a run that died, and after one that was refused.
+//! Bulk export: what stands in the folder after a run, after a run that died, and after one that
+//! was refused.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -428,7 +429,8 @@ fn what_a_killed_run_left_is_cleared_and_a_part_that_stood_before_its_manifest_i
     let plan = plan(folder.path(), 4_000, 1_000);
     let source = local(&entry, DataKeyLength::AES_256);
     let mut manifest = run(&plan, &source).unwrap().manifest;
-    // As a kill leaves it: one part missing, one half written, one renamed but not in the manifest, the lock file.
+    // As a kill leaves it: one part missing, one half written, one renamed but not in the manifest,
+    // the lock file.
     let kept = fs::read(folder.path().join("part-00002.parquet")).unwrap();
     manifest
         .parts

@@ -1,7 +1,9 @@
-//! Models of the concurrent parts: the pool's hand-out-once, wake-up and fence protocol, and the bucket of a limit, over their own files.
+//! Models of the concurrent parts: the pool's hand-out-once, wake-up and fence protocol, and the
+//! bucket of a limit, over their own files.
 //!
-//! Each file is included by path with loom's types in the place of its `sync`; `--cfg loom` over the whole crate could not compile. crossbeam's deque and
-//! cell are not what is modelled: plain stand-ins behind loom's mutex take their place.
+//! Each file is included by path with loom's types in the place of its `sync`; `--cfg loom` over
+//! the whole crate could not compile. crossbeam's deque and cell are not what is modelled: plain
+//! stand-ins behind loom's mutex take their place.
 
 #![allow(
     dead_code,
@@ -103,7 +105,8 @@ use loom::thread;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// POOL-8: a tick drops the old magazine beside a taker and a filler. Every key leaves at most once, and the young one is still there for somebody.
+/// POOL-8: a tick drops the old magazine beside a taker and a filler. Every key leaves at most
+/// once, and the young one is still there for somebody.
 #[test]
 fn pool_8_a_tick_beside_a_taker() {
     loom::model(|| {
@@ -127,8 +130,8 @@ fn pool_8_a_tick_beside_a_taker() {
     });
 }
 
-/// POOL-1: two takers and a filler; a magazine of two keys and one of one. Every key leaves at most once, and what is not taken or dropped for want of a
-/// slot is still there.
+/// POOL-1: two takers and a filler; a magazine of two keys and one of one. Every key leaves at most
+/// once, and what is not taken or dropped for want of a slot is still there.
 #[test]
 fn pool_1_hand_out_once() {
     loom::model(|| {
@@ -163,7 +166,8 @@ fn pool_1_hand_out_once() {
     });
 }
 
-/// POOL-3: whatever the interleaving, a depth below the low watermark ends with a filler that has seen it. A lost wake-up is a deadlock, which loom reports.
+/// POOL-3: whatever the interleaving, a depth below the low watermark ends with a filler that has
+/// seen it. A lost wake-up is a deadlock, which loom reports.
 #[test]
 fn pool_3_no_lost_wake_up() {
     loom::model(|| {
@@ -187,8 +191,9 @@ fn pool_3_no_lost_wake_up() {
     });
 }
 
-/// POOL-4: a change publishes the next fence, waits for the quiet point, and is answered. A request that passed its last check before must have been handed over by
-/// then; one that begins after the answer must see the change.
+/// POOL-4: a change publishes the next fence, waits for the quiet point, and is answered. A request
+/// that passed its last check before must have been handed over by then; one that begins after the
+/// answer must see the change.
 #[test]
 fn pool_4_fence() {
     loom::model(|| {
@@ -219,7 +224,8 @@ fn pool_4_fence() {
     });
 }
 
-/// POOL-4 with two changes in a row: the second waits for a section that the first one's wait had let through.
+/// POOL-4 with two changes in a row: the second waits for a section that the first one's wait had
+/// let through.
 #[test]
 fn pool_4_two_changes() {
     let mut model = loom::model::Builder::new();
@@ -253,7 +259,8 @@ fn pool_4_two_changes() {
     });
 }
 
-/// A limit: two takers of an idle bucket, while the timer retires it. Whoever finds it retired takes from its successor; together they get what was in one bucket.
+/// A limit: two takers of an idle bucket, while the timer retires it. Whoever finds it retired
+/// takes from its successor; together they get what was in one bucket.
 #[test]
 fn limit_never_more_than_the_burst() {
     use bucket::{Bucket, Rate, Refused, Urgency};

@@ -1,5 +1,6 @@
-//! Names that stand in more than one place: metric families in the program, the dashboards, the alerts and README; alerts
-//! and their sections in README. And what every panel of a dashboard must have.
+//! Names that stand in more than one place: metric families in the program, the dashboards, the
+//! alerts and README; alerts and their sections in README. And what every panel of a dashboard must
+//! have.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

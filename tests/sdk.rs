@@ -1,5 +1,5 @@
-//! aws-sdk-kms against a running daemon, over TCP: key and alias by the admin, data keys by the provisioner, opened by the
-//! consumer.
+//! aws-sdk-kms against a running daemon, over TCP: key and alias by the admin, data keys by the
+//! provisioner, opened by the consumer.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

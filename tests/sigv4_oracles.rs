@@ -1,7 +1,9 @@
-//! Signatures against two independent implementations: `aws-sigv4`, with which the AWS SDK for Rust signs, and the verifier `scratchstack-aws-signature`.
+//! Signatures against two independent implementations: `aws-sigv4`, with which the AWS SDK for Rust
+//! signs, and the verifier `scratchstack-aws-signature`.
 //!
-//! What the one signs is accepted; and whatever is changed on its way, is of another time, scope or secret, or is not signed at all, is accepted by neither
-//! verifier. The other verifier takes requests of a quarter of an hour, so times are compared beyond that.
+//! What the one signs is accepted; and whatever is changed on its way, is of another time, scope or
+//! secret, or is not signed at all, is accepted by neither verifier. The other verifier takes
+//! requests of a quarter of an hour, so times are compared beyond that.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -204,7 +206,8 @@ async fn signing_key(
         .build()?)
 }
 
-/// Whether the other verifier accepts it, with the same credentials and the same headers that must be signed.
+/// Whether the other verifier accepts it, with the same credentials and the same headers that must
+/// be signed.
 fn theirs(request: &Request<Bytes>) -> Result<(), String> {
     let mut service = service_for_signing_key_fn(signing_key);
     let [host, media_type, prefix] = ["host", "content-type", "x-amz-"].map(Cow::Borrowed);

@@ -1,4 +1,5 @@
-//! A file of the audit log as anybody may have left it: verifying it finds faults or none, never a panic, and never more than what is in it.
+//! A file of the audit log as anybody may have left it: verifying it finds faults or none, never a
+//! panic, and never more than what is in it.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Signatures: whatever the head holds is refused, and whatever gets as far as its signature fails there, since nobody here has the secret.
+//! Signatures: whatever the head holds is refused, and whatever gets as far as its signature fails
+//! there, since nobody here has the secret.
 //!
 //! The input is a head: the request's target in the first line, then a field a line.
 
@@ -15,7 +16,8 @@ use libfuzzer_sys::fuzz_target;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-/// The one that AWS's documentation uses, so that dictionaries and corpora from there get past the first check.
+/// The one that AWS's documentation uses, so that dictionaries and corpora from there get past the
+/// first check.
 const ACCESS_KEY_ID: &str = "AKIDEXAMPLE";
 /// 2026-01-15T12:00:00Z
 const NOW: Timestamp = Timestamp(1_768_478_400_000_000);

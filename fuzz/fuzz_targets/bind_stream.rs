@@ -1,7 +1,9 @@
-//! Streams of containers: whatever their bytes are, they are answered or refused, and never with a failure of the daemon's own.
+//! Streams of containers: whatever their bytes are, they are answered or refused, and never with a
+//! failure of the daemon's own.
 //!
-//! An input that begins with an even byte is a stream as it stands. Else it is edits of a sound one: three bytes each, two for the place and one to put there, so that what
-//! lies behind the framing is reached at once.
+//! An input that begins with an even byte is a stream as it stands. Else it is edits of a sound
+//! one: three bytes each, two for the place and one to put there, so that what lies behind the
+//! framing is reached at once.
 
 #![no_main]
 

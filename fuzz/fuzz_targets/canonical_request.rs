@@ -1,6 +1,8 @@
-//! Canonical requests: whatever path, query, headers and body a request has, what one end signs the other verifies, and not one bit of its body less.
+//! Canonical requests: whatever path, query, headers and body a request has, what one end signs the
+//! other verifies, and not one bit of its body less.
 //!
-//! The input is the path and the query in the first line, then a header field a line, then an empty line and the body.
+//! The input is the path and the query in the first line, then a header field a line, then an empty
+//! line and the body.
 
 #![no_main]
 

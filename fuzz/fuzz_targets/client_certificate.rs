@@ -1,4 +1,5 @@
-//! Client certificates: one that is read has a name, the same each time, and ends when it says; its name may or may not stand in a map.
+//! Client certificates: one that is read has a name, the same each time, and ends when it says; its
+//! name may or may not stand in a map.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Contexts: pairs come back sorted, whatever their order was, and the canonical bytes stay within their bound.
+//! Contexts: pairs come back sorted, whatever their order was, and the canonical bytes stay within
+//! their bound.
 
 #![no_main]
 

@@ -1,7 +1,9 @@
-//! Requests: whatever the body holds, every operation of the table answers or refuses, and never with a failure of its own.
+//! Requests: whatever the body holds, every operation of the table answers or refuses, and never
+//! with a failure of its own.
 //!
-//! The input's first byte chooses the operation, counted from `0` in the table's order, or the batch after the last; the rest is the body, in which `$key` and the like
-//! stand for what the store has. Of what is changed nothing stays for long: the store is made anew again and again.
+//! The input's first byte chooses the operation, counted from `0` in the table's order, or the
+//! batch after the last; the rest is the body, in which `$key` and the like stand for what the
+//! store has. Of what is changed nothing stays for long: the store is made anew again and again.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! The plaintext of a store's record, which only whoever has the root key can have sealed: parsed or refused, never a panic.
+//! The plaintext of a store's record, which only whoever has the root key can have sealed: parsed
+//! or refused, never a panic.
 //!
 //! The input's first byte chooses the kind of record.
 

@@ -1,6 +1,7 @@
 //! What several targets need: the inside of a daemon in a folder of its own.
 //!
-//! A fuzzer ends without destructors, in its ordinary end too: `fuzz/run` gives it a folder for temporary files, and removes that.
+//! A fuzzer ends without destructors, in its ordinary end too: `fuzz/run` gives it a folder for
+//! temporary files, and removes that.
 
 use keymill::api::{self, Api, ApiError, Parts, Requester};
 use keymill::audit::{self, Audit};
@@ -92,7 +93,8 @@ impl Inside {
         Ok(reply.body().to_vec())
     }
 
-    /// The text of a member of what an operation answers, wherever in it that is; for what must succeed.
+    /// The text of a member of what an operation answers, wherever in it that is; for what must
+    /// succeed.
     pub fn member(&self, name: &str, body: &str, member: &str) -> Result<String, Box<dyn Error>> {
         let answer = self.call(name, body.as_bytes());
         let answer = answer.map_err(|error| format!("{name} {body}: {}", error.message()))?;

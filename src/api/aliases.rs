@@ -57,7 +57,8 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     if name.is_reserved() {
         return Err(ApiError::bare(KmsErrorCode::NotAuthorizedException));
     }
-    // The pattern lets a colon through, the service does not: an alias has "alphanumeric characters, forward slashes, underscores, and dashes".
+    // The pattern lets a colon through, the service does not: an alias has "alphanumeric
+    // characters, forward slashes, underscores, and dashes".
     if name.as_str().contains(':') {
         let message = format!("{name} contains invalid characters for an alias");
         return Err(ApiError::new(KmsErrorCode::ValidationException, message));

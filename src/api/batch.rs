@@ -1,9 +1,13 @@
-//! `POST /v1/data-keys`: any number of data keys under one key, of one length, bound to one context, produced as they are consumed.
+//! `POST /v1/data-keys`: any number of data keys under one key, of one length, bound to one
+//! context, produced as they are consumed.
 //!
-//! Every chunk is authorized, minted and checked anew (POOL-4, POOL-5): a principal removed, a policy changed, a grant retired, a key disabled or a machine
-//! cloned in mid-stream ends the batch at the end of a chunk. Each mints in epochs of its own rather than emptying a lane, so bulk never takes what online requests wait for, and none is left for a twin to go on with.
+//! Every chunk is authorized, minted and checked anew (POOL-4, POOL-5): a principal removed, a
+//! policy changed, a grant retired, a key disabled or a machine cloned in mid-stream ends the batch
+//! at the end of a chunk. Each mints in epochs of its own rather than emptying a lane, so bulk
+//! never takes what online requests wait for, and none is left for a twin to go on with.
 //!
-//! Where a limit is in force, chunks are as large as it yields in a moment, and a chunk whose keys are not there yet is asked for again later.
+//! Where a limit is in force, chunks are as large as it yields in a moment, and a chunk whose keys
+//! are not there yet is asked for again later.
 
 use crate::api::generate::Asked;
 use crate::api::trail::{Event, Outcome, Resources};
@@ -33,7 +37,8 @@ pub const KEY_MATERIAL_ID: &str = "keymill-key-material-id";
 pub const BLOB_BYTES: &str = "keymill-blob-bytes";
 
 pub(super) const ACTION: &str = "kms:GenerateDataKeyWithoutPlaintext";
-/// `eventName` of its audit records: one for each chunk, with the count and the digest of all rows up to its end.
+/// `eventName` of its audit records: one for each chunk, with the count and the digest of all rows
+/// up to its end.
 const EVENT: &str = "DataKeys";
 
 #[derive(Deserialize)]
@@ -89,10 +94,12 @@ pub enum Chunk {
 }
 
 impl Api {
-    /// Begins a batch: `{"KeyId", "KeySpec" | "NumberOfBytes", "EncryptionContext"?, "Count": 1..=2^32 - 1}`.
+    /// Begins a batch: `{"KeyId", "KeySpec" | "NumberOfBytes", "EncryptionContext"?, "Count":
+    /// 1..=2^32 - 1}`.
     ///
     /// # Errors
-    /// [`ApiError`], as a single call would be refused. An unknown member is an error: this endpoint is ours.
+    /// [`ApiError`], as a single call would be refused. An unknown member is an error: this
+    /// endpoint is ours.
     pub fn data_keys(
         self: &Arc<Self>,
         requester: &Requester,
@@ -150,7 +157,8 @@ impl Api {
         })
     }
 
-    /// Records a part of a bulk job, which this process has made by itself for whoever has the store, as `event`.
+    /// Records a part of a bulk job, which this process has made by itself for whoever has the
+    /// store, as `event`.
     ///
     /// # Errors
     /// [`ApiError`]: the part must not be kept.
@@ -186,7 +194,8 @@ impl Api {
         self.tell(requester, Event::own(event, true, asked), &done)
     }
 
-    /// Records the refusal that a batch ends with. Where that cannot be kept, nothing more leaves all the same.
+    /// Records the refusal that a batch ends with. Where that cannot be kept, nothing more leaves
+    /// all the same.
     fn tell_ended(
         &self,
         requester: &Requester,
@@ -200,7 +209,8 @@ impl Api {
 }
 
 impl DataKeys {
-    /// Keys of a chunk at most, if no fewer are asked for: about 0.4 ms of one core, and 768 KiB of `AES_256` blobs.
+    /// Keys of a chunk at most, if no fewer are asked for: about 0.4 ms of one core, and 768 KiB of
+    /// `AES_256` blobs.
     pub const CHUNK_KEYS: usize = 8192;
 
     /// The ARN of the key.
@@ -244,7 +254,8 @@ impl DataKeys {
         self.chunk_keys = keys.clamp(1, Self::CHUNK_KEYS);
     }
 
-    /// Blobs of the next chunk: at most [`Self::CHUNK_KEYS`], less where a limit is in force, none at the end.
+    /// Blobs of the next chunk: at most [`Self::CHUNK_KEYS`], less where a limit is in force, none
+    /// at the end.
     #[must_use]
     pub fn next_keys(&self) -> usize {
         if let Some(due) = &self.due {
@@ -346,7 +357,8 @@ impl DataKeys {
     /// Whether the principal, as he is now, may use the key, as it is now.
     fn authorize(&self, under: &Under<'_>) -> Result<Arc<KeyEntry>, ApiError> {
         let caller = under.caller(ACTION).under(&self.context);
-        // By the key that the name meant when the batch began; the alias still counts where a condition asks for it.
+        // By the key that the name meant when the batch began; the alias still counts where a
+        // condition asks for it.
         let entry = caller.entry_not_alias(&self.key_arn, under.snapshot)?;
         caller.authorize_named(entry, self.alias.clone(), under.snapshot)?;
         if data_key_material(entry, caller.action.operation())?.id() != self.material {

@@ -1,5 +1,6 @@
-//! `POST /v1/data-keys/bind`, `…/rewrap`, `…/verify`: a stream of containers in, the same stream out, with a wrapped key for each row, with each row's blob sealed anew, or with why it
-//! does not open.
+//! `POST /v1/data-keys/bind`, `…/rewrap`, `…/verify`: a stream of containers in, the same stream
+//! out, with a wrapped key for each row, with each row's blob sealed anew, or with why it does not
+//! open.
 //!
 //! ```text
 //! bytes ─► messages ─► decoder ─► contexts ─► authorize each ─► mint and bind,   ─► record ─► the same rows
@@ -7,10 +8,13 @@
 //!                                  row          every chunk      or open             digest   of the task
 //! ```
 //!
-//! Every row has its own encryption context, and is authorized with it as a single call would be. Every chunk is authorized, made and checked anew (POOL-4, POOL-5), as in
-//! a batch; what its first refused row is about is told, and nothing of the chunk leaves. Chunks are slices of the record batches that came; a record batch of more rows comes back as several.
+//! Every row has its own encryption context, and is authorized with it as a single call would be.
+//! Every chunk is authorized, made and checked anew (POOL-4, POOL-5), as in a batch; what its first
+//! refused row is about is told, and nothing of the chunk leaves. Chunks are slices of the record
+//! batches that came; a record batch of more rows comes back as several.
 //!
-//! What is held at a time: one message, one record batch, the dictionaries, and one chunk of the answer; all of them bounded.
+//! What is held at a time: one message, one record batch, the dictionaries, and one chunk of the
+//! answer; all of them bounded.
 
 use crate::api::batch::DataKeys;
 use crate::api::trail::{Event, Outcome, Resources};
@@ -75,7 +79,8 @@ impl Purpose {
         }
     }
 
-    /// `eventName` of its audit records, one for each chunk, with the count and the digest of all rows up to its end; and what metrics call it.
+    /// `eventName` of its audit records, one for each chunk, with the count and the digest of all
+    /// rows up to its end; and what metrics call it.
     #[must_use]
     pub const fn event(self) -> &'static str {
         match self {
@@ -139,7 +144,8 @@ impl Api {
     /// Begins a stream as its query asks.
     ///
     /// # Errors
-    /// [`ApiError`] if the query asks for nothing that there could be. Whether the caller may is decided for each row.
+    /// [`ApiError`] if the query asks for nothing that there could be. Whether the caller may is
+    /// decided for each row.
     pub fn containers(
         self: &Arc<Self>,
         requester: &Requester,

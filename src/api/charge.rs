@@ -1,6 +1,8 @@
-//! What a request takes from the limits: after it was authorized and found a usable key, before its work.
+//! What a request takes from the limits: after it was authorized and found a usable key, before its
+//! work.
 //!
-//! A refused caller so takes nothing from the limit of a key that he may not use. The operator has no limits, as no policy limits him.
+//! A refused caller so takes nothing from the limit of a key that he may not use. The operator has
+//! no limits, as no policy limits him.
 
 use crate::api::{Api, ApiError, KmsErrorCode, Under};
 use crate::key::KeyId;
@@ -9,7 +11,8 @@ use crate::policy::Principal;
 use std::sync::atomic::Ordering;
 
 impl Api {
-    /// Takes one key for a single request: from the caller's limit, and from that of the KMS key if there is one. `paid` outlives a request's restarts.
+    /// Takes one key for a single request: from the caller's limit, and from that of the KMS key if
+    /// there is one. `paid` outlives a request's restarts.
     pub(super) fn charge(
         &self,
         under: &Under<'_>,

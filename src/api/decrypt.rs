@@ -1,8 +1,10 @@
-//! `Decrypt`: a blob and its context to the bytes that it wraps, for a caller with other rights than whoever asked for it.
+//! `Decrypt`: a blob and its context to the bytes that it wraps, for a caller with other rights
+//! than whoever asked for it.
 //!
-//! Whatever fails to open under a known key is one error without a message. A blob that names an unknown, foreign or forbidden key gets one
-//! refusal, whichever of the three it is; only an authorized caller learns a key's state. The key may be another account's, since the blob says which it is; a
-//! bare key id then says no more than the blob, and is compared with it.
+//! Whatever fails to open under a known key is one error without a message. A blob that names an
+//! unknown, foreign or forbidden key gets one refusal, whichever of the three it is; only an
+//! authorized caller learns a key's state. The key may be another account's, since the blob says
+//! which it is; a bare key id then says no more than the blob, and is compared with it.
 
 use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT, check_algorithm, oaep_hash};
 use crate::api::members::Members;
@@ -130,7 +132,8 @@ pub(super) fn check_modifiers(modifiers: Option<&[Cow<'_, str>]>, violations: &m
     }
 }
 
-/// Whether only the caller's rights and the key are to be looked at, and no ciphertext. Modifiers are of a dry run alone.
+/// Whether only the caller's rights and the key are to be looked at, and no ciphertext. Modifiers
+/// are of a dry run alone.
 pub(super) fn ignores_ciphertext(
     dry_run: Option<bool>,
     modifiers: Option<&[Cow<'_, str>]>,
@@ -211,7 +214,8 @@ pub(super) fn open<'a>(
     }
 }
 
-/// The key of another account that a bare `key_id` and the blob name alike, if the caller may use it. If not, nothing tells it from one that does not exist.
+/// The key of another account that a bare `key_id` and the blob name alike, if the caller may use
+/// it. If not, nothing tells it from one that does not exist.
 fn foreign_key<'a>(
     caller: Caller<'a>,
     key_id: &str,

@@ -1,7 +1,7 @@
 //! What a caller learns of a failure, and separately what the operator learns.
 //!
-//! Codes, statuses and messages are those of the AWS KMS JSON endpoint: every 4xx error of KMS is answered with status 400 on
-//! the wire, whatever the service model's traits say.
+//! Codes, statuses and messages are those of the AWS KMS JSON endpoint: every 4xx error of KMS is
+//! answered with status 400 on the wire, whatever the service model's traits say.
 
 use crate::api::wire::Object;
 use crate::crypto::entropy::EntropyError;
@@ -11,7 +11,8 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::Display;
 
-/// The closed set of codes that this service answers with (AWS KMS API reference, "Common Errors" and each operation's).
+/// The closed set of codes that this service answers with (AWS KMS API reference, "Common Errors"
+/// and each operation's).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KmsErrorCode {
     /// The caller may not.

@@ -1,7 +1,8 @@
 //! Data keys, one a call: `GenerateDataKeyWithoutPlaintext` and `GenerateDataKey`.
 //!
-//! Without plaintext, the data key exists nowhere: a pooled key, or one minted on the spot, is bound to the request's context (SEAL-4). With plaintext, what was
-//! minted is opened for the caller.
+//! Without plaintext, the data key exists nowhere: a pooled key, or one minted on the spot, is
+//! bound to the request's context (SEAL-4). With plaintext, what was minted is opened for the
+//! caller.
 
 use crate::api::resolve::OnKey;
 use crate::api::usability::{data_key_material, material};
@@ -140,7 +141,8 @@ fn generate(
             "kms:GenerateDataKeyWithoutPlaintext",
             &api.counters.without_plaintext,
         ),
-        // With a recipient the plaintext may leave only under the recipient's key, which is not built: never ignored.
+        // With a recipient the plaintext may leave only under the recipient's key, which is not
+        // built: never ignored.
         Variant::WithPlaintext if input.recipient.is_some() => {
             return Err(unsupported("Recipient"));
         }

@@ -1,7 +1,8 @@
 //! `GrantTokens` of a request.
 //!
-//! Here a grant is in force when `CreateGrant` is answered, so a token makes nothing possible that is not possible without it. It is checked all the same:
-//! what is not a token of a grant of this key to this caller is refused, and one that is not needed is ignored.
+//! Here a grant is in force when `CreateGrant` is answered, so a token makes nothing possible that
+//! is not possible without it. It is checked all the same: what is not a token of a grant of this
+//! key to this caller is refused, and one that is not needed is ignored.
 
 use crate::api::{Api, ApiError, KmsErrorCode, Under};
 use crate::keystore::KeyEntry;
@@ -9,7 +10,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 impl Api {
-    /// Refuses a token that was not issued here, or not for one of these keys and this caller, or whose grant is gone.
+    /// Refuses a token that was not issued here, or not for one of these keys and this caller, or
+    /// whose grant is gone.
     pub(super) fn check_grant_tokens(
         &self,
         under: &Under<'_>,

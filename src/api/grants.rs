@@ -1,7 +1,9 @@
 //! Grants: `CreateGrant`, and in the files beside this one what lists and what removes them.
 //!
-//! A grant is in force when `CreateGrant` is answered, and no longer when `RetireGrant` or `RevokeGrant` is; on AWS both take a while. What makes no grant is
-//! told before the key is looked up, unless it depends on the key. As in a key policy, a user or role that a grant names must be in the store.
+//! A grant is in force when `CreateGrant` is answered, and no longer when `RetireGrant` or
+//! `RevokeGrant` is; on AWS both take a while. What makes no grant is told before the key is looked
+//! up, unless it depends on the key. As in a key policy, a user or role that a grant names must be
+//! in the store.
 
 use crate::api::key_policies::exists;
 use crate::api::members::{Members, NewGrant};
@@ -230,7 +232,8 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     .await
 }
 
-/// The grant that is there already under the same name; if there is none, there must be room for another.
+/// The grant that is there already under the same name; if there is none, there must be room for
+/// another.
 fn same(
     parameters: &GrantParameters,
     key: KeyId,

@@ -1,8 +1,11 @@
-//! Keys of origin `EXTERNAL`: `GetParametersForImport`, `ImportKeyMaterial`, `DeleteImportedKeyMaterial`, and expiry by the clock.
+//! Keys of origin `EXTERNAL`: `GetParametersForImport`, `ImportKeyMaterial`,
+//! `DeleteImportedKeyMaterial`, and expiry by the clock.
 //!
-//! The same material is imported again under the same name, which is derived from key and material; other material becomes a further generation of a symmetric
-//! key, by `RotateKeyOnDemand`. A key whose material has gone is `PendingImport` until all of it is back: blobs under it open again, and nothing else would open
-//! them. Material that expires goes within a minute of its date, at the start if the date passed while the daemon did not run.
+//! The same material is imported again under the same name, which is derived from key and material;
+//! other material becomes a further generation of a symmetric key, by `RotateKeyOnDemand`. A key
+//! whose material has gone is `PendingImport` until all of it is back: blobs under it open again,
+//! and nothing else would open them. Material that expires goes within a minute of its date, at the
+//! start if the date passed while the daemon did not run.
 
 use crate::api::members::Members;
 use crate::api::usability::{not_pending_deletion, origin};
@@ -33,7 +36,8 @@ const EXPIRY_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const BLOB_BYTES_MAX: usize = 6144;
 const DESCRIPTION_CHARACTERS_MAX: usize = 256;
 const MATERIAL_ID_CHARACTERS: usize = 64;
-/// Keys whose material expires in one change: other changes, and requests that start again after each, have room between.
+/// Keys whose material expires in one change: other changes, and requests that start again after
+/// each, have room between.
 const EXPIRED_KEYS_AT_ONCE: usize = 256;
 
 const ALGORITHMS: &str = "RSAES_PKCS1_V1_5, RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256, RSA_AES_KEY_WRAP_SHA_1, RSA_AES_KEY_WRAP_SHA_256, SM2PKE";
@@ -131,7 +135,8 @@ pub(super) async fn parameters(api: Arc<Api>, requester: Requester, body: Vec<u8
     Ok(object.end().about(&entry))
 }
 
-/// The wrapping algorithm and the spec of its key, if they are built and have room for the key's material.
+/// The wrapping algorithm and the spec of its key, if they are built and have room for the key's
+/// material.
 fn wrapping(
     entry: &KeyEntry,
     algorithm: &str,
@@ -373,7 +378,8 @@ pub(super) async fn delete(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     violations.check()?;
     let key_id = key_id.unwrap_or_default();
     let id = {
-        // Resolved once before, so that the pool knows what to purge; decided again by the writer, on what is current then.
+        // Resolved once before, so that the pool knows what to purge; decided again by the writer,
+        // on what is current then.
         let snapshot = api.keystore.snapshot();
         let under = api.under(&requester, &snapshot)?;
         let request = under.caller(ACTION).key_not_alias(key_id, &snapshot)?;

@@ -1,7 +1,9 @@
 //! Data key pairs: `GenerateDataKeyPair` and `GenerateDataKeyPairWithoutPlaintext`.
 //!
-//! A pair comes out of its lane, made before anybody asked, and is sealed under the KMS key and bound to the context of whoever takes it. A request that finds none
-//! waits for one; it is checked whole before it waits, and again when it has one. Unlike a data key, a pair's private key has been in the clear in this process.
+//! A pair comes out of its lane, made before anybody asked, and is sealed under the KMS key and
+//! bound to the context of whoever takes it. A request that finds none waits for one; it is checked
+//! whole before it waits, and again when it has one. Unlike a data key, a pair's private key has
+//! been in the clear in this process.
 
 use crate::api::members::Members;
 use crate::api::usability::data_key_material;
@@ -119,7 +121,8 @@ async fn generate(api: &Arc<Api>, requester: &Requester, body: &[u8], variant: V
     violations.grant_tokens(input.grant_tokens.as_deref());
     violations.check()?;
     let context = wire::context(input.encryption_context)?;
-    // With a recipient the plaintext may leave only under the recipient's key, which is not built: never ignored.
+    // With a recipient the plaintext may leave only under the recipient's key, which is not built:
+    // never ignored.
     if variant == Variant::WithPlaintext && input.recipient.is_some() {
         return Err(unsupported("Recipient"));
     }

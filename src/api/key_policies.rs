@@ -1,8 +1,11 @@
-//! Key policies: `GetKeyPolicy`, `PutKeyPolicy`, `ListKeyPolicies`, and what a policy must be to be put.
+//! Key policies: `GetKeyPolicy`, `PutKeyPolicy`, `ListKeyPolicies`, and what a policy must be to be
+//! put.
 //!
-//! A key for which no policy was given has the default policy, which is kept nowhere. A policy is refused when it names a user, a role or a role's session that
-//! is not in the store: a principal created later under that name would have rights that nobody meant for him. Accounts and federated users may be
-//! named before anybody is in them. Whoever puts a policy must still be able to put the next one, unless he asks otherwise; the operator always is.
+//! A key for which no policy was given has the default policy, which is kept nowhere. A policy is
+//! refused when it names a user, a role or a role's session that is not in the store: a principal
+//! created later under that name would have rights that nobody meant for him. Accounts and
+//! federated users may be named before anybody is in them. Whoever puts a policy must still be able
+//! to put the next one, unless he asks otherwise; the operator always is.
 
 use crate::api::keys::check_page;
 use crate::api::members::Members;
@@ -178,7 +181,8 @@ pub(super) fn parse(text: &str) -> Result<KeyPolicy, ApiError> {
     KeyPolicy::parse(text).map_err(|error| malformed(error.message()))
 }
 
-/// Whether `policy` may become that of the key of this ARN, with these aliases, which the caller's account has.
+/// Whether `policy` may become that of the key of this ARN, with these aliases, which the caller's
+/// account has.
 pub(super) fn check(
     policy: &KeyPolicy,
     (arn, aliases, key): (&str, &[AliasName], &KmsKey),
@@ -240,7 +244,8 @@ impl AuthorizationRequest for NextPut<'_> {
     }
 }
 
-/// Whether the store has the user or role that a policy or a grant names, or the role of a session. Accounts and federated users need no entry.
+/// Whether the store has the user or role that a policy or a grant names, or the role of a session.
+/// Accounts and federated users need no entry.
 pub(super) fn exists(name: &PrincipalName, snapshot: &Snapshot) -> bool {
     let Some(arn) = Arn::split(name.as_str()) else {
         return true;

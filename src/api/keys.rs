@@ -1,8 +1,8 @@
-//! KMS keys: `DescribeKey`, `ListKeys`, `UpdateKeyDescription`, and the changes of their state; `CreateKey` is in [`creation`], `GetKeyLastUsage` in
-//! [`last_usage`].
+//! KMS keys: `DescribeKey`, `ListKeys`, `UpdateKeyDescription`, and the changes of their state;
+//! `CreateKey` is in [`creation`], `GetKeyLastUsage` in [`last_usage`].
 //!
-//! A change is decided on the current snapshot by the one writer, durable before it is answered, and answered only when no earlier request can still pass
-//! its last check (POOL-4).
+//! A change is decided on the current snapshot by the one writer, durable before it is answered,
+//! and answered only when no earlier request can still pass its last check (POOL-4).
 
 use crate::api::marker::Marker;
 use crate::api::members::Members;
@@ -363,7 +363,8 @@ async fn move_state(
     key_id: &str,
     transition: impl FnOnce(KeyState) -> Result<KeyState, InvalidState>,
 ) -> Result<Arc<KeyEntry>, ApiError> {
-    // Resolved once before, so that the pool knows what to purge; decided again by the writer, on what is current then.
+    // Resolved once before, so that the pool knows what to purge; decided again by the writer, on
+    // what is current then.
     let snapshot = api.keystore.snapshot();
     let under = api.under(requester, &snapshot)?;
     let key = under
@@ -404,8 +405,8 @@ fn with_state(request: &Authorized<OnKey<'_>>, state: KeyState) -> KeyDraft {
 }
 
 impl Api {
-    /// Removes the keys whose deletion is due by two clocks. Returns how many are due by the time of
-    /// day alone: they are held back, since what is removed does not come back.
+    /// Removes the keys whose deletion is due by two clocks. Returns how many are due by the time
+    /// of day alone: they are held back, since what is removed does not come back.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -416,7 +417,8 @@ impl Api {
         Ok(held.len())
     }
 
-    /// Removes the keys whose deletion window has run out by `now`, with their material, aliases, policies and grants.
+    /// Removes the keys whose deletion window has run out by `now`, with their material, aliases,
+    /// policies and grants.
     ///
     /// # Errors
     /// When the store cannot be written.

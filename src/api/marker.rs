@@ -1,4 +1,5 @@
-//! Where a listing goes on: opaque to the caller, bound to the listing, and stable while keys and aliases come and go, because it names the last item.
+//! Where a listing goes on: opaque to the caller, bound to the listing, and stable while keys and
+//! aliases come and go, because it names the last item.
 
 use crate::api::{ApiError, KmsErrorCode};
 use std::fmt::Display;

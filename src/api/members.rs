@@ -5,13 +5,15 @@ use crate::key::spec::{KeyOrigin, KeySpec, KeyUsage};
 use crate::policy::{ConditionKey, Grant, GrantParameters, Value, Values};
 use std::collections::BTreeMap;
 
-/// The members of a request that conditions know, beside its context and the alias that names its key.
+/// The members of a request that conditions know, beside its context and the alias that names its
+/// key.
 #[derive(Clone, Copy, Default)]
 pub(super) enum Members<'a> {
     /// None.
     #[default]
     None,
-    /// Of `CreateKey`: what the key will be, `BypassPolicyLockoutSafetyCheck` if it is given, and the tags.
+    /// Of `CreateKey`: what the key will be, `BypassPolicyLockoutSafetyCheck` if it is given, and
+    /// the tags.
     NewKey(KeyKind, Option<bool>, &'a RequestTags<'a>),
     /// Members that are texts, or have defaults, by their conditions: algorithms and the like.
     Texts(&'a [(ConditionKey, &'a str)]),

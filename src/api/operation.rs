@@ -10,13 +10,15 @@ use std::sync::Arc;
 /// The thread that an operation is performed on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Thread {
-    /// One that serves other requests too: nothing on it takes longer than a fraction of a millisecond.
+    /// One that serves other requests too: nothing on it takes longer than a fraction of a
+    /// millisecond.
     Async,
     /// One of its own.
     Own,
 }
 
-/// What an operation ends with that may find itself too long for the thread: `None`, and is performed once more on one of its own.
+/// What an operation ends with that may find itself too long for the thread: `None`, and is
+/// performed once more on one of its own.
 pub(super) type Weighed = Result<Option<Reply>, ApiError>;
 pub(super) type Weighing = fn(&Api, &Requester, &[u8], Thread) -> Weighed;
 

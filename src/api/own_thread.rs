@@ -18,7 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Turns of what takes long.
 pub(super) struct Turns {
-    /// To draw the material of asymmetric keys, as many as cores: seconds of arithmetic must not take all threads.
+    /// To draw the material of asymmetric keys, as many as cores: seconds of arithmetic must not
+    /// take all threads.
     generating: Semaphore,
     /// To decide at length: half of the cores.
     deciding: Semaphore,

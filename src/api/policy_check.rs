@@ -1,5 +1,6 @@
-//! `CheckPolicy`: what would be decided for a principal, an action, a key and a context, and by which statement. Nothing is done, and nothing but policy is
-//! looked at: a key that is disabled is another matter. Members of a request other than these are absent where conditions ask for them.
+//! `CheckPolicy`: what would be decided for a principal, an action, a key and a context, and by
+//! which statement. Nothing is done, and nothing but policy is looked at: a key that is disabled is
+//! another matter. Members of a request other than these are absent where conditions ask for them.
 
 use crate::api::members::Members;
 use crate::api::resolve::Caller;

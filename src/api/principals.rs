@@ -1,9 +1,12 @@
 //! Principals: the operator's own operations, since AWS KMS leaves them to IAM.
 //!
-//! There are users and roles of any account, and each account's root. They come with names that are unique for each account and kind, and with ids that
-//! are never given twice. A bare name is a user's of the operator's account (of `CreateSession`, a role's); everybody can be named by his ARN.
+//! There are users and roles of any account, and each account's root. They come with names that are
+//! unique for each account and kind, and with ids that are never given twice. A bare name is a
+//! user's of the operator's account (of `CreateSession`, a role's); everybody can be named by his
+//! ARN.
 //!
-//! A secret is told once, by the call that drew it. Those of access keys are sealed at rest; those of a session are kept nowhere.
+//! A secret is told once, by the call that drew it. Those of access keys are sealed at rest; those
+//! of a session are kept nowhere.
 
 use crate::api::validation::{Pattern, Violations};
 use crate::api::wire::{self, Object, Text};
@@ -322,7 +325,8 @@ fn find<'a>(snapshot: &'a Snapshot, arn: &str) -> Result<&'a Arc<PrincipalEntry>
     })
 }
 
-/// The principal of these parts. An account's root has every right by itself and nothing attached, as in IAM.
+/// The principal of these parts. An account's root has every right by itself and nothing attached,
+/// as in IAM.
 fn made(
     arn: &str,
     policies: Vec<Arc<PolicyDocument>>,
@@ -412,7 +416,8 @@ fn check_name(name: Option<&str>, violations: &mut Violations) {
     }
 }
 
-/// The ARN of a principal by a name that was checked: an ARN, or the name of one of this kind in the operator's account.
+/// The ARN of a principal by a name that was checked: an ARN, or the name of one of this kind in
+/// the operator's account.
 fn named_arn(
     api: &Api,
     operator: &Requester,
@@ -434,7 +439,8 @@ fn arn(api: &Api, kind: &str, account: AccountId, name: &str) -> String {
     format!("arn:{partition}:iam::{account}:{kind}/{name}")
 }
 
-/// `text`, if it is the ARN of somebody who can be kept here. Paths are left out: two roles that differ only in theirs would have sessions of the same name.
+/// `text`, if it is the ARN of somebody who can be kept here. Paths are left out: two roles that
+/// differ only in theirs would have sessions of the same name.
 fn known_arn(api: &Api, text: &str) -> Result<String, ApiError> {
     let kind = Principal::new(text, Vec::new()).map(|principal| principal.kind());
     let kept = matches!(

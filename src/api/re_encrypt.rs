@@ -1,7 +1,9 @@
 //! `ReEncrypt`: a blob from one key and context to others, without its plaintext leaving.
 //!
-//! It is two requests in one: `kms:ReEncryptFrom` on the blob's key with the source context, and `kms:ReEncryptTo` on the destination with its own context, which
-//! is empty unless it is given. Each has its own account, policies and grants. Nobody needs `kms:Decrypt` or `kms:Encrypt` for it.
+//! It is two requests in one: `kms:ReEncryptFrom` on the blob's key with the source context, and
+//! `kms:ReEncryptTo` on the destination with its own context, which is empty unless it is given.
+//! Each has its own account, policies and grants. Nobody needs `kms:Decrypt` or `kms:Encrypt` for
+//! it.
 
 use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT, check_algorithm, oaep_hash};
 use crate::api::decrypt::{self, BLOB_BYTES_MAX};

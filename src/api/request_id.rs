@@ -1,6 +1,7 @@
 //! Request ids: random UUIDs (RFC 9562, section 5.4), drawn without a system call for each.
 //!
-//! Ids are no secrets and serve nothing else: their generator is neither the one of nonces nor the one of ciphertexts (RNG-1).
+//! Ids are no secrets and serve nothing else: their generator is neither the one of nonces nor the
+//! one of ciphertexts (RNG-1).
 
 use crate::crypto::entropy::Entropy;
 use crate::pool::thread_number;
@@ -10,7 +11,8 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::cell::RefCell;
 use std::fmt;
 
-/// Ids that one seed gives: seldom enough to cost nothing, often enough that clones of a machine soon part.
+/// Ids that one seed gives: seldom enough to cost nothing, often enough that clones of a machine
+/// soon part.
 const IDS_PER_SEED: u32 = 65_536;
 
 /// One request's id, as `x-amzn-RequestId` carries it.
@@ -81,8 +83,9 @@ impl RequestId {
 }
 
 impl Generator {
-    /// A fresh generator. Where the operating system gives no random bytes, the previous one goes on, or one that differs at least between threads
-    /// begins: a request must not fail for want of an id, and whatever needs real randomness fails by itself.
+    /// A fresh generator. Where the operating system gives no random bytes, the previous one goes
+    /// on, or one that differs at least between threads begins: a request must not fail for want of
+    /// an id, and whatever needs real randomness fails by itself.
     fn seeded(entropy: &Entropy, previous: Option<Self>) -> Self {
         let mut seed = [0; 32];
         let random = match (entropy.draw(&mut seed), previous) {

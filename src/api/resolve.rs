@@ -1,8 +1,10 @@
 //! The four forms of a `KeyId`, and from them to a key that the caller may use.
 //!
-//! A bare id or alias name resolves in the caller's account and the daemon's Region; ARNs must name the Region, and may name another account if the action
-//! crosses accounts. Inside the caller's account a missing key is `NotFoundException`, but only for a caller whose policies allow the action on its ARN. For
-//! another account's key there is one refusal, whether it is missing or forbidden and by whom.
+//! A bare id or alias name resolves in the caller's account and the daemon's Region; ARNs must name
+//! the Region, and may name another account if the action crosses accounts. Inside the caller's
+//! account a missing key is `NotFoundException`, but only for a caller whose policies allow the
+//! action on its ARN. For another account's key there is one refusal, whether it is missing or
+//! forbidden and by whom.
 
 use crate::api::members::Members;
 use crate::api::{ApiError, KmsErrorCode};
@@ -164,7 +166,8 @@ impl<'a> Caller<'a> {
         Self { members, ..self }
     }
 
-    /// The key that `key_id` names in any of its four forms, if the caller may perform the action on it.
+    /// The key that `key_id` names in any of its four forms, if the caller may perform the action
+    /// on it.
     pub(super) fn key(
         self,
         key_id: &str,
@@ -174,7 +177,8 @@ impl<'a> Caller<'a> {
         self.authorize_named(found.entry, found.alias, snapshot)
     }
 
-    /// Which key `key_id` means in any of its four forms, whether or not the caller may perform the action on it; nothing is told of it yet.
+    /// Which key `key_id` means in any of its four forms, whether or not the caller may perform the
+    /// action on it; nothing is told of it yet.
     pub(super) fn key_named(self, key_id: &str, snapshot: &'a Snapshot) -> Option<KeyId> {
         let found = self.find(key_id, snapshot).ok()?;
         Some(found.entry.key.id)
@@ -190,7 +194,8 @@ impl<'a> Caller<'a> {
         self.authorize_key(entry, snapshot)
     }
 
-    /// The same, whether or not the caller may perform the action on it: for what is decided otherwise.
+    /// The same, whether or not the caller may perform the action on it: for what is decided
+    /// otherwise.
     pub(super) fn entry_not_alias(
         self,
         key_id: &str,
@@ -298,7 +303,8 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// A key of the caller's account that does not exist is told to whom the action on its ARN is allowed.
+    /// A key of the caller's account that does not exist is told to whom the action on its ARN is
+    /// allowed.
     fn missing(self, as_given: &str) -> ApiError {
         let arn = if as_given.starts_with("arn:") {
             as_given.to_owned()
@@ -308,7 +314,8 @@ impl<'a> Caller<'a> {
         self.not_found_on(&arn, &format!("Key '{arn}' does not exist"))
     }
 
-    /// `NotFoundException` with this message for a caller whose policies allow the action on `arn`; else their refusal.
+    /// `NotFoundException` with this message for a caller whose policies allow the action on `arn`;
+    /// else their refusal.
     pub(super) fn not_found_on(self, arn: &str, message: &str) -> ApiError {
         match self.with(Members::None).authorize(arn) {
             Ok(_) => ApiError::new(KmsErrorCode::NotFoundException, message.to_owned()),

@@ -1,9 +1,12 @@
-//! Rotation: `EnableKeyRotation`, `DisableKeyRotation`, `GetKeyRotationStatus`, `RotateKeyOnDemand`, `ListKeyRotations`, and rotation by the clock.
+//! Rotation: `EnableKeyRotation`, `DisableKeyRotation`, `GetKeyRotationStatus`,
+//! `RotateKeyOnDemand`, `ListKeyRotations`, and rotation by the clock.
 //!
-//! A rotation adds a generation of material. What is encrypted from then on is under it, since the fence moves with it and what was pooled before is dropped
-//! (POOL-4); whatever was encrypted before opens under its own. It is done in the call that asks for it, or within a minute of its date while the daemon runs, at
-//! the start if the date passed while it did not, and when a key is enabled whose date passed while it was not. Several dates that passed are one rotation, and
-//! the next is due one period after it.
+//! A rotation adds a generation of material. What is encrypted from then on is under it, since the
+//! fence moves with it and what was pooled before is dropped (POOL-4); whatever was encrypted
+//! before opens under its own. It is done in the call that asks for it, or within a minute of its
+//! date while the daemon runs, at the start if the date passed while it did not, and when a key is
+//! enabled whose date passed while it was not. Several dates that passed are one rotation, and the
+//! next is due one period after it.
 
 use crate::api::imports::material;
 use crate::api::keys::{self, KeyInput, Permits};
@@ -26,9 +29,11 @@ pub(super) mod listing;
 
 /// On-demand rotations of a key (AWS KMS, "Resource quotas"; not adjustable).
 const ON_DEMAND_MAX: usize = 25;
-/// Keys rotated by the clock in one change: other changes, and requests that start again after each, have room between.
+/// Keys rotated by the clock in one change: other changes, and requests that start again after
+/// each, have room between.
 const DUE_KEYS_AT_ONCE: usize = 256;
-/// How long before an automatic rotation there is none on demand (AWS KMS API reference, `RotateKeyOnDemand`).
+/// How long before an automatic rotation there is none on demand (AWS KMS API reference,
+/// `RotateKeyOnDemand`).
 const BEFORE_AUTOMATIC: Duration = Duration::from_secs(20 * 60);
 
 #[derive(Deserialize)]
@@ -39,7 +44,8 @@ struct EnableInput<'a> {
     rotation_period_in_days: Option<i64>,
 }
 
-/// `EnableKeyRotation`. A schedule of the same period stays as it is, so that its date does not recede from whoever asks again and again.
+/// `EnableKeyRotation`. A schedule of the same period stays as it is, so that its date does not
+/// recede from whoever asks again and again.
 pub(super) async fn enable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
     const MIN: u16 = RotationSchedule::PERIOD_DAYS_MIN;
     const MAX: u16 = RotationSchedule::PERIOD_DAYS_MAX;
@@ -125,7 +131,8 @@ pub(super) async fn on_demand(api: Arc<Api>, requester: Requester, body: Vec<u8>
     let (input, violations) = KeyInput::decode(&body)?;
     violations.check()?;
     let key_id = input.key_id();
-    // Resolved once before, so that the pool knows what to purge; decided again by the writer, on what is current then.
+    // Resolved once before, so that the pool knows what to purge; decided again by the writer, on
+    // what is current then.
     let id = {
         let snapshot = api.keystore.snapshot();
         let under = api.under(&requester, &snapshot)?;

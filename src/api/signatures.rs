@@ -93,7 +93,8 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// The private key, and the algorithm that it has, once everything has been checked that can be refused.
+    /// The private key, and the algorithm that it has, once everything has been checked that can be
+    /// refused.
     fn prepare<'e>(
         &self,
         api: &Api,

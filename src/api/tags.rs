@@ -1,7 +1,9 @@
-//! Tags of keys: `TagResource`, `UntagResource`, `ListResourceTags`, and the rules that `CreateKey` follows too.
+//! Tags of keys: `TagResource`, `UntagResource`, `ListResourceTags`, and the rules that `CreateKey`
+//! follows too.
 //!
-//! Keys of tags differ by case, as on AWS; where conditions compare them (`aws:ResourceTag/…`, `aws:RequestTag/…`) case does not matter. A tag moves no fence:
-//! policies are evaluated for each request under its snapshot.
+//! Keys of tags differ by case, as on AWS; where conditions compare them (`aws:ResourceTag/…`,
+//! `aws:RequestTag/…`) case does not matter. A tag moves no fence: policies are evaluated for each
+//! request under its snapshot.
 
 use crate::api::keys::{self, Permits, check_page};
 use crate::api::marker::Marker;
@@ -48,7 +50,8 @@ impl TagInput<'_> {
     }
 }
 
-/// Checks the members of the tags. Those beyond the most that a key may have are not looked at: they are refused in any case.
+/// Checks the members of the tags. Those beyond the most that a key may have are not looked at:
+/// they are refused in any case.
 pub(super) fn check(tags: Option<&[TagInput<'_>]>, violations: &mut Violations) {
     let tags = tags.unwrap_or_default().iter().take(TAGS_MAX);
     for (at, tag) in tags.enumerate() {
@@ -63,7 +66,8 @@ pub(super) fn check(tags: Option<&[TagInput<'_>]>, violations: &mut Violations) 
     }
 }
 
-/// The tags of a key that has `old`, with those that are `given`, which take the place of others of the same key.
+/// The tags of a key that has `old`, with those that are `given`, which take the place of others of
+/// the same key.
 pub(super) fn tagged(old: &[Tag], given: &[TagInput<'_>]) -> Result<Vec<Tag>, ApiError> {
     let refused = |message| Err(ApiError::new(KmsErrorCode::TagException, message));
     let keys: BTreeSet<&str> = given.iter().map(TagInput::key).collect();

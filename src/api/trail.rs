@@ -1,11 +1,14 @@
 //! What the audit log is told of calls.
 //!
-//! Every authenticated call has a record, answered or refused, and has it before its answer leaves (AUDIT-1): where the record cannot be kept, the call fails. A
-//! call that changes the store is refused beforehand while the log cannot be written; if the process is killed between the change and its record, the
-//! change stands without one, and was never answered. Records stand in the order in which they were kept: a key that was issued just before its KMS key
-//! was disabled may have its record just after.
+//! Every authenticated call has a record, answered or refused, and has it before its answer leaves
+//! (AUDIT-1): where the record cannot be kept, the call fails. A call that changes the store is
+//! refused beforehand while the log cannot be written; if the process is killed between the change
+//! and its record, the change stands without one, and was never answered. Records stand in the
+//! order in which they were kept: a key that was issued just before its KMS key was disabled may
+//! have its record just after.
 //!
-//! Callers who could not be authenticated have no record, only a count and a bounded log line: strangers could fill the disk with them.
+//! Callers who could not be authenticated have no record, only a count and a bounded log line:
+//! strangers could fill the disk with them.
 
 use crate::api::{Api, ApiError, KmsErrorCode, Operation, Reply, RequestId, Requester, wire};
 use crate::audit::{
@@ -89,8 +92,8 @@ impl Api {
         Ok(Reply::of(&self.audit.head().to_json()))
     }
 
-    /// `AcknowledgeAuditLog`: the operator takes the log's beginning after this group for good. Nothing is done but
-    /// that it is recorded, in the log itself.
+    /// `AcknowledgeAuditLog`: the operator takes the log's beginning after this group for good.
+    /// Nothing is done but that it is recorded, in the log itself.
     pub(super) fn acknowledge_audit_log(&self, body: &[u8]) -> Result<Reply, ApiError> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields, rename_all = "PascalCase")]
@@ -155,7 +158,8 @@ impl Api {
                 self.counters.undecided.increment(1);
             }
             let handed_out = rows.as_ref().is_some_and(|rows| rows.count > 0);
-            // A batch that has had keys had the right to them, and its end is always told; so is what failed here.
+            // A batch that has had keys had the right to them, and its end is always told; so is
+            // what failed here.
             if !handed_out && error.code() != KmsErrorCode::KMSInternalException {
                 self.take_refused(&requester.principal)?;
             }

@@ -1,4 +1,5 @@
-//! Whether a key can do what it is asked for: its usage, then its state, then its spec, in the order of AWS KMS.
+//! Whether a key can do what it is asked for: its usage, then its state, then its spec, in the
+//! order of AWS KMS.
 
 use crate::api::{ApiError, KmsErrorCode};
 use crate::key::InvalidState;
@@ -21,7 +22,8 @@ pub(super) fn usage(entry: &KeyEntry, needed: KeyUsage, operation: &str) -> Resu
     Err(ApiError::new(code, message))
 }
 
-/// `DisabledException` or `KMSInvalidStateException` when cryptographic operations may not use the key.
+/// `DisabledException` or `KMSInvalidStateException` when cryptographic operations may not use the
+/// key.
 pub(super) fn state(entry: &KeyEntry) -> Result<(), ApiError> {
     entry
         .key

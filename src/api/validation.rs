@@ -1,6 +1,8 @@
-//! Model validation: every member's constraint is checked before anything is looked up, and all violations are told at once.
+//! Model validation: every member's constraint is checked before anything is looked up, and all
+//! violations are told at once.
 //!
-//! Source: the service model's limits, in the words of the AWS front end; members are written in lowerCamelCase.
+//! Source: the service model's limits, in the words of the AWS front end; members are written in
+//! lowerCamelCase.
 
 use crate::api::{ApiError, KmsErrorCode};
 use std::fmt::{Display, Write};

@@ -1,8 +1,10 @@
-//! AWS JSON 1.1: request bodies to values, and values to response bodies. No other module knows the wire format.
+//! AWS JSON 1.1: request bodies to values, and values to response bodies. No other module knows the
+//! wire format.
 //!
-//! A body that is not one JSON object of the right types is a `SerializationException`: duplicate members, duplicate names of an encryption context, lone
-//! surrogates, a null inside a map and line breaks inside base64 among them. A member that is `null` is absent; an unknown member is ignored, because newer
-//! clients send newer members.
+//! A body that is not one JSON object of the right types is a `SerializationException`: duplicate
+//! members, duplicate names of an encryption context, lone surrogates, a null inside a map and line
+//! breaks inside base64 among them. A member that is `null` is absent; an unknown member is
+//! ignored, because newer clients send newer members.
 
 use crate::api::{ApiError, KmsErrorCode, Reply};
 use crate::clock::Timestamp;
@@ -31,7 +33,8 @@ pub(super) fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiErr
     serde_json::from_slice(body).map_err(|_| ApiError::bare(KmsErrorCode::SerializationException))
 }
 
-/// An encryption context, or one that is too large: that is told after the other members were looked at.
+/// An encryption context, or one that is too large: that is told after the other members were
+/// looked at.
 pub(super) enum ContextMember {
     Sound(EncryptionContext),
     TooLarge,
@@ -90,7 +93,8 @@ impl Deref for CowText<'_> {
     }
 }
 
-/// A blob member: standard base64 with padding and without line breaks, decoded; wiped when dropped, because it may be a plaintext.
+/// A blob member: standard base64 with padding and without line breaks, decoded; wiped when
+/// dropped, because it may be a plaintext.
 pub(super) struct Blob(SecretBytes);
 
 impl Blob {
@@ -114,12 +118,14 @@ impl<'de> Deserialize<'de> for Blob {
     }
 }
 
-/// Writes one JSON object. Room is made once, so that nothing secret is left behind where a buffer has grown.
+/// Writes one JSON object. Room is made once, so that nothing secret is left behind where a buffer
+/// has grown.
 pub(super) struct Object {
     text: Zeroizing<Vec<u8>>,
 }
 
-/// Room for every response without a listing: the longest blob (4,160 bytes) and the longest plaintext (4,096) in base64, two ARNs, names.
+/// Room for every response without a listing: the longest blob (4,160 bytes) and the longest
+/// plaintext (4,096) in base64, two ARNs, names.
 const RESPONSE_BYTES: usize = 16 * 1024;
 
 /// Characters of these bytes in base64.

@@ -1,11 +1,13 @@
 //! The chain: what makes a log that was cut off, edited, reordered or replaced show.
 //!
-//! A log is a sequence of **groups**, numbered from 1: some lines, and a chain line that closes them with
-//! `HMAC-SHA-256(audit key, previous MAC ‖ the group's bytes up to the MAC)`. The MAC before the first is `HMAC-SHA-256(audit key, label ‖ log id)`. Each file begins
-//! with a group that holds the file's header and nothing else, so the chain goes through the headers too.
+//! A log is a sequence of **groups**, numbered from 1: some lines, and a chain line that closes
+//! them with `HMAC-SHA-256(audit key, previous MAC ‖ the group's bytes up to the MAC)`. The MAC
+//! before the first is `HMAC-SHA-256(audit key, label ‖ log id)`. Each file begins with a group
+//! that holds the file's header and nothing else, so the chain goes through the headers too.
 //!
-//! A chain line also says up to which position of the journal the log has the records; from one to the next it moves by the frames of the records between
-//! and by what was not finished, which it says too, and by more where a power cut took some.
+//! A chain line also says up to which position of the journal the log has the records; from one to
+//! the next it moves by the frames of the records between and by what was not finished, which it
+//! says too, and by more where a power cut took some.
 
 use crate::audit::LINE_BYTES_MAX;
 use crate::audit::record::RECORD_START;
@@ -52,8 +54,9 @@ impl Chain {
         Self { head, position }
     }
 
-    /// Appends the chain line that closes the group in `lines`, which holds `records` records that end at `position`, between them `unfinished` bytes of the journal
-    /// that a killed process had only claimed.
+    /// Appends the chain line that closes the group in `lines`, which holds `records` records that
+    /// end at `position`, between them `unfinished` bytes of the journal that a killed process had
+    /// only claimed.
     pub(super) fn close(
         &mut self,
         key: &Secret<32>,
@@ -229,10 +232,12 @@ struct ChainBody<'a> {
 }
 
 impl ChainLine {
-    /// Bytes at the end of a chain line that its MAC does not cover: itself, and what closes the line.
+    /// Bytes at the end of a chain line that its MAC does not cover: itself, and what closes the
+    /// line.
     pub(super) const UNCOVERED_BYTES: usize = MAC_DIGITS + CHAIN_END.len();
 
-    /// Parses a line with its line feed; `None` when it is not exactly what [`Chain::close`] writes.
+    /// Parses a line with its line feed; `None` when it is not exactly what [`Chain::close`]
+    /// writes.
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
         let body = serde_json::from_slice::<ChainEnvelope<'_>>(line)
             .ok()?
@@ -251,7 +256,8 @@ impl ChainLine {
     }
 }
 
-/// Whether a line can be a record: what [`AuditRecord::append`](crate::audit::AuditRecord::append) writes and nothing that could be taken for a line of the chain.
+/// Whether a line can be a record: what [`AuditRecord::append`](crate::audit::AuditRecord::append)
+/// writes and nothing that could be taken for a line of the chain.
 pub(super) fn is_record(line: &[u8]) -> bool {
     let Some((b'\n', rest)) = line.split_last() else {
         return false;

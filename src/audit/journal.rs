@@ -1,18 +1,24 @@
 //! The journal: where records wait for the log, in memory that a killed process leaves behind.
 //!
-//! A file of fixed size, its blocks allocated beforehand, mapped shared: a page of header and a ring of frames. What is stored in it is in the kernel's page
-//! cache, which survives the process but not the machine: the log behind it is synced for that.
+//! A file of fixed size, its blocks allocated beforehand, mapped shared: a page of header and a
+//! ring of frames. What is stored in it is in the kernel's page cache, which survives the process
+//! but not the machine: the log behind it is synced for that.
 //!
-//! A record's **position** counts the bytes of all frames before it since the journal began and never goes back; its frame begins at that position modulo the
-//! ring's length. The log's last chain line says up to which position the log has the records. So after a kill each record is written exactly once, wherever the
-//! writer stood.
+//! A record's **position** counts the bytes of all frames before it since the journal began and
+//! never goes back; its frame begins at that position modulo the ring's length. The log's last
+//! chain line says up to which position the log has the records. So after a kill each record is
+//! written exactly once, wherever the writer stood.
 //!
-//! Layout, words of 8 bytes, little-endian. Header: magic, bytes of the ring, tail, head, boot id (two). Frame: `position`, `length << 32 | CRC-32`, then the line,
-//! padded to 16 bytes. A thread claims room by moving the tail; the position is stored last: a frame that has its own position is complete, and a frame of an
-//! earlier lap has another. Nobody waits for a thread that is stopped in the middle but the writer, which takes what is complete before it.
+//! Layout, words of 8 bytes, little-endian. Header: magic, bytes of the ring, tail, head, boot id
+//! (two). Frame: `position`, `length << 32 | CRC-32`, then the line, padded to 16 bytes. A thread
+//! claims room by moving the tail; the position is stored last: a frame that has its own position
+//! is complete, and a frame of an earlier lap has another. Nobody waits for a thread that is
+//! stopped in the middle but the writer, which takes what is complete before it.
 //!
-//! Room without a frame is what a killed process was in the middle of filling: its answer never left. That holds while the machine has not been started anew since,
-//! which the boot id shows; after a power cut it may as well have been a record. The CRC is for what a power cut tears: pages reach the disk in no order.
+//! Room without a frame is what a killed process was in the middle of filling: its answer never
+//! left. That holds while the machine has not been started anew since, which the boot id shows;
+//! after a power cut it may as well have been a record. The CRC is for what a power cut tears:
+//! pages reach the disk in no order.
 
 use crate::audit::LINE_BYTES_MAX;
 use crate::audit::disk::Identity;
@@ -87,12 +93,14 @@ pub(super) struct Journal {
     ring_words: usize,
     /// Whether what is in it was stored since the machine was started.
     is_of_this_boot: bool,
-    /// Up to where the log is durable: frames before it may be overwritten. A store releases what the writer has read.
+    /// Up to where the log is durable: frames before it may be overwritten. A store releases what
+    /// the writer has read.
     head: AtomicU64,
 }
 
 impl Journal {
-    /// Opens the file and takes its lock, which ends with the process. The journal itself is only made or found by [`Self::find`] and [`Self::make`].
+    /// Opens the file and takes its lock, which ends with the process. The journal itself is only
+    /// made or found by [`Self::find`] and [`Self::make`].
     ///
     /// # Errors
     /// `WouldBlock` when another process has it, else what the operating system says.
@@ -133,13 +141,15 @@ impl Journal {
         Ok(sound.then_some(journal))
     }
 
-    /// Makes an empty journal in `file`, with a ring of `ring_bytes` (rounded up), that begins at `position`.
+    /// Makes an empty journal in `file`, with a ring of `ring_bytes` (rounded up), that begins at
+    /// `position`.
     ///
     /// # Errors
     /// What the operating system says, a full disk among it.
     pub(super) fn make(file: &File, ring_bytes: u64, position: u64) -> io::Result<Self> {
         let ring = Self::ring_bytes(ring_bytes);
-        // Copy-on-write file systems allocate anew at every write unless told not to, and could then run out under a mapped page. Others know no such flag.
+        // Copy-on-write file systems allocate anew at every write unless told not to, and could
+        // then run out under a mapped page. Others know no such flag.
         file.set_len(0)?;
         let _unknown = ioctl_setflags(file, IFlags::NOCOW);
         match fallocate(file, FallocateFlags::empty(), 0, HEADER_BYTES + ring) {
@@ -211,7 +221,8 @@ impl Journal {
         self.head.load(Ordering::Relaxed)
     }
 
-    /// Says that what is stored from now on was stored since this start of the machine. What is older must have been taken out.
+    /// Says that what is stored from now on was stored since this start of the machine. What is
+    /// older must have been taken out.
     pub(super) fn adopt(&self) {
         let boot = boot_id().unwrap_or_default();
         for (word, half) in BOOT_WORDS.into_iter().zip(boot) {
@@ -266,7 +277,8 @@ impl Journal {
         }
     }
 
-    /// Appends lines from `from` on to `out`, until `to`, or until there are `bytes_max` of them and at least one, or up to a frame that is not complete yet.
+    /// Appends lines from `from` on to `out`, until `to`, or until there are `bytes_max` of them
+    /// and at least one, or up to a frame that is not complete yet.
     pub(super) fn collect(
         &self,
         from: u64,
@@ -374,7 +386,8 @@ impl Journal {
         usize::try_from(position / 8 % ring_words).unwrap_or_default()
     }
 
-    /// Stores words from `at` on. Two plain loops here and below: a chained iterator costs as much again as the copy.
+    /// Stores words from `at` on. Two plain loops here and below: a chained iterator costs as much
+    /// again as the copy.
     fn store(&self, at: usize, words: &[[u8; 8]]) {
         let (before, after) = self.around(at);
         let (here, wrapped) = words.split_at(words.len().min(after.len()));

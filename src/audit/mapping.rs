@@ -1,4 +1,5 @@
-//! A file's pages, shared with the kernel: what is stored in them survives the process, without a system call.
+//! A file's pages, shared with the kernel: what is stored in them survives the process, without a
+//! system call.
 
 use rustix::mm::{MapFlags, ProtFlags};
 use std::fs::File;
@@ -7,11 +8,12 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
-/// The first words of a file, mapped shared. They are only reached as atomics, so that nothing another thread or process does to them is more
-/// than a wrong value.
+/// The first words of a file, mapped shared. They are only reached as atomics, so that nothing
+/// another thread or process does to them is more than a wrong value.
 ///
-/// JUSTIFICATION: a record must outlive a killed process. `write(2)` does that for 1.2 µs a record, six times what making the record costs; a store into a shared
-/// mapping does it for the price of the store. `mmap` has no safe wrapper.
+/// JUSTIFICATION: a record must outlive a killed process. `write(2)` does that for 1.2 µs a record,
+/// six times what making the record costs; a store into a shared mapping does it for the price of
+/// the store. `mmap` has no safe wrapper.
 pub(super) struct Mapping {
     address: NonNull<AtomicU64>,
     words: usize,
@@ -31,7 +33,8 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps the first `words` words of `file`, which must be that long and have its blocks: a store into a page that has none, on a full disk, ends the process.
+    /// Maps the first `words` words of `file`, which must be that long and have its blocks: a store
+    /// into a page that has none, on a full disk, ends the process.
     ///
     /// # Errors
     /// What `mmap` says.
@@ -65,9 +68,11 @@ impl Deref for Mapping {
         reason = "a shared mapping is only reached through a raw pointer"
     )]
     fn deref(&self) -> &[AtomicU64] {
-        // SAFETY: the address is that of a mapping of so many words, aligned to a page, readable and writable, that lives until the drop; all zero bits and all
-        // others are values of an atomic; and nothing in this process refers to it but through this slice. Should somebody cut the file off meanwhile, the next
-        // access ends the process (SIGBUS), as a kill would: no access goes elsewhere.
+        // SAFETY: the address is that of a mapping of so many words, aligned to a page, readable
+        // and writable, that lives until the drop; all zero bits and all others are values of an
+        // atomic; and nothing in this process refers to it but through this slice. Should somebody
+        // cut the file off meanwhile, the next access ends the process (SIGBUS), as a kill would:
+        // no access goes elsewhere.
         unsafe { std::slice::from_raw_parts(self.address.as_ptr(), self.words) }
     }
 }

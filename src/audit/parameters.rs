@@ -1,7 +1,8 @@
 //! What a call asked for: the members of its JSON body that stand on a list, as it sent them.
 //!
-//! The list is what keeps secrets out: a member that is not on it (a plaintext, a blob, a grant token, a signature, whatever a newer client sends) is in no
-//! record. A member's name begins with a lower-case letter, as CloudTrail writes it; its value is copied.
+//! The list is what keeps secrets out: a member that is not on it (a plaintext, a blob, a grant
+//! token, a signature, whatever a newer client sends) is in no record. A member's name begins with
+//! a lower-case letter, as CloudTrail writes it; its value is copied.
 
 use serde::Deserializer as _;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor};
@@ -82,8 +83,9 @@ const MEMBERS: [&str; 62] = [
     "WrappingKeySpec",
 ];
 
-/// Appends the members of `body` as a JSON object; `null` where there are none, or where it is no JSON object. Those of a call that was
-/// refused are short: what is longer has its size in its place.
+/// Appends the members of `body` as a JSON object; `null` where there are none, or where it is no
+/// JSON object. Those of a call that was refused are short: what is longer has its size in its
+/// place.
 pub(super) fn append(body: &[u8], is_refused: bool, out: &mut Vec<u8>) {
     let start = out.len();
     let (most, member_most) = match is_refused {
@@ -168,7 +170,8 @@ impl Members<'_> {
     }
 }
 
-/// The value without line feeds; none where it has half of a surrogate pair, which is no text and which no reader of the log could take in.
+/// The value without line feeds; none where it has half of a surrogate pair, which is no text and
+/// which no reader of the log could take in.
 fn one_line(value: &str) -> Option<std::borrow::Cow<'_, str>> {
     // Looking at all bytes without a branch costs less than looking at each with one.
     let is_other = |byte: u8| (byte < b' ') | (byte == b'\\');

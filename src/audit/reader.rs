@@ -22,8 +22,8 @@ pub(super) struct LogFile {
     /// The number of its first group.
     pub(super) group: u64,
     pub(super) path: PathBuf,
-    /// Whether another program has given it a name of its own, as `logrotate` does: `….jsonl.1`, `….jsonl-20261128`.
-    /// Nothing is written to it any more.
+    /// Whether another program has given it a name of its own, as `logrotate` does: `….jsonl.1`,
+    /// `….jsonl-20261128`. Nothing is written to it any more.
     pub(super) is_moved: bool,
 }
 

@@ -1,9 +1,11 @@
 //! One audit record: a JSON line in CloudTrail's shape. The order of its members is the contract.
 //!
-//! What a record can hold is closed: who, what, whence, the [parameters] on a list, and of a batch a count and a digest. There is no member for bytes, so no
-//! plaintext, blob, signature or secret gets in.
+//! What a record can hold is closed: who, what, whence, the [parameters] on a list, and of a batch
+//! a count and a digest. There is no member for bytes, so no plaintext, blob, signature or secret
+//! gets in.
 //!
-//! Source: AWS CloudTrail user guide, "CloudTrail record contents"; AWS KMS developer guide, "Logging AWS KMS API calls with AWS CloudTrail".
+//! Source: AWS CloudTrail user guide, "CloudTrail record contents"; AWS KMS developer guide,
+//! "Logging AWS KMS API calls with AWS CloudTrail".
 
 use crate::audit::chain::append_hex;
 use crate::audit::parameters;
@@ -14,7 +16,8 @@ use std::fmt;
 use std::io::Write;
 use std::net::IpAddr;
 
-/// What every record begins with; [`Audit::record`](crate::audit::Audit::record) takes nothing else.
+/// What every record begins with; [`Audit::record`](crate::audit::Audit::record) takes nothing
+/// else.
 pub(super) const RECORD_START: &[u8] = b"{\"eventVersion\":";
 
 /// `eventSource` of AWS KMS's operations.
@@ -73,8 +76,9 @@ pub struct Identity<'a> {
 }
 
 impl Identity<'_> {
-    /// `userIdentity.type`: `Root`, `IAMUser`, `AssumedRole`, `FederatedUser` or `Role` by the ARN's resource; `Operator` for whoever opened the store's own
-    /// files; `AWSService` for what the daemon did by itself; else `Unknown`.
+    /// `userIdentity.type`: `Root`, `IAMUser`, `AssumedRole`, `FederatedUser` or `Role` by the
+    /// ARN's resource; `Operator` for whoever opened the store's own files; `AWSService` for what
+    /// the daemon did by itself; else `Unknown`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         let Some(arn) = self.arn else {
@@ -166,8 +170,9 @@ pub struct Batch {
     pub digest: [u8; 32],
 }
 
-/// SHA-256 over the rows of a batch: their blobs one after the other, as a caller of the fixed-size format gets them, so that `sha256sum` of what was
-/// delivered shows whether a record is about it. A blob's tag covers its row's encryption context.
+/// SHA-256 over the rows of a batch: their blobs one after the other, as a caller of the fixed-size
+/// format gets them, so that `sha256sum` of what was delivered shows whether a record is about it.
+/// A blob's tag covers its row's encryption context.
 #[derive(Clone, Default)]
 pub struct RowsDigest {
     hash: Sha256,
@@ -296,9 +301,11 @@ impl AuditRecord<'_> {
     }
 }
 
-/// A JSON string. Line feeds and other control characters come out escaped: a record stays one line whatever is in it.
+/// A JSON string. Line feeds and other control characters come out escaped: a record stays one line
+/// whatever is in it.
 fn text(out: &mut Vec<u8>, value: &str) {
-    // Most have nothing to escape, and looking at all bytes without a branch costs less than looking at each with one.
+    // Most have nothing to escape, and looking at all bytes without a branch costs less than
+    // looking at each with one.
     let escaped = |byte: &u8| (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\');
     if !value.bytes().fold(false, |any, byte| any | escaped(&byte)) {
         out.push(b'"');
@@ -343,7 +350,8 @@ fn digits(room: &mut [u8], mut number: u64) {
 
 /// The Gregorian date of a day since 1970-01-01, the year being taken to begin in March.
 ///
-/// Source: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", <https://howardhinnant.github.io/date_algorithms.html>.
+/// Source: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms",
+/// <https://howardhinnant.github.io/date_algorithms.html>.
 fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);

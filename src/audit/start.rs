@@ -1,4 +1,5 @@
-//! Opening a log: hold its end to the chain and to the sealed head, move what a killed process left in the journal to it, and go on.
+//! Opening a log: hold its end to the chain and to the sealed head, move what a killed process left
+//! in the journal to it, and go on.
 
 use crate::audit::chain::Chain;
 use crate::audit::disk::{Disk, Identity, LOG_MODE, SystemDisk};
@@ -26,12 +27,14 @@ use tokio::sync::watch;
 pub(super) const JOURNAL: &str = "journal";
 /// The first position of a new log: a journal of zeros has no frame there.
 const BEGINNING: u64 = FRAME_UNIT;
-/// A file of fewer bytes without a group is one whose header a killed process was writing: it holds no record.
+/// A file of fewer bytes without a group is one whose header a killed process was writing: it holds
+/// no record.
 const UNBEGUN_BYTES_MAX: u64 = 4096;
 
 impl Audit {
-    /// Opens the log in the configured folder, or begins one. Whatever a killed process left in the journal is in the log, durable, when this returns. `sealed` is
-    /// the head that the store has. Waits for the disk.
+    /// Opens the log in the configured folder, or begins one. Whatever a killed process left in the
+    /// journal is in the log, durable, when this returns. `sealed` is the head that the store has.
+    /// Waits for the disk.
     ///
     /// # Errors
     /// [`OpenError`]; the log is as it was.
@@ -128,7 +131,8 @@ impl Start<'_> {
             // An older copy: what it holds the log has.
             journal.begin_at(chain.position);
         }
-        // Frames that were let go are there until they are overwritten, should the log have lost what it had of them.
+        // Frames that were let go are there until they are overwritten, should the log have lost
+        // what it had of them.
         let oldest = journal.tail().saturating_sub(journal.capacity());
         chain.position = chain.position.max(oldest);
         journal.release(chain.position);
@@ -211,7 +215,8 @@ impl Start<'_> {
         }
     }
 
-    /// Where the log ends, as far as it is what was written and what the store has sealed. `None` where there is no log.
+    /// Where the log ends, as far as it is what was written and what the store has sealed. `None`
+    /// where there is no log.
     fn end_of_log(&self, key: &Secret<32>, uses: &Uses) -> Result<Option<End>, OpenError> {
         let folder = &self.config.path;
         let mut files = LogFile::all(folder).map_err(io_error(folder))?;
@@ -231,8 +236,9 @@ impl Start<'_> {
         Ok(None)
     }
 
-    /// Goes on with a log after what is sound of its last file. What a power cut may have torn there is put aside, but nothing that the store has sealed:
-    /// cutting the end off is all that somebody gains who makes an edit look like that, and the sealed head finds both.
+    /// Goes on with a log after what is sound of its last file. What a power cut may have torn
+    /// there is put aside, but nothing that the store has sealed: cutting the end off is all that
+    /// somebody gains who makes an edit look like that, and the sealed head finds both.
     fn resume(&self, file: &LogFile, length: u64, mut walk: Walk<'_>) -> Result<End, OpenError> {
         walk.end();
         let findings = walk.report.findings.iter();
@@ -281,7 +287,8 @@ impl Start<'_> {
     }
 }
 
-/// Copies what is in `file` from `from` on into a file beside it, and returns its path: it may be evidence.
+/// Copies what is in `file` from `from` on into a file beside it, and returns its path: it may be
+/// evidence.
 fn put_aside(file: &File, path: &Path, from: u64) -> io::Result<PathBuf> {
     let torn = path.with_extension(format!("{from}.torn"));
     let mut input = file;

@@ -1,8 +1,11 @@
-//! The last use of each key, read off the records on their way to the log: a request pays nothing for it, and what a killed process leaves in the journal counts too.
+//! The last use of each key, read off the records on their way to the log: a request pays nothing
+//! for it, and what a killed process leaves in the journal counts too.
 //!
-//! A record of a use is one of a successful call of an operation that uses a key (a `DryRun` succeeds in nothing), and of a batch one with rows. What is known is written
-//! into the store with the log's head; at a start the log's last file is read again, which is read for its chain anyway. So a killed process forgets uses of its
-//! last minute only where that minute has begun a file.
+//! A record of a use is one of a successful call of an operation that uses a key (a `DryRun`
+//! succeeds in nothing), and of a batch one with rows. What is known is written into the store with
+//! the log's head; at a start the log's last file is read again, which is read for its chain
+//! anyway. So a killed process forgets uses of its last minute only where that minute has begun a
+//! file.
 
 use crate::audit::record::{KEYMILL, KMS};
 use crate::clock::Timestamp;
@@ -14,15 +17,18 @@ use memchr::{memchr, memmem, memrchr_iter};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What stands between the parameters and the resources. Quotes in a value are escaped, so the last of these in a record is ours.
+/// What stands between the parameters and the resources. Quotes in a value are escaped, so the last
+/// of these in a record is ours.
 const RESOURCES: &[u8] = b",\"responseElements\":null,\"resources\":[";
 
-/// Ends of records that are known at once as those of keys whose last use has been noted: comparing is cheaper than reading.
+/// Ends of records that are known at once as those of keys whose last use has been noted: comparing
+/// is cheaper than reading.
 const REPEATED_MAX: usize = 16;
 
 /// What is known of the keys' last uses.
 pub(super) struct Uses {
-    /// Held by the writer for one group, by whoever asks, and for a comparison once a minute; nothing awaits under it. A poisoned one holds whole entries all the same.
+    /// Held by the writer for one group, by whoever asks, and for a comparison once a minute;
+    /// nothing awaits under it. A poisoned one holds whole entries all the same.
     known: Mutex<LastUses>,
 }
 
@@ -80,8 +86,8 @@ impl Uses {
         (known.since, known.by_key.get(&key).cloned())
     }
 
-    /// What is to be written into the store, unless it has that already. What the store knows from former processes is known from then on; keys that are gone are
-    /// forgotten.
+    /// What is to be written into the store, unless it has that already. What the store knows from
+    /// former processes is known from then on; keys that are gone are forgotten.
     pub(super) fn unwritten(&self, snapshot: &Snapshot) -> Option<Arc<LastUses>> {
         let mut known = self.known();
         if let Some(stored) = &snapshot.last_uses {
@@ -149,7 +155,8 @@ impl<'a> Used<'a> {
     }
 }
 
-/// The operation of AWS KMS that a record is of. Batches are as many of it; a bulk job's records are of the key that its blobs are under when it is done.
+/// The operation of AWS KMS that a record is of. Batches are as many of it; a bulk job's records
+/// are of the key that its blobs are under when it is done.
 fn operation(source: &str, name: &str) -> Option<&'static str> {
     let name = match (source, name) {
         (KMS, name) => name,

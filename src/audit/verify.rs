@@ -1,8 +1,10 @@
-//! Verifying a log: what was cut off, edited, reordered, replaced or lost is found and named by file and line.
+//! Verifying a log: what was cut off, edited, reordered, replaced or lost is found and named by
+//! file and line.
 //!
-//! What it proves: every line is as the daemon wrote it, in its order, and nothing is missing up to the head that the store has sealed. What it cannot: tell of
-//! what came after that head, which is at most a minute old while the daemon runs, if the end is cut off together with all traces of it; and hold against
-//! whoever has the root key.
+//! What it proves: every line is as the daemon wrote it, in its order, and nothing is missing up to
+//! the head that the store has sealed. What it cannot: tell of what came after that head, which is
+//! at most a minute old while the daemon runs, if the end is cut off together with all traces of
+//! it; and hold against whoever has the root key.
 
 use crate::audit::chain::{Chain, Header};
 use crate::audit::reader::{Group, Groups, LogFile, Next};
@@ -18,7 +20,8 @@ mod finding;
 pub use anchor::{ANCHOR_BYTES_MAX, anchor, anchor_key, read_anchor};
 pub use finding::{Fault, Finding, Report};
 
-/// Reads all log files of `folder` and holds them to the chain under `key` and to the head that the store has sealed.
+/// Reads all log files of `folder` and holds them to the chain under `key` and to the head that the
+/// store has sealed.
 ///
 /// # Errors
 /// What the operating system says of the files; what is wrong with their contents is in the report.
@@ -26,8 +29,8 @@ pub fn verify(folder: &Path, key: &Secret<32>, sealed: Option<&AuditHead>) -> io
     verify_from(folder, key, sealed, None)
 }
 
-/// The same from `anchor` on, up to which the log was found whole before: files that end there may be gone, and are
-/// not read.
+/// The same from `anchor` on, up to which the log was found whole before: files that end there may
+/// be gone, and are not read.
 ///
 /// # Errors
 /// As [`verify`].
@@ -218,7 +221,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Holds a group's number, and what the journal had of it, to the group before; returns the number that is due.
+    /// Holds a group's number, and what the journal had of it, to the group before; returns the
+    /// number that is due.
     fn number(&mut self, group: &Group, is_sound: bool) -> u64 {
         let found = group.chain.group;
         let Some(link) = &self.link else {

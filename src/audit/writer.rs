@@ -1,15 +1,20 @@
-//! The writer: moves what the journal holds to the log, in order, and makes it durable, on a thread of its own.
+//! The writer: moves what the journal holds to the log, in order, and makes it durable, on a thread
+//! of its own.
 //!
-//! One turn: write the records as groups, each with its chain line; `fdatasync`; and only then let the journal's frames be overwritten. Under load, groups are written
-//! ahead of the turn in short pieces: whoever shares a core with this thread never waits long for it. Whatever step fails or is the
-//! last of a killed process, the journal still has every record that the log lacks, and the log's last sound chain line says which those are. A turn that
-//! fails is undone (what was written past the last durable group is cut off) and tried again; the same data are written anew, so an `fdatasync`
-//! that failed once is never trusted to have kept them.
+//! One turn: write the records as groups, each with its chain line; `fdatasync`; and only then let
+//! the journal's frames be overwritten. Under load, groups are written ahead of the turn in short
+//! pieces: whoever shares a core with this thread never waits long for it. Whatever step fails or
+//! is the last of a killed process, the journal still has every record that the log lacks, and the
+//! log's last sound chain line says which those are. A turn that fails is undone (what was written
+//! past the last durable group is cut off) and tried again; the same data are written anew, so an
+//! `fdatasync` that failed once is never trusted to have kept them.
 //!
-//! Room for a whole journal is reserved past the end of the log at all times: a full disk shows before a record is taken that has no room in the log.
+//! Room for a whole journal is reserved past the end of the log at all times: a full disk shows
+//! before a record is taken that has no room in the log.
 //!
-//! Each turn looks whether the log's file and the journal are still where they belong, and each sync once more before the journal's frames are let go
-//! (`place`). When the next file cannot be begun, the current one goes on.
+//! Each turn looks whether the log's file and the journal are still where they belong, and each
+//! sync once more before the journal's frames are let go (`place`). When the next file cannot be
+//! begun, the current one goes on.
 
 use crate::audit::chain::{Chain, GROUP_BYTES_MAX, Header};
 use crate::audit::disk::{Disk, Identity};
@@ -29,13 +34,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Between two turns when nobody waits: with as much again for the disk, a record is durable 100 ms after it was made.
+/// Between two turns when nobody waits: with as much again for the disk, a record is durable 100 ms
+/// after it was made.
 const TURN: Duration = Duration::from_millis(25);
 /// Between two pieces that are written ahead of a turn.
 const PIECE: Duration = Duration::from_millis(5);
 /// Between two turns while the log cannot be written.
 const RETRY: Duration = Duration::from_millis(250);
-/// How long a record may be in the making: threads are stopped for seconds only where somebody stops them.
+/// How long a record may be in the making: threads are stopped for seconds only where somebody
+/// stops them.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 mod place;
@@ -61,7 +68,8 @@ pub(super) struct Writer {
     pub(super) ahead: Option<Ahead>,
     /// For the first header of a log that begins where another one's files are gone.
     pub(super) after: Option<AuditHead>,
-    /// The next file's path, once an attempt has made something of it: one that failed leaves no second file.
+    /// The next file's path, once an attempt has made something of it: one that failed leaves no
+    /// second file.
     pub(super) next: Option<PathBuf>,
     pub(super) lines: Vec<u8>,
     /// Whether the journal is what a former process left.
@@ -140,7 +148,8 @@ impl Writer {
         }
     }
 
-    /// Waits until the next turn is due, or somebody waits for it; meanwhile, while there is much to write, writes it ahead.
+    /// Waits until the next turn is due, or somebody waits for it; meanwhile, while there is much
+    /// to write, writes it ahead.
     fn pause(&mut self) {
         if self.state.failing {
             return std::thread::park_timeout(RETRY);
@@ -205,7 +214,8 @@ impl Writer {
         self.metrics.audit_backlog_bytes.set(backlog as f64);
     }
 
-    /// Writes everything that the journal holds now, and says whether that was all: a record may be in the middle of being made.
+    /// Writes everything that the journal holds now, and says whether that was all: a record may be
+    /// in the middle of being made.
     pub(super) fn advance(&mut self) -> Result<bool, Failed> {
         let to = self.shared.journal.tail();
         self.state.idle = self.chain.position == to;
@@ -234,8 +244,9 @@ impl Writer {
         }
     }
 
-    /// Writes what the journal holds now and the current file has room for; the next turn makes it durable. Nothing goes into a file that is to end: the next one may
-    /// have been begun already, in a turn that failed, and says where the log stood.
+    /// Writes what the journal holds now and the current file has room for; the next turn makes it
+    /// durable. Nothing goes into a file that is to end: the next one may have been begun already,
+    /// in a turn that failed, and says where the log stood.
     pub(super) fn write_ahead(&mut self) -> Result<(), Failed> {
         self.mend()?;
         match self.is_due() {
@@ -273,8 +284,8 @@ impl Writer {
                 && (current.length >= self.file_bytes_max || age >= self.file_seconds_max)
     }
 
-    /// Begins the next file. Where that fails before anything of it is made, the current one goes on: the process may be out of descriptors, and
-    /// the next turn tries again.
+    /// Begins the next file. Where that fails before anything of it is made, the current one goes
+    /// on: the process may be out of descriptors, and the next turn tries again.
     fn rotate(&mut self) -> Result<(), Failed> {
         let was_overdue = self.state.overdue;
         let begun = self.begin_next();
@@ -313,7 +324,8 @@ impl Writer {
         chain.close(&self.key, &mut self.lines, 0, chain.position, 0);
         let disk = &mut self.disk;
         let created_file = disk.create(&path);
-        // From here on there may be a file that says where the log stood: an attempt that failed leaves no second one.
+        // From here on there may be a file that says where the log stood: an attempt that failed
+        // leaves no second one.
         if created_file.is_ok() || !matches!(disk.at(&path), Ok(None)) {
             self.next = Some(path.clone());
         }
@@ -358,7 +370,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes groups up to `to`, or up to the end of the file. A failure takes back all that is not durable.
+    /// Writes groups up to `to`, or up to the end of the file. A failure takes back all that is not
+    /// durable.
     fn write(&mut self, to: u64) -> Result<(), Failed> {
         let Some(current) = &mut self.current else {
             return Ok(());
@@ -418,7 +431,8 @@ impl Writer {
             self.disk
                 .sync(&current.file)
                 .map_err(failed(&current.path))?;
-            // What went into a file that has no place any more is written anew: the journal still has it.
+            // What went into a file that has no place any more is written anew: the journal still
+            // has it.
             if !current.is_in_place(self.disk.as_mut(), ahead.length)? {
                 return Ok(());
             }

@@ -4,8 +4,9 @@ use crate::auth::AuthError;
 use crate::auth::time::RequestTime;
 use memchr::memchr;
 
-/// `AWS4-HMAC-SHA256 Credential=<id>/<date>/<region>/<service>/<terminator>, SignedHeaders=<a;b;c>, Signature=<hex>`, its parts in any order
-/// and unchecked, with the time of the request. Parameters of other names are passed over: nothing depends on them.
+/// `AWS4-HMAC-SHA256 Credential=<id>/<date>/<region>/<service>/<terminator>, SignedHeaders=<a;b;c>,
+/// Signature=<hex>`, its parts in any order and unchecked, with the time of the request. Parameters
+/// of other names are passed over: nothing depends on them.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Authorization<'a> {
     pub(super) access_key_id: &'a str,
@@ -21,7 +22,8 @@ pub(super) struct Authorization<'a> {
 pub(super) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 impl<'a> Authorization<'a> {
-    /// `time` is what [`RequestTime::of_request`] found: AWS tells at once of everything that is missing, the time among it.
+    /// `time` is what [`RequestTime::of_request`] found: AWS tells at once of everything that is
+    /// missing, the time among it.
     pub(super) fn parse(
         header: &'a str,
         time: Option<Result<RequestTime, AuthError>>,
@@ -92,7 +94,8 @@ impl<'a> Authorization<'a> {
     }
 }
 
-/// As [`str::split_once`], whose search for a character costs as much again in texts of this length.
+/// As [`str::split_once`], whose search for a character costs as much again in texts of this
+/// length.
 fn split_once(text: &str, ascii: u8) -> Option<(&str, &str)> {
     let at = memchr(ascii, text.as_bytes())?;
     Some((&text[..at], &text[at + 1..]))

@@ -1,11 +1,13 @@
-//! The canonical request, written into a buffer of the thread's own and hashed at once: a hash that is fed piece by piece costs as much again.
+//! The canonical request, written into a buffer of the thread's own and hashed at once: a hash that
+//! is fed piece by piece costs as much again.
 //!
 //! `METHOD \n path \n query \n name:value\n … \n signed names \n payload hash`.
 //!
-//! - *Path*: `.`, `..` and empty segments removed, then each segment percent-encoded once more (services other than S3).
+//! - *Path*: `.`, `..` and empty segments removed, then each segment percent-encoded once more
+//!   (services other than S3).
 //! - *Query*: names and values percent-encoded, sorted by both.
-//! - *Headers*: those that the caller signed, in the order of their names; repeated ones joined by commas; values without surrounding
-//!   spaces, inner runs of spaces made one.
+//! - *Headers*: those that the caller signed, in the order of their names; repeated ones joined by
+//!   commas; values without surrounding spaces, inner runs of spaces made one.
 //!
 //! Source: AWS IAM, "Create a signed AWS API request",
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>.
@@ -49,7 +51,8 @@ enum Signed<'a> {
 }
 
 impl<'a> SignedHeaders<'a> {
-    /// The names of `list`, `;` between them, in any order. Clients sort them; so does the canonical request.
+    /// The names of `list`, `;` between them, in any order. Clients sort them; so does the
+    /// canonical request.
     pub(super) fn parse(list: &'a str) -> Result<Self, AuthError> {
         let mut names = SmallVec::new();
         let mut rest = list;
@@ -86,7 +89,8 @@ impl<'a> SignedHeaders<'a> {
     /// The hash of a canonical request up to the payload hash.
     ///
     /// # Errors
-    /// The request has a header which decides what it means, or where, and which the signature does not cover; or lacks one that it covers.
+    /// The request has a header which decides what it means, or where, and which the signature does
+    /// not cover; or lacks one that it covers.
     pub(super) fn head(
         &self,
         method: &Method,
@@ -118,7 +122,8 @@ impl<'a> SignedHeaders<'a> {
         })
     }
 
-    /// The value of each, found in one pass: to look each up by its name costs as much again as all the rest.
+    /// The value of each, found in one pass: to look each up by its name costs as much again as all
+    /// the rest.
     fn values<'h>(&self, headers: &'h HeaderMap) -> Result<SmallVec<[Signed<'h>; 12]>, AuthError> {
         let mut values = smallvec![Signed::Absent; self.names.len()];
         let place = |name: &str| self.names.iter().position(|signed| *signed == name);

@@ -1,7 +1,8 @@
 //! TLS client certificates to a principal.
 //!
-//! A certificate has one name here. One with a SPIFFE id is that id and nothing else (SPIFFE X.509-SVID, section 2: exactly one URI); one without is its
-//! whole subject, as RFC 4514 writes it. Parsing is `x509-cert`'s, and whoever calls this has verified the certificate.
+//! A certificate has one name here. One with a SPIFFE id is that id and nothing else (SPIFFE
+//! X.509-SVID, section 2: exactly one URI); one without is its whole subject, as RFC 4514 writes
+//! it. Parsing is `x509-cert`'s, and whoever calls this has verified the certificate.
 
 use crate::clock::Timestamp;
 use std::collections::BTreeMap;
@@ -42,7 +43,8 @@ impl ClientMap {
 }
 
 impl Client {
-    /// Reads a certificate in DER. Without a name, or with a name that is not exactly one, it is nobody.
+    /// Reads a certificate in DER. Without a name, or with a name that is not exactly one, it is
+    /// nobody.
     #[must_use]
     pub fn of_certificate(der: &[u8]) -> Option<Self> {
         let certificate = Certificate::from_der(der).ok()?;

@@ -1,7 +1,7 @@
 //! Why a caller was not authenticated: the codes and texts of AWS's front end, in one place.
 //!
-//! What a text repeats of the request is cut at [`AuthError::ECHO_CHARACTERS_MAX`]. Nothing here tells more than the caller sent, but
-//! whether an access key is known: AWS tells that as well.
+//! What a text repeats of the request is cut at [`AuthError::ECHO_CHARACTERS_MAX`]. Nothing here
+//! tells more than the caller sent, but whether an access key is known: AWS tells that as well.
 
 use crate::auth::time::RequestTime;
 use std::borrow::Cow;

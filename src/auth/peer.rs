@@ -16,7 +16,8 @@ pub struct Peer {
 pub enum Peers {
     /// Whoever the map names.
     Mapped(PeerMap),
-    /// This principal, whoever connects: the socket's folder and mode are the credential. For containers, whose ids say nothing outside of them.
+    /// This principal, whoever connects: the socket's folder and mode are the credential. For
+    /// containers, whose ids say nothing outside of them.
     Fixed(String),
 }
 
@@ -41,14 +42,15 @@ pub struct PeerMap {
 }
 
 impl PeerMap {
-    /// What the kernel shows for a user or group that has no id in this user namespace: anybody, so nobody
-    /// (the default of `/proc/sys/kernel/overflowuid` and `overflowgid`).
+    /// What the kernel shows for a user or group that has no id in this user namespace: anybody, so
+    /// nobody (the default of `/proc/sys/kernel/overflowuid` and `overflowgid`).
     pub const OVERFLOW_ID: u32 = 65_534;
     /// The superuser.
     const ROOT: u32 = 0;
 
-    /// The ARN of the peer's principal. The overflow ids are nobody, whatever the map says; root is somebody only by its uid, because a
-    /// group that root happens to be in was mapped with its members in mind.
+    /// The ARN of the peer's principal. The overflow ids are nobody, whatever the map says; root is
+    /// somebody only by its uid, because a group that root happens to be in was mapped with its
+    /// members in mind.
     #[must_use]
     pub fn principal(&self, peer: Peer) -> Option<&str> {
         if peer.uid == Self::OVERFLOW_ID {

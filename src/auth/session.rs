@@ -1,11 +1,14 @@
-//! A role's temporary credentials, which nobody keeps but their holder: the session token that comes with every request has them in it, sealed.
+//! A role's temporary credentials, which nobody keeps but their holder: the session token that
+//! comes with every request has them in it, sealed.
 //!
-//! A token is the base64 of `version 1 ‖ nonce 24 ‖ ciphertext ‖ tag 16`, sealed with XAES-256-GCM under the sub-key `session tokens` of the root
-//! key. The plaintext is `issue time u64 ‖ expiration u64` in microseconds since 1970, then role ARN, the role's unique id, session name, access key
-//! id and secret, each after its length as u16; integers are big-endian.
+//! A token is the base64 of `version 1 ‖ nonce 24 ‖ ciphertext ‖ tag 16`, sealed with XAES-256-GCM
+//! under the sub-key `session tokens` of the root key. The plaintext is `issue time u64 ‖
+//! expiration u64` in microseconds since 1970, then role ARN, the role's unique id, session name,
+//! access key id and secret, each after its length as u16; integers are big-endian.
 //!
-//! Only what does not change is in it. The role must be there, be enabled, and be the one that the token was made for rather than a later one of its
-//! name; what it may do is what the role may do at the time of the request.
+//! Only what does not change is in it. The role must be there, be enabled, and be the one that the
+//! token was made for rather than a later one of its name; what it may do is what the role may do
+//! at the time of the request.
 
 use crate::clock::Timestamp;
 use crate::crypto::entropy::{Entropy, EntropyError};
@@ -20,7 +23,8 @@ use std::sync::Arc;
 
 const VERSION: u8 = 1;
 const ASSOCIATED: &[u8] = b"keymill session token v1";
-/// Characters of a token at most: names of 64 characters and all that is around them take a third of it.
+/// Characters of a token at most: names of 64 characters and all that is around them take a third
+/// of it.
 const TOKEN_CHARACTERS_MAX: usize = 2048;
 
 /// A session of a role, with its credentials.
@@ -136,7 +140,8 @@ impl Session {
         self.expiration <= now
     }
 
-    /// The principal of a request under `role` as it is now; `None` when it is another role than the one that the session is of.
+    /// The principal of a request under `role` as it is now; `None` when it is another role than
+    /// the one that the session is of.
     pub(super) fn principal(&self, role: &Principal) -> Option<Arc<Principal>> {
         if self.role_arn != role.arn || role.unique_id() != Some(self.role_id.as_str()) {
             return None;
@@ -156,7 +161,8 @@ impl Session {
     }
 }
 
-/// The sessions whose tokens came of late, by the hash of the token: opening one costs more than all else in a request. Readers never lock.
+/// The sessions whose tokens came of late, by the hash of the token: opening one costs more than
+/// all else in a request. Readers never lock.
 pub(super) struct Sessions {
     key: Arc<Secret<32>>,
     opened: ArcSwap<HashMap<[u8; 32], Arc<Session>>>,

@@ -1,7 +1,7 @@
 //! Signing keys: derived from a secret once a day, and kept ready.
 //!
-//! Whose key it is is a matter of identity, not of its id: an entry belongs to one [`AccessKey`] in memory, so a secret that was replaced or
-//! removed is never looked up again.
+//! Whose key it is is a matter of identity, not of its id: an entry belongs to one [`AccessKey`] in
+//! memory, so a secret that was replaced or removed is never looked up again.
 
 use crate::auth::authorization::ALGORITHM;
 use crate::auth::time::RequestTime;
@@ -24,7 +24,8 @@ thread_local! {
     static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// HMAC with the key of one secret, date and Region taken in. It is wiped when it is dropped, and so is what it makes of one string.
+/// HMAC with the key of one secret, date and Region taken in. It is wiped when it is dropped, and
+/// so is what it makes of one string.
 pub(super) struct SigningKey(Hmac<Sha256>);
 
 impl SigningKey {
@@ -83,7 +84,8 @@ fn keyed(key: &[u8]) -> Hmac<Sha256> {
     Hmac::new_from_slice(key).expect("HMAC takes keys of every length")
 }
 
-/// The signing keys of one Region that were used of late. Readers never lock; a new entry costs a copy of the table's pointers.
+/// The signing keys of one Region that were used of late. Readers never lock; a new entry costs a
+/// copy of the table's pointers.
 pub(super) struct SigningKeys {
     region: String,
     entries: ArcSwap<HashMap<Use, Arc<Entry>>>,
@@ -117,7 +119,8 @@ impl SigningKeys {
         &self.region
     }
 
-    /// The key of `access_key` on the day of `time`, which must be near the present: an entry of a later day drops those of the last but one.
+    /// The key of `access_key` on the day of `time`, which must be near the present: an entry of a
+    /// later day drops those of the last but one.
     pub(super) fn of(&self, access_key: &Arc<AccessKey>, time: &RequestTime) -> Arc<Entry> {
         let this = Use {
             address: Arc::as_ptr(access_key).addr(),

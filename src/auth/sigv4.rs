@@ -1,10 +1,13 @@
-//! AWS Signature Version 4: verifying what clients send, and signing the command line's own requests.
+//! AWS Signature Version 4: verifying what clients send, and signing the command line's own
+//! requests.
 //!
-//! The checks, their order and their words are those of AWS's front end for JSON services. A caller who is refused in [`Verifier::begin`] has had
-//! nothing read of his body; only then is its hash worth computing.
+//! The checks, their order and their words are those of AWS's front end for JSON services. A caller
+//! who is refused in [`Verifier::begin`] has had nothing read of his body; only then is its hash
+//! worth computing.
 //!
-//! Every `x-amz-*` header that a request has, its `content-type` and its `host` must be signed: otherwise whoever sees a signed request could turn it
-//! into another operation, or send it elsewhere. Credentials in the query are not taken, and neither are unsigned payloads.
+//! Every `x-amz-*` header that a request has, its `content-type` and its `host` must be signed:
+//! otherwise whoever sees a signed request could turn it into another operation, or send it
+//! elsewhere. Credentials in the query are not taken, and neither are unsigned payloads.
 
 use crate::auth::AuthError;
 use crate::auth::authorization::{ALGORITHM, Authorization};
@@ -69,7 +72,8 @@ pub struct Claim {
 }
 
 impl Verifier {
-    /// For credentials scoped to `region` and `kms`, with clocks that may differ by `skew_max`; session tokens are sealed under `session_token_key`.
+    /// For credentials scoped to `region` and `kms`, with clocks that may differ by `skew_max`;
+    /// session tokens are sealed under `session_token_key`.
     #[must_use]
     pub fn new(region: String, skew_max: Duration, session_token_key: Arc<Secret<32>>) -> Self {
         Self {
@@ -79,7 +83,8 @@ impl Verifier {
         }
     }
 
-    /// Everything that needs only the head: work is done for a stranger only after his access key is known.
+    /// Everything that needs only the head: work is done for a stranger only after his access key
+    /// is known.
     ///
     /// # Errors
     /// [`AuthError`].
@@ -224,7 +229,8 @@ impl Claim {
     }
 }
 
-/// The same bytes in eight pieces: a comparison in constant time costs as much for each piece whatever its size.
+/// The same bytes in eight pieces: a comparison in constant time costs as much for each piece
+/// whatever its size.
 fn words(digits: &[u8; 64]) -> [u64; 8] {
     let (words, _) = digits.as_chunks::<8>();
     std::array::from_fn(|at| u64::from_le_bytes(words[at]))
@@ -235,7 +241,8 @@ fn sign(mut string_to_sign: Hmac<Sha256>, canonical: Sha256, payload_hash: &[u8;
     canonical::hex(&string_to_sign.finalize().into_bytes().into())
 }
 
-/// A header field's value; bytes that are no text become marks of replacement, and so part of no name.
+/// A header field's value; bytes that are no text become marks of replacement, and so part of no
+/// name.
 pub(super) fn text(value: &HeaderValue) -> Cow<'_, str> {
     // The check of a whole text is many times faster than the search for what is none.
     match std::str::from_utf8(value.as_bytes()) {
@@ -273,7 +280,8 @@ fn hex_digits(text: &[u8]) -> Result<[u8; 64], AuthError> {
     text.try_into().map_err(|_| AuthError::mismatch())
 }
 
-/// The body's hash as the request states it. `UNSIGNED-PAYLOAD` and the forms for chunks are no hash.
+/// The body's hash as the request states it. `UNSIGNED-PAYLOAD` and the forms for chunks are no
+/// hash.
 fn content_sha256(headers: &HeaderMap) -> Result<Option<[u8; 64]>, AuthError> {
     let mut values = headers.get_all(X_AMZ_CONTENT_SHA256).iter();
     match (values.next(), values.next()) {
@@ -296,11 +304,12 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Adds `x-amz-date`, `x-amz-security-token` and `authorization` to `headers`, signing every header that is in it; `host` must be. `target` is the path, with the
-    /// query if there is one.
+    /// Adds `x-amz-date`, `x-amz-security-token` and `authorization` to `headers`, signing every
+    /// header that is in it; `host` must be. `target` is the path, with the query if there is one.
     ///
     /// # Errors
-    /// When the access key id, the session token or the Region has characters that no header may have.
+    /// When the access key id, the session token or the Region has characters that no header may
+    /// have.
     ///
     /// # Panics
     /// When `headers` have no `host`.

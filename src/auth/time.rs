@@ -8,7 +8,8 @@ use std::fmt;
 use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// A second between the years 0 and 9999 with its text in ISO 8601's basic format, `YYYYMMDDTHHMMSSZ`.
+/// A second between the years 0 and 9999 with its text in ISO 8601's basic format,
+/// `YYYYMMDDTHHMMSSZ`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RequestTime {
     /// Since 1970-01-01T00:00:00Z.
@@ -27,7 +28,8 @@ impl RequestTime {
         Self::from_unix_seconds(i64::try_from(now.unix_seconds()).unwrap_or(SECONDS_MAX))
     }
 
-    /// The time that a request states: `X-Amz-Date`, or else `Date`, there also in the form of RFC 9110. `None` when it states none.
+    /// The time that a request states: `X-Amz-Date`, or else `Date`, there also in the form of RFC
+    /// 9110. `None` when it states none.
     pub(super) fn of_request(headers: &HeaderMap) -> Option<Result<Self, AuthError>> {
         let (name, title) = if headers.contains_key(X_AMZ_DATE) {
             (X_AMZ_DATE, "X-Amz-Date")
@@ -141,9 +143,11 @@ fn whole_seconds(span: Duration) -> i64 {
     i64::try_from(span.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// Days since 1970-01-01 of a date of the Gregorian calendar, whose year is taken to begin in March so that the leap day is its last.
+/// Days since 1970-01-01 of a date of the Gregorian calendar, whose year is taken to begin in March
+/// so that the leap day is its last.
 ///
-/// Source: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", <https://howardhinnant.github.io/date_algorithms.html>.
+/// Source: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms",
+/// <https://howardhinnant.github.io/date_algorithms.html>.
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month > 2 { year } else { year - 1 };
     let era = year.div_euclid(400);

@@ -1,6 +1,7 @@
 //! Who may vouch for a daemon over TLS: the authorities of this machine, and those of a file.
 //!
-//! What this module does not do: leave a certificate unverified, show one of its own, TLS 1.2 (a daemon speaks 1.3 alone).
+//! What this module does not do: leave a certificate unverified, show one of its own, TLS 1.2 (a
+//! daemon speaks 1.3 alone).
 
 use crate::clock::Clock;
 use crate::file::open;
@@ -54,7 +55,8 @@ pub enum AuthoritiesError {
 }
 
 impl Authorities {
-    /// The authorities of this machine, as OpenSSL finds them, and those in the file `bundle`. Certificates are judged at `clock`'s time.
+    /// The authorities of this machine, as OpenSSL finds them, and those in the file `bundle`.
+    /// Certificates are judged at `clock`'s time.
     ///
     /// # Errors
     /// [`AuthoritiesError`].
@@ -64,7 +66,8 @@ impl Authorities {
         for error in native.errors {
             tracing::warn!(%error, "some of this machine's certificate authorities cannot be used");
         }
-        // Machines keep some that are no certificates by today's rules: whom they have issued is not trusted.
+        // Machines keep some that are no certificates by today's rules: whom they have issued is
+        // not trusted.
         roots.add_parsable_certificates(native.certs);
         if let Some(path) = bundle {
             add(&mut roots, path)?;
@@ -115,7 +118,8 @@ fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), AuthoritiesError> {
     Ok(())
 }
 
-/// What TLS has against a daemon, and what to do about it; `None` when TLS has nothing to do with `error`.
+/// What TLS has against a daemon, and what to do about it; `None` when TLS has nothing to do with
+/// `error`.
 pub(super) fn objection(error: &(dyn Error + 'static)) -> Option<String> {
     let said = match in_chain(error)? {
         rustls::Error::InvalidCertificate(error) => return Some(of_certificate(error)),

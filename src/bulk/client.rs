@@ -1,4 +1,5 @@
-//! A running daemon, as a job's worker calls it: over a connection of its own that is kept, from a thread that waits for the answer.
+//! A running daemon, as a job's worker calls it: over a connection of its own that is kept, from a
+//! thread that waits for the answer.
 
 use crate::auth::Credentials;
 use crate::bulk::authorities::{self, Authorities};
@@ -120,7 +121,8 @@ impl Daemon {
         Ok(sender)
     }
 
-    /// What a connection ended with: what TLS has against it is told apart, because trying again does not help.
+    /// What a connection ended with: what TLS has against it is told apart, because trying again
+    /// does not help.
     fn failed(&self, error: &(dyn Error + 'static)) -> SourceError {
         if let Some(reason) = authorities::objection(error) {
             return SourceError::Untrusted {

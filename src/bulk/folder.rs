@@ -1,5 +1,5 @@
-//! The folder of a job. Its files are complete or absent: each is written under a temporary name, synced, renamed,
-//! and the folder is synced; a part is named by the manifest only after that.
+//! The folder of a job. Its files are complete or absent: each is written under a temporary name,
+//! synced, renamed, and the folder is synced; a part is named by the manifest only after that.
 
 use crate::bulk::JobError;
 use crate::bulk::manifest::{self, Manifest, Parameters};
@@ -16,7 +16,8 @@ const PARTIAL: &str = ".partial";
 /// Names of ours that begin with `_` are invisible to readers that are given the whole folder.
 const MANIFEST: &str = "_manifest.json";
 const LOCK: &str = "_lock";
-/// What a job that reads tables keeps of them: which row begins each part, what came on standard input, and what was left out.
+/// What a job that reads tables keeps of them: which row begins each part, what came on standard
+/// input, and what was left out.
 pub const PLAN: &str = "_plan.json";
 /// See [`PLAN`].
 pub const INPUT: &str = "_input";
@@ -43,7 +44,8 @@ impl Folder {
     /// Opens or creates the folder, locks it, and removes what a run that died left half-written.
     ///
     /// # Errors
-    /// [`JobError::FolderInUse`], [`JobError::ForeignFile`], [`JobError::OpenFolder`], or what the file system says.
+    /// [`JobError::FolderInUse`], [`JobError::ForeignFile`], [`JobError::OpenFolder`], or what the
+    /// file system says.
     pub fn open(path: &Path) -> Result<Self, JobError> {
         let made = DirBuilder::new()
             .recursive(true)
@@ -220,7 +222,8 @@ impl Folder {
         })
     }
 
-    /// Gives the folder up when nothing is left to do in it. Whoever waits for the lock finds a finished run.
+    /// Gives the folder up when nothing is left to do in it. Whoever waits for the lock finds a
+    /// finished run.
     ///
     /// # Errors
     /// What the file system says.
@@ -291,8 +294,8 @@ pub struct Finished {
     pub sha256: String,
 }
 
-/// Refuses a folder in which every user of the machine may put another file in the place of a part, and warns of one
-/// in which some others may.
+/// Refuses a folder in which every user of the machine may put another file in the place of a part,
+/// and warns of one in which some others may.
 fn guard(path: &Path) -> Result<(), JobError> {
     let metadata = fs::metadata(path).map_err(|error| JobError::io("read", path, error))?;
     let shown = path.display();

@@ -12,7 +12,8 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPrope
 use parquet::schema::types::ColumnPath;
 use std::sync::Arc;
 
-/// Bytes of a row group that a writer holds, past which it ends: rows of a table may be of any length.
+/// Bytes of a row group that a writer holds, past which it ends: rows of a table may be of any
+/// length.
 const GROUP_BYTES_MAX: usize = 64 << 20;
 
 /// The columns that a job adds to a container's row.
@@ -174,7 +175,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Columns that are all a job's own, in this order; all of `constant` are the same in every row, [`column::CONTEXT_NAMES`] perhaps among them.
+    /// Columns that are all a job's own, in this order; all of `constant` are the same in every
+    /// row, [`column::CONTEXT_NAMES`] perhaps among them.
     ///
     /// # Panics
     /// When one is none of [`mod@column`]'s: a fault of the caller.
@@ -189,7 +191,8 @@ impl Layout {
         }
     }
 
-    /// A job's own columns after those of a table, whose types readers that know Arrow get back as they were. Those of `varied` hardly repeat a value.
+    /// A job's own columns after those of a table, whose types readers that know Arrow get back as
+    /// they were. Those of `varied` hardly repeat a value.
     ///
     /// # Panics
     /// As [`Self::own`].
@@ -206,7 +209,8 @@ impl Layout {
             let path = ColumnPath::from(name.to_owned());
             builder = builder.set_column_compression(path, Compression::UNCOMPRESSED);
         }
-        // A dictionary of what hardly repeats is given up after a megabyte, and all before it was for nothing.
+        // A dictionary of what hardly repeats is given up after a megabyte, and all before it was
+        // for nothing.
         for name in varied {
             builder =
                 builder.set_column_dictionary_enabled(ColumnPath::from((*name).to_owned()), false);
@@ -231,7 +235,8 @@ impl Layout {
         &self.schema
     }
 
-    /// Those that differ from row to row, as [`PartWriter::write`](crate::bulk::parquet::PartWriter::write) takes them.
+    /// Those that differ from row to row, as
+    /// [`PartWriter::write`](crate::bulk::parquet::PartWriter::write) takes them.
     pub fn written(&self) -> impl Iterator<Item = &Field> {
         let fields = self.schema.fields().iter().zip(&self.constant);
         fields

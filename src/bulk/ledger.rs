@@ -39,7 +39,8 @@ pub struct Written {
     pub key_material_id: String,
 }
 
-/// What workers share. No lock is held while rows are made; the manifest's is held while it is written.
+/// What workers share. No lock is held while rows are made; the manifest's is held while it is
+/// written.
 pub struct Ledger<'a, P> {
     todo: Mutex<Vec<u64>>,
     manifest: Mutex<Manifest<P>>,
@@ -76,7 +77,8 @@ impl<'a, P: Parameters> Ledger<'a, P> {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Writes the manifest before the first part, and refuses a key that the job did not begin with. Returns the job's name and its parameters.
+    /// Writes the manifest before the first part, and refuses a key that the job did not begin
+    /// with. Returns the job's name and its parameters.
     ///
     /// # Errors
     /// [`JobError`].
@@ -123,7 +125,8 @@ impl<'a, P: Parameters> Ledger<'a, P> {
         Ok(bytes)
     }
 
-    /// Writes every part that is missing, on threads of a private pool at the priority of the process.
+    /// Writes every part that is missing, on threads of a private pool at the priority of the
+    /// process.
     pub(super) fn write_all<M: PartMaker<P>>(
         &self,
         workers: NonZeroUsize,

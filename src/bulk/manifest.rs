@@ -80,7 +80,8 @@ pub trait Parameters: Clone + Serialize + DeserializeOwned + Send + Sync {
     }
 }
 
-/// What is to be compared: another name for the same key is the same key; an unresolved name is compared as it stands.
+/// What is to be compared: another name for the same key is the same key; an unresolved name is
+/// compared as it stands.
 fn keys<'a, P: Parameters>(here: &'a P, asked: &'a P) -> (&'a str, &'a str) {
     if !asked.key_arn().is_empty() && !here.key_arn().is_empty() {
         (here.key_arn(), asked.key_arn())
@@ -144,7 +145,8 @@ impl<P: Parameters> Manifest<P> {
             .is_ok()
     }
 
-    /// Whether what stands here can be true: parts in order, of the right rows and names, sums that add up.
+    /// Whether what stands here can be true: parts in order, of the right rows and names, sums that
+    /// add up.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         let (count, rows_per_part) = (self.parameters.count(), self.parameters.rows_per_part());
@@ -290,7 +292,8 @@ mod tests {
                 matches!(refusal, Err(JobError::Mismatch { parameter, .. }) if parameter == name)
             );
         }
-        // Another name for the same key is the same key; an unresolved name is compared as it stands.
+        // Another name for the same key is the same key; an unresolved name is compared as it
+        // stands.
         let mut asked = parameters();
         asked.key = "alias/b".to_owned();
         assert!(parameters().permit(&asked).is_ok());

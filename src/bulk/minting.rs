@@ -15,8 +15,8 @@ use tokio::runtime::Handle;
 /// Times that the same rows are bound: a machine that is cloned more often is not one to mint on.
 const BINDS_MAX: usize = 3;
 
-/// Mints in epochs of its own. The caller holds the store's exclusive lock, so the key cannot change
-/// meanwhile.
+/// Mints in epochs of its own. The caller holds the store's exclusive lock, so the key cannot
+/// change meanwhile.
 pub struct Minter {
     /// The key.
     pub entry: Arc<KeyEntry>,
@@ -188,8 +188,8 @@ mod tests {
         ["a", "b", "c"].map(|tenant| EncryptionContext::from_pairs([("tenant", tenant)]).unwrap())
     }
 
-    /// What was minted before an event is cut back, and the same rows are minted anew: each is there
-    /// once, in order, and opens.
+    /// What was minted before an event is cut back, and the same rows are minted anew: each is
+    /// there once, in order, and opens.
     #[test]
     fn pool_5_a_job_that_is_cloned_in_mid_chunk_binds_its_rows_anew() {
         let (minter, epochs, handle) = minter();

@@ -1,9 +1,9 @@
 //! The Parquet of a job: the columns that it adds, how each is encoded, and the writer of one part.
 //!
-//! Most of a file is random bytes, so everything else is arranged around not touching them: the blobs carry no
-//! statistics, no dictionary and no compression, and their lengths, all equal, cost nothing
-//! (`DELTA_LENGTH_BYTE_ARRAY`). What is the same for every row is encoded once for a whole row group and its bytes are
-//! appended to each.
+//! Most of a file is random bytes, so everything else is arranged around not touching them: the
+//! blobs carry no statistics, no dictionary and no compression, and their lengths, all equal, cost
+//! nothing (`DELTA_LENGTH_BYTE_ARRAY`). What is the same for every row is encoded once for a whole
+//! row group and its bytes are appended to each.
 
 use crate::bulk::layout::{ContextsBuilder, Layout, column, properties};
 use crate::context::EncryptionContext;
@@ -38,7 +38,8 @@ pub struct Constants {
     pub key_material_id: String,
     /// `AES_256`, `AES_128`, or `BYTES_<n>`.
     pub key_spec: String,
-    /// The context that every blob is bound to, where it is one; where only its names are the same, these with any values.
+    /// The context that every blob is bound to, where it is one; where only its names are the same,
+    /// these with any values.
     pub context: EncryptionContext,
 }
 
@@ -116,7 +117,8 @@ pub struct PartWriter<'a, W: Write + Send> {
     group: Option<RowGroup>,
 }
 
-/// The columns of a row group that differ from row to row: a writer for each leaf, by field; none for a leaf that is the same all the same.
+/// The columns of a row group that differ from row to row: a writer for each leaf, by field; none
+/// for a leaf that is the same all the same.
 struct RowGroup {
     rows: usize,
     writers: Vec<Vec<Option<ArrowColumnWriter>>>,
@@ -214,8 +216,8 @@ impl<W: Write + Send> PartWriter<'_, W> {
     }
 }
 
-/// The columns in which every row of a row group is the same, encoded: a small Parquet file in memory, of which
-/// column chunks are copied whole.
+/// The columns in which every row of a row group is the same, encoded: a small Parquet file in
+/// memory, of which column chunks are copied whole.
 struct ConstantColumns {
     rows: usize,
     file: Bytes,

@@ -1,4 +1,5 @@
-//! How far a job is: a bar on a terminal; elsewhere a line in the log now and then, which is JSON where `--json` asks for it.
+//! How far a job is: a bar on a terminal; elsewhere a line in the log now and then, which is JSON
+//! where `--json` asks for it.
 
 use crate::clock::Clock;
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -51,7 +52,8 @@ impl Progress {
         }
     }
 
-    /// A line in the log, at most every five seconds; where programs read it also one for the last part.
+    /// A line in the log, at most every five seconds; where programs read it also one for the last
+    /// part.
     #[must_use]
     pub fn log(clock: Clock, to_the_end: bool) -> Self {
         Self {

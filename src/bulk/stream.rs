@@ -1,4 +1,5 @@
-//! Rows that a daemon works on: a record batch there and record batches back, in a call on a connection that is kept.
+//! Rows that a daemon works on: a record batch there and record batches back, in a call on a
+//! connection that is kept.
 //!
 //! A call is small enough for a signature over it, so it is the same on every transport.
 
@@ -18,11 +19,13 @@ use arrow_schema::ArrowError;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::io::Cursor;
 
-/// Bytes of what is in the rows of one call: a signed body has at most 1 MiB, with offsets and padding.
+/// Bytes of what is in the rows of one call: a signed body has at most 1 MiB, with offsets and
+/// padding.
 pub const CALL_BYTES_MAX: usize = 768 * 1024;
 /// Rows of one call: with as many columns as a context can have, their offsets still fit.
 pub const CALL_ROWS_MAX: usize = 8 * 1024;
-/// Bytes of an answer beyond what came and what is new in its rows: schema, dictionaries, and what a chunk has around it.
+/// Bytes of an answer beyond what came and what is new in its rows: schema, dictionaries, and what
+/// a chunk has around it.
 const ANSWER_BYTES_MORE: usize = 1 << 20;
 /// Everything but what RFC 3986 calls unreserved, as signatures want it.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
@@ -44,7 +47,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Calls of the endpoint of `purpose` with this query, on a connection that is made when it is needed.
+    /// Calls of the endpoint of `purpose` with this query, on a connection that is made when it is
+    /// needed.
     ///
     /// # Errors
     /// [`SourceError::Connection`].
@@ -129,7 +133,8 @@ pub fn column<'a>(
     column.ok_or_else(|| daemon.answered(format!("without {name}")))
 }
 
-/// Shows `take` every blob of an answer, and returns the key that all of them are under. They have `bytes` bytes, where that is given.
+/// Shows `take` every blob of an answer, and returns the key that all of them are under. They have
+/// `bytes` bytes, where that is given.
 ///
 /// # Errors
 /// [`SourceError`], when they are not what was asked for.
@@ -198,7 +203,8 @@ impl Wanted {
     }
 }
 
-/// The row that a refusal is about, counted within its call, with the KMS error code and what is said of it; or the error, if it names none.
+/// The row that a refusal is about, counted within its call, with the KMS error code and what is
+/// said of it; or the error, if it names none.
 ///
 /// # Errors
 /// Any other error, as it came.

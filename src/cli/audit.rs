@@ -1,4 +1,5 @@
-//! `keymill audit`: whether the audit log is what was written, from its first group or from an anchor.
+//! `keymill audit`: whether the audit log is what was written, from its first group or from an
+//! anchor.
 
 use crate::audit::{self, Report};
 use crate::cli::failure::{Failure, Status};
@@ -21,7 +22,8 @@ const ANCHOR_MODE: u32 = 0o600;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Hold every line to the chain and to the head that the store has sealed: status 0 if the log is whole, 1 if not
+    /// Hold every line to the chain and to the head that the store has sealed: status 0 if the log
+    /// is whole, 1 if not
     #[command(after_help = "\
 Files that were moved away must be back in the folder, or --from names an anchor that a run before the move has written. While a daemon runs, its
 log is held to the head that the daemon has now; lines behind it that are being written are no finding.
@@ -30,7 +32,8 @@ Examples:
   keymill audit verify --dir keymill-dev --json
   keymill audit verify --config /etc/keymill/keymill.toml --from /var/lib/keymill-anchor --anchor /var/lib/keymill-anchor")]
     Verify(Verify),
-    /// Accept that the log begins where it does, in the log itself, and write the anchor from which it is whole
+    /// Accept that the log begins where it does, in the log itself, and write the anchor from which
+    /// it is whole
     #[command(after_help = "\
 For a log whose beginning is not here for a reason that you know: the store was restored without it, or its first files are gone. Nothing
 else may be wrong with it.
@@ -149,7 +152,8 @@ impl Log {
     }
 }
 
-/// The head that the log must have at least: of the daemon that has the store, else as the store has it.
+/// The head that the log must have at least: of the daemon that has the store, else as the store
+/// has it.
 async fn head(config: &Config, root: &RootKey) -> Result<Option<AuditHead>, Failure> {
     let metrics = Arc::new(Metrics::new().map_err(Failure::failed)?);
     let (path, region) = (&config.store.path, config.arn_region());

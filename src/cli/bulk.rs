@@ -1,4 +1,5 @@
-//! What the bulk commands have in common: where they work, what they are told of, how they are stopped, and what they print.
+//! What the bulk commands have in common: where they work, what they are told of, how they are
+//! stopped, and what they print.
 
 use crate::api::Requester;
 use crate::auth::Credentials;
@@ -29,8 +30,8 @@ use std::time::Duration;
 
 /// The variable that names a file of certificate authorities.
 const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
-/// From the first signal to the end: enough for a part of a million rows, and less than service managers wait
-/// before they kill (systemd: 90 s).
+/// From the first signal to the end: enough for a part of a million rows, and less than service
+/// managers wait before they kill (systemd: 90 s).
 const STOP_MAX: Duration = Duration::from_secs(20);
 
 /// The length of every data key.
@@ -212,9 +213,10 @@ impl Scene {
     }
 }
 
-/// The first signal stops the run after the parts under way, and at once when they take longer than [`STOP_MAX`]:
-/// a job may wait for a daemon, a store or standard input that never answers. The second signal stops at once.
-/// Parts are complete or absent in each case, and the same command goes on.
+/// The first signal stops the run after the parts under way, and at once when they take longer than
+/// [`STOP_MAX`]: a job may wait for a daemon, a store or standard input that never answers. The
+/// second signal stops at once. Parts are complete or absent in each case, and the same command
+/// goes on.
 async fn stop_on(mut signals: Signals, stop: Arc<AtomicBool>) {
     signals.next().await;
     stop.store(true, Ordering::SeqCst);

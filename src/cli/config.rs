@@ -14,7 +14,8 @@ use std::path::PathBuf;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Check a file and the store that it names, and show what would be in force; changes and binds nothing
+    /// Check a file and the store that it names, and show what would be in force; changes and binds
+    /// nothing
     #[command(after_help = "Examples:\n  \
         keymill config check --config /etc/keymill/keymill.toml\n  \
         keymill config check --config keymill-dev/keymill.toml --json")]

@@ -1,7 +1,8 @@
 //! `keymill dev`: everything in one folder, ready in seconds.
 //!
-//! The folder holds `keymill.toml`, which `keymill serve --config` takes too, the store, its root key and the socket. Later runs reuse all of it, and
-//! add only what is missing of the three principals and the key.
+//! The folder holds `keymill.toml`, which `keymill serve --config` takes too, the store, its root
+//! key and the socket. Later runs reuse all of it, and add only what is missing of the three
+//! principals and the key.
 
 use crate::cli::failure::{Failure, Status};
 use crate::cli::operator::{perform, perform_unread};
@@ -103,7 +104,8 @@ impl Arguments {
         flags
     }
 
-    /// The folder's configuration, unless another Region or account is asked for than its keys have.
+    /// The folder's configuration, unless another Region or account is asked for than its keys
+    /// have.
     fn config(&self, file: &Path, environment: &Environment) -> Result<Config, Failure> {
         let made = Config::load(Some(file), &Environment::default(), &[])?.config;
         let asked = |flag: &Option<String>, variable| {

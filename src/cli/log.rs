@@ -4,7 +4,8 @@ use crate::config::{Environment, Log, LogFormat};
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
-/// Writes events as `log` says. Those of libraries only from `warn` on: they do not know what must not be logged.
+/// Writes events as `log` says. Those of libraries only from `warn` on: they do not know what must
+/// not be logged.
 pub(super) fn start(log: &Log, environment: &Environment) {
     let level = log.level.name();
     let filter = match level {

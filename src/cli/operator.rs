@@ -1,4 +1,5 @@
-//! The operator's way to keys, aliases and principals: the opened store, or the admin routes of the daemon that holds it.
+//! The operator's way to keys, aliases and principals: the opened store, or the admin routes of the
+//! daemon that holds it.
 
 use crate::api::{self, ApiError, Reply, Requester};
 use crate::bulk::Endpoint;
@@ -38,7 +39,8 @@ pub enum Operator {
 }
 
 impl Operator {
-    /// Opens the store of `place` or turns to the daemon that has it, lets `work` do its work, and closes the store again.
+    /// Opens the store of `place` or turns to the daemon that has it, lets `work` do its work, and
+    /// closes the store again.
     ///
     /// # Errors
     /// [`Failure`].
@@ -137,7 +139,8 @@ pub(super) fn operator(config: &Config) -> Arc<Principal> {
     Principal::operator(rustix::process::geteuid().as_raw(), config.account)
 }
 
-/// Opens the store of `config` for this process alone, without a pool; an error that says that it is in use names the daemon's real socket.
+/// Opens the store of `config` for this process alone, without a pool; an error that says that it
+/// is in use names the daemon's real socket.
 pub(super) async fn open_store(config: &Config) -> Result<Core, OpenError> {
     forbid_leaks();
     let unpooled = pool::Config {
@@ -159,7 +162,8 @@ pub(super) async fn open_store(config: &Config) -> Result<Core, OpenError> {
     })
 }
 
-/// Keeps what a short-lived command reads out of core dumps and swap, as far as it may; only a daemon warns when it may not.
+/// Keeps what a short-lived command reads out of core dumps and swap, as far as it may; only a
+/// daemon warns when it may not.
 fn forbid_leaks() {
     if let Err(error) = memory::forbid_dumps() {
         tracing::warn!(%error, "core dumps could not be forbidden");

@@ -19,7 +19,8 @@ pub struct Place {
     /// The configuration file of a `keymill serve`
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// A running daemon: unix:PATH (export, provision, rewrap and verify also take http://HOST:PORT and https://HOST:PORT)
+    /// A running daemon: unix:PATH (export, provision, rewrap and verify also take http://HOST:PORT
+    /// and https://HOST:PORT)
     #[arg(long, value_name = "ENDPOINT")]
     pub endpoint: Option<Endpoint>,
 }

@@ -20,7 +20,8 @@ const POLICY_BYTES_MAX: u64 = 64 << 10;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Say what would be decided, and by which statement: status 0 if it is allowed, 1 if it is denied
+    /// Say what would be decided, and by which statement: status 0 if it is allowed, 1 if it is
+    /// denied
     #[command(after_help = "Examples:\n  \
         keymill policy check --principal arn:aws:iam::111122223333:user/backup --action kms:Decrypt --key alias/containers --context tenant=7 --dir keymill-dev\n  \
         keymill policy check --principal arn:aws:sts::111122223333:assumed-role/batch/nightly --action kms:Decrypt --key alias/containers --source-ip 10.0.0.7 --secure-transport --endpoint unix:/run/keymill/keymill.sock --json")]
@@ -41,7 +42,8 @@ pub(super) struct Check {
     /// Such as kms:Decrypt
     #[arg(long, value_name = "ACTION")]
     action: String,
-    /// Key id or alias in the principal's account, key ARN, or alias ARN; left out for actions on no key
+    /// Key id or alias in the principal's account, key ARN, or alias ARN; left out for actions on
+    /// no key
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
     /// A pair of the encryption context; may be given more than once

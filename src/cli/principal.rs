@@ -12,7 +12,8 @@ use std::path::PathBuf;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Create a principal; a user and a root come with one access key, whose secret is shown only now
+    /// Create a principal; a user and a root come with one access key, whose secret is shown only
+    /// now
     #[command(after_help = "Examples:\n  \
         keymill principal create provisioner --policy provisioner.json --tag team=storage --dir keymill-dev\n  \
         keymill principal create batch --kind role --account 444455556666 --policy a.json --policy b.json --config /etc/keymill/keymill.toml --json")]
@@ -57,7 +58,8 @@ pub(super) enum Command {
         keymill principal new-access-key backup --dir keymill-dev\n  \
         keymill principal new-access-key backup --config /etc/keymill/keymill.toml --json")]
     NewAccessKey(Name),
-    /// Refuse whatever is signed with an access key until it is activated: what to do before it is deleted
+    /// Refuse whatever is signed with an access key until it is activated: what to do before it is
+    /// deleted
     #[command(after_help = "Examples:\n  \
         keymill principal deactivate-access-key backup AKIAIOSFODNN7EXAMPLE --dir keymill-dev\n  \
         keymill principal deactivate-access-key backup AKIAIOSFODNN7EXAMPLE --config /etc/keymill/keymill.toml")]
@@ -72,7 +74,8 @@ pub(super) enum Command {
         keymill principal delete-access-key backup AKIAIOSFODNN7EXAMPLE --dir keymill-dev\n  \
         keymill principal delete-access-key backup AKIAIOSFODNN7EXAMPLE --yes --config /etc/keymill/keymill.toml")]
     DeleteAccessKey(DeleteAccessKey),
-    /// Make temporary credentials of a role; with --json in the form that AWS clients take from a credential_process
+    /// Make temporary credentials of a role; with --json in the form that AWS clients take from a
+    /// credential_process
     #[command(after_help = "Examples:\n  \
         keymill principal create-session batch --session-name nightly --dir keymill-dev\n  \
         keymill principal create-session arn:aws:iam::444455556666:role/batch --session-name nightly --duration-seconds 43200 --endpoint unix:/run/keymill/keymill.sock --json")]
@@ -99,7 +102,8 @@ pub(super) struct Create {
     /// The account that it belongs to, 12 digits [default: the daemon's]
     #[arg(long, value_name = "ACCOUNT")]
     account: Option<String>,
-    /// A file with an identity policy; may be given more than once. Without any, key policies and grants alone decide
+    /// A file with an identity policy; may be given more than once. Without any, key policies and
+    /// grants alone decide
     #[arg(long = "policy", value_name = "FILE")]
     policies: Vec<PathBuf>,
     /// A tag; may be given more than once

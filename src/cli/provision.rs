@@ -1,4 +1,5 @@
-//! `keymill provision`: the users' own table, and a wrapped key beside each row; from the opened store, or from a running daemon with the caller's rights.
+//! `keymill provision`: the users' own table, and a wrapped key beside each row; from the opened
+//! store, or from a running daemon with the caller's rights.
 
 use crate::api::bind::columns::ContextPairs;
 use crate::bulk::Ending;
@@ -27,7 +28,8 @@ Examples:
 pub(super) struct Arguments {
     #[command(flatten)]
     place: Place,
-    /// The table: files, folders or patterns of Parquet, CSV or NDJSON, local or s3://BUCKET/KEY; - is standard input
+    /// The table: files, folders or patterns of Parquet, CSV or NDJSON, local or s3://BUCKET/KEY; -
+    /// is standard input
     #[arg(value_name = "INPUT", required = true)]
     inputs: Vec<Location>,
     /// The table's format: parquet, csv or ndjson [default: as the names of its files say]
@@ -52,7 +54,8 @@ pub(super) struct Arguments {
     /// A pair that every row's encryption context has; may be given more than once
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     constant: Vec<(String, String)>,
-    /// What becomes of rows that cannot be used: stop ends the job before its first key, skip leaves them out and lists them in _rejects.ndjson
+    /// What becomes of rows that cannot be used: stop ends the job before its first key, skip
+    /// leaves them out and lists them in _rejects.ndjson
     #[arg(long, value_name = "HOW", value_parser = ["stop", "skip"], default_value = "stop")]
     on_error: String,
     #[command(flatten)]

@@ -1,4 +1,5 @@
-//! `keymill rewrap`: a table's blobs under another key, generation or context; from the opened store, or through a running daemon with the caller's rights.
+//! `keymill rewrap`: a table's blobs under another key, generation or context; from the opened
+//! store, or through a running daemon with the caller's rights.
 
 use crate::api::bind::columns::ContextPairs;
 use crate::api::bind::contexts::ContextSource;
@@ -30,7 +31,8 @@ pub(super) struct Arguments {
     /// The table: files, folders or patterns of Parquet, local or s3://BUCKET/KEY
     #[arg(value_name = "INPUT", required = true)]
     inputs: Vec<Location>,
-    /// The key that blobs are to be under, at its newest generation: key id, key ARN, alias or alias ARN
+    /// The key that blobs are to be under, at its newest generation: key id, key ARN, alias or
+    /// alias ARN
     #[arg(long, value_name = "KEY")]
     key: String,
     #[command(flatten)]
@@ -51,7 +53,8 @@ pub(super) struct Arguments {
 /// Where the contexts of rows with blobs stand.
 #[derive(Args)]
 pub(super) struct Contexts {
-    /// The columns that each row's encryption context is made of [default: the maps of the column encryption_context]
+    /// The columns that each row's encryption context is made of [default: the maps of the column
+    /// encryption_context]
     #[arg(long, value_name = "COLUMN,COLUMN", value_delimiter = ',')]
     context: Vec<String>,
     /// A pair that every row's encryption context has; may be given more than once

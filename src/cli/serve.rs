@@ -64,7 +64,8 @@ impl Start {
     }
 }
 
-/// Opens, binds, lets `prepare` change the store, serves, lets `announce` say so, and runs to the end.
+/// Opens, binds, lets `prepare` change the store, serves, lets `announce` say so, and runs to the
+/// end.
 pub(super) fn serve<T>(
     start: Start,
     opening: Opening,
@@ -140,7 +141,8 @@ fn announce_root_key(path: &Path) {
     output::notice(&RootKey::notice(path));
 }
 
-/// Keeps secrets out of core dumps and swap; what is refused is said once, and shows in `keymill_memory_locked`.
+/// Keeps secrets out of core dumps and swap; what is refused is said once, and shows in
+/// `keymill_memory_locked`.
 fn harden() -> bool {
     if let Err(error) = memory::forbid_dumps() {
         tracing::warn!(%error, "core dumps could not be forbidden");

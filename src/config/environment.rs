@@ -1,4 +1,5 @@
-//! The environment, read once at start and passed on as a value, so that tests never set process variables.
+//! The environment, read once at start and passed on as a value, so that tests never set process
+//! variables.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,8 @@ impl Environment {
     /// What overrides a setting begins with.
     pub const PREFIX: &str = "KEYMILL_";
 
-    /// Of this process; the only place that reads it. A value that is not UTF-8 is taken with replacement characters, which no setting allows.
+    /// Of this process; the only place that reads it. A value that is not UTF-8 is taken with
+    /// replacement characters, which no setting allows.
     #[must_use]
     pub fn of_process() -> Self {
         let variables = std::env::vars_os().map(|(name, value)| {
@@ -43,7 +45,8 @@ impl Environment {
             .filter(|value| !value.is_empty())
     }
 
-    /// Dotted key, variable and value of what overrides settings. `KEYMILL_REGION` is `region`, `KEYMILL_LISTEN__TCP` is `listen.tcp`.
+    /// Dotted key, variable and value of what overrides settings. `KEYMILL_REGION` is `region`,
+    /// `KEYMILL_LISTEN__TCP` is `listen.tcp`.
     pub(super) fn overrides(&self) -> impl Iterator<Item = (String, &str, &str)> {
         self.0.iter().filter_map(|(name, value)| {
             let path = name.strip_prefix(Self::PREFIX)?;

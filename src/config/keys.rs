@@ -1,4 +1,5 @@
-//! What each setting may be. The numbers are bounds of good sense: a value outside is a slip of the pen.
+//! What each setting may be. The numbers are bounds of good sense: a value outside is a slip of the
+//! pen.
 
 use crate::auth::certificate;
 use crate::config::SocketMode;
@@ -25,7 +26,8 @@ use Allowed::{Boolean, Integer, OneOf, Text};
 /// More than one machine can do.
 const KEYS_PER_SECOND: Allowed = Integer(0, 100_000_000, "keys a second");
 
-/// Every key that the operator does not name himself; the others are those of [`SOCKET_KEYS`], and the entries of maps ([`entry`]).
+/// Every key that the operator does not name himself; the others are those of [`SOCKET_KEYS`], and
+/// the entries of maps ([`entry`]).
 pub const KEYS: [(&str, Allowed); 40] = [
     ("region", Text(region)),
     ("partition", Text(partition)),
@@ -97,7 +99,8 @@ pub const SOCKET_KEYS: [(&str, Allowed); 3] = [
     ("principal", Text(arn)),
 ];
 
-/// The maps from names to principals' ARNs, and from ARNs to limits; further sockets have theirs, `sockets.<name>.users` and `sockets.<name>.groups`.
+/// The maps from names to principals' ARNs, and from ARNs to limits; further sockets have theirs,
+/// `sockets.<name>.users` and `sockets.<name>.groups`.
 pub const MAPS: [&str; 5] = [
     "peers.users",
     "peers.groups",
@@ -167,7 +170,8 @@ impl Allowed {
         }
     }
 
-    /// A variable's or flag's text as a value of this kind; text that is none is kept, and [`Self::check`] refuses it.
+    /// A variable's or flag's text as a value of this kind; text that is none is kept, and
+    /// [`Self::check`] refuses it.
     #[must_use]
     pub fn value(self, text: &str) -> Value {
         let parsed = match self {
@@ -179,7 +183,8 @@ impl Allowed {
     }
 }
 
-/// Whether an entry of `map` has a name that may be mapped, and an ARN or a limit. A limit's ARN is compared with the rest of the configuration.
+/// Whether an entry of `map` has a name that may be mapped, and an ARN or a limit. A limit's ARN is
+/// compared with the rest of the configuration.
 ///
 /// # Errors
 /// What is allowed.

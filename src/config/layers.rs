@@ -105,7 +105,8 @@ impl Layers {
 
     pub(super) fn add_environment(&mut self, environment: &Environment) {
         for (key, name, text) in environment.overrides() {
-            // A service named keymill makes orchestrators inject KEYMILL_PORT and the like: what has no section and is no key is not meant for us.
+            // A service named keymill makes orchestrators inject KEYMILL_PORT and the like: what
+            // has no section and is no key is not meant for us.
             if key.contains('.') || keys::allowed(&key).is_some() {
                 self.put_text(&key, text, Source::Environment(name.to_owned()));
             }
@@ -286,7 +287,8 @@ fn table_at<'a, 'b>(
     })
 }
 
-/// Dotted keys and values; an empty table is a leaf, so that an unknown section is seen even when it is empty.
+/// Dotted keys and values; an empty table is a leaf, so that an unknown section is seen even when
+/// it is empty.
 fn leaves(table: Table) -> Vec<(String, Value)> {
     let mut found = Vec::new();
     for (key, value) in table {

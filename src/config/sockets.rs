@@ -8,7 +8,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Who unsigned callers of the daemon's own Unix socket are: principals' ARNs by user and by primary group. There is no default.
+/// Who unsigned callers of the daemon's own Unix socket are: principals' ARNs by user and by
+/// primary group. There is no default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SocketPeers {

@@ -182,7 +182,8 @@ impl Config {
         }
     }
 
-    /// Whether unsigned callers may be this principal: a user or an account's root. A role acts only in sessions, each with credentials of its own.
+    /// Whether unsigned callers may be this principal: a user or an account's root. A role acts
+    /// only in sessions, each with credentials of its own.
     fn may_be_mapped(&self, arn: &str) -> bool {
         let kind = Principal::new(arn, Vec::new()).map(|principal| principal.kind());
         let partition = Arn::split(arn).is_some_and(|arn| arn.partition == self.partition);

@@ -24,7 +24,8 @@ fn algorithm(spec: PairSpec) -> Option<&'static Algorithm> {
     }
 }
 
-/// The secret that `key` shares with whoever has the private key of `public`, a `SubjectPublicKeyInfo` in DER.
+/// The secret that `key` shares with whoever has the private key of `public`, a
+/// `SubjectPublicKeyInfo` in DER.
 ///
 /// # Errors
 /// [`AgreementError`].

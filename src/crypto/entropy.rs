@@ -1,12 +1,13 @@
 //! The operating system's entropy, the one exception to "the core does no I/O".
 //!
-//! RNG-1: three sources that are never mixed. *Nonces* and the seeds of ciphertext generators are drawn
-//! here, once per epoch; *ciphertexts* come from the epoch's own ChaCha20 generator, whose output is
-//! public by design; *secrets* are drawn here, each by a call of its own. A failed draw fails the
-//! operation and is counted: nothing is served from what a failed draw left behind.
+//! RNG-1: three sources that are never mixed. *Nonces* and the seeds of ciphertext generators are
+//! drawn here, once per epoch; *ciphertexts* come from the epoch's own ChaCha20 generator, whose
+//! output is public by design; *secrets* are drawn here, each by a call of its own. A failed draw
+//! fails the operation and is counted: nothing is served from what a failed draw left behind.
 //!
-//! aws-lc draws by itself (key pairs, RSA's blinding and padding, ECDSA, TLS), and ends the process where the operating system
-//! fails it. What has it draw takes a [`Probed`], so that a source that has failed fails the call instead.
+//! aws-lc draws by itself (key pairs, RSA's blinding and padding, ECDSA, TLS), and ends the process
+//! where the operating system fails it. What has it draw takes a [`Probed`], so that a source that
+//! has failed fails the call instead.
 
 use crate::crypto::secret::{Secret, SecretBytes};
 use zeroize::Zeroize;
@@ -16,8 +17,8 @@ use zeroize::Zeroize;
 #[error("the operating system's entropy source failed")]
 pub struct EntropyError;
 
-/// Evidence that the operating system's source delivered a moment ago, for what aws-lc is about to draw by itself: where its own
-/// generator cannot be seeded, it ends the process.
+/// Evidence that the operating system's source delivered a moment ago, for what aws-lc is about to
+/// draw by itself: where its own generator cannot be seeded, it ends the process.
 ///
 /// ```compile_fail
 /// fn needs_clone<T: Clone>() {}

@@ -1,9 +1,10 @@
-//! The parts of GCM (SP 800-38D) that the pool needs apart: masks `E_K(J0)` for whole batches of nonces, and GHASH over
-//! additional data and text.
+//! The parts of GCM (SP 800-38D) that the pool needs apart: masks `E_K(J0)` for whole batches of
+//! nonces, and GHASH over additional data and text.
 //!
-//! `tag = GHASH_H(A ‖ C ‖ lengths) ⊕ E_K(J0)`, with `H = E_K(0^128)` and, for 96-bit nonces, `J0 = nonce ‖ 0^31 1`
-//! (SP 800-38D, sections 6.4, 7.1). Both halves are secrets (POOL-9): whoever has `H` can move any tag under this key to
-//! another context, and a mask with its tag gives away a value of the polynomial in `H`. Misuse to avoid: two tags for one nonce.
+//! `tag = GHASH_H(A ‖ C ‖ lengths) ⊕ E_K(J0)`, with `H = E_K(0^128)` and, for 96-bit nonces, `J0 =
+//! nonce ‖ 0^31 1` (SP 800-38D, sections 6.4, 7.1). Both halves are secrets (POOL-9): whoever has
+//! `H` can move any tag under this key to another context, and a mask with its tag gives away a
+//! value of the polynomial in `H`. Misuse to avoid: two tags for one nonce.
 
 use crate::crypto::secret::Secret;
 use aes::Aes256;
@@ -68,8 +69,10 @@ pub const HEAD_BYTES: usize = 24;
 
 /// GHASH under one key, the first block absorbed. A secret, wiped by its crate when dropped.
 ///
-/// GHASH is POLYVAL with the bytes of every block reversed, under `mulX` of the reversed key (RFC 8452, appendix A). It is taken from below here because
-/// reversing the blocks of many keys first, and multiplying them then, takes a fifth less time than doing both key by key, as the crate `ghash` must.
+/// GHASH is POLYVAL with the bytes of every block reversed, under `mulX` of the reversed key (RFC
+/// 8452, appendix A). It is taken from below here because reversing the blocks of many keys first,
+/// and multiplying them then, takes a fifth less time than doing both key by key, as the crate
+/// `ghash` must.
 pub struct Authenticator {
     hash: Polyval,
     /// The half block that the first 8 bytes of what follows fill.
@@ -77,7 +80,8 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// The tag of `text`, `tail` being what follows the head as additional data and `mask` the nonce's `E_K(J0)`: for one text alone.
+    /// The tag of `text`, `tail` being what follows the head as additional data and `mask` the
+    /// nonce's `E_K(J0)`: for one text alone.
     ///
     /// GHASH multiplies four blocks at once, so they are gathered first.
     #[must_use]
@@ -90,7 +94,8 @@ impl Authenticator {
         };
         gathered[..self.rest.len()].copy_from_slice(&self.rest);
         gathered[self.rest.len()..][..tail.len()].copy_from_slice(tail);
-        // The length of an `AES_256` data key is worth knowing when compiling: it is copied without a call.
+        // The length of an `AES_256` data key is worth knowing when compiling: it is copied without
+        // a call.
         match text.as_array::<32>() {
             Some(text) => gathered[text_at..][..32].copy_from_slice(text),
             None => gathered[text_at..][..text.len()].copy_from_slice(text),
@@ -104,7 +109,8 @@ impl Authenticator {
         masked(hash.finalize(), mask)
     }
 
-    /// This key with `tail` absorbed behind the head as additional data, zero-padded to whole blocks: for many texts.
+    /// This key with `tail` absorbed behind the head as additional data, zero-padded to whole
+    /// blocks: for many texts.
     #[must_use]
     pub fn absorb(&self, tail: &[u8]) -> Absorbed {
         let (filling, rest) = tail.split_at(tail.len().min(BLOCK_BYTES - self.rest.len()));
@@ -131,8 +137,9 @@ impl Authenticator {
     }
 }
 
-/// GHASH with additional data absorbed but for its last block, which is kept back: GHASH multiplies four blocks at
-/// once, and with the two of an `AES_256` data key and the lengths it makes four. A secret like [`Authenticator`].
+/// GHASH with additional data absorbed but for its last block, which is kept back: GHASH multiplies
+/// four blocks at once, and with the two of an `AES_256` data key and the lengths it makes four. A
+/// secret like [`Authenticator`].
 pub struct Absorbed {
     hash: Polyval,
     /// Reversed.
@@ -150,7 +157,8 @@ impl Absorbed {
         masked(hash.finalize(), mask)
     }
 
-    /// Turns the masks `E_K(J0)` of as many texts into their tags. `texts` are side by side, `text_bytes` of each.
+    /// Turns the masks `E_K(J0)` of as many texts into their tags. `texts` are side by side,
+    /// `text_bytes` of each.
     pub fn tag_many(&self, texts: &[u8], text_bytes: usize, masks: &mut [Block]) {
         if text_bytes != 2 * BLOCK_BYTES {
             for (text, mask) in texts.chunks_exact(text_bytes).zip(masks) {
@@ -185,8 +193,9 @@ impl Absorbed {
     }
 }
 
-/// Texts whose blocks are reversed, multiplied and masked, each in one go: an instruction that reads 16 bytes which were just written as two halves waits for
-/// the store, and key by key every step does.
+/// Texts whose blocks are reversed, multiplied and masked, each in one go: an instruction that
+/// reads 16 bytes which were just written as two halves waits for the store, and key by key every
+/// step does.
 const TAGGED_AT_ONCE: usize = 32;
 
 fn reversed(mut block: [u8; BLOCK_BYTES]) -> Block {

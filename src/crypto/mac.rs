@@ -139,7 +139,8 @@ impl MacKey {
 mod tests {
     use super::*;
 
-    /// RFC 4231, test case 2, has a key shorter than ours; its message and construction are checked against the `hmac` crate instead.
+    /// RFC 4231, test case 2, has a key shorter than ours; its message and construction are checked
+    /// against the `hmac` crate instead.
     #[test]
     fn macs_are_those_of_another_implementation() {
         use ::hmac::{Hmac, KeyInit, Mac};

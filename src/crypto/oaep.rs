@@ -34,7 +34,8 @@ impl OaepHash {
         }
     }
 
-    /// Bytes that a key of `spec` encrypts at most: its modulus without two hashes and two bytes. `None` where it is no RSA key.
+    /// Bytes that a key of `spec` encrypts at most: its modulus without two hashes and two bytes.
+    /// `None` where it is no RSA key.
     #[must_use]
     pub fn plaintext_bytes_max(self, spec: PairSpec) -> Option<usize> {
         let hash = match self {
@@ -48,7 +49,8 @@ impl OaepHash {
 /// Encrypts under the public key of a pair.
 ///
 /// # Errors
-/// [`OaepError`], for a longer plaintext than [`OaepHash::plaintext_bytes_max`] or a key that is not of RSA.
+/// [`OaepError`], for a longer plaintext than [`OaepHash::plaintext_bytes_max`] or a key that is
+/// not of RSA.
 pub fn encrypt(
     key: &PrivateKey,
     hash: OaepHash,

@@ -1,7 +1,10 @@
-//! Key pairs: RSA (FIPS 186-5, e = 65537), the NIST curves, secp256k1 and Ed25519, generated and parsed by aws-lc.
+//! Key pairs: RSA (FIPS 186-5, e = 65537), the NIST curves, secp256k1 and Ed25519, generated and
+//! parsed by aws-lc.
 //!
-//! A private key is kept as its PKCS#8 DER (RFC 5958, version 1), which is what is stored and what callers get, and parsed once. Its public key is an X.509
-//! `SubjectPublicKeyInfo` (RFC 5280). Pairs are drawn by aws-lc's own generator, which the operating system seeds: RSA's primes cannot be drawn otherwise.
+//! A private key is kept as its PKCS#8 DER (RFC 5958, version 1), which is what is stored and what
+//! callers get, and parsed once. Its public key is an X.509 `SubjectPublicKeyInfo` (RFC 5280).
+//! Pairs are drawn by aws-lc's own generator, which the operating system seeds: RSA's primes cannot
+//! be drawn otherwise.
 
 use crate::crypto::entropy::Probed;
 use crate::crypto::secret::SecretBytes;

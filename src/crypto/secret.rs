@@ -1,9 +1,9 @@
 //! Secret bytes: filled in place, exposed by one method whose name can be searched for, wiped when
 //! dropped.
 //!
-//! WIPE-1: the types here have no `Debug`, `Display`, `Clone`, `Serialize` or `PartialEq` on purpose.
-//! They are boxed, so that moving one leaves no copy behind. A page that was swapped out or a core
-//! dump is not this module's business: `memory` locks pages and forbids dumps.
+//! WIPE-1: the types here have no `Debug`, `Display`, `Clone`, `Serialize` or `PartialEq` on
+//! purpose. They are boxed, so that moving one leaves no copy behind. A page that was swapped out
+//! or a core dump is not this module's business: `memory` locks pages and forbids dumps.
 
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;

@@ -1,4 +1,5 @@
-//! Signatures: RSASSA-PSS with a salt as long as the hash, RSASSA-PKCS1-v1_5 (RFC 8017), ECDSA in DER (FIPS 186-5) and Ed25519 (RFC 8032).
+//! Signatures: RSASSA-PSS with a salt as long as the hash, RSASSA-PKCS1-v1_5 (RFC 8017), ECDSA in
+//! DER (FIPS 186-5) and Ed25519 (RFC 8032).
 
 use crate::crypto::entropy::Probed;
 use crate::crypto::pair::{Family, PairSpec, Parsed, PrivateKey};
@@ -168,7 +169,8 @@ impl SigningAlgorithm {
     /// Whether the message can be signed so, before anything is.
     ///
     /// # Errors
-    /// [`SignatureError::Algorithm`] for a hash where the algorithm takes the message, [`SignatureError::DigestLength`].
+    /// [`SignatureError::Algorithm`] for a hash where the algorithm takes the message,
+    /// [`SignatureError::DigestLength`].
     pub fn check(self, message: Message<'_>) -> Result<(), SignatureError> {
         match message {
             Message::Raw(_) => Ok(()),

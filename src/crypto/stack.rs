@@ -1,13 +1,15 @@
-//! Stacks that keep nothing: work whose locals, and those of the libraries that it calls, are secret.
+//! Stacks that keep nothing: work whose locals, and those of the libraries that it calls, are
+//! secret.
 //!
-//! A function that has returned leaves what it wrote on the stack until something overwrites it. For
-//! work that is rare, and whose secrets outlive their use (the private half of an import's wrapping
-//! key opens a recorded import), what lies below is overwritten as soon as it is done.
+//! A function that has returned leaves what it wrote on the stack until something overwrites it.
+//! For work that is rare, and whose secrets outlive their use (the private half of an import's
+//! wrapping key opens a recorded import), what lies below is overwritten as soon as it is done.
 
 use std::hint::black_box;
 use zeroize::Zeroize;
 
-/// Bytes that are overwritten: several times what an RSA decryption and the parsing of its key take.
+/// Bytes that are overwritten: several times what an RSA decryption and the parsing of its key
+/// take.
 const DEPTH: usize = 128 * 1024;
 
 /// Does `work`, and overwrites the part of the stack that it had.

@@ -1,4 +1,5 @@
-//! Key material wrapped for import: RSAES-OAEP by itself, or around an AES-256 key that wraps the material (RFC 5649, AES key wrap with padding).
+//! Key material wrapped for import: RSAES-OAEP by itself, or around an AES-256 key that wraps the
+//! material (RFC 5649, AES key wrap with padding).
 
 use crate::crypto::entropy::Probed;
 use crate::crypto::oaep::{self, OaepHash};

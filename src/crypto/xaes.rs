@@ -1,7 +1,8 @@
 //! XAES-256-GCM (C2SP, <https://c2sp.org/XAES-256-GCM>): a 192-bit nonce for AES-256-GCM.
 //!
-//! The first 12 bytes of the nonce derive an AES-256-GCM key from the long-lived key, by CMAC in the counter mode of
-//! SP 800-108; the last 12 bytes are that key's GCM nonce. Step numbers below are the specification's.
+//! The first 12 bytes of the nonce derive an AES-256-GCM key from the long-lived key, by CMAC in
+//! the counter mode of SP 800-108; the last 12 bytes are that key's GCM nonce. Step numbers below
+//! are the specification's.
 
 use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::{Secret, SecretBytes};
@@ -84,7 +85,8 @@ fn split_nonce(nonce: &[u8; NONCE_BYTES]) -> (&[u8; PREFIX_BYTES], &[u8; 12]) {
         .expect("24 bytes are 12 and 12")
 }
 
-/// Seals `plaintext` under a fresh nonce from the operating system: `nonce 24 ‖ ciphertext n ‖ tag 16`.
+/// Seals `plaintext` under a fresh nonce from the operating system: `nonce 24 ‖ ciphertext n ‖ tag
+/// 16`.
 ///
 /// # Errors
 /// [`EntropyError`].

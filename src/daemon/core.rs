@@ -41,8 +41,8 @@ pub type Announce = fn(&Path);
 pub enum Opening {
     /// Refuse.
     Existing,
-    /// Create it and its root key, if nothing of an earlier store is there: a root key, an audit log
-    /// or a memory without its store is a disk that is not mounted, or a path with a slip.
+    /// Create it and its root key, if nothing of an earlier store is there: a root key, an audit
+    /// log or a memory without its store is a disk that is not mounted, or a path with a slip.
     First(Announce),
     /// Create it on purpose, under the root key if one is there.
     Anew(Announce),
@@ -166,7 +166,8 @@ impl Core {
         })
     }
 
-    /// Stops the fillers, drops every pooled key, writes the last records, seals the head of the audit log and closes the store.
+    /// Stops the fillers, drops every pooled key, writes the last records, seals the head of the
+    /// audit log and closes the store.
     ///
     /// # Errors
     /// [`KeystoreError`]; what was acknowledged is durable all the same.

@@ -42,14 +42,16 @@ impl Descriptors {
             current: maximum,
             maximum,
         };
-        // Refused where the maximum is more than the kernel's own; what is read back is what counts.
+        // Refused where the maximum is more than the kernel's own; what is read back is what
+        // counts.
         let _unchanged = setrlimit(Resource::Nofile, raised);
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let open = fs::read_dir("/proc/self/fd").map_or(RESERVE, |open| open.count() as u64);
         Self { limit, open }
     }
 
-    /// Connections for each of `listeners`, at most `wanted`, beside `admin` on the admin listener. Less than `wanted` is told.
+    /// Connections for each of `listeners`, at most `wanted`, beside `admin` on the admin listener.
+    /// Less than `wanted` is told.
     ///
     /// # Errors
     /// [`TooFew`].

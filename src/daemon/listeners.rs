@@ -62,7 +62,8 @@ pub enum BindError {
 }
 
 impl Listeners {
-    /// Takes the addresses of `config`. The store's lock is held already: a socket that lies there is stale.
+    /// Takes the addresses of `config`. The store's lock is held already: a socket that lies there
+    /// is stale.
     ///
     /// # Errors
     /// [`BindError`].
@@ -84,7 +85,8 @@ impl Listeners {
         };
         let mut unix = vec![bind_unix(&listen.socket, listen.socket_mode.0, own)?];
         for (name, socket) in &config.sockets {
-            // Not the operator's: root in a container that has been given this socket is not the operator.
+            // Not the operator's: root in a container that has been given this socket is not the
+            // operator.
             let further = Socket {
                 name: format!("sockets.{name}"),
                 peers: socket.peers(),

@@ -1,5 +1,6 @@
-//! What a daemon does by itself: keeps the pool, the limits and the metrics in order, removes keys whose deletion is due, rotates those whose date
-//! has come, seals the head of the audit log, opens a store anew that has failed, and reads the files of TLS again.
+//! What a daemon does by itself: keeps the pool, the limits and the metrics in order, removes keys
+//! whose deletion is due, rotates those whose date has come, seals the head of the audit log, opens
+//! a store anew that has failed, and reads the files of TLS again.
 
 use crate::audit::SEAL_INTERVAL;
 use crate::daemon::Core;
@@ -34,7 +35,8 @@ pub(super) struct Upkeep {
 }
 
 impl Upkeep {
-    /// Pool and metrics on a thread of their own, since they may be busy for milliseconds; the rest as a task.
+    /// Pool and metrics on a thread of their own, since they may be busy for milliseconds; the rest
+    /// as a task.
     pub(super) fn start(core: &Core, tls: Option<Arc<Tls>>) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel::<()>();
         let (pool, metrics) = (Arc::clone(&core.pool), Arc::clone(&core.metrics));

@@ -37,7 +37,8 @@ const ALGORITHM_XAES_256_GCM: u8 = 1;
 const FLAG_MULTI_REGION: u16 = 1;
 const CIPHERTEXT_AT: usize = HEADER_BYTES + NONCE_BYTES;
 
-/// What the first 24 bytes of a blob say. They are authenticated as the beginning of the additional data (SEAL-2).
+/// What the first 24 bytes of a blob say. They are authenticated as the beginning of the additional
+/// data (SEAL-2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlobHeader {
     /// The KMS key.

@@ -1,9 +1,10 @@
 //! One run of nonces under a key derived from a backing key, and the keys minted in it.
 //!
-//! SEAL-1: no (epoch key, nonce) pair is used twice. An [`Epoch`] has one owner and is not `Clone`; its index only moves
-//! forward, by the number of keys minted, and never wraps, because the block limit ends the epoch long before.
-//! Everything here except the ciphertexts is a secret (POOL-9): the round keys are wiped when the epoch ends, a mask when its
-//! key is bound or dropped, the GHASH key when the last key of the epoch is gone.
+//! SEAL-1: no (epoch key, nonce) pair is used twice. An [`Epoch`] has one owner and is not `Clone`;
+//! its index only moves forward, by the number of keys minted, and never wraps, because the block
+//! limit ends the epoch long before. Everything here except the ciphertexts is a secret (POOL-9):
+//! the round keys are wiped when the epoch ends, a mask when its key is bound or dropped, the GHASH
+//! key when the last key of the epoch is gone.
 
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::{Entropy, EntropyError};
@@ -20,8 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroize;
 
-/// AES blocks under one epoch key, minted keys counted at the length that `Decrypt` will use: far below the bounds of
-/// SP 800-38D, section 8.3, and far below the 2^32 indices.
+/// AES blocks under one epoch key, minted keys counted at the length that `Decrypt` will use: far
+/// below the bounds of SP 800-38D, section 8.3, and far below the 2^32 indices.
 const EPOCH_BLOCKS_MAX: u64 = 1 << 24;
 /// How long an epoch mints, in monotonic time.
 const EPOCH_DURATION_MAX: Duration = Duration::from_secs(60);
@@ -155,7 +156,8 @@ fn blocks_per_key(length: DataKeyLength) -> u64 {
     1 + length.bytes().div_ceil(BLOCK_BYTES) as u64
 }
 
-/// What all keys of an epoch share: the GHASH key, and the parts of header and nonce that are the same.
+/// What all keys of an epoch share: the GHASH key, and the parts of header and nonce that are the
+/// same.
 struct Binder {
     authenticator: Authenticator,
     /// What every blob begins with: the header, and the nonce up to the index.
@@ -176,7 +178,8 @@ impl Binder {
         out.reserve(OVERHEAD_BYTES + ciphertext.len());
         out.extend_from_slice(&self.head);
         out.extend_from_slice(&index.to_be_bytes());
-        // The length of an `AES_256` data key is worth knowing when compiling: it is copied without a call.
+        // The length of an `AES_256` data key is worth knowing when compiling: it is copied without
+        // a call.
         match ciphertext.as_array::<32>() {
             Some(ciphertext) => out.extend_from_slice(ciphertext),
             None => out.extend_from_slice(ciphertext),
@@ -185,8 +188,9 @@ impl Binder {
     }
 }
 
-/// A magazine's share of its epoch's [`Binder`], counted for its own keys alone: they are taken and bound on one core while those of its
-/// neighbours are on others, and a count that all of them shared would be a cache line that the cores pull from each other.
+/// A magazine's share of its epoch's [`Binder`], counted for its own keys alone: they are taken and
+/// bound on one core while those of its neighbours are on others, and a count that all of them
+/// shared would be a cache line that the cores pull from each other.
 struct Share(Arc<Binder>);
 
 /// Consecutive pooled keys of one epoch and length: the contents of a magazine.
@@ -268,8 +272,8 @@ impl MintedKeys {
         })
     }
 
-    /// Binds the next `count` keys, or as many as are left, to one context, hashes the context once, and appends
-    /// their blobs to `out`. Returns how many were bound.
+    /// Binds the next `count` keys, or as many as are left, to one context, hashes the context
+    /// once, and appends their blobs to `out`. Returns how many were bound.
     pub fn bind_many(
         &mut self,
         count: usize,
@@ -343,7 +347,8 @@ pub struct PooledKey {
 }
 
 impl PooledKey {
-    /// Finishes the tag over `context` and appends the blob to `out`. By value: a key is bound at most once (POOL-1).
+    /// Finishes the tag over `context` and appends the blob to `out`. By value: a key is bound at
+    /// most once (POOL-1).
     pub fn bind(self, context: &EncryptionContext, out: &mut Vec<u8>) {
         let (binder, ciphertext) = (&self.binder.0, self.ciphertext.bytes());
         let tag = binder.tag(context, ciphertext, &self.mask);

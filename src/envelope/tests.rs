@@ -1,4 +1,5 @@
-//! The envelope against independent implementations, its own frozen vectors, and what must not open.
+//! The envelope against independent implementations, its own frozen vectors, and what must not
+//! open.
 
 use super::*;
 use crate::clock::Timestamp;

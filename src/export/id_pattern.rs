@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 /// Text with exactly one `{}` or `{:0N}`, where the row number goes, counted from 0.
 ///
-/// Two rows never get one name: what surrounds the number is the same for all of them. A number with more than
-/// N digits is written whole.
+/// Two rows never get one name: what surrounds the number is the same for all of them. A number
+/// with more than N digits is written whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdPattern {
     text: String,

@@ -1,4 +1,5 @@
-//! Blobs streamed from a running daemon: one call of the batch endpoint for each part, on a connection that is kept.
+//! Blobs streamed from a running daemon: one call of the batch endpoint for each part, on a
+//! connection that is kept.
 
 use crate::api::batch::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID, PATH};
 use crate::bulk::client::{Connection, Target};

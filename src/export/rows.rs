@@ -19,7 +19,8 @@ impl Rows {
     /// Appends a container id of UTF-8 text that `append` writes.
     ///
     /// # Panics
-    /// When the ids exceed 2 GiB; [`crate::bulk::parquet::BATCH_ROWS`] times the longest id is far below.
+    /// When the ids exceed 2 GiB; [`crate::bulk::parquet::BATCH_ROWS`] times the longest id is far
+    /// below.
     pub fn push_id(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
         append(&mut self.ids);
         self.id_ends
@@ -31,7 +32,8 @@ impl Rows {
         &mut self.blobs
     }
 
-    /// Hands the columns to `write`: ids, blobs, which are all of one length, and times. It is empty afterwards.
+    /// Hands the columns to `write`: ids, blobs, which are all of one length, and times. It is
+    /// empty afterwards.
     ///
     /// # Errors
     /// What `write` fails with, or ids that are no UTF-8.

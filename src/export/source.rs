@@ -1,4 +1,5 @@
-//! Where an export's blobs come from: minted here, under a key of the opened store, or streamed from a daemon.
+//! Where an export's blobs come from: minted here, under a key of the opened store, or streamed
+//! from a daemon.
 
 use crate::bulk::minting::Minter;
 use crate::bulk::{KeyIdentity, SourceError};
@@ -46,7 +47,8 @@ pub trait Worker {
     fn end(&mut self) -> Result<(), SourceError>;
 }
 
-/// Blobs minted in this process. The caller holds the store's exclusive lock, so the key cannot change meanwhile.
+/// Blobs minted in this process. The caller holds the store's exclusive lock, so the key cannot
+/// change meanwhile.
 pub struct Local {
     /// The key.
     pub entry: Arc<KeyEntry>,

@@ -116,8 +116,8 @@ pub fn anew(path: &Path, mode: u32) -> io::Result<File> {
     }
 }
 
-/// Writes a file that is complete or absent, under a temporary name first, in place of what was there; durable when
-/// this returns.
+/// Writes a file that is complete or absent, under a temporary name first, in place of what was
+/// there; durable when this returns.
 ///
 /// # Errors
 /// What the operating system says.

@@ -1,6 +1,7 @@
 //! Account ids, aliases and the ARNs of keys and aliases, parsed at the edge.
 //!
-//! Source: AWS KMS contract, "Key identifiers"; ARN syntax `arn:<partition>:kms:<region>:<account>:<resource>`.
+//! Source: AWS KMS contract, "Key identifiers"; ARN syntax
+//! `arn:<partition>:kms:<region>:<account>:<resource>`.
 
 use crate::key::KeyId;
 use std::fmt;
@@ -93,7 +94,8 @@ pub enum InvalidAliasName {
     /// It does not begin with `alias/`.
     #[error("an alias begins with alias/")]
     Prefix,
-    /// It is empty after the prefix, longer than 256 characters, or has a character that is not allowed.
+    /// It is empty after the prefix, longer than 256 characters, or has a character that is not
+    /// allowed.
     #[error("an alias has 7 to 256 characters of a-z, A-Z, 0-9, ':', '/', '_' and '-'")]
     Characters,
 }

@@ -48,8 +48,8 @@ impl DataKeyLength {
     }
 }
 
-/// A data key (or other plaintext of at most 4,096 bytes) in the clear, on its way to a caller entitled
-/// to it. Wiped when dropped; WIPE-1 holds as for [`SecretBytes`].
+/// A data key (or other plaintext of at most 4,096 bytes) in the clear, on its way to a caller
+/// entitled to it. Wiped when dropped; WIPE-1 holds as for [`SecretBytes`].
 pub struct PlaintextDataKey(pub(crate) SecretBytes);
 
 impl PlaintextDataKey {

@@ -17,7 +17,8 @@ pub struct Import {
     pub rotation: Option<RotationType>,
     /// Whether its bytes are here.
     pub present: bool,
-    /// Whether it waits for the rotation that makes it current. Until then it is not bound to the key for good.
+    /// Whether it waits for the rotation that makes it current. Until then it is not bound to the
+    /// key for good.
     pub pending: bool,
     /// When its bytes go; `None`: when they are deleted.
     pub valid_to: Option<Timestamp>,

@@ -6,7 +6,8 @@ use crate::clock::Timestamp;
 use crate::key::KeyId;
 use std::collections::BTreeMap;
 
-/// The operations that use a key: those that encrypt, decrypt, sign, verify, or derive something with it.
+/// The operations that use a key: those that encrypt, decrypt, sign, verify, or derive something
+/// with it.
 const OPERATIONS: [&str; 12] = [
     "Decrypt",
     "DeriveSharedSecret",

@@ -15,7 +15,8 @@ use std::fmt;
 
 /// Names one generation of a KMS key's material: 32 bytes, printed as 64 lower-case hex digits.
 ///
-/// `HMAC-SHA-256(key = material, label ‖ key id)`: deterministic, so that imported material keeps its id.
+/// `HMAC-SHA-256(key = material, label ‖ key id)`: deterministic, so that imported material keeps
+/// its id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyMaterialId([u8; 32]);
 
@@ -152,7 +153,8 @@ impl BackingKey {
     }
 }
 
-/// The material of an asymmetric or HMAC key, which has one for good. No `Debug` and no `Clone`: see WIPE-1.
+/// The material of an asymmetric or HMAC key, which has one for good. No `Debug` and no `Clone`:
+/// see WIPE-1.
 pub enum KeySecret {
     /// Of an asymmetric key.
     Pair(PrivateKey),

@@ -1,4 +1,5 @@
-//! Rotation: new material behind the same KMS key. What was encrypted before stays under the material that it was encrypted with.
+//! Rotation: new material behind the same KMS key. What was encrypted before stays under the
+//! material that it was encrypted with.
 
 use crate::clock::Timestamp;
 use std::time::Duration;

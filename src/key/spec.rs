@@ -1,4 +1,5 @@
-//! What kinds of KMS keys there are, what each may be used for, and with which algorithms (AWS KMS, "Key spec reference").
+//! What kinds of KMS keys there are, what each may be used for, and with which algorithms (AWS KMS,
+//! "Key spec reference").
 
 use crate::crypto::agreement;
 use crate::crypto::mac::MacSpec;
@@ -204,7 +205,8 @@ mod tests {
                 }
             }
         }
-        // One for symmetric, one for each HMAC, two for each RSA key and NIST curve, one for each other curve.
+        // One for symmetric, one for each HMAC, two for each RSA key and NIST curve, one for each
+        // other curve.
         assert_eq!(pairs, 1 + 4 + 2 * 6 + 2);
         let rsa = KeySpec::Pair(PairSpec::Rsa2048);
         assert_eq!(rsa.algorithms(KeyUsage::SignVerify).1.len(), 6);

@@ -1,7 +1,8 @@
-//! What a record's plaintext holds: `layout 1 ‖ metadata length u32 BE ‖ metadata (JSON) ‖ secrets`.
+//! What a record's plaintext holds: `layout 1 ‖ metadata length u32 BE ‖ metadata (JSON) ‖
+//! secrets`.
 //!
-//! Metadata are serde types; secrets never pass through serde. A key's are told in [`key`]; a principal's are its access keys'
-//! secrets, of the lengths that the metadata give.
+//! Metadata are serde types; secrets never pass through serde. A key's are told in [`key`]; a
+//! principal's are its access keys' secrets, of the lengths that the metadata give.
 
 use crate::clock::Timestamp;
 use crate::crypto::secret::SecretBytes;

@@ -4,7 +4,8 @@ use crate::crypto::entropy::EntropyError;
 use crate::keystore::record::Corrupt;
 use std::path::PathBuf;
 
-/// Why the store could not be opened, read or written. Each prints as one line that names the file or record and says what to do.
+/// Why the store could not be opened, read or written. Each prints as one line that names the file
+/// or record and says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum KeystoreError {
     /// There is no store.

@@ -1,8 +1,9 @@
 //! Grant tokens: opaque text that names a grant and that only this service can have issued.
 //!
-//! A token is base64 of `version 1 ‖ key id 16 ‖ multi-Region 1 ‖ grant id 32 ‖ random 16 ‖ HMAC-SHA-256 of what is before it`, under the sub-key
-//! `grant tokens` of the root key. The random bytes make each one new. A token is no secret of ours and gives no right: it names a grant that was made, and
-//! the grant lets its grantee alone.
+//! A token is base64 of `version 1 ‖ key id 16 ‖ multi-Region 1 ‖ grant id 32 ‖ random 16 ‖
+//! HMAC-SHA-256 of what is before it`, under the sub-key `grant tokens` of the root key. The random
+//! bytes make each one new. A token is no secret of ours and gives no right: it names a grant that
+//! was made, and the grant lets its grantee alone.
 
 use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::Secret;
@@ -54,7 +55,8 @@ impl GrantTokens {
         Ok(base64_simd::STANDARD.encode_to_string([said, mac.to_vec()].concat()))
     }
 
-    /// The grant that a token names, if it was issued here; whether the grant is still there is another matter.
+    /// The grant that a token names, if it was issued here; whether the grant is still there is
+    /// another matter.
     #[must_use]
     pub fn read(&self, token: &str) -> Option<(KeyId, GrantId)> {
         if token.len() != CHARACTERS {

@@ -1,9 +1,12 @@
 //! Import tokens: what `ImportKeyMaterial` needs to unwrap material that was wrapped for one key.
 //!
-//! A token is `version 1 ‖ key id 16 ‖ multi-Region 1 ‖ valid to, microseconds 8 ‖ algorithm 1 ‖ spec 1 ‖ nonce 24 ‖ private key ‖ tag 16`: the private half of the wrapping
-//! key, PKCS#8 DER, sealed by XAES-256-GCM under the sub-key `import tokens` of the root key, with everything before the nonce as associated data. The wrapping
-//! key so exists nowhere but in the hands of whoever asked for it, who cannot use it: there is nothing to keep for a day, to lose at a restart, or to tell another
-//! node, and nobody can fill the store with parameters that are never used. A token and its public key belong together because one was sealed with the other.
+//! A token is `version 1 ‖ key id 16 ‖ multi-Region 1 ‖ valid to, microseconds 8 ‖ algorithm 1 ‖
+//! spec 1 ‖ nonce 24 ‖ private key ‖ tag 16`: the private half of the wrapping key, PKCS#8 DER,
+//! sealed by XAES-256-GCM under the sub-key `import tokens` of the root key, with everything before
+//! the nonce as associated data. The wrapping key so exists nowhere but in the hands of whoever
+//! asked for it, who cannot use it: there is nothing to keep for a day, to lose at a restart, or to
+//! tell another node, and nobody can fill the store with parameters that are never used. A token
+//! and its public key belong together because one was sealed with the other.
 
 use crate::clock::Timestamp;
 use crate::crypto::entropy::{Entropy, EntropyError};
@@ -71,7 +74,8 @@ impl ImportTokens {
         Ok([said, sealed].concat())
     }
 
-    /// What a token says, if it was issued here; whether it is still valid, and for which key, is for the caller to compare.
+    /// What a token says, if it was issued here; whether it is still valid, and for which key, is
+    /// for the caller to compare.
     #[must_use]
     pub fn read(&self, token: &[u8]) -> Option<ImportToken> {
         let (said, sealed) = token.split_at_checked(SAID_BYTES)?;

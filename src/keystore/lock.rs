@@ -9,7 +9,8 @@ use std::path::Path;
 /// Bytes of a process id and its line feed at most.
 const ID_BYTES_MAX: u64 = 32;
 
-/// An exclusive lock on a store, held until it is dropped or the process ends. The file holds the process id.
+/// An exclusive lock on a store, held until it is dropped or the process ends. The file holds the
+/// process id.
 pub struct StoreLock(File);
 
 impl StoreLock {
@@ -50,7 +51,8 @@ impl StoreLock {
 
 impl Drop for StoreLock {
     fn drop(&mut self) {
-        // Not by closing alone: a child process that is between its fork and its exec holds the same open file, and with it the lock.
+        // Not by closing alone: a child process that is between its fork and its exec holds the
+        // same open file, and with it the lock.
         if let Err(error) = self.0.unlock() {
             tracing::debug!(%error, "the store's lock goes with its file");
         }

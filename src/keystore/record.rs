@@ -81,7 +81,8 @@ impl Kind {
 pub struct Record {
     /// What it holds.
     pub kind: Kind,
-    /// Key id (a key's and its policy's), `account alias`, ARN, or `key-id grant-id`; empty for the head, for the audit log's and for the last uses.
+    /// Key id (a key's and its policy's), `account alias`, ARN, or `key-id grant-id`; empty for the
+    /// head, for the audit log's and for the last uses.
     pub id: String,
     /// The store's revision that wrote it.
     pub revision: u64,
@@ -89,7 +90,8 @@ pub struct Record {
     pub body: Vec<u8>,
 }
 
-/// A store that does not add up. Each prints as the end of one line that begins with the store's path.
+/// A store that does not add up. Each prints as the end of one line that begins with the store's
+/// path.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Corrupt {
     /// There is no head.

@@ -1,6 +1,8 @@
-//! The root key: 256 secret bits in a file of their own, and the sub-keys derived from them by labels.
+//! The root key: 256 secret bits in a file of their own, and the sub-keys derived from them by
+//! labels.
 //!
-//! File format, version 1: one line, `keymill-root-key-v1 ` and 64 hex digits. Mode 0600, refused when wider.
+//! File format, version 1: one line, `keymill-root-key-v1 ` and 64 hex digits. Mode 0600, refused
+//! when wider.
 
 use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::Secret;
@@ -64,7 +66,8 @@ const MODE_FORBIDDEN: u32 = 0o077;
 const FILE_BYTES: usize = PREFIX.len() + 64 + 1;
 
 impl RootKey {
-    /// Draws a new root key and writes it to `path`, which must not exist: mode 0600, durable before this returns.
+    /// Draws a new root key and writes it to `path`, which must not exist: mode 0600, durable
+    /// before this returns.
     ///
     /// # Errors
     /// [`RootKeyError`].
@@ -136,7 +139,8 @@ impl RootKey {
         .map_err(|()| format())
     }
 
-    /// A key for one purpose: `HMAC-SHA-256(key = root key, label)`, the expansion step of HKDF (RFC 5869) for one block.
+    /// A key for one purpose: `HMAC-SHA-256(key = root key, label)`, the expansion step of HKDF
+    /// (RFC 5869) for one block.
     ///
     /// # Panics
     /// Never: HMAC takes keys of every length.
@@ -165,7 +169,8 @@ impl RootKey {
     }
 }
 
-/// Writes a file that is complete or absent, and never in the place of another: a link, unlike a rename, does not replace.
+/// Writes a file that is complete or absent, and never in the place of another: a link, unlike a
+/// rename, does not replace.
 fn write_once(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let unfinished = path.with_extension("new");
     let mut file = open::anew(&unfinished, 0o600)?;

@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// Everything a request may need, at one revision. Entries are shared between snapshots: the next one costs pointers.
+/// Everything a request may need, at one revision. Entries are shared between snapshots: the next
+/// one costs pointers.
 #[derive(Clone, Default)]
 pub struct Snapshot {
     /// The store's revision; only grows.
@@ -201,7 +202,8 @@ impl Snapshot {
                     secret,
                     fence: self.revision,
                 };
-                // What is pooled under the key stays good while only its description or tags change.
+                // What is pooled under the key stays good while only its description or tags
+                // change.
                 if let Some(old) = self.keys.get(&id).filter(|old| entry.is_used_as(old)) {
                     entry.fence = old.fence;
                 }
@@ -289,8 +291,8 @@ pub struct KeyEntry {
     pub materials: Vec<Arc<BackingKey>>,
     /// The material of an asymmetric or HMAC key, if it is here.
     pub secret: Option<Arc<KeySecret>>,
-    /// Moves whenever the key's state or material changes: the revision of that change. After a start it is that of the record's last change, when nothing is
-    /// pooled yet.
+    /// Moves whenever the key's state or material changes: the revision of that change. After a
+    /// start it is that of the record's last change, when nothing is pooled yet.
     pub fence: u64,
 }
 
@@ -314,7 +316,8 @@ impl KeyEntry {
         secret_goes || !self.materials.iter().all(kept)
     }
 
-    /// The material that new ciphertexts use: none of an asymmetric or HMAC key, nor of one whose material is not here.
+    /// The material that new ciphertexts use: none of an asymmetric or HMAC key, nor of one whose
+    /// material is not here.
     #[must_use]
     pub fn current(&self) -> Option<&Arc<BackingKey>> {
         let mut materials = self.materials.iter();
@@ -331,8 +334,8 @@ impl KeyEntry {
         }
     }
 
-    /// The material that a blob's header names. What waits for its rotation has wrapped nothing yet,
-    /// and may be deleted as if it had never been.
+    /// The material that a blob's header names. What waits for its rotation has wrapped nothing
+    /// yet, and may be deleted as if it had never been.
     #[must_use]
     pub fn generation(&self, generation: u32) -> Option<&Arc<BackingKey>> {
         let mut materials = self.materials.iter();

@@ -51,7 +51,8 @@ pub struct Commit {
     pub takes_secrets: bool,
 }
 
-/// Where records are kept. The few verbs that a test double, and a shared database, can offer as well.
+/// Where records are kept. The few verbs that a test double, and a shared database, can offer as
+/// well.
 pub trait Store: Send {
     /// Whether it is still the store that was opened.
     ///
@@ -345,7 +346,8 @@ fn number(revision: u64) -> i64 {
     i64::try_from(revision).unwrap_or(i64::MAX)
 }
 
-/// Replaces the head that is at revision `expected`; at 0 there is none yet. False: it is not there.
+/// Replaces the head that is at revision `expected`; at 0 there is none yet. False: it is not
+/// there.
 async fn move_head(
     transaction: &mut SqliteConnection,
     expected: u64,

@@ -1,4 +1,5 @@
-//! What a store survives, and what it refuses: each fault is made on a real file, and the file is left as it was.
+//! What a store survives, and what it refuses: each fault is made on a real file, and the file is
+//! left as it was.
 
 use super::*;
 use crate::clock::Timestamp;
@@ -48,7 +49,8 @@ impl Place {
         Keystore::open(&self.path(), &self.root, region(), entropy, metrics).await
     }
 
-    /// Opens, expects a refusal of one line that contains `expected`, and expects the file to be as it was.
+    /// Opens, expects a refusal of one line that contains `expected`, and expects the file to be as
+    /// it was.
     async fn refused(&self, expected: &str) {
         let before = std::fs::read(self.path()).ok();
         let error = self

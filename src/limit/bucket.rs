@@ -1,15 +1,20 @@
-//! One bucket, as a single atomic number: the generic cell rate algorithm (ITU-T I.371, annex A), which needs no timer to fill anything.
+//! One bucket, as a single atomic number: the generic cell rate algorithm (ITU-T I.371, annex A),
+//! which needs no timer to fill anything.
 //!
-//! The number is the time at which the bucket will be full again (the "theoretical arrival time"). A key moves it on by one interval; whoever would move it more
-//! than the burst beyond the present is refused, and told when it would be his turn. In any stretch of time no more keys leave than the burst and
-//! what the rate yields in it, whoever takes, and however many threads at once: the comparison and the move are one compare-exchange.
+//! The number is the time at which the bucket will be full again (the "theoretical arrival time").
+//! A key moves it on by one interval; whoever would move it more than the burst beyond the present
+//! is refused, and told when it would be his turn. In any stretch of time no more keys leave than
+//! the burst and what the rate yields in it, whoever takes, and however many threads at once: the
+//! comparison and the move are one compare-exchange.
 //!
-//! A bucket that nobody uses is **retired** before it is forgotten: had its last taker still held it, he and a new bucket of the same name would have a burst each.
+//! A bucket that nobody uses is **retired** before it is forgotten: had its last taker still held
+//! it, he and a new bucket of the same name would have a burst each.
 
 use super::sync::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Ticks of a nanosecond: an interval is rounded up to whole ticks, so a rate of ten million keys a second is kept to 1 in 1,600. They last for 36 years.
+/// Ticks of a nanosecond: an interval is rounded up to whole ticks, so a rate of ten million keys a
+/// second is kept to 1 in 1,600. They last for 36 years.
 const TICKS_PER_NANOSECOND: u64 = 16;
 const TICKS_PER_SECOND: u64 = 1_000_000_000 * TICKS_PER_NANOSECOND;
 /// In the place of a time: nobody takes from this bucket any more.
@@ -59,7 +64,8 @@ impl Rate {
         }
     }
 
-    /// Keys that a batch takes at a time: what the rate makes in 10 ms, so that few of them need no chunk and no timer each, and many no long wait.
+    /// Keys that a batch takes at a time: what the rate makes in 10 ms, so that few of them need no
+    /// chunk and no timer each, and many no long wait.
     pub(super) fn bulk_keys(self) -> u64 {
         (self.keys_per_second / 100).clamp(1, self.share(Urgency::Bulk))
     }
@@ -76,8 +82,8 @@ pub(super) enum Refused {
 
 /// A bucket of keys.
 pub(super) struct Bucket {
-    /// When it is full again, in ticks, or [`RETIRED`]. It publishes nothing but itself, so relaxed orderings suffice: what counts is that every change of it
-    /// is a compare-exchange.
+    /// When it is full again, in ticks, or [`RETIRED`]. It publishes nothing but itself, so relaxed
+    /// orderings suffice: what counts is that every change of it is a compare-exchange.
     full_at: AtomicU64,
 }
 
@@ -122,7 +128,8 @@ impl Bucket {
         }
     }
 
-    /// Retires the bucket if it has been full for `idle`. Nothing is lost with it: a new one is full too.
+    /// Retires the bucket if it has been full for `idle`. Nothing is lost with it: a new one is
+    /// full too.
     pub(super) fn retire(&self, idle: Duration, now: Duration) -> bool {
         let (now, idle) = (ticks(now), ticks(idle));
         let retire = |full_at: u64| (full_at.saturating_add(idle) <= now).then_some(RETIRED);

@@ -1,4 +1,5 @@
-//! Buckets by name: those with a rate of their own, made once; and those of everybody else, who come and go.
+//! Buckets by name: those with a rate of their own, made once; and those of everybody else, who
+//! come and go.
 
 use crate::limit::bucket::{Bucket, Rate, Refused, Urgency};
 use arc_swap::ArcSwap;
@@ -10,9 +11,11 @@ use std::time::Duration;
 
 /// Parts of a table: adding a bucket copies the pointers of one of them.
 const PARTS: usize = 64;
-/// Buckets of a part at most: 65,536 in the whole table, of some 100 bytes each. Which part a name falls into is keyed, so nobody fills one on purpose.
+/// Buckets of a part at most: 65,536 in the whole table, of some 100 bytes each. Which part a name
+/// falls into is keyed, so nobody fills one on purpose.
 const PART_BUCKETS_MAX: usize = 1024;
-/// How long a bucket is full before it is removed: whoever asks every other second should not add it anew each time.
+/// How long a bucket is full before it is removed: whoever asks every other second should not add
+/// it anew each time.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// The buckets of one kind of name.

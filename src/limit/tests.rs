@@ -116,7 +116,8 @@ fn whoever_comes_back_has_paid_already() {
     for _ in 0..10 {
         assert_eq!(take(key(1), SECOND), Ok(()));
     }
-    // By the time it starts again its alias may name another key; the principal has paid all the same.
+    // By the time it starts again its alias may name another key; the principal has paid all the
+    // same.
     assert_eq!(take(key(2), SECOND), Ok(()));
     assert_eq!(take(key(1), SECOND), Ok(()));
     // The last two are remembered.

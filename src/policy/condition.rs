@@ -1,10 +1,13 @@
 //! Conditions of a statement: every one of them must hold.
 //!
-//! A key that is absent fails a condition, unless its operator is negated or ends in `IfExists`; `Null` asks for the absence itself. Where
-//! a key of one value has several, because a request has context pairs or tags whose names differ only in case, an allow needs the condition
-//! to hold for every value, and a deny takes any. The same goes for a multivalued key without set operator, which AWS asks not to write.
+//! A key that is absent fails a condition, unless its operator is negated or ends in `IfExists`;
+//! `Null` asks for the absence itself. Where a key of one value has several, because a request has
+//! context pairs or tags whose names differ only in case, an allow needs the condition to hold for
+//! every value, and a deny takes any. The same goes for a multivalued key without set operator,
+//! which AWS asks not to write.
 //!
-//! Source: AWS IAM, "IAM JSON policy elements: Condition operators" and "Set operators for multivalued context keys",
+//! Source: AWS IAM, "IAM JSON policy elements: Condition operators" and "Set operators for
+//! multivalued context keys",
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-single-vs-multi-valued-context-keys.html>.
 
 use crate::policy::document::json::Json;
@@ -45,7 +48,8 @@ enum SetOperator {
     AnyValue,
 }
 
-/// Aliases of a key at most; what is said of the aliases of a key that has more does not count in its favour.
+/// Aliases of a key at most; what is said of the aliases of a key that has more does not count in
+/// its favour.
 const ALIASES_OF_KEY_MAX: usize = 50;
 
 impl Condition {

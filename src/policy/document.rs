@@ -1,11 +1,13 @@
 //! Policy JSON to typed statements; strict, one grammar for identity policies and key policies.
 //!
-//! The grammar is the IAM policy language: what is not understood is refused with its place, because an element
-//! that is skipped changes what a policy means. Where AWS takes what can only be a mistake (a variable in a policy of the version without
-//! variables, an unknown condition key), this refuses it too.
+//! The grammar is the IAM policy language: what is not understood is refused with its place,
+//! because an element that is skipped changes what a policy means. Where AWS takes what can only be
+//! a mistake (a variable in a policy of the version without variables, an unknown condition key),
+//! this refuses it too.
 //!
 //! Sources: AWS IAM, "Grammar of the IAM JSON policy language",
-//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html>; AWS KMS Developer Guide, "Creating a key policy",
+//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html>; AWS KMS
+//! Developer Guide, "Creating a key policy",
 //! <https://docs.aws.amazon.com/kms/latest/developerguide/key-policy-overview.html>.
 
 use crate::key::arn::AccountId;
@@ -100,7 +102,8 @@ impl KeyPolicy {
         &self.source
     }
 
-    /// Whom its statements name: accounts, users, roles, sessions and federated users, as often as they are named.
+    /// Whom its statements name: accounts, users, roles, sessions and federated users, as often as
+    /// they are named.
     pub fn principals(&self) -> impl Iterator<Item = &PrincipalName> {
         let patterns = self.statements.iter().flat_map(|found| &found.principals);
         patterns.filter_map(|pattern| match pattern {
@@ -109,7 +112,8 @@ impl KeyPolicy {
         })
     }
 
-    /// The text of the policy that a key has for which none was given: the account's identity policies decide.
+    /// The text of the policy that a key has for which none was given: the account's identity
+    /// policies decide.
     ///
     /// Source: AWS KMS Developer Guide, "Default key policy", for keys created programmatically.
     #[must_use]
@@ -162,7 +166,8 @@ impl InvalidPolicy {
         self
     }
 
-    /// The message of `MalformedPolicyDocumentException`: as AWS KMS has it where that is known, else place and reason.
+    /// The message of `MalformedPolicyDocumentException`: as AWS KMS has it where that is known,
+    /// else place and reason.
     #[must_use]
     pub fn message(&self) -> Cow<'static, str> {
         match self.of_kms {

@@ -1,15 +1,17 @@
 //! The pure decision function.
 //!
-//! AUTH-1: a deny of any policy wins, wherever it stands, over grants too, and the absence of an allow is a deny.
+//! AUTH-1: a deny of any policy wins, wherever it stands, over grants too, and the absence of an
+//! allow is a deny.
 //!
-//! What is about no key (`CreateKey`, the listings, `GenerateRandom`, an alias) is decided by identity policies alone. For a key they are
-//! never enough: an allow of the key policy lets whom it names, and an allow that names the account lets the identity policies of that account
-//! decide; a grant lets its grantee. A caller of another account needs an identity policy of his own beside what the key's
-//! policy gives, and only operations that AWS KMS lets cross accounts.
+//! What is about no key (`CreateKey`, the listings, `GenerateRandom`, an alias) is decided by
+//! identity policies alone. For a key they are never enough: an allow of the key policy lets whom
+//! it names, and an allow that names the account lets the identity policies of that account decide;
+//! a grant lets its grantee. A caller of another account needs an identity policy of his own beside
+//! what the key's policy gives, and only operations that AWS KMS lets cross accounts.
 //!
 //! Sources: AWS KMS Developer Guide, "Troubleshooting key access",
-//! <https://docs.aws.amazon.com/kms/latest/developerguide/policy-evaluation.html>, "Key policies in AWS KMS" and "Permissions reference";
-//! AWS IAM, "Policy evaluation logic".
+//! <https://docs.aws.amazon.com/kms/latest/developerguide/policy-evaluation.html>, "Key policies in
+//! AWS KMS" and "Permissions reference"; AWS IAM, "Policy evaluation logic".
 //!
 //! A decision allocates nothing.
 
@@ -48,8 +50,8 @@ pub enum StatementId {
 pub struct Allowed {
     /// What allows it.
     pub by: StatementId,
-    /// What lets that decide: a statement of the key policy that names the caller's account, or for a caller of another account himself; or
-    /// a grant to his account.
+    /// What lets that decide: a statement of the key policy that names the caller's account, or for
+    /// a caller of another account himself; or a grant to his account.
     pub under: Option<StatementId>,
 }
 

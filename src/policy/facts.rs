@@ -1,4 +1,5 @@
-//! What is known of a request when it is decided on: the caller, the key, the circumstances, and the request's own members.
+//! What is known of a request when it is decided on: the caller, the key, the circumstances, and
+//! the request's own members.
 //!
 //! Facts are borrowed and looked up by name: a decision copies nothing.
 
@@ -33,7 +34,8 @@ pub struct Circumstances<'a> {
 pub struct KeyFacts<'a> {
     /// The account that it belongs to.
     pub account: AccountId,
-    /// Its key policy; `None` for the default policy, which lets the account's identity policies decide.
+    /// Its key policy; `None` for the default policy, which lets the account's identity policies
+    /// decide.
     pub policy: Option<&'a KeyPolicy>,
     /// Its grants.
     pub grants: Option<&'a KeyGrants>,
@@ -123,7 +125,8 @@ impl<'a> Facts<'a> {
         self.context
     }
 
-    /// Whether the decision so far has looked at the context: if not, it is the same under every other.
+    /// Whether the decision so far has looked at the context: if not, it is the same under every
+    /// other.
     pub(super) fn reads_context(&self) -> bool {
         self.reads_context.get()
     }
@@ -135,8 +138,9 @@ impl<'a> Facts<'a> {
 
     /// Calls `visit` with each value of `key`.
     ///
-    /// Names of context pairs and tags are compared without regard to ASCII case here, so that a key of one value in AWS's words has
-    /// several where a request has names that differ only in case.
+    /// Names of context pairs and tags are compared without regard to ASCII case here, so that a
+    /// key of one value in AWS's words has several where a request has names that differ only in
+    /// case.
     pub(super) fn each(&self, key: &ConditionKey, visit: &mut dyn FnMut(Value<'a>)) {
         self.steps.spend(PAIR_STEPS);
         match key {
@@ -195,7 +199,8 @@ impl<'a> Facts<'a> {
         Ok(first)
     }
 
-    /// What does not come from the request's members: `None` if they have it, `Some(None)` if it is absent.
+    /// What does not come from the request's members: `None` if they have it, `Some(None)` if it is
+    /// absent.
     fn computed(&self, key: &ConditionKey) -> Option<Option<Value<'a>>> {
         let text = |text: Option<&'a str>| Some(text.map(Value::Text));
         let principal = self.principal;

@@ -1,10 +1,12 @@
 //! Grants: what a principal may do with one key, beside the policies. They only ever allow.
 //!
-//! A grant is made of parameters that were checked ([`GrantParameters`]), so that one that exists is well-formed. Names of context pairs in a
-//! constraint are compared without regard to ASCII case, values exactly; where a request has names that differ only in case, every such
-//! value must be the constraint's.
+//! A grant is made of parameters that were checked ([`GrantParameters`]), so that one that exists
+//! is well-formed. Names of context pairs in a constraint are compared without regard to ASCII
+//! case, values exactly; where a request has names that differ only in case, every such value must
+//! be the constraint's.
 //!
-//! Sources: AWS KMS API Reference, "CreateGrant" and "GrantConstraints"; AWS KMS Developer Guide, "Grants in AWS KMS",
+//! Sources: AWS KMS API Reference, "CreateGrant" and "GrantConstraints"; AWS KMS Developer Guide,
+//! "Grants in AWS KMS",
 //! <https://docs.aws.amazon.com/kms/latest/developerguide/grants.html>.
 //!
 //! What this module does not do: it seals and opens no grant tokens.
@@ -325,8 +327,9 @@ impl Grant {
 
     /// Whether it lets `principal` perform `operation` with this context.
     ///
-    /// `CreateGrant` is let only for a grant within this one: see [`GrantParameters::check_within`]. `DescribeKey` and `RetireGrant` have no
-    /// context, and no constraint applies to them.
+    /// `CreateGrant` is let only for a grant within this one: see
+    /// [`GrantParameters::check_within`]. `DescribeKey` and `RetireGrant` have no context, and no
+    /// constraint applies to them.
     #[must_use]
     pub fn allows(
         &self,
@@ -363,8 +366,8 @@ impl Grant {
         }
     }
 
-    /// Whether `principal` may retire it: the retiring principal, the grantee if `RetireGrant` is among the operations, and the account under
-    /// which it was made.
+    /// Whether `principal` may retire it: the retiring principal, the grantee if `RetireGrant` is
+    /// among the operations, and the account under which it was made.
     #[must_use]
     pub fn is_retired_by(&self, principal: &Principal) -> GrantAnswer {
         let parameters = &self.parameters;

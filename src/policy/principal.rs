@@ -13,9 +13,11 @@ pub use name::{InvalidPrincipal, PrincipalName};
 
 /// An authenticated caller with his identity policies.
 ///
-/// Policies are shared: a role's with each of its sessions, and one document between any number of principals.
+/// Policies are shared: a role's with each of its sessions, and one document between any number of
+/// principals.
 pub struct Principal {
-    /// `arn:<partition>:iam::<account>:user/<name>` and the other forms of [`PrincipalName`], or `local:<uid>` for an operator at the store.
+    /// `arn:<partition>:iam::<account>:user/<name>` and the other forms of [`PrincipalName`], or
+    /// `local:<uid>` for an operator at the store.
     pub arn: String,
     /// 12 digits.
     pub account: AccountId,
@@ -59,7 +61,8 @@ struct Session {
 }
 
 impl Principal {
-    /// The user, role, federated user or account root of this ARN, without tags. A role's session is made by [`Self::session`].
+    /// The user, role, federated user or account root of this ARN, without tags. A role's session
+    /// is made by [`Self::session`].
     ///
     /// # Errors
     /// [`InvalidPrincipal`].
@@ -115,8 +118,8 @@ impl Principal {
         })
     }
 
-    /// This session with what its role has now: itself if nothing has changed. `None` when it is no session of `role`, or one of an earlier role of
-    /// that name, which its unique id tells.
+    /// This session with what its role has now: itself if nothing has changed. `None` when it is no
+    /// session of `role`, or one of an earlier role of that name, which its unique id tells.
     #[must_use]
     pub fn renewed(self: &Arc<Self>, role: &Self) -> Option<Arc<Self>> {
         let Kind::Session(session) = &self.kind else {
@@ -146,11 +149,13 @@ impl Principal {
         }))
     }
 
-    /// The operator of this user id: whoever may open the store's files, or the socket of its daemon's admin routes, may do everything
-    /// in his account. No key policy binds him there, since he could put another one in its place.
+    /// The operator of this user id: whoever may open the store's files, or the socket of its
+    /// daemon's admin routes, may do everything in his account. No key policy binds him there,
+    /// since he could put another one in its place.
     ///
-    /// It is named `local:<uid>`, which is no ARN and no principal of the store: no policy can name it, no access key and no entry of a
-    /// socket's map leads to it, and it is never written. A peer of the same uid that a map names is that map's principal, not this one.
+    /// It is named `local:<uid>`, which is no ARN and no principal of the store: no policy can name
+    /// it, no access key and no entry of a socket's map leads to it, and it is never written. A
+    /// peer of the same uid that a map names is that map's principal, not this one.
     ///
     /// # Panics
     /// Never: the policy is the constant below.
@@ -169,7 +174,8 @@ impl Principal {
         })
     }
 
-    /// With these tags: the principal's own, or those of the session, which take the place of its role's.
+    /// With these tags: the principal's own, or those of the session, which take the place of its
+    /// role's.
     #[must_use]
     pub fn with_tags(mut self, tags: Vec<Tag>) -> Self {
         self.tags = tags;
@@ -249,7 +255,8 @@ impl Principal {
         }
     }
 
-    /// `aws:userid`, as the table of principal key values of the IAM User Guide's page on policy variables has it.
+    /// `aws:userid`, as the table of principal key values of the IAM User Guide's page on policy
+    /// variables has it.
     pub(super) fn user_id(&self) -> Option<&str> {
         match self.kind {
             Kind::Root => Some(self.account.as_str()),

@@ -1,8 +1,10 @@
-//! One compiled statement of a policy: whom it speaks of, which actions on which resources, and when.
+//! One compiled statement of a policy: whom it speaks of, which actions on which resources, and
+//! when.
 //!
-//! Actions are compared without regard to ASCII case, ARNs with. An ARN pattern is matched part by part, the resource (which may have colons)
-//! as one part: a wildcard does not reach over the colon into the next part, so no alias can be named so that a pattern for
-//! one account matches it in another.
+//! Actions are compared without regard to ASCII case, ARNs with. An ARN pattern is matched part by
+//! part, the resource (which may have colons) as one part: a wildcard does not reach over the colon
+//! into the next part, so no alias can be named so that a pattern for one account matches it in
+//! another.
 
 use crate::key::arn::Arn;
 use crate::policy::condition::Condition;
@@ -171,7 +173,8 @@ impl PrincipalPattern {
     }
 }
 
-/// `*`, or `<service>:<name>` with wildcards in the name only. Another service's action is well-formed and matches nothing here.
+/// `*`, or `<service>:<name>` with wildcards in the name only. Another service's action is
+/// well-formed and matches nothing here.
 pub(super) fn compile_action(text: &str) -> Result<Template, InvalidPolicy> {
     let service = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     let name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'*' | b'?');

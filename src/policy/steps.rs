@@ -1,4 +1,5 @@
-//! What a decision may cost: a number of steps, each about a nanosecond or two of arithmetic, counted while it is made.
+//! What a decision may cost: a number of steps, each about a nanosecond or two of arithmetic,
+//! counted while it is made.
 //!
 //! Whoever writes a policy must not be able to hold a core with it. A decision that takes more
 //! than `STEPS_MAX` is denied (AUTH-1: what is not known to be allowed is not allowed). On a

@@ -1,10 +1,11 @@
-//! Texts of a policy that stand for others: wildcards (`*`, `?`) and policy variables (`${aws:username}`), compiled once.
+//! Texts of a policy that stand for others: wildcards (`*`, `?`) and policy variables
+//! (`${aws:username}`), compiled once.
 //!
 //! Source: AWS IAM, "IAM policy elements: Variables and tags",
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html>.
 //!
-//! The value of a variable is taken as it is: a wildcard in it is none. A variable whose key is absent, and that has no default, stands for
-//! nothing that is known: see [`Match::Unknown`].
+//! The value of a variable is taken as it is: a wildcard in it is none. A variable whose key is
+//! absent, and that has no default, stands for nothing that is known: see [`Match::Unknown`].
 
 use crate::policy::condition::key::ConditionKey;
 use crate::policy::document::{InvalidPolicy, refuse};
@@ -63,8 +64,8 @@ pub(super) enum Case {
 pub(super) enum Match {
     Yes,
     No,
-    /// It cannot be said: a variable has no value, or the value is of another kind. An allow that needs it does not apply; a deny applies if
-    /// it speaks of what does *not* match.
+    /// It cannot be said: a variable has no value, or the value is of another kind. An allow that
+    /// needs it does not apply; a deny applies if it speaks of what does *not* match.
     Unknown,
 }
 
@@ -171,7 +172,8 @@ impl Template {
     /// Whether `text` is what this stands for in the light of the facts.
     pub(super) fn matches(&self, text: &str, facts: &Facts<'_>, case: Case) -> Match {
         facts.steps.spend(STEPS);
-        // Most texts of a policy are whole names or beginnings of names: compared as bytes, they cost next to nothing.
+        // Most texts of a policy are whole names or beginnings of names: compared as bytes, they
+        // cost next to nothing.
         let by_bytes = case == Case::Sensitive || self.is_ascii && text.is_ascii();
         let same = |part: &str, literal: &str| {
             facts.steps.spend(literal.len() / BYTES_OF_A_STEP);
@@ -271,7 +273,8 @@ fn end_literal(literal: &mut String, pieces: &mut Vec<Piece>) {
     }
 }
 
-/// Where the variable ends whose text follows: at the first `}` that is not within a default's quotes.
+/// Where the variable ends whose text follows: at the first `}` that is not within a default's
+/// quotes.
 fn variable_end(behind: &str) -> Option<usize> {
     let mut quoted = false;
     behind.bytes().position(|byte| {

@@ -1,10 +1,12 @@
-//! The pooled keys that all lanes together may hold (POOL-2), and what is taken back for those who have none.
+//! The pooled keys that all lanes together may hold (POOL-2), and what is taken back for those who
+//! have none.
 //!
-//! Who comes first gets room, and a budget that is used up refuses the rest: they miss, and are served all the same. Once a
-//! second the refused are looked at. An account that holds less than its share, the budget divided among all accounts that
-//! want some, gets room from those that hold more than theirs, whose idlest lanes go. An account that has its share gets room
-//! from its own lanes that nobody has taken from for a minute. Room that was made is kept for a second for whom it was made.
-//! So neither many keys of one tenant nor keys that were used once keep others out.
+//! Who comes first gets room, and a budget that is used up refuses the rest: they miss, and are
+//! served all the same. Once a second the refused are looked at. An account that holds less than
+//! its share, the budget divided among all accounts that want some, gets room from those that hold
+//! more than theirs, whose idlest lanes go. An account that has its share gets room from its own
+//! lanes that nobody has taken from for a minute. Room that was made is kept for a second for whom
+//! it was made. So neither many keys of one tenant nor keys that were used once keep others out.
 //!
 //! What this module does not do: drop keys, or decide how large a lane should be.
 
@@ -70,7 +72,8 @@ impl Budget {
         self.granted
     }
 
-    /// The lanes that are to go for those that were refused since the last call, for whom the room is kept until the next one.
+    /// The lanes that are to go for those that were refused since the last call, for whom the room
+    /// is kept until the next one.
     pub(super) fn spare(
         &mut self,
         lanes: &BTreeMap<LaneId, Arc<Lane>>,

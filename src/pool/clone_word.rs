@@ -1,9 +1,9 @@
 //! The clone word (POOL-5): one number that moves when this process may have a twin.
 //!
 //! A restored snapshot or a fork duplicates the pool and its epochs: two clones would hand out the
-//! same keys, and two tags for one nonce. Every magazine and every pair carries the word that it was
-//! made under, and a request compares it when it takes a key and again after binding. Sources, all
-//! of those present; a window is the time from the event until the word has moved:
+//! same keys, and two tags for one nonce. Every magazine and every pair carries the word that it
+//! was made under, and a request compares it when it takes a key and again after binding. Sources,
+//! all of those present; a window is the time from the event until the word has moved:
 //!
 //! | source | sees | window |
 //! |---|---|---|
@@ -14,7 +14,8 @@
 //! | `fork` | forks: a page that the kernel wipes in the child (`MADV_WIPEONFORK`) | none |
 //!
 //! None of them sees CRIU, or a hypervisor that resumes a snapshot without telling the guest.
-//! `pool.enabled = false` then keeps nothing from before a request: each mints in epochs of its own.
+//! `pool.enabled = false` then keeps nothing from before a request: each mints in epochs of its
+//! own.
 
 use listener::{Ear, KERNEL_LOG, Listener};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
@@ -39,7 +40,8 @@ pub struct Source {
 
 /// Watches for clones of this process.
 pub struct CloneWord {
-    /// Moves with every event seen; published before what the event is compared with is updated, so that no reader sees a known event under an old word.
+    /// Moves with every event seen; published before what the event is compared with is updated, so
+    /// that no reader sees a known event under an old word.
     word: AtomicU64,
     injected: Arc<AtomicU64>,
     injected_seen: AtomicU64,
@@ -149,7 +151,8 @@ impl CloneWord {
                 self.watch(seen, page.word(word));
             }
         }
-        // The monotonic clock second: whatever passes between the readings makes the gap smaller, never larger.
+        // The monotonic clock second: whatever passes between the readings makes the gap smaller,
+        // never larger.
         let boot = nanoseconds(ClockId::Boottime);
         let gap = boot - nanoseconds(ClockId::Monotonic);
         if gap > self.gap_seen.load(Ordering::SeqCst) + SUSPENDED_NANOSECONDS {
@@ -188,7 +191,8 @@ fn nanoseconds(clock: ClockId) -> i64 {
 
 /// One mapped page, read and written by whole words.
 ///
-/// JUSTIFICATION: neither a device page nor a page that is wiped on fork can be had without `mmap`, which has no safe wrapper.
+/// JUSTIFICATION: neither a device page nor a page that is wiped on fork can be had without `mmap`,
+/// which has no safe wrapper.
 struct Page {
     address: *mut u64,
 }
@@ -200,7 +204,8 @@ const PAGE_WORDS: usize = PAGE_BYTES / 8;
     unsafe_code,
     reason = "a shared mapping is only reached through a raw pointer"
 )]
-// SAFETY: the mapping lives as long as the process (it is never unmapped), and its words are only touched through atomics.
+// SAFETY: the mapping lives as long as the process (it is never unmapped), and its words are only
+// touched through atomics.
 unsafe impl Send for Page {}
 #[expect(
     unsafe_code,
@@ -214,7 +219,8 @@ impl Page {
     fn of_device(path: &Path) -> Option<Self> {
         let file = File::open(path).ok()?;
         let (length, protection) = (PAGE_BYTES, ProtFlags::READ);
-        // SAFETY: a new mapping at an address of the kernel's choice, kept for the life of the process.
+        // SAFETY: a new mapping at an address of the kernel's choice, kept for the life of the
+        // process.
         let address = unsafe {
             rustix::mm::mmap(
                 std::ptr::null_mut(),
@@ -235,7 +241,8 @@ impl Page {
     #[expect(unsafe_code, reason = "mmap and madvise have no safe wrapper")]
     fn wiped_on_fork() -> Option<Self> {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new anonymous mapping at an address of the kernel's choice, kept for the life of the process.
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice, kept for the life
+        // of the process.
         let address = unsafe {
             rustix::mm::mmap_anonymous(
                 std::ptr::null_mut(),
@@ -258,8 +265,8 @@ impl Page {
     )]
     fn at(&self, word: usize) -> &AtomicU64 {
         assert!(word < PAGE_WORDS, "within the page");
-        // SAFETY: the page is mapped for the life of the process, aligned, and `word` lies within it; other processes and the hypervisor
-        // write it as whole words.
+        // SAFETY: the page is mapped for the life of the process, aligned, and `word` lies within
+        // it; other processes and the hypervisor write it as whole words.
         unsafe { AtomicU64::from_ptr(self.address.add(word)) }
     }
 

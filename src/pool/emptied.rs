@@ -1,7 +1,9 @@
 //! Emptied magazines on their way back to the fillers.
 //!
-//! Memory that a filler has allocated is not freed by a request: glibc's `free` takes the lock of the thread's arena that it came from, and a filler that is preempted
-//! in the middle of an allocation holds that lock until it runs again, which at its priority is milliseconds later (POOL-7).
+//! Memory that a filler has allocated is not freed by a request: glibc's `free` takes the lock of
+//! the thread's arena that it came from, and a filler that is preempted in the middle of an
+//! allocation holds that lock until it runs again, which at its priority is milliseconds later
+//! (POOL-7).
 
 use crossbeam::atomic::AtomicCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,7 +28,8 @@ impl<M> Emptied<M> {
         }
     }
 
-    /// Gives one back. What nobody has taken for a whole round is dropped: the fillers are asleep, and hold no lock.
+    /// Gives one back. What nobody has taken for a whole round is dropped: the fillers are asleep,
+    /// and hold no lock.
     pub(super) fn put(&self, magazine: Box<M>) {
         let at = self.put.fetch_add(1, Ordering::Relaxed) % MAGAZINES_MAX;
         drop(self.places[at].swap(Some(magazine)));

@@ -1,6 +1,8 @@
-//! A filler: one thread of a private rayon pool, at the lowest priority that the operating system has.
+//! A filler: one thread of a private rayon pool, at the lowest priority that the operating system
+//! has.
 //!
-//! It mints a magazine for each lane that wants one, publishes it, and sleeps when no lane does. Its epochs are its own, one for each lane, so filling shares no lock.
+//! It mints a magazine for each lane that wants one, publishes it, and sleeps when no lane does.
+//! Its epochs are its own, one for each lane, so filling shares no lock.
 
 use crate::envelope::{Epoch, MintedKeys};
 use crate::pool::lane::{Lane, LaneId, MAGAZINE_KEYS, Magazine};
@@ -14,8 +16,9 @@ use thread_priority::unix::{
     thread_native_id,
 };
 
-/// Lowers the calling thread to SCHED_IDLE: it runs when nobody else wants the core. Measured: at normal priority a refill makes the tail of a
-/// busy server 77 times longer, at SCHED_IDLE not at all.
+/// Lowers the calling thread to SCHED_IDLE: it runs when nobody else wants the core. Measured: at
+/// normal priority a refill makes the tail of a busy server 77 times longer, at SCHED_IDLE not at
+/// all.
 pub(crate) fn lower_priority() {
     let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
     let priority = ThreadPriority::Min;
@@ -62,7 +65,8 @@ pub(super) fn fill(pool: &Pool, lane: &Lane, filler: usize, epochs: &mut Epochs)
     published.is_some()
 }
 
-/// A magazine under the lane's present entry; none when the entropy source fails (the bell will ring again) or the lane was purged.
+/// A magazine under the lane's present entry; none when the entropy source fails (the bell will
+/// ring again) or the lane was purged.
 fn mint(pool: &Pool, lane: &Lane, epochs: &mut Epochs) -> Option<Box<Magazine>> {
     let entry = lane.entry.load_full()?;
     let stamp = Stamp {

@@ -41,7 +41,8 @@ pub(super) struct Lane {
     pub(super) queue: Queue<Magazine>,
     /// The key as the latest taker saw it; none after a purge, until the next taker.
     pub(super) entry: ArcSwapOption<KeyEntry>,
-    /// The newest fence that a taker brought; only ever forward. Publishes nothing: the stamp of a magazine says what it was minted under.
+    /// The newest fence that a taker brought; only ever forward. Publishes nothing: the stamp of a
+    /// magazine says what it was minted under.
     fence: AtomicU64,
     /// Magazines that may be full at once; grows with demand.
     capacity: AtomicUsize,
@@ -111,7 +112,8 @@ impl Lane {
         self.reserved.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Whether a newer fence than `fence` is known here: whoever asks under it is behind, and would drop what was minted since.
+    /// Whether a newer fence than `fence` is known here: whoever asks under it is behind, and would
+    /// drop what was minted since.
     pub(super) fn is_newer_than(&self, fence: u64) -> bool {
         self.fence.load(Ordering::SeqCst) > fence
     }

@@ -1,10 +1,13 @@
 //! Lanes of key pairs: the work that no request should wait for, done before anybody asks.
 //!
-//! A pair does not depend on a KMS key, so there is one lane for each spec; a private key is sealed under the KMS key, and bound to the context, of whoever takes it.
-//! A lane begins with the first request of its spec and is kept full by threads of its own, at the lowest priority: one RSA pair would hold up a filler for longer
-//! than the lanes of data keys last. Here a miss waits, for the same threads and in a queue of bounded length (POOL-6); a taker that finds a pair waits for nobody
-//! (POOL-7). A pair is dropped at the pool's age, and a lane that nobody takes from as well, which begins anew with the next request. Pairs made under another clone word are never
-//! handed out (POOL-5).
+//! A pair does not depend on a KMS key, so there is one lane for each spec; a private key is sealed
+//! under the KMS key, and bound to the context, of whoever takes it. A lane begins with the first
+//! request of its spec and is kept full by threads of its own, at the lowest priority: one RSA pair
+//! would hold up a filler for longer than the lanes of data keys last. Here a miss waits, for the
+//! same threads and in a queue of bounded length (POOL-6); a taker that finds a pair waits for
+//! nobody (POOL-7). A pair is dropped at the pool's age, and a lane that nobody takes from as well,
+//! which begins anew with the next request. Pairs made under another clone word are never handed
+//! out (POOL-5).
 
 use super::queue::Queue;
 use super::watermark::{Bell, Watermarks};
@@ -22,7 +25,8 @@ use tokio::sync::oneshot;
 
 /// Requests of one spec that wait for a pair; whoever comes after them is told to come again.
 pub const WAITING_MAX: usize = 32;
-/// How long one waits: where all cores are busy with other things, a thread of the lowest priority may not come to an end.
+/// How long one waits: where all cores are busy with other things, a thread of the lowest priority
+/// may not come to an end.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// A pair, and what it was made under. A secret: no `Clone`, no `Debug`.
@@ -40,8 +44,8 @@ pub enum WaitError {
     /// Too many wait already, or it took too long.
     #[error("too many requests wait for key pairs")]
     Busy,
-    /// It was this request's turn, and no pair was made: the entropy source or aws-lc failed, the machine was cloned in the
-    /// middle, or the pool was shut down.
+    /// It was this request's turn, and no pair was made: the entropy source or aws-lc failed, the
+    /// machine was cloned in the middle, or the pool was shut down.
     #[error("no key pair could be made")]
     NotMade,
 }
@@ -68,7 +72,8 @@ struct Lane {
     spec: PairSpec,
     ready: Queue<PooledPair>,
     waiting: SegQueue<oneshot::Sender<PooledPair>>,
-    /// Requests that wait, counted by themselves: one that has gone away leaves an entry in the queue that costs nobody anything.
+    /// Requests that wait, counted by themselves: one that has gone away leaves an entry in the
+    /// queue that costs nobody anything.
     waiters: AtomicUsize,
     /// Whether anybody has asked for a pair of this spec since the lane was last dropped.
     begun: AtomicBool,
@@ -260,8 +265,8 @@ impl Pairs {
         }
     }
 
-    /// Makes one pair: for somebody who waits, else for a lane that is not full; lanes take turns from `first` on. Returns whose turn is next, or that there
-    /// was nothing to do.
+    /// Makes one pair: for somebody who waits, else for a lane that is not full; lanes take turns
+    /// from `first` on. Returns whose turn is next, or that there was nothing to do.
     fn step(&self, filler: usize, first: usize) -> Option<usize> {
         let turns = || (0..self.lanes.len()).map(|turn| (first + turn) % self.lanes.len());
         let next = |at: usize| (at + 1) % self.lanes.len();
@@ -293,7 +298,8 @@ impl Pairs {
         None
     }
 
-    /// A new pair; none when the entropy source or aws-lc fails, or the machine was cloned in the middle.
+    /// A new pair; none when the entropy source or aws-lc fails, or the machine was cloned in the
+    /// middle.
     fn generate(&self, spec: PairSpec) -> Option<PooledPair> {
         let clone_word = self.clone_word.read();
         let probed = self.entropy.probe().inspect_err(|error| {

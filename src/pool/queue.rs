@@ -1,8 +1,10 @@
-//! The lock-free queue of one lane: full magazines in work-stealing deques, one for each filler, and opened magazines in a few slots.
+//! The lock-free queue of one lane: full magazines in work-stealing deques, one for each filler,
+//! and opened magazines in a few slots.
 //!
-//! A filler publishes with one store, so a filler that is stopped in the middle of a push is invisible and delays nobody (POOL-7); a bounded array
-//! queue was measured to hold its takers up for seconds behind a preempted producer. A taker swaps an opened magazine out of its slot, takes a key,
-//! and swaps it back: whoever holds the box owns the keys, so a key leaves once (POOL-1).
+//! A filler publishes with one store, so a filler that is stopped in the middle of a push is
+//! invisible and delays nobody (POOL-7); a bounded array queue was measured to hold its takers up
+//! for seconds behind a preempted producer. A taker swaps an opened magazine out of its slot, takes
+//! a key, and swaps it back: whoever holds the box owns the keys, so a key leaves once (POOL-1).
 
 use super::sync::{
     AtomicCell, AtomicUsize, CachePadded, Mutex, Ordering, SLOTS, Steal, Stealer, Worker,
@@ -39,11 +41,13 @@ impl<M> Back<M> {
 
 /// The queue of one lane, of magazines `M`.
 pub(super) struct Queue<M> {
-    /// Only filler `i` waits for worker `i`, and only for a tick that looks at the ages: the lock makes the owner's half shareable.
+    /// Only filler `i` waits for worker `i`, and only for a tick that looks at the ages: the lock
+    /// makes the owner's half shareable.
     workers: Box<[Mutex<Back<M>>]>,
     stealers: Box<[Front<M>]>,
     opened: Box<[Slot<M>]>,
-    /// Full magazines; a hint for watermarks and metrics, and exact when nobody is in the middle of a call.
+    /// Full magazines; a hint for watermarks and metrics, and exact when nobody is in the middle of
+    /// a call.
     full: AtomicUsize,
 }
 
@@ -116,8 +120,8 @@ impl<M> Queue<M> {
         opened.chain(std::iter::from_fn(|| self.steal(0)))
     }
 
-    /// Takes out what was made before `oldest`. One call at a time. A magazine that was opened may be out of sight for a moment: then
-    /// a taker opens another.
+    /// Takes out what was made before `oldest`. One call at a time. A magazine that was opened may
+    /// be out of sight for a moment: then a taker opens another.
     pub(super) fn drop_older(
         &self,
         oldest: Duration,
@@ -137,7 +141,8 @@ impl<M> Queue<M> {
             slot.take().map(&mut sort);
         }
         for (back, front) in self.workers.iter().zip(&self.stealers) {
-            // A filler that was stopped while it publishes has the lock. Then the next call sees to it.
+            // A filler that was stopped while it publishes has the lock. Then the next call sees to
+            // it.
             let Ok(mut back) = back.try_lock() else {
                 continue;
             };

@@ -1,14 +1,19 @@
-//! The fence: what a magazine carries, the last check of a request, and the quiet point of a change (POOL-4).
+//! The fence: what a magazine carries, the last check of a request, and the quiet point of a change
+//! (POOL-4).
 //!
-//! A request's **last section** stands between its last check and the hand-over of its response: it enters, compares the current fence, revision and clone
-//! word with those that it worked under, hands over, and leaves; there is no I/O inside. A request
-//! that changes have overtaken twice does its work in it, too. A change publishes its snapshot, waits for the **quiet
-//! point** (every section that was entered before has been left), and only then is answered. A section is counted, then a fence, then what it compares is
-//! read; a change is published, then a fence, then the counts are read: so either the change waits for the section, or the section sees the change, however
-//! the snapshot itself is published. When a change is answered, no earlier request can still pass its last check.
+//! A request's **last section** stands between its last check and the hand-over of its response: it
+//! enters, compares the current fence, revision and clone word with those that it worked under,
+//! hands over, and leaves; there is no I/O inside. A request that changes have overtaken twice does
+//! its work in it, too. A change publishes its snapshot, waits for the **quiet point** (every
+//! section that was entered before has been left), and only then is answered. A section is counted,
+//! then a fence, then what it compares is read; a change is published, then a fence, then the
+//! counts are read: so either the change waits for the section, or the section sees the change,
+//! however the snapshot itself is published. When a change is answered, no earlier request can
+//! still pass its last check.
 //!
-//! Sections are counted in two phases, as in sleepable RCU. One flip would not do: a section that read the phase before the flip and was counted after the wait
-//! would escape the next change's wait; with two flips each change waits for both phases.
+//! Sections are counted in two phases, as in sleepable RCU. One flip would not do: a section that
+//! read the phase before the flip and was counted after the wait would escape the next change's
+//! wait; with two flips each change waits for both phases.
 
 use super::sync::{AtomicUsize, CachePadded, Mutex, Ordering, SHARDS, fence, thread};
 use std::sync::Arc;
@@ -42,7 +47,8 @@ impl Default for LastCheck {
 }
 
 impl LastCheck {
-    /// Enters the last section; it lasts until the value is dropped. `shard` is any number that differs between threads.
+    /// Enters the last section; it lasts until the value is dropped. `shard` is any number that
+    /// differs between threads.
     pub fn enter(self: &Arc<Self>, shard: usize) -> LastSection {
         let shard = shard % SHARDS;
         let phase = self.phase.load(Ordering::SeqCst) & 1;

@@ -334,8 +334,8 @@ fn pool_8_old_keys_are_dropped_and_idle_lanes_give_their_memory_back() {
     assert_eq!(lock(&bench.pool.growing).granted(), 0);
 }
 
-/// Two fillers take turns, and a taker looks into its own deque first: what is too old in the other goes all the same, and neither
-/// depth nor capacity counts it.
+/// Two fillers take turns, and a taker looks into its own deque first: what is too old in the other
+/// goes all the same, and neither depth nor capacity counts it.
 #[test]
 fn pool_8_the_oldest_go_first_from_every_deque() {
     let entry = entry(1, 1);
@@ -369,8 +369,9 @@ fn pool_8_the_oldest_go_first_from_every_deque() {
     assert_eq!(std::iter::from_fn(|| bench.take(&entry)).count(), 128);
 }
 
-/// Masks and GHASH keys are held by types that can be neither printed nor cloned; see the compile-fail examples at `envelope::epoch`. What is shown here: a
-/// pool that shuts down keeps none of them.
+/// Masks and GHASH keys are held by types that can be neither printed nor cloned; see the
+/// compile-fail examples at `envelope::epoch`. What is shown here: a pool that shuts down keeps
+/// none of them.
 #[test]
 fn pool_9_a_pool_that_shuts_down_keeps_no_key() {
     let entry = entry(1, 1);
@@ -420,7 +421,8 @@ fn a_last_section_holds_up_a_change_that_came_later() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// Step by step against the plainest model of one lane: a count of keys, and the fence and word that they were made under.
+    /// Step by step against the plainest model of one lane: a count of keys, and the fence and word
+    /// that they were made under.
     #[test]
     fn the_pool_agrees_with_a_plain_model(steps in prop::collection::vec(0..6u8, 1..60)) {
         let mut current = entry(1, 1);

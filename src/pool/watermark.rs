@@ -1,7 +1,9 @@
 //! Low and high watermarks with hysteresis, and the bell that wakes fillers.
 //!
-//! POOL-3, no lost wake-up: a filler takes the bell's ring away, then a fence, then looks at the depths, and sleeps only while the bell has not rung again. A
-//! taker changes the depth, then a fence, then rings. Whichever fence comes first, either the filler sees the depth, or its sleep ends at once.
+//! POOL-3, no lost wake-up: a filler takes the bell's ring away, then a fence, then looks at the
+//! depths, and sleeps only while the bell has not rung again. A taker changes the depth, then a
+//! fence, then rings. Whichever fence comes first, either the filler sees the depth, or its sleep
+//! ends at once.
 
 use super::sync::{AtomicBool, OnceLock, Ordering, Thread, fence, thread};
 
@@ -62,7 +64,8 @@ impl Bell {
         }
     }
 
-    /// Takes the ring away: from here on, a ring ends the next [`Self::sleep`]. Called by filler `filler` on its own thread.
+    /// Takes the ring away: from here on, a ring ends the next [`Self::sleep`]. Called by filler
+    /// `filler` on its own thread.
     pub(super) fn answer(&self, filler: usize) {
         self.fillers[filler].thread.get_or_init(thread::current);
         self.fillers[filler].rung.store(false, Ordering::SeqCst);

@@ -82,7 +82,8 @@ impl From<SourceError> for BindError {
     }
 }
 
-/// Binds in this process, each part recorded in the audit log. The caller holds the store's exclusive lock.
+/// Binds in this process, each part recorded in the audit log. The caller holds the store's
+/// exclusive lock.
 pub struct Recorded {
     /// The key.
     pub entry: Arc<KeyEntry>,

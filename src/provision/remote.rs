@@ -1,4 +1,5 @@
-//! Rows bound by a running daemon, with the caller's rights: a call of the bind endpoint for each few thousand rows.
+//! Rows bound by a running daemon, with the caller's rights: a call of the bind endpoint for each
+//! few thousand rows.
 //!
 //! Only the columns that contexts are made of are sent.
 

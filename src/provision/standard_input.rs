@@ -1,4 +1,5 @@
-//! A table that comes on standard input: it is kept in the job's folder until the job is finished, because it is read twice, and cannot be asked for again.
+//! A table that comes on standard input: it is kept in the job's folder until the job is finished,
+//! because it is read twice, and cannot be asked for again.
 
 use crate::bulk::Folder;
 use crate::bulk::folder::INPUT;

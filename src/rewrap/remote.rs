@@ -1,4 +1,5 @@
-//! Blobs opened and sealed by a running daemon, with the caller's rights: a call of the rewrap endpoint for each few thousand rows.
+//! Blobs opened and sealed by a running daemon, with the caller's rights: a call of the rewrap
+//! endpoint for each few thousand rows.
 //!
 //! Blobs and contexts are sent, and nothing else of the table.
 

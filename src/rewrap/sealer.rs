@@ -84,7 +84,8 @@ pub trait Sealer {
     fn end(&mut self) -> Result<(), SourceError>;
 }
 
-/// Opens and seals in this process, each part recorded in the audit log. The caller holds the store's exclusive lock.
+/// Opens and seals in this process, each part recorded in the audit log. The caller holds the
+/// store's exclusive lock.
 pub struct Recorded {
     /// The keys.
     pub snapshot: Arc<Snapshot>,

@@ -1,4 +1,5 @@
-//! Whether every blob of a table opens with its row's context, and none is there twice: what must pass before a generation is removed. No key is shown.
+//! Whether every blob of a table opens with its row's context, and none is there twice: what must
+//! pass before a generation is removed. No key is shown.
 
 use crate::api::Purpose;
 use crate::api::bind::columns::Texts;
@@ -221,7 +222,8 @@ impl<C: Check> Verification<'_, C> {
                 (None, _) => findings.found.add(place, "its blob is null".to_owned()),
                 (_, Err(reason)) => findings.found.add(place, reason),
                 (Some(blob), Ok(context)) => {
-                    // One key and one nonce are one data key, whatever else of the blob is different.
+                    // One key and one nonce are one data key, whatever else of the blob is
+                    // different.
                     if let Some(nonce) = blob.get(..HEADER_BYTES + NONCE_BYTES) {
                         nonces.push(self.hash.of(nonce, place));
                     }

@@ -1,4 +1,5 @@
-//! Rows of a CSV file: RFC 4180, in UTF-8, with a header. Every column is text, and an empty field is null.
+//! Rows of a CSV file: RFC 4180, in UTF-8, with a header. Every column is text, and an empty field
+//! is null.
 
 use crate::table::object::Range;
 use crate::table::rows::{
@@ -36,7 +37,8 @@ pub struct CsvRows {
     checkpoints: Vec<u64>,
 }
 
-/// Ends in an error where a row has no end: a quote that is never closed would take all the rest into memory.
+/// Ends in an error where a row has no end: a quote that is never closed would take all the rest
+/// into memory.
 struct Bounded {
     inner: BufReader<Range>,
     read: u64,

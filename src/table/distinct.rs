@@ -1,8 +1,10 @@
 //! Rows that have the same as an earlier row, among any number of them, in bounded memory.
 //!
-//! Of each row its place is kept and 128 bits of SipHash under keys that are drawn for the purpose, so nobody can choose texts that meet: two of 10^10 do by chance
-//! with 2^-62. Entries are sorted into buckets by their first bits; what does not fit into memory is appended to a file that has no name, so that a process that is
-//! killed leaves nothing. At the end each bucket is read, sorted and compared by itself, several at once.
+//! Of each row its place is kept and 128 bits of SipHash under keys that are drawn for the purpose,
+//! so nobody can choose texts that meet: two of 10^10 do by chance with 2^-62. Entries are sorted
+//! into buckets by their first bits; what does not fit into memory is appended to a file that has
+//! no name, so that a process that is killed leaves nothing. At the end each bucket is read, sorted
+//! and compared by itself, several at once.
 
 use crate::file::open;
 use crate::table::{Place, TableError};
@@ -21,7 +23,8 @@ const BUCKETS: usize = 1024;
 /// Entries of one block of a bucket, and what one entry takes.
 const BLOCK_ENTRIES: usize = 512;
 const ENTRY_BYTES: usize = 24;
-/// Permission bits of the file that takes what memory does not hold: it has no name but for a moment.
+/// Permission bits of the file that takes what memory does not hold: it has no name but for a
+/// moment.
 const SPILL_MODE: u32 = 0o600;
 /// Bits of a place that are its row's number; the others are its file's.
 const ROW_BITS: u32 = 44;

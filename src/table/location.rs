@@ -75,7 +75,8 @@ impl fmt::Display for Location {
 }
 
 impl Location {
-    /// The files that it stands for, by name; of a folder those whose format is known, and neither `_…` nor `.…`.
+    /// The files that it stands for, by name; of a folder those whose format is known, and neither
+    /// `_…` nor `.…`.
     ///
     /// # Errors
     /// [`TableError`], when there are none among others.
@@ -245,7 +246,8 @@ async fn s3(bucket: &str, key: &str, runtime: &Handle) -> Result<Vec<Object>, Ta
     Ok(listed.into_iter().map(object).collect())
 }
 
-/// The bucket, with what AWS's own tools take from the environment. An endpoint without TLS is one that the user has named.
+/// The bucket, with what AWS's own tools take from the environment. An endpoint without TLS is one
+/// that the user has named.
 fn store(bucket: &str) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
     use object_store::aws::AmazonS3ConfigKey::{Endpoint, S3Endpoint};
     let builder = AmazonS3Builder::from_env().with_bucket_name(bucket);

@@ -1,4 +1,5 @@
-//! Rows of NDJSON: an object a line, in UTF-8. A column is what all of its values are: boolean, integer, float, or text.
+//! Rows of NDJSON: an object a line, in UTF-8. A column is what all of its values are: boolean,
+//! integer, float, or text.
 
 use crate::table::object::Range;
 use crate::table::rows::{

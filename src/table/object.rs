@@ -14,7 +14,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 
-/// Bytes that one request to a store asks for: a column of a row group has some of them, and a round trip costs as much as one.
+/// Bytes that one request to a store asks for: a column of a row group has some of them, and a
+/// round trip costs as much as one.
 const BLOCK_BYTES: u64 = 4 << 20;
 /// Blocks that one reader keeps: Parquet's columns are read in turns, from a place each.
 const BLOCKS_MAX: usize = 16;

@@ -33,7 +33,8 @@ fn malformed(name: &str, reason: impl ToString) -> TableError {
     }
 }
 
-/// The Parquet crate checks most of what it decodes, and panics at some of the rest: a damaged file is none of our faults.
+/// The Parquet crate checks most of what it decodes, and panics at some of the rest: a damaged file
+/// is none of our faults.
 fn caught<T>(name: &str, work: impl FnOnce() -> T) -> Result<T, TableError> {
     catch_unwind(AssertUnwindSafe(work))
         .map_err(|_| malformed(name, "its reader gave up on it, as told above"))

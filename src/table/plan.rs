@@ -1,4 +1,5 @@
-//! What a job keeps of its input once it was looked through: how many rows there are, which of them are left out, and where to find any of the others.
+//! What a job keeps of its input once it was looked through: how many rows there are, which of them
+//! are left out, and where to find any of the others.
 
 use crate::file::open;
 use crate::table::ndjson::Fields;

@@ -8,7 +8,8 @@ use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 use std::sync::Arc;
 
-/// Rows between two places that are noted of a file whose rows have no index: what is read again to find one.
+/// Rows between two places that are noted of a file whose rows have no index: what is read again to
+/// find one.
 pub const CHECKPOINT_ROWS: u64 = 4096;
 /// Bytes of text read at a time at most, where rows are long.
 pub const BATCH_BYTES_MAX: usize = 16 << 20;

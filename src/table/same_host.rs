@@ -104,7 +104,8 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::sync::mpsc;
 
-    /// Answers each connection with `answer`, and tells the first line and the token of each request.
+    /// Answers each connection with `answer`, and tells the first line and the token of each
+    /// request.
     fn server(answer: impl Fn(&str) -> String + Send + 'static) -> (u16, mpsc::Receiver<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,5 @@
-//! The first look at a table: everything that can be refused of a row without any key is found before the first key is made.
+//! The first look at a table: everything that can be refused of a row without any key is found
+//! before the first key is made.
 
 use crate::api::bind::columns::{ContextPairs, Texts};
 use crate::bulk::Folder;

@@ -1,4 +1,5 @@
-//! Every row of a table once, by several threads, in no order: row groups of Parquet side by side, files of text.
+//! Every row of a table once, by several threads, in no order: row groups of Parquet side by side,
+//! files of text.
 
 use crate::table::parquet::ParquetRows;
 use crate::table::rows::{self, Batch, Columns, Rows, Seen};
@@ -52,8 +53,9 @@ impl Input<'_> {
         })
     }
 
-    /// Hands every row to `visit`, with the number of its file; only these columns are read. Returns what there is to know of each file: how many rows it has, and
-    /// what its reader has seen. Called on the input's threads.
+    /// Hands every row to `visit`, with the number of its file; only these columns are read.
+    /// Returns what there is to know of each file: how many rows it has, and what its reader has
+    /// seen. Called on the input's threads.
     ///
     /// # Errors
     /// What `visit` fails with, or [`TableError`].
@@ -113,7 +115,8 @@ impl Input<'_> {
     }
 }
 
-/// A file, or a row group of one: the row that it begins at, and whether it ends before the file does.
+/// A file, or a row group of one: the row that it begins at, and whether it ends before the file
+/// does.
 struct Segment {
     file: usize,
     row: u64,

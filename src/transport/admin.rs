@@ -1,7 +1,8 @@
 //! `/metrics`, `/live`, `/ready` and `/status` on a listener of their own.
 //!
-//! Nothing here needs a credential and nothing here is a secret. `Host` must be the listen address or localhost: a web page whose name an attacker lets
-//! point to this machine (DNS rebinding) comes with that name.
+//! Nothing here needs a credential and nothing here is a secret. `Host` must be the listen address
+//! or localhost: a web page whose name an attacker lets point to this machine (DNS rebinding) comes
+//! with that name.
 
 use crate::audit::Audit;
 use crate::clock::Clock;
@@ -34,7 +35,8 @@ mod renderer;
 pub const CONNECTIONS_MAX: usize = 64;
 const BOUNDS: Bounds = Bounds {
     connections_max: CONNECTIONS_MAX,
-    // They ask as soon as they are connected, and those that keep a connection connect again at no cost.
+    // They ask as soon as they are connected, and those that keep a connection connect again at no
+    // cost.
     head_timeout: Duration::from_secs(10),
     write_timeout: Duration::from_secs(10),
     drain: Duration::from_secs(1),
@@ -205,8 +207,8 @@ fn exposition(metrics: &Metrics, lanes: &[LaneStatus]) -> String {
         )
 }
 
-/// Whether the one `Host` is `address` or localhost. On an unspecified address (`0.0.0.0`, `[::]`) every address of the machine is the listen address, and
-/// an address in digits cannot be rebound.
+/// Whether the one `Host` is `address` or localhost. On an unspecified address (`0.0.0.0`, `[::]`)
+/// every address of the machine is the listen address, and an address in digits cannot be rebound.
 fn is_for(headers: &HeaderMap, address: SocketAddr) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {

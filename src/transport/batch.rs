@@ -1,12 +1,13 @@
-//! A batch: chunks of blobs, each made when hyper asks for it, so that a slow reader slows the making
-//! and memory stays constant.
+//! A batch: chunks of blobs, each made when hyper asks for it, so that a slow reader slows the
+//! making and memory stays constant.
 //!
-//! Deciding on a chunk and making it keeps a processor busy: it happens on a thread of `makers`, and
-//! never on the runtime's own threads, where single requests would wait behind it. While one chunk is
-//! on its way the next is made. A chunk that has to wait for a limit waits on a timer, and holds neither a thread nor a permit.
+//! Deciding on a chunk and making it keeps a processor busy: it happens on a thread of `makers`,
+//! and never on the runtime's own threads, where single requests would wait behind it. While one
+//! chunk is on its way the next is made. A chunk that has to wait for a limit waits on a timer, and
+//! holds neither a thread nor a permit.
 //!
-//! A batch that ends early says so: octets end before `Content-Length`, lines with the error in place
-//! of the count, and an Arrow stream without its marker, the connection cut.
+//! A batch that ends early says so: octets end before `Content-Length`, lines with the error in
+//! place of the count, and an Arrow stream without its marker, the connection cut.
 
 use crate::api::bind::BlobRows;
 use crate::api::{ApiError, Chunk, DataKeys, KmsErrorCode};
@@ -23,8 +24,8 @@ use std::time::Duration;
 
 /// Bytes of a chunk as it leaves: 8,192 keys of `AES_256` as octets.
 const CHUNK_BYTES_MAX: usize = 768 * 1024;
-/// Bytes that a batch holds while nobody reads it: what hyper takes of it before it stops asking, the
-/// chunk by which that goes beyond its bound, and what that chunk was made of.
+/// Bytes that a batch holds while nobody reads it: what hyper takes of it before it stops asking,
+/// the chunk by which that goes beyond its bound, and what that chunk was made of.
 const HELD_BYTES_MAX: u64 = BUFFER_BYTES_MAX as u64 + 2 * CHUNK_BYTES_MAX as u64;
 /// Bytes of a batch's own state.
 const STATE_BYTES: u64 = 16 * 1024;
@@ -32,7 +33,8 @@ const STATE_BYTES: u64 = 16 * 1024;
 pub(super) const BATCHES_BYTES_MAX: u64 = 64 * (HELD_BYTES_MAX + STATE_BYTES);
 /// Buffers that a batch keeps for its next chunks: one is being filled while another is on its way.
 const BUFFERS_MAX: usize = 2;
-/// Between two looks at a limit that has been reached: the timer's resolution, and the time after which a batch is authorized anew.
+/// Between two looks at a limit that has been reached: the timer's resolution, and the time after
+/// which a batch is authorized anew.
 pub(super) const PAUSE_MIN: Duration = Duration::from_millis(1);
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -284,7 +286,8 @@ fn append_line(blob: &[u8], rest: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-/// Buffers that come back when hyper has written them: a new one for each chunk would fault in all of its pages again.
+/// Buffers that come back when hyper has written them: a new one for each chunk would fault in all
+/// of its pages again.
 struct Buffers {
     idle: Mutex<Vec<Vec<u8>>>,
     /// Held for as long as the last of them is a frame: hyper may have all of a batch that nobody

@@ -1,11 +1,12 @@
-//! A stream of containers: it reads the request's body as hyper asks for more of the answer, so that
-//! a slow reader slows the writer at the other end, and what is held stays within the bounds of one
-//! message and one chunk.
+//! A stream of containers: it reads the request's body as hyper asks for more of the answer, so
+//! that a slow reader slows the writer at the other end, and what is held stays within the bounds
+//! of one message and one chunk.
 //!
-//! An answer that fails ends without the marker that ends an Arrow stream, and its connection is cut.
+//! An answer that fails ends without the marker that ends an Arrow stream, and its connection is
+//! cut.
 //!
-//! Decoding, authorizing and binding a chunk keep a processor busy for some milliseconds: all of that
-//! happens on threads of `makers`, as in a batch.
+//! Decoding, authorizing and binding a chunk keep a processor busy for some milliseconds: all of
+//! that happens on threads of `makers`, as in a batch.
 
 use crate::api::{self, ApiError, KmsErrorCode, Step};
 use crate::transport::batch::{PAUSE_MAX, PAUSE_MIN};

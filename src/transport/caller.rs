@@ -14,11 +14,13 @@ pub(super) struct Caller {
     pub(super) place: Arc<Place>,
     /// Where it comes from.
     pub(super) source: Source,
-    /// Whether nobody but its two ends can read it or send its requests again: TLS, or a Unix socket, which has no wire (`aws:SecureTransport`).
+    /// Whether nobody but its two ends can read it or send its requests again: TLS, or a Unix
+    /// socket, which has no wire (`aws:SecureTransport`).
     pub(super) secure_transport: bool,
     /// The peer's uid on a Unix socket.
     pub(super) uid: Option<u32>,
-    /// The ARN of the principal that unsigned requests are made by: by the peer map, or by the map of client certificates.
+    /// The ARN of the principal that unsigned requests are made by: by the peer map, or by the map
+    /// of client certificates.
     pub(super) arn: Option<String>,
     /// Until when `arn` holds: a client certificate's end. A connection may outlive it.
     pub(super) until: Option<Timestamp>,
@@ -70,7 +72,8 @@ impl Caller {
         }
     }
 
-    /// Whoever connects by TLS, with the principal of its certificate if it has shown one that is mapped.
+    /// Whoever connects by TLS, with the principal of its certificate if it has shown one that is
+    /// mapped.
     pub(super) fn over_tls(peer: SocketAddr, client: Option<&Client>, arn: Option<&str>) -> Self {
         Self {
             secure_transport: true,

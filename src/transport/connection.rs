@@ -30,14 +30,18 @@ mod task;
 
 pub(super) use task::linger;
 
-/// Bytes of a request's head: several times the largest that SDKs send, whose session tokens have a few KiB. The number of header fields is left at
-/// hyper's default of 100: any other would cost an allocation for each request.
+/// Bytes of a request's head: several times the largest that SDKs send, whose session tokens have a
+/// few KiB. The number of header fields is left at hyper's default of 100: any other would cost an
+/// allocation for each request.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
-/// Bytes that hyper buffers on either side of a connection: more than one chunk of a batch, so that the next is made while the last is on its way.
+/// Bytes that hyper buffers on either side of a connection: more than one chunk of a batch, so that
+/// the next is made while the last is on its way.
 pub(super) const BUFFER_BYTES_MAX: usize = 1024 * 1024;
-/// How long no connection is accepted when the process or the machine has run out of something (EMFILE, ENFILE, ENOBUFS, ENOMEM).
+/// How long no connection is accepted when the process or the machine has run out of something
+/// (EMFILE, ENFILE, ENOBUFS, ENOMEM).
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
-/// How long a full listener waits before it lets go of one more: the one that it has told may have become busy, and then ends with its answer only.
+/// How long a full listener waits before it lets go of one more: the one that it has told may have
+/// become busy, and then ends with its answer only.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 
 /// Bounds of one listener.
@@ -67,7 +71,8 @@ impl Listener for TcpListener {
 
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Accepted>> {
         let (stream, _) = ready!(Self::poll_accept(self, cx))?;
-        // A response in two writes would wait for a delayed ACK. Failing means that the peer has gone already, which the first read will say.
+        // A response in two writes would wait for a delayed ACK. Failing means that the peer has
+        // gone already, which the first read will say.
         drop(stream.set_nodelay(true));
         Poll::Ready(stream.into_std())
     }
@@ -115,8 +120,9 @@ impl Counts {
     }
 }
 
-/// Serves `listener` until `shutdown` turns true, or its sender is gone; then drains. Connections are spread over `cores`. `connect` makes the stream to be
-/// served of an accepted one, and its service; it may take its time, and the connection counts meanwhile.
+/// Serves `listener` until `shutdown` turns true, or its sender is gone; then drains. Connections
+/// are spread over `cores`. `connect` makes the stream to be served of an accepted one, and its
+/// service; it may take its time, and the connection counts meanwhile.
 pub(super) async fn serve<L, C, F, T, S, B>(
     listener: L,
     transport: &'static str,
@@ -183,7 +189,8 @@ pub(super) async fn serve<L, C, F, T, S, B>(
                 Err(error) if is_the_peers(&error) => failures.log(&error),
                 Err(error) => {
                     failures.count(&error);
-                    // Something has run out. What helps is to have fewer, and to wait; the backlog waits too.
+                    // Something has run out. What helps is to have fewer, and to wait; the backlog
+                    // waits too.
                     if places.let_one_go() {
                         counts.let_go.increment(1);
                     }
@@ -225,12 +232,14 @@ fn builder(bounds: &Bounds) -> Builder {
     let mut builder = Builder::new();
     builder
         .timer(TokioTimer::new())
-        // As AWS writes them: libmongocrypt, which MongoDB's drivers call KMS with, knows `Content-Length` in no other case.
+        // As AWS writes them: libmongocrypt, which MongoDB's drivers call KMS with, knows
+        // `Content-Length` in no other case.
         .title_case_headers(true)
         .header_read_timeout(bounds.head_timeout)
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(BUFFER_BYTES_MAX)
-        // A client that has asked may close its sending half, and is answered all the same (RFC 9112, section 9.6).
+        // A client that has asked may close its sending half, and is answered all the same (RFC
+        // 9112, section 9.6).
         .half_close(true);
     builder
 }

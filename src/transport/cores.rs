@@ -1,7 +1,10 @@
-//! One runtime for each core, each on a thread of its own: a connection is given to one of them and stays there.
+//! One runtime for each core, each on a thread of its own: a connection is given to one of them and
+//! stays there.
 //!
-//! Work stealing would wake a second thread for nearly every request of a few microseconds, and lets the threads of crowded cores hold each other up; under a
-//! thousand connections its p99 is twice as long. Listeners accept elsewhere, so that a busy core never keeps a new connection from an idle one.
+//! Work stealing would wake a second thread for nearly every request of a few microseconds, and
+//! lets the threads of crowded cores hold each other up; under a thousand connections its p99 is
+//! twice as long. Listeners accept elsewhere, so that a busy core never keeps a new connection from
+//! an idle one.
 
 use crate::metrics::seed_hash_maps;
 use std::io;

@@ -1,7 +1,8 @@
 //! The HTTP service: routes, authentication, bounds of the body, dispatch, answers.
 //!
-//! The order of checks is that of AWS: method and path, then what the head says of the caller, and only then is the body read; the signature over it,
-//! and last what it is about. Work is done for a stranger only after his access key is known.
+//! The order of checks is that of AWS: method and path, then what the head says of the caller, and
+//! only then is the body read; the signature over it, and last what it is about. Work is done for a
+//! stranger only after his access key is known.
 
 use crate::api::{self, ApiError, KmsErrorCode, Reply, RequestId, Requester};
 use crate::auth::AuthError;
@@ -110,7 +111,8 @@ impl Front {
         let is_over = body.is_read || body.discard(&head).await;
         let headers = response.headers_mut();
         if !is_over || caller.place.is_last() {
-            // The listener shuts down, or what is left of the body stands in the next request's way: the peer is told to begin anew.
+            // The listener shuts down, or what is left of the body stands in the next request's
+            // way: the peer is told to begin anew.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         headers.insert(REQUEST_ID, id.to_header());
@@ -151,7 +153,8 @@ impl Front {
                     self.service.api.call(operation, &requester, &body).await?,
                 ))
             }
-            // The others in a box: hyper moves the future of a request into its connection's memory, and that of a KMS operation is a tenth of theirs.
+            // The others in a box: hyper moves the future of a request into its connection's
+            // memory, and that of a KMS operation is a tenth of theirs.
             Route::DataKeys => {
                 *subject = Subject::DataKeys;
                 Box::pin(self.data_keys(id, caller, head, body)).await
@@ -186,7 +189,8 @@ impl Front {
         Ok(done(called?))
     }
 
-    /// The operator, if it is he who asks: the right uid, and nothing in the head that claims to be somebody else.
+    /// The operator, if it is he who asks: the right uid, and nothing in the head that claims to be
+    /// somebody else.
     fn operator(&self, caller: &Caller, head: &Parts) -> Option<&Arc<Principal>> {
         let operator = self.operator.as_ref()?;
         let is_he = caller.uid == Some(operator.uid) && !claims_a_signature(head);
@@ -209,7 +213,8 @@ impl Front {
         } = &*self.service;
         let unknown = |error| self.unknown(id, caller, head, error);
         let snapshot = keystore.snapshot();
-        // A body takes as long as its sender likes: whoever was removed meanwhile is no principal any more.
+        // A body takes as long as its sender likes: whoever was removed meanwhile is no principal
+        // any more.
         let has_moved = || keystore.revision() != snapshot.revision;
         let now = self.service.clock.now();
         if !claims_a_signature(head) {
@@ -252,7 +257,8 @@ impl Front {
     /// Counts a caller who could not be authenticated, and tells of it.
     fn unknown(&self, id: RequestId, caller: &Caller, head: &Parts, error: AuthError) -> Refusal {
         let named = |code: &KmsErrorCode| code.name() == error.code;
-        // `auth` stands below `api` and names its codes as text; one that is not in the closed set would be a fault of ours, not the caller's.
+        // `auth` stands below `api` and names its codes as text; one that is not in the closed set
+        // would be a fault of ours, not the caller's.
         let refusal = match KmsErrorCode::ALL.into_iter().find(named) {
             Some(code) => ApiError::new(code, error.message),
             None => ApiError::internal(error),
@@ -269,7 +275,8 @@ impl Front {
     }
 }
 
-/// Whether the head holds anything of a signature; such a request is judged by it alone, and never by peer credentials or a client certificate.
+/// Whether the head holds anything of a signature; such a request is judged by it alone, and never
+/// by peer credentials or a client certificate.
 fn claims_a_signature(head: &Parts) -> bool {
     head.headers.contains_key(AUTHORIZATION)
         || head.headers.contains_key(SECURITY_TOKEN)
@@ -288,7 +295,8 @@ fn requester(request_id: RequestId, principal: Arc<Principal>, caller: &Caller) 
     }
 }
 
-/// The principal of whoever has made the connection: of a Unix socket's peer, or of a client certificate.
+/// The principal of whoever has made the connection: of a Unix socket's peer, or of a client
+/// certificate.
 fn of_connection(
     caller: &Caller,
     now: Timestamp,

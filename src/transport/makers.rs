@@ -1,7 +1,9 @@
-//! Threads that make the chunks of batches and streams, one for each core, at the priority of the pool's fillers.
+//! Threads that make the chunks of batches and streams, one for each core, at the priority of the
+//! pool's fillers.
 //!
-//! A chunk keeps a processor busy for milliseconds. At normal priority a single request that comes meanwhile waits for the scheduler's next tick, some milliseconds; at
-//! SCHED_IDLE it is served at once, and bulk has every moment that nobody else wants.
+//! A chunk keeps a processor busy for milliseconds. At normal priority a single request that comes
+//! meanwhile waits for the scheduler's next tick, some milliseconds; at SCHED_IDLE it is served at
+//! once, and bulk has every moment that nobody else wants.
 
 use crate::pool::lower_priority;
 use crate::transport::batch::BATCHES_BYTES_MAX;

@@ -13,7 +13,8 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-/// Bytes of a request's body: room for the largest that KMS knows (a policy of 131,072 characters, an attestation document of 350 KB in base64).
+/// Bytes of a request's body: room for the largest that KMS knows (a policy of 131,072 characters,
+/// an attestation document of 350 KB in base64).
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of the bodies of one listener together, from when they come until they are answered.
 pub(super) const TOGETHER_BYTES_MAX: usize = 32 * BODY_BYTES_MAX;
@@ -47,13 +48,15 @@ impl RequestBody {
     /// Reads it, once, within its bounds and `time`.
     ///
     /// # Errors
-    /// `RequestEntityTooLarge`, `ThrottlingException` when there is no room, `RequestTimeoutException`, and `SerializationException` when it breaks off.
+    /// `RequestEntityTooLarge`, `ThrottlingException` when there is no room,
+    /// `RequestTimeoutException`, and `SerializationException` when it breaks off.
     pub(super) async fn read(&mut self, room: &Room, time: Duration) -> Result<Bytes, ApiError> {
         let Some(incoming) = &mut self.incoming else {
             return Err(ApiError::internal("a body is read once"));
         };
         let size = incoming.size_hint();
-        // What `Content-Length` announces is refused before it is read, and before `100 Continue` asks for it.
+        // What `Content-Length` announces is refused before it is read, and before `100 Continue`
+        // asks for it.
         if size.lower() > BODY_BYTES_MAX as u64 {
             return Err(too_large());
         }
@@ -71,7 +74,8 @@ impl RequestBody {
             Box::pin(counted(limited, part)).await
         };
         let mut read = pin!(read);
-        // Nearly every body has come with its head: there is nothing to wait for, and no clock to ask.
+        // Nearly every body has come with its head: there is nothing to wait for, and no clock to
+        // ask.
         let at_once = poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx))).await;
         let read = match at_once {
             Poll::Ready(read) => Ok(read),
@@ -93,7 +97,8 @@ impl RequestBody {
         }
     }
 
-    /// Lets go of what a refused request still has of its body, if that is little and here; whether it was.
+    /// Lets go of what a refused request still has of its body, if that is little and here; whether
+    /// it was.
     pub(super) async fn discard(&mut self, head: &Parts) -> bool {
         let Some(incoming) = &mut self.incoming else {
             return true;

@@ -1,4 +1,5 @@
-//! What a request's head asks for: its route, its operation, and the form of its answer. Pure; sees no body and no caller.
+//! What a request's head asks for: its route, its operation, and the form of its answer. Pure; sees
+//! no body and no caller.
 
 use crate::api::Purpose;
 use crate::api::bind::MEDIA_TYPE;
@@ -86,7 +87,8 @@ impl Form {
         }
     }
 
-    /// The form that `Accept` asks for (RFC 9110, section 12.5.1); octets when it is absent or leaves the choice.
+    /// The form that `Accept` asks for (RFC 9110, section 12.5.1); octets when it is absent or
+    /// leaves the choice.
     pub(super) fn accepted(headers: &HeaderMap) -> Option<Self> {
         // In the order in which they are taken where they are wanted alike.
         const ALL: [Form; 3] = [Form::Octets, Form::Lines, Form::Arrow];

@@ -1,5 +1,6 @@
-//! Callers who could not be authenticated, told to the operator: they have no audit record, since strangers could fill the disk with them, and so a log line is where one of
-//! them is looked for. Lines are bounded by kind, and metrics count every one.
+//! Callers who could not be authenticated, told to the operator: they have no audit record, since
+//! strangers could fill the disk with them, and so a log line is where one of them is looked for.
+//! Lines are bounded by kind, and metrics count every one.
 
 use crate::api::{ApiError, KmsErrorCode, RequestId};
 use crate::transport::caller::Caller;
@@ -20,7 +21,8 @@ pub(super) fn tell(id: RequestId, caller: &Caller, headers: &HeaderMap, error: &
     let Some(left_out) = LINES[code as usize].admit() else {
         return;
     };
-    // A header that is not understood is repeated in the message, with a signature that may be good.
+    // A header that is not understood is repeated in the message, with a signature that may be
+    // good.
     let reason = match code {
         KmsErrorCode::IncompleteSignatureException => "",
         _ => error.message(),

@@ -1,4 +1,5 @@
-//! Requests and their durations, counted in tables: a handle is registered when its cell is first used, and never on the way of a later request.
+//! Requests and their durations, counted in tables: a handle is registered when its cell is first
+//! used, and never on the way of a later request.
 
 use crate::api::{KmsErrorCode, OPERATIONS, Operation, Purpose};
 use crate::metrics::Metrics;

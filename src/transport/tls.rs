@@ -1,10 +1,13 @@
-//! TLS 1.3 on the TCP listener: the files that it stands on, read again when they change; who a client is by its certificate.
+//! TLS 1.3 on the TCP listener: the files that it stands on, read again when they change; who a
+//! client is by its certificate.
 //!
-//! Certificate, key, client CA and CRL make one `rustls::ServerConfig` behind one pointer, so that all of them change at once. What cannot be
-//! loaded changes nothing: the old ones stay in force, and it is told. Connections keep what their handshake saw. Sessions are not resumed: a
-//! client's certificate is verified, against the CRL of the day, at each handshake.
+//! Certificate, key, client CA and CRL make one `rustls::ServerConfig` behind one pointer, so that
+//! all of them change at once. What cannot be loaded changes nothing: the old ones stay in force,
+//! and it is told. Connections keep what their handshake saw. Sessions are not resumed: a client's
+//! certificate is verified, against the CRL of the day, at each handshake.
 //!
-//! What this module does not do: TLS 1.2 (RFC 8446 has been enough for every SDK for years), early data (it can be sent again), SNI (there is one certificate).
+//! What this module does not do: TLS 1.2 (RFC 8446 has been enough for every SDK for years), early
+//! data (it can be sent again), SNI (there is one certificate).
 
 use crate::auth::certificate::not_after;
 use crate::auth::{Client, ClientMap};
@@ -146,7 +149,8 @@ impl Tls {
         self.reload_every
     }
 
-    /// Reads the files again; new connections meet what they hold. What cannot be used is told, and changes nothing. Reads files: not for a thread that must not wait.
+    /// Reads the files again; new connections meet what they hold. What cannot be used is told, and
+    /// changes nothing. Reads files: not for a thread that must not wait.
     pub fn reload(&self) {
         let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
         self.try_to_reload(&mut tried, self.files.stamps());

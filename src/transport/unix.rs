@@ -1,10 +1,13 @@
 //! Making a Unix socket: in a folder that exists, with the right mode, in place of a stale one.
 //!
-//! The mode is right before the first connection is possible. The process's umask is not touched (it belongs to all threads): the socket is
-//! bound under a temporary name in the same folder, where nobody can connect to it because it does not listen yet; it is given its mode, then begins
-//! to listen, and is renamed over its name. Whoever looks there finds the stale socket or a live one, never none.
+//! The mode is right before the first connection is possible. The process's umask is not touched
+//! (it belongs to all threads): the socket is bound under a temporary name in the same folder,
+//! where nobody can connect to it because it does not listen yet; it is given its mode, then begins
+//! to listen, and is renamed over its name. Whoever looks there finds the stale socket or a live
+//! one, never none.
 //!
-//! What this module does not do: keep two daemons apart that start at the same instant; that is the store's lock.
+//! What this module does not do: keep two daemons apart that start at the same instant; that is the
+//! store's lock.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -15,10 +18,12 @@ use tokio::net::{UnixListener, UnixSocket};
 
 /// Bytes of a socket's path: `sun_path` has 108, the last of them a NUL (unix(7)).
 const PATH_BYTES_MAX: usize = 107;
-/// Connections that wait to be accepted; the kernel's own bound (`net.core.somaxconn`) is lower or the same on most machines.
+/// Connections that wait to be accepted; the kernel's own bound (`net.core.somaxconn`) is lower or
+/// the same on most machines.
 const BACKLOG: u32 = 4096;
 
-/// Binds `path` with permission bits `mode`; a socket that nobody listens on is replaced, anything else there is refused.
+/// Binds `path` with permission bits `mode`; a socket that nobody listens on is replaced, anything
+/// else there is refused.
 ///
 /// # Errors
 /// What the operating system says, with the path in the message.
@@ -120,7 +125,8 @@ mod tests {
             let (mut server, _) = listener.accept().await.unwrap();
             client.write_all(b"x").await.unwrap();
             assert_eq!(server.read_u8().await.unwrap(), b'x');
-            // The listener is dropped and its file stays, as after a kill: the next round replaces it.
+            // The listener is dropped and its file stays, as after a kill: the next round replaces
+            // it.
         }
     }
 

@@ -1,4 +1,5 @@
-//! The bound on slow readers: a stream whose write fails when its reader takes nothing for too long.
+//! The bound on slow readers: a stream whose write fails when its reader takes nothing for too
+//! long.
 
 use crate::transport::flushed;
 use std::io::{self, IoSlice};

@@ -253,7 +253,8 @@ async fn a_reader_that_takes_nothing_is_cut_off_and_others_are_served() {
         let answer = other.ask(&batch(10)).await;
         assert_eq!(answer.body.len(), 10 * BLOB_BYTES);
     }
-    // They are cut without having read a byte: only then does this one, which reads no more than it finds, come to an end.
+    // They are cut without having read a byte: only then does this one, which reads no more than it
+    // finds, come to an end.
     while daemon.metric(r#"keymill_connections{transport="unix"}"#) != Some(1.0) {
         tokio::task::yield_now().await;
     }

@@ -68,7 +68,8 @@ fn read(body: &[u8]) -> Vec<RecordBatch> {
     batches.map(|batch| batch.unwrap()).collect()
 }
 
-/// The rows of a body that was cut: all whole batches before that. A stream without its end is one that a reader of files takes, and a reader of HTTP does not.
+/// The rows of a body that was cut: all whole batches before that. A stream without its end is one
+/// that a reader of files takes, and a reader of HTTP does not.
 pub(crate) fn rows_of_cut(answer: &Answer) -> usize {
     assert!(answer.cut, "{} bytes", answer.body.len());
     assert!(!answer.body.ends_with(&[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]));

@@ -1,4 +1,5 @@
-//! A daemon in this process: store, pool, operations and every listener, in a folder that goes with it.
+//! A daemon in this process: store, pool, operations and every listener, in a folder that goes with
+//! it.
 
 use crate::certificates::Issued;
 use crate::wire::{Wire, within};
@@ -130,7 +131,8 @@ impl TlsFiles {
         fs::set_permissions(&self.config.key, narrow).unwrap();
     }
 
-    /// What client certificates are issued by; to be told before the daemon starts, and as often as one likes then.
+    /// What client certificates are issued by; to be told before the daemon starts, and as often as
+    /// one likes then.
     pub(crate) fn client_ca(&self, pem: &str) -> PathBuf {
         self.put("ca.pem", pem)
     }

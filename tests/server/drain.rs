@@ -1,4 +1,5 @@
-//! A daemon that is told to stop: what is in flight is finished, what is new is refused, and nothing waits for ever.
+//! A daemon that is told to stop: what is in flight is finished, what is new is refused, and
+//! nothing waits for ever.
 
 use crate::daemon::{ALIAS, Daemon, PROVISIONER, Setup};
 use crate::wire::{Request, Wire, within};
@@ -51,8 +52,9 @@ async fn the_deadline_cuts_what_does_not_end() {
     assert!(stuck.answer().await.cut);
 }
 
-/// Asks without a pause, on a connection for as long as its answers let it, until nobody listens; how often it was answered. A request on a connection that has
-/// answered before is answered; a new one may come to an end unheard, when its listener closes in that moment.
+/// Asks without a pause, on a connection for as long as its answers let it, until nobody listens;
+/// how often it was answered. A request on a connection that has answered before is answered; a new
+/// one may come to an end unheard, when its listener closes in that moment.
 async fn ask_until_refused(address: SocketAddr) -> usize {
     let body = json!({"KeyId": ALIAS, "KeySpec": "AES_256"});
     let request = Request::kms("GenerateDataKeyWithoutPlaintext", "localhost", &body);

@@ -85,7 +85,8 @@ async fn auth_3_a_batch_ends_with_its_access_key_in_every_form() {
             .api
             .administer("DeleteAccessKey", &operator, body.as_bytes());
         assert!(deleted.await.is_ok());
-        // A chunk that passed its last check before the call was answered is counted a moment later.
+        // A chunk that passed its last check before the call was answered is counted a moment
+        // later.
         tokio::time::sleep(Duration::from_millis(100)).await;
         let after = made(&daemon);
         let answer = tcp.answer().await;

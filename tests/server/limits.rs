@@ -72,7 +72,8 @@ async fn a_batch_beyond_the_limit_comes_as_fast_as_the_limit_lets_it() {
         other.ask(&mint()).await.done();
     }
     let reader = tokio::spawn(async move { wire.answer().await });
-    // The clock stands still unless somebody moves it. Half of the burst must be there again, beside the thousand keys that are left.
+    // The clock stands still unless somebody moves it. Half of the burst must be there again,
+    // beside the thousand keys that are left.
     while !reader.is_finished() {
         daemon.clock.advance(Duration::from_millis(10));
         tokio::task::yield_now().await;

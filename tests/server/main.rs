@@ -1,5 +1,5 @@
-//! The server from the outside: raw bytes over TCP and over a Unix socket against a whole daemon in this process, with a real store, a real pool and
-//! a clock that stands still.
+//! The server from the outside: raw bytes over TCP and over a Unix socket against a whole daemon in
+//! this process, with a real store, a real pool and a clock that stands still.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,5 @@
-//! The whole program with a configuration: several sockets, each with its principals, and a signal that has the files of TLS read again.
+//! The whole program with a configuration: several sockets, each with its principals, and a signal
+//! that has the files of TLS read again.
 
 use crate::certificates::{Authority, Client};
 use crate::daemon::{ALIAS, TlsFiles};

@@ -1,4 +1,5 @@
-//! Sessions of roles over the wire: made by the operator, used by whoever holds them, for as long as they and their role last.
+//! Sessions of roles over the wire: made by the operator, used by whoever holds them, for as long
+//! as they and their role last.
 
 use crate::daemon::{ALIAS, Daemon, NOW, REGION};
 use crate::wire::Request;

@@ -1,4 +1,5 @@
-//! Requests whose signature is missing, broken, of another request or of another time: each sent as raw bytes, each refused with its own words.
+//! Requests whose signature is missing, broken, of another request or of another time: each sent as
+//! raw bytes, each refused with its own words.
 
 use crate::daemon::{ADMIN, ALIAS, Daemon, NOW, PROVISIONER, REGION, Setup, Who};
 use crate::wire::Request;
@@ -14,7 +15,8 @@ fn request(daemon: &Daemon) -> Request {
     Request::kms("GenerateDataKeyWithoutPlaintext", &daemon.host(), &body)
 }
 
-/// Sends a request over TCP and over the Unix socket, whose peer is mapped, and expects the same refusal; returns its message.
+/// Sends a request over TCP and over the Unix socket, whose peer is mapped, and expects the same
+/// refusal; returns its message.
 async fn refused(daemon: &Daemon, request: &Request, code: &str) -> String {
     let over_tcp = daemon.over_tcp().await.ask(request).await;
     let over_unix = daemon.over_unix().await.ask(request).await;

@@ -97,7 +97,8 @@ async fn the_operator_uses_the_admin_routes() {
     assert_eq!(created["SecretAccessKey"].as_str().unwrap().len(), 40);
     let listed = unix.ask(&administer("ListPrincipals", &json!({}))).await;
     assert!(listed.text().contains("user/consumer"), "{}", listed.text());
-    // The operations of KMS are there too, with the operator's rights and not with those of the mapped principal.
+    // The operations of KMS are there too, with the operator's rights and not with those of the
+    // mapped principal.
     let described = unix
         .ask(&administer("DescribeKey", &json!({"KeyId": ALIAS})))
         .await

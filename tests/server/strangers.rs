@@ -1,5 +1,5 @@
-//! Connections of strangers, as many as they like: a caller that has something to ask is served at once,
-//! and nothing of the daemon's own stops.
+//! Connections of strangers, as many as they like: a caller that has something to ask is served at
+//! once, and nothing of the daemon's own stops.
 
 use crate::daemon::{ALIAS, Daemon, PROVISIONER, Setup};
 use crate::dev::Dev;

@@ -1,5 +1,5 @@
-//! Every operation, the batch routes and every admin route, with each of several principals, over TCP and over the socket: what is built has an expected answer
-//! here, or this fails.
+//! Every operation, the batch routes and every admin route, with each of several principals, over
+//! TCP and over the socket: what is built has an expected answer here, or this fails.
 
 use crate::daemon::{ACCOUNT, ADMIN, Daemon, NOW, PROVISIONER, REGION, Who};
 use crate::wire::{Answer, Request};
@@ -19,8 +19,9 @@ const DENIED: &str = "AccessDeniedException";
 const MISSING: &str = "NotFoundException";
 const OTHER: &str = "444455556666";
 
-/// The admin has `kms:*`, the provisioner and the consumer one action each, the grantee no policy but a grant on each key, nobody nothing, and the
-/// visitor `kms:*` in another account. Keys have the default policy.
+/// The admin has `kms:*`, the provisioner and the consumer one action each, the grantee no policy
+/// but a grant on each key, nobody nothing, and the visitor `kms:*` in another account. Keys have
+/// the default policy.
 const CALLERS: [&str; 6] = [
     "admin",
     "provisioner",
@@ -30,7 +31,8 @@ const CALLERS: [&str; 6] = [
     "visitor",
 ];
 
-/// What each of [`CALLERS`] is answered. By ARN where an operation takes one, so that the visitor asks for what is not his.
+/// What each of [`CALLERS`] is answered. By ARN where an operation takes one, so that the visitor
+/// asks for what is not his.
 const TABLE: [(&str, [&str; 6]); 46] = [
     ("CancelKeyDeletion", FOR_ADMIN),
     ("CreateAlias", FOR_ADMIN),
@@ -189,7 +191,8 @@ impl Walk {
         }
     }
 
-    /// A key of the kind that an operation needs, and what its body brings; none if that is the usual one.
+    /// A key of the kind that an operation needs, and what its body brings; none if that is the
+    /// usual one.
     async fn other_key(&self, operation: &str) -> Option<(String, Value)> {
         let kind = match operation {
             "Sign" | "Verify" | "GetPublicKey" => ("ECC_NIST_P256", "SIGN_VERIFY"),

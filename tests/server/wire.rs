@@ -1,4 +1,5 @@
-//! Requests as bytes, and answers taken apart by hand: no HTTP library stands between a test and the wire.
+//! Requests as bytes, and answers taken apart by hand: no HTTP library stands between a test and
+//! the wire.
 
 use crate::daemon::{NOW, REGION, Who};
 use keymill::auth::Credentials;
@@ -173,7 +174,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.answer().await
     }
 
-    /// Sends a request, and waits for the first of its answer; false if the connection ends instead.
+    /// Sends a request, and waits for the first of its answer; false if the connection ends
+    /// instead.
     pub(crate) async fn is_answered(&mut self, request: &Request) -> bool {
         let sent = within(self.stream.write_all(&request.bytes())).await;
         sent.is_ok() && (!self.received.is_empty() || self.read().await)

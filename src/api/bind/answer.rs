@@ -91,7 +91,8 @@ impl Kept {
     }
 }
 
-/// The columns that say what a row's key is: the blob, and of the KMS key, which is the same for all rows of a chunk, dictionaries of one value.
+/// The columns that say what a row's key is: the blob, and of the KMS key, which is the same for
+/// all rows of a chunk, dictionaries of one value.
 #[derive(Default)]
 pub(super) struct BlobColumns(Option<Key>);
 
@@ -153,7 +154,8 @@ impl BlobColumns {
     }
 }
 
-/// A column of views without the text that none of them views: a part of a batch would carry that of all of it.
+/// A column of views without the text that none of them views: a part of a batch would carry that
+/// of all of it.
 fn compacted(column: &ArrayRef) -> ArrayRef {
     if let Some(views) = column.as_string_view_opt() {
         return Arc::new(views.gc());

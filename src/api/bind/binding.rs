@@ -30,7 +30,8 @@ pub(super) struct Binding {
     added: BlobColumns,
 }
 
-/// The rows of one chunk: runs of rows that have the same context, and why the row after them can have none, if so.
+/// The rows of one chunk: runs of rows that have the same context, and why the row after them can
+/// have none, if so.
 #[derive(Default)]
 struct Work {
     runs: Vec<(EncryptionContext, usize)>,
@@ -87,7 +88,8 @@ impl Binding {
         Ok(work)
     }
 
-    /// Whether the principal, as he is now, may use the key, as it is now, for each of these contexts.
+    /// Whether the principal, as he is now, may use the key, as it is now, for each of these
+    /// contexts.
     fn authorize(
         &mut self,
         site: &Site<'_>,

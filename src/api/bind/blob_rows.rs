@@ -1,4 +1,5 @@
-//! A batch of data keys as an Arrow stream: the columns that a stream of containers is given, and no others.
+//! A batch of data keys as an Arrow stream: the columns that a stream of containers is given, and
+//! no others.
 
 use crate::api::bind::answer::{Answer, BlobColumns};
 use crate::api::{ApiError, DataKeys};

@@ -1,4 +1,5 @@
-//! Columns to encryption contexts: a row's context has a pair for each named column, and the pairs that are the same for every row.
+//! Columns to encryption contexts: a row's context has a pair for each named column, and the pairs
+//! that are the same for every row.
 
 use crate::api::{ApiError, KmsErrorCode};
 use crate::context::{EncryptionContext, InvalidContext};

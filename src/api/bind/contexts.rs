@@ -1,4 +1,5 @@
-//! The encryption contexts of rows that have blobs: a column of maps, or columns whose names are those of the pairs.
+//! The encryption contexts of rows that have blobs: a column of maps, or columns whose names are
+//! those of the pairs.
 
 use crate::api::bind::columns::{ContextPairs, Rows, Texts};
 use crate::context::EncryptionContext;

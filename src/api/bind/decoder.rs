@@ -1,7 +1,9 @@
 //! Messages to record batches.
 //!
-//! The Arrow crates check what they decode, but expect lengths and places that fit their message, and panic where these do not; and a few bytes
-//! may stand for much: buffers that lie over each other, types that hold any number of elements in none. All of that is refused here, before they see it.
+//! The Arrow crates check what they decode, but expect lengths and places that fit their message,
+//! and panic where these do not; and a few bytes may stand for much: buffers that lie over each
+//! other, types that hold any number of elements in none. All of that is refused here, before they
+//! see it.
 
 use crate::api::bind::extents::{self, ELEMENTS_MAX};
 use crate::api::bind::messages::{MESSAGE_BYTES_MAX, Message, malformed, too_large};
@@ -122,7 +124,8 @@ fn undecodable(error: ArrowError) -> ApiError {
     malformed(error)
 }
 
-/// The type of the values of the dictionary with this id, if it belongs to this column or one within.
+/// The type of the values of the dictionary with this id, if it belongs to this column or one
+/// within.
 fn values_of(field: &Field, id: i64) -> Option<DataType> {
     match field.data_type() {
         DataType::Dictionary(_, values) => {

@@ -1,13 +1,16 @@
-//! What a batch says of lengths and places, held against its body, before the Arrow crates see it: they panic where these do not fit.
+//! What a batch says of lengths and places, held against its body, before the Arrow crates see it:
+//! they panic where these do not fit.
 
 use crate::api::ApiError;
 use crate::api::bind::decoder::unsupported;
 use crate::api::bind::messages::{MESSAGE_BYTES_MAX, malformed, too_large};
 use arrow_schema::DataType;
 
-/// Elements of all arrays of one message, nested ones included: as many as its largest body has bits.
+/// Elements of all arrays of one message, nested ones included: as many as its largest body has
+/// bits.
 pub(super) const ELEMENTS_MAX: usize = 8 * MESSAGE_BYTES_MAX;
-/// Where buffers may begin in their body: the format's own rule, and one that the decoder relies on for the offsets of lists.
+/// Where buffers may begin in their body: the format's own rule, and one that the decoder relies on
+/// for the offsets of lists.
 const ALIGNMENT_BYTES: usize = 8;
 
 /// Checks what a batch says of its rows, arrays and buffers against its body.
@@ -131,7 +134,8 @@ mod tests {
     };
     use flatbuffers::FlatBufferBuilder;
 
-    /// What is said of a batch with these elements and nulls, and these places and lengths of buffers, in a body of 64 bytes.
+    /// What is said of a batch with these elements and nulls, and these places and lengths of
+    /// buffers, in a body of 64 bytes.
     fn checked(
         kind: &DataType,
         rows: i64,

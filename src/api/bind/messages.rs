@@ -1,7 +1,9 @@
-//! An Arrow IPC stream, cut into its messages: a prefix, metadata, a body. What a message says of its own size is held against bounds before a byte of it
-//! is kept, and it is put together as its bytes arrive, so that a claim alone costs nothing.
+//! An Arrow IPC stream, cut into its messages: a prefix, metadata, a body. What a message says of
+//! its own size is held against bounds before a byte of it is kept, and it is put together as its
+//! bytes arrive, so that a claim alone costs nothing.
 //!
-//! Source: Arrow columnar format, "Serialization and Interprocess Communication (IPC)", "Encapsulated message format" and "IPC Streaming Format".
+//! Source: Arrow columnar format, "Serialization and Interprocess Communication (IPC)",
+//! "Encapsulated message format" and "IPC Streaming Format".
 
 use crate::api::{ApiError, KmsErrorCode};
 use arrow_buffer::{Buffer, MutableBuffer};
@@ -11,9 +13,11 @@ use flatbuffers::VerifierOptions;
 
 /// Bytes of one message's body: a record batch, or the values of a dictionary.
 pub(super) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Bytes of one message's metadata: a schema of a thousand columns, with what pandas writes about them, has half of it.
+/// Bytes of one message's metadata: a schema of a thousand columns, with what pandas writes about
+/// them, has half of it.
 pub(super) const METADATA_BYTES_MAX: usize = 1024 * 1024;
-/// Tables of one message's metadata, three or four for a column: they may point at each other, so that few bytes stand for many.
+/// Tables of one message's metadata, three or four for a column: they may point at each other, so
+/// that few bytes stand for many.
 const METADATA_TABLES_MAX: usize = 16 * 1024;
 /// Bytes of one message's metadata when what several tables share is counted for each.
 const METADATA_APPARENT_BYTES_MAX: usize = 4 * METADATA_BYTES_MAX;
@@ -148,7 +152,8 @@ impl Messages {
         }
     }
 
-    /// Checks that the stream has ended where its bytes end. The format lets a writer leave the end-of-stream marker out; then nobody could tell a stream that was cut from a whole one.
+    /// Checks that the stream has ended where its bytes end. The format lets a writer leave the
+    /// end-of-stream marker out; then nobody could tell a stream that was cut from a whole one.
     pub(super) fn check_end(&self) -> Result<(), ApiError> {
         match self.0 {
             State::Ended => Ok(()),

@@ -55,7 +55,8 @@ impl Named {
         Ok(entry)
     }
 
-    /// Whether the caller may use the key, and if so whether its context was looked at; the alias counts where a condition asks for it.
+    /// Whether the caller may use the key, and if so whether its context was looked at; the alias
+    /// counts where a condition asks for it.
     pub(super) fn authorize<'a>(
         &self,
         caller: Caller<'a>,

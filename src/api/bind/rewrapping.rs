@@ -1,6 +1,8 @@
-//! Each row's blob opened and sealed anew: under another key, another generation of its key, or another context. Its plaintext leaves no chunk.
+//! Each row's blob opened and sealed anew: under another key, another generation of its key, or
+//! another context. Its plaintext leaves no chunk.
 //!
-//! As `ReEncrypt` for each row: `kms:ReEncryptFrom` on the key that the blob names, under the row's context, and `kms:ReEncryptTo` on the destination under the context to come.
+//! As `ReEncrypt` for each row: `kms:ReEncryptFrom` on the key that the blob names, under the row's
+//! context, and `kms:ReEncryptTo` on the destination under the context to come.
 
 use crate::api::bind::answer::{BlobColumns, Kept};
 use crate::api::bind::asked::{Query, shown};

@@ -9,7 +9,8 @@ use arrow_buffer::Buffer;
 use arrow_schema::{Schema, SchemaRef};
 use std::sync::Arc;
 
-/// Canonical bytes of the contexts of one chunk, past which it ends: dictionaries make long contexts of few bytes.
+/// Canonical bytes of the contexts of one chunk, past which it ends: dictionaries make long
+/// contexts of few bytes.
 pub(super) const CHUNK_CONTEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// One purpose of a stream.
@@ -17,7 +18,8 @@ pub(super) trait Task: Send + Sync {
     /// Looks for the columns that it needs; returns those of the answer.
     fn begin(&mut self, schema: &Schema) -> Result<SchemaRef, ApiError>;
 
-    /// Does it for the first of these rows, at least one; asked again with the rows that had to wait.
+    /// Does it for the first of these rows, at least one; asked again with the rows that had to
+    /// wait.
     fn chunk(
         &mut self,
         site: &Site<'_>,

@@ -1,7 +1,9 @@
-//! Each row's blob opened, and what is in it shown to nobody: why it does not open stands beside the row, if it does not.
+//! Each row's blob opened, and what is in it shown to nobody: why it does not open stands beside
+//! the row, if it does not.
 //!
-//! As `Decrypt` for each row, of whoever may: `kms:Decrypt` on the key that the blob names, under the row's context. A row that is refused is told, in its place and, the first of a chunk, in
-//! the audit log, and ends no stream.
+//! As `Decrypt` for each row, of whoever may: `kms:Decrypt` on the key that the blob names, under
+//! the row's context. A row that is refused is told, in its place and, the first of a chunk, in the
+//! audit log, and ends no stream.
 
 use crate::api::bind::answer::Kept;
 use crate::api::bind::asked::{Query, shown};

@@ -28,7 +28,8 @@ impl Row<'_> {
     }
 }
 
-/// The rows of one chunk: those from the first on whose blobs name the same key, as far as they name one.
+/// The rows of one chunk: those from the first on whose blobs name the same key, as far as they
+/// name one.
 pub(super) struct Work<'a> {
     pub(super) key: Option<KeyId>,
     /// Or why it cannot be one.

@@ -1,4 +1,5 @@
-//! `ListGrants` and `ListRetirableGrants`: by key and id, which stay where they are while grants come and go. A grant's token is never listed.
+//! `ListGrants` and `ListRetirableGrants`: by key and id, which stay where they are while grants
+//! come and go. A grant's token is never listed.
 
 use crate::api::grants::{
     GRANT_ID_CHARACTERS_MAX, PRINCIPAL, PRINCIPAL_CHARACTERS_MAX, check_principal, grant_id,

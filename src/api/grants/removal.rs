@@ -84,8 +84,9 @@ impl<'a> Named<'a> {
         }
     }
 
-    /// The grant and its key. Whoever has a token knows of its grant, and is told when it is gone; of a grant that was named by its id that is told in the
-    /// key's own account, to whom the action on the key is allowed.
+    /// The grant and its key. Whoever has a token knows of its grant, and is told when it is gone;
+    /// of a grant that was named by its id that is told in the key's own account, to whom the
+    /// action on the key is allowed.
     fn find<'s>(&self, under: &'s Under<'_>) -> Result<(&'s Arc<KeyEntry>, &'s Grant), ApiError> {
         let (caller, snapshot) = (under.caller(RETIRE), under.snapshot);
         let grant = |key, id| Some(&**snapshot.grants.get(key)?.get(id)?);

@@ -1,4 +1,5 @@
-//! What an import, its deletion, its expiry and its rotation make of a key: from one state of it to the next.
+//! What an import, its deletion, its expiry and its rotation make of a key: from one state of it to
+//! the next.
 
 use crate::api::{ApiError, KmsErrorCode};
 use crate::clock::Timestamp;
@@ -109,7 +110,8 @@ fn place(
             "A key of this spec has one key material for good.",
         ));
     }
-    // Not the one after the last that is there: what was deleted before its rotation has had one too.
+    // Not the one after the last that is there: what was deleted before its rotation has had one
+    // too.
     let generation = key.generations.checked_add(1);
     let generation =
         generation.ok_or_else(|| ApiError::internal("a key has no more generations"))?;
@@ -136,7 +138,8 @@ fn backing(key: &KmsKey, import: &Import, bytes: &[u8]) -> BackingKey {
     }
 }
 
-/// The key without the bytes of the materials that `goes` says. What was not there for good goes whole.
+/// The key without the bytes of the materials that `goes` says. What was not there for good goes
+/// whole.
 pub(super) fn without(entry: &KeyEntry, goes: impl Fn(&Import) -> bool) -> KeyDraft {
     let mut draft = entry.with_key(entry.key.clone());
     for import in draft.key.imports.iter_mut().filter(|import| goes(import)) {

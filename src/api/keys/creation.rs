@@ -89,7 +89,8 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
     let bypass = input.bypass_policy_lockout_safety_check;
     let members = Members::NewKey(asked_kind(&input), bypass, &request_tags);
     let kind = {
-        // Decided before material is drawn, which may take long, and again by the writer, on what is current then.
+        // Decided before material is drawn, which may take long, and again by the writer, on what
+        // is current then.
         let snapshot = api.keystore.snapshot();
         let under = api.under(&requester, &snapshot)?;
         under.caller("kms:CreateKey").with(members).authorize("*")?;

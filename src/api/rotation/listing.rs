@@ -25,7 +25,8 @@ struct ListInput<'a> {
     marker: Text<'a>,
 }
 
-/// `ListKeyRotations`: from the oldest generation on. The member named `KeyId` is the bare id here, as in AWS's examples.
+/// `ListKeyRotations`: from the oldest generation on. The member named `KeyId` is the bare id here,
+/// as in AWS's examples.
 pub(in crate::api) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     const LIMIT_MAX: i64 = 1000;
     const LIMIT_DEFAULT: usize = 100;
@@ -57,7 +58,8 @@ pub(in crate::api) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Ans
         .by_ref()
         .take(limit.unwrap_or(LIMIT_DEFAULT))
         .collect();
-    // Each entry has two ids, of 36 and 64 characters, two dates, five names and a description of at most 256 characters, which need no escapes but line breaks.
+    // Each entry has two ids, of 36 and 64 characters, two dates, five names and a description of
+    // at most 256 characters, which need no escapes but line breaks.
     let mut object = Object::with_room(256 + page.len() * 1024);
     let items = page.iter().map(|material| item(entry, material));
     object.list("Rotations", items);
@@ -79,7 +81,8 @@ struct Generation<'a> {
     import: Option<&'a Import>,
 }
 
-/// The generations of a symmetric key, whether their material is here or has gone; of another key there are none.
+/// The generations of a symmetric key, whether their material is here or has gone; of another key
+/// there are none.
 fn generations(entry: &KeyEntry) -> impl Iterator<Item = Generation<'_>> {
     let symmetric = entry.key.spec == KeySpec::Symmetric;
     let imported = entry.key.origin == KeyOrigin::External;

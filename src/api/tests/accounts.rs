@@ -6,7 +6,8 @@ use super::*;
 const NOT_ALLOWED_TO_OPEN: &str = "The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not \
      allowed to access.";
 
-/// A key of the first account with an alias, and principals of the second with and without an identity policy for it.
+/// A key of the first account with an alias, and principals of the second with and without an
+/// identity policy for it.
 struct Two {
     bench: Bench,
     key: String,
@@ -33,7 +34,8 @@ impl Two {
         }
     }
 
-    /// Lets a principal of the other account do everything, as far as the key's own account is asked.
+    /// Lets a principal of the other account do everything, as far as the key's own account is
+    /// asked.
     async fn share_with(&self, principal: &str) {
         let statements = json!([to(&root_of(ACCOUNT), &["kms:*"]), to(principal, &["kms:*"])]);
         self.bench.put_policy(&self.key, statements).await;

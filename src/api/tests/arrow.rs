@@ -1,4 +1,5 @@
-//! Bodies that are no Arrow stream, or one that is made to harm: each is refused, none is a panic, and none makes more than its bounds of what is held.
+//! Bodies that are no Arrow stream, or one that is made to harm: each is refused, none is a panic,
+//! and none makes more than its bounds of what is held.
 
 use super::KmsErrorCode as Code;
 use super::bind::{batch, containers, run, stream, text};
@@ -202,7 +203,8 @@ async fn what_is_not_supported_is_refused_by_its_name() {
     }
 }
 
-/// A sound stream of every type with bytes changed here and there: it is answered or refused, and a refusal is the sender's fault.
+/// A sound stream of every type with bytes changed here and there: it is answered or refused, and a
+/// refusal is the sender's fault.
 #[tokio::test]
 async fn changed_bytes_make_no_panic() {
     let bench = bench().await;

@@ -36,7 +36,8 @@ async fn whatever_does_not_open_is_one_error_without_a_message() {
         flipped[at] ^= 1;
         let body = json!({"CiphertextBlob": encoded(&flipped), "EncryptionContext": context});
         let code = bench.call("Decrypt", body).await.unwrap_err().0;
-        // Bytes 4 to 19 are the key id: a blob of an unknown key. Byte 3 has the multi-Region flag, which is part of the id.
+        // Bytes 4 to 19 are the key id: a blob of an unknown key. Byte 3 has the multi-Region flag,
+        // which is part of the id.
         let expected = if (3..20).contains(&at) {
             Code::AccessDeniedException
         } else {

@@ -1,4 +1,5 @@
-//! `DryRun` wherever there is one: the first real error, or else the one that says that there would have been none; and nothing is done.
+//! `DryRun` wherever there is one: the first real error, or else the one that says that there would
+//! have been none; and nothing is done.
 
 use super::KmsErrorCode as Code;
 use super::*;

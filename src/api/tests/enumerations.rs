@@ -1,4 +1,5 @@
-//! Every value of the service model's enumerations is served, or refused by what AWS KMS or we would say of it: never ignored, and never said to be none.
+//! Every value of the service model's enumerations is served, or refused by what AWS KMS or we
+//! would say of it: never ignored, and never said to be none.
 
 use super::KmsErrorCode as Code;
 use super::*;

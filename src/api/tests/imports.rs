@@ -1,4 +1,5 @@
-//! Keys of origin `EXTERNAL`: import, its deletion and expiry, the same material again, other material by rotation.
+//! Keys of origin `EXTERNAL`: import, its deletion and expiry, the same material again, other
+//! material by rotation.
 
 use super::KmsErrorCode as Code;
 use super::*;

@@ -225,7 +225,8 @@ async fn conditions_know_the_spec_and_records_name_it() {
     assert_eq!(made["readOnly"], true);
 }
 
-/// aws-lc draws by itself, and would end the process: each call that has it draw fails with the source before, and is counted.
+/// aws-lc draws by itself, and would end the process: each call that has it draw fails with the
+/// source before, and is counted.
 #[tokio::test]
 async fn rng_1_what_has_aws_lc_draw_fails_with_the_source() {
     let bench = Bench::new().await;

@@ -236,7 +236,8 @@ async fn single_requests_come_before_batches() {
     let body = json!({"KeyId": id, "KeySpec": "AES_256", "Count": 1000});
     let mut batch = bench.batch(&bulk, body).unwrap();
     let mut blobs = Vec::new();
-    // The batch has half of the burst, single requests have the other, and then they have whatever comes.
+    // The batch has half of the burst, single requests have the other, and then they have whatever
+    // comes.
     while matches!(batch.next_chunk(&mut blobs).unwrap(), Chunk::Blobs(1, _)) {}
     assert_eq!(batch.handed_out(), 50);
     assert_eq!(bench.mints(&online, &id).await, 50);

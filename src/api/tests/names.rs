@@ -1,9 +1,11 @@
-//! Which operations take which forms of a key's name, and what every listing makes of its page's members.
+//! Which operations take which forms of a key's name, and what every listing makes of its page's
+//! members.
 
 use super::KmsErrorCode as Code;
 use super::*;
 
-/// Operations that take a key's id or ARN alone, with the member that has it and the others that they need.
+/// Operations that take a key's id or ARN alone, with the member that has it and the others that
+/// they need.
 fn keys_alone() -> Vec<(&'static str, &'static str, Value)> {
     let none = json!({});
     let wrapping =

@@ -1,4 +1,5 @@
-//! Principals, their access keys, policies and tags: what the operator sees, and what becomes of requests under way.
+//! Principals, their access keys, policies and tags: what the operator sees, and what becomes of
+//! requests under way.
 
 use super::KmsErrorCode as Code;
 use super::*;

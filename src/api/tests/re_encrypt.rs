@@ -98,7 +98,8 @@ async fn a_blob_moves_to_another_key_and_context() {
             assert_eq!(opened["KeyMaterialId"], moved["DestinationKeyMaterialId"]);
         }
     }
-    // The destination's context is empty unless it is given, whatever the source's was; the key may stay.
+    // The destination's context is empty unless it is given, whatever the source's was; the key may
+    // stay.
     let stays = json!({"DestinationKeyId": from, "DestinationEncryptionContext": null});
     let moved = bench.done("ReEncrypt", this.with(stays)).await;
     assert_eq!(moved["KeyId"], moved["SourceKeyId"]);

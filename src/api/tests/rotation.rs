@@ -223,7 +223,8 @@ async fn what_was_encrypted_before_a_rotation_opens_after_it() {
         let again = bench.done("Decrypt", body).await;
         assert_eq!(again["Plaintext"], opened["Plaintext"]);
     }
-    // A blob that names another generation than it was sealed under does not open, nor one that names none of the key's.
+    // A blob that names another generation than it was sealed under does not open, nor one that
+    // names none of the key's.
     for generation in [2, 9] {
         let mut blob = decoded(&blobs[0].0);
         blob[23] = generation;

@@ -29,7 +29,8 @@ const SYMMETRIC: (&str, &str) = ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT");
 const SIGN: (&str, &str) = ("ECC_NIST_P256", "SIGN_VERIFY");
 const MAC: (&str, &str) = ("HMAC_256", "GENERATE_VERIFY_MAC");
 
-/// Operation, kind of key, other members than `KeyId`, and the ends when disabled, pending deletion, pending import.
+/// Operation, kind of key, other members than `KeyId`, and the ends when disabled, pending
+/// deletion, pending import.
 type Row = (&'static str, (&'static str, &'static str), Value, [End; 3]);
 
 fn rows() -> Vec<Row> {

@@ -1,4 +1,5 @@
-//! AUTH-1: policies cannot hold a core. What takes long to decide on is decided elsewhere, and what takes too long is denied.
+//! AUTH-1: policies cannot hold a core. What takes long to decide on is decided elsewhere, and what
+//! takes too long is denied.
 
 use super::KmsErrorCode as Code;
 use super::*;
@@ -23,7 +24,8 @@ fn context(pairs: usize) -> Value {
         .collect()
 }
 
-/// What a call would be answered on a thread that serves connections, with nobody to perform it again.
+/// What a call would be answered on a thread that serves connections, with nobody to perform it
+/// again.
 fn on_a_serving_thread(bench: &Bench, who: &Arc<Principal>, body: &Value) -> Result<(), ApiError> {
     let Handler::AtOnce(handler) = operation(MINT).unwrap().handler else {
         panic!("{MINT} waits for nothing");

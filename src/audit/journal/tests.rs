@@ -1,4 +1,5 @@
-//! A journal against a plain queue, what of it outlives its process, and what a torn one gives back.
+//! A journal against a plain queue, what of it outlives its process, and what a torn one gives
+//! back.
 
 use super::*;
 use proptest::prelude::*;
@@ -54,7 +55,8 @@ fn all(journal: &Journal, from: u64, to: u64) -> (Vec<u8>, Collected) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Lines of all lengths, many times around the ring, come out as from a queue; a full journal takes nothing.
+    /// Lines of all lengths, many times around the ring, come out as from a queue; a full journal
+    /// takes nothing.
     #[test]
     fn it_is_a_queue_of_lines(steps in prop::collection::vec((any::<bool>(), 1_usize..100_000), 1..200), start in 0_u64..1000) {
         let place = Place::new();
@@ -91,7 +93,8 @@ proptest! {
         prop_assert_eq!((out, collected.records), (model.iter().flatten().copied().collect::<Vec<u8>>(), model.len() as u64));
     }
 
-    /// After a power cut each sector is as it was at one time or another. Only whole lines come back, in order, none twice.
+    /// After a power cut each sector is as it was at one time or another. Only whole lines come
+    /// back, in order, none twice.
     #[test]
     fn what_a_power_cut_tore_gives_back_whole_lines(lengths in prop::collection::vec(1_usize..3000, 1..600), cut in 0_usize..600, seed: u64) {
         let place = Place::new();
@@ -200,7 +203,8 @@ fn room_that_was_only_claimed_holds_back_what_is_behind_it_until_its_process_is_
     assert_eq!((collected.end, collected.records), (first, 1));
     assert_eq!(out, made(1, 50));
 
-    // The process was killed: what it had not filled was never answered. After a power cut nobody knows.
+    // The process was killed: what it had not filled was never answered. After a power cut nobody
+    // knows.
     let between = second - first;
     for (of_this_boot, lost, unfinished) in [(true, 0, between), (false, between, 0)] {
         if !of_this_boot {

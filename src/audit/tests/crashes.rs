@@ -1,4 +1,5 @@
-//! A process that is killed at each step of the writer, and a writer that fails at each step and goes on.
+//! A process that is killed at each step of the writer, and a writer that fails at each step and
+//! goes on.
 
 use super::disks::Plan;
 use super::*;

@@ -21,7 +21,8 @@ fn audit_1_a_full_disk_is_noticed_before_a_record_is_taken_that_has_no_room() {
         writer.turn();
         assert!(accepted < 1000, "a full disk was never noticed");
     }
-    // All that was accepted is in the log, within the room; there was room for a journal's worth more.
+    // All that was accepted is in the log, within the room; there was room for a journal's worth
+    // more.
     let length = place.files()[0].metadata().unwrap().len();
     assert_eq!(place.report(None).records, accepted);
     assert!(

@@ -63,7 +63,8 @@ fn audit_2_a_file_that_was_put_out_of_reach_is_missed_until_it_is_back() {
     assert_eq!(place.logged(), [0, 1]);
 }
 
-/// What was written and not yet let go goes into the next file. Without the fix it is in a file without a name.
+/// What was written and not yet let go goes into the next file. Without the fix it is in a file
+/// without a name.
 #[test]
 fn audit_2_no_record_goes_into_a_file_without_a_name() {
     let place = Place::new();
@@ -183,7 +184,8 @@ fn audit_3_the_current_file_goes_on_while_the_next_cannot_be_begun() {
     }
 }
 
-/// A next file that was made and not finished says where the log stood: the current one does not go on past it.
+/// A next file that was made and not finished says where the log stood: the current one does not go
+/// on past it.
 #[test]
 fn audit_3_a_file_that_was_half_begun_is_begun_anew() {
     let mut place = Place::new();

@@ -164,7 +164,8 @@ impl Fault {
         matches!(self, Self::Earlier { .. } | Self::BeganAnew { .. })
     }
 
-    /// Whether a write that a power cut stopped in the middle can look like this: pages reach the disk in no order.
+    /// Whether a write that a power cut stopped in the middle can look like this: pages reach the
+    /// disk in no order.
     pub(in crate::audit) fn may_be_torn(&self) -> bool {
         matches!(
             self,

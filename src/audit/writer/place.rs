@@ -76,8 +76,8 @@ impl Writer {
         Err(failed(&self.folder)(source))
     }
 
-    /// Looks for the journal. A removed one is followed by an empty one, for the next start: that every record of the
-    /// old one is in the log is known here alone.
+    /// Looks for the journal. A removed one is followed by an empty one, for the next start: that
+    /// every record of the old one is in the log is known here alone.
     pub(super) fn look_for_journal(&mut self) -> Result<(), Failed> {
         let path = self.folder.join(JOURNAL);
         let journal = &self.shared.journal;

@@ -1,4 +1,5 @@
-//! Handshakes with servers whose certificate is good, or has the one fault that each case names; and files that hold no authorities.
+//! Handshakes with servers whose certificate is good, or has the one fault that each case names;
+//! and files that hold no authorities.
 
 use super::*;
 use crate::clock::Timestamp;
@@ -27,7 +28,8 @@ impl Authority {
         Self(Issuer::new(params, key), pem)
     }
 
-    /// A server with a certificate of this authority, which `change` has made other than it should be.
+    /// A server with a certificate of this authority, which `change` has made other than it should
+    /// be.
     fn server(
         &self,
         version: &'static SupportedProtocolVersion,

@@ -16,7 +16,8 @@ fn fifo(path: &Path) {
     rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, 0).unwrap();
 }
 
-/// Without the fix an empty file comes to be where the link leads, and a part is written over its target.
+/// Without the fix an empty file comes to be where the link leads, and a part is written over its
+/// target.
 #[test]
 fn folder_2_links_of_others_lead_a_job_nowhere() {
     let elsewhere = tempfile::tempdir().unwrap();

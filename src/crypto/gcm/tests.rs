@@ -1,4 +1,5 @@
-//! Wycheproof's AES-GCM by the parts and by the whole, and the parts against the whole on whatever input.
+//! Wycheproof's AES-GCM by the parts and by the whole, and the parts against the whole on whatever
+//! input.
 
 use super::*;
 use aes_gcm::aead::{Aead, AeadInOut, Payload, consts::U12};

@@ -17,7 +17,8 @@ use std::thread::JoinHandle;
 const ROWS: u64 = 100;
 const NOW: Timestamp = Timestamp(1_700_000_000_000_000);
 
-/// A daemon that answers one request after the other on one connection, and gives back what it was asked.
+/// A daemon that answers one request after the other on one connection, and gives back what it was
+/// asked.
 struct Daemon {
     _folder: tempfile::TempDir,
     endpoint: Endpoint,

@@ -1,7 +1,9 @@
 //! A key's record: metadata, and after them the material in the clear.
 //!
-//! The material of a symmetric encryption key is that of its generations whose bytes are here, 32 bytes each, in the order of the metadata; that of an asymmetric
-//! key is its PKCS#8 DER, that of an HMAC key its bytes. What a symmetric key of origin `AWS_KMS` needs not is not written, so that earlier builds can read it.
+//! The material of a symmetric encryption key is that of its generations whose bytes are here, 32
+//! bytes each, in the order of the metadata; that of an asymmetric key is its PKCS#8 DER, that of
+//! an HMAC key its bytes. What a symmetric key of origin `AWS_KMS` needs not is not written, so
+//! that earlier builds can read it.
 
 use crate::clock::Timestamp;
 use crate::crypto::secret::{Secret, SecretBytes};

@@ -1,4 +1,5 @@
-//! The record of the last uses of the keys: there is one, replaced whole, so that keys in use cost one write a minute and not one each.
+//! The record of the last uses of the keys: there is one, replaced whole, so that keys in use cost
+//! one write a minute and not one each.
 
 use crate::clock::Timestamp;
 use crate::crypto::secret::SecretBytes;

@@ -1,4 +1,5 @@
-//! Principals at rest: what comes back, and records from before principals had more than names, policies and keys.
+//! Principals at rest: what comes back, and records from before principals had more than names,
+//! policies and keys.
 
 use super::*;
 use crate::crypto::secret::SecretBytes;

@@ -198,7 +198,8 @@ fn takers_at_once_get_the_burst_and_no_more() {
 }
 
 proptest! {
-    /// In no stretch of time leaves more than the burst and what the rate yields in it, and a refusal's wait is exact.
+    /// In no stretch of time leaves more than the burst and what the rate yields in it, and a
+    /// refusal's wait is exact.
     #[test]
     fn never_more_than_the_burst_and_the_rate(
         keys_per_second in prop_oneof![1..100_u64, 1..100_000_000_u64],

@@ -1,6 +1,7 @@
 //! Times as policies write them.
 //!
-//! Source: W3C, "Date and Time Formats" (a profile of ISO 8601), <https://www.w3.org/TR/NOTE-datetime>; or seconds since 1970.
+//! Source: W3C, "Date and Time Formats" (a profile of ISO 8601),
+//! <https://www.w3.org/TR/NOTE-datetime>; or seconds since 1970.
 
 use crate::clock::Timestamp;
 use std::fmt;
@@ -11,8 +12,8 @@ pub(in crate::policy) type Micros = i64;
 const MICROS: i64 = 1_000_000;
 const DAY_SECONDS: i64 = 86_400;
 
-/// Parses `YYYY-MM`, `YYYY-MM-DD`, `YYYY-MM-DDThh:mm[:ss[.f…]](Z|±hh:mm)`, or seconds since 1970. Four digits alone might be a year or
-/// seconds, and are refused.
+/// Parses `YYYY-MM`, `YYYY-MM-DD`, `YYYY-MM-DDThh:mm[:ss[.f…]](Z|±hh:mm)`, or seconds since 1970.
+/// Four digits alone might be a year or seconds, and are refused.
 pub(in crate::policy) fn parse(text: &str) -> Option<Micros> {
     if text.len() != 4
         && text
@@ -134,7 +135,8 @@ fn days_of_month(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days of the proleptic Gregorian calendar, counted from March so that the leap day is a year's last.
+/// Days of the proleptic Gregorian calendar, counted from March so that the leap day is a year's
+/// last.
 fn days_from_1970(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));

@@ -1,7 +1,9 @@
-//! Condition keys: names of facts. Without regard to case, and each of them known: a misspelt key would never be in a request.
+//! Condition keys: names of facts. Without regard to case, and each of them known: a misspelt key
+//! would never be in a request.
 //!
 //! Sources: AWS KMS Developer Guide, "AWS KMS condition keys",
-//! <https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html>; AWS IAM, "AWS global condition context keys",
+//! <https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html>; AWS IAM, "AWS
+//! global condition context keys",
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html>.
 
 use crate::policy::document::{InvalidPolicy, refuse};
@@ -113,8 +115,8 @@ pub enum ConditionKey {
     WrappingAlgorithm,
     /// `kms:WrappingKeySpec`
     WrappingKeySpec,
-    /// Another service's, or a global one about what does not exist here (organizations, networks of AWS, services as callers): never in a
-    /// request.
+    /// Another service's, or a global one about what does not exist here (organizations, networks
+    /// of AWS, services as callers): never in a request.
     Inapplicable,
 }
 

@@ -28,7 +28,8 @@ impl Network {
             }
             Some(_) => return None,
         };
-        // Addresses are compared in canonical form, so that a mapped one is an IPv4 address here as well.
+        // Addresses are compared in canonical form, so that a mapped one is an IPv4 address here as
+        // well.
         Some(match address {
             IpAddr::V6(v6) if length >= MAPPED_BITS => match v6.to_ipv4_mapped() {
                 Some(v4) => Self::v4(v4.to_bits(), length - MAPPED_BITS),

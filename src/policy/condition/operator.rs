@@ -9,7 +9,8 @@ use crate::policy::facts::{Facts, Value};
 use crate::policy::statement::ArnPattern;
 use crate::policy::template::{Case, Match, Syntax, Template};
 
-/// What a policy compares a value with: one of these must match, or none if the operator is a negated one.
+/// What a policy compares a value with: one of these must match, or none if the operator is a
+/// negated one.
 pub(super) enum Operands {
     Texts(Case, Box<[Template]>),
     Arns(Box<[ArnPattern]>),

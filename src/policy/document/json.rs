@@ -1,6 +1,7 @@
 //! The small tree of JSON values that policies are read through.
 //!
-//! Derived types would take an array for an object, `null` for an absent element, and the last of two members of one name.
+//! Derived types would take an array for an object, `null` for an absent element, and the last of
+//! two members of one name.
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::fmt;
@@ -16,7 +17,8 @@ pub(in crate::policy) enum Json {
     Null,
 }
 
-/// Members of one object at most. Keeps the search for duplicates short; no object of a policy that people write has as many.
+/// Members of one object at most. Keeps the search for duplicates short; no object of a policy that
+/// people write has as many.
 const OBJECT_MEMBERS_MAX: usize = 256;
 
 impl<'de> Deserialize<'de> for Json {

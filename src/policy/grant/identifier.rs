@@ -1,4 +1,5 @@
-//! What grants are called: by their id, by the name that their maker gave them, and by the token that stands for one.
+//! What grants are called: by their id, by the name that their maker gave them, and by the token
+//! that stands for one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -74,8 +75,8 @@ impl FromStr for GrantName {
     }
 }
 
-/// A grant token as a caller holds it: 1..=8192 characters that say nothing to him. Whoever has it can use a grant that he is let, so it is
-/// never listed and never printed.
+/// A grant token as a caller holds it: 1..=8192 characters that say nothing to him. Whoever has it
+/// can use a grant that he is let, so it is never listed and never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct GrantToken(Box<str>);
 

@@ -10,7 +10,8 @@ use crate::policy::steps::Steps;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// The grants of one key. A decision looks at those that name the caller, his role or his account, however many there are.
+/// The grants of one key. A decision looks at those that name the caller, his role or his account,
+/// however many there are.
 #[derive(Clone, Default)]
 pub struct KeyGrants {
     by_id: BTreeMap<GrantId, Arc<Grant>>,
@@ -81,7 +82,8 @@ impl KeyGrants {
         }
     }
 
-    /// The grant of the same name and the same parameters, made under the same account: `CreateGrant` gives it again.
+    /// The grant of the same name and the same parameters, made under the same account:
+    /// `CreateGrant` gives it again.
     #[must_use]
     pub fn same(
         &self,
@@ -94,7 +96,8 @@ impl KeyGrants {
         })
     }
 
-    /// What lets `principal` perform `operation`, the best first: what lets it as it is, else what needs an identity policy too.
+    /// What lets `principal` perform `operation`, the best first: what lets it as it is, else what
+    /// needs an identity policy too.
     ///
     /// `new` is the grant that a `CreateGrant` would make: no grant lets make one that gives more.
     pub(in crate::policy) fn allow(

@@ -1,6 +1,7 @@
 //! The operations that a grant can let.
 //!
-//! Source: AWS KMS Developer Guide, "Grants in AWS KMS", the table of grant operations and the KMS keys that support them.
+//! Source: AWS KMS Developer Guide, "Grants in AWS KMS", the table of grant operations and the KMS
+//! keys that support them.
 
 use crate::policy::Action;
 use std::fmt;

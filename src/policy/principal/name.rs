@@ -9,8 +9,9 @@ use crate::policy::principal::PrincipalKind;
 use std::fmt;
 use std::str::FromStr;
 
-/// The name of a principal that can be given permissions: an account (12 digits, or the ARN of its root), a user, a role, a role's session or
-/// a federated user. Groups, services and whatever has a wildcard are refused.
+/// The name of a principal that can be given permissions: an account (12 digits, or the ARN of its
+/// root), a user, a role, a role's session or a federated user. Groups, services and whatever has a
+/// wildcard are refused.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PrincipalName {
     text: Box<str>,
@@ -65,7 +66,8 @@ impl PrincipalName {
         self.kind
     }
 
-    /// An account's name covers everybody in it, and is its root user's own; a role's name is also that of its sessions.
+    /// An account's name covers everybody in it, and is its root user's own; a role's name is also
+    /// that of its sessions.
     pub(in crate::policy) fn names(&self, principal: &Principal) -> Naming {
         let himself = match self.kind {
             NameKind::Account if self.account != principal.account => return Naming::Not,

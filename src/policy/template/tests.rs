@@ -153,7 +153,8 @@ fn separators_within_variables_are_none() {
     }
 }
 
-/// What the wildcards mean, in the plainest words: for each beginning of the pattern, which beginnings of the text it stands for.
+/// What the wildcards mean, in the plainest words: for each beginning of the pattern, which
+/// beginnings of the text it stands for.
 fn matches_by_definition(pattern: &str, text: &str, same: impl Fn(char, char) -> bool) -> bool {
     let text: Vec<char> = text.chars().collect();
     let mut reached = vec![false; text.len() + 1];
@@ -176,7 +177,8 @@ fn folded(one: char, other: char) -> bool {
     one.to_lowercase().eq(other.to_lowercase())
 }
 
-/// A text, and a pattern that often stands for it: some of its characters have become wildcards, and some others.
+/// A text, and a pattern that often stands for it: some of its characters have become wildcards,
+/// and some others.
 fn pattern_of_a_text() -> impl Strategy<Value = (String, String)> {
     let letters = prop::sample::select(vec!['a', 'b', 'é', '語', '🦀']);
     let text = prop::collection::vec(letters, 0..300);

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// Every key of one tenant has filled the pool; another gets its share, and never more than what is there.
+/// Every key of one tenant has filled the pool; another gets its share, and never more than what is
+/// there.
 #[test]
 fn pool_2_no_account_keeps_the_others_out_of_the_pool() {
     let mut bench = Bench::new(small());
@@ -62,7 +63,8 @@ fn pool_2_keys_that_were_used_once_keep_no_others_out() {
     assert_eq!(bench.pool.lanes().len(), 8, "one went for it");
 }
 
-/// A key that was disabled or deleted: its lane, its place in the budget and its series go within a minute.
+/// A key that was disabled or deleted: its lane, its place in the budget and its series go within a
+/// minute.
 #[test]
 fn pool_2_lanes_of_keys_that_are_gone_go() {
     let (gone, here) = (entry(1, 1), entry(2, 1));

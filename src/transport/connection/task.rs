@@ -1,4 +1,5 @@
-//! One connection's life: connected, served, told that it is let go or that the listener drains, and left to read its last answer.
+//! One connection's life: connected, served, told that it is let go or that the listener drains,
+//! and left to read its last answer.
 
 use crate::transport::places::{Notice, Place};
 use crate::transport::write_timeout::WriteTimeout;
@@ -17,11 +18,13 @@ use tokio::time::{sleep, timeout};
 
 /// What an idle connection that is let go is given to send what it has left to send.
 const LET_GO_TIME: Duration = Duration::from_secs(1);
-/// How long a shutdown leaves connections open on which nothing is asked: a caller that asks in that time is answered, and told that it was the last answer. A caller
-/// that keeps its connection and asks more seldom may meet a closed one, as with every server.
+/// How long a shutdown leaves connections open on which nothing is asked: a caller that asks in
+/// that time is answered, and told that it was the last answer. A caller that keeps its connection
+/// and asks more seldom may meet a closed one, as with every server.
 pub(super) const LAST_CALL: Duration = Duration::from_millis(200);
-/// How long, and for how many bytes, a peer whose request was not read to its end may go on sending: closing at once would reset the connection, and
-/// take the answer away from a peer that has not read it yet.
+/// How long, and for how many bytes, a peer whose request was not read to its end may go on
+/// sending: closing at once would reset the connection, and take the answer away from a peer that
+/// has not read it yet.
 const LINGER_MAX: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -85,8 +88,8 @@ impl Connection {
         }
     }
 
-    /// Serves to the end; the stream, if its peer may still have something to read. A shutdown gives a caller that is about to ask a moment to do so, answers
-    /// what was asked, and closes.
+    /// Serves to the end; the stream, if its peer may still have something to read. A shutdown
+    /// gives a caller that is about to ask a moment to do so, answers what was asked, and closes.
     async fn run<T, S, B>(&mut self, stream: T, service: S) -> Option<T>
     where
         T: AsyncRead + AsyncWrite + Unpin,

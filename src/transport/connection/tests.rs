@@ -1,4 +1,5 @@
-//! What a listener survives, and what it refuses, over pipes in memory and with a service of a few lines.
+//! What a listener survives, and what it refuses, over pipes in memory and with a service of a few
+//! lines.
 
 use super::*;
 use crate::transport::connection::task::LAST_CALL;

@@ -31,7 +31,8 @@ impl Front {
         let form = Form::accepted(&head.headers).ok_or_else(not_acceptable)?;
         let (api, makers) = (Arc::clone(&self.service.api), self.service.makers.clone());
         let patience = Duration::from_millis(self.service.config.write_timeout_ms);
-        // Whether the caller may, is decided where the keys are made: it may take as long as a chunk.
+        // Whether the caller may, is decided where the keys are made: it may take as long as a
+        // chunk.
         let begin = move || {
             let keys = api.data_keys(&requester, &body)?;
             Batch::new(keys, form, makers, patience)
@@ -55,7 +56,8 @@ impl Front {
         Ok(response)
     }
 
-    /// Answers a stream of containers as it comes. What is signed comes whole, since its signature covers all of it.
+    /// Answers a stream of containers as it comes. What is signed comes whole, since its signature
+    /// covers all of it.
     pub(super) async fn containers(
         &self,
         id: RequestId,

@@ -14,7 +14,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// Bytes of a file at most: CRLs of large authorities have some MiB.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// Permission bits that a key file must not have: anything for others, and more than reading for its group.
+/// Permission bits that a key file must not have: anything for others, and more than reading for
+/// its group.
 const KEY_MODE_FORBIDDEN: u32 = 0o037;
 
 /// Where everything is.
@@ -93,8 +94,9 @@ impl TlsError {
     }
 }
 
-/// What tells that a file was replaced or written; `None` where it cannot be seen. The time of the last change of its inode moves with
-/// every write and every `chmod`, and a link that points elsewhere leads to another inode.
+/// What tells that a file was replaced or written; `None` where it cannot be seen. The time of the
+/// last change of its inode moves with every write and every `chmod`, and a link that points
+/// elsewhere leads to another inode.
 pub(super) type Stamps = Vec<Option<[i64; 5]>>;
 
 impl Files {
@@ -190,7 +192,8 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     }
 }
 
-/// Reads a file whose metadata `check` takes: of the open file, so that what was checked is what is read.
+/// Reads a file whose metadata `check` takes: of the open file, so that what was checked is what is
+/// read.
 fn read(
     path: &Path,
     check: impl FnOnce(&fs::Metadata) -> Result<(), TlsError>,
@@ -206,7 +209,8 @@ fn read(
         let problem = format!("it has more than {FILE_BYTES_MAX} bytes");
         return Err(TlsError::refused(path, &problem));
     }
-    // With room for all of it and the read that finds its end, so that no part of a key is left behind where the buffer was before.
+    // With room for all of it and the read that finds its end, so that no part of a key is left
+    // behind where the buffer was before.
     let room = usize::try_from(metadata.len()).unwrap_or(0) + 64;
     let mut text = Zeroizing::new(Vec::with_capacity(room));
     file.take(FILE_BYTES_MAX)

@@ -1,4 +1,5 @@
-//! One handshake: within its time, counted by why it failed, and ended so that the client can read why.
+//! One handshake: within its time, counted by why it failed, and ended so that the client can read
+//! why.
 
 use crate::transport::caller::Caller;
 use crate::transport::connection::linger;
@@ -120,7 +121,8 @@ impl Tls {
             .tls_handshake_failures(reason.label())
             .increment(1);
         if let Some(stream) = stream {
-            // The alert is on its way: with what the client has sent unread, closing at once would take it back.
+            // The alert is on its way: with what the client has sent unread, closing at once would
+            // take it back.
             linger(stream).await;
         }
         Err(io::Error::other(format!(

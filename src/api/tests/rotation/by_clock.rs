@@ -1,4 +1,5 @@
-//! Rotation by the clock: when a date comes, and what becomes of one that passed while nothing could be rotated.
+//! Rotation by the clock: when a date comes, and what becomes of one that passed while nothing
+//! could be rotated.
 
 use super::*;
 

@@ -111,7 +111,8 @@ fn a_token_that_is_not_the_access_keys_is_refused() {
     for (change, message) in changes {
         ends(&with(change), role("AROAEXAMPLE"), Err(message));
     }
-    // Another token of the same access key id and secret would do as well: what signs is the secret.
+    // Another token of the same access key id and secret would do as well: what signs is the
+    // secret.
     let swapped = with(&|it| it.session_token.clone_from(&other_session.session_token));
     ends(&swapped, role("AROAEXAMPLE"), Ok(SESSION));
     let foreign = Verifier::new(

@@ -1,6 +1,7 @@
-//! Single conditions, beside an implementation that is not ours: `iam-rs`, which agrees with the documentation of AWS on values that have the
-//! type of their operator. It is not asked about wildcards under `ArnEquals` or within values, `BinaryEquals`, variables, and values of
-//! another type: there it departs from AWS or from what we promise.
+//! Single conditions, beside an implementation that is not ours: `iam-rs`, which agrees with the
+//! documentation of AWS on values that have the type of their operator. It is not asked about
+//! wildcards under `ArnEquals` or within values, `BinaryEquals`, variables, and values of another
+//! type: there it departs from AWS or from what we promise.
 
 use super::*;
 use iam_rs::{Arn, Context, ContextValue, Decision, IAMPolicy, IAMRequest};

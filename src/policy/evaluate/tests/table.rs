@@ -183,7 +183,8 @@ fn no_source_is_without_a_case() {
     }
 }
 
-/// Whatever a case allows, a deny of everything in either policy forbids, and without its policies and grants nothing is left of it.
+/// Whatever a case allows, a deny of everything in either policy forbids, and without its policies
+/// and grants nothing is left of it.
 #[test]
 fn auth_1_every_case_is_denied_by_a_deny() {
     for (number, case) in (1..).zip(&table().case) {
