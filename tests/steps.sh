@@ -11,7 +11,8 @@ logs=$target/tmp/logs
 mkdir -p "$logs" "$CLIENT_LINES"
 passed=0 failed=0
 
-# A step runs where bash ignores `set -e`: what must not go on after a failure says so with && or return.
+# A step runs where bash ignores `set -e`: what must not go on after a failure says so with && or
+# return.
 
 # Installs the Debian packages that have the programs that are missing, or names them.
 install_programs() {
@@ -81,8 +82,8 @@ step() {
     fi
 }
 
-# client_steps CASE [OPTION]...: runs the cases of test_steps.py that are called so. Each counts as a
-# step; when pytest itself fails, that counts as one that failed.
+# client_steps CASE [OPTION]...: runs the cases of test_steps.py that are called so. Each counts as
+# a step; when pytest itself fails, that counts as one that failed.
 client_steps() {
     local name=$1 log=$logs/$1.log status=0 ended failures
     shift

@@ -88,7 +88,8 @@ impl Principal {
     /// A session of this role, with the role's policies and tags.
     ///
     /// # Errors
-    /// [`InvalidPrincipal`]: this is no role, or `name` is no session's name (2 to 64 characters of letters, digits and `_+=,.@-`).
+    /// [`InvalidPrincipal`]: this is not a role, or `name` is not the name of a session (2 to 64
+    /// characters of letters, digits and `_+=,.@-`).
     pub fn session(&self, name: &str, issue_time: Timestamp) -> Result<Self, InvalidPrincipal> {
         let role = match self.kind {
             Kind::Role => self.arn.rsplit('/').next(),

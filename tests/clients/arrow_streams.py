@@ -107,7 +107,8 @@ def mutated(chance: random.Random, own: Messages, others: list[Messages], spoil:
         case "bytes":
             return how, spoil(chance, b"".join(parts))
         case "metadata":
-            # Aligned words of one message's flatbuffer, whose length stands behind the continuation marker.
+            # Aligned words of one message's flatbuffer, whose length stands behind the continuation
+            # marker.
             part = bytearray(parts[at])
             for _ in range(chance.choice([1, 1, 2, 4])):
                 place = chance.randrange(0, min(8 + int.from_bytes(part[4:8], "little"), len(part)), 4)
@@ -142,7 +143,8 @@ def rows_of(body: bytes) -> tuple[int, bool]:
     try:
         stream = pyarrow.ipc.open_stream(body)
     except (pyarrow.ArrowInvalid, OSError):
-        # Columns of a type that pyarrow does not take come back as they were sent: a decimal of no digits.
+        # Columns of a type that pyarrow does not take come back as they were sent: a decimal of no
+        # digits.
         return rows, body.endswith(END)
     try:
         for batch in stream:

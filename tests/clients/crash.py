@@ -75,7 +75,8 @@ def kill_during_export(source: list[str], out: Path, rounds: int, victim: Daemon
         (victim or run).kill()
         said = run.communicate(timeout=120)[0].decode()
         if victim is not None:
-            # The last bytes may have been in the socket: an export that had all it asked for has ended well.
+            # The last bytes may have been in the socket: an export that had all it asked for has
+            # ended well.
             assert run.returncode == 0 or "resumes" in said, f"an export whose daemon was killed said: {said}"
             victim.start()
         kills += 1

@@ -102,7 +102,8 @@ class Trial:
             self.succeeded(sent_under, base64.b64decode(json.loads(body)["CiphertextBlob"]))
         elif json.loads(body)["__type"] == "DisabledException":
             self.counts["disabled"] += 1
-            # A request that was sent to an enabled key may be refused only by a change that came after it.
+            # A request that was sent to an enabled key may be refused only by a change that came
+            # after it.
             self.counts["refused while enabled"] += sent_under[1] == ENABLED and self.under == sent_under
         else:
             self.counts[f"unexpected: {body[:200]!r}"] += 1

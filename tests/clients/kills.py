@@ -45,7 +45,8 @@ STREAM_ROWS, STREAM_BATCHES = 300, 4
 PADDING = 2_000
 # Moments, how often of a hundred, and up to which count of them it is waited.
 MOMENTS = {"answer": (20, 400), "change sent": (25, 25), "change answered": (15, 25), BATCH: (10, 12), STREAM: (10, 12), "audit file": (12, 1), "start": (8, 1)}
-# A change that has been sent is killed within it: while it is read, judged, written, synced or answered.
+# A change that has been sent is killed within it: while it is read, judged, written, synced or
+# answered.
 CHANGE_SECONDS = 0.004
 SETTINGS = """
 [audit]

@@ -55,7 +55,8 @@ BESIDE_MODEL = {
     # A key in the wrong state, and one that is not there.
     "KMSInvalidStateException": None, "DisabledException": None, "NotFoundException": None,
 }
-# Answered before there is an operation: by method and path, to whom it is none of his business, by the size of body and head, by what is no HTTP.
+# Answered before there is an operation: by method and path, to whom it is none of his business, by
+# the size of body and head, by what is no HTTP.
 BEFORE_OPERATIONS = {400, 403, 404, 405, 408, 413, 415, 431}
 
 
@@ -260,7 +261,8 @@ class Sender:
                 return kind, "hang", f"no answer in {ANSWER_SECONDS} s to {described}"
             except (http.client.HTTPException, OSError) as error:
                 connection.close()
-                # A connection that the daemon closed after the last answer; a new one must not fare so.
+                # A connection that the daemon closed after the last answer; a new one must not fare
+                # so.
                 if is_last:
                     return kind, "closed", f"{error!r} to {described}"
         if show:

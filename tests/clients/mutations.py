@@ -27,7 +27,8 @@ from service_model import MODEL, OPERATIONS, SHAPES, Maker, world
 from wire import JSON, Answer, Closed, Connection
 
 REQUESTS, STREAMS = 3_000, 3_000
-# Threads wait together for the time limit of a body that does not come. They are fewer than the streams that one listener has at once.
+# Threads wait together for the time limit of a body that does not come. They are fewer than the
+# streams that one listener has at once.
 PROCESSES, THREADS = 2, 6
 # For so many the same keys: later on hardly one would be enabled.
 BLOCK = 10_000
@@ -229,7 +230,8 @@ class Altered:
             return f"{answer.status} {answer.body[:200]!r}"
         if self.is_stream or answer.headers.get("content-type") == ARROW:
             return None if len(answer.body) > READ_BYTES_MAX else arrow_streams.wrong(answer, self.rows)
-        # What is no HTTP, or for no path of ours, is refused before there is an operation that could name its error.
+        # What is no HTTP, or for no path of ours, is refused before there is an operation that
+        # could name its error.
         is_closing = not answer.body and answer.headers.get("connection") == "close"
         is_before = answer.status in (404, 405) or answer.status in (400, 414, 431) and is_closing
         if answer.status != 200 and not answer.code and not (is_before and self.kind in MAY_BE_NO_HTTP):

@@ -23,7 +23,8 @@ from daemon import ALIAS, ROOT, Daemon, new_key, running
 README, DEVIATIONS, TABLE = ROOT / "README.md", ROOT / "docs" / "deviations.toml", ROOT / "src" / "api" / "operation.rs"
 BEGIN, END = "<!-- operations: written by tests/clients/operations.py --write -->", "<!-- /operations -->"
 UNSUPPORTED = "UnsupportedOperationException"
-# What a new key is for, by the beginning of its spec; and what a request needs, though the service model does not require it.
+# What a new key is for, by the beginning of its spec; and what a request needs, though the service
+# model does not require it.
 USAGES = {
     "SYMMETRIC": "ENCRYPT_DECRYPT", "RSA": "SIGN_VERIFY", "ECC": "SIGN_VERIFY", "SM2": "SIGN_VERIFY", "ML": "SIGN_VERIFY", "HMAC": "GENERATE_VERIFY_MAC",
 }

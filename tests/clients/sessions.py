@@ -142,7 +142,8 @@ def rolled_keys(mill: Daemon, tally: Tally) -> None:
         for version in range(1, ROLLS + 1):
             new = operator(mill, "principal", "new-access-key", "roller")
             serving[0] = (version, client(mill, tally, new))
-            # A caller that has been answered under the new key has nothing under way under the old one.
+            # A caller that has been answered under the new key has nothing under way under the old
+            # one.
             wait_until(lambda now=version: failures or min(done) == now, WAIT_SECONDS, "every caller under the new key")
             kept = client(mill, tally, old)
             operator(mill, "principal", "deactivate-access-key", "roller", old["AccessKeyId"])

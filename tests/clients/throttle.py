@@ -16,7 +16,8 @@ KEYS_PER_SECOND = 50
 KEYS = 200
 BULK_PER_SECOND = 1_000_000
 BULK_KEYS = 3_000_000
-# Retries in standard mode pause for up to a second, then two, …: what takes longer than this has lost keys that it was due.
+# Retries in standard mode pause for up to a second, then two, …: what takes longer than this has
+# lost keys that it was due.
 SECONDS_MAX = 20
 TOO_FAST = "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls."
 

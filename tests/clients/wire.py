@@ -23,7 +23,8 @@ ARROW = "application/vnd.apache.arrow.stream"
 ANSWER_SECONDS = 30
 PIECE_BYTES = 1 << 16
 HEAD_BYTES_MAX = 1 << 16
-# Whoever is on the daemon's own socket is the provisioner, as with `keymill dev`, and the operator; on the further one, the admin.
+# Whoever is on the daemon's own socket is the provisioner, as with `keymill dev`, and the operator;
+# on the further one, the admin.
 SETTINGS = """
 [peers.users]
 {user} = "arn:aws:iam::111122223333:user/provisioner"

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from open_blobs import aes_block, canonical, derive
 
 MATERIAL = bytes(range(32))
-# What the operating system is made to draw: prefix 12, start 8, seed 32; `seal` takes its 24-byte nonce from the front.
+# What the operating system is made to draw: prefix 12, start 8, seed 32; `seal` takes its 24-byte
+# nonce from the front.
 DRAW = bytes(200 - at for at in range(52))
 KEY = "1234abcd-12ab-34cd-56ef-1234567890ab"
 MULTI_REGION_KEY = "mrk-1234abcd12ab34cd56ef1234567890ab"

@@ -111,7 +111,8 @@ class Client:
         try:
             return self._send(target, body, headers)
         except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
-            # An idle connection that the daemon has closed; whatever it had made of the request went nowhere.
+            # An idle connection that the daemon has closed; whatever it had made of the request
+            # went nowhere.
             self._connection.close()
             if not reused:
                 raise
