@@ -1,5 +1,5 @@
 //! What the files of TLS may be. What clients see of them is tested over the wire, in
-//! `tests/server/tls.rs`.
+//! `tests/it/server/tls.rs`.
 
 use super::*;
 use rcgen::{CertificateParams, KeyPair};

@@ -1,0 +1,393 @@
+//! A daemon in this process: store, pool, operations and every listener, in a folder that goes with
+//! it.
+
+use crate::server::certificates::Issued;
+use crate::server::wire::{Wire, within};
+use keymill::api::{self, Api, Parts, Requester};
+use keymill::audit::{self, Audit};
+use keymill::auth::{Credentials, PeerMap, Peers, Verifier};
+use keymill::clock::{Clock, Timestamp};
+use keymill::crypto::entropy::Entropy;
+use keymill::crypto::secret::{Secret, SecretBytes};
+use keymill::key::arn::Region;
+use keymill::keystore::{AccessKey, Change, Keystore, KeystoreError, PrincipalEntry, RootKey};
+use keymill::limit::{self, Limits};
+use keymill::metrics::Metrics;
+use keymill::policy::{PolicyDocument, Principal};
+use keymill::pool::{self, CloneWord, Pool};
+use keymill::transport::admin::Admin;
+use keymill::transport::tls::{self, Tls};
+use keymill::transport::{self, Config, Makers, Service, Socket};
+use serde_json::{Value, json};
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub(crate) const ACCOUNT: &str = "111122223333";
+pub(crate) const REGION: &str = "us-east-1";
+pub(crate) const ALIAS: &str = "alias/containers";
+/// 2026-01-15T12:00:00Z, when the daemon's clock stands still.
+pub(crate) const NOW: Timestamp = Timestamp(1_768_478_400_000_000);
+
+/// A principal of the daemon.
+pub(crate) struct Who {
+    pub(crate) name: &'static str,
+    pub(crate) access_key_id: &'static str,
+    pub(crate) secret_access_key: &'static str,
+    pub(crate) policy: &'static str,
+}
+
+pub(crate) const ADMIN: Who = Who {
+    name: "admin",
+    access_key_id: "AKIAADMINADMINADMIN1",
+    secret_access_key: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKE1",
+    policy: r#"{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*"}}"#,
+};
+pub(crate) const PROVISIONER: Who = Who {
+    name: "provisioner",
+    access_key_id: "AKIAPROVISIONERPROV2",
+    secret_access_key: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKE2",
+    policy: r#"{"Statement":{"Effect":"Allow","Action":"kms:GenerateDataKeyWithoutPlaintext","Resource":"*"}}"#,
+};
+
+impl Who {
+    pub(crate) fn arn(&self) -> String {
+        format!("arn:aws:iam::{ACCOUNT}:user/{}", self.name)
+    }
+
+    /// What the principal signs with, for `region`.
+    pub(crate) fn credentials(&self, region: &str) -> Credentials {
+        Credentials {
+            access_key_id: self.access_key_id.to_owned(),
+            secret_access_key: secret(self.secret_access_key),
+            session_token: None,
+            region: region.to_owned(),
+        }
+    }
+}
+
+fn secret(text: &str) -> SecretBytes {
+    SecretBytes::filled(text.len(), |bytes| bytes.copy_from_slice(text.as_bytes()))
+}
+
+/// What a test wants otherwise than usual.
+pub(crate) struct Setup {
+    pub(crate) config: Config,
+    pub(crate) rates: limit::Config,
+    /// Whom the peer of the Unix socket is taken for.
+    pub(crate) peer: Option<Who>,
+    /// Whether the peer of the Unix socket is the operator.
+    pub(crate) operator: bool,
+    /// TLS on the TCP listener.
+    pub(crate) tls: Option<TlsFiles>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            config: Config::default(),
+            rates: limit::Config {
+                refused_calls_per_second: 0,
+                ..limit::Config::default()
+            },
+            peer: Some(PROVISIONER),
+            operator: true,
+            tls: None,
+        }
+    }
+}
+
+/// The files of a listener with TLS, in a folder that goes with them.
+pub(crate) struct TlsFiles {
+    pub(crate) config: tls::Config,
+    folder: tempfile::TempDir,
+}
+
+impl TlsFiles {
+    pub(crate) fn new(server: &Issued) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = tls::Config {
+            certificate: folder.path().join("server.pem"),
+            key: folder.path().join("server.key"),
+            ..tls::Config::default()
+        };
+        let files = Self { config, folder };
+        files.server(server);
+        files
+    }
+
+    pub(crate) fn server(&self, server: &Issued) {
+        fs::write(&self.config.certificate, &server.certificate).unwrap();
+        fs::write(&self.config.key, &server.key).unwrap();
+        let narrow = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(&self.config.key, narrow).unwrap();
+    }
+
+    /// What client certificates are issued by; to be told before the daemon starts, and as often as
+    /// one likes then.
+    pub(crate) fn client_ca(&self, pem: &str) -> PathBuf {
+        self.put("ca.pem", pem)
+    }
+
+    /// What is revoked, likewise.
+    pub(crate) fn client_crl(&self, pem: &str) -> PathBuf {
+        self.put("crl.pem", pem)
+    }
+
+    fn put(&self, name: &str, pem: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, pem).unwrap();
+        path
+    }
+}
+
+/// A running daemon. Dropping it stops it at once.
+pub(crate) struct Daemon {
+    pub(crate) tcp: SocketAddr,
+    pub(crate) socket: PathBuf,
+    pub(crate) admin: SocketAddr,
+    pub(crate) ready: Arc<AtomicBool>,
+    pub(crate) api: Arc<Api>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Clock,
+    /// The id of the key that [`ALIAS`] names.
+    pub(crate) key_id: String,
+    pub(crate) key_arn: String,
+    shutdown: watch::Sender<bool>,
+    listeners: JoinSet<()>,
+    tls: Option<(TlsFiles, Arc<Tls>)>,
+    _folder: tempfile::TempDir,
+}
+
+impl Daemon {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Setup::default()).await
+    }
+
+    pub(crate) async fn start_with(setup: Setup) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let (entropy, clock) = (Arc::new(Entropy::os()), Clock::manual(NOW));
+        let keystore = keystore(&folder, &entropy, &metrics).await;
+        let clone_word = Arc::new(CloneWord::new());
+        let config = pool::Config {
+            fillers: 1,
+            ..pool::Config::default()
+        };
+        let parts = (Arc::clone(&entropy), clock.clone(), Arc::clone(&clone_word));
+        let pool = Pool::new(config, parts.0, parts.1, parts.2, &metrics).unwrap();
+        let log = audit::Config {
+            path: folder.path().join("audit"),
+            journal_bytes: 1 << 20,
+            ..audit::Config::default()
+        };
+        let key = Secret::filled(|bytes| bytes.fill(1));
+        let audit = Audit::open(&log, key, None, Clock::system(), &entropy, &metrics);
+        let audit = Arc::new(audit.unwrap());
+        let parts = Parts {
+            keystore: Arc::clone(&keystore),
+            pool: Arc::clone(&pool),
+            clone_word,
+            entropy,
+            clock: clock.clone(),
+            limits: Limits::new(&setup.rates),
+            audit: Arc::clone(&audit),
+        };
+        let api = Api::new(parts, &metrics);
+        let token_key = Arc::clone(keystore.session_token_key());
+        let store = Arc::clone(keystore.halt());
+        let service = Arc::new(Service {
+            api: Arc::clone(&api),
+            keystore,
+            verifier: Verifier::new(REGION.to_owned(), Duration::from_secs(300), token_key),
+            account: ACCOUNT.parse().unwrap(),
+            clock: clock.clone(),
+            config: setup.config,
+            metrics: Arc::clone(&metrics),
+            cores: vec![Handle::current()],
+            makers: Makers::start().unwrap(),
+        });
+        let (shutdown, down) = watch::channel(false);
+        let mut listeners = JoinSet::new();
+        let local = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
+        let (tcp, admin) = (local().await, local().await);
+        let addresses = (tcp.local_addr().unwrap(), admin.local_addr().unwrap());
+        let socket = folder.path().join("keymill.sock");
+        let unix = transport::unix::bind(&socket, 0o600).unwrap();
+        let uid = rustix::process::getuid().as_raw();
+        let mut peers = PeerMap::default();
+        peers
+            .uids
+            .extend(setup.peer.iter().map(|who| (uid, who.arn())));
+        let operator = if setup.operator { uid } else { uid + 1 };
+        let ready = Arc::new(AtomicBool::new(false));
+        let desk = Arc::new(Admin {
+            metrics: Arc::clone(&metrics),
+            pool,
+            ready: Arc::clone(&ready),
+            audit,
+            store,
+            facts: json!({"version": "test"}),
+        });
+        let tls = setup.tls.map(|files| {
+            let loaded = Tls::load(&files.config, clock.clone(), Arc::clone(&metrics)).unwrap();
+            (files, Arc::new(loaded))
+        });
+        match &tls {
+            None => listeners.spawn(transport::serve_tcp(
+                Arc::clone(&service),
+                tcp,
+                down.clone(),
+            )),
+            Some((_, tls)) => listeners.spawn(transport::serve_tls(
+                Arc::clone(&service),
+                tcp,
+                Arc::clone(tls),
+                down.clone(),
+            )),
+        };
+        listeners.spawn(transport::serve_unix(
+            service,
+            unix,
+            Socket {
+                name: "listen.socket".to_owned(),
+                peers: Peers::Mapped(peers),
+                operator_uid: Some(operator),
+            },
+            down.clone(),
+        ));
+        let served = transport::admin::serve(desk, admin, addresses.1, down);
+        listeners.spawn(served.unwrap());
+        let mut daemon = Self {
+            tcp: addresses.0,
+            socket,
+            admin: addresses.1,
+            ready,
+            api,
+            metrics,
+            clock,
+            key_id: String::new(),
+            key_arn: String::new(),
+            shutdown,
+            listeners,
+            tls,
+            _folder: folder,
+        };
+        let created = daemon.call("CreateKey", json!({})).await;
+        let text = |name: &str| {
+            created["KeyMetadata"][name]
+                .as_str()
+                .expect("a created key has it")
+                .to_owned()
+        };
+        (daemon.key_id, daemon.key_arn) = (text("KeyId"), text("Arn"));
+        let alias = json!({"AliasName": ALIAS, "TargetKeyId": daemon.key_id});
+        daemon.call("CreateAlias", alias).await;
+        daemon
+    }
+
+    /// Performs an operation as the operator, past every listener.
+    pub(crate) async fn call(&self, name: &str, body: Value) -> Value {
+        let operation = api::operation(name).expect("a known operation");
+        let operator = Principal::operator(0, ACCOUNT.parse().unwrap());
+        let body = body.to_string();
+        let reply = self
+            .api
+            .call(operation, &Requester::local(operator), body.as_bytes())
+            .await;
+        let reply = reply.expect("the operator may do everything");
+        match reply.body() {
+            [] => Value::Null,
+            body => serde_json::from_slice(body).unwrap(),
+        }
+    }
+
+    pub(crate) async fn over_tcp(&self) -> Wire<TcpStream> {
+        Wire::new(within(TcpStream::connect(self.tcp)).await.unwrap())
+    }
+
+    pub(crate) async fn over_unix(&self) -> Wire<UnixStream> {
+        Wire::new(within(UnixStream::connect(&self.socket)).await.unwrap())
+    }
+
+    pub(crate) async fn at_admin(&self) -> Wire<TcpStream> {
+        Wire::new(within(TcpStream::connect(self.admin)).await.unwrap())
+    }
+
+    /// The files of TLS.
+    pub(crate) fn tls(&self) -> &TlsFiles {
+        &self.tls.as_ref().expect("a daemon with TLS").0
+    }
+
+    /// Reads the files of TLS again, as at SIGHUP.
+    pub(crate) fn reload(&self) {
+        self.tls.as_ref().expect("a daemon with TLS").1.reload();
+    }
+
+    /// The same as by the timer.
+    pub(crate) fn reload_if_changed(&self) {
+        let (_, tls) = self.tls.as_ref().expect("a daemon with TLS");
+        tls.reload_if_changed();
+    }
+
+    /// The `Host` of requests over TCP.
+    pub(crate) fn host(&self) -> String {
+        self.tcp.to_string()
+    }
+
+    /// Tells the listeners to drain.
+    pub(crate) fn begin_to_drain(&self) {
+        self.shutdown.send(true).unwrap();
+    }
+
+    /// Waits until every listener has ended.
+    pub(crate) async fn drained(&mut self) {
+        while let Some(ended) = within(self.listeners.join_next()).await {
+            ended.unwrap();
+        }
+    }
+
+    /// One line of the exposition, with this beginning; its value.
+    pub(crate) fn metric(&self, beginning: &str) -> Option<f64> {
+        self.metrics.upkeep();
+        let text = self.metrics.render();
+        let line = text.lines().find(|line| line.starts_with(beginning))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+}
+
+async fn keystore(
+    folder: &tempfile::TempDir,
+    entropy: &Arc<Entropy>,
+    metrics: &Arc<Metrics>,
+) -> Arc<Keystore> {
+    let root = RootKey::create(&folder.path().join("root.key"), entropy).unwrap();
+    let region = Region {
+        partition: "aws".to_owned(),
+        name: REGION.to_owned(),
+    };
+    let path = folder.path().join("keystore.db");
+    let (entropy, metrics) = (Arc::clone(entropy), Arc::clone(metrics));
+    let keystore = Keystore::create(&path, &root, region, entropy, metrics)
+        .await
+        .unwrap();
+    let principals = [ADMIN, PROVISIONER].map(|who| {
+        let policy = Arc::new(PolicyDocument::parse(who.policy).unwrap());
+        let principal = Principal::new(&who.arn(), vec![policy]).unwrap();
+        let id = who.access_key_id.to_owned();
+        let access_key = AccessKey::new(id, secret(who.secret_access_key));
+        let entry = PrincipalEntry::new(principal, vec![Arc::new(access_key)]);
+        Change::PutPrincipal(entry)
+    });
+    let put = keystore.apply(|_| Ok::<_, KeystoreError>((principals.into(), ())));
+    put.await.unwrap();
+    Arc::new(keystore)
+}

@@ -1,0 +1,517 @@
+//! Every operation, the batch routes and every admin route, with each of several principals, over
+//! TCP and over the socket: what is built has an expected answer here, or this fails.
+
+use crate::server::daemon::{ACCOUNT, ADMIN, Daemon, NOW, PROVISIONER, REGION, Who};
+use crate::server::wire::{Answer, Request};
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use arrow_ipc::writer::StreamWriter;
+use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey};
+use keymill::api::{self, ADMINISTRATION, OPERATIONS, Purpose, Requester};
+use keymill::auth::Credentials;
+use keymill::crypto::secret::SecretBytes;
+use keymill::policy::Principal;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const OK: &str = "OK";
+const DENIED: &str = "AccessDeniedException";
+const MISSING: &str = "NotFoundException";
+const OTHER: &str = "444455556666";
+
+/// The admin has `kms:*`, the provisioner and the consumer one action each, the grantee no policy
+/// but a grant on each key, nobody nothing, and the visitor `kms:*` in another account. Keys have
+/// the default policy.
+const CALLERS: [&str; 6] = [
+    "admin",
+    "provisioner",
+    "consumer",
+    "grantee",
+    "nobody",
+    "visitor",
+];
+
+/// What each of [`CALLERS`] is answered. By ARN where an operation takes one, so that the visitor
+/// asks for what is not his.
+const TABLE: [(&str, [&str; 6]); 46] = [
+    ("CancelKeyDeletion", FOR_ADMIN),
+    ("CreateAlias", FOR_ADMIN),
+    ("CreateGrant", FOR_GRANTEE_TOO),
+    ("CreateKey", AT_HOME),
+    ("Decrypt", [OK, DENIED, OK, OK, DENIED, DENIED]),
+    // Names are looked up at home.
+    ("DeleteAlias", [OK, DENIED, DENIED, DENIED, DENIED, MISSING]),
+    ("DeleteImportedKeyMaterial", FOR_ADMIN),
+    ("DeriveSharedSecret", FOR_ADMIN),
+    ("DescribeKey", FOR_GRANTEE_TOO),
+    ("DisableKey", FOR_ADMIN),
+    ("DisableKeyRotation", FOR_ADMIN),
+    ("EnableKey", FOR_ADMIN),
+    ("EnableKeyRotation", FOR_ADMIN),
+    ("Encrypt", FOR_ADMIN),
+    ("GenerateDataKey", FOR_ADMIN),
+    ("GenerateDataKeyPair", FOR_ADMIN),
+    ("GenerateDataKeyPairWithoutPlaintext", FOR_ADMIN),
+    ("GenerateDataKeyWithoutPlaintext", MINTING),
+    ("GenerateMac", FOR_ADMIN),
+    ("GenerateRandom", AT_HOME),
+    ("GetKeyLastUsage", FOR_ADMIN),
+    ("GetKeyPolicy", FOR_ADMIN),
+    ("GetKeyRotationStatus", FOR_ADMIN),
+    ("GetParametersForImport", FOR_ADMIN),
+    ("GetPublicKey", FOR_ADMIN),
+    ("ImportKeyMaterial", FOR_ADMIN),
+    ("ListAliases", AT_HOME),
+    ("ListGrants", FOR_ADMIN),
+    ("ListKeyPolicies", FOR_ADMIN),
+    ("ListKeyRotations", FOR_ADMIN),
+    ("ListKeys", AT_HOME),
+    ("ListResourceTags", FOR_ADMIN),
+    ("ListRetirableGrants", AT_HOME),
+    ("PutKeyPolicy", FOR_ADMIN),
+    ("ReEncrypt", FOR_ADMIN),
+    ("RetireGrant", FOR_GRANTEE_TOO),
+    ("RevokeGrant", FOR_ADMIN),
+    ("RotateKeyOnDemand", FOR_ADMIN),
+    ("ScheduleKeyDeletion", FOR_ADMIN),
+    ("Sign", FOR_ADMIN),
+    ("TagResource", FOR_ADMIN),
+    ("UntagResource", FOR_ADMIN),
+    ("UpdateAlias", FOR_ADMIN),
+    ("UpdateKeyDescription", FOR_ADMIN),
+    ("Verify", FOR_ADMIN),
+    ("VerifyMac", FOR_ADMIN),
+];
+const FOR_ADMIN: [&str; 6] = [OK, DENIED, DENIED, DENIED, DENIED, DENIED];
+const FOR_GRANTEE_TOO: [&str; 6] = [OK, DENIED, DENIED, OK, DENIED, DENIED];
+/// About no key: identity policies alone decide.
+const AT_HOME: [&str; 6] = [OK, DENIED, DENIED, DENIED, DENIED, OK];
+const MINTING: [&str; 6] = [OK, OK, DENIED, OK, DENIED, DENIED];
+
+/// A daemon, and those who ask it.
+struct Walk {
+    daemon: Daemon,
+    credentials: Vec<(String, Credentials)>,
+    scenes: AtomicUsize,
+}
+
+/// What one call is about, made for it alone.
+struct Scene {
+    number: usize,
+    key: String,
+    alias: String,
+    grant: Value,
+    blob: Value,
+    /// What is to be verified or agreed with, of a key of another kind.
+    proof: Value,
+}
+
+impl Walk {
+    async fn new() -> Self {
+        let daemon = Daemon::start().await;
+        let known = |who: Who| (who.arn(), who.credentials(REGION));
+        let mut credentials = vec![known(ADMIN), known(PROVISIONER)];
+        for (name, account, action) in [
+            ("consumer", ACCOUNT, "kms:Decrypt"),
+            ("grantee", ACCOUNT, "s3:GetObject"),
+            ("nobody", ACCOUNT, "s3:GetObject"),
+            ("visitor", OTHER, "kms:*"),
+        ] {
+            let policy =
+                json!({"Statement": {"Effect": "Allow", "Action": action, "Resource": "*"}});
+            let body = json!({"Name": name, "Policies": [policy.to_string()]}).to_string();
+            let operator = Requester::local(Principal::operator(0, account.parse().unwrap()));
+            let made = daemon
+                .api
+                .administer("CreatePrincipal", &operator, body.as_bytes());
+            let made: Value = serde_json::from_slice(made.await.unwrap().body()).unwrap();
+            let text = |member: &str| made[member].as_str().unwrap().to_owned();
+            let secret = text("SecretAccessKey");
+            let secret_access_key = SecretBytes::filled(secret.len(), |bytes| {
+                bytes.copy_from_slice(secret.as_bytes())
+            });
+            let signs = Credentials {
+                access_key_id: text("AccessKeyId"),
+                secret_access_key,
+                session_token: None,
+                region: REGION.to_owned(),
+            };
+            credentials.push((text("Arn"), signs));
+        }
+        Self {
+            daemon,
+            credentials,
+            scenes: AtomicUsize::new(0),
+        }
+    }
+
+    fn arn(&self, caller: &str) -> &str {
+        let at = CALLERS.iter().position(|name| *name == caller);
+        &self.credentials[at.unwrap()].0
+    }
+
+    async fn scene(&self, operation: &str) -> Scene {
+        let number = self.scenes.fetch_add(1, Ordering::Relaxed);
+        let created = self.daemon.call("CreateKey", json!({})).await;
+        let key = created["KeyMetadata"]["Arn"].as_str().unwrap().to_owned();
+        let alias = format!("alias/walk-{number}");
+        self.daemon
+            .call(
+                "CreateAlias",
+                json!({"AliasName": alias, "TargetKeyId": key}),
+            )
+            .await;
+        let operations = [
+            "GenerateDataKeyWithoutPlaintext",
+            "Decrypt",
+            "DescribeKey",
+            "CreateGrant",
+            "RetireGrant",
+        ];
+        let grant = json!({"KeyId": key, "GranteePrincipal": self.arn("grantee"), "Operations": operations});
+        let grant = self.daemon.call("CreateGrant", grant).await["GrantId"].clone();
+        let sealed = json!({"KeyId": key, "Plaintext": "AA=="});
+        let blob = self.daemon.call("Encrypt", sealed).await["CiphertextBlob"].clone();
+        if operation == "CancelKeyDeletion" {
+            self.daemon
+                .call("ScheduleKeyDeletion", json!({"KeyId": key}))
+                .await;
+        }
+        let (key, proof) = self
+            .other_key(operation)
+            .await
+            .unwrap_or((key, Value::Null));
+        Scene {
+            number,
+            key,
+            alias,
+            grant,
+            blob,
+            proof,
+        }
+    }
+
+    /// A key of the kind that an operation needs, and what its body brings; none if that is the
+    /// usual one.
+    async fn other_key(&self, operation: &str) -> Option<(String, Value)> {
+        let kind = match operation {
+            "Sign" | "Verify" | "GetPublicKey" => ("ECC_NIST_P256", "SIGN_VERIFY"),
+            "GenerateMac" | "VerifyMac" => ("HMAC_256", "GENERATE_VERIFY_MAC"),
+            "DeriveSharedSecret" => ("ECC_NIST_P256", "KEY_AGREEMENT"),
+            "DeleteImportedKeyMaterial" | "GetParametersForImport" | "ImportKeyMaterial" => {
+                ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT")
+            }
+            _ => return None,
+        };
+        let origin = match kind.0 {
+            "SYMMETRIC_DEFAULT" => "EXTERNAL",
+            _ => "AWS_KMS",
+        };
+        let body = json!({"KeySpec": kind.0, "KeyUsage": kind.1, "Origin": origin});
+        let created = self.daemon.call("CreateKey", body).await;
+        let key = created["KeyMetadata"]["Arn"].as_str().unwrap().to_owned();
+        let made_by = match operation {
+            "Verify" => ("Sign", "Signature"),
+            "VerifyMac" => ("GenerateMac", "Mac"),
+            "DeriveSharedSecret" => ("GetPublicKey", "PublicKey"),
+            "ImportKeyMaterial" => return Some((key.clone(), self.import(&key).await)),
+            _ => return Some((key, Value::Null)),
+        };
+        let body = json!({
+            "KeyId": key, "Message": "AA==", "SigningAlgorithm": "ECDSA_SHA_256", "MacAlgorithm": "HMAC_SHA_256",
+        });
+        let proof = self.daemon.call(made_by.0, body).await[made_by.1].clone();
+        Some((key, proof))
+    }
+
+    /// The body of an import.
+    async fn import(&self, key: &str) -> Value {
+        let body = json!({
+            "KeyId": key, "WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": "RSA_2048",
+        });
+        let parameters = self.daemon.call("GetParametersForImport", body).await;
+        let public = base64_simd::STANDARD
+            .decode_to_vec(parameters["PublicKey"].as_str().unwrap())
+            .unwrap();
+        let public = PublicEncryptingKey::from_der(&public).unwrap();
+        let public = OaepPublicEncryptingKey::new(public).unwrap();
+        let mut room = vec![0; public.ciphertext_size()];
+        let wrapped = public
+            .encrypt(&OAEP_SHA256_MGF1SHA256, &[7; 32], &mut room, None)
+            .unwrap();
+        json!({
+            "KeyId": key,
+            "ImportToken": parameters["ImportToken"],
+            "EncryptedKeyMaterial": base64_simd::STANDARD.encode_to_string(&*wrapped),
+            "ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE",
+        })
+    }
+
+    /// The body of a call, which is in order.
+    fn body(&self, operation: &str, scene: &Scene, caller_arn: &str) -> Value {
+        let Scene {
+            number,
+            key,
+            alias,
+            grant,
+            blob,
+            proof,
+        } = scene;
+        match operation {
+            "CreateKey" | "ListAliases" | "ListKeys" => json!({}),
+            "CreateAlias" => {
+                json!({"AliasName": format!("alias/new-{number}"), "TargetKeyId": key})
+            }
+            "UpdateAlias" => json!({"AliasName": alias, "TargetKeyId": key}),
+            "DeleteAlias" => json!({"AliasName": alias}),
+            "ReEncrypt" => json!({"CiphertextBlob": blob, "DestinationKeyId": key}),
+            "Decrypt" => json!({"CiphertextBlob": blob}),
+            "Encrypt" => json!({"KeyId": key, "Plaintext": "AA=="}),
+            "GenerateDataKey" | "GenerateDataKeyWithoutPlaintext" => {
+                json!({"KeyId": key, "KeySpec": "AES_256"})
+            }
+            "TagResource" => json!({"KeyId": key, "Tags": [{"TagKey": "a", "TagValue": ""}]}),
+            "UntagResource" => json!({"KeyId": key, "TagKeys": ["a"]}),
+            "UpdateKeyDescription" => json!({"KeyId": key, "Description": "walked"}),
+            "GenerateRandom" => json!({"NumberOfBytes": 1}),
+            "CreateGrant" => {
+                json!({"KeyId": key, "GranteePrincipal": self.arn("nobody"), "Operations": ["Decrypt"]})
+            }
+            "GenerateDataKeyPair" | "GenerateDataKeyPairWithoutPlaintext" => {
+                json!({"KeyId": key, "KeyPairSpec": "ECC_NIST_P256"})
+            }
+            "ImportKeyMaterial" => proof.clone(),
+            "GetParametersForImport" => {
+                json!({"KeyId": key, "WrappingAlgorithm": "RSAES_OAEP_SHA_1", "WrappingKeySpec": "RSA_2048"})
+            }
+            "Sign" | "Verify" => {
+                json!({"KeyId": key, "Message": "AA==", "SigningAlgorithm": "ECDSA_SHA_256", "Signature": proof})
+            }
+            "GenerateMac" | "VerifyMac" => {
+                json!({"KeyId": key, "Message": "AA==", "MacAlgorithm": "HMAC_SHA_256", "Mac": proof})
+            }
+            "DeriveSharedSecret" => {
+                json!({"KeyId": key, "KeyAgreementAlgorithm": "ECDH", "PublicKey": proof})
+            }
+            "ListRetirableGrants" => json!({"RetiringPrincipal": caller_arn}),
+            "RetireGrant" | "RevokeGrant" => json!({"KeyId": key, "GrantId": grant}),
+            "PutKeyPolicy" => {
+                let statement = json!({
+                    "Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{ACCOUNT}:root")}, "Action": "kms:*", "Resource": "*",
+                });
+                json!({"KeyId": key, "Policy": json!({"Statement": statement}).to_string()})
+            }
+            _ => json!({"KeyId": key}),
+        }
+    }
+
+    /// Asks over TCP, or over the socket.
+    async fn ask(&self, request: &Request, over_tcp: bool) -> Answer {
+        if over_tcp {
+            self.daemon.over_tcp().await.ask(request).await
+        } else {
+            self.daemon.over_unix().await.ask(request).await
+        }
+    }
+}
+
+/// `OK`, or the code of the refusal.
+fn outcome(answer: &Answer) -> String {
+    match answer.status {
+        200 => OK.to_owned(),
+        _ => answer.json()["__type"].as_str().unwrap().to_owned(),
+    }
+}
+
+fn expected(operation: &str) -> Option<[&'static str; 6]> {
+    let row = TABLE.iter().find(|(name, _)| *name == operation);
+    row.map(|(_, answers)| *answers)
+}
+
+#[tokio::test]
+async fn every_operation_answers_every_principal_as_the_table_says() {
+    let walk = Walk::new().await;
+    let host = walk.daemon.host();
+    for operation in &OPERATIONS {
+        let name = operation.name;
+        let answers = match expected(name) {
+            Some(answers) => answers,
+            None if !operation.is_built() => ["UnsupportedOperationException"; 6],
+            None => panic!("{name} is built and has no expected answer in the table"),
+        };
+        let mut scene = walk.scene(name).await;
+        for over_tcp in [true, false] {
+            for ((caller, (arn, signs)), expected) in
+                CALLERS.iter().zip(&walk.credentials).zip(answers)
+            {
+                let body = walk.body(name, &scene, arn);
+                let request = Request::kms(name, &host, &body).signed_with(signs, NOW);
+                let answer = walk.ask(&request, over_tcp).await;
+                let what = format!("{name} by {caller} over TCP {over_tcp}: {}", answer.text());
+                assert_eq!(outcome(&answer), expected, "{what}");
+                if expected == OK {
+                    // What was done is not to be done again.
+                    scene = walk.scene(name).await;
+                }
+            }
+            // Unsigned: a stranger over TCP, whom the map names over the socket.
+            let body = walk.body(name, &scene, walk.arn("provisioner"));
+            let answer = walk.ask(&Request::kms(name, &host, &body), over_tcp).await;
+            let stranger = "MissingAuthenticationTokenException";
+            let expected = if over_tcp { stranger } else { answers[1] };
+            assert_eq!(
+                outcome(&answer),
+                expected,
+                "{name} unsigned: {}",
+                answer.text()
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_batch_answers_every_principal_as_a_single_call_would_be() {
+    let walk = Walk::new().await;
+    let host = walk.daemon.host();
+    let scene = walk.scene(api::batch::PATH).await;
+    let body = json!({"KeyId": scene.key, "KeySpec": "AES_256", "Count": 2});
+    for over_tcp in [true, false] {
+        for ((caller, (_, signs)), expected) in CALLERS.iter().zip(&walk.credentials).zip(MINTING) {
+            let request = Request::post(api::batch::PATH, &host, &body).signed_with(signs, NOW);
+            let answer = walk.ask(&request, over_tcp).await;
+            if expected == OK {
+                assert_eq!(
+                    (answer.status, answer.body.len()),
+                    (200, 2 * 96),
+                    "{caller}"
+                );
+            } else {
+                assert_eq!(outcome(&answer), expected, "{caller}");
+            }
+        }
+        let unsigned = Request::post(api::batch::PATH, &host, &body);
+        let answer = walk.ask(&unsigned, over_tcp).await;
+        assert_eq!(answer.status, if over_tcp { 400 } else { 200 });
+    }
+}
+
+#[tokio::test]
+async fn the_stream_of_containers_answers_every_principal_as_a_single_call_would_be() {
+    let walk = Walk::new().await;
+    let host = walk.daemon.host();
+    let scene = walk.scene(Purpose::Bind.path()).await;
+    let path = format!(
+        "{}?key={}&spec=AES_256&context=id",
+        Purpose::Bind.path(),
+        scene.key
+    );
+    let ids = Arc::new(StringArray::from(vec!["a", "b"])) as ArrayRef;
+    let rows = RecordBatch::try_from_iter([("id", ids)]).unwrap();
+    let mut body = StreamWriter::try_new(Vec::new(), &rows.schema()).unwrap();
+    body.write(&rows).unwrap();
+    body.finish().unwrap();
+    let unsigned = Request {
+        body: body.into_inner().unwrap(),
+        ..Request::post(&path, &host, &Value::Null)
+    };
+    for over_tcp in [true, false] {
+        for ((caller, (_, signs)), expected) in CALLERS.iter().zip(&walk.credentials).zip(MINTING) {
+            let request = unsigned.clone().signed_with(signs, NOW);
+            let answer = walk.ask(&request, over_tcp).await;
+            assert_eq!(outcome(&answer), expected, "{caller}");
+        }
+        let answer = walk.ask(&unsigned, over_tcp).await;
+        let expected = if over_tcp {
+            "MissingAuthenticationTokenException"
+        } else {
+            OK
+        };
+        assert_eq!(outcome(&answer), expected);
+    }
+}
+
+/// The body of an operation of the operator's own, made possible first; none is without one.
+async fn administration(daemon: &Daemon, operation: &str, number: usize) -> Value {
+    let name = format!("walk-{number}");
+    let kind = match operation {
+        "CreateSession" => "role",
+        _ => "user",
+    };
+    let body = json!({"Name": name, "Kind": kind, "Policies": []}).to_string();
+    let operator = Requester::local(Principal::operator(0, ACCOUNT.parse().unwrap()));
+    let mut made = Value::Null;
+    if !matches!(
+        operation,
+        "CreatePrincipal" | "DescribeAuditLog" | "ListPrincipals"
+    ) {
+        let create = daemon
+            .api
+            .administer("CreatePrincipal", &operator, body.as_bytes());
+        made = serde_json::from_slice(create.await.unwrap().body()).unwrap();
+    }
+    match operation {
+        "DescribeAuditLog" | "ListPrincipals" => json!({}),
+        "AcknowledgeAuditLog" => {
+            let head = daemon.api.audit.head().to_json();
+            json!({"Log": head["Log"], "Group": head["Group"]})
+        }
+        "CreatePrincipal" => json!({"Name": name, "Policies": []}),
+        "CreateAccessKey" | "DeletePrincipal" | "DescribePrincipal" | "DisablePrincipal"
+        | "EnablePrincipal" => json!({"Name": name}),
+        "PutPrincipalPolicies" => json!({"Name": name, "Policies": []}),
+        "PutPrincipalTags" => json!({"Name": name, "Tags": []}),
+        "CreateSession" => json!({"Name": name, "SessionName": "walk"}),
+        "DeleteAccessKey" => json!({"Name": name, "AccessKeyId": made["AccessKeyId"]}),
+        "UpdateAccessKey" => {
+            json!({"Name": name, "AccessKeyId": made["AccessKeyId"], "Status": "Inactive"})
+        }
+        "CheckPolicy" => json!({"Principal": made["Arn"], "Action": "kms:ListKeys"}),
+        _ => panic!("{operation} has no expected answer here"),
+    }
+}
+
+#[tokio::test]
+async fn admin_routes_answer_the_operator_and_nobody_else() {
+    let walk = Walk::new().await;
+    let host = walk.daemon.host();
+    let known = OPERATIONS.iter().map(|operation| operation.name);
+    for (number, name) in known.chain(ADMINISTRATION).enumerate() {
+        let path = format!("/v1/admin/{name}");
+        let (body, expected_of_operator) = if ADMINISTRATION.contains(&name) {
+            (administration(&walk.daemon, name, number).await, OK)
+        } else {
+            let scene = walk.scene(name).await;
+            let built = expected(name).is_some();
+            let answer = if built {
+                OK
+            } else {
+                "UnsupportedOperationException"
+            };
+            (walk.body(name, &scene, walk.arn("admin")), answer)
+        };
+        let unsigned = Request::post(&path, &host, &body);
+        for over_tcp in [true, false] {
+            for (caller, (_, signs)) in CALLERS.iter().zip(&walk.credentials) {
+                let answer = walk
+                    .ask(&unsigned.clone().signed_with(signs, NOW), over_tcp)
+                    .await;
+                assert_eq!(answer.status, 403, "{name} by {caller}");
+                assert_eq!(outcome(&answer), DENIED, "{name} by {caller}");
+            }
+        }
+        let answer = walk.ask(&unsigned, true).await;
+        assert_eq!(
+            (answer.status, outcome(&answer).as_str()),
+            (403, DENIED),
+            "{name}"
+        );
+        // Last, since it is done.
+        let answer = walk.ask(&unsigned, false).await;
+        assert_eq!(
+            outcome(&answer),
+            expected_of_operator,
+            "{name}: {}",
+            answer.text()
+        );
+    }
+}
