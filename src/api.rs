@@ -19,10 +19,10 @@ use crate::key::arn::Region;
 use crate::key::data_key::DataKeyLength;
 use crate::key::material::BackingKey;
 use crate::keystore::{Change, KeyEntry, Keystore, Snapshot};
-use crate::limit::{Limits, Scope};
 use crate::metrics::Metrics;
 use crate::policy::{Action, Circumstances, Principal};
 use crate::pool::{CloneWord, LastCheck, Pool, thread_number};
+use crate::rates::{Rates, Scope};
 use bytes::Bytes;
 use members::Members;
 use resolve::Caller;
@@ -102,7 +102,7 @@ pub struct Parts {
     /// Time.
     pub clock: Clock,
     /// Keys a second.
-    pub limits: Limits,
+    pub rates: Rates,
     /// Where every call is recorded.
     pub audit: Arc<Audit>,
 }

@@ -23,7 +23,7 @@ pub mod source;
 pub mod stream;
 
 pub use authorities::{Authorities, AuthoritiesError};
-pub use client::Daemon;
+pub use client::Client;
 pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use error::JobError;
 pub use folder::Folder;

@@ -18,6 +18,7 @@ mod alias;
 mod audit;
 mod blob;
 mod bulk;
+mod census;
 mod config;
 mod dev;
 mod export;
@@ -29,8 +30,8 @@ mod principal;
 mod provision;
 mod rewrap;
 mod serve;
-mod survey;
 mod trust;
+mod verify;
 
 pub use failure::Status;
 pub use place::Place;
@@ -77,9 +78,9 @@ enum Command {
     /// Move a table's wrapped data keys to another key, generation or context
     Rewrap(rewrap::Arguments),
     /// Count a table's wrapped data keys by key and generation
-    Census(survey::CensusArguments),
+    Census(census::Arguments),
     /// Open every wrapped data key of a table, and find those that are there twice
-    Verify(survey::VerifyArguments),
+    Verify(verify::Arguments),
     /// Verify the audit log
     #[command(subcommand)]
     Audit(audit::Command),
@@ -107,8 +108,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         Command::Export(arguments) => export::run(arguments, environment),
         Command::Provision(arguments) => provision::run(arguments, environment),
         Command::Rewrap(arguments) => rewrap::run(arguments, environment),
-        Command::Census(arguments) => survey::census(arguments, environment),
-        Command::Verify(arguments) => survey::verify(arguments, environment),
+        Command::Census(arguments) => census::run(arguments, environment),
+        Command::Verify(arguments) => verify::run(arguments, environment),
         Command::Audit(command) => audit::run(command, environment),
         Command::Blob(command) => blob::run(command),
         Command::Config(command) => config::run(command, environment),

@@ -10,7 +10,7 @@
 
 use crate::file::open;
 use crate::key::arn::{AccountId, Region};
-use crate::{audit, limit, pool, transport};
+use crate::{audit, pool, rates, transport};
 use layers::Layers;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -52,9 +52,9 @@ pub struct Config {
     /// TLS of the TCP listener.
     pub tls: transport::tls::Config,
     /// Bounds of every listener.
-    pub limits: transport::Config,
+    pub limits: transport::Limits,
     /// Keys a second.
-    pub rates: limit::Config,
+    pub rates: rates::Config,
     /// How much to make before anybody asks.
     pub pool: pool::Config,
     /// Signatures.
@@ -168,8 +168,8 @@ impl Default for Config {
             peers: SocketPeers::default(),
             sockets: BTreeMap::new(),
             tls: transport::tls::Config::default(),
-            limits: transport::Config::default(),
-            rates: limit::Config::default(),
+            limits: transport::Limits::default(),
+            rates: rates::Config::default(),
             pool: pool::Config::default(),
             signatures: Signatures { skew_seconds: 300 },
             audit: audit::Config::default(),

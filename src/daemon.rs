@@ -12,7 +12,7 @@
 use crate::auth::Verifier;
 use crate::config::Config;
 use crate::keystore::Snapshot;
-use crate::limit;
+use crate::rates;
 use crate::transport::admin::{self, Admin};
 use crate::transport::{self, Cores, Makers, Service};
 use std::net::SocketAddr;
@@ -102,7 +102,7 @@ impl Daemon {
                 Arc::clone(core.keystore.session_token_key()),
             ),
             clock: core.clock.clone(),
-            config: transport::Config {
+            limits: transport::Limits {
                 connections_max,
                 ..config.limits.clone()
             },
@@ -242,7 +242,7 @@ fn warn_of_strangers(config: &Config, snapshot: &Snapshot) {
         }
     }
     for arn in config.rates.kms_keys.keys() {
-        let known = limit::key_of(arn).is_some_and(|id| snapshot.keys.contains_key(&id));
+        let known = rates::key_of(arn).is_some_and(|id| snapshot.keys.contains_key(&id));
         if !known {
             tracing::warn!(arn, "rates.kms_keys names a key that does not exist");
         }

@@ -19,8 +19,8 @@ pub mod keystore;
 
 pub mod audit;
 pub mod auth;
-pub mod limit;
 pub mod pool;
+pub mod rates;
 
 pub mod api;
 
@@ -31,7 +31,10 @@ pub mod table;
 
 pub mod provision;
 pub mod rewrap;
-pub mod survey;
+
+pub mod census;
+
+pub mod verify;
 
 pub mod transport;
 

@@ -2,7 +2,7 @@
 //! generation of its key, or another context. Plaintext never leaves the process that has the keys.
 //!
 //! A job as `bulk` has it. Columns that a job adds are made anew; every other is kept. A row whose
-//! blob does not open ends the job and is named: `survey::verify` finds them all beforehand.
+//! blob does not open ends the job and is named: `verify` finds them all beforehand.
 
 mod part;
 pub mod remote;

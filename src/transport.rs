@@ -22,12 +22,11 @@ use crate::metrics::Metrics;
 use crate::policy::Principal;
 use ::http::Request;
 use caller::{Caller, Source};
-use connection::{Bounds, Counts};
+use connection::Counts;
 use http::{Front, Operator};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use places::Place;
-use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::future::ready;
 use std::io;
@@ -48,6 +47,7 @@ mod connection;
 mod cores;
 mod flushed;
 pub mod http;
+mod limits;
 mod log_lines;
 mod makers;
 mod parts;
@@ -63,51 +63,8 @@ pub mod unix;
 mod write_timeout;
 
 pub use cores::Cores;
+pub use limits::Limits;
 pub use makers::Makers;
-
-/// Bounds of every listener.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// Open connections of each listener at most; a full one lets go of strangers and of idle ones.
-    pub connections_max: usize,
-    /// Milliseconds for a TLS handshake.
-    pub handshake_timeout_ms: u64,
-    /// Milliseconds from the accept, or from the last response's end, to the end of a request's
-    /// head.
-    pub head_timeout_ms: u64,
-    /// Milliseconds for a request's body.
-    pub body_timeout_ms: u64,
-    /// Milliseconds that a response waits for a reader that takes nothing of it, and a batch for
-    /// its limits.
-    pub write_timeout_ms: u64,
-    /// Seconds that requests in flight are given after SIGTERM or SIGINT.
-    pub drain_seconds: u64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            connections_max: 4096,
-            handshake_timeout_ms: 10_000,
-            head_timeout_ms: 60_000,
-            body_timeout_ms: 10_000,
-            write_timeout_ms: 60_000,
-            drain_seconds: 30,
-        }
-    }
-}
-
-impl Config {
-    fn bounds(&self) -> Bounds {
-        Bounds {
-            connections_max: self.connections_max,
-            head_timeout: Duration::from_millis(self.head_timeout_ms),
-            write_timeout: Duration::from_millis(self.write_timeout_ms),
-            drain: Duration::from_secs(self.drain_seconds),
-        }
-    }
-}
 
 /// What every connection is served with.
 pub struct Service {
@@ -122,7 +79,7 @@ pub struct Service {
     /// Time.
     pub clock: Clock,
     /// Bounds.
-    pub config: Config,
+    pub limits: Limits,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The runtimes that connections are spread over; one at least.
@@ -153,7 +110,7 @@ pub async fn serve_tls(
     tls: Arc<Tls>,
     shutdown: watch::Receiver<bool>,
 ) {
-    let time = Duration::from_millis(service.config.handshake_timeout_ms);
+    let time = Duration::from_millis(service.limits.handshake_timeout_ms);
     let identify = move |stream: TcpStream| {
         let tls = Arc::clone(&tls);
         async move { tls.accept(stream, time).await }
@@ -224,7 +181,7 @@ async fn serve<L, F, T>(
     F: Future<Output = io::Result<(T, Caller)>> + Send + 'static,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let bounds = service.config.bounds();
+    let bounds = service.limits.bounds();
     let counts = Counts::of(&service.metrics, transport, bounds.connections_max);
     let front = Arc::new(Front::new(Arc::clone(&service), transport, operator));
     let connect = move |stream: L::Stream, place: Arc<Place>| {

@@ -14,7 +14,7 @@
     reason = "the included files have more than the models use"
 )]
 
-#[path = "../src/limit/bucket.rs"]
+#[path = "../src/rates/bucket.rs"]
 mod bucket;
 #[path = "../src/pool/queue.rs"]
 mod queue;

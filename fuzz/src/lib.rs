@@ -9,7 +9,7 @@ use keymill::clock::Clock;
 use keymill::crypto::entropy::Entropy;
 use keymill::key::arn::Region;
 use keymill::keystore::{Keystore, RootKey};
-use keymill::limit::{self, Limits};
+use keymill::rates::{self, Rates};
 use keymill::metrics::Metrics;
 use keymill::policy::Principal;
 use keymill::pool::{self, CloneWord, Pool};
@@ -73,7 +73,7 @@ impl Inside {
             clone_word,
             entropy,
             clock,
-            limits: Limits::new(&limit::Config::default()),
+            rates: Rates::new(&rates::Config::default()),
             audit: Arc::new(audit),
         };
         let principal = Principal::operator(0, ACCOUNT.parse()?);

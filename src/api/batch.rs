@@ -23,7 +23,7 @@ use crate::key::arn::AliasName;
 use crate::key::data_key::DataKeyLength;
 use crate::key::material::KeyMaterialId;
 use crate::keystore::KeyEntry;
-use crate::limit::{Exceeded, Paid, Urgency};
+use crate::rates::{Exceeded, Paid, Urgency};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -264,8 +264,8 @@ impl DataKeys {
         let left = self.count - self.handed_out;
         let most = self.chunk_keys;
         let most = usize::try_from(left).map_or(most, |left| left.min(most));
-        let limits = &self.api.limits;
-        limits.bulk_keys(&self.requester.principal.arn, self.key, most)
+        let rates = &self.api.rates;
+        rates.bulk_keys(&self.requester.principal.arn, self.key, most)
     }
 
     /// Appends the blobs of the next chunk, [`Self::next_keys`], to `out`, unless it has to wait.

@@ -20,7 +20,7 @@ use crate::api::batch::DataKeys;
 use crate::api::trail::{Event, Outcome, Resources};
 use crate::api::{Api, ApiError, Requester};
 use crate::audit::{Recorded, RowsDigest};
-use crate::limit::{Exceeded, Paid};
+use crate::rates::{Exceeded, Paid};
 use answer::Answer;
 use arrow_array::RecordBatch;
 use asked::Query;

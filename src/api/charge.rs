@@ -6,8 +6,8 @@
 
 use crate::api::{Api, ApiError, KmsErrorCode, Under};
 use crate::key::KeyId;
-use crate::limit::{Exceeded, Paid, Urgency};
 use crate::policy::Principal;
+use crate::rates::{Exceeded, Paid, Urgency};
 use std::sync::atomic::Ordering;
 
 impl Api {
@@ -35,7 +35,7 @@ impl Api {
             return Ok(());
         }
         let now = self.clock.monotonic();
-        self.limits
+        self.rates
             .take(&principal.arn, key, keys, urgency, now, paid)
     }
 
@@ -46,7 +46,7 @@ impl Api {
     /// What it is answered instead, without a record; the next record of a refused call says so.
     pub(super) fn take_refused(&self, principal: &Principal) -> Result<(), ApiError> {
         let now = self.clock.monotonic();
-        if principal.is_operator() || self.limits.take_refused(&principal.arn, now).is_ok() {
+        if principal.is_operator() || self.rates.take_refused(&principal.arn, now).is_ok() {
             return Ok(());
         }
         self.unrecorded.fetch_add(1, Ordering::Relaxed);

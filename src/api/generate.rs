@@ -12,8 +12,8 @@ use crate::api::{Api, ApiError, KmsErrorCode, Origin, Reply, Requester, dry_run,
 use crate::context::EncryptionContext;
 use crate::envelope::{self, CiphertextBlob};
 use crate::key::data_key::{DataKeyLength, PlaintextDataKey};
-use crate::limit::Paid;
 use crate::policy::Authorized;
+use crate::rates::Paid;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;

@@ -15,11 +15,11 @@ use crate::api::{
 use crate::context::EncryptionContext;
 use crate::crypto::pair::PairSpec;
 use crate::envelope;
-use crate::limit::Paid;
 use crate::metrics::Metrics;
 use crate::policy::ConditionKey;
 use crate::pool::PooledPair;
 use crate::pool::pairs::WaitError;
+use crate::rates::Paid;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;

@@ -8,8 +8,8 @@ use crate::api::wire::{self, Blob, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, dry_run};
 use crate::crypto::mac::MacKey;
 use crate::key::spec::KeyUsage;
-use crate::limit::Paid;
 use crate::policy::ConditionKey;
+use crate::rates::Paid;
 use serde::Deserialize;
 use std::borrow::Cow;
 

@@ -13,7 +13,7 @@ use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
 use crate::api::{Api, ApiError, KmsErrorCode, Requester, dry_run};
 use crate::envelope::CiphertextBlob;
-use crate::limit::Paid;
+use crate::rates::Paid;
 use serde::Deserialize;
 use std::borrow::Cow;
 

@@ -7,8 +7,8 @@ use crate::audit;
 use crate::clock::Timestamp;
 use crate::crypto::entropy::faulty::FaultyEntropy;
 use crate::keystore::RootKey;
-use crate::limit;
 use crate::pool;
+use crate::rates;
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::path::Path;
@@ -77,14 +77,14 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
-        Self::with_rates(&limit::Config {
+        Self::with_rates(&rates::Config {
             refused_calls_per_second: 0,
-            ..limit::Config::default()
+            ..rates::Config::default()
         })
         .await
     }
 
-    async fn with_rates(rates: &limit::Config) -> Self {
+    async fn with_rates(rates: &rates::Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let metrics = Metrics::new().unwrap();
         let faults = FaultyEntropy::default();
@@ -114,7 +114,7 @@ impl Bench {
             clone_word,
             entropy,
             clock,
-            limits: Limits::new(rates),
+            rates: Rates::new(rates),
             audit,
         };
         let api = Api::new(parts, &metrics);

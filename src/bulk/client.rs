@@ -30,9 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// A daemon, and who calls it.
+/// How a daemon is called: where it is, and with whose credentials.
 #[derive(Clone)]
-pub struct Daemon {
+pub struct Client {
     /// Where it listens.
     pub endpoint: Endpoint,
     /// `None` on a Unix socket: the kernel says who asks.
@@ -53,7 +53,7 @@ pub struct Target<'a> {
     pub accept: &'static str,
 }
 
-impl Daemon {
+impl Client {
     /// A connection that is made when it is needed.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ impl Daemon {
             .build()
             .map_err(|error| self.broken(&error))?;
         Ok(Connection {
-            daemon: self.clone(),
+            client: self.clone(),
             runtime,
             sender: None,
         })
@@ -247,16 +247,16 @@ impl Daemon {
 
 /// One connection of one worker.
 pub struct Connection {
-    daemon: Daemon,
+    client: Client,
     runtime: Runtime,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Connection {
-    /// The daemon at its other end.
+    /// The client that it is of.
     #[must_use]
-    pub fn daemon(&self) -> &Daemon {
-        &self.daemon
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Sends one request, and returns its answer, whose body is still to be read.
@@ -269,11 +269,11 @@ impl Connection {
         body: Bytes,
     ) -> Result<Response<Incoming>, SourceError> {
         let Self {
-            daemon,
+            client,
             runtime,
             sender,
         } = self;
-        runtime.block_on(daemon.send(sender, target, body))
+        runtime.block_on(client.send(sender, target, body))
     }
 
     /// As [`Self::call`]; a call that is throttled is made again, for a while.
@@ -286,11 +286,11 @@ impl Connection {
         body: Bytes,
     ) -> Result<Response<Incoming>, SourceError> {
         let Self {
-            daemon,
+            client,
             runtime,
             sender,
         } = self;
-        runtime.block_on(daemon.send_patiently(sender, target, body))
+        runtime.block_on(client.send_patiently(sender, target, body))
     }
 
     /// The next bytes of an answer; `None` at its end, which must be seen before the next call.
@@ -299,10 +299,10 @@ impl Connection {
     /// [`SourceError`].
     pub fn next(&mut self, body: &mut Incoming) -> Result<Option<Bytes>, SourceError> {
         let Self {
-            daemon, runtime, ..
+            client, runtime, ..
         } = self;
         let frame = async { body.frame().await.transpose() };
-        let frame = runtime.block_on(daemon.in_time(frame))?;
+        let frame = runtime.block_on(client.in_time(frame))?;
         Ok(frame.map(|frame| frame.into_data().unwrap_or_default()))
     }
 }

@@ -6,7 +6,7 @@
 use crate::api::Purpose;
 use crate::api::bind::MEDIA_TYPE;
 use crate::api::bind::columns::Texts;
-use crate::bulk::client::{Connection, Daemon, Target};
+use crate::bulk::client::{Client, Connection, Target};
 use crate::bulk::source::{KeyIdentity, SourceError};
 use crate::envelope::blob::{BlobHeader, CiphertextBlob};
 use crate::key::KeyId;
@@ -52,17 +52,17 @@ impl Stream {
     ///
     /// # Errors
     /// [`SourceError::Connection`].
-    pub fn new(daemon: &Daemon, purpose: Purpose, query: &str) -> Result<Self, SourceError> {
+    pub fn new(client: &Client, purpose: Purpose, query: &str) -> Result<Self, SourceError> {
         Ok(Self {
-            connection: daemon.connection()?,
+            connection: client.connection()?,
             path: format!("{}?{query}", purpose.path()),
         })
     }
 
-    /// The daemon at its other end.
+    /// The client that it is of.
     #[must_use]
-    pub fn daemon(&self) -> &Daemon {
-        self.connection.daemon()
+    pub fn client(&self) -> &Client {
+        self.connection.client()
     }
 
     /// What is answered to these rows: as many, each with at most `more` new bytes.
@@ -74,7 +74,7 @@ impl Stream {
         rows: &RecordBatch,
         more: usize,
     ) -> Result<Vec<RecordBatch>, SourceError> {
-        let body = encode(rows).map_err(|error| self.daemon().broken(&error))?;
+        let body = encode(rows).map_err(|error| self.client().broken(&error))?;
         let bytes_max = body.len() + rows.num_rows() * more + ANSWER_BYTES_MORE;
         let target = Target {
             path: &self.path,
@@ -86,11 +86,11 @@ impl Stream {
         let mut bytes = Vec::new();
         while let Some(next) = self.connection.next(&mut incoming)? {
             if bytes.len() + next.len() > bytes_max {
-                return Err(self.daemon().answered("with more than was asked for"));
+                return Err(self.client().answered("with more than was asked for"));
             }
             bytes.extend_from_slice(&next);
         }
-        read(self.daemon(), bytes, rows.num_rows())
+        read(self.client(), bytes, rows.num_rows())
     }
 }
 
@@ -99,17 +99,17 @@ impl Stream {
 /// # Errors
 /// [`SourceError::Answer`].
 pub fn read(
-    daemon: &Daemon,
+    client: &Client,
     answer: Vec<u8>,
     count: usize,
 ) -> Result<Vec<RecordBatch>, SourceError> {
-    let odd = |error: ArrowError| daemon.answered(format!("with no Arrow stream: {error}"));
+    let odd = |error: ArrowError| client.answered(format!("with no Arrow stream: {error}"));
     let batches = StreamReader::try_new(Cursor::new(answer), None).map_err(odd)?;
     let batches = batches.collect::<Result<Vec<_>, _>>().map_err(odd)?;
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     match rows == count {
         true => Ok(batches),
-        false => Err(daemon.answered(format!("{rows} rows to {count}"))),
+        false => Err(client.answered(format!("{rows} rows to {count}"))),
     }
 }
 
@@ -125,12 +125,12 @@ fn encode(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
 /// # Errors
 /// [`SourceError::Answer`], when it is not there.
 pub fn column<'a>(
-    daemon: &Daemon,
+    client: &Client,
     batch: &'a RecordBatch,
     name: &str,
 ) -> Result<&'a ArrayRef, SourceError> {
     let column = batch.column_by_name(name);
-    column.ok_or_else(|| daemon.answered(format!("without {name}")))
+    column.ok_or_else(|| client.answered(format!("without {name}")))
 }
 
 /// Shows `take` every blob of an answer, and returns the key that all of them are under. They have
@@ -139,16 +139,16 @@ pub fn column<'a>(
 /// # Errors
 /// [`SourceError`], when they are not what was asked for.
 pub fn blobs(
-    daemon: &Daemon,
+    client: &Client,
     batches: &[RecordBatch],
     bytes: Option<usize>,
     mut take: impl FnMut(&[u8]),
 ) -> Result<KeyIdentity, SourceError> {
-    let without = |name: &str| daemon.answered(format!("without {name}"));
+    let without = |name: &str| client.answered(format!("without {name}"));
     let mut key = None;
     for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
         let text = |name: &str| {
-            let texts = Texts::of(column(daemon, batch, name)?);
+            let texts = Texts::of(column(client, batch, name)?);
             let first = texts.as_ref().and_then(|texts| texts.text(0));
             first.map(ToOwned::to_owned).ok_or_else(|| without(name))
         };
@@ -156,20 +156,20 @@ pub fn blobs(
             arn: text("key_arn")?,
             material_id: text("key_material_id")?,
         };
-        let blobs = column(daemon, batch, "ciphertext_blob")?.as_binary_opt::<i32>();
+        let blobs = column(client, batch, "ciphertext_blob")?.as_binary_opt::<i32>();
         let blobs = blobs.ok_or_else(|| without("ciphertext_blob"))?;
         let wanted = Wanted::of(&of_batch, bytes);
         let mut wanted = wanted.ok_or_else(|| without("an ARN of a key"))?;
         for blob in blobs {
             let blob = blob.unwrap_or_default();
-            wanted.check(blob).map_err(|what| daemon.answered(what))?;
+            wanted.check(blob).map_err(|what| client.answered(what))?;
             take(blob);
         }
         if *key.get_or_insert_with(|| of_batch.clone()) != of_batch {
             return Err(SourceError::MaterialChanged);
         }
     }
-    key.ok_or_else(|| daemon.answered("no rows"))
+    key.ok_or_else(|| client.answered("no rows"))
 }
 
 /// What every blob of an answer has in common.

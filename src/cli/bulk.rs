@@ -5,7 +5,7 @@ use crate::api::Requester;
 use crate::auth::Credentials;
 use crate::bulk::minting::Recorder;
 use crate::bulk::{
-    Authorities, AuthoritiesError, Daemon, Ending, Endpoint, JobError, Outcome, Parameters,
+    Authorities, AuthoritiesError, Client, Ending, Endpoint, JobError, Outcome, Parameters,
     Progress, Runtime,
 };
 use crate::cli::failure::{Failure, Status};
@@ -167,12 +167,12 @@ impl Scene {
     ///
     /// # Errors
     /// [`Failure`] that names what is missing.
-    pub(super) fn daemon(
+    pub(super) fn client(
         &self,
         endpoint: &Endpoint,
         environment: &Environment,
-    ) -> Result<Daemon, Failure> {
-        Ok(Daemon {
+    ) -> Result<Client, Failure> {
+        Ok(Client {
             endpoint: endpoint.clone(),
             credentials: match endpoint {
                 Endpoint::Unix(_) => None,

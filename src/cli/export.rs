@@ -55,7 +55,7 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
         }
         PlaceOf::Daemon(endpoint) => {
             let source = Remote {
-                daemon: scene.daemon(&endpoint, environment)?,
+                client: scene.client(&endpoint, environment)?,
                 key: plan.key.clone(),
                 length: plan.length,
                 context: plan.context.clone(),

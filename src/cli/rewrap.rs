@@ -98,7 +98,7 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
         }
         PlaceOf::Daemon(endpoint) => {
             let source = Remote {
-                daemon: scene.daemon(&endpoint, environment)?,
+                client: scene.client(&endpoint, environment)?,
                 key: plan.key.clone(),
                 has_new_context: plan.new_context.is_some(),
             };

@@ -3,9 +3,9 @@
 use crate::config::Config;
 use crate::config::layers::Layers;
 use crate::key::arn::{AccountId, Arn};
-use crate::limit;
 use crate::policy::Principal;
 use crate::policy::principal::PrincipalKind;
+use crate::rates;
 use crate::transport::tls::ClientCertificate;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -172,7 +172,7 @@ impl Config {
                     && split.service == "kms"
                     && split.region == self.region
                     && split.account.parse::<AccountId>().is_ok()
-                    && limit::key_of(arn).is_some()
+                    && rates::key_of(arn).is_some()
             });
             if !fits {
                 let example = self.arn_region().arn(self.account, "key/<key id>");

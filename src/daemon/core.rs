@@ -7,9 +7,9 @@ use crate::config::Config;
 use crate::crypto::entropy::{Entropy, OsEntropy};
 use crate::crypto::secret::Secret;
 use crate::keystore::{Keystore, KeystoreError, RootKey, RootKeyError};
-use crate::limit::Limits;
 use crate::metrics::Metrics;
 use crate::pool::{self, CloneWord, Pool};
+use crate::rates::Rates;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -142,7 +142,7 @@ impl Core {
             clone_word: Arc::clone(&clone_word),
             entropy: Arc::clone(&entropy),
             clock: clock.clone(),
-            limits: Limits::new(&config.rates),
+            rates: Rates::new(&config.rates),
             audit: Arc::clone(&audit),
         };
         let api = Api::new(parts, &metrics);

@@ -46,7 +46,7 @@ impl Upkeep {
             let mut ticks = 0;
             while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
                 pool.tick();
-                api.limits.tick(clock.monotonic());
+                api.rates.tick(clock.monotonic());
                 ticks = (ticks + 1) % METRICS_TICKS;
                 if ticks == 0 {
                     metrics.upkeep();

@@ -3,7 +3,7 @@
 
 use crate::api::batch::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID, PATH};
 use crate::bulk::client::{Connection, Target};
-use crate::bulk::{Daemon, KeyIdentity, SourceError};
+use crate::bulk::{Client, KeyIdentity, SourceError};
 use crate::context::EncryptionContext;
 use crate::envelope::BlobHeader;
 use crate::envelope::blob::{CiphertextBlob, OVERHEAD_BYTES};
@@ -20,8 +20,8 @@ use std::collections::BTreeMap;
 /// Blobs from a daemon, with the rights of the caller.
 #[derive(Clone)]
 pub struct Remote {
-    /// The daemon.
-    pub daemon: Daemon,
+    /// Calls the daemon.
+    pub client: Client,
     /// The key as the caller names it.
     pub key: String,
     /// The length of every data key.
@@ -40,7 +40,7 @@ impl Source for Remote {
     fn worker(&self) -> Result<RemoteWorker, SourceError> {
         Ok(RemoteWorker {
             remote: self.clone(),
-            connection: self.daemon.connection()?,
+            connection: self.client.connection()?,
             stream: None,
         })
     }
@@ -78,7 +78,7 @@ impl Remote {
             count: rows,
         });
         body.map(Bytes::from)
-            .map_err(|error| self.daemon.broken(&error))
+            .map_err(|error| self.client.broken(&error))
     }
 
     /// What an answer promises must be what was asked for.
@@ -89,12 +89,12 @@ impl Remote {
     ) -> Result<(KeyIdentity, KeyId), SourceError> {
         let text = |name: &'static str| {
             let value = headers.get(name).and_then(|value| value.to_str().ok());
-            value.ok_or_else(|| self.daemon.answered(format!("without {name}")))
+            value.ok_or_else(|| self.client.answered(format!("without {name}")))
         };
         let is = |name: &'static str, expected: u64| match text(name)?.parse::<u64>() {
             Ok(value) if value == expected => Ok(()),
             _ => Err(self
-                .daemon
+                .client
                 .answered(format!("{name} {}, not {expected}", text(name)?))),
         };
         is(BLOB_BYTES, self.blob_bytes() as u64)?;
@@ -102,7 +102,7 @@ impl Remote {
         let arn = text(KEY_ARN)?;
         let key_id = Arn::split(arn)
             .and_then(|arn| arn.resource.strip_prefix("key/")?.parse().ok())
-            .ok_or_else(|| self.daemon.answered(format!("{KEY_ARN} {arn}")))?;
+            .ok_or_else(|| self.client.answered(format!("{KEY_ARN} {arn}")))?;
         let key = KeyIdentity {
             arn: arn.to_owned(),
             material_id: text(KEY_MATERIAL_ID)?.to_owned(),
@@ -159,7 +159,7 @@ impl Worker for RemoteWorker {
             stream,
         } = self;
         let Some(stream) = stream else {
-            return Err(remote.daemon.answered("no part"));
+            return Err(remote.client.answered("no part"));
         };
         let from = out.len();
         stream.read(connection, count * remote.blob_bytes(), out)?;
@@ -173,9 +173,9 @@ impl Worker for RemoteWorker {
             stream,
         } = self;
         let Some(mut stream) = stream.take() else {
-            return Err(remote.daemon.answered("no part"));
+            return Err(remote.client.answered("no part"));
         };
-        let more = || remote.daemon.answered("with more than was asked for");
+        let more = || remote.client.answered("with more than was asked for");
         // The end of the body must be seen, or the connection cannot be used again.
         while let Some(data) = connection.next(&mut stream.body)? {
             if !data.is_empty() {
@@ -204,7 +204,7 @@ impl Stream {
                 self.rest = next.ok_or_else(|| {
                     let ended =
                         format_args!("the stream ended {} bytes before its end", self.bytes_left);
-                    connection.daemon().broken(&ended)
+                    connection.client().broken(&ended)
                 })?;
             }
             let taken = left.min(self.rest.len());
@@ -221,11 +221,11 @@ impl Stream {
         for blob in blobs.chunks_exact(remote.blob_bytes()) {
             let blob = CiphertextBlob::parse(blob).map_err(|_| {
                 remote
-                    .daemon
+                    .client
                     .answered("with bytes that are no ciphertext blob")
             })?;
             if blob.header().key_id != self.key_id {
-                return Err(remote.daemon.answered("with a blob of another key"));
+                return Err(remote.client.answered("with a blob of another key"));
             }
             if *self.header.get_or_insert(blob.header()) != blob.header() {
                 return Err(SourceError::MaterialChanged);

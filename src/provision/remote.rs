@@ -6,7 +6,7 @@
 use crate::api::Purpose;
 use crate::api::bind::columns::{ContextPairs, Texts};
 use crate::bulk::stream::{self, CALL_BYTES_MAX, CALL_ROWS_MAX, Stream, encoded};
-use crate::bulk::{Daemon, KeyIdentity, SourceError};
+use crate::bulk::{Client, KeyIdentity, SourceError};
 use crate::envelope::blob_bytes;
 use crate::key::data_key::DataKeyLength;
 use crate::provision::binder::{BindError, Binder, Contexts, Source};
@@ -18,8 +18,8 @@ use std::sync::Arc;
 /// Blobs from a daemon.
 #[derive(Clone)]
 pub struct Remote {
-    /// The daemon.
-    pub daemon: Daemon,
+    /// Calls the daemon.
+    pub client: Client,
     /// The key as the caller names it.
     pub key: String,
     /// The length of every data key.
@@ -37,7 +37,7 @@ impl Source for Remote {
 
     fn binder(&self) -> Result<RemoteBinder, SourceError> {
         Ok(RemoteBinder {
-            stream: Stream::new(&self.daemon, Purpose::Bind, &self.query())?,
+            stream: Stream::new(&self.client, Purpose::Bind, &self.query())?,
             columns: self.pairs.columns.clone(),
             blob_bytes: blob_bytes(self.length),
         })
@@ -94,7 +94,7 @@ impl Binder for RemoteBinder {
             }
             from = end;
         }
-        let none = || self.stream.daemon().answered("no rows");
+        let none = || self.stream.client().answered("no rows");
         Ok(key.ok_or_else(none)?)
     }
 
@@ -111,11 +111,11 @@ impl RemoteBinder {
         out: &mut Vec<u8>,
     ) -> Result<KeyIdentity, SourceError> {
         let rows = batch(&self.columns, columns, rows);
-        let rows = rows.map_err(|error| self.stream.daemon().broken(&error))?;
+        let rows = rows.map_err(|error| self.stream.client().broken(&error))?;
         let answer = self.stream.call(&rows, self.blob_bytes)?;
         let bytes = Some(self.blob_bytes);
         let take = |blob: &[u8]| out.extend_from_slice(blob);
-        stream::blobs(self.stream.daemon(), &answer, bytes, take)
+        stream::blobs(self.stream.client(), &answer, bytes, take)
     }
 }
 

@@ -6,7 +6,7 @@
 use crate::api::Purpose;
 use crate::bulk::layout::{ContextsBuilder, column};
 use crate::bulk::stream::{self, CALL_BYTES_MAX, CALL_ROWS_MAX, Stream, encoded};
-use crate::bulk::{Daemon, KeyIdentity, SourceError};
+use crate::bulk::{Client, KeyIdentity, SourceError};
 use crate::context::EncryptionContext;
 use crate::envelope::blob::{OVERHEAD_BYTES, PLAINTEXT_BYTES_MAX};
 use crate::rewrap::sealer::{Row, SealError, Sealer, Source};
@@ -22,8 +22,8 @@ const NEW_CONTEXT: &str = "new_encryption_context";
 
 /// A daemon that rewraps.
 pub struct Remote {
-    /// The daemon.
-    pub daemon: Daemon,
+    /// Calls the daemon.
+    pub client: Client,
     /// The destination as the caller names it.
     pub key: String,
     /// Whether blobs are bound to another context than before.
@@ -44,7 +44,7 @@ impl Source for Remote {
             query.push_str(NEW_CONTEXT);
         }
         Ok(RemoteSealer(Stream::new(
-            &self.daemon,
+            &self.client,
             Purpose::Rewrap,
             &query,
         )?))
@@ -88,7 +88,7 @@ impl Sealer for RemoteSealer {
             }
             from = end;
         }
-        let none = || self.0.daemon().answered("no rows");
+        let none = || self.0.client().answered("no rows");
         Ok(key.ok_or_else(none)?)
     }
 
@@ -107,9 +107,9 @@ impl RemoteSealer {
         let contexts = rows.iter().map(|row| &row.context);
         let new: Option<Vec<_>> = rows.iter().map(|row| row.new_context.as_ref()).collect();
         let batch = batch(blobs, contexts, new);
-        let batch = batch.map_err(|error| self.0.daemon().broken(&error))?;
+        let batch = batch.map_err(|error| self.0.client().broken(&error))?;
         let answer = self.0.call(&batch, BLOB_BYTES_MAX)?;
-        stream::blobs(self.0.daemon(), &answer, None, |blob| {
+        stream::blobs(self.0.client(), &answer, None, |blob| {
             out.append_value(blob)
         })
     }

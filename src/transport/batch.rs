@@ -12,7 +12,7 @@
 use crate::api::bind::BlobRows;
 use crate::api::{ApiError, Chunk, DataKeys, KmsErrorCode};
 use crate::audit::Recorded;
-use crate::limit::Exceeded;
+use crate::rates::Exceeded;
 use crate::transport::connection::BUFFER_BYTES_MAX;
 use crate::transport::makers::Makers;
 use crate::transport::parts::{Part, Parts};

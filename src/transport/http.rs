@@ -270,7 +270,7 @@ impl Front {
 
     /// Reads the body, within its bounds.
     async fn read(&self, body: &mut RequestBody) -> Result<Bytes, ApiError> {
-        let time = Duration::from_millis(self.service.config.body_timeout_ms);
+        let time = Duration::from_millis(self.service.limits.body_timeout_ms);
         body.read(&self.bodies, time).await
     }
 }

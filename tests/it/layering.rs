@@ -8,19 +8,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules from left to right; those of one line know nothing of each other.
-const ORDER: [&[&str]; 17] = [
+const ORDER: [&[&str]; 18] = [
     &["clock", "file", "memory", "metrics"],
     &["crypto"],
     &["context", "key"],
     &["envelope"],
     &["policy"],
     &["keystore"],
-    &["audit", "auth", "limit", "pool"],
+    &["audit", "auth", "pool", "rates"],
     &["api"],
     &["bulk"],
     &["export", "table"],
     &["provision", "rewrap"],
-    &["survey"],
+    &["census"],
+    &["verify"],
     &["transport"],
     &["config"],
     &["daemon"],

@@ -13,7 +13,7 @@ use crate::context::EncryptionContext;
 use crate::envelope::{self, blob_bytes};
 use crate::key::data_key::DataKeyLength;
 use crate::keystore::KeyEntry;
-use crate::limit::Paid;
+use crate::rates::Paid;
 use arrow_array::{BinaryArray, RecordBatch};
 use arrow_buffer::{Buffer, OffsetBuffer};
 use arrow_schema::{Schema, SchemaRef};

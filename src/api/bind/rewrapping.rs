@@ -18,7 +18,7 @@ use crate::api::{ApiError, Under};
 use crate::envelope::CiphertextBlob;
 use crate::key::KeyId;
 use crate::keystore::KeyEntry;
-use crate::limit::Paid;
+use crate::rates::Paid;
 use arrow_array::RecordBatch;
 use arrow_array::builder::BinaryBuilder;
 use arrow_schema::{Schema, SchemaRef};

@@ -3,7 +3,7 @@
 use crate::api::trail::Resources;
 use crate::api::{Api, ApiError, Requester, Under};
 use crate::key::KeyId;
-use crate::limit::{Exceeded, Paid, Urgency};
+use crate::rates::{Exceeded, Paid, Urgency};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_buffer::Buffer;
 use arrow_schema::{Schema, SchemaRef};
@@ -48,8 +48,8 @@ impl Site<'_> {
 
     /// Rows of a chunk under this key at most, less than `most` where a limit is in force.
     pub(super) fn most(&self, key: Option<KeyId>, most: usize) -> usize {
-        let (principal, limits) = (&self.requester.principal.arn, &self.api.limits);
-        key.map_or(most, |key| limits.bulk_keys(principal, key, most))
+        let (principal, rates) = (&self.requester.principal.arn, &self.api.rates);
+        key.map_or(most, |key| rates.bulk_keys(principal, key, most))
     }
 
     /// Takes `rows` from the caller's limit and from those of these keys.

@@ -3,7 +3,7 @@
 use super::KmsErrorCode as Code;
 use super::fence::{at_once, between};
 use super::*;
-use crate::limit::{Config, Exceeded};
+use crate::rates::{Config, Exceeded};
 use std::collections::BTreeMap;
 
 const TOO_FAST: &str =

@@ -3,7 +3,7 @@
 use super::KmsErrorCode as Code;
 use super::fence::{at_once, between};
 use super::*;
-use crate::limit::Config;
+use crate::rates::Config;
 
 mod rights;
 

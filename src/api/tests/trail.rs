@@ -123,7 +123,7 @@ async fn refusals_and_changes_have_records() {
 #[tokio::test]
 async fn audit_5_who_has_no_rights_writes_little_and_nothing_is_left_out_in_silence() {
     const CALLS: u64 = 1000;
-    let bench = Bench::with_rates(&limit::Config::default()).await;
+    let bench = Bench::with_rates(&rates::Config::default()).await;
     let id = bench.key().await;
     let powerless = bench.powerless("powerless").await;
     let mut answers = Vec::new();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 #[test]
 fn answers_that_are_none_are_refused() {
-    let daemon = Daemon {
+    let client = Client {
         endpoint: Endpoint::Unix("/absent".into()),
         credentials: None,
         authorities: None,
@@ -45,8 +45,8 @@ fn answers_that_are_none_are_refused() {
     };
     let mut out = Vec::new();
     let reads = |answer: Vec<u8>, rows, bytes, out: &mut Vec<u8>| {
-        let batches = read(&daemon, answer, rows)?;
-        blobs(&daemon, &batches, bytes, |blob| out.extend_from_slice(blob))
+        let batches = read(&client, answer, rows)?;
+        blobs(&client, &batches, bytes, |blob| out.extend_from_slice(blob))
     };
     let key = reads(with(arn, &good), 1, Some(96), &mut out).unwrap();
     assert_eq!((key.arn.as_str(), key.material_id.as_str()), (arn, "m"));

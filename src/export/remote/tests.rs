@@ -111,7 +111,7 @@ fn answer(key: &Key, body: &[u8]) -> Vec<u8> {
 
 fn remote(endpoint: &Endpoint) -> Remote {
     Remote {
-        daemon: crate::bulk::Daemon {
+        client: Client {
             endpoint: endpoint.clone(),
             credentials: None,
             authorities: None,
@@ -279,8 +279,8 @@ fn of_listener(scheme: &str, answer: &'static [u8]) -> SourceError {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::default().self_signed(&key);
     std::fs::write(&bundle, certificate.unwrap().pem()).unwrap();
-    remote.daemon.authorities =
-        Some(Authorities::load(Some(&bundle), &remote.daemon.clock).unwrap());
+    remote.client.authorities =
+        Some(Authorities::load(Some(&bundle), &remote.client.clock).unwrap());
     let error = remote.worker().unwrap().begin(ROWS).unwrap_err();
     thread.join().unwrap();
     assert!(

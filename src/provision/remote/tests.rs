@@ -6,7 +6,7 @@ use crate::clock::{Clock, Timestamp};
 
 fn remote(pairs: ContextPairs, length: DataKeyLength) -> Remote {
     Remote {
-        daemon: Daemon {
+        client: Client {
             endpoint: Endpoint::Unix("/absent".into()),
             credentials: None,
             authorities: None,

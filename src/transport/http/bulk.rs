@@ -30,7 +30,7 @@ impl Front {
         let (requester, body) = self.authenticate(id, caller, head, body).await?;
         let form = Form::accepted(&head.headers).ok_or_else(not_acceptable)?;
         let (api, makers) = (Arc::clone(&self.service.api), self.service.makers.clone());
-        let patience = Duration::from_millis(self.service.config.write_timeout_ms);
+        let patience = Duration::from_millis(self.service.limits.write_timeout_ms);
         // Whether the caller may, is decided where the keys are made: it may take as long as a
         // chunk.
         let begin = move || {
@@ -93,7 +93,7 @@ impl Front {
                 return Err(error.into());
             }
         };
-        let config = &self.service.config;
+        let config = &self.service.limits;
         let bounds = Bounds {
             makers,
             patience: Duration::from_millis(config.write_timeout_ms),

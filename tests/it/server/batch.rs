@@ -8,7 +8,7 @@ use arrow_array::types::Int32Type;
 use arrow_ipc::reader::StreamReader;
 use base64_simd::STANDARD;
 use keymill::envelope::CiphertextBlob;
-use keymill::transport::Config;
+use keymill::transport::Limits;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -235,9 +235,9 @@ async fn lines_that_end_early_end_with_the_error() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_takes_nothing_is_cut_off_and_others_are_served() {
     let daemon = Daemon::start_with(Setup {
-        config: Config {
+        limits: Limits {
             write_timeout_ms: 100,
-            ..Config::default()
+            ..Limits::default()
         },
         ..Setup::default()
     })

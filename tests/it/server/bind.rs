@@ -7,7 +7,7 @@ use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use base64_simd::STANDARD;
-use keymill::transport::Config;
+use keymill::transport::Limits;
 use serde_json::json;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -338,9 +338,9 @@ async fn a_stream_that_ends_early_is_cut_before_its_end() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_stands_still_is_given_up() {
     let daemon = Daemon::start_with(Setup {
-        config: Config {
+        limits: Limits {
             body_timeout_ms: 100,
-            ..Config::default()
+            ..Limits::default()
         },
         ..Setup::default()
     })
@@ -378,13 +378,13 @@ async fn whoever_may_not_is_told_as_a_single_call_would_tell_him() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_waits_in_vain_is_cut() {
     let daemon = Daemon::start_with(Setup {
-        config: Config {
+        limits: Limits {
             write_timeout_ms: 100,
-            ..Config::default()
+            ..Limits::default()
         },
-        rates: keymill::limit::Config {
+        rates: keymill::rates::Config {
             principal_keys_per_second: 10,
-            ..keymill::limit::Config::default()
+            ..keymill::rates::Config::default()
         },
         ..Setup::default()
     })

@@ -2,7 +2,7 @@
 
 use crate::server::daemon::{ALIAS, Daemon, PROVISIONER, Setup};
 use crate::server::wire::Request;
-use keymill::transport::Config;
+use keymill::transport::Limits;
 use serde_json::json;
 
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -141,10 +141,10 @@ async fn whoever_is_refused_before_his_body_is_read_is_told_to_begin_anew() {
 #[tokio::test]
 async fn slow_heads_are_cut_and_slow_bodies_told() {
     let daemon = Daemon::start_with(Setup {
-        config: Config {
+        limits: Limits {
             head_timeout_ms: 50,
             body_timeout_ms: 50,
-            ..Config::default()
+            ..Limits::default()
         },
         ..Setup::default()
     })

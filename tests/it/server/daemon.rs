@@ -11,13 +11,13 @@ use keymill::crypto::entropy::Entropy;
 use keymill::crypto::secret::{Secret, SecretBytes};
 use keymill::key::arn::Region;
 use keymill::keystore::{AccessKey, Change, Keystore, KeystoreError, PrincipalEntry, RootKey};
-use keymill::limit::{self, Limits};
 use keymill::metrics::Metrics;
 use keymill::policy::{PolicyDocument, Principal};
 use keymill::pool::{self, CloneWord, Pool};
+use keymill::rates::{self, Rates};
 use keymill::transport::admin::Admin;
 use keymill::transport::tls::{self, Tls};
-use keymill::transport::{self, Config, Makers, Service, Socket};
+use keymill::transport::{self, Limits, Makers, Service, Socket};
 use serde_json::{Value, json};
 use std::fs;
 use std::net::SocketAddr;
@@ -80,8 +80,8 @@ fn secret(text: &str) -> SecretBytes {
 
 /// What a test wants otherwise than usual.
 pub(crate) struct Setup {
-    pub(crate) config: Config,
-    pub(crate) rates: limit::Config,
+    pub(crate) limits: Limits,
+    pub(crate) rates: rates::Config,
     /// Whom the peer of the Unix socket is taken for.
     pub(crate) peer: Option<Who>,
     /// Whether the peer of the Unix socket is the operator.
@@ -93,10 +93,10 @@ pub(crate) struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         Self {
-            config: Config::default(),
-            rates: limit::Config {
+            limits: Limits::default(),
+            rates: rates::Config {
                 refused_calls_per_second: 0,
-                ..limit::Config::default()
+                ..rates::Config::default()
             },
             peer: Some(PROVISIONER),
             operator: true,
@@ -198,7 +198,7 @@ impl Daemon {
             clone_word,
             entropy,
             clock: clock.clone(),
-            limits: Limits::new(&setup.rates),
+            rates: Rates::new(&setup.rates),
             audit: Arc::clone(&audit),
         };
         let api = Api::new(parts, &metrics);
@@ -210,7 +210,7 @@ impl Daemon {
             verifier: Verifier::new(REGION.to_owned(), Duration::from_secs(300), token_key),
             account: ACCOUNT.parse().unwrap(),
             clock: clock.clone(),
-            config: setup.config,
+            limits: setup.limits,
             metrics: Arc::clone(&metrics),
             cores: vec![Handle::current()],
             makers: Makers::start().unwrap(),

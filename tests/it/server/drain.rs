@@ -3,7 +3,7 @@
 
 use crate::server::daemon::{ALIAS, Daemon, PROVISIONER, Setup};
 use crate::server::wire::{Request, Wire, within};
-use keymill::transport::Config;
+use keymill::transport::Limits;
 use serde_json::json;
 use std::net::SocketAddr;
 use tokio::net::{TcpStream, UnixStream};
@@ -37,9 +37,9 @@ async fn a_batch_in_flight_is_finished_and_new_connections_are_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_deadline_cuts_what_does_not_end() {
     let mut daemon = Daemon::start_with(Setup {
-        config: Config {
+        limits: Limits {
             drain_seconds: 0,
-            ..Config::default()
+            ..Limits::default()
         },
         ..Setup::default()
     })

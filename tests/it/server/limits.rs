@@ -2,7 +2,7 @@
 
 use crate::server::daemon::{ADMIN, ALIAS, Daemon, PROVISIONER, Setup};
 use crate::server::wire::Request;
-use keymill::{limit, transport};
+use keymill::{rates, transport};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ const HOST: &str = "localhost";
 const BLOB_BYTES: usize = 96;
 
 async fn limited(keys_per_second: u64) -> Daemon {
-    limited_with(keys_per_second, transport::Config::default()).await
+    limited_with(keys_per_second, transport::Limits::default()).await
 }
 
-async fn limited_with(keys_per_second: u64, config: transport::Config) -> Daemon {
+async fn limited_with(keys_per_second: u64, limits: transport::Limits) -> Daemon {
     Daemon::start_with(Setup {
-        config,
-        rates: limit::Config {
+        limits,
+        rates: rates::Config {
             principal_keys_per_second: keys_per_second,
-            ..limit::Config::default()
+            ..rates::Config::default()
         },
         ..Setup::default()
     })
@@ -89,11 +89,11 @@ async fn a_batch_beyond_the_limit_comes_as_fast_as_the_limit_lets_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_that_waits_in_vain_ends_with_the_refusal() {
-    let config = transport::Config {
+    let limits = transport::Limits {
         write_timeout_ms: 100,
-        ..transport::Config::default()
+        ..transport::Limits::default()
     };
-    let daemon = limited_with(10, config).await;
+    let daemon = limited_with(10, limits).await;
     let mut unix = daemon.over_unix().await;
     // Half of the burst is there, and the clock stands still.
     let answer = unix

@@ -7,7 +7,7 @@ use crate::server::wire::{Request, Wire, within};
 use keymill::auth::Credentials;
 use keymill::clock::Clock;
 use keymill::crypto::secret::SecretBytes;
-use keymill::transport::{Config, admin};
+use keymill::transport::{Limits, admin};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use std::fs;
@@ -29,9 +29,9 @@ fn mint(host: &str) -> Request {
 /// A daemon with few connections, on which strangers would be left alone for a minute.
 async fn crowded() -> Daemon {
     Daemon::start_with(Setup {
-        config: Config {
+        limits: Limits {
             connections_max: CONNECTIONS_MAX,
-            ..Config::default()
+            ..Limits::default()
         },
         ..Setup::default()
     })

@@ -4,7 +4,7 @@ use crate::server::bind;
 use crate::server::certificates::{Authority, Client, Draft, Issued};
 use crate::server::daemon::{ADMIN, ALIAS, Daemon, PROVISIONER, Setup, TlsFiles};
 use crate::server::wire::{Answer, Request, Wire, within};
-use keymill::transport::Config;
+use keymill::transport::Limits;
 use keymill::transport::tls::ClientCertificate;
 use rustls::AlertDescription;
 use rustls::pki_types::ServerName;
@@ -415,9 +415,9 @@ async fn plain_http_is_closed_and_not_reset() {
 #[tokio::test]
 async fn a_handshake_that_stalls_counts_and_is_cut() {
     let scene = Scene::set(|setup, _, _| {
-        setup.config = Config {
+        setup.limits = Limits {
             handshake_timeout_ms: 100,
-            ..Config::default()
+            ..Limits::default()
         };
     });
     let scene = scene.await;
@@ -433,11 +433,11 @@ async fn a_handshake_that_stalls_counts_and_is_cut() {
 #[tokio::test]
 async fn hold_2_a_handshake_that_stalls_makes_room() {
     let scene = Scene::set(|setup, _, _| {
-        setup.config = Config {
+        setup.limits = Limits {
             connections_max: 1,
             // Longer than the test has patience for.
             handshake_timeout_ms: 3_600_000,
-            ..Config::default()
+            ..Limits::default()
         };
     });
     let scene = scene.await;

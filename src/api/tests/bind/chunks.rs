@@ -4,9 +4,9 @@ use super::*;
 
 #[tokio::test]
 async fn a_stream_waits_for_its_limits() {
-    let rates = limit::Config {
+    let rates = rates::Config {
         principal_keys_per_second: 100,
-        ..limit::Config::default()
+        ..rates::Config::default()
     };
     let bench = Bench::with_rates(&rates).await;
     let id = bench.key().await;

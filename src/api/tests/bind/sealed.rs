@@ -309,9 +309,9 @@ async fn verifying_says_of_each_row_why_it_does_not_open_and_goes_on() {
 
 #[tokio::test]
 async fn streams_with_blobs_wait_for_the_limits_of_the_blobs_key() {
-    let rates = limit::Config {
+    let rates = rates::Config {
         kms_key_keys_per_second: 100,
-        ..limit::Config::default()
+        ..rates::Config::default()
     };
     let bench = Bench::with_rates(&rates).await;
     let id = bench.key().await;

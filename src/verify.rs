@@ -1,18 +1,20 @@
 //! Whether every blob of a table opens with its row's context, and none is there twice: what must
 //! pass before a generation is removed. No key is shown.
+//!
+//! Memory is what the threads read, a count for each generation, and what tells blobs apart
+//! (`table::distinct`): the same for any number of rows.
 
 use crate::api::Purpose;
 use crate::api::bind::columns::Texts;
 use crate::api::bind::contexts::ContextSource;
 use crate::bulk::stream::{self, Stream};
-use crate::bulk::{Daemon, JobError, SourceError};
+use crate::bulk::{Client, JobError, SourceError};
+use crate::census::{FINDINGS_KEPT_MAX, Findings, Groups, blobs, group};
 use crate::context::EncryptionContext;
 use crate::envelope::blob::{HEADER_BYTES, NONCE_BYTES};
 use crate::keystore::Snapshot;
 use crate::rewrap::remote::{batch, next_call};
 use crate::rewrap::sealer::open;
-use crate::survey::census::{blobs, group};
-use crate::survey::{Found, Groups, TOLD_MAX};
 use crate::table::distinct::{Distinct, Fingerprint};
 use crate::table::rows::Batch;
 use crate::table::{Input, Place, TableError};
@@ -23,15 +25,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Bytes of what a daemon says of a row that does not open: it may quote a context.
 const REFUSAL_BYTES_MAX: usize = 4096;
 
-/// What was found.
+/// What a run of `verify` found.
 #[derive(Debug, Default)]
-pub struct Findings {
+pub struct Report {
     /// All rows.
     pub rows: u64,
     /// Those that open, by what their headers say.
     pub groups: Groups,
     /// Rows that do not, and those that are there twice.
-    pub found: Found,
+    pub findings: Findings,
 }
 
 /// What is asked of every row.
@@ -93,7 +95,7 @@ impl Checker for Arc<Snapshot> {
 }
 
 /// A daemon, which opens blobs and shows nobody what is in them.
-pub struct Remote(pub Daemon);
+pub struct Remote(pub Client);
 
 impl Check for Remote {
     type Checker = Stream;
@@ -115,11 +117,11 @@ impl Checker for Stream {
             let rows = &left[..next_call(sizes)];
             let contexts = rows.iter().map(|(_, context)| context);
             let batch = batch(rows.iter().map(|(blob, _)| *blob), contexts, None);
-            let batch = batch.map_err(|error| self.daemon().broken(&error))?;
+            let batch = batch.map_err(|error| self.client().broken(&error))?;
             for answer in self.call(&batch, REFUSAL_BYTES_MAX)? {
-                let refusals = stream::column(self.daemon(), &answer, "refusal")?;
+                let refusals = stream::column(self.client(), &answer, "refusal")?;
                 let refusals = refusals.as_string_opt::<i32>();
-                let none = || self.daemon().answered("without refusal");
+                let none = || self.client().answered("without refusal");
                 let of_rows = refusals.ok_or_else(none)?.iter();
                 reasons.extend(of_rows.map(|refusal| refusal.map(ToOwned::to_owned)));
             }
@@ -136,7 +138,7 @@ pub fn verify<C: Check>(
     input: &Input<'_>,
     question: &Question<'_>,
     check: &C,
-) -> Result<Findings, JobError> {
+) -> Result<Report, JobError> {
     let spill = |what: &str| {
         let name = format!(".keymill-verify-{}-{what}", std::process::id());
         Distinct::new(question.scratch.join(name))
@@ -147,7 +149,7 @@ pub fn verify<C: Check>(
         check,
         // A thread takes one, and gives it back.
         checkers: Mutex::default(),
-        findings: Mutex::default(),
+        report: Mutex::default(),
         refused: Mutex::default(),
         hash: Fingerprint::default(),
         nonces: spill("nonces"),
@@ -161,7 +163,7 @@ pub fn verify<C: Check>(
     let walked = input
         .on_threads(|| input.walk(&columns, &|file, batch| verification.look_at(file, &batch)));
     let Verification {
-        findings,
+        report,
         refused,
         nonces,
         ids,
@@ -171,10 +173,13 @@ pub fn verify<C: Check>(
         return Err(error.into());
     }
     walked?;
-    let mut findings = findings
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
-    let (nonces, ids) = input.on_threads(|| Ok((nonces.twins(TOLD_MAX)?, ids.twins(TOLD_MAX)?)))?;
+    let mut report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (nonces, ids) = input.on_threads(|| {
+        Ok((
+            nonces.twins(FINDINGS_KEPT_MAX)?,
+            ids.twins(FINDINGS_KEPT_MAX)?,
+        ))
+    })?;
     let nonces = nonces
         .into_iter()
         .map(|twins| (twins, "its blob is that of"));
@@ -183,10 +188,10 @@ pub fn verify<C: Check>(
     for (twins, what) in twins {
         let name = &input.objects[twins.first.file].name;
         let reason = format!("{what} {name}, row {}", twins.first.row);
-        findings.found.add(twins.later, reason);
+        report.findings.add(twins.later, reason);
     }
-    findings.found.told.sort();
-    Ok(findings)
+    report.findings.kept.sort();
+    Ok(report)
 }
 
 struct Verification<'a, C: Check> {
@@ -194,7 +199,7 @@ struct Verification<'a, C: Check> {
     question: &'a Question<'a>,
     check: &'a C,
     checkers: Mutex<Vec<C::Checker>>,
-    findings: Mutex<Findings>,
+    report: Mutex<Report>,
     /// Why nothing can be opened.
     refused: Mutex<Option<SourceError>>,
     hash: Fingerprint,
@@ -210,17 +215,17 @@ impl<C: Check> Verification<'_, C> {
             reason,
         };
         let contexts = self.question.context.of(&batch.rows).map_err(unusable)?;
-        let mut findings = Findings {
+        let mut report = Report {
             rows: batch.numbers.len() as u64,
-            ..Findings::default()
+            ..Report::default()
         };
         let (mut places, mut to_open, mut nonces) = (Vec::new(), Vec::new(), Vec::new());
         for (at, row) in batch.numbers.iter().enumerate() {
             let place = Place { file, row: *row };
             let context = contexts.of(at);
             match (blobs.get(at), context) {
-                (None, _) => findings.found.add(place, "its blob is null".to_owned()),
-                (_, Err(reason)) => findings.found.add(place, reason),
+                (None, _) => report.findings.add(place, "its blob is null".to_owned()),
+                (_, Err(reason)) => report.findings.add(place, reason),
                 (Some(blob), Ok(context)) => {
                     // One key and one nonce are one data key, whatever else of the blob is
                     // different.
@@ -255,12 +260,12 @@ impl<C: Check> Verification<'_, C> {
         locked(&self.checkers).push(checker);
         for ((place, (blob, _)), reason) in places.into_iter().zip(&to_open).zip(reasons) {
             match (reason, group(blob)) {
-                (Some(reason), _) => findings.found.add(place, reason),
-                (None, Some(group)) => *findings.groups.entry(group).or_default() += 1,
-                (None, None) => findings.found.add(place, "no ciphertext blob".to_owned()),
+                (Some(reason), _) => report.findings.add(place, reason),
+                (None, Some(group)) => *report.groups.entry(group).or_default() += 1,
+                (None, None) => report.findings.add(place, "no ciphertext blob".to_owned()),
             }
         }
-        locked(&self.findings).add(findings);
+        locked(&self.report).add(report);
         Ok(())
     }
 
@@ -271,13 +276,13 @@ impl<C: Check> Verification<'_, C> {
     }
 }
 
-impl Findings {
+impl Report {
     fn add(&mut self, other: Self) {
         self.rows += other.rows;
         for (group, count) in other.groups {
             *self.groups.entry(group).or_default() += count;
         }
-        self.found.extend(other.found);
+        self.findings.extend(other.findings);
     }
 }
 

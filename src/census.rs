@@ -1,13 +1,39 @@
-//! How many blobs live under which key and generation, as their headers say; nothing is opened.
+//! How many blobs of a table are under which key and generation, as their headers say; nothing is
+//! opened.
+//!
+//! Memory is what the threads read, and a count for each generation: the same for any number of
+//! rows.
+
+mod finding;
+
+pub use finding::{FINDINGS_KEPT_MAX, Finding, Findings};
 
 use crate::api::bind::blobs::Blobs;
 use crate::bulk::layout::column;
 use crate::envelope::CiphertextBlob;
 use crate::envelope::blob::OVERHEAD_BYTES;
-use crate::survey::{Found, GENERATIONS_MAX, Group, Groups};
+use crate::key::KeyId;
 use crate::table::rows::Batch;
 use crate::table::{Input, Place, TableError};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+
+/// Generations that are told apart at most: more is no table of wrapped keys.
+pub const GENERATIONS_MAX: usize = 100_000;
+
+/// What a blob's header and length say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Group {
+    /// The KMS key.
+    pub key_id: KeyId,
+    /// The generation of its material.
+    pub generation: u32,
+    /// The length of the data key.
+    pub data_key_bytes: usize,
+}
+
+/// How many blobs there are of each.
+pub type Groups = BTreeMap<Group, u64>;
 
 /// What was counted.
 #[derive(Debug, Default)]
@@ -19,7 +45,7 @@ pub struct Census {
     /// The others, unless they are among the findings.
     pub groups: Groups,
     /// Rows whose bytes are no blob.
-    pub found: Found,
+    pub findings: Findings,
 }
 
 /// Counts the blobs of a table.
@@ -38,7 +64,7 @@ pub fn census(input: &Input<'_>) -> Result<Census, TableError> {
         input.walk(&columns, &count).map(drop)
     })?;
     let mut census = census.into_inner().unwrap_or_else(PoisonError::into_inner);
-    census.found.told.sort();
+    census.findings.kept.sort();
     Ok(census)
 }
 
@@ -54,7 +80,7 @@ fn look_at(input: &Input<'_>, file: usize, batch: &Batch) -> Result<Census, Tabl
             Some(blob) => match group(blob) {
                 Some(group) => *census.groups.entry(group).or_default() += 1,
                 None => census
-                    .found
+                    .findings
                     .add(Place { file, row: *row }, "no ciphertext blob".to_owned()),
             },
         }
@@ -63,7 +89,7 @@ fn look_at(input: &Input<'_>, file: usize, batch: &Batch) -> Result<Census, Tabl
 }
 
 /// The batch's blobs.
-pub(super) fn blobs<'a>(
+pub(crate) fn blobs<'a>(
     input: &Input<'_>,
     file: usize,
     batch: &'a Batch,
@@ -77,7 +103,7 @@ pub(super) fn blobs<'a>(
 }
 
 /// What a blob says of itself.
-pub(super) fn group(blob: &[u8]) -> Option<Group> {
+pub(crate) fn group(blob: &[u8]) -> Option<Group> {
     let header = CiphertextBlob::parse(blob).ok()?.header();
     Some(Group {
         key_id: header.key_id,
@@ -93,7 +119,7 @@ impl Census {
         for (group, count) in other.groups {
             *self.groups.entry(group).or_default() += count;
         }
-        self.found.extend(other.found);
+        self.findings.extend(other.findings);
         if self.groups.len() > GENERATIONS_MAX {
             return Err(TableError::Column {
                 name: name.to_owned(),

@@ -1,7 +1,7 @@
 //! Buckets by name: those with a rate of their own, made once; and those of everybody else, who
 //! come and go.
 
-use crate::limit::bucket::{Bucket, Rate, Refused, Urgency};
+use crate::rates::bucket::{Bucket, Rate, Refused, Urgency};
 use arc_swap::ArcSwap;
 use std::borrow::Borrow;
 use std::collections::HashMap;

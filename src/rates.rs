@@ -1,4 +1,4 @@
-//! Limits: how many keys a second a principal may have, and how many may leave under a KMS key.
+//! Rates: how many keys a second a principal may have, and how many may leave under a KMS key.
 //!
 //! What is counted are keys, not calls: one for each data key that is handed out, singly or in a
 //! batch, and one for every other cryptographic call. There is a bucket for each principal that
@@ -95,8 +95,8 @@ pub struct Paid {
     keys: [Option<KeyId>; 2],
 }
 
-/// Every limit of one process.
-pub struct Limits {
+/// Every rate limit of one process.
+pub struct Rates {
     principals: Table<String>,
     keys: Table<KeyId>,
     /// Refused calls by principal: each writes a record, for which its caller needs no right.
@@ -107,7 +107,7 @@ pub struct Limits {
 /// do.
 const REFUSED_BURST: Duration = Duration::from_secs(10);
 
-impl Limits {
+impl Rates {
     /// The limits that `config` sets. An override whose name is no ARN of its kind is left out:
     /// `config` has refused it before.
     #[must_use]

@@ -15,8 +15,8 @@ fn arn(key: KeyId) -> String {
 }
 
 /// One key for whoever has not paid yet.
-fn one(limits: &Limits, principal: &str, key: impl Into<Option<KeyId>>) -> Result<(), Scope> {
-    let taken = limits.take(
+fn one(rates: &Rates, principal: &str, key: impl Into<Option<KeyId>>) -> Result<(), Scope> {
+    let taken = rates.take(
         principal,
         key.into(),
         1,
@@ -29,16 +29,16 @@ fn one(limits: &Limits, principal: &str, key: impl Into<Option<KeyId>>) -> Resul
 
 #[test]
 fn nothing_is_limited_unless_somebody_says_so() {
-    let limits = Limits::new(&Config::default());
+    let rates = Rates::new(&Config::default());
     for _ in 0..10_000 {
-        assert_eq!(one(&limits, ALICE, key(1)), Ok(()));
+        assert_eq!(one(&rates, ALICE, key(1)), Ok(()));
     }
-    assert_eq!(limits.bulk_keys(ALICE, key(1), 8192), 8192);
+    assert_eq!(rates.bulk_keys(ALICE, key(1), 8192), 8192);
 }
 
 #[test]
 fn a_request_with_two_keys_pays_each_once_and_its_caller_once() {
-    let limits = Limits::new(&Config {
+    let rates = Rates::new(&Config {
         principal_keys_per_second: 1,
         kms_key_keys_per_second: 1,
         ..Config::default()
@@ -47,34 +47,34 @@ fn a_request_with_two_keys_pays_each_once_and_its_caller_once() {
     // As often as it starts again.
     for _ in 0..3 {
         for key in [key(1), key(2)] {
-            let taken = limits.take(ALICE, Some(key), 1, Urgency::Online, SECOND, &mut paid);
+            let taken = rates.take(ALICE, Some(key), 1, Urgency::Online, SECOND, &mut paid);
             assert_eq!(taken, Ok(()));
         }
     }
-    assert_eq!(one(&limits, ALICE, None), Err(Scope::Principal));
-    assert_eq!(one(&limits, BOB, key(1)), Err(Scope::Key));
-    assert_eq!(one(&limits, "carol", key(2)), Err(Scope::Key));
+    assert_eq!(one(&rates, ALICE, None), Err(Scope::Principal));
+    assert_eq!(one(&rates, BOB, key(1)), Err(Scope::Key));
+    assert_eq!(one(&rates, "carol", key(2)), Err(Scope::Key));
 }
 
 #[test]
 fn principals_and_keys_have_limits_of_their_own() {
-    let limits = Limits::new(&Config {
+    let rates = Rates::new(&Config {
         principal_keys_per_second: 3,
         kms_key_keys_per_second: 4,
         ..Config::default()
     });
     for _ in 0..3 {
-        assert_eq!(one(&limits, ALICE, key(1)), Ok(()));
+        assert_eq!(one(&rates, ALICE, key(1)), Ok(()));
     }
     // What Alice's limit refuses takes nothing from the key's.
     for _ in 0..10 {
-        assert_eq!(one(&limits, ALICE, key(1)), Err(Scope::Principal));
+        assert_eq!(one(&rates, ALICE, key(1)), Err(Scope::Principal));
     }
-    assert_eq!(one(&limits, BOB, key(1)), Ok(()));
-    assert_eq!(one(&limits, BOB, key(1)), Err(Scope::Key));
+    assert_eq!(one(&rates, BOB, key(1)), Ok(()));
+    assert_eq!(one(&rates, BOB, key(1)), Err(Scope::Key));
     // That refusal has cost Bob one, and a call without a key has a limit too.
-    assert_eq!(one(&limits, BOB, None), Ok(()));
-    assert_eq!(one(&limits, BOB, None), Err(Scope::Principal));
+    assert_eq!(one(&rates, BOB, None), Ok(()));
+    assert_eq!(one(&rates, BOB, None), Err(Scope::Principal));
 }
 
 #[test]
@@ -86,31 +86,31 @@ fn overrides_are_by_arn() {
         kms_keys: BTreeMap::from([(arn(key(1)), 0), (arn(key(2)), 2), ("x".to_owned(), 0)]),
         ..Config::default()
     };
-    let limits = Limits::new(&config);
+    let rates = Rates::new(&config);
     for _ in 0..100 {
-        assert_eq!(one(&limits, ALICE, key(1)), Ok(()));
+        assert_eq!(one(&rates, ALICE, key(1)), Ok(()));
     }
-    assert_eq!(one(&limits, ALICE, key(2)), Ok(()));
-    assert_eq!(one(&limits, ALICE, key(2)), Ok(()));
-    assert_eq!(one(&limits, ALICE, key(2)), Err(Scope::Key));
-    assert_eq!(one(&limits, ALICE, key(3)), Ok(()));
-    assert_eq!(one(&limits, ALICE, key(3)), Err(Scope::Key));
+    assert_eq!(one(&rates, ALICE, key(2)), Ok(()));
+    assert_eq!(one(&rates, ALICE, key(2)), Ok(()));
+    assert_eq!(one(&rates, ALICE, key(2)), Err(Scope::Key));
+    assert_eq!(one(&rates, ALICE, key(3)), Ok(()));
+    assert_eq!(one(&rates, ALICE, key(3)), Err(Scope::Key));
     for _ in 0..5 {
-        assert_eq!(one(&limits, BOB, key(1)), Ok(()));
+        assert_eq!(one(&rates, BOB, key(1)), Ok(()));
     }
-    assert_eq!(one(&limits, BOB, key(1)), Err(Scope::Principal));
+    assert_eq!(one(&rates, BOB, key(1)), Err(Scope::Principal));
 }
 
 #[test]
 fn whoever_comes_back_has_paid_already() {
-    let limits = Limits::new(&Config {
+    let rates = Rates::new(&Config {
         principal_keys_per_second: 2,
         kms_key_keys_per_second: 1,
         ..Config::default()
     });
     let mut paid = Paid::default();
     let mut take = |key, now| {
-        let taken = limits.take(ALICE, Some(key), 1, Urgency::Online, now, &mut paid);
+        let taken = rates.take(ALICE, Some(key), 1, Urgency::Online, now, &mut paid);
         taken.map_err(|exceeded| (exceeded.scope, exceeded.wait))
     };
     for _ in 0..10 {
@@ -124,7 +124,7 @@ fn whoever_comes_back_has_paid_already() {
     assert_eq!(take(key(3), SECOND), Ok(()));
     assert_eq!(take(key(1), SECOND), Err((Scope::Key, SECOND)));
     assert_eq!(take(key(1), SECOND * 2), Ok(()));
-    assert_eq!(one(&limits, ALICE, None), Ok(()));
+    assert_eq!(one(&rates, ALICE, None), Ok(()));
 }
 
 #[test]
@@ -134,26 +134,26 @@ fn a_batch_takes_what_the_slower_of_both_makes_in_ten_milliseconds() {
         kms_keys: BTreeMap::from([(arn(key(1)), 500), (arn(key(2)), 5)]),
         ..Config::default()
     };
-    let limits = Limits::new(&config);
-    let bulk = |number| limits.bulk_keys(ALICE, key(number), 8192);
+    let rates = Rates::new(&config);
+    let bulk = |number| rates.bulk_keys(ALICE, key(number), 8192);
     assert_eq!([bulk(1), bulk(2), bulk(3)], [5, 1, 1000]);
-    assert_eq!(limits.bulk_keys(ALICE, key(3), 10), 10);
+    assert_eq!(rates.bulk_keys(ALICE, key(3), 10), 10);
 }
 
 #[test]
 fn sessions_share_the_limit_of_their_role() {
     let session = |name: &str| format!("arn:aws:sts::111122223333:assumed-role/{name}");
-    let limits = Limits::new(&Config {
+    let rates = Rates::new(&Config {
         principal_keys_per_second: 2,
         ..Config::default()
     });
-    assert_eq!(one(&limits, &session("app/one"), None), Ok(()));
-    assert_eq!(one(&limits, &session("app/two"), None), Ok(()));
+    assert_eq!(one(&rates, &session("app/one"), None), Ok(()));
+    assert_eq!(one(&rates, &session("app/two"), None), Ok(()));
     assert_eq!(
-        one(&limits, &session("app/three"), None),
+        one(&rates, &session("app/three"), None),
         Err(Scope::Principal)
     );
-    assert_eq!(one(&limits, &session("other/one"), None), Ok(()));
+    assert_eq!(one(&rates, &session("other/one"), None), Ok(()));
     for whole in [
         ALICE,
         "arn:aws:iam::111122223333:user/a/b",

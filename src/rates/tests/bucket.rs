@@ -1,6 +1,6 @@
 //! The algorithm. Not beside its code, which the loom models include with loom's types.
 
-use crate::limit::bucket::{Bucket, Rate, Refused, Urgency};
+use crate::rates::bucket::{Bucket, Rate, Refused, Urgency};
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -1,0 +1,50 @@
+//! Rows that something is wrong with: all are counted, the first few are kept.
+
+use crate::table::{Object, Place};
+
+/// Findings that are kept at most; the rest is counted.
+pub const FINDINGS_KEPT_MAX: usize = 1000;
+
+/// A row that something is wrong with.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Finding {
+    /// Where it is.
+    pub place: Place,
+    /// What is wrong.
+    pub reason: String,
+}
+
+impl Finding {
+    /// The finding as a line.
+    #[must_use]
+    pub fn shown(&self, objects: &[Object]) -> String {
+        let Self { place, reason } = self;
+        let name = objects.get(place.file).map_or("", |object| &object.name);
+        format!("{name}, row {}: {reason}", place.row)
+    }
+}
+
+/// Findings of a table.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// How many there are.
+    pub count: u64,
+    /// The first of them, at most [`FINDINGS_KEPT_MAX`].
+    pub kept: Vec<Finding>,
+}
+
+impl Findings {
+    /// Adds one.
+    pub fn add(&mut self, place: Place, reason: String) {
+        self.count += 1;
+        if self.kept.len() < FINDINGS_KEPT_MAX {
+            self.kept.push(Finding { place, reason });
+        }
+    }
+
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.count += other.count;
+        let room = FINDINGS_KEPT_MAX - self.kept.len();
+        self.kept.extend(other.kept.into_iter().take(room));
+    }
+}

@@ -1,0 +1,126 @@
+//! `keymill census`: how many wrapped data keys of a table are under which key and generation.
+
+use crate::census::{self, Census, Findings, Groups};
+use crate::cli::bulk::{self, Scene};
+use crate::cli::failure::{Failure, Status};
+use crate::cli::output;
+use crate::config::Environment;
+use crate::crypto::entropy::Entropy;
+use crate::rewrap;
+use crate::table::{Format, Input, Location, Object};
+use clap::Args;
+use serde_json::{Value, json};
+use std::num::NonZeroUsize;
+
+/// Findings that are printed where nobody asked for JSON.
+const SHOWN_MAX: usize = 20;
+
+#[derive(Args)]
+#[command(after_help = "\
+What headers say is counted; nothing is opened, and neither a store nor a daemon is needed. The blobs are in the column ciphertext_blob. Status 1 if some row has bytes there that are no blob.
+
+Examples:
+  keymill census provisioned
+  keymill census --json 's3://lake/keys/*.parquet'")]
+pub(super) struct Arguments {
+    /// The table: files, folders or patterns of Parquet, local or s3://BUCKET/KEY
+    #[arg(value_name = "INPUT", required = true)]
+    inputs: Vec<Location>,
+    /// Threads [default: one for each core]
+    #[arg(long, value_name = "N")]
+    workers: Option<NonZeroUsize>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Status, Failure> {
+    let scene = Scene::set(arguments.json, environment)?;
+    let runtime = scene.runtime.handle().clone();
+    let (objects, census) = scene.perform(&Entropy::os(), |job| {
+        let objects = rewrap::objects(&arguments.inputs, &runtime)?;
+        let census = census::census(&Input {
+            format: Format::Parquet,
+            objects: &objects,
+            workers: bulk::workers(arguments.workers),
+            stop: job.stop,
+        })?;
+        Ok((objects, census))
+    })?;
+    let Census {
+        rows,
+        without,
+        groups,
+        findings,
+    } = census;
+    if arguments.json {
+        output::json(&json!({
+            "rows": rows,
+            "without_blob": without,
+            "keys": groups_json(&groups),
+            "findings": findings.count,
+            "found": shown(&findings, &objects),
+        }))?;
+    } else {
+        print_groups(&groups)?;
+        output::result(&format!("{rows} rows, {without} without a blob"))?;
+        print_findings(&findings, &objects)?;
+    }
+    Ok(status(&findings))
+}
+
+pub(super) fn groups_json(groups: &Groups) -> Vec<Value> {
+    let rows = groups.iter().map(|(group, count)| {
+        json!({
+            "key_id": group.key_id.to_string(),
+            "generation": group.generation,
+            "data_key_bytes": group.data_key_bytes,
+            "count": count,
+        })
+    });
+    rows.collect()
+}
+
+pub(super) fn shown(findings: &Findings, objects: &[Object]) -> Vec<String> {
+    let kept = findings.kept.iter();
+    kept.map(|finding| finding.shown(objects)).collect()
+}
+
+pub(super) fn print_groups(groups: &Groups) -> Result<(), Failure> {
+    if groups.is_empty() {
+        return Ok(());
+    }
+    let mut lines = vec![format!(
+        "{:36}  {:>10}  {:>8}  {:>12}",
+        "key id", "generation", "key size", "blobs"
+    )];
+    lines.extend(groups.iter().map(|(group, count)| {
+        format!(
+            "{:36}  {:>10}  {:>8}  {count:>12}",
+            group.key_id.to_string(),
+            group.generation,
+            group.data_key_bytes,
+        )
+    }));
+    output::result(&lines.join("\n"))
+}
+
+pub(super) fn print_findings(findings: &Findings, objects: &[Object]) -> Result<(), Failure> {
+    for finding in findings.kept.iter().take(SHOWN_MAX) {
+        output::result(&output::shown(&finding.shown(objects)))?;
+    }
+    let more = findings.count.saturating_sub(SHOWN_MAX as u64);
+    if more > 0 {
+        output::result(&format!(
+            "and {more} more; --json tells of the first thousand"
+        ))?;
+    }
+    Ok(())
+}
+
+pub(super) fn status(findings: &Findings) -> Status {
+    match findings.count {
+        0 => Status::Done,
+        _ => Status::Failed,
+    }
+}

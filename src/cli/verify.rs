@@ -1,0 +1,112 @@
+//! `keymill verify`: whether every wrapped data key of a table opens, and none is there twice.
+
+use crate::bulk::{Client, JobError};
+use crate::cli::bulk::{self, PlaceOf, Scene};
+use crate::cli::census::{groups_json, print_findings, print_groups, shown, status};
+use crate::cli::failure::{Failure, Status};
+use crate::cli::rewrap::Contexts;
+use crate::cli::{Place, output};
+use crate::config::Environment;
+use crate::crypto::entropy::Entropy;
+use crate::rewrap;
+use crate::table::rows::schema;
+use crate::table::{Format, Input, Location, Object};
+use crate::verify::{self, Check, Question, Remote, Report, Store};
+use clap::Args;
+use serde_json::json;
+use std::num::NonZeroUsize;
+
+#[derive(Args)]
+#[command(after_help = "\
+Every blob is opened under its row's context, and none may be there twice, in whichever file; no key is shown. What must pass before a generation is removed. Contexts are the maps of
+the column encryption_context, as export and provision write them, unless --context names columns. Through a daemon the caller needs kms:Decrypt, and is sent no plaintext.
+What does not fit into memory is for a moment in TMPDIR, 24 bytes for a row. Status 1 if anything was found.
+
+Examples:
+  keymill verify provisioned --dir keymill-dev
+  keymill verify provisioned --endpoint unix:keymill-dev/keymill.sock --context tenant,volume --constant purpose=volume --id-column volume")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// The table: files, folders or patterns of Parquet, local or s3://BUCKET/KEY
+    #[arg(value_name = "INPUT", required = true)]
+    inputs: Vec<Location>,
+    #[command(flatten)]
+    context: Contexts,
+    /// A column whose values may not be there twice either
+    #[arg(long, value_name = "COLUMN")]
+    id_column: Option<String>,
+    /// Threads [default: one for each core]
+    #[arg(long, value_name = "N")]
+    workers: Option<NonZeroUsize>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Status, Failure> {
+    let scene = Scene::set(arguments.json, environment)?;
+    let (objects, report) = match arguments.place.source(environment)? {
+        PlaceOf::Store(config) => scene.at_store(&config, |core| {
+            let recorder = scene.recorder("Verify", &config, core);
+            let inputs = arguments.inputs.iter().map(ToString::to_string);
+            let asked = json!({"Inputs": inputs.collect::<Vec<_>>()}).to_string();
+            recorder.begin(&asked).map_err(JobError::from)?;
+            let store = Store(core.keystore.snapshot());
+            arguments.perform(&scene, &store)
+        })?,
+        PlaceOf::Daemon(endpoint) => {
+            let client: Client = scene.client(&endpoint, environment)?;
+            arguments.perform(&scene, &Remote(client))?
+        }
+    };
+    let Report {
+        rows,
+        groups,
+        findings,
+    } = report;
+    if arguments.json {
+        output::json(&json!({
+            "rows": rows,
+            "keys": groups_json(&groups),
+            "findings": findings.count,
+            "found": shown(&findings, &objects),
+        }))?;
+    } else {
+        print_groups(&groups)?;
+        output::result(&format!("{rows} rows, {} findings", findings.count))?;
+        print_findings(&findings, &objects)?;
+    }
+    Ok(status(&findings))
+}
+
+impl Arguments {
+    fn perform<C: Check>(
+        &self,
+        scene: &Scene,
+        check: &C,
+    ) -> Result<(Vec<Object>, Report), Failure> {
+        let context = self.context.source()?;
+        let runtime = scene.runtime.handle().clone();
+        scene.perform(&Entropy::os(), |job| {
+            let objects = rewrap::objects(&self.inputs, &runtime)?;
+            for object in &objects {
+                let schema = schema(Format::Parquet, object)?;
+                rewrap::check_columns(object, &schema, &[&context])?;
+            }
+            let input = Input {
+                format: Format::Parquet,
+                objects: &objects,
+                workers: bulk::workers(self.workers),
+                stop: job.stop,
+            };
+            let question = Question {
+                context: &context,
+                id_column: self.id_column.as_deref(),
+                scratch: &std::env::temp_dir(),
+            };
+            let report = verify::verify(&input, &question, check)?;
+            Ok((objects, report))
+        })
+    }
+}
