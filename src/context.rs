@@ -1,12 +1,12 @@
-//! The encryption context: name–value pairs that are authenticated with a ciphertext, in one
-//! canonical form that is made once, where the request is parsed, and carried from there.
+//! The encryption context: name–value pairs that are authenticated with a ciphertext. They have one
+//! canonical form, which is made where the request is parsed and is carried from there.
 
 use smallvec::SmallVec;
 
-/// Bytes of a canonical form that need no allocation: two pairs of the lengths that container ids
-/// and tenants have. With 16 more, moving a context would be a call.
+/// A canonical form of up to this many bytes is stored inline, without an allocation: two pairs of
+/// the lengths that container ids and tenants have.
 const SHORT_BYTES: usize = 104;
-/// Pairs that need none while they are sorted.
+/// As many pairs are sorted without an allocation.
 const FEW_PAIRS: usize = 8;
 
 /// Name–value pairs authenticated with the ciphertext. The caller's order is irrelevant: pairs are
@@ -20,7 +20,7 @@ pub struct EncryptionContext {
     canonical: SmallVec<[u8; SHORT_BYTES]>,
 }
 
-/// Pairs that form no encryption context.
+/// Why pairs are not an encryption context.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidContext {
     /// A name occurs twice.
@@ -36,7 +36,7 @@ impl EncryptionContext {
     /// analysis of AWS's own mode.
     pub const BYTES_MAX: usize = 8192;
 
-    /// The context of these pairs, given in any order.
+    /// Makes the context of these pairs, given in any order.
     ///
     /// # Errors
     /// [`InvalidContext`].
@@ -65,7 +65,8 @@ impl EncryptionContext {
         Ok(Self::of(pairs.len(), bytes, texts))
     }
 
-    /// The same of pairs that come sorted by name; allocates no more than once.
+    /// Makes the context of pairs that come sorted by name, with at most one allocation. Pairs in
+    /// another order are accepted too and then sorted.
     ///
     /// # Errors
     /// [`InvalidContext`].
@@ -91,34 +92,36 @@ impl EncryptionContext {
         Ok(Self::of(count, bytes, texts))
     }
 
-    /// The canonical form, of `bytes`, of `count` pairs, whose names and values are `texts`.
+    /// Writes the canonical form, which has `bytes` bytes: `count` pairs, whose names and values
+    /// are `texts` in turn.
     fn of<'a>(count: usize, bytes: usize, texts: impl Iterator<Item = &'a str>) -> Self {
-        // Filled in place: a vector that grows piece by piece costs several times as much, and rows
-        // by the million have one each.
+        // The size is known, so the room is filled in place and never grows: `provision` makes a
+        // context for each row (row "provision, 10,000,000 rows" of benches/RESULTS.md).
         let (mut short, mut long) = ([0; SHORT_BYTES], Vec::new());
-        let mut room = match bytes > SHORT_BYTES {
-            true => {
-                long.resize(bytes, 0);
-                &mut *long
-            }
-            false => &mut short[..bytes],
+        let is_short = bytes <= SHORT_BYTES;
+        let mut room = if is_short {
+            &mut short[..bytes]
+        } else {
+            long.resize(bytes, 0);
+            &mut *long
         };
         put(&mut room, &length(count));
         for text in texts {
             put(&mut room, &length(text.len()));
             put(&mut room, text.as_bytes());
         }
-        let canonical = match bytes > SHORT_BYTES {
-            true => SmallVec::from_vec(long),
-            false => SmallVec::from_buf_and_len(short, bytes),
+        let canonical = if is_short {
+            SmallVec::from_buf_and_len(short, bytes)
+        } else {
+            SmallVec::from_vec(long)
         };
         Self { canonical }
     }
 
-    /// The context of the same names, every value being empty.
+    /// A context with the same names and empty values.
     ///
     /// # Panics
-    /// Never: it is shorter than this one.
+    /// Never: the result is shorter than this context.
     #[must_use]
     pub fn names(&self) -> Self {
         let names = self.pairs().map(|(name, _)| (name, ""));
@@ -150,7 +153,7 @@ impl EncryptionContext {
             .map(|(name, value)| (text(name), text(value)))
     }
 
-    /// The values of the pairs whose names differ from `name` in ASCII case at most.
+    /// The values of the pairs whose names equal `name` when ASCII case is ignored.
     pub fn values_of(&self, name: &str) -> impl Iterator<Item = &str> {
         self.raw_pairs()
             .filter(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()))
@@ -187,7 +190,7 @@ fn length(value: usize) -> [u8; 2] {
         .to_be_bytes()
 }
 
-/// Fills the beginning of `room`, and goes on behind it.
+/// Writes `bytes` to the start of `room` and moves `room` past them.
 fn put(room: &mut &mut [u8], bytes: &[u8]) {
     let (here, rest) = std::mem::take(room).split_at_mut(bytes.len());
     here.copy_from_slice(bytes);

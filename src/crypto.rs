@@ -1,6 +1,6 @@
-//! The primitives that Keymill composes, and why these: RustCrypto's AES, GHASH, SHA-2 and HMAC,
-//! and ChaCha20 as a generator; aws-lc's RSA, elliptic curves and HMAC for asymmetric and HMAC
-//! keys. Nothing below implements a primitive of its own.
+//! The primitives that Keymill uses: RustCrypto's AES, GHASH, SHA-2 and HMAC, and ChaCha20 as a
+//! generator; aws-lc's RSA, elliptic curves and HMAC for asymmetric and HMAC keys. No module here
+//! implements a primitive of its own.
 
 pub mod agreement;
 pub mod entropy;

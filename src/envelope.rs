@@ -4,12 +4,12 @@
 //! Every blob is an ordinary **XAES-256-GCM** (C2SP) ciphertext under a backing key (SEAL-3): 24
 //! bytes of nonce, of which the first 12 derive an AES-256-GCM key and the last 12 are that key's
 //! nonce. Additional data are the blob's 24-byte header and the canonical encryption context
-//! (SEAL-2). Whoever has the backing key can open a blob with any implementation of that standard.
+//! (SEAL-2). With the backing key, any implementation of that standard can open a blob.
 //!
 //! The derived key depends on the first half of the nonce alone, so it is derived once for a whole
 //! run: an [`Epoch`] draws a prefix `P` (12 bytes), a start `s` (8 bytes) and the seed of its
-//! ciphertext generator (32 bytes) from the operating system, and gives its i-th key the nonce `P ‖
-//! s ‖ i`, i being 4 bytes that only move forward. It ends after 2^24 AES blocks or 60 seconds.
+//! ciphertext generator (32 bytes) from the operating system. It gives its i-th key the nonce `P ‖
+//! s ‖ i`, where i is 4 bytes that only count up. It ends after 2^24 AES blocks or 60 seconds.
 //!
 //! # Nonces (SEAL-1)
 //! *Within an epoch* the index never repeats: the epoch has one owner, cannot be cloned, hands each
@@ -27,34 +27,31 @@
 //! | a thousand fillers that begin a new epoch each minute | 2^33 | 2^-95 | 2^-61 |
 //! | a million requests a second that miss the pool, each with an epoch of its own | 2^49 | 2^-63 | 2^-29 |
 //!
-//! The last column is AES as a permutation: two blocks per epoch, so (2q)²/2^129; what it allows is
-//! to notice that two derived half keys never coincide, not to compute one. Rotating the key starts
-//! each column anew. Prefixes alone (12 bytes) may meet, at about 2^48 epochs: the two epochs then
-//! share a derived key, a longer run under one key with nonces that still differ. A run's own 2^24
-//! blocks are noticed as a permutation's with chance 2^-81; those of 2^49 chunks of 8,192 keys
-//! together with 2^-50. A forger's try succeeds with at most 771/2^128: 514 blocks of additional
-//! data, 256 of text, one of lengths.
+//! The last column is AES as a permutation: two blocks per epoch, so (2q)²/2^129. It allows an
+//! attacker to notice that two derived half keys never coincide, not to compute one. Rotating the
+//! key starts each column anew. Prefixes alone (12 bytes) may repeat, at about 2^48 epochs: the two
+//! epochs then share a derived key and are one longer run, under one key, with nonces that still
+//! differ. The 2^24 blocks of one run can be told from a random function with chance 2^-81; those
+//! of 2^49 chunks of 8,192 keys together with 2^-50. A forgery succeeds with a chance of at most
+//! 771/2^128 per try: 514 blocks of additional data, 256 of text, one of lengths.
 //!
 //! No counter is shared, stored or coordinated, so any number of processes and hosts may use one
-//! backing key. What a random draw cannot prevent is that a machine is cloned with its memory,
-//! epochs included; `pool::stamp` is about that.
+//! backing key. A random draw does not help when a machine is cloned with its memory, epochs
+//! included; `pool::stamp` handles that.
 //!
 //! # Minting: draw the ciphertext, not the key
 //! A data key is uniform random bytes, so drawing the ciphertext `C` uniformly and *calling* `C ⊕
 //! keystream` the data key gives exactly the same distribution of blobs and keys. [`Epoch::mint`]
 //! does that and computes no keystream: on the without-plaintext path the data key exists nowhere
-//! until somebody calls `Decrypt` (SEAL-4). Neither `mint` nor `bind` has a plaintext type in
-//! reach.
+//! until `Decrypt` is called (SEAL-4). Neither `mint` nor `bind` can reach a plaintext type.
 //!
 //! # Binding late
 //! `tag = GHASH_H(AAD ‖ C ‖ lengths) ⊕ E(J0)`: only GHASH sees the encryption context. A
-//! [`PooledKey`] holds `C` and the mask `E(J0)`, and binding it to whatever context a request
-//! brings costs one GHASH, no AES and no draw. It is bound by value, at most once: two tags for one
-//! nonce would give away `H`, and with `H` every blob of the epoch could be moved to another
-//! context.
+//! [`PooledKey`] holds `C` and the mask `E(J0)`. Binding it to the context of a request takes one
+//! GHASH, no AES and no draw. It is bound by value, at most once: two tags for one nonce would give
+//! away `H`, and with `H` every blob of the epoch could be moved to another context.
 //!
-//! What this module does not do: choose which generation to use, know who may ask, or keep
-//! anything.
+//! This module does not choose a generation, does not know who may ask, and stores nothing.
 
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::{Entropy, EntropyError};
@@ -73,8 +70,8 @@ pub mod epoch;
 pub use blob::{BlobHeader, CiphertextBlob, blob_bytes};
 pub use epoch::{Epoch, EpochEnded, MintedKeys, PooledKey};
 
-/// Mints one key in an epoch of its own: what a request does that finds no pooled key. No state is
-/// shared or kept.
+/// Mints one key in an epoch of its own, for a request that finds no pooled key. Shares and keeps
+/// no state.
 ///
 /// # Errors
 /// [`EntropyError`].
@@ -94,17 +91,18 @@ pub fn mint_one(
     Ok(minted.take().expect("one key was minted"))
 }
 
-/// Keys minted at a time: their ciphertexts, masks and blobs together fit a core's first caches.
+/// Keys minted together: their ciphertexts, masks and blobs fit a core's first-level caches.
 const MINT_KEYS: usize = 256;
 
-/// Mints a key for each row and appends its blob to `out`: `runs` are contexts, each with the
-/// number of rows that have it.
+/// Mints a key for each row and appends its blob to `out`. A run is a context and the number of
+/// consecutive rows that have it.
 ///
-/// The epochs are begun and ended here. None outlives the rows that it was begun for, so a machine
-/// that is cloned between two calls has no nonce to go on with, whether or not it notices (POOL-5).
+/// The epochs begin and end here. None outlives the rows that it was begun for, so a machine that
+/// is cloned between two calls has no nonce to continue with, whether or not the clone is detected
+/// (POOL-5).
 ///
 /// # Errors
-/// [`EntropyError`]; what is in `out` by then is not to be used.
+/// [`EntropyError`]; the bytes in `out` must then not be used.
 ///
 /// # Panics
 /// Never: a new epoch has room for 256 keys of any length.
@@ -124,11 +122,15 @@ pub fn mint_rows<'a>(
     let mut run = runs.next();
     while unminted > 0 {
         let count = unminted.min(MINT_KEYS);
+        // An epoch that is at its limit refuses the whole group, which the next epoch then takes.
         while epoch.mint_into(&mut minted, length, count, Duration::ZERO) == Err(EpochEnded) {
             epoch = begin()?;
         }
         unminted -= count;
-        while let Some((context, rows)) = run.filter(|_| !minted.is_empty()) {
+        // A context may have more rows than were minted, and the minted keys more than its rows.
+        while !minted.is_empty()
+            && let Some((context, rows)) = run
+        {
             let left = rows - minted.bind_many(rows, context, out);
             run = match left {
                 0 => runs.next(),
@@ -139,8 +141,7 @@ pub fn mint_rows<'a>(
     Ok(())
 }
 
-/// 24 bytes from the operating system that nothing was sealed under yet. It goes with what it is
-/// used for.
+/// 24 bytes from the operating system under which nothing was sealed yet. Sealing consumes it.
 ///
 /// ```compile_fail
 /// fn needs_clone<T: Clone>() {}
@@ -159,9 +160,9 @@ impl Nonce {
         Ok(nonce)
     }
 
-    /// Draws several at once, for rows that are at hand already: a system call for each costs half
-    /// as much as sealing. A twin of this process, of a machine that was cloned in between, seals
-    /// the same rows under the same nonces, and so makes the same blobs.
+    /// Draws several nonces with one system call, for rows that are in memory already. If the
+    /// machine is cloned before they are used, both processes seal the same rows under the same
+    /// nonces, and so make the same blobs.
     ///
     /// # Errors
     /// [`EntropyError`].
@@ -175,14 +176,14 @@ impl Nonce {
     }
 }
 
-/// Seals 1..=4096 bytes that exist already (`Encrypt`): a fresh 24-byte nonce from the operating
-/// system for each call.
+/// Seals 1..=4096 bytes that exist already (`Encrypt`), under a fresh 24-byte nonce from the
+/// operating system.
 ///
 /// # Errors
 /// [`EntropyError`].
 ///
 /// # Panics
-/// As [`seal_under`].
+/// When `plaintext` has no allowed length, see [`seal_under`].
 pub fn seal(
     key_id: KeyId,
     key: &BackingKey,
@@ -194,11 +195,11 @@ pub fn seal(
     Ok(seal_under(nonce, key_id, key, context, plaintext))
 }
 
-/// As [`seal`], under a nonce that was drawn already.
+/// Seals `plaintext` under a nonce that was drawn before.
 ///
 /// # Panics
-/// When `plaintext` is empty or longer than [`PLAINTEXT_BYTES_MAX`], which the caller's parser
-/// refuses: its blob would not open.
+/// When `plaintext` is empty or longer than [`PLAINTEXT_BYTES_MAX`]: its blob would not open. The
+/// callers' parsers refuse such lengths.
 #[must_use]
 pub fn seal_under(
     Nonce(nonce): Nonce,
@@ -227,12 +228,13 @@ pub fn seal_under(
     blob
 }
 
-/// What does not open: damaged, under another context, or under other material. One error for all.
+/// The blob does not open: it is damaged, or was sealed under another context or other material.
+/// One error for all reasons.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the ciphertext blob does not open")]
 pub struct OpenError;
 
-/// Opens a blob under `key`, which must be of the key id and generation that the header names.
+/// Opens a blob under `key`, which must have the key id and generation that the header names.
 ///
 /// # Errors
 /// [`OpenError`], whatever the reason; the tag is compared in constant time, before any plaintext
@@ -266,7 +268,7 @@ pub fn open(
     .map_err(|_| OpenError)
 }
 
-/// On the stack, but for the longest contexts.
+/// The additional data, on the stack except for the longest contexts.
 fn additional_data(
     header: &[u8; HEADER_BYTES],
     context: &EncryptionContext,

@@ -24,7 +24,7 @@ pub struct KeyId {
     multi_region: bool,
 }
 
-/// Text that is no key id: neither `8-4-4-4-12` hex digits nor `mrk-` and 32 of them.
+/// The text is not a key id: neither `8-4-4-4-12` hex digits nor `mrk-` and 32 of them.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a key id")]
 pub struct InvalidKeyId;
@@ -42,7 +42,7 @@ impl KeyId {
         }
     }
 
-    /// The id as a blob's header carries it.
+    /// The id that a blob's header holds.
     #[must_use]
     pub fn from_parts(bytes: [u8; 16], multi_region: bool) -> Self {
         Self {
@@ -95,6 +95,7 @@ impl FromStr for KeyId {
     /// Accepts digits of either case; [`fmt::Display`] prints lower case.
     fn from_str(text: &str) -> Result<Self, InvalidKeyId> {
         let mut digits = [0; 32];
+        // Both forms become 32 digits; a UUID has dashes between its groups.
         let multi_region = match text.strip_prefix("mrk-") {
             Some(rest) => {
                 digits = rest.as_bytes().try_into().map_err(|_| InvalidKeyId)?;
@@ -141,7 +142,8 @@ pub enum KeyState {
     PendingImport,
 }
 
-/// An operation that the key's state does not permit, named as in the key-state table.
+/// The key's state does not permit the operation. The messages use the words of AWS's key-state
+/// table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidState {
     /// The key is disabled.
@@ -159,7 +161,7 @@ pub enum InvalidState {
 }
 
 impl KeyState {
-    /// As `KeyMetadata.KeyState` spells it.
+    /// Its name in the API, a value of `KeyMetadata.KeyState`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -234,8 +236,8 @@ impl KeyState {
             .map(|()| Self::PendingDeletion { deletion_date })
     }
 
-    /// `CancelKeyDeletion`: the key comes back disabled, whatever it was before; one without its
-    /// material, pending import.
+    /// `CancelKeyDeletion`: the key becomes disabled, whatever its state was before, or pending
+    /// import when it has no material.
     ///
     /// # Errors
     /// [`InvalidState::NotPendingDeletion`].
@@ -258,7 +260,7 @@ pub struct Tag {
     pub value: String,
 }
 
-/// A KMS key without its material: what `DescribeKey` tells, and its tags.
+/// A KMS key without its material: the facts that `DescribeKey` answers, and its tags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KmsKey {
     /// The identifier.
@@ -267,9 +269,9 @@ pub struct KmsKey {
     pub account: arn::AccountId,
     /// 0..=8192 characters.
     pub description: String,
-    /// What kind of key it is.
+    /// The kind of key.
     pub spec: KeySpec,
-    /// What it is for.
+    /// What the key may be used for.
     pub usage: KeyUsage,
     /// Where its material comes from.
     pub origin: KeyOrigin,
@@ -279,18 +281,18 @@ pub struct KmsKey {
     pub creation_date: Timestamp,
     /// At most 50, sorted by their keys, which are unique; case matters.
     pub tags: Vec<Tag>,
-    /// When its material is rotated; `None`: only when somebody asks for it.
+    /// When its material is rotated automatically; `None` when only on demand.
     pub rotation: Option<RotationSchedule>,
-    /// What was imported into a key of origin `EXTERNAL`, in ascending order of its generations;
-    /// empty for other keys.
+    /// The material that was imported into a key of origin `EXTERNAL`, in ascending order of
+    /// generations; empty for other keys.
     pub imports: Vec<Import>,
-    /// The highest generation that something imported was given, also if it is gone: none is given
-    /// twice.
+    /// The highest generation that imported material ever had, including material that is gone: no
+    /// generation is used twice.
     pub generations: u32,
 }
 
 impl KmsKey {
-    /// An enabled symmetric key without a description or tags, which is not rotated by itself.
+    /// An enabled symmetric key without a description, tags or automatic rotation.
     #[must_use]
     pub fn new(id: KeyId, account: arn::AccountId, creation_date: Timestamp) -> Self {
         Self {
@@ -309,8 +311,8 @@ impl KmsKey {
         }
     }
 
-    /// Whether something that was imported for good is not there, or nothing ever was: such a key
-    /// cannot be used.
+    /// Whether material that was imported for good is missing, or none was ever imported: such a
+    /// key cannot be used.
     #[must_use]
     pub fn lacks_material(&self) -> bool {
         let mut lasting = self.imports.iter().filter(|import| !import.pending);
@@ -321,14 +323,14 @@ impl KmsKey {
         self.origin == KeyOrigin::External && !present
     }
 
-    /// Whether this generation waits for the rotation that makes it current.
+    /// Whether this generation waits for the rotation that will make it current.
     #[must_use]
     pub fn is_pending(&self, generation: u32) -> bool {
         let mut imports = self.imports.iter();
         imports.any(|import| import.pending && import.generation == generation)
     }
 
-    /// What was imported last and is in use, or was until it went.
+    /// The last import that became current, even if its material is gone.
     #[must_use]
     pub fn current_import(&self) -> Option<&Import> {
         self.imports.iter().rfind(|import| !import.pending)

@@ -1,18 +1,18 @@
-//! The pool: wrapped data keys made before anybody asks.
+//! The pool: wrapped data keys that are made before a request needs them.
 //!
 //! A **lane** holds interchangeable pooled keys for one (KMS key, data key spec); each is encrypted
 //! already and not yet bound to an encryption context, so one lane serves every context.
-//! **Fillers**, low-priority threads of a private rayon pool with an epoch each, mint **magazines**
-//! of keys and publish them in work-stealing deques; takers steal. A request takes one key and
-//! binds it; a lane that has none is a miss, and the request mints its own at once: a lane is a
-//! bonus, never a dependency (POOL-6). A change to a KMS key moves its fence; whatever was minted
-//! under another fence or clone word is dropped when it is found, and compared once more as a
-//! request's last act. Lanes begin with the first miss, grow with demand between a floor and a
-//! ceiling, give their memory back when nobody takes, and share one budget, of which every account
-//! has its part.
+//! **Fillers** are low-priority threads of a private rayon pool, with an epoch each. They mint
+//! **magazines** of keys and publish them in work-stealing deques, from which takers steal. A
+//! request takes one key and binds it. When the lane has no key, that is a miss, and the request
+//! mints its own key at once: a lane is a bonus, never a dependency (POOL-6). A change to a KMS key
+//! moves its fence. Keys that were minted under another fence or clone word are dropped when they
+//! are found, and a request compares both once more as its last act. A lane begins with its first
+//! miss, grows with demand between a floor and a ceiling, and gives its memory back when it is not
+//! used. All lanes share one budget, of which every account has its part.
 //!
-//! What this module does not do: know who may take, bind, or serve the lengths that have no lane
-//! (anything but 32 and 16 bytes).
+//! This module does not know who may take a key, does not bind keys, and does not serve lengths
+//! that have no lane (all but 32 and 16 bytes).
 
 use crate::clock::Clock;
 use crate::crypto::entropy::Entropy;
@@ -50,25 +50,25 @@ pub use lane::LaneId;
 pub use pairs::{Pairs, PooledPair};
 pub use stamp::{LastCheck, LastSection, Stamp};
 
-/// How much to make before anybody asks.
+/// How many keys to make ahead of requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Whether to pool at all. Without, every request mints from an epoch of its own.
+    /// Whether to pool at all. If not, every request mints from an epoch of its own.
     pub enabled: bool,
     /// Filler threads; 0 means one for each core.
     pub fillers: usize,
-    /// Keys that a new lane may hold.
+    /// The capacity of a new lane, in keys.
     pub lane_keys_min: usize,
-    /// Keys that a busy lane may grow to.
+    /// The capacity that a busy lane may grow to, in keys.
     pub lane_keys_max: usize,
-    /// Pooled keys of all lanes together.
+    /// The most pooled keys of all lanes together.
     pub keys_max: usize,
-    /// Seconds after which pooled keys are dropped unused, and after which an unused lane gives its
-    /// memory back.
+    /// After this many seconds, pooled keys are dropped unused, and an unused lane gives its memory
+    /// back.
     pub age_max_seconds: u64,
-    /// Key pairs that are held for each spec that is asked for; 0: each is made when it is asked
-    /// for.
+    /// The number of key pairs that are held for each spec in use; 0: each pair is made when a
+    /// request needs it.
     pub pairs_per_spec: usize,
 }
 
@@ -89,15 +89,16 @@ impl Default for Config {
 /// Why pooled keys were dropped unused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purge {
-    /// The KMS key changed.
+    /// The KMS key was changed.
     Fence,
-    /// The machine or process may have a twin.
+    /// The machine or process may have been cloned.
     Clone,
-    /// They were too old, or their lane unused.
+    /// The keys were too old, or their lane was not used.
     Age,
-    /// Their lane went for others: it was idle, or of an account that held more than its share.
+    /// The lane was taken down for other lanes: it was idle, or its account held more than its
+    /// share.
     Share,
-    /// More takers at one instant than slots for opened magazines.
+    /// More takers at one instant than there are slots for opened magazines.
     Overflow,
     /// The pool was shut down.
     Shutdown,
@@ -113,18 +114,19 @@ impl Purge {
     }
 }
 
-/// The state of one lane, for metrics and status.
+/// The state of one lane, for metrics and the status page.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LaneStatus {
     /// `<key id>/<spec>`, `pairs/<spec>`
     pub lane: String,
     /// Keys in full magazines.
     pub depth: usize,
-    /// Keys that the lane may hold.
+    /// The keys that the lane may hold.
     pub capacity: usize,
 }
 
-/// Stale magazines that one taker drops before it calls it a miss: a purge is not a request's work.
+/// How many stale magazines one taker drops before it reports a miss: a purge is not a request's
+/// work.
 const DROPS_MAX: usize = 8;
 
 /// The pool of one process.
@@ -134,11 +136,12 @@ pub struct Pool {
     entropy: Arc<Entropy>,
     clock: Clock,
     clone_word: Arc<CloneWord>,
-    /// Monotonic microseconds as of the latest tick: the age of a pooled key is a matter of
-    /// minutes, and reading the clock costs as much as taking one.
+    /// Monotonic microseconds as of the latest tick. Takers use this time and read no clock: the
+    /// age of a pooled key is a matter of minutes.
     now: AtomicU64,
     lanes: ArcSwap<BTreeMap<LaneId, Arc<Lane>>>,
-    /// Held while the set of lanes or their capacities change; never by a taker that finds a key.
+    /// Locked while the set of lanes or their capacities change; a taker that finds a key never
+    /// locks it.
     growing: Mutex<Budget>,
     emptied: Emptied<Magazine>,
     bell: Bell,
@@ -209,7 +212,7 @@ impl Pool {
         })
     }
 
-    /// Key pairs, which are of no KMS key yet.
+    /// The pool of key pairs, which do not belong to a KMS key yet.
     #[must_use]
     pub fn pairs(&self) -> &Arc<Pairs> {
         &self.pairs
@@ -222,8 +225,8 @@ impl Pool {
         self.config.enabled && pooled && !self.is_shut_down()
     }
 
-    /// Takes a pooled key of `entry`, minted under its fence and under `clone_word`; none is a
-    /// miss, never a wait.
+    /// Takes a pooled key of `entry` that was minted under its fence and under `clone_word`. `None`
+    /// is a miss; this never waits.
     pub fn take(
         &self,
         entry: &Arc<KeyEntry>,
@@ -243,6 +246,7 @@ impl Pool {
             self.add_lane(id, entry);
             return None;
         };
+        // This request's snapshot is older than the lane's: it must not drop what is current.
         if lane.is_newer_than(entry.fence) {
             return None;
         }
@@ -252,8 +256,8 @@ impl Pool {
         };
         let key = self.take_from(lane, stamp);
         if key.is_none() {
-            // Here rather than at every take: fillers that do not know this entry are found out by
-            // its misses.
+            // Only a miss updates the lane's entry: if the fillers do not know this entry, their
+            // keys are stale, and that shows as misses.
             lane.offer(entry);
             self.grow(lane);
             if lane.is_low() {
@@ -268,7 +272,7 @@ impl Pool {
         lane.taken(now);
         for _ in 0..DROPS_MAX {
             let mut magazine = lane.queue.acquire(start)?;
-            // One that was opened before does not change the depth.
+            // A magazine that was opened before was subtracted from the depth then.
             if magazine.keys.len() == MAGAZINE_KEYS && lane.is_low() {
                 self.bell.ring();
             }
@@ -289,7 +293,7 @@ impl Pool {
         None
     }
 
-    /// Why a magazine is not to be used, if it is not.
+    /// The reason why a magazine must not be used; `None` when it may be used.
     fn stale(&self, magazine: &Magazine, stamp: Stamp, now: Duration) -> Option<Purge> {
         if magazine.stamp.clone_word != stamp.clone_word {
             Some(Purge::Clone)
@@ -302,9 +306,9 @@ impl Pool {
         }
     }
 
-    /// Begins a lane with its first miss, if the budget has room for the smallest.
+    /// Adds a lane at its first miss, if the budget has room for the smallest lane.
     fn add_lane(&self, id: LaneId, entry: &Arc<KeyEntry>) {
-        // A taker does not wait: whoever adds a lane now, this one comes with the next miss.
+        // A taker does not wait: if the set of lanes is changing now, the next miss adds this lane.
         let Ok(mut budget) = self.growing.try_lock() else {
             return;
         };
@@ -322,17 +326,17 @@ impl Pool {
         self.bell.ring();
     }
 
-    /// Doubles a lane that was found empty, up to the ceiling and the budget.
+    /// Doubles the capacity of a lane that was found empty, up to the ceiling and the budget.
     fn grow(&self, lane: &Lane) {
-        // A taker does not wait: whoever grows now grows for everybody.
+        // A taker does not wait: if lanes are growing now, the next miss tries again.
         let Ok(mut budget) = self.growing.try_lock() else {
             return;
         };
         let capacity = lane.capacity();
         let ceiling = self.config.lane_keys_max.div_ceil(MAGAZINE_KEYS);
         let next = (capacity * 2).min(ceiling);
-        // Empty although it was filled: demand is more than the lane holds. Empty because it was
-        // never filled is no reason to grow.
+        // A lane that was filled and is empty has more demand than it holds. A lane that was never
+        // filled is no evidence of demand.
         let was_filled = lane.was_filled() && lane.queue.full() == 0;
         let account = lane.account;
         if was_filled && next > capacity && budget.grant(account, next - capacity) {
@@ -340,8 +344,8 @@ impl Pool {
         }
     }
 
-    /// Drops every pooled key of a KMS key, after a change of it; filling goes on when somebody
-    /// takes under the new fence.
+    /// Drops every pooled key of a KMS key after the key was changed. Filling resumes with the
+    /// first taker under the new fence.
     pub fn purge(&self, key: KeyId) {
         for lane in self.lanes.load().values().filter(|lane| lane.id.key == key) {
             lane.entry.store(None);
@@ -349,8 +353,9 @@ impl Pool {
         }
     }
 
-    /// Drops what is too old, the oldest first, takes back the memory of lanes that nobody uses or
-    /// that others need more, and rings for lanes that are low: once a second, by a timer.
+    /// Drops keys that are too old, the oldest first, takes back the memory of lanes that are
+    /// unused or that other lanes need more, and rings for lanes that are low. A timer calls this
+    /// once a second.
     pub fn tick(&self) {
         let mut budget = lock(&self.growing);
         let now = self.clock.monotonic();
@@ -368,10 +373,12 @@ impl Pool {
         let spare = budget.spare(&before, now);
         let mut lanes = BTreeMap::clone(&before);
         lanes.retain(|id, lane| {
-            // One without an entry was purged, and its key has not been used since: it may be gone.
-            let idle_max = match lane.entry.load().is_some() {
-                true => self.age_max(),
-                false => self.age_max().min(SPARE_AFTER),
+            // A lane without an entry was purged, and its key has not been used since: the key may
+            // be deleted.
+            let idle_max = if lane.entry.load().is_some() {
+                self.age_max()
+            } else {
+                self.age_max().min(SPARE_AFTER)
             };
             let reason = if spare.contains(id) {
                 Purge::Share
@@ -388,6 +395,7 @@ impl Pool {
         if lanes.len() < before.len() {
             self.lanes.store(Arc::new(lanes));
         }
+        // Takers ring only at a miss; the tick also wakes the fillers for lanes that ran low since.
         if self.lanes.load().values().any(|lane| lane.is_low()) {
             self.bell.ring();
         }
@@ -409,20 +417,20 @@ impl Pool {
             .collect()
     }
 
-    /// Stops the fillers, and drops every pooled key.
+    /// Stops the fillers and drops every pooled key.
     pub fn shut_down(&self) {
         self.shut_down.store(true, Ordering::SeqCst);
         self.bell.ring();
         self.pairs.shut_down();
-        // Dropping a rayon pool does not wait for its threads; they see the flag, and what they
-        // publish is drained by the next line or dropped with the lane.
+        // Dropping a rayon pool does not wait for its threads. They see the flag; magazines that
+        // they still publish are drained by the next line or dropped with the lane.
         drop(lock(&self.threads).take());
         for lane in self.lanes.swap(Arc::default()).values() {
             self.count(Purge::Shutdown, lane.purge());
         }
     }
 
-    /// Monotonic time, late by up to a tick.
+    /// Monotonic time as of the latest tick.
     fn now(&self) -> Duration {
         Duration::from_micros(self.now.load(Ordering::Relaxed))
     }
@@ -449,7 +457,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// A number for the calling thread: spreads threads over shards and slots.
+/// A number for the calling thread, which spreads threads over shards and slots.
 #[must_use]
 pub fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);

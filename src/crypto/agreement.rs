@@ -4,7 +4,7 @@ use crate::crypto::pair::{PairSpec, PrivateKey};
 use crate::crypto::secret::SecretBytes;
 use aws_lc_rs::agreement::{self, Algorithm, ECDH_P256, ECDH_P384, ECDH_P521, UnparsedPublicKey};
 
-/// No shared secret: the other public key is not one of the same curve.
+/// There is no shared secret: the other public key is not on the same curve.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the public key is not of the same curve")]
 pub struct AgreementError;
@@ -24,15 +24,15 @@ fn algorithm(spec: PairSpec) -> Option<&'static Algorithm> {
     }
 }
 
-/// The secret that `key` shares with whoever has the private key of `public`, a
+/// The secret that `key` shares with the holder of the private key of `public`, which is a
 /// `SubjectPublicKeyInfo` in DER.
 ///
 /// # Errors
 /// [`AgreementError`].
 pub fn agree(key: &PrivateKey, public: &[u8]) -> Result<SecretBytes, AgreementError> {
     let algorithm = algorithm(key.spec()).ok_or(AgreementError)?;
-    let private = agreement::PrivateKey::from_private_key_der(algorithm, key.expose_der());
-    let private = private.map_err(|_| AgreementError)?;
+    let private = agreement::PrivateKey::from_private_key_der(algorithm, key.expose_der())
+        .map_err(|_| AgreementError)?;
     let public = UnparsedPublicKey::new(algorithm, public);
     agreement::agree(&private, public, AgreementError, |secret| {
         Ok(SecretBytes::filled(secret.len(), |to| {

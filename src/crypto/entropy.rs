@@ -5,9 +5,9 @@
 //! output is public by design; *secrets* are drawn here, each by a call of its own. A failed draw
 //! fails the operation and is counted: nothing is served from what a failed draw left behind.
 //!
-//! aws-lc draws by itself (key pairs, RSA's blinding and padding, ECDSA, TLS), and ends the process
-//! where the operating system fails it. What has it draw takes a [`Probed`], so that a source that
-//! has failed fails the call instead.
+//! aws-lc draws by itself for key pairs, RSA's blinding and padding, ECDSA and TLS, and it ends the
+//! process when the operating system gives it no bytes. Functions that make aws-lc draw therefore
+//! take a [`Probed`], so that a source that has failed fails the call and not the process.
 
 use crate::crypto::secret::{Secret, SecretBytes};
 use zeroize::Zeroize;
@@ -17,8 +17,8 @@ use zeroize::Zeroize;
 #[error("the operating system's entropy source failed")]
 pub struct EntropyError;
 
-/// Evidence that the operating system's source delivered a moment ago, for what aws-lc is about to
-/// draw by itself: where its own generator cannot be seeded, it ends the process.
+/// Evidence that the operating system's source delivered a moment ago. A call that makes aws-lc
+/// draw needs it: aws-lc ends the process when its own generator cannot be seeded.
 ///
 /// ```compile_fail
 /// fn needs_clone<T: Clone>() {}
@@ -32,7 +32,7 @@ pub trait EntropySource: Send + Sync {
     /// Fills `buffer` whole.
     ///
     /// # Errors
-    /// [`EntropyError`]; `buffer` is then not to be used.
+    /// [`EntropyError`]; the content of `buffer` must then not be used.
     fn fill(&self, buffer: &mut [u8]) -> Result<(), EntropyError>;
 }
 
@@ -78,7 +78,7 @@ impl Entropy {
     /// Draws as many bytes as aws-lc is seeded with, and uses none of them.
     ///
     /// # Errors
-    /// [`EntropyError`]: nothing that has aws-lc draw may be done now.
+    /// [`EntropyError`]: a call that makes aws-lc draw must not be made now.
     pub fn probe(&self) -> Result<Probed, EntropyError> {
         self.draw_secret::<32>().map(|_unused| Probed(()))
     }
@@ -100,7 +100,7 @@ impl Entropy {
     }
 }
 
-/// What the operating system's source gives, for tests of what takes it.
+/// A probe of the operating system's source, for tests of functions that take one.
 #[cfg(test)]
 pub(crate) fn probed() -> Probed {
     Entropy::os()
@@ -108,7 +108,7 @@ pub(crate) fn probed() -> Probed {
         .expect("the operating system delivers")
 }
 
-/// A source whose next draws fail on demand, for tests of what a failed draw does.
+/// An entropy source that fails on demand, for tests of what follows a failed draw.
 #[cfg(test)]
 pub(crate) mod faulty {
     use super::{EntropyError, EntropySource, OsEntropy};

@@ -2,9 +2,9 @@
 //! nonces, and GHASH over additional data and text.
 //!
 //! `tag = GHASH_H(A ‖ C ‖ lengths) ⊕ E_K(J0)`, with `H = E_K(0^128)` and, for 96-bit nonces, `J0 =
-//! nonce ‖ 0^31 1` (SP 800-38D, sections 6.4, 7.1). Both halves are secrets (POOL-9): whoever has
-//! `H` can move any tag under this key to another context, and a mask with its tag gives away a
-//! value of the polynomial in `H`. Misuse to avoid: two tags for one nonce.
+//! nonce ‖ 0^31 1` (SP 800-38D, sections 6.4, 7.1). Both halves are secrets (POOL-9): with `H` an
+//! attacker can move any tag under this key to another context, and a mask together with its tag
+//! gives away a value of the polynomial in `H`. Misuse to avoid: two tags for one nonce.
 
 use crate::crypto::secret::Secret;
 use aes::Aes256;
@@ -64,24 +64,26 @@ pub fn first_counter_block(fixed: &[u8; 8], index: u32) -> Block {
     block
 }
 
-/// Bytes with which all additional data under one key begin: a blob's header, a block and a half.
+/// All additional data under one key begin with this many equal bytes, a blob's header: a block and
+/// a half.
 pub const HEAD_BYTES: usize = 24;
 
-/// GHASH under one key, the first block absorbed. A secret, wiped by its crate when dropped.
+/// The GHASH state under one key, with the first block absorbed. It is a secret; the crate wipes it
+/// when it is dropped.
 ///
 /// GHASH is POLYVAL with the bytes of every block reversed, under `mulX` of the reversed key (RFC
-/// 8452, appendix A). It is taken from below here because reversing the blocks of many keys first,
-/// and multiplying them then, takes a fifth less time than doing both key by key, as the crate
-/// `ghash` must.
+/// 8452, appendix A). POLYVAL is used directly, so that the blocks of many keys are reversed first
+/// and multiplied then; the crate `ghash` does both key by key (bench row "mint and bind, batch
+/// under one context" of benches/RESULTS.md).
 pub struct Authenticator {
     hash: Polyval,
-    /// The half block that the first 8 bytes of what follows fill.
+    /// The last 8 bytes of the head: half a block, completed by the first 8 bytes of the tail.
     rest: [u8; HEAD_BYTES - BLOCK_BYTES],
 }
 
 impl Authenticator {
-    /// The tag of `text`, `tail` being what follows the head as additional data and `mask` the
-    /// nonce's `E_K(J0)`: for one text alone.
+    /// The tag of one `text`. `tail` is the additional data after the head, and `mask` is `E_K(J0)`
+    /// of the nonce.
     ///
     /// GHASH multiplies four blocks at once, so they are gathered first.
     #[must_use]
@@ -94,7 +96,7 @@ impl Authenticator {
         };
         gathered[..self.rest.len()].copy_from_slice(&self.rest);
         gathered[self.rest.len()..][..tail.len()].copy_from_slice(tail);
-        // The length of an `AES_256` data key is worth knowing when compiling: it is copied without
+        // An `AES_256` data key has a length that the compiler knows here, so it is copied without
         // a call.
         match text.as_array::<32>() {
             Some(text) => gathered[text_at..][..32].copy_from_slice(text),
@@ -109,8 +111,8 @@ impl Authenticator {
         masked(hash.finalize(), mask)
     }
 
-    /// This key with `tail` absorbed behind the head as additional data, zero-padded to whole
-    /// blocks: for many texts.
+    /// Absorbs `tail`, the additional data after the head, zero-padded to whole blocks. The result
+    /// makes the tags of many texts under this additional data.
     #[must_use]
     pub fn absorb(&self, tail: &[u8]) -> Absorbed {
         let (filling, rest) = tail.split_at(tail.len().min(BLOCK_BYTES - self.rest.len()));
@@ -137,12 +139,12 @@ impl Authenticator {
     }
 }
 
-/// GHASH with additional data absorbed but for its last block, which is kept back: GHASH multiplies
-/// four blocks at once, and with the two of an `AES_256` data key and the lengths it makes four. A
-/// secret like [`Authenticator`].
+/// A GHASH state with the additional data absorbed except their last block. That block is kept back
+/// because GHASH multiplies four blocks at once: it makes four together with the two blocks of an
+/// `AES_256` data key and the block of lengths. It is a secret like [`Authenticator`].
 pub struct Absorbed {
     hash: Polyval,
-    /// Reversed.
+    /// The block that was kept back, with its bytes reversed.
     last: Block,
     additional_bytes: usize,
 }
@@ -157,9 +159,10 @@ impl Absorbed {
         masked(hash.finalize(), mask)
     }
 
-    /// Turns the masks `E_K(J0)` of as many texts into their tags. `texts` are side by side,
-    /// `text_bytes` of each.
+    /// Replaces each mask `E_K(J0)` by the tag of its text. `texts` are side by side, each of
+    /// `text_bytes` bytes.
     pub fn tag_many(&self, texts: &[u8], text_bytes: usize, masks: &mut [Block]) {
+        // The fast path below is for data keys of two blocks, as `AES_256` has.
         if text_bytes != 2 * BLOCK_BYTES {
             for (text, mask) in texts.chunks_exact(text_bytes).zip(masks) {
                 *mask = self.tag(text, mask).into();
@@ -175,6 +178,7 @@ impl Absorbed {
             .chunks(TAGGED_AT_ONCE)
             .zip(masks.chunks_mut(TAGGED_AT_ONCE))
         {
+            // Three passes over the group: reverse all, hash all, mask all.
             for (blocks, text) in gathered.iter_mut().zip(texts) {
                 (blocks[1], blocks[2]) = (reversed(text[0]), reversed(text[1]));
             }
@@ -187,15 +191,16 @@ impl Absorbed {
                 *mask = masked(*digest, mask).into();
             }
         }
+        // A digest together with its tag gives the mask, and the mask gives a value of `H`.
         for digest in &mut digests {
             digest.as_mut_slice().zeroize();
         }
     }
 }
 
-/// Texts whose blocks are reversed, multiplied and masked, each in one go: an instruction that
-/// reads 16 bytes which were just written as two halves waits for the store, and key by key every
-/// step does.
+/// How many texts go through each step (reverse, multiply, mask) together. Key by key, every step
+/// would wait: the processor cannot forward two 8-byte stores that were just made to one 16-byte
+/// load (bench row "mint and bind, batch under one context" of benches/RESULTS.md).
 const TAGGED_AT_ONCE: usize = 32;
 
 fn reversed(mut block: [u8; BLOCK_BYTES]) -> Block {
@@ -229,7 +234,8 @@ fn masked(digest: Block, mask: &Block) -> [u8; BLOCK_BYTES] {
     (u128::from_le_bytes(digest.into()) ^ u128::from_be_bytes((*mask).into())).to_be_bytes()
 }
 
-/// Bytes absorbed at once at most: enough for a context of 128 bytes and an `AES_256` data key.
+/// Up to this many bytes are gathered and absorbed in one call: a context of 128 bytes and an
+/// `AES_256` data key.
 const GATHERED_BYTES: usize = 12 * BLOCK_BYTES;
 
 #[cfg(test)]

@@ -18,12 +18,12 @@ pub enum MacSpec {
     Hmac512,
 }
 
-/// Text that names no HMAC key.
+/// The text does not name an HMAC key spec.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not the spec of an HMAC key")]
 pub struct InvalidMacSpec;
 
-/// No MAC of this message by this key.
+/// The MAC is not the MAC of this message under this key.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the MAC does not verify")]
 pub struct InvalidMac;
@@ -32,7 +32,7 @@ impl MacSpec {
     /// All, in the order of the service model.
     pub const ALL: [Self; 4] = [Self::Hmac224, Self::Hmac256, Self::Hmac384, Self::Hmac512];
 
-    /// As `KeySpec` spells it.
+    /// Its name in the API, a value of `KeySpec`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -43,7 +43,7 @@ impl MacSpec {
         }
     }
 
-    /// As `MacAlgorithm` spells the one algorithm of such a key.
+    /// The name in the API of the one algorithm of such a key, a value of `MacAlgorithm`.
     #[must_use]
     pub fn algorithm(self) -> &'static str {
         match self {
@@ -100,13 +100,13 @@ impl MacKey {
         Ok(Self { spec, bytes })
     }
 
-    /// A key that is known already; `None` when it has another length than its spec's.
+    /// Takes key bytes that exist already; `None` when their length is not that of the spec.
     #[must_use]
     pub fn from_bytes(spec: MacSpec, bytes: SecretBytes) -> Option<Self> {
         (bytes.expose().len() == spec.bytes()).then_some(Self { spec, bytes })
     }
 
-    /// Which hash it is for.
+    /// The hash that this key is for.
     #[must_use]
     pub fn spec(&self) -> MacSpec {
         self.spec

@@ -12,19 +12,19 @@ use zeroize::Zeroizing;
 /// The hash of the padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OaepHash {
-    /// SHA-1, which is sound here: nothing rests on its collisions.
+    /// SHA-1, which is sound here: OAEP does not depend on collision resistance.
     Sha1,
     /// SHA-256
     Sha256,
 }
 
-/// Nothing was encrypted, or nothing opens: one error for all.
+/// The plaintext cannot be encrypted or the ciphertext does not open. One error for all reasons.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the RSA ciphertext does not open")]
 pub struct OaepError;
 
 impl OaepHash {
-    /// Both.
+    /// Both hashes.
     pub const ALL: [Self; 2] = [Self::Sha1, Self::Sha256];
 
     fn algorithm(self) -> &'static OaepAlgorithm {
@@ -34,8 +34,8 @@ impl OaepHash {
         }
     }
 
-    /// Bytes that a key of `spec` encrypts at most: its modulus without two hashes and two bytes.
-    /// `None` where it is no RSA key.
+    /// The longest plaintext in bytes that a key of `spec` encrypts: the length of its modulus less
+    /// two hashes and two bytes. `None` when `spec` is not RSA.
     #[must_use]
     pub fn plaintext_bytes_max(self, spec: PairSpec) -> Option<usize> {
         let hash = match self {
@@ -49,16 +49,16 @@ impl OaepHash {
 /// Encrypts under the public key of a pair.
 ///
 /// # Errors
-/// [`OaepError`], for a longer plaintext than [`OaepHash::plaintext_bytes_max`] or a key that is
-/// not of RSA.
+/// [`OaepError`] when the plaintext is longer than [`OaepHash::plaintext_bytes_max`] or the key is
+/// not an RSA key.
 pub fn encrypt(
     key: &PrivateKey,
     hash: OaepHash,
     plaintext: &[u8],
     _probed: Probed,
 ) -> Result<Vec<u8>, OaepError> {
-    let public = PublicEncryptingKey::from_der(key.public_der()).map_err(|_| OaepError)?;
-    let public = OaepPublicEncryptingKey::new(public).map_err(|_| OaepError)?;
+    let public_key = PublicEncryptingKey::from_der(key.public_der()).map_err(|_| OaepError)?;
+    let public = OaepPublicEncryptingKey::new(public_key).map_err(|_| OaepError)?;
     let mut ciphertext = vec![0; public.ciphertext_size()];
     let written = public
         .encrypt(hash.algorithm(), plaintext, &mut ciphertext, None)
@@ -78,14 +78,15 @@ pub fn decrypt(
     ciphertext: &[u8],
     _probed: Probed,
 ) -> Result<SecretBytes, OaepError> {
-    let private = PrivateDecryptingKey::from_pkcs8(key.expose_der()).map_err(|_| OaepError)?;
-    let private = OaepPrivateDecryptingKey::new(private).map_err(|_| OaepError)?;
+    let private_key = PrivateDecryptingKey::from_pkcs8(key.expose_der()).map_err(|_| OaepError)?;
+    let private = OaepPrivateDecryptingKey::new(private_key).map_err(|_| OaepError)?;
     if ciphertext.len() != private.key_size_bytes() {
         return Err(OaepError);
     }
     let mut room = Zeroizing::new(vec![0; private.min_output_size()]);
-    let plaintext = private.decrypt(hash.algorithm(), ciphertext, &mut room, None);
-    let plaintext = plaintext.map_err(|_| OaepError)?;
+    let plaintext = private
+        .decrypt(hash.algorithm(), ciphertext, &mut room, None)
+        .map_err(|_| OaepError)?;
     Ok(SecretBytes::filled(plaintext.len(), |to| {
         to.copy_from_slice(plaintext);
     }))

@@ -1,10 +1,10 @@
 //! Key pairs: RSA (FIPS 186-5, e = 65537), the NIST curves, secp256k1 and Ed25519, generated and
 //! parsed by aws-lc.
 //!
-//! A private key is kept as its PKCS#8 DER (RFC 5958, version 1), which is what is stored and what
-//! callers get, and parsed once. Its public key is an X.509 `SubjectPublicKeyInfo` (RFC 5280).
-//! Pairs are drawn by aws-lc's own generator, which the operating system seeds: RSA's primes cannot
-//! be drawn otherwise.
+//! A private key is kept as its PKCS#8 DER (RFC 5958, version 1) and is parsed once. That form is
+//! what is stored and what callers get. Its public key is an X.509 `SubjectPublicKeyInfo` (RFC
+//! 5280). aws-lc's own generator, which the operating system seeds, draws the pairs: aws-lc has no
+//! other way to draw the primes of RSA.
 
 use crate::crypto::entropy::Probed;
 use crate::crypto::secret::SecretBytes;
@@ -18,14 +18,14 @@ use aws_lc_rs::signature::{
 };
 use std::str::FromStr;
 
-/// What kind of pair.
+/// The kind of a key pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PairSpec {
     /// RSA with a modulus of 2048 bits.
     Rsa2048,
-    /// 3072 bits.
+    /// RSA with a modulus of 3072 bits.
     Rsa3072,
-    /// 4096 bits.
+    /// RSA with a modulus of 4096 bits.
     Rsa4096,
     /// secp256r1
     EccNistP256,
@@ -39,12 +39,12 @@ pub enum PairSpec {
     EccNistEdwards25519,
 }
 
-/// Text that names no kind of pair.
+/// The text does not name a kind of key pair.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a key pair spec")]
 pub struct InvalidPairSpec;
 
-/// The family of a pair: what its keys can do.
+/// The family of a pair, which decides what its keys can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// RSA.
@@ -56,7 +56,7 @@ pub enum Family {
 }
 
 impl PairSpec {
-    /// All, for tables by spec.
+    /// All specs, for tables by spec.
     pub const ALL: [Self; 8] = [
         Self::Rsa2048,
         Self::Rsa3072,
@@ -68,7 +68,7 @@ impl PairSpec {
         Self::EccNistEdwards25519,
     ];
 
-    /// As `KeySpec` and `KeyPairSpec` spell it.
+    /// Its name in the API, a value of `KeySpec` and `KeyPairSpec`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -83,7 +83,7 @@ impl PairSpec {
         }
     }
 
-    /// What its keys can do.
+    /// The family, which decides what its keys can do.
     #[must_use]
     pub fn family(self) -> Family {
         match self {
@@ -106,16 +106,16 @@ impl PairSpec {
         }
     }
 
-    fn parts(self) -> Parts {
+    fn generator(self) -> Generator {
         match self {
-            Self::Rsa2048 => Parts::Rsa(KeySize::Rsa2048),
-            Self::Rsa3072 => Parts::Rsa(KeySize::Rsa3072),
-            Self::Rsa4096 => Parts::Rsa(KeySize::Rsa4096),
-            Self::EccNistP256 => Parts::Curve(&ECDSA_P256_SHA256_ASN1_SIGNING),
-            Self::EccNistP384 => Parts::Curve(&ECDSA_P384_SHA384_ASN1_SIGNING),
-            Self::EccNistP521 => Parts::Curve(&ECDSA_P521_SHA512_ASN1_SIGNING),
-            Self::EccSecgP256K1 => Parts::Curve(&ECDSA_P256K1_SHA256_ASN1_SIGNING),
-            Self::EccNistEdwards25519 => Parts::Edwards,
+            Self::Rsa2048 => Generator::Rsa(KeySize::Rsa2048),
+            Self::Rsa3072 => Generator::Rsa(KeySize::Rsa3072),
+            Self::Rsa4096 => Generator::Rsa(KeySize::Rsa4096),
+            Self::EccNistP256 => Generator::Curve(&ECDSA_P256_SHA256_ASN1_SIGNING),
+            Self::EccNistP384 => Generator::Curve(&ECDSA_P384_SHA384_ASN1_SIGNING),
+            Self::EccNistP521 => Generator::Curve(&ECDSA_P521_SHA512_ASN1_SIGNING),
+            Self::EccSecgP256K1 => Generator::Curve(&ECDSA_P256K1_SHA256_ASN1_SIGNING),
+            Self::EccNistEdwards25519 => Generator::Edwards,
         }
     }
 }
@@ -129,8 +129,8 @@ impl FromStr for PairSpec {
     }
 }
 
-/// What aws-lc needs to know to make or read a pair.
-enum Parts {
+/// What aws-lc needs to make or to read a pair.
+enum Generator {
     Rsa(KeySize),
     Curve(&'static EcdsaSigningAlgorithm),
     Edwards,
@@ -143,7 +143,7 @@ pub(super) enum Parsed {
     Edwards(Ed25519KeyPair),
 }
 
-/// No pair could be made, or bytes are no private key of the spec.
+/// The pair could not be made, or the bytes are not a private key of the spec.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no key pair of this spec")]
 pub struct PairError;
@@ -157,16 +157,18 @@ pub struct PrivateKey {
 }
 
 impl PrivateKey {
-    /// Draws a new pair: tens of microseconds for a curve, up to seconds for RSA.
+    /// Draws a new pair. It takes tens of microseconds for a curve and up to seconds for RSA.
     ///
     /// # Errors
     /// [`PairError`], when aws-lc's generator fails.
     pub fn generate(spec: PairSpec, _probed: Probed) -> Result<Self, PairError> {
         let failed = |_: Unspecified| PairError;
-        let parsed = match spec.parts() {
-            Parts::Rsa(size) => Parsed::Rsa(rsa::KeyPair::generate(size).map_err(failed)?),
-            Parts::Curve(curve) => Parsed::Curve(EcdsaKeyPair::generate(curve).map_err(failed)?),
-            Parts::Edwards => Parsed::Edwards(Ed25519KeyPair::generate().map_err(failed)?),
+        let parsed = match spec.generator() {
+            Generator::Rsa(size) => Parsed::Rsa(rsa::KeyPair::generate(size).map_err(failed)?),
+            Generator::Curve(curve) => {
+                Parsed::Curve(EcdsaKeyPair::generate(curve).map_err(failed)?)
+            }
+            Generator::Edwards => Parsed::Edwards(Ed25519KeyPair::generate().map_err(failed)?),
         };
         let copied = |der: &[u8]| SecretBytes::filled(der.len(), |to| to.copy_from_slice(der));
         let der = match &parsed {
@@ -177,16 +179,17 @@ impl PrivateKey {
         Self::of(spec, der, parsed)
     }
 
-    /// A private key that is known already: read back from the store, imported, or a test vector.
+    /// Reads a private key that exists already: from the store, from an import or from a test
+    /// vector.
     ///
     /// # Errors
-    /// [`PairError`]: not a PKCS#8 DER of a key of this spec, or one that is not sound.
+    /// [`PairError`] when `der` is not the PKCS#8 DER of a valid key of this spec.
     pub fn from_der(spec: PairSpec, der: SecretBytes) -> Result<Self, PairError> {
         let bytes = der.expose();
-        let parsed = match spec.parts() {
-            Parts::Rsa(_) => rsa::KeyPair::from_pkcs8(bytes).map(Parsed::Rsa),
-            Parts::Curve(curve) => EcdsaKeyPair::from_pkcs8(curve, bytes).map(Parsed::Curve),
-            Parts::Edwards => {
+        let parsed = match spec.generator() {
+            Generator::Rsa(_) => rsa::KeyPair::from_pkcs8(bytes).map(Parsed::Rsa),
+            Generator::Curve(curve) => EcdsaKeyPair::from_pkcs8(curve, bytes).map(Parsed::Curve),
+            Generator::Edwards => {
                 Ed25519KeyPair::from_pkcs8_maybe_unchecked(bytes).map(Parsed::Edwards)
             }
         };
@@ -213,7 +216,7 @@ impl PrivateKey {
         })
     }
 
-    /// What kind of pair it is of.
+    /// The kind of this pair.
     #[must_use]
     pub fn spec(&self) -> PairSpec {
         self.spec

@@ -2,8 +2,8 @@
 //! dropped.
 //!
 //! WIPE-1: the types here have no `Debug`, `Display`, `Clone`, `Serialize` or `PartialEq` on
-//! purpose. They are boxed, so that moving one leaves no copy behind. A page that was swapped out
-//! or a core dump is not this module's business: `memory` locks pages and forbids dumps.
+//! purpose. They are boxed, so that moving one leaves no copy behind. This module does not protect
+//! memory that is swapped out or dumped: `memory` locks pages and forbids dumps.
 
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
@@ -29,17 +29,17 @@ use zeroize::Zeroize;
 pub struct Secret<const N: usize>(Box<[u8; N]>);
 
 impl<const N: usize> Secret<N> {
-    /// Bytes that `fill` writes in place.
+    /// Makes a secret whose bytes `fill` writes in place.
     pub fn filled(fill: impl FnOnce(&mut [u8; N])) -> Self {
         let mut bytes = Box::new([0; N]);
         fill(&mut bytes);
         Self(bytes)
     }
 
-    /// Bytes that `fill` writes in place, unless it fails.
+    /// Makes a secret whose bytes `fill` writes in place, unless `fill` fails.
     ///
     /// # Errors
-    /// What `fill` returned; whatever it had written is wiped.
+    /// The error of `fill`; the bytes that it had written are wiped.
     pub fn try_filled<E>(fill: impl FnOnce(&mut [u8; N]) -> Result<(), E>) -> Result<Self, E> {
         let mut secret = Self(Box::new([0; N]));
         fill(&mut secret.0)?;
@@ -74,17 +74,17 @@ impl<const N: usize> Drop for Secret<N> {
 pub struct SecretBytes(Box<[u8]>);
 
 impl SecretBytes {
-    /// `length` bytes that `fill` writes in place.
+    /// Makes a secret of `length` bytes that `fill` writes in place.
     pub fn filled(length: usize, fill: impl FnOnce(&mut [u8])) -> Self {
         let mut bytes = vec![0; length].into_boxed_slice();
         fill(&mut bytes);
         Self(bytes)
     }
 
-    /// `length` bytes that `fill` writes in place, unless it fails.
+    /// Makes a secret of `length` bytes that `fill` writes in place, unless `fill` fails.
     ///
     /// # Errors
-    /// What `fill` returned; whatever it had written is wiped.
+    /// The error of `fill`; the bytes that it had written are wiped.
     pub fn try_filled<E>(
         length: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<(), E>,

@@ -10,11 +10,11 @@ use std::str::FromStr;
 /// A signing algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SigningAlgorithm {
-    /// RSASSA-PSS with a hash of this many bits.
+    /// RSASSA-PSS with this hash.
     Pss(Hash),
-    /// RSASSA-PKCS1-v1_5
+    /// RSASSA-PKCS1-v1_5 with this hash.
     Pkcs1(Hash),
-    /// ECDSA
+    /// ECDSA with this hash.
     Ecdsa(Hash),
     /// Ed25519, which hashes by itself.
     Ed25519,
@@ -31,12 +31,12 @@ pub enum Hash {
     Sha512,
 }
 
-/// Text that names no signing algorithm of ours.
+/// The text does not name a signing algorithm that is supported.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a signing algorithm")]
 pub struct InvalidSigningAlgorithm;
 
-/// What is signed.
+/// What a caller asks to sign.
 #[derive(Clone, Copy)]
 pub enum Message<'a> {
     /// The message itself.
@@ -48,13 +48,13 @@ pub enum Message<'a> {
 /// Why nothing was signed or verified.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
-    /// The key cannot be used with the algorithm, or the algorithm not with a hash.
+    /// The algorithm does not fit the key, or it takes the message itself and not a hash.
     #[error("the algorithm does not fit the key")]
     Algorithm,
-    /// A hash of another length than the algorithm's.
+    /// The given hash does not have the length that the algorithm needs.
     #[error("the hash has another length than the algorithm's")]
     DigestLength,
-    /// No signature of this message by this key.
+    /// The signature is not one of this message by this key.
     #[error("the signature does not verify")]
     Invalid,
     /// aws-lc refused to sign.
@@ -66,7 +66,7 @@ use Hash::{Sha256, Sha384, Sha512};
 use SigningAlgorithm::{Ecdsa, Ed25519, Pkcs1, Pss};
 
 impl SigningAlgorithm {
-    /// All, in the order of the service model.
+    /// All algorithms, in the order of the service model.
     pub const ALL: [Self; 10] = [
         Pss(Sha256),
         Pss(Sha384),
@@ -80,7 +80,7 @@ impl SigningAlgorithm {
         Ed25519,
     ];
 
-    /// As `SigningAlgorithm` spells it.
+    /// Its name in the API, a value of `SigningAlgorithm`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -97,12 +97,12 @@ impl SigningAlgorithm {
         }
     }
 
-    /// Those that keys of a spec sign with, in the order of the service model.
+    /// The algorithms that keys of `spec` sign with, in the order of the service model.
     pub fn of(spec: PairSpec) -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(move |one| one.fits(spec))
     }
 
-    /// Whether keys of a spec sign with it.
+    /// Whether keys of `spec` sign with this algorithm.
     #[must_use]
     pub fn fits(self, spec: PairSpec) -> bool {
         match self {
@@ -155,7 +155,7 @@ impl SigningAlgorithm {
         })
     }
 
-    /// The hash of the message: computed, or as it is given.
+    /// The hash of the message: computed here, or given by the caller.
     fn digest(self, message: Message<'_>) -> Result<Digest, SignatureError> {
         let hash = self.hash().ok_or(SignatureError::Algorithm)?;
         match message {
@@ -166,11 +166,11 @@ impl SigningAlgorithm {
         }
     }
 
-    /// Whether the message can be signed so, before anything is.
+    /// Checks whether this algorithm can sign the message, before anything is signed.
     ///
     /// # Errors
-    /// [`SignatureError::Algorithm`] for a hash where the algorithm takes the message,
-    /// [`SignatureError::DigestLength`].
+    /// [`SignatureError::Algorithm`] for a hash where the algorithm takes the message itself,
+    /// [`SignatureError::DigestLength`] for a hash of another length.
     pub fn check(self, message: Message<'_>) -> Result<(), SignatureError> {
         match message {
             Message::Raw(_) => Ok(()),
@@ -188,7 +188,7 @@ impl FromStr for SigningAlgorithm {
     }
 }
 
-/// Signs: up to some milliseconds of arithmetic for RSA.
+/// Signs a message. For RSA that takes up to some milliseconds of arithmetic.
 ///
 /// # Errors
 /// [`SignatureError`].
@@ -211,20 +211,19 @@ pub fn sign(
         }
         (Parsed::Curve(pair), _, message) => {
             let digest = algorithm.digest(message)?;
-            let signature = pair.sign_digest(&digest);
-            let signature = signature.map_err(|_| SignatureError::Failed)?;
-            Ok(signature.as_ref().to_vec())
+            pair.sign_digest(&digest)
+                .map(|signature| signature.as_ref().to_vec())
+                .map_err(|_| SignatureError::Failed)
         }
-        (Parsed::Edwards(pair), _, Message::Raw(message)) => {
-            let signature = pair.try_sign(message);
-            let signature = signature.map_err(|_| SignatureError::Failed)?;
-            Ok(signature.as_ref().to_vec())
-        }
+        (Parsed::Edwards(pair), _, Message::Raw(message)) => pair
+            .try_sign(message)
+            .map(|signature| signature.as_ref().to_vec())
+            .map_err(|_| SignatureError::Failed),
         _ => Err(SignatureError::Algorithm),
     }
 }
 
-/// Verifies a signature by the pair's public key.
+/// Verifies a signature with the pair's public key.
 ///
 /// # Errors
 /// [`SignatureError`].
@@ -253,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_is_signed_verifies_and_nothing_else_does() {
-        // The larger RSA keys take seconds to make, and do the same.
+        // Larger RSA keys take seconds to make and run through the same code.
         let larger = |spec: &PairSpec| matches!(spec, PairSpec::Rsa3072 | PairSpec::Rsa4096);
         for spec in PairSpec::ALL.into_iter().filter(|spec| !larger(spec)) {
             let key = PrivateKey::generate(spec, probed()).unwrap();
@@ -278,7 +277,7 @@ mod tests {
                 let other = verify(&key, algorithm, Message::Raw(b"massage"), &signature);
                 assert_eq!(other, Err(SignatureError::Invalid), "{what}");
                 if let Some(hash) = algorithm.hash() {
-                    // A hash stands for its message, both ways.
+                    // A message and its hash have the same signature: each verifies as the other.
                     let digest = digest::digest(hash, b"message");
                     let digest = Message::Digest(digest.as_ref());
                     assert_eq!(

@@ -1,25 +1,25 @@
-//! Stacks that keep nothing: work whose locals, and those of the libraries that it calls, are
-//! secret.
+//! Runs work whose local variables are secret, also those of the libraries that it calls, and
+//! leaves nothing of them on the stack.
 //!
-//! A function that has returned leaves what it wrote on the stack until something overwrites it.
-//! For work that is rare, and whose secrets outlive their use (the private half of an import's
-//! wrapping key opens a recorded import), what lies below is overwritten as soon as it is done.
+//! When a function returns, what it wrote stays on the stack until something overwrites it. Some
+//! work is rare and its secrets outlive it: the private half of an import's wrapping key opens a
+//! recorded import. For such work the stack below is overwritten as soon as the work is done.
 
 use std::hint::black_box;
 use zeroize::Zeroize;
 
-/// Bytes that are overwritten: several times what an RSA decryption and the parsing of its key
-/// take.
+/// Bytes that are overwritten: several times the stack of an RSA decryption and of the parsing of
+/// its key.
 const DEPTH: usize = 128 * 1024;
 
-/// Does `work`, and overwrites the part of the stack that it had.
+/// Does `work` and then overwrites the part of the stack that it used.
 pub fn wiped<T>(work: impl FnOnce() -> T) -> T {
     let outcome = below(work);
     overwrite();
     outcome
 }
 
-/// A frame of its own, so that what it leaves lies where [`overwrite`] writes.
+/// Runs `work` in a frame of its own, so that what it leaves is where [`overwrite`] writes.
 #[inline(never)]
 fn below<T>(work: impl FnOnce() -> T) -> T {
     black_box(work())
@@ -40,7 +40,8 @@ mod tests {
 
     const PATTERN: [u8; 8] = [0x5a, 0xc3, 0x96, 0x1e, 0x78, 0xe1, 0x0f, 0xd2];
 
-    /// Leaves the pattern, inverted until then, deep in the stack.
+    /// Leaves the pattern deep in the stack; it is given inverted, so that the caller holds no
+    /// copy.
     #[inline(never)]
     fn leave(inverted: [u8; 8]) -> u8 {
         let mut frame = [0_u8; 16 * 1024];
@@ -50,7 +51,7 @@ mod tests {
         black_box(&frame)[frame.len() - 1]
     }
 
-    /// How often the pattern lies in the 256 KiB below this frame.
+    /// How many times the pattern is in the 256 KiB below this frame.
     #[inline(never)]
     fn found(inverted: [u8; 8]) -> usize {
         let here = black_box(0_u8);
@@ -67,7 +68,7 @@ mod tests {
     #[test]
     fn wipe_1_work_on_a_wiped_stack_leaves_nothing_there() {
         let inverted = PATTERN.map(|byte| !byte);
-        // A deep stack is mapped first, so that it can be read.
+        // The deep stack is mapped first, so that it can be read.
         wiped(|| ());
         assert_eq!(leave(inverted), PATTERN[7]);
         assert!(found(inverted) > 1000, "it would have been found");

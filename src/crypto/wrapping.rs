@@ -9,27 +9,27 @@ use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrapPadded};
 use std::str::FromStr;
 use zeroize::Zeroizing;
 
-/// How material is wrapped.
+/// How key material is wrapped for import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WrappingAlgorithm {
-    /// The material is encrypted by RSA.
+    /// RSA encrypts the material.
     Oaep(OaepHash),
-    /// An AES-256 key is encrypted by RSA, and the material wrapped by it stands after that.
+    /// RSA encrypts an AES-256 key; behind it follows the material, wrapped by that key.
     AesKeyWrap(OaepHash),
 }
 
-/// Text that names no wrapping algorithm of ours.
+/// The text does not name a wrapping algorithm that is supported.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a wrapping algorithm")]
 pub struct InvalidWrappingAlgorithm;
 
-/// Nothing unwraps: one error for all.
+/// The wrapped material does not open. One error for all reasons.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the wrapped key material does not open")]
 pub struct UnwrapError;
 
 impl WrappingAlgorithm {
-    /// All, in the order of the service model.
+    /// All algorithms, in the order of the service model.
     pub const ALL: [Self; 4] = [
         Self::Oaep(OaepHash::Sha1),
         Self::Oaep(OaepHash::Sha256),
@@ -37,7 +37,7 @@ impl WrappingAlgorithm {
         Self::AesKeyWrap(OaepHash::Sha256),
     ];
 
-    /// As `WrappingAlgorithm` spells it.
+    /// Its name in the API, a value of `AlgorithmSpec`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -48,7 +48,7 @@ impl WrappingAlgorithm {
         }
     }
 
-    /// The material that `wrapped` has, under the public key of `key`.
+    /// Unwraps material that was wrapped under the public key of `key`.
     ///
     /// # Errors
     /// [`UnwrapError`], whatever the reason.
@@ -64,13 +64,15 @@ impl WrappingAlgorithm {
             Self::Oaep(hash) => return open(hash, wrapped),
             Self::AesKeyWrap(hash) => hash,
         };
+        // The encrypted AES key comes first and is as long as the RSA modulus.
         let modulus = key.spec().modulus_bytes().ok_or(UnwrapError)?;
         let (sealed, wrapped) = wrapped.split_at_checked(modulus).ok_or(UnwrapError)?;
-        let kek = open(hash, sealed)?;
-        let kek = AesKek::new(&AES_256, kek.expose()).map_err(|_| UnwrapError)?;
+        let kek_bytes = open(hash, sealed)?;
+        let kek = AesKek::new(&AES_256, kek_bytes.expose()).map_err(|_| UnwrapError)?;
         let mut room = Zeroizing::new(vec![0; wrapped.len()]);
-        let material = kek.unwrap_with_padding(wrapped, &mut room);
-        let material = material.map_err(|_| UnwrapError)?;
+        let material = kek
+            .unwrap_with_padding(wrapped, &mut room)
+            .map_err(|_| UnwrapError)?;
         Ok(SecretBytes::filled(material.len(), |to| {
             to.copy_from_slice(material);
         }))
@@ -86,7 +88,7 @@ impl FromStr for WrappingAlgorithm {
     }
 }
 
-/// What a client does before it imports.
+/// Wraps material as a client does before it imports.
 #[cfg(test)]
 fn wrap(key: &PrivateKey, algorithm: WrappingAlgorithm, material: &[u8]) -> Vec<u8> {
     use crate::crypto::entropy::probed;

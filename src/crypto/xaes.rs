@@ -1,8 +1,8 @@
 //! XAES-256-GCM (C2SP, <https://c2sp.org/XAES-256-GCM>): a 192-bit nonce for AES-256-GCM.
 //!
 //! The first 12 bytes of the nonce derive an AES-256-GCM key from the long-lived key, by CMAC in
-//! the counter mode of SP 800-108; the last 12 bytes are that key's GCM nonce. Step numbers below
-//! are the specification's.
+//! the counter mode of SP 800-108; the last 12 bytes are that key's GCM nonce. The step numbers
+//! below are those of the specification.
 
 use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::{Secret, SecretBytes};
@@ -42,15 +42,15 @@ pub fn derive_key(key: &[u8; 32], prefix: &[u8; PREFIX_BYTES]) -> Secret<32> {
     derived
 }
 
-/// What does not open: damaged, or sealed under another key or other associated data.
+/// The sealed bytes do not open: they are damaged, or they were sealed under another key or with
+/// other associated data.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("sealed bytes do not open")]
 pub struct OpenError;
 
 /// Encrypts `text` in place and returns the tag.
 ///
-/// # Panics
-/// Never for texts of less than 2^36 bytes, which is more than any caller's bound.
+/// Never for texts of less than 2^36 bytes, which is above every caller's bound.
 pub(crate) fn seal_in_place(
     key: &[u8; 32],
     nonce: &[u8; NONCE_BYTES],
@@ -64,7 +64,7 @@ pub(crate) fn seal_in_place(
         .into()
 }
 
-/// Decrypts `text` in place, after the tag was compared in constant time.
+/// Compares the tag in constant time, then decrypts `text` in place.
 pub(crate) fn open_in_place(
     key: &[u8; 32],
     nonce: &[u8; NONCE_BYTES],
@@ -85,8 +85,8 @@ fn split_nonce(nonce: &[u8; NONCE_BYTES]) -> (&[u8; PREFIX_BYTES], &[u8; 12]) {
         .expect("24 bytes are 12 and 12")
 }
 
-/// Seals `plaintext` under a fresh nonce from the operating system: `nonce 24 ‖ ciphertext n ‖ tag
-/// 16`.
+/// Seals `plaintext` under a fresh nonce from the operating system. The result is `nonce 24 ‖
+/// ciphertext n ‖ tag 16`.
 ///
 /// # Errors
 /// [`EntropyError`].
@@ -106,7 +106,7 @@ pub fn seal(
     Ok(sealed)
 }
 
-/// Opens what [`seal`] made.
+/// Opens the output of [`seal`].
 ///
 /// # Errors
 /// [`OpenError`], whatever the reason.

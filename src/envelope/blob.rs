@@ -21,7 +21,7 @@ pub const HEADER_BYTES: usize = 24;
 pub const NONCE_BYTES: usize = xaes::NONCE_BYTES;
 /// GCM tag.
 pub const TAG_BYTES: usize = xaes::TAG_BYTES;
-/// What a blob has beside its ciphertext.
+/// The bytes of a blob besides its ciphertext.
 pub const OVERHEAD_BYTES: usize = HEADER_BYTES + NONCE_BYTES + TAG_BYTES;
 /// The longest plaintext (AWS KMS API reference, `Encrypt`).
 pub const PLAINTEXT_BYTES_MAX: usize = 4096;
@@ -37,8 +37,8 @@ const ALGORITHM_XAES_256_GCM: u8 = 1;
 const FLAG_MULTI_REGION: u16 = 1;
 const CIPHERTEXT_AT: usize = HEADER_BYTES + NONCE_BYTES;
 
-/// What the first 24 bytes of a blob say. They are authenticated as the beginning of the additional
-/// data (SEAL-2).
+/// The first 24 bytes of a blob. They are authenticated as the beginning of the additional data
+/// (SEAL-2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlobHeader {
     /// The KMS key.
@@ -88,14 +88,14 @@ impl BlobHeader {
     }
 }
 
-/// A blob whose layout is sound; whether it opens is another matter.
+/// A blob whose layout is valid. Whether it opens is decided by [`super::open`].
 #[derive(Clone, Copy)]
 pub struct CiphertextBlob<'a> {
     bytes: &'a [u8],
     header: BlobHeader,
 }
 
-/// Bytes that are no blob of a version that this build knows.
+/// The bytes are not a blob of a version that this build knows.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a ciphertext blob")]
 pub struct InvalidBlob;
@@ -117,7 +117,7 @@ impl<'a> CiphertextBlob<'a> {
         Ok(Self { bytes, header })
     }
 
-    /// What the header says.
+    /// The decoded header.
     #[must_use]
     pub fn header(&self) -> BlobHeader {
         self.header

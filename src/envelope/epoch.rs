@@ -21,8 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroize;
 
-/// AES blocks under one epoch key, minted keys counted at the length that `Decrypt` will use: far
-/// below the bounds of SP 800-38D, section 8.3, and far below the 2^32 indices.
+/// The most AES blocks under one epoch key. A minted key counts with the blocks that `Decrypt` will
+/// use for its length. This is far below the bounds of SP 800-38D, section 8.3, and below the 2^32
+/// indices.
 const EPOCH_BLOCKS_MAX: u64 = 1 << 24;
 /// How long an epoch mints, in monotonic time.
 const EPOCH_DURATION_MAX: Duration = Duration::from_secs(60);
@@ -69,6 +70,7 @@ impl Epoch {
         now: Duration,
     ) -> Result<Self, EntropyError> {
         let drawn: Secret<DRAW_BYTES> = entropy.draw_secret()?;
+        // The order of the draw is that of the nonce: `P`, then `s`; the seed follows.
         let (prefix, rest) = drawn
             .expose()
             .split_first_chunk()
@@ -80,6 +82,7 @@ impl Epoch {
             generation: key.generation(),
         }
         .encode();
+        // Every tag of the epoch begins with the same header, so GHASH absorbs it once.
         let authenticator = gcm_key.authenticator(&header);
         let mut head = [0; HEAD_BYTES];
         let (of_header, of_nonce) = head.split_at_mut(HEADER_BYTES);
@@ -115,7 +118,8 @@ impl Epoch {
         Ok(minted)
     }
 
-    /// As [`Self::mint`], into buffers that were used before; what was left in them is dropped.
+    /// Mints as [`Self::mint`] does, into buffers that were used before. Keys that are left in them
+    /// are dropped.
     ///
     /// # Errors
     /// [`EpochEnded`]; `minted` is then empty.
@@ -126,6 +130,7 @@ impl Epoch {
         count: usize,
         now: Duration,
     ) -> Result<(), EpochEnded> {
+        // Limits are checked before anything is drawn: a refusal uses up no index.
         minted.clear();
         let keys = u32::try_from(count).map_err(|_| EpochEnded)?;
         let blocks = u64::from(keys) * blocks_per_key(length);
@@ -135,6 +140,7 @@ impl Epoch {
         if count == 0 {
             return Ok(());
         }
+        // From here on nothing can fail, so the index moves exactly when keys exist.
         minted.binder = Some(Arc::new(Share(Arc::clone(&self.binder))));
         minted.length = length;
         minted.index = self.index;
@@ -156,11 +162,10 @@ fn blocks_per_key(length: DataKeyLength) -> u64 {
     1 + length.bytes().div_ceil(BLOCK_BYTES) as u64
 }
 
-/// What all keys of an epoch share: the GHASH key, and the parts of header and nonce that are the
-/// same.
+/// The part that all keys of an epoch share: the GHASH key and the equal bytes of header and nonce.
 struct Binder {
     authenticator: Authenticator,
-    /// What every blob begins with: the header, and the nonce up to the index.
+    /// The first bytes of every blob: the header, and the nonce up to the index.
     head: [u8; HEAD_BYTES],
     start: [u8; 8],
 }
@@ -178,7 +183,7 @@ impl Binder {
         out.reserve(OVERHEAD_BYTES + ciphertext.len());
         out.extend_from_slice(&self.head);
         out.extend_from_slice(&index.to_be_bytes());
-        // The length of an `AES_256` data key is worth knowing when compiling: it is copied without
+        // An `AES_256` data key has a length that the compiler knows here, so it is copied without
         // a call.
         match ciphertext.as_array::<32>() {
             Some(ciphertext) => out.extend_from_slice(ciphertext),
@@ -188,9 +193,9 @@ impl Binder {
     }
 }
 
-/// A magazine's share of its epoch's [`Binder`], counted for its own keys alone: they are taken and
-/// bound on one core while those of its neighbours are on others, and a count that all of them
-/// shared would be a cache line that the cores pull from each other.
+/// A magazine's share of its epoch's [`Binder`]. The keys of one magazine have a reference count of
+/// their own: they are taken and bound on one core while those of other magazines are on other
+/// cores, and the cores would pull the cache line of a common count from each other.
 struct Share(Arc<Binder>);
 
 /// Consecutive pooled keys of one epoch and length: the contents of a magazine.
@@ -209,7 +214,7 @@ pub struct MintedKeys {
     /// `None` when no key is left, so that an empty magazine keeps no epoch's GHASH key.
     binder: Option<Arc<Share>>,
     length: DataKeyLength,
-    /// Of the first key; the next to leave has `index + taken`.
+    /// The index of the first key; the next key to leave has `index + taken`.
     index: u32,
     ciphertexts: Vec<u8>,
     masks: Vec<Block>,
@@ -272,8 +277,8 @@ impl MintedKeys {
         })
     }
 
-    /// Binds the next `count` keys, or as many as are left, to one context, hashes the context
-    /// once, and appends their blobs to `out`. Returns how many were bound.
+    /// Binds the next `count` keys, or as many as are left, to one context, which is hashed once.
+    /// Appends their blobs to `out` and returns how many keys were bound.
     pub fn bind_many(
         &mut self,
         count: usize,
@@ -291,7 +296,7 @@ impl MintedKeys {
         let ciphertexts = &self.ciphertexts[first * bytes..self.taken * bytes];
         let tags = &mut self.masks[first..self.taken];
         match &mut *tags {
-            // What many save by being hashed side by side, one alone pays for.
+            // To hash side by side pays only for several keys.
             [tag] => *tag = binder.0.tag(context, ciphertexts, tag).into(),
             tags => {
                 let absorbed = binder.0.authenticator.absorb(context.canonical());
@@ -301,7 +306,7 @@ impl MintedKeys {
         let keys = ciphertexts.chunks_exact(bytes).zip(tags);
         for ((ciphertext, tag), index) in keys.zip(index..) {
             binder.0.append(index, ciphertext, &(*tag).into(), out);
-            // It came in the mask's place, so that nothing is left of either.
+            // The tag replaced the mask in the buffer; wiped, it leaves nothing of either.
             tag.as_mut_slice().zeroize();
         }
         if !self.is_empty() {
@@ -315,7 +320,7 @@ impl MintedKeys {
         self.index + u32::try_from(at).expect("no more keys than indices in an epoch")
     }
 
-    /// Drops what is left, keeping the buffers.
+    /// Drops the keys that are left and keeps the buffers.
     pub fn clear(&mut self) {
         self.masks[self.taken..]
             .iter_mut()
@@ -333,7 +338,7 @@ impl Drop for MintedKeys {
     }
 }
 
-/// A data key already encrypted, not yet bound to a context.
+/// A data key that is encrypted already and not bound to a context yet.
 ///
 /// ```compile_fail
 /// fn needs_clone<T: Clone>() {}
@@ -362,7 +367,7 @@ impl Drop for PooledKey {
     }
 }
 
-/// The drawn bytes: in place for the lengths that are pooled, on the heap for others.
+/// The ciphertext: in place for the lengths that are pooled, on the heap for others.
 enum Ciphertext {
     Short { bytes: [u8; 32], length: u8 },
     Long(Box<[u8]>),

@@ -1,5 +1,5 @@
-//! The envelope against independent implementations, its own frozen vectors, and what must not
-//! open.
+//! The envelope against independent implementations and its own frozen vectors, and blobs that must
+//! not open.
 
 use super::*;
 use crate::clock::Timestamp;
@@ -45,7 +45,7 @@ fn bound(length: usize, context: &EncryptionContext) -> Vec<u8> {
     blob
 }
 
-/// Opens by the independent crate `xaes-256-gcm`, knowing only the layout.
+/// Opens a blob with the independent crate `xaes-256-gcm`, from the documented layout alone.
 fn open_by_oracle(blob: &[u8], context: &EncryptionContext) -> Option<Vec<u8>> {
     let aad = [&blob[..24], context.canonical()].concat();
     let payload = Payload {
@@ -202,7 +202,7 @@ fn unhex(text: &str) -> Vec<u8> {
         .collect()
 }
 
-/// Makes the blob of a frozen case anew, all draws being the vectors' own.
+/// Makes the blob of a frozen case again, with the draws of the vector.
 fn remade(case: &serde_json::Value, draw: [u8; 52]) -> Vec<u8> {
     let entropy = Entropy::new(Box::new(Fixed(draw)), metrics::Counter::noop());
     let key_id = text(case, "key_id").parse().unwrap();
@@ -251,7 +251,8 @@ fn seal_4_frozen_blobs_are_made_again_and_their_ciphertext_is_the_drawn_bytes() 
         let blob = unhex(text(case, "blob"));
         assert_eq!(remade(case, draw), blob, "case {at}");
         if let Some(drawn) = case["drawn"].as_str() {
-            // Of a pooled key, of one minted for its request, and of one of a batch alike.
+            // The same blob comes from a pooled key, from a key minted for its request and from a
+            // batch.
             assert_eq!(hex(&blob[48..blob.len() - 16]), drawn, "case {at}");
         }
         let parsed = CiphertextBlob::parse(&blob).unwrap();

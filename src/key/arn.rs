@@ -52,7 +52,7 @@ impl fmt::Debug for AccountId {
     }
 }
 
-/// The partition and Region that this daemon answers for: what its ARNs have in common.
+/// The partition and Region of this daemon, which all its ARNs share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Region {
     /// `aws`, `aws-cn`, `aws-us-gov`, …
@@ -88,7 +88,7 @@ impl Region {
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AliasName(String);
 
-/// Text that is no alias name.
+/// Why text is not an alias name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAliasName {
     /// It does not begin with `alias/`.
@@ -101,9 +101,9 @@ pub enum InvalidAliasName {
 }
 
 impl AliasName {
-    /// What every alias begins with.
+    /// The prefix of every alias.
     pub const PREFIX: &str = "alias/";
-    /// Characters, prefix included.
+    /// The most characters, with the prefix.
     pub const CHARACTERS_MAX: usize = 256;
 
     /// The name with its prefix.
@@ -112,7 +112,7 @@ impl AliasName {
         &self.0
     }
 
-    /// Whether the name is in the part kept for the service itself, `alias/aws/`.
+    /// Whether the name is in the part that AWS reserves for its services, `alias/aws/`.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         self.0.starts_with("alias/aws/")
@@ -146,7 +146,7 @@ impl fmt::Debug for AliasName {
     }
 }
 
-/// The six parts of an ARN, unchecked: `arn:<partition>:<service>:<region>:<account>:<resource>`.
+/// The six parts of an ARN, not checked: `arn:<partition>:<service>:<region>:<account>:<resource>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arn<'a> {
     /// `aws`, `aws-cn`, …
@@ -155,7 +155,7 @@ pub struct Arn<'a> {
     pub service: &'a str,
     /// Empty for services without Regions.
     pub region: &'a str,
-    /// 12 digits, or whatever stands there.
+    /// 12 digits in a sound ARN.
     pub account: &'a str,
     /// The rest, colons included.
     pub resource: &'a str,

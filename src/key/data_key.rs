@@ -1,5 +1,4 @@
-//! The product: what lengths a data key may have, and the key in the clear on its way to a caller
-//! who is entitled to it.
+//! Data keys, the product: their lengths, and a data key in the clear on its way to the caller.
 
 use crate::crypto::secret::SecretBytes;
 
@@ -7,7 +6,7 @@ use crate::crypto::secret::SecretBytes;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DataKeyLength(u16);
 
-/// A length outside of 1..=1024.
+/// The length is outside of 1..=1024.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a data key has 1 to 1024 bytes")]
 pub struct InvalidDataKeyLength;
@@ -48,8 +47,8 @@ impl DataKeyLength {
     }
 }
 
-/// A data key (or other plaintext of at most 4,096 bytes) in the clear, on its way to a caller
-/// entitled to it. Wiped when dropped; WIPE-1 holds as for [`SecretBytes`].
+/// A data key (or other plaintext of at most 4,096 bytes) in the clear, on its way to a caller that
+/// is entitled to it. It is wiped when dropped; WIPE-1 holds as for [`SecretBytes`].
 pub struct PlaintextDataKey(pub(crate) SecretBytes);
 
 impl PlaintextDataKey {

@@ -13,7 +13,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::fmt;
 
-/// Names one generation of a KMS key's material: 32 bytes, printed as 64 lower-case hex digits.
+/// The name of one generation of a KMS key's material: 32 bytes, printed as 64 lower-case hex
+/// digits.
 ///
 /// `HMAC-SHA-256(key = material, label ‖ key id)`: deterministic, so that imported material keeps
 /// its id.
@@ -24,7 +25,7 @@ impl KeyMaterialId {
     /// Domain separation.
     const LABEL: &[u8] = b"keymill key material id v1";
 
-    /// Of this material of this key.
+    /// The id of this material of this key.
     ///
     /// # Panics
     /// Never: HMAC takes keys of every length.
@@ -37,7 +38,7 @@ impl KeyMaterialId {
         Self(mac.finalize().into_bytes().into())
     }
 
-    /// What it prints as; `None` for anything but 64 lower-case hex digits.
+    /// Parses the printed form; `None` for anything but 64 lower-case hex digits.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
@@ -45,11 +46,11 @@ impl KeyMaterialId {
             return None;
         }
         hex_simd::decode(text.as_bytes(), bytes.as_mut_slice().as_out()).ok()?;
-        // Upper case is another text.
+        // Upper-case digits decode too, but are not the printed form.
         Some(Self(bytes)).filter(|id| id.hex() == text.as_bytes())
     }
 
-    /// As it is printed.
+    /// The printed form.
     #[must_use]
     pub fn hex(&self) -> [u8; 64] {
         let mut digits = [0; 64];
@@ -98,7 +99,7 @@ impl BackingKey {
         ))
     }
 
-    /// Material that is known already: read back from the store, imported, or a test vector.
+    /// Uses material that exists already: from the store, from an import or from a test vector.
     #[must_use]
     pub fn from_material(
         key: KeyId,
@@ -115,14 +116,14 @@ impl BackingKey {
         }
     }
 
-    /// The same, as made by a rotation.
+    /// Marks this generation as made by a rotation.
     #[must_use]
     pub fn by_rotation(mut self, rotation: RotationType) -> Self {
         self.rotation = Some(rotation);
         self
     }
 
-    /// From 1, never reused.
+    /// The generation's number, from 1; never reused.
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.generation
@@ -140,7 +141,7 @@ impl BackingKey {
         self.creation_date
     }
 
-    /// What rotation made it; `None` for the first generation.
+    /// The rotation that made it; `None` for the first generation.
     #[must_use]
     pub fn rotation(&self) -> Option<RotationType> {
         self.rotation
@@ -153,28 +154,28 @@ impl BackingKey {
     }
 }
 
-/// The material of an asymmetric or HMAC key, which has one for good. No `Debug` and no `Clone`:
-/// see WIPE-1.
+/// The material of an asymmetric or HMAC key, which never changes. No `Debug` and no `Clone`: see
+/// WIPE-1.
 pub enum KeySecret {
-    /// Of an asymmetric key.
+    /// The private key of an asymmetric key.
     Pair(PrivateKey),
-    /// Of an HMAC key.
+    /// The key of an HMAC key.
     Mac(MacKey),
 }
 
-/// No material of this spec could be made, or bytes are none.
+/// Why there is no such material.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// No random bytes.
+    /// The entropy source failed.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
-    /// No pair.
+    /// The key pair could not be made or read.
     #[error(transparent)]
     Pair(#[from] PairError),
-    /// Bytes of another length than the spec's.
+    /// The bytes do not have the spec's length.
     #[error("an HMAC key of another length")]
     Length,
-    /// Symmetric encryption keys have generations instead.
+    /// The spec is symmetric encryption, whose material is a [`BackingKey`].
     #[error("not the material of an asymmetric or HMAC key")]
     Symmetric,
 }
@@ -192,7 +193,7 @@ impl KeySecret {
         }
     }
 
-    /// Material that is known already: read back from the store, or imported.
+    /// Reads material that exists already: from the store or from an import.
     ///
     /// # Errors
     /// [`SecretError`].

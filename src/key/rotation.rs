@@ -1,20 +1,20 @@
-//! Rotation: new material behind the same KMS key. What was encrypted before stays under the
-//! material that it was encrypted with.
+//! Rotation: new material for the same KMS key. Old ciphertexts stay under the material that they
+//! were encrypted with.
 
 use crate::clock::Timestamp;
 use std::time::Duration;
 
-/// Why a generation of material was made after the first.
+/// Why a generation after the first was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RotationType {
-    /// Its date had come.
+    /// The date of the schedule had come.
     Automatic,
-    /// Somebody asked for it.
+    /// `RotateKeyOnDemand` was called.
     OnDemand,
 }
 
 impl RotationType {
-    /// As `RotationType` spells it.
+    /// Its name in the API, a value of `RotationType`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -24,21 +24,21 @@ impl RotationType {
     }
 }
 
-/// When a key's material is rotated by itself.
+/// When a key's material is rotated automatically.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RotationSchedule {
     /// Days between two automatic rotations, 90..=2560.
     pub period_days: u16,
-    /// When the next one is due.
+    /// When the next rotation is due.
     pub next_date: Timestamp,
 }
 
 impl RotationSchedule {
-    /// Days of a period at least.
+    /// The shortest period in days.
     pub const PERIOD_DAYS_MIN: u16 = 90;
-    /// Days of a period at most.
+    /// The longest period in days.
     pub const PERIOD_DAYS_MAX: u16 = 2560;
-    /// Days of a period that nobody has chosen.
+    /// The period in days when the caller names none.
     pub const PERIOD_DAYS_DEFAULT: u16 = 365;
 
     /// The schedule whose next date is one period after `date`.
@@ -51,7 +51,7 @@ impl RotationSchedule {
         }
     }
 
-    /// Whether the next date has come.
+    /// Whether the next rotation is due.
     #[must_use]
     pub fn is_due(self, now: Timestamp) -> bool {
         self.next_date <= now

@@ -1,5 +1,5 @@
-//! What kinds of KMS keys there are, what each may be used for, and with which algorithms (AWS KMS,
-//! "Key spec reference").
+//! The kinds of KMS keys, what each may be used for, and with which algorithms (AWS KMS, "Key spec
+//! reference").
 
 use crate::crypto::agreement;
 use crate::crypto::mac::MacSpec;
@@ -22,32 +22,32 @@ pub enum KeySpec {
 /// `KeyUsage`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyUsage {
-    /// Of symmetric encryption keys and of RSA keys.
+    /// For symmetric encryption keys and RSA keys.
     EncryptDecrypt,
-    /// Of RSA and ECC keys.
+    /// For RSA and ECC keys.
     SignVerify,
-    /// Of HMAC keys.
+    /// For HMAC keys.
     GenerateVerifyMac,
-    /// Of keys on the NIST curves.
+    /// For keys on the NIST curves.
     KeyAgreement,
 }
 
 /// `Origin`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyOrigin {
-    /// Drawn here.
+    /// The material is drawn here.
     AwsKms,
-    /// Imported.
+    /// The material is imported.
     External,
 }
 
-/// Text that is none of these, or none that is built.
+/// The text is not one of these values, or not one that this build supports.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not known here")]
 pub struct Unknown;
 
 impl KeySpec {
-    /// As `KeySpec` spells it.
+    /// Its name in the API, a value of `KeySpec`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -57,7 +57,8 @@ impl KeySpec {
         }
     }
 
-    /// What `UpdateAlias` compares: an alias stays with keys of one type.
+    /// The type of key that `UpdateAlias` compares: an alias can only move to a key of the same
+    /// type.
     #[must_use]
     pub fn key_type(self) -> &'static str {
         match self {
@@ -80,7 +81,8 @@ impl KeySpec {
         }
     }
 
-    /// The member that lists the algorithms of a key of this spec and usage, and the list.
+    /// The name of the API member that lists the algorithms of a key of this spec and usage, and
+    /// the list.
     #[must_use]
     pub fn algorithms(self, usage: KeyUsage) -> (&'static str, Vec<&'static str>) {
         match (usage, self) {
@@ -104,7 +106,7 @@ impl KeySpec {
 }
 
 impl KeyUsage {
-    /// All.
+    /// All usages.
     pub const ALL: [Self; 4] = [
         Self::EncryptDecrypt,
         Self::SignVerify,
@@ -112,7 +114,7 @@ impl KeyUsage {
         Self::KeyAgreement,
     ];
 
-    /// As `KeyUsage` spells it.
+    /// Its name in the API, a value of `KeyUsage`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -125,7 +127,7 @@ impl KeyUsage {
 }
 
 impl KeyOrigin {
-    /// As `Origin` spells it.
+    /// Its name in the API, a value of `Origin`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -1,14 +1,15 @@
-//! The pooled keys that all lanes together may hold (POOL-2), and what is taken back for those who
-//! have none.
+//! The pooled keys that all lanes together may hold (POOL-2), and how room is taken back for
+//! accounts that have none.
 //!
-//! Who comes first gets room, and a budget that is used up refuses the rest: they miss, and are
-//! served all the same. Once a second the refused are looked at. An account that holds less than
-//! its share, the budget divided among all accounts that want some, gets room from those that hold
-//! more than theirs, whose idlest lanes go. An account that has its share gets room from its own
-//! lanes that nobody has taken from for a minute. Room that was made is kept for a second for whom
-//! it was made. So neither many keys of one tenant nor keys that were used once keep others out.
+//! Room is given in the order of requests. When the budget is used up, further lanes are refused:
+//! their requests miss and are served all the same. Once a second the refused accounts are looked
+//! at. An account that holds less than its share (the budget divided among all accounts that want
+//! room) gets room from accounts that hold more than theirs, whose idlest lanes are dropped. An
+//! account that has its share gets room from its own lanes that were not used for a minute. The
+//! room is reserved for that account for a second. So neither the many keys of one tenant nor keys
+//! that were used once keep others out.
 //!
-//! What this module does not do: drop keys, or decide how large a lane should be.
+//! This module does not drop keys and does not decide how large a lane should be.
 
 use super::lane::{Lane, LaneId};
 use crate::key::arn::AccountId;
@@ -17,18 +18,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Accounts that are remembered as refused between two ticks; others come with their next miss.
+/// How many refused accounts are remembered between two ticks; others are remembered at their next
+/// miss.
 const REFUSED_MAX: usize = 16;
-/// How long nobody has taken from a lane that goes for another of its own account.
+/// A lane that was not used for this long may be dropped for another lane of its own account.
 pub(super) const SPARE_AFTER: Duration = Duration::from_secs(60);
 
-/// In magazines.
+/// The budget, counted in magazines.
 pub(super) struct Budget {
     whole: usize,
     granted: usize,
-    /// What each account was refused since the last tick, at most.
+    /// The largest request of each account that was refused since the last tick.
     refused: BTreeMap<AccountId, usize>,
-    /// What was made room for at the last tick.
+    /// The room that the last tick reserved for each account.
     promised: BTreeMap<AccountId, usize>,
 }
 
@@ -42,14 +44,15 @@ impl Budget {
         }
     }
 
-    /// Grants room to a lane of `account`, or remembers that there was none.
+    /// Grants room to a lane of `account`, or remembers the refusal.
     pub(super) fn grant(&mut self, account: AccountId, magazines: usize) -> bool {
         let mine = self.promised.remove(&account).unwrap_or_default();
         let others: usize = self.promised.values().sum();
         let granted = self.granted + magazines + others <= self.whole;
-        let left = match granted {
-            true => mine.saturating_sub(magazines),
-            false => mine,
+        let left = if granted {
+            mine.saturating_sub(magazines)
+        } else {
+            mine
         };
         if left > 0 {
             self.promised.insert(account, left);
@@ -72,8 +75,8 @@ impl Budget {
         self.granted
     }
 
-    /// The lanes that are to go for those that were refused since the last call, for whom the room
-    /// is kept until the next one.
+    /// Chooses the lanes to drop for the accounts that were refused since the last call. The room
+    /// is reserved for these accounts until the next call.
     pub(super) fn spare(
         &mut self,
         lanes: &BTreeMap<LaneId, Arc<Lane>>,
@@ -85,6 +88,7 @@ impl Budget {
         if refused.is_empty() {
             return gone;
         }
+        // What every account would hold if all went as planned, the refused ones included.
         let mut held: BTreeMap<_, _> = refused.keys().map(|account| (*account, 0)).collect();
         for lane in lanes.values() {
             *held.entry(lane.account).or_default() += lane.capacity();
@@ -94,14 +98,17 @@ impl Budget {
         idlest.sort_by_key(|lane| Reverse(lane.idle(now)));
         let mut room = self.whole.saturating_sub(self.granted);
         for (account, wanted) in refused {
+            // An account at its share may displace its own idle lanes only; others take from
+            // accounts that are above theirs.
             let has_share = held[&account] + wanted > share;
             for lane in &idlest {
                 if room >= wanted {
                     break;
                 }
-                let goes = match has_share {
-                    true => lane.account == account && lane.idle(now) > SPARE_AFTER,
-                    false => lane.account != account && held[&lane.account] > share,
+                let goes = if has_share {
+                    lane.account == account && lane.idle(now) > SPARE_AFTER
+                } else {
+                    lane.account != account && held[&lane.account] > share
                 };
                 if goes && gone.insert(lane.id) {
                     room += lane.capacity();

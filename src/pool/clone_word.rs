@@ -1,23 +1,24 @@
-//! The clone word (POOL-5): one number that moves when this process may have a twin.
+//! The clone word (POOL-5): a number that changes when this process may have been cloned.
 //!
-//! A restored snapshot or a fork duplicates the pool and its epochs: two clones would hand out the
-//! same keys, and two tags for one nonce. Every magazine and every pair carries the word that it
-//! was made under, and a request compares it when it takes a key and again after binding. Sources,
-//! all of those present; a window is the time from the event until the word has moved:
+//! A restored snapshot or a fork duplicates the pool and its epochs: both copies would hand out the
+//! same keys, and make two tags for one nonce. Every magazine and every pair carries the word under
+//! which it was made. A request compares the word when it takes a key and again after binding. The
+//! sources follow; all that are present are used. The window is the time from the event until the
+//! word has changed:
 //!
 //! | source | sees | window |
 //! |---|---|---|
 //! | `vmclock` | restored snapshots: the VM generation counter and the disruption marker of `/dev/vmclock0` (Linux `uapi/linux/vmclock-abi.h`), a mapped page | none |
 //! | `kernel-log` | restored snapshots where the hypervisor offers a VM Generation ID, and this process may read `/dev/kmsg` | until the kernel has noticed the id and a thread of ours has read the line |
-//! | `uevent` | the same, on kernels that send `NEW_VMGENID`, which most do not | as above |
+//! | `uevent` | the same events, on kernels that send `NEW_VMGENID`, which most do not | the same window |
 //! | `suspend` | suspends: CLOCK_BOOTTIME gained on CLOCK_MONOTONIC | none |
 //! | `fork` | forks: a page that the kernel wipes in the child (`MADV_WIPEONFORK`) | none |
 //!
-//! None of them sees CRIU, or a hypervisor that resumes a snapshot without telling the guest.
-//! `pool.enabled = false` then keeps nothing from before a request: each mints in epochs of its
+//! No source sees CRIU, or a hypervisor that resumes a snapshot without informing the guest. With
+//! `pool.enabled = false` nothing is kept between requests: each request mints in epochs of its
 //! own.
 
-use listener::{Ear, KERNEL_LOG, Listener};
+use listener::{KERNEL_LOG, Listener, RecordSource};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
@@ -31,31 +32,31 @@ mod listener;
 /// A source of the clone word that is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Source {
-    /// As the table above names it.
+    /// Its name in the table above.
     #[serde(rename = "source")]
     pub name: &'static str,
     /// `none`, or `until read`.
     pub window: &'static str,
 }
 
-/// Watches for clones of this process.
+/// Watches for clones of this process and its machine.
 pub struct CloneWord {
-    /// Moves with every event seen; published before what the event is compared with is updated, so
-    /// that no reader sees a known event under an old word.
+    /// Changes with every event. It changes before the compared value is updated, so that no reader
+    /// sees an event as known under an old word.
     word: AtomicU64,
     injected: Arc<AtomicU64>,
     injected_seen: AtomicU64,
     machine: Option<Page>,
     machine_seen: [AtomicU64; 2],
-    /// Nanoseconds that CLOCK_BOOTTIME was ahead.
+    /// Nanoseconds by which CLOCK_BOOTTIME was ahead of CLOCK_MONOTONIC.
     gap_seen: AtomicI64,
     fork: Option<Page>,
-    /// What the listener hears.
-    heard: Vec<&'static str>,
+    /// The names of the sources that the listener reads.
+    listened: Vec<&'static str>,
     _listener: Option<Listener>,
 }
 
-/// A gap that grew by less is the time between two clock readings.
+/// A smaller growth of the gap is only the time between the two clock readings.
 const SUSPENDED_NANOSECONDS: i64 = 1_000_000;
 
 /// `struct vmclock_abi`: offsets in 8-byte words.
@@ -68,22 +69,26 @@ impl CloneWord {
     /// Watches with every source that this machine has.
     #[must_use]
     pub fn new() -> Self {
-        Self::with(Path::new("/dev/vmclock0"), Ear::all())
+        Self::with(Path::new("/dev/vmclock0"), RecordSource::all())
     }
 
-    fn with(device: &Path, ears: Vec<Ear>) -> Self {
+    fn with(device: &Path, sources: Vec<RecordSource>) -> Self {
         let injected = Arc::default();
-        let mut heard: Vec<_> = ears.iter().map(|ear| ear.name).collect();
-        let listener = match ears.is_empty() {
-            true => None,
-            false => Listener::start(ears, Arc::clone(&injected))
-                .inspect_err(|error| tracing::warn!(%error, "the kernel's events are not heard"))
-                .ok(),
+        let mut listened: Vec<_> = sources.iter().map(|source| source.name).collect();
+        let listener = if sources.is_empty() {
+            None
+        } else {
+            Listener::start(sources, Arc::clone(&injected))
+                .inspect_err(|error| {
+                    tracing::warn!(%error, "the kernel's announcements are not read");
+                })
+                .ok()
         };
         if listener.is_none() {
-            heard.clear();
+            listened.clear();
         }
         let machine = Page::of_device(device);
+        // The present values are the baseline: only a change from now on is an event.
         let seen = |word| AtomicU64::new(machine.as_ref().map_or(0, |page| page.word(word)));
         let machine_seen = [seen(DISRUPTION_MARKER), seen(GENERATION_COUNTER)];
         let fork = Page::wiped_on_fork();
@@ -99,12 +104,13 @@ impl CloneWord {
             machine_seen,
             gap_seen: AtomicI64::new(nanoseconds(ClockId::Boottime) - monotonic),
             fork,
-            heard,
+            listened,
             _listener: listener,
         }
     }
 
-    /// A handle whose every change is an event: for tests, and for an operator's own watcher.
+    /// A counter whose every change counts as an event, for tests and for an operator's own
+    /// watcher.
     #[must_use]
     pub fn handle(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.injected)
@@ -117,7 +123,7 @@ impl CloneWord {
             name,
             window: "none",
         };
-        let heard = self.heard.iter().map(|name| Source {
+        let listened = self.listened.iter().map(|name| Source {
             name,
             window: "until read",
         });
@@ -126,19 +132,19 @@ impl CloneWord {
         let clock = at_once("suspend");
         machine
             .into_iter()
-            .chain(heard)
+            .chain(listened)
             .chain([clock])
             .chain(fork)
             .collect()
     }
 
-    /// Whether one of the sources is known to see a snapshot that is restored.
+    /// Whether a source in use is known to see restored snapshots.
     #[must_use]
     pub fn sees_snapshots(&self) -> bool {
-        self.machine.is_some() || self.heard.contains(&KERNEL_LOG)
+        self.machine.is_some() || self.listened.contains(&KERNEL_LOG)
     }
 
-    /// The word now. Two clock readings and a few loads; takes no lock.
+    /// The current word. Reads two clocks and some atomics; takes no lock.
     #[must_use]
     pub fn read(&self) -> u64 {
         self.watch(&self.injected_seen, self.injected.load(Ordering::SeqCst));
@@ -151,8 +157,8 @@ impl CloneWord {
                 self.watch(seen, page.word(word));
             }
         }
-        // The monotonic clock second: whatever passes between the readings makes the gap smaller,
-        // never larger.
+        // The monotonic clock is read second: time that passes between the readings makes the gap
+        // smaller, never larger.
         let boot = nanoseconds(ClockId::Boottime);
         let gap = boot - nanoseconds(ClockId::Monotonic);
         if gap > self.gap_seen.load(Ordering::SeqCst) + SUSPENDED_NANOSECONDS {
@@ -189,10 +195,10 @@ fn nanoseconds(clock: ClockId) -> i64 {
         .saturating_add(time.tv_nsec)
 }
 
-/// One mapped page, read and written by whole words.
+/// One mapped page, read and written in whole words.
 ///
-/// JUSTIFICATION: neither a device page nor a page that is wiped on fork can be had without `mmap`,
-/// which has no safe wrapper.
+/// JUSTIFICATION: a device page and a page that is wiped on fork both need `mmap`, which has no
+/// safe wrapper.
 struct Page {
     address: *mut u64,
 }
@@ -211,7 +217,8 @@ unsafe impl Send for Page {}
     unsafe_code,
     reason = "a shared mapping is only reached through a raw pointer"
 )]
-// SAFETY: as above; concurrent atomic accesses are what atomics are for.
+// SAFETY: the mapping lives as long as the process, and all access is atomic, which several threads
+// may do at once.
 unsafe impl Sync for Page {}
 
 impl Page {
@@ -281,7 +288,7 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
-    use super::listener::tests::{FORK, log_ear, wait_for};
+    use super::listener::tests::{FORK, log_source, wait_for};
     use super::*;
     use std::io::{Seek, SeekFrom, Write};
 
@@ -298,7 +305,7 @@ mod tests {
     fn pool_5_a_suspend_moves_the_word() {
         let word = CloneWord::new();
         let before = word.read();
-        // As if the boot-time clock had been two seconds behind before.
+        // Pretends that the boot-time clock was two seconds behind before.
         word.gap_seen.fetch_sub(2_000_000_000, Ordering::SeqCst);
         let after = word.read();
         assert_ne!(after, before);
@@ -348,8 +355,8 @@ mod tests {
 
     #[test]
     fn pool_5_what_the_kernel_says_of_a_restored_snapshot_moves_the_word() {
-        let (ear, kernel) = log_ear();
-        let word = CloneWord::with(Path::new("/dev/null"), vec![ear]);
+        let (source, kernel) = log_source();
+        let word = CloneWord::with(Path::new("/dev/null"), vec![source]);
         assert_eq!(
             word.sources()[0],
             Source {

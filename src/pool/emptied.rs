@@ -1,17 +1,18 @@
-//! Emptied magazines on their way back to the fillers.
+//! Empty magazines on their way back to the fillers.
 //!
-//! Memory that a filler has allocated is not freed by a request: glibc's `free` takes the lock of
-//! the thread's arena that it came from, and a filler that is preempted in the middle of an
-//! allocation holds that lock until it runs again, which at its priority is milliseconds later
-//! (POOL-7).
+//! A request does not free memory that a filler allocated. glibc's `free` takes the lock of the
+//! arena that the memory came from, and a filler that is preempted in the middle of an allocation
+//! holds that lock until it runs again. At its priority that is milliseconds later (POOL-7; row
+//! "longest wait of a taker while fillers are preempted" of benches/RESULTS.md).
 
 use crossbeam::atomic::AtomicCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Magazines that wait at most: more than takers empty while a filler is preempted.
+/// How many magazines may wait: more than takers empty while a filler is preempted.
 const MAGAZINES_MAX: usize = 64;
 
-/// A ring of places. Its counters are hints for where to look; whoever holds a box owns it.
+/// A ring of cells. Its counters are hints for where to look; the thread that swaps a box out owns
+/// it.
 pub(super) struct Emptied<M> {
     places: Box<[AtomicCell<Option<Box<M>>>]>,
     put: AtomicUsize,
@@ -28,18 +29,19 @@ impl<M> Emptied<M> {
         }
     }
 
-    /// Gives one back. What nobody has taken for a whole round is dropped: the fillers are asleep,
-    /// and hold no lock.
+    /// Gives a magazine back. A magazine that was not taken for a whole round is dropped here: the
+    /// fillers sleep then and hold no lock.
     pub(super) fn put(&self, magazine: Box<M>) {
         let at = self.put.fetch_add(1, Ordering::Relaxed) % MAGAZINES_MAX;
         drop(self.places[at].swap(Some(magazine)));
     }
 
-    /// One to fill again.
+    /// Takes a magazine to fill again.
     pub(super) fn take(&self) -> Option<Box<M>> {
         let (put, taken) = (&self.put, &self.taken);
-        let ahead = put.load(Ordering::Relaxed);
-        let ahead = ahead.wrapping_sub(taken.load(Ordering::Relaxed));
+        let ahead = put
+            .load(Ordering::Relaxed)
+            .wrapping_sub(taken.load(Ordering::Relaxed));
         if ahead.cast_signed() <= 0 {
             return None;
         }
@@ -70,7 +72,7 @@ mod tests {
         for number in 0..MAGAZINES_MAX + 3 {
             emptied.put(Box::new(number));
         }
-        // The counters are a round apart, and meet again.
+        // The counters are one round apart and meet again.
         let taken = (0..2 * MAGAZINES_MAX).filter_map(|_| emptied.take());
         let mut taken: Vec<_> = taken.map(|number| *number).collect();
         taken.sort_unstable();

@@ -1,8 +1,7 @@
-//! A filler: one thread of a private rayon pool, at the lowest priority that the operating system
-//! has.
+//! A filler: one thread of a private rayon pool, at the lowest priority of the operating system.
 //!
-//! It mints a magazine for each lane that wants one, publishes it, and sleeps when no lane does.
-//! Its epochs are its own, one for each lane, so filling shares no lock.
+//! It mints a magazine for each lane that wants one, publishes it, and sleeps when no lane does. It
+//! has its own epoch for each lane, so filling takes no shared lock.
 
 use crate::envelope::{Epoch, MintedKeys};
 use crate::pool::lane::{Lane, LaneId, MAGAZINE_KEYS, Magazine};
@@ -16,9 +15,9 @@ use thread_priority::unix::{
     thread_native_id,
 };
 
-/// Lowers the calling thread to SCHED_IDLE: it runs when nobody else wants the core. Measured: at
-/// normal priority a refill makes the tail of a busy server 77 times longer, at SCHED_IDLE not at
-/// all.
+/// Lowers the calling thread to SCHED_IDLE: it runs when no other thread wants the core. Measured:
+/// at normal priority a refill makes the tail of a busy server 77 times longer; for SCHED_IDLE see
+/// the rows "tail while both cores refill" of benches/RESULTS.md.
 pub(crate) fn lower_priority() {
     let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
     let priority = ThreadPriority::Min;
@@ -27,7 +26,7 @@ pub(crate) fn lower_priority() {
     }
 }
 
-/// A filler's epochs, each under the stamp that it began with.
+/// A filler's epochs, each with the stamp under which it began.
 #[derive(Default)]
 pub(super) struct Epochs(HashMap<LaneId, (Epoch, Stamp)>);
 
@@ -42,7 +41,7 @@ pub(super) fn run(pool: &Pool, filler: usize) {
             busy |= lane.wants_filling() && fill(pool, lane, filler, &mut epochs);
         }
         if !busy {
-            // An idle filler keeps no secrets, and an idle epoch just ends.
+            // An idle filler keeps no secrets: its epochs end now.
             epochs.0.clear();
             drop(lanes);
             pool.bell.sleep(filler);
@@ -65,8 +64,8 @@ pub(super) fn fill(pool: &Pool, lane: &Lane, filler: usize, epochs: &mut Epochs)
     published.is_some()
 }
 
-/// A magazine under the lane's present entry; none when the entropy source fails (the bell will
-/// ring again) or the lane was purged.
+/// Mints a magazine for the lane's current entry. `None` when the entropy source fails (the bell
+/// will ring again) or the lane was purged.
 fn mint(pool: &Pool, lane: &Lane, epochs: &mut Epochs) -> Option<Box<Magazine>> {
     let entry = lane.entry.load_full()?;
     let stamp = Stamp {
@@ -76,11 +75,13 @@ fn mint(pool: &Pool, lane: &Lane, epochs: &mut Epochs) -> Option<Box<Magazine>> 
     let now = pool.clock.monotonic();
     let current = entry.current()?;
     let begin = || Epoch::begin(entry.key.id, current, &pool.entropy, now).ok();
+    // An epoch of another fence or clone word must not mint any more.
     let (epoch, made_under) = match epochs.0.remove(&lane.id) {
         Some(epoch) if epoch.1 == stamp => epoch,
         _ => (begin()?, stamp),
     };
     let mut epoch = epoch;
+    // A used magazine brings its buffers along.
     let mut magazine = pool.emptied.take().unwrap_or_else(|| {
         Box::new(Magazine {
             keys: MintedKeys::new(),
@@ -90,12 +91,13 @@ fn mint(pool: &Pool, lane: &Lane, epochs: &mut Epochs) -> Option<Box<Magazine>> 
     });
     (magazine.stamp, magazine.minted_at) = (stamp, now);
     let (keys, length) = (&mut magazine.keys, lane.id.length);
+    // The epoch may be at its limit; a new one has room for any magazine.
     if epoch.mint_into(keys, length, MAGAZINE_KEYS, now).is_err() {
         epoch = begin()?;
         epoch.mint_into(keys, length, MAGAZINE_KEYS, now).ok()?;
     }
     epochs.0.insert(lane.id, (epoch, made_under));
-    // Cloned in the middle: neither the keys nor the epoch may be used.
+    // The machine was cloned meanwhile: neither the keys nor the epochs may be used.
     if pool.clone_word.read() != stamp.clone_word {
         epochs.0.clear();
         pool.count(Purge::Clone, magazine.keys.len());

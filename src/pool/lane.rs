@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Keys in a full magazine: what crosses cores at once.
+/// Keys in a full magazine, the unit that moves between cores.
 pub(super) const MAGAZINE_KEYS: usize = 64;
 
-/// Which keys are interchangeable.
+/// Identifies a lane: keys with the same id are interchangeable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaneId {
     /// The KMS key.
@@ -26,7 +26,7 @@ pub struct LaneId {
     pub length: DataKeyLength,
 }
 
-/// Pooled keys of one epoch and stamp. A secret like the masks in it: no `Clone`, no `Debug`.
+/// Pooled keys of one epoch and stamp. Secret like the masks in it: no `Clone`, no `Debug`.
 pub(super) struct Magazine {
     pub(super) keys: MintedKeys,
     pub(super) stamp: Stamp,
@@ -36,20 +36,20 @@ pub(super) struct Magazine {
 /// One lane.
 pub(super) struct Lane {
     pub(super) id: LaneId,
-    /// Whose the KMS key is.
+    /// The account of the KMS key.
     pub(super) account: AccountId,
     pub(super) queue: Queue<Magazine>,
-    /// The key as the latest taker saw it; none after a purge, until the next taker.
+    /// The key as the latest taker saw it; `None` after a purge, until the next taker.
     pub(super) entry: ArcSwapOption<KeyEntry>,
-    /// The newest fence that a taker brought; only ever forward. Publishes nothing: the stamp of a
-    /// magazine says what it was minted under.
+    /// The newest fence that a taker brought; it only increases. It orders no other memory: the
+    /// stamp of a magazine holds the fence under which it was minted.
     fence: AtomicU64,
-    /// Magazines that may be full at once; grows with demand.
+    /// The most full magazines; grows with demand.
     capacity: AtomicUsize,
     filling: AtomicBool,
-    /// Magazines being minted: counted against the capacity before they exist (POOL-2).
+    /// Magazines that are being minted: they count against the capacity before they exist (POOL-2).
     reserved: AtomicUsize,
-    /// Monotonic microseconds of the latest take, as the pool tells the time.
+    /// Monotonic microseconds of the latest take, in the pool's time of the last tick.
     taken_at: AtomicU64,
     /// Monotonic microseconds of the latest fill.
     filled_at: AtomicU64,
@@ -71,12 +71,12 @@ impl Lane {
         }
     }
 
-    /// `<key id>/AES_256`: the metrics' label.
+    /// The metrics' label: `<key id>/AES_256`.
     pub(super) fn label(&self) -> String {
         format!("{}/{}", self.id.key, self.id.length.spec())
     }
 
-    /// In magazines.
+    /// The capacity in magazines.
     pub(super) fn capacity(&self) -> usize {
         self.capacity.load(Ordering::SeqCst)
     }
@@ -112,13 +112,13 @@ impl Lane {
         self.reserved.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Whether a newer fence than `fence` is known here: whoever asks under it is behind, and would
-    /// drop what was minted since.
+    /// Whether the lane knows a newer fence than `fence`. A request with an older fence is behind,
+    /// and would drop keys that are current.
     pub(super) fn is_newer_than(&self, fence: u64) -> bool {
         self.fence.load(Ordering::SeqCst) > fence
     }
 
-    /// Makes `entry` the one to mint under, unless a newer one is there.
+    /// Makes `entry` the one to mint under, unless the lane knows a newer one.
     pub(super) fn offer(&self, entry: &Arc<KeyEntry>) {
         self.fence.fetch_max(entry.fence, Ordering::SeqCst);
         let current = self.entry.load();
@@ -131,7 +131,7 @@ impl Lane {
     }
 
     pub(super) fn taken(&self, now: Duration) {
-        // Written only when the time has moved on: takers on other cores read this line.
+        // Written only when the time has changed: takers on other cores read this cache line.
         if self.taken_at.load(Ordering::Relaxed) != micros(now) {
             self.taken_at.store(micros(now), Ordering::Relaxed);
         }
@@ -141,17 +141,17 @@ impl Lane {
         self.filled_at.store(micros(now).max(1), Ordering::Relaxed);
     }
 
-    /// How long nobody has taken a key.
+    /// The time since the latest take.
     pub(super) fn idle(&self, now: Duration) -> Duration {
         Duration::from_micros(micros(now).saturating_sub(self.taken_at.load(Ordering::Relaxed)))
     }
 
-    /// Whether a filler has ever published here.
+    /// Whether a filler has ever published to this lane.
     pub(super) fn was_filled(&self) -> bool {
         self.filled_at.load(Ordering::Relaxed) != 0
     }
 
-    /// Drops everything, wiped, and returns how many keys that were.
+    /// Drops and wipes all keys, and returns how many there were.
     pub(super) fn purge(&self) -> usize {
         self.queue.drain().map(|magazine| magazine.keys.len()).sum()
     }

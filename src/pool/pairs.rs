@@ -1,13 +1,13 @@
-//! Lanes of key pairs: the work that no request should wait for, done before anybody asks.
+//! Lanes of key pairs, which are made before a request needs them.
 //!
-//! A pair does not depend on a KMS key, so there is one lane for each spec; a private key is sealed
-//! under the KMS key, and bound to the context, of whoever takes it. A lane begins with the first
-//! request of its spec and is kept full by threads of its own, at the lowest priority: one RSA pair
-//! would hold up a filler for longer than the lanes of data keys last. Here a miss waits, for the
-//! same threads and in a queue of bounded length (POOL-6); a taker that finds a pair waits for
-//! nobody (POOL-7). A pair is dropped at the pool's age, and a lane that nobody takes from as well,
-//! which begins anew with the next request. Pairs made under another clone word are never handed
-//! out (POOL-5).
+//! A pair does not depend on a KMS key, so there is one lane for each spec. A request that takes a
+//! pair seals its private key under the request's KMS key and binds it to the request's context. A
+//! lane begins with the first request of its spec. Threads of its own at the lowest priority keep
+//! it full: one RSA pair would hold up a filler for longer than the lanes of data keys last. Unlike
+//! with data keys, a miss waits, for the same threads and in a queue of bounded length (POOL-6); a
+//! taker that finds a pair never waits (POOL-7). A pair is dropped at the pool's maximum age. A
+//! lane that is not used is dropped as well and begins anew with the next request. Pairs made under
+//! another clone word are never handed out (POOL-5).
 
 use super::queue::Queue;
 use super::watermark::{Bell, Watermarks};
@@ -23,39 +23,39 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// Requests of one spec that wait for a pair; whoever comes after them is told to come again.
+/// The most requests of one spec that wait for a pair; further ones are asked to try again.
 pub const WAITING_MAX: usize = 32;
-/// How long one waits: where all cores are busy with other things, a thread of the lowest priority
-/// may not come to an end.
+/// How long a request waits: while all cores are busy, a thread of the lowest priority may make no
+/// progress.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// A pair, and what it was made under. A secret: no `Clone`, no `Debug`.
+/// A pair and the clone word under which it was made. Secret: no `Clone`, no `Debug`.
 pub struct PooledPair {
     /// The pair.
     pub key: PrivateKey,
-    /// It must not leave under another one.
+    /// The pair must not be handed out under another clone word.
     pub clone_word: u64,
     made_at: Duration,
 }
 
-/// Why a request that waited has no pair.
+/// Why a request that waited got no pair.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WaitError {
-    /// Too many wait already, or it took too long.
+    /// Too many requests wait already, or the wait took too long.
     #[error("too many requests wait for key pairs")]
     Busy,
-    /// It was this request's turn, and no pair was made: the entropy source or aws-lc failed, the
-    /// machine was cloned in the middle, or the pool was shut down.
+    /// The pair for this request could not be made: the entropy source or aws-lc failed, the
+    /// machine was cloned meanwhile, or the pool was shut down.
     #[error("no key pair could be made")]
     NotMade,
 }
 
-/// The lanes of one process.
+/// The lanes of pairs of one process.
 pub struct Pairs {
-    /// Pairs that a lane holds; 0: none is made before it is asked for.
+    /// The pairs that a lane holds; 0: none is made ahead.
     per_spec: usize,
     age_max: Duration,
-    lanes: [Lane; PairSpec::ALL.len()],
+    lanes: [PairLane; PairSpec::ALL.len()],
     fillers: usize,
     entropy: Arc<Entropy>,
     clock: Clock,
@@ -64,36 +64,36 @@ pub struct Pairs {
     shut_down: AtomicBool,
     minted: metrics::Counter,
     purged: [metrics::Counter; Purge::REASONS.len()],
-    /// Started with the first request.
+    /// Started at the first request.
     threads: Mutex<Option<rayon::ThreadPool>>,
 }
 
-struct Lane {
+struct PairLane {
     spec: PairSpec,
     ready: Queue<PooledPair>,
     waiting: SegQueue<oneshot::Sender<PooledPair>>,
-    /// Requests that wait, counted by themselves: one that has gone away leaves an entry in the
-    /// queue that costs nobody anything.
+    /// Requests that wait. They are counted apart from the queue: a request that has gone away
+    /// leaves a harmless entry there.
     waiters: AtomicUsize,
-    /// Whether anybody has asked for a pair of this spec since the lane was last dropped.
+    /// Whether a pair of this spec was requested since the lane was last dropped.
     begun: AtomicBool,
     filling: AtomicBool,
-    /// Pairs being made, counted before they exist (POOL-2).
+    /// Pairs that are being made, counted before they exist (POOL-2).
     reserved: AtomicUsize,
     /// Monotonic microseconds of the latest request.
     taken_at: AtomicU64,
 }
 
-/// One of [`Lane::waiters`].
-struct Place<'a>(&'a AtomicUsize);
+/// One unit of a counter ([`PairLane::waiters`], [`PairLane::reserved`]), given back when dropped.
+struct Reservation<'a>(&'a AtomicUsize);
 
-impl Drop for Place<'_> {
+impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-impl Lane {
+impl PairLane {
     fn new(spec: PairSpec, fillers: usize) -> Self {
         Self {
             spec,
@@ -107,7 +107,7 @@ impl Lane {
         }
     }
 
-    /// The request that has waited longest and still does.
+    /// The request that has waited longest and is still waiting.
     fn waiter(&self) -> Option<oneshot::Sender<PooledPair>> {
         std::iter::from_fn(|| self.waiting.pop()).find(|waiter| !waiter.is_closed())
     }
@@ -124,16 +124,16 @@ impl Lane {
         filling && self.begun.load(Ordering::SeqCst)
     }
 
-    /// Reserves room for one pair, if there is any.
-    fn reserve(&self, capacity: usize) -> Option<Place<'_>> {
+    /// Reserves room for one pair, if there is room.
+    fn reserve(&self, capacity: usize) -> Option<Reservation<'_>> {
         let reserved = self.reserved.fetch_add(1, Ordering::SeqCst);
-        let place = Place(&self.reserved);
+        let place = Reservation(&self.reserved);
         (self.ready.full() + reserved < capacity).then_some(place)
     }
 }
 
 impl Pairs {
-    /// Empty lanes; no thread runs before the first request.
+    /// Makes empty lanes; no thread runs before the first request.
     pub(super) fn new(
         config: &Config,
         fillers: usize,
@@ -149,7 +149,7 @@ impl Pairs {
                 0
             },
             age_max: Duration::from_secs(config.age_max_seconds),
-            lanes: PairSpec::ALL.map(|spec| Lane::new(spec, fillers)),
+            lanes: PairSpec::ALL.map(|spec| PairLane::new(spec, fillers)),
             fillers,
             entropy: Arc::clone(entropy),
             clock,
@@ -162,7 +162,7 @@ impl Pairs {
         })
     }
 
-    /// Takes a pair that was made under `clone_word`; none is a miss, for [`Self::wait`].
+    /// Takes a pair that was made under `clone_word`. `None` is a miss: call [`Self::wait`].
     pub fn take(&self, spec: PairSpec, clone_word: u64) -> Option<PooledPair> {
         let lane = self.lane(spec);
         let now = self.clock.monotonic();
@@ -189,7 +189,7 @@ impl Pairs {
         found
     }
 
-    /// Why a pair is not to be used, if it is not.
+    /// The reason why a pair must not be used; `None` when it may be used.
     fn stale(&self, pair: &PooledPair, clone_word: u64, now: Duration) -> Option<Purge> {
         if pair.clone_word != clone_word {
             Some(Purge::Clone)
@@ -200,12 +200,12 @@ impl Pairs {
         }
     }
 
-    /// Waits for a pair, behind those who wait already.
+    /// Waits for a pair, behind the requests that wait already.
     ///
     /// # Errors
     /// [`WaitError`].
     pub async fn wait(self: &Arc<Self>, spec: PairSpec) -> Result<PooledPair, WaitError> {
-        let (_place, receiver) = self.stand_in_line(spec)?;
+        let (_place, receiver) = self.join_queue(spec)?;
         self.start();
         self.bell.ring();
         match tokio::time::timeout(WAIT_MAX, receiver).await {
@@ -215,13 +215,13 @@ impl Pairs {
         }
     }
 
-    fn stand_in_line(
+    fn join_queue(
         &self,
         spec: PairSpec,
-    ) -> Result<(Place<'_>, oneshot::Receiver<PooledPair>), WaitError> {
+    ) -> Result<(Reservation<'_>, oneshot::Receiver<PooledPair>), WaitError> {
         let lane = self.lane(spec);
         let before = lane.waiters.fetch_add(1, Ordering::SeqCst);
-        let place = Place(&lane.waiters);
+        let place = Reservation(&lane.waiters);
         if before >= WAITING_MAX || self.is_shut_down() {
             return Err(WaitError::Busy);
         }
@@ -230,7 +230,7 @@ impl Pairs {
         Ok((place, receiver))
     }
 
-    /// Starts the threads, if they do not run yet.
+    /// Starts the threads if they are not running.
     fn start(self: &Arc<Self>) {
         let mut threads = lock(&self.threads);
         if threads.is_some() || self.is_shut_down() {
@@ -265,11 +265,13 @@ impl Pairs {
         }
     }
 
-    /// Makes one pair: for somebody who waits, else for a lane that is not full; lanes take turns
-    /// from `first` on. Returns whose turn is next, or that there was nothing to do.
+    /// Makes one pair: for a request that waits, else for a lane that is not full. Lanes take
+    /// turns, from number `first` on. Returns the lane to begin with next time, or `None` when
+    /// there was nothing to do.
     fn step(&self, filler: usize, first: usize) -> Option<usize> {
         let turns = || (0..self.lanes.len()).map(|turn| (first + turn) % self.lanes.len());
         let next = |at: usize| (at + 1) % self.lanes.len();
+        // Requests that wait come before lanes that only run low.
         for at in turns() {
             let lane = &self.lanes[at];
             if let Some(waiter) = lane.waiter() {
@@ -277,6 +279,7 @@ impl Pairs {
                 let (word, now) = (self.clone_word.read(), self.clock.monotonic());
                 let ready = ready.filter(|pair| self.stale(pair, word, now).is_none());
                 let pair = ready.or_else(|| self.generate(lane.spec))?;
+                // If the request gave up meanwhile, the pair goes to the lane.
                 if let Err(unwanted) = waiter.send(pair) {
                     let made_at = unwanted.made_at;
                     lane.ready.publish(filler, Box::new(unwanted), made_at);
@@ -298,8 +301,8 @@ impl Pairs {
         None
     }
 
-    /// A new pair; none when the entropy source or aws-lc fails, or the machine was cloned in the
-    /// middle.
+    /// Makes a new pair. `None` when the entropy source or aws-lc fails, or the machine was cloned
+    /// meanwhile.
     fn generate(&self, spec: PairSpec) -> Option<PooledPair> {
         let clone_word = self.clone_word.read();
         let probed = self.entropy.probe().inspect_err(|error| {
@@ -322,7 +325,7 @@ impl Pairs {
         })
     }
 
-    /// Drops pairs that are too old and lanes that nobody uses, and rings for those that are low.
+    /// Drops pairs that are too old and lanes that are not used, and rings for lanes that are low.
     pub(super) fn tick(&self, now: Duration) {
         let mut low = false;
         let oldest = now.saturating_sub(self.age_max);
@@ -342,9 +345,9 @@ impl Pairs {
         }
     }
 
-    /// The state of the lanes that were asked.
+    /// The state of the lanes that are in use.
     pub(super) fn status(&self) -> impl Iterator<Item = LaneStatus> {
-        let begun = |lane: &&Lane| lane.begun.load(Ordering::SeqCst);
+        let begun = |lane: &&PairLane| lane.begun.load(Ordering::SeqCst);
         self.lanes.iter().filter(begun).map(|lane| LaneStatus {
             lane: format!("pairs/{}", lane.spec.name()),
             depth: lane.ready.full(),
@@ -352,7 +355,7 @@ impl Pairs {
         })
     }
 
-    /// Stops the threads, turns away whoever waits, and drops every pair.
+    /// Stops the threads, refuses all requests that wait, and drops every pair.
     pub(super) fn shut_down(&self) {
         self.shut_down.store(true, Ordering::SeqCst);
         self.bell.ring();
@@ -367,8 +370,8 @@ impl Pairs {
         self.shut_down.load(Ordering::SeqCst)
     }
 
-    fn lane(&self, spec: PairSpec) -> &Lane {
-        // The lanes stand in the order of the specs.
+    fn lane(&self, spec: PairSpec) -> &PairLane {
+        // The lanes are in the order of the specs.
         &self.lanes[spec as usize]
     }
 

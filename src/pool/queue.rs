@@ -2,9 +2,10 @@
 //! and opened magazines in a few slots.
 //!
 //! A filler publishes with one store, so a filler that is stopped in the middle of a push is
-//! invisible and delays nobody (POOL-7); a bounded array queue was measured to hold its takers up
-//! for seconds behind a preempted producer. A taker swaps an opened magazine out of its slot, takes
-//! a key, and swaps it back: whoever holds the box owns the keys, so a key leaves once (POOL-1).
+//! invisible and delays no taker (POOL-7). A bounded array queue would let a preempted producer
+//! hold up its takers (row "longest wait of a taker while fillers are preempted" of
+//! benches/RESULTS.md). A taker swaps an opened magazine out of its slot, takes a key, and swaps it
+//! back. The holder of the box owns the keys, so a key leaves once (POOL-1).
 
 use super::sync::{
     AtomicCell, AtomicUsize, CachePadded, Mutex, Ordering, SLOTS, Steal, Stealer, Worker,
@@ -12,26 +13,26 @@ use super::sync::{
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// A place for one opened magazine, on a cache line of its own.
+/// Holds one opened magazine, on a cache line of its own.
 type Slot<M> = CachePadded<AtomicCell<Option<Box<M>>>>;
 
-/// A filler's half of its deque, and when each magazine in it was made, the oldest first.
-struct Back<M> {
+/// The filler's end of its deque, and the time at which each magazine in it was made, oldest first.
+struct OwnerEnd<M> {
     worker: Worker<Box<M>>,
     made: VecDeque<Duration>,
-    /// As many as have left `made`, of those that have left the deque.
+    /// How many entries of stolen magazines were removed from `made`.
     forgotten: usize,
 }
 
-/// The takers' half.
-struct Front<M> {
+/// The takers' end of a deque.
+struct TakerEnd<M> {
     stealer: Stealer<Box<M>>,
-    /// Magazines that have left.
+    /// How many magazines were stolen.
     stolen: AtomicUsize,
 }
 
-impl<M> Back<M> {
-    fn forget_stolen(&mut self, front: &Front<M>) {
+impl<M> OwnerEnd<M> {
+    fn forget_stolen(&mut self, front: &TakerEnd<M>) {
         while self.forgotten != front.stolen.load(Ordering::SeqCst) {
             self.forgotten = self.forgotten.wrapping_add(1);
             self.made.pop_front();
@@ -41,13 +42,13 @@ impl<M> Back<M> {
 
 /// The queue of one lane, of magazines `M`.
 pub(super) struct Queue<M> {
-    /// Only filler `i` waits for worker `i`, and only for a tick that looks at the ages: the lock
-    /// makes the owner's half shareable.
-    workers: Box<[Mutex<Back<M>>]>,
-    stealers: Box<[Front<M>]>,
+    /// Filler `i` alone locks worker `i`, except for a tick that looks at the ages. The lock makes
+    /// the filler's end shareable.
+    workers: Box<[Mutex<OwnerEnd<M>>]>,
+    stealers: Box<[TakerEnd<M>]>,
     opened: Box<[Slot<M>]>,
-    /// Full magazines; a hint for watermarks and metrics, and exact when nobody is in the middle of
-    /// a call.
+    /// The number of full magazines: a hint for watermarks and metrics, exact while no call is in
+    /// progress.
     full: AtomicUsize,
 }
 
@@ -55,7 +56,7 @@ impl<M> Queue<M> {
     /// An empty queue for so many fillers.
     pub(super) fn new(fillers: usize) -> Self {
         let workers: Vec<Worker<Box<M>>> = (0..fillers).map(|_| Worker::new_fifo()).collect();
-        let front = |worker: &Worker<Box<M>>| Front {
+        let front = |worker: &Worker<Box<M>>| TakerEnd {
             stealer: worker.stealer(),
             stolen: AtomicUsize::new(0),
         };
@@ -64,7 +65,7 @@ impl<M> Queue<M> {
             .map(|_| CachePadded::new(AtomicCell::new(None)))
             .collect();
         let back = |worker| {
-            Mutex::new(Back {
+            Mutex::new(OwnerEnd {
                 worker,
                 made: VecDeque::new(),
                 forgotten: 0,
@@ -79,12 +80,13 @@ impl<M> Queue<M> {
         }
     }
 
-    /// Full magazines.
+    /// The number of full magazines.
     pub(super) fn full(&self) -> usize {
         self.full.load(Ordering::SeqCst)
     }
 
-    /// Publishes a full magazine of filler `filler`, made at `made_at`, which never goes back.
+    /// Publishes a full magazine of filler `filler`. `made_at` must not be earlier than in the call
+    /// before.
     pub(super) fn publish(&self, filler: usize, magazine: Box<M>, made_at: Duration) {
         // Counted first: a taker that finds the magazine must not count below zero.
         self.full.fetch_add(1, Ordering::SeqCst);
@@ -96,7 +98,7 @@ impl<M> Queue<M> {
         back.worker.push(magazine);
     }
 
-    /// An opened magazine, or else a full one; `start` spreads takers over the slots.
+    /// Takes an opened magazine, or else a full one. `start` spreads takers over the slots.
     pub(super) fn acquire(&self, start: usize) -> Option<Box<M>> {
         let slots = self.opened.len();
         (0..slots)
@@ -104,7 +106,7 @@ impl<M> Queue<M> {
             .or_else(|| self.steal(start))
     }
 
-    /// Puts an opened magazine back. Returns it when every slot is taken; it is then to be dropped.
+    /// Puts an opened magazine back. When every slot is taken, returns it for the caller to drop.
     pub(super) fn put_back(&self, start: usize, magazine: Box<M>) -> Option<Box<M>> {
         let mut held = Some(magazine);
         for at in 0..self.opened.len() {
@@ -120,8 +122,8 @@ impl<M> Queue<M> {
         opened.chain(std::iter::from_fn(|| self.steal(0)))
     }
 
-    /// Takes out what was made before `oldest`. One call at a time. A magazine that was opened may
-    /// be out of sight for a moment: then a taker opens another.
+    /// Takes out the magazines that were made before `oldest`. Only one call may run at a time. An
+    /// opened magazine may be out of sight for a moment: a taker then opens another.
     pub(super) fn drop_older(
         &self,
         oldest: Duration,
@@ -130,10 +132,11 @@ impl<M> Queue<M> {
         let mut old = Vec::new();
         let mut sort = |magazine: Box<M>| {
             let is_old = made_at(&magazine) < oldest;
-            // One that finds no slot goes as well: those in the slots are as young.
-            match is_old {
-                true => old.push(magazine),
-                false => old.extend(self.put_back(0, magazine)),
+            // A magazine that finds no slot is dropped as well: those in the slots are as young.
+            if is_old {
+                old.push(magazine);
+            } else {
+                old.extend(self.put_back(0, magazine));
             }
             is_old
         };
@@ -141,15 +144,15 @@ impl<M> Queue<M> {
             slot.take().map(&mut sort);
         }
         for (back, front) in self.workers.iter().zip(&self.stealers) {
-            // A filler that was stopped while it publishes has the lock. Then the next call sees to
-            // it.
+            // A filler that was stopped while it publishes holds the lock. The next call looks
+            // again.
             let Ok(mut back) = back.try_lock() else {
                 continue;
             };
             loop {
                 back.forget_stolen(front);
                 let is_old = back.made.front().is_some_and(|made| *made < oldest);
-                // A taker may have been faster, and this one be young.
+                // A taker may have stolen the old magazine meanwhile; this one is then young.
                 if !is_old || !self.steal_from(front).is_some_and(&mut sort) {
                     break;
                 }
@@ -158,7 +161,8 @@ impl<M> Queue<M> {
         old
     }
 
-    /// As [`Self::publish`] up to the push itself, and then waits, as a preempted filler would.
+    /// Does what [`Self::publish`] does up to the push itself, and then waits, as a preempted
+    /// filler would.
     #[cfg(test)]
     pub(super) fn stop_in_mid_push(
         &self,
@@ -179,7 +183,7 @@ impl<M> Queue<M> {
         (0..deques).find_map(|at| self.steal_from(&self.stealers[(start + at) % deques]))
     }
 
-    fn steal_from(&self, front: &Front<M>) -> Option<Box<M>> {
+    fn steal_from(&self, front: &TakerEnd<M>) -> Option<Box<M>> {
         loop {
             match front.stealer.steal() {
                 Steal::Success(magazine) => {
@@ -187,7 +191,7 @@ impl<M> Queue<M> {
                     self.full.fetch_sub(1, Ordering::SeqCst);
                     return Some(magazine);
                 }
-                // Somebody else was faster: the queue as a whole moved on.
+                // Another thread was faster, so the queue as a whole made progress.
                 Steal::Retry => {}
                 Steal::Empty => return None,
             }

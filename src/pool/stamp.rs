@@ -1,24 +1,25 @@
 //! The fence: what a magazine carries, the last check of a request, and the quiet point of a change
 //! (POOL-4).
 //!
-//! A request's **last section** stands between its last check and the hand-over of its response: it
-//! enters, compares the current fence, revision and clone word with those that it worked under,
-//! hands over, and leaves; there is no I/O inside. A request that changes have overtaken twice does
-//! its work in it, too. A change publishes its snapshot, waits for the **quiet point** (every
-//! section that was entered before has been left), and only then is answered. A section is counted,
-//! then a fence, then what it compares is read; a change is published, then a fence, then the
-//! counts are read: so either the change waits for the section, or the section sees the change,
-//! however the snapshot itself is published. When a change is answered, no earlier request can
-//! still pass its last check.
+//! A request's **last section** lies between its last check and the hand-over of its response. The
+//! request enters, compares the current fence, revision and clone word with those that it worked
+//! under, hands over, and leaves. There is no I/O inside. A request that was overtaken by changes
+//! twice does its work inside too. A change publishes its snapshot, waits for the **quiet point**
+//! (every section that was entered before has been left), and is answered only then. A request
+//! counts its section, issues a fence, and reads the values to compare. A change publishes, issues
+//! a fence, and reads the counts. So either the change waits for the section, or the section sees
+//! the change, however the snapshot itself is published. When a change is answered, no earlier
+//! request can still pass its last check.
 //!
 //! Sections are counted in two phases, as in sleepable RCU. One flip would not do: a section that
-//! read the phase before the flip and was counted after the wait would escape the next change's
-//! wait; with two flips each change waits for both phases.
+//! reads the phase before the flip and is counted after the wait would escape the next change's
+//! wait. With two flips each change waits for both phases.
 
 use super::sync::{AtomicUsize, CachePadded, Mutex, Ordering, SHARDS, fence, thread};
 use std::sync::Arc;
 
-/// What a pooled key was minted under; it leaves only under the same.
+/// The fence and clone word under which a pooled key was minted. The key is handed out only under
+/// the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// The KMS key's fence.
@@ -27,11 +28,11 @@ pub struct Stamp {
     pub clone_word: u64,
 }
 
-/// Counts the requests in their last section.
+/// Counts the requests that are in their last section.
 pub struct LastCheck {
     phase: AtomicUsize,
     inside: [CachePadded<[AtomicUsize; 2]>; SHARDS],
-    /// One quiet point at a time; only changes wait here, never a request.
+    /// One quiet point at a time: only changes wait for this lock, never a request.
     changing: Mutex<()>,
 }
 
@@ -47,8 +48,8 @@ impl Default for LastCheck {
 }
 
 impl LastCheck {
-    /// Enters the last section; it lasts until the value is dropped. `shard` is any number that
-    /// differs between threads.
+    /// Enters the last section, which lasts until the returned value is dropped. `shard` is any
+    /// number that differs between threads.
     pub fn enter(self: &Arc<Self>, shard: usize) -> LastSection {
         let shard = shard % SHARDS;
         let phase = self.phase.load(Ordering::SeqCst) & 1;
@@ -61,7 +62,7 @@ impl LastCheck {
         }
     }
 
-    /// Waits until every section that was entered before this call has been left.
+    /// Waits until every section that was entered before this call was left.
     pub fn quiesce(&self) {
         let _one_at_a_time = self
             .changing

@@ -1,6 +1,6 @@
-//! What the concurrent parts of the pool are built on. The loom models put loom's types, and a
-//! stand-in for the deque, in the place of this file; everything else of `queue`, `watermark` and
-//! `stamp` is the same code.
+//! The primitives that the concurrent parts of the pool use. The loom models replace this file by
+//! one with loom's types and a stand-in for the deque; the rest of `queue`, `watermark` and `stamp`
+//! is the same code.
 
 pub(super) use crossbeam::atomic::AtomicCell;
 pub(super) use crossbeam::deque::{Steal, Stealer, Worker};
@@ -9,8 +9,8 @@ pub(super) use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 pub(super) use std::sync::{Mutex, OnceLock};
 pub(super) use std::thread::{self, Thread};
 
-/// Opened magazines beside each other; more takers than this at the same instant drop what they
-/// opened.
+/// Slots for opened magazines. If more takers than this open magazines at the same instant, the
+/// rest is dropped.
 pub(super) const SLOTS: usize = 16;
-/// Requests in their last section are counted on so many cache lines.
+/// The number of cache lines on which last sections are counted.
 pub(super) const SHARDS: usize = 8;

@@ -1,4 +1,4 @@
-//! The promises of the pool, each test named after the one that it shows.
+//! The guarantees of the pool; each test is named after the one that it shows.
 
 use super::*;
 use crate::clock::Timestamp;
@@ -12,7 +12,7 @@ use std::collections::HashSet;
 
 mod shares;
 
-/// A pool whose fillers are run by hand, and its surroundings.
+/// A pool whose fillers are run by hand, and the parts around it.
 struct Bench {
     pool: Arc<Pool>,
     clock: Clock,
@@ -61,7 +61,7 @@ impl Bench {
         Some(blob)
     }
 
-    /// What a filler does until no lane wants more.
+    /// Does the work of a filler until no lane wants more.
     fn fill(&mut self) -> usize {
         let lanes = self.pool.lanes.load_full();
         let mut magazines = 0;
@@ -78,7 +78,7 @@ impl Bench {
         self.pool.lanes().iter().map(|lane| lane.depth).sum()
     }
 
-    /// A bench whose lane of `entry` is full.
+    /// A pool whose lane of `entry` is full.
     fn warm(config: Config, entry: &Arc<KeyEntry>) -> Self {
         let mut bench = Self::new(config);
         assert!(bench.take(entry).is_none(), "the first is a miss");
@@ -200,7 +200,7 @@ fn pool_3_a_low_lane_wakes_a_sleeping_filler() {
     .unwrap();
     let entry = entry(1, 1);
     let mut taken = 0;
-    // Ends only if every time that the lane runs low its filler wakes.
+    // This ends only if a filler wakes every time that the lane runs low.
     while taken < 5_000 {
         match pool.take(&entry, DataKeyLength::AES_256, word.read()) {
             Some(_) => taken += 1,
@@ -291,7 +291,8 @@ fn pool_7_a_filler_stopped_in_mid_push_delays_nobody() {
     let lanes = bench.pool.lanes.load_full();
     let lane = lanes.values().next().unwrap();
     let depth = bench.depth();
-    // Filler 1 holds its own worker, has reserved room and counted a magazine that it never pushes.
+    // Filler 1 holds its own worker, and has reserved room and counted a magazine that it never
+    // pushes.
     let (stopped, stop) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -314,7 +315,7 @@ fn pool_8_old_keys_are_dropped_and_idle_lanes_give_their_memory_back() {
         bench.clock.advance(Duration::from_secs(seconds));
         bench.pool.tick();
     };
-    // The last magazine is opened when younger ones are filled behind it.
+    // The last magazine is opened, and younger ones are filled behind it.
     assert!((0..202).all(|_| bench.take(&entry).is_some()));
     pass(&bench, 500);
     bench.fill();
@@ -334,8 +335,8 @@ fn pool_8_old_keys_are_dropped_and_idle_lanes_give_their_memory_back() {
     assert_eq!(lock(&bench.pool.growing).granted(), 0);
 }
 
-/// Two fillers take turns, and a taker looks into its own deque first: what is too old in the other
-/// goes all the same, and neither depth nor capacity counts it.
+/// Two fillers take turns, and a taker looks into its own deque first. Magazines of the other deque
+/// that are too old are dropped all the same, and neither depth nor capacity counts them.
 #[test]
 fn pool_8_the_oldest_go_first_from_every_deque() {
     let entry = entry(1, 1);
@@ -369,8 +370,8 @@ fn pool_8_the_oldest_go_first_from_every_deque() {
     assert_eq!(std::iter::from_fn(|| bench.take(&entry)).count(), 128);
 }
 
-/// Masks and GHASH keys are held by types that can be neither printed nor cloned; see the
-/// compile-fail examples at `envelope::epoch`. What is shown here: a pool that shuts down keeps
+/// Masks and GHASH keys are held by types that can neither be printed nor cloned; see the
+/// compile-fail examples at `envelope::epoch`. This test shows that a pool that shuts down keeps
 /// none of them.
 #[test]
 fn pool_9_a_pool_that_shuts_down_keeps_no_key() {
@@ -408,7 +409,7 @@ fn a_last_section_holds_up_a_change_that_came_later() {
             done.store(true, Ordering::SeqCst);
         });
         for _ in 0..100 {
-            // Others come and go meanwhile.
+            // Other sections begin and end meanwhile.
             drop(check.enter(4));
             assert!(!done.load(Ordering::SeqCst));
             std::thread::yield_now();
@@ -421,8 +422,8 @@ fn a_last_section_holds_up_a_change_that_came_later() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// Step by step against the plainest model of one lane: a count of keys, and the fence and word
-    /// that they were made under.
+    /// Compares the pool step by step with a plain model of one lane: a count of keys, and the
+    /// fence and clone word under which they were made.
     #[test]
     fn the_pool_agrees_with_a_plain_model(steps in prop::collection::vec(0..6u8, 1..60)) {
         let mut current = entry(1, 1);

@@ -1,9 +1,8 @@
 //! Low and high watermarks with hysteresis, and the bell that wakes fillers.
 //!
-//! POOL-3, no lost wake-up: a filler takes the bell's ring away, then a fence, then looks at the
-//! depths, and sleeps only while the bell has not rung again. A taker changes the depth, then a
-//! fence, then rings. Whichever fence comes first, either the filler sees the depth, or its sleep
-//! ends at once.
+//! POOL-3, no lost wake-up: a filler clears the bell, issues a fence, looks at the depths, and
+//! sleeps only while the bell has not rung again. A taker changes the depth, issues a fence, and
+//! rings. Whichever fence comes first, either the filler sees the depth, or its sleep ends at once.
 
 use super::sync::{AtomicBool, OnceLock, Ordering, Thread, fence, thread};
 
@@ -17,7 +16,8 @@ pub(super) struct Watermarks {
 }
 
 impl Watermarks {
-    /// For a lane of so many magazines: half of it is a reserve while it fills.
+    /// The watermarks of a lane of so many magazines: filling starts at half, so that the other
+    /// half is a reserve.
     pub(super) fn of_capacity(magazines: usize) -> Self {
         Self {
             low: magazines.div_ceil(2),
@@ -25,13 +25,13 @@ impl Watermarks {
         }
     }
 
-    /// Whether to fill at this depth, having been `filling` before.
+    /// Whether to fill at this depth. `filling` is the answer of the last call.
     pub(super) fn fill(self, depth: usize, filling: bool) -> bool {
         depth < self.low || (filling && depth < self.high)
     }
 }
 
-/// Wakes fillers. Ringing takes no lock: a filler that is preempted can hold nobody up.
+/// Wakes fillers. Ringing takes no lock, so a preempted filler delays no caller.
 pub(super) struct Bell {
     fillers: Box<[Sleeper]>,
 }
@@ -64,8 +64,8 @@ impl Bell {
         }
     }
 
-    /// Takes the ring away: from here on, a ring ends the next [`Self::sleep`]. Called by filler
-    /// `filler` on its own thread.
+    /// Clears the bell: a ring after this call ends the next [`Self::sleep`]. Filler `filler` calls
+    /// it on its own thread.
     pub(super) fn answer(&self, filler: usize) {
         self.fillers[filler].thread.get_or_init(thread::current);
         self.fillers[filler].rung.store(false, Ordering::SeqCst);

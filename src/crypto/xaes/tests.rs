@@ -1,4 +1,4 @@
-//! C2SP's vectors, single and accumulated, and what does not open.
+//! C2SP's vectors, single and accumulated, and inputs that must not open.
 
 use super::*;
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! How an epoch moves on and ends, and what it leaves behind.
+//! How an epoch advances and ends, and what it leaves in memory.
 
 use super::*;
 use crate::clock::Timestamp;
@@ -19,7 +19,7 @@ fn length(bytes: usize) -> DataKeyLength {
 
 #[test]
 fn seal_1_an_epoch_ends_at_its_last_block() {
-    // 1,024-byte keys count 64 blocks of keystream and one of mask.
+    // A 1,024-byte key counts 64 blocks of keystream and one of mask.
     let mut run = epoch();
     let count = usize::try_from(EPOCH_BLOCKS_MAX).unwrap() / 65;
     run.blocks = EPOCH_BLOCKS_MAX - 65;
@@ -100,7 +100,7 @@ fn pool_9_the_ghash_key_goes_with_the_last_key_of_the_epoch() {
     drop(last.0);
     assert!(binder.upgrade().is_some(), "one key is left");
     last.1.unwrap().bind(&context, &mut Vec::new());
-    // The emptied magazines live on, to be filled again, and hold nothing of the epoch.
+    // The empty magazines stay, to be filled again, and hold nothing of the epoch.
     assert!(binder.upgrade().is_none());
     drop((taken, bound, cleared, refused, empty));
 }

@@ -23,7 +23,7 @@ fn of_entropy(per_spec: usize, entropy: Entropy) -> (Arc<Pairs>, Arc<CloneWord>,
     (pairs, word, clock)
 }
 
-/// Works until there is nothing to do.
+/// Makes pairs until there is nothing to do.
 fn fill(pairs: &Pairs) -> usize {
     let steps = std::iter::successors(pairs.step(0, 0), |next| pairs.step(0, *next));
     steps.count()
@@ -66,13 +66,13 @@ fn pool_6_whoever_waits_is_served_first_in_turn_and_in_bounded_number() {
     let (pairs, word, _) = pairs(1);
     assert!(pairs.take(P256, word.read()).is_none());
     let mut line: Vec<_> = (0..WAITING_MAX)
-        .map(|_| pairs.stand_in_line(P256).unwrap())
+        .map(|_| pairs.join_queue(P256).unwrap())
         .collect();
-    assert_eq!(pairs.stand_in_line(P256).err(), Some(WaitError::Busy));
-    let other = pairs.stand_in_line(PairSpec::EccSecgP256K1).unwrap();
-    // The first in line goes away: nothing is made for it, and its place is free.
+    assert_eq!(pairs.join_queue(P256).err(), Some(WaitError::Busy));
+    let other = pairs.join_queue(PairSpec::EccSecgP256K1).unwrap();
+    // The first in line gives up: no pair is made for it, and its place is free.
     drop(line.remove(0));
-    let last = pairs.stand_in_line(P256).unwrap();
+    let last = pairs.join_queue(P256).unwrap();
     assert_eq!(fill(&pairs), WAITING_MAX + 1 + 1);
     for (_place, mut receiver) in line.into_iter().chain([last, other]) {
         assert!(receiver.try_recv().is_ok());
@@ -108,7 +108,7 @@ fn an_unused_lane_is_dropped_and_begins_anew() {
     assert_eq!(fill(&pairs), 2);
 }
 
-/// Though its lane is asked for all the time.
+/// The pair goes at its age even though its lane is in constant use.
 #[test]
 fn pool_8_a_pair_goes_at_its_age_and_is_never_handed_out_older() {
     let (pairs, word, clock) = pairs(4);
@@ -147,7 +147,7 @@ async fn threads_serve_who_waits_and_a_shut_down_turns_everybody_away() {
     let (pairs, word, _) = pairs(0);
     let pair = pairs.wait(P256).await.unwrap();
     assert_eq!(pair.clone_word, word.read());
-    let (_place, receiver) = pairs.stand_in_line(PairSpec::Rsa4096).unwrap();
+    let (_place, receiver) = pairs.join_queue(PairSpec::Rsa4096).unwrap();
     pairs.shut_down();
     assert!(receiver.await.is_err());
     assert_eq!(pairs.wait(P256).await.err(), Some(WaitError::Busy));

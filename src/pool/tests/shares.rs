@@ -1,9 +1,9 @@
-//! Who has how much of the pool's budget, and for how long.
+//! How the accounts share the pool's budget.
 
 use super::*;
 
-/// Every key of one tenant has filled the pool; another gets its share, and never more than what is
-/// there.
+/// The keys of one tenant have filled the pool. Another tenant gets its share, and all lanes stay
+/// within the budget.
 #[test]
 fn pool_2_no_account_keeps_the_others_out_of_the_pool() {
     let mut bench = Bench::new(small());
@@ -18,7 +18,7 @@ fn pool_2_no_account_keeps_the_others_out_of_the_pool() {
         let lanes = bench.pool.lanes();
         lanes.into_iter().find(|lane| lane.lane.starts_with(&id))
     };
-    // In turns, so that each lane of the first account is in use all the time.
+    // In turns, so that each lane of the first account is in constant use.
     let others: Vec<_> = (20..30)
         .map(|number| of_account(number, "444455556666"))
         .collect();
@@ -41,7 +41,7 @@ fn pool_2_no_account_keeps_the_others_out_of_the_pool() {
     assert_eq!((held(&bench, &many), held(&bench, &others)), (1024, 1024));
 }
 
-/// Of one account: what nobody has used for a minute makes room for what is used.
+/// Within one account, lanes that were not used for a minute make room for lanes that are used.
 #[test]
 fn pool_2_keys_that_were_used_once_keep_no_others_out() {
     let mut bench = Bench::new(small());
@@ -63,8 +63,8 @@ fn pool_2_keys_that_were_used_once_keep_no_others_out() {
     assert_eq!(bench.pool.lanes().len(), 8, "one went for it");
 }
 
-/// A key that was disabled or deleted: its lane, its place in the budget and its series go within a
-/// minute.
+/// For a key that was disabled or deleted, the lane, its room in the budget and its metrics series
+/// go within a minute.
 #[test]
 fn pool_2_lanes_of_keys_that_are_gone_go() {
     let (gone, here) = (entry(1, 1), entry(2, 1));
