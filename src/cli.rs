@@ -20,6 +20,7 @@ mod blob;
 mod bulk;
 mod census;
 mod config;
+mod context;
 mod dev;
 mod export;
 mod key;
@@ -152,14 +153,6 @@ struct ConfigFile {
     path: PathBuf,
 }
 
-/// `NAME=VALUE`
-fn pair(text: &str) -> Result<(String, String), &'static str> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("a pair is NAME=VALUE"),
-    }
-}
-
 fn runtime() -> Result<Runtime, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -171,15 +164,6 @@ fn runtime() -> Result<Runtime, Failure> {
 mod tests {
     use super::*;
     use clap::CommandFactory;
-
-    #[test]
-    fn pairs_have_a_name() {
-        assert_eq!(pair("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
-        assert_eq!(pair("a="), Ok(("a".to_owned(), String::new())));
-        for text in ["", "a", "=b"] {
-            assert!(pair(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn the_grammar_is_sound() {

@@ -99,7 +99,7 @@ impl bulk::Parameters for Parameters {
             ("--key-spec", self.key_spec.clone()),
             ("--count", self.count.to_string()),
             ("--id-pattern", self.id_pattern.clone()),
-            ("--context", format!("{:?}", self.encryption_context)),
+            ("--constant", format!("{:?}", self.encryption_context)),
             ("--rows-per-part", self.rows_per_part.to_string()),
         ]
     }

@@ -79,7 +79,7 @@ fn start() -> Result<Daemon, Box<dyn std::error::Error>> {
     let id = inside.key("{}")?;
     Ok(Daemon {
         inside,
-        query: format!("key={id}&spec=AES_256&context=a,b&pair=c=1"),
+        query: format!("key={id}&spec=AES_256&context=a,b&constant=c=1"),
         stream: stream()?,
     })
 }

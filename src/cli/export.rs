@@ -1,8 +1,9 @@
 //! `keymill export`: from the opened store, or from a running daemon with the caller's rights.
 
+use crate::cli::Place;
 use crate::cli::bulk::{self, Length, PartsTo, PlaceOf, Scene};
+use crate::cli::context::{no_columns, pair};
 use crate::cli::failure::{Failure, Status};
-use crate::cli::{Place, pair};
 use crate::config::{Config, Environment};
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::Entropy;
@@ -20,7 +21,7 @@ AWS_DEFAULT_REGION. Over https the daemon's certificate must be of an authority 
 
 Examples:
   keymill export --dir keymill-dev --key alias/containers --count 1000000 --out containers
-  keymill export --endpoint unix:keymill-dev/keymill.sock --key alias/containers --count 1000000 --out tenant-7 --context tenant=7 --id-pattern 'volume-{:08}'
+  keymill export --endpoint unix:keymill-dev/keymill.sock --key alias/containers --count 1000000 --out tenant-7 --constant tenant=7 --id-pattern 'volume-{:08}'
   AWS_CA_BUNDLE=ca.pem keymill export --endpoint https://kms.example:5645 --key alias/containers --count 1000000 --out containers")]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -40,7 +41,10 @@ pub(super) struct Arguments {
     id_pattern: IdPattern,
     /// A pair of every row's encryption context; may be given more than once
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
-    context: Vec<(String, String)>,
+    constant: Vec<(String, String)>,
+    /// Names columns in other commands; here it is refused with a hint.
+    #[arg(long = "context", hide = true, value_parser = no_columns())]
+    _context: Option<String>,
     /// Print the outcome as JSON
     #[arg(long)]
     json: bool,
@@ -85,9 +89,9 @@ fn at_store(scene: &Scene, plan: &Plan, config: &Config, core: &Core) -> Result<
 
 impl Arguments {
     fn plan(&self) -> Result<Plan, Failure> {
-        let pairs = self.context.iter().map(|(name, value)| (name, value));
+        let pairs = self.constant.iter().map(|(name, value)| (name, value));
         let context = EncryptionContext::from_pairs(pairs)
-            .map_err(|error| Failure::usage(format!("--context: {error}")))?;
+            .map_err(|error| Failure::usage(format!("--constant: {error}")))?;
         Ok(Plan {
             key: self.key.clone(),
             length: self.length.length(),

@@ -1,11 +1,11 @@
 //! `keymill policy`: what policies decide, and whether they are sound.
 
 use crate::api;
+use crate::cli::context::{no_columns, pair};
 use crate::cli::failure::{Failure, Status};
 use crate::cli::key::{Listing, print};
 use crate::cli::operator::Operator;
 use crate::cli::output::{self, text};
-use crate::cli::pair;
 use crate::config::Environment;
 use crate::file::open;
 use crate::policy::{KeyPolicy, PolicyDocument, unmatched};
@@ -23,7 +23,7 @@ pub(super) enum Command {
     /// Say what would be decided, and by which statement: status 0 if it is allowed, 1 if it is
     /// denied
     #[command(after_help = "Examples:\n  \
-        keymill policy check --principal arn:aws:iam::111122223333:user/backup --action kms:Decrypt --key alias/containers --context tenant=7 --dir keymill-dev\n  \
+        keymill policy check --principal arn:aws:iam::111122223333:user/backup --action kms:Decrypt --key alias/containers --constant tenant=7 --dir keymill-dev\n  \
         keymill policy check --principal arn:aws:sts::111122223333:assumed-role/batch/nightly --action kms:Decrypt --key alias/containers --source-ip 10.0.0.7 --secure-transport --endpoint unix:/run/keymill/keymill.sock --json")]
     Check(Check),
     /// Say whether a file holds a sound identity policy, or key policy: well-formed, and without
@@ -48,7 +48,10 @@ pub(super) struct Check {
     key: Option<String>,
     /// A pair of the encryption context; may be given more than once
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
-    context: Vec<(String, String)>,
+    constant: Vec<(String, String)>,
+    /// Names columns in other commands; here it is refused with a hint.
+    #[arg(long = "context", hide = true, value_parser = no_columns())]
+    _context: Option<String>,
     /// Where the request comes from; without it, from a Unix socket, which is secure transport
     #[arg(long, value_name = "ADDRESS")]
     source_ip: Option<IpAddr>,
@@ -85,9 +88,9 @@ pub(super) fn run(command: Command, environment: &Environment) -> Result<Status,
 }
 
 async fn check(check: &Check, operator: &Operator) -> Result<Status, Failure> {
-    let context: BTreeMap<_, _> = check.context.iter().cloned().collect();
-    if context.len() < check.context.len() {
-        return Err(Failure::usage("--context: a name occurs twice"));
+    let context: BTreeMap<_, _> = check.constant.iter().cloned().collect();
+    if context.len() < check.constant.len() {
+        return Err(Failure::usage("--constant: a name occurs twice"));
     }
     let mut request = json!({
         "Principal": check.principal,

@@ -1,10 +1,11 @@
 //! `keymill principal`: the operator's own operations on who may call.
 
+use crate::cli::context::pair;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::key::{Listing, print};
 use crate::cli::operator::Operator;
 use crate::cli::output::{self, text};
-use crate::cli::{pair, policy};
+use crate::cli::policy;
 use crate::config::Environment;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};

@@ -3,9 +3,10 @@
 
 use crate::api::bind::columns::ContextPairs;
 use crate::bulk::Ending;
+use crate::cli::Place;
 use crate::cli::bulk::{self, Length, PartsTo, PlaceOf, Scene};
+use crate::cli::context::{column, pair};
 use crate::cli::failure::{Failure, Status};
-use crate::cli::{Place, pair};
 use crate::config::{Config, Environment};
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::Entropy;
@@ -48,6 +49,7 @@ pub(super) struct Arguments {
         long,
         value_name = "COLUMN,COLUMN",
         value_delimiter = ',',
+        value_parser = column,
         required = true
     )]
     context: Vec<String>,

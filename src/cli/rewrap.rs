@@ -1,14 +1,11 @@
 //! `keymill rewrap`: a table's blobs under another key, generation or context; from the opened
 //! store, or through a running daemon with the caller's rights.
 
-use crate::api::bind::columns::ContextPairs;
-use crate::api::bind::contexts::ContextSource;
-use crate::bulk::layout::column;
+use crate::cli::Place;
 use crate::cli::bulk::{self, PartsTo, PlaceOf, Scene};
+use crate::cli::context::{ContextArguments, context_source, new_column, pair};
 use crate::cli::failure::{Failure, Status};
-use crate::cli::{Place, pair};
 use crate::config::{Config, Environment};
-use crate::context::EncryptionContext;
 use crate::crypto::entropy::Entropy;
 use crate::daemon::Core;
 use crate::rewrap::{self, Outcome, Plan, Recorded, Remote};
@@ -36,9 +33,9 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "KEY")]
     key: String,
     #[command(flatten)]
-    context: Contexts,
+    context: ContextArguments,
     /// The columns of the context that each blob is to be bound to [default: as it is]
-    #[arg(long, value_name = "COLUMN,COLUMN", value_delimiter = ',')]
+    #[arg(long, value_name = "COLUMN,COLUMN", value_delimiter = ',', value_parser = new_column)]
     new_context: Vec<String>,
     /// A pair of the context that every blob is to be bound to; may be given more than once
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
@@ -48,45 +45,6 @@ pub(super) struct Arguments {
     /// Print the outcome as JSON, and how far it is as a JSON line on standard error now and then
     #[arg(long)]
     json: bool,
-}
-
-/// Where the contexts of rows with blobs stand.
-#[derive(Args)]
-pub(super) struct Contexts {
-    /// The columns that each row's encryption context is made of [default: the maps of the column
-    /// encryption_context]
-    #[arg(long, value_name = "COLUMN,COLUMN", value_delimiter = ',')]
-    context: Vec<String>,
-    /// A pair that every row's encryption context has; may be given more than once
-    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
-    constant: Vec<(String, String)>,
-}
-
-impl Contexts {
-    pub(super) fn source(&self) -> Result<ContextSource, Failure> {
-        let pairs = pairs(&self.context, &self.constant, "--context and --constant")?;
-        Ok(pairs.unwrap_or_else(|| ContextSource::Map(column::ENCRYPTION_CONTEXT.to_owned())))
-    }
-}
-
-fn pairs(
-    columns: &[String],
-    constants: &[(String, String)],
-    arguments: &str,
-) -> Result<Option<ContextSource>, Failure> {
-    if columns.is_empty() && constants.is_empty() {
-        return Ok(None);
-    }
-    let names = columns.iter().map(|name| (name.as_str(), ""));
-    let given = constants
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()));
-    EncryptionContext::from_pairs(names.chain(given))
-        .map_err(|error| Failure::usage(format!("{arguments}: {error}")))?;
-    Ok(Some(ContextSource::Pairs(ContextPairs {
-        columns: columns.to_vec(),
-        constants: constants.to_vec(),
-    })))
 }
 
 pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Status, Failure> {
@@ -127,7 +85,7 @@ impl Arguments {
             key: self.key.clone(),
             inputs: self.inputs.clone(),
             context: self.context.source()?,
-            new_context: pairs(&self.new_context, &self.new_constant, arguments)?,
+            new_context: context_source(&self.new_context, &self.new_constant, arguments)?,
             rows_per_part: self.parts.rows_per_part,
             out: self.parts.out.clone(),
             workers: bulk::workers(self.parts.workers),

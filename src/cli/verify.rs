@@ -3,8 +3,8 @@
 use crate::bulk::{Client, JobError};
 use crate::cli::bulk::{self, PlaceOf, Scene};
 use crate::cli::census::{groups_json, print_findings, print_groups, shown, status};
+use crate::cli::context::ContextArguments;
 use crate::cli::failure::{Failure, Status};
-use crate::cli::rewrap::Contexts;
 use crate::cli::{Place, output};
 use crate::config::Environment;
 use crate::crypto::entropy::Entropy;
@@ -32,7 +32,7 @@ pub(super) struct Arguments {
     #[arg(value_name = "INPUT", required = true)]
     inputs: Vec<Location>,
     #[command(flatten)]
-    context: Contexts,
+    context: ContextArguments,
     /// A column whose values may not be there twice either
     #[arg(long, value_name = "COLUMN")]
     id_column: Option<String>,

@@ -54,7 +54,7 @@ impl Remote {
         let columns = encoded(&self.pairs.columns.join(","));
         let pairs = self.pairs.constants.iter();
         let pairs =
-            pairs.map(|(name, value)| format!("&pair={}", encoded(&format!("{name}={value}"))));
+            pairs.map(|(name, value)| format!("&constant={}", encoded(&format!("{name}={value}"))));
         let pairs: String = pairs.collect();
         format!(
             "key={}&{length}&context={columns}{pairs}",

@@ -148,7 +148,7 @@ def opens_alone(mill: Daemon, table: pyarrow.Table, tally: Tally) -> None:
 
 def bound(mill: Daemon, alias: str, arn: str) -> pyarrow.Table:
     """All rows, within the memory of a few."""
-    query = {"key": alias, "spec": "AES_256", "context": "tenant,container id", "pair": "purpose=volume"}
+    query = {"key": alias, "spec": "AES_256", "context": "tenant,container id", "constant": "purpose=volume"}
     Stream(mill, containers(2 * BATCH_ROWS), **query).read()
     before, batches = memory(mill), containers(ROWS)
     began = time.monotonic()
@@ -255,7 +255,7 @@ def with_blobs(mill: Daemon, table: pyarrow.Table, arn: str, tally: Tally) -> No
         assert answer.status_code == 200, answer.content
         return pyarrow.ipc.open_stream(answer.content).read_all()
 
-    names = {"context": "tenant,container id", "pair": "purpose=volume"}
+    names = {"context": "tenant,container id", "constant": "purpose=volume"}
     rows = table.select(["container id", "tenant", "ciphertext_blob"]).slice(0, 4500).unify_dictionaries()
     assert ask("admin", "verify", rows, **names)["refusal"].null_count == rows.num_rows
     # The consumer may open tenant 7's alone.
@@ -263,11 +263,11 @@ def with_blobs(mill: Daemon, table: pyarrow.Table, arn: str, tally: Tally) -> No
     for row in refusals.to_pylist():
         assert (row["refusal"] is None) == (row["tenant"] == "tenant-7"), row
     mill.client("admin", tally).rotate_key_on_demand(KeyId=arn)
-    again = ask("admin", "rewrap", rows, key=arn, **names, **{"new-context": "container id", "new-pair": "zone=a"})
+    again = ask("admin", "rewrap", rows, key=arn, **names, **{"new-context": "container id", "new-constant": "zone=a"})
     assert again.column_names == ["container id", "tenant", "ciphertext_blob", "key_arn", "key_material_id"] and again.num_rows == rows.num_rows
     assert not set(again["ciphertext_blob"].to_pylist()) & set(rows["ciphertext_blob"].to_pylist())
     assert set(again["key_material_id"].to_pylist()) != set(table["key_material_id"].to_pylist())
-    refusals = ask("admin", "verify", again.select(["container id", "ciphertext_blob"]), context="container id", pair="zone=a")
+    refusals = ask("admin", "verify", again.select(["container id", "ciphertext_blob"]), context="container id", constant="zone=a")
     assert refusals["refusal"].null_count == rows.num_rows
     row = again.slice(11, 1).to_pylist()[0]
     context = {"container id": row["container id"], "zone": "a"}

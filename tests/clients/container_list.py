@@ -49,7 +49,7 @@ ENCODINGS = {
 
 def export(source: list[str], out: Path, count: int, *more: str, **variables: str) -> subprocess.CompletedProcess:
     """Runs `keymill export` to its end, well or not, with these environment variables."""
-    context = [argument for name, value in CONTEXT.items() for argument in ("--context", f"{name}={value}")]
+    context = [argument for name, value in CONTEXT.items() for argument in ("--constant", f"{name}={value}")]
     command = [BINARY, "export", "--key", ALIAS, "--count", str(count), "--out", out, *context, *source, *more]
     return subprocess.run(command, env=environment(**variables), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
 

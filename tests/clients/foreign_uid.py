@@ -50,7 +50,7 @@ class Foreigner:
         return process.returncode, told
 
     def export(self, *source: str | Path, out: str, **variables: str) -> tuple[int, str]:
-        context = [argument for name, value in CONTEXT.items() for argument in ("--context", f"{name}={value}")]
+        context = [argument for name, value in CONTEXT.items() for argument in ("--constant", f"{name}={value}")]
         return self.run(self.binary, "export", "--key", ALIAS, "--count", str(ROWS), "--out", out, *context, *source, **variables)
 
 

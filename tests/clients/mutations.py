@@ -100,11 +100,11 @@ def admin_members(chance: random.Random, facts: dict) -> tuple[str, dict]:
 
 
 def stream_target(chance: random.Random, purpose: str, spec: str = "AES_256") -> str:
-    query = {"bind": {"key": ALIAS, "spec": spec}, "rewrap": {"key": ALIAS, "new-pair": "b=c"}, "verify": {}}[purpose]
+    query = {"bind": {"key": ALIAS, "spec": spec}, "rewrap": {"key": ALIAS, "new-constant": "b=c"}, "verify": {}}[purpose]
     if purpose == "bind" or chance.randrange(2):
         query["context"] = "tenant"
     if purpose == "bind" and chance.randrange(4) == 0:
-        query["pair"] = "purpose=volume"
+        query["constant"] = "purpose=volume"
     return f"/v1/data-keys/{purpose}?{urllib.parse.urlencode(query)}"
 
 

@@ -574,7 +574,7 @@ fn other_parameters_do_not_resume_a_run() {
     assert_eq!(refused(&other, &source), "--id-pattern");
     let mut other = begun.clone();
     other.context = EncryptionContext::default();
-    assert_eq!(refused(&other, &source), "--context");
+    assert_eq!(refused(&other, &source), "--constant");
     let mut other = begun.clone();
     other.length = DataKeyLength::AES_128;
     assert_eq!(refused(&other, &source), "--key-spec");

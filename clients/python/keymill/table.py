@@ -53,7 +53,7 @@ def provision_batches(
         raise ValueError("context is a list of at least one column")
     constants = dict(constants or {})
     length = {"bytes": str(number_of_bytes)} if number_of_bytes is not None else {"spec": key_spec}
-    query = {"key": key, **length, "context": ",".join(context), "pair": [f"{name}={value}" for name, value in constants.items()]}
+    query = {"key": key, **length, "context": ",".join(context), "constant": [f"{name}={value}" for name, value in constants.items()]}
     spec = key_spec if number_of_bytes is None else {32: "AES_256", 16: "AES_128"}.get(number_of_bytes, f"BYTES_{number_of_bytes}")
     own = client or Client(endpoint)
     rows = 0

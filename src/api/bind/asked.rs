@@ -15,13 +15,13 @@ use std::collections::BTreeMap;
 /// The column of maps that contexts are in where the query names none.
 const MAPS: &str = "encryption_context";
 
-/// What is asked for: form-encoded, each but pairs once.
+/// What is asked for: form-encoded, each but constants once.
 #[derive(Debug, Default)]
 pub(super) struct Query {
     key: Option<String>,
     spec: Option<String>,
     bytes: Option<String>,
-    /// `context=column,column` and any number of `pair=name=value`.
+    /// `context=column,column` and any number of `constant=name=value`.
     pub(super) pairs: ContextPairs,
     /// Whether there was one of them: `context=` alone is a context without pairs.
     has_pairs: bool,
@@ -48,12 +48,12 @@ impl Query {
                 ("map", Purpose::Rewrap | Purpose::Verify) => &mut asked.map,
                 ("new-context", Purpose::Rewrap) => &mut new_columns,
                 ("new-map", Purpose::Rewrap) => &mut asked.new_map,
-                ("pair", _) | ("new-pair", Purpose::Rewrap) => {
+                ("constant", _) | ("new-constant", Purpose::Rewrap) => {
                     let pair = value.split_once('=');
                     let (of_pair, value) =
                         pair.ok_or_else(|| invalid(format!("{name} must be name=value.")))?;
                     let pairs = match name.as_str() {
-                        "pair" => &mut asked.pairs,
+                        "constant" => &mut asked.pairs,
                         _ => &mut asked.new_pairs,
                     };
                     let pair = (of_pair.to_owned(), value.to_owned());
@@ -164,7 +164,7 @@ fn check_names(pairs: &ContextPairs) -> Result<(), ApiError> {
     let sound = EncryptionContext::from_pairs(columns.chain(constants));
     sound
         .map(drop)
-        .map_err(|error| invalid(format!("context and pair: {error}.")))
+        .map_err(|error| invalid(format!("context and constant: {error}.")))
 }
 
 fn invalid(message: String) -> ApiError {
@@ -186,7 +186,7 @@ mod tests {
     fn a_query_is_read_as_forms_write_it() {
         let asked = Query::parse(
             Purpose::Bind,
-            "key=alias%2Fa&spec=AES_128&context=tenant%2Ccontainer+id&pair=purpose%3Dvolume&pair=a=b=c",
+            "key=alias%2Fa&spec=AES_128&context=tenant%2Ccontainer+id&constant=purpose%3Dvolume&constant=a=b=c",
         )
         .unwrap();
         let (key_id, length, record) = asked.data_keys().unwrap();
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_refused() {
-        let large = format!("key=k&spec=AES_256&pair=a={}", "x".repeat(8192));
+        let large = format!("key=k&spec=AES_256&constant=a={}", "x".repeat(8192));
         for (query, said) in [
             ("", "keyId"),
             ("spec=AES_256", "keyId"),
@@ -224,10 +224,10 @@ mod tests {
             ("key=k&bytes=x", "bytes must be a number"),
             ("key=k&spec=AES_256&key=k", "key is given twice"),
             ("key=k&spec=AES_256&count=1", "no parameter \"count\""),
-            ("key=k&spec=AES_256&pair=a", "name=value"),
+            ("key=k&spec=AES_256&constant=a", "name=value"),
             ("key=k&spec=AES_256&context=a,a", "names each pair once"),
             (
-                "key=k&spec=AES_256&context=a&pair=a=1",
+                "key=k&spec=AES_256&context=a&constant=a=1",
                 "names each pair once",
             ),
             ("key=k&spec=AES_256&context=%ff", "no UTF-8"),
@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(plain.destination().unwrap(), "k");
         assert_eq!(plain.contexts().unwrap(), map("encryption_context"));
         assert_eq!(plain.new_contexts().unwrap(), None);
-        let named = rewrap("key=k&map=old&new-context=tenant&new-pair=zone%3Da");
+        let named = rewrap("key=k&map=old&new-context=tenant&new-constant=zone%3Da");
         assert_eq!(named.contexts().unwrap(), map("old"));
         let new = ContextPairs {
             columns: vec!["tenant".to_owned()],
@@ -275,9 +275,13 @@ mod tests {
             (Purpose::Verify, "key=k", "no parameter \"key\""),
             (Purpose::Verify, "new-context=a", "no parameter"),
             (Purpose::Rewrap, "spec=AES_256", "no parameter \"spec\""),
-            (Purpose::Rewrap, "new-pair=a", "new-pair must be name=value"),
+            (
+                Purpose::Rewrap,
+                "new-constant=a",
+                "new-constant must be name=value",
+            ),
             (Purpose::Bind, "map=a", "no parameter \"map\""),
-            (Purpose::Bind, "new-pair=a=b", "no parameter"),
+            (Purpose::Bind, "new-constant=a=b", "no parameter"),
             (Purpose::Rewrap, "new-map=a&new-map=b", "given twice"),
             (Purpose::Verify, both, "not in both"),
             (Purpose::Verify, "context=&map=b", "not in both"),

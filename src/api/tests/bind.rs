@@ -135,7 +135,7 @@ async fn every_row_comes_back_with_a_key_of_its_own_context() {
         ])
     };
     let sent = [part(0, rows), part(rows, 0), part(rows, 7)];
-    let asked = format!("{}&pair=purpose=volume", query(&id));
+    let asked = format!("{}&constant=purpose=volume", query(&id));
     let answer = bench.bound(&asked, &sent).unwrap();
     let lengths: Vec<_> = answer.iter().map(RecordBatch::num_rows).collect();
     assert_eq!(lengths, [CHUNK, 300, 7], "chunk by chunk, as slices");

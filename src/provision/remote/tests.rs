@@ -29,7 +29,7 @@ fn pairs() -> ContextPairs {
 fn the_query_is_encoded_as_signatures_want_it() {
     let query = remote(pairs(), DataKeyLength::AES_256).query();
     let expected = "key=alias%2Fa%20b&spec=AES_256&context=tenant%2Ccontainer%20id\
-                    &pair=purpose%3DZo%C3%AB%27s%3D1%262";
+                    &constant=purpose%3DZo%C3%AB%27s%3D1%262";
     assert_eq!(query, expected);
     let length = DataKeyLength::new(7).unwrap();
     assert!(remote(pairs(), length).query().contains("&bytes=7&"));

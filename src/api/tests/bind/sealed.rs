@@ -62,7 +62,7 @@ async fn rows_are_sealed_anew_and_their_keys_stay_what_they_were() {
     let (id, other) = (bench.key().await, bench.key().await);
     let tenants: Vec<_> = (0..CHUNK + 9).map(|row| ["7", "8"][row % 2]).collect();
     let before = sealed(&bench, &id, &tenants[..CHUNK]);
-    let more = format!("key={other}&{COLUMNS}&new-context=tenant&new-pair=zone%3Da");
+    let more = format!("key={other}&{COLUMNS}&new-context=tenant&new-constant=zone%3Da");
     let after = ran(&bench, &bench.admin, (Purpose::Rewrap, &more), &before).unwrap();
     let names: Vec<_> = after[0]
         .schema()
