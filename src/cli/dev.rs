@@ -1,30 +1,26 @@
 //! `keymill dev`: everything in one folder, ready in seconds.
 //!
 //! The folder holds `keymill.toml`, which `keymill serve --config` takes too, the store, its root
-//! key and the socket. Later runs reuse all of it, and add only what is missing of the three
-//! principals and the key.
+//! key, three Unix sockets and two sample tables. Later runs reuse all of it, and add only the
+//! principals and keys that are missing.
 
 use crate::cli::failure::{Failure, Status};
-use crate::cli::operator::{perform, perform_unread};
 use crate::cli::place::FILE_IN_FOLDER;
 use crate::cli::{Addresses, output, serve};
 use crate::config::{Config, Environment, Flag, OVERFLOW_ID};
 use crate::daemon::{Core, Daemon};
 use crate::file::open;
-use crate::key::arn::AliasName;
-use crate::keystore::AccessKey;
-use crate::policy::Principal;
 use clap::Args;
-use serde::Serialize;
-use serde_json::json;
-use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+use principals::{CONSUMER, Identity, PROVISIONER, REWRAPPER, prepare};
+use ready::Ready;
 use std::fs::DirBuilder;
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use zeroize::Zeroizing;
+
+mod principals;
+mod ready;
+mod samples;
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
@@ -46,20 +42,6 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
 }
-
-/// What the first run creates: names and the actions that each principal may perform.
-const PRINCIPALS: [(&str, &[&str]); 3] = [
-    ("admin", &["kms:*"]),
-    (
-        PROVISIONER,
-        &["kms:GenerateDataKeyWithoutPlaintext", "kms:DescribeKey"],
-    ),
-    ("consumer", &["kms:Decrypt", "kms:DescribeKey"]),
-];
-/// Who an unsigned caller with the starter's uid is.
-const PROVISIONER: &str = "provisioner";
-/// The name of the first key.
-const ALIAS: &str = "alias/containers";
 
 pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Status, Failure> {
     let start = serve::Start::new()?;
@@ -136,16 +118,30 @@ impl Arguments {
 }
 
 fn make_folder(dir: &Path, file: &Path, config: &Config) -> Result<(), Failure> {
+    let containers = samples::containers().map_err(Failure::failed)?;
+    let files = [
+        (dir.join(samples::VOLUMES), samples::volumes().into_bytes()),
+        (dir.join(samples::CONTAINERS), containers),
+        // The last one, so that a run that was interrupted here begins again.
+        (file.to_owned(), first_settings(config).into_bytes()),
+    ];
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    let written = made.and_then(|()| write_whole(file, &first_settings(config)));
-    written.map_err(|error| Failure::failed(format!("cannot make {}: {error}", file.display())))
+    made.map_err(|error| cannot_make(dir, &error))?;
+    for (path, bytes) in files {
+        write_whole(&path, &bytes).map_err(|error| cannot_make(&path, &error))?;
+    }
+    Ok(())
+}
+
+fn cannot_make(path: &Path, error: &io::Error) -> Failure {
+    Failure::failed(format!("cannot make {}: {error}", path.display()))
 }
 
 /// The file is complete or absent.
-fn write_whole(path: &Path, text: &str) -> io::Result<()> {
-    let temporary = path.with_extension("toml.new");
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_added_extension("new");
     let mut file = open::anew(&temporary, 0o600)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)
 }
@@ -158,204 +154,27 @@ fn first_settings(config: &Config) -> String {
         uid => uid.to_string(),
     };
     let provisioner = config.user_arn(PROVISIONER);
-    format!(
-        "# Made by `keymill dev`; `keymill serve --config` takes it too. Every setting is explained in config/keymill.toml of the sources.\n\
+    let mut text = format!(
+        "# Made by `keymill dev`; `keymill serve --config` takes it too. Every setting is explained\n\
+         # in config/keymill.toml of the sources.\n\
          region = \"{region}\"\n\
          account = \"{account}\"\n\
          \n\
          [peers.users]\n\
          {peer} = \"{provisioner}\"\n"
-    )
-}
-
-/// A principal and its first access key, which is the store's own.
-struct Identity {
-    name: &'static str,
-    arn: String,
-    access_key: Arc<AccessKey>,
-}
-
-impl Identity {
-    fn secret(&self) -> Result<&str, Failure> {
-        std::str::from_utf8(self.access_key.secret.expose()).map_err(Failure::failed)
-    }
-}
-
-/// Adds what is missing, as the operator.
-async fn prepare(config: &Config, core: &Core) -> Result<Vec<Identity>, Failure> {
-    let uid = rustix::process::geteuid().as_raw();
-    let operator = Principal::operator(uid, config.account);
-    for (name, actions) in PRINCIPALS {
-        add_principal(config, core, &operator, name, actions).await?;
-    }
-    add_key(config, core, &operator).await?;
-    PRINCIPALS
-        .iter()
-        .map(|(name, _)| identity(config, core, name))
-        .collect()
-}
-
-async fn add_principal(
-    config: &Config,
-    core: &Core,
-    operator: &Arc<Principal>,
-    name: &str,
-    actions: &[&str],
-) -> Result<(), Failure> {
-    let snapshot = core.keystore.snapshot();
-    let (operation, body) = match snapshot.principals.get(&config.user_arn(name)) {
-        Some(entry) if !entry.access_keys.is_empty() => return Ok(()),
-        Some(_) => ("CreateAccessKey", json!({ "Name": name })),
-        None => {
-            let statement = json!({ "Effect": "Allow", "Action": actions, "Resource": "*" });
-            let policy = json!({ "Version": "2012-10-17", "Statement": [statement] });
-            let body = json!({ "Name": name, "Policies": [policy.to_string()] });
-            ("CreatePrincipal", body)
-        }
-    };
-    let body = body.to_string();
-    // The answer has the secret, and nobody reads it here: the store has it too.
-    perform_unread(core, operator, operation, body.as_bytes()).await
-}
-
-async fn add_key(config: &Config, core: &Core, operator: &Arc<Principal>) -> Result<(), Failure> {
-    let alias: AliasName = ALIAS.parse().map_err(Failure::failed)?;
-    if core
-        .keystore
-        .snapshot()
-        .alias(config.account, &alias)
-        .is_some()
-    {
-        return Ok(());
-    }
-    let body = json!({ "Description": "made by keymill dev" }).to_string();
-    let created = perform(core, operator, "CreateKey", body.as_bytes()).await?;
-    let key = &created["KeyMetadata"]["KeyId"];
-    let body = json!({ "AliasName": ALIAS, "TargetKeyId": key }).to_string();
-    perform(core, operator, "CreateAlias", body.as_bytes()).await?;
-    Ok(())
-}
-
-fn identity(config: &Config, core: &Core, name: &'static str) -> Result<Identity, Failure> {
-    let arn = config.user_arn(name);
-    let snapshot = core.keystore.snapshot();
-    let entry = snapshot.principals.get(&arn);
-    let key = entry.and_then(|entry| entry.access_keys.first());
-    let key = key.ok_or_else(|| Failure::failed(format!("{arn} has no access key")))?;
-    let access_key = Arc::clone(key);
-    Ok(Identity {
-        name,
-        arn,
-        access_key,
-    })
-}
-
-/// Bytes of what is told at most, but for the paths in it: it is written into this room, and wiped
-/// when it has been printed.
-const READY_BYTES: usize = 8 << 10;
-
-/// What is told once the daemon serves.
-struct Ready<'a> {
-    config: &'a Config,
-    daemon: &'a Daemon,
-    identities: Vec<Identity>,
-}
-
-impl Ready<'_> {
-    fn json(&self) -> Result<Zeroizing<String>, Failure> {
-        let mut principals = BTreeMap::new();
-        for identity in &self.identities {
-            let of = BTreeMap::from([
-                ("arn", identity.arn.as_str()),
-                ("access_key_id", &identity.access_key.id),
-                ("secret_access_key", identity.secret()?),
-            ]);
-            principals.insert(identity.name, of);
-        }
-        let others = json!({
-            "endpoint": self.daemon.endpoint(),
-            "socket": self.daemon.socket(),
-            "admin_endpoint": format!("http://{}", self.daemon.admin_address()),
-            "region": self.config.region,
-            "account": self.config.account.as_str(),
-        });
-        let ready = Facts { others, principals };
-        let mut out = Zeroizing::new(Vec::with_capacity(READY_BYTES));
-        serde_json::to_writer(&mut *out, &ready).map_err(Failure::failed)?;
-        let text = String::from_utf8(std::mem::take(&mut *out)).map_err(Failure::failed)?;
-        Ok(Zeroizing::new(text))
-    }
-
-    fn text(&self, dir: &Path) -> Result<Zeroizing<String>, Failure> {
-        let endpoint = self.daemon.endpoint();
-        let admin = self.daemon.admin_address();
-        let socket = self.daemon.socket().display();
-        let Config {
-            region, account, ..
-        } = self.config;
-        let credentials = |name: &str| {
-            let mut identities = self.identities.iter();
-            let identity = identities.find(|identity| identity.name == name);
-            let absent = || Failure::failed(format!("there is no principal {name}"));
-            let identity = identity.ok_or_else(absent)?;
-            let (id, secret) = (&identity.access_key.id, identity.secret()?);
-            Ok::<_, Failure>(fmt::from_fn(move |out| {
-                write!(
-                    out,
-                    "export AWS_ACCESS_KEY_ID={id} AWS_SECRET_ACCESS_KEY={secret}"
-                )
-            }))
-        };
-        let (provisioner, consumer, admin_user) = (
-            credentials(PROVISIONER)?,
-            credentials("consumer")?,
-            credentials("admin")?,
+    );
+    for name in [CONSUMER, REWRAPPER] {
+        let arn = config.user_arn(name);
+        text += &format!(
+            "\n\
+             # Only the user who started the daemon may connect, and is the {name} here.\n\
+             [sockets.{name}]\n\
+             path = \"{name}.sock\"\n\
+             mode = \"0600\"\n\
+             principal = \"{arn}\"\n"
         );
-        let dir = dir.display();
-        let mut text = Zeroizing::new(String::with_capacity(READY_BYTES));
-        write!(
-            text,
-            "\
-keymill serves Region {region}, account {account}, from {dir}
-
-  AWS clients   {endpoint}
-  Unix socket   {socket}  (unsigned callers with your uid are the provisioner)
-  Prometheus    http://{admin}/metrics
-
-Ask for a wrapped data key as the provisioner, who can never open one:
-
-  export AWS_ENDPOINT_URL_KMS={endpoint} AWS_REGION={region}
-  {provisioner}
-  aws kms generate-data-key-without-plaintext --key-id {ALIAS} --key-spec AES_256 \\
-      --encryption-context container=c-1 --query CiphertextBlob --output text | base64 -d > c-1.blob
-
-Open it as the consumer:
-
-  {consumer}
-  aws kms decrypt --ciphertext-blob fileb://c-1.blob --encryption-context container=c-1
-
-Create keys and aliases as the admin:
-
-  {admin_user}
-  aws kms create-key --description 'another key'
-
-A million of them at once, without an AWS client:
-
-  keymill export --endpoint unix:{socket} --key {ALIAS} --count 1000000 --out containers
-
-Ctrl-C stops it; the same command goes on with the same keys and credentials."
-        )
-        .map_err(Failure::failed)?;
-        Ok(text)
     }
-}
-
-/// The same for programs.
-#[derive(Serialize)]
-struct Facts<'a> {
-    #[serde(flatten)]
-    others: serde_json::Value,
-    principals: BTreeMap<&'a str, BTreeMap<&'a str, &'a str>>,
+    text
 }
 
 #[cfg(test)]
@@ -398,6 +217,16 @@ mod tests {
         if uid != OVERFLOW_ID {
             let provisioner = "arn:aws:iam::444455556666:user/provisioner".to_owned();
             assert_eq!(later.peers.map().uids.get(&uid), Some(&provisioner));
+        }
+        for name in [CONSUMER, REWRAPPER] {
+            let socket = &later.sockets[name];
+            assert_eq!(socket.path, dir.join(format!("{name}.sock")));
+            assert_eq!(socket.mode.0, 0o600);
+            let arn = format!("arn:aws:iam::444455556666:user/{name}");
+            assert_eq!(socket.principal, Some(arn));
+        }
+        for name in [samples::VOLUMES, samples::CONTAINERS] {
+            assert_eq!(mode(&dir.join(name)), 0o600);
         }
 
         let mut other = arguments(&dir);

@@ -212,7 +212,7 @@ fn dev_makes_everything_once_and_finds_it_again() {
     let first = Dev::start(folder.path(), &["--account", "444455556666"]);
     assert_eq!(first.text("/region"), "us-east-1");
     assert_eq!(first.text("/account"), "444455556666");
-    for name in ["admin", "provisioner", "consumer"] {
+    for name in ["admin", "provisioner", "consumer", "rewrapper"] {
         let arn = format!("arn:aws:iam::444455556666:user/{name}");
         assert_eq!(first.text(&format!("/principals/{name}/arn")), arn);
         let id = first.text(&format!("/principals/{name}/access_key_id"));
@@ -228,6 +228,11 @@ fn dev_makes_everything_once_and_finds_it_again() {
     assert_eq!(mode(&dev), 0o700);
     assert_eq!(mode(&dev.join("root.key")), 0o600);
     assert_eq!(Path::new(first.text("/socket")), dev.join("keymill.sock"));
+    for name in ["consumer", "rewrapper"] {
+        let socket = first.text(&format!("/sockets/{name}"));
+        assert_eq!(Path::new(socket), dev.join(format!("{name}.sock")));
+        assert_eq!(mode(Path::new(socket)), 0o600);
+    }
     let principals = first.ready["principals"].clone();
     first.stop();
 
@@ -280,10 +285,11 @@ fn the_operators_commands_go_through_the_daemon_that_has_the_store() {
     let key = created["KeyId"].as_str().unwrap();
     let listed = json(&["key", "list", "--endpoint", &socket, "--json"]);
     let listed: Vec<_> = listed["Keys"].as_array().unwrap().iter().collect();
-    assert_eq!(listed.len(), 2);
+    // Those of `alias/containers` and `alias/next`, and the new one.
+    assert_eq!(listed.len(), 3);
     assert!(listed.iter().any(|listed| listed["KeyId"] == *key));
     let principals = json(&["principal", "list", "--dir", "dev", "--json"]);
-    assert_eq!(principals["Principals"].as_array().unwrap().len(), 3);
+    assert_eq!(principals["Principals"].as_array().unwrap().len(), 4);
     let consumer = "arn:aws:iam::111122223333:user/consumer";
     let check = ["policy", "check", "--principal", consumer, "--action"];
     let at = ["--key", "alias/containers", "--endpoint", &socket, "--json"];
