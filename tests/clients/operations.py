@@ -1,7 +1,7 @@
-"""The README's table of operations, held to a running daemon and to AWS's service model as botocore ships it: what is built, which members and values are refused.
+"""The table of operations in docs/operations.md, held to a running daemon and to AWS's service model as botocore ships it: what is built, which members and values are refused.
 
 Every member of every built operation is asked for, once with a value of another type, which only a member that is read can refuse, and with each of its values.
-A member that is neither read nor refused fails this test: nothing is ignored silently. So does a value of the model that is said to be none. With `--write` the table in README.md is written anew.
+A member that is neither read nor refused fails this test: nothing is ignored silently. So does a value of the model that is said to be none. With `--write` the table in docs/operations.md is written anew.
 """
 
 import base64
@@ -20,7 +20,7 @@ import botocore.credentials
 import daemon
 from daemon import ALIAS, ROOT, Daemon, new_key, running
 
-README, DEVIATIONS, TABLE = ROOT / "README.md", ROOT / "docs" / "deviations.toml", ROOT / "src" / "api" / "operation.rs"
+PAGE, DEVIATIONS, TABLE = ROOT / "docs" / "operations.md", ROOT / "docs" / "deviations.toml", ROOT / "src" / "api" / "operation.rs"
 BEGIN, END = "<!-- operations: written by tests/clients/operations.py --write -->", "<!-- /operations -->"
 UNSUPPORTED = "UnsupportedOperationException"
 # What a new key is for, by the beginning of its spec; and what a request needs, though the service
@@ -231,14 +231,14 @@ def table(mill: Daemon) -> tuple[list[str], list[str], int]:
 def main() -> None:
     with running(settings="[pool]\nenabled = false\n") as mill:
         lines, faults, calls = table(mill)
-    text = README.read_text()
+    text = PAGE.read_text()
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
     new = "\n".join([before + BEGIN, *lines, END + after])
     if "--write" in sys.argv:
-        README.write_text(new)
+        PAGE.write_text(new)
     elif new != text:
-        faults.append("README.md does not say so; tests/clients/operations.py --write writes the table:\n" + "\n".join(lines))
+        faults.append("docs/operations.md does not say so; tests/clients/operations.py --write writes the table:\n" + "\n".join(lines))
     print(*faults, sep="\n")
     assert not faults, f"{len(faults)} faults"
     daemon.report("botocore's service model", botocore.__version__, calls)

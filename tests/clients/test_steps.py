@@ -46,6 +46,11 @@ folders          folders.py
 tls              tls.py
 encryption-sdk   encryption_sdk.py
 rewrap           rewrap.py
+readme           tour.py README.md
+pages            tour.py docs/storage-developer.md docs/operator.md
+dev-prints       tour.py
+dev-rights       dev_rights.py
+systemd          systemd_unit.py
 boto3            boto3_client.py
 grants           grants.py
 rotation         rotation.py

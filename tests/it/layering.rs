@@ -1,7 +1,7 @@
 //! The import order of the modules, held against the source.
 //!
-//! A module imports only from modules to its left; the drawing stands in the README, under
-//! Architecture. What is read are the paths of the source that begin at the crate's root:
+//! A module imports only from modules to its left; the drawing is in docs/design.md, under
+//! Modules. What is read are the paths of the source that begin at the crate's root:
 //! `crate::…`, `keymill::…`, and `super::…` where it climbs that far.
 
 use std::fs;

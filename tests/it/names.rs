@@ -1,6 +1,6 @@
 //! Names that stand in more than one place: metric families in the program, the dashboards, the
-//! alerts and README; alerts and their sections in README. And what every panel of a dashboard must
-//! have.
+//! alerts and the documents; alerts and their sections in docs/runbooks.md. And what every panel of
+//! a dashboard must have.
 
 use keymill::api::Purpose;
 use keymill::metrics::{FAMILIES, Kind};
@@ -53,12 +53,14 @@ fn families_of(path: &str) -> BTreeSet<&'static str> {
 }
 
 #[test]
-fn every_metric_in_dashboards_alerts_and_readme_is_one_of_the_program() {
+fn every_metric_in_dashboards_alerts_and_documents_is_one_of_the_program() {
     let mut shown = families_of("dashboards/alerts.yml");
     for name in BOARDS {
         shown.extend(families_of(&format!("dashboards/{name}.json")));
     }
-    families_of("README.md");
+    families_of("docs/runbooks.md");
+    families_of("docs/operator.md");
+    families_of("SECURITY.md");
     let unseen: Vec<_> = FAMILIES
         .iter()
         .map(|(family, ..)| *family)
@@ -93,9 +95,9 @@ fn a_histogram_is_never_asked_for_by_its_bare_name() {
 }
 
 #[test]
-fn every_alert_has_its_section_in_readme() {
+fn every_alert_has_its_runbook() {
     let alerts = read("dashboards/alerts.yml");
-    let readme = read("README.md");
+    let page = read("docs/runbooks.md");
     let values = |key: &str| -> Vec<String> {
         let lines = alerts
             .lines()
@@ -109,22 +111,24 @@ fn every_alert_has_its_section_in_readme() {
     assert!(!names.is_empty());
     assert_eq!(names.len(), runbooks.len());
     for (name, runbook) in names.iter().zip(&runbooks) {
-        assert_eq!(*runbook, format!("README.md#{}", name.to_lowercase()));
+        assert_eq!(
+            *runbook,
+            format!("docs/runbooks.md#{}", name.to_lowercase())
+        );
         assert!(
-            readme
-                .lines()
+            page.lines()
                 .any(|line| line.trim_start_matches('#').trim() == name && line.starts_with('#')),
-            "README has no section {name}"
+            "docs/runbooks.md has no section {name}"
         );
     }
-    let told = readme
+    let told = page
         .lines()
-        .filter_map(|line| line.strip_prefix("#### "))
+        .filter_map(|line| line.strip_prefix("## "))
         .filter(|title| title.starts_with("Keymill"));
     for title in told {
         assert!(
             names.iter().any(|name| name == title),
-            "README tells of {title}, and no alert has that name"
+            "docs/runbooks.md tells of {title}, and no alert has that name"
         );
     }
 }

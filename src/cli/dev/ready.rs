@@ -1,5 +1,5 @@
-//! What `keymill dev` prints once the daemon serves: lines to paste for people, one line of JSON for
-//! programs.
+//! What `keymill dev` prints once the daemon serves: lines to paste for people, one line of JSON
+//! for programs.
 
 use super::principals::{ADMIN, ALIAS, CONSUMER, Identity, NEXT, PROVISIONER, REWRAPPER};
 use super::samples;
