@@ -1,24 +1,25 @@
-//! The audit log: one JSON line per call, in CloudTrail's shape, before the key leaves.
+//! The audit log: one JSON line per call, in CloudTrail's form, written before the key leaves.
 //!
-//! A call's record is copied into the journal, a ring in memory that a killed process leaves
-//! behind: no system call, no wake-up. The writer, one thread, moves what is there to the log, as
-//! groups that are chained by HMAC-SHA-256 under a key derived from the root key, and syncs it
-//! every 25 ms. The head of the chain is sealed into the store every [`SEAL_INTERVAL`] and at each
-//! start, so that a cut-off end is found by [`verify`] too.
+//! A call copies its record into the journal, a ring in memory that outlives a killed process. That
+//! takes no system call and wakes no thread. The writer, one thread, moves the records to the log
+//! in groups that are chained by HMAC-SHA-256 under a key derived from the root key, and syncs the
+//! log every 25 ms. The head of the chain is sealed into the store every [`SEAL_INTERVAL`] and at
+//! each start, so that [`verify`] also finds an end that was cut off.
 //!
-//! What that holds (AUDIT-1), each with a test:
+//! The guarantees (AUDIT-1), each with a test:
 //!
-//! - A killed process loses no record of a key that left: the next start moves what the journal has
-//!   to the log, each record once.
-//! - A power cut loses what was not synced yet: the last 100 ms. Where the disk is slower than
-//!   that, [`Audit::durable`] waits for it; so it never loses more than 100 ms of records. With
-//!   [`Durability::Disk`] every call waits, and nothing is lost.
+//! - A killed process loses no record of a key that left: the next start moves each record in the
+//!   journal to the log, once.
+//! - A power cut loses the records that were not synced yet, at most those of the last 100 ms:
+//!   where the disk is slower, [`Audit::durable`] waits for it. With [`Durability::Disk`] every
+//!   call waits, and nothing is lost.
 //! - A full disk, or any other failure to write, stops issuing before a record is taken that has no
-//!   room, is said once at error level and counted, and ends by itself when there is room again.
+//!   room. It is logged once at error level and counted, and it ends by itself when there is room
+//!   again.
 //!
-//! What this module does not do: decide what is recorded of a call, or ship the log elsewhere.
-//! Until the writer has taken them, records in the journal are protected by the file's mode alone;
-//! and whoever has the root key can forge a chain.
+//! This module does not decide what is recorded of a call, and does not ship the log elsewhere.
+//! Until the writer has taken them, records in the journal are protected by the file's mode alone.
+//! The chain does not protect against a holder of the root key, who can forge one.
 
 use crate::clock::{Clock, Timestamp};
 use crate::crypto::entropy::EntropyError;
@@ -57,27 +58,27 @@ pub use verify::{
     ANCHOR_BYTES_MAX, Fault, Finding, Report, anchor, anchor_key, read_anchor, verify, verify_from,
 };
 
-/// A record at most, in bytes: the longest policy or encryption context with every character
-/// escaped, and the rest.
+/// The most bytes of a record: the longest policy or encryption context with every character
+/// escaped, and the other members.
 pub const LINE_BYTES_MAX: usize = 256 * 1024;
-/// Between two sealings of the head: what a cut-off end can hide at most.
+/// The interval between two sealings of the head: a cut-off end can hide at most this much.
 pub const SEAL_INTERVAL: Duration = Duration::from_secs(60);
-/// How old a record may get that is not durable, before calls wait for the disk.
+/// The greatest age of a record that is not durable, before calls wait for the disk.
 const LAG_MAX: Duration = Duration::from_millis(100);
 
-/// Where and how the log is kept.
+/// Where and how the log is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The folder of the log and its journal.
     pub path: PathBuf,
-    /// What a record has survived when its key leaves.
+    /// What a record survives from the moment at which its key leaves.
     pub durability: Durability,
     /// Bytes after which the next log file begins.
     pub file_bytes_max: u64,
     /// Seconds after which the next log file begins.
     pub file_seconds_max: u64,
-    /// Bytes of records that wait for the disk at most; as much is kept free on the disk.
+    /// The most bytes of records that wait for the disk; as many bytes are kept free on the disk.
     pub journal_bytes: u64,
 }
 
@@ -93,34 +94,34 @@ impl Default for Config {
     }
 }
 
-/// What a record has survived when its key leaves.
+/// What a record survives from the moment at which its key leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
-    /// The end of the process; a power cut takes the last 100 ms.
+    /// The end of the process; a power cut loses the last 100 ms.
     Process,
     /// A power cut: every call waits for the sync of its group.
     Disk,
 }
 
-/// The record was not kept, so the key must not leave.
+/// The record was not stored, so the key must not leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuditError {
-    /// The log cannot be written: the cause was logged.
+    /// The log cannot be written; the cause was logged.
     #[error("the audit log cannot be written")]
     Unwritable,
-    /// More is recorded than the disk takes.
+    /// Records arrive faster than the disk takes them.
     #[error("the audit journal is full")]
     Full,
-    /// More than [`LINE_BYTES_MAX`].
+    /// The record is longer than [`LINE_BYTES_MAX`].
     #[error("an audit record of {0} bytes is too long")]
     TooLong(usize),
-    /// Not what [`AuditRecord::append`] writes.
+    /// The bytes are not the output of [`AuditRecord::append`].
     #[error("not one audit record")]
     Malformed,
 }
 
-/// The log could not be opened. Each prints as one line that says what to do.
+/// Why the log could not be opened. Each error prints as one line with the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The operating system refused.
@@ -137,22 +138,22 @@ pub enum OpenError {
         /// The folder.
         path: PathBuf,
     },
-    /// The log is not what was written, or not what the store has sealed.
+    /// The log is not as it was written, or not the one whose head the store has sealed.
     #[error(
-        "audit log {path}: {finding}; look into it with keymill audit verify; to begin a new log, move the old one's files elsewhere"
+        "audit log {path}: {finding}; examine it with keymill audit verify; to begin a new log, move the old log's files elsewhere"
     )]
     Broken {
         /// The folder.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault that was found.
         finding: Finding,
     },
-    /// No random bytes for a new log's id.
+    /// The entropy source failed while a new log's id was drawn.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
 }
 
-/// The key of the chain.
+/// The key of the chain, a sub-key of the root key.
 #[must_use]
 pub fn key(root: &RootKey) -> Secret<32> {
     root.subkey("audit chain")
@@ -166,22 +167,22 @@ pub struct Audit {
     durability: Durability,
     clock: Clock,
     failures: Counter,
-    /// Taken by whoever closes; nothing awaits under it.
+    /// Taken by the caller that closes the log; nothing is awaited while it is locked.
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What requests and the writer have in common.
+/// The state that requests and the writer share.
 struct Shared {
     journal: Journal,
-    /// Set while the log cannot be written. Carries no data: whoever misses it for a moment still
-    /// has room in the journal.
+    /// True while the log cannot be written. It orders no other memory: a request that misses a
+    /// change for a moment still has room in the journal.
     unwritable: AtomicBool,
-    /// Set by a request that found the journal full, for the writer to say so.
+    /// Set by a request that found the journal full; the writer then logs it.
     full: AtomicBool,
-    /// Tells the writer to end.
+    /// Makes the writer end.
     stopped: AtomicBool,
-    /// Microseconds of the monotonic clock: all that was recorded before is durable. A lone number
-    /// that publishes nothing.
+    /// Microseconds of the monotonic clock: all records that are older are durable. It orders no
+    /// other memory.
     durable_since: AtomicU64,
 }
 
@@ -200,7 +201,7 @@ struct Progress {
     is_unwritable: bool,
 }
 
-/// A record that is kept. The key may leave once [`Audit::durable`] has returned.
+/// A record that is stored in the journal. The key may leave once [`Audit::durable`] has returned.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a key may leave only after `Audit::durable`"]
 pub struct Recorded {
@@ -209,11 +210,11 @@ pub struct Recorded {
 }
 
 impl Audit {
-    /// Keeps `line`, what [`AuditRecord::append`] wrote, before the key leaves. No system call in
-    /// the ordinary case, and never one that waits for a disk.
+    /// Stores `line`, the output of [`AuditRecord::append`], before the key leaves. Usually this
+    /// makes no system call; it never makes one that waits for a disk.
     ///
     /// # Errors
-    /// [`AuditError`]; counted, and the key must not leave.
+    /// [`AuditError`]: it is counted, and the key must not leave.
     pub fn record(&self, line: &[u8]) -> Result<Recorded, AuditError> {
         self.try_record(line)
             .inspect_err(|_| self.failures.increment(1))
@@ -245,23 +246,23 @@ impl Audit {
         microseconds(self.clock.monotonic()).saturating_sub(since) > microseconds(LAG_MAX)
     }
 
-    /// Whether the log can be written: a readiness that ends by itself.
+    /// Whether the log can be written. This state ends by itself.
     #[must_use]
     pub fn is_writable(&self) -> bool {
         !self.shared.unwritable.load(Ordering::Acquire)
     }
 
-    /// The head of what is durable.
+    /// The head of the durable part of the log.
     #[must_use]
     pub fn head(&self) -> AuditHead {
         self.progress.borrow().head
     }
 
-    /// The key's last use among all whose answers have left when this is called, and from when on
-    /// uses are known. Waits for the disk.
+    /// The last use of the key by a call that was answered before this one, and the time since
+    /// which uses are recorded. Waits for the disk.
     ///
     /// # Errors
-    /// [`AuditError::Unwritable`]; counted.
+    /// [`AuditError::Unwritable`], which is counted.
     pub async fn last_use(&self, key: KeyId) -> Result<(Timestamp, Option<LastUse>), AuditError> {
         let position = self.shared.journal.tail();
         let waits = true;
@@ -269,11 +270,11 @@ impl Audit {
         Ok(self.uses.of(key))
     }
 
-    /// Seals the head into the store, and writes the last uses of the keys beside it, if they have
-    /// moved since. To be called at each start, every [`SEAL_INTERVAL`], and after [`Self::close`].
+    /// Seals the head into the store and writes the last uses of the keys beside it, if they have
+    /// changed since. Called at each start, every [`SEAL_INTERVAL`], and after [`Self::close`].
     ///
     /// # Errors
-    /// [`KeystoreError`]; the store still has an earlier head.
+    /// [`KeystoreError`]; the store then still has an earlier head.
     pub async fn seal_head(&self, keystore: &Keystore) -> Result<(), KeystoreError> {
         let head = self.head();
         keystore
@@ -286,8 +287,8 @@ impl Audit {
             .await
     }
 
-    /// Writes what is left and ends the writer; waits for the disk. Records are refused from then
-    /// on. What cannot be written stays in the journal.
+    /// Writes the remaining records and ends the writer; waits for the disk. Records are refused
+    /// from then on. Records that cannot be written stay in the journal.
     pub fn close(&self) {
         self.shared.stopped.store(true, Ordering::Release);
         let writer = self
@@ -298,17 +299,17 @@ impl Audit {
         if let Some(writer) = writer {
             writer.thread().unpark();
             if writer.join().is_err() {
-                tracing::error!("audit writer ended in a panic");
+                tracing::error!("the audit writer ended in a panic");
             }
         }
     }
 
     /// Returns when the key of `recorded` may leave: at once, unless every call waits for the disk,
-    /// or the disk is behind by more than 100 ms.
+    /// or the disk is more than 100 ms behind.
     ///
     /// # Errors
-    /// [`AuditError::Unwritable`]; counted, and the key must not leave. The record stays and may
-    /// still reach the log.
+    /// [`AuditError::Unwritable`]: it is counted, and the key must not leave. The record stays and
+    /// may still reach the log.
     pub async fn durable(&self, recorded: Recorded) -> Result<(), AuditError> {
         let Recorded { position, waits } = recorded;
         if !waits {
@@ -317,7 +318,7 @@ impl Audit {
         let mut progress = self.progress.clone();
         self.wake_writer();
         let settled = |progress: &Progress| progress.position >= position || progress.is_unwritable;
-        // An error is a writer that is gone.
+        // An error means that the writer has ended.
         let progress = progress.wait_for(settled).await;
         if progress.is_ok_and(|progress| progress.position >= position) {
             return Ok(());

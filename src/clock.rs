@@ -1,5 +1,5 @@
-//! Wall and monotonic time as a value that is passed in, so that no test sleeps and no module reads
-//! a clock of its own. The only place that calls the system's clocks.
+//! Wall and monotonic time as a value that is passed in, so that no test sleeps and no other module
+//! reads a clock. This is the only place that calls the system's clocks.
 
 use rustix::time::{ClockId, clock_gettime};
 use rustls::pki_types::UnixTime;
@@ -19,7 +19,7 @@ impl Timestamp {
         self.0 / 1_000_000
     }
 
-    /// This time and `duration` after it; saturates.
+    /// The time `duration` after this one; saturates.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
@@ -37,7 +37,7 @@ pub struct Clock {
 enum Source {
     System {
         start: Instant,
-        /// The time of day then, and the time since the machine's start.
+        /// The time of day when the clock was made, and the time since the machine's start.
         wall: Timestamp,
         boot: Duration,
     },
@@ -65,7 +65,7 @@ impl Clock {
         }
     }
 
-    /// A clock that stands at `wall` until [`Self::advance`] moves it.
+    /// A clock that shows `wall` until [`Self::advance`] moves it.
     #[must_use]
     pub fn manual(wall: Timestamp) -> Self {
         Self {
@@ -91,7 +91,7 @@ impl Clock {
         }
     }
 
-    /// Steps the time of day of a manual clock ahead, as somebody does who sets it.
+    /// Moves only the time of day of a manual clock, as a user does who sets it.
     pub fn step(&self, by: Duration) {
         if let Source::Manual { wall_micros, .. } = &self.source {
             let micros = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
@@ -99,7 +99,7 @@ impl Clock {
         }
     }
 
-    /// The time of day; may step.
+    /// The time of day, which may step.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         match &self.source {
@@ -108,10 +108,11 @@ impl Clock {
         }
     }
 
-    /// A time that has come by two clocks: not after the time of day, and not after what it was
-    /// when this clock was made and the time that has passed since, in which the machine may have
-    /// slept, less `grace`. For what cannot be undone: a time of day that was wrong from the start
-    /// is trusted after `grace`, and one that steps later never before as much has passed.
+    /// A time that two clocks agree has come, for acts that cannot be undone. It is not after the
+    /// time of day. It is also not after the time of day at which this clock was made, plus the
+    /// time that has passed since (including the machine's sleep), less `grace`. So a time of day
+    /// that was wrong from the start is trusted after `grace`, and one that steps later is trusted
+    /// only when as much time has really passed.
     #[must_use]
     pub fn confirmed(&self, grace: Duration) -> Timestamp {
         let (start, passed) = match &self.source {
@@ -123,7 +124,7 @@ impl Clock {
         self.now().min(Timestamp(steady))
     }
 
-    /// Time since this clock was made; never steps back.
+    /// Time since this clock was made; it never steps back.
     #[must_use]
     pub fn monotonic(&self) -> Duration {
         match &self.source {
@@ -145,13 +146,13 @@ fn time_of_day() -> Timestamp {
     Timestamp(u64::try_from(micros).unwrap_or(u64::MAX))
 }
 
-/// Since the machine's start, also while it slept; nobody can set it.
+/// Time since the machine's start, including its sleep. No user can set it.
 fn since_boot() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// Certificates are judged at this clock's time too.
+/// TLS checks certificates at this clock's time too.
 impl TimeProvider for Clock {
     fn current_time(&self) -> Option<UnixTime> {
         let seconds = self.now().unix_seconds();
@@ -170,12 +171,12 @@ mod tests {
         let clock = Clock::manual(Timestamp(0).after(HOUR * 100));
         let at = |hours: u32| Timestamp(0).after(HOUR * hours);
         assert_eq!(clock.confirmed(HOUR), at(99));
-        // Somebody sets the time of day eight days ahead.
+        // A user sets the time of day eight days ahead.
         clock.step(HOUR * 192);
         assert_eq!(clock.confirmed(HOUR), at(99));
         clock.advance(HOUR * 2);
         assert_eq!((clock.now(), clock.confirmed(HOUR)), (at(294), at(101)));
-        // One that runs behind is not overtaken.
+        // A time of day that is behind limits the result too.
         let system = Clock::system();
         assert!(system.confirmed(Duration::ZERO) <= system.now());
         assert!(system.confirmed(Duration::ZERO).after(HOUR) > system.now());

@@ -1,52 +1,52 @@
-//! Whose a file or folder is, and who else may touch it: one check for everything that the daemon
-//! believes because of where it lies. How such files are opened is in [`open`].
+//! Who owns a file or folder and who else may touch it: one check for every file that the daemon
+//! trusts because of its place. How such files are opened is in [`open`].
 //!
-//! What this module does not do: read anything, or decide whether a finding is an error or a
-//! warning.
+//! This module reads nothing and does not decide whether a finding is an error or a warning.
 
 pub mod open;
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 
-/// Permission bits that let others than the owner write.
+/// Permission bits that let users other than the owner write.
 pub const OTHERS_WRITE: u32 = 0o022;
 /// The permission bit that lets every user of the machine write.
 pub const ANYBODY_WRITES: u32 = 0o002;
-/// In such a folder only the owner of an entry may replace it.
+/// In a folder with this bit, only the owner of an entry may replace it.
 const STICKY: u32 = 0o1000;
 
-/// To whom something may belong.
+/// The permitted owners of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owners {
     /// The user that this process runs as.
     OwnUser,
-    /// The same, or root.
+    /// The user that this process runs as, or root.
     OwnUserOrRoot,
 }
 
-/// What lets others touch it.
+/// Why other users can touch a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposed {
-    /// It belongs to somebody else, who may do with it what they like.
+    /// Another user owns it and may do anything with it.
     Owner {
-        /// Its owner.
+        /// The owner.
         owner: u32,
         /// The user that this process runs as.
         uid: u32,
     },
-    /// Its permission bits let them.
+    /// Its permission bits let other users touch it.
     Mode {
         /// The bits.
         mode: u32,
     },
 }
 
-/// Checks that what `metadata` is of belongs to `owners`, and has none of the permission bits
-/// `forbidden`. Let it be the metadata of an open file: then what was checked is what is read.
+/// Checks that the file of `metadata` belongs to `owners` and has none of the permission bits
+/// `forbidden`. Pass the metadata of an open file: then the file that was checked is the file that
+/// is read.
 ///
 /// # Errors
-/// [`Exposed`]; of its mode first, since that is mended without root.
+/// [`Exposed`]. The mode is checked first, because it can be corrected without root.
 pub fn guard(metadata: &Metadata, owners: Owners, forbidden: u32) -> Result<(), Exposed> {
     let (mode, owner) = (metadata.mode() & 0o7777, metadata.uid());
     let uid = rustix::process::geteuid().as_raw();
@@ -59,8 +59,8 @@ pub fn guard(metadata: &Metadata, owners: Owners, forbidden: u32) -> Result<(), 
     Ok(())
 }
 
-/// Checks that nobody but this process's user and root may put something else in the place of an
-/// entry of this folder that belongs to one of the two.
+/// Checks that only this process's user and root can replace an entry of this folder that belongs
+/// to one of the two.
 ///
 /// # Errors
 /// [`Exposed`].

@@ -1,18 +1,18 @@
-//! KMS keys with their policies and grants, aliases and principals: open the store, read a
-//! snapshot, apply a change; the only writer.
+//! KMS keys with their policies and grants, aliases and principals: opens the store, reads a
+//! snapshot, applies changes. It is the store's only writer.
 //!
-//! In memory there is one immutable [`Snapshot`] behind an atomic pointer: readers never lock. A
+//! In memory there is one immutable [`Snapshot`] behind an atomic pointer, so readers never lock. A
 //! change is decided on the current snapshot, sealed, committed in one transaction together with
-//! the head, and only then published, under the next revision: what is not durable is never seen
-//! (STORE-1), and what is durable is in force. Changes are serialized. When the outcome of a commit
-//! is unknown, the store is opened anew and what it holds is verified and published; until that has
-//! succeeded, further changes are refused, and [`Halt`] says why.
+//! the head, and only then published, under the next revision. A change that is not durable is
+//! never seen (STORE-1), and a durable change is in force. Changes are serialized. When the outcome
+//! of a commit is unknown, the store is opened again, and its content is verified and published.
+//! Until that has succeeded, further changes are refused, and [`Halt`] holds the reason.
 //!
-//! Beside the store lie `<store>.lock`, held exclusively while it is open, and `<store>.seen`, the
-//! highest revision that this host has seen. What remains is a whole old store given to a host
-//! without memory of a newer one.
+//! Two files are beside the store: `<store>.lock`, locked exclusively while the store is open, and
+//! `<store>.seen`, the highest revision that this host has seen. One attack remains: a whole old
+//! store on a host that does not remember a newer one.
 //!
-//! What this module does not do: decide who may change what, or purge the pool after a change.
+//! This module does not decide who may change what, and does not purge the pool after a change.
 
 use crate::crypto::entropy::Entropy;
 use crate::crypto::secret::Secret;
@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
-use writer::{Means, Writer};
+use writer::{SideFiles, WriteContext, Writer};
 
 mod body;
 #[doc(hidden)]
@@ -60,11 +60,11 @@ pub use snapshot::{
     AccessKey, Alias, AuditHead, KeyDraft, KeyEntry, PrincipalEntry, Snapshot, expired,
 };
 
-/// One change of the store; several are applied in one transaction.
+/// One change of the store. Several changes can be applied in one transaction.
 pub enum Change {
     /// Creates or replaces a key (metadata and all material generations).
     PutKey(KeyDraft),
-    /// Removes a key and its material for good.
+    /// Removes a key and its material permanently.
     RemoveKey(KeyId),
     /// Creates or replaces an alias.
     PutAlias(Alias),
@@ -74,9 +74,9 @@ pub enum Change {
     PutPrincipal(PrincipalEntry),
     /// Removes a principal by ARN.
     RemovePrincipal(String),
-    /// Attaches a policy to a key, in the place of the one that it has.
+    /// Attaches a policy to a key and replaces the policy that it has.
     PutKeyPolicy(KeyId, Arc<KeyPolicy>),
-    /// Removes a key's policy: the default policy is left.
+    /// Removes a key's policy, so that the default policy applies.
     RemoveKeyPolicy(KeyId),
     /// Creates or replaces a grant.
     PutGrant(Arc<Grant>),
@@ -98,7 +98,7 @@ pub struct Keystore {
     metrics: Arc<Metrics>,
     session_token_key: Arc<Secret<32>>,
     halt: Arc<Halt>,
-    /// A tokio mutex, since a commit is awaited under it.
+    /// A tokio mutex, because a commit is awaited while it is locked.
     writer: Mutex<Writer>,
 }
 
@@ -122,8 +122,8 @@ impl Keystore {
         if path.exists() {
             return Err(io(std::io::ErrorKind::AlreadyExists.into()));
         }
-        // Complete or absent: killed before the rename, it leaves no store, and the next call
-        // begins anew, in the same file: at no moment is there neither.
+        // The store is made under another name and then renamed. A process that is killed before
+        // that leaves no store, and the next call starts again in the same unfinished file.
         let unfinished = unfinished(path);
         for left in ["new-wal", "new-shm"] {
             root_key::remove_if_there(&path.with_extension(left)).map_err(io)?;
@@ -140,7 +140,8 @@ impl Keystore {
                 takes_secrets: false,
             })
             .await?;
-        // Closing folds the write-ahead log in and syncs the file, so the name moves alone.
+        // Closing moves the write-ahead log into the file and syncs it, so the rename moves
+        // everything.
         Box::new(store).close().await?;
         std::fs::rename(&unfinished, path)
             .and_then(|()| root_key::sync_folder_of(path))
@@ -149,7 +150,7 @@ impl Keystore {
         Self::open(path, root, region, entropy, metrics).await
     }
 
-    /// Leaves word at `path` that a store is being made there: to be called before its root key is.
+    /// Records at `path` that a store is being made there. Call it before the root key is made.
     ///
     /// # Errors
     /// [`KeystoreError::Io`].
@@ -159,19 +160,19 @@ impl Keystore {
         made.map_err(|source| KeystoreError::Io { path, source })
     }
 
-    /// Whether a store was being made at `path`, and is not done.
+    /// Whether making a store at `path` was begun and not finished.
     #[must_use]
     pub fn is_begun(path: &Path) -> bool {
         unfinished(path).exists()
     }
 
-    /// The file that remembers the store at `path`.
+    /// The file that remembers the revision of the store at `path`.
     #[must_use]
     pub fn seen_path(path: &Path) -> PathBuf {
         path.with_extension("seen")
     }
 
-    /// Gives the memory of an earlier store at `path` up, on purpose.
+    /// Deletes the memory of an earlier store at `path`, on purpose.
     ///
     /// # Errors
     /// [`KeystoreError::Io`].
@@ -181,11 +182,11 @@ impl Keystore {
         removed.map_err(|source| KeystoreError::Io { path, source })
     }
 
-    /// Opens the store at `path`: takes its lock, verifies everything, and only then opens it for
-    /// writing.
+    /// Opens the store at `path`. Takes its lock and verifies everything before the store is opened
+    /// for writing.
     ///
     /// # Errors
-    /// [`KeystoreError`]; the store is left as it was.
+    /// [`KeystoreError`]; the store is then unchanged.
     pub async fn open(
         path: &Path,
         root: &RootKey,
@@ -202,6 +203,7 @@ impl Keystore {
         let mut loaded = Self::verify(path, SqliteStore::read(path).await?, root, &region)?;
         let mut store = SqliteStore::connect(path).await?;
         let mut head = loaded.verified.head;
+        // A store of an older format was verified in that format; its head moves by one revision.
         if loaded.format != FORMAT {
             let before = head.revision;
             head.revision += 1;
@@ -217,15 +219,18 @@ impl Keystore {
         seen.raise(head.revision, FORMAT)?;
         loaded.verified.head = head;
         loaded.verified.snapshot.revision = head.revision;
-        let beside = (Some(seen), Some(lock));
+        let files = SideFiles {
+            seen: Some(seen),
+            lock: Some(lock),
+        };
         let store = Box::new(store);
         Ok(Self::assemble(
-            path, store, loaded, beside, region, entropy, metrics,
+            path, store, loaded, files, region, entropy, metrics,
         ))
     }
 
-    /// Verifies the store at `path` as [`Self::open`] does, takes no lock, and opens nothing for
-    /// writing.
+    /// Verifies the store at `path` as [`Self::open`] does, without its lock and without opening
+    /// anything for writing.
     ///
     /// # Errors
     /// [`KeystoreError`].
@@ -256,7 +261,7 @@ impl Keystore {
         path: &Path,
         store: Box<dyn Store>,
         loaded: Loaded,
-        (seen, lock): (Option<SeenFile>, Option<StoreLock>),
+        files: SideFiles,
         region: Region,
         entropy: Arc<Entropy>,
         metrics: Arc<Metrics>,
@@ -268,7 +273,7 @@ impl Keystore {
         } = loaded.verified;
         snapshot.count(&metrics);
         let path = path.to_owned();
-        let writer = Writer::new(path, store, loaded.sealer, (head, terms), seen, lock);
+        let writer = Writer::new(path, store, loaded.sealer, head, terms, files);
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             region,
@@ -282,13 +287,13 @@ impl Keystore {
         }
     }
 
-    /// The current view; cheap, never locks.
+    /// The current view. It never locks.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
     }
 
-    /// The revision of the current view, for a last check.
+    /// The revision of the current view, which a last check compares.
     #[must_use]
     pub fn revision(&self) -> u64 {
         self.snapshot.load().revision
@@ -300,35 +305,35 @@ impl Keystore {
         &self.region
     }
 
-    /// What session tokens are sealed under: a sub-key of the root key.
+    /// The key that seals session tokens: a sub-key of the root key.
     #[must_use]
     pub fn session_token_key(&self) -> &Arc<Secret<32>> {
         &self.session_token_key
     }
 
-    /// What issues and reads grant tokens.
+    /// Issues and reads grant tokens.
     #[must_use]
     pub fn grant_tokens(&self) -> &GrantTokens {
         &self.grant_tokens
     }
 
-    /// What issues and reads import tokens.
+    /// Issues and reads import tokens.
     #[must_use]
     pub fn import_tokens(&self) -> &ImportTokens {
         &self.import_tokens
     }
 
-    /// Whether the store takes changes.
+    /// Whether the store takes changes, and why not.
     #[must_use]
     pub fn halt(&self) -> &Arc<Halt> {
         &self.halt
     }
 
     /// Decides a change on the current snapshot, makes it durable, and publishes the next snapshot.
-    /// Changes are serialized; what `decide` returns is final only when this returns.
+    /// Changes are serialized. The result of `decide` is final only when this returns.
     ///
     /// # Errors
-    /// What `decide` refused, and nothing has changed; or [`KeystoreError`]. Of
+    /// The error of `decide`, when nothing has changed; or [`KeystoreError`]. With
     /// [`KeystoreError::Commit`] the outcome was unknown: the change is in force if the store
     /// turned out to hold it.
     pub async fn apply<T, E: From<KeystoreError>>(
@@ -342,14 +347,14 @@ impl Keystore {
         if changes.is_empty() {
             return Ok(outcome);
         }
-        match writer.write(&current, changes, &self.means()).await {
+        match writer.write(&current, changes, &self.write_context()).await {
             Ok(next) => self.publish(next),
             Err(error) => {
                 if writer.is_in_doubt() {
                     self.halt.set(error.to_string());
-                    tracing::error!(%error, "a change of the store failed: it is opened anew");
-                    // At once: what has become durable all the same is not to wait, and until it is
-                    // known, nothing is answered.
+                    tracing::error!(%error, "a change of the store failed: the store is opened again");
+                    // Now and not at the next tick: the change may be durable after all, and until
+                    // that is known, no request is answered.
                     writer.retry.at = Duration::ZERO;
                     let _halted = self.settle(&mut writer).await;
                 }
@@ -359,11 +364,12 @@ impl Keystore {
         Ok(outcome)
     }
 
-    /// Looks whether the store is still where it was opened, and opens one anew whose last commit
-    /// has an unknown outcome, unless it was tried a moment ago. To be called every second or so.
+    /// Checks that the store's name still leads to the file that was opened. Opens a store again
+    /// whose last commit has an unknown outcome, unless that was tried a moment ago. A timer calls
+    /// this about every second.
     ///
     /// # Errors
-    /// [`KeystoreError::Halted`]: it still takes no change.
+    /// [`KeystoreError::Halted`]: the store still takes no change.
     pub async fn heal(&self) -> Result<(), KeystoreError> {
         match self.writer.try_lock() {
             Ok(mut writer) => {
@@ -376,7 +382,7 @@ impl Keystore {
                 }
                 self.settle(&mut writer).await
             }
-            // Somebody changes it, and settles it first.
+            // A change is in progress, and settles the store first.
             Err(_) => Ok(()),
         }
     }
@@ -398,18 +404,19 @@ impl Keystore {
             }
         }
         self.halt.set_unknown(writer.is_unknown());
-        let reason = self.halt.reason();
-        let reason =
-            reason.map_or_else(|| "a change was broken off".to_owned(), |it| it.to_string());
+        let reason = self.halt.reason().map_or_else(
+            || "a change was interrupted".to_owned(),
+            |reason| reason.to_string(),
+        );
         Err(KeystoreError::Halted { reason })
     }
 
     async fn reopen(&self, writer: &mut Writer) -> Result<(), KeystoreError> {
-        let means = self.means();
-        if let Some(found) = writer.reread(&means).await? {
+        let context = self.write_context();
+        if let Some(found) = writer.reread(&context).await? {
             self.publish(found);
         }
-        let revision = writer.prove(&means).await?;
+        let revision = writer.prove(&context).await?;
         let mut next = Snapshot::clone(&self.snapshot.load());
         next.revision = revision;
         self.publish(next);
@@ -421,18 +428,18 @@ impl Keystore {
         self.snapshot.store(Arc::new(next));
     }
 
-    fn means(&self) -> Means<'_> {
-        Means {
+    fn write_context(&self) -> WriteContext<'_> {
+        WriteContext {
             region: &self.region,
             entropy: &self.entropy,
             metrics: &self.metrics,
         }
     }
 
-    /// Closes the store's files: the write-ahead log is folded into the store.
+    /// Closes the store's files. The write-ahead log is moved into the store.
     ///
     /// # Errors
-    /// [`KeystoreError`]; what was acknowledged is durable all the same.
+    /// [`KeystoreError`]; acknowledged changes are durable all the same.
     pub async fn close(self) -> Result<(), KeystoreError> {
         self.writer.into_inner().store.close().await
     }

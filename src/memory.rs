@@ -1,6 +1,7 @@
-//! What keeps secrets out of files that outlive the process: no swap, no core dump (POOL-9).
+//! Keeps secrets out of files that outlive the process: no swap, no core dump (POOL-9).
 //!
-//! Not protected: a hibernated machine's image, and whoever may read this process's memory.
+//! Not protected: the image of a hibernated machine, and reads by a process that may read this
+//! one's memory.
 
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{
@@ -9,15 +10,15 @@ use rustix::process::{
 use rustix::thread::{CapabilitySet, capabilities};
 use std::io;
 
-/// The least limit under which everything is locked, in bytes. Once all future mappings are to be
-/// locked, a limit makes mappings fail, which no allocator survives; address space that is only
+/// The smallest limit, in bytes, under which all memory is locked. Once future mappings are locked
+/// too, a limit makes mappings fail, which no allocator survives. Address space that is only
 /// reserved (arenas, thread stacks) counts in full.
 const LOCKED_BYTES_MIN: u64 = 64 << 30;
 
-/// Why memory may be swapped out.
+/// Why memory was not locked and may be swapped out.
 #[derive(Debug, thiserror::Error)]
 pub enum Unlocked {
-    /// The limit is too small to lock under it.
+    /// The limit is too small.
     #[error(
         "the limit on locked memory is {0} bytes: raise it to unlimited (systemd: LimitMEMLOCK=infinity; shell: ulimit -l unlimited)"
     )]
@@ -27,13 +28,13 @@ pub enum Unlocked {
     Refused(#[from] io::Error),
 }
 
-/// Locks what is in memory now and what comes to be, as it is touched.
+/// Locks all present and future memory, each page when it is first touched.
 ///
 /// # Errors
 /// [`Unlocked`]; nothing is locked.
 pub fn lock() -> Result<(), Unlocked> {
     let limit = getrlimit(Resource::Memlock);
-    // The soft limit is ours to raise; a refusal shows in what is read back.
+    // A process may raise its own soft limit; a refusal shows when the limit is read back.
     let raised = Rlimit {
         current: limit.maximum,
         maximum: limit.maximum,
@@ -47,15 +48,15 @@ pub fn lock() -> Result<(), Unlocked> {
     {
         return Err(Unlocked::Limit(bytes));
     }
-    // As it is touched: otherwise every reserved page would be made resident at once.
+    // On first touch: otherwise every reserved page would be made resident at once.
     let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
     mlockall(flags).map_err(|error| Unlocked::Refused(error.into()))
 }
 
-/// Forbids core dumps of this process, and reading its memory to other processes of its user.
+/// Forbids core dumps of this process, and forbids other processes of its user to read its memory.
 ///
 /// # Errors
-/// What the operating system says.
+/// The error of the operating system.
 pub fn forbid_dumps() -> io::Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let none = Rlimit {

@@ -1,9 +1,8 @@
-//! Every metric family, in one struct that is built once on its own recorder and passed down: no
-//! global registry.
+//! Every metric family, in one struct that is built once on its own recorder and passed down. There
+//! is no global registry.
 //!
-//! Labels come from closed sets; no principal, context or request id is ever one. Handles are
-//! registered once and kept, because registering costs more than counting. `keymill_*` names are
-//! held to the dashboards by a test.
+//! Labels come from closed sets; a principal, a context or a request id is never a label. Handles
+//! are registered once and kept. A test holds the `keymill_*` names to the dashboards.
 
 use metrics::{Counter, Gauge, Histogram, SharedString, Unit};
 use metrics_exporter_prometheus::{
@@ -17,13 +16,13 @@ const SECONDS_BUCKETS: [f64; 22] = [
     0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
 ];
 
-/// Name, unit and help of every family, for the exposition and for the test that holds dashboards
-/// to it.
+/// The name, unit and help text of every family, for the exposition and for the test that compares
+/// the dashboards.
 pub const FAMILIES: [(&str, Kind, &str); 32] = [
     (
         "keymill_requests_total",
         Kind::Counter,
-        "Requests by operation and code (OK or the error's)",
+        "Requests by operation and code (OK or the error code)",
     ),
     (
         "keymill_request_duration_seconds",
@@ -43,12 +42,12 @@ pub const FAMILIES: [(&str, Kind, &str); 32] = [
     (
         "keymill_connections_let_go_total",
         Kind::Counter,
-        "Connections of strangers, and idle ones, that were closed because a listener was full and another waited, by transport",
+        "Connections, idle or not authenticated, that were closed because their listener was full and another one waited, by transport",
     ),
     (
         "keymill_accept_failures_total",
         Kind::Counter,
-        "Connections that could not be accepted for want of descriptors or memory, by transport",
+        "Connections that could not be accepted because descriptors or memory ran out, by transport",
     ),
     (
         "keymill_data_keys_total",
@@ -58,7 +57,7 @@ pub const FAMILIES: [(&str, Kind, &str); 32] = [
     (
         "keymill_throttled_total",
         Kind::Counter,
-        "Requests and batches answered ThrottlingException, by whose limit was reached",
+        "Requests and batches answered ThrottlingException, by the owner of the limit that was reached",
     ),
     (
         "keymill_policy_undecided_total",
@@ -93,7 +92,7 @@ pub const FAMILIES: [(&str, Kind, &str); 32] = [
     (
         "keymill_keystore_commits_total",
         Kind::Counter,
-        "Durable changes of the store",
+        "Changes of the store that were made durable",
     ),
     (
         "keymill_keystore_commit_duration_seconds",
@@ -108,13 +107,13 @@ pub const FAMILIES: [(&str, Kind, &str); 32] = [
     (
         "keymill_keystore_halted",
         Kind::Gauge,
-        "1 while the store takes no changes, since one of them failed",
+        "1 while the store takes no changes because a change failed",
     ),
     ("keymill_kms_keys", Kind::Gauge, "KMS keys by state"),
     (
         "keymill_deletions_held",
         Kind::Gauge,
-        "KMS keys whose date of deletion has come, and which are not removed yet",
+        "KMS keys whose date of deletion has come but which are not removed yet",
     ),
     (
         "keymill_auth_failures_total",
@@ -129,7 +128,7 @@ pub const FAMILIES: [(&str, Kind, &str); 32] = [
     (
         "keymill_tls_reload_failures_total",
         Kind::Counter,
-        "Times that changed TLS files could not be used, and the old ones stayed in force",
+        "Changed TLS files that could not be used, so that the old ones stayed in force",
     ),
     (
         "keymill_tls_certificate_expiry_timestamp_seconds",
@@ -139,17 +138,17 @@ pub const FAMILIES: [(&str, Kind, &str); 32] = [
     (
         "keymill_audit_records_total",
         Kind::Counter,
-        "Audit records that the log has",
+        "Audit records written to the log",
     ),
     (
         "keymill_audit_failures_total",
         Kind::Counter,
-        "Calls refused because their audit record could not be kept",
+        "Calls refused because their audit record could not be stored",
     ),
     (
         "keymill_audit_backlog_bytes",
         Kind::Gauge,
-        "Audit records that the log does not have yet",
+        "Audit records, in bytes, that are not written to the log yet",
     ),
     (
         "keymill_aes_accelerated",
@@ -178,14 +177,14 @@ pub const FAMILIES: [(&str, Kind, &str); 32] = [
     ),
 ];
 
-/// What a family measures with.
+/// The type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only grows.
+    /// Only increases.
     Counter,
     /// Goes up and down.
     Gauge,
-    /// Distribution in seconds.
+    /// A distribution in seconds.
     Histogram,
 }
 
@@ -218,10 +217,11 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers what has no labels, and states the facts that do not change.
+    /// Registers the metrics without labels, and sets those that never change.
     ///
     /// # Errors
-    /// Never in practice: the buckets are constants; the exporter's signature has an error.
+    /// Never in practice: the buckets are constants, but the exporter's function returns a
+    /// `Result`.
     pub fn new() -> Result<Self, BuildError> {
         let mut builder = PrometheusBuilder::new();
         for (name, kind, _) in FAMILIES {
@@ -238,6 +238,7 @@ impl Metrics {
         let gauge =
             |name: &'static str| metrics::with_local_recorder(&recorder, || metrics::gauge!(name));
         metrics::with_local_recorder(&recorder, describe);
+        // These are registered now, so that a scrape shows them from 0 on.
         let metrics = Self {
             pool_minted: build("keymill_pool_minted_total"),
             entropy_failures: build("keymill_entropy_failures_total"),
@@ -393,8 +394,8 @@ impl Metrics {
         self.handle.render()
     }
 
-    /// Moves histogram samples into their buckets; without it, and without a scrape, samples would
-    /// pile up in memory.
+    /// Moves histogram samples into their buckets. Without this call and without scrapes, samples
+    /// would accumulate in memory.
     pub fn upkeep(&self) {
         self.handle.run_upkeep();
     }
@@ -410,15 +411,15 @@ impl Metrics {
     }
 }
 
-/// Draws the seed of this thread's hash maps, which the standard library takes from the operating
-/// system when the thread makes its first. Without it the first map of a thread panics where that
-/// source has failed: for threads that must go on then, at their start.
+/// Makes the first hash map of this thread. The standard library then draws the seed of all its
+/// hash maps from the operating system, and panics if that source has failed. A thread that must
+/// survive such a failure calls this when it starts.
 pub fn seed_hash_maps() {
     drop(RandomState::new());
 }
 
-/// The lines of a gauge whose series come and go: a registry would keep each that there ever was.
-/// `label` has values that need no escapes. Nothing where there are none.
+/// The exposition of a gauge whose series come and go; a registry would keep every series that ever
+/// existed. The values of `label` must need no escapes. Empty without series.
 #[must_use]
 pub fn passing_gauge<'a>(
     name: &str,

@@ -1,13 +1,14 @@
-//! The chain: what makes a log that was cut off, edited, reordered or replaced show.
+//! The chain, which shows that a log was cut off, edited, reordered or replaced.
 //!
 //! A log is a sequence of **groups**, numbered from 1: some lines, and a chain line that closes
 //! them with `HMAC-SHA-256(audit key, previous MAC ‖ the group's bytes up to the MAC)`. The MAC
 //! before the first is `HMAC-SHA-256(audit key, label ‖ log id)`. Each file begins with a group
-//! that holds the file's header and nothing else, so the chain goes through the headers too.
+//! that holds only the file's header, so the chain covers the headers too.
 //!
-//! A chain line also says up to which position of the journal the log has the records; from one to
-//! the next it moves by the frames of the records between and by what was not finished, which it
-//! says too, and by more where a power cut took some.
+//! A chain line also holds the position in the journal up to which the log has the records. From
+//! one chain line to the next, the position grows by the frames of the records between them and by
+//! the unfinished bytes, which the line counts. It grows by more only where a power cut lost
+//! records.
 
 use crate::audit::LINE_BYTES_MAX;
 use crate::audit::record::RECORD_START;
@@ -20,20 +21,20 @@ use serde::Deserialize;
 use sha2::Sha256;
 use std::io::Write;
 
-/// What a chain line begins with.
+/// The first bytes of a chain line.
 pub(super) const CHAIN_START: &[u8] = b"{\"keymillChain\":";
-/// What a header line begins with.
+/// The first bytes of a header line.
 pub(super) const HEADER_START: &[u8] = b"{\"keymillLog\":";
-/// What a chain line ends with: the MAC's 64 digits, then these and the line feed.
+/// The last bytes of a chain line: the MAC's 64 digits come before them.
 const CHAIN_END: &[u8] = b"\"}}\n";
 const MAC_DIGITS: usize = 64;
-/// Format of header and chain lines.
+/// The format of header and chain lines.
 const VERSION: u32 = 1;
-/// Lines of one group at most, in bytes: what the writer holds in memory.
+/// The most bytes in the lines of one group, which the writer holds in memory.
 pub(super) const GROUP_BYTES_MAX: usize = 1 << 20;
 const _: () = assert!(LINE_BYTES_MAX <= GROUP_BYTES_MAX);
 
-/// Where a log stands: its head, and the journal position up to which it has the records.
+/// The state of a log: its head, and the journal position up to which it has the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Chain {
     pub(super) head: AuditHead,
@@ -41,7 +42,7 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// Before the first group of the log `id`.
+    /// The state before the first group of the log `id`.
     pub(super) fn begin(key: &Secret<32>, id: [u8; 16], position: u64) -> Self {
         let mut mac = hmac(key);
         mac.update(b"keymill audit log v1 ");
@@ -54,9 +55,9 @@ impl Chain {
         Self { head, position }
     }
 
-    /// Appends the chain line that closes the group in `lines`, which holds `records` records that
-    /// end at `position`, between them `unfinished` bytes of the journal that a killed process had
-    /// only claimed.
+    /// Appends the chain line that closes the group in `lines`. The group holds `records` records
+    /// that end at `position`; between them are `unfinished` bytes of the journal that a killed
+    /// process had claimed and not filled.
     pub(super) fn close(
         &mut self,
         key: &Secret<32>,
@@ -96,7 +97,7 @@ fn hmac(key: &Secret<32>) -> Hmac<Sha256> {
     Hmac::new_from_slice(key.expose()).expect("HMAC takes keys of every length")
 }
 
-/// What the first line of a file says.
+/// The content of a file's first line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) log: [u8; 16],
@@ -104,7 +105,7 @@ pub(super) struct Header {
     pub(super) previous: [u8; 32],
     /// Seconds since the Unix epoch.
     pub(super) created: u64,
-    /// The sealed head of a log that this one comes after without its files.
+    /// The sealed head of an earlier log whose files were missing when this log was begun.
     pub(super) after: Option<AuditHead>,
 }
 
@@ -170,7 +171,7 @@ impl Header {
         .expect("writing to a vector cannot fail");
     }
 
-    /// What the file continues.
+    /// The head that the file continues.
     pub(super) fn before(&self) -> AuditHead {
         AuditHead {
             log: self.log,
@@ -179,7 +180,7 @@ impl Header {
         }
     }
 
-    /// Parses a line; `None` when it is no header of this version.
+    /// Parses a line; `None` when it is not a header of this version.
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
         let body = serde_json::from_slice::<HeaderLine<'_>>(line)
             .ok()?
@@ -203,7 +204,7 @@ impl Header {
     }
 }
 
-/// What a chain line says.
+/// The content of a chain line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ChainLine {
     pub(super) group: u64,
@@ -232,12 +233,12 @@ struct ChainBody<'a> {
 }
 
 impl ChainLine {
-    /// Bytes at the end of a chain line that its MAC does not cover: itself, and what closes the
-    /// line.
+    /// The bytes at the end of a chain line that its MAC does not cover: the MAC itself and the end
+    /// of the line.
     pub(super) const UNCOVERED_BYTES: usize = MAC_DIGITS + CHAIN_END.len();
 
-    /// Parses a line with its line feed; `None` when it is not exactly what [`Chain::close`]
-    /// writes.
+    /// Parses a line with its line feed; `None` when it is not exactly the output of
+    /// [`Chain::close`].
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
         let body = serde_json::from_slice::<ChainEnvelope<'_>>(line)
             .ok()?
@@ -256,8 +257,9 @@ impl ChainLine {
     }
 }
 
-/// Whether a line can be a record: what [`AuditRecord::append`](crate::audit::AuditRecord::append)
-/// writes and nothing that could be taken for a line of the chain.
+/// Whether a line can be a record: it has the form that
+/// [`AuditRecord::append`](crate::audit::AuditRecord::append) writes, and cannot be taken for a
+/// line of the chain.
 pub(super) fn is_record(line: &[u8]) -> bool {
     let Some((b'\n', rest)) = line.split_last() else {
         return false;
@@ -338,7 +340,7 @@ mod tests {
         assert_eq!(text, FROZEN);
     }
 
-    /// Computed apart, with Python's `hmac`.
+    /// The expected values were computed with Python's `hmac`.
     const FROZEN: &str = "{\"eventVersion\":1}\n{\"keymillChain\":{\"group\":1,\"records\":1,\"journal\":48,\"mac\":\"\
         af8b061db16d5f41626e43cd689f18049e7edfb15aa2c97a891f846ed610cbdd\"}}\n";
 

@@ -1,4 +1,4 @@
-//! What the writer asks of the disk: few verbs, so that a test can fail each of them.
+//! The writer's operations on the disk: only a few, so that a test can make each of them fail.
 
 use crate::file::open;
 use rustix::fs::{FallocateFlags, fallocate};
@@ -7,30 +7,30 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-/// Permission bits of a log file: for its owner and those who read logs.
+/// Permission bits of a log file: its owner writes, its group (log readers) reads.
 pub(super) const LOG_MODE: u32 = 0o640;
 
-/// Where log files are kept.
+/// The place where log files are kept.
 pub(super) trait Disk: Send {
-    /// Makes an empty file of this name, in place of one that an earlier attempt left.
+    /// Makes an empty file of this name, in place of one that an earlier try left behind.
     fn create(&mut self, path: &Path) -> io::Result<File>;
     /// Writes all of `bytes` at `offset`.
     fn write(&mut self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Makes what was written durable.
+    /// Makes the written bytes durable.
     fn sync(&mut self, file: &File) -> io::Result<()>;
     /// Opens the folder, for [`Self::sync_folder`].
     fn folder(&mut self, path: &Path) -> io::Result<File>;
-    /// Makes the folder's names durable.
+    /// Makes the names in the folder durable.
     fn sync_folder(&mut self, folder: &File) -> io::Result<()>;
-    /// What is at `path` now; nothing when nothing is.
+    /// The file at `path` now; `None` when there is none.
     fn at(&mut self, path: &Path) -> io::Result<Option<Seen>>;
-    /// Cuts the file to `length`, and gives back what was reserved past it.
+    /// Cuts the file to `length`, and frees the room that was reserved behind it.
     fn cut(&mut self, file: &File, length: u64) -> io::Result<()>;
     /// Reserves room for `bytes` from `offset` on without making the file longer.
     fn reserve(&mut self, file: &File, offset: u64, bytes: u64) -> io::Result<()>;
 }
 
-/// A file, whatever its names are.
+/// Identifies a file whatever its name is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     device: u64,
@@ -45,26 +45,26 @@ impl Identity {
         }
     }
 
-    /// That of an open file.
+    /// The identity of an open file.
     pub(super) fn of(file: &File) -> io::Result<Self> {
         Ok(Self::new(&file.metadata()?))
     }
 }
 
-/// What is at a path.
+/// A file that was found at a path.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     pub(super) identity: Identity,
     pub(super) length: u64,
 }
 
-/// Whether there is no such name, or no folder that could have it.
+/// Whether the error means that the name, or a folder above it, does not exist.
 pub(super) fn is_absent(error: &io::Error) -> bool {
     use io::ErrorKind::{NotADirectory, NotFound};
     matches!(error.kind(), NotFound | NotADirectory)
 }
 
-/// The operating system's.
+/// The disk of the operating system.
 pub(super) struct SystemDisk;
 
 impl Disk for SystemDisk {
@@ -105,7 +105,7 @@ impl Disk for SystemDisk {
 
     fn reserve(&mut self, file: &File, offset: u64, bytes: u64) -> io::Result<()> {
         match fallocate(file, FallocateFlags::KEEP_SIZE, offset, bytes) {
-            // A file system that cannot reserve tells of a full disk when it is written to.
+            // On a file system that cannot reserve, a full disk shows only when it is written to.
             Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
             Err(error) => Err(error.into()),
         }

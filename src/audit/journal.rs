@@ -1,24 +1,24 @@
-//! The journal: where records wait for the log, in memory that a killed process leaves behind.
+//! The journal: records wait in it for the log. Its memory outlives a killed process.
 //!
-//! A file of fixed size, its blocks allocated beforehand, mapped shared: a page of header and a
-//! ring of frames. What is stored in it is in the kernel's page cache, which survives the process
-//! but not the machine: the log behind it is synced for that.
+//! It is a file of fixed size whose blocks are allocated beforehand, mapped shared: a page of
+//! header and a ring of frames. Stored bytes are in the kernel's page cache, which outlives the
+//! process but not the machine; against that, the log is synced.
 //!
-//! A record's **position** counts the bytes of all frames before it since the journal began and
-//! never goes back; its frame begins at that position modulo the ring's length. The log's last
-//! chain line says up to which position the log has the records. So after a kill each record is
-//! written exactly once, wherever the writer stood.
+//! A record's **position** is the number of bytes of all frames before it since the journal began.
+//! It never decreases; the record's frame begins at that position modulo the ring's length. The
+//! log's last chain line holds the position up to which the log has the records. So after a kill
+//! each record is written exactly once, wherever the writer was interrupted.
 //!
 //! Layout, words of 8 bytes, little-endian. Header: magic, bytes of the ring, tail, head, boot id
 //! (two). Frame: `position`, `length << 32 | CRC-32`, then the line, padded to 16 bytes. A thread
-//! claims room by moving the tail; the position is stored last: a frame that has its own position
-//! is complete, and a frame of an earlier lap has another. Nobody waits for a thread that is
-//! stopped in the middle but the writer, which takes what is complete before it.
+//! claims room by moving the tail, and stores the position last: a frame that has its own position
+//! is complete, and a frame of an earlier lap has another. Only the writer waits for a thread that
+//! is stopped in the middle, after it has taken the complete frames before it.
 //!
-//! Room without a frame is what a killed process was in the middle of filling: its answer never
-//! left. That holds while the machine has not been started anew since, which the boot id shows;
-//! after a power cut it may as well have been a record. The CRC is for what a power cut tears:
-//! pages reach the disk in no order.
+//! Claimed room without a frame is a record that a killed process was storing: its answer never
+//! left. That is certain only while the machine has not restarted, which the boot id shows; after a
+//! power cut the room may have held a record. The CRC detects frames torn by a power cut: pages
+//! reach the disk in no order.
 
 use crate::audit::LINE_BYTES_MAX;
 use crate::audit::disk::Identity;
@@ -43,67 +43,69 @@ const TAIL_WORD: usize = 2;
 const HEAD_WORD: usize = 3;
 const BOOT_WORDS: [usize; 2] = [4, 5];
 
-/// Where Linux tells one start of the machine from the next, as a UUID.
+/// Linux gives each start of the machine another UUID here.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// What positions are multiples of; a frame's header, which therefore never crosses a sector.
+/// All positions are multiples of this many bytes, the size of a frame's header; so a header never
+/// crosses a sector.
 pub(super) const FRAME_UNIT: u64 = 16;
 const FRAME_HEADER_WORDS: u64 = 2;
-/// A ring holds at least a few of the longest lines.
+/// The smallest ring: it holds a few of the longest lines.
 pub(super) const RING_BYTES_MIN: u64 = 4 * LINE_BYTES_MAX as u64;
-/// Written at a time when a journal is made.
+/// Written repeatedly to fill a new journal.
 static ZEROS: [u8; 65_536] = [0; 65_536];
 
-/// There is no room until the log has caught up.
+/// The journal has no room until the log has caught up.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
-/// What was taken out for the log.
+/// The records that were taken out for the log.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Collected {
-    /// The position after it.
+    /// The position after the last of them.
     pub(super) end: u64,
-    /// Lines.
+    /// The number of lines.
     pub(super) records: u64,
-    /// Bytes between that hold no sound frame.
+    /// Bytes between them without a sound frame.
     pub(super) lost: u64,
-    /// Bytes between that a killed process had claimed and not filled.
+    /// Bytes between them that a killed process had claimed and not filled.
     pub(super) unfinished: u64,
 }
 
-/// Bytes that a line of this length, line feed included, takes up.
+/// The bytes that a line of this length, including its line feed, occupies.
 pub(super) fn frame_bytes(line_bytes: usize) -> u64 {
     (FRAME_HEADER_WORDS * 8 + line_bytes as u64).next_multiple_of(FRAME_UNIT)
 }
 
-/// What is at a position.
+/// The content at a position.
 enum Frame {
-    /// A line, which was appended to what was read; and the frame's bytes.
+    /// A complete frame. Its line was appended to the output; the number is the frame's bytes.
     Complete(u64),
-    /// It was complete once, and was changed.
+    /// The frame was complete once and was changed.
     Unsound,
-    /// None, or none that is complete.
+    /// There is no complete frame.
     Missing,
 }
 
-/// The journal of one log, locked for this process. Its header's tail is where the next frame goes.
+/// The journal of one log, locked for this process. The tail in its header is the position of the
+/// next frame.
 pub(super) struct Journal {
     file: File,
     map: Mapping,
     ring_words: usize,
-    /// Whether what is in it was stored since the machine was started.
+    /// Whether its content was stored since the machine was started.
     is_of_this_boot: bool,
-    /// Up to where the log is durable: frames before it may be overwritten. A store releases what
-    /// the writer has read.
+    /// The position up to which the log is durable: frames before it may be overwritten. Its store
+    /// is a release, after the writer has read the frames.
     head: AtomicU64,
 }
 
 impl Journal {
-    /// Opens the file and takes its lock, which ends with the process. The journal itself is only
-    /// made or found by [`Self::find`] and [`Self::make`].
+    /// Opens the file and takes its lock, which ends with the process. [`Self::find`] and
+    /// [`Self::make`] then find or make the journal in it.
     ///
     /// # Errors
-    /// `WouldBlock` when another process has it, else what the operating system says.
+    /// `WouldBlock` when another process holds the lock, else the error of the operating system.
     pub(super) fn lock(path: &Path) -> io::Result<File> {
         let file = open::own_or_new(path, 0o600)?;
         match file.try_lock() {
@@ -113,10 +115,10 @@ impl Journal {
         }
     }
 
-    /// The journal that a former process left in `file`; nothing when the file holds none.
+    /// The journal that a former process left in `file`; `None` when the file holds none.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// The error of the operating system.
     pub(super) fn find(file: &File) -> io::Result<Option<Self>> {
         let bytes = file.metadata()?.len();
         let ring = bytes.saturating_sub(HEADER_BYTES);
@@ -133,7 +135,7 @@ impl Journal {
             && tail.saturating_sub(head) <= ring;
         let boot = BOOT_WORDS.map(word);
         if tail < head {
-            // A kill between the two stores of `begin_at`.
+            // The process was killed between the two stores of `begin_at`.
             journal.map[TAIL_WORD].store(head.to_le(), Ordering::Relaxed);
         }
         journal.head.store(head, Ordering::Relaxed);
@@ -144,19 +146,20 @@ impl Journal {
     /// Makes an empty journal in `file`, with a ring of `ring_bytes` (rounded up), that begins at
     /// `position`.
     ///
-    /// # Errors
+    /// The error of the operating system, for example a full disk.
     /// What the operating system says, a full disk among it.
     pub(super) fn make(file: &File, ring_bytes: u64, position: u64) -> io::Result<Self> {
         let ring = Self::ring_bytes(ring_bytes);
-        // Copy-on-write file systems allocate anew at every write unless told not to, and could
-        // then run out under a mapped page. Others know no such flag.
+        // A copy-on-write file system allocates new blocks at every write unless this flag is set,
+        // and could run out of them under a mapped page. Other file systems do not know the flag.
         file.set_len(0)?;
         let _unknown = ioctl_setflags(file, IFlags::NOCOW);
         match fallocate(file, FallocateFlags::empty(), 0, HEADER_BYTES + ring) {
             Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
             Err(error) => return Err(error.into()),
         }
-        // Written and not only allocated: later stores then find blocks that need no conversion.
+        // The blocks are written and not only allocated, so that later stores need no conversion of
+        // them.
         let mut at = 0;
         while at < HEADER_BYTES + ring {
             let length = (HEADER_BYTES + ring - at).min(ZEROS.len() as u64);
@@ -174,7 +177,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// The bytes of a ring for which `bytes` were asked.
+    /// The actual bytes of a ring for which `bytes` were requested.
     pub(super) fn ring_bytes(bytes: u64) -> u64 {
         bytes.max(RING_BYTES_MIN).next_multiple_of(HEADER_BYTES)
     }
@@ -190,39 +193,39 @@ impl Journal {
         })
     }
 
-    /// Which file it is.
+    /// The identity of the file.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// The error of the operating system.
     pub(super) fn identity(&self) -> io::Result<Identity> {
         Identity::of(&self.file)
     }
 
-    /// Whether its file has no name any more: it ends with this process.
+    /// Whether the file was removed: it then ends with this process.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// The error of the operating system.
     pub(super) fn is_removed(&self) -> io::Result<bool> {
         Ok(self.file.metadata()?.nlink() == 0)
     }
 
-    /// Bytes of the ring.
+    /// The bytes of the ring.
     pub(super) fn capacity(&self) -> u64 {
         self.ring_words as u64 * 8
     }
 
-    /// Where the next frame goes.
+    /// The position of the next frame.
     pub(super) fn tail(&self) -> u64 {
         u64::from_le(self.map[TAIL_WORD].load(Ordering::Acquire))
     }
 
-    /// Up to where the log is known to be durable.
+    /// The position up to which the log is known to be durable.
     pub(super) fn head(&self) -> u64 {
         self.head.load(Ordering::Relaxed)
     }
 
-    /// Says that what is stored from now on was stored since this start of the machine. What is
-    /// older must have been taken out.
+    /// Records that frames stored from now on belong to this start of the machine. Older frames
+    /// must have been taken out.
     pub(super) fn adopt(&self) {
         let boot = boot_id().unwrap_or_default();
         for (word, half) in BOOT_WORDS.into_iter().zip(boot) {
@@ -230,16 +233,17 @@ impl Journal {
         }
     }
 
-    /// Drops everything, and goes on at `position`.
+    /// Drops all frames and continues at `position`.
     pub(super) fn begin_at(&self, position: u64) {
         self.release(position);
         self.map[TAIL_WORD].store(position.to_le(), Ordering::Release);
     }
 
-    /// Copies `line` in, and returns the position after it. No system call and no lock.
+    /// Copies `line` into the journal and returns the position after it. Makes no system call and
+    /// takes no lock.
     ///
     /// # Errors
-    /// [`Full`]; nothing was copied.
+    /// [`Full`]; then nothing was copied.
     pub(super) fn append(&self, line: &[u8]) -> Result<u64, Full> {
         let sum = u64::from(crc32fast::hash(line));
         let bytes = frame_bytes(line.len());
@@ -254,18 +258,18 @@ impl Journal {
             last[..rest.len()].copy_from_slice(rest);
             self.store(at + 2 + words.len(), &[last]);
         }
-        // Releases the words before it: whoever finds the position finds the frame.
+        // Release: a reader that sees the position also sees the words of the frame.
         ring[at].store(position.to_le(), Ordering::Release);
         Ok(position + bytes)
     }
 
-    /// Claims room: nobody else stores there from then on.
+    /// Claims room, which is then this thread's alone.
     fn claim(&self, bytes: u64) -> Result<u64, Full> {
         let tail = &self.map[TAIL_WORD];
         let mut position = self.tail();
         loop {
             let end = position + bytes;
-            // Acquires what the writer has read of the frames that are to be overwritten.
+            // Acquire: the writer has finished reading the frames that are overwritten now.
             if end.saturating_sub(self.head.load(Ordering::Acquire)) > self.capacity() {
                 return Err(Full);
             }
@@ -277,8 +281,8 @@ impl Journal {
         }
     }
 
-    /// Appends lines from `from` on to `out`, until `to`, or until there are `bytes_max` of them
-    /// and at least one, or up to a frame that is not complete yet.
+    /// Appends to `out` the lines from `from` on, until `to`, or until they have `bytes_max` bytes
+    /// (but at least one line), or up to a frame that is not complete yet.
     pub(super) fn collect(
         &self,
         from: u64,
@@ -289,7 +293,8 @@ impl Journal {
         self.take(from, to, bytes_max, out, false)
     }
 
-    /// The same of a journal that a former process left: what is no sound frame is passed over.
+    /// Appends lines as [`Self::collect`] does, for a journal that a former process left: positions
+    /// without a sound frame are skipped.
     pub(super) fn recover(
         &self,
         from: u64,
@@ -308,6 +313,7 @@ impl Journal {
         out: &mut Vec<u8>,
         is_left: bool,
     ) -> Collected {
+        // Only a former process can have left gaps; its boot id decides how they are counted.
         let mut collected = Collected {
             end: from,
             ..Collected::default()
@@ -347,9 +353,8 @@ impl Journal {
         }
         let second = u64::from_le(ring[at + 1].load(Ordering::Relaxed));
         let length = usize::try_from(second >> 32).unwrap_or(usize::MAX);
-        // No line is empty.
+        // A line is never empty, and nothing was ever stored at position 0.
         if length == 0 || length > LINE_BYTES_MAX || position + frame_bytes(length) > to {
-            // Nothing was ever stored at the beginning.
             return if position == 0 && second == 0 {
                 Frame::Missing
             } else {
@@ -386,8 +391,8 @@ impl Journal {
         usize::try_from(position / 8 % ring_words).unwrap_or_default()
     }
 
-    /// Stores words from `at` on. Two plain loops here and below: a chained iterator costs as much
-    /// again as the copy.
+    /// Stores words from `at` on. This loop and the one of `load` are plain on purpose: see the row
+    /// "keep a record in the journal" of benches/RESULTS.md before you change them.
     fn store(&self, at: usize, words: &[[u8; 8]]) {
         let (before, after) = self.around(at);
         let (here, wrapped) = words.split_at(words.len().min(after.len()));
@@ -413,13 +418,13 @@ impl Journal {
         out.truncate(start + length);
     }
 
-    /// The ring's words up to `at`, and from it on.
+    /// The ring's words before `at`, and those from `at` on.
     fn around(&self, at: usize) -> (&[AtomicU64], &[AtomicU64]) {
         self.map[HEADER_WORDS..].split_at(at % self.ring_words)
     }
 }
 
-/// This start of the machine; nothing where the kernel does not tell.
+/// The id of this start of the machine; `None` when the kernel does not provide it.
 fn boot_id() -> Option<[u64; 2]> {
     let text = std::fs::read_to_string(BOOT_ID).ok()?;
     let id = u128::from_str_radix(&text.trim_end().replace('-', ""), 16).ok()?;

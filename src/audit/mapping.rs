@@ -1,4 +1,4 @@
-//! A file's pages, shared with the kernel: what is stored in them survives the process, without a
+//! A file's pages, shared with the kernel: words stored in them outlive the process, without a
 //! system call.
 
 use rustix::mm::{MapFlags, ProtFlags};
@@ -8,12 +8,12 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
-/// The first words of a file, mapped shared. They are only reached as atomics, so that nothing
-/// another thread or process does to them is more than a wrong value.
+/// The first words of a file, mapped shared. They are accessed only as atomics, so that a change by
+/// another thread or process can cause a wrong value and nothing worse.
 ///
 /// JUSTIFICATION: a record must outlive a killed process. `write(2)` does that for 1.2 µs a record,
-/// six times what making the record costs; a store into a shared mapping does it for the price of
-/// the store. `mmap` has no safe wrapper.
+/// six times the time of making the record; a store into a shared mapping takes only the time of
+/// the store (bench `audit`, "keep a record in the journal"). `mmap` has no safe wrapper.
 pub(super) struct Mapping {
     address: NonNull<AtomicU64>,
     words: usize,
@@ -29,22 +29,23 @@ unsafe impl Send for Mapping {}
     unsafe_code,
     reason = "a shared mapping is only reached through a raw pointer"
 )]
-// SAFETY: as above; concurrent atomic accesses are what atomics are for.
+// SAFETY: the mapping belongs to no thread, and all access is atomic, which several threads may do
+// at once.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps the first `words` words of `file`, which must be that long and have its blocks: a store
-    /// into a page that has none, on a full disk, ends the process.
+    /// Maps the first `words` words of `file`. The file must be that long and its blocks allocated:
+    /// a store into a page without a block, on a full disk, ends the process.
     ///
     /// # Errors
-    /// What `mmap` says.
+    /// The error of `mmap`.
     #[expect(unsafe_code, reason = "mmap has no safe wrapper")]
     pub(super) fn new(file: &File, words: usize) -> io::Result<Self> {
-        // Populated: no page is faulted in by a request.
+        // Populated, so that no request has to fault a page in.
         let flags = MapFlags::SHARED | MapFlags::POPULATE;
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice, which nothing refers to yet.
-        let address = unsafe {
+        let mapped = unsafe {
             rustix::mm::mmap(
                 std::ptr::null_mut(),
                 words * size_of::<u64>(),
@@ -54,7 +55,7 @@ impl Mapping {
                 0,
             )
         };
-        let address = NonNull::new(address?.cast::<AtomicU64>())
+        let address = NonNull::new(mapped?.cast::<AtomicU64>())
             .ok_or_else(|| io::Error::other("mapped at address zero"))?;
         Ok(Self { address, words })
     }
@@ -69,10 +70,10 @@ impl Deref for Mapping {
     )]
     fn deref(&self) -> &[AtomicU64] {
         // SAFETY: the address is that of a mapping of so many words, aligned to a page, readable
-        // and writable, that lives until the drop; all zero bits and all others are values of an
-        // atomic; and nothing in this process refers to it but through this slice. Should somebody
-        // cut the file off meanwhile, the next access ends the process (SIGBUS), as a kill would:
-        // no access goes elsewhere.
+        // and writable, that lives until the drop. Every bit pattern is a valid value of an atomic.
+        // Nothing in this process refers to the mapping except through this slice. If another
+        // process cuts the file off meanwhile, the next access ends this process (SIGBUS), as a
+        // kill would: no access goes elsewhere.
         unsafe { std::slice::from_raw_parts(self.address.as_ptr(), self.words) }
     }
 }
@@ -81,7 +82,7 @@ impl Drop for Mapping {
     #[expect(unsafe_code, reason = "munmap has no safe wrapper")]
     fn drop(&mut self) {
         let bytes = self.words * size_of::<u64>();
-        // SAFETY: mapped by `new` with this length, and what was borrowed of it ended with `self`.
+        // SAFETY: `new` mapped it with this length, and all borrows of it ended with `self`.
         let _unmapped = unsafe { rustix::mm::munmap(self.address.as_ptr().cast(), bytes) };
     }
 }

@@ -1,4 +1,4 @@
-//! Reading log files back, group by group.
+//! Reads log files group by group.
 
 use crate::audit::LINE_BYTES_MAX;
 use crate::audit::chain::{
@@ -13,17 +13,17 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-/// A group at most: its lines, one that went over the limit, and the chain line.
+/// The most bytes of a group: its lines, one line beyond the limit, and the chain line.
 const GROUP_READ_BYTES_MAX: usize = GROUP_BYTES_MAX + LINE_BYTES_MAX + 1024;
 
-/// A log file by its name, `audit-<time>-<group>.jsonl`.
+/// A log file, named `audit-<time>-<group>.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LogFile {
     /// The number of its first group.
     pub(super) group: u64,
     pub(super) path: PathBuf,
-    /// Whether another program has given it a name of its own, as `logrotate` does: `….jsonl.1`,
-    /// `….jsonl-20261128`. Nothing is written to it any more.
+    /// Whether another program has renamed it, as `logrotate` does: `….jsonl.1`,
+    /// `….jsonl-20261128`. Nothing more is written to it.
     pub(super) is_moved: bool,
 }
 
@@ -64,7 +64,7 @@ impl LogFile {
         Ok(files)
     }
 
-    /// Its name without the folder.
+    /// The file's name without its folder.
     pub(super) fn shown(&self) -> String {
         let name = self.path.file_name().unwrap_or_default();
         name.to_string_lossy().into_owned()
@@ -74,10 +74,10 @@ impl LogFile {
 /// The groups of one file.
 pub(super) struct Groups {
     input: BufReader<File>,
-    /// Lines and bytes read so far.
+    /// The lines read so far; `offset` counts the bytes.
     line: u64,
     offset: u64,
-    /// The group read last.
+    /// The bytes of the group that was read last.
     bytes: Vec<u8>,
 }
 
@@ -87,22 +87,22 @@ pub(super) struct Group {
     /// Its lines in the file, counted from 1.
     pub(super) first_line: u64,
     pub(super) last_line: u64,
-    /// The offset in the file of what follows.
+    /// The offset in the file after the group.
     pub(super) end: u64,
-    /// What its first line says when that is a header.
+    /// The content of its first line when that is a header.
     pub(super) header: Option<Box<Header>>,
-    /// Lines that are neither header nor chain line.
+    /// The number of lines that are neither header nor chain line.
     pub(super) records: u64,
-    /// Bytes of the journal that these took up.
+    /// The bytes that these occupied in the journal.
     pub(super) frames: u64,
     pub(super) chain: ChainLine,
 }
 
-/// What comes next in a file.
+/// The next part of a file.
 #[derive(Debug)]
 pub(super) enum Next {
     Group(Group),
-    /// Lines from here on that no sound chain line closes.
+    /// Lines from here on that are not closed by a sound chain line.
     Rest {
         first_line: u64,
     },
@@ -119,17 +119,19 @@ impl Groups {
         })
     }
 
-    /// Lines read so far.
+    /// The lines read so far.
     pub(super) fn line(&self) -> u64 {
         self.line
     }
 
-    /// Whether nothing is left to read.
+    /// Whether the file was read to its end.
     pub(super) fn is_at_end(&mut self) -> io::Result<bool> {
         Ok(self.input.fill_buf()?.is_empty())
     }
 
     pub(super) fn next(&mut self) -> io::Result<Next> {
+        // One line at a time, up to the chain line that closes the group; never more than a group
+        // may have.
         self.bytes.clear();
         let first_line = self.line + 1;
         let (mut header, mut records, mut frames) = (None, 0, 0);
@@ -173,12 +175,12 @@ impl Groups {
         }
     }
 
-    /// The lines of the group read last.
+    /// The lines of the group that was read last.
     pub(super) fn lines(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The MAC that the group read last has after `previous`.
+    /// The MAC of the group that was read last, when `previous` is the MAC before it.
     pub(super) fn mac(&self, key: &Secret<32>, previous: &[u8; 32]) -> [u8; 32] {
         let covered = self.bytes.len().saturating_sub(ChainLine::UNCOVERED_BYTES);
         group_mac(key, previous, &self.bytes[..covered])

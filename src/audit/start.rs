@@ -1,5 +1,5 @@
-//! Opening a log: hold its end to the chain and to the sealed head, move what a killed process left
-//! in the journal to it, and go on.
+//! Opens a log: checks its end against the chain and the sealed head, moves the records that a
+//! killed process left in the journal to it, and continues it.
 
 use crate::audit::chain::Chain;
 use crate::audit::disk::{Disk, Identity, LOG_MODE, SystemDisk};
@@ -27,17 +27,17 @@ use tokio::sync::watch;
 pub(super) const JOURNAL: &str = "journal";
 /// The first position of a new log: a journal of zeros has no frame there.
 const BEGINNING: u64 = FRAME_UNIT;
-/// A file of fewer bytes without a group is one whose header a killed process was writing: it holds
-/// no record.
+/// A file without a group that has fewer bytes is one whose header a killed process was writing. It
+/// holds no record.
 const UNBEGUN_BYTES_MAX: u64 = 4096;
 
 impl Audit {
-    /// Opens the log in the configured folder, or begins one. Whatever a killed process left in the
-    /// journal is in the log, durable, when this returns. `sealed` is the head that the store has.
-    /// Waits for the disk.
+    /// Opens the log in the configured folder, or begins one. When this returns, all records that a
+    /// killed process left in the journal are durable in the log. `sealed` is the head that the
+    /// store holds. Waits for the disk.
     ///
     /// # Errors
-    /// [`OpenError`]; the log is as it was.
+    /// [`OpenError`]; the log is then unchanged.
     pub fn open(
         config: &Config,
         key: Secret<32>,
@@ -66,7 +66,7 @@ impl Audit {
     }
 }
 
-/// What a log is opened with.
+/// The parameters of opening a log.
 pub(super) struct Start<'a> {
     pub(super) config: &'a Config,
     pub(super) sealed: Option<AuditHead>,
@@ -75,7 +75,7 @@ pub(super) struct Start<'a> {
     pub(super) metrics: &'a Arc<Metrics>,
 }
 
-/// Where the log's last file ends.
+/// The end of the log's last file.
 struct End {
     chain: Chain,
     current: Current,
@@ -87,13 +87,14 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
 }
 
 impl Start<'_> {
-    /// Everything but starting the writer's thread.
+    /// Does everything except starting the writer's thread.
     pub(super) fn prepare(
         self,
         key: Secret<32>,
         disk: Box<dyn Disk>,
     ) -> Result<(Audit, Writer), OpenError> {
         let folder = &self.config.path;
+        // The lock of the journal comes first: from here on no other process writes this log.
         DirBuilder::new()
             .recursive(true)
             .mode(FOLDER_MODE)
@@ -122,25 +123,25 @@ impl Start<'_> {
                     path = %journal_path.display(),
                     "audit journal is missing or damaged: records that it held are lost"
                 );
-                // A jump, so that it shows in the log too.
+                // The position jumps, so that the loss shows in the log too.
                 (chain, make(chain.position + FRAME_UNIT)?, Some(current))
             }
             (None, None) => (self.begin(&key, BEGINNING)?, make(BEGINNING)?, None),
         };
         if journal.tail() < chain.position {
-            // An older copy: what it holds the log has.
+            // The journal is an older copy, all of whose records the log has.
             journal.begin_at(chain.position);
         }
-        // Frames that were let go are there until they are overwritten, should the log have lost
-        // what it had of them.
+        // Released frames stay until they are overwritten. If the log has lost their records, they
+        // are written again.
         let oldest = journal.tail().saturating_sub(journal.capacity());
         chain.position = chain.position.max(oldest);
         journal.release(chain.position);
-        let after = self.sealed.filter(|_| current.is_none());
+        let after = if current.is_none() { self.sealed } else { None };
         if let Some(sealed) = &after {
             tracing::error!(
                 path = %folder.display(), group = sealed.group,
-                "audit log is gone although the store has sealed its head: a new one begins, and says so"
+                "the audit log is missing although the store has sealed its head: a new log begins and records that"
             );
         }
         let left = journal.tail() - chain.position;
@@ -154,11 +155,11 @@ impl Start<'_> {
         if left > 0 {
             tracing::warn!(
                 bytes = left,
-                "audit records that a killed process left are in the log now"
+                "records that a killed process left in the audit journal were moved to the log"
             );
         }
         if writer.shared.journal.capacity() != Journal::ring_bytes(self.config.journal_bytes) {
-            // Empty now, so it can be made anew in another size.
+            // The journal is empty now, so it can be made again in another size.
             let journal = make(writer.chain.position)?;
             writer.shared = Arc::new(Shared::new(journal, &self.clock));
         }
@@ -215,8 +216,8 @@ impl Start<'_> {
         }
     }
 
-    /// Where the log ends, as far as it is what was written and what the store has sealed. `None`
-    /// where there is no log.
+    /// The end of the log, as far as the log is sound and agrees with the head that the store has
+    /// sealed. `None` when there is no log.
     fn end_of_log(&self, key: &Secret<32>, uses: &Uses) -> Result<Option<End>, OpenError> {
         let folder = &self.config.path;
         let mut files = LogFile::all(folder).map_err(io_error(folder))?;
@@ -230,19 +231,19 @@ impl Start<'_> {
                 return self.resume(&file, length, walk).map(Some);
             }
             let torn = path.with_extension("0.torn");
-            tracing::warn!(path = %path.display(), torn = %torn.display(), "audit log file that was never begun is put aside");
+            tracing::warn!(path = %path.display(), torn = %torn.display(), "an audit log file that was never begun was put aside");
             std::fs::rename(&path, torn).map_err(io_error(&path))?;
         }
         Ok(None)
     }
 
-    /// Goes on with a log after what is sound of its last file. What a power cut may have torn
-    /// there is put aside, but nothing that the store has sealed: cutting the end off is all that
-    /// somebody gains who makes an edit look like that, and the sealed head finds both.
+    /// Continues a log after the sound part of its last file. A part that a power cut may have torn
+    /// is put aside, but never a part that the store has sealed. An attacker who makes an edit look
+    /// like a torn write gains no more than cutting the end off, and the sealed head finds both.
     fn resume(&self, file: &LogFile, length: u64, mut walk: Walk<'_>) -> Result<End, OpenError> {
         walk.end();
-        let findings = walk.report.findings.iter();
-        let findings = findings.filter(|finding| !finding.fault.is_of_the_past());
+        let all = walk.report.findings.iter();
+        let findings = all.filter(|finding| !finding.fault.is_of_the_past());
         let first = findings.clone().next().cloned();
         let is_torn = findings
             .into_iter()
@@ -252,7 +253,12 @@ impl Start<'_> {
             self.sealed
                 .is_none_or(|sealed| sealed.log != head.log || sealed.group <= head.group)
         };
-        let Some(sound) = walk.last.sound.filter(reaches).filter(|_| is_torn) else {
+        let continued = if is_torn {
+            walk.last.sound.filter(reaches)
+        } else {
+            None
+        };
+        let Some(sound) = continued else {
             let path = self.config.path.clone();
             let finding = first.unwrap_or_else(|| Finding {
                 file: file.shown(),
@@ -268,7 +274,7 @@ impl Start<'_> {
             tracing::error!(
                 path = %path.display(), bytes = length - sound.end, torn = %torn.display(),
                 finding = first.map(|finding| finding.to_string()),
-                "audit log ends in a write that was not completed: put aside; what the journal still has of it is written again"
+                "the audit log ends in an incomplete write, which was put aside; records that the journal still has are written again"
             );
         }
         let current = Current {
@@ -287,8 +293,8 @@ impl Start<'_> {
     }
 }
 
-/// Copies what is in `file` from `from` on into a file beside it, and returns its path: it may be
-/// evidence.
+/// Copies the bytes of `file` from `from` on into a file beside it, because they may be evidence,
+/// and returns the path of the copy.
 fn put_aside(file: &File, path: &Path, from: u64) -> io::Result<PathBuf> {
     let torn = path.with_extension(format!("{from}.torn"));
     let mut input = file;

@@ -1,6 +1,6 @@
-//! What the log holds against: crashes at each step, full disks, power cuts, slow disks.
+//! The log under crashes at each step, full disks, power cuts and slow disks.
 //!
-//! The writer takes its turns when a test says so, on a clock that a test moves.
+//! The writer runs a turn only when a test tells it to, on a clock that the test moves.
 
 use super::*;
 use crate::audit::disk::{Disk, SystemDisk};
@@ -22,15 +22,15 @@ mod power;
 mod rotation;
 mod starts;
 
-/// A folder with a log, and what it is opened with.
-pub(super) struct Place {
+/// A folder with a log, and the parameters to open it.
+pub(super) struct TestLog {
     pub(super) folder: TempDir,
     pub(super) config: Config,
     pub(super) clock: Clock,
     metrics: Arc<Metrics>,
 }
 
-impl Place {
+impl TestLog {
     pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = Config {
@@ -69,7 +69,7 @@ impl Place {
         self.start(SystemDisk, None).unwrap()
     }
 
-    /// Opens, expects a refusal, and returns what it says.
+    /// Opens the log, expects a refusal, and returns its text.
     pub(super) fn refused(&self, sealed: Option<AuditHead>) -> String {
         let refused = self.start(SystemDisk, sealed).err();
         refused.expect("must be refused").to_string()
@@ -116,7 +116,7 @@ pub(super) fn chain_key() -> Secret<32> {
 
 const START: &str = "{\"eventVersion\":\"1.11\",\"number\":";
 
-/// A record that has nothing but a number.
+/// A record that has only a number.
 pub(super) fn line(number: u64) -> Vec<u8> {
     format!("{START}{number}}}\n").into_bytes()
 }
@@ -125,9 +125,10 @@ pub(super) fn record(audit: &Audit, number: u64) -> Result<(), AuditError> {
     audit.record(&line(number)).map(drop)
 }
 
-/// Three files with records in groups of three, the last one not full; and the sealed head.
-pub(super) fn log_of_three_files() -> (Place, AuditHead) {
-    let mut place = Place::new();
+/// Makes three files with records in groups of three, the last file not full. Returns the sealed
+/// head too.
+pub(super) fn log_of_three_files() -> (TestLog, AuditHead) {
+    let mut place = TestLog::new();
     place.config.file_bytes_max = 1700;
     let (audit, mut writer) = place.open();
     let mut number = 0;
@@ -147,7 +148,7 @@ pub(super) fn log_of_three_files() -> (Place, AuditHead) {
 
 #[test]
 fn audit_1_records_are_in_the_log_in_their_order_and_the_chain_holds() {
-    let place = Place::new();
+    let place = TestLog::new();
     let (audit, mut writer) = place.open();
     let first = audit.head();
     for number in 0..100 {
@@ -168,7 +169,7 @@ fn audit_1_records_are_in_the_log_in_their_order_and_the_chain_holds() {
 
 #[test]
 fn what_is_no_record_is_refused_and_counted() {
-    let place = Place::new();
+    let place = TestLog::new();
     let (audit, mut writer) = place.open();
     let mut long = line(1);
     long.truncate(long.len() - 2);
@@ -188,7 +189,7 @@ fn what_is_no_record_is_refused_and_counted() {
     assert!(place.rendered().contains("keymill_audit_failures_total 5"));
 }
 
-impl Place {
+impl TestLog {
     fn assert_sound_chain(&self) {
         assert_eq!(self.report(None).findings, []);
     }
@@ -196,7 +197,7 @@ impl Place {
 
 #[test]
 fn one_process_has_the_log() {
-    let place = Place::new();
+    let place = TestLog::new();
     let open = place.open();
     let error = place.refused(None);
     assert!(error.contains("in use by another process"), "{error}");
@@ -206,7 +207,7 @@ fn one_process_has_the_log() {
 
 #[test]
 fn a_journal_of_another_size_is_made_when_it_is_empty() {
-    let mut place = Place::new();
+    let mut place = TestLog::new();
     let (audit, writer) = place.open();
     for number in 0..50 {
         record(&audit, number).unwrap();
@@ -236,7 +237,7 @@ fn the_configuration_is_read_as_it_is_written() {
 #[test]
 fn files_are_for_the_owner_and_his_group() {
     use std::os::unix::fs::MetadataExt;
-    let place = Place::new();
+    let place = TestLog::new();
     let _open = place.open();
     let mode = |path: &Path| path.metadata().unwrap().mode() & 0o777;
     assert_eq!(mode(&place.path().join("journal")), 0o600);
@@ -247,7 +248,7 @@ fn files_are_for_the_owner_and_his_group() {
 #[tokio::test]
 async fn the_head_is_sealed_into_the_store_when_it_has_moved() {
     use crate::key::arn::Region;
-    let place = Place::new();
+    let place = TestLog::new();
     let root = place.folder.path().join("root.key");
     let root = RootKey::create(&root, &Entropy::os()).unwrap();
     let region = Region {

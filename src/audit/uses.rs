@@ -1,10 +1,11 @@
-//! The last use of each key, read off the records on their way to the log: a request pays nothing
-//! for it, and what a killed process leaves in the journal counts too.
+//! The last use of each key, read from the records on their way to the log. A request does nothing
+//! for it, and records that a killed process left in the journal count too.
 //!
-//! A record of a use is one of a successful call of an operation that uses a key (a `DryRun`
-//! succeeds in nothing), and of a batch one with rows. What is known is written into the store with
-//! the log's head; at a start the log's last file is read again, which is read for its chain
-//! anyway. So a killed process forgets uses of its last minute only where that minute has begun a
+//! A record is a use when it is of a successful call of an operation that uses a key (a `DryRun`
+//! never succeeds), or of a batch with rows. The known uses are written into the store together
+//! with the log's head. A start reads the log's last file again, which it reads for the chain
+//! anyway. So a killed process forgets uses of its last minute only if a new file was begun in that
+//! minute.
 //! file.
 
 use crate::audit::record::{KEYMILL, KMS};
@@ -17,23 +18,23 @@ use memchr::{memchr, memmem, memrchr_iter};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What stands between the parameters and the resources. Quotes in a value are escaped, so the last
-/// of these in a record is ours.
+/// The text between the parameters and the resources. Quotes in a value are escaped, so the last
+/// occurrence in a record is ours.
 const RESOURCES: &[u8] = b",\"responseElements\":null,\"resources\":[";
 
-/// Ends of records that are known at once as those of keys whose last use has been noted: comparing
-/// is cheaper than reading.
+/// How many ends of records are remembered. A record with a remembered end is of keys whose last
+/// use was noted already, and is not parsed.
 const REPEATED_MAX: usize = 16;
 
-/// What is known of the keys' last uses.
+/// The known last uses of the keys.
 pub(super) struct Uses {
-    /// Held by the writer for one group, by whoever asks, and for a comparison once a minute;
-    /// nothing awaits under it. A poisoned one holds whole entries all the same.
+    /// Locked by the writer for one group, by callers that ask, and once a minute for a comparison;
+    /// nothing is awaited under it. If it is poisoned, its entries are still whole.
     known: Mutex<LastUses>,
 }
 
 impl Uses {
-    /// Nothing yet.
+    /// No use is known yet.
     pub(super) fn since(now: Timestamp) -> Self {
         let known = LastUses {
             since: now,
@@ -48,13 +49,14 @@ impl Uses {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes the uses in records that are later than all before, or these once more.
+    /// Notes the uses in `lines`: records that are later than all noted before, or the same records
+    /// again.
     pub(super) fn note(&self, lines: &[u8]) {
         let mut known = self.known();
         let mut noted = HashSet::new();
         let mut repeated: Vec<&[u8]> = Vec::with_capacity(REPEATED_MAX);
         let mut end = lines.len();
-        // From the last on: most loads are of few keys, and of a key's uses only one counts.
+        // From the last line on: most loads are of few keys, and only the last use of a key counts.
         for start in memrchr_iter(b'\n', &lines[..end.saturating_sub(1)])
             .map(|at| at + 1)
             .chain([0])
@@ -80,14 +82,15 @@ impl Uses {
         }
     }
 
-    /// From when on the uses of all keys are known, and the last one of this key.
+    /// The time since which all uses are known, and the last use of this key.
     pub(super) fn of(&self, key: KeyId) -> (Timestamp, Option<LastUse>) {
         let known = self.known();
         (known.since, known.by_key.get(&key).cloned())
     }
 
-    /// What is to be written into the store, unless it has that already. What the store knows from
-    /// former processes is known from then on; keys that are gone are forgotten.
+    /// The uses to be written into the store; `None` when the store has them already. From then on
+    /// the uses in the store from former processes are known here too, and keys that were removed
+    /// are forgotten.
     pub(super) fn unwritten(&self, snapshot: &Snapshot) -> Option<Arc<LastUses>> {
         let mut known = self.known();
         if let Some(stored) = &snapshot.last_uses {
@@ -104,7 +107,7 @@ impl Uses {
     }
 }
 
-/// A record of a use.
+/// A record of a use of a key.
 struct Used<'a> {
     operation: &'static str,
     time: &'a str,
@@ -119,10 +122,11 @@ impl<'a> Used<'a> {
         let at = memmem::rfind(line, RESOURCES)?;
         let (before, tail) = line.split_at(at);
         let says = |text: &[u8]| memmem::find(tail, text).is_some();
+        // A call that failed is not a use, nor is a batch without rows.
         if says(b",\"errorCode\":") || says(b"\"count\":0,") {
             return None;
         }
-        // In the order in which a record has them; only what follows is anybody else's text.
+        // In the order of a record's members. Text of the caller comes only after these.
         let mut members = Members(before);
         let time = members.next(b"\"eventTime\":\"")?;
         let source = members.next(b"\"eventSource\":\"")?;
@@ -136,7 +140,7 @@ impl<'a> Used<'a> {
         })
     }
 
-    /// The keys among the resources: one, or the two of a blob that was moved.
+    /// The keys among the resources: one, or both keys of a blob that was re-encrypted.
     fn keys(&self) -> impl Iterator<Item = KeyId> + use<'a> {
         let mut resources = Members(self.tail);
         std::iter::from_fn(move || resources.next(b"{\"ARN\":\"")).filter_map(|arn| {
@@ -155,8 +159,8 @@ impl<'a> Used<'a> {
     }
 }
 
-/// The operation of AWS KMS that a record is of. Batches are as many of it; a bulk job's records
-/// are of the key that its blobs are under when it is done.
+/// The KMS operation that a record counts as. A batch counts as the operation that it repeats. The
+/// records of a bulk job name the key that its blobs are under at the end.
 fn operation(source: &str, name: &str) -> Option<&'static str> {
     let name = match (source, name) {
         (KMS, name) => name,
@@ -170,11 +174,11 @@ fn operation(source: &str, name: &str) -> Option<&'static str> {
     LastUse::operation(name)
 }
 
-/// The members of a record whose values are texts without escapes, one after the other.
+/// Reads consecutive members of a record whose values are text without escapes.
 struct Members<'a>(&'a [u8]);
 
 impl<'a> Members<'a> {
-    /// The value of the next member that begins so.
+    /// The value of the next member that begins with `begin`.
     fn next(&mut self, begin: &[u8]) -> Option<&'a str> {
         let at = memmem::find(self.0, begin)? + begin.len();
         let rest = &self.0[at..];

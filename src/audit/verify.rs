@@ -1,10 +1,10 @@
-//! Verifying a log: what was cut off, edited, reordered, replaced or lost is found and named by
-//! file and line.
+//! Verifies a log: names by file and line every place where it was cut off, edited, reordered,
+//! replaced, or has lost records.
 //!
-//! What it proves: every line is as the daemon wrote it, in its order, and nothing is missing up to
-//! the head that the store has sealed. What it cannot: tell of what came after that head, which is
-//! at most a minute old while the daemon runs, if the end is cut off together with all traces of
-//! it; and hold against whoever has the root key.
+//! A log that verifies has every line as the daemon wrote it, in its order, and nothing is missing
+//! up to the head that the store has sealed. Two things cannot be detected: that the end after that
+//! head (at most a minute while the daemon runs) was cut off together with all its traces; and a
+//! forgery by a holder of the root key.
 
 use crate::audit::chain::{Chain, Header};
 use crate::audit::reader::{Group, Groups, LogFile, Next};
@@ -20,20 +20,20 @@ mod finding;
 pub use anchor::{ANCHOR_BYTES_MAX, anchor, anchor_key, read_anchor};
 pub use finding::{Fault, Finding, Report};
 
-/// Reads all log files of `folder` and holds them to the chain under `key` and to the head that the
-/// store has sealed.
+/// Reads all log files of `folder`, and checks them against the chain under `key` and against the
+/// head that the store has sealed.
 ///
 /// # Errors
-/// What the operating system says of the files; what is wrong with their contents is in the report.
+/// The error of the operating system about the files; faults of their content are in the report.
 pub fn verify(folder: &Path, key: &Secret<32>, sealed: Option<&AuditHead>) -> io::Result<Report> {
     verify_from(folder, key, sealed, None)
 }
 
-/// The same from `anchor` on, up to which the log was found whole before: files that end there may
-/// be gone, and are not read.
+/// Verifies a log from `anchor` on, up to which it was found whole before. Files that end there may
+/// be missing, and are not read.
 ///
 /// # Errors
-/// As [`verify`].
+/// The errors of [`verify`].
 pub fn verify_from(
     folder: &Path,
     key: &Secret<32>,
@@ -59,19 +59,19 @@ pub fn verify_from(
 pub(super) struct Walk<'a> {
     key: &'a Secret<32>,
     sealed: Option<&'a AuditHead>,
-    /// Up to where the log was found whole before.
+    /// The head up to which the log was found whole before.
     anchor: Option<&'a AuditHead>,
-    /// What is told of the uses in sound groups.
+    /// Receives the uses in sound groups.
     pub(super) uses: Option<&'a Uses>,
     link: Option<Link>,
-    /// The head that the log says it began after.
+    /// The head after which the log says it was begun.
     after: Option<AuditHead>,
-    /// The file walked last.
+    /// The file that was walked last.
     pub(super) last: LastFile,
     pub(super) report: Report,
 }
 
-/// What the walk remembers of the last file.
+/// The walk's state about the last file.
 #[derive(Default)]
 pub(super) struct LastFile {
     name: String,
@@ -79,28 +79,28 @@ pub(super) struct LastFile {
     groups: u64,
     /// Seconds since the Unix epoch.
     pub(super) created: u64,
-    /// What no writer leaves behind, whenever it is killed, was found in it.
+    /// Whether a fault was found that no writer leaves behind, whenever it is killed.
     is_broken: bool,
-    /// Up to where nothing of that kind was found.
+    /// The part before any such fault.
     pub(super) sound: Option<Sound>,
 }
 
-/// The beginning of a file that is as it was written.
+/// The part of a file that is as it was written.
 #[derive(Clone, Copy)]
 pub(super) struct Sound {
     pub(super) chain: Chain,
-    /// The offset after it.
+    /// The offset after that part.
     pub(super) end: u64,
     pub(super) groups: u64,
 }
 
-/// The group before.
+/// The previous group.
 struct Link {
-    /// As it says itself.
+    /// As the group's chain line states it.
     chain: Chain,
-    /// The MAC that its lines have: another one when either was edited.
+    /// The MAC computed from its lines. It differs from the stated MAC when either was edited.
     computed: [u8; 32],
-    /// Its number by its place, which an edited one does not say.
+    /// Its number by its place in the log; an edited chain line may state another.
     due: u64,
     is_sound: bool,
 }
@@ -119,7 +119,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Walks the next file; `is_last` is what may end in the middle of a write.
+    /// Walks the next file. Only the last file may end in the middle of a write.
     pub(super) fn file(&mut self, file: &LogFile, is_last: bool) -> io::Result<()> {
         let mut groups = Groups::open(&file.path)?;
         self.report.files += 1;
@@ -132,7 +132,7 @@ impl<'a> Walk<'a> {
             self.last.line = groups.line();
             match next {
                 Next::End => break,
-                // Only what stands at the very end may be unfinished.
+                // Only the very end may be unfinished.
                 Next::Rest { first_line } if is_last && groups.is_at_end()? => {
                     self.find(first_line, Fault::Unfinished);
                 }
@@ -146,17 +146,20 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// Checks one group against the chain, the sealed head and the anchor, and moves the link.
     fn group(&mut self, file: &LogFile, groups: &Groups, group: &Group) {
         let before = self.report.findings.len();
-        let previous = if self.last.groups == 0 {
+        let stated = if self.last.groups == 0 {
             self.header(file, group)
         } else {
             self.link.as_ref().map(|link| link.chain.head.mac)
         };
-        // Without one, nothing of the file can be held to anything; found already.
-        let previous = previous.unwrap_or_default();
+        // Without a previous MAC, nothing of the file can be checked; that was reported already.
+        let previous = stated.unwrap_or_default();
         let found = &group.chain;
         let computed = groups.mac(self.key, &previous);
+        // An edit of a chain line's MAC is one fault: the next group may fit the MAC that was
+        // computed.
         let is_sound = computed == found.mac
             || self
                 .link
@@ -166,7 +169,7 @@ impl<'a> Walk<'a> {
             let last_line = group.last_line;
             self.find(group.first_line, Fault::Edited { last_line });
         }
-        if let Some(uses) = self.uses.filter(|_| is_sound) {
+        if is_sound && let Some(uses) = self.uses {
             uses.note(groups.lines());
         }
         let due = self.number(group, is_sound);
@@ -221,8 +224,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Holds a group's number, and what the journal had of it, to the group before; returns the
-    /// number that is due.
+    /// Checks a group's number, and its position in the journal, against the previous group.
+    /// Returns the expected number.
     fn number(&mut self, group: &Group, is_sound: bool) -> u64 {
         let found = group.chain.group;
         let Some(link) = &self.link else {
@@ -247,7 +250,8 @@ impl<'a> Walk<'a> {
         due
     }
 
-    /// Holds a file's header to what is before it; returns the MAC that the file says it continues.
+    /// Checks a file's header against what comes before it. Returns the MAC that the file says it
+    /// continues.
     fn header(&mut self, file: &LogFile, group: &Group) -> Option<[u8; 32]> {
         let Some(header) = &group.header else {
             self.find(1, Fault::NoHeader);
@@ -284,7 +288,7 @@ impl<'a> Walk<'a> {
         Some(header.previous)
     }
 
-    /// Holds the first file to the anchor.
+    /// Checks the first file against the anchor.
     fn anchored(&mut self, header: &Header, anchor: &AuditHead) {
         self.after = header.after;
         let before = header.before();
@@ -299,7 +303,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Holds the log's end to the sealed head.
+    /// Checks the log's end against the sealed head.
     pub(super) fn end(&mut self) {
         if let Some(anchor) = self.anchor {
             let group = self.report.head.map_or(0, |head| head.group);
@@ -314,7 +318,7 @@ impl<'a> Walk<'a> {
                 let sealed = sealed.group;
                 self.report.find("", 0, Fault::Gone { sealed });
             }
-            // Begun anew, and nothing sealed since.
+            // The log was begun again, and no head was sealed since.
             Some(head) if head.log != sealed.log && self.after == Some(*sealed) => {}
             Some(head) if head.log != sealed.log => self.find(1, Fault::OtherLog),
             Some(head) if head.group < sealed.group => {

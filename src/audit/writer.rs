@@ -1,20 +1,20 @@
-//! The writer: moves what the journal holds to the log, in order, and makes it durable, on a thread
-//! of its own.
+//! The writer: moves the records in the journal to the log, in order, and makes them durable. It is
+//! a thread of its own.
 //!
-//! One turn: write the records as groups, each with its chain line; `fdatasync`; and only then let
-//! the journal's frames be overwritten. Under load, groups are written ahead of the turn in short
-//! pieces: whoever shares a core with this thread never waits long for it. Whatever step fails or
-//! is the last of a killed process, the journal still has every record that the log lacks, and the
-//! log's last sound chain line says which those are. A turn that fails is undone (what was written
-//! past the last durable group is cut off) and tried again; the same data are written anew, so an
-//! `fdatasync` that failed once is never trusted to have kept them.
+//! One turn writes the records as groups, each with its chain line, then calls `fdatasync`, and
+//! only then lets the journal's frames be overwritten. Under load, groups are written ahead of the
+//! turn in short pieces, so that a thread on the same core never waits long for this one. If any
+//! step fails, or the process is killed in it, the journal still has every record that the log
+//! lacks, and the log's last sound chain line identifies those records. A turn that fails is undone
+//! (bytes after the last durable group are cut off) and tried again. The data are then written
+//! again, so that a failed `fdatasync` is never trusted to have kept them.
 //!
-//! Room for a whole journal is reserved past the end of the log at all times: a full disk shows
-//! before a record is taken that has no room in the log.
+//! Room for a whole journal is reserved past the end of the log at all times, so that a full disk
+//! shows before a record is accepted that has no room in the log.
 //!
-//! Each turn looks whether the log's file and the journal are still where they belong, and each
-//! sync once more before the journal's frames are let go (`place`). When the next file cannot be
-//! begun, the current one goes on.
+//! Each turn checks that the log's file and the journal are still in their places, and each sync
+//! checks again before the journal's frames are released (`place`). When the next file cannot be
+//! begun, the current one is continued.
 
 use crate::audit::chain::{Chain, GROUP_BYTES_MAX, Header};
 use crate::audit::disk::{Disk, Identity};
@@ -34,22 +34,22 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Between two turns when nobody waits: with as much again for the disk, a record is durable 100 ms
-/// after it was made.
+/// The time between two turns while no call waits. With as much again for the disk, a record is
+/// durable within 100 ms.
 const TURN: Duration = Duration::from_millis(25);
-/// Between two pieces that are written ahead of a turn.
+/// The time between two pieces that are written ahead of a turn.
 const PIECE: Duration = Duration::from_millis(5);
-/// Between two turns while the log cannot be written.
+/// The time between two turns while the log cannot be written.
 const RETRY: Duration = Duration::from_millis(250);
-/// How long a record may be in the making: threads are stopped for seconds only where somebody
-/// stops them.
+/// How long an unfinished record is waited for. A thread is stopped for seconds only when it is
+/// stopped from outside.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 mod place;
 
 pub(super) use place::FOLDER_MODE;
 
-/// What a writer is made of.
+/// The writer's parts.
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) folder: PathBuf,
@@ -60,25 +60,26 @@ pub(super) struct Writer {
     pub(super) progress: watch::Sender<Progress>,
     pub(super) file_bytes_max: u64,
     pub(super) file_seconds_max: u64,
-    /// What is durable.
+    /// The durable end of the log.
     pub(super) chain: Chain,
-    /// The file that ends there; none before the first.
+    /// The file that ends there; `None` before the first file.
     pub(super) current: Option<Current>,
-    /// What was written to it since.
+    /// The groups that were written to it since.
     pub(super) ahead: Option<Ahead>,
-    /// For the first header of a log that begins where another one's files are gone.
+    /// The sealed head for the first header of a log that begins because an earlier one's files are
+    /// missing.
     pub(super) after: Option<AuditHead>,
-    /// The next file's path, once an attempt has made something of it: one that failed leaves no
+    /// The next file's path, once a try may have made the file, so that a failed try leaves no
     /// second file.
     pub(super) next: Option<PathBuf>,
     pub(super) lines: Vec<u8>,
-    /// Whether the journal is what a former process left.
+    /// Whether the journal is one that a former process left.
     pub(super) is_starting: bool,
     pub(super) uses: Arc<Uses>,
     pub(super) state: State,
 }
 
-/// What was said of the log, so that it is said once; and what is to be said.
+/// What was logged already, so that it is logged once, and what is to be logged.
 #[derive(Default)]
 pub(super) struct State {
     failing: bool,
@@ -87,7 +88,7 @@ pub(super) struct State {
     pub(super) overdue: bool,
     /// Whether the last turn had nothing to write.
     idle: bool,
-    /// Where a record is not finished, and since when.
+    /// The position of an unfinished record, and the time since which it is unfinished.
     stopped_at: Option<(u64, Duration)>,
 }
 
@@ -95,21 +96,22 @@ pub(super) struct State {
 pub(super) struct Current {
     pub(super) file: File,
     pub(super) path: PathBuf,
-    /// Durable bytes.
+    /// The durable bytes.
     pub(super) length: u64,
-    /// Whether there may be more behind them.
+    /// Whether there may be more bytes behind them.
     pub(super) is_torn: bool,
     pub(super) identity: Identity,
-    /// Whether its name is not where it was, or it was cut: nothing more is written to it.
+    /// Whether its name was moved, or it was cut: nothing more is written to it.
     pub(super) is_gone: bool,
-    /// Up to where room is reserved.
+    /// The offset up to which room is reserved.
     pub(super) reserved: u64,
     /// Seconds since the Unix epoch.
     pub(super) created: u64,
     pub(super) groups: u64,
 }
 
-/// What is written to the current file and not yet durable: where the log stands with it.
+/// Groups that are written to the current file and not durable yet, and the state of the log with
+/// them.
 pub(super) struct Ahead {
     chain: Chain,
     length: u64,
@@ -118,7 +120,7 @@ pub(super) struct Ahead {
     groups: u64,
 }
 
-/// What could not be done, and to which file.
+/// The error of an operation, and its file.
 #[derive(Debug)]
 pub(super) struct Failed {
     pub(super) path: PathBuf,
@@ -131,7 +133,7 @@ pub(super) fn failed(path: &Path) -> impl FnOnce(io::Error) -> Failed {
 }
 
 impl Writer {
-    /// Takes turns until it is told to stop, and a last one then.
+    /// Runs turns until it is told to stop, and then a last one.
     pub(super) fn run(mut self) {
         while !self.shared.stopped.load(Ordering::Acquire) {
             self.pause();
@@ -148,8 +150,8 @@ impl Writer {
         }
     }
 
-    /// Waits until the next turn is due, or somebody waits for it; meanwhile, while there is much
-    /// to write, writes it ahead.
+    /// Waits until the next turn is due or a call waits for it. If there is much to write
+    /// meanwhile, writes it ahead.
     fn pause(&mut self) {
         if self.state.failing {
             return std::thread::park_timeout(RETRY);
@@ -165,14 +167,14 @@ impl Writer {
             };
             std::thread::park_timeout(pause);
             let is_woken = self.clock.monotonic() < now + pause;
-            // What fails is tried again in the turn, which says so.
+            // A failure here occurs again in the turn, which reports it.
             if pause == left || is_woken || self.write_ahead().is_err() {
                 return;
             }
         }
     }
 
-    /// One turn, and what is to be said of it.
+    /// Runs one turn and logs its changes of state.
     pub(super) fn turn(&mut self) {
         let began = self.clock.monotonic();
         match self.advance() {
@@ -195,7 +197,7 @@ impl Writer {
                         path = %path.display(), error = %source,
                         "audit log cannot be written: no key is issued until it can"
                     );
-                    // From now on the journal may be the only place of what it holds for long.
+                    // From now on the journal may be the only place of its records for a long time.
                     if let Err(error) = self.shared.journal.sync() {
                         tracing::error!(%error, "audit journal cannot be synced");
                     }
@@ -214,8 +216,9 @@ impl Writer {
         self.metrics.audit_backlog_bytes.set(backlog as f64);
     }
 
-    /// Writes everything that the journal holds now, and says whether that was all: a record may be
-    /// in the middle of being made.
+    /// Writes all records that the journal holds now. Returns whether that was all: a record may be
+    /// unfinished.
+    // A file may be removed while it is written, so several files may be needed in one turn.
     pub(super) fn advance(&mut self) -> Result<bool, Failed> {
         let to = self.shared.journal.tail();
         self.state.idle = self.chain.position == to;
@@ -244,31 +247,33 @@ impl Writer {
         }
     }
 
-    /// Writes what the journal holds now and the current file has room for; the next turn makes it
-    /// durable. Nothing goes into a file that is to end: the next one may have been begun already,
-    /// in a turn that failed, and says where the log stood.
+    /// Writes the records that the journal holds now and for which the current file has room; the
+    /// next turn makes them durable. Nothing is written into a file that is about to end: a turn
+    /// that failed may have begun the next file already, and its header holds the position of the
+    /// log.
     pub(super) fn write_ahead(&mut self) -> Result<(), Failed> {
         self.mend()?;
-        match self.is_due() {
-            true => Ok(()),
-            false => self.write(self.shared.journal.tail()),
+        if self.is_due() {
+            return Ok(());
         }
+        self.write(self.shared.journal.tail())
     }
 
-    /// Bears with a thread that is stopped in the middle of making a record, for a while.
+    /// Waits for some time for a thread that is stopped in the middle of storing a record.
     fn wait_for_the_rest(&mut self) -> Result<(), Failed> {
         let (position, now) = (self.chain.position, self.clock.monotonic());
         let (stopped_at, since) = *self.state.stopped_at.get_or_insert((position, now));
         if stopped_at != position {
             self.state.stopped_at = Some((position, now));
         } else if now.saturating_sub(since) > PATIENCE {
-            let source = io::Error::other("a record was begun there and is not finished");
+            let source =
+                io::Error::other("a record was begun at that position and is not finished");
             return Err(failed(&self.folder.join(JOURNAL))(source));
         }
         Ok(())
     }
 
-    /// Whether the next file is to begin.
+    /// Whether the next file must begin.
     fn is_due(&self) -> bool {
         let Some(current) = &self.current else {
             return true;
@@ -284,8 +289,8 @@ impl Writer {
                 && (current.length >= self.file_bytes_max || age >= self.file_seconds_max)
     }
 
-    /// Begins the next file. Where that fails before anything of it is made, the current one goes
-    /// on: the process may be out of descriptors, and the next turn tries again.
+    /// Begins the next file. If that fails before the file is made, the current one is continued:
+    /// the process may be out of descriptors, and the next turn tries again.
     fn rotate(&mut self) -> Result<(), Failed> {
         let was_overdue = self.state.overdue;
         let begun = self.begin_next();
@@ -295,7 +300,7 @@ impl Writer {
                 if !was_overdue {
                     tracing::warn!(
                         path = %path.display(), error = %source,
-                        "the next audit log file cannot be begun: the current one goes on until it can"
+                        "the next audit log file cannot be begun: the current one is continued until it can"
                     );
                 }
                 Ok(())
@@ -309,14 +314,16 @@ impl Writer {
         }
     }
 
-    /// Begins the next file with its header, durable before anything goes into it.
+    /// Begins the next file with its header, which is durable before anything follows it.
     fn begin_next(&mut self) -> Result<(), Failed> {
         let opened = self.open_folder()?;
         let now = self.clock.now();
         let group = self.chain.head.group + 1;
         let folder = &self.folder;
-        let path = self.next.clone();
-        let path = path.unwrap_or_else(|| folder.join(LogFile::name(now, group)));
+        let path = self
+            .next
+            .clone()
+            .unwrap_or_else(|| folder.join(LogFile::name(now, group)));
         let mut chain = self.chain;
         let created = now.unix_seconds();
         self.lines.clear();
@@ -324,8 +331,8 @@ impl Writer {
         chain.close(&self.key, &mut self.lines, 0, chain.position, 0);
         let disk = &mut self.disk;
         let created_file = disk.create(&path);
-        // From here on there may be a file that says where the log stood: an attempt that failed
-        // leaves no second one.
+        // From here on there may be a file that holds the position of the log. A failed try leaves
+        // no second one.
         if created_file.is_ok() || !matches!(disk.at(&path), Ok(None)) {
             self.next = Some(path.clone());
         }
@@ -335,7 +342,7 @@ impl Writer {
         disk.sync(&file).map_err(failed(&path))?;
         disk.sync_folder(&opened).map_err(failed(&self.folder))?;
         if let Some(former) = &self.current {
-            // Its reserved room; nothing depends on it.
+            // Frees its reserved room; nothing depends on the outcome.
             let _kept = disk.cut(&former.file, former.length);
         }
         self.current = Some(Current {
@@ -355,7 +362,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Cuts off what a write that failed, or a killed process, left past the last durable group.
+    /// Cuts off the bytes after the last durable group, left by a failed write or a killed process.
     fn mend(&mut self) -> Result<(), Failed> {
         if let Some(current) = &mut self.current
             && current.is_torn
@@ -370,8 +377,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes groups up to `to`, or up to the end of the file. A failure takes back all that is not
-    /// durable.
+    /// Writes groups up to position `to`, or up to the end of the file. A failure undoes everything
+    /// that is not durable.
     fn write(&mut self, to: u64) -> Result<(), Failed> {
         let Some(current) = &mut self.current else {
             return Ok(());
@@ -383,10 +390,11 @@ impl Writer {
             lost: 0,
             groups: 0,
         });
-        // One group at least, however small a file is to be.
-        let length_max = match self.state.overdue {
-            true => u64::MAX,
-            false => self.file_bytes_max.max(current.length + 1),
+        // At least one group, however small the file's limit is.
+        let length_max = if self.state.overdue {
+            u64::MAX
+        } else {
+            self.file_bytes_max.max(current.length + 1)
         };
         current.is_torn = true;
         while ahead.chain.position < to && ahead.length < length_max {
@@ -395,9 +403,10 @@ impl Writer {
             self.lines.clear();
             let journal = &self.shared.journal;
             let (from, lines) = (ahead.chain.position, &mut self.lines);
-            let taken = match self.is_starting {
-                true => journal.recover(from, to, bytes_max, lines),
-                false => journal.collect(from, to, bytes_max, lines),
+            let taken = if self.is_starting {
+                journal.recover(from, to, bytes_max, lines)
+            } else {
+                journal.collect(from, to, bytes_max, lines)
             };
             if taken.end == from {
                 break;
@@ -422,7 +431,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes durable what is written.
+    /// Makes the written groups durable.
     fn sync(&mut self) -> Result<(), Failed> {
         let (Some(current), Some(ahead)) = (&mut self.current, self.ahead.take()) else {
             return Ok(());
@@ -431,8 +440,8 @@ impl Writer {
             self.disk
                 .sync(&current.file)
                 .map_err(failed(&current.path))?;
-            // What went into a file that has no place any more is written anew: the journal still
-            // has it.
+            // Groups in a file that is not in its place any more are written again from the
+            // journal.
             if !current.is_in_place(self.disk.as_mut(), ahead.length)? {
                 return Ok(());
             }
@@ -447,7 +456,7 @@ impl Writer {
         if ahead.lost > 0 {
             tracing::error!(
                 bytes = ahead.lost,
-                "audit journal had bytes that are no record: a power cut tore it, or somebody changed it"
+                "the audit journal had bytes that are not records: a power cut tore it, or another program changed it"
             );
         }
         Ok(())
@@ -462,7 +471,7 @@ impl Writer {
         if current.reserved >= current.length + room {
             return Ok(());
         }
-        // Twice, so that not every turn has to reserve; once where there is no more.
+        // Twice the room, so that not every turn has to reserve; once when the disk has no more.
         let mut reserved = Ok(());
         for bytes in [2 * room, room] {
             reserved = self.disk.reserve(&current.file, current.length, bytes);

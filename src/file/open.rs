@@ -1,12 +1,12 @@
-//! Opening files so that what stands in their place is refused, and never followed or waited for.
+//! Opens files and refuses anything that is not a regular file, without following or waiting.
 //!
-//! Two kinds of files. What a user names (a table, a configuration, a certificate) may be reached
-//! through links, as the files of a Kubernetes `ConfigMap` are. A file of ours has one name in a
-//! folder of ours: a link there is somebody else's, and leads to a file that we must not touch.
-//! Either way only a regular file is opened: a FIFO would hold the process until somebody writes
-//! into it, and a device may do anything.
+//! There are two kinds of files. A file that a user names (a table, a configuration, a certificate)
+//! may be reached through links, as the files of a Kubernetes `ConfigMap` are. A file of ours has
+//! one name in a folder of ours: a link there was made by another program and may lead to a file
+//! that we must not touch. In both cases only a regular file is opened: a FIFO would block the
+//! process until another process writes into it, and a device may do anything.
 //!
-//! What this module does not do: read what it has opened, or say whose it is (`super`).
+//! This module does not read the files and does not check who owns them (see `super`).
 
 use rustix::fs::OFlags;
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
@@ -14,19 +14,19 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Opens a file that a user has named, for reading. Links are followed.
+/// Opens for reading a file that a user has named. Links are followed.
 ///
 /// # Errors
-/// What the operating system says; that it is not a regular file.
+/// The error of the operating system, or that it is not a regular file.
 pub fn named(path: &Path) -> io::Result<File> {
     regular(&fs::metadata(path)?)?;
     open(OpenOptions::new().read(true), OFlags::empty(), path)
 }
 
-/// Reads the text of a file that a user has named.
+/// Reads a text file that a user has named.
 ///
 /// # Errors
-/// As [`named`]; that it has more than `bytes_max` bytes, or is not UTF-8.
+/// The errors of [`named`], or that the file has more than `bytes_max` bytes or is not UTF-8.
 pub fn named_text(path: &Path, bytes_max: u64) -> io::Result<String> {
     text(named_bytes(path, bytes_max)?)
 }
@@ -34,15 +34,15 @@ pub fn named_text(path: &Path, bytes_max: u64) -> io::Result<String> {
 /// Reads a file that a user has named.
 ///
 /// # Errors
-/// As [`named`]; that it has more than `bytes_max` bytes.
+/// The errors of [`named`], or that the file has more than `bytes_max` bytes.
 pub fn named_bytes(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     bytes(named(path)?, bytes_max)
 }
 
-/// Reads the text of a file of ours.
+/// Reads a text file of ours.
 ///
 /// # Errors
-/// As [`own`]; that it has more than `bytes_max` bytes, or is not UTF-8.
+/// The errors of [`own`], or that the file has more than `bytes_max` bytes or is not UTF-8.
 pub fn own_text(path: &Path, bytes_max: u64) -> io::Result<String> {
     text(bytes(own(path)?, bytes_max)?)
 }
@@ -59,33 +59,33 @@ fn bytes(file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
 
 fn text(bytes: Vec<u8>) -> io::Result<String> {
     let text = String::from_utf8(bytes);
-    text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not text in UTF-8"))
+    text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
 
 /// Opens a file of ours for reading.
 ///
 /// # Errors
-/// What the operating system says; that it is a link, or not a regular file.
+/// The error of the operating system, or that it is a link or not a regular file.
 pub fn own(path: &Path) -> io::Result<File> {
     own_as(OpenOptions::new().read(true), path)
 }
 
-/// Opens a file of ours, which is there, for reading and writing.
+/// Opens an existing file of ours for reading and writing.
 ///
 /// # Errors
-/// As [`own`].
+/// The errors of [`own`].
 pub fn own_to_write(path: &Path) -> io::Result<File> {
     own_as(OpenOptions::new().read(true).write(true), path)
 }
 
-/// Opens a file of ours for reading and writing, and makes it, with these permission bits, where
-/// there is none: a lock.
+/// Opens a file of ours for reading and writing, and makes it with these permission bits if it is
+/// absent; for locks.
 ///
 /// # Errors
-/// As [`own`].
+/// The errors of [`own`].
 pub fn own_or_new(path: &Path, mode: u32) -> io::Result<File> {
-    let options = &mut OpenOptions::new();
-    let options = options.read(true).write(true).create(true).mode(mode);
+    let mut new_options = OpenOptions::new();
+    let options = new_options.read(true).write(true).create(true).mode(mode);
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             open(options, OFlags::NOFOLLOW, path)
@@ -94,21 +94,25 @@ pub fn own_or_new(path: &Path, mode: u32) -> io::Result<File> {
     }
 }
 
-/// Makes a file, with these permission bits, where there must be nothing yet.
+/// Makes a new file with these permission bits.
 ///
 /// # Errors
-/// `AlreadyExists`, or what the operating system says.
+/// `AlreadyExists`, or another error of the operating system.
 pub fn new(path: &Path, mode: u32) -> io::Result<File> {
-    let options = &mut OpenOptions::new();
-    let options = options.read(true).write(true).create_new(true).mode(mode);
+    let mut new_options = OpenOptions::new();
+    let options = new_options
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(mode);
     open(options, OFlags::NOFOLLOW, path)
 }
 
-/// The same in place of what an earlier run left under this name. What is there is removed and not
-/// written over: when it is a link, what it leads to stays as it is.
+/// Makes a new file in place of a file that an earlier run left under this name. The old file is
+/// removed and not overwritten: if it is a link, the file that it leads to stays unchanged.
 ///
 /// # Errors
-/// What the operating system says: a folder there is not removed.
+/// The error of the operating system; a folder of this name is not removed.
 pub fn anew(path: &Path, mode: u32) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -116,11 +120,11 @@ pub fn anew(path: &Path, mode: u32) -> io::Result<File> {
     }
 }
 
-/// Writes a file that is complete or absent, under a temporary name first, in place of what was
-/// there; durable when this returns.
+/// Writes a file that is complete or absent: under a temporary name first, then in place of the
+/// file that was there. It is durable when this returns.
 ///
 /// # Errors
-/// What the operating system says.
+/// The error of the operating system.
 pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
@@ -133,10 +137,10 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     sync_folder(folder.unwrap_or(Path::new(".")))
 }
 
-/// Opens a folder, to make the names in it durable.
+/// Opens a folder, to make the names in it durable with fsync.
 ///
 /// # Errors
-/// What the operating system says; that it is not a folder.
+/// The error of the operating system, or that it is not a folder.
 pub fn folder(path: &Path) -> io::Result<File> {
     open_as(OpenOptions::new().read(true), OFlags::DIRECTORY, path)
 }
@@ -144,7 +148,7 @@ pub fn folder(path: &Path) -> io::Result<File> {
 /// Makes the names in a folder durable.
 ///
 /// # Errors
-/// What the operating system says.
+/// The error of the operating system.
 pub fn sync_folder(path: &Path) -> io::Result<()> {
     folder(path)?.sync_all()
 }
@@ -154,7 +158,8 @@ fn own_as(options: &OpenOptions, path: &Path) -> io::Result<File> {
     open(options, OFlags::NOFOLLOW, path)
 }
 
-/// Opens, and looks again: something else may have come to the place since it was looked at.
+/// Opens the file and checks it again: another file may have come to this place since the first
+/// check.
 fn open(options: &OpenOptions, flags: OFlags, path: &Path) -> io::Result<File> {
     let file = open_as(options, flags | OFlags::NONBLOCK | OFlags::NOCTTY, path)?;
     regular(&file.metadata()?)?;
@@ -166,10 +171,10 @@ fn open_as(options: &OpenOptions, flags: OFlags, path: &Path) -> io::Result<File
     options.clone().custom_flags(flags).open(path)
 }
 
-/// Refuses what is not a regular file.
+/// Refuses anything that is not a regular file.
 ///
 /// # Errors
-/// What it is.
+/// The kind of file that it is.
 pub fn regular(metadata: &Metadata) -> io::Result<()> {
     match metadata.file_type() {
         of if of.is_file() => Ok(()),
@@ -209,7 +214,7 @@ mod tests {
         ("new", |path| new(path, 0o600)),
     ];
 
-    /// Something of each kind that is not a regular file, by its noun.
+    /// One file of each kind that is not a regular file, by its noun.
     fn others(folder: &Path) -> Vec<(&'static str, PathBuf)> {
         let path = |name: &str| folder.join(name);
         rustix::fs::mknodat(
@@ -230,7 +235,7 @@ mod tests {
         ]
     }
 
-    /// It hangs without the fix: a FIFO that nobody writes into.
+    /// Without the check this test hangs: a FIFO that no process writes into.
     #[test]
     fn folder_1_what_is_not_a_regular_file_is_refused_at_once() {
         let folder = tempfile::tempdir().unwrap();
@@ -245,7 +250,7 @@ mod tests {
                 );
             }
             assert_eq!(named(&path).unwrap_err().to_string(), expected);
-            // Through a link too.
+            // The same through a link.
             let link = folder.path().join("link");
             symlink(&path, &link).unwrap();
             assert_eq!(named(&link).unwrap_err().to_string(), expected);
@@ -277,7 +282,7 @@ mod tests {
         drop(anew(&link, 0o600).unwrap());
         assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
         assert!(fs::symlink_metadata(&link).unwrap().is_file());
-        // Nor does one that leads to what is not there yet.
+        // A link to a name that does not exist yet is refused too.
         fs::remove_file(&link).unwrap();
         let absent = folder.path().join("absent");
         symlink(&absent, &link).unwrap();
@@ -285,7 +290,7 @@ mod tests {
             assert!(open(&link).is_err(), "{name}");
         }
         assert!(!absent.exists());
-        // What a user names may be a link.
+        // A file that a user names may be a link.
         fs::remove_file(&link).unwrap();
         symlink(&victim, &link).unwrap();
         assert_eq!(named_text(&link, 8).unwrap(), "precious");

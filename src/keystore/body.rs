@@ -1,8 +1,8 @@
-//! What a record's plaintext holds: `layout 1 ‖ metadata length u32 BE ‖ metadata (JSON) ‖
-//! secrets`.
+//! The plaintext of a record: `layout 1 ‖ metadata length u32 BE ‖ metadata (JSON) ‖ secrets`.
 //!
-//! Metadata are serde types; secrets never pass through serde. A key's are told in [`key`]; a
-//! principal's are its access keys' secrets, of the lengths that the metadata give.
+//! Metadata are serde types; secrets never pass through serde. The secrets of a key are described
+//! in [`key`]. Those of a principal are the secrets of its access keys, with the lengths in the
+//! metadata.
 
 use crate::clock::Timestamp;
 use crate::crypto::secret::SecretBytes;
@@ -59,7 +59,7 @@ struct TagBody {
     value: String,
 }
 
-/// What bodies say that were written before there was anything else to say.
+/// The default of `enabled` and `active`, for bodies that are older than these members.
 fn yes() -> bool {
     true
 }
@@ -147,10 +147,10 @@ pub(super) fn encode_audit_head(head: &AuditHead) -> SecretBytes {
 fn encode(metadata: &impl Serialize, secrets: &[&[u8]]) -> SecretBytes {
     let json = serde_json::to_vec(metadata).expect("plain structs of strings and numbers");
     let json_bytes = u32::try_from(json.len())
-        .expect("metadata are bounded by request bodies and the number of keys");
-    let json_bytes = json_bytes.to_be_bytes();
-    let parts = [&[LAYOUT], json_bytes.as_slice(), json.as_slice()];
-    let parts = parts.iter().chain(secrets);
+        .expect("metadata are bounded by request bodies and the number of keys")
+        .to_be_bytes();
+    let open_parts = [&[LAYOUT], json_bytes.as_slice(), json.as_slice()];
+    let parts = open_parts.iter().chain(secrets);
     SecretBytes::filled(parts.clone().map(|part| part.len()).sum(), |bytes| {
         let mut rest = bytes;
         for part in parts {
@@ -161,7 +161,7 @@ fn encode(metadata: &impl Serialize, secrets: &[&[u8]]) -> SecretBytes {
     })
 }
 
-/// What a record holds, parsed.
+/// The parsed content of a record.
 pub(super) enum Entry {
     Key(KeyEntry),
     Alias(Alias),
@@ -172,7 +172,7 @@ pub(super) enum Entry {
     Uses(Arc<LastUses>),
 }
 
-/// For the fuzz target alone: whatever a record's plaintext holds is parsed or refused.
+/// Parses a record's plaintext, or refuses it; for the fuzz target alone.
 #[doc(hidden)]
 pub fn fuzz(record: &Record, plaintext: &[u8], region: &Region) -> bool {
     let plaintext = SecretBytes::filled(plaintext.len(), |bytes| bytes.copy_from_slice(plaintext));
@@ -223,6 +223,7 @@ fn decode_alias(record: &Record, plaintext: &SecretBytes) -> Option<Alias> {
 fn decode_principal(record: &Record, plaintext: &SecretBytes) -> Option<PrincipalEntry> {
     let (body, mut secrets) = split::<PrincipalBody>(plaintext)?;
     let mut access_keys = Vec::new();
+    // The secrets are side by side, in the order of the access keys.
     for key in body.access_keys {
         let (secret, rest) = secrets.split_at_checked(key.secret_bytes)?;
         let secret = SecretBytes::filled(secret.len(), |bytes| bytes.copy_from_slice(secret));
@@ -243,6 +244,7 @@ fn decode_principal(record: &Record, plaintext: &SecretBytes) -> Option<Principa
     if let Some(id) = &body.unique_id {
         principal = principal.with_unique_id(id);
     }
+    // Bytes that are left over, or another account than the ARN's: this is not our record.
     let whole = secrets.is_empty() && body.account == principal.account.as_str();
     whole.then(|| PrincipalEntry {
         principal: Arc::new(principal),
@@ -258,7 +260,7 @@ fn decode_audit_head(record: &Record, plaintext: &SecretBytes) -> Option<AuditHe
         group: body.group,
         mac: body.mac,
     };
-    // There is one head: a second record beside it would decide by its order which.
+    // There is one head: with a second record, their order would decide which counts.
     (record.id.is_empty() && secrets.is_empty()).then_some(head)
 }
 

@@ -4,8 +4,8 @@ use crate::crypto::entropy::EntropyError;
 use crate::keystore::record::Corrupt;
 use std::path::PathBuf;
 
-/// Why the store could not be opened, read or written. Each prints as one line that names the file
-/// or record and says what to do.
+/// Why the store could not be opened, read or written. Each error prints as one line that names the
+/// file or record and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum KeystoreError {
     /// There is no store.
@@ -24,33 +24,33 @@ pub enum KeystoreError {
         /// The cause.
         source: std::io::Error,
     },
-    /// Another process has the store.
+    /// Another process has opened the store.
     #[error(
         "store {path} is in use by process {holder}: stop it, or go through it with --endpoint unix:{socket}"
     )]
     InUse {
         /// The store.
         path: PathBuf,
-        /// Its process id, or what is known.
+        /// The process id, or `of unknown id`.
         holder: String,
-        /// Where the daemon of this folder listens by default.
+        /// The socket on which the daemon of this folder listens by default.
         socket: PathBuf,
     },
-    /// No database, or one whose pages are damaged.
-    #[error("store {path} is damaged or no store ({reason}): restore a backup")]
+    /// The file is not a database, or its pages are damaged.
+    #[error("store {path} is damaged or is not a store ({reason}): restore a backup")]
     Damaged {
         /// The store.
         path: PathBuf,
-        /// SQLite's words.
+        /// The error text of SQLite.
         reason: String,
     },
-    /// A database of some other program.
+    /// The file is another program's database.
     #[error("store {path} is another program's database: name a keymill store")]
     Foreign {
         /// The store.
         path: PathBuf,
     },
-    /// A later version's tables.
+    /// The tables have the format of a later version.
     #[error(
         "store {path} was written by a newer keymill (tables of format {format}, this build knows 2): upgrade keymill"
     )]
@@ -60,21 +60,21 @@ pub enum KeystoreError {
         /// Its format.
         format: i64,
     },
-    /// The records do not add up.
+    /// The records contradict each other or the head.
     #[error("store {path} {source}")]
     Corrupt {
         /// The store.
         path: PathBuf,
-        /// What is wrong, and what to do.
+        /// The contradiction, with the remedy.
         source: Corrupt,
     },
-    /// Somebody else has changed the store.
-    #[error("store {path} was changed by another process: it is read anew")]
+    /// Another process has changed the store.
+    #[error("store {path} was changed by another process: it is read again")]
     Conflict {
         /// The store.
         path: PathBuf,
     },
-    /// Its name leads to another file than the one that was opened, or to none.
+    /// The name leads to another file than the one that was opened, or to none.
     #[error(
         "store {path} is not the file that was opened: it, or its write-ahead log, was removed, moved or replaced under the running daemon; put it back, or stop keymill and restore a backup"
     )]
@@ -84,23 +84,23 @@ pub enum KeystoreError {
     },
     /// The change may or may not be durable.
     #[error(
-        "store {path} could not be written ({reason}): free space or repair the disk; keymill goes on by itself"
+        "store {path} could not be written ({reason}): free space or repair the disk; keymill then continues by itself"
     )]
     Commit {
         /// The store.
         path: PathBuf,
-        /// SQLite's words.
+        /// The error text of SQLite.
         reason: String,
     },
-    /// An earlier commit's outcome is unknown, and the store could not be opened anew so far.
+    /// An earlier commit's outcome is unknown, and the store could not be opened again so far.
     #[error(
-        "the store takes no change until an earlier failure is over, and is tried again by itself: {reason}"
+        "the store takes no change until an earlier failure is over; keymill tries again by itself: {reason}"
     )]
     Halted {
-        /// What the last try ended with.
+        /// The error of the last try.
         reason: String,
     },
-    /// No random bytes.
+    /// The entropy source failed.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
 }

@@ -1,18 +1,19 @@
-//! Stores of format 1, which are verified as they were and rewritten at their first opening.
+//! Stores of format 1: they are verified by the rules of that format and rewritten when they are
+//! first opened.
 //!
-//! Format 1 had a table `roster` with the term of each record in the clear, to name the record that
-//! is wrong. Whoever had copies from two times knew the differences of those terms, and could solve
-//! for sets of records that can be put back together without the sum moving. So no store of this
-//! format is written any more, and `keystore.seen` refuses it once the store was of a later one.
+//! Format 1 had a table `roster` with the term of each record in the clear, to name a wrong record.
+//! With copies from two times, an attacker knew the differences of those terms and could solve for
+//! sets of records that can be put back without changing the sum. So stores of this format are not
+//! written any more, and `keystore.seen` refuses one when the store was of a later format before.
 
 use crate::keystore::RootKey;
 use crate::keystore::record::{self, Corrupt, Head, Kind, Record, Term};
 use std::collections::BTreeMap;
 
-/// Kind, id and term of each row but the head.
+/// Kind, id and term of each row except the head.
 pub(super) type Roster = Vec<(Kind, String, Vec<u8>)>;
 
-/// Whether `records`, of which each opens, are those of the roster and of the head.
+/// Checks that `records`, each of which opens, are exactly those of the roster and of the head.
 pub(super) fn verify(
     root: &RootKey,
     head: &Head,
@@ -39,6 +40,7 @@ pub(super) fn verify(
     if let Some(((kind, id), _)) = roster.pop_first() {
         return Err(Corrupt::Missing(kind, id.to_owned()));
     }
+    // The roster could be edited together with the records; the sealed head could not.
     let found = records.len() as u64;
     if sum != head.sum || found != head.records {
         return Err(Corrupt::Set {

@@ -1,9 +1,9 @@
-//! Grant tokens: opaque text that names a grant and that only this service can have issued.
+//! Grant tokens: opaque text that names a grant. Only this service can issue one.
 //!
 //! A token is base64 of `version 1 ‖ key id 16 ‖ multi-Region 1 ‖ grant id 32 ‖ random 16 ‖
-//! HMAC-SHA-256 of what is before it`, under the sub-key `grant tokens` of the root key. The random
-//! bytes make each one new. A token is no secret of ours and gives no right: it names a grant that
-//! was made, and the grant lets its grantee alone.
+//! HMAC-SHA-256 of the bytes before`, under the sub-key `grant tokens` of the root key. The random
+//! bytes make each token different. A token is not a secret and gives no right: it names a grant,
+//! and only the grantee of that grant may use it.
 
 use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::Secret;
@@ -17,20 +17,20 @@ const VERSION: u8 = 1;
 const RANDOM_BYTES: usize = 16;
 const MAC_BYTES: usize = 32;
 const SAID_BYTES: usize = 1 + 16 + 1 + 32 + RANDOM_BYTES;
-/// Characters of a token: a token of another length is none.
+/// The length of a token in characters; text of another length is not a token.
 const CHARACTERS: usize = (SAID_BYTES + MAC_BYTES).div_ceil(3) * 4;
 
 /// Issues and reads the grant tokens of one root key.
 pub struct GrantTokens(Secret<32>);
 
 impl GrantTokens {
-    /// Those of `root`.
+    /// The tokens of the root key `root`.
     #[must_use]
     pub fn new(root: &RootKey) -> Self {
         Self(root.subkey("grant tokens"))
     }
 
-    /// A new token of the grant.
+    /// Issues a token of the grant.
     ///
     /// # Errors
     /// [`EntropyError`].
@@ -55,8 +55,8 @@ impl GrantTokens {
         Ok(base64_simd::STANDARD.encode_to_string([said, mac.to_vec()].concat()))
     }
 
-    /// The grant that a token names, if it was issued here; whether the grant is still there is
-    /// another matter.
+    /// The grant that a token names, if the token was issued here. The grant may have been removed
+    /// since.
     #[must_use]
     pub fn read(&self, token: &str) -> Option<(KeyId, GrantId)> {
         if token.len() != CHARACTERS {
@@ -64,7 +64,7 @@ impl GrantTokens {
         }
         let bytes = base64_simd::STANDARD.decode_to_vec(token).ok()?;
         let (said, mac) = bytes.split_at_checked(SAID_BYTES)?;
-        // In constant time.
+        // Compared in constant time.
         self.mac(said).verify_slice(mac).ok()?;
         let ([VERSION], rest) = said.split_first_chunk()? else {
             return None;

@@ -1,11 +1,11 @@
-//! Whether the store takes changes, for those who ask without waiting for it.
+//! Whether the store takes changes, readable without waiting for the store.
 
 use arc_swap::ArcSwapOption;
 use metrics::Gauge;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Why the store takes no change; nothing as long as it does.
+/// The reason why the store takes no change, if it takes none.
 pub struct Halt {
     reason: ArcSwapOption<String>,
     is_unknown: AtomicBool,
@@ -13,7 +13,7 @@ pub struct Halt {
 }
 
 impl Halt {
-    /// Of a store that takes changes; `gauge` is 1 while it does not.
+    /// A store that takes changes. `gauge` becomes 1 while the store takes none.
     #[must_use]
     pub fn new(gauge: Gauge) -> Self {
         gauge.set(0);
@@ -24,31 +24,31 @@ impl Halt {
         }
     }
 
-    /// One line that says what is wrong and what to do, while the store takes no change.
+    /// One line with the problem and its remedy, while the store takes no change.
     #[must_use]
     pub fn reason(&self) -> Option<Arc<String>> {
         self.reason.load_full()
     }
 
-    /// Whether what the store holds is unknown: a change may be durable that is not in force, and
-    /// nothing may be answered from what is in memory.
+    /// Whether the content of the store is unknown: a change may be durable that is not in force,
+    /// so no request may be answered from memory.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         self.is_unknown.load(Ordering::Acquire)
     }
 
-    /// From now on it is, or is no longer, known what the store holds.
+    /// Sets whether the content of the store is unknown.
     pub(crate) fn set_unknown(&self, is_unknown: bool) {
         self.is_unknown.store(is_unknown, Ordering::Release);
     }
 
-    /// From now on it takes none.
+    /// Records that the store takes no change.
     pub(crate) fn set(&self, reason: String) {
         self.gauge.set(1);
         self.reason.store(Some(Arc::new(reason)));
     }
 
-    /// From now on it takes changes; whether it did not before.
+    /// Records that the store takes changes. Returns whether it took none before.
     pub(crate) fn clear(&self) -> bool {
         self.gauge.set(0);
         self.reason.swap(None).is_some()

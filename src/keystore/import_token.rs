@@ -1,12 +1,12 @@
-//! Import tokens: what `ImportKeyMaterial` needs to unwrap material that was wrapped for one key.
+//! Import tokens: `ImportKeyMaterial` unwraps with them the material that was wrapped for one key.
 //!
 //! A token is `version 1 ‖ key id 16 ‖ multi-Region 1 ‖ valid to, microseconds 8 ‖ algorithm 1 ‖
 //! spec 1 ‖ nonce 24 ‖ private key ‖ tag 16`: the private half of the wrapping key, PKCS#8 DER,
 //! sealed by XAES-256-GCM under the sub-key `import tokens` of the root key, with everything before
-//! the nonce as associated data. The wrapping key so exists nowhere but in the hands of whoever
-//! asked for it, who cannot use it: there is nothing to keep for a day, to lose at a restart, or to
-//! tell another node, and nobody can fill the store with parameters that are never used. A token
-//! and its public key belong together because one was sealed with the other.
+//! the nonce as associated data. So the wrapping key exists only in the token that its requester
+//! holds and cannot open. There is nothing to keep for a day, to lose at a restart or to send to
+//! another node, and no caller can fill the store with parameters that are never used. A token and
+//! its public key belong together because one was sealed with the other.
 
 use crate::clock::Timestamp;
 use crate::crypto::entropy::{Entropy, EntropyError};
@@ -23,26 +23,26 @@ const SAID_BYTES: usize = 1 + 16 + 1 + 8 + 1 + 1;
 /// Issues and reads the import tokens of one root key.
 pub struct ImportTokens(Secret<32>);
 
-/// What a token says.
+/// The content of a token.
 pub struct ImportToken {
     /// The key that material was wrapped for.
     pub key: KeyId,
-    /// When it can be used no more.
+    /// When the token expires.
     pub valid_to: Timestamp,
-    /// How it is wrapped.
+    /// How the material is wrapped.
     pub algorithm: WrappingAlgorithm,
-    /// What unwraps it.
+    /// The private key that unwraps the material.
     pub wrapping_key: PrivateKey,
 }
 
 impl ImportTokens {
-    /// Those of `root`.
+    /// The tokens of the root key `root`.
     #[must_use]
     pub fn new(root: &RootKey) -> Self {
         Self(root.subkey("import tokens"))
     }
 
-    /// A token that says this.
+    /// Issues a token with this content.
     ///
     /// # Errors
     /// [`EntropyError`].
@@ -74,8 +74,8 @@ impl ImportTokens {
         Ok([said, sealed].concat())
     }
 
-    /// What a token says, if it was issued here; whether it is still valid, and for which key, is
-    /// for the caller to compare.
+    /// The content of a token, if the token was issued here. The caller compares its key and its
+    /// time of expiry.
     #[must_use]
     pub fn read(&self, token: &[u8]) -> Option<ImportToken> {
         let (said, sealed) = token.split_at_checked(SAID_BYTES)?;

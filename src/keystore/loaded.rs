@@ -1,4 +1,4 @@
-//! What a store holds, verified: the only way from its rows to a snapshot.
+//! The verified content of a store: the only way from its rows to a snapshot.
 
 use crate::crypto::secret::Secret;
 use crate::key::arn::Region;
@@ -9,13 +9,13 @@ use crate::keystore::{GrantTokens, ImportTokens, RootKey, Snapshot, format1};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What names a record: its kind and its id.
+/// Identifies a record: its kind and its id.
 pub(super) type Name = (Kind, String);
 
-/// What loading found, and what else the root key gives.
+/// The result of loading, and the keys that are derived from the root key.
 pub(super) struct Loaded {
     pub(super) sealer: Sealer,
-    /// The format that the store was found in.
+    /// The format in which the store was found.
     pub(super) format: u8,
     pub(super) verified: Verified,
     pub(super) session_token_key: Arc<Secret<32>>,
@@ -23,9 +23,9 @@ pub(super) struct Loaded {
     pub(super) import_tokens: ImportTokens,
 }
 
-/// The records of one revision.
+/// The verified records of one revision.
 pub(super) struct Verified {
-    /// Of the present format, also where the store has one of an older format.
+    /// In the present format, even if the store has a head of an older format.
     pub(super) head: Head,
     pub(super) terms: BTreeMap<Name, Term>,
     pub(super) snapshot: Snapshot,
@@ -60,7 +60,7 @@ impl Loaded {
 }
 
 impl Verified {
-    /// What a store holds that was open before: of the present format, or refused.
+    /// Verifies a store that was open before. It must have the present format.
     pub(super) fn again(
         contents: &Contents,
         sealer: &Sealer,
@@ -88,7 +88,8 @@ impl Verified {
         Ok(verified)
     }
 
-    /// The records with the head that they have, which need not be the one that is there.
+    /// Reads the records and computes the head that belongs to them, which may differ from the
+    /// store's head.
     fn opened(
         contents: &Contents,
         sealer: &Sealer,
@@ -101,6 +102,8 @@ impl Verified {
             revision: head.revision,
             ..Snapshot::default()
         };
+        // Each record must open, be no newer than the head, and occur once; the caller compares the
+        // sum.
         for record in others(contents) {
             let plaintext = sealer.open(record)?;
             let (kind, id) = (record.kind, record.id.clone());
@@ -109,7 +112,7 @@ impl Verified {
             }
             let term = sealer.term(record);
             record::toggle(&mut sum, &term);
-            // In a sum, what is there twice is as if it were not there.
+            // The sum is an XOR, in which two equal terms cancel out: it does not show a pair.
             if terms.insert((kind, id), term).is_some() {
                 return Err(Corrupt::Twice(kind, record.id.clone()));
             }
@@ -137,7 +140,7 @@ impl Verified {
     }
 }
 
-/// The one head: a second one beside it would decide by its order which.
+/// The one head: with a second record, their order would decide which counts.
 fn head_record(contents: &Contents) -> Result<&Record, Corrupt> {
     let mut heads = contents
         .records
@@ -155,7 +158,7 @@ fn others(contents: &Contents) -> impl Iterator<Item = &Record> {
     records.filter(|record| record.kind != Kind::Head)
 }
 
-/// The tables are no more than a container: the head, which is sealed, says of which format it is.
+/// Checks the tables' format against that of the head. The head is sealed, the tables are not.
 fn check_tables(contents: &Contents, head: &Head) -> Result<(), Corrupt> {
     let (tables, head) = (contents.format, head.format);
     if tables != head {

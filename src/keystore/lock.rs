@@ -6,11 +6,11 @@ use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::Path;
 
-/// Bytes of a process id and its line feed at most.
+/// The most bytes of a process id with its line feed.
 const ID_BYTES_MAX: u64 = 32;
 
-/// An exclusive lock on a store, held until it is dropped or the process ends. The file holds the
-/// process id.
+/// An exclusive lock on a store, held until this value is dropped or the process ends. The file
+/// holds the process id.
 pub struct StoreLock(File);
 
 impl StoreLock {
@@ -28,8 +28,8 @@ impl StoreLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let holder = open::own_text(&lock, ID_BYTES_MAX).unwrap_or_default();
-                let holder = match holder.trim() {
+                let text = open::own_text(&lock, ID_BYTES_MAX).unwrap_or_default();
+                let holder = match text.trim() {
                     "" => "of unknown id".to_owned(),
                     id => id.to_owned(),
                 };
@@ -51,10 +51,10 @@ impl StoreLock {
 
 impl Drop for StoreLock {
     fn drop(&mut self) {
-        // Not by closing alone: a child process that is between its fork and its exec holds the
-        // same open file, and with it the lock.
+        // To close the file would not be enough: a child process between its fork and its exec has
+        // the same open file, and with it the lock.
         if let Err(error) = self.0.unlock() {
-            tracing::debug!(%error, "the store's lock goes with its file");
+            tracing::debug!(%error, "the store's lock could not be released; it ends with its file");
         }
     }
 }

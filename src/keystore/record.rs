@@ -1,17 +1,19 @@
-//! Sealed records and the sealed head: bytes, associated data, and what each refusal says.
+//! Sealed records and the sealed head: their bytes, their associated data, and the text of each
+//! refusal.
 //!
 //! A **record** is a row (kind, id, revision, body). Its body is sealed with XAES-256-GCM under the
 //! record sub-key of the root key; store id, kind, id and revision are the associated data, so a
 //! body opens only where it was written. The **head** is one more row: it holds the store id, a
 //! revision that only grows, the number of records, and the **sum**: the XOR over all records of
 //! their **terms**, `HMAC-SHA-256(terms sub-key, kind ‖ id ‖ revision ‖ SHA-256(body))`, each field
-//! length-prefixed. Every change updates it in its own transaction; loading computes it anew.
+//! length-prefixed. Every change updates it in its own transaction; loading computes it again.
 //!
-//! The terms are stored nowhere and leave this process in no form. That is what makes their sum an
-//! authenticator of the whole set; `docs/formats.md` has the argument.
+//! The terms are never stored and never leave this process. That makes their sum an authenticator
+//! of the whole set; `docs/formats.md` has the argument.
 //!
 //! Plaintext of the head: `format 1 ‖ store id 16 ‖ records u64 ‖ sum 32`, integers big-endian. Its
-//! revision is the row's own. Heads of format 1 sum other terms, which that format showed: see
+//! revision is that of the row. Heads of format 1 sum other terms, which that format stored in the
+//! clear: see `format1`.
 //! `format1`.
 
 use crate::crypto::entropy::{Entropy, EntropyError};
@@ -21,7 +23,7 @@ use crate::keystore::RootKey;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-/// What a record holds.
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// The head.
@@ -32,7 +34,8 @@ pub enum Kind {
     Alias,
     /// A principal with policies and credentials.
     Principal,
-    /// A key policy, apart from its key's record: a new policy moves no fence.
+    /// A key policy. It is not part of its key's record, so that a new policy does not move the
+    /// fence.
     KeyPolicy,
     /// A grant.
     Grant,
@@ -43,7 +46,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// As the store spells it.
+    /// Its name in the store.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -79,19 +82,19 @@ impl Kind {
 /// A row of the store.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
-    /// What it holds.
+    /// The kind of its content.
     pub kind: Kind,
-    /// Key id (a key's and its policy's), `account alias`, ARN, or `key-id grant-id`; empty for the
-    /// head, for the audit log's and for the last uses.
+    /// The key id (for a key and for its policy), `account alias`, an ARN, or `key-id grant-id`;
+    /// empty for the head, the audit log's head and the last uses.
     pub id: String,
-    /// The store's revision that wrote it.
+    /// The revision of the store in which it was written.
     pub revision: u64,
-    /// Sealed.
+    /// The sealed content.
     pub body: Vec<u8>,
 }
 
-/// A store that does not add up. Each prints as the end of one line that begins with the store's
-/// path.
+/// Why the content of a store is refused. Each error prints as the end of a line that begins with
+/// the store's path.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Corrupt {
     /// There is no head.
@@ -102,17 +105,17 @@ pub enum Corrupt {
         "has a head that does not open: the root key is not this store's, or the head was edited; use the root key that was created with the store, or restore a backup"
     )]
     Head,
-    /// The head's format is of a later version.
+    /// The head has the format of a later version.
     #[error(
         "was written by a newer keymill (head of format {0}, this build knows 2): upgrade keymill"
     )]
     Format(u8),
-    /// The tables are of one format, the head of another.
+    /// The tables have another format than the head.
     #[error("has tables of format {tables} and a head of format {head}: restore a backup")]
     Mixed {
         /// SQLite's `user_version`.
         tables: u8,
-        /// The head's.
+        /// The format of the head.
         head: u8,
     },
     /// A record does not open.
@@ -121,26 +124,26 @@ pub enum Corrupt {
     /// A record is newer than the head.
     #[error("has a record that is newer than its head: {kind} {id} (revision {revision}); restore a backup", kind = .0.name(), id = .1, revision = .2)]
     Newer(Kind, String, u64),
-    /// Two rows of one kind and id, which the tables do not allow.
+    /// There are two rows of one kind and id, which the tables do not allow.
     #[error("has a record twice: {kind} {id}; restore a backup", kind = .0.name(), id = .1)]
     Twice(Kind, String),
-    /// Format 1: its roster has a record that is not there.
+    /// Format 1: the roster lists a record that is missing.
     #[error("has lost a record: {kind} {id}; restore a backup", kind = .0.name(), id = .1)]
     Missing(Kind, String),
-    /// Format 1: a record is there that its roster does not have.
+    /// Format 1: there is a record that the roster does not list.
     #[error("has a record that was added from outside: {kind} {id}; restore a backup", kind = .0.name(), id = .1)]
     Added(Kind, String),
-    /// Format 1: a record is not the version that its roster has.
+    /// Format 1: a record is not in the version that the roster lists.
     #[error("has a record in another version than was last written: {kind} {id} (revision {revision}); restore a backup", kind = .0.name(), id = .1, revision = .2)]
     Replaced(Kind, String, u64),
-    /// Each record is sound in itself, and together they are not what was written.
+    /// Each record is valid in itself, but together they are not the set that was written.
     #[error(
         "does not hold the set of records of its revision {revision}: one or more were removed, added, or put back in an older version ({found} are there, {expected} were written); restore a backup"
     )]
     Set {
         /// The head's revision.
         revision: u64,
-        /// Records that are there.
+        /// Records that were found.
         found: u64,
         /// Records that the head counts.
         expected: u64,
@@ -154,53 +157,53 @@ pub enum Corrupt {
         found: u64,
         /// The revision seen.
         seen: u64,
-        /// The file that remembers.
+        /// The file that remembers the revision.
         file: String,
     },
     /// The head is of format 1, and this host has seen the store in a later one.
     #[error(
-        "is of format 1, but this host has seen it in format {seen}: a copy from before was put in its place; put the newer one back, or remove {file} to go back on purpose"
+        "is of format 1, but this host has seen it in format {seen}: an earlier copy was put in its place; put the newer one back, or remove {file} to go back on purpose"
     )]
     OlderFormat {
         /// The format seen.
         seen: u8,
-        /// The file that remembers.
+        /// The file that remembers the format.
         file: String,
     },
-    /// What this host has seen of the store cannot be read.
+    /// The record of what this host has seen of the store cannot be read.
     #[error(
-        "cannot be compared with what this host has seen of it: {file} is damaged; remove it to go on without that"
+        "cannot be compared with the revision that this host has seen: {file} is damaged; remove it to go on without the comparison"
     )]
     Seen {
-        /// The file that remembers.
+        /// The damaged file.
         file: String,
     },
     /// A row's kind is unknown.
     #[error("has a record of an unknown kind: {0}; upgrade keymill")]
     Kind(String),
-    /// A record's plaintext is of an unknown layout.
+    /// A record's plaintext has an unknown layout.
     #[error("has a record of an unknown layout: {kind} {id}; upgrade keymill", kind = .0.name(), id = .1)]
     Layout(Kind, String),
 }
 
-/// What stands for one record in the head's sum. Secret: see the module.
+/// Represents one record in the head's sum. Secret: see the module.
 pub type Term = [u8; 32];
 
 /// The head's plaintext.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// Of the head itself; what is written is of [`FORMAT`].
+    /// The format of the head as it was read; heads are written with [`FORMAT`].
     pub format: u8,
-    /// The store's revision: the head row's own.
+    /// The store's revision, which is that of the head row.
     pub revision: u64,
-    /// Records beside the head.
+    /// The number of records besides the head.
     pub records: u64,
-    /// XOR of their terms.
+    /// The XOR of the terms of all records.
     pub sum: Term,
 }
 
 impl Head {
-    /// That of a store without records.
+    /// The head of a store without records.
     #[must_use]
     pub fn first() -> Self {
         Self {
@@ -230,9 +233,9 @@ impl Head {
     }
 }
 
-/// Of heads and tables as they are written.
+/// The format in which heads and tables are written.
 pub const FORMAT: u8 = 2;
-/// The one that is read too, once, and rewritten.
+/// The older format, which is read once and rewritten.
 pub const FORMAT_OF_OLD: u8 = 1;
 const HEAD_BYTES: usize = 1 + 16 + 8 + 32;
 
@@ -245,7 +248,7 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// For a new store: draws its id.
+    /// Makes the sealer of a new store and draws the store's id.
     ///
     /// # Errors
     /// [`EntropyError`].
@@ -321,7 +324,7 @@ impl Sealer {
         })
     }
 
-    /// Opens the head and, with it, the store's identity.
+    /// Opens the head and reads the store's id from it.
     ///
     /// # Errors
     /// [`Corrupt::Head`] or [`Corrupt::Format`].
@@ -330,10 +333,10 @@ impl Sealer {
         Ok((Self::new(root, store_id), head))
     }
 
-    /// Opens the head of this same store again.
+    /// Opens a head that must be of this same store.
     ///
     /// # Errors
-    /// [`Corrupt::Head`], of another store too, or [`Corrupt::Format`].
+    /// [`Corrupt::Head`], also for the head of another store, or [`Corrupt::Format`].
     pub fn open_own_head(&self, record: &Record) -> Result<Head, Corrupt> {
         match opened_head(&self.head_key, record)? {
             (store_id, head) if store_id == self.store_id => Ok(head),
@@ -341,7 +344,7 @@ impl Sealer {
         }
     }
 
-    /// What stands for a record in the head's sum.
+    /// The term of a record in the head's sum.
     #[must_use]
     pub fn term(&self, record: &Record) -> Term {
         term(&self.term_key, record)
@@ -359,8 +362,8 @@ impl Sealer {
 
 fn opened_head(head_key: &Secret<32>, record: &Record) -> Result<([u8; 16], Head), Corrupt> {
     let associated = fields(&[b"head", &record.revision.to_be_bytes()]);
-    let plaintext = xaes::open(head_key.expose(), &associated, &record.body);
-    let plaintext = plaintext.map_err(|_| Corrupt::Head)?;
+    let plaintext =
+        xaes::open(head_key.expose(), &associated, &record.body).map_err(|_| Corrupt::Head)?;
     Head::parse(plaintext.expose(), record.revision)
 }
 
@@ -380,14 +383,14 @@ pub(super) fn term(key: &Secret<32>, record: &Record) -> Term {
     mac.finalize().into_bytes().into()
 }
 
-/// Adds a term to the sum, or takes it away: XOR is its own inverse.
+/// Adds a term to the sum or removes it: XOR is its own inverse.
 pub fn toggle(sum: &mut Term, term: &Term) {
     sum.iter_mut()
         .zip(term)
         .for_each(|(byte, other)| *byte ^= other);
 }
 
-/// Each field with its length before it (u32), so that no two lists of fields give the same bytes.
+/// Joins the fields, each behind its length (u32), so that different lists give different bytes.
 fn fields(fields: &[&[u8]]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for field in fields {

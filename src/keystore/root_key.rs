@@ -1,8 +1,8 @@
-//! The root key: 256 secret bits in a file of their own, and the sub-keys derived from them by
-//! labels.
+//! The root key: 256 secret bits in a file of their own, and the sub-keys that are derived from
+//! them by labels.
 //!
-//! File format, version 1: one line, `keymill-root-key-v1 ` and 64 hex digits. Mode 0600, refused
-//! when wider.
+//! File format, version 1: one line, `keymill-root-key-v1 ` and 64 hex digits. The mode is 0600; a
+//! file with a wider mode is refused.
 
 use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::Secret;
@@ -13,10 +13,11 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroize;
 
-/// What seals every record at rest. Losing it loses every data key ever wrapped.
+/// The key that seals every record at rest. If it is lost, every data key that was ever wrapped is
+/// lost.
 pub struct RootKey(Secret<32>);
 
-/// A root key file that cannot be made or used. Each prints as one line that says what to do.
+/// Why a root key file cannot be made or used. Each error prints as one line with the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum RootKeyError {
     /// Reading or writing failed.
@@ -27,7 +28,7 @@ pub enum RootKeyError {
         /// The cause.
         source: std::io::Error,
     },
-    /// Others than the owner may read or write the file.
+    /// Users other than the owner may read or write the file.
     #[error(
         "root key {path} has mode {mode:04o}: allow only its owner to read it (chmod 600 {path})"
     )]
@@ -37,31 +38,31 @@ pub enum RootKeyError {
         /// Its permission bits.
         mode: u32,
     },
-    /// The file belongs to somebody else.
+    /// The file belongs to another user.
     #[error(
         "root key {path} belongs to uid {owner}, this process runs as uid {uid}: change its owner (chown {uid} {path})"
     )]
     Owner {
         /// The file.
         path: PathBuf,
-        /// Its owner.
+        /// The file's owner.
         owner: u32,
-        /// Ours.
+        /// The user that this process runs as.
         uid: u32,
     },
-    /// The file is no root key of a version that this build knows.
-    #[error("root key {path} is damaged or no root key: restore it from your copy")]
+    /// The file is not a root key of a version that this build knows.
+    #[error("root key {path} is damaged or is not a root key: restore it from your copy")]
     Format {
         /// The file.
         path: PathBuf,
     },
-    /// No random bytes.
+    /// The entropy source failed.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
 }
 
 const PREFIX: &str = "keymill-root-key-v1 ";
-/// Permission bits that the file must not have: anything for others than its owner.
+/// Permission bits that the file must not have: any right for users other than its owner.
 const MODE_FORBIDDEN: u32 = 0o077;
 const FILE_BYTES: usize = PREFIX.len() + 64 + 1;
 
@@ -100,7 +101,8 @@ impl RootKey {
             source,
         };
         let mut file = open::named(path).map_err(io)?;
-        // Of the open file, not of the path: what was checked is what is read.
+        // The metadata are those of the open file and not of the path, so the file that was checked
+        // is read.
         let metadata = file.metadata().map_err(io)?;
         file::guard(&metadata, Owners::OwnUser, MODE_FORBIDDEN).map_err(|exposed| {
             let path = path.to_owned();
@@ -119,8 +121,8 @@ impl RootKey {
         let digits = line
             .expose()
             .strip_prefix(PREFIX.as_bytes())
-            .and_then(|rest| rest.strip_suffix(b"\n"));
-        let digits = digits.ok_or_else(format)?;
+            .and_then(|rest| rest.strip_suffix(b"\n"))
+            .ok_or_else(format)?;
         let digit = |byte: u8| {
             char::from(byte)
                 .to_digit(16)
@@ -158,18 +160,18 @@ impl RootKey {
         })
     }
 
-    /// What whoever creates a root key is told.
+    /// The text for the user for whom a root key was created.
     #[must_use]
     pub fn notice(path: &Path) -> String {
         let path = path.display();
         format!(
-            "created root key {path}: it seals every key of this store. Without it, every data key ever wrapped is lost, and nobody can \
-             recover it. Keep a copy apart from the store and its backups, for example: install -m 600 {path} /media/safe/keymill-root.key"
+            "created root key {path}: it seals every key of this store. If you lose it, every data key ever wrapped is lost and cannot be \
+             recovered. Keep a copy apart from the store and its backups, for example: install -m 600 {path} /media/safe/keymill-root.key"
         )
     }
 }
 
-/// Writes a file that is complete or absent, and never in the place of another: a link, unlike a
+/// Writes a file that is complete or absent, and never replaces another file: a link, unlike a
 /// rename, does not replace.
 fn write_once(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let unfinished = path.with_extension("new");
@@ -182,7 +184,7 @@ fn write_once(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     sync_folder_of(path)
 }
 
-/// Removes a file that an earlier call may have left.
+/// Removes a file that an earlier call may have left behind.
 pub(super) fn remove_if_there(path: &Path) -> std::io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),

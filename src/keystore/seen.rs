@@ -1,8 +1,10 @@
-//! The memory of a host: the highest revision of a store that it has seen, and in which format.
+//! The memory of a host: the highest revision of a store that it has seen, and the store's format
+//! then.
 //!
-//! One line of fixed length, `<revision, 20 digits> format <digit>`, written in place and synced: a
-//! daemon that has no descriptor left can still write it. The line lies within one sector, which a
-//! power cut leaves old or new. Releases that knew format 1 alone wrote the revision only.
+//! The file is one line of fixed length, `<revision, 20 digits> format <digit>`. It is written in
+//! place and synced, so that a daemon without a free descriptor can still write it. The line is
+//! within one sector, which a power cut leaves old or new. Releases that knew only format 1 wrote
+//! the revision alone.
 
 use crate::file::open;
 use crate::keystore::record::{Corrupt, FORMAT_OF_OLD};
@@ -13,10 +15,10 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Bytes of the file at most: the line has 30.
+/// The most bytes of the file that are read; the line has 30.
 const LINE_BYTES_MAX: u64 = 64;
 
-/// The file, and once it was written, its descriptor.
+/// The file. Its descriptor is kept from the first write on.
 pub(super) struct SeenFile {
     path: PathBuf,
     file: Option<File>,
@@ -31,7 +33,7 @@ impl SeenFile {
         }
     }
 
-    /// Refuses a head that is older than one seen, or of an older format.
+    /// Refuses a head that is older than one that was seen, or has an older format.
     pub(super) fn check(&self, revision: u64, format: u8) -> Result<(), Corrupt> {
         let file = || self.path.display().to_string();
         let text = match open::own_text(&self.path, LINE_BYTES_MAX) {
@@ -56,11 +58,11 @@ impl SeenFile {
         Ok(())
     }
 
-    /// Remembers `revision` and `format`; needs no descriptor but the first time.
+    /// Remembers `revision` and `format`. Only the first call needs a new descriptor.
     pub(super) fn raise(&mut self, revision: u64, format: u8) -> Result<(), KeystoreError> {
         let line = format!("{revision:020} format {format}\n");
         let written = match &self.file {
-            // A file without a name remembers nothing for the next start.
+            // A file whose name was removed would remember nothing for the next start.
             Some(file) if file.metadata().is_ok_and(|found| found.nlink() > 0) => file
                 .write_all_at(line.as_bytes(), 0)
                 .and_then(|()| file.sync_data()),
@@ -84,7 +86,7 @@ impl SeenFile {
     }
 }
 
-/// Revision and format.
+/// The revision and the format of a line.
 fn parse(text: &str) -> Option<(u64, u8)> {
     let mut words = text.split_whitespace();
     let revision = words.next()?.parse().ok()?;

@@ -16,38 +16,38 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// Everything a request may need, at one revision. Entries are shared between snapshots: the next
-/// one costs pointers.
+/// Everything that a request may need, at one revision. Snapshots share their entries, so the next
+/// snapshot copies pointers.
 #[derive(Clone, Default)]
 pub struct Snapshot {
     /// The store's revision; only grows.
     pub revision: u64,
-    /// Keys by id, in order (for stable listings).
+    /// Keys by id, in order, so that listings are stable.
     pub keys: BTreeMap<KeyId, Arc<KeyEntry>>,
     /// Aliases by account and name.
     pub aliases: BTreeMap<(AccountId, AliasName), Arc<Alias>>,
     /// Principals by ARN.
     pub principals: BTreeMap<String, Arc<PrincipalEntry>>,
-    /// The same principals by access key id.
+    /// The principals again, by access key id.
     pub access_keys: HashMap<String, Arc<PrincipalEntry>>,
     /// Key policies by the key that they are attached to; a key without one has the default policy.
     pub key_policies: BTreeMap<KeyId, Arc<KeyPolicy>>,
-    /// The head of the audit log when it was last sealed; none before the first log.
+    /// The head of the audit log when it was last sealed; `None` before the first log.
     pub audit_head: Option<AuditHead>,
-    /// The last uses of the keys when they were last written; none before the first time.
+    /// The last uses of the keys when they were last written; `None` before the first time.
     pub last_uses: Option<Arc<LastUses>>,
-    /// Grants by the key that they are bound to.
+    /// Grants by the key that they belong to.
     pub grants: BTreeMap<KeyId, Arc<KeyGrants>>,
-    /// The names of the aliases by the key that they name.
+    /// The names of the aliases, by the key that they refer to.
     pub(super) aliases_of: BTreeMap<KeyId, Arc<[AliasName]>>,
 }
 
-/// A record that is written, with its plaintext, or removed.
+/// A record to write, with its plaintext, or to remove.
 pub(super) struct Row {
     pub(super) kind: Kind,
     pub(super) id: String,
     pub(super) plaintext: Option<SecretBytes>,
-    /// Whether the record before has secrets that are to be gone.
+    /// Whether the previous record has secrets that must not stay in the files.
     pub(super) takes_secrets: bool,
 }
 
@@ -72,7 +72,7 @@ impl Snapshot {
             .filter(|entry| entry.key.account == account)
     }
 
-    /// States how many keys there are in each state, and the revision.
+    /// Sets the metrics: how many keys are in each state, and the revision.
     pub(super) fn count(&self, metrics: &Metrics) {
         for state in KeyState::NAMES {
             let count = self
@@ -91,8 +91,8 @@ impl Snapshot {
 
     pub(super) fn put_alias(&mut self, alias: Alias) {
         self.remove_alias(alias.account, alias.name.clone());
-        let names = self.aliases_of(alias.target).cloned().unwrap_or_default();
-        let names = names.iter().chain([&alias.name]).cloned().collect();
+        let others = self.aliases_of(alias.target).cloned().unwrap_or_default();
+        let names = others.iter().chain([&alias.name]).cloned().collect();
         self.aliases_of.insert(alias.target, names);
         self.aliases
             .insert((alias.account, alias.name.clone()), Arc::new(alias));
@@ -135,7 +135,7 @@ impl Snapshot {
     }
 
     pub(super) fn put_grant(&mut self, grant: Arc<Grant>) {
-        // Copied when an earlier snapshot shares them.
+        // The map is copied when an earlier snapshot shares it.
         Arc::make_mut(self.grants.entry(grant.key).or_default()).put(grant);
     }
 
@@ -149,7 +149,7 @@ impl Snapshot {
         }
     }
 
-    /// Applies a change, and says which record it writes or removes.
+    /// Applies a change, and returns the record to write or remove.
     pub(super) fn change(&mut self, change: Change, region: &Region) -> Row {
         let takes_secrets = self.takes_secrets(&change);
         let (kind, id, plaintext) = self.changed(change, region);
@@ -161,7 +161,7 @@ impl Snapshot {
         }
     }
 
-    /// Whether the record before the change has secrets that the one after it has not.
+    /// Whether the record before the change has secrets that the record after it does not have.
     fn takes_secrets(&self, change: &Change) -> bool {
         match change {
             Change::PutKey(draft) => {
@@ -202,8 +202,7 @@ impl Snapshot {
                     secret,
                     fence: self.revision,
                 };
-                // What is pooled under the key stays good while only its description or tags
-                // change.
+                // Pooled keys stay valid when only the key's description or tags change.
                 if let Some(old) = self.keys.get(&id).filter(|old| entry.is_used_as(old)) {
                     entry.fence = old.fence;
                 }
@@ -268,7 +267,7 @@ impl Snapshot {
     }
 }
 
-/// When keys that wait for their deletion go: those whose date is not after `now`.
+/// The keys whose date of deletion is not after `now`.
 #[must_use]
 pub fn expired(snapshot: &Snapshot, now: Timestamp) -> Vec<KeyId> {
     use crate::key::KeyState::PendingDeletion;
@@ -287,17 +286,17 @@ pub struct KeyEntry {
     pub key: KmsKey,
     /// The key's ARN, formatted once.
     pub arn: String,
-    /// The generations of a symmetric encryption key whose material is here, in ascending order.
+    /// The generations of a symmetric encryption key whose material is present, in ascending order.
     pub materials: Vec<Arc<BackingKey>>,
-    /// The material of an asymmetric or HMAC key, if it is here.
+    /// The material of an asymmetric or HMAC key, if it is present.
     pub secret: Option<Arc<KeySecret>>,
-    /// Moves whenever the key's state or material changes: the revision of that change. After a
-    /// start it is that of the record's last change, when nothing is pooled yet.
+    /// The revision of the last change of the key's state or material. After a start it is the
+    /// revision of the record's last change; nothing is pooled then.
     pub fence: u64,
 }
 
 impl KeyEntry {
-    /// Whether state and material are those of `other`.
+    /// Whether state and material are the same as those of `other`.
     fn is_used_as(&self, other: &Self) -> bool {
         let material = |key: &Arc<BackingKey>| (key.generation(), key.id());
         let materials = self.materials.iter().map(material);
@@ -306,7 +305,7 @@ impl KeyEntry {
             && self.key.imports == other.key.imports
     }
 
-    /// Whether there is material here that `draft` has not.
+    /// Whether this entry has material that `draft` does not have.
     fn has_more_than(&self, draft: &KeyDraft) -> bool {
         let kept = |key: &Arc<BackingKey>| {
             let mut materials = draft.materials.iter();
@@ -316,15 +315,15 @@ impl KeyEntry {
         secret_goes || !self.materials.iter().all(kept)
     }
 
-    /// The material that new ciphertexts use: none of an asymmetric or HMAC key, nor of one whose
-    /// material is not here.
+    /// The material for new ciphertexts. `None` for an asymmetric or HMAC key and for a key whose
+    /// material is missing.
     #[must_use]
     pub fn current(&self) -> Option<&Arc<BackingKey>> {
         let mut materials = self.materials.iter();
         materials.rfind(|material| !self.key.is_pending(material.generation()))
     }
 
-    /// What is to be written to change no more than the metadata.
+    /// A draft that changes only the metadata.
     #[must_use]
     pub fn with_key(&self, key: KmsKey) -> KeyDraft {
         KeyDraft {
@@ -334,24 +333,25 @@ impl KeyEntry {
         }
     }
 
-    /// The material that a blob's header names. What waits for its rotation has wrapped nothing
-    /// yet, and may be deleted as if it had never been.
+    /// The material that a blob's header names. Pending material has wrapped nothing yet, and may
+    /// be deleted without a trace.
     #[must_use]
     pub fn generation(&self, generation: u32) -> Option<&Arc<BackingKey>> {
+        if self.key.is_pending(generation) {
+            return None;
+        }
         let mut materials = self.materials.iter();
-        materials
-            .find(|material| material.generation() == generation)
-            .filter(|_| !self.key.is_pending(generation))
+        materials.find(|material| material.generation() == generation)
     }
 }
 
-/// A key to be written: the entry without what the store adds (ARN, fence).
+/// A key to be written: the entry without the ARN and the fence, which the store adds.
 pub struct KeyDraft {
     /// Metadata.
     pub key: KmsKey,
-    /// The generations of a symmetric encryption key whose material is here, in ascending order.
+    /// The generations of a symmetric encryption key whose material is present, in ascending order.
     pub materials: Vec<Arc<BackingKey>>,
-    /// The material of an asymmetric or HMAC key, if it is here.
+    /// The material of an asymmetric or HMAC key, if it is present.
     pub secret: Option<Arc<KeySecret>>,
 }
 
@@ -362,7 +362,7 @@ pub struct Alias {
     pub account: AccountId,
     /// `alias/…`.
     pub name: AliasName,
-    /// The key that it names.
+    /// The key that it refers to.
     pub target: KeyId,
     /// When it was created.
     pub creation_date: Timestamp,
@@ -373,7 +373,7 @@ pub struct Alias {
 /// A principal with its credentials.
 #[derive(Clone)]
 pub struct PrincipalEntry {
-    /// Who it is and what it may do.
+    /// The principal's names, tags and policies.
     pub principal: Arc<Principal>,
     /// At most two; a role has none.
     pub access_keys: Vec<Arc<AccessKey>>,
@@ -382,7 +382,7 @@ pub struct PrincipalEntry {
 }
 
 impl PrincipalEntry {
-    /// Whether there are access keys here that `other` has not.
+    /// Whether this entry has access keys that `other` does not have.
     fn has_more_than(&self, other: &Self) -> bool {
         let kept = |key: &Arc<AccessKey>| other.access_keys.iter().any(|one| one.id == key.id);
         !self.access_keys.iter().all(kept)
@@ -401,11 +401,11 @@ impl PrincipalEntry {
 
 /// An access key: a public id and a secret.
 pub struct AccessKey {
-    /// 20 characters, `AKIA…`; a session's `ASIA…`.
+    /// 20 characters: `AKIA…`, or `ASIA…` for a session.
     pub id: String,
     /// 40 characters of base64 alphabet.
     pub secret: SecretBytes,
-    /// Whether it serves.
+    /// Whether it can be used.
     pub active: bool,
 }
 
@@ -418,7 +418,7 @@ impl AccessKey {
     }
 }
 
-/// Where an audit log stands.
+/// The state of an audit log at its last group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuditHead {
     /// The log's id.
@@ -437,7 +437,7 @@ impl AuditHead {
         json!({"Log": hex(&self.log), "Group": self.group, "Mac": hex(&self.mac)})
     }
 
-    /// What [`Self::to_json`] made.
+    /// Parses the output of [`Self::to_json`].
     #[must_use]
     pub fn from_json(value: &Value) -> Option<Self> {
         let bytes = |name: &str| hex_simd::decode_to_vec(value[name].as_str()?).ok();

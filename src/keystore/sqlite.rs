@@ -1,16 +1,16 @@
-//! The embedded store: one SQLite file, one writer, durable before it answers.
+//! The embedded store: one SQLite file with one writer, which is durable before it answers.
 //!
-//! Table: `record (kind, id, revision, body)`; format 1 had a `roster` beside it. Journal:
+//! Table: `record (kind, id, revision, body)`; format 1 had a second table `roster`. Journal:
 //! write-ahead log with `synchronous = FULL`, so that each commit ends with an fdatasync of the log
-//! before this returns; with `NORMAL` a power cut could take back what was acknowledged. Assumed of
-//! the disk: what fdatasync reported as written stays written. A store is read and verified over a
-//! read-only connection before anything is written, so a store that is refused is left as it was.
+//! before this returns. With `NORMAL` a power cut could undo acknowledged changes. The disk is
+//! assumed to keep what fdatasync reported as written. A store is read and verified over a
+//! read-only connection before anything is written, so a store that is refused stays unchanged.
 //!
-//! What is deleted or replaced is overwritten (`secure_delete`), and a change that takes secrets
-//! away ends with a checkpoint that empties the log, in which their older records may be.
+//! Deleted and replaced rows are overwritten (`secure_delete`). A change that removes secrets ends
+//! with a checkpoint that empties the log, in which older records may hold them.
 //!
-//! The files are those that were opened: before and after each commit, their names must still lead
-//! to the same inodes. What is written to a file without a name is gone with the process.
+//! Before and after each commit, the names of the files must still lead to the inodes that were
+//! opened. Data written to a file without a name would be gone with the process.
 
 use crate::file::open;
 use crate::keystore::KeystoreError;
@@ -26,48 +26,48 @@ use std::pin::Pin;
 /// A future that a [`Store`] returns.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, KeystoreError>> + Send + 'a>>;
 
-/// Everything that a store holds.
+/// The whole content of a store.
 #[derive(Default)]
 pub struct Contents {
-    /// Of the tables.
+    /// The format of the tables.
     pub format: u8,
-    /// All rows, the head among them.
+    /// All rows, including the head.
     pub records: Vec<Record>,
-    /// In a store of format 1; else empty.
+    /// The roster of a store of format 1; empty for others.
     pub(super) roster: Roster,
 }
 
 /// One transaction.
 pub struct Commit {
-    /// The head's revision before.
+    /// The revision of the head before the transaction.
     pub expected: u64,
-    /// The head after.
+    /// The head after the transaction.
     pub head: Record,
     /// Rows that are new or replaced.
     pub puts: Vec<Record>,
-    /// Rows that go.
+    /// Rows that are removed.
     pub removals: Vec<(Kind, String)>,
-    /// Whether older records of these rows hold secrets that are to be gone.
+    /// Whether older records of these rows hold secrets that must not stay in the files.
     pub takes_secrets: bool,
 }
 
-/// Where records are kept. The few verbs that a test double, and a shared database, can offer as
-/// well.
+/// The place where records are kept. It has only the few methods that a test double or a shared
+/// database can offer too.
 pub trait Store: Send {
-    /// Whether it is still the store that was opened.
+    /// Checks that the store's names still lead to the files that were opened.
     ///
     /// # Errors
-    /// [`KeystoreError::Replaced`] when it is not.
+    /// [`KeystoreError::Replaced`] when they do not.
     fn check_in_place(&mut self) -> Result<(), KeystoreError>;
-    /// Lets go of the files and takes them anew, as a start does: everything that they hold.
+    /// Closes the files, opens them again as a start does, and returns their content.
     fn reopen(&mut self) -> StoreFuture<'_, Contents>;
     /// Makes a change durable, if the head is still at the expected revision.
     fn commit(&mut self, commit: Commit) -> StoreFuture<'_, ()>;
-    /// Lets go of the files.
+    /// Closes the files.
     fn close(self: Box<Self>) -> StoreFuture<'static, ()>;
 }
 
-/// `KMIL` in SQLite's application id: no other program's database is taken for ours.
+/// `KMIL` in SQLite's application id, so that another program's database is not taken for ours.
 const APPLICATION_ID: i64 = 0x4b4d_494c;
 /// SQLite's `user_version`: the format of the tables.
 const FORMAT: i64 = record::FORMAT as i64;
@@ -75,10 +75,10 @@ const FORMAT: i64 = record::FORMAT as i64;
 /// The embedded store.
 pub struct SqliteStore {
     path: PathBuf,
-    /// None after a try to open it again has failed.
+    /// `None` after a failed try to open it again.
     connection: Option<SqliteConnection>,
     files: Files,
-    /// Whether the log may hold secrets that are to be gone: a reader was in the way.
+    /// Whether the log may still hold removed secrets, because a reader prevented a checkpoint.
     owes_checkpoint: bool,
 }
 
@@ -90,8 +90,8 @@ struct Files {
 }
 
 impl Files {
-    /// What lies at `path` now. By name alone: to open the store beside SQLite and close it again
-    /// would end SQLite's locks (fcntl(2)).
+    /// The files at `path` now. They are looked up by name: to open the store beside SQLite and
+    /// close it again would end SQLite's locks (fcntl(2)).
     fn at(path: &Path) -> Result<Self, KeystoreError> {
         let inode = |path: &Path| match std::fs::metadata(path) {
             Ok(found) => Ok(Some((found.dev(), found.ino()))),
@@ -114,12 +114,12 @@ impl Files {
 }
 
 impl SqliteStore {
-    /// An empty file, in the place of what may be there; readable by its owner only.
+    /// Makes an empty file, readable by its owner only, in place of an existing one.
     pub(super) fn make_file(path: &Path) -> std::io::Result<()> {
         open::anew(path, 0o600).map(drop)
     }
 
-    /// Makes a new file with empty tables, in the place of what an unfinished start has left.
+    /// Makes a new file with empty tables, in place of what an unfinished start left behind.
     ///
     /// # Errors
     /// [`KeystoreError`].
@@ -141,7 +141,7 @@ impl SqliteStore {
     /// # Errors
     /// [`KeystoreError`].
     pub async fn read(path: &Path) -> Result<Contents, KeystoreError> {
-        // SQLite would wait for a FIFO.
+        // SQLite would block on a FIFO.
         let found = std::fs::metadata(path).map_err(|_| KeystoreError::Absent {
             path: path.to_owned(),
         })?;
@@ -155,7 +155,8 @@ impl SqliteStore {
             .await
             .map_err(|error| damaged(path, &error))?;
         let contents = contents(path, &mut connection).await;
-        // Closed here and not by a drop: as long as it is open, the writer cannot fold in the log.
+        // Closed here and not by a drop: while this connection is open, the writer cannot
+        // checkpoint the log.
         connection
             .close()
             .await
@@ -163,7 +164,7 @@ impl SqliteStore {
         contents
     }
 
-    /// Opens for writing what [`Self::read`] has read.
+    /// Opens for writing the store that [`Self::read`] has read.
     ///
     /// # Errors
     /// [`KeystoreError`].
@@ -191,15 +192,15 @@ impl SqliteStore {
         })
     }
 
-    /// Makes one of the present format out of a store of format 1 that was verified: in one
-    /// transaction, in which the head moves from revision `before` to `head` and the roster goes.
+    /// Converts a verified store of format 1 to the present format in one transaction: the head
+    /// moves from revision `before` to `head`, and the roster is dropped.
     ///
     /// # Errors
-    /// [`KeystoreError`]; the store is of one format or of the other.
+    /// [`KeystoreError`]; the store is then wholly of one format or of the other.
     pub async fn rewrite(&mut self, before: u64, head: Record) -> Result<(), KeystoreError> {
-        // Pages that were let go of before `secure_delete` still hold what was deleted.
+        // Pages that were freed before `secure_delete` was on still hold deleted content.
         self.run(sqlx::raw_sql("VACUUM")).await?;
-        let done = async {
+        let conversion = async {
             let mut transaction = self.connection()?.begin_with("BEGIN IMMEDIATE").await?;
             if !move_head(&mut transaction, before, head).await? {
                 return Ok(false);
@@ -211,7 +212,7 @@ impl SqliteStore {
             transaction.commit().await?;
             Ok(true)
         };
-        let done = done.await;
+        let done = conversion.await;
         self.outcome(done)?;
         self.empty_log().await;
         Ok(())
@@ -233,27 +234,27 @@ impl SqliteStore {
         }
     }
 
-    /// Folds the log into the store and empties it.
+    /// Moves the log into the store and empties it.
     async fn empty_log(&mut self) {
-        let done = async {
+        let emptying = async {
             let checkpoint = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)");
             let row = checkpoint.fetch_one(self.connection()?).await?;
             Ok::<_, sqlx::Error>(row.get::<i64, _>(0) == 0)
         };
-        let done = done.await;
+        let done = emptying.await;
         self.owes_checkpoint = !matches!(done, Ok(true));
         if self.owes_checkpoint {
             let error = done.err().map(tracing::field::display);
             tracing::warn!(
                 error,
-                "what was deleted is still in the store's write-ahead log, since it is being read: the next change tries again"
+                "deleted secrets are still in the store's write-ahead log, because another process is reading it: the next change tries again"
             );
         }
     }
 
     async fn run(&mut self, sql: sqlx::RawSql) -> Result<(), KeystoreError> {
-        let done = async { sql.execute(self.connection()?).await.map(|_| ()) };
-        let done = done.await;
+        let execution = async { sql.execute(self.connection()?).await.map(|_| ()) };
+        let done = execution.await;
         done.map_err(|error| damaged(&self.path, &error))
     }
 
@@ -301,14 +302,14 @@ impl Store for SqliteStore {
 
     fn reopen(&mut self) -> StoreFuture<'_, Contents> {
         Box::pin(async {
-            // While the name leads elsewhere, the last of what was written is in the open files.
+            // While the name leads to another file, only the open files have the last changes.
             self.check_in_place()?;
             if let Some(connection) = self.connection.take()
                 && let Err(error) = connection.close().await
             {
-                tracing::debug!(%error, "the store was not closed in order");
+                tracing::debug!(%error, "the store was not closed cleanly");
             }
-            // The last to close removes it.
+            // SQLite removes the log when the last connection closes.
             self.files.log = None;
             let contents = Self::read(&self.path).await?;
             *self = Self::connect(&self.path).await?;
@@ -346,14 +347,14 @@ fn number(revision: u64) -> i64 {
     i64::try_from(revision).unwrap_or(i64::MAX)
 }
 
-/// Replaces the head that is at revision `expected`; at 0 there is none yet. False: it is not
-/// there.
+/// Replaces the head, which must be at revision `expected` (0: there is no head yet). Returns false
+/// when it is not.
 async fn move_head(
     transaction: &mut SqliteConnection,
     expected: u64,
     head: Record,
 ) -> Result<bool, sqlx::Error> {
-    let moved = if expected == 0 {
+    let statement = if expected == 0 {
         sqlx::query(
             "INSERT INTO record (kind, id, revision, body) VALUES ('head', '', $2, $3) ON CONFLICT DO NOTHING",
         )
@@ -362,14 +363,14 @@ async fn move_head(
             "UPDATE record SET revision = $2, body = $3 WHERE kind = 'head' AND revision = $1",
         )
     };
-    let moved = moved
+    let moved = statement
         .bind(number(expected))
         .bind(number(head.revision))
         .bind(head.body);
     Ok(moved.execute(transaction).await?.rows_affected() == 1)
 }
 
-/// Everything that an open store holds, if it is one and its pages are whole.
+/// The whole content of an open store, if it is a store and its pages are intact.
 async fn contents(
     path: &Path,
     connection: &mut SqliteConnection,
@@ -405,7 +406,7 @@ async fn format_of(path: &Path, connection: &mut SqliteConnection) -> Result<u8,
     }
 }
 
-/// Reads every page, those of the indexes too, which loading would not.
+/// Reads every page, including those of the indexes, which loading would not read.
 async fn check_pages(path: &Path, connection: &mut SqliteConnection) -> Result<(), KeystoreError> {
     let check = sqlx::query_scalar::<_, String>("PRAGMA integrity_check(1)");
     let found = check.fetch_one(&mut *connection).await;

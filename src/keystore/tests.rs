@@ -21,12 +21,12 @@ mod last_uses;
 mod principals;
 mod rollback;
 
-struct Place {
+struct TestStore {
     folder: tempfile::TempDir,
     root: RootKey,
 }
 
-impl Place {
+impl TestStore {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = RootKey::create(&folder.path().join("root.key"), &Entropy::os()).unwrap();
@@ -144,8 +144,8 @@ async fn apply(store: &Keystore, changes: Vec<Change>) -> Result<(), KeystoreErr
 }
 
 /// A store with two keys and an alias; closed.
-async fn filled() -> (Place, Vec<KeyId>) {
-    let place = Place::new();
+async fn filled() -> (TestStore, Vec<KeyId>) {
+    let place = TestStore::new();
     let store = place.create().await;
     let drafts = [draft(KeyState::Enabled), draft(KeyState::Disabled)];
     let ids = drafts.iter().map(|draft| draft.key.id).collect::<Vec<_>>();
@@ -162,7 +162,7 @@ async fn filled() -> (Place, Vec<KeyId>) {
 
 #[tokio::test]
 async fn what_was_written_is_read_back() {
-    let place = Place::new();
+    let place = TestStore::new();
     let store = place.create().await;
     let pending = draft(KeyState::PendingDeletion {
         deletion_date: Timestamp(9),
@@ -215,7 +215,7 @@ async fn a_refused_decision_changes_nothing() {
 
 #[tokio::test]
 async fn changes_are_serialized() {
-    let place = Place::new();
+    let place = TestStore::new();
     let store = Arc::new(place.create().await);
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..8 {
@@ -356,7 +356,7 @@ async fn store_1_foreign_rows_roots_and_files_are_refused() {
         b"not a database, but long enough to have a header",
     )
     .unwrap();
-    place.refused("damaged or no store").await;
+    place.refused("damaged or is not a store").await;
     std::fs::write(place.path(), b"").unwrap();
     place.refused("another program's database").await;
     for length in [100, 4096, 6000, kept.len() - 4096, kept.len() - 1] {
@@ -371,7 +371,7 @@ async fn store_1_foreign_rows_roots_and_files_are_refused() {
 
 #[tokio::test]
 async fn keys_past_their_deletion_date_are_found() {
-    let place = Place::new();
+    let place = TestStore::new();
     let store = place.create().await;
     let due = draft(KeyState::PendingDeletion {
         deletion_date: Timestamp(9),

@@ -1,13 +1,14 @@
-//! The one writer of a store: seals a change, commits it with the head, and says what to publish.
+//! The one writer of a store: seals a change, commits it with the head, and returns what to
+//! publish.
 //!
-//! A change costs what it changes: the terms of the records that it touches leave the sum and enter
-//! it, and nothing else of the set is read. A term that leaves comes from this process's memory and
-//! never from the row that lies in the store, which somebody may have put there.
+//! A change touches only its own records: their terms leave the sum and enter it, and no other
+//! record is read. A term that leaves comes from this process's memory and never from the row in
+//! the store, which an attacker may have put there.
 //!
-//! **Doubt.** When a commit fails, or its future is dropped, what the store holds is unknown. From
-//! then on the writer takes no change, until it has closed the store, opened it anew, verified what
-//! it holds, and has seen one commit succeed. What the store holds is published before that commit
-//! is tried: a change that turns out to be durable is in force even while the disk is full.
+//! **Doubt.** When a commit fails, or its future is dropped, the content of the store is unknown.
+//! From then on the writer takes no change, until it has closed the store, opened it again,
+//! verified its content, and has seen one commit succeed. The content is published before that
+//! commit is tried: a change that turns out to be durable is in force even while the disk is full.
 
 use crate::clock::Clock;
 use crate::crypto::entropy::Entropy;
@@ -22,32 +23,40 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Between the first two tries to open a store again; each further pause is twice as long.
+/// The pause before the second try to open a store again; each further pause is twice as long.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
-/// A try reads the whole store: seconds where it is large.
+/// The longest pause. A try reads the whole store, which takes seconds for a large one.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// What only the writer needs.
+/// The state that only the writer needs.
 pub(super) struct Writer {
     pub(super) path: PathBuf,
     pub(super) store: Box<dyn Store>,
     sealer: Sealer,
     head: Head,
-    /// Of every record but the head. Secret, as the sum is: see [`record`].
+    /// The terms of all records except the head. Secret, as the sum is: see [`record`].
     terms: BTreeMap<Name, Term>,
     seen: Option<SeenFile>,
-    /// The highest revision that a head was sealed for, committed or not: none is used twice.
+    /// The highest revision that a head was sealed for, committed or not: no revision is used
+    /// twice.
     sealed: u64,
-    /// Whether what the store holds may be another set than `head` says.
+    /// Whether the store may hold another set of records than `head` describes.
     in_doubt: bool,
-    /// Whether what is published may be another set than the store holds.
+    /// Whether the store may hold another set of records than is published.
     is_unknown: bool,
     pub(super) retry: Retry,
     _lock: Option<StoreLock>,
 }
 
-/// What a writer is handed.
-pub(super) struct Means<'a> {
+/// The files beside a store. A store of a test may have none.
+#[derive(Default)]
+pub(super) struct SideFiles {
+    pub(super) seen: Option<SeenFile>,
+    pub(super) lock: Option<StoreLock>,
+}
+
+/// The keystore's resources that a write needs.
+pub(super) struct WriteContext<'a> {
     pub(super) region: &'a Region,
     pub(super) entropy: &'a Entropy,
     pub(super) metrics: &'a Metrics,
@@ -65,11 +74,11 @@ impl Writer {
         path: PathBuf,
         store: Box<dyn Store>,
         sealer: Sealer,
-        verified: (Head, BTreeMap<Name, Term>),
-        seen: Option<SeenFile>,
-        lock: Option<StoreLock>,
+        head: Head,
+        terms: BTreeMap<Name, Term>,
+        files: SideFiles,
     ) -> Self {
-        let (head, terms) = verified;
+        let SideFiles { seen, lock } = files;
         Self {
             path,
             store,
@@ -98,7 +107,7 @@ impl Writer {
         self.is_unknown
     }
 
-    /// In doubt from now on if the store is not the one that was opened.
+    /// Checks that the store is still the one that was opened, and is in doubt from now on if not.
     ///
     /// # Errors
     /// [`KeystoreError::Replaced`].
@@ -109,15 +118,15 @@ impl Writer {
         })
     }
 
-    /// Makes `changes` of `current` durable, and returns what is to be published then.
+    /// Makes `changes` to `current` durable, and returns the snapshot to publish then.
     ///
     /// # Errors
-    /// [`KeystoreError`]; unless the writer is in doubt now, nothing has changed.
+    /// [`KeystoreError`]; nothing has changed unless the writer is in doubt now.
     pub(super) async fn write(
         &mut self,
         current: &Snapshot,
         changes: Vec<Change>,
-        means: &Means<'_>,
+        context: &WriteContext<'_>,
     ) -> Result<Snapshot, KeystoreError> {
         let mut next = current.clone();
         next.revision = self.sealed + 1;
@@ -127,17 +136,19 @@ impl Writer {
         };
         let mut touched: BTreeMap<Name, Option<(Record, Term)>> = BTreeMap::new();
         let mut takes_secrets = false;
+        // Several changes may touch one record; only the last version is written, and only its term
+        // is in the sum.
         for change in changes {
-            let row = next.change(change, means.region);
+            let row = next.change(change, context.region);
             takes_secrets |= row.takes_secrets;
             let name = (row.kind, row.id.clone());
             let put = match row.plaintext {
                 None => None,
                 Some(plaintext) => {
                     let (kind, id, revision) = (row.kind, row.id, next.revision);
-                    let record = self
-                        .sealer
-                        .seal(kind, id, revision, &plaintext, means.entropy)?;
+                    let record =
+                        self.sealer
+                            .seal(kind, id, revision, &plaintext, context.entropy)?;
                     let term = self.sealer.term(&record);
                     record::toggle(&mut head.sum, &term);
                     head.records += 1;
@@ -153,25 +164,27 @@ impl Writer {
                 head.records -= 1;
             }
         }
-        self.commit(head, touched, takes_secrets, means).await?;
+        self.commit(head, touched, takes_secrets, context).await?;
         Ok(next)
     }
 
-    /// What is there once the store was opened anew: what it holds if that is not `current`. To be
-    /// published before [`Self::prove`].
+    /// Opens the store again and verifies it. Returns its content if that differs from `current`,
+    /// to be published before [`Self::prove`].
     ///
     /// # Errors
-    /// [`KeystoreError`]; the doubt stays.
+    /// [`KeystoreError`]; the writer stays in doubt.
     pub(super) async fn reread(
         &mut self,
-        means: &Means<'_>,
+        context: &WriteContext<'_>,
     ) -> Result<Option<Snapshot>, KeystoreError> {
         let contents = self.store.reopen().await?;
-        let verified = Verified::again(&contents, &self.sealer, means.region);
-        let verified = verified.map_err(|source| KeystoreError::Corrupt {
-            path: self.path.clone(),
-            source,
-        })?;
+        let verified =
+            Verified::again(&contents, &self.sealer, context.region).map_err(|source| {
+                KeystoreError::Corrupt {
+                    path: self.path.clone(),
+                    source,
+                }
+            })?;
         if verified.head.revision < self.head.revision {
             let path = self.path.clone();
             return Err(KeystoreError::Replaced { path });
@@ -184,17 +197,17 @@ impl Writer {
         Ok(moved.then_some(verified.snapshot))
     }
 
-    /// Ends the doubt by a commit that changes nothing but the revision, which it returns: a disk
-    /// that is still full is found here and not by a caller.
+    /// Ends the doubt with a commit that changes only the revision, which it returns. So a disk
+    /// that is still full is noticed here and not by a caller.
     ///
     /// # Errors
-    /// [`KeystoreError`]; the doubt stays.
-    pub(super) async fn prove(&mut self, means: &Means<'_>) -> Result<u64, KeystoreError> {
+    /// [`KeystoreError`]; the writer stays in doubt.
+    pub(super) async fn prove(&mut self, context: &WriteContext<'_>) -> Result<u64, KeystoreError> {
         let head = Head {
             revision: self.sealed + 1,
             ..self.head
         };
-        self.commit(head, BTreeMap::new(), true, means).await?;
+        self.commit(head, BTreeMap::new(), true, context).await?;
         self.retry.pause = PAUSE_MIN;
         Ok(head.revision)
     }
@@ -204,9 +217,9 @@ impl Writer {
         head: Head,
         touched: BTreeMap<Name, Option<(Record, Term)>>,
         takes_secrets: bool,
-        means: &Means<'_>,
+        context: &WriteContext<'_>,
     ) -> Result<(), KeystoreError> {
-        let sealed = self.sealer.seal_head(&head, means.entropy)?;
+        let sealed = self.sealer.seal_head(&head, context.entropy)?;
         let mut commit = Commit {
             expected: self.head.revision,
             head: sealed,
@@ -223,21 +236,19 @@ impl Writer {
             }
         }
         self.sealed = head.revision;
-        // Set before the commit is awaited: dropped in the middle, it leaves the outcome unknown.
+        // Set before the commit is awaited: if the future is dropped there, the outcome is unknown.
         self.in_doubt = true;
         self.is_unknown |= !terms.is_empty();
-        let clock = Clock::system();
+        let begun = self.retry.clock.monotonic();
         self.store.commit(commit).await?;
-        means.metrics.keystore_commits.increment(1);
-        means
-            .metrics
-            .keystore_commit_seconds
-            .record(clock.monotonic());
+        let duration = self.retry.clock.monotonic().saturating_sub(begun);
+        context.metrics.keystore_commits.increment(1);
+        context.metrics.keystore_commit_seconds.record(duration);
         // From here on the change is durable, and nothing may keep it from being in force.
         if let Some(seen) = &mut self.seen
             && let Err(error) = seen.raise(head.revision, head.format)
         {
-            tracing::error!(%error, "the change is in force, but this host's memory of it could not be written: a copy of the store from before would not be noticed until the next change");
+            tracing::error!(%error, "the change is in force, but this host could not record its revision: an older copy of the store would not be noticed until the next change");
         }
         self.head = head;
         for (name, term) in terms {
@@ -251,7 +262,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether a store in doubt may be opened again now; if so, the next time is later.
+    /// Whether a store in doubt may be opened again now. If so, the next time is later.
     pub(super) fn may_retry(&mut self) -> bool {
         let Retry { clock, at, pause } = &mut self.retry;
         let now = clock.monotonic();

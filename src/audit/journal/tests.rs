@@ -1,5 +1,5 @@
-//! A journal against a plain queue, what of it outlives its process, and what a torn one gives
-//! back.
+//! The journal against a plain queue, its content after its process ended, and the records that a
+//! torn journal gives back.
 
 use super::*;
 use proptest::prelude::*;
@@ -7,12 +7,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use tempfile::TempDir;
 
-struct Place {
+struct TestLog {
     _folder: TempDir,
     file: File,
 }
 
-impl Place {
+impl TestLog {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = Journal::lock(&folder.path().join("journal")).unwrap();
@@ -45,7 +45,7 @@ fn made(number: u64, length: usize) -> Vec<u8> {
     line
 }
 
-/// What a journal has that a former process left.
+/// All lines of a journal that a former process left.
 fn all(journal: &Journal, from: u64, to: u64) -> (Vec<u8>, Collected) {
     let mut out = Vec::new();
     let collected = journal.recover(from, to, usize::MAX / 2, &mut out);
@@ -55,11 +55,11 @@ fn all(journal: &Journal, from: u64, to: u64) -> (Vec<u8>, Collected) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Lines of all lengths, many times around the ring, come out as from a queue; a full journal
+    /// Lines of all lengths, many times around the ring, come out as from a queue. A full journal
     /// takes nothing.
     #[test]
     fn it_is_a_queue_of_lines(steps in prop::collection::vec((any::<bool>(), 1_usize..100_000), 1..200), start in 0_u64..1000) {
-        let place = Place::new();
+        let place = TestLog::new();
         let journal = place.make(start * FRAME_UNIT);
         let mut model: VecDeque<Vec<u8>> = VecDeque::new();
         let mut position = journal.tail();
@@ -93,11 +93,11 @@ proptest! {
         prop_assert_eq!((out, collected.records), (model.iter().flatten().copied().collect::<Vec<u8>>(), model.len() as u64));
     }
 
-    /// After a power cut each sector is as it was at one time or another. Only whole lines come
+    /// After a power cut each sector has its content of one time or another. Only whole lines come
     /// back, in order, none twice.
     #[test]
     fn what_a_power_cut_tore_gives_back_whole_lines(lengths in prop::collection::vec(1_usize..3000, 1..600), cut in 0_usize..600, seed: u64) {
-        let place = Place::new();
+        let place = TestLog::new();
         let journal = place.make(0);
         let mut old = place.bytes();
         for (number, length) in lengths.iter().enumerate() {
@@ -122,7 +122,7 @@ proptest! {
         let (out, collected) = all(&torn, head, torn.tail().max(head));
         prop_assert!(torn.tail() <= tail);
         prop_assert_eq!(out.split_inclusive(|byte| *byte == b'\n').count() as u64, collected.records);
-        // A subsequence of what was there.
+        // A subsequence of the lines that were stored.
         let mut rest = whole.split_inclusive(|byte| *byte == b'\n');
         for line in out.split_inclusive(|byte| *byte == b'\n') {
             prop_assert!(rest.any(|other| other == line), "{}", line.escape_ascii());
@@ -132,7 +132,7 @@ proptest! {
 
 #[test]
 fn many_threads_append_whole_lines_each_in_its_order() {
-    let place = Place::new();
+    let place = TestLog::new();
     let journal = Arc::new(place.make(FRAME_UNIT));
     const THREADS: u64 = 8; // as many as `seen` has room for
     const LINES: u64 = 3000;
@@ -152,7 +152,8 @@ fn many_threads_append_whole_lines_each_in_its_order() {
             });
         }
         let (mut position, mut records, mut lost) = (FRAME_UNIT, 0, 0);
-        // Nothing is asserted before all have ended: they would wait for room for ever.
+        // Nothing is asserted before all threads have ended: a failure would leave them waiting
+        // forever.
         while records < THREADS * LINES && lost == 0 {
             let mut out = Vec::new();
             let collected = journal.collect(position, journal.tail(), usize::MAX / 2, &mut out);
@@ -176,9 +177,9 @@ fn many_threads_append_whole_lines_each_in_its_order() {
 
 #[test]
 fn the_line_that_fills_the_ring_leaves_the_oldest_as_it_is() {
-    let place = Place::new();
+    let place = TestLog::new();
     let journal = place.make(0);
-    // Frames without padding: the last ends where the first begins.
+    // Frames without padding: the last one ends where the first one begins.
     let lines = journal.capacity() / frame_bytes(48);
     for number in 0..lines {
         journal.append(&made(number, 48)).unwrap();
@@ -191,7 +192,7 @@ fn the_line_that_fills_the_ring_leaves_the_oldest_as_it_is() {
 
 #[test]
 fn room_that_was_only_claimed_holds_back_what_is_behind_it_until_its_process_is_gone() {
-    let place = Place::new();
+    let place = TestLog::new();
     let journal = place.make(FRAME_UNIT);
     let first = journal.append(&made(1, 50)).unwrap();
     let second = journal.append(&made(2, 70)).unwrap();
@@ -203,8 +204,8 @@ fn room_that_was_only_claimed_holds_back_what_is_behind_it_until_its_process_is_
     assert_eq!((collected.end, collected.records), (first, 1));
     assert_eq!(out, made(1, 50));
 
-    // The process was killed: what it had not filled was never answered. After a power cut nobody
-    // knows.
+    // The process was killed, so a frame that it had not filled was never answered. After a power
+    // cut this is unknown.
     let between = second - first;
     for (of_this_boot, lost, unfinished) in [(true, 0, between), (false, between, 0)] {
         if !of_this_boot {
@@ -228,7 +229,7 @@ fn room_that_was_only_claimed_holds_back_what_is_behind_it_until_its_process_is_
 
 #[test]
 fn a_file_that_is_no_journal_is_none() {
-    let place = Place::new();
+    let place = TestLog::new();
     assert!(place.find().is_none(), "empty");
     let journal = place.make(32);
     journal.append(&made(1, 100)).unwrap();
@@ -252,7 +253,7 @@ fn a_file_that_is_no_journal_is_none() {
         place.file.set_len(length).unwrap();
         assert!(place.find().is_none(), "{length} bytes");
     }
-    // A kill between the two stores of `begin_at`.
+    // A process was killed between the two stores of `begin_at`.
     place.file.set_len(0).unwrap();
     place.make(32).map[HEAD_WORD].store(4800_u64.to_le(), Ordering::Relaxed);
     let found = place.find().unwrap();
@@ -261,7 +262,7 @@ fn a_file_that_is_no_journal_is_none() {
 
 #[test]
 fn a_line_changed_in_the_journal_is_left_out_and_counted() {
-    let place = Place::new();
+    let place = TestLog::new();
     let journal = place.make(0);
     let ends: Vec<u64> = (0..3)
         .map(|n| journal.append(&made(n, 50)).unwrap())
@@ -286,13 +287,13 @@ fn a_line_changed_in_the_journal_is_left_out_and_counted() {
 
 #[test]
 fn one_process_has_it() {
-    let place = Place::new();
+    let place = TestLog::new();
     let path = place._folder.path().join("journal");
     let refused = Journal::lock(&path).err().unwrap();
     assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
-    // What holds the lock is the journal, not only the file that it was made of.
+    // The journal holds the lock, and not only the file that it was made from.
     let journal = place.make(0);
-    let Place { _folder, file } = place;
+    let TestLog { _folder, file } = place;
     drop(file);
     assert!(Journal::lock(&path).is_err());
     drop(journal);

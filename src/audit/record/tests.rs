@@ -1,4 +1,4 @@
-//! The shape of a record, member by member: it is a contract.
+//! The form of a record, member by member: it is a contract.
 
 use super::*;
 use crate::crypto::entropy::Entropy;

@@ -1,17 +1,17 @@
 //! A process that is killed at each step of the writer, and a writer that fails at each step and
-//! goes on.
+//! continues.
 
 use super::disks::Plan;
 use super::*;
 
 /// Files of a few records, so that a run passes every step: begin, write, sync, rotate.
-fn small_files() -> Place {
-    let mut place = Place::new();
+fn small_files() -> TestLog {
+    let mut place = TestLog::new();
     place.config.file_bytes_max = 900;
     place
 }
 
-/// Records and turns until the disk fails; what was accepted.
+/// Records and runs turns until the disk fails; collects the accepted numbers.
 fn run(audit: &Audit, writer: &mut Writer, from: u64, accepted: &mut Vec<u64>) {
     for number in from..from + 24 {
         if record(audit, number).is_ok() {
@@ -19,7 +19,7 @@ fn run(audit: &Audit, writer: &mut Writer, from: u64, accepted: &mut Vec<u64>) {
         }
         match number % 3 {
             0 => writer.turn(),
-            // What fails here is told by the next turn.
+            // The next turn reports a failure of this one.
             1 if number < from + 20 => drop(writer.write_ahead()),
             _ => {}
         }
@@ -42,7 +42,7 @@ fn audit_1_a_kill_at_each_step_loses_no_record_and_writes_none_twice() {
             break;
         };
         steps.insert(step);
-        // Killed again at each of the first steps of recovering.
+        // Killed again, at each of the first steps of recovery.
         for again in 0..6 {
             let plan = Plan::after(again);
             drop(place.start(plan.disk(), sealed));
@@ -102,7 +102,7 @@ fn audit_1_a_failure_at_each_step_stops_issuing_and_ends_by_itself() {
 
 #[test]
 fn a_start_that_cannot_write_says_what_and_leaves_the_journal() {
-    let place = Place::new();
+    let place = TestLog::new();
     let (audit, writer) = place.open();
     record(&audit, 1).unwrap();
     drop((audit, writer));
@@ -118,7 +118,7 @@ fn a_start_that_cannot_write_says_what_and_leaves_the_journal() {
 
 #[test]
 fn a_lost_journal_shows_in_the_log() {
-    let place = Place::new();
+    let place = TestLog::new();
     let (audit, mut writer) = place.open();
     record(&audit, 1).unwrap();
     writer.turn();
@@ -141,14 +141,14 @@ fn a_lost_journal_shows_in_the_log() {
         ),
         "{findings:?}"
     );
-    // What has been found once does not stop a start.
+    // A loss that was found once does not prevent a start.
     drop((audit, writer));
     place.open();
 }
 
 #[test]
 fn an_older_journal_put_back_writes_nothing_twice() {
-    let place = Place::new();
+    let place = TestLog::new();
     let journal = place.path().join("journal");
     let (audit, mut writer) = place.open();
     for number in 0..5 {

@@ -10,11 +10,11 @@ use std::sync::atomic::AtomicI64;
 /// How a faulty disk fails; shared with the test.
 #[derive(Clone)]
 pub(super) struct Plan {
-    /// Operations that still succeed.
+    /// The number of operations that still succeed.
     left: Arc<AtomicI64>,
-    /// The one operation that fails; otherwise all.
+    /// The only operation that fails; `None`: all fail.
     only: Option<&'static str>,
-    /// Which operation failed first.
+    /// The operation that failed first.
     pub(super) failed: Arc<StdMutex<Option<&'static str>>>,
 }
 
@@ -56,7 +56,7 @@ impl Plan {
     }
 }
 
-/// The system's disk, until its plan says otherwise. A write that fails has written half.
+/// The system's disk, until its plan demands a failure. A write that fails has written half.
 pub(super) struct FaultyDisk {
     plan: Plan,
     inner: SystemDisk,

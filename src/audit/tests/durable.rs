@@ -5,7 +5,7 @@ use super::*;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-/// What `durable` says when it is asked once.
+/// Polls `durable` once.
 fn poll(
     durable: &mut std::pin::Pin<&mut impl Future<Output = Result<(), AuditError>>>,
 ) -> Poll<Result<(), AuditError>> {
@@ -14,15 +14,15 @@ fn poll(
         .poll(&mut Context::from_waker(Waker::noop()))
 }
 
-fn on_disk() -> Place {
-    let mut place = Place::new();
+fn on_disk() -> TestLog {
+    let mut place = TestLog::new();
     place.config.durability = Durability::Disk;
     place
 }
 
 #[test]
 fn a_key_leaves_at_once_while_the_disk_keeps_up() {
-    let place = Place::new();
+    let place = TestLog::new();
     let (audit, mut writer) = place.open();
     for turn in 0..10 {
         let recorded = audit.record(&line(turn)).unwrap();
@@ -56,7 +56,7 @@ fn with_disk_durability_a_key_leaves_after_the_sync_of_its_group() {
 
 #[test]
 fn a_slow_disk_is_waited_for_before_more_than_100_ms_of_records_are_at_stake() {
-    let place = Place::new();
+    let place = TestLog::new();
     let (audit, mut writer) = place.open();
     place.clock.advance(LAG_MAX);
     assert!(!audit.record(&line(1)).unwrap().waits);
@@ -82,7 +82,7 @@ fn whoever_waits_for_a_disk_that_fails_is_refused() {
     writer.turn();
     assert_eq!(poll(&mut durable), Poll::Ready(Err(AuditError::Unwritable)));
     assert!(place.rendered().contains("keymill_audit_failures_total 1"));
-    // Who asks anew after the disk is well is served.
+    // A caller that tries again after the disk has recovered is served.
     plan.heal();
     writer.turn();
     let recorded = audit.record(&line(2)).unwrap();
@@ -107,7 +107,7 @@ fn whoever_waits_for_a_writer_that_is_gone_is_refused() {
 async fn the_writer_is_woken_by_whoever_waits_and_closing_writes_the_rest() {
     let mut place = on_disk();
     place.clock = Clock::system();
-    let open = |place: &Place| {
+    let open = |place: &TestLog| {
         let (clock, entropy) = (place.clock.clone(), Entropy::os());
         Audit::open(
             &place.config,

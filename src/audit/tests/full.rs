@@ -5,10 +5,10 @@ use super::*;
 
 #[test]
 fn audit_1_a_full_disk_is_noticed_before_a_record_is_taken_that_has_no_room() {
-    let place = Place::new();
+    let place = TestLog::new();
     let plan = Plan::only("reserve");
     let (audit, mut writer) = place.start(plan.disk(), None).unwrap();
-    // From now on the disk gives no more than what was reserved at the start.
+    // From now on the disk gives only the room that was reserved at the start.
     plan.fail_after(0);
     let room = writer.current.as_ref().unwrap().reserved;
     let mut long = line(7);
@@ -21,8 +21,8 @@ fn audit_1_a_full_disk_is_noticed_before_a_record_is_taken_that_has_no_room() {
         writer.turn();
         assert!(accepted < 1000, "a full disk was never noticed");
     }
-    // All that was accepted is in the log, within the room; there was room for a journal's worth
-    // more.
+    // All accepted records are in the log, within the room. There was room for another full
+    // journal.
     let length = place.files()[0].metadata().unwrap().len();
     assert_eq!(place.report(None).records, accepted);
     assert!(
@@ -38,11 +38,11 @@ fn audit_1_a_full_disk_is_noticed_before_a_record_is_taken_that_has_no_room() {
 
 #[test]
 fn a_failure_is_said_in_metrics_and_refuses_until_there_is_room() {
-    let place = Place::new();
+    let place = TestLog::new();
     let plan = Plan::never();
     let (audit, mut writer) = place.start(plan.disk(), None).unwrap();
     plan.fail_after(0);
-    // Taken before anybody knows: the journal has it.
+    // Accepted before the failure is known: the journal has it.
     record(&audit, 0).unwrap();
     writer.turn();
     for number in 1..=3 {
@@ -62,7 +62,7 @@ fn a_failure_is_said_in_metrics_and_refuses_until_there_is_room() {
 
 #[test]
 fn a_full_journal_refuses_until_the_log_has_caught_up() {
-    let place = Place::new();
+    let place = TestLog::new();
     let (audit, mut writer) = place.open();
     let mut accepted = 0;
     while record(&audit, accepted).is_ok() {

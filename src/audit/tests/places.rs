@@ -1,11 +1,11 @@
-//! Files and folders that another program moves, cuts or removes while they are written.
+//! Files and folders that another program moves, cuts or removes while they are in use.
 
 use super::disks::Plan;
 use super::*;
 use std::fs;
 
 /// Renames the file that is written to, as `logrotate` does, and returns its new path.
-fn rotate_away(place: &Place, suffix: &str) -> PathBuf {
+fn rotate_away(place: &TestLog, suffix: &str) -> PathBuf {
     let from = place.files().pop().unwrap();
     let to = PathBuf::from(format!("{}{suffix}", from.display()));
     fs::rename(&from, &to).unwrap();
@@ -14,7 +14,7 @@ fn rotate_away(place: &Place, suffix: &str) -> PathBuf {
 
 #[test]
 fn audit_2_a_renamed_file_is_followed_by_another_and_the_log_stays_whole() {
-    let place = Place::new();
+    let place = TestLog::new();
     let (audit, mut writer) = place.open();
     record(&audit, 0).unwrap();
     writer.turn();
@@ -27,11 +27,11 @@ fn audit_2_a_renamed_file_is_followed_by_another_and_the_log_stays_whole() {
     }
     assert_eq!(place.logged(), [0, 1, 2]);
     assert_eq!(place.files().len(), 3);
-    // Without a record too: it is noticed by the turn alone.
+    // Without a record too: the turn alone notices it.
     rotate_away(&place, ".1");
     writer.turn();
     assert_eq!(place.files().len(), 4);
-    // Renamed while nothing runs: nothing more is written to it.
+    // Renamed while no writer runs: nothing more is written to it.
     drop((audit, writer));
     let moved = rotate_away(&place, ".1");
     let length = moved.metadata().unwrap().len();
@@ -45,7 +45,7 @@ fn audit_2_a_renamed_file_is_followed_by_another_and_the_log_stays_whole() {
 
 #[test]
 fn audit_2_a_file_that_was_put_out_of_reach_is_missed_until_it_is_back() {
-    let place = Place::new();
+    let place = TestLog::new();
     let (audit, mut writer) = place.open();
     record(&audit, 0).unwrap();
     writer.turn();
@@ -63,11 +63,11 @@ fn audit_2_a_file_that_was_put_out_of_reach_is_missed_until_it_is_back() {
     assert_eq!(place.logged(), [0, 1]);
 }
 
-/// What was written and not yet let go goes into the next file. Without the fix it is in a file
-/// without a name.
+/// Records that were written and not released go into the next file. Without this they would be in
+/// a file without a name.
 #[test]
 fn audit_2_no_record_goes_into_a_file_without_a_name() {
-    let place = Place::new();
+    let place = TestLog::new();
     let (audit, mut writer) = place.open();
     record(&audit, 0).unwrap();
     writer.turn();
@@ -82,7 +82,7 @@ fn audit_2_no_record_goes_into_a_file_without_a_name() {
 
 #[test]
 fn audit_2_a_file_that_was_cut_is_not_written_to_and_found() {
-    let place = Place::new();
+    let place = TestLog::new();
     let (audit, mut writer) = place.open();
     record(&audit, 0).unwrap();
     writer.turn();
@@ -100,15 +100,15 @@ fn audit_2_a_file_that_was_cut_is_not_written_to_and_found() {
     assert!(!place.report(Some(audit.head())).is_sound());
 }
 
-/// Without the fix keys go on leaving, and their records are nowhere.
+/// Without this check keys would still leave, and their records would be lost.
 #[test]
 fn audit_2_without_its_folder_no_key_is_issued_and_no_record_is_lost() {
-    let place = Place::new();
+    let place = TestLog::new();
     let (audit, mut writer) = place.open();
     record(&audit, 0).unwrap();
     writer.turn();
     fs::remove_dir_all(place.path()).unwrap();
-    // Answered before it is noticed.
+    // Answered before the loss is noticed.
     record(&audit, 1).unwrap();
     for number in 2..4 {
         writer.turn();
@@ -132,7 +132,7 @@ fn audit_2_without_its_folder_no_key_is_issued_and_no_record_is_lost() {
 
 #[test]
 fn audit_2_a_folder_that_was_moved_is_waited_for() {
-    let place = Place::new();
+    let place = TestLog::new();
     let (audit, mut writer) = place.open();
     record(&audit, 0).unwrap();
     writer.turn();
@@ -153,11 +153,11 @@ fn audit_2_a_folder_that_was_moved_is_waited_for() {
     assert!(!audit.is_writable());
 }
 
-/// Out of descriptors, for example. Without the fix issuing stops.
+/// For example when descriptors are used up. Without this, issuing would stop.
 #[test]
 fn audit_3_the_current_file_goes_on_while_the_next_cannot_be_begun() {
     for step in ["folder", "create"] {
-        let mut place = Place::new();
+        let mut place = TestLog::new();
         place.config.file_bytes_max = 1000;
         let plan = Plan::only(step);
         let (audit, mut writer) = place.start(plan.disk(), None).unwrap();
@@ -184,11 +184,11 @@ fn audit_3_the_current_file_goes_on_while_the_next_cannot_be_begun() {
     }
 }
 
-/// A next file that was made and not finished says where the log stood: the current one does not go
-/// on past it.
+/// A next file that was made and not finished holds a position of the log; the current file is not
+/// continued past that position.
 #[test]
 fn audit_3_a_file_that_was_half_begun_is_begun_anew() {
-    let mut place = Place::new();
+    let mut place = TestLog::new();
     place.config.file_bytes_max = 1000;
     let plan = Plan::only("sync_folder");
     let (audit, mut writer) = place.start(plan.disk(), None).unwrap();
@@ -208,7 +208,7 @@ fn audit_3_a_file_that_was_half_begun_is_begun_anew() {
     place.assert_sound(Some(audit.head()));
 }
 
-/// Without an anchor the log is red for ever once its first files were moved away.
+/// Without an anchor, verification would fail forever once the log's first files were moved away.
 #[test]
 fn audit_4_verifying_begins_at_an_anchor_and_holds_the_log_to_it() {
     let (place, sealed) = log_of_three_files();
@@ -245,7 +245,7 @@ fn audit_4_verifying_begins_at_an_anchor_and_holds_the_log_to_it() {
     };
     let (first, to) = (middle.group + 1, end.group);
     assert_eq!(faults(&middle), [Fault::Missing { from: first, to }]);
-    // Of another history, of another log, of a log that is longer.
+    // An anchor of another history, of another log, of a longer log.
     let other = AuditHead {
         mac: [1; 32],
         ..end
@@ -272,7 +272,7 @@ fn audit_4_verifying_begins_at_an_anchor_and_holds_the_log_to_it() {
         ..sealed
     };
     assert!(faults(&longer).contains(&Fault::EndsBefore { group, anchor }));
-    // What is behind the anchor is still looked at.
+    // The part after the anchor is still checked.
     let edited = fs::read_to_string(&files[2]).unwrap();
     let edited = edited.replacen("\"number\":", "\"number\":1", 1);
     fs::write(&files[2], edited).unwrap();
@@ -300,7 +300,7 @@ fn audit_4_a_beginning_is_told_and_the_log_is_whole_from_it() {
     assert_eq!((before.log, before.group), (head.log, 0));
     let from = |anchor| verify_from(place.path(), &chain_key(), Some(&head), Some(anchor));
     assert_eq!(from(&before).unwrap().findings, []);
-    // Not by a beginning that somebody makes up.
+    // A beginning that an attacker makes up is not accepted.
     let other = AuditHead {
         mac: [1; 32],
         ..before

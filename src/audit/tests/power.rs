@@ -1,4 +1,4 @@
-//! Power cuts: what was not synced reaches the disk in part, in no order.
+//! Power cuts: data that was not synced reaches the disk in part, in no order.
 
 use super::*;
 use crate::audit::disk::Seen;
@@ -9,10 +9,10 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Mutex as StdMutex;
 
-/// What is durable of each file, by its inode.
+/// The durable content of each file, by its inode.
 type Durable = Arc<StdMutex<BTreeMap<u64, Vec<u8>>>>;
 
-/// A disk that remembers what a power cut leaves.
+/// A disk that remembers the content that a power cut leaves.
 struct Volatile {
     inner: SystemDisk,
     durable: Durable,
@@ -76,7 +76,7 @@ fn torn(old: &[u8], new: &[u8], random: &mut impl FnMut() -> u64) -> Vec<u8> {
         let source = source.get(number * 512..).unwrap_or_default();
         let known = source.len().min(sector.len());
         sector[..known].copy_from_slice(&source[..known]);
-        // What is durable stays.
+        // Durable content stays.
         let durable = old.get(number * 512..).unwrap_or_default();
         let known = durable.len().min(sector.len());
         sector[..known].copy_from_slice(&durable[..known]);
@@ -99,7 +99,7 @@ proptest! {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             state >> 33
         };
-        let mut place = Place::new();
+        let mut place = TestLog::new();
         place.config.file_bytes_max = if small { 1500 } else { 1 << 20 };
         let durable = Durable::default();
         let disk = Volatile { inner: SystemDisk, durable: Arc::clone(&durable) };
@@ -120,14 +120,14 @@ proptest! {
             number += 1;
         }
         let new_journal = std::fs::read(&journal).unwrap();
-        // The next turn was under way: all of it is written, nothing is synced.
+        // The next turn was in progress: all of it is written, nothing is synced.
         let before = durable.lock().unwrap().clone();
         writer.turn();
         drop((audit, writer));
         for path in place.files() {
             let file = File::options().read(true).write(true).open(&path).unwrap();
             let Some(old) = before.get(&inode(&file)) else {
-                // A file that was begun in that turn: its name did not get there.
+                // A file that was begun in that turn: its name is not durable.
                 std::fs::remove_file(&path).unwrap();
                 continue;
             };

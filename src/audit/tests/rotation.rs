@@ -1,10 +1,10 @@
-//! When the next file begins, and what becomes of files that were not begun.
+//! When the next file begins, and what happens to files that were not finished.
 
 use super::*;
 
 #[test]
 fn a_file_ends_at_its_size_and_the_next_carries_the_chain_on() {
-    let mut place = Place::new();
+    let mut place = TestLog::new();
     place.config.file_bytes_max = 2000;
     let (audit, mut writer) = place.open();
     for number in 0..200 {
@@ -14,7 +14,7 @@ fn a_file_ends_at_its_size_and_the_next_carries_the_chain_on() {
     let files = place.files();
     assert!(files.len() >= 5, "{}", files.len());
     for file in &files {
-        // The last line and its chain line may go over.
+        // The last line and its chain line may exceed the size.
         assert!(file.metadata().unwrap().len() < 2000 + 300);
         let text = std::fs::read_to_string(file).unwrap();
         assert!(
@@ -33,7 +33,7 @@ fn a_file_ends_at_its_size_and_the_next_carries_the_chain_on() {
 
 #[test]
 fn a_file_ends_at_its_age_once_it_holds_a_record() {
-    let mut place = Place::new();
+    let mut place = TestLog::new();
     place.config.file_seconds_max = 60;
     let (audit, mut writer) = place.open();
     place.clock.advance(Duration::from_secs(600));
@@ -48,7 +48,7 @@ fn a_file_ends_at_its_age_once_it_holds_a_record() {
     writer.turn();
     assert_eq!(place.files().len(), 2);
     drop((audit, writer));
-    // A restart does not make it younger.
+    // A restart does not reset its age.
     place.clock.advance(Duration::from_secs(1));
     let (audit, _writer) = place.open();
     assert_eq!(place.files().len(), 3);
@@ -65,7 +65,7 @@ fn a_file_ends_at_its_age_once_it_holds_a_record() {
 
 #[test]
 fn a_restart_goes_on_in_the_same_file() {
-    let place = Place::new();
+    let place = TestLog::new();
     for number in 0..5 {
         let (audit, mut writer) = place.open();
         record(&audit, number).unwrap();
@@ -78,7 +78,7 @@ fn a_restart_goes_on_in_the_same_file() {
 
 #[test]
 fn a_clock_that_steps_back_neither_stops_nor_reorders_the_log() {
-    let mut place = Place::new();
+    let mut place = TestLog::new();
     place.config.file_bytes_max = 500;
     for (number, seconds) in [1_700_000_000, 1_600_000_000, 1_650_000_000]
         .into_iter()

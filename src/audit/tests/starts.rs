@@ -1,4 +1,4 @@
-//! Which logs are gone on with, and what becomes of the others.
+//! Which logs are continued, and what happens to the others.
 
 use super::*;
 
@@ -38,7 +38,7 @@ fn a_start_refuses_a_log_that_the_store_knows_to_be_another() {
 
 #[test]
 fn what_was_torn_after_the_sealed_head_is_put_aside_and_told() {
-    let mut place = Place::new();
+    let mut place = TestLog::new();
     place.config.file_bytes_max = 1 << 20;
     let (audit, mut writer) = place.open();
     record(&audit, 0).unwrap();
@@ -86,7 +86,7 @@ fn a_log_that_is_gone_is_begun_anew_and_says_so() {
         assert_eq!(findings.len(), 1, "{findings:?}");
         assert_eq!(findings[0].fault, Fault::BeganAnew { group });
     }
-    // Killed before the new head was sealed, it goes on all the same.
+    // Killed before the new head was sealed; it continues all the same.
     drop((audit, writer));
     let (audit, _writer) = place.start(SystemDisk, Some(sealed)).unwrap();
     assert_eq!(place.logged(), [1]);

@@ -1,4 +1,4 @@
-//! Which records are of a use, and which of several counts.
+//! Which records are uses, and which of several uses counts.
 
 use super::*;
 use crate::audit::Source;
@@ -13,7 +13,7 @@ fn id(text: &str) -> KeyId {
     text.parse().unwrap()
 }
 
-/// A record about keys; the request's id is that of the event with an `r` before it.
+/// A record about keys. The request's id is the event's id after an `r`.
 struct Told<'a> {
     name: &'a str,
     keys: &'a [&'a str],
@@ -90,14 +90,14 @@ fn noted(records: &[Told<'_>]) -> Uses {
     for record in records {
         record.append(&mut lines);
     }
-    // As a reader has a group.
+    // In the form in which a reader has a group.
     lines.extend_from_slice(b"{\"keymillChain\":{\"group\":2}}\n");
     let uses = Uses::since(BEGAN);
     uses.note(&lines);
     uses
 }
 
-/// Operation and event of the key's last use.
+/// The operation and the event of the key's last use.
 fn last(uses: &Uses, key: &str) -> Option<(&'static str, String)> {
     let (_, last) = uses.of(id(key));
     last.map(|last| (last.operation, last.event_id))
@@ -139,7 +139,7 @@ fn the_last_use_of_each_key_counts() {
 
 #[test]
 fn a_blob_that_is_moved_uses_both_keys() {
-    // The last record ends as the first does from its second resource on.
+    // From its second resource on, the last record ends as the first one does.
     let uses = noted(&[
         Told::of("ReEncrypt", &[A, B], "1"),
         Told::of("Encrypt", &[B], "2"),

@@ -1,13 +1,13 @@
-//! An anchor: up to which group a log was found whole. Verifying can begin there once the files
-//! before it were moved away.
+//! An anchor: the group up to which a log was found whole. A verification can begin there when the
+//! files before it were moved away.
 //!
-//! One line, `keymill-audit-anchor-v1 <log> <group> <mac> <tag>`. A log's own lines have the first
-//! three in the clear, so a fourth says that a verification has found them:
-//! `tag = HMAC-SHA-256(sub-key "audit anchor", "keymill audit anchor v1 " ‖ log ‖ group, 8 bytes
-//! big-endian ‖ mac)`. Only who has the root key can make one.
+//! It is one line, `keymill-audit-anchor-v1 <log> <group> <mac> <tag>`. The log's own lines show
+//! the first three in the clear, so the fourth proves that a verification found them: `tag =
+//! HMAC-SHA-256(sub-key "audit anchor", "keymill audit anchor v1 " ‖ log ‖ group, 8 bytes
+//! big-endian ‖ mac)`. Only a holder of the root key can make one.
 //!
-//! What this module does not do: keep anchors. One that lies where the log lies hides what was
-//! verified once and removed since, so the operator says where.
+//! This module does not store anchors. An anchor beside the log would hide records that were
+//! verified once and removed since, so the operator chooses where it is stored.
 
 use crate::audit::chain::{append_hex, parse_hex};
 use crate::crypto::secret::Secret;
@@ -16,7 +16,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 const PREFIX: &str = "keymill-audit-anchor-v1";
-/// Bytes of an anchor's line at most.
+/// The most bytes of an anchor's line.
 pub const ANCHOR_BYTES_MAX: u64 = 256;
 
 /// The key of anchors.
@@ -25,7 +25,7 @@ pub fn anchor_key(root: &RootKey) -> Secret<32> {
     root.subkey("audit anchor")
 }
 
-/// The line that says that the log was found whole up to `head`.
+/// The line which states that the log was found whole up to `head`.
 ///
 /// # Panics
 /// Never: hexadecimal digits are ASCII.
@@ -41,7 +41,7 @@ pub fn anchor(key: &Secret<32>, head: &AuditHead) -> String {
     format!("{PREFIX} {log} {} {mac} {tag}\n", head.group)
 }
 
-/// The head that an anchor's line is of; `None` when it is not one that this root key has made.
+/// The head in an anchor's line; `None` when the line was not made with this root key.
 #[must_use]
 pub fn read_anchor(key: &Secret<32>, line: &str) -> Option<AuditHead> {
     let mut words = line.trim_end().split(' ');
@@ -99,7 +99,7 @@ mod tests {
         }
     }
 
-    /// Computed apart, with Python's `hmac`.
+    /// The expected value was computed with Python's `hmac`.
     #[test]
     fn the_form_of_an_anchor_is_frozen() {
         let key = Secret::filled(|bytes| bytes.fill(7));

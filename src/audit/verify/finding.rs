@@ -1,36 +1,36 @@
-//! What verifying a log can find.
+//! The faults that a verification can find.
 
 use crate::keystore::AuditHead;
 use std::fmt;
 
-/// Findings that are kept; a log that has more has none to trust.
+/// The most findings that are kept; a log with more deserves no trust at all.
 pub(super) const FINDINGS_MAX: usize = 100;
 
-/// What verifying found.
+/// The result of a verification.
 #[derive(Debug, Default)]
 pub struct Report {
     /// Log files read.
     pub files: u64,
-    /// Groups of them.
+    /// The number of groups in them.
     pub groups: u64,
-    /// Records of them.
+    /// The number of records in them.
     pub records: u64,
-    /// Where the log ends.
+    /// The last head of the log.
     pub head: Option<AuditHead>,
-    /// What the first file says that it begins after, where that is sound.
+    /// The head that the first file says it begins after, if that file is sound.
     pub begins_after: Option<AuditHead>,
-    /// What is wrong, in the order of the log; at most a hundred. Empty when the log is whole.
+    /// The faults, in the order of the log, at most a hundred. Empty when the log is whole.
     pub findings: Vec<Finding>,
 }
 
-/// Something wrong, and where. Prints as one line.
+/// A fault and its place. Prints as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The file's name in the folder; empty when there is none.
     pub file: String,
-    /// Counted from 1.
+    /// The line, counted from 1.
     pub line: u64,
-    /// What is wrong there.
+    /// The fault.
     pub fault: Fault,
 }
 
@@ -43,7 +43,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What can be wrong with a log.
+/// The faults of a log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// The chain's MAC does not fit the lines.
@@ -52,21 +52,21 @@ pub enum Fault {
         /// The group's chain line.
         last_line: u64,
     },
-    /// There is no header where one is due.
+    /// A header is missing where one must be.
     #[error("edited: a log file begins with a header")]
     NoHeader,
     /// Lines without a sound chain line after them, with more of the log behind.
     #[error("cut off or edited: no chain line closes what begins here")]
     Unclosed,
-    /// The same at the end of the log: what a killed process leaves too.
+    /// There is no sound chain line at the end of the log. A killed process leaves that too.
     #[error("not closed by a chain line: cut off, appended by others, or being written right now")]
     Unfinished,
-    /// A group stands where an earlier one was.
-    #[error("reordered: group {found} stands where group {due} is due")]
+    /// A group has the place of an earlier one.
+    #[error("reordered: group {found} is in the place of group {due}")]
     Reordered {
-        /// Its number.
+        /// Its own number.
         found: u64,
-        /// The number that should stand there.
+        /// The number that belongs there.
         due: u64,
     },
     /// Groups are missing before this line.
@@ -78,39 +78,41 @@ pub enum Fault {
         to: u64,
     },
     /// The first file is not the log's first.
-    #[error("missing: groups 1 to {to} are in files that are not here; put archived ones back")]
+    #[error(
+        "missing: groups 1 to {to} are in files that are not in the folder; put archived files back"
+    )]
     Earlier {
-        /// The last of them.
+        /// The last missing group.
         to: u64,
     },
-    /// The log itself says that it began when another one's files were gone.
+    /// The log itself states that it was begun when an earlier log's files were missing.
     #[error(
-        "missing: this log was begun when the files of the one before it, up to group {group}, were gone"
+        "missing: when this log was begun, the files of the log before it, up to group {group}, were missing"
     )]
     BeganAnew {
         /// The last group that the store had sealed.
         group: u64,
     },
-    /// The file's name has another number than its header.
+    /// The number in the file's name differs from the one in its header.
     #[error("renamed: the file begins with group {group}")]
     Renamed {
-        /// As its header says.
+        /// The number in its header.
         group: u64,
     },
     /// The file belongs to another log, or to another root key.
-    #[error("replaced: of another log than what is before it")]
+    #[error("replaced: this file belongs to another log than the file before it")]
     OtherLog,
-    /// Two files that do not fit each other.
+    /// The file does not continue the one before it.
     #[error("replaced: this file does not continue the one before it")]
     NotContinued,
     /// A sound group, but not the one that the store has sealed.
-    #[error("replaced: group {group} is not the one that the store has sealed")]
+    #[error("replaced: group {group} is not the group that the store has sealed")]
     Replaced {
         /// Its number.
         group: u64,
     },
     /// A sound group, but not the one of the anchor.
-    #[error("replaced: group {group} is not the one of the anchor")]
+    #[error("replaced: group {group} is not the group of the anchor")]
     NotAnchored {
         /// Its number.
         group: u64,
@@ -118,31 +120,31 @@ pub enum Fault {
     /// The log ends before the anchor.
     #[error("cut off: the log ends with group {group}, the anchor is of group {anchor}")]
     EndsBefore {
-        /// The last group that is here.
+        /// The last group of the log.
         group: u64,
-        /// The one of the anchor.
+        /// The group of the anchor.
         anchor: u64,
     },
     /// The log ends before the sealed head.
     #[error("cut off: the log ends with group {group}, the store has sealed group {sealed}")]
     CutOff {
-        /// The last group that is here.
+        /// The last group of the log.
         group: u64,
-        /// The one that must be.
+        /// The group that the store has sealed.
         sealed: u64,
     },
     /// There is no log at all.
     #[error("missing: there is no log file, the store has sealed group {sealed}")]
     Gone {
-        /// The one that must be here.
+        /// The group that must be there.
         sealed: u64,
     },
-    /// Records that a crash of the machine took, or whoever removed the journal.
+    /// Records are missing, because of a power cut or because the journal was removed or changed.
     #[error(
         "lost: {bytes} bytes of records were in the journal before line {line} and did not get here (a power cut, or the journal was changed)"
     )]
     Lost {
-        /// With what surrounds them.
+        /// Their bytes in the journal.
         bytes: u64,
         /// The chain line.
         line: u64,
@@ -150,7 +152,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether it tells of what happened before the log went on: no reason not to go on again.
+    /// Whether the fault lies in the past: it does not prevent the log from being continued.
     pub(in crate::audit) fn is_of_the_past(&self) -> bool {
         matches!(
             self,
@@ -158,14 +160,13 @@ impl Fault {
         )
     }
 
-    /// Whether it is about where the log begins, and about nothing that is here.
+    /// Whether the fault concerns only files before the first one that is present.
     #[must_use]
     pub fn is_of_the_beginning(&self) -> bool {
         matches!(self, Self::Earlier { .. } | Self::BeganAnew { .. })
     }
 
-    /// Whether a write that a power cut stopped in the middle can look like this: pages reach the
-    /// disk in no order.
+    /// Whether an interrupted write can look like this: pages reach the disk in no order.
     pub(in crate::audit) fn may_be_torn(&self) -> bool {
         matches!(
             self,
@@ -179,7 +180,7 @@ impl Fault {
 }
 
 impl Report {
-    /// Whether nothing is wrong.
+    /// Whether no fault was found.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.findings.is_empty()

@@ -1,4 +1,4 @@
-//! Every way in which a log can be changed, and what is found.
+//! Every way in which a log can be changed, and the fault that is then found.
 
 use super::*;
 use crate::audit::tests::log_of_three_files as log;
@@ -15,7 +15,7 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap().to_str().unwrap().to_owned()
 }
 
-/// Changes the lines of file `number`, and returns what is found in the whole log.
+/// Changes the lines of file `number`, and returns the faults of the whole log.
 fn changed(number: usize, change: impl FnOnce(&mut Vec<String>)) -> (Vec<PathBuf>, Vec<Finding>) {
     let (place, sealed) = log();
     let files = place.files();
@@ -42,7 +42,7 @@ fn an_edited_line_is_found_wherever_it_is() {
             let findings = place.report(Some(sealed)).findings;
             let first = findings.first().expect("found");
             assert_eq!(first.file, name(&file), "byte {at}: {first}");
-            // A group is the least that can be told apart.
+            // A fault cannot be located more precisely than its group.
             assert!(
                 first.line <= line && line - first.line <= 4,
                 "byte {at} of line {line}: {first}"
@@ -76,7 +76,7 @@ fn one_edit_is_one_finding() {
         };
         assert_eq!(findings, [edited], "{from}");
     }
-    // The number of a group does not say whether it or others are wrong.
+    // A changed group number does not show whether it or the others are wrong.
     let (_, findings) = changed(0, |lines| {
         lines[5] = lines[5].replace("\"group\":2", "\"group\":7")
     });
@@ -200,7 +200,7 @@ fn a_cut_off_end_is_found_wherever_it_is_cut() {
         )),
         "{text}"
     );
-    // Without the sealed head, a cut between two groups is what nothing shows.
+    // Without the sealed head, nothing shows a cut between two groups.
     assert_eq!(place.report(None).findings, []);
     for file in place.files() {
         std::fs::remove_file(file).unwrap();
@@ -314,7 +314,7 @@ fn a_log_of_another_daemon_or_another_time_is_found() {
     let key = Secret::filled(|bytes| bytes.fill(8));
     let report = verify(other.path(), &key, Some(&other_sealed)).unwrap();
     assert!(matches!(report.findings[0].fault, Fault::Edited { .. }));
-    // Forged by somebody who has the key, but not the store.
+    // Forged by an attacker who has the key but not the store.
     let head = AuditHead {
         mac: [9; 32],
         ..other_sealed
@@ -327,7 +327,7 @@ fn a_log_of_another_daemon_or_another_time_is_found() {
 fn a_past_that_was_rewritten_with_the_key_does_not_fit_what_follows() {
     let (place, sealed) = log();
     let file = place.files().swap_remove(0);
-    // The first file as it would have been with other records.
+    // The first file, written again with other records.
     let text = lines(&file)
         .concat()
         .replace("\"number\":1}", "\"number\":0}");
@@ -338,7 +338,7 @@ fn a_past_that_was_rewritten_with_the_key_does_not_fit_what_follows() {
     assert_eq!(findings[0].fault, Fault::NotContinued);
 }
 
-/// Closes every group of a file anew.
+/// Closes every group of a file with a new chain line.
 fn reclosed(text: &str) -> String {
     use crate::audit::chain::{ChainLine, Header};
     let key = crate::audit::tests::chain_key();
@@ -381,7 +381,7 @@ fn lines_that_were_appended_are_found() {
         (findings[0].file.clone(), &findings[0].fault),
         (name(&files[1]), &Fault::Unclosed)
     );
-    // A file of somebody else's among the log's.
+    // A foreign file among the log's files.
     let (place, sealed) = log();
     let path = place
         .path()

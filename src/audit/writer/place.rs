@@ -1,13 +1,13 @@
-//! Whether the log's file and the journal are where they belong. Another program may rename the
-//! file, as `logrotate` does, cut it, or remove the whole folder. Then what is written goes where
-//! nobody finds it.
+//! Whether the log's file and the journal are still in their places. Another program may rename the
+//! file, as `logrotate` does, cut it, or remove the whole folder. Records written after that would
+//! be lost or hard to find.
 //!
-//! A file that is gone is followed by a new one, which carries the chain on. A folder that was
-//! removed is made again, for what the journal has; but a journal without a name keeps nothing
-//! from a killed process, so no key is issued until the next start has made another. A folder that
-//! was moved is waited for.
+//! When a file is gone, a new one follows and continues the chain. A folder that was removed is
+//! made again, for the records in the journal. But a journal without a name does not outlive a
+//! killed process, so no key is issued until the next start has made a new one. If a folder was
+//! moved, the writer waits until it is back.
 //!
-//! Costs one look at a name for each turn and each sync, on the writer's thread.
+//! Each turn and each sync looks up one name, on the writer's thread.
 
 use crate::audit::disk::{Disk, is_absent};
 use crate::audit::journal::Journal;
@@ -19,13 +19,14 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-/// Files that may go in one turn before it counts as failed: each was made in it.
+/// The most files that may be lost in one turn, each made in it, before the turn fails.
 const GONE_MAX: u32 = 3;
 /// Permission bits of the log's folder.
 pub(in crate::audit) const FOLDER_MODE: u32 = 0o750;
 
 impl Current {
-    /// Whether the file is still under its name, and as long as `length`. Says it once when not.
+    /// Whether the file still has its name and is at least `length` bytes long. If not, logs it
+    /// once.
     pub(super) fn is_in_place(&mut self, disk: &mut dyn Disk, length: u64) -> Result<bool, Failed> {
         if self.is_gone {
             return Ok(false);
@@ -40,14 +41,14 @@ impl Current {
         self.is_gone = true;
         tracing::error!(
             path = %self.path.display(), problem,
-            "audit log file is not what it was while it is written: the log goes on in a new file, and needs the old one for its verification"
+            "the audit log file was changed while it was written: the log continues in a new file; the old file is still needed for verification"
         );
         Ok(false)
     }
 }
 
 impl Writer {
-    /// Looks for the current file.
+    /// Checks that the current file is in its place.
     pub(super) fn look(&mut self) -> Result<(), Failed> {
         match &mut self.current {
             Some(current) => {
@@ -62,12 +63,12 @@ impl Writer {
         self.current.as_ref().is_some_and(|current| current.is_gone)
     }
 
-    /// Whether the current file can take more although the next one should have begun.
+    /// Whether more can be written to the current file although the next one should have begun.
     pub(super) fn may_go_on(&self) -> bool {
         self.current.is_some() && !self.is_gone()
     }
 
-    /// Ends a turn in which files go as fast as they are made.
+    /// Ends a turn in which files are removed as fast as they are made.
     pub(super) fn give_up_after(&self, gone: u32) -> Result<(), Failed> {
         if gone < GONE_MAX {
             return Ok(());
@@ -76,8 +77,8 @@ impl Writer {
         Err(failed(&self.folder)(source))
     }
 
-    /// Looks for the journal. A removed one is followed by an empty one, for the next start: that
-    /// every record of the old one is in the log is known here alone.
+    /// Checks that the journal is in its place. If it was removed, makes an empty one for the next
+    /// start: only this process knows that the log has every record of the old one.
     pub(super) fn look_for_journal(&mut self) -> Result<(), Failed> {
         let path = self.folder.join(JOURNAL);
         let journal = &self.shared.journal;
@@ -90,13 +91,12 @@ impl Writer {
         if is_removed && seen.is_none() {
             self.leave_journal(&path).map_err(failed(&path))?;
         }
-        let said = match is_removed {
-            true => "the journal was removed while it was in use: restart the daemon",
-            false => {
-                "the journal was moved while it was in use: put it back, or restart the daemon"
-            }
+        let message = if is_removed {
+            "the journal was removed while it was in use: restart the daemon"
+        } else {
+            "the journal was moved while it was in use: put it back, or restart the daemon"
         };
-        Err(failed(&path)(io::Error::other(said)))
+        Err(failed(&path)(io::Error::other(message)))
     }
 
     fn leave_journal(&self, path: &Path) -> io::Result<()> {
@@ -105,7 +105,7 @@ impl Writer {
         open::sync_folder(&self.folder)
     }
 
-    /// Opens the folder; makes it again when it was removed with the journal in it.
+    /// Opens the folder. Makes it again when it was removed together with the journal.
     pub(super) fn open_folder(&mut self) -> Result<File, Failed> {
         let folder = self.folder.clone();
         let error = match self.disk.folder(&folder) {

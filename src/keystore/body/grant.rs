@@ -1,4 +1,4 @@
-//! A grant's record: what it says, checked again when it is read.
+//! A grant's record: its content is checked again when it is read.
 
 use crate::clock::Timestamp;
 use crate::context::EncryptionContext;
@@ -63,8 +63,9 @@ pub(in crate::keystore) fn encode(grant: &Grant) -> SecretBytes {
 pub(super) fn decode(record: &Record, plaintext: &SecretBytes) -> Option<Grant> {
     let (body, secrets) = split::<GrantBody>(plaintext)?;
     let (key, id) = record.id.split_once(' ')?;
-    let operations = body.operations.iter();
-    let operations = operations
+    let operations = body
+        .operations
+        .iter()
         .map(|name| name.parse::<GrantOperation>().ok())
         .collect::<Option<_>>()?;
     let name: Option<GrantName> = match &body.name {

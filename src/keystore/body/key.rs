@@ -1,9 +1,9 @@
-//! A key's record: metadata, and after them the material in the clear.
+//! A key's record: the metadata, followed by the material in the clear.
 //!
-//! The material of a symmetric encryption key is that of its generations whose bytes are here, 32
-//! bytes each, in the order of the metadata; that of an asymmetric key is its PKCS#8 DER, that of
-//! an HMAC key its bytes. What a symmetric key of origin `AWS_KMS` needs not is not written, so
-//! that earlier builds can read it.
+//! A symmetric encryption key has the material of its present generations, 32 bytes each, in the
+//! order of the metadata. An asymmetric key has its PKCS#8 DER, and an HMAC key its bytes. Members
+//! that a symmetric key of origin `AWS_KMS` does not need are not written, so that earlier builds
+//! can read it.
 
 use crate::clock::Timestamp;
 use crate::crypto::secret::{Secret, SecretBytes};
@@ -35,12 +35,12 @@ struct KeyBody {
     rotation: Option<ScheduleBody>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     kind: Option<KindBody>,
-    /// The highest that was given, where it is of no material any more.
+    /// The highest generation that was ever given, when no present material has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     generations: Option<u32>,
 }
 
-/// What a key is that is not of `SYMMETRIC_DEFAULT` and `AWS_KMS`.
+/// The kind of a key that is not `SYMMETRIC_DEFAULT` with origin `AWS_KMS`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KindBody {
@@ -101,6 +101,7 @@ pub(in crate::keystore) fn encode(draft: &KeyDraft) -> SecretBytes {
         },
         KeyState::PendingImport => StateBody::PendingImport,
     };
+    // The usual kind is left out: builds that knew no other kind can read such a record.
     let usual = key.spec == KeySpec::Symmetric && key.origin == KeyOrigin::AwsKms;
     let kind = (!usual).then(|| KindBody {
         spec: key.spec.to_string(),
@@ -181,6 +182,7 @@ pub(super) fn decode(
     let (body, secrets) = split::<KeyBody>(plaintext)?;
     let id: KeyId = record.id.parse().ok()?;
     let account = body.account.parse().ok()?;
+    // A record without a kind is of a symmetric key, the only kind when such records were written.
     let (spec, usage, origin) = match &body.kind {
         None => (
             KeySpec::Symmetric,
@@ -228,6 +230,7 @@ pub(super) fn decode(
         imports,
         generations: body.generations.unwrap_or(0).max(last),
     };
+    // A record that contradicts itself is refused as corrupt, not repaired.
     let usable = key.state == KeyState::Enabled || key.state == KeyState::Disabled;
     if !spec.fits(usage) || (usable && key.lacks_material()) {
         return None;
@@ -260,7 +263,7 @@ fn imported(body: &MaterialBody) -> Option<Import> {
     })
 }
 
-/// The generations of a symmetric encryption key.
+/// The present generations of a symmetric encryption key.
 fn materials(
     key: &KmsKey,
     bodies: &[MaterialBody],
@@ -289,7 +292,8 @@ fn materials(
     materials.collect()
 }
 
-/// The material of an asymmetric or HMAC key, if it is here.
+/// The material of an asymmetric or HMAC key, if it is present. The outer `None` is a corrupt
+/// record.
 fn secret(key: &KmsKey, bodies: &[MaterialBody], bytes: &[u8]) -> Option<Option<Arc<KeySecret>>> {
     let here = match (key.origin, bodies) {
         (KeyOrigin::AwsKms, []) => true,

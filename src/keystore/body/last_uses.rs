@@ -1,5 +1,5 @@
-//! The record of the last uses of the keys: there is one, replaced whole, so that keys in use cost
-//! one write a minute and not one each.
+//! The record of the last uses of all keys. There is one such record, and it is replaced whole, so
+//! that all keys in use take one write a minute and not one each.
 
 use crate::clock::Timestamp;
 use crate::crypto::secret::SecretBytes;
@@ -58,6 +58,6 @@ pub(super) fn decode(record: &Record, plaintext: &SecretBytes) -> Option<LastUse
         since: Timestamp(body.since),
         by_key: by_key.collect::<Option<_>>()?,
     };
-    // There is one record of them.
+    // There is only one such record.
     (record.id.is_empty() && secrets.is_empty()).then_some(uses)
 }

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn store_1_a_creation_that_died_is_begun_anew_and_a_store_is_never_replaced() {
-    let place = Place::new();
+    let place = TestStore::new();
     // What a kill before the rename leaves: no store, and files that nobody finished.
     for left in ["new", "new-wal", "new-shm"] {
         std::fs::write(place.path().with_extension(left), b"half").unwrap();

@@ -7,7 +7,7 @@ use crate::policy::Principal;
 const USER: &str = "arn:aws:iam::111122223333:user/backup";
 
 /// The sealed bodies of all records of this kind.
-async fn bodies(place: &Place, kind: &str) -> Vec<Vec<u8>> {
+async fn bodies(place: &TestStore, kind: &str) -> Vec<Vec<u8>> {
     let mut beside = connection(&place.path()).await;
     let bodies = sqlx::query_scalar("SELECT body FROM record WHERE kind = $1")
         .bind(kind)
@@ -19,7 +19,7 @@ async fn bodies(place: &Place, kind: &str) -> Vec<Vec<u8>> {
 }
 
 /// Which of the store's files have some 16 bytes of `body`.
-fn holders(place: &Place, body: &[u8]) -> Vec<String> {
+fn holders(place: &TestStore, body: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(place.folder.path()).unwrap() {
         let path = entry.unwrap().path();

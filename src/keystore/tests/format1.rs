@@ -7,14 +7,14 @@ const DATABASE: &[u8] = include_bytes!("../../../tests/vectors/store-format-1.db
 const ROOT_KEY: &[u8] = include_bytes!("../../../tests/vectors/store-format-1.root.key");
 
 /// A store that a release has made that knew format 1 alone.
-fn of_old() -> Place {
+fn of_old() -> TestStore {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root.key");
     std::fs::write(&root, ROOT_KEY).unwrap();
     std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o600)).unwrap();
     let root = RootKey::read(&root).unwrap();
-    let place = Place { folder, root };
+    let place = TestStore { folder, root };
     std::fs::write(place.path(), DATABASE).unwrap();
     std::fs::write(place.folder.path().join("store.seen"), "8\n").unwrap();
     place

@@ -26,7 +26,7 @@ struct Faulty {
 }
 
 impl Faulty {
-    fn new(place: &Place) -> Self {
+    fn new(place: &TestStore) -> Self {
         let entropy = Entropy::os();
         let sealer = Sealer::create(&place.root, &entropy).unwrap();
         let head = sealer.seal_head(&Head::first(), &entropy).unwrap();
@@ -50,7 +50,7 @@ impl Faulty {
     }
 
     /// Over a clock that the test moves.
-    async fn keystore(&self, place: &Place, clock: &Clock) -> Keystore {
+    async fn keystore(&self, place: &TestStore, clock: &Clock) -> Keystore {
         let (entropy, metrics) = parts();
         let loaded = Loaded::verify(self.contents(), &place.root, &region()).unwrap();
         let store = Box::new(self.clone());
@@ -58,7 +58,7 @@ impl Faulty {
             &place.path(),
             store,
             loaded,
-            (None, None),
+            SideFiles::default(),
             region(),
             entropy,
             metrics,
@@ -125,7 +125,7 @@ fn halted(keystore: &Keystore) -> Option<f64> {
 
 #[tokio::test]
 async fn store_1_a_lost_commit_is_never_seen_and_the_store_comes_back_by_itself() {
-    let place = Place::new();
+    let place = TestStore::new();
     let (store, clock) = (Faulty::new(&place), Clock::manual(Timestamp(0)));
     let keystore = store.keystore(&place, &clock).await;
     let kept = draft(KeyState::Enabled);
@@ -179,7 +179,7 @@ async fn store_1_a_lost_commit_is_never_seen_and_the_store_comes_back_by_itself(
 
 #[tokio::test]
 async fn store_1_a_commit_that_is_durable_after_all_is_in_force_at_once() {
-    let place = Place::new();
+    let place = TestStore::new();
     let (store, clock) = (Faulty::new(&place), Clock::manual(Timestamp(0)));
     let keystore = store.keystore(&place, &clock).await;
     let draft = draft(KeyState::Enabled);
@@ -211,7 +211,7 @@ async fn store_1_a_commit_that_is_durable_after_all_is_in_force_at_once() {
 
 #[tokio::test]
 async fn store_1_a_store_that_cannot_be_read_is_tried_with_growing_pauses() {
-    let place = Place::new();
+    let place = TestStore::new();
     let (store, clock) = (Faulty::new(&place), Clock::manual(Timestamp(0)));
     let keystore = store.keystore(&place, &clock).await;
     store.is(Fault::Unreadable);
@@ -236,7 +236,7 @@ async fn store_1_a_store_that_cannot_be_read_is_tried_with_growing_pauses() {
 
 #[tokio::test]
 async fn store_1_an_older_set_is_not_taken_for_what_was_durable() {
-    let place = Place::new();
+    let place = TestStore::new();
     let (store, clock) = (Faulty::new(&place), Clock::manual(Timestamp(0)));
     let keystore = store.keystore(&place, &clock).await;
     let old = store.rows.lock().unwrap().clone();
@@ -264,7 +264,7 @@ async fn store_1_an_older_set_is_not_taken_for_what_was_durable() {
 }
 
 /// A file of the store's folder.
-fn file(place: &Place, name: &str) -> PathBuf {
+fn file(place: &TestStore, name: &str) -> PathBuf {
     place.folder.path().join(name)
 }
 

@@ -81,7 +81,7 @@ async fn a_key_without_tags_is_written_as_it_was_before_there_were_any() {
 
 #[tokio::test]
 async fn generations_and_the_next_date_are_read_back() {
-    let place = Place::new();
+    let place = TestStore::new();
     let store = place.create().await;
     let mut key = draft(KeyState::Enabled);
     let id = key.key.id;
@@ -113,7 +113,7 @@ async fn generations_and_the_next_date_are_read_back() {
 
 #[tokio::test]
 async fn tags_are_read_back_and_move_no_fence() {
-    let place = Place::new();
+    let place = TestStore::new();
     let store = place.create().await;
     let key = draft(KeyState::Enabled);
     let (id, materials) = (key.key.id, key.materials.clone());
@@ -148,7 +148,7 @@ async fn tags_are_read_back_and_move_no_fence() {
 
 #[tokio::test]
 async fn keys_of_other_kinds_are_read_back() {
-    let place = Place::new();
+    let place = TestStore::new();
     let store = place.create().await;
     let mut ids = Vec::new();
     for (spec, usage) in [
@@ -205,7 +205,7 @@ fn a_key_whose_kind_and_material_do_not_fit_is_refused() {
 
 #[tokio::test]
 async fn what_was_imported_is_read_back_whether_its_bytes_are_there_or_not() {
-    let place = Place::new();
+    let place = TestStore::new();
     let store = place.create().await;
     let mut draft = draft(KeyState::PendingImport);
     let id = draft.key.id;

@@ -119,14 +119,14 @@ fn change(kind: Kind, draft: &KeyDraft, round: u8) -> Change {
 
 /// The rows of a store at three times, and its root key.
 struct Copies {
-    place: Place,
+    place: TestStore,
     rounds: [Rows; 3],
 }
 
 type Rows = BTreeMap<(Kind, String), Record>;
 
 async fn copies(kinds: &[Kind], each: usize) -> Copies {
-    let place = Place::new();
+    let place = TestStore::new();
     let population = Population::new(kinds, each);
     let mut rounds = [Rows::new(), Rows::new(), Rows::new()];
     let mut store = place.create().await;
