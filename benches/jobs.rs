@@ -23,12 +23,12 @@ mod rows;
 mod volumes;
 
 use arrow_array::{BinaryArray, RecordBatch};
-use keymill::api::bind::contexts::ContextSource;
 use keymill::bulk::layout::{Layout, column};
 use keymill::bulk::minting::Recorder;
 use keymill::bulk::parquet::{Constants, PartEncoder};
 use keymill::bulk::{Progress, Runtime, rows_per_part};
 use keymill::clock::Clock;
+use keymill::columns::ContextSource;
 use keymill::context::EncryptionContext;
 use keymill::crypto::entropy::Entropy;
 use keymill::envelope::{self, CiphertextBlob, Epoch};

@@ -17,73 +17,66 @@ use crate::crypto::entropy::Entropy;
 use crate::key::KeyId;
 use crate::key::arn::Region;
 use crate::key::data_key::DataKeyLength;
-use crate::key::material::BackingKey;
-use crate::keystore::{Change, KeyEntry, Keystore, Snapshot};
+use crate::keystore::{Change, Keystore, Snapshot};
 use crate::metrics::Metrics;
 use crate::policy::{Action, Circumstances, Principal};
 use crate::pool::{CloneWord, LastCheck, Pool, thread_number};
 use crate::rates::{Rates, Scope};
-use bytes::Bytes;
 use members::Members;
 use resolve::Caller;
 use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use zeroize::Zeroizing;
 
 mod aliases;
-pub mod batch;
-pub mod bind;
 mod charge;
-mod cipher;
-mod decrypt;
+pub(crate) mod cipher;
+pub(crate) mod decrypt;
 mod encrypt;
 pub mod error;
-mod generate;
+pub(crate) mod generate;
 mod grant_tokens;
 mod grants;
 mod imports;
 mod key_pairs;
 mod key_policies;
-mod keys;
+pub(crate) mod keys;
 mod macs;
-mod marker;
-mod members;
+pub(crate) mod marker;
+pub(crate) mod members;
 mod operation;
 mod own_thread;
-mod policy_check;
-mod principals;
 mod public_keys;
 mod re_encrypt;
+mod reply;
 mod request_id;
 mod requester;
-mod resolve;
+pub(crate) mod resolve;
 mod rotation;
 mod signatures;
 mod tags;
-mod trail;
-mod usability;
-mod validation;
-mod wire;
+pub(crate) mod trail;
+pub(crate) mod usability;
+pub(crate) mod validation;
+pub(crate) mod wire;
 
-pub use batch::{Chunk, DataKeys};
-pub use bind::{Containers, Purpose, Step};
 pub use error::{ApiError, KmsErrorCode};
 pub use operation::{OPERATIONS, Operation, operation};
-pub use policy_check::actions;
-pub use principals::ADMINISTRATION;
+pub use reply::Reply;
 pub use request_id::RequestId;
 pub use requester::Requester;
+
+pub(crate) use reply::Resources;
 
 use crate::policy::steps::briefly;
 use operation::Handler;
 use own_thread::Turns;
-use trail::{Event, Resources};
+use trail::Event;
 use usability::{invalid_state, state};
 
 /// What an operation ends with.
-type Answer = Result<Reply, ApiError>;
+pub(crate) type Answer = Result<Reply, ApiError>;
 
 /// Attempts of a request whose snapshot may move under it. The last one is a last section from its
 /// beginning: changes wait for it, so that whoever keeps changing the store ends nobody's request.
@@ -112,7 +105,7 @@ pub struct Api {
     parts: Parts,
     /// The last section of requests.
     last_check: Arc<LastCheck>,
-    counters: Counters,
+    pub(crate) counters: Counters,
     turns: Turns,
     /// Refused calls that have no record, since the last record of one.
     unrecorded: AtomicU64,
@@ -179,40 +172,7 @@ impl Api {
             .await
     }
 
-    /// Performs one of the operator's own operations, [`ADMINISTRATION`].
-    ///
-    /// # Errors
-    /// [`ApiError`].
-    pub async fn administer(
-        self: &Arc<Self>,
-        operation: &str,
-        requester: &Requester,
-        body: &[u8],
-    ) -> Result<Reply, ApiError> {
-        let (api, requester, body) = (Arc::clone(self), requester.clone(), body.to_vec());
-        let operation = operation.to_owned();
-        let change = async move {
-            api.check_recordable()?;
-            let answer = match operation.as_str() {
-                "CheckPolicy" => {
-                    let (api, requester, body) =
-                        (Arc::clone(&api), requester.clone(), body.clone());
-                    let check = move || policy_check::check(&api, &requester, &body);
-                    let checked = tokio::task::spawn_blocking(check).await;
-                    checked.unwrap_or_else(|error| Err(ApiError::internal(error)))
-                }
-                "AcknowledgeAuditLog" => api.acknowledge_audit_log(&body),
-                "DescribeAuditLog" => api.describe_audit_log(&body),
-                operation => principals::administer(&api, operation, &requester, &body).await,
-            };
-            let read_only = !principals::changes(&operation);
-            let event = Event::own(&operation, read_only, &body);
-            api.told(&requester, event, answer).await
-        };
-        tokio::spawn(change).await.map_err(ApiError::internal)?
-    }
-
-    fn under<'a>(
+    pub(crate) fn under<'a>(
         &'a self,
         requester: &'a Requester,
         snapshot: &'a Snapshot,
@@ -239,7 +199,7 @@ impl Api {
     ///
     /// The last attempt may let it go under a snapshot that has moved: the change that moved it is
     /// not answered before this attempt is over, which costs that change the time of one chunk.
-    fn under_last_check<T>(
+    pub(crate) fn under_last_check<T>(
         &self,
         requester: &Requester,
         mut work: impl FnMut(&Under<'_>) -> Result<T, ApiError>,
@@ -267,7 +227,7 @@ impl Api {
     /// Decides a change for the principal as he is then, makes it durable and published, and
     /// returns once no request that began before can still pass its last check. The pooled keys of
     /// `changed` are dropped.
-    async fn change<T>(
+    pub(crate) async fn change<T>(
         &self,
         requester: &Requester,
         changed: Option<KeyId>,
@@ -287,18 +247,18 @@ impl Api {
 }
 
 /// What a request works under, until its last check.
-struct Under<'a> {
-    snapshot: &'a Snapshot,
-    clone_word: u64,
-    principal: Cow<'a, Arc<Principal>>,
-    source: Source,
-    secure_transport: bool,
-    region: &'a Region,
-    now: Timestamp,
+pub(crate) struct Under<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) clone_word: u64,
+    pub(crate) principal: Cow<'a, Arc<Principal>>,
+    pub(crate) source: Source,
+    pub(crate) secure_transport: bool,
+    pub(crate) region: &'a Region,
+    pub(crate) now: Timestamp,
 }
 
 impl Under<'_> {
-    fn caller(&self, action: &'static str) -> Caller<'_> {
+    pub(crate) fn caller(&self, action: &'static str) -> Caller<'_> {
         Caller {
             principal: &self.principal,
             action: Action(action),
@@ -330,82 +290,6 @@ fn dry_run(asked: Option<bool>) -> Result<(), ApiError> {
 fn would_have_succeeded() -> ApiError {
     let message = "The request would have succeeded, but the DryRun option is set.";
     ApiError::new(KmsErrorCode::DryRunOperationException, message)
-}
-
-/// The body of a successful response; wiped when dropped, because it may carry a plaintext data
-/// key.
-pub struct Reply {
-    body: Zeroizing<Vec<u8>>,
-    /// Whether nothing in it needs to be wiped.
-    is_public: bool,
-    /// For the audit log.
-    resources: Resources,
-}
-
-impl Reply {
-    fn new(body: Zeroizing<Vec<u8>>) -> Self {
-        Self {
-            body,
-            is_public: false,
-            resources: Resources::default(),
-        }
-    }
-
-    /// The same, with nothing in it that needs to be wiped.
-    fn public(mut self) -> Self {
-        self.is_public = true;
-        self
-    }
-
-    /// Of this object.
-    fn of(value: &serde_json::Value) -> Self {
-        Self::new(Zeroizing::new(value.to_string().into_bytes()))
-    }
-
-    /// Of an operation without output.
-    fn empty() -> Self {
-        Self::new(Zeroizing::default())
-    }
-
-    /// The same, as the outcome of an operation on this key.
-    fn about(mut self, entry: &Arc<KeyEntry>) -> Self {
-        self.resources.key = Some(Arc::clone(entry));
-        self
-    }
-
-    /// The same, as the outcome of moving a blob to this key.
-    fn moved_to(mut self, entry: &Arc<KeyEntry>) -> Self {
-        self.resources.destination = Some(Arc::clone(entry));
-        self
-    }
-
-    /// The same, as the outcome of an operation on what has this ARN beside it: an alias, a new
-    /// key.
-    fn naming(mut self, arn: String) -> Self {
-        self.resources.other = Some(arn);
-        self
-    }
-
-    /// The same, as the outcome of an operation with this generation of the key's material.
-    fn with(mut self, material: Option<&Arc<BackingKey>>) -> Self {
-        self.resources.material = material.map(|material| material.id());
-        self
-    }
-
-    /// The JSON text; empty for operations without output.
-    #[must_use]
-    pub fn body(&self) -> &[u8] {
-        &self.body
-    }
-
-    /// The text without a copy, wiped when the last reference is dropped unless it is public.
-    #[must_use]
-    pub fn into_bytes(mut self) -> Bytes {
-        if self.is_public {
-            return std::mem::take(&mut *self.body).into();
-        }
-        Bytes::from_owner(self.body)
-    }
 }
 
 /// Where a data key came from.
@@ -449,7 +333,7 @@ impl DataKeyCounters {
 }
 
 /// Data keys of batches or streams, by spec; they empty no lane.
-struct BulkCounters([metrics::Counter; SPECS.len()]);
+pub(crate) struct BulkCounters([metrics::Counter; SPECS.len()]);
 
 impl BulkCounters {
     fn new(metrics: &Metrics, operation: &'static str) -> Self {
@@ -457,17 +341,17 @@ impl BulkCounters {
         Self(SPECS.map(|spec| metrics.data_keys(operation, spec, result)))
     }
 
-    fn count(&self, length: DataKeyLength, keys: u64) {
+    pub(crate) fn count(&self, length: DataKeyLength, keys: u64) {
         self.0[spec_of(length)].increment(keys);
     }
 }
 
-struct Counters {
+pub(crate) struct Counters {
     pairs: key_pairs::PairCounters,
     without_plaintext: DataKeyCounters,
     with_plaintext: DataKeyCounters,
-    batch: BulkCounters,
-    bind: BulkCounters,
+    pub(crate) batch: BulkCounters,
+    pub(crate) bind: BulkCounters,
     /// By [`Scope`].
     throttled: [metrics::Counter; Scope::LABELS.len()],
     throttled_refused: metrics::Counter,
@@ -490,4 +374,4 @@ impl Counters {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,8 +8,8 @@ mod finding;
 
 pub use finding::{FINDINGS_KEPT_MAX, Finding, Findings};
 
-use crate::api::bind::blobs::Blobs;
 use crate::bulk::layout::column;
+use crate::columns::Blobs;
 use crate::envelope::CiphertextBlob;
 use crate::envelope::blob::OVERHEAD_BYTES;
 use crate::key::KeyId;

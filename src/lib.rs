@@ -11,6 +11,7 @@ pub mod crypto;
 pub mod context;
 pub mod key;
 
+pub mod columns;
 pub mod envelope;
 
 pub mod policy;
@@ -23,6 +24,10 @@ pub mod pool;
 pub mod rates;
 
 pub mod api;
+
+pub mod stream;
+
+pub mod admin;
 
 pub mod bulk;
 

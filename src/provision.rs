@@ -20,10 +20,10 @@ mod standard_input;
 pub use binder::{Binder, Recorded, Source};
 pub use remote::Remote;
 
-use crate::api::bind::columns::ContextPairs;
 use crate::bulk::folder::{INPUT, PLAN};
 use crate::bulk::layout::{Layout, column};
 use crate::bulk::{self, Ending, Folder, Job, JobError, Runtime, rows_per_part};
+use crate::columns::ContextPairs;
 use crate::key::data_key::DataKeyLength;
 use crate::table::file::{File, check_unchanged};
 use crate::table::part_rows::Table;

@@ -11,9 +11,9 @@ pub mod sealer;
 pub use remote::Remote;
 pub use sealer::{Recorded, Sealer, Source};
 
-use crate::api::bind::contexts::ContextSource;
 use crate::bulk::layout::{Layout, column};
 use crate::bulk::{self, Ending, Folder, Job, JobError, Runtime, rows_per_part};
+use crate::columns::ContextSource;
 use crate::table::file::check_unchanged;
 use crate::table::ndjson::Fields;
 use crate::table::parquet::ParquetRows;

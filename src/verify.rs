@@ -4,17 +4,16 @@
 //! Memory is what the threads read, a count for each generation, and what tells blobs apart
 //! (`table::distinct`): the same for any number of rows.
 
-use crate::api::Purpose;
-use crate::api::bind::columns::Texts;
-use crate::api::bind::contexts::ContextSource;
 use crate::bulk::stream::{self, Stream};
 use crate::bulk::{Client, JobError, SourceError};
 use crate::census::{FINDINGS_KEPT_MAX, Findings, Groups, blobs, group};
+use crate::columns::{ContextSource, Texts};
 use crate::context::EncryptionContext;
 use crate::envelope::blob::{HEADER_BYTES, NONCE_BYTES};
 use crate::keystore::Snapshot;
 use crate::rewrap::remote::{batch, next_call};
 use crate::rewrap::sealer::open;
+use crate::stream::Purpose;
 use crate::table::distinct::{Distinct, Fingerprint};
 use crate::table::rows::Batch;
 use crate::table::{Input, Place, TableError};

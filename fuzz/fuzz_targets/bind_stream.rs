@@ -14,7 +14,8 @@ use arrow_array::{
 };
 use arrow_ipc::writer::StreamWriter;
 use bytes::Bytes;
-use keymill::api::{ApiError, Containers, Purpose, Step};
+use keymill::api::ApiError;
+use keymill::stream::{Purpose, RowStream, Step};
 use keymill_fuzz::Inside;
 use libfuzzer_sys::fuzz_target;
 use std::sync::{Arc, LazyLock};
@@ -84,7 +85,7 @@ fn start() -> Result<Daemon, Box<dyn std::error::Error>> {
     })
 }
 
-fn run(bind: &mut Containers, body: &[u8]) -> Result<(), ApiError> {
+fn run(bind: &mut RowStream, body: &[u8]) -> Result<(), ApiError> {
     // Pieces of a length that no message has.
     for piece in body.chunks(61) {
         let mut piece = Bytes::copy_from_slice(piece);

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 impl Api {
     /// Takes one key for a single request: from the caller's limit, and from that of the KMS key if
     /// there is one. `paid` outlives a request's restarts.
-    pub(super) fn charge(
+    pub(crate) fn charge(
         &self,
         under: &Under<'_>,
         key: Option<KeyId>,
@@ -23,7 +23,7 @@ impl Api {
             .map_err(|exceeded| self.throttled(exceeded))
     }
 
-    pub(super) fn take(
+    pub(crate) fn take(
         &self,
         principal: &Principal,
         key: Option<KeyId>,
@@ -44,7 +44,7 @@ impl Api {
     ///
     /// # Errors
     /// What it is answered instead, without a record; the next record of a refused call says so.
-    pub(super) fn take_refused(&self, principal: &Principal) -> Result<(), ApiError> {
+    pub(crate) fn take_refused(&self, principal: &Principal) -> Result<(), ApiError> {
         let now = self.clock.monotonic();
         if principal.is_operator() || self.rates.take_refused(&principal.arn, now).is_ok() {
             return Ok(());
@@ -58,7 +58,7 @@ impl Api {
     }
 
     /// Counts a refusal, in the shape that SDKs retry.
-    pub(super) fn throttled(&self, exceeded: Exceeded) -> ApiError {
+    pub(crate) fn throttled(&self, exceeded: Exceeded) -> ApiError {
         self.counters.throttled[exceeded.scope as usize].increment(1);
         ApiError::new(
             KmsErrorCode::ThrottlingException,

@@ -16,17 +16,17 @@ use std::sync::Arc;
 /// `EncryptionAlgorithm`, in the endpoint's order.
 const ALGORITHMS: &str = "RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256, SM2PKE, SYMMETRIC_DEFAULT";
 /// The algorithm of requests that name none.
-pub(super) const SYMMETRIC_DEFAULT: &str = "SYMMETRIC_DEFAULT";
+pub(crate) const SYMMETRIC_DEFAULT: &str = "SYMMETRIC_DEFAULT";
 
 /// Checks a member that names an algorithm.
-pub(super) fn check_algorithm(member: &str, algorithm: Option<&str>, violations: &mut Violations) {
+pub(crate) fn check_algorithm(member: &str, algorithm: Option<&str>, violations: &mut Violations) {
     if let Some(algorithm) = algorithm {
         violations.one_of(member, algorithm, ALGORITHMS);
     }
 }
 
 /// The hash of an algorithm that is RSA-OAEP.
-pub(super) fn oaep_hash(algorithm: Option<&str>) -> Option<OaepHash> {
+pub(crate) fn oaep_hash(algorithm: Option<&str>) -> Option<OaepHash> {
     match algorithm? {
         "RSAES_OAEP_SHA_1" => Some(OaepHash::Sha1),
         "RSAES_OAEP_SHA_256" => Some(OaepHash::Sha256),
@@ -35,7 +35,7 @@ pub(super) fn oaep_hash(algorithm: Option<&str>) -> Option<OaepHash> {
 }
 
 /// A key with the algorithm that it is used with.
-pub(super) enum Cipher<'a> {
+pub(crate) enum Cipher<'a> {
     /// The current material.
     Symmetric(&'a Arc<BackingKey>),
     Rsa(&'a PrivateKey, OaepHash),
@@ -43,7 +43,7 @@ pub(super) enum Cipher<'a> {
 
 impl<'a> Cipher<'a> {
     /// Of a key that is usable, has this algorithm, and takes this context.
-    pub(super) fn of(
+    pub(crate) fn of(
         entry: &'a KeyEntry,
         algorithm: Option<&str>,
         context: &EncryptionContext,
@@ -68,7 +68,7 @@ impl<'a> Cipher<'a> {
     }
 
     /// As the answer spells it.
-    pub(super) fn algorithm(&self) -> &'static str {
+    pub(crate) fn algorithm(&self) -> &'static str {
         match self {
             Self::Symmetric(_) => SYMMETRIC_DEFAULT,
             Self::Rsa(_, OaepHash::Sha1) => "RSAES_OAEP_SHA_1",
@@ -77,7 +77,7 @@ impl<'a> Cipher<'a> {
     }
 
     /// The material, if there is one with an id.
-    pub(super) fn material(&self) -> Option<&'a Arc<BackingKey>> {
+    pub(crate) fn material(&self) -> Option<&'a Arc<BackingKey>> {
         match self {
             Self::Symmetric(material) => Some(material),
             Self::Rsa(..) => None,
@@ -85,7 +85,7 @@ impl<'a> Cipher<'a> {
     }
 
     /// Refuses a plaintext that is too long for an RSA key.
-    pub(super) fn check_length(&self, plaintext: usize) -> Result<(), ApiError> {
+    pub(crate) fn check_length(&self, plaintext: usize) -> Result<(), ApiError> {
         let Self::Rsa(pair, hash) = self else {
             return Ok(());
         };
@@ -102,7 +102,7 @@ impl<'a> Cipher<'a> {
     }
 
     /// The ciphertext of 1..=4096 bytes under this key.
-    pub(super) fn encrypt(
+    pub(crate) fn encrypt(
         &self,
         entry: &KeyEntry,
         context: &EncryptionContext,

@@ -31,7 +31,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Bytes of a `CiphertextBlob` (AWS KMS API reference).
-pub(super) const BLOB_BYTES_MAX: usize = 6144;
+pub(crate) const BLOB_BYTES_MAX: usize = 6144;
 /// The one modifier of a dry run.
 const IGNORE_CIPHERTEXT: &str = "IGNORE_CIPHERTEXT";
 
@@ -123,7 +123,7 @@ fn check(input: &Input<'_>, blob: Option<&[u8]>, ignored: bool) -> Result<(), Ap
 }
 
 /// Checks `DryRunModifiers`; of those beyond the first few nothing is told.
-pub(super) fn check_modifiers(modifiers: Option<&[Cow<'_, str>]>, violations: &mut Violations) {
+pub(crate) fn check_modifiers(modifiers: Option<&[Cow<'_, str>]>, violations: &mut Violations) {
     const LOOKED_AT: usize = 10;
     let modifiers = modifiers.unwrap_or_default().iter().take(LOOKED_AT);
     for (number, modifier) in modifiers.enumerate() {
@@ -134,7 +134,7 @@ pub(super) fn check_modifiers(modifiers: Option<&[Cow<'_, str>]>, violations: &m
 
 /// Whether only the caller's rights and the key are to be looked at, and no ciphertext. Modifiers
 /// are of a dry run alone.
-pub(super) fn ignores_ciphertext(
+pub(crate) fn ignores_ciphertext(
     dry_run: Option<bool>,
     modifiers: Option<&[Cow<'_, str>]>,
 ) -> bool {
@@ -143,13 +143,13 @@ pub(super) fn ignores_ciphertext(
 }
 
 /// The refusal of a request that brings neither a ciphertext nor the key that it would be of.
-pub(super) fn key_must_be_named(member: &str) -> ApiError {
+pub(crate) fn key_must_be_named(member: &str) -> ApiError {
     let message = format!("{member} is required with the DryRunModifier IGNORE_CIPHERTEXT.");
     ApiError::new(KmsErrorCode::ValidationException, message)
 }
 
 /// What is to be opened.
-pub(super) enum Sealed<'b> {
+pub(crate) enum Sealed<'b> {
     /// By the envelope.
     Blob(CiphertextBlob<'b>),
     /// By RSA: it does not say under which key.
@@ -159,7 +159,7 @@ pub(super) enum Sealed<'b> {
 }
 
 /// What is to be opened, and the key that it or the request names, if the caller may use it.
-pub(super) fn source<'a, 'b>(
+pub(crate) fn source<'a, 'b>(
     caller: Caller<'a>,
     (key_id, algorithm, bytes): (Option<&str>, Option<&str>, Option<&'b [u8]>),
     snapshot: &'a Snapshot,
@@ -189,7 +189,7 @@ pub(super) fn source<'a, 'b>(
 }
 
 /// What is sealed, and the generation of the key's material that it is under, where there are any.
-pub(super) fn open<'a>(
+pub(crate) fn open<'a>(
     entry: &'a KeyEntry,
     cipher: &Cipher<'_>,
     context: &EncryptionContext,

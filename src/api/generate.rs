@@ -44,14 +44,14 @@ const WITHOUT_PLAINTEXT: &str = r#"{"CiphertextBlob":"","KeyId":"","KeyMaterialI
 const MATERIAL_ID_DIGITS: usize = 64;
 
 /// What a request asks for, once its members are valid.
-pub(super) struct Asked {
+pub(crate) struct Asked {
     /// Absent or given twice: told only after the key was found.
     length: Option<DataKeyLength>,
 }
 
 impl Asked {
     /// Checks the two members that give a length; exactly one of them must be there.
-    pub(super) fn check(
+    pub(crate) fn check(
         key_spec: Option<&str>,
         number_of_bytes: Option<i64>,
         violations: &mut Violations,
@@ -79,7 +79,7 @@ impl Asked {
         Self { length }
     }
 
-    pub(super) fn length(&self) -> Result<DataKeyLength, ApiError> {
+    pub(crate) fn length(&self) -> Result<DataKeyLength, ApiError> {
         self.length.ok_or_else(|| {
             ApiError::new(
                 KmsErrorCode::ValidationException,
@@ -90,7 +90,7 @@ impl Asked {
 }
 
 /// `GenerateDataKeyWithoutPlaintext`
-pub(super) fn without_plaintext(
+pub(crate) fn without_plaintext(
     api: &Api,
     requester: &Requester,
     body: &[u8],
@@ -99,7 +99,7 @@ pub(super) fn without_plaintext(
 }
 
 /// `GenerateDataKey`
-pub(super) fn with_plaintext(
+pub(crate) fn with_plaintext(
     api: &Api,
     requester: &Requester,
     body: &[u8],

@@ -195,7 +195,7 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
 }
 
 /// Checks the members of a page; returns the limit, if one was given.
-pub(super) fn check_page(
+pub(crate) fn check_page(
     limit: Option<i64>,
     max: i64,
     marker: Option<&str>,

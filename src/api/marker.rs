@@ -6,21 +6,21 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 /// The markers of one listing.
-pub(super) struct Marker(String);
+pub(crate) struct Marker(String);
 
 impl Marker {
     /// Of a listing with these parameters.
-    pub(super) fn of_listing(listing: impl Display) -> Self {
+    pub(crate) fn of_listing(listing: impl Display) -> Self {
         Self(format!("{listing} "))
     }
 
     /// After `item`.
-    pub(super) fn after(&self, item: impl Display) -> String {
+    pub(crate) fn after(&self, item: impl Display) -> String {
         base64_simd::STANDARD.encode_to_string(format!("{}{item}", self.0))
     }
 
     /// The item after which the listing goes on.
-    pub(super) fn read<T: FromStr>(&self, marker: Option<&str>) -> Result<Option<T>, ApiError> {
+    pub(crate) fn read<T: FromStr>(&self, marker: Option<&str>) -> Result<Option<T>, ApiError> {
         let Some(marker) = marker else {
             return Ok(None);
         };

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// The members of a request that conditions know, beside its context and the alias that names its
 /// key.
 #[derive(Clone, Copy, Default)]
-pub(super) enum Members<'a> {
+pub(crate) enum Members<'a> {
     /// None.
     #[default]
     None,
@@ -39,14 +39,14 @@ pub(super) enum Members<'a> {
 
 /// What a new key will be; a spec or usage that is not built is told after rights.
 #[derive(Clone, Copy)]
-pub(super) struct KeyKind {
-    pub(super) spec: Option<KeySpec>,
-    pub(super) usage: Option<KeyUsage>,
-    pub(super) origin: Option<KeyOrigin>,
+pub(crate) struct KeyKind {
+    pub(crate) spec: Option<KeySpec>,
+    pub(crate) usage: Option<KeyUsage>,
+    pub(crate) origin: Option<KeyOrigin>,
 }
 
 /// The tags that a request brings, or the keys of those that it takes away.
-pub(super) struct RequestTags<'a> {
+pub(crate) struct RequestTags<'a> {
     keys: Vec<&'a str>,
     /// By key in lower case: keys that differ in case alone are one to a condition.
     values: BTreeMap<String, Vec<&'a str>>,
@@ -54,7 +54,7 @@ pub(super) struct RequestTags<'a> {
 
 impl<'a> RequestTags<'a> {
     /// Of keys and values.
-    pub(super) fn new(tags: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Self {
+    pub(crate) fn new(tags: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Self {
         let mut new = Self::of_keys(tags.clone().map(|(key, _)| key));
         for (key, value) in tags {
             let key = key.to_ascii_lowercase();
@@ -64,7 +64,7 @@ impl<'a> RequestTags<'a> {
     }
 
     /// Of keys alone.
-    pub(super) fn of_keys(keys: impl Iterator<Item = &'a str>) -> Self {
+    pub(crate) fn of_keys(keys: impl Iterator<Item = &'a str>) -> Self {
         Self {
             keys: keys.collect(),
             values: BTreeMap::new(),
@@ -84,14 +84,14 @@ impl<'a> RequestTags<'a> {
 }
 
 /// The grant that a `CreateGrant` would make.
-pub(super) struct NewGrant {
-    pub(super) parameters: GrantParameters,
+pub(crate) struct NewGrant {
+    pub(crate) parameters: GrantParameters,
     /// The names of its operations.
     operations: Vec<&'static str>,
 }
 
 impl NewGrant {
-    pub(super) fn new(parameters: GrantParameters) -> Self {
+    pub(crate) fn new(parameters: GrantParameters) -> Self {
         let operations = parameters.operations().iter().map(|one| one.name());
         Self {
             operations: operations.collect(),
@@ -102,7 +102,7 @@ impl NewGrant {
 
 impl<'a> Members<'a> {
     /// The values of a condition key.
-    pub(super) fn condition(self, key: &ConditionKey) -> Values<'a> {
+    pub(crate) fn condition(self, key: &ConditionKey) -> Values<'a> {
         let text = |text| Values::One(Value::Text(text));
         match (self, key) {
             (Self::NewKey(kind, ..), ConditionKey::KeySpec) => {

@@ -19,7 +19,7 @@ use crate::policy::{
 use std::sync::Arc;
 
 /// A request about a key.
-pub(super) struct OnKey<'a> {
+pub(crate) struct OnKey<'a> {
     action: Action,
     entry: &'a Arc<KeyEntry>,
     policy: Option<&'a KeyPolicy>,
@@ -33,12 +33,12 @@ pub(super) struct OnKey<'a> {
 }
 
 impl<'a> OnKey<'a> {
-    pub(super) fn entry(&self) -> &'a Arc<KeyEntry> {
+    pub(crate) fn entry(&self) -> &'a Arc<KeyEntry> {
         self.entry
     }
 
     /// The alias by which the request names the key, if it does.
-    pub(super) fn alias(&self) -> Option<&AliasName> {
+    pub(crate) fn alias(&self) -> Option<&AliasName> {
         self.alias.as_ref()
     }
 }
@@ -89,7 +89,7 @@ impl AuthorizationRequest for OnKey<'_> {
 }
 
 /// What a key is, with the default policy and without grants, aliases and tags.
-pub(super) fn key_facts<'a>(key: &KmsKey) -> KeyFacts<'a> {
+pub(crate) fn key_facts<'a>(key: &KmsKey) -> KeyFacts<'a> {
     KeyFacts {
         account: key.account,
         policy: None,
@@ -104,7 +104,7 @@ pub(super) fn key_facts<'a>(key: &KmsKey) -> KeyFacts<'a> {
 }
 
 /// A request about something that only has a name yet: an alias, a key that does not exist, or `*`.
-pub(super) struct OnResource<'a> {
+pub(crate) struct OnResource<'a> {
     action: Action,
     resource: &'a str,
     members: Members<'a>,
@@ -126,13 +126,13 @@ impl AuthorizationRequest for OnResource<'_> {
 
 /// Who asks, for what, and where names are looked up.
 #[derive(Clone, Copy)]
-pub(super) struct Caller<'a> {
-    pub(super) principal: &'a Arc<Principal>,
-    pub(super) action: Action,
-    pub(super) region: &'a Region,
-    pub(super) context: Option<&'a EncryptionContext>,
-    pub(super) members: Members<'a>,
-    pub(super) circumstances: Circumstances<'a>,
+pub(crate) struct Caller<'a> {
+    pub(crate) principal: &'a Arc<Principal>,
+    pub(crate) action: Action,
+    pub(crate) region: &'a Region,
+    pub(crate) context: Option<&'a EncryptionContext>,
+    pub(crate) members: Members<'a>,
+    pub(crate) circumstances: Circumstances<'a>,
 }
 
 /// A `KeyId` by its form; whether it exists is another matter.
@@ -156,19 +156,19 @@ struct Found<'a> {
 
 impl<'a> Caller<'a> {
     /// The same, with a request's encryption context.
-    pub(super) fn under(self, context: &'a EncryptionContext) -> Self {
+    pub(crate) fn under(self, context: &'a EncryptionContext) -> Self {
         let context = Some(context);
         Self { context, ..self }
     }
 
     /// The same, with what conditions ask of the request's other members.
-    pub(super) fn with(self, members: Members<'a>) -> Self {
+    pub(crate) fn with(self, members: Members<'a>) -> Self {
         Self { members, ..self }
     }
 
     /// The key that `key_id` names in any of its four forms, if the caller may perform the action
     /// on it.
-    pub(super) fn key(
+    pub(crate) fn key(
         self,
         key_id: &str,
         snapshot: &'a Snapshot,
@@ -179,13 +179,13 @@ impl<'a> Caller<'a> {
 
     /// Which key `key_id` means in any of its four forms, whether or not the caller may perform the
     /// action on it; nothing is told of it yet.
-    pub(super) fn key_named(self, key_id: &str, snapshot: &'a Snapshot) -> Option<KeyId> {
+    pub(crate) fn key_named(self, key_id: &str, snapshot: &'a Snapshot) -> Option<KeyId> {
         let found = self.find(key_id, snapshot).ok()?;
         Some(found.entry.key.id)
     }
 
     /// The key that `key_id` names by id or ARN; aliases are refused before they are looked up.
-    pub(super) fn key_not_alias(
+    pub(crate) fn key_not_alias(
         self,
         key_id: &str,
         snapshot: &'a Snapshot,
@@ -196,7 +196,7 @@ impl<'a> Caller<'a> {
 
     /// The same, whether or not the caller may perform the action on it: for what is decided
     /// otherwise.
-    pub(super) fn entry_not_alias(
+    pub(crate) fn entry_not_alias(
         self,
         key_id: &str,
         snapshot: &'a Snapshot,
@@ -212,7 +212,7 @@ impl<'a> Caller<'a> {
     }
 
     /// Whether the caller may perform the action on `resource`.
-    pub(super) fn authorize<'r>(
+    pub(crate) fn authorize<'r>(
         self,
         resource: &'r str,
     ) -> Result<Authorized<OnResource<'r>>, ApiError>
@@ -229,7 +229,7 @@ impl<'a> Caller<'a> {
     }
 
     /// Whether the caller may perform the action on a key that is known already.
-    pub(super) fn authorize_key(
+    pub(crate) fn authorize_key(
         self,
         entry: &'a Arc<KeyEntry>,
         snapshot: &'a Snapshot,
@@ -238,7 +238,7 @@ impl<'a> Caller<'a> {
     }
 
     /// The same, for a request that names the key by an alias, as long as that is the alias's key.
-    pub(super) fn authorize_named(
+    pub(crate) fn authorize_named(
         self,
         entry: &'a Arc<KeyEntry>,
         alias: Option<AliasName>,
@@ -255,7 +255,7 @@ impl<'a> Caller<'a> {
     }
 
     /// The request about a key, which nobody has decided on.
-    pub(super) fn on_key(
+    pub(crate) fn on_key(
         self,
         entry: &'a Arc<KeyEntry>,
         alias: Option<AliasName>,
@@ -316,7 +316,7 @@ impl<'a> Caller<'a> {
 
     /// `NotFoundException` with this message for a caller whose policies allow the action on `arn`;
     /// else their refusal.
-    pub(super) fn not_found_on(self, arn: &str, message: &str) -> ApiError {
+    pub(crate) fn not_found_on(self, arn: &str, message: &str) -> ApiError {
         match self.with(Members::None).authorize(arn) {
             Ok(_) => ApiError::new(KmsErrorCode::NotFoundException, message.to_owned()),
             Err(denied) => denied,
@@ -384,7 +384,7 @@ impl<'a> Caller<'a> {
     }
 
     /// One text for a key of another account, whether it exists or not.
-    pub(super) fn foreign(self) -> ApiError {
+    pub(crate) fn foreign(self) -> ApiError {
         let message = format!(
             "User: {} is not authorized to perform: {} on this resource because the resource does not exist in this Region, no resource-based \
              policies allow access, or a resource-based policy explicitly denies access",
@@ -404,7 +404,7 @@ fn alias(text: &str, arn: impl FnOnce() -> String) -> Result<Name, ApiError> {
     }
 }
 
-pub(super) fn alias_not_found(arn: &str) -> ApiError {
+pub(crate) fn alias_not_found(arn: &str) -> ApiError {
     let message = format!("Alias {arn} is not found.");
     ApiError::new(KmsErrorCode::NotFoundException, message)
 }

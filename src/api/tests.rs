@@ -16,9 +16,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 mod accounts;
-mod arrow;
-mod batch;
-mod bind;
 mod conditions;
 mod contract;
 mod decisions;
@@ -33,26 +30,22 @@ mod key_pairs;
 mod key_policies;
 mod key_types;
 mod last_usage;
-mod limits;
+pub(crate) mod limits;
 mod manage;
 mod names;
 mod order;
-mod policy_check;
-mod principals;
 mod re_encrypt;
-mod rights;
 mod rotation;
-mod sessions;
 mod states;
 mod steps;
 mod store;
 mod tags;
 mod trail;
 
-const ACCOUNT: &str = "111122223333";
-const OTHER: &str = "444455556666";
-const NOW: Timestamp = Timestamp(1_700_000_000_123_456);
-const UNKNOWN: &str = "1234abcd-12ab-34cd-56ef-1234567890ab";
+pub(crate) const ACCOUNT: &str = "111122223333";
+pub(crate) const OTHER: &str = "444455556666";
+pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000_123_456);
+pub(crate) const UNKNOWN: &str = "1234abcd-12ab-34cd-56ef-1234567890ab";
 
 thread_local! {
     static BETWEEN: RefCell<Option<Box<dyn FnMut()>>> = const { RefCell::new(None) };
@@ -67,16 +60,16 @@ pub(super) fn between_work_and_last_check() {
 }
 
 /// A daemon's inside: a store in a folder, the operations on it, and principals.
-struct Bench {
-    folder: tempfile::TempDir,
-    api: Arc<Api>,
-    faults: FaultyEntropy,
-    metrics: Metrics,
-    admin: Arc<Principal>,
+pub(crate) struct Bench {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) api: Arc<Api>,
+    pub(crate) faults: FaultyEntropy,
+    pub(crate) metrics: Metrics,
+    pub(crate) admin: Arc<Principal>,
 }
 
 impl Bench {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with_rates(&rates::Config {
             refused_calls_per_second: 0,
             ..rates::Config::default()
@@ -84,7 +77,7 @@ impl Bench {
         .await
     }
 
-    async fn with_rates(rates: &rates::Config) -> Self {
+    pub(crate) async fn with_rates(rates: &rates::Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let metrics = Metrics::new().unwrap();
         let faults = FaultyEntropy::default();
@@ -128,7 +121,7 @@ impl Bench {
         }
     }
 
-    async fn call_as(
+    pub(crate) async fn call_as(
         &self,
         principal: &Arc<Principal>,
         name: &str,
@@ -138,7 +131,7 @@ impl Bench {
             .await
     }
 
-    async fn call_raw(
+    pub(crate) async fn call_raw(
         &self,
         principal: &Arc<Principal>,
         name: &str,
@@ -149,21 +142,25 @@ impl Bench {
         outcome(self.api.call(operation, &requester, body).await)
     }
 
-    async fn call(&self, name: &str, body: Value) -> Result<Value, (KmsErrorCode, String)> {
+    pub(crate) async fn call(
+        &self,
+        name: &str,
+        body: Value,
+    ) -> Result<Value, (KmsErrorCode, String)> {
         self.call_as(&self.admin, name, body).await
     }
 
-    async fn done(&self, name: &str, body: Value) -> Value {
+    pub(crate) async fn done(&self, name: &str, body: Value) -> Value {
         self.call(name, body).await.unwrap()
     }
 
     /// Expects a refusal with this code and message.
-    async fn refused(&self, name: &str, body: Value, code: KmsErrorCode, message: &str) {
+    pub(crate) async fn refused(&self, name: &str, body: Value, code: KmsErrorCode, message: &str) {
         self.refused_as(&self.admin, name, body, code, message)
             .await;
     }
 
-    async fn refused_as(
+    pub(crate) async fn refused_as(
         &self,
         principal: &Arc<Principal>,
         name: &str,
@@ -176,25 +173,29 @@ impl Bench {
         assert_eq!(answer, Err((code, message.to_owned())), "{name} {text}");
     }
 
-    async fn administer(&self, name: &str, body: Value) -> Result<Value, (KmsErrorCode, String)> {
+    pub(crate) async fn administer(
+        &self,
+        name: &str,
+        body: Value,
+    ) -> Result<Value, (KmsErrorCode, String)> {
         let body = body.to_string();
         let operator = Requester::local(Arc::clone(&self.admin));
         outcome(self.api.administer(name, &operator, body.as_bytes()).await)
     }
 
     /// A new key's id.
-    async fn key(&self) -> String {
+    pub(crate) async fn key(&self) -> String {
         let created = self.done("CreateKey", json!({})).await;
         created["KeyMetadata"]["KeyId"].as_str().unwrap().to_owned()
     }
 
     /// A principal of the store with one policy.
-    async fn principal(&self, name: &str, policy: Value) -> Arc<Principal> {
+    pub(crate) async fn principal(&self, name: &str, policy: Value) -> Arc<Principal> {
         self.principal_of(&self.admin, name, policy).await
     }
 
     /// A principal of the account of this operator.
-    async fn principal_of(
+    pub(crate) async fn principal_of(
         &self,
         operator: &Arc<Principal>,
         name: &str,
@@ -211,24 +212,24 @@ impl Bench {
         Arc::clone(&entry.principal)
     }
 
-    async fn allowed(&self, name: &str, actions: &[&str]) -> Arc<Principal> {
+    pub(crate) async fn allowed(&self, name: &str, actions: &[&str]) -> Arc<Principal> {
         self.principal(name, allowing(actions)).await
     }
 
     /// A principal whom his own policies allow nothing.
-    async fn powerless(&self, name: &str) -> Arc<Principal> {
+    pub(crate) async fn powerless(&self, name: &str) -> Arc<Principal> {
         self.allowed(name, &["s3:GetObject"]).await
     }
 
     /// Gives a key a policy of these statements.
-    async fn put_policy(&self, id: &str, statements: Value) {
+    pub(crate) async fn put_policy(&self, id: &str, statements: Value) {
         let policy = json!({"Version": "2012-10-17", "Statement": statements}).to_string();
         self.done("PutKeyPolicy", json!({"KeyId": id, "Policy": policy}))
             .await;
     }
 
     /// Ends the audit log and returns its records.
-    fn records(&self) -> Vec<Value> {
+    pub(crate) fn records(&self) -> Vec<Value> {
         self.api.audit.close();
         let files = std::fs::read_dir(self.folder.path().join("audit")).unwrap();
         let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
@@ -244,7 +245,7 @@ impl Bench {
             .collect()
     }
 
-    fn counted(&self, line: &str) -> u64 {
+    pub(crate) fn counted(&self, line: &str) -> u64 {
         let text = self.metrics.render();
         let found = text
             .lines()
@@ -254,7 +255,7 @@ impl Bench {
 }
 
 /// A log of its own, with the least journal.
-fn audit(path: &Path, root: &RootKey, entropy: &Entropy) -> Arc<Audit> {
+pub(crate) fn audit(path: &Path, root: &RootKey, entropy: &Entropy) -> Arc<Audit> {
     let config = audit::Config {
         path: path.to_owned(),
         journal_bytes: 1 << 20,
@@ -266,31 +267,22 @@ fn audit(path: &Path, root: &RootKey, entropy: &Entropy) -> Arc<Audit> {
     Arc::new(Audit::open(&config, key, None, clock, entropy, &metrics).unwrap())
 }
 
-/// The blobs of a chunk that had to wait for nothing; 0 at the end.
-fn blobs_of(chunk: Result<Chunk, ApiError>) -> usize {
-    match chunk.unwrap() {
-        Chunk::Blobs(keys, _) => keys,
-        Chunk::End => 0,
-        Chunk::Wait(exceeded) => panic!("{exceeded:?}"),
-    }
-}
-
 /// An identity policy.
-fn allowing(actions: &[&str]) -> Value {
+pub(crate) fn allowing(actions: &[&str]) -> Value {
     json!({"Statement": {"Effect": "Allow", "Action": actions, "Resource": "*"}})
 }
 
 /// A statement of a key policy.
-fn to(principal: &str, actions: &[&str]) -> Value {
+pub(crate) fn to(principal: &str, actions: &[&str]) -> Value {
     json!({"Effect": "Allow", "Principal": {"AWS": principal}, "Action": actions, "Resource": "*"})
 }
 
-fn root_of(account: &str) -> String {
+pub(crate) fn root_of(account: &str) -> String {
     format!("arn:aws:iam::{account}:root")
 }
 
 /// The refusal of an action that no policy of this kind allows.
-fn not_allowed(
+pub(crate) fn not_allowed(
     principal: &Principal,
     action: &str,
     resource: &str,
@@ -304,7 +296,7 @@ fn not_allowed(
 }
 
 /// The refusal of an action on whatever is another account's.
-fn foreign(principal: &Principal, action: &str) -> (KmsErrorCode, String) {
+pub(crate) fn foreign(principal: &Principal, action: &str) -> (KmsErrorCode, String) {
     let message = format!(
         "User: {} is not authorized to perform: kms:{action} on this resource because the resource does not exist in this Region, no resource-based \
          policies allow access, or a resource-based policy explicitly denies access",
@@ -313,11 +305,11 @@ fn foreign(principal: &Principal, action: &str) -> (KmsErrorCode, String) {
     (KmsErrorCode::AccessDeniedException, message)
 }
 
-fn refusal(code: KmsErrorCode, message: &str) -> Result<Value, (KmsErrorCode, String)> {
+pub(crate) fn refusal(code: KmsErrorCode, message: &str) -> Result<Value, (KmsErrorCode, String)> {
     Err((code, message.to_owned()))
 }
 
-fn outcome(answer: Answer) -> Result<Value, (KmsErrorCode, String)> {
+pub(crate) fn outcome(answer: Answer) -> Result<Value, (KmsErrorCode, String)> {
     match answer {
         Ok(reply) if reply.body().is_empty() => Ok(Value::Null),
         Ok(reply) => Ok(serde_json::from_slice(reply.body()).expect("a reply is JSON")),
@@ -325,20 +317,20 @@ fn outcome(answer: Answer) -> Result<Value, (KmsErrorCode, String)> {
     }
 }
 
-fn key_arn(id: &str) -> String {
+pub(crate) fn key_arn(id: &str) -> String {
     format!("arn:aws:kms:us-east-1:{ACCOUNT}:key/{id}")
 }
 
-fn alias_arn(name: &str) -> String {
+pub(crate) fn alias_arn(name: &str) -> String {
     format!("arn:aws:kms:us-east-1:{ACCOUNT}:alias/{name}")
 }
 
-fn decoded(value: &Value) -> Vec<u8> {
+pub(crate) fn decoded(value: &Value) -> Vec<u8> {
     base64_simd::STANDARD
         .decode_to_vec(value.as_str().unwrap())
         .unwrap()
 }
 
-fn encoded(bytes: &[u8]) -> String {
+pub(crate) fn encoded(bytes: &[u8]) -> String {
     base64_simd::STANDARD.encode_to_string(bytes)
 }

@@ -10,15 +10,14 @@
 //! Callers who could not be authenticated have no record, only a count and a bounded log line:
 //! strangers could fill the disk with them.
 
-use crate::api::{Api, ApiError, KmsErrorCode, Operation, Reply, RequestId, Requester, wire};
+use crate::api::reply::{Reply, Resources};
+use crate::api::{Api, ApiError, KmsErrorCode, Operation, RequestId, Requester};
 use crate::audit::{
     AuditError, AuditRecord, Batch, CALL, Identity, KEYMILL, KMS, Recorded, Refusal, Resource,
     ResourceKind, SERVICE_EVENT, Source,
 };
 use crate::key::arn::Arn;
-use crate::key::material::KeyMaterialId;
 use crate::keystore::KeyEntry;
-use serde::Deserialize;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -29,7 +28,7 @@ const MESSAGE_BYTES_MAX: usize = 1024;
 
 /// What was asked for.
 #[derive(Clone, Copy)]
-pub(super) struct Event<'a> {
+pub(crate) struct Event<'a> {
     source: &'static str,
     name: &'a str,
     read_only: bool,
@@ -38,7 +37,7 @@ pub(super) struct Event<'a> {
 
 impl<'a> Event<'a> {
     /// An operation of AWS KMS.
-    pub(super) fn of(operation: &'static Operation, body: &'a [u8]) -> Self {
+    pub(crate) fn of(operation: &'static Operation, body: &'a [u8]) -> Self {
         Self {
             source: KMS,
             name: operation.name,
@@ -48,7 +47,7 @@ impl<'a> Event<'a> {
     }
 
     /// An operation of ours.
-    pub(super) fn own(name: &'a str, read_only: bool, body: &'a [u8]) -> Self {
+    pub(crate) fn own(name: &'a str, read_only: bool, body: &'a [u8]) -> Self {
         let source = KEYMILL;
         Self {
             source,
@@ -59,21 +58,8 @@ impl<'a> Event<'a> {
     }
 }
 
-/// What a call was about, and what it used of it.
-#[derive(Default)]
-pub(super) struct Resources {
-    /// The key.
-    pub(super) key: Option<Arc<KeyEntry>>,
-    /// The key that a blob was moved to.
-    pub(super) destination: Option<Arc<KeyEntry>>,
-    /// The generation of its material.
-    pub(super) material: Option<KeyMaterialId>,
-    /// What has no entry in the store before or after the call: an alias, a new key.
-    pub(super) other: Option<String>,
-}
-
 /// How it ended.
-pub(super) enum Outcome<'a> {
+pub(crate) enum Outcome<'a> {
     Done(&'a Resources, Option<Batch>),
     Refused(&'a ApiError, Option<Batch>),
 }
@@ -83,36 +69,8 @@ thread_local! {
 }
 
 impl Api {
-    /// `DescribeAuditLog`: the head of what is durable.
-    pub(super) fn describe_audit_log(&self, body: &[u8]) -> Result<Reply, ApiError> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Input {}
-        let Input {} = wire::decode(body)?;
-        Ok(Reply::of(&self.audit.head().to_json()))
-    }
-
-    /// `AcknowledgeAuditLog`: the operator takes the log's beginning after this group for good.
-    /// Nothing is done but that it is recorded, in the log itself.
-    pub(super) fn acknowledge_audit_log(&self, body: &[u8]) -> Result<Reply, ApiError> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields, rename_all = "PascalCase")]
-        struct Input {
-            log: String,
-            group: u64,
-        }
-        let Input { log, group } = wire::decode(body)?;
-        let head = self.audit.head();
-        let now = head.to_json();
-        if now["Log"] != log || group > head.group {
-            let said = "Log and Group are not of the log as it is now";
-            return Err(ApiError::new(KmsErrorCode::ValidationException, said));
-        }
-        Ok(Reply::of(&now))
-    }
-
     /// Refuses what must not be begun while it could not be recorded.
-    pub(super) fn check_recordable(&self) -> Result<(), ApiError> {
+    pub(crate) fn check_recordable(&self) -> Result<(), ApiError> {
         if self.audit.is_writable() {
             return Ok(());
         }
@@ -120,7 +78,7 @@ impl Api {
     }
 
     /// Records a call, and lets its answer go when its record may be relied on.
-    pub(super) async fn told(
+    pub(crate) async fn told(
         &self,
         requester: &Requester,
         event: Event<'_>,
@@ -147,7 +105,7 @@ impl Api {
     }
 
     /// Records a call that has ended so.
-    pub(super) fn tell(
+    pub(crate) fn tell(
         &self,
         requester: &Requester,
         event: Event<'_>,
@@ -172,8 +130,45 @@ impl Api {
         recorded.map_err(ApiError::internal)
     }
 
+    /// Records a part of a bulk job, which this process has made by itself for whoever has the
+    /// store, as `event`.
+    ///
+    /// # Errors
+    /// [`ApiError`]: the part must not be kept.
+    pub fn tell_part(
+        &self,
+        event: &'static str,
+        requester: &Requester,
+        asked: &[u8],
+        entry: &Arc<KeyEntry>,
+        rows: Batch,
+    ) -> Result<Recorded, ApiError> {
+        let resources = Resources {
+            key: Some(Arc::clone(entry)),
+            material: entry.current().map(|material| material.id()),
+            ..Resources::default()
+        };
+        let done = Outcome::Done(&resources, Some(rows));
+        self.tell(requester, Event::own(event, true, asked), &done)
+    }
+
+    /// Records that an operator's command on the opened store is about to do `event`, as asked.
+    ///
+    /// # Errors
+    /// [`ApiError`]: it must not.
+    pub fn tell_begun(
+        &self,
+        event: &'static str,
+        requester: &Requester,
+        asked: &[u8],
+    ) -> Result<Recorded, ApiError> {
+        let nothing = Resources::default();
+        let done = Outcome::Done(&nothing, None);
+        self.tell(requester, Event::own(event, true, asked), &done)
+    }
+
     /// Records what the daemon did with a key by itself.
-    pub(super) fn tell_service_event(&self, name: &'static str, entry: &KeyEntry) {
+    pub(crate) fn tell_service_event(&self, name: &'static str, entry: &KeyEntry) {
         let account = entry.key.account.as_str();
         let key = Resource {
             arn: &entry.arn,

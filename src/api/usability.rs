@@ -9,7 +9,7 @@ use crate::keystore::KeyEntry;
 use std::sync::Arc;
 
 /// `InvalidKeyUsageException` when keys of this usage do not have the operation.
-pub(super) fn usage(entry: &KeyEntry, needed: KeyUsage, operation: &str) -> Result<(), ApiError> {
+pub(crate) fn usage(entry: &KeyEntry, needed: KeyUsage, operation: &str) -> Result<(), ApiError> {
     let usage = entry.key.usage;
     if usage == needed {
         return Ok(());
@@ -24,7 +24,7 @@ pub(super) fn usage(entry: &KeyEntry, needed: KeyUsage, operation: &str) -> Resu
 
 /// `DisabledException` or `KMSInvalidStateException` when cryptographic operations may not use the
 /// key.
-pub(super) fn state(entry: &KeyEntry) -> Result<(), ApiError> {
+pub(crate) fn state(entry: &KeyEntry) -> Result<(), ApiError> {
     entry
         .key
         .state
@@ -32,7 +32,7 @@ pub(super) fn state(entry: &KeyEntry) -> Result<(), ApiError> {
         .map_err(|state| invalid_state(entry, state))
 }
 
-pub(super) fn invalid_state(entry: &KeyEntry, state: InvalidState) -> ApiError {
+pub(crate) fn invalid_state(entry: &KeyEntry, state: InvalidState) -> ApiError {
     let code = match state {
         InvalidState::Disabled => KmsErrorCode::DisabledException,
         InvalidState::PendingDeletion
@@ -43,13 +43,13 @@ pub(super) fn invalid_state(entry: &KeyEntry, state: InvalidState) -> ApiError {
 }
 
 /// `KMSInvalidStateException` when the key waits for its deletion.
-pub(super) fn not_pending_deletion(entry: &KeyEntry) -> Result<(), ApiError> {
+pub(crate) fn not_pending_deletion(entry: &KeyEntry) -> Result<(), ApiError> {
     let state = entry.key.state.not_pending_deletion();
     state.map_err(|state| invalid_state(entry, state))
 }
 
 /// The material that new data keys of this key are under.
-pub(super) fn data_key_material<'a>(
+pub(crate) fn data_key_material<'a>(
     entry: &'a KeyEntry,
     operation: &str,
 ) -> Result<&'a Arc<BackingKey>, ApiError> {
@@ -59,7 +59,7 @@ pub(super) fn data_key_material<'a>(
 }
 
 /// The same, of a key whose usage and state have been found good.
-pub(super) fn material(entry: &KeyEntry) -> Result<&Arc<BackingKey>, ApiError> {
+pub(crate) fn material(entry: &KeyEntry) -> Result<&Arc<BackingKey>, ApiError> {
     entry.current().ok_or_else(|| {
         ApiError::new(
             KmsErrorCode::InvalidKeyUsageException,
@@ -69,7 +69,7 @@ pub(super) fn material(entry: &KeyEntry) -> Result<&Arc<BackingKey>, ApiError> {
 }
 
 /// `InvalidKeyUsageException` for an algorithm that keys of this spec do not have.
-pub(super) fn incompatible(entry: &KeyEntry, algorithm: &str) -> ApiError {
+pub(crate) fn incompatible(entry: &KeyEntry, algorithm: &str) -> ApiError {
     let message = format!(
         "Algorithm {algorithm} is incompatible with key spec {}.",
         entry.key.spec
@@ -78,7 +78,7 @@ pub(super) fn incompatible(entry: &KeyEntry, algorithm: &str) -> ApiError {
 }
 
 /// `UnsupportedOperationException` for a key whose material comes from elsewhere than `needed`.
-pub(super) fn origin(entry: &KeyEntry, needed: KeyOrigin) -> Result<(), ApiError> {
+pub(crate) fn origin(entry: &KeyEntry, needed: KeyOrigin) -> Result<(), ApiError> {
     let origin = entry.key.origin;
     if origin == needed {
         return Ok(());

@@ -9,14 +9,14 @@ use std::fmt::{Display, Write};
 
 /// The violations of one request, in the order of its members.
 #[derive(Default)]
-pub(super) struct Violations {
+pub(crate) struct Violations {
     count: usize,
     text: String,
 }
 
 impl Violations {
     /// Refuses the request when a member violated its constraint.
-    pub(super) fn check(self) -> Result<(), ApiError> {
+    pub(crate) fn check(self) -> Result<(), ApiError> {
         if self.count == 0 {
             return Ok(());
         }
@@ -26,17 +26,17 @@ impl Violations {
     }
 
     /// A member's value, and what it must be.
-    pub(super) fn value(&mut self, member: &str, value: impl Display, must: impl Display) {
+    pub(crate) fn value(&mut self, member: &str, value: impl Display, must: impl Display) {
         self.add(format_args!("Value '{value}' at '{member}'"), must);
     }
 
     /// A member whose value is never echoed: a blob, or something sensitive.
-    pub(super) fn unnamed(&mut self, member: &str, must: impl Display) {
+    pub(crate) fn unnamed(&mut self, member: &str, must: impl Display) {
         self.add(format_args!("Value at '{member}'"), must);
     }
 
     /// A required member that is missing.
-    pub(super) fn null(&mut self, member: &str) {
+    pub(crate) fn null(&mut self, member: &str) {
         self.add(
             format_args!("Value null at '{member}'"),
             "Member must not be null",
@@ -53,7 +53,7 @@ impl Violations {
     }
 
     /// A required text of at most `max` characters that matches `pattern`.
-    pub(super) fn required_text(
+    pub(crate) fn required_text(
         &mut self,
         member: &str,
         value: Option<&str>,
@@ -67,7 +67,7 @@ impl Violations {
     }
 
     /// A text of `min` to `max` characters that matches `pattern`.
-    pub(super) fn text(
+    pub(crate) fn text(
         &mut self,
         member: &str,
         value: &str,
@@ -93,7 +93,7 @@ impl Violations {
     }
 
     /// A number in a range.
-    pub(super) fn number(&mut self, member: &str, value: i64, min: i64, max: i64) {
+    pub(crate) fn number(&mut self, member: &str, value: i64, min: i64, max: i64) {
         if value < min {
             let must = format_args!("Member must have value greater than or equal to {min}");
             self.value(member, value, must);
@@ -104,7 +104,7 @@ impl Violations {
     }
 
     /// A blob of 1 to `max` bytes.
-    pub(super) fn blob(&mut self, member: &str, bytes: usize, max: usize) {
+    pub(crate) fn blob(&mut self, member: &str, bytes: usize, max: usize) {
         if bytes < 1 {
             self.unnamed(member, at_least_length(1));
         } else if bytes > max {
@@ -113,7 +113,7 @@ impl Violations {
     }
 
     /// A member of an enumeration.
-    pub(super) fn one_of(&mut self, member: &str, value: &str, set: &str) {
+    pub(crate) fn one_of(&mut self, member: &str, value: &str, set: &str) {
         if !set.split(", ").any(|one| one == value) {
             let must = format_args!("Member must satisfy enum value set: [{set}]");
             self.value(member, value, must);
@@ -121,7 +121,7 @@ impl Violations {
     }
 
     /// `GrantTokens`: 0..=10 texts of 1..=8192 characters.
-    pub(super) fn grant_tokens(&mut self, tokens: Option<&[impl AsRef<str>]>) {
+    pub(crate) fn grant_tokens(&mut self, tokens: Option<&[impl AsRef<str>]>) {
         const TOKENS_MAX: usize = 10;
         const TOKEN_CHARACTERS_MAX: usize = 8192;
         let tokens = tokens.unwrap_or_default();
@@ -149,19 +149,19 @@ fn at_most_length(max: usize) -> String {
 }
 
 /// A regular expression of the service model, and a function that decides it.
-pub(super) struct Pattern {
-    pub(super) text: &'static str,
-    pub(super) matches: fn(&str) -> bool,
+pub(crate) struct Pattern {
+    pub(crate) text: &'static str,
+    pub(crate) matches: fn(&str) -> bool,
 }
 
 /// `KeyId`: a constraint of the endpoint that the public model lacks.
-pub(super) const ASCII: Pattern = Pattern {
+pub(crate) const ASCII: Pattern = Pattern {
     text: r"^\p{ASCII}+$",
     matches: |text| !text.is_empty() && text.is_ascii(),
 };
 
 /// `AliasName`.
-pub(super) const ALIAS: Pattern = Pattern {
+pub(crate) const ALIAS: Pattern = Pattern {
     text: "^[a-zA-Z0-9:/_-]+$",
     matches: |text| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":/_-".contains(&byte);
@@ -170,13 +170,13 @@ pub(super) const ALIAS: Pattern = Pattern {
 };
 
 /// `Marker`.
-pub(super) const LATIN: Pattern = Pattern {
+pub(crate) const LATIN: Pattern = Pattern {
     text: r"[\u0020-\u00FF]*",
     matches: |text| text.chars().all(|one| ('\u{20}'..='\u{ff}').contains(&one)),
 };
 
 /// Characters of a `KeyId`.
-pub(super) const KEY_ID_CHARACTERS_MAX: usize = 2048;
+pub(crate) const KEY_ID_CHARACTERS_MAX: usize = 2048;
 
 #[cfg(test)]
 mod tests {

@@ -21,10 +21,10 @@ use std::ops::Deref;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Text that is borrowed from the body where it has no escapes.
-pub(super) type Text<'a> = Option<CowText<'a>>;
+pub(crate) type Text<'a> = Option<CowText<'a>>;
 
 /// Parses a body.
-pub(super) fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+pub(crate) fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     // An array would be taken for the members in order.
     if first != Some(&b'{') {
@@ -35,13 +35,13 @@ pub(super) fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiErr
 
 /// An encryption context, or one that is too large: that is told after the other members were
 /// looked at.
-pub(super) enum ContextMember {
+pub(crate) enum ContextMember {
     Sound(EncryptionContext),
     TooLarge,
 }
 
 /// The context of a request, if there is one.
-pub(super) fn context(member: Option<ContextMember>) -> Result<EncryptionContext, ApiError> {
+pub(crate) fn context(member: Option<ContextMember>) -> Result<EncryptionContext, ApiError> {
     match member {
         None => Ok(EncryptionContext::default()),
         Some(ContextMember::Sound(context)) => Ok(context),
@@ -83,7 +83,7 @@ impl<'de> Visitor<'de> for Pairs {
 
 /// Serde borrows a `Cow` only when told to, which what is in an option, a list or a map cannot be.
 #[derive(Deserialize)]
-pub(super) struct CowText<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(crate) struct CowText<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl Deref for CowText<'_> {
     type Target = str;
@@ -95,10 +95,10 @@ impl Deref for CowText<'_> {
 
 /// A blob member: standard base64 with padding and without line breaks, decoded; wiped when
 /// dropped, because it may be a plaintext.
-pub(super) struct Blob(SecretBytes);
+pub(crate) struct Blob(SecretBytes);
 
 impl Blob {
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         self.0.expose()
     }
 }
@@ -120,7 +120,7 @@ impl<'de> Deserialize<'de> for Blob {
 
 /// Writes one JSON object. Room is made once, so that nothing secret is left behind where a buffer
 /// has grown.
-pub(super) struct Object {
+pub(crate) struct Object {
     text: Zeroizing<Vec<u8>>,
 }
 
@@ -129,12 +129,12 @@ pub(super) struct Object {
 const RESPONSE_BYTES: usize = 16 * 1024;
 
 /// Characters of these bytes in base64.
-pub(super) fn base64_bytes(value: &[u8]) -> usize {
+pub(crate) fn base64_bytes(value: &[u8]) -> usize {
     base64_simd::STANDARD.encoded_length(value.len())
 }
 
 impl Object {
-    pub(super) fn with_room(bytes: usize) -> Self {
+    pub(crate) fn with_room(bytes: usize) -> Self {
         let mut text = Vec::with_capacity(bytes);
         text.push(b'{');
         Self {
@@ -142,11 +142,11 @@ impl Object {
         }
     }
 
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_room(RESPONSE_BYTES)
     }
 
-    pub(super) fn member(&mut self, name: &str) -> &mut Vec<u8> {
+    pub(crate) fn member(&mut self, name: &str) -> &mut Vec<u8> {
         if self.text.last() != Some(&b'{') {
             self.text.push(b',');
         }
@@ -157,33 +157,33 @@ impl Object {
     }
 
     /// Text that may need escapes.
-    pub(super) fn text(&mut self, name: &str, value: &str) {
+    pub(crate) fn text(&mut self, name: &str, value: &str) {
         let out = self.member(name);
         serde_json::to_writer(out, value).expect("writing text to a vector cannot fail");
     }
 
     /// Text under a name that is the caller's, and may need escapes as well.
-    pub(super) fn named_text(&mut self, name: &str, value: &str) {
+    pub(crate) fn named_text(&mut self, name: &str, value: &str) {
         let quoted = serde_json::Value::from(name).to_string();
         self.text(&quoted[1..quoted.len() - 1], value);
     }
 
     /// Text of our own that needs no escapes: an ARN, a name of an enumeration.
-    pub(super) fn plain(&mut self, name: &str, value: &str) {
+    pub(crate) fn plain(&mut self, name: &str, value: &str) {
         let out = self.member(name);
         out.push(b'"');
         out.extend_from_slice(value.as_bytes());
         out.push(b'"');
     }
 
-    pub(super) fn material_id(&mut self, name: &str, id: KeyMaterialId) {
+    pub(crate) fn material_id(&mut self, name: &str, id: KeyMaterialId) {
         let out = self.member(name);
         out.push(b'"');
         out.extend_from_slice(&id.hex());
         out.push(b'"');
     }
 
-    pub(super) fn base64(&mut self, name: &str, value: &[u8]) {
+    pub(crate) fn base64(&mut self, name: &str, value: &[u8]) {
         use base64_simd::{AsOut, STANDARD};
         let out = self.member(name);
         out.push(b'"');
@@ -195,22 +195,22 @@ impl Object {
     }
 
     /// A value of our own that prints without anything to escape.
-    pub(super) fn shown(&mut self, name: &str, value: impl fmt::Display) {
+    pub(crate) fn shown(&mut self, name: &str, value: impl fmt::Display) {
         let out = self.member(name);
         write!(out, "\"{value}\"").expect("writing to a vector cannot fail");
     }
 
-    pub(super) fn number(&mut self, name: &str, value: impl fmt::Display) {
+    pub(crate) fn number(&mut self, name: &str, value: impl fmt::Display) {
         let out = self.member(name);
         write!(out, "{value}").expect("writing to a vector cannot fail");
     }
 
-    pub(super) fn flag(&mut self, name: &str, value: bool) {
+    pub(crate) fn flag(&mut self, name: &str, value: bool) {
         self.number(name, value);
     }
 
     /// Seconds since the epoch with milliseconds, as the service sends them.
-    pub(super) fn time(&mut self, name: &str, time: Timestamp) {
+    pub(crate) fn time(&mut self, name: &str, time: Timestamp) {
         let milliseconds = time.0 / 1000;
         self.number(
             name,
@@ -218,12 +218,12 @@ impl Object {
         );
     }
 
-    pub(super) fn object(&mut self, name: &str, object: Self) {
+    pub(crate) fn object(&mut self, name: &str, object: Self) {
         let reply = object.end();
         self.member(name).extend_from_slice(reply.body());
     }
 
-    pub(super) fn list(&mut self, name: &str, items: impl Iterator<Item = Self>) {
+    pub(crate) fn list(&mut self, name: &str, items: impl Iterator<Item = Self>) {
         let out = self.member(name);
         out.push(b'[');
         for (number, item) in items.enumerate() {
@@ -236,7 +236,7 @@ impl Object {
     }
 
     /// Texts of our own that need no escapes.
-    pub(super) fn plain_list(&mut self, name: &str, texts: &[&str]) {
+    pub(crate) fn plain_list(&mut self, name: &str, texts: &[&str]) {
         let out = self.member(name);
         out.push(b'[');
         for (number, text) in texts.iter().enumerate() {
@@ -248,7 +248,7 @@ impl Object {
         out.push(b']');
     }
 
-    pub(super) fn end(mut self) -> Reply {
+    pub(crate) fn end(mut self) -> Reply {
         self.text.push(b'}');
         Reply::new(self.text)
     }

@@ -3,14 +3,14 @@
 //!
 //! A call is small enough for a signature over it, so it is the same on every transport.
 
-use crate::api::Purpose;
-use crate::api::bind::MEDIA_TYPE;
-use crate::api::bind::columns::Texts;
 use crate::bulk::client::{Client, Connection, Target};
 use crate::bulk::source::{KeyIdentity, SourceError};
+use crate::columns::Texts;
 use crate::envelope::blob::{BlobHeader, CiphertextBlob};
 use crate::key::KeyId;
 use crate::key::arn::Arn;
+use crate::stream::MEDIA_TYPE;
+use crate::stream::Purpose;
 use arrow_array::cast::AsArray;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_ipc::reader::StreamReader;

@@ -1,10 +1,9 @@
 //! How encryption contexts are named on the command line: columns with `--context`, pairs with
 //! `--constant NAME=VALUE`, in every command.
 
-use crate::api::bind::columns::ContextPairs;
-use crate::api::bind::contexts::ContextSource;
 use crate::bulk::layout;
 use crate::cli::failure::Failure;
+use crate::columns::{ContextPairs, ContextSource};
 use crate::context::EncryptionContext;
 use clap::Args;
 use clap::builder::UnknownArgumentValueParser;

@@ -1,12 +1,12 @@
 //! `keymill provision`: the users' own table, and a wrapped key beside each row; from the opened
 //! store, or from a running daemon with the caller's rights.
 
-use crate::api::bind::columns::ContextPairs;
 use crate::bulk::Ending;
 use crate::cli::Place;
 use crate::cli::bulk::{self, Length, PartsTo, PlaceOf, Scene};
 use crate::cli::context::{column, pair};
 use crate::cli::failure::{Failure, Status};
+use crate::columns::ContextPairs;
 use crate::config::{Config, Environment};
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::Entropy;

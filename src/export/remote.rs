@@ -1,7 +1,6 @@
 //! Blobs streamed from a running daemon: one call of the batch endpoint for each part, on a
 //! connection that is kept.
 
-use crate::api::batch::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID, PATH};
 use crate::bulk::client::{Connection, Target};
 use crate::bulk::{Client, KeyIdentity, SourceError};
 use crate::context::EncryptionContext;
@@ -11,6 +10,7 @@ use crate::export::source::{Source, Worker};
 use crate::key::KeyId;
 use crate::key::arn::Arn;
 use crate::key::data_key::DataKeyLength;
+use crate::stream::batch::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID, PATH};
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use hyper::body::Incoming;

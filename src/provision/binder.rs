@@ -1,9 +1,9 @@
 //! What binds rows: this process, under a key of the opened store, or a daemon.
 
-use crate::api::bind::columns::{ContextPairs, Rows};
 use crate::audit::RowsDigest;
 use crate::bulk::minting::{Minter, Recorder};
 use crate::bulk::{KeyIdentity, SourceError};
+use crate::columns::{ContextPairs, Rows};
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::Entropy;
 use crate::key::data_key::DataKeyLength;

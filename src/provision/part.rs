@@ -1,11 +1,11 @@
 //! How a worker writes a part.
 
-use crate::api::bind::columns::{Rows, Texts};
 use crate::bulk::layout::{self, ContextsBuilder, Layout, column};
 use crate::bulk::ledger::Written;
 use crate::bulk::manifest::SOFTWARE;
 use crate::bulk::parquet::{Constants, PartEncoder};
 use crate::bulk::{JobError, KeyIdentity, Ledger, PartMaker, Runtime, SourceError, Task, footer};
+use crate::columns::{ColumnError, Rows, Texts};
 use crate::context::EncryptionContext;
 use crate::provision::binder::{BindError, Binder, Contexts};
 use crate::provision::{Parameters, Plan};
@@ -46,9 +46,9 @@ impl<'a, B: Binder> Parts<'a, B> {
     fn bind(&mut self, file: usize, batch: &Batch) -> Result<Bound, JobError> {
         let pairs = &self.shared.plan.pairs;
         let name = &self.shared.table.objects[file].name;
-        let unusable = |error: crate::api::ApiError| TableError::Column {
+        let unusable = |error: ColumnError| TableError::Column {
             name: name.clone(),
-            reason: error.message().to_owned(),
+            reason: error.to_string(),
         };
         let places = pairs.places(&batch.rows.schema()).map_err(unusable)?;
         let rows = pairs.rows(&batch.rows, &places).map_err(unusable)?;
@@ -195,10 +195,7 @@ impl<B: Binder> PartMaker<Parameters> for Parts<'_, B> {
 }
 
 /// The contexts of `count` rows, those in a row that are alike as one.
-fn runs(
-    rows: &Rows<'_>,
-    count: usize,
-) -> Result<Vec<(EncryptionContext, usize)>, crate::api::ApiError> {
+fn runs(rows: &Rows<'_>, count: usize) -> Result<Vec<(EncryptionContext, usize)>, ColumnError> {
     let mut runs: Vec<(EncryptionContext, usize)> = Vec::new();
     for row in 0..count {
         match runs.last_mut() {

@@ -3,13 +3,13 @@
 //!
 //! Only the columns that contexts are made of are sent.
 
-use crate::api::Purpose;
-use crate::api::bind::columns::{ContextPairs, Texts};
 use crate::bulk::stream::{self, CALL_BYTES_MAX, CALL_ROWS_MAX, Stream, encoded};
 use crate::bulk::{Client, KeyIdentity, SourceError};
+use crate::columns::{ContextPairs, Texts};
 use crate::envelope::blob_bytes;
 use crate::key::data_key::DataKeyLength;
 use crate::provision::binder::{BindError, Binder, Contexts, Source};
+use crate::stream::Purpose;
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_schema::ArrowError;
 use std::ops::Range;

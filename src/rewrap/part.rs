@@ -1,11 +1,11 @@
 //! How a worker writes a part.
 
-use crate::api::bind::blobs::Blobs;
 use crate::bulk::layout::{self, ContextsBuilder, Layout, column};
 use crate::bulk::ledger::Written;
 use crate::bulk::manifest::SOFTWARE;
 use crate::bulk::parquet::{Constants, PartEncoder};
 use crate::bulk::{JobError, KeyIdentity, Ledger, PartMaker, Runtime, SourceError, Task, footer};
+use crate::columns::Blobs;
 use crate::context::EncryptionContext;
 use crate::rewrap::sealer::{Row, SealError, Sealer};
 use crate::rewrap::{Parameters, Plan};

@@ -3,13 +3,13 @@
 //!
 //! Blobs and contexts are sent, and nothing else of the table.
 
-use crate::api::Purpose;
 use crate::bulk::layout::{ContextsBuilder, column};
 use crate::bulk::stream::{self, CALL_BYTES_MAX, CALL_ROWS_MAX, Stream, encoded};
 use crate::bulk::{Client, KeyIdentity, SourceError};
 use crate::context::EncryptionContext;
 use crate::envelope::blob::{OVERHEAD_BYTES, PLAINTEXT_BYTES_MAX};
 use crate::rewrap::sealer::{Row, SealError, Sealer, Source};
+use crate::stream::Purpose;
 use arrow_array::builder::BinaryBuilder;
 use arrow_array::{ArrayRef, BinaryArray, RecordBatch};
 use arrow_schema::ArrowError;

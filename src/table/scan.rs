@@ -1,9 +1,9 @@
 //! The first look at a table: everything that can be refused of a row without any key is found
 //! before the first key is made.
 
-use crate::api::bind::columns::{ContextPairs, Texts};
 use crate::bulk::Folder;
 use crate::bulk::folder::{REJECTS, SPILL};
+use crate::columns::{ColumnError, ContextPairs, Texts};
 use crate::table::distinct::{Distinct, Fingerprint};
 use crate::table::ndjson::Fields;
 use crate::table::plan::{FilePlan, Plan};
@@ -141,7 +141,7 @@ impl<'a> Scan<'a> {
         };
         let ids = rows.column_by_name(id_column).and_then(Texts::of);
         let ids = ids.ok_or_else(|| unusable(format!("there is no column {id_column:?}")))?;
-        let told = |error: crate::api::ApiError| unusable(error.message().to_owned());
+        let told = |error: ColumnError| unusable(error.to_string());
         let places = pairs.places(&rows.schema()).map_err(told)?;
         let contexts = pairs.rows(&rows, &places).map_err(told)?;
         let mut entries = Vec::with_capacity(numbers.len());
@@ -151,7 +151,7 @@ impl<'a> Scan<'a> {
             if id.is_empty() {
                 self.reject(place, format!("its {id_column:?} is null or empty"))?;
             } else if let Err(error) = contexts.check(at) {
-                self.reject(place, error.message().to_owned())?;
+                self.reject(place, error.to_string())?;
             } else {
                 entries.push(self.hash.of(id.as_bytes(), place));
             }
@@ -188,7 +188,7 @@ pub fn check_columns(
     for pairs in [&id, question.pairs] {
         pairs.places(schema).map_err(|error| TableError::Column {
             name: object.name.clone(),
-            reason: error.message().to_owned(),
+            reason: error.to_string(),
         })?;
     }
     Ok(())

@@ -9,10 +9,10 @@
 //! A batch that ends early says so: octets end before `Content-Length`, lines with the error in
 //! place of the count, and an Arrow stream without its marker, the connection cut.
 
-use crate::api::bind::BlobRows;
-use crate::api::{ApiError, Chunk, DataKeys, KmsErrorCode};
+use crate::api::{ApiError, KmsErrorCode};
 use crate::audit::Recorded;
 use crate::rates::Exceeded;
+use crate::stream::{BlobRows, Chunk, DataKeys};
 use crate::transport::connection::BUFFER_BYTES_MAX;
 use crate::transport::makers::Makers;
 use crate::transport::parts::{Part, Parts};

@@ -8,7 +8,8 @@
 //! Decoding, authorizing and binding a chunk keep a processor busy for some milliseconds: all of
 //! that happens on threads of `makers`, as in a batch.
 
-use crate::api::{self, ApiError, KmsErrorCode, Step};
+use crate::api::{ApiError, KmsErrorCode};
+use crate::stream::{RowStream, Step};
 use crate::transport::batch::{PAUSE_MAX, PAUSE_MIN};
 use crate::transport::makers::Makers;
 use crate::transport::parts::{Part, Parts};
@@ -74,7 +75,7 @@ pub(super) struct Bounds {
 /// Reads, binds, and waits.
 pub(super) struct Stream {
     /// `None` if its thread panicked.
-    rows: Option<api::Containers>,
+    rows: Option<RowStream>,
     input: Input,
     /// Read, not yet used.
     unused: Bytes,
@@ -82,7 +83,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(rows: api::Containers, input: Input, bounds: Bounds) -> Self {
+    pub(super) fn new(rows: RowStream, input: Input, bounds: Bounds) -> Self {
         Self {
             rows: Some(rows),
             input,
@@ -96,7 +97,7 @@ impl Stream {
         self.input.into_incoming()
     }
 
-    fn rows(&mut self) -> Result<&mut api::Containers, ApiError> {
+    fn rows(&mut self) -> Result<&mut RowStream, ApiError> {
         self.rows.as_mut().ok_or_else(lost)
     }
 
@@ -164,7 +165,7 @@ impl Parts for Stream {
     }
 
     fn handed_out(&self) -> Option<u64> {
-        self.rows.as_ref().map(api::Containers::rows)
+        self.rows.as_ref().map(RowStream::rows)
     }
 
     fn bytes(&self) -> Option<u64> {

@@ -1,8 +1,8 @@
 //! What a request's head asks for: its route, its operation, and the form of its answer. Pure; sees
 //! no body and no caller.
 
-use crate::api::Purpose;
-use crate::api::bind::MEDIA_TYPE;
+use crate::stream::MEDIA_TYPE;
+use crate::stream::Purpose;
 use crate::transport::tally::Outcome;
 use http::{HeaderMap, HeaderName, Method, header};
 
@@ -32,7 +32,7 @@ impl<'a> Route<'a> {
     pub(super) fn of(method: &Method, path: &'a str) -> Result<Self, Outcome> {
         let route = match path {
             "/" => Self::Kms,
-            crate::api::batch::PATH => Self::DataKeys,
+            crate::stream::batch::PATH => Self::DataKeys,
             path => match (purpose(path), path.strip_prefix(ADMIN_PREFIX)) {
                 (Some(purpose), _) => Self::Containers(purpose),
                 (None, Some(operation)) => Self::Admin(operation),

@@ -1,8 +1,9 @@
 //! Requests and their durations, counted in tables: a handle is registered when its cell is first
 //! used, and never on the way of a later request.
 
-use crate::api::{KmsErrorCode, OPERATIONS, Operation, Purpose};
+use crate::api::{KmsErrorCode, OPERATIONS, Operation};
 use crate::metrics::Metrics;
+use crate::stream::Purpose;
 use metrics::{Counter, Histogram};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

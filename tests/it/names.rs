@@ -2,8 +2,8 @@
 //! alerts and the documents; alerts and their sections in docs/runbooks.md. And what every panel of
 //! a dashboard must have.
 
-use keymill::api::Purpose;
 use keymill::metrics::{FAMILIES, Kind};
+use keymill::stream::Purpose;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -360,7 +360,7 @@ async fn a_grant_to_another_accounts_principal_lets_him() {
             batch.as_bytes(),
         )
         .unwrap();
-    assert_eq!(blobs_of(keys.next_chunk(&mut Vec::new())), 3);
+    assert_eq!(keys.blobs(&mut Vec::new()), 3);
     let retire = json!({"KeyId": arn, "GrantId": made["GrantId"]});
     let denied = two.call(&two.visitor, "RetireGrant", retire.clone()).await;
     assert_eq!(denied, Err(foreign(&two.visitor, "RetireGrant")));

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 /// Runs a call on a thread and runtime of its own, in the middle of another request.
-pub(super) fn at_once(api: &Arc<Api>, name: &'static str, body: &Value) {
+pub(crate) fn at_once(api: &Arc<Api>, name: &'static str, body: &Value) {
     let (api, body) = (Arc::clone(api), body.to_string());
     let admin = Principal::operator(0, ACCOUNT.parse().unwrap());
     let call = move || {
@@ -22,7 +22,7 @@ pub(super) fn at_once(api: &Arc<Api>, name: &'static str, body: &Value) {
 }
 
 /// Puts `act` between the work and the last check of this thread's requests, `times` times.
-pub(super) fn between(times: usize, mut act: impl FnMut() + 'static) {
+pub(crate) fn between(times: usize, mut act: impl FnMut() + 'static) {
     let mut left = times;
     let act = move || {
         if left > 0 {

@@ -172,7 +172,7 @@ async fn a_batch_is_a_use() {
     let operator = Requester::local(Arc::clone(&bench.admin));
     let mut batch = bench.api.data_keys(&operator, body.as_bytes()).unwrap();
     assert_eq!(bench.usage(&id).await, json!({}));
-    assert_eq!(blobs_of(batch.next_chunk(&mut Vec::new())), 10);
+    assert_eq!(batch.blobs(&mut Vec::new()), 10);
     let last = bench.last_operation(&id).await;
     assert_eq!(last, "GenerateDataKeyWithoutPlaintext");
 }

@@ -1,24 +1,24 @@
-//! Limits: what is counted, who pays, how a single request is refused, and how a batch waits.
+//! Limits: what is counted, who pays, and how a single request is refused.
 
 use super::KmsErrorCode as Code;
 use super::fence::{at_once, between};
 use super::*;
-use crate::rates::{Config, Exceeded};
+use crate::rates::Config;
 use std::collections::BTreeMap;
 
-const TOO_FAST: &str =
+pub(crate) const TOO_FAST: &str =
     "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.";
 const MINT: &str = "GenerateDataKeyWithoutPlaintext";
-const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
-fn of_principal(keys_per_second: u64) -> Config {
+pub(crate) fn of_principal(keys_per_second: u64) -> Config {
     Config {
         principal_keys_per_second: keys_per_second,
         ..Config::default()
     }
 }
 
-fn of_key(keys_per_second: u64) -> Config {
+pub(crate) fn of_key(keys_per_second: u64) -> Config {
     Config {
         kms_key_keys_per_second: keys_per_second,
         ..Config::default()
@@ -37,7 +37,7 @@ impl Bench {
     }
 
     /// Mints for as long as it is let, and returns how often.
-    async fn mints(&self, principal: &Arc<Principal>, id: &str) -> usize {
+    pub(crate) async fn mints(&self, principal: &Arc<Principal>, id: &str) -> usize {
         for had in 0.. {
             match self.call_as(principal, MINT, ask(id)).await {
                 Ok(_) => {}
@@ -48,7 +48,7 @@ impl Bench {
         0
     }
 
-    fn throttles(&self, scope: &str) -> u64 {
+    pub(crate) fn throttles(&self, scope: &str) -> u64 {
         self.counted(&format!("keymill_throttled_total{{scope=\"{scope}\"}}"))
     }
 }
@@ -199,84 +199,4 @@ async fn overrides_go_by_arn_and_the_operator_has_no_limit() {
         assert!(bench.call_as(&free, MINT, ask(&id)).await.is_ok());
         bench.done(MINT, ask(&id)).await;
     }
-}
-
-#[tokio::test]
-async fn a_batch_takes_what_its_limit_yields_and_waits_for_the_rest() {
-    let bench = Bench::with_rates(&of_principal(1000)).await;
-    let id = bench.key().await;
-    let all = bench.allowed("all", &["kms:*"]).await;
-    let body = json!({"KeyId": id, "KeySpec": "AES_256", "Count": 1004});
-    let mut batch = bench.batch(&all, body).unwrap();
-    let (mut blobs, mut now) = (Vec::new(), Duration::ZERO);
-    loop {
-        match batch.next_chunk(&mut blobs).unwrap() {
-            Chunk::End => break,
-            Chunk::Blobs(keys, _) => assert!(keys == 10 || keys == 4, "{keys}"),
-            Chunk::Wait(Exceeded { wait, .. }) => {
-                assert!(wait <= Duration::from_millis(10), "{wait:?}");
-                assert!(batch.next_keys() == 10 || batch.next_keys() == 4);
-                bench.api.clock.advance(wait);
-                now += wait;
-            }
-        }
-    }
-    assert_eq!(blobs.len(), 1004 * 96);
-    // Half of the burst at once, the rest at the rate.
-    assert_eq!(now, Duration::from_millis(504));
-    assert_eq!(bench.throttles("principal"), 0, "waiting is no refusal");
-}
-
-#[tokio::test]
-async fn single_requests_come_before_batches() {
-    let bench = Bench::with_rates(&of_key(100)).await;
-    let id = bench.key().await;
-    let bulk = bench.allowed("bulk", &["kms:*"]).await;
-    let online = bench.allowed("online", &["kms:*"]).await;
-    let body = json!({"KeyId": id, "KeySpec": "AES_256", "Count": 1000});
-    let mut batch = bench.batch(&bulk, body).unwrap();
-    let mut blobs = Vec::new();
-    // The batch has half of the burst, single requests have the other, and then they have whatever
-    // comes.
-    while matches!(batch.next_chunk(&mut blobs).unwrap(), Chunk::Blobs(1, _)) {}
-    assert_eq!(batch.handed_out(), 50);
-    assert_eq!(bench.mints(&online, &id).await, 50);
-    for _ in 0..100 {
-        bench.api.clock.advance(SECOND / 100);
-        let chunk = batch.next_chunk(&mut blobs).unwrap();
-        assert!(matches!(chunk, Chunk::Wait(_)), "{chunk:?}");
-        assert_eq!(bench.mints(&online, &id).await, 1);
-    }
-    bench.api.clock.advance(SECOND / 2);
-    assert!(matches!(
-        batch.next_chunk(&mut blobs).unwrap(),
-        Chunk::Wait(_)
-    ));
-    bench.api.clock.advance(SECOND / 100);
-    assert_eq!(blobs_of(batch.next_chunk(&mut blobs)), 1);
-}
-
-#[tokio::test]
-async fn a_batch_is_authorized_anew_while_it_waits() {
-    let bench = Bench::with_rates(&of_key(1)).await;
-    let id = bench.key().await;
-    let all = bench.allowed("all", &["kms:*"]).await;
-    let body = json!({"KeyId": id, "KeySpec": "AES_256", "Count": 2});
-    let mut batch = bench.batch(&all, body).unwrap();
-    let mut blobs = Vec::new();
-    assert_eq!(blobs_of(batch.next_chunk(&mut blobs)), 1);
-    let Chunk::Wait(exceeded) = batch.next_chunk(&mut blobs).unwrap() else {
-        panic!("there is no second key yet");
-    };
-    assert_eq!(exceeded.wait, SECOND);
-    bench.done("DisableKey", json!({"KeyId": id})).await;
-    let refused = batch.next_chunk(&mut blobs).unwrap_err();
-    assert_eq!(refused.code(), Code::DisabledException);
-    let given_up = batch.throttled(exceeded);
-    assert_eq!(
-        (given_up.code(), given_up.message()),
-        (Code::ThrottlingException, TOO_FAST)
-    );
-    assert_eq!(bench.throttles("key"), 1);
-    assert_eq!(blobs.len(), 96);
 }

@@ -424,10 +424,10 @@ async fn a_batch_ends_where_its_material_does() {
     for by_clock in [false, true] {
         let mut batch = bench.batch(&bench.admin, body.clone()).unwrap();
         let mut blobs = Vec::new();
-        let chunk = blobs_of(batch.next_chunk(&mut blobs));
+        let chunk = batch.blobs(&mut blobs);
         if by_clock {
             bench.enable_rotation(&id, 90).await;
-            blobs_of(batch.next_chunk(&mut blobs));
+            batch.blobs(&mut blobs);
             bench.api.clock.advance(DAY * 90);
             assert_eq!(bench.rotate_due().await, 1);
         } else {

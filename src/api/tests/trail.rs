@@ -1,7 +1,6 @@
 //! What the audit log is told: every authenticated call, before its answer.
 
 use super::*;
-use sha2::{Digest, Sha256};
 
 fn names(records: &[Value]) -> Vec<&str> {
     let name = |record: &'_ Value| record["eventName"].as_str().unwrap().to_owned().leak() as &str;
@@ -204,49 +203,6 @@ async fn audit_1_what_cannot_be_recorded_does_not_happen() {
         revision,
         "nothing was changed"
     );
-}
-
-#[tokio::test]
-async fn a_batch_is_recorded_chunk_by_chunk_with_its_digest() {
-    let bench = Bench::new().await;
-    let id = bench.key().await;
-    let count = DataKeys::CHUNK_KEYS as u64 + 7;
-    let body = json!({"KeyId": id, "KeySpec": "AES_128", "Count": 3 * count}).to_string();
-    let operator = Requester::local(Arc::clone(&bench.admin));
-    let mut batch = bench.api.data_keys(&operator, body.as_bytes()).unwrap();
-    let mut blobs = Vec::new();
-    blobs_of(batch.next_chunk(&mut blobs));
-    blobs_of(batch.next_chunk(&mut blobs));
-    bench.done("DisableKey", json!({"KeyId": id})).await;
-    batch.next_chunk(&mut blobs).unwrap_err();
-    let forbidden = json!({"KeyId": id, "KeySpec": "AES_128", "Count": 1}).to_string();
-    let refused = bench.api.data_keys(&operator, forbidden.as_bytes());
-    assert!(refused.is_err());
-    let records = bench.records();
-    let records: Vec<_> = records
-        .iter()
-        .filter(|record| record["eventName"] == "DataKeys")
-        .collect();
-    let digest = |bytes: &[u8]| {
-        hex_simd::encode_to_string(Sha256::digest(bytes), hex_simd::AsciiCase::Lower)
-    };
-    let half = blobs.len() / 2;
-    let expected = [
-        (1, digest(&blobs[..half]), None),
-        (2, digest(&blobs), None),
-        (2, digest(&blobs), Some("DisabledException")),
-    ];
-    assert_eq!(records.len(), 4);
-    for (record, (chunks, digest, code)) in records.iter().zip(expected) {
-        let data = &record["additionalEventData"];
-        assert_eq!(data["count"], chunks * DataKeys::CHUNK_KEYS);
-        assert_eq!(data["rowsSha256"], digest);
-        assert_eq!(record["errorCode"].as_str(), code);
-        assert_eq!(record["requestID"], records[0]["requestID"]);
-        assert_eq!(record["requestParameters"]["count"], 3 * count);
-    }
-    assert_eq!(records[0]["resources"][0]["ARN"], key_arn(&id));
-    assert_eq!(records[3]["additionalEventData"], Value::Null);
 }
 
 #[tokio::test]

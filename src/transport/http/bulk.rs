@@ -1,8 +1,8 @@
 //! What is answered part by part: batches of data keys, and streams of containers.
 
-use crate::api::batch::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID};
-use crate::api::bind::MEDIA_TYPE;
-use crate::api::{ApiError, KmsErrorCode, Purpose, RequestId};
+use crate::api::{ApiError, KmsErrorCode, RequestId};
+use crate::stream::batch::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID};
+use crate::stream::{MEDIA_TYPE, Purpose};
 use crate::transport::answered::{Answered, Streamed};
 use crate::transport::batch::{Batch, lost};
 use crate::transport::bind::{Bounds, Input, Stream};

@@ -6,10 +6,12 @@ use crate::server::wire::{Answer, Request};
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_ipc::writer::StreamWriter;
 use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey};
-use keymill::api::{self, ADMINISTRATION, OPERATIONS, Purpose, Requester};
+use keymill::admin::ADMINISTRATION;
+use keymill::api::{OPERATIONS, Requester};
 use keymill::auth::Credentials;
 use keymill::crypto::secret::SecretBytes;
 use keymill::policy::Principal;
+use keymill::stream::{self, Purpose};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -373,11 +375,11 @@ async fn every_operation_answers_every_principal_as_the_table_says() {
 async fn the_batch_answers_every_principal_as_a_single_call_would_be() {
     let walk = Walk::new().await;
     let host = walk.daemon.host();
-    let scene = walk.scene(api::batch::PATH).await;
+    let scene = walk.scene(stream::batch::PATH).await;
     let body = json!({"KeyId": scene.key, "KeySpec": "AES_256", "Count": 2});
     for over_tcp in [true, false] {
         for ((caller, (_, signs)), expected) in CALLERS.iter().zip(&walk.credentials).zip(MINTING) {
-            let request = Request::post(api::batch::PATH, &host, &body).signed_with(signs, NOW);
+            let request = Request::post(stream::batch::PATH, &host, &body).signed_with(signs, NOW);
             let answer = walk.ask(&request, over_tcp).await;
             if expected == OK {
                 assert_eq!(
@@ -389,7 +391,7 @@ async fn the_batch_answers_every_principal_as_a_single_call_would_be() {
                 assert_eq!(outcome(&answer), expected, "{caller}");
             }
         }
-        let unsigned = Request::post(api::batch::PATH, &host, &body);
+        let unsigned = Request::post(stream::batch::PATH, &host, &body);
         let answer = walk.ask(&unsigned, over_tcp).await;
         assert_eq!(answer.status, if over_tcp { 400 } else { 200 });
     }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::context::EncryptionContext;
 use crate::envelope;
+use crate::key::material::BackingKey;
 use base64_simd::STANDARD;
 
 /// A blob that somebody has made who has the material, as if it were of this generation.

@@ -73,6 +73,7 @@ async fn a_date_that_has_come_rotates_once() {
 
 #[tokio::test]
 async fn many_dates_at_once_are_several_changes() {
+    use crate::key::material::BackingKey;
     use crate::key::rotation::RotationSchedule;
     use crate::key::{KeyId, KmsKey};
     use crate::keystore::KeyDraft;

@@ -1,0 +1,150 @@
+//! Access keys: an id that everybody may see, and a secret that is told once.
+
+use crate::admin::lookup::{check_name, find, limit, named, named_arn, replace};
+use crate::api::validation::Violations;
+use crate::api::wire::{self, Object, Text};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
+use crate::crypto::secret::SecretBytes;
+use crate::keystore::{AccessKey, Change, PrincipalEntry};
+use crate::policy::principal::PrincipalKind;
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// Access keys of a principal: two, so that they can be rolled.
+const ACCESS_KEYS_MAX: usize = 2;
+/// What the ids of access keys begin with that last.
+pub(super) const LASTING: &str = "AKIA";
+/// What the ids of a session's access keys begin with.
+pub(super) const TEMPORARY: &str = "ASIA";
+const SECRET_CHARACTERS: usize = 40;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct DeleteInput<'a> {
+    #[serde(borrow)]
+    name: Text<'a>,
+    #[serde(borrow)]
+    access_key_id: Text<'a>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct UpdateInput<'a> {
+    #[serde(borrow)]
+    name: Text<'a>,
+    #[serde(borrow)]
+    access_key_id: Text<'a>,
+    #[serde(borrow)]
+    status: Text<'a>,
+}
+
+/// `CreateAccessKey`
+pub(super) async fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
+    let arn = named(api, operator, body)?;
+    let key = draw(api, LASTING)?;
+    let mut reply = Object::new();
+    tell(&key, &mut reply);
+    api.change(operator, None, |under| {
+        let entry = find(under.snapshot, &arn)?;
+        if entry.principal.kind() == PrincipalKind::Role {
+            let message = format!("{arn} is a role: it has sessions in place of access keys");
+            return Err(ApiError::new(KmsErrorCode::ValidationException, message));
+        }
+        if entry.access_keys.len() >= ACCESS_KEYS_MAX {
+            return Err(limit(format!(
+                "{arn} has {ACCESS_KEYS_MAX} access keys: delete one first"
+            )));
+        }
+        let mut entry = PrincipalEntry::clone(entry);
+        entry.access_keys.push(Arc::new(key));
+        Ok((vec![Change::PutPrincipal(entry)], reply.end()))
+    })
+    .await
+}
+
+/// `UpdateAccessKey`: an inactive one serves nobody, and can be made active again.
+pub(super) async fn update(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
+    let input: UpdateInput<'_> = wire::decode(body)?;
+    let mut violations = Violations::default();
+    check_name(input.name.as_deref(), &mut violations);
+    let id = input.access_key_id.as_deref();
+    check_id(id, &mut violations);
+    match input.status.as_deref() {
+        Some(status) => violations.one_of("status", status, "Active, Inactive"),
+        None => violations.null("status"),
+    }
+    violations.check()?;
+    let arn = named_arn(api, operator, input.name.as_deref(), "user")?;
+    let active = input.status.as_deref() == Some("Active");
+    replace(api, operator, &arn, |mut entry| {
+        let key = position(&entry, id.unwrap_or_default()).map(|at| &mut entry.access_keys[at])?;
+        let secret = key.secret.expose();
+        // Another in memory, so that nothing that was derived from the old one is found.
+        *key = Arc::new(AccessKey {
+            id: key.id.clone(),
+            secret: SecretBytes::filled(secret.len(), |bytes| bytes.copy_from_slice(secret)),
+            active,
+        });
+        Ok(entry)
+    })
+    .await
+}
+
+/// `DeleteAccessKey`
+pub(super) async fn delete(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
+    let input: DeleteInput<'_> = wire::decode(body)?;
+    let mut violations = Violations::default();
+    check_name(input.name.as_deref(), &mut violations);
+    let id = input.access_key_id.as_deref();
+    check_id(id, &mut violations);
+    violations.check()?;
+    let arn = named_arn(api, operator, input.name.as_deref(), "user")?;
+    replace(api, operator, &arn, |mut entry| {
+        let at = position(&entry, id.unwrap_or_default())?;
+        entry.access_keys.remove(at);
+        Ok(entry)
+    })
+    .await
+}
+
+fn check_id(id: Option<&str>, violations: &mut Violations) {
+    const ID_CHARACTERS_MAX: usize = 128;
+    violations.required_text("accessKeyId", id, ID_CHARACTERS_MAX, None);
+}
+
+fn position(entry: &PrincipalEntry, id: &str) -> Result<usize, ApiError> {
+    let at = entry.access_keys.iter().position(|key| key.id == id);
+    at.ok_or_else(|| {
+        let message = format!("{} has no access key {id}", entry.principal.arn);
+        ApiError::new(KmsErrorCode::NotFoundException, message)
+    })
+}
+
+/// Draws an access key: 80 bits of id in IAM's form, 240 secret bits in 40 characters.
+pub(super) fn draw(api: &Api, prefix: &str) -> Result<AccessKey, ApiError> {
+    const ID_DIGITS: usize = 16;
+    let id = draw_id(api, prefix, ID_DIGITS)?;
+    let drawn = api.entropy.draw_secret::<30>()?;
+    let secret = SecretBytes::filled(SECRET_CHARACTERS, |text| {
+        use base64_simd::{AsOut, STANDARD};
+        let _written = STANDARD.encode(drawn.expose(), text.as_out());
+    });
+    Ok(AccessKey::new(id, secret))
+}
+
+/// Draws an id in IAM's form: `prefix` and `digits` of base 32.
+pub(super) fn draw_id(api: &Api, prefix: &str, digits: usize) -> Result<String, ApiError> {
+    let mut drawn = vec![0; digits];
+    api.entropy.draw(&mut drawn)?;
+    let digit = |byte: &u8| char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[usize::from(byte & 31)]);
+    Ok(prefix.chars().chain(drawn.iter().map(digit)).collect())
+}
+
+/// Tells id and secret, this once.
+pub(super) fn tell(key: &AccessKey, reply: &mut Object) {
+    reply.plain("AccessKeyId", &key.id);
+    let out = reply.member("SecretAccessKey");
+    out.push(b'"');
+    out.extend_from_slice(key.secret.expose());
+    out.push(b'"');
+}

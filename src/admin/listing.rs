@@ -1,0 +1,101 @@
+//! What is known of principals, without their secrets.
+
+use crate::admin::lookup::{find, named};
+use crate::api::keys::check_page;
+use crate::api::marker::Marker;
+use crate::api::validation::Violations;
+use crate::api::wire::{self, Object, Text};
+use crate::api::{Answer, Api, Requester};
+use crate::keystore::{AccessKey, PrincipalEntry};
+use crate::policy::Principal;
+use crate::policy::principal::PrincipalKind;
+use serde::Deserialize;
+use std::ops::Bound;
+use std::sync::Arc;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct ListInput<'a> {
+    limit: Option<i64>,
+    #[serde(borrow)]
+    marker: Text<'a>,
+}
+
+/// `ListPrincipals`: of every account, by ARN.
+pub(super) fn list(api: &Api, body: &[u8]) -> Answer {
+    const LIMIT_MAX: i64 = 1000;
+    const LIMIT_DEFAULT: usize = 100;
+    let input: ListInput<'_> = wire::decode(body)?;
+    let mut violations = Violations::default();
+    let marker = input.marker.as_deref();
+    let limit = check_page(input.limit, LIMIT_MAX, marker, &mut violations);
+    violations.check()?;
+    let listing = Marker::of_listing("ListPrincipals");
+    let after: Option<String> = listing.read(marker)?;
+    let start = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+    let snapshot = api.keystore.snapshot();
+    let range = snapshot
+        .principals
+        .range::<str, _>((start, Bound::Unbounded));
+    let mut entries = range.map(|(_, entry)| entry).peekable();
+    let page = entries.by_ref().take(limit.unwrap_or(LIMIT_DEFAULT));
+    let page: Vec<_> = page.collect();
+    let mut object = Object::new();
+    object.list("Principals", page.iter().map(|entry| summary(entry)));
+    let next = page.last().filter(|_| entries.peek().is_some());
+    object.flag("Truncated", next.is_some());
+    if let Some(last) = next {
+        object.plain("NextMarker", &listing.after(&last.principal.arn));
+    }
+    Ok(object.end())
+}
+
+/// `DescribePrincipal`: with policies and tags.
+pub(super) fn describe(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
+    let arn = named(api, operator, body)?;
+    let snapshot = api.keystore.snapshot();
+    let entry = find(&snapshot, &arn)?;
+    let policies = entry.principal.policies.iter();
+    let policies: Vec<&str> = policies.map(|policy| policy.source()).collect();
+    let mut object = summary(entry);
+    serde_json::to_writer(object.member("Policies"), &policies)
+        .expect("writing text to a vector cannot fail");
+    let tags = entry.principal.tags().iter().map(|tag| {
+        let mut object = Object::with_room(2 * (tag.key.len() + tag.value.len()) + 32);
+        object.text("Key", &tag.key);
+        object.text("Value", &tag.value);
+        object
+    });
+    object.list("Tags", tags);
+    Ok(object.end())
+}
+
+fn summary(entry: &Arc<PrincipalEntry>) -> Object {
+    let principal = &entry.principal;
+    let mut object = Object::with_room(512);
+    object.text("Arn", &principal.arn);
+    object.plain("Kind", kind(principal));
+    object.shown("Account", principal.account);
+    if let Some(id) = principal.unique_id() {
+        object.plain("UniqueId", id);
+    }
+    object.flag("Enabled", entry.enabled);
+    let access_key = |key: &Arc<AccessKey>| {
+        let mut object = Object::with_room(64);
+        object.plain("AccessKeyId", &key.id);
+        object.plain("Status", if key.active { "Active" } else { "Inactive" });
+        object
+    };
+    object.list("AccessKeys", entry.access_keys.iter().map(access_key));
+    object.number("PolicyCount", principal.policies.len());
+    object
+}
+
+/// As `CreatePrincipal` spells it; there are no others in a store.
+fn kind(principal: &Principal) -> &'static str {
+    match principal.kind() {
+        PrincipalKind::Role | PrincipalKind::AssumedRole => "role",
+        PrincipalKind::Root => "root",
+        PrincipalKind::User | PrincipalKind::FederatedUser | PrincipalKind::Operator => "user",
+    }
+}

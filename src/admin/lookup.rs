@@ -1,0 +1,120 @@
+//! The principal that an operation names: by its ARN, or by a bare name in the operator's account.
+
+use crate::api::validation::{Pattern, Violations};
+use crate::api::wire::{self, Text};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};
+use crate::key::arn::{AccountId, Arn};
+use crate::keystore::{Change, PrincipalEntry, Snapshot};
+use crate::policy::Principal;
+use crate::policy::principal::PrincipalKind;
+use serde::Deserialize;
+use std::sync::Arc;
+
+pub(super) const NAME_CHARACTERS_MAX: usize = 64;
+
+/// The name of an IAM user, a role or a session.
+pub(super) const NAME: Pattern = Pattern {
+    text: "^[\\w+=,.@-]+$",
+    matches: |text| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte);
+        !text.is_empty() && text.bytes().all(allowed)
+    },
+};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct NameInput<'a> {
+    #[serde(borrow)]
+    name: Text<'a>,
+}
+
+/// The ARN that a body of nothing but a name names.
+pub(super) fn named(api: &Api, operator: &Requester, body: &[u8]) -> Result<String, ApiError> {
+    let input: NameInput<'_> = wire::decode(body)?;
+    let mut violations = Violations::default();
+    check_name(input.name.as_deref(), &mut violations);
+    violations.check()?;
+    named_arn(api, operator, input.name.as_deref(), "user")
+}
+
+/// A name, if it is not an ARN: that is another matter.
+pub(super) fn check_name(name: Option<&str>, violations: &mut Violations) {
+    if !name.is_some_and(is_arn) {
+        violations.required_text("name", name, NAME_CHARACTERS_MAX, Some(&NAME));
+    }
+}
+
+/// The ARN of a principal by a name that was checked: an ARN, or the name of one of this kind in
+/// the operator's account.
+pub(super) fn named_arn(
+    api: &Api,
+    operator: &Requester,
+    name: Option<&str>,
+    kind: &str,
+) -> Result<String, ApiError> {
+    match name.unwrap_or_default() {
+        name if is_arn(name) => known_arn(api, name),
+        name => Ok(arn(api, kind, operator.principal.account, name)),
+    }
+}
+
+pub(super) fn is_arn(name: &str) -> bool {
+    name.starts_with("arn:")
+}
+
+pub(super) fn arn(api: &Api, kind: &str, account: AccountId, name: &str) -> String {
+    let partition = &api.keystore.region().partition;
+    format!("arn:{partition}:iam::{account}:{kind}/{name}")
+}
+
+/// `text`, if it is the ARN of somebody who can be kept here. Paths are left out: two roles that
+/// differ only in theirs would have sessions of the same name.
+pub(super) fn known_arn(api: &Api, text: &str) -> Result<String, ApiError> {
+    let kind = Principal::new(text, Vec::new()).map(|principal| principal.kind());
+    let kept = matches!(
+        kind,
+        Ok(PrincipalKind::User | PrincipalKind::Role | PrincipalKind::Root)
+    );
+    let ours = Arn::split(text).is_some_and(|arn| {
+        arn.partition == api.keystore.region().partition && arn.resource.matches('/').count() < 2
+    });
+    if kept && ours {
+        return Ok(text.to_owned());
+    }
+    let message =
+        format!("ARN '{text}' is not that of a user, a role (without a path) or an account's root");
+    Err(ApiError::new(KmsErrorCode::InvalidArnException, message))
+}
+
+pub(super) fn invalid(message: &'static str) -> ApiError {
+    ApiError::new(KmsErrorCode::ValidationException, message)
+}
+
+pub(super) fn limit(message: String) -> ApiError {
+    ApiError::new(KmsErrorCode::LimitExceededException, message)
+}
+
+/// Puts what `change` makes of the principal in his place.
+pub(super) async fn replace(
+    api: &Api,
+    operator: &Requester,
+    arn: &str,
+    change: impl FnOnce(PrincipalEntry) -> Result<PrincipalEntry, ApiError>,
+) -> Answer {
+    api.change(operator, None, |under| {
+        let entry = find(under.snapshot, arn)?;
+        let entry = change(PrincipalEntry::clone(entry))?;
+        Ok((vec![Change::PutPrincipal(entry)], Reply::empty()))
+    })
+    .await
+}
+
+pub(super) fn find<'a>(
+    snapshot: &'a Snapshot,
+    arn: &str,
+) -> Result<&'a Arc<PrincipalEntry>, ApiError> {
+    snapshot.principals.get(arn).ok_or_else(|| {
+        let message = format!("Principal {arn} does not exist");
+        ApiError::new(KmsErrorCode::NotFoundException, message)
+    })
+}

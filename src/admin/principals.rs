@@ -1,0 +1,308 @@
+//! Principals: the operator's own operations, since AWS KMS leaves them to IAM.
+//!
+//! There are users and roles of any account, and each account's root. They come with names that are
+//! unique for each account and kind, and with ids that are never given twice. A bare name is a
+//! user's of the operator's account (of `CreateSession`, a role's); everybody can be named by his
+//! ARN.
+//!
+//! A secret is told once, by the call that drew it. Those of access keys are sealed at rest; those
+//! of a session are kept nowhere.
+
+use crate::admin::access_keys;
+use crate::admin::lookup::{
+    NAME, NAME_CHARACTERS_MAX, arn, check_name, find, invalid, is_arn, known_arn, limit, named,
+    named_arn, replace,
+};
+use crate::api::validation::{Pattern, Violations};
+use crate::api::wire::{self, Object, Text};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};
+use crate::key::arn::AccountId;
+use crate::keystore::{Change, PrincipalEntry};
+use crate::policy::principal::{PrincipalKind, Tag};
+use crate::policy::{PolicyDocument, Principal};
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Principals of a store at most.
+const PRINCIPALS_MAX: usize = 10_000;
+/// Policies of a principal (IAM: managed policies of a user or a role).
+const POLICIES_MAX: usize = 10;
+/// Tags of a principal (IAM).
+const TAGS_MAX: usize = 50;
+const TAG_KEY_CHARACTERS_MAX: usize = 128;
+const TAG_VALUE_CHARACTERS_MAX: usize = 256;
+/// The key or the value of a tag.
+const TAG: Pattern = Pattern {
+    text: r"^[\p{L}\p{N} _.:/=+\-@]*$",
+    matches: |text| {
+        let allowed = |one: char| one.is_alphanumeric() || " _.:/=+-@".contains(one);
+        text.chars().all(allowed)
+    },
+};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct CreateInput<'a> {
+    #[serde(borrow)]
+    name: Text<'a>,
+    #[serde(borrow)]
+    kind: Text<'a>,
+    #[serde(borrow)]
+    account: Text<'a>,
+    policies: Option<Vec<String>>,
+    tags: Option<Vec<TagInput>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct TagInput {
+    key: String,
+    value: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct PoliciesInput<'a> {
+    #[serde(borrow)]
+    name: Text<'a>,
+    policies: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct TagsInput<'a> {
+    #[serde(borrow)]
+    name: Text<'a>,
+    tags: Option<Vec<TagInput>>,
+}
+
+/// `CreatePrincipal`: a user and an account's root with their first access key, a role without any.
+pub(super) async fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
+    let input: CreateInput<'_> = wire::decode(body)?;
+    let principal = new_principal(api, operator, &input)?;
+    let arn = principal.arn.clone();
+    let is_role = principal.kind() == PrincipalKind::Role;
+    let mut reply = Object::new();
+    reply.text("Arn", &arn);
+    if let Some(id) = principal.unique_id() {
+        reply.plain("UniqueId", id);
+    }
+    let mut access_keys = Vec::new();
+    if !is_role {
+        let key = access_keys::draw(api, access_keys::LASTING)?;
+        access_keys::tell(&key, &mut reply);
+        access_keys.push(Arc::new(key));
+    }
+    let entry = PrincipalEntry::new(principal, access_keys);
+    api.change(operator, None, |under| {
+        let principals = &under.snapshot.principals;
+        if principals.contains_key(&arn) {
+            let message = format!("Principal {arn} already exists");
+            return Err(ApiError::new(KmsErrorCode::AlreadyExistsException, message));
+        }
+        if principals.len() >= PRINCIPALS_MAX {
+            return Err(limit(format!(
+                "A store has at most {PRINCIPALS_MAX} principals."
+            )));
+        }
+        Ok((vec![Change::PutPrincipal(entry)], reply.end()))
+    })
+    .await
+}
+
+fn new_principal(
+    api: &Api,
+    operator: &Requester,
+    input: &CreateInput<'_>,
+) -> Result<Principal, ApiError> {
+    let mut violations = Violations::default();
+    let kind = input.kind.as_deref();
+    if let Some(kind) = kind {
+        violations.one_of("kind", kind, "user, role, root");
+    }
+    let account = input.account.as_deref().map(str::parse::<AccountId>);
+    if let (Some(Err(_)), Some(text)) = (&account, &input.account) {
+        violations.value("account", &**text, "Member must have 12 digits");
+    }
+    check_tags(input.tags.as_deref(), &mut violations);
+    let account = account
+        .and_then(Result::ok)
+        .unwrap_or(operator.principal.account);
+    let name = input.name.as_deref();
+    let arn = match (name, kind) {
+        (Some(arn), _) if is_arn(arn) => {
+            violations.check()?;
+            if kind.is_some() || input.account.is_some() {
+                return Err(invalid(
+                    "An ARN says itself of which kind and account it is.",
+                ));
+            }
+            known_arn(api, arn)?
+        }
+        (None, Some("root")) => {
+            violations.check()?;
+            format!(
+                "arn:{}:iam::{account}:root",
+                api.keystore.region().partition
+            )
+        }
+        (Some(_), Some("root")) => {
+            violations.check()?;
+            return Err(invalid("The root of an account has no name."));
+        }
+        (name, kind) => {
+            violations.required_text("name", name, NAME_CHARACTERS_MAX, Some(&NAME));
+            violations.check()?;
+            arn(
+                api,
+                kind.unwrap_or("user"),
+                account,
+                name.unwrap_or_default(),
+            )
+        }
+    };
+    let policies = parse_policies(input.policies.as_deref().unwrap_or_default())?;
+    let tags = unique_tags(input.tags.as_deref())?;
+    let principal = made(&arn, policies, tags, None)?;
+    Ok(match principal.kind() {
+        PrincipalKind::User => principal.with_unique_id(&access_keys::draw_id(api, "AIDA", 17)?),
+        PrincipalKind::Role => principal.with_unique_id(&access_keys::draw_id(api, "AROA", 17)?),
+        _ => principal,
+    })
+}
+
+/// `DisablePrincipal`, `EnablePrincipal`: who is disabled keeps everything, and is nobody.
+pub(super) async fn enable(api: &Api, operator: &Requester, body: &[u8], enabled: bool) -> Answer {
+    let arn = named(api, operator, body)?;
+    replace(api, operator, &arn, |entry| {
+        Ok(PrincipalEntry { enabled, ..entry })
+    })
+    .await
+}
+
+/// `DeletePrincipal`
+pub(super) async fn delete(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
+    let arn = named(api, operator, body)?;
+    api.change(operator, None, |under| {
+        find(under.snapshot, &arn)?;
+        Ok((vec![Change::RemovePrincipal(arn)], Reply::empty()))
+    })
+    .await
+}
+
+/// `PutPrincipalPolicies`: in place of all that he had.
+pub(super) async fn put_policies(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
+    let input: PoliciesInput<'_> = wire::decode(body)?;
+    let mut violations = Violations::default();
+    check_name(input.name.as_deref(), &mut violations);
+    if input.policies.is_none() {
+        violations.null("policies");
+    }
+    violations.check()?;
+    let arn = named_arn(api, operator, input.name.as_deref(), "user")?;
+    let policies = parse_policies(&input.policies.unwrap_or_default())?;
+    replace(api, operator, &arn, |entry| {
+        let old = &entry.principal;
+        let principal = made(&arn, policies, old.tags().to_vec(), old.unique_id())?;
+        let principal = Arc::new(principal);
+        Ok(PrincipalEntry { principal, ..entry })
+    })
+    .await
+}
+
+/// `PutPrincipalTags`: in place of all that he had.
+pub(super) async fn put_tags(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
+    let input: TagsInput<'_> = wire::decode(body)?;
+    let mut violations = Violations::default();
+    check_name(input.name.as_deref(), &mut violations);
+    if input.tags.is_none() {
+        violations.null("tags");
+    }
+    check_tags(input.tags.as_deref(), &mut violations);
+    violations.check()?;
+    let arn = named_arn(api, operator, input.name.as_deref(), "user")?;
+    let tags = unique_tags(input.tags.as_deref())?;
+    replace(api, operator, &arn, |entry| {
+        let old = &entry.principal;
+        let principal = made(&arn, old.policies.clone(), tags, old.unique_id())?;
+        let principal = Arc::new(principal);
+        Ok(PrincipalEntry { principal, ..entry })
+    })
+    .await
+}
+
+/// The principal of these parts. An account's root has every right by itself and nothing attached,
+/// as in IAM.
+fn made(
+    arn: &str,
+    policies: Vec<Arc<PolicyDocument>>,
+    tags: Vec<Tag>,
+    unique_id: Option<&str>,
+) -> Result<Principal, ApiError> {
+    let attached = !policies.is_empty() || !tags.is_empty();
+    let principal = Principal::new(arn, policies).map_err(ApiError::internal)?;
+    if principal.kind() == PrincipalKind::Root && attached {
+        return Err(invalid(
+            "The root of an account has neither policies nor tags.",
+        ));
+    }
+    let principal = principal.with_tags(tags);
+    Ok(match unique_id {
+        Some(id) => principal.with_unique_id(id),
+        None => principal,
+    })
+}
+
+fn parse_policies(policies: &[String]) -> Result<Vec<Arc<PolicyDocument>>, ApiError> {
+    if policies.len() > POLICIES_MAX {
+        return Err(limit(format!(
+            "A principal has at most {POLICIES_MAX} policies."
+        )));
+    }
+    let parse = |policy: &String| {
+        PolicyDocument::parse(policy)
+            .map(Arc::new)
+            .map_err(|error| {
+                ApiError::new(
+                    KmsErrorCode::MalformedPolicyDocumentException,
+                    error.to_string(),
+                )
+            })
+    };
+    policies.iter().map(parse).collect()
+}
+
+fn check_tags(tags: Option<&[TagInput]>, violations: &mut Violations) {
+    let tags = tags.unwrap_or_default();
+    if tags.len() > TAGS_MAX {
+        let must = format!("Member must have length less than or equal to {TAGS_MAX}");
+        violations.unnamed("tags", must);
+    }
+    for (at, TagInput { key, value }) in tags.iter().take(TAGS_MAX).enumerate() {
+        let member = |name| format!("tags.{}.member.{name}", at + 1);
+        violations.text(&member("key"), key, 1, TAG_KEY_CHARACTERS_MAX, Some(&TAG));
+        let max = TAG_VALUE_CHARACTERS_MAX;
+        violations.text(&member("value"), value, 0, max, Some(&TAG));
+    }
+}
+
+/// Tags whose keys differ by more than case, as IAM wants them, and are nobody else's.
+fn unique_tags(tags: Option<&[TagInput]>) -> Result<Vec<Tag>, ApiError> {
+    let refused = |message: String| Err(ApiError::new(KmsErrorCode::TagException, message));
+    let mut keys = BTreeSet::new();
+    for TagInput { key, .. } in tags.unwrap_or_default() {
+        let folded = key.to_lowercase();
+        if folded.starts_with("aws:") {
+            return refused(format!("Tag key {key} begins with aws:, which is reserved"));
+        }
+        if !keys.insert(folded) {
+            return refused(format!("Tag key {key} occurs twice; case does not matter"));
+        }
+    }
+    let tag = |tag: &TagInput| Tag {
+        key: tag.key.clone(),
+        value: tag.value.clone(),
+    };
+    Ok(tags.unwrap_or_default().iter().map(tag).collect())
+}

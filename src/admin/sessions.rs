@@ -1,0 +1,81 @@
+//! Sessions of roles: temporary credentials, which only their holder keeps.
+
+use crate::admin::access_keys;
+use crate::admin::lookup::{NAME, NAME_CHARACTERS_MAX, check_name, find, invalid, named_arn};
+use crate::api::validation::Violations;
+use crate::api::wire::{self, Object, Text};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
+use crate::auth::{Session, iso8601};
+use crate::policy::principal::PrincipalKind;
+use serde::Deserialize;
+use std::time::Duration;
+
+/// Seconds of a session at least (STS, `AssumeRole`).
+const DURATION_SECONDS_MIN: i64 = 900;
+/// Seconds of a session at most.
+const DURATION_SECONDS_MAX: i64 = 43_200;
+/// Seconds of a session for which none were asked.
+const DURATION_SECONDS_DEFAULT: i64 = 3600;
+const SESSION_NAME_CHARACTERS_MIN: usize = 2;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct Input<'a> {
+    #[serde(borrow)]
+    name: Text<'a>,
+    #[serde(borrow)]
+    session_name: Text<'a>,
+    duration_seconds: Option<i64>,
+}
+
+/// `CreateSession`: changes nothing, since the store does not know of sessions.
+pub(super) fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
+    let input: Input<'_> = wire::decode(body)?;
+    let mut violations = Violations::default();
+    check_name(input.name.as_deref(), &mut violations);
+    let name = input.session_name.as_deref();
+    match name {
+        None => violations.null("sessionName"),
+        Some(name) => violations.text(
+            "sessionName",
+            name,
+            SESSION_NAME_CHARACTERS_MIN,
+            NAME_CHARACTERS_MAX,
+            Some(&NAME),
+        ),
+    }
+    let (min, max) = (DURATION_SECONDS_MIN, DURATION_SECONDS_MAX);
+    let seconds = input.duration_seconds.unwrap_or(DURATION_SECONDS_DEFAULT);
+    violations.number("durationSeconds", seconds, min, max);
+    violations.check()?;
+    let arn = named_arn(api, operator, input.name.as_deref(), "role")?;
+    let snapshot = api.keystore.snapshot();
+    let entry = find(&snapshot, &arn)?;
+    let role = &entry.principal;
+    let (PrincipalKind::Role, Some(id)) = (role.kind(), role.unique_id()) else {
+        return Err(invalid("Only roles have sessions."));
+    };
+    if !entry.enabled {
+        let message = format!("{arn} is disabled.");
+        return Err(ApiError::new(KmsErrorCode::DisabledException, message));
+    }
+    let now = api.clock.now();
+    let principal = role
+        .session(name.unwrap_or_default(), now)
+        .map_err(ApiError::internal)?;
+    let seconds = u64::try_from(seconds).map_err(ApiError::internal)?;
+    let session = Session::new(
+        (arn, id.to_owned()),
+        name.unwrap_or_default().to_owned(),
+        access_keys::draw(api, access_keys::TEMPORARY)?,
+        now,
+        now.after(Duration::from_secs(seconds)),
+    );
+    let token = session.token(api.keystore.session_token_key(), &api.entropy)?;
+    let mut reply = Object::new();
+    reply.text("Arn", &principal.arn);
+    access_keys::tell(&session.access_key, &mut reply);
+    reply.plain("SessionToken", &token);
+    reply.plain("Expiration", &iso8601(session.expiration));
+    Ok(reply.end())
+}

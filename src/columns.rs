@@ -1,0 +1,16 @@
+//! Columns of Arrow data that name encryption contexts and hold blobs: what a table and a stream of
+//! rows have in common.
+//!
+//! What this module does not do: read files or the wire, or look at keys.
+
+mod blobs;
+mod contexts;
+mod error;
+mod pairs;
+mod texts;
+
+pub use blobs::Blobs;
+pub use contexts::{ContextSource, Contexts};
+pub use error::ColumnError;
+pub use pairs::{ContextPairs, Rows};
+pub use texts::Texts;

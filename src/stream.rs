@@ -1,0 +1,45 @@
+//! Data keys and rows by the million: a batch of data keys ([`DataKeys`]), and a stream of rows
+//! that are each given a key, rewrapped or verified ([`RowStream`]).
+//!
+//! Both are answered chunk by chunk, and every chunk is authorized, made and recorded anew.
+//!
+//! What this module does not do: know HTTP (that is `transport`), or read tables (that is `table`).
+
+use crate::api::{ApiError, KmsErrorCode};
+use crate::columns::ColumnError;
+
+pub mod batch;
+mod blob_rows;
+mod decoder;
+mod extents;
+mod messages;
+mod minter;
+mod output;
+mod pinned_key;
+mod purpose;
+mod query;
+mod rewrapper;
+mod rows;
+mod sealed_rows;
+mod transform;
+mod verifier;
+
+pub use batch::{Chunk, DataKeys};
+pub use blob_rows::BlobRows;
+pub use purpose::Purpose;
+pub use rows::{RowStream, Step};
+
+/// What the endpoints take and what they answer.
+pub const MEDIA_TYPE: &str = "application/vnd.apache.arrow.stream";
+
+impl From<ColumnError> for ApiError {
+    fn from(error: ColumnError) -> Self {
+        match error {
+            ColumnError::Unusable(message) => Self::new(KmsErrorCode::ValidationException, message),
+            ColumnError::Unchecked(message) => Self::internal(message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! A wrapped key for each row, minted for it and bound to its context.
+
+use crate::api::Resources;
+use crate::api::usability::{data_key_material, material};
+use crate::api::{Api, ApiError, Under};
+use crate::columns::ContextPairs;
+use crate::context::EncryptionContext;
+use crate::envelope::{self, blob_bytes};
+use crate::key::data_key::DataKeyLength;
+use crate::keystore::KeyEntry;
+use crate::rates::Paid;
+use crate::stream::batch::ACTION;
+use crate::stream::output::{BlobColumns, Projection};
+use crate::stream::pinned_key::PinnedKey;
+use crate::stream::query::Query;
+use crate::stream::transform::{CHUNK_CONTEXT_BYTES_MAX, Cursor, OutputChunk, Progress, Transform};
+use arrow_array::{BinaryArray, RecordBatch};
+use arrow_buffer::{Buffer, OffsetBuffer};
+use arrow_schema::{Schema, SchemaRef};
+use std::sync::Arc;
+
+/// Mints and binds.
+pub(super) struct Minter {
+    key: PinnedKey,
+    length: DataKeyLength,
+    pairs: ContextPairs,
+    /// Of the context's columns.
+    places: Vec<usize>,
+    kept: Projection,
+    added: BlobColumns,
+}
+
+/// The rows of one chunk: runs of rows that have the same context, and why the row after them can
+/// have none, if so.
+#[derive(Default)]
+struct ContextRuns {
+    runs: Vec<(EncryptionContext, usize)>,
+    defect: Option<ApiError>,
+}
+
+impl ContextRuns {
+    fn rows(&self) -> usize {
+        self.runs.iter().map(|(_, rows)| rows).sum()
+    }
+}
+
+impl Minter {
+    /// What the query asks for; and the same for the audit log.
+    pub(super) fn asked(query: Query) -> Result<(Self, Vec<u8>), ApiError> {
+        let (key_id, length, record) = query.data_keys()?;
+        let task = Self {
+            key: PinnedKey::new(key_id),
+            length,
+            pairs: query.pairs,
+            places: Vec::new(),
+            kept: Projection::default(),
+            added: BlobColumns::default(),
+        };
+        Ok((task, record))
+    }
+
+    fn work(
+        &self,
+        cursor: &Cursor<'_>,
+        batch: &RecordBatch,
+        most: usize,
+    ) -> Result<ContextRuns, ApiError> {
+        let rows = self.pairs.rows(batch, &self.places)?;
+        let mut work = ContextRuns::default();
+        let mut bytes = 0;
+        for row in 0..most {
+            if row > 0
+                && rows.are_alike(row - 1, row)
+                && let Some((_, count)) = work.runs.last_mut()
+            {
+                *count += 1;
+                continue;
+            }
+            match rows.context(row) {
+                Ok(context) => {
+                    bytes += context.canonical().len();
+                    if bytes > CHUNK_CONTEXT_BYTES_MAX {
+                        break;
+                    }
+                    work.runs.push((context, 1));
+                }
+                Err(error) => {
+                    work.defect = Some(cursor.at_row(row, error.into()));
+                    break;
+                }
+            }
+        }
+        Ok(work)
+    }
+
+    /// Whether the principal, as he is now, may use the key, as it is now, for each of these
+    /// contexts.
+    fn authorize(
+        &mut self,
+        cursor: &Cursor<'_>,
+        under: &Under<'_>,
+        runs: &[(EncryptionContext, usize)],
+    ) -> Result<Arc<KeyEntry>, ApiError> {
+        let caller = under.caller(ACTION);
+        let snapshot = under.snapshot;
+        let mut row = 0;
+        let mut found = None;
+        for (context, rows) in runs {
+            let caller = caller.under(context);
+            let at_row = |error| cursor.at_row(row, error);
+            let entry = match found {
+                Some(entry) => entry,
+                None => self.key.entry(caller, snapshot).map_err(at_row)?,
+            };
+            let allowed = self.key.authorize(caller, entry, snapshot);
+            let reads_context = allowed.map_err(at_row)?;
+            if found.is_none() {
+                data_key_material(entry, caller.action.operation()).map_err(at_row)?;
+            }
+            found = Some(entry);
+            row += rows;
+            // Decided once for all rows.
+            if !reads_context {
+                break;
+            }
+        }
+        let entry = found.ok_or_else(|| ApiError::internal("a chunk without rows"))?;
+        Ok(Arc::clone(entry))
+    }
+}
+
+impl Transform for Minter {
+    fn begin(&mut self, schema: &Schema) -> Result<SchemaRef, ApiError> {
+        self.places = self.pairs.places(schema)?;
+        self.kept = Projection::all(schema, &BlobColumns::NAMES)?;
+        Ok(self.kept.and(schema, BlobColumns::fields()))
+    }
+
+    fn chunk(
+        &mut self,
+        cursor: &Cursor<'_>,
+        rows: &RecordBatch,
+        paid: &mut Paid,
+    ) -> Result<Progress, ApiError> {
+        let key = {
+            let snapshot = cursor.api.keystore.snapshot();
+            let under = cursor.api.under(cursor.requester, &snapshot);
+            let under = under.map_err(|error| cursor.at_row(0, error))?;
+            self.key.id(&under, ACTION)
+        };
+        let mut work = self.work(cursor, rows, cursor.most(key, rows.num_rows()))?;
+        let count = work.rows();
+        if count == 0 {
+            let defect = work.defect.take();
+            return Err(defect.unwrap_or_else(|| ApiError::internal("a chunk without rows")));
+        }
+        let (mut blobs, mut names_its_row) = (Vec::new(), false);
+        let outcome = cursor.api.under_last_check(cursor.requester, |under| {
+            blobs.clear();
+            let entry = self
+                .authorize(cursor, under, &work.runs)
+                .and_then(|entry| work.defect.take().map_or(Ok(entry), Err));
+            let entry = entry.inspect_err(|_| names_its_row = true)?;
+            match cursor.take(under, [Some(entry.key.id)], count, paid) {
+                Ok(()) => {
+                    let runs = work.runs.iter().map(|(context, rows)| (context, *rows));
+                    let (id, entropy) = (entry.key.id, &cursor.api.entropy);
+                    let material = material(&entry)?;
+                    envelope::mint_rows(id, material, self.length, entropy, runs, &mut blobs)?;
+                    Ok(Ok(entry))
+                }
+                Err(exceeded) => Ok(Err(exceeded)),
+            }
+        });
+        let outcome = outcome.map_err(|error| match names_its_row {
+            true => error,
+            false => cursor.at_row(0, error),
+        })?;
+        let entry = match outcome {
+            Ok(entry) => entry,
+            Err(exceeded) => return Ok(Progress::Throttled(count, exceeded)),
+        };
+        let mut columns = self.kept.columns(&rows.slice(0, count));
+        let offsets = OffsetBuffer::from_repeated_length(blob_bytes(self.length), count);
+        let blobs = Buffer::from_vec(blobs);
+        let column = BinaryArray::try_new(offsets, blobs.clone(), None);
+        let column = column.map_err(ApiError::internal)?;
+        columns.extend(self.added.of(&entry, column)?);
+        Ok(Progress::Done(OutputChunk {
+            rows: count,
+            columns,
+            blobs,
+            resources: Resources {
+                material: Some(material(&entry)?.id()),
+                key: Some(entry),
+                ..Resources::default()
+            },
+            refusal: None,
+        }))
+    }
+
+    fn count(&self, api: &Api, rows: u64) {
+        api.counters.bind.count(self.length, rows);
+    }
+}

@@ -1,0 +1,167 @@
+//! The answer: the rows as they came, and other columns beside them.
+
+use crate::api::usability::material;
+use crate::api::{ApiError, KmsErrorCode};
+use crate::key::material::KeyMaterialId;
+use crate::keystore::KeyEntry;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int32Type;
+use arrow_array::{
+    Array, ArrayRef, BinaryArray, DictionaryArray, Int32Array, RecordBatch, StringArray,
+};
+use arrow_ipc::writer::StreamWriter;
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use std::sync::Arc;
+
+/// Writes the answer, chunk by chunk.
+pub(super) struct Encoder {
+    schema: SchemaRef,
+    writer: StreamWriter<Vec<u8>>,
+}
+
+impl Encoder {
+    /// Begins an answer with these columns.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub(super) fn begin(schema: SchemaRef) -> Result<Self, ApiError> {
+        let writer = StreamWriter::try_new(Vec::new(), &schema).map_err(ApiError::internal)?;
+        Ok(Self { schema, writer })
+    }
+
+    /// The bytes of rows; the schema's before the first of them.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub(super) fn rows(&mut self, columns: Vec<ArrayRef>) -> Result<Vec<u8>, ApiError> {
+        let schema = Arc::clone(&self.schema);
+        let batch = RecordBatch::try_new(schema, columns).map_err(ApiError::internal)?;
+        self.writer.write(&batch).map_err(ApiError::internal)?;
+        Ok(std::mem::take(self.writer.get_mut()))
+    }
+
+    /// The bytes of the end.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub(super) fn finish(&mut self) -> Result<Vec<u8>, ApiError> {
+        self.writer.finish().map_err(ApiError::internal)?;
+        Ok(std::mem::take(self.writer.get_mut()))
+    }
+}
+
+/// The columns that an answer keeps of what came.
+#[derive(Default)]
+pub(super) struct Projection(Vec<usize>);
+
+impl Projection {
+    /// All; those of the names that are added must not be among them.
+    pub(super) fn all(schema: &Schema, added: &[&str]) -> Result<Self, ApiError> {
+        let taken = |name: &str| schema.fields().iter().any(|field| field.name() == name);
+        if let Some(name) = added.iter().find(|name| taken(name)) {
+            let message = format!("There is a column {name:?} already.");
+            return Err(ApiError::new(KmsErrorCode::ValidationException, message));
+        }
+        Ok(Self((0..schema.fields().len()).collect()))
+    }
+
+    /// All but those of these names.
+    pub(super) fn but(schema: &Schema, names: &[&str]) -> Self {
+        let fields = schema.fields().iter().enumerate();
+        let kept = fields.filter(|(_, field)| !names.contains(&field.name().as_str()));
+        Self(kept.map(|(place, _)| place).collect())
+    }
+
+    /// The schema of these columns and those that are added.
+    pub(super) fn and(&self, schema: &Schema, added: impl IntoIterator<Item = Field>) -> SchemaRef {
+        let fields = schema.fields();
+        let kept = self
+            .0
+            .iter()
+            .filter_map(|place| fields.get(*place).cloned());
+        let fields: Vec<_> = kept.chain(added.into_iter().map(Arc::new)).collect();
+        Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+    }
+
+    /// The columns of these rows.
+    pub(super) fn columns(&self, rows: &RecordBatch) -> Vec<ArrayRef> {
+        let columns = self.0.iter();
+        let columns = columns.filter_map(|place| rows.columns().get(*place));
+        columns.map(compacted).collect()
+    }
+}
+
+/// The columns that say what a row's key is: the blob, and of the KMS key, which is the same for
+/// all rows of a chunk, dictionaries of one value.
+#[derive(Default)]
+pub(super) struct BlobColumns(Option<Key>);
+
+/// What is mostly the same for the next chunk.
+struct Key {
+    material: KeyMaterialId,
+    arn: ArrayRef,
+    material_id: ArrayRef,
+}
+
+impl BlobColumns {
+    /// Their names.
+    pub(super) const NAMES: [&'static str; 3] = ["ciphertext_blob", "key_arn", "key_material_id"];
+
+    /// Their fields.
+    pub(super) fn fields() -> impl Iterator<Item = Field> {
+        let name = || DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+        let kinds = [DataType::Binary, name(), name()];
+        let fields = Self::NAMES.into_iter().zip(kinds);
+        fields.map(|(name, kind)| Field::new(name, kind, false))
+    }
+
+    /// Those of blobs that are under this key, as it is now.
+    pub(super) fn of(
+        &mut self,
+        entry: &KeyEntry,
+        blobs: BinaryArray,
+    ) -> Result<[ArrayRef; 3], ApiError> {
+        self.under(&entry.arn, material(entry)?.id(), blobs)
+    }
+
+    /// Those of blobs that are under this key and material.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub(super) fn under(
+        &mut self,
+        arn: &str,
+        material: KeyMaterialId,
+        blobs: BinaryArray,
+    ) -> Result<[ArrayRef; 3], ApiError> {
+        let key = self.0.take().filter(|key| key.material == material);
+        let key = key.unwrap_or_else(|| {
+            let one = |text: &str| Arc::new(StringArray::from(vec![text]));
+            Key {
+                material,
+                arn: one(arn),
+                material_id: one(&material.to_string()),
+            }
+        });
+        let key = self.0.insert(key);
+        let all_the_same = |value: &ArrayRef| {
+            let first = Int32Array::from(vec![0; blobs.len()]);
+            let column = DictionaryArray::<Int32Type>::try_new(first, Arc::clone(value));
+            column.map_err(ApiError::internal)
+        };
+        let (arn, material_id) = (all_the_same(&key.arn)?, all_the_same(&key.material_id)?);
+        Ok([Arc::new(blobs), Arc::new(arn), Arc::new(material_id)])
+    }
+}
+
+/// A column of views without the text that none of them views: a part of a batch would carry that
+/// of all of it.
+fn compacted(column: &ArrayRef) -> ArrayRef {
+    if let Some(views) = column.as_string_view_opt() {
+        return Arc::new(views.gc());
+    }
+    match column.as_binary_view_opt() {
+        Some(views) => Arc::new(views.gc()),
+        None => Arc::clone(column),
+    }
+}

@@ -1,0 +1,185 @@
+//! Each row's blob opened and sealed anew: under another key, another generation of its key, or
+//! another context. Its plaintext leaves no chunk.
+//!
+//! As `ReEncrypt` for each row: `kms:ReEncryptFrom` on the key that the blob names, under the row's
+//! context, and `kms:ReEncryptTo` on the destination under the context to come.
+
+use crate::api::Resources;
+use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT};
+use crate::api::decrypt::{self, Sealed};
+use crate::api::members::Members;
+use crate::api::{ApiError, Under};
+use crate::columns::ContextSource;
+use crate::envelope::CiphertextBlob;
+use crate::key::KeyId;
+use crate::keystore::KeyEntry;
+use crate::rates::Paid;
+use crate::stream::output::{BlobColumns, Projection};
+use crate::stream::pinned_key::PinnedKey;
+use crate::stream::query::{Query, shown};
+use crate::stream::sealed_rows::{Row, SealedRows, check_columns};
+use crate::stream::transform::{Cursor, OutputChunk, Progress, Transform};
+use arrow_array::RecordBatch;
+use arrow_array::builder::BinaryBuilder;
+use arrow_schema::{Schema, SchemaRef};
+use serde_json::json;
+use std::sync::Arc;
+
+const FROM: &str = "kms:ReEncryptFrom";
+const TO: &str = "kms:ReEncryptTo";
+const OPERATION: &str = "ReEncrypt";
+
+/// Opens and seals.
+pub(super) struct Rewrapper {
+    key: PinnedKey,
+    contexts: ContextSource,
+    new_contexts: Option<ContextSource>,
+    kept: Projection,
+    added: BlobColumns,
+}
+
+/// The two keys of a chunk.
+struct Keys {
+    source: Arc<KeyEntry>,
+    destination: Arc<KeyEntry>,
+}
+
+impl Rewrapper {
+    /// What the query asks for; and the same for the audit log.
+    pub(super) fn asked(query: Query) -> Result<(Self, Vec<u8>), ApiError> {
+        let key_id = query.destination()?;
+        let (contexts, new_contexts) = (query.contexts()?, query.new_contexts()?);
+        let (columns, constants) = shown(&contexts);
+        let (new_columns, new_constants) = new_contexts.as_ref().map(shown).unzip();
+        let record = json!({
+            "DestinationKeyId": key_id,
+            "ContextColumns": columns,
+            "SourceEncryptionContext": constants,
+            "DestinationContextColumns": new_columns,
+            "DestinationEncryptionContext": new_constants,
+        });
+        let task = Self {
+            key: PinnedKey::new(key_id),
+            contexts,
+            new_contexts,
+            kept: Projection::default(),
+            added: BlobColumns::default(),
+        };
+        Ok((task, record.to_string().into_bytes()))
+    }
+
+    /// Authorizes every row, takes what the limits ask for, then opens and seals.
+    fn seal(
+        &mut self,
+        cursor: &Cursor<'_>,
+        under: &Under<'_>,
+        key: Option<KeyId>,
+        sound: &[Row<'_>],
+        paid: &mut Paid,
+    ) -> Result<Result<(Keys, BinaryBuilder), Progress>, ApiError> {
+        let snapshot = under.snapshot;
+        let named = self.key.id(under, TO);
+        let members = Members::SameKey(named.is_some() && named == key, SYMMETRIC_DEFAULT);
+        let mut rows = Vec::with_capacity(sound.len());
+        // The keys, once it is decided for all contexts: they are the same for every row.
+        let mut decided: Option<(&Arc<KeyEntry>, &Arc<KeyEntry>)> = None;
+        for (at, row) in sound.iter().enumerate() {
+            let at_row = |error| cursor.at_row(at, error);
+            let (source, destination, sealed) = match (decided, CiphertextBlob::parse(row.blob)) {
+                (Some((source, destination)), Ok(blob)) => {
+                    (source, destination, Sealed::Blob(blob))
+                }
+                _ => {
+                    let from = under.caller(FROM).under(&row.context).with(members);
+                    let to = under.caller(TO).under(row.destination()).with(members);
+                    let opened = decrypt::source(from, (None, None, Some(row.blob)), snapshot);
+                    let (source, sealed) = opened.map_err(at_row)?;
+                    let destination = self.key.entry(to, snapshot).map_err(at_row)?;
+                    let allowed = self.key.authorize(to, destination, snapshot);
+                    let reads_context = allowed.map_err(at_row)? || source.reads_context();
+                    let source = source.request().entry();
+                    decided = (!reads_context).then_some((source, destination));
+                    (source, destination, sealed)
+                }
+            };
+            let opening = Cipher::of(source, None, &row.context, OPERATION).map_err(at_row)?;
+            let sealing = Cipher::of(destination, None, row.destination(), OPERATION);
+            let sealing = sealing.map_err(at_row)?;
+            rows.push((source, destination, opening, sealing, sealed));
+        }
+        let count = rows.len();
+        let Some((source, destination, ..)) = rows.first() else {
+            return Err(ApiError::internal("a chunk without rows"));
+        };
+        let keys = Keys {
+            source: Arc::clone(source),
+            destination: Arc::clone(destination),
+        };
+        let charged = [source, destination].map(|entry| Some(entry.key.id));
+        if let Err(exceeded) = cursor.take(under, charged, count, paid) {
+            return Ok(Err(Progress::Throttled(count, exceeded)));
+        }
+        let mut blobs = BinaryBuilder::new();
+        for (at, (asked, row)) in rows.iter().zip(sound).enumerate() {
+            let (source, destination, opening, sealing, sealed) = asked;
+            let (context, entropy) = (row.destination(), &cursor.api.entropy);
+            let opened = decrypt::open(source, opening, &row.context, sealed, entropy);
+            let (_, plaintext) = opened.map_err(|error| cursor.at_row(at, error))?;
+            let blob = sealing.encrypt(destination, context, plaintext.expose(), entropy)?;
+            blobs.append_value(blob);
+        }
+        Ok(Ok((keys, blobs)))
+    }
+}
+
+impl Transform for Rewrapper {
+    fn begin(&mut self, schema: &Schema) -> Result<SchemaRef, ApiError> {
+        let contexts = [&self.contexts].into_iter().chain(&self.new_contexts);
+        check_columns(schema, contexts)?;
+        self.kept = Projection::but(schema, &BlobColumns::NAMES);
+        Ok(self.kept.and(schema, BlobColumns::fields()))
+    }
+
+    fn chunk(
+        &mut self,
+        cursor: &Cursor<'_>,
+        rows: &RecordBatch,
+        paid: &mut Paid,
+    ) -> Result<Progress, ApiError> {
+        let (contexts, new_contexts) = (self.contexts.clone(), self.new_contexts.clone());
+        let SealedRows { key, rows: read } =
+            SealedRows::of(cursor, rows, &contexts, new_contexts.as_ref())?;
+        let read = read.into_iter().enumerate();
+        let sound = read.map(|(at, row)| row.map_err(|error| cursor.at_row(at, error)));
+        let sound = sound.collect::<Result<Vec<_>, ApiError>>()?;
+        let outcome = cursor.api.under_last_check(cursor.requester, |under| {
+            self.seal(cursor, under, key, &sound, paid)
+        })?;
+        let (
+            Keys {
+                source,
+                destination,
+            },
+            mut blobs,
+        ) = match outcome {
+            Ok(sealed) => sealed,
+            Err(wait) => return Ok(wait),
+        };
+        let (count, blobs) = (sound.len(), blobs.finish());
+        let mut columns = self.kept.columns(&rows.slice(0, count));
+        let bytes = blobs.values().clone();
+        columns.extend(self.added.of(&destination, blobs)?);
+        Ok(Progress::Done(OutputChunk {
+            rows: count,
+            columns,
+            blobs: bytes,
+            resources: Resources {
+                material: destination.current().map(|material| material.id()),
+                destination: (source.key.id != destination.key.id).then_some(destination),
+                key: Some(source),
+                ..Resources::default()
+            },
+            refusal: None,
+        }))
+    }
+}

@@ -1,0 +1,88 @@
+//! What is done with the rows of a stream, chunk by chunk.
+
+use crate::api::Resources;
+use crate::api::{Api, ApiError, Requester, Under};
+use crate::key::KeyId;
+use crate::rates::{Exceeded, Paid, Urgency};
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_buffer::Buffer;
+use arrow_schema::{Schema, SchemaRef};
+use std::sync::Arc;
+
+/// Canonical bytes of the contexts of one chunk, past which it ends: dictionaries make long
+/// contexts of few bytes.
+pub(super) const CHUNK_CONTEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// One purpose of a stream.
+pub(super) trait Transform: Send + Sync {
+    /// Looks for the columns that it needs; returns those of the answer.
+    fn begin(&mut self, schema: &Schema) -> Result<SchemaRef, ApiError>;
+
+    /// Does it for the first of these rows, at least one; asked again with the rows that had to
+    /// wait.
+    fn chunk(
+        &mut self,
+        cursor: &Cursor<'_>,
+        rows: &RecordBatch,
+        paid: &mut Paid,
+    ) -> Result<Progress, ApiError>;
+
+    /// Counts rows that were made.
+    fn count(&self, _api: &Api, _rows: u64) {}
+}
+
+/// Where a chunk is made.
+pub(super) struct Cursor<'a> {
+    pub(super) api: &'a Arc<Api>,
+    pub(super) requester: &'a Requester,
+    /// Rows handed out before.
+    pub(super) rows: u64,
+}
+
+impl Cursor<'_> {
+    /// `row` is counted within the chunk.
+    pub(super) fn at_row(&self, row: usize, error: ApiError) -> ApiError {
+        let row = self.rows + row as u64;
+        error.about(format_args!("Row {row}"))
+    }
+
+    /// Rows of a chunk under this key at most, less than `most` where a limit is in force.
+    pub(super) fn most(&self, key: Option<KeyId>, most: usize) -> usize {
+        let (principal, rates) = (&self.requester.principal.arn, &self.api.rates);
+        key.map_or(most, |key| rates.bulk_keys(principal, key, most))
+    }
+
+    /// Takes `rows` from the caller's limit and from those of these keys.
+    pub(super) fn take(
+        &self,
+        under: &Under<'_>,
+        keys: impl IntoIterator<Item = Option<KeyId>>,
+        rows: usize,
+        paid: &mut Paid,
+    ) -> Result<(), Exceeded> {
+        let take = |key| {
+            let (api, rows) = (self.api, rows as u64);
+            api.take(&under.principal, key, rows, Urgency::Bulk, paid)
+        };
+        keys.into_iter().try_for_each(take)
+    }
+}
+
+/// A chunk, or none yet.
+pub(super) enum Progress {
+    Done(OutputChunk),
+    /// So many rows wait for a limit.
+    Throttled(usize, Exceeded),
+}
+
+/// A chunk.
+pub(super) struct OutputChunk {
+    pub(super) rows: usize,
+    /// The answer's, in the order of its schema.
+    pub(super) columns: Vec<ArrayRef>,
+    /// What the digest sums up.
+    pub(super) blobs: Buffer,
+    pub(super) resources: Resources,
+    /// The first that is told of a row, where that does not end the stream.
+    pub(super) refusal: Option<ApiError>,
+}

@@ -1,0 +1,176 @@
+//! Each row's blob opened, and what is in it shown to nobody: why it does not open stands beside
+//! the row, if it does not.
+//!
+//! As `Decrypt` for each row, of whoever may: `kms:Decrypt` on the key that the blob names, under
+//! the row's context. A row that is refused is told, in its place and, the first of a chunk, in the
+//! audit log, and ends no stream.
+
+use crate::api::Resources;
+use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT};
+use crate::api::decrypt::{self, Sealed};
+use crate::api::members::Members;
+use crate::api::{ApiError, KmsErrorCode, Under};
+use crate::columns::ContextSource;
+use crate::envelope::CiphertextBlob;
+use crate::keystore::KeyEntry;
+use crate::policy::ConditionKey;
+use crate::rates::Paid;
+use crate::stream::output::Projection;
+use crate::stream::query::{Query, shown};
+use crate::stream::sealed_rows::{BLOB, Row, SealedRows, check_columns};
+use crate::stream::transform::{Cursor, OutputChunk, Progress, Transform};
+use arrow_array::builder::StringBuilder;
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_buffer::Buffer;
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use serde_json::json;
+use std::sync::Arc;
+
+const ACTION: &str = "kms:Decrypt";
+const NAMED: [(ConditionKey, &str); 1] = [(ConditionKey::EncryptionAlgorithm, SYMMETRIC_DEFAULT)];
+/// The column that is added: null where a row's blob opens.
+const REFUSAL: &str = "refusal";
+
+/// Opens.
+pub(super) struct Verifier {
+    contexts: ContextSource,
+    kept: Projection,
+}
+
+/// Of each row why it does not open, or the key that it does under.
+type Opened = Vec<Result<Arc<KeyEntry>, ApiError>>;
+
+impl Verifier {
+    /// What the query asks for; and the same for the audit log.
+    pub(super) fn asked(query: Query) -> Result<(Self, Vec<u8>), ApiError> {
+        let contexts = query.contexts()?;
+        let (columns, constants) = shown(&contexts);
+        let record = json!({"ContextColumns": columns, "EncryptionContext": constants});
+        let task = Self {
+            contexts,
+            kept: Projection::default(),
+        };
+        Ok((task, record.to_string().into_bytes()))
+    }
+}
+
+/// Takes what the limits ask for, then opens every row that the caller may open.
+fn open(
+    cursor: &Cursor<'_>,
+    under: &Under<'_>,
+    work: &SealedRows<'_>,
+    paid: &mut Paid,
+) -> Result<Result<Opened, Progress>, ApiError> {
+    let count = work.rows.len();
+    if let Err(exceeded) = cursor.take(under, [work.key], count, paid) {
+        return Ok(Err(Progress::Throttled(count, exceeded)));
+    }
+    // The key, once it is decided for all contexts: it is the same for every row.
+    let mut decided = None;
+    let mut opened = Opened::with_capacity(count);
+    for row in &work.rows {
+        opened.push(match row {
+            Ok(row) => open_row(cursor, under, row, &mut decided),
+            Err(error) => Err(ApiError::new(error.code(), error.message().to_owned())),
+        });
+    }
+    let is_ours = |error: &ApiError| error.code() == KmsErrorCode::KMSInternalException;
+    match opened
+        .iter()
+        .position(|row| row.as_ref().is_err_and(is_ours))
+    {
+        None => Ok(Ok(opened)),
+        Some(at) => match opened.into_iter().nth(at) {
+            Some(Err(error)) => Err(cursor.at_row(at, error)),
+            _ => Err(ApiError::internal("a row that failed is gone")),
+        },
+    }
+}
+
+fn open_row<'a>(
+    cursor: &Cursor<'_>,
+    under: &'a Under<'_>,
+    row: &'a Row<'_>,
+    decided: &mut Option<&'a Arc<KeyEntry>>,
+) -> Result<Arc<KeyEntry>, ApiError> {
+    let (entry, sealed) = match (*decided, CiphertextBlob::parse(row.blob)) {
+        (Some(entry), Ok(blob)) => (entry, Sealed::Blob(blob)),
+        _ => {
+            let caller = under.caller(ACTION).under(&row.context);
+            let caller = caller.with(Members::Texts(&NAMED));
+            let asked = (None, None, Some(row.blob));
+            let (request, sealed) = decrypt::source(caller, asked, under.snapshot)?;
+            let entry = request.request().entry();
+            *decided = (!request.reads_context()).then_some(entry);
+            (entry, sealed)
+        }
+    };
+    let cipher = Cipher::of(entry, None, &row.context, "Decrypt")?;
+    decrypt::open(entry, &cipher, &row.context, &sealed, &cursor.api.entropy)?;
+    Ok(Arc::clone(entry))
+}
+
+impl Transform for Verifier {
+    fn begin(&mut self, schema: &Schema) -> Result<SchemaRef, ApiError> {
+        check_columns(schema, [&self.contexts])?;
+        self.kept = Projection::but(schema, &[BLOB, REFUSAL]);
+        let added = [Field::new(REFUSAL, DataType::Utf8, true)];
+        Ok(self.kept.and(schema, added))
+    }
+
+    fn chunk(
+        &mut self,
+        cursor: &Cursor<'_>,
+        rows: &RecordBatch,
+        paid: &mut Paid,
+    ) -> Result<Progress, ApiError> {
+        let work = SealedRows::of(cursor, rows, &self.contexts, None)?;
+        let opened = cursor
+            .api
+            .under_last_check(cursor.requester, |under| open(cursor, under, &work, paid))
+            .map_err(|error| cursor.at_row(0, error))?;
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(wait) => return Ok(wait),
+        };
+        let count = opened.len();
+        let (mut refusals, mut blobs) = (StringBuilder::new(), Vec::new());
+        let (mut refusal, mut key) = (None, None);
+        for (at, (opened, row)) in opened.into_iter().zip(&work.rows).enumerate() {
+            if let Ok(row) = row {
+                blobs.extend_from_slice(row.blob);
+            }
+            match opened {
+                Ok(entry) => {
+                    refusals.append_null();
+                    key.get_or_insert(entry);
+                }
+                Err(error) => {
+                    refusals.append_value(told(&error));
+                    refusal.get_or_insert_with(|| cursor.at_row(at, error));
+                }
+            }
+        }
+        let mut columns = self.kept.columns(&rows.slice(0, count));
+        let refusals: ArrayRef = Arc::new(refusals.finish());
+        columns.push(refusals);
+        Ok(Progress::Done(OutputChunk {
+            rows: count,
+            columns,
+            blobs: Buffer::from_vec(blobs),
+            resources: Resources {
+                key,
+                ..Resources::default()
+            },
+            refusal,
+        }))
+    }
+}
+
+/// A refusal as its row has it.
+fn told(error: &ApiError) -> String {
+    match error.message() {
+        "" => error.code().name().to_owned(),
+        message => format!("{}: {message}", error.code().name()),
+    }
+}
