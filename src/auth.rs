@@ -22,4 +22,3 @@ pub use error::AuthError;
 pub use peer::{Peer, PeerMap, Peers};
 pub use session::Session;
 pub use sigv4::{Claim, Credentials, Head, Signer, Verifier};
-pub use time::iso8601;

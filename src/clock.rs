@@ -1,6 +1,8 @@
 //! Wall and monotonic time as a value that is passed in, so that no test sleeps and no other module
 //! reads a clock. This is the only place that calls the system's clocks.
 
+pub mod calendar;
+
 use rustix::time::{ClockId, clock_gettime};
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;

@@ -1,12 +1,14 @@
 //! KMS keys as their owners see them: identifier, state and its legal transitions, metadata.
 
 use crate::clock::Timestamp;
-use hex_simd::AsOut;
 use import::Import;
 use rotation::RotationSchedule;
 use spec::{KeyOrigin, KeySpec, KeyUsage};
 use std::fmt;
 use std::str::FromStr;
+use strum::{IntoStaticStr, VariantNames};
+use uuid::Uuid;
+use uuid::fmt::{Hyphenated, Simple};
 
 pub mod arn;
 pub mod data_key;
@@ -33,13 +35,9 @@ impl KeyId {
     /// A single-Region key's id of 16 random bytes, with the version and variant bits of a random
     /// UUID (RFC 9562, section 5.4).
     #[must_use]
-    pub fn from_random(mut bytes: [u8; 16]) -> Self {
-        bytes[6] = (bytes[6] & 0x0f) | 0x40;
-        bytes[8] = (bytes[8] & 0x3f) | 0x80;
-        Self {
-            bytes,
-            multi_region: false,
-        }
+    pub fn from_random(bytes: [u8; 16]) -> Self {
+        let uuid = uuid::Builder::from_random_bytes(bytes).into_uuid();
+        Self::from_parts(uuid.into_bytes(), false)
     }
 
     /// The id that a blob's header holds.
@@ -66,20 +64,11 @@ impl KeyId {
 
 impl fmt::Display for KeyId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = u128::from_be_bytes(self.bytes);
-        if self.multi_region {
-            return write!(out, "mrk-{value:032x}");
+        let uuid = Uuid::from_bytes(self.bytes);
+        match self.multi_region {
+            true => write!(out, "mrk-{}", uuid.simple()),
+            false => uuid.hyphenated().fmt(out),
         }
-        let digits = format!("{value:032x}");
-        write!(
-            out,
-            "{}-{}-{}-{}-{}",
-            &digits[..8],
-            &digits[8..12],
-            &digits[12..16],
-            &digits[16..20],
-            &digits[20..]
-        )
     }
 }
 
@@ -94,40 +83,17 @@ impl FromStr for KeyId {
 
     /// Accepts digits of either case; [`fmt::Display`] prints lower case.
     fn from_str(text: &str) -> Result<Self, InvalidKeyId> {
-        let mut digits = [0; 32];
-        // Both forms become 32 digits; a UUID has dashes between its groups.
-        let multi_region = match text.strip_prefix("mrk-") {
-            Some(rest) => {
-                digits = rest.as_bytes().try_into().map_err(|_| InvalidKeyId)?;
-                true
-            }
-            None => {
-                let text: &[u8; 36] = text.as_bytes().try_into().map_err(|_| InvalidKeyId)?;
-                if [8, 13, 18, 23].into_iter().any(|at| text[at] != b'-') {
-                    return Err(InvalidKeyId);
-                }
-                let mut rest = digits.as_mut_slice();
-                for group in [0..8, 9..13, 14..18, 19..23, 24..36] {
-                    let (room, after) = rest.split_at_mut(group.len());
-                    room.copy_from_slice(&text[group]);
-                    rest = after;
-                }
-                false
-            }
+        let (uuid, multi_region) = match text.strip_prefix("mrk-") {
+            Some(digits) => (digits.parse().map(Simple::into_uuid), true),
+            None => (text.parse().map(Hyphenated::into_uuid), false),
         };
-        let mut bytes = [0; 16];
-        match hex_simd::decode(&digits, bytes.as_mut_slice().as_out()) {
-            Ok(_) => Ok(Self {
-                bytes,
-                multi_region,
-            }),
-            Err(_) => Err(InvalidKeyId),
-        }
+        let uuid = uuid.map_err(|_| InvalidKeyId)?;
+        Ok(Self::from_parts(uuid.into_bytes(), multi_region))
     }
 }
 
 /// What a KMS key may be used for now (AWS KMS, "Key states of AWS KMS keys").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantNames)]
 pub enum KeyState {
     /// Usable.
     Enabled,
@@ -164,16 +130,8 @@ impl KeyState {
     /// Its name in the API, a value of `KeyMetadata.KeyState`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Enabled => "Enabled",
-            Self::Disabled => "Disabled",
-            Self::PendingDeletion { .. } => "PendingDeletion",
-            Self::PendingImport => "PendingImport",
-        }
+        self.into()
     }
-
-    /// The names of all states, for tables by state.
-    pub const NAMES: [&str; 4] = ["Enabled", "Disabled", "PendingDeletion", "PendingImport"];
 
     /// Whether cryptographic operations may use the key.
     ///

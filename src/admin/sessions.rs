@@ -5,7 +5,8 @@ use crate::admin::lookup::{NAME, NAME_CHARACTERS_MAX, check_name, find, invalid,
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
-use crate::auth::{Session, iso8601};
+use crate::auth::Session;
+use crate::clock::calendar::Iso8601;
 use crate::policy::principal::PrincipalKind;
 use serde::Deserialize;
 use std::time::Duration;
@@ -76,6 +77,6 @@ pub(super) fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     reply.text("Arn", &principal.arn);
     access_keys::tell(&session.access_key, &mut reply);
     reply.plain("SessionToken", &token);
-    reply.plain("Expiration", &iso8601(session.expiration));
+    reply.plain("Expiration", &Iso8601::of(session.expiration).to_string());
     Ok(reply.end())
 }

@@ -14,7 +14,7 @@ use crate::audit::LINE_BYTES_MAX;
 use crate::audit::record::RECORD_START;
 use crate::crypto::secret::Secret;
 use crate::keystore::AuditHead;
-use hex_simd::AsciiCase;
+use hex_simd::{AsOut, AsciiCase};
 use hmac::{Hmac, KeyInit, Mac};
 use memchr::memchr;
 use serde::Deserialize;
@@ -274,19 +274,11 @@ pub(super) fn append_hex(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Parses `N` bytes of lower-case hex.
 pub(super) fn parse_hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
-    let digit = |digit: u8| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    };
-    let (pairs, rest) = text.as_chunks::<2>();
-    if pairs.len() != N || !rest.is_empty() {
+    let mut bytes = [0; N];
+    if text.len() != 2 * N || text.iter().any(u8::is_ascii_uppercase) {
         return None;
     }
-    let mut bytes = [0; N];
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = digit(*high)? << 4 | digit(*low)?;
-    }
+    hex_simd::decode(text, bytes.as_mut_slice().as_out()).ok()?;
     Some(bytes)
 }
 
@@ -388,6 +380,22 @@ mod tests {
             b" {\"eventVersion\":\"1.11\"}\n",
         ] {
             assert!(!is_record(line), "{}", line.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn hex_is_of_one_length_and_in_lower_case() {
+        assert_eq!(parse_hex(b"00ff"), Some([0x00, 0xff]));
+        for text in [
+            &b"00f"[..],
+            b"00fff",
+            b"00ff00",
+            b"00FF",
+            b"00fg",
+            b"+0ff",
+            b"",
+        ] {
+            assert_eq!(parse_hex::<2>(text), None, "{text:?}");
         }
     }
 }

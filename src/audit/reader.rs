@@ -5,8 +5,8 @@ use crate::audit::chain::{
     CHAIN_START, ChainLine, GROUP_BYTES_MAX, HEADER_START, Header, group_mac,
 };
 use crate::audit::journal::frame_bytes;
-use crate::audit::record::iso_8601;
 use crate::clock::Timestamp;
+use crate::clock::calendar::Iso8601;
 use crate::crypto::secret::Secret;
 use crate::file::open;
 use std::fs::File;
@@ -30,11 +30,7 @@ pub(super) struct LogFile {
 impl LogFile {
     /// The name of a file that begins with this group.
     pub(super) fn name(created: Timestamp, group: u64) -> String {
-        let time: String = iso_8601(created)
-            .iter()
-            .map(|byte| char::from(*byte))
-            .filter(|letter| !matches!(letter, '-' | ':'))
-            .collect();
+        let time = Iso8601::of(created).to_string().replace(['-', ':'], "");
         format!("audit-{time}-{group:012}.jsonl")
     }
 

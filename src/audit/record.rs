@@ -10,6 +10,7 @@
 use crate::audit::chain::append_hex;
 use crate::audit::parameters;
 use crate::clock::Timestamp;
+use crate::clock::calendar::Iso8601;
 use crate::key::material::KeyMaterialId;
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -203,7 +204,7 @@ impl AuditRecord<'_> {
     /// Never: what is written goes to memory.
     pub fn append(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"eventVersion\":\"1.11\",\"eventTime\":\"");
-        out.extend_from_slice(&iso_8601(self.time));
+        out.extend_from_slice(Iso8601::of(self.time).as_bytes());
         out.extend_from_slice(b"\",\"eventSource\":");
         text(out, self.event_source);
         out.extend_from_slice(b",\"eventName\":");
@@ -319,49 +320,6 @@ fn text(out: &mut Vec<u8>, value: &str) {
 /// A value that prints without anything to escape.
 fn shown(out: &mut Vec<u8>, value: impl fmt::Display) {
     write!(out, "{value}").expect("writing to a vector cannot fail");
-}
-
-/// `YYYY-MM-DDTHH:MM:SSZ`, as CloudTrail has it.
-pub(super) fn iso_8601(time: Timestamp) -> [u8; 20] {
-    let seconds = time.unix_seconds();
-    let (year, month, day) = civil_from_days(seconds / 86_400);
-    let of_day = seconds % 86_400;
-    let mut text = *b"0000-00-00T00:00:00Z";
-    digits(&mut text[..4], year);
-    for (at, number) in [
-        (5, month),
-        (8, day),
-        (11, of_day / 3600),
-        (14, of_day / 60 % 60),
-        (17, of_day % 60),
-    ] {
-        digits(&mut text[at..at + 2], number);
-    }
-    text
-}
-
-/// The last digits of `number`, as many as there is room for.
-fn digits(room: &mut [u8], mut number: u64) {
-    for place in room.iter_mut().rev() {
-        *place = b'0' + (number % 10).to_le_bytes()[0];
-        number /= 10;
-    }
-}
-
-/// The Gregorian date of a day since 1970-01-01, the year being taken to begin in March.
-///
-/// Source: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms",
-/// <https://howardhinnant.github.io/date_algorithms.html>.
-fn civil_from_days(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    (year, month, day)
 }
 
 #[cfg(test)]

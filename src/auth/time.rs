@@ -3,9 +3,9 @@
 use crate::auth::AuthError;
 use crate::auth::sigv4::text;
 use crate::clock::Timestamp;
+use crate::clock::calendar::{SECONDS_MAX, SECONDS_MIN, iso_8601_basic, midnight};
 use http::header::{DATE, HeaderMap, HeaderName};
 use std::fmt;
-use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// A second between the years 0 and 9999 with its text in ISO 8601's basic format,
@@ -18,10 +18,6 @@ pub(super) struct RequestTime {
 }
 
 const DAY_SECONDS: i64 = 86_400;
-/// 0000-01-01T00:00:00Z
-const SECONDS_MIN: i64 = -62_167_219_200;
-/// 9999-12-31T23:59:59Z
-const SECONDS_MAX: i64 = 253_402_300_799;
 
 impl RequestTime {
     pub(super) fn at(now: Timestamp) -> Self {
@@ -52,15 +48,7 @@ impl RequestTime {
 
     fn from_unix_seconds(seconds: i64) -> Self {
         let seconds = seconds.clamp(SECONDS_MIN, SECONDS_MAX);
-        let (year, month, day) = civil_from_days(seconds.div_euclid(DAY_SECONDS));
-        let second = seconds.rem_euclid(DAY_SECONDS);
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        let mut text = [0; 16];
-        write!(
-            text.as_mut_slice(),
-            "{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z"
-        )
-        .expect("16 bytes, the year being clamped to four digits");
+        let text = iso_8601_basic(seconds);
         Self { seconds, text }
     }
 
@@ -74,11 +62,10 @@ impl RequestTime {
         };
         let (year, month, day) = (number(0, 4)?, number(4, 6)?, number(6, 8)?);
         let (hour, minute, second) = (number(9, 11)?, number(11, 13)?, number(13, 15)?);
-        let days = days_from_civil(year, month, day);
-        let exists = civil_from_days(days) == (year, month, day)
-            && (hour < 24 && minute < 60 && second < 60)
-            && (text[8] == b'T' && text[15] == b'Z');
-        let seconds = days * DAY_SECONDS + hour * 3600 + minute * 60 + second;
+        let midnight = midnight(year, month, day)?;
+        let exists =
+            (hour < 24 && minute < 60 && second < 60) && (text[8] == b'T' && text[15] == b'Z');
+        let seconds = midnight + hour * 3600 + minute * 60 + second;
         exists.then_some(Self { seconds, text })
     }
 
@@ -123,53 +110,8 @@ impl fmt::Display for RequestTime {
 
 pub(super) const X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 
-/// `YYYY-MM-DDTHH:MM:SSZ` (RFC 3339), to the second.
-#[must_use]
-pub fn iso8601(time: Timestamp) -> String {
-    let time = RequestTime::at(time);
-    let (date, clock) = time.as_str().split_at(8);
-    format!(
-        "{}-{}-{}{}:{}:{}",
-        &date[..4],
-        &date[4..6],
-        &date[6..],
-        &clock[..3],
-        &clock[3..5],
-        &clock[5..]
-    )
-}
-
 fn whole_seconds(span: Duration) -> i64 {
     i64::try_from(span.as_secs()).unwrap_or(i64::MAX)
-}
-
-/// Days since 1970-01-01 of a date of the Gregorian calendar, whose year is taken to begin in March
-/// so that the leap day is its last.
-///
-/// Source: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms",
-/// <https://howardhinnant.github.io/date_algorithms.html>.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month > 2 { year } else { year - 1 };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
-}
-
-/// The inverse of [`days_from_civil`].
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month, day)
 }
 
 #[cfg(test)]
@@ -177,13 +119,6 @@ mod tests {
     use super::*;
     use http::HeaderValue;
     use proptest::prelude::*;
-
-    #[test]
-    fn times_are_told_to_people_in_the_extended_format() {
-        let text = |seconds: u64| iso8601(Timestamp(seconds * 1_000_000 + 999_999));
-        assert_eq!(text(0), "1970-01-01T00:00:00Z");
-        assert_eq!(text(951_782_399), "2000-02-28T23:59:59Z");
-    }
 
     #[test]
     fn known_seconds_have_known_texts() {

@@ -4,6 +4,7 @@
 use crate::bulk::JobError;
 use crate::bulk::manifest::{self, Manifest, Parameters};
 use crate::file::{self, ANYBODY_WRITES, Exposed, open};
+use hex_simd::AsciiCase;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::fs::{self, DirBuilder, File, TryLockError};
@@ -193,7 +194,10 @@ impl Folder {
         open::sync_folder(&self.path).map_err(io)?;
         Ok(Finished {
             bytes: file.bytes,
-            sha256: hex(&std::mem::take(&mut file.hash).finalize()),
+            sha256: hex_simd::encode_to_string(
+                std::mem::take(&mut file.hash).finalize(),
+                AsciiCase::Lower,
+            ),
         })
     }
 
@@ -218,7 +222,7 @@ impl Folder {
         }
         Ok(Finished {
             bytes,
-            sha256: hex(&hash.finalize()),
+            sha256: hex_simd::encode_to_string(hash.finalize(), AsciiCase::Lower),
         })
     }
 
@@ -352,14 +356,6 @@ fn is_ours(name: &str) -> bool {
         Some(stem) => whole(stem) || stem.strip_prefix('_').is_some_and(whole),
         None => name == LOCK || whole(name),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut out, byte| {
-        write!(out, "{byte:02x}").expect("writing to a string cannot fail");
-        out
-    })
 }
 
 #[cfg(test)]

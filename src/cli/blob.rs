@@ -5,6 +5,7 @@ use crate::cli::output;
 use crate::envelope::CiphertextBlob;
 use crate::file::open;
 use clap::{Args, Subcommand};
+use hex_simd::AsciiCase;
 use serde_json::json;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -73,12 +74,7 @@ fn decode(input: Vec<u8>) -> Option<Vec<u8>> {
 fn print(blob: &CiphertextBlob<'_>, as_json: bool) -> Result<Status, Failure> {
     let header = blob.header();
     let version = blob.bytes()[0];
-    let hex = |bytes: &[u8]| {
-        bytes
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    };
+    let hex = |bytes: &[u8]| hex_simd::encode_to_string(bytes, AsciiCase::Lower);
     // prefix 12 ‖ start 8 ‖ index 4
     let (prefix, rest) = blob.nonce().split_at(12);
     let (start, index) = rest.split_at(8);

@@ -14,7 +14,9 @@ use crate::daemon::Core;
 use crate::provision::{self, Outcome, Plan, Recorded, Remote};
 use crate::table::{Format, Location};
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use std::sync::Arc;
+use strum::VariantNames;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -34,7 +36,7 @@ pub(super) struct Arguments {
     #[arg(value_name = "INPUT", required = true)]
     inputs: Vec<Location>,
     /// The table's format: parquet, csv or ndjson [default: as the names of its files say]
-    #[arg(long, value_name = "FORMAT", value_parser = Format::NAMES)]
+    #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(Format::VARIANTS))]
     input_format: Option<String>,
     /// Key id, key ARN, alias or alias ARN
     #[arg(long, value_name = "KEY")]
@@ -131,7 +133,10 @@ impl Arguments {
             key: self.key.clone(),
             length: self.length.length(),
             inputs: self.inputs.clone(),
-            format: self.input_format.as_deref().and_then(Format::named),
+            format: self
+                .input_format
+                .as_deref()
+                .and_then(|name| name.parse().ok()),
             id_column: self.id_column.clone(),
             pairs,
             skip: self.on_error == "skip",

@@ -3,25 +3,24 @@
 use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::SecretBytes;
 use aws_lc_rs::hmac;
-use std::str::FromStr;
+use strum::{EnumString, IntoStaticStr};
 
 /// Which hash an HMAC key is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumString, IntoStaticStr)]
 pub enum MacSpec {
     /// SHA-224
+    #[strum(serialize = "HMAC_224")]
     Hmac224,
     /// SHA-256
+    #[strum(serialize = "HMAC_256")]
     Hmac256,
     /// SHA-384
+    #[strum(serialize = "HMAC_384")]
     Hmac384,
     /// SHA-512
+    #[strum(serialize = "HMAC_512")]
     Hmac512,
 }
-
-/// The text does not name an HMAC key spec.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not the spec of an HMAC key")]
-pub struct InvalidMacSpec;
 
 /// The MAC is not the MAC of this message under this key.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,12 +34,7 @@ impl MacSpec {
     /// Its name in the API, a value of `KeySpec`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Hmac224 => "HMAC_224",
-            Self::Hmac256 => "HMAC_256",
-            Self::Hmac384 => "HMAC_384",
-            Self::Hmac512 => "HMAC_512",
-        }
+        self.into()
     }
 
     /// The name in the API of the one algorithm of such a key, a value of `MacAlgorithm`.
@@ -72,15 +66,6 @@ impl MacSpec {
             Self::Hmac384 => hmac::HMAC_SHA384,
             Self::Hmac512 => hmac::HMAC_SHA512,
         }
-    }
-}
-
-impl FromStr for MacSpec {
-    type Err = InvalidMacSpec;
-
-    fn from_str(text: &str) -> Result<Self, InvalidMacSpec> {
-        let found = Self::ALL.into_iter().find(|spec| spec.name() == text);
-        found.ok_or(InvalidMacSpec)
     }
 }
 

@@ -16,33 +16,36 @@ use aws_lc_rs::signature::{
     ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair,
     EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _,
 };
-use std::str::FromStr;
+use strum::{EnumString, IntoStaticStr};
 
 /// The kind of a key pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, EnumString, IntoStaticStr)]
 pub enum PairSpec {
     /// RSA with a modulus of 2048 bits.
+    #[strum(serialize = "RSA_2048")]
     Rsa2048,
     /// RSA with a modulus of 3072 bits.
+    #[strum(serialize = "RSA_3072")]
     Rsa3072,
     /// RSA with a modulus of 4096 bits.
+    #[strum(serialize = "RSA_4096")]
     Rsa4096,
     /// secp256r1
+    #[strum(serialize = "ECC_NIST_P256")]
     EccNistP256,
     /// secp384r1
+    #[strum(serialize = "ECC_NIST_P384")]
     EccNistP384,
     /// secp521r1
+    #[strum(serialize = "ECC_NIST_P521")]
     EccNistP521,
     /// secp256k1
+    #[strum(serialize = "ECC_SECG_P256K1")]
     EccSecgP256K1,
     /// Ed25519
+    #[strum(serialize = "ECC_NIST_EDWARDS25519")]
     EccNistEdwards25519,
 }
-
-/// The text does not name a kind of key pair.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a key pair spec")]
-pub struct InvalidPairSpec;
 
 /// The family of a pair, which decides what its keys can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,16 +74,7 @@ impl PairSpec {
     /// Its name in the API, a value of `KeySpec` and `KeyPairSpec`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Rsa2048 => "RSA_2048",
-            Self::Rsa3072 => "RSA_3072",
-            Self::Rsa4096 => "RSA_4096",
-            Self::EccNistP256 => "ECC_NIST_P256",
-            Self::EccNistP384 => "ECC_NIST_P384",
-            Self::EccNistP521 => "ECC_NIST_P521",
-            Self::EccSecgP256K1 => "ECC_SECG_P256K1",
-            Self::EccNistEdwards25519 => "ECC_NIST_EDWARDS25519",
-        }
+        self.into()
     }
 
     /// The family, which decides what its keys can do.
@@ -117,15 +111,6 @@ impl PairSpec {
             Self::EccSecgP256K1 => Generator::Curve(&ECDSA_P256K1_SHA256_ASN1_SIGNING),
             Self::EccNistEdwards25519 => Generator::Edwards,
         }
-    }
-}
-
-impl FromStr for PairSpec {
-    type Err = InvalidPairSpec;
-
-    fn from_str(text: &str) -> Result<Self, InvalidPairSpec> {
-        let found = Self::ALL.into_iter().find(|spec| spec.name() == text);
-        found.ok_or(InvalidPairSpec)
     }
 }
 

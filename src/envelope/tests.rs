@@ -196,10 +196,7 @@ fn context_of(case: &serde_json::Value) -> EncryptionContext {
 }
 
 fn unhex(text: &str) -> Vec<u8> {
-    (0..text.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
-        .collect()
+    hex_simd::decode_to_vec(text).unwrap()
 }
 
 /// Makes the blob of a frozen case again, with the draws of the vector.
@@ -283,7 +280,7 @@ fn a_key_material_id_is_frozen() {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex_simd::encode_to_string(bytes, hex_simd::AsciiCase::Lower)
 }
 
 #[test]

@@ -3,9 +3,11 @@
 
 use crate::clock::Timestamp;
 use std::time::Duration;
+use strum::IntoStaticStr;
 
 /// Why a generation after the first was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum RotationType {
     /// The date of the schedule had come.
     Automatic,
@@ -17,10 +19,7 @@ impl RotationType {
     /// Its name in the API, a value of `RotationType`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Automatic => "AUTOMATIC",
-            Self::OnDemand => "ON_DEMAND",
-        }
+        self.into()
     }
 }
 

@@ -7,6 +7,7 @@ use crate::crypto::pair::{Family, PairSpec};
 use crate::crypto::signature::SigningAlgorithm;
 use std::fmt;
 use std::str::FromStr;
+use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
 /// `KeySpec`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +21,8 @@ pub enum KeySpec {
 }
 
 /// `KeyUsage`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum KeyUsage {
     /// For symmetric encryption keys and RSA keys.
     EncryptDecrypt,
@@ -33,7 +35,8 @@ pub enum KeyUsage {
 }
 
 /// `Origin`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum KeyOrigin {
     /// The material is drawn here.
     AwsKms,
@@ -106,23 +109,10 @@ impl KeySpec {
 }
 
 impl KeyUsage {
-    /// All usages.
-    pub const ALL: [Self; 4] = [
-        Self::EncryptDecrypt,
-        Self::SignVerify,
-        Self::GenerateVerifyMac,
-        Self::KeyAgreement,
-    ];
-
     /// Its name in the API, a value of `KeyUsage`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::EncryptDecrypt => "ENCRYPT_DECRYPT",
-            Self::SignVerify => "SIGN_VERIFY",
-            Self::GenerateVerifyMac => "GENERATE_VERIFY_MAC",
-            Self::KeyAgreement => "KEY_AGREEMENT",
-        }
+        self.into()
     }
 }
 
@@ -130,10 +120,7 @@ impl KeyOrigin {
     /// Its name in the API, a value of `Origin`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::AwsKms => "AWS_KMS",
-            Self::External => "EXTERNAL",
-        }
+        self.into()
     }
 }
 
@@ -149,40 +136,7 @@ impl FromStr for KeySpec {
     }
 }
 
-impl FromStr for KeyUsage {
-    type Err = Unknown;
-
-    fn from_str(text: &str) -> Result<Self, Unknown> {
-        let found = Self::ALL.into_iter().find(|usage| usage.name() == text);
-        found.ok_or(Unknown)
-    }
-}
-
-impl FromStr for KeyOrigin {
-    type Err = Unknown;
-
-    fn from_str(text: &str) -> Result<Self, Unknown> {
-        match text {
-            "AWS_KMS" => Ok(Self::AwsKms),
-            "EXTERNAL" => Ok(Self::External),
-            _ => Err(Unknown),
-        }
-    }
-}
-
 impl fmt::Display for KeySpec {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(self.name())
-    }
-}
-
-impl fmt::Display for KeyUsage {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(self.name())
-    }
-}
-
-impl fmt::Display for KeyOrigin {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(self.name())
     }
@@ -199,7 +153,7 @@ mod tests {
         let mut pairs = 0;
         for spec in specs.chain([KeySpec::Symmetric]) {
             assert_eq!(spec.name().parse(), Ok(spec));
-            for usage in KeyUsage::ALL {
+            for &usage in KeyUsage::VARIANTS {
                 assert_eq!(usage.name().parse(), Ok(usage));
                 if spec.fits(usage) {
                     pairs += 1;
@@ -215,6 +169,8 @@ mod tests {
         for text in ["SM2", "ML_DSA_44", "", "rsa_2048"] {
             assert_eq!(text.parse::<KeySpec>(), Err(Unknown));
         }
-        assert_eq!("AWS_CLOUDHSM".parse::<KeyOrigin>(), Err(Unknown));
+        assert!("AWS_CLOUDHSM".parse::<KeyOrigin>().is_err());
+        assert_eq!("EXTERNAL".parse(), Ok(KeyOrigin::External));
+        assert_eq!(KeyOrigin::AwsKms.name(), "AWS_KMS");
     }
 }

@@ -22,9 +22,11 @@ use crate::crypto::xaes;
 use crate::keystore::RootKey;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
+use strum::{EnumString, IntoStaticStr};
 
 /// The kind of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Kind {
     /// The head.
     Head,
@@ -49,33 +51,7 @@ impl Kind {
     /// Its name in the store.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Head => "head",
-            Self::Key => "key",
-            Self::Alias => "alias",
-            Self::Principal => "principal",
-            Self::KeyPolicy => "key-policy",
-            Self::Grant => "grant",
-            Self::Audit => "audit",
-            Self::Uses => "uses",
-        }
-    }
-
-    /// The kind of this name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        [
-            Self::Head,
-            Self::Key,
-            Self::Alias,
-            Self::Principal,
-            Self::KeyPolicy,
-            Self::Grant,
-            Self::Audit,
-            Self::Uses,
-        ]
-        .into_iter()
-        .find(|kind| kind.name() == name)
+        self.into()
     }
 }
 

@@ -15,6 +15,7 @@ use hex_simd::AsciiCase;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use strum::VariantNames;
 
 /// Everything that a request may need, at one revision. Snapshots share their entries, so the next
 /// snapshot copies pointers.
@@ -74,7 +75,7 @@ impl Snapshot {
 
     /// Sets the metrics: how many keys are in each state, and the revision.
     pub(super) fn count(&self, metrics: &Metrics) {
-        for state in KeyState::NAMES {
+        for &state in KeyState::VARIANTS {
             let count = self
                 .keys
                 .values()

@@ -457,7 +457,8 @@ async fn load(format: u8, connection: &mut SqliteConnection) -> Result<Contents,
 }
 
 fn kind(name: &str) -> Result<Kind, sqlx::Error> {
-    Kind::from_name(name).ok_or_else(|| sqlx::Error::Decode(name.to_owned().into()))
+    name.parse()
+        .map_err(|_| sqlx::Error::Decode(name.to_owned().into()))
 }
 
 fn damaged(path: &Path, error: &sqlx::Error) -> KeystoreError {

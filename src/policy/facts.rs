@@ -4,9 +4,9 @@
 //! Facts are borrowed and looked up by name: a decision copies nothing.
 
 use crate::clock::Timestamp;
+use crate::clock::calendar::Iso8601;
 use crate::context::EncryptionContext;
 use crate::key::arn::{AccountId, AliasName, Arn};
-use crate::policy::condition::date;
 use crate::policy::condition::key::ConditionKey;
 use crate::policy::grant::KeyGrants;
 use crate::policy::principal::Tag;
@@ -279,7 +279,7 @@ impl<'a> Value<'a> {
             Self::Bool(true) => ValueText::Borrowed("true"),
             Self::Bool(false) => ValueText::Borrowed("false"),
             Self::Number(number) => Written::with(|out| write!(out, "{number}")),
-            Self::Time(time) => Written::with(|out| date::write(time, out)),
+            Self::Time(time) => Written::with(|out| write!(out, "{}", Iso8601::of(time))),
             Self::Address(address) => Written::with(|out| write!(out, "{address}")),
         }
     }

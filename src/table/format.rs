@@ -2,10 +2,12 @@
 
 use crate::table::TableError;
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, VariantNames};
 
 /// How a file's rows are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, EnumString, VariantNames)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Format {
     /// Apache Parquet.
     Parquet,
@@ -16,20 +18,6 @@ pub enum Format {
 }
 
 impl Format {
-    /// The names that `--input-format` takes.
-    pub const NAMES: [&'static str; 3] = ["parquet", "csv", "ndjson"];
-
-    /// The format of this name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "parquet" => Some(Self::Parquet),
-            "csv" => Some(Self::Csv),
-            "ndjson" => Some(Self::Ndjson),
-            _ => None,
-        }
-    }
-
     /// Its name.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -107,8 +95,8 @@ mod tests {
         let unknown = Format::of_all(None, ["a.csv", "b.txt"]).unwrap_err();
         assert!(unknown.to_string().contains("b.txt: say which"));
         assert!(Format::of_all(None, []).is_err());
-        for name in Format::NAMES {
-            assert!(Format::named(name).is_some());
+        for name in Format::VARIANTS {
+            assert!(name.parse::<Format>().is_ok());
         }
     }
 }

@@ -172,22 +172,6 @@ fn the_kind_of_a_caller_follows_from_his_arn() {
 }
 
 #[test]
-fn times_are_those_of_the_gregorian_calendar() {
-    for (seconds, expected) in [
-        (0, "1970-01-01T00:00:00Z"),
-        (951_782_399, "2000-02-28T23:59:59Z"),
-        (951_782_400, "2000-02-29T00:00:00Z"),
-        (1_709_251_199, "2024-02-29T23:59:59Z"),
-        (1_735_689_599, "2024-12-31T23:59:59Z"),
-        (4_107_542_400, "2100-03-01T00:00:00Z"),
-        (253_402_300_799, "9999-12-31T23:59:59Z"),
-    ] {
-        let text = iso_8601(Timestamp(seconds * 1_000_000));
-        assert_eq!(std::str::from_utf8(&text).unwrap(), expected);
-    }
-}
-
-#[test]
 fn a_kept_buffer_does_not_grow_with_records_of_one_size() {
     let body = br#"{"EncryptionContext":{"container":"42"}}"#;
     let mut line = Vec::new();

@@ -10,11 +10,7 @@ fn vectors() -> Value {
 }
 
 fn hex(text: &Value) -> Vec<u8> {
-    let text = text.as_str().unwrap();
-    (0..text.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
-        .collect()
+    hex_simd::decode_to_vec(text.as_str().unwrap()).unwrap()
 }
 
 #[test]

@@ -4,13 +4,12 @@
 //! <https://www.w3.org/TR/NOTE-datetime>; or seconds since 1970.
 
 use crate::clock::Timestamp;
-use std::fmt;
+use crate::clock::calendar::midnight;
 
 /// Microseconds since 1970-01-01T00:00:00Z.
 pub(in crate::policy) type Micros = i64;
 
 const MICROS: i64 = 1_000_000;
-const DAY_SECONDS: i64 = 86_400;
 
 /// Parses `YYYY-MM`, `YYYY-MM-DD`, `YYYY-MM-DDThh:mm[:ss[.f…]](Z|±hh:mm)`, or seconds since 1970.
 /// Four digits alone might be a year or seconds, and are refused.
@@ -27,10 +26,7 @@ pub(in crate::policy) fn parse(text: &str) -> Option<Micros> {
     rest.expect('-')?;
     let month = rest.number(2)?;
     let day = if rest.skip('-') { rest.number(2)? } else { 1 };
-    if !(1..=12).contains(&month) || !(1..=days_of_month(year, month)).contains(&day) {
-        return None;
-    }
-    let midnight = days_from_1970(year, month, day) * DAY_SECONDS;
+    let midnight = midnight(year, month, day)?;
     if rest.0.is_empty() {
         return Some(midnight * MICROS);
     }
@@ -60,18 +56,6 @@ fn seconds(text: &str) -> Option<Micros> {
     let fraction = rest.fraction()?;
     let micros = whole.checked_mul(MICROS)?.checked_add(fraction)?;
     rest.0.is_empty().then_some(micros)
-}
-
-/// Writes `time` as `YYYY-MM-DDThh:mm:ssZ`.
-pub(in crate::policy) fn write(time: Timestamp, out: &mut dyn fmt::Write) -> fmt::Result {
-    let seconds = i64::try_from(time.unix_seconds()).unwrap_or(i64::MAX);
-    let (year, month, day) = date_from_1970(seconds.div_euclid(DAY_SECONDS));
-    let of_day = seconds.rem_euclid(DAY_SECONDS);
-    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-    write!(
-        out,
-        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"
-    )
 }
 
 struct Rest<'a>(&'a str);
@@ -126,38 +110,10 @@ impl Rest<'_> {
     }
 }
 
-fn days_of_month(year: i64, month: i64) -> i64 {
-    match month {
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Days of the proleptic Gregorian calendar, counted from March so that the leap day is a year's
-/// last.
-fn days_from_1970(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
-}
-
-fn date_from_1970(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let month = (from_march + 2) % 12 + 1;
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    (year, month, of_year - (153 * from_march + 2) / 5 + 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::calendar::Iso8601;
     use proptest::prelude::*;
 
     #[test]
@@ -215,8 +171,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(seconds in 0..253_402_300_800_u64) {
-            let mut text = String::new();
-            write(Timestamp(seconds * 1_000_000), &mut text).unwrap();
+            let text = Iso8601::of(Timestamp(seconds * 1_000_000)).to_string();
             prop_assert_eq!(parse(&text), i64::try_from(seconds * 1_000_000).ok());
         }
     }

@@ -1,6 +1,7 @@
 //! What grants are called: by their id, by the name that their maker gave them, and by the token
 //! that stands for one.
 
+use hex_simd::AsciiCase;
 use std::fmt;
 use std::str::FromStr;
 
@@ -15,7 +16,7 @@ pub struct InvalidGrantId;
 
 impl fmt::Display for GrantId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+        out.write_str(&hex_simd::encode_to_string(self.0, AsciiCase::Lower))
     }
 }
 
@@ -29,19 +30,8 @@ impl FromStr for GrantId {
     type Err = InvalidGrantId;
 
     fn from_str(text: &str) -> Result<Self, InvalidGrantId> {
-        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-        let mut bytes = [0; 32];
-        if pairs.len() != bytes.len() || !rest.is_empty() {
-            return Err(InvalidGrantId);
-        }
-        for (byte, pair) in bytes.iter_mut().zip(pairs) {
-            // A sign would parse as well.
-            let digits = pair.iter().all(u8::is_ascii_hexdigit);
-            let text = str::from_utf8(pair).ok().filter(|_| digits);
-            let value = text.and_then(|text| u8::from_str_radix(text, 16).ok());
-            *byte = value.ok_or(InvalidGrantId)?;
-        }
-        Ok(Self(bytes))
+        let bytes = hex_simd::decode_to_vec(text).map_err(|_| InvalidGrantId)?;
+        bytes.try_into().map(Self).map_err(|_| InvalidGrantId)
     }
 }
 
