@@ -22,7 +22,6 @@ mod rows;
 mod served;
 
 use closed_loop::closed_loop;
-use keymill::api::operation;
 use keymill::clock::{Clock, Timestamp};
 use keymill::context::EncryptionContext;
 use keymill::crypto::entropy::Entropy;
@@ -31,6 +30,7 @@ use keymill::key::data_key::DataKeyLength;
 use keymill::key::material::BackingKey;
 use keymill::key::{KeyId, KmsKey};
 use keymill::keystore::KeyEntry;
+use keymill::operation::Operation;
 use keymill::pool;
 use mill::Mill;
 use plot::Line;
@@ -234,7 +234,7 @@ fn kms_keys(counts: &[u64]) {
             format!(r#"{{"KeyId":"{id}","KeySpec":"AES_256","EncryptionContext":{{"container":"container-000000000042"}}}}"#).into_bytes()
         })
         .collect();
-    let generate = operation("GenerateDataKeyWithoutPlaintext").unwrap();
+    let generate = Operation::named("GenerateDataKeyWithoutPlaintext").unwrap();
     let requester = mill.provisioner();
     let ask = |bodies: &mut dyn Iterator<Item = &Vec<u8>>| {
         let clock = Clock::system();

@@ -4,10 +4,11 @@
 // Each bench uses its own part of it.
 #![allow(dead_code, reason = "compiled into each bench that asks for it")]
 
-use keymill::api::{Requester, operation};
+use keymill::api::Requester;
 use keymill::config::{Config, Environment};
 use keymill::daemon::{Core, Daemon, Listeners, Opening};
 use keymill::keystore::KeyEntry;
+use keymill::operation::Operation;
 use keymill::policy::Principal;
 use keymill::pool;
 use serde_json::{Value, json};
@@ -77,7 +78,7 @@ impl Mill {
 
     /// Performs an operation of KMS as the operator.
     pub(crate) fn call(&self, name: &str, body: &Value) -> Value {
-        let operation = operation(name).unwrap();
+        let operation = Operation::named(name).unwrap();
         let (requester, body) = (self.operator(), body.to_string());
         let called = self.core.api.call(operation, &requester, body.as_bytes());
         let reply = self.runtime.block_on(called);

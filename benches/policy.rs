@@ -13,10 +13,12 @@ use iam_rs::{Arn, Context, ContextValue, IAMPolicy, IAMRequest};
 use keymill::clock::{Clock, Timestamp};
 use keymill::context::EncryptionContext;
 use keymill::key::arn::AccountId;
-use keymill::policy::grant::{Draft, Grant, GrantId, GrantOperation};
+use keymill::key::spec::{KeyOrigin, KeySpec, KeyUsage};
+use keymill::operation::Action;
+use keymill::policy::grant::{Draft, Grant, GrantId};
 use keymill::policy::{
-    self, Action, AuthorizationRequest, Circumstances, GrantParameters, KeyFacts, KeyGrants,
-    KeyPolicy, PolicyDocument, Principal,
+    self, AuthorizationRequest, Circumstances, GrantParameters, KeyFacts, KeyGrants, KeyPolicy,
+    PolicyDocument, Principal,
 };
 use side_by_side::{Question, Side};
 use std::hint::black_box;
@@ -124,7 +126,7 @@ impl Ask {
 
 impl AuthorizationRequest for Ask {
     fn action(&self) -> Action {
-        Action(ACTION)
+        Action::named(ACTION).unwrap()
     }
 
     fn resource(&self) -> &str {
@@ -136,9 +138,9 @@ impl AuthorizationRequest for Ask {
             account: self.account,
             policy: self.policy.as_ref(),
             grants: Some(&self.grants),
-            spec: "SYMMETRIC_DEFAULT",
-            usage: "ENCRYPT_DECRYPT",
-            origin: "AWS_KMS",
+            spec: KeySpec::Symmetric,
+            usage: KeyUsage::EncryptDecrypt,
+            origin: KeyOrigin::AwsKms,
             multi_region: None,
             aliases: &[],
             tags: &[],
@@ -277,7 +279,7 @@ fn grants() -> impl FnMut(u64) -> Duration {
         let parameters = GrantParameters::check(Draft {
             grantee: &grantee,
             retiring_principal: None,
-            operations: [GrantOperation::GenerateDataKeyWithoutPlaintext]
+            operations: [Action::GenerateDataKeyWithoutPlaintext]
                 .into_iter()
                 .collect(),
             equals: None,

@@ -16,8 +16,6 @@ mod policy_check;
 mod principals;
 mod sessions;
 
-pub use policy_check::actions;
-
 /// The operator's own operations by their names, for tables by operation.
 pub const ADMINISTRATION: [&str; 15] = [
     "AcknowledgeAuditLog",

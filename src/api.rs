@@ -19,7 +19,9 @@ use crate::key::arn::Region;
 use crate::key::data_key::DataKeyLength;
 use crate::keystore::{Change, Keystore, Snapshot};
 use crate::metrics::Metrics;
-use crate::policy::{Action, Circumstances, Principal};
+use crate::operation::Action;
+use crate::operation::Operation;
+use crate::policy::{Circumstances, Principal};
 use crate::pool::{CloneWord, LastCheck, Pool, thread_number};
 use crate::rates::{Rates, Scope};
 use members::Members;
@@ -38,6 +40,7 @@ pub mod error;
 pub(crate) mod generate;
 mod grant_tokens;
 mod grants;
+mod handler;
 mod imports;
 mod key_pairs;
 mod key_policies;
@@ -45,7 +48,6 @@ pub(crate) mod keys;
 mod macs;
 pub(crate) mod marker;
 pub(crate) mod members;
-mod operation;
 mod own_thread;
 mod public_keys;
 mod re_encrypt;
@@ -62,7 +64,7 @@ pub(crate) mod validation;
 pub(crate) mod wire;
 
 pub use error::{ApiError, KmsErrorCode};
-pub use operation::{OPERATIONS, Operation, operation};
+pub use handler::is_built;
 pub use reply::Reply;
 pub use request_id::RequestId;
 pub use requester::Requester;
@@ -70,7 +72,7 @@ pub use requester::Requester;
 pub(crate) use reply::Resources;
 
 use crate::policy::steps::briefly;
-use operation::Handler;
+use handler::{Handler, handler};
 use own_thread::Turns;
 use trail::Event;
 use usability::{invalid_state, state};
@@ -139,11 +141,11 @@ impl Api {
     /// [`ApiError`], in the order of checks of AWS KMS.
     pub async fn call(
         self: &Arc<Self>,
-        operation: &'static Operation,
+        operation: Operation,
         requester: &Requester,
         body: &[u8],
     ) -> Result<Reply, ApiError> {
-        let answer = match operation.handler {
+        let answer = match handler(operation) {
             // What is rare is boxed: the future of every call would have room for it.
             Handler::AtOnce(handler) => match briefly(|| handler(self, requester, body)) {
                 Err(error) if error.is_undecided() => {
@@ -166,7 +168,7 @@ impl Api {
                 return tokio::spawn(change).await.map_err(ApiError::internal)?;
             }
             Handler::Weighing(handler) => self.weighed(handler, requester, body).await,
-            Handler::Unbuilt => Err(unsupported(operation.name)),
+            Handler::Unbuilt => Err(unsupported(operation.name())),
         };
         self.told(requester, Event::of(operation, body), answer)
             .await
@@ -258,10 +260,10 @@ pub(crate) struct Under<'a> {
 }
 
 impl Under<'_> {
-    pub(crate) fn caller(&self, action: &'static str) -> Caller<'_> {
+    pub(crate) fn caller(&self, action: Action) -> Caller<'_> {
         Caller {
             principal: &self.principal,
-            action: Action(action),
+            action,
             region: self.region,
             context: None,
             members: Members::None,

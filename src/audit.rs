@@ -25,7 +25,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::crypto::entropy::EntropyError;
 use crate::crypto::secret::Secret;
 use crate::key::KeyId;
-use crate::key::last_use::LastUse;
+use crate::keystore::last_use::LastUse;
 use crate::keystore::{AuditHead, Change, Keystore, KeystoreError, RootKey};
 use journal::{Full, Journal};
 use metrics::Counter;

@@ -13,7 +13,6 @@ use uuid::fmt::{Hyphenated, Simple};
 pub mod arn;
 pub mod data_key;
 pub mod import;
-pub mod last_use;
 pub mod material;
 pub mod rotation;
 pub mod spec;

@@ -14,6 +14,8 @@ pub mod key;
 pub mod columns;
 pub mod envelope;
 
+pub mod operation;
+
 pub mod policy;
 
 pub mod keystore;

@@ -7,6 +7,7 @@
 //! its [`Circumstances`].
 
 use crate::context::EncryptionContext;
+use crate::operation::Action;
 use std::fmt;
 use std::sync::Arc;
 
@@ -29,66 +30,6 @@ pub use evaluate::{Allowed, StatementId};
 pub use facts::{Circumstances, KeyFacts, Value, Values};
 pub use grant::{Grant, GrantParameters, KeyGrants};
 pub use principal::{Principal, PrincipalName};
-
-/// An IAM action of this service, such as `kms:Decrypt`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Action(pub &'static str);
-
-impl Action {
-    /// The operation: the action without its service.
-    #[must_use]
-    pub fn operation(self) -> &'static str {
-        self.0.strip_prefix("kms:").unwrap_or(self.0)
-    }
-
-    /// Whether AWS KMS lets it be performed on another account's key.
-    ///
-    /// Source: AWS KMS Developer Guide, "Permissions reference", the column of cross-account use.
-    #[must_use]
-    pub fn crosses_accounts(self) -> bool {
-        self.encrypts()
-            || matches!(
-                self.0,
-                "kms:GenerateMac"
-                    | "kms:VerifyMac"
-                    | "kms:Sign"
-                    | "kms:Verify"
-                    | "kms:DeriveSharedSecret"
-                    | "kms:Encapsulate"
-                    | "kms:Decapsulate"
-                    | "kms:GetPublicKey"
-                    | "kms:DescribeKey"
-                    | "kms:GetKeyRotationStatus"
-                    | "kms:CreateGrant"
-                    | "kms:ListGrants"
-                    | "kms:RetireGrant"
-                    | "kms:RevokeGrant"
-            )
-    }
-
-    /// Whether it encrypts or decrypts, so that `kms:EncryptionAlgorithm` has a value.
-    fn encrypts(self) -> bool {
-        matches!(
-            self.0,
-            "kms:Encrypt"
-                | "kms:Decrypt"
-                | "kms:ReEncryptFrom"
-                | "kms:ReEncryptTo"
-                | "kms:GenerateDataKey"
-                | "kms:GenerateDataKeyWithoutPlaintext"
-                | "kms:GenerateDataKeyPair"
-                | "kms:GenerateDataKeyPairWithoutPlaintext"
-        )
-    }
-
-    fn is_retire_grant(self) -> bool {
-        self.0 == "kms:RetireGrant"
-    }
-
-    fn is_of_kms(self) -> bool {
-        self.0.starts_with("kms:")
-    }
-}
 
 /// What policy asks a request; `api` types implement it.
 ///
@@ -192,13 +133,13 @@ impl Denied {
                 out,
                 "because no {} policy allows the {} action",
                 kind.name(),
-                action.0
+                action.name()
             ),
             Self::TooManySteps => write!(
                 out,
                 "because its policies take more than {} steps to decide on the {} action",
                 steps::STEPS_MAX,
-                action.0
+                action.name()
             ),
             Self::ExplicitDeny(statement) => {
                 let kind = match statement {

@@ -11,11 +11,11 @@
 mod mill;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
-use keymill::api::operation;
 use keymill::auth::{Credentials, Head, Verifier};
 use keymill::clock::Timestamp;
 use keymill::crypto::secret::{Secret, SecretBytes};
 use keymill::keystore::{AccessKey, PrincipalEntry, Snapshot};
+use keymill::operation::Operation;
 use keymill::policy::Principal;
 use keymill::pool;
 use mill::Mill;
@@ -104,7 +104,7 @@ fn the_counter_counts() {
 fn a_data_key_allocates_its_answer_and_nothing_else() {
     let mill = Mill::open(pool::Config::default());
     let id = mill.create_key().key.id;
-    let generate = operation("GenerateDataKeyWithoutPlaintext").unwrap();
+    let generate = Operation::named("GenerateDataKeyWithoutPlaintext").unwrap();
     let body = format!(
         r#"{{"KeyId":"{id}","KeySpec":"AES_256","EncryptionContext":{{"container":"container-000000000042","tenant":"tenant-000000000007"}}}}"#
     );

@@ -7,7 +7,8 @@
 
 #![no_main]
 
-use keymill::api::{ApiError, OPERATIONS};
+use keymill::api::ApiError;
+use keymill::operation::Operation;
 use keymill_fuzz::{ACCOUNT, Inside};
 use libfuzzer_sys::fuzz_target;
 use std::cell::RefCell;
@@ -109,13 +110,13 @@ impl Daemon {
     fn answer(&mut self, which: u8, body: &[u8]) -> Result<(), ApiError> {
         self.calls += 1;
         let body = self.filled(body);
-        let place = usize::from(which.wrapping_sub(FIRST)) % (OPERATIONS.len() + 1);
-        let Some(operation) = OPERATIONS.get(place) else {
+        let place = usize::from(which.wrapping_sub(FIRST)) % (Operation::ALL.len() + 1);
+        let Some(operation) = Operation::ALL.get(place) else {
             let mut batch = self.inside.api.data_keys(&self.inside.requester, &body)?;
             return batch.next_chunk(&mut Vec::new()).map(drop);
         };
-        let answer = self.inside.call(operation.name, &body);
-        if operation.changes() && answer.is_ok() {
+        let answer = self.inside.call(operation.name(), &body);
+        if operation.facts().changes && answer.is_ok() {
             self.changes += 1;
         }
         answer.map(drop)

@@ -10,7 +10,9 @@ use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
 use crate::clock::Timestamp;
 use crate::key::arn::{AccountId, AliasName, Arn};
 use crate::keystore::{KeyEntry, PrincipalEntry, Snapshot};
-use crate::policy::{self, Action, AuthorizationRequest, Circumstances, Denied, Principal};
+use crate::operation::Action;
+use crate::operation::facts::About;
+use crate::policy::{self, AuthorizationRequest, Circumstances, Denied, Principal};
 use serde::Deserialize;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,75 +30,6 @@ struct Input<'a> {
     #[serde(borrow)]
     source_ip: Text<'a>,
     secure_transport: Option<bool>,
-}
-
-/// Actions that a key's policy has a part in.
-pub(super) const ON_KEYS: [&str; 45] = [
-    "kms:CancelKeyDeletion",
-    "kms:CreateAlias",
-    "kms:CreateGrant",
-    "kms:Decapsulate",
-    "kms:Decrypt",
-    "kms:DeleteAlias",
-    "kms:DeleteImportedKeyMaterial",
-    "kms:DeriveSharedSecret",
-    "kms:DescribeKey",
-    "kms:DisableKey",
-    "kms:DisableKeyRotation",
-    "kms:EnableKey",
-    "kms:EnableKeyRotation",
-    "kms:Encapsulate",
-    "kms:Encrypt",
-    "kms:GenerateDataKey",
-    "kms:GenerateDataKeyPair",
-    "kms:GenerateDataKeyPairWithoutPlaintext",
-    "kms:GenerateDataKeyWithoutPlaintext",
-    "kms:GenerateMac",
-    "kms:GetKeyLastUsage",
-    "kms:GetKeyPolicy",
-    "kms:GetKeyRotationStatus",
-    "kms:GetParametersForImport",
-    "kms:GetPublicKey",
-    "kms:ImportKeyMaterial",
-    "kms:ListGrants",
-    "kms:ListKeyPolicies",
-    "kms:ListKeyRotations",
-    "kms:ListResourceTags",
-    "kms:PutKeyPolicy",
-    "kms:ReEncryptFrom",
-    "kms:ReEncryptTo",
-    "kms:ReplicateKey",
-    "kms:RevokeGrant",
-    "kms:RotateKeyOnDemand",
-    "kms:ScheduleKeyDeletion",
-    "kms:Sign",
-    "kms:TagResource",
-    "kms:UntagResource",
-    "kms:UpdateAlias",
-    "kms:UpdateKeyDescription",
-    "kms:UpdatePrimaryRegion",
-    "kms:Verify",
-    "kms:VerifyMac",
-];
-/// Actions that are about no key.
-pub(super) const ON_NO_KEY: [&str; 11] = [
-    "kms:ConnectCustomKeyStore",
-    "kms:CreateCustomKeyStore",
-    "kms:CreateKey",
-    "kms:DeleteCustomKeyStore",
-    "kms:DescribeCustomKeyStores",
-    "kms:DisconnectCustomKeyStore",
-    "kms:GenerateRandom",
-    "kms:ListAliases",
-    "kms:ListKeys",
-    "kms:ListRetirableGrants",
-    "kms:UpdateCustomKeyStore",
-];
-
-/// Every action that a policy can be about; `kms:SynchronizeMultiRegionKey` is a permission alone.
-pub fn actions() -> impl Iterator<Item = &'static str> {
-    let others = ["kms:RetireGrant", "kms:SynchronizeMultiRegionKey"];
-    ON_KEYS.into_iter().chain(ON_NO_KEY).chain(others)
 }
 
 /// A request about no key.
@@ -148,10 +81,13 @@ pub(super) fn check(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
             region: &under.region.name,
         },
     };
-    let on_no_key = ON_NO_KEY.contains(&action.0);
+    let on_no_key = action.about() == About::Nothing;
     let decision = match input.key_id.as_deref() {
-        Some(_) if on_no_key => Err(invalid(format!("{} is about no key.", action.0))),
-        None if !on_no_key => Err(invalid(format!("{} is about a key: name one.", action.0))),
+        Some(_) if on_no_key => Err(invalid(format!("{} is about no key.", action.name()))),
+        None if !on_no_key => Err(invalid(format!(
+            "{} is about a key: name one.",
+            action.name()
+        ))),
         None => Ok(decide(&caller, &OnNoKey(action))),
         Some(key_id) => {
             let (key, alias) = key_of(key_id, caller, &snapshot)?;
@@ -218,19 +154,16 @@ fn principal_of<'a>(
 }
 
 fn action_of(text: &str) -> Result<Action, ApiError> {
-    let mut known = ON_KEYS.iter().chain(&ON_NO_KEY);
-    let found = known.find(|action| action.eq_ignore_ascii_case(text));
-    if let Some(action) = found {
-        return Ok(Action(action));
+    match Action::named(text) {
+        Some(action) if action.about() == About::Grant => Err(invalid(format!(
+            "{} is decided by the grant that is retired.",
+            action.name()
+        ))),
+        Some(action) if action.operation().is_some() => Ok(action),
+        _ => Err(invalid(format!(
+            "'{text}' is no action of KMS, such as kms:Decrypt."
+        ))),
     }
-    if text.eq_ignore_ascii_case("kms:RetireGrant") {
-        return Err(invalid(
-            "kms:RetireGrant is decided by the grant that is retired.".to_owned(),
-        ));
-    }
-    Err(invalid(format!(
-        "'{text}' is no action of KMS, such as kms:Decrypt."
-    )))
 }
 
 /// A key in any of its four forms, of any account, and the alias that it is named by.

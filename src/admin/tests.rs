@@ -1,7 +1,6 @@
 //! The operator's own operations against a real store.
 
 use super::*;
-use crate::api::OPERATIONS;
 use crate::api::tests::*;
 use crate::policy::Principal;
 use crate::stream::DataKeys;

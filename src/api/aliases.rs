@@ -10,6 +10,7 @@ use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};
 use crate::key::KmsKey;
 use crate::key::arn::{AliasName, InvalidAliasName};
 use crate::keystore::{Alias, Change, KeyEntry, Snapshot};
+use crate::operation::Action;
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -69,7 +70,7 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         .alias_arn(requester.principal.account, &name);
     let now = api.clock.now();
     api.change(&requester, None, |under| {
-        let (caller, snapshot) = (under.caller("kms:CreateAlias"), under.snapshot);
+        let (caller, snapshot) = (under.caller(Action::CreateAlias), under.snapshot);
         let entry = target(caller, input.target(), &arn, snapshot)?;
         let target = entry.key.id;
         if snapshot.alias(requester.principal.account, &name).is_some() {
@@ -106,7 +107,7 @@ pub(super) async fn update(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         .alias_arn(requester.principal.account, &name);
     let now = api.clock.now();
     api.change(&requester, None, |under| {
-        let (caller, snapshot) = (under.caller("kms:UpdateAlias"), under.snapshot);
+        let (caller, snapshot) = (under.caller(Action::UpdateAlias), under.snapshot);
         let entry = target(caller, input.target(), &arn, snapshot)?;
         let alias = snapshot
             .alias(requester.principal.account, &name)
@@ -164,7 +165,7 @@ pub(super) async fn delete(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         .region()
         .alias_arn(requester.principal.account, &name);
     api.change(&requester, None, |under| {
-        let (caller, snapshot) = (under.caller("kms:DeleteAlias"), under.snapshot);
+        let (caller, snapshot) = (under.caller(Action::DeleteAlias), under.snapshot);
         caller.authorize(&arn)?;
         let alias = snapshot
             .alias(requester.principal.account, &name)
@@ -206,7 +207,7 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     violations.check()?;
     let snapshot = api.keystore.snapshot();
     let under = api.under(requester, &snapshot)?;
-    let caller = under.caller("kms:ListAliases");
+    let caller = under.caller(Action::ListAliases);
     caller.authorize("*")?;
     let key = input
         .key_id

@@ -7,8 +7,8 @@
 //! which it is; a bare key id then says no more than the blob, and is compared with it.
 
 use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT, check_algorithm, oaep_hash};
+use crate::api::handler::{Thread, Weighed};
 use crate::api::members::Members;
-use crate::api::operation::{Thread, Weighed};
 use crate::api::resolve::{Caller, OnKey};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
@@ -23,6 +23,7 @@ use crate::key::KeyId;
 use crate::key::data_key::PlaintextDataKey;
 use crate::key::material::BackingKey;
 use crate::keystore::{KeyEntry, Snapshot};
+use crate::operation::Action;
 use crate::policy::{Authorized, ConditionKey};
 use crate::rates::Paid;
 use serde::Deserialize;
@@ -83,7 +84,7 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thr
     )];
     let mut paid = Paid::default();
     let reply = api.under_last_check(requester, |under| {
-        let caller = under.caller("kms:Decrypt").under(&context);
+        let caller = under.caller(Action::Decrypt).under(&context);
         let caller = caller.with(Members::Texts(&named));
         let asked = (key_id, algorithm, blob);
         let (request, sealed) = source(caller, asked, under.snapshot)?;

@@ -7,6 +7,7 @@ use crate::api::wire::{self, Blob, ContextMember, Object, Text};
 use crate::api::{Api, ApiError, KmsErrorCode, Reply, Requester, dry_run, unsupported};
 use crate::envelope::blob::PLAINTEXT_BYTES_MAX;
 use crate::key::data_key::DataKeyLength;
+use crate::operation::Action;
 use crate::policy::ConditionKey;
 use crate::rates::Paid;
 use serde::Deserialize;
@@ -49,7 +50,7 @@ pub(super) fn encrypt(api: &Api, requester: &Requester, body: &[u8]) -> Result<R
     )];
     let mut paid = Paid::default();
     api.under_last_check(requester, |under| {
-        let caller = under.caller("kms:Encrypt").under(&context);
+        let caller = under.caller(Action::Encrypt).under(&context);
         let caller = caller.with(Members::Texts(&named));
         let request = caller.key(key_id.unwrap_or_default(), under.snapshot)?;
         let entry = request.request().entry();
@@ -96,7 +97,7 @@ pub(super) fn random(api: &Api, requester: &Requester, body: &[u8]) -> Result<Re
     }
     let mut paid = Paid::default();
     api.under_last_check(requester, |under| {
-        under.caller("kms:GenerateRandom").authorize("*")?;
+        under.caller(Action::GenerateRandom).authorize("*")?;
         let bytes = input
             .number_of_bytes
             .and_then(|bytes| usize::try_from(bytes).ok());

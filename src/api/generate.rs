@@ -12,6 +12,7 @@ use crate::api::{Api, ApiError, KmsErrorCode, Origin, Reply, Requester, dry_run,
 use crate::context::EncryptionContext;
 use crate::envelope::{self, CiphertextBlob};
 use crate::key::data_key::{DataKeyLength, PlaintextDataKey};
+use crate::operation::Action;
 use crate::policy::Authorized;
 use crate::rates::Paid;
 use serde::Deserialize;
@@ -138,7 +139,7 @@ fn generate(
     let context = wire::context(input.encryption_context)?;
     let (action, counters) = match variant {
         Variant::WithoutPlaintext => (
-            "kms:GenerateDataKeyWithoutPlaintext",
+            Action::GenerateDataKeyWithoutPlaintext,
             &api.counters.without_plaintext,
         ),
         // With a recipient the plaintext may leave only under the recipient's key, which is not
@@ -146,7 +147,7 @@ fn generate(
         Variant::WithPlaintext if input.recipient.is_some() => {
             return Err(unsupported("Recipient"));
         }
-        Variant::WithPlaintext => ("kms:GenerateDataKey", &api.counters.with_plaintext),
+        Variant::WithPlaintext => (Action::GenerateDataKey, &api.counters.with_plaintext),
     };
     let mut paid = Paid::default();
     api.under_last_check(requester, |under| {
@@ -155,7 +156,7 @@ fn generate(
         let entry = request.request().entry();
         api.check_grant_tokens(under, &[entry], input.grant_tokens.as_deref())?;
         let length = asked.length()?;
-        data_key_material(entry, caller.action.operation())?;
+        data_key_material(entry, caller.action.bare_name())?;
         api.charge(under, Some(entry.key.id), &mut paid)?;
         dry_run(input.dry_run)?;
         BLOB.with_borrow_mut(|blob| {

@@ -16,9 +16,8 @@ use crate::context::EncryptionContext;
 use crate::key::KeyId;
 use crate::key::arn::AccountId;
 use crate::keystore::{Change, KeyEntry, Snapshot};
-use crate::policy::grant::{
-    Draft, GrantConstraint, GrantId, GrantName, GrantOperation, InvalidGrant,
-};
+use crate::operation::Action;
+use crate::policy::grant::{Draft, GrantConstraint, GrantId, GrantName, InvalidGrant};
 use crate::policy::{Grant, GrantParameters};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -127,7 +126,7 @@ impl Input<'_> {
         }
         let operations = operations
             .by_ref()
-            .filter_map(|name| name.parse::<GrantOperation>().ok());
+            .filter_map(|name| Action::of_grant(name));
         let name = self.name.as_deref().and_then(|name| name.parse().ok());
         let grantee = self.grantee_principal.as_deref().unwrap_or_default();
         let retiring_principal = self.retiring_principal.as_deref();
@@ -157,9 +156,9 @@ fn context(member: Option<ContextMember>) -> Result<Option<EncryptionContext>, A
 
 fn check_operations(operations: &[Cow<'_, str>], violations: &mut Violations) {
     let known =
-        |name: &Cow<'_, str>| name.parse::<GrantOperation>().is_ok() || UNBUILT.contains(&&**name);
+        |name: &Cow<'_, str>| Action::of_grant(name).is_some() || UNBUILT.contains(&&**name);
     if !operations.iter().all(known) {
-        let built = GrantOperation::ALL.map(GrantOperation::name);
+        let built = Action::grantable().map(Action::bare_name);
         let all = [built.as_slice(), &UNBUILT].concat().join(", ");
         let must = format!(
             "Member must satisfy constraint: [Member must satisfy enum value set: [{all}]]"
@@ -193,7 +192,7 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     let now = api.clock.now();
     api.change(&requester, None, |under| {
         let caller = under
-            .caller("kms:CreateGrant")
+            .caller(Action::CreateGrant)
             .with(Members::NewGrant(&new));
         let parameters = &new.parameters;
         let constraint = parameters.constraint().map(GrantConstraint::pairs);
@@ -209,7 +208,7 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
             }
         }
         state(entry)?;
-        let fits = parameters.check_key(entry.key.spec.name(), entry.key.usage.name());
+        let fits = parameters.check_key(entry.key.spec, entry.key.usage);
         fits.map_err(invalid)?;
         let (key, issuing_account) = (entry.key.id, requester.principal.account);
         let same = same(parameters, key, issuing_account, under.snapshot)?;

@@ -20,6 +20,7 @@ use crate::key::KeyId;
 use crate::key::material::KeyMaterialId;
 use crate::key::spec::{KeyOrigin, KeySpec};
 use crate::keystore::{Change, ImportToken, KeyEntry, Snapshot};
+use crate::operation::Action;
 use crate::policy::ConditionKey;
 use material::Imported;
 use serde::Deserialize;
@@ -101,7 +102,7 @@ pub(super) async fn parameters(api: Arc<Api>, requester: Requester, body: Vec<u8
     let allowed = || {
         let snapshot = api.keystore.snapshot();
         let under = api.under(&requester, &snapshot)?;
-        let caller = under.caller("kms:GetParametersForImport");
+        let caller = under.caller(Action::GetParametersForImport);
         let caller = caller.with(Members::Texts(&named));
         let request = caller.key_not_alias(key_id.unwrap_or_default(), &snapshot)?;
         let entry = request.request().entry();
@@ -287,7 +288,7 @@ pub(super) async fn import(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         // Decided before anything is unwrapped, and again by the writer, on what is current then.
         let snapshot = api.keystore.snapshot();
         let under = api.under(&requester, &snapshot)?;
-        let caller = under.caller("kms:ImportKeyMaterial").with(members);
+        let caller = under.caller(Action::ImportKeyMaterial).with(members);
         let request = caller.key_not_alias(key_id, &snapshot)?;
         let entry = request.request().entry();
         check_import(&input, entry, now)?;
@@ -304,7 +305,7 @@ pub(super) async fn import(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         description: input.key_material_description.as_deref().map(str::to_owned),
     };
     api.change(&requester, Some(id), |under| {
-        let caller = under.caller("kms:ImportKeyMaterial").with(members);
+        let caller = under.caller(Action::ImportKeyMaterial).with(members);
         let request = caller.key_not_alias(key_id, under.snapshot)?;
         let entry = request.request().entry();
         check_import(&input, entry, now)?;
@@ -369,7 +370,7 @@ struct DeleteInput<'a> {
 
 /// `DeleteImportedKeyMaterial`
 pub(super) async fn delete(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
-    const ACTION: &str = "kms:DeleteImportedKeyMaterial";
+    const ACTION: Action = Action::DeleteImportedKeyMaterial;
     let input: DeleteInput<'_> = wire::decode(&body)?;
     let mut violations = Violations::default();
     let key_id = input.key_id.as_deref();

@@ -16,6 +16,7 @@ use crate::context::EncryptionContext;
 use crate::crypto::pair::PairSpec;
 use crate::envelope;
 use crate::metrics::Metrics;
+use crate::operation::Action;
 use crate::policy::ConditionKey;
 use crate::pool::PooledPair;
 use crate::pool::pairs::WaitError;
@@ -52,10 +53,10 @@ enum Variant {
 }
 
 impl Variant {
-    const fn action(self) -> &'static str {
+    const fn action(self) -> Action {
         match self {
-            Self::WithPlaintext => "kms:GenerateDataKeyPair",
-            Self::WithoutPlaintext => "kms:GenerateDataKeyPairWithoutPlaintext",
+            Self::WithPlaintext => Action::GenerateDataKeyPair,
+            Self::WithoutPlaintext => Action::GenerateDataKeyPairWithoutPlaintext,
         }
     }
 }
@@ -191,7 +192,7 @@ impl Asked<'_> {
         let request = caller.key(self.key_id, under.snapshot)?;
         let entry = request.request().entry();
         api.check_grant_tokens(under, &[entry], self.grant_tokens)?;
-        let material = data_key_material(entry, caller.action.operation())?;
+        let material = data_key_material(entry, caller.action.bare_name())?;
         api.charge(under, Some(entry.key.id), paid)?;
         dry_run(self.dry_run)?;
         let Some(pair) = pair.filter(|pair| pair.clone_word == under.clone_word) else {

@@ -16,9 +16,8 @@ use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester, Under, u
 use crate::key::KmsKey;
 use crate::key::arn::{AliasName, Arn};
 use crate::keystore::{Change, Snapshot};
-use crate::policy::{
-    self, Action, AuthorizationRequest, Denied, KeyFacts, KeyPolicy, PrincipalName,
-};
+use crate::operation::Action;
+use crate::policy::{self, AuthorizationRequest, Denied, KeyFacts, KeyPolicy, PrincipalName};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -93,7 +92,7 @@ pub(super) fn get(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     violations.check()?;
     let snapshot = api.keystore.snapshot();
     let under = api.under(requester, &snapshot)?;
-    let caller = under.caller("kms:GetKeyPolicy");
+    let caller = under.caller(Action::GetKeyPolicy);
     let request = caller.key_not_alias(input.key_id(), &snapshot)?;
     if !input.is_default() {
         let message = "No such policy exists";
@@ -120,7 +119,7 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     violations.check()?;
     let snapshot = api.keystore.snapshot();
     let under = api.under(requester, &snapshot)?;
-    let caller = under.caller("kms:ListKeyPolicies");
+    let caller = under.caller(Action::ListKeyPolicies);
     let request = caller.key_not_alias(input.key_id(), &snapshot)?;
     if marker.is_some() {
         // The first page is the last: no marker was ever given out.
@@ -163,7 +162,7 @@ pub(super) async fn put(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> A
     .await
 }
 
-const PUT: &str = "kms:PutKeyPolicy";
+const PUT: Action = Action::PutKeyPolicy;
 
 /// Checks the member `Policy`, if it is there.
 pub(super) fn check_text(policy: Option<&str>, violations: &mut Violations) {
@@ -227,7 +226,7 @@ struct NextPut<'a> {
 
 impl AuthorizationRequest for NextPut<'_> {
     fn action(&self) -> Action {
-        Action(PUT)
+        PUT
     }
 
     fn resource(&self) -> &str {

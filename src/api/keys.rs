@@ -17,6 +17,7 @@ use crate::key::material::KeyMaterialId;
 use crate::key::spec::KeySpec;
 use crate::key::{InvalidState, KeyId, KeyState, KmsKey};
 use crate::keystore::{self, Change, KeyDraft, KeyEntry, Snapshot};
+use crate::operation::Action;
 use crate::policy::Authorized;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -110,7 +111,7 @@ pub(super) fn describe(api: &Api, requester: &Requester, body: &[u8]) -> Answer 
     violations.check()?;
     let snapshot = api.keystore.snapshot();
     let under = api.under(requester, &snapshot)?;
-    let caller = under.caller("kms:DescribeKey");
+    let caller = under.caller(Action::DescribeKey);
     let request = caller.key(input.key_id(), &snapshot)?;
     let entry = request.request().entry();
     api.check_grant_tokens(&under, &[entry], input.grant_tokens.as_deref())?;
@@ -164,7 +165,7 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     }
     let snapshot = api.keystore.snapshot();
     let under = api.under(requester, &snapshot)?;
-    let caller = under.caller("kms:ListKeys");
+    let caller = under.caller(Action::ListKeys);
     caller.authorize("*")?;
     let listing = Marker::of_listing("ListKeys");
     let after: Option<KeyId> = listing.read(input.marker.as_deref())?;
@@ -236,7 +237,7 @@ pub(super) async fn update_description(
         Some(description) => violations.text("description", description, 0, MAX, None),
     }
     violations.check()?;
-    let action = ("kms:UpdateKeyDescription", Members::None);
+    let action = (Action::UpdateKeyDescription, Members::None);
     let key_id = key_id.unwrap_or_default();
     let key: (&str, Permits) = (key_id, not_pending_deletion);
     edit(&api, &requester, action, key, |key| {
@@ -255,7 +256,7 @@ pub(super) type Permits = fn(&KeyEntry) -> Result<(), ApiError>;
 pub(super) async fn edit(
     api: &Api,
     requester: &Requester,
-    (action, members): (&'static str, Members<'_>),
+    (action, members): (Action, Members<'_>),
     (key_id, permits): (&str, Permits),
     edited: impl FnOnce(&KmsKey) -> Result<KmsKey, ApiError>,
 ) -> Answer {
@@ -282,7 +283,7 @@ pub(super) async fn enable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     move_state(
         &api,
         &requester,
-        ("kms:EnableKey", Members::None),
+        (Action::EnableKey, Members::None),
         input.key_id(),
         KeyState::enable,
     )
@@ -297,7 +298,7 @@ pub(super) async fn disable(api: Arc<Api>, requester: Requester, body: Vec<u8>) 
     move_state(
         &api,
         &requester,
-        ("kms:DisableKey", Members::None),
+        (Action::DisableKey, Members::None),
         input.key_id(),
         KeyState::disable,
     )
@@ -329,7 +330,7 @@ pub(super) async fn schedule_deletion(
     let entry = move_state(
         &api,
         &requester,
-        ("kms:ScheduleKeyDeletion", window),
+        (Action::ScheduleKeyDeletion, window),
         key_id,
         schedule,
     )
@@ -348,7 +349,7 @@ pub(super) async fn cancel_deletion(api: Arc<Api>, requester: Requester, body: V
     violations.check()?;
     let key_id = input.key_id();
     let cancel = KeyState::cancel_deletion;
-    let action = ("kms:CancelKeyDeletion", Members::None);
+    let action = (Action::CancelKeyDeletion, Members::None);
     let entry = move_state(&api, &requester, action, key_id, cancel).await?;
     let mut object = Object::new();
     object.plain("KeyId", &entry.arn);
@@ -359,7 +360,7 @@ pub(super) async fn cancel_deletion(api: Arc<Api>, requester: Requester, body: V
 async fn move_state(
     api: &Api,
     requester: &Requester,
-    (action, members): (&'static str, Members<'static>),
+    (action, members): (Action, Members<'static>),
     key_id: &str,
     transition: impl FnOnce(KeyState) -> Result<KeyState, InvalidState>,
 ) -> Result<Arc<KeyEntry>, ApiError> {

@@ -8,6 +8,7 @@ use crate::api::wire::{self, Blob, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, dry_run};
 use crate::crypto::mac::MacKey;
 use crate::key::spec::KeyUsage;
+use crate::operation::Action;
 use crate::policy::ConditionKey;
 use crate::rates::Paid;
 use serde::Deserialize;
@@ -35,7 +36,7 @@ pub(super) fn generate(api: &Api, requester: &Requester, body: &[u8]) -> Answer 
         api,
         requester,
         body,
-        "kms:GenerateMac",
+        Action::GenerateMac,
         |key, message, _, object| {
             object.base64("Mac", &key.mac(message));
             Ok(())
@@ -53,13 +54,13 @@ pub(super) fn verify(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     })
 }
 
-const VERIFY: &str = "kms:VerifyMac";
+const VERIFY: Action = Action::VerifyMac;
 
 fn perform(
     api: &Api,
     requester: &Requester,
     body: &[u8],
-    action: &'static str,
+    action: Action,
     work: impl Fn(&MacKey, &[u8], &[u8], &mut Object) -> Result<(), ApiError>,
 ) -> Answer {
     let input: Input<'_> = wire::decode(body)?;
@@ -94,7 +95,7 @@ fn perform(
         usage(
             entry,
             KeyUsage::GenerateVerifyMac,
-            caller.action.operation(),
+            caller.action.bare_name(),
         )?;
         state(entry)?;
         let key = entry.secret.as_deref().and_then(|secret| secret.mac());

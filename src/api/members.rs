@@ -2,6 +2,7 @@
 
 use crate::clock::Timestamp;
 use crate::key::spec::{KeyOrigin, KeySpec, KeyUsage};
+use crate::operation::Action;
 use crate::policy::{ConditionKey, Grant, GrantParameters, Value, Values};
 use std::collections::BTreeMap;
 
@@ -92,7 +93,7 @@ pub(crate) struct NewGrant {
 
 impl NewGrant {
     pub(crate) fn new(parameters: GrantParameters) -> Self {
-        let operations = parameters.operations().iter().map(|one| one.name());
+        let operations = parameters.operations().iter().map(Action::bare_name);
         Self {
             operations: operations.collect(),
             parameters,

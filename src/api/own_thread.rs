@@ -5,7 +5,7 @@
 //! so has changed nothing, and is performed again on a thread of its own, where a decision may take
 //! all of its steps. So many of them at once leave a core to everybody else.
 
-use crate::api::operation::{Changed, Thread, Weighing};
+use crate::api::handler::{Changed, Thread, Weighing};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
 use crate::policy::steps::{Briefly, briefly};
 use std::sync::Arc;

@@ -8,6 +8,7 @@ use crate::api::wire::{self, Blob, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, dry_run, unsupported};
 use crate::crypto::agreement;
 use crate::key::spec::KeyUsage;
+use crate::operation::Action;
 use crate::policy::ConditionKey;
 use crate::rates::Paid;
 use serde::Deserialize;
@@ -37,7 +38,7 @@ pub(super) fn get(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     violations.check()?;
     let mut paid = Paid::default();
     api.under_last_check(requester, |under| {
-        let caller = under.caller("kms:GetPublicKey");
+        let caller = under.caller(Action::GetPublicKey);
         let request = caller.key(key_id.unwrap_or_default(), under.snapshot)?;
         let entry = request.request().entry();
         api.check_grant_tokens(under, &[entry], input.grant_tokens.as_deref())?;
@@ -101,12 +102,12 @@ pub(super) fn derive_shared_secret(api: &Api, requester: &Requester, body: &[u8]
     let named = [(ConditionKey::KeyAgreementAlgorithm, ECDH)];
     let mut paid = Paid::default();
     api.under_last_check(requester, |under| {
-        let caller = under.caller("kms:DeriveSharedSecret");
+        let caller = under.caller(Action::DeriveSharedSecret);
         let caller = caller.with(Members::Texts(&named));
         let request = caller.key(key_id.unwrap_or_default(), under.snapshot)?;
         let entry = request.request().entry();
         api.check_grant_tokens(under, &[entry], input.grant_tokens.as_deref())?;
-        usage(entry, KeyUsage::KeyAgreement, caller.action.operation())?;
+        usage(entry, KeyUsage::KeyAgreement, caller.action.bare_name())?;
         state(entry)?;
         let pair = entry.secret.as_deref().and_then(|secret| secret.pair());
         let pair = pair.ok_or_else(|| incompatible(entry, ECDH))?;

@@ -7,12 +7,13 @@
 
 use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT, check_algorithm, oaep_hash};
 use crate::api::decrypt::{self, BLOB_BYTES_MAX};
+use crate::api::handler::{Thread, Weighed};
 use crate::api::members::Members;
-use crate::api::operation::{Thread, Weighed};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
 use crate::api::{Api, ApiError, KmsErrorCode, Requester, dry_run};
 use crate::envelope::CiphertextBlob;
+use crate::operation::Action;
 use crate::rates::Paid;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -69,8 +70,10 @@ pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8], thread: 
     let mut paid = Paid::default();
     let reply = api.under_last_check(requester, |under| {
         let snapshot = under.snapshot;
-        let from = under.caller("kms:ReEncryptFrom").under(&source_context);
-        let to = under.caller("kms:ReEncryptTo").under(&destination_context);
+        let from = under.caller(Action::ReEncryptFrom).under(&source_context);
+        let to = under
+            .caller(Action::ReEncryptTo)
+            .under(&destination_context);
         let named = to.key_named(destination_key_id, snapshot);
         let unnamed = ignored || oaep_hash(algorithms[0]).is_some();
         let same = match source_key_id.filter(|_| unnamed) {

@@ -12,8 +12,9 @@ use crate::context::EncryptionContext;
 use crate::key::arn::{AccountId, AliasName, Arn, InvalidAliasName, Region};
 use crate::key::{KeyId, KmsKey};
 use crate::keystore::{KeyEntry, Snapshot};
+use crate::operation::Action;
 use crate::policy::{
-    self, Action, AuthorizationRequest, Authorized, Circumstances, ConditionKey, Denied, Grant,
+    self, AuthorizationRequest, Authorized, Circumstances, ConditionKey, Denied, Grant,
     GrantParameters, KeyFacts, KeyGrants, KeyPolicy, Principal, Value, Values,
 };
 use std::sync::Arc;
@@ -94,9 +95,9 @@ pub(crate) fn key_facts<'a>(key: &KmsKey) -> KeyFacts<'a> {
         account: key.account,
         policy: None,
         grants: None,
-        spec: key.spec.name(),
-        usage: key.usage.name(),
-        origin: key.origin.name(),
+        spec: key.spec,
+        usage: key.usage,
+        origin: key.origin,
         multi_region: None,
         aliases: &[],
         tags: &[],
@@ -375,7 +376,7 @@ impl<'a> Caller<'a> {
             principal, action, ..
         } = self;
         let reason = denied.reason(action);
-        let (arn, action) = (&principal.arn, action.0);
+        let (arn, action) = (&principal.arn, action.name());
         let message = format!(
             "User: {arn} is not authorized to perform: {action} on resource: {resource} {reason}"
         );
@@ -388,7 +389,8 @@ impl<'a> Caller<'a> {
         let message = format!(
             "User: {} is not authorized to perform: {} on this resource because the resource does not exist in this Region, no resource-based \
              policies allow access, or a resource-based policy explicitly denies access",
-            self.principal.arn, self.action.0
+            self.principal.arn,
+            self.action.name()
         );
         ApiError::new(KmsErrorCode::AccessDeniedException, message)
     }

@@ -21,6 +21,7 @@ use crate::key::rotation::{RotationSchedule, RotationType};
 use crate::key::spec::{KeyOrigin, KeySpec};
 use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::{Change, KeyDraft, KeyEntry, Snapshot};
+use crate::operation::Action;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +64,7 @@ pub(super) async fn enable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         .unwrap_or(RotationSchedule::PERIOD_DAYS_DEFAULT);
     let now = api.clock.now();
     let period = Members::RotationPeriod(days.into());
-    let action = ("kms:EnableKeyRotation", period);
+    let action = (Action::EnableKeyRotation, period);
     let permits: Permits = |entry| {
         rotatable(entry)?;
         origin(entry, KeyOrigin::AwsKms)?;
@@ -87,7 +88,7 @@ pub(super) async fn enable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
 pub(super) async fn disable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
     let (input, violations) = KeyInput::decode(&body)?;
     violations.check()?;
-    let action = ("kms:DisableKeyRotation", Members::None);
+    let action = (Action::DisableKeyRotation, Members::None);
     // Of an asymmetric or HMAC key there is nothing to disable, which is no error.
     let permits: Permits = |entry| {
         origin(entry, KeyOrigin::AwsKms)?;
@@ -109,7 +110,7 @@ pub(super) fn status(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     violations.check()?;
     let snapshot = api.keystore.snapshot();
     let under = api.under(requester, &snapshot)?;
-    let caller = under.caller("kms:GetKeyRotationStatus");
+    let caller = under.caller(Action::GetKeyRotationStatus);
     let request = caller.key_not_alias(input.key_id(), &snapshot)?;
     let entry = request.request().entry();
     // What is to be deleted is not rotated; a cancellation brings the schedule back.
@@ -127,7 +128,7 @@ pub(super) fn status(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
 
 /// `RotateKeyOnDemand`
 pub(super) async fn on_demand(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
-    const ACTION: &str = "kms:RotateKeyOnDemand";
+    const ACTION: Action = Action::RotateKeyOnDemand;
     let (input, violations) = KeyInput::decode(&body)?;
     violations.check()?;
     let key_id = input.key_id();

@@ -1,7 +1,7 @@
 //! `Sign` and `Verify`: by RSA, ECDSA and Ed25519 keys.
 
+use crate::api::handler::{Thread, Weighed};
 use crate::api::members::Members;
-use crate::api::operation::{Thread, Weighed};
 use crate::api::usability::{incompatible, state, usage};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Blob, Object, Text};
@@ -10,6 +10,7 @@ use crate::crypto::pair::{Family, PrivateKey};
 use crate::crypto::signature::{self, Message, SignatureError, SigningAlgorithm};
 use crate::key::spec::KeyUsage;
 use crate::keystore::KeyEntry;
+use crate::operation::Action;
 use crate::policy::ConditionKey;
 use crate::rates::Paid;
 use serde::Deserialize;
@@ -158,7 +159,7 @@ pub(super) fn sign(api: &Api, requester: &Requester, body: &[u8], thread: Thread
         api,
         requester,
         &asked,
-        "kms:Sign",
+        Action::Sign,
         |pair, algorithm, object| {
             let signed = signature::sign(pair, algorithm, asked.message(), api.entropy.probe()?);
             object.base64("Signature", &signed.map_err(ApiError::internal)?);
@@ -177,7 +178,7 @@ pub(super) fn verify(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
         api,
         requester,
         &asked,
-        "kms:Verify",
+        Action::Verify,
         |pair, algorithm, object| {
             let verified = signature::verify(pair, algorithm, asked.message(), given);
             verified.map_err(|_| ApiError::bare(KmsErrorCode::KMSInvalidSignatureException))?;
@@ -191,7 +192,7 @@ fn perform(
     api: &Api,
     requester: &Requester,
     asked: &Asked<'_>,
-    action: &'static str,
+    action: Action,
     work: impl Fn(&PrivateKey, SigningAlgorithm, &mut Object) -> Result<(), ApiError>,
 ) -> Answer {
     let named = [
@@ -204,7 +205,7 @@ fn perform(
         let caller = under.caller(action).with(Members::Texts(&named));
         let request = caller.key(key_id, under.snapshot)?;
         let entry = request.request().entry();
-        let operation = caller.action.operation();
+        let operation = caller.action.bare_name();
         let (pair, algorithm) = asked.prepare(api, under, entry, operation, &mut paid)?;
         let mut object = Object::new();
         object.plain("KeyId", &entry.arn);

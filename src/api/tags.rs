@@ -13,6 +13,7 @@ use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
 use crate::key::{KmsKey, Tag};
+use crate::operation::Action;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -131,7 +132,7 @@ pub(super) async fn tag(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> A
     violations.check()?;
     let given = input.tags.as_deref().unwrap_or_default();
     let request_tags = RequestTags::new(given.iter().map(TagInput::pair));
-    let action = ("kms:TagResource", Members::Tags(&request_tags));
+    let action = (Action::TagResource, Members::Tags(&request_tags));
     let key: (&str, Permits) = (input.key_id(), not_pending_deletion);
     keys::edit(&api, &requester, action, key, |key| {
         Ok(KmsKey {
@@ -153,7 +154,7 @@ pub(super) async fn untag(api: Arc<Api>, requester: Requester, body: Vec<u8>) ->
     let keys = input.tag_keys.as_deref().unwrap_or_default();
     let keys: BTreeSet<&str> = keys.iter().map(|key| &**key).collect();
     let request_tags = RequestTags::of_keys(keys.iter().copied());
-    let action = ("kms:UntagResource", Members::Tags(&request_tags));
+    let action = (Action::UntagResource, Members::Tags(&request_tags));
     let key: (&str, Permits) = (input.key_id(), not_pending_deletion);
     keys::edit(&api, &requester, action, key, |key| {
         let mut key = key.clone();
@@ -183,7 +184,7 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     violations.check()?;
     let snapshot = api.keystore.snapshot();
     let under = api.under(requester, &snapshot)?;
-    let caller = under.caller("kms:ListResourceTags");
+    let caller = under.caller(Action::ListResourceTags);
     let request = caller.key_not_alias(input.key_id(), &snapshot)?;
     let entry = request.request().entry();
     let listing = Marker::of_listing(format_args!("ListResourceTags {}", entry.key.id));

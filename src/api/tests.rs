@@ -137,7 +137,7 @@ impl Bench {
         name: &str,
         body: &[u8],
     ) -> Result<Value, (KmsErrorCode, String)> {
-        let operation = operation(name).expect("a known operation");
+        let operation = Operation::named(name).expect("a known operation");
         let requester = Requester::local(Arc::clone(principal));
         outcome(self.api.call(operation, &requester, body).await)
     }

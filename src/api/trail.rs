@@ -11,13 +11,14 @@
 //! strangers could fill the disk with them.
 
 use crate::api::reply::{Reply, Resources};
-use crate::api::{Api, ApiError, KmsErrorCode, Operation, RequestId, Requester};
+use crate::api::{Api, ApiError, KmsErrorCode, RequestId, Requester};
 use crate::audit::{
     AuditError, AuditRecord, Batch, CALL, Identity, KEYMILL, KMS, Recorded, Refusal, Resource,
     ResourceKind, SERVICE_EVENT, Source,
 };
 use crate::key::arn::Arn;
 use crate::keystore::KeyEntry;
+use crate::operation::Operation;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -37,11 +38,11 @@ pub(crate) struct Event<'a> {
 
 impl<'a> Event<'a> {
     /// An operation of AWS KMS.
-    pub(crate) fn of(operation: &'static Operation, body: &'a [u8]) -> Self {
+    pub(crate) fn of(operation: Operation, body: &'a [u8]) -> Self {
         Self {
             source: KMS,
-            name: operation.name,
-            read_only: !operation.changes(),
+            name: operation.name(),
+            read_only: !operation.facts().changes,
             body,
         }
     }

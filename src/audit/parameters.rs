@@ -1,9 +1,11 @@
-//! What a call asked for: the members of its JSON body that stand on a list, as it sent them.
+//! What a call asked for: those members of its JSON body that its operation records, as it sent
+//! them.
 //!
-//! The list is what keeps secrets out: a member that is not on it (a plaintext, a blob, a grant
+//! The operation's list keeps secrets out: a member that is not on it (a plaintext, a blob, a grant
 //! token, a signature, whatever a newer client sends) is in no record. A member's name begins with
 //! a lower-case letter, as CloudTrail writes it; its value is copied.
 
+use crate::operation::facts::Facts;
 use serde::Deserializer as _;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -17,76 +19,43 @@ pub(super) const BYTES_MAX: usize = 100 * 1024;
 pub(super) const REFUSED_BYTES_MAX: usize = 1024;
 const REFUSED_MEMBER_BYTES_MAX: usize = 256;
 
-/// Members of the requests of AWS KMS, of the batch and of the operator's operations; sorted.
-const MEMBERS: [&str; 62] = [
+/// Members of the requests of Keymill's own operations, batches and streams.
+pub(super) const OWN: [&str; 24] = [
     "AccessKeyId",
     "Account",
     "Action",
-    "AliasName",
-    "BypassPolicyLockoutSafetyCheck",
-    "Constraints",
     "ContextColumns",
     "Count",
-    "CustomKeyStoreId",
-    "CustomerMasterKeySpec",
-    "Description",
     "DestinationContextColumns",
-    "DestinationEncryptionAlgorithm",
     "DestinationEncryptionContext",
     "DestinationKeyId",
-    "DryRun",
     "DurationSeconds",
-    "EncryptionAlgorithm",
     "EncryptionContext",
-    "ExpirationModel",
-    "GrantId",
-    "GranteePrincipal",
     "Group",
-    "ImportType",
-    "IncludeKeyMaterial",
-    "KeyAgreementAlgorithm",
-    "KeyId",
-    "KeyMaterialDescription",
-    "KeyMaterialId",
-    "KeyPairSpec",
     "KeySpec",
-    "KeyUsage",
     "Kind",
     "Log",
-    "MacAlgorithm",
-    "MessageType",
-    "MultiRegion",
     "Name",
     "NumberOfBytes",
-    "Operations",
-    "Origin",
-    "PendingWindowInDays",
     "Policies",
-    "Policy",
-    "PolicyName",
     "Principal",
-    "RetiringPrincipal",
-    "RotationPeriodInDays",
     "SecureTransport",
     "SessionName",
-    "SigningAlgorithm",
-    "SourceEncryptionAlgorithm",
     "SourceEncryptionContext",
     "SourceIp",
-    "SourceKeyId",
     "Status",
-    "TagKeys",
     "Tags",
-    "TargetKeyId",
-    "ValidTo",
-    "WrappingAlgorithm",
-    "WrappingKeySpec",
 ];
 
 /// Appends the members of `body` as a JSON object; `null` where there are none, or where it is no
 /// JSON object. Those of a call that was refused are short: what is longer has its size in its
 /// place.
-pub(super) fn append(body: &[u8], is_refused: bool, out: &mut Vec<u8>) {
+pub(super) fn append(
+    body: &[u8],
+    recorded: &'static [&'static str],
+    is_refused: bool,
+    out: &mut Vec<u8>,
+) {
     let start = out.len();
     let (most, member_most) = match is_refused {
         true => (REFUSED_BYTES_MAX, REFUSED_MEMBER_BYTES_MAX),
@@ -94,6 +63,7 @@ pub(super) fn append(body: &[u8], is_refused: bool, out: &mut Vec<u8>) {
     };
     let object = Members {
         out,
+        recorded,
         seen: 0,
         member_most,
     };
@@ -117,7 +87,9 @@ pub(super) fn append(body: &[u8], is_refused: bool, out: &mut Vec<u8>) {
 /// Copies members.
 struct Members<'a> {
     out: &'a mut Vec<u8>,
-    /// One bit for each of [`MEMBERS`]: a record has no name twice.
+    /// What may be written down, beside [`Facts::RECORDED`].
+    recorded: &'static [&'static str],
+    /// One bit for each of these, the common ones first: a record has no name twice.
     seen: u64,
     /// Bytes of a member's value at most.
     member_most: usize,
@@ -131,12 +103,12 @@ impl<'de> Visitor<'de> for Members<'_> {
     }
 
     fn visit_map<M: MapAccess<'de>>(mut self, mut map: M) -> Result<(), M::Error> {
-        while let Some(place) = map.next_key_seed(Place)? {
-            match place {
-                Some(place) if self.seen & (1 << place) == 0 => {
+        while let Some(found) = map.next_key_seed(Recorded(self.recorded))? {
+            match found {
+                Some((place, name)) if self.seen & (1 << place) == 0 => {
                     let value: &RawValue = map.next_value()?;
                     self.seen |= 1 << place;
-                    self.member(MEMBERS[place], value.get());
+                    self.member(name, value.get());
                 }
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
@@ -182,26 +154,31 @@ fn one_line(value: &str) -> Option<std::borrow::Cow<'_, str>> {
     Some(value.to_string().into())
 }
 
-/// The place of a name in [`MEMBERS`].
-struct Place;
+/// The members that may be written down: finds a name among them, with its place.
+struct Recorded(&'static [&'static str]);
 
-impl<'de> DeserializeSeed<'de> for Place {
-    type Value = Option<usize>;
+type Found = Option<(usize, &'static str)>;
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+impl<'de> DeserializeSeed<'de> for Recorded {
+    type Value = Found;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, json: D) -> Result<Found, D::Error> {
         json.deserialize_str(self)
     }
 }
 
-impl Visitor<'_> for Place {
-    type Value = Option<usize>;
+impl Visitor<'_> for Recorded {
+    type Value = Found;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("a name")
     }
 
-    fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(MEMBERS.binary_search(&name).ok())
+    fn visit_str<E: Error>(self, name: &str) -> Result<Found, E> {
+        let mut all = Facts::RECORDED.iter().chain(self.0).enumerate();
+        Ok(all
+            .find(|(_, one)| **one == name)
+            .map(|(place, one)| (place, *one)))
     }
 }
 
@@ -209,9 +186,23 @@ impl Visitor<'_> for Place {
 mod tests {
     use super::*;
 
+    /// Members that an operation may record.
+    const ALL: [&str; 10] = [
+        "EncryptionContext",
+        "KeySpec",
+        "NumberOfBytes",
+        "Constraints",
+        "Description",
+        "Policy",
+        "Tags",
+        "Name",
+        "Origin",
+        "ValidTo",
+    ];
+
     fn parameters(body: &str) -> String {
         let mut out = b"\"requestParameters\":".to_vec();
-        append(body.as_bytes(), false, &mut out);
+        append(body.as_bytes(), &ALL, false, &mut out);
         String::from_utf8(out[20..].to_vec()).unwrap()
     }
 
@@ -219,7 +210,7 @@ mod tests {
     fn audit_1_of_refused_calls_parameters_are_short() {
         let refused = |body: &str| {
             let mut out = b"\"requestParameters\":".to_vec();
-            append(body.as_bytes(), true, &mut out);
+            append(body.as_bytes(), &ALL, true, &mut out);
             String::from_utf8(out[20..].to_vec()).unwrap()
         };
         let short = r#"{"KeyId":"alias/a","EncryptionContext":{"tenant":"7"}}"#;
@@ -232,7 +223,7 @@ mod tests {
         let expected =
             r#"{"keyId":"alias/a","encryptionContext":{"omitted":true,"originalSize":100013}}"#;
         assert_eq!(refused(&long), expected);
-        let members = MEMBERS.map(|name| format!("\"{name}\":\"{}\"", "x".repeat(200)));
+        let members = ALL.map(|name| format!("\"{name}\":\"{}\"", "x".repeat(200)));
         let many = format!("{{{}}}", members.join(","));
         let told = refused(&many);
         assert!(
@@ -244,7 +235,6 @@ mod tests {
 
     #[test]
     fn members_on_the_list_are_copied_in_their_order() {
-        assert!(MEMBERS.is_sorted() && MEMBERS.len() <= 64);
         let body = r#"{"KeySpec":"AES_256","KeyId":"alias/a","EncryptionContext":{"tenant":"7"},"NumberOfBytes":null,"DryRun":false}"#;
         let expected = r#"{"keySpec":"AES_256","keyId":"alias/a","encryptionContext":{"tenant":"7"},"dryRun":false}"#;
         assert_eq!(parameters(body), expected);

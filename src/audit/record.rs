@@ -12,6 +12,7 @@ use crate::audit::parameters;
 use crate::clock::Timestamp;
 use crate::clock::calendar::Iso8601;
 use crate::key::material::KeyMaterialId;
+use crate::operation::Operation;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::io::Write;
@@ -225,7 +226,7 @@ impl AuditRecord<'_> {
             true => b",\"readOnly\":true,\"requestParameters\":".as_slice(),
             false => b",\"readOnly\":false,\"requestParameters\":",
         });
-        parameters::append(self.body, self.error.is_some(), out);
+        parameters::append(self.body, self.recorded(), self.error.is_some(), out);
         out.extend_from_slice(b",\"responseElements\":null,\"resources\":");
         self.append_resources(out);
         self.append_additional(out);
@@ -238,6 +239,14 @@ impl AuditRecord<'_> {
             }
         }
         out.extend_from_slice(b"}\n");
+    }
+
+    /// The members of the request that may be written down.
+    fn recorded(&self) -> &'static [&'static str] {
+        if self.event_source != KMS {
+            return &parameters::OWN;
+        }
+        Operation::named(self.event_name).map_or(&[], |operation| operation.facts().records)
     }
 
     fn append_identity(&self, out: &mut Vec<u8>) {

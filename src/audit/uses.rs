@@ -11,8 +11,9 @@
 use crate::audit::record::{KEYMILL, KMS};
 use crate::clock::Timestamp;
 use crate::key::KeyId;
-use crate::key::last_use::{LastUse, LastUses};
 use crate::keystore::Snapshot;
+use crate::keystore::last_use::{LastUse, LastUses};
+use crate::operation::Operation;
 use crate::policy::parse_date;
 use memchr::{memchr, memmem, memrchr_iter};
 use std::collections::HashSet;
@@ -109,7 +110,7 @@ impl Uses {
 
 /// A record of a use of a key.
 struct Used<'a> {
-    operation: &'static str,
+    operation: Operation,
     time: &'a str,
     request_id: &'a str,
     event_id: &'a str,
@@ -161,7 +162,7 @@ impl<'a> Used<'a> {
 
 /// The KMS operation that a record counts as. A batch counts as the operation that it repeats. The
 /// records of a bulk job name the key that its blobs are under at the end.
-fn operation(source: &str, name: &str) -> Option<&'static str> {
+fn operation(source: &str, name: &str) -> Option<Operation> {
     let name = match (source, name) {
         (KMS, name) => name,
         (KEYMILL, "DataKeys" | "Bind" | "Export" | "Provision") => {
@@ -171,7 +172,7 @@ fn operation(source: &str, name: &str) -> Option<&'static str> {
         (KEYMILL, "VerifyBlobs") => "Decrypt",
         _ => return None,
     };
-    LastUse::operation(name)
+    Operation::using_a_key(name)
 }
 
 /// Reads consecutive members of a record whose values are text without escapes.

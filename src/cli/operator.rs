@@ -1,7 +1,7 @@
 //! The operator's way to keys, aliases and principals: the opened store, or the admin routes of the
 //! daemon that holds it.
 
-use crate::api::{self, ApiError, Reply, Requester};
+use crate::api::{ApiError, Reply, Requester};
 use crate::bulk::Endpoint;
 use crate::cli::failure::Failure;
 use crate::cli::output;
@@ -9,6 +9,7 @@ use crate::cli::place::Place;
 use crate::config::{Config, Environment};
 use crate::daemon::{Core, OpenError, Opening};
 use crate::keystore::KeystoreError;
+use crate::operation::Operation;
 use crate::policy::Principal;
 use crate::{memory, pool};
 use bytes::Bytes;
@@ -204,7 +205,7 @@ async fn reply(
     body: &[u8],
 ) -> Result<Reply, Failure> {
     let requester = Requester::local(Arc::clone(principal));
-    let reply = match api::operation(operation) {
+    let reply = match Operation::named(operation) {
         Some(operation) => core.api.call(operation, &requester, body).await,
         None => core.api.administer(operation, &requester, body).await,
     };

@@ -1,6 +1,5 @@
 //! `keymill policy`: what policies decide, and whether they are sound.
 
-use crate::admin;
 use crate::cli::context::{no_columns, pair};
 use crate::cli::failure::{Failure, Status};
 use crate::cli::key::{Listing, print};
@@ -135,9 +134,8 @@ fn validate(validate: &Validate) -> Result<Status, Failure> {
             PolicyDocument::parse(&policy).map(|_| ()),
         )
     };
-    let actions: Vec<_> = admin::actions().collect();
     let region = validate.region.as_deref();
-    let parsed = parsed.and_then(|()| unmatched::check(&policy, &actions, region));
+    let parsed = parsed.and_then(|()| unmatched::check(&policy, region));
     let file = validate.file.display();
     match parsed {
         Ok(()) => {

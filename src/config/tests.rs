@@ -80,7 +80,7 @@ fn the_manual_tells_range_and_unit_of_every_setting() {
 fn the_samples_of_the_manual_are_sound() {
     let is_sample = |line: &&str| {
         let line = line.trim_start_matches("# ");
-        line.starts_with('[')
+        line.starts_with('[') && line.ends_with(']')
             || line.contains(" = \"") && !line.contains(": ")
             || line.starts_with("\"arn:")
     };

@@ -7,8 +7,8 @@
 use crate::clock::Timestamp;
 use crate::crypto::secret::SecretBytes;
 use crate::key::arn::{AccountId, AliasName, Region};
-use crate::key::last_use::LastUses;
 use crate::key::{KeyId, Tag};
+use crate::keystore::last_use::LastUses;
 use crate::keystore::record::{Corrupt, Kind, Record};
 use crate::keystore::snapshot::{AccessKey, Alias, AuditHead, KeyEntry, PrincipalEntry};
 use crate::policy::{Grant, KeyPolicy, PolicyDocument, Principal};

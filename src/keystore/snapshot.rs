@@ -3,9 +3,9 @@
 use crate::clock::Timestamp;
 use crate::crypto::secret::SecretBytes;
 use crate::key::arn::{AccountId, AliasName, Region};
-use crate::key::last_use::LastUses;
 use crate::key::material::{BackingKey, KeySecret};
 use crate::key::{KeyId, KeyState, KmsKey};
+use crate::keystore::last_use::LastUses;
 use crate::keystore::record::Kind;
 use crate::keystore::{Change, body};
 use crate::metrics::Metrics;

@@ -15,8 +15,9 @@
 //!
 //! A decision allocates nothing.
 
+use crate::operation::facts::About;
 use crate::policy::facts::{Facts, KeyFacts};
-use crate::policy::grant::{Grant, GrantAnswer, GrantId, GrantOperation};
+use crate::policy::grant::{Grant, GrantAnswer, GrantId};
 use crate::policy::principal::PrincipalKind;
 use crate::policy::principal::name::Naming;
 use crate::policy::statement::{Effect, Statement};
@@ -88,7 +89,7 @@ fn by_policies(facts: &Facts<'_>) -> Result<Allowed, Denied> {
     if let Some(grant) = facts.request.retires() {
         return retire(grant, facts, with_identity);
     }
-    if !own && !facts.action.crosses_accounts() || facts.action.is_retire_grant() {
+    if !own && !facts.action.crosses_accounts() || facts.action.about() == About::Grant {
         return Err(Denied::NoAllow(PolicyKind::Key));
     }
     if let Some(by) = key_policy.himself.filter(|_| own) {
@@ -99,10 +100,9 @@ fn by_policies(facts: &Facts<'_>) -> Result<Allowed, Denied> {
         return Ok(allowed);
     }
     let granted = key.grants.and_then(|grants| {
-        let operation = GrantOperation::of_action(facts.action)?;
         let new = facts.request.new_grant();
         let (principal, context) = (facts.principal, facts.context());
-        grants.allow(principal, operation, context, new, &facts.steps)
+        grants.allow(principal, facts.action, context, new, &facts.steps)
     });
     let allowed = match granted {
         Some((id, GrantAnswer::Yes)) => Some(Allowed::by(StatementId::Grant(id))),
@@ -165,7 +165,7 @@ struct KeyHalf {
 fn key_policy(facts: &Facts<'_>, key: KeyFacts<'_>) -> Result<KeyHalf, Denied> {
     let mut half = KeyHalf::default();
     let Some(policy) = key.policy else {
-        if key.account == facts.principal.account && facts.action.is_of_kms() {
+        if key.account == facts.principal.account {
             half.account = Some(StatementId::DefaultKeyPolicy);
         }
         return Ok(half);

@@ -7,11 +7,13 @@ use crate::clock::Timestamp;
 use crate::clock::calendar::Iso8601;
 use crate::context::EncryptionContext;
 use crate::key::arn::{AccountId, AliasName, Arn};
+use crate::key::spec::{KeyOrigin, KeySpec, KeyUsage};
+use crate::operation::Action;
 use crate::policy::condition::key::ConditionKey;
 use crate::policy::grant::KeyGrants;
 use crate::policy::principal::Tag;
 use crate::policy::steps::Steps;
-use crate::policy::{Action, AuthorizationRequest, KeyPolicy, Principal};
+use crate::policy::{AuthorizationRequest, KeyPolicy, Principal};
 use std::cell::{Cell, OnceCell};
 use std::fmt::{self, Write};
 use std::net::IpAddr;
@@ -40,11 +42,11 @@ pub struct KeyFacts<'a> {
     /// Its grants.
     pub grants: Option<&'a KeyGrants>,
     /// `KeySpec`, such as `SYMMETRIC_DEFAULT`.
-    pub spec: &'a str,
+    pub spec: KeySpec,
     /// `KeyUsage`, such as `ENCRYPT_DECRYPT`.
-    pub usage: &'a str,
+    pub usage: KeyUsage,
     /// `Origin`, such as `AWS_KMS`.
-    pub origin: &'a str,
+    pub origin: KeyOrigin,
     /// `MultiRegionKeyType` of a multi-Region key: `PRIMARY` or `REPLICA`.
     pub multi_region: Option<&'a str>,
     /// The aliases that name it.
@@ -246,16 +248,16 @@ impl<'a> Facts<'a> {
 
     fn of_key(&self, key: &ConditionKey, facts: KeyFacts<'a>) -> Option<Value<'a>> {
         match key {
-            ConditionKey::KeySpec => Some(Value::Text(facts.spec)),
-            ConditionKey::KeyUsage => Some(Value::Text(facts.usage)),
-            ConditionKey::KeyOrigin => Some(Value::Text(facts.origin)),
+            ConditionKey::KeySpec => Some(Value::Text(facts.spec.name())),
+            ConditionKey::KeyUsage => Some(Value::Text(facts.usage.name())),
+            ConditionKey::KeyOrigin => Some(Value::Text(facts.origin.name())),
             ConditionKey::MultiRegion => Some(Value::Bool(facts.multi_region.is_some())),
             ConditionKey::MultiRegionKeyType => facts.multi_region.map(Value::Text),
             // A symmetric key has one algorithm, whether the request names it or not.
             ConditionKey::EncryptionAlgorithm
-                if self.action.encrypts() && facts.spec == "SYMMETRIC_DEFAULT" =>
+                if self.action.encrypts() && facts.spec == KeySpec::Symmetric =>
             {
-                Some(Value::Text(facts.spec))
+                Some(Value::Text(facts.spec.name()))
             }
             _ => None,
         }

@@ -15,6 +15,8 @@ use crate::clock::Timestamp;
 use crate::context::EncryptionContext;
 use crate::key::KeyId;
 use crate::key::arn::AccountId;
+use crate::key::spec::{KeySpec, KeyUsage};
+use crate::operation::Action;
 use crate::policy::principal::PrincipalKind;
 use crate::policy::principal::name::Naming;
 use crate::policy::steps::Steps;
@@ -22,13 +24,14 @@ use crate::policy::{Principal, PrincipalName};
 
 mod identifier;
 mod of_key;
-pub mod operation;
+pub mod operations;
 
 pub use identifier::{
     GrantId, GrantName, GrantToken, InvalidGrantId, InvalidGrantName, InvalidGrantToken,
 };
 pub use of_key::KeyGrants;
-pub use operation::{GrantOperation, GrantOperations};
+pub use operations::GrantOperations;
+use operations::has_context;
 
 /// A grant on a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,8 +104,8 @@ pub enum InvalidGrant {
     #[error("Grants must not contain only the CreateGrant operation.")]
     OnlyCreateGrant,
     /// A key of this spec and usage has no such operation.
-    #[error("the operation {} is not one of the key's", .0.name())]
-    Operation(GrantOperation),
+    #[error("the operation {} is not one of the key's", .0.bare_name())]
+    Operation(Action),
     /// Both kinds of constraint, or one twice; even if one is empty.
     #[error("More than one constraint supplied")]
     TwoConstraints,
@@ -232,7 +235,7 @@ impl GrantParameters {
         if operations.is_empty() {
             return Err(InvalidGrant::NoOperation);
         }
-        if operations.is_only(GrantOperation::CreateGrant) {
+        if operations.is_only(Action::CreateGrant) {
             return Err(InvalidGrant::OnlyCreateGrant);
         }
         let constraint = match (draft.equals, draft.subset) {
@@ -257,12 +260,16 @@ impl GrantParameters {
     ///
     /// # Errors
     /// [`InvalidGrant::Operation`], [`InvalidGrant::ConstraintWithoutContext`].
-    pub fn check_key(&self, spec: &str, usage: &str) -> Result<(), InvalidGrant> {
+    pub fn check_key(&self, spec: KeySpec, usage: KeyUsage) -> Result<(), InvalidGrant> {
+        let has = |action: Action| {
+            let operation = action.operation();
+            operation.is_some_and(|operation| operation.facts().keys.contain(spec, usage))
+        };
         let mut operations = self.operations.iter();
-        if let Some(other) = operations.find(|one| !one.is_of_key(spec, usage)) {
+        if let Some(other) = operations.find(|one| !has(*one)) {
             return Err(InvalidGrant::Operation(other));
         }
-        if self.constraint.is_some() && spec != "SYMMETRIC_DEFAULT" {
+        if self.constraint.is_some() && spec != KeySpec::Symmetric {
             return Err(InvalidGrant::ConstraintWithoutContext);
         }
         Ok(())
@@ -334,27 +341,27 @@ impl Grant {
     pub fn allows(
         &self,
         principal: &Principal,
-        operation: GrantOperation,
+        action: Action,
         context: Option<&EncryptionContext>,
     ) -> GrantAnswer {
-        self.allows_in(principal, operation, context, &Steps::unbounded())
+        self.allows_in(principal, action, context, &Steps::unbounded())
     }
 
     /// The same, with its steps counted.
     fn allows_in(
         &self,
         principal: &Principal,
-        operation: GrantOperation,
+        action: Action,
         context: Option<&EncryptionContext>,
         steps: &Steps,
     ) -> GrantAnswer {
         let parameters = &self.parameters;
-        if !parameters.operations.has(operation) {
+        if !parameters.operations.has(action) {
             return GrantAnswer::No;
         }
         let none = EncryptionContext::default();
         let holds = match &parameters.constraint {
-            Some(constraint) if operation.has_context() => {
+            Some(constraint) if has_context(action) => {
                 constraint.holds_in(context.unwrap_or(&none), steps)
             }
             _ => true,
@@ -375,7 +382,7 @@ impl Grant {
         if let Some(retiring) = &parameters.retiring_principal {
             answers[0] = answer(retiring, principal);
         }
-        answers[1] = self.allows(principal, GrantOperation::RetireGrant, None);
+        answers[1] = self.allows(principal, Action::RetireGrant, None);
         if self.issuing_account == principal.account {
             answers[2] = if principal.kind() == PrincipalKind::Root {
                 GrantAnswer::Yes

@@ -58,7 +58,7 @@ pub(super) struct ArnPattern([Template; 5]);
 impl Statement {
     /// Whether it speaks of the request, whoever asks.
     pub(super) fn speaks_of(&self, facts: &Facts<'_>) -> bool {
-        let action = facts.action.0;
+        let action = facts.action.name();
         let this_action = |pattern: &Template| pattern.matches(action, facts, Case::Insensitive);
         let this_resource = |pattern: &ResourcePattern| match pattern {
             ResourcePattern::Any => Match::Yes,

@@ -24,6 +24,7 @@ use crate::key::arn::AliasName;
 use crate::key::data_key::DataKeyLength;
 use crate::key::material::KeyMaterialId;
 use crate::keystore::KeyEntry;
+use crate::operation::Action;
 use crate::rates::{Exceeded, Paid, Urgency};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -37,7 +38,7 @@ pub const KEY_MATERIAL_ID: &str = "keymill-key-material-id";
 /// The length of each blob in bytes, in an answer's head.
 pub const BLOB_BYTES: &str = "keymill-blob-bytes";
 
-pub(super) const ACTION: &str = "kms:GenerateDataKeyWithoutPlaintext";
+pub(super) const ACTION: Action = Action::GenerateDataKeyWithoutPlaintext;
 /// `eventName` of its audit records: one for each chunk, with the count and the digest of all rows
 /// up to its end.
 const EVENT: &str = "DataKeys";
@@ -136,7 +137,7 @@ impl Api {
         let request = caller.key(key_id.unwrap_or_default(), &snapshot)?;
         let length = asked.length()?;
         let entry = request.request().entry();
-        let material = data_key_material(entry, caller.action.operation())?.id();
+        let material = data_key_material(entry, caller.action.bare_name())?.id();
         Ok(DataKeys {
             api: Arc::clone(self),
             requester: requester.clone(),
@@ -325,7 +326,7 @@ impl DataKeys {
         // condition asks for it.
         let entry = caller.entry_not_alias(&self.key_arn, under.snapshot)?;
         caller.authorize_named(entry, self.alias.clone(), under.snapshot)?;
-        if data_key_material(entry, caller.action.operation())?.id() != self.material {
+        if data_key_material(entry, caller.action.bare_name())?.id() != self.material {
             // The head has promised one generation for all. What was handed out before is good.
             let message = format!("{} was rotated while the batch was under way.", entry.arn);
             return Err(ApiError::new(KmsErrorCode::ConflictException, message));

@@ -115,7 +115,7 @@ impl Minter {
             let allowed = self.key.authorize(caller, entry, snapshot);
             let reads_context = allowed.map_err(at_row)?;
             if found.is_none() {
-                data_key_material(entry, caller.action.operation()).map_err(at_row)?;
+                data_key_material(entry, caller.action.bare_name()).map_err(at_row)?;
             }
             found = Some(entry);
             row += rows;

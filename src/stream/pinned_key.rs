@@ -5,6 +5,7 @@ use crate::api::{ApiError, Under};
 use crate::key::KeyId;
 use crate::key::arn::AliasName;
 use crate::keystore::{KeyEntry, Snapshot};
+use crate::operation::Action;
 use std::sync::Arc;
 
 /// A key by its name.
@@ -28,7 +29,7 @@ impl PinnedKey {
     }
 
     /// The key's id, whether or not the caller may use it; nothing is told of it.
-    pub(super) fn id(&self, under: &Under<'_>, action: &'static str) -> Option<KeyId> {
+    pub(super) fn id(&self, under: &Under<'_>, action: Action) -> Option<KeyId> {
         match &self.found {
             Some(found) => Some(found.id),
             None => under.caller(action).key_named(&self.name, under.snapshot),

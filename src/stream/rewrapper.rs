@@ -13,6 +13,7 @@ use crate::columns::ContextSource;
 use crate::envelope::CiphertextBlob;
 use crate::key::KeyId;
 use crate::keystore::KeyEntry;
+use crate::operation::Action;
 use crate::rates::Paid;
 use crate::stream::output::{BlobColumns, Projection};
 use crate::stream::pinned_key::PinnedKey;
@@ -25,8 +26,8 @@ use arrow_schema::{Schema, SchemaRef};
 use serde_json::json;
 use std::sync::Arc;
 
-const FROM: &str = "kms:ReEncryptFrom";
-const TO: &str = "kms:ReEncryptTo";
+const FROM: Action = Action::ReEncryptFrom;
+const TO: Action = Action::ReEncryptTo;
 const OPERATION: &str = "ReEncrypt";
 
 /// Opens and seals.

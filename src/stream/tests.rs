@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::api::tests::*;
-use crate::api::{KmsErrorCode, Requester, operation};
+use crate::api::{KmsErrorCode, Requester};
 use crate::clock::Timestamp;
+use crate::operation::Operation;
 use crate::policy::Principal;
 use crate::rates;
 use bytes::Bytes;

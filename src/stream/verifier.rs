@@ -13,6 +13,7 @@ use crate::api::{ApiError, KmsErrorCode, Under};
 use crate::columns::ContextSource;
 use crate::envelope::CiphertextBlob;
 use crate::keystore::KeyEntry;
+use crate::operation::Action;
 use crate::policy::ConditionKey;
 use crate::rates::Paid;
 use crate::stream::output::Projection;
@@ -26,7 +27,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use serde_json::json;
 use std::sync::Arc;
 
-const ACTION: &str = "kms:Decrypt";
+const ACTION: Action = Action::Decrypt;
 const NAMED: [(ConditionKey, &str); 1] = [(ConditionKey::EncryptionAlgorithm, SYMMETRIC_DEFAULT)];
 /// The column that is added: null where a row's blob opens.
 const REFUSAL: &str = "refusal";

@@ -4,11 +4,12 @@
 //! only then is the body read; the signature over it, and last what it is about. Work is done for a
 //! stranger only after his access key is known.
 
-use crate::api::{self, ApiError, KmsErrorCode, Reply, RequestId, Requester};
+use crate::api::{ApiError, KmsErrorCode, Reply, RequestId, Requester};
 use crate::auth::AuthError;
 use crate::auth::sigv4::{self, Head, Signer};
 use crate::clock::Timestamp;
 use crate::keystore::Snapshot;
+use crate::operation::Operation;
 use crate::policy::Principal;
 use crate::transport::Service;
 use crate::transport::answered::Answered;
@@ -146,7 +147,7 @@ impl Front {
             Route::Kms => {
                 let (requester, body) = self.authenticate(id, caller, head, body).await?;
                 let unknown = || ApiError::bare(KmsErrorCode::UnknownOperationException);
-                let operation = route::target(&head.headers).and_then(api::operation);
+                let operation = route::target(&head.headers).and_then(Operation::named);
                 let operation = operation.ok_or_else(unknown)?;
                 *subject = Subject::Operation(operation);
                 Ok(done(
@@ -182,7 +183,7 @@ impl Front {
         let operator = self.operator(caller, head).ok_or_else(not_operator)?;
         let requester = requester(id, Arc::clone(operator), caller);
         let (api, body) = (&self.service.api, self.read(body).await?);
-        let called = match api::operation(name) {
+        let called = match Operation::named(name) {
             Some(operation) => api.call(operation, &requester, &body).await,
             None => api.administer(name, &requester, &body).await,
         };

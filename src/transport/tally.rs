@@ -1,8 +1,9 @@
 //! Requests and their durations, counted in tables: a handle is registered when its cell is first
 //! used, and never on the way of a later request.
 
-use crate::api::{KmsErrorCode, OPERATIONS, Operation};
+use crate::api::KmsErrorCode;
 use crate::metrics::Metrics;
+use crate::operation::Operation;
 use crate::stream::Purpose;
 use metrics::{Counter, Histogram};
 use std::sync::{Arc, OnceLock};
@@ -20,11 +21,11 @@ pub(super) enum Subject {
     /// An operator's own operation.
     Admin,
     /// An operation of AWS KMS.
-    Operation(&'static Operation),
+    Operation(Operation),
 }
 
 impl Subject {
-    const COUNT: usize = 3 + Purpose::ALL.len() + OPERATIONS.len();
+    const COUNT: usize = 3 + Purpose::ALL.len() + Operation::ALL.len();
 
     fn index(self) -> usize {
         match self {
@@ -32,7 +33,7 @@ impl Subject {
             Self::DataKeys => 1,
             Self::Admin => 2,
             Self::Containers(purpose) => 3 + purpose as usize,
-            Self::Operation(operation) => 3 + Purpose::ALL.len() + operation.index,
+            Self::Operation(operation) => 3 + Purpose::ALL.len() + operation as usize,
         }
     }
 
@@ -42,7 +43,7 @@ impl Subject {
             Self::DataKeys => "DataKeys",
             Self::Containers(purpose) => purpose.event(),
             Self::Admin => "Admin",
-            Self::Operation(operation) => operation.name,
+            Self::Operation(operation) => operation.name(),
         }
     }
 }
@@ -163,7 +164,7 @@ mod tests {
 
     #[test]
     fn every_operation_and_code_has_a_cell_of_its_own() {
-        let operations = OPERATIONS.iter().map(Subject::Operation);
+        let operations = Operation::ALL.iter().copied().map(Subject::Operation);
         let subjects = [
             Subject::None,
             Subject::DataKeys,

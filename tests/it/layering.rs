@@ -8,11 +8,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules from left to right; those of one line know nothing of each other.
-const ORDER: [&[&str]; 20] = [
+const ORDER: [&[&str]; 21] = [
     &["clock", "file", "memory", "metrics"],
     &["crypto"],
     &["context", "key"],
     &["columns", "envelope"],
+    &["operation"],
     &["policy"],
     &["keystore"],
     &["audit", "auth", "pool", "rates"],

@@ -251,27 +251,3 @@ async fn what_is_not_there_is_no_decision() {
         assert_eq!(answer, Err((code, message)), "{text}");
     }
 }
-
-#[test]
-fn every_operation_has_its_actions() {
-    let actions = |operation: &str| -> Vec<String> {
-        match operation {
-            // Its two sides are two actions.
-            "ReEncrypt" => vec!["kms:ReEncryptFrom".to_owned(), "kms:ReEncryptTo".to_owned()],
-            // A grant's to decide.
-            "RetireGrant" => Vec::new(),
-            name => vec![format!("kms:{name}")],
-        }
-    };
-    let mut expected: Vec<_> = OPERATIONS
-        .iter()
-        .flat_map(|row| actions(row.name))
-        .collect();
-    let known = crate::admin::policy_check::ON_KEYS
-        .iter()
-        .chain(&crate::admin::policy_check::ON_NO_KEY);
-    let mut known: Vec<_> = known.map(|action| (*action).to_owned()).collect();
-    expected.sort();
-    known.sort();
-    assert_eq!(known, expected);
-}

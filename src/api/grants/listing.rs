@@ -13,6 +13,7 @@ use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, Reply, Requester};
 use crate::key::KeyId;
 use crate::key::arn::Region;
+use crate::operation::Action;
 use crate::policy::grant::{GrantConstraint, GrantId};
 use crate::policy::{Grant, PrincipalName};
 use serde::Deserialize;
@@ -66,7 +67,7 @@ pub(in crate::api) fn of_key(api: &Api, requester: &Requester, body: &[u8]) -> A
     violations.check()?;
     let snapshot = api.keystore.snapshot();
     let under = api.under(requester, &snapshot)?;
-    let caller = under.caller("kms:ListGrants").with(Members::OfGrants);
+    let caller = under.caller(Action::ListGrants).with(Members::OfGrants);
     let request = caller.key_not_alias(key_id.unwrap_or_default(), &snapshot)?;
     let id = input.grant_id.as_deref().map(grant_id).transpose()?;
     let key = request.request().entry().key.id;
@@ -98,7 +99,7 @@ pub(in crate::api) fn retirable(api: &Api, requester: &Requester, body: &[u8]) -
     violations.check()?;
     let snapshot = api.keystore.snapshot();
     let under = api.under(requester, &snapshot)?;
-    under.caller("kms:ListRetirableGrants").authorize("*")?;
+    under.caller(Action::ListRetirableGrants).authorize("*")?;
     let retiring = retiring.unwrap_or_default();
     let name: Option<PrincipalName> = retiring.parse().ok();
     let name = name.filter(|name| name.account() == under.principal.account);
@@ -201,7 +202,7 @@ fn item(grant: &Grant, region: &Region, key_arn: &str) -> Object {
     let operations: Vec<_> = parameters
         .operations()
         .iter()
-        .map(|one| one.name())
+        .map(Action::bare_name)
         .collect();
     serde_json::to_writer(object.member("Operations"), &operations)
         .expect("writing text to a vector cannot fail");

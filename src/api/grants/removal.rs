@@ -6,6 +6,7 @@ use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester, Under, dry_run};
 use crate::keystore::{Change, KeyEntry};
+use crate::operation::Action;
 use crate::policy::Grant;
 use crate::policy::grant::{GrantId, GrantToken};
 use serde::Deserialize;
@@ -59,7 +60,7 @@ pub(in crate::api) async fn retire(api: Arc<Api>, requester: Requester, body: Ve
     .await
 }
 
-const RETIRE: &str = "kms:RetireGrant";
+const RETIRE: Action = Action::RetireGrant;
 
 /// How a request names the grant to retire.
 enum Named<'a> {
@@ -123,7 +124,7 @@ pub(in crate::api) async fn revoke(api: Arc<Api>, requester: Requester, body: Ve
     violations.check()?;
     let (key_id, id) = (key_id.unwrap_or_default(), id.unwrap_or_default());
     api.change(&requester, None, |under| {
-        let caller = under.caller("kms:RevokeGrant").with(Members::OfGrants);
+        let caller = under.caller(Action::RevokeGrant).with(Members::OfGrants);
         let request = caller.key_not_alias(key_id, under.snapshot)?;
         let entry = request.request().entry();
         let (key, id) = (entry.key.id, grant_id(id)?);

@@ -12,6 +12,7 @@ use crate::key::material::{BackingKey, KeySecret};
 use crate::key::spec::{KeyOrigin, KeySpec, KeyUsage};
 use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::{Change, KeyDraft};
+use crate::operation::Action;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::sync::Arc;
@@ -93,19 +94,22 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
         // is current then.
         let snapshot = api.keystore.snapshot();
         let under = api.under(&requester, &snapshot)?;
-        under.caller("kms:CreateKey").with(members).authorize("*")?;
+        under
+            .caller(Action::CreateKey)
+            .with(members)
+            .authorize("*")?;
         check_supported(&input)?
     };
     let drawn = draw_key(&api, requester.principal.account, kind).await?;
     api.change(&requester, None, |under| {
-        let caller = under.caller("kms:CreateKey").with(members);
+        let caller = under.caller(Action::CreateKey).with(members);
         caller.authorize("*")?;
         let policy = input.policy.as_deref().map(key_policies::parse);
         let policy = policy.transpose()?;
         let arn = caller.region.key_arn(drawn.key.account, drawn.key.id);
         if !given.is_empty() {
             // The identity policies' business alone, as the whole call is.
-            let tagging = under.caller("kms:TagResource").with(members);
+            let tagging = under.caller(Action::TagResource).with(members);
             tagging.authorize(&arn)?;
         }
         let key = KeyDraft {

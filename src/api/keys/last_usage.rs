@@ -3,6 +3,7 @@
 use crate::api::keys::KeyInput;
 use crate::api::wire::Object;
 use crate::api::{Answer, Api, ApiError, Requester};
+use crate::operation::Action;
 use std::sync::Arc;
 
 /// `GetKeyLastUsage`. Whatever was answered before it came in counts.
@@ -12,7 +13,7 @@ pub(in crate::api) async fn get(api: Arc<Api>, requester: Requester, body: Vec<u
     let entry = {
         let snapshot = api.keystore.snapshot();
         let under = api.under(&requester, &snapshot)?;
-        let caller = under.caller("kms:GetKeyLastUsage");
+        let caller = under.caller(Action::GetKeyLastUsage);
         let request = caller.key_not_alias(input.key_id(), &snapshot)?;
         Arc::clone(request.request().entry())
     };
@@ -21,7 +22,7 @@ pub(in crate::api) async fn get(api: Arc<Api>, requester: Requester, body: Vec<u
     let created = entry.key.creation_date;
     let mut usage = Object::new();
     if let Some(last) = last {
-        usage.plain("Operation", last.operation);
+        usage.plain("Operation", last.operation.name());
         // The log has whole seconds, and nothing is used before it is there.
         usage.time("Timestamp", last.time.max(created));
         usage.text("CloudTrailEventId", &last.event_id);

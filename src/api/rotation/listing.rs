@@ -11,6 +11,7 @@ use crate::key::material::KeyMaterialId;
 use crate::key::rotation::RotationType;
 use crate::key::spec::{KeyOrigin, KeySpec};
 use crate::keystore::KeyEntry;
+use crate::operation::Action;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -45,7 +46,7 @@ pub(in crate::api) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Ans
     let all = include == Some("ALL_KEY_MATERIAL");
     let snapshot = api.keystore.snapshot();
     let under = api.under(requester, &snapshot)?;
-    let caller = under.caller("kms:ListKeyRotations");
+    let caller = under.caller(Action::ListKeyRotations);
     let request = caller.key_not_alias(key_id.unwrap_or_default(), &snapshot)?;
     let entry = request.request().entry();
     let listing = Marker::of_listing(format_args!("ListKeyRotations {} {all}", entry.key.id));

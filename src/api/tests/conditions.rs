@@ -125,7 +125,7 @@ async fn where_a_call_comes_from_is_what_the_transport_says() {
             secure_transport,
             ..Requester::local(Arc::clone(&principal))
         };
-        let operation = operation("GenerateDataKey").unwrap();
+        let operation = Operation::named("GenerateDataKey").unwrap();
         let answer = bench.api.call(operation, &requester, body.as_bytes()).await;
         let code = answer.err().map(|error| error.code());
         let expected = (!allowed).then_some(KmsErrorCode::AccessDeniedException);

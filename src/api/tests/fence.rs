@@ -13,7 +13,7 @@ pub(crate) fn at_once(api: &Arc<Api>, name: &'static str, body: &Value) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
-        let operation = operation(name).unwrap();
+        let operation = Operation::named(name).unwrap();
         runtime
             .block_on(api.call(operation, &Requester::local(admin), body.as_bytes()))
             .unwrap();
@@ -156,7 +156,7 @@ async fn a_change_runs_to_its_end_when_its_caller_is_gone() {
     let bench = Bench::new().await;
     let id = bench.key().await;
     let body = json!({"KeyId": id}).to_string();
-    let operation = operation("DisableKey").unwrap();
+    let operation = Operation::named("DisableKey").unwrap();
     let requester = Requester::local(Arc::clone(&bench.admin));
     let mut call = Box::pin(bench.api.call(operation, &requester, body.as_bytes()));
     // Polled once, so that it has begun, then dropped.

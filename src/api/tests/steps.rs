@@ -27,7 +27,7 @@ fn context(pairs: usize) -> Value {
 /// What a call would be answered on a thread that serves connections, with nobody to perform it
 /// again.
 fn on_a_serving_thread(bench: &Bench, who: &Arc<Principal>, body: &Value) -> Result<(), ApiError> {
-    let Handler::AtOnce(handler) = operation(MINT).unwrap().handler else {
+    let Handler::AtOnce(handler) = handler(Operation::named(MINT).unwrap()) else {
         panic!("{MINT} waits for nothing");
     };
     let requester = Requester::local(Arc::clone(who));

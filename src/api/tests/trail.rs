@@ -24,7 +24,7 @@ async fn audit_1_a_key_that_left_has_a_record() {
     let body = json!({
         "KeyId": id, "KeySpec": "AES_256", "EncryptionContext": {"container": "42"}, "GrantTokens": ["secret token"], "Unknown": 7,
     });
-    let operation = operation("GenerateDataKeyWithoutPlaintext").unwrap();
+    let operation = Operation::named("GenerateDataKeyWithoutPlaintext").unwrap();
     let body = body.to_string();
     let reply = bench.api.call(operation, &requester, body.as_bytes()).await;
     // A token that is none is a refusal, and has a record as well.
@@ -93,7 +93,7 @@ async fn refusals_and_changes_have_records() {
         ("Decrypt", true, Some(code.name())),
         ("CreateAlias", false, None),
         ("DisableKey", false, None),
-        ("ReplicateKey", true, Some("UnsupportedOperationException")),
+        ("ReplicateKey", false, Some("UnsupportedOperationException")),
         ("DescribeKey", true, Some("SerializationException")),
         ("DescribeKey", true, Some("ValidationException")),
     ];

@@ -114,6 +114,7 @@ fn whatever_a_caller_sends_stays_within_one_line() {
     let body = json!({"KeyId": hostile, "EncryptionContext": {hostile: hostile}, "DryRun": true});
     let body = serde_json::to_vec_pretty(&body).unwrap();
     let record = AuditRecord {
+        event_source: KEYMILL,
         event_name: hostile,
         request_id: hostile,
         error: Some(Refusal {

@@ -4,6 +4,7 @@ use super::*;
 use crate::audit::Source;
 use crate::audit::record::{AuditRecord, Batch, CALL, Identity, Refusal, Resource, ResourceKind};
 use crate::key::material::KeyMaterialId;
+use crate::operation::Operation;
 
 const BEGAN: Timestamp = Timestamp(1_700_000_000_000_000);
 const A: &str = "1234abcd-12ab-34cd-56ef-1234567890ab";
@@ -98,13 +99,13 @@ fn noted(records: &[Told<'_>]) -> Uses {
 }
 
 /// The operation and the event of the key's last use.
-fn last(uses: &Uses, key: &str) -> Option<(&'static str, String)> {
+fn last(uses: &Uses, key: &str) -> Option<(Operation, String)> {
     let (_, last) = uses.of(id(key));
     last.map(|last| (last.operation, last.event_id))
 }
 
-fn is(operation: &'static str, event: &str) -> Option<(&'static str, String)> {
-    Some((operation, event.to_owned()))
+fn is(operation: &str, event: &str) -> Option<(Operation, String)> {
+    Some((Operation::named(operation).unwrap(), event.to_owned()))
 }
 
 #[test]
@@ -127,7 +128,7 @@ fn the_last_use_of_each_key_counts() {
     uses.note(&later);
     let (since, found) = uses.of(id(A));
     let expected = LastUse {
-        operation: "Sign",
+        operation: Operation::Sign,
         time: Timestamp(BEGAN.0 + 3_000_000),
         event_id: "6".to_owned(),
         request_id: "r6".to_owned(),

@@ -6,7 +6,8 @@ use crate::crypto::secret::SecretBytes;
 use crate::key::KeyId;
 use crate::keystore::body::{encode as encode_body, split};
 use crate::keystore::record::Record;
-use crate::policy::grant::{Draft, GrantConstraint, GrantId, GrantName, GrantOperation};
+use crate::operation::Action;
+use crate::policy::grant::{Draft, GrantConstraint, GrantId, GrantName};
 use crate::policy::{Grant, GrantParameters, PrincipalName};
 use serde::{Deserialize, Serialize};
 
@@ -51,7 +52,7 @@ pub(in crate::keystore) fn encode(grant: &Grant) -> SecretBytes {
         retiring_principal: parameters
             .retiring_principal()
             .map(PrincipalName::to_string),
-        operations: operations.map(|one| one.name().to_owned()).collect(),
+        operations: operations.map(|one| one.bare_name().to_owned()).collect(),
         constraint,
         name: parameters.name().map(|name| name.as_str().to_owned()),
         issuing_account: grant.issuing_account.to_string(),
@@ -66,7 +67,7 @@ pub(super) fn decode(record: &Record, plaintext: &SecretBytes) -> Option<Grant> 
     let operations = body
         .operations
         .iter()
-        .map(|name| name.parse::<GrantOperation>().ok())
+        .map(|name| Action::of_grant(name))
         .collect::<Option<_>>()?;
     let name: Option<GrantName> = match &body.name {
         None => None,

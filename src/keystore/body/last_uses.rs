@@ -3,9 +3,10 @@
 
 use crate::clock::Timestamp;
 use crate::crypto::secret::SecretBytes;
-use crate::key::last_use::{LastUse, LastUses};
 use crate::keystore::body::{encode as encode_body, split};
+use crate::keystore::last_use::{LastUse, LastUses};
 use crate::keystore::record::Record;
+use crate::operation::Operation;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -27,7 +28,7 @@ struct LastUseBody {
 
 pub(in crate::keystore) fn encode(uses: &LastUses) -> SecretBytes {
     let body = |last: &LastUse| LastUseBody {
-        operation: last.operation.to_owned(),
+        operation: last.operation.name().to_owned(),
         time: last.time.0,
         event_id: last.event_id.clone(),
         request_id: last.request_id.clone(),
@@ -46,7 +47,7 @@ pub(super) fn decode(record: &Record, plaintext: &SecretBytes) -> Option<LastUse
     let (body, secrets) = split::<LastUsesBody>(plaintext)?;
     let last_use = |(id, last): (String, LastUseBody)| {
         let last = LastUse {
-            operation: LastUse::operation(&last.operation)?,
+            operation: Operation::using_a_key(&last.operation)?,
             time: Timestamp(last.time),
             event_id: last.event_id,
             request_id: last.request_id,

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::context::EncryptionContext;
+use crate::operation::Action;
 use crate::policy::GrantParameters;
-use crate::policy::grant::{Draft, GrantOperation};
+use crate::policy::grant::Draft;
 
 const POLICY: &str =
     r#"{"Statement":{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}}"#;
@@ -19,9 +20,7 @@ pub(super) fn grant(key: KeyId, id: u8, constraint: Option<bool>) -> Arc<Grant> 
     let parameters = GrantParameters::check(Draft {
         grantee: "arn:aws:iam::444455556666:user/alice",
         retiring_principal: Some("arn:aws:iam::111122223333:role/path/App"),
-        operations: [GrantOperation::Decrypt, GrantOperation::RetireGrant]
-            .into_iter()
-            .collect(),
+        operations: [Action::Decrypt, Action::RetireGrant].into_iter().collect(),
         equals: (constraint == Some(true)).then_some(&pairs),
         subset: (constraint == Some(false)).then_some(&pairs),
         name: Some(&name),

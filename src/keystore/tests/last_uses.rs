@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::clock::Timestamp;
-use crate::key::last_use::{LastUse, LastUses};
+use crate::keystore::last_use::{LastUse, LastUses};
+use crate::operation::Operation;
 
 #[tokio::test]
 async fn the_last_uses_are_sealed_and_replaced() {
@@ -17,7 +18,7 @@ async fn the_last_uses_are_sealed_and_replaced() {
     };
     for operation in ["Decrypt", "Sign"] {
         let last = LastUse {
-            operation: LastUse::operation(operation).unwrap(),
+            operation: Operation::using_a_key(operation).unwrap(),
             time: Timestamp(1_700_000_000_000_000),
             event_id: "4aa7e4d5-d047-452a-a5a6-2cce282a7e82".to_owned(),
             request_id: "93746dd6-63bc-11e4-bc2b-4198b6150d5c".to_owned(),
@@ -41,6 +42,6 @@ async fn the_last_uses_are_sealed_and_replaced() {
 #[test]
 fn operations_that_use_no_key_are_none() {
     for name in ["", "DescribeKey", "GenerateRandom", "encrypt"] {
-        assert_eq!(LastUse::operation(name), None);
+        assert_eq!(Operation::using_a_key(name), None);
     }
 }

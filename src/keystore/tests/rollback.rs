@@ -6,7 +6,7 @@
 //! finds them. It is run here against both formats.
 
 use super::*;
-use crate::key::last_use::{LastUse, LastUses};
+use crate::keystore::last_use::{LastUse, LastUses};
 use crate::keystore::record::{FORMAT_OF_OLD, Term, toggle};
 use crate::keystore::tests::access;
 use crate::policy::{Grant, KeyPolicy, PolicyDocument, Principal};
@@ -42,7 +42,7 @@ impl Population {
     /// Every record anew; keys are disabled from the second round on.
     fn changes(&self, round: u8) -> Vec<Change> {
         let last = LastUse {
-            operation: LastUse::operation("Decrypt").unwrap(),
+            operation: crate::operation::Operation::Decrypt,
             time: Timestamp(round.into()),
             event_id: "4aa7e4d5-d047-452a-a5a6-2cce282a7e82".to_owned(),
             request_id: "93746dd6-63bc-11e4-bc2b-4198b6150d5c".to_owned(),

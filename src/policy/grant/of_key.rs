@@ -2,10 +2,9 @@
 
 use crate::context::EncryptionContext;
 use crate::key::arn::AccountId;
+use crate::operation::Action;
 use crate::policy::Principal;
-use crate::policy::grant::{
-    Grant, GrantAnswer, GrantConstraint, GrantId, GrantOperation, GrantParameters,
-};
+use crate::policy::grant::{Grant, GrantAnswer, GrantConstraint, GrantId, GrantParameters};
 use crate::policy::steps::Steps;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -96,14 +95,14 @@ impl KeyGrants {
         })
     }
 
-    /// What lets `principal` perform `operation`, the best first: what lets it as it is, else what
+    /// What lets `principal` perform `action`, the best first: what lets it as it is, else what
     /// needs an identity policy too.
     ///
     /// `new` is the grant that a `CreateGrant` would make: no grant lets make one that gives more.
     pub(in crate::policy) fn allow(
         &self,
         principal: &Principal,
-        operation: GrantOperation,
+        action: Action,
         context: Option<&EncryptionContext>,
         new: Option<&GrantParameters>,
         steps: &Steps,
@@ -122,15 +121,15 @@ impl KeyGrants {
             if steps.are_spent() {
                 return None;
             }
-            let makes = match (operation, new) {
-                (GrantOperation::CreateGrant, Some(new)) => {
+            let makes = match (action, new) {
+                (Action::CreateGrant, Some(new)) => {
                     steps.spend(WITHIN_STEPS);
                     new.check_within(&grant.parameters).is_ok()
                 }
-                (GrantOperation::CreateGrant, None) => false,
+                (Action::CreateGrant, None) => false,
                 _ => true,
             };
-            match grant.allows_in(principal, operation, context, steps) {
+            match grant.allows_in(principal, action, context, steps) {
                 GrantAnswer::Yes if makes => return Some((grant.id, GrantAnswer::Yes)),
                 GrantAnswer::WithIdentityPolicy if makes => {
                     found = Some((grant.id, GrantAnswer::WithIdentityPolicy));

@@ -1,7 +1,8 @@
 use super::*;
+use crate::operation::Action;
 use crate::policy::principal::Tag;
 use crate::policy::tests::{ACCOUNT, Ask, CIRCUMSTANCES};
-use crate::policy::{Action, AuthorizationRequest, Principal};
+use crate::policy::{AuthorizationRequest, Principal};
 use proptest::prelude::*;
 
 const LIKE: Syntax = Syntax {
@@ -30,7 +31,7 @@ fn matched(template: &str, syntax: Syntax, text: &str, case: Case) -> Match {
     let arn = format!("arn:aws:iam::{ACCOUNT}:user/dept/alice");
     let alice = Principal::new(&arn, Vec::new()).unwrap().with_tags(tags);
     let ask = Ask::about("*", "kms:ListKeys");
-    assert_eq!(ask.action(), Action("kms:ListKeys"));
+    assert_eq!(ask.action(), Action::ListKeys);
     let facts = Facts::new(&alice, &ask, &CIRCUMSTANCES);
     compiled(template, syntax).matches(text, &facts, case)
 }

@@ -187,7 +187,7 @@ impl Scene {
     }
 
     async fn single(&self) -> Result<(), Code> {
-        let operation = operation("GenerateDataKeyWithoutPlaintext").unwrap();
+        let operation = Operation::named("GenerateDataKeyWithoutPlaintext").unwrap();
         let body = json!({"KeyId": self.key, "KeySpec": "AES_256"}).to_string();
         let called = self
             .bench

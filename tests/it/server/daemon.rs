@@ -3,7 +3,7 @@
 
 use crate::server::certificates::Issued;
 use crate::server::wire::{Wire, within};
-use keymill::api::{self, Api, Parts, Requester};
+use keymill::api::{Api, Parts, Requester};
 use keymill::audit::{self, Audit};
 use keymill::auth::{Credentials, PeerMap, Peers, Verifier};
 use keymill::clock::{Clock, Timestamp};
@@ -12,6 +12,7 @@ use keymill::crypto::secret::{Secret, SecretBytes};
 use keymill::key::arn::Region;
 use keymill::keystore::{AccessKey, Change, Keystore, KeystoreError, PrincipalEntry, RootKey};
 use keymill::metrics::Metrics;
+use keymill::operation::Operation;
 use keymill::policy::{PolicyDocument, Principal};
 use keymill::pool::{self, CloneWord, Pool};
 use keymill::rates::{self, Rates};
@@ -296,7 +297,7 @@ impl Daemon {
 
     /// Performs an operation as the operator, past every listener.
     pub(crate) async fn call(&self, name: &str, body: Value) -> Value {
-        let operation = api::operation(name).expect("a known operation");
+        let operation = Operation::named(name).expect("a known operation");
         let operator = Principal::operator(0, ACCOUNT.parse().unwrap());
         let body = body.to_string();
         let reply = self

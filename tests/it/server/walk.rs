@@ -7,9 +7,10 @@ use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_ipc::writer::StreamWriter;
 use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey};
 use keymill::admin::ADMINISTRATION;
-use keymill::api::{OPERATIONS, Requester};
+use keymill::api::{self, Requester};
 use keymill::auth::Credentials;
 use keymill::crypto::secret::SecretBytes;
+use keymill::operation::Operation;
 use keymill::policy::Principal;
 use keymill::stream::{self, Purpose};
 use serde_json::{Value, json};
@@ -334,11 +335,11 @@ fn expected(operation: &str) -> Option<[&'static str; 6]> {
 async fn every_operation_answers_every_principal_as_the_table_says() {
     let walk = Walk::new().await;
     let host = walk.daemon.host();
-    for operation in &OPERATIONS {
-        let name = operation.name;
+    for operation in Operation::ALL {
+        let name = operation.name();
         let answers = match expected(name) {
             Some(answers) => answers,
-            None if !operation.is_built() => ["UnsupportedOperationException"; 6],
+            None if !api::is_built(*operation) => ["UnsupportedOperationException"; 6],
             None => panic!("{name} is built and has no expected answer in the table"),
         };
         let mut scene = walk.scene(name).await;
@@ -476,7 +477,7 @@ async fn administration(daemon: &Daemon, operation: &str, number: usize) -> Valu
 async fn admin_routes_answer_the_operator_and_nobody_else() {
     let walk = Walk::new().await;
     let host = walk.daemon.host();
-    let known = OPERATIONS.iter().map(|operation| operation.name);
+    let known = Operation::ALL.iter().map(|operation| operation.name());
     for (number, name) in known.chain(ADMINISTRATION).enumerate() {
         let path = format!("/v1/admin/{name}");
         let (body, expected_of_operator) = if ADMINISTRATION.contains(&name) {

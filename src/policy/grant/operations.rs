@@ -1,0 +1,66 @@
+//! The operations of a grant: a set of the actions that grants may allow.
+
+use crate::operation::Action;
+use std::fmt;
+
+/// A set of actions, each of which a grant may allow.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct GrantOperations(u32);
+
+const _: () = assert!(Action::GRANTABLE <= u32::BITS as usize);
+
+impl GrantOperations {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether `action` is among them.
+    #[must_use]
+    pub fn has(self, action: Action) -> bool {
+        self.0 & bit(action) != 0
+    }
+
+    /// Whether all of `others` are among them.
+    #[must_use]
+    pub fn contain(self, others: Self) -> bool {
+        others.0 & !self.0 == 0
+    }
+
+    /// They, in the order of the service model.
+    pub fn iter(self) -> impl Iterator<Item = Action> {
+        let all = Action::grantable().into_iter();
+        all.filter(move |action| self.has(*action))
+    }
+
+    pub(super) fn is_only(self, action: Action) -> bool {
+        self.0 == bit(action)
+    }
+}
+
+/// The bit of an action; of one that no grant allows, none.
+fn bit(action: Action) -> u32 {
+    action.grant_place().map_or(0, |place| 1 << place)
+}
+
+impl FromIterator<Action> for GrantOperations {
+    fn from_iter<I: IntoIterator<Item = Action>>(actions: I) -> Self {
+        let bits = actions.into_iter().map(bit);
+        Self(bits.fold(0, |all, bit| all | bit))
+    }
+}
+
+impl fmt::Debug for GrantOperations {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_set().entries(self.iter()).finish()
+    }
+}
+
+/// Whether a constraint on the encryption context applies to an action when it is used.
+pub(super) fn has_context(action: Action) -> bool {
+    !matches!(
+        action,
+        Action::CreateGrant | Action::RetireGrant | Action::DescribeKey
+    )
+}
