@@ -1,10 +1,10 @@
-//! Credentials to a principal: a request's signature, the kernel's word on who is at the other end
-//! of a Unix socket, or a TLS client's certificate.
+//! From credentials to a principal: a request's signature, the kernel's record of the process at
+//! the other end of a Unix socket, or a TLS client's certificate.
 //!
-//! A request with an `Authorization` header is judged by it alone and never falls back to what its
-//! connection says.
+//! A request with an `Authorization` header is authenticated by that header alone. It is never
+//! authenticated by its connection instead.
 //!
-//! What this module does not do: remember signatures. Whoever reads the wire can send a request
+//! This module does not remember signatures. An attacker who can read the wire can send a request
 //! again within the time window, as with AWS.
 
 mod authorization;

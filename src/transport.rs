@@ -1,4 +1,5 @@
-//! Listeners to the service: connections, bounds, drain. Knows nothing of KMS operations.
+//! Listeners and the way from a connection to the service: bounds, authentication, drain. This
+//! module knows nothing about single KMS operations.
 //!
 //! ```text
 //! listener ─► connection ──► http ──► auth ──► api ──► http ──► bytes
@@ -7,11 +8,12 @@
 //!              and drain      bound    body             them
 //! ```
 //!
-//! Every connection, head, body and wait has a bound. A caller that has asked and closes its
-//! sending half is answered; one that has gone is found out by the first write, and the rest of its
-//! answer is dropped. A full listener lets go of strangers before it lets anybody wait (`places`).
+//! Every connection, head, body and wait has a bound. A caller that closes its sending half after
+//! its request is answered. A caller that has gone away is noticed at the first write, and the rest
+//! of its answer is dropped. A full listener closes connections of callers that are not
+//! authenticated before it makes another one wait (`places`).
 //!
-//! What this module does not do: HTTP/2, or decide who may do what.
+//! This module does not do HTTP/2, and does not decide who may do what.
 
 use crate::api::Api;
 use crate::auth::{Peer, Peers, Verifier};
@@ -23,7 +25,7 @@ use crate::policy::Principal;
 use ::http::Request;
 use caller::{Caller, Source};
 use connection::Counts;
-use http::{Front, Operator};
+use http::{HttpEndpoint, Operator};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use places::Place;
@@ -66,23 +68,23 @@ pub use cores::Cores;
 pub use limits::Limits;
 pub use makers::Makers;
 
-/// What every connection is served with.
+/// Everything that a connection needs to be served.
 pub struct Service {
     /// The operations.
     pub api: Arc<Api>,
-    /// Principals by access key.
+    /// The keystore, which has the principals by access key.
     pub keystore: Arc<Keystore>,
-    /// Signatures.
+    /// Verifies signatures.
     pub verifier: Verifier,
-    /// The account that the operator at a Unix socket acts in.
+    /// The account of the operator at the daemon's own Unix socket.
     pub account: AccountId,
-    /// Time.
+    /// The time of signatures, sessions and metrics.
     pub clock: Clock,
     /// Bounds.
     pub limits: Limits,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// The runtimes that connections are spread over; one at least.
+    /// The runtimes over which connections are spread; at least one.
     pub cores: Vec<Handle>,
     /// The threads that make the chunks of batches and streams.
     pub makers: Makers,
@@ -102,8 +104,8 @@ pub async fn serve_tcp(
     serve(service, "tcp", None, listener, identify, shutdown).await;
 }
 
-/// Serves a TCP listener with TLS likewise. Unsigned requests are made by the principal of the
-/// client's certificate.
+/// Serves a TCP listener with TLS, until `shutdown` turns true and it has drained. The client's
+/// certificate gives the principal of unsigned requests.
 pub async fn serve_tls(
     service: Arc<Service>,
     listener: TcpListener,
@@ -118,17 +120,17 @@ pub async fn serve_tls(
     serve(service, "tls", None, listener, identify, shutdown).await;
 }
 
-/// A Unix socket and who connects to it.
+/// A Unix socket and the principals of its callers.
 pub struct Socket {
     /// The setting that names it.
     pub name: String,
     /// The principals of unsigned requests.
     pub peers: Peers,
-    /// The uid that the daemon runs as, where its admin routes are open to it.
+    /// The daemon's own uid, on the socket where admin routes are open to it.
     pub operator_uid: Option<u32>,
 }
 
-/// Serves a Unix socket likewise.
+/// Serves a Unix socket, until `shutdown` turns true and it has drained.
 pub async fn serve_unix(
     service: Arc<Service>,
     listener: UnixListener,
@@ -145,8 +147,8 @@ pub async fn serve_unix(
         principal: Principal::operator(uid, service.account),
     });
     let source = Source::Socket(name.into());
-    // Read once: whoever is given the connection later speaks with the rights of the process that
-    // made it, as the kernel sees it too.
+    // Read once per connection: a process that is given the connection later has the rights of the
+    // process that made it, as in the kernel's own view.
     let identify = move |stream: UnixStream| {
         let caller = stream.peer_cred().map(|credentials| {
             let peer = Peer {
@@ -167,8 +169,8 @@ pub async fn serve_unix(
     serve(service, "unix", operator, listener, identify, shutdown).await;
 }
 
-/// `identify` makes the stream to be served of an accepted one, and finds out who is at its other
-/// end.
+/// Serves a listener. `identify` turns an accepted stream into the stream to serve, and finds the
+/// caller at its other end.
 async fn serve<L, F, T>(
     service: Arc<Service>,
     transport: &'static str,
@@ -183,17 +185,17 @@ async fn serve<L, F, T>(
 {
     let bounds = service.limits.bounds();
     let counts = Counts::of(&service.metrics, transport, bounds.connections_max);
-    let front = Arc::new(Front::new(Arc::clone(&service), transport, operator));
+    let endpoint = Arc::new(HttpEndpoint::new(Arc::clone(&service), transport, operator));
     let connect = move |stream: L::Stream, place: Arc<Place>| {
-        let (front, identified) = (Arc::clone(&front), identify(stream));
+        let (endpoint, identified) = (Arc::clone(&endpoint), identify(stream));
         async move {
             let (stream, caller) = identified.await?;
-            let served = Arc::new((front, Caller { place, ..caller }));
+            let served = Arc::new((endpoint, Caller { place, ..caller }));
             let service = service_fn(move |request: Request<Incoming>| {
                 let served = Arc::clone(&served);
                 async move {
-                    let (front, caller) = &*served;
-                    Ok::<_, Infallible>(front.respond(caller, request).await)
+                    let (endpoint, caller) = &*served;
+                    Ok::<_, Infallible>(endpoint.respond(caller, request).await)
                 }
             });
             Ok((stream, service))

@@ -66,7 +66,8 @@ pub(super) fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
         .map_err(ApiError::internal)?;
     let seconds = u64::try_from(seconds).map_err(ApiError::internal)?;
     let session = Session::new(
-        (arn, id.to_owned()),
+        arn,
+        id.to_owned(),
         name.unwrap_or_default().to_owned(),
         access_keys::draw(api, access_keys::TEMPORARY)?,
         now,

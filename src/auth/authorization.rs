@@ -1,12 +1,12 @@
-//! The `Authorization` header, taken apart.
+//! Parses the `Authorization` header.
 
 use crate::auth::AuthError;
 use crate::auth::time::RequestTime;
 use memchr::memchr;
 
-/// `AWS4-HMAC-SHA256 Credential=<id>/<date>/<region>/<service>/<terminator>, SignedHeaders=<a;b;c>,
-/// Signature=<hex>`, its parts in any order and unchecked, with the time of the request. Parameters
-/// of other names are passed over: nothing depends on them.
+/// The parts of `AWS4-HMAC-SHA256 Credential=<id>/<date>/<region>/<service>/<terminator>,
+/// SignedHeaders=<a;b;c>, Signature=<hex>`, in any order and not verified, with the time of the
+/// request. Parameters with other names are ignored: nothing depends on them.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Authorization<'a> {
     pub(super) access_key_id: &'a str,
@@ -22,8 +22,8 @@ pub(super) struct Authorization<'a> {
 pub(super) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 impl<'a> Authorization<'a> {
-    /// `time` is what [`RequestTime::of_request`] found: AWS tells at once of everything that is
-    /// missing, the time among it.
+    /// Parses the header. `time` is the result of [`RequestTime::of_request`]: AWS reports all
+    /// missing parts at once, and the time is one of them.
     pub(super) fn parse(
         header: &'a str,
         time: Option<Result<RequestTime, AuthError>>,
@@ -32,7 +32,7 @@ impl<'a> Authorization<'a> {
         let (algorithm, parameters) = split_once(header, b' ').unwrap_or((header, ""));
         let mut rest = Some(parameters.trim_matches(' ')).filter(|all| !all.is_empty());
         let mut values = [None; 3];
-        // The header of a stranger: pieces are looked at once, and nothing is collected.
+        // Not authenticated yet: each piece is read once, and nothing is collected.
         while let Some(parts) = rest {
             let (part, after) = match split_once(parts, b',') {
                 Some((part, after)) => (part, Some(after)),
@@ -50,6 +50,8 @@ impl<'a> Authorization<'a> {
             }
         }
         let dated = time.is_some();
+        // The order of the refusals is AWS's: missing parts, then the time, the algorithm, the
+        // scope.
         let ([Some(credential), Some(signature), Some(signed_headers)], Some(time)) =
             (values, time)
         else {
@@ -94,8 +96,8 @@ impl<'a> Authorization<'a> {
     }
 }
 
-/// As [`str::split_once`], whose search for a character costs as much again in texts of this
-/// length.
+/// Does what [`str::split_once`] does. Authorization headers are short, and a byte is searched for
+/// directly; see the row "SigV4 verification" of benches/RESULTS.md.
 fn split_once(text: &str, ascii: u8) -> Option<(&str, &str)> {
     let at = memchr(ascii, text.as_bytes())?;
     Some((&text[..at], &text[at + 1..]))

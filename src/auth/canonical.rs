@@ -1,13 +1,13 @@
-//! The canonical request, written into a buffer of the thread's own and hashed at once: a hash that
-//! is fed piece by piece costs as much again.
+//! The canonical request. It is written into a buffer of the thread and hashed in one call (row
+//! "SigV4 verification" of benches/RESULTS.md).
 //!
 //! `METHOD \n path \n query \n name:value\n … \n signed names \n payload hash`.
 //!
 //! - *Path*: `.`, `..` and empty segments removed, then each segment percent-encoded once more
 //!   (services other than S3).
 //! - *Query*: names and values percent-encoded, sorted by both.
-//! - *Headers*: those that the caller signed, in the order of their names; repeated ones joined by
-//!   commas; values without surrounding spaces, inner runs of spaces made one.
+//! - *Headers*: those that the caller signed, in the order of their names; repeated fields joined
+//!   by commas; values without surrounding spaces, and with inner runs of spaces reduced to one.
 //!
 //! Source: AWS IAM, "Create a signed AWS API request",
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>.
@@ -25,19 +25,19 @@ thread_local! {
     static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// All but RFC 3986's unreserved characters.
+/// All characters except the unreserved ones of RFC 3986.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
     .remove(b'.')
     .remove(b'~');
 
-/// Names that a caller may sign at most: as many header fields as hyper takes.
+/// The most names that a caller may sign: as many header fields as hyper accepts.
 const NAMES_MAX: usize = 100;
 
 /// The header fields that a caller signed.
 pub(super) struct SignedHeaders<'a> {
-    /// Their names: lower-case, ascending, different. Clients sign about half a dozen.
+    /// Their names: lower-case, ascending and different. Clients sign about half a dozen.
     names: SmallVec<[&'a str; 12]>,
 }
 
@@ -51,15 +51,15 @@ enum Signed<'a> {
 }
 
 impl<'a> SignedHeaders<'a> {
-    /// The names of `list`, `;` between them, in any order. Clients sort them; so does the
-    /// canonical request.
+    /// Parses a list of names, separated by `;`, in any order. Clients sort them, and the canonical
+    /// request sorts them too.
     pub(super) fn parse(list: &'a str) -> Result<Self, AuthError> {
         let mut names = SmallVec::new();
         let mut rest = list;
         while let Some(end) = memchr(b';', rest.as_bytes()) {
             names.push(&rest[..end]);
             rest = &rest[end + 1..];
-            // More names than a request has headers: some are absent from it.
+            // More names than a request can have headers: some are missing from it.
             if names.len() == NAMES_MAX {
                 return Err(AuthError::mismatch());
             }
@@ -74,14 +74,14 @@ impl<'a> SignedHeaders<'a> {
         }
     }
 
-    /// All that are in `headers`.
+    /// The names of all fields in `headers`.
     pub(super) fn all(headers: &'a HeaderMap) -> Self {
         let mut names: SmallVec<_> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         Self { names }
     }
 
-    /// The names, `;` between them.
+    /// The names, separated by `;`.
     pub(super) fn list(&self) -> String {
         self.names.join(";")
     }
@@ -89,8 +89,8 @@ impl<'a> SignedHeaders<'a> {
     /// The hash of a canonical request up to the payload hash.
     ///
     /// # Errors
-    /// The request has a header which decides what it means, or where, and which the signature does
-    /// not cover; or lacks one that it covers.
+    /// [`AuthError`] when the signature does not cover a header that decides what the request means
+    /// or where it goes, or covers a header that the request lacks.
     pub(super) fn head(
         &self,
         method: &Method,
@@ -122,8 +122,7 @@ impl<'a> SignedHeaders<'a> {
         })
     }
 
-    /// The value of each, found in one pass: to look each up by its name costs as much again as all
-    /// the rest.
+    /// The value of each signed field, found in one pass over the headers.
     fn values<'h>(&self, headers: &'h HeaderMap) -> Result<SmallVec<[Signed<'h>; 12]>, AuthError> {
         let mut values = smallvec![Signed::Absent; self.names.len()];
         let place = |name: &str| self.names.iter().position(|signed| *signed == name);
@@ -168,7 +167,7 @@ pub(super) fn hex(bytes: &[u8; 32]) -> [u8; 64] {
 }
 
 fn append_path(text: &mut Vec<u8>, path: &str) {
-    // What every client of KMS asks for.
+    // The path of every KMS client.
     if path == "/" {
         text.push(b'/');
         return;
@@ -199,8 +198,9 @@ fn append_query(text: &mut Vec<u8>, query: &str) {
         let bytes: Vec<u8> = percent_decode_str(text).collect();
         percent_encode(&bytes, ENCODED).to_string()
     };
-    let parameters = query.split('&').filter(|parameter| !parameter.is_empty());
-    let mut parameters: Vec<_> = parameters
+    let mut parameters: Vec<_> = query
+        .split('&')
+        .filter(|parameter| !parameter.is_empty())
         .map(|parameter| {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             (encode(name), encode(value))

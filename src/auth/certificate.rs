@@ -1,8 +1,8 @@
-//! TLS client certificates to a principal.
+//! From a TLS client certificate to a principal.
 //!
-//! A certificate has one name here. One with a SPIFFE id is that id and nothing else (SPIFFE
-//! X.509-SVID, section 2: exactly one URI); one without is its whole subject, as RFC 4514 writes
-//! it. Parsing is `x509-cert`'s, and whoever calls this has verified the certificate.
+//! A certificate has one name here. If it has a SPIFFE id, the name is that id (SPIFFE X.509-SVID,
+//! section 2: exactly one URI). Otherwise the name is the whole subject, written as in RFC 4514.
+//! `x509-cert` parses the certificate, and the caller has verified it.
 
 use crate::clock::Timestamp;
 use std::collections::BTreeMap;
@@ -13,24 +13,24 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::name::Name;
 
-/// What SPIFFE ids begin with (SPIFFE-ID, section 2).
+/// The prefix of SPIFFE ids (SPIFFE-ID, section 2).
 const SPIFFE: &str = "spiffe://";
-/// Bytes of a SPIFFE id at most (SPIFFE-ID, section 2.3).
+/// The most bytes of a SPIFFE id (SPIFFE-ID, section 2.3).
 const SPIFFE_BYTES_MAX: usize = 2048;
 
-/// Exact map from the names of client certificates to principals' ARNs; no default.
+/// An exact map from the names of client certificates to the ARNs of principals. It has no default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientMap {
-    /// SPIFFE id or subject, to ARN.
+    /// From a SPIFFE id or a subject to an ARN.
     pub names: BTreeMap<String, String>,
 }
 
-/// Who a client certificate speaks for.
+/// The client of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
     /// Its SPIFFE id or its subject.
     pub name: String,
-    /// When it ends.
+    /// When the certificate expires.
     pub not_after: Timestamp,
 }
 
@@ -43,20 +43,24 @@ impl ClientMap {
 }
 
 impl Client {
-    /// Reads a certificate in DER. Without a name, or with a name that is not exactly one, it is
-    /// nobody.
+    /// Reads a certificate in DER. `None` when it has no name, or more than one.
     #[must_use]
     pub fn of_certificate(der: &[u8]) -> Option<Self> {
-        let certificate = Certificate::from_der(der).ok()?;
-        let certificate = certificate.tbs_certificate();
-        let alternatives = certificate.get_extension::<SubjectAltName>().ok()?;
-        let alternatives = alternatives.map(|(_critical, names)| names.0);
-        let uris = alternatives.iter().flatten().filter_map(|name| match name {
-            GeneralName::UniformResourceIdentifier(uri) => Some(uri.as_str()),
-            _ => None,
-        });
-        let uris: Vec<&str> = uris.collect();
-        // However it is spelled: what means to be a SPIFFE id never falls back to the subject.
+        let signed = Certificate::from_der(der).ok()?;
+        let certificate = signed.tbs_certificate();
+        let alternatives = certificate
+            .get_extension::<SubjectAltName>()
+            .ok()?
+            .map(|(_critical, names)| names.0);
+        let uris: Vec<&str> = alternatives
+            .iter()
+            .flatten()
+            .filter_map(|name| match name {
+                GeneralName::UniformResourceIdentifier(uri) => Some(uri.as_str()),
+                _ => None,
+            })
+            .collect();
+        // In any spelling: a name that claims to be a SPIFFE id is never replaced by the subject.
         let spiffe = |uri: &&str| {
             let scheme = uri.get(..SPIFFE.len());
             scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(SPIFFE))
@@ -74,7 +78,7 @@ impl Client {
     }
 }
 
-/// When a certificate in DER ends; `None` when it is none.
+/// When a certificate in DER expires; `None` when the bytes are not a certificate.
 #[must_use]
 pub fn not_after(der: &[u8]) -> Option<Timestamp> {
     let certificate = Certificate::from_der(der).ok()?;
@@ -86,10 +90,10 @@ fn timestamp(since_epoch: Duration) -> Timestamp {
     Timestamp(0).after(since_epoch)
 }
 
-/// Checks a name as a map has it: a SPIFFE id, or a subject in the one form that is compared.
+/// Checks a name for a map: it must be a SPIFFE id, or a subject in the one form that is compared.
 ///
 /// # Errors
-/// What is allowed, or the subject in its right form.
+/// The allowed forms, or the subject in its right form.
 pub fn check_name(name: &str) -> Result<(), String> {
     if name.starts_with(SPIFFE) {
         return if is_spiffe_id(name) {
@@ -173,11 +177,11 @@ mod tests {
         ] {
             assert_eq!(name(&subject, uris), None, "{uris:?}");
         }
-        // Compared as it is, and so like nothing that a map may have; but not the subject either.
+        // It is compared as it is, and so equals no name of a map; the subject is not used either.
         let shouted = "SPIFFE://example.org/a";
         assert_eq!(name(&subject, &[shouted]).as_deref(), Some(shouted));
         assert!(check_name(shouted).is_err());
-        // What is no SPIFFE id says nothing.
+        // A URI that is not a SPIFFE id is ignored.
         let other = name(&subject, &["https://example.org/"]);
         assert_eq!(other.as_deref(), Some("CN=admin"));
     }
@@ -193,7 +197,7 @@ mod tests {
         let text = name(&subject, &[]).unwrap();
         assert_eq!(text, r"CN=provisioner,O=Example\, Inc.,C=DE");
         assert_eq!(check_name(&text), Ok(()));
-        // A value that looks like two attributes is one.
+        // A value that looks like two attributes is one value.
         let forged = name(&[(organization, "x,CN=admin")], &[]).unwrap();
         assert_eq!(forged, r"O=x\,CN=admin");
         assert_eq!(name(&[], &[]), None);

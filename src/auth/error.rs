@@ -1,7 +1,8 @@
-//! Why a caller was not authenticated: the codes and texts of AWS's front end, in one place.
+//! Why a caller was not authenticated: the codes and messages of AWS's front end, in one place.
 //!
-//! What a text repeats of the request is cut at [`AuthError::ECHO_CHARACTERS_MAX`]. Nothing here
-//! tells more than the caller sent, but whether an access key is known: AWS tells that as well.
+//! Text of the request that a message repeats is cut at [`AuthError::ECHO_CHARACTERS_MAX`]. The
+//! messages reveal nothing that the caller did not send, except whether an access key is known; AWS
+//! reveals that too.
 
 use crate::auth::time::RequestTime;
 use std::borrow::Cow;
@@ -11,17 +12,17 @@ use std::time::Duration;
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct AuthError {
-    /// Such as `InvalidSignatureException`.
+    /// An error code such as `InvalidSignatureException`.
     pub code: &'static str,
-    /// What the caller is told.
+    /// The message for the caller.
     pub message: Cow<'static, str>,
 }
 
 impl AuthError {
-    /// Characters of a header that a message repeats at most.
+    /// The most characters of a header that a message repeats.
     pub const ECHO_CHARACTERS_MAX: usize = 1024;
 
-    /// A request that nobody stands for.
+    /// The request has no credentials.
     #[must_use]
     pub fn missing_token() -> Self {
         Self {
@@ -30,7 +31,7 @@ impl AuthError {
         }
     }
 
-    /// An access key, a session token or a principal that serves nobody, whatever the reason.
+    /// The access key, the session token or the principal cannot be used, for whatever reason.
     #[must_use]
     pub fn unrecognized_client() -> Self {
         Self {
@@ -39,7 +40,7 @@ impl AuthError {
         }
     }
 
-    /// A session that has ended.
+    /// The session has expired.
     #[must_use]
     pub fn expired_token() -> Self {
         Self {
@@ -74,7 +75,7 @@ impl AuthError {
         ))
     }
 
-    /// `sentences` say what is missing; each ends with a space.
+    /// `sentences` name the missing parts; each ends with a space.
     pub(super) fn missing_parameters(sentences: &str, header: &str) -> Self {
         Self::incomplete(format!("{sentences}Authorization={}", echo(header)))
     }
@@ -107,8 +108,8 @@ impl AuthError {
         }
     }
 
-    /// The signature takes `+` for a plus sign and forms take it for a space: whoever alters the
-    /// request on its way could choose.
+    /// The signature reads `+` as a plus sign, forms read it as a space. An attacker who alters the
+    /// request on its way could choose between them.
     pub(super) fn plus_in_query() -> Self {
         Self::incomplete("A signed query has no bare '+': a space is %20, and a plus sign is %2B.")
     }
@@ -184,7 +185,7 @@ impl AuthError {
     }
 }
 
-/// `text` as far as a message repeats it.
+/// `text`, cut to the length that a message repeats.
 fn echo(text: &str) -> &str {
     match text.char_indices().nth(AuthError::ECHO_CHARACTERS_MAX) {
         Some((at, _)) => &text[..at],

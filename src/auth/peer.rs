@@ -1,8 +1,8 @@
-//! Unix peer credentials to a principal.
+//! From Unix peer credentials to a principal.
 
 use std::collections::BTreeMap;
 
-/// The kernel's word on who is at the other end of a Unix socket (`SO_PEERCRED`).
+/// The process at the other end of a Unix socket, as the kernel reports it (`SO_PEERCRED`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Effective user id.
@@ -11,13 +11,13 @@ pub struct Peer {
     pub gid: u32,
 }
 
-/// Who unsigned callers of one Unix socket are.
+/// The principals of the unsigned callers of one Unix socket.
 #[derive(Clone, Debug)]
 pub enum Peers {
-    /// Whoever the map names.
+    /// The principal that the map names.
     Mapped(PeerMap),
-    /// This principal, whoever connects: the socket's folder and mode are the credential. For
-    /// containers, whose ids say nothing outside of them.
+    /// This principal, for every process that connects: the socket's folder and mode are the
+    /// credential. For containers, whose ids mean nothing outside of them.
     Fixed(String),
 }
 
@@ -32,25 +32,25 @@ impl Peers {
     }
 }
 
-/// Exact map from uid, then primary gid, to a principal's ARN; no default.
+/// An exact map from uid, then from primary gid, to the ARN of a principal. It has no default.
 #[derive(Clone, Debug, Default)]
 pub struct PeerMap {
-    /// uid to ARN.
+    /// From uid to ARN.
     pub uids: BTreeMap<u32, String>,
-    /// gid to ARN.
+    /// From gid to ARN.
     pub gids: BTreeMap<u32, String>,
 }
 
 impl PeerMap {
-    /// What the kernel shows for a user or group that has no id in this user namespace: anybody, so
-    /// nobody (the default of `/proc/sys/kernel/overflowuid` and `overflowgid`).
+    /// The id that the kernel shows for a user or group without an id in this user namespace (the
+    /// default of `/proc/sys/kernel/overflowuid` and `overflowgid`). It may be any user, so it is
+    /// never mapped.
     pub const OVERFLOW_ID: u32 = 65_534;
     /// The superuser.
     const ROOT: u32 = 0;
 
-    /// The ARN of the peer's principal. The overflow ids are nobody, whatever the map says; root is
-    /// somebody only by its uid, because a group that root happens to be in was mapped with its
-    /// members in mind.
+    /// The ARN of the peer's principal. The overflow ids have none, whatever the map says. Root is
+    /// mapped only by its uid: a group that root happens to be in was mapped for its other members.
     #[must_use]
     pub fn principal(&self, peer: Peer) -> Option<&str> {
         if peer.uid == Self::OVERFLOW_ID {

@@ -1,14 +1,14 @@
-//! A role's temporary credentials, which nobody keeps but their holder: the session token that
-//! comes with every request has them in it, sealed.
+//! A role's temporary credentials. Only their holder stores them: the session token, sent with
+//! every request, contains them, sealed.
 //!
 //! A token is the base64 of `version 1 ‖ nonce 24 ‖ ciphertext ‖ tag 16`, sealed with XAES-256-GCM
 //! under the sub-key `session tokens` of the root key. The plaintext is `issue time u64 ‖
 //! expiration u64` in microseconds since 1970, then role ARN, the role's unique id, session name,
 //! access key id and secret, each after its length as u16; integers are big-endian.
 //!
-//! Only what does not change is in it. The role must be there, be enabled, and be the one that the
-//! token was made for rather than a later one of its name; what it may do is what the role may do
-//! at the time of the request.
+//! A token holds only facts that do not change. The role must exist, be enabled, and be the one for
+//! which the token was made and not a later one of the same name. The session may do what the role
+//! may do at the time of the request.
 
 use crate::clock::Timestamp;
 use crate::crypto::entropy::{Entropy, EntropyError};
@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 const VERSION: u8 = 1;
 const ASSOCIATED: &[u8] = b"keymill session token v1";
-/// Characters of a token at most: names of 64 characters and all that is around them take a third
+/// The most characters of a token. Names of 64 characters with everything around them take a third
 /// of it.
 const TOKEN_CHARACTERS_MAX: usize = 2048;
 
@@ -35,13 +35,13 @@ pub struct Session {
     pub role_id: String,
     /// The session's name.
     pub name: String,
-    /// What its requests are signed with.
+    /// The access key that signs its requests.
     pub access_key: Arc<AccessKey>,
-    /// When it was made.
+    /// When the session was made.
     pub issue_time: Timestamp,
-    /// When it is no longer good.
+    /// When the session expires.
     pub expiration: Timestamp,
-    /// As it was for the last request.
+    /// The principal as it was for the last request.
     principal: ArcSwapOption<Principal>,
 }
 
@@ -49,13 +49,13 @@ impl Session {
     /// A session of the role with this ARN and unique id.
     #[must_use]
     pub fn new(
-        role: (String, String),
+        role_arn: String,
+        role_id: String,
         name: String,
         access_key: AccessKey,
         issue_time: Timestamp,
         expiration: Timestamp,
     ) -> Self {
-        let (role_arn, role_id) = role;
         Self {
             role_arn,
             role_id,
@@ -106,7 +106,7 @@ impl Session {
         ]
     }
 
-    /// What [`Self::token`] made; `None` for whatever else.
+    /// Opens the output of [`Self::token`]; `None` for all other bytes.
     fn open(token: &[u8], key: &Secret<32>) -> Option<Self> {
         let token = base64_simd::STANDARD.decode_to_vec(token).ok()?;
         let sealed = token.strip_prefix(&[VERSION])?;
@@ -122,11 +122,12 @@ impl Session {
         };
         let fields = [field()?, field()?, field()?, field()?];
         let text = |at: usize| String::from_utf8(fields[at].to_vec()).ok();
-        let secret = field()?;
-        let secret = SecretBytes::filled(secret.len(), |bytes| bytes.copy_from_slice(secret));
+        let stored = field()?;
+        let secret = SecretBytes::filled(stored.len(), |bytes| bytes.copy_from_slice(stored));
         let whole = rest.is_empty();
         let session = Self::new(
-            (text(0)?, text(1)?),
+            text(0)?,
+            text(1)?,
             text(2)?,
             AccessKey::new(text(3)?, secret),
             Timestamp(u64::from_be_bytes(*issue_time)),
@@ -135,13 +136,13 @@ impl Session {
         whole.then_some(session)
     }
 
-    /// Whether it has ended by `now`.
+    /// Whether the session has expired by `now`.
     pub(super) fn has_expired(&self, now: Timestamp) -> bool {
         self.expiration <= now
     }
 
-    /// The principal of a request under `role` as it is now; `None` when it is another role than
-    /// the one that the session is of.
+    /// The principal of a request, under `role` as it is now. `None` when `role` is not the role
+    /// for which the session was made.
     pub(super) fn principal(&self, role: &Principal) -> Option<Arc<Principal>> {
         if self.role_arn != role.arn || role.unique_id() != Some(self.role_id.as_str()) {
             return None;
@@ -161,15 +162,15 @@ impl Session {
     }
 }
 
-/// The sessions whose tokens came of late, by the hash of the token: opening one costs more than
-/// all else in a request. Readers never lock.
+/// The sessions whose tokens were used recently, by the hash of the token, so that a token is not
+/// opened at each request. Readers never lock.
 pub(super) struct Sessions {
     key: Arc<Secret<32>>,
     opened: ArcSwap<HashMap<[u8; 32], Arc<Session>>>,
 }
 
 impl Sessions {
-    /// Entries at most; a daemon with more sessions at once opens some tokens again.
+    /// The most entries. A daemon with more sessions at the same time opens some tokens again.
     const ENTRIES_MAX: usize = 1024;
 
     pub(super) fn new(key: Arc<Secret<32>>) -> Self {
@@ -177,7 +178,7 @@ impl Sessions {
         Self { key, opened }
     }
 
-    /// The session whose token this is, expired or not.
+    /// The session of this token, expired or not.
     pub(super) fn of(&self, token: &[u8], now: Timestamp) -> Option<Arc<Session>> {
         if token.len() > TOKEN_CHARACTERS_MAX {
             return None;

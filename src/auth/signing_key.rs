@@ -1,7 +1,7 @@
-//! Signing keys: derived from a secret once a day, and kept ready.
+//! Signing keys: derived from a secret once a day and cached.
 //!
-//! Whose key it is is a matter of identity, not of its id: an entry belongs to one [`AccessKey`] in
-//! memory, so a secret that was replaced or removed is never looked up again.
+//! An entry belongs to one [`AccessKey`] in memory and not to its id, so the key of a secret that
+//! was replaced or removed is never used again.
 
 use crate::auth::authorization::ALGORITHM;
 use crate::auth::time::RequestTime;
@@ -17,15 +17,15 @@ use zeroize::Zeroizing;
 
 /// The service of every scope.
 pub(super) const SERVICE: &str = "kms";
-/// What every scope ends with.
+/// The last element of every scope.
 pub(super) const TERMINATOR: &str = "aws4_request";
 
 thread_local! {
     static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// HMAC with the key of one secret, date and Region taken in. It is wiped when it is dropped, and
-/// so is what it makes of one string.
+/// HMAC with the key of one secret, date and Region absorbed. It is wiped when it is dropped, and
+/// so are the MACs made from it.
 pub(super) struct SigningKey(Hmac<Sha256>);
 
 impl SigningKey {
@@ -37,19 +37,20 @@ impl SigningKey {
             prefix.copy_from_slice(PREFIX);
             rest.copy_from_slice(secret);
         });
-        let key = hmac(prefixed.expose(), date);
-        let key = hmac(key.as_slice(), region);
-        let key = hmac(key.as_slice(), SERVICE);
-        let key = hmac(key.as_slice(), TERMINATOR);
-        Self(keyed(key.as_slice()))
+        // The names of the steps are those of AWS's documentation.
+        let date_key = hmac(prefixed.expose(), date);
+        let date_region_key = hmac(date_key.as_slice(), region);
+        let date_region_service_key = hmac(date_region_key.as_slice(), SERVICE);
+        let signing_key = hmac(date_region_service_key.as_slice(), TERMINATOR);
+        Self(keyed(signing_key.as_slice()))
     }
 
-    /// Takes in the string to sign up to the hash of the canonical request:
-    /// `AWS4-HMAC-SHA256 \n time \n date/region/kms/aws4_request \n`.
+    /// Absorbs the string to sign, up to the hash of the canonical request: `AWS4-HMAC-SHA256 \n
+    /// time \n date/region/kms/aws4_request \n`.
     pub(super) fn string_to_sign(&self, time: &RequestTime, region: &str) -> Hmac<Sha256> {
         let Self(keyed) = self;
         let mut mac = keyed.clone();
-        // In one piece: the MAC that takes many costs as much again.
+        // In one call (row "SigV4 verification" of benches/RESULTS.md).
         TEXT.with_borrow_mut(|text| {
             text.clear();
             for piece in [
@@ -84,18 +85,18 @@ fn keyed(key: &[u8]) -> Hmac<Sha256> {
     Hmac::new_from_slice(key).expect("HMAC takes keys of every length")
 }
 
-/// The signing keys of one Region that were used of late. Readers never lock; a new entry costs a
-/// copy of the table's pointers.
+/// The recently used signing keys of one Region. Readers never lock; a new entry copies the table's
+/// pointers.
 pub(super) struct SigningKeys {
     region: String,
     entries: ArcSwap<HashMap<Use, Arc<Entry>>>,
 }
 
-/// An access key on a day. While its entry holds a [`Weak`], the address belongs to no other.
+/// An access key on a day. While its entry holds a [`Weak`], no other key can have its address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Use {
     address: usize,
-    /// Since 1970-01-01.
+    /// The day, counted from 1970-01-01.
     day: i64,
 }
 
@@ -105,7 +106,7 @@ pub(super) struct Entry {
 }
 
 impl SigningKeys {
-    /// Entries at most; a daemon with more principals at once derives some keys again.
+    /// The most entries. A daemon with more principals at the same time derives some keys again.
     const ENTRIES_MAX: usize = 1024;
 
     pub(super) fn new(region: String) -> Self {
@@ -119,8 +120,8 @@ impl SigningKeys {
         &self.region
     }
 
-    /// The key of `access_key` on the day of `time`, which must be near the present: an entry of a
-    /// later day drops those of the last but one.
+    /// The key of `access_key` on the day of `time`. The time must be near the present: an entry of
+    /// a later day drops the entries from two or more days before.
     pub(super) fn of(&self, access_key: &Arc<AccessKey>, time: &RequestTime) -> Arc<Entry> {
         let this = Use {
             address: Arc::as_ptr(access_key).addr(),
@@ -166,7 +167,7 @@ mod tests {
         RequestTime::at(Timestamp(day * DAY_MICROS))
     }
 
-    /// Two keys are the same when they authenticate a string alike.
+    /// Two keys are equal when they authenticate a string alike.
     fn tag(key: &SigningKey) -> [u8; 32] {
         key.0.clone().finalize().into_bytes().into()
     }
@@ -180,7 +181,7 @@ mod tests {
             .map(|at| u8::from_str_radix(&published[2 * at..2 * at + 2], 16).unwrap())
             .collect();
         assert_eq!(tag(&key), tag(&SigningKey(keyed(&bytes))));
-        // Case 2: a session token is signed as any header.
+        // Case 2: a session token is signed like any other header.
         let key = SigningKey::derive(&secret.secret, "20260115", "us-east-1");
         let time = RequestTime::at(Timestamp(1_768_478_400_000_000));
         let mut mac = key.string_to_sign(&time, "us-east-1");

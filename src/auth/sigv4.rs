@@ -1,13 +1,12 @@
-//! AWS Signature Version 4: verifying what clients send, and signing the command line's own
-//! requests.
+//! AWS Signature Version 4: verifies requests, and signs those of the command line.
 //!
-//! The checks, their order and their words are those of AWS's front end for JSON services. A caller
-//! who is refused in [`Verifier::begin`] has had nothing read of his body; only then is its hash
-//! worth computing.
+//! The checks, their order and their messages are those of AWS's front end for JSON services. If
+//! [`Verifier::begin`] refuses a caller, nothing of the request's body has been read; the hash of
+//! the body is computed only after that check.
 //!
-//! Every `x-amz-*` header that a request has, its `content-type` and its `host` must be signed:
-//! otherwise whoever sees a signed request could turn it into another operation, or send it
-//! elsewhere. Credentials in the query are not taken, and neither are unsigned payloads.
+//! Every `x-amz-*` header of a request, its `content-type` and its `host` must be signed: otherwise
+//! an attacker who sees a signed request could turn it into another operation or send it elsewhere.
+//! Credentials in the query and unsigned payloads are refused.
 
 use crate::auth::AuthError;
 use crate::auth::authorization::{ALGORITHM, Authorization};
@@ -29,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 
-/// Where a session token stands.
+/// The header of a session token.
 const X_AMZ_SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 const X_AMZ_CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 
@@ -44,36 +43,36 @@ pub struct Head<'a> {
     pub headers: &'a HeaderMap,
 }
 
-/// What requests are verified against.
+/// Verifies the signatures of requests.
 pub struct Verifier {
     skew_max: Duration,
     signing_keys: SigningKeys,
     sessions: Sessions,
 }
 
-/// Who has signed a request.
+/// The signer of a request.
 pub struct Signer {
     /// The principal.
     pub principal: Arc<Principal>,
-    /// What was signed with.
+    /// The access key that signed.
     pub access_key: Arc<AccessKey>,
 }
 
-/// A request whose access key, scope and time are right; its signature is still to be compared.
+/// A request whose access key, scope and time are right, before its signature is compared.
 pub struct Claim {
     signer: Signer,
     /// The canonical request up to the payload hash.
     canonical: Sha256,
     /// The string to sign up to the hash of the canonical request.
     string_to_sign: Hmac<Sha256>,
-    /// What the request says of its body, if it does.
+    /// The hash of the body as the request states it, if it does.
     content_sha256: Option<[u8; 64]>,
     signature: [u8; 64],
 }
 
 impl Verifier {
-    /// For credentials scoped to `region` and `kms`, with clocks that may differ by `skew_max`;
-    /// session tokens are sealed under `session_token_key`.
+    /// Verifies credentials that are scoped to `region` and `kms`. Clocks may differ by `skew_max`.
+    /// Session tokens are sealed under `session_token_key`.
     #[must_use]
     pub fn new(region: String, skew_max: Duration, session_token_key: Arc<Secret<32>>) -> Self {
         Self {
@@ -83,7 +82,7 @@ impl Verifier {
         }
     }
 
-    /// Everything that needs only the head: work is done for a stranger only after his access key
+    /// Makes all checks that need only the head. Work for a caller begins only when its access key
     /// is known.
     ///
     /// # Errors
@@ -107,6 +106,7 @@ impl Verifier {
         let authorization = Authorization::parse(&header, time)?;
         let time = authorization.time;
 
+        // Whose key it is comes first, so that nothing below is done for an unknown key.
         let id = authorization.access_key_id;
         let session = self.session(head.headers, id, now)?;
         let (principal, access_key) = match &session {
@@ -139,7 +139,7 @@ impl Verifier {
         })
     }
 
-    /// The session whose token the request has, if it has one.
+    /// The session of the request's token; `None` for a request without one.
     fn session(
         &self,
         headers: &HeaderMap,
@@ -150,8 +150,9 @@ impl Verifier {
         let (Some(token), more) = (tokens.next(), tokens.next()) else {
             return Ok(None);
         };
-        let session = self.sessions.of(token.as_bytes(), now);
-        let session = session
+        let session = self
+            .sessions
+            .of(token.as_bytes(), now)
             .filter(|session| more.is_none() && session.access_key.id == access_key_id)
             .ok_or_else(AuthError::unrecognized_client)?;
         if session.has_expired(now) {
@@ -194,8 +195,10 @@ fn of_session<'a>(
     session: &'a Session,
     snapshot: &Snapshot,
 ) -> Option<(Arc<Principal>, &'a Arc<AccessKey>)> {
-    let role = snapshot.principals.get(&session.role_arn);
-    let role = role.filter(|role| role.enabled)?;
+    let role = snapshot
+        .principals
+        .get(&session.role_arn)
+        .filter(|role| role.enabled)?;
     Some((session.principal(&role.principal)?, &session.access_key))
 }
 
@@ -229,8 +232,8 @@ impl Claim {
     }
 }
 
-/// The same bytes in eight pieces: a comparison in constant time costs as much for each piece
-/// whatever its size.
+/// The digits as eight words: `ct_eq` compares word by word (row "SigV4 verification" of
+/// benches/RESULTS.md).
 fn words(digits: &[u8; 64]) -> [u64; 8] {
     let (words, _) = digits.as_chunks::<8>();
     std::array::from_fn(|at| u64::from_le_bytes(words[at]))
@@ -241,10 +244,10 @@ fn sign(mut string_to_sign: Hmac<Sha256>, canonical: Sha256, payload_hash: &[u8;
     canonical::hex(&string_to_sign.finalize().into_bytes().into())
 }
 
-/// A header field's value; bytes that are no text become marks of replacement, and so part of no
-/// name.
+/// The value of a header field. Bytes that are not text become replacement characters, which no
+/// name contains.
 pub(super) fn text(value: &HeaderValue) -> Cow<'_, str> {
-    // The check of a whole text is many times faster than the search for what is none.
+    // Nearly every value is text, which is checked in one go before anything is replaced.
     match std::str::from_utf8(value.as_bytes()) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => String::from_utf8_lossy(value.as_bytes()),
@@ -255,7 +258,7 @@ fn is_signed_in_query(uri: &Uri) -> bool {
     names(uri).any(|name| name.eq_ignore_ascii_case(b"X-Amz-Signature"))
 }
 
-/// Whether a query holds anything of a signature, however its names are spelt.
+/// Whether a query has a parameter of a signature, in any spelling of its name.
 #[must_use]
 pub fn claims_a_signature(uri: &Uri) -> bool {
     const PREFIX: &[u8] = b"X-Amz-";
@@ -275,12 +278,12 @@ fn names(uri: &Uri) -> impl Iterator<Item = Cow<'_, [u8]>> {
     })
 }
 
-/// 64 bytes that can be compared with hex digits; text of another length equals none.
+/// 64 bytes to compare with hex digits. Text of another length equals no digits.
 fn hex_digits(text: &[u8]) -> Result<[u8; 64], AuthError> {
     text.try_into().map_err(|_| AuthError::mismatch())
 }
 
-/// The body's hash as the request states it. `UNSIGNED-PAYLOAD` and the forms for chunks are no
+/// The body's hash as the request states it. `UNSIGNED-PAYLOAD` and the values for chunks are not a
 /// hash.
 fn content_sha256(headers: &HeaderMap) -> Result<Option<[u8; 64]>, AuthError> {
     let mut values = headers.get_all(X_AMZ_CONTENT_SHA256).iter();
@@ -291,24 +294,25 @@ fn content_sha256(headers: &HeaderMap) -> Result<Option<[u8; 64]>, AuthError> {
     }
 }
 
-/// What a request is signed with.
+/// The credentials that sign a request.
 pub struct Credentials {
     /// The public half.
     pub access_key_id: String,
     /// The secret half.
     pub secret_access_key: SecretBytes,
-    /// What comes with a session's credentials.
+    /// The token of a session's credentials.
     pub session_token: Option<String>,
     /// The Region of the credential scope.
     pub region: String,
 }
 
 impl Credentials {
-    /// Adds `x-amz-date`, `x-amz-security-token` and `authorization` to `headers`, signing every
-    /// header that is in it; `host` must be. `target` is the path, with the query if there is one.
+    /// Adds `x-amz-date`, `x-amz-security-token` and `authorization` to `headers`, and signs every
+    /// header in it; `host` must be among them. `target` is the path, with the query if there is
+    /// one.
     ///
     /// # Errors
-    /// When the access key id, the session token or the Region has characters that no header may
+    /// When the access key id, the session token or the Region has characters that a header cannot
     /// have.
     ///
     /// # Panics
@@ -322,6 +326,7 @@ impl Credentials {
         now: Timestamp,
     ) -> Result<(), InvalidHeaderValue> {
         let time = RequestTime::at(now);
+        // The signature covers all headers, so the date and the token are added before it is made.
         headers.insert(X_AMZ_DATE, HeaderValue::from_str(time.as_str())?);
         headers.remove(AUTHORIZATION);
         if let Some(token) = &self.session_token {

@@ -1,8 +1,8 @@
 //! `/metrics`, `/live`, `/ready` and `/status` on a listener of their own.
 //!
-//! Nothing here needs a credential and nothing here is a secret. `Host` must be the listen address
-//! or localhost: a web page whose name an attacker lets point to this machine (DNS rebinding) comes
-//! with that name.
+//! Nothing here needs a credential, and nothing here is secret. `Host` must be the listen address
+//! or localhost: a web page whose attacker makes its name resolve to this machine (DNS rebinding)
+//! sends that name.
 
 use crate::audit::Audit;
 use crate::clock::Clock;
@@ -31,30 +31,30 @@ use tokio::sync::watch;
 
 mod renderer;
 
-/// Scrapers and probes are few, small and near.
+/// Scrapers and probes are few, and their requests are small.
 pub const CONNECTIONS_MAX: usize = 64;
 const BOUNDS: Bounds = Bounds {
     connections_max: CONNECTIONS_MAX,
-    // They ask as soon as they are connected, and those that keep a connection connect again at no
-    // cost.
+    // Clients ask as soon as they are connected. A client that keeps its connection can connect
+    // again.
     head_timeout: Duration::from_secs(10),
     write_timeout: Duration::from_secs(10),
     drain: Duration::from_secs(1),
 };
 
-/// What the admin listener tells.
+/// The sources of the admin listener's answers.
 pub struct Admin {
-    /// Rendered at `/metrics`.
+    /// The metrics at `/metrics`.
     pub metrics: Arc<Metrics>,
-    /// Depths, read at each scrape.
+    /// The pool, whose depths are read at each scrape.
     pub pool: Arc<Pool>,
     /// Whether the daemon is ready to serve.
     pub ready: Arc<AtomicBool>,
-    /// No key is issued while its log cannot be written.
+    /// The audit log: no key is issued while it cannot be written.
     pub audit: Arc<Audit>,
-    /// No key is created or disabled while its store takes no change.
+    /// The state of the store: no key is created or disabled while it takes no change.
     pub store: Arc<Halt>,
-    /// What `/status` answers with, as JSON, beside the pool's lanes.
+    /// The JSON members of `/status`, besides the pool's lanes.
     pub facts: serde_json::Value,
 }
 
@@ -68,19 +68,20 @@ pub fn serve(
     address: SocketAddr,
     shutdown: watch::Receiver<bool>,
 ) -> io::Result<impl Future<Output = ()> + Send + 'static> {
-    let desk = Arc::new(Desk::new(admin, address)?);
+    let state = Arc::new(AdminService::new(admin, address)?);
     let clock = Clock::system();
-    let counts = Counts::of(&desk.admin.metrics, "admin", CONNECTIONS_MAX);
+    let counts = Counts::of(&state.admin.metrics, "admin", CONNECTIONS_MAX);
     let connect = move |stream: TcpStream, place: Arc<Place>| {
-        let (desk, clock) = (Arc::clone(&desk), clock.clone());
+        let (state, clock) = (Arc::clone(&state), clock.clone());
         let service = service_fn(move |request: Request<_>| {
-            let (desk, clock, place) = (Arc::clone(&desk), clock.clone(), Arc::clone(&place));
+            let (state, clock, place) = (Arc::clone(&state), clock.clone(), Arc::clone(&place));
             async move {
                 let (head, _) = request.into_parts();
                 let path = head.uri.path();
-                // Nobody is authenticated here: whoever has asked once is no stranger.
+                // No caller is authenticated here; a connection counts as known from its first
+                // request on.
                 place.begin();
-                let mut answer = desk.answer(&head.method, path, &head.headers).await;
+                let mut answer = state.answer(&head.method, path, &head.headers).await;
                 place.rest(clock.monotonic());
                 if place.is_last() {
                     let close = HeaderValue::from_static("close");
@@ -97,14 +98,14 @@ pub fn serve(
     })
 }
 
-/// The admin listener's state.
-struct Desk {
+/// The service of the admin listener.
+struct AdminService {
     admin: Arc<Admin>,
     address: SocketAddr,
     metrics: Renderer,
 }
 
-impl Desk {
+impl AdminService {
     fn new(admin: Arc<Admin>, address: SocketAddr) -> io::Result<Self> {
         let shown = Arc::clone(&admin);
         let render = move || exposition(&shown.metrics, &shown.pool.lanes());
@@ -158,7 +159,7 @@ impl Desk {
         }
     }
 
-    /// Why the daemon is not ready, if it is not.
+    /// Why the daemon is not ready; `None` when it is.
     fn not_ready(&self) -> Option<String> {
         if !self.admin.ready.load(Ordering::SeqCst) {
             return Some("it is starting or draining".to_owned());
@@ -191,7 +192,7 @@ impl Desk {
     }
 }
 
-/// Every metric, those of the lanes that are there among them.
+/// All metrics, including those of the present lanes.
 fn exposition(metrics: &Metrics, lanes: &[LaneStatus]) -> String {
     let series = |value: fn(&LaneStatus) -> usize| {
         lanes
@@ -207,8 +208,9 @@ fn exposition(metrics: &Metrics, lanes: &[LaneStatus]) -> String {
         )
 }
 
-/// Whether the one `Host` is `address` or localhost. On an unspecified address (`0.0.0.0`, `[::]`)
-/// every address of the machine is the listen address, and an address in digits cannot be rebound.
+/// Whether there is one `Host` and it is `address` or localhost. On an unspecified address
+/// (`0.0.0.0`, `[::]`) every address of the machine is the listen address, and an address in digits
+/// cannot be rebound.
 fn is_for(headers: &HeaderMap, address: SocketAddr) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
@@ -234,7 +236,7 @@ fn is_for(headers: &HeaderMap, address: SocketAddr) -> bool {
     let Ok(ip) = digits.parse::<IpAddr>() else {
         return false;
     };
-    // Without a port it is that of the scheme, which is the listen address only if that is 80.
+    // Without a port it is the scheme's port, which is the listen address only if that is 80.
     port.unwrap_or(80) == address.port() && (ip == address.ip() || address.ip().is_unspecified())
 }
 
@@ -265,7 +267,7 @@ mod tests {
     use crate::pool::{self, CloneWord};
     use http_body_util::BodyExt;
 
-    fn desk() -> (tempfile::TempDir, Arc<Desk>) {
+    fn state() -> (tempfile::TempDir, Arc<AdminService>) {
         let metrics = Arc::new(Metrics::new().unwrap());
         let config = pool::Config {
             enabled: false,
@@ -290,8 +292,8 @@ mod tests {
             facts: serde_json::json!({"version": "1.2.3"}),
         };
         let address = "127.0.0.1:5646".parse().unwrap();
-        let desk = Desk::new(Arc::new(admin), address).unwrap();
-        (folder, Arc::new(desk))
+        let state = AdminService::new(Arc::new(admin), address).unwrap();
+        (folder, Arc::new(state))
     }
 
     fn host(value: &str) -> HeaderMap {
@@ -300,8 +302,8 @@ mod tests {
         headers
     }
 
-    async fn ask(desk: &Arc<Desk>, method: Method, path: &str) -> (u16, String) {
-        let response = desk.answer(&method, path, &host("localhost:5646")).await;
+    async fn ask(state: &Arc<AdminService>, method: Method, path: &str) -> (u16, String) {
+        let response = state.answer(&method, path, &host("localhost:5646")).await;
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(body.to_vec()).unwrap())
@@ -353,16 +355,16 @@ mod tests {
 
     #[tokio::test]
     async fn routes_answer_as_probes_expect() {
-        let (_folder, desk) = desk();
+        let (_folder, state) = state();
         assert_eq!(
-            ask(&desk, Method::GET, "/live").await,
+            ask(&state, Method::GET, "/live").await,
             (200, "live\n".into())
         );
-        assert_eq!(ask(&desk, Method::GET, "/ready").await.0, 503);
-        desk.admin.ready.store(true, Ordering::SeqCst);
-        assert_eq!(ask(&desk, Method::HEAD, "/ready").await.0, 200);
-        desk.admin.audit.close();
-        let (status, text) = ask(&desk, Method::GET, "/ready").await;
+        assert_eq!(ask(&state, Method::GET, "/ready").await.0, 503);
+        state.admin.ready.store(true, Ordering::SeqCst);
+        assert_eq!(ask(&state, Method::HEAD, "/ready").await.0, 200);
+        state.admin.audit.close();
+        let (status, text) = ask(&state, Method::GET, "/ready").await;
         assert_eq!(
             (status, text.as_str()),
             (
@@ -371,9 +373,9 @@ mod tests {
             ),
             "no record, no key"
         );
-        let (status, text) = ask(&desk, Method::GET, "/metrics").await;
+        let (status, text) = ask(&state, Method::GET, "/metrics").await;
         assert!(status == 200 && text.contains("keymill_build_info{version="));
-        let (_, text) = ask(&desk, Method::GET, "/status").await;
+        let (_, text) = ask(&state, Method::GET, "/status").await;
         let status: serde_json::Value = serde_json::from_str(&text).unwrap();
         let because = "the audit log cannot be written: the cause was logged";
         let expected = serde_json::json!({
@@ -381,34 +383,35 @@ mod tests {
         });
         assert_eq!(status, expected);
         for path in ["/", "/metrics/", "/v1/admin/x"] {
-            assert_eq!(ask(&desk, Method::GET, path).await.0, 404, "{path}");
+            assert_eq!(ask(&state, Method::GET, path).await.0, 404, "{path}");
         }
-        assert_eq!(ask(&desk, Method::POST, "/metrics").await.0, 405);
+        assert_eq!(ask(&state, Method::POST, "/metrics").await.0, 405);
         let foreign = host("example.org");
-        let answer = desk.answer(&Method::GET, "/live", &foreign).await;
+        let answer = state.answer(&Method::GET, "/live", &foreign).await;
         assert_eq!(answer.status(), StatusCode::FORBIDDEN);
     }
 
     #[tokio::test]
     async fn a_store_that_takes_no_changes_is_not_ready_and_says_why() {
-        let (_folder, desk) = desk();
-        desk.admin.ready.store(true, Ordering::SeqCst);
-        desk.admin.store.set("disk full".to_owned());
-        let (status, text) = ask(&desk, Method::GET, "/ready").await;
+        let (_folder, state) = state();
+        state.admin.ready.store(true, Ordering::SeqCst);
+        state.admin.store.set("disk full".to_owned());
+        let (status, text) = ask(&state, Method::GET, "/ready").await;
         let expected = "not ready: the store takes no changes: disk full\n";
         assert_eq!((status, text.as_str()), (503, expected));
-        let (_, text) = ask(&desk, Method::GET, "/status").await;
+        let (_, text) = ask(&state, Method::GET, "/status").await;
         assert!(text.contains("disk full"), "{text}");
-        assert!(desk.admin.store.clear());
+        assert!(state.admin.store.clear());
         assert_eq!(
-            ask(&desk, Method::GET, "/ready").await,
+            ask(&state, Method::GET, "/ready").await,
             (200, "ready\n".into())
         );
-        let (_, text) = ask(&desk, Method::GET, "/status").await;
+        let (_, text) = ask(&state, Method::GET, "/status").await;
         assert!(text.contains(r#""not_ready_because":null"#), "{text}");
     }
 
-    /// Series of keys that are gone would pile up with every key that was ever used.
+    /// Series of keys that are gone would otherwise accumulate, one for every key that was ever
+    /// used.
     #[test]
     fn lanes_that_vanished_leave_no_series() {
         let metrics = Metrics::new().unwrap();

@@ -12,22 +12,22 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// The body of an answer. Streams are boxed: hyper moves an answer about, and most have a few
-/// hundred bytes.
+/// The body of an answer. Streams are boxed: hyper moves an answer around, and most answers have
+/// only a few hundred bytes.
 pub(super) type Answered = Either<Full<Bytes>, Box<Streamed>>;
 
-/// What is made part by part.
-type Made = Either<Answer<Batch>, Answer<Stream>>;
+/// A body that is made part by part.
+type PartedBody = Either<Answer<Batch>, Answer<Stream>>;
 
-/// A body that is made as its reader takes it; its connection is busy until it is dropped.
+/// A body that is made as its reader takes it. Its connection is busy until it is dropped.
 pub(super) struct Streamed {
-    stream: Made,
+    stream: PartedBody,
     place: Arc<Place>,
     clock: Clock,
 }
 
 impl Streamed {
-    pub(super) fn new(stream: Made, place: &Arc<Place>, clock: &Clock) -> Answered {
+    pub(super) fn new(stream: PartedBody, place: &Arc<Place>, clock: &Clock) -> Answered {
         Either::Right(Box::new(Self {
             stream,
             place: Arc::clone(place),
@@ -44,7 +44,7 @@ impl Drop for Streamed {
 
 impl Body for Streamed {
     type Data = Bytes;
-    type Error = <Made as Body>::Error;
+    type Error = <PartedBody as Body>::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,

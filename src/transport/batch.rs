@@ -1,13 +1,13 @@
-//! A batch: chunks of blobs, each made when hyper asks for it, so that a slow reader slows the
-//! making and memory stays constant.
+//! A batch of keys as chunks of blobs. Each chunk is made when hyper asks for it, so that a slow
+//! reader slows the making and memory stays constant.
 //!
-//! Deciding on a chunk and making it keeps a processor busy: it happens on a thread of `makers`,
+//! Deciding on a chunk and making it keeps a processor busy. That happens on a thread of `makers`
 //! and never on the runtime's own threads, where single requests would wait behind it. While one
-//! chunk is on its way the next is made. A chunk that has to wait for a limit waits on a timer, and
-//! holds neither a thread nor a permit.
+//! chunk is sent, the next is made. A chunk that must wait for a limit waits on a timer, and holds
+//! neither a thread nor a permit.
 //!
-//! A batch that ends early says so: octets end before `Content-Length`, lines with the error in
-//! place of the count, and an Arrow stream without its marker, the connection cut.
+//! A batch that ends early shows it: octets end before `Content-Length`, lines end with the error
+//! in place of the count, and an Arrow stream ends without its marker when the connection is cut.
 
 use crate::api::{ApiError, KmsErrorCode};
 use crate::audit::Recorded;
@@ -15,49 +15,50 @@ use crate::rates::Exceeded;
 use crate::stream::{BlobRows, Chunk, DataKeys};
 use crate::transport::connection::BUFFER_BYTES_MAX;
 use crate::transport::makers::Makers;
-use crate::transport::parts::{Part, Parts};
+use crate::transport::parts::{Part, PartSource};
 use crate::transport::route::Form;
 use crate::transport::shares::Share;
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Bytes of a chunk as it leaves: 8,192 keys of `AES_256` as octets.
+/// Bytes of a chunk as it is sent: 8,192 keys of `AES_256` as octets.
 const CHUNK_BYTES_MAX: usize = 768 * 1024;
-/// Bytes that a batch holds while nobody reads it: what hyper takes of it before it stops asking,
-/// the chunk by which that goes beyond its bound, and what that chunk was made of.
+/// The most bytes that a batch holds while it is not read: the buffer of hyper up to its bound, the
+/// chunk that exceeds the bound, and the data from which that chunk was made.
 const HELD_BYTES_MAX: u64 = BUFFER_BYTES_MAX as u64 + 2 * CHUNK_BYTES_MAX as u64;
-/// Bytes of a batch's own state.
+/// Bytes of the state of a batch.
 const STATE_BYTES: u64 = 16 * 1024;
-/// Bytes that all batches hold at most: 64 that nobody reads, and thousands of a few hundred keys.
+/// The most bytes that all batches hold together: 64 batches that are not read, or thousands of a
+/// few hundred keys.
 pub(super) const BATCHES_BYTES_MAX: u64 = 64 * (HELD_BYTES_MAX + STATE_BYTES);
-/// Buffers that a batch keeps for its next chunks: one is being filled while another is on its way.
+/// Buffers that a batch keeps for its next chunks: one is filled while another is sent.
 const BUFFERS_MAX: usize = 2;
-/// Between two looks at a limit that has been reached: the timer's resolution, and the time after
-/// which a batch is authorized anew.
+/// The shortest wait for a limit that was reached, the timer's resolution; and the longest, after
+/// which the batch is authorized again.
 pub(super) const PAUSE_MIN: Duration = Duration::from_millis(1);
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// A batch on its way to its reader.
 pub(super) struct Batch {
-    /// `None` if its thread panicked.
+    /// `None` if its thread has panicked.
     maker: Option<Maker>,
     /// The first chunk.
     made: Option<Result<Piece, ApiError>>,
     makers: Makers,
-    /// How long a chunk waits for its limits.
+    /// How long a chunk waits for limits.
     patience: Duration,
     form: Form,
-    /// Of all blobs.
+    /// The bytes of all blobs.
     bytes: u64,
 }
 
 impl Batch {
-    /// `keys` in `form`, if there is room for them; makes the first chunk, and the others by
-    /// `makers`. No chunk waits longer than `patience` for a limit.
+    /// Makes the first chunk of `keys` in `form`, if there is room for the batch; `makers` make the
+    /// other chunks. A chunk waits for a limit no longer than `patience`.
     ///
     /// # Errors
-    /// The refusal, where other batches hold too much.
+    /// The refusal, when other batches hold too much.
     pub(super) fn new(
         mut keys: DataKeys,
         form: Form,
@@ -66,8 +67,8 @@ impl Batch {
     ) -> Result<Self, ApiError> {
         let encoding = Encoding::of(&keys, form);
         let each = encoding.bytes_each(keys.blob_bytes());
-        let held = keys.count().saturating_mul(each as u64);
-        let held = held.min(HELD_BYTES_MAX) + STATE_BYTES;
+        let all = keys.count().saturating_mul(each as u64);
+        let held = all.min(HELD_BYTES_MAX) + STATE_BYTES;
         let Some(share) = makers.batches.take(keys.holder(), held) else {
             return Err(keys.end(too_many()));
         };
@@ -88,12 +89,12 @@ impl Batch {
         })
     }
 
-    /// The keys, unless they are lost.
+    /// The keys; `None` when their thread has panicked.
     pub(super) fn keys(&self) -> Option<&DataKeys> {
         self.maker.as_ref().map(|maker| &maker.keys)
     }
 
-    /// The next chunk, or why it has to wait.
+    /// The next chunk, or the limit for which it must wait.
     async fn piece(&mut self) -> Result<Piece, ApiError> {
         if let Some(made) = self.made.take() {
             return made;
@@ -109,10 +110,10 @@ impl Batch {
     }
 }
 
-impl Parts for Batch {
+impl PartSource for Batch {
     const WHAT: &'static str = "a batch";
 
-    /// The next chunk, as soon as its limits let it.
+    /// The next chunk, as soon as its limits permit it.
     async fn next(&mut self) -> Result<Part, ApiError> {
         let mut waited = Duration::ZERO;
         loop {
@@ -164,14 +165,14 @@ fn too_many() -> ApiError {
     ApiError::new(KmsErrorCode::ThrottlingException, message)
 }
 
-/// What makes the chunks of one batch.
+/// Makes the chunks of one batch.
 struct Maker {
     keys: DataKeys,
     encoding: Encoding,
     buffers: Arc<Buffers>,
 }
 
-/// What a maker has when it is asked for the next chunk.
+/// The outcome of a request for the next chunk.
 enum Piece {
     Chunk(Bytes, Recorded),
     Wait(Exceeded),
@@ -180,12 +181,12 @@ enum Piece {
 enum Encoding {
     Octets,
     Lines {
-        /// What follows the blob in every line.
+        /// The bytes after the blob in every line.
         rest: Vec<u8>,
         /// The blobs of one chunk before they are encoded.
         blobs: Vec<u8>,
     },
-    /// From the first chunk on.
+    /// `Some` from the first chunk on.
     Arrow(Option<Box<BlobRows>>),
 }
 
@@ -201,7 +202,7 @@ impl Encoding {
         }
     }
 
-    /// Bytes of each key as it leaves; of an Arrow stream, those of its blob.
+    /// Bytes of each key as it is sent; for an Arrow stream, the bytes of its blob.
     fn bytes_each(&self, blob_bytes: usize) -> usize {
         match self {
             Self::Octets | Self::Arrow(_) => blob_bytes,
@@ -216,6 +217,7 @@ impl Maker {
     }
 
     fn piece(&mut self) -> Result<Piece, ApiError> {
+        // Blobs are minted straight into the outgoing buffer where the form permits it.
         let mut out = self.buffers.take();
         let made = match &mut self.encoding {
             Encoding::Octets => self.keys.next_chunk(&mut out)?,
@@ -253,6 +255,7 @@ impl Maker {
                 return Ok(Piece::Wait(exceeded));
             }
         };
+        // The count closes the lines only when every key is in them.
         if self.keys_left() == 0 && matches!(self.encoding, Encoding::Lines { .. }) {
             let end = format!("{{\"End\":{{\"Count\":{}}}}}\n", self.keys.count());
             out.extend_from_slice(end.as_bytes());
@@ -265,7 +268,8 @@ impl Maker {
     }
 }
 
-/// `","KeyId":"<arn>","KeyMaterialId":"<id>"}` and the end of the line.
+/// The rest of a line after the blob: `","KeyId":"<arn>","KeyMaterialId":"<id>"}` and the line
+/// feed.
 fn rest_of_line(key_arn: &str, key_material_id: &str) -> Vec<u8> {
     let (arn, id) = (
         serde_json::Value::from(key_arn),
@@ -286,12 +290,11 @@ fn append_line(blob: &[u8], rest: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-/// Buffers that come back when hyper has written them: a new one for each chunk would fault in all
-/// of its pages again.
+/// Buffers that hyper gives back when they are written. A new buffer for each chunk would fault in
+/// all of its pages (row "1,000,000 keys in one octet stream" of benches/RESULTS.md).
 struct Buffers {
     idle: Mutex<Vec<Vec<u8>>>,
-    /// Held for as long as the last of them is a frame: hyper may have all of a batch that nobody
-    /// reads.
+    /// Held until the last buffer is given back: hyper may hold all of a batch that is not read.
     _share: Share,
 }
 
@@ -317,7 +320,7 @@ impl Buffers {
     }
 }
 
-/// A buffer while it is a frame.
+/// A buffer that hyper holds as a frame.
 struct Lease {
     buffer: Vec<u8>,
     home: Arc<Buffers>,

@@ -1,18 +1,17 @@
-//! A stream of containers: it reads the request's body as hyper asks for more of the answer, so
-//! that a slow reader slows the writer at the other end, and what is held stays within the bounds
-//! of one message and one chunk.
+//! A stream of containers. It reads the request's body as hyper asks for more of the answer, so
+//! that a slow reader slows the writer at the other end. It never holds more than one message and
+//! one chunk.
 //!
-//! An answer that fails ends without the marker that ends an Arrow stream, and its connection is
-//! cut.
+//! An answer that fails ends without the end marker of an Arrow stream, and its connection is cut.
 //!
-//! Decoding, authorizing and binding a chunk keep a processor busy for some milliseconds: all of
-//! that happens on threads of `makers`, as in a batch.
+//! Decoding, authorizing and binding a chunk keeps a processor busy for some milliseconds. That
+//! happens on threads of `makers`, as for a batch.
 
 use crate::api::{ApiError, KmsErrorCode};
 use crate::stream::{RowStream, Step};
 use crate::transport::batch::{PAUSE_MAX, PAUSE_MIN};
 use crate::transport::makers::Makers;
-use crate::transport::parts::{Part, Parts};
+use crate::transport::parts::{Part, PartSource};
 use crate::transport::shares::Share;
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -21,14 +20,14 @@ use std::time::Duration;
 
 /// The request's body.
 pub(super) enum Input {
-    /// Read already.
+    /// The whole body, which was read already.
     Whole(Option<Bytes>),
-    /// On its way; `None` once it has ended.
+    /// A body that is still arriving; `None` once it has ended.
     Streamed(Option<Box<Incoming>>),
 }
 
 impl Input {
-    /// What is left of a body that was on its way.
+    /// The unread rest of a body that was still arriving.
     pub(super) fn into_incoming(self) -> Option<Incoming> {
         match self {
             Self::Whole(_) => None,
@@ -44,9 +43,9 @@ impl Input {
             Self::Streamed(Some(incoming)) => incoming,
         };
         match tokio::time::timeout(idle, incoming.frame()).await {
-            // Trailers hold nothing for us.
+            // Trailers are not used.
             Ok(Some(Ok(frame))) => Ok(Some(frame.into_data().unwrap_or_default())),
-            // The framing is broken or the peer is gone.
+            // The framing is broken, or the peer has gone.
             Ok(Some(Err(_))) => Err(ApiError::bare(KmsErrorCode::SerializationException)),
             Ok(None) => {
                 *self = Self::Streamed(None);
@@ -61,23 +60,23 @@ impl Input {
     }
 }
 
-/// What a stream is held to.
+/// The bounds of a stream.
 pub(super) struct Bounds {
     pub(super) makers: Makers,
-    /// How long a chunk waits for its limits.
+    /// How long a chunk waits for limits.
     pub(super) patience: Duration,
-    /// How long the request's body may stand still.
+    /// How long the request's body may pause.
     pub(super) idle: Duration,
-    /// What it holds among the streams that may be open; given back with the rest.
+    /// This stream's share of the streams that may be open, given back when it ends.
     pub(super) _share: Share,
 }
 
-/// Reads, binds, and waits.
+/// A stream of containers on its way.
 pub(super) struct Stream {
-    /// `None` if its thread panicked.
+    /// `None` if its thread has panicked.
     rows: Option<RowStream>,
     input: Input,
-    /// Read, not yet used.
+    /// Bytes that are read and not used yet.
     unused: Bytes,
     bounds: Bounds,
 }
@@ -92,7 +91,7 @@ impl Stream {
         }
     }
 
-    /// What is left of the request's body.
+    /// The unread rest of the request's body.
     pub(super) fn into_incoming(self) -> Option<Incoming> {
         self.input.into_incoming()
     }
@@ -101,7 +100,7 @@ impl Stream {
         self.rows.as_mut().ok_or_else(lost)
     }
 
-    /// Reads until there is something to do.
+    /// Reads until the rows can make a step.
     async fn fill(&mut self) -> Result<(), ApiError> {
         loop {
             let rows = self.rows.as_mut().ok_or_else(lost)?;
@@ -129,7 +128,7 @@ impl Stream {
     }
 }
 
-impl Parts for Stream {
+impl PartSource for Stream {
     const WHAT: &'static str = "a stream of containers";
 
     async fn next(&mut self) -> Result<Part, ApiError> {
@@ -159,7 +158,7 @@ impl Parts for Stream {
         }
     }
 
-    /// An Arrow stream has no room for them.
+    /// `None`: an Arrow stream has no place for an error text.
     fn last_words(&self, _error: &ApiError) -> Option<Bytes> {
         None
     }

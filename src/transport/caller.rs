@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, and what it runs over, as far as the transport knows.
+//! The caller at the other end of a connection, as far as the transport knows it.
 
 use crate::audit;
 use crate::auth::Client;
@@ -10,38 +10,38 @@ use std::sync::Arc;
 
 /// The other end of one connection.
 pub(super) struct Caller {
-    /// Its connection's place among those of the listener.
+    /// The state of its connection among those of the listener.
     pub(super) place: Arc<Place>,
-    /// Where it comes from.
+    /// Where the connection comes from.
     pub(super) source: Source,
-    /// Whether nobody but its two ends can read it or send its requests again: TLS, or a Unix
-    /// socket, which has no wire (`aws:SecureTransport`).
+    /// Whether only its two ends can read the connection or repeat its requests: with TLS, or on a
+    /// Unix socket, which has no wire (`aws:SecureTransport`).
     pub(super) secure_transport: bool,
     /// The peer's uid on a Unix socket.
     pub(super) uid: Option<u32>,
-    /// The ARN of the principal that unsigned requests are made by: by the peer map, or by the map
-    /// of client certificates.
+    /// The ARN of the principal of unsigned requests, from the peer map or from the map of client
+    /// certificates.
     pub(super) arn: Option<String>,
-    /// Until when `arn` holds: a client certificate's end. A connection may outlive it.
+    /// When `arn` expires: the end of a client certificate. A connection may last longer.
     pub(super) until: Option<Timestamp>,
 }
 
 /// Where a connection comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// A TCP peer (`aws:SourceIp`, without the port); IPv4 is IPv4 even on an IPv6 listener.
+    /// A TCP peer (`aws:SourceIp`, without the port). IPv4 is IPv4 even on an IPv6 listener.
     Address(SocketAddr),
-    /// A Unix socket, by the setting that names it.
+    /// A Unix socket, by the name of its setting.
     Socket(Arc<str>),
 }
 
 impl Source {
-    /// Of a TCP peer.
+    /// The source of a TCP peer.
     pub(super) fn of(peer: SocketAddr) -> Self {
         Self::Address(SocketAddr::new(peer.ip().to_canonical(), peer.port()))
     }
 
-    /// The address alone; a Unix socket has none.
+    /// The IP address; a Unix socket has none.
     pub(super) fn ip(&self) -> Option<IpAddr> {
         match self {
             Self::Address(address) => Some(address.ip()),
@@ -60,7 +60,7 @@ impl fmt::Display for Source {
 }
 
 impl Caller {
-    /// Whoever connects by plain TCP: nobody in particular.
+    /// A caller on plain TCP, without a principal.
     pub(super) fn over_tcp(peer: SocketAddr) -> Self {
         Self {
             place: Arc::default(),
@@ -72,7 +72,7 @@ impl Caller {
         }
     }
 
-    /// Whoever connects by TLS, with the principal of its certificate if it has shown one that is
+    /// A caller on TLS, with the principal of its certificate if it has a certificate that is
     /// mapped.
     pub(super) fn over_tls(peer: SocketAddr, client: Option<&Client>, arn: Option<&str>) -> Self {
         Self {
@@ -83,7 +83,7 @@ impl Caller {
         }
     }
 
-    /// Where its requests come from, as records tell it.
+    /// The source of its requests, in the form of audit records.
     pub(super) fn origin(&self) -> audit::Source {
         match (self.source.ip(), self.uid) {
             (Some(ip), _) => audit::Source::Address(ip),
@@ -92,10 +92,12 @@ impl Caller {
         }
     }
 
-    /// The ARN that an unsigned request is made by at this time.
+    /// The ARN of the principal of an unsigned request at this time.
     pub(super) fn arn_at(&self, now: Timestamp) -> Option<&str> {
-        let over = self.until.is_some_and(|until| until < now);
-        self.arn.as_deref().filter(|_| !over)
+        if self.until.is_some_and(|until| until < now) {
+            return None;
+        }
+        self.arn.as_deref()
     }
 }
 

@@ -1,4 +1,5 @@
-//! One listener's life: accepts, a task for each connection, room for the next one, drain.
+//! Serves one listener: accepts, runs a task for each connection, makes room for the next one,
+//! drains.
 
 use crate::metrics::Metrics;
 use crate::transport::cores::least_busy;
@@ -30,21 +31,21 @@ mod task;
 
 pub(super) use task::linger;
 
-/// Bytes of a request's head: several times the largest that SDKs send, whose session tokens have a
-/// few KiB. The number of header fields is left at hyper's default of 100: any other would cost an
-/// allocation for each request.
+/// The most bytes of a request's head: several times the largest that SDKs send, whose session
+/// tokens have a few KiB. The number of header fields stays at hyper's default of 100, because
+/// hyper allocates for each request with any other bound.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Bytes that hyper buffers on either side of a connection: more than one chunk of a batch, so that
-/// the next is made while the last is on its way.
+/// the next chunk is made while the last one is sent.
 pub(super) const BUFFER_BYTES_MAX: usize = 1024 * 1024;
-/// How long no connection is accepted when the process or the machine has run out of something
+/// How long no connection is accepted after the process or the machine ran out of a resource
 /// (EMFILE, ENFILE, ENOBUFS, ENOMEM).
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
-/// How long a full listener waits before it lets go of one more: the one that it has told may have
-/// become busy, and then ends with its answer only.
+/// How long a full listener waits before it closes one more connection: the last one may have
+/// become busy, and then ends only after its answer.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 
-/// Bounds of one listener.
+/// The bounds of one listener.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
     pub(super) connections_max: usize,
@@ -53,7 +54,7 @@ pub(super) struct Bounds {
     pub(super) drain: Duration,
 }
 
-/// Where connections come from.
+/// A source of connections.
 pub(super) trait Listener: Send + 'static {
     /// A connection that belongs to no runtime.
     type Accepted: Send + 'static;
@@ -61,7 +62,7 @@ pub(super) trait Listener: Send + 'static {
 
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Accepted>>;
 
-    /// The connection in the runtime that this is called in.
+    /// Registers the connection with the current runtime.
     fn open(accepted: Self::Accepted) -> io::Result<Self::Stream>;
 }
 
@@ -71,8 +72,8 @@ impl Listener for TcpListener {
 
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Accepted>> {
         let (stream, _) = ready!(Self::poll_accept(self, cx))?;
-        // A response in two writes would wait for a delayed ACK. Failing means that the peer has
-        // gone already, which the first read will say.
+        // A response in two writes would wait for a delayed ACK. An error means that the peer has
+        // gone, which the first read will report.
         drop(stream.set_nodelay(true));
         Poll::Ready(stream.into_std())
     }
@@ -96,19 +97,19 @@ impl Listener for UnixListener {
     }
 }
 
-/// What is counted of a listener.
+/// The metrics of a listener.
 pub(super) struct Counts {
     pub(super) open: Gauge,
-    /// Connections that were let go for another.
+    /// Connections that were closed to make room.
     pub(super) let_go: Counter,
-    /// Connections that could not be accepted, by no fault of their peer.
+    /// Connections that could not be accepted, through no fault of the peer.
     pub(super) failures: Counter,
 }
 
 impl Counts {
-    /// Of a listener that takes `connections_max`.
+    /// The metrics of a listener for `connections_max` connections.
     pub(super) fn of(metrics: &Metrics, transport: &'static str, connections_max: usize) -> Self {
-        // Several Unix sockets are one series.
+        // Several Unix sockets share one series.
         metrics
             .connections_max(transport)
             .increment(connections_max as f64);
@@ -120,9 +121,9 @@ impl Counts {
     }
 }
 
-/// Serves `listener` until `shutdown` turns true, or its sender is gone; then drains. Connections
-/// are spread over `cores`. `connect` makes the stream to be served of an accepted one, and its
-/// service; it may take its time, and the connection counts meanwhile.
+/// Serves `listener` until `shutdown` turns true or its sender is gone, then drains. Connections
+/// are spread over `cores`. `connect` turns an accepted stream into the stream to serve and its
+/// service. It may take some time, during which the connection counts.
 pub(super) async fn serve<L, C, F, T, S, B>(
     listener: L,
     transport: &'static str,
@@ -164,7 +165,7 @@ pub(super) async fn serve<L, C, F, T, S, B>(
         };
         tasks.spawn_on(flushed::scope(served), least_busy(cores));
     };
-    // The one that there is no room for yet; further ones wait in the kernel's backlog.
+    // The connection for which there is no room yet; others wait in the kernel's backlog.
     let mut waiting = None;
     let mut told = shutdown.clone();
     let mut down = pin!(down(&mut told));
@@ -189,8 +190,8 @@ pub(super) async fn serve<L, C, F, T, S, B>(
                 Err(error) if is_the_peers(&error) => failures.log(&error),
                 Err(error) => {
                     failures.count(&error);
-                    // Something has run out. What helps is to have fewer, and to wait; the backlog
-                    // waits too.
+                    // A resource has run out. To have fewer connections helps, and so does waiting,
+                    // in which the backlog waits too.
                     if places.let_one_go() {
                         counts.let_go.increment(1);
                     }
@@ -200,11 +201,12 @@ pub(super) async fn serve<L, C, F, T, S, B>(
                     }
                 }
             },
-            // The one that was let go became busy in that moment, or none could be.
+            // The connection that was to be closed became busy at that moment, or all are busy.
             () = sleep(FULL_PAUSE), if waiting.is_some() => {}
         }
     }
-    // Those whose handshake the kernel has done believe that they are connected.
+    // Connections whose handshake the kernel has finished are served too: their peers regard
+    // themselves as connected.
     while tasks.len() < bounds.connections_max {
         let next = match waiting.take() {
             Some(accepted) => Some(accepted),
@@ -219,7 +221,7 @@ pub(super) async fn serve<L, C, F, T, S, B>(
     drain(transport, tasks, bounds.drain).await;
 }
 
-/// What is ready now.
+/// The result of one poll, if it is ready.
 async fn at_once<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
     poll_fn(|cx| match poll(cx) {
         Poll::Ready(ready) => Poll::Ready(Some(ready)),
@@ -232,19 +234,20 @@ fn builder(bounds: &Bounds) -> Builder {
     let mut builder = Builder::new();
     builder
         .timer(TokioTimer::new())
-        // As AWS writes them: libmongocrypt, which MongoDB's drivers call KMS with, knows
-        // `Content-Length` in no other case.
+        // Written as AWS writes them: libmongocrypt, through which MongoDB's drivers call KMS,
+        // recognises `Content-Length` only in this case.
         .title_case_headers(true)
         .header_read_timeout(bounds.head_timeout)
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(BUFFER_BYTES_MAX)
-        // A client that has asked may close its sending half, and is answered all the same (RFC
+        // A client may close its sending half after its request, and is answered all the same (RFC
         // 9112, section 9.6).
         .half_close(true);
     builder
 }
 
-/// Whether the peer went away before it was accepted, which says nothing about the next one.
+/// Whether the peer went away before its connection was accepted, which does not affect the next
+/// one.
 fn is_the_peers(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -283,7 +286,7 @@ fn report(ended: Result<(), JoinError>) {
     }
 }
 
-/// A connection in the gauge of those that are open.
+/// A connection, counted in the gauge of open connections.
 struct Open(Gauge);
 
 impl Open {

@@ -1,10 +1,9 @@
-//! One runtime for each core, each on a thread of its own: a connection is given to one of them and
+//! One runtime for each core, each on its own thread. A connection is given to one of them and
 //! stays there.
 //!
-//! Work stealing would wake a second thread for nearly every request of a few microseconds, and
-//! lets the threads of crowded cores hold each other up; under a thousand connections its p99 is
-//! twice as long. Listeners accept elsewhere, so that a busy core never keeps a new connection from
-//! an idle one.
+//! With work stealing, nearly every request of a few microseconds would wake a second thread, and
+//! the threads of crowded cores would hold each other up. Listeners accept on another runtime, so
+//! that a busy core never keeps a new connection from an idle one.
 
 use crate::metrics::seed_hash_maps;
 use std::io;
@@ -13,17 +12,17 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
-/// What a runtime is given for work of its blocking threads that has not ended.
+/// How long a runtime waits at its end for work on its blocking threads.
 const END: Duration = Duration::from_millis(100);
 
-/// The running threads; they end when this is dropped.
+/// The running threads, which end when this value is dropped.
 pub struct Cores {
     handles: Vec<Handle>,
     threads: Vec<Thread>,
 }
 
 struct Thread {
-    /// Dropping it ends the thread.
+    /// Ends the thread when dropped.
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
@@ -32,7 +31,7 @@ impl Cores {
     /// Starts a thread for each core that this process may run on.
     ///
     /// # Errors
-    /// When the operating system refuses a thread, or what a runtime is made of.
+    /// When the operating system refuses a thread or a resource of a runtime.
     pub fn start() -> io::Result<Self> {
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut started = Self {
@@ -43,14 +42,15 @@ impl Cores {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             started.handles.push(runtime.handle().clone());
             let (stop, stopped) = oneshot::channel();
-            let thread = thread::Builder::new().name(format!("core-{core}"));
-            let thread = thread.spawn(move || run(runtime, stopped))?;
+            let thread = thread::Builder::new()
+                .name(format!("core-{core}"))
+                .spawn(move || run(runtime, stopped))?;
             started.threads.push(Thread { stop, thread });
         }
         Ok(started)
     }
 
-    /// Where connections can be given to.
+    /// The runtimes, to give connections to.
     #[must_use]
     pub fn handles(&self) -> &[Handle] {
         &self.handles
@@ -59,7 +59,7 @@ impl Cores {
 
 fn run(runtime: Runtime, stopped: oneshot::Receiver<()>) {
     seed_hash_maps();
-    // An error is the sender's end, which is what it waits for.
+    // An error means that the sender was dropped, which is the signal to end.
     let _ended = runtime.block_on(stopped);
     runtime.shutdown_timeout(END);
 }
@@ -68,7 +68,7 @@ impl Drop for Cores {
     fn drop(&mut self) {
         let threads = self.threads.drain(..).map(|core| (core.stop, core.thread));
         let (stops, threads): (Vec<_>, Vec<_>) = threads.unzip();
-        // All of them first: they end side by side.
+        // All are told first, so that they end side by side.
         drop(stops);
         for thread in threads {
             if thread.join().is_err() {

@@ -1,16 +1,16 @@
-//! Whether all that a connection was given to write has left it.
+//! Whether everything that a connection was given to write has been sent.
 //!
-//! hyper drops what it holds of an answer when the answer's body fails. A body that is to be cut
-//! waits here first, until hyper has written all that it was given and has flushed its stream, so
-//! that the head and what was made of the body leave before the connection is cut. Each connection
-//! is one task: its body asks and its stream answers within that task.
+//! hyper drops the unsent part of an answer when the answer's body fails. A body that is about to
+//! fail waits here first, until hyper has written everything it was given and has flushed its
+//! stream. So the head and the finished part of the body are sent before the connection is cut.
+//! Each connection is one task: its body waits and its stream reports within that task.
 
 use std::cell::Cell;
 use std::task::{Context, Poll};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Flush {
-    /// Nobody waits.
+    /// The body does not wait.
     Idle,
     Awaited,
     Done,
@@ -20,13 +20,13 @@ tokio::task_local! {
     static FLUSH: Cell<Flush>;
 }
 
-/// Serves a connection: what is within may ask and tell.
+/// Serves a connection; within it, [`poll`] and [`tell`] work.
 pub(super) fn scope<F: Future>(connection: F) -> impl Future<Output = F::Output> {
     FLUSH.scope(Cell::new(Flush::Idle), connection)
 }
 
-/// Ready once the connection's stream was flushed after this was first asked; at once where there
-/// is no connection.
+/// Ready once the connection's stream was flushed after the first call; ready at once outside of a
+/// connection.
 pub(super) fn poll() -> Poll<()> {
     let asked = FLUSH.try_with(|flush| match flush.get() {
         Flush::Done => {
@@ -41,9 +41,9 @@ pub(super) fn poll() -> Poll<()> {
     asked.unwrap_or(Poll::Ready(()))
 }
 
-/// Notes that the connection's stream has been flushed, and wakes the body that waits for it.
+/// Records that the connection's stream was flushed, and wakes the body that waits for it.
 pub(super) fn tell(cx: &Context<'_>) {
-    // Outside of a connection nobody waits.
+    // Outside of a connection there is no body that waits.
     let _outside = FLUSH.try_with(|flush| {
         if flush.get() == Flush::Awaited {
             flush.set(Flush::Done);

@@ -1,8 +1,8 @@
-//! The HTTP service: routes, authentication, bounds of the body, dispatch, answers.
+//! The HTTP service: routes, authentication, bounds of bodies, dispatch, answers.
 //!
-//! The order of checks is that of AWS: method and path, then what the head says of the caller, and
-//! only then is the body read; the signature over it, and last what it is about. Work is done for a
-//! stranger only after his access key is known.
+//! The order of checks is AWS's: first method and path, then the credentials in the head. Only then
+//! is the body read, its signature compared, and its content looked at. Work for a caller begins
+//! only when its access key is known.
 
 use crate::api::{ApiError, KmsErrorCode, Reply, RequestId, Requester};
 use crate::auth::AuthError;
@@ -34,33 +34,33 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
-/// What carries keys is kept nowhere on its way.
+/// Answers that carry keys must not be stored on their way.
 const NO_STORE: HeaderValue =
     HeaderValue::from_static("no-cache, no-store, must-revalidate, private");
 
-/// Failed requests that are logged.
+/// Log lines of failed requests.
 static FAILED: LogLines = LogLines::new();
 
-/// Who may use the admin routes.
+/// The caller of the admin routes.
 pub(super) struct Operator {
     pub(super) uid: u32,
     pub(super) principal: Arc<Principal>,
 }
 
-/// What the requests of one listener meet.
-pub(super) struct Front {
+/// Answers the requests of one listener.
+pub(super) struct HttpEndpoint {
     service: Arc<Service>,
-    /// On the daemon's own Unix socket only.
+    /// `Some` only on the daemon's own Unix socket.
     operator: Option<Operator>,
     tally: Tally,
     bodies: Room,
 }
 
-/// Why a request was not answered with what it asked for.
+/// Why a request was refused.
 enum Refusal {
-    /// No route: in plain text, since whoever asks speaks no KMS.
+    /// There is no such route. The answer is plain text, because the client does not speak KMS.
     Route(Outcome),
-    /// With the status of its code or, where HTTP has a better one, with another.
+    /// A refusal with its status: that of the code, or a more precise one of HTTP.
     Api(StatusCode, ApiError),
 }
 
@@ -76,7 +76,7 @@ impl From<Outcome> for Refusal {
     }
 }
 
-impl Front {
+impl HttpEndpoint {
     pub(super) fn new(
         service: Arc<Service>,
         transport: &'static str,
@@ -109,11 +109,12 @@ impl Front {
             Ok(response) => (response, Outcome::Ok),
             Err(refusal) => refused(id, subject, refusal),
         };
+        // The answer is known; the rest decides whether the connection can take another request.
         let is_over = body.is_read || body.discard(&head).await;
         let headers = response.headers_mut();
         if !is_over || caller.place.is_last() {
-            // The listener shuts down, or what is left of the body stands in the next request's
-            // way: the peer is told to begin anew.
+            // The listener shuts down, or an unread body is in the way of the next request: the
+            // peer is told to connect again.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         headers.insert(REQUEST_ID, id.to_header());
@@ -147,15 +148,17 @@ impl Front {
             Route::Kms => {
                 let (requester, body) = self.authenticate(id, caller, head, body).await?;
                 let unknown = || ApiError::bare(KmsErrorCode::UnknownOperationException);
-                let operation = route::target(&head.headers).and_then(Operation::named);
-                let operation = operation.ok_or_else(unknown)?;
+                let operation = route::target(&head.headers)
+                    .and_then(Operation::named)
+                    .ok_or_else(unknown)?;
                 *subject = Subject::Operation(operation);
                 Ok(done(
                     self.service.api.call(operation, &requester, &body).await?,
                 ))
             }
-            // The others in a box: hyper moves the future of a request into its connection's
-            // memory, and that of a KMS operation is a tenth of theirs.
+            // The other futures are boxed: hyper moves the future of a request into its
+            // connection's memory, and that of a KMS operation is much smaller than theirs (rows
+            // "beside the build before" of benches/RESULTS.md).
             Route::DataKeys => {
                 *subject = Subject::DataKeys;
                 Box::pin(self.data_keys(id, caller, head, body)).await
@@ -171,7 +174,7 @@ impl Front {
         }
     }
 
-    /// Performs an operation for the operator.
+    /// Runs an operation for the operator.
     async fn administer(
         &self,
         id: RequestId,
@@ -190,8 +193,8 @@ impl Front {
         Ok(done(called?))
     }
 
-    /// The operator, if it is he who asks: the right uid, and nothing in the head that claims to be
-    /// somebody else.
+    /// The operator, if the caller is the operator: the uid is right, and nothing in the head
+    /// claims another identity.
     fn operator(&self, caller: &Caller, head: &Parts) -> Option<&Arc<Principal>> {
         let operator = self.operator.as_ref()?;
         let is_he = caller.uid == Some(operator.uid) && !claims_a_signature(head);
@@ -201,7 +204,7 @@ impl Front {
         is_he.then_some(&operator.principal)
     }
 
-    /// Who asks, and the body, whose signature has been compared.
+    /// Authenticates the caller. Returns the requester and the body, whose signature was compared.
     async fn authenticate(
         &self,
         id: RequestId,
@@ -214,14 +217,13 @@ impl Front {
         } = &*self.service;
         let unknown = |error| self.unknown(id, caller, head, error);
         let snapshot = keystore.snapshot();
-        // A body takes as long as its sender likes: whoever was removed meanwhile is no principal
-        // any more.
+        // A body may take a long time. A principal that was removed meanwhile must not be served.
         let has_moved = || keystore.revision() != snapshot.revision;
         let now = self.service.clock.now();
         if !claims_a_signature(head) {
             let mut principal = of_connection(caller, now, &snapshot).map_err(unknown)?;
             let body = self.read(body).await?;
-            // Not before: whoever sends slowly would hold its place as long as it likes.
+            // Not earlier: a slow sender would keep its connection busy for as long as it likes.
             caller.place.begin();
             if has_moved() {
                 principal = of_connection(caller, now, &keystore.snapshot()).map_err(unknown)?;
@@ -255,11 +257,11 @@ impl Front {
         Ok((signed, body))
     }
 
-    /// Counts a caller who could not be authenticated, and tells of it.
+    /// Counts and logs a caller that could not be authenticated.
     fn unknown(&self, id: RequestId, caller: &Caller, head: &Parts, error: AuthError) -> Refusal {
         let named = |code: &KmsErrorCode| code.name() == error.code;
-        // `auth` stands below `api` and names its codes as text; one that is not in the closed set
-        // would be a fault of ours, not the caller's.
+        // `auth` is below `api` and names its codes as text. A code that is not in the closed set
+        // is a fault of this program, not of the caller.
         let refusal = match KmsErrorCode::ALL.into_iter().find(named) {
             Some(code) => ApiError::new(code, error.message),
             None => ApiError::internal(error),
@@ -269,22 +271,22 @@ impl Front {
         refusal.into()
     }
 
-    /// Reads the body, within its bounds.
+    /// Reads the body within its bounds.
     async fn read(&self, body: &mut RequestBody) -> Result<Bytes, ApiError> {
         let time = Duration::from_millis(self.service.limits.body_timeout_ms);
         body.read(&self.bodies, time).await
     }
 }
 
-/// Whether the head holds anything of a signature; such a request is judged by it alone, and never
-/// by peer credentials or a client certificate.
+/// Whether the head has any part of a signature. Such a request is authenticated by its signature
+/// alone, and never by peer credentials or a client certificate.
 fn claims_a_signature(head: &Parts) -> bool {
     head.headers.contains_key(AUTHORIZATION)
         || head.headers.contains_key(SECURITY_TOKEN)
         || sigv4::claims_a_signature(&head.uri)
 }
 
-/// Who asks, with what the transport knows of the connection.
+/// The requester, with the transport's knowledge of the connection.
 fn requester(request_id: RequestId, principal: Arc<Principal>, caller: &Caller) -> Requester {
     Requester {
         principal,
@@ -296,8 +298,7 @@ fn requester(request_id: RequestId, principal: Arc<Principal>, caller: &Caller) 
     }
 }
 
-/// The principal of whoever has made the connection: of a Unix socket's peer, or of a client
-/// certificate.
+/// The principal of a connection: that of a Unix socket's peer or of a client certificate.
 fn of_connection(
     caller: &Caller,
     now: Timestamp,

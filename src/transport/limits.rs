@@ -8,19 +8,20 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Open connections of each listener at most; a full one lets go of strangers and of idle ones.
+    /// The most open connections of each listener. A full one closes connections that are not
+    /// authenticated, and idle ones.
     pub connections_max: usize,
     /// Milliseconds for a TLS handshake.
     pub handshake_timeout_ms: u64,
     /// Milliseconds from the accept, or from the last response's end, to the end of a request's
     /// head.
     pub head_timeout_ms: u64,
-    /// Milliseconds for a request's body.
+    /// Milliseconds for the body of a request.
     pub body_timeout_ms: u64,
-    /// Milliseconds that a response waits for a reader that takes nothing of it, and a batch for
-    /// its limits.
+    /// Milliseconds that a response waits for a reader that takes nothing, and a batch for its
+    /// limits.
     pub write_timeout_ms: u64,
-    /// Seconds that requests in flight are given after SIGTERM or SIGINT.
+    /// Seconds for requests in progress after SIGTERM or SIGINT.
     pub drain_seconds: u64,
 }
 

@@ -1,15 +1,15 @@
-//! Log lines that a caller can cause: bounded by kind, so that no caller fills the log's disk.
-//! Metrics and the audit log count every one.
+//! Log lines that a caller can cause. They are bounded by kind, so that a caller cannot fill the
+//! disk of the log. Metrics and the audit log count every event.
 
 use crate::clock::Clock;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Lines of one kind in one [`WINDOW`] at most: enough to see what is wrong.
+/// The most lines of one kind in one [`WINDOW`]: enough to see the problem.
 const LINES_MAX: u64 = 20;
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// The lines of one kind.
+/// The log lines of one kind.
 pub(super) struct LogLines(Mutex<Option<Window>>);
 
 struct Window {
@@ -24,11 +24,13 @@ impl LogLines {
         Self(Mutex::new(None))
     }
 
-    /// Whether one more line may be written, and how many were left out since the last one.
+    /// Whether one more line may be written, and how many were suppressed since the last one.
     pub(super) fn admit(&self) -> Option<u64> {
-        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let window = window.get_or_insert_with(|| Window::new(Clock::system()));
-        window.admit()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert_with(|| Window::new(Clock::system()))
+            .admit()
     }
 }
 

@@ -1,9 +1,10 @@
 //! Threads that make the chunks of batches and streams, one for each core, at the priority of the
 //! pool's fillers.
 //!
-//! A chunk keeps a processor busy for milliseconds. At normal priority a single request that comes
-//! meanwhile waits for the scheduler's next tick, some milliseconds; at SCHED_IDLE it is served at
-//! once, and bulk has every moment that nobody else wants.
+//! A chunk keeps a processor busy for milliseconds. At normal priority, a single request that
+//! arrives meanwhile waits for the scheduler's next tick, some milliseconds. At SCHED_IDLE it is
+//! served at once, and bulk work runs whenever the core is free (row "online p99 beside a stream of
+//! containers at full speed" of benches/RESULTS.md).
 
 use crate::pool::lower_priority;
 use crate::transport::batch::BATCHES_BYTES_MAX;
@@ -13,12 +14,13 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// Panics that are logged.
+/// Log lines about panics.
 static PANICS: LogLines = LogLines::new();
-/// Streams of containers at once: each may hold a message of 16 MiB, and what is made of it.
+/// The most streams of containers at the same time. Each may hold a message of 16 MiB and its
+/// results.
 const STREAMS_MAX: u64 = 64;
 
-/// The threads, and the shares of what they make; clones share them.
+/// The threads, and the shares of what they make. Clones share them.
 #[derive(Clone)]
 pub struct Makers {
     threads: Arc<ThreadPool>,
@@ -39,7 +41,7 @@ impl Makers {
             .num_threads(cores)
             .thread_name(|number| format!("bulk-{number}"))
             .start_handler(|_| lower_priority())
-            // Whoever waits for it is told that it is lost.
+            // The caller that waits is told that its work is lost.
             .panic_handler(|_| {
                 if let Some(left_out) = PANICS.admit() {
                     tracing::error!(
@@ -56,14 +58,14 @@ impl Makers {
         })
     }
 
-    /// Does `work` when it is its turn; `None` if it panicked.
+    /// Runs `work` on one of the threads; `None` if it panicked.
     pub(super) async fn make<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let (done, made) = oneshot::channel();
         self.threads.spawn_fifo(move || {
-            // Whoever waited may be gone.
+            // The caller that waited may have gone.
             drop(done.send(work()));
         });
         made.await.ok()

@@ -1,9 +1,9 @@
-//! The body of an answer that is made part by part, when hyper asks for more: a slow reader slows
-//! the making, and what is held is bounded.
+//! The body of an answer that is made part by part when hyper asks for more: a slow reader slows
+//! the making, and memory is bounded.
 //!
-//! The first part is made before the head leaves: what is refused by then has a status and an error
-//! of its own. An answer that fails later ends where all can see it: with last words, if its form
-//! has room for them, or cut. What was made of it leaves before its connection is cut.
+//! The first part is made before the head is sent, so that a refusal by then has its own status and
+//! error. An answer that fails later shows it: it ends with an error text, if its form has a place
+//! for one, or is cut. The parts that were made are sent before the connection is cut.
 
 use crate::api::{ApiError, RequestId};
 use crate::transport::flushed;
@@ -13,30 +13,31 @@ use hyper::body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// Ends of answers that are logged.
+/// Log lines about answers that ended early.
 static ENDED: LogLines = LogLines::new();
 
-/// A part of an answer; the last one is told apart.
+/// A part of an answer; the last one is marked.
 pub(super) enum Part {
     More(Bytes),
     Last(Bytes),
 }
 
-/// What makes an answer.
-pub(super) trait Parts: Send + Unpin + 'static {
-    /// What it makes, for the log.
+/// Makes the parts of an answer.
+pub(super) trait PartSource: Send + Unpin + 'static {
+    /// The name of the answer in the log.
     const WHAT: &'static str;
 
-    /// Makes the next part. Not asked again after an error.
+    /// Makes the next part. It is not called again after an error.
     fn next(&mut self) -> impl Future<Output = Result<Part, ApiError>> + Send;
 
-    /// What an answer that failed after its head may still say in its own form.
+    /// The error text, in the form of the answer, of an answer that failed after its head; `None`
+    /// if the form has no place for it.
     fn last_words(&self, error: &ApiError) -> Option<Bytes>;
 
-    /// Keys or rows that were handed out; `None` if they are lost.
+    /// The keys or rows that were handed out; `None` if the maker is lost.
     fn handed_out(&self) -> Option<u64>;
 
-    /// Bytes of the whole answer, where they are known.
+    /// The bytes of the whole answer, where they are known.
     fn bytes(&self) -> Option<u64>;
 }
 
@@ -45,7 +46,7 @@ type Making<P> = Pin<Box<dyn Future<Output = (P, Result<Part, ApiError>)> + Send
 /// An answer on its way to its reader.
 pub(super) struct Answer<P> {
     request: RequestId,
-    /// What was made before the head was sent.
+    /// The part that was made before the head was sent.
     first: Option<Bytes>,
     state: State<P>,
     bytes_left: Option<u64>,
@@ -54,21 +55,21 @@ pub(super) struct Answer<P> {
 enum State<P> {
     Ready(P),
     Making(Making<P>),
-    /// It has failed: once all before this has left, its connection is cut.
+    /// It has failed; its connection is cut once all earlier parts are sent.
     Failed,
     Ended,
 }
 
-/// The answer failed after its head had been sent.
+/// The answer failed after its head was sent.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer ended early")]
 pub(super) struct EndedEarly;
 
-impl<P: Parts> Answer<P> {
-    /// Begins to answer: the first part is there when this returns.
+impl<P: PartSource> Answer<P> {
+    /// Begins to answer: the first part is made when this returns.
     ///
     /// # Errors
-    /// The refusal, and what was to make the parts.
+    /// The refusal, and the maker of the parts.
     pub(super) async fn begin(request: RequestId, mut parts: P) -> Result<Self, (ApiError, P)> {
         let bytes_left = parts.bytes();
         let (first, state) = match parts.next().await {
@@ -84,7 +85,7 @@ impl<P: Parts> Answer<P> {
         })
     }
 
-    /// What becomes of an answer that has failed.
+    /// Ends an answer that has failed: logs it, and returns its last bytes.
     fn failed(&mut self, parts: &P, error: &ApiError) -> Option<Bytes> {
         if let Some(left_out) = ENDED.admit() {
             tracing::warn!(
@@ -114,7 +115,7 @@ impl<P: Parts> Answer<P> {
     }
 }
 
-impl<P: Parts> Body for Answer<P> {
+impl<P: PartSource> Body for Answer<P> {
     type Data = Bytes;
     type Error = EndedEarly;
 
@@ -125,6 +126,7 @@ impl<P: Parts> Body for Answer<P> {
         if let Some(first) = self.first.take() {
             return self.data(first);
         }
+        // One state at a time; `Ended` stays behind when a state is taken and not replaced.
         loop {
             match std::mem::replace(&mut self.state, State::Ended) {
                 State::Ended => return Poll::Ready(None),
@@ -181,12 +183,12 @@ mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};
 
-    /// One part, and then a refusal that repeats what a caller has sent.
+    /// One part, and then a refusal that repeats the caller's text.
     struct Failing(bool);
 
     const SENT: &str = "alias/a\n2026-01-01T00:00:00Z  INFO keymill: forged\u{1b}[31m";
 
-    impl Parts for Failing {
+    impl PartSource for Failing {
         const WHAT: &'static str = "a test";
 
         async fn next(&mut self) -> Result<Part, ApiError> {
@@ -262,7 +264,7 @@ mod tests {
             "{text}"
         );
         let json = json.text();
-        // 20 of a kind in all, of which another test may have one.
+        // 20 of a kind in all, of which another test may have used one.
         let lines = json.lines().count();
         assert!((18..=19).contains(&lines), "{lines}");
         for line in json.lines() {

@@ -1,14 +1,15 @@
-//! The connections of one listener, and which of them is let go when it is full and another waits.
+//! The connections of one listener, and the choice of the one to close when the listener is full
+//! and another waits.
 //!
-//! Strangers go first, in the order in which they came: connections on which nobody has been
-//! authenticated yet, be it in a handshake, a head or a body. Where there are none, it is the one
-//! that has been idle longest between two requests. A connection in the middle of an authenticated
-//! request is never let go, from when its body has come or its stream of containers begins. So
-//! strangers keep no caller out: their connections only drive out each other, and a caller has its
-//! place as soon as it has asked once.
+//! Connections without an authenticated request yet (in a handshake, a head or a body) are closed
+//! first, in the order in which they came. If there are none, the connection is closed that has
+//! been idle longest between two requests. A connection in an authenticated request is never
+//! closed, from the end of its body or the beginning of its stream of containers on. So strangers
+//! keep no caller out: their connections only displace each other, and a caller keeps its place
+//! from its first request on.
 //!
-//! A connection writes its standing into an atomic of its own, and nothing else is done for it
-//! while the listener has room.
+//! A connection writes its state into its own atomic. Nothing else is done for it while the
+//! listener has room.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -17,27 +18,27 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// Nobody has been authenticated yet.
+/// No request on it was authenticated yet.
 const STRANGER: u64 = 0;
-/// In the middle of an authenticated request.
+/// An authenticated request is in progress.
 const BUSY: u64 = u64::MAX;
 
-/// What one connection is to its listener.
+/// The state of one connection for its listener.
 #[derive(Debug, Default)]
 pub(super) struct Place {
-    /// [`STRANGER`], [`BUSY`], or since when it is idle, in microseconds from 1 on.
+    /// [`STRANGER`], [`BUSY`], or the time since which it is idle, in microseconds from 1 on.
     standing: AtomicU64,
-    /// Whether its next answer is its last.
+    /// Whether the next answer is the last one.
     is_last: AtomicBool,
 }
 
 impl Place {
-    /// A request on it has been authenticated.
+    /// Records that a request was authenticated.
     pub(super) fn begin(&self) {
         self.standing.store(BUSY, Ordering::Relaxed);
     }
 
-    /// An authenticated request, if there was one, has been answered.
+    /// Records that an authenticated request, if there was one, was answered.
     pub(super) fn rest(&self, now: Duration) {
         if self.is_busy() {
             let micros = u64::try_from(now.as_micros()).unwrap_or(BUSY - 2);
@@ -53,13 +54,13 @@ impl Place {
         self.standing.load(Ordering::Relaxed) == STRANGER
     }
 
-    /// Since when it is idle between two requests.
+    /// The time since which it is idle between two requests.
     fn idle_since(&self) -> Option<u64> {
         let standing = self.standing.load(Ordering::Relaxed);
         (standing != STRANGER && standing != BUSY).then_some(standing)
     }
 
-    /// Has its next answer say that it is the last.
+    /// Makes the next answer the last one.
     pub(super) fn close(&self) {
         self.is_last.store(true, Ordering::Relaxed);
     }
@@ -69,14 +70,14 @@ impl Place {
     }
 }
 
-/// Tells a connection that it is let go.
+/// The signal that a connection must close.
 #[derive(Debug)]
 pub(super) struct Notice(oneshot::Receiver<()>);
 
 impl Notice {
-    /// Ends when it is let go; not to be waited for once more after that.
+    /// Returns when the connection must close. It must not be awaited again after that.
     pub(super) async fn given(&mut self) {
-        // The sender is dropped when its listener ends, which has words of its own.
+        // The sender is dropped when the listener ends, which has its own signal.
         if (&mut self.0).await.is_err() {
             pending::<()>().await;
         }
@@ -98,16 +99,16 @@ impl Held {
 /// The places of one listener.
 #[derive(Default)]
 pub(super) struct Places {
-    /// In the order in which they came. Some have ended, and some are no strangers any more.
+    /// In order of arrival. Some have ended, and some are not strangers any more.
     fresh: VecDeque<Held>,
-    /// Those that were found to be no strangers; some have ended.
+    /// Connections that were found not to be strangers. Some have ended.
     known: Vec<Held>,
-    /// How many of both there were when those that have ended were last removed.
+    /// The number of both when ended connections were last removed.
     swept: usize,
 }
 
 impl Places {
-    /// A place for a new connection, and what it listens to.
+    /// Makes the state of a new connection, and its signal to close.
     pub(super) fn take(&mut self) -> (Arc<Place>, Notice) {
         let held = self.fresh.len() + self.known.len();
         if held > 2 * self.swept.max(32) {
@@ -124,7 +125,7 @@ impl Places {
         (place, Notice(given))
     }
 
-    /// Lets one go, unless all are busy; whether there was one.
+    /// Closes one connection, unless all are busy. Returns whether there was one.
     pub(super) fn let_one_go(&mut self) -> bool {
         while let Some(held) = self.fresh.pop_front() {
             if !held.place.is_strangers() {
@@ -134,12 +135,12 @@ impl Places {
             }
         }
         self.known.retain(|held| !held.has_ended());
-        let idle = self.known.iter().enumerate();
-        let idle = idle.filter_map(|(at, held)| Some((held.place.idle_since()?, at)));
+        let known = self.known.iter().enumerate();
+        let idle = known.filter_map(|(at, held)| Some((held.place.idle_since()?, at)));
         let Some((_, idlest)) = idle.min() else {
             return false;
         };
-        // One that has ended since has made room as well.
+        // A connection that has ended meanwhile has made room as well.
         let _ended = self.known.swap_remove(idlest).notice.send(());
         true
     }
@@ -149,8 +150,8 @@ impl Places {
 mod tests {
     use super::*;
 
-    /// Places as `standings` says: `None` is a stranger's, `Some(None)` a busy one, else idle since
-    /// that many seconds.
+    /// Connections with these states: `None` is a stranger, `Some(None)` is busy, others are idle
+    /// since that many seconds.
     fn places(standings: &[Option<Option<u64>>]) -> (Places, Vec<(Arc<Place>, Notice)>) {
         let mut places = Places::default();
         let taken = standings.iter().map(|standing| {
@@ -167,7 +168,7 @@ mod tests {
         (places, taken)
     }
 
-    /// Which of them have been let go, in the order in which they were.
+    /// The connections that were closed, in this order.
     fn let_go(places: &mut Places, taken: &mut [(Arc<Place>, Notice)]) -> Vec<usize> {
         let mut gone = Vec::new();
         while places.let_one_go() {

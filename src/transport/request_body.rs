@@ -1,4 +1,5 @@
-//! The body of a request: read within its bounds and those of all bodies together, or let go.
+//! The body of a request: read within its own bounds and those of all bodies together, or
+//! discarded.
 
 use crate::api::{ApiError, KmsErrorCode};
 use crate::transport::room::{NoRoom, Part, Room};
@@ -13,26 +14,28 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-/// Bytes of a request's body: room for the largest that KMS knows (a policy of 131,072 characters,
-/// an attestation document of 350 KB in base64).
+/// The most bytes of a request's body: room for the largest that KMS has (a policy of 131,072
+/// characters, an attestation document of 350 KB in base64).
 const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// Bytes of the bodies of one listener together, from when they come until they are answered.
+/// The most bytes of all bodies of one listener together, from their arrival until they are
+/// answered.
 pub(super) const TOGETHER_BYTES_MAX: usize = 32 * BODY_BYTES_MAX;
-/// Bytes of a body that is not counted among them: nearly every request's, and less than what its
-/// connection takes beside it.
+/// A body of at most this many bytes is not counted: nearly every request's body, and less than the
+/// other memory of its connection.
 const UNCOUNTED_BYTES_MAX: u64 = 8 * 1024;
 
-/// Bytes and time of a refused request's body, past which its connection is given up.
+/// The most bytes and time for the rest of a refused request's body; beyond them its connection is
+/// closed.
 const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 const DISCARD_TIME: Duration = Duration::from_millis(250);
 
 /// The body of a request.
 pub(super) struct RequestBody {
-    /// `None` once its answer has it.
+    /// `None` once the answer has taken it.
     pub(super) incoming: Option<Incoming>,
-    /// To its end.
+    /// Whether it was read to its end.
     pub(super) is_read: bool,
-    /// Its part of the room for all of them, until the request is answered.
+    /// Its part of the room for all bodies, until the request is answered.
     part: Option<Part>,
 }
 
@@ -45,7 +48,7 @@ impl RequestBody {
         }
     }
 
-    /// Reads it, once, within its bounds and `time`.
+    /// Reads the body, once, within its bounds and within `time`.
     ///
     /// # Errors
     /// `RequestEntityTooLarge`, `ThrottlingException` when there is no room,
@@ -55,8 +58,8 @@ impl RequestBody {
             return Err(ApiError::internal("a body is read once"));
         };
         let size = incoming.size_hint();
-        // What `Content-Length` announces is refused before it is read, and before `100 Continue`
-        // asks for it.
+        // A `Content-Length` that is too large is refused before the body is read, and before `100
+        // Continue` asks for it.
         if size.lower() > BODY_BYTES_MAX as u64 {
             return Err(too_large());
         }
@@ -70,12 +73,12 @@ impl RequestBody {
                     .map_or_else(broken, |body| Ok(body.to_bytes()));
             }
             let part = self.part.insert(room.begin());
-            // Boxed: the future of every request would have room for it.
+            // Boxed: otherwise the future of every request would have room for it.
             Box::pin(counted(limited, part)).await
         };
         let mut read = pin!(read);
-        // Nearly every body has come with its head: there is nothing to wait for, and no clock to
-        // ask.
+        // Nearly every body has arrived with its head: then there is nothing to wait for, and no
+        // timer is needed.
         let at_once = poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx))).await;
         let read = match at_once {
             Poll::Ready(read) => Ok(read),
@@ -97,8 +100,8 @@ impl RequestBody {
         }
     }
 
-    /// Lets go of what a refused request still has of its body, if that is little and here; whether
-    /// it was.
+    /// Discards the rest of a refused request's body, if it is small and has arrived. Returns
+    /// whether it was discarded.
     pub(super) async fn discard(&mut self, head: &Parts) -> bool {
         let Some(incoming) = &mut self.incoming else {
             return true;
@@ -107,7 +110,7 @@ impl RequestBody {
             return true;
         }
         let bytes = incoming.size_hint().upper();
-        // To read on would be to ask for it.
+        // To read on would ask the client to send it.
         if head.headers.contains_key(EXPECT) || bytes.is_none_or(|bytes| bytes > DISCARD_BYTES_MAX)
         {
             return false;
@@ -126,7 +129,7 @@ impl RequestBody {
     }
 }
 
-/// Reads a body whose bytes are counted as they come.
+/// Reads a body whose bytes are counted as they arrive.
 async fn counted(mut body: Limited<&mut Incoming>, part: &mut Part) -> Result<Bytes, ApiError> {
     let mut bytes = BytesMut::new();
     loop {
@@ -146,8 +149,8 @@ async fn counted(mut body: Limited<&mut Incoming>, part: &mut Part) -> Result<By
     Ok(bytes.freeze())
 }
 
-/// A body that is too long, or whose framing is broken or peer is gone; hyper closes the connection
-/// after this answer.
+/// The error of a body that is too long, or whose framing is broken or whose peer has gone. hyper
+/// closes the connection after this answer.
 fn broken<T>(error: Box<dyn Error + Send + Sync>) -> Result<T, ApiError> {
     if error.is::<LengthLimitError>() {
         return Err(too_large());

@@ -1,15 +1,16 @@
-//! The room for the bodies of requests: what all of one listener may hold together.
+//! The memory for the bodies of requests that one listener may hold at the same time.
 //!
-//! A body is held before its signature can be compared, so a client that only knows the id of an
-//! access key could have one held on each connection. What has come is counted, not what was
-//! announced. When there is no room, the body gives way that has been coming in for longest: one
-//! that stalls does not keep out others, and one that has come whole is kept until it is answered.
+//! A body is held before its signature can be compared, so a client that knows only the id of an
+//! access key could make the daemon hold one on each connection. The bytes that have arrived are
+//! counted, not those that were announced. When the room is used up, the body that has been
+//! arriving for longest gives way. So a body that stalls does not keep out others, and a complete
+//! body is kept until it is answered.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// What one listener has.
+/// The room of one listener.
 pub(super) struct Room {
     bytes_max: usize,
     held: Arc<Mutex<Held>>,
@@ -17,10 +18,10 @@ pub(super) struct Room {
 
 #[derive(Default)]
 struct Held {
-    /// Of all bodies.
+    /// The bytes of all bodies.
     bytes: usize,
     next: u64,
-    /// Those that are still coming in, the oldest first.
+    /// Bodies that are still arriving, the oldest first.
     incoming: BTreeMap<u64, Incoming>,
 }
 
@@ -29,12 +30,12 @@ struct Incoming {
     given_up: Arc<Notify>,
 }
 
-/// The part of one body, which is given back when this is dropped.
+/// The part of one body, given back when it is dropped.
 pub(super) struct Part {
     held: Arc<Mutex<Held>>,
     bytes_max: usize,
     number: u64,
-    /// Bytes, once it has come whole.
+    /// The bytes, once the body is complete.
     whole: Option<usize>,
     given_up: Arc<Notify>,
 }
@@ -44,7 +45,7 @@ pub(super) struct Part {
 pub(super) struct NoRoom;
 
 impl Room {
-    /// Room for so many bytes.
+    /// Makes room for so many bytes.
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
             bytes_max,
@@ -52,7 +53,7 @@ impl Room {
         }
     }
 
-    /// The part of a body that begins to come in.
+    /// The part of a body that begins to arrive.
     pub(super) fn begin(&self) -> Part {
         let given_up = Arc::new(Notify::new());
         let mut held = lock(&self.held);
@@ -75,7 +76,7 @@ impl Room {
 }
 
 impl Part {
-    /// So many more bytes have come.
+    /// Counts bytes that have arrived.
     ///
     /// # Errors
     /// [`NoRoom`]: this body has given way to another, or none could give way to it.
@@ -104,11 +105,12 @@ impl Part {
     }
 
     /// Returns when this body has given way to another.
+    // The notice is kept if it was given before.
     pub(super) async fn given_up(&self) {
         self.given_up.notified().await;
     }
 
-    /// The body has come whole: it gives way to no other.
+    /// Records that the body is complete: from now on it does not give way.
     ///
     /// # Errors
     /// [`NoRoom`]: it has given way already.
@@ -128,7 +130,7 @@ impl Drop for Part {
     }
 }
 
-/// Nothing panics under it that leaves it half done.
+/// Nothing that panics under the lock leaves it half changed.
 fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -153,7 +155,7 @@ mod tests {
         assert_eq!(first.grow(1), Err(NoRoom));
         assert_eq!(first.complete(), Err(NoRoom));
         assert_eq!(held(&room), 70);
-        // What has come whole stays.
+        // A complete body stays.
         second.complete().unwrap();
         third.complete().unwrap();
         let mut fourth = room.begin();

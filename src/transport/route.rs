@@ -1,22 +1,22 @@
-//! What a request's head asks for: its route, its operation, and the form of its answer. Pure; sees
-//! no body and no caller.
+//! The target of a request: its route, its operation, and the form of its answer. Pure; reads
+//! neither body nor caller.
 
 use crate::stream::MEDIA_TYPE;
 use crate::stream::Purpose;
 use crate::transport::tally::Outcome;
 use http::{HeaderMap, HeaderName, Method, header};
 
-/// What every `X-Amz-Target` begins with (KMS service model, `targetPrefix`).
+/// The prefix of `X-Amz-Target` (KMS service model, `targetPrefix`).
 const TARGET_PREFIX: &str = "TrentService.";
-/// What the paths of the operator's own operations begin with.
+/// The prefix of the paths of the operator's operations.
 const ADMIN_PREFIX: &str = "/v1/admin/";
 
-/// Where a request goes.
+/// The destination of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Route<'a> {
-    /// AWS KMS JSON 1.1; the operation is in a header.
+    /// AWS KMS JSON 1.1; a header names the operation.
     Kms,
-    /// A batch.
+    /// A batch of data keys.
     DataKeys,
     /// A stream of containers.
     Containers(Purpose),
@@ -55,7 +55,8 @@ fn purpose(path: &str) -> Option<Purpose> {
 
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 
-/// The operation that `X-Amz-Target` names, if there is one such field and its prefix is right.
+/// The operation that `X-Amz-Target` names, if there is exactly one such field and its prefix is
+/// right.
 pub(super) fn target(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(TARGET).iter();
     let (value, more) = (values.next()?, values.next());
@@ -63,7 +64,7 @@ pub(super) fn target(headers: &HeaderMap) -> Option<&str> {
     more.is_none().then(|| text.strip_prefix(TARGET_PREFIX))?
 }
 
-/// The form of a batch.
+/// The form of a batch's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     /// `application/octet-stream`: blobs of one length, one after the other.
@@ -74,7 +75,7 @@ pub(super) enum Form {
     Arrow,
 }
 
-/// Their media types, for the refusal of every other.
+/// The media types of all forms, for the refusal of others.
 pub(super) const FORMS: &str =
     "application/octet-stream, application/x-ndjson, application/vnd.apache.arrow.stream";
 
@@ -87,10 +88,10 @@ impl Form {
         }
     }
 
-    /// The form that `Accept` asks for (RFC 9110, section 12.5.1); octets when it is absent or
-    /// leaves the choice.
+    /// The form that `Accept` asks for (RFC 9110, section 12.5.1). Octets when the header is absent
+    /// or leaves the choice.
     pub(super) fn accepted(headers: &HeaderMap) -> Option<Self> {
-        // In the order in which they are taken where they are wanted alike.
+        // In the order of preference among types of equal weight.
         const ALL: [Form; 3] = [Form::Octets, Form::Lines, Form::Arrow];
         let mut wanted = ALL.map(|form| (Preference::default(), form));
         let mut absent = true;
@@ -106,11 +107,13 @@ impl Form {
             return Some(Self::Octets);
         }
         let wanted = wanted.map(|(preference, form)| (preference.order(), form));
-        // The first of those that are wanted most.
+        // The first of the types with the greatest weight.
         let most = wanted.iter().map(|(order, _)| *order).max()?;
+        if most.0 == 0 {
+            return None;
+        }
         let mut best = wanted.into_iter().filter(|(order, _)| *order == most);
-        let acceptable = most.0 > 0;
-        best.next().map(|(_, form)| form).filter(|_| acceptable)
+        best.next().map(|(_, form)| form)
     }
 }
 
@@ -150,7 +153,7 @@ impl Preference {
     }
 }
 
-/// A weight such as `0.7`; one that is none counts as a refusal.
+/// A weight such as `0.7`. A malformed one counts as a refusal.
 fn thousandths(weight: &str) -> u16 {
     let (whole, fraction) = weight.split_once('.').unwrap_or((weight, ""));
     let digits = fraction.len() <= 3 && fraction.bytes().all(|byte| byte.is_ascii_digit());

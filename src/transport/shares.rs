@@ -1,5 +1,5 @@
-//! Shares of what is held for as long as a reader likes: all of it is bounded, and no principal has
-//! it all.
+//! Shares of a resource that is held for as long as a reader likes. The whole is bounded, and no
+//! principal can hold all of it.
 //!
 //! A principal may hold as much as it leaves free: half when it is alone, and less the more others
 //! hold. So there is always something left for a principal that holds nothing.
@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// All that there is to be shared; clones are the same.
+/// The whole resource. Clones refer to the same one.
 #[derive(Clone)]
 pub(super) struct Shares(Arc<State>);
 
@@ -19,7 +19,7 @@ struct State {
 #[derive(Default)]
 struct Held {
     sum: u64,
-    /// By the lasting ARN of a principal: sessions of a role are one.
+    /// By the lasting ARN of a principal: all sessions of a role count as one.
     of: HashMap<String, u64>,
 }
 
@@ -36,7 +36,7 @@ impl Shares {
         Self(Arc::new(State { all, held }))
     }
 
-    /// Takes a share of `count` for a principal, if it then holds no more than is left free.
+    /// Takes a share of `count` for a principal, unless it would then hold more than is left free.
     pub(super) fn take(&self, holder: &str, count: u64) -> Option<Share> {
         let mut held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
         let own = held.of.get(holder).copied().unwrap_or_default();

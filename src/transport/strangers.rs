@@ -1,6 +1,6 @@
-//! Callers who could not be authenticated, told to the operator: they have no audit record, since
-//! strangers could fill the disk with them, and so a log line is where one of them is looked for.
-//! Lines are bounded by kind, and metrics count every one.
+//! Log lines about callers that could not be authenticated. They have no audit record, because
+//! strangers could fill the disk with records, so the log is where an operator looks for them. The
+//! lines are bounded by kind, and metrics count every such request.
 
 use crate::api::{ApiError, KmsErrorCode, RequestId};
 use crate::transport::caller::Caller;
@@ -8,26 +8,27 @@ use crate::transport::log_lines::LogLines;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-/// Characters of what the caller claims to be, and of a reason, at most: both repeat what was sent.
+/// The most characters that are shown of a claimed identity or of a reason: both repeat the
+/// caller's text.
 const SHOWN_CHARACTERS_MAX: usize = 160;
 
-/// The lines of each reason: whoever sends what is no request at all does not hide a wrong secret.
+/// The lines of each reason are bounded apart, so that malformed requests do not hide a wrong
+/// secret.
 static LINES: [LogLines; KmsErrorCode::ALL.len()] =
     [const { LogLines::new() }; KmsErrorCode::ALL.len()];
 
-/// Tells of a caller who could not be authenticated.
+/// Logs a caller that could not be authenticated.
 pub(super) fn tell(id: RequestId, caller: &Caller, headers: &HeaderMap, error: &ApiError) {
     let code = error.code();
     let Some(left_out) = LINES[code as usize].admit() else {
         return;
     };
-    // A header that is not understood is repeated in the message, with a signature that may be
-    // good.
+    // The message repeats a header that could not be parsed, with a signature that may be valid.
     let reason = match code {
         KmsErrorCode::IncompleteSignatureException => "",
         _ => error.message(),
     };
-    // Written as a literal: control characters and line feeds come out escaped.
+    // Written as a literal: control characters and line feeds are escaped.
     tracing::warn!(
         request_id = %id,
         code = code.name(),
@@ -40,7 +41,7 @@ pub(super) fn tell(id: RequestId, caller: &Caller, headers: &HeaderMap, error: &
     );
 }
 
-/// The access key that a header claims to be signed with.
+/// The access key that a header names.
 fn access_key_id(headers: &HeaderMap) -> Option<&str> {
     let header = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (_, credential) = header.split_once("Credential=")?;
@@ -111,7 +112,7 @@ mod tests {
             assert!(text.contains(part), "{part} is not in {text}");
         }
         assert_eq!(text.lines().count(), 1, "{text}");
-        // What repeats the header does not show the signature.
+        // A reason that repeats the header does not show the signature.
         let error = ApiError::new(
             KmsErrorCode::IncompleteSignatureException,
             authorization.to_owned(),

@@ -1,5 +1,5 @@
-//! Requests and their durations, counted in tables: a handle is registered when its cell is first
-//! used, and never on the way of a later request.
+//! Requests and their durations, counted in tables. A handle is registered when its cell is first
+//! used, and not again for later requests.
 
 use crate::api::KmsErrorCode;
 use crate::metrics::Metrics;
@@ -9,10 +9,10 @@ use metrics::{Counter, Histogram};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// What a request was about, as the label `operation` says it.
+/// The subject of a request, for the label `operation`.
 #[derive(Clone, Copy)]
 pub(super) enum Subject {
-    /// It was refused before it named one.
+    /// The request was refused before it named an operation.
     None,
     /// A batch.
     DataKeys,
@@ -48,14 +48,14 @@ impl Subject {
     }
 }
 
-/// How a request ended, as the label `code` says it.
+/// How a request ended, for the label `code`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// Answered.
     Ok,
-    /// No such path.
+    /// There is no such path.
     NotFound,
-    /// No such method.
+    /// There is no such method.
     MethodNotAllowed,
     /// Refused, or failed.
     Error(KmsErrorCode),
@@ -83,7 +83,7 @@ impl Outcome {
     }
 }
 
-/// The counters of one listener.
+/// The counters and histograms of one listener.
 pub(super) struct Tally {
     metrics: Arc<Metrics>,
     transport: &'static str,

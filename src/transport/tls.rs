@@ -1,13 +1,13 @@
-//! TLS 1.3 on the TCP listener: the files that it stands on, read again when they change; who a
-//! client is by its certificate.
+//! TLS 1.3 on the TCP listener: its files, which are read again when they change, and the identity
+//! of a client by its certificate.
 //!
 //! Certificate, key, client CA and CRL make one `rustls::ServerConfig` behind one pointer, so that
-//! all of them change at once. What cannot be loaded changes nothing: the old ones stay in force,
-//! and it is told. Connections keep what their handshake saw. Sessions are not resumed: a client's
-//! certificate is verified, against the CRL of the day, at each handshake.
+//! all of them change at once. Files that cannot be loaded change nothing: the old ones stay in
+//! force, and an error is logged. Connections keep the files of their handshake. Sessions are not
+//! resumed, so that a client's certificate is verified, against the current CRL, at each handshake.
 //!
-//! What this module does not do: TLS 1.2 (RFC 8446 has been enough for every SDK for years), early
-//! data (it can be sent again), SNI (there is one certificate).
+//! This module does not do TLS 1.2 (RFC 8446 has been enough for every SDK for years), early data
+//! (which can be replayed), or SNI (there is one certificate).
 
 use crate::auth::certificate::not_after;
 use crate::auth::{Client, ClientMap};
@@ -34,23 +34,23 @@ pub use files::TlsError;
 /// The one protocol that is offered (ALPN).
 const HTTP_1_1: &[u8] = b"http/1.1";
 
-/// TLS of the TCP listener. An empty path is none.
+/// The TLS configuration of the TCP listener. An empty path means that there is no such file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The certificate chain, PEM; with it and `key` the listener speaks TLS.
+    /// The certificate chain, PEM. With it and `key` the listener speaks TLS.
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
-    /// Who issues client certificates, PEM; with it they are asked for.
+    /// The CA of client certificates, PEM. With it clients are asked for one.
     pub client_ca: PathBuf,
-    /// What they have revoked, PEM.
+    /// The certificates that it has revoked, PEM.
     pub client_crl: PathBuf,
     /// Whether a client must have a certificate.
     pub client_certificate: ClientCertificate,
-    /// Seconds between two looks whether the files have changed.
+    /// Seconds between two checks whether the files have changed.
     pub reload_seconds: u64,
-    /// Principals' ARNs by SPIFFE id or subject.
+    /// From SPIFFE ids or subjects to the ARNs of principals.
     pub clients: BTreeMap<String, String>,
 }
 
@@ -58,9 +58,9 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClientCertificate {
-    /// Whoever has none must sign.
+    /// A client without one must sign its requests.
     Optional,
-    /// Whoever has none is refused in the handshake.
+    /// A client without one is refused in the handshake.
     Required,
 }
 
@@ -86,14 +86,14 @@ impl Config {
     }
 }
 
-/// What a listener with TLS is served with.
+/// The TLS state of a listener.
 pub struct Tls {
     files: Files,
     clients: ClientMap,
     reload_every: Duration,
     clock: Clock,
     current: ArcSwap<ServerConfig>,
-    /// Held while the files are read, so that the newest load is the last.
+    /// Locked while the files are read, so that the newest load is in force last.
     tried: Mutex<Tried>,
     expiry: Gauge,
     reload_failures: Counter,
@@ -113,7 +113,7 @@ impl Tls {
     /// [`TlsError`].
     pub fn load(config: &Config, clock: Clock, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
         let files = Files::of(config);
-        // Before the files are read: what changes meanwhile is looked at again.
+        // The stamps are taken before the files are read, so that a change meanwhile is noticed.
         let stamps = files.stamps();
         let (server, end) = server_config(&files, &clock)?;
         let names = config.clients.clone();
@@ -135,7 +135,7 @@ impl Tls {
         Ok(tls)
     }
 
-    /// Reads the files that `config` names, to see whether they are sound.
+    /// Reads the files that `config` names and checks that they can be used.
     ///
     /// # Errors
     /// [`TlsError`].
@@ -143,20 +143,20 @@ impl Tls {
         server_config(&Files::of(config), clock).map(|_| ())
     }
 
-    /// How often [`Self::reload_if_changed`] is to be called.
+    /// The interval at which to call [`Self::reload_if_changed`].
     #[must_use]
     pub fn reload_every(&self) -> Duration {
         self.reload_every
     }
 
-    /// Reads the files again; new connections meet what they hold. What cannot be used is told, and
-    /// changes nothing. Reads files: not for a thread that must not wait.
+    /// Reads the files again; new connections use them. Files that cannot be used are logged and
+    /// change nothing. This blocks on files, so it must not run on a runtime's thread.
     pub fn reload(&self) {
         let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
         self.try_to_reload(&mut tried, self.files.stamps());
     }
 
-    /// The same when a file has changed since the last attempt, or that attempt has failed.
+    /// Reloads when a file has changed since the last try, or that try has failed.
     pub fn reload_if_changed(&self) {
         let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
         let stamps = self.files.stamps();
@@ -174,7 +174,7 @@ impl Tls {
         match loaded {
             Ok((server, end)) => {
                 self.current.store(Arc::new(server));
-                tracing::info!("TLS files read: new connections meet them");
+                tracing::info!("TLS files were read: new connections use them");
                 self.tell_end(end);
             }
             Err(error) => {
@@ -193,30 +193,30 @@ impl Tls {
         self.expiry.set(end as f64);
     }
 
-    /// The principal's ARN and the certificate that a handshake has verified.
+    /// The client whose certificate a handshake has verified.
     fn client(&self, connection: &ServerConnection) -> Option<Client> {
         let certificate = connection.peer_certificates()?.first()?;
         let client = Client::of_certificate(certificate);
         if client.is_none() {
-            tracing::debug!("a client certificate names nobody, or several");
+            tracing::debug!("a client certificate has no usable name, or several");
         }
         client
     }
 }
 
-/// What the files hold, and when the first certificate of the chain ends.
+/// The configuration from the files, and the time at which the first certificate of the chain
+/// expires.
 fn server_config(files: &Files, clock: &Clock) -> Result<(ServerConfig, Timestamp), TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let chain = files.certificates(&files.certificate)?;
     let end = end(files, &chain)?;
     let certified = files.certified(chain)?;
-    let builder =
-        ServerConfig::builder_with_details(Arc::clone(&provider), Arc::new(clock.clone()));
-    let builder = builder
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(TlsError::Provider)?;
+    let versioned =
+        ServerConfig::builder_with_details(Arc::clone(&provider), Arc::new(clock.clone()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(TlsError::Provider)?;
     let builder = match &files.client_ca {
-        None => builder.with_no_client_auth(),
+        None => versioned.with_no_client_auth(),
         Some(ca) => {
             let mut roots = RootCertStore::empty();
             for certificate in files.certificates(ca)? {
@@ -234,7 +234,7 @@ fn server_config(files: &Files, clock: &Clock) -> Result<(ServerConfig, Timestam
             }
             let of = files.client_crl.as_ref().unwrap_or(ca);
             let verifier = verifier.build();
-            builder
+            versioned
                 .with_client_cert_verifier(verifier.map_err(|error| TlsError::refused(of, &error))?)
         }
     };
@@ -246,8 +246,10 @@ fn server_config(files: &Files, clock: &Clock) -> Result<(ServerConfig, Timestam
 }
 
 fn end(files: &Files, chain: &[CertificateDer<'_>]) -> Result<Timestamp, TlsError> {
-    let ends = chain.iter().map(|certificate| not_after(certificate));
-    let ends: Option<Vec<Timestamp>> = ends.collect();
+    let ends: Option<Vec<Timestamp>> = chain
+        .iter()
+        .map(|certificate| not_after(certificate))
+        .collect();
     let end = ends.and_then(|ends| ends.into_iter().min());
     end.ok_or_else(|| TlsError::refused(&files.certificate, &"not a certificate of X.509"))
 }

@@ -1,13 +1,13 @@
-//! Making a Unix socket: in a folder that exists, with the right mode, in place of a stale one.
+//! Makes a Unix socket in an existing folder, with the right mode, in place of a stale one.
 //!
-//! The mode is right before the first connection is possible. The process's umask is not touched
-//! (it belongs to all threads): the socket is bound under a temporary name in the same folder,
-//! where nobody can connect to it because it does not listen yet; it is given its mode, then begins
-//! to listen, and is renamed over its name. Whoever looks there finds the stale socket or a live
-//! one, never none.
+//! The mode is right before the first connection is possible. The process's umask is not changed,
+//! because it belongs to all threads. Instead the socket is bound under a temporary name in the
+//! same folder, where connections fail because it does not listen yet. It gets its mode, begins to
+//! listen, and is renamed to its final name. A client that looks there finds the stale socket or a
+//! live one, never none.
 //!
-//! What this module does not do: keep two daemons apart that start at the same instant; that is the
-//! store's lock.
+//! This module does not keep two daemons apart that start at the same instant; the lock of the
+//! store does that.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -16,17 +16,17 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use tokio::net::{UnixListener, UnixSocket};
 
-/// Bytes of a socket's path: `sun_path` has 108, the last of them a NUL (unix(7)).
+/// The most bytes of a socket's path: `sun_path` has 108, the last of them a NUL (unix(7)).
 const PATH_BYTES_MAX: usize = 107;
-/// Connections that wait to be accepted; the kernel's own bound (`net.core.somaxconn`) is lower or
-/// the same on most machines.
+/// Connections that may wait to be accepted. The kernel's own bound (`net.core.somaxconn`) is at
+/// most this on most machines.
 const BACKLOG: u32 = 4096;
 
-/// Binds `path` with permission bits `mode`; a socket that nobody listens on is replaced, anything
-/// else there is refused.
+/// Binds `path` with permission bits `mode`. A socket without a listener is replaced; anything else
+/// at that path is refused.
 ///
 /// # Errors
-/// What the operating system says, with the path in the message.
+/// The error of the operating system, with the path in its message.
 ///
 /// # Panics
 /// Outside of a tokio runtime, as every socket of tokio does.
@@ -46,7 +46,7 @@ pub fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
         )));
     }
     vacant(path).map_err(named)?;
-    // Left by a process that was killed between its bind and its rename.
+    // Left behind by a process that was killed between its bind and its rename.
     if is_socket(&temporary) {
         fs::remove_file(&temporary).map_err(named)?;
     }
@@ -61,7 +61,7 @@ pub fn bind(path: &Path, mode: u32) -> io::Result<UnixListener> {
     })
 }
 
-/// Checks that `path` is free, or a socket that nobody listens on.
+/// Checks that `path` is free, or is a socket without a listener.
 fn vacant(path: &Path) -> io::Result<()> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
@@ -71,7 +71,7 @@ fn vacant(path: &Path) -> io::Result<()> {
     if !metadata.file_type().is_socket() {
         return Err(io::Error::new(
             ErrorKind::AlreadyExists,
-            "something that is no socket is there: move it away, or name another path",
+            "something that is not a socket is there: move it away, or name another path",
         ));
     }
     match UnixStream::connect(path) {
@@ -80,7 +80,7 @@ fn vacant(path: &Path) -> io::Result<()> {
             ErrorKind::AddrInUse,
             "in use: another process listens on it; stop it, or name another path",
         )),
-        // A full backlog, or a socket that is not for us: somebody's, and alive.
+        // Its backlog is full, or the socket is not for this user: it is in use.
         Err(error) => Err(error),
     }
 }
@@ -89,7 +89,7 @@ fn is_socket(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
 }
 
-/// The temporary name: short, so that it seldom limits the path more than its own name does.
+/// The temporary name. It is short, so that it rarely limits the path more than the final name.
 fn beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{}.new", std::process::id()))
 }
@@ -137,7 +137,7 @@ mod tests {
         let live = bind(&path, 0o600).unwrap();
         assert!(refusal(&path).contains("in use"));
         assert_eq!(names(folder.path()), ["k.sock"]);
-        // The first connection that it sees is the probe.
+        // The first connection that it receives is the probe.
         live.accept().await.unwrap();
         let client = tokio::net::UnixStream::connect(&path);
         assert!(client.await.is_ok());

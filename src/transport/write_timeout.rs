@@ -9,13 +9,13 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// A stream that also remembers how it ended.
+/// A stream with a bound on writes, which also records how it ended.
 pub(super) struct WriteTimeout<S> {
     stream: S,
     timeout: Duration,
-    /// Runs only while a write waits.
+    /// Set only while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
-    /// The peer has sent everything, or the stream has failed.
+    /// Whether the peer has sent everything, or the stream has failed.
     ended: bool,
 }
 

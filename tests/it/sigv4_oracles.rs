@@ -52,7 +52,8 @@ struct World {
 static WORLD: LazyLock<World> = LazyLock::new(|| {
     let key = Arc::new(Secret::filled(|bytes| bytes.fill(7)));
     let session = Session::new(
-        (ROLE.to_owned(), "AROAEXAMPLE".to_owned()),
+        ROLE.to_owned(),
+        "AROAEXAMPLE".to_owned(),
         "nightly".to_owned(),
         AccessKey::new(SESSION_ID.to_owned(), secret(SESSION_SECRET)),
         NOW,

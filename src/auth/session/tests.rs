@@ -11,10 +11,16 @@ fn key(byte: u8) -> Arc<Secret<32>> {
 
 fn session(name: &str) -> Session {
     let secret = SecretBytes::filled(40, |bytes| bytes.fill(b's'));
-    let role = (ROLE.to_owned(), "AROAEXAMPLE".to_owned());
     let access_key = AccessKey::new("ASIAEXAMPLE".to_owned(), secret);
     let end = NOW.after(std::time::Duration::from_hours(1));
-    Session::new(role, name.to_owned(), access_key, NOW, end)
+    Session::new(
+        ROLE.to_owned(),
+        "AROAEXAMPLE".to_owned(),
+        name.to_owned(),
+        access_key,
+        NOW,
+        end,
+    )
 }
 
 fn token(name: &str) -> String {
@@ -50,7 +56,7 @@ fn what_was_sealed_is_opened() {
         self::token("nightly"),
         "each is sealed under a nonce of its own"
     );
-    // Names as long as they can be.
+    // With names of the greatest length.
     let long = self::token(&"n".repeat(64));
     assert!(long.len() < TOKEN_CHARACTERS_MAX / 3);
 }
@@ -72,7 +78,7 @@ fn whatever_else_is_no_token() {
     assert!(none(&vec![b'A'; TOKEN_CHARACTERS_MAX + 1]));
     assert!(none(b"") && none(b"\xff\xfe") && none(b"SESSIONTOKENEXAMPLE"));
     assert!(Sessions::new(key(8)).of(token.as_bytes(), NOW).is_none());
-    // Rightly sealed, but of another shape or for another use.
+    // Sealed correctly, but of another layout or for another use.
     let sealed = |version: u8, associated: &[u8], text: &[u8]| {
         let sealed = xaes::seal(key(7).expose(), associated, text, &Entropy::os()).unwrap();
         base64_simd::STANDARD.encode_to_string([&[version], sealed.as_slice()].concat())
@@ -103,7 +109,7 @@ fn opened_tokens_are_kept_within_bounds_and_not_beyond_their_end() {
     assert!(Arc::ptr_eq(&opened, &again));
     let end = opened.expiration;
     assert!(!opened.has_expired(Timestamp(end.0 - 1)) && opened.has_expired(end));
-    // Expired ones are told apart from foreign ones, and are not kept.
+    // Expired tokens are told apart from foreign ones, and are not kept.
     let late = Sessions::new(key(7));
     assert!(late.of(first.as_bytes(), end).unwrap().has_expired(end));
     assert!(late.opened.load().is_empty());

@@ -59,7 +59,7 @@ fn token_key() -> Arc<Secret<32>> {
     Arc::new(Secret::filled(|bytes| bytes.fill(7)))
 }
 
-/// A request on its way: what is signed first may be changed afterwards.
+/// A request on its way: signed parts may be changed afterwards.
 struct Request {
     method: Method,
     uri: Uri,
@@ -127,7 +127,7 @@ impl Request {
         self.headers[AUTHORIZATION].to_str().unwrap().to_owned()
     }
 
-    /// With `from` in the `Authorization` header replaced; it must be there.
+    /// Replaces `from` in the `Authorization` header, which must contain it.
     fn edit(self, from: &str, to: &str) -> Self {
         let authorization = self.authorization();
         assert!(authorization.contains(from), "{authorization}");
@@ -178,10 +178,10 @@ fn the_published_case_is_signed_and_verified() {
 
 #[test]
 fn what_clients_may_choose_is_accepted() {
-    // Signing again replaces what was signed before.
+    // Signing again replaces the old signature.
     Request::signed().sign_at(NOW).is_accepted();
     Request::signed().edit(", ", ",").is_accepted();
-    // The list of names in another order: the canonical request has them sorted.
+    // The list of names in another order: the canonical request sorts them.
     Request::signed()
         .edit(
             "content-type;host;x-amz-date;x-amz-target",
@@ -222,7 +222,7 @@ fn a_date_header_serves_instead_of_x_amz_date() {
         );
         request = request.with("authorization", &authorization);
         request.is_accepted();
-        // The date is in the string to sign, whether its header is signed or not.
+        // The date is in the string to sign, whether or not its header is signed.
         request
             .with(DATE.as_str(), "Thu, 15 Jan 2026 12:00:01 GMT")
             .is_refused(MISMATCH);
@@ -318,7 +318,7 @@ fn every_header_that_decides_must_be_signed() {
         .is_refused(no_host);
     Request::signed().edit("host;", "Host;").is_refused(no_host);
 
-    // Named, but not there.
+    // Named, but absent.
     let mut request = Request::signed();
     request.headers.remove(HOST);
     request.is_refused(MISMATCH);
@@ -376,7 +376,7 @@ proptest! {
             let mut value = request.headers[part].as_bytes().to_vec();
             let at = at.index(value.len());
             value[at] ^= change;
-            // Bytes that no header may have never arrive here.
+            // Bytes that a header cannot have never arrive here.
             let value = HeaderValue::from_bytes(&value);
             prop_assume!(value.is_ok());
             request.headers.insert(part, value.unwrap());

@@ -1,9 +1,9 @@
-//! A thread that renders what is asked for, one after the other.
+//! A thread that renders texts on request, one after the other.
 //!
-//! Rendering drains the histograms' samples, which takes milliseconds after a busy while. A thread
-//! of its own, rather than one that is made for it: hash maps take their seed from the operating
-//! system, once for each thread, and a thread that is made when that source has failed could not
-//! tell that it has.
+//! Rendering drains the samples of histograms, which takes milliseconds after a busy time. The
+//! thread is not made for each rendering: the standard library draws the seed of a thread's hash
+//! maps from the operating system, and a thread that starts when that source has failed could not
+//! report it.
 
 use crate::metrics::seed_hash_maps;
 use crate::transport::admin::CONNECTIONS_MAX;
@@ -12,19 +12,19 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use tokio::sync::oneshot;
 
-/// Where what was rendered goes.
+/// The receiver of a rendered text.
 type Waiting = oneshot::Sender<String>;
 
-/// The thread; it ends when this is dropped.
+/// The thread, which ends when this value is dropped.
 pub(super) struct Renderer(SyncSender<Waiting>);
 
 impl Renderer {
-    /// Starts the thread, which calls `render` for each that asks.
+    /// Starts the thread. It calls `render` for each request.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// The error of the operating system.
     pub(super) fn start(render: impl Fn() -> String + Send + 'static) -> io::Result<Self> {
-        // Each connection asks for one at a time.
+        // Each connection has at most one request at a time.
         let (asked, waiting) = sync_channel(CONNECTIONS_MAX);
         let work = move || run(&waiting, render);
         thread::Builder::new()
@@ -33,7 +33,7 @@ impl Renderer {
         Ok(Self(asked))
     }
 
-    /// What is rendered; `None` if that panicked, or too many wait.
+    /// A rendered text; `None` if rendering panicked or too many requests wait.
     pub(super) async fn render(&self) -> Option<String> {
         let (done, rendered) = oneshot::channel();
         self.0.try_send(done).ok()?;
@@ -44,7 +44,7 @@ impl Renderer {
 fn run(waiting: &Receiver<Waiting>, render: impl Fn() -> String) {
     seed_hash_maps();
     for done in waiting {
-        // A client that has gone does not want it any more.
+        // The client of this request may have gone.
         let _gone = done.send(render());
     }
 }

@@ -1,14 +1,14 @@
-//! Failures to accept: counted, and logged once in a while.
+//! Failures to accept: all are counted, and a line is logged at most every 10 seconds.
 
 use crate::clock::Clock;
 use metrics::Counter;
 use std::io;
 use std::time::Duration;
 
-/// How often failures to accept are logged at most.
+/// The shortest interval between two log lines about failures to accept.
 const FAILURES_LOGGED_EVERY: Duration = Duration::from_secs(10);
 
-/// Failures to accept, logged with their number once in a while.
+/// Failures to accept, logged together with their number.
 pub(super) struct Failures {
     transport: &'static str,
     counted: Counter,
@@ -28,7 +28,7 @@ impl Failures {
         }
     }
 
-    /// One that is ours: something has run out.
+    /// Counts a failure of this side: a resource has run out.
     pub(super) fn count(&mut self, error: &io::Error) {
         self.counted.increment(1);
         self.log(error);

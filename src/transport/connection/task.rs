@@ -1,5 +1,5 @@
-//! One connection's life: connected, served, told that it is let go or that the listener drains,
-//! and left to read its last answer.
+//! One connection: it is connected and served, may be told to close for another one or for a
+//! shutdown, and is then left open for its last answer to be read.
 
 use crate::transport::places::{Notice, Place};
 use crate::transport::write_timeout::WriteTimeout;
@@ -16,24 +16,24 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-/// What an idle connection that is let go is given to send what it has left to send.
+/// How long an idle connection that must close may take to send the rest of its data.
 const LET_GO_TIME: Duration = Duration::from_secs(1);
-/// How long a shutdown leaves connections open on which nothing is asked: a caller that asks in
-/// that time is answered, and told that it was the last answer. A caller that keeps its connection
-/// and asks more seldom may meet a closed one, as with every server.
+/// How long a shutdown leaves idle connections open. A request in that time is answered, and the
+/// answer states that it is the last one. A client that keeps its connection and asks less often
+/// may find it closed, as with every server.
 pub(super) const LAST_CALL: Duration = Duration::from_millis(200);
-/// How long, and for how many bytes, a peer whose request was not read to its end may go on
-/// sending: closing at once would reset the connection, and take the answer away from a peer that
-/// has not read it yet.
+/// How long, and for how many bytes, a peer whose request was not read to its end may continue to
+/// send. Closing at once would reset the connection, and a peer that has not read its answer yet
+/// would lose it.
 const LINGER_MAX: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Ends when the listener is to be shut down.
+/// Returns when the listener must shut down.
 pub(super) async fn down(shutdown: &mut watch::Receiver<bool>) {
     drop(shutdown.wait_for(|down| *down).await);
 }
 
-/// One connection and what it listens to.
+/// One connection, and the channels that end it.
 pub(super) struct Connection {
     pub(super) transport: &'static str,
     pub(super) builder: Builder,
@@ -43,18 +43,18 @@ pub(super) struct Connection {
     pub(super) shutdown: watch::Receiver<bool>,
 }
 
-/// What ends the service of a connection.
+/// Why the service of a connection ends.
 enum End {
-    /// Its peer, or an error.
+    /// The peer ended it, or an error did.
     Served,
-    /// It is let go for another.
+    /// It is closed to make room for another connection.
     LetGo,
     /// The listener drains.
     Drain,
 }
 
 impl Connection {
-    /// Connects, serves, and lets its peer read what was answered last.
+    /// Connects, serves, and waits until the peer has read the last answer.
     pub(super) async fn serve<T, S, B>(
         mut self,
         connected: impl Future<Output = io::Result<(T, S)>>,
@@ -69,7 +69,7 @@ impl Connection {
             biased;
             connected = connected => connected,
             () = self.notice.given() => return,
-            // Nobody has asked for anything yet.
+            // Nothing was asked yet.
             () = async { down(&mut shutdown).await; sleep(LAST_CALL).await } => return,
         };
         let left = match connected {
@@ -88,8 +88,8 @@ impl Connection {
         }
     }
 
-    /// Serves to the end; the stream, if its peer may still have something to read. A shutdown
-    /// gives a caller that is about to ask a moment to do so, answers what was asked, and closes.
+    /// Serves to the end. Returns the stream if its peer may still have something to read. A
+    /// shutdown gives a caller a moment for one more request, answers it, and closes.
     async fn run<T, S, B>(&mut self, stream: T, service: S) -> Option<T>
     where
         T: AsyncRead + AsyncWrite + Unpin,
@@ -114,7 +114,7 @@ impl Connection {
             End::Served => {}
             End::LetGo if self.place.is_strangers() => return None,
             End::LetGo => {
-                // It may have become busy in this moment; then it ends with its answer.
+                // It may have become busy at this moment; then it ends after its answer.
                 self.place.close();
                 Pin::new(&mut connection).graceful_shutdown();
                 match timeout(LET_GO_TIME, &mut connection).await {
@@ -142,9 +142,9 @@ impl Connection {
     }
 }
 
-/// Says that nothing more will come, and throws away what still comes, within bounds.
+/// Signals the end of the answer, and discards what still arrives, within bounds.
 pub(in crate::transport) async fn linger(stream: impl AsyncRead + AsyncWrite + Unpin) {
-    // Its outcome is of no interest: the connection is closed either way.
+    // The outcome does not matter: the connection is closed either way.
     drop(timeout(LINGER_MAX, discard(stream)).await);
 }
 

@@ -1,5 +1,4 @@
-//! What a listener survives, and what it refuses, over pipes in memory and with a service of a few
-//! lines.
+//! A listener under faults, over pipes in memory and with a service of a few lines.
 
 use super::*;
 use crate::transport::connection::task::LAST_CALL;
@@ -21,7 +20,7 @@ const PIPE_BYTES: usize = 1024;
 const HELLO: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 const WAIT: &[u8] = b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// A listener whose connections, and failures, a test hands out.
+/// A listener that delivers the connections and failures of a test.
 struct Fake {
     incoming: Mutex<UnboundedReceiver<io::Result<DuplexStream>>>,
     accepted: Arc<AtomicUsize>,
@@ -46,7 +45,7 @@ impl Listener for Fake {
     }
 }
 
-/// A listener that serves.
+/// A listener that serves, and its controls.
 struct Bench {
     incoming: UnboundedSender<io::Result<DuplexStream>>,
     accepted: Arc<AtomicUsize>,
@@ -123,7 +122,7 @@ impl Bench {
     }
 }
 
-/// Whoever asks is known from his first request on, but for `/stranger`.
+/// Answers a request. A caller is known from its first request on, except for `/stranger`.
 async fn answer(
     request: Request<Incoming>,
     place: Arc<Place>,
@@ -204,7 +203,7 @@ async fn hold_2_a_busy_connection_keeps_its_place_and_one_waits_inside() {
     sleep(3 * FULL_PAUSE).await;
     assert_eq!(bench.accepted.load(Ordering::SeqCst), 2);
     bench.gate.add_permits(1);
-    // Idle now, it makes room for the second, and that for the third.
+    // Idle now, it makes room for the second, and that one for the third.
     for client in [&mut second, &mut third] {
         read_to(client, "hello").await;
     }
@@ -218,14 +217,14 @@ async fn hold_2_strangers_only_drive_out_each_other() {
     let mut known = bench.connect();
     known.write_all(HELLO).await.unwrap();
     read_to(&mut known, "hello").await;
-    // One in a head, one that was answered as a stranger, one that says nothing; and then many.
+    // One in its head, one that was answered as unknown, one that sends nothing; and then many.
     let mut strangers: Vec<_> = (0..3).map(|_| bench.connect()).collect();
     strangers[0].write_all(b"GET / HT").await.unwrap();
     let asked = b"GET /stranger HTTP/1.1\r\nHost: x\r\n\r\n";
     strangers[1].write_all(asked).await.unwrap();
     read_to(&mut strangers[1], "hello").await;
     strangers.extend((0..20).map(|_| bench.connect()));
-    // Whoever comes last is served at once, and whoever was known still is.
+    // The last one to come is served at once, and the known one still is.
     let mut fresh = bench.connect();
     fresh.write_all(HELLO).await.unwrap();
     read_to(&mut fresh, "hello").await;
@@ -267,7 +266,7 @@ async fn a_client_that_closes_its_sending_half_is_answered() {
     client.shutdown().await.unwrap();
     bench.begun.acquire().await.unwrap().forget();
     bench.gate.add_permits(1);
-    // The answer comes, and then the end: nothing is kept for a second request.
+    // The answer comes, and then the end: nothing is kept open for a second request.
     assert!(read_to_end(&mut client).await.ends_with("waited"));
     let mut silent = bench.connect();
     silent.shutdown().await.unwrap();
@@ -282,7 +281,7 @@ async fn hold_4_whoever_asks_during_a_shutdown_is_answered_for_the_last_time() {
     used.write_all(HELLO).await.unwrap();
     read_to(&mut used, "hello").await;
     bench.shutdown.send(true).unwrap();
-    // Told in one step, and asked in the next.
+    // Told in one step and asked in the next.
     sleep(LAST_CALL / 10).await;
     for client in [&mut used, &mut new] {
         client.write_all(HELLO).await.unwrap();
@@ -357,7 +356,7 @@ async fn a_reader_that_takes_nothing_is_cut_off() {
     let mut slow = bench.connect();
     let request = "GET /big HTTP/1.1\r\nHost: x\r\n\r\n";
     slow.write_all(request.as_bytes()).await.unwrap();
-    // There is one permit: this one is served when the slow one has lost it.
+    // There is one permit: this one is served once the slow one has lost it.
     let mut next = bench.connect();
     next.write_all(HELLO).await.unwrap();
     read_to(&mut next, "hello").await;

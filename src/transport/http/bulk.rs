@@ -1,4 +1,4 @@
-//! What is answered part by part: batches of data keys, and streams of containers.
+//! Answers that are made part by part: batches of data keys and streams of containers.
 
 use crate::api::{ApiError, KmsErrorCode, RequestId};
 use crate::stream::batch::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID};
@@ -7,7 +7,7 @@ use crate::transport::answered::{Answered, Streamed};
 use crate::transport::batch::{Batch, lost};
 use crate::transport::bind::{Bounds, Input, Stream};
 use crate::transport::caller::Caller;
-use crate::transport::http::{Front, Refusal, claims_a_signature, of_connection, requester};
+use crate::transport::http::{HttpEndpoint, Refusal, claims_a_signature, of_connection, requester};
 use crate::transport::parts::Answer;
 use crate::transport::request_body::RequestBody;
 use crate::transport::route::{self, Form};
@@ -18,7 +18,7 @@ use http_body_util::Either;
 use std::sync::Arc;
 use std::time::Duration;
 
-impl Front {
+impl HttpEndpoint {
     /// Answers with a batch of data keys.
     pub(super) async fn data_keys(
         &self,
@@ -31,8 +31,7 @@ impl Front {
         let form = Form::accepted(&head.headers).ok_or_else(not_acceptable)?;
         let (api, makers) = (Arc::clone(&self.service.api), self.service.makers.clone());
         let patience = Duration::from_millis(self.service.limits.write_timeout_ms);
-        // Whether the caller may, is decided where the keys are made: it may take as long as a
-        // chunk.
+        // The makers also decide whether the caller may: that may take as long as a chunk.
         let begin = move || {
             let keys = api.data_keys(&requester, &body)?;
             Batch::new(keys, form, makers, patience)
@@ -43,10 +42,9 @@ impl Front {
         let arn = text(keys.key_arn())?;
         let material_id = text(&keys.material().to_string())?;
         let blob_bytes = HeaderValue::from(keys.blob_bytes());
-        let answer = Answer::begin(id, batch).await;
-        let answer = answer.map_err(|(error, _)| error)?;
-        let answer = Streamed::new(Either::Left(answer), &caller.place, &self.service.clock);
-        let mut response = Response::new(answer);
+        let answer = Answer::begin(id, batch).await.map_err(|(error, _)| error)?;
+        let body = Streamed::new(Either::Left(answer), &caller.place, &self.service.clock);
+        let mut response = Response::new(body);
         let headers = response.headers_mut();
         let media_type = HeaderValue::from_static(form.media_type());
         headers.insert(CONTENT_TYPE, media_type);
@@ -56,8 +54,8 @@ impl Front {
         Ok(response)
     }
 
-    /// Answers a stream of containers as it comes. What is signed comes whole, since its signature
-    /// covers all of it.
+    /// Answers a stream of containers while its body arrives. A signed body is read whole first,
+    /// because its signature covers all of it.
     pub(super) async fn containers(
         &self,
         id: RequestId,
@@ -71,22 +69,26 @@ impl Front {
             (requester, Input::Whole(Some(whole)))
         } else {
             let (now, snapshot) = (self.service.clock.now(), self.service.keystore.snapshot());
-            let principal = of_connection(caller, now, &snapshot);
-            let principal = principal.map_err(|error| self.unknown(id, caller, head, error))?;
+            let principal = of_connection(caller, now, &snapshot)
+                .map_err(|error| self.unknown(id, caller, head, error))?;
             caller.place.begin();
             let incoming = body.incoming.take().map(Box::new);
             (requester(id, principal, caller), Input::Streamed(incoming))
         };
+        // A refused stream gives its body back, so that the connection can be used again.
         let query = head.uri.query().unwrap_or_default();
         let makers = self.service.makers.clone();
-        let stream = self.service.api.containers(&requester, purpose, query);
-        let stream = stream.and_then(|mut stream| {
-            match makers.streams.take(requester.principal.lasting_arn(), 1) {
-                Some(share) => Ok((stream, share)),
-                None => Err(stream.end(too_many())),
-            }
-        });
-        let (stream, share) = match stream {
+        let admitted = self
+            .service
+            .api
+            .containers(&requester, purpose, query)
+            .and_then(|mut stream| {
+                match makers.streams.take(requester.principal.lasting_arn(), 1) {
+                    Some(share) => Ok((stream, share)),
+                    None => Err(stream.end(too_many())),
+                }
+            });
+        let (stream, share) = match admitted {
             Ok(stream) => stream,
             Err(error) => {
                 body.incoming = body.incoming.take().or_else(|| input.into_incoming());

@@ -24,7 +24,7 @@ fn whatever_smells_of_a_signature_is_judged_by_it() {
         assert!(claims_a_signature(&head), "{head:?}");
     }
     assert!(!claims_a_signature(&head("/", &[("x-amz-target", "x")])));
-    // In a value it is a text like others.
+    // In a value it is ordinary text.
     assert!(!claims_a_signature(&head("/?pair=a=X-Amz-Date", &[])));
 }
 

@@ -1,4 +1,5 @@
-//! The files of a listener with TLS: PEM (RFC 7468), bounded, the key's with few readers.
+//! The files of a listener with TLS: PEM (RFC 7468), of bounded size; the key file must have few
+//! readers.
 
 use crate::file::{self, Exposed, Owners, open};
 use crate::transport::tls::{ClientCertificate, Config};
@@ -12,13 +13,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use zeroize::{Zeroize, Zeroizing};
 
-/// Bytes of a file at most: CRLs of large authorities have some MiB.
+/// The most bytes of a file: the CRLs of large authorities have some MiB.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// Permission bits that a key file must not have: anything for others, and more than reading for
+/// Permission bits that a key file must not have: any right for others, and more than reading for
 /// its group.
 const KEY_MODE_FORBIDDEN: u32 = 0o037;
 
-/// Where everything is.
+/// The paths of the files.
 pub(super) struct Files {
     pub(super) certificate: PathBuf,
     pub(super) key: PathBuf,
@@ -27,7 +28,7 @@ pub(super) struct Files {
     pub(super) client_required: bool,
 }
 
-/// Files for TLS that cannot be used. Each prints as one line that says what to do.
+/// Why files for TLS cannot be used. Each error prints as one line with the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// Reading failed.
@@ -38,7 +39,8 @@ pub enum TlsError {
         /// The cause.
         source: io::Error,
     },
-    /// Others than the owner and its group may read the key, or others than the owner may write it.
+    /// Users other than the owner and its group may read the key, or users other than the owner may
+    /// write it.
     #[error("TLS key {path} has mode {mode:04o}: allow no more than 0640 (chmod 640 {path})")]
     Mode {
         /// The file.
@@ -46,35 +48,35 @@ pub enum TlsError {
         /// Its permission bits.
         mode: u32,
     },
-    /// The key belongs to somebody else.
+    /// The key belongs to another user.
     #[error(
         "TLS key {path} belongs to uid {owner}, this process runs as uid {uid}: change its owner (chown {uid} {path}, or root)"
     )]
     Owner {
         /// The file.
         path: PathBuf,
-        /// Its owner.
+        /// The file's owner.
         owner: u32,
-        /// Ours.
+        /// The user that this process runs as.
         uid: u32,
     },
-    /// The file holds nothing of the kind.
-    #[error("{path} holds no {what} in PEM")]
+    /// The file has no object of the expected kind.
+    #[error("{path} contains no {what} in PEM")]
     Absent {
         /// The file.
         path: PathBuf,
-        /// What was looked for.
+        /// The kind of object that was expected.
         what: &'static str,
     },
-    /// What the file holds cannot be used.
+    /// The content of the file cannot be used.
     #[error("{path} cannot be used: {problem}")]
     Refused {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         problem: String,
     },
-    /// The key is another certificate's.
+    /// The key belongs to another certificate.
     #[error("TLS key {key} does not belong to the first certificate of {certificate}")]
     Mismatch {
         /// The certificate chain.
@@ -94,9 +96,9 @@ impl TlsError {
     }
 }
 
-/// What tells that a file was replaced or written; `None` where it cannot be seen. The time of the
-/// last change of its inode moves with every write and every `chmod`, and a link that points
-/// elsewhere leads to another inode.
+/// Marks from which a replaced or changed file is recognised; `None` where the file cannot be read.
+/// The time of the inode's last change moves with every write and every `chmod`, and a link with a
+/// new target leads to another inode.
 pub(super) type Stamps = Vec<Option<[i64; 5]>>;
 
 impl Files {
@@ -138,7 +140,7 @@ impl Files {
         objects(path, "certificate revocation list")
     }
 
-    /// The chain with its key.
+    /// The chain together with its key.
     pub(super) fn certified(
         &self,
         chain: Vec<CertificateDer<'static>>,
@@ -161,8 +163,8 @@ impl Files {
 
 fn objects<T: PemObject>(path: &Path, what: &'static str) -> Result<Vec<T>, TlsError> {
     let text = read(path, |_| Ok(()))?;
-    let objects: Result<Vec<T>, pem::Error> = T::pem_slice_iter(&text).collect();
-    let objects = objects.map_err(|error| TlsError::refused(path, &error))?;
+    let parsed: Result<Vec<T>, pem::Error> = T::pem_slice_iter(&text).collect();
+    let objects = parsed.map_err(|error| TlsError::refused(path, &error))?;
     if objects.is_empty() {
         let path = path.to_owned();
         return Err(TlsError::Absent { path, what });
@@ -187,13 +189,13 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
             path: path.to_owned(),
             what: "private key without a passphrase",
         }),
-        // Not what the parser says of it: it may repeat what it has read.
+        // The parser's own error is not shown: it may repeat bytes of the key.
         Err(_) => Err(TlsError::refused(path, &"damaged PEM")),
     }
 }
 
-/// Reads a file whose metadata `check` takes: of the open file, so that what was checked is what is
-/// read.
+/// Reads a file if `check` accepts its metadata. They are those of the open file, so that the file
+/// that was checked is the file that is read.
 fn read(
     path: &Path,
     check: impl FnOnce(&fs::Metadata) -> Result<(), TlsError>,
@@ -209,8 +211,8 @@ fn read(
         let problem = format!("it has more than {FILE_BYTES_MAX} bytes");
         return Err(TlsError::refused(path, &problem));
     }
-    // With room for all of it and the read that finds its end, so that no part of a key is left
-    // behind where the buffer was before.
+    // The buffer has room for the whole file and for the read that finds its end. It never moves,
+    // so that no part of a key stays behind in old memory.
     let room = usize::try_from(metadata.len()).unwrap_or(0) + 64;
     let mut text = Zeroizing::new(Vec::with_capacity(room));
     file.take(FILE_BYTES_MAX)

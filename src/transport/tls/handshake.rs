@@ -1,5 +1,5 @@
-//! One handshake: within its time, counted by why it failed, and ended so that the client can read
-//! why.
+//! One TLS handshake: within its time, counted by the reason of its failure, and ended so that the
+//! client can read the reason.
 
 use crate::transport::caller::Caller;
 use crate::transport::connection::linger;
@@ -12,32 +12,32 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// Why a handshake failed, as the label `reason` says it.
+/// Why a handshake failed, for the label `reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
     /// It took too long.
     Timeout,
-    /// The connection ended in it.
+    /// The connection ended during the handshake.
     Closed,
-    /// What came is no TLS, such as plain HTTP.
+    /// The bytes are not TLS, for example plain HTTP.
     NotTls,
-    /// Nothing in common: TLS 1.2 alone, other groups, other signatures.
+    /// There is nothing in common: only TLS 1.2, other groups, other signatures.
     Incompatible,
-    /// The client speaks other protocols than HTTP/1.1, and says so.
+    /// The client offers only protocols other than HTTP/1.1.
     Protocol,
-    /// The client refused us: most often it does not know who issued our certificate.
+    /// The client refused this server: usually it does not know the CA of our certificate.
     RefusedByClient,
-    /// A certificate is required, and there is none.
+    /// A certificate is required, and the client has none.
     CertificateMissing,
-    /// The client's certificate has ended, or not begun.
+    /// The client's certificate has expired or is not valid yet.
     CertificateExpired,
     /// The client's certificate is revoked.
     CertificateRevoked,
-    /// No list, or no current one, says whether the client's certificate is revoked.
+    /// No current list shows whether the client's certificate is revoked.
     RevocationUnknown,
-    /// The client's certificate is not of the client CA, or is for something else.
+    /// The client's certificate is not from the client CA, or is for another purpose.
     CertificateInvalid,
-    /// Everything else, all of it against the protocol.
+    /// Any other failure, all of which break the protocol.
     Other,
 }
 
@@ -89,10 +89,10 @@ impl Reason {
 }
 
 impl Tls {
-    /// Shakes hands on a new connection within `time`, and finds out who it is.
+    /// Makes a handshake on a new connection within `time`, and identifies the client.
     ///
     /// # Errors
-    /// Why there is none; the connection has ended.
+    /// The reason of the failure; the connection has ended then.
     pub(in crate::transport) async fn accept(
         &self,
         stream: TcpStream,
@@ -121,8 +121,8 @@ impl Tls {
             .tls_handshake_failures(reason.label())
             .increment(1);
         if let Some(stream) = stream {
-            // The alert is on its way: with what the client has sent unread, closing at once would
-            // take it back.
+            // The alert was sent. If unread data of the client remained, closing at once would
+            // discard the alert.
             linger(stream).await;
         }
         Err(io::Error::other(format!(

@@ -1,5 +1,4 @@
-//! What the files of TLS may be. What clients see of them is tested over the wire, in
-//! `tests/it/server/tls.rs`.
+//! Which TLS files are accepted. Tests of what clients see are in `tests/it/server/tls.rs`.
 
 use super::*;
 use rcgen::{CertificateParams, KeyPair};
@@ -47,7 +46,7 @@ impl Files {
     }
 }
 
-/// A certificate that has issued itself, and its key.
+/// A self-signed certificate, and its key.
 fn issued() -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
@@ -79,7 +78,7 @@ fn a_key_that_too_many_may_read_is_refused() {
 fn a_key_of_somebody_else_is_refused() {
     let files = Files::new();
     let key = &files.config.key;
-    // Only root can give a file away.
+    // Only root can give a file to another user.
     if rustix::process::geteuid().is_root() {
         chown(key, Some(4242), None).unwrap();
         assert!(
@@ -100,7 +99,7 @@ fn certificate_and_key_belong_together() {
             .refusal()
             .contains("does not belong to the first certificate of")
     );
-    // In one file, in any order, and with a chain behind.
+    // In one file, in any order, and followed by a chain.
     let own = format!("{other_key}{other_certificate}{}", issued().0);
     put(&files.config.key, own);
     let config = Config {
@@ -201,7 +200,7 @@ fn a_file_without_end_is_not_read_to_its_end() {
     large.set_len(17 * 1024 * 1024).unwrap();
     files.config.certificate = files.path("large.pem");
     assert!(files.refusal().contains("more than 16777216 bytes"));
-    // A device is not even opened.
+    // A device is not opened at all.
     files.config.certificate = "/dev/zero".into();
     let refusal = files.refusal();
     assert!(refusal.contains("regular file"), "{refusal}");

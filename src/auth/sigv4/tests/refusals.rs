@@ -1,4 +1,4 @@
-//! Who is refused before any operation, and with which words.
+//! Which callers are refused before any operation, and with which messages.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn without_a_header_nobody_asks() {
         .parse()
         .unwrap();
     request.is_refused(MISSING);
-    // Not beside a header either.
+    // Nor beside a header.
     let mut request = Request::signed();
     request.uri = "/?a=b&x-amz-signature".parse().unwrap();
     request.is_refused(MISSING);
@@ -53,7 +53,7 @@ fn a_header_that_is_not_whole_is_told_why() {
         "IncompleteSignatureException: Date must be in ISO-8601 'basic format'. Got 'today'. \
          See http://en.wikipedia.org/wiki/ISO_8601",
     );
-    // Obsolete bytes are text of some kind, and no valid pair.
+    // Obsolete bytes are some kind of text, but not a valid pair.
     let mut request = Request::signed();
     let bytes = HeaderValue::from_bytes(b"AWS4-HMAC-SHA256 \xff\xfe").unwrap();
     request.headers.insert(AUTHORIZATION, bytes);
@@ -154,7 +154,7 @@ fn the_scope_must_be_this_service_region_and_day() {
         "InvalidSignatureException: Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: \
          '20260114' != '20260115', from '20260115T120000Z'.",
     );
-    // The scope is judged before the clock, and the key before the scope.
+    // The scope is checked before the clock, and the key before the scope.
     Request::unsigned()
         .sign_at(Timestamp(0))
         .edit("/kms/", "/s3/")
@@ -162,7 +162,7 @@ fn the_scope_must_be_this_service_region_and_day() {
     scoped("20260115/us-east-1/s3/aws4_request")
         .edit(ID, "AKIDOTHER")
         .is_refused(UNRECOGNIZED);
-    // Rightly signed for elsewhere.
+    // Signed correctly, but for another place.
     let elsewhere = Credentials {
         region: "us-west-2".to_owned(),
         ..credentials()
@@ -211,7 +211,7 @@ fn auth_4_a_bare_plus_in_a_signed_query_is_refused() {
         request.uri = uri.parse().unwrap();
         request.is_refused(plus);
     }
-    // What it may stand for is told apart by the signature.
+    // The signature distinguishes its possible meanings.
     for uri in ["/?pair=a%20b", "/?pair=a%2Bb"] {
         let mut request = Request::signed();
         request.uri = uri.parse().unwrap();

@@ -1,4 +1,4 @@
-//! Requests that are signed with a session's credentials.
+//! Requests that are signed with the credentials of a session.
 
 use super::*;
 use crate::auth::Session;
@@ -24,7 +24,8 @@ fn with_role(role: PrincipalEntry) -> Snapshot {
 /// Credentials of a session that ends at `expiration`, sealed under the key of [`verifier`].
 fn session_until(expiration: Timestamp) -> Credentials {
     let session = Session::new(
-        (ROLE.to_owned(), "AROAEXAMPLE".to_owned()),
+        ROLE.to_owned(),
+        "AROAEXAMPLE".to_owned(),
         "nightly".to_owned(),
         AccessKey::new("ASIAEXAMPLE".to_owned(), secret("a session's secret")),
         Timestamp(NOW.0 - 1),
@@ -60,7 +61,7 @@ fn a_session_is_verified_by_its_token() {
         let verified = request.verify_with(&verifier, &snapshot);
         assert_eq!(verified.as_deref(), Ok(SESSION));
     }
-    // It was opened before, and means nothing once the role has gone.
+    // The token was opened before; it is worth nothing once the role is gone.
     let request = Request::unsigned().sign_with(&credentials, NOW);
     let gone = request.verify_with(&verifier, &Snapshot::default());
     assert_eq!(gone, Err(UNRECOGNIZED.to_owned()));
@@ -77,7 +78,7 @@ fn a_session_ends_at_its_time_with_its_role_or_by_its_disabling() {
         ..role("AROAEXAMPLE")
     };
     ends(&session(), disabled.clone(), Err(UNRECOGNIZED));
-    // Whoever has to make new credentials is told so.
+    // The answer tells the caller that new credentials are needed.
     ends(&session_until(NOW), disabled, Err(EXPIRED));
 }
 
@@ -101,7 +102,7 @@ fn a_token_that_is_not_the_access_keys_is_refused() {
             &|it| it.access_key_id = "ASIAOTHER".to_owned(),
             UNRECOGNIZED,
         ),
-        // A user's keys and somebody's token.
+        // A user's keys and another caller's token.
         (&|it| it.access_key_id = ID.to_owned(), UNRECOGNIZED),
         (
             &|it| it.secret_access_key = secret("another secret"),
@@ -111,8 +112,8 @@ fn a_token_that_is_not_the_access_keys_is_refused() {
     for (change, message) in changes {
         ends(&with(change), role("AROAEXAMPLE"), Err(message));
     }
-    // Another token of the same access key id and secret would do as well: what signs is the
-    // secret.
+    // Another token with the same access key id and secret would do as well: the secret is what
+    // signs.
     let swapped = with(&|it| it.session_token.clone_from(&other_session.session_token));
     ends(&swapped, role("AROAEXAMPLE"), Ok(SESSION));
     let foreign = Verifier::new(
