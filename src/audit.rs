@@ -17,7 +17,7 @@
 //!   room. It is logged once at error level and counted, and it ends by itself when there is room
 //!   again.
 //!
-//! This module does not decide what is recorded of a call, and does not ship the log elsewhere.
+//! This module does not decide which facts of a call are recorded, and does not ship the log elsewhere.
 //! Until the writer has taken them, records in the journal are protected by the file's mode alone.
 //! The chain does not protect against a holder of the root key, who can forge one.
 

@@ -1,12 +1,12 @@
-//! The configuration: each component's own `Config`, nested, and where each setting came from.
+//! The configuration: the `Config` of each component, nested, and the source of each setting.
 //!
-//! A TOML file, then `KEYMILL_SECTION__KEY` variables of the environment, then flags; the last one
-//! that names a key wins. Relative paths are relative to the file's folder, whoever named them.
-//! Every mistake is reported in one run, with its place, its key and what is allowed. The sample
-//! file, `config/keymill.toml`, is the manual; a test holds it to the defaults and to the ranges of
-//! [`keys`].
+//! Settings come from a TOML file, then from `KEYMILL_SECTION__KEY` variables of the environment,
+//! then from flags; the last one that names a key wins. Relative paths are relative to the folder
+//! of the file, whatever their source. Every mistake is reported in one run, with its place, its
+//! key and the allowed values. The sample file, `config/keymill.toml`, is the manual; a test
+//! compares it with the defaults and with the ranges of [`keys`].
 //!
-//! What this module does not do: open anything that a setting names.
+//! This module does not open anything that a setting names.
 
 use crate::file::open;
 use crate::key::arn::{AccountId, Region};
@@ -35,30 +35,30 @@ pub use sockets::{OVERFLOW_ID, Socket, SocketMode, SocketPeers};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The Region of ARNs and of signatures.
+    /// The Region in ARNs and signatures.
     pub region: String,
-    /// The partition of ARNs.
+    /// The partition in ARNs.
     pub partition: String,
     /// The account of keys and principals.
     #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
     pub account: AccountId,
     /// The keystore.
     pub store: Store,
-    /// Where requests come in.
+    /// The addresses for requests.
     pub listen: Listen,
-    /// Who unsigned callers of the Unix socket are.
+    /// The principals of unsigned callers of the Unix socket.
     pub peers: SocketPeers,
     /// Further Unix sockets, by name.
     pub sockets: BTreeMap<String, Socket>,
     /// TLS of the TCP listener.
     pub tls: transport::tls::Config,
-    /// Bounds of every listener.
+    /// The bounds of every listener.
     pub limits: transport::Limits,
-    /// Keys a second.
+    /// The limits on keys per second.
     pub rates: rates::Config,
-    /// How much to make before anybody asks.
+    /// How many keys to make ahead of requests.
     pub pool: pool::Config,
-    /// Signatures.
+    /// How signatures are verified.
     pub signatures: Signatures,
     /// The audit log.
     pub audit: audit::Config,
@@ -76,7 +76,7 @@ pub struct Store {
     pub root_key: PathBuf,
 }
 
-/// Where requests come in.
+/// The addresses for requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listen {
@@ -91,11 +91,11 @@ pub struct Listen {
     pub admin: SocketAddr,
 }
 
-/// Signatures.
+/// How signatures are verified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Signatures {
-    /// Seconds that a caller's clock may be off, either way.
+    /// By how many seconds a caller's clock may differ, either way.
     pub skew_seconds: u64,
 }
 
@@ -124,20 +124,20 @@ pub enum LogFormat {
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum LogLevel {
-    /// Someone must act.
+    /// An operator must act.
     Error,
-    /// Someone should look.
+    /// An operator should look at it.
     Warn,
     /// Changes of state, a handful each hour.
     Info,
-    /// Once for each connection.
+    /// One event for each connection.
     Debug,
-    /// Once for each request.
+    /// One event for each request.
     Trace,
 }
 
 impl LogLevel {
-    /// As the setting spells it.
+    /// The value of the setting.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.into()
@@ -177,27 +177,27 @@ impl Default for Config {
     }
 }
 
-/// A configuration, and where each of its settings came from.
+/// A configuration, and the source of each of its settings.
 pub struct Loaded {
-    /// With absolute paths.
+    /// The configuration, with absolute paths.
     pub config: Config,
-    /// By dotted key, as they were given.
+    /// The settings as they were given, by dotted key.
     pub settings: BTreeMap<String, Setting>,
 }
 
-/// A setting that is refused: one line.
+/// A setting that is refused, as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
     /// The file, the variable or the flag.
     pub place: String,
-    /// What is wrong and what is allowed.
+    /// The problem, and what is allowed.
     pub problem: String,
 }
 
-/// A configuration that is refused: every mistake in it, one a line.
+/// A configuration that is refused, with every mistake in it, one per line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// At least one.
+    /// The mistakes, at least one.
     pub mistakes: Vec<Mistake>,
 }
 
@@ -217,12 +217,12 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Bytes of a configuration file at most: the commented one has some 20,000.
+/// The most bytes of a configuration file: the commented sample has some 20,000.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 impl Config {
-    /// Reads `file` (without one: the defaults, relative to the current folder), then what
-    /// `environment` and `flags` override.
+    /// Reads `file`, then the overrides of `environment` and `flags`. Without a file, the defaults
+    /// apply, and paths are relative to the current folder.
     ///
     /// # Errors
     /// [`ConfigError`], with every mistake.
@@ -246,7 +246,7 @@ impl Config {
         }
     }
 
-    /// The same of a file's text.
+    /// Reads a configuration as [`Self::load`] does, from the text of a file.
     ///
     /// # Errors
     /// [`ConfigError`], with every mistake.
@@ -262,8 +262,8 @@ impl Config {
         layers.add_environment(environment);
         layers.add_flags(flags);
         layers.check();
-        let config: Option<Self> = layers.config();
-        let config = config.and_then(|mut config| {
+        let parsed: Option<Self> = layers.config();
+        let config = parsed.and_then(|mut config| {
             let folder = file.and_then(|(path, _)| path.parent());
             config.resolve_paths(folder.unwrap_or(Path::new("")), &mut layers);
             config.check_together(&mut layers);
@@ -295,7 +295,7 @@ impl Config {
         format!("arn:{}:iam::{}:user/{name}", self.partition, self.account)
     }
 
-    /// How far a caller's clock may be off.
+    /// By how much a caller's clock may differ.
     #[must_use]
     pub fn skew_max(&self) -> Duration {
         Duration::from_secs(self.signatures.skew_seconds)

@@ -1,13 +1,13 @@
-//! The composition root: opens, binds, serves, and on a signal goes back through all of it in
-//! reverse order.
+//! The composition root: opens, binds, serves, and on a signal stops everything in reverse order.
 //!
-//! Three steps, so that each failure is one line before anything is served: [`Core::open`] takes
-//! the store, [`Listeners::bind`] takes the addresses, [`Daemon::start`] serves. On SIGTERM or
-//! SIGINT the daemon stops being ready, accepts nothing new, answers what is in flight (at most
-//! `limits.drain_seconds`), stops the fillers, drops the pool and closes the store. A second signal
-//! ends it at once: everything that was acknowledged is durable.
+//! There are three steps, so that each failure is one line before anything is served:
+//! [`Core::open`] opens the store, [`Listeners::bind`] takes the addresses, [`Daemon::start`]
+//! serves. On SIGTERM or SIGINT the daemon reports that it is not ready, accepts nothing new,
+//! answers the requests in progress (for at most `limits.drain_seconds`), stops the fillers, drops
+//! the pool and closes the store. A second signal ends it at once: everything that was acknowledged
+//! is durable.
 //!
-//! What this module does not do: read a configuration or print anything.
+//! This module does not read a configuration and prints nothing.
 
 use crate::auth::Verifier;
 use crate::config::Config;
@@ -29,7 +29,7 @@ mod listeners;
 mod upkeep;
 
 pub use self::core::{Announce, Core, OpenError, Opening};
-pub use listeners::{BindError, Listeners};
+pub use listeners::{ListenError, Listeners};
 
 use descriptors::Descriptors;
 use upkeep::Upkeep;
@@ -42,30 +42,30 @@ pub struct Daemon {
     admin_address: SocketAddr,
     socket: PathBuf,
     ready: Arc<AtomicBool>,
-    /// Turns true when nothing new is to be accepted.
+    /// Turns true when no new connections are accepted.
     shutdown: watch::Sender<bool>,
-    /// Turns true when the drain is over: until then `/ready` is there to say no.
+    /// Turns true after the drain: until then `/ready` answers that the daemon is not ready.
     admin_shutdown: watch::Sender<bool>,
     servers: JoinSet<String>,
     admin: JoinSet<()>,
     upkeep: Upkeep,
-    /// Where connections live.
+    /// The runtimes of the connections.
     cores: Cores,
 }
 
 /// How a daemon ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// After its drain.
+    /// It has drained.
     Drained,
-    /// At once, by a second signal.
+    /// A second signal ended it at once.
     Cut,
-    /// Because this listener had ended by itself.
+    /// This listener ended without being told to.
     Failed(String),
 }
 
 impl Daemon {
-    /// Serves what `core` holds on `listeners`.
+    /// Serves the operations of `core` on `listeners`.
     ///
     /// # Errors
     /// When the operating system refuses a thread or a signal handler, or allows too few open files
@@ -78,13 +78,13 @@ impl Daemon {
     ) -> std::io::Result<Self> {
         core.metrics.memory_locked(memory_locked);
         warn_of_strangers(config, &core.keystore.snapshot());
-        tell_of_clones(config, &core);
+        log_clone_sources(config, &core);
         let (shutdown, shutting_down) = watch::channel(false);
         let (admin_shutdown, admin_shutting_down) = watch::channel(false);
         let ready = Arc::new(AtomicBool::new(false));
         let cores = Cores::start()?;
         let makers = Makers::start().map_err(std::io::Error::other)?;
-        // Once everything that lasts is open.
+        // Counted after everything that stays open was opened.
         let connections_max = Descriptors::raised()
             .connections(
                 1 + listeners.unix.len(),
@@ -169,42 +169,42 @@ impl Daemon {
         })
     }
 
-    /// Where AWS clients connect, as a URL; the real port where port 0 was asked for.
+    /// The URL for AWS clients. Where port 0 was configured, it has the real port.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("{}://{}", self.scheme, self.address)
     }
 
-    /// Where Prometheus connects.
+    /// The address for Prometheus.
     #[must_use]
     pub fn admin_address(&self) -> SocketAddr {
         self.admin_address
     }
 
-    /// The Unix socket.
+    /// The path of the daemon's own Unix socket.
     #[must_use]
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// Serves until `signals` brings one, then drains and closes.
+    /// Serves until a signal arrives, then drains and closes.
     pub async fn run(mut self, mut signals: Signals) -> Ending {
         let failed = tokio::select! {
             name = signals.next() => {
                 tracing::info!(signal = name, "draining");
                 None
             }
-            // A listener ends only when told to, unless it panicked.
+            // A listener ends only when it is told to, or when it panics.
             ended = self.servers.join_next() => {
                 let listener = ended.and_then(Result::ok).unwrap_or_else(|| "a listener".to_owned());
-                tracing::error!(listener, "ended by itself; draining");
+                tracing::error!(listener, "a listener ended without being told to; draining");
                 Some(listener)
             }
         };
         tokio::select! {
             () = self.stop() => failed.map_or(Ending::Drained, Ending::Failed),
             name = signals.next() => {
-                tracing::warn!(signal = name, "ending at once");
+                tracing::warn!(signal = name, "a second signal: ending at once");
                 Ending::Cut
             }
         }
@@ -219,21 +219,21 @@ impl Daemon {
         while self.admin.join_next().await.is_some() {}
         self.upkeep.stop().await;
         let closed = self.core.close().await;
-        // Only now: a change goes on after its caller has hung up, and the store waits for it.
+        // Only now: a change continues after its caller has gone, and the store waits for it.
         drop(self.cores);
         match closed {
             Ok(()) => tracing::info!("stopped"),
             Err(error) => {
-                tracing::error!(%error, "the store was not closed in order; what was acknowledged is durable")
+                tracing::error!(%error, "the store was not closed cleanly; acknowledged changes are durable")
             }
         }
     }
 }
 
-/// Says which limits are for principals and keys that do not exist: most likely a slip of the pen.
+/// Logs limits for principals and keys that do not exist: most likely they are misspelt.
 fn warn_of_strangers(config: &Config, snapshot: &Snapshot) {
     for arn in config.rates.principals.keys() {
-        // A role's sessions are not in the store.
+        // The sessions of a role are not in the store.
         if !arn.contains(":assumed-role/") && !snapshot.principals.contains_key(arn) {
             tracing::warn!(
                 arn,
@@ -249,25 +249,26 @@ fn warn_of_strangers(config: &Config, snapshot: &Snapshot) {
     }
 }
 
-/// Says what tells of clones, and warns where nothing tells of a restored snapshot.
-fn tell_of_clones(config: &Config, core: &Core) {
-    let sources = core.clone_word.sources();
-    let named = sources
+/// Logs the sources of the clone word, and warns when none of them sees a restored snapshot.
+fn log_clone_sources(config: &Config, core: &Core) {
+    let sources = core
+        .clone_word
+        .sources()
         .iter()
-        .map(|one| format!("{} ({})", one.name, one.window));
-    let sources = named.collect::<Vec<_>>().join(", ");
+        .map(|one| format!("{} ({})", one.name, one.window))
+        .collect::<Vec<_>>()
+        .join(", ");
     tracing::info!(sources, "clone word: source (window)");
     if config.pool.enabled && !core.clone_word.sees_snapshots() {
         tracing::warn!(
-            "nothing tells this process of a restored snapshot: two machines that are resumed from \
+            "this process cannot detect a restored snapshot: two machines that are resumed from \
              one would hand out the same keys. If that can happen here, give the machine \
-             /dev/vmclock0, let the daemon read the kernel's log (config/keymill.service says \
-             how), or set pool.enabled = false"
+             /dev/vmclock0, let the daemon read the kernel's log (see config/keymill.service), or set pool.enabled = false"
         );
     }
 }
 
-/// What does not change while the daemon runs, for `/status`.
+/// The facts for `/status` that do not change while the daemon runs.
 fn facts(config: &Config, core: &Core, memory_locked: bool) -> serde_json::Value {
     serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -281,19 +282,19 @@ fn facts(config: &Config, core: &Core, memory_locked: bool) -> serde_json::Value
     })
 }
 
-/// SIGTERM and SIGINT. SIGHUP ends nothing: where there is TLS, it has its files read again.
+/// SIGTERM and SIGINT. SIGHUP does not end the daemon: with TLS, it makes it read its files again.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    /// Caught from the first moment on, so that it does not end the process.
+    /// Caught from the start, so that it does not end the process.
     _hangup: Signal,
 }
 
 impl Signals {
-    /// Catches them from now on.
+    /// Catches the signals from now on.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// The error of the operating system.
     pub fn catch() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -302,7 +303,7 @@ impl Signals {
         })
     }
 
-    /// The next one's name.
+    /// The name of the next signal.
     pub async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",

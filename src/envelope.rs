@@ -21,7 +21,7 @@
 //! bytes of `P ‖ s` repeat. A call of [`seal`] draws all 24 bytes and counts as an epoch of one.
 //! With q epochs under one backing key the chance of a repetition is below q²/2^161:
 //!
-//! | use, ten years long under one backing key | q | nonce repeats | derivation is no random function |
+//! | use, ten years long under one backing key | q | nonce repeats | derivation told from a random function |
 //! |---|---|---|---|
 //! | 10^15 keys a day in batches and streams (chunks of 8,192) | 2^49 | 2^-63 | 2^-29 |
 //! | a thousand fillers that begin a new epoch each minute | 2^33 | 2^-95 | 2^-61 |

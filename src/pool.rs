@@ -246,7 +246,7 @@ impl Pool {
             self.add_lane(id, entry);
             return None;
         };
-        // This request's snapshot is older than the lane's: it must not drop what is current.
+        // This request's snapshot is older than the lane's: it must not drop current keys.
         if lane.is_newer_than(entry.fence) {
             return None;
         }
@@ -336,7 +336,7 @@ impl Pool {
         let ceiling = self.config.lane_keys_max.div_ceil(MAGAZINE_KEYS);
         let next = (capacity * 2).min(ceiling);
         // A lane that was filled and is empty has more demand than it holds. A lane that was never
-        // filled is no evidence of demand.
+        // filled is not evidence of demand.
         let was_filled = lane.was_filled() && lane.queue.full() == 0;
         let account = lane.account;
         if was_filled && next > capacity && budget.grant(account, next - capacity) {

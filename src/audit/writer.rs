@@ -79,7 +79,7 @@ pub(super) struct Writer {
     pub(super) state: State,
 }
 
-/// What was logged already, so that it is logged once, and what is to be logged.
+/// The states that were logged already, so that each is logged once.
 #[derive(Default)]
 pub(super) struct State {
     failing: bool,
@@ -133,7 +133,7 @@ pub(super) fn failed(path: &Path) -> impl FnOnce(io::Error) -> Failed {
 }
 
 impl Writer {
-    /// Runs turns until it is told to stop, and then a last one.
+    /// Runs turns until `stopped` is set, and then a last one.
     pub(super) fn run(mut self) {
         while !self.shared.stopped.load(Ordering::Acquire) {
             self.pause();

@@ -4,7 +4,7 @@ use crate::audit;
 use crate::bulk::{JobError, SourceError};
 use crate::cli::output;
 use crate::config::ConfigError;
-use crate::daemon::{BindError, OpenError};
+use crate::daemon::{ListenError, OpenError};
 use crate::keystore::KeystoreError;
 use std::process::ExitCode;
 
@@ -99,11 +99,11 @@ impl From<KeystoreError> for Failure {
     }
 }
 
-impl From<BindError> for Failure {
-    fn from(error: BindError) -> Self {
+impl From<ListenError> for Failure {
+    fn from(error: ListenError) -> Self {
         match error {
-            BindError::Tls(_) => Self::configuration(error),
-            BindError::Taken { .. } | BindError::Tcp { .. } | BindError::Unix { .. } => {
+            ListenError::Tls(_) => Self::configuration(error),
+            ListenError::Taken { .. } | ListenError::Tcp { .. } | ListenError::Unix { .. } => {
                 Self::unavailable(error)
             }
         }

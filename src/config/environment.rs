@@ -1,17 +1,17 @@
-//! The environment, read once at start and passed on as a value, so that tests never set process
-//! variables.
+//! The environment, read once at the start and passed on as a value, so that tests never set
+//! process variables.
 
 use std::collections::BTreeMap;
 
-/// The variables that mean something here. No `Debug`: AWS credentials may be among them.
+/// The variables that this program uses. No `Debug`: AWS credentials may be among them.
 #[derive(Clone, Default)]
 pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
-    /// What overrides a setting begins with.
+    /// The prefix of variables that override settings.
     pub const PREFIX: &str = "KEYMILL_";
 
-    /// Of this process; the only place that reads it. A value that is not UTF-8 is taken with
+    /// The variables of this process; nothing else reads them. Bytes that are not UTF-8 become
     /// replacement characters, which no setting allows.
     #[must_use]
     pub fn of_process() -> Self {
@@ -24,7 +24,7 @@ impl Environment {
         }))
     }
 
-    /// Of these variables.
+    /// An environment of these variables.
     pub fn from_pairs<N: Into<String>, V: Into<String>>(
         pairs: impl IntoIterator<Item = (N, V)>,
     ) -> Self {
@@ -36,7 +36,7 @@ impl Environment {
         )
     }
 
-    /// The variable's value; an empty one counts as none, as with AWS's own tools.
+    /// The variable's value. An empty one counts as unset, as with AWS's own tools.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<&str> {
         self.0
@@ -45,8 +45,8 @@ impl Environment {
             .filter(|value| !value.is_empty())
     }
 
-    /// Dotted key, variable and value of what overrides settings. `KEYMILL_REGION` is `region`,
-    /// `KEYMILL_LISTEN__TCP` is `listen.tcp`.
+    /// The variables that override settings: dotted key, variable and value. `KEYMILL_REGION` is
+    /// `region`, `KEYMILL_LISTEN__TCP` is `listen.tcp`.
     pub(super) fn overrides(&self) -> impl Iterator<Item = (String, &str, &str)> {
         self.0.iter().filter_map(|(name, value)| {
             let path = name.strip_prefix(Self::PREFIX)?;

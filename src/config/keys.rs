@@ -1,5 +1,5 @@
-//! What each setting may be. The numbers are bounds of good sense: a value outside is a slip of the
-//! pen.
+//! The allowed values of each setting. The ranges of numbers exclude values that can only be a
+//! mistake.
 
 use crate::auth::certificate;
 use crate::config::SocketMode;
@@ -8,7 +8,7 @@ use crate::key::arn::AccountId;
 use std::net::SocketAddr;
 use toml::Value;
 
-/// What a setting may be.
+/// The allowed values of a setting.
 #[derive(Clone, Copy)]
 pub enum Allowed {
     /// A whole number from the first to the second, in units of the third.
@@ -17,17 +17,17 @@ pub enum Allowed {
     Boolean,
     /// One of these words.
     OneOf(&'static [&'static str]),
-    /// Text that the function takes, or says why not.
+    /// Text that the function accepts; it returns the reason of a refusal.
     Text(fn(&str) -> Result<(), &'static str>),
 }
 
 use Allowed::{Boolean, Integer, OneOf, Text};
 
-/// More than one machine can do.
+/// The upper bound is more than one machine can make.
 const KEYS_PER_SECOND: Allowed = Integer(0, 100_000_000, "keys a second");
 
-/// Every key that the operator does not name himself; the others are those of [`SOCKET_KEYS`], and
-/// the entries of maps ([`entry`]).
+/// Every key with a fixed name. Others are those of [`SOCKET_KEYS`] and the entries of maps
+/// ([`entry`]).
 pub const KEYS: [(&str, Allowed); 40] = [
     ("region", Text(region)),
     ("partition", Text(partition)),
@@ -99,8 +99,8 @@ pub const SOCKET_KEYS: [(&str, Allowed); 3] = [
     ("principal", Text(arn)),
 ];
 
-/// The maps from names to principals' ARNs, and from ARNs to limits; further sockets have theirs,
-/// `sockets.<name>.users` and `sockets.<name>.groups`.
+/// The maps from names to the ARNs of principals, and from ARNs to limits. Further sockets have
+/// their own, `sockets.<name>.users` and `sockets.<name>.groups`.
 pub const MAPS: [&str; 5] = [
     "peers.users",
     "peers.groups",
@@ -109,7 +109,7 @@ pub const MAPS: [&str; 5] = [
     "rates.kms_keys",
 ];
 
-/// What the setting of this name may be.
+/// The allowed values of this setting; `None` when there is no such setting.
 #[must_use]
 pub fn allowed(key: &str) -> Option<Allowed> {
     let of = |keys: &[(&str, Allowed)], key: &str| {
@@ -119,13 +119,13 @@ pub fn allowed(key: &str) -> Option<Allowed> {
     of(&KEYS, key).or_else(|| of(&SOCKET_KEYS, socket(key)?.1))
 }
 
-/// The socket that a key is of, and the rest of the key.
+/// The socket of a key, and the rest of the key.
 #[must_use]
 pub fn socket(key: &str) -> Option<(&str, &str)> {
     key.strip_prefix("sockets.")?.split_once('.')
 }
 
-/// The map that a setting is in, and its name there, which may hold dots.
+/// The map of a setting, and its name in the map, which may contain dots.
 #[must_use]
 pub fn entry(key: &str) -> Option<(&str, &str)> {
     let name = MAPS
@@ -140,7 +140,7 @@ pub fn entry(key: &str) -> Option<(&str, &str)> {
 }
 
 impl Allowed {
-    /// The range in words.
+    /// The allowed values in words.
     #[must_use]
     pub fn words(self) -> String {
         match self {
@@ -151,10 +151,10 @@ impl Allowed {
         }
     }
 
-    /// Whether `value` is allowed, else why not.
+    /// Checks whether `value` is allowed.
     ///
     /// # Errors
-    /// What is allowed.
+    /// The allowed values.
     pub fn check(self, value: &Value) -> Result<(), String> {
         let fits = match (self, value) {
             (Integer(min, max, _), Value::Integer(number)) => (min..=max).contains(number),
@@ -170,8 +170,8 @@ impl Allowed {
         }
     }
 
-    /// A variable's or flag's text as a value of this kind; text that is none is kept, and
-    /// [`Self::check`] refuses it.
+    /// The text of a variable or flag as a value of this type. Text that is not such a value is
+    /// kept, and [`Self::check`] refuses it.
     #[must_use]
     pub fn value(self, text: &str) -> Value {
         let parsed = match self {
@@ -183,11 +183,11 @@ impl Allowed {
     }
 }
 
-/// Whether an entry of `map` has a name that may be mapped, and an ARN or a limit. A limit's ARN is
-/// compared with the rest of the configuration.
+/// Checks an entry of `map`: the name must be one that may be mapped, and the value an ARN or a
+/// limit. The ARN of a limit is checked with the rest of the configuration.
 ///
 /// # Errors
-/// What is allowed.
+/// The allowed values.
 pub fn check_entry(map: &str, name: &str, value: &Value) -> Result<(), String> {
     match map {
         "rates.principals" | "rates.kms_keys" => return KEYS_PER_SECOND.check(value),
@@ -247,7 +247,7 @@ fn optional_path(text: &str) -> Result<(), &'static str> {
 }
 
 fn arn(text: &str) -> Result<(), &'static str> {
-    // Whose it is, the account tells.
+    // The rest of the ARN is checked together with the account.
     let fits = !text.is_empty();
     fits.then_some(()).ok_or("allowed: a principal's ARN")
 }
@@ -259,7 +259,7 @@ fn socket_mode(text: &str) -> Result<(), &'static str> {
         .map_err(|_| "allowed: \"0600\" to \"0777\", octal, with 6 or 7 for the owner")
 }
 
-/// Loopback or not: that is a matter of TLS.
+/// Checks an address. Whether it may be other than loopback depends on TLS.
 fn address(text: &str) -> Result<(), &'static str> {
     let parsed = text.parse::<SocketAddr>();
     parsed

@@ -1,4 +1,4 @@
-//! Defaults, file, environment and flags laid over each other, key by key.
+//! Merges defaults, file, environment and flags, key by key.
 
 use crate::config::environment::Environment;
 use crate::config::{Config, Mistake, SocketMode, keys};
@@ -12,20 +12,20 @@ use toml::{Table, Value};
 pub struct Setting {
     /// The value.
     pub value: Value,
-    /// Where it came from.
+    /// Where the setting came from.
     pub source: Source,
 }
 
 /// Where a setting came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Nobody said anything.
+    /// The built-in default.
     Default,
-    /// The file.
+    /// This file.
     File(String),
-    /// The variable.
+    /// This variable.
     Environment(String),
-    /// The flag.
+    /// This flag.
     Flag(&'static str),
 }
 
@@ -59,11 +59,11 @@ pub struct Flag {
     pub name: &'static str,
     /// `listen.tcp`
     pub key: &'static str,
-    /// As it was typed.
+    /// The value as it was typed.
     pub value: String,
 }
 
-/// What has been said so far.
+/// The settings so far, and the mistakes in them.
 pub(super) struct Layers {
     pub(super) settings: BTreeMap<String, Setting>,
     pub(super) mistakes: Vec<Mistake>,
@@ -77,7 +77,7 @@ impl Layers {
         };
         let defaults = Table::try_from(Config::default()).unwrap_or_default();
         for (key, value) in leaves(defaults) {
-            // An empty map of principals is no setting.
+            // An empty map of principals is not a setting.
             if !value.is_table() {
                 let source = Source::Default;
                 layers.settings.insert(key, Setting { value, source });
@@ -105,8 +105,8 @@ impl Layers {
 
     pub(super) fn add_environment(&mut self, environment: &Environment) {
         for (key, name, text) in environment.overrides() {
-            // A service named keymill makes orchestrators inject KEYMILL_PORT and the like: what
-            // has no section and is no key is not meant for us.
+            // For a service named keymill, orchestrators inject KEYMILL_PORT and similar variables.
+            // A variable without a section that is not a key is therefore ignored.
             if key.contains('.') || keys::allowed(&key).is_some() {
                 self.put_text(&key, text, Source::Environment(name.to_owned()));
             }
@@ -153,28 +153,28 @@ impl Layers {
             return format!("{key} is a section, written [{key}]");
         }
         let section = key.rsplit_once('.').map_or("", |(section, _)| section);
-        let siblings = keys::KEYS.iter().filter_map(|(name, _)| {
+        let fixed = keys::KEYS.iter().filter_map(|(name, _)| {
             let (other, key) = name.rsplit_once('.').unwrap_or(("", name));
             (other == section).then_some(key)
         });
-        let mut siblings: Vec<&str> = siblings.collect();
+        let mut siblings: Vec<&str> = fixed.collect();
         if keys::socket(key).is_some_and(|(_, key)| !key.contains('.')) {
             siblings = keys::SOCKET_KEYS.iter().map(|(key, _)| *key).collect();
         }
         match (section, siblings.is_empty()) {
-            (_, true) => format!("{key} is no setting: see `keymill config show`"),
+            (_, true) => format!("{key} is not a setting: see `keymill config show`"),
             ("", _) => format!(
-                "{key} is no setting; those outside of sections are {}",
+                "{key} is not a setting; those outside of sections are {}",
                 siblings.join(", ")
             ),
             _ => format!(
-                "{key} is no setting; those of [{section}] are {}",
+                "{key} is not a setting; those of [{section}] are {}",
                 siblings.join(", ")
             ),
         }
     }
 
-    /// Checks each setting by itself.
+    /// Checks each setting alone.
     pub(super) fn check(&mut self) {
         self.complete_sockets();
         let mut problems = Vec::new();
@@ -193,7 +193,7 @@ impl Layers {
         }
     }
 
-    /// Gives every further socket its default mode, and notes what it has no default for.
+    /// Gives every further socket its default mode, and reports a socket without a path.
     fn complete_sockets(&mut self) {
         let of = |(key, setting): (&String, &Setting)| {
             let (name, _) = keys::socket(key)?;
@@ -219,7 +219,7 @@ impl Layers {
         }
     }
 
-    /// Notes that the setting `key`, as it stands, is refused.
+    /// Reports that the setting `key` is refused with its present value.
     pub(super) fn refuse(&mut self, key: &str, problem: &str) {
         let (place, value) = match self.settings.get(key) {
             Some(setting) => (setting.source.to_string(), format!(" = {}", setting.value)),
@@ -229,7 +229,7 @@ impl Layers {
         self.mistakes.push(Mistake { place, problem });
     }
 
-    /// Notes that `key` does not go with `other`, at the place of whichever somebody set.
+    /// Reports that `key` contradicts `other`, at the place of the one that is not a default.
     pub(super) fn refuse_beside(&mut self, key: &str, relation: &str, other: &str) {
         let set = [key, other]
             .into_iter()
@@ -264,7 +264,7 @@ impl Layers {
         }
         match root.try_into() {
             Ok(config) => Some(config),
-            // Every value has been checked, so this is a rule of a type that `keys` does not know.
+            // Every value was checked, so this is a rule of a type that `keys` does not know.
             Err(error) => {
                 let place = "settings".to_owned();
                 let problem = error.message().to_owned();
@@ -287,8 +287,8 @@ fn table_at<'a, 'b>(
     })
 }
 
-/// Dotted keys and values; an empty table is a leaf, so that an unknown section is seen even when
-/// it is empty.
+/// Dotted keys and values. An empty table is a leaf, so that an unknown section is noticed even
+/// when it is empty.
 fn leaves(table: Table) -> Vec<(String, Value)> {
     let mut found = Vec::new();
     for (key, value) in table {

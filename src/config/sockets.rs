@@ -1,4 +1,4 @@
-//! Unix sockets: where they are, who may connect, and who that is.
+//! Unix sockets: their paths, their modes, and the principals of their callers.
 
 use crate::auth::{PeerMap, Peers};
 use crate::config::{as_text, from_text};
@@ -8,14 +8,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Who unsigned callers of the daemon's own Unix socket are: principals' ARNs by user and by
+/// The principals of unsigned callers of the daemon's own Unix socket: their ARNs by user and by
 /// primary group. There is no default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SocketPeers {
-    /// By uid, or the word `root`.
+    /// From uid, or the word `root`, to an ARN.
     pub users: BTreeMap<String, String>,
-    /// By gid, or the word `root`; looked up when the uid is not in `users`.
+    /// From gid, or the word `root`, to an ARN; used when the uid is not in `users`.
     pub groups: BTreeMap<String, String>,
 }
 
@@ -23,23 +23,23 @@ pub struct SocketPeers {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Socket {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     /// Its permission bits.
     #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
     pub mode: SocketMode,
-    /// The ARN of whoever connects, whatever his ids are; excludes the maps.
+    /// The ARN of the principal of every caller, whatever its ids; excludes the maps.
     pub principal: Option<String>,
-    /// By uid, or the word `root`.
+    /// From uid, or the word `root`, to an ARN.
     #[serde(default)]
     pub users: BTreeMap<String, String>,
-    /// By gid, or the word `root`; looked up when the uid is not in `users`.
+    /// From gid, or the word `root`, to an ARN; used when the uid is not in `users`.
     #[serde(default)]
     pub groups: BTreeMap<String, String>,
 }
 
 impl SocketPeers {
-    /// The map that the socket is served with.
+    /// The map for the socket's listener.
     #[must_use]
     pub fn map(&self) -> PeerMap {
         map(&self.users, &self.groups)
@@ -47,7 +47,7 @@ impl SocketPeers {
 }
 
 impl Socket {
-    /// Who the socket's callers are.
+    /// The principals of the socket's callers.
     #[must_use]
     pub fn peers(&self) -> Peers {
         match &self.principal {
@@ -69,34 +69,37 @@ fn map(users: &BTreeMap<String, String>, groups: &BTreeMap<String, String>) -> P
     }
 }
 
-/// What the kernel says of ids that it cannot express (`/proc/sys/kernel/overflowuid`, by default).
+/// The id that the kernel reports for ids that it cannot express (`/proc/sys/kernel/overflowuid`,
+/// by default).
 pub const OVERFLOW_ID: u32 = 65_534;
 
-/// A user or group id as a peer map spells it: a number, or the word `root`.
+/// A user or group id in a peer map: a number, or the word `root`.
 ///
 /// # Errors
-/// Why it is refused.
+/// The reason of a refusal.
 pub fn peer_id(text: &str) -> Result<u32, &'static str> {
     match text.parse() {
         _ if text == "root" => Ok(0),
         Ok(0) => Err("0 is refused, so that root is mapped only on purpose: write root"),
-        Ok(OVERFLOW_ID) => Err("65534 is refused: the kernel says it of any id it cannot express"),
-        Ok(u32::MAX) => Err("4294967295 is no id"),
+        Ok(OVERFLOW_ID) => {
+            Err("65534 is refused: the kernel reports it for any id it cannot express")
+        }
+        Ok(u32::MAX) => Err("4294967295 is not an id"),
         Ok(id) if text == format!("{id}") => Ok(id),
         _ => Err("allowed are a number from 1 to 4294967294, or root"),
     }
 }
 
-/// Permission bits of a socket: four octal digits, in which its owner may read and write.
+/// Permission bits of a socket: four octal digits that let its owner read and write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketMode(pub u32);
 
 impl SocketMode {
-    /// Owner and group.
+    /// Owner and group may connect.
     pub const DEFAULT: Self = Self(0o660);
 }
 
-/// Text that is no socket mode.
+/// The text is not a socket mode.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a socket mode is 0600 to 0777 in octal, with 6 or 7 for the owner")]
 pub struct InvalidSocketMode;

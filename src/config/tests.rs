@@ -214,7 +214,7 @@ fn what_is_not_allowed_is_refused_with_its_place_and_what_is() {
         ),
         (
             "rates.keys_per_second = 1",
-            "rates.keys_per_second is no setting; those of [rates] are principal_keys_per_second, kms_key_keys_per_second, burst_ms, refused_calls_per_second",
+            "rates.keys_per_second is not a setting; those of [rates] are principal_keys_per_second, kms_key_keys_per_second, burst_ms, refused_calls_per_second",
         ),
         (
             "rates.principals = 1",
@@ -255,24 +255,24 @@ fn what_is_not_allowed_is_refused_with_its_place_and_what_is() {
         ),
         (
             "colour = 1",
-            "colour is no setting; those outside of sections are region, partition, account",
+            "colour is not a setting; those outside of sections are region, partition, account",
         ),
         (
             "listen.udp = ''",
-            "listen.udp is no setting; those of [listen] are tcp, socket, socket_mode, admin",
+            "listen.udp is not a setting; those of [listen] are tcp, socket, socket_mode, admin",
         ),
         (
             "[audits]",
-            "audits is no setting; those outside of sections are region, partition, account",
+            "audits is not a setting; those outside of sections are region, partition, account",
         ),
         (
             "[audits]\nx = 1",
-            "audits.x is no setting: see `keymill config show`",
+            "audits.x is not a setting: see `keymill config show`",
         ),
         ("listen = 3", "listen is a section, written [listen]"),
         (
             "listen.tcp.port = 1",
-            "listen.tcp.port is no setting: see `keymill config show`",
+            "listen.tcp.port is not a setting: see `keymill config show`",
         ),
         (
             "peers.users.0 = 'x'",
@@ -280,11 +280,11 @@ fn what_is_not_allowed_is_refused_with_its_place_and_what_is() {
         ),
         (
             "peers.users.65534 = 'x'",
-            "peers.users.65534 = \"x\": 65534 is refused: the kernel says it of any id it cannot express",
+            "peers.users.65534 = \"x\": 65534 is refused: the kernel reports it for any id it cannot express",
         ),
         (
             "peers.groups.4294967295 = 'x'",
-            "peers.groups.4294967295 = \"x\": 4294967295 is no id",
+            "peers.groups.4294967295 = \"x\": 4294967295 is not an id",
         ),
         (
             "peers.users.alice = 'x'",

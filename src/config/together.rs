@@ -1,4 +1,4 @@
-//! What no setting shows alone: whole paths, and settings beside each other.
+//! Checks that need more than one setting: whole paths, and settings that depend on each other.
 
 use crate::config::Config;
 use crate::config::layers::Layers;
@@ -10,13 +10,13 @@ use crate::transport::tls::ClientCertificate;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Bytes of a Unix socket's path at most: `sun_path` without its final zero.
+/// The most bytes of a Unix socket's path: `sun_path` without its final zero.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 impl Config {
     pub(super) fn resolve_paths(&mut self, folder: &Path, layers: &mut Layers) {
         for (key, path) in self.paths_mut() {
-            // No path is no file, and not the folder.
+            // An empty path means no file; it does not mean the folder.
             if path.as_os_str().is_empty() {
                 continue;
             }
@@ -72,7 +72,7 @@ impl Config {
                 );
                 layers.refuse(key, &problem);
             }
-            // A certificate and its key may stand in one file, and so may a CA and its list.
+            // A certificate and its key may be in one file, and so may a CA and its list.
             if !key.starts_with("tls.") {
                 for (other, _) in paths[..at].iter().filter(|(_, other)| other == path) {
                     layers.refuse_beside(key, "must differ from", other);
@@ -88,7 +88,7 @@ impl Config {
         if !self.listen.tcp.ip().is_loopback() && !self.tls.is_on() {
             layers.refuse(
                 "listen.tcp",
-                "refused without TLS, because whoever reads the wire could read plaintext keys and repeat requests; \
+                "refused without TLS, because an eavesdropper could read plaintext keys and repeat requests; \
                  allowed: a loopback address, such as 127.0.0.1:5645 or [::1]:5645, or tls.certificate and tls.key",
             );
         }
@@ -108,13 +108,13 @@ impl Config {
             ("tls.client_certificate", required, "tls.client_ca", ca),
         ] {
             if set && !other_set {
-                layers.refuse(setting, &format!("goes only with {other}"));
+                layers.refuse(setting, &format!("needs {other}"));
             }
         }
         if !ca {
             for name in tls.clients.keys() {
                 let key = format!("tls.clients.{name}");
-                layers.refuse(&key, "goes only with tls.client_ca");
+                layers.refuse(&key, "needs tls.client_ca");
             }
         }
     }
@@ -124,7 +124,7 @@ impl Config {
             let maps = !(socket.users.is_empty() && socket.groups.is_empty());
             if socket.principal.is_some() && maps {
                 let key = format!("sockets.{name}.principal");
-                let problem = "whoever connects is this principal: leave out users and groups";
+                let problem = "every caller is this principal: remove users and groups";
                 layers.refuse(&key, problem);
             }
         }
@@ -182,8 +182,8 @@ impl Config {
         }
     }
 
-    /// Whether unsigned callers may be this principal: a user or an account's root. A role acts
-    /// only in sessions, each with credentials of its own.
+    /// Whether unsigned callers may be this principal: a user, or the root of an account. A role
+    /// acts only in sessions, each with its own credentials.
     fn may_be_mapped(&self, arn: &str) -> bool {
         let kind = Principal::new(arn, Vec::new()).map(|principal| principal.kind());
         let partition = Arn::split(arn).is_some_and(|arn| arn.partition == self.partition);

@@ -1,4 +1,4 @@
-//! Everything behind the listeners: the opened store, the pool and the operations on both.
+//! Everything behind the listeners: the opened store, the pool, and the operations on them.
 
 use crate::api::{Api, Parts};
 use crate::audit::{self, Audit};
@@ -13,54 +13,55 @@ use crate::rates::Rates;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// An opened store and what works on it.
+/// An opened store and everything that works on it.
 pub struct Core {
     /// Time.
     pub clock: Clock,
-    /// Randomness; failures are counted.
+    /// Randomness, with its failures counted.
     pub entropy: Arc<Entropy>,
-    /// Counters.
+    /// All metrics.
     pub metrics: Arc<Metrics>,
-    /// Keys, aliases, principals.
+    /// Keys, aliases and principals.
     pub keystore: Arc<Keystore>,
-    /// Whether the machine or process may have a twin.
+    /// Detects clones of the machine or process.
     pub clone_word: Arc<CloneWord>,
     /// Pooled keys.
     pub pool: Arc<Pool>,
-    /// Where every call is recorded.
+    /// The audit log.
     pub audit: Arc<Audit>,
     /// The operations.
     pub api: Arc<Api>,
 }
 
-/// Tells how to keep a root key, of which the file has just been made at this path.
+/// Informs the user about a root key whose file was just made at this path, and how to keep it.
 pub type Announce = fn(&Path);
 
-/// What to do when there is no store.
+/// What to do when the store does not exist.
 #[derive(Clone, Copy, Debug)]
 pub enum Opening {
     /// Refuse.
     Existing,
-    /// Create it and its root key, if nothing of an earlier store is there: a root key, an audit
-    /// log or a memory without its store is a disk that is not mounted, or a path with a slip.
+    /// Create it and its root key, unless something of an earlier store exists. A root key, an
+    /// audit log or a memory of a store without the store points to a disk that is not mounted or a
+    /// misspelt path.
     First(Announce),
-    /// Create it on purpose, under the root key if one is there.
+    /// Create it on purpose, under an existing root key if there is one.
     Anew(Announce),
 }
 
-/// Why a store and what works on it cannot be opened. Each prints as one line.
+/// Why the core cannot be opened. Each error prints as one line.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The root key.
+    /// The root key cannot be made or used.
     #[error(transparent)]
     RootKey(#[from] RootKeyError),
-    /// The store.
+    /// The store cannot be made or opened.
     #[error(transparent)]
     Keystore(#[from] KeystoreError),
-    /// The audit log.
+    /// The audit log cannot be opened.
     #[error(transparent)]
     Audit(#[from] audit::OpenError),
-    /// The store is there, its root key is not.
+    /// The store exists, and its root key does not.
     #[error(
         "root key {root_key} does not exist, and store {store} cannot be read without it: restore it from your copy"
     )]
@@ -70,17 +71,17 @@ pub enum OpenError {
         /// The store.
         store: PathBuf,
     },
-    /// The store is not there, and something that belongs to one is.
+    /// The store does not exist, and something that belongs to one does.
     #[error(
-        "store {store} does not exist, but {found} does: mount its disk, mend store.path, or restore it from a backup; to begin with an empty store on purpose, start once with `keymill serve --new-store`"
+        "store {store} does not exist, but {found} does: mount its disk, correct store.path, or restore it from a backup; to begin with an empty store on purpose, start once with `keymill serve --new-store`"
     )]
     StoreAbsent {
         /// The store.
         store: PathBuf,
-        /// What is there.
+        /// The thing that exists.
         found: String,
     },
-    /// A file beside the store.
+    /// A folder beside the store cannot be read.
     #[error("{path}: {source}")]
     Beside {
         /// The file.
@@ -88,16 +89,16 @@ pub enum OpenError {
         /// The cause.
         source: std::io::Error,
     },
-    /// The metrics recorder.
+    /// The recorder of metrics cannot be built.
     #[error("cannot set up metrics: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
-    /// The fillers' threads.
+    /// The threads of the fillers cannot be started.
     #[error("cannot start the pool's threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
 }
 
 impl Core {
-    /// Opens the store of `config`, with the pool as `pool` says.
+    /// Opens the store of `config`, with a pool that `pool` configures.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -146,12 +147,12 @@ impl Core {
             audit: Arc::clone(&audit),
         };
         let api = Api::new(parts, &metrics);
-        // Before anybody can ask for what is under it: its date may have passed while nothing ran.
+        // Before the first request: material may have expired while the daemon was not running.
         if let Err(error) = api.drop_expired_material(clock.now()).await {
             let error = error.source().map(tracing::field::display);
             tracing::error!(
                 error,
-                "imported material whose date has come was not dropped"
+                "imported material whose date of expiry has come was not removed"
             );
         }
         Ok(Self {
@@ -167,10 +168,10 @@ impl Core {
     }
 
     /// Stops the fillers, drops every pooled key, writes the last records, seals the head of the
-    /// audit log and closes the store.
+    /// audit log, and closes the store.
     ///
     /// # Errors
-    /// [`KeystoreError`]; what was acknowledged is durable all the same.
+    /// [`KeystoreError`]; acknowledged changes are durable all the same.
     pub async fn close(self) -> Result<(), KeystoreError> {
         self.pool.shut_down();
         let audit = Arc::clone(&self.audit);
@@ -179,28 +180,28 @@ impl Core {
         drop(self.api);
         match Arc::into_inner(self.keystore) {
             Some(keystore) => keystore.close().await,
-            // A request outlasted the drain; the next opening folds the log in.
+            // A request outlasted the drain; the next opening folds the write-ahead log in.
             None => Ok(()),
         }
     }
 }
 
-/// Waits on a thread of its own for what waits for a disk.
+/// Runs `work`, which waits for a disk, on a thread of its own.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
-        // A panic there is one here.
+        // A panic of the work is a panic here.
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
-/// A store, and what else the root key gives.
+/// A store, and the other key that the root key gives.
 struct Opened {
     keystore: Keystore,
     audit_key: Secret<32>,
 }
 
-/// Opens the store, or creates it where `opening` says so and there is none.
+/// Opens the store, or creates it if there is none and `opening` permits it.
 async fn keystore(
     config: &Config,
     opening: Opening,
@@ -228,7 +229,7 @@ async fn keystore(
         RootKey::read(root_key)?
     } else {
         let root = RootKey::create(root_key, &entropy)?;
-        // Before anything else can fail: no later start would say it.
+        // Before anything else can fail: a later start would not announce it.
         announce(root_key);
         root
     };
@@ -239,7 +240,7 @@ async fn keystore(
     })
 }
 
-/// Whether an empty store may be made where there is none, and whom to tell of the root key.
+/// Decides whether an empty store may be made. Returns the announcer of its root key.
 fn may_create(config: &Config, opening: Opening) -> Result<Announce, OpenError> {
     let store = config.store.path.clone();
     match opening {
@@ -255,8 +256,8 @@ fn may_create(config: &Config, opening: Opening) -> Result<Announce, OpenError> 
     }
 }
 
-/// What is there that only a store's daemon makes. Not a root key beside a store that was begun:
-/// that is what a first start leaves that was killed.
+/// A trace of an earlier store, if there is one. A root key beside a store whose making was begun
+/// is not a trace: a first start that was killed leaves it.
 fn left_of_earlier_store(config: &Config) -> Result<Option<String>, OpenError> {
     let (store, root_key) = (&config.store.path, &config.store.root_key);
     if root_key.exists() && !Keystore::is_begun(store) {
@@ -281,7 +282,7 @@ fn left_of_earlier_store(config: &Config) -> Result<Option<String>, OpenError> {
             Ok(has_log.then(|| format!("audit log {}", log.display())))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        // What it is, the audit log will say.
+        // Opening the audit log will report what it is.
         Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => Ok(None),
         Err(error) => Err(beside(error)),
     }
@@ -293,7 +294,7 @@ mod tests {
     use crate::config::Environment;
     use std::sync::{Mutex, PoisonError};
 
-    /// The root keys that were announced, of all tests.
+    /// The root keys that were announced in all tests.
     static ANNOUNCED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
     fn announce(path: &Path) {
@@ -418,7 +419,7 @@ mod tests {
         let line = refusal(&config, FIRST).await;
         assert!(line.contains("audit log"), "{line}");
         assert_eq!(announced(&config), 1);
-        // The next start goes on with what there is.
+        // The next start continues with what exists.
         std::fs::remove_file(&config.audit.path).unwrap();
         let core = Core::open(&config, unpooled(), FIRST).await.unwrap();
         core.close().await.unwrap();
@@ -429,7 +430,7 @@ mod tests {
     async fn a_first_start_that_was_killed_is_begun_again_with_its_root_key() {
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path());
-        // What is there between the two files.
+        // The state between the making of the two files.
         Keystore::begin(&config.store.path).unwrap();
         RootKey::create(&config.store.root_key, &Entropy::os()).unwrap();
         let before = std::fs::read(&config.store.root_key).unwrap();

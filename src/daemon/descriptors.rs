@@ -1,21 +1,23 @@
-//! Open files: how many this process may have, and what of them connections are given.
+//! Open files: how many this process may have, and how many of them connections may use.
 //!
-//! Strangers can open connections until the listeners are full, and nothing else may suffer from
-//! it. So the bounds of all listeners together stay below the limit by a reserve, out of which the
-//! store commits, the audit log begins its next file, and files are read again.
+//! Callers that are not authenticated can open connections until the listeners are full, and
+//! nothing else may suffer from that. So the bounds of all listeners together stay below the limit
+//! by a reserve. The reserve is for commits of the store, the next file of the audit log, and files
+//! that are read again.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs;
 
-/// Descriptors that no connection gets. At once there may be: the store's database, its log, its
-/// shared memory and the memory of its revision, each with a temporary file and its folder; the
-/// next audit file with its folder; a file of TLS; a connection of each listener that was accepted
-/// and has no room yet. Those are some 20; the rest is for what libraries open in passing.
+/// Descriptors that connections never use. At the same time there may be: the store's database, its
+/// log, its shared memory and the memory of its revision, each with a temporary file and its
+/// folder; the next audit file with its folder; a file of TLS; and for each listener a connection
+/// that was accepted and has no room yet. Those are some 20; the rest is for files that libraries
+/// open briefly.
 const RESERVE: u64 = 64;
-/// Connections that each listener must have, or there is nothing to be served with.
+/// The fewest connections of each listener with which serving makes sense.
 const CONNECTIONS_MIN: u64 = 8;
 
-/// Why a daemon cannot serve.
+/// The process may have too few open files to serve.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "this process may have {limit} open files, and needs {needed} to serve: raise the limit (systemd: LimitNOFILE={needed}; shell: ulimit -n {needed})"
@@ -25,33 +27,33 @@ pub(super) struct TooFew {
     needed: u64,
 }
 
-/// What a daemon has to share out.
+/// The descriptors of a daemon.
 #[derive(Clone, Copy)]
 pub(super) struct Descriptors {
     /// How many this process may have.
     limit: u64,
-    /// How many it has, before there is a connection.
+    /// How many are open before there is a connection.
     open: u64,
 }
 
 impl Descriptors {
-    /// Raises the limit as far as this process may, and counts what is open.
+    /// Raises the limit as far as this process may, and counts the open descriptors.
     pub(super) fn raised() -> Self {
         let maximum = getrlimit(Resource::Nofile).maximum;
         let raised = Rlimit {
             current: maximum,
             maximum,
         };
-        // Refused where the maximum is more than the kernel's own; what is read back is what
-        // counts.
+        // This is refused where the hard limit exceeds the kernel's own; only the limit that is
+        // read back counts.
         let _unchanged = setrlimit(Resource::Nofile, raised);
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let open = fs::read_dir("/proc/self/fd").map_or(RESERVE, |open| open.count() as u64);
         Self { limit, open }
     }
 
-    /// Connections for each of `listeners`, at most `wanted`, beside `admin` on the admin listener.
-    /// Less than `wanted` is told.
+    /// The connections for each of `listeners`, at most `wanted`, besides `admin` on the admin
+    /// listener. Fewer than `wanted` are logged.
     ///
     /// # Errors
     /// [`TooFew`].
@@ -81,7 +83,7 @@ impl Descriptors {
                  raise the limit (systemd: LimitNOFILE=; shell: ulimit -Hn), or lower the setting"
             );
         }
-        // No more than `wanted`, which was a `usize`.
+        // At most `wanted`, which is a `usize`.
         Ok(usize::try_from(each.min(wanted)).unwrap_or(usize::MAX))
     }
 }
@@ -129,7 +131,7 @@ mod tests {
         let limit = getrlimit(Resource::Nofile);
         assert_eq!(limit.current, limit.maximum);
         assert_eq!(raised.limit, limit.current.unwrap_or(u64::MAX));
-        // Standard input, output and error, and the folder that they were counted in.
+        // Standard input, output and error, and the folder in which they were counted.
         assert!(raised.open >= 4);
     }
 }

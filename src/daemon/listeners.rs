@@ -1,4 +1,4 @@
-//! The addresses of a daemon, taken before anything is served.
+//! The addresses of a daemon, which are taken before anything is served.
 
 use crate::auth::Peers;
 use crate::config::Config;
@@ -11,22 +11,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
 
-/// Bound, not yet served.
+/// Listeners that are bound and not served yet.
 pub struct Listeners {
     pub(super) tcp: TcpListener,
     pub(super) tcp_address: SocketAddr,
     pub(super) tls: Option<Arc<Tls>>,
-    /// The daemon's own, and the further ones.
+    /// The daemon's own socket, and the further ones.
     pub(super) unix: Vec<(UnixListener, Socket)>,
     pub(super) socket: PathBuf,
     pub(super) admin: TcpListener,
     pub(super) admin_address: SocketAddr,
 }
 
-/// An address that cannot be had: one line that names the setting and the flag.
+/// Why an address cannot be bound: one line that names the setting and the flag.
 #[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// Somebody else listens there.
+pub enum ListenError {
+    /// Another process listens there.
     #[error(
         "{address} is taken by another process: choose another with {flag} (or {key}); port 0 takes a free one"
     )]
@@ -38,7 +38,7 @@ pub enum BindError {
         /// The flag.
         flag: &'static str,
     },
-    /// Another refusal of the operating system.
+    /// Another error of the operating system.
     #[error("cannot listen on {address} ({key}): {source}")]
     Tcp {
         /// The address.
@@ -48,7 +48,7 @@ pub enum BindError {
         /// The cause.
         source: io::Error,
     },
-    /// A Unix socket.
+    /// A Unix socket cannot be bound.
     #[error("cannot listen on the Unix socket ({key}): {source}")]
     Unix {
         /// The setting.
@@ -56,18 +56,18 @@ pub enum BindError {
         /// The cause.
         source: io::Error,
     },
-    /// The files that TLS stands on.
+    /// The files of TLS cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
 
 impl Listeners {
-    /// Takes the addresses of `config`. The store's lock is held already: a socket that lies there
-    /// is stale.
+    /// Takes the addresses of `config`. The store is locked already, so a socket that exists is
+    /// stale.
     ///
     /// # Errors
-    /// [`BindError`].
-    pub async fn bind(config: &Config, core: &Core) -> Result<Self, BindError> {
+    /// [`ListenError`].
+    pub async fn bind(config: &Config, core: &Core) -> Result<Self, ListenError> {
         let tls = if config.tls.is_on() {
             let (clock, metrics) = (core.clock.clone(), Arc::clone(&core.metrics));
             Some(Arc::new(Tls::load(&config.tls, clock, metrics)?))
@@ -85,7 +85,7 @@ impl Listeners {
         };
         let mut unix = vec![bind_unix(&listen.socket, listen.socket_mode.0, own)?];
         for (name, socket) in &config.sockets {
-            // Not the operator's: root in a container that has been given this socket is not the
+            // Admin routes are closed here: root in a container that has this socket is not the
             // operator.
             let further = Socket {
                 name: format!("sockets.{name}"),
@@ -106,10 +106,14 @@ impl Listeners {
     }
 }
 
-fn bind_unix(path: &Path, mode: u32, socket: Socket) -> Result<(UnixListener, Socket), BindError> {
+fn bind_unix(
+    path: &Path,
+    mode: u32,
+    socket: Socket,
+) -> Result<(UnixListener, Socket), ListenError> {
     match transport::unix::bind(path, mode) {
         Ok(listener) => Ok((listener, socket)),
-        Err(source) => Err(BindError::Unix {
+        Err(source) => Err(ListenError::Unix {
             key: socket.name,
             source,
         }),
@@ -120,15 +124,14 @@ async fn bind_tcp(
     address: SocketAddr,
     key: &'static str,
     flag: &'static str,
-) -> Result<(TcpListener, SocketAddr), BindError> {
-    let bound = TcpListener::bind(address).await;
-    let bound = bound.and_then(|listener| {
+) -> Result<(TcpListener, SocketAddr), ListenError> {
+    let bound = TcpListener::bind(address).await.and_then(|listener| {
         let address = listener.local_addr()?;
         Ok((listener, address))
     });
     bound.map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => BindError::Taken { address, key, flag },
-        _ => BindError::Tcp {
+        io::ErrorKind::AddrInUse => ListenError::Taken { address, key, flag },
+        _ => ListenError::Tcp {
             address,
             key,
             source,
@@ -158,7 +161,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_of_another_host_is_refused() {
-        // TEST-NET-1 (RFC 5737) is nobody's.
+        // TEST-NET-1 (RFC 5737) belongs to no host.
         let foreign = ([192, 0, 2, 1], 1).into();
         let refused = bind_tcp(foreign, "listen.admin", "--admin-listen")
             .await

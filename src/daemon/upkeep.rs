@@ -1,6 +1,6 @@
-//! What a daemon does by itself: keeps the pool, the limits and the metrics in order, removes keys
-//! whose deletion is due, rotates those whose date has come, seals the head of the audit log, opens
-//! a store anew that has failed, and reads the files of TLS again.
+//! The daemon's periodic work: it keeps the pool, the rate limits and the metrics in order, removes
+//! keys whose deletion is due, rotates keys whose date has come, seals the head of the audit log,
+//! opens a failed store again, and reads the files of TLS again.
 
 use crate::audit::SEAL_INTERVAL;
 use crate::daemon::Core;
@@ -17,11 +17,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-/// Between two looks at the lanes.
+/// The interval of work on the pool, the rate limits and the store.
 const TICK: Duration = Duration::from_secs(1);
-/// Ticks between two moves of histogram samples into their buckets.
+/// After so many ticks, histogram samples are moved into their buckets.
 const METRICS_TICKS: u32 = 5;
-/// Between two looks for keys whose deletion, expiry or rotation is due.
+/// The interval of checks for keys whose deletion, expiry or rotation is due.
 const EXPIRY: Duration = Duration::from_secs(60);
 
 /// The running timers.
@@ -29,14 +29,15 @@ pub(super) struct Upkeep {
     /// Dropping it ends the thread.
     stop: Sender<()>,
     thread: JoinHandle<()>,
-    /// Dropping it ends the tasks, between two looks: a change of the store is never broken off.
+    /// Dropping it ends the tasks between two checks, so that a change of the store is never
+    /// interrupted.
     stop_tasks: watch::Sender<()>,
     tasks: JoinSet<()>,
 }
 
 impl Upkeep {
-    /// Pool and metrics on a thread of their own, since they may be busy for milliseconds; the rest
-    /// as a task.
+    /// Starts a thread for pool and metrics, which may be busy for milliseconds, and tasks for the
+    /// rest.
     pub(super) fn start(core: &Core, tls: Option<Arc<Tls>>) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel::<()>();
         let (pool, metrics) = (Arc::clone(&core.pool), Arc::clone(&core.metrics));
@@ -74,13 +75,13 @@ impl Upkeep {
                     _ = interval.tick() => {}
                     _ = healing.changed() => return,
                 }
-                // Why it is still halted is told by `/ready`, and was logged when it began.
+                // `/ready` shows the reason of a halt, which was logged when it began.
                 let _halted = store.heal().await;
             }
         });
         let (held, mut told) = (core.metrics.deletions_held.clone(), 0);
         tasks.spawn(async move {
-            // Its first tick comes at once.
+            // The first tick comes at once.
             let mut interval = tokio::time::interval(EXPIRY);
             loop {
                 tokio::select! {
@@ -98,7 +99,7 @@ impl Upkeep {
                     let error = error.source().map(tracing::field::display);
                     tracing::error!(
                         error,
-                        "imported material whose date has come was not dropped"
+                        "imported material whose date of expiry has come was not removed"
                     );
                 }
                 if let Err(error) = api.rotate_due_keys(clock.now()).await {
@@ -131,14 +132,14 @@ impl Upkeep {
     pub(super) async fn stop(self) {
         drop((self.stop, self.stop_tasks));
         let mut tasks = self.tasks;
-        // An error is a panic, which has been printed.
+        // An error is a panic, which was printed already.
         while tasks.join_next().await.is_some() {}
         let thread = self.thread;
         let _joined = tokio::task::spawn_blocking(move || thread.join()).await;
     }
 }
 
-/// Says at SIGHUP that there is nothing to read again.
+/// Logs at SIGHUP that there is nothing to read again.
 fn nothing_to_reload(
     mut stopped: watch::Receiver<()>,
 ) -> io::Result<impl Future<Output = ()> + Send + 'static> {
@@ -156,19 +157,19 @@ fn nothing_to_reload(
     })
 }
 
-/// Says how many deletions are held back, in the log where there are more than were told of before.
+/// Sets the metric of deletions that are held back, and logs them when there are more than before.
 fn tell_held(held: &Gauge, told: usize, keys: usize) -> usize {
     held.set(keys as f64);
     if keys > told {
         tracing::warn!(
             keys,
-            "the date of deletion of keys has come by the time of day, and not yet by the time that this daemon has run: they go for good once it has, within an hour where the clock is right; if it is not, set it, or cancel the deletions"
+            "the date of deletion of keys has come by the time of day, but not by the time that this daemon has been running: the keys are removed permanently when it has, within an hour if the clock is right; if the clock is wrong, set it, or cancel the deletions"
         );
     }
     keys
 }
 
-/// Reads the files of TLS again at SIGHUP, and by and by when they have changed.
+/// Reads the files of TLS again at SIGHUP, and periodically when they have changed.
 fn reload(
     tls: Arc<Tls>,
     mut stopped: watch::Receiver<()>,
@@ -191,7 +192,7 @@ fn reload(
                     tls.reload_if_changed();
                 }
             };
-            // An error is a panic, which has been printed.
+            // An error is a panic, which was printed already.
             let _read = tokio::task::spawn_blocking(read).await;
         }
     })

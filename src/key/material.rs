@@ -163,7 +163,7 @@ pub enum KeySecret {
     Mac(MacKey),
 }
 
-/// Why there is no such material.
+/// Why material could not be made or read.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The entropy source failed.

@@ -58,7 +58,7 @@ impl ImportTokens {
             .position(|one| *one == token.wrapping_key.spec());
         let [algorithm, spec] = [algorithm, spec].map(|place| {
             let place = place.and_then(|place| u8::try_from(place).ok());
-            place.expect("every variant stands in its list of a few")
+            place.expect("every variant is in its list of a few")
         });
         let multi_region = [u8::from(token.key.is_multi_region())];
         let said = [

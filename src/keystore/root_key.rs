@@ -160,7 +160,7 @@ impl RootKey {
         })
     }
 
-    /// The text for the user for whom a root key was created.
+    /// The text that is shown when a root key was created.
     #[must_use]
     pub fn notice(path: &Path) -> String {
         let path = path.display();

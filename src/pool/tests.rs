@@ -237,7 +237,7 @@ fn pool_4_keys_minted_under_an_older_fence_are_dropped() {
     assert_eq!(
         bench.fill(),
         0,
-        "a purged lane is not filled until somebody takes"
+        "a purged lane is not filled until the next taker"
     );
     assert!(bench.take(&new).is_none());
     assert!(bench.fill() > 0);

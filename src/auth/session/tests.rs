@@ -174,5 +174,5 @@ fn a_later_role_of_the_same_name_is_another() {
         assert!(principal.renewed(&role).is_none());
     }
     let same = Arc::new(role(&[], &[]));
-    assert!(same.renewed(&same).is_none(), "a role is no session");
+    assert!(same.renewed(&same).is_none(), "a role is not a session");
 }

@@ -1,4 +1,4 @@
-//! Settings that are sound alone, and not beside each other.
+//! Settings that are valid alone, but not together.
 
 use super::SOCKET_PATH_BYTES_MAX;
 use crate::config::Source;
@@ -19,7 +19,7 @@ fn addresses_that_are_not_loopback_need_tls() {
         for (text, reason) in [
             (
                 plain.clone(),
-                "refused without TLS, because whoever reads the wire",
+                "refused without TLS, because an eavesdropper",
             ),
             (
                 format!("listen.admin = '{address}'"),
@@ -48,28 +48,27 @@ fn settings_of_tls_go_together() {
     const TLS: &str = "[tls]\ncertificate = 'c.pem'\nkey = 'k.pem'\n";
     let ca = format!("{TLS}client_ca = 'ca.pem'\n");
     let mapped = "clients.'CN=a' = 'arn:aws:iam::111122223333:user/a'";
-    let alone =
-        "tls.clients.CN=a = \"arn:aws:iam::111122223333:user/a\": goes only with tls.client_ca";
+    let alone = "tls.clients.CN=a = \"arn:aws:iam::111122223333:user/a\": needs tls.client_ca";
     for (text, line) in [
         (
             "tls.key = 'k.pem'",
-            "tls.key = \"k.pem\": goes only with tls.certificate",
+            "tls.key = \"k.pem\": needs tls.certificate",
         ),
         (
             "tls.certificate = 'c.pem'",
-            "tls.certificate = \"c.pem\": goes only with tls.key",
+            "tls.certificate = \"c.pem\": needs tls.key",
         ),
         (
             "tls.client_ca = 'ca.pem'",
-            "tls.client_ca = \"ca.pem\": goes only with tls.certificate",
+            "tls.client_ca = \"ca.pem\": needs tls.certificate",
         ),
         (
             &format!("{TLS}client_crl = 'crl.pem'"),
-            "tls.client_crl = \"crl.pem\": goes only with tls.client_ca",
+            "tls.client_crl = \"crl.pem\": needs tls.client_ca",
         ),
         (
             &format!("{TLS}client_certificate = 'required'"),
-            "tls.client_certificate = \"required\": goes only with tls.client_ca",
+            "tls.client_certificate = \"required\": needs tls.client_ca",
         ),
         (
             &format!("{TLS}client_certificate = 'maybe'"),
@@ -81,7 +80,7 @@ fn settings_of_tls_go_together() {
         ),
         (
             &format!("{TLS}versions = '1.2'"),
-            "tls.versions is no setting; those of [tls] are certificate, key, client_ca, client_crl, client_certificate, reload_seconds",
+            "tls.versions is not a setting; those of [tls] are certificate, key, client_ca, client_crl, client_certificate, reload_seconds",
         ),
         (&format!("{TLS}{mapped}"), alone),
         (
@@ -125,15 +124,15 @@ fn a_further_socket_is_named_placed_and_has_one_way_to_know_its_callers() {
         ),
         (
             "sockets.a = 'a.sock'",
-            "sockets.a is no setting: see `keymill config show`",
+            "sockets.a is not a setting: see `keymill config show`",
         ),
         (
             "[sockets.a]",
-            "sockets.a is no setting: see `keymill config show`",
+            "sockets.a is not a setting: see `keymill config show`",
         ),
         (
             "sockets.a.path = 'a'\nsockets.a.user = 1",
-            "sockets.a.user is no setting; those of [sockets.a] are path, mode, principal",
+            "sockets.a.user is not a setting; those of [sockets.a] are path, mode, principal",
         ),
         (
             "sockets.a.path = 'a'\nsockets.a.mode = '7'",
@@ -152,7 +151,7 @@ fn a_further_socket_is_named_placed_and_has_one_way_to_know_its_callers() {
                 "sockets.a.path = 'a'\nsockets.a.principal = '{arn}'\nsockets.a.groups.7 = '{arn}'"
             ),
             &format!(
-                "sockets.a.principal = \"{arn}\": whoever connects is this principal: leave out users and groups"
+                "sockets.a.principal = \"{arn}\": every caller is this principal: remove users and groups"
             ),
         ),
         (

@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test]
 async fn store_1_a_creation_that_died_is_begun_anew_and_a_store_is_never_replaced() {
     let place = TestStore::new();
-    // What a kill before the rename leaves: no store, and files that nobody finished.
+    // A kill before the rename leaves no store, and unfinished files.
     for left in ["new", "new-wal", "new-shm"] {
         std::fs::write(place.path().with_extension(left), b"half").unwrap();
     }

@@ -1,4 +1,4 @@
-//! What is deleted is gone from the store's files.
+//! Deleted secrets are gone from the store's files.
 
 use super::*;
 use crate::crypto::secret::SecretBytes;

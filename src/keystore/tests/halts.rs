@@ -193,7 +193,7 @@ async fn store_1_a_commit_that_is_durable_after_all_is_in_force_at_once() {
         ..before.key.clone()
     };
     let told = apply(&keystore, vec![Change::PutKey(before.with_key(disabled))]).await;
-    assert!(told.is_err(), "nobody was told that it is done");
+    assert!(told.is_err(), "the change was not acknowledged");
     let after = Arc::clone(&keystore.snapshot().keys[&id]);
     assert_eq!(after.key.state, KeyState::Disabled, "and it is in force");
     assert!(
@@ -218,7 +218,7 @@ async fn store_1_a_store_that_cannot_be_read_is_tried_with_growing_pauses() {
     let change = || vec![Change::PutKey(draft(KeyState::Enabled))];
     assert!(apply(&keystore, change()).await.is_err());
     assert!(keystore.halt().is_unknown(), "nothing is answered");
-    // 1, 2, 4, … 60 s: what is refused in between has not been tried.
+    // 1, 2, 4, … 60 s: a change that is refused in between is not a try.
     let mut tries = 0;
     for _ in 0..600 {
         clock.advance(Duration::from_secs(1));

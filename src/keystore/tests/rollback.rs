@@ -1,4 +1,4 @@
-//! Records put back by somebody who writes to the store and has older copies of it.
+//! Records put back by an attacker who can write to the store and has older copies of it.
 //!
 //! The attack is the one that format 1 fell to. Its terms stood in a table, so that of each record
 //! of which two versions are known, the difference of the terms is known too: 256 bits. Of 256

@@ -406,7 +406,7 @@ async fn draining_answers_what_is_in_flight_and_closes_what_is_idle() {
     bench.gate.add_permits(1);
     let answer = read_to_end(&mut busy).await;
     assert!(answer.ends_with("waited"), "{answer:?}");
-    assert!(bench.incoming.is_closed(), "nobody accepts any more");
+    assert!(bench.incoming.is_closed(), "the listener is closed");
     bench.server.await.unwrap();
 }
 
