@@ -148,15 +148,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "precious").unwrap();
-        assert!(refusal(&file).contains("no socket"));
+        assert!(refusal(&file).contains("not a socket"));
         assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(folder.path().join("elsewhere"), &link).unwrap();
         assert!(
-            refusal(&link).contains("no socket"),
+            refusal(&link).contains("not a socket"),
             "not even a dangling link"
         );
-        assert!(refusal(folder.path()).contains("no socket"));
+        assert!(refusal(folder.path()).contains("not a socket"));
     }
 
     #[tokio::test]

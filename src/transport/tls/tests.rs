@@ -116,9 +116,9 @@ fn files_that_hold_something_else_are_named_with_what_is_missing() {
     let certificate = fs::read(&files.config.certificate).unwrap();
     let key = fs::read(&files.config.key).unwrap();
     for (text, problem) in [
-        (&b""[..], "holds no certificate in PEM"),
-        (b"nonsense", "holds no certificate in PEM"),
-        (&key, "holds no certificate in PEM"),
+        (&b""[..], "contains no certificate in PEM"),
+        (b"nonsense", "contains no certificate in PEM"),
+        (&key, "contains no certificate in PEM"),
         (
             b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",
             "cannot be used",
@@ -138,11 +138,11 @@ fn files_that_hold_something_else_are_named_with_what_is_missing() {
     for (text, problem) in [
         (
             &certificate[..],
-            "holds no private key without a passphrase in PEM",
+            "contains no private key without a passphrase in PEM",
         ),
         (
             b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
-            "holds no private key without a passphrase in PEM",
+            "contains no private key without a passphrase in PEM",
         ),
         (
             b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
@@ -172,7 +172,7 @@ fn authorities_and_lists_are_checked_as_well() {
     assert!(
         files
             .refusal()
-            .contains("ca.pem holds no certificate in PEM")
+            .contains("ca.pem contains no certificate in PEM")
     );
     put(
         &files.config.client_ca,
@@ -184,7 +184,7 @@ fn authorities_and_lists_are_checked_as_well() {
     assert!(
         files
             .refusal()
-            .contains("crl.pem holds no certificate revocation list in PEM")
+            .contains("crl.pem contains no certificate revocation list in PEM")
     );
     put(
         &files.config.client_crl,
