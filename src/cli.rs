@@ -4,7 +4,7 @@
 //! arguments, which process lists show.
 
 use crate::config::{Environment, Flag};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use failure::Failure;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -25,17 +25,18 @@ mod dev;
 mod export;
 mod key;
 mod log;
-mod place;
+mod man;
 mod policy;
 mod principal;
 mod provision;
 mod rewrap;
 mod serve;
+mod target;
 mod trust;
 mod verify;
 
 pub use failure::Status;
-pub use place::Place;
+pub use target::Target;
 
 /// Mints wrapped data keys by the million and serves them with the wire contract of AWS KMS
 #[derive(Parser)]
@@ -91,14 +92,53 @@ enum Command {
     /// Check and show configurations
     #[command(subcommand)]
     Config(config::Command),
+    /// Print a script that completes commands and flags
+    Completions(man::CompletionsArguments),
+    /// Print the manual page, or write a page for each command
+    Man(man::ManArguments),
+}
+
+impl Command {
+    /// Whether status 1 is an answer: something is wrong, or denied.
+    fn is_check(&self) -> bool {
+        matches!(
+            self,
+            Self::Verify(_)
+                | Self::Census(_)
+                | Self::Policy(_)
+                | Self::Audit(audit::Command::Verify(_))
+        )
+    }
+}
+
+/// The grammar, with the table of statuses in the program's help.
+fn grammar() -> clap::Command {
+    let grammar = Grammar::command();
+    let examples = grammar.get_after_help().map(ToString::to_string);
+    let mut help = examples.unwrap_or_default() + "\n\nExit status:";
+    for (status, meaning) in Status::MEANINGS {
+        help += &format!("\n  {:3}  {meaning}", status as u8);
+    }
+    grammar.after_help(help)
 }
 
 /// Performs the command line `arguments`, the program's name first.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environment) -> Status {
-    let command = match Grammar::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    // Also of a command line that is refused.
+    if arguments.iter().any(|argument| argument == "--json") {
+        output::speak_json();
+    }
+    let mut grammar = grammar();
+    let matches = grammar.try_get_matches_from_mut(arguments);
+    let parsed = matches.and_then(|mut matches| {
+        Grammar::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut grammar))
+    });
+    let command = match parsed {
         Ok(grammar) => grammar.command,
         Err(error) => return output::grammar(&error),
     };
+    let is_check = command.is_check();
     let performed = match command {
         Command::Dev(arguments) => dev::run(arguments, environment),
         Command::Serve(arguments) => serve::run(arguments, environment),
@@ -114,6 +154,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         Command::Audit(command) => audit::run(command, environment),
         Command::Blob(command) => blob::run(command),
         Command::Config(command) => config::run(command, environment),
+        Command::Completions(arguments) => man::completions(&arguments),
+        Command::Man(arguments) => man::man(&arguments),
+    };
+    let performed = match is_check {
+        true => performed.map_err(Failure::of_check),
+        false => performed,
     };
     performed.unwrap_or_else(|failure| {
         output::failure(&failure);
@@ -163,11 +209,54 @@ fn runtime() -> Result<Runtime, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
+    use std::collections::BTreeSet;
 
     #[test]
     fn the_grammar_is_sound() {
-        Grammar::command().debug_assert();
+        grammar().debug_assert();
+    }
+
+    const INTERFACES: &str = include_str!("../docs/interfaces.md");
+
+    #[test]
+    fn the_manual_has_every_status() {
+        let rows =
+            Status::MEANINGS.map(|(status, meaning)| format!("| {} | {meaning} |", status as u8));
+        let table = format!("| exit status | |\n|---|---|\n{}\n\n", rows.join("\n"));
+        assert!(INTERFACES.contains(&table), "{table}");
+    }
+
+    #[test]
+    fn the_manual_has_every_command_and_no_other() {
+        fn leaves(command: &clap::Command, path: &str, found: &mut BTreeSet<String>) {
+            if command.get_subcommands().next().is_none() {
+                found.insert(path.to_owned());
+            }
+            for inner in command.get_subcommands() {
+                leaves(inner, &format!("{path} {}", inner.get_name()), found);
+            }
+        }
+        let mut commands = BTreeSet::new();
+        leaves(&grammar(), "keymill", &mut commands);
+        let mut told = BTreeSet::new();
+        for row in INTERFACES
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `keymill "))
+        {
+            let (words, _) = row.split_once('`').unwrap();
+            let is_name = |word: &&str| word.starts_with(|first: char| first.is_ascii_lowercase());
+            let words: Vec<_> = words.split(' ').take_while(is_name).collect();
+            match words[..] {
+                [command] => drop(told.insert(format!("keymill {command}"))),
+                [command, inner] => told.extend(
+                    inner
+                        .split("\\|")
+                        .map(|inner| format!("keymill {command} {inner}")),
+                ),
+                _ => panic!("{row}"),
+            }
+        }
+        assert_eq!(told, commands);
     }
 
     #[test]
@@ -184,6 +273,6 @@ mod tests {
                 check(inner, &format!("{path} {}", inner.get_name()));
             }
         }
-        check(&Grammar::command(), "keymill");
+        check(&grammar(), "keymill");
     }
 }

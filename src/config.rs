@@ -25,6 +25,7 @@ pub mod environment;
 pub mod keys;
 pub mod layers;
 pub mod sockets;
+mod suggestion;
 mod together;
 
 pub use environment::Environment;

@@ -105,6 +105,10 @@ impl bulk::Parameters for Parameters {
         self.count
     }
 
+    fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
     fn rows_per_part(&self) -> u64 {
         self.rows_per_part
     }

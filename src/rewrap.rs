@@ -184,13 +184,22 @@ pub fn objects(inputs: &[Location], runtime: &Handle) -> Result<Vec<Object>, Tab
         }
         objects.extend(location.objects(runtime)?);
     }
-    let names = objects.iter().map(|object| object.name.as_str());
-    match Format::of_all(None, names)? {
-        Format::Parquet => Ok(objects),
-        _ => Err(TableError::Format(
-            "blobs are read from Parquet alone".to_owned(),
-        )),
-    }
+    objects
+        .iter()
+        .try_for_each(|object| is_parquet(&object.name))?;
+    Ok(objects)
+}
+
+fn is_parquet(name: &str) -> Result<(), TableError> {
+    let refused = match Format::of(name) {
+        Some(Format::Parquet) => return Ok(()),
+        Some(other) => format!("it is {}", other.name()),
+        None => "its name does not end in .parquet".to_owned(),
+    };
+    Err(TableError::Location {
+        location: name.to_owned(),
+        reason: format!("{refused}; census, rewrap and verify read Parquet"),
+    })
 }
 
 /// Refuses a table without a column of blobs, or without one of the contexts' columns.

@@ -37,6 +37,11 @@ pub trait Parameters: Clone + Serialize + DeserializeOwned + Send + Sync {
     /// Rows in all.
     fn count(&self) -> u64;
 
+    /// Rows of the input that are left out of the job.
+    fn left_out(&self) -> u64 {
+        0
+    }
+
     /// Rows of every part but the last.
     fn rows_per_part(&self) -> u64;
 

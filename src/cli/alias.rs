@@ -1,7 +1,7 @@
 //! `keymill alias`: the KMS operations on aliases, as the operator.
 
 use crate::cli::failure::{Failure, Status};
-use crate::cli::key::{Listing, print};
+use crate::cli::key::{OperatorArguments, print};
 use crate::cli::operator::Operator;
 use crate::cli::output::{self, text};
 use crate::config::Environment;
@@ -14,26 +14,26 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  \
         keymill alias create alias/volumes 1234abcd-12ab-34cd-56ef-1234567890ab --dir keymill-dev\n  \
         keymill alias create alias/volumes 1234abcd-12ab-34cd-56ef-1234567890ab --config /etc/keymill/keymill.toml")]
-    Create(Pair),
+    Create(AliasAndKey),
     /// Let a name mean another key
     #[command(after_help = "Examples:\n  \
         keymill alias update alias/volumes 1234abcd-12ab-34cd-56ef-1234567890ab --dir keymill-dev\n  \
         keymill alias update alias/volumes 1234abcd-12ab-34cd-56ef-1234567890ab --config /etc/keymill/keymill.toml")]
-    Update(Pair),
+    Update(AliasAndKey),
     /// Take a name away; its key stays
     #[command(after_help = "Examples:\n  \
         keymill alias delete alias/volumes --dir keymill-dev\n  \
         keymill alias delete alias/volumes --endpoint unix:keymill-dev/keymill.sock")]
-    Delete(Name),
+    Delete(AliasArguments),
     /// List all aliases
     #[command(after_help = "Examples:\n  \
         keymill alias list --dir keymill-dev\n  \
         keymill alias list --config /etc/keymill/keymill.toml --json")]
-    List(Listing),
+    List(OperatorArguments),
 }
 
 #[derive(Args)]
-pub(super) struct Pair {
+pub(super) struct AliasAndKey {
     /// The name, alias/…
     #[arg(value_name = "ALIAS")]
     alias: String,
@@ -41,26 +41,26 @@ pub(super) struct Pair {
     #[arg(value_name = "KEY")]
     key: String,
     #[command(flatten)]
-    at: Listing,
+    common: OperatorArguments,
 }
 
 #[derive(Args)]
-pub(super) struct Name {
+pub(super) struct AliasArguments {
     /// The name, alias/…
     #[arg(value_name = "ALIAS")]
     alias: String,
     #[command(flatten)]
-    at: Listing,
+    common: OperatorArguments,
 }
 
 pub(super) fn run(command: Command, environment: &Environment) -> Result<Status, Failure> {
-    let at = match &command {
-        Command::Create(pair) | Command::Update(pair) => &pair.at,
-        Command::Delete(name) => &name.at,
-        Command::List(at) => at,
+    let common = match &command {
+        Command::Create(pair) | Command::Update(pair) => &pair.common,
+        Command::Delete(name) => &name.common,
+        Command::List(common) => common,
     };
-    Operator::with(&at.place, environment, async |operator| {
-        perform(&command, at.json, operator).await
+    Operator::with(common.target.target(environment)?, async |operator| {
+        perform(&command, common.json, operator).await
     })
 }
 
@@ -68,7 +68,7 @@ async fn perform(command: &Command, json: bool, operator: &Operator) -> Result<S
     match command {
         Command::Create(pair) => set(operator, "CreateAlias", pair).await?,
         Command::Update(pair) => set(operator, "UpdateAlias", pair).await?,
-        Command::Delete(Name { alias, .. }) => {
+        Command::Delete(AliasArguments { alias, .. }) => {
             let request = json!({ "AliasName": alias });
             operator.call("DeleteAlias", request).await?;
             print(&json!({}), &format!("{alias} is deleted"), json)?;
@@ -87,11 +87,11 @@ async fn perform(command: &Command, json: bool, operator: &Operator) -> Result<S
     Ok(Status::Done)
 }
 
-async fn set(operator: &Operator, operation: &str, pair: &Pair) -> Result<(), Failure> {
-    let Pair { alias, key, at } = pair;
+async fn set(operator: &Operator, operation: &str, pair: &AliasAndKey) -> Result<(), Failure> {
+    let AliasAndKey { alias, key, common } = pair;
     let request = json!({ "AliasName": alias, "TargetKeyId": key });
     operator.call(operation, request).await?;
-    print(&json!({}), &format!("{alias} means {key}"), at.json)
+    print(&json!({}), &format!("{alias} means {key}"), common.json)
 }
 
 fn line(alias: &Value) -> String {

@@ -3,9 +3,10 @@
 
 use crate::audit::{self, Report};
 use crate::cli::failure::{Failure, Status};
-use crate::cli::key::{Listing, print};
+use crate::cli::key::print;
 use crate::cli::operator::Operator;
 use crate::cli::output;
+use crate::cli::target::{StoreArguments, Target};
 use crate::config::{Config, Environment};
 use crate::crypto::entropy::Entropy;
 use crate::daemon::OpenError;
@@ -44,10 +45,20 @@ Examples:
     Acknowledge(Acknowledge),
 }
 
+/// The log's files are read, so they are named by their store's configuration.
+#[derive(Args)]
+struct LogArguments {
+    #[command(flatten)]
+    store: StoreArguments,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Args)]
 pub(super) struct Verify {
     #[command(flatten)]
-    at: Listing,
+    log: LogArguments,
     /// Begin where the anchor in this file says that a run before has ended
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
@@ -59,7 +70,7 @@ pub(super) struct Verify {
 #[derive(Args)]
 pub(super) struct Acknowledge {
     #[command(flatten)]
-    at: Listing,
+    log: LogArguments,
     /// Write the anchor to this file; keep it apart from the log
     #[arg(long, value_name = "FILE")]
     anchor: PathBuf,
@@ -73,18 +84,18 @@ pub(super) fn run(command: Command, environment: &Environment) -> Result<Status,
 }
 
 fn verify(arguments: &Verify, environment: &Environment) -> Result<Status, Failure> {
-    let log = Log::of(&arguments.at, environment)?;
+    let log = Log::of(&arguments.log.store, environment)?;
     let from = arguments.from.as_deref().map(|path| log.anchor(path));
     let report = log.verify(from.transpose()?.as_ref())?;
     if let (Some(path), Some(head), true) = (&arguments.anchor, report.head, report.is_sound()) {
         log.write_anchor(path, &head)?;
     }
-    tell(&report, arguments.at.json)
+    print_report(&report, arguments.log.json)
 }
 
 fn acknowledge(arguments: &Acknowledge, environment: &Environment) -> Result<Status, Failure> {
-    let (at, path) = (&arguments.at, &arguments.anchor);
-    let log = Log::of(at, environment)?;
+    let path = &arguments.anchor;
+    let log = Log::of(&arguments.log.store, environment)?;
     let report = log.verify(None)?;
     let mut findings = report.findings.iter();
     if report.is_sound() {
@@ -99,16 +110,17 @@ fn acknowledge(arguments: &Acknowledge, environment: &Environment) -> Result<Sta
     let Some(before) = report.begins_after else {
         return Err(Failure::failed("the log does not say where it begins"));
     };
-    let asked = before.to_json();
-    let asked = json!({ "Log": asked["Log"], "Group": asked["Group"] });
-    Operator::with(&at.place, environment, async |operator| {
-        operator.call("AcknowledgeAuditLog", asked).await
-    })?;
+    let head = before.to_json();
+    let request = json!({ "Log": head["Log"], "Group": head["Group"] });
+    Operator::with(
+        Target::Store(Box::new(log.config.clone())),
+        async |operator| operator.call("AcknowledgeAuditLog", request).await,
+    )?;
     log.write_anchor(path, &before)?;
     let (group, path) = (before.group, path.display());
     let line =
         format!("acknowledged: the log begins after group {group}; verify it with --from {path}");
-    print(&before.to_json(), &line, at.json)?;
+    print(&head_json(&before), &line, arguments.log.json)?;
     Ok(Status::Done)
 }
 
@@ -119,10 +131,10 @@ struct Log {
 }
 
 impl Log {
-    fn of(at: &Listing, environment: &Environment) -> Result<Self, Failure> {
-        let Some(config) = at.place.config(environment)? else {
+    fn of(store: &StoreArguments, environment: &Environment) -> Result<Self, Failure> {
+        let Some(config) = store.config(environment)? else {
             return Err(Failure::usage(
-                "the log's files are read: name them with --dir or --config",
+                "name the store of the log with --dir or --config: the log's files are read",
             ));
         };
         let root = RootKey::read(&config.store.root_key).map_err(OpenError::from)?;
@@ -174,17 +186,24 @@ async fn head(config: &Config, root: &RootKey) -> Result<Option<AuditHead>, Fail
     }
 }
 
-fn tell(report: &Report, json: bool) -> Result<Status, Failure> {
+/// A head under the names of the command line's own output.
+fn head_json(head: &AuditHead) -> Value {
+    let head = head.to_json();
+    json!({ "log": head["Log"], "group": head["Group"], "mac": head["Mac"] })
+}
+
+fn print_report(report: &Report, json: bool) -> Result<Status, Failure> {
     let findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
     let whole = findings.is_empty();
     let (files, groups, records) = (report.files, report.groups, report.records);
     let answer = json!({
-        "Whole": whole,
-        "Files": files,
-        "Groups": groups,
-        "Records": records,
-        "Head": report.head.as_ref().map_or(Value::Null, AuditHead::to_json),
-        "Findings": findings,
+        "whole": whole,
+        "files": files,
+        "groups": groups,
+        "records": records,
+        "head": report.head.as_ref().map_or(Value::Null, head_json),
+        "finding_count": findings.len(),
+        "findings": findings,
     });
     let summary = format!("{records} records in {groups} groups of {files} files");
     if whole {

@@ -10,7 +10,7 @@ use crate::bulk::{
 };
 use crate::cli::failure::{Failure, Status};
 use crate::cli::operator::{open_store, operator};
-use crate::cli::{Place, log, output};
+use crate::cli::{log, output};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Log, LogFormat, LogLevel};
 use crate::crypto::entropy::Entropy;
@@ -36,7 +36,7 @@ const STOP_MAX: Duration = Duration::from_secs(20);
 
 /// The length of every data key.
 #[derive(Args)]
-pub(super) struct Length {
+pub(super) struct LengthArguments {
     /// Length of every data key: AES_256 or AES_128 [default: AES_256]
     #[arg(long, value_name = "SPEC", value_parser = ["AES_256", "AES_128"], conflicts_with = "number_of_bytes")]
     key_spec: Option<String>,
@@ -45,7 +45,7 @@ pub(super) struct Length {
     number_of_bytes: Option<DataKeyLength>,
 }
 
-impl Length {
+impl LengthArguments {
     pub(super) fn length(&self) -> DataKeyLength {
         match (&self.key_spec, self.number_of_bytes) {
             (_, Some(length)) => length,
@@ -57,7 +57,7 @@ impl Length {
 
 /// Where a job's parts go, and how they are made.
 #[derive(Args)]
-pub(super) struct PartsTo {
+pub(super) struct PartArguments {
     /// The folder for parts and manifest, made if it is not there
     #[arg(long, value_name = "DIR")]
     pub(super) out: PathBuf,
@@ -74,45 +74,25 @@ fn length(text: &str) -> Result<DataKeyLength, String> {
     DataKeyLength::new(bytes).map_err(|error| error.to_string())
 }
 
-/// As many as were asked for, or as there are cores.
-pub(super) fn workers(asked: Option<NonZeroUsize>) -> NonZeroUsize {
+/// As many as were given, or as there are cores.
+pub(super) fn workers(given: Option<NonZeroUsize>) -> NonZeroUsize {
     let cores = std::thread::available_parallelism();
-    asked.or(cores.ok()).unwrap_or(NonZeroUsize::MIN)
-}
-
-/// Where a job's keys come from.
-pub(super) enum PlaceOf {
-    Store(Box<Config>),
-    Daemon(Endpoint),
-}
-
-impl Place {
-    /// The one that was named.
-    ///
-    /// # Errors
-    /// [`Failure`] with every mistake of a configuration, or when nothing was named.
-    pub(super) fn source(&self, environment: &Environment) -> Result<PlaceOf, Failure> {
-        match (self.config(environment)?, &self.endpoint) {
-            (None, Some(endpoint)) => Ok(PlaceOf::Daemon(endpoint.clone())),
-            (Some(config), _) => Ok(PlaceOf::Store(Box::new(config))),
-            (None, None) => Err(Failure::usage("name a store or a daemon")),
-        }
-    }
+    given.or(cores.ok()).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// What a job runs in.
-pub(super) struct Scene {
+pub(super) struct JobRunner {
     pub(super) runtime: tokio::runtime::Runtime,
     pub(super) clock: Clock,
     progress: Progress,
 }
 
-impl Scene {
+impl JobRunner {
     /// Begins to log, in JSON where `events` are asked for.
     ///
     /// # Errors
     /// [`Failure`].
-    pub(super) fn set(events: bool, environment: &Environment) -> Result<Self, Failure> {
+    pub(super) fn start(events: bool, environment: &Environment) -> Result<Self, Failure> {
         let on_terminal = std::io::stderr().is_terminal() && !events;
         // A bar and log lines would write over each other.
         let level = if on_terminal {
@@ -313,7 +293,7 @@ fn authorities(environment: &Environment, clock: &Clock) -> Result<Authorities, 
 ///
 /// # Errors
 /// [`Failure`] when standard output fails.
-pub(super) fn tell<P: Parameters>(
+pub(super) fn print_outcome<P: Parameters>(
     outcome: &Outcome<P>,
     out: &Path,
     as_json: bool,
@@ -341,6 +321,7 @@ pub(super) fn tell<P: Parameters>(
             "key_arn": manifest.parameters.key_arn(),
             "rows": rows,
             "rows_written": written,
+            "rows_left_out": manifest.parameters.left_out(),
             "bytes": bytes,
             "parts": parts,
             "seconds": seconds,

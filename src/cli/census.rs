@@ -1,7 +1,7 @@
 //! `keymill census`: how many wrapped data keys of a table are under which key and generation.
 
 use crate::census::{self, Census, Findings, Groups};
-use crate::cli::bulk::{self, Scene};
+use crate::cli::bulk::{self, JobRunner};
 use crate::cli::failure::{Failure, Status};
 use crate::cli::output;
 use crate::config::Environment;
@@ -35,9 +35,9 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Status, Failure> {
-    let scene = Scene::set(arguments.json, environment)?;
-    let runtime = scene.runtime.handle().clone();
-    let (objects, census) = scene.perform(&Entropy::os(), |job| {
+    let runner = JobRunner::start(arguments.json, environment)?;
+    let runtime = runner.runtime.handle().clone();
+    let (objects, census) = runner.perform(&Entropy::os(), |job| {
         let objects = rewrap::objects(&arguments.inputs, &runtime)?;
         let census = census::census(&Input {
             format: Format::Parquet,
@@ -58,8 +58,8 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
             "rows": rows,
             "without_blob": without,
             "keys": groups_json(&groups),
-            "findings": findings.count,
-            "found": shown(&findings, &objects),
+            "finding_count": findings.count,
+            "findings": shown(&findings, &objects),
         }))?;
     } else {
         print_groups(&groups)?;

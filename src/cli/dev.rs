@@ -5,7 +5,7 @@
 //! principals and keys that are missing.
 
 use crate::cli::failure::{Failure, Status};
-use crate::cli::place::FILE_IN_FOLDER;
+use crate::cli::target::FILE_IN_FOLDER;
 use crate::cli::{Addresses, output, serve};
 use crate::config::{Config, Environment, Flag, OVERFLOW_ID};
 use crate::daemon::{Core, Daemon};

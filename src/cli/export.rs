@@ -1,9 +1,9 @@
 //! `keymill export`: from the opened store, or from a running daemon with the caller's rights.
 
-use crate::cli::Place;
-use crate::cli::bulk::{self, Length, PartsTo, PlaceOf, Scene};
+use crate::cli::bulk::{self, JobRunner, LengthArguments, PartArguments};
 use crate::cli::context::{no_columns, pair};
 use crate::cli::failure::{Failure, Status};
+use crate::cli::target::{JobTarget, Target};
 use crate::config::{Config, Environment};
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::Entropy;
@@ -25,7 +25,7 @@ Examples:
   AWS_CA_BUNDLE=ca.pem keymill export --endpoint https://kms.example:5645 --key alias/containers --count 1000000 --out containers")]
 pub(super) struct Arguments {
     #[command(flatten)]
-    place: Place,
+    target: JobTarget,
     /// Key id, key ARN, alias or alias ARN
     #[arg(long, value_name = "KEY")]
     key: String,
@@ -33,9 +33,9 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N")]
     count: NonZeroU64,
     #[command(flatten)]
-    parts: PartsTo,
+    parts: PartArguments,
     #[command(flatten)]
-    length: Length,
+    length: LengthArguments,
     /// How containers are named; {} or {:0N} is the row's number
     #[arg(long, value_name = "PATTERN", default_value = IdPattern::DEFAULT)]
     id_pattern: IdPattern,
@@ -45,34 +45,39 @@ pub(super) struct Arguments {
     /// Names columns in other commands; here it is refused with a hint.
     #[arg(long = "context", hide = true, value_parser = no_columns())]
     _context: Option<String>,
-    /// Print the outcome as JSON
+    /// Print the outcome as JSON, and how far it is as a JSON line on standard error now and then
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Status, Failure> {
-    let scene = Scene::set(false, environment)?;
+    let runner = JobRunner::start(arguments.json, environment)?;
     let plan = arguments.plan()?;
-    let outcome = match arguments.place.source(environment)? {
-        PlaceOf::Store(config) => {
-            scene.at_store(&config, |core| at_store(&scene, &plan, &config, core))?
+    let outcome = match arguments.target.target(environment)? {
+        Target::Store(config) => {
+            runner.at_store(&config, |core| at_store(&runner, &plan, &config, core))?
         }
-        PlaceOf::Daemon(endpoint) => {
+        Target::Daemon(endpoint) => {
             let source = Remote {
-                client: scene.client(&endpoint, environment)?,
+                client: runner.client(&endpoint, environment)?,
                 key: plan.key.clone(),
                 length: plan.length,
                 context: plan.context.clone(),
             };
-            scene.perform(&Entropy::os(), |runtime| {
+            runner.perform(&Entropy::os(), |runtime| {
                 export::run(&plan, &source, runtime)
             })?
         }
     };
-    bulk::tell(&outcome, &plan.out, arguments.json)
+    bulk::print_outcome(&outcome, &plan.out, arguments.json)
 }
 
-fn at_store(scene: &Scene, plan: &Plan, config: &Config, core: &Core) -> Result<Outcome, Failure> {
+fn at_store(
+    runner: &JobRunner,
+    plan: &Plan,
+    config: &Config,
+    core: &Core,
+) -> Result<Outcome, Failure> {
     let local = Local {
         entry: bulk::resolve(core, config, &plan.key)?,
         length: plan.length,
@@ -82,9 +87,9 @@ fn at_store(scene: &Scene, plan: &Plan, config: &Config, core: &Core) -> Result<
     };
     let source = Recorded {
         local,
-        recorder: scene.recorder("Export", config, core),
+        recorder: runner.recorder("Export", config, core),
     };
-    scene.perform(&core.entropy, |runtime| export::run(plan, &source, runtime))
+    runner.perform(&core.entropy, |runtime| export::run(plan, &source, runtime))
 }
 
 impl Arguments {

@@ -8,13 +8,16 @@ use crate::daemon::{ListenError, OpenError};
 use crate::keystore::KeystoreError;
 use std::process::ExitCode;
 
-/// Exit statuses (those of `sysexits.h` where it has one).
+/// Exit statuses (those of `sysexits.h` where it has one); [`Status::MEANINGS`] says of each what
+/// it means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// Done.
     Done = 0,
-    /// Refused or failed.
+    /// Refused or failed; of a check, the answer is no.
     Failed = 1,
+    /// A check came to no answer.
+    Unchecked = 2,
     /// The command line is wrong (EX_USAGE).
     Usage = 64,
     /// A daemon, a store or an address cannot be had now; later it may (EX_UNAVAILABLE).
@@ -23,6 +26,31 @@ pub enum Status {
     Configuration = 78,
     /// Stopped by a signal before the end; a job is resumed by the same command (128 + SIGINT).
     Interrupted = 130,
+}
+
+impl Status {
+    /// The one table of exit statuses: help, man pages and `docs/interfaces.md` have it from here.
+    pub const MEANINGS: [(Self, &'static str); 7] = [
+        (Self::Done, "done; of a check, nothing is wrong"),
+        (
+            Self::Failed,
+            "refused or failed; of a check, something is wrong, or the answer is no",
+        ),
+        (Self::Unchecked, "a check came to no answer"),
+        (Self::Usage, "the command line is wrong"),
+        (
+            Self::Unavailable,
+            "a daemon, a store or an address cannot be had now; later it may",
+        ),
+        (
+            Self::Configuration,
+            "the configuration, or what it names, is wrong",
+        ),
+        (
+            Self::Interrupted,
+            "stopped by a signal before the end; the same command resumes a job",
+        ),
+    ];
 }
 
 impl From<Status> for ExitCode {
@@ -59,6 +87,18 @@ impl Failure {
     /// The configuration, or what it names, is wrong.
     pub fn configuration(message: impl ToString) -> Self {
         Self::new(Status::Configuration, message)
+    }
+
+    /// The failure of a check, whose status 1 is an answer.
+    #[must_use]
+    pub fn of_check(self) -> Self {
+        match self.status {
+            Status::Failed => Self {
+                status: Status::Unchecked,
+                ..self
+            },
+            _ => self,
+        }
     }
 
     fn new(status: Status, message: impl ToString) -> Self {

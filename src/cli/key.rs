@@ -3,7 +3,7 @@
 use crate::cli::failure::{Failure, Status};
 use crate::cli::operator::Operator;
 use crate::cli::output::{self, text};
-use crate::cli::place::Place;
+use crate::cli::target::OperatorTarget;
 use crate::config::Environment;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -20,22 +20,30 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  \
         keymill key describe alias/containers --dir keymill-dev\n  \
         keymill key describe alias/containers --endpoint unix:keymill-dev/keymill.sock --json")]
-    Describe(Target),
+    Describe(KeyArguments),
     /// List all keys
     #[command(after_help = "Examples:\n  \
         keymill key list --dir keymill-dev\n  \
         keymill key list --config /etc/keymill/keymill.toml --json")]
-    List(Listing),
+    List(OperatorArguments),
     /// Let a key be used again
     #[command(after_help = "Examples:\n  \
         keymill key enable 1234abcd-12ab-34cd-56ef-1234567890ab --dir keymill-dev\n  \
         keymill key enable 1234abcd-12ab-34cd-56ef-1234567890ab --config /etc/keymill/keymill.toml")]
-    Enable(Target),
+    Enable(KeyArguments),
     /// Refuse every use of a key until it is enabled
     #[command(after_help = "Examples:\n  \
         keymill key disable 1234abcd-12ab-34cd-56ef-1234567890ab --dir keymill-dev\n  \
         keymill key disable 1234abcd-12ab-34cd-56ef-1234567890ab --config /etc/keymill/keymill.toml")]
-    Disable(Target),
+    Disable(KeyArguments),
+    /// Give a key a new generation of its material; blobs from before still open
+    #[command(
+        after_help = "Tables are then moved to the new generation with `keymill rewrap`.\n\n\
+        Examples:\n  \
+        keymill key rotate alias/containers --dir keymill-dev\n  \
+        keymill key rotate 1234abcd-12ab-34cd-56ef-1234567890ab --endpoint unix:/run/keymill/keymill.sock"
+    )]
+    Rotate(KeyArguments),
     /// Have a key destroyed after a waiting period, and with it every data key wrapped under it
     #[command(after_help = "Examples:\n  \
         keymill key schedule-deletion 1234abcd-12ab-34cd-56ef-1234567890ab --dir keymill-dev\n  \
@@ -45,7 +53,7 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  \
         keymill key cancel-deletion 1234abcd-12ab-34cd-56ef-1234567890ab --dir keymill-dev\n  \
         keymill key cancel-deletion 1234abcd-12ab-34cd-56ef-1234567890ab --config /etc/keymill/keymill.toml")]
-    CancelDeletion(Target),
+    CancelDeletion(KeyArguments),
 }
 
 #[derive(Args)]
@@ -54,22 +62,22 @@ pub(super) struct Create {
     #[arg(long, value_name = "TEXT", default_value = "")]
     description: String,
     #[command(flatten)]
-    at: Listing,
+    common: OperatorArguments,
 }
 
 #[derive(Args)]
-pub(super) struct Target {
-    /// Key id or ARN (describe also takes an alias)
+pub(super) struct KeyArguments {
+    /// Key id or ARN; describe and rotate also take an alias
     #[arg(value_name = "KEY")]
     key: String,
     #[command(flatten)]
-    at: Listing,
+    common: OperatorArguments,
 }
 
 #[derive(Args)]
 pub(super) struct ScheduleDeletion {
     #[command(flatten)]
-    target: Target,
+    target: KeyArguments,
     /// Days until then, 7 to 30
     #[arg(long, value_name = "DAYS", default_value_t = 30)]
     days: u32,
@@ -80,9 +88,9 @@ pub(super) struct ScheduleDeletion {
 
 /// Where, and how to print.
 #[derive(Args)]
-pub(super) struct Listing {
+pub(super) struct OperatorArguments {
     #[command(flatten)]
-    pub(super) place: Place,
+    pub(super) target: OperatorTarget,
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -99,17 +107,18 @@ pub(super) fn run(command: Command, environment: &Environment) -> Result<Status,
         );
         output::confirm(&question, *yes)?;
     }
-    let at = match &command {
-        Command::Create(create) => &create.at,
-        Command::List(at) => at,
-        Command::ScheduleDeletion(schedule) => &schedule.target.at,
+    let common = match &command {
+        Command::Create(create) => &create.common,
+        Command::List(common) => common,
+        Command::ScheduleDeletion(schedule) => &schedule.target.common,
         Command::Describe(target)
         | Command::Enable(target)
         | Command::Disable(target)
-        | Command::CancelDeletion(target) => &target.at,
+        | Command::Rotate(target)
+        | Command::CancelDeletion(target) => &target.common,
     };
-    Operator::with(&at.place, environment, async |operator| {
-        perform(&command, at.json, operator).await
+    Operator::with(common.target.target(environment)?, async |operator| {
+        perform(&command, common.json, operator).await
     })
 }
 
@@ -118,21 +127,33 @@ async fn perform(command: &Command, json: bool, operator: &Operator) -> Result<S
         Command::Create(create) => {
             let request = json!({ "Description": create.description });
             let answer = operator.call("CreateKey", request).await?;
-            print_metadata(&answer["KeyMetadata"], json)?;
+            print_metadata(&answer, json)?;
         }
         Command::Describe(target) => {
             let request = json!({ "KeyId": target.key });
             let answer = operator.call("DescribeKey", request).await?;
-            print_metadata(&answer["KeyMetadata"], json)?;
+            print_metadata(&answer, json)?;
         }
-        Command::List(_) if json => {
-            let keys = operator.list("ListKeys", "Keys").await?;
-            output::json(&json!({ "Keys": keys }))?;
+        Command::List(_) => {
+            let keys = list(operator).await?;
+            if json {
+                output::json(&json!({ "Keys": keys }))?;
+            } else {
+                keys.iter().try_for_each(|key| output::result(&line(key)))?;
+            }
         }
-        Command::List(_) => list(operator).await?,
         Command::Enable(target) => change(operator, "EnableKey", target, "enabled", json).await?,
         Command::Disable(target) => {
             change(operator, "DisableKey", target, "disabled", json).await?;
+        }
+        Command::Rotate(target) => {
+            // The operation takes no alias; whoever rotates a key knows it by one.
+            let request = json!({ "KeyId": target.key });
+            let described = operator.call("DescribeKey", request).await?;
+            let request = json!({ "KeyId": described["KeyMetadata"]["Arn"] });
+            let answer = operator.call("RotateKeyOnDemand", request).await?;
+            let line = format!("{} has a new generation", text(&answer, "KeyId"));
+            print(&answer, &line, json)?;
         }
         Command::ScheduleDeletion(ScheduleDeletion { target, days, .. }) => {
             let request = json!({ "KeyId": target.key, "PendingWindowInDays": days });
@@ -156,7 +177,7 @@ async fn perform(command: &Command, json: bool, operator: &Operator) -> Result<S
 async fn change(
     operator: &Operator,
     operation: &str,
-    target: &Target,
+    target: &KeyArguments,
     state: &str,
     json: bool,
 ) -> Result<(), Failure> {
@@ -174,7 +195,8 @@ pub(super) fn print(answer: &Value, line: &str, json: bool) -> Result<(), Failur
     }
 }
 
-fn print_metadata(metadata: &Value, json: bool) -> Result<(), Failure> {
+fn print_metadata(answer: &Value, json: bool) -> Result<(), Failure> {
+    let metadata = &answer["KeyMetadata"];
     let rows = [
         ("key id", text(metadata, "KeyId").to_owned()),
         ("ARN", text(metadata, "Arn").to_owned()),
@@ -183,11 +205,11 @@ fn print_metadata(metadata: &Value, json: bool) -> Result<(), Failure> {
         ("usage", text(metadata, "KeyUsage").to_owned()),
         ("description", text(metadata, "Description").to_owned()),
     ];
-    print(metadata, &output::columns(&rows), json)
+    print(answer, &output::columns(&rows), json)
 }
 
-/// A line for each key: id, state, aliases, description.
-async fn list(operator: &Operator) -> Result<(), Failure> {
+/// All keys, as `ListKeys` has them, each with its state, description and aliases.
+async fn list(operator: &Operator) -> Result<Vec<Value>, Failure> {
     let mut aliases: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for alias in operator.list("ListAliases", "Aliases").await? {
         let names = aliases.entry(text(&alias, "TargetKeyId").to_owned());
@@ -195,23 +217,35 @@ async fn list(operator: &Operator) -> Result<(), Failure> {
             .or_default()
             .push(text(&alias, "AliasName").to_owned());
     }
-    for key in operator.list("ListKeys", "Keys").await? {
-        let id = text(&key, "KeyId");
-        // One that is gone by now is no key any more.
+    let mut keys = Vec::new();
+    for mut key in operator.list("ListKeys", "Keys").await? {
+        let id = text(&key, "KeyId").to_owned();
+        // One that is gone by now is no longer a key.
         let Ok(answer) = operator.call("DescribeKey", json!({ "KeyId": id })).await else {
             continue;
         };
-        let metadata = &answer["KeyMetadata"];
-        let names = aliases.remove(id).unwrap_or_default().join(",");
-        let names = if names.is_empty() {
-            "-".to_owned()
-        } else {
-            names
-        };
-        let (state, description) = (text(metadata, "KeyState"), text(metadata, "Description"));
-        let (names, description) = (output::shown(&names), output::shown(description));
-        let line = format!("{id}  {state:15}  {names}  {description}");
-        output::result(line.trim_end())?;
+        for member in ["KeyState", "Description"] {
+            key[member] = answer["KeyMetadata"][member].clone();
+        }
+        key["Aliases"] = aliases.remove(&id).unwrap_or_default().into();
+        keys.push(key);
     }
-    Ok(())
+    Ok(keys)
+}
+
+/// A key's id, state, aliases and description.
+fn line(key: &Value) -> String {
+    let aliases = key["Aliases"].as_array().into_iter().flatten();
+    let aliases: Vec<_> = aliases.filter_map(Value::as_str).collect();
+    let aliases = match aliases.join(",") {
+        none if none.is_empty() => "-".to_owned(),
+        names => names,
+    };
+    let (id, state) = (text(key, "KeyId"), text(key, "KeyState"));
+    let (aliases, description) = (
+        output::shown(&aliases),
+        output::shown(text(key, "Description")),
+    );
+    let line = format!("{id}  {state:15}  {aliases}  {description}");
+    line.trim_end().to_owned()
 }

@@ -12,7 +12,7 @@ pub(super) fn start(log: &Log, environment: &Environment) {
         "error" => "error".to_owned(),
         _ => format!("warn,keymill={level}"),
     };
-    let colour = std::io::stderr().is_terminal() && environment.variable("NO_COLOR").is_none();
+    let colour = environment.is_coloured(std::io::stderr().is_terminal());
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_writer(std::io::stderr)

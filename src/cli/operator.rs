@@ -5,8 +5,8 @@ use crate::api::{ApiError, Reply, Requester};
 use crate::bulk::Endpoint;
 use crate::cli::failure::Failure;
 use crate::cli::output;
-use crate::cli::place::Place;
-use crate::config::{Config, Environment};
+use crate::cli::target::Target;
+use crate::config::Config;
 use crate::daemon::{Core, OpenError, Opening};
 use crate::keystore::KeystoreError;
 use crate::operation::Operation;
@@ -40,29 +40,28 @@ pub enum Operator {
 }
 
 impl Operator {
-    /// Opens the store of `place` or turns to the daemon that has it, lets `work` do its work, and
+    /// Opens the store of `target` or turns to the daemon that has it, lets `work` do its work, and
     /// closes the store again.
     ///
     /// # Errors
     /// [`Failure`].
     pub fn with<T>(
-        place: &Place,
-        environment: &Environment,
+        target: Target,
         work: impl AsyncFnOnce(&Self) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         super::runtime()?.block_on(async {
-            let operator = Self::open(place, environment).await?;
+            let operator = Self::open(target).await?;
             let worked = work(&operator).await;
             let closed = operator.close().await;
             worked.and_then(|outcome| closed.map(|()| outcome))
         })
     }
 
-    async fn open(place: &Place, environment: &Environment) -> Result<Self, Failure> {
-        match (place.config(environment)?, &place.endpoint) {
-            (Some(config), _) => Self::at_store(&config).await,
-            (None, Some(Endpoint::Unix(socket))) => Ok(Self::Daemon(socket.clone())),
-            (None, _) => Err(Failure::usage(
+    async fn open(target: Target) -> Result<Self, Failure> {
+        match target {
+            Target::Store(config) => Self::at_store(&config).await,
+            Target::Daemon(Endpoint::Unix(socket)) => Ok(Self::Daemon(socket)),
+            Target::Daemon(_) => Err(Failure::usage(
                 "the operator's commands go through the daemon's Unix socket, --endpoint unix:PATH; over HTTP use an AWS client",
             )),
         }

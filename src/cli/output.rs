@@ -6,9 +6,10 @@
 //! between its lines. JSON is printed as it is: its own escapes tell what there is.
 
 use crate::cli::failure::{Failure, Status};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use zeroize::Zeroizing;
 
 /// Prints a result and a line feed.
@@ -54,8 +55,36 @@ pub fn json(value: &Value) -> Result<(), Failure> {
     print(&value.to_string())
 }
 
-/// Tells the user something that is no result.
+/// Prints a text of our own that is made of many lines, with the tabs and escapes that it has.
+///
+/// # Errors
+/// As [`result`].
+pub fn page(text: &str) -> Result<(), Failure> {
+    write(text)
+}
+
+/// Whether standard error has JSON lines, as `--json` asks.
+static IN_JSON: AtomicBool = AtomicBool::new(false);
+
+/// From now on everything beside results is a line of JSON, as results are.
+pub fn speak_json() {
+    IN_JSON.store(true, Ordering::Relaxed);
+}
+
+/// A line of JSON on standard error, with the members that the log's own lines have.
+fn event(level: &str, message: &str, status: Option<Status>) {
+    let mut line = json!({ "level": level, "message": message });
+    if let Some(status) = status {
+        line["status"] = (status as u8).into();
+    }
+    let _closed = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Tells the user something that is not a result.
 pub fn notice(text: &str) {
+    if IN_JSON.load(Ordering::Relaxed) {
+        return event("INFO", text, None);
+    }
     // Whoever closed standard error does not want to know.
     let _closed = writeln!(io::stderr().lock(), "{}", escaped(text));
 }
@@ -63,6 +92,10 @@ pub fn notice(text: &str) {
 /// Tells why a command was not done.
 pub fn failure(failure: &Failure) {
     for line in failure.message.lines() {
+        if IN_JSON.load(Ordering::Relaxed) {
+            event("ERROR", line, Some(failure.status));
+            continue;
+        }
         notice(&format!("keymill: {line}"));
     }
 }
@@ -70,12 +103,18 @@ pub fn failure(failure: &Failure) {
 /// Prints help, the version, or what is wrong with the command line.
 #[must_use]
 pub fn grammar(error: &clap::Error) -> Status {
-    let _closed = error.print();
-    if error.use_stderr() {
-        Status::Usage
-    } else {
-        Status::Done
+    if !error.use_stderr() {
+        let _closed = error.print();
+        return Status::Done;
     }
+    if IN_JSON.load(Ordering::Relaxed) {
+        let message = error.render().to_string();
+        let message = message.trim().trim_start_matches("error: ");
+        event("ERROR", message, Some(Status::Usage));
+    } else {
+        let _closed = error.print();
+    }
+    Status::Usage
 }
 
 /// Asks before something is destroyed, unless `yes` has been said already.

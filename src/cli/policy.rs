@@ -2,7 +2,7 @@
 
 use crate::cli::context::{no_columns, pair};
 use crate::cli::failure::{Failure, Status};
-use crate::cli::key::{Listing, print};
+use crate::cli::key::{OperatorArguments, print};
 use crate::cli::operator::Operator;
 use crate::cli::output::{self, text};
 use crate::config::Environment;
@@ -58,7 +58,7 @@ pub(super) struct Check {
     #[arg(long)]
     secure_transport: bool,
     #[command(flatten)]
-    at: Listing,
+    common: OperatorArguments,
 }
 
 #[derive(Args)]
@@ -79,9 +79,11 @@ pub(super) struct Validate {
 
 pub(super) fn run(command: Command, environment: &Environment) -> Result<Status, Failure> {
     match command {
-        Command::Check(check) => Operator::with(&check.at.place, environment, async |operator| {
-            self::check(&check, operator).await
-        }),
+        Command::Check(check) => {
+            Operator::with(check.common.target.target(environment)?, async |operator| {
+                self::check(&check, operator).await
+            })
+        }
         Command::Validate(validate) => self::validate(&validate),
     }
 }
@@ -107,7 +109,11 @@ async fn check(check: &Check, operator: &Operator) -> Result<Status, Failure> {
     }
     let answer = operator.call("CheckPolicy", request).await?;
     let line = sentence(&answer);
-    print(&answer, &output::shown(&line), check.at.json)?;
+    let members = ["Allowed", "By", "Under", "Reason"].into_iter();
+    let given = members.filter(|member| !answer[member].is_null());
+    let ours = given.map(|member| (member.to_ascii_lowercase(), answer[member].clone()));
+    let ours = Value::Object(ours.collect());
+    print(&ours, &output::shown(&line), check.common.json)?;
     Ok(match answer["Allowed"] {
         Value::Bool(true) => Status::Done,
         _ => Status::Failed,
@@ -140,20 +146,15 @@ fn validate(validate: &Validate) -> Result<Status, Failure> {
     match parsed {
         Ok(()) => {
             let line = format!("{file} is a sound {kind}");
-            print(&json!({ "Valid": true }), &line, validate.json)?;
+            print(&json!({ "valid": true }), &line, validate.json)?;
             Ok(Status::Done)
         }
-        Err(error) if validate.json => {
-            let answer = json!({ "Valid": false, "Reason": error.to_string() });
-            print(&answer, "", true)?;
-            Ok(Status::Failed)
-        }
         Err(error) => {
-            let error = error.to_string();
-            Err(Failure::failed(format!(
-                "{file}: {}",
-                output::shown(&error)
-            )))
+            let reason = error.to_string();
+            let answer = json!({ "valid": false, "reason": reason });
+            let line = format!("{file}: {}", output::shown(&reason));
+            print(&answer, &line, validate.json)?;
+            Ok(Status::Failed)
         }
     }
 }

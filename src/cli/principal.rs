@@ -2,7 +2,7 @@
 
 use crate::cli::context::pair;
 use crate::cli::failure::{Failure, Status};
-use crate::cli::key::{Listing, print};
+use crate::cli::key::{OperatorArguments, print};
 use crate::cli::operator::Operator;
 use crate::cli::output::{self, text};
 use crate::cli::policy;
@@ -23,22 +23,22 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  \
         keymill principal list --dir keymill-dev\n  \
         keymill principal list --config /etc/keymill/keymill.toml --json")]
-    List(Listing),
+    List(OperatorArguments),
     /// Show a principal with its policies and tags
     #[command(after_help = "Examples:\n  \
         keymill principal describe backup --dir keymill-dev\n  \
         keymill principal describe arn:aws:iam::444455556666:role/batch --config /etc/keymill/keymill.toml --json")]
-    Describe(Name),
+    Describe(PrincipalArguments),
     /// Refuse whatever a principal asks for until it is enabled; batches under way end
     #[command(after_help = "Examples:\n  \
         keymill principal disable backup --dir keymill-dev\n  \
         keymill principal disable arn:aws:iam::444455556666:role/batch --endpoint unix:/run/keymill/keymill.sock")]
-    Disable(Name),
+    Disable(PrincipalArguments),
     /// Let a principal in again
     #[command(after_help = "Examples:\n  \
         keymill principal enable backup --dir keymill-dev\n  \
         keymill principal enable arn:aws:iam::444455556666:role/batch --endpoint unix:/run/keymill/keymill.sock")]
-    Enable(Name),
+    Enable(PrincipalArguments),
     /// Delete a principal with its access keys; a role's sessions end with it
     #[command(after_help = "Examples:\n  \
         keymill principal delete backup --dir keymill-dev\n  \
@@ -58,7 +58,7 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  \
         keymill principal new-access-key backup --dir keymill-dev\n  \
         keymill principal new-access-key backup --config /etc/keymill/keymill.toml --json")]
-    NewAccessKey(Name),
+    NewAccessKey(PrincipalArguments),
     /// Refuse whatever is signed with an access key until it is activated: what to do before it is
     /// deleted
     #[command(after_help = "Examples:\n  \
@@ -84,12 +84,12 @@ pub(super) enum Command {
 }
 
 #[derive(Args)]
-pub(super) struct Name {
+pub(super) struct PrincipalArguments {
     /// A user's name, or the ARN of any principal
     #[arg(value_name = "NAME")]
     name: String,
     #[command(flatten)]
-    at: Listing,
+    common: OperatorArguments,
 }
 
 #[derive(Args)]
@@ -111,13 +111,13 @@ pub(super) struct Create {
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = pair)]
     tags: Vec<(String, String)>,
     #[command(flatten)]
-    at: Listing,
+    common: OperatorArguments,
 }
 
 #[derive(Args)]
 pub(super) struct PutPolicies {
     #[command(flatten)]
-    name: Name,
+    name: PrincipalArguments,
     /// A file with an identity policy; may be given more than once
     #[arg(long = "policy", value_name = "FILE", required = true)]
     policies: Vec<PathBuf>,
@@ -126,7 +126,7 @@ pub(super) struct PutPolicies {
 #[derive(Args)]
 pub(super) struct PutTags {
     #[command(flatten)]
-    name: Name,
+    name: PrincipalArguments,
     /// A tag; may be given more than once
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = pair)]
     tags: Vec<(String, String)>,
@@ -135,7 +135,7 @@ pub(super) struct PutTags {
 #[derive(Args)]
 pub(super) struct Delete {
     #[command(flatten)]
-    name: Name,
+    name: PrincipalArguments,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -144,7 +144,7 @@ pub(super) struct Delete {
 #[derive(Args)]
 pub(super) struct AccessKey {
     #[command(flatten)]
-    name: Name,
+    name: PrincipalArguments,
     /// The access key's id
     #[arg(value_name = "ACCESS_KEY_ID")]
     id: String,
@@ -171,15 +171,15 @@ pub(super) struct CreateSession {
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     duration_seconds: u32,
     #[command(flatten)]
-    at: Listing,
+    common: OperatorArguments,
 }
 
 impl Command {
-    fn at(&self) -> &Listing {
+    fn common(&self) -> &OperatorArguments {
         match self {
-            Self::Create(Create { at, .. })
-            | Self::CreateSession(CreateSession { at, .. })
-            | Self::List(at) => at,
+            Self::Create(Create { common, .. })
+            | Self::CreateSession(CreateSession { common, .. })
+            | Self::List(common) => common,
             Self::Describe(name)
             | Self::Disable(name)
             | Self::Enable(name)
@@ -192,7 +192,7 @@ impl Command {
             | Self::DeleteAccessKey(DeleteAccessKey {
                 key: AccessKey { name, .. },
                 ..
-            }) => &name.at,
+            }) => &name.common,
         }
     }
 
@@ -225,9 +225,10 @@ impl Command {
 pub(super) fn run(command: Command, environment: &Environment) -> Result<Status, Failure> {
     command.confirm()?;
     let policies = command.policies()?;
-    Operator::with(&command.at().place, environment, async |operator| {
-        perform(&command, &policies, operator).await
-    })
+    Operator::with(
+        command.common().target.target(environment)?,
+        async |operator| perform(&command, &policies, operator).await,
+    )
 }
 
 async fn perform(
@@ -235,7 +236,7 @@ async fn perform(
     policies: &[String],
     operator: &Operator,
 ) -> Result<Status, Failure> {
-    let json = command.at().json;
+    let json = command.common().json;
     let change = async |operation: &str, request: Value, line: String| {
         operator.call(operation, request).await?;
         print(&json!({}), &line, json)
@@ -269,11 +270,11 @@ async fn perform(
             let answer = operator.call("DescribePrincipal", request).await?;
             print(&answer, &description(&answer), json)?;
         }
-        Command::Disable(Name { name, .. }) => {
+        Command::Disable(PrincipalArguments { name, .. }) => {
             let request = json!({ "Name": name });
             change("DisablePrincipal", request, format!("{name} is disabled")).await?;
         }
-        Command::Enable(Name { name, .. }) => {
+        Command::Enable(PrincipalArguments { name, .. }) => {
             let request = json!({ "Name": name });
             change("EnablePrincipal", request, format!("{name} is enabled")).await?;
         }

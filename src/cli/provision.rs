@@ -2,10 +2,11 @@
 //! store, or from a running daemon with the caller's rights.
 
 use crate::bulk::Ending;
-use crate::cli::Place;
-use crate::cli::bulk::{self, Length, PartsTo, PlaceOf, Scene};
+use crate::cli::bulk::{self, JobRunner, LengthArguments, PartArguments};
 use crate::cli::context::{column, pair};
 use crate::cli::failure::{Failure, Status};
+use crate::cli::output;
+use crate::cli::target::{JobTarget, Target};
 use crate::columns::ContextPairs;
 use crate::config::{Config, Environment};
 use crate::context::EncryptionContext;
@@ -30,7 +31,7 @@ Examples:
   keymill provision 's3://lake/volumes/*.csv' --dir keymill-dev --key alias/containers --id-column volume --context tenant,volume --constant purpose=volume --out provisioned")]
 pub(super) struct Arguments {
     #[command(flatten)]
-    place: Place,
+    target: JobTarget,
     /// The table: files, folders or patterns of Parquet, CSV or NDJSON, local or s3://BUCKET/KEY; -
     /// is standard input
     #[arg(value_name = "INPUT", required = true)]
@@ -42,7 +43,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "KEY")]
     key: String,
     #[command(flatten)]
-    length: Length,
+    length: LengthArguments,
     /// The column that tells containers apart
     #[arg(long, value_name = "COLUMN")]
     id_column: String,
@@ -63,28 +64,28 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "HOW", value_parser = ["stop", "skip"], default_value = "stop")]
     on_error: String,
     #[command(flatten)]
-    parts: PartsTo,
+    parts: PartArguments,
     /// Print the outcome as JSON, and how far it is as a JSON line on standard error now and then
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Status, Failure> {
-    let scene = Scene::set(arguments.json, environment)?;
-    let plan = arguments.plan(&scene)?;
+    let runner = JobRunner::start(arguments.json, environment)?;
+    let plan = arguments.plan(&runner)?;
     let input = || std::io::stdin().lock();
-    let outcome = match arguments.place.source(environment)? {
-        PlaceOf::Store(config) => {
-            scene.at_store(&config, |core| at_store(&scene, &plan, &config, core))?
+    let outcome = match arguments.target.target(environment)? {
+        Target::Store(config) => {
+            runner.at_store(&config, |core| at_store(&runner, &plan, &config, core))?
         }
-        PlaceOf::Daemon(endpoint) => {
+        Target::Daemon(endpoint) => {
             let source = Remote {
-                client: scene.client(&endpoint, environment)?,
+                client: runner.client(&endpoint, environment)?,
                 key: plan.key.clone(),
                 length: plan.length,
                 pairs: plan.pairs.clone(),
             };
-            scene.perform(&Entropy::os(), |runtime| {
+            runner.perform(&Entropy::os(), |runtime| {
                 provision::run(&plan, &source, input(), runtime)
             })?
         }
@@ -93,33 +94,34 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
     if left_out > 0 && outcome.ending != Ending::Stopped {
         let rejects = plan.out.join("_rejects.ndjson");
         let rejects = rejects.display();
-        if arguments.json {
-            tracing::info!(left_out, %rejects, "rows were left out");
-        } else {
-            crate::cli::output::notice(&format!(
-                "{left_out} rows were left out; {rejects} says which and why"
-            ));
-        }
+        output::notice(&format!(
+            "{left_out} rows were left out; {rejects} says which and why"
+        ));
     }
-    bulk::tell(&outcome, &plan.out, arguments.json)
+    bulk::print_outcome(&outcome, &plan.out, arguments.json)
 }
 
-fn at_store(scene: &Scene, plan: &Plan, config: &Config, core: &Core) -> Result<Outcome, Failure> {
+fn at_store(
+    runner: &JobRunner,
+    plan: &Plan,
+    config: &Config,
+    core: &Core,
+) -> Result<Outcome, Failure> {
     let source = Recorded {
         entry: bulk::resolve(core, config, &plan.key)?,
         length: plan.length,
         pairs: plan.pairs.clone(),
         entropy: Arc::clone(&core.entropy),
         clone_word: Arc::clone(&core.clone_word),
-        recorder: scene.recorder("Provision", config, core),
+        recorder: runner.recorder("Provision", config, core),
     };
-    scene.perform(&core.entropy, |runtime| {
+    runner.perform(&core.entropy, |runtime| {
         provision::run(plan, &source, std::io::stdin().lock(), runtime)
     })
 }
 
 impl Arguments {
-    fn plan(&self, scene: &Scene) -> Result<Plan, Failure> {
+    fn plan(&self, runner: &JobRunner) -> Result<Plan, Failure> {
         let pairs = ContextPairs {
             columns: self.context.clone(),
             constants: self.constant.clone(),
@@ -143,7 +145,7 @@ impl Arguments {
             rows_per_part: self.parts.rows_per_part,
             out: self.parts.out.clone(),
             workers: bulk::workers(self.parts.workers),
-            runtime: scene.runtime.handle().clone(),
+            runtime: runner.runtime.handle().clone(),
         })
     }
 }

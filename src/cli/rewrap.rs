@@ -1,10 +1,10 @@
 //! `keymill rewrap`: a table's blobs under another key, generation or context; from the opened
 //! store, or through a running daemon with the caller's rights.
 
-use crate::cli::Place;
-use crate::cli::bulk::{self, PartsTo, PlaceOf, Scene};
+use crate::cli::bulk::{self, JobRunner, PartArguments};
 use crate::cli::context::{ContextArguments, context_source, new_column, pair};
 use crate::cli::failure::{Failure, Status};
+use crate::cli::target::{JobTarget, Target};
 use crate::config::{Config, Environment};
 use crate::crypto::entropy::Entropy;
 use crate::daemon::Core;
@@ -24,7 +24,7 @@ Examples:
   keymill rewrap 's3://lake/keys/*.parquet' --dir keymill-dev --key alias/next --context tenant,volume --new-context tenant,volume,zone --out rewrapped")]
 pub(super) struct Arguments {
     #[command(flatten)]
-    place: Place,
+    target: JobTarget,
     /// The table: files, folders or patterns of Parquet, local or s3://BUCKET/KEY
     #[arg(value_name = "INPUT", required = true)]
     inputs: Vec<Location>,
@@ -41,45 +41,50 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     new_constant: Vec<(String, String)>,
     #[command(flatten)]
-    parts: PartsTo,
+    parts: PartArguments,
     /// Print the outcome as JSON, and how far it is as a JSON line on standard error now and then
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Status, Failure> {
-    let scene = Scene::set(arguments.json, environment)?;
-    let plan = arguments.plan(&scene)?;
-    let outcome = match arguments.place.source(environment)? {
-        PlaceOf::Store(config) => {
-            scene.at_store(&config, |core| at_store(&scene, &plan, &config, core))?
+    let runner = JobRunner::start(arguments.json, environment)?;
+    let plan = arguments.plan(&runner)?;
+    let outcome = match arguments.target.target(environment)? {
+        Target::Store(config) => {
+            runner.at_store(&config, |core| at_store(&runner, &plan, &config, core))?
         }
-        PlaceOf::Daemon(endpoint) => {
+        Target::Daemon(endpoint) => {
             let source = Remote {
-                client: scene.client(&endpoint, environment)?,
+                client: runner.client(&endpoint, environment)?,
                 key: plan.key.clone(),
                 has_new_context: plan.new_context.is_some(),
             };
-            scene.perform(&Entropy::os(), |runtime| {
+            runner.perform(&Entropy::os(), |runtime| {
                 rewrap::run(&plan, &source, runtime)
             })?
         }
     };
-    bulk::tell(&outcome, &plan.out, arguments.json)
+    bulk::print_outcome(&outcome, &plan.out, arguments.json)
 }
 
-fn at_store(scene: &Scene, plan: &Plan, config: &Config, core: &Core) -> Result<Outcome, Failure> {
+fn at_store(
+    runner: &JobRunner,
+    plan: &Plan,
+    config: &Config,
+    core: &Core,
+) -> Result<Outcome, Failure> {
     let source = Recorded {
         snapshot: core.keystore.snapshot(),
         entry: bulk::resolve(core, config, &plan.key)?,
         entropy: Arc::clone(&core.entropy),
-        recorder: scene.recorder("Rewrap", config, core),
+        recorder: runner.recorder("Rewrap", config, core),
     };
-    scene.perform(&core.entropy, |runtime| rewrap::run(plan, &source, runtime))
+    runner.perform(&core.entropy, |runtime| rewrap::run(plan, &source, runtime))
 }
 
 impl Arguments {
-    fn plan(&self, scene: &Scene) -> Result<Plan, Failure> {
+    fn plan(&self, runner: &JobRunner) -> Result<Plan, Failure> {
         let arguments = "--new-context and --new-constant";
         Ok(Plan {
             key: self.key.clone(),
@@ -89,7 +94,7 @@ impl Arguments {
             rows_per_part: self.parts.rows_per_part,
             out: self.parts.out.clone(),
             workers: bulk::workers(self.parts.workers),
-            runtime: scene.runtime.handle().clone(),
+            runtime: runner.runtime.handle().clone(),
         })
     }
 }

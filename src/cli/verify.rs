@@ -1,11 +1,12 @@
 //! `keymill verify`: whether every wrapped data key of a table opens, and none is there twice.
 
 use crate::bulk::{Client, JobError};
-use crate::cli::bulk::{self, PlaceOf, Scene};
+use crate::cli::bulk::{self, JobRunner};
 use crate::cli::census::{groups_json, print_findings, print_groups, shown, status};
 use crate::cli::context::ContextArguments;
 use crate::cli::failure::{Failure, Status};
-use crate::cli::{Place, output};
+use crate::cli::output;
+use crate::cli::target::{JobTarget, Target};
 use crate::config::Environment;
 use crate::crypto::entropy::Entropy;
 use crate::rewrap;
@@ -27,7 +28,7 @@ Examples:
   keymill verify provisioned --endpoint unix:keymill-dev/keymill.sock --context tenant,volume --constant purpose=volume --id-column volume")]
 pub(super) struct Arguments {
     #[command(flatten)]
-    place: Place,
+    target: JobTarget,
     /// The table: files, folders or patterns of Parquet, local or s3://BUCKET/KEY
     #[arg(value_name = "INPUT", required = true)]
     inputs: Vec<Location>,
@@ -45,19 +46,19 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Status, Failure> {
-    let scene = Scene::set(arguments.json, environment)?;
-    let (objects, report) = match arguments.place.source(environment)? {
-        PlaceOf::Store(config) => scene.at_store(&config, |core| {
-            let recorder = scene.recorder("Verify", &config, core);
+    let runner = JobRunner::start(arguments.json, environment)?;
+    let (objects, report) = match arguments.target.target(environment)? {
+        Target::Store(config) => runner.at_store(&config, |core| {
+            let recorder = runner.recorder("Verify", &config, core);
             let inputs = arguments.inputs.iter().map(ToString::to_string);
             let asked = json!({"Inputs": inputs.collect::<Vec<_>>()}).to_string();
             recorder.begin(&asked).map_err(JobError::from)?;
             let store = Store(core.keystore.snapshot());
-            arguments.perform(&scene, &store)
+            arguments.perform(&runner, &store)
         })?,
-        PlaceOf::Daemon(endpoint) => {
-            let client: Client = scene.client(&endpoint, environment)?;
-            arguments.perform(&scene, &Remote(client))?
+        Target::Daemon(endpoint) => {
+            let client: Client = runner.client(&endpoint, environment)?;
+            arguments.perform(&runner, &Remote(client))?
         }
     };
     let Report {
@@ -69,8 +70,8 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
         output::json(&json!({
             "rows": rows,
             "keys": groups_json(&groups),
-            "findings": findings.count,
-            "found": shown(&findings, &objects),
+            "finding_count": findings.count,
+            "findings": shown(&findings, &objects),
         }))?;
     } else {
         print_groups(&groups)?;
@@ -83,12 +84,12 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
 impl Arguments {
     fn perform<C: Check>(
         &self,
-        scene: &Scene,
+        runner: &JobRunner,
         check: &C,
     ) -> Result<(Vec<Object>, Report), Failure> {
         let context = self.context.source()?;
-        let runtime = scene.runtime.handle().clone();
-        scene.perform(&Entropy::os(), |job| {
+        let runtime = runner.runtime.handle().clone();
+        runner.perform(&Entropy::os(), |job| {
             let objects = rewrap::objects(&self.inputs, &runtime)?;
             for object in &objects {
                 let schema = schema(Format::Parquet, object)?;

@@ -3,6 +3,9 @@
 
 use std::collections::BTreeMap;
 
+/// Variables that decide on colours.
+const COLOURS: [&str; 4] = ["NO_COLOR", "CLICOLOR_FORCE", "CLICOLOR", "TERM"];
+
 /// The variables that this program uses. No `Debug`: AWS credentials may be among them.
 #[derive(Clone, Default)]
 pub struct Environment(BTreeMap<String, String>);
@@ -10,6 +13,9 @@ pub struct Environment(BTreeMap<String, String>);
 impl Environment {
     /// The prefix of variables that override settings.
     pub const PREFIX: &str = "KEYMILL_";
+
+    /// The variable that names the daemon, unless a flag does. It is not a setting.
+    pub const ENDPOINT: &str = "KEYMILL_ENDPOINT";
 
     /// The variables of this process; nothing else reads them. Bytes that are not UTF-8 become
     /// replacement characters, which no setting allows.
@@ -20,7 +26,7 @@ impl Environment {
             (text(name), text(value))
         });
         Self::from_pairs(variables.filter(|(name, _)| {
-            name.starts_with(Self::PREFIX) || name.starts_with("AWS_") || name == "NO_COLOR"
+            name.starts_with(Self::PREFIX) || name.starts_with("AWS_") || COLOURS.contains(&&**name)
         }))
     }
 
@@ -45,6 +51,20 @@ impl Environment {
             .filter(|value| !value.is_empty())
     }
 
+    /// Whether output has colours, by the rules that clap follows for help: never with `NO_COLOR`,
+    /// always with `CLICOLOR_FORCE`, and otherwise on a terminal that is not dumb, unless
+    /// `CLICOLOR` is 0.
+    #[must_use]
+    pub fn is_coloured(&self, is_terminal: bool) -> bool {
+        let is_on = |name: &str| self.variable(name).map(|value| value != "0");
+        let is_dumb = self.variable("TERM") == Some("dumb");
+        match (self.variable("NO_COLOR"), is_on("CLICOLOR_FORCE")) {
+            (Some(_), _) => false,
+            (None, Some(true)) => true,
+            (None, _) => is_terminal && !is_dumb && is_on("CLICOLOR") != Some(false),
+        }
+    }
+
     /// The variables that override settings: dotted key, variable and value. `KEYMILL_REGION` is
     /// `region`, `KEYMILL_LISTEN__TCP` is `listen.tcp`.
     pub(super) fn overrides(&self) -> impl Iterator<Item = (String, &str, &str)> {
@@ -53,5 +73,32 @@ impl Environment {
             let key = path.to_ascii_lowercase().replace("__", ".");
             Some((key, name.as_str(), value.as_str()))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_unless_a_variable_says_otherwise() {
+        for (variables, at_terminal, elsewhere) in [
+            (&[][..], true, false),
+            (&[("NO_COLOR", "1")], false, false),
+            (&[("NO_COLOR", "")], true, false),
+            (&[("CLICOLOR_FORCE", "1")], true, true),
+            (&[("CLICOLOR_FORCE", "0")], true, false),
+            (&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], false, false),
+            (&[("CLICOLOR", "0")], false, false),
+            (&[("TERM", "dumb")], false, false),
+            (&[("TERM", "xterm")], true, false),
+        ] {
+            let environment = Environment::from_pairs(variables.iter().copied());
+            let seen = (
+                environment.is_coloured(true),
+                environment.is_coloured(false),
+            );
+            assert_eq!(seen, (at_terminal, elsewhere), "{variables:?}");
+        }
     }
 }

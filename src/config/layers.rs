@@ -1,7 +1,7 @@
 //! Merges defaults, file, environment and flags, key by key.
 
 use crate::config::environment::Environment;
-use crate::config::{Config, Mistake, SocketMode, keys};
+use crate::config::{Config, Mistake, SocketMode, keys, suggestion};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -106,9 +106,16 @@ impl Layers {
     pub(super) fn add_environment(&mut self, environment: &Environment) {
         for (key, name, text) in environment.overrides() {
             // For a service named keymill, orchestrators inject KEYMILL_PORT and similar variables.
-            // A variable without a section that is not a key is therefore ignored.
+            // A variable without a section that is not a key, nor nearly one, is therefore
+            // ignored.
             if key.contains('.') || keys::allowed(&key).is_some() {
                 self.put_text(&key, text, Source::Environment(name.to_owned()));
+            } else if name != Environment::ENDPOINT
+                && let Some(meant) = suggestion::variable(&key)
+            {
+                let problem = format!("is not a setting; did you mean {meant}?");
+                let place = name.to_owned();
+                self.mistakes.push(Mistake { place, problem });
             }
         }
     }
@@ -133,7 +140,12 @@ impl Layers {
             self.settings
                 .insert(key.to_owned(), Setting { value, source });
         } else if !is_section {
-            let problem = self.unknown(key);
+            let mut problem = self.unknown(key);
+            if !self.is_section(key)
+                && let Some(meant) = suggestion::setting(key)
+            {
+                problem += &format!("; did you mean {meant}?");
+            }
             let place = source.to_string();
             self.mistakes.push(Mistake { place, problem });
         }

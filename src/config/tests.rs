@@ -263,11 +263,11 @@ fn what_is_not_allowed_is_refused_with_its_place_and_what_is() {
         ),
         (
             "[audits]",
-            "audits is not a setting; those outside of sections are region, partition, account",
+            "audits is not a setting; those outside of sections are region, partition, account; did you mean [audit]?",
         ),
         (
             "[audits]\nx = 1",
-            "audits.x is not a setting: see `keymill config show`",
+            "audits.x is not a setting: see `keymill config show`; did you mean [audit]?",
         ),
         ("listen = 3", "listen is a section, written [listen]"),
         (
@@ -429,6 +429,13 @@ fn variables_that_an_orchestrator_injects_are_not_settings() {
         read("").unwrap().config
     );
     assert!(read_with("", &[("KEYMILL_LISTEN__UDP", "")]).is_err());
+    let endpoint = [("KEYMILL_ENDPOINT", "unix:keymill.sock")];
+    assert!(read_with("", &endpoint).is_ok());
+    let refused = read_with("", &[("KEYMILL_REGON", "x")]).err().unwrap();
+    assert_eq!(
+        refused.to_string(),
+        "KEYMILL_REGON: is not a setting; did you mean KEYMILL_REGION?"
+    );
 }
 
 #[test]

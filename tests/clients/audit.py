@@ -37,7 +37,7 @@ def verify(mill: Daemon, **overrides: str) -> tuple[int, dict]:
 
 def whole(mill: Daemon, **overrides: str) -> dict:
     status, found = verify(mill, **overrides)
-    assert status == 0 and found["Whole"] and found["Findings"] == [], found
+    assert status == 0 and found["whole"] and found["findings"] == [], found
     return found
 
 
@@ -79,7 +79,7 @@ def tampering(mill: Daemon) -> int:
         assert changed != lines
         last.write_bytes(b"".join(changed))
         status, found = verify(mill)
-        assert status == 1 and any(expected in finding for finding in found["Findings"]), f"{expected}: {found}"
+        assert status == 1 and any(expected in finding for finding in found["findings"]), f"{expected}: {found}"
         last.write_bytes(b"".join(lines))
     # Files of another log, as sound in itself as this one.
     with running() as other:
@@ -88,7 +88,7 @@ def tampering(mill: Daemon) -> int:
         shutil.rmtree(log)
         shutil.copytree(other.state / "audit", log)
     status, found = verify(mill)
-    assert status == 1 and found["Findings"], found
+    assert status == 1 and found["findings"], found
     started = subprocess.run(
         [BINARY, "serve", "--config", mill.state / "keymill.toml"], env=environment(), capture_output=True, text=True, timeout=60, check=False,
     )
@@ -96,7 +96,7 @@ def tampering(mill: Daemon) -> int:
     shutil.rmtree(log)
     log.mkdir()
     status, found = verify(mill)
-    assert status == 1 and "there is no log file" in found["Findings"][0], found
+    assert status == 1 and "there is no log file" in found["findings"][0], found
     log.rmdir()
     shutil.copytree(sound, log)
     whole(mill)
@@ -189,8 +189,8 @@ def rotation(tally: Tally) -> int:
         answer = client.generate_data_key_without_plaintext(KeyId=ALIAS, KeySpec="AES_256")
         assert records(log)[-1]["requestID"] == answer["ResponseMetadata"]["RequestId"], "with durability disk a key leaves after its record's sync"
         found = whole(mill)
-        assert found["Files"] >= 3, found
-        return found["Files"]
+        assert found["files"] >= 3, found
+        return found["files"]
 
 
 def audit(mill: Daemon, *arguments: str) -> tuple[int, str]:

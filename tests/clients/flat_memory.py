@@ -27,7 +27,7 @@ def peaks(state: Path, folder: Path, rows: int) -> dict[str, float]:
     found = {}
     for name, command in commands.items():
         said = measured(name, [*command, "--json"], rows, {"TMPDIR": str(folder)})
-        assert said["rows"] == rows and said["findings"] == 0 and said["keys"][0]["count"] == rows, said
+        assert said["rows"] == rows and said["finding_count"] == 0 and said["keys"][0]["count"] == rows, said
         found[name] = said["peak"]
     shutil.rmtree(out)
     return found

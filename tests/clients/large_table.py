@@ -64,7 +64,7 @@ def main() -> None:
         over, as_admin = ["--endpoint", mill.endpoint], mill.credentials("admin")
         measured("rewrap through the daemon", [BINARY, "rewrap", folder / "through", *over, "--key", ALIAS, "--out", folder / "again", "--json"], rows, as_admin)
         verified = measured("verify through the daemon", [BINARY, "verify", folder / "again", *over, "--id-column", "volume", "--json"], rows, as_admin)
-        assert verified["findings"] == 0 and verified["rows"] == rows, verified
+        assert verified["finding_count"] == 0 and verified["rows"] == rows, verified
         shutil.rmtree(folder / "through")
         shutil.rmtree(folder / "again")
         assert mill.stop() == 0
@@ -74,7 +74,7 @@ def main() -> None:
         counted = measured("census", [BINARY, "census", folder / "rewrapped", "--json"], rows)
         assert counted["keys"][0]["count"] == rows, counted
         verified = measured("verify on the store", [BINARY, "verify", folder / "rewrapped", *beside, "--id-column", "volume", "--json"], rows)
-        assert verified["findings"] == 0 and verified["rows"] == rows, verified
+        assert verified["finding_count"] == 0 and verified["rows"] == rows, verified
     report("keymill on a large table", f"{rows} rows", 7)
 
 

@@ -29,7 +29,7 @@ def printed(arguments: list, status: int = 0, **variables: str) -> dict:
 
 def census(out: Path) -> dict[tuple[str, int], int]:
     said = printed([BINARY, "census", out])
-    assert all(group["data_key_bytes"] == 32 for group in said["keys"]) and not said["findings"], said
+    assert all(group["data_key_bytes"] == 32 for group in said["keys"]) and not said["finding_count"], said
     return {(group["key_id"], group["generation"]): group["count"] for group in said["keys"]}
 
 
@@ -66,9 +66,9 @@ def after_a_rotation(mill: Daemon, folder: Path, tally: Tally) -> None:
     as_admin = mill.credentials("admin")
     assert census(folder / "first") == {(key, 1): ROWS}
     said = printed(verify, **as_admin)
-    assert said["rows"] == ROWS and said["findings"] == 0 and said["keys"][0]["count"] == ROWS, said
+    assert said["rows"] == ROWS and said["finding_count"] == 0 and said["keys"][0]["count"] == ROWS, said
     denied = printed(verify, 1, **mill.credentials("provisioner"))
-    assert denied["findings"] == ROWS and "AccessDeniedException" in denied["found"][0] and not denied["keys"], denied
+    assert denied["finding_count"] == ROWS and "AccessDeniedException" in denied["findings"][0] and not denied["keys"], denied
     admin.rotate_key_on_demand(KeyId=key)
     rewrap = [BINARY, "rewrap", folder / "first", *over, "--key", ALIAS, "--json", "--rows-per-part", "2000", "--out"]
     fails(1, "AccessDeniedException", [*rewrap, folder / "denied"], **mill.credentials("provisioner"))
@@ -100,9 +100,9 @@ def to_another_key(mill: Daemon, folder: Path, tally: Tally) -> None:
     assert census(folder / "third") == {(key, 1): ROWS}
     for context in ([], ["--context", "tenant,container_id"]):
         said = printed([BINARY, "verify", folder / "third", *beside, *context])
-        assert said["rows"] == ROWS and said["findings"] == 0, said
+        assert said["rows"] == ROWS and said["finding_count"] == 0, said
     wrong = printed([BINARY, "verify", folder / "third", *beside, "--context", "tenant"], 1)
-    assert wrong["findings"] == ROWS and "does not open" in wrong["found"][0], wrong
+    assert wrong["finding_count"] == ROWS and "does not open" in wrong["findings"][0], wrong
     findings(mill, folder, beside)
     mill.start()
     new = rewrapped(folder / "second", folder / "third")
@@ -138,15 +138,15 @@ def findings(mill: Daemon, folder: Path, beside: list) -> None:
     pyarrow.parquet.write_table(other, folder / "wrong" / "b.parquet")
     said = printed([BINARY, "verify", folder / "wrong", *beside, "--id-column", "volume"], 1)
     a, b = folder / "wrong" / "a.parquet", folder / "wrong" / "b.parquet"
-    assert said["rows"] == 1001 and said["findings"] == 6, said
+    assert said["rows"] == 1001 and said["finding_count"] == 6, said
     expected = [
         f"{a}, row 7: the ciphertext blob does not open", f"{a}, row 8: it is no ciphertext blob", f"{a}, row 9: its blob is null", f"{a}, row 10: there is no key ",
         f"{b}, row 500: its blob is that of {a}, row 20", f"{b}, row 500: its id is that of {a}, row 20",
     ]
-    for found, start in zip(said["found"], expected, strict=True):
+    for found, start in zip(said["findings"], expected, strict=True):
         assert found.startswith(start), (found, start)
     counted = printed([BINARY, "census", folder / "wrong"], 1)
-    assert counted["findings"] == 1 and counted["without_blob"] == 1 and sum(group["count"] for group in counted["keys"]) == 999, counted
+    assert counted["finding_count"] == 1 and counted["without_blob"] == 1 and sum(group["count"] for group in counted["keys"]) == 999, counted
     fails(1, "row 9: its blob is null", [BINARY, "rewrap", a, *beside, "--key", ALIAS, "--out", folder / "refused", "--json"])
     (folder / "t.csv").write_text("ciphertext_blob\nx\n")
     fails(1, "blobs are read from Parquet alone", [BINARY, "census", folder / "t.csv"])

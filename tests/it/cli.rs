@@ -282,7 +282,7 @@ fn the_operators_commands_go_through_the_daemon_that_has_the_store() {
     };
     let socket = format!("unix:{}", dev.text("/socket"));
     let created = json(&["key", "create", "--dir", "dev", "--json"]);
-    let key = created["KeyId"].as_str().unwrap();
+    let key = created["KeyMetadata"]["KeyId"].as_str().unwrap();
     let listed = json(&["key", "list", "--endpoint", &socket, "--json"]);
     let listed: Vec<_> = listed["Keys"].as_array().unwrap().iter().collect();
     // Those of `alias/containers` and `alias/next`, and the new one.
@@ -296,7 +296,7 @@ fn the_operators_commands_go_through_the_daemon_that_has_the_store() {
     let allowed = json(&[&check[..], &["kms:Decrypt"], &at].concat());
     let by = format!("statement 1 of identity policy 1 of {consumer}");
     assert_eq!(
-        (&allowed["Allowed"], &allowed["By"]),
+        (&allowed["allowed"], &allowed["by"]),
         (&true.into(), &by.into())
     );
     let denied = keymill(folder.path())
@@ -307,7 +307,7 @@ fn the_operators_commands_go_through_the_daemon_that_has_the_store() {
     assert!(
         String::from_utf8(denied.stdout)
             .unwrap()
-            .contains("\"Allowed\":false")
+            .contains("\"allowed\":false")
     );
     json(&["principal", "disable", "consumer", "--dir", "dev", "--json"]);
     let disabled = json(&[

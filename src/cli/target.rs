@@ -1,0 +1,124 @@
+//! Which store a command works on, or which daemon.
+
+use crate::bulk::Endpoint;
+use crate::cli::failure::Failure;
+use crate::config::{Config, Environment};
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+/// The configuration file in a folder of `keymill dev`.
+pub(super) const FILE_IN_FOLDER: &str = "keymill.toml";
+
+/// What a command works on.
+pub enum Target {
+    /// The store of this configuration, opened by this process.
+    Store(Box<Config>),
+    /// A running daemon.
+    Daemon(Endpoint),
+}
+
+/// A store, by the folder or by the configuration file that names it.
+#[derive(Args, Clone)]
+pub(super) struct StoreArguments {
+    /// The folder of a `keymill dev`
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    dir: Option<PathBuf>,
+    /// The configuration file of a `keymill serve`
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// A store, or the Unix socket of a daemon: what operators' commands work on.
+#[derive(Args, Clone)]
+pub(super) struct OperatorTarget {
+    #[command(flatten)]
+    store: StoreArguments,
+    /// The Unix socket of a running daemon, as unix:PATH [default: KEYMILL_ENDPOINT]
+    #[arg(long, value_name = "ENDPOINT", conflicts_with_all = ["dir", "config"])]
+    endpoint: Option<Endpoint>,
+}
+
+/// A store, or any endpoint of a daemon: what bulk jobs work on.
+#[derive(Args, Clone)]
+pub(super) struct JobTarget {
+    #[command(flatten)]
+    store: StoreArguments,
+    /// A running daemon: unix:PATH, http://HOST:PORT or https://HOST:PORT [default:
+    /// KEYMILL_ENDPOINT]
+    #[arg(long, value_name = "ENDPOINT", conflicts_with_all = ["dir", "config"])]
+    endpoint: Option<Endpoint>,
+}
+
+impl OperatorTarget {
+    /// The store or the daemon that was named.
+    ///
+    /// # Errors
+    /// [`Failure`] with every mistake, or when nothing was named.
+    pub(super) fn target(&self, environment: &Environment) -> Result<Target, Failure> {
+        target(&self.store, self.endpoint.as_ref(), environment)
+    }
+}
+
+impl JobTarget {
+    /// The store or the daemon that was named.
+    ///
+    /// # Errors
+    /// [`Failure`] with every mistake, or when nothing was named.
+    pub(super) fn target(&self, environment: &Environment) -> Result<Target, Failure> {
+        target(&self.store, self.endpoint.as_ref(), environment)
+    }
+}
+
+impl StoreArguments {
+    /// The configuration of the store; `None` when none is named.
+    ///
+    /// # Errors
+    /// [`Failure`] with every mistake.
+    pub(super) fn config(&self, environment: &Environment) -> Result<Option<Config>, Failure> {
+        let file = match (&self.dir, &self.config) {
+            (Some(dir), _) => file_in(dir)?,
+            (None, Some(file)) => file.clone(),
+            (None, None) => return Ok(None),
+        };
+        let loaded = Config::load(Some(&file), environment, &[])?;
+        Ok(Some(loaded.config))
+    }
+}
+
+/// Flags come before the variable.
+fn target(
+    store: &StoreArguments,
+    endpoint: Option<&Endpoint>,
+    environment: &Environment,
+) -> Result<Target, Failure> {
+    if let Some(config) = store.config(environment)? {
+        return Ok(Target::Store(Box::new(config)));
+    }
+    match (endpoint, environment.variable(Environment::ENDPOINT)) {
+        (Some(endpoint), _) => Ok(Target::Daemon(endpoint.clone())),
+        (None, Some(text)) => {
+            let endpoint = text.parse();
+            let refused =
+                |error| Failure::usage(format!("{} = {text:?}: {error}", Environment::ENDPOINT));
+            Ok(Target::Daemon(endpoint.map_err(refused)?))
+        }
+        (None, None) => Err(Failure::usage(
+            "name a store with --dir or --config, or a running daemon with --endpoint or KEYMILL_ENDPOINT",
+        )),
+    }
+}
+
+fn file_in(dir: &Path) -> Result<PathBuf, Failure> {
+    let file = dir.join(FILE_IN_FOLDER);
+    let shown = file.display();
+    match file.try_exists() {
+        Ok(true) => Ok(file),
+        Ok(false) => Err(Failure::configuration(format!(
+            "{shown} does not exist: name a folder that `keymill dev` has made, or a file with --config"
+        ))),
+        // What cannot be seen may well be there.
+        Err(error) => Err(Failure::configuration(format!(
+            "{shown}: {error}: a store is for the user it belongs to; others go through its daemon with --endpoint"
+        ))),
+    }
+}
