@@ -47,7 +47,7 @@ tls              tls.py
 encryption-sdk   encryption_sdk.py
 rewrap           rewrap.py
 readme           tour.py README.md
-pages            tour.py docs/storage-developer.md docs/operator.md
+pages            tour.py docs/storage-developer.md docs/data-engineer.md docs/operator.md docs/security-reviewer.md
 dev-prints       tour.py
 dev-rights       dev_rights.py
 systemd          systemd_unit.py

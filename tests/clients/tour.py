@@ -6,7 +6,7 @@ Each page starts in an empty folder and in a clean shell, whose variables and fo
 command to the next. In a page
 
 - an indented block is commands, each of which must end well;
-- `# SomeException` after a command says that it must fail, with that in what it prints;
+- `# SomeException` or `# SomeError` after a command says that it must fail, with that in what it prints;
 - `# → text` after a command says that this is in what it prints;
 - a fenced block whose first line is a comment with the name of a file is written there;
 - `keymill dev` and `keymill serve` go on in a terminal of their own, until the page is done;
@@ -42,6 +42,7 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 SETUP = {
     INSTALL: BINARY.parent,
     f"{INSTALL} --example storage_backend": TARGET / "debug" / "examples",
+    "pip install ./clients/python": ROOT / "clients" / "python",
 }
 DUCKDB = """#!{python}
 import sys, duckdb
@@ -66,7 +67,7 @@ class Command:
         last = lines[-1] if "<<" not in lines[0] else lines[0]
         bare, _, comment = last.partition(" # ")
         self.bare, self.comment = bare.strip(), comment.strip()
-        named = re.match(r"\w+Exception\b", self.comment)
+        named = re.match(r"\w+(?:Exception|Error)\b", self.comment)
         self.fails = named[0] if named else None
         self.prints = self.comment.removeprefix("→ ") if self.comment.startswith("→ ") else self.fails
 
@@ -136,7 +137,8 @@ class Tour:
             # `cargo test` has built it already.
             name = command.split()[-1]
             subprocess.run(["cargo", "build", "--quiet", "--locked", "--example", name], cwd=ROOT, check=True)
-        self.variables["PATH"] = f"{folder}:{self.variables['PATH']}"
+        variable = "PYTHONPATH" if command.startswith("pip") else "PATH"
+        self.variables[variable] = f"{folder}:{self.variables.get(variable, '')}"
 
     def start(self, command: Command) -> None:
         """Starts a daemon in another terminal; returns once it serves."""

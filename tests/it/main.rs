@@ -11,6 +11,7 @@ mod cli;
 mod envelope;
 mod export;
 mod layering;
+mod links;
 mod names;
 mod paths;
 mod prose;
