@@ -1,57 +1,17 @@
 //! The envelope: how a data key is wrapped, and why no nonce is ever used twice.
 //!
-//! # Construction
-//! Every blob is an ordinary **XAES-256-GCM** (C2SP) ciphertext under a backing key (SEAL-3): 24
-//! bytes of nonce, of which the first 12 derive an AES-256-GCM key and the last 12 are that key's
-//! nonce. Additional data are the blob's 24-byte header and the canonical encryption context
-//! (SEAL-2). With the backing key, any implementation of that standard can open a blob.
+//! | in the text below | here |
+//! |---|---|
+//! | an epoch, which gives its i-th key the nonce `P ‖ s ‖ i` (SEAL-1) | [`Epoch`] |
+//! | header and encryption context are authenticated (SEAL-2) | [`BlobHeader`] |
+//! | an ordinary XAES-256-GCM ciphertext (SEAL-3) | [`CiphertextBlob`] |
+//! | drawing the ciphertext instead of the key (SEAL-4) | [`Epoch::mint`], [`mint_one`] |
+//! | binding late, at most once | [`PooledKey`] |
+//! | an epoch of one | [`seal`], [`mint_one`] |
 //!
-//! The derived key depends on the first half of the nonce alone, so it is derived once for a whole
-//! run: an [`Epoch`] draws a prefix `P` (12 bytes), a start `s` (8 bytes) and the seed of its
-//! ciphertext generator (32 bytes) from the operating system. It gives its i-th key the nonce `P ‖
-//! s ‖ i`, where i is 4 bytes that only count up. It ends after 2^24 AES blocks or 60 seconds.
+//! What this module does not do: choose a generation, know who may ask, or store anything.
 //!
-//! # Nonces (SEAL-1)
-//! *Within an epoch* the index never repeats: the epoch has one owner, cannot be cloned, hands each
-//! index to one key as it moves forward, and ends at 2^24 blocks, long before 2^32 indices. The
-//! counter blocks of two nonces cannot overlap either: the nonce fills the first 12 bytes of a
-//! counter block, and a message of at most 4,096 bytes uses 257 of the 2^32 values of the other 4.
-//!
-//! *Between epochs*, on whichever thread, process or host, a nonce repeats only if the 20 random
-//! bytes of `P ‖ s` repeat. A call of [`seal`] draws all 24 bytes and counts as an epoch of one.
-//! With q epochs under one backing key the chance of a repetition is below q²/2^161:
-//!
-//! | use, ten years long under one backing key | q | nonce repeats | derivation told from a random function |
-//! |---|---|---|---|
-//! | 10^15 keys a day in batches and streams (chunks of 8,192) | 2^49 | 2^-63 | 2^-29 |
-//! | a thousand fillers that begin a new epoch each minute | 2^33 | 2^-95 | 2^-61 |
-//! | a million requests a second that miss the pool, each with an epoch of its own | 2^49 | 2^-63 | 2^-29 |
-//!
-//! The last column is AES as a permutation: two blocks per epoch, so (2q)²/2^129. It allows an
-//! attacker to notice that two derived half keys never coincide, not to compute one. Rotating the
-//! key starts each column anew. Prefixes alone (12 bytes) may repeat, at about 2^48 epochs: the two
-//! epochs then share a derived key and are one longer run, under one key, with nonces that still
-//! differ. The 2^24 blocks of one run can be told from a random function with chance 2^-81; those
-//! of 2^49 chunks of 8,192 keys together with 2^-50. A forgery succeeds with a chance of at most
-//! 771/2^128 per try: 514 blocks of additional data, 256 of text, one of lengths.
-//!
-//! No counter is shared, stored or coordinated, so any number of processes and hosts may use one
-//! backing key. A random draw does not help when a machine is cloned with its memory, epochs
-//! included; `pool::stamp` handles that.
-//!
-//! # Minting: draw the ciphertext, not the key
-//! A data key is uniform random bytes, so drawing the ciphertext `C` uniformly and *calling* `C ⊕
-//! keystream` the data key gives exactly the same distribution of blobs and keys. [`Epoch::mint`]
-//! does that and computes no keystream: on the without-plaintext path the data key exists nowhere
-//! until `Decrypt` is called (SEAL-4). Neither `mint` nor `bind` can reach a plaintext type.
-//!
-//! # Binding late
-//! `tag = GHASH_H(AAD ‖ C ‖ lengths) ⊕ E(J0)`: only GHASH sees the encryption context. A
-//! [`PooledKey`] holds `C` and the mask `E(J0)`. Binding it to the context of a request takes one
-//! GHASH, no AES and no draw. It is bound by value, at most once: two tags for one nonce would give
-//! away `H`, and with `H` every blob of the epoch could be moved to another context.
-//!
-//! This module does not choose a generation, does not know who may ask, and stores nothing.
+#![doc = include_str!("../docs/nonces.md")]
 
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::{Entropy, EntropyError};

@@ -1,5 +1,48 @@
 //! Keymill mints wrapped data keys by the million and serves them with the wire contract of AWS
 //! KMS.
+//!
+//! # Purpose
+//! A storage service asks for a wrapped data key for each container that it creates
+//! (`GenerateDataKeyWithoutPlaintext`), and stores it beside the container. The data key itself
+//! exists nowhere until a caller with other rights asks to open it (`Decrypt`). So the way of
+//! creation is as fast as the pool of wrapped keys, and gives nothing away.
+//!
+//! # The path of a request
+//! A request runs once, from left to right:
+//!
+//! ```text
+//!  bytes ─► transport ─► auth ──► api: decode ─► keystore ─► policy ───► api: execute ─► api: encode ─► bytes
+//!           size and     who?     what?          which key?  may they?   take, bind,
+//!           time bounds                                                  last check
+//!
+//!  in the background, on threads of the lowest priority:
+//!  entropy ─► epoch ─► mint ─► pooled key ─► lane ───────► (execute: bind to the request's context)
+//! ```
+//!
+//! # Modules
+//! A module imports only from rows above its own; `tests/it/layering.rs` holds them to it.
+//!
+//! | modules | what they do |
+//! |---|---|
+//! | [`clock`], [`mod@file`], [`memory`], [`metrics`] | time, files, locked memory and metrics; they import nothing of this crate |
+//! | [`crypto`] | primitives: GCM's parts, XAES-256-GCM, entropy, secrets that are wiped |
+//! | [`context`], [`key`] | the encryption context in canonical form; KMS keys, their names, states and material |
+//! | [`envelope`], [`columns`] | how a data key is wrapped, and why no nonce is used twice; contexts and blobs of Arrow columns |
+//! | [`operation`] | the operations of AWS KMS, a row of facts for each |
+//! | [`policy`] | who may do what: the pure decision over policies and grants |
+//! | [`keystore`] | the sealed store, its snapshots, the only writer |
+//! | [`auth`], [`audit`], [`rates`], [`pool`] | who asks; the log of every call; limits in keys a second; keys ahead of demand |
+//! | [`api`] | the operations of AWS KMS, from members to answers |
+//! | [`stream`] | batches of keys, and Arrow streams of containers |
+//! | [`admin`] | principals and the operator's other calls |
+//! | [`bulk`], [`export`], [`table`], [`provision`], [`rewrap`], [`census`], [`verify`] | jobs on tables |
+//! | [`transport`] | HTTP, TLS, Unix sockets, and the bounds on all of them |
+//! | [`config`], [`daemon`], [`cli`] | settings; start and end in order; the command line |
+//!
+//! # Limits
+//! One process on one machine. No protection against root on the running host. The library is the
+//! inside of the program and promises no stable interface. `SECURITY.md` has every promise, with
+//! the code that holds it and the test that shows it.
 
 pub mod clock;
 pub mod file;

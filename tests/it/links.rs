@@ -1,5 +1,5 @@
-//! Links between documents, held against the files: each leads to a file of the repository, and to a
-//! heading of it where it names one.
+//! Links between documents, held against the files: each leads to a file of the repository, and to
+//! a heading of it where it names one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,10 @@ fn fault(folder: &Path, document: &Path, target: &str) -> Option<String> {
 fn documents() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let entries = FOLDERS.map(|folder| fs::read_dir(root.join(folder)).unwrap());
-    let paths = entries.into_iter().flatten().map(|entry| entry.unwrap().path());
+    let paths = entries
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().path());
     paths
         .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
         .collect()
@@ -89,5 +92,8 @@ fn targets_and_anchors_are_those_of_markdown() {
     let text = "[a](b.md#c), [two\nlines](d.md)\n\n    [code](x)\n```\n[code](y)\n```\n";
     assert_eq!(targets(text), ["b.md#c", "d.md"]);
     assert_eq!(anchor("## Who may do what?"), "who-may-do-what");
-    assert_eq!(anchor("## Ciphertext blob, version 1"), "ciphertext-blob-version-1");
+    assert_eq!(
+        anchor("## Ciphertext blob, version 1"),
+        "ciphertext-blob-version-1"
+    );
 }
