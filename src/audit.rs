@@ -17,9 +17,9 @@
 //!   room. It is logged once at error level and counted, and it ends by itself when there is room
 //!   again.
 //!
-//! This module does not decide which facts of a call are recorded, and does not ship the log elsewhere.
-//! Until the writer has taken them, records in the journal are protected by the file's mode alone.
-//! The chain does not protect against a holder of the root key, who can forge one.
+//! This module does not decide which facts of a call are recorded, and does not ship the log
+//! elsewhere. Until the writer has taken them, records in the journal are protected by the file's
+//! mode alone. The chain does not protect against a holder of the root key, who can forge one.
 
 use crate::clock::{Clock, Timestamp};
 use crate::crypto::entropy::EntropyError;
