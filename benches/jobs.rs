@@ -37,7 +37,7 @@ use keymill::keystore::KeyEntry;
 use keymill::pool;
 use keymill::provision;
 use keymill::rewrap;
-use keymill::table::ndjson::Fields;
+use keymill::table::fields::Fields;
 use keymill::table::parquet::ParquetRows;
 use keymill::table::part_rows::{PartRows, Table};
 use keymill::table::plan::FilePlan;
@@ -137,7 +137,7 @@ impl Bench {
             RecordBatch::try_new(schema, columns).unwrap()
         };
         let properties = WriterProperties::builder()
-            .set_max_row_group_row_count(Some(keymill::bulk::parquet::ROW_GROUP_ROWS))
+            .set_max_row_group_row_count(Some(keymill::bulk::layout::ROW_GROUP_ROWS))
             .set_column_dictionary_enabled(column::CIPHERTEXT_BLOB.into(), false)
             .build();
         let file = File::create(self.path("ready.parquet")).unwrap();

@@ -32,6 +32,7 @@ mod provision;
 mod rewrap;
 mod serve;
 mod target;
+mod terminal;
 mod trust;
 mod verify;
 

@@ -36,6 +36,7 @@ use writer::{SideFiles, WriteContext, Writer};
 mod body;
 #[doc(hidden)]
 pub use body::fuzz as fuzz_body;
+mod entry;
 mod error;
 mod format1;
 mod grant_token;
@@ -51,15 +52,14 @@ pub mod snapshot;
 pub mod sqlite;
 mod writer;
 
+pub use entry::{AccessKey, Alias, AuditHead, KeyDraft, KeyEntry, PrincipalEntry};
 pub use error::KeystoreError;
 pub use grant_token::GrantTokens;
 pub use halt::Halt;
 pub use import_token::{ImportToken, ImportTokens};
 pub use lock::StoreLock;
 pub use root_key::{RootKey, RootKeyError};
-pub use snapshot::{
-    AccessKey, Alias, AuditHead, KeyDraft, KeyEntry, PrincipalEntry, Snapshot, expired,
-};
+pub use snapshot::{Snapshot, expired};
 
 /// One change of the store. Several changes can be applied in one transaction.
 pub enum Change {

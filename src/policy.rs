@@ -11,11 +11,16 @@ use crate::operation::Action;
 use std::fmt;
 use std::sync::Arc;
 
+mod arn_pattern;
 pub mod condition;
+pub mod condition_key;
 pub mod document;
+mod element;
+pub mod error;
 pub mod evaluate;
 pub mod facts;
 pub mod grant;
+mod json;
 pub mod principal;
 mod statement;
 pub mod steps;
@@ -24,8 +29,9 @@ pub mod unmatched;
 mod wildcard;
 
 pub(crate) use condition::date::parse_date;
-pub use condition::key::ConditionKey;
-pub use document::{InvalidPolicy, KeyPolicy, PolicyDocument};
+pub use condition_key::ConditionKey;
+pub use document::{KeyPolicy, PolicyDocument};
+pub use error::InvalidPolicy;
 pub use evaluate::{Allowed, StatementId};
 pub use facts::{Circumstances, KeyFacts, Value, Values};
 pub use grant::{Grant, GrantParameters, KeyGrants};

@@ -188,7 +188,7 @@ pub fn run<S: Source>(
         let first = first.ok_or_else(|| TableError::Absent("no file".to_owned()))?;
         let schema = match parameters.format {
             Format::Ndjson => kept.fields().schema(),
-            format => table::rows::schema(format, first)?,
+            format => table::reader::schema(format, first)?,
         };
         check_columns(first, &schema, &plan.question())?;
         let shared = part::Shared {

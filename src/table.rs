@@ -20,6 +20,7 @@
 pub mod csv;
 pub mod distinct;
 pub mod error;
+pub mod fields;
 pub mod file;
 pub mod format;
 pub mod location;
@@ -28,6 +29,7 @@ pub mod object;
 pub mod parquet;
 pub mod part_rows;
 pub mod plan;
+pub mod reader;
 pub mod rows;
 mod same_host;
 pub mod scan;

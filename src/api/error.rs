@@ -3,10 +3,10 @@
 //! Codes, statuses and messages are those of the AWS KMS JSON endpoint: every 4xx error of KMS is
 //! answered with status 400 on the wire, whatever the service model's traits say.
 
-use crate::api::wire::Object;
 use crate::crypto::entropy::EntropyError;
 use crate::keystore::KeystoreError;
 use http::StatusCode;
+use serde_json::Value;
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::Display;
@@ -281,12 +281,16 @@ impl ApiError {
     /// `{"__type":"<code>","message":"<text>"}`
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
-        let mut object = Object::with_room(64 + self.message.len());
-        object.plain("__type", self.code.name());
-        if !self.message.is_empty() {
-            object.text(self.code.message_member(), &self.message);
-        }
-        object.end().body().to_vec()
+        let quoted = |text: &str| Value::from(text).to_string();
+        let code = quoted(self.code.name());
+        let body = match &*self.message {
+            "" => format!(r#"{{"__type":{code}}}"#),
+            message => {
+                let (member, message) = (self.code.message_member(), quoted(message));
+                format!(r#"{{"__type":{code},"{member}":{message}}}"#)
+            }
+        };
+        body.into_bytes()
     }
 }
 

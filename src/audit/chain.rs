@@ -11,10 +11,10 @@
 //! records.
 
 use crate::audit::LINE_BYTES_MAX;
-use crate::audit::record::RECORD_START;
+use crate::audit::record::{RECORD_START, append_hex};
 use crate::crypto::secret::Secret;
 use crate::keystore::AuditHead;
-use hex_simd::{AsOut, AsciiCase};
+use hex_simd::AsOut;
 use hmac::{Hmac, KeyInit, Mac};
 use memchr::memchr;
 use serde::Deserialize;
@@ -265,11 +265,6 @@ pub(super) fn is_record(line: &[u8]) -> bool {
         return false;
     };
     rest.starts_with(RECORD_START) && memchr(b'\n', rest).is_none()
-}
-
-/// Appends lower-case hex.
-pub(super) fn append_hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    hex_simd::encode_append(bytes, out, AsciiCase::Lower);
 }
 
 /// Parses `N` bytes of lower-case hex.

@@ -7,7 +7,6 @@
 //! Source: AWS CloudTrail user guide, "CloudTrail record contents"; AWS KMS developer guide,
 //! "Logging AWS KMS API calls with AWS CloudTrail".
 
-use crate::audit::chain::append_hex;
 use crate::audit::parameters;
 use crate::clock::Timestamp;
 use crate::clock::calendar::Iso8601;
@@ -329,6 +328,11 @@ fn text(out: &mut Vec<u8>, value: &str) {
 /// A value that prints without anything to escape.
 fn shown(out: &mut Vec<u8>, value: impl fmt::Display) {
     write!(out, "{value}").expect("writing to a vector cannot fail");
+}
+
+/// Appends lower-case hex.
+pub(super) fn append_hex(out: &mut Vec<u8>, bytes: &[u8]) {
+    hex_simd::encode_append(bytes, out, hex_simd::AsciiCase::Lower);
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::audit::journal::{FRAME_UNIT, Journal};
 use crate::audit::reader::LogFile;
 use crate::audit::uses::Uses;
 use crate::audit::verify::{Fault, Finding, Sound, Walk};
-use crate::audit::writer::{Current, FOLDER_MODE, Failed, State, Writer};
+use crate::audit::writer::{Current, FOLDER_MODE, Failed, JOURNAL, State, Writer};
 use crate::audit::{Audit, Config, OpenError, Progress, Shared};
 use crate::clock::Clock;
 use crate::crypto::entropy::Entropy;
@@ -23,8 +23,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
-/// The journal's name in the log's folder.
-pub(super) const JOURNAL: &str = "journal";
 /// The first position of a new log: a journal of zeros has no frame there.
 const BEGINNING: u64 = FRAME_UNIT;
 /// A file without a group that has fewer bytes is one whose header a killed process was writing. It

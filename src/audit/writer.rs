@@ -19,7 +19,6 @@
 use crate::audit::chain::{Chain, GROUP_BYTES_MAX, Header};
 use crate::audit::disk::{Disk, Identity};
 use crate::audit::reader::LogFile;
-use crate::audit::start::JOURNAL;
 use crate::audit::uses::Uses;
 use crate::audit::{Progress, Shared};
 use crate::clock::Clock;
@@ -47,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 mod place;
 
-pub(super) use place::FOLDER_MODE;
+pub(super) use place::{FOLDER_MODE, JOURNAL};
 
 /// The writer's parts.
 pub(super) struct Writer {

@@ -19,6 +19,7 @@ use memchr::memchr;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use sha2::{Digest, Sha256};
 use smallvec::{SmallVec, smallvec};
+use std::borrow::Cow;
 use std::cell::RefCell;
 
 thread_local! {
@@ -252,6 +253,16 @@ fn append_value(text: &mut Vec<u8>, value: &[u8]) {
             text.push(b' ');
         }
         text.extend_from_slice(word);
+    }
+}
+
+/// The value of a header field. Bytes that are not text become replacement characters, which no
+/// name contains.
+pub(super) fn text(value: &HeaderValue) -> Cow<'_, str> {
+    // Nearly every value is text, which is checked in one go before anything is replaced.
+    match std::str::from_utf8(value.as_bytes()) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(value.as_bytes()),
     }
 }
 

@@ -4,8 +4,8 @@
 //! messages reveal nothing that the caller did not send, except whether an access key is known; AWS
 //! reveals that too.
 
-use crate::auth::time::RequestTime;
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::time::Duration;
 
 /// A refusal before any operation, with the code and the message of AWS's front end.
@@ -129,30 +129,36 @@ impl AuthError {
         ))
     }
 
-    pub(super) fn scope_date(scope: &str, time: &RequestTime) -> Self {
+    /// `date` is that of `time`.
+    pub(super) fn scope_date(scope: &str, date: &str, time: impl Display) -> Self {
         Self::invalid(format!(
-            "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '{}' != '{}', from '{time}'.",
+            "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '{}' != '{date}', from '{time}'.",
             echo(scope),
-            time.date(),
         ))
     }
 
-    pub(super) fn expired(time: &RequestTime, now: &RequestTime, skew_max: Duration) -> Self {
+    /// `earliest` is `now` without the skew.
+    pub(super) fn expired(
+        time: impl Display,
+        earliest: impl Display,
+        now: impl Display,
+        skew_max: Duration,
+    ) -> Self {
         Self::invalid(format!(
-            "Signature expired: {time} is now earlier than {} ({now} - {})",
-            now.before(skew_max),
+            "Signature expired: {time} is now earlier than {earliest} ({now} - {})",
             span(skew_max)
         ))
     }
 
+    /// `latest` is `now` and the skew.
     pub(super) fn not_yet_current(
-        time: &RequestTime,
-        now: &RequestTime,
+        time: impl Display,
+        latest: impl Display,
+        now: impl Display,
         skew_max: Duration,
     ) -> Self {
         Self::invalid(format!(
-            "Signature not yet current: {time} is still later than {} ({now} + {})",
-            now.after(skew_max),
+            "Signature not yet current: {time} is still later than {latest} ({now} + {})",
             span(skew_max)
         ))
     }

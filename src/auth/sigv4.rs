@@ -101,7 +101,7 @@ impl Verifier {
         if authorizations.next().is_some() {
             return Err(AuthError::several("Authorization"));
         }
-        let header = text(authorization);
+        let header = canonical::text(authorization);
         let time = RequestTime::of_request(head.headers);
         let authorization = Authorization::parse(&header, time)?;
         let time = authorization.time;
@@ -173,7 +173,7 @@ impl Verifier {
         }
         if authorization.date != authorization.time.date() {
             let (scope, time) = (authorization.date, &authorization.time);
-            return Err(AuthError::scope_date(scope, time));
+            return Err(AuthError::scope_date(scope, time.date(), time));
         }
         Ok(())
     }
@@ -184,9 +184,9 @@ impl Verifier {
         }
         let now = RequestTime::at(now);
         Err(if time.is_earlier_than(&now) {
-            AuthError::expired(time, &now, self.skew_max)
+            AuthError::expired(time, now.before(self.skew_max), now, self.skew_max)
         } else {
-            AuthError::not_yet_current(time, &now, self.skew_max)
+            AuthError::not_yet_current(time, now.after(self.skew_max), now, self.skew_max)
         })
     }
 }
@@ -242,16 +242,6 @@ fn words(digits: &[u8; 64]) -> [u64; 8] {
 fn sign(mut string_to_sign: Hmac<Sha256>, canonical: Sha256, payload_hash: &[u8; 64]) -> [u8; 64] {
     string_to_sign.update(&canonical::request(canonical, payload_hash));
     canonical::hex(&string_to_sign.finalize().into_bytes().into())
-}
-
-/// The value of a header field. Bytes that are not text become replacement characters, which no
-/// name contains.
-pub(super) fn text(value: &HeaderValue) -> Cow<'_, str> {
-    // Nearly every value is text, which is checked in one go before anything is replaced.
-    match std::str::from_utf8(value.as_bytes()) {
-        Ok(text) => Cow::Borrowed(text),
-        Err(_) => String::from_utf8_lossy(value.as_bytes()),
-    }
 }
 
 fn is_signed_in_query(uri: &Uri) -> bool {

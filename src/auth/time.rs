@@ -1,7 +1,7 @@
 //! The time of a request, as SigV4 writes it.
 
 use crate::auth::AuthError;
-use crate::auth::sigv4::text;
+use crate::auth::canonical::text;
 use crate::clock::Timestamp;
 use crate::clock::calendar::{SECONDS_MAX, SECONDS_MIN, iso_8601_basic, midnight};
 use http::header::{DATE, HeaderMap, HeaderName};

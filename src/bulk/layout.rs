@@ -1,6 +1,5 @@
 //! The columns of a job's parts, and how each is encoded.
 
-use crate::bulk::parquet::ROW_GROUP_ROWS;
 use crate::clock::Timestamp;
 use arrow_array::builder::{MapBuilder, MapFieldNames, StringBuilder};
 use arrow_array::{ArrayRef, BinaryArray, TimestampMicrosecondArray};
@@ -15,6 +14,9 @@ use std::sync::Arc;
 /// Bytes of a row group that a writer holds, past which it ends: rows of a table may be of any
 /// length.
 const GROUP_BYTES_MAX: usize = 64 << 20;
+
+/// Rows of a row group: what a reader skips or reads at once, and what a writer holds in memory.
+pub const ROW_GROUP_ROWS: usize = 128 * 1024;
 
 /// The columns that a job adds to a container's row.
 pub mod column {

@@ -5,7 +5,7 @@
 //! nothing (`DELTA_LENGTH_BYTE_ARRAY`). What is the same for every row is encoded once for a whole
 //! row group and its bytes are appended to each.
 
-use crate::bulk::layout::{ContextsBuilder, Layout, column, properties};
+use crate::bulk::layout::{ContextsBuilder, Layout, ROW_GROUP_ROWS, column, properties};
 use crate::context::EncryptionContext;
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_schema::SchemaRef;
@@ -23,8 +23,6 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
 
-/// Rows of a row group: what a reader skips or reads at once, and what a writer holds in memory.
-pub const ROW_GROUP_ROWS: usize = 128 * 1024;
 /// Rows handed to the writer at a time.
 pub const BATCH_ROWS: usize = 8 * 1024;
 const _: () = assert!(ROW_GROUP_ROWS.is_multiple_of(BATCH_ROWS));

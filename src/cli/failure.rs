@@ -2,7 +2,7 @@
 
 use crate::audit;
 use crate::bulk::{JobError, SourceError};
-use crate::cli::output;
+use crate::cli::terminal;
 use crate::config::ConfigError;
 use crate::daemon::{ListenError, OpenError};
 use crate::keystore::KeystoreError;
@@ -159,7 +159,7 @@ impl From<JobError> for Failure {
             JobError::Source(SourceError::Untrusted { .. }) => Self::configuration(error),
             JobError::Stopped => Self::new(Status::Interrupted, error),
             // It may have the words of a server in it, or of a table.
-            _ => Self::failed(output::shown(&error.to_string())),
+            _ => Self::failed(terminal::shown(&error.to_string())),
         }
     }
 }

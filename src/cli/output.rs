@@ -6,11 +6,13 @@
 //! between its lines. JSON is printed as it is: its own escapes tell what there is.
 
 use crate::cli::failure::{Failure, Status};
+use crate::cli::terminal::escaped;
 use serde_json::{Value, json};
-use std::borrow::Cow;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use zeroize::Zeroizing;
+
+pub use crate::cli::terminal::shown;
 
 /// Prints a result and a line feed.
 ///
@@ -150,43 +152,6 @@ pub fn columns(rows: &[(&str, String)]) -> String {
             .to_owned()
     });
     lines.collect::<Vec<_>>().join("\n")
-}
-
-/// A text of somebody else's, for a terminal: on one line, and with nothing that the terminal would
-/// obey.
-#[must_use]
-pub fn shown(text: &str) -> Cow<'_, str> {
-    escape(text, |_| false)
-}
-
-/// A text of our own lines.
-fn escaped(text: &str) -> Cow<'_, str> {
-    escape(text, |one| one == '\n')
-}
-
-fn escape(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
-    let is_obeyed = |one: char| (one.is_control() || is_mark(one)) && !stays(one);
-    if !text.contains(is_obeyed) {
-        return text.into();
-    }
-    let mut out = String::with_capacity(text.len() + 16);
-    for one in text.chars() {
-        if is_obeyed(one) {
-            out.extend(one.escape_default());
-        } else {
-            out.push(one);
-        }
-    }
-    out.into()
-}
-
-/// Marks of direction, and separators of lines and paragraphs: they have no shape of their own, and
-/// change where others stand (Unicode Standard Annex 9, "Explicit Directional Formatting").
-fn is_mark(one: char) -> bool {
-    matches!(
-        one,
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-    )
 }
 
 /// The text of a member, or nothing.

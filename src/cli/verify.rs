@@ -10,7 +10,7 @@ use crate::cli::target::{JobTarget, Target};
 use crate::config::Environment;
 use crate::crypto::entropy::Entropy;
 use crate::rewrap;
-use crate::table::rows::schema;
+use crate::table::reader::schema;
 use crate::table::{Format, Input, Location, Object};
 use crate::verify::{self, Check, Question, Remote, Report, Store};
 use clap::Args;

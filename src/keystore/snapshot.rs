@@ -3,16 +3,14 @@
 use crate::clock::Timestamp;
 use crate::crypto::secret::SecretBytes;
 use crate::key::arn::{AccountId, AliasName, Region};
-use crate::key::material::{BackingKey, KeySecret};
-use crate::key::{KeyId, KeyState, KmsKey};
+use crate::key::{KeyId, KeyState};
+use crate::keystore::entry::{Alias, AuditHead, KeyDraft, KeyEntry, PrincipalEntry};
 use crate::keystore::last_use::LastUses;
 use crate::keystore::record::Kind;
 use crate::keystore::{Change, body};
 use crate::metrics::Metrics;
 use crate::policy::grant::GrantId;
-use crate::policy::{Grant, KeyGrants, KeyPolicy, Principal};
-use hex_simd::AsciiCase;
-use serde_json::{Value, json};
+use crate::policy::{Grant, KeyGrants, KeyPolicy};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use strum::VariantNames;
@@ -279,173 +277,4 @@ pub fn expired(snapshot: &Snapshot, now: Timestamp) -> Vec<KeyId> {
         .filter(due)
         .map(|entry| entry.key.id)
         .collect()
-}
-
-/// A key with its material.
-pub struct KeyEntry {
-    /// Metadata.
-    pub key: KmsKey,
-    /// The key's ARN, formatted once.
-    pub arn: String,
-    /// The generations of a symmetric encryption key whose material is present, in ascending order.
-    pub materials: Vec<Arc<BackingKey>>,
-    /// The material of an asymmetric or HMAC key, if it is present.
-    pub secret: Option<Arc<KeySecret>>,
-    /// The revision of the last change of the key's state or material. After a start it is the
-    /// revision of the record's last change; nothing is pooled then.
-    pub fence: u64,
-}
-
-impl KeyEntry {
-    /// Whether state and material are the same as those of `other`.
-    fn is_used_as(&self, other: &Self) -> bool {
-        let material = |key: &Arc<BackingKey>| (key.generation(), key.id());
-        let materials = self.materials.iter().map(material);
-        self.key.state == other.key.state
-            && materials.eq(other.materials.iter().map(material))
-            && self.key.imports == other.key.imports
-    }
-
-    /// Whether this entry has material that `draft` does not have.
-    fn has_more_than(&self, draft: &KeyDraft) -> bool {
-        let kept = |key: &Arc<BackingKey>| {
-            let mut materials = draft.materials.iter();
-            materials.any(|other| other.id() == key.id())
-        };
-        let secret_goes = self.secret.is_some() && draft.secret.is_none();
-        secret_goes || !self.materials.iter().all(kept)
-    }
-
-    /// The material for new ciphertexts. `None` for an asymmetric or HMAC key and for a key whose
-    /// material is missing.
-    #[must_use]
-    pub fn current(&self) -> Option<&Arc<BackingKey>> {
-        let mut materials = self.materials.iter();
-        materials.rfind(|material| !self.key.is_pending(material.generation()))
-    }
-
-    /// A draft that changes only the metadata.
-    #[must_use]
-    pub fn with_key(&self, key: KmsKey) -> KeyDraft {
-        KeyDraft {
-            key,
-            materials: self.materials.clone(),
-            secret: self.secret.clone(),
-        }
-    }
-
-    /// The material that a blob's header names. Pending material has wrapped nothing yet, and may
-    /// be deleted without a trace.
-    #[must_use]
-    pub fn generation(&self, generation: u32) -> Option<&Arc<BackingKey>> {
-        if self.key.is_pending(generation) {
-            return None;
-        }
-        let mut materials = self.materials.iter();
-        materials.find(|material| material.generation() == generation)
-    }
-}
-
-/// A key to be written: the entry without the ARN and the fence, which the store adds.
-pub struct KeyDraft {
-    /// Metadata.
-    pub key: KmsKey,
-    /// The generations of a symmetric encryption key whose material is present, in ascending order.
-    pub materials: Vec<Arc<BackingKey>>,
-    /// The material of an asymmetric or HMAC key, if it is present.
-    pub secret: Option<Arc<KeySecret>>,
-}
-
-/// An alias.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Alias {
-    /// The account that it belongs to.
-    pub account: AccountId,
-    /// `alias/…`.
-    pub name: AliasName,
-    /// The key that it refers to.
-    pub target: KeyId,
-    /// When it was created.
-    pub creation_date: Timestamp,
-    /// When its target last changed.
-    pub last_updated_date: Timestamp,
-}
-
-/// A principal with its credentials.
-#[derive(Clone)]
-pub struct PrincipalEntry {
-    /// The principal's names, tags and policies.
-    pub principal: Arc<Principal>,
-    /// At most two; a role has none.
-    pub access_keys: Vec<Arc<AccessKey>>,
-    /// Whether it can be authenticated.
-    pub enabled: bool,
-}
-
-impl PrincipalEntry {
-    /// Whether this entry has access keys that `other` does not have.
-    fn has_more_than(&self, other: &Self) -> bool {
-        let kept = |key: &Arc<AccessKey>| other.access_keys.iter().any(|one| one.id == key.id);
-        !self.access_keys.iter().all(kept)
-    }
-
-    /// An enabled principal.
-    #[must_use]
-    pub fn new(principal: Principal, access_keys: Vec<Arc<AccessKey>>) -> Self {
-        Self {
-            principal: Arc::new(principal),
-            access_keys,
-            enabled: true,
-        }
-    }
-}
-
-/// An access key: a public id and a secret.
-pub struct AccessKey {
-    /// 20 characters: `AKIA…`, or `ASIA…` for a session.
-    pub id: String,
-    /// 40 characters of base64 alphabet.
-    pub secret: SecretBytes,
-    /// Whether it can be used.
-    pub active: bool,
-}
-
-impl AccessKey {
-    /// An active access key.
-    #[must_use]
-    pub fn new(id: String, secret: SecretBytes) -> Self {
-        let active = true;
-        Self { id, secret, active }
-    }
-}
-
-/// The state of an audit log at its last group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AuditHead {
-    /// The log's id.
-    pub log: [u8; 16],
-    /// Groups written, headers among them.
-    pub group: u64,
-    /// The last group's MAC.
-    pub mac: [u8; 32],
-}
-
-impl AuditHead {
-    /// `{"Log":"<32 hex digits>","Group":<number>,"Mac":"<64 hex digits>"}`
-    #[must_use]
-    pub fn to_json(&self) -> Value {
-        let hex = |bytes: &[u8]| hex_simd::encode_to_string(bytes, AsciiCase::Lower);
-        json!({"Log": hex(&self.log), "Group": self.group, "Mac": hex(&self.mac)})
-    }
-
-    /// Parses the output of [`Self::to_json`].
-    #[must_use]
-    pub fn from_json(value: &Value) -> Option<Self> {
-        let bytes = |name: &str| hex_simd::decode_to_vec(value[name].as_str()?).ok();
-        Some(Self {
-            log: bytes("Log")?.try_into().ok()?,
-            group: value["Group"].as_u64()?,
-            mac: bytes("Mac")?.try_into().ok()?,
-        })
-    }
 }

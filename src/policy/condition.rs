@@ -10,18 +10,17 @@
 //! multivalued context keys",
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-single-vs-multi-valued-context-keys.html>.
 
-use crate::policy::document::json::Json;
-use crate::policy::document::{Grammar, InvalidPolicy, one_or_more, refuse};
+use crate::policy::condition_key::ConditionKey;
+use crate::policy::element::{Effect, Grammar};
+use crate::policy::error::{InvalidPolicy, refuse};
 use crate::policy::facts::Facts;
-use crate::policy::statement::Effect;
+use crate::policy::json::{Json, one_or_more};
 use crate::policy::template::Match;
 
 pub(super) mod date;
-pub mod key;
 mod network;
 mod operator;
 
-use key::ConditionKey;
 use operator::{Operands, Operator};
 
 /// A condition, compiled.

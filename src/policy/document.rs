@@ -13,15 +13,12 @@
 use crate::key::arn::AccountId;
 use crate::policy::PrincipalName;
 use crate::policy::condition::Condition;
+use crate::policy::element::{Effect, Grammar};
+use crate::policy::error::{InvalidPolicy, refuse};
+use crate::policy::json::{Json, one_or_more};
 use crate::policy::statement::{
-    Effect, List, PrincipalPattern, ResourcePattern, Statement, compile_action,
+    List, PrincipalPattern, ResourcePattern, Statement, compile_action,
 };
-use std::borrow::Cow;
-use std::fmt;
-
-pub(super) mod json;
-
-use json::Json;
 
 /// Bytes of a document at most: the quota of AWS KMS for a key policy.
 const BYTES_MAX: usize = 32_768;
@@ -38,21 +35,6 @@ pub struct PolicyDocument {
 pub struct KeyPolicy {
     source: Box<str>,
     pub(super) statements: Box<[Statement]>,
-}
-
-/// A policy that is refused, with the place and the reason.
-#[derive(Debug, PartialEq, Eq)]
-pub struct InvalidPolicy {
-    reason: String,
-    /// As AWS KMS says it, where that is known.
-    of_kms: Option<&'static str>,
-}
-
-/// Which elements a statement has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Grammar {
-    Identity,
-    Key,
 }
 
 impl PolicyDocument {
@@ -135,58 +117,6 @@ impl KeyPolicy {
 }}"#
         )
     }
-}
-
-impl InvalidPolicy {
-    pub(super) fn new(reason: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-            of_kms: None,
-        }
-    }
-
-    pub(super) fn principal(reason: String) -> Self {
-        let of_kms = Some("Policy contains a statement with one or more invalid principals.");
-        Self { reason, of_kms }
-    }
-
-    pub(super) fn overly_permissive() -> Self {
-        Self {
-            reason: "ForAllValues holds without the pair that it asks for".to_owned(),
-            of_kms: Some(
-                "OverlyPermissiveCondition:EncryptionContext: Using the ForAllValues set operator with a single-valued condition key \
-                 matches requests without the specified encryption context or with an unspecified encryption context. To fix, remove ForAllValues.",
-            ),
-        }
-    }
-
-    /// With the place before the reason.
-    pub(super) fn at(mut self, place: &str) -> Self {
-        self.reason = format!("{place}: {}", self.reason);
-        self
-    }
-
-    /// The message of `MalformedPolicyDocumentException`: as AWS KMS has it where that is known,
-    /// else place and reason.
-    #[must_use]
-    pub fn message(&self) -> Cow<'static, str> {
-        match self.of_kms {
-            Some(text) => Cow::Borrowed(text),
-            None => Cow::Owned(self.reason.clone()),
-        }
-    }
-}
-
-impl fmt::Display for InvalidPolicy {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.reason)
-    }
-}
-
-impl std::error::Error for InvalidPolicy {}
-
-pub(super) fn refuse<T>(reason: impl Into<String>) -> Result<T, InvalidPolicy> {
-    Err(InvalidPolicy::new(reason))
 }
 
 fn parse(json: &str, grammar: Grammar) -> Result<Box<[Statement]>, InvalidPolicy> {
@@ -335,14 +265,6 @@ impl<T> Element<T> {
             List::AllBut(items)
         });
         Ok(())
-    }
-}
-
-pub(super) fn one_or_more(element: &str, value: Json) -> Result<Vec<Json>, InvalidPolicy> {
-    match value {
-        Json::Array(values) if values.is_empty() => refuse(format!("{element}: an empty list")),
-        Json::Array(values) => Ok(values),
-        value => Ok(vec![value]),
     }
 }
 

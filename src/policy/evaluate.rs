@@ -16,11 +16,12 @@
 //! A decision allocates nothing.
 
 use crate::operation::facts::About;
+use crate::policy::element::Effect;
 use crate::policy::facts::{Facts, KeyFacts};
 use crate::policy::grant::{Grant, GrantAnswer, GrantId};
 use crate::policy::principal::PrincipalKind;
 use crate::policy::principal::name::Naming;
-use crate::policy::statement::{Effect, Statement};
+use crate::policy::statement::Statement;
 use crate::policy::{Denied, PolicyKind};
 
 /// What decided: a statement by its policy and place, or a grant.

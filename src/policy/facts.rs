@@ -9,7 +9,7 @@ use crate::context::EncryptionContext;
 use crate::key::arn::{AccountId, AliasName, Arn};
 use crate::key::spec::{KeyOrigin, KeySpec, KeyUsage};
 use crate::operation::Action;
-use crate::policy::condition::key::ConditionKey;
+use crate::policy::condition_key::ConditionKey;
 use crate::policy::grant::KeyGrants;
 use crate::policy::principal::Tag;
 use crate::policy::steps::Steps;

@@ -6,13 +6,15 @@
 //! into the next part, so no alias can be named so that a pattern for one account matches it in
 //! another.
 
-use crate::key::arn::Arn;
+use crate::policy::arn_pattern::ArnPattern;
 use crate::policy::condition::Condition;
-use crate::policy::document::{InvalidPolicy, refuse};
+use crate::policy::element::Effect;
+use crate::policy::error::{InvalidPolicy, refuse};
 use crate::policy::facts::Facts;
 use crate::policy::principal::name::Naming;
 use crate::policy::principal::{Principal, PrincipalName};
-use crate::policy::template::{Case, Match, Syntax, Template, split_outside_variables};
+use crate::policy::template::{Match, Syntax, Template};
+use crate::policy::wildcard::Case;
 
 pub(super) struct Statement {
     pub(super) sid: Option<Box<str>>,
@@ -22,12 +24,6 @@ pub(super) struct Statement {
     pub(super) actions: List<Template>,
     pub(super) resources: List<ResourcePattern>,
     pub(super) conditions: Box<[Condition]>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Effect {
-    Allow,
-    Deny,
 }
 
 /// What an element and its `Not` form list.
@@ -51,9 +47,6 @@ pub(super) enum ResourcePattern {
     Any,
     Arn(ArnPattern),
 }
-
-/// An ARN whose parts are patterns.
-pub(super) struct ArnPattern([Template; 5]);
 
 impl Statement {
     /// Whether it speaks of the request, whoever asks.
@@ -103,51 +96,6 @@ impl<T> List<T> {
                 Match::Unknown => effect == Effect::Deny,
             },
         }
-    }
-}
-
-impl ArnPattern {
-    /// An ARN with wildcards and variables in any part after `arn:`.
-    pub(super) fn compile(text: &str, variables: bool) -> Result<Self, InvalidPolicy> {
-        let not_an_arn = || {
-            InvalidPolicy::new(format!(
-                "{text:?} is not arn:<partition>:<service>:<region>:<account>:<resource>"
-            ))
-        };
-        let parts = split_outside_variables(text, b':', 6);
-        let ["arn", parts @ ..] = &*parts else {
-            return Err(not_an_arn());
-        };
-        let parts: &[&str; 5] = parts.try_into().map_err(|_| not_an_arn())?;
-        let syntax = Syntax {
-            wildcards: true,
-            variables,
-        };
-        let [partition, service, region, account, resource] =
-            parts.map(|part| Template::compile(part, syntax));
-        let parts = [partition?, service?, region?, account?, resource?];
-        let graphic = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
-        if [&parts[0], &parts[1], &parts[4]]
-            .iter()
-            .any(|part| part.is_empty())
-            || !parts.iter().flat_map(Template::literals).all(graphic)
-        {
-            return Err(not_an_arn());
-        }
-        Ok(Self(parts))
-    }
-
-    pub(super) fn matches(&self, arn: Arn<'_>, facts: &Facts<'_>) -> Match {
-        let Self(parts) = self;
-        let texts = [
-            arn.partition,
-            arn.service,
-            arn.region,
-            arn.account,
-            arn.resource,
-        ];
-        let pairs = parts.iter().zip(texts);
-        Match::all(pairs.map(|(part, text)| part.matches(text, facts, Case::Sensitive)))
     }
 }
 

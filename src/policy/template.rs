@@ -7,11 +7,11 @@
 //! The value of a variable is taken as it is: a wildcard in it is none. A variable whose key is
 //! absent, and that has no default, stands for nothing that is known: see [`Match::Unknown`].
 
-use crate::policy::condition::key::ConditionKey;
-use crate::policy::document::{InvalidPolicy, refuse};
+use crate::policy::condition_key::ConditionKey;
+use crate::policy::error::{InvalidPolicy, refuse};
 use crate::policy::facts::{Facts, Value, ValueText};
 use crate::policy::steps::Steps;
-use crate::policy::wildcard::{self, Part};
+use crate::policy::wildcard::{self, Case, Part};
 
 /// Steps that each match costs, whatever is compared.
 const STEPS: usize = 4;
@@ -50,13 +50,6 @@ pub(super) struct Syntax {
     pub(super) wildcards: bool,
     /// Whether the policy's version has variables.
     pub(super) variables: bool,
-}
-
-/// Whether letters of different case are the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Case {
-    Sensitive,
-    Insensitive,
 }
 
 /// Whether something is what a policy speaks of.

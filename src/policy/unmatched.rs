@@ -6,10 +6,11 @@
 use crate::key::KeyId;
 use crate::key::arn::{AccountId, AliasName};
 use crate::operation::Action;
-use crate::policy::document::{InvalidPolicy, refuse};
+use crate::policy::error::{InvalidPolicy, refuse};
 use crate::policy::statement::compile_action;
 use crate::policy::steps::Steps;
-use crate::policy::template::{Case, Syntax, Template, split_outside_variables};
+use crate::policy::template::{Syntax, Template, split_outside_variables};
+use crate::policy::wildcard::Case;
 use serde_json::Value;
 
 /// Partitions of AWS.

@@ -9,9 +9,15 @@
 //! words for each block of 64 elements.
 
 use crate::policy::steps::Steps;
-use crate::policy::template::Case;
 use memchr::memmem;
 use smallvec::SmallVec;
+
+/// Whether letters of different case are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Case {
+    Sensitive,
+    Insensitive,
+}
 
 /// A part of a segment.
 #[derive(Clone, Copy, Debug)]

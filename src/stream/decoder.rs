@@ -5,9 +5,9 @@
 //! other, types that hold any number of elements in none. All of that is refused here, before they
 //! see it.
 
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::ApiError;
 use crate::stream::extents::{self, ELEMENTS_MAX};
-use crate::stream::messages::{MESSAGE_BYTES_MAX, Message, malformed, too_large};
+use crate::stream::messages::{MESSAGE_BYTES_MAX, Message, malformed, too_large, unsupported};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_ipc::convert::try_fb_to_schema;
 use arrow_ipc::reader::{RecordBatchDecoder, read_dictionary};
@@ -140,11 +140,6 @@ fn values_of(field: &Field, id: i64) -> Option<DataType> {
         DataType::Struct(inner) => inner.iter().find_map(|field| values_of(field, id)),
         _ => None,
     }
-}
-
-pub(super) fn unsupported(what: &str) -> ApiError {
-    let message = format!("{what} are not supported here.");
-    ApiError::new(KmsErrorCode::ValidationException, message)
 }
 
 /// Checks a column's type, and every type within.

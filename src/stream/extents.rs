@@ -2,8 +2,7 @@
 //! they panic where these do not fit.
 
 use crate::api::ApiError;
-use crate::stream::decoder::unsupported;
-use crate::stream::messages::{MESSAGE_BYTES_MAX, malformed, too_large};
+use crate::stream::messages::{MESSAGE_BYTES_MAX, malformed, too_large, unsupported};
 use arrow_schema::DataType;
 
 /// Elements of all arrays of one message, nested ones included: as many as its largest body has

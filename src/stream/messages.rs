@@ -56,6 +56,12 @@ pub(super) fn malformed(what: impl std::fmt::Display) -> ApiError {
     ApiError::new(KmsErrorCode::SerializationException, message)
 }
 
+/// The refusal of what the format allows and this service does not read.
+pub(super) fn unsupported(what: &str) -> ApiError {
+    let message = format!("{what} are not supported here.");
+    ApiError::new(KmsErrorCode::ValidationException, message)
+}
+
 /// The body is beyond a bound.
 pub(super) fn too_large(what: &str, max: usize, unit: &str) -> ApiError {
     let message = format!("{what} has at most {max} {unit}.");

@@ -1,6 +1,7 @@
 //! Rows of NDJSON: an object a line, in UTF-8. A column is what all of its values are: boolean,
 //! integer, float, or text.
 
+use crate::table::fields::Kind;
 use crate::table::object::Range;
 use crate::table::rows::{
     BATCH_BYTES_MAX, Batch, CHECKPOINT_ROWS, Columns, ROW_BYTES_MAX, Rows, Seen, Start,
@@ -10,110 +11,11 @@ use arrow_array::builder::{BooleanBuilder, Float64Builder, Int64Builder, StringB
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use serde::de::{Error as _, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use std::collections::HashMap;
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
-
-/// What all values of a column are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// Nothing but nulls.
-    #[default]
-    Null,
-    /// `true` and `false`.
-    Boolean,
-    /// Whole numbers of 64 bits.
-    Integer,
-    /// Numbers.
-    Float,
-    /// Strings; or values of several kinds, objects or arrays, as their JSON text.
-    Text,
-}
-
-impl Kind {
-    fn of(value: &Value) -> Self {
-        match value {
-            Value::Null => Self::Null,
-            Value::Bool(_) => Self::Boolean,
-            Value::Number(number) if number.is_i64() => Self::Integer,
-            Value::Number(number) if number.is_f64() => Self::Float,
-            Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => Self::Text,
-        }
-    }
-
-    fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (one, other) if one == other => one,
-            (Self::Null, other) | (other, Self::Null) => other,
-            (Self::Integer, Self::Float) | (Self::Float, Self::Integer) => Self::Float,
-            _ => Self::Text,
-        }
-    }
-
-    fn data_type(self) -> DataType {
-        match self {
-            Self::Boolean => DataType::Boolean,
-            Self::Integer => DataType::Int64,
-            Self::Float => DataType::Float64,
-            Self::Null | Self::Text => DataType::Utf8,
-        }
-    }
-}
-
-/// The columns that lines have had, in the order in which they came.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fields {
-    names: Vec<(String, Kind)>,
-    #[serde(skip)]
-    places: HashMap<String, usize>,
-}
-
-impl Fields {
-    /// Adds those of a later file.
-    pub fn extend(&mut self, other: &Self) {
-        for (name, kind) in &other.names {
-            self.add(name, *kind);
-        }
-    }
-
-    fn add(&mut self, name: &str, kind: Kind) {
-        match self.places.get(name) {
-            Some(place) => {
-                if let Some((_, before)) = self.names.get_mut(*place) {
-                    *before = before.and(kind);
-                }
-            }
-            None => {
-                self.places.insert(name.to_owned(), self.names.len());
-                self.names.push((name.to_owned(), kind));
-            }
-        }
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.names.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
-    }
-
-    /// As Arrow has them.
-    #[must_use]
-    pub fn schema(&self) -> SchemaRef {
-        let fields = self.names.iter();
-        let fields = fields.map(|(name, kind)| Field::new(name, kind.data_type(), true));
-        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-    }
-}
 
 /// The members of one object, in order.
 struct Line(Vec<(String, Value)>);

@@ -1,6 +1,7 @@
 //! The rows of one part of a job.
 
-use crate::table::rows::{self, Batch, Columns, Rows};
+use crate::table::reader;
+use crate::table::rows::{Batch, Columns, Rows};
 use crate::table::{Format, Object, Place, Plan, TableError};
 use arrow_array::BooleanArray;
 use arrow_schema::SchemaRef;
@@ -94,7 +95,7 @@ impl<'a> PartRows<'a> {
 fn open(table: &Table<'_>, file: usize, row: u64) -> Result<Box<dyn Rows>, TableError> {
     let start = table.plan.files()[file].start(row);
     let columns = Columns::All(&table.schema);
-    rows::open(table.format, &table.objects[file], start, columns)
+    reader::open(table.format, &table.objects[file], start, columns)
 }
 
 fn changed(table: &Table<'_>, file: usize) -> TableError {

@@ -2,7 +2,7 @@
 //! are left out, and where to find any of the others.
 
 use crate::file::open;
-use crate::table::ndjson::Fields;
+use crate::table::fields::Fields;
 use crate::table::rows::{CHECKPOINT_ROWS, Start};
 use crate::table::{Place, TableError};
 use serde::{Deserialize, Serialize};

@@ -1,12 +1,9 @@
 //! Rows of one file, from any of them on.
 
-use crate::table::csv::CsvRows;
-use crate::table::ndjson::{Fields, NdjsonRows};
-use crate::table::parquet::ParquetRows;
-use crate::table::{Format, Object, TableError};
+use crate::table::fields::Fields;
+use crate::table::{Object, TableError};
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
-use std::sync::Arc;
 
 /// Rows between two places that are noted of a file whose rows have no index: what is read again to
 /// find one.
@@ -65,35 +62,6 @@ pub struct Start {
     pub row: u64,
     /// The last row before it whose place is known, and that place.
     pub checkpoint: Option<(u64, u64)>,
-}
-
-/// Reads a file from `from` on.
-///
-/// # Errors
-/// [`TableError`].
-pub fn open(
-    format: Format,
-    object: &Object,
-    from: Start,
-    columns: Columns<'_>,
-) -> Result<Box<dyn Rows>, TableError> {
-    Ok(match format {
-        Format::Parquet => Box::new(ParquetRows::open(object, from.row, false, columns)?),
-        Format::Csv => Box::new(CsvRows::open(object, from, columns)?),
-        Format::Ndjson => Box::new(NdjsonRows::open(object, from, columns)?),
-    })
-}
-
-/// The columns that a file says it has; NDJSON says nothing.
-///
-/// # Errors
-/// [`TableError`].
-pub fn schema(format: Format, object: &Object) -> Result<SchemaRef, TableError> {
-    match format {
-        Format::Parquet => ParquetRows::schema(object),
-        Format::Csv => CsvRows::schema(object),
-        Format::Ndjson => Ok(Arc::new(Schema::empty())),
-    }
 }
 
 /// Refuses columns that are not those of the first file.

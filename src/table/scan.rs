@@ -5,9 +5,10 @@ use crate::bulk::Folder;
 use crate::bulk::folder::{REJECTS, SPILL};
 use crate::columns::{ColumnError, ContextPairs, Texts};
 use crate::table::distinct::{Distinct, Fingerprint};
-use crate::table::ndjson::Fields;
+use crate::table::fields::Fields;
 use crate::table::plan::{FilePlan, Plan};
-use crate::table::rows::{self, Batch};
+use crate::table::reader;
+use crate::table::rows::Batch;
 use crate::table::walk::Input;
 use crate::table::{Format, Object, Place, TableError};
 use arrow_schema::Schema;
@@ -41,7 +42,7 @@ pub fn scan(
         input.check_schemas()?;
         let first = input.objects.first();
         if let Some(first) = first.filter(|_| input.format != Format::Ndjson) {
-            check_columns(first, &*rows::schema(input.format, first)?, question)?;
+            check_columns(first, &*reader::schema(input.format, first)?, question)?;
         }
         Scan::new(input, question, folder).run(folder)
     })

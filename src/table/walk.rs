@@ -2,6 +2,7 @@
 //! files of text.
 
 use crate::table::parquet::ParquetRows;
+use crate::table::reader;
 use crate::table::rows::{self, Batch, Columns, Rows, Seen};
 use crate::table::{Format, Object, TableError};
 use rayon::prelude::*;
@@ -46,9 +47,9 @@ impl Input<'_> {
         let [first, others @ ..] = self.objects else {
             return Err(TableError::Absent("no file".to_owned()));
         };
-        let schema = rows::schema(self.format, first)?;
+        let schema = reader::schema(self.format, first)?;
         others.par_iter().try_for_each(|object| {
-            let of_file = rows::schema(self.format, object)?;
+            let of_file = reader::schema(self.format, object)?;
             rows::check_same(first, &schema, object, &of_file)
         })
     }
@@ -148,7 +149,7 @@ impl Walk<'_> {
             let columns = Columns::Named(self.columns);
             let mut rows: Box<dyn Rows> = match only_group {
                 true => Box::new(ParquetRows::open(object, row, true, columns)?),
-                false => rows::open(self.input.format, object, rows::Start::default(), columns)?,
+                false => reader::open(self.input.format, object, rows::Start::default(), columns)?,
             };
             let mut count = 0;
             while let Some(batch) = rows.next()? {

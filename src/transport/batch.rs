@@ -13,8 +13,7 @@ use crate::api::{ApiError, KmsErrorCode};
 use crate::audit::Recorded;
 use crate::rates::Exceeded;
 use crate::stream::{BlobRows, Chunk, DataKeys};
-use crate::transport::connection::BUFFER_BYTES_MAX;
-use crate::transport::makers::Makers;
+use crate::transport::makers::{CHUNK_BYTES_MAX, HELD_BYTES_MAX, Makers, STATE_BYTES};
 use crate::transport::parts::{Part, PartSource};
 use crate::transport::route::Form;
 use crate::transport::shares::Share;
@@ -22,16 +21,6 @@ use bytes::Bytes;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Bytes of a chunk as it is sent: 8,192 keys of `AES_256` as octets.
-const CHUNK_BYTES_MAX: usize = 768 * 1024;
-/// The most bytes that a batch holds while it is not read: the buffer of hyper up to its bound, the
-/// chunk that exceeds the bound, and the data from which that chunk was made.
-const HELD_BYTES_MAX: u64 = BUFFER_BYTES_MAX as u64 + 2 * CHUNK_BYTES_MAX as u64;
-/// Bytes of the state of a batch.
-const STATE_BYTES: u64 = 16 * 1024;
-/// The most bytes that all batches hold together: 64 batches that are not read, or thousands of a
-/// few hundred keys.
-pub(super) const BATCHES_BYTES_MAX: u64 = 64 * (HELD_BYTES_MAX + STATE_BYTES);
 /// Buffers that a batch keeps for its next chunks: one is filled while another is sent.
 const BUFFERS_MAX: usize = 2;
 /// The shortest wait for a limit that was reached, the timer's resolution; and the longest, after

@@ -7,7 +7,7 @@
 //! containers at full speed" of benches/RESULTS.md).
 
 use crate::pool::lower_priority;
-use crate::transport::batch::BATCHES_BYTES_MAX;
+use crate::transport::connection::BUFFER_BYTES_MAX;
 use crate::transport::log_lines::LogLines;
 use crate::transport::shares::Shares;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
@@ -16,6 +16,16 @@ use tokio::sync::oneshot;
 
 /// Log lines about panics.
 static PANICS: LogLines = LogLines::new();
+/// Bytes of a chunk as it is sent: 8,192 keys of `AES_256` as octets.
+pub(super) const CHUNK_BYTES_MAX: usize = 768 * 1024;
+/// The most bytes that a batch holds while it is not read: the buffer of hyper up to its bound, the
+/// chunk that exceeds the bound, and the data from which that chunk was made.
+pub(super) const HELD_BYTES_MAX: u64 = BUFFER_BYTES_MAX as u64 + 2 * CHUNK_BYTES_MAX as u64;
+/// Bytes of the state of a batch.
+pub(super) const STATE_BYTES: u64 = 16 * 1024;
+/// The most bytes that all batches hold together: 64 batches that are not read, or thousands of a
+/// few hundred keys.
+const BATCHES_BYTES_MAX: u64 = 64 * (HELD_BYTES_MAX + STATE_BYTES);
 /// The most streams of containers at the same time. Each may hold a message of 16 MiB and its
 /// results.
 const STREAMS_MAX: u64 = 64;

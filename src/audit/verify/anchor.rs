@@ -9,7 +9,8 @@
 //! This module does not store anchors. An anchor beside the log would hide records that were
 //! verified once and removed since, so the operator chooses where it is stored.
 
-use crate::audit::chain::{append_hex, parse_hex};
+use crate::audit::chain::parse_hex;
+use crate::audit::record::append_hex;
 use crate::crypto::secret::Secret;
 use crate::keystore::{AuditHead, RootKey};
 use hmac::{Hmac, KeyInit, Mac};

@@ -11,7 +11,6 @@
 
 use crate::audit::disk::{Disk, is_absent};
 use crate::audit::journal::Journal;
-use crate::audit::start::JOURNAL;
 use crate::audit::writer::{Current, Failed, Writer, failed};
 use crate::file::open;
 use std::fs::{DirBuilder, File};
@@ -21,6 +20,8 @@ use std::path::Path;
 
 /// The most files that may be lost in one turn, each made in it, before the turn fails.
 const GONE_MAX: u32 = 3;
+/// The journal's name in the log's folder.
+pub(in crate::audit) const JOURNAL: &str = "journal";
 /// Permission bits of the log's folder.
 pub(in crate::audit) const FOLDER_MODE: u32 = 0o750;
 

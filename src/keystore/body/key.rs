@@ -14,8 +14,8 @@ use crate::key::rotation::{RotationSchedule, RotationType};
 use crate::key::spec::{KeyOrigin, KeySpec, KeyUsage};
 use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::body::{TagBody, encode as encode_body, split, tag, tag_body};
+use crate::keystore::entry::{KeyDraft, KeyEntry};
 use crate::keystore::record::Record;
-use crate::keystore::snapshot::{KeyDraft, KeyEntry};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

@@ -1,13 +1,14 @@
 //! Condition operators: what a value is compared with, and how.
 
 use crate::key::arn::Arn;
+use crate::policy::arn_pattern::ArnPattern;
 use crate::policy::condition::date::{self, Micros};
 use crate::policy::condition::network::Network;
-use crate::policy::document::json::Json;
-use crate::policy::document::{InvalidPolicy, refuse};
+use crate::policy::error::{InvalidPolicy, refuse};
 use crate::policy::facts::{Facts, Value};
-use crate::policy::statement::ArnPattern;
-use crate::policy::template::{Case, Match, Syntax, Template};
+use crate::policy::json::Json;
+use crate::policy::template::{Match, Syntax, Template};
+use crate::policy::wildcard::Case;
 
 /// What a policy compares a value with: one of these must match, or none if the operator is a
 /// negated one.

@@ -3,11 +3,12 @@
 //! Derived types would take an array for an object, `null` for an absent element, and the last of
 //! two members of one name.
 
+use crate::policy::error::{InvalidPolicy, refuse};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
 /// A JSON value, as far as policies have any use for it. An object's members have different names.
-pub(in crate::policy) enum Json {
+pub(super) enum Json {
     Object(Vec<(String, Self)>),
     Array(Vec<Self>),
     Text(String),
@@ -20,6 +21,15 @@ pub(in crate::policy) enum Json {
 /// Members of one object at most. Keeps the search for duplicates short; no object of a policy that
 /// people write has as many.
 const OBJECT_MEMBERS_MAX: usize = 256;
+
+/// The values of an element that is one value or a list of them.
+pub(super) fn one_or_more(element: &str, value: Json) -> Result<Vec<Json>, InvalidPolicy> {
+    match value {
+        Json::Array(values) if values.is_empty() => refuse(format!("{element}: an empty list")),
+        Json::Array(values) => Ok(values),
+        value => Ok(vec![value]),
+    }
+}
 
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -6,7 +6,7 @@
 //! global condition context keys",
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html>.
 
-use crate::policy::document::{InvalidPolicy, refuse};
+use crate::policy::error::{InvalidPolicy, refuse};
 
 /// A condition key. Those with a name behind a colon or slash carry it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,105 @@
+//! The columns of a file without a schema: what all values of each are.
+
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What all values of a column are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Nothing but nulls.
+    #[default]
+    Null,
+    /// `true` and `false`.
+    Boolean,
+    /// Whole numbers of 64 bits.
+    Integer,
+    /// Numbers.
+    Float,
+    /// Strings; or values of several kinds, objects or arrays, as their JSON text.
+    Text,
+}
+
+impl Kind {
+    pub(super) fn of(value: &Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(_) => Self::Boolean,
+            Value::Number(number) if number.is_i64() => Self::Integer,
+            Value::Number(number) if number.is_f64() => Self::Float,
+            Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => Self::Text,
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (one, other) if one == other => one,
+            (Self::Null, other) | (other, Self::Null) => other,
+            (Self::Integer, Self::Float) | (Self::Float, Self::Integer) => Self::Float,
+            _ => Self::Text,
+        }
+    }
+
+    fn data_type(self) -> DataType {
+        match self {
+            Self::Boolean => DataType::Boolean,
+            Self::Integer => DataType::Int64,
+            Self::Float => DataType::Float64,
+            Self::Null | Self::Text => DataType::Utf8,
+        }
+    }
+}
+
+/// The columns that lines have had, in the order in which they came.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fields {
+    names: Vec<(String, Kind)>,
+    #[serde(skip)]
+    places: HashMap<String, usize>,
+}
+
+impl Fields {
+    /// Adds those of a later file.
+    pub fn extend(&mut self, other: &Self) {
+        for (name, kind) in &other.names {
+            self.add(name, *kind);
+        }
+    }
+
+    pub(super) fn add(&mut self, name: &str, kind: Kind) {
+        match self.places.get(name) {
+            Some(place) => {
+                if let Some((_, before)) = self.names.get_mut(*place) {
+                    *before = before.and(kind);
+                }
+            }
+            None => {
+                self.places.insert(name.to_owned(), self.names.len());
+                self.names.push((name.to_owned(), kind));
+            }
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// As Arrow has them.
+    #[must_use]
+    pub fn schema(&self) -> SchemaRef {
+        let fields = self.names.iter();
+        let fields = fields.map(|(name, kind)| Field::new(name, kind.data_type(), true));
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+}

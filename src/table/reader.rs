@@ -1,0 +1,38 @@
+//! The reader of a file, by its format.
+
+use crate::table::csv::CsvRows;
+use crate::table::ndjson::NdjsonRows;
+use crate::table::parquet::ParquetRows;
+use crate::table::rows::{Columns, Rows, Start};
+use crate::table::{Format, Object, TableError};
+use arrow_schema::{Schema, SchemaRef};
+use std::sync::Arc;
+
+/// Reads a file from `from` on.
+///
+/// # Errors
+/// [`TableError`].
+pub fn open(
+    format: Format,
+    object: &Object,
+    from: Start,
+    columns: Columns<'_>,
+) -> Result<Box<dyn Rows>, TableError> {
+    Ok(match format {
+        Format::Parquet => Box::new(ParquetRows::open(object, from.row, false, columns)?),
+        Format::Csv => Box::new(CsvRows::open(object, from, columns)?),
+        Format::Ndjson => Box::new(NdjsonRows::open(object, from, columns)?),
+    })
+}
+
+/// The columns that a file says it has; NDJSON says nothing.
+///
+/// # Errors
+/// [`TableError`].
+pub fn schema(format: Format, object: &Object) -> Result<SchemaRef, TableError> {
+    match format {
+        Format::Parquet => ParquetRows::schema(object),
+        Format::Csv => CsvRows::schema(object),
+        Format::Ndjson => Ok(Arc::new(Schema::empty())),
+    }
+}
