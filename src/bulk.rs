@@ -10,7 +10,6 @@
 
 pub mod authorities;
 pub mod client;
-pub mod endpoint;
 pub mod error;
 pub mod folder;
 pub mod layout;
@@ -24,7 +23,6 @@ pub mod stream;
 
 pub use authorities::{Authorities, AuthoritiesError};
 pub use client::Client;
-pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use error::JobError;
 pub use folder::Folder;
 pub use ledger::{Ledger, PartMaker, Task};

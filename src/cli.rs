@@ -17,24 +17,40 @@ pub mod output;
 mod alias;
 mod audit;
 mod blob;
+#[cfg(feature = "bulk")]
 mod bulk;
+#[cfg(feature = "bulk")]
 mod census;
+#[cfg(feature = "bulk")]
+mod columns;
 mod config;
 mod context;
 mod dev;
+#[cfg(feature = "bulk")]
 mod export;
 mod key;
 mod log;
 mod man;
+#[cfg(not(feature = "bulk"))]
+mod no_bulk;
 mod policy;
 mod principal;
+#[cfg(feature = "bulk")]
 mod provision;
+#[cfg(feature = "bulk")]
 mod rewrap;
 mod serve;
 mod target;
 mod terminal;
 mod trust;
+#[cfg(feature = "bulk")]
 mod verify;
+
+#[cfg(not(feature = "bulk"))]
+use {
+    no_bulk as census, no_bulk as export, no_bulk as provision, no_bulk as rewrap,
+    no_bulk as verify,
+};
 
 pub use failure::Status;
 pub use target::Target;
@@ -260,6 +276,8 @@ mod tests {
         assert_eq!(told, commands);
     }
 
+    /// The commands that a daemon alone refuses have none.
+    #[cfg(feature = "bulk")]
     #[test]
     fn every_command_shows_two_examples() {
         fn check(command: &clap::Command, path: &str) {

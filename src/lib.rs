@@ -24,7 +24,7 @@
 //!
 //! | modules | what they do |
 //! |---|---|
-//! | [`clock`], [`mod@file`], [`memory`], [`metrics`] | time, files, locked memory and metrics; they import nothing of this crate |
+//! | [`clock`], [`endpoint`], [`mod@file`], [`memory`], [`metrics`] | time, addresses of daemons, files, locked memory and metrics; they import nothing of this crate |
 //! | [`crypto`] | primitives: GCM's parts, XAES-256-GCM, entropy, secrets that are wiped |
 //! | [`context`], [`key`] | the encryption context in canonical form; KMS keys, their names, states and material |
 //! | [`envelope`], [`columns`] | how a data key is wrapped, and why no nonce is used twice; contexts and blobs of Arrow columns |
@@ -45,6 +45,7 @@
 //! the code that holds it and the test that shows it.
 
 pub mod clock;
+pub mod endpoint;
 pub mod file;
 pub mod memory;
 pub mod metrics;
@@ -74,16 +75,23 @@ pub mod stream;
 
 pub mod admin;
 
+#[cfg(feature = "bulk")]
 pub mod bulk;
 
+#[cfg(feature = "bulk")]
 pub mod export;
+#[cfg(feature = "bulk")]
 pub mod table;
 
+#[cfg(feature = "bulk")]
 pub mod provision;
+#[cfg(feature = "bulk")]
 pub mod rewrap;
 
+#[cfg(feature = "bulk")]
 pub mod census;
 
+#[cfg(feature = "bulk")]
 pub mod verify;
 
 pub mod transport;

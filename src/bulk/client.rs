@@ -3,9 +3,9 @@
 
 use crate::auth::Credentials;
 use crate::bulk::authorities::{self, Authorities};
-use crate::bulk::endpoint::Endpoint;
 use crate::bulk::source::SourceError;
 use crate::clock::Clock;
+use crate::endpoint::Endpoint;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};

@@ -5,8 +5,7 @@ use crate::api::Requester;
 use crate::auth::Credentials;
 use crate::bulk::minting::Recorder;
 use crate::bulk::{
-    Authorities, AuthoritiesError, Client, Ending, Endpoint, JobError, Outcome, Parameters,
-    Progress, Runtime,
+    Authorities, AuthoritiesError, Client, Ending, JobError, Outcome, Parameters, Progress, Runtime,
 };
 use crate::cli::failure::{Failure, Status};
 use crate::cli::operator::{open_store, operator};
@@ -16,6 +15,7 @@ use crate::config::{Config, Environment, Log, LogFormat, LogLevel};
 use crate::crypto::entropy::Entropy;
 use crate::crypto::secret::SecretBytes;
 use crate::daemon::{Core, Signals};
+use crate::endpoint::Endpoint;
 use crate::key::arn::{AliasName, Arn};
 use crate::key::data_key::DataKeyLength;
 use crate::keystore::{KeyEntry, Snapshot};

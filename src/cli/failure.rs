@@ -1,7 +1,9 @@
 //! How a command ends.
 
 use crate::audit;
+#[cfg(feature = "bulk")]
 use crate::bulk::{JobError, SourceError};
+#[cfg(feature = "bulk")]
 use crate::cli::terminal;
 use crate::config::ConfigError;
 use crate::daemon::{ListenError, OpenError};
@@ -150,6 +152,7 @@ impl From<ListenError> for Failure {
     }
 }
 
+#[cfg(feature = "bulk")]
 impl From<JobError> for Failure {
     fn from(error: JobError) -> Self {
         match error {

@@ -2,12 +2,12 @@
 //! daemon that holds it.
 
 use crate::api::{ApiError, Reply, Requester};
-use crate::bulk::Endpoint;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::target::Target;
 use crate::config::Config;
 use crate::daemon::{Core, OpenError, Opening};
+use crate::endpoint::Endpoint;
 use crate::keystore::KeystoreError;
 use crate::operation::Operation;
 use crate::policy::Principal;

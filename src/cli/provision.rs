@@ -3,7 +3,8 @@
 
 use crate::bulk::Ending;
 use crate::cli::bulk::{self, JobRunner, LengthArguments, PartArguments};
-use crate::cli::context::{column, pair};
+use crate::cli::columns::column;
+use crate::cli::context::pair;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::output;
 use crate::cli::target::{JobTarget, Target};

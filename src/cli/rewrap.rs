@@ -2,7 +2,8 @@
 //! store, or through a running daemon with the caller's rights.
 
 use crate::cli::bulk::{self, JobRunner, PartArguments};
-use crate::cli::context::{ContextArguments, context_source, new_column, pair};
+use crate::cli::columns::{ContextArguments, context_source, new_column};
+use crate::cli::context::pair;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::target::{JobTarget, Target};
 use crate::config::{Config, Environment};

@@ -1,8 +1,8 @@
 //! Which store a command works on, or which daemon.
 
-use crate::bulk::Endpoint;
 use crate::cli::failure::Failure;
 use crate::config::{Config, Environment};
+use crate::endpoint::Endpoint;
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +39,7 @@ pub(super) struct OperatorTarget {
 }
 
 /// A store, or any endpoint of a daemon: what bulk jobs work on.
+#[cfg(feature = "bulk")]
 #[derive(Args, Clone)]
 pub(super) struct JobTarget {
     #[command(flatten)]
@@ -59,6 +60,7 @@ impl OperatorTarget {
     }
 }
 
+#[cfg(feature = "bulk")]
 impl JobTarget {
     /// The store or the daemon that was named.
     ///

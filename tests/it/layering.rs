@@ -17,7 +17,7 @@ mod source;
 
 /// Modules from left to right; those of one line know nothing of each other.
 const ORDER: [&[&str]; 21] = [
-    &["clock", "file", "memory", "metrics"],
+    &["clock", "endpoint", "file", "memory", "metrics"],
     &["crypto"],
     &["context", "key"],
     &["columns", "envelope"],

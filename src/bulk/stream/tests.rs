@@ -1,8 +1,8 @@
 //! What is made of a daemon's answers.
 
 use super::*;
-use crate::bulk::Endpoint;
 use crate::clock::{Clock, Timestamp};
+use crate::endpoint::Endpoint;
 use arrow_array::StringArray;
 use std::sync::Arc;
 

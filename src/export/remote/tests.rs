@@ -1,9 +1,10 @@
 //! Against a daemon that answers what each case says, byte for byte.
 
 use super::*;
-use crate::bulk::{Authorities, Endpoint};
+use crate::bulk::Authorities;
 use crate::clock::{Clock, Timestamp};
 use crate::crypto::entropy::Entropy;
+use crate::endpoint::Endpoint;
 use crate::export::source::Local;
 use crate::key::KmsKey;
 use crate::key::material::BackingKey;

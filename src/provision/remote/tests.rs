@@ -1,8 +1,8 @@
 //! What is asked of a daemon, and what is made of its answers.
 
 use super::*;
-use crate::bulk::Endpoint;
 use crate::clock::{Clock, Timestamp};
+use crate::endpoint::Endpoint;
 
 fn remote(pairs: ContextPairs, length: DataKeyLength) -> Remote {
     Remote {
