@@ -1,8 +1,9 @@
-//! One audit record: a JSON line in CloudTrail's shape. The order of its members is the contract.
+//! One audit record: a JSON line in CloudTrail's form. The order of its members is part of the
+//! contract.
 //!
-//! What a record can hold is closed: who, what, whence, the [parameters] on a list, and of a batch
-//! a count and a digest. There is no member for bytes, so no plaintext, blob, signature or secret
-//! gets in.
+//! The content of a record is a closed set: the caller, the operation, the source, the [parameters]
+//! on a list, and for a batch a count and a digest. No member holds bytes, so a record never
+//! contains a plaintext, a blob, a signature or a secret.
 //!
 //! Source: AWS CloudTrail user guide, "CloudTrail record contents"; AWS KMS developer guide,
 //! "Logging AWS KMS API calls with AWS CloudTrail".
@@ -17,25 +18,25 @@ use std::fmt;
 use std::io::Write;
 use std::net::IpAddr;
 
-/// What every record begins with; [`Audit::record`](crate::audit::Audit::record) takes nothing
+/// The first bytes of every record; [`Audit::record`](crate::audit::Audit::record) accepts nothing
 /// else.
 pub(super) const RECORD_START: &[u8] = b"{\"eventVersion\":";
 
-/// `eventSource` of AWS KMS's operations.
+/// The `eventSource` of operations of AWS KMS.
 pub const KMS: &str = "kms.amazonaws.com";
-/// `eventSource` of operations that AWS KMS does not have: batches, exports and the operator's.
+/// The `eventSource` of operations that AWS KMS does not have: batches, exports and the operator's.
 pub const KEYMILL: &str = "keymill";
 
-/// `eventType` of what somebody called.
+/// The `eventType` of a call.
 pub const CALL: &str = "AwsApiCall";
-/// `eventType` of what the daemon did by itself, because it was due.
+/// The `eventType` of an action that the daemon took because it was due.
 pub const SERVICE_EVENT: &str = "AwsServiceEvent";
 
-/// One call, answered or refused; or something that the daemon did by itself.
+/// One call, answered or refused; or an action of the daemon itself.
 pub struct AuditRecord<'a> {
-    /// When it was decided.
+    /// When the call was decided.
     pub time: Timestamp,
-    /// Whose operation it is: [`KMS`], or [`KEYMILL`].
+    /// The owner of the operation: [`KMS`], or [`KEYMILL`].
     pub event_source: &'static str,
     /// The operation.
     pub event_name: &'a str,
@@ -43,43 +44,43 @@ pub struct AuditRecord<'a> {
     pub event_type: &'static str,
     /// The Region that was called.
     pub region: &'a str,
-    /// Who called.
+    /// The caller.
     pub identity: Identity<'a>,
-    /// From where.
+    /// Where the call came from.
     pub source: Source,
-    /// As `x-amzn-RequestId` carries it.
+    /// The value of `x-amzn-RequestId`.
     pub request_id: &'a str,
-    /// An id of this record alone, a UUID.
+    /// The id of this record, a UUID.
     pub event_id: &'a str,
-    /// Whether the call changes nothing: true of cryptographic operations.
+    /// Whether the call changes nothing, as cryptographic operations do.
     pub read_only: bool,
-    /// The JSON body in which it was asked for, if it was understood.
+    /// The JSON body of the request, if it was understood.
     pub body: &'a [u8],
-    /// The keys and aliases that it was about.
+    /// The keys and aliases that the call used or changed.
     pub resources: &'a [Resource<'a>],
     /// The generation of the key's material that was used.
     pub key_material_id: Option<KeyMaterialId>,
-    /// What a batch has instead of a record for each row.
+    /// The rows of a batch, which has no record for each row.
     pub batch: Option<Batch>,
     /// The refusal, if it was refused.
     pub error: Option<Refusal<'a>>,
 }
 
-/// Who called, as `userIdentity` says it.
+/// The caller, for `userIdentity`.
 #[derive(Clone, Copy)]
 pub struct Identity<'a> {
-    /// The principal's ARN, or `local:<uid>`; none where the daemon did it by itself.
+    /// The principal's ARN, or `local:<uid>`; `None` for an action of the daemon itself.
     pub arn: Option<&'a str>,
     /// The principal's account.
     pub account_id: Option<&'a str>,
-    /// The public half of what the request was signed with.
+    /// The id of the access key that signed the request.
     pub access_key_id: Option<&'a str>,
 }
 
 impl Identity<'_> {
     /// `userIdentity.type`: `Root`, `IAMUser`, `AssumedRole`, `FederatedUser` or `Role` by the
-    /// ARN's resource; `Operator` for whoever opened the store's own files; `AWSService` for what
-    /// the daemon did by itself; else `Unknown`.
+    /// ARN's resource; `Operator` for a user who opened the store's own files; `AWSService` for an
+    /// action of the daemon itself; else `Unknown`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         let Some(arn) = self.arn else {
@@ -88,7 +89,7 @@ impl Identity<'_> {
         if arn.starts_with("local:") {
             return "Operator";
         }
-        // What is in a resource, a name or a path, has no colon.
+        // The resource of such an ARN, a name or a path, has no colon.
         let resource = arn.rsplit_once(':').map_or("", |(_, resource)| resource);
         match resource.split_once('/').map_or(resource, |(kind, _)| kind) {
             "root" => "Root",
@@ -101,7 +102,7 @@ impl Identity<'_> {
     }
 }
 
-/// From where a call came.
+/// Where a call came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// Over TCP.
@@ -133,7 +134,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// What a call was about.
+/// A key or alias that a call concerned.
 #[derive(Clone, Copy)]
 pub struct Resource<'a> {
     /// The ARN of a key or an alias.
@@ -144,7 +145,7 @@ pub struct Resource<'a> {
     pub kind: ResourceKind,
 }
 
-/// What a resource is.
+/// The type of a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResourceKind {
     /// `AWS::KMS::Key`
@@ -153,16 +154,16 @@ pub enum ResourceKind {
     Alias,
 }
 
-/// A refusal, as the caller was told.
+/// A refusal, as the caller received it.
 #[derive(Clone, Copy)]
 pub struct Refusal<'a> {
-    /// Such as `AccessDeniedException`.
+    /// The error code, such as `AccessDeniedException`.
     pub code: &'a str,
     /// Its message, if it has one.
     pub message: Option<&'a str>,
 }
 
-/// What stands for the rows of a batch.
+/// Represents the rows of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// Rows handed out.
@@ -172,8 +173,8 @@ pub struct Batch {
 }
 
 /// SHA-256 over the rows of a batch: their blobs one after the other, as a caller of the fixed-size
-/// format gets them, so that `sha256sum` of what was delivered shows whether a record is about it.
-/// A blob's tag covers its row's encryption context.
+/// format receives them. So `sha256sum` of the delivered bytes shows whether a record is about
+/// them. The tag of a blob covers the encryption context of its row.
 #[derive(Clone, Default)]
 pub struct RowsDigest {
     hash: Sha256,
@@ -187,7 +188,7 @@ impl RowsDigest {
         self.count += count;
     }
 
-    /// What the record says of the rows so far.
+    /// The count and the digest of the rows so far.
     #[must_use]
     pub fn batch(&self) -> Batch {
         Batch {
@@ -201,7 +202,7 @@ impl AuditRecord<'_> {
     /// Appends the record and its line feed.
     ///
     /// # Panics
-    /// Never: what is written goes to memory.
+    /// Never: the record is written to memory.
     pub fn append(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"eventVersion\":\"1.11\",\"eventTime\":\"");
         out.extend_from_slice(Iso8601::of(self.time).as_bytes());
@@ -221,9 +222,10 @@ impl AuditRecord<'_> {
         text(out, self.request_id);
         out.extend_from_slice(b",\"eventID\":");
         text(out, self.event_id);
-        out.extend_from_slice(match self.read_only {
-            true => b",\"readOnly\":true,\"requestParameters\":".as_slice(),
-            false => b",\"readOnly\":false,\"requestParameters\":",
+        out.extend_from_slice(if self.read_only {
+            b",\"readOnly\":true,\"requestParameters\":".as_slice()
+        } else {
+            b",\"readOnly\":false,\"requestParameters\":"
         });
         parameters::append(self.body, self.recorded(), self.error.is_some(), out);
         out.extend_from_slice(b",\"responseElements\":null,\"resources\":");
@@ -240,7 +242,7 @@ impl AuditRecord<'_> {
         out.extend_from_slice(b"}\n");
     }
 
-    /// The members of the request that may be written down.
+    /// The members of the request that may be recorded.
     fn recorded(&self) -> &'static [&'static str] {
         if self.event_source != KMS {
             return &parameters::OWN;
@@ -285,7 +287,7 @@ impl AuditRecord<'_> {
         out.push(b']');
     }
 
-    /// What CloudTrail leaves to each service: left out where there is nothing.
+    /// The member that CloudTrail leaves to each service; left out when it would be empty.
     fn append_additional(&self, out: &mut Vec<u8>) {
         if self.key_material_id.is_none() && self.batch.is_none() {
             return;
@@ -310,11 +312,11 @@ impl AuditRecord<'_> {
     }
 }
 
-/// A JSON string. Line feeds and other control characters come out escaped: a record stays one line
-/// whatever is in it.
+/// Appends a JSON string. Line feeds and other control characters are escaped, so a record is
+/// always one line.
 fn text(out: &mut Vec<u8>, value: &str) {
-    // Most have nothing to escape, and looking at all bytes without a branch costs less than
-    // looking at each with one.
+    // Most texts have nothing to escape. The loop has no branch for each byte (bench `audit`, "make
+    // a record in a kept buffer").
     let escaped = |byte: &u8| (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\');
     if !value.bytes().fold(false, |any, byte| any | escaped(&byte)) {
         out.push(b'"');
@@ -325,7 +327,7 @@ fn text(out: &mut Vec<u8>, value: &str) {
     serde_json::to_writer(out, value).expect("writing text to a vector cannot fail");
 }
 
-/// A value that prints without anything to escape.
+/// Appends a value whose text needs no escapes.
 fn shown(out: &mut Vec<u8>, value: impl fmt::Display) {
     write!(out, "{value}").expect("writing to a vector cannot fail");
 }

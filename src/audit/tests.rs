@@ -1,6 +1,6 @@
 //! The log under crashes at each step, full disks, power cuts and slow disks.
 //!
-//! The writer runs a turn only when a test tells it to, on a clock that the test moves.
+//! The writer runs a turn only when a test says so, on a clock that the test moves.
 
 use super::*;
 use crate::audit::disk::{Disk, SystemDisk};

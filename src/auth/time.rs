@@ -1,4 +1,4 @@
-//! The time of a request, as SigV4 writes it.
+//! The time of a request, in the form of SigV4.
 
 use crate::auth::AuthError;
 use crate::auth::canonical::text;
@@ -8,11 +8,11 @@ use http::header::{DATE, HeaderMap, HeaderName};
 use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// A second between the years 0 and 9999 with its text in ISO 8601's basic format,
+/// A second between the years 0 and 9999, with its text in the basic format of ISO 8601,
 /// `YYYYMMDDTHHMMSSZ`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RequestTime {
-    /// Since 1970-01-01T00:00:00Z.
+    /// Seconds since 1970-01-01T00:00:00Z.
     seconds: i64,
     text: [u8; 16],
 }
@@ -24,8 +24,8 @@ impl RequestTime {
         Self::from_unix_seconds(i64::try_from(now.unix_seconds()).unwrap_or(SECONDS_MAX))
     }
 
-    /// The time that a request states: `X-Amz-Date`, or else `Date`, there also in the form of RFC
-    /// 9110. `None` when it states none.
+    /// The time that a request states: in `X-Amz-Date`, or else in `Date`, which may also have the
+    /// form of RFC 9110. `None` when it states none.
     pub(super) fn of_request(headers: &HeaderMap) -> Option<Result<Self, AuthError>> {
         let (name, title) = if headers.contains_key(X_AMZ_DATE) {
             (X_AMZ_DATE, "X-Amz-Date")

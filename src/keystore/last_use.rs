@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 /// The last successful cryptographic operation with a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastUse {
-    /// A use of a key, by the operation's facts.
+    /// The operation; by its facts it is one that uses a key.
     pub operation: Operation,
-    /// When; the audit log has seconds.
+    /// The time of the use, in seconds as in the audit log.
     pub time: Timestamp,
     /// The id of its audit record, a UUID.
     pub event_id: String,
@@ -22,8 +22,8 @@ pub struct LastUse {
 /// The last uses of all keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastUses {
-    /// From when on uses were noted.
+    /// The time since which uses are recorded.
     pub since: Timestamp,
-    /// By key; a key that has not been used since then has none.
+    /// The last uses by key; a key without a use since then is absent.
     pub by_key: BTreeMap<KeyId, LastUse>,
 }

@@ -77,6 +77,6 @@ mod tests {
         clock.advance(WINDOW - Duration::from_millis(1));
         assert!(admitted(1).is_empty());
         clock.advance(Duration::from_millis(1));
-        assert_eq!(admitted(2), [8, 0], "the next line tells of them once");
+        assert_eq!(admitted(2), [8, 0], "the next line counts them, once");
     }
 }

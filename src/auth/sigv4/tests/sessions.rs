@@ -78,7 +78,7 @@ fn a_session_ends_at_its_time_with_its_role_or_by_its_disabling() {
         ..role("AROAEXAMPLE")
     };
     ends(&session(), disabled.clone(), Err(UNRECOGNIZED));
-    // The answer tells the caller that new credentials are needed.
+    // The answer shows the caller that new credentials are needed.
     ends(&session_until(NOW), disabled, Err(EXPIRED));
 }
 
