@@ -1,8 +1,8 @@
-//! What a request pays for its audit record: making the line, and keeping it in the journal, beside
-//! what keeping it could cost.
+//! The cost of an audit record for a request: making the line and storing it in the journal, beside
+//! other ways to store it.
 //!
-//! The log is the real one, with its writer at work. Lines are kept in runs, and between two runs
-//! it is waited, uncounted, until the writer has caught up: what is measured is a journal that has
+//! The log is the real one, with its writer running. Lines are stored in runs. Between two runs the
+//! bench waits, uncounted, until the writer has caught up, so that the measured journal always has
 //! room.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
@@ -43,8 +43,8 @@ fn open(path: &Path) -> Audit {
     let config = Config {
         path: path.to_owned(),
         journal_bytes: JOURNAL_BYTES,
-        // Only so that there is something to wait for between two runs: keeping a record costs the
-        // same.
+        // Only so that the bench has something to wait for between two runs; storing a record takes
+        // as long with any file size.
         durability: Durability::Disk,
         ..Config::default()
     };

@@ -1,6 +1,5 @@
-//! What a signature costs to verify, its signing key being known, beside the three hashes that no
-//! verifier can do without: of the body, of the canonical request, and the HMAC of the string to
-//! sign.
+//! The cost of verifying a signature with a cached signing key, beside the three hashes that every
+//! verifier needs: of the body, of the canonical request, and the HMAC of the string to sign.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
@@ -77,7 +76,7 @@ fn headers() -> HeaderMap {
     credentials
         .sign(&Method::POST, "/", &mut headers, BODY, NOW)
         .unwrap();
-    // What clients send unsigned.
+    // Headers that clients do not sign.
     let agent =
         "Boto3/1.43.11 md/Botocore#1.43.11 ua/2.1 os/linux#6.1 md/arch#x86_64 lang/python#3.11.2";
     headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));

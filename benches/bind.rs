@@ -1,5 +1,5 @@
-//! A million containers through `POST /v1/data-keys/bind`, beside the sum of its parts; and what
-//! online requests notice of it.
+//! A million containers through `POST /v1/data-keys/bind`, beside the sum of its parts; and the
+//! effect on single requests.
 //!
 //! *Stream.* The daemon has core 0, its client core 1; each row has a context of two columns.
 //! Beside it: a thread on core 0 that reads the same request from a Unix socket and writes as many
@@ -50,15 +50,15 @@ const ROUNDS: usize = 7;
 const LENGTH: DataKeyLength = DataKeyLength::AES_256;
 /// Keys minted at a time, as the daemon does.
 const MINT: usize = 256;
-/// What one read or write takes.
+/// Bytes of one read or write.
 const PIECE: usize = 1 << 20;
 const SERVER_CORE: usize = 0;
 const CLIENT_CORE: usize = 1;
-/// How busy online requests keep the server: of the closed loop's rate.
+/// The load of the server by online requests, as a share of the closed loop's rate.
 const LOAD: f64 = 0.4;
 
 fn main() {
-    // Under `cargo test` there is nothing to be run once.
+    // Under `cargo test` there is nothing to run once.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -217,8 +217,8 @@ fn mint_and_bind(entry: &KeyEntry, contexts: &[EncryptionContext]) {
     }
 }
 
-/// The same request to a thread on the server's core that answers with as many bytes as the daemon,
-/// piece by piece.
+/// Sends the same request to a thread on the server's core that answers with as many bytes as the
+/// daemon, piece by piece.
 fn echoed(request: &[u8], answer_bytes: usize) -> f64 {
     let (here, there) = UnixStream::pair().unwrap();
     let request_bytes = request.len();
@@ -228,7 +228,7 @@ fn echoed(request: &[u8], answer_bytes: usize) -> f64 {
         let answer = vec![7; PIECE];
         while read < request_bytes {
             read += (&there).read(&mut piece).unwrap();
-            // As much of the answer as there is of the request.
+            // As much of the answer as has arrived of the request.
             let due = (answer_bytes as u128 * read as u128 / request_bytes as u128) as usize;
             while written < due {
                 let next = (due - written).min(PIECE);
@@ -272,7 +272,7 @@ fn online(keys: u64) {
             for turn in 0..2 {
                 let side = (round + turn) % 2;
                 streaming.store(side == 0, Ordering::Relaxed);
-                // Until the stream has begun, or come to its end.
+                // Until the stream has begun or ended.
                 std::thread::sleep(Duration::from_millis(500));
                 let mut late = open_loop(&address, &one, rate);
                 late.sort_unstable();

@@ -49,13 +49,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// Turns of each side; odd.
+/// Turns of each side, an odd number.
 const ROUNDS: usize = 7;
 const LENGTH: DataKeyLength = DataKeyLength::AES_256;
 const BLOB_BYTES: u64 = 96;
 /// Keys minted at a time, as an export does.
 const MINT: usize = 256;
-/// What one write takes.
+/// Bytes of one write.
 const PIECE: usize = 1 << 20;
 const SERVER_CORE: usize = 0;
 const CLIENT_CORE: usize = 1;
@@ -66,7 +66,7 @@ const WRITERS: usize = 2;
 const BATCH_ROWS: usize = 8192;
 
 fn main() {
-    // Under `cargo test` there is nothing to be run once.
+    // Under `cargo test` there is nothing to run once.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -217,7 +217,7 @@ fn export(rows: u64) {
     let folder = tempfile::tempdir_in("/dev/shm").unwrap();
     let path = |name: &str| folder.path().join(name);
     let entry = key();
-    // What the others write: the table of one run.
+    // The table of one run, which the others write.
     let first = path("first");
     exported(&entry, rows, &first);
     let parts = parts(&first);

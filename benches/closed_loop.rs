@@ -30,7 +30,7 @@ pub(crate) fn microseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-/// What a closed loop has seen.
+/// The results of a closed loop.
 pub(crate) struct Load {
     /// Requests a second.
     pub(crate) rate: f64,
@@ -90,7 +90,7 @@ impl Stream {
         );
     }
 
-    /// What there is to read; nothing if that is nothing.
+    /// Reads the available bytes; nothing if there are none.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> usize {
         let read = match self {
             Self::Tcp(stream) => stream.read(buffer),
@@ -110,7 +110,8 @@ pub(crate) fn closed_loop(address: &Address, request: &[u8], connections: usize)
     looped(address, request, connections, true)
 }
 
-/// The same with a new connection for each request: some servers close what they have answered.
+/// Does the same with a new connection for each request, for servers that close a connection after
+/// an answer.
 pub(crate) fn closed_loop_unkept(address: &Address, request: &[u8], connections: usize) -> Load {
     looped(address, request, connections, false)
 }

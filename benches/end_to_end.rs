@@ -1,10 +1,10 @@
-//! The whole daemon over loopback HTTP and over its Unix socket, beside a plain hyper server that
-//! answers as many bytes, and beside a blocking echo that reads as many bytes and writes as many:
-//! what remains of the first ratio is ours, of the second hyper's.
+//! The whole daemon over loopback HTTP and over its Unix socket. Beside it are a plain hyper server
+//! that answers as many bytes, and a blocking echo that reads as many bytes and writes as many. The
+//! rest of the first ratio is ours, that of the second is hyper's.
 //!
-//! The daemon is `keymill dev` in a process of its own, the clients are blocking and the same for
-//! all sides, connections are kept. Over TCP requests are signed, over the socket the kernel says
-//! who asks. Signatures are made before the clock starts.
+//! The daemon is `keymill dev` in a process of its own. The clients are blocking and the same for
+//! all sides, and connections are kept. Over TCP requests are signed; over the socket the kernel
+//! reports the caller. Signatures are made before the clock starts.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![expect(clippy::print_stdout, reason = "the table is the result")]

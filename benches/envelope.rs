@@ -1,6 +1,6 @@
-//! What it costs to mint, bind and open, beside the floor: the same primitives of the same crates
-//! over the same bytes in bulk, with nothing around them; beside a well-kept library call for each
-//! key; and beside the naive way.
+//! The cost of minting, binding and opening. Beside it are the floor (the same primitives of the
+//! same crates over the same bytes in bulk, with nothing around them), a library call with a kept
+//! cipher for each key, and the naive way.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
@@ -204,7 +204,7 @@ impl Minter {
     }
 }
 
-/// Into new buffers, which are dropped: what a filler does, and what becomes of it.
+/// Mints into new buffers, which are dropped: the work of a filler, and the end of its magazines.
 fn mint_magazine() -> impl FnMut(u64) -> Duration {
     let mut minter = Minter::new();
     move |times| {
@@ -514,7 +514,7 @@ fn open_by_crate(context_bytes: usize) -> impl FnMut(u64) -> Duration {
     })
 }
 
-/// What opening would cost if the derived key were at hand.
+/// The cost of opening if the derived key were known.
 fn open_with_kept_cipher(context_bytes: usize) -> impl FnMut(u64) -> Duration {
     let cipher = Aes256Gcm::new(&[7; 32].into());
     let additional = additional(context_bytes);

@@ -1,5 +1,4 @@
-//! What the program takes while nobody looks: memory of pooled keys and of jobs, and the CPU of an
-//! idle daemon.
+//! The resources of the program: memory of pooled keys and of jobs, and the CPU of an idle daemon.
 //!
 //! *Pooled keys.* Resident memory of a daemon before and after it has filled a lane of a million
 //! keys, divided among them.
@@ -52,7 +51,7 @@ const OTHER_FILES: u64 = 256;
 const CALM: Duration = Duration::from_secs(3);
 
 fn main() {
-    // Under `cargo test` there is nothing to be run once.
+    // Under `cargo test` there is nothing to run once.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -79,7 +78,7 @@ fn wait_for(what: impl Fn() -> bool) {
     }
 }
 
-/// KiB of the line of that name in a process's status; none once the process is gone.
+/// KiB in the line of that name in a process's status; `None` once the process is gone.
 fn status(pid: u32, name: &str) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -96,7 +95,8 @@ fn pooled_keys() {
     let each = (0..ROUNDS).map(|_| {
         let daemon = Daemon::start_with(None, &variables);
         let resident = || status(daemon.pid(), "VmRSS").unwrap();
-        // Two looks at metrics, and a key of a length that is not pooled, cost what they cost once.
+        // The first reads of metrics and the first key of a length that is not pooled allocate
+        // once.
         daemon.metrics();
         let before = resident();
         take_one(&daemon);
@@ -195,7 +195,7 @@ fn peak_of(mut command: Command, succeeds: bool) -> f64 {
         .unwrap();
     let mut peak = 0.0;
     loop {
-        // It only grows: the last look misses what comes in its last millisecond.
+        // It only grows: the last reading misses the growth in the last millisecond.
         peak = status(child.id(), "VmHWM").unwrap_or(peak);
         if let Some(status) = child.try_wait().unwrap() {
             assert_eq!(status.success(), succeeds, "{command:?}: {status}");

@@ -1,4 +1,4 @@
-//! What one key costs as work grows: with more keys, more KMS keys, more connections, more
+//! The cost of one key as work grows: with more keys, more KMS keys, more connections, and more
 //! generations of a key's material. Each answer is a table and a plot, `growth_*.svg`.
 //!
 //! *Keys* are minted and bound under one context, 256 at a time, into buffers that are kept. *KMS
@@ -51,7 +51,7 @@ const SERVER_CORE: usize = 0;
 const CLIENT_CORE: usize = 1;
 
 fn main() {
-    // Under `cargo test` there is nothing to be run once.
+    // Under `cargo test` there is nothing to run once.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -223,7 +223,7 @@ fn generations(counts: &[u64]) {
 
 fn kms_keys(counts: &[u64]) {
     const REQUESTS: usize = 40_000;
-    /// What the audit log's journal has room for many times over.
+    /// Many times the capacity of the audit log's journal.
     const RUN: usize = 4_000;
     const BETWEEN_RUNS: Duration = Duration::from_millis(20);
     let mill = Mill::open(pool::Config::default());

@@ -62,7 +62,7 @@ const WORKERS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 const SAMPLE: usize = 1 << 18;
 
 fn main() {
-    // Under `cargo test` there is nothing to be run once.
+    // Under `cargo test` there is nothing to run once.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }

@@ -1,5 +1,5 @@
-//! Loaded servers on one core, and what a whole request costs there beside a plain hyper server
-//! that answers as many bytes to the same requests, and beside a blocking echo of as many.
+//! Loaded servers on one core: the cost of a whole request there, beside a plain hyper server that
+//! answers as many bytes to the same requests, and beside a blocking echo of as many.
 //!
 //! The server has core 0, the clients core 1; the first two questions are a closed loop over epoll,
 //! which learns a response's length and then counts bytes. In the question of one connection both
@@ -31,7 +31,7 @@ const SERVER_CORE: usize = 0;
 const CLIENT_CORE: usize = 1;
 
 fn main() {
-    // Under `cargo test` there is nothing to be run once: a closed loop is all there is.
+    // Under `cargo test` there is nothing to run once: a closed loop is all there is.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }

@@ -1,4 +1,4 @@
-//! What the figures were measured on.
+//! The machine on which the figures were measured.
 
 /// Version, cores and processor.
 pub(crate) fn machine() -> String {

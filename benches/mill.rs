@@ -1,5 +1,5 @@
-//! The store and what works on it, opened in the bench's own process: where a question needs a hand
-//! on the pool or on the store itself.
+//! The store and everything that works on it, opened in the bench's own process, for questions that
+//! need access to the pool or the store itself.
 
 // Each bench uses its own part of it.
 #![allow(dead_code, reason = "compiled into each bench that asks for it")]
@@ -63,7 +63,7 @@ impl Mill {
         mill
     }
 
-    /// Whoever owns the process.
+    /// The user that owns the process.
     pub(crate) fn operator(&self) -> Requester {
         let uid = rustix::process::geteuid().as_raw();
         Requester::local(Principal::operator(uid, self.config.account))

@@ -1,5 +1,5 @@
-//! An open loop: requests at fixed instants, and how late each was answered. Whoever wakes up late
-//! is not counted against the server.
+//! An open loop: requests at fixed instants, and how late each was answered. A client that wakes up
+//! late is not counted against the server.
 //!
 //! One thread over epoll, woken by a timer: threads that block, one for each connection, take their
 //! core to its limit at the rates that a server has on another.
@@ -51,8 +51,8 @@ impl Connection {
     }
 }
 
-/// `rate` requests a second at fixed instants, whatever becomes of them: how late each was
-/// answered.
+/// Sends `rate` requests a second at fixed instants, whether or not they are answered, and returns
+/// how late each was answered.
 pub(crate) fn open_loop(address: &Address, request: &[u8], rate: f64) -> Vec<Duration> {
     let answer_bytes = address.connect().answer(request).whole().len();
     let (mut poll, timer) = (Poll::new().unwrap(), timer());

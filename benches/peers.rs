@@ -1,5 +1,5 @@
-//! The daemon beside what else gives out data keys: moto's server, and SoftHSM2, which makes and
-//! wraps one in its caller's process.
+//! The daemon beside other programs that hand out data keys: moto's server, and SoftHSM2, which
+//! makes and wraps a key in its caller's process.
 //!
 //! `benches/peers` installs both and runs this. Servers have core 0, their clients core 1; SoftHSM2
 //! and the Python that drives it have core 0 too. To the daemon, requests are signed and
@@ -29,7 +29,7 @@ const SERVER_CORE: usize = 0;
 const CLIENT_CORE: usize = 1;
 
 fn main() {
-    // Under `cargo test` there is nothing to be run once.
+    // Under `cargo test` there is nothing to run once.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }

@@ -10,19 +10,18 @@ const LEFT: f64 = 72.0;
 const RIGHT: f64 = 180.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 56.0;
-/// Of Okabe and Ito: told apart by everybody.
+/// Of Okabe and Ito: distinguishable for every kind of colour vision.
 const COLOURS: [&str; 3] = ["#0072b2", "#d55e00", "#009e73"];
 const TICKS: u32 = 5;
 
 /// One line.
 pub(crate) struct Line {
     pub(crate) name: &'static str,
-    /// How much, and what each costs then.
+    /// The amounts, and the cost of one at each amount.
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// Where plots go: beside the sources, but not from a build that is good for nothing but trying
-/// out.
+/// The folder for plots: beside the sources, but not for a build that is only for trying out.
 pub(crate) fn path(name: &str) -> PathBuf {
     let folder = if cfg!(debug_assertions) {
         PathBuf::from(env!("CARGO_TARGET_TMPDIR"))

@@ -1,4 +1,4 @@
-//! What a decision costs by the number of statements, beside another evaluator of the same
+//! The cost of a decision by the number of statements, beside another evaluator of the same
 //! policies.
 //!
 //! The aim is a policy of 10 statements in less than a microsecond. The statement that allows is
@@ -74,7 +74,7 @@ fn main() {
 /// The pattern of this number.
 type Pattern = fn(usize) -> String;
 
-/// What each makes a decision take long with: an operator on a condition key, and a pattern.
+/// The slow kinds of conditions: an operator on a condition key, and a pattern.
 const WORST: [(&str, &str, &str, Pattern); 4] = [
     (
         "worst accepted policy, worst request: long patterns with ?, one value",
@@ -216,7 +216,7 @@ fn other_identity_policy(count: usize) -> impl FnMut(u64) -> Duration {
     }
 }
 
-/// Ten tenants, each let only under his own name in the context; the caller is the last.
+/// Ten tenants, each allowed only with its own name in the context; the caller is the last.
 fn key_policy() -> impl FnMut(u64) -> Duration {
     let statements: Vec<_> = (0..10)
         .map(|tenant| {

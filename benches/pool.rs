@@ -1,5 +1,5 @@
-//! What it costs to get a pooled key: through the pool, whose unit between cores is a magazine,
-//! beside a bounded lock-free queue of single keys; and what a request pays that finds none.
+//! The cost of a pooled key: through the pool, whose unit between cores is a magazine, beside a
+//! bounded lock-free queue of single keys; and the cost for a request that finds none.
 //!
 //! The pool is the real one, with its fillers. A run takes at most a quarter of the lane and then
 //! waits, uncounted, for the fillers where they have been rung for: every take is a hit.

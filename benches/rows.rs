@@ -1,15 +1,15 @@
-//! A row of the table of goals: both sides, the ratio, what it is to reach, and whether it does.
+//! A row of the table of goals: both sides, the ratio, its goal, and whether the goal is reached.
 
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 // Each bench uses its own part of it.
 #![allow(dead_code, reason = "compiled into each bench that asks for it")]
 
-/// What a ratio is to reach.
+/// The goal of a ratio.
 #[derive(Clone, Copy)]
 pub(crate) enum Goal {
     AtLeast(f64),
     AtMost(f64),
-    /// Nothing but to stand in the table.
+    /// No goal: the row is only shown.
     Shown,
 }
 
@@ -74,8 +74,8 @@ impl Row {
         self.print(&[(name, value)], value, goal, goal.met(value));
     }
 
-    /// Counts of what is to happen no more often here than there: over all turns, since a median
-    /// would not see what is rare.
+    /// Counts of an event that must not happen more often on our side: over all turns, because a
+    /// median would not show rare events.
     pub(crate) fn no_more_than(
         self,
         our_name: &'static str,

@@ -1,5 +1,5 @@
-//! What is served: the daemon in a process of its own, a plain hyper server that answers as many
-//! bytes, a blocking echo; and clients of all three.
+//! The servers: the daemon in a process of its own, a plain hyper server that answers as many
+//! bytes, and a blocking echo; and clients for all three.
 //!
 //! The daemon is `keymill dev`; each server may be bound to one core, so that what is compared is
 //! the work of a request and not the scheduler's.
@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// What one read takes at most.
+/// The most bytes of one read.
 const READ_BYTES: usize = 256 * 1024;
 
 /// Binds the calling thread to one core.
@@ -39,7 +39,7 @@ pub(crate) fn pin(core: usize) {
     sched_setaffinity(None, &cores).unwrap();
 }
 
-/// What is asked for.
+/// The request.
 #[derive(Clone, Copy)]
 pub(crate) enum Call {
     One,
@@ -179,7 +179,7 @@ impl Client {
     }
 }
 
-/// What `keymill dev --json` prints once it is ready.
+/// The output of `keymill dev --json` once it is ready.
 #[derive(Deserialize)]
 struct Ready {
     endpoint: String,
@@ -200,7 +200,7 @@ struct AccessKey {
     secret_access_key: String,
 }
 
-/// `keymill dev` in a folder that goes with it.
+/// `keymill dev` in a folder that is removed with it.
 pub(crate) struct Daemon {
     child: Child,
     credentials: Credentials,
@@ -280,7 +280,7 @@ impl Daemon {
         self.child.id()
     }
 
-    /// What `--dir` takes.
+    /// The value for `--dir`.
     pub(crate) fn dir(&self) -> PathBuf {
         self.folder.path().join("keymill-dev")
     }

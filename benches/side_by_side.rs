@@ -1,4 +1,4 @@
-//! What the benches have in common: a question, the sides that answer it, and ratios that survive
+//! The common part of the benches: a question, the sides that answer it, and ratios that hold on
 //! another machine.
 //!
 //! Absolute times drift by tens of percent between runs on shared cores. So every side of a
@@ -39,7 +39,7 @@ impl Side {
     }
 }
 
-/// What is asked, and the sides: ours is the first.
+/// A question and its sides: ours is the first.
 pub(crate) struct Question {
     name: &'static str,
     /// Keys of one time.

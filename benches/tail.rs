@@ -52,7 +52,7 @@ const SERVER_CORE: usize = 0;
 const CLIENT_CORE: usize = 1;
 
 fn main() {
-    // Under `cargo test` there is nothing to be run once.
+    // Under `cargo test` there is nothing to run once.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -77,7 +77,7 @@ const LARGE_LANE: usize = 1 << 21;
 /// The busy thread works and rests, so that fillers have begun something when it goes on.
 const BUSY: Duration = Duration::from_millis(2);
 const REST: Duration = Duration::from_micros(100);
-/// What counts as a wait.
+/// The time from which a take counts as a wait.
 const LONG: Duration = Duration::from_millis(1);
 
 /// A pool with one lane, and the key to take from it.
@@ -109,7 +109,7 @@ impl Lane {
     }
 }
 
-/// What a turn of takes has seen.
+/// The results of a turn of takes.
 #[derive(Clone, Copy)]
 struct Takes {
     longest: Duration,
@@ -421,7 +421,7 @@ fn cold_start() {
     Row::new("cold start, 1,000 concurrent first requests, p99", "µs")
         .beside("empty pool", cold, "warm pool", warm)
         .reach(Goal::AtMost(1.5));
-    // Whoever waited for a fill would be the last.
+    // A request that waited for a fill would be the last.
     let [cold, warm] = longest;
     Row::new("cold start, nobody waits for a fill: the longest", "µs")
         .beside("empty pool", cold, "warm pool", warm)

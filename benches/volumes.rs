@@ -1,4 +1,4 @@
-//! A table of volumes, as jobs are given it.
+//! A table of volumes, as jobs receive it.
 
 // Each bench uses its own part of it.
 #![allow(dead_code, reason = "compiled into each bench that asks for it")]
@@ -14,7 +14,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The column that tells volumes apart.
+/// The column that identifies volumes.
 pub(crate) const ID: &str = "volume";
 /// The columns of every row's context.
 pub(crate) const CONTEXT: [&str; 2] = ["tenant", ID];
@@ -56,7 +56,7 @@ pub(crate) fn batches(count: u64) -> impl Iterator<Item = (u64, usize)> {
     })
 }
 
-/// What every row's context is made of.
+/// The texts of every row's context.
 pub(crate) fn pairs() -> ContextPairs {
     ContextPairs {
         columns: CONTEXT.map(ToOwned::to_owned).to_vec(),

@@ -264,6 +264,7 @@ impl Config {
         layers.add_flags(flags);
         layers.check();
         let parsed: Option<Self> = layers.config();
+        // Rules between settings need absolute paths and values that are valid alone.
         let config = parsed.and_then(|mut config| {
             let folder = file.and_then(|(path, _)| path.parent());
             config.resolve_paths(folder.unwrap_or(Path::new("")), &mut layers);

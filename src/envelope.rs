@@ -209,6 +209,7 @@ pub fn open(
         key_id,
         generation: key.generation(),
     };
+    // A blob of another key or generation cannot open, so nothing is derived for it.
     if blob.header() != header {
         return Err(OpenError);
     }

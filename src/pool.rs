@@ -241,6 +241,7 @@ impl Pool {
             length,
         };
         let lanes = self.lanes.load();
+        // Without a lane this is the first miss. The guard is dropped before the set is replaced.
         let Some(lane) = lanes.get(&id) else {
             drop(lanes);
             self.add_lane(id, entry);
@@ -270,6 +271,7 @@ impl Pool {
     fn take_from(&self, lane: &Lane, stamp: Stamp) -> Option<PooledKey> {
         let (start, now) = (thread_number(), self.now());
         lane.taken(now);
+        // Stale magazines are dropped on the way, but only a few.
         for _ in 0..DROPS_MAX {
             let mut magazine = lane.queue.acquire(start)?;
             // A magazine that was opened before was subtracted from the depth then.
@@ -319,6 +321,7 @@ impl Pool {
             let lane = Lane::new(id, account, self.fillers, capacity);
             lane.offer(entry);
             lane.taken(self.now());
+            // Takers use the old map until the new one is stored.
             let mut next = BTreeMap::clone(&lanes);
             next.insert(id, Arc::new(lane));
             self.lanes.store(Arc::new(next));
@@ -363,6 +366,7 @@ impl Pool {
         self.now.store(lane::micros(now), Ordering::Relaxed);
         let before = self.lanes.load();
         let oldest = now.saturating_sub(self.age_max());
+        // First the keys that are too old, in every lane.
         for lane in before.values() {
             let old = lane.queue.drop_older(oldest, |magazine| magazine.minted_at);
             self.count(
@@ -370,6 +374,7 @@ impl Pool {
                 old.iter().map(|magazine| magazine.keys.len()).sum(),
             );
         }
+        // Then whole lanes: idle ones, and those that must give room to other accounts.
         let spare = budget.spare(&before, now);
         let mut lanes = BTreeMap::clone(&before);
         lanes.retain(|id, lane| {

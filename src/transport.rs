@@ -186,6 +186,7 @@ async fn serve<L, F, T>(
     let bounds = service.limits.bounds();
     let counts = Counts::of(&service.metrics, transport, bounds.connections_max);
     let endpoint = Arc::new(HttpEndpoint::new(Arc::clone(&service), transport, operator));
+    // Runs for each connection: identifies the caller, then makes the service of its requests.
     let connect = move |stream: L::Stream, place: Arc<Place>| {
         let (endpoint, identified) = (Arc::clone(&endpoint), identify(stream));
         async move {

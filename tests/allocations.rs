@@ -1,5 +1,5 @@
-//! What the path of one data key allocates, counted: verifying its signature, and performing it
-//! with a warm pool.
+//! Counts the allocations on the path of one data key: verifying its signature, and performing the
+//! operation with a warm pool.
 //!
 //! The allocator counts for each thread, so that what the audit log's writer and the fillers do
 //! meanwhile is not in the figures. A request in a hundred may allocate more: the one that finds a
@@ -42,7 +42,7 @@ thread_local! {
 struct Counting;
 
 fn count() {
-    // A thread that is ending has no counter any more, and nobody who reads it.
+    // A thread that is ending has no counter any more; its allocations are not counted.
     let _ended = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
 }
 

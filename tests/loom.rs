@@ -105,8 +105,8 @@ use loom::thread;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// POOL-8: a tick drops the old magazine beside a taker and a filler. Every key leaves at most
-/// once, and the young one is still there for somebody.
+/// POOL-8: a tick drops the old magazine while a taker and a filler work. Every key leaves at most
+/// once, and the young key is still there.
 #[test]
 fn pool_8_a_tick_beside_a_taker() {
     loom::model(|| {
@@ -259,8 +259,8 @@ fn pool_4_two_changes() {
     });
 }
 
-/// A limit: two takers of an idle bucket, while the timer retires it. Whoever finds it retired
-/// takes from its successor; together they get what was in one bucket.
+/// A limit: two takers of an idle bucket, while the timer retires it. A taker that finds it retired
+/// takes from its successor; together they get no more than one bucket held.
 #[test]
 fn limit_never_more_than_the_burst() {
     use bucket::{Bucket, Rate, Refused, Urgency};

@@ -75,6 +75,7 @@ impl Chain {
         if unfinished > 0 {
             write!(lines, "\"unfinished\":{unfinished},").expect("writing to a vector cannot fail");
         }
+        // The MAC covers everything before it, so it is the last member.
         lines.extend_from_slice(b"\"mac\":\"");
         let mac = group_mac(key, &self.head.mac, lines);
         append_hex(lines, &mac);

@@ -128,6 +128,7 @@ impl Journal {
         let mut journal = Self::map(file, ring)?;
         let word = |at: usize| u64::from_le(journal.map[at].load(Ordering::Acquire));
         let (tail, head) = (word(TAIL_WORD), word(HEAD_WORD));
+        // The magic is stored last, so a journal whose making was interrupted is not found.
         let sound = word(MAGIC_WORD) == MAGIC
             && word(RING_WORD) == ring
             && tail.is_multiple_of(FRAME_UNIT)
@@ -146,8 +147,8 @@ impl Journal {
     /// Makes an empty journal in `file`, with a ring of `ring_bytes` (rounded up), that begins at
     /// `position`.
     ///
+    /// # Errors
     /// The error of the operating system, for example a full disk.
-    /// What the operating system says, a full disk among it.
     pub(super) fn make(file: &File, ring_bytes: u64, position: u64) -> io::Result<Self> {
         let ring = Self::ring_bytes(ring_bytes);
         // A copy-on-write file system allocates new blocks at every write unless this flag is set,
@@ -166,6 +167,7 @@ impl Journal {
             file.write_all_at(&ZEROS[..usize::try_from(length).unwrap_or(ZEROS.len())], at)?;
             at += length;
         }
+        // Everything is allocated and durable before the header makes it a journal.
         file.sync_all()?;
         let journal = Self::map(file, ring)?;
         let set = |at: usize, value: u64| journal.map[at].store(value.to_le(), Ordering::Release);
@@ -247,6 +249,8 @@ impl Journal {
     pub(super) fn append(&self, line: &[u8]) -> Result<u64, Full> {
         let sum = u64::from(crc32fast::hash(line));
         let bytes = frame_bytes(line.len());
+        // A kill after this leaves claimed room without a frame, which the next start counts as
+        // unfinished.
         let position = self.claim(bytes)?;
         let at = self.index(position);
         let ring = &self.map[HEADER_WORDS..];

@@ -106,6 +106,7 @@ impl Start<'_> {
             _ => io_error(&journal_path)(source),
         })?;
         let uses = Arc::new(Uses::since(self.clock.now()));
+        // The end of the log and the journal together decide where writing continues.
         let end = self.end_of_log(&key, &uses)?;
         let left = Journal::find(&file).map_err(io_error(&journal_path))?;
         let make = |position| {
@@ -113,6 +114,7 @@ impl Start<'_> {
             let made = journal.and_then(|journal| open::sync_folder(folder).map(|()| journal));
             made.map_err(io_error(&journal_path))
         };
+        // Each of the two may be missing; without both, a new log begins.
         let (mut chain, journal, current) = match (end, left) {
             (Some(End { chain, current }), Some(journal)) => (chain, journal, Some(current)),
             (None, Some(journal)) => (self.begin(&key, journal.head())?, journal, None),
@@ -143,6 +145,7 @@ impl Start<'_> {
             );
         }
         let left = journal.tail() - chain.position;
+        // The writer itself moves the remaining records, under the rules of a start.
         let mut writer = self.writer(key, journal, chain, disk, uses);
         (writer.current, writer.after) = (current, after);
         writer
@@ -240,6 +243,7 @@ impl Start<'_> {
     /// like a torn write gains no more than cutting the end off, and the sealed head finds both.
     fn resume(&self, file: &LogFile, length: u64, mut walk: Walk<'_>) -> Result<End, OpenError> {
         walk.end();
+        // Faults that an earlier start accepted are not a reason to refuse this one.
         let all = walk.report.findings.iter();
         let findings = all.filter(|finding| !finding.fault.is_of_the_past());
         let first = findings.clone().next().cloned();
@@ -251,6 +255,7 @@ impl Start<'_> {
             self.sealed
                 .is_none_or(|sealed| sealed.log != head.log || sealed.group <= head.group)
         };
+        // Only a torn write may be cut off, and only behind the group that the store has sealed.
         let continued = if is_torn {
             walk.last.sound.filter(reaches)
         } else {

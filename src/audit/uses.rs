@@ -6,7 +6,6 @@
 //! with the log's head. A start reads the log's last file again, which it reads for the chain
 //! anyway. So a killed process forgets uses of its last minute only if a new file was begun in that
 //! minute.
-//! file.
 
 use crate::audit::record::{KEYMILL, KMS};
 use crate::clock::Timestamp;

@@ -172,12 +172,14 @@ impl<'a> Walk<'a> {
         if is_sound && let Some(uses) = self.uses {
             uses.note(groups.lines());
         }
+        // The number is checked in any case, so that missing groups are found besides an edit.
         let due = self.number(group, is_sound);
         let log = match (&group.header, &self.link) {
             (Some(header), _) if self.last.groups == 0 => header.log,
             (_, Some(link)) => link.chain.head.log,
             (_, None) => [0; 16],
         };
+        // A forged chain may be sound in itself; the sealed head and the anchor are not in the log.
         if let Some(sealed) = self.sealed
             && (is_sound && sealed.log == log && sealed.group == found.group)
             && sealed.mac != found.mac
@@ -209,12 +211,14 @@ impl<'a> Walk<'a> {
             position: found.position,
         };
         self.report.head = Some(head);
+        // The next group is checked against this one, whether or not this one is sound.
         self.link = Some(Link {
             chain,
             computed,
             due: if is_sound { found.group } else { due },
             is_sound,
         });
+        // A start may continue the log behind this group.
         if !self.last.is_broken {
             self.last.sound = Some(Sound {
                 chain,
@@ -235,6 +239,7 @@ impl<'a> Walk<'a> {
             link.due + 1,
             link.chain.position + group.frames + group.chain.unfinished,
         );
+        // After an edited number, the next group may follow the true number or the stated one.
         if found == due || found == link.chain.head.group + 1 {
             let moved = group.chain.position;
             if is_sound && link.is_sound && moved > position {

@@ -323,6 +323,7 @@ impl Writer {
             .next
             .clone()
             .unwrap_or_else(|| folder.join(LogFile::name(now, group)));
+        // A copy: the chain advances only when the header is durable.
         let mut chain = self.chain;
         let created = now.unix_seconds();
         self.lines.clear();
@@ -382,6 +383,8 @@ impl Writer {
         let Some(current) = &mut self.current else {
             return Ok(());
         };
+        // Groups that were written ahead are continued. If a step below fails, they are forgotten
+        // here and written again from the journal.
         let mut ahead = self.ahead.take().unwrap_or(Ahead {
             chain: self.chain,
             length: current.length,
@@ -449,6 +452,7 @@ impl Writer {
         current.length = ahead.length;
         current.groups += ahead.groups;
         self.chain = ahead.chain;
+        // Durable: only now may requests overwrite the frames.
         self.shared.journal.release(ahead.chain.position);
         self.metrics.audit_records.increment(ahead.records);
         self.publish(false);

@@ -125,8 +125,10 @@ impl<'a> SignedHeaders<'a> {
 
     /// The value of each signed field, found in one pass over the headers.
     fn values<'h>(&self, headers: &'h HeaderMap) -> Result<SmallVec<[Signed<'h>; 12]>, AuthError> {
+        // One pass over the headers of the request, not one search per signed name.
         let mut values = smallvec![Signed::Absent; self.names.len()];
         let place = |name: &str| self.names.iter().position(|signed| *signed == name);
+        // Without these headers in the signature, a request could be sent elsewhere or changed.
         if place("host").is_none() {
             return Err(AuthError::not_signed("host"));
         }
@@ -173,6 +175,7 @@ fn append_path(text: &mut Vec<u8>, path: &str) {
         text.push(b'/');
         return;
     }
+    // Dot segments are removed as in RFC 3986, section 5.2.4.
     let mut segments = Vec::new();
     for segment in path.split('/') {
         match segment {

@@ -77,6 +77,7 @@ impl Session {
     pub fn token(&self, key: &Secret<32>, entropy: &Entropy) -> Result<String, EntropyError> {
         let fields = self.fields();
         let length = 16 + fields.iter().map(|field| 2 + field.len()).sum::<usize>();
+        // Filled at its final length: a buffer that grows would leave copies of the secret behind.
         let plaintext = SecretBytes::filled(length, |bytes| {
             let (issued, rest) = bytes.split_at_mut(8);
             let (expiring, mut rest) = rest.split_at_mut(8);
@@ -147,6 +148,7 @@ impl Session {
         if self.role_arn != role.arn || role.unique_id() != Some(self.role_id.as_str()) {
             return None;
         }
+        // The principal of the last request is used again while the role is unchanged.
         let last = self.principal.load_full();
         let now = match last.as_ref().and_then(|last| last.renewed(role)) {
             Some(now) => now,
@@ -189,6 +191,7 @@ impl Sessions {
         }
         let session = Arc::new(Session::open(token, &self.key)?);
         if !session.has_expired(now) {
+            // A full table is cleared; sessions in use are then opened again.
             self.opened.rcu(|opened| {
                 let mut next = HashMap::clone(opened);
                 next.retain(|_, session| !session.has_expired(now));

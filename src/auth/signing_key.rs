@@ -137,6 +137,7 @@ impl SigningKeys {
         });
         self.entries.rcu(|entries| {
             let mut next = HashMap::clone(entries);
+            // Keys of removed access keys and of past days go; a full table is cleared.
             next.retain(|at, entry| {
                 entry.access_key.strong_count() > 0 && at.day >= this.day.saturating_sub(1)
             });

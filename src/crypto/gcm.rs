@@ -38,6 +38,7 @@ impl GcmKey {
     pub fn authenticator(&self, head: &[u8; HEAD_BYTES]) -> Authenticator {
         let mut subkey = Block::default();
         self.0.encrypt_block(&mut subkey);
+        // The key of POLYVAL from `H`: RFC 8452, appendix A.
         let mut key = FieldElement::from(subkey).reverse().mulx();
         let mut hash = Polyval::new(&key.into());
         key.zeroize();
@@ -120,6 +121,7 @@ impl Authenticator {
         second[..self.rest.len()].copy_from_slice(&self.rest);
         second[self.rest.len()..][..filling.len()].copy_from_slice(filling);
         let mut hash = self.hash.clone();
+        // The last block, whole or padded, is kept back; all blocks before it are absorbed.
         let last = match rest.len().checked_sub(1) {
             None => second,
             Some(end) => {

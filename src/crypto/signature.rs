@@ -201,6 +201,7 @@ pub fn sign(
     if !algorithm.fits(key.spec()) {
         return Err(SignatureError::Algorithm);
     }
+    // Ed25519 hashes by itself and needs the message; the others sign the digest.
     match (&key.parsed, algorithm.encoding(), message) {
         (Parsed::Rsa(pair), Some(encoding), message) => {
             let digest = algorithm.digest(message)?;

@@ -50,6 +50,7 @@ pub struct OpenError;
 
 /// Encrypts `text` in place and returns the tag.
 ///
+/// # Panics
 /// Never for texts of less than 2^36 bytes, which is above every caller's bound.
 pub(crate) fn seal_in_place(
     key: &[u8; 32],

@@ -39,6 +39,7 @@ impl Loaded {
     ) -> Result<Self, Corrupt> {
         let (sealer, head) = Sealer::open_head(root, head_record(&contents)?)?;
         let format = head.format;
+        // A store of format 1 is also checked against its roster.
         let verified = if format == FORMAT {
             Verified::of(&contents, &sealer, head, region)?
         } else {

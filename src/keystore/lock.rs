@@ -28,6 +28,7 @@ impl StoreLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
+                // The process id is read for the message only; the lock does not depend on it.
                 let text = open::own_text(&lock, ID_BYTES_MAX).unwrap_or_default();
                 let holder = match text.trim() {
                     "" => "of unknown id".to_owned(),

@@ -14,7 +14,6 @@
 //! Plaintext of the head: `format 1 ‖ store id 16 ‖ records u64 ‖ sum 32`, integers big-endian. Its
 //! revision is that of the row. Heads of format 1 sum other terms, which that format stored in the
 //! clear: see `format1`.
-//! `format1`.
 
 use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::{Secret, SecretBytes};

@@ -74,6 +74,7 @@ impl RootKey {
     /// [`RootKeyError`].
     pub fn create(path: &Path, entropy: &Entropy) -> Result<Self, RootKeyError> {
         let key = entropy.draw_secret::<32>()?;
+        // With this capacity the text never moves, so one wipe leaves no copy.
         let mut line = String::with_capacity(FILE_BYTES);
         line.push_str(PREFIX);
         for byte in key.expose() {
@@ -114,6 +115,7 @@ impl RootKey {
         let format = || RootKeyError::Format {
             path: path.to_owned(),
         };
+        // The length is fixed, so the secret can be read into its final place.
         if metadata.len() != FILE_BYTES as u64 {
             return Err(format());
         }

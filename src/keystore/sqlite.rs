@@ -179,6 +179,7 @@ impl SqliteStore {
             .connect()
             .await
             .map_err(|error| damaged(path, &error))?;
+        // The name may have been given to another file since the read.
         let files = Files::at(path)?;
         if files.store != before.store {
             let path = path.to_owned();
@@ -320,7 +321,10 @@ impl Store for SqliteStore {
     fn commit(&mut self, commit: Commit) -> StoreFuture<'_, ()> {
         Box::pin(async {
             self.check_in_place()?;
+            // The log may hold older records of removed secrets, also of a change whose checkpoint
+            // failed.
             let empties_log = commit.takes_secrets || self.owes_checkpoint;
+            // The head moves in the same transaction, and only from the expected revision.
             let done = self.write(commit).await;
             self.outcome(done)?;
             self.check_in_place()?;

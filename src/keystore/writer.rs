@@ -128,6 +128,8 @@ impl Writer {
         changes: Vec<Change>,
         context: &WriteContext<'_>,
     ) -> Result<Snapshot, KeystoreError> {
+        // The clone shares its entries with the current snapshot, and is dropped if a step below
+        // fails.
         let mut next = current.clone();
         next.revision = self.sealed + 1;
         let mut head = Head {
@@ -155,6 +157,8 @@ impl Writer {
                     Some((record, term))
                 }
             };
+            // The term that leaves the sum: of an earlier change in this call, else of the stored
+            // record.
             let before = match touched.insert(name.clone(), put) {
                 Some(earlier) => earlier.map(|(_, term)| term),
                 None => self.terms.get(&name).copied(),
@@ -185,6 +189,7 @@ impl Writer {
                     source,
                 }
             })?;
+        // A sound store that is older than this process's last commit is another file.
         if verified.head.revision < self.head.revision {
             let path = self.path.clone();
             return Err(KeystoreError::Replaced { path });
@@ -192,6 +197,7 @@ impl Writer {
         let moved = verified.head != self.head;
         self.head = verified.head;
         self.terms = verified.terms;
+        // Revisions that were sealed for lost commits are not used again.
         self.sealed = self.sealed.max(self.head.revision);
         self.is_unknown = false;
         Ok(moved.then_some(verified.snapshot))
@@ -235,6 +241,7 @@ impl Writer {
                 None => commit.removals.push(name),
             }
         }
+        // Used up from here on, whether or not the commit succeeds.
         self.sealed = head.revision;
         // Set before the commit is awaited: if the future is dropped there, the outcome is unknown.
         self.in_doubt = true;

@@ -34,6 +34,7 @@ pub(super) struct Epochs(HashMap<LaneId, (Epoch, Stamp)>);
 pub(super) fn run(pool: &Pool, filler: usize) {
     let mut epochs = Epochs::default();
     while !pool.is_shut_down() {
+        // Before the lanes are looked at: a ring from here on ends the sleep below (POOL-3).
         pool.bell.answer(filler);
         let lanes = pool.lanes.load();
         let mut busy = false;

@@ -167,6 +167,7 @@ impl Pairs {
         let lane = self.lane(spec);
         let now = self.clock.monotonic();
         lane.taken_at.store(lane::micros(now), Ordering::Relaxed);
+        // Stored once: takers on other cores read this cache line.
         if !lane.begun.load(Ordering::SeqCst) {
             lane.begun.store(true, Ordering::SeqCst);
         }
@@ -220,6 +221,7 @@ impl Pairs {
         spec: PairSpec,
     ) -> Result<(Reservation<'_>, oneshot::Receiver<PooledPair>), WaitError> {
         let lane = self.lane(spec);
+        // Counted first, so that two requests cannot both take the last place.
         let before = lane.waiters.fetch_add(1, Ordering::SeqCst);
         let place = Reservation(&lane.waiters);
         if before >= WAITING_MAX || self.is_shut_down() {

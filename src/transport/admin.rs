@@ -122,6 +122,7 @@ impl AdminService {
         path: &str,
         headers: &HeaderMap,
     ) -> Response<Full<Bytes>> {
+        // This check comes first: a web page must not read even the metrics.
         if !is_for(headers, self.address) {
             return plain(
                 StatusCode::FORBIDDEN,

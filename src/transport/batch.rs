@@ -58,6 +58,7 @@ impl Batch {
         let each = encoding.bytes_each(keys.blob_bytes());
         let all = keys.count().saturating_mul(each as u64);
         let held = all.min(HELD_BYTES_MAX) + STATE_BYTES;
+        // The memory of the whole batch is reserved before its first chunk is made.
         let Some(share) = makers.batches.take(keys.holder(), held) else {
             return Err(keys.end(too_many()));
         };

@@ -237,6 +237,7 @@ impl HttpEndpoint {
         };
         let claim = verifier.begin(signed, &snapshot, now).map_err(unknown)?;
         let body = self.read(body).await?;
+        // After a change, the head is verified again on the current snapshot.
         let signer = if has_moved() {
             let snapshot = keystore.snapshot();
             let claim = verifier.begin(signed, &snapshot, now);

@@ -105,7 +105,6 @@ impl Part {
     }
 
     /// Returns when this body has given way to another.
-    // The notice is kept if it was given before.
     pub(super) async fn given_up(&self) {
         self.given_up.notified().await;
     }

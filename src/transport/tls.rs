@@ -229,6 +229,7 @@ fn server_config(files: &Files, clock: &Clock) -> Result<(ServerConfig, Timestam
                 let crls = files.revocation_lists(crl)?;
                 verifier = verifier.with_crls(crls).enforce_revocation_expiration();
             }
+            // A client without a certificate has to sign its requests.
             if !files.client_required {
                 verifier = verifier.allow_unauthenticated();
             }
@@ -240,6 +241,7 @@ fn server_config(files: &Files, clock: &Clock) -> Result<(ServerConfig, Timestam
     };
     let mut server = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     server.alpn_protocols = vec![HTTP_1_1.to_vec()];
+    // No resumption: each handshake verifies the client's certificate.
     server.session_storage = Arc::new(NoServerSessionStorage {});
     server.send_tls13_tickets = 0;
     Ok((server, end))

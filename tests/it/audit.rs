@@ -1,5 +1,5 @@
-//! The audit log under real kills and on a real full disk: what a process acknowledged is in the
-//! log, once.
+//! The audit log under real kills and on a real full disk: every acknowledged record is in the log,
+//! once.
 //!
 //! The processes are this test binary itself, started again with one of its ignored tests; what
 //! they are to do comes in the environment.
@@ -105,7 +105,7 @@ fn again(test: &str) -> Command {
     command
 }
 
-/// Starts a process that records as fast as it can and tells of each record that was kept.
+/// Starts a process that records as fast as it can and prints each record that was stored.
 fn recorder(folder: &Path, first: u64, on_disk: bool) -> Child {
     let mut command = again("audit::process_that_records");
     command.env(FOLDER, folder).env(FIRST, first.to_string());
@@ -167,7 +167,7 @@ fn audit_1_kill_9_under_load_loses_no_record_of_what_was_acknowledged() {
         };
         let mut heard = 0;
         for line in output.lines() {
-            // The last line may have been cut off by nothing: a pipe takes short writes whole.
+            // The last line is never cut off: a pipe takes short writes whole.
             let line = line.unwrap();
             let Some(number) = line.strip_prefix("kept ") else {
                 continue;
@@ -238,11 +238,11 @@ fn process_on_a_small_disk() {
     let mut kept = Vec::new();
     let mut number = 0;
     for round in 0..3 {
-        // Somebody else fills the disk.
+        // Another program fills the disk.
         let mut file = std::fs::File::create(&filler).unwrap();
         while file.write_all(&[0; 4096]).is_ok() {}
         drop(file);
-        // Every record that is taken now has its room: it ends before the room does.
+        // Every record that is accepted now has its room: the records end before the room does.
         loop {
             number += 1;
             append(number, &mut line);

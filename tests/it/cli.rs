@@ -156,7 +156,7 @@ fn make_store(folder: &Path) {
 /// A running `keymill dev`, killed when a test fails.
 struct Dev {
     child: Child,
-    /// Held: a closed one would be a reader that has had enough.
+    /// Kept open: a closed pipe would look like a reader that wants no more.
     stdout: BufReader<ChildStdout>,
     ready: Value,
 }

@@ -1,5 +1,5 @@
-//! Bulk export: what stands in the folder after a run, after a run that died, and after one that
-//! was refused.
+//! Bulk export: the content of the folder after a run, after a run that was killed, and after one
+//! that was refused.
 
 use arrow_array::Array;
 use keymill::bulk::{Ending, JobError, KeyIdentity, Progress, Runtime, SourceError};
@@ -427,8 +427,8 @@ fn what_a_killed_run_left_is_cleared_and_a_part_that_stood_before_its_manifest_i
     let plan = plan(folder.path(), 4_000, 1_000);
     let source = local(&entry, DataKeyLength::AES_256);
     let mut manifest = run(&plan, &source).unwrap().manifest;
-    // As a kill leaves it: one part missing, one half written, one renamed but not in the manifest,
-    // the lock file.
+    // The state after a kill: one part missing, one half written, one renamed but not in the
+    // manifest, the lock file.
     let kept = fs::read(folder.path().join("part-00002.parquet")).unwrap();
     manifest
         .parts
@@ -489,7 +489,7 @@ fn a_finished_run_is_not_made_again() {
     let entry = entry(KeyState::Enabled);
     let plan = plan(folder.path(), 2_000, 1_000);
     let first = run(&plan, &local(&entry, DataKeyLength::AES_256)).unwrap();
-    // Not even a key is asked for.
+    // No key was requested at all.
     let again = run(&plan, &&failing(&entry, 0)).unwrap();
     assert_eq!(
         (again.ending, again.rows_written),

@@ -1,6 +1,6 @@
-//! Names that stand in more than one place: metric families in the program, the dashboards, the
-//! alerts and the documents; alerts and their sections in docs/runbooks.md. And what every panel of
-//! a dashboard must have.
+//! Names that are used in more than one place: metric families in the program, the dashboards, the
+//! alerts and the documents; alerts and their sections in docs/runbooks.md. Also the required
+//! members of every panel of a dashboard.
 
 use keymill::metrics::{FAMILIES, Kind};
 use keymill::stream::Purpose;

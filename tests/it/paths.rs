@@ -1,5 +1,5 @@
-//! Paths and names of tests that documents, comments and scripts mention, held against the tree: a
-//! file that moves takes its mentions with it.
+//! Checks that the paths and test names in documents, comments and scripts exist, so that a file
+//! that moves takes its mentions with it.
 
 use crate::repository::{self, root};
 
@@ -50,7 +50,7 @@ fn is_program(folder: &str, name: &str) -> bool {
     folder.join(name).with_extension("rs").exists() || folder.join(name).join("main.rs").exists()
 }
 
-/// The paths and names of a line of a file that are not there.
+/// The paths and names in a line of a file that do not exist.
 fn stale(line: &str) -> Vec<String> {
     let mut stale = Vec::new();
     stale.extend(paths(line).filter(|path| !root().join(path).exists()));
@@ -77,7 +77,7 @@ fn what_is_mentioned_is_there() {
     assert!(missing.is_empty(), "not there:\n{}", missing.join("\n"));
 }
 
-/// SECURITY.md says where each promise is held: files of `src`.
+/// SECURITY.md names the files of `src` that hold each promise.
 #[test]
 fn what_security_md_names_is_there() {
     let text = std::fs::read_to_string(root().join("SECURITY.md")).unwrap();

@@ -1,4 +1,4 @@
-//! The width of prose, held against the files: comments and documents wrap at 100 columns.
+//! Checks the width of prose: comments and documents wrap at 100 columns.
 //!
 //! Tables, drawings, commands and single words, such as addresses, are as wide as they are.
 

@@ -104,7 +104,7 @@ async fn answered<T, E: std::error::Error + 'static>(
         .unwrap_or_else(|error| panic!("{}", DisplayErrorContext(error)))
 }
 
-/// Holds a refusal to its code, and to its message where one is given.
+/// Checks the code of a refusal, and its message if one is given.
 async fn refused<T: Debug, E: ProvideErrorMetadata + Debug>(
     code: &str,
     message: Option<&str>,
@@ -187,7 +187,7 @@ async fn ask_and_open(provisioner: &Client, consumer: &Client, names: [&str; 4])
     last.unwrap()
 }
 
-/// Who makes keys cannot open them, and who opens them cannot make them.
+/// A principal that makes keys cannot open them, and one that opens them cannot make them.
 async fn rights(daemon: &Daemon, provisioner: &Client, consumer: &Client, arn: &str, blob: &Blob) {
     let unnamed = "The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not allowed to access.";
     refused(

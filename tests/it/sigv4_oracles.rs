@@ -1,9 +1,9 @@
 //! Signatures against two independent implementations: `aws-sigv4`, with which the AWS SDK for Rust
 //! signs, and the verifier `scratchstack-aws-signature`.
 //!
-//! What the one signs is accepted; and whatever is changed on its way, is of another time, scope or
-//! secret, or is not signed at all, is accepted by neither verifier. The other verifier takes
-//! requests of a quarter of an hour, so times are compared beyond that.
+//! A request that the one signs is accepted. A request that was changed on its way, is of another
+//! time, scope or secret, or is not signed at all, is accepted by neither verifier. The other
+//! verifier takes requests of a quarter of an hour, so times are compared beyond that.
 
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{
@@ -169,7 +169,7 @@ impl Plan {
     }
 }
 
-/// Who our verifier says it is.
+/// The principal that our verifier finds.
 fn ours(request: &Request<Bytes>) -> Result<String, String> {
     let head = Head {
         method: request.method(),
@@ -275,7 +275,7 @@ fn plans() -> impl Strategy<Value = Plan> {
         )
 }
 
-/// What happens to a signed request on its way.
+/// The changes to a signed request on its way.
 fn alter(request: &mut Request<Bytes>, how: &str, at: usize, change: u8) -> bool {
     let edit = |request: &mut Request<Bytes>, from: &str, to: &str| {
         let authorization = request.headers()["authorization"].to_str().unwrap();
@@ -307,7 +307,7 @@ fn alter(request: &mut Request<Bytes>, how: &str, at: usize, change: u8) -> bool
             ];
             let name = SIGNED[at % SIGNED.len()];
             let mut value = request.headers()[name].as_bytes().to_vec();
-            // What is around a value is not signed, and neither is how many spaces are within it.
+            // Space around a value is not signed, and neither is the number of spaces in it.
             value.extend_from_slice(b"-x");
             let value = HeaderValue::from_bytes(&value).unwrap();
             request.headers_mut().insert(name, value);
@@ -370,7 +370,7 @@ fn alter(request: &mut Request<Bytes>, how: &str, at: usize, change: u8) -> bool
         "token" => {
             let token = match request.headers().get("x-amz-security-token") {
                 Some(token) => token.to_str().unwrap().replacen('A', "B", 1),
-                // Somebody's token beside a user's signature.
+                // Another caller's token beside a user's signature.
                 None => WORLD.session_token.clone(),
             };
             let token = HeaderValue::from_str(&token).unwrap();

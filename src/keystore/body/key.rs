@@ -203,6 +203,7 @@ pub(super) fn decode(
         },
         StateBody::PendingImport => KeyState::PendingImport,
     };
+    // Only a key of origin `EXTERNAL` has imports.
     let imports = match origin {
         KeyOrigin::AwsKms if body.materials.iter().all(|one| one.import.is_none()) => Vec::new(),
         KeyOrigin::AwsKms => return None,
@@ -269,6 +270,7 @@ fn materials(
     bodies: &[MaterialBody],
     secrets: &[u8],
 ) -> Option<Vec<Arc<BackingKey>>> {
+    // There must be one secret for each generation whose bytes are present, in the same order.
     let (secrets, rest) = secrets.as_chunks::<MATERIAL_BYTES>();
     let here = |body: &&MaterialBody| body.import.as_ref().is_none_or(|import| import.present);
     let bodies: Vec<_> = bodies.iter().filter(here).collect();
@@ -280,6 +282,7 @@ fn materials(
         let secret = Secret::filled(|bytes| bytes.copy_from_slice(material));
         let creation_date = Timestamp(body.creation_date);
         let backing = BackingKey::from_material(key.id, body.generation, creation_date, secret);
+        // The id of an import is derived from its bytes, so wrong bytes are noticed.
         let named = body.import.as_ref().map(|import| &import.id);
         if named.is_some_and(|id| *id != backing.id().to_string()) {
             return None;

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 const HOST: &str = "localhost";
 const BLOB_BYTES: usize = 96;
 pub(crate) const ARROW: &str = "application/vnd.apache.arrow.stream";
-/// What an Arrow stream ends with.
+/// The end of an Arrow stream.
 const END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
 /// More than hyper, the kernel and a chunk under way hold together.
 const MANY: u64 = 400_000;
@@ -213,7 +213,7 @@ async fn octets_that_end_early_are_cut_before_their_length() {
     let answer = disabled_midway(&daemon, wire, &batch(MANY)).await;
     assert!(answer.cut, "{} bytes", answer.body.len());
     assert!((answer.body.len() as u64) < MANY * BLOB_BYTES as u64);
-    // What was made left before the connection was cut.
+    // The finished part was sent before the connection was cut.
     assert_eq!(blobs(&answer.body).len() as f64, made(&daemon));
 }
 

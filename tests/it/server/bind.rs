@@ -112,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Writer<S> {
     }
 }
 
-/// Denies what is of tenant 8.
+/// Denies the rows of tenant 8.
 async fn deny_8(daemon: &Daemon) {
     let root = "arn:aws:iam::111122223333:root";
     let policy = json!({"Statement": [
@@ -323,7 +323,7 @@ async fn a_stream_that_ends_early_is_cut_before_its_end() {
         if case == "a body that is cut" {
             writer.0.finish().await;
         }
-        // What was made leaves before the connection is cut.
+        // The finished part is sent before the connection is cut.
         let rows = rows_of_cut(&writer.answer().await);
         assert!(
             rows == 50 || rows == 100 && case == "no end",
@@ -389,7 +389,7 @@ async fn a_stream_that_waits_in_vain_is_cut() {
         ..Setup::default()
     })
     .await;
-    // Half of the burst is there, and the clock stands still.
+    // Half of the burst is there, and the clock does not move.
     let answer = daemon
         .over_unix()
         .await

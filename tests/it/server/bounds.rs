@@ -1,4 +1,4 @@
-//! What is too large or too slow.
+//! Requests that are too large or too slow.
 
 use crate::server::daemon::{ALIAS, Daemon, PROVISIONER, Setup};
 use crate::server::wire::Request;
@@ -88,7 +88,7 @@ async fn what_content_length_announces_is_refused_before_it_comes() {
         first.contains(" 413 "),
         "{first}: nobody asks for such a body"
     );
-    // A stranger is told that he is one, and not how much he may send.
+    // A caller that is not authenticated gets that answer, and does not learn the size limit.
     let mut tcp = daemon.over_tcp().await;
     tcp.send(announced(&padded(0))).await;
     let answer = tcp.answer().await;
@@ -158,7 +158,10 @@ async fn slow_heads_are_cut_and_slow_bodies_told() {
         .await;
     let answer = unix.answer().await;
     answer.refusal(408, "RequestTimeoutException");
-    assert!(unix.is_closed().await, "what may still come is no request");
+    assert!(
+        unix.is_closed().await,
+        "bytes that follow are not a request"
+    );
 }
 
 #[tokio::test]
@@ -189,7 +192,7 @@ async fn hold_5_bodies_that_stall_give_way_to_those_that_come() {
     let large = padded(BODY_BYTES_MAX).signed(&PROVISIONER);
     let head = large.head();
     let head = format!("{head}content-length: {}\r\n\r\n", large.body.len());
-    // Whoever knows the id of an access key sends a body before its signature is known to be right.
+    // A caller that knows the id of an access key can send a body before its signature is checked.
     let mut held = Vec::new();
     for _ in 0..HELD {
         let mut tcp = daemon.over_tcp().await;
@@ -232,7 +235,7 @@ async fn a_client_that_closes_its_sending_half_is_answered() {
         unix.answer().await.done();
         assert!(unix.is_closed().await);
     }
-    // Half a request is none, and nobody waits for the rest of it.
+    // Half a request is not a request, and nothing waits for the rest.
     let mut half = daemon.over_tcp().await;
     half.send(&signed.bytes()[..signed.bytes().len() - 1]).await;
     half.finish().await;

@@ -35,7 +35,7 @@ use tokio::task::JoinSet;
 pub(crate) const ACCOUNT: &str = "111122223333";
 pub(crate) const REGION: &str = "us-east-1";
 pub(crate) const ALIAS: &str = "alias/containers";
-/// 2026-01-15T12:00:00Z, when the daemon's clock stands still.
+/// 2026-01-15T12:00:00Z, the time of the daemon's clock, which does not move.
 pub(crate) const NOW: Timestamp = Timestamp(1_768_478_400_000_000);
 
 /// A principal of the daemon.
@@ -64,7 +64,7 @@ impl Who {
         format!("arn:aws:iam::{ACCOUNT}:user/{}", self.name)
     }
 
-    /// What the principal signs with, for `region`.
+    /// The credentials of the principal for `region`.
     pub(crate) fn credentials(&self, region: &str) -> Credentials {
         Credentials {
             access_key_id: self.access_key_id.to_owned(),
@@ -79,11 +79,11 @@ fn secret(text: &str) -> SecretBytes {
     SecretBytes::filled(text.len(), |bytes| bytes.copy_from_slice(text.as_bytes()))
 }
 
-/// What a test wants otherwise than usual.
+/// The deviations of a test from the usual daemon.
 pub(crate) struct Setup {
     pub(crate) limits: Limits,
     pub(crate) rates: rates::Config,
-    /// Whom the peer of the Unix socket is taken for.
+    /// The principal of the peer of the Unix socket.
     pub(crate) peer: Option<Who>,
     /// Whether the peer of the Unix socket is the operator.
     pub(crate) operator: bool,
@@ -132,13 +132,13 @@ impl TlsFiles {
         fs::set_permissions(&self.config.key, narrow).unwrap();
     }
 
-    /// What client certificates are issued by; to be told before the daemon starts, and as often as
-    /// one likes then.
+    /// Sets the CA of client certificates. It must be called before the daemon starts, and may be
+    /// called again later.
     pub(crate) fn client_ca(&self, pem: &str) -> PathBuf {
         self.put("ca.pem", pem)
     }
 
-    /// What is revoked, likewise.
+    /// Sets the list of revoked certificates, under the same rule.
     pub(crate) fn client_crl(&self, pem: &str) -> PathBuf {
         self.put("crl.pem", pem)
     }
@@ -333,7 +333,7 @@ impl Daemon {
         self.tls.as_ref().expect("a daemon with TLS").1.reload();
     }
 
-    /// The same as by the timer.
+    /// Reads the files of TLS again, as the timer does.
     pub(crate) fn reload_if_changed(&self) {
         let (_, tls) = self.tls.as_ref().expect("a daemon with TLS");
         tls.reload_if_changed();
@@ -344,7 +344,7 @@ impl Daemon {
         self.tcp.to_string()
     }
 
-    /// Tells the listeners to drain.
+    /// Makes the listeners drain.
     pub(crate) fn begin_to_drain(&self) {
         self.shutdown.send(true).unwrap();
     }

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tokio::net::UnixStream;
 
-/// Between two looks at something that another process is to do.
+/// The pause between two checks for the work of another process.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// A running program, killed when dropped.
@@ -31,13 +31,13 @@ impl Dev {
         Self::start_as(limited(files), settings).unwrap()
     }
 
-    /// What it says when it does not start with so few.
+    /// Its output when it does not start with so few open files.
     pub(crate) fn refused_with_files(files: u32) -> String {
         let started = Self::start_as(limited(files), "");
         started.err().expect("a refusal")
     }
 
-    /// What it has logged, when it does not become ready.
+    /// Its log, when it does not become ready.
     fn start_as(mut program: Command, settings: &str) -> Result<Self, String> {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("keymill.toml"), settings).unwrap();
@@ -73,12 +73,12 @@ impl Dev {
         self.folder.path().join(name)
     }
 
-    /// What it has logged.
+    /// Its log.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path("daemon.log")).unwrap()
     }
 
-    /// Waits until it has logged this.
+    /// Waits until the log contains this.
     pub(crate) async fn logs(&self, what: &str) {
         within(async {
             while !self.log().contains(what) {

@@ -1,5 +1,5 @@
-//! A daemon that is told to stop: what is in flight is finished, what is new is refused, and
-//! nothing waits for ever.
+//! A daemon that is stopped: requests in progress are finished, new ones are refused, and nothing
+//! waits forever.
 
 use crate::server::daemon::{ALIAS, Daemon, PROVISIONER, Setup};
 use crate::server::wire::{Request, Wire, within};
@@ -100,7 +100,7 @@ async fn hold_4_ten_restarts_under_load_leave_no_request_without_an_answer() {
         for caller in callers {
             answered += caller.await.unwrap();
         }
-        // What was done was told.
+        // Every change was answered.
         assert_eq!(daemon.metric(of_tcp), Some(answered as f64));
     }
 }

@@ -1,5 +1,5 @@
-//! How an answer ends that fails: with a status while nothing has left, else where all can see it,
-//! and after all that was made of it.
+//! How an answer ends that fails: with a status while nothing was sent, else visibly, and after its
+//! finished part.
 
 use crate::server::batch::{ARROW, batch, lines, made};
 use crate::server::bind::{ASK, bind, of_tenant, pieces, rows_of_cut, stream};

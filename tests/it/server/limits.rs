@@ -1,4 +1,4 @@
-//! Limits on the wire: a single request is refused in the shape that SDKs retry, a batch waits.
+//! Limits on the wire: a single request is refused in the form that SDKs retry, and a batch waits.
 
 use crate::server::daemon::{ADMIN, ALIAS, Daemon, PROVISIONER, Setup};
 use crate::server::wire::Request;
@@ -40,7 +40,7 @@ async fn a_single_request_beyond_the_limit_is_refused_at_once() {
     let daemon = limited(2).await;
     let (mut tcp, mut unix) = (daemon.over_tcp().await, daemon.over_unix().await);
     let signed = mint().signed(&PROVISIONER);
-    // One principal, whichever way he comes.
+    // One principal, over either transport.
     tcp.ask(&signed).await.done();
     unix.ask(&mint()).await.done();
     for _ in 0..3 {
@@ -49,7 +49,7 @@ async fn a_single_request_beyond_the_limit_is_refused_at_once() {
         assert_eq!(message, expected);
         unix.ask(&mint()).await.refusal(400, "ThrottlingException");
     }
-    // Somebody else has a limit of his own, and the connection is as good as before.
+    // Another principal has its own limit, and the connection is as good as before.
     tcp.ask(&mint().signed(&ADMIN)).await.done();
     daemon.clock.advance(Duration::from_millis(500));
     tcp.ask(&signed).await.done();
@@ -72,8 +72,8 @@ async fn a_batch_beyond_the_limit_comes_as_fast_as_the_limit_lets_it() {
         other.ask(&mint()).await.done();
     }
     let reader = tokio::spawn(async move { wire.answer().await });
-    // The clock stands still unless somebody moves it. Half of the burst must be there again,
-    // beside the thousand keys that are left.
+    // The clock moves only when the test moves it. Half of the burst must be there again, besides
+    // the thousand keys that are left.
     while !reader.is_finished() {
         daemon.clock.advance(Duration::from_millis(10));
         tokio::task::yield_now().await;
@@ -95,7 +95,7 @@ async fn a_batch_that_waits_in_vain_ends_with_the_refusal() {
     };
     let daemon = limited_with(10, limits).await;
     let mut unix = daemon.over_unix().await;
-    // Half of the burst is there, and the clock stands still.
+    // Half of the burst is there, and the clock does not move.
     let answer = unix
         .ask(&batch(6).with("accept", "application/x-ndjson"))
         .await;

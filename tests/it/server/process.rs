@@ -51,7 +51,7 @@ async fn every_socket_has_its_mode_and_its_own_principals() {
     let answer = ask(&strangers, &decrypt).await;
     answer.refusal(400, "MissingAuthenticationTokenException");
 
-    // The operator's uid is the same everywhere here; his routes are on one socket.
+    // The operator's uid is the same on all sockets here; the admin routes are on one socket.
     let list = Request::post("/v1/admin/ListPrincipals", HOST, &json!({}));
     ask(&own, &list).await.done();
     for socket in [&pod, &desk, &strangers] {
@@ -64,7 +64,7 @@ async fn every_socket_has_its_mode_and_its_own_principals() {
 async fn a_hangup_has_the_files_of_tls_read_again() {
     let (old, new) = (Authority::new("old CA"), Authority::new("new CA"));
     let files = TlsFiles::new(&old.server());
-    // The timer has no part in this.
+    // The timer plays no part in this.
     let dev = Dev::start(&format!(
         "[tls]\ncertificate = '{}'\nkey = '{}'\nreload_seconds = 86400\n",
         files.config.certificate.display(),

@@ -1,4 +1,4 @@
-//! Methods, paths, targets, and what every answer carries.
+//! Methods, paths and targets, and the headers of every answer.
 
 use crate::server::daemon::{ADMIN, ALIAS, Daemon, PROVISIONER};
 use crate::server::wire::Request;

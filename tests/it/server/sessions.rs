@@ -1,5 +1,5 @@
-//! Sessions of roles over the wire: made by the operator, used by whoever holds them, for as long
-//! as they and their role last.
+//! Sessions of roles over the wire: the operator makes them, their holders use them, and they end
+//! with their time or their role.
 
 use crate::server::daemon::{ALIAS, Daemon, NOW, REGION};
 use crate::server::wire::Request;

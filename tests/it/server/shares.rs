@@ -1,4 +1,4 @@
-//! What is open at once, and that no principal has all of it.
+//! The number of open answers, of which no principal can have all.
 
 use crate::server::batch::{batch, lines};
 use crate::server::bind::{of_tenant, stream};
@@ -8,7 +8,7 @@ use tokio::net::UnixStream;
 
 /// More than hyper, the kernel and a chunk under way hold together.
 const MANY: u64 = 100_000;
-/// What one principal may have open: half of all.
+/// The most that one principal may have open: half of all.
 const SHARE: usize = 32;
 
 /// Sends this on connections of their own until one more is refused, reading nothing.

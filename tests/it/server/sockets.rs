@@ -1,4 +1,4 @@
-//! Who is at the other end of a Unix socket, and what the operator may do there.
+//! The caller at the other end of a Unix socket, and the operator's rights there.
 
 use crate::server::daemon::{ADMIN, ALIAS, Daemon, PROVISIONER, Setup};
 use crate::server::wire::Request;
@@ -23,7 +23,7 @@ async fn the_peer_is_the_principal_that_the_map_names() {
     let decrypt = json!({"CiphertextBlob": reply["CiphertextBlob"]});
     let answer = unix.ask(&Request::kms("Decrypt", HOST, &decrypt)).await;
     answer.refusal(400, "AccessDeniedException");
-    // The same connection serves whoever signs.
+    // The same connection serves a signed request too.
     let signed = Request::kms("Decrypt", HOST, &decrypt).signed(&ADMIN);
     let reply = unix.ask(&signed).await.done();
     assert_eq!(reply["Plaintext"].as_str().unwrap().len(), 44);
@@ -71,7 +71,7 @@ async fn whoever_is_removed_while_his_body_comes_is_a_stranger() {
             request.head()
         ))
         .await;
-        // The body is asked for: the head has been judged.
+        // The daemon asks for the body: it has accepted the head.
         let asked = wire.line_until("\r\n\r\n").await.unwrap();
         assert_eq!(asked, "HTTP/1.1 100 Continue");
     }

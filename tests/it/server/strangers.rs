@@ -1,5 +1,5 @@
-//! Connections of strangers, as many as they like: a caller that has something to ask is served at
-//! once, and nothing of the daemon's own stops.
+//! Connections without an authenticated request, as many as possible: a caller with a request is
+//! served at once, and the daemon's own work goes on.
 
 use crate::server::daemon::{ALIAS, Daemon, PROVISIONER, Setup};
 use crate::server::dev::Dev;
@@ -51,7 +51,7 @@ where
     strangers
 }
 
-/// What is done at once, and not when a stranger's time has come.
+/// The time within which a request must be served; it is shorter than the timeout of a stranger.
 async fn at_once<T>(future: impl Future<Output = T>) -> T {
     let patience = Duration::from_secs(5);
     tokio::time::timeout(patience, future).await.unwrap()
@@ -156,7 +156,7 @@ async fn hold_2_no_request_is_cut_that_was_authenticated() {
     }
 }
 
-/// What a principal of the program signs with.
+/// The credentials of a principal of the program.
 fn credentials(dev: &Dev, name: &str) -> Credentials {
     let principal = &dev.ready["principals"][name];
     let text = |name: &str| principal[name].as_str().unwrap().to_owned();
@@ -186,7 +186,7 @@ fn audit_files(dev: &Dev) -> usize {
 #[tokio::test]
 async fn hold_1_strangers_with_all_descriptors_stop_nothing() {
     const FILES: u32 = 256;
-    // This process is the strangers, and needs a descriptor for each connection.
+    // This process holds the strangers' connections, and needs a descriptor for each.
     let maximum = getrlimit(Resource::Nofile).maximum;
     let raised = Rlimit {
         current: maximum,

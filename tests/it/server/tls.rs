@@ -1,4 +1,5 @@
-//! TLS from the outside: who is let in, as whom, and what changes while it runs.
+//! TLS from the outside: which clients are accepted, as which principal, and what changes while the
+//! daemon runs.
 
 use crate::server::bind;
 use crate::server::certificates::{Authority, Client, Draft, Issued};
@@ -156,7 +157,7 @@ async fn nothing_but_tls_1_3_and_http_1_1_is_spoken() {
     other.protocols = &["h2"];
     let alert = scene.refused(&other, "protocol").await;
     assert_eq!(alert, Some(AlertDescription::NoApplicationProtocol));
-    // One who names none is taken to mean HTTP/1.1.
+    // A client that offers no protocol is taken to speak HTTP/1.1.
     other.protocols = &[];
     let mut wire = connect(&scene.daemon, &other).await.unwrap();
     wire.ask(&scene.request().signed(&PROVISIONER)).await.done();
@@ -189,7 +190,7 @@ async fn a_certificate_is_the_principal_that_its_name_is_mapped_to() {
     answer.refusal(400, "AccessDeniedException");
     let admin = scene.client_ca.client("admin");
     scene.ask(Some(&admin), &decrypt).await.done();
-    // The same connection serves whoever signs, and whoever signs wrongly is nobody.
+    // The same connection serves signed requests, and a wrong signature is refused.
     wire.ask(&decrypt.clone().signed(&ADMIN)).await.done();
     let mut broken = scene.request().signed(&PROVISIONER);
     broken.header("authorization").pop();
@@ -243,7 +244,7 @@ async fn a_certificate_that_is_not_good_is_refused_in_the_handshake() {
             ..Draft::default()
         })
     };
-    // The daemon's clock stands in January 2026.
+    // The daemon's clock is in January 2026.
     let expired = draft((2020, 1, 1), (2026, 1, 1));
     let early = draft((2026, 2, 1), (2040, 1, 1));
     let servers = scene.client_ca.server();
@@ -435,7 +436,7 @@ async fn hold_2_a_handshake_that_stalls_makes_room() {
     let scene = Scene::set(|setup, _, _| {
         setup.limits = Limits {
             connections_max: 1,
-            // Longer than the test has patience for.
+            // Longer than the test waits.
             handshake_timeout_ms: 3_600_000,
             ..Limits::default()
         };

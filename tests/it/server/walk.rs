@@ -23,7 +23,7 @@ const MISSING: &str = "NotFoundException";
 const OTHER: &str = "444455556666";
 
 /// The admin has `kms:*`, the provisioner and the consumer one action each, the grantee no policy
-/// but a grant on each key, nobody nothing, and the visitor `kms:*` in another account. Keys have
+/// but a grant on each key, `nobody` nothing, and the visitor `kms:*` in another account. Keys have
 /// the default policy.
 const CALLERS: [&str; 6] = [
     "admin",
@@ -34,15 +34,15 @@ const CALLERS: [&str; 6] = [
     "visitor",
 ];
 
-/// What each of [`CALLERS`] is answered. By ARN where an operation takes one, so that the visitor
-/// asks for what is not his.
+/// The expected answer to each of [`CALLERS`]. Keys are named by ARN where an operation takes one,
+/// so that the visitor asks for keys of the other account.
 const TABLE: [(&str, [&str; 6]); 46] = [
     ("CancelKeyDeletion", FOR_ADMIN),
     ("CreateAlias", FOR_ADMIN),
     ("CreateGrant", FOR_GRANTEE_TOO),
     ("CreateKey", AT_HOME),
     ("Decrypt", [OK, DENIED, OK, OK, DENIED, DENIED]),
-    // Names are looked up at home.
+    // Names are looked up in the caller's own account.
     ("DeleteAlias", [OK, DENIED, DENIED, DENIED, DENIED, MISSING]),
     ("DeleteImportedKeyMaterial", FOR_ADMIN),
     ("DeriveSharedSecret", FOR_ADMIN),
@@ -91,21 +91,21 @@ const FOR_GRANTEE_TOO: [&str; 6] = [OK, DENIED, DENIED, OK, DENIED, DENIED];
 const AT_HOME: [&str; 6] = [OK, DENIED, DENIED, DENIED, DENIED, OK];
 const MINTING: [&str; 6] = [OK, OK, DENIED, OK, DENIED, DENIED];
 
-/// A daemon, and those who ask it.
+/// A daemon and its callers.
 struct Walk {
     daemon: Daemon,
     credentials: Vec<(String, Credentials)>,
     scenes: AtomicUsize,
 }
 
-/// What one call is about, made for it alone.
+/// The objects of one call, made for it alone.
 struct Scene {
     number: usize,
     key: String,
     alias: String,
     grant: Value,
     blob: Value,
-    /// What is to be verified or agreed with, of a key of another kind.
+    /// A signature, a MAC or a public key of a key of another kind.
     proof: Value,
 }
 
@@ -250,7 +250,7 @@ impl Walk {
         })
     }
 
-    /// The body of a call, which is in order.
+    /// A valid body of a call.
     fn body(&self, operation: &str, scene: &Scene, caller_arn: &str) -> Value {
         let Scene {
             number,
@@ -353,11 +353,11 @@ async fn every_operation_answers_every_principal_as_the_table_says() {
                 let what = format!("{name} by {caller} over TCP {over_tcp}: {}", answer.text());
                 assert_eq!(outcome(&answer), expected, "{what}");
                 if expected == OK {
-                    // What was done is not to be done again.
+                    // A call must not depend on the one before.
                     scene = walk.scene(name).await;
                 }
             }
-            // Unsigned: a stranger over TCP, whom the map names over the socket.
+            // Unsigned: not authenticated over TCP, and the mapped principal over the socket.
             let body = walk.body(name, &scene, walk.arn("provisioner"));
             let answer = walk.ask(&Request::kms(name, &host, &body), over_tcp).await;
             let stranger = "MissingAuthenticationTokenException";

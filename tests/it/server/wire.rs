@@ -8,10 +8,10 @@ use serde_json::Value;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// What takes longer hangs.
+/// A test that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Awaits `future`, but not for ever.
+/// Awaits `future`, but not forever.
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
@@ -163,7 +163,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         within(sent).await.unwrap();
     }
 
-    /// Says that nothing more will be sent.
+    /// Signals that nothing more will be sent.
     pub(crate) async fn finish(&mut self) {
         within(self.stream.shutdown()).await.unwrap();
     }
