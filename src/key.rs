@@ -64,9 +64,10 @@ impl KeyId {
 impl fmt::Display for KeyId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let uuid = Uuid::from_bytes(self.bytes);
-        match self.multi_region {
-            true => write!(out, "mrk-{}", uuid.simple()),
-            false => uuid.hyphenated().fmt(out),
+        if self.multi_region {
+            write!(out, "mrk-{}", uuid.simple())
+        } else {
+            uuid.hyphenated().fmt(out)
         }
     }
 }

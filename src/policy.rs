@@ -1,10 +1,10 @@
-//! Authorization: the only door between a decoded request and its execution.
+//! Authorization: the only way from a decoded request to its execution.
 //!
 //! [`authorize`] asks a request for its action, resource, key and context through
-//! [`AuthorizationRequest`], and gives it back as [`Authorized`] if the caller's identity policies,
-//! the key's policy and its grants let it; [`evaluate`] says how. Policies are parsed strictly and
-//! compiled once ([`document`]); a decision allocates nothing and reads no clock: time is one of
-//! its [`Circumstances`].
+//! [`AuthorizationRequest`]. It returns the request as [`Authorized`] if the caller's identity
+//! policies, the key's policy and its grants allow it; [`evaluate`] has the rules. Policies are
+//! parsed strictly and compiled once ([`document`]). A decision allocates nothing and reads no
+//! clock: time is one of its [`Circumstances`].
 
 use crate::context::EncryptionContext;
 use crate::operation::Action;
@@ -37,38 +37,40 @@ pub use facts::{Circumstances, KeyFacts, Value, Values};
 pub use grant::{Grant, GrantParameters, KeyGrants};
 pub use principal::{Principal, PrincipalName};
 
-/// What policy asks a request; `api` types implement it.
+/// The facts of a request that policy uses; `api` types implement it.
 ///
-/// Whatever a request has must be told here: a condition on what is not told finds it absent.
+/// Every such fact of a request must be reported here: for a condition, a fact that is not reported
+/// is absent.
 pub trait AuthorizationRequest {
     /// The action.
     fn action(&self) -> Action;
-    /// The ARN of the key or alias that it is about, or `*`.
+    /// The ARN of the key or alias that the request concerns, or `*`.
     fn resource(&self) -> &str;
 
-    /// The key, for an action that a key policy decides on. `None`: identity policies alone decide.
+    /// The key, for an action on which a key policy decides. `None`: identity policies alone
+    /// decide.
     fn key(&self) -> Option<KeyFacts<'_>> {
         None
     }
 
-    /// The encryption context; for `CreateGrant` that of the new grant's constraint.
+    /// The encryption context; for `CreateGrant` the one in the new grant's constraint.
     fn context(&self) -> Option<&EncryptionContext> {
         None
     }
 
-    /// The values of a condition key that stand for members of the request, such as
+    /// The values of a condition key that are members of the request, such as
     /// [`ConditionKey::RequestAlias`] or [`ConditionKey::GranteePrincipal`].
     fn condition(&self, _: &ConditionKey) -> Values<'_> {
         Values::Absent
     }
 
-    /// The grant that a `CreateGrant` would make: a caller who is let by a grant makes none that
-    /// gives more.
+    /// The grant that a `CreateGrant` would make. A caller whose permission comes from a grant
+    /// cannot make one that allows more.
     fn new_grant(&self) -> Option<&GrantParameters> {
         None
     }
 
-    /// The grant that a `RetireGrant` would retire: it says itself who may.
+    /// The grant that a `RetireGrant` would retire; the grant itself states who may retire it.
     fn retires(&self) -> Option<&Grant> {
         None
     }
@@ -88,23 +90,23 @@ impl<R> Authorized<R> {
         &self.request
     }
 
-    /// The request, given up.
+    /// Returns the request.
     pub fn into_request(self) -> R {
         self.request
     }
 
-    /// Whether the encryption context was looked at. Where it was not, the same request is allowed
-    /// under every other context.
+    /// Whether the decision read the encryption context. If not, the same request is allowed under
+    /// every other context.
     pub fn reads_context(&self) -> bool {
         self.reads_context
     }
 
-    /// Who asked.
+    /// The caller.
     pub fn principal(&self) -> &Arc<Principal> {
         &self.principal
     }
 
-    /// What allowed it.
+    /// The statement or grant that allowed it.
     pub fn allowed(&self) -> Allowed {
         self.allowed
     }
@@ -113,25 +115,25 @@ impl<R> Authorized<R> {
 /// A kind of policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PolicyKind {
-    /// The caller's.
+    /// An identity policy, of the caller.
     Identity,
-    /// The key's.
+    /// The key policy, of the key.
     Key,
 }
 
 /// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
-    /// No statement allows it; a policy of this kind would have had to.
+    /// No statement allows it; a policy of this kind would have to.
     NoAllow(PolicyKind),
     /// A statement denies it.
     ExplicitDeny(StatementId),
-    /// It takes more steps than a decision may: see [`steps`].
+    /// The decision takes more steps than it may: see [`steps`].
     TooManySteps,
 }
 
 impl Denied {
-    /// The end of the message of `AccessDeniedException`, behind action and resource.
+    /// The end of the message of `AccessDeniedException`, after the action and the resource.
     #[must_use]
     pub fn reason(self, action: Action) -> impl fmt::Display {
         fmt::from_fn(move |out| match self {
@@ -152,7 +154,7 @@ impl Denied {
                     StatementId::Key { .. } => PolicyKind::Key,
                     _ => PolicyKind::Identity,
                 };
-                // As AWS has it: "an identity-based", "a resource-based".
+                // AWS writes "an identity-based" and "a resource-based".
                 let article = if kind == PolicyKind::Key { "a" } else { "an" };
                 write!(
                     out,
@@ -193,8 +195,7 @@ pub fn authorize<R: AuthorizationRequest>(
     })
 }
 
-/// Decides without letting anything through: what would be answered to `request`, and by which
-/// statement.
+/// Decides without executing anything: the answer to `request`, and the statement that decides.
 ///
 /// # Errors
 /// [`Denied`].
@@ -207,7 +208,8 @@ pub fn check(
 }
 
 impl StatementId {
-    /// As an operator reads it: the policy, and the statement's `Sid` or place, counted from 1.
+    /// A description for operators: the policy, and the statement's `Sid` or its number, counted
+    /// from 1.
     #[must_use]
     pub fn describe(self, principal: &Principal, key_policy: Option<&KeyPolicy>) -> String {
         let named = |statements: Option<&[statement::Statement]>, at: usize| {

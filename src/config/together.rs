@@ -28,7 +28,7 @@ impl Config {
     }
 
     fn paths_mut(&mut self) -> Vec<(String, &mut PathBuf)> {
-        let paths = [
+        let fixed = [
             ("store.path", &mut self.store.path),
             ("store.root_key", &mut self.store.root_key),
             ("listen.socket", &mut self.listen.socket),
@@ -38,7 +38,7 @@ impl Config {
             ("tls.client_ca", &mut self.tls.client_ca),
             ("tls.client_crl", &mut self.tls.client_crl),
         ];
-        let paths = paths.map(|(key, path)| (key.to_owned(), path));
+        let paths = fixed.map(|(key, path)| (key.to_owned(), path));
         let sockets = self.sockets.iter_mut();
         let sockets =
             sockets.map(|(name, socket)| (format!("sockets.{name}.path"), &mut socket.path));

@@ -1,5 +1,5 @@
-//! An ARN whose parts are patterns. Parts are matched one by one: a wildcard does not reach over
-//! the colon into the next part.
+//! An ARN whose parts are patterns. The parts are matched one by one: a wildcard does not extend
+//! over the colon into the next part.
 
 use crate::key::arn::Arn;
 use crate::policy::error::InvalidPolicy;
@@ -11,7 +11,7 @@ use crate::policy::wildcard::Case;
 pub(super) struct ArnPattern([Template; 5]);
 
 impl ArnPattern {
-    /// An ARN with wildcards and variables in any part after `arn:`.
+    /// Compiles an ARN with wildcards and variables in any part after `arn:`.
     pub(super) fn compile(text: &str, variables: bool) -> Result<Self, InvalidPolicy> {
         let not_an_arn = || {
             InvalidPolicy::new(format!(

@@ -1,10 +1,10 @@
-//! Conditions of a statement: every one of them must hold.
+//! The conditions of a statement, all of which must hold.
 //!
-//! A key that is absent fails a condition, unless its operator is negated or ends in `IfExists`;
-//! `Null` asks for the absence itself. Where a key of one value has several, because a request has
-//! context pairs or tags whose names differ only in case, an allow needs the condition to hold for
-//! every value, and a deny takes any. The same goes for a multivalued key without set operator,
-//! which AWS asks not to write.
+//! A key that is absent fails a condition, unless the operator is negated or ends in `IfExists`;
+//! `Null` tests for the absence itself. A single-valued key can have several values, because a
+//! request may have context pairs or tags whose names differ only in case. Then an allow needs the
+//! condition to hold for every value, and a deny needs one. The same rule applies to a multivalued
+//! key without a set operator, which AWS advises against.
 //!
 //! Source: AWS IAM, "IAM JSON policy elements: Condition operators" and "Set operators for
 //! multivalued context keys",
@@ -25,7 +25,7 @@ use operator::{Operands, Operator};
 
 /// A condition, compiled.
 pub(super) enum Condition {
-    /// Whether the key is absent must be as stated.
+    /// The key must be absent, or must be present.
     Null {
         key: ConditionKey,
         absent: bool,
@@ -47,8 +47,8 @@ enum SetOperator {
     AnyValue,
 }
 
-/// Aliases of a key at most; what is said of the aliases of a key that has more does not count in
-/// its favour.
+/// The most aliases of a key. If a key has more, conditions on its aliases do not count in the
+/// caller's favour.
 const ALIASES_OF_KEY_MAX: usize = 50;
 
 impl Condition {
@@ -155,6 +155,7 @@ impl Comparison {
             };
             holding += usize::from(holds);
         });
+        // The key is absent.
         if values == 0 {
             return match self.set {
                 Some(SetOperator::AllValues) => true,
@@ -165,6 +166,7 @@ impl Comparison {
         if self.key == ConditionKey::ResourceAliases && values > ALIASES_OF_KEY_MAX {
             return effect == Effect::Deny;
         }
+        // Several values: whether one of them is enough, or all must hold. See the module.
         let any = match self.set {
             Some(set) if self.key.is_multivalued() => set == SetOperator::AnyValue,
             _ => effect == Effect::Deny,

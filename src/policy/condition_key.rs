@@ -1,5 +1,5 @@
-//! Condition keys: names of facts. Without regard to case, and each of them known: a misspelt key
-//! would never be in a request.
+//! Condition keys: the names of facts. Case is ignored. Unknown names are refused, because a
+//! misspelt key would never be in a request.
 //!
 //! Sources: AWS KMS Developer Guide, "AWS KMS condition keys",
 //! <https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html>; AWS IAM, "AWS
@@ -8,7 +8,7 @@
 
 use crate::policy::error::{InvalidPolicy, refuse};
 
-/// A condition key. Those with a name behind a colon or slash carry it.
+/// A condition key. A key with a name after a colon or slash carries that name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConditionKey {
     /// `aws:CurrentTime`
@@ -115,8 +115,8 @@ pub enum ConditionKey {
     WrappingAlgorithm,
     /// `kms:WrappingKeySpec`
     WrappingKeySpec,
-    /// Another service's, or a global one about what does not exist here (organizations, networks
-    /// of AWS, services as callers): never in a request.
+    /// A key of another service, or a global key for a feature that does not exist here
+    /// (organizations, AWS networks, services as callers). It is never in a request.
     Inapplicable,
 }
 
@@ -139,7 +139,7 @@ impl ConditionKey {
         key.map_or_else(|| refuse(format!("unknown condition key {text:?}")), Ok)
     }
 
-    /// Whether AWS calls it multivalued: a set operator says how its values are compared.
+    /// Whether AWS calls it multivalued: a set operator then decides how its values are compared.
     #[must_use]
     pub fn is_multivalued(&self) -> bool {
         matches!(
@@ -185,7 +185,7 @@ fn global(name: &str) -> Option<ConditionKey> {
     })
 }
 
-/// Global keys of what does not exist here, in lower case.
+/// Global keys for features that do not exist here, in lower case.
 const INAPPLICABLE: [&str; 31] = [
     "assumedroot",
     "calledvia",
@@ -222,7 +222,7 @@ const INAPPLICABLE: [&str; 31] = [
 
 fn of_kms(name: &str) -> Option<ConditionKey> {
     if let Some((kind, rest)) = name.split_once(':') {
-        // The name of a context pair may have colons, as in `aws:s3:arn`.
+        // The name of a context pair may contain colons, as in `aws:s3:arn`.
         return match kind.to_ascii_lowercase().as_str() {
             _ if rest.is_empty() => None,
             "encryptioncontext" => Some(ConditionKey::EncryptionContext(rest.into())),

@@ -1,9 +1,10 @@
-//! Policy JSON to typed statements; strict, one grammar for identity policies and key policies.
+//! Parses policy JSON into typed statements: strictly, with one grammar for identity policies and
+//! key policies.
 //!
-//! The grammar is the IAM policy language: what is not understood is refused with its place,
-//! because an element that is skipped changes what a policy means. Where AWS takes what can only be
-//! a mistake (a variable in a policy of the version without variables, an unknown condition key),
-//! this refuses it too.
+//! The grammar is the IAM policy language. An element that is not understood is refused with its
+//! place, because skipping it would change the meaning of the policy. AWS accepts some elements
+//! that can only be mistakes (a variable in a policy whose version has none, an unknown condition
+//! key); these are refused too.
 //!
 //! Sources: AWS IAM, "Grammar of the IAM JSON policy language",
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html>; AWS KMS
@@ -20,27 +21,27 @@ use crate::policy::statement::{
     List, PrincipalPattern, ResourcePattern, Statement, compile_action,
 };
 
-/// Bytes of a document at most: the quota of AWS KMS for a key policy.
+/// The most bytes of a document: the quota of AWS KMS for a key policy.
 const BYTES_MAX: usize = 32_768;
-/// Statements of a document at most: every decision may walk them all.
+/// The most statements of a document: a decision may read them all.
 const STATEMENTS_MAX: usize = 128;
 
-/// A parsed identity policy: it speaks of whom it is attached to.
+/// A parsed identity policy. It applies to the principals that it is attached to.
 pub struct PolicyDocument {
     source: Box<str>,
     pub(super) statements: Box<[Statement]>,
 }
 
-/// A parsed key policy: it speaks of the key that it is attached to, and names whom it lets.
+/// A parsed key policy. It applies to the key that it is attached to, and names principals.
 pub struct KeyPolicy {
     source: Box<str>,
     pub(super) statements: Box<[Statement]>,
 }
 
 impl PolicyDocument {
-    /// Bytes of a document at most.
+    /// The most bytes of a document.
     pub const BYTES_MAX: usize = BYTES_MAX;
-    /// Statements of a document at most.
+    /// The most statements of a document.
     pub const STATEMENTS_MAX: usize = STATEMENTS_MAX;
 
     /// Parses and compiles the JSON text; an unknown element is an error.
@@ -63,9 +64,9 @@ impl PolicyDocument {
 impl KeyPolicy {
     /// The only name that a key policy has.
     pub const NAME: &str = "default";
-    /// Bytes of a document at most.
+    /// The most bytes of a document.
     pub const BYTES_MAX: usize = BYTES_MAX;
-    /// `Sid` of the default policy's statement.
+    /// The `Sid` of the default policy's statement.
     pub(super) const DEFAULT_SID: &str = "Enable IAM User Permissions";
 
     /// Parses and compiles the JSON text; an unknown element is an error.
@@ -84,8 +85,8 @@ impl KeyPolicy {
         &self.source
     }
 
-    /// Whom its statements name: accounts, users, roles, sessions and federated users, as often as
-    /// they are named.
+    /// The principals that its statements name: accounts, users, roles, sessions and federated
+    /// users, each as often as it is named.
     pub fn principals(&self) -> impl Iterator<Item = &PrincipalName> {
         let patterns = self.statements.iter().flat_map(|found| &found.principals);
         patterns.filter_map(|pattern| match pattern {
@@ -94,8 +95,8 @@ impl KeyPolicy {
         })
     }
 
-    /// The text of the policy that a key has for which none was given: the account's identity
-    /// policies decide.
+    /// The text of the policy of a key for which none was given: the account's identity policies
+    /// decide.
     ///
     /// Source: AWS KMS Developer Guide, "Default key policy", for keys created programmatically.
     #[must_use]
@@ -173,6 +174,7 @@ fn statement(
     let Json::Object(members) = statement else {
         return refuse("not an object");
     };
+    // Every element may occur in any order; what is missing is reported after all were read.
     let (mut sid, mut effect, mut principals, mut conditions) = (None, None, None, None);
     let (mut actions, mut resources) = (Element::new("Action"), Element::new("Resource"));
     for (name, value) in members {
@@ -193,7 +195,7 @@ fn statement(
             })?,
             ("Principal" | "NotPrincipal", _) if grammar == Grammar::Identity => {
                 return refuse(format!(
-                    "{name} is not supported in identity policies: they speak of whom they are attached to"
+                    "{name} is not supported in identity policies: they apply to the principals that they are attached to"
                 ));
             }
             ("Principal", value) => {

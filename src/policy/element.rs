@@ -1,13 +1,13 @@
-//! Elements of a policy that say how the others are read.
+//! The elements of a policy that decide how the others are read.
 
-/// What a statement that applies does.
+/// The effect of a statement that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     Allow,
     Deny,
 }
 
-/// Which elements a statement has.
+/// The set of elements that a statement may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Grammar {
     Identity,

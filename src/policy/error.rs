@@ -1,4 +1,4 @@
-//! A policy that is refused.
+//! The error of a policy that is refused.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::fmt;
 #[derive(Debug, PartialEq, Eq)]
 pub struct InvalidPolicy {
     reason: String,
-    /// As AWS KMS says it, where that is known.
+    /// The message of AWS KMS, where it is known.
     of_kms: Option<&'static str>,
 }
 
@@ -34,14 +34,14 @@ impl InvalidPolicy {
         }
     }
 
-    /// With the place before the reason.
+    /// Puts the place before the reason.
     pub(super) fn at(mut self, place: &str) -> Self {
         self.reason = format!("{place}: {}", self.reason);
         self
     }
 
-    /// The message of `MalformedPolicyDocumentException`: as AWS KMS has it where that is known,
-    /// else place and reason.
+    /// The message of `MalformedPolicyDocumentException`: that of AWS KMS where it is known, else
+    /// place and reason.
     #[must_use]
     pub fn message(&self) -> Cow<'static, str> {
         match self.of_kms {

@@ -1,13 +1,13 @@
 //! The pure decision function.
 //!
-//! AUTH-1: a deny of any policy wins, wherever it stands, over grants too, and the absence of an
-//! allow is a deny.
+//! AUTH-1: a deny in any policy wins, also over grants, and the absence of an allow is a deny.
 //!
-//! What is about no key (`CreateKey`, the listings, `GenerateRandom`, an alias) is decided by
-//! identity policies alone. For a key they are never enough: an allow of the key policy lets whom
-//! it names, and an allow that names the account lets the identity policies of that account decide;
-//! a grant lets its grantee. A caller of another account needs an identity policy of his own beside
-//! what the key's policy gives, and only operations that AWS KMS lets cross accounts.
+//! A request without a key (`CreateKey`, the listings, `GenerateRandom`, an alias) is decided by
+//! identity policies alone. For a key they are never enough. An allow of the key policy that names
+//! the caller is enough. An allow of the key policy that names the account lets the identity
+//! policies of that account decide. A grant allows its grantee. A caller of another account also
+//! needs an allow in its own identity policies, and may only call operations that AWS KMS lets
+//! cross accounts.
 //!
 //! Sources: AWS KMS Developer Guide, "Troubleshooting key access",
 //! <https://docs.aws.amazon.com/kms/latest/developerguide/policy-evaluation.html>, "Key policies in
@@ -24,36 +24,36 @@ use crate::policy::principal::name::Naming;
 use crate::policy::statement::Statement;
 use crate::policy::{Denied, PolicyKind};
 
-/// What decided: a statement by its policy and place, or a grant.
+/// The statement, by its policy and number, or the grant that decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatementId {
-    /// A statement of one of the caller's identity policies; both counted from 0.
+    /// A statement of one of the caller's identity policies. Both numbers count from 0.
     Identity {
-        /// Which of [`crate::policy::Principal::policies`].
+        /// The index in [`crate::policy::Principal::policies`].
         policy: usize,
-        /// Which of its statements.
+        /// The index of the statement in it.
         statement: usize,
     },
     /// A statement of the key policy, counted from 0.
     Key {
-        /// Which of its statements.
+        /// The index of the statement.
         statement: usize,
     },
     /// The one statement of the default key policy.
     DefaultKeyPolicy,
     /// A grant.
     Grant(GrantId),
-    /// None: the account's root user may do whatever no deny forbids.
+    /// No statement: the account's root user may do everything that no deny forbids.
     Root,
 }
 
 /// Why a request is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowed {
-    /// What allows it.
+    /// The statement or grant that allows it.
     pub by: StatementId,
-    /// What lets that decide: a statement of the key policy that names the caller's account, or for
-    /// a caller of another account himself; or a grant to his account.
+    /// The statement of the key policy or the grant that lets an identity policy decide. It names
+    /// the caller's account, or the caller itself when it belongs to another account.
     pub under: Option<StatementId>,
 }
 
@@ -63,13 +63,13 @@ impl Allowed {
     }
 }
 
-/// Decides, or denies what takes too many steps: what was found by then decides nothing.
+/// Decides. A decision that takes too many steps is a deny, whatever was found before.
 pub(super) fn decide(facts: &Facts<'_>) -> Result<Allowed, Denied> {
     let decided = by_policies(facts);
-    match facts.steps.are_spent() {
-        true => Err(Denied::TooManySteps),
-        false => decided,
+    if facts.steps.are_spent() {
+        return Err(Denied::TooManySteps);
     }
+    decided
 }
 
 fn by_policies(facts: &Facts<'_>) -> Result<Allowed, Denied> {
@@ -79,6 +79,7 @@ fn by_policies(facts: &Facts<'_>) -> Result<Allowed, Denied> {
             .map(Allowed::by)
             .ok_or(Denied::NoAllow(PolicyKind::Identity));
     };
+    // Within the key's account, the operator is bound by its own policies alone.
     let own = key.account == facts.principal.account;
     if own && facts.principal.kind() == PrincipalKind::Operator {
         return identity
@@ -90,16 +91,19 @@ fn by_policies(facts: &Facts<'_>) -> Result<Allowed, Denied> {
     if let Some(grant) = facts.request.retires() {
         return retire(grant, facts, with_identity);
     }
+    // From another account only some operations can be called at all.
     if !own && !facts.action.crosses_accounts() || facts.action.about() == About::Grant {
         return Err(Denied::NoAllow(PolicyKind::Key));
     }
-    if let Some(by) = key_policy.himself.filter(|_| own) {
+    if own && let Some(by) = key_policy.caller {
         return Ok(Allowed::by(by));
     }
-    let half = key_policy.himself.or(key_policy.account);
+    // The key policy is one half of a permission; an identity policy is the other.
+    let half = key_policy.caller.or(key_policy.account);
     if let Some(allowed) = half.and_then(|half| with_identity(Some(half))) {
         return Ok(allowed);
     }
+    // The policies do not allow it; a grant may.
     let granted = key.grants.and_then(|grants| {
         let new = facts.request.new_grant();
         let (principal, context) = (facts.principal, facts.context());
@@ -110,6 +114,7 @@ fn by_policies(facts: &Facts<'_>) -> Result<Allowed, Denied> {
         Some((id, GrantAnswer::WithIdentityPolicy)) => with_identity(Some(StatementId::Grant(id))),
         Some((_, GrantAnswer::No)) | None => None,
     };
+    // The refusal names the kind of policy whose allow is missing.
     let missing = if half.is_some() || granted.is_some() {
         PolicyKind::Identity
     } else {
@@ -118,7 +123,7 @@ fn by_policies(facts: &Facts<'_>) -> Result<Allowed, Denied> {
     allowed.ok_or(Denied::NoAllow(missing))
 }
 
-/// `RetireGrant` is the grant's to allow, and no key policy's.
+/// Decides on `RetireGrant`, which the grant itself allows and no key policy.
 fn retire(
     grant: &Grant,
     facts: &Facts<'_>,
@@ -134,7 +139,7 @@ fn retire(
     }
 }
 
-/// What the caller's own policies allow; a deny ends it.
+/// The allow in the caller's own policies; a deny there ends the decision.
 fn identity_policies(facts: &Facts<'_>) -> Result<Option<StatementId>, Denied> {
     let root = facts.principal.kind() == PrincipalKind::Root;
     let mut allowed = root.then_some(StatementId::Root);
@@ -154,12 +159,12 @@ fn identity_policies(facts: &Facts<'_>) -> Result<Option<StatementId>, Denied> {
     Ok(allowed)
 }
 
-/// What the key policy allows.
+/// The allows in the key policy.
 #[derive(Default)]
 struct KeyHalf {
     /// An allow that names the caller.
-    himself: Option<StatementId>,
-    /// An allow that names his account.
+    caller: Option<StatementId>,
+    /// An allow that names the caller's account.
     account: Option<StatementId>,
 }
 
@@ -176,7 +181,7 @@ fn key_policy(facts: &Facts<'_>, key: KeyFacts<'_>) -> Result<KeyHalf, Denied> {
         match (found.effect, naming(found, facts)) {
             (_, Naming::Not) => {}
             (Effect::Deny, _) => return Err(Denied::ExplicitDeny(id)),
-            (Effect::Allow, Naming::Himself) => half.himself = half.himself.or(Some(id)),
+            (Effect::Allow, Naming::Principal) => half.caller = half.caller.or(Some(id)),
             (Effect::Allow, Naming::Account) => half.account = half.account.or(Some(id)),
         }
     }

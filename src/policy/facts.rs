@@ -1,4 +1,4 @@
-//! What is known of a request when it is decided on: the caller, the key, the circumstances, and
+//! The facts about a request on which a decision rests: the caller, the key, the circumstances, and
 //! the request's own members.
 //!
 //! Facts are borrowed and looked up by name: a decision copies nothing.
@@ -18,25 +18,25 @@ use std::cell::{Cell, OnceCell};
 use std::fmt::{self, Write};
 use std::net::IpAddr;
 
-/// How a call came in.
+/// The circumstances of a call.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances<'a> {
     /// The time of day.
     pub now: Timestamp,
     /// Where the connection comes from; `None` for a Unix socket.
     pub source_ip: Option<IpAddr>,
-    /// Whether nobody could read it on its way.
+    /// Whether the call could not be read on its way.
     pub secure_transport: bool,
     /// The daemon's Region, such as `us-east-1`.
     pub region: &'a str,
 }
 
-/// The KMS key that a request is about, as far as policy asks.
+/// The facts about a request's KMS key that policy needs.
 #[derive(Clone, Copy)]
 pub struct KeyFacts<'a> {
     /// The account that it belongs to.
     pub account: AccountId,
-    /// Its key policy; `None` for the default policy, which lets the account's identity policies
+    /// Its key policy; `None` for the default policy, with which the account's identity policies
     /// decide.
     pub policy: Option<&'a KeyPolicy>,
     /// Its grants.
@@ -49,7 +49,7 @@ pub struct KeyFacts<'a> {
     pub origin: KeyOrigin,
     /// `MultiRegionKeyType` of a multi-Region key: `PRIMARY` or `REPLICA`.
     pub multi_region: Option<&'a str>,
-    /// The aliases that name it.
+    /// The aliases that refer to it.
     pub aliases: &'a [AliasName],
     /// Its tags.
     pub tags: &'a [Tag],
@@ -70,36 +70,36 @@ pub enum Value<'a> {
     Address(IpAddr),
 }
 
-/// What a request has for a condition key.
+/// The values that a request has for a condition key.
 #[derive(Clone, Copy, Debug)]
 pub enum Values<'a> {
-    /// Nothing: the key is not in the request.
+    /// The key is not in the request.
     Absent,
     /// The value of a single-valued key.
     One(Value<'a>),
-    /// The values of a multivalued key; none is as good as absent.
+    /// The values of a multivalued key; an empty list counts as absent.
     Many(&'a [&'a str]),
 }
 
-/// A key of one value has several: names that differ only in case.
+/// A single-valued key has several values, under names that differ only in case.
 pub(super) struct Ambiguous;
 
-/// Everything that one decision looks at.
+/// All facts of one decision.
 pub(super) struct Facts<'a> {
     pub(super) principal: &'a Principal,
     pub(super) request: &'a dyn AuthorizationRequest,
     pub(super) action: Action,
-    /// Split when first asked for: most statements of key policies speak of `*`.
+    /// Split at the first use: most statements of key policies have the resource `*`.
     arn: OnceCell<Option<Arn<'a>>>,
     pub(super) key: Option<KeyFacts<'a>>,
     context: Option<&'a EncryptionContext>,
-    /// Whether anything has asked for the context.
+    /// Whether the decision has read the context.
     reads_context: Cell<bool>,
     circumstances: &'a Circumstances<'a>,
     pub(super) steps: Steps,
 }
 
-/// Steps that looking at a pair of a context costs, and at a tag.
+/// The steps of reading a pair of a context, or a tag.
 const PAIR_STEPS: usize = 2;
 
 impl<'a> Facts<'a> {
@@ -127,8 +127,8 @@ impl<'a> Facts<'a> {
         self.context
     }
 
-    /// Whether the decision so far has looked at the context: if not, it is the same under every
-    /// other.
+    /// Whether the decision has read the context so far. If not, it is the same under every other
+    /// context.
     pub(super) fn reads_context(&self) -> bool {
         self.reads_context.get()
     }
@@ -140,8 +140,8 @@ impl<'a> Facts<'a> {
 
     /// Calls `visit` with each value of `key`.
     ///
-    /// Names of context pairs and tags are compared without regard to ASCII case here, so that a
-    /// key of one value in AWS's words has several where a request has names that differ only in
+    /// Names of context pairs and tags are compared without regard to ASCII case here. So a key
+    /// that AWS calls single-valued has several values if a request has names that differ only in
     /// case.
     pub(super) fn each(&self, key: &ConditionKey, visit: &mut dyn FnMut(Value<'a>)) {
         self.steps.spend(PAIR_STEPS);
@@ -155,8 +155,8 @@ impl<'a> Facts<'a> {
                 }
             }
             ConditionKey::EncryptionContextKeys => {
-                let pairs = self.context().into_iter();
-                let pairs = pairs.flat_map(|context| context.pairs());
+                let contexts = self.context().into_iter();
+                let pairs = contexts.flat_map(|context| context.pairs());
                 pairs.for_each(|(name, _)| visit(Value::Text(name)));
             }
             ConditionKey::PrincipalTag(name) => self.tags(self.principal.tags(), name, visit),
@@ -188,7 +188,7 @@ impl<'a> Facts<'a> {
             .for_each(|tag| visit(Value::Text(&tag.value)));
     }
 
-    /// The value that a policy variable stands for, if its key has any.
+    /// The single value of a policy variable's key; `None` when the key is absent.
     pub(super) fn one(&self, key: &ConditionKey) -> Result<Option<Value<'a>>, Ambiguous> {
         let (mut first, mut count) = (None, 0);
         self.each(key, &mut |value| {
@@ -201,8 +201,8 @@ impl<'a> Facts<'a> {
         Ok(first)
     }
 
-    /// What does not come from the request's members: `None` if they have it, `Some(None)` if it is
-    /// absent.
+    /// The value of a key that is not a member of the request: `None` for members of the request,
+    /// `Some(None)` when the value is absent.
     fn computed(&self, key: &ConditionKey) -> Option<Option<Value<'a>>> {
         let text = |text: Option<&'a str>| Some(text.map(Value::Text));
         let principal = self.principal;
@@ -237,7 +237,7 @@ impl<'a> Facts<'a> {
                     .map(|arn| arn.account)
                     .filter(|account| !account.is_empty()),
             ),
-            // Nobody calls in another's name.
+            // No service calls on behalf of another principal here.
             ConditionKey::ViaService | ConditionKey::Inapplicable => Some(None),
             _ => self
                 .key
@@ -253,7 +253,7 @@ impl<'a> Facts<'a> {
             ConditionKey::KeyOrigin => Some(Value::Text(facts.origin.name())),
             ConditionKey::MultiRegion => Some(Value::Bool(facts.multi_region.is_some())),
             ConditionKey::MultiRegionKeyType => facts.multi_region.map(Value::Text),
-            // A symmetric key has one algorithm, whether the request names it or not.
+            // A symmetric key has one algorithm, whether or not the request names it.
             ConditionKey::EncryptionAlgorithm
                 if self.action.encrypts() && facts.spec == KeySpec::Symmetric =>
             {
@@ -263,7 +263,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// To the second, as policies are written.
+    /// The time to the second, the precision of policies.
     fn now(&self) -> Timestamp {
         Timestamp(self.circumstances.now.unix_seconds() * 1_000_000)
     }
@@ -274,7 +274,7 @@ fn seconds<'a>(time: Timestamp) -> Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// As text: what string operators compare and what takes the place of a variable.
+    /// The value as text, for string operators and for policy variables.
     pub(super) fn text(self) -> ValueText<'a> {
         match self {
             Self::Text(text) => ValueText::Borrowed(text),
@@ -309,13 +309,13 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// Bytes of the longest value: an IPv6 address has 45 at most, a time 25, a number 20.
+    /// The bytes of the longest value: an IPv6 address has at most 45, a time 25, a number 20.
     const BYTES_MAX: usize = 48;
 
     fn with<'a>(write: impl FnOnce(&mut Self) -> fmt::Result) -> ValueText<'a> {
         let (bytes, len) = ([0; Self::BYTES_MAX], 0);
         let mut written = Self { bytes, len };
-        // What a value has to say fits: see `Self::BYTES_MAX`.
+        // Every value fits: see `Self::BYTES_MAX`.
         let _fits = write(&mut written);
         ValueText::Written(written)
     }

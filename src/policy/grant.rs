@@ -1,15 +1,15 @@
-//! Grants: what a principal may do with one key, beside the policies. They only ever allow.
+//! Grants: what a principal may do with one key, besides the policies. A grant only allows.
 //!
-//! A grant is made of parameters that were checked ([`GrantParameters`]), so that one that exists
-//! is well-formed. Names of context pairs in a constraint are compared without regard to ASCII
-//! case, values exactly; where a request has names that differ only in case, every such value must
-//! be the constraint's.
+//! A grant is made from parameters that were checked ([`GrantParameters`]), so every grant is
+//! well-formed. Names of context pairs in a constraint are compared without regard to ASCII case,
+//! values exactly. If a request has names that differ only in case, each of their values must be
+//! that of the constraint.
 //!
 //! Sources: AWS KMS API Reference, "CreateGrant" and "GrantConstraints"; AWS KMS Developer Guide,
 //! "Grants in AWS KMS",
 //! <https://docs.aws.amazon.com/kms/latest/developerguide/grants.html>.
 //!
-//! What this module does not do: it seals and opens no grant tokens.
+//! This module does not seal or open grant tokens.
 
 use crate::clock::Timestamp;
 use crate::context::EncryptionContext;
@@ -38,9 +38,9 @@ use operations::has_context;
 pub struct Grant {
     /// Its id.
     pub id: GrantId,
-    /// The key that it is bound to.
+    /// The key that it belongs to.
     pub key: KeyId,
-    /// Whom it lets, what, and on which condition.
+    /// The grantee, the operations and the constraint.
     pub parameters: GrantParameters,
     /// The account under which it was made.
     pub issuing_account: AccountId,
@@ -48,7 +48,7 @@ pub struct Grant {
     pub creation_date: Timestamp,
 }
 
-/// What a grant says, checked.
+/// The parameters of a grant, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrantParameters {
     grantee: PrincipalName,
@@ -58,7 +58,7 @@ pub struct GrantParameters {
     name: Option<GrantName>,
 }
 
-/// What the encryption context of a request must be.
+/// The required encryption context of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GrantConstraint {
     /// Exactly these pairs.
@@ -84,29 +84,29 @@ pub struct Draft<'a> {
     pub name: Option<&'a GrantName>,
 }
 
-/// Parameters that make no grant.
+/// Why parameters do not make a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidGrant {
-    /// The grantee is no account, user, role, session or federated user.
+    /// The grantee is not an account, user, role, session or federated user.
     #[error(
         "the grantee principal is not the ARN of an account, a user, a role, a session of a role or a federated user"
     )]
     Grantee,
-    /// Nor is the retiring principal.
+    /// The retiring principal is not one of these.
     #[error(
         "the retiring principal is not the ARN of an account, a user, a role, a session of a role or a federated user"
     )]
     RetiringPrincipal,
-    /// It would let do nothing.
+    /// It has no operation.
     #[error("a grant needs at least one operation")]
     NoOperation,
-    /// It would let make grants that let do nothing.
+    /// Its only operation is `CreateGrant`, so grants made from it could allow nothing.
     #[error("Grants must not contain only the CreateGrant operation.")]
     OnlyCreateGrant,
     /// A key of this spec and usage has no such operation.
     #[error("the operation {} is not one of the key's", .0.bare_name())]
     Operation(Action),
-    /// Both kinds of constraint, or one twice; even if one is empty.
+    /// It has both kinds of constraint, or one of them twice, even if one is empty.
     #[error("More than one constraint supplied")]
     TwoConstraints,
     /// Only operations under a symmetric encryption key have an encryption context.
@@ -118,31 +118,32 @@ pub enum InvalidGrant {
     /// A value of more than [`GrantConstraint::VALUE_CHARACTERS_MAX`] characters.
     #[error("a value of a constraint has at most 384 characters")]
     Value,
-    /// Names that differ only in case: no request could satisfy both.
+    /// Two names differ only in case: no request could satisfy both.
     #[error("names of a constraint differ only in case")]
     Names,
-    /// Made from a grant, and more than that one gives.
+    /// It is made from a grant and allows more than that grant.
     #[error(
         "a grant made from a grant gives no more operations, and is constrained at least as strictly"
     )]
     MoreThanParent,
 }
 
-/// Whether a grant lets a principal.
+/// Whether a grant allows a principal to act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GrantAnswer {
-    /// It does not speak of this.
+    /// The grant does not apply.
     No,
-    /// It names his account: it lets him if an identity policy of his allows the action too.
+    /// The grant names the account of the principal, which also needs an allow in its identity
+    /// policies.
     WithIdentityPolicy,
-    /// It lets him.
+    /// The grant allows it.
     Yes,
 }
 
 impl GrantConstraint {
-    /// Pairs of a constraint.
+    /// The most pairs of a constraint.
     pub const PAIRS_MAX: usize = 8;
-    /// Characters of a value.
+    /// The most characters of a value.
     pub const VALUE_CHARACTERS_MAX: usize = 384;
 
     /// `GrantConstraintType` in conditions: the constraint's name.
@@ -162,13 +163,13 @@ impl GrantConstraint {
         }
     }
 
-    /// Whether a request with this context satisfies it.
+    /// Whether a request with this context satisfies the constraint.
     #[must_use]
     pub fn holds(&self, context: &EncryptionContext) -> bool {
         self.holds_in(context, &Steps::unbounded())
     }
 
-    /// The same, with its steps counted.
+    /// Does what [`Self::holds`] does, and counts the steps.
     fn holds_in(&self, context: &EncryptionContext, steps: &Steps) -> bool {
         contains(context, self.pairs(), steps)
             && match self {
@@ -177,7 +178,7 @@ impl GrantConstraint {
             }
     }
 
-    /// Whether whatever satisfies this one satisfies `other` as well.
+    /// Whether every context that satisfies this constraint also satisfies `other`.
     fn is_as_strict_as(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Equals(pairs) | Self::Subset(pairs), Self::Subset(_)) => other.holds(pairs),
@@ -221,7 +222,7 @@ fn contains(context: &EncryptionContext, pairs: &EncryptionContext, steps: &Step
 }
 
 impl GrantParameters {
-    /// Checks a draft, as far as that does not depend on the key.
+    /// Checks a draft, except for the rules that depend on the key.
     ///
     /// # Errors
     /// [`InvalidGrant`].
@@ -275,25 +276,25 @@ impl GrantParameters {
         Ok(())
     }
 
-    /// Whom it lets.
+    /// The grantee.
     #[must_use]
     pub fn grantee(&self) -> &PrincipalName {
         &self.grantee
     }
 
-    /// Who may retire it, beside others.
+    /// A principal that may retire it, besides others.
     #[must_use]
     pub fn retiring_principal(&self) -> Option<&PrincipalName> {
         self.retiring_principal.as_ref()
     }
 
-    /// What it lets do.
+    /// The operations that it allows.
     #[must_use]
     pub fn operations(&self) -> GrantOperations {
         self.operations
     }
 
-    /// On which condition.
+    /// Its constraint.
     #[must_use]
     pub fn constraint(&self) -> Option<&GrantConstraint> {
         self.constraint.as_ref()
@@ -305,7 +306,7 @@ impl GrantParameters {
         self.name.as_ref()
     }
 
-    /// Whether a grant of `parent` lets make this one.
+    /// Checks that a holder of the grant `parent` may make this one.
     ///
     /// # Errors
     /// [`InvalidGrant::MoreThanParent`].
@@ -323,19 +324,22 @@ impl GrantParameters {
     }
 }
 
-/// A principal that a grant can name: by its ARN, a bare account id is none.
+/// A principal that a grant can name. It is named by an ARN; a bare account id is refused.
 fn principal(text: &str) -> Option<PrincipalName> {
-    text.parse().ok().filter(|_| text.starts_with("arn:"))
+    if !text.starts_with("arn:") {
+        return None;
+    }
+    text.parse().ok()
 }
 
 impl Grant {
-    /// Grants of a key at most.
+    /// The most grants of a key.
     pub const PER_KEY_MAX: usize = 50_000;
 
-    /// Whether it lets `principal` perform `operation` with this context.
+    /// Whether it allows `principal` to perform `action` with this context.
     ///
-    /// `CreateGrant` is let only for a grant within this one: see
-    /// [`GrantParameters::check_within`]. `DescribeKey` and `RetireGrant` have no context, and no
+    /// `CreateGrant` is allowed only for a grant within this one: see
+    /// [`GrantParameters::check_within`]. `DescribeKey` and `RetireGrant` have no context, so no
     /// constraint applies to them.
     #[must_use]
     pub fn allows(
@@ -347,7 +351,7 @@ impl Grant {
         self.allows_in(principal, action, context, &Steps::unbounded())
     }
 
-    /// The same, with its steps counted.
+    /// Does what [`Self::allows`] does, and counts the steps.
     fn allows_in(
         &self,
         principal: &Principal,
@@ -373,8 +377,8 @@ impl Grant {
         }
     }
 
-    /// Whether `principal` may retire it: the retiring principal, the grantee if `RetireGrant` is
-    /// among the operations, and the account under which it was made.
+    /// Whether `principal` may retire it. The retiring principal may, the grantee may if
+    /// `RetireGrant` is among the operations, and the account under which it was made may.
     #[must_use]
     pub fn is_retired_by(&self, principal: &Principal) -> GrantAnswer {
         let parameters = &self.parameters;
@@ -398,7 +402,7 @@ impl Grant {
         GrantAnswer::No
     }
 
-    /// Whether its token may be used by `principal`: he is the grantee.
+    /// Whether `principal` is the grantee, who may use its token.
     #[must_use]
     pub fn is_granted_to(&self, principal: &Principal) -> bool {
         answer(&self.parameters.grantee, principal) != GrantAnswer::No
@@ -409,7 +413,7 @@ fn answer(name: &PrincipalName, principal: &Principal) -> GrantAnswer {
     match name.names(principal) {
         Naming::Not => GrantAnswer::No,
         Naming::Account => GrantAnswer::WithIdentityPolicy,
-        Naming::Himself => GrantAnswer::Yes,
+        Naming::Principal => GrantAnswer::Yes,
     }
 }
 

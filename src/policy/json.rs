@@ -1,13 +1,13 @@
-//! The small tree of JSON values that policies are read through.
+//! A small tree of JSON values from which policies are read.
 //!
-//! Derived types would take an array for an object, `null` for an absent element, and the last of
-//! two members of one name.
+//! It is used because derived types would accept an array for an object, `null` for an absent
+//! element, and the last of two members with the same name.
 
 use crate::policy::error::{InvalidPolicy, refuse};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
-/// A JSON value, as far as policies have any use for it. An object's members have different names.
+/// A JSON value, as far as policies need it. The members of an object have different names.
 pub(super) enum Json {
     Object(Vec<(String, Self)>),
     Array(Vec<Self>),
@@ -18,8 +18,8 @@ pub(super) enum Json {
     Null,
 }
 
-/// Members of one object at most. Keeps the search for duplicates short; no object of a policy that
-/// people write has as many.
+/// The most members of one object, which keeps the search for duplicates short. No object of a real
+/// policy has as many.
 const OBJECT_MEMBERS_MAX: usize = 256;
 
 /// The values of an element that is one value or a list of them.

@@ -1,4 +1,4 @@
-//! Who asks.
+//! The caller of a request.
 
 use crate::clock::Timestamp;
 pub use crate::key::Tag;
@@ -11,24 +11,24 @@ pub mod name;
 use name::NameKind;
 pub use name::{InvalidPrincipal, PrincipalName};
 
-/// An authenticated caller with his identity policies.
+/// An authenticated caller with its identity policies.
 ///
-/// Policies are shared: a role's with each of its sessions, and one document between any number of
-/// principals.
+/// Policies are shared: a role shares them with each of its sessions, and any number of principals
+/// share one document.
 pub struct Principal {
     /// `arn:<partition>:iam::<account>:user/<name>` and the other forms of [`PrincipalName`], or
     /// `local:<uid>` for an operator at the store.
     pub arn: String,
     /// 12 digits.
     pub account: AccountId,
-    /// Attached policies.
+    /// The attached policies.
     pub policies: Vec<Arc<PolicyDocument>>,
     kind: Kind,
     tags: Vec<Tag>,
     unique_id: Option<String>,
 }
 
-/// What a principal is.
+/// The kind of a principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrincipalKind {
     /// An IAM user.
@@ -41,7 +41,7 @@ pub enum PrincipalKind {
     FederatedUser,
     /// The account's root user.
     Root,
-    /// Whoever may open the store.
+    /// A user who may open the store.
     Operator,
 }
 
@@ -119,13 +119,15 @@ impl Principal {
         })
     }
 
-    /// This session with what its role has now: itself if nothing has changed. `None` when it is no
-    /// session of `role`, or one of an earlier role of that name, which its unique id tells.
+    /// This session with the present policies and tags of its role; the session itself if nothing
+    /// has changed. `None` when it is not a session of `role`, or is one of an earlier role of that
+    /// name, which has another unique id.
     #[must_use]
     pub fn renewed(self: &Arc<Self>, role: &Self) -> Option<Arc<Self>> {
         let Kind::Session(session) = &self.kind else {
             return None;
         };
+        // A later role of the same name has another unique id.
         let same_role = match (&self.unique_id, &role.unique_id) {
             (Some(own), Some(id)) => own
                 .strip_prefix(id.as_str())
@@ -135,6 +137,7 @@ impl Principal {
         if session.role_arn != role.arn || !same_role {
             return None;
         }
+        // Policies are shared, so equal pointers mean that nothing has changed.
         let mut policies = self.policies.iter().zip(&role.policies);
         if self.policies.len() == role.policies.len()
             && policies.all(|(old, new)| Arc::ptr_eq(old, new))
@@ -150,13 +153,14 @@ impl Principal {
         }))
     }
 
-    /// The operator of this user id: whoever may open the store's files, or the socket of its
-    /// daemon's admin routes, may do everything in his account. No key policy binds him there,
-    /// since he could put another one in its place.
+    /// The operator with this user id. A user who may open the store's files, or the socket of its
+    /// daemon's admin routes, may do everything in the operator's account. A key policy does not
+    /// bind the operator there, who could replace it.
     ///
-    /// It is named `local:<uid>`, which is no ARN and no principal of the store: no policy can name
-    /// it, no access key and no entry of a socket's map leads to it, and it is never written. A
-    /// peer of the same uid that a map names is that map's principal, not this one.
+    /// Its name is `local:<uid>`, which is not an ARN and not a principal of the store. No policy
+    /// can name it, no access key and no entry of a socket's map leads to it, and it is never
+    /// stored. If a map names a peer of the same uid, the peer is the map's principal and not the
+    /// operator.
     ///
     /// # Panics
     /// Never: the policy is the constant below.
@@ -175,22 +179,21 @@ impl Principal {
         })
     }
 
-    /// With these tags: the principal's own, or those of the session, which take the place of its
-    /// role's.
+    /// Sets the tags: the principal's own, or those of a session, which replace its role's.
     #[must_use]
     pub fn with_tags(mut self, tags: Vec<Tag>) -> Self {
         self.tags = tags;
         self
     }
 
-    /// With this unique id, which no later principal of the same name has (`AIDA…`, `AROA…`).
+    /// Sets the unique id, which no later principal of the same name has (`AIDA…`, `AROA…`).
     #[must_use]
     pub fn with_unique_id(mut self, id: &str) -> Self {
         self.unique_id = Some(id.to_owned());
         self
     }
 
-    /// A session with the end of its credentials; others have none.
+    /// Sets when the credentials of a session expire; others do not expire.
     #[must_use]
     pub fn with_expiration(mut self, expiration: Timestamp) -> Self {
         if let Kind::Session(session) = &mut self.kind {
@@ -199,13 +202,13 @@ impl Principal {
         self
     }
 
-    /// Whether this is [`Self::operator`]'s.
+    /// Whether this is an operator, see [`Self::operator`].
     #[must_use]
     pub fn is_operator(&self) -> bool {
         matches!(self.kind, Kind::Operator)
     }
 
-    /// What it is.
+    /// The kind of principal.
     #[must_use]
     pub fn kind(&self) -> PrincipalKind {
         match self.kind {
@@ -224,7 +227,7 @@ impl Principal {
         &self.tags
     }
 
-    /// The unique id, if one was given; a session's is its role's, a colon, and its name.
+    /// The unique id, if one was given. For a session it is its role's id, a colon, and its name.
     #[must_use]
     pub fn unique_id(&self) -> Option<&str> {
         self.unique_id.as_deref()
@@ -239,7 +242,7 @@ impl Principal {
         }
     }
 
-    /// The role's ARN for a session (`aws:PrincipalArn` has it so), else its own.
+    /// The role's ARN for a session (as in `aws:PrincipalArn`), else the principal's own.
     #[must_use]
     pub fn lasting_arn(&self) -> &str {
         match &self.kind {
@@ -248,7 +251,7 @@ impl Principal {
         }
     }
 
-    /// `aws:username`: a user's name without its path; others have none.
+    /// `aws:username`: a user's name without its path; `None` for others.
     pub(super) fn user_name(&self) -> Option<&str> {
         match self.kind {
             Kind::User => self.arn.rsplit('/').next(),
@@ -256,8 +259,8 @@ impl Principal {
         }
     }
 
-    /// `aws:userid`, as the table of principal key values of the IAM User Guide's page on policy
-    /// variables has it.
+    /// `aws:userid`, as defined in the table of principal key values on the IAM User Guide's page
+    /// about policy variables.
     pub(super) fn user_id(&self) -> Option<&str> {
         match self.kind {
             Kind::Root => Some(self.account.as_str()),
@@ -276,7 +279,7 @@ impl Principal {
         }
     }
 
-    /// When a session's credentials were issued; `None` for credentials that last.
+    /// When a session's credentials were issued; `None` for permanent credentials.
     pub(super) fn token_issue_time(&self) -> Option<Timestamp> {
         match &self.kind {
             Kind::Session(session) => Some(session.issue_time),

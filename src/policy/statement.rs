@@ -1,10 +1,10 @@
-//! One compiled statement of a policy: whom it speaks of, which actions on which resources, and
-//! when.
+//! One compiled statement of a policy: the principals, actions and resources that it covers, and
+//! its conditions.
 //!
-//! Actions are compared without regard to ASCII case, ARNs with. An ARN pattern is matched part by
-//! part, the resource (which may have colons) as one part: a wildcard does not reach over the colon
-//! into the next part, so no alias can be named so that a pattern for one account matches it in
-//! another.
+//! Actions are compared without regard to ASCII case; in ARNs case matters. An ARN pattern is
+//! matched part by part; the resource, which may contain colons, is one part. A wildcard does not
+//! extend over the colon into the next part, so no alias can have a name for which a pattern for
+//! one account matches in another.
 
 use crate::policy::arn_pattern::ArnPattern;
 use crate::policy::condition::Condition;
@@ -19,37 +19,37 @@ use crate::policy::wildcard::Case;
 pub(super) struct Statement {
     pub(super) sid: Option<Box<str>>,
     pub(super) effect: Effect,
-    /// Empty in an identity policy, which speaks of whom it is attached to.
+    /// Empty in an identity policy, which covers the principals that it is attached to.
     pub(super) principals: Box<[PrincipalPattern]>,
     pub(super) actions: List<Template>,
     pub(super) resources: List<ResourcePattern>,
     pub(super) conditions: Box<[Condition]>,
 }
 
-/// What an element and its `Not` form list.
+/// The entries of an element or of its `Not` form.
 pub(super) enum List<T> {
     Of(Box<[T]>),
     AllBut(Box<[T]>),
 }
 
-/// Whom a statement of a key policy speaks of.
+/// The principals that a statement of a key policy covers.
 pub(super) enum PrincipalPattern {
-    /// `*`: everybody.
+    /// `*`: every principal.
     Anybody,
     Name(PrincipalName),
-    /// A service or a federation: accepted, and never our caller.
+    /// A service or a federation: accepted, and never a caller here.
     Nobody,
 }
 
-/// What a statement is about.
+/// The resources that a statement covers.
 pub(super) enum ResourcePattern {
-    /// `*`: every key and alias, and what is about none.
+    /// `*`: every key and alias, and requests without a resource.
     Any,
     Arn(ArnPattern),
 }
 
 impl Statement {
-    /// Whether it speaks of the request, whoever asks.
+    /// Whether it covers the request, for any caller.
     pub(super) fn speaks_of(&self, facts: &Facts<'_>) -> bool {
         let action = facts.action.name();
         let this_action = |pattern: &Template| pattern.matches(action, facts, Case::Insensitive);
@@ -67,15 +67,15 @@ impl Statement {
                 .all(|condition| condition.holds(facts, self.effect))
     }
 
-    /// How it names `principal`, in the way that gives most.
+    /// How it names `principal`, in the way that gives the principal most.
     pub(super) fn names(&self, principal: &Principal) -> Naming {
         let mut found = Naming::Not;
         for pattern in &self.principals {
             match pattern {
-                PrincipalPattern::Anybody => return Naming::Himself,
+                PrincipalPattern::Anybody => return Naming::Principal,
                 PrincipalPattern::Nobody => {}
                 PrincipalPattern::Name(name) => match name.names(principal) {
-                    Naming::Himself => return Naming::Himself,
+                    Naming::Principal => return Naming::Principal,
                     Naming::Account => found = Naming::Account,
                     Naming::Not => {}
                 },
@@ -86,7 +86,7 @@ impl Statement {
 }
 
 impl<T> List<T> {
-    /// Whether what `matches` looks for is in the list, or for its `Not` form is not.
+    /// Whether the list has an entry that `matches`, or for the `Not` form has none.
     fn has(&self, effect: Effect, matches: impl Fn(&T) -> Match) -> bool {
         match self {
             Self::Of(items) => items.iter().any(|item| matches(item) == Match::Yes),
@@ -109,7 +109,7 @@ impl ResourcePattern {
 }
 
 impl PrincipalPattern {
-    /// A value of `{"AWS": …}`.
+    /// Compiles a value of `{"AWS": …}`.
     pub(super) fn compile(text: &str) -> Result<Self, InvalidPolicy> {
         if text == "*" {
             return Ok(Self::Anybody);
@@ -121,8 +121,8 @@ impl PrincipalPattern {
     }
 }
 
-/// `*`, or `<service>:<name>` with wildcards in the name only. Another service's action is
-/// well-formed and matches nothing here.
+/// Compiles `*`, or `<service>:<name>` with wildcards in the name only. The action of another
+/// service is well-formed and matches nothing here.
 pub(super) fn compile_action(text: &str) -> Result<Template, InvalidPolicy> {
     let service = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     let name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'*' | b'?');

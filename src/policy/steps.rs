@@ -1,27 +1,28 @@
-//! What a decision may cost: a number of steps, each about a nanosecond or two of arithmetic,
-//! counted while it is made.
+//! The bound on the work of a decision: a number of steps, each about a nanosecond or two of
+//! arithmetic, counted while the decision is made.
 //!
-//! Whoever writes a policy must not be able to hold a core with it. A decision that takes more
-//! than `STEPS_MAX` is denied (AUTH-1: what is not known to be allowed is not allowed). On a
-//! thread that serves connections it stops after `BRIEF_STEPS_MAX`, see `briefly`, and whoever
-//! asked makes it again where nobody waits behind it.
+//! The author of a policy must not be able to block a core with it. A decision that takes more than
+//! `STEPS_MAX` is denied (AUTH-1: a request that is not known to be allowed is not allowed). On a
+//! thread that serves connections it stops after `BRIEF_STEPS_MAX`, see `briefly`, and the caller
+//! of this module makes it again on a thread where no request waits behind it.
 
 use std::cell::Cell;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// Steps of a decision: the 50,000 grants of a key, each with eight pairs, against a context of
-/// as many take 3.2 million, the worst policy and request reach the bound in less than 20 ms.
+/// The most steps of a decision. The 50,000 grants of a key, each with eight pairs, against a
+/// context of as many take 3.2 million. The worst policy and request reach the bound in less than
+/// 20 ms (section 37210e5 of benches/RESULTS.md).
 pub(crate) const STEPS_MAX: u64 = 5_000_000;
-/// Steps on a thread that serves connections: a fifth of a millisecond. A policy of a hundred
-/// statements takes a thousand.
+/// The most steps on a thread that serves connections: a fifth of a millisecond. A policy of a
+/// hundred statements takes a thousand steps.
 const BRIEF_STEPS_MAX: u64 = 65_536;
 
 thread_local! {
     static LIMIT: Cell<u64> = const { Cell::new(STEPS_MAX) };
 }
 
-/// Does `work`; the decisions in it are brief ones.
+/// Runs `work`; the decisions in it are brief.
 pub fn briefly<T>(work: impl FnOnce() -> T) -> T {
     struct Reset(u64);
     impl Drop for Reset {
@@ -33,7 +34,7 @@ pub fn briefly<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// A future whose decisions are brief ones.
+/// A future whose decisions are brief.
 pub struct Briefly<F>(pub F);
 
 impl<F: Future + Unpin> Future for Briefly<F> {
@@ -44,13 +45,13 @@ impl<F: Future + Unpin> Future for Briefly<F> {
     }
 }
 
-/// What is left of a decision's steps.
+/// The remaining steps of a decision.
 pub(super) struct Steps {
     left: Cell<u64>,
 }
 
 impl Steps {
-    /// As many as a decision may take on this thread now.
+    /// As many steps as a decision may take on this thread now.
     pub(super) fn here() -> Self {
         Self::of(LIMIT.get())
     }
@@ -61,17 +62,17 @@ impl Steps {
         }
     }
 
-    /// For what is no decision.
+    /// No bound, for uses that are not a decision.
     pub(super) const fn unbounded() -> Self {
         Self::of(u64::MAX)
     }
 
-    /// Counts so many steps.
+    /// Counts this many steps.
     pub(super) fn spend(&self, steps: usize) {
         self.left.set(self.left.get().saturating_sub(steps as u64));
     }
 
-    /// Whether there are none left: whatever is found from here on decides nothing.
+    /// Whether no steps are left: findings from here on decide nothing.
     pub(super) fn are_spent(&self) -> bool {
         self.left.get() == 0
     }

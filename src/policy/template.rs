@@ -1,11 +1,11 @@
-//! Texts of a policy that stand for others: wildcards (`*`, `?`) and policy variables
-//! (`${aws:username}`), compiled once.
+//! Texts of a policy with wildcards (`*`, `?`) and policy variables (`${aws:username}`), compiled
+//! once.
 //!
 //! Source: AWS IAM, "IAM policy elements: Variables and tags",
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html>.
 //!
-//! The value of a variable is taken as it is: a wildcard in it is none. A variable whose key is
-//! absent, and that has no default, stands for nothing that is known: see [`Match::Unknown`].
+//! The value of a variable is used as it is: a wildcard in it is an ordinary character. If a
+//! variable's key is absent and it has no default, the result is [`Match::Unknown`].
 
 use crate::policy::condition_key::ConditionKey;
 use crate::policy::error::{InvalidPolicy, refuse};
@@ -13,18 +13,18 @@ use crate::policy::facts::{Facts, Value, ValueText};
 use crate::policy::steps::Steps;
 use crate::policy::wildcard::{self, Case, Part};
 
-/// Steps that each match costs, whatever is compared.
+/// The steps of each match, in addition to those of the comparison.
 const STEPS: usize = 4;
-/// Steps that a variable's value costs: it may be written out, as a time.
+/// The steps of a variable's value, which may have to be formatted, as for a time.
 const VARIABLE_STEPS: usize = 128;
-/// Bytes that are compared in a step.
+/// The bytes that are compared in a step.
 const BYTES_OF_A_STEP: usize = 16;
 
 /// A compiled text.
 pub(super) struct Template {
     pieces: Box<[Piece]>,
     variables: Box<[Variable]>,
-    /// Whether all that stands in it as it is, is ASCII.
+    /// Whether all literal text in it is ASCII.
     is_ascii: bool,
 }
 
@@ -43,22 +43,22 @@ struct Variable {
     default: Option<Box<str>>,
 }
 
-/// How a text is read.
+/// The syntax in which a text is read.
 #[derive(Clone, Copy)]
 pub(super) struct Syntax {
-    /// Whether `*` and `?` stand for others.
+    /// Whether `*` and `?` are wildcards.
     pub(super) wildcards: bool,
     /// Whether the policy's version has variables.
     pub(super) variables: bool,
 }
 
-/// Whether something is what a policy speaks of.
+/// The result of comparing a fact with a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Match {
     Yes,
     No,
-    /// It cannot be said: a variable has no value, or the value is of another kind. An allow that
-    /// needs it does not apply; a deny applies if it speaks of what does *not* match.
+    /// The result is unknown: a variable has no value, or the value is of another type. An allow
+    /// that needs it does not apply. A deny applies if it covers what does *not* match.
     Unknown,
 }
 
@@ -91,7 +91,7 @@ impl Match {
 }
 
 impl Template {
-    /// Variables of one text at most: their values stand on the stack while it is matched.
+    /// The most variables of one text: their values are on the stack while it is matched.
     const VARIABLES_MAX: usize = 8;
 
     pub(super) fn compile(text: &str, syntax: Syntax) -> Result<Self, InvalidPolicy> {
@@ -108,6 +108,7 @@ impl Template {
                         format!("{text:?}: policy variables need Version 2012-10-17")
                     });
                 };
+                // `${*}`, `${?}` and `${$}` are these characters themselves.
                 match &behind[..end] {
                     sign @ ("*" | "?" | "$") => literal.push_str(sign),
                     inside => {
@@ -146,7 +147,7 @@ impl Template {
         })
     }
 
-    /// What stands in it as it is.
+    /// The literal parts of the text.
     pub(super) fn literals(&self) -> impl Iterator<Item = &str> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Text(text) => Some(&**text),
@@ -162,11 +163,10 @@ impl Template {
         self.pieces.is_empty()
     }
 
-    /// Whether `text` is what this stands for in the light of the facts.
+    /// Whether `text` matches this template, with the facts as values of its variables.
     pub(super) fn matches(&self, text: &str, facts: &Facts<'_>, case: Case) -> Match {
         facts.steps.spend(STEPS);
-        // Most texts of a policy are whole names or beginnings of names: compared as bytes, they
-        // cost next to nothing.
+        // Most texts of a policy are whole names or beginnings of names, and are compared as bytes.
         let by_bytes = case == Case::Sensitive || self.is_ascii && text.is_ascii();
         let same = |part: &str, literal: &str| {
             facts.steps.spend(literal.len() / BYTES_OF_A_STEP);
@@ -187,12 +187,11 @@ impl Template {
                 for (value, variable) in values.iter_mut().zip(&self.variables) {
                     facts.steps.spend(VARIABLE_STEPS);
                     let default = variable.default.as_deref().map(ValueText::Borrowed);
-                    let known = facts.one(&variable.key);
-                    let known = known.map(|one| one.map(Value::text).or(default));
-                    let Ok(Some(known)) = known else {
+                    let found = facts.one(&variable.key);
+                    let Ok(Some(text)) = found.map(|one| one.map(Value::text).or(default)) else {
                         return Match::Unknown;
                     };
-                    *value = Some(known);
+                    *value = Some(text);
                 }
                 self.matches_with(text, &values, case, &facts.steps)
             }
@@ -200,7 +199,7 @@ impl Template {
         if is { Match::Yes } else { Match::No }
     }
 
-    /// The same with the values of its variables.
+    /// Whether `text` matches this template with the given values of its variables.
     pub(super) fn matches_with(
         &self,
         text: &str,
@@ -208,6 +207,8 @@ impl Template {
         case: Case,
         steps: &Steps,
     ) -> bool {
+        // The first segment must begin the text, the last must end it, and the others follow in
+        // order.
         let mut segments = self.pieces.split(|piece| matches!(piece, Piece::AnyNumber));
         let first = segments.next().unwrap_or_default();
         let Some(rest) = wildcard::strip_start(
@@ -245,7 +246,7 @@ impl Template {
 }
 
 impl Piece {
-    /// What it is, variables replaced, as a part of a segment.
+    /// This piece as a part of a segment, with variables replaced.
     fn part<'a>(&'a self, values: &'a [Option<ValueText<'_>>]) -> Part<'a> {
         match self {
             Self::Text(text) => Part::Text(text),
@@ -254,7 +255,7 @@ impl Piece {
                 let value = values.get(*index).and_then(Option::as_ref);
                 Part::Text(value.map_or("", ValueText::as_str))
             }
-            // Segments are what stands between these.
+            // Segments are the parts between these.
             Self::AnyNumber => Part::Text(""),
         }
     }
@@ -266,8 +267,7 @@ fn end_literal(literal: &mut String, pieces: &mut Vec<Piece>) {
     }
 }
 
-/// Where the variable ends whose text follows: at the first `}` that is not within a default's
-/// quotes.
+/// The end of the variable whose text follows: the first `}` outside of a default's quotes.
 fn variable_end(behind: &str) -> Option<usize> {
     let mut quoted = false;
     behind.bytes().position(|byte| {
@@ -276,7 +276,7 @@ fn variable_end(behind: &str) -> Option<usize> {
     })
 }
 
-/// Bytes of `text` at which `separator` stands outside of every variable.
+/// Splits `text` at each `separator` outside of variables, into at most `parts` parts.
 pub(super) fn split_outside_variables(text: &str, separator: u8, parts: usize) -> Vec<&str> {
     let (mut found, mut from, mut at) = (Vec::new(), 0, 0);
     while at < text.len() && found.len() + 1 < parts {
@@ -301,8 +301,8 @@ impl Variable {
         let (key, default) = match inside.split_once(',') {
             None => (inside, None),
             Some((key, default)) => {
-                let quoted = default.trim_matches(' ');
-                let quoted = quoted
+                let quoted = default
+                    .trim_matches(' ')
                     .strip_prefix('\'')
                     .and_then(|text| text.strip_suffix('\''));
                 let Some(default) = quoted.filter(|text| !text.contains('\'')) else {

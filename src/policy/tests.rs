@@ -1,4 +1,4 @@
-//! The door, and what the tests of this module ask it with.
+//! Tests of authorization as a whole, and the requests that the tests of this module use.
 
 use super::*;
 use crate::clock::Timestamp;
@@ -21,7 +21,7 @@ pub(super) const CIRCUMSTANCES: Circumstances<'static> = Circumstances {
     region: "us-east-1",
 };
 
-/// A request, owned.
+/// A request that owns its facts.
 pub(super) struct Ask {
     pub(super) action: Action,
     pub(super) resource: String,
@@ -32,7 +32,7 @@ pub(super) struct Ask {
     pub(super) retires: Option<Grant>,
 }
 
-/// A key, owned.
+/// A key that owns its facts.
 pub(super) struct AskedKey {
     pub(super) account: AccountId,
     pub(super) policy: Option<KeyPolicy>,
@@ -51,7 +51,7 @@ pub(super) enum Member {
 }
 
 impl Ask {
-    /// About no key.
+    /// A request without a key.
     pub(super) fn about(resource: &str, action: &'static str) -> Self {
         Self {
             action: Action::named(action).unwrap_or_else(|| panic!("{action}")),
@@ -64,7 +64,7 @@ impl Ask {
         }
     }
 
-    /// About [`KEY`], with the default key policy.
+    /// A request about [`KEY`], with the default key policy.
     pub(super) fn key(action: &'static str) -> Self {
         let mut ask = Self::about(KEY, action);
         ask.key = Some(AskedKey {
@@ -330,7 +330,7 @@ fn it_is_known_whether_a_decision_has_looked_at_the_context() {
         let allow = statement("Allow", &of(condition));
         assert_eq!(reads(&[allow], None), Some(true));
     }
-    // A deny that does not hold here holds elsewhere.
+    // A deny that does not hold for this context may hold for another.
     let deny = statement("Deny", &of(other));
     assert_eq!(reads(&[plain.clone(), deny], None), Some(true));
     let to = |effect: &str, rest: &str| {

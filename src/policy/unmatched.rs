@@ -1,7 +1,8 @@
-//! What of a policy can match nothing: actions, condition keys and resources that do not exist.
+//! Finds the parts of a policy that can match nothing: actions, condition keys and resources that
+//! do not exist.
 //!
-//! `PutKeyPolicy` and the operator's operations take such parts, as AWS does: a misspelt action is
-//! then in no request, and a deny of it denies nothing. `keymill policy validate` refuses them.
+//! `PutKeyPolicy` and the operator's operations accept such parts, as AWS does. A misspelt action
+//! is in no request, and a deny of it denies nothing. `keymill policy validate` refuses such parts.
 
 use crate::key::KeyId;
 use crate::key::arn::{AccountId, AliasName};
@@ -24,16 +25,16 @@ const PARTITIONS: [&str; 8] = [
     "aws-iso-f",
     "aws-us-gov",
 ];
-/// What resources are.
+/// The kinds of resources.
 const KINDS: [&str; 2] = ["key/", AliasName::PREFIX];
-/// Digits of an account.
+/// The digits of an account id.
 const ACCOUNT_DIGITS: usize = 12;
 
-/// Refuses what can match nothing in a sound policy. `region` is that of the daemon, where it is
-/// known.
+/// Refuses the parts of a valid policy that can match nothing. `region` is that of the daemon, if
+/// it is known.
 ///
 /// # Errors
-/// [`InvalidPolicy`] with the place of the first.
+/// [`InvalidPolicy`] with the place of the first such part.
 pub fn check(json: &str, region: Option<&str>) -> Result<(), InvalidPolicy> {
     let Ok(policy) = serde_json::from_str::<Value>(json) else {
         return refuse("not JSON");
@@ -79,10 +80,10 @@ fn action(text: &str) -> Result<(), InvalidPolicy> {
     if actions.any(|one| is(&pattern, one.name(), Case::Insensitive)) {
         return Ok(());
     }
-    refuse(format!("{text:?} is no action of KMS, and stands for none"))
+    refuse(format!("{text:?} is not an action of KMS and matches none"))
 }
 
-/// The syntax has been looked at; a key of another service is in no request.
+/// The syntax was checked already; a key of another service is never in a request.
 fn condition_key(text: &str) -> Result<(), InvalidPolicy> {
     let service = text.split(':').next().unwrap_or_default();
     if ["aws", "kms"]
@@ -135,23 +136,21 @@ fn is(pattern: &Template, text: &str, case: Case) -> bool {
     pattern.matches_with(text, &[], case, &Steps::unbounded())
 }
 
-/// Whether some account may be meant: twelve digits, or fewer with wildcards.
+/// Whether the pattern can match an account: twelve digits, or fewer with wildcards.
 fn is_account(text: &str) -> bool {
     if text.contains("${") {
         return true;
     }
     let fixed = text.bytes().filter(|byte| *byte != b'*').count();
-    match text.contains(['*', '?']) {
-        false => text.parse::<AccountId>().is_ok(),
-        true => {
-            let allowed = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'*' | b'?');
-            let fits = fixed == ACCOUNT_DIGITS || fixed < ACCOUNT_DIGITS && text.contains('*');
-            text.bytes().all(allowed) && fits
-        }
+    if !text.contains(['*', '?']) {
+        return text.parse::<AccountId>().is_ok();
     }
+    let allowed = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'*' | b'?');
+    let fits = fixed == ACCOUNT_DIGITS || fixed < ACCOUNT_DIGITS && text.contains('*');
+    text.bytes().all(allowed) && fits
 }
 
-/// Whether some resource of this kind may be meant.
+/// Whether the pattern can match a resource of this kind.
 fn is_of(kind: &str, text: &str) -> bool {
     let open = text.find(['*', '?', '$']);
     let fixed = &text[..open.unwrap_or(text.len())];
@@ -204,7 +203,7 @@ mod tests {
             "s3:GetObject",
         ] {
             let expected =
-                format!("Statement 2: Action: {action:?} is no action of KMS, and stands for none");
+                format!("Statement 2: Action: {action:?} is not an action of KMS and matches none");
             assert_eq!(fault("Action", action), Some(expected));
         }
     }

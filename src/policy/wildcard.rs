@@ -1,11 +1,13 @@
-//! Texts with `*` and `?` in them, matched at a cost that no pattern can raise.
+//! Matches texts against patterns with `*` and `?`, in a time that no pattern can raise beyond a
+//! bound.
 //!
-//! What stands between two `*` is a segment. The first must begin the text and the last must end
-//! it; each of the others is looked for behind the one before, and the first place is as good as
-//! any: it leaves the most for the rest. A segment without `?` is found in a time that is linear in
-//! the text; one with `?` by the Shift-And algorithm (Baeza-Yates and Gonnet, "A new approach to
-//! text searching", 1992): 64 elements of the segment are the bits of one word, and a byte of the
-//! text moves all of them. So a pattern costs its length times the text's ÷ 64, and a table of 256
+//! The part between two `*` is a segment. The first segment must begin the text and the last must
+//! end it. Each of the others is searched after the one before; its first place is the best,
+//! because it leaves the most text for the rest. A segment without `?` is found in a time that is
+//! linear in the text. One with `?` is found by the Shift-And algorithm (Baeza-Yates and Gonnet, "A
+//! new approach to text searching", 1992): 64 elements of the segment are the bits of one word, and
+//! a byte of the text moves all of them. So the time is the pattern's length times the text's ÷ 64,
+//! plus a table of 256 words for each block of 64 elements.
 //! words for each block of 64 elements.
 
 use crate::policy::steps::Steps;
@@ -27,23 +29,23 @@ pub(super) enum Part<'a> {
     AnyOne,
 }
 
-/// Elements of a block: bits of a word.
+/// The elements of a block, the bits of a word.
 const BLOCK: usize = 64;
-/// Steps that a block's table costs: its words.
+/// The steps of a block's table: its words.
 const TABLE_STEPS: usize = 256;
-/// Steps that a byte costs a block.
+/// The steps of one byte for one block.
 const BYTE_STEPS: usize = 2;
-/// Bytes of a text that is not worth a table: trying each of its places costs less.
+/// Texts of up to this many bytes are searched place by place, without a table.
 const SHORT_BYTES: usize = 32;
-/// Bytes that are compared or looked through in a step.
+/// The bytes that are compared or searched in a step.
 const BYTES_OF_A_STEP: usize = 16;
-/// Steps that a character costs where case does not count.
+/// The steps of a character when case is ignored.
 const FOLDED_STEPS: usize = 4;
-/// Words that say where a block has ended, kept on the stack: for texts of up to 8 KiB, which is
-/// all that an encryption context has.
+/// The words that record where a block has ended, kept on the stack: for texts of up to 8 KiB, the
+/// length of the longest encryption context.
 const ENDS_WORDS: usize = 128;
 
-/// What of `text` is behind `segment`, if it begins with that.
+/// The rest of `text` after `segment`, if it begins with the segment.
 pub(super) fn strip_start<'t, 'p>(
     text: &'t str,
     segment: impl Iterator<Item = Part<'p>>,
@@ -76,7 +78,8 @@ pub(super) fn strip_start<'t, 'p>(
     Some(rest)
 }
 
-/// What of `text` is before `segment`, whose parts come from its end, if it ends with that.
+/// The rest of `text` before `segment`, whose parts come in reverse order, if it ends with the
+/// segment.
 pub(super) fn strip_end<'t, 'p>(
     text: &'t str,
     segment: impl Iterator<Item = Part<'p>>,
@@ -115,7 +118,7 @@ fn folded(one: char, other: char) -> bool {
     one == other || one.to_lowercase().eq(other.to_lowercase())
 }
 
-/// What of `text` is behind the first place of `segment`.
+/// The rest of `text` after the first place of `segment`.
 pub(super) fn find<'t, 'p>(
     text: &'t str,
     segment: impl Iterator<Item = Part<'p>> + Clone,
@@ -125,8 +128,8 @@ pub(super) fn find<'t, 'p>(
     let mut parts = segment.clone();
     let end = match (parts.next(), parts.next()) {
         (None, _) => 0,
-        // Wildcards without regard to case stand in actions only, and what is looked through is
-        // the name of an action: some forty bytes of our own.
+        // Wildcards without regard to case occur in actions only, and the text is the name of an
+        // action: some forty bytes of our own.
         _ if case == Case::Insensitive || text.len() <= SHORT_BYTES => {
             return try_each_place(text, segment, case, steps);
         }
@@ -168,11 +171,11 @@ enum Element {
     AnyOne,
 }
 
-/// So many elements of a segment as a word has bits, and what each byte of a text does to them.
+/// As many elements of a segment as a word has bits, and the effect of each byte of a text on them.
 struct Block {
-    /// By byte: the elements that it may be, or may begin.
+    /// By byte: the elements that it can be, or can begin.
     may_be: [u64; 256],
-    /// The elements that are a character of any length.
+    /// The elements that match a character of any length.
     any_one: u64,
     /// The last element.
     last: u64,
@@ -195,7 +198,7 @@ impl Block {
         };
         let any_one = block.iter().enumerate().map(of_any).sum();
         let mut may_be = [any_one; 256];
-        // No character begins with a byte that goes on with one.
+        // A continuation byte does not begin a character.
         may_be[0x80..0xc0].fill(0);
         for (at, element) in block.iter().enumerate() {
             if let Element::Is(byte) = element {
@@ -210,17 +213,17 @@ impl Block {
     }
 }
 
-/// What a block has come to in a text.
+/// The state of a block while it reads a text.
 struct Run<'b> {
     block: &'b Block,
-    /// Elements that have been found, each at the end of what was read.
+    /// The elements that were found, each ending at the byte that was read last.
     state: u64,
     /// Whether the first element may come next.
     begins: bool,
 }
 
 impl Run<'_> {
-    /// Reads a byte: whether the block's last element ends with it.
+    /// Reads a byte. Returns whether the block's last element ends with it.
     fn read(&mut self, byte: u8) -> bool {
         let goes_on = byte & 0xc0 == 0x80;
         let stay = if goes_on {
@@ -234,7 +237,7 @@ impl Run<'_> {
     }
 }
 
-/// Where the first place of a segment ends.
+/// The end of the first place of a segment.
 fn find_by_blocks<'p>(
     text: &str,
     segment: impl Iterator<Item = Part<'p>>,
@@ -249,7 +252,8 @@ fn find_by_blocks<'p>(
             literal.bytes().map(Element::Is).chain(any)
         })
         .peekable();
-    // Where the blocks so far have ended, a bit for each byte; before the first, anywhere.
+    // The ends of the blocks so far, a bit for each byte; before the first block, every place is
+    // one.
     let words = text.len().div_ceil(BLOCK);
     let mut ends: SmallVec<[u64; ENDS_WORDS]> = SmallVec::from_elem(u64::MAX, words);
     let mut is_first = true;
@@ -260,6 +264,7 @@ fn find_by_blocks<'p>(
             state: 0,
             begins: std::mem::take(&mut is_first),
         };
+        // Each word of `ends` holds the ends within one piece of the text.
         let pieces = text.as_bytes().chunks(BLOCK).zip(&mut ends).enumerate();
         for (number, (piece, ends)) in pieces {
             let (before, mut after) = (*ends, 0);

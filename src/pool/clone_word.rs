@@ -250,7 +250,7 @@ impl Page {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice, kept for the life
         // of the process.
-        let address = unsafe {
+        let mapped = unsafe {
             rustix::mm::mmap_anonymous(
                 std::ptr::null_mut(),
                 PAGE_BYTES,
@@ -258,7 +258,7 @@ impl Page {
                 MapFlags::PRIVATE,
             )
         };
-        let address = address.ok()?;
+        let address = mapped.ok()?;
         // SAFETY: the page was mapped just above and nothing else refers to it.
         unsafe { rustix::mm::madvise(address, PAGE_BYTES, Advice::LinuxWipeOnFork) }.ok()?;
         Some(Self {

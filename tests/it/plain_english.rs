@@ -71,7 +71,7 @@ impl Rule {
 }
 
 /// Folders and modules of `src` that have none of these phrases any more.
-const CLEAN: [&str; 15] = [
+const CLEAN: &[&str] = &[
     "audit",
     "auth",
     "clock",
@@ -85,6 +85,7 @@ const CLEAN: [&str; 15] = [
     "keystore",
     "memory",
     "metrics",
+    "policy",
     "pool",
     "transport",
 ];

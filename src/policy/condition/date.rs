@@ -1,4 +1,4 @@
-//! Times as policies write them.
+//! Times in the forms that policies use.
 //!
 //! Source: W3C, "Date and Time Formats" (a profile of ISO 8601),
 //! <https://www.w3.org/TR/NOTE-datetime>; or seconds since 1970.
@@ -37,13 +37,13 @@ pub(in crate::policy) fn parse(text: &str) -> Option<Micros> {
     let second = if rest.skip(':') { rest.number(2)? } else { 0 };
     let fraction = if rest.skip('.') { rest.fraction()? } else { 0 };
     let offset = rest.offset()?;
-    // A leap second is the first of the next minute.
+    // A leap second equals the first second of the next minute.
     let fits = hour < 24 && minute < 60 && second <= 60 && rest.0.is_empty();
     let of_day = (hour * 60 + minute) * 60 + second;
     fits.then_some((midnight + of_day - offset) * MICROS + fraction)
 }
 
-/// The same as a time; what is before 1970 is none.
+/// Parses a time as a [`Timestamp`]; `None` for a time before 1970.
 pub(crate) fn parse_date(text: &str) -> Option<Timestamp> {
     u64::try_from(parse(text)?).ok().map(Timestamp)
 }
@@ -82,7 +82,7 @@ impl Rest<'_> {
         all.then(|| number.parse().ok())?
     }
 
-    /// Digits behind a point, to the microsecond; more are cut off.
+    /// Digits after a point, to the microsecond; further digits are cut off.
     fn fraction(&mut self) -> Option<Micros> {
         let digits = self.0.bytes().take_while(u8::is_ascii_digit).count();
         let (fraction, rest) = self.0.split_at(digits);

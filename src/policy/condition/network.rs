@@ -1,4 +1,4 @@
-//! Ranges of addresses: an address, or one with the length of its prefix (RFC 4632, RFC 4291).
+//! Ranges of addresses: an address, or an address with a prefix length (RFC 4632, RFC 4291).
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ pub(in crate::policy) enum Network {
 const MAPPED_BITS: u32 = 96;
 
 impl Network {
-    /// Bits behind the prefix are taken for zeros.
+    /// Parses a range. Bits after the prefix are taken as zeros.
     pub(in crate::policy) fn parse(text: &str) -> Option<Self> {
         let (address, length) = match text.split_once('/') {
             Some((address, length)) => (address, Some(length)),
@@ -28,8 +28,8 @@ impl Network {
             }
             Some(_) => return None,
         };
-        // Addresses are compared in canonical form, so that a mapped one is an IPv4 address here as
-        // well.
+        // Addresses are compared in canonical form, so a mapped address is an IPv4 address here
+        // too.
         Some(match address {
             IpAddr::V6(v6) if length >= MAPPED_BITS => match v6.to_ipv4_mapped() {
                 Some(v4) => Self::v4(v4.to_bits(), length - MAPPED_BITS),

@@ -1,4 +1,4 @@
-//! Condition operators: what a value is compared with, and how.
+//! Condition operators: the operands of a comparison, and the comparison itself.
 
 use crate::key::arn::Arn;
 use crate::policy::arn_pattern::ArnPattern;
@@ -10,8 +10,7 @@ use crate::policy::json::Json;
 use crate::policy::template::{Match, Syntax, Template};
 use crate::policy::wildcard::Case;
 
-/// What a policy compares a value with: one of these must match, or none if the operator is a
-/// negated one.
+/// The operands of a policy. One of them must match, or none of them if the operator is negated.
 pub(super) enum Operands {
     Texts(Case, Box<[Template]>),
     Arns(Box<[ArnPattern]>),
@@ -22,7 +21,7 @@ pub(super) enum Operands {
     Networks(Box<[Network]>),
 }
 
-/// How a value is to stand to an operand.
+/// The required relation of a value to an operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Relation {
     Equal,
@@ -36,7 +35,7 @@ pub(super) enum Relation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Operator {
     kind: Kind,
-    /// Whether it holds where nothing matches.
+    /// Whether it holds when nothing matches.
     pub(super) negated: bool,
 }
 
@@ -63,7 +62,7 @@ impl Operator {
             "StringNotEqualsIgnoreCase" => (text(false, false), true),
             "StringLike" => (text(true, true), false),
             "StringNotLike" => (text(true, true), true),
-            // The two names mean the same.
+            // The two names are synonyms.
             "ArnEquals" | "ArnLike" => (Kind::Arn, false),
             "ArnNotEquals" | "ArnNotLike" => (Kind::Arn, true),
             "Bool" => (Kind::Bool, false),
@@ -206,11 +205,11 @@ impl Relation {
     }
 }
 
-/// Steps that reading a value as text, a number, a time or an address costs.
+/// The steps of reading a value as text, a number, a time or an address.
 const VALUE_STEPS: usize = 32;
 
 impl Operands {
-    /// Steps of comparing with all of them; patterns count their own.
+    /// The steps of comparing a value with all operands; patterns count their own.
     fn steps(&self) -> usize {
         match self {
             Self::Texts(..) | Self::Arns(_) => 0,
@@ -236,7 +235,7 @@ impl Operands {
             }
             Self::Arns(patterns) => {
                 let text = value.text();
-                // What is no ARN is of another kind.
+                // A value that is not an ARN is of another type.
                 let Some(arn) = Arn::split(text.as_str()) else {
                     return Match::Unknown;
                 };
@@ -268,7 +267,7 @@ impl Operands {
     }
 }
 
-/// A value of another kind matches nothing, and does not fail to match either.
+/// A value of another type neither matches nor fails to match.
 fn known<V: Copy, T>(value: Option<V>, operands: &[T], matches: impl Fn(V, &T) -> bool) -> Match {
     match value {
         None => Match::Unknown,

@@ -62,9 +62,9 @@ fn a_statement_is_refused_with_its_place() {
         (r#"{"Effect":"Allow","Action":"*","NotAction":"*","Resource":"*"}"#, "Action and NotAction: one of them"),
         (r#"{"Effect":"Allow","Action":"*","NotResource":"*","Resource":"*"}"#, "Resource and NotResource: one of them"),
         (r#"{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}"#,
-            "Principal is not supported in identity policies: they speak of whom they are attached to"),
+            "Principal is not supported in identity policies: they apply to the principals that they are attached to"),
         (r#"{"Effect":"Allow","NotPrincipal":"*","Action":"*","Resource":"*"}"#,
-            "NotPrincipal is not supported in identity policies: they speak of whom they are attached to"),
+            "NotPrincipal is not supported in identity policies: they apply to the principals that they are attached to"),
         (r#"{"Effect":"Deny","Action":"*","Resource":"arn:aws:kms:*:*:key/${aws:user}"}"#, "Resource: unknown condition key \"aws:user\""),
         (r#"{"Effect":"Deny","Action":"kms","Resource":"*"}"#, "Action: \"kms\" is neither * nor <service>:<action>"),
     ];

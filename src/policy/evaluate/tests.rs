@@ -40,7 +40,7 @@ fn tag(key: &str, value: &str) -> Tag {
     }
 }
 
-/// The principal of this name with these policies; an operator has his own.
+/// The principal of this name with these policies; an operator has its own.
 fn caller(name: &str, policies: Vec<Arc<PolicyDocument>>) -> Arc<Principal> {
     let began = Timestamp(NOW.0 - 1_000_000);
     let new = |name| Principal::new(arn_of(name), policies.clone()).unwrap();

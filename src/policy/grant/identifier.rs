@@ -1,5 +1,4 @@
-//! What grants are called: by their id, by the name that their maker gave them, and by the token
-//! that stands for one.
+//! The names of grants: their ids, the names that their makers gave them, and their tokens.
 
 use hex_simd::AsciiCase;
 use std::fmt;
@@ -39,13 +38,13 @@ impl FromStr for GrantId {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GrantName(Box<str>);
 
-/// Text that is no grant's name.
+/// The text is not a grant name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a grant's name has 1 to 256 characters of a-z, A-Z, 0-9, ':', '/', '_' and '-'")]
 pub struct InvalidGrantName;
 
 impl GrantName {
-    /// Characters of a name.
+    /// The most characters of a name.
     pub const CHARACTERS_MAX: usize = 256;
 
     /// The name.
@@ -65,18 +64,18 @@ impl FromStr for GrantName {
     }
 }
 
-/// A grant token as a caller holds it: 1..=8192 characters that say nothing to him. Whoever has it
-/// can use a grant that he is let, so it is never listed and never printed.
+/// A grant token as a caller holds it: 1..=8192 characters, opaque to the caller. The holder can
+/// use a grant of which it is the grantee, so a token is never listed and never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct GrantToken(Box<str>);
 
-/// Text that is no grant token.
+/// The text is not a grant token.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a grant token has 1 to 8192 characters")]
 pub struct InvalidGrantToken;
 
 impl GrantToken {
-    /// Characters of a token.
+    /// The most characters of a token.
     pub const CHARACTERS_MAX: usize = 8192;
 
     /// The token.

@@ -1,4 +1,4 @@
-//! The grants of one key, found by id and by whom they let.
+//! The grants of one key, indexed by id and by grantee.
 
 use crate::context::EncryptionContext;
 use crate::key::arn::AccountId;
@@ -9,8 +9,8 @@ use crate::policy::steps::Steps;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// The grants of one key. A decision looks at those that name the caller, his role or his account,
-/// however many there are.
+/// The grants of one key. A decision reads only those that name the caller, its role or its
+/// account, however many grants there are.
 #[derive(Clone, Default)]
 pub struct KeyGrants {
     by_id: BTreeMap<GrantId, Arc<Grant>>,
@@ -43,21 +43,21 @@ impl KeyGrants {
         self.by_id.values()
     }
 
-    /// Those with an id behind `after`, in order: where a listing goes on.
+    /// The grants whose ids come after `after`, in order: the continuation of a listing.
     pub fn after(&self, after: GrantId) -> impl Iterator<Item = &Arc<Grant>> {
         use std::ops::Bound;
         let range = (Bound::Excluded(after), Bound::Unbounded);
         self.by_id.range(range).map(|(_, grant)| grant)
     }
 
-    /// Puts a grant in, in the place of one with its id.
+    /// Adds a grant, or replaces the one with its id.
     pub fn put(&mut self, grant: Arc<Grant>) {
         self.remove(grant.id);
         self.of_grantee(&grant).push(Arc::clone(&grant));
         self.by_id.insert(grant.id, grant);
     }
 
-    /// Takes a grant out.
+    /// Removes a grant.
     pub fn remove(&mut self, id: GrantId) -> Option<Arc<Grant>> {
         let grant = self.by_id.remove(&id)?;
         let grants = self.of_grantee(&grant);
@@ -81,8 +81,8 @@ impl KeyGrants {
         }
     }
 
-    /// The grant of the same name and the same parameters, made under the same account:
-    /// `CreateGrant` gives it again.
+    /// The grant with the same name and the same parameters, made under the same account;
+    /// `CreateGrant` returns it again.
     #[must_use]
     pub fn same(
         &self,
@@ -95,10 +95,11 @@ impl KeyGrants {
         })
     }
 
-    /// What lets `principal` perform `action`, the best first: what lets it as it is, else what
-    /// needs an identity policy too.
+    /// The grant that allows `principal` to perform `action`. One that needs no identity policy is
+    /// preferred.
     ///
-    /// `new` is the grant that a `CreateGrant` would make: no grant lets make one that gives more.
+    /// `new` is the grant that a `CreateGrant` would make: it must not allow more than the grant
+    /// that permits it.
     pub(in crate::policy) fn allow(
         &self,
         principal: &Principal,
@@ -121,6 +122,7 @@ impl KeyGrants {
             if steps.are_spent() {
                 return None;
             }
+            // A grant permits `CreateGrant` only for a grant within it.
             let makes = match (action, new) {
                 (Action::CreateGrant, Some(new)) => {
                     steps.spend(WITHIN_STEPS);
@@ -141,5 +143,5 @@ impl KeyGrants {
     }
 }
 
-/// Steps that it costs to compare two grants: each pair of one with each of the other's.
+/// The steps of comparing two grants: each pair of one with each pair of the other.
 const WITHIN_STEPS: usize = GrantConstraint::PAIRS_MAX * GrantConstraint::PAIRS_MAX;

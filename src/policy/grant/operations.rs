@@ -1,4 +1,4 @@
-//! The operations of a grant: a set of the actions that grants may allow.
+//! The operations of a grant: a set of actions that grants may allow.
 
 use crate::operation::Action;
 use std::fmt;
@@ -28,7 +28,7 @@ impl GrantOperations {
         others.0 & !self.0 == 0
     }
 
-    /// They, in the order of the service model.
+    /// The actions, in the order of the service model.
     pub fn iter(self) -> impl Iterator<Item = Action> {
         let all = Action::grantable().into_iter();
         all.filter(move |action| self.has(*action))
@@ -39,7 +39,7 @@ impl GrantOperations {
     }
 }
 
-/// The bit of an action; of one that no grant allows, none.
+/// The bit of an action; 0 for an action that a grant cannot allow.
 fn bit(action: Action) -> u32 {
     action.grant_place().map_or(0, |place| 1 << place)
 }

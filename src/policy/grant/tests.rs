@@ -219,7 +219,7 @@ fn who_may_retire_a_grant() {
             GrantAnswer::WithIdentityPolicy,
         ),
         (of(&["Decrypt"], None), &carol, GrantAnswer::No),
-        // His account made it.
+        // The caller's account made it.
         (
             of(&["Decrypt"], None),
             &*user("alice", &[]),

@@ -1,4 +1,4 @@
-//! Principals as key policies and grants name them.
+//! The names of principals in key policies and grants.
 //!
 //! Source: AWS IAM, "AWS JSON policy elements: Principal",
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html>.
@@ -10,7 +10,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The name of a principal that can be given permissions: an account (12 digits, or the ARN of its
-/// root), a user, a role, a role's session or a federated user. Groups, services and whatever has a
+/// root), a user, a role, a role's session or a federated user. Groups, services and names with a
 /// wildcard are refused.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PrincipalName {
@@ -19,7 +19,7 @@ pub struct PrincipalName {
     kind: NameKind,
 }
 
-/// Text that names no principal.
+/// The text does not name a principal.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not the ARN of an account, a user, a role, a session of a role or a federated user")]
 pub struct InvalidPrincipal;
@@ -37,26 +37,26 @@ pub(in crate::policy) enum NameKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::policy) enum Naming {
     Not,
-    /// It names his account, which may let him by its own policies.
+    /// It names the principal's account, whose own policies may allow the principal.
     Account,
-    /// It names him or the role of his session.
-    Himself,
+    /// It names the principal, or the role of the principal's session.
+    Principal,
 }
 
 impl PrincipalName {
-    /// As it was given.
+    /// The text as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The account that it names or that the principal is of.
+    /// The account that it names, or that the named principal belongs to.
     #[must_use]
     pub fn account(&self) -> AccountId {
         self.account
     }
 
-    /// Whether it is an account rather than somebody in it.
+    /// Whether it names an account and not a principal in one.
     #[must_use]
     pub fn is_account(&self) -> bool {
         self.kind == NameKind::Account
@@ -66,17 +66,17 @@ impl PrincipalName {
         self.kind
     }
 
-    /// An account's name covers everybody in it, and is its root user's own; a role's name is also
-    /// that of its sessions.
+    /// How the name covers `principal`. The name of an account covers every principal in it, and is
+    /// the name of its root user; the name of a role is also that of its sessions.
     pub(in crate::policy) fn names(&self, principal: &Principal) -> Naming {
-        let himself = match self.kind {
+        let is_named = match self.kind {
             NameKind::Account if self.account != principal.account => return Naming::Not,
             NameKind::Account if principal.kind() == PrincipalKind::Root => true,
             NameKind::Account => return Naming::Account,
             _ => *self.text == *principal.arn || *self.text == *principal.lasting_arn(),
         };
-        if himself {
-            Naming::Himself
+        if is_named {
+            Naming::Principal
         } else {
             Naming::Not
         }
@@ -122,10 +122,10 @@ fn arn(text: &str) -> Option<(AccountId, NameKind)> {
     Some((account, kind))
 }
 
-/// A name with any number of folders before it.
+/// A name, preceded by any number of folders.
 fn is_path(text: &str) -> bool {
     let (folders, name) = text.rsplit_once('/').unwrap_or(("", text));
-    // Printable, and none of the wildcards and the sign of a variable.
+    // Printable characters, except wildcards and the sign of a variable.
     let folder = |byte: u8| byte.is_ascii_graphic() && !b"*?$:".contains(&byte);
     is_name(name) && folders.bytes().all(folder) && !text.starts_with('/') && !text.contains("//")
 }
@@ -135,7 +135,7 @@ fn is_name(text: &str) -> bool {
     (1..=NAME_CHARACTERS_MAX).contains(&text.len()) && text.bytes().all(allowed)
 }
 
-/// Characters of a user's, role's or session's name.
+/// The most characters of the name of a user, role or session.
 const NAME_CHARACTERS_MAX: usize = 64;
 const SESSION_CHARACTERS_MIN: usize = 2;
 

@@ -138,14 +138,14 @@ fn names_cover_whom_they_name() {
     let foreigner = principal("arn:aws:iam::444455556666:user/alice");
     let account = "arn:aws:iam::111122223333:root";
     let cases = [
-        (ROLE, &role, Naming::Himself),
-        (ROLE, &session, Naming::Himself),
+        (ROLE, &role, Naming::Principal),
+        (ROLE, &session, Naming::Principal),
         // Another role, whose sessions look the same in the ARN of STS.
         (ROLE, &other, Naming::Not),
         (
             "arn:aws:sts::111122223333:assumed-role/App/one",
             &session,
-            Naming::Himself,
+            Naming::Principal,
         ),
         (
             "arn:aws:sts::111122223333:assumed-role/App/two",
@@ -164,13 +164,13 @@ fn names_cover_whom_they_name() {
         ),
         (account, &session, Naming::Account),
         ("111122223333", &session, Naming::Account),
-        (account, &root, Naming::Himself),
+        (account, &root, Naming::Principal),
         (account, &foreigner, Naming::Not),
         ("444455556666", &foreigner, Naming::Account),
         (
             "arn:aws:iam::444455556666:user/alice",
             &foreigner,
-            Naming::Himself,
+            Naming::Principal,
         ),
         (
             "arn:aws:iam::111122223333:user/alice",

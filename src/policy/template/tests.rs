@@ -62,7 +62,7 @@ fn variables_stand_for_their_values() {
         ("${aws:PrincipalTag/team}", "red*", yes),
         ("${aws:PrincipalTag/team}", "red!", no),
         ("${aws:PrincipalTag/team}*", "red*!", yes),
-        // Two values are no value.
+        // Two values count as none.
         ("${aws:PrincipalTag/case}", "x", unknown),
         ("${aws:PrincipalTag/none}", "", unknown),
         ("${aws:PrincipalTag/none}*", "x", unknown),

@@ -137,7 +137,7 @@ fn auth_1_no_policy_and_request_take_more_steps_than_a_decision_has() {
 
 #[test]
 fn auth_1_what_is_found_before_the_steps_end_decides_nothing() {
-    // The allow comes first and the deny last: whoever stopped in between would let.
+    // The allow comes first and the deny last: to stop in between would be to allow.
     let head = r#"{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"},
         {"Effect":"Deny","Principal":"*","Action":"kms:*","Resource":"*",
         "Condition":{"ForAnyValue:StringLike":{"kms:EncryptionContextKeys":["#;
@@ -195,7 +195,7 @@ fn auth_1_grants_are_counted_too() {
     assert!((2000 * 64..2000 * 70).contains(&taken), "{taken}");
     // Fifty thousand of them fit into a decision.
     assert!(taken * 25 < STEPS_MAX);
-    // Among a thousand and more pairs they do not, and nobody is let.
+    // Among a thousand and more pairs they do not, and no caller is allowed.
     let [_, many] = contexts();
     let pairs = many
         .pairs()
