@@ -1,6 +1,6 @@
 //! Access keys: an id that everybody may see, and a secret that is told once.
 
-use crate::admin::lookup::{check_name, find, limit, named, named_arn, replace};
+use crate::admin::lookup::{arn_in_body, arn_of_name, check_name, find, limit, replace};
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
@@ -40,10 +40,10 @@ struct UpdateInput<'a> {
 
 /// `CreateAccessKey`
 pub(super) async fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
-    let arn = named(api, operator, body)?;
+    let arn = arn_in_body(api, operator, body)?;
     let key = draw(api, LASTING)?;
     let mut reply = Object::new();
-    tell(&key, &mut reply);
+    write_secret(&key, &mut reply);
     api.change(operator, None, |under| {
         let entry = find(under.snapshot, &arn)?;
         if entry.principal.kind() == PrincipalKind::Role {
@@ -74,7 +74,7 @@ pub(super) async fn update(api: &Api, operator: &Requester, body: &[u8]) -> Answ
         None => violations.null("status"),
     }
     violations.check()?;
-    let arn = named_arn(api, operator, input.name.as_deref(), "user")?;
+    let arn = arn_of_name(api, operator, input.name.as_deref(), "user")?;
     let active = input.status.as_deref() == Some("Active");
     replace(api, operator, &arn, |mut entry| {
         let key = position(&entry, id.unwrap_or_default()).map(|at| &mut entry.access_keys[at])?;
@@ -98,7 +98,7 @@ pub(super) async fn delete(api: &Api, operator: &Requester, body: &[u8]) -> Answ
     let id = input.access_key_id.as_deref();
     check_id(id, &mut violations);
     violations.check()?;
-    let arn = named_arn(api, operator, input.name.as_deref(), "user")?;
+    let arn = arn_of_name(api, operator, input.name.as_deref(), "user")?;
     replace(api, operator, &arn, |mut entry| {
         let at = position(&entry, id.unwrap_or_default())?;
         entry.access_keys.remove(at);
@@ -141,7 +141,7 @@ pub(super) fn draw_id(api: &Api, prefix: &str, digits: usize) -> Result<String, 
 }
 
 /// Tells id and secret, this once.
-pub(super) fn tell(key: &AccessKey, reply: &mut Object) {
+pub(super) fn write_secret(key: &AccessKey, reply: &mut Object) {
     reply.plain("AccessKeyId", &key.id);
     let out = reply.member("SecretAccessKey");
     out.push(b'"');

@@ -1,6 +1,6 @@
 //! What is known of principals, without their secrets.
 
-use crate::admin::lookup::{find, named};
+use crate::admin::lookup::{arn_in_body, find};
 use crate::api::keys::check_page;
 use crate::api::marker::Marker;
 use crate::api::validation::Violations;
@@ -52,7 +52,7 @@ pub(super) fn list(api: &Api, body: &[u8]) -> Answer {
 
 /// `DescribePrincipal`: with policies and tags.
 pub(super) fn describe(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
-    let arn = named(api, operator, body)?;
+    let arn = arn_in_body(api, operator, body)?;
     let snapshot = api.keystore.snapshot();
     let entry = find(&snapshot, &arn)?;
     let policies = entry.principal.policies.iter();

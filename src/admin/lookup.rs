@@ -29,12 +29,16 @@ struct NameInput<'a> {
 }
 
 /// The ARN that a body of nothing but a name names.
-pub(super) fn named(api: &Api, operator: &Requester, body: &[u8]) -> Result<String, ApiError> {
+pub(super) fn arn_in_body(
+    api: &Api,
+    operator: &Requester,
+    body: &[u8],
+) -> Result<String, ApiError> {
     let input: NameInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     check_name(input.name.as_deref(), &mut violations);
     violations.check()?;
-    named_arn(api, operator, input.name.as_deref(), "user")
+    arn_of_name(api, operator, input.name.as_deref(), "user")
 }
 
 /// A name, if it is not an ARN: that is another matter.
@@ -46,7 +50,7 @@ pub(super) fn check_name(name: Option<&str>, violations: &mut Violations) {
 
 /// The ARN of a principal by a name that was checked: an ARN, or the name of one of this kind in
 /// the operator's account.
-pub(super) fn named_arn(
+pub(super) fn arn_of_name(
     api: &Api,
     operator: &Requester,
     name: Option<&str>,

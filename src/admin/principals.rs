@@ -10,8 +10,8 @@
 
 use crate::admin::access_keys;
 use crate::admin::lookup::{
-    NAME, NAME_CHARACTERS_MAX, arn, check_name, find, invalid, is_arn, known_arn, limit, named,
-    named_arn, replace,
+    NAME, NAME_CHARACTERS_MAX, arn, arn_in_body, arn_of_name, check_name, find, invalid, is_arn,
+    known_arn, limit, replace,
 };
 use crate::api::validation::{Pattern, Violations};
 use crate::api::wire::{self, Object, Text};
@@ -91,7 +91,7 @@ pub(super) async fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answ
     let mut access_keys = Vec::new();
     if !is_role {
         let key = access_keys::draw(api, access_keys::LASTING)?;
-        access_keys::tell(&key, &mut reply);
+        access_keys::write_secret(&key, &mut reply);
         access_keys.push(Arc::new(key));
     }
     let entry = PrincipalEntry::new(principal, access_keys);
@@ -164,7 +164,7 @@ fn new_principal(
     };
     let policies = parse_policies(input.policies.as_deref().unwrap_or_default())?;
     let tags = unique_tags(input.tags.as_deref())?;
-    let principal = made(&arn, policies, tags, None)?;
+    let principal = assemble(&arn, policies, tags, None)?;
     Ok(match principal.kind() {
         PrincipalKind::User => principal.with_unique_id(&access_keys::draw_id(api, "AIDA", 17)?),
         PrincipalKind::Role => principal.with_unique_id(&access_keys::draw_id(api, "AROA", 17)?),
@@ -174,7 +174,7 @@ fn new_principal(
 
 /// `DisablePrincipal`, `EnablePrincipal`: who is disabled keeps everything, and is nobody.
 pub(super) async fn enable(api: &Api, operator: &Requester, body: &[u8], enabled: bool) -> Answer {
-    let arn = named(api, operator, body)?;
+    let arn = arn_in_body(api, operator, body)?;
     replace(api, operator, &arn, |entry| {
         Ok(PrincipalEntry { enabled, ..entry })
     })
@@ -183,7 +183,7 @@ pub(super) async fn enable(api: &Api, operator: &Requester, body: &[u8], enabled
 
 /// `DeletePrincipal`
 pub(super) async fn delete(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
-    let arn = named(api, operator, body)?;
+    let arn = arn_in_body(api, operator, body)?;
     api.change(operator, None, |under| {
         find(under.snapshot, &arn)?;
         Ok((vec![Change::RemovePrincipal(arn)], Reply::empty()))
@@ -200,11 +200,11 @@ pub(super) async fn put_policies(api: &Api, operator: &Requester, body: &[u8]) -
         violations.null("policies");
     }
     violations.check()?;
-    let arn = named_arn(api, operator, input.name.as_deref(), "user")?;
+    let arn = arn_of_name(api, operator, input.name.as_deref(), "user")?;
     let policies = parse_policies(&input.policies.unwrap_or_default())?;
     replace(api, operator, &arn, |entry| {
         let old = &entry.principal;
-        let principal = made(&arn, policies, old.tags().to_vec(), old.unique_id())?;
+        let principal = assemble(&arn, policies, old.tags().to_vec(), old.unique_id())?;
         let principal = Arc::new(principal);
         Ok(PrincipalEntry { principal, ..entry })
     })
@@ -221,11 +221,11 @@ pub(super) async fn put_tags(api: &Api, operator: &Requester, body: &[u8]) -> An
     }
     check_tags(input.tags.as_deref(), &mut violations);
     violations.check()?;
-    let arn = named_arn(api, operator, input.name.as_deref(), "user")?;
+    let arn = arn_of_name(api, operator, input.name.as_deref(), "user")?;
     let tags = unique_tags(input.tags.as_deref())?;
     replace(api, operator, &arn, |entry| {
         let old = &entry.principal;
-        let principal = made(&arn, old.policies.clone(), tags, old.unique_id())?;
+        let principal = assemble(&arn, old.policies.clone(), tags, old.unique_id())?;
         let principal = Arc::new(principal);
         Ok(PrincipalEntry { principal, ..entry })
     })
@@ -234,7 +234,7 @@ pub(super) async fn put_tags(api: &Api, operator: &Requester, body: &[u8]) -> An
 
 /// The principal of these parts. An account's root has every right by itself and nothing attached,
 /// as in IAM.
-fn made(
+fn assemble(
     arn: &str,
     policies: Vec<Arc<PolicyDocument>>,
     tags: Vec<Tag>,

@@ -1,7 +1,7 @@
 //! Sessions of roles: temporary credentials, which only their holder keeps.
 
 use crate::admin::access_keys;
-use crate::admin::lookup::{NAME, NAME_CHARACTERS_MAX, check_name, find, invalid, named_arn};
+use crate::admin::lookup::{NAME, NAME_CHARACTERS_MAX, arn_of_name, check_name, find, invalid};
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
@@ -49,7 +49,7 @@ pub(super) fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let seconds = input.duration_seconds.unwrap_or(DURATION_SECONDS_DEFAULT);
     violations.number("durationSeconds", seconds, min, max);
     violations.check()?;
-    let arn = named_arn(api, operator, input.name.as_deref(), "role")?;
+    let arn = arn_of_name(api, operator, input.name.as_deref(), "role")?;
     let snapshot = api.keystore.snapshot();
     let entry = find(&snapshot, &arn)?;
     let role = &entry.principal;
@@ -76,7 +76,7 @@ pub(super) fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let token = session.token(api.keystore.session_token_key(), &api.entropy)?;
     let mut reply = Object::new();
     reply.text("Arn", &principal.arn);
-    access_keys::tell(&session.access_key, &mut reply);
+    access_keys::write_secret(&session.access_key, &mut reply);
     reply.plain("SessionToken", &token);
     reply.plain("Expiration", &Iso8601::of(session.expiration).to_string());
     Ok(reply.end())

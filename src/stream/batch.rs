@@ -72,14 +72,14 @@ pub struct DataKeys {
     /// Keys of a chunk at most.
     chunk_keys: usize,
     /// The next chunk, while its limits make it wait.
-    due: Option<Due>,
+    waiting: Option<WaitingChunk>,
     /// The body that asked for it, and what was handed out, for the audit log.
     body: Vec<u8>,
     digest: RowsDigest,
 }
 
 /// A chunk that is yet to be made.
-struct Due {
+struct WaitingChunk {
     keys: usize,
     paid: Paid,
 }
@@ -120,7 +120,7 @@ impl Api {
         let mut violations = Violations::default();
         let key_id = input.key_id.as_deref();
         violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-        let asked = Asked::check(
+        let requested = Asked::check(
             input.key_spec.as_deref(),
             input.number_of_bytes,
             &mut violations,
@@ -135,7 +135,7 @@ impl Api {
         let under = self.under(requester, &snapshot)?;
         let caller = under.caller(ACTION).under(&context);
         let request = caller.key(key_id.unwrap_or_default(), &snapshot)?;
-        let length = asked.length()?;
+        let length = requested.length()?;
         let entry = request.request().entry();
         let material = data_key_material(entry, caller.action.bare_name())?.id();
         Ok(DataKeys {
@@ -153,7 +153,7 @@ impl Api {
                 .unwrap_or_default(),
             handed_out: 0,
             chunk_keys: DataKeys::CHUNK_KEYS,
-            due: None,
+            waiting: None,
             body: body.to_vec(),
             digest: RowsDigest::default(),
         })
@@ -223,8 +223,8 @@ impl DataKeys {
     /// at the end.
     #[must_use]
     pub fn next_keys(&self) -> usize {
-        if let Some(due) = &self.due {
-            return due.keys;
+        if let Some(waiting) = &self.waiting {
+            return waiting.keys;
         }
         let left = self.count - self.handed_out;
         let most = self.chunk_keys;
@@ -242,7 +242,11 @@ impl DataKeys {
         if keys == 0 {
             return Ok(Chunk::End);
         }
-        let mut paid = self.due.take().map(|due| due.paid).unwrap_or_default();
+        let mut paid = self
+            .waiting
+            .take()
+            .map(|waiting| waiting.paid)
+            .unwrap_or_default();
         let from = out.len();
         let api = Arc::clone(&self.api);
         let requester = self.requester.clone();
@@ -269,7 +273,7 @@ impl DataKeys {
                 Ok(Chunk::Blobs(keys, recorded))
             }
             Ok(Err(exceeded)) => {
-                self.due = Some(Due { keys, paid });
+                self.waiting = Some(WaitingChunk { keys, paid });
                 Ok(Chunk::Wait(exceeded))
             }
             Err(error) => {

@@ -16,7 +16,7 @@ pub struct BlobRows {
     material: KeyMaterialId,
     blob_bytes: usize,
     columns: BlobColumns,
-    answer: Encoder,
+    encoder: Encoder,
 }
 
 impl BlobRows {
@@ -31,7 +31,7 @@ impl BlobRows {
             material: keys.material(),
             blob_bytes: keys.blob_bytes(),
             columns: BlobColumns::default(),
-            answer: Encoder::begin(Arc::new(Schema::new(fields)))?,
+            encoder: Encoder::begin(Arc::new(Schema::new(fields)))?,
         })
     }
 
@@ -45,7 +45,7 @@ impl BlobRows {
         let blobs = BinaryArray::try_new(offsets, Buffer::from_vec(blobs), None);
         let blobs = blobs.map_err(ApiError::internal)?;
         let columns = self.columns.under(&self.key_arn, self.material, blobs)?;
-        self.answer.rows(columns.to_vec())
+        self.encoder.rows(columns.to_vec())
     }
 
     /// The bytes of the end.
@@ -53,6 +53,6 @@ impl BlobRows {
     /// # Errors
     /// [`ApiError`].
     pub fn end(&mut self) -> Result<Vec<u8>, ApiError> {
-        self.answer.finish()
+        self.encoder.finish()
     }
 }

@@ -46,9 +46,9 @@ impl ContextRuns {
 
 impl Minter {
     /// What the query asks for; and the same for the audit log.
-    pub(super) fn asked(query: Query) -> Result<(Self, Vec<u8>), ApiError> {
+    pub(super) fn from_query(query: Query) -> Result<(Self, Vec<u8>), ApiError> {
         let (key_id, length, record) = query.data_keys()?;
-        let task = Self {
+        let transform = Self {
             key: PinnedKey::new(key_id),
             length,
             pairs: query.pairs,
@@ -56,22 +56,22 @@ impl Minter {
             kept: Projection::default(),
             added: BlobColumns::default(),
         };
-        Ok((task, record))
+        Ok((transform, record))
     }
 
-    fn work(
+    fn context_runs(
         &self,
         cursor: &Cursor<'_>,
         batch: &RecordBatch,
         most: usize,
     ) -> Result<ContextRuns, ApiError> {
         let rows = self.pairs.rows(batch, &self.places)?;
-        let mut work = ContextRuns::default();
+        let mut contexts = ContextRuns::default();
         let mut bytes = 0;
         for row in 0..most {
             if row > 0
                 && rows.are_alike(row - 1, row)
-                && let Some((_, count)) = work.runs.last_mut()
+                && let Some((_, count)) = contexts.runs.last_mut()
             {
                 *count += 1;
                 continue;
@@ -82,15 +82,15 @@ impl Minter {
                     if bytes > CHUNK_CONTEXT_BYTES_MAX {
                         break;
                     }
-                    work.runs.push((context, 1));
+                    contexts.runs.push((context, 1));
                 }
                 Err(error) => {
-                    work.defect = Some(cursor.at_row(row, error.into()));
+                    contexts.defect = Some(cursor.at_row(row, error.into()));
                     break;
                 }
             }
         }
-        Ok(work)
+        Ok(contexts)
     }
 
     /// Whether the principal, as he is now, may use the key, as it is now, for each of these
@@ -148,22 +148,22 @@ impl Transform for Minter {
             let under = under.map_err(|error| cursor.at_row(0, error))?;
             self.key.id(&under, ACTION)
         };
-        let mut work = self.work(cursor, rows, cursor.most(key, rows.num_rows()))?;
-        let count = work.rows();
+        let mut contexts = self.context_runs(cursor, rows, cursor.most(key, rows.num_rows()))?;
+        let count = contexts.rows();
         if count == 0 {
-            let defect = work.defect.take();
+            let defect = contexts.defect.take();
             return Err(defect.unwrap_or_else(|| ApiError::internal("a chunk without rows")));
         }
         let (mut blobs, mut names_its_row) = (Vec::new(), false);
         let outcome = cursor.api.under_last_check(cursor.requester, |under| {
             blobs.clear();
             let entry = self
-                .authorize(cursor, under, &work.runs)
-                .and_then(|entry| work.defect.take().map_or(Ok(entry), Err));
+                .authorize(cursor, under, &contexts.runs)
+                .and_then(|entry| contexts.defect.take().map_or(Ok(entry), Err));
             let entry = entry.inspect_err(|_| names_its_row = true)?;
             match cursor.take(under, [Some(entry.key.id)], count, paid) {
                 Ok(()) => {
-                    let runs = work.runs.iter().map(|(context, rows)| (context, *rows));
+                    let runs = contexts.runs.iter().map(|(context, rows)| (context, *rows));
                     let (id, entropy) = (entry.key.id, &cursor.api.entropy);
                     let material = material(&entry)?;
                     envelope::mint_rows(id, material, self.length, entropy, runs, &mut blobs)?;

@@ -35,26 +35,26 @@ pub(super) struct Query {
 
 impl Query {
     pub(super) fn parse(purpose: Purpose, query: &str) -> Result<Self, ApiError> {
-        let mut asked = Self::default();
+        let mut parsed = Self::default();
         let (mut columns, mut new_columns) = (None, None);
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             let (name, value) = (decoded(name)?, decoded(value)?);
             let place = match (name.as_str(), purpose) {
-                ("key", Purpose::Bind | Purpose::Rewrap) => &mut asked.key,
-                ("spec", Purpose::Bind) => &mut asked.spec,
-                ("bytes", Purpose::Bind) => &mut asked.bytes,
+                ("key", Purpose::Bind | Purpose::Rewrap) => &mut parsed.key,
+                ("spec", Purpose::Bind) => &mut parsed.spec,
+                ("bytes", Purpose::Bind) => &mut parsed.bytes,
                 ("context", _) => &mut columns,
-                ("map", Purpose::Rewrap | Purpose::Verify) => &mut asked.map,
+                ("map", Purpose::Rewrap | Purpose::Verify) => &mut parsed.map,
                 ("new-context", Purpose::Rewrap) => &mut new_columns,
-                ("new-map", Purpose::Rewrap) => &mut asked.new_map,
+                ("new-map", Purpose::Rewrap) => &mut parsed.new_map,
                 ("constant", _) | ("new-constant", Purpose::Rewrap) => {
                     let pair = value.split_once('=');
                     let (of_pair, value) =
                         pair.ok_or_else(|| invalid(format!("{name} must be name=value.")))?;
                     let pairs = match name.as_str() {
-                        "constant" => &mut asked.pairs,
-                        _ => &mut asked.new_pairs,
+                        "constant" => &mut parsed.pairs,
+                        _ => &mut parsed.new_pairs,
                     };
                     let pair = (of_pair.to_owned(), value.to_owned());
                     pairs.constants.push(pair);
@@ -67,15 +67,19 @@ impl Query {
             }
         }
         for (pairs, has_pairs, columns) in [
-            (&mut asked.pairs, &mut asked.has_pairs, columns),
-            (&mut asked.new_pairs, &mut asked.has_new_pairs, new_columns),
+            (&mut parsed.pairs, &mut parsed.has_pairs, columns),
+            (
+                &mut parsed.new_pairs,
+                &mut parsed.has_new_pairs,
+                new_columns,
+            ),
         ] {
             *has_pairs = columns.is_some() || !pairs.constants.is_empty();
             let columns = columns.filter(|names| !names.is_empty());
             let columns = columns.iter().flat_map(|names| names.split(','));
             pairs.columns = columns.map(ToOwned::to_owned).collect();
         }
-        Ok(asked)
+        Ok(parsed)
     }
 
     /// The key and the length of data keys, and the query as a JSON object, for the audit log.
@@ -184,27 +188,27 @@ mod tests {
 
     #[test]
     fn a_query_is_read_as_forms_write_it() {
-        let asked = Query::parse(
+        let parsed = Query::parse(
             Purpose::Bind,
             "key=alias%2Fa&spec=AES_128&context=tenant%2Ccontainer+id&constant=purpose%3Dvolume&constant=a=b=c",
         )
         .unwrap();
-        let (key_id, length, record) = asked.data_keys().unwrap();
+        let (key_id, length, record) = parsed.data_keys().unwrap();
         assert_eq!(
             (key_id.as_str(), length),
             ("alias/a", DataKeyLength::AES_128)
         );
-        assert_eq!(asked.pairs.columns, ["tenant", "container id"]);
+        assert_eq!(parsed.pairs.columns, ["tenant", "container id"]);
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(
-            asked.pairs.constants,
+            parsed.pairs.constants,
             [pair("purpose", "volume"), pair("a", "b=c")]
         );
         let record: Value = serde_json::from_slice(&record).unwrap();
         assert_eq!(record["EncryptionContext"]["a"], "b=c");
-        let asked = Query::parse(Purpose::Bind, "bytes=7&key=k").unwrap();
-        assert_eq!(asked.data_keys().unwrap().1.bytes(), 7);
-        assert_eq!(asked.pairs, ContextPairs::default());
+        let parsed = Query::parse(Purpose::Bind, "bytes=7&key=k").unwrap();
+        assert_eq!(parsed.data_keys().unwrap().1.bytes(), 7);
+        assert_eq!(parsed.pairs, ContextPairs::default());
     }
 
     #[test]
@@ -233,8 +237,8 @@ mod tests {
             ("key=k&spec=AES_256&context=%ff", "no UTF-8"),
             (&large, "at most 8192 bytes"),
         ] {
-            let asked = Query::parse(Purpose::Bind, query);
-            let error = asked.and_then(|asked| asked.data_keys()).unwrap_err();
+            let parsed = Query::parse(Purpose::Bind, query);
+            let error = parsed.and_then(|parsed| parsed.data_keys()).unwrap_err();
             assert_eq!(error.code(), KmsErrorCode::ValidationException, "{query}");
             assert!(
                 error.message().contains(said),
@@ -287,8 +291,8 @@ mod tests {
             (Purpose::Verify, "context=&map=b", "not in both"),
             (Purpose::Rewrap, "context=a,a", "names each pair once"),
         ] {
-            let asked = Query::parse(purpose, query);
-            let error = asked.and_then(|asked| asked.contexts()).unwrap_err();
+            let parsed = Query::parse(purpose, query);
+            let error = parsed.and_then(|parsed| parsed.contexts()).unwrap_err();
             assert!(error.message().contains(said), "{}", error.message());
         }
         let unnamed = Query::parse(Purpose::Rewrap, "map=a").unwrap();

@@ -47,7 +47,7 @@ struct Keys {
 
 impl Rewrapper {
     /// What the query asks for; and the same for the audit log.
-    pub(super) fn asked(query: Query) -> Result<(Self, Vec<u8>), ApiError> {
+    pub(super) fn from_query(query: Query) -> Result<(Self, Vec<u8>), ApiError> {
         let key_id = query.destination()?;
         let (contexts, new_contexts) = (query.contexts()?, query.new_contexts()?);
         let (columns, constants) = shown(&contexts);
@@ -59,14 +59,14 @@ impl Rewrapper {
             "DestinationContextColumns": new_columns,
             "DestinationEncryptionContext": new_constants,
         });
-        let task = Self {
+        let transform = Self {
             key: PinnedKey::new(key_id),
             contexts,
             new_contexts,
             kept: Projection::default(),
             added: BlobColumns::default(),
         };
-        Ok((task, record.to_string().into_bytes()))
+        Ok((transform, record.to_string().into_bytes()))
     }
 
     /// Authorizes every row, takes what the limits ask for, then opens and seals.
@@ -79,8 +79,11 @@ impl Rewrapper {
         paid: &mut Paid,
     ) -> Result<Result<(Keys, BinaryBuilder), Progress>, ApiError> {
         let snapshot = under.snapshot;
-        let named = self.key.id(under, TO);
-        let members = Members::SameKey(named.is_some() && named == key, SYMMETRIC_DEFAULT);
+        let destination_id = self.key.id(under, TO);
+        let members = Members::SameKey(
+            destination_id.is_some() && destination_id == key,
+            SYMMETRIC_DEFAULT,
+        );
         let mut rows = Vec::with_capacity(sound.len());
         // The keys, once it is decided for all contexts: they are the same for every row.
         let mut decided: Option<(&Arc<KeyEntry>, &Arc<KeyEntry>)> = None;
@@ -121,8 +124,8 @@ impl Rewrapper {
             return Ok(Err(Progress::Throttled(count, exceeded)));
         }
         let mut blobs = BinaryBuilder::new();
-        for (at, (asked, row)) in rows.iter().zip(sound).enumerate() {
-            let (source, destination, opening, sealing, sealed) = asked;
+        for (at, (prepared, row)) in rows.iter().zip(sound).enumerate() {
+            let (source, destination, opening, sealing, sealed) = prepared;
             let (context, entropy) = (row.destination(), &cursor.api.entropy);
             let opened = decrypt::open(source, opening, &row.context, sealed, entropy);
             let (_, plaintext) = opened.map_err(|error| cursor.at_row(at, error))?;

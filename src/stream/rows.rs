@@ -39,14 +39,14 @@ pub struct RowStream {
     api: Arc<Api>,
     requester: Requester,
     purpose: Purpose,
-    task: Box<dyn Transform>,
+    transform: Box<dyn Transform>,
     /// The query as a JSON object, for the audit log.
     record: Vec<u8>,
     messages: Messages,
     decoder: Decoder,
     /// From the schema on.
-    answer: Option<Encoder>,
-    batch: Option<Pending>,
+    encoder: Option<Encoder>,
+    batch: Option<InputBatch>,
     /// All of the body is here.
     is_closed: bool,
     digest: RowsDigest,
@@ -55,16 +55,16 @@ pub struct RowStream {
 }
 
 /// A record batch, and how far it has come.
-struct Pending {
+struct InputBatch {
     batch: RecordBatch,
     /// Rows of it that were handed out.
     from: usize,
     /// The next chunk, while its limits make it wait.
-    due: Option<Due>,
+    waiting: Option<WaitingChunk>,
 }
 
 /// A chunk that is yet to be made.
-struct Due {
+struct WaitingChunk {
     rows: usize,
     paid: Paid,
 }
@@ -99,16 +99,16 @@ impl Api {
             // Where it cannot be kept, nothing leaves all the same.
             let _counted = self.tell(requester, Event::own(purpose.event(), true, b""), &refused);
         });
-        let (task, record) = begun?;
+        let (transform, record) = begun?;
         Ok(RowStream {
             api: Arc::clone(self),
             requester: requester.clone(),
             purpose,
-            task,
+            transform,
             record,
             messages: Messages::default(),
             decoder: Decoder::default(),
-            answer: None,
+            encoder: None,
             batch: None,
             is_closed: false,
             digest: RowsDigest::default(),
@@ -121,16 +121,16 @@ fn begin(purpose: Purpose, query: &str) -> Result<(Box<dyn Transform>, Vec<u8>),
     let query = Query::parse(purpose, query)?;
     Ok(match purpose {
         Purpose::Bind => {
-            let (task, record) = Minter::asked(query)?;
-            (Box::new(task), record)
+            let (transform, record) = Minter::from_query(query)?;
+            (Box::new(transform), record)
         }
         Purpose::Rewrap => {
-            let (task, record) = Rewrapper::asked(query)?;
-            (Box::new(task), record)
+            let (transform, record) = Rewrapper::from_query(query)?;
+            (Box::new(transform), record)
         }
         Purpose::Verify => {
-            let (task, record) = Verifier::asked(query)?;
-            (Box::new(task), record)
+            let (transform, record) = Verifier::from_query(query)?;
+            (Box::new(transform), record)
         }
     })
 }
@@ -176,25 +176,25 @@ impl RowStream {
     /// [`ApiError`]: the stream ends early, and nothing of the chunk is left.
     pub fn step(&mut self) -> Result<Step, ApiError> {
         loop {
-            if let Some(pending) = self.batch.take() {
-                let made = self.chunk(pending);
-                return made.map_err(|error| self.end(error));
+            if let Some(input) = self.batch.take() {
+                let chunk = self.chunk(input);
+                return chunk.map_err(|error| self.end(error));
             }
             if let Some(message) = self.messages.take() {
                 let read = self.decoder.read(&message).and_then(|item| {
                     match item {
                         Item::Schema(schema) => {
-                            let schema = self.task.begin(&schema)?;
-                            self.answer = Some(Encoder::begin(schema)?);
+                            let schema = self.transform.begin(&schema)?;
+                            self.encoder = Some(Encoder::begin(schema)?);
                         }
                         Item::Dictionary => {}
                         Item::Rows(batch) => {
-                            let pending = Pending {
+                            let input = InputBatch {
                                 batch,
                                 from: 0,
-                                due: None,
+                                waiting: None,
                             };
-                            self.batch = Some(pending).filter(|new| new.batch.num_rows() > 0);
+                            self.batch = Some(input).filter(|new| new.batch.num_rows() > 0);
                         }
                     }
                     Ok(())
@@ -239,10 +239,10 @@ impl RowStream {
     }
 
     fn last(&mut self) -> Result<Step, ApiError> {
-        let answer = self.answer.as_mut();
+        let encoder = self.encoder.as_mut();
         // A stream without a schema.
-        let answer = answer.ok_or_else(|| messages::malformed("it has no schema"))?;
-        let end = answer.finish()?;
+        let encoder = encoder.ok_or_else(|| messages::malformed("it has no schema"))?;
+        let end = encoder.finish()?;
         let recorded = match self.rows {
             0 => {
                 let batch = Some(self.digest.batch());
@@ -254,23 +254,23 @@ impl RowStream {
         Ok(Step::End(end, recorded))
     }
 
-    fn chunk(&mut self, mut pending: Pending) -> Result<Step, ApiError> {
-        let left = pending.batch.num_rows() - pending.from;
+    fn chunk(&mut self, mut input: InputBatch) -> Result<Step, ApiError> {
+        let left = input.batch.num_rows() - input.from;
         let cursor = Cursor {
             api: &self.api,
             requester: &self.requester,
             rows: self.rows,
         };
-        let (most, mut paid) = match pending.due.take() {
-            Some(due) => (due.rows, due.paid),
+        let (most, mut paid) = match input.waiting.take() {
+            Some(waiting) => (waiting.rows, waiting.paid),
             None => (left.min(Self::CHUNK_ROWS), Paid::default()),
         };
-        let rows = pending.batch.slice(pending.from, most);
-        let made = match self.task.chunk(&cursor, &rows, &mut paid)? {
-            Progress::Done(made) => made,
+        let rows = input.batch.slice(input.from, most);
+        let chunk = match self.transform.chunk(&cursor, &rows, &mut paid)? {
+            Progress::Done(chunk) => chunk,
             Progress::Throttled(rows, exceeded) => {
-                pending.due = Some(Due { rows, paid });
-                self.batch = Some(pending);
+                input.waiting = Some(WaitingChunk { rows, paid });
+                self.batch = Some(input);
                 return Ok(Step::Wait(exceeded));
             }
         };
@@ -280,22 +280,22 @@ impl RowStream {
             blobs,
             resources,
             refusal,
-        } = made;
+        } = chunk;
         let mut digest = self.digest.clone();
         digest.add(rows as u64, &blobs);
-        let answer = self.answer.as_mut();
-        let answer = answer.ok_or_else(|| ApiError::internal("rows before their schema"))?;
-        let bytes = answer.rows(columns)?;
+        let encoder = self.encoder.as_mut();
+        let encoder = encoder.ok_or_else(|| ApiError::internal("rows before their schema"))?;
+        let bytes = encoder.rows(columns)?;
         let batch = Some(digest.batch());
         let recorded = self.tell(&match &refusal {
             None => Outcome::Done(&resources, batch),
             Some(error) => Outcome::Refused(error, batch),
         })?;
-        self.task.count(&self.api, rows as u64);
+        self.transform.count(&self.api, rows as u64);
         self.digest = digest;
         self.rows += rows as u64;
-        pending.from += rows;
-        self.batch = Some(pending).filter(|left| left.from < left.batch.num_rows());
+        input.from += rows;
+        self.batch = Some(input).filter(|left| left.from < left.batch.num_rows());
         Ok(Step::Rows(bytes, recorded))
     }
 

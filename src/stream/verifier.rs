@@ -28,7 +28,7 @@ use serde_json::json;
 use std::sync::Arc;
 
 const ACTION: Action = Action::Decrypt;
-const NAMED: [(ConditionKey, &str); 1] = [(ConditionKey::EncryptionAlgorithm, SYMMETRIC_DEFAULT)];
+const MEMBERS: [(ConditionKey, &str); 1] = [(ConditionKey::EncryptionAlgorithm, SYMMETRIC_DEFAULT)];
 /// The column that is added: null where a row's blob opens.
 const REFUSAL: &str = "refusal";
 
@@ -43,15 +43,15 @@ type Opened = Vec<Result<Arc<KeyEntry>, ApiError>>;
 
 impl Verifier {
     /// What the query asks for; and the same for the audit log.
-    pub(super) fn asked(query: Query) -> Result<(Self, Vec<u8>), ApiError> {
+    pub(super) fn from_query(query: Query) -> Result<(Self, Vec<u8>), ApiError> {
         let contexts = query.contexts()?;
         let (columns, constants) = shown(&contexts);
         let record = json!({"ContextColumns": columns, "EncryptionContext": constants});
-        let task = Self {
+        let transform = Self {
             contexts,
             kept: Projection::default(),
         };
-        Ok((task, record.to_string().into_bytes()))
+        Ok((transform, record.to_string().into_bytes()))
     }
 }
 
@@ -59,17 +59,17 @@ impl Verifier {
 fn open(
     cursor: &Cursor<'_>,
     under: &Under<'_>,
-    work: &SealedRows<'_>,
+    sealed_rows: &SealedRows<'_>,
     paid: &mut Paid,
 ) -> Result<Result<Opened, Progress>, ApiError> {
-    let count = work.rows.len();
-    if let Err(exceeded) = cursor.take(under, [work.key], count, paid) {
+    let count = sealed_rows.rows.len();
+    if let Err(exceeded) = cursor.take(under, [sealed_rows.key], count, paid) {
         return Ok(Err(Progress::Throttled(count, exceeded)));
     }
     // The key, once it is decided for all contexts: it is the same for every row.
     let mut decided = None;
     let mut opened = Opened::with_capacity(count);
-    for row in &work.rows {
+    for row in &sealed_rows.rows {
         opened.push(match row {
             Ok(row) => open_row(cursor, under, row, &mut decided),
             Err(error) => Err(ApiError::new(error.code(), error.message().to_owned())),
@@ -98,9 +98,9 @@ fn open_row<'a>(
         (Some(entry), Ok(blob)) => (entry, Sealed::Blob(blob)),
         _ => {
             let caller = under.caller(ACTION).under(&row.context);
-            let caller = caller.with(Members::Texts(&NAMED));
-            let asked = (None, None, Some(row.blob));
-            let (request, sealed) = decrypt::source(caller, asked, under.snapshot)?;
+            let caller = caller.with(Members::Texts(&MEMBERS));
+            let named = (None, None, Some(row.blob));
+            let (request, sealed) = decrypt::source(caller, named, under.snapshot)?;
             let entry = request.request().entry();
             *decided = (!request.reads_context()).then_some(entry);
             (entry, sealed)
@@ -125,10 +125,12 @@ impl Transform for Verifier {
         rows: &RecordBatch,
         paid: &mut Paid,
     ) -> Result<Progress, ApiError> {
-        let work = SealedRows::of(cursor, rows, &self.contexts, None)?;
+        let sealed_rows = SealedRows::of(cursor, rows, &self.contexts, None)?;
         let opened = cursor
             .api
-            .under_last_check(cursor.requester, |under| open(cursor, under, &work, paid))
+            .under_last_check(cursor.requester, |under| {
+                open(cursor, under, &sealed_rows, paid)
+            })
             .map_err(|error| cursor.at_row(0, error))?;
         let opened = match opened {
             Ok(opened) => opened,
@@ -137,7 +139,7 @@ impl Transform for Verifier {
         let count = opened.len();
         let (mut refusals, mut blobs) = (StringBuilder::new(), Vec::new());
         let (mut refusal, mut key) = (None, None);
-        for (at, (opened, row)) in opened.into_iter().zip(&work.rows).enumerate() {
+        for (at, (opened, row)) in opened.into_iter().zip(&sealed_rows.rows).enumerate() {
             if let Ok(row) = row {
                 blobs.extend_from_slice(row.blob);
             }
