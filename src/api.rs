@@ -11,27 +11,23 @@
 //! What this module does not do: know HTTP, or who the caller is (that is `auth`); it is handed a
 //! principal.
 
-use crate::audit::{Audit, Source};
-use crate::clock::{Clock, Timestamp};
+use crate::audit::Audit;
+use crate::clock::Clock;
 use crate::crypto::entropy::Entropy;
-use crate::key::KeyId;
-use crate::key::arn::Region;
 use crate::key::data_key::DataKeyLength;
-use crate::keystore::{Change, Keystore, Snapshot};
+use crate::keystore::Keystore;
 use crate::metrics::Metrics;
-use crate::operation::Action;
 use crate::operation::Operation;
-use crate::policy::{Circumstances, Principal};
-use crate::pool::{CloneWord, LastCheck, Pool, thread_number};
+use crate::pool::{CloneWord, LastCheck, Pool};
 use crate::rates::{Rates, Scope};
-use members::Members;
-use resolve::Caller;
-use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+pub(crate) mod admission;
 mod aliases;
+pub(crate) mod attempt;
+pub(crate) mod blob_key;
 mod charge;
 pub(crate) mod cipher;
 pub(crate) mod decrypt;
@@ -44,6 +40,7 @@ mod handler;
 mod imports;
 mod key_pairs;
 mod key_policies;
+pub(crate) mod key_reference;
 pub(crate) mod keys;
 mod macs;
 pub(crate) mod marker;
@@ -75,14 +72,10 @@ use crate::policy::steps::briefly;
 use handler::{Handler, handler};
 use own_thread::Turns;
 use trail::Event;
-use usability::{invalid_state, state};
+use usability::invalid_state;
 
 /// What an operation ends with.
 pub(crate) type Answer = Result<Reply, ApiError>;
-
-/// Attempts of a request whose snapshot may move under it. The last one is a last section from its
-/// beginning: changes wait for it, so that whoever keeps changing the store ends nobody's request.
-const ATTEMPTS_MAX: usize = 3;
 
 /// What the operations work on.
 pub struct Parts {
@@ -173,125 +166,11 @@ impl Api {
         self.told(requester, Event::of(operation, body), answer)
             .await
     }
-
-    pub(crate) fn under<'a>(
-        &'a self,
-        requester: &'a Requester,
-        snapshot: &'a Snapshot,
-    ) -> Result<Under<'a>, ApiError> {
-        if self.keystore.halt().is_unknown() {
-            return Err(ApiError::internal(
-                "it is unknown what the store holds: see /ready",
-            ));
-        }
-        let now = self.clock.now();
-        Ok(Under {
-            principal: requester.current(snapshot, now)?,
-            source: requester.source,
-            secure_transport: requester.secure_transport,
-            region: self.keystore.region(),
-            now,
-            snapshot,
-            clone_word: self.clone_word.read(),
-        })
-    }
-
-    /// Works for the principal as it is now, on one snapshot and under one clone word, and lets the
-    /// outcome go only if neither has moved since (POOL-4, POOL-5).
-    ///
-    /// The last attempt may let it go under a snapshot that has moved: the change that moved it is
-    /// not answered before this attempt is over, which costs that change the time of one chunk.
-    pub(crate) fn under_last_check<T>(
-        &self,
-        requester: &Requester,
-        mut work: impl FnMut(&Under<'_>) -> Result<T, ApiError>,
-    ) -> Result<T, ApiError> {
-        for attempt in 1..=ATTEMPTS_MAX {
-            let enter = || self.last_check.enter(thread_number());
-            let whole = (attempt == ATTEMPTS_MAX).then(enter);
-            let snapshot = self.keystore.snapshot();
-            let under = self.under(requester, &snapshot)?;
-            let outcome = work(&under)?;
-            #[cfg(test)]
-            tests::between_work_and_last_check();
-            let is_waited_for = whole.is_some();
-            let _section = whole.unwrap_or_else(enter);
-            let is_current = is_waited_for || self.keystore.revision() == snapshot.revision;
-            if is_current && self.clone_word.read() == under.clone_word {
-                return Ok(outcome);
-            }
-        }
-        Err(ApiError::internal(
-            "the machine kept being cloned during the request",
-        ))
-    }
-
-    /// Decides a change for the principal as he is then, makes it durable and published, and
-    /// returns once no request that began before can still pass its last check. The pooled keys of
-    /// `changed` are dropped.
-    pub(crate) async fn change<T>(
-        &self,
-        requester: &Requester,
-        changed: Option<KeyId>,
-        decide: impl FnOnce(&Under<'_>) -> Result<(Vec<Change>, T), ApiError>,
-    ) -> Result<T, ApiError> {
-        let decide = |snapshot: &Snapshot| decide(&self.under(requester, snapshot)?);
-        let outcome = self.keystore.apply(decide).await?;
-        if let Some(key) = changed {
-            self.pool.purge(key);
-        }
-        let last_check = Arc::clone(&self.last_check);
-        // It waits for other threads, which must not wait for this one.
-        let quiet = tokio::task::spawn_blocking(move || last_check.quiesce());
-        quiet.await.map_err(ApiError::internal)?;
-        Ok(outcome)
-    }
-}
-
-/// What a request works under, until its last check.
-pub(crate) struct Under<'a> {
-    pub(crate) snapshot: &'a Snapshot,
-    pub(crate) clone_word: u64,
-    pub(crate) principal: Cow<'a, Arc<Principal>>,
-    pub(crate) source: Source,
-    pub(crate) secure_transport: bool,
-    pub(crate) region: &'a Region,
-    pub(crate) now: Timestamp,
-}
-
-impl Under<'_> {
-    pub(crate) fn caller(&self, action: Action) -> Caller<'_> {
-        Caller {
-            principal: &self.principal,
-            action,
-            region: self.region,
-            context: None,
-            members: Members::None,
-            circumstances: Circumstances {
-                now: self.now,
-                source_ip: self.source.ip(),
-                secure_transport: self.secure_transport,
-                region: &self.region.name,
-            },
-        }
-    }
 }
 
 fn unsupported(what: &str) -> ApiError {
     let message = format!("{what} is not supported.");
     ApiError::new(KmsErrorCode::UnsupportedOperationException, message)
-}
-
-fn dry_run(asked: Option<bool>) -> Result<(), ApiError> {
-    if asked != Some(true) {
-        return Ok(());
-    }
-    Err(would_have_succeeded())
-}
-
-fn would_have_succeeded() -> ApiError {
-    let message = "The request would have succeeded, but the DryRun option is set.";
-    ApiError::new(KmsErrorCode::DryRunOperationException, message)
 }
 
 /// Where a data key came from.

@@ -38,8 +38,6 @@ macro_rules! operations {
         #[expect(missing_docs, reason = "AWS KMS describes its permissions by these names")]
         pub enum Action {
             $($($action,)+)+
-            /// A permission of AWS's own: no caller has an operation for it.
-            SynchronizeMultiRegionKey,
         }
 
         const FACTS: [Facts; Operation::VARIANTS.len()] = [$($facts,)+];
@@ -58,17 +56,13 @@ macro_rules! operations {
             pub const fn name(self) -> &'static str {
                 match self {
                     $($(Self::$action => concat!("kms:", stringify!($action)),)+)+
-                    Self::SynchronizeMultiRegionKey => "kms:SynchronizeMultiRegionKey",
                 }
             }
 
             /// The operation that takes it.
             #[must_use]
-            pub const fn operation(self) -> Option<Operation> {
-                match self {
-                    $($(Self::$action => Some(Operation::$name),)+)+
-                    Self::SynchronizeMultiRegionKey => None,
-                }
+            pub const fn operation(self) -> Operation {
+                match self { $($(Self::$action => Operation::$name,)+)+ }
             }
         }
     };
@@ -243,35 +237,23 @@ impl Action {
         self.into()
     }
 
-    fn facts(self) -> Option<&'static Facts> {
-        self.operation().map(Operation::facts)
-    }
-
-    /// Which resource policies decide on.
+    /// What other modules must agree on about its operation.
     #[must_use]
-    pub fn about(self) -> facts::About {
-        self.facts().map_or(facts::About::Key, |facts| facts.about)
-    }
-
-    /// Whether AWS KMS allows it on another account's key.
-    #[must_use]
-    pub fn crosses_accounts(self) -> bool {
-        self.facts().is_some_and(|facts| facts.crosses_accounts)
+    pub const fn facts(self) -> &'static Facts {
+        self.operation().facts()
     }
 
     /// Whether it encrypts or decrypts, so that `kms:EncryptionAlgorithm` has a value.
     #[must_use]
     pub fn encrypts(self) -> bool {
-        let usage = self.facts().and_then(|facts| facts.keys.usage());
-        usage == Some(EncryptDecrypt)
+        self.facts().keys.usage() == Some(EncryptDecrypt)
     }
 
     /// Its place in `GrantOperationList` of the service model, if a grant may allow it.
     #[must_use]
     pub fn grant_place(self) -> Option<usize> {
-        let operation = self.operation()?;
-        let first = usize::from(operation.facts().grant_place?);
-        let mut actions = operation.actions().iter();
+        let first = usize::from(self.facts().grant_place?);
+        let mut actions = self.operation().actions().iter();
         actions
             .position(|action| *action == self)
             .map(|at| first + at)

@@ -66,18 +66,15 @@ pub(super) async fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answ
 pub(super) async fn update(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let input: UpdateInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
-    check_name(input.name.as_deref(), &mut violations);
-    let id = input.access_key_id.as_deref();
-    check_id(id, &mut violations);
-    match input.status.as_deref() {
-        Some(status) => violations.one_of("status", status, "Active, Inactive"),
-        None => violations.null("status"),
-    }
-    violations.check()?;
-    let arn = arn_of_name(api, operator, input.name.as_deref(), "user")?;
-    let active = input.status.as_deref() == Some("Active");
+    let name = check_name(input.name.as_deref(), &mut violations);
+    let id = check_id(input.access_key_id.as_deref(), &mut violations);
+    let (status, set) = (input.status.as_deref(), "Active, Inactive");
+    let status = violations.required_one_of("status", status, set);
+    let (name, id, status) = violations.check((name, id, status))?;
+    let arn = arn_of_name(api, operator, name, "user")?;
+    let active = status == "Active";
     replace(api, operator, &arn, |mut entry| {
-        let key = position(&entry, id.unwrap_or_default()).map(|at| &mut entry.access_keys[at])?;
+        let key = position(&entry, id).map(|at| &mut entry.access_keys[at])?;
         let secret = key.secret.expose();
         // Another in memory, so that nothing that was derived from the old one is found.
         *key = Arc::new(AccessKey {
@@ -94,22 +91,21 @@ pub(super) async fn update(api: &Api, operator: &Requester, body: &[u8]) -> Answ
 pub(super) async fn delete(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let input: DeleteInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
-    check_name(input.name.as_deref(), &mut violations);
-    let id = input.access_key_id.as_deref();
-    check_id(id, &mut violations);
-    violations.check()?;
-    let arn = arn_of_name(api, operator, input.name.as_deref(), "user")?;
+    let name = check_name(input.name.as_deref(), &mut violations);
+    let id = check_id(input.access_key_id.as_deref(), &mut violations);
+    let (name, id) = violations.check((name, id))?;
+    let arn = arn_of_name(api, operator, name, "user")?;
     replace(api, operator, &arn, |mut entry| {
-        let at = position(&entry, id.unwrap_or_default())?;
+        let at = position(&entry, id)?;
         entry.access_keys.remove(at);
         Ok(entry)
     })
     .await
 }
 
-fn check_id(id: Option<&str>, violations: &mut Violations) {
+fn check_id<'a>(id: Option<&'a str>, violations: &mut Violations) -> &'a str {
     const ID_CHARACTERS_MAX: usize = 128;
-    violations.required_text("accessKeyId", id, ID_CHARACTERS_MAX, None);
+    violations.required_text("accessKeyId", id, ID_CHARACTERS_MAX, None)
 }
 
 fn position(entry: &PrincipalEntry, id: &str) -> Result<usize, ApiError> {

@@ -29,7 +29,7 @@ pub(super) fn list(api: &Api, body: &[u8]) -> Answer {
     let mut violations = Violations::default();
     let marker = input.marker.as_deref();
     let limit = check_page(input.limit, LIMIT_MAX, marker, &mut violations);
-    violations.check()?;
+    let limit = violations.check(limit.unwrap_or(LIMIT_DEFAULT))?;
     let listing = Marker::of_listing("ListPrincipals");
     let after: Option<String> = listing.read(marker)?;
     let start = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
@@ -38,7 +38,7 @@ pub(super) fn list(api: &Api, body: &[u8]) -> Answer {
         .principals
         .range::<str, _>((start, Bound::Unbounded));
     let mut entries = range.map(|(_, entry)| entry).peekable();
-    let page = entries.by_ref().take(limit.unwrap_or(LIMIT_DEFAULT));
+    let page = entries.by_ref().take(limit);
     let page: Vec<_> = page.collect();
     let mut object = Object::new();
     object.list("Principals", page.iter().map(|entry| summary(entry)));

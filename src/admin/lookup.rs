@@ -36,15 +36,15 @@ pub(super) fn arn_in_body(
 ) -> Result<String, ApiError> {
     let input: NameInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
-    check_name(input.name.as_deref(), &mut violations);
-    violations.check()?;
-    arn_of_name(api, operator, input.name.as_deref(), "user")
+    let name = check_name(input.name.as_deref(), &mut violations);
+    arn_of_name(api, operator, violations.check(name)?, "user")
 }
 
 /// A name, if it is not an ARN: that is another matter.
-pub(super) fn check_name(name: Option<&str>, violations: &mut Violations) {
-    if !name.is_some_and(is_arn) {
-        violations.required_text("name", name, NAME_CHARACTERS_MAX, Some(&NAME));
+pub(super) fn check_name<'a>(name: Option<&'a str>, violations: &mut Violations) -> &'a str {
+    match name {
+        Some(arn) if is_arn(arn) => arn,
+        name => violations.required_text("name", name, NAME_CHARACTERS_MAX, Some(&NAME)),
     }
 }
 
@@ -53,13 +53,13 @@ pub(super) fn check_name(name: Option<&str>, violations: &mut Violations) {
 pub(super) fn arn_of_name(
     api: &Api,
     operator: &Requester,
-    name: Option<&str>,
+    name: &str,
     kind: &str,
 ) -> Result<String, ApiError> {
-    match name.unwrap_or_default() {
-        name if is_arn(name) => known_arn(api, name),
-        name => Ok(arn(api, kind, operator.principal.account, name)),
+    if is_arn(name) {
+        return known_arn(api, name);
     }
+    Ok(arn(api, kind, operator.principal.account, name))
 }
 
 pub(super) fn is_arn(name: &str) -> bool {

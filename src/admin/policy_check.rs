@@ -26,7 +26,8 @@ struct Input<'a> {
     action: Text<'a>,
     #[serde(borrow)]
     key_id: Text<'a>,
-    encryption_context: Option<ContextMember>,
+    #[serde(default)]
+    encryption_context: ContextMember,
     #[serde(borrow)]
     source_ip: Text<'a>,
     secure_transport: Option<bool>,
@@ -50,9 +51,9 @@ pub(super) fn check(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let input: Input<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     let principal = input.principal.as_deref();
-    violations.required_text("principal", principal, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-    let named = input.action.as_deref();
-    violations.required_text("action", named, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
+    let max = KEY_ID_CHARACTERS_MAX;
+    let principal = violations.required_text("principal", principal, max, Some(&ASCII));
+    let action = violations.required_text("action", input.action.as_deref(), max, Some(&ASCII));
     if let Some(key_id) = input.key_id.as_deref() {
         violations.text("keyId", key_id, 1, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
     }
@@ -60,19 +61,19 @@ pub(super) fn check(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     if let (Some(Err(_)), Some(text)) = (&source_ip, &input.source_ip) {
         violations.value("sourceIp", &**text, "Member must be an IP address");
     }
-    violations.check()?;
+    let (principal, action) = violations.check((principal, action))?;
     // From nowhere is from a Unix socket, which is secure.
     let source_ip = source_ip.and_then(Result::ok);
-    let context = wire::context(input.encryption_context)?;
+    let context = input.encryption_context.sound()?;
     let snapshot = api.keystore.snapshot();
-    let under = api.under(operator, &snapshot)?;
-    let (entry, principal) = principal_of(principal.unwrap_or_default(), &snapshot, under.now)?;
-    let action = action_of(named.unwrap_or_default())?;
+    let under = api.attempt(operator, &snapshot)?;
+    let (entry, principal) = principal_of(principal, &snapshot, under.now)?;
+    let action = action_of(action)?;
     let caller = Caller {
         principal: &principal,
         action,
         region: under.region,
-        context: Some(&context),
+        context: Some(context),
         members: Members::None,
         circumstances: Circumstances {
             now: under.now,
@@ -81,7 +82,7 @@ pub(super) fn check(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
             region: &under.region.name,
         },
     };
-    let on_no_key = action.about() == About::Nothing;
+    let on_no_key = action.facts().about == About::Nothing;
     let decision = match input.key_id.as_deref() {
         Some(_) if on_no_key => Err(invalid(format!("{} is about no key.", action.name()))),
         None if !on_no_key => Err(invalid(format!(
@@ -155,12 +156,12 @@ fn principal_of<'a>(
 
 fn action_of(text: &str) -> Result<Action, ApiError> {
     match Action::named(text) {
-        Some(action) if action.about() == About::Grant => Err(invalid(format!(
+        Some(action) if action.facts().about == About::Grant => Err(invalid(format!(
             "{} is decided by the grant that is retired.",
             action.name()
         ))),
-        Some(action) if action.operation().is_some() => Ok(action),
-        _ => Err(invalid(format!(
+        Some(action) => Ok(action),
+        None => Err(invalid(format!(
             "'{text}' is no action of KMS, such as kms:Decrypt."
         ))),
     }

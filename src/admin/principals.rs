@@ -118,9 +118,7 @@ fn new_principal(
 ) -> Result<Principal, ApiError> {
     let mut violations = Violations::default();
     let kind = input.kind.as_deref();
-    if let Some(kind) = kind {
-        violations.one_of("kind", kind, "user, role, root");
-    }
+    violations.one_of("kind", kind, "user, role, root");
     let account = input.account.as_deref().map(str::parse::<AccountId>);
     if let (Some(Err(_)), Some(text)) = (&account, &input.account) {
         violations.value("account", &**text, "Member must have 12 digits");
@@ -132,7 +130,7 @@ fn new_principal(
     let name = input.name.as_deref();
     let arn = match (name, kind) {
         (Some(arn), _) if is_arn(arn) => {
-            violations.check()?;
+            violations.check(())?;
             if kind.is_some() || input.account.is_some() {
                 return Err(invalid(
                     "An ARN says itself of which kind and account it is.",
@@ -141,24 +139,23 @@ fn new_principal(
             known_arn(api, arn)?
         }
         (None, Some("root")) => {
-            violations.check()?;
+            violations.check(())?;
             format!(
                 "arn:{}:iam::{account}:root",
                 api.keystore.region().partition
             )
         }
         (Some(_), Some("root")) => {
-            violations.check()?;
+            violations.check(())?;
             return Err(invalid("The root of an account has no name."));
         }
         (name, kind) => {
-            violations.required_text("name", name, NAME_CHARACTERS_MAX, Some(&NAME));
-            violations.check()?;
+            let name = violations.required_text("name", name, NAME_CHARACTERS_MAX, Some(&NAME));
             arn(
                 api,
                 kind.unwrap_or("user"),
                 account,
-                name.unwrap_or_default(),
+                violations.check(name)?,
             )
         }
     };
@@ -195,13 +192,14 @@ pub(super) async fn delete(api: &Api, operator: &Requester, body: &[u8]) -> Answ
 pub(super) async fn put_policies(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let input: PoliciesInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
-    check_name(input.name.as_deref(), &mut violations);
+    let name = check_name(input.name.as_deref(), &mut violations);
     if input.policies.is_none() {
         violations.null("policies");
     }
-    violations.check()?;
-    let arn = arn_of_name(api, operator, input.name.as_deref(), "user")?;
-    let policies = parse_policies(&input.policies.unwrap_or_default())?;
+    let policies = input.policies.as_deref().unwrap_or_default();
+    let (name, policies) = violations.check((name, policies))?;
+    let arn = arn_of_name(api, operator, name, "user")?;
+    let policies = parse_policies(policies)?;
     replace(api, operator, &arn, |entry| {
         let old = &entry.principal;
         let principal = assemble(&arn, policies, old.tags().to_vec(), old.unique_id())?;
@@ -215,13 +213,12 @@ pub(super) async fn put_policies(api: &Api, operator: &Requester, body: &[u8]) -
 pub(super) async fn put_tags(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let input: TagsInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
-    check_name(input.name.as_deref(), &mut violations);
+    let name = check_name(input.name.as_deref(), &mut violations);
     if input.tags.is_none() {
         violations.null("tags");
     }
     check_tags(input.tags.as_deref(), &mut violations);
-    violations.check()?;
-    let arn = arn_of_name(api, operator, input.name.as_deref(), "user")?;
+    let arn = arn_of_name(api, operator, violations.check(name)?, "user")?;
     let tags = unique_tags(input.tags.as_deref())?;
     replace(api, operator, &arn, |entry| {
         let old = &entry.principal;

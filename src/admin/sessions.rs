@@ -16,7 +16,7 @@ const DURATION_SECONDS_MIN: i64 = 900;
 /// Seconds of a session at most.
 const DURATION_SECONDS_MAX: i64 = 43_200;
 /// Seconds of a session for which none were asked.
-const DURATION_SECONDS_DEFAULT: i64 = 3600;
+const DURATION_SECONDS_DEFAULT: u64 = 3600;
 const SESSION_NAME_CHARACTERS_MIN: usize = 2;
 
 #[derive(Deserialize)]
@@ -33,7 +33,7 @@ struct Input<'a> {
 pub(super) fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let input: Input<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
-    check_name(input.name.as_deref(), &mut violations);
+    let role = check_name(input.name.as_deref(), &mut violations);
     let name = input.session_name.as_deref();
     match name {
         None => violations.null("sessionName"),
@@ -46,10 +46,10 @@ pub(super) fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
         ),
     }
     let (min, max) = (DURATION_SECONDS_MIN, DURATION_SECONDS_MAX);
-    let seconds = input.duration_seconds.unwrap_or(DURATION_SECONDS_DEFAULT);
-    violations.number("durationSeconds", seconds, min, max);
-    violations.check()?;
-    let arn = arn_of_name(api, operator, input.name.as_deref(), "role")?;
+    let seconds = violations.number("durationSeconds", input.duration_seconds, min, max);
+    let seconds = seconds.unwrap_or(DURATION_SECONDS_DEFAULT);
+    let (role, name, seconds) = violations.check((role, name.unwrap_or(""), seconds))?;
+    let arn = arn_of_name(api, operator, role, "role")?;
     let snapshot = api.keystore.snapshot();
     let entry = find(&snapshot, &arn)?;
     let role = &entry.principal;
@@ -61,14 +61,11 @@ pub(super) fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
         return Err(ApiError::new(KmsErrorCode::DisabledException, message));
     }
     let now = api.clock.now();
-    let principal = role
-        .session(name.unwrap_or_default(), now)
-        .map_err(ApiError::internal)?;
-    let seconds = u64::try_from(seconds).map_err(ApiError::internal)?;
+    let principal = role.session(name, now).map_err(ApiError::internal)?;
     let session = Session::new(
         arn,
         id.to_owned(),
-        name.unwrap_or_default().to_owned(),
+        name.to_owned(),
         access_keys::draw(api, access_keys::TEMPORARY)?,
         now,
         now.after(Duration::from_secs(seconds)),

@@ -1,15 +1,17 @@
 //! Aliases: names for keys, unique in an account and Region.
 
+use crate::api::admission::Ask;
+use crate::api::key_reference::KeyReference;
 use crate::api::keys::check_page;
 use crate::api::marker::Marker;
-use crate::api::resolve::{Caller, alias_not_found};
-use crate::api::usability::not_pending_deletion;
-use crate::api::validation::{ALIAS, ASCII, KEY_ID_CHARACTERS_MAX, Violations};
+use crate::api::members::Members;
+use crate::api::resolve::alias_not_found;
+use crate::api::validation::{ALIAS, Violations};
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};
 use crate::key::KmsKey;
 use crate::key::arn::{AliasName, InvalidAliasName};
-use crate::keystore::{Alias, Change, KeyEntry, Snapshot};
+use crate::keystore::{Alias, Change};
 use crate::operation::Action;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -26,38 +28,40 @@ struct Input<'a> {
     target_key_id: Text<'a>,
 }
 
-impl<'a> Input<'a> {
-    fn decode(body: &'a [u8], with_target: bool) -> Result<(Self, AliasName), ApiError> {
-        let input: Self = wire::decode(body)?;
-        let mut violations = Violations::default();
-        let name = input.alias_name.as_deref();
-        violations.required_text("aliasName", name, AliasName::CHARACTERS_MAX, Some(&ALIAS));
-        if with_target {
-            let target = input.target_key_id.as_deref();
-            violations.required_text("targetKeyId", target, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-        }
-        violations.check()?;
-        let name = name.unwrap_or_default().parse().map_err(|error| match error {
-            InvalidAliasName::Prefix => ApiError::new(
-                KmsErrorCode::ValidationException,
-                "Alias must start with the prefix \"alias/\". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html",
-            ),
-            InvalidAliasName::Characters => ApiError::bare(KmsErrorCode::InvalidAliasNameException),
-        })?;
-        Ok((input, name))
-    }
+/// Checks the member `AliasName`.
+fn check_name<'a>(input: &'a Input<'_>, violations: &mut Violations) -> &'a str {
+    let (name, max) = (input.alias_name.as_deref(), AliasName::CHARACTERS_MAX);
+    violations.required_text("aliasName", name, max, Some(&ALIAS))
+}
 
-    fn target(&self) -> &str {
-        self.target_key_id.as_deref().unwrap_or_default()
+/// The alias of a text that the model takes.
+fn parse_name(text: &str) -> Result<AliasName, ApiError> {
+    text.parse().map_err(|error| match error {
+        InvalidAliasName::Prefix => ApiError::new(
+            KmsErrorCode::ValidationException,
+            "Alias must start with the prefix \"alias/\". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html",
+        ),
+        InvalidAliasName::Characters => ApiError::bare(KmsErrorCode::InvalidAliasNameException),
+    })
+}
+
+/// The alias and the key of a request that gives an alias a target.
+fn check<'a>(input: &'a Input<'_>) -> Result<(AliasName, KeyReference<'a>), ApiError> {
+    let mut violations = Violations::default();
+    let name = check_name(input, &mut violations);
+    let target = violations.key_id("targetKeyId", &input.target_key_id);
+    let (name, target) = violations.check((name, target))?;
+    let name = parse_name(name)?;
+    if name.is_reserved() {
+        return Err(ApiError::bare(KmsErrorCode::NotAuthorizedException));
     }
+    Ok((name, target))
 }
 
 /// `CreateAlias`
 pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
-    let (input, name) = Input::decode(&body, true)?;
-    if name.is_reserved() {
-        return Err(ApiError::bare(KmsErrorCode::NotAuthorizedException));
-    }
+    let input: Input<'_> = wire::decode(&body)?;
+    let (name, target) = check(&input)?;
     // The pattern lets a colon through, the service does not: an alias has "alphanumeric
     // characters, forward slashes, underscores, and dashes".
     if name.as_str().contains(':') {
@@ -69,10 +73,11 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         .region()
         .alias_arn(requester.principal.account, &name);
     let now = api.clock.now();
-    api.change(&requester, None, |under| {
-        let (caller, snapshot) = (under.caller(Action::CreateAlias), under.snapshot);
-        let entry = target(caller, input.target(), &arn, snapshot)?;
-        let target = entry.key.id;
+    let ask = Ask::on(Action::CreateAlias, &target).and_on(&arn);
+    api.change(&requester, None, |attempt| {
+        let snapshot = attempt.snapshot;
+        let admitted = attempt.admit(ask, |_| Ok(()))?;
+        let target = admitted.entry().key.id;
         if snapshot.alias(requester.principal.account, &name).is_some() {
             let message = format!("An alias with the name {arn} already exists");
             return Err(ApiError::new(KmsErrorCode::AlreadyExistsException, message));
@@ -89,7 +94,7 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
             creation_date: now,
             last_updated_date: now,
         };
-        let reply = Reply::empty().about(entry).naming(arn);
+        let reply = admitted.answer(Reply::empty())?.naming(arn.clone());
         Ok((vec![Change::PutAlias(alias)], reply))
     })
     .await
@@ -97,23 +102,24 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
 
 /// `UpdateAlias`: from one key to another of the same type and usage.
 pub(super) async fn update(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
-    let (input, name) = Input::decode(&body, true)?;
-    if name.is_reserved() {
-        return Err(ApiError::bare(KmsErrorCode::NotAuthorizedException));
-    }
+    let input: Input<'_> = wire::decode(&body)?;
+    let (name, target) = check(&input)?;
     let arn = api
         .keystore
         .region()
         .alias_arn(requester.principal.account, &name);
     let now = api.clock.now();
-    api.change(&requester, None, |under| {
-        let (caller, snapshot) = (under.caller(Action::UpdateAlias), under.snapshot);
-        let entry = target(caller, input.target(), &arn, snapshot)?;
+    let ask = Ask::on(Action::UpdateAlias, &target).and_on(&arn);
+    api.change(&requester, None, |attempt| {
+        let snapshot = attempt.snapshot;
+        let admitted = attempt.admit(ask, |_| Ok(()))?;
+        let entry = admitted.entry();
         let alias = snapshot
             .alias(requester.principal.account, &name)
             .ok_or_else(|| alias_not_found(&arn))?;
         // The present target's key is changed too: it loses a name.
         if let Some(present) = snapshot.key(requester.principal.account, alias.target) {
+            let caller = attempt.caller(Action::UpdateAlias);
             caller.authorize_key(present, snapshot)?;
             check_alike(&arn, &present.key, &entry.key)?;
         }
@@ -122,7 +128,7 @@ pub(super) async fn update(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
             last_updated_date: now,
             ..Alias::clone(alias)
         };
-        let reply = Reply::empty().about(entry).naming(arn);
+        let reply = admitted.answer(Reply::empty())?.naming(arn.clone());
         Ok((vec![Change::PutAlias(alias)], reply))
     })
     .await
@@ -143,29 +149,18 @@ fn check_alike(alias: &str, from: &KmsKey, to: &KmsKey) -> Result<(), ApiError> 
     Err(ApiError::new(KmsErrorCode::ValidationException, message))
 }
 
-/// The key that an alias is to name, if the caller may give it that name.
-fn target<'a>(
-    caller: Caller<'a>,
-    key_id: &str,
-    alias_arn: &str,
-    snapshot: &'a Snapshot,
-) -> Result<&'a Arc<KeyEntry>, ApiError> {
-    let request = caller.key_not_alias(key_id, snapshot)?;
-    caller.authorize(alias_arn)?;
-    let entry = request.request().entry();
-    not_pending_deletion(entry)?;
-    Ok(entry)
-}
-
 /// `DeleteAlias`
 pub(super) async fn delete(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
-    let (_, name) = Input::decode(&body, false)?;
+    let input: Input<'_> = wire::decode(&body)?;
+    let mut violations = Violations::default();
+    let name = check_name(&input, &mut violations);
+    let name = parse_name(violations.check(name)?)?;
     let arn = api
         .keystore
         .region()
         .alias_arn(requester.principal.account, &name);
-    api.change(&requester, None, |under| {
-        let (caller, snapshot) = (under.caller(Action::DeleteAlias), under.snapshot);
+    api.change(&requester, None, |attempt| {
+        let (caller, snapshot) = (attempt.caller(Action::DeleteAlias), attempt.snapshot);
         caller.authorize(&arn)?;
         let alias = snapshot
             .alias(requester.principal.account, &name)
@@ -195,27 +190,22 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     const LIMIT_DEFAULT: usize = 50;
     let input: ListInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
-    if let Some(key_id) = input.key_id.as_deref() {
-        violations.text("keyId", key_id, 1, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-    }
+    let key = violations.optional_key_id("keyId", &input.key_id);
     let limit = check_page(
         input.limit,
         LIMIT_MAX,
         input.marker.as_deref(),
         &mut violations,
     );
-    violations.check()?;
+    let (key, limit) = violations.check((key, limit.unwrap_or(LIMIT_DEFAULT)))?;
     let snapshot = api.keystore.snapshot();
-    let under = api.under(requester, &snapshot)?;
-    let caller = under.caller(Action::ListAliases);
-    caller.authorize("*")?;
-    let key = input
-        .key_id
-        .as_deref()
-        // A listing is about no key: identity policies alone decide on it.
-        .map(|key_id| caller.entry_not_alias(key_id, &snapshot))
-        .transpose()?
-        .map(|entry| entry.key.id);
+    let attempt = api.attempt(requester, &snapshot)?;
+    let caller = attempt.caller(Action::ListAliases);
+    // A listing is about no key: identity policies alone decide on it.
+    let key = attempt.admit_alone(Action::ListAliases, Members::None, || {
+        let entry = key.map(|key| caller.entry_not_alias(&key, &snapshot));
+        Ok(entry.transpose()?.map(|entry| entry.key.id))
+    })?;
     let listing = Marker::of_listing(format_args!("ListAliases {key:?}"));
     let after: Option<AliasName> = listing.read(input.marker.as_deref())?;
     let aliases = snapshot.aliases.values();
@@ -224,10 +214,7 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
         .filter(|alias| after.as_ref().is_none_or(|after| alias.name > *after))
         .filter(|alias| key.is_none_or(|key| alias.target == key))
         .peekable();
-    let page: Vec<_> = aliases
-        .by_ref()
-        .take(limit.unwrap_or(LIMIT_DEFAULT))
-        .collect();
+    let page: Vec<_> = aliases.by_ref().take(limit).collect();
     let item = |alias: &&Arc<Alias>| {
         let mut object = Object::with_room(1024);
         object.plain("AliasName", alias.name.as_str());

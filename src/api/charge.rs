@@ -4,25 +4,25 @@
 //! A refused caller so takes nothing from the limit of a key that he may not use. The operator has
 //! no limits, as no policy limits him.
 
-use crate::api::{Api, ApiError, KmsErrorCode, Under};
+use crate::api::attempt::Attempt;
+use crate::api::{Api, ApiError, KmsErrorCode};
 use crate::key::KeyId;
 use crate::policy::Principal;
 use crate::rates::{Exceeded, Paid, Urgency};
 use std::sync::atomic::Ordering;
 
-impl Api {
+impl Attempt<'_> {
     /// Takes one key for a single request: from the caller's limit, and from that of the KMS key if
-    /// there is one. `paid` outlives a request's restarts.
-    pub(crate) fn charge(
-        &self,
-        under: &Under<'_>,
-        key: Option<KeyId>,
-        paid: &mut Paid,
-    ) -> Result<(), ApiError> {
-        self.take(&under.principal, key, 1, Urgency::Online, paid)
-            .map_err(|exceeded| self.throttled(exceeded))
+    /// there is one. What a request has paid outlives its attempts.
+    pub(super) fn charge(&self, key: Option<KeyId>) -> Result<(), ApiError> {
+        let mut paid = self.paid.borrow_mut();
+        self.api
+            .take(&self.principal, key, 1, Urgency::Online, &mut paid)
+            .map_err(|exceeded| self.api.throttled(exceeded))
     }
+}
 
+impl Api {
     pub(crate) fn take(
         &self,
         principal: &Principal,

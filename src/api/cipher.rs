@@ -1,6 +1,6 @@
 //! How a key encrypts and decrypts what callers bring: by the envelope, or by RSA-OAEP.
 
-use crate::api::usability::{incompatible, state, usage};
+use crate::api::usability::incompatible;
 use crate::api::validation::Violations;
 use crate::api::{ApiError, KmsErrorCode};
 use crate::context::EncryptionContext;
@@ -9,7 +9,7 @@ use crate::crypto::oaep::{self, OaepHash};
 use crate::crypto::pair::PrivateKey;
 use crate::envelope;
 use crate::key::material::BackingKey;
-use crate::key::spec::{KeySpec, KeyUsage};
+use crate::key::spec::KeySpec;
 use crate::keystore::KeyEntry;
 use std::sync::Arc;
 
@@ -19,15 +19,17 @@ const ALGORITHMS: &str = "RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256, SM2PKE, SYMMETRI
 pub(crate) const SYMMETRIC_DEFAULT: &str = "SYMMETRIC_DEFAULT";
 
 /// Checks a member that names an algorithm.
-pub(crate) fn check_algorithm(member: &str, algorithm: Option<&str>, violations: &mut Violations) {
-    if let Some(algorithm) = algorithm {
-        violations.one_of(member, algorithm, ALGORITHMS);
-    }
+pub(crate) fn check_algorithm<'a>(
+    member: &str,
+    algorithm: Option<&'a str>,
+    violations: &mut Violations,
+) -> Option<&'a str> {
+    violations.one_of(member, algorithm, ALGORITHMS)
 }
 
 /// The hash of an algorithm that is RSA-OAEP.
-pub(crate) fn oaep_hash(algorithm: Option<&str>) -> Option<OaepHash> {
-    match algorithm? {
+pub(crate) fn oaep_hash(algorithm: &str) -> Option<OaepHash> {
+    match algorithm {
         "RSAES_OAEP_SHA_1" => Some(OaepHash::Sha1),
         "RSAES_OAEP_SHA_256" => Some(OaepHash::Sha256),
         _ => None,
@@ -42,22 +44,18 @@ pub(crate) enum Cipher<'a> {
 }
 
 impl<'a> Cipher<'a> {
-    /// Of a key that is usable, has this algorithm, and takes this context.
+    /// Of a key whose usage and state fit, if it has this algorithm and takes this context.
     pub(crate) fn of(
         entry: &'a KeyEntry,
-        algorithm: Option<&str>,
+        algorithm: &str,
         context: &EncryptionContext,
-        operation: &str,
     ) -> Result<Self, ApiError> {
-        usage(entry, KeyUsage::EncryptDecrypt, operation)?;
-        state(entry)?;
-        let algorithm = algorithm.unwrap_or(SYMMETRIC_DEFAULT);
         let incompatible = || incompatible(entry, algorithm);
         if entry.key.spec == KeySpec::Symmetric {
             let material = entry.current().filter(|_| algorithm == SYMMETRIC_DEFAULT);
             return material.map(Self::Symmetric).ok_or_else(incompatible);
         }
-        let hash = oaep_hash(Some(algorithm)).ok_or_else(incompatible)?;
+        let hash = oaep_hash(algorithm).ok_or_else(incompatible)?;
         let pair = entry.secret.as_deref().and_then(|secret| secret.pair());
         let pair = pair.ok_or_else(incompatible)?;
         if context.pairs().next().is_some() {

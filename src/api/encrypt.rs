@@ -1,15 +1,15 @@
 //! `Encrypt` and `GenerateRandom`: the caller's own bytes under a key, and bytes for the caller.
 
+use crate::api::admission::Ask;
 use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT, check_algorithm};
 use crate::api::members::Members;
-use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
+use crate::api::validation::Violations;
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
-use crate::api::{Api, ApiError, KmsErrorCode, Reply, Requester, dry_run, unsupported};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, unsupported};
 use crate::envelope::blob::PLAINTEXT_BYTES_MAX;
 use crate::key::data_key::DataKeyLength;
 use crate::operation::Action;
 use crate::policy::ConditionKey;
-use crate::rates::Paid;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
@@ -20,7 +20,8 @@ struct EncryptInput<'a> {
     #[serde(borrow)]
     key_id: Text<'a>,
     plaintext: Option<Blob>,
-    encryption_context: Option<ContextMember>,
+    #[serde(default)]
+    encryption_context: ContextMember,
     #[serde(borrow)]
     grant_tokens: Option<Vec<Cow<'a, str>>>,
     #[serde(borrow)]
@@ -29,43 +30,38 @@ struct EncryptInput<'a> {
 }
 
 /// `Encrypt`
-pub(super) fn encrypt(api: &Api, requester: &Requester, body: &[u8]) -> Result<Reply, ApiError> {
+pub(super) fn encrypt(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     let input: EncryptInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
-    let key_id = input.key_id.as_deref();
-    violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-    let plaintext = input.plaintext.as_ref().map(Blob::bytes);
-    match plaintext {
-        None => violations.unnamed("plaintext", "Member must not be null"),
-        Some(plaintext) => violations.blob("plaintext", plaintext.len(), PLAINTEXT_BYTES_MAX),
-    }
-    violations.grant_tokens(input.grant_tokens.as_deref());
+    let key = violations.key_id("keyId", &input.key_id);
+    let plaintext = input.plaintext.as_ref();
+    let plaintext = violations.sensitive_blob("plaintext", plaintext, PLAINTEXT_BYTES_MAX);
+    let grant_tokens = violations.grant_tokens(&input.grant_tokens);
     let algorithm = input.encryption_algorithm.as_deref();
-    check_algorithm("encryptionAlgorithm", algorithm, &mut violations);
-    violations.check()?;
-    let context = wire::context(input.encryption_context)?;
-    let named = [(
-        ConditionKey::EncryptionAlgorithm,
-        algorithm.unwrap_or(SYMMETRIC_DEFAULT),
-    )];
-    let mut paid = Paid::default();
-    api.under_last_check(requester, |under| {
-        let caller = under.caller(Action::Encrypt).under(&context);
-        let caller = caller.with(Members::Texts(&named));
-        let request = caller.key(key_id.unwrap_or_default(), under.snapshot)?;
-        let entry = request.request().entry();
-        api.check_grant_tokens(under, &[entry], input.grant_tokens.as_deref())?;
-        let cipher = Cipher::of(entry, algorithm, &context, "Encrypt")?;
-        let plaintext = plaintext.unwrap_or_default();
-        cipher.check_length(plaintext.len())?;
-        api.charge(under, Some(entry.key.id), &mut paid)?;
-        dry_run(input.dry_run)?;
-        let blob = cipher.encrypt(entry, &context, plaintext, &api.entropy)?;
+    let algorithm = check_algorithm("encryptionAlgorithm", algorithm, &mut violations);
+    let checked = (key, plaintext, grant_tokens, algorithm);
+    let (key, plaintext, grant_tokens, algorithm) = violations.check(checked)?;
+    let context = input.encryption_context.sound()?;
+    let algorithm = algorithm.unwrap_or(SYMMETRIC_DEFAULT);
+    let named = [(ConditionKey::EncryptionAlgorithm, algorithm)];
+    let ask = Ask::on(Action::Encrypt, &key)
+        .context(context)
+        .members(Members::Texts(&named))
+        .grant_tokens(grant_tokens)
+        .dry_run(input.dry_run == Some(true));
+    api.under_last_check(requester, |attempt| {
+        let admitted = attempt.admit(ask, |entry| {
+            let cipher = Cipher::of(entry, algorithm, context)?;
+            cipher.check_length(plaintext.len())?;
+            Ok(cipher)
+        })?;
+        let (entry, cipher) = (admitted.entry(), &admitted.prepared);
+        let blob = cipher.encrypt(entry, context, plaintext, &api.entropy)?;
         let mut object = Object::new();
         object.base64("CiphertextBlob", &blob);
         object.plain("KeyId", &entry.arn);
         object.plain("EncryptionAlgorithm", cipher.algorithm());
-        Ok(object.end().about(entry).with(cipher.material()))
+        admitted.answer(object.end().with(cipher.material()))
     })
 }
 
@@ -82,25 +78,19 @@ struct RandomInput<'a> {
 }
 
 /// `GenerateRandom`: secrets, drawn from the operating system by a call of their own (RNG-1).
-pub(super) fn random(api: &Api, requester: &Requester, body: &[u8]) -> Result<Reply, ApiError> {
+pub(super) fn random(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     let input: RandomInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
-    if let Some(number) = input.number_of_bytes {
-        violations.number("numberOfBytes", number, 1, DataKeyLength::BYTES_MAX as i64);
-    }
+    let max = DataKeyLength::BYTES_MAX as i64;
+    let bytes = violations.number("numberOfBytes", input.number_of_bytes, 1, max);
     if let Some(id) = input.custom_key_store_id.as_deref() {
         violations.text("customKeyStoreId", id, 1, KEY_STORE_ID_CHARACTERS_MAX, None);
     }
-    violations.check()?;
+    let bytes: Option<usize> = violations.check(bytes)?;
     if input.recipient.is_some() {
         return Err(unsupported("Recipient"));
     }
-    let mut paid = Paid::default();
-    api.under_last_check(requester, |under| {
-        under.caller(Action::GenerateRandom).authorize("*")?;
-        let bytes = input
-            .number_of_bytes
-            .and_then(|bytes| usize::try_from(bytes).ok());
+    let prepare = || {
         let bytes = bytes.ok_or_else(|| {
             ApiError::new(
                 KmsErrorCode::ValidationException,
@@ -111,7 +101,11 @@ pub(super) fn random(api: &Api, requester: &Requester, body: &[u8]) -> Result<Re
             let code = KmsErrorCode::CustomKeyStoreNotFoundException;
             return Err(ApiError::bare(code));
         }
-        api.charge(under, None, &mut paid)?;
+        Ok(bytes)
+    };
+    api.under_last_check(requester, |attempt| {
+        let action = Action::GenerateRandom;
+        let bytes = attempt.admit_alone(action, Members::None, prepare)?;
         let drawn = api.entropy.draw_secret_bytes(bytes)?;
         let mut object = Object::new();
         object.base64("Plaintext", drawn.expose());

@@ -4,21 +4,24 @@
 //! bound to the request's context (SEAL-4). With plaintext, what was minted is opened for the
 //! caller.
 
-use crate::api::resolve::OnKey;
-use crate::api::usability::{data_key_material, material};
-use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
+use crate::api::admission::Ask;
+use crate::api::attempt::Attempt;
+use crate::api::usability::material;
+use crate::api::validation::Violations;
 use crate::api::wire::{self, ContextMember, Object, Text};
-use crate::api::{Api, ApiError, KmsErrorCode, Origin, Reply, Requester, dry_run, unsupported};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Origin, Reply, Requester, unsupported};
 use crate::context::EncryptionContext;
+use crate::envelope::PooledKey;
 use crate::envelope::{self, CiphertextBlob};
 use crate::key::data_key::{DataKeyLength, PlaintextDataKey};
+use crate::key::material::BackingKey;
+use crate::keystore::KeyEntry;
 use crate::operation::Action;
-use crate::policy::Authorized;
-use crate::rates::Paid;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::sync::Arc;
 
 /// The members that say what data key is asked for.
 #[derive(Deserialize)]
@@ -29,7 +32,8 @@ struct Input<'a> {
     #[serde(borrow)]
     key_spec: Text<'a>,
     number_of_bytes: Option<i64>,
-    encryption_context: Option<ContextMember>,
+    #[serde(default)]
+    encryption_context: ContextMember,
     #[serde(borrow)]
     grant_tokens: Option<Vec<Cow<'a, str>>>,
     dry_run: Option<bool>,
@@ -44,50 +48,38 @@ const KEY_SPECS: &str = "RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P
 const WITHOUT_PLAINTEXT: &str = r#"{"CiphertextBlob":"","KeyId":"","KeyMaterialId":""}"#;
 const MATERIAL_ID_DIGITS: usize = 64;
 
-/// What a request asks for, once its members are valid.
-pub(crate) struct Asked {
-    /// Absent or given twice: told only after the key was found.
-    length: Option<DataKeyLength>,
+/// Checks the two members that give a data key's length. Exactly one of them must be there: that is
+/// told only after the key was found, by [`no_length`].
+pub(crate) fn check_length(
+    key_spec: Option<&str>,
+    number_of_bytes: Option<i64>,
+    violations: &mut Violations,
+) -> Option<DataKeyLength> {
+    let spec = match key_spec {
+        None => None,
+        Some("AES_256") => Some(DataKeyLength::AES_256),
+        Some("AES_128") => Some(DataKeyLength::AES_128),
+        Some(other) => {
+            let must = format_args!("Member must satisfy enum value set: [{KEY_SPECS}]");
+            violations.value("keySpec", other, must);
+            None
+        }
+    };
+    let max = DataKeyLength::BYTES_MAX as i64;
+    let number = violations.number::<usize>("numberOfBytes", number_of_bytes, 1, max);
+    let number = number.and_then(|bytes| DataKeyLength::new(bytes).ok());
+    match (spec, number) {
+        (Some(length), None) | (None, Some(length)) => Some(length),
+        _ => None,
+    }
 }
 
-impl Asked {
-    /// Checks the two members that give a length; exactly one of them must be there.
-    pub(crate) fn check(
-        key_spec: Option<&str>,
-        number_of_bytes: Option<i64>,
-        violations: &mut Violations,
-    ) -> Self {
-        let spec = match key_spec {
-            None => None,
-            Some("AES_256") => Some(DataKeyLength::AES_256),
-            Some("AES_128") => Some(DataKeyLength::AES_128),
-            Some(other) => {
-                let must = format_args!("Member must satisfy enum value set: [{KEY_SPECS}]");
-                violations.value("keySpec", other, must);
-                None
-            }
-        };
-        let number = number_of_bytes.and_then(|number| {
-            violations.number("numberOfBytes", number, 1, DataKeyLength::BYTES_MAX as i64);
-            usize::try_from(number)
-                .ok()
-                .and_then(|bytes| DataKeyLength::new(bytes).ok())
-        });
-        let length = match (spec, number) {
-            (Some(length), None) | (None, Some(length)) => Some(length),
-            _ => None,
-        };
-        Self { length }
-    }
-
-    pub(crate) fn length(&self) -> Result<DataKeyLength, ApiError> {
-        self.length.ok_or_else(|| {
-            ApiError::new(
-                KmsErrorCode::ValidationException,
-                "Please specify either number of bytes or key spec.",
-            )
-        })
-    }
+/// The refusal of a request that gives no length, or two.
+pub(crate) fn no_length() -> ApiError {
+    ApiError::new(
+        KmsErrorCode::ValidationException,
+        "Please specify either number of bytes or key spec.",
+    )
 }
 
 /// `GenerateDataKeyWithoutPlaintext`
@@ -119,24 +111,15 @@ enum Variant {
     WithPlaintext,
 }
 
-fn generate(
-    api: &Api,
-    requester: &Requester,
-    body: &[u8],
-    variant: Variant,
-) -> Result<Reply, ApiError> {
+fn generate(api: &Api, requester: &Requester, body: &[u8], variant: Variant) -> Answer {
     let input: Input<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
-    let key_id = input.key_id.as_deref();
-    violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-    let asked = Asked::check(
-        input.key_spec.as_deref(),
-        input.number_of_bytes,
-        &mut violations,
-    );
-    violations.grant_tokens(input.grant_tokens.as_deref());
-    violations.check()?;
-    let context = wire::context(input.encryption_context)?;
+    let key = violations.key_id("keyId", &input.key_id);
+    let spec = input.key_spec.as_deref();
+    let length = check_length(spec, input.number_of_bytes, &mut violations);
+    let grant_tokens = violations.grant_tokens(&input.grant_tokens);
+    let (key, grant_tokens) = violations.check((key, grant_tokens))?;
+    let context = input.encryption_context.sound()?;
     let (action, counters) = match variant {
         Variant::WithoutPlaintext => (
             Action::GenerateDataKeyWithoutPlaintext,
@@ -149,77 +132,68 @@ fn generate(
         }
         Variant::WithPlaintext => (Action::GenerateDataKey, &api.counters.with_plaintext),
     };
-    let mut paid = Paid::default();
-    api.under_last_check(requester, |under| {
-        let caller = under.caller(action).under(&context);
-        let request = caller.key(key_id.unwrap_or_default(), under.snapshot)?;
-        let entry = request.request().entry();
-        api.check_grant_tokens(under, &[entry], input.grant_tokens.as_deref())?;
-        let length = asked.length()?;
-        data_key_material(entry, caller.action.bare_name())?;
-        api.charge(under, Some(entry.key.id), &mut paid)?;
-        dry_run(input.dry_run)?;
+    let ask = Ask::on(action, &key)
+        .context(context)
+        .grant_tokens(grant_tokens)
+        .dry_run(input.dry_run == Some(true))
+        .conflict(length.is_none().then_some(no_length));
+    let made = api.under_last_check(requester, |attempt| {
+        let admitted = attempt.admit(ask, |entry| {
+            Ok((length.ok_or_else(no_length)?, material(entry)?))
+        })?;
+        let (entry, (length, material)) = (admitted.entry(), admitted.prepared);
         BLOB.with_borrow_mut(|blob| {
             blob.clear();
-            let origin = take_and_bind(api, &request, length, &context, under.clone_word, blob)?;
+            let (key, origin) = take(attempt, entry, material, length)?;
+            key.bind(context, blob);
             let reply = match variant {
-                Variant::WithoutPlaintext => encode(&request, blob, None).public(),
+                Variant::WithoutPlaintext => encode(entry, blob, None).public(),
                 Variant::WithPlaintext => {
-                    let plaintext = open(&request, &context, blob)?;
-                    encode(&request, blob, Some(plaintext.expose()))
+                    let plaintext = open(entry, material, context, blob)?;
+                    encode(entry, blob, Some(plaintext.expose()))
                 }
             };
-            Ok((reply, (length, origin)))
+            Ok((admitted.answer(reply)?, (length, origin)))
         })
-    })
-    .map(|(reply, (length, origin))| {
+    });
+    made.map(|(reply, (length, origin))| {
         counters.count(length, origin);
         reply
     })
 }
 
-/// Takes a pooled key, or mints one at once, and binds it; appends its blob.
-fn take_and_bind(
-    api: &Api,
-    request: &Authorized<OnKey<'_>>,
+/// A pooled key, or one minted at once.
+fn take(
+    attempt: &Attempt<'_>,
+    entry: &Arc<KeyEntry>,
+    material: &BackingKey,
     length: DataKeyLength,
-    context: &EncryptionContext,
-    clone_word: u64,
-    blob: &mut Vec<u8>,
-) -> Result<Origin, ApiError> {
-    let entry = request.request().entry();
-    let pooled = api.pool.take(entry, length, clone_word);
-    let (key, origin) = match pooled {
-        Some(key) => (key, Origin::Hit),
-        None => {
-            let key = envelope::mint_one(entry.key.id, material(entry)?, length, &api.entropy)?;
-            let has_lane = api.pool.has_lanes_of(length);
-            (
-                key,
-                if has_lane {
-                    Origin::Miss
-                } else {
-                    Origin::Direct
-                },
-            )
-        }
+) -> Result<(PooledKey, Origin), ApiError> {
+    let api = attempt.api;
+    if let Some(key) = api.pool.take(entry, length, attempt.clone_word) {
+        return Ok((key, Origin::Hit));
+    }
+    let key = envelope::mint_one(entry.key.id, material, length, &api.entropy)?;
+    let has_lane = api.pool.has_lanes_of(length);
+    let origin = if has_lane {
+        Origin::Miss
+    } else {
+        Origin::Direct
     };
-    key.bind(context, blob);
-    Ok(origin)
+    Ok((key, origin))
 }
 
 fn open(
-    request: &Authorized<OnKey<'_>>,
+    entry: &KeyEntry,
+    material: &BackingKey,
     context: &EncryptionContext,
     blob: &[u8],
 ) -> Result<PlaintextDataKey, ApiError> {
-    let entry = request.request().entry();
     let blob = CiphertextBlob::parse(blob).map_err(ApiError::internal)?;
-    envelope::open(entry.key.id, material(entry)?, context, &blob).map_err(ApiError::internal)
+    envelope::open(entry.key.id, material, context, &blob).map_err(ApiError::internal)
 }
 
-fn encode(request: &Authorized<OnKey<'_>>, blob: &[u8], plaintext: Option<&[u8]>) -> Reply {
-    let entry = request.request().entry();
+fn encode(entry: &KeyEntry, blob: &[u8], plaintext: Option<&[u8]>) -> Reply {
     let material = entry.current();
     let mut object = match plaintext {
         // To the byte: what is filled becomes the response's body as it is.
@@ -239,5 +213,5 @@ fn encode(request: &Authorized<OnKey<'_>>, blob: &[u8], plaintext: Option<&[u8]>
     if let Some(material) = material {
         object.material_id("KeyMaterialId", material.id());
     }
-    object.end().about(entry).with(material)
+    object.end().with(material)
 }

@@ -4,32 +4,29 @@
 //! is not possible without it. It is checked all the same: what is not a token of a grant of this
 //! key to this caller is refused, and one that is not needed is ignored.
 
-use crate::api::{Api, ApiError, KmsErrorCode, Under};
+use crate::api::attempt::Attempt;
+use crate::api::{ApiError, KmsErrorCode};
 use crate::keystore::KeyEntry;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-impl Api {
+impl Attempt<'_> {
     /// Refuses a token that was not issued here, or not for one of these keys and this caller, or
     /// whose grant is gone.
     pub(super) fn check_grant_tokens(
         &self,
-        under: &Under<'_>,
         entries: &[&Arc<KeyEntry>],
-        tokens: Option<&[Cow<'_, str>]>,
+        tokens: &[Cow<'_, str>],
     ) -> Result<(), ApiError> {
         let fits = |token: &Cow<'_, str>| {
-            let (key, id) = self.keystore.grant_tokens().read(token)?;
-            let known = entries.iter().any(|entry| entry.key.id == key);
-            let grants = under.snapshot.grants.get(&key).filter(|_| known);
-            let grant = grants?.get(id)?;
-            Some(grant.is_granted_to(&under.principal))
+            let (key, id) = self.api.keystore.grant_tokens().read(token)?;
+            if !entries.iter().any(|entry| entry.key.id == key) {
+                return None;
+            }
+            let grant = self.snapshot.grants.get(&key)?.get(id)?;
+            Some(grant.is_granted_to(&self.principal))
         };
-        if tokens
-            .unwrap_or_default()
-            .iter()
-            .all(|token| fits(token) == Some(true))
-        {
+        if tokens.iter().all(|token| fits(token) == Some(true)) {
             return Ok(());
         }
         Err(ApiError::bare(KmsErrorCode::InvalidGrantTokenException))

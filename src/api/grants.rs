@@ -5,14 +5,13 @@
 //! up, unless it depends on the key. As in a key policy, a user or role that a grant names must be
 //! in the store.
 
+use crate::api::admission::Ask;
 use crate::api::key_policies::exists;
+use crate::api::key_reference::KeyReference;
 use crate::api::members::{Members, NewGrant};
-use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Pattern, Violations};
+use crate::api::validation::{Pattern, Violations};
 use crate::api::wire::{self, ContextMember, Object, Text};
-use crate::api::{
-    Answer, Api, ApiError, KmsErrorCode, Reply, Requester, dry_run, state, unsupported,
-};
-use crate::context::EncryptionContext;
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester, unsupported};
 use crate::key::KeyId;
 use crate::key::arn::AccountId;
 use crate::keystore::{Change, KeyEntry, Snapshot};
@@ -79,68 +78,80 @@ struct Constraints {
 /// What grants can let on AWS that is not built here.
 const UNBUILT: [&str; 2] = ["Encapsulate", "Decapsulate"];
 
-impl Input<'_> {
-    fn check(&self) -> Result<(), ApiError> {
-        // Before what is missing: they stand in other members' places.
-        no_service("GranteeServicePrincipal", self.grantee_service_principal)?;
-        no_service("RetiringServicePrincipal", self.retiring_service_principal)?;
-        let mut violations = Violations::default();
-        let key_id = self.key_id.as_deref();
-        violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-        let grantee = self.grantee_principal.as_deref();
-        violations.required_text(
-            "granteePrincipal",
-            grantee,
-            PRINCIPAL_CHARACTERS_MAX,
-            Some(&PRINCIPAL),
-        );
-        check_principal(
-            "retiringPrincipal",
-            self.retiring_principal.as_deref(),
-            &mut violations,
-        );
-        match self.operations.as_deref() {
-            None => violations.null("operations"),
-            Some(operations) => check_operations(operations, &mut violations),
-        }
-        violations.grant_tokens(self.grant_tokens.as_deref());
-        if let Some(name) = self.name.as_deref() {
-            violations.text("name", name, 1, GrantName::CHARACTERS_MAX, Some(&NAME));
-        }
-        violations.check()
-    }
+/// The members of a `CreateGrant`, checked.
+struct Checked<'a> {
+    key: KeyReference<'a>,
+    grantee: &'a str,
+    retiring_principal: Option<&'a str>,
+    operations: &'a [Cow<'a, str>],
+    name: Option<GrantName>,
+    grant_tokens: &'a [Cow<'a, str>],
+}
 
+fn check<'a>(input: &'a Input<'_>) -> Result<Checked<'a>, ApiError> {
+    // Before what is missing: they stand in other members' places.
+    no_service("GranteeServicePrincipal", input.grantee_service_principal)?;
+    no_service("RetiringServicePrincipal", input.retiring_service_principal)?;
+    let mut violations = Violations::default();
+    let key = violations.key_id("keyId", &input.key_id);
+    let (grantee, max) = (input.grantee_principal.as_deref(), PRINCIPAL_CHARACTERS_MAX);
+    let grantee = violations.required_text("granteePrincipal", grantee, max, Some(&PRINCIPAL));
+    let retiring_principal = input.retiring_principal.as_deref();
+    check_principal("retiringPrincipal", retiring_principal, &mut violations);
+    if input.operations.is_none() {
+        violations.null("operations");
+    }
+    let operations = input.operations.as_deref().unwrap_or_default();
+    check_operations(operations, &mut violations);
+    let grant_tokens = violations.grant_tokens(&input.grant_tokens);
+    if let Some(name) = input.name.as_deref() {
+        violations.text("name", name, 1, GrantName::CHARACTERS_MAX, Some(&NAME));
+    }
+    violations.check(Checked {
+        key,
+        grantee,
+        retiring_principal,
+        operations,
+        name: input.name.as_deref().and_then(|name| name.parse().ok()),
+        grant_tokens,
+    })
+}
+
+impl Checked<'_> {
     /// What the grant says, if that makes one.
-    fn parameters(&mut self) -> Result<GrantParameters, ApiError> {
+    fn parameters(&self, constraints: Option<&Constraints>) -> Result<GrantParameters, ApiError> {
         let (mut equals, mut subset) = (None, None);
-        if let Some(constraints) = self.constraints.take() {
+        if let Some(constraints) = constraints {
             if constraints.source_arn.is_some() {
                 return Err(unsupported("SourceArn"));
             }
-            equals = context(constraints.encryption_context_equals)?;
-            subset = context(constraints.encryption_context_subset)?;
+            let context = |member: &'_ Option<ContextMember>| {
+                let member = member.as_ref().map(ContextMember::sound);
+                member.transpose().map(|context| context.cloned())
+            };
+            equals = context(&constraints.encryption_context_equals)?;
+            subset = context(&constraints.encryption_context_subset)?;
         }
-        let mut operations = self.operations.iter().flatten();
+        let mut operations = self.operations.iter();
         if let Some(name) = operations.clone().find(|name| UNBUILT.contains(&&***name)) {
             return Err(unsupported(&format!("Operations {name}")));
         }
         let operations = operations
             .by_ref()
             .filter_map(|name| Action::of_grant(name));
-        let name = self.name.as_deref().and_then(|name| name.parse().ok());
-        let grantee = self.grantee_principal.as_deref().unwrap_or_default();
-        let retiring_principal = self.retiring_principal.as_deref();
         let parameters = GrantParameters::check(Draft {
-            grantee,
-            retiring_principal,
+            grantee: self.grantee,
+            retiring_principal: self.retiring_principal,
             operations: operations.collect(),
             equals: equals.as_ref(),
             subset: subset.as_ref(),
-            name: name.as_ref(),
+            name: self.name.as_ref(),
         });
         parameters.map_err(|error| match error {
-            InvalidGrant::Grantee => no_principal(grantee),
-            InvalidGrant::RetiringPrincipal => no_principal(retiring_principal.unwrap_or_default()),
+            InvalidGrant::Grantee => no_principal(self.grantee),
+            InvalidGrant::RetiringPrincipal => {
+                no_principal(self.retiring_principal.unwrap_or_default())
+            }
             other => invalid(other),
         })
     }
@@ -148,10 +159,6 @@ impl Input<'_> {
 
 fn invalid(error: InvalidGrant) -> ApiError {
     ApiError::new(KmsErrorCode::ValidationException, error.to_string())
-}
-
-fn context(member: Option<ContextMember>) -> Result<Option<EncryptionContext>, ApiError> {
-    member.map(|member| wire::context(Some(member))).transpose()
 }
 
 fn check_operations(operations: &[Cow<'_, str>], violations: &mut Violations) {
@@ -186,33 +193,33 @@ fn no_principal(text: &str) -> ApiError {
 
 /// `CreateGrant`
 pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
-    let mut input: Input<'_> = wire::decode(&body)?;
-    input.check()?;
-    let new = NewGrant::new(input.parameters()?);
+    let input: Input<'_> = wire::decode(&body)?;
+    let checked = check(&input)?;
+    let new = NewGrant::new(checked.parameters(input.constraints.as_ref())?);
+    let parameters = &new.parameters;
     let now = api.clock.now();
-    api.change(&requester, None, |under| {
-        let caller = under
-            .caller(Action::CreateGrant)
-            .with(Members::NewGrant(&new));
-        let parameters = &new.parameters;
-        let constraint = parameters.constraint().map(GrantConstraint::pairs);
-        let caller = constraint.map_or(caller, |pairs| caller.under(pairs));
-        let key_id = input.key_id.as_deref().unwrap_or_default();
-        let request = caller.key_not_alias(key_id, under.snapshot)?;
-        let entry = request.request().entry();
-        api.check_grant_tokens(under, &[entry], input.grant_tokens.as_deref())?;
-        let named = [Some(parameters.grantee()), parameters.retiring_principal()];
-        for name in named.into_iter().flatten() {
-            if !exists(name, under.snapshot) {
-                return Err(no_principal(name.as_str()));
+    let ask = Ask::on(Action::CreateGrant, &checked.key)
+        .members(Members::NewGrant(&new))
+        .grant_tokens(checked.grant_tokens)
+        .dry_run(input.dry_run == Some(true));
+    let ask = match parameters.constraint().map(GrantConstraint::pairs) {
+        Some(pairs) => ask.context(pairs),
+        None => ask,
+    };
+    api.change(&requester, None, |attempt| {
+        let snapshot = attempt.snapshot;
+        let issuing_account = requester.principal.account;
+        let admitted = attempt.admit(ask, |entry| {
+            let named = [Some(parameters.grantee()), parameters.retiring_principal()];
+            let mut named = named.into_iter().flatten();
+            if let Some(missing) = named.find(|name| !exists(name, snapshot)) {
+                return Err(no_principal(missing.as_str()));
             }
-        }
-        state(entry)?;
-        let fits = parameters.check_key(entry.key.spec, entry.key.usage);
-        fits.map_err(invalid)?;
-        let (key, issuing_account) = (entry.key.id, requester.principal.account);
-        let same = same(parameters, key, issuing_account, under.snapshot)?;
-        dry_run(input.dry_run)?;
+            let fits = parameters.check_key(entry.key.spec, entry.key.usage);
+            fits.map_err(invalid)?;
+            same(parameters, entry.key.id, issuing_account, snapshot)
+        })?;
+        let (entry, same) = (admitted.entry(), admitted.prepared);
         if let Some(id) = same {
             return Ok((Vec::new(), reply(&api, entry, id)?));
         }
@@ -220,7 +227,7 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         api.entropy.draw(&mut id.0)?;
         let grant = Grant {
             id,
-            key,
+            key: entry.key.id,
             parameters: parameters.clone(),
             issuing_account,
             creation_date: now,

@@ -7,9 +7,11 @@
 //! and nothing else would open them. Material that expires goes within a minute of its date, at the
 //! start if the date passed while the daemon did not run.
 
+use crate::api::admission::Ask;
+use crate::api::key_reference::KeyReference;
+use crate::api::keys;
 use crate::api::members::Members;
-use crate::api::usability::{not_pending_deletion, origin};
-use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Pattern, Violations};
+use crate::api::validation::{Pattern, Violations};
 use crate::api::wire::{self, Blob, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, unsupported};
 use crate::clock::Timestamp;
@@ -18,7 +20,7 @@ use crate::crypto::stack;
 use crate::crypto::wrapping::WrappingAlgorithm;
 use crate::key::KeyId;
 use crate::key::material::KeyMaterialId;
-use crate::key::spec::{KeyOrigin, KeySpec};
+use crate::key::spec::KeySpec;
 use crate::keystore::{Change, ImportToken, KeyEntry, Snapshot};
 use crate::operation::Action;
 use crate::policy::ConditionKey;
@@ -80,35 +82,22 @@ struct ParametersInput<'a> {
 pub(super) async fn parameters(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
     let input: ParametersInput<'_> = wire::decode(&body)?;
     let mut violations = Violations::default();
-    let key_id = input.key_id.as_deref();
-    violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
+    let key = violations.key_id("keyId", &input.key_id);
     let algorithm = input.wrapping_algorithm.as_deref();
+    let algorithm = violations.required_one_of("wrappingAlgorithm", algorithm, ALGORITHMS);
     let spec = input.wrapping_key_spec.as_deref();
-    for (member, value, set) in [
-        ("wrappingAlgorithm", algorithm, ALGORITHMS),
-        ("wrappingKeySpec", spec, SPECS),
-    ] {
-        match value {
-            None => violations.null(member),
-            Some(value) => violations.one_of(member, value, set),
-        }
-    }
-    violations.check()?;
-    let (algorithm, spec) = (algorithm.unwrap_or_default(), spec.unwrap_or_default());
+    let spec = violations.required_one_of("wrappingKeySpec", spec, SPECS);
+    let (key, algorithm, spec) = violations.check((key, algorithm, spec))?;
     let named = [
         (ConditionKey::WrappingAlgorithm, algorithm),
         (ConditionKey::WrappingKeySpec, spec),
     ];
+    let ask = Ask::on(Action::GetParametersForImport, &key).members(Members::Texts(&named));
     let allowed = || {
-        let snapshot = api.keystore.snapshot();
-        let under = api.under(&requester, &snapshot)?;
-        let caller = under.caller(Action::GetParametersForImport);
-        let caller = caller.with(Members::Texts(&named));
-        let request = caller.key_not_alias(key_id.unwrap_or_default(), &snapshot)?;
-        let entry = request.request().entry();
-        origin(entry, KeyOrigin::External)?;
-        not_pending_deletion(entry)?;
-        Ok::<_, ApiError>(Arc::clone(entry))
+        api.read(&requester, |attempt| {
+            let admitted = attempt.admit(ask, |_| Ok(()))?;
+            Ok(Arc::clone(admitted.entry()))
+        })
     };
     let entry = allowed()?;
     let (algorithm, spec) = wrapping(&entry, algorithm, spec)?;
@@ -181,35 +170,35 @@ struct ImportInput<'a> {
     key_material_id: Text<'a>,
 }
 
+/// The members of an `ImportKeyMaterial` that are needed, checked.
+struct Checked<'a> {
+    key: KeyReference<'a>,
+    token: &'a [u8],
+    wrapped: &'a [u8],
+}
+
 impl ImportInput<'_> {
-    fn check(&self) -> Result<(), ApiError> {
+    fn check(&self) -> Result<Checked<'_>, ApiError> {
         let mut violations = Violations::default();
-        let key_id = self.key_id.as_deref();
-        violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-        for (member, blob) in [
-            ("importToken", &self.import_token),
-            ("encryptedKeyMaterial", &self.encrypted_key_material),
-        ] {
-            match blob {
-                None => violations.null(member),
-                Some(blob) => violations.blob(member, blob.bytes().len(), BLOB_BYTES_MAX),
-            }
-        }
-        if let Some(model) = self.expiration_model.as_deref() {
-            let set = "KEY_MATERIAL_EXPIRES, KEY_MATERIAL_DOES_NOT_EXPIRE";
-            violations.one_of("expirationModel", model, set);
-        }
-        if let Some(kind) = self.import_type.as_deref() {
-            let set = "NEW_KEY_MATERIAL, EXISTING_KEY_MATERIAL";
-            violations.one_of("importType", kind, set);
-        }
+        let key = violations.key_id("keyId", &self.key_id);
+        let token = violations.blob("importToken", self.import_token.as_ref(), BLOB_BYTES_MAX);
+        let wrapped = self.encrypted_key_material.as_ref();
+        let wrapped = violations.blob("encryptedKeyMaterial", wrapped, BLOB_BYTES_MAX);
+        let set = "KEY_MATERIAL_EXPIRES, KEY_MATERIAL_DOES_NOT_EXPIRE";
+        violations.one_of("expirationModel", self.expiration_model.as_deref(), set);
+        let set = "NEW_KEY_MATERIAL, EXISTING_KEY_MATERIAL";
+        violations.one_of("importType", self.import_type.as_deref(), set);
         if let Some(description) = self.key_material_description.as_deref() {
             let max = DESCRIPTION_CHARACTERS_MAX;
             let member = "keyMaterialDescription";
             violations.text(member, description, 0, max, Some(&DESCRIPTION));
         }
         check_material_id(self.key_material_id.as_deref(), &mut violations);
-        violations.check()
+        violations.check(Checked {
+            key,
+            token,
+            wrapped,
+        })
     }
 
     fn is_new(&self) -> Option<bool> {
@@ -280,22 +269,21 @@ fn check_material_id(id: Option<&str>, violations: &mut Violations) {
 /// `ImportKeyMaterial`
 pub(super) async fn import(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
     let input: ImportInput<'_> = wire::decode(&body)?;
-    input.check()?;
-    let members = Members::Import(input.model(), input.valid_to.and_then(timestamp));
-    let key_id = input.key_id.as_deref().unwrap_or_default();
+    let checked = input.check()?;
     let now = api.clock.now();
-    let id = {
-        // Decided before anything is unwrapped, and again by the writer, on what is current then.
-        let snapshot = api.keystore.snapshot();
-        let under = api.under(&requester, &snapshot)?;
-        let caller = under.caller(Action::ImportKeyMaterial).with(members);
-        let request = caller.key_not_alias(key_id, &snapshot)?;
-        let entry = request.request().entry();
-        check_import(&input, entry, now)?;
-        entry.key.id
+    let members = Members::Import(input.model(), input.valid_to.and_then(timestamp));
+    let ask = Ask::on(Action::ImportKeyMaterial, &checked.key).members(members);
+    let prepare = |entry: &Arc<KeyEntry>| {
+        input.valid_to(now)?;
+        input.check_together(entry)
     };
+    // Admitted before anything is unwrapped, and again by the writer, on what is current then.
+    let id = api.read(&requester, |attempt| {
+        let admitted = attempt.admit(ask, prepare)?;
+        Ok(admitted.entry().key.id)
+    })?;
     let imported = Imported {
-        bytes: unwrapped(&api, id, &input, now).await?,
+        bytes: unwrapped(&api, id, &checked, now).await?,
         is_new: input.is_new(),
         named: input
             .key_material_id
@@ -304,34 +292,23 @@ pub(super) async fn import(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         valid_to: input.valid_to(now)?,
         description: input.key_material_description.as_deref().map(str::to_owned),
     };
-    api.change(&requester, Some(id), |under| {
-        let caller = under.caller(Action::ImportKeyMaterial).with(members);
-        let request = caller.key_not_alias(key_id, under.snapshot)?;
-        let entry = request.request().entry();
-        check_import(&input, entry, now)?;
-        let (draft, material) = material::imported(entry, &imported, under.now)?;
+    api.change(&requester, Some(id), |attempt| {
+        let admitted = attempt.admit(ask, prepare)?;
+        let entry = admitted.entry();
+        let (draft, material) = material::imported(entry, &imported, attempt.now)?;
         Ok((vec![Change::PutKey(draft)], reply(entry, Some(material))))
     })
     .await
-}
-
-fn check_import(input: &ImportInput<'_>, entry: &KeyEntry, now: Timestamp) -> Result<(), ApiError> {
-    origin(entry, KeyOrigin::External)?;
-    not_pending_deletion(entry)?;
-    input.valid_to(now)?;
-    input.check_together(entry)
 }
 
 /// The material in the clear, if the token is one of this key and still valid.
 async fn unwrapped(
     api: &Arc<Api>,
     key: KeyId,
-    input: &ImportInput<'_>,
+    checked: &Checked<'_>,
     now: Timestamp,
 ) -> Result<crate::crypto::secret::SecretBytes, ApiError> {
-    let bytes = |blob: &Option<Blob>| blob.as_ref().map(|blob| blob.bytes().to_vec());
-    let token = bytes(&input.import_token).unwrap_or_default();
-    let wrapped = bytes(&input.encrypted_key_material).unwrap_or_default();
+    let (token, wrapped) = (checked.token.to_vec(), checked.wrapped.to_vec());
     let reader = Arc::clone(api);
     let unwrap = move || {
         let token = reader.keystore.import_tokens().read(&token);
@@ -370,29 +347,18 @@ struct DeleteInput<'a> {
 
 /// `DeleteImportedKeyMaterial`
 pub(super) async fn delete(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
-    const ACTION: Action = Action::DeleteImportedKeyMaterial;
     let input: DeleteInput<'_> = wire::decode(&body)?;
     let mut violations = Violations::default();
-    let key_id = input.key_id.as_deref();
-    violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
+    let key = violations.key_id("keyId", &input.key_id);
     check_material_id(input.key_material_id.as_deref(), &mut violations);
-    violations.check()?;
-    let key_id = key_id.unwrap_or_default();
-    let id = {
-        // Resolved once before, so that the pool knows what to purge; decided again by the writer,
-        // on what is current then.
-        let snapshot = api.keystore.snapshot();
-        let under = api.under(&requester, &snapshot)?;
-        let request = under.caller(ACTION).key_not_alias(key_id, &snapshot)?;
-        request.request().entry().key.id
-    };
-    let named = input.key_material_id;
-    api.change(&requester, Some(id), |under| {
-        let caller = under.caller(ACTION);
-        let request = caller.key_not_alias(key_id, under.snapshot)?;
-        let entry = request.request().entry();
-        origin(entry, KeyOrigin::External)?;
-        let import = match named.as_deref() {
+    let key = violations.check(key)?;
+    let ask = Ask::on(Action::DeleteImportedKeyMaterial, &key);
+    let id = keys::admitted_key(&api, &requester, ask)?;
+    let named = input.key_material_id.as_deref();
+    api.change(&requester, Some(id), |attempt| {
+        let admitted = attempt.admit(ask, |_| Ok(()))?;
+        let entry = admitted.entry();
+        let import = match named {
             None => entry.key.current_import(),
             Some(text) => {
                 let id = KeyMaterialId::parse(text);

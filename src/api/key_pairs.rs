@@ -5,13 +5,14 @@
 //! whole before it waits, and again when it has one. Unlike a data key, a pair's private key has
 //! been in the clear in this process.
 
+use crate::api::admission::Ask;
+use crate::api::attempt::Attempt;
+use crate::api::key_reference::KeyReference;
 use crate::api::members::Members;
-use crate::api::usability::data_key_material;
-use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
+use crate::api::usability::material;
+use crate::api::validation::Violations;
 use crate::api::wire::{self, ContextMember, Object, Text};
-use crate::api::{
-    Answer, Api, ApiError, KmsErrorCode, Reply, Requester, Under, dry_run, unsupported,
-};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester, unsupported};
 use crate::context::EncryptionContext;
 use crate::crypto::pair::PairSpec;
 use crate::envelope;
@@ -24,6 +25,7 @@ use crate::rates::Paid;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// `KeyPairSpec`
@@ -39,7 +41,8 @@ struct Input<'a> {
     key_id: Text<'a>,
     #[serde(borrow)]
     key_pair_spec: Text<'a>,
-    encryption_context: Option<ContextMember>,
+    #[serde(default)]
+    encryption_context: ContextMember,
     #[serde(borrow)]
     grant_tokens: Option<Vec<Cow<'a, str>>>,
     dry_run: Option<bool>,
@@ -86,13 +89,13 @@ impl PairCounters {
 }
 
 /// What a request asks for, its members checked.
-struct Asked<'a> {
+struct Checked<'a> {
     variant: Variant,
-    key_id: &'a str,
+    key: KeyReference<'a>,
     spec: PairSpec,
-    context: EncryptionContext,
-    grant_tokens: Option<&'a [Cow<'a, str>]>,
-    dry_run: Option<bool>,
+    context: &'a EncryptionContext,
+    grant_tokens: &'a [Cow<'a, str>],
+    dry_run: bool,
 }
 
 /// `GenerateDataKeyPair`
@@ -109,56 +112,51 @@ pub(super) async fn without_plaintext(
     generate(&api, &requester, &body, Variant::WithoutPlaintext).await
 }
 
-async fn generate(api: &Arc<Api>, requester: &Requester, body: &[u8], variant: Variant) -> Answer {
-    let input: Input<'_> = wire::decode(body)?;
+fn check<'a>(input: &'a Input<'_>, variant: Variant) -> Result<Checked<'a>, ApiError> {
     let mut violations = Violations::default();
-    let key_id = input.key_id.as_deref();
-    violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
+    let key = violations.key_id("keyId", &input.key_id);
     let spec = input.key_pair_spec.as_deref();
-    match spec {
-        None => violations.null("keyPairSpec"),
-        Some(spec) => violations.one_of("keyPairSpec", spec, PAIR_SPECS),
-    }
-    violations.grant_tokens(input.grant_tokens.as_deref());
-    violations.check()?;
-    let context = wire::context(input.encryption_context)?;
+    let spec = violations.required_one_of("keyPairSpec", spec, PAIR_SPECS);
+    let grant_tokens = violations.grant_tokens(&input.grant_tokens);
+    let (key, spec, grant_tokens) = violations.check((key, spec, grant_tokens))?;
+    let context = input.encryption_context.sound()?;
     // With a recipient the plaintext may leave only under the recipient's key, which is not built:
     // never ignored.
     if variant == Variant::WithPlaintext && input.recipient.is_some() {
         return Err(unsupported("Recipient"));
     }
-    let spec = spec.unwrap_or_default();
-    let asked = Asked {
+    let built = spec.parse();
+    Ok(Checked {
         variant,
-        key_id: key_id.unwrap_or_default(),
-        spec: spec
-            .parse()
-            .map_err(|_| unsupported(&format!("KeyPairSpec {spec}")))?,
+        key,
+        spec: built.map_err(|_| unsupported(&format!("KeyPairSpec {spec}")))?,
         context,
-        grant_tokens: input.grant_tokens.as_deref(),
-        dry_run: input.dry_run,
-    };
-    let mut paid = Paid::default();
-    {
-        let snapshot = api.keystore.snapshot();
-        let under = api.under(requester, &snapshot)?;
-        asked.work(api, &under, None, &mut paid)?;
-    }
+        grant_tokens,
+        dry_run: input.dry_run == Some(true),
+    })
+}
+
+async fn generate(api: &Arc<Api>, requester: &Requester, body: &[u8], variant: Variant) -> Answer {
+    let input: Input<'_> = wire::decode(body)?;
+    let checked = check(&input, variant)?;
+    // It outlives the attempts before a pair is there.
+    let paid = RefCell::default();
+    api.read(requester, |attempt| checked.work(attempt, None, &paid))?;
     for _ in 0..PAIRS_MAX {
-        let (pair, hit) = asked.pair(api).await?;
-        let reply = api.under_last_check(requester, |under| {
-            asked.work(api, under, Some(&pair), &mut paid)
+        let (pair, hit) = checked.pair(api).await?;
+        let reply = api.under_last_check(requester, |attempt| {
+            checked.work(attempt, Some(&pair), &paid)
         })?;
         if let Some(reply) = reply {
             let counters = &api.counters.pairs.handed_out[variant as usize];
-            counters[asked.spec as usize][usize::from(hit)].increment(1);
+            counters[checked.spec as usize][usize::from(hit)].increment(1);
             return Ok(reply);
         }
     }
     Err(ApiError::internal("the machine kept being cloned"))
 }
 
-impl Asked<'_> {
+impl Checked<'_> {
     /// A pair of the lane, or the next one made; and whether the lane had it.
     async fn pair(&self, api: &Api) -> Result<(PooledPair, bool), ApiError> {
         let pairs = api.pool.pairs();
@@ -178,28 +176,32 @@ impl Asked<'_> {
         })
     }
 
-    /// Checks the request, and answers it if there is a pair; none with one of another clone word.
+    /// Admits the request, and answers it if there is a pair that was made under this attempt's
+    /// clone word.
     fn work(
         &self,
-        api: &Api,
-        under: &Under<'_>,
+        attempt: &Attempt<'_>,
         pair: Option<&PooledPair>,
-        paid: &mut Paid,
+        paid: &RefCell<Paid>,
     ) -> Result<Option<Reply>, ApiError> {
         let named = [(ConditionKey::DataKeyPairSpec, self.spec.name())];
-        let caller = under.caller(self.variant.action()).under(&self.context);
-        let caller = caller.with(Members::Texts(&named));
-        let request = caller.key(self.key_id, under.snapshot)?;
-        let entry = request.request().entry();
-        api.check_grant_tokens(under, &[entry], self.grant_tokens)?;
-        let material = data_key_material(entry, caller.action.bare_name())?;
-        api.charge(under, Some(entry.key.id), paid)?;
-        dry_run(self.dry_run)?;
-        let Some(pair) = pair.filter(|pair| pair.clone_word == under.clone_word) else {
+        let ask = Ask::on(self.variant.action(), &self.key)
+            .context(self.context)
+            .members(Members::Texts(&named))
+            .grant_tokens(self.grant_tokens)
+            .dry_run(self.dry_run);
+        let admitted = {
+            attempt.paid.swap(paid);
+            let admitted = attempt.admit(ask, |entry| material(entry));
+            attempt.paid.swap(paid);
+            admitted?
+        };
+        let Some(pair) = pair.filter(|pair| pair.clone_word == attempt.clone_word) else {
             return Ok(None);
         };
-        let private = pair.key.expose_der();
-        let blob = envelope::seal(entry.key.id, material, &self.context, private, &api.entropy)?;
+        let (entry, material) = (admitted.entry(), admitted.prepared);
+        let (private, entropy) = (pair.key.expose_der(), &attempt.api.entropy);
+        let blob = envelope::seal(entry.key.id, material, self.context, private, entropy)?;
         let mut object = Object::new();
         object.base64("PrivateKeyCiphertextBlob", &blob);
         if self.variant == Variant::WithPlaintext {
@@ -209,6 +211,6 @@ impl Asked<'_> {
         object.plain("KeyId", &entry.arn);
         object.plain("KeyPairSpec", self.spec.name());
         object.material_id("KeyMaterialId", material.id());
-        Ok(Some(object.end().about(entry).with(Some(material))))
+        admitted.answer(object.end().with(Some(material))).map(Some)
     }
 }

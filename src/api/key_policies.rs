@@ -7,12 +7,14 @@
 //! federated users may be named before anybody is in them. Whoever puts a policy must still be able
 //! to put the next one, unless he asks otherwise; the operator always is.
 
+use crate::api::admission::Ask;
+use crate::api::attempt::Attempt;
 use crate::api::keys::check_page;
 use crate::api::members::Members;
 use crate::api::resolve::key_facts;
-use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Pattern, Violations};
+use crate::api::validation::{Pattern, Violations};
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester, Under, unsupported};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester, unsupported};
 use crate::key::KmsKey;
 use crate::key::arn::{AliasName, Arn};
 use crate::keystore::{Change, Snapshot};
@@ -58,15 +60,7 @@ struct Input<'a> {
     marker: Text<'a>,
 }
 
-impl<'a> Input<'a> {
-    fn decode(body: &'a [u8]) -> Result<(Self, Violations), ApiError> {
-        let input: Self = wire::decode(body)?;
-        let mut violations = Violations::default();
-        let key_id = input.key_id.as_deref();
-        violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-        Ok((input, violations))
-    }
-
+impl Input<'_> {
     fn check_policy_name(&self, violations: &mut Violations) {
         if let Some(name) = self.policy_name.as_deref() {
             let max = POLICY_NAME_CHARACTERS_MAX;
@@ -79,85 +73,89 @@ impl<'a> Input<'a> {
         let name = self.policy_name.as_deref();
         name.is_none_or(|name| name == KeyPolicy::NAME)
     }
-
-    fn key_id(&self) -> &str {
-        self.key_id.as_deref().unwrap_or_default()
-    }
 }
 
 /// `GetKeyPolicy`
 pub(super) fn get(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
-    let (input, mut violations) = Input::decode(body)?;
+    let input: Input<'_> = wire::decode(body)?;
+    let mut violations = Violations::default();
+    let key = violations.key_id("keyId", &input.key_id);
     input.check_policy_name(&mut violations);
-    violations.check()?;
-    let snapshot = api.keystore.snapshot();
-    let under = api.under(requester, &snapshot)?;
-    let caller = under.caller(Action::GetKeyPolicy);
-    let request = caller.key_not_alias(input.key_id(), &snapshot)?;
-    if !input.is_default() {
-        let message = "No such policy exists";
-        return Err(ApiError::new(KmsErrorCode::NotFoundException, message));
-    }
-    let entry = request.request().entry();
-    let key = &entry.key;
-    let policy = match snapshot.key_policies.get(&key.id) {
-        Some(policy) => policy.source().to_owned(),
-        None => KeyPolicy::default_source(&under.region.partition, key.account),
-    };
-    let mut object = Object::new();
-    object.text("Policy", &policy);
-    object.plain("PolicyName", KeyPolicy::NAME);
-    Ok(object.end().about(entry))
+    let key = violations.check(key)?;
+    api.read(requester, |attempt| {
+        let admitted = attempt.admit(Ask::on(Action::GetKeyPolicy, &key), |_| {
+            if input.is_default() {
+                return Ok(());
+            }
+            let message = "No such policy exists";
+            Err(ApiError::new(KmsErrorCode::NotFoundException, message))
+        })?;
+        let key = &admitted.entry().key;
+        let policy = match attempt.snapshot.key_policies.get(&key.id) {
+            Some(policy) => policy.source().to_owned(),
+            None => KeyPolicy::default_source(&attempt.region.partition, key.account),
+        };
+        let mut object = Object::new();
+        object.text("Policy", &policy);
+        object.plain("PolicyName", KeyPolicy::NAME);
+        admitted.answer(object.end())
+    })
 }
 
 /// `ListKeyPolicies`: there is one.
 pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     const LIMIT_MAX: i64 = 1000;
-    let (input, mut violations) = Input::decode(body)?;
+    let input: Input<'_> = wire::decode(body)?;
+    let mut violations = Violations::default();
+    let key = violations.key_id("keyId", &input.key_id);
     let marker = input.marker.as_deref();
     let _limit_of_one_page = check_page(input.limit, LIMIT_MAX, marker, &mut violations);
-    violations.check()?;
-    let snapshot = api.keystore.snapshot();
-    let under = api.under(requester, &snapshot)?;
-    let caller = under.caller(Action::ListKeyPolicies);
-    let request = caller.key_not_alias(input.key_id(), &snapshot)?;
-    if marker.is_some() {
-        // The first page is the last: no marker was ever given out.
-        return Err(ApiError::bare(KmsErrorCode::InvalidMarkerException));
-    }
-    let mut object = Object::new();
-    let names = format!("[\"{}\"]", KeyPolicy::NAME);
-    object
-        .member("PolicyNames")
-        .extend_from_slice(names.as_bytes());
-    object.flag("Truncated", false);
-    Ok(object.end().about(request.request().entry()))
+    let key = violations.check(key)?;
+    api.read(requester, |attempt| {
+        let admitted = attempt.admit(Ask::on(Action::ListKeyPolicies, &key), |_| Ok(()))?;
+        if marker.is_some() {
+            // The first page is the last: no marker was ever given out.
+            return Err(ApiError::bare(KmsErrorCode::InvalidMarkerException));
+        }
+        let mut object = Object::new();
+        let names = format!("[\"{}\"]", KeyPolicy::NAME);
+        object
+            .member("PolicyNames")
+            .extend_from_slice(names.as_bytes());
+        object.flag("Truncated", false);
+        admitted.answer(object.end())
+    })
 }
 
 /// `PutKeyPolicy`
 pub(super) async fn put(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
-    let (input, mut violations) = Input::decode(&body)?;
+    let input: Input<'_> = wire::decode(&body)?;
+    let mut violations = Violations::default();
+    let key = violations.key_id("keyId", &input.key_id);
     input.check_policy_name(&mut violations);
-    match input.policy.as_deref() {
-        None => violations.null("policy"),
-        text => check_text(text, &mut violations),
+    let policy = input.policy.as_deref();
+    if policy.is_none() {
+        violations.null("policy");
     }
-    violations.check()?;
+    check_text(policy, &mut violations);
+    let (key, policy) = violations.check((key, policy.unwrap_or("")))?;
     let bypass = input.bypass_policy_lockout_safety_check;
-    api.change(&requester, None, |under| {
-        let caller = under.caller(PUT).with(Members::NewPolicy(bypass));
-        let request = caller.key_not_alias(input.key_id(), under.snapshot)?;
-        if !input.is_default() {
-            return Err(unsupported("A PolicyName other than default"));
-        }
-        let policy = parse(input.policy.as_deref().unwrap_or_default())?;
-        let entry = request.request().entry();
-        let aliases = under.snapshot.aliases_of(entry.key.id);
-        let aliases = aliases.map(|names| &**names).unwrap_or_default();
-        let key = (entry.arn.as_str(), aliases, &entry.key);
-        check(&policy, key, bypass, under)?;
-        let change = Change::PutKeyPolicy(entry.key.id, Arc::new(policy));
-        Ok((vec![change], Reply::empty().about(entry)))
+    let ask = Ask::on(PUT, &key).members(Members::NewPolicy(bypass));
+    api.change(&requester, None, |attempt| {
+        let admitted = attempt.admit(ask, |entry| {
+            if !input.is_default() {
+                return Err(unsupported("A PolicyName other than default"));
+            }
+            let policy = parse(policy)?;
+            let aliases = attempt.snapshot.aliases_of(entry.key.id);
+            let aliases = aliases.map(|names| &**names).unwrap_or_default();
+            let key = (entry.arn.as_str(), aliases, &entry.key);
+            check(&policy, key, bypass, attempt)?;
+            Ok(Arc::new(policy))
+        })?;
+        let policy = Arc::clone(&admitted.prepared);
+        let change = Change::PutKeyPolicy(admitted.entry().key.id, policy);
+        Ok((vec![change], admitted.answer(Reply::empty())?))
     })
     .await
 }
@@ -186,7 +184,7 @@ pub(super) fn check(
     policy: &KeyPolicy,
     (arn, aliases, key): (&str, &[AliasName], &KmsKey),
     bypass: Option<bool>,
-    under: &Under<'_>,
+    under: &Attempt<'_>,
 ) -> Result<(), ApiError> {
     if !policy.principals().all(|name| exists(name, under.snapshot)) {
         return Err(malformed(

@@ -4,12 +4,12 @@
 //! A change is decided on the current snapshot by the one writer, durable before it is answered,
 //! and answered only when no earlier request can still pass its last check (POOL-4).
 
+use crate::api::admission::Ask;
+use crate::api::key_reference::KeyReference;
 use crate::api::marker::Marker;
 use crate::api::members::Members;
-use crate::api::resolve::OnKey;
 use crate::api::rotation;
-use crate::api::usability::not_pending_deletion;
-use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, LATIN, Violations};
+use crate::api::validation::{LATIN, Violations};
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, Reply, Requester, invalid_state, unsupported};
 use crate::clock::Timestamp;
@@ -18,7 +18,6 @@ use crate::key::spec::KeySpec;
 use crate::key::{InvalidState, KeyId, KeyState, KmsKey};
 use crate::keystore::{self, Change, KeyDraft, KeyEntry, Snapshot};
 use crate::operation::Action;
-use crate::policy::Authorized;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::ops::Bound;
@@ -28,7 +27,6 @@ use std::time::Duration;
 pub(super) mod creation;
 pub(super) mod last_usage;
 
-const DESCRIPTION_CHARACTERS_MAX: usize = 8192;
 /// How long a date of deletion must have passed since a daemon's start: if the machine's clock was
 /// wrong then, there is as long to see it.
 const DELETION_GRACE: Duration = Duration::from_secs(60 * 60);
@@ -90,35 +88,31 @@ pub(super) struct KeyInput<'a> {
     pending_window_in_days: Option<i64>,
 }
 
-impl<'a> KeyInput<'a> {
-    pub(super) fn decode(body: &'a [u8]) -> Result<(Self, Violations), ApiError> {
-        let input: Self = wire::decode(body)?;
+impl KeyInput<'_> {
+    /// The key, for an operation that asks for nothing else.
+    pub(super) fn key(&self) -> Result<KeyReference<'_>, ApiError> {
         let mut violations = Violations::default();
-        let key_id = input.key_id.as_deref();
-        violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-        Ok((input, violations))
-    }
-
-    pub(super) fn key_id(&self) -> &str {
-        self.key_id.as_deref().unwrap_or_default()
+        let key = violations.key_id("keyId", &self.key_id);
+        violations.check(key)
     }
 }
 
 /// `DescribeKey`
 pub(super) fn describe(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
-    let (input, mut violations) = KeyInput::decode(body)?;
-    violations.grant_tokens(input.grant_tokens.as_deref());
-    violations.check()?;
-    let snapshot = api.keystore.snapshot();
-    let under = api.under(requester, &snapshot)?;
-    let caller = under.caller(Action::DescribeKey);
-    let request = caller.key(input.key_id(), &snapshot)?;
-    let entry = request.request().entry();
-    api.check_grant_tokens(&under, &[entry], input.grant_tokens.as_deref())?;
-    let mut object = Object::new();
-    let metadata = metadata(&entry.key, &entry.arn, current(entry));
-    object.object("KeyMetadata", metadata);
-    Ok(object.end().about(entry))
+    let input: KeyInput<'_> = wire::decode(body)?;
+    let mut violations = Violations::default();
+    let key = violations.key_id("keyId", &input.key_id);
+    let grant_tokens = violations.grant_tokens(&input.grant_tokens);
+    let (key, grant_tokens) = violations.check((key, grant_tokens))?;
+    let ask = Ask::on(Action::DescribeKey, &key).grant_tokens(grant_tokens);
+    api.read(requester, |attempt| {
+        let admitted = attempt.admit(ask, |_| Ok(()))?;
+        let entry = admitted.entry();
+        let mut object = Object::new();
+        let metadata = metadata(&entry.key, &entry.arn, current(entry));
+        object.object("KeyMetadata", metadata);
+        admitted.answer(object.end())
+    })
 }
 
 #[derive(Deserialize)]
@@ -139,60 +133,51 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     const VIA_RAM: &str = "OTHER_ACCOUNTS_VIA_RAM";
     let input: ListInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
-    let limit = check_page(
-        input.limit,
-        LIMIT_MAX,
-        input.marker.as_deref(),
-        &mut violations,
-    );
-    let owners = input.resource_owners.unwrap_or_default();
-    if !owners
-        .iter()
-        .all(|owner| matches!(&**owner, SELF | VIA_RAM))
-    {
+    let marker = input.marker.as_deref();
+    let limit = check_page(input.limit, LIMIT_MAX, marker, &mut violations);
+    let owners = input.resource_owners.as_deref().unwrap_or_default();
+    let is_owner = |owner: &Cow<'_, str>| matches!(&**owner, SELF | VIA_RAM);
+    if !owners.iter().all(is_owner) {
         let must = format_args!(
             "Member must satisfy constraint: [Member must satisfy enum value set: [{SELF}, {VIA_RAM}]]"
         );
-        violations.value(
-            "resourceOwners",
-            format_args!("[{}]", owners.join(", ")),
-            must,
-        );
+        let given = format_args!("[{}]", owners.join(", "));
+        violations.value("resourceOwners", given, must);
     }
-    violations.check()?;
+    let limit = violations.check(limit)?.unwrap_or(LIMIT_DEFAULT);
     if owners.iter().any(|owner| owner == VIA_RAM) {
         return Err(unsupported(&format!("ResourceOwners {VIA_RAM}")));
     }
-    let snapshot = api.keystore.snapshot();
-    let under = api.under(requester, &snapshot)?;
-    let caller = under.caller(Action::ListKeys);
-    caller.authorize("*")?;
-    let listing = Marker::of_listing("ListKeys");
-    let after: Option<KeyId> = listing.read(input.marker.as_deref())?;
-    let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-    let keys = snapshot
-        .keys
-        .range((start, Bound::Unbounded))
-        .map(|(_, entry)| entry);
-    let mut keys = keys
-        .filter(|entry| entry.key.account == requester.principal.account)
-        .peekable();
-    let page: Vec<_> = keys.by_ref().take(limit.unwrap_or(LIMIT_DEFAULT)).collect();
-    // Each entry has two ids of at most 36 and an ARN's prefix of at most 64 characters.
-    let mut object = Object::with_room(256 + page.len() * 256);
-    let item = |entry: &&Arc<KeyEntry>| {
-        let mut object = Object::with_room(256);
-        object.shown("KeyId", entry.key.id);
-        object.plain("KeyArn", &entry.arn);
-        object
-    };
-    object.list("Keys", page.iter().map(item));
-    let next = page.last().filter(|_| keys.peek().is_some());
-    object.flag("Truncated", next.is_some());
-    if let Some(last) = next {
-        object.plain("NextMarker", &listing.after(last.key.id));
-    }
-    Ok(object.end())
+    api.read(requester, |attempt| {
+        attempt.admit_alone(Action::ListKeys, Members::None, || Ok(()))?;
+        let listing = Marker::of_listing("ListKeys");
+        let after: Option<KeyId> = listing.read(marker)?;
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let account = requester.principal.account;
+        let mut keys = attempt
+            .snapshot
+            .keys
+            .range((start, Bound::Unbounded))
+            .map(|(_, entry)| entry)
+            .filter(|entry| entry.key.account == account)
+            .peekable();
+        let page: Vec<_> = keys.by_ref().take(limit).collect();
+        // Each entry has two ids of at most 36 and an ARN's prefix of at most 64 characters.
+        let mut object = Object::with_room(256 + page.len() * 256);
+        let item = |entry: &&Arc<KeyEntry>| {
+            let mut object = Object::with_room(256);
+            object.shown("KeyId", entry.key.id);
+            object.plain("KeyArn", &entry.arn);
+            object
+        };
+        object.list("Keys", page.iter().map(item));
+        let next = page.last().filter(|_| keys.peek().is_some());
+        object.flag("Truncated", next.is_some());
+        if let Some(last) = next {
+            object.plain("NextMarker", &listing.after(last.key.id));
+        }
+        Ok(object.end())
+    })
 }
 
 /// Checks the members of a page; returns the limit, if one was given.
@@ -203,13 +188,11 @@ pub(crate) fn check_page(
     violations: &mut Violations,
 ) -> Option<usize> {
     const MARKER_CHARACTERS_MAX: usize = 1024;
-    if let Some(limit) = limit {
-        violations.number("limit", limit, 1, max);
-    }
+    let limit = violations.number("limit", limit, 1, max);
     if let Some(marker) = marker {
         violations.text("marker", marker, 1, MARKER_CHARACTERS_MAX, Some(&LATIN));
     }
-    limit.and_then(|limit| usize::try_from(limit).ok())
+    limit
 }
 
 #[derive(Deserialize)]
@@ -227,83 +210,70 @@ pub(super) async fn update_description(
     requester: Requester,
     body: Vec<u8>,
 ) -> Answer {
-    const MAX: usize = DESCRIPTION_CHARACTERS_MAX;
     let input: DescriptionInput<'_> = wire::decode(&body)?;
     let mut violations = Violations::default();
-    let key_id = input.key_id.as_deref();
-    violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-    match input.description.as_deref() {
-        None => violations.null("description"),
-        Some(description) => violations.text("description", description, 0, MAX, None),
+    let key = violations.key_id("keyId", &input.key_id);
+    let description = input.description.as_deref();
+    if description.is_none() {
+        violations.null("description");
     }
-    violations.check()?;
-    let action = (Action::UpdateKeyDescription, Members::None);
-    let key_id = key_id.unwrap_or_default();
-    let key: (&str, Permits) = (key_id, not_pending_deletion);
-    edit(&api, &requester, action, key, |key| {
+    check_description(description, &mut violations);
+    let (key, description) = violations.check((key, description.unwrap_or("")))?;
+    let ask = Ask::on(Action::UpdateKeyDescription, &key);
+    edit(&api, &requester, ask, |key| {
         Ok(KmsKey {
-            description: input.description.as_deref().unwrap_or_default().to_owned(),
+            description: description.to_owned(),
             ..key.clone()
         })
     })
     .await
 }
 
-/// Whether a key can be changed so: its kind, then its state.
-pub(super) type Permits = fn(&KeyEntry) -> Result<(), ApiError>;
+/// Checks the member `Description`, if it is there.
+fn check_description(description: Option<&str>, violations: &mut Violations) {
+    const CHARACTERS_MAX: usize = 8192;
+    if let Some(description) = description {
+        violations.text("description", description, 0, CHARACTERS_MAX, None);
+    }
+}
 
 /// Changes what is kept of a key beside its state and material, unless it is so already.
 pub(super) async fn edit(
     api: &Api,
     requester: &Requester,
-    (action, members): (Action, Members<'_>),
-    (key_id, permits): (&str, Permits),
+    ask: Ask<'_>,
     edited: impl FnOnce(&KmsKey) -> Result<KmsKey, ApiError>,
 ) -> Answer {
-    api.change(requester, None, |under| {
-        let caller = under.caller(action).with(members);
-        let request = caller.key_not_alias(key_id, under.snapshot)?;
-        let entry = request.request().entry();
-        permits(entry)?;
+    api.change(requester, None, |attempt| {
+        let admitted = attempt.admit(ask, |_| Ok(()))?;
+        let entry = admitted.entry();
         let key = edited(&entry.key)?;
         let changes = if key == entry.key {
             Vec::new()
         } else {
             vec![Change::PutKey(entry.with_key(key))]
         };
-        Ok((changes, Reply::empty().about(entry)))
+        Ok((changes, admitted.answer(Reply::empty())?))
     })
     .await
 }
 
 /// `EnableKey`
 pub(super) async fn enable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
-    let (input, violations) = KeyInput::decode(&body)?;
-    violations.check()?;
-    move_state(
-        &api,
-        &requester,
-        (Action::EnableKey, Members::None),
-        input.key_id(),
-        KeyState::enable,
-    )
-    .await
-    .map(|entry| Reply::empty().about(&entry))
+    let input: KeyInput<'_> = wire::decode(&body)?;
+    let key = input.key()?;
+    let ask = Ask::on(Action::EnableKey, &key);
+    let entry = move_state(&api, &requester, ask, KeyState::enable).await?;
+    Ok(Reply::empty().about(&entry))
 }
 
 /// `DisableKey`
 pub(super) async fn disable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
-    let (input, violations) = KeyInput::decode(&body)?;
-    violations.check()?;
-    move_state(
-        &api,
-        &requester,
-        (Action::DisableKey, Members::None),
-        input.key_id(),
-        KeyState::disable,
-    )
-    .await
-    .map(|entry| Reply::empty().about(&entry))
+    let input: KeyInput<'_> = wire::decode(&body)?;
+    let key = input.key()?;
+    let ask = Ask::on(Action::DisableKey, &key);
+    let entry = move_state(&api, &requester, ask, KeyState::disable).await?;
+    Ok(Reply::empty().about(&entry))
 }
 
 /// `ScheduleKeyDeletion`
@@ -314,27 +284,17 @@ pub(super) async fn schedule_deletion(
 ) -> Answer {
     const DAYS_MIN: i64 = 7;
     const DAYS_MAX: u32 = 30;
-    let (input, mut violations) = KeyInput::decode(&body)?;
-    if let Some(days) = input.pending_window_in_days {
-        violations.number("pendingWindowInDays", days, DAYS_MIN, DAYS_MAX.into());
-    }
-    violations.check()?;
-    let days = input
-        .pending_window_in_days
-        .and_then(|days| u32::try_from(days).ok());
-    let days = days.unwrap_or(DAYS_MAX);
+    let input: KeyInput<'_> = wire::decode(&body)?;
+    let mut violations = Violations::default();
+    let key = violations.key_id("keyId", &input.key_id);
+    let (member, days) = ("pendingWindowInDays", input.pending_window_in_days);
+    let days = violations.number(member, days, DAYS_MIN, DAYS_MAX.into());
+    let (key, days) = violations.check((key, days.unwrap_or(DAYS_MAX)))?;
     let deletion_date = api.clock.now().after(DAY * days);
     let schedule = |state: KeyState| state.schedule_deletion(deletion_date);
-    let key_id = input.key_id();
     let window = Members::PendingWindow(days.into());
-    let entry = move_state(
-        &api,
-        &requester,
-        (Action::ScheduleKeyDeletion, window),
-        key_id,
-        schedule,
-    )
-    .await?;
+    let ask = Ask::on(Action::ScheduleKeyDeletion, &key).members(window);
+    let entry = move_state(&api, &requester, ask, schedule).await?;
     let mut object = Object::new();
     object.plain("KeyId", &entry.arn);
     object.time("DeletionDate", deletion_date);
@@ -345,12 +305,10 @@ pub(super) async fn schedule_deletion(
 
 /// `CancelKeyDeletion`
 pub(super) async fn cancel_deletion(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
-    let (input, violations) = KeyInput::decode(&body)?;
-    violations.check()?;
-    let key_id = input.key_id();
-    let cancel = KeyState::cancel_deletion;
-    let action = (Action::CancelKeyDeletion, Members::None);
-    let entry = move_state(&api, &requester, action, key_id, cancel).await?;
+    let input: KeyInput<'_> = wire::decode(&body)?;
+    let key = input.key()?;
+    let ask = Ask::on(Action::CancelKeyDeletion, &key);
+    let entry = move_state(&api, &requester, ask, KeyState::cancel_deletion).await?;
     let mut object = Object::new();
     object.plain("KeyId", &entry.arn);
     Ok(object.end().about(&entry))
@@ -360,28 +318,18 @@ pub(super) async fn cancel_deletion(api: Arc<Api>, requester: Requester, body: V
 async fn move_state(
     api: &Api,
     requester: &Requester,
-    (action, members): (Action, Members<'static>),
-    key_id: &str,
+    ask: Ask<'_>,
     transition: impl FnOnce(KeyState) -> Result<KeyState, InvalidState>,
 ) -> Result<Arc<KeyEntry>, ApiError> {
-    // Resolved once before, so that the pool knows what to purge; decided again by the writer, on
-    // what is current then.
-    let snapshot = api.keystore.snapshot();
-    let under = api.under(requester, &snapshot)?;
-    let key = under
-        .caller(action)
-        .with(members)
-        .key_not_alias(key_id, &snapshot)?;
-    let id = key.request().entry().key.id;
-    api.change(requester, Some(id), |under| {
-        let caller = under.caller(action).with(members);
-        let request = caller.key_not_alias(key_id, under.snapshot)?;
-        let entry = request.request().entry();
+    let id = admitted_key(api, requester, ask)?;
+    api.change(requester, Some(id), |attempt| {
+        let admitted = attempt.admit(ask, |_| Ok(()))?;
+        let entry = admitted.entry();
         let state = transition(entry.key.state).map_err(|state| invalid_state(entry, state))?;
         let changes = if state == entry.key.state {
             Vec::new()
         } else {
-            let mut draft = with_state(&request, state);
+            let mut draft = with_state(entry, state);
             if state == KeyState::Enabled {
                 draft = rotation::caught_up(api, draft)?;
             }
@@ -392,8 +340,20 @@ async fn move_state(
     .await
 }
 
-fn with_state(request: &Authorized<OnKey<'_>>, state: KeyState) -> KeyDraft {
-    let entry = request.request().entry();
+/// The key that a change is about: known before, so that the pool knows what to purge. The change
+/// itself is admitted again by the writer, on what is current then.
+pub(super) fn admitted_key(
+    api: &Api,
+    requester: &Requester,
+    ask: Ask<'_>,
+) -> Result<KeyId, ApiError> {
+    api.read(requester, |attempt| {
+        let admitted = attempt.admit(ask, |_| Ok(()))?;
+        Ok(admitted.entry().key.id)
+    })
+}
+
+fn with_state(entry: &KeyEntry, state: KeyState) -> KeyDraft {
     let state = match state {
         // Of a key whose deletion was cancelled.
         KeyState::Disabled if entry.key.lacks_material() => KeyState::PendingImport,

@@ -1,16 +1,15 @@
 //! `GenerateMac` and `VerifyMac`: by HMAC keys.
 
+use crate::api::admission::Ask;
 use crate::api::members::Members;
-use crate::api::signatures::{PROOF_BYTES_MAX, check_message};
-use crate::api::usability::{incompatible, state, usage};
-use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
+use crate::api::signatures::{MESSAGE_BYTES_MAX, PROOF_BYTES_MAX};
+use crate::api::usability::incompatible;
+use crate::api::validation::Violations;
 use crate::api::wire::{self, Blob, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, dry_run};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
 use crate::crypto::mac::MacKey;
-use crate::key::spec::KeyUsage;
 use crate::operation::Action;
 use crate::policy::ConditionKey;
-use crate::rates::Paid;
 use serde::Deserialize;
 use std::borrow::Cow;
 
@@ -32,16 +31,11 @@ struct Input<'a> {
 
 /// `GenerateMac`
 pub(super) fn generate(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
-    perform(
-        api,
-        requester,
-        body,
-        Action::GenerateMac,
-        |key, message, _, object| {
-            object.base64("Mac", &key.mac(message));
-            Ok(())
-        },
-    )
+    let action = Action::GenerateMac;
+    perform(api, requester, body, action, |key, message, _, object| {
+        object.base64("Mac", &key.mac(message));
+        Ok(())
+    })
 }
 
 /// `VerifyMac`
@@ -65,48 +59,34 @@ fn perform(
 ) -> Answer {
     let input: Input<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
-    check_message(input.message.as_ref(), &mut violations);
-    let key_id = input.key_id.as_deref();
-    violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
+    let message = input.message.as_ref();
+    let message = violations.sensitive_blob("message", message, MESSAGE_BYTES_MAX);
+    let key = violations.key_id("keyId", &input.key_id);
     let algorithm = input.mac_algorithm.as_deref();
-    match algorithm {
-        None => violations.null("macAlgorithm"),
-        Some(algorithm) => violations.one_of("macAlgorithm", algorithm, ALGORITHMS),
-    }
-    match &input.mac {
-        Some(mac) if action == VERIFY => {
-            violations.blob("mac", mac.bytes().len(), PROOF_BYTES_MAX);
-        }
-        None if action == VERIFY => violations.null("mac"),
-        _ => {}
-    }
-    violations.grant_tokens(input.grant_tokens.as_deref());
-    violations.check()?;
-    let algorithm = algorithm.unwrap_or_default();
-    let [message, mac] =
-        [&input.message, &input.mac].map(|blob| blob.as_ref().map(Blob::bytes).unwrap_or_default());
+    let algorithm = violations.required_one_of("macAlgorithm", algorithm, ALGORITHMS);
+    let mac = if action == VERIFY {
+        violations.blob("mac", input.mac.as_ref(), PROOF_BYTES_MAX)
+    } else {
+        &[]
+    };
+    let grant_tokens = violations.grant_tokens(&input.grant_tokens);
+    let checked = (message, key, algorithm, mac, grant_tokens);
+    let (message, key, algorithm, mac, grant_tokens) = violations.check(checked)?;
     let named = [(ConditionKey::MacAlgorithm, algorithm)];
-    let mut paid = Paid::default();
-    api.under_last_check(requester, |under| {
-        let caller = under.caller(action).with(Members::Texts(&named));
-        let request = caller.key(key_id.unwrap_or_default(), under.snapshot)?;
-        let entry = request.request().entry();
-        api.check_grant_tokens(under, &[entry], input.grant_tokens.as_deref())?;
-        usage(
-            entry,
-            KeyUsage::GenerateVerifyMac,
-            caller.action.bare_name(),
-        )?;
-        state(entry)?;
-        let key = entry.secret.as_deref().and_then(|secret| secret.mac());
-        let key = key.filter(|key| key.spec().algorithm() == algorithm);
-        let key = key.ok_or_else(|| incompatible(entry, algorithm))?;
-        api.charge(under, Some(entry.key.id), &mut paid)?;
-        dry_run(input.dry_run)?;
+    let ask = Ask::on(action, &key)
+        .members(Members::Texts(&named))
+        .grant_tokens(grant_tokens)
+        .dry_run(input.dry_run == Some(true));
+    api.under_last_check(requester, |attempt| {
+        let admitted = attempt.admit(ask, |entry| {
+            let key = entry.secret.as_deref().and_then(|secret| secret.mac());
+            key.filter(|key| key.spec().algorithm() == algorithm)
+                .ok_or_else(|| incompatible(entry, algorithm))
+        })?;
         let mut object = Object::new();
-        work(key, message, mac, &mut object)?;
+        work(admitted.prepared, message, mac, &mut object)?;
         object.plain("MacAlgorithm", algorithm);
-        object.plain("KeyId", &entry.arn);
-        Ok(object.end().about(entry))
+        object.plain("KeyId", &admitted.entry().arn);
+        admitted.answer(object.end())
     })
 }

@@ -5,16 +5,17 @@
 //! Each has its own account, policies and grants. Nobody needs `kms:Decrypt` or `kms:Encrypt` for
 //! it.
 
+use crate::api::admission::Ask;
+use crate::api::attempt::Attempt;
 use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT, check_algorithm, oaep_hash};
-use crate::api::decrypt::{self, BLOB_BYTES_MAX};
+use crate::api::decrypt::{self, BLOB_BYTES_MAX, Sealed};
 use crate::api::handler::{Thread, Weighed};
+use crate::api::key_reference::KeyReference;
 use crate::api::members::Members;
-use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
+use crate::api::validation::Violations;
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
-use crate::api::{Api, ApiError, KmsErrorCode, Requester, dry_run};
-use crate::envelope::CiphertextBlob;
+use crate::api::{Api, ApiError, KmsErrorCode, Requester};
 use crate::operation::Action;
-use crate::rates::Paid;
 use serde::Deserialize;
 use std::borrow::Cow;
 
@@ -22,12 +23,14 @@ use std::borrow::Cow;
 #[serde(rename_all = "PascalCase")]
 struct Input<'a> {
     ciphertext_blob: Option<Blob>,
-    source_encryption_context: Option<ContextMember>,
+    #[serde(default)]
+    source_encryption_context: ContextMember,
     #[serde(borrow)]
     source_key_id: Text<'a>,
     #[serde(borrow)]
     destination_key_id: Text<'a>,
-    destination_encryption_context: Option<ContextMember>,
+    #[serde(default)]
+    destination_encryption_context: ContextMember,
     #[serde(borrow)]
     source_encryption_algorithm: Text<'a>,
     #[serde(borrow)]
@@ -42,75 +45,52 @@ struct Input<'a> {
 /// `ReEncrypt`
 pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thread) -> Weighed {
     let input: Input<'_> = wire::decode(body)?;
-    let ignored = decrypt::ignores_ciphertext(input.dry_run, input.dry_run_modifiers.as_deref());
-    let bytes = input.ciphertext_blob.as_ref().map(Blob::bytes);
-    let bytes = bytes.filter(|_| !ignored);
-    check(&input, bytes, ignored)?;
-    let source_context = wire::context(input.source_encryption_context)?;
-    let destination_context = wire::context(input.destination_encryption_context)?;
-    let source_key_id = input.source_key_id.as_deref();
-    let algorithms = [
-        input.source_encryption_algorithm.as_deref(),
-        input.destination_encryption_algorithm.as_deref(),
+    let modifiers = input.dry_run_modifiers.as_deref().unwrap_or_default();
+    let is_ignored = decrypt::ignores_ciphertext(input.dry_run, modifiers);
+    let checked = check(&input, is_ignored)?;
+    let contexts = [
+        input.source_encryption_context.sound()?,
+        input.destination_encryption_context.sound()?,
     ];
-    if source_key_id.is_none() && ignored {
+    let algorithms = checked.algorithms;
+    if checked.source.is_none() && is_ignored {
         return Err(decrypt::key_must_be_named("SourceKeyId"));
     }
-    let asymmetric = algorithms[0].is_some_and(|algorithm| algorithm != SYMMETRIC_DEFAULT);
-    if source_key_id.is_none() && asymmetric {
+    if checked.source.is_none() && algorithms[0] != SYMMETRIC_DEFAULT {
         let message = "SourceKeyId is required with an asymmetric SourceEncryptionAlgorithm.";
         return Err(ApiError::new(KmsErrorCode::ValidationException, message));
     }
     if thread == Thread::Async && oaep_hash(algorithms[0]).is_some() {
         return Ok(None);
     }
-    let blob = bytes.and_then(|bytes| CiphertextBlob::parse(bytes).ok());
-    let blob_key = blob.map(|blob| blob.header().key_id);
-    let destination_key_id = input.destination_key_id.as_deref().unwrap_or_default();
-    let mut paid = Paid::default();
-    let reply = api.under_last_check(requester, |under| {
-        let snapshot = under.snapshot;
-        let from = under.caller(Action::ReEncryptFrom).under(&source_context);
-        let to = under
-            .caller(Action::ReEncryptTo)
-            .under(&destination_context);
-        let named = to.key_named(destination_key_id, snapshot);
-        let unnamed = ignored || oaep_hash(algorithms[0]).is_some();
-        let same = match source_key_id.filter(|_| unnamed) {
-            Some(source) => named.is_some() && from.key_named(source, snapshot) == named,
-            _ => blob_key.is_some() && named == blob_key,
-        };
-        let [old, new] = algorithms.map(|algorithm| algorithm.unwrap_or(SYMMETRIC_DEFAULT));
-        let from = from.with(Members::SameKey(same, old));
-        let to = to.with(Members::SameKey(same, new));
-        let asked = (source_key_id, algorithms[0], bytes);
-        let (source, sealed) = decrypt::source(from, asked, snapshot)?;
-        let destination = to.key(destination_key_id, snapshot)?;
-        let source = source.request().entry();
-        let destination = destination.request().entry();
-        let tokens = input.grant_tokens.as_deref();
-        api.check_grant_tokens(under, &[source, destination], tokens)?;
-        let opening = Cipher::of(source, algorithms[0], &source_context, "ReEncrypt")?;
-        let sealing = Cipher::of(
-            destination,
-            algorithms[1],
-            &destination_context,
-            "ReEncrypt",
-        )?;
-        // One of the caller's, and one of each key's.
-        for entry in [source, destination] {
-            api.charge(under, Some(entry.key.id), &mut paid)?;
+    let sealed = Sealed::parse(checked.blob, algorithms[0]);
+    let dry_run = input.dry_run == Some(true);
+    let reply = api.under_last_check(requester, |attempt| {
+        let same = stays_under_its_key(attempt, &checked, &sealed);
+        let mut asks = [
+            sealed.ask(Action::ReEncryptFrom, checked.source.as_ref()),
+            Ask::on(Action::ReEncryptTo, &checked.destination),
+        ];
+        for (at, ask) in asks.iter_mut().enumerate() {
+            *ask = ask
+                .context(contexts[at])
+                .members(Members::SameKey(same, algorithms[at]))
+                .grant_tokens(checked.grant_tokens)
+                .dry_run(dry_run);
         }
-        let (old, plaintext) =
-            decrypt::open(source, &opening, &source_context, &sealed, &api.entropy)?;
+        let [source, destination] = attempt.admit_all(asks, |at, entry| {
+            Cipher::of(entry, algorithms[at], contexts[at])
+        })?;
+        let (opening, sealing) = (&source.prepared, &destination.prepared);
+        let entry = source.entry();
+        let (old, plaintext) = decrypt::open(entry, opening, contexts[0], &sealed, &api.entropy)?;
         let plaintext = plaintext.expose();
         sealing.check_length(plaintext.len())?;
-        dry_run(input.dry_run)?;
-        let blob = sealing.encrypt(destination, &destination_context, plaintext, &api.entropy)?;
+        let blob = sealing.encrypt(destination.entry(), contexts[1], plaintext, &api.entropy)?;
         let mut object = Object::new();
         object.base64("CiphertextBlob", &blob);
-        object.plain("SourceKeyId", &source.arn);
-        object.plain("KeyId", &destination.arn);
+        object.plain("SourceKeyId", &entry.arn);
+        object.plain("KeyId", &destination.entry().arn);
         object.plain("SourceEncryptionAlgorithm", opening.algorithm());
         object.plain("DestinationEncryptionAlgorithm", sealing.algorithm());
         if let Some(old) = old {
@@ -120,30 +100,49 @@ pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8], thread: 
         if let Some(new) = new {
             object.material_id("DestinationKeyMaterialId", new.id());
         }
-        let reply = object.end().about(source).with(new);
-        Ok(if same {
+        let reply = object.end().with(new);
+        source.answer(if same {
             reply
         } else {
-            reply.moved_to(destination)
+            reply.moved_to(destination.entry())
         })
     });
     reply.map(Some)
 }
 
-fn check(input: &Input<'_>, blob: Option<&[u8]>, ignored: bool) -> Result<(), ApiError> {
+/// Whether the blob stays under its key: a condition asks for it before either key is authorized,
+/// so nothing is told of it.
+fn stays_under_its_key(attempt: &Attempt<'_>, checked: &Checked<'_>, sealed: &Sealed<'_>) -> bool {
+    let named = |action, key| attempt.caller(action).key_named(key, attempt.snapshot);
+    let destination = named(Action::ReEncryptTo, &checked.destination);
+    let source = match sealed {
+        Sealed::Blob(blob) => blob.as_ref().map(|blob| blob.header().key_id),
+        Sealed::Rsa(_) | Sealed::Ignored => checked
+            .source
+            .as_ref()
+            .and_then(|key| named(Action::ReEncryptFrom, key)),
+    };
+    destination.is_some() && source == destination
+}
+
+/// The members of a request, checked.
+struct Checked<'a> {
+    /// `None` where the ciphertext is to be ignored.
+    blob: Option<&'a [u8]>,
+    source: Option<KeyReference<'a>>,
+    destination: KeyReference<'a>,
+    /// Of the source and of the destination.
+    algorithms: [&'a str; 2],
+    grant_tokens: &'a [Cow<'a, str>],
+}
+
+fn check<'a>(input: &'a Input<'_>, is_ignored: bool) -> Result<Checked<'a>, ApiError> {
     let mut violations = Violations::default();
-    match blob {
-        None if ignored => {}
-        None => violations.null("ciphertextBlob"),
-        Some(blob) => violations.blob("ciphertextBlob", blob.len(), BLOB_BYTES_MAX),
-    }
-    let max = KEY_ID_CHARACTERS_MAX;
-    if let Some(key_id) = input.source_key_id.as_deref() {
-        violations.text("sourceKeyId", key_id, 1, max, Some(&ASCII));
-    }
-    let key_id = input.destination_key_id.as_deref();
-    violations.required_text("destinationKeyId", key_id, max, Some(&ASCII));
-    for (member, algorithm) in [
+    let blob = input.ciphertext_blob.as_ref();
+    let blob = (!is_ignored).then(|| violations.blob("ciphertextBlob", blob, BLOB_BYTES_MAX));
+    let source = violations.optional_key_id("sourceKeyId", &input.source_key_id);
+    let destination = violations.key_id("destinationKeyId", &input.destination_key_id);
+    let algorithms = [
         (
             "sourceEncryptionAlgorithm",
             &input.source_encryption_algorithm,
@@ -152,10 +151,19 @@ fn check(input: &Input<'_>, blob: Option<&[u8]>, ignored: bool) -> Result<(), Ap
             "destinationEncryptionAlgorithm",
             &input.destination_encryption_algorithm,
         ),
-    ] {
-        check_algorithm(member, algorithm.as_deref(), &mut violations);
-    }
-    violations.grant_tokens(input.grant_tokens.as_deref());
-    decrypt::check_modifiers(input.dry_run_modifiers.as_deref(), &mut violations);
-    violations.check()
+    ];
+    let algorithms = algorithms.map(|(member, algorithm)| {
+        let algorithm = check_algorithm(member, algorithm.as_deref(), &mut violations);
+        algorithm.unwrap_or(SYMMETRIC_DEFAULT)
+    });
+    let grant_tokens = violations.grant_tokens(&input.grant_tokens);
+    let modifiers = input.dry_run_modifiers.as_deref().unwrap_or_default();
+    decrypt::check_modifiers(modifiers, &mut violations);
+    violations.check(Checked {
+        blob,
+        source,
+        destination,
+        algorithms,
+        grant_tokens,
+    })
 }

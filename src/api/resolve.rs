@@ -6,10 +6,11 @@
 //! action on its ARN. For another account's key there is one refusal, whether it is missing or
 //! forbidden and by whom.
 
+use crate::api::key_reference::{Form, KeyReference, Name};
 use crate::api::members::Members;
 use crate::api::{ApiError, KmsErrorCode};
 use crate::context::EncryptionContext;
-use crate::key::arn::{AccountId, AliasName, Arn, InvalidAliasName, Region};
+use crate::key::arn::{AccountId, AliasName, Region};
 use crate::key::{KeyId, KmsKey};
 use crate::keystore::{KeyEntry, Snapshot};
 use crate::operation::Action;
@@ -136,19 +137,6 @@ pub(crate) struct Caller<'a> {
     pub(crate) circumstances: Circumstances<'a>,
 }
 
-/// A `KeyId` by its form; whether it exists is another matter.
-#[derive(Debug, PartialEq, Eq)]
-struct Reference {
-    account: AccountId,
-    name: Name,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Name {
-    Key(KeyId),
-    Alias(AliasName),
-}
-
 /// A key that was found, and the alias by which it was, if by one.
 struct Found<'a> {
     entry: &'a Arc<KeyEntry>,
@@ -167,31 +155,31 @@ impl<'a> Caller<'a> {
         Self { members, ..self }
     }
 
-    /// The key that `key_id` names in any of its four forms, if the caller may perform the action
+    /// The key that `key` names in any of its four forms, if the caller may perform the action
     /// on it.
     pub(crate) fn key(
         self,
-        key_id: &str,
+        key: &KeyReference<'_>,
         snapshot: &'a Snapshot,
     ) -> Result<Authorized<OnKey<'a>>, ApiError> {
-        let found = self.find(key_id, snapshot)?;
+        let found = self.find(key, snapshot)?;
         self.authorize_named(found.entry, found.alias, snapshot)
     }
 
-    /// Which key `key_id` means in any of its four forms, whether or not the caller may perform the
+    /// Which key `key` means in any of its four forms, whether or not the caller may perform the
     /// action on it; nothing is told of it yet.
-    pub(crate) fn key_named(self, key_id: &str, snapshot: &'a Snapshot) -> Option<KeyId> {
-        let found = self.find(key_id, snapshot).ok()?;
+    pub(crate) fn key_named(self, key: &KeyReference<'_>, snapshot: &'a Snapshot) -> Option<KeyId> {
+        let found = self.find(key, snapshot).ok()?;
         Some(found.entry.key.id)
     }
 
-    /// The key that `key_id` names by id or ARN; aliases are refused before they are looked up.
+    /// The key that `key` names by id or ARN; aliases are refused before they are looked up.
     pub(crate) fn key_not_alias(
         self,
-        key_id: &str,
+        key: &KeyReference<'_>,
         snapshot: &'a Snapshot,
     ) -> Result<Authorized<OnKey<'a>>, ApiError> {
-        let entry = self.entry_not_alias(key_id, snapshot)?;
+        let entry = self.entry_not_alias(key, snapshot)?;
         self.authorize_key(entry, snapshot)
     }
 
@@ -199,17 +187,16 @@ impl<'a> Caller<'a> {
     /// otherwise.
     pub(crate) fn entry_not_alias(
         self,
-        key_id: &str,
+        key: &KeyReference<'_>,
         snapshot: &'a Snapshot,
     ) -> Result<&'a Arc<KeyEntry>, ApiError> {
-        let alias_arn = Arn::split(key_id).is_some_and(|arn| arn.resource.starts_with("alias/"));
-        if alias_arn || key_id.starts_with(AliasName::PREFIX) {
+        if key.is_alias() {
             return Err(ApiError::new(
                 KmsErrorCode::InvalidArnException,
                 "Key Aliases are not supported for this operation.",
             ));
         }
-        self.find(key_id, snapshot).map(|found| found.entry)
+        self.find(key, snapshot).map(|found| found.entry)
     }
 
     /// Whether the caller may perform the action on `resource`.
@@ -281,27 +268,71 @@ impl<'a> Caller<'a> {
         self.principal.account
     }
 
-    fn find(self, key_id: &str, snapshot: &'a Snapshot) -> Result<Found<'a>, ApiError> {
-        let Reference { account, name } = self.parse(key_id)?;
+    fn find(self, key: &KeyReference<'_>, snapshot: &'a Snapshot) -> Result<Found<'a>, ApiError> {
+        let (account, name) = self.located(key)?;
         let own = account == self.account();
-        if !own && !self.action.crosses_accounts() {
-            return Err(self.foreign());
-        }
+        let foreign = !own && !self.action.facts().crosses_accounts;
         let (id, alias) = match name {
-            Name::Key(id) => (id, None),
-            Name::Alias(alias) => match snapshot.alias(account, &alias) {
-                Some(found) => (found.target, Some(alias)),
+            Name::Key(_) | Name::Alias(_) if foreign => return Err(self.foreign()),
+            Name::Key(id) => (*id, None),
+            Name::Alias(alias) => match snapshot.alias(account, alias) {
+                Some(found) => (found.target, Some(alias.clone())),
                 None if own => {
-                    return Err(alias_not_found(&self.region.alias_arn(account, &alias)));
+                    return Err(alias_not_found(&self.region.alias_arn(account, alias)));
                 }
                 None => return Err(self.foreign()),
             },
+            Name::NotAKey(_) | Name::NotAnAlias | Name::Other => return Err(self.invalid(key)),
         };
         match snapshot.key(account, id) {
             Some(entry) => Ok(Found { entry, alias }),
-            None if own => Err(self.missing(key_id)),
+            None if own => Err(self.missing(key.text())),
             None => Err(self.foreign()),
         }
+    }
+
+    /// The account and the name that a reference means, if it is one of this Region.
+    fn located<'k>(self, key: &'k KeyReference<'_>) -> Result<(AccountId, &'k Name<'k>), ApiError> {
+        match key.form() {
+            Form::Bare(name) => Ok((self.account(), name)),
+            Form::Arn {
+                partition,
+                service,
+                region,
+                account,
+                name,
+            } => {
+                if *service != "kms" || *partition != self.region.partition {
+                    return Err(broken_arn(key));
+                }
+                if *region != self.region.name {
+                    let message = format!("Invalid arn {region}");
+                    return Err(ApiError::new(KmsErrorCode::NotFoundException, message));
+                }
+                Ok((*account, name))
+            }
+            Form::BrokenArn => Err(broken_arn(key)),
+        }
+    }
+
+    /// The refusal of a reference that cannot be one of a key.
+    fn invalid(self, key: &KeyReference<'_>) -> ApiError {
+        let message = match key.form() {
+            Form::Bare(Name::NotAKey(id)) => format!("Invalid keyId '{id}'"),
+            Form::Arn {
+                name: Name::NotAKey(id),
+                ..
+            } => format!("Invalid keyId {id}"),
+            Form::Bare(Name::NotAnAlias) => {
+                return alias_not_found(&self.region.arn(self.account(), key.text()));
+            }
+            Form::Arn {
+                name: Name::NotAnAlias,
+                ..
+            } => return alias_not_found(key.text()),
+            _ => return broken_arn(key),
+        };
+        ApiError::new(KmsErrorCode::NotFoundException, message)
     }
 
     /// A key of the caller's account that does not exist is told to whom the action on its ARN is
@@ -322,53 +353,6 @@ impl<'a> Caller<'a> {
             Ok(_) => ApiError::new(KmsErrorCode::NotFoundException, message.to_owned()),
             Err(denied) => denied,
         }
-    }
-
-    fn parse(self, text: &str) -> Result<Reference, ApiError> {
-        if text.starts_with("arn:") {
-            return self.parse_arn(text);
-        }
-        if text.starts_with(AliasName::PREFIX) {
-            let name = alias(text, || self.region.arn(self.account(), text))?;
-            return Ok(self.own(name));
-        }
-        let key = text.parse().map_err(|_| {
-            let message = format!("Invalid keyId '{text}'");
-            ApiError::new(KmsErrorCode::NotFoundException, message)
-        })?;
-        Ok(self.own(Name::Key(key)))
-    }
-
-    fn own(self, name: Name) -> Reference {
-        let account = self.account();
-        Reference { account, name }
-    }
-
-    fn parse_arn(self, text: &str) -> Result<Reference, ApiError> {
-        let broken = || {
-            let message = format!("ARN '{text}' is not that of a key or an alias of KMS");
-            ApiError::new(KmsErrorCode::InvalidArnException, message)
-        };
-        let arn = Arn::split(text).ok_or_else(broken)?;
-        let account: AccountId = arn.account.parse().map_err(|_| broken())?;
-        if arn.service != "kms" || arn.partition != self.region.partition {
-            return Err(broken());
-        }
-        if arn.region != self.region.name {
-            let message = format!("Invalid arn {}", arn.region);
-            return Err(ApiError::new(KmsErrorCode::NotFoundException, message));
-        }
-        let name = match arn.resource.strip_prefix("key/") {
-            Some(id) => id.parse().map(Name::Key).map_err(|_| {
-                let message = format!("Invalid keyId {id}");
-                ApiError::new(KmsErrorCode::NotFoundException, message)
-            })?,
-            None if arn.resource.starts_with(AliasName::PREFIX) => {
-                alias(arn.resource, || text.to_owned())?
-            }
-            None => return Err(broken()),
-        };
-        Ok(Reference { account, name })
     }
 
     fn denied(self, denied: Denied, resource: &str) -> ApiError {
@@ -396,14 +380,12 @@ impl<'a> Caller<'a> {
     }
 }
 
-fn alias(text: &str, arn: impl FnOnce() -> String) -> Result<Name, ApiError> {
-    match text.parse() {
-        Ok(name) => Ok(Name::Alias(name)),
-        // What cannot be an alias's name is no alias's name.
-        Err(InvalidAliasName::Characters | InvalidAliasName::Prefix) => {
-            Err(alias_not_found(&arn()))
-        }
-    }
+fn broken_arn(key: &KeyReference<'_>) -> ApiError {
+    let message = format!(
+        "ARN '{}' is not that of a key or an alias of KMS",
+        key.text()
+    );
+    ApiError::new(KmsErrorCode::InvalidArnException, message)
 }
 
 pub(crate) fn alias_not_found(arn: &str) -> ApiError {

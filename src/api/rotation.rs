@@ -8,13 +8,13 @@
 //! enabled whose date passed while it was not. Several dates that passed are one rotation, and the
 //! next is due one period after it.
 
+use crate::api::admission::Ask;
 use crate::api::imports::material;
-use crate::api::keys::{self, KeyInput, Permits};
+use crate::api::keys::{self, KeyInput};
 use crate::api::members::Members;
-use crate::api::usability::origin;
-use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
+use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, state};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
 use crate::clock::Timestamp;
 use crate::key::material::BackingKey;
 use crate::key::rotation::{RotationSchedule, RotationType};
@@ -46,32 +46,22 @@ struct EnableInput<'a> {
 }
 
 /// `EnableKeyRotation`. A schedule of the same period stays as it is, so that its date does not
-/// recede from whoever asks again and again.
+/// recede from a caller that asks again and again.
 pub(super) async fn enable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
     const MIN: u16 = RotationSchedule::PERIOD_DAYS_MIN;
     const MAX: u16 = RotationSchedule::PERIOD_DAYS_MAX;
     let input: EnableInput<'_> = wire::decode(&body)?;
     let mut violations = Violations::default();
-    let key_id = input.key_id.as_deref();
-    violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-    if let Some(days) = input.rotation_period_in_days {
-        violations.number("rotationPeriodInDays", days, MIN.into(), MAX.into());
-    }
-    violations.check()?;
-    let days = input
-        .rotation_period_in_days
-        .and_then(|days| u16::try_from(days).ok())
-        .unwrap_or(RotationSchedule::PERIOD_DAYS_DEFAULT);
+    let key = violations.key_id("keyId", &input.key_id);
+    let (member, days) = ("rotationPeriodInDays", input.rotation_period_in_days);
+    let days = violations.number(member, days, MIN.into(), MAX.into());
+    let days = days.unwrap_or(RotationSchedule::PERIOD_DAYS_DEFAULT);
+    let (key, days) = violations.check((key, days))?;
     let now = api.clock.now();
     let period = Members::RotationPeriod(days.into());
-    let action = (Action::EnableKeyRotation, period);
-    let permits: Permits = |entry| {
-        rotatable(entry)?;
-        origin(entry, KeyOrigin::AwsKms)?;
-        state(entry)
-    };
-    let key = (key_id.unwrap_or_default(), permits);
-    keys::edit(&api, &requester, action, key, |key| {
+    let ask = Ask::on(Action::EnableKeyRotation, &key).members(period);
+    keys::edit(&api, &requester, ask, |key| {
+        check_spec(key)?;
         let schedule = key
             .rotation
             .filter(|schedule| schedule.period_days == days)
@@ -84,18 +74,13 @@ pub(super) async fn enable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     .await
 }
 
-/// `DisableKeyRotation`
+/// `DisableKeyRotation`. Of an asymmetric or HMAC key there is nothing to disable, which is not an
+/// error.
 pub(super) async fn disable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
-    let (input, violations) = KeyInput::decode(&body)?;
-    violations.check()?;
-    let action = (Action::DisableKeyRotation, Members::None);
-    // Of an asymmetric or HMAC key there is nothing to disable, which is no error.
-    let permits: Permits = |entry| {
-        origin(entry, KeyOrigin::AwsKms)?;
-        state(entry)
-    };
-    let key = (input.key_id(), permits);
-    keys::edit(&api, &requester, action, key, |key| {
+    let input: KeyInput<'_> = wire::decode(&body)?;
+    let key = input.key()?;
+    let ask = Ask::on(Action::DisableKeyRotation, &key);
+    keys::edit(&api, &requester, ask, |key| {
         Ok(KmsKey {
             rotation: None,
             ..key.clone()
@@ -106,62 +91,54 @@ pub(super) async fn disable(api: Arc<Api>, requester: Requester, body: Vec<u8>) 
 
 /// `GetKeyRotationStatus`. Here no rotation takes long enough to be under way.
 pub(super) fn status(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
-    let (input, violations) = KeyInput::decode(body)?;
-    violations.check()?;
-    let snapshot = api.keystore.snapshot();
-    let under = api.under(requester, &snapshot)?;
-    let caller = under.caller(Action::GetKeyRotationStatus);
-    let request = caller.key_not_alias(input.key_id(), &snapshot)?;
-    let entry = request.request().entry();
-    // What is to be deleted is not rotated; a cancellation brings the schedule back.
-    let state = entry.key.state.not_pending_deletion();
-    let schedule = entry.key.rotation.filter(|_| state.is_ok());
-    let mut object = Object::new();
-    object.flag("KeyRotationEnabled", schedule.is_some());
-    object.plain("KeyId", &entry.arn);
-    if let Some(schedule) = schedule {
-        object.number("RotationPeriodInDays", schedule.period_days);
-        object.time("NextRotationDate", schedule.next_date);
-    }
-    Ok(object.end().about(entry))
+    let input: KeyInput<'_> = wire::decode(body)?;
+    let key = input.key()?;
+    let ask = Ask::on(Action::GetKeyRotationStatus, &key);
+    api.read(requester, |attempt| {
+        let admitted = attempt.admit(ask, |_| Ok(()))?;
+        let key = &admitted.entry().key;
+        // A key that waits for its deletion is not rotated; a cancellation brings the schedule
+        // back.
+        let is_rotated = key.state.not_pending_deletion().is_ok();
+        let schedule = key.rotation.filter(|_| is_rotated);
+        let mut object = Object::new();
+        object.flag("KeyRotationEnabled", schedule.is_some());
+        object.plain("KeyId", &admitted.entry().arn);
+        if let Some(schedule) = schedule {
+            object.number("RotationPeriodInDays", schedule.period_days);
+            object.time("NextRotationDate", schedule.next_date);
+        }
+        admitted.answer(object.end())
+    })
 }
 
 /// `RotateKeyOnDemand`
 pub(super) async fn on_demand(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
-    const ACTION: Action = Action::RotateKeyOnDemand;
-    let (input, violations) = KeyInput::decode(&body)?;
-    violations.check()?;
-    let key_id = input.key_id();
-    // Resolved once before, so that the pool knows what to purge; decided again by the writer, on
-    // what is current then.
-    let id = {
-        let snapshot = api.keystore.snapshot();
-        let under = api.under(&requester, &snapshot)?;
-        let request = under.caller(ACTION).key_not_alias(key_id, &snapshot)?;
-        request.request().entry().key.id
-    };
-    api.change(&requester, Some(id), |under| {
-        let caller = under.caller(ACTION);
-        let request = caller.key_not_alias(key_id, under.snapshot)?;
-        let entry = request.request().entry();
-        rotatable(entry)?;
-        state(entry)?;
-        check_on_demand(entry, under.now)?;
+    let input: KeyInput<'_> = wire::decode(&body)?;
+    let key = input.key()?;
+    let ask = Ask::on(Action::RotateKeyOnDemand, &key);
+    let id = keys::admitted_key(&api, &requester, ask)?;
+    api.change(&requester, Some(id), |attempt| {
+        let admitted = attempt.admit(ask, |entry| {
+            check_spec(&entry.key)?;
+            check_on_demand(entry, attempt.now)
+        })?;
+        let (entry, now) = (admitted.entry(), attempt.now);
         let draft = match entry.key.origin {
-            KeyOrigin::AwsKms => rotated(&api, draft_of(entry), RotationType::OnDemand, under.now)?,
-            KeyOrigin::External => material::rotated(entry, under.now)?,
+            KeyOrigin::AwsKms => rotated(&api, draft_of(entry), RotationType::OnDemand, now)?,
+            KeyOrigin::External => material::rotated(entry, now)?,
         };
         let mut object = Object::new();
         object.plain("KeyId", &entry.arn);
         let reply = object.end().with(draft.materials.last());
-        Ok((vec![Change::PutKey(draft)], reply.about(entry)))
+        Ok((vec![Change::PutKey(draft)], admitted.answer(reply)?))
     })
     .await
 }
 
-/// Whether a key of this spec has generations.
-fn rotatable(entry: &KeyEntry) -> Result<(), ApiError> {
-    if entry.key.spec == KeySpec::Symmetric {
+/// Refuses a key of a spec that has no generations.
+fn check_spec(key: &KmsKey) -> Result<(), ApiError> {
+    if key.spec == KeySpec::Symmetric {
         return Ok(());
     }
     let code = KmsErrorCode::UnsupportedOperationException;

@@ -1,21 +1,20 @@
 //! `Sign` and `Verify`: by RSA, ECDSA and Ed25519 keys.
 
+use crate::api::admission::Ask;
 use crate::api::handler::{Thread, Weighed};
+use crate::api::key_reference::KeyReference;
 use crate::api::members::Members;
-use crate::api::usability::{incompatible, state, usage};
-use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
+use crate::api::usability::incompatible;
+use crate::api::validation::Violations;
 use crate::api::wire::{self, Blob, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, Under, dry_run, unsupported};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, unsupported};
 use crate::crypto::pair::{Family, PrivateKey};
 use crate::crypto::signature::{self, Message, SignatureError, SigningAlgorithm};
-use crate::key::spec::KeyUsage;
 use crate::keystore::KeyEntry;
 use crate::operation::Action;
 use crate::policy::ConditionKey;
-use crate::rates::Paid;
 use serde::Deserialize;
 use std::borrow::Cow;
-use std::sync::Arc;
 
 /// Bytes of a message (AWS KMS API reference).
 pub(super) const MESSAGE_BYTES_MAX: usize = 4096;
@@ -47,121 +46,108 @@ struct Input<'a> {
 }
 
 /// What one of the two operations asks for, its members checked.
-struct Asked<'a> {
-    input: Input<'a>,
+struct Checked<'a> {
+    key: KeyReference<'a>,
+    message: &'a [u8],
+    message_type: &'a str,
+    /// Empty where there is none to verify.
+    signature: &'a [u8],
+    algorithm: &'a str,
+    grant_tokens: &'a [Cow<'a, str>],
+    dry_run: bool,
 }
 
-impl<'a> Asked<'a> {
-    fn decode(body: &'a [u8], verifies: bool) -> Result<Self, ApiError> {
-        let input: Input<'_> = wire::decode(body)?;
-        let mut violations = Violations::default();
-        let key_id = input.key_id.as_deref();
-        violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-        check_message(input.message.as_ref(), &mut violations);
-        if let Some(kind) = input.message_type.as_deref() {
-            violations.one_of("messageType", kind, MESSAGE_TYPES);
-        }
-        match &input.signature {
-            Some(signature) if verifies => {
-                violations.blob("signature", signature.bytes().len(), PROOF_BYTES_MAX);
-            }
-            None if verifies => violations.null("signature"),
-            _ => {}
-        }
-        match input.signing_algorithm.as_deref() {
-            None => violations.null("signingAlgorithm"),
-            Some(algorithm) => violations.one_of("signingAlgorithm", algorithm, ALGORITHMS),
-        }
-        violations.grant_tokens(input.grant_tokens.as_deref());
-        violations.check()?;
-        Ok(Self { input })
-    }
+fn check<'a>(input: &'a Input<'_>, verifies: bool) -> Result<Checked<'a>, ApiError> {
+    let mut violations = Violations::default();
+    let key = violations.key_id("keyId", &input.key_id);
+    let message = input.message.as_ref();
+    let message = violations.sensitive_blob("message", message, MESSAGE_BYTES_MAX);
+    let message_type = input.message_type.as_deref();
+    let message_type = violations.one_of("messageType", message_type, MESSAGE_TYPES);
+    let signature = if verifies {
+        violations.blob("signature", input.signature.as_ref(), PROOF_BYTES_MAX)
+    } else {
+        &[]
+    };
+    let algorithm = input.signing_algorithm.as_deref();
+    let algorithm = violations.required_one_of("signingAlgorithm", algorithm, ALGORITHMS);
+    let grant_tokens = violations.grant_tokens(&input.grant_tokens);
+    violations.check(Checked {
+        key,
+        message,
+        message_type: message_type.unwrap_or(RAW),
+        signature,
+        algorithm,
+        grant_tokens,
+        dry_run: input.dry_run == Some(true),
+    })
+}
 
-    fn algorithm(&self) -> &str {
-        self.input.signing_algorithm.as_deref().unwrap_or_default()
-    }
-
-    fn message_type(&self) -> &str {
-        self.input.message_type.as_deref().unwrap_or(RAW)
-    }
-
+impl Checked<'_> {
     fn message(&self) -> Message<'_> {
-        let message = self.input.message.as_ref().map(Blob::bytes);
-        let message = message.unwrap_or_default();
-        match self.message_type() {
-            RAW => Message::Raw(message),
-            _ => Message::Digest(message),
+        if self.message_type == RAW {
+            Message::Raw(self.message)
+        } else {
+            Message::Digest(self.message)
         }
     }
 
-    /// The private key, and the algorithm that it has, once everything has been checked that can be
-    /// refused.
+    /// The key's private key, and the algorithm, once it is known that they fit each other and the
+    /// message.
     fn prepare<'e>(
         &self,
-        api: &Api,
-        under: &Under<'_>,
-        entry: &'e Arc<KeyEntry>,
-        operation: &str,
-        paid: &mut Paid,
+        entry: &'e KeyEntry,
     ) -> Result<(&'e PrivateKey, SigningAlgorithm), ApiError> {
-        let tokens = self.input.grant_tokens.as_deref();
-        api.check_grant_tokens(under, &[entry], tokens)?;
-        usage(entry, KeyUsage::SignVerify, operation)?;
-        state(entry)?;
-        let incompatible = || incompatible(entry, self.algorithm());
+        let incompatible = || incompatible(entry, self.algorithm);
         let pair = entry.secret.as_deref().and_then(|secret| secret.pair());
         let pair = pair.ok_or_else(incompatible)?;
-        if self.algorithm() == PREHASHED && pair.spec().family() == Family::Edwards {
+        if self.algorithm == PREHASHED && pair.spec().family() == Family::Edwards {
             return Err(unsupported("SigningAlgorithm ED25519_PH_SHA_512"));
         }
-        let algorithm: SigningAlgorithm = self.algorithm().parse().map_err(|_| incompatible())?;
+        let algorithm: SigningAlgorithm = self.algorithm.parse().map_err(|_| incompatible())?;
         if !algorithm.fits(pair.spec()) {
             return Err(incompatible());
         }
-        let invalid = |message| ApiError::new(KmsErrorCode::ValidationException, message);
-        let of_type = |what| {
-            let (kind, name) = (self.message_type(), algorithm.name());
-            invalid(format!("MessageType {kind} {what} algorithm {name}."))
-        };
-        if self.message_type() == "EXTERNAL_MU" {
-            return Err(of_type("is not valid for"));
-        }
-        algorithm
-            .check(self.message())
-            .map_err(|error| match error {
-                SignatureError::DigestLength => {
-                    let name = algorithm.name();
-                    invalid(format!("Digest is invalid length for algorithm {name}."))
-                }
-                _ => of_type("is not valid for"),
-            })?;
-        api.charge(under, Some(entry.key.id), paid)?;
-        dry_run(self.input.dry_run)?;
+        self.check_message(algorithm)?;
         Ok((pair, algorithm))
     }
-}
 
-/// Checks the message of a signature or MAC.
-pub(super) fn check_message(message: Option<&Blob>, violations: &mut Violations) {
-    match message {
-        None => violations.unnamed("message", "Member must not be null"),
-        Some(message) => violations.blob("message", message.bytes().len(), MESSAGE_BYTES_MAX),
+    fn check_message(&self, algorithm: SigningAlgorithm) -> Result<(), ApiError> {
+        let (kind, name) = (self.message_type, algorithm.name());
+        let invalid = |message| ApiError::new(KmsErrorCode::ValidationException, message);
+        let wrong_type = || {
+            invalid(format!(
+                "MessageType {kind} is not valid for algorithm {name}."
+            ))
+        };
+        if kind == "EXTERNAL_MU" {
+            return Err(wrong_type());
+        }
+        let checked = algorithm.check(self.message());
+        checked.map_err(|error| match error {
+            SignatureError::DigestLength => {
+                invalid(format!("Digest is invalid length for algorithm {name}."))
+            }
+            _ => wrong_type(),
+        })
     }
 }
 
 /// `Sign`
 pub(super) fn sign(api: &Api, requester: &Requester, body: &[u8], thread: Thread) -> Weighed {
-    let asked = Asked::decode(body, false)?;
-    if thread == Thread::Async && asked.algorithm().starts_with("RSA") {
+    let input: Input<'_> = wire::decode(body)?;
+    let checked = check(&input, false)?;
+    if thread == Thread::Async && checked.algorithm.starts_with("RSA") {
         return Ok(None);
     }
+    let action = Action::Sign;
     let reply = perform(
         api,
         requester,
-        &asked,
-        Action::Sign,
+        &checked,
+        action,
         |pair, algorithm, object| {
-            let signed = signature::sign(pair, algorithm, asked.message(), api.entropy.probe()?);
+            let signed = signature::sign(pair, algorithm, checked.message(), api.entropy.probe()?);
             object.base64("Signature", &signed.map_err(ApiError::internal)?);
             Ok(())
         },
@@ -171,16 +157,16 @@ pub(super) fn sign(api: &Api, requester: &Requester, body: &[u8], thread: Thread
 
 /// `Verify`
 pub(super) fn verify(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
-    let asked = Asked::decode(body, true)?;
-    let given = asked.input.signature.as_ref().map(Blob::bytes);
-    let given = given.unwrap_or_default();
+    let input: Input<'_> = wire::decode(body)?;
+    let checked = check(&input, true)?;
+    let action = Action::Verify;
     perform(
         api,
         requester,
-        &asked,
-        Action::Verify,
+        &checked,
+        action,
         |pair, algorithm, object| {
-            let verified = signature::verify(pair, algorithm, asked.message(), given);
+            let verified = signature::verify(pair, algorithm, checked.message(), checked.signature);
             verified.map_err(|_| ApiError::bare(KmsErrorCode::KMSInvalidSignatureException))?;
             object.flag("SignatureValid", true);
             Ok(())
@@ -191,26 +177,25 @@ pub(super) fn verify(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
 fn perform(
     api: &Api,
     requester: &Requester,
-    asked: &Asked<'_>,
+    checked: &Checked<'_>,
     action: Action,
     work: impl Fn(&PrivateKey, SigningAlgorithm, &mut Object) -> Result<(), ApiError>,
 ) -> Answer {
     let named = [
-        (ConditionKey::SigningAlgorithm, asked.algorithm()),
-        (ConditionKey::MessageType, asked.message_type()),
+        (ConditionKey::SigningAlgorithm, checked.algorithm),
+        (ConditionKey::MessageType, checked.message_type),
     ];
-    let key_id = asked.input.key_id.as_deref().unwrap_or_default();
-    let mut paid = Paid::default();
-    api.under_last_check(requester, |under| {
-        let caller = under.caller(action).with(Members::Texts(&named));
-        let request = caller.key(key_id, under.snapshot)?;
-        let entry = request.request().entry();
-        let operation = caller.action.bare_name();
-        let (pair, algorithm) = asked.prepare(api, under, entry, operation, &mut paid)?;
+    let ask = Ask::on(action, &checked.key)
+        .members(Members::Texts(&named))
+        .grant_tokens(checked.grant_tokens)
+        .dry_run(checked.dry_run);
+    api.under_last_check(requester, |attempt| {
+        let admitted = attempt.admit(ask, |entry| checked.prepare(entry))?;
+        let (pair, algorithm) = admitted.prepared;
         let mut object = Object::new();
-        object.plain("KeyId", &entry.arn);
+        object.plain("KeyId", &admitted.entry().arn);
         work(pair, algorithm, &mut object)?;
         object.plain("SigningAlgorithm", algorithm.name());
-        Ok(object.end().about(entry))
+        admitted.answer(object.end())
     })
 }

@@ -5,11 +5,11 @@
 //! `aws:RequestTag/…`) case does not matter. A tag moves no fence: policies are evaluated for each
 //! request under its snapshot.
 
-use crate::api::keys::{self, Permits, check_page};
+use crate::api::admission::Ask;
+use crate::api::keys::{self, check_page};
 use crate::api::marker::Marker;
 use crate::api::members::{Members, RequestTags};
-use crate::api::usability::not_pending_deletion;
-use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
+use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
 use crate::key::{KmsKey, Tag};
@@ -53,9 +53,12 @@ impl TagInput<'_> {
 
 /// Checks the members of the tags. Those beyond the most that a key may have are not looked at:
 /// they are refused in any case.
-pub(super) fn check(tags: Option<&[TagInput<'_>]>, violations: &mut Violations) {
-    let tags = tags.unwrap_or_default().iter().take(TAGS_MAX);
-    for (at, tag) in tags.enumerate() {
+pub(super) fn check<'a, 'b>(
+    tags: Option<&'a [TagInput<'b>]>,
+    violations: &mut Violations,
+) -> &'a [TagInput<'b>] {
+    let tags = tags.unwrap_or_default();
+    for (at, tag) in tags.iter().take(TAGS_MAX).enumerate() {
         let member = |name| format!("tags.{}.member.{name}", at + 1);
         let (key, value) = (tag.tag_key.as_deref(), tag.tag_value.as_deref());
         violations.required_text(&member("tagKey"), key, KEY_CHARACTERS_MAX, None);
@@ -65,6 +68,7 @@ pub(super) fn check(tags: Option<&[TagInput<'_>]>, violations: &mut Violations) 
             Some(value) => violations.text(&member, value, 0, max, None),
         }
     }
+    tags
 }
 
 /// The tags of a key that has `old`, with those that are `given`, which take the place of others of
@@ -108,33 +112,19 @@ struct Input<'a> {
     marker: Text<'a>,
 }
 
-impl<'a> Input<'a> {
-    fn decode(body: &'a [u8]) -> Result<(Self, Violations), ApiError> {
-        let input: Self = wire::decode(body)?;
-        let mut violations = Violations::default();
-        let key_id = input.key_id.as_deref();
-        violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-        Ok((input, violations))
-    }
-
-    fn key_id(&self) -> &str {
-        self.key_id.as_deref().unwrap_or_default()
-    }
-}
-
 /// `TagResource`
 pub(super) async fn tag(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
-    let (input, mut violations) = Input::decode(&body)?;
-    match input.tags.as_deref() {
-        None => violations.null("tags"),
-        tags => check(tags, &mut violations),
+    let input: Input<'_> = wire::decode(&body)?;
+    let mut violations = Violations::default();
+    let key = violations.key_id("keyId", &input.key_id);
+    if input.tags.is_none() {
+        violations.null("tags");
     }
-    violations.check()?;
-    let given = input.tags.as_deref().unwrap_or_default();
+    let given = check(input.tags.as_deref(), &mut violations);
+    let (key, given) = violations.check((key, given))?;
     let request_tags = RequestTags::new(given.iter().map(TagInput::pair));
-    let action = (Action::TagResource, Members::Tags(&request_tags));
-    let key: (&str, Permits) = (input.key_id(), not_pending_deletion);
-    keys::edit(&api, &requester, action, key, |key| {
+    let ask = Ask::on(Action::TagResource, &key).members(Members::Tags(&request_tags));
+    keys::edit(&api, &requester, ask, |key| {
         Ok(KmsKey {
             tags: tagged(&key.tags, given)?,
             ..key.clone()
@@ -145,18 +135,19 @@ pub(super) async fn tag(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> A
 
 /// `UntagResource`; a key that no tag has is ignored.
 pub(super) async fn untag(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
-    let (input, mut violations) = Input::decode(&body)?;
-    match input.tag_keys.as_deref() {
-        None => violations.null("tagKeys"),
-        Some(keys) => check_keys(keys, &mut violations),
+    let input: Input<'_> = wire::decode(&body)?;
+    let mut violations = Violations::default();
+    let key = violations.key_id("keyId", &input.key_id);
+    if input.tag_keys.is_none() {
+        violations.null("tagKeys");
     }
-    violations.check()?;
     let keys = input.tag_keys.as_deref().unwrap_or_default();
+    check_keys(keys, &mut violations);
+    let (key, keys) = violations.check((key, keys))?;
     let keys: BTreeSet<&str> = keys.iter().map(|key| &**key).collect();
     let request_tags = RequestTags::of_keys(keys.iter().copied());
-    let action = (Action::UntagResource, Members::Tags(&request_tags));
-    let key: (&str, Permits) = (input.key_id(), not_pending_deletion);
-    keys::edit(&api, &requester, action, key, |key| {
+    let ask = Ask::on(Action::UntagResource, &key).members(Members::Tags(&request_tags));
+    keys::edit(&api, &requester, ask, |key| {
         let mut key = key.clone();
         key.tags.retain(|tag| !keys.contains(tag.key.as_str()));
         Ok(key)
@@ -178,22 +169,23 @@ fn check_keys(keys: &[Cow<'_, str>], violations: &mut Violations) {
 pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     const LIMIT_MAX: i64 = 50;
     const LIMIT_DEFAULT: usize = 50;
-    let (input, mut violations) = Input::decode(body)?;
+    let input: Input<'_> = wire::decode(body)?;
+    let mut violations = Violations::default();
+    let key = violations.key_id("keyId", &input.key_id);
     let marker = input.marker.as_deref();
     let limit = check_page(input.limit, LIMIT_MAX, marker, &mut violations);
-    violations.check()?;
+    let (key, limit) = violations.check((key, limit.unwrap_or(LIMIT_DEFAULT)))?;
     let snapshot = api.keystore.snapshot();
-    let under = api.under(requester, &snapshot)?;
-    let caller = under.caller(Action::ListResourceTags);
-    let request = caller.key_not_alias(input.key_id(), &snapshot)?;
-    let entry = request.request().entry();
+    let attempt = api.attempt(requester, &snapshot)?;
+    let admitted = attempt.admit(Ask::on(Action::ListResourceTags, &key), |_| Ok(()))?;
+    let entry = admitted.entry();
     let listing = Marker::of_listing(format_args!("ListResourceTags {}", entry.key.id));
     let after: Option<String> = listing.read(marker)?;
     let tags = entry.key.tags.iter();
     let mut tags = tags
         .filter(|tag| after.as_ref().is_none_or(|after| tag.key > *after))
         .peekable();
-    let page: Vec<_> = tags.by_ref().take(limit.unwrap_or(LIMIT_DEFAULT)).collect();
+    let page: Vec<_> = tags.by_ref().take(limit).collect();
     let item = |tag: &&Tag| {
         let mut object = Object::new();
         object.text("TagKey", &tag.key);
@@ -207,5 +199,5 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     if let Some(last) = next {
         object.plain("NextMarker", &listing.after(&last.key));
     }
-    Ok(object.end().about(entry))
+    admitted.answer(object.end())
 }

@@ -3,10 +3,17 @@
 //! Source of codes and messages: the wire contract of AWS KMS; each test names what it is about.
 
 use super::*;
+use crate::api::attempt::ATTEMPTS_MAX;
+use crate::api::handler::Handler;
 use crate::audit;
+use crate::audit::Source;
 use crate::clock::Timestamp;
 use crate::crypto::entropy::faulty::FaultyEntropy;
+use crate::key::KeyId;
+use crate::key::arn::Region;
+use crate::keystore::Change;
 use crate::keystore::RootKey;
+use crate::policy::Principal;
 use crate::pool;
 use crate::rates;
 use serde_json::{Value, json};

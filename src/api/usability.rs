@@ -6,6 +6,7 @@ use crate::key::InvalidState;
 use crate::key::material::BackingKey;
 use crate::key::spec::{KeyOrigin, KeyUsage};
 use crate::keystore::KeyEntry;
+use crate::operation::facts::States;
 use std::sync::Arc;
 
 /// `InvalidKeyUsageException` when keys of this usage do not have the operation.
@@ -22,14 +23,11 @@ pub(crate) fn usage(entry: &KeyEntry, needed: KeyUsage, operation: &str) -> Resu
     Err(ApiError::new(code, message))
 }
 
-/// `DisabledException` or `KMSInvalidStateException` when cryptographic operations may not use the
-/// key.
-pub(crate) fn state(entry: &KeyEntry) -> Result<(), ApiError> {
-    entry
-        .key
-        .state
-        .usable()
-        .map_err(|state| invalid_state(entry, state))
+/// `DisabledException` or `KMSInvalidStateException` when the key is in a state in which the
+/// operation is not performed.
+pub(crate) fn state(entry: &KeyEntry, states: States) -> Result<(), ApiError> {
+    let checked = states.check(&entry.key);
+    checked.map_err(|state| invalid_state(entry, state))
 }
 
 pub(crate) fn invalid_state(entry: &KeyEntry, state: InvalidState) -> ApiError {
@@ -42,23 +40,7 @@ pub(crate) fn invalid_state(entry: &KeyEntry, state: InvalidState) -> ApiError {
     ApiError::new(code, format!("{} {state}.", entry.arn))
 }
 
-/// `KMSInvalidStateException` when the key waits for its deletion.
-pub(crate) fn not_pending_deletion(entry: &KeyEntry) -> Result<(), ApiError> {
-    let state = entry.key.state.not_pending_deletion();
-    state.map_err(|state| invalid_state(entry, state))
-}
-
-/// The material that new data keys of this key are under.
-pub(crate) fn data_key_material<'a>(
-    entry: &'a KeyEntry,
-    operation: &str,
-) -> Result<&'a Arc<BackingKey>, ApiError> {
-    usage(entry, KeyUsage::EncryptDecrypt, operation)?;
-    state(entry)?;
-    material(entry)
-}
-
-/// The same, of a key whose usage and state have been found good.
+/// The material that new data keys are under, of a key whose usage and state fit.
 pub(crate) fn material(entry: &KeyEntry) -> Result<&Arc<BackingKey>, ApiError> {
     entry.current().ok_or_else(|| {
         ApiError::new(

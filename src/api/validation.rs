@@ -1,10 +1,17 @@
-//! Model validation: every member's constraint is checked before anything is looked up, and all
-//! violations are told at once.
+//! Model validation: every member's constraint is checked before anything is looked up, and one
+//! refusal names all violations.
+//!
+//! Checks parse: each returns the member as a value of its type. For a member that violates its
+//! constraint that value is a placeholder, which never gets out: [`Violations::check`] hands the
+//! values on only if there is no violation.
 //!
 //! Source: the service model's limits, in the words of the AWS front end; members are written in
 //! lowerCamelCase.
 
+use crate::api::key_reference::KeyReference;
+use crate::api::wire::{Blob, Text};
 use crate::api::{ApiError, KmsErrorCode};
+use std::borrow::Cow;
 use std::fmt::{Display, Write};
 
 /// The violations of one request, in the order of its members.
@@ -15,10 +22,10 @@ pub(crate) struct Violations {
 }
 
 impl Violations {
-    /// Refuses the request when a member violated its constraint.
-    pub(crate) fn check(self) -> Result<(), ApiError> {
+    /// Hands on what was checked, or refuses the request when a member violated its constraint.
+    pub(crate) fn check<T>(self, checked: T) -> Result<T, ApiError> {
         if self.count == 0 {
-            return Ok(());
+            return Ok(checked);
         }
         let errors = if self.count == 1 { "error" } else { "errors" };
         let message = format!("{} validation {errors} detected: {}", self.count, self.text);
@@ -52,18 +59,35 @@ impl Violations {
             .expect("writing to a string cannot fail");
     }
 
-    /// A required text of at most `max` characters that matches `pattern`.
-    pub(crate) fn required_text(
+    /// A `KeyId`, under whatever name the request has for it.
+    pub(crate) fn key_id<'a>(&mut self, member: &str, value: &'a Text<'_>) -> KeyReference<'a> {
+        let max = KEY_ID_CHARACTERS_MAX;
+        KeyReference::parse(self.required_text(member, value.as_deref(), max, Some(&ASCII)))
+    }
+
+    /// A `KeyId` that may be left out.
+    pub(crate) fn optional_key_id<'a>(
         &mut self,
         member: &str,
-        value: Option<&str>,
+        value: &'a Text<'_>,
+    ) -> Option<KeyReference<'a>> {
+        value.is_some().then(|| self.key_id(member, value))
+    }
+
+    /// A required text of at most `max` characters that matches `pattern`.
+    pub(crate) fn required_text<'a>(
+        &mut self,
+        member: &str,
+        value: Option<&'a str>,
         max: usize,
         pattern: Option<&Pattern>,
-    ) {
-        match value {
-            None => self.null(member),
-            Some(value) => self.text(member, value, 1, max, pattern),
-        }
+    ) -> &'a str {
+        let Some(value) = value else {
+            self.null(member);
+            return "";
+        };
+        self.text(member, value, 1, max, pattern);
+        value
     }
 
     /// A text of `min` to `max` characters that matches `pattern`.
@@ -92,8 +116,15 @@ impl Violations {
         }
     }
 
-    /// A number in a range.
-    pub(crate) fn number(&mut self, member: &str, value: i64, min: i64, max: i64) {
+    /// A number in a range, which may be left out.
+    pub(crate) fn number<T: TryFrom<i64>>(
+        &mut self,
+        member: &str,
+        value: Option<i64>,
+        min: i64,
+        max: i64,
+    ) -> Option<T> {
+        let value = value?;
         if value < min {
             let must = format_args!("Member must have value greater than or equal to {min}");
             self.value(member, value, must);
@@ -101,42 +132,94 @@ impl Violations {
             let must = format_args!("Member must have value less than or equal to {max}");
             self.value(member, value, must);
         }
+        T::try_from(value).ok()
     }
 
-    /// A blob of 1 to `max` bytes.
-    pub(crate) fn blob(&mut self, member: &str, bytes: usize, max: usize) {
-        if bytes < 1 {
+    /// A required blob of 1 to `max` bytes.
+    pub(crate) fn blob<'a>(
+        &mut self,
+        member: &str,
+        value: Option<&'a Blob>,
+        max: usize,
+    ) -> &'a [u8] {
+        let Some(blob) = value else {
+            self.null(member);
+            return &[];
+        };
+        self.blob_length(member, blob.bytes(), max)
+    }
+
+    /// A required blob of 1 to `max` bytes that is sensitive: not even that it is null is echoed.
+    pub(crate) fn sensitive_blob<'a>(
+        &mut self,
+        member: &str,
+        value: Option<&'a Blob>,
+        max: usize,
+    ) -> &'a [u8] {
+        let Some(blob) = value else {
+            self.unnamed(member, "Member must not be null");
+            return &[];
+        };
+        self.blob_length(member, blob.bytes(), max)
+    }
+
+    fn blob_length<'a>(&mut self, member: &str, bytes: &'a [u8], max: usize) -> &'a [u8] {
+        if bytes.is_empty() {
             self.unnamed(member, at_least_length(1));
-        } else if bytes > max {
+        } else if bytes.len() > max {
             self.unnamed(member, at_most_length(max));
         }
+        bytes
     }
 
-    /// A member of an enumeration.
-    pub(crate) fn one_of(&mut self, member: &str, value: &str, set: &str) {
+    /// A required member of an enumeration.
+    pub(crate) fn required_one_of<'a>(
+        &mut self,
+        member: &str,
+        value: Option<&'a str>,
+        set: &str,
+    ) -> &'a str {
+        if value.is_none() {
+            self.null(member);
+        }
+        self.one_of(member, value, set).unwrap_or("")
+    }
+
+    /// A member of an enumeration, which may be left out.
+    pub(crate) fn one_of<'a>(
+        &mut self,
+        member: &str,
+        value: Option<&'a str>,
+        set: &str,
+    ) -> Option<&'a str> {
+        let value = value?;
         if !set.split(", ").any(|one| one == value) {
             let must = format_args!("Member must satisfy enum value set: [{set}]");
             self.value(member, value, must);
         }
+        Some(value)
     }
 
     /// `GrantTokens`: 0..=10 texts of 1..=8192 characters.
-    pub(crate) fn grant_tokens(&mut self, tokens: Option<&[impl AsRef<str>]>) {
+    pub(crate) fn grant_tokens<'a>(
+        &mut self,
+        tokens: &'a Option<Vec<Cow<'a, str>>>,
+    ) -> &'a [Cow<'a, str>] {
         const TOKENS_MAX: usize = 10;
         const TOKEN_CHARACTERS_MAX: usize = 8192;
-        let tokens = tokens.unwrap_or_default();
+        let tokens = tokens.as_deref().unwrap_or_default();
         if tokens.len() > TOKENS_MAX {
             self.unnamed("grantTokens", at_most_length(TOKENS_MAX));
         }
         for (number, token) in tokens.iter().take(TOKENS_MAX).enumerate() {
             let member = format_args!("grantTokens.{}.member", number + 1).to_string();
-            let token = token.as_ref();
             if token.is_empty() {
                 self.unnamed(&member, at_least_length(1));
             } else if token.len() > TOKEN_CHARACTERS_MAX {
                 self.unnamed(&member, at_most_length(TOKEN_CHARACTERS_MAX));
             }
         }
+        tokens
     }
 }
 
@@ -182,10 +265,14 @@ pub(crate) const KEY_ID_CHARACTERS_MAX: usize = 2048;
 mod tests {
     use super::*;
 
-    fn message(fill: impl FnOnce(&mut Violations)) -> String {
+    fn message<T>(fill: impl FnOnce(&mut Violations) -> T) -> String {
         let mut violations = Violations::default();
         fill(&mut violations);
-        violations.check().err().unwrap().message().to_owned()
+        violations.check(()).unwrap_err().message().to_owned()
+    }
+
+    fn tokens(tokens: &[&'static str]) -> Option<Vec<Cow<'static, str>>> {
+        Some(tokens.iter().map(|token| Cow::from(*token)).collect())
     }
 
     #[test]
@@ -196,39 +283,42 @@ mod tests {
              Value '' at 'keyId' failed to satisfy constraint: Member must satisfy regular expression pattern: ^\\p{ASCII}+$"
         );
         assert_eq!(
-            message(|v| v.required_text("keyId", None, KEY_ID_CHARACTERS_MAX, Some(&ASCII))),
+            message(|v| v.key_id("keyId", &None).text().len()),
             "1 validation error detected: Value null at 'keyId' failed to satisfy constraint: Member must not be null"
         );
         assert_eq!(
-            message(|v| v.number("numberOfBytes", 0, 1, 1024)),
+            message(|v| v.number::<u16>("numberOfBytes", Some(0), 1, 1024)),
             "1 validation error detected: Value '0' at 'numberOfBytes' failed to satisfy constraint: Member must have value greater than or equal to 1"
         );
         assert_eq!(
-            message(|v| v.number("numberOfBytes", 1025, 1, 1024)),
+            message(|v| v.number::<u16>("numberOfBytes", Some(1025), 1, 1024)),
             "1 validation error detected: Value '1025' at 'numberOfBytes' failed to satisfy constraint: Member must have value less than or equal to 1024"
         );
         assert_eq!(
-            message(|v| v.blob("plaintext", 4097, 4096)),
+            message(|v| v.blob_length("plaintext", &[0; 4097], 4096)),
             "1 validation error detected: Value at 'plaintext' failed to satisfy constraint: Member must have length less than or equal to 4096"
         );
         assert_eq!(
-            message(|v| v.one_of("encryptionAlgorithm", "FOO", "A, B")),
+            message(|v| v.one_of("encryptionAlgorithm", Some("FOO"), "A, B")),
             "1 validation error detected: Value 'FOO' at 'encryptionAlgorithm' failed to satisfy constraint: Member must satisfy enum value set: [A, B]"
         );
-        assert!(Violations::default().check().is_ok());
+        assert_eq!(Violations::default().check(7).unwrap(), 7);
     }
 
     #[test]
     fn lengths_are_characters_and_tokens_are_bounded() {
         let mut violations = Violations::default();
         violations.text("description", &"é".repeat(8192), 0, 8192, None);
-        violations.grant_tokens(Some(&["x"; 10]));
-        violations.grant_tokens(None::<&[&str]>);
-        assert!(violations.check().is_ok());
+        violations.grant_tokens(&tokens(&["x"; 10]));
+        violations.grant_tokens(&None);
+        assert!(violations.check(()).is_ok());
         assert!(
             message(|v| v.text("description", &"é".repeat(8193), 0, 8192, None)).contains("8192")
         );
-        assert!(message(|v| v.grant_tokens(Some(&["x"; 11]))).contains("'grantTokens'"));
-        assert!(message(|v| v.grant_tokens(Some(&["x", ""]))).contains("'grantTokens.2.member'"));
+        assert!(message(|v| v.grant_tokens(&tokens(&["x"; 11])).len()).contains("'grantTokens'"));
+        assert!(
+            message(|v| v.grant_tokens(&tokens(&["x", ""])).len())
+                .contains("'grantTokens.2.member'")
+        );
     }
 }

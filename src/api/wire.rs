@@ -40,21 +40,28 @@ pub(crate) enum ContextMember {
     TooLarge,
 }
 
-/// The context of a request, if there is one.
-pub(crate) fn context(member: Option<ContextMember>) -> Result<EncryptionContext, ApiError> {
-    match member {
-        None => Ok(EncryptionContext::default()),
-        Some(ContextMember::Sound(context)) => Ok(context),
-        Some(ContextMember::TooLarge) => Err(ApiError::new(
-            KmsErrorCode::ValidationException,
-            "EncryptionContext is larger than 8192 bytes in canonical form.",
-        )),
+impl ContextMember {
+    /// The context, unless it is too large. A request that gives none has the empty one.
+    pub(crate) fn sound(&self) -> Result<&EncryptionContext, ApiError> {
+        match self {
+            Self::Sound(context) => Ok(context),
+            Self::TooLarge => Err(ApiError::new(
+                KmsErrorCode::ValidationException,
+                "EncryptionContext is larger than 8192 bytes in canonical form.",
+            )),
+        }
+    }
+}
+
+impl Default for ContextMember {
+    fn default() -> Self {
+        Self::Sound(EncryptionContext::default())
     }
 }
 
 impl<'de> Deserialize<'de> for ContextMember {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Pairs)
+        deserializer.deserialize_option(Pairs)
     }
 }
 
@@ -65,6 +72,14 @@ impl<'de> Visitor<'de> for Pairs {
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("a map of strings to strings")
+    }
+
+    fn visit_none<E: serde::de::Error>(self) -> Result<ContextMember, E> {
+        Ok(ContextMember::default())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<ContextMember, D::Error> {
+        deserializer.deserialize_map(self)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ContextMember, A::Error> {
@@ -264,7 +279,8 @@ mod tests {
         #[serde(borrow)]
         key_id: Text<'a>,
         number_of_bytes: Option<i64>,
-        encryption_context: Option<ContextMember>,
+        #[serde(default)]
+        encryption_context: ContextMember,
         plaintext: Option<Blob>,
     }
 
@@ -315,13 +331,14 @@ mod tests {
         assert_eq!(input.key_id.as_deref(), Some("a\u{e9}"));
         assert_eq!(input.number_of_bytes, Some(32));
         assert_eq!(input.plaintext.unwrap().bytes(), [0, 1]);
-        let context = context(input.encryption_context).unwrap();
+        let context = input.encryption_context.sound().unwrap();
         assert_eq!(
             context.pairs().collect::<Vec<_>>(),
             [("a", "1"), ("b", "2")]
         );
         let input = decode::<Input<'_>>(br#"{"KeyId":null,"EncryptionContext":null}"#).unwrap();
-        assert!(input.key_id.is_none() && input.encryption_context.is_none());
+        assert!(input.key_id.is_none());
+        assert_eq!(input.encryption_context.sound().unwrap().len(), 0);
     }
 
     #[test]

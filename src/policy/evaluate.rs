@@ -92,7 +92,8 @@ fn by_policies(facts: &Facts<'_>) -> Result<Allowed, Denied> {
         return retire(grant, facts, with_identity);
     }
     // From another account only some operations can be called at all.
-    if !own && !facts.action.crosses_accounts() || facts.action.about() == About::Grant {
+    if !own && !facts.action.facts().crosses_accounts || facts.action.facts().about == About::Grant
+    {
         return Err(Denied::NoAllow(PolicyKind::Key));
     }
     if own && let Some(by) = key_policy.caller {

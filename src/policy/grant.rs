@@ -262,10 +262,7 @@ impl GrantParameters {
     /// # Errors
     /// [`InvalidGrant::Operation`], [`InvalidGrant::ConstraintWithoutContext`].
     pub fn check_key(&self, spec: KeySpec, usage: KeyUsage) -> Result<(), InvalidGrant> {
-        let has = |action: Action| {
-            let operation = action.operation();
-            operation.is_some_and(|operation| operation.facts().keys.contain(spec, usage))
-        };
+        let has = |action: Action| action.facts().keys.contain(spec, usage);
         let mut operations = self.operations.iter();
         if let Some(other) = operations.find(|one| !has(*one)) {
             return Err(InvalidGrant::Operation(other));

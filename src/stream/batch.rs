@@ -10,19 +10,22 @@
 //! are not there yet is asked for again later.
 
 use crate::api::Resources;
-use crate::api::generate::Asked;
+use crate::api::admission::check_key;
+use crate::api::attempt::Attempt;
+use crate::api::generate::{check_length, no_length};
+use crate::api::key_reference::KeyReference;
 use crate::api::trail::{Event, Outcome};
-use crate::api::usability::{data_key_material, material};
-use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
+use crate::api::usability::material;
+use crate::api::validation::Violations;
 use crate::api::wire::{self, ContextMember, Text};
-use crate::api::{Api, ApiError, KmsErrorCode, Requester, Under};
+use crate::api::{Api, ApiError, KmsErrorCode, Requester};
 use crate::audit::{Batch, Recorded, RowsDigest};
 use crate::context::EncryptionContext;
 use crate::envelope::{self, blob_bytes};
 use crate::key::KeyId;
 use crate::key::arn::AliasName;
 use crate::key::data_key::DataKeyLength;
-use crate::key::material::KeyMaterialId;
+use crate::key::material::{BackingKey, KeyMaterialId};
 use crate::keystore::KeyEntry;
 use crate::operation::Action;
 use crate::rates::{Exceeded, Paid, Urgency};
@@ -51,7 +54,8 @@ struct Input<'a> {
     #[serde(borrow)]
     key_spec: Text<'a>,
     number_of_bytes: Option<i64>,
-    encryption_context: Option<ContextMember>,
+    #[serde(default)]
+    encryption_context: ContextMember,
     count: Option<i64>,
 }
 
@@ -118,26 +122,22 @@ impl Api {
     ) -> Result<DataKeys, ApiError> {
         let input: Input<'_> = wire::decode(body)?;
         let mut violations = Violations::default();
-        let key_id = input.key_id.as_deref();
-        violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-        let requested = Asked::check(
-            input.key_spec.as_deref(),
-            input.number_of_bytes,
-            &mut violations,
-        );
-        match input.count {
-            None => violations.null("count"),
-            Some(count) => violations.number("count", count, 1, u32::MAX.into()),
+        let key = violations.key_id("keyId", &input.key_id);
+        let spec = input.key_spec.as_deref();
+        let length = check_length(spec, input.number_of_bytes, &mut violations);
+        if input.count.is_none() {
+            violations.null("count");
         }
-        violations.check()?;
-        let context = wire::context(input.encryption_context)?;
+        let count = violations.number("count", input.count, 1, u32::MAX.into());
+        let (key, count) = violations.check((key, count.unwrap_or(0)))?;
+        let context = input.encryption_context.sound()?;
         let snapshot = self.keystore.snapshot();
-        let under = self.under(requester, &snapshot)?;
-        let caller = under.caller(ACTION).under(&context);
-        let request = caller.key(key_id.unwrap_or_default(), &snapshot)?;
-        let length = requested.length()?;
+        let attempt = self.attempt(requester, &snapshot)?;
+        let caller = attempt.caller(ACTION).under(context);
+        let request = caller.key(&key, &snapshot)?;
+        let length = length.ok_or_else(no_length)?;
         let entry = request.request().entry();
-        let material = data_key_material(entry, caller.action.bare_name())?.id();
+        let material = data_key_material(entry)?.id();
         Ok(DataKeys {
             api: Arc::clone(self),
             requester: requester.clone(),
@@ -146,11 +146,8 @@ impl Api {
             key: entry.key.id,
             material,
             length,
-            context,
-            count: input
-                .count
-                .and_then(|count| u64::try_from(count).ok())
-                .unwrap_or_default(),
+            context: context.clone(),
+            count,
             handed_out: 0,
             chunk_keys: DataKeys::CHUNK_KEYS,
             waiting: None,
@@ -324,17 +321,23 @@ impl DataKeys {
     }
 
     /// Whether the principal, as he is now, may use the key, as it is now.
-    fn authorize(&self, under: &Under<'_>) -> Result<Arc<KeyEntry>, ApiError> {
+    fn authorize(&self, under: &Attempt<'_>) -> Result<Arc<KeyEntry>, ApiError> {
         let caller = under.caller(ACTION).under(&self.context);
         // By the key that the name meant when the batch began; the alias still counts where a
         // condition asks for it.
-        let entry = caller.entry_not_alias(&self.key_arn, under.snapshot)?;
+        let entry = caller.entry_not_alias(&KeyReference::parse(&self.key_arn), under.snapshot)?;
         caller.authorize_named(entry, self.alias.clone(), under.snapshot)?;
-        if data_key_material(entry, caller.action.bare_name())?.id() != self.material {
+        if data_key_material(entry)?.id() != self.material {
             // The head has promised one generation for all. What was handed out before is good.
             let message = format!("{} was rotated while the batch was under way.", entry.arn);
             return Err(ApiError::new(KmsErrorCode::ConflictException, message));
         }
         Ok(Arc::clone(entry))
     }
+}
+
+/// The material that new data keys are under, of a key that takes the operation.
+pub(super) fn data_key_material(entry: &KeyEntry) -> Result<&Arc<BackingKey>, ApiError> {
+    check_key(entry, ACTION)?;
+    material(entry)
 }

@@ -1,15 +1,16 @@
 //! A wrapped key for each row, minted for it and bound to its context.
 
 use crate::api::Resources;
-use crate::api::usability::{data_key_material, material};
-use crate::api::{Api, ApiError, Under};
+use crate::api::attempt::Attempt;
+use crate::api::usability::material;
+use crate::api::{Api, ApiError};
 use crate::columns::ContextPairs;
 use crate::context::EncryptionContext;
 use crate::envelope::{self, blob_bytes};
 use crate::key::data_key::DataKeyLength;
 use crate::keystore::KeyEntry;
 use crate::rates::Paid;
-use crate::stream::batch::ACTION;
+use crate::stream::batch::{ACTION, data_key_material};
 use crate::stream::output::{BlobColumns, Projection};
 use crate::stream::pinned_key::PinnedKey;
 use crate::stream::query::Query;
@@ -98,7 +99,7 @@ impl Minter {
     fn authorize(
         &mut self,
         cursor: &Cursor<'_>,
-        under: &Under<'_>,
+        under: &Attempt<'_>,
         runs: &[(EncryptionContext, usize)],
     ) -> Result<Arc<KeyEntry>, ApiError> {
         let caller = under.caller(ACTION);
@@ -115,7 +116,7 @@ impl Minter {
             let allowed = self.key.authorize(caller, entry, snapshot);
             let reads_context = allowed.map_err(at_row)?;
             if found.is_none() {
-                data_key_material(entry, caller.action.bare_name()).map_err(at_row)?;
+                data_key_material(entry).map_err(at_row)?;
             }
             found = Some(entry);
             row += rows;
@@ -144,7 +145,7 @@ impl Transform for Minter {
     ) -> Result<Progress, ApiError> {
         let key = {
             let snapshot = cursor.api.keystore.snapshot();
-            let under = cursor.api.under(cursor.requester, &snapshot);
+            let under = cursor.api.attempt(cursor.requester, &snapshot);
             let under = under.map_err(|error| cursor.at_row(0, error))?;
             self.key.id(&under, ACTION)
         };

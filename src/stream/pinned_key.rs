@@ -1,7 +1,9 @@
 //! The key that a stream names: an alias means the key that it named when the first row came.
 
+use crate::api::ApiError;
+use crate::api::attempt::Attempt;
+use crate::api::key_reference::KeyReference;
 use crate::api::resolve::Caller;
-use crate::api::{ApiError, Under};
 use crate::key::KeyId;
 use crate::key::arn::AliasName;
 use crate::keystore::{KeyEntry, Snapshot};
@@ -28,11 +30,17 @@ impl PinnedKey {
         Self { name, found: None }
     }
 
+    fn reference(&self) -> KeyReference<'_> {
+        KeyReference::parse(&self.name)
+    }
+
     /// The key's id, whether or not the caller may use it; nothing is told of it.
-    pub(super) fn id(&self, under: &Under<'_>, action: Action) -> Option<KeyId> {
+    pub(super) fn id(&self, under: &Attempt<'_>, action: Action) -> Option<KeyId> {
         match &self.found {
             Some(found) => Some(found.id),
-            None => under.caller(action).key_named(&self.name, under.snapshot),
+            None => under
+                .caller(action)
+                .key_named(&self.reference(), under.snapshot),
         }
     }
 
@@ -43,9 +51,9 @@ impl PinnedKey {
         snapshot: &'a Snapshot,
     ) -> Result<&'a Arc<KeyEntry>, ApiError> {
         if let Some(found) = &self.found {
-            return caller.entry_not_alias(&found.arn, snapshot);
+            return caller.entry_not_alias(&KeyReference::parse(&found.arn), snapshot);
         }
-        let request = caller.key(&self.name, snapshot)?;
+        let request = caller.key(&self.reference(), snapshot)?;
         let request = request.request();
         let entry = request.entry();
         self.found = Some(Found {

@@ -1,6 +1,6 @@
 //! The query of a stream of containers.
 
-use crate::api::generate::Asked as Length;
+use crate::api::generate::{check_length, no_length};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::{ApiError, KmsErrorCode};
 use crate::columns::ContextPairs;
@@ -88,10 +88,10 @@ impl Query {
         let bytes = bytes.transpose();
         let bytes = bytes.map_err(|_| invalid("bytes must be a number.".to_owned()))?;
         let mut violations = Violations::default();
-        let key_id = self.key.as_deref();
-        violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-        let length = Length::check(self.spec.as_deref(), bytes, &mut violations);
-        violations.check()?;
+        let (key, max) = (self.key.as_deref(), KEY_ID_CHARACTERS_MAX);
+        let key = violations.required_text("keyId", key, max, Some(&ASCII));
+        let length = check_length(self.spec.as_deref(), bytes, &mut violations);
+        let key = violations.check(key)?.to_owned();
         check_names(&self.pairs)?;
         let record = json!({
             "KeyId": self.key,
@@ -100,18 +100,16 @@ impl Query {
             "ContextColumns": self.pairs.columns,
             "EncryptionContext": constants(&self.pairs),
         });
-        let key_id = self.key.clone().unwrap_or_default();
-        Ok((key_id, length.length()?, record.to_string().into_bytes()))
+        let length = length.ok_or_else(no_length)?;
+        Ok((key, length, record.to_string().into_bytes()))
     }
 
     /// The key that blobs are to be under.
     pub(super) fn destination(&self) -> Result<String, ApiError> {
         let mut violations = Violations::default();
-        let key_id = self.key.as_deref();
-        let max = KEY_ID_CHARACTERS_MAX;
-        violations.required_text("destinationKeyId", key_id, max, Some(&ASCII));
-        violations.check()?;
-        Ok(self.key.clone().unwrap_or_default())
+        let (key, max) = (self.key.as_deref(), KEY_ID_CHARACTERS_MAX);
+        let key = violations.required_text("destinationKeyId", key, max, Some(&ASCII));
+        violations.check(key).map(ToOwned::to_owned)
     }
 
     /// What blobs are bound to.

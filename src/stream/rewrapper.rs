@@ -4,11 +4,14 @@
 //! As `ReEncrypt` for each row: `kms:ReEncryptFrom` on the key that the blob names, under the row's
 //! context, and `kms:ReEncryptTo` on the destination under the context to come.
 
+use crate::api::ApiError;
 use crate::api::Resources;
+use crate::api::admission::check_key;
+use crate::api::attempt::Attempt;
+use crate::api::blob_key::{self, KeyOfBlob};
 use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT};
 use crate::api::decrypt::{self, Sealed};
 use crate::api::members::Members;
-use crate::api::{ApiError, Under};
 use crate::columns::ContextSource;
 use crate::envelope::CiphertextBlob;
 use crate::key::KeyId;
@@ -28,7 +31,6 @@ use std::sync::Arc;
 
 const FROM: Action = Action::ReEncryptFrom;
 const TO: Action = Action::ReEncryptTo;
-const OPERATION: &str = "ReEncrypt";
 
 /// Opens and seals.
 pub(super) struct Rewrapper {
@@ -73,7 +75,7 @@ impl Rewrapper {
     fn seal(
         &mut self,
         cursor: &Cursor<'_>,
-        under: &Under<'_>,
+        under: &Attempt<'_>,
         key: Option<KeyId>,
         sound: &[Row<'_>],
         paid: &mut Paid,
@@ -89,26 +91,32 @@ impl Rewrapper {
         let mut decided: Option<(&Arc<KeyEntry>, &Arc<KeyEntry>)> = None;
         for (at, row) in sound.iter().enumerate() {
             let at_row = |error| cursor.at_row(at, error);
-            let (source, destination, sealed) = match (decided, CiphertextBlob::parse(row.blob)) {
-                (Some((source, destination)), Ok(blob)) => {
-                    (source, destination, Sealed::Blob(blob))
-                }
+            let blob = CiphertextBlob::parse(row.blob).ok();
+            let (source, destination) = match (decided, &blob) {
+                (Some(keys), Some(_)) => keys,
                 _ => {
                     let from = under.caller(FROM).under(&row.context).with(members);
                     let to = under.caller(TO).under(row.destination()).with(members);
-                    let opened = decrypt::source(from, (None, None, Some(row.blob)), snapshot);
-                    let (source, sealed) = opened.map_err(at_row)?;
+                    let of_blob = KeyOfBlob {
+                        blob: blob.as_ref(),
+                        named: None,
+                    };
+                    let source = blob_key::authorize(from, of_blob, snapshot).map_err(at_row)?;
                     let destination = self.key.entry(to, snapshot).map_err(at_row)?;
                     let allowed = self.key.authorize(to, destination, snapshot);
                     let reads_context = allowed.map_err(at_row)? || source.reads_context();
-                    let source = source.request().entry();
-                    decided = (!reads_context).then_some((source, destination));
-                    (source, destination, sealed)
+                    let keys = (source.request().entry(), destination);
+                    decided = (!reads_context).then_some(keys);
+                    keys
                 }
             };
-            let opening = Cipher::of(source, None, &row.context, OPERATION).map_err(at_row)?;
-            let sealing = Cipher::of(destination, None, row.destination(), OPERATION);
-            let sealing = sealing.map_err(at_row)?;
+            let cipher = |entry, action, context| {
+                check_key(entry, action)?;
+                Cipher::of(entry, SYMMETRIC_DEFAULT, context)
+            };
+            let opening = cipher(source, FROM, &row.context).map_err(at_row)?;
+            let sealing = cipher(destination, TO, row.destination()).map_err(at_row)?;
+            let sealed = Sealed::Blob(blob);
             rows.push((source, destination, opening, sealing, sealed));
         }
         let count = rows.len();

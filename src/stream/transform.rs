@@ -1,7 +1,8 @@
 //! What is done with the rows of a stream, chunk by chunk.
 
 use crate::api::Resources;
-use crate::api::{Api, ApiError, Requester, Under};
+use crate::api::attempt::Attempt;
+use crate::api::{Api, ApiError, Requester};
 use crate::key::KeyId;
 use crate::rates::{Exceeded, Paid, Urgency};
 use arrow_array::{ArrayRef, RecordBatch};
@@ -55,7 +56,7 @@ impl Cursor<'_> {
     /// Takes `rows` from the caller's limit and from those of these keys.
     pub(super) fn take(
         &self,
-        under: &Under<'_>,
+        under: &Attempt<'_>,
         keys: impl IntoIterator<Item = Option<KeyId>>,
         rows: usize,
         paid: &mut Paid,

@@ -6,10 +6,13 @@
 //! audit log, and ends no stream.
 
 use crate::api::Resources;
+use crate::api::admission::check_key;
+use crate::api::attempt::Attempt;
+use crate::api::blob_key::{self, KeyOfBlob};
 use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT};
 use crate::api::decrypt::{self, Sealed};
 use crate::api::members::Members;
-use crate::api::{ApiError, KmsErrorCode, Under};
+use crate::api::{ApiError, KmsErrorCode};
 use crate::columns::ContextSource;
 use crate::envelope::CiphertextBlob;
 use crate::keystore::KeyEntry;
@@ -58,7 +61,7 @@ impl Verifier {
 /// Takes what the limits ask for, then opens every row that the caller may open.
 fn open(
     cursor: &Cursor<'_>,
-    under: &Under<'_>,
+    under: &Attempt<'_>,
     sealed_rows: &SealedRows<'_>,
     paid: &mut Paid,
 ) -> Result<Result<Opened, Progress>, ApiError> {
@@ -90,24 +93,30 @@ fn open(
 
 fn open_row<'a>(
     cursor: &Cursor<'_>,
-    under: &'a Under<'_>,
+    under: &'a Attempt<'_>,
     row: &'a Row<'_>,
     decided: &mut Option<&'a Arc<KeyEntry>>,
 ) -> Result<Arc<KeyEntry>, ApiError> {
-    let (entry, sealed) = match (*decided, CiphertextBlob::parse(row.blob)) {
-        (Some(entry), Ok(blob)) => (entry, Sealed::Blob(blob)),
+    let blob = CiphertextBlob::parse(row.blob).ok();
+    let entry = match (*decided, &blob) {
+        (Some(entry), Some(_)) => entry,
         _ => {
             let caller = under.caller(ACTION).under(&row.context);
             let caller = caller.with(Members::Texts(&MEMBERS));
-            let named = (None, None, Some(row.blob));
-            let (request, sealed) = decrypt::source(caller, named, under.snapshot)?;
+            let of_blob = KeyOfBlob {
+                blob: blob.as_ref(),
+                named: None,
+            };
+            let request = blob_key::authorize(caller, of_blob, under.snapshot)?;
             let entry = request.request().entry();
             *decided = (!request.reads_context()).then_some(entry);
-            (entry, sealed)
+            entry
         }
     };
-    let cipher = Cipher::of(entry, None, &row.context, "Decrypt")?;
-    decrypt::open(entry, &cipher, &row.context, &sealed, &cursor.api.entropy)?;
+    check_key(entry, ACTION)?;
+    let cipher = Cipher::of(entry, SYMMETRIC_DEFAULT, &row.context)?;
+    let (sealed, entropy) = (Sealed::Blob(blob), &cursor.api.entropy);
+    decrypt::open(entry, &cipher, &row.context, &sealed, entropy)?;
     Ok(Arc::clone(entry))
 }
 

@@ -1,6 +1,7 @@
 //! `ListGrants` and `ListRetirableGrants`: by key and id, which stay where they are while grants
 //! come and go. A grant's token is never listed.
 
+use crate::api::admission::Ask;
 use crate::api::grants::{
     GRANT_ID_CHARACTERS_MAX, PRINCIPAL, PRINCIPAL_CHARACTERS_MAX, check_principal, grant_id,
     no_principal, no_service,
@@ -8,7 +9,7 @@ use crate::api::grants::{
 use crate::api::keys::check_page;
 use crate::api::marker::Marker;
 use crate::api::members::Members;
-use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
+use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, Reply, Requester};
 use crate::key::KeyId;
@@ -57,20 +58,19 @@ pub(in crate::api) fn of_key(api: &Api, requester: &Requester, body: &[u8]) -> A
     no_service("GranteeServicePrincipal", input.grantee_service_principal)?;
     let mut violations = Violations::default();
     let limit = input.check_page(&mut violations);
-    let key_id = input.key_id.as_deref();
-    violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
+    let key = violations.key_id("keyId", &input.key_id);
     if let Some(id) = input.grant_id.as_deref() {
         violations.text("grantId", id, 1, GRANT_ID_CHARACTERS_MAX, None);
     }
     let grantee = input.grantee_principal.as_deref();
     check_principal("granteePrincipal", grantee, &mut violations);
-    violations.check()?;
+    let (key, limit) = violations.check((key, limit))?;
     let snapshot = api.keystore.snapshot();
-    let under = api.under(requester, &snapshot)?;
-    let caller = under.caller(Action::ListGrants).with(Members::OfGrants);
-    let request = caller.key_not_alias(key_id.unwrap_or_default(), &snapshot)?;
-    let id = input.grant_id.as_deref().map(grant_id).transpose()?;
-    let key = request.request().entry().key.id;
+    let attempt = api.attempt(requester, &snapshot)?;
+    let ask = Ask::on(Action::ListGrants, &key).members(Members::OfGrants);
+    let admitted = attempt.admit(ask, |_| input.grant_id.as_deref().map(grant_id).transpose())?;
+    let (entry, id) = (admitted.entry(), admitted.prepared);
+    let key = entry.key.id;
     let listing = Marker::of_listing(format_args!("ListGrants {key} {id:?} {grantee:?}"));
     let after: Option<GrantId> = listing.read(input.marker.as_deref())?;
     let all = snapshot.grants.get(&key);
@@ -84,7 +84,7 @@ pub(in crate::api) fn of_key(api: &Api, requester: &Requester, body: &[u8]) -> A
         .filter(|grant| grantee.is_none_or(|name| grant.parameters.grantee().as_str() == name));
     let page = Page::of(grants, limit);
     let next = |last: &Grant| listing.after(last.id);
-    Ok(page.reply(under.region, |_| &request.request().entry().arn, next))
+    Ok(page.reply(attempt.region, |_| &entry.arn, next))
 }
 
 /// `ListRetirableGrants`: on the keys of every account, for a retiring principal of the caller's.
@@ -95,15 +95,15 @@ pub(in crate::api) fn retirable(api: &Api, requester: &Requester, body: &[u8]) -
     let limit = input.check_page(&mut violations);
     let retiring = input.retiring_principal.as_deref();
     let max = PRINCIPAL_CHARACTERS_MAX;
-    violations.required_text("retiringPrincipal", retiring, max, Some(&PRINCIPAL));
-    violations.check()?;
+    let retiring = violations.required_text("retiringPrincipal", retiring, max, Some(&PRINCIPAL));
+    let (retiring, limit) = violations.check((retiring, limit))?;
     let snapshot = api.keystore.snapshot();
-    let under = api.under(requester, &snapshot)?;
-    under.caller(Action::ListRetirableGrants).authorize("*")?;
-    let retiring = retiring.unwrap_or_default();
-    let name: Option<PrincipalName> = retiring.parse().ok();
-    let name = name.filter(|name| name.account() == under.principal.account);
-    let name = name.ok_or_else(|| no_principal(retiring))?;
+    let attempt = api.attempt(requester, &snapshot)?;
+    let name = attempt.admit_alone(Action::ListRetirableGrants, Members::None, || {
+        let name: Option<PrincipalName> = retiring.parse().ok();
+        name.filter(|name| name.account() == attempt.principal.account)
+            .ok_or_else(|| no_principal(retiring))
+    })?;
     let listing = Marker::of_listing(format_args!("ListRetirableGrants {name}"));
     let after: Option<Place> = listing.read(input.marker.as_deref())?;
     let from = after.map_or(Bound::Unbounded, |after| Bound::Included(after.key));
@@ -118,7 +118,7 @@ pub(in crate::api) fn retirable(api: &Api, requester: &Requester, body: &[u8]) -
         entry.map_or("", |entry| entry.arn.as_str())
     };
     let next = |last: &Grant| listing.after(Place::of(last));
-    Ok(page.reply(under.region, arn, next))
+    Ok(page.reply(attempt.region, arn, next))
 }
 
 /// Where a grant stands among those of all keys.

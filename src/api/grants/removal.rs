@@ -1,10 +1,14 @@
 //! `RetireGrant`, by whom the grant itself lets, and `RevokeGrant`, by whom the key's policies let.
 
+use crate::api::admission::Ask;
+use crate::api::attempt::Attempt;
 use crate::api::grants::{GRANT_ID_CHARACTERS_MAX, grant_id};
+use crate::api::key_reference::KeyReference;
 use crate::api::members::Members;
-use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
+use crate::api::validation::Violations;
 use crate::api::wire::{self, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester, Under, dry_run};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};
+use crate::key::KeyId;
 use crate::keystore::{Change, KeyEntry};
 use crate::operation::Action;
 use crate::policy::Grant;
@@ -41,21 +45,20 @@ pub(in crate::api) async fn retire(api: Arc<Api>, requester: Requester, body: Ve
             violations.unnamed("grantToken", must);
         }
     }
-    if let Some(key_id) = input.key_id.as_deref() {
-        violations.text("keyId", key_id, 1, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-    }
+    let key = violations.optional_key_id("keyId", &input.key_id);
     if let Some(id) = input.grant_id.as_deref() {
         violations.text("grantId", id, 1, GRANT_ID_CHARACTERS_MAX, None);
     }
-    violations.check()?;
-    let named = Named::of(&api, &input)?;
-    api.change(&requester, None, |under| {
-        let (entry, grant) = named.find(under)?;
-        let caller = under.caller(RETIRE).with(Members::Retired(grant));
-        caller.authorize_key(entry, under.snapshot)?;
-        dry_run(input.dry_run)?;
+    let key = violations.check(key)?;
+    let reference = GrantReference::of(&api, &input, key)?;
+    api.change(&requester, None, |attempt| {
+        let (entry, grant) = reference.find(attempt)?;
+        let ask = Ask::on_found(RETIRE, entry)
+            .members(Members::Retired(grant))
+            .dry_run(input.dry_run == Some(true));
+        let admitted = attempt.admit(ask, |_| Ok(()))?;
         let change = Change::RemoveGrant(grant.key, grant.id);
-        Ok((vec![change], Reply::empty().about(entry)))
+        Ok((vec![change], admitted.answer(Reply::empty())?))
     })
     .await
 }
@@ -63,21 +66,20 @@ pub(in crate::api) async fn retire(api: Arc<Api>, requester: Requester, body: Ve
 const RETIRE: Action = Action::RetireGrant;
 
 /// How a request names the grant to retire.
-enum Named<'a> {
-    ByToken(crate::key::KeyId, GrantId),
-    ById(&'a str, GrantId),
+enum GrantReference<'a> {
+    ByToken(KeyId, GrantId),
+    ById(KeyReference<'a>, GrantId),
 }
 
-impl<'a> Named<'a> {
-    fn of(api: &Api, input: &'a Input<'_>) -> Result<Self, ApiError> {
-        let (key_id, id) = (input.key_id.as_deref(), input.grant_id.as_deref());
-        match (input.grant_token.as_deref(), key_id, id) {
+impl<'a> GrantReference<'a> {
+    fn of(api: &Api, input: &Input<'_>, key: Option<KeyReference<'a>>) -> Result<Self, ApiError> {
+        match (input.grant_token.as_deref(), key, input.grant_id.as_deref()) {
             (Some(token), None, None) => {
                 let read = api.keystore.grant_tokens().read(token);
                 read.map(|(key, id)| Self::ByToken(key, id))
                     .ok_or_else(|| ApiError::bare(KmsErrorCode::InvalidGrantTokenException))
             }
-            (None, Some(key_id), Some(id)) => Ok(Self::ById(key_id, grant_id(id)?)),
+            (None, Some(key), Some(id)) => Ok(Self::ById(key, grant_id(id)?)),
             _ => Err(ApiError::new(
                 KmsErrorCode::ValidationException,
                 "Please specify either a grant token, or a key ARN and a grant ID.",
@@ -88,19 +90,22 @@ impl<'a> Named<'a> {
     /// The grant and its key. Whoever has a token knows of its grant, and is told when it is gone;
     /// of a grant that was named by its id that is told in the key's own account, to whom the
     /// action on the key is allowed.
-    fn find<'s>(&self, under: &'s Under<'_>) -> Result<(&'s Arc<KeyEntry>, &'s Grant), ApiError> {
-        let (caller, snapshot) = (under.caller(RETIRE), under.snapshot);
+    fn find<'s>(
+        &self,
+        attempt: &'s Attempt<'_>,
+    ) -> Result<(&'s Arc<KeyEntry>, &'s Grant), ApiError> {
+        let (caller, snapshot) = (attempt.caller(RETIRE), attempt.snapshot);
         let grant = |key, id| Some(&**snapshot.grants.get(key)?.get(id)?);
         match self {
             Self::ByToken(key, id) => {
                 let found = snapshot.keys.get(key).zip(grant(key, *id));
                 found.ok_or_else(|| ApiError::new(KmsErrorCode::NotFoundException, not_found(*id)))
             }
-            Self::ById(key_id, id) => {
-                let entry = caller.entry_not_alias(key_id, snapshot)?;
+            Self::ById(key, id) => {
+                let entry = caller.entry_not_alias(key, snapshot)?;
                 match grant(&entry.key.id, *id) {
                     Some(grant) => Ok((entry, grant)),
-                    None if entry.key.account == under.principal.account => {
+                    None if entry.key.account == attempt.principal.account => {
                         Err(caller.not_found_on(&entry.arn, &not_found(*id)))
                     }
                     None => Err(caller.foreign()),
@@ -118,26 +123,25 @@ fn not_found(id: GrantId) -> String {
 pub(in crate::api) async fn revoke(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
     let input: Input<'_> = wire::decode(&body)?;
     let mut violations = Violations::default();
-    let (key_id, id) = (input.key_id.as_deref(), input.grant_id.as_deref());
-    violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-    violations.required_text("grantId", id, GRANT_ID_CHARACTERS_MAX, None);
-    violations.check()?;
-    let (key_id, id) = (key_id.unwrap_or_default(), id.unwrap_or_default());
-    api.change(&requester, None, |under| {
-        let caller = under.caller(Action::RevokeGrant).with(Members::OfGrants);
-        let request = caller.key_not_alias(key_id, under.snapshot)?;
-        let entry = request.request().entry();
-        let (key, id) = (entry.key.id, grant_id(id)?);
-        let grants = under.snapshot.grants.get(&key);
-        if grants.and_then(|grants| grants.get(id)).is_none() {
-            return Err(ApiError::new(
-                KmsErrorCode::NotFoundException,
-                not_found(id),
-            ));
-        }
-        dry_run(input.dry_run)?;
-        let reply = Reply::empty().about(entry);
-        Ok((vec![Change::RemoveGrant(key, id)], reply))
+    let key = violations.key_id("keyId", &input.key_id);
+    let (id, max) = (input.grant_id.as_deref(), GRANT_ID_CHARACTERS_MAX);
+    let id = violations.required_text("grantId", id, max, None);
+    let (key, id) = violations.check((key, id))?;
+    let ask = Ask::on(Action::RevokeGrant, &key)
+        .members(Members::OfGrants)
+        .dry_run(input.dry_run == Some(true));
+    api.change(&requester, None, |attempt| {
+        let admitted = attempt.admit(ask, |entry| {
+            let id = grant_id(id)?;
+            let grants = attempt.snapshot.grants.get(&entry.key.id);
+            if grants.and_then(|grants| grants.get(id)).is_none() {
+                let message = not_found(id);
+                return Err(ApiError::new(KmsErrorCode::NotFoundException, message));
+            }
+            Ok(id)
+        })?;
+        let change = Change::RemoveGrant(admitted.entry().key.id, admitted.prepared);
+        Ok((vec![change], admitted.answer(Reply::empty())?))
     })
     .await
 }

@@ -1,7 +1,7 @@
 //! `CreateKey`.
 
 use crate::api::key_policies;
-use crate::api::keys::{DESCRIPTION_CHARACTERS_MAX, metadata};
+use crate::api::keys::{check_description, metadata};
 use crate::api::members::{KeyKind, Members, RequestTags};
 use crate::api::tags::{self, TagInput};
 use crate::api::validation::Violations;
@@ -58,15 +58,7 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
     let input: Input<'_> = wire::decode(&body)?;
     let mut violations = Violations::default();
     key_policies::check_text(input.policy.as_deref(), &mut violations);
-    if let Some(description) = input.description.as_deref() {
-        violations.text(
-            "description",
-            description,
-            0,
-            DESCRIPTION_CHARACTERS_MAX,
-            None,
-        );
-    }
+    check_description(input.description.as_deref(), &mut violations);
     let members = [
         ("keyUsage", &input.key_usage, KEY_USAGES),
         (
@@ -78,38 +70,29 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
         ("origin", &input.origin, ORIGINS),
     ];
     for (member, value, set) in members {
-        if let Some(value) = value {
-            violations.one_of(member, value, set);
-        }
+        violations.one_of(member, value.as_deref(), set);
     }
-    tags::check(input.tags.as_deref(), &mut violations);
-    violations.check()?;
+    let given = tags::check(input.tags.as_deref(), &mut violations);
+    let given = violations.check(given)?;
     let description = input.description.as_deref().unwrap_or_default().to_owned();
-    let given = input.tags.as_deref().unwrap_or_default();
     let request_tags = RequestTags::new(given.iter().map(TagInput::pair));
     let bypass = input.bypass_policy_lockout_safety_check;
     let members = Members::NewKey(asked_kind(&input), bypass, &request_tags);
-    let kind = {
-        // Decided before material is drawn, which may take long, and again by the writer, on what
-        // is current then.
-        let snapshot = api.keystore.snapshot();
-        let under = api.under(&requester, &snapshot)?;
-        under
-            .caller(Action::CreateKey)
-            .with(members)
-            .authorize("*")?;
-        check_supported(&input)?
-    };
+    // Admitted before material is drawn, which may take long, and again by the writer, on what is
+    // current then.
+    let kind = api.read(&requester, |attempt| {
+        attempt.admit_alone(Action::CreateKey, members, || check_supported(&input))
+    })?;
     let drawn = draw_key(&api, requester.principal.account, kind).await?;
-    api.change(&requester, None, |under| {
-        let caller = under.caller(Action::CreateKey).with(members);
-        caller.authorize("*")?;
-        let policy = input.policy.as_deref().map(key_policies::parse);
-        let policy = policy.transpose()?;
-        let arn = caller.region.key_arn(drawn.key.account, drawn.key.id);
+    api.change(&requester, None, |attempt| {
+        let policy = attempt.admit_alone(Action::CreateKey, members, || {
+            let policy = input.policy.as_deref().map(key_policies::parse);
+            policy.transpose()
+        })?;
+        let arn = attempt.region.key_arn(drawn.key.account, drawn.key.id);
         if !given.is_empty() {
-            // The identity policies' business alone, as the whole call is.
-            let tagging = under.caller(Action::TagResource).with(members);
+            // Identity policies alone decide on it, as on the whole call.
+            let tagging = attempt.caller(Action::TagResource).with(members);
             tagging.authorize(&arn)?;
         }
         let key = KeyDraft {
@@ -120,7 +103,7 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
             },
             ..drawn
         };
-        let keys = under.snapshot.keys.values();
+        let keys = attempt.snapshot.keys.values();
         let count = keys
             .filter(|entry| entry.key.account == requester.principal.account)
             .count();
@@ -133,7 +116,7 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
         object.object("KeyMetadata", metadata(&key.key, &arn, current));
         let reply = object.end().naming(arn.clone());
         if let Some(policy) = &policy {
-            key_policies::check(policy, (&arn, &[], &key.key), bypass, under)?;
+            key_policies::check(policy, (&arn, &[], &key.key), bypass, attempt)?;
         }
         let id = key.key.id;
         let mut changes = vec![Change::PutKey(key)];

@@ -1,22 +1,20 @@
 //! `GetKeyLastUsage`: what the audit log has of a key's uses.
 
+use crate::api::admission::Ask;
 use crate::api::keys::KeyInput;
-use crate::api::wire::Object;
+use crate::api::wire::{self, Object};
 use crate::api::{Answer, Api, ApiError, Requester};
 use crate::operation::Action;
 use std::sync::Arc;
 
 /// `GetKeyLastUsage`. Whatever was answered before it came in counts.
 pub(in crate::api) async fn get(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
-    let (input, violations) = KeyInput::decode(&body)?;
-    violations.check()?;
-    let entry = {
-        let snapshot = api.keystore.snapshot();
-        let under = api.under(&requester, &snapshot)?;
-        let caller = under.caller(Action::GetKeyLastUsage);
-        let request = caller.key_not_alias(input.key_id(), &snapshot)?;
-        Arc::clone(request.request().entry())
-    };
+    let input: KeyInput<'_> = wire::decode(&body)?;
+    let key = input.key()?;
+    let entry = api.read(&requester, |attempt| {
+        let admitted = attempt.admit(Ask::on(Action::GetKeyLastUsage, &key), |_| Ok(()))?;
+        Ok(Arc::clone(admitted.entry()))
+    })?;
     let known = api.audit.last_use(entry.key.id).await;
     let (since, last) = known.map_err(ApiError::internal)?;
     let created = entry.key.creation_date;

@@ -1,8 +1,9 @@
 //! `ListKeyRotations`.
 
+use crate::api::admission::Ask;
 use crate::api::keys::check_page;
 use crate::api::marker::Marker;
-use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
+use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, Requester};
 use crate::clock::Timestamp;
@@ -33,32 +34,27 @@ pub(in crate::api) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Ans
     const LIMIT_DEFAULT: usize = 100;
     let input: ListInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
-    let key_id = input.key_id.as_deref();
-    violations.required_text("keyId", key_id, KEY_ID_CHARACTERS_MAX, Some(&ASCII));
-    let include = input.include_key_material.as_deref();
-    if let Some(include) = include {
-        let set = "ALL_KEY_MATERIAL, ROTATIONS_ONLY";
-        violations.one_of("includeKeyMaterial", include, set);
-    }
+    let key = violations.key_id("keyId", &input.key_id);
+    let (include, set) = (
+        input.include_key_material.as_deref(),
+        "ALL_KEY_MATERIAL, ROTATIONS_ONLY",
+    );
+    let include = violations.one_of("includeKeyMaterial", include, set);
     let marker = input.marker.as_deref();
     let limit = check_page(input.limit, LIMIT_MAX, marker, &mut violations);
-    violations.check()?;
+    let (key, limit) = violations.check((key, limit.unwrap_or(LIMIT_DEFAULT)))?;
     let all = include == Some("ALL_KEY_MATERIAL");
     let snapshot = api.keystore.snapshot();
-    let under = api.under(requester, &snapshot)?;
-    let caller = under.caller(Action::ListKeyRotations);
-    let request = caller.key_not_alias(key_id.unwrap_or_default(), &snapshot)?;
-    let entry = request.request().entry();
+    let attempt = api.attempt(requester, &snapshot)?;
+    let admitted = attempt.admit(Ask::on(Action::ListKeyRotations, &key), |_| Ok(()))?;
+    let entry = admitted.entry();
     let listing = Marker::of_listing(format_args!("ListKeyRotations {} {all}", entry.key.id));
     let after: u32 = listing.read(marker)?.unwrap_or_default();
     let mut materials = generations(entry)
         .filter(|material| material.generation > after)
         .filter(|material| all || material.rotation.is_some())
         .peekable();
-    let page: Vec<_> = materials
-        .by_ref()
-        .take(limit.unwrap_or(LIMIT_DEFAULT))
-        .collect();
+    let page: Vec<_> = materials.by_ref().take(limit).collect();
     // Each entry has two ids, of 36 and 64 characters, two dates, five names and a description of
     // at most 256 characters, which need no escapes but line breaks.
     let mut object = Object::with_room(256 + page.len() * 1024);
@@ -69,7 +65,7 @@ pub(in crate::api) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Ans
     if let Some(last) = next {
         object.plain("NextMarker", &listing.after(last.generation));
     }
-    Ok(object.end().about(entry))
+    admitted.answer(object.end())
 }
 
 /// A generation as it is listed.
