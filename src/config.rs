@@ -191,7 +191,7 @@ pub struct Loaded {
 pub struct Mistake {
     /// The file, the variable or the flag.
     pub place: String,
-    /// The problem, and what is allowed.
+    /// The problem, and the allowed values.
     pub problem: String,
 }
 

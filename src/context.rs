@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(context.names(), names);
         let none = EncryptionContext::default();
         assert_eq!(none.names(), none);
-        // On either side of what needs no allocation.
+        // On either side of the longest form without an allocation.
         for value_bytes in [SHORT_BYTES - 7, SHORT_BYTES - 6] {
             let value = "x".repeat(value_bytes);
             let context = EncryptionContext::from_pairs([("a", &*value)]).unwrap();

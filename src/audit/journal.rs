@@ -384,7 +384,7 @@ impl Journal {
     /// Makes everything in it durable.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// The error of the operating system.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }

@@ -298,7 +298,7 @@ mod tests {
     static ANNOUNCED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
     fn announce(path: &Path) {
-        assert!(path.exists(), "what is told of is there");
+        assert!(path.exists(), "the announced file exists");
         let mut announced = ANNOUNCED.lock().unwrap_or_else(PoisonError::into_inner);
         announced.push(path.to_owned());
     }

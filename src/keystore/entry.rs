@@ -1,4 +1,4 @@
-//! What the store holds of a key, an alias, a principal and the audit log's head.
+//! The entries of the store: keys, aliases, principals and the audit log's head.
 
 use crate::clock::Timestamp;
 use crate::crypto::secret::SecretBytes;

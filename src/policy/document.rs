@@ -174,7 +174,7 @@ fn statement(
     let Json::Object(members) = statement else {
         return refuse("not an object");
     };
-    // Every element may occur in any order; what is missing is reported after all were read.
+    // Every element may occur in any order; missing ones are reported after all were read.
     let (mut sid, mut effect, mut principals, mut conditions) = (None, None, None, None);
     let (mut actions, mut resources) = (Element::new("Action"), Element::new("Resource"));
     for (name, value) in members {

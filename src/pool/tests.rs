@@ -366,7 +366,7 @@ fn pool_8_the_oldest_go_first_from_every_deque() {
     assert_eq!(std::iter::from_fn(|| bench.take(&entry)).count(), 128);
     fill_by(&mut bench, 1, 2);
     bench.pool.tick();
-    assert_eq!(bench.depth(), 128, "a tick leaves what is young");
+    assert_eq!(bench.depth(), 128, "a tick leaves young keys");
     assert_eq!(std::iter::from_fn(|| bench.take(&entry)).count(), 128);
 }
 

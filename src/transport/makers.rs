@@ -34,9 +34,9 @@ const STREAMS_MAX: u64 = 64;
 #[derive(Clone)]
 pub struct Makers {
     threads: Arc<ThreadPool>,
-    /// In bytes.
+    /// Shares of the memory for batches, counted in bytes.
     pub(super) batches: Shares,
-    /// In streams of containers.
+    /// Shares of the streams of containers that may be open.
     pub(super) streams: Shares,
 }
 

@@ -1,4 +1,4 @@
-//! What a creation that died leaves.
+//! A creation that was killed, and the next one.
 
 use super::*;
 

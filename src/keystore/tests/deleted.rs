@@ -67,7 +67,7 @@ async fn store_2_what_took_material_away_is_in_no_file_while_the_store_is_open()
     assert_eq!(
         holders(&place, &left[0]),
         ["store.sqlite"],
-        "the search finds what is there"
+        "the search finds present bytes"
     );
 
     // A key whose material goes, and which stays.
@@ -106,7 +106,7 @@ async fn store_2_what_took_material_away_is_in_no_file_while_the_store_is_open()
         assert_eq!(holders(&place, &before[0]), Vec::<String>::new());
     }
 
-    // What has no secrets is gone at the latest when the store is closed.
+    // Records without secrets are gone at the latest when the store is closed.
     let before = bodies(&place, "alias").await;
     let name = "alias/containers".parse().unwrap();
     apply(&store, vec![Change::RemoveAlias(account(), name)])

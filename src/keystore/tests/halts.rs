@@ -6,7 +6,7 @@ use crate::keystore::sqlite::StoreFuture;
 use std::sync::Mutex as StdMutex;
 use std::time::Duration;
 
-/// What a store does that is not sound.
+/// The faults of a store.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fault {
     None,

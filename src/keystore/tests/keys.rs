@@ -240,7 +240,7 @@ async fn what_was_imported_is_read_back_whether_its_bytes_are_there_or_not() {
     assert_eq!(
         read.current().unwrap().generation(),
         2,
-        "what is pending is not in use"
+        "pending material is not in use"
     );
 }
 

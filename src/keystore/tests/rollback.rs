@@ -39,7 +39,7 @@ impl Population {
         }
     }
 
-    /// Every record anew; keys are disabled from the second round on.
+    /// Writes every record again; keys are disabled from the second round on.
     fn changes(&self, round: u8) -> Vec<Change> {
         let last = LastUse {
             operation: crate::operation::Operation::Decrypt,
@@ -150,7 +150,7 @@ fn format_2(rows: &Rows) -> Contents {
     }
 }
 
-/// The same records as a release kept them that knew format 1 alone.
+/// The records in the form of a release that knew only format 1.
 fn format_1(root: &RootKey, rows: &Rows) -> Contents {
     let key = root.subkey("head sum");
     let mut contents = Contents {
