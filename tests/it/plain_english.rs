@@ -91,13 +91,13 @@ const CLEAN: &[&str] = &[
 ];
 
 const RULES: [Rule; 11] = [
-    Rule::negation(&["is", "no"], 40, 6),
+    Rule::negation(&["is", "no"], 38, 6),
     Rule::negation(&["are", "no"], 11, 1),
     Rule::word(&["whoever"], "the caller that, a process that", 28, 42),
     Rule::word(&["whom"], "for which, to which", 11, 4),
     Rule::word(&["somebody"], "a user, another process", 5, 11),
     Rule::word(&["nobody"], "no caller, no process", 38, 19),
-    Rule::word(&["he"], "it, they: most principals are services", 16, 4),
+    Rule::word(&["he"], "it, they: most principals are services", 15, 4),
     Rule::word(&["his"], "its, their", 10, 1),
     Rule::word(&["him"], "it, them", 5, 2),
     Rule::word(&["himself"], "itself, themselves", 0, 2),
