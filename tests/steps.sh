@@ -6,7 +6,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 clients=tests/clients
 target=${CARGO_TARGET_DIR:-target}
 python=$clients/.venv/bin/python
-export DAEMON_BINARY=$target/release/keymill CLIENT_LINES=$target/tmp/clients CLIENT_LOGS=$target/tmp/logs
+# What the script that reads this has said, or what is released.
+: "${profile:=release}"
+export DAEMON_BINARY=$target/$profile/keymill CLIENT_LINES=$target/tmp/clients CLIENT_LOGS=$target/tmp/logs
 logs=$target/tmp/logs
 mkdir -p "$logs" "$CLIENT_LINES"
 passed=0 failed=0
@@ -107,6 +109,20 @@ must() {
     local before=$failed
     step "$@"
     [ "$failed" -eq "$before" ] || close
+}
+
+# take_parts 'ONE TWO' "$@": the parts of a script that were asked for; without any, all of them.
+take_parts() {
+    local known=$1 part
+    shift
+    for part in "$@"; do
+        [[ " $known " == *" $part "* ]] || { echo "no part is called $part; parts: $known" >&2; exit 64; }
+    done
+    parts=${*:-$known}
+}
+
+asked() {
+    [[ " $parts " == *" $1 "* ]]
 }
 
 set_up() {

@@ -36,12 +36,11 @@ READY_SECONDS_MAX = 60
 STOP_SECONDS_MAX = 40
 # The ports of the documents, by the setting that moves them.
 PORTS = {"KEYMILL_LISTEN__TCP": "127.0.0.1:5645", "KEYMILL_LISTEN__ADMIN": "127.0.0.1:5646"}
-INSTALL = "cargo install --path . --locked"
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+INSTALL = "cargo install --path . --locked --profile quick"
 # What a reader does once to have the programs, by the folder that has what it would install.
 SETUP = {
     INSTALL: BINARY.parent,
-    f"{INSTALL} --example storage_backend": TARGET / "debug" / "examples",
+    f"{INSTALL} --example storage_backend": BINARY.parent / "examples",
     "pip install ./clients/python": ROOT / "clients" / "python",
 }
 DUCKDB = """#!{python}
@@ -134,9 +133,10 @@ class Tour:
     def set_up(self, command: str) -> None:
         folder = SETUP[command]
         if "--example" in command:
-            # `cargo test` has built it already.
-            name = command.split()[-1]
-            subprocess.run(["cargo", "build", "--quiet", "--locked", "--example", name], cwd=ROOT, check=True)
+            # With the daemon's profile, whose folder has another name for `dev` alone.
+            name, profile = command.split()[-1], BINARY.parent.name.replace("debug", "dev")
+            build = ["cargo", "build", "--quiet", "--locked", "--profile", profile, "--example", name]
+            subprocess.run(build, cwd=ROOT, check=True)
         variable = "PYTHONPATH" if command.startswith("pip") else "PATH"
         self.variables[variable] = f"{folder}:{self.variables.get(variable, '')}"
 
