@@ -1,8 +1,8 @@
 //! What is known of principals, without their secrets.
 
 use crate::admin::lookup::{arn_in_body, find};
-use crate::api::keys::check_page;
 use crate::api::marker::Marker;
+use crate::api::marker::check_page;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, Requester};

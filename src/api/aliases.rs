@@ -2,8 +2,8 @@
 
 use crate::api::admission::Ask;
 use crate::api::key_reference::KeyReference;
-use crate::api::keys::check_page;
 use crate::api::marker::Marker;
+use crate::api::marker::check_page;
 use crate::api::members::Members;
 use crate::api::resolve::alias_not_found;
 use crate::api::validation::{ALIAS, Violations};

@@ -8,8 +8,8 @@
 //! start if the date passed while the daemon did not run.
 
 use crate::api::admission::Ask;
+use crate::api::key_changes;
 use crate::api::key_reference::KeyReference;
-use crate::api::keys;
 use crate::api::members::Members;
 use crate::api::validation::{Pattern, Violations};
 use crate::api::wire::{self, Blob, Object, Text};
@@ -353,7 +353,7 @@ pub(super) async fn delete(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     check_material_id(input.key_material_id.as_deref(), &mut violations);
     let key = violations.check(key)?;
     let ask = Ask::on(Action::DeleteImportedKeyMaterial, &key);
-    let id = keys::admitted_key(&api, &requester, ask)?;
+    let id = key_changes::admitted_key(&api, &requester, ask)?;
     let named = input.key_material_id.as_deref();
     api.change(&requester, Some(id), |attempt| {
         let admitted = attempt.admit(ask, |_| Ok(()))?;

@@ -9,7 +9,7 @@
 
 use crate::api::admission::Ask;
 use crate::api::attempt::Attempt;
-use crate::api::keys::check_page;
+use crate::api::marker::check_page;
 use crate::api::members::Members;
 use crate::api::resolve::key_facts;
 use crate::api::validation::{Pattern, Violations};

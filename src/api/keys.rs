@@ -5,11 +5,12 @@
 //! and answered only when no earlier request can still pass its last check (POOL-4).
 
 use crate::api::admission::Ask;
-use crate::api::key_reference::KeyReference;
+use crate::api::key_changes::{KeyInput, admitted_key, edit};
 use crate::api::marker::Marker;
+use crate::api::marker::check_page;
 use crate::api::members::Members;
 use crate::api::rotation;
-use crate::api::validation::{LATIN, Violations};
+use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, Reply, Requester, invalid_state, unsupported};
 use crate::clock::Timestamp;
@@ -76,25 +77,6 @@ pub(super) fn algorithms(object: &mut Object, key: &KmsKey) {
 fn current(entry: &KeyEntry) -> Option<KeyMaterialId> {
     let imported = entry.key.current_import().map(|import| import.id);
     imported.or_else(|| entry.current().map(|material| material.id()))
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct KeyInput<'a> {
-    #[serde(borrow)]
-    key_id: Text<'a>,
-    #[serde(borrow)]
-    grant_tokens: Option<Vec<Cow<'a, str>>>,
-    pending_window_in_days: Option<i64>,
-}
-
-impl KeyInput<'_> {
-    /// The key, for an operation that asks for nothing else.
-    pub(super) fn key(&self) -> Result<KeyReference<'_>, ApiError> {
-        let mut violations = Violations::default();
-        let key = violations.key_id("keyId", &self.key_id);
-        violations.check(key)
-    }
 }
 
 /// `DescribeKey`
@@ -180,21 +162,6 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     })
 }
 
-/// Checks the members of a page; returns the limit, if one was given.
-pub(crate) fn check_page(
-    limit: Option<i64>,
-    max: i64,
-    marker: Option<&str>,
-    violations: &mut Violations,
-) -> Option<usize> {
-    const MARKER_CHARACTERS_MAX: usize = 1024;
-    let limit = violations.number("limit", limit, 1, max);
-    if let Some(marker) = marker {
-        violations.text("marker", marker, 1, MARKER_CHARACTERS_MAX, Some(&LATIN));
-    }
-    limit
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct DescriptionInput<'a> {
@@ -235,27 +202,6 @@ fn check_description(description: Option<&str>, violations: &mut Violations) {
     if let Some(description) = description {
         violations.text("description", description, 0, CHARACTERS_MAX, None);
     }
-}
-
-/// Changes what is kept of a key beside its state and material, unless it is so already.
-pub(super) async fn edit(
-    api: &Api,
-    requester: &Requester,
-    ask: Ask<'_>,
-    edited: impl FnOnce(&KmsKey) -> Result<KmsKey, ApiError>,
-) -> Answer {
-    api.change(requester, None, |attempt| {
-        let admitted = attempt.admit(ask, |_| Ok(()))?;
-        let entry = admitted.entry();
-        let key = edited(&entry.key)?;
-        let changes = if key == entry.key {
-            Vec::new()
-        } else {
-            vec![Change::PutKey(entry.with_key(key))]
-        };
-        Ok((changes, admitted.answer(Reply::empty())?))
-    })
-    .await
 }
 
 /// `EnableKey`
@@ -338,19 +284,6 @@ async fn move_state(
         Ok((changes, Arc::clone(entry)))
     })
     .await
-}
-
-/// The key that a change is about: known before, so that the pool knows what to purge. The change
-/// itself is admitted again by the writer, on what is current then.
-pub(super) fn admitted_key(
-    api: &Api,
-    requester: &Requester,
-    ask: Ask<'_>,
-) -> Result<KeyId, ApiError> {
-    api.read(requester, |attempt| {
-        let admitted = attempt.admit(ask, |_| Ok(()))?;
-        Ok(admitted.entry().key.id)
-    })
 }
 
 fn with_state(entry: &KeyEntry, state: KeyState) -> KeyDraft {

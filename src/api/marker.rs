@@ -1,6 +1,7 @@
 //! Where a listing goes on: opaque to the caller, bound to the listing, and stable while keys and
 //! aliases come and go, because it names the last item.
 
+use crate::api::validation::{LATIN, Violations};
 use crate::api::{ApiError, KmsErrorCode};
 use std::fmt::Display;
 use std::str::FromStr;
@@ -30,4 +31,19 @@ impl Marker {
             .map(Some)
             .ok_or_else(|| ApiError::bare(KmsErrorCode::InvalidMarkerException))
     }
+}
+
+/// Checks the members of a page; returns the limit, if one was given.
+pub(crate) fn check_page(
+    limit: Option<i64>,
+    max: i64,
+    marker: Option<&str>,
+    violations: &mut Violations,
+) -> Option<usize> {
+    const MARKER_CHARACTERS_MAX: usize = 1024;
+    let limit = violations.number("limit", limit, 1, max);
+    if let Some(marker) = marker {
+        violations.text("marker", marker, 1, MARKER_CHARACTERS_MAX, Some(&LATIN));
+    }
+    limit
 }

@@ -10,7 +10,7 @@
 
 use crate::api::admission::Ask;
 use crate::api::imports::material;
-use crate::api::keys::{self, KeyInput};
+use crate::api::key_changes::{self, KeyInput};
 use crate::api::members::Members;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
@@ -60,7 +60,7 @@ pub(super) async fn enable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     let now = api.clock.now();
     let period = Members::RotationPeriod(days.into());
     let ask = Ask::on(Action::EnableKeyRotation, &key).members(period);
-    keys::edit(&api, &requester, ask, |key| {
+    key_changes::edit(&api, &requester, ask, |key| {
         check_spec(key)?;
         let schedule = key
             .rotation
@@ -80,7 +80,7 @@ pub(super) async fn disable(api: Arc<Api>, requester: Requester, body: Vec<u8>) 
     let input: KeyInput<'_> = wire::decode(&body)?;
     let key = input.key()?;
     let ask = Ask::on(Action::DisableKeyRotation, &key);
-    keys::edit(&api, &requester, ask, |key| {
+    key_changes::edit(&api, &requester, ask, |key| {
         Ok(KmsKey {
             rotation: None,
             ..key.clone()
@@ -117,7 +117,7 @@ pub(super) async fn on_demand(api: Arc<Api>, requester: Requester, body: Vec<u8>
     let input: KeyInput<'_> = wire::decode(&body)?;
     let key = input.key()?;
     let ask = Ask::on(Action::RotateKeyOnDemand, &key);
-    let id = keys::admitted_key(&api, &requester, ask)?;
+    let id = key_changes::admitted_key(&api, &requester, ask)?;
     api.change(&requester, Some(id), |attempt| {
         let admitted = attempt.admit(ask, |entry| {
             check_spec(&entry.key)?;

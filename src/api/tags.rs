@@ -6,8 +6,9 @@
 //! request under its snapshot.
 
 use crate::api::admission::Ask;
-use crate::api::keys::{self, check_page};
+use crate::api::key_changes;
 use crate::api::marker::Marker;
+use crate::api::marker::check_page;
 use crate::api::members::{Members, RequestTags};
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
@@ -124,7 +125,7 @@ pub(super) async fn tag(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> A
     let (key, given) = violations.check((key, given))?;
     let request_tags = RequestTags::new(given.iter().map(TagInput::pair));
     let ask = Ask::on(Action::TagResource, &key).members(Members::Tags(&request_tags));
-    keys::edit(&api, &requester, ask, |key| {
+    key_changes::edit(&api, &requester, ask, |key| {
         Ok(KmsKey {
             tags: tagged(&key.tags, given)?,
             ..key.clone()
@@ -147,7 +148,7 @@ pub(super) async fn untag(api: Arc<Api>, requester: Requester, body: Vec<u8>) ->
     let keys: BTreeSet<&str> = keys.iter().map(|key| &**key).collect();
     let request_tags = RequestTags::of_keys(keys.iter().copied());
     let ask = Ask::on(Action::UntagResource, &key).members(Members::Tags(&request_tags));
-    keys::edit(&api, &requester, ask, |key| {
+    key_changes::edit(&api, &requester, ask, |key| {
         let mut key = key.clone();
         key.tags.retain(|tag| !keys.contains(tag.key.as_str()));
         Ok(key)

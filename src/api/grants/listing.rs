@@ -6,8 +6,8 @@ use crate::api::grants::{
     GRANT_ID_CHARACTERS_MAX, PRINCIPAL, PRINCIPAL_CHARACTERS_MAX, check_principal, grant_id,
     no_principal, no_service,
 };
-use crate::api::keys::check_page;
 use crate::api::marker::Marker;
+use crate::api::marker::check_page;
 use crate::api::members::Members;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};

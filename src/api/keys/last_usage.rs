@@ -1,7 +1,7 @@
 //! `GetKeyLastUsage`: what the audit log has of a key's uses.
 
 use crate::api::admission::Ask;
-use crate::api::keys::KeyInput;
+use crate::api::key_changes::KeyInput;
 use crate::api::wire::{self, Object};
 use crate::api::{Answer, Api, ApiError, Requester};
 use crate::operation::Action;

@@ -1,8 +1,8 @@
 //! `ListKeyRotations`.
 
 use crate::api::admission::Ask;
-use crate::api::keys::check_page;
 use crate::api::marker::Marker;
+use crate::api::marker::check_page;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, Requester};

@@ -1,0 +1,88 @@
+//! Who performs which operation.
+
+use crate::api::handler::Handler;
+use crate::api::{
+    aliases, decrypt, encrypt, generate, grants, imports, key_pairs, key_policies, keys, macs,
+    public_keys, re_encrypt, rotation, signatures, tags,
+};
+use crate::operation::Operation;
+
+macro_rules! changing {
+    ($function:path) => {
+        Handler::Changing(|api, requester, body| Box::pin($function(api, requester, body)))
+    };
+}
+
+macro_rules! waiting {
+    ($function:path) => {
+        Handler::Waiting(|api, requester, body| Box::pin($function(api, requester, body)))
+    };
+}
+
+/// Who performs an operation.
+pub(super) fn handler(operation: Operation) -> Handler {
+    match operation {
+        Operation::CancelKeyDeletion => changing!(keys::cancel_deletion),
+        Operation::CreateAlias => changing!(aliases::create),
+        Operation::CreateGrant => changing!(grants::create),
+        Operation::CreateKey => changing!(keys::creation::create),
+        Operation::Decrypt => Handler::Weighing(decrypt::decrypt),
+        Operation::DeleteAlias => changing!(aliases::delete),
+        Operation::DeleteImportedKeyMaterial => changing!(imports::delete),
+        Operation::DeriveSharedSecret => Handler::AtOnce(public_keys::derive_shared_secret),
+        Operation::DescribeKey => Handler::AtOnce(keys::describe),
+        Operation::DisableKey => changing!(keys::disable),
+        Operation::DisableKeyRotation => changing!(rotation::disable),
+        Operation::EnableKey => changing!(keys::enable),
+        Operation::EnableKeyRotation => changing!(rotation::enable),
+        Operation::Encrypt => Handler::AtOnce(encrypt::encrypt),
+        Operation::GenerateDataKey => Handler::AtOnce(generate::with_plaintext),
+        Operation::GenerateDataKeyPair => waiting!(key_pairs::with_plaintext),
+        Operation::GenerateDataKeyPairWithoutPlaintext => waiting!(key_pairs::without_plaintext),
+        Operation::GenerateDataKeyWithoutPlaintext => Handler::AtOnce(generate::without_plaintext),
+        Operation::GenerateMac => Handler::AtOnce(macs::generate),
+        Operation::GenerateRandom => Handler::AtOnce(encrypt::random),
+        Operation::GetKeyLastUsage => waiting!(keys::last_usage::get),
+        Operation::GetKeyPolicy => Handler::AtOnce(key_policies::get),
+        Operation::GetKeyRotationStatus => Handler::AtOnce(rotation::status),
+        Operation::GetParametersForImport => waiting!(imports::parameters),
+        Operation::GetPublicKey => Handler::AtOnce(public_keys::get),
+        Operation::ImportKeyMaterial => changing!(imports::import),
+        Operation::ListAliases => Handler::AtOnce(aliases::list),
+        Operation::ListGrants => Handler::AtOnce(grants::listing::of_key),
+        Operation::ListKeyPolicies => Handler::AtOnce(key_policies::list),
+        Operation::ListKeyRotations => Handler::AtOnce(rotation::listing::list),
+        Operation::ListKeys => Handler::AtOnce(keys::list),
+        Operation::ListResourceTags => Handler::AtOnce(tags::list),
+        Operation::ListRetirableGrants => Handler::AtOnce(grants::listing::retirable),
+        Operation::PutKeyPolicy => changing!(key_policies::put),
+        Operation::ReEncrypt => Handler::Weighing(re_encrypt::re_encrypt),
+        Operation::RetireGrant => changing!(grants::removal::retire),
+        Operation::RevokeGrant => changing!(grants::removal::revoke),
+        Operation::RotateKeyOnDemand => changing!(rotation::on_demand),
+        Operation::ScheduleKeyDeletion => changing!(keys::schedule_deletion),
+        Operation::Sign => Handler::Weighing(signatures::sign),
+        Operation::TagResource => changing!(tags::tag),
+        Operation::UntagResource => changing!(tags::untag),
+        Operation::UpdateAlias => changing!(aliases::update),
+        Operation::UpdateKeyDescription => changing!(keys::update_description),
+        Operation::Verify => Handler::AtOnce(signatures::verify),
+        Operation::VerifyMac => Handler::AtOnce(macs::verify),
+        Operation::ConnectCustomKeyStore
+        | Operation::CreateCustomKeyStore
+        | Operation::Decapsulate
+        | Operation::DeleteCustomKeyStore
+        | Operation::DescribeCustomKeyStores
+        | Operation::DisconnectCustomKeyStore
+        | Operation::Encapsulate
+        | Operation::ReplicateKey
+        | Operation::UpdateCustomKeyStore
+        | Operation::UpdatePrimaryRegion => Handler::Unbuilt,
+    }
+}
+
+/// Whether an operation is built.
+#[must_use]
+pub fn is_built(operation: Operation) -> bool {
+    !matches!(handler(operation), Handler::Unbuilt)
+}

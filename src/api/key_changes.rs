@@ -1,0 +1,64 @@
+//! What requests about one key have in common: the input that names it, and changes of it.
+
+use crate::api::admission::Ask;
+use crate::api::key_reference::KeyReference;
+use crate::api::validation::Violations;
+use crate::api::wire::Text;
+use crate::api::{Answer, Api, ApiError, Reply, Requester};
+use crate::key::{KeyId, KmsKey};
+use crate::keystore::Change;
+use serde::Deserialize;
+use std::borrow::Cow;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct KeyInput<'a> {
+    #[serde(borrow)]
+    pub(super) key_id: Text<'a>,
+    #[serde(borrow)]
+    pub(super) grant_tokens: Option<Vec<Cow<'a, str>>>,
+    pub(super) pending_window_in_days: Option<i64>,
+}
+
+impl KeyInput<'_> {
+    /// The key, for an operation that asks for nothing else.
+    pub(super) fn key(&self) -> Result<KeyReference<'_>, ApiError> {
+        let mut violations = Violations::default();
+        let key = violations.key_id("keyId", &self.key_id);
+        violations.check(key)
+    }
+}
+
+/// Changes what is kept of a key beside its state and material, unless it is so already.
+pub(super) async fn edit(
+    api: &Api,
+    requester: &Requester,
+    ask: Ask<'_>,
+    edited: impl FnOnce(&KmsKey) -> Result<KmsKey, ApiError>,
+) -> Answer {
+    api.change(requester, None, |attempt| {
+        let admitted = attempt.admit(ask, |_| Ok(()))?;
+        let entry = admitted.entry();
+        let key = edited(&entry.key)?;
+        let changes = if key == entry.key {
+            Vec::new()
+        } else {
+            vec![Change::PutKey(entry.with_key(key))]
+        };
+        Ok((changes, admitted.answer(Reply::empty())?))
+    })
+    .await
+}
+
+/// The key that a change is about: known before, so that the pool knows what to purge. The change
+/// itself is admitted again by the writer, on what is current then.
+pub(super) fn admitted_key(
+    api: &Api,
+    requester: &Requester,
+    ask: Ask<'_>,
+) -> Result<KeyId, ApiError> {
+    api.read(requester, |attempt| {
+        let admitted = attempt.admit(ask, |_| Ok(()))?;
+        Ok(admitted.entry().key.id)
+    })
+}
