@@ -14,7 +14,7 @@ use crate::envelope::CiphertextBlob;
 use crate::envelope::blob::OVERHEAD_BYTES;
 use crate::key::KeyId;
 use crate::table::rows::Batch;
-use crate::table::{Input, Place, TableError};
+use crate::table::{Input, RowPosition, TableError};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -79,9 +79,10 @@ fn look_at(input: &Input<'_>, file: usize, batch: &Batch) -> Result<Census, Tabl
             None => census.without += 1,
             Some(blob) => match group(blob) {
                 Some(group) => *census.groups.entry(group).or_default() += 1,
-                None => census
-                    .findings
-                    .add(Place { file, row: *row }, "no ciphertext blob".to_owned()),
+                None => census.findings.add(
+                    RowPosition { file, row: *row },
+                    "no ciphertext blob".to_owned(),
+                ),
             },
         }
     }

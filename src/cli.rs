@@ -187,11 +187,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
 /// Addresses that override the configuration.
 #[derive(Args)]
 struct Addresses {
-    /// Where AWS clients connect, a loopback address [default: 127.0.0.1:5645]; port 0 takes a free
-    /// one
+    /// Where AWS clients connect: a loopback address, or any with TLS; port 0 takes a free one
+    /// [default: that of the configuration, else 127.0.0.1:5645]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
-    /// Where Prometheus connects, a loopback address [default: 127.0.0.1:5646]
+    /// Where Prometheus connects, a loopback address [default: that of the configuration, else
+    /// 127.0.0.1:5646]
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin_listen: Option<String>,
 }

@@ -29,7 +29,7 @@ mod suggestion;
 mod together;
 
 pub use environment::Environment;
-pub use layers::{Flag, Setting, Source};
+pub use layers::{Flag, Origin, Setting};
 pub use sockets::{OVERFLOW_ID, Socket, SocketMode, SocketPeers};
 
 /// Every setting of a daemon.

@@ -16,14 +16,14 @@ pub mod source;
 pub use id_pattern::{IdPattern, InvalidIdPattern};
 pub use recorded::Recorded;
 pub use remote::Remote;
-pub use source::{Local, Source, Worker};
+pub use source::{Local, Worker, Workers};
 
 use crate::bulk::layout::Layout;
 use crate::bulk::{self, Ending, Folder, Job, JobError, Runtime, rows_per_part};
 use crate::context::EncryptionContext;
 use crate::key::data_key::DataKeyLength;
 use arrow_schema::SchemaRef;
-use part::Parts;
+use part::PartWriter;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -120,12 +120,16 @@ pub fn schema() -> SchemaRef {
 ///
 /// # Errors
 /// [`JobError`]; every part that stands is whole, and the same call resumes the job.
-pub fn run<S: Source>(plan: &Plan, source: &S, runtime: &Runtime<'_>) -> Result<Outcome, JobError> {
+pub fn run<S: Workers>(
+    plan: &Plan,
+    source: &S,
+    runtime: &Runtime<'_>,
+) -> Result<Outcome, JobError> {
     let folder = Folder::open(&plan.out)?;
     let job = Job::begin(&folder, runtime)?;
     let parameters = parameters(plan, source, job.held());
     let outcome = job.perform(parameters, plan.workers, runtime, || {
-        Ok(Parts {
+        Ok(PartWriter {
             plan,
             runtime,
             worker: source.worker()?,
@@ -139,7 +143,7 @@ pub fn run<S: Source>(plan: &Plan, source: &S, runtime: &Runtime<'_>) -> Result<
     Ok(outcome)
 }
 
-fn parameters<S: Source>(plan: &Plan, source: &S, held: Option<&Parameters>) -> Parameters {
+fn parameters<S: Workers>(plan: &Plan, source: &S, held: Option<&Parameters>) -> Parameters {
     let count = plan.count.get();
     let rows_per_part = match (plan.rows_per_part, held) {
         (Some(rows), _) => rows.get(),

@@ -17,7 +17,7 @@ mod part;
 pub mod remote;
 mod standard_input;
 
-pub use binder::{Binder, Recorded, Source};
+pub use binder::{Binder, Binders, Recorded};
 pub use remote::Remote;
 
 use crate::bulk::folder::{INPUT, PLAN};
@@ -25,13 +25,13 @@ use crate::bulk::layout::{Layout, column};
 use crate::bulk::{self, Ending, Folder, Job, JobError, Runtime, rows_per_part};
 use crate::columns::ContextPairs;
 use crate::key::data_key::DataKeyLength;
-use crate::table::file::{File, check_unchanged};
+use crate::table::file::{File, check_finished, check_unchanged};
 use crate::table::part_rows::Table;
 use crate::table::scan::{Question, check_columns};
 use crate::table::walk::Input;
 use crate::table::{self, Format, Location, Object, TableError};
 use arrow_schema::Schema;
-use part::Parts;
+use part::PartWriter;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -165,7 +165,7 @@ const CONSTANT: [&str; 4] = [
 ///
 /// # Errors
 /// [`JobError`]; every part that stands is whole, and the same call resumes the job.
-pub fn run<S: Source>(
+pub fn run<S: Binders>(
     plan: &Plan,
     source: &S,
     input: impl Read,
@@ -175,9 +175,16 @@ pub fn run<S: Source>(
     let job = Job::<Parameters>::begin(&folder, runtime)?;
     let mut parameters = plan.parameters(source.key_arn(), job.held())?;
     let outcome = if job.is_complete() {
-        // Its files may be gone: there is nothing left to do with them.
+        // Its files may be gone: there is nothing left to do with them. Standard input is not
+        // read again.
+        let is_input = |location: &&Location| **location != Location::Input;
+        for location in plan.inputs.iter().filter(is_input) {
+            if let Ok(objects) = location.objects(&plan.runtime) {
+                check_finished(&parameters.files, &objects)?;
+            }
+        }
         job.perform(parameters, plan.workers, runtime, || {
-            Err::<Parts<'_, S::Binder>, _>(JobError::Stopped)
+            Err::<PartWriter<'_, S::Binder>, _>(JobError::Stopped)
         })?
     } else {
         let objects = plan.objects(&folder, job.held(), input)?;
@@ -203,7 +210,7 @@ pub fn run<S: Source>(
             },
         };
         job.perform(parameters, plan.workers, runtime, || {
-            Ok(Parts::new(&shared, source.binder()?))
+            Ok(PartWriter::new(&shared, source.binder()?))
         })?
     };
     if outcome.ending != Ending::Stopped {

@@ -9,20 +9,20 @@ pub mod remote;
 pub mod sealer;
 
 pub use remote::Remote;
-pub use sealer::{Recorded, Sealer, Source};
+pub use sealer::{Recorded, Sealer, Sealers};
 
 use crate::bulk::layout::{Layout, column};
 use crate::bulk::{self, Ending, Folder, Job, JobError, Runtime, rows_per_part};
 use crate::columns::ContextSource;
 use crate::table::fields::Fields;
-use crate::table::file::check_unchanged;
+use crate::table::file::{check_finished, check_unchanged};
 use crate::table::parquet::ParquetRows;
 use crate::table::part_rows::Table;
 use crate::table::plan::FilePlan;
 use crate::table::rows::check_same;
 use crate::table::{self, File, Format, Location, Object, TableError};
 use arrow_schema::{DataType, Schema, SchemaRef};
-use part::{Parts, Shared};
+use part::{PartWriter, Shared};
 use serde::{Deserialize, Serialize};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
@@ -122,7 +122,11 @@ const CONSTANT: [&str; 2] = [column::KEY_ARN, column::KEY_MATERIAL_ID];
 ///
 /// # Errors
 /// [`JobError`]; every part that stands is whole, and the same call resumes the job.
-pub fn run<S: Source>(plan: &Plan, source: &S, runtime: &Runtime<'_>) -> Result<Outcome, JobError> {
+pub fn run<S: Sealers>(
+    plan: &Plan,
+    source: &S,
+    runtime: &Runtime<'_>,
+) -> Result<Outcome, JobError> {
     let folder = Folder::open(&plan.out)?;
     let job = Job::<Parameters>::begin(&folder, runtime)?;
     let mut parameters = plan.parameters(source.key_arn(), job.held());
@@ -130,8 +134,13 @@ pub fn run<S: Source>(plan: &Plan, source: &S, runtime: &Runtime<'_>) -> Result<
         bulk::Parameters::permit(held, &parameters)?;
     }
     let outcome = if job.is_complete() {
+        for location in &plan.inputs {
+            if let Ok(objects) = location.objects(&plan.runtime) {
+                check_finished(&parameters.files, &objects)?;
+            }
+        }
         job.perform(parameters, plan.workers, runtime, || {
-            Err::<Parts<'_, S::Sealer>, _>(JobError::Stopped)
+            Err::<PartWriter<'_, S::Sealer>, _>(JobError::Stopped)
         })?
     } else {
         let objects = objects(&plan.inputs, &plan.runtime)?;
@@ -160,7 +169,7 @@ pub fn run<S: Source>(plan: &Plan, source: &S, runtime: &Runtime<'_>) -> Result<
             },
         };
         job.perform(parameters, plan.workers, runtime, || {
-            Ok(Parts::new(&shared, source.sealer()?))
+            Ok(PartWriter::new(&shared, source.sealer()?))
         })?
     };
     if outcome.ending != Ending::Stopped {

@@ -54,9 +54,9 @@ pub const COLUMNS_MAX: usize = 10_000;
 /// Files of a table at most.
 pub const FILES_MAX: usize = 1 << 20;
 
-/// Where a row is.
+/// The position of a row in a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Place {
+pub struct RowPosition {
     /// The number of its file.
     pub file: usize,
     /// Its number in that file, from 0.

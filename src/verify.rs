@@ -14,9 +14,9 @@ use crate::keystore::Snapshot;
 use crate::rewrap::remote::{batch, next_call};
 use crate::rewrap::sealer::open;
 use crate::stream::Purpose;
-use crate::table::distinct::{Distinct, Fingerprint};
+use crate::table::distinct::{Distinct, Fingerprint, Twins};
 use crate::table::rows::Batch;
-use crate::table::{Input, Place, TableError};
+use crate::table::{Input, RowPosition, TableError};
 use arrow_array::cast::AsArray;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,7 +46,7 @@ pub struct Question<'a> {
 }
 
 /// Who opens blobs.
-pub trait Check: Sync {
+pub trait Checkers: Sync {
     /// What one thread opens with.
     type Checker: Checker;
 
@@ -72,7 +72,7 @@ pub trait Checker: Send {
 /// Keys of the opened store.
 pub struct Store(pub Arc<Snapshot>);
 
-impl Check for Store {
+impl Checkers for Store {
     type Checker = Arc<Snapshot>;
 
     fn checker(&self) -> Result<Arc<Snapshot>, SourceError> {
@@ -96,7 +96,7 @@ impl Checker for Arc<Snapshot> {
 /// A daemon, which opens blobs and shows nobody what is in them.
 pub struct Remote(pub Client);
 
-impl Check for Remote {
+impl Checkers for Remote {
     type Checker = Stream;
 
     fn checker(&self) -> Result<Stream, SourceError> {
@@ -133,7 +133,7 @@ impl Checker for Stream {
 ///
 /// # Errors
 /// [`JobError`], when it cannot be read, or when nothing can be opened.
-pub fn verify<C: Check>(
+pub fn verify<C: Checkers>(
     input: &Input<'_>,
     question: &Question<'_>,
     check: &C,
@@ -171,29 +171,36 @@ pub fn verify<C: Check>(
     if let Some(error) = refused.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error.into());
     }
-    walked?;
     let mut report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
+    match walked {
+        Err(TableError::Stopped) => {
+            return Err(JobError::Unfinished {
+                rows: report.rows,
+                findings: report.findings.count,
+            });
+        }
+        walked => drop(walked?),
+    }
     let (nonces, ids) = input.on_threads(|| {
         Ok((
             nonces.twins(FINDINGS_KEPT_MAX)?,
             ids.twins(FINDINGS_KEPT_MAX)?,
         ))
     })?;
-    let nonces = nonces
-        .into_iter()
-        .map(|twins| (twins, "its blob is that of"));
-    let ids = ids.into_iter().map(|twins| (twins, "its id is that of"));
-    let twins = nonces.chain(ids);
-    for (twins, what) in twins {
-        let name = &input.objects[twins.first.file].name;
-        let reason = format!("{what} {name}, row {}", twins.first.row);
-        report.findings.add(twins.later, reason);
+    for ((count, twins), what) in [(nonces, "its blob is that of"), (ids, "its id is that of")] {
+        // All count, and the first of them are named.
+        report.findings.count += count.saturating_sub(twins.len() as u64);
+        for Twins { later, first } in twins {
+            let name = &input.objects[first.file].name;
+            let reason = format!("{what} {name}, row {}", first.row);
+            report.findings.add(later, reason);
+        }
     }
     report.findings.kept.sort();
     Ok(report)
 }
 
-struct Verification<'a, C: Check> {
+struct Verification<'a, C: Checkers> {
     input: &'a Input<'a>,
     question: &'a Question<'a>,
     check: &'a C,
@@ -206,7 +213,7 @@ struct Verification<'a, C: Check> {
     ids: Distinct,
 }
 
-impl<C: Check> Verification<'_, C> {
+impl<C: Checkers> Verification<'_, C> {
     fn look_at(&self, file: usize, batch: &Batch) -> Result<(), TableError> {
         let blobs = blobs(self.input, file, batch)?;
         let unusable = |reason: String| TableError::Column {
@@ -220,7 +227,7 @@ impl<C: Check> Verification<'_, C> {
         };
         let (mut places, mut to_open, mut nonces) = (Vec::new(), Vec::new(), Vec::new());
         for (at, row) in batch.numbers.iter().enumerate() {
-            let place = Place { file, row: *row };
+            let place = RowPosition { file, row: *row };
             let context = contexts.of(at);
             match (blobs.get(at), context) {
                 (None, _) => report.findings.add(place, "its blob is null".to_owned()),
@@ -243,7 +250,7 @@ impl<C: Check> Verification<'_, C> {
                 ids.ok_or_else(|| unusable(format!("there is no column {id_column:?} of text")))?;
             let rows = batch.numbers.iter().enumerate();
             let entries = rows.map(|(at, row)| {
-                let place = Place { file, row: *row };
+                let place = RowPosition { file, row: *row };
                 self.hash
                     .of(ids.text(at).unwrap_or_default().as_bytes(), place)
             });

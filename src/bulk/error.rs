@@ -17,6 +17,9 @@ pub enum JobError {
     /// The folder holds something else.
     #[error("{} is not part of a job that can be resumed; choose a new or empty folder for --out", .0.display())]
     ForeignFile(PathBuf),
+    /// The name of the folder is that of a file.
+    #[error("--out {} is a file; name a folder", .0.display())]
+    OutIsFile(PathBuf),
     /// Every user may replace the folder's files.
     #[error("every user of this machine may write the folder {}, mode {mode:04o}, and replace its files: take that from them (chmod o-w), or choose another --out", path.display())]
     OpenFolder {
@@ -106,8 +109,16 @@ pub enum JobError {
         message: String,
     },
     /// Told to stop before the first part was begun.
-    #[error("stopped before the first part; the same command begins again")]
+    #[error("stopped before anything was written; the same command begins again")]
     Stopped,
+    /// Told to stop before a table was looked at to its end.
+    #[error("stopped after {rows} rows, {findings} findings so far: the rest was not looked at")]
+    Unfinished {
+        /// Rows that were looked at.
+        rows: u64,
+        /// What was found in them.
+        findings: u64,
+    },
     /// No threads.
     #[error("cannot start the job's threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),

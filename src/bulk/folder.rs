@@ -48,6 +48,9 @@ impl Folder {
     /// [`JobError::FolderInUse`], [`JobError::ForeignFile`], [`JobError::OpenFolder`], or what the
     /// file system says.
     pub fn open(path: &Path) -> Result<Self, JobError> {
+        if path.is_file() {
+            return Err(JobError::OutIsFile(path.to_owned()));
+        }
         let made = DirBuilder::new()
             .recursive(true)
             .mode(FOLDER_MODE)

@@ -14,7 +14,11 @@ pub trait PartMaker<P> {
     ///
     /// # Errors
     /// [`JobError`]; nothing of the part is left.
-    fn write(&mut self, task: &Task, ledger: &Ledger<'_, P>) -> Result<Option<Written>, JobError>;
+    fn write(
+        &mut self,
+        task: &Task,
+        ledger: &Ledger<'_, P>,
+    ) -> Result<Option<FinishedPart>, JobError>;
 }
 
 /// The part that a worker writes.
@@ -32,7 +36,7 @@ pub struct Task {
 
 /// A part that stands.
 #[derive(Debug)]
-pub struct Written {
+pub struct FinishedPart {
     /// Its file.
     pub finished: Finished,
     /// The generation of material that its rows are under.
@@ -107,8 +111,8 @@ impl<'a, P: Parameters> Ledger<'a, P> {
         })
     }
 
-    fn end(&self, task: &Task, written: Written) -> Result<u64, JobError> {
-        let Written {
+    fn end(&self, task: &Task, written: FinishedPart) -> Result<u64, JobError> {
+        let FinishedPart {
             finished: Finished { bytes, sha256 },
             key_material_id,
         } = written;

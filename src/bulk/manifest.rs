@@ -192,14 +192,14 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-    struct Asked {
+    struct TestParameters {
         key: String,
         key_arn: String,
         count: u64,
         rows_per_part: u64,
     }
 
-    impl Parameters for Asked {
+    impl Parameters for TestParameters {
         const FORMAT: &'static str = "test/1";
 
         fn count(&self) -> u64 {
@@ -230,8 +230,8 @@ mod tests {
         }
     }
 
-    fn parameters() -> Asked {
-        Asked {
+    fn parameters() -> TestParameters {
+        TestParameters {
             key: "alias/a".to_owned(),
             key_arn: "arn:a".to_owned(),
             count: 25,
@@ -266,7 +266,7 @@ mod tests {
     fn a_manifest_that_cannot_be_true_is_not_sound() {
         let mut sound = Manifest::new("r".to_owned(), parameters());
         sound.add(part(0, 10));
-        let changes: [fn(&mut Manifest<Asked>); 6] = [
+        let changes: [fn(&mut Manifest<TestParameters>); 6] = [
             |manifest| manifest.complete = true,
             |manifest| manifest.rows = 9,
             |manifest| manifest.parts[0].rows = 9,
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn every_parameter_decides_whether_a_run_may_be_resumed() {
-        type Change = (&'static str, fn(&mut Asked));
+        type Change = (&'static str, fn(&mut TestParameters));
         let changes: [Change; 3] = [
             ("--key", |asked| asked.key_arn = "arn:b".to_owned()),
             ("--count", |asked| asked.count = 26),

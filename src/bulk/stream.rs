@@ -158,7 +158,7 @@ pub fn blobs(
         };
         let blobs = column(client, batch, "ciphertext_blob")?.as_binary_opt::<i32>();
         let blobs = blobs.ok_or_else(|| without("ciphertext_blob"))?;
-        let wanted = Wanted::of(&of_batch, bytes);
+        let wanted = ExpectedBlobs::of(&of_batch, bytes);
         let mut wanted = wanted.ok_or_else(|| without("an ARN of a key"))?;
         for blob in blobs {
             let blob = blob.unwrap_or_default();
@@ -173,13 +173,13 @@ pub fn blobs(
 }
 
 /// What every blob of an answer has in common.
-struct Wanted {
+struct ExpectedBlobs {
     key_id: KeyId,
     bytes: Option<usize>,
     header: Option<BlobHeader>,
 }
 
-impl Wanted {
+impl ExpectedBlobs {
     fn of(key: &KeyIdentity, bytes: Option<usize>) -> Option<Self> {
         let arn = Arn::split(&key.arn)?;
         Some(Self {

@@ -1,6 +1,6 @@
 //! Rows that something is wrong with: all are counted, the first few are kept.
 
-use crate::table::{Object, Place};
+use crate::table::{Object, RowPosition};
 
 /// Findings that are kept at most; the rest is counted.
 pub const FINDINGS_KEPT_MAX: usize = 1000;
@@ -9,7 +9,7 @@ pub const FINDINGS_KEPT_MAX: usize = 1000;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
     /// Where it is.
-    pub place: Place,
+    pub place: RowPosition,
     /// What is wrong.
     pub reason: String,
 }
@@ -35,7 +35,7 @@ pub struct Findings {
 
 impl Findings {
     /// Adds one.
-    pub fn add(&mut self, place: Place, reason: String) {
+    pub fn add(&mut self, place: RowPosition, reason: String) {
         self.count += 1;
         if self.kept.len() < FINDINGS_KEPT_MAX {
             self.kept.push(Finding { place, reason });

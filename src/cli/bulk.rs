@@ -62,11 +62,23 @@ pub(super) struct PartArguments {
     #[arg(long, value_name = "DIR")]
     pub(super) out: PathBuf,
     /// Rows of a part [default: enough to keep every worker busy, at most 1048576]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub(super) rows_per_part: Option<NonZeroU64>,
     /// Parts written at the same time [default: one for each core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = threads)]
     pub(super) workers: Option<NonZeroUsize>,
+}
+
+/// A number of rows.
+pub(super) fn count(text: &str) -> Result<NonZeroU64, &'static str> {
+    let refused = "it is a whole number from 1 on, in digits, such as 1000000";
+    text.parse().map_err(|_| refused)
+}
+
+/// A number of threads.
+pub(super) fn threads(text: &str) -> Result<NonZeroUsize, &'static str> {
+    let refused = "it is a whole number from 1 on, in digits, such as 8";
+    text.parse().map_err(|_| refused)
 }
 
 fn length(text: &str) -> Result<DataKeyLength, String> {

@@ -17,7 +17,7 @@ const SHOWN_MAX: usize = 20;
 
 #[derive(Args)]
 #[command(after_help = "\
-What headers say is counted; nothing is opened, and neither a store nor a daemon is needed. The blobs are in the column ciphertext_blob. Status 1 if some row has bytes there that are no blob.
+What headers say is counted; nothing is opened, and neither a store nor a daemon is needed. The blobs are in the column ciphertext_blob. Status 1 if some row has bytes there that are not a blob, 2 if the table cannot be read.
 
 Examples:
   keymill census provisioned
@@ -27,7 +27,7 @@ pub(super) struct Arguments {
     #[arg(value_name = "INPUT", required = true)]
     inputs: Vec<Location>,
     /// Threads [default: one for each core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = bulk::threads)]
     workers: Option<NonZeroUsize>,
     /// Print JSON
     #[arg(long)]

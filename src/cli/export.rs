@@ -30,7 +30,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "KEY")]
     key: String,
     /// Rows in all
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = bulk::count)]
     count: NonZeroU64,
     #[command(flatten)]
     parts: PartArguments,

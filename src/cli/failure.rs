@@ -160,7 +160,9 @@ impl From<JobError> for Failure {
                 Self::unavailable(error)
             }
             JobError::Source(SourceError::Untrusted { .. }) => Self::configuration(error),
-            JobError::Stopped => Self::new(Status::Interrupted, error),
+            JobError::Stopped | JobError::Unfinished { .. } => {
+                Self::new(Status::Interrupted, error)
+            }
             // It may have the words of a server in it, or of a table.
             _ => Self::failed(terminal::shown(&error.to_string())),
         }

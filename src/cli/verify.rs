@@ -12,7 +12,7 @@ use crate::crypto::entropy::Entropy;
 use crate::rewrap;
 use crate::table::reader::schema;
 use crate::table::{Format, Input, Location, Object};
-use crate::verify::{self, Check, Question, Remote, Report, Store};
+use crate::verify::{self, Checkers, Question, Remote, Report, Store};
 use clap::Args;
 use serde_json::json;
 use std::num::NonZeroUsize;
@@ -21,7 +21,7 @@ use std::num::NonZeroUsize;
 #[command(after_help = "\
 Every blob is opened under its row's context, and none may be there twice, in whichever file; no key is shown. What must pass before a generation is removed. Contexts are the maps of
 the column encryption_context, as export and provision write them, unless --context names columns. Through a daemon the caller needs kms:Decrypt, and is sent no plaintext.
-What does not fit into memory is for a moment in TMPDIR, 24 bytes for a row. Status 1 if anything was found.
+What does not fit into memory is for a moment in TMPDIR, 24 bytes for a row. Status 1 if anything was found, 2 if the table could not be looked at.
 
 Examples:
   keymill verify provisioned --dir keymill-dev
@@ -38,7 +38,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "COLUMN")]
     id_column: Option<String>,
     /// Threads [default: one for each core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = bulk::threads)]
     workers: Option<NonZeroUsize>,
     /// Print JSON
     #[arg(long)]
@@ -82,7 +82,7 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
 }
 
 impl Arguments {
-    fn perform<C: Check>(
+    fn perform<C: Checkers>(
         &self,
         runner: &JobRunner,
         check: &C,

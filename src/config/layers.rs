@@ -13,12 +13,12 @@ pub struct Setting {
     /// The value.
     pub value: Value,
     /// Where the setting came from.
-    pub source: Source,
+    pub source: Origin,
 }
 
 /// Where a setting came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum Origin {
     /// The built-in default.
     Default,
     /// This file.
@@ -29,7 +29,7 @@ pub enum Source {
     Flag(&'static str),
 }
 
-impl Source {
+impl Origin {
     /// `default`, `file`, `environment` or `flag`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -42,7 +42,7 @@ impl Source {
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for Origin {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => out.write_str("default"),
@@ -79,7 +79,7 @@ impl Layers {
         for (key, value) in leaves(defaults) {
             // An empty map of principals is not a setting.
             if !value.is_table() {
-                let source = Source::Default;
+                let source = Origin::Default;
                 layers.settings.insert(key, Setting { value, source });
             }
         }
@@ -91,7 +91,7 @@ impl Layers {
         match text.parse::<Table>() {
             Ok(table) => {
                 for (key, value) in leaves(table) {
-                    self.put(&key, value, Source::File(place.clone()));
+                    self.put(&key, value, Origin::File(place.clone()));
                 }
             }
             Err(error) => {
@@ -109,7 +109,7 @@ impl Layers {
             // A variable without a section that is not a key, nor nearly one, is therefore
             // ignored.
             if key.contains('.') || keys::allowed(&key).is_some() {
-                self.put_text(&key, text, Source::Environment(name.to_owned()));
+                self.put_text(&key, text, Origin::Environment(name.to_owned()));
             } else if name != Environment::ENDPOINT
                 && let Some(meant) = suggestion::variable(&key)
             {
@@ -122,11 +122,11 @@ impl Layers {
 
     pub(super) fn add_flags(&mut self, flags: &[Flag]) {
         for flag in flags {
-            self.put_text(flag.key, &flag.value, Source::Flag(flag.name));
+            self.put_text(flag.key, &flag.value, Origin::Flag(flag.name));
         }
     }
 
-    fn put_text(&mut self, key: &str, text: &str, source: Source) {
+    fn put_text(&mut self, key: &str, text: &str, source: Origin) {
         let value = match keys::allowed(key) {
             Some(allowed) => allowed.value(text),
             None => Value::String(text.to_owned()),
@@ -134,7 +134,7 @@ impl Layers {
         self.put(key, value, source);
     }
 
-    fn put(&mut self, key: &str, value: Value, source: Source) {
+    fn put(&mut self, key: &str, value: Value, source: Origin) {
         let is_section = value.is_table() && self.is_section(key);
         if keys::allowed(key).is_some() || keys::entry(key).is_some() {
             self.settings
@@ -226,7 +226,7 @@ impl Layers {
             }
             self.settings.entry(key("mode")).or_insert_with(|| Setting {
                 value: Value::String(SocketMode::DEFAULT.to_string()),
-                source: Source::Default,
+                source: Origin::Default,
             });
         }
     }
@@ -235,7 +235,7 @@ impl Layers {
     pub(super) fn refuse(&mut self, key: &str, problem: &str) {
         let (place, value) = match self.settings.get(key) {
             Some(setting) => (setting.source.to_string(), format!(" = {}", setting.value)),
-            None => (Source::Default.to_string(), String::new()),
+            None => (Origin::Default.to_string(), String::new()),
         };
         let problem = format!("{key}{value}: {problem}");
         self.mistakes.push(Mistake { place, problem });
@@ -247,8 +247,8 @@ impl Layers {
             .into_iter()
             .filter_map(|key| self.settings.get(key));
         let mut sources = set.map(|setting| &setting.source);
-        let source = sources.find(|source| **source != Source::Default);
-        let place = source.unwrap_or(&Source::Default).to_string();
+        let source = sources.find(|source| **source != Origin::Default);
+        let place = source.unwrap_or(&Origin::Default).to_string();
         let shown = |key: &str| match self.settings.get(key) {
             Some(setting) => format!("{key} = {}", setting.value),
             None => key.to_owned(),

@@ -29,7 +29,7 @@ fn the_manual_is_the_defaults() {
         let setting = &manual.settings[key];
         assert_eq!(
             setting.source,
-            Source::File(FILE.to_owned()),
+            Origin::File(FILE.to_owned()),
             "{key} is missing"
         );
         assert_eq!(setting.value, defaults.settings[key].value, "{key}");

@@ -1,7 +1,7 @@
 //! How a worker of an export writes a part.
 
 use crate::bulk::layout::{Layout, column};
-use crate::bulk::ledger::Written;
+use crate::bulk::ledger::FinishedPart;
 use crate::bulk::parquet::{BATCH_ROWS, Constants, PartEncoder};
 use crate::bulk::{JobError, Ledger, PartMaker, Runtime, Task, footer};
 use crate::export::rows::Rows;
@@ -27,7 +27,7 @@ const CONSTANT: [&str; 4] = [
 ];
 
 /// One worker's way through the parts.
-pub(super) struct Parts<'a, W> {
+pub(super) struct PartWriter<'a, W> {
     pub(super) plan: &'a Plan,
     pub(super) runtime: &'a Runtime<'a>,
     pub(super) worker: W,
@@ -35,12 +35,12 @@ pub(super) struct Parts<'a, W> {
     pub(super) rows: Rows,
 }
 
-impl<W: Worker> PartMaker<Parameters> for Parts<'_, W> {
+impl<W: Worker> PartMaker<Parameters> for PartWriter<'_, W> {
     fn write(
         &mut self,
         task: &Task,
         ledger: &Ledger<'_, Parameters>,
-    ) -> Result<Option<Written>, JobError> {
+    ) -> Result<Option<FinishedPart>, JobError> {
         let key = self.worker.begin(task.rows)?;
         let (run, parameters) = ledger.begin(&key)?;
         let constants = Constants {
@@ -81,7 +81,7 @@ impl<W: Worker> PartMaker<Parameters> for Parts<'_, W> {
             self.runtime.progress.advance(count);
         }
         self.worker.end()?;
-        Ok(Some(Written {
+        Ok(Some(FinishedPart {
             finished: folder.finish(out.finish().map_err(encode)?)?,
             key_material_id,
         }))

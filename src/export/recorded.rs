@@ -3,7 +3,7 @@
 use crate::audit::RowsDigest;
 use crate::bulk::minting::Recorder;
 use crate::bulk::{KeyIdentity, SourceError};
-use crate::export::source::{Local, LocalWorker, Source, Worker};
+use crate::export::source::{Local, LocalWorker, Worker, Workers};
 use crate::keystore::KeyEntry;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub struct Recorded {
     pub recorder: Recorder,
 }
 
-impl Source for Recorded {
+impl Workers for Recorded {
     type Worker = RecordedWorker;
 
     fn key_arn(&self) -> Option<&str> {

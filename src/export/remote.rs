@@ -6,7 +6,7 @@ use crate::bulk::{Client, KeyIdentity, SourceError};
 use crate::context::EncryptionContext;
 use crate::envelope::BlobHeader;
 use crate::envelope::blob::{CiphertextBlob, OVERHEAD_BYTES};
-use crate::export::source::{Source, Worker};
+use crate::export::source::{Worker, Workers};
 use crate::key::KeyId;
 use crate::key::arn::Arn;
 use crate::key::data_key::DataKeyLength;
@@ -30,7 +30,7 @@ pub struct Remote {
     pub context: EncryptionContext,
 }
 
-impl Source for Remote {
+impl Workers for Remote {
     type Worker = RemoteWorker;
 
     fn key_arn(&self) -> Option<&str> {

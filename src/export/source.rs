@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A supply of blobs under one key, of one length, bound to one context.
-pub trait Source: Sync {
+pub trait Workers: Sync {
     /// What one thread draws from.
     type Worker: Worker;
 
@@ -62,7 +62,7 @@ pub struct Local {
     pub clone_word: Arc<CloneWord>,
 }
 
-impl Source for Local {
+impl Workers for Local {
     type Worker = LocalWorker;
 
     fn key_arn(&self) -> Option<&str> {

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A supply of binders for one job.
-pub trait Source: Sync {
+pub trait Binders: Sync {
     /// What one thread binds with.
     type Binder: Binder;
 
@@ -99,7 +99,7 @@ pub struct Recorded {
     pub recorder: Recorder,
 }
 
-impl Source for Recorded {
+impl Binders for Recorded {
     type Binder = RecordedBinder;
 
     fn key_arn(&self) -> Option<&str> {

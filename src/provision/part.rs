@@ -1,7 +1,7 @@
 //! How a worker writes a part.
 
 use crate::bulk::layout::{self, ContextsBuilder, Layout, column};
-use crate::bulk::ledger::Written;
+use crate::bulk::ledger::FinishedPart;
 use crate::bulk::manifest::SOFTWARE;
 use crate::bulk::parquet::{Constants, PartEncoder};
 use crate::bulk::{JobError, KeyIdentity, Ledger, PartMaker, Runtime, SourceError, Task, footer};
@@ -27,13 +27,13 @@ pub(super) struct Shared<'a> {
 }
 
 /// One worker's way through the parts.
-pub(super) struct Parts<'a, B> {
+pub(super) struct PartWriter<'a, B> {
     shared: &'a Shared<'a>,
     binder: B,
     encoder: Option<PartEncoder>,
 }
 
-impl<'a, B: Binder> Parts<'a, B> {
+impl<'a, B: Binder> PartWriter<'a, B> {
     pub(super) fn new(shared: &'a Shared<'a>, binder: B) -> Self {
         Self {
             shared,
@@ -136,12 +136,12 @@ struct Bound {
     blobs: Vec<u8>,
 }
 
-impl<B: Binder> PartMaker<Parameters> for Parts<'_, B> {
+impl<B: Binder> PartMaker<Parameters> for PartWriter<'_, B> {
     fn write(
         &mut self,
         task: &Task,
         ledger: &Ledger<'_, Parameters>,
-    ) -> Result<Option<Written>, JobError> {
+    ) -> Result<Option<FinishedPart>, JobError> {
         let mut reader = PartRows::new(&self.shared.table, task.first_row, task.rows)?;
         self.binder.begin(task.rows)?;
         let folder = ledger.folder();
@@ -187,7 +187,7 @@ impl<B: Binder> PartMaker<Parameters> for Parts<'_, B> {
         self.binder.end()?;
         let finished = folder.finish(out.finish().map_err(encode)?)?;
         self.encoder = Some(encoder);
-        Ok(Some(Written {
+        Ok(Some(FinishedPart {
             finished,
             key_material_id: key.material_id,
         }))

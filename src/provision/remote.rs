@@ -8,7 +8,7 @@ use crate::bulk::{Client, KeyIdentity, SourceError};
 use crate::columns::{ContextPairs, Texts};
 use crate::envelope::blob_bytes;
 use crate::key::data_key::DataKeyLength;
-use crate::provision::binder::{BindError, Binder, Contexts, Source};
+use crate::provision::binder::{BindError, Binder, Binders, Contexts};
 use crate::stream::Purpose;
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_schema::ArrowError;
@@ -28,7 +28,7 @@ pub struct Remote {
     pub pairs: ContextPairs,
 }
 
-impl Source for Remote {
+impl Binders for Remote {
     type Binder = RemoteBinder;
 
     fn key_arn(&self) -> Option<&str> {

@@ -1,7 +1,7 @@
 //! How a worker writes a part.
 
 use crate::bulk::layout::{self, ContextsBuilder, Layout, column};
-use crate::bulk::ledger::Written;
+use crate::bulk::ledger::FinishedPart;
 use crate::bulk::manifest::SOFTWARE;
 use crate::bulk::parquet::{Constants, PartEncoder};
 use crate::bulk::{JobError, KeyIdentity, Ledger, PartMaker, Runtime, SourceError, Task, footer};
@@ -28,7 +28,7 @@ pub(super) struct Shared<'a> {
 }
 
 /// One worker's way through the parts.
-pub(super) struct Parts<'a, S> {
+pub(super) struct PartWriter<'a, S> {
     shared: &'a Shared<'a>,
     sealer: S,
     encoder: Option<PartEncoder>,
@@ -40,7 +40,7 @@ struct Sealed {
     columns: Vec<ArrayRef>,
 }
 
-impl<'a, S: Sealer> Parts<'a, S> {
+impl<'a, S: Sealer> PartWriter<'a, S> {
     pub(super) fn new(shared: &'a Shared<'a>, sealer: S) -> Self {
         Self {
             shared,
@@ -112,12 +112,12 @@ impl<'a, S: Sealer> Parts<'a, S> {
     }
 }
 
-impl<S: Sealer> PartMaker<Parameters> for Parts<'_, S> {
+impl<S: Sealer> PartMaker<Parameters> for PartWriter<'_, S> {
     fn write(
         &mut self,
         task: &Task,
         ledger: &Ledger<'_, Parameters>,
-    ) -> Result<Option<Written>, JobError> {
+    ) -> Result<Option<FinishedPart>, JobError> {
         let mut reader = PartRows::new(&self.shared.table, task.first_row, task.rows)?;
         self.sealer.begin(task.rows);
         let folder = ledger.folder();
@@ -168,7 +168,7 @@ impl<S: Sealer> PartMaker<Parameters> for Parts<'_, S> {
         self.sealer.end()?;
         let finished = folder.finish(out.finish().map_err(encode)?)?;
         self.encoder = Some(encoder);
-        Ok(Some(Written {
+        Ok(Some(FinishedPart {
             finished,
             key_material_id: key.material_id,
         }))

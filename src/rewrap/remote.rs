@@ -8,7 +8,7 @@ use crate::bulk::stream::{self, CALL_BYTES_MAX, CALL_ROWS_MAX, Stream, encoded};
 use crate::bulk::{Client, KeyIdentity, SourceError};
 use crate::context::EncryptionContext;
 use crate::envelope::blob::{OVERHEAD_BYTES, PLAINTEXT_BYTES_MAX};
-use crate::rewrap::sealer::{Row, SealError, Sealer, Source};
+use crate::rewrap::sealer::{Row, SealError, Sealer, Sealers};
 use crate::stream::Purpose;
 use arrow_array::builder::BinaryBuilder;
 use arrow_array::{ArrayRef, BinaryArray, RecordBatch};
@@ -30,7 +30,7 @@ pub struct Remote {
     pub has_new_context: bool,
 }
 
-impl Source for Remote {
+impl Sealers for Remote {
     type Sealer = RemoteSealer;
 
     fn key_arn(&self) -> Option<&str> {

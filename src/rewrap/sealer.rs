@@ -11,7 +11,7 @@ use arrow_array::builder::BinaryBuilder;
 use std::sync::Arc;
 
 /// A supply of sealers for one job.
-pub trait Source: Sync {
+pub trait Sealers: Sync {
     /// What one thread seals with.
     type Sealer: Sealer;
 
@@ -97,7 +97,7 @@ pub struct Recorded {
     pub recorder: Recorder,
 }
 
-impl Source for Recorded {
+impl Sealers for Recorded {
     type Sealer = RecordedSealer;
 
     fn key_arn(&self) -> Option<&str> {

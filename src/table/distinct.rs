@@ -7,13 +7,14 @@
 //! and compared by itself, several at once.
 
 use crate::file::open;
-use crate::table::{Place, TableError};
+use crate::table::{RowPosition, TableError};
 use rayon::prelude::*;
 use std::collections::hash_map::RandomState;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes of the entries that are held in memory.
@@ -45,7 +46,7 @@ impl Default for Fingerprint {
 impl Fingerprint {
     /// The entry of a row.
     #[must_use]
-    pub fn of(&self, bytes: &[u8], place: Place) -> Entry {
+    pub fn of(&self, bytes: &[u8], place: RowPosition) -> Entry {
         let half = |state: &RandomState| {
             let mut hasher = state.build_hasher();
             hasher.write(bytes);
@@ -60,9 +61,9 @@ impl Fingerprint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Twins {
     /// The row that is one too many.
-    pub later: Place,
+    pub later: RowPosition,
     /// The first that has the same.
-    pub first: Place,
+    pub first: RowPosition,
 }
 
 /// Entries of many rows.
@@ -129,11 +130,12 @@ impl Distinct {
         Ok(())
     }
 
-    /// Every row that has the same as an earlier one, `max` of them at most and one more, in order.
+    /// How many rows have the same as an earlier one, and `max` of them at most and one more, in
+    /// order.
     ///
     /// # Errors
     /// When what did not fit into memory cannot be read.
-    pub fn twins(self, max: usize) -> Result<Vec<Twins>, TableError> {
+    pub fn twins(self, max: usize) -> Result<(u64, Vec<Twins>), TableError> {
         let path = self.path;
         let Held {
             mut buckets, spill, ..
@@ -141,6 +143,7 @@ impl Distinct {
             .held
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
+        let count = AtomicU64::new(0);
         let found: Mutex<Vec<Twins>> = Mutex::default();
         buckets
             .par_iter_mut()
@@ -155,6 +158,7 @@ impl Distinct {
                 for entry in entries {
                     match first {
                         Some(first) if first[..2] == entry[..2] => {
+                            count.fetch_add(1, Ordering::Relaxed);
                             let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
                             if found.len() <= max {
                                 found.push(Twins {
@@ -171,12 +175,12 @@ impl Distinct {
             .map_err(|error: std::io::Error| TableError::kept("read", &path, error))?;
         let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
         found.sort_unstable();
-        Ok(found)
+        Ok((count.into_inner(), found))
     }
 }
 
-fn place(at: u64) -> Place {
-    Place {
+fn place(at: u64) -> RowPosition {
+    RowPosition {
         file: usize::try_from(at >> ROW_BITS).unwrap_or(usize::MAX),
         row: at & ((1 << ROW_BITS) - 1),
     }
@@ -231,11 +235,15 @@ impl Spill {
 mod tests {
     use super::*;
 
-    fn at(file: usize, row: u64) -> Place {
-        Place { file, row }
+    fn at(file: usize, row: u64) -> RowPosition {
+        RowPosition { file, row }
     }
 
-    fn twins(texts: &[(&str, Place)], spills: bool, max: usize) -> Vec<(Place, Place)> {
+    fn twins(
+        texts: &[(&str, RowPosition)],
+        spills: bool,
+        max: usize,
+    ) -> Vec<(RowPosition, RowPosition)> {
         let folder = tempfile::tempdir().unwrap();
         let (distinct, hash) = (
             Distinct::new(folder.path().join("spill")),
@@ -250,7 +258,7 @@ mod tests {
                 assert!(!path.exists(), "it has no name");
             }
         }
-        let found = distinct.twins(max).unwrap();
+        let (_, found) = distinct.twins(max).unwrap();
         found
             .iter()
             .map(|twins| (twins.later, twins.first))
@@ -288,7 +296,8 @@ mod tests {
                 .add(&[hash.of(text.as_bytes(), at(0, number))])
                 .unwrap();
         }
-        let found = distinct.twins(10).unwrap();
+        let (count, found) = distinct.twins(10).unwrap();
+        assert!(count >= found.len() as u64);
         let only = Twins {
             later: at(0, 99_999),
             first: at(0, 0),

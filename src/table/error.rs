@@ -52,6 +52,11 @@ pub enum TableError {
         "{0} has changed since this job began: a job is resumed with the files that it began with; choose another --out"
     )]
     Changed(String),
+    /// It has changed since a job that has finished.
+    #[error(
+        "nothing done: this job has finished, and {0} is not as it was then; choose another --out for other rows"
+    )]
+    ChangedAfter(String),
     /// Its columns are not those of the first file.
     #[error("{name}: {reason}; every file of a job has the same columns, those of {first}")]
     Columns {

@@ -36,6 +36,19 @@ pub fn check_unchanged(before: &[File], now: &[File]) -> Result<(), TableError> 
     }
 }
 
+/// Refuses files that a finished job has not read as they are now; those that are gone by now are
+/// not missed.
+///
+/// # Errors
+/// [`TableError::ChangedAfter`] with the name of the first.
+pub fn check_finished(before: &[File], now: &[Object]) -> Result<(), TableError> {
+    let mut now = now.iter().map(File::from);
+    match now.find(|file| !before.contains(file)) {
+        Some(other) => Err(TableError::ChangedAfter(other.name)),
+        None => Ok(()),
+    }
+}
+
 /// The name of the first file that is not as it was.
 fn first_difference(before: &[File], now: &[File]) -> Option<String> {
     let differs = before.iter().zip(now).find(|(before, now)| before != now);

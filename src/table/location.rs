@@ -1,6 +1,6 @@
 //! What a user calls a table: a file, a folder, a pattern, `s3://…`, or standard input.
 
-use crate::table::object::{self, Object, Source};
+use crate::table::object::{self, Object, Storage};
 use crate::table::same_host::SameHost;
 use crate::table::{FILES_MAX, Format, TableError};
 use futures_util::TryStreamExt;
@@ -119,7 +119,7 @@ fn of_file(path: &Path, name: String, metadata: &Metadata) -> Object {
         name,
         length: metadata.len(),
         version: object::version(metadata),
-        source: Source::File(path.to_owned()),
+        source: Storage::File(path.to_owned()),
     }
 }
 
@@ -205,7 +205,7 @@ async fn s3(bucket: &str, key: &str, runtime: &Handle) -> Result<Vec<Object>, Ta
             .e_tag
             .clone()
             .unwrap_or_else(|| meta.last_modified.timestamp_micros().to_string()),
-        source: Source::Store {
+        source: Storage::Store {
             store: Arc::clone(&store),
             path: meta.location,
             tag: meta.e_tag,

@@ -32,7 +32,7 @@ pub struct Object {
     /// What changes when it is written anew.
     pub version: String,
     /// Where its bytes are.
-    pub source: Source,
+    pub source: Storage,
 }
 
 /// What changes when a local file is written anew: when that was.
@@ -43,7 +43,7 @@ pub fn version(metadata: &Metadata) -> String {
 
 /// Where an object's bytes are.
 #[derive(Clone)]
-pub enum Source {
+pub enum Storage {
     /// In a local file.
     File(PathBuf),
     /// In an object store.
@@ -76,7 +76,7 @@ impl Object {
     /// [`TableError::Io`], or [`TableError::Changed`].
     pub fn open(&self) -> Result<Opened, TableError> {
         let bytes = match &self.source {
-            Source::File(path) => {
+            Storage::File(path) => {
                 let io = |error| TableError::io(&self.name, error);
                 let file = open::named(path).map_err(io)?;
                 let metadata = file.metadata().map_err(io)?;
@@ -85,7 +85,7 @@ impl Object {
                 }
                 Readable::File(file)
             }
-            Source::Store { .. } => Readable::Store(Mutex::default()),
+            Storage::Store { .. } => Readable::Store(Mutex::default()),
         };
         Ok(Opened(Arc::new(Inner {
             object: self.clone(),
@@ -148,7 +148,7 @@ impl Opened {
             return Ok(block.1);
         }
         let Object { length, source, .. } = &self.0.object;
-        let Source::Store {
+        let Storage::Store {
             store,
             path,
             tag,

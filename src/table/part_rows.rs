@@ -2,7 +2,7 @@
 
 use crate::table::reader;
 use crate::table::rows::{Batch, Columns, Rows};
-use crate::table::{Format, Object, Place, Plan, TableError};
+use crate::table::{Format, Object, Plan, RowPosition, TableError};
 use arrow_array::BooleanArray;
 use arrow_schema::SchemaRef;
 use arrow_select::filter::filter_record_batch;
@@ -35,7 +35,7 @@ impl<'a> PartRows<'a> {
     /// [`TableError`].
     pub fn new(table: &'a Table<'a>, first_row: u64, count: u64) -> Result<Self, TableError> {
         let place = table.plan.place(first_row);
-        let Place { file, row } = place.ok_or_else(|| changed(table, 0))?;
+        let RowPosition { file, row } = place.ok_or_else(|| changed(table, 0))?;
         Ok(Self {
             table,
             file,

@@ -4,7 +4,7 @@
 use crate::file::open;
 use crate::table::fields::Fields;
 use crate::table::rows::{CHECKPOINT_ROWS, Start};
-use crate::table::{Place, TableError};
+use crate::table::{RowPosition, TableError};
 use serde::{Deserialize, Serialize};
 use std::io::{BufReader, ErrorKind};
 use std::path::Path;
@@ -98,11 +98,11 @@ impl Plan {
 
     /// Where a row is: its number among those that are not left out.
     #[must_use]
-    pub fn place(&self, mut number: u64) -> Option<Place> {
+    pub fn place(&self, mut number: u64) -> Option<RowPosition> {
         for (at, file) in self.files.iter().enumerate() {
             if number < file.kept() {
                 let row = file.row(number);
-                return Some(Place { file: at, row });
+                return Some(RowPosition { file: at, row });
             }
             number -= file.kept();
         }
@@ -183,7 +183,7 @@ mod tests {
             (4, 2),
         ];
         for (number, (file, row)) in places.into_iter().enumerate() {
-            assert_eq!(plan.place(number as u64), Some(Place { file, row }));
+            assert_eq!(plan.place(number as u64), Some(RowPosition { file, row }));
             assert!(!plan.files()[file].leaves_out(row));
         }
         assert_eq!(plan.place(8), None);

@@ -10,7 +10,7 @@ use crate::table::plan::{FilePlan, Plan};
 use crate::table::reader;
 use crate::table::rows::Batch;
 use crate::table::walk::Input;
-use crate::table::{Format, Object, Place, TableError};
+use crate::table::{Format, Object, RowPosition, TableError};
 use arrow_schema::Schema;
 use serde_json::json;
 use std::io::{BufWriter, Write};
@@ -48,13 +48,16 @@ pub fn scan(
     })
 }
 
+/// Columns that a message names at most.
+const COLUMNS_SHOWN_MAX: usize = 20;
+
 struct Scan<'a> {
     input: &'a Input<'a>,
     question: &'a Question<'a>,
     columns: Vec<String>,
     hash: Fingerprint,
     distinct: Distinct,
-    rejects: Mutex<Vec<(Place, String)>>,
+    rejects: Mutex<Vec<(RowPosition, String)>>,
 }
 
 impl<'a> Scan<'a> {
@@ -89,7 +92,8 @@ impl<'a> Scan<'a> {
             true => REJECTS_MAX - rejects.len().min(REJECTS_MAX),
             false => 0,
         };
-        for twins in distinct.twins(most)? {
+        let (_, found) = distinct.twins(most)?;
+        for twins in found {
             let (id, first) = (question.id_column, twins.first);
             let name = &input.objects[first.file].name;
             let reason = format!("its {id:?} is that of {name}, row {}", first.row);
@@ -130,7 +134,7 @@ impl<'a> Scan<'a> {
     fn look_at(&self, file: usize, batch: Batch) -> Result<(), TableError> {
         let Batch { rows, numbers, bad } = batch;
         for (row, reason) in bad {
-            self.reject(Place { file, row }, reason)?;
+            self.reject(RowPosition { file, row }, reason)?;
         }
         let Question {
             id_column, pairs, ..
@@ -147,7 +151,7 @@ impl<'a> Scan<'a> {
         let contexts = pairs.rows(&rows, &places).map_err(told)?;
         let mut entries = Vec::with_capacity(numbers.len());
         for (at, row) in numbers.into_iter().enumerate() {
-            let place = Place { file, row };
+            let place = RowPosition { file, row };
             let id = ids.text(at).unwrap_or_default();
             if id.is_empty() {
                 self.reject(place, format!("its {id_column:?} is null or empty"))?;
@@ -160,7 +164,7 @@ impl<'a> Scan<'a> {
         self.distinct.add(&entries)
     }
 
-    fn reject(&self, place: Place, reason: String) -> Result<(), TableError> {
+    fn reject(&self, place: RowPosition, reason: String) -> Result<(), TableError> {
         if !self.question.skip {
             return Err(refused(self.input, place, reason));
         }
@@ -186,6 +190,13 @@ pub fn check_columns(
         columns: vec![question.id_column.to_owned()],
         ..ContextPairs::default()
     };
+    let mut named = id.columns.iter().chain(&question.pairs.columns);
+    if let Some(absent) = named.find(|name| schema.field_with_name(name).is_err()) {
+        return Err(TableError::Column {
+            name: object.name.clone(),
+            reason: absent_column(absent, schema),
+        });
+    }
     for pairs in [&id, question.pairs] {
         pairs.places(schema).map_err(|error| TableError::Column {
             name: object.name.clone(),
@@ -195,7 +206,26 @@ pub fn check_columns(
     Ok(())
 }
 
-fn refused(input: &Input<'_>, place: Place, reason: String) -> TableError {
+/// Names the columns that a table has in place of `absent`.
+fn absent_column(absent: &str, schema: &Schema) -> String {
+    let names: Vec<_> = schema.fields().iter().map(|field| field.name()).collect();
+    let shown = names.iter().take(COLUMNS_SHOWN_MAX);
+    let shown: Vec<_> = shown.map(|name| format!("{name:?}")).collect();
+    let more = match names.len().saturating_sub(COLUMNS_SHOWN_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let hint = match names[..] {
+        [only] if only.contains(';') => {
+            "; are its columns separated by semicolons? a CSV has commas"
+        }
+        _ => "",
+    };
+    let shown = shown.join(", ");
+    format!("there is no column {absent:?}; it has {shown}{more}{hint}")
+}
+
+fn refused(input: &Input<'_>, place: RowPosition, reason: String) -> TableError {
     TableError::Row {
         name: input.objects[place.file].name.clone(),
         row: place.row,
@@ -206,7 +236,7 @@ fn refused(input: &Input<'_>, place: Place, reason: String) -> TableError {
 
 fn write_rejects(
     input: &Input<'_>,
-    rejects: &[(Place, String)],
+    rejects: &[(RowPosition, String)],
     folder: &Folder,
 ) -> Result<(), TableError> {
     let path = folder.path(REJECTS);

@@ -90,7 +90,7 @@ def after_a_rotation(mill: Daemon, folder: Path, tally: Tally) -> None:
 
 def to_another_key(mill: Daemon, folder: Path, tally: Tally) -> None:
     """On the store: another key, and a context with one more column and without the constant."""
-    key, arn, alias, _ = new_key(mill, "alias/next", tally)
+    key, arn, alias, _ = new_key(mill, "alias/newer", tally)
     assert mill.stop() == 0
     beside = ["--dir", mill.state]
     rewrap = [BINARY, "rewrap", folder / "second", *beside, "--key", alias, "--new-context", "tenant,volume,zone_name", "--out", folder / "third", "--json"]

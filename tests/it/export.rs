@@ -7,7 +7,7 @@ use keymill::clock::{Clock, Timestamp};
 use keymill::context::EncryptionContext;
 use keymill::crypto::entropy::Entropy;
 use keymill::envelope::{self, CiphertextBlob};
-use keymill::export::{self, IdPattern, Local, Manifest, Plan, Source, Worker};
+use keymill::export::{self, IdPattern, Local, Manifest, Plan, Worker, Workers};
 use keymill::key::data_key::DataKeyLength;
 use keymill::key::material::BackingKey;
 use keymill::key::{KeyId, KeyState, KmsKey};
@@ -69,11 +69,11 @@ fn plan(out: &Path, count: u64, rows_per_part: u64) -> Plan {
     }
 }
 
-fn run<S: Source>(plan: &Plan, source: &S) -> Result<export::Outcome, JobError> {
+fn run<S: Workers>(plan: &Plan, source: &S) -> Result<export::Outcome, JobError> {
     run_until(plan, source, &AtomicBool::new(false))
 }
 
-fn run_until<S: Source>(
+fn run_until<S: Workers>(
     plan: &Plan,
     source: &S,
     stop: &AtomicBool,
@@ -328,12 +328,12 @@ struct Failing<'a> {
 }
 
 struct FailingWorker<'a> {
-    worker: <Local as Source>::Worker,
+    worker: <Local as Workers>::Worker,
     rows: &'a AtomicU64,
     stop: Option<&'a AtomicBool>,
 }
 
-impl<'a> Source for &'a Failing<'_> {
+impl<'a> Workers for &'a Failing<'_> {
     type Worker = FailingWorker<'a>;
 
     fn key_arn(&self) -> Option<&str> {
@@ -654,12 +654,14 @@ fn a_file_system_that_fails_ends_the_run_with_what_to_do() {
     let entry = entry(KeyState::Enabled);
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
-    let refused = run(&plan(&file, 10, 10), &local(&entry, DataKeyLength::AES_256));
-    let refusal = refused.unwrap_err().to_string();
-    assert!(
-        refusal.contains("the same command resumes the job"),
-        "{refusal}"
-    );
+    for (out, said) in [
+        (file.clone(), "is a file; name a folder"),
+        (file.join("below"), "the same command resumes the job"),
+    ] {
+        let refused = run(&plan(&out, 10, 10), &local(&entry, DataKeyLength::AES_256));
+        let refusal = refused.unwrap_err().to_string();
+        assert!(refusal.contains(said), "{refusal}");
+    }
 }
 
 #[test]

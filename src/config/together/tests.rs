@@ -1,7 +1,7 @@
 //! Settings that are valid alone, but not together.
 
 use super::SOCKET_PATH_BYTES_MAX;
-use crate::config::Source;
+use crate::config::Origin;
 use crate::config::tests::{FILE, mistakes, read, read_with};
 use std::path::Path;
 
@@ -182,7 +182,7 @@ fn a_further_socket_is_named_placed_and_has_one_way_to_know_its_callers() {
     let mode = &loaded.settings["sockets.pod_a.mode"];
     assert_eq!(
         (mode.value.as_str(), &mode.source),
-        (Some("0660"), &Source::Default)
+        (Some("0660"), &Origin::Default)
     );
 }
 
