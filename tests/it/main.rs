@@ -14,6 +14,7 @@ mod layering;
 mod links;
 mod names;
 mod paths;
+mod permissions;
 mod plain_english;
 mod prose;
 mod repository;
