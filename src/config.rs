@@ -8,6 +8,7 @@
 //!
 //! This module does not open anything that a setting names.
 
+use crate::auth::sigv4::SKEW_SECONDS_DEFAULT;
 use crate::file::open;
 use crate::key::arn::{AccountId, Region};
 use crate::{audit, pool, rates, transport};
@@ -168,7 +169,9 @@ impl Default for Config {
             limits: transport::Limits::default(),
             rates: rates::Config::default(),
             pool: pool::Config::default(),
-            signatures: Signatures { skew_seconds: 300 },
+            signatures: Signatures {
+                skew_seconds: SKEW_SECONDS_DEFAULT,
+            },
             audit: audit::Config::default(),
             log: Log {
                 format: LogFormat::Text,

@@ -11,12 +11,6 @@ use crate::policy::principal::PrincipalKind;
 use serde::Deserialize;
 use std::time::Duration;
 
-/// Seconds of a session at least (STS, `AssumeRole`).
-const DURATION_SECONDS_MIN: i64 = 900;
-/// Seconds of a session at most.
-const DURATION_SECONDS_MAX: i64 = 43_200;
-/// Seconds of a session for which none were asked.
-const DURATION_SECONDS_DEFAULT: u64 = 3600;
 const SESSION_NAME_CHARACTERS_MIN: usize = 2;
 
 #[derive(Deserialize)]
@@ -45,9 +39,9 @@ pub(super) fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
             Some(&NAME),
         ),
     }
-    let (min, max) = (DURATION_SECONDS_MIN, DURATION_SECONDS_MAX);
+    let (min, max) = (Session::SECONDS_MIN, Session::SECONDS_MAX);
     let seconds = violations.number("durationSeconds", input.duration_seconds, min, max);
-    let seconds = seconds.unwrap_or(DURATION_SECONDS_DEFAULT);
+    let seconds = seconds.unwrap_or(Session::SECONDS_DEFAULT);
     let (role, name, seconds) = violations.check((role, name.unwrap_or(""), seconds))?;
     let arn = arn_of_name(api, operator, role, "role")?;
     let snapshot = api.keystore.snapshot();

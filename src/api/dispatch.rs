@@ -3,7 +3,7 @@
 use crate::api::handler::Handler;
 use crate::api::{
     aliases, decrypt, encrypt, generate, grants, imports, key_pairs, key_policies, keys, macs,
-    public_keys, re_encrypt, rotation, signatures, tags,
+    public_keys, random, re_encrypt, rotation, signatures, tags,
 };
 use crate::operation::Operation;
 
@@ -41,7 +41,7 @@ pub(super) fn handler(operation: Operation) -> Handler {
         Operation::GenerateDataKeyPairWithoutPlaintext => waiting!(key_pairs::without_plaintext),
         Operation::GenerateDataKeyWithoutPlaintext => Handler::AtOnce(generate::without_plaintext),
         Operation::GenerateMac => Handler::AtOnce(macs::generate),
-        Operation::GenerateRandom => Handler::AtOnce(encrypt::random),
+        Operation::GenerateRandom => Handler::AtOnce(random::generate),
         Operation::GetKeyLastUsage => waiting!(keys::last_usage::get),
         Operation::GetKeyPolicy => Handler::AtOnce(key_policies::get),
         Operation::GetKeyRotationStatus => Handler::AtOnce(rotation::status),

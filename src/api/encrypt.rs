@@ -1,17 +1,15 @@
-//! `Encrypt` and `GenerateRandom`: the caller's own bytes under a key, and bytes for the caller.
+//! `Encrypt`: the caller's own bytes under a key.
 
 use crate::api::admission::Ask;
 use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT, check_algorithm};
 use crate::api::members::Members;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, unsupported};
+use crate::api::{Answer, Api, Requester};
 use crate::envelope::blob::PLAINTEXT_BYTES_MAX;
-use crate::key::data_key::DataKeyLength;
 use crate::operation::Action;
 use crate::policy::ConditionKey;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use std::borrow::Cow;
 
 #[derive(Deserialize)]
@@ -62,53 +60,5 @@ pub(super) fn encrypt(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
         object.plain("KeyId", &entry.arn);
         object.plain("EncryptionAlgorithm", cipher.algorithm());
         admitted.answer(object.end().with(cipher.material()))
-    })
-}
-
-/// Characters of a `CustomKeyStoreId` (AWS KMS API reference).
-const KEY_STORE_ID_CHARACTERS_MAX: usize = 64;
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct RandomInput<'a> {
-    number_of_bytes: Option<i64>,
-    #[serde(borrow)]
-    custom_key_store_id: Text<'a>,
-    recipient: Option<IgnoredAny>,
-}
-
-/// `GenerateRandom`: secrets, drawn from the operating system by a call of their own (RNG-1).
-pub(super) fn random(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
-    let input: RandomInput<'_> = wire::decode(body)?;
-    let mut violations = Violations::default();
-    let max = DataKeyLength::BYTES_MAX as i64;
-    let bytes = violations.number("numberOfBytes", input.number_of_bytes, 1, max);
-    if let Some(id) = input.custom_key_store_id.as_deref() {
-        violations.text("customKeyStoreId", id, 1, KEY_STORE_ID_CHARACTERS_MAX, None);
-    }
-    let bytes: Option<usize> = violations.check(bytes)?;
-    if input.recipient.is_some() {
-        return Err(unsupported("Recipient"));
-    }
-    let prepare = || {
-        let bytes = bytes.ok_or_else(|| {
-            ApiError::new(
-                KmsErrorCode::ValidationException,
-                "NumberOfBytes is required.",
-            )
-        })?;
-        if input.custom_key_store_id.is_some() {
-            let code = KmsErrorCode::CustomKeyStoreNotFoundException;
-            return Err(ApiError::bare(code));
-        }
-        Ok(bytes)
-    };
-    api.under_last_check(requester, |attempt| {
-        let action = Action::GenerateRandom;
-        let bytes = attempt.admit_alone(action, Members::None, prepare)?;
-        let drawn = api.entropy.draw_secret_bytes(bytes)?;
-        let mut object = Object::new();
-        object.base64("Plaintext", drawn.expose());
-        Ok(object.end())
     })
 }

@@ -46,6 +46,13 @@ pub struct Session {
 }
 
 impl Session {
+    /// The fewest seconds of a session (STS, `AssumeRole`).
+    pub const SECONDS_MIN: i64 = 900;
+    /// The most seconds of a session.
+    pub const SECONDS_MAX: i64 = 43_200;
+    /// The seconds of a session that was asked for without a duration.
+    pub const SECONDS_DEFAULT: u64 = 3600;
+
     /// A session of the role with this ARN and unique id.
     #[must_use]
     pub fn new(
