@@ -2,8 +2,6 @@
 //!
 //! `WRITE=1 cargo test --test it permissions` writes it anew.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use keymill::api::is_built;
 use keymill::operation::Operation;
 use keymill::operation::facts::{About, Facts, Keys, States};
