@@ -10,6 +10,7 @@ import http.client
 import json
 import re
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -224,7 +225,8 @@ def table(mill: Daemon) -> tuple[list[str], list[str], int]:
             faults.append(f"one row, and different: {operations}")
         cell = "; ".join([*(found[operations[0]] if operations else []), *([row["text"]] if "text" in row else [])])
         lines.append(f"| {', '.join(f'`{operation}`' for operation in row['operations'])} | {cell or 'none'} |")
-    lines += ["", f"Not built, and answered with `{UNSUPPORTED}`: {', '.join(f'`{operation}`' for operation in unbuilt)}."]
+    rest = f"Not built, and answered with `{UNSUPPORTED}`: {', '.join(f'`{operation}`' for operation in unbuilt)}."
+    lines += ["", *textwrap.wrap(rest, 100, break_on_hyphens=False)]
     return lines, faults, prober.asker.calls
 
 
