@@ -23,8 +23,10 @@ install_programs() {
         command -v "$program" >/dev/null || missing+=("$package")
     done <<'PROGRAMS'
 curl curl
+openssl openssl
 prometheus prometheus
 prometheus promtool
+sqlite3 sqlite3
 strace strace
 PROGRAMS
     for program in cargo python3 node npm; do
