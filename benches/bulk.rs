@@ -23,7 +23,8 @@ mod rows;
 mod served;
 
 use arrow_array::RecordBatch;
-use keymill::bulk::{Progress, Runtime, layout};
+use keymill::bulk::parquet::encoding;
+use keymill::bulk::{Progress, Runtime};
 use keymill::clock::Clock;
 use keymill::context::EncryptionContext;
 use keymill::crypto::entropy::Entropy;
@@ -368,7 +369,7 @@ fn table(part: &Path) -> Vec<RecordBatch> {
 
 fn write_table(path: &Path, table: &[RecordBatch]) {
     let file = File::create(path).unwrap();
-    let properties = Some(layout::properties().build());
+    let properties = Some(encoding::properties().build());
     let mut writer = ArrowWriter::try_new(file, table[0].schema(), properties).unwrap();
     for batch in table {
         writer.write(batch).unwrap();

@@ -23,8 +23,8 @@ mod rows;
 mod volumes;
 
 use arrow_array::{BinaryArray, RecordBatch};
-use keymill::bulk::layout::{Layout, column};
 use keymill::bulk::minting::Recorder;
+use keymill::bulk::parquet::encoding::{Layout, column};
 use keymill::bulk::parquet::{Constants, PartEncoder};
 use keymill::bulk::{Progress, Runtime, rows_per_part};
 use keymill::clock::Clock;
@@ -129,7 +129,9 @@ impl Bench {
             Entropy::os().draw(&mut blobs).unwrap();
             let blobs = BinaryArray::from_iter_values(blobs.chunks(96));
             let fields = rows.schema().fields().iter().cloned().collect::<Vec<_>>();
-            let own = Arc::new(keymill::bulk::layout::field(column::CIPHERTEXT_BLOB));
+            let own = Arc::new(keymill::bulk::parquet::encoding::field(
+                column::CIPHERTEXT_BLOB,
+            ));
             let fields: Vec<_> = fields.into_iter().chain([own]).collect();
             let mut columns = rows.columns().to_vec();
             columns.push(Arc::new(blobs));
@@ -137,7 +139,7 @@ impl Bench {
             RecordBatch::try_new(schema, columns).unwrap()
         };
         let properties = WriterProperties::builder()
-            .set_max_row_group_row_count(Some(keymill::bulk::layout::ROW_GROUP_ROWS))
+            .set_max_row_group_row_count(Some(keymill::bulk::parquet::encoding::ROW_GROUP_ROWS))
             .set_column_dictionary_enabled(column::CIPHERTEXT_BLOB.into(), false)
             .build();
         let file = File::create(self.path("ready.parquet")).unwrap();

@@ -4,8 +4,8 @@
 #![allow(dead_code, reason = "compiled into each bench that asks for it")]
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use keymill::bulk::layout::ROW_GROUP_ROWS;
 use keymill::bulk::parquet::BATCH_ROWS;
+use keymill::bulk::parquet::encoding::ROW_GROUP_ROWS;
 use keymill::columns::ContextPairs;
 use keymill::context::EncryptionContext;
 use parquet::arrow::ArrowWriter;

@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use tokio::runtime::Runtime;
 
 pub mod failure;
+#[cfg(feature = "bulk")]
+mod findings;
 pub mod operator;
 pub mod output;
 

@@ -8,7 +8,6 @@
 //!
 //! This module does not open anything that a setting names.
 
-use crate::auth::sigv4::SKEW_SECONDS_DEFAULT;
 use crate::file::open;
 use crate::key::arn::{AccountId, Region};
 use crate::{audit, pool, rates, transport};
@@ -22,8 +21,8 @@ use std::str::FromStr;
 use std::time::Duration;
 use strum::IntoStaticStr;
 
+pub mod allowed;
 pub mod environment;
-pub mod keys;
 pub mod layers;
 pub mod sockets;
 mod suggestion;
@@ -170,7 +169,8 @@ impl Default for Config {
             rates: rates::Config::default(),
             pool: pool::Config::default(),
             signatures: Signatures {
-                skew_seconds: SKEW_SECONDS_DEFAULT,
+                // AWS's own (AWS General Reference, "Signature Version 4").
+                skew_seconds: 300,
             },
             audit: audit::Config::default(),
             log: Log {

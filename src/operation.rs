@@ -13,13 +13,13 @@
 
 use crate::key::spec::KeyOrigin::{AwsKms, External};
 use crate::key::spec::KeyUsage::{EncryptDecrypt, GenerateVerifyMac, KeyAgreement, SignVerify};
-use facts::Keys::{Asymmetric, Having, Symmetric};
-use facts::States::{Enabled, NotPendingDeletion, WithMaterial};
-use facts::{Facts, about_grant, about_key, about_nothing, cryptographic};
 use std::fmt;
 use strum::{EnumString, IntoStaticStr, VariantArray};
+use words::Keys::{Asymmetric, Having, Symmetric};
+use words::States::{Enabled, NotPendingDeletion, WithMaterial};
+use words::{Facts, about_grant, about_key, about_nothing, cryptographic};
 
-pub mod facts;
+pub mod words;
 
 /// The rows: an operation, its actions, its facts.
 ///
@@ -131,7 +131,7 @@ operations! {
     GetParametersForImport [GetParametersForImport]
         about_key().of_origin(External).in_states(NotPendingDeletion)
         .records(&["WrappingAlgorithm", "WrappingKeySpec"]);
-    GetPublicKey [GetPublicKey] about_key().by_alias().across_accounts().grantable(8)
+    GetPublicKey [GetPublicKey] about_key().by_alias().across_accounts().grantable(8).with_context()
         .takes(Asymmetric).in_states(WithMaterial).limited();
     ImportKeyMaterial [ImportKeyMaterial]
         about_key().changes().of_origin(External).in_states(NotPendingDeletion)
@@ -217,6 +217,19 @@ impl fmt::Display for Operation {
         out.write_str(self.name())
     }
 }
+
+const _: () = {
+    let (mut at, mut grantable) = (0, 0);
+    while at < Operation::VARIANTS.len() {
+        let operation = Operation::VARIANTS[at];
+        if let Some(place) = operation.facts().grant_place {
+            grantable += operation.actions().len();
+            assert!(place as usize + operation.actions().len() <= Action::GRANTABLE);
+        }
+        at += 1;
+    }
+    assert!(grantable == Action::GRANTABLE, "each place is taken once");
+};
 
 impl Action {
     /// All, in the order of their operations.

@@ -8,8 +8,9 @@
 use crate::api::{ApiError, KmsErrorCode};
 use crate::columns::ColumnError;
 
-pub mod batch;
 mod blob_rows;
+mod containers;
+pub mod data_keys;
 mod decoder;
 mod extents;
 mod messages;
@@ -19,15 +20,14 @@ mod pinned_key;
 mod purpose;
 mod query;
 mod rewrapper;
-mod rows;
 mod sealed_rows;
 mod transform;
 mod verifier;
 
-pub use batch::{Chunk, DataKeys};
 pub use blob_rows::BlobRows;
+pub use containers::{RowStream, Step};
+pub use data_keys::{Chunk, DataKeys};
 pub use purpose::Purpose;
-pub use rows::{RowStream, Step};
 
 /// What the endpoints take and what they answer.
 pub const MEDIA_TYPE: &str = "application/vnd.apache.arrow.stream";

@@ -155,7 +155,7 @@ pub fn verify<C: Checkers>(
         ids: spill("ids"),
     };
     let mut columns = question.context.columns();
-    columns.push(crate::bulk::layout::column::CIPHERTEXT_BLOB.to_owned());
+    columns.push(crate::bulk::parquet::encoding::column::CIPHERTEXT_BLOB.to_owned());
     columns.extend(question.id_column.map(ToOwned::to_owned));
     columns.sort();
     columns.dedup();

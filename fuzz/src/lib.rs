@@ -3,7 +3,8 @@
 //! A fuzzer ends without destructors, in its ordinary end too: `fuzz/run` gives it a folder for
 //! temporary files, and removes that.
 
-use keymill::api::{self, Api, ApiError, Parts, Requester};
+use keymill::operation::Operation;
+use keymill::api::{Api, ApiError, Parts, Requester};
 use keymill::audit::{self, Audit};
 use keymill::clock::Clock;
 use keymill::crypto::entropy::Entropy;
@@ -87,7 +88,7 @@ impl Inside {
 
     /// Performs an operation, and returns the text of its answer.
     pub fn call(&self, name: &str, body: &[u8]) -> Result<Vec<u8>, ApiError> {
-        let operation = api::operation(name).expect("an operation");
+        let operation = Operation::named(name).expect("an operation");
         let call = self.api.call(operation, &self.requester, body);
         let reply = self.runtime.block_on(call)?;
         Ok(reply.body().to_vec())

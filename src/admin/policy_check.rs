@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::key::arn::{AccountId, AliasName, Arn};
 use crate::keystore::{KeyEntry, PrincipalEntry, Snapshot};
 use crate::operation::Action;
-use crate::operation::facts::About;
+use crate::operation::words::About;
 use crate::policy::{self, AuthorizationRequest, Circumstances, Denied, Principal};
 use serde::Deserialize;
 use std::net::IpAddr;

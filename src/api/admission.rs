@@ -12,7 +12,7 @@
 //!    work, in the place of the result.
 //!
 //! This is the order of AWS KMS, as far as it is measured. Operations differ in their facts
-//! ([`crate::operation::facts`]), not in the order. `ReEncrypt` goes through it with two keys at
+//! ([`crate::operation::words`]), not in the order. `ReEncrypt` goes through it with two keys at
 //! once, each step for both.
 
 use crate::api::attempt::Attempt;

@@ -9,10 +9,11 @@ use crate::api::admission::Ask;
 use crate::api::attempt::Attempt;
 use crate::api::key_reference::KeyReference;
 use crate::api::members::Members;
+use crate::api::throttling::too_many_calls;
 use crate::api::usability::material;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, ContextMember, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester, unsupported};
+use crate::api::{Answer, Api, ApiError, Reply, Requester, unsupported};
 use crate::context::EncryptionContext;
 use crate::crypto::pair::PairSpec;
 use crate::envelope;
@@ -168,10 +169,7 @@ impl Checked<'_> {
             WaitError::NotMade => ApiError::internal(error),
             WaitError::Busy => {
                 api.counters.pairs.throttled.increment(1);
-                ApiError::new(
-                    KmsErrorCode::ThrottlingException,
-                    "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.",
-                )
+                too_many_calls()
             }
         })
     }

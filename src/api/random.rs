@@ -4,11 +4,12 @@ use crate::api::members::Members;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, unsupported};
-use crate::key::data_key::DataKeyLength;
 use crate::operation::Action;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+/// Bytes that one call answers (AWS KMS API reference).
+const BYTES_MAX: i64 = 1024;
 /// Characters of a `CustomKeyStoreId` (AWS KMS API reference).
 const KEY_STORE_ID_CHARACTERS_MAX: usize = 64;
 
@@ -25,8 +26,7 @@ struct RandomInput<'a> {
 pub(super) fn generate(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     let input: RandomInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
-    let max = DataKeyLength::BYTES_MAX as i64;
-    let bytes = violations.number("numberOfBytes", input.number_of_bytes, 1, max);
+    let bytes = violations.number("numberOfBytes", input.number_of_bytes, 1, BYTES_MAX);
     if let Some(id) = input.custom_key_store_id.as_deref() {
         violations.text("customKeyStoreId", id, 1, KEY_STORE_ID_CHARACTERS_MAX, None);
     }

@@ -60,9 +60,14 @@ impl Api {
     /// Counts a refusal, in the shape that SDKs retry.
     pub(crate) fn throttled(&self, exceeded: Exceeded) -> ApiError {
         self.counters.throttled[exceeded.scope as usize].increment(1);
-        ApiError::new(
-            KmsErrorCode::ThrottlingException,
-            "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.",
-        )
+        too_many_calls()
     }
+}
+
+/// The refusal of a call beyond a rate, in AWS's words.
+pub(super) fn too_many_calls() -> ApiError {
+    ApiError::new(
+        KmsErrorCode::ThrottlingException,
+        "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.",
+    )
 }

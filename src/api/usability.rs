@@ -6,7 +6,7 @@ use crate::key::InvalidState;
 use crate::key::material::BackingKey;
 use crate::key::spec::{KeyOrigin, KeyUsage};
 use crate::keystore::KeyEntry;
-use crate::operation::facts::States;
+use crate::operation::words::States;
 use std::sync::Arc;
 
 /// `InvalidKeyUsageException` when keys of this usage do not have the operation.

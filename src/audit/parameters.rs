@@ -5,7 +5,7 @@
 //! token, a signature, a member that only a newer client sends) is never recorded. The name of a
 //! member begins with a lower-case letter, as in CloudTrail; its value is copied.
 
-use crate::operation::facts::Facts;
+use crate::operation::words::Facts;
 use serde::Deserializer as _;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;

@@ -28,9 +28,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 
-/// The default of `signatures.skew_seconds`: what AWS allows (AWS General Reference, "Signature
-/// Version 4").
-pub const SKEW_SECONDS_DEFAULT: u64 = 300;
 /// The header of a session token.
 const X_AMZ_SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 const X_AMZ_CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");

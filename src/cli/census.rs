@@ -1,19 +1,17 @@
 //! `keymill census`: how many wrapped data keys of a table are under which key and generation.
 
-use crate::census::{self, Census, Findings, Groups};
+use crate::census::{self, Census};
 use crate::cli::bulk::{self, JobRunner};
 use crate::cli::failure::{Failure, Status};
+use crate::cli::findings::{groups_json, print_findings, print_groups, shown, status};
 use crate::cli::output;
 use crate::config::Environment;
 use crate::crypto::entropy::Entropy;
 use crate::rewrap;
-use crate::table::{Format, Input, Location, Object};
+use crate::table::{Format, Input, Location};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::num::NonZeroUsize;
-
-/// Findings that are printed where nobody asked for JSON.
-const SHOWN_MAX: usize = 20;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -67,60 +65,4 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
         print_findings(&findings, &objects)?;
     }
     Ok(status(&findings))
-}
-
-pub(super) fn groups_json(groups: &Groups) -> Vec<Value> {
-    let rows = groups.iter().map(|(group, count)| {
-        json!({
-            "key_id": group.key_id.to_string(),
-            "generation": group.generation,
-            "data_key_bytes": group.data_key_bytes,
-            "count": count,
-        })
-    });
-    rows.collect()
-}
-
-pub(super) fn shown(findings: &Findings, objects: &[Object]) -> Vec<String> {
-    let kept = findings.kept.iter();
-    kept.map(|finding| finding.shown(objects)).collect()
-}
-
-pub(super) fn print_groups(groups: &Groups) -> Result<(), Failure> {
-    if groups.is_empty() {
-        return Ok(());
-    }
-    let mut lines = vec![format!(
-        "{:36}  {:>10}  {:>8}  {:>12}",
-        "key id", "generation", "key size", "blobs"
-    )];
-    lines.extend(groups.iter().map(|(group, count)| {
-        format!(
-            "{:36}  {:>10}  {:>8}  {count:>12}",
-            group.key_id.to_string(),
-            group.generation,
-            group.data_key_bytes,
-        )
-    }));
-    output::result(&lines.join("\n"))
-}
-
-pub(super) fn print_findings(findings: &Findings, objects: &[Object]) -> Result<(), Failure> {
-    for finding in findings.kept.iter().take(SHOWN_MAX) {
-        output::result(&output::shown(&finding.shown(objects)))?;
-    }
-    let more = findings.count.saturating_sub(SHOWN_MAX as u64);
-    if more > 0 {
-        output::result(&format!(
-            "and {more} more; --json tells of the first thousand"
-        ))?;
-    }
-    Ok(())
-}
-
-pub(super) fn status(findings: &Findings) -> Status {
-    match findings.count {
-        0 => Status::Done,
-        _ => Status::Failed,
-    }
 }

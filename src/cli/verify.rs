@@ -2,9 +2,9 @@
 
 use crate::bulk::{Client, JobError};
 use crate::cli::bulk::{self, JobRunner};
-use crate::cli::census::{groups_json, print_findings, print_groups, shown, status};
 use crate::cli::columns::ContextArguments;
 use crate::cli::failure::{Failure, Status};
+use crate::cli::findings::{groups_json, print_findings, print_groups, shown, status};
 use crate::cli::output;
 use crate::cli::target::{JobTarget, Target};
 use crate::config::Environment;

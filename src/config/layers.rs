@@ -1,7 +1,7 @@
 //! Merges defaults, file, environment and flags, key by key.
 
 use crate::config::environment::Environment;
-use crate::config::{Config, Mistake, SocketMode, keys, suggestion};
+use crate::config::{Config, Mistake, SocketMode, allowed, suggestion};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -108,7 +108,7 @@ impl Layers {
             // For a service named keymill, orchestrators inject KEYMILL_PORT and similar variables.
             // A variable without a section that is not a key, nor nearly one, is therefore
             // ignored.
-            if key.contains('.') || keys::allowed(&key).is_some() {
+            if key.contains('.') || allowed::allowed(&key).is_some() {
                 self.put_text(&key, text, Origin::Environment(name.to_owned()));
             } else if name != Environment::ENDPOINT
                 && let Some(meant) = suggestion::variable(&key)
@@ -127,7 +127,7 @@ impl Layers {
     }
 
     fn put_text(&mut self, key: &str, text: &str, source: Origin) {
-        let value = match keys::allowed(key) {
+        let value = match allowed::allowed(key) {
             Some(allowed) => allowed.value(text),
             None => Value::String(text.to_owned()),
         };
@@ -136,7 +136,7 @@ impl Layers {
 
     fn put(&mut self, key: &str, value: Value, source: Origin) {
         let is_section = value.is_table() && self.is_section(key);
-        if keys::allowed(key).is_some() || keys::entry(key).is_some() {
+        if allowed::allowed(key).is_some() || allowed::entry(key).is_some() {
             self.settings
                 .insert(key.to_owned(), Setting { value, source });
         } else if !is_section {
@@ -153,11 +153,14 @@ impl Layers {
 
     fn is_section(&self, key: &str) -> bool {
         let prefix = format!("{key}.");
-        let mut names = keys::KEYS.iter().map(|(name, _)| *name).chain(keys::MAPS);
+        let mut names = allowed::KEYS
+            .iter()
+            .map(|(name, _)| *name)
+            .chain(allowed::MAPS);
         key == "sockets"
-            || keys::MAPS.contains(&key)
+            || allowed::MAPS.contains(&key)
             || names.any(|name| name.starts_with(&prefix))
-            || keys::socket(key).is_some_and(|(_, map)| matches!(map, "users" | "groups"))
+            || allowed::socket(key).is_some_and(|(_, map)| matches!(map, "users" | "groups"))
     }
 
     fn unknown(&self, key: &str) -> String {
@@ -165,13 +168,13 @@ impl Layers {
             return format!("{key} is a section, written [{key}]");
         }
         let section = key.rsplit_once('.').map_or("", |(section, _)| section);
-        let fixed = keys::KEYS.iter().filter_map(|(name, _)| {
+        let fixed = allowed::KEYS.iter().filter_map(|(name, _)| {
             let (other, key) = name.rsplit_once('.').unwrap_or(("", name));
             (other == section).then_some(key)
         });
         let mut siblings: Vec<&str> = fixed.collect();
-        if keys::socket(key).is_some_and(|(_, key)| !key.contains('.')) {
-            siblings = keys::SOCKET_KEYS.iter().map(|(key, _)| *key).collect();
+        if allowed::socket(key).is_some_and(|(_, key)| !key.contains('.')) {
+            siblings = allowed::SOCKET_KEYS.iter().map(|(key, _)| *key).collect();
         }
         match (section, siblings.is_empty()) {
             (_, true) => format!("{key} is not a setting: see `keymill config show`"),
@@ -191,9 +194,9 @@ impl Layers {
         self.complete_sockets();
         let mut problems = Vec::new();
         for (key, Setting { value, .. }) in &self.settings {
-            let checked = match (keys::allowed(key), keys::entry(key)) {
+            let checked = match (allowed::allowed(key), allowed::entry(key)) {
                 (Some(allowed), _) => allowed.check(value),
-                (None, Some((map, name))) => keys::check_entry(map, name, value),
+                (None, Some((map, name))) => allowed::check_entry(map, name, value),
                 (None, None) => Ok(()),
             };
             if let Err(problem) = checked {
@@ -208,13 +211,13 @@ impl Layers {
     /// Gives every further socket its default mode, and reports a socket without a path.
     fn complete_sockets(&mut self) {
         let of = |(key, setting): (&String, &Setting)| {
-            let (name, _) = keys::socket(key)?;
+            let (name, _) = allowed::socket(key)?;
             Some((name.to_owned(), setting.source.to_string()))
         };
         let sockets: BTreeMap<String, String> = self.settings.iter().filter_map(of).collect();
         for (name, place) in sockets {
             let key = |key| format!("sockets.{name}.{key}");
-            let problem = if !keys::is_socket_name(&name) {
+            let problem = if !allowed::is_socket_name(&name) {
                 format!("sockets.{name}: allowed as a name: 1 to 32 of a-z, 0-9, - and _")
             } else if !self.settings.contains_key(&key("path")) {
                 format!("{}: is missing", key("path"))
@@ -263,11 +266,11 @@ impl Layers {
             return None;
         }
         let mut root = Table::new();
-        for section in keys::MAPS.iter().chain(&["sockets"]) {
+        for section in allowed::MAPS.iter().chain(&["sockets"]) {
             table_at(&mut root, section.split('.'));
         }
         for (key, setting) in &self.settings {
-            let split = keys::entry(key).or_else(|| key.rsplit_once('.'));
+            let split = allowed::entry(key).or_else(|| key.rsplit_once('.'));
             let (section, name) = split.unwrap_or(("", key));
             let path = section.split('.').filter(|part| !part.is_empty());
             if let Some(table) = table_at(&mut root, path) {

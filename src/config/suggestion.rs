@@ -1,7 +1,7 @@
 //! What a misspelt setting was meant to be.
 
 use crate::config::Environment;
-use crate::config::keys::{KEYS, MAPS};
+use crate::config::allowed::{KEYS, MAPS};
 use strsim::damerau_levenshtein;
 
 /// The setting, or the section in brackets, that is nearest to `key`.

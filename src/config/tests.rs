@@ -25,7 +25,7 @@ fn the_manual_is_the_defaults() {
     let manual = read(MANUAL).unwrap();
     let defaults = read("").unwrap();
     assert_eq!(manual.config, defaults.config);
-    for (key, _) in keys::KEYS {
+    for (key, _) in allowed::KEYS {
         let setting = &manual.settings[key];
         assert_eq!(
             setting.source,
@@ -34,13 +34,13 @@ fn the_manual_is_the_defaults() {
         );
         assert_eq!(setting.value, defaults.settings[key].value, "{key}");
     }
-    assert_eq!(manual.settings.len(), keys::KEYS.len());
+    assert_eq!(manual.settings.len(), allowed::KEYS.len());
 }
 
 #[test]
 fn every_setting_has_a_rule_and_every_rule_a_setting() {
     let defaults = read("").unwrap().settings;
-    let ruled: Vec<_> = keys::KEYS
+    let ruled: Vec<_> = allowed::KEYS
         .iter()
         .map(|(key, _)| (*key).to_owned())
         .collect();
@@ -61,7 +61,7 @@ fn the_manual_tells_range_and_unit_of_every_setting() {
             comment.push_str(text);
         } else if let Some((name, _)) = line.split_once(" = ") {
             let key = format!("{section}{name}");
-            let words = keys::allowed(&key).unwrap().words();
+            let words = allowed::allowed(&key).unwrap().words();
             assert!(comment.len() > 40, "{key} is not explained");
             assert!(
                 words == "text" || comment.contains(&words),
@@ -73,7 +73,7 @@ fn the_manual_tells_range_and_unit_of_every_setting() {
             comment.clear();
         }
     }
-    assert_eq!(told, keys::KEYS.len());
+    assert_eq!(told, allowed::KEYS.len());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::export::source::{Worker, Workers};
 use crate::key::KeyId;
 use crate::key::arn::Arn;
 use crate::key::data_key::DataKeyLength;
-use crate::stream::batch::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID, PATH};
+use crate::stream::data_keys::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID, PATH};
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use hyper::body::Incoming;

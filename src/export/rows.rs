@@ -1,6 +1,6 @@
 //! Rows of an export on their way into a part.
 
-use crate::bulk::layout;
+use crate::bulk::parquet::encoding;
 use crate::clock::Timestamp;
 use arrow_array::{ArrayRef, StringArray};
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
@@ -52,8 +52,8 @@ impl Rows {
         let blobs = Buffer::from_vec(std::mem::take(&mut self.blobs));
         let columns = [
             Arc::new(StringArray::try_new(ends, ids.clone(), None)?) as ArrayRef,
-            layout::blobs(rows, blobs.clone())?,
-            layout::created_at(created_at, rows),
+            encoding::blobs(rows, blobs.clone())?,
+            encoding::created_at(created_at, rows),
         ];
         write(&columns)?;
         drop(columns);

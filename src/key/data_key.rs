@@ -22,10 +22,10 @@ impl DataKeyLength {
     /// A length of `bytes`.
     ///
     /// # Errors
-    /// [`InvalidDataKeyLength`] outside of 1..=1024.
+    /// [`InvalidDataKeyLength`] outside of `1..=BYTES_MAX`.
     pub fn new(bytes: usize) -> Result<Self, InvalidDataKeyLength> {
         match u16::try_from(bytes) {
-            Ok(length @ 1..=1024) => Ok(Self(length)),
+            Ok(length) if (1..=Self::BYTES_MAX).contains(&bytes) => Ok(Self(length)),
             _ => Err(InvalidDataKeyLength),
         }
     }

@@ -1,5 +1,5 @@
 use super::*;
-use facts::{About, States};
+use words::{About, States};
 
 #[test]
 fn operations_are_those_of_the_service_model_in_its_order() {

@@ -15,7 +15,7 @@
 //!
 //! A decision allocates nothing.
 
-use crate::operation::facts::About;
+use crate::operation::words::About;
 use crate::policy::element::Effect;
 use crate::policy::facts::{Facts, KeyFacts};
 use crate::policy::grant::{Grant, GrantAnswer, GrantId};

@@ -31,7 +31,6 @@ pub use identifier::{
 };
 pub use of_key::KeyGrants;
 pub use operations::GrantOperations;
-use operations::has_context;
 
 /// A grant on a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -362,7 +361,7 @@ impl Grant {
         }
         let none = EncryptionContext::default();
         let holds = match &parameters.constraint {
-            Some(constraint) if has_context(action) => {
+            Some(constraint) if action.facts().has_context => {
                 constraint.holds_in(context.unwrap_or(&none), steps)
             }
             _ => true,

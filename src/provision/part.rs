@@ -1,8 +1,8 @@
 //! How a worker writes a part.
 
-use crate::bulk::layout::{self, ContextsBuilder, Layout, column};
 use crate::bulk::ledger::FinishedPart;
 use crate::bulk::manifest::SOFTWARE;
+use crate::bulk::parquet::encoding::{self, ContextsBuilder, Layout, column};
 use crate::bulk::parquet::{Constants, PartEncoder};
 use crate::bulk::{JobError, KeyIdentity, Ledger, PartMaker, Runtime, SourceError, Task, footer};
 use crate::columns::{ColumnError, Rows, Texts};
@@ -98,8 +98,8 @@ impl<'a, B: Binder> PartWriter<'a, B> {
             columns.push(plain(ids));
         }
         columns.push(bound.contexts);
-        columns.push(layout::blobs(count, Buffer::from_vec(bound.blobs))?);
-        columns.push(layout::created_at(self.shared.runtime.clock.now(), count));
+        columns.push(encoding::blobs(count, Buffer::from_vec(bound.blobs))?);
+        columns.push(encoding::created_at(self.shared.runtime.clock.now(), count));
         Ok(columns)
     }
 

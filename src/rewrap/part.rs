@@ -1,8 +1,8 @@
 //! How a worker writes a part.
 
-use crate::bulk::layout::{self, ContextsBuilder, Layout, column};
 use crate::bulk::ledger::FinishedPart;
 use crate::bulk::manifest::SOFTWARE;
+use crate::bulk::parquet::encoding::{self, ContextsBuilder, Layout, column};
 use crate::bulk::parquet::{Constants, PartEncoder};
 use crate::bulk::{JobError, KeyIdentity, Ledger, PartMaker, Runtime, SourceError, Task, footer};
 use crate::columns::Blobs;
@@ -107,7 +107,7 @@ impl<'a, S: Sealer> PartWriter<'a, S> {
         }
         columns.push(contexts.finish());
         columns.push(Arc::new(out.finish()));
-        columns.push(layout::created_at(self.shared.runtime.clock.now(), count));
+        columns.push(encoding::created_at(self.shared.runtime.clock.now(), count));
         Ok(Sealed { key, columns })
     }
 }

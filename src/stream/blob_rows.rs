@@ -3,7 +3,7 @@
 
 use crate::api::ApiError;
 use crate::key::material::KeyMaterialId;
-use crate::stream::batch::DataKeys;
+use crate::stream::data_keys::DataKeys;
 use crate::stream::output::{BlobColumns, Encoder};
 use arrow_array::BinaryArray;
 use arrow_buffer::{Buffer, OffsetBuffer};

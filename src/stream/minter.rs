@@ -10,7 +10,7 @@ use crate::envelope::{self, blob_bytes};
 use crate::key::data_key::DataKeyLength;
 use crate::keystore::KeyEntry;
 use crate::rates::Paid;
-use crate::stream::batch::{ACTION, data_key_material};
+use crate::stream::data_keys::{ACTION, data_key_material};
 use crate::stream::output::{BlobColumns, Projection};
 use crate::stream::pinned_key::PinnedKey;
 use crate::stream::query::Query;

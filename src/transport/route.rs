@@ -32,7 +32,7 @@ impl<'a> Route<'a> {
     pub(super) fn of(method: &Method, path: &'a str) -> Result<Self, Outcome> {
         let route = match path {
             "/" => Self::Kms,
-            crate::stream::batch::PATH => Self::DataKeys,
+            crate::stream::data_keys::PATH => Self::DataKeys,
             path => match (purpose(path), path.strip_prefix(ADMIN_PREFIX)) {
                 (Some(purpose), _) => Self::Containers(purpose),
                 (None, Some(operation)) => Self::Admin(operation),

@@ -4,7 +4,7 @@
 
 use keymill::api::is_built;
 use keymill::operation::Operation;
-use keymill::operation::facts::{About, Facts, Keys, States};
+use keymill::operation::words::{About, Facts, Keys, States};
 use std::fs;
 use std::path::Path;
 

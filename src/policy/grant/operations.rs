@@ -56,11 +56,3 @@ impl fmt::Debug for GrantOperations {
         out.debug_set().entries(self.iter()).finish()
     }
 }
-
-/// Whether a constraint on the encryption context applies to an action when it is used.
-pub(super) fn has_context(action: Action) -> bool {
-    !matches!(
-        action,
-        Action::CreateGrant | Action::RetireGrant | Action::DescribeKey
-    )
-}

@@ -1,7 +1,7 @@
 //! Answers that are made part by part: batches of data keys and streams of containers.
 
 use crate::api::{ApiError, KmsErrorCode, RequestId};
-use crate::stream::batch::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID};
+use crate::stream::data_keys::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID};
 use crate::stream::{MEDIA_TYPE, Purpose};
 use crate::transport::answered::{Answered, Streamed};
 use crate::transport::batch::{Batch, lost};

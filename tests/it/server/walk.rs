@@ -376,11 +376,12 @@ async fn every_operation_answers_every_principal_as_the_table_says() {
 async fn the_batch_answers_every_principal_as_a_single_call_would_be() {
     let walk = Walk::new().await;
     let host = walk.daemon.host();
-    let scene = walk.scene(stream::batch::PATH).await;
+    let scene = walk.scene(stream::data_keys::PATH).await;
     let body = json!({"KeyId": scene.key, "KeySpec": "AES_256", "Count": 2});
     for over_tcp in [true, false] {
         for ((caller, (_, signs)), expected) in CALLERS.iter().zip(&walk.credentials).zip(MINTING) {
-            let request = Request::post(stream::batch::PATH, &host, &body).signed_with(signs, NOW);
+            let request =
+                Request::post(stream::data_keys::PATH, &host, &body).signed_with(signs, NOW);
             let answer = walk.ask(&request, over_tcp).await;
             if expected == OK {
                 assert_eq!(
@@ -392,7 +393,7 @@ async fn the_batch_answers_every_principal_as_a_single_call_would_be() {
                 assert_eq!(outcome(&answer), expected, "{caller}");
             }
         }
-        let unsigned = Request::post(stream::batch::PATH, &host, &body);
+        let unsigned = Request::post(stream::data_keys::PATH, &host, &body);
         let answer = walk.ask(&unsigned, over_tcp).await;
         assert_eq!(answer.status, if over_tcp { 400 } else { 200 });
     }

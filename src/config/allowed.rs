@@ -1,5 +1,5 @@
 //! The allowed values of each setting. The ranges of numbers exclude values that can only be a
-//! mistake.
+//! mistake. What a setting is by default, the `Default` of its section says.
 
 use crate::auth::certificate;
 use crate::config::SocketMode;

@@ -14,6 +14,8 @@ pub struct Facts {
     pub takes_alias: bool,
     /// The place of its first action in `GrantOperationList`; `None` if no grant allows it.
     pub grant_place: Option<u8>,
+    /// Whether a grant's constraint on the encryption context applies to it.
+    pub has_context: bool,
     /// Which keys have it.
     pub keys: Keys,
     /// Where the material of the key must come from; `None` if it does not matter.
@@ -115,6 +117,7 @@ pub(super) const fn about_nothing() -> Facts {
         crosses_accounts: false,
         takes_alias: false,
         grant_place: None,
+        has_context: false,
         keys: Keys::All,
         origin: None,
         states: States::Any,
@@ -146,6 +149,7 @@ pub(super) const fn about_grant() -> Facts {
 pub(super) const fn cryptographic(keys: Keys) -> Facts {
     Facts {
         is_use: true,
+        has_context: true,
         keys,
         states: States::Enabled,
         ..about_key().by_alias().across_accounts().limited()
@@ -180,6 +184,15 @@ impl Facts {
         let grant_place = Some(place);
         Self {
             grant_place,
+            ..self
+        }
+    }
+
+    /// The same operation, to which a grant's constraint on the encryption context applies.
+    pub(super) const fn with_context(self) -> Self {
+        let has_context = true;
+        Self {
+            has_context,
             ..self
         }
     }

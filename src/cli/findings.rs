@@ -1,0 +1,66 @@
+//! What `keymill census` and `keymill verify` print: keys with their counts, then findings.
+
+use crate::census::{Findings, Groups};
+use crate::cli::failure::{Failure, Status};
+use crate::cli::output;
+use crate::table::Object;
+use serde_json::{Value, json};
+
+/// Findings that are printed without `--json`.
+const SHOWN_MAX: usize = 20;
+
+pub(super) fn groups_json(groups: &Groups) -> Vec<Value> {
+    let rows = groups.iter().map(|(group, count)| {
+        json!({
+            "key_id": group.key_id.to_string(),
+            "generation": group.generation,
+            "data_key_bytes": group.data_key_bytes,
+            "count": count,
+        })
+    });
+    rows.collect()
+}
+
+pub(super) fn shown(findings: &Findings, objects: &[Object]) -> Vec<String> {
+    let kept = findings.kept.iter();
+    kept.map(|finding| finding.shown(objects)).collect()
+}
+
+pub(super) fn print_groups(groups: &Groups) -> Result<(), Failure> {
+    if groups.is_empty() {
+        return Ok(());
+    }
+    let mut lines = vec![format!(
+        "{:36}  {:>10}  {:>8}  {:>12}",
+        "key id", "generation", "key size", "blobs"
+    )];
+    lines.extend(groups.iter().map(|(group, count)| {
+        format!(
+            "{:36}  {:>10}  {:>8}  {count:>12}",
+            group.key_id.to_string(),
+            group.generation,
+            group.data_key_bytes,
+        )
+    }));
+    output::result(&lines.join("\n"))
+}
+
+pub(super) fn print_findings(findings: &Findings, objects: &[Object]) -> Result<(), Failure> {
+    for finding in findings.kept.iter().take(SHOWN_MAX) {
+        output::result(&output::shown(&finding.shown(objects)))?;
+    }
+    let more = findings.count.saturating_sub(SHOWN_MAX as u64);
+    if more > 0 {
+        output::result(&format!(
+            "and {more} more; --json tells of the first thousand"
+        ))?;
+    }
+    Ok(())
+}
+
+pub(super) fn status(findings: &Findings) -> Status {
+    match findings.count {
+        0 => Status::Done,
+        _ => Status::Failed,
+    }
+}
