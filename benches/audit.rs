@@ -16,16 +16,16 @@ use keymill::clock::{Clock, Timestamp};
 use keymill::crypto::entropy::Entropy;
 use keymill::crypto::secret::Secret;
 use keymill::metrics::Metrics;
-use side_by_side::{Question, Side};
+use side_by_side::{Question, Side, by_runs, slowest};
 use std::fs::File;
 use std::hint::black_box;
 use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Lines kept before the writer is waited for.
-const RUN: u64 = 4096;
+const RUN: usize = 4096;
 const JOURNAL_BYTES: u64 = 32 << 20;
 
 fn main() {
@@ -167,38 +167,20 @@ fn timed(mut once: impl FnMut()) -> impl FnMut(u64) -> Duration {
 }
 
 /// Wall-clock time of all threads, divided among the records.
-fn kept(audit: &Arc<Audit>, threads: u64) -> impl FnMut(u64) -> Duration + use<> {
+fn kept(audit: &Arc<Audit>, threads: usize) -> impl FnMut(u64) -> Duration + use<> {
     let audit = Arc::clone(audit);
     let line = line();
-    move |times| {
-        let runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = { runtime }.build().unwrap();
-        let (mut left, mut took) = (times, Duration::ZERO);
-        while left > 0 {
-            let count = left.min(RUN);
-            let share = count.div_ceil(threads);
-            let last = audit.record(&line).unwrap();
-            runtime.block_on(audit.durable(last)).unwrap();
-            let barrier = Barrier::new(usize::try_from(threads).unwrap());
-            let keep = || {
-                barrier.wait();
-                let clock = Clock::system();
-                for _ in 0..share {
-                    let _kept = black_box(audit.record(black_box(&line)).unwrap());
-                }
-                clock.monotonic()
-            };
-            let slowest = std::thread::scope(|scope| {
-                let others: Vec<_> = (1..threads).map(|_| scope.spawn(keep)).collect();
-                let first = keep();
-                others
-                    .into_iter()
-                    .map(|other| other.join().unwrap())
-                    .fold(first, Duration::max)
-            });
-            took += slowest.mul_f64(count as f64 / (share * threads) as f64);
-            left -= count;
-        }
-        took
-    }
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.build().unwrap();
+    by_runs(RUN, move |count| {
+        let share = count.div_ceil(threads);
+        let last = audit.record(&line).unwrap();
+        runtime.block_on(audit.durable(last)).unwrap();
+        let took = slowest(threads, || {
+            for _ in 0..share {
+                let _kept = black_box(audit.record(black_box(&line)).unwrap());
+            }
+        });
+        took.mul_f64(count as f64 / (share * threads) as f64)
+    })
 }

@@ -37,32 +37,26 @@ use keymill::keystore::KeyEntry;
 use keymill::pool;
 use mill::Mill;
 use open_loop::{OPEN, lower_priority, open_loop};
-use rows::{Goal, Row, median};
-use served::{Address, Call, Daemon, Transport, pin};
+use rows::{Goal, ROUNDS, Row, median};
+use served::{Address, CLIENT_CORE, Call, Daemon, SERVER_CORE, Transport, pin};
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Turns of each side; odd.
-const ROUNDS: usize = 7;
 const LENGTH: DataKeyLength = DataKeyLength::AES_256;
 /// Keys minted at a time, as the daemon does.
 const MINT: usize = 256;
 /// Bytes of one read or write.
 const PIECE: usize = 1 << 20;
-const SERVER_CORE: usize = 0;
-const CLIENT_CORE: usize = 1;
 /// The load of the server by online requests, as a share of the closed loop's rate.
 const LOAD: f64 = 0.4;
 
 fn main() {
-    // Under `cargo test` there is nothing to run once.
-    if !std::env::args().any(|argument| argument == "--bench") {
+    if !machine::begins() {
         return;
     }
-    println!("\n{}\n", machine::machine());
     let keys = std::env::var("KEYS").map_or(1_000_000, |keys| keys.parse().unwrap());
     for question in [stream, online] {
         // On a thread of its own, which may be bound to a core without the others.

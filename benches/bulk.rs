@@ -37,8 +37,8 @@ use keymill::pool::CloneWord;
 use mill::Mill;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use rows::{Goal, Row};
-use served::{Call, Daemon, Transport, pin};
+use rows::{Goal, ROUNDS, Row};
+use served::{CLIENT_CORE, Call, Daemon, SERVER_CORE, Transport, pin};
 use std::fs::File;
 use std::hint::black_box;
 use std::io::{BufRead, BufReader, Lines, Read, Write};
@@ -50,16 +50,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// Turns of each side, an odd number.
-const ROUNDS: usize = 7;
 const LENGTH: DataKeyLength = DataKeyLength::AES_256;
 const BLOB_BYTES: u64 = 96;
 /// Keys minted at a time, as an export does.
 const MINT: usize = 256;
 /// Bytes of one write.
 const PIECE: usize = 1 << 20;
-const SERVER_CORE: usize = 0;
-const CLIENT_CORE: usize = 1;
 /// Threads that write parts.
 const WRITERS: usize = 2;
 
@@ -67,11 +63,9 @@ const WRITERS: usize = 2;
 const BATCH_ROWS: usize = 8192;
 
 fn main() {
-    // Under `cargo test` there is nothing to run once.
-    if !std::env::args().any(|argument| argument == "--bench") {
+    if !machine::begins() {
         return;
     }
-    println!("\n{}\n", machine::machine());
     std::thread::spawn(|| stream(count("KEYS", 1_000_000)))
         .join()
         .unwrap();

@@ -6,6 +6,7 @@
 
 use crate::served::Address;
 use keymill::clock::Clock;
+use mio::event::Source;
 use mio::{Events, Interest, Poll, Token};
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
@@ -58,22 +59,14 @@ impl Stream {
                 let stream = std::net::TcpStream::connect(address).unwrap();
                 stream.set_nodelay(true).unwrap();
                 stream.set_nonblocking(true).unwrap();
-                let mut stream = mio::net::TcpStream::from_std(stream);
-                let registry = poll.registry();
-                registry
-                    .register(&mut stream, token, Interest::READABLE)
-                    .unwrap();
-                Self::Tcp(stream)
+                let stream = mio::net::TcpStream::from_std(stream);
+                Self::Tcp(registered(stream, poll, token))
             }
             Address::Unix(path) => {
                 let stream = std::os::unix::net::UnixStream::connect(path).unwrap();
                 stream.set_nonblocking(true).unwrap();
-                let mut stream = mio::net::UnixStream::from_std(stream);
-                let registry = poll.registry();
-                registry
-                    .register(&mut stream, token, Interest::READABLE)
-                    .unwrap();
-                Self::Unix(stream)
+                let stream = mio::net::UnixStream::from_std(stream);
+                Self::Unix(registered(stream, poll, token))
             }
         }
     }
@@ -103,6 +96,14 @@ impl Stream {
             Err(error) => panic!("{error}"),
         }
     }
+}
+
+fn registered<S: Source>(mut stream: S, poll: &Poll, token: Token) -> S {
+    let registry = poll.registry();
+    registry
+        .register(&mut stream, token, Interest::READABLE)
+        .unwrap();
+    stream
 }
 
 /// Keeps one request in flight on each connection.

@@ -23,7 +23,7 @@ use keymill::key::material::BackingKey;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use side_by_side::rows::Goal;
-use side_by_side::{Question, Side};
+use side_by_side::{Question, Side, by_runs};
 use std::hint::black_box;
 use std::time::Duration;
 use xaes_256_gcm::Xaes256Gcm;
@@ -46,17 +46,25 @@ fn main() {
     }
 }
 
+/// These sides, and those that make as many keys with `aes-gcm` one by one.
+fn beside_aes_gcm(keys: usize, mut sides: Vec<Side>) -> Vec<Side> {
+    sides.push(Side::new("aes-gcm, cipher kept", seal_each(keys)));
+    sides.push(Side::new("new cipher for each key", naive_each(keys)));
+    sides
+}
+
 fn questions() -> Vec<Question> {
     let mut questions = vec![
         Question::new(
             "mint a magazine of 64",
             64,
-            vec![
-                Side::new("mint", mint_magazine()),
-                Side::new("ChaCha20 and one AES block", floor_of_mint(MAGAZINE)),
-                Side::new("aes-gcm, cipher kept", seal_each(MAGAZINE)),
-                Side::new("new cipher for each key", naive_each(MAGAZINE)),
-            ],
+            beside_aes_gcm(
+                MAGAZINE,
+                vec![
+                    Side::new("mint", mint_magazine()),
+                    Side::new("ChaCha20 and one AES block", floor_of_mint(MAGAZINE)),
+                ],
+            ),
         )
         .row(
             "mint a magazine, one core",
@@ -66,12 +74,13 @@ fn questions() -> Vec<Question> {
         Question::new(
             "mint a batch of 4096",
             4096,
-            vec![
-                Side::new("mint", mint_batch()),
-                Side::new("ChaCha20 and one AES block", floor_of_mint(BATCH)),
-                Side::new("aes-gcm, cipher kept", seal_each(BATCH)),
-                Side::new("new cipher for each key", naive_each(BATCH)),
-            ],
+            beside_aes_gcm(
+                BATCH,
+                vec![
+                    Side::new("mint", mint_batch()),
+                    Side::new("ChaCha20 and one AES block", floor_of_mint(BATCH)),
+                ],
+            ),
         ),
         Question::new(
             "mint batches of 4096",
@@ -89,12 +98,13 @@ fn questions() -> Vec<Question> {
         Question::new(
             "mint a batch of 4096 and bind it to one context",
             4096,
-            vec![
-                Side::new("mint and bind", mint_and_bind()),
-                Side::new("ChaCha20, AES, GHASH and a copy", floor_of_mint_and_bind()),
-                Side::new("aes-gcm, cipher kept", seal_each(BATCH)),
-                Side::new("new cipher for each key", naive_each(BATCH)),
-            ],
+            beside_aes_gcm(
+                BATCH,
+                vec![
+                    Side::new("mint and bind", mint_and_bind()),
+                    Side::new("ChaCha20, AES, GHASH and a copy", floor_of_mint_and_bind()),
+                ],
+            ),
         )
         .row(
             "mint and bind, batch under one context",
@@ -339,7 +349,7 @@ fn copy(blobs: &[u8], out: &mut Vec<u8>) {
 fn bind(context_bytes: usize) -> impl FnMut(u64) -> Duration {
     let mut minter = Minter::new();
     let (context, mut out) = (context(context_bytes), Vec::new());
-    by_runs(move |count| {
+    by_runs(RUN, move |count| {
         minter.mint(count);
         out.clear();
         timed(|| {
@@ -357,7 +367,7 @@ fn floor_of_bind(context_bytes: usize) -> impl FnMut(u64) -> Duration {
     let blocks = vec![ghash::Block::default(); RUN * blocks];
     let ghash = GHash::new(&[7; 16].into());
     let (blobs, mut out) = (vec![7; RUN * BLOB_BYTES], Vec::new());
-    by_runs(move |count| {
+    by_runs(RUN, move |count| {
         let (blocks, blobs) = (
             &blocks[..blocks.len() / RUN * count],
             &blobs[..count * BLOB_BYTES],
@@ -367,20 +377,6 @@ fn floor_of_bind(context_bytes: usize) -> impl FnMut(u64) -> Duration {
             copy(blobs, &mut out);
         })
     })
-}
-
-/// Calls `run` for up to [`RUN`] keys at a time.
-fn by_runs(mut run: impl FnMut(usize) -> Duration) -> impl FnMut(u64) -> Duration {
-    move |times| {
-        let mut left = usize::try_from(times).unwrap();
-        let mut took = Duration::ZERO;
-        while left > 0 {
-            let count = left.min(RUN);
-            took += run(count);
-            left -= count;
-        }
-        took
-    }
 }
 
 /// A key from the generator, sealed under a cipher that is kept, with a nonce that counts: a whole
@@ -430,7 +426,7 @@ fn seal_one(context_bytes: usize) -> impl FnMut(u64) -> Duration {
     let mut generator = ChaCha20Rng::from_seed([7; 32]);
     let additional = additional(context_bytes);
     let (mut counter, mut out) = (0, Vec::new());
-    by_runs(move |count| {
+    by_runs(RUN, move |count| {
         out.clear();
         timed(|| {
             for _ in 0..count {
@@ -481,7 +477,7 @@ fn open(context_bytes: usize) -> impl FnMut(u64) -> Duration {
     let mut minter = Minter::new();
     let context = context(context_bytes);
     let blobs = blobs(&mut minter, &context);
-    by_runs(move |count| {
+    by_runs(RUN, move |count| {
         timed(|| {
             for blob in blobs.chunks_exact(BLOB_BYTES).take(count) {
                 let blob = CiphertextBlob::parse(blob).unwrap();
@@ -499,7 +495,7 @@ fn open_by_crate(context_bytes: usize) -> impl FnMut(u64) -> Duration {
     let blobs = blobs(&mut minter, &context);
     let additional = [minter.header().as_slice(), context.canonical()].concat();
     let cipher = Xaes256Gcm::new(minter.key.expose().into());
-    by_runs(move |count| {
+    by_runs(RUN, move |count| {
         timed(|| {
             for blob in blobs.chunks_exact(BLOB_BYTES).take(count) {
                 let (nonce, text) = blob[HEADER_BYTES..].split_first_chunk().unwrap();
@@ -523,7 +519,7 @@ fn open_with_kept_cipher(context_bytes: usize) -> impl FnMut(u64) -> Duration {
     let tag = cipher
         .encrypt_inout_detached(&nonce.into(), &additional, sealed.as_mut_slice().into())
         .unwrap();
-    by_runs(move |count| {
+    by_runs(RUN, move |count| {
         timed(|| {
             for _ in 0..count {
                 let mut text = black_box(sealed);

@@ -28,15 +28,13 @@ mod served;
 mod volumes;
 
 use keymill::clock::Clock;
-use rows::{Goal, Row};
+use rows::{Goal, ROUNDS, Row};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use served::{Call, Daemon, Transport};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Turns; odd.
-const ROUNDS: usize = 7;
 /// Keys of the lane that is weighed.
 const LANE: u32 = 1 << 20;
 const KIB: f64 = 1024.0;
@@ -51,11 +49,9 @@ const OTHER_FILES: u64 = 256;
 const CALM: Duration = Duration::from_secs(3);
 
 fn main() {
-    // Under `cargo test` there is nothing to run once.
-    if !std::env::args().any(|argument| argument == "--bench") {
+    if !machine::begins() {
         return;
     }
-    println!("\n{}\n", machine::machine());
     let rows = std::env::var("ROWS").unwrap_or("10000000".to_owned());
     let mut daemon = Daemon::start(None);
     idle(&daemon);

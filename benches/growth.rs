@@ -34,29 +34,23 @@ use keymill::operation::Operation;
 use keymill::pool;
 use mill::Mill;
 use plot::Line;
-use rows::median;
-use served::{Daemon, Transport, pin};
+use rows::{ROUNDS, median};
+use served::{CLIENT_CORE, Daemon, SERVER_CORE, Transport, pin};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Turns of each point; odd.
-const ROUNDS: usize = 7;
 const LENGTH: DataKeyLength = DataKeyLength::AES_256;
 /// Keys minted at a time, as an export does.
 const MINT: usize = 256;
 /// Points from here on are measured once.
 const ONCE: u64 = 100_000_000;
-const SERVER_CORE: usize = 0;
-const CLIENT_CORE: usize = 1;
 
 fn main() {
-    // Under `cargo test` there is nothing to run once.
-    if !std::env::args().any(|argument| argument == "--bench") {
+    if !machine::begins() {
         return;
     }
     closed_loop::check_open_files();
-    println!("\n{}", machine::machine());
     let most = std::env::var("MOST").map_or(8, |most| most.parse().unwrap());
     let tens = |from: u32, to: u32| (from..=to.min(most)).map(|power| 10_u64.pow(power));
     keys(&tens(3, 8).collect::<Vec<_>>());

@@ -45,7 +45,7 @@ use keymill::table::{self, Format, Location};
 use mill::Mill;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
-use rows::{Goal, Row, median};
+use rows::{Goal, ROUNDS, Row, median};
 use std::fs::File;
 use std::hint::black_box;
 use std::num::NonZeroUsize;
@@ -54,19 +54,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Turns of each side; odd.
-const ROUNDS: usize = 7;
 const LENGTH: DataKeyLength = DataKeyLength::AES_256;
 const WORKERS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 /// Blobs and contexts that open and seal go through, again and again: more than any cache holds.
 const SAMPLE: usize = 1 << 18;
 
 fn main() {
-    // Under `cargo test` there is nothing to run once.
-    if !std::env::args().any(|argument| argument == "--bench") {
+    if !machine::begins() {
         return;
     }
-    println!("\n{}\n", machine::machine());
     let rows = std::env::var("ROWS").map_or(10_000_000, |rows| rows.parse().unwrap());
     let bench = Bench::new(rows);
     bench.run();

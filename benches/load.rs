@@ -10,7 +10,6 @@
 //! further side: what a change costs on the request path is measured in one run.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
-#![expect(clippy::print_stdout, reason = "the table is the result")]
 
 mod closed_loop;
 mod machine;
@@ -18,26 +17,20 @@ mod rows;
 mod served;
 
 use closed_loop::{Load, closed_loop, microseconds};
-use rows::{Goal, Row};
-use served::{Daemon, Transport, blocking_echo, pin, plain_hyper};
+use rows::{Goal, ROUNDS, Row};
+use served::{CLIENT_CORE, Daemon, SERVER_CORE, Transport, blocking_echo, pin, plain_hyper};
 
-/// Turns of each side; odd.
-const ROUNDS: usize = 7;
 /// Turns of each build; odd, and more of them, since a few percent are to be seen.
 const TURNS_BESIDE_BEFORE: usize = 21;
 /// Calls of one turn on one connection.
 const CALLS: usize = 20_000;
-const SERVER_CORE: usize = 0;
-const CLIENT_CORE: usize = 1;
 
 fn main() {
-    // Under `cargo test` there is nothing to run once: a closed loop is all there is.
-    if !std::env::args().any(|argument| argument == "--bench") {
+    if !machine::begins() {
         return;
     }
     closed_loop::check_open_files();
     let daemon = Daemon::start(Some(SERVER_CORE));
-    println!("\n{}\n", machine::machine());
     for (transport, name) in [(Transport::Unix, "Unix socket"), (Transport::Tcp, "TCP")] {
         loaded(&daemon, transport, name);
     }

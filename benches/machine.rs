@@ -1,5 +1,19 @@
 //! The machine on which the figures were measured.
 
+#![expect(clippy::print_stdout, reason = "the table is the result")]
+// Not every bench begins here.
+#![allow(dead_code, reason = "compiled into each bench that asks for it")]
+
+/// Whether figures are wanted; if so, the machine is printed first. Under `cargo test` there is
+/// nothing to run once.
+pub(crate) fn begins() -> bool {
+    let wanted = std::env::args().any(|argument| argument == "--bench");
+    if wanted {
+        println!("\n{}\n", machine());
+    }
+    wanted
+}
+
 /// Version, cores and processor.
 pub(crate) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

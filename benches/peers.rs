@@ -15,29 +15,22 @@ mod rows;
 mod served;
 
 use closed_loop::{closed_loop, closed_loop_unkept};
-use rows::{Goal, Row};
-use served::{Address, Daemon, Transport, pin, unsigned_request};
+use rows::{Goal, ROUNDS, Row};
+use served::{Address, CLIENT_CORE, Daemon, SERVER_CORE, Transport, pin, unsigned_request};
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-/// Turns of each side; odd.
-const ROUNDS: usize = 7;
-const SERVER_CORE: usize = 0;
-const CLIENT_CORE: usize = 1;
-
 fn main() {
-    // Under `cargo test` there is nothing to run once.
-    if !std::env::args().any(|argument| argument == "--bench") {
+    if !machine::begins() {
         return;
     }
     let Some(peers) = std::env::var_os("PEERS").map(PathBuf::from) else {
         println!("`benches/peers` runs this");
         return;
     };
-    println!("\n{}\n", machine::machine());
     let daemon = Daemon::start(Some(SERVER_CORE));
     let moto = Moto::start(&peers);
     let mut softhsm = SoftHsm::start(&peers);

@@ -20,10 +20,10 @@ use keymill::keystore::KeyEntry;
 use keymill::metrics::Metrics;
 use keymill::pool::{CloneWord, Config, Pool};
 use side_by_side::rows::Goal;
-use side_by_side::{Question, Side};
+use side_by_side::{Question, Side, by_runs, slowest};
 use std::hint::black_box;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 const LENGTH: DataKeyLength = DataKeyLength::AES_256;
@@ -193,52 +193,26 @@ fn taken(
     take: fn(&Supply) -> Option<PooledKey>,
 ) -> impl FnMut(u64) -> Duration + use<> {
     let supply = Arc::clone(supply);
-    move |times| {
-        by_runs(times, |count| {
-            supply.fill_lane();
-            // By another thread, as fillers are others: neither side finds its keys in its own
-            // cache.
-            std::thread::scope(|scope| {
-                scope.spawn(|| supply.fill_queue(count + threads));
-            });
-            let share = count.div_ceil(threads);
-            let barrier = Barrier::new(threads);
-            let took = std::thread::scope(|scope| {
-                let taker = || {
-                    barrier.wait();
-                    let clock = Clock::system();
-                    for _ in 0..share {
-                        drop(black_box(take(&supply).expect("as many keys are there")));
-                    }
-                    clock.monotonic()
-                };
-                let takers: Vec<_> = (1..threads).map(|_| scope.spawn(taker)).collect();
-                let first = taker();
-                takers
-                    .into_iter()
-                    .map(|taker| taker.join().unwrap())
-                    .fold(first, Duration::max)
-            });
-            scaled(took, count, share * threads)
-        })
-    }
+    by_runs(RUN, move |count| {
+        supply.fill_lane();
+        // By another thread, as fillers are others: neither side finds its keys in its own
+        // cache.
+        std::thread::scope(|scope| {
+            scope.spawn(|| supply.fill_queue(count + threads));
+        });
+        let share = count.div_ceil(threads);
+        let took = slowest(threads, || {
+            for _ in 0..share {
+                drop(black_box(take(&supply).expect("as many keys are there")));
+            }
+        });
+        scaled(took, count, share * threads)
+    })
 }
 
 /// `took` for so many keys, scaled to `count`.
 fn scaled(took: Duration, count: usize, keys: usize) -> Duration {
     took.mul_f64(count as f64 / keys as f64)
-}
-
-/// Calls `run` for up to [`RUN`] keys at a time.
-fn by_runs(times: u64, mut run: impl FnMut(usize) -> Duration) -> Duration {
-    let mut left = usize::try_from(times).unwrap();
-    let mut took = Duration::ZERO;
-    while left > 0 {
-        let count = left.min(RUN);
-        took += run(count);
-        left -= count;
-    }
-    took
 }
 
 /// The lane is drained while it is filled: what crosses cores is what was just minted.
@@ -302,22 +276,20 @@ fn context() -> EncryptionContext {
 fn hit(supply: &Arc<Supply>) -> impl FnMut(u64) -> Duration + use<> {
     let supply = Arc::clone(supply);
     let (context, mut out) = (context(), Vec::new());
-    move |times| {
-        by_runs(times, |count| {
-            supply.fill_lane();
-            let clock = Clock::system();
-            for _ in 0..count {
-                out.clear();
-                let word = supply.clone_word.read();
-                let key = supply.pool.take(&supply.entry, LENGTH, word);
-                key.expect("as many keys are there")
-                    .bind(&context, &mut out);
-                assert_eq!(supply.clone_word.read(), word, "nobody cloned this machine");
-                black_box(&out);
-            }
-            clock.monotonic()
-        })
-    }
+    by_runs(RUN, move |count| {
+        supply.fill_lane();
+        let clock = Clock::system();
+        for _ in 0..count {
+            out.clear();
+            let word = supply.clone_word.read();
+            let key = supply.pool.take(&supply.entry, LENGTH, word);
+            key.expect("as many keys are there")
+                .bind(&context, &mut out);
+            assert_eq!(supply.clone_word.read(), word, "nobody cloned this machine");
+            black_box(&out);
+        }
+        clock.monotonic()
+    })
 }
 
 /// With a draw from the operating system and an epoch of its own.

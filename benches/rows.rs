@@ -4,6 +4,9 @@
 // Each bench uses its own part of it.
 #![allow(dead_code, reason = "compiled into each bench that asks for it")]
 
+/// Turns of each side; odd, so that the median is one of them.
+pub(crate) const ROUNDS: usize = 7;
+
 /// The goal of a ratio.
 #[derive(Clone, Copy)]
 pub(crate) enum Goal {

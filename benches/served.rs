@@ -29,6 +29,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+/// Where servers run, and where their clients do.
+pub(crate) const SERVER_CORE: usize = 0;
+pub(crate) const CLIENT_CORE: usize = 1;
 /// The most bytes of one read.
 const READ_BYTES: usize = 256 * 1024;
 

@@ -15,7 +15,9 @@ mod machine;
 pub(crate) mod rows;
 
 use criterion::{Criterion, Throughput};
+use keymill::clock::Clock;
 use rows::{Goal, Row, median};
+use std::sync::Barrier;
 use std::time::Duration;
 
 /// Rounds of each side; odd, so that the median is one of them.
@@ -84,6 +86,41 @@ impl Question {
                 .reach(*goal);
         }
     }
+}
+
+/// A side that is run for up to `most` keys at a time: `run` returns how long so many took.
+pub(crate) fn by_runs(
+    most: usize,
+    mut run: impl FnMut(usize) -> Duration,
+) -> impl FnMut(u64) -> Duration {
+    move |times| {
+        let mut left = usize::try_from(times).expect("as many keys as memory has room for");
+        let mut took = Duration::ZERO;
+        while left > 0 {
+            let count = left.min(most);
+            took += run(count);
+            left -= count;
+        }
+        took
+    }
+}
+
+/// How long `work` took the slowest of `threads` threads, which begin at once; this thread is one
+/// of them.
+pub(crate) fn slowest(threads: usize, work: impl Fn() + Sync) -> Duration {
+    let barrier = Barrier::new(threads);
+    let timed = || {
+        barrier.wait();
+        let clock = Clock::system();
+        work();
+        clock.monotonic()
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(timed)).collect();
+        let first = timed();
+        let joined = others.into_iter().map(|other| other.join());
+        joined.fold(first, |most, took| most.max(took.expect("no thread fails")))
+    })
 }
 
 /// Criterion's statistics of every side.

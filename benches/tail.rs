@@ -38,26 +38,20 @@ use keymill::pool::{self, CloneWord, Pool};
 use mill::Mill;
 use mio::{Events, Poll, Token};
 use open_loop::{OPEN, lower_priority, open_loop};
-use rows::{Goal, Row, median};
+use rows::{Goal, ROUNDS, Row, median};
 use rustix::process::Pid;
-use served::{Address, Daemon, Transport, pin, unsigned_request};
+use served::{Address, CLIENT_CORE, Daemon, SERVER_CORE, Transport, pin, unsigned_request};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Turns of each side; odd.
-const ROUNDS: usize = 7;
 const LENGTH: DataKeyLength = DataKeyLength::AES_256;
-const SERVER_CORE: usize = 0;
-const CLIENT_CORE: usize = 1;
 
 fn main() {
-    // Under `cargo test` there is nothing to run once.
-    if !std::env::args().any(|argument| argument == "--bench") {
+    if !machine::begins() {
         return;
     }
     closed_loop::check_open_files();
-    println!("\n{}\n", machine::machine());
     on_a_thread(preempted_fillers);
     on_a_thread(refill);
     on_a_thread(cold_start);

@@ -9,20 +9,16 @@
 
 #[path = "../benches/mill.rs"]
 mod mill;
+#[path = "../benches/signature.rs"]
+mod signature;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
-use keymill::auth::{Credentials, Head, Verifier};
-use keymill::clock::Timestamp;
-use keymill::crypto::secret::{Secret, SecretBytes};
-use keymill::keystore::{AccessKey, PrincipalEntry, Snapshot};
 use keymill::operation::Operation;
-use keymill::policy::Principal;
 use keymill::pool;
 use mill::Mill;
+use signature::Signature;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Of a data key without its plaintext, from the JSON to the bytes of the answer.
@@ -123,61 +119,8 @@ fn a_data_key_allocates_its_answer_and_nothing_else() {
     assert_eq!(allocations(ask), OF_A_DATA_KEY);
 }
 
-const ACCESS_KEY_ID: &str = "AKIAIOSFODNN7EXAMPLE";
-const NOW: Timestamp = Timestamp(1_768_478_400_000_000);
-const BODY: &[u8] = br#"{"KeyId":"alias/containers","KeySpec":"AES_256","EncryptionContext":{"container":"container-000000000042"}}"#;
-
-fn secret() -> SecretBytes {
-    SecretBytes::filled(40, |bytes| bytes.fill(b'x'))
-}
-
-fn signed() -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in [
-        ("host", "127.0.0.1:5645"),
-        (
-            "x-amz-target",
-            "TrentService.GenerateDataKeyWithoutPlaintext",
-        ),
-        ("content-type", "application/x-amz-json-1.1"),
-    ] {
-        let name = HeaderName::from_static(name);
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    let credentials = Credentials {
-        access_key_id: ACCESS_KEY_ID.to_owned(),
-        secret_access_key: secret(),
-        session_token: None,
-        region: "us-east-1".to_owned(),
-    };
-    credentials
-        .sign(&Method::POST, "/", &mut headers, BODY, NOW)
-        .unwrap();
-    let agent = HeaderValue::from_static("Boto3/1.43.11");
-    headers.insert(header::USER_AGENT, agent);
-    headers
-}
-
 #[test]
 fn a_signature_allocates_nothing() {
-    let token_key = Arc::new(Secret::filled(|bytes| bytes.fill(7)));
-    let verifier = Verifier::new("us-east-1".to_owned(), Duration::from_secs(300), token_key);
-    let access_key = AccessKey::new(ACCESS_KEY_ID.to_owned(), secret());
-    let principal = Principal::new("arn:aws:iam::111122223333:user/provisioner", Vec::new());
-    let entry = PrincipalEntry::new(principal.unwrap(), vec![Arc::new(access_key)]);
-    let mut snapshot = Snapshot::default();
-    snapshot
-        .access_keys
-        .insert(ACCESS_KEY_ID.to_owned(), Arc::new(entry));
-    let (headers, uri) = (signed(), Uri::from_static("/"));
-    let verify = || {
-        let head = Head {
-            method: &Method::POST,
-            uri: &uri,
-            headers: &headers,
-        };
-        let claim = verifier.begin(head, &snapshot, NOW).ok().unwrap();
-        drop(black_box(claim.finish(BODY).ok().unwrap()));
-    };
-    assert_eq!(allocations(verify), OF_A_SIGNATURE);
+    let signature = Signature::new();
+    assert_eq!(allocations(|| signature.verify()), OF_A_SIGNATURE);
 }
