@@ -19,22 +19,25 @@ pub(super) const TEMPORARY: &str = "ASIA";
 const SECRET_CHARACTERS: usize = 40;
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+#[serde(
+    rename_all = "PascalCase",
+    deny_unknown_fields,
+    bound(deserialize = "'de: 'a")
+)]
 struct DeleteInput<'a> {
-    #[serde(borrow)]
     name: Text<'a>,
-    #[serde(borrow)]
     access_key_id: Text<'a>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+#[serde(
+    rename_all = "PascalCase",
+    deny_unknown_fields,
+    bound(deserialize = "'de: 'a")
+)]
 struct UpdateInput<'a> {
-    #[serde(borrow)]
     name: Text<'a>,
-    #[serde(borrow)]
     access_key_id: Text<'a>,
-    #[serde(borrow)]
     status: Text<'a>,
 }
 

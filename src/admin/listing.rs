@@ -14,10 +14,13 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+#[serde(
+    rename_all = "PascalCase",
+    deny_unknown_fields,
+    bound(deserialize = "'de: 'a")
+)]
 struct ListInput<'a> {
     limit: Option<i64>,
-    #[serde(borrow)]
     marker: Text<'a>,
 }
 

@@ -22,9 +22,12 @@ pub(super) const NAME: Pattern = Pattern {
 };
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+#[serde(
+    rename_all = "PascalCase",
+    deny_unknown_fields,
+    bound(deserialize = "'de: 'a")
+)]
 struct NameInput<'a> {
-    #[serde(borrow)]
     name: Text<'a>,
 }
 

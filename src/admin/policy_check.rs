@@ -18,17 +18,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+#[serde(
+    rename_all = "PascalCase",
+    deny_unknown_fields,
+    bound(deserialize = "'de: 'a")
+)]
 struct Input<'a> {
-    #[serde(borrow)]
     principal: Text<'a>,
-    #[serde(borrow)]
     action: Text<'a>,
-    #[serde(borrow)]
     key_id: Text<'a>,
     #[serde(default)]
     encryption_context: ContextMember,
-    #[serde(borrow)]
     source_ip: Text<'a>,
     secure_transport: Option<bool>,
 }

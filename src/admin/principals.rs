@@ -42,13 +42,14 @@ const TAG: Pattern = Pattern {
 };
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+#[serde(
+    rename_all = "PascalCase",
+    deny_unknown_fields,
+    bound(deserialize = "'de: 'a")
+)]
 struct CreateInput<'a> {
-    #[serde(borrow)]
     name: Text<'a>,
-    #[serde(borrow)]
     kind: Text<'a>,
-    #[serde(borrow)]
     account: Text<'a>,
     policies: Option<Vec<String>>,
     tags: Option<Vec<TagInput>>,
@@ -62,17 +63,23 @@ struct TagInput {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+#[serde(
+    rename_all = "PascalCase",
+    deny_unknown_fields,
+    bound(deserialize = "'de: 'a")
+)]
 struct PoliciesInput<'a> {
-    #[serde(borrow)]
     name: Text<'a>,
     policies: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+#[serde(
+    rename_all = "PascalCase",
+    deny_unknown_fields,
+    bound(deserialize = "'de: 'a")
+)]
 struct TagsInput<'a> {
-    #[serde(borrow)]
     name: Text<'a>,
     tags: Option<Vec<TagInput>>,
 }

@@ -14,11 +14,13 @@ use std::time::Duration;
 const SESSION_NAME_CHARACTERS_MIN: usize = 2;
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+#[serde(
+    rename_all = "PascalCase",
+    deny_unknown_fields,
+    bound(deserialize = "'de: 'a")
+)]
 struct Input<'a> {
-    #[serde(borrow)]
     name: Text<'a>,
-    #[serde(borrow)]
     session_name: Text<'a>,
     duration_seconds: Option<i64>,
 }

@@ -20,11 +20,9 @@ use std::sync::Arc;
 const ALIASES_MAX: usize = 50;
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct Input<'a> {
-    #[serde(borrow)]
     alias_name: Text<'a>,
-    #[serde(borrow)]
     target_key_id: Text<'a>,
 }
 
@@ -175,12 +173,10 @@ pub(super) async fn delete(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct ListInput<'a> {
-    #[serde(borrow)]
     key_id: Text<'a>,
     limit: Option<i64>,
-    #[serde(borrow)]
     marker: Text<'a>,
 }
 

@@ -33,20 +33,16 @@ pub(crate) const BLOB_BYTES_MAX: usize = 6144;
 const IGNORE_CIPHERTEXT: &str = "IGNORE_CIPHERTEXT";
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct Input<'a> {
     ciphertext_blob: Option<Blob>,
     #[serde(default)]
     encryption_context: ContextMember,
-    #[serde(borrow)]
     grant_tokens: Option<Vec<Cow<'a, str>>>,
-    #[serde(borrow)]
     key_id: Text<'a>,
-    #[serde(borrow)]
     encryption_algorithm: Text<'a>,
     recipient: Option<IgnoredAny>,
     dry_run: Option<bool>,
-    #[serde(borrow)]
     dry_run_modifiers: Option<Vec<Cow<'a, str>>>,
 }
 

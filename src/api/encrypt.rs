@@ -13,16 +13,13 @@ use serde::Deserialize;
 use std::borrow::Cow;
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct EncryptInput<'a> {
-    #[serde(borrow)]
     key_id: Text<'a>,
     plaintext: Option<Blob>,
     #[serde(default)]
     encryption_context: ContextMember,
-    #[serde(borrow)]
     grant_tokens: Option<Vec<Cow<'a, str>>>,
-    #[serde(borrow)]
     encryption_algorithm: Text<'a>,
     dry_run: Option<bool>,
 }

@@ -25,16 +25,13 @@ use std::sync::Arc;
 
 /// The members that say what data key is asked for.
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct Input<'a> {
-    #[serde(borrow)]
     key_id: Text<'a>,
-    #[serde(borrow)]
     key_spec: Text<'a>,
     number_of_bytes: Option<i64>,
     #[serde(default)]
     encryption_context: ContextMember,
-    #[serde(borrow)]
     grant_tokens: Option<Vec<Cow<'a, str>>>,
     dry_run: Option<bool>,
     recipient: Option<IgnoredAny>,

@@ -46,20 +46,14 @@ const NAME: Pattern = Pattern {
 };
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct Input<'a> {
-    #[serde(borrow)]
     key_id: Text<'a>,
-    #[serde(borrow)]
     grantee_principal: Text<'a>,
-    #[serde(borrow)]
     retiring_principal: Text<'a>,
-    #[serde(borrow)]
     operations: Option<Vec<Cow<'a, str>>>,
     constraints: Option<Constraints>,
-    #[serde(borrow)]
     grant_tokens: Option<Vec<Cow<'a, str>>>,
-    #[serde(borrow)]
     name: Text<'a>,
     dry_run: Option<bool>,
     grantee_service_principal: Option<IgnoredAny>,

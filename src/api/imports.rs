@@ -68,13 +68,10 @@ const DESCRIPTION: Pattern = Pattern {
 };
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct ParametersInput<'a> {
-    #[serde(borrow)]
     key_id: Text<'a>,
-    #[serde(borrow)]
     wrapping_algorithm: Text<'a>,
-    #[serde(borrow)]
     wrapping_key_spec: Text<'a>,
 }
 
@@ -153,20 +150,15 @@ fn wrapping(
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct ImportInput<'a> {
-    #[serde(borrow)]
     key_id: Text<'a>,
     import_token: Option<Blob>,
     encrypted_key_material: Option<Blob>,
     valid_to: Option<f64>,
-    #[serde(borrow)]
     expiration_model: Text<'a>,
-    #[serde(borrow)]
     import_type: Text<'a>,
-    #[serde(borrow)]
     key_material_description: Text<'a>,
-    #[serde(borrow)]
     key_material_id: Text<'a>,
 }
 
@@ -337,11 +329,9 @@ fn reply(entry: &Arc<KeyEntry>, material: Option<KeyMaterialId>) -> crate::api::
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct DeleteInput<'a> {
-    #[serde(borrow)]
     key_id: Text<'a>,
-    #[serde(borrow)]
     key_material_id: Text<'a>,
 }
 

@@ -11,11 +11,9 @@ use serde::Deserialize;
 use std::borrow::Cow;
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 pub(super) struct KeyInput<'a> {
-    #[serde(borrow)]
     pub(super) key_id: Text<'a>,
-    #[serde(borrow)]
     pub(super) grant_tokens: Option<Vec<Cow<'a, str>>>,
     pub(super) pending_window_in_days: Option<i64>,
 }

@@ -36,15 +36,12 @@ const PAIR_SPECS: &str = "RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_
 const PAIRS_MAX: usize = 3;
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct Input<'a> {
-    #[serde(borrow)]
     key_id: Text<'a>,
-    #[serde(borrow)]
     key_pair_spec: Text<'a>,
     #[serde(default)]
     encryption_context: ContextMember,
-    #[serde(borrow)]
     grant_tokens: Option<Vec<Cow<'a, str>>>,
     dry_run: Option<bool>,
     recipient: Option<IgnoredAny>,

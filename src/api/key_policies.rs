@@ -46,17 +46,13 @@ const POLICY_NAME: Pattern = Pattern {
 };
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct Input<'a> {
-    #[serde(borrow)]
     key_id: Text<'a>,
-    #[serde(borrow)]
     policy_name: Text<'a>,
-    #[serde(borrow)]
     policy: Text<'a>,
     bypass_policy_lockout_safety_check: Option<bool>,
     limit: Option<i64>,
-    #[serde(borrow)]
     marker: Text<'a>,
 }
 

@@ -98,12 +98,10 @@ pub(super) fn describe(api: &Api, requester: &Requester, body: &[u8]) -> Answer 
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct ListInput<'a> {
     limit: Option<i64>,
-    #[serde(borrow)]
     marker: Text<'a>,
-    #[serde(borrow)]
     resource_owners: Option<Vec<Cow<'a, str>>>,
 }
 
@@ -163,11 +161,9 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct DescriptionInput<'a> {
-    #[serde(borrow)]
     key_id: Text<'a>,
-    #[serde(borrow)]
     description: Text<'a>,
 }
 

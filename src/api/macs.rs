@@ -16,15 +16,12 @@ use std::borrow::Cow;
 const ALGORITHMS: &str = "HMAC_SHA_224, HMAC_SHA_256, HMAC_SHA_384, HMAC_SHA_512";
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct Input<'a> {
     message: Option<Blob>,
-    #[serde(borrow)]
     key_id: Text<'a>,
-    #[serde(borrow)]
     mac_algorithm: Text<'a>,
     mac: Option<Blob>,
-    #[serde(borrow)]
     grant_tokens: Option<Vec<Cow<'a, str>>>,
     dry_run: Option<bool>,
 }

@@ -19,11 +19,9 @@ const PUBLIC_KEY_BYTES_MAX: usize = 8192;
 const ECDH: &str = "ECDH";
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct GetInput<'a> {
-    #[serde(borrow)]
     key_id: Text<'a>,
-    #[serde(borrow)]
     grant_tokens: Option<Vec<Cow<'a, str>>>,
 }
 
@@ -59,14 +57,11 @@ pub(super) fn get(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct DeriveInput<'a> {
-    #[serde(borrow)]
     key_id: Text<'a>,
-    #[serde(borrow)]
     key_agreement_algorithm: Text<'a>,
     public_key: Option<Blob>,
-    #[serde(borrow)]
     grant_tokens: Option<Vec<Cow<'a, str>>>,
     dry_run: Option<bool>,
     recipient: Option<IgnoredAny>,

@@ -14,10 +14,9 @@ const BYTES_MAX: i64 = 1024;
 const KEY_STORE_ID_CHARACTERS_MAX: usize = 64;
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct RandomInput<'a> {
     number_of_bytes: Option<i64>,
-    #[serde(borrow)]
     custom_key_store_id: Text<'a>,
     recipient: Option<IgnoredAny>,
 }

@@ -20,25 +20,19 @@ use serde::Deserialize;
 use std::borrow::Cow;
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct Input<'a> {
     ciphertext_blob: Option<Blob>,
     #[serde(default)]
     source_encryption_context: ContextMember,
-    #[serde(borrow)]
     source_key_id: Text<'a>,
-    #[serde(borrow)]
     destination_key_id: Text<'a>,
     #[serde(default)]
     destination_encryption_context: ContextMember,
-    #[serde(borrow)]
     source_encryption_algorithm: Text<'a>,
-    #[serde(borrow)]
     destination_encryption_algorithm: Text<'a>,
-    #[serde(borrow)]
     grant_tokens: Option<Vec<Cow<'a, str>>>,
     dry_run: Option<bool>,
-    #[serde(borrow)]
     dry_run_modifiers: Option<Vec<Cow<'a, str>>>,
 }
 

@@ -38,9 +38,8 @@ const DUE_KEYS_AT_ONCE: usize = 256;
 const BEFORE_AUTOMATIC: Duration = Duration::from_secs(20 * 60);
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct EnableInput<'a> {
-    #[serde(borrow)]
     key_id: Text<'a>,
     rotation_period_in_days: Option<i64>,
 }

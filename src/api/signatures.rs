@@ -30,17 +30,13 @@ const PREHASHED: &str = "ED25519_PH_SHA_512";
 const RAW: &str = "RAW";
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct Input<'a> {
-    #[serde(borrow)]
     key_id: Text<'a>,
     message: Option<Blob>,
-    #[serde(borrow)]
     message_type: Text<'a>,
     signature: Option<Blob>,
-    #[serde(borrow)]
     signing_algorithm: Text<'a>,
-    #[serde(borrow)]
     grant_tokens: Option<Vec<Cow<'a, str>>>,
     dry_run: Option<bool>,
 }

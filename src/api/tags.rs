@@ -29,11 +29,9 @@ const RESERVED: &str = "aws:";
 
 /// A tag as a request has it.
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 pub(super) struct TagInput<'a> {
-    #[serde(borrow)]
     tag_key: Text<'a>,
-    #[serde(borrow)]
     tag_value: Text<'a>,
 }
 
@@ -100,16 +98,12 @@ pub(super) fn tagged(old: &[Tag], given: &[TagInput<'_>]) -> Result<Vec<Tag>, Ap
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct Input<'a> {
-    #[serde(borrow)]
     key_id: Text<'a>,
-    #[serde(borrow)]
     tags: Option<Vec<TagInput<'a>>>,
-    #[serde(borrow)]
     tag_keys: Option<Vec<Cow<'a, str>>>,
     limit: Option<i64>,
-    #[serde(borrow)]
     marker: Text<'a>,
 }
 

@@ -97,6 +97,7 @@ impl<'de> Visitor<'de> for Pairs {
 }
 
 /// Serde borrows a `Cow` only when told to, which what is in an option, a list or a map cannot be.
+/// An input that holds one says once that it borrows: `bound(deserialize = "'de: 'a")`.
 #[derive(Deserialize)]
 pub(crate) struct CowText<'a>(#[serde(borrow)] Cow<'a, str>);
 

@@ -47,11 +47,13 @@ pub(super) const ACTION: Action = Action::GenerateDataKeyWithoutPlaintext;
 const EVENT: &str = "DataKeys";
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+#[serde(
+    rename_all = "PascalCase",
+    deny_unknown_fields,
+    bound(deserialize = "'de: 'a")
+)]
 struct Input<'a> {
-    #[serde(borrow)]
     key_id: Text<'a>,
-    #[serde(borrow)]
     key_spec: Text<'a>,
     number_of_bytes: Option<i64>,
     #[serde(default)]

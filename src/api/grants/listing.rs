@@ -28,18 +28,13 @@ const LIMIT_MAX: i64 = 100;
 const LIMIT_DEFAULT: usize = 50;
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct Input<'a> {
     limit: Option<i64>,
-    #[serde(borrow)]
     marker: Text<'a>,
-    #[serde(borrow)]
     key_id: Text<'a>,
-    #[serde(borrow)]
     grant_id: Text<'a>,
-    #[serde(borrow)]
     grantee_principal: Text<'a>,
-    #[serde(borrow)]
     retiring_principal: Text<'a>,
     grantee_service_principal: Option<IgnoredAny>,
     retiring_service_principal: Option<IgnoredAny>,

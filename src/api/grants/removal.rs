@@ -17,13 +17,10 @@ use serde::Deserialize;
 use std::sync::Arc;
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct Input<'a> {
-    #[serde(borrow)]
     grant_token: Text<'a>,
-    #[serde(borrow)]
     key_id: Text<'a>,
-    #[serde(borrow)]
     grant_id: Text<'a>,
     dry_run: Option<bool>,
 }

@@ -21,23 +21,16 @@ use std::sync::Arc;
 const KEYS_MAX: usize = 100_000;
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct Input<'a> {
-    #[serde(borrow)]
     policy: Text<'a>,
-    #[serde(borrow)]
     description: Text<'a>,
-    #[serde(borrow)]
     key_usage: Text<'a>,
-    #[serde(borrow)]
     customer_master_key_spec: Text<'a>,
-    #[serde(borrow)]
     key_spec: Text<'a>,
-    #[serde(borrow)]
     origin: Text<'a>,
     custom_key_store_id: Option<IgnoredAny>,
     bypass_policy_lockout_safety_check: Option<bool>,
-    #[serde(borrow)]
     tags: Option<Vec<TagInput<'a>>>,
     multi_region: Option<bool>,
     xks_key_id: Option<IgnoredAny>,

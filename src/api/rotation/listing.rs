@@ -16,14 +16,11 @@ use crate::operation::Action;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
 struct ListInput<'a> {
-    #[serde(borrow)]
     key_id: Text<'a>,
-    #[serde(borrow)]
     include_key_material: Text<'a>,
     limit: Option<i64>,
-    #[serde(borrow)]
     marker: Text<'a>,
 }
 
