@@ -125,6 +125,12 @@ pub(super) fn record(audit: &Audit, number: u64) -> Result<(), AuditError> {
     audit.record(&line(number)).map(drop)
 }
 
+/// Records it, and has it written.
+pub(super) fn log(audit: &Audit, writer: &mut Writer, number: u64) {
+    record(audit, number).unwrap();
+    writer.turn();
+}
+
 /// Makes three files with records in groups of three, the last file not full. Returns the sealed
 /// head too.
 pub(super) fn log_of_three_files() -> (TestLog, AuditHead) {
@@ -217,8 +223,7 @@ fn a_journal_of_another_size_is_made_when_it_is_empty() {
     place.config.journal_bytes = 2 * small;
     let (audit, mut writer) = place.open();
     assert_eq!(writer.shared.journal.capacity(), 2 * small);
-    record(&audit, 50).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 50);
     assert_eq!(place.logged(), Vec::from_iter(0..51));
     place.assert_sound(Some(audit.head()));
 }
@@ -265,8 +270,7 @@ async fn the_head_is_sealed_into_the_store_when_it_has_moved() {
     let revision = store.revision();
     audit.seal_head(&store).await.unwrap();
     assert_eq!(store.revision(), revision, "not moved, no commit");
-    record(&audit, 1).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 1);
     audit.seal_head(&store).await.unwrap();
     assert_eq!(store.snapshot().audit_head, Some(audit.head()));
     place.assert_sound(store.snapshot().audit_head);

@@ -71,6 +71,13 @@ impl PairSpec {
         Self::EccNistEdwards25519,
     ];
 
+    /// All but the larger RSA keys, which take seconds to make and run through the same code.
+    #[cfg(test)]
+    pub(crate) fn quick() -> impl Iterator<Item = Self> {
+        let larger = |spec: &Self| matches!(spec, Self::Rsa3072 | Self::Rsa4096);
+        Self::ALL.into_iter().filter(move |spec| !larger(spec))
+    }
+
     /// Its name in the API, a value of `KeySpec` and `KeyPairSpec`.
     #[must_use]
     pub fn name(self) -> &'static str {

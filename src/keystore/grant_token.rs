@@ -87,15 +87,9 @@ impl GrantTokens {
 mod tests {
     use super::*;
 
-    fn tokens() -> (GrantTokens, tempfile::TempDir) {
-        let folder = tempfile::tempdir().unwrap();
-        let root = RootKey::create(&folder.path().join("root.key"), &Entropy::os()).unwrap();
-        (GrantTokens::new(&root), folder)
-    }
-
     #[test]
     fn a_token_names_its_grant_and_is_new_each_time() {
-        let (tokens, _folder) = tokens();
+        let tokens = GrantTokens::new(&RootKey::draw());
         for multi_region in [false, true] {
             let (key, grant) = (KeyId::from_parts([7; 16], multi_region), GrantId([9; 32]));
             let issue = || tokens.issue(key, grant, &Entropy::os()).unwrap();
@@ -110,8 +104,8 @@ mod tests {
 
     #[test]
     fn whatever_was_not_issued_here_is_no_token() {
-        let (tokens, _folder) = tokens();
-        let (others, _other_folder) = self::tokens();
+        let tokens = GrantTokens::new(&RootKey::draw());
+        let others = GrantTokens::new(&RootKey::draw());
         let (key, grant) = (KeyId::from_parts([7; 16], false), GrantId([9; 32]));
         let token = tokens.issue(key, grant, &Entropy::os()).unwrap();
         assert_eq!(others.read(&token), None, "of another root key");

@@ -92,6 +92,12 @@ impl RootKey {
         Ok(Self(key))
     }
 
+    /// A new root key without a file.
+    #[cfg(test)]
+    pub(crate) fn draw() -> Self {
+        Self(Entropy::os().draw_secret::<32>().unwrap())
+    }
+
     /// Reads a root key, from a file that only its owner may read.
     ///
     /// # Errors

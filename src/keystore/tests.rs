@@ -71,6 +71,17 @@ impl TestStore {
         );
     }
 
+    /// Each statement changes the database `kept`, and the store is then refused with these words.
+    /// At the end the database is `kept` again.
+    async fn each_refused(&self, kept: &[u8], cases: &[(&'static str, &str)]) {
+        for (statement, expected) in cases {
+            std::fs::write(self.path(), kept).unwrap();
+            self.sql(statement).await;
+            self.refused(expected).await;
+        }
+        std::fs::write(self.path(), kept).unwrap();
+    }
+
     async fn sql(&self, statement: &'static str) {
         let mut connection = connection(&self.path()).await;
         sqlx::raw_sql(statement)
@@ -282,11 +293,7 @@ async fn store_1_rows_that_were_touched_are_named() {
             "has tables of format 1 and a head of format 2",
         ),
     ];
-    for (statement, expected) in cases {
-        std::fs::write(place.path(), &kept).unwrap();
-        place.sql(statement).await;
-        place.refused(expected).await;
-    }
+    place.each_refused(&kept, &cases).await;
     // Two keys' bodies swapped.
     std::fs::write(place.path(), &kept).unwrap();
     place.sql("UPDATE record SET body = (SELECT body FROM record other WHERE other.kind = 'key' AND other.id <> record.id) WHERE kind = 'key'").await;

@@ -11,7 +11,7 @@ use crate::policy::condition_key::ConditionKey;
 use crate::policy::error::{InvalidPolicy, refuse};
 use crate::policy::facts::{Facts, Value, ValueText};
 use crate::policy::steps::Steps;
-use crate::policy::wildcard::{self, Case, Part};
+use crate::policy::wildcard::{self, Case, Part, Side};
 
 /// The steps of each match, in addition to those of the comparison.
 const STEPS: usize = 4;
@@ -211,7 +211,8 @@ impl Template {
         // order.
         let mut segments = self.pieces.split(|piece| matches!(piece, Piece::AnyNumber));
         let first = segments.next().unwrap_or_default();
-        let Some(rest) = wildcard::strip_start(
+        let Some(rest) = wildcard::strip(
+            Side::Start,
             text,
             first.iter().map(|piece| piece.part(values)),
             case,
@@ -222,7 +223,8 @@ impl Template {
         let Some(last) = segments.next_back() else {
             return rest.is_empty();
         };
-        let Some(mut rest) = wildcard::strip_end(
+        let Some(mut rest) = wildcard::strip(
+            Side::End,
             rest,
             last.iter().rev().map(|piece| piece.part(values)),
             case,

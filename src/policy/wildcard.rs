@@ -8,7 +8,6 @@
 //! new approach to text searching", 1992): 64 elements of the segment are the bits of one word, and
 //! a byte of the text moves all of them. So the time is the pattern's length times the text's ÷ 64,
 //! plus a table of 256 words for each block of 64 elements.
-//! words for each block of 64 elements.
 
 use crate::policy::steps::Steps;
 use memchr::memmem;
@@ -45,42 +44,30 @@ const FOLDED_STEPS: usize = 4;
 /// length of the longest encryption context.
 const ENDS_WORDS: usize = 128;
 
-/// The rest of `text` after `segment`, if it begins with the segment.
-pub(super) fn strip_start<'t, 'p>(
-    text: &'t str,
-    segment: impl Iterator<Item = Part<'p>>,
-    case: Case,
-    steps: &Steps,
-) -> Option<&'t str> {
-    let mut rest = text;
-    for part in segment {
-        rest = match part {
-            Part::AnyOne => {
-                steps.spend(1);
-                let mut characters = rest.chars();
-                characters.next()?;
-                characters.as_str()
-            }
-            Part::Text(literal) if case == Case::Sensitive => {
-                steps.spend(1 + literal.len() / BYTES_OF_A_STEP);
-                rest.strip_prefix(literal)?
-            }
-            Part::Text(literal) => {
-                let mut characters = rest.chars();
-                for expected in literal.chars() {
-                    steps.spend(FOLDED_STEPS);
-                    characters.next().filter(|one| folded(*one, expected))?;
-                }
-                characters.as_str()
-            }
-        };
-    }
-    Some(rest)
+/// Where a text is stripped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Start,
+    End,
 }
 
-/// The rest of `text` before `segment`, whose parts come in reverse order, if it ends with the
-/// segment.
-pub(super) fn strip_end<'t, 'p>(
+impl Side {
+    /// Takes the outermost character off `text`.
+    fn take(self, text: &mut &str) -> Option<char> {
+        let mut characters = text.chars();
+        let one = match self {
+            Self::Start => characters.next(),
+            Self::End => characters.next_back(),
+        };
+        *text = characters.as_str();
+        one
+    }
+}
+
+/// The rest of `text` without `segment`, if the segment is at that side of it. The parts of the
+/// segment come from that side.
+pub(super) fn strip<'t, 'p>(
+    side: Side,
     text: &'t str,
     segment: impl Iterator<Item = Part<'p>>,
     case: Case,
@@ -88,28 +75,25 @@ pub(super) fn strip_end<'t, 'p>(
 ) -> Option<&'t str> {
     let mut rest = text;
     for part in segment {
-        rest = match part {
+        match part {
             Part::AnyOne => {
                 steps.spend(1);
-                let mut characters = rest.chars();
-                characters.next_back()?;
-                characters.as_str()
+                side.take(&mut rest)?;
             }
             Part::Text(literal) if case == Case::Sensitive => {
                 steps.spend(1 + literal.len() / BYTES_OF_A_STEP);
-                rest.strip_suffix(literal)?
+                rest = match side {
+                    Side::Start => rest.strip_prefix(literal)?,
+                    Side::End => rest.strip_suffix(literal)?,
+                };
             }
-            Part::Text(literal) => {
-                let mut characters = rest.chars();
-                for expected in literal.chars().rev() {
+            Part::Text(mut literal) => {
+                while let Some(expected) = side.take(&mut literal) {
                     steps.spend(FOLDED_STEPS);
-                    characters
-                        .next_back()
-                        .filter(|one| folded(*one, expected))?;
+                    side.take(&mut rest).filter(|one| folded(*one, expected))?;
                 }
-                characters.as_str()
             }
-        };
+        }
     }
     Some(rest)
 }
@@ -152,7 +136,7 @@ fn try_each_place<'t, 'p>(
 ) -> Option<&'t str> {
     let mut rest = text;
     loop {
-        if let Some(behind) = strip_start(rest, segment.clone(), case, steps) {
+        if let Some(behind) = strip(Side::Start, rest, segment.clone(), case, steps) {
             return Some(behind);
         }
         let mut characters = rest.chars();

@@ -14,6 +14,15 @@ fn arn(key: KeyId) -> String {
     format!("arn:aws:kms:us-east-1:111122223333:key/{key}")
 }
 
+/// So many keys a second for each principal and for each KMS key.
+fn limited(principal_keys_per_second: u64, kms_key_keys_per_second: u64) -> Rates {
+    Rates::new(&Config {
+        principal_keys_per_second,
+        kms_key_keys_per_second,
+        ..Config::default()
+    })
+}
+
 /// One key for whoever has not paid yet.
 fn one(rates: &Rates, principal: &str, key: impl Into<Option<KeyId>>) -> Result<(), Scope> {
     let taken = rates.take(
@@ -38,11 +47,7 @@ fn nothing_is_limited_unless_somebody_says_so() {
 
 #[test]
 fn a_request_with_two_keys_pays_each_once_and_its_caller_once() {
-    let rates = Rates::new(&Config {
-        principal_keys_per_second: 1,
-        kms_key_keys_per_second: 1,
-        ..Config::default()
-    });
+    let rates = limited(1, 1);
     let mut paid = Paid::default();
     // As often as it starts again.
     for _ in 0..3 {
@@ -58,11 +63,7 @@ fn a_request_with_two_keys_pays_each_once_and_its_caller_once() {
 
 #[test]
 fn principals_and_keys_have_limits_of_their_own() {
-    let rates = Rates::new(&Config {
-        principal_keys_per_second: 3,
-        kms_key_keys_per_second: 4,
-        ..Config::default()
-    });
+    let rates = limited(3, 4);
     for _ in 0..3 {
         assert_eq!(one(&rates, ALICE, key(1)), Ok(()));
     }
@@ -103,11 +104,7 @@ fn overrides_are_by_arn() {
 
 #[test]
 fn whoever_comes_back_has_paid_already() {
-    let rates = Rates::new(&Config {
-        principal_keys_per_second: 2,
-        kms_key_keys_per_second: 1,
-        ..Config::default()
-    });
+    let rates = limited(2, 1);
     let mut paid = Paid::default();
     let mut take = |key, now| {
         let taken = rates.take(ALICE, Some(key), 1, Urgency::Online, now, &mut paid);

@@ -120,14 +120,12 @@ fn a_start_that_cannot_write_says_what_and_leaves_the_journal() {
 fn a_lost_journal_shows_in_the_log() {
     let place = TestLog::new();
     let (audit, mut writer) = place.open();
-    record(&audit, 1).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 1);
     record(&audit, 2).unwrap();
     drop((audit, writer));
     std::fs::remove_file(place.path().join("journal")).unwrap();
     let (audit, mut writer) = place.open();
-    record(&audit, 3).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 3);
     assert_eq!(place.logged(), [1, 3]);
     let findings = place.report(Some(audit.head())).findings;
     assert!(
@@ -163,8 +161,7 @@ fn an_older_journal_put_back_writes_nothing_twice() {
     std::fs::write(&journal, older).unwrap();
     let (audit, mut writer) = place.open();
     assert_eq!(place.logged(), Vec::from_iter(0..9));
-    record(&audit, 9).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 9);
     assert_eq!(place.logged(), Vec::from_iter(0..10));
     place.assert_sound(Some(audit.head()));
 }

@@ -31,8 +31,7 @@ fn audit_1_a_full_disk_is_noticed_before_a_record_is_taken_that_has_no_room() {
     );
     plan.heal();
     writer.turn();
-    record(&audit, 8).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 8);
     assert_eq!(place.report(Some(audit.head())).records, accepted + 1);
 }
 
@@ -43,8 +42,7 @@ fn a_failure_is_said_in_metrics_and_refuses_until_there_is_room() {
     let (audit, mut writer) = place.start(plan.disk(), None).unwrap();
     plan.fail_after(0);
     // Accepted before the failure is known: the journal has it.
-    record(&audit, 0).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 0);
     for number in 1..=3 {
         assert_eq!(record(&audit, number), Err(AuditError::Unwritable));
         writer.turn();
@@ -54,8 +52,7 @@ fn a_failure_is_said_in_metrics_and_refuses_until_there_is_room() {
     assert!(!text.contains("keymill_audit_backlog_bytes 0"), "{text}");
     plan.heal();
     writer.turn();
-    record(&audit, 4).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 4);
     assert_eq!(place.logged(), [0, 4]);
     place.assert_sound(Some(audit.head()));
 }
@@ -70,8 +67,7 @@ fn a_full_journal_refuses_until_the_log_has_caught_up() {
     }
     assert_eq!(record(&audit, accepted), Err(AuditError::Full));
     writer.turn();
-    record(&audit, accepted).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, accepted);
     assert_eq!(place.logged(), Vec::from_iter(0..=accepted));
     place.assert_sound(Some(audit.head()));
 }

@@ -16,12 +16,10 @@ fn rotate_away(place: &TestLog, suffix: &str) -> PathBuf {
 fn audit_2_a_renamed_file_is_followed_by_another_and_the_log_stays_whole() {
     let place = TestLog::new();
     let (audit, mut writer) = place.open();
-    record(&audit, 0).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 0);
     for (number, suffix) in [(1, ".1"), (2, "-20261128")] {
         rotate_away(&place, suffix);
-        record(&audit, number).unwrap();
-        writer.turn();
+        log(&audit, &mut writer, number);
         assert!(audit.is_writable());
         place.assert_sound(Some(audit.head()));
     }
@@ -36,8 +34,7 @@ fn audit_2_a_renamed_file_is_followed_by_another_and_the_log_stays_whole() {
     let moved = rotate_away(&place, ".1");
     let length = moved.metadata().unwrap().len();
     let (audit, mut writer) = place.open();
-    record(&audit, 3).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 3);
     assert_eq!(moved.metadata().unwrap().len(), length);
     assert_eq!(place.logged(), [0, 1, 2, 3]);
     place.assert_sound(Some(audit.head()));
@@ -47,12 +44,10 @@ fn audit_2_a_renamed_file_is_followed_by_another_and_the_log_stays_whole() {
 fn audit_2_a_file_that_was_put_out_of_reach_is_missed_until_it_is_back() {
     let place = TestLog::new();
     let (audit, mut writer) = place.open();
-    record(&audit, 0).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 0);
     let name = place.files().pop().unwrap();
     let elsewhere = rotate_away(&place, ".1.gz");
-    record(&audit, 1).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 1);
     let faults = place.report(Some(audit.head())).findings;
     assert!(
         matches!(faults[0].fault, Fault::Earlier { to: 2 }),
@@ -69,13 +64,11 @@ fn audit_2_a_file_that_was_put_out_of_reach_is_missed_until_it_is_back() {
 fn audit_2_no_record_goes_into_a_file_without_a_name() {
     let place = TestLog::new();
     let (audit, mut writer) = place.open();
-    record(&audit, 0).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 0);
     record(&audit, 1).unwrap();
     writer.write_ahead().unwrap();
     fs::remove_file(place.files().pop().unwrap()).unwrap();
-    record(&audit, 2).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 2);
     assert!(audit.is_writable());
     assert_eq!(place.logged(), [1, 2], "what was durable before is gone");
 }
@@ -84,8 +77,7 @@ fn audit_2_no_record_goes_into_a_file_without_a_name() {
 fn audit_2_a_file_that_was_cut_is_not_written_to_and_found() {
     let place = TestLog::new();
     let (audit, mut writer) = place.open();
-    record(&audit, 0).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 0);
     let file = place.files().pop().unwrap();
     fs::OpenOptions::new()
         .write(true)
@@ -93,8 +85,7 @@ fn audit_2_a_file_that_was_cut_is_not_written_to_and_found() {
         .unwrap()
         .set_len(10)
         .unwrap();
-    record(&audit, 1).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 1);
     assert_eq!(place.files().len(), 2);
     assert_eq!(place.logged(), [1]);
     assert!(!place.report(Some(audit.head())).is_sound());
@@ -105,8 +96,7 @@ fn audit_2_a_file_that_was_cut_is_not_written_to_and_found() {
 fn audit_2_without_its_folder_no_key_is_issued_and_no_record_is_lost() {
     let place = TestLog::new();
     let (audit, mut writer) = place.open();
-    record(&audit, 0).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 0);
     fs::remove_dir_all(place.path()).unwrap();
     // Answered before the loss is noticed.
     record(&audit, 1).unwrap();
@@ -119,8 +109,7 @@ fn audit_2_without_its_folder_no_key_is_issued_and_no_record_is_lost() {
     let sealed = audit.head();
     drop((audit, writer));
     let (audit, mut writer) = place.start(SystemDisk, Some(sealed)).unwrap();
-    record(&audit, 4).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 4);
     assert_eq!(place.logged(), [1, 4]);
     let faults = place.report(Some(audit.head())).findings;
     let faults: Vec<_> = faults.into_iter().map(|finding| finding.fault).collect();
@@ -134,8 +123,7 @@ fn audit_2_without_its_folder_no_key_is_issued_and_no_record_is_lost() {
 fn audit_2_a_folder_that_was_moved_is_waited_for() {
     let place = TestLog::new();
     let (audit, mut writer) = place.open();
-    record(&audit, 0).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 0);
     let away = place.folder.path().join("away");
     fs::rename(place.path(), &away).unwrap();
     writer.turn();
@@ -143,8 +131,7 @@ fn audit_2_a_folder_that_was_moved_is_waited_for() {
     assert!(!place.path().exists());
     fs::rename(&away, place.path()).unwrap();
     writer.turn();
-    record(&audit, 1).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 1);
     assert_eq!(place.logged(), [0, 1]);
     place.assert_sound(Some(audit.head()));
     // The journal alone.
@@ -163,16 +150,14 @@ fn audit_3_the_current_file_goes_on_while_the_next_cannot_be_begun() {
         let (audit, mut writer) = place.start(plan.disk(), None).unwrap();
         plan.fail_after(0);
         for number in 0..100 {
-            record(&audit, number).unwrap();
-            writer.turn();
+            log(&audit, &mut writer, number);
             assert!(audit.is_writable(), "{step}");
         }
         assert_eq!(place.files().len(), 1, "{step}");
         assert_eq!(*plan.failed.lock().unwrap(), Some(step));
         plan.heal();
         for number in 100..102 {
-            record(&audit, number).unwrap();
-            writer.turn();
+            log(&audit, &mut writer, number);
         }
         assert!(place.files().len() > 1, "{step}: it heals by itself");
         assert_eq!(place.logged(), Vec::from_iter(0..102));
@@ -286,8 +271,7 @@ fn audit_4_a_beginning_is_told_and_the_log_is_whole_from_it() {
         fs::remove_file(file).unwrap();
     }
     let (audit, mut writer) = place.start(SystemDisk, Some(sealed)).unwrap();
-    record(&audit, 1).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 1);
     let head = audit.head();
     let report = place.report(Some(head));
     assert!(

@@ -145,8 +145,7 @@ proptest! {
         prop_assert_eq!(&logged[..expected.len()], &expected[..]);
         prop_assert!(logged.windows(2).all(|pair| pair[0] < pair[1]), "{logged:?}");
         prop_assert!(logged.iter().all(|logged| *logged < number));
-        record(&audit, 1000).unwrap();
-        writer.turn();
+        log(&audit, &mut writer, 1000);
         prop_assert_eq!(place.logged().len(), logged.len() + 1);
         let findings = place.report(Some(audit.head())).findings;
         prop_assert!(findings.iter().all(|finding| matches!(finding.fault, Fault::Lost { .. })), "{findings:?}");

@@ -39,12 +39,10 @@ fn a_file_ends_at_its_age_once_it_holds_a_record() {
     place.clock.advance(Duration::from_secs(600));
     writer.turn();
     assert_eq!(place.files().len(), 1, "an empty one goes on");
-    record(&audit, 1).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 1);
     assert_eq!(place.files().len(), 2, "ends with its first record");
     place.clock.advance(Duration::from_secs(59));
-    record(&audit, 2).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 2);
     writer.turn();
     assert_eq!(place.files().len(), 2);
     drop((audit, writer));
@@ -68,8 +66,7 @@ fn a_restart_goes_on_in_the_same_file() {
     let place = TestLog::new();
     for number in 0..5 {
         let (audit, mut writer) = place.open();
-        record(&audit, number).unwrap();
-        writer.turn();
+        log(&audit, &mut writer, number);
     }
     assert_eq!(place.files().len(), 1);
     place.assert_sound(None);

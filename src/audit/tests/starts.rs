@@ -41,11 +41,9 @@ fn what_was_torn_after_the_sealed_head_is_put_aside_and_told() {
     let mut place = TestLog::new();
     place.config.file_bytes_max = 1 << 20;
     let (audit, mut writer) = place.open();
-    record(&audit, 0).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 0);
     let sealed = audit.head();
-    record(&audit, 1).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 1);
     drop((audit, writer));
     let file = place.files().swap_remove(0);
     let edited = std::fs::read_to_string(&file)
@@ -76,8 +74,7 @@ fn a_log_that_is_gone_is_begun_anew_and_says_so() {
         std::fs::remove_file(file).unwrap();
     }
     let (audit, mut writer) = place.start(SystemDisk, Some(sealed)).unwrap();
-    record(&audit, 1).unwrap();
-    writer.turn();
+    log(&audit, &mut writer, 1);
     assert_ne!(audit.head().log, sealed.log);
     let old = sealed;
     for sealed in [old, audit.head()] {

@@ -99,7 +99,7 @@ async fn store_1_a_grant_moved_to_another_key_and_an_unknown_kind_are_named() {
     apply(&store, changes).await.unwrap();
     store.close().await.unwrap();
     let kept = std::fs::read(place.path()).unwrap();
-    for (statement, expected) in [
+    let cases = [
         (
             "UPDATE record SET id = '00000000-0000-4000-8000-000000000000' || substr(id, 37) WHERE kind = 'grant'",
             "edited, swapped or copied from another store: grant 00000000",
@@ -112,11 +112,8 @@ async fn store_1_a_grant_moved_to_another_key_and_an_unknown_kind_are_named() {
             "UPDATE record SET kind = 'grants' WHERE kind = 'grant'",
             "a record of an unknown kind: grants; upgrade keymill",
         ),
-    ] {
-        place.sql(statement).await;
-        place.refused(expected).await;
-        std::fs::write(place.path(), &kept).unwrap();
-    }
+    ];
+    place.each_refused(&kept, &cases).await;
     place.open().await.unwrap().close().await.unwrap();
 }
 

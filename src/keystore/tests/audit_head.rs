@@ -42,7 +42,7 @@ async fn store_1_a_head_of_the_audit_log_that_was_touched_is_named() {
         .unwrap();
     store.close().await.unwrap();
     let kept = std::fs::read(place.path()).unwrap();
-    for (statement, expected) in [
+    let cases = [
         (
             "UPDATE record SET body = zeroblob(length(body)) WHERE kind = 'audit'",
             "edited, swapped or copied from another store: audit",
@@ -51,9 +51,6 @@ async fn store_1_a_head_of_the_audit_log_that_was_touched_is_named() {
             "DELETE FROM record WHERE kind = 'audit'",
             "not hold the set of records of its revision",
         ),
-    ] {
-        std::fs::write(place.path(), &kept).unwrap();
-        place.sql(statement).await;
-        place.refused(expected).await;
-    }
+    ];
+    place.each_refused(&kept, &cases).await;
 }

@@ -83,7 +83,7 @@ async fn store_1_rewriting_that_does_not_end_leaves_format_1() {
 #[tokio::test]
 async fn store_1_rows_of_a_store_of_format_1_that_were_touched_are_named() {
     let place = of_old();
-    for (statement, expected) in [
+    let cases = [
         (
             "DELETE FROM record WHERE kind = 'alias'",
             "has lost a record: alias",
@@ -104,11 +104,8 @@ async fn store_1_rows_of_a_store_of_format_1_that_were_touched_are_named() {
             "DROP TABLE roster; PRAGMA user_version = 2",
             "has tables of format 2 and a head of format 1",
         ),
-    ] {
-        std::fs::write(place.path(), DATABASE).unwrap();
-        place.sql(statement).await;
-        place.refused(expected).await;
-    }
+    ];
+    place.each_refused(DATABASE, &cases).await;
 }
 
 #[test]

@@ -66,6 +66,14 @@ impl Faulty {
         keystore.writer.lock().await.retry.clock = clock.clone();
         keystore
     }
+
+    /// The same with one key that is enabled.
+    async fn keystore_with_key(&self, place: &TestStore, clock: &Clock) -> (Keystore, KeyId) {
+        let (keystore, draft) = (self.keystore(place, clock).await, draft(KeyState::Enabled));
+        let id = draft.key.id;
+        apply(&keystore, vec![Change::PutKey(draft)]).await.unwrap();
+        (keystore, id)
+    }
 }
 
 fn failed() -> KeystoreError {
@@ -127,10 +135,7 @@ fn halted(keystore: &Keystore) -> Option<f64> {
 async fn store_1_a_lost_commit_is_never_seen_and_the_store_comes_back_by_itself() {
     let place = TestStore::new();
     let (store, clock) = (Faulty::new(&place), Clock::manual(Timestamp(0)));
-    let keystore = store.keystore(&place, &clock).await;
-    let kept = draft(KeyState::Enabled);
-    let id = kept.key.id;
-    apply(&keystore, vec![Change::PutKey(kept)]).await.unwrap();
+    let (keystore, id) = store.keystore_with_key(&place, &clock).await;
     assert_eq!(
         (halted(&keystore), keystore.halt().reason()),
         (Some(0.0), None)
@@ -181,10 +186,7 @@ async fn store_1_a_lost_commit_is_never_seen_and_the_store_comes_back_by_itself(
 async fn store_1_a_commit_that_is_durable_after_all_is_in_force_at_once() {
     let place = TestStore::new();
     let (store, clock) = (Faulty::new(&place), Clock::manual(Timestamp(0)));
-    let keystore = store.keystore(&place, &clock).await;
-    let draft = draft(KeyState::Enabled);
-    let id = draft.key.id;
-    apply(&keystore, vec![Change::PutKey(draft)]).await.unwrap();
+    let (keystore, id) = store.keystore_with_key(&place, &clock).await;
     let before = Arc::clone(&keystore.snapshot().keys[&id]);
 
     store.is(Fault::Lies);

@@ -116,6 +116,13 @@ impl Bench {
         near
     }
 
+    /// A client that has sent `bytes`.
+    async fn send(&self, bytes: &[u8]) -> DuplexStream {
+        let mut client = self.connect();
+        client.write_all(bytes).await.unwrap();
+        client
+    }
+
     async fn end(self) {
         self.shutdown.send(true).unwrap();
         self.server.await.unwrap();
@@ -181,8 +188,7 @@ async fn failures_to_accept_do_not_end_the_listener() {
     ] {
         bench.incoming.send(Err(code.into())).unwrap();
     }
-    let mut client = bench.connect();
-    client.write_all(HELLO).await.unwrap();
+    let mut client = bench.send(HELLO).await;
     read_to(&mut client, "hello").await;
     assert_eq!(bench.accepted.load(Ordering::SeqCst), 4);
     bench.end().await;
@@ -194,8 +200,7 @@ async fn hold_2_a_busy_connection_keeps_its_place_and_one_waits_inside() {
         connections_max: 1,
         ..bounds()
     });
-    let mut busy = bench.connect();
-    busy.write_all(WAIT).await.unwrap();
+    let mut busy = bench.send(WAIT).await;
     bench.begun.acquire().await.unwrap().forget();
     let (mut second, mut third) = (bench.connect(), bench.connect());
     second.write_all(HELLO).await.unwrap();
@@ -214,8 +219,7 @@ async fn hold_2_a_busy_connection_keeps_its_place_and_one_waits_inside() {
 #[tokio::test]
 async fn hold_2_strangers_only_drive_out_each_other() {
     let bench = Bench::new(bounds());
-    let mut known = bench.connect();
-    known.write_all(HELLO).await.unwrap();
+    let mut known = bench.send(HELLO).await;
     read_to(&mut known, "hello").await;
     // One in its head, one that was answered as unknown, one that sends nothing; and then many.
     let mut strangers: Vec<_> = (0..3).map(|_| bench.connect()).collect();
@@ -225,8 +229,7 @@ async fn hold_2_strangers_only_drive_out_each_other() {
     read_to(&mut strangers[1], "hello").await;
     strangers.extend((0..20).map(|_| bench.connect()));
     // The last one to come is served at once, and the known one still is.
-    let mut fresh = bench.connect();
-    fresh.write_all(HELLO).await.unwrap();
+    let mut fresh = bench.send(HELLO).await;
     read_to(&mut fresh, "hello").await;
     for stranger in &mut strangers[..21] {
         assert_eq!(read_to_end(stranger).await, "");
@@ -244,8 +247,7 @@ async fn hold_2_the_idlest_of_those_that_are_known_makes_room() {
         client.write_all(HELLO).await.unwrap();
         read_to(client, "hello").await;
     }
-    let mut fresh = bench.connect();
-    fresh.write_all(HELLO).await.unwrap();
+    let mut fresh = bench.send(HELLO).await;
     read_to(&mut fresh, "hello").await;
     let mut gone = 0;
     for client in &mut known {
@@ -261,8 +263,7 @@ async fn hold_2_the_idlest_of_those_that_are_known_makes_room() {
 #[tokio::test]
 async fn a_client_that_closes_its_sending_half_is_answered() {
     let bench = Bench::new(bounds());
-    let mut client = bench.connect();
-    client.write_all(WAIT).await.unwrap();
+    let mut client = bench.send(WAIT).await;
     client.shutdown().await.unwrap();
     bench.begun.acquire().await.unwrap().forget();
     bench.gate.add_permits(1);
@@ -313,8 +314,7 @@ async fn heads_are_bounded() {
             "400",
         ),
     ] {
-        let mut client = bench.connect();
-        client.write_all(head.as_bytes()).await.unwrap();
+        let mut client = bench.send(head.as_bytes()).await;
         let answer = read_to_end(&mut client).await;
         let expected = format!("HTTP/1.1 {status} ");
         assert!(answer.starts_with(&expected), "{answer:?}");
@@ -323,8 +323,7 @@ async fn heads_are_bounded() {
         "GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n",
         "a".repeat(HEAD_BYTES_MAX - 100)
     );
-    let mut client = bench.connect();
-    client.write_all(fits.as_bytes()).await.unwrap();
+    let mut client = bench.send(fits.as_bytes()).await;
     read_to(&mut client, "hello").await;
     bench.end().await;
 }
@@ -336,12 +335,10 @@ async fn slow_heads_and_idle_connections_are_closed() {
         ..bounds()
     });
     for head in ["", "GET / HTTP/1.1\r\nHost:"] {
-        let mut client = bench.connect();
-        client.write_all(head.as_bytes()).await.unwrap();
+        let mut client = bench.send(head.as_bytes()).await;
         assert_eq!(read_to_end(&mut client).await, "");
     }
-    let mut idle = bench.connect();
-    idle.write_all(HELLO).await.unwrap();
+    let mut idle = bench.send(HELLO).await;
     assert!(read_to_end(&mut idle).await.ends_with("hello"));
     bench.end().await;
 }
@@ -353,12 +350,10 @@ async fn a_reader_that_takes_nothing_is_cut_off() {
         write_timeout: Duration::from_millis(20),
         ..bounds()
     });
-    let mut slow = bench.connect();
     let request = "GET /big HTTP/1.1\r\nHost: x\r\n\r\n";
-    slow.write_all(request.as_bytes()).await.unwrap();
+    let mut slow = bench.send(request.as_bytes()).await;
     // There is one permit: this one is served once the slow one has lost it.
-    let mut next = bench.connect();
-    next.write_all(HELLO).await.unwrap();
+    let mut next = bench.send(HELLO).await;
     read_to(&mut next, "hello").await;
     assert!(read_to_end(&mut slow).await.len() <= PIPE_BYTES);
     bench.end().await;
@@ -380,12 +375,10 @@ async fn an_answer_reaches_a_peer_that_is_still_sending() {
 #[tokio::test]
 async fn a_panic_ends_one_connection() {
     let bench = Bench::new(bounds());
-    let mut client = bench.connect();
     let request = b"GET /panic HTTP/1.1\r\nHost: x\r\n\r\n";
-    client.write_all(request).await.unwrap();
+    let mut client = bench.send(request).await;
     assert_eq!(read_to_end(&mut client).await, "");
-    let mut next = bench.connect();
-    next.write_all(HELLO).await.unwrap();
+    let mut next = bench.send(HELLO).await;
     read_to(&mut next, "hello").await;
     bench.end().await;
 }
@@ -396,8 +389,7 @@ async fn draining_answers_what_is_in_flight_and_closes_what_is_idle() {
     let (mut idle, mut used) = (bench.connect(), bench.connect());
     used.write_all(HELLO).await.unwrap();
     read_to(&mut used, "hello").await;
-    let mut busy = bench.connect();
-    busy.write_all(WAIT).await.unwrap();
+    let mut busy = bench.send(WAIT).await;
     bench.begun.acquire().await.unwrap().forget();
     bench.shutdown.send(true).unwrap();
     assert_eq!(read_to_end(&mut idle).await, "");
@@ -416,8 +408,7 @@ async fn what_outlasts_the_deadline_is_cut() {
         drain: Duration::from_millis(20),
         ..bounds()
     });
-    let mut busy = bench.connect();
-    busy.write_all(WAIT).await.unwrap();
+    let mut busy = bench.send(WAIT).await;
     bench.begun.acquire().await.unwrap().forget();
     bench.shutdown.send(true).unwrap();
     bench.server.await.unwrap();

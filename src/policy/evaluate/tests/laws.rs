@@ -154,29 +154,34 @@ fn with(statements: &[String], at: Index, statement: String) -> Vec<String> {
     more
 }
 
+/// The world with one more statement in the caller's policies; and, if the key has a policy, the
+/// world with one more there.
+fn with_one_more(world: &World, at: Index, effect: &str, own: &str, keys: &str) -> Vec<World> {
+    let mut worlds = vec![world.clone()];
+    worlds[0].identity = with(&world.identity, at, format!("{effect} {own}"));
+    if let Some(statements) = &world.key {
+        let key = Some(with(statements, at, format!("{effect} {keys}")));
+        worlds.push(World {
+            key,
+            ..world.clone()
+        });
+    }
+    worlds
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
 
     #[test]
     fn adding_a_deny_never_allows_more(world in world(), own in about(false), keys in about(true), at: Index) {
-        let mut denied = world.clone();
-        denied.identity = with(&world.identity, at, format!("Deny {own}"));
-        prop_assert!(world.allows() || !denied.allows());
-        if let Some(statements) = &world.key {
-            let mut denied = world.clone();
-            denied.key = Some(with(statements, at, format!("Deny {keys}")));
+        for denied in with_one_more(&world, at, "Deny", &own, &keys) {
             prop_assert!(world.allows() || !denied.allows());
         }
     }
 
     #[test]
     fn removing_an_allow_never_allows_more(world in world(), own in about(false), keys in about(true), at: Index) {
-        let mut more = world.clone();
-        more.identity = with(&world.identity, at, format!("Allow {own}"));
-        prop_assert!(more.allows() || !world.allows());
-        if let Some(statements) = &world.key {
-            let mut more = world.clone();
-            more.key = Some(with(statements, at, format!("Allow {keys}")));
+        for more in with_one_more(&world, at, "Allow", &own, &keys) {
             prop_assert!(more.allows() || !world.allows());
         }
         let mut fewer = world.clone();
