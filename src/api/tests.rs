@@ -161,10 +161,55 @@ impl Bench {
         self.call(name, body).await.unwrap()
     }
 
+    /// Performs an operation on a key; no other member is given.
+    pub(crate) async fn done_to(&self, name: &str, id: &str) -> Value {
+        self.done(name, json!({"KeyId": id})).await
+    }
+
+    /// Gives a key an alias.
+    pub(crate) async fn alias(&self, name: &str, id: &str) {
+        let body = json!({"AliasName": name, "TargetKeyId": id});
+        self.done("CreateAlias", body).await;
+    }
+
     /// Expects a refusal with this code and message.
     pub(crate) async fn refused(&self, name: &str, body: Value, code: KmsErrorCode, message: &str) {
         self.refused_as(&self.admin, name, body, code, message)
             .await;
+    }
+
+    /// Expects a `ValidationException` with this message.
+    pub(crate) async fn invalid(&self, name: &str, body: Value, message: &str) {
+        let code = KmsErrorCode::ValidationException;
+        self.refused(name, body, code, message).await;
+    }
+
+    /// Expects to be told that there is no such key.
+    pub(crate) async fn missing(&self, name: &str, body: Value, id: &str) {
+        let message = format!("Key '{}' does not exist", key_arn(id));
+        let code = KmsErrorCode::NotFoundException;
+        self.refused(name, body, code, &message).await;
+    }
+
+    /// Expects to be told that the key is disabled.
+    pub(crate) async fn disabled(&self, name: &str, body: Value, id: &str) {
+        let message = format!("{} is disabled.", key_arn(id));
+        let code = KmsErrorCode::DisabledException;
+        self.refused(name, body, code, &message).await;
+    }
+
+    /// Expects to be told that the key is to be deleted.
+    pub(crate) async fn pending_deletion(&self, name: &str, body: Value, id: &str) {
+        let message = format!("{} is pending deletion.", key_arn(id));
+        let code = KmsErrorCode::KMSInvalidStateException;
+        self.refused(name, body, code, &message).await;
+    }
+
+    /// Expects to be told that this is not built.
+    pub(crate) async fn unsupported(&self, name: &str, body: Value, what: &str) {
+        let message = format!("{what} is not supported.");
+        let code = KmsErrorCode::UnsupportedOperationException;
+        self.refused(name, body, code, &message).await;
     }
 
     pub(crate) async fn refused_as(

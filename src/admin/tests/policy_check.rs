@@ -21,12 +21,7 @@ impl Bench {
 async fn the_statement_that_decides_is_named() {
     let bench = Bench::new().await;
     let key = bench.key().await;
-    bench
-        .done(
-            "CreateAlias",
-            json!({"AliasName": "alias/a", "TargetKeyId": key}),
-        )
-        .await;
+    bench.alias("alias/a", &key).await;
     let office = r#"{"Version":"2012-10-17","Statement":[
         {"Effect":"Allow","Action":"kms:List*","Resource":"*"},
         {"Sid":"Tenant","Effect":"Allow","Action":"kms:Decrypt","Resource":"*","Condition":{"StringEquals":{"kms:EncryptionContext:tenant":"7"}}},

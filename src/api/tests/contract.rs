@@ -9,12 +9,7 @@ const EITHER: &str = "Please specify either number of bytes or key spec.";
 async fn a_data_key_is_asked_for_by_one_principal_and_opened_by_another() {
     let bench = Bench::new().await;
     let id = bench.key().await;
-    bench
-        .done(
-            "CreateAlias",
-            json!({"AliasName": "alias/containers", "TargetKeyId": id}),
-        )
-        .await;
+    bench.alias("alias/containers", &id).await;
     let provisioner = bench
         .allowed("p", &["kms:GenerateDataKeyWithoutPlaintext"])
         .await;
@@ -124,9 +119,7 @@ async fn every_length_is_served_and_others_have_the_endpoints_words() {
             // Before lookup: also for a key that does not exist.
             for key in [id.as_str(), UNKNOWN] {
                 let body = json!({"KeyId": key, "NumberOfBytes": number});
-                bench
-                    .refused(operation, body, Code::ValidationException, &message)
-                    .await;
+                bench.invalid(operation, body, &message).await;
             }
         }
         for spec in ["FOO", "RSA_2048", ""] {
@@ -136,18 +129,12 @@ async fn every_length_is_served_and_others_have_the_endpoints_words() {
                  HMAC_512, SM2, ML_DSA_44, ML_DSA_65, ML_DSA_87]"
             );
             let body = json!({"KeyId": id, "KeySpec": spec});
-            bench
-                .refused(operation, body, Code::ValidationException, &message)
-                .await;
+            bench.invalid(operation, body, &message).await;
         }
         let neither = json!({"KeyId": id});
-        bench
-            .refused(operation, neither, Code::ValidationException, EITHER)
-            .await;
+        bench.invalid(operation, neither, EITHER).await;
         let both = json!({"KeyId": id, "KeySpec": "AES_256", "NumberOfBytes": 32});
-        bench
-            .refused(operation, both, Code::ValidationException, EITHER)
-            .await;
+        bench.invalid(operation, both, EITHER).await;
     }
 }
 
@@ -210,15 +197,7 @@ async fn members_not_built_yet_are_refused_and_never_ignored() {
     ];
     let before = bench.api.keystore.revision();
     for (operation, body, what) in cases {
-        let message = format!("{what} is not supported.");
-        bench
-            .refused(
-                operation,
-                body,
-                Code::UnsupportedOperationException,
-                &message,
-            )
-            .await;
+        bench.unsupported(operation, body, &what).await;
     }
     assert_eq!(bench.api.keystore.revision(), before);
 }
@@ -243,12 +222,7 @@ async fn random_bytes_are_drawn_for_who_may_have_them() {
         )
         .await;
     bench
-        .refused(
-            "GenerateRandom",
-            json!({}),
-            Code::ValidationException,
-            "NumberOfBytes is required.",
-        )
+        .invalid("GenerateRandom", json!({}), "NumberOfBytes is required.")
         .await;
     let nobody = bench.allowed("nobody", &["kms:Decrypt"]).await;
     let denied = bench
@@ -285,7 +259,7 @@ async fn rng_1_a_failed_draw_fails_the_operation_and_is_counted() {
     bench
         .done("GenerateDataKey", json!({"KeyId": id, "NumberOfBytes": 5}))
         .await;
-    let described = bench.done("DescribeKey", json!({"KeyId": id})).await;
+    let described = bench.done_to("DescribeKey", &id).await;
     assert_eq!(
         described["KeyMetadata"]["KeyState"], "Enabled",
         "a change that failed changed nothing"

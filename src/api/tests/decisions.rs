@@ -63,12 +63,7 @@ async fn rights_come_from_the_key_policy_or_from_whom_it_delegates_to() {
 async fn conditions_see_the_members_of_the_request() {
     let bench = Bench::new().await;
     let id = bench.key().await;
-    bench
-        .done(
-            "CreateAlias",
-            json!({"AliasName": "alias/a", "TargetKeyId": id}),
-        )
-        .await;
+    bench.alias("alias/a", &id).await;
     let who = bench.powerless("who").await;
     let key = |key: &str| json!({"KeyId": key, "KeySpec": "AES_256"});
     let under = |name: &str, value: &str| json!({"KeyId": id, "KeySpec": "AES_256", "EncryptionContext": {name: value}});
@@ -119,7 +114,7 @@ async fn conditions_see_the_members_of_the_request() {
         for body in passes {
             bench.call_as(&who, operation, body.clone()).await.unwrap();
             if operation == "ScheduleKeyDeletion" {
-                bench.done("CancelKeyDeletion", json!({"KeyId": id})).await;
+                bench.done_to("CancelKeyDeletion", &id).await;
             }
         }
     }

@@ -40,7 +40,6 @@ async fn pool_4_a_change_between_work_and_last_check_is_seen() {
     let made = bench
         .done("Encrypt", json!({"KeyId": id, "Plaintext": "AA=="}))
         .await;
-    let disabled = format!("{} is disabled.", key_arn(&id));
     for (operation, body) in [
         (
             "GenerateDataKeyWithoutPlaintext",
@@ -59,11 +58,9 @@ async fn pool_4_a_change_between_work_and_last_check_is_seen() {
     ] {
         let (api, key) = (Arc::clone(&bench.api), json!({"KeyId": id}));
         between(1, move || at_once(&api, "DisableKey", &key));
-        bench
-            .refused(operation, body, Code::DisabledException, &disabled)
-            .await;
+        bench.disabled(operation, body, &id).await;
         BETWEEN.set(None);
-        bench.done("EnableKey", json!({"KeyId": id})).await;
+        bench.done_to("EnableKey", &id).await;
     }
 }
 
@@ -97,11 +94,8 @@ async fn pool_4_a_request_that_changes_keep_overtaking_makes_the_next_one_wait()
         let change = waiting.lock().unwrap().take();
         change.expect("a third attempt").join().unwrap();
         assert!(is_answered.load(Ordering::SeqCst));
-        let disabled = format!("{} is disabled.", key_arn(&id));
-        bench
-            .refused(operation, ask.clone(), Code::DisabledException, &disabled)
-            .await;
-        bench.done("EnableKey", json!({"KeyId": id})).await;
+        bench.disabled(operation, ask.clone(), &id).await;
+        bench.done_to("EnableKey", &id).await;
     }
 }
 
@@ -136,18 +130,10 @@ async fn pool_5_a_clone_between_work_and_last_check_drops_what_was_bound() {
 async fn a_removed_principals_change_is_decided_on_what_is_current() {
     let bench = Bench::new().await;
     let id = bench.key().await;
-    bench
-        .done("ScheduleKeyDeletion", json!({"KeyId": id}))
-        .await;
+    bench.done_to("ScheduleKeyDeletion", &id).await;
     // The same decision twice: the second finds the state that the first left.
-    let pending = format!("{} is pending deletion.", key_arn(&id));
     bench
-        .refused(
-            "ScheduleKeyDeletion",
-            json!({"KeyId": id}),
-            Code::KMSInvalidStateException,
-            &pending,
-        )
+        .pending_deletion("ScheduleKeyDeletion", json!({"KeyId": id}), &id)
         .await;
 }
 
@@ -167,6 +153,6 @@ async fn a_change_runs_to_its_end_when_its_caller_is_gone() {
     drop(call);
     // Changes are serialized: the next one waits for it, and the store still takes changes.
     bench.key().await;
-    let described = bench.done("DescribeKey", json!({"KeyId": id})).await;
+    let described = bench.done_to("DescribeKey", &id).await;
     assert_eq!(described["KeyMetadata"]["KeyState"], "Disabled");
 }

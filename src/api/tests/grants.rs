@@ -61,7 +61,7 @@ async fn a_name_makes_a_request_idempotent_and_each_answer_has_a_new_token() {
     ] {
         let revision = bench.api.keystore.revision();
         let made = bench.done("CreateGrant", body.clone()).await;
-        let listed = bench.done("ListGrants", json!({"KeyId": id})).await;
+        let listed = bench.done_to("ListGrants", &id).await;
         assert_eq!(listed["Grants"].as_array().unwrap().len(), grants, "{body}");
         let same = bench.api.keystore.revision() == revision;
         assert_eq!(same, seen.iter().any(|(id, _)| *id == made["GrantId"]));
@@ -164,9 +164,7 @@ async fn what_makes_no_grant_is_refused_with_its_reason() {
     ];
     for (member, value, message) in invalid {
         let body = with(good.clone(), member, value);
-        bench
-            .refused("CreateGrant", body, Code::ValidationException, &message)
-            .await;
+        bench.invalid("CreateGrant", body, &message).await;
     }
     for body in [
         with(
@@ -187,25 +185,15 @@ async fn what_makes_no_grant_is_refused_with_its_reason() {
         json!({"SourceArn": "arn:aws:s3:::b"}),
     );
     let message = "SourceArn is not supported.";
-    bench
-        .refused(
-            "CreateGrant",
-            source,
-            Code::UnsupportedOperationException,
-            message,
-        )
-        .await;
+    bench.unsupported("CreateGrant", source, "SourceArn").await;
     for member in ["GranteeServicePrincipal", "RetiringServicePrincipal"] {
         let service = with(good.clone(), member, json!("rds.amazonaws.com"));
         let message = format!("{member} is not supported.");
         let code = Code::UnsupportedOperationException;
         bench.refused("CreateGrant", service, code, &message).await;
     }
-    let no_key = format!("Key '{}' does not exist", key_arn(UNKNOWN));
     let sound = with(good.clone(), "Constraints", subset(pairs(8)));
-    bench
-        .refused("CreateGrant", sound, Code::NotFoundException, &no_key)
-        .await;
+    bench.missing("CreateGrant", sound, UNKNOWN).await;
     let alias = with(good, "KeyId", json!("alias/none"));
     let message = "Key Aliases are not supported for this operation.";
     bench
@@ -275,7 +263,7 @@ async fn making_a_grant_takes_the_right_and_a_usable_key_and_a_dry_run_makes_non
         .unwrap_err();
     assert_eq!(denied.0, Code::AccessDeniedException);
     assert_eq!(bench.api.keystore.revision(), revision);
-    bench.done("DisableKey", json!({"KeyId": id})).await;
+    bench.done_to("DisableKey", &id).await;
     for body in [&body, &dry] {
         let message = format!("{arn} is disabled.");
         bench
@@ -287,9 +275,7 @@ async fn making_a_grant_takes_the_right_and_a_usable_key_and_a_dry_run_makes_non
             )
             .await;
     }
-    bench
-        .done("ScheduleKeyDeletion", json!({"KeyId": id}))
-        .await;
+    bench.done_to("ScheduleKeyDeletion", &id).await;
     let message = format!("{arn} is pending deletion.");
     bench
         .refused(
@@ -299,7 +285,7 @@ async fn making_a_grant_takes_the_right_and_a_usable_key_and_a_dry_run_makes_non
             &message,
         )
         .await;
-    let listed = bench.done("ListGrants", json!({"KeyId": id})).await;
+    let listed = bench.done_to("ListGrants", &id).await;
     assert_eq!(listed["Grants"], json!([]));
 }
 

@@ -158,17 +158,10 @@ async fn what_is_deleted_comes_back_as_it_was_and_as_nothing_else() {
         .await
         .unwrap();
     let blob = bench.blob(&id).await;
-    let deleted = bench
-        .done("DeleteImportedKeyMaterial", json!({"KeyId": id}))
-        .await;
+    let deleted = bench.done_to("DeleteImportedKeyMaterial", &id).await;
     assert_eq!(deleted, first);
     // The second time there is nothing to delete.
-    assert_eq!(
-        bench
-            .done("DeleteImportedKeyMaterial", json!({"KeyId": id}))
-            .await,
-        first
-    );
+    assert_eq!(bench.done_to("DeleteImportedKeyMaterial", &id).await, first);
     let metadata = bench.metadata(&id).await;
     assert_eq!(
         (&metadata["KeyState"], &metadata["CurrentKeyMaterialId"]),
@@ -261,7 +254,7 @@ async fn other_material_waits_for_its_rotation_and_all_of_it_must_be_there() {
         bench.import(&id, &[2; 32], new.clone()).await.unwrap(),
         second
     );
-    bench.done("RotateKeyOnDemand", json!({"KeyId": id})).await;
+    bench.done_to("RotateKeyOnDemand", &id).await;
     assert_eq!(
         bench.metadata(&id).await["CurrentKeyMaterialId"],
         second["KeyMaterialId"]
@@ -323,9 +316,7 @@ async fn other_material_waits_for_its_rotation_and_all_of_it_must_be_there() {
             )
             .await;
     }
-    let status = bench
-        .done("GetKeyRotationStatus", json!({"KeyId": id}))
-        .await;
+    let status = bench.done_to("GetKeyRotationStatus", &id).await;
     assert_eq!(status["KeyRotationEnabled"], false);
 }
 
@@ -340,7 +331,7 @@ async fn material_goes_at_its_date_and_the_record_says_so() {
         json!({"ExpirationModel": "KEY_MATERIAL_EXPIRES", "ValidTo": NOW_SECONDS as f64 + 60.5});
     bench.import(&id, &[1; 32], expiring).await.unwrap();
     bench.import(&kept, &[1; 32], json!({})).await.unwrap();
-    bench.done("DisableKey", json!({"KeyId": kept})).await;
+    bench.done_to("DisableKey", &kept).await;
     let drop_now = || async {
         bench
             .api

@@ -18,7 +18,7 @@ fn public_of(spec: PairSpec, der: &[u8]) -> Vec<u8> {
 async fn a_pairs_private_key_is_bound_to_its_context_and_matches_its_public_key() {
     let bench = Bench::new().await;
     let id = bench.key().await;
-    let described = bench.done("DescribeKey", json!({"KeyId": id})).await;
+    let described = bench.done_to("DescribeKey", &id).await;
     let material = &described["KeyMetadata"]["CurrentKeyMaterialId"];
     for spec in PairSpec::quick() {
         for name in BOTH {
@@ -98,14 +98,7 @@ async fn a_pair_that_may_not_leave_is_not_made() {
             "1 validation error detected: Value 'FOO' at 'keyPairSpec' failed to satisfy constraint: Member must satisfy enum value set: [{}]",
             "RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384, ECC_NIST_P521, ECC_SECG_P256K1, SM2, ECC_NIST_EDWARDS25519, ML_KEM_512, ML_KEM_768, ML_KEM_1024"
         );
-        bench
-            .refused(
-                name,
-                body(UNKNOWN, "FOO"),
-                Code::ValidationException,
-                &message,
-            )
-            .await;
+        bench.invalid(name, body(UNKNOWN, "FOO"), &message).await;
         let missing = bench
             .call(name, json!({"KeyId": UNKNOWN}))
             .await
@@ -115,12 +108,7 @@ async fn a_pair_that_may_not_leave_is_not_made() {
             "{missing:?}"
         );
         bench
-            .refused(
-                name,
-                body(&id, "SM2"),
-                Code::UnsupportedOperationException,
-                "KeyPairSpec SM2 is not supported.",
-            )
+            .unsupported(name, body(&id, "SM2"), "KeyPairSpec SM2")
             .await;
         let message = "You cannot generate a data key with an asymmetric CMK";
         bench
@@ -155,21 +143,11 @@ async fn a_pair_that_may_not_leave_is_not_made() {
         );
     }
     let recipient = json!({"KeyId": id, "KeyPairSpec": "RSA_2048", "Recipient": {}});
-    bench
-        .refused(
-            BOTH[0],
-            recipient,
-            Code::UnsupportedOperationException,
-            "Recipient is not supported.",
-        )
-        .await;
-    bench.done("DisableKey", json!({"KeyId": id})).await;
-    let message = format!("{} is disabled.", key_arn(&id));
+    bench.unsupported(BOTH[0], recipient, "Recipient").await;
+    bench.done_to("DisableKey", &id).await;
     for name in BOTH {
         let body = json!({"KeyId": id, "KeyPairSpec": "RSA_4096"});
-        bench
-            .refused(name, body, Code::DisabledException, &message)
-            .await;
+        bench.disabled(name, body, &id).await;
     }
     assert_eq!(bench.api.pool.lanes(), [], "nobody came as far as a lane");
 }

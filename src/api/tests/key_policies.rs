@@ -17,7 +17,7 @@ async fn a_key_without_a_policy_has_the_default_policy() {
     let bench = Bench::new().await;
     let id = bench.key().await;
     for key in [id.clone(), key_arn(&id)] {
-        let got = bench.done("GetKeyPolicy", json!({"KeyId": key})).await;
+        let got = bench.done_to("GetKeyPolicy", &key).await;
         assert_eq!(got["PolicyName"], "default");
         let policy: Value = serde_json::from_str(got["Policy"].as_str().unwrap()).unwrap();
         let expected = json!({"Version": "2012-10-17", "Id": "key-default-1", "Statement": [{
@@ -34,7 +34,7 @@ async fn a_key_without_a_policy_has_the_default_policy() {
             )
             .await;
         assert_eq!(again, got);
-        let names = bench.done("ListKeyPolicies", json!({"KeyId": key})).await;
+        let names = bench.done_to("ListKeyPolicies", &key).await;
         assert_eq!(
             names,
             json!({"PolicyNames": ["default"], "Truncated": false})
@@ -54,14 +54,8 @@ async fn a_key_without_a_policy_has_the_default_policy() {
         )
         .await;
     let other = json!({"KeyId": id, "PolicyName": "other", "Policy": "{}"});
-    let message = "A PolicyName other than default is not supported.";
     bench
-        .refused(
-            "PutKeyPolicy",
-            other,
-            Code::UnsupportedOperationException,
-            message,
-        )
+        .unsupported("PutKeyPolicy", other, "A PolicyName other than default")
         .await;
 }
 
@@ -101,9 +95,7 @@ async fn members_are_checked_before_the_key_is_looked_up() {
             ),
         ),
     ] {
-        bench
-            .refused(operation, body, Code::ValidationException, &message)
-            .await;
+        bench.invalid(operation, body, &message).await;
     }
     for operation in ["GetKeyPolicy", "ListKeyPolicies", "PutKeyPolicy"] {
         let body = json!({"KeyId": "alias/none", "Policy": "{}"});
@@ -112,10 +104,7 @@ async fn members_are_checked_before_the_key_is_looked_up() {
             .refused(operation, body, Code::InvalidArnException, message)
             .await;
         let body = json!({"KeyId": UNKNOWN, "Policy": "{}"});
-        let message = format!("Key '{}' does not exist", key_arn(UNKNOWN));
-        bench
-            .refused(operation, body, Code::NotFoundException, &message)
-            .await;
+        bench.missing(operation, body, UNKNOWN).await;
     }
 }
 
@@ -298,7 +287,7 @@ async fn nobody_locks_himself_out_unless_he_asks_to() {
             put(json!([to(&root_of(OTHER), &["kms:*"])])),
         )
         .await;
-    bench.done("GetKeyPolicy", json!({"KeyId": id})).await;
+    bench.done_to("GetKeyPolicy", &id).await;
 }
 
 #[tokio::test]

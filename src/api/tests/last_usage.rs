@@ -19,7 +19,7 @@ impl Bench {
 async fn the_last_operation_with_a_key_is_told_with_its_record() {
     let bench = Bench::new().await;
     let id = bench.key().await;
-    let answer = bench.done("GetKeyLastUsage", json!({"KeyId": id})).await;
+    let answer = bench.done_to("GetKeyLastUsage", &id).await;
     let created = (NOW.0 / 1000) as f64 / 1000.0;
     let members: Vec<&String> = answer.as_object().unwrap().keys().collect();
     let expected = [
@@ -158,9 +158,7 @@ async fn what_failed_counts_for_nothing() {
     assert_eq!(refused.unwrap_err().0, Code::DisabledException);
     // Asked of a disabled key, and then of one that waits for its deletion: of every state.
     assert_eq!(bench.usage(&id).await, json!({}));
-    bench
-        .done("ScheduleKeyDeletion", json!({"KeyId": id}))
-        .await;
+    bench.done_to("ScheduleKeyDeletion", &id).await;
     assert_eq!(bench.usage(&id).await, json!({}));
 }
 
@@ -216,21 +214,9 @@ async fn who_may_ask_and_what_is_refused() {
         )
         .await;
     bench
-        .refused(
-            NAME,
-            json!({"KeyId": UNKNOWN}),
-            Code::NotFoundException,
-            &format!("Key '{}' does not exist", key_arn(UNKNOWN)),
-        )
+        .missing(NAME, json!({"KeyId": UNKNOWN}), UNKNOWN)
         .await;
-    bench
-        .refused(
-            NAME,
-            json!({}),
-            Code::ValidationException,
-            "1 validation error detected: Value null at 'keyId' failed to satisfy constraint: Member must not be null",
-        )
-        .await;
+    bench.invalid(NAME, json!({}), "1 validation error detected: Value null at 'keyId' failed to satisfy constraint: Member must not be null").await;
 }
 
 #[tokio::test]
@@ -242,7 +228,7 @@ async fn a_use_outlives_what_the_log_has() {
             .done("Encrypt", json!({"KeyId": id, "Plaintext": "AAEC"}))
             .await;
     }
-    let before = bench.done("GetKeyLastUsage", json!({"KeyId": id})).await;
+    let before = bench.done_to("GetKeyLastUsage", &id).await;
     bench
         .done(
             "ScheduleKeyDeletion",

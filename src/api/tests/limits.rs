@@ -129,12 +129,12 @@ async fn who_is_refused_otherwise_takes_nothing_from_any_limit() {
             assert!(bench.call_as(&allowed, MINT, body).await.is_err());
         }
     }
-    bench.done("DisableKey", json!({"KeyId": id})).await;
+    bench.done_to("DisableKey", &id).await;
     for _ in 0..20 {
         let refused = bench.call_as(&allowed, MINT, ask(&id)).await;
         assert_eq!(refused.unwrap_err().0, Code::DisabledException);
     }
-    bench.done("EnableKey", json!({"KeyId": id})).await;
+    bench.done_to("EnableKey", &id).await;
     assert_eq!(bench.mints(&allowed, &id).await, 2);
     let encrypt = json!({"KeyId": id, "Plaintext": "AA=="});
     bench.throttled(&denied, "Encrypt", &encrypt).await;

@@ -31,10 +31,7 @@ async fn a_new_key_has_the_metadata_that_clients_expect() {
         "CurrentKeyMaterialId": material,
     });
     assert_eq!(*metadata, expected);
-    assert_eq!(
-        bench.done("DescribeKey", json!({"KeyId": id})).await,
-        created
-    );
+    assert_eq!(bench.done_to("DescribeKey", &id).await, created);
     let scheduled = bench
         .done(
             "ScheduleKeyDeletion",
@@ -43,7 +40,7 @@ async fn a_new_key_has_the_metadata_that_clients_expect() {
         .await;
     let expected = json!({"KeyId": key_arn(id), "DeletionDate": 1_700_604_800.123, "KeyState": "PendingDeletion", "PendingWindowInDays": 7});
     assert_eq!(scheduled, expected);
-    let described = bench.done("DescribeKey", json!({"KeyId": id})).await;
+    let described = bench.done_to("DescribeKey", &id).await;
     assert_eq!(
         described["KeyMetadata"]["DeletionDate"],
         scheduled["DeletionDate"]
@@ -70,9 +67,7 @@ async fn keys_of_other_kinds_are_refused_with_the_endpoints_words() {
         (json!({"KeyUsage": "FOO"}), enumeration("FOO", "keyUsage", "ENCRYPT_DECRYPT, SIGN_VERIFY, GENERATE_VERIFY_MAC, KEY_AGREEMENT, ENCAPSULATE_DECAPSULATE")),
     ];
     for (body, message) in cases {
-        bench
-            .refused("CreateKey", body, Code::ValidationException, &message)
-            .await;
+        bench.invalid("CreateKey", body, &message).await;
     }
     let long = json!({"Description": "x".repeat(8193)});
     assert_eq!(
@@ -102,14 +97,7 @@ async fn windows_and_aliases_are_refused_before_lookup() {
             "1 validation error detected: Value '{days}' at 'pendingWindowInDays' failed to satisfy constraint: Member must have value {must}"
         );
         let body = json!({"KeyId": UNKNOWN, "PendingWindowInDays": days});
-        bench
-            .refused(
-                "ScheduleKeyDeletion",
-                body,
-                Code::ValidationException,
-                &message,
-            )
-            .await;
+        bench.invalid("ScheduleKeyDeletion", body, &message).await;
     }
     let message = "Key Aliases are not supported for this operation.";
     for operation in [
@@ -128,14 +116,8 @@ async fn windows_and_aliases_are_refused_before_lookup() {
                 )
                 .await;
         }
-        let unknown = format!("Key '{}' does not exist", key_arn(UNKNOWN));
         bench
-            .refused(
-                operation,
-                json!({"KeyId": UNKNOWN}),
-                Code::NotFoundException,
-                &unknown,
-            )
+            .missing(operation, json!({"KeyId": UNKNOWN}), UNKNOWN)
             .await;
     }
 }
@@ -166,19 +148,16 @@ async fn keys_are_listed_in_pages_that_stay_while_keys_come() {
     let message = "ResourceOwners OTHER_ACCOUNTS_VIA_RAM is not supported.";
     let all_owners = json!({"ResourceOwners": ["SELF", "OTHER_ACCOUNTS_VIA_RAM"]});
     bench
-        .refused(
+        .unsupported(
             "ListKeys",
             all_owners,
-            Code::UnsupportedOperationException,
-            message,
+            "ResourceOwners OTHER_ACCOUNTS_VIA_RAM",
         )
         .await;
     let message = "1 validation error detected: Value '[ME]' at 'resourceOwners' failed to satisfy constraint: Member must satisfy constraint: \
         [Member must satisfy enum value set: [SELF, OTHER_ACCOUNTS_VIA_RAM]]";
     let nobody = json!({"ResourceOwners": ["ME"]});
-    bench
-        .refused("ListKeys", nobody, Code::ValidationException, message)
-        .await;
+    bench.invalid("ListKeys", nobody, message).await;
     let (mut seen, mut marker) = (Vec::new(), Value::Null);
     loop {
         let page = bench
@@ -264,7 +243,7 @@ async fn aliases_are_made_moved_listed_and_removed() {
         .await;
     assert_eq!(rest["Aliases"][0]["AliasName"], "alias/c");
     assert_eq!(rest["Truncated"], false);
-    let of_two = bench.done("ListAliases", json!({"KeyId": two})).await;
+    let of_two = bench.done_to("ListAliases", &two).await;
     assert_eq!(of_two["Aliases"].as_array().unwrap().len(), 1);
     bench
         .done("DeleteAlias", json!({"AliasName": "alias/a"}))
@@ -366,7 +345,7 @@ async fn a_description_is_changed_in_every_state_but_one() {
     let id = bench.key().await;
     let describe = |text: &str| json!({"KeyId": id, "Description": text});
     let described = async || {
-        let described = bench.done("DescribeKey", json!({"KeyId": id})).await;
+        let described = bench.done_to("DescribeKey", &id).await;
         described["KeyMetadata"]["Description"].clone()
     };
     let entry =
@@ -382,14 +361,12 @@ async fn a_description_is_changed_in_every_state_but_one() {
     let revision = bench.api.keystore.revision();
     bench.done("UpdateKeyDescription", describe("")).await;
     assert_eq!(bench.api.keystore.revision(), revision, "nothing to write");
-    bench.done("DisableKey", json!({"KeyId": id})).await;
+    bench.done_to("DisableKey", &id).await;
     assert!(entry(&bench).fence > before);
     bench
         .done("UpdateKeyDescription", describe("disabled"))
         .await;
-    bench
-        .done("ScheduleKeyDeletion", json!({"KeyId": id}))
-        .await;
+    bench.done_to("ScheduleKeyDeletion", &id).await;
     let nobody = bench.powerless("nobody").await;
     let (code, message) = not_allowed(&nobody, "UpdateKeyDescription", &key_arn(&id), "identity");
     let body = describe("x");
@@ -432,18 +409,8 @@ async fn a_description_is_changed_in_every_state_but_one() {
 async fn a_window_that_has_run_out_removes_the_key_and_its_names() {
     let bench = Bench::new().await;
     let (id, other) = (bench.key().await, bench.key().await);
-    bench
-        .done(
-            "CreateAlias",
-            json!({"AliasName": "alias/a", "TargetKeyId": id}),
-        )
-        .await;
-    bench
-        .done(
-            "CreateAlias",
-            json!({"AliasName": "alias/b", "TargetKeyId": other}),
-        )
-        .await;
+    bench.alias("alias/a", &id).await;
+    bench.alias("alias/b", &other).await;
     bench
         .done(
             "ScheduleKeyDeletion",
@@ -460,14 +427,8 @@ async fn a_window_that_has_run_out_removes_the_key_and_its_names() {
         0
     );
     assert_eq!(bench.api.remove_expired_keys(date).await.unwrap(), 1);
-    let gone = format!("Key '{}' does not exist", key_arn(&id));
     bench
-        .refused(
-            "DescribeKey",
-            json!({"KeyId": id}),
-            Code::NotFoundException,
-            &gone,
-        )
+        .missing("DescribeKey", json!({"KeyId": id}), &id)
         .await;
     let aliases = bench.done("ListAliases", json!({})).await;
     assert_eq!(aliases["Aliases"].as_array().unwrap().len(), 1);

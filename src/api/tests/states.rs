@@ -161,12 +161,8 @@ impl<'a> Stateful<'a> {
             grant = bench.done("CreateGrant", body).await["GrantId"].take();
         }
         match state {
-            DISABLED => bench.done("DisableKey", json!({"KeyId": id})).await,
-            PENDING_DELETION => {
-                bench
-                    .done("ScheduleKeyDeletion", json!({"KeyId": id}))
-                    .await
-            }
+            DISABLED => bench.done_to("DisableKey", &id).await,
+            PENDING_DELETION => bench.done_to("ScheduleKeyDeletion", &id).await,
             _ => Value::Null,
         };
         Self {

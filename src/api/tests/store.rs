@@ -38,5 +38,5 @@ async fn store_1_nothing_is_answered_while_it_is_unknown_what_the_store_holds() 
     bench
         .done("GenerateDataKeyWithoutPlaintext", data_key())
         .await;
-    bench.done("DisableKey", json!({"KeyId": id})).await;
+    bench.done_to("DisableKey", &id).await;
 }

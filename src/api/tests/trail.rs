@@ -77,7 +77,7 @@ async fn refusals_and_changes_have_records() {
         .unwrap_err();
     let alias = json!({"AliasName": "alias/a", "TargetKeyId": id});
     bench.done("CreateAlias", alias).await;
-    bench.done("DisableKey", json!({"KeyId": id})).await;
+    bench.done_to("DisableKey", &id).await;
     bench
         .call("ReplicateKey", json!({"KeyId": id}))
         .await

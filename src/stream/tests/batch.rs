@@ -85,7 +85,7 @@ async fn a_batch_is_refused_as_a_single_call_would_be() {
             "{body}"
         );
     }
-    bench.done("DisableKey", json!({"KeyId": id})).await;
+    bench.done_to("DisableKey", &id).await;
     assert_eq!(
         bench.batch(&bench.admin, ask(json!(1))).err().unwrap().0,
         Code::DisabledException
@@ -105,14 +105,14 @@ async fn a_change_in_mid_stream_ends_a_batch_at_the_next_chunk() {
 
     let mut batch = begin();
     batch.next_chunk(&mut blobs).unwrap();
-    bench.done("DisableKey", json!({"KeyId": id})).await;
+    bench.done_to("DisableKey", &id).await;
     let before = blobs.clone();
     assert_eq!(
         batch.next_chunk(&mut blobs).unwrap_err().code(),
         Code::DisabledException
     );
     assert_eq!(blobs, before, "nothing of the refused chunk is left");
-    bench.done("EnableKey", json!({"KeyId": id})).await;
+    bench.done_to("EnableKey", &id).await;
 
     // A clone ends no batch, and a chunk's nonces are its own without one too.
     let mut batch = begin();
@@ -161,12 +161,7 @@ async fn pool_4_a_batch_ends_at_the_next_chunk_when_its_right_is_gone() {
         bench.powerless("alice").await,
         bench.allowed("all", &["kms:*"]).await,
     );
-    bench
-        .done(
-            "CreateAlias",
-            json!({"AliasName": "alias/a", "TargetKeyId": id}),
-        )
-        .await;
+    bench.alias("alias/a", &id).await;
     let grant = json!({"KeyId": id, "GranteePrincipal": alice.arn, "RetiringPrincipal": all.arn, "Operations": [name]});
     let other = bench.key().await;
     let by_alias = |policy: &mut Value| {
@@ -270,7 +265,7 @@ async fn a_batch_is_recorded_chunk_by_chunk_with_its_digest() {
     let mut blobs = Vec::new();
     batch.blobs(&mut blobs);
     batch.blobs(&mut blobs);
-    bench.done("DisableKey", json!({"KeyId": id})).await;
+    bench.done_to("DisableKey", &id).await;
     batch.next_chunk(&mut blobs).unwrap_err();
     let forbidden = json!({"KeyId": id, "KeySpec": "AES_128", "Count": 1}).to_string();
     let refused = bench.api.data_keys(&operator, forbidden.as_bytes());

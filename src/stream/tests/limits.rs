@@ -73,7 +73,7 @@ async fn a_batch_is_authorized_anew_while_it_waits() {
         panic!("there is no second key yet");
     };
     assert_eq!(exceeded.wait, SECOND);
-    bench.done("DisableKey", json!({"KeyId": id})).await;
+    bench.done_to("DisableKey", &id).await;
     let refused = batch.next_chunk(&mut blobs).unwrap_err();
     assert_eq!(refused.code(), Code::DisabledException);
     let given_up = batch.throttled(exceeded);

@@ -338,7 +338,7 @@ async fn a_key_that_is_not_there_is_refused_as_a_single_call_would_be() {
         let (code, message) = not_allowed(&nobody, MINT, &key_arn(key), "identity");
         assert_eq!(refused(&nobody, key), (code, format!("Row 0: {message}")));
     }
-    bench.done("DisableKey", json!({"KeyId": id})).await;
+    bench.done_to("DisableKey", &id).await;
     let message = format!("Row 0: {} is disabled.", key_arn(&id));
     assert_eq!(
         refused(&bench.admin, &id),
@@ -395,7 +395,7 @@ async fn pool_4_a_change_in_mid_stream_ends_it_at_the_next_chunk() {
         ),
     ] {
         if operation == "DisablePrincipal" {
-            bench.done("EnableKey", json!({"KeyId": id})).await;
+            bench.done_to("EnableKey", &id).await;
             bench
                 .put_policy(&id, to(&root_of(ACCOUNT), &["kms:*"]))
                 .await;
@@ -439,7 +439,7 @@ async fn a_rotation_or_a_clone_in_mid_stream_is_no_end() {
             answer.extend(bytes);
             chunks += 1;
             match chunks {
-                1 => drop(bench.done("RotateKeyOnDemand", json!({"KeyId": id})).await),
+                1 => drop(bench.done_to("RotateKeyOnDemand", &id).await),
                 _ => drop(bench.api.clone_word.handle().fetch_add(1, Ordering::SeqCst)),
             }
         }

@@ -25,7 +25,7 @@ async fn a_grant_is_listed_as_it_was_made_and_its_token_never() {
         "Constraints": {"EncryptionContextSubset": {"te\"nant": "Zoë \"a\"", "b": ""}}, "Name": "a/name:1",
     });
     let full = bench.done("CreateGrant", full).await;
-    let listed = bench.done("ListGrants", json!({"KeyId": id})).await;
+    let listed = bench.done_to("ListGrants", &id).await;
     let base = |grant_id: String| json!({"KeyId": key_arn(&id), "GrantId": grant_id, "CreationDate": 1_700_000_000.123, "IssuingAccount": root_of(ACCOUNT)});
     let mut expected = vec![base(ids(&plain)), base(ids(&full))];
     for (member, value) in [
@@ -167,9 +167,7 @@ async fn listings_are_filtered_and_go_on_where_they_were() {
         ),
     ] {
         let message = "1 validation error detected: Value '101' at 'limit' failed to satisfy constraint: Member must have value less than or equal to 100";
-        bench
-            .refused(name, body, Code::ValidationException, message)
-            .await;
+        bench.invalid(name, body, message).await;
     }
     for name in ["alice", &format!("arn:aws:iam::{OTHER}:user/alice")] {
         let message = format!("ARN does not refer to a valid principal: {name}");

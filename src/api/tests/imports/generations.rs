@@ -32,7 +32,7 @@ async fn a_generation_is_never_given_twice_and_opens_nothing_before_its_rotation
     bench.done("DeleteImportedKeyMaterial", delete).await;
 
     bench.import(&id, &[3; 32], new).await.unwrap();
-    bench.done("RotateKeyOnDemand", json!({"KeyId": id})).await;
+    bench.done_to("RotateKeyOnDemand", &id).await;
     let key: KeyId = id.parse().unwrap();
     let snapshot = bench.api.keystore.snapshot();
     let entry = &snapshot.keys[&key];

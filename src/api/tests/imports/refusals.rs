@@ -156,23 +156,17 @@ async fn refusals_before_and_after_unwrapping() {
         )
         .await;
     assert_eq!(bench.metadata(&id).await["KeyState"], "PendingImport");
+    bench.done_to("ScheduleKeyDeletion", &id).await;
     bench
-        .done("ScheduleKeyDeletion", json!({"KeyId": id}))
-        .await;
-    let message = format!("{} is pending deletion.", key_arn(&id));
-    bench
-        .refused(
+        .pending_deletion(
             "GetParametersForImport",
             body("RSAES_OAEP_SHA_1", "RSA_2048"),
-            Code::KMSInvalidStateException,
-            &message,
+            &id,
         )
         .await;
     // It comes back as it went: without material.
-    bench
-        .done("DeleteImportedKeyMaterial", json!({"KeyId": id}))
-        .await;
-    bench.done("CancelKeyDeletion", json!({"KeyId": id})).await;
+    bench.done_to("DeleteImportedKeyMaterial", &id).await;
+    bench.done_to("CancelKeyDeletion", &id).await;
     assert_eq!(bench.metadata(&id).await["KeyState"], "PendingImport");
     let missing = json!({"KeyId": id, "KeyMaterialId": "0".repeat(64)});
     assert_eq!(

@@ -26,14 +26,7 @@ async fn data_keys_and_rotation_are_refused_in_the_order_of_the_service() {
                 .await;
         }
         let message = "Please specify either number of bytes or key spec.";
-        bench
-            .refused(
-                name,
-                json!({"KeyId": ecc}),
-                Code::ValidationException,
-                message,
-            )
-            .await;
+        bench.invalid(name, json!({"KeyId": ecc}), message).await;
     }
     let batch = json!({"KeyId": rsa, "KeySpec": "AES_256", "Count": 1}).to_string();
     let operator = Requester::local(Arc::clone(&bench.admin));
@@ -57,10 +50,8 @@ async fn data_keys_and_rotation_are_refused_in_the_order_of_the_service() {
                 )
                 .await;
         }
-        bench.done("DisableKeyRotation", json!({"KeyId": id})).await;
-        let status = bench
-            .done("GetKeyRotationStatus", json!({"KeyId": id}))
-            .await;
+        bench.done_to("DisableKeyRotation", &id).await;
+        let status = bench.done_to("GetKeyRotationStatus", &id).await;
         assert_eq!(status["KeyRotationEnabled"], false);
         let listed = bench
             .done(
@@ -72,17 +63,12 @@ async fn data_keys_and_rotation_are_refused_in_the_order_of_the_service() {
     }
     // Usage before state, state before spec.
     for id in [&rsa, &ecc] {
-        bench.done("DisableKey", json!({"KeyId": id})).await;
+        bench.done_to("DisableKey", &id).await;
     }
     let name = "GenerateDataKeyWithoutPlaintext";
     let message = format!("{} is disabled.", key_arn(&rsa));
     bench
-        .refused(
-            name,
-            json!({"KeyId": rsa, "KeySpec": "AES_256"}),
-            Code::DisabledException,
-            &message,
-        )
+        .disabled(name, json!({"KeyId": rsa, "KeySpec": "AES_256"}), &rsa)
         .await;
     let message = format!(
         "{} key usage is SIGN_VERIFY which is not valid for {name}.",
@@ -149,10 +135,9 @@ async fn conditions_and_grants_know_the_algorithm_and_the_kind_of_key() {
     let nobody = bench.powerless("nobody").await;
     let grant = |operations: &[&str]| json!({"KeyId": id, "GranteePrincipal": nobody.arn, "Operations": operations});
     bench
-        .refused(
+        .invalid(
             "CreateGrant",
             grant(&["Encrypt"]),
-            Code::ValidationException,
             "the operation Encrypt is not one of the key's",
         )
         .await;
@@ -176,12 +161,7 @@ async fn an_alias_stays_with_keys_of_one_type_and_usage() {
         bench.key_of("RSA_2048", "ENCRYPT_DECRYPT").await,
     );
     let curve = bench.key_of("ECC_NIST_P256", "SIGN_VERIFY").await;
-    bench
-        .done(
-            "CreateAlias",
-            json!({"AliasName": "alias/a", "TargetKeyId": symmetric}),
-        )
-        .await;
+    bench.alias("alias/a", &symmetric).await;
     let arn = alias_arn("a");
     for (target, what, to) in [
         (&rsa, "type", "ASYMMETRIC"),
@@ -196,8 +176,6 @@ async fn an_alias_stays_with_keys_of_one_type_and_usage() {
             "Alias {arn} cannot be changed from a CMK with key {what} {from} to a CMK with key {what} {to}"
         );
         let body = json!({"AliasName": "alias/a", "TargetKeyId": target});
-        bench
-            .refused("UpdateAlias", body, Code::ValidationException, &message)
-            .await;
+        bench.invalid("UpdateAlias", body, &message).await;
     }
 }

@@ -28,7 +28,7 @@ async fn there_is_none_on_demand_right_before_an_automatic_one() {
     assert_eq!(bench.rotate_due().await, 1);
     bench.rotate(&id).await;
     // Without a schedule there is nothing to wait for.
-    bench.done("DisableKeyRotation", json!({"KeyId": id})).await;
+    bench.done_to("DisableKeyRotation", &id).await;
     bench.api.clock.advance(DAY * 90);
     bench.rotate(&id).await;
 }
@@ -115,29 +115,25 @@ async fn keys_that_cannot_be_used_are_rotated_when_they_can() {
     for id in [&disabled, &pending] {
         bench.enable_rotation(id, 90).await;
     }
-    bench.done("DisableKey", json!({"KeyId": disabled})).await;
+    bench.done_to("DisableKey", &disabled).await;
     bench.api.clock.advance(DAY * 89);
-    bench
-        .done("ScheduleKeyDeletion", json!({"KeyId": pending}))
-        .await;
+    bench.done_to("ScheduleKeyDeletion", &pending).await;
     bench.api.clock.advance(DAY * 2);
     assert_eq!(bench.rotate_due().await, 0);
-    bench
-        .done("CancelKeyDeletion", json!({"KeyId": pending}))
-        .await;
+    bench.done_to("CancelKeyDeletion", &pending).await;
     assert_eq!(bench.rotate_due().await, 0);
     for id in [&disabled, &pending] {
         assert_eq!(bench.generations(id).await.len(), 1);
-        bench.done("EnableKey", json!({"KeyId": id})).await;
+        bench.done_to("EnableKey", &id).await;
         let current = ("CURRENT".to_owned(), Some("AUTOMATIC".to_owned()));
         let generations = bench.generations(id).await;
         assert_eq!((generations.len(), generations.last()), (2, Some(&current)));
         let next = bench.status(id).await["NextRotationDate"].clone();
         assert_eq!(next, time(NOW.after(DAY * 181)));
         // Once, however often it is enabled.
-        bench.done("EnableKey", json!({"KeyId": id})).await;
-        bench.done("DisableKey", json!({"KeyId": id})).await;
-        bench.done("EnableKey", json!({"KeyId": id})).await;
+        bench.done_to("EnableKey", &id).await;
+        bench.done_to("DisableKey", &id).await;
+        bench.done_to("EnableKey", &id).await;
         assert_eq!(bench.generations(id).await.len(), 2);
     }
     assert_eq!(bench.rotate_due().await, 0);

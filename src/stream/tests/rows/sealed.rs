@@ -118,7 +118,7 @@ async fn blobs_of_several_keys_come_to_the_newest_generation_of_one() {
         sealed(&bench, &other, &["7"; 3]),
     );
     let mixed = with_blob(&one, 1, Some(&blob(&two, 1)));
-    bench.done("RotateKeyOnDemand", json!({"KeyId": id})).await;
+    bench.done_to("RotateKeyOnDemand", &id).await;
     let ask = (Purpose::Rewrap, &*format!("key={id}&{COLUMNS}"));
     let after = ran(&bench, &bench.admin, ask, &mixed).unwrap();
     let rows: Vec<_> = after.iter().map(RecordBatch::num_rows).collect();
@@ -283,7 +283,7 @@ async fn verifying_says_of_each_row_why_it_does_not_open_and_goes_on() {
         4,
         "ValidationException: Column \"ciphertext_blob\" is null.",
     );
-    bench.done("DisableKey", json!({"KeyId": id})).await;
+    bench.done_to("DisableKey", &id).await;
     let answer = ran(
         &bench,
         &bench.admin,
