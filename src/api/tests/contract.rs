@@ -197,7 +197,7 @@ async fn members_not_built_yet_are_refused_and_never_ignored() {
     ];
     let before = bench.api.keystore.revision();
     for (operation, body, what) in cases {
-        bench.unsupported(operation, body, &what).await;
+        bench.unsupported(operation, body, what).await;
     }
     assert_eq!(bench.api.keystore.revision(), before);
 }

@@ -196,7 +196,6 @@ async fn rights_to_open_are_tried_without_anything_to_open() {
         .await;
     assert_eq!(refused.unwrap_err().0, Code::InvalidKeyUsageException);
     bench.done_to("DisableKey", &other).await;
-    let message = format!("{} is disabled.", key_arn(&other));
     let body = asked("ReEncrypt", json!({}));
     bench.disabled("ReEncrypt", body, &other).await;
     // Another account's key by its ARN, and one that is not there, are refused alike.

@@ -184,7 +184,6 @@ async fn what_makes_no_grant_is_refused_with_its_reason() {
         "Constraints",
         json!({"SourceArn": "arn:aws:s3:::b"}),
     );
-    let message = "SourceArn is not supported.";
     bench.unsupported("CreateGrant", source, "SourceArn").await;
     for member in ["GranteeServicePrincipal", "RetiringServicePrincipal"] {
         let service = with(good.clone(), member, json!("rds.amazonaws.com"));

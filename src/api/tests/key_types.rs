@@ -74,7 +74,7 @@ async fn a_key_tells_its_spec_usage_and_algorithms_and_is_read_back() {
             "KeySpec": spec, "MultiRegion": false, member: algorithms,
         });
         assert_eq!(*metadata, expected);
-        let described = bench.done_to("DescribeKey", &id).await;
+        let described = bench.done_to("DescribeKey", id).await;
         assert_eq!(described, created);
         if usage == "GENERATE_VERIFY_MAC" {
             let message = format!(
@@ -87,7 +87,7 @@ async fn a_key_tells_its_spec_usage_and_algorithms_and_is_read_back() {
                 .await;
             continue;
         }
-        let mut public = bench.done_to("GetPublicKey", &id).await;
+        let mut public = bench.done_to("GetPublicKey", id).await;
         let der = decoded(&public["PublicKey"]);
         assert!(der.len() > 40 && der[0] == 0x30);
         public["PublicKey"].take();
@@ -96,9 +96,9 @@ async fn a_key_tells_its_spec_usage_and_algorithms_and_is_read_back() {
         });
         assert_eq!(public, expected);
         // Of a disabled key too, but not of one that is to go.
-        bench.done_to("DisableKey", &id).await;
-        bench.done_to("GetPublicKey", &id).await;
-        bench.done_to("ScheduleKeyDeletion", &id).await;
+        bench.done_to("DisableKey", id).await;
+        bench.done_to("GetPublicKey", id).await;
+        bench.done_to("ScheduleKeyDeletion", id).await;
         let message = format!("{} is pending deletion.", key_arn(id));
         let code = Code::KMSInvalidStateException;
         bench
@@ -254,7 +254,7 @@ async fn both_ends_derive_one_secret() {
     );
     let mut secrets = Vec::new();
     for (mine, theirs) in [(&one, &other), (&other, &one)] {
-        let public = bench.done_to("GetPublicKey", &theirs).await["PublicKey"].take();
+        let public = bench.done_to("GetPublicKey", theirs).await["PublicKey"].take();
         let body = json!({"KeyId": mine, "KeyAgreementAlgorithm": "ECDH", "PublicKey": public});
         let mut derived = bench.done("DeriveSharedSecret", body).await;
         secrets.push(decoded(&derived["SharedSecret"].take()));

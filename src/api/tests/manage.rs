@@ -31,7 +31,7 @@ async fn a_new_key_has_the_metadata_that_clients_expect() {
         "CurrentKeyMaterialId": material,
     });
     assert_eq!(*metadata, expected);
-    assert_eq!(bench.done_to("DescribeKey", &id).await, created);
+    assert_eq!(bench.done_to("DescribeKey", id).await, created);
     let scheduled = bench
         .done(
             "ScheduleKeyDeletion",
@@ -40,7 +40,7 @@ async fn a_new_key_has_the_metadata_that_clients_expect() {
         .await;
     let expected = json!({"KeyId": key_arn(id), "DeletionDate": 1_700_604_800.123, "KeyState": "PendingDeletion", "PendingWindowInDays": 7});
     assert_eq!(scheduled, expected);
-    let described = bench.done_to("DescribeKey", &id).await;
+    let described = bench.done_to("DescribeKey", id).await;
     assert_eq!(
         described["KeyMetadata"]["DeletionDate"],
         scheduled["DeletionDate"]
@@ -145,7 +145,6 @@ async fn keys_are_listed_in_pages_that_stay_while_keys_come() {
         .done("ListKeys", json!({"ResourceOwners": ["SELF"]}))
         .await;
     assert_eq!(own, all);
-    let message = "ResourceOwners OTHER_ACCOUNTS_VIA_RAM is not supported.";
     let all_owners = json!({"ResourceOwners": ["SELF", "OTHER_ACCOUNTS_VIA_RAM"]});
     bench
         .unsupported(

@@ -267,11 +267,11 @@ async fn blobs_and_keys_are_refused_as_by_decrypt_and_encrypt() {
     // The state of either, the source's first, before algorithms and what the blob holds.
     let wrong = json!({"SourceEncryptionContext": null, "DestinationEncryptionAlgorithm": "SM2PKE", "DryRun": true});
     let state = |id: &str, state: &str| format!("{} is {state}.", key_arn(id));
-    bench.done_to("DisableKey", &to).await;
+    bench.done_to("DisableKey", to).await;
     let disabled = state(to, "disabled");
     this.refused(wrong.clone(), Code::DisabledException, &disabled)
         .await;
-    bench.done_to("ScheduleKeyDeletion", &from).await;
+    bench.done_to("ScheduleKeyDeletion", from).await;
     let pending = state(from, "pending deletion");
     this.refused(wrong, Code::KMSInvalidStateException, &pending)
         .await;

@@ -160,7 +160,6 @@ async fn states_refuse_as_the_table_says() {
     ];
     bench.done_to("DisableKey", &id).await;
     for name in changing {
-        let message = format!("{} is disabled.", key_arn(&id));
         let body = json!({"KeyId": id});
         bench.disabled(name, body, &id).await;
     }

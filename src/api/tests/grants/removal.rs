@@ -16,7 +16,7 @@ async fn make(bench: &Bench, body: Value) -> Made {
 }
 
 async fn left(bench: &Bench, id: &str) -> usize {
-    let listed = bench.done_to("ListGrants", &id).await;
+    let listed = bench.done_to("ListGrants", id).await;
     listed["Grants"].as_array().unwrap().len()
 }
 

@@ -50,8 +50,8 @@ async fn data_keys_and_rotation_are_refused_in_the_order_of_the_service() {
                 )
                 .await;
         }
-        bench.done_to("DisableKeyRotation", &id).await;
-        let status = bench.done_to("GetKeyRotationStatus", &id).await;
+        bench.done_to("DisableKeyRotation", id).await;
+        let status = bench.done_to("GetKeyRotationStatus", id).await;
         assert_eq!(status["KeyRotationEnabled"], false);
         let listed = bench
             .done(
@@ -63,10 +63,9 @@ async fn data_keys_and_rotation_are_refused_in_the_order_of_the_service() {
     }
     // Usage before state, state before spec.
     for id in [&rsa, &ecc] {
-        bench.done_to("DisableKey", &id).await;
+        bench.done_to("DisableKey", id).await;
     }
     let name = "GenerateDataKeyWithoutPlaintext";
-    let message = format!("{} is disabled.", key_arn(&rsa));
     bench
         .disabled(name, json!({"KeyId": rsa, "KeySpec": "AES_256"}), &rsa)
         .await;

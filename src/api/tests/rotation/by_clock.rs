@@ -124,16 +124,16 @@ async fn keys_that_cannot_be_used_are_rotated_when_they_can() {
     assert_eq!(bench.rotate_due().await, 0);
     for id in [&disabled, &pending] {
         assert_eq!(bench.generations(id).await.len(), 1);
-        bench.done_to("EnableKey", &id).await;
+        bench.done_to("EnableKey", id).await;
         let current = ("CURRENT".to_owned(), Some("AUTOMATIC".to_owned()));
         let generations = bench.generations(id).await;
         assert_eq!((generations.len(), generations.last()), (2, Some(&current)));
         let next = bench.status(id).await["NextRotationDate"].clone();
         assert_eq!(next, time(NOW.after(DAY * 181)));
         // Once, however often it is enabled.
-        bench.done_to("EnableKey", &id).await;
-        bench.done_to("DisableKey", &id).await;
-        bench.done_to("EnableKey", &id).await;
+        bench.done_to("EnableKey", id).await;
+        bench.done_to("DisableKey", id).await;
+        bench.done_to("EnableKey", id).await;
         assert_eq!(bench.generations(id).await.len(), 2);
     }
     assert_eq!(bench.rotate_due().await, 0);
