@@ -143,7 +143,7 @@ impl Api {
         body: &[u8],
     ) -> Result<Reply, ApiError> {
         let answer = match handler(operation) {
-            // What is rare is boxed: the future of every call would have room for it.
+            // The rare case is boxed: otherwise the future of every call would have room for it.
             Handler::AtOnce(handler) => match briefly(|| handler(self, requester, body)) {
                 Err(error) if error.is_undecided() => {
                     Box::pin(self.at_length(requester, body, move |api, who, body| {

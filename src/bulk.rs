@@ -1,12 +1,11 @@
-//! Bulk jobs: what `export`, `provision` and `rewrap` have in common.
+//! Bulk jobs: the engine of `export`, `provision` and `rewrap`.
 //!
 //! A job is a folder of parts and a manifest. Its rows are numbered, a part is a fixed range of
 //! them, and one worker writes it from end to end, so workers share nothing but the list of parts
 //! still to be written. Parts are complete or absent (`folder`), so a job that dies is resumed by
-//! the same command, and rows that stand are never made again: a reader may have taken them
-//! already.
+//! the same command, and finished rows are never made again: a reader may have taken them already.
 //!
-//! What this module does not do: know what is in a row, or where its key comes from.
+//! What this module does not do: know the columns of a row, or where its key comes from.
 
 pub mod authorities;
 pub mod client;
@@ -50,7 +49,7 @@ pub struct Runtime<'a> {
     pub clock: Clock,
     /// Where the job's own name is drawn.
     pub entropy: &'a Entropy,
-    /// Who is told how far it is.
+    /// Where the job reports how far it is.
     pub progress: &'a Progress,
     /// Ends the job after the parts in progress.
     pub stop: &'a AtomicBool,
@@ -76,7 +75,7 @@ pub enum Ending {
     Finished,
     /// Every row was there before.
     FoundFinished,
-    /// Told to stop; the same command resumes it.
+    /// The job was stopped; the same command resumes it.
     Stopped,
 }
 
@@ -138,7 +137,7 @@ impl<'a, P: Parameters> Job<'a, P> {
     /// `worker` on its own thread.
     ///
     /// # Errors
-    /// [`JobError`]; every part that stands is whole, and the same call resumes the job.
+    /// [`JobError`]; every part in the folder is whole, and the same call resumes the job.
     pub fn perform<M: PartMaker<P>>(
         self,
         parameters: P,
@@ -208,7 +207,7 @@ pub fn rows_per_part(count: u64, workers: NonZeroUsize) -> u64 {
     share.clamp(group, PART_ROWS_DEFAULT)
 }
 
-/// 128 random bits in hex: what tells the parts of this job from those of another.
+/// 128 random bits in hex: they distinguish the parts of this job from those of another.
 fn run_id(entropy: &Entropy) -> Result<String, EntropyError> {
     let mut bytes = [0; 16];
     entropy.draw(&mut bytes)?;
@@ -248,7 +247,7 @@ fn recover<P: Parameters>(
     Ok(manifest)
 }
 
-/// A part that stands and is not in the manifest yet.
+/// A part that is finished and not in the manifest yet.
 fn adopt<P: Parameters>(
     folder: &Folder,
     manifest: &Manifest<P>,

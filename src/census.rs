@@ -18,7 +18,7 @@ use crate::table::{Input, RowPosition, TableError};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// Generations that are told apart at most: more is no table of wrapped keys.
+/// Generations that are counted at most. A table with more does not hold wrapped keys.
 pub const GENERATIONS_MAX: usize = 100_000;
 
 /// What a blob's header and length say.
@@ -35,7 +35,7 @@ pub struct Group {
 /// How many blobs there are of each.
 pub type Groups = BTreeMap<Group, u64>;
 
-/// What was counted.
+/// The result of a count.
 #[derive(Debug, Default)]
 pub struct Census {
     /// All rows.
@@ -44,7 +44,7 @@ pub struct Census {
     pub without: u64,
     /// The others, unless they are among the findings.
     pub groups: Groups,
-    /// Rows whose bytes are no blob.
+    /// Rows whose bytes are not a blob.
     pub findings: Findings,
 }
 
@@ -81,7 +81,7 @@ fn look_at(input: &Input<'_>, file: usize, batch: &Batch) -> Result<Census, Tabl
                 Some(group) => *census.groups.entry(group).or_default() += 1,
                 None => census.findings.add(
                     RowPosition { file, row: *row },
-                    "no ciphertext blob".to_owned(),
+                    "its bytes are not a ciphertext blob".to_owned(),
                 ),
             },
         }
@@ -103,7 +103,7 @@ pub(crate) fn blobs<'a>(
     })
 }
 
-/// What a blob says of itself.
+/// What a blob's header says; `None` if it is not a blob.
 pub(crate) fn group(blob: &[u8]) -> Option<Group> {
     let header = CiphertextBlob::parse(blob).ok()?.header();
     Some(Group {
@@ -125,7 +125,7 @@ impl Census {
             return Err(TableError::Column {
                 name: name.to_owned(),
                 reason: format!(
-                    "more than {GENERATIONS_MAX} keys and generations: these are no wrapped keys"
+                    "more than {GENERATIONS_MAX} keys and generations: these are not wrapped keys"
                 ),
             });
         }

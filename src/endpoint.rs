@@ -42,8 +42,7 @@ impl FromStr for Endpoint {
         match scheme {
             "http" => Ok(Self::Http(authority)),
             "https" => {
-                // An IPv6 address stands in brackets in an authority, and in a certificate it does
-                // not.
+                // An IPv6 address has brackets in an authority, and none in a certificate.
                 let host = parsed.host().trim_matches(['[', ']']).to_owned();
                 let name = ServerName::try_from(host).map_err(|_| InvalidEndpoint)?;
                 Ok(Self::Https { authority, name })

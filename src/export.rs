@@ -119,7 +119,7 @@ pub fn schema() -> SchemaRef {
 /// Runs `plan` to its end, or on from where an earlier run of it ended.
 ///
 /// # Errors
-/// [`JobError`]; every part that stands is whole, and the same call resumes the job.
+/// [`JobError`]; every part in the folder is whole, and the same call resumes the job.
 pub fn run<S: Workers>(
     plan: &Plan,
     source: &S,

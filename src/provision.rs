@@ -49,7 +49,7 @@ pub struct Plan {
     pub inputs: Vec<Location>,
     /// Its format; `None` takes what the names of its files say.
     pub format: Option<Format>,
-    /// The column that tells containers apart.
+    /// The column of container ids: each names one container.
     pub id_column: String,
     /// What each row's context is made of.
     pub pairs: ContextPairs,
@@ -62,7 +62,7 @@ pub struct Plan {
     pub out: PathBuf,
     /// Parts written at the same time.
     pub workers: NonZeroUsize,
-    /// What waits for object stores.
+    /// Runs the requests to object stores.
     pub runtime: Handle,
 }
 
@@ -80,7 +80,7 @@ pub struct Parameters {
     pub inputs: Vec<String>,
     /// Its format.
     pub format: Format,
-    /// The column that tells containers apart.
+    /// The column of container ids: each names one container.
     pub id_column: String,
     /// The columns of every row's context.
     pub context_columns: Vec<String>,
@@ -164,7 +164,7 @@ const CONSTANT: [&str; 4] = [
 /// standard input is the table.
 ///
 /// # Errors
-/// [`JobError`]; every part that stands is whole, and the same call resumes the job.
+/// [`JobError`]; every part in the folder is whole, and the same call resumes the job.
 pub fn run<S: Binders>(
     plan: &Plan,
     source: &S,
@@ -231,7 +231,8 @@ impl Plan {
         }
     }
 
-    /// What is asked for; what only a look at the table tells is taken from an earlier run.
+    /// The parameters that the caller asks for. Those that depend on the table are taken from an
+    /// earlier run.
     fn parameters(
         &self,
         key_arn: Option<&str>,
@@ -338,7 +339,7 @@ impl Plan {
         {
             return Err(TableError::Column {
                 name: first.name.clone(),
-                reason: format!("there is a column {taken:?} already; rename it"),
+                reason: format!("there is a column {taken:?} already; rename it in the table"),
             });
         }
         let added: Vec<_> = COLUMNS.into_iter().filter(|name| !is_id(name)).collect();

@@ -1,16 +1,16 @@
 //! Rates: how many keys a second a principal may have, and how many may leave under a KMS key.
 //!
-//! What is counted are keys, not calls: one for each data key that is handed out, singly or in a
-//! batch, and one for every other cryptographic call. There is a bucket for each principal that
-//! asks and for each KMS key that is asked for; a request takes from both, from the principal's
-//! first, so that whoever is beyond his own limit takes nothing from others who use the same KMS
-//! key. **Online before bulk:** a single request may empty a bucket and is refused at once when it
-//! is empty; a batch takes only while half of the burst is left, and waits. So a batch has what
-//! single requests leave, and all of the rate where there are none.
+//! Rates count keys, not calls: one for each data key that is handed out, singly or in a batch, and
+//! one for every other cryptographic call. There is a bucket for each principal that asks and for
+//! each KMS key that is asked for; a request takes from both, from the principal's first, so that a
+//! principal beyond its own limit takes nothing from others that use the same KMS key. **Online
+//! before bulk:** a single request may empty a bucket and is refused at once when it is empty; a
+//! batch takes only while half of the burst is left, and waits. So a batch has what single requests
+//! leave, and all of the rate where there are none.
 //!
 //! Finding a bucket neither locks nor allocates. The first request of a principal or for a KMS key
-//! adds its bucket, and a timer removes those that nobody has used for a while. There are so many
-//! at most; principals beyond share one bucket, and so do KMS keys.
+//! adds its bucket, and a timer removes those that have not been used for a while. The number of
+//! buckets is bounded; principals beyond it share one bucket, and so do KMS keys.
 //!
 //! What this module does not do: decide which requests are counted, or what becomes of one that is
 //! refused (`api`).
@@ -78,12 +78,12 @@ impl Scope {
     pub const LABELS: [&'static str; 2] = ["principal", "key"];
 }
 
-/// There are no keys left for now.
+/// A bucket has no keys left for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exceeded {
     /// In this bucket.
     pub scope: Scope,
-    /// They would be there after this time, if nobody else takes.
+    /// They would be there after this time, if no other request takes any.
     pub wait: Duration,
 }
 
@@ -103,12 +103,12 @@ pub struct Rates {
     refused: Table<String>,
 }
 
-/// What a principal may have refused at once after a pause: a program that looks for what it may
-/// do.
+/// How many seconds of refused calls a principal may make at once after a pause: enough for a
+/// program that tries which operations it may call.
 const REFUSED_BURST: Duration = Duration::from_secs(10);
 
 impl Rates {
-    /// The limits that `config` sets. An override whose name is no ARN of its kind is left out:
+    /// The limits that `config` sets. An override whose name is not an ARN of its kind is left out:
     /// `config` has refused it before.
     #[must_use]
     pub fn new(config: &Config) -> Self {
@@ -136,7 +136,7 @@ impl Rates {
     /// and notes in `paid` what it has taken.
     ///
     /// # Errors
-    /// [`Exceeded`]. What the principal's bucket has given is then not lost to a caller who comes
+    /// [`Exceeded`]. What the principal's bucket has given is then not lost to a caller that comes
     /// back with the same `paid`.
     pub fn take(
         &self,
@@ -183,7 +183,7 @@ impl Rates {
             .fold(most, usize::min)
     }
 
-    /// Removes buckets that nobody has used for a while: once a second, by a timer.
+    /// Removes buckets that have not been used for a while. A timer calls it once a second.
     pub fn tick(&self, now: Duration) {
         self.principals.tick(now);
         self.keys.tick(now);
@@ -198,9 +198,9 @@ pub fn key_of(arn: &str) -> Option<KeyId> {
     id.parse().ok()
 }
 
-/// Whose bucket a principal takes from: his own, but sessions share that of their role,
-/// `arn:<partition>:sts::<account>:assumed-role/<role>`. A session is named by whoever assumes the
-/// role, who would else have a bucket for each name that he can think of.
+/// Whose bucket a principal takes from: its own, but sessions share that of their role,
+/// `arn:<partition>:sts::<account>:assumed-role/<role>`. The caller that assumes the role names the
+/// session. With a bucket for each session it could have as many buckets as it can think of names.
 fn charged(arn: &str) -> &str {
     const SESSIONS: &str = ":assumed-role/";
     let role = arn.find(SESSIONS).map(|at| at + SESSIONS.len());

@@ -121,7 +121,7 @@ const CONSTANT: [&str; 2] = [column::KEY_ARN, column::KEY_MATERIAL_ID];
 /// Runs `plan` to its end, or on from where an earlier run of it ended.
 ///
 /// # Errors
-/// [`JobError`]; every part that stands is whole, and the same call resumes the job.
+/// [`JobError`]; every part in the folder is whole, and the same call resumes the job.
 pub fn run<S: Sealers>(
     plan: &Plan,
     source: &S,
@@ -178,7 +178,7 @@ pub fn run<S: Sealers>(
     Ok(outcome)
 }
 
-/// The Parquet files that these locations stand for.
+/// The Parquet files at these locations.
 ///
 /// # Errors
 /// [`TableError`].
@@ -251,7 +251,8 @@ fn is_binary(kind: &DataType) -> bool {
 }
 
 impl Plan {
-    /// What is asked for; what only a look at the table tells is taken from an earlier run.
+    /// The parameters that the caller asks for. Those that depend on the table are taken from an
+    /// earlier run.
     fn parameters(&self, key_arn: Option<&str>, held: Option<&Parameters>) -> Parameters {
         let context = shown(&self.context);
         let asked_rows = self.rows_per_part.map(NonZeroU64::get);

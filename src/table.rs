@@ -7,7 +7,7 @@
 //!               globs        range     that matter alone                 in the folder
 //! ```
 //!
-//! A row is named by its file and its number in that file, from 0; a header is no row.
+//! A row is named by its file and its number in that file, from 0; a header does not count.
 //!
 //! - **Parquet:** columns and their types as they are. Every file has the same.
 //! - **CSV:** RFC 4180, in UTF-8, with a header. Every column is text, and an empty field is null:
@@ -15,7 +15,8 @@
 //! - **NDJSON:** an object a line. A column is boolean, a 64-bit integer, a 64-bit float or text,
 //!   as all of its values are; objects, arrays and mixtures become their JSON text.
 //!
-//! What this module does not do: mint, open, or write anything but what it keeps of a scan.
+//! What this module does not do: mint, open, or write anything but the plan of a scan and the
+//! rejects.
 
 pub mod csv;
 pub mod distinct;

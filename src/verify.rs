@@ -1,8 +1,8 @@
 //! Whether every blob of a table opens with its row's context, and none is there twice: what must
 //! pass before a generation is removed. No key is shown.
 //!
-//! Memory is what the threads read, a count for each generation, and what tells blobs apart
-//! (`table::distinct`): the same for any number of rows.
+//! Memory holds the rows that the threads read, a count for each generation, and the buffers that
+//! find duplicates (`table::distinct`): as much for any number of rows.
 
 use crate::bulk::stream::{self, Stream};
 use crate::bulk::{Client, JobError, SourceError};
@@ -21,7 +21,7 @@ use arrow_array::cast::AsArray;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Bytes of what a daemon says of a row that does not open: it may quote a context.
+/// Bytes of a daemon's reason why a row does not open, at most: it may quote a context.
 const REFUSAL_BYTES_MAX: usize = 4096;
 
 /// What a run of `verify` found.
@@ -35,19 +35,19 @@ pub struct Report {
     pub findings: Findings,
 }
 
-/// What is asked of every row.
+/// What every row is checked for.
 pub struct Question<'a> {
-    /// Where its context stands.
+    /// Where the contexts are.
     pub context: &'a ContextSource,
-    /// The column that tells containers apart, if that is to be looked at too.
+    /// The column of container ids, if these are to be checked for duplicates too.
     pub id_column: Option<&'a str>,
-    /// Where what does not fit into memory goes for a moment.
+    /// The folder for temporary files: entries that do not fit into memory.
     pub scratch: &'a Path,
 }
 
-/// Who opens blobs.
+/// A supply of checkers for one job.
 pub trait Checkers: Sync {
-    /// What one thread opens with.
+    /// What one thread checks with.
     type Checker: Checker;
 
     /// A checker for the calling thread.
@@ -59,10 +59,10 @@ pub trait Checkers: Sync {
 
 /// One thread's way of opening blobs.
 pub trait Checker: Send {
-    /// Says of each blob why it does not open, if it does not.
+    /// Returns for each blob why it does not open; `None` if it opens.
     ///
     /// # Errors
-    /// [`SourceError`], when nothing can be said.
+    /// [`SourceError`], when blobs cannot be opened at all.
     fn check(
         &mut self,
         blobs: &[(&[u8], EncryptionContext)],
@@ -93,7 +93,7 @@ impl Checker for Arc<Snapshot> {
     }
 }
 
-/// A daemon, which opens blobs and shows nobody what is in them.
+/// A daemon, which opens blobs and does not send the data keys.
 pub struct Remote(pub Client);
 
 impl Checkers for Remote {
@@ -129,7 +129,7 @@ impl Checker for Stream {
     }
 }
 
-/// Looks at every row of a table.
+/// Checks every row of a table.
 ///
 /// # Errors
 /// [`JobError`], when it cannot be read, or when nothing can be opened.
@@ -206,7 +206,7 @@ struct Verification<'a, C: Checkers> {
     check: &'a C,
     checkers: Mutex<Vec<C::Checker>>,
     report: Mutex<Report>,
-    /// Why nothing can be opened.
+    /// Why blobs cannot be opened at all.
     refused: Mutex<Option<SourceError>>,
     hash: Fingerprint,
     nonces: Distinct,
@@ -268,14 +268,16 @@ impl<C: Checkers> Verification<'_, C> {
             match (reason, group(blob)) {
                 (Some(reason), _) => report.findings.add(place, reason),
                 (None, Some(group)) => *report.groups.entry(group).or_default() += 1,
-                (None, None) => report.findings.add(place, "no ciphertext blob".to_owned()),
+                (None, None) => report
+                    .findings
+                    .add(place, "its bytes are not a ciphertext blob".to_owned()),
             }
         }
         locked(&self.report).add(report);
         Ok(())
     }
 
-    /// Notes why nothing can be opened; what is returned only ends the walk.
+    /// Notes why blobs cannot be opened at all. The error that it returns only ends the walk.
     fn refuse(&self, error: SourceError) -> TableError {
         locked(&self.refused).get_or_insert(error);
         TableError::Stopped

@@ -1,4 +1,4 @@
-//! Access keys: an id that everybody may see, and a secret that is told once.
+//! Access keys: an id, which is public, and a secret, which is returned once.
 
 use crate::admin::lookup::{arn_in_body, arn_of_name, check_name, find, limit, replace};
 use crate::api::validation::Violations;
@@ -65,7 +65,7 @@ pub(super) async fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answ
     .await
 }
 
-/// `UpdateAccessKey`: an inactive one serves nobody, and can be made active again.
+/// `UpdateAccessKey`: an inactive one is refused, and can be made active again.
 pub(super) async fn update(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let input: UpdateInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
@@ -139,7 +139,7 @@ pub(super) fn draw_id(api: &Api, prefix: &str, digits: usize) -> Result<String, 
     Ok(prefix.chars().chain(drawn.iter().map(digit)).collect())
 }
 
-/// Tells id and secret, this once.
+/// Writes id and secret: the only time that the secret is returned.
 pub(super) fn write_secret(key: &AccessKey, reply: &mut Object) {
     reply.plain("AccessKeyId", &key.id);
     let out = reply.member("SecretAccessKey");

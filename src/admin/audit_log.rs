@@ -3,7 +3,7 @@
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, wire};
 use serde::Deserialize;
 
-/// `DescribeAuditLog`: the head of what is durable.
+/// `DescribeAuditLog`: the head of the durable log.
 pub(super) fn describe(api: &Api, body: &[u8]) -> Answer {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]

@@ -1,4 +1,4 @@
-//! What is known of principals, without their secrets.
+//! Descriptions of principals, without their secrets.
 
 use crate::admin::lookup::{arn_in_body, find};
 use crate::api::marker::Marker;
@@ -94,7 +94,7 @@ fn summary(entry: &Arc<PrincipalEntry>) -> Object {
     object
 }
 
-/// As `CreatePrincipal` spells it; there are no others in a store.
+/// The kind as `CreatePrincipal` spells it; a store has no other kinds.
 fn kind(principal: &Principal) -> &'static str {
     match principal.kind() {
         PrincipalKind::Role | PrincipalKind::AssumedRole => "role",

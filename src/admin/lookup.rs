@@ -74,8 +74,8 @@ pub(super) fn arn(api: &Api, kind: &str, account: AccountId, name: &str) -> Stri
     format!("arn:{partition}:iam::{account}:{kind}/{name}")
 }
 
-/// `text`, if it is the ARN of somebody who can be kept here. Paths are left out: two roles that
-/// differ only in theirs would have sessions of the same name.
+/// `text`, if it is the ARN of a principal that the store can keep. Paths are refused: two roles
+/// that differ only in their paths would have sessions of the same name.
 pub(super) fn known_arn(api: &Api, text: &str) -> Result<String, ApiError> {
     let kind = Principal::new(text, Vec::new()).map(|principal| principal.kind());
     let kept = matches!(
@@ -101,7 +101,7 @@ pub(super) fn limit(message: String) -> ApiError {
     ApiError::new(KmsErrorCode::LimitExceededException, message)
 }
 
-/// Puts what `change` makes of the principal in his place.
+/// Replaces the principal by the one that `change` makes of it.
 pub(super) async fn replace(
     api: &Api,
     operator: &Requester,

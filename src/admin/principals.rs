@@ -1,12 +1,12 @@
 //! Principals: the operator's own operations, since AWS KMS leaves them to IAM.
 //!
 //! There are users and roles of any account, and each account's root. They come with names that are
-//! unique for each account and kind, and with ids that are never given twice. A bare name is a
-//! user's of the operator's account (of `CreateSession`, a role's); everybody can be named by his
-//! ARN.
+//! unique for each account and kind, and with ids that are never given twice. A bare name is the
+//! name of a user of the operator's account (in `CreateSession`, of a role). Every principal can be
+//! named by its ARN.
 //!
-//! A secret is told once, by the call that drew it. Those of access keys are sealed at rest; those
-//! of a session are kept nowhere.
+//! A secret is returned once, by the call that drew it. Those of access keys are sealed at rest;
+//! those of a session are kept nowhere.
 
 use crate::admin::access_keys;
 use crate::admin::lookup::{
@@ -176,7 +176,8 @@ fn new_principal(
     })
 }
 
-/// `DisablePrincipal`, `EnablePrincipal`: who is disabled keeps everything, and is nobody.
+/// `DisablePrincipal`, `EnablePrincipal`: a disabled principal keeps its keys, policies and tags,
+/// and cannot authenticate.
 pub(super) async fn enable(api: &Api, operator: &Requester, body: &[u8], enabled: bool) -> Answer {
     let arn = arn_in_body(api, operator, body)?;
     replace(api, operator, &arn, |entry| {
@@ -195,7 +196,7 @@ pub(super) async fn delete(api: &Api, operator: &Requester, body: &[u8]) -> Answ
     .await
 }
 
-/// `PutPrincipalPolicies`: in place of all that he had.
+/// `PutPrincipalPolicies`: replaces all policies of the principal.
 pub(super) async fn put_policies(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let input: PoliciesInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
@@ -216,7 +217,7 @@ pub(super) async fn put_policies(api: &Api, operator: &Requester, body: &[u8]) -
     .await
 }
 
-/// `PutPrincipalTags`: in place of all that he had.
+/// `PutPrincipalTags`: replaces all tags of the principal.
 pub(super) async fn put_tags(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let input: TagsInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
@@ -291,7 +292,7 @@ fn check_tags(tags: Option<&[TagInput]>, violations: &mut Violations) {
     }
 }
 
-/// Tags whose keys differ by more than case, as IAM wants them, and are nobody else's.
+/// Tags whose keys differ by more than case, as IAM requires, and do not have AWS's own prefix.
 fn unique_tags(tags: Option<&[TagInput]>) -> Result<Vec<Tag>, ApiError> {
     let refused = |message: String| Err(ApiError::new(KmsErrorCode::TagException, message));
     let mut keys = BTreeSet::new();

@@ -152,13 +152,13 @@ impl Attempt<'_> {
     }
 
     /// Takes a request about several keys through all steps, each step for all of them. `prepare`
-    /// is told which key it is, from 0.
+    /// gets the number of the key, from 0.
     pub(crate) fn admit_all<'s, P, const KEYS: usize>(
         &'s self,
         asks: [Ask<'s>; KEYS],
         mut prepare: impl FnMut(usize, &'s Arc<KeyEntry>) -> Result<P, ApiError>,
     ) -> Result<[Admitted<'s, P>; KEYS], ApiError> {
-        // 1 and 2: whoever may not use a key learns no more of it.
+        // 1 and 2: a caller that may not use a key learns no more about it.
         let mut authorized = [const { None }; KEYS];
         for (found, ask) in authorized.iter_mut().zip(&asks) {
             *found = Some(self.authorized(ask)?);
@@ -169,7 +169,7 @@ impl Attempt<'_> {
         for ask in &asks {
             self.check_grant_tokens(&entries, ask.grant_tokens)?;
         }
-        // 4 to 6, for one key after the other.
+        // 4 to 6: conflict, state and usage, for one key after the other.
         let mut prepared = [const { None }; KEYS];
         for (at, (ask, entry)) in asks.iter().zip(entries).enumerate() {
             if let Some(refusal) = ask.conflict {
@@ -184,7 +184,7 @@ impl Attempt<'_> {
                 self.charge(Some(entry.key.id))?;
             }
         }
-        // 8.
+        // 8: a dry run ends here, unless the operation works in dry runs too.
         let is_dry_run = asks.iter().any(|ask| ask.dry_run);
         let works = asks.iter().any(|ask| ask.action.facts().works_in_dry_runs);
         if is_dry_run && !works {
@@ -219,7 +219,7 @@ impl Attempt<'_> {
     }
 
     /// Takes a request about no key through the steps that it has: authorization and limits.
-    /// `prepare` stands between them.
+    /// `prepare` runs between them.
     pub(crate) fn admit_alone<P>(
         &self,
         action: Action,

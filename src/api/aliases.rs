@@ -132,7 +132,7 @@ pub(super) async fn update(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     .await
 }
 
-/// Whether an alias may move so: whoever uses it finds a key that does what the other did.
+/// Checks that an alias may move: its users must find a key of the same usage and type.
 fn check_alike(alias: &str, from: &KmsKey, to: &KmsKey) -> Result<(), ApiError> {
     let (what, from, to) = if from.usage != to.usage {
         ("usage", from.usage.name(), to.usage.name())

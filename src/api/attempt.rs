@@ -21,7 +21,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 /// Attempts of a request whose snapshot may move under it. The last one is a last section from its
-/// beginning: changes wait for it, so that whoever keeps changing the store ends nobody's request.
+/// beginning: changes wait for it, so that a caller that keeps changing the store cannot starve the
+/// requests of others.
 pub(super) const ATTEMPTS_MAX: usize = 3;
 
 /// What a request works under, until its last check.

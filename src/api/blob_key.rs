@@ -50,7 +50,7 @@ pub(crate) fn authorize<'a>(
 }
 
 /// The key of another account that a bare key id and the blob name alike, if the caller may use it.
-/// If not, nothing tells it from one that does not exist.
+/// If not, the answer is the one for a key that does not exist.
 fn foreign_key<'a>(
     caller: Caller<'a>,
     key: &KeyReference<'_>,

@@ -1,5 +1,5 @@
 //! `Decrypt`: a blob and its context to the bytes that it wraps, for a caller with other rights
-//! than whoever asked for it.
+//! than the one that made the blob.
 //!
 //! Whatever fails to open under a known key is one error without a message; only an authorized
 //! caller learns a key's state. Which key it is, [`blob_key`](crate::api::blob_key) finds.
@@ -100,7 +100,7 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thr
     reply.map(Some)
 }
 
-/// Checks `DryRunModifiers`; of those beyond the first few nothing is told.
+/// Checks `DryRunModifiers`; those beyond the first ten are not checked.
 pub(super) fn check_modifiers(modifiers: &[Cow<'_, str>], violations: &mut Violations) {
     const LOOKED_AT: usize = 10;
     for (number, modifier) in modifiers.iter().take(LOOKED_AT).enumerate() {
@@ -122,7 +122,7 @@ pub(super) fn key_must_be_named(member: &str) -> ApiError {
     ApiError::new(KmsErrorCode::ValidationException, message)
 }
 
-/// What is to be opened.
+/// The ciphertext to open.
 pub(crate) enum Sealed<'b> {
     /// By the envelope; `None` for bytes that are not a blob of ours.
     Blob(Option<CiphertextBlob<'b>>),
@@ -163,7 +163,8 @@ impl<'b> Sealed<'b> {
     }
 }
 
-/// What is sealed, and the generation of the key's material that it is under, where there are any.
+/// Opens a ciphertext. Returns the plaintext, and the generation of the key's material that it is
+/// under; a key pair has no generations.
 pub(crate) fn open<'a>(
     entry: &'a KeyEntry,
     cipher: &Cipher<'_>,

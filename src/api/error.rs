@@ -35,7 +35,7 @@ pub enum KmsErrorCode {
     IncompleteSignatureException,
     /// The blob names another key than the request.
     IncorrectKeyException,
-    /// Other material than what was imported first, or of another length.
+    /// The material differs from the material that was imported first, or has another length.
     IncorrectKeyMaterialException,
     /// No alias name.
     InvalidAliasNameException,
@@ -77,7 +77,7 @@ pub enum KmsErrorCode {
     RequestEntityTooLarge,
     /// The body came too slowly.
     RequestTimeoutException,
-    /// The body is no JSON of the right types.
+    /// The body is not JSON of the right types.
     SerializationException,
     /// Tags that are refused.
     TagException,
@@ -237,7 +237,7 @@ impl ApiError {
         }
     }
 
-    /// The same, with what it is about before its message: a row of a stream.
+    /// Puts `what`, such as a row of a stream, before the message.
     #[must_use]
     pub fn about(mut self, what: impl Display) -> Self {
         self.message = match &*self.message {
@@ -248,7 +248,7 @@ impl ApiError {
         self
     }
 
-    /// The same, as the refusal of a request whose policies took too many steps.
+    /// Marks the refusal of a request whose policies took too many steps.
     pub(super) fn undecided(mut self, is_undecided: bool) -> Self {
         self.is_undecided = is_undecided;
         self
@@ -266,13 +266,13 @@ impl ApiError {
         self.code
     }
 
-    /// What the caller is told.
+    /// The message for the caller.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// What only the operator is told.
+    /// The cause, which only the operator sees.
     #[must_use]
     pub fn source(&self) -> Option<&(dyn Error + Send + Sync)> {
         self.source.as_deref()

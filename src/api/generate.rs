@@ -1,7 +1,7 @@
 //! Data keys, one a call: `GenerateDataKeyWithoutPlaintext` and `GenerateDataKey`.
 //!
 //! Without plaintext, the data key exists nowhere: a pooled key, or one minted on the spot, is
-//! bound to the request's context (SEAL-4). With plaintext, what was minted is opened for the
+//! bound to the request's context (SEAL-4). With plaintext, the minted blob is opened for the
 //! caller.
 
 use crate::api::admission::Ask;
@@ -45,8 +45,8 @@ const KEY_SPECS: &str = "RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P
 const WITHOUT_PLAINTEXT: &str = r#"{"CiphertextBlob":"","KeyId":"","KeyMaterialId":""}"#;
 const MATERIAL_ID_DIGITS: usize = 64;
 
-/// Checks the two members that give a data key's length. Exactly one of them must be there: that is
-/// told only after the key was found, by [`no_length`].
+/// Checks the two members that give a data key's length. Exactly one of them must be there:
+/// [`no_length`] refuses the request otherwise, after the key was found.
 pub(crate) fn check_length(
     key_spec: Option<&str>,
     number_of_bytes: Option<i64>,
@@ -193,7 +193,7 @@ fn open(
 fn encode(entry: &KeyEntry, blob: &[u8], plaintext: Option<&[u8]>) -> Reply {
     let material = entry.current();
     let mut object = match plaintext {
-        // To the byte: what is filled becomes the response's body as it is.
+        // The exact size: the buffer becomes the response's body as it is.
         None => Object::with_room(
             WITHOUT_PLAINTEXT.len()
                 + wire::base64_bytes(blob)

@@ -1,8 +1,8 @@
 //! `GrantTokens` of a request.
 //!
 //! Here a grant is in force when `CreateGrant` is answered, so a token makes nothing possible that
-//! is not possible without it. It is checked all the same: what is not a token of a grant of this
-//! key to this caller is refused, and one that is not needed is ignored.
+//! is not possible without it. It is checked all the same: a text that is not a token of a grant of
+//! this key to this caller is refused, and a token that is not needed is ignored.
 
 use crate::api::attempt::Attempt;
 use crate::api::{ApiError, KmsErrorCode};

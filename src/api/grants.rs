@@ -1,9 +1,10 @@
-//! Grants: `CreateGrant`, and in the files beside this one what lists and what removes them.
+//! Grants: `CreateGrant`, and in the files beside this one the operations that list and remove
+//! them.
 //!
 //! A grant is in force when `CreateGrant` is answered, and no longer when `RetireGrant` or
-//! `RevokeGrant` is; on AWS both take a while. What makes no grant is told before the key is looked
-//! up, unless it depends on the key. As in a key policy, a user or role that a grant names must be
-//! in the store.
+//! `RevokeGrant` is; on AWS both take a while. Members that cannot make a grant are refused before
+//! the key is looked up, unless that depends on the key. As in a key policy, a user or role that a
+//! grant names must be in the store.
 
 use crate::api::admission::Ask;
 use crate::api::key_policies::exists;
@@ -83,7 +84,7 @@ struct Checked<'a> {
 }
 
 fn check<'a>(input: &'a Input<'_>) -> Result<Checked<'a>, ApiError> {
-    // Before what is missing: they stand in other members' places.
+    // Before missing members: these take the place of others.
     no_service("GranteeServicePrincipal", input.grantee_service_principal)?;
     no_service("RetiringServicePrincipal", input.retiring_service_principal)?;
     let mut violations = Violations::default();

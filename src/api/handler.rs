@@ -27,7 +27,7 @@ pub(super) type Changed = Pin<Box<dyn Future<Output = Answer> + Send>>;
 pub(super) enum Handler {
     /// Without waiting for anything.
     AtOnce(fn(&Api, &Requester, &[u8]) -> Answer),
-    /// The same, unless what it is asked for takes milliseconds of arithmetic.
+    /// Without waiting, unless the request takes milliseconds of arithmetic.
     Weighing(Weighing),
     /// After waiting for something else than the store; dropped with its caller.
     Waiting(fn(Arc<Api>, Requester, Vec<u8>) -> Changed),

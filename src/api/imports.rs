@@ -240,7 +240,7 @@ impl ImportInput<'_> {
     }
 }
 
-/// Seconds since the epoch, with a fraction; `None` for what is no such time.
+/// Seconds since the epoch, with a fraction; `None` for a number that is not such a time.
 fn timestamp(seconds: f64) -> Option<Timestamp> {
     // The year 9999: beyond it a date is a slip of the pen.
     const SECONDS_MAX: f64 = 253_402_300_800.0;
@@ -269,7 +269,7 @@ pub(super) async fn import(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         input.valid_to(now)?;
         input.check_together(entry)
     };
-    // Admitted before anything is unwrapped, and again by the writer, on what is current then.
+    // Admitted before anything is unwrapped, and again by the writer, on the store as it is then.
     let id = api.read(&requester, |attempt| {
         let admitted = attempt.admit(ask, prepare)?;
         Ok(admitted.entry().key.id)

@@ -27,7 +27,8 @@ impl KeyInput<'_> {
     }
 }
 
-/// Changes what is kept of a key beside its state and material, unless it is so already.
+/// Changes the description, policy or other facts of a key, but not its state and material. Does
+/// nothing if they are so already.
 pub(super) async fn edit(
     api: &Api,
     requester: &Requester,
@@ -49,7 +50,7 @@ pub(super) async fn edit(
 }
 
 /// The key that a change is about: known before, so that the pool knows what to purge. The change
-/// itself is admitted again by the writer, on what is current then.
+/// itself is admitted again by the writer, on the store as it is then.
 pub(super) fn admitted_key(
     api: &Api,
     requester: &Requester,

@@ -1,9 +1,9 @@
 //! Data key pairs: `GenerateDataKeyPair` and `GenerateDataKeyPairWithoutPlaintext`.
 //!
-//! A pair comes out of its lane, made before anybody asked, and is sealed under the KMS key and
-//! bound to the context of whoever takes it. A request that finds none waits for one; it is checked
-//! whole before it waits, and again when it has one. Unlike a data key, a pair's private key has
-//! been in the clear in this process.
+//! A pair comes out of its lane, where it was made in advance. It is sealed under the KMS key and
+//! bound to the context of the request that takes it. A request that finds none waits for one; it
+//! is checked whole before it waits, and again when it has one. Unlike a data key, a pair's private
+//! key has been in the clear in this process.
 
 use crate::api::admission::Ask;
 use crate::api::attempt::Attempt;

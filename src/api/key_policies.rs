@@ -1,11 +1,10 @@
-//! Key policies: `GetKeyPolicy`, `PutKeyPolicy`, `ListKeyPolicies`, and what a policy must be to be
-//! put.
+//! Key policies: `GetKeyPolicy`, `PutKeyPolicy`, `ListKeyPolicies`, and the checks of a new policy.
 //!
 //! A key for which no policy was given has the default policy, which is kept nowhere. A policy is
 //! refused when it names a user, a role or a role's session that is not in the store: a principal
-//! created later under that name would have rights that nobody meant for him. Accounts and
-//! federated users may be named before anybody is in them. Whoever puts a policy must still be able
-//! to put the next one, unless he asks otherwise; the operator always is.
+//! created later under that name would have rights that were not meant for it. Accounts and
+//! federated users may be named before they have principals. The caller must still be able to put
+//! the next policy, unless it asks otherwise; the operator always is.
 
 use crate::api::admission::Ask;
 use crate::api::attempt::Attempt;
@@ -23,7 +22,7 @@ use crate::policy::{self, AuthorizationRequest, Denied, KeyFacts, KeyPolicy, Pri
 use serde::Deserialize;
 use std::sync::Arc;
 
-/// Characters of a `Policy` by the model; what is kept has fewer: [`KeyPolicy::BYTES_MAX`].
+/// Characters of a `Policy` by the model; a stored policy has fewer: [`KeyPolicy::BYTES_MAX`].
 const POLICY_CHARACTERS_MAX: usize = 131_072;
 const POLICY_NAME_CHARACTERS_MAX: usize = 128;
 

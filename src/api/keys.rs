@@ -296,7 +296,7 @@ fn with_state(entry: &KeyEntry, state: KeyState) -> KeyDraft {
 
 impl Api {
     /// Removes the keys whose deletion is due by two clocks. Returns how many are due by the time
-    /// of day alone: they are held back, since what is removed does not come back.
+    /// of day alone: they are held back, since a removed key does not come back.
     ///
     /// # Errors
     /// When the store cannot be written.

@@ -38,7 +38,8 @@ pub(crate) enum Members<'a> {
     Retired(&'a Grant),
 }
 
-/// What a new key will be; a spec or usage that is not built is told after rights.
+/// The kind of a new key. A spec or usage that is not built is refused after the rights were
+/// checked.
 #[derive(Clone, Copy)]
 pub(crate) struct KeyKind {
     pub(crate) spec: Option<KeySpec>,

@@ -3,7 +3,7 @@
 //!
 //! A call is first performed where it came in, with brief decisions. One that could not be decided
 //! so has changed nothing, and is performed again on a thread of its own, where a decision may take
-//! all of its steps. So many of them at once leave a core to everybody else.
+//! all of its steps. Their number is bounded, so that one core is left for all other calls.
 
 use crate::api::handler::{Changed, Thread, Weighing};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
@@ -85,7 +85,7 @@ impl Api {
         }
     }
 
-    /// Does what decides at length where nobody waits behind it, when it is its turn.
+    /// Runs work that decides at length on a thread of its own, when it is its turn.
     pub(super) async fn at_length(
         self: &Arc<Self>,
         requester: &Requester,

@@ -1,4 +1,4 @@
-//! `GetPublicKey`, and `DeriveSharedSecret` with somebody else's.
+//! `GetPublicKey`, and `DeriveSharedSecret` with the public key of another party.
 
 use crate::api::admission::Ask;
 use crate::api::keys::algorithms;

@@ -2,8 +2,8 @@
 //!
 //! It is two requests in one: `kms:ReEncryptFrom` on the blob's key with the source context, and
 //! `kms:ReEncryptTo` on the destination with its own context, which is empty unless it is given.
-//! Each has its own account, policies and grants. Nobody needs `kms:Decrypt` or `kms:Encrypt` for
-//! it.
+//! Each has its own account, policies and grants. The caller does not need `kms:Decrypt` or
+//! `kms:Encrypt` for it.
 
 use crate::api::admission::Ask;
 use crate::api::attempt::Attempt;
@@ -105,7 +105,7 @@ pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8], thread: 
 }
 
 /// Whether the blob stays under its key: a condition asks for it before either key is authorized,
-/// so nothing is told of it.
+/// so the answer does not depend on it before that.
 fn stays_under_its_key(attempt: &Attempt<'_>, checked: &Checked<'_>, sealed: &Sealed<'_>) -> bool {
     let named = |action, key| attempt.caller(action).key_named(key, attempt.snapshot);
     let destination = named(Action::ReEncryptTo, &checked.destination);

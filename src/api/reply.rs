@@ -1,4 +1,4 @@
-//! What an operation is answered with, and what the audit log is told of it.
+//! The answer of an operation, and the resources that its audit record names.
 
 use crate::key::material::{BackingKey, KeyMaterialId};
 use crate::keystore::KeyEntry;
@@ -25,42 +25,41 @@ impl Reply {
         }
     }
 
-    /// The same, with nothing in it that needs to be wiped.
+    /// Marks the body as public: nothing in it needs to be wiped.
     pub(crate) fn public(mut self) -> Self {
         self.is_public = true;
         self
     }
 
-    /// Of this object.
+    /// A reply with this object.
     pub(crate) fn of(value: &serde_json::Value) -> Self {
         Self::new(Zeroizing::new(value.to_string().into_bytes()))
     }
 
-    /// Of an operation without output.
+    /// The reply of an operation without output.
     pub(crate) fn empty() -> Self {
         Self::new(Zeroizing::default())
     }
 
-    /// The same, as the outcome of an operation on this key.
+    /// Notes the key of the operation for the audit log.
     pub(crate) fn about(mut self, entry: &Arc<KeyEntry>) -> Self {
         self.resources.key = Some(Arc::clone(entry));
         self
     }
 
-    /// The same, as the outcome of moving a blob to this key.
+    /// Notes the key to which a blob was moved.
     pub(crate) fn moved_to(mut self, entry: &Arc<KeyEntry>) -> Self {
         self.resources.destination = Some(Arc::clone(entry));
         self
     }
 
-    /// The same, as the outcome of an operation on what has this ARN beside it: an alias, a new
-    /// key.
+    /// Notes the ARN of another resource of the operation: an alias, a new key.
     pub(crate) fn naming(mut self, arn: String) -> Self {
         self.resources.other = Some(arn);
         self
     }
 
-    /// The same, as the outcome of an operation with this generation of the key's material.
+    /// Notes the generation of the key's material that was used.
     pub(crate) fn with(mut self, material: Option<&Arc<BackingKey>>) -> Self {
         self.resources.material = material.map(|material| material.id());
         self
@@ -82,7 +81,7 @@ impl Reply {
     }
 }
 
-/// What a call was about, and what it used of it.
+/// The resources of a call, for the audit log.
 #[derive(Default)]
 pub(crate) struct Resources {
     /// The key.
@@ -91,6 +90,6 @@ pub(crate) struct Resources {
     pub(crate) destination: Option<Arc<KeyEntry>>,
     /// The generation of its material.
     pub(crate) material: Option<KeyMaterialId>,
-    /// What has no entry in the store before or after the call: an alias, a new key.
+    /// A resource without an entry in the store before or after the call: an alias, a new key.
     pub(crate) other: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! Request ids: random UUIDs (RFC 9562, section 5.4), drawn without a system call for each.
 //!
-//! Ids are no secrets and serve nothing else: their generator is neither the one of nonces nor the
+//! Ids are not secrets and serve nothing else: their generator is neither the one of nonces nor the
 //! one of ciphertexts (RNG-1).
 
 use crate::crypto::entropy::Entropy;
@@ -62,10 +62,10 @@ impl RequestId {
         std::str::from_utf8(&self.0).expect("hex digits and dashes: the only constructor")
     }
 
-    /// The same, as a header field's value.
+    /// The id as a header field's value.
     ///
     /// # Panics
-    /// Never, likewise.
+    /// Never: hex digits and dashes are allowed in a header.
     #[must_use]
     pub fn to_header(self) -> HeaderValue {
         HeaderValue::from_bytes(&self.0).expect("hex digits and dashes: the only constructor")

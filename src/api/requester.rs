@@ -11,26 +11,26 @@ use crate::policy::principal::PrincipalKind;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// Who asks, and over what: as the transport knows it.
+/// The caller and its connection, as the transport knows them.
 #[derive(Clone)]
 pub struct Requester {
     /// The authenticated principal, as it was then.
     pub principal: Arc<Principal>,
-    /// What the request was signed with; none for an unsigned one.
+    /// The access key of the signature; none for an unsigned request.
     pub access_key: Option<Arc<AccessKey>>,
-    /// Until when the connection stands for the principal of an unsigned request: a client
-    /// certificate's end.
+    /// The time until which the connection authenticates an unsigned request: the end of a client
+    /// certificate.
     pub until: Option<Timestamp>,
     /// Where the connection comes from (`aws:SourceIp`, if from an address).
     pub source: Source,
-    /// Whether nobody but the two ends can read the connection (`aws:SecureTransport`).
+    /// Whether only the two ends can read the connection (`aws:SecureTransport`).
     pub secure_transport: bool,
     /// Names the request in answers, log lines and audit records.
     pub request_id: RequestId,
 }
 
 impl Requester {
-    /// Somebody of this process.
+    /// A requester within this process.
     #[must_use]
     pub fn local(principal: Arc<Principal>) -> Self {
         Self {

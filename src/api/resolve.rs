@@ -3,8 +3,8 @@
 //! A bare id or alias name resolves in the caller's account and the daemon's Region; ARNs must name
 //! the Region, and may name another account if the action crosses accounts. Inside the caller's
 //! account a missing key is `NotFoundException`, but only for a caller whose policies allow the
-//! action on its ARN. For another account's key there is one refusal, whether it is missing or
-//! forbidden and by whom.
+//! action on its ARN. For another account's key there is one refusal: it does not show whether the
+//! key is missing, or which policy forbids it.
 
 use crate::api::key_reference::{Form, KeyReference, Name};
 use crate::api::members::Members;
@@ -144,13 +144,13 @@ struct Found<'a> {
 }
 
 impl<'a> Caller<'a> {
-    /// The same, with a request's encryption context.
+    /// The caller with a request's encryption context.
     pub(crate) fn under(self, context: &'a EncryptionContext) -> Self {
         let context = Some(context);
         Self { context, ..self }
     }
 
-    /// The same, with what conditions ask of the request's other members.
+    /// The caller with the other members of the request that conditions may ask for.
     pub(crate) fn with(self, members: Members<'a>) -> Self {
         Self { members, ..self }
     }
@@ -167,7 +167,7 @@ impl<'a> Caller<'a> {
     }
 
     /// Which key `key` means in any of its four forms, whether or not the caller may perform the
-    /// action on it; nothing is told of it yet.
+    /// action on it. The answer must not depend on it yet.
     pub(crate) fn key_named(self, key: &KeyReference<'_>, snapshot: &'a Snapshot) -> Option<KeyId> {
         let found = self.find(key, snapshot).ok()?;
         Some(found.entry.key.id)
@@ -183,8 +183,8 @@ impl<'a> Caller<'a> {
         self.authorize_key(entry, snapshot)
     }
 
-    /// The same, whether or not the caller may perform the action on it: for what is decided
-    /// otherwise.
+    /// The entry that `key` names by id or ARN, whether or not the caller may perform the action on
+    /// it: for operations that another policy decides.
     pub(crate) fn entry_not_alias(
         self,
         key: &KeyReference<'_>,
@@ -225,7 +225,8 @@ impl<'a> Caller<'a> {
         self.authorize_named(entry, None, snapshot)
     }
 
-    /// The same, for a request that names the key by an alias, as long as that is the alias's key.
+    /// Whether the caller may perform the action on a key that the request names by an alias, as
+    /// long as that is the alias's key.
     pub(crate) fn authorize_named(
         self,
         entry: &'a Arc<KeyEntry>,
@@ -242,7 +243,7 @@ impl<'a> Caller<'a> {
         })
     }
 
-    /// The request about a key, which nobody has decided on.
+    /// The request about a key, before a policy has decided on it.
     pub(crate) fn on_key(
         self,
         entry: &'a Arc<KeyEntry>,
@@ -335,8 +336,8 @@ impl<'a> Caller<'a> {
         ApiError::new(KmsErrorCode::NotFoundException, message)
     }
 
-    /// A key of the caller's account that does not exist is told to whom the action on its ARN is
-    /// allowed.
+    /// The refusal of a key of the caller's account that does not exist. A caller learns that only
+    /// if the action on its ARN is allowed.
     fn missing(self, as_given: &str) -> ApiError {
         let arn = if as_given.starts_with("arn:") {
             as_given.to_owned()

@@ -1,12 +1,12 @@
 //! Rotation: `EnableKeyRotation`, `DisableKeyRotation`, `GetKeyRotationStatus`,
 //! `RotateKeyOnDemand`, `ListKeyRotations`, and rotation by the clock.
 //!
-//! A rotation adds a generation of material. What is encrypted from then on is under it, since the
-//! fence moves with it and what was pooled before is dropped (POOL-4); whatever was encrypted
-//! before opens under its own. It is done in the call that asks for it, or within a minute of its
-//! date while the daemon runs, at the start if the date passed while it did not, and when a key is
-//! enabled whose date passed while it was not. Several dates that passed are one rotation, and the
-//! next is due one period after it.
+//! A rotation adds a generation of material. Blobs that are sealed from then on are under it, since
+//! the fence moves with it and keys that were pooled before are dropped (POOL-4). Earlier blobs
+//! open under their own generation. It is done in the call that asks for it, or within a minute of
+//! its date while the daemon runs, at the start if the date passed while it did not, and when a key
+//! is enabled whose date passed while it was not. Several dates that passed are one rotation, and
+//! the next is due one period after it.
 
 use crate::api::admission::Ask;
 use crate::api::imports::material;

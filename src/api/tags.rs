@@ -150,7 +150,7 @@ pub(super) async fn untag(api: Arc<Api>, requester: Requester, body: Vec<u8>) ->
     .await
 }
 
-/// As many of the keys that are wrong are told as a key has tags.
+/// Reports wrong keys, at most as many as a key may have tags.
 fn check_keys(keys: &[Cow<'_, str>], violations: &mut Violations) {
     let is_wrong = |key: &str| key.is_empty() || key.chars().count() > KEY_CHARACTERS_MAX;
     let wrong = keys.iter().enumerate().filter(|(_, key)| is_wrong(key));

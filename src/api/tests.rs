@@ -268,7 +268,7 @@ impl Bench {
         self.principal(name, allowing(actions)).await
     }
 
-    /// A principal whom his own policies allow nothing.
+    /// A principal whose own policies allow nothing.
     pub(crate) async fn powerless(&self, name: &str) -> Arc<Principal> {
         self.allowed(name, &["s3:GetObject"]).await
     }

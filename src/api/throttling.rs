@@ -1,8 +1,8 @@
-//! What a request takes from the limits: after it was authorized and found a usable key, before its
-//! work.
+//! Takes a request's keys from the limits: after it was authorized and found a usable key, before
+//! its work.
 //!
-//! A refused caller so takes nothing from the limit of a key that he may not use. The operator has
-//! no limits, as no policy limits him.
+//! So a refused caller takes nothing from the limit of a key that it may not use. The operator has
+//! no limits, as no policy limits the operator.
 
 use crate::api::attempt::Attempt;
 use crate::api::{Api, ApiError, KmsErrorCode};
@@ -39,11 +39,12 @@ impl Api {
             .take(&principal.arn, key, keys, urgency, now, paid)
     }
 
-    /// Takes a refused call from the caller's limit: it is recorded, and whoever has no rights must
-    /// not be able to fill the disk. The operator has no limits.
+    /// Takes a refused call from the caller's limit: it is recorded, and a caller without rights
+    /// must not be able to fill the disk. The operator has no limits.
     ///
     /// # Errors
-    /// What it is answered instead, without a record; the next record of a refused call says so.
+    /// The refusal to answer with instead, without a record; the next record of a refused call says
+    /// so.
     pub(crate) fn take_refused(&self, principal: &Principal) -> Result<(), ApiError> {
         let now = self.clock.monotonic();
         if principal.is_operator() || self.rates.take_refused(&principal.arn, now).is_ok() {

@@ -1,11 +1,11 @@
-//! What the audit log is told of calls.
+//! Records of calls in the audit log.
 //!
 //! Every authenticated call has a record, answered or refused, and has it before its answer leaves
 //! (AUDIT-1): where the record cannot be kept, the call fails. A call that changes the store is
 //! refused beforehand while the log cannot be written; if the process is killed between the change
-//! and its record, the change stands without one, and was never answered. Records stand in the
-//! order in which they were kept: a key that was issued just before its KMS key was disabled may
-//! have its record just after.
+//! and its record, the change is kept without one, and was never answered. Records are in the order
+//! in which they were kept: a key that was issued just before its KMS key was disabled may have its
+//! record just after.
 //!
 //! Callers who could not be authenticated have no record, only a count and a bounded log line:
 //! strangers could fill the disk with them.
@@ -24,10 +24,10 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Bytes of a refusal's message at most: it may quote what was sent.
+/// Bytes of a refusal's message at most: it may quote the request.
 const MESSAGE_BYTES_MAX: usize = 1024;
 
-/// What was asked for.
+/// The operation that a caller asked for.
 #[derive(Clone, Copy)]
 pub(crate) struct Event<'a> {
     source: &'static str,
@@ -117,8 +117,8 @@ impl Api {
                 self.counters.undecided.increment(1);
             }
             let handed_out = rows.as_ref().is_some_and(|rows| rows.count > 0);
-            // A batch that has had keys had the right to them, and its end is always told; so is
-            // what failed here.
+            // A batch that has had keys had the right to them, and its end is always recorded; so
+            // is a failure of this daemon.
             if !handed_out && error.code() != KmsErrorCode::KMSInternalException {
                 self.take_refused(&requester.principal)?;
             }
@@ -131,7 +131,7 @@ impl Api {
         recorded.map_err(ApiError::internal)
     }
 
-    /// Records a part of a bulk job, which this process has made by itself for whoever has the
+    /// Records a part of a bulk job, which this process has made by itself for the owner of the
     /// store, as `event`.
     ///
     /// # Errors
@@ -199,7 +199,7 @@ impl Api {
             error: None,
         }
         .append(&mut line);
-        // The change stands, and was begun while the log could be written; the failure is counted.
+        // The change is kept, and was begun while the log could be written; the failure is counted.
         if let Err(error) = self.audit.record(&line) {
             tracing::error!(%error, event = name, key_id = %entry.key.id, "not in the audit log");
         }
@@ -246,7 +246,7 @@ impl Api {
                 message.to_mut().push_str(&note);
             }
         }
-        // What was not understood could not be asked for.
+        // The members of a body that was not understood are not known.
         let is_understood = |error: &ApiError| error.code() != KmsErrorCode::SerializationException;
         AuditRecord {
             time: self.clock.now(),

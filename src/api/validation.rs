@@ -22,7 +22,7 @@ pub(crate) struct Violations {
 }
 
 impl Violations {
-    /// Hands on what was checked, or refuses the request when a member violated its constraint.
+    /// Returns `checked`, or refuses the request when a member violated its constraint.
     pub(crate) fn check<T>(self, checked: T) -> Result<T, ApiError> {
         if self.count == 0 {
             return Ok(checked);

@@ -33,8 +33,8 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiErr
     serde_json::from_slice(body).map_err(|_| ApiError::bare(KmsErrorCode::SerializationException))
 }
 
-/// An encryption context, or one that is too large: that is told after the other members were
-/// looked at.
+/// An encryption context, or one that is too large, which is refused after the other members were
+/// checked.
 pub(crate) enum ContextMember {
     Sound(EncryptionContext),
     TooLarge,
@@ -96,7 +96,8 @@ impl<'de> Visitor<'de> for Pairs {
     }
 }
 
-/// Serde borrows a `Cow` only when told to, which what is in an option, a list or a map cannot be.
+/// A borrowed `Cow`. Serde borrows one only with this attribute, which the element of an option, a
+/// list or a map cannot have.
 /// An input that holds one says once that it borrows: `bound(deserialize = "'de: 'a")`.
 #[derive(Deserialize)]
 pub(crate) struct CowText<'a>(#[serde(borrow)] Cow<'a, str>);

@@ -66,8 +66,8 @@ impl Authorities {
         for error in native.errors {
             tracing::warn!(%error, "some of this machine's certificate authorities cannot be used");
         }
-        // Machines keep some that are no certificates by today's rules: whom they have issued is
-        // not trusted.
+        // Some of a machine's certificates break today's rules. They are left out, and daemons with
+        // certificates that they have issued are not trusted.
         roots.add_parsable_certificates(native.certs);
         if let Some(path) = bundle {
             add(&mut roots, path)?;
@@ -118,13 +118,12 @@ fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), AuthoritiesError> {
     Ok(())
 }
 
-/// What TLS has against a daemon, and what to do about it; `None` when TLS has nothing to do with
-/// `error`.
+/// Why TLS refused a daemon, and what to do about it; `None` when `error` does not come from TLS.
 pub(super) fn objection(error: &(dyn Error + 'static)) -> Option<String> {
     let said = match in_chain(error)? {
         rustls::Error::InvalidCertificate(error) => return Some(of_certificate(error)),
         rustls::Error::InvalidMessage(_) => {
-            "it speaks no TLS; name it with http://, or turn on [tls] in its configuration"
+            "it does not speak TLS; name it with http://, or turn on [tls] in its configuration"
         }
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
             "it demands a client certificate, and this command has none; use --endpoint unix:PATH on its host"

@@ -35,21 +35,21 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 pub struct Client {
     /// Where it listens.
     pub endpoint: Endpoint,
-    /// `None` on a Unix socket: the kernel says who asks.
+    /// `None` on a Unix socket: the kernel names the caller's process.
     pub credentials: Option<Arc<Credentials>>,
-    /// Who may vouch for the daemon on `https`; `None` is nobody.
+    /// The certificate authorities that are trusted on `https`; `None` trusts none.
     pub authorities: Option<Authorities>,
     /// The time of signatures.
     pub clock: Clock,
 }
 
-/// What is sent, beside the body.
+/// The head of a request.
 pub struct Target<'a> {
     /// Path, with the query if there is one.
     pub path: &'a str,
     /// The body's media type.
     pub content_type: &'static str,
-    /// The answer's.
+    /// The media type of the answer.
     pub accept: &'static str,
 }
 
@@ -121,8 +121,8 @@ impl Client {
         Ok(sender)
     }
 
-    /// What a connection ended with: what TLS has against it is told apart, because trying again
-    /// does not help.
+    /// The error of a connection that ended. A refusal by TLS is an error of its own, because
+    /// trying again does not help.
     fn failed(&self, error: &(dyn Error + 'static)) -> SourceError {
         if let Some(reason) = authorities::objection(error) {
             return SourceError::Untrusted {
@@ -131,12 +131,12 @@ impl Client {
             };
         }
         match error.downcast_ref::<hyper::Error>() {
-            Some(error) if error.is_parse() => self.answered("with what is no HTTP"),
+            Some(error) if error.is_parse() => self.answered("with bytes that are not HTTP"),
             _ => self.broken(&error),
         }
     }
 
-    /// What `future` comes to, unless the daemon is silent for too long.
+    /// The result of `future`, unless the daemon is silent for too long.
     ///
     /// # Errors
     /// [`SourceError`].

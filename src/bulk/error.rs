@@ -33,7 +33,7 @@ pub enum JobError {
     Manifest {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault in it.
         reason: String,
     },
     /// The folder holds a job with other parameters.
@@ -53,7 +53,7 @@ pub enum JobError {
     PartDamaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault in it.
         reason: String,
     },
     /// More parts than a manifest can hold.
@@ -69,7 +69,7 @@ pub enum JobError {
     /// A part larger than the batch endpoint serves.
     #[error("--rows-per-part is at most {PART_ROWS_MAX}")]
     PartTooLarge,
-    /// Keys could not be had.
+    /// The source of the keys failed.
     #[error(transparent)]
     Source(#[from] SourceError),
     /// The operating system's entropy source failed.
@@ -78,7 +78,7 @@ pub enum JobError {
     /// The file system failed.
     #[error("cannot {action} {}: {source}; finished parts are kept, and the same command resumes the job once this is solved", path.display())]
     Io {
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
         /// On which file.
         path: PathBuf,
@@ -93,7 +93,7 @@ pub enum JobError {
         /// Why.
         source: ParquetError,
     },
-    /// What the job reads cannot be used.
+    /// The job's input cannot be used.
     #[error(transparent)]
     Input(Box<dyn Error + Send + Sync>),
     /// A row was refused.
@@ -108,15 +108,15 @@ pub enum JobError {
         /// Its message, if any.
         message: String,
     },
-    /// Told to stop before the first part was begun.
+    /// The job was stopped before the first part was begun.
     #[error("stopped before anything was written; the same command begins again")]
     Stopped,
-    /// Told to stop before a table was looked at to its end.
+    /// The job was stopped before it had read a table to its end.
     #[error("stopped after {rows} rows, {findings} findings so far: the rest was not looked at")]
     Unfinished {
         /// Rows that were looked at.
         rows: u64,
-        /// What was found in them.
+        /// The findings in them.
         findings: u64,
     },
     /// No threads.
@@ -135,7 +135,7 @@ impl JobError {
         }
     }
 
-    /// What the Parquet writer failed with, which wraps what its sink failed with.
+    /// An error of the Parquet writer. It may wrap an error of the file that it writes.
     #[must_use]
     pub fn write(path: &Path, error: ParquetError) -> Self {
         let source = match error {

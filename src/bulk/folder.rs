@@ -12,17 +12,16 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// What a run that died may have left.
+/// The ending of a file that is not finished: a run that died may have left one.
 const PARTIAL: &str = ".partial";
 /// Names of ours that begin with `_` are invisible to readers that are given the whole folder.
 const MANIFEST: &str = "_manifest.json";
 const LOCK: &str = "_lock";
-/// What a job that reads tables keeps of them: which row begins each part, what came on standard
-/// input, and what was left out.
+/// A job that reads tables keeps three files of its own: here the row that begins each part.
 pub const PLAN: &str = "_plan.json";
-/// See [`PLAN`].
+/// The table that came on standard input.
 pub const INPUT: &str = "_input";
-/// See [`PLAN`].
+/// The rows that were left out.
 pub const REJECTS: &str = "_rejects.ndjson";
 /// Row numbers and digests that do not fit into memory, while an input is looked through.
 pub const SPILL: &str = "_spill";
@@ -30,9 +29,9 @@ pub const SPILL: &str = "_spill";
 const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 /// Bytes read at a time where a file is hashed.
 const READ_BYTES: usize = 1 << 20;
-/// A folder that this makes is never open to everybody, whatever the umask.
+/// A new folder never lets every user write, whatever the umask.
 const FOLDER_MODE: u32 = 0o775;
-/// Files of a job are for whoever the umask lets read them: what is in them is wrapped.
+/// The umask decides who may read the files of a job: their keys are wrapped.
 pub(crate) const FILE_MODE: u32 = 0o666;
 
 /// A folder that this process alone writes.
@@ -45,8 +44,8 @@ impl Folder {
     /// Opens or creates the folder, locks it, and removes what a run that died left half-written.
     ///
     /// # Errors
-    /// [`JobError::FolderInUse`], [`JobError::ForeignFile`], [`JobError::OpenFolder`], or what the
-    /// file system says.
+    /// [`JobError::FolderInUse`], [`JobError::ForeignFile`], [`JobError::OpenFolder`], or the error
+    /// of the file system.
     pub fn open(path: &Path) -> Result<Self, JobError> {
         if path.is_file() {
             return Err(JobError::OutIsFile(path.to_owned()));
@@ -90,10 +89,10 @@ impl Folder {
         self.path.join(name)
     }
 
-    /// The numbers of the parts that stand, in no order.
+    /// The numbers of the finished parts, in no order.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The error of the file system.
     pub fn parts(&self) -> Result<Vec<u64>, JobError> {
         let names = scan(&self.path)?;
         Ok(names
@@ -105,7 +104,7 @@ impl Folder {
     /// Reads the manifest; `None` when there is none.
     ///
     /// # Errors
-    /// [`JobError::Manifest`], or what the file system says.
+    /// [`JobError::Manifest`], or the error of the file system.
     pub fn manifest<P: Parameters>(&self) -> Result<Option<Manifest<P>>, JobError> {
         let path = self.path(MANIFEST);
         let mut text = Vec::new();
@@ -167,7 +166,7 @@ impl Folder {
     /// Begins a file under a temporary name.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The error of the file system.
     pub fn begin(&self, name: &str) -> Result<Unfinished, JobError> {
         let stem = name.trim_start_matches('_');
         let path = self.path(&format!("_{stem}{PARTIAL}"));
@@ -204,10 +203,10 @@ impl Folder {
         })
     }
 
-    /// Length and hash of a part that stands.
+    /// Length and hash of a finished part.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The error of the file system.
     pub fn measure(&self, name: &str) -> Result<Finished, JobError> {
         let path = self.path(name);
         let io = |error| JobError::io("read", &path, error);
@@ -229,11 +228,11 @@ impl Folder {
         })
     }
 
-    /// Gives the folder up when nothing is left to do in it. Whoever waits for the lock finds a
-    /// finished run.
+    /// Gives the folder up when nothing is left to do in it. A process that waits for the lock
+    /// finds a finished run.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The error of the file system.
     pub fn close(self) -> Result<(), JobError> {
         self.remove(LOCK)?;
         drop(self.lock);
@@ -243,7 +242,7 @@ impl Folder {
     /// Removes a file, unless it is gone already.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The error of the file system.
     pub fn remove_if_there(&self, name: &str) -> Result<(), JobError> {
         match fs::exists(self.path(name)) {
             Ok(false) => Ok(()),
@@ -254,7 +253,7 @@ impl Folder {
     /// Removes a file that is there.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The error of the file system.
     pub fn remove(&self, name: &str) -> Result<(), JobError> {
         let path = self.path(name);
         fs::remove_file(&path).map_err(|error| JobError::io("remove", &path, error))
@@ -292,7 +291,7 @@ impl Drop for Unfinished {
     }
 }
 
-/// A file that stands.
+/// A finished file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Finished {
     /// Its bytes.

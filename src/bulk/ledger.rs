@@ -34,7 +34,7 @@ pub struct Task {
     pub rows: u64,
 }
 
-/// A part that stands.
+/// A finished part.
 #[derive(Debug)]
 pub struct FinishedPart {
     /// Its file.
@@ -49,7 +49,7 @@ pub struct Ledger<'a, P> {
     todo: Mutex<Vec<u64>>,
     manifest: Mutex<Manifest<P>>,
     folder: &'a Folder,
-    /// Tells the other workers to give up.
+    /// Makes the other workers give up.
     failed: AtomicBool,
 }
 
@@ -158,7 +158,7 @@ impl<'a, P: Parameters> Ledger<'a, P> {
         results.into_iter().collect()
     }
 
-    /// Writes parts until none is left, the job is told to stop, or a worker fails.
+    /// Writes parts until none is left, the job is stopped, or a worker fails.
     fn write_parts<M: PartMaker<P>>(
         &self,
         mut maker: M,

@@ -1,4 +1,4 @@
-//! The manifest of a job: what was asked for, and which parts stand.
+//! The manifest of a job: its parameters, and the parts that are finished.
 
 use crate::bulk::JobError;
 use serde::de::DeserializeOwned;
@@ -17,7 +17,7 @@ pub struct Manifest<P> {
     pub software: String,
     /// 32 hex digits that only this job has; every part carries them.
     pub run: String,
-    /// What was asked for.
+    /// The parameters that the caller gave.
     pub parameters: P,
     /// Whether every row is there.
     pub complete: bool,
@@ -25,7 +25,7 @@ pub struct Manifest<P> {
     pub rows: u64,
     /// Bytes of all parts.
     pub bytes: u64,
-    /// The parts that stand, by first row.
+    /// The finished parts, by first row.
     pub parts: Vec<Part>,
 }
 
@@ -54,7 +54,7 @@ pub trait Parameters: Clone + Serialize + DeserializeOwned + Send + Sync {
     /// Notes what it meant.
     fn set_key_arn(&mut self, arn: String);
 
-    /// Every other argument with its value, in the order in which differences are told.
+    /// Every other argument with its value, in the order in which differences are reported.
     fn arguments(&self) -> Vec<(&'static str, String)>;
 
     /// Rows of the part that begins at `first_row`, if there is one.
@@ -85,8 +85,8 @@ pub trait Parameters: Clone + Serialize + DeserializeOwned + Send + Sync {
     }
 }
 
-/// What is to be compared: another name for the same key is the same key; an unresolved name is
-/// compared as it stands.
+/// The names of the keys to compare. Two names of one key are equal; an unresolved name is compared
+/// as text.
 fn keys<'a, P: Parameters>(here: &'a P, asked: &'a P) -> (&'a str, &'a str) {
     if !asked.key_arn().is_empty() && !here.key_arn().is_empty() {
         (here.key_arn(), asked.key_arn())
@@ -131,7 +131,7 @@ impl<P: Parameters> Manifest<P> {
         }
     }
 
-    /// Adds a part that stands.
+    /// Adds a finished part.
     pub fn add(&mut self, part: Part) {
         self.rows += part.rows;
         self.bytes += part.bytes;
@@ -142,7 +142,7 @@ impl<P: Parameters> Manifest<P> {
         self.complete = self.rows == self.parameters.count();
     }
 
-    /// Whether the part that begins at `first_row` stands.
+    /// Whether the part that begins at `first_row` is finished.
     #[must_use]
     pub fn has(&self, first_row: u64) -> bool {
         self.parts
@@ -150,7 +150,7 @@ impl<P: Parameters> Manifest<P> {
             .is_ok()
     }
 
-    /// Whether what stands here can be true: parts in order, of the right rows and names, sums that
+    /// Whether the manifest is consistent: parts in order, of the right rows and names, sums that
     /// add up.
     #[must_use]
     pub fn is_sound(&self) -> bool {

@@ -3,8 +3,8 @@
 //!
 //! Most of a file is random bytes, so everything else is arranged around not touching them: the
 //! blobs carry no statistics, no dictionary and no compression, and their lengths, all equal, cost
-//! nothing (`DELTA_LENGTH_BYTE_ARRAY`). What is the same for every row is encoded once for a whole
-//! row group and its bytes are appended to each.
+//! nothing (`DELTA_LENGTH_BYTE_ARRAY`). A column that is the same for every row is encoded once for
+//! a whole row group, and its bytes are appended to each.
 
 use crate::bulk::parquet::encoding::{ContextsBuilder, Layout, ROW_GROUP_ROWS, column, properties};
 use crate::context::EncryptionContext;
@@ -44,7 +44,7 @@ pub struct Constants {
     pub context: EncryptionContext,
 }
 
-/// Writes the parts of one worker; what is constant is encoded once and kept from part to part.
+/// Writes the parts of one worker. Constant columns are encoded once and kept from part to part.
 pub struct PartEncoder {
     layout: Layout,
     constants: Constants,
@@ -218,7 +218,7 @@ impl<W: Write + Send> PartWriter<'_, W> {
 }
 
 /// The columns in which every row of a row group is the same, encoded: a small Parquet file in
-/// memory, of which column chunks are copied whole.
+/// memory, from which column chunks are copied whole.
 struct ConstantColumns {
     rows: usize,
     file: Bytes,
@@ -305,7 +305,7 @@ pub struct Description {
 /// Reads a part's footer.
 ///
 /// # Errors
-/// When `file` is no Parquet file, or cannot be read.
+/// When `file` is not a Parquet file, or cannot be read.
 pub fn describe(file: &File) -> Result<Description, ParquetError> {
     let metadata = ParquetMetaDataReader::new().parse_and_finish(file)?;
     let metadata = metadata.file_metadata();

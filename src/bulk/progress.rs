@@ -12,10 +12,10 @@ const LINES_APART: Duration = Duration::from_secs(5);
 /// Redraws a second.
 const REDRAWS_HZ: u8 = 10;
 
-/// Who is told how far a job is.
+/// Where a job reports how far it is.
 pub struct Progress {
     bar: ProgressBar,
-    /// Of the parts that stand.
+    /// Bytes of the finished parts.
     bytes: AtomicU64,
     lines: Option<Lines>,
 }
@@ -29,7 +29,7 @@ struct Lines {
 
 #[derive(Clone, Copy, Default)]
 struct State {
-    /// When this run began, and the rows that stood then.
+    /// When this run began, and the rows that were finished then.
     began: Duration,
     rows_before: u64,
     last: Duration,
@@ -67,7 +67,7 @@ impl Progress {
         }
     }
 
-    /// Nobody.
+    /// Reports nothing.
     #[must_use]
     pub fn silent() -> Self {
         Self {
@@ -83,12 +83,12 @@ impl Progress {
         self.bar.position()
     }
 
-    /// Begins to count: `rows` of `count` stand, in parts of `bytes` bytes.
+    /// Begins to count: `rows` of `count` are finished, in parts of `bytes` bytes.
     pub fn begin(&self, rows: u64, bytes: u64, count: u64) {
         self.bar.set_length(count);
         self.bar.set_position(rows);
         self.count_bytes(bytes);
-        // Rows that stood before are no part of this run's rate.
+        // Rows of earlier runs do not count for this run's rate.
         self.bar.reset_eta();
         if let Some(lines) = &self.lines {
             let now = lines.clock.monotonic();
@@ -100,12 +100,12 @@ impl Progress {
         }
     }
 
-    /// So many more rows are made.
+    /// Reports `rows` more rows.
     pub fn advance(&self, rows: usize) {
         self.bar.inc(rows as u64);
     }
 
-    /// A part of so many bytes stands.
+    /// Reports a finished part of `bytes` bytes.
     pub fn part(&self, part: u64, bytes: u64) {
         let bytes = self.count_bytes(bytes);
         let Some(lines) = &self.lines else { return };

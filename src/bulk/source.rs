@@ -33,7 +33,7 @@ pub enum SourceError {
     Cloned,
     /// The audit log could not be written.
     #[error(
-        "{reason}: a part was dropped, because nobody would know of its keys; make room, and the same command resumes the job"
+        "{reason}: a part was dropped, because the audit log would not have its keys; make room, and the same command resumes the job"
     )]
     Unrecorded {
         /// Why.
@@ -55,12 +55,12 @@ pub enum SourceError {
         /// Why.
         reason: String,
     },
-    /// TLS has something against the daemon; nothing was asked of it.
+    /// TLS refused the daemon; no request was sent.
     #[error("{endpoint}: {reason}")]
     Untrusted {
         /// Where.
         endpoint: String,
-        /// What, and what to do about it.
+        /// Why TLS refused it, and what to do about it.
         reason: String,
     },
     /// The answer is not that of a Keymill daemon.
@@ -68,11 +68,11 @@ pub enum SourceError {
     Answer {
         /// Where.
         endpoint: String,
-        /// What is wrong with it.
+        /// The fault in it.
         reason: String,
     },
     /// The key is of another kind.
-    #[error("{0} is no symmetric encryption key, so it wraps no data keys")]
+    #[error("{0} is not a symmetric encryption key, so it wraps no data keys; choose another key")]
     NoMaterial(String),
     /// The key was rotated within a part.
     #[error(

@@ -19,13 +19,13 @@ use arrow_schema::ArrowError;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::io::Cursor;
 
-/// Bytes of what is in the rows of one call: a signed body has at most 1 MiB, with offsets and
+/// Bytes of the values in the rows of one call: a signed body has at most 1 MiB, with offsets and
 /// padding.
 pub const CALL_BYTES_MAX: usize = 768 * 1024;
 /// Rows of one call: with as many columns as a context can have, their offsets still fit.
 pub const CALL_ROWS_MAX: usize = 8 * 1024;
-/// Bytes of an answer beyond what came and what is new in its rows: schema, dictionaries, and what
-/// a chunk has around it.
+/// Bytes of an answer beyond the rows that were sent and the new columns: schema, dictionaries, and
+/// the framing of each chunk.
 const ANSWER_BYTES_MORE: usize = 1 << 20;
 /// Everything but what RFC 3986 calls unreserved, as signatures want it.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
@@ -65,7 +65,7 @@ impl Stream {
         self.connection.client()
     }
 
-    /// What is answered to these rows: as many, each with at most `more` new bytes.
+    /// Sends these rows and returns the answer: as many rows, each with at most `more` new bytes.
     ///
     /// # Errors
     /// [`SourceError`]; the daemon's refusal names its row as [`refused_row`] reads it.
@@ -137,7 +137,7 @@ pub fn column<'a>(
 /// `bytes` bytes, where that is given.
 ///
 /// # Errors
-/// [`SourceError`], when they are not what was asked for.
+/// [`SourceError`], when they do not fit the request.
 pub fn blobs(
     client: &Client,
     batches: &[RecordBatch],
@@ -191,7 +191,7 @@ impl ExpectedBlobs {
 
     fn check(&mut self, blob: &[u8]) -> Result<(), &'static str> {
         let parsed = CiphertextBlob::parse(blob);
-        let parsed = parsed.map_err(|_| "with bytes that are no ciphertext blob")?;
+        let parsed = parsed.map_err(|_| "with bytes that are not a ciphertext blob")?;
         let header = parsed.header();
         if header.key_id != self.key_id || *self.header.get_or_insert(header) != header {
             return Err("with a blob of another key");
@@ -203,8 +203,8 @@ impl ExpectedBlobs {
     }
 }
 
-/// The row that a refusal is about, counted within its call, with the KMS error code and what is
-/// said of it; or the error, if it names none.
+/// The row that a refusal names, counted within its call, with the KMS error code and the message;
+/// or the error, if it names no row.
 ///
 /// # Errors
 /// Any other error, as it came.

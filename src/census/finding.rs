@@ -1,16 +1,16 @@
-//! Rows that something is wrong with: all are counted, the first few are kept.
+//! Rows with a fault: all are counted, the first few are kept.
 
 use crate::table::{Object, RowPosition};
 
 /// Findings that are kept at most; the rest is counted.
 pub const FINDINGS_KEPT_MAX: usize = 1000;
 
-/// A row that something is wrong with.
+/// A row with a fault.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
     /// Where it is.
     pub place: RowPosition,
-    /// What is wrong.
+    /// The fault.
     pub reason: String,
 }
 

@@ -1,4 +1,4 @@
-//! `keymill audit`: whether the audit log is what was written, from its first group or from an
+//! `keymill audit`: whether the audit log is as it was written, from its first group or from an
 //! anchor.
 
 use crate::audit::{self, Report};
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Permission bits of an anchor's file: nobody but its owner decides what is verified.
+/// Permission bits of an anchor's file: only its owner decides where verification begins.
 const ANCHOR_MODE: u32 = 0o600;
 
 #[derive(Subcommand)]
@@ -27,7 +27,7 @@ pub(super) enum Command {
     /// is whole, 1 if not
     #[command(after_help = "\
 Files that were moved away must be back in the folder, or --from names an anchor that a run before the move has written. While a daemon runs, its
-log is held to the head that the daemon has now; lines behind it that are being written are no finding.
+log is held to the head that the daemon has now; lines behind it that are being written do not count as a fault.
 
 Examples:
   keymill audit verify --dir keymill-dev --json

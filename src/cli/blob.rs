@@ -44,7 +44,7 @@ pub(super) fn run(command: Command) -> Result<Status, Failure> {
             .map_err(|error| Failure::failed(format!("{}: {error}", arguments.file.display())))?,
     };
     let bytes = decode(input).ok_or_else(|| {
-        Failure::failed("this is no ciphertext blob of a version that this keymill knows")
+        Failure::failed("this is not a ciphertext blob of a version that this keymill knows")
     })?;
     let blob = CiphertextBlob::parse(&bytes).map_err(Failure::failed)?;
     print(&blob, arguments.json)

@@ -1,4 +1,4 @@
-//! What the bulk commands have in common: where they work, what they are told of, how they are
+//! Parts that the bulk commands share: where they work, how they report progress, how they are
 //! stopped, and what they print.
 
 use crate::api::Requester;
@@ -158,7 +158,7 @@ impl JobRunner {
     /// The daemon at `endpoint`, and the caller's credentials for it.
     ///
     /// # Errors
-    /// [`Failure`] that names what is missing.
+    /// [`Failure`] that names the missing argument.
     pub(super) fn client(
         &self,
         endpoint: &Endpoint,

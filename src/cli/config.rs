@@ -1,4 +1,4 @@
-//! `keymill config`: whether a configuration is sound, and what is in force.
+//! `keymill config`: whether a configuration is sound, and which settings are in force.
 
 use crate::cli::failure::{Failure, Status};
 use crate::cli::{Addresses, ConfigFile, output, trust};

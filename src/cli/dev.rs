@@ -150,7 +150,9 @@ fn first_settings(config: &Config) -> String {
     let (region, account) = (&config.region, config.account);
     let peer = match rustix::process::geteuid().as_raw() {
         0 => "root".to_owned(),
-        OVERFLOW_ID => "# 65534 is nobody in particular, and cannot be mapped. 1000".to_owned(),
+        OVERFLOW_ID => {
+            "# 65534 is the uid of no particular user, and cannot be mapped. 1000".to_owned()
+        }
         uid => uid.to_string(),
     };
     let provisioner = config.user_arn(PROVISIONER);

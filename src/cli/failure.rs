@@ -16,7 +16,7 @@ use std::process::ExitCode;
 pub enum Status {
     /// Done.
     Done = 0,
-    /// Refused or failed; of a check, the answer is no.
+    /// Refused or failed; of a check, it found a fault or answered "no".
     Failed = 1,
     /// A check came to no answer.
     Unchecked = 2,
@@ -36,7 +36,7 @@ impl Status {
         (Self::Done, "done; of a check, nothing is wrong"),
         (
             Self::Failed,
-            "refused or failed; of a check, something is wrong, or the answer is no",
+            "refused or failed; of a check, it found a fault or answered no",
         ),
         (Self::Unchecked, "a check came to no answer"),
         (Self::Usage, "the command line is wrong"),

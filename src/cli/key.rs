@@ -147,7 +147,7 @@ async fn perform(command: &Command, json: bool, operator: &Operator) -> Result<S
             change(operator, "DisableKey", target, "disabled", json).await?;
         }
         Command::Rotate(target) => {
-            // The operation takes no alias; whoever rotates a key knows it by one.
+            // The operation takes no alias, but users know a key by its alias.
             let request = json!({ "KeyId": target.key });
             let described = operator.call("DescribeKey", request).await?;
             let request = json!({ "KeyId": described["KeyMetadata"]["Arn"] });

@@ -11,7 +11,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Permission bits of a page: everybody reads it.
+/// Permission bits of a page: every user may read it.
 const PAGE_MODE: u32 = 0o644;
 /// Where the examples of a help text begin.
 const EXAMPLES: &str = "Examples:\n";

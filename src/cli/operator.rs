@@ -134,7 +134,7 @@ impl Operator {
     }
 }
 
-/// Whoever runs this process.
+/// The principal of the user that runs this process.
 pub(super) fn operator(config: &Config) -> Arc<Principal> {
     Principal::operator(rustix::process::geteuid().as_raw(), config.account)
 }
@@ -187,7 +187,8 @@ pub(super) async fn perform(
     serde_json::from_slice(reply.body()).map_err(Failure::failed)
 }
 
-/// The same, without looking at the answer: it is wiped where it was made.
+/// Calls an operation without reading the answer, which may hold a secret and is wiped when it is
+/// dropped.
 pub(super) async fn perform_unread(
     core: &Core,
     principal: &Arc<Principal>,

@@ -3,7 +3,7 @@
 //! Texts of the store and of a server are anybody's: a description may hold sequences that a
 //! terminal obeys, line feeds that make a row of their own, and marks that turn letters around. So
 //! each is printed by [`shown`], and whatever is printed has no such character but the line feeds
-//! between its lines. JSON is printed as it is: its own escapes tell what there is.
+//! between its lines. JSON is printed as it is: it has escapes of its own.
 
 use crate::cli::failure::{Failure, Status};
 use crate::cli::terminal::escaped;
@@ -17,12 +17,13 @@ pub use crate::cli::terminal::shown;
 /// Prints a result and a line feed.
 ///
 /// # Errors
-/// [`Failure`] when standard output fails; a reader that has had enough (`| head`) is no failure.
+/// [`Failure`] when standard output fails; a reader that has had enough (`| head`) does not count
+/// as a failure.
 pub fn result(text: &str) -> Result<(), Failure> {
     print(&escaped(text))
 }
 
-/// Prints a result that holds secrets, in the one copy that it is: a line feed ends it, so that
+/// Prints a result that holds secrets, without making another copy: a line feed ends it, so that
 /// none of it stays in the buffer of standard output.
 ///
 /// # Errors
@@ -82,16 +83,16 @@ fn event(level: &str, message: &str, status: Option<Status>) {
     let _closed = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// Tells the user something that is not a result.
+/// Prints a line for the user that is not a result.
 pub fn notice(text: &str) {
     if IN_JSON.load(Ordering::Relaxed) {
         return event("INFO", text, None);
     }
-    // Whoever closed standard error does not want to know.
+    // A user that closed standard error does not want the line.
     let _closed = writeln!(io::stderr().lock(), "{}", escaped(text));
 }
 
-/// Tells why a command was not done.
+/// Prints why a command failed.
 pub fn failure(failure: &Failure) {
     for line in failure.message.lines() {
         if IN_JSON.load(Ordering::Relaxed) {
@@ -102,7 +103,7 @@ pub fn failure(failure: &Failure) {
     }
 }
 
-/// Prints help, the version, or what is wrong with the command line.
+/// Prints help, the version, or the fault in the command line.
 #[must_use]
 pub fn grammar(error: &clap::Error) -> Status {
     if !error.use_stderr() {
@@ -122,7 +123,7 @@ pub fn grammar(error: &clap::Error) -> Status {
 /// Asks before something is destroyed, unless `yes` has been said already.
 ///
 /// # Errors
-/// [`Failure`] when the answer is not yes, or when there is nobody to ask.
+/// [`Failure`] when the answer is not yes, or when there is no terminal to ask on.
 pub fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     if yes {
         return Ok(());

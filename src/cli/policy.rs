@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-/// Bytes of a policy file at most; what is taken is less.
+/// Bytes of a policy file at most; the daemon takes less.
 const POLICY_BYTES_MAX: u64 = 64 << 10;
 
 #[derive(Subcommand)]

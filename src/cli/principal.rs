@@ -347,7 +347,7 @@ fn credentials(answer: &Value) -> String {
     output::columns(&rows)
 }
 
-/// ARN, access keys, number of policies, and what is unusual.
+/// ARN, access keys, number of policies, and anything unusual.
 fn line(principal: &Value) -> String {
     let count = principal["PolicyCount"].as_u64().unwrap_or_default();
     let count = usize::try_from(count).unwrap_or(usize::MAX);

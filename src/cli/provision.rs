@@ -45,7 +45,7 @@ pub(super) struct Arguments {
     key: String,
     #[command(flatten)]
     length: LengthArguments,
-    /// The column that tells containers apart
+    /// The column of container ids
     #[arg(long, value_name = "COLUMN")]
     id_column: String,
     /// The columns that each row's encryption context is made of

@@ -117,7 +117,7 @@ async fn bind<T>(
 async fn open(config: &Config, opening: Opening) -> Result<Core, Failure> {
     let core = Core::open(config, config.pool.clone(), opening).await;
     let core = core.map_err(|error| match error {
-        // To whoever wants to serve, the way around a running daemon is no help.
+        // The advice to go through the running daemon does not help a process that wants to serve.
         daemon::OpenError::Keystore(KeystoreError::InUse { path, holder, .. }) => {
             Failure::unavailable(format!(
                 "store {} is in use by process {holder}: stop it first",
@@ -141,7 +141,7 @@ fn announce_root_key(path: &Path) {
     output::notice(&RootKey::notice(path));
 }
 
-/// Keeps secrets out of core dumps and swap; what is refused is said once, and shows in
+/// Keeps secrets out of core dumps and swap; a refusal is logged once, and shows in
 /// `keymill_memory_locked`.
 fn harden() -> bool {
     if let Err(error) = memory::forbid_dumps() {

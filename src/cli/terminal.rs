@@ -1,15 +1,16 @@
-//! Text that a terminal may print: nothing in it is obeyed, and nothing moves what is around it.
+//! Text that a terminal may print: the terminal obeys nothing in it, and the text around it stays
+//! in place.
 
 use std::borrow::Cow;
 
-/// A text of somebody else's, for a terminal: on one line, and with nothing that the terminal would
+/// A text from outside, for a terminal: on one line, and without anything that the terminal would
 /// obey.
 #[must_use]
 pub fn shown(text: &str) -> Cow<'_, str> {
     escape(text, |_| false)
 }
 
-/// A text of our own lines.
+/// A text of this program, which may have several lines.
 pub(super) fn escaped(text: &str) -> Cow<'_, str> {
     escape(text, |one| one == '\n')
 }
@@ -31,7 +32,7 @@ fn escape(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
 }
 
 /// Marks of direction, and separators of lines and paragraphs: they have no shape of their own, and
-/// change where others stand (Unicode Standard Annex 9, "Explicit Directional Formatting").
+/// change the place of others (Unicode Standard Annex 9, "Explicit Directional Formatting").
 fn is_mark(one: char) -> bool {
     matches!(
         one,

@@ -7,33 +7,33 @@ use std::fs;
 use std::path::Path;
 
 /// Refuses a configuration file that belongs to another user than this process's and root, or that
-/// every user of the machine may write. What is left is told: a group that may write the file, and
-/// a folder in which others may put another file in its place. These are not refused, because some
-/// machines make all files so, and the folder of a Kubernetes `ConfigMap` is open to everybody on a
-/// file system that nobody can write.
+/// every user of the machine may write. Warns where a group may write the file, and where others
+/// may put another file in its place in the folder. These are not refused, because some machines
+/// make all files so, and the folder of a Kubernetes `ConfigMap` is open to every user on a file
+/// system that is read-only.
 ///
 /// # Errors
-/// [`Failure`] that says what to do. A file that is not there is another's to tell.
+/// [`Failure`] that says what to do. A missing file is not an error here: reading it reports that.
 pub(super) fn configuration(file: &Path) -> Result<Vec<String>, Failure> {
     let Ok(metadata) = fs::metadata(file) else {
         return Ok(Vec::new());
     };
     let guarded = file::guard(&metadata, Owners::OwnUserOrRoot, ANYBODY_WRITES);
-    guarded.map_err(|exposed| Failure::configuration(told("configuration", file, exposed)))?;
+    guarded.map_err(|exposed| Failure::configuration(problem("configuration", file, exposed)))?;
     let mut warnings = Vec::new();
     if let Err(exposed) = file::guard(&metadata, Owners::OwnUserOrRoot, OTHERS_WRITE) {
-        warnings.push(told("configuration", file, exposed));
+        warnings.push(problem("configuration", file, exposed));
     }
     let folder = file.parent().filter(|path| !path.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     let guarded = fs::metadata(folder).map(|metadata| file::guard_folder(&metadata));
     if let Ok(Err(exposed)) = guarded {
-        warnings.push(told("the configuration's folder", folder, exposed));
+        warnings.push(problem("the configuration's folder", folder, exposed));
     }
     Ok(warnings)
 }
 
-fn told(what: &str, path: &Path, exposed: Exposed) -> String {
+fn problem(what: &str, path: &Path, exposed: Exposed) -> String {
     let path = path.display();
     match exposed {
         Exposed::Owner { owner, uid } => format!(

@@ -18,7 +18,7 @@ pub enum Blobs<'a> {
 }
 
 impl<'a> Blobs<'a> {
-    /// Those of a column, if it is binary.
+    /// The blobs of a column, if it is binary.
     #[must_use]
     pub fn of(column: &'a ArrayRef) -> Option<Self> {
         let binary = || column.as_binary_opt::<i32>().map(Self::Binary);
@@ -28,7 +28,7 @@ impl<'a> Blobs<'a> {
         binary().or_else(large).or_else(view).or_else(fixed)
     }
 
-    /// Of a row; `None` if it is null.
+    /// The blob of a row; `None` if it is null.
     #[must_use]
     pub fn get(&self, row: usize) -> Option<&'a [u8]> {
         match self {

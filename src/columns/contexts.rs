@@ -9,7 +9,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, MapArray, RecordBatch};
 use arrow_schema::{DataType, Schema};
 
-/// Where contexts stand.
+/// Where contexts are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContextSource {
     /// In a column of maps of text to text.
@@ -31,7 +31,7 @@ impl ContextSource {
     /// Refuses columns that are not there, or of another type.
     ///
     /// # Errors
-    /// What is wrong.
+    /// Which column is missing or of a type that cannot be used.
     pub fn check(&self, schema: &Schema) -> Result<(), String> {
         match self {
             Self::Map(name) => match schema.field_with_name(name) {
@@ -51,10 +51,10 @@ impl ContextSource {
         }
     }
 
-    /// Those of some rows.
+    /// The contexts of some rows.
     ///
     /// # Errors
-    /// What is wrong with their columns.
+    /// Which column is missing or of a type that cannot be used.
     pub fn of<'a>(&'a self, rows: &'a RecordBatch) -> Result<Contexts<'a>, String> {
         match self {
             Self::Map(name) => {
@@ -98,10 +98,10 @@ pub enum Contexts<'a> {
 }
 
 impl Contexts<'_> {
-    /// That of a row.
+    /// The context of a row.
     ///
     /// # Errors
-    /// Why there can be none.
+    /// Why the row has no context.
     pub fn of(&self, row: usize) -> Result<EncryptionContext, String> {
         match self {
             Self::Map {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_map_is_refused() {
+    fn a_column_of_another_type_is_refused() {
         let batch = maps();
         for (name, said) in [("text", "is of type Utf8"), ("none", "there is no column")] {
             let source = ContextSource::Map(name.to_owned());

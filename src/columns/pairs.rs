@@ -21,7 +21,7 @@ impl ContextPairs {
     /// Finds the columns.
     ///
     /// # Errors
-    /// [`ColumnError`]: one is not there, is there twice, or is no text.
+    /// [`ColumnError`]: one is missing, is there twice, or is not text.
     pub fn places(&self, schema: &Schema) -> Result<Vec<usize>, ColumnError> {
         let place = |name: &String| {
             let mut found = schema.fields().iter().enumerate();

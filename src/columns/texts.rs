@@ -23,7 +23,7 @@ pub enum Texts<'a> {
 }
 
 impl<'a> Texts<'a> {
-    /// Those of a column, if it is text.
+    /// The strings of a column, if it is text.
     #[must_use]
     pub fn of(array: &'a ArrayRef) -> Option<Self> {
         if let Some(dictionary) = array.as_any_dictionary_opt() {
@@ -51,7 +51,7 @@ impl<'a> Texts<'a> {
         utf8().or_else(large).or_else(view)
     }
 
-    /// Of a row; `None` if it is null.
+    /// The string of a row; `None` if it is null.
     #[must_use]
     pub fn text(&self, row: usize) -> Option<&'a str> {
         match self {

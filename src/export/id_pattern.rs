@@ -15,7 +15,7 @@ pub struct IdPattern {
     digits_min: usize,
 }
 
-/// Text that is no pattern.
+/// Text that is not a pattern.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidIdPattern {
     /// There is no place for the number, more than one, or a brace elsewhere.
@@ -42,7 +42,7 @@ impl IdPattern {
     pub const DIGITS_MAX: usize = 32;
     /// Bytes of a pattern at most; keeps a batch of names far below Arrow's 2 GiB.
     pub const BYTES_MAX: usize = 256;
-    /// What `keymill export` uses unless told otherwise.
+    /// The pattern that `keymill export` uses by default.
     pub const DEFAULT: &str = "container-{:012}";
 
     /// The pattern as it was given.

@@ -81,7 +81,7 @@ impl Remote {
             .map_err(|error| self.client.broken(&error))
     }
 
-    /// What an answer promises must be what was asked for.
+    /// Checks that the head of an answer promises the rows that the request asks for.
     fn check_head(
         &self,
         headers: &HeaderMap,
@@ -222,7 +222,7 @@ impl Stream {
             let blob = CiphertextBlob::parse(blob).map_err(|_| {
                 remote
                     .client
-                    .answered("with bytes that are no ciphertext blob")
+                    .answered("with bytes that are not a ciphertext blob")
             })?;
             if blob.header().key_id != self.key_id {
                 return Err(remote.client.answered("with a blob of another key"));

@@ -36,7 +36,7 @@ impl Rows {
     /// empty afterwards.
     ///
     /// # Errors
-    /// What `write` fails with, or ids that are no UTF-8.
+    /// The error of `write`, or ids that are not UTF-8.
     ///
     /// # Panics
     /// When there is not one blob for each id: a fault of the caller.

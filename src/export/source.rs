@@ -28,7 +28,7 @@ pub trait Workers: Sync {
 
 /// One thread's supply.
 pub trait Worker {
-    /// Begins a part of `rows` rows, and says which key they will be under.
+    /// Begins a part of `rows` rows, and returns the key that they will be under.
     ///
     /// # Errors
     /// [`SourceError`].
@@ -40,7 +40,7 @@ pub trait Worker {
     /// [`SourceError`]; the part is then not to be kept.
     fn fill(&mut self, count: usize, out: &mut Vec<u8>) -> Result<(), SourceError>;
 
-    /// Ends the part: what was promised has come, and no more.
+    /// Ends the part: checks that all its rows have come, and no more.
     ///
     /// # Errors
     /// [`SourceError`]; the part is then not to be kept.
@@ -86,7 +86,7 @@ pub struct LocalWorker {
 }
 
 impl LocalWorker {
-    /// What is asked for with a part of `rows` rows, as the batch endpoint is asked.
+    /// The request for a part of `rows` rows, as a caller of the batch endpoint would write it.
     pub(super) fn asked(&self, rows: u64) -> String {
         let pairs = self.context.pairs().collect::<BTreeMap<_, _>>();
         serde_json::json!({

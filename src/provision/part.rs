@@ -103,7 +103,7 @@ impl<'a, B: Binder> PartWriter<'a, B> {
         Ok(columns)
     }
 
-    /// What stands in the part's footer.
+    /// The metadata in the part's footer.
     fn footer(
         &self,
         run: &str,
@@ -148,7 +148,7 @@ impl<B: Binder> PartMaker<Parameters> for PartWriter<'_, B> {
         let path = folder.path(&task.file);
         let encode = |error| JobError::write(&path, error);
 
-        // The first rows tell which key the part is under.
+        // The first rows show which key the part is under.
         let (file, batch) = reader.next_batch()?;
         let bound = self.bind(file, &batch)?;
         let key = bound.key.clone();

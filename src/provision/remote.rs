@@ -148,7 +148,8 @@ fn batch(
     RecordBatch::try_from_iter_with_nullable(columns.map(|(name, array)| (name, array, true)))
 }
 
-/// What a refusal says of a row of the call, told of the rows that were to be bound.
+/// The error for a refusal: it names a row of the call, and the error names the row among all that
+/// were to be bound.
 fn at_row(from: usize, error: SourceError) -> BindError {
     match stream::refused_row(error) {
         Ok((row, code, message)) => BindError::Row {

@@ -2,13 +2,13 @@
 //! which needs no timer to fill anything.
 //!
 //! The number is the time at which the bucket will be full again (the "theoretical arrival time").
-//! A key moves it on by one interval; whoever would move it more than the burst beyond the present
-//! is refused, and told when it would be his turn. In any stretch of time no more keys leave than
-//! the burst and what the rate yields in it, whoever takes, and however many threads at once: the
-//! comparison and the move are one compare-exchange.
+//! A key moves it on by one interval. A request that would move it more than the burst beyond the
+//! present is refused, and learns how long to wait. In any stretch of time no more keys leave than
+//! the burst and the yield of the rate, for any number of callers and threads: the comparison and
+//! the move are one compare-exchange.
 //!
-//! A bucket that nobody uses is **retired** before it is forgotten: had its last taker still held
-//! it, he and a new bucket of the same name would have a burst each.
+//! A bucket that is not used is **retired** before it is forgotten. Otherwise a request that still
+//! holds it and a new bucket of the same name could give a burst each.
 
 use super::sync::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use std::time::Duration;
 /// second is kept to 1 in 1,600. They last for 36 years.
 const TICKS_PER_NANOSECOND: u64 = 16;
 const TICKS_PER_SECOND: u64 = 1_000_000_000 * TICKS_PER_NANOSECOND;
-/// In the place of a time: nobody takes from this bucket any more.
+/// In the place of a time: no request takes from this bucket any more.
 const RETIRED: u64 = u64::MAX;
 
 /// A monotonic time or a stretch of it, in ticks; saturates.
@@ -36,7 +36,7 @@ pub(super) struct Rate {
     burst: u64,
 }
 
-/// Who goes first.
+/// Which requests go first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
     /// A single request: down to the last key.
@@ -46,7 +46,8 @@ pub enum Urgency {
 }
 
 impl Rate {
-    /// `keys_per_second` keys a second, and what they make in `burst` at once; none is no rate.
+    /// `keys_per_second` keys a second, and at once as many as they make in `burst`. `None` for 0:
+    /// there is no limit.
     pub(super) fn new(keys_per_second: u64, burst: Duration) -> Option<Self> {
         let at_once = u128::from(keys_per_second) * burst.as_nanos() / 1_000_000_000;
         (keys_per_second > 0).then(|| Self {
@@ -74,7 +75,7 @@ impl Rate {
 /// Why nothing was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// It would be there after this time, if nobody else takes.
+    /// It would be there after this time, if no other request takes any.
     Wait(Duration),
     /// This is not the bucket of its name any more: look again.
     Retired,

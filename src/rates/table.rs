@@ -1,4 +1,4 @@
-//! Buckets by name: those with a rate of their own, made once; and those of everybody else, who
+//! Buckets by name: those with a rate of their own, made once; and those of all other names, which
 //! come and go.
 
 use crate::rates::bucket::{Bucket, Rate, Refused, Urgency};
@@ -12,10 +12,10 @@ use std::time::Duration;
 /// Parts of a table: adding a bucket copies the pointers of one of them.
 const PARTS: usize = 64;
 /// Buckets of a part at most: 65,536 in the whole table, of some 100 bytes each. Which part a name
-/// falls into is keyed, so nobody fills one on purpose.
+/// falls into is keyed, so a caller cannot fill one on purpose.
 const PART_BUCKETS_MAX: usize = 1024;
-/// How long a bucket is full before it is removed: whoever asks every other second should not add
-/// it anew each time.
+/// How long a bucket is full before it is removed: a caller that asks every other second should not
+/// add it anew each time.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// The buckets of one kind of name.

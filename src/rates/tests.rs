@@ -23,7 +23,7 @@ fn limited(principal_keys_per_second: u64, kms_key_keys_per_second: u64) -> Rate
     })
 }
 
-/// One key for whoever has not paid yet.
+/// One key for a request that has not paid yet.
 fn one(rates: &Rates, principal: &str, key: impl Into<Option<KeyId>>) -> Result<(), Scope> {
     let taken = rates.take(
         principal,

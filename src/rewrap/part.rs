@@ -124,7 +124,7 @@ impl<S: Sealer> PartMaker<Parameters> for PartWriter<'_, S> {
         let path = folder.path(&task.file);
         let encode = |error: ParquetError| JobError::write(&path, error);
 
-        // The first rows tell which key the part is under.
+        // The first rows show which key the part is under.
         let (file, batch) = reader.next_batch()?;
         let sealed = self.seal(file, &batch)?;
         let key = sealed.key.clone();

@@ -162,7 +162,7 @@ impl Sealer for RecordedSealer {
     }
 }
 
-/// What a blob wraps; or the KMS error code and what is behind it, which an operator may know.
+/// The data key that a blob wraps; or the KMS error code and its cause, which an operator may know.
 ///
 /// # Errors
 /// The code and the reason.
@@ -173,7 +173,7 @@ pub fn open(
 ) -> Result<crate::key::data_key::PlaintextDataKey, (&'static str, String)> {
     const INVALID: &str = "InvalidCiphertextException";
     let parsed = CiphertextBlob::parse(blob);
-    let parsed = parsed.map_err(|_| (INVALID, "it is no ciphertext blob".to_owned()))?;
+    let parsed = parsed.map_err(|_| (INVALID, "it is not a ciphertext blob".to_owned()))?;
     let header = parsed.header();
     let entry = snapshot.keys.get(&header.key_id).ok_or_else(|| {
         let reason = format!("there is no key {}", header.key_id);

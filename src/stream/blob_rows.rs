@@ -35,7 +35,7 @@ impl BlobRows {
         })
     }
 
-    /// The bytes of these blobs, which stand end to end; the schema's before the first of them.
+    /// The bytes of these blobs, which lie end to end; the schema's before the first of them.
     ///
     /// # Errors
     /// [`ApiError`].

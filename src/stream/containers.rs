@@ -9,12 +9,12 @@
 //! ```
 //!
 //! Every row has its own encryption context, and is authorized with it as a single call would be.
-//! Every chunk is authorized, made and checked anew (POOL-4, POOL-5), as in a batch; what its first
-//! refused row is about is told, and nothing of the chunk leaves. Chunks are slices of the record
-//! batches that came; a record batch of more rows comes back as several.
+//! Every chunk is authorized, made and checked anew (POOL-4, POOL-5), as in a batch. The error
+//! names the first refused row and its fault, and nothing of the chunk leaves. Chunks are slices of
+//! the record batches that came; a record batch of more rows comes back as several.
 //!
-//! What is held at a time: one message, one record batch, the dictionaries, and one chunk of the
-//! answer; all of them bounded.
+//! Memory holds at a time one message, one record batch, the dictionaries, and one chunk of the
+//! answer; all of them are bounded.
 
 use crate::api::trail::{Event, Outcome};
 use crate::api::{Api, ApiError, Requester, Resources};
@@ -153,7 +153,8 @@ impl RowStream {
     /// Takes of `input` what it can use before the next [`Self::step`].
     ///
     /// # Errors
-    /// [`ApiError`]: this is no Arrow stream, or one beyond the bounds. The stream ends early.
+    /// [`ApiError`]: this is not an Arrow stream, or it is beyond the bounds. The stream ends
+    /// early.
     pub fn feed(&mut self, input: &mut Bytes) -> Result<(), ApiError> {
         let fed = self.messages.push(input);
         fed.map_err(|error| self.end_before_a_row(error))
@@ -217,7 +218,7 @@ impl RowStream {
         error
     }
 
-    /// The same, where no row is at fault.
+    /// Records a refusal for which no row is at fault.
     pub fn end_before_a_row(&mut self, error: ApiError) -> ApiError {
         let rows = self.rows;
         self.end(error.about(format_args!("After {rows} rows")))

@@ -79,7 +79,7 @@ pub struct DataKeys {
     chunk_keys: usize,
     /// The next chunk, while its limits make it wait.
     waiting: Option<WaitingChunk>,
-    /// The body that asked for it, and what was handed out, for the audit log.
+    /// The request's body, and the rows that were handed out, for the audit log.
     body: Vec<u8>,
     digest: RowsDigest,
 }
@@ -322,7 +322,7 @@ impl DataKeys {
         error
     }
 
-    /// Whether the principal, as he is now, may use the key, as it is now.
+    /// Whether the principal may use the key, both in their present state.
     fn authorize(&self, under: &Attempt<'_>) -> Result<Arc<KeyEntry>, ApiError> {
         let caller = under.caller(ACTION).under(&self.context);
         // By the key that the name meant when the batch began; the alias still counts where a
@@ -330,7 +330,8 @@ impl DataKeys {
         let entry = caller.entry_not_alias(&KeyReference::parse(&self.key_arn), under.snapshot)?;
         caller.authorize_named(entry, self.alias.clone(), under.snapshot)?;
         if data_key_material(entry)?.id() != self.material {
-            // The head has promised one generation for all. What was handed out before is good.
+            // The head has promised one generation for all. Rows that were handed out before stay
+            // good.
             let message = format!("{} was rotated while the batch was under way.", entry.arn);
             return Err(ApiError::new(KmsErrorCode::ConflictException, message));
         }

@@ -1,7 +1,7 @@
 //! Messages to record batches.
 //!
 //! The Arrow crates check what they decode, but expect lengths and places that fit their message,
-//! and panic where these do not; and a few bytes may stand for much: buffers that lie over each
+//! and panic where these do not; and a few bytes may describe much: buffers that lie over each
 //! other, types that hold any number of elements in none. All of that is refused here, before they
 //! see it.
 

@@ -17,7 +17,7 @@ pub(super) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// them, has half of it.
 pub(super) const METADATA_BYTES_MAX: usize = 1024 * 1024;
 /// Tables of one message's metadata, three or four for a column: they may point at each other, so
-/// that few bytes stand for many.
+/// that few bytes describe many.
 const METADATA_TABLES_MAX: usize = 16 * 1024;
 /// Bytes of one message's metadata when what several tables share is counted for each.
 const METADATA_APPARENT_BYTES_MAX: usize = 4 * METADATA_BYTES_MAX;
@@ -45,18 +45,18 @@ fn header(metadata: &[u8]) -> Result<arrow_ipc::Message<'_>, ApiError> {
         max_apparent_size: METADATA_APPARENT_BYTES_MAX,
         ..VerifierOptions::default()
     };
-    // Where the verifier stops is of no use to whoever sent it.
+    // The place where the verifier stops is of no use to the sender.
     root_as_message_with_opts(&bounds, metadata)
         .map_err(|_| malformed("a message's metadata is not sound, or larger than a schema's"))
 }
 
-/// The body is no Arrow IPC stream.
+/// The body is not an Arrow IPC stream.
 pub(super) fn malformed(what: impl std::fmt::Display) -> ApiError {
-    let message = format!("The body is no Arrow IPC stream: {what}.");
+    let message = format!("The body is not an Arrow IPC stream: {what}.");
     ApiError::new(KmsErrorCode::SerializationException, message)
 }
 
-/// The refusal of what the format allows and this service does not read.
+/// The refusal of a feature that the format has and this service does not read.
 pub(super) fn unsupported(what: &str) -> ApiError {
     let message = format!("{what} are not supported here.");
     ApiError::new(KmsErrorCode::ValidationException, message)
@@ -159,7 +159,7 @@ impl Messages {
     }
 
     /// Checks that the stream has ended where its bytes end. The format lets a writer leave the
-    /// end-of-stream marker out; then nobody could tell a stream that was cut from a whole one.
+    /// end-of-stream marker out; then a stream that was cut would look like a whole one.
     pub(super) fn check_end(&self) -> Result<(), ApiError> {
         match self.0 {
             State::Ended => Ok(()),

@@ -94,8 +94,8 @@ impl Minter {
         Ok(contexts)
     }
 
-    /// Whether the principal, as he is now, may use the key, as it is now, for each of these
-    /// contexts.
+    /// Whether the principal may use the key for each of these contexts, both in their present
+    /// state.
     fn authorize(
         &mut self,
         cursor: &Cursor<'_>,

@@ -96,7 +96,7 @@ impl Projection {
 #[derive(Default)]
 pub(super) struct BlobColumns(Option<Key>);
 
-/// What is mostly the same for the next chunk.
+/// State that the next chunk mostly uses again.
 struct Key {
     material: KeyMaterialId,
     arn: ArrayRef,

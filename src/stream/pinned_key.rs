@@ -34,7 +34,7 @@ impl PinnedKey {
         KeyReference::parse(&self.name)
     }
 
-    /// The key's id, whether or not the caller may use it; nothing is told of it.
+    /// The key's id, whether or not the caller may use it; the answer must not depend on it yet.
     pub(super) fn id(&self, under: &Attempt<'_>, action: Action) -> Option<KeyId> {
         match &self.found {
             Some(found) => Some(found.id),

@@ -1,21 +1,21 @@
 //! What a stream of rows is sent for.
 
-/// What is done with the rows of a stream.
+/// The task that a stream has for its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Each is given a wrapped key.
     Bind,
     /// The blob of each is put under another key, generation or context.
     Rewrap,
-    /// The blob of each is opened, and its key shown to nobody.
+    /// The blob of each is opened, and its key is not returned.
     Verify,
 }
 
 impl Purpose {
-    /// All.
+    /// Every purpose.
     pub const ALL: [Self; 3] = [Self::Bind, Self::Rewrap, Self::Verify];
 
-    /// Where its endpoint is.
+    /// The path of its endpoint.
     #[must_use]
     pub const fn path(self) -> &'static str {
         match self {

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 /// The column of maps that contexts are in where the query names none.
 const MAPS: &str = "encryption_context";
 
-/// What is asked for: form-encoded, each but constants once.
+/// The parameters of a request: form-encoded, each but `constant` once.
 #[derive(Debug, Default)]
 pub(super) struct Query {
     key: Option<String>,
@@ -143,7 +143,7 @@ fn source(
     }
 }
 
-/// Where contexts stand, as the audit log has it: columns, and the pairs of all rows.
+/// Where contexts are, as the audit log has it: columns, and the pairs of all rows.
 pub(super) fn shown(source: &ContextSource) -> (Value, Value) {
     match source {
         ContextSource::Map(column) => (json!([column]), json!({})),
@@ -176,7 +176,7 @@ fn invalid(message: String) -> ApiError {
 fn decoded(text: &str) -> Result<String, ApiError> {
     let text = text.replace('+', " ");
     let decoded = percent_decode_str(&text).decode_utf8();
-    let decoded = decoded.map_err(|_| invalid("The query is no UTF-8 text.".to_owned()))?;
+    let decoded = decoded.map_err(|_| invalid("The query is not UTF-8 text.".to_owned()))?;
     Ok(decoded.into_owned())
 }
 
@@ -232,7 +232,7 @@ mod tests {
                 "key=k&spec=AES_256&context=a&constant=a=1",
                 "names each pair once",
             ),
-            ("key=k&spec=AES_256&context=%ff", "no UTF-8"),
+            ("key=k&spec=AES_256&context=%ff", "not UTF-8"),
             (&large, "at most 8192 bytes"),
         ] {
             let parsed = Query::parse(Purpose::Bind, query);

@@ -1,4 +1,4 @@
-//! What is done with the rows of a stream, chunk by chunk.
+//! The work on the rows of a stream, chunk by chunk.
 
 use crate::api::Resources;
 use crate::api::attempt::Attempt;
@@ -84,6 +84,6 @@ pub(super) struct OutputChunk {
     /// What the digest sums up.
     pub(super) blobs: Buffer,
     pub(super) resources: Resources,
-    /// The first that is told of a row, where that does not end the stream.
+    /// The first refusal of a row, where refusals do not end the stream.
     pub(super) refusal: Option<ApiError>,
 }

@@ -1,9 +1,9 @@
-//! Each row's blob opened, and what is in it shown to nobody: why it does not open stands beside
-//! the row, if it does not.
+//! Opens each row's blob without returning the key. A column beside the row says why a blob does
+//! not open.
 //!
-//! As `Decrypt` for each row, of whoever may: `kms:Decrypt` on the key that the blob names, under
-//! the row's context. A row that is refused is told, in its place and, the first of a chunk, in the
-//! audit log, and ends no stream.
+//! Each row is authorized as `Decrypt` would be: `kms:Decrypt` on the key that the blob names,
+//! under the row's context. A refused row does not end the stream: its place in the answer has the
+//! reason, and the audit log has the first refusal of each chunk.
 
 use crate::api::Resources;
 use crate::api::admission::check_key;

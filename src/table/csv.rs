@@ -209,7 +209,7 @@ impl Rows for CsvRows {
                 std::str::from_utf8(field)
             });
             let Ok(texts) = texts.collect::<Result<Vec<_>, _>>() else {
-                bad.push((row, "it is no UTF-8 text".to_owned()));
+                bad.push((row, "it is not UTF-8 text".to_owned()));
                 continue;
             };
             for (column, text) in columns.iter_mut().zip(texts) {

@@ -1,10 +1,10 @@
 //! Rows that have the same as an earlier row, among any number of them, in bounded memory.
 //!
-//! Of each row its place is kept and 128 bits of SipHash under keys that are drawn for the purpose,
-//! so nobody can choose texts that meet: two of 10^10 do by chance with 2^-62. Entries are sorted
-//! into buckets by their first bits; what does not fit into memory is appended to a file that has
-//! no name, so that a process that is killed leaves nothing. At the end each bucket is read, sorted
-//! and compared by itself, several at once.
+//! Each row is kept as its place and 128 bits of SipHash. The hash keys are drawn for each job, so
+//! a table cannot be made to collide on purpose; two of 10^10 rows do by chance with 2^-62. Entries
+//! are sorted into buckets by their first bits; entries that do not fit into memory are appended to
+//! a file that has no name, so that a process that is killed leaves nothing. At the end each bucket
+//! is read, sorted and compared by itself, several at once.
 
 use crate::file::open;
 use crate::table::{RowPosition, TableError};
@@ -33,7 +33,7 @@ const ROW_BITS: u32 = 44;
 /// The hash's two halves, and the place.
 type Entry = [u64; 3];
 
-/// Hashes what is to be compared; clones hash alike.
+/// Hashes the values to compare; clones hash alike.
 #[derive(Clone)]
 pub struct Fingerprint(RandomState, RandomState);
 

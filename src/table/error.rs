@@ -7,7 +7,7 @@ use std::{io, num};
 /// Why a table cannot be read. Each is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
-    /// Nothing has this name.
+    /// No file has this name.
     #[error(
         "{0}: there is no such file, and nothing in a folder or behind a pattern of that name; name Parquet, CSV or NDJSON files"
     )]
@@ -15,21 +15,21 @@ pub enum TableError {
     /// More files than there may be.
     #[error("{0}: more than {max} files", max = crate::table::FILES_MAX)]
     TooManyFiles(String),
-    /// A name that means nothing.
+    /// A location that cannot be used.
     #[error("{location}: {reason}")]
     Location {
         /// The argument.
         location: String,
-        /// What is wrong with it.
+        /// The fault in it.
         reason: String,
     },
-    /// Files of several formats, or of one that cannot be told.
+    /// Files of several formats, or of a format that their names do not show.
     #[error("{0}: say which format it is with --input-format")]
     Format(String),
     /// Files of different formats.
     #[error("{0} and {1} are of different formats; a job reads files of one")]
     Formats(String, String),
-    /// It cannot be read.
+    /// A file cannot be read.
     #[error("cannot read {name}: {source}")]
     Io {
         /// The file.
@@ -37,27 +37,27 @@ pub enum TableError {
         /// Why.
         source: io::Error,
     },
-    /// It is not what its format asks for.
-    #[error("{name} is no {format} that can be used: {reason}")]
+    /// A file breaks the rules of its format.
+    #[error("{name} cannot be read as {format}: {reason}")]
     Malformed {
         /// The file.
         name: String,
         /// Its format.
         format: &'static str,
-        /// What is wrong with it.
+        /// The fault in it.
         reason: String,
     },
-    /// It has changed since it was looked through.
+    /// A file has changed since the scan.
     #[error(
         "{0} has changed since this job began: a job is resumed with the files that it began with; choose another --out"
     )]
     Changed(String),
-    /// It has changed since a job that has finished.
+    /// A file has changed since the job finished.
     #[error(
         "nothing done: this job has finished, and {0} is not as it was then; choose another --out for other rows"
     )]
     ChangedAfter(String),
-    /// Its columns are not those of the first file.
+    /// A file does not have the columns of the first file.
     #[error("{name}: {reason}; every file of a job has the same columns, those of {first}")]
     Columns {
         /// The file.
@@ -67,12 +67,12 @@ pub enum TableError {
         /// The first file.
         first: String,
     },
-    /// A column is not there, or of no use.
+    /// A column is missing, or cannot be used.
     #[error("{name}: {reason}")]
     Column {
         /// The file.
         name: String,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
     /// A row cannot be used.
@@ -90,15 +90,15 @@ pub enum TableError {
     /// Too many rows cannot be used.
     #[error("more than {0} rows cannot be used, the last one for this reason: {1}")]
     TooManyRejects(usize, String),
-    /// What the job keeps of its input is not there.
+    /// The job's own notes on its input are missing or damaged.
     #[error("{}: {reason}; choose another --out", path.display())]
     Kept {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault in it.
         reason: String,
     },
-    /// Told to stop.
+    /// The job was stopped.
     #[error("stopped while the input was looked through; the same command begins again")]
     Stopped,
     /// The job's folder failed.

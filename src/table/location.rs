@@ -75,8 +75,8 @@ impl fmt::Display for Location {
 }
 
 impl Location {
-    /// The files that it stands for, by name; of a folder those whose format is known, and neither
-    /// `_…` nor `.…`.
+    /// The files at this location, by name; of a folder those with a known format whose names begin
+    /// with neither `_` nor `.`.
     ///
     /// # Errors
     /// [`TableError`], when there are none among others.
@@ -100,7 +100,7 @@ impl Location {
 /// A local file.
 ///
 /// # Errors
-/// What the file system says.
+/// The error of the file system.
 pub fn file(path: &Path, name: String) -> Result<Object, TableError> {
     let metadata = path
         .metadata()
@@ -108,7 +108,7 @@ pub fn file(path: &Path, name: String) -> Result<Object, TableError> {
     if !metadata.is_file() {
         return Err(TableError::Location {
             location: name,
-            reason: "it is no regular file; - reads standard input".to_owned(),
+            reason: "it is not a regular file; - reads standard input".to_owned(),
         });
     }
     Ok(of_file(path, name, &metadata))
@@ -336,6 +336,6 @@ mod tests {
             assert!(refused.contains(said), "{text}: {refused}");
         }
         let device = names("/dev/null").unwrap_err();
-        assert!(device.contains("no regular file"), "{device}");
+        assert!(device.contains("not a regular file"), "{device}");
     }
 }

@@ -123,7 +123,7 @@ impl NdjsonRows {
     /// The row's values, in the order of the schema.
     fn values(&mut self) -> Result<Vec<Value>, String> {
         let Line(members) = serde_json::from_slice(&self.line)
-            .map_err(|error| format!("it is no JSON object: {error}"))?;
+            .map_err(|error| format!("it is not a JSON object: {error}"))?;
         let fields = self.schema.fields();
         let mut values = vec![Value::Null; fields.len()];
         let mut given = vec![false; fields.len()];
@@ -139,7 +139,9 @@ impl NdjsonRows {
             }
             given[place] = true;
             if self.is_first && !matches!(value, Value::Null | Value::String(_)) {
-                return Err(format!("{name:?} is no string, and ids and contexts are"));
+                return Err(format!(
+                    "{name:?} is not a string, and ids and contexts are"
+                ));
             }
             values[place] = value;
         }

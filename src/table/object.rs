@@ -161,7 +161,7 @@ impl Opened {
         let range = from..(from + BLOCK_BYTES).min(*length);
         let options = GetOptions {
             range: Some(range.into()),
-            // Of what was listed, or of nothing.
+            // Reads the version that was listed, or fails.
             if_match: tag.clone(),
             ..GetOptions::default()
         };

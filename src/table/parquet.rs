@@ -34,10 +34,10 @@ fn malformed(name: &str, reason: impl ToString) -> TableError {
 }
 
 /// The Parquet crate checks most of what it decodes, and panics at some of the rest: a damaged file
-/// is none of our faults.
+/// is not a fault of this program.
 fn caught<T>(name: &str, work: impl FnOnce() -> T) -> Result<T, TableError> {
     catch_unwind(AssertUnwindSafe(work))
-        .map_err(|_| malformed(name, "its reader gave up on it, as told above"))
+        .map_err(|_| malformed(name, "its reader gave up; see the message above"))
 }
 
 fn footer(object: &Object, opened: &Opened) -> Result<ArrowReaderMetadata, TableError> {
@@ -95,7 +95,7 @@ impl ParquetRows {
         let opened = object.open()?;
         let footer = footer(object, &opened)?;
         let groups = footer.metadata().row_groups();
-        // The first group that is needed, and how many rows stand before it.
+        // The first group that is needed, and how many rows are before it.
         let (mut first, mut before) = (0, 0);
         for group in groups {
             let rows = group.num_rows().unsigned_abs();
@@ -119,7 +119,7 @@ impl ParquetRows {
                 ProjectionMask::roots(footer.parquet_schema(), roots)
             }
         };
-        // Rows may be of any length; of those that are only looked through, what is read is short.
+        // Rows may be of any length. A scan reads few columns, so its rows are short.
         let batch_rows = match columns {
             Columns::All(_) => groups.iter().map(fitting).min().unwrap_or(BATCH_ROWS),
             Columns::Named(_) => BATCH_ROWS,

@@ -19,11 +19,11 @@ pub struct Plan {
     format: String,
     /// By file, in order.
     files: Vec<FilePlan>,
-    /// The columns of files that say nothing of them.
+    /// The columns of files without a schema of their own.
     fields: Fields,
 }
 
-/// What is kept of one file.
+/// The plan of one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FilePlan {
@@ -46,7 +46,7 @@ impl Plan {
         }
     }
 
-    /// Reads the one that was kept.
+    /// Reads the plan that an earlier run kept.
     ///
     /// # Errors
     /// [`TableError::Kept`] when there is none, or one of another format.
@@ -71,13 +71,13 @@ impl Plan {
         Ok(plan)
     }
 
-    /// What is kept of each file.
+    /// The plan of each file.
     #[must_use]
     pub fn files(&self) -> &[FilePlan] {
         &self.files
     }
 
-    /// The columns of files that say nothing of them.
+    /// The columns of files without a schema of their own.
     #[must_use]
     pub fn fields(&self) -> &Fields {
         &self.fields
@@ -115,9 +115,9 @@ impl FilePlan {
         self.rows - self.left_out.len() as u64
     }
 
-    /// The number in the file of what is row `number` of those that are not left out.
+    /// The number in the file of row `number` of those that are not left out.
     fn row(&self, number: u64) -> u64 {
-        // Of those left out, the i-th stands behind so many that are not.
+        // Before the i-th row that is left out there are so many that are not: its number less i.
         let (mut low, mut high) = (0, self.left_out.len());
         while low < high {
             let middle = low + (high - low) / 2;

@@ -5,8 +5,8 @@ use crate::table::{Object, TableError};
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 
-/// Rows between two places that are noted of a file whose rows have no index: what is read again to
-/// find one.
+/// Rows between two checkpoints of a file whose rows have no index: at most so many are read again
+/// to find one.
 pub const CHECKPOINT_ROWS: u64 = 4096;
 /// Bytes of text read at a time at most, where rows are long.
 pub const BATCH_BYTES_MAX: usize = 16 << 20;
@@ -93,7 +93,7 @@ pub fn check_same(
             let (name, here, there) = (wanted.name(), found.data_type(), wanted.data_type());
             return differs(format!("column {name:?} is of type {here}, not {there}"));
         }
-        // What is written is nullable where the first file is.
+        // Parts are nullable where the first file is.
         if found.is_nullable() && !wanted.is_nullable() {
             return differs(format!("column {:?} may be null", wanted.name()));
         }

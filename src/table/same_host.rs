@@ -15,7 +15,7 @@ type Set = fn(ClientBuilder, Duration) -> ClientBuilder;
 /// Redirects of one request within the same place.
 const REDIRECTS_MAX: usize = 5;
 
-/// Makes clients that stay with the scheme, the host and the port that they were told of.
+/// Makes clients that stay with the scheme, the host and the port of their first request.
 #[derive(Debug)]
 pub(super) struct SameHost;
 
@@ -43,7 +43,7 @@ fn client(
     let mut builder = Client::builder()
         .redirect(Policy::custom(stay))
         .user_agent(concat!("keymill/", env!("CARGO_PKG_VERSION")))
-        // The length of an object is that of what is sent.
+        // The length of an object is the length of the bytes that are sent.
         .no_gzip()
         .no_brotli()
         .no_zstd()
@@ -78,7 +78,7 @@ fn client(
     Ok(builder.build()?)
 }
 
-/// A redirect that is not followed is the answer, and an error to whoever asked.
+/// A redirect that is not followed becomes the answer, and the caller makes it an error.
 fn stay(attempt: Attempt<'_>) -> Action {
     let place = |url: &reqwest::Url| {
         let host = url.host_str().unwrap_or_default().to_owned();
@@ -104,12 +104,11 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::sync::mpsc;
 
-    /// Answers each connection with `answer`, and tells the first line and the token of each
-    /// request.
+    /// Answers each connection with `answer`, and sends the head of each request to the receiver.
     fn server(answer: impl Fn(&str) -> String + Send + 'static) -> (u16, mpsc::Receiver<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (told, heard) = mpsc::channel();
+        let (sender, heads) = mpsc::channel();
         std::thread::spawn(move || {
             for connection in listener.incoming() {
                 let mut connection: TcpStream = connection.unwrap();
@@ -120,12 +119,12 @@ mod tests {
                 }
                 let head = String::from_utf8(head).unwrap();
                 connection.write_all(answer(&head).as_bytes()).unwrap();
-                if told.send(head).is_err() {
+                if sender.send(head).is_err() {
                     return;
                 }
             }
         });
-        (port, heard)
+        (port, heads)
     }
 
     fn moved(to: &str) -> String {
@@ -156,7 +155,7 @@ mod tests {
     /// Without the fix the other server gets the session token.
     #[test]
     fn folder_5_a_redirect_to_another_place_is_not_followed() {
-        let (elsewhere, heard) = server(|_| FOUND.to_owned());
+        let (elsewhere, heads) = server(|_| FOUND.to_owned());
         for to in [
             format!("http://127.0.0.1:{elsewhere}/lake/part.csv"),
             format!("http://localhost:{elsewhere}/lake/part.csv"),
@@ -165,7 +164,7 @@ mod tests {
             assert!(head(port).is_err());
             assert!(asked.recv().unwrap().contains("the-session-token"));
         }
-        assert!(heard.try_recv().is_err(), "another place was asked");
+        assert!(heads.try_recv().is_err(), "another place was asked");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The first look at a table: everything that can be refused of a row without any key is found
-//! before the first key is made.
+//! The first look at a table: every fault of a row that shows without a key is found before the
+//! first key is made.
 
 use crate::bulk::Folder;
 use crate::bulk::folder::{REJECTS, SPILL};
@@ -19,11 +19,11 @@ use std::sync::{Mutex, PoisonError};
 /// Rows that may be left out: their reasons are held in memory until they are written.
 pub const REJECTS_MAX: usize = 1_000_000;
 
-/// What is asked of every row.
+/// What every row is checked for.
 pub struct Question<'a> {
-    /// The column that tells containers apart: text, never null or empty, never twice.
+    /// The column of container ids: text, never null or empty, never twice.
     pub id_column: &'a str,
-    /// What its context is made of.
+    /// The columns and constants of its context.
     pub pairs: &'a ContextPairs,
     /// Whether rows that cannot be used are left out; otherwise the first of them ends the job.
     pub skip: bool,

@@ -230,9 +230,9 @@ def refusals(mill: Daemon, folder: Path, tally: Tally) -> None:
     told("--context and --constant: an encryption context names each pair once", status=64, context="tenant,tenant")
     told("NotFoundException: Alias arn:aws:kms:us-east-1:111122223333:alias/none is not found", "a,t", key="alias/none")
     (folder / "wrong.ndjson").write_text('{"volume":"a","tenant":"t"}\n{"volume":7,"tenant":"t"}\n')
-    fails(1, 'row 1: "volume" is no string', command([folder / "wrong.ndjson"], folder / "n1", *over))
+    fails(1, 'row 1: "volume" is not a string', command([folder / "wrong.ndjson"], folder / "n1", *over))
     (folder / "wrong.ndjson").write_text('{"volume":"a","tenant":"t"}\n[1]\n')
-    fails(1, "row 1: it is no JSON object", command([folder / "wrong.ndjson"], folder / "n2", *over))
+    fails(1, "row 1: it is not a JSON object", command([folder / "wrong.ndjson"], folder / "n2", *over))
     numbers = pyarrow.table({"volume": [1, 2], "tenant": ["a", "b"]})
     pyarrow.parquet.write_table(numbers, folder / "wrong.parquet")
     fails(1, 'Column "volume" is of type Int64, and contexts are strings', command([folder / "wrong.parquet"], folder / "n3", *over))
@@ -240,7 +240,7 @@ def refusals(mill: Daemon, folder: Path, tally: Tally) -> None:
     pyarrow.parquet.write_table(taken, folder / "wrong.parquet")
     fails(1, 'there is a column "key_arn" already', command([folder / "wrong.parquet"], folder / "n4", *over))
     (folder / "wrong.parquet").write_bytes(b"PAR1 this is none PAR1")
-    fails(1, "wrong.parquet is no Parquet that can be used", command([folder / "wrong.parquet"], folder / "n5", *over))
+    fails(1, "wrong.parquet cannot be read as Parquet", command([folder / "wrong.parquet"], folder / "n5", *over))
     assert mill.metric("keymill_data_keys_total") == before, "a key was made for a table that was refused"
 
     # Left out, from several files, and listed.

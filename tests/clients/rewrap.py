@@ -140,7 +140,7 @@ def findings(mill: Daemon, folder: Path, beside: list) -> None:
     a, b = folder / "wrong" / "a.parquet", folder / "wrong" / "b.parquet"
     assert said["rows"] == 1001 and said["finding_count"] == 6, said
     expected = [
-        f"{a}, row 7: the ciphertext blob does not open", f"{a}, row 8: it is no ciphertext blob", f"{a}, row 9: its blob is null", f"{a}, row 10: there is no key ",
+        f"{a}, row 7: the ciphertext blob does not open", f"{a}, row 8: it is not a ciphertext blob", f"{a}, row 9: its blob is null", f"{a}, row 10: there is no key ",
         f"{b}, row 500: its blob is that of {a}, row 20", f"{b}, row 500: its id is that of {a}, row 20",
     ]
     for found, start in zip(said["findings"], expected, strict=True):

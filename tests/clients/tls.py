@@ -143,8 +143,8 @@ def exported(mill: Daemon, bundle: Path, other: Path, tally: Tally, folder: Path
         (mill.endpoint, wrongly, 78, untrusted),
         (mill.endpoint, {"AWS_CA_BUNDLE": str(folder / "absent.pem")}, 78, "AWS_CA_BUNDLE: "),
         (elsewhere, trusts, 78, "its certificate is not for localhost"),
-        (admin_address(mill.facts).replace("http:", "https:"), trusts, 78, "it speaks no TLS; name it with http://"),
-        (mill.endpoint.replace("https:", "http:"), trusts, 1, "what is no HTTP"),
+        (admin_address(mill.facts).replace("http:", "https:"), trusts, 78, "it does not speak TLS; name it with http://"),
+        (mill.endpoint.replace("https:", "http:"), trusts, 1, "bytes that are not HTTP"),
         (mill.endpoint, trusts | mill.credentials("consumer"), 1, "AccessDeniedException"),
     ):
         refusal = export(["--endpoint", endpoint], out, ROWS, **(signs | variables))

@@ -246,7 +246,7 @@ async fn policies_and_tags_are_replaced_and_the_rest_is_kept() {
     let mint = mint.replace("UNIQUE", made["UniqueId"].as_str().unwrap());
     let body = json!({"Name": "consumer", "Policies": [mint, DECRYPT]});
     bench.administered("PutPrincipalPolicies", body).await;
-    // Whoever was authenticated before has the rights of now.
+    // A caller that was authenticated before has the rights of now.
     bench
         .call_as(&caller, "GenerateDataKey", ask.clone())
         .await
@@ -319,7 +319,7 @@ async fn who_is_disabled_is_nobody_until_he_is_enabled() {
         (&described["Enabled"], &described["PolicyCount"]),
         (&json!(false), &json!(1))
     );
-    // What is changed of him meanwhile does not enable him.
+    // A change in the meantime does not enable it.
     let again = json!({"Name": "provisioner", "Tags": []});
     bench.administered("PutPrincipalTags", again).await;
     bench.administered("CreateAccessKey", name.clone()).await;

@@ -116,7 +116,7 @@ pub(in crate::api) fn retirable(api: &Api, requester: &Requester, body: &[u8]) -
     Ok(page.reply(attempt.region, arn, next))
 }
 
-/// Where a grant stands among those of all keys.
+/// The place of a grant among those of all keys.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     key: KeyId,

@@ -1,4 +1,5 @@
-//! `RetireGrant`, by whom the grant itself lets, and `RevokeGrant`, by whom the key's policies let.
+//! `RetireGrant`, for principals that the grant itself names, and `RevokeGrant`, for those that the
+//! key's policies allow.
 
 use crate::api::admission::Ask;
 use crate::api::attempt::Attempt;
@@ -31,7 +32,7 @@ pub(in crate::api) async fn retire(api: Arc<Api>, requester: Requester, body: Ve
     let mut violations = Violations::default();
     if let Some(token) = input.grant_token.as_deref() {
         let max = GrantToken::CHARACTERS_MAX;
-        // It stands for the grant: not echoed.
+        // A token is a credential of the grant, so it is not echoed.
         if token.is_empty() {
             violations.unnamed(
                 "grantToken",
@@ -84,9 +85,9 @@ impl<'a> GrantReference<'a> {
         }
     }
 
-    /// The grant and its key. Whoever has a token knows of its grant, and is told when it is gone;
-    /// of a grant that was named by its id that is told in the key's own account, to whom the
-    /// action on the key is allowed.
+    /// The grant and its key. A caller with a token knows of its grant, and learns when it is gone.
+    /// For a grant that is named by its id only callers of the key's account learn that, and only
+    /// if they may perform the action on the key.
     fn find<'s>(
         &self,
         attempt: &'s Attempt<'_>,

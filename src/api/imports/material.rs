@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// Bytes of a symmetric key's material.
 const SYMMETRIC_BYTES: usize = 32;
 
-/// What is imported, unwrapped.
+/// The material of an import, unwrapped.
 pub(super) struct Imported {
     pub(super) bytes: SecretBytes,
     /// `ImportType`, or as it is by default.
@@ -69,7 +69,7 @@ pub(super) fn imported(
     Ok((draft, id))
 }
 
-/// Where the material of this name stands in the key's list, which is longer by one if it is new.
+/// The place of the material of this name in the key's list, which grows by one if it is new.
 fn place(
     key: &mut KmsKey,
     id: KeyMaterialId,
@@ -110,8 +110,8 @@ fn place(
             "A key of this spec has one key material for good.",
         ));
     }
-    // Not the one after the last that is there: what was deleted before its rotation has had one
-    // too.
+    // Not the one after the last in the list: material that was deleted before its rotation has had
+    // one too.
     let generation = key.generations.checked_add(1);
     let generation =
         generation.ok_or_else(|| ApiError::internal("a key has no more generations"))?;
@@ -138,8 +138,8 @@ fn backing(key: &KmsKey, import: &Import, bytes: &[u8]) -> BackingKey {
     }
 }
 
-/// The key without the bytes of the materials that `goes` says. What was not there for good goes
-/// whole.
+/// The key without the bytes of the materials that `goes` selects. A material that was never
+/// permanent is removed whole.
 pub(super) fn without(entry: &KeyEntry, goes: impl Fn(&Import) -> bool) -> KeyDraft {
     let mut draft = entry.with_key(entry.key.clone());
     for import in draft.key.imports.iter_mut().filter(|import| goes(import)) {

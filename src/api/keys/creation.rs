@@ -71,8 +71,8 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
     let request_tags = RequestTags::new(given.iter().map(TagInput::pair));
     let bypass = input.bypass_policy_lockout_safety_check;
     let members = Members::NewKey(asked_kind(&input), bypass, &request_tags);
-    // Admitted before material is drawn, which may take long, and again by the writer, on what is
-    // current then.
+    // Admitted before material is drawn, which may take long, and again by the writer, on the store
+    // as it is then.
     let kind = api.read(&requester, |attempt| {
         attempt.admit_alone(Action::CreateKey, members, || check_supported(&input))
     })?;

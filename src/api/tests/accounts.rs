@@ -100,7 +100,7 @@ async fn a_foreign_key_is_one_refusal_whether_it_is_missing_or_forbidden_and_by_
             visitor,
         ),
         (
-            "the policy names nobody",
+            "the policy names no principal",
             Some(json!([to(&root_of(ACCOUNT), &["kms:*"])])),
             visitor,
         ),
@@ -115,7 +115,7 @@ async fn a_foreign_key_is_one_refusal_whether_it_is_missing_or_forbidden_and_by_
             powerless,
         ),
         (
-            "even if he is named",
+            "even if it is named",
             Some(json!([to(&powerless.arn, &["kms:*"])])),
             powerless,
         ),
@@ -178,7 +178,7 @@ async fn both_sides_together_let_a_foreign_key_be_used() {
             assert_eq!(described["KeyMetadata"]["AWSAccountId"], ACCOUNT);
         }
     }
-    // Its state is told to whom it lets.
+    // Its state is returned to callers that its policy allows.
     two.bench
         .done("DisableKey", json!({"KeyId": two.key}))
         .await;
@@ -324,7 +324,7 @@ async fn decrypt_finds_the_key_of_the_blob_in_any_account() {
         two.call(&two.visitor, "Decrypt", body).await,
         not_found(&two.key)
     );
-    // By the ARN of another key of that account, which he may use or not.
+    // By the ARN of another key of that account, which the caller may use or not.
     let body = json!({"CiphertextBlob": blob, "KeyId": key_arn(&other)});
     assert_eq!(
         two.call(&two.visitor, "Decrypt", body.clone()).await,
@@ -406,7 +406,7 @@ async fn grants_are_made_listed_and_removed_across_accounts() {
             .await,
         listed
     );
-    // He sees what he can retire on keys of every account.
+    // The caller sees the grants that it can retire on keys of every account.
     let retirable = two
         .call(
             &two.visitor,

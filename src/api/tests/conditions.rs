@@ -1,4 +1,5 @@
-//! What a request tells policy of itself: its encryption context and how it names its key.
+//! The facts of a request that policies can ask for: its encryption context and how it names its
+//! key.
 
 use super::*;
 use KmsErrorCode as Code;
@@ -29,7 +30,7 @@ async fn a_consumer_opens_his_own_container_and_no_other() {
             _ => assert_eq!(opened.unwrap_err().0, Code::AccessDeniedException),
         }
     }
-    // He names his own container for another's blob.
+    // The caller names its own container for another's blob.
     let made = bench
         .done(
             "GenerateDataKeyWithoutPlaintext",

@@ -18,8 +18,8 @@ async fn rights_come_from_the_key_policy_or_from_whom_it_delegates_to() {
     bench.call_as(&all, name, ask.clone()).await.unwrap();
     let denied = bench.call_as(&none, name, ask.clone()).await;
     assert_eq!(denied, Err(not_allowed(&none, name, &arn, "identity")));
-    // Identity policies alone are not enough when the key's does not delegate; whom it names needs
-    // none.
+    // Identity policies alone are not enough when the key's does not delegate; a principal that it
+    // names needs none.
     bench
         .put_policy(&id, json!([to(&none.arn, &["kms:Generate*"])]))
         .await;

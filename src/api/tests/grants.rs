@@ -8,7 +8,7 @@ mod removal;
 mod tokens;
 mod uses;
 
-/// A key with a policy that lets the operator's account administer it, and nobody use it.
+/// A key with a policy that lets the operator's account administer it, and no principal use it.
 pub(super) async fn closed_key(bench: &Bench) -> String {
     let id = bench.key().await;
     let actions = ["kms:*Grant*", "kms:PutKeyPolicy", "kms:DescribeKey"];

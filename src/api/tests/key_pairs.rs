@@ -149,7 +149,11 @@ async fn a_pair_that_may_not_leave_is_not_made() {
         let body = json!({"KeyId": id, "KeyPairSpec": "RSA_4096"});
         bench.disabled(name, body, &id).await;
     }
-    assert_eq!(bench.api.pool.lanes(), [], "nobody came as far as a lane");
+    assert_eq!(
+        bench.api.pool.lanes(),
+        [],
+        "no request came as far as a lane"
+    );
 }
 
 #[tokio::test]

@@ -262,7 +262,7 @@ async fn nobody_locks_himself_out_unless_he_asks_to() {
     }
     let mut bypass = put(json!([to(&root_of(OTHER), &["kms:*"])]));
     bypass["BypassPolicyLockoutSafetyCheck"] = json!(true);
-    // The last policy lets him put one only without the bypass.
+    // The last policy lets the caller put one only without the bypass.
     let denied = bench
         .call_as(&manager, "PutKeyPolicy", bypass.clone())
         .await;
@@ -280,7 +280,7 @@ async fn nobody_locks_himself_out_unless_he_asks_to() {
         .unwrap();
     let again = bench.call_as(&manager, "PutKeyPolicy", bypass).await;
     assert_eq!(again, Err(no_more));
-    // Whoever may open the store is never locked out.
+    // A user that may open the store is never locked out.
     bench
         .done(
             "PutKeyPolicy",
@@ -305,7 +305,7 @@ async fn a_key_is_created_with_its_policy_or_not_at_all() {
         .await
         .unwrap();
     assert_eq!(got, json!({"Policy": own, "PolicyName": "default"}));
-    // Without one the default policy asks for an identity policy, which he does not have.
+    // Without one the default policy asks for an identity policy, which the caller does not have.
     let created = bench
         .call_as(&creator, "CreateKey", json!({}))
         .await

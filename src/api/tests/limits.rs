@@ -141,7 +141,7 @@ async fn who_is_refused_otherwise_takes_nothing_from_any_limit() {
     assert_eq!(
         bench.throttles("key"),
         1,
-        "his own limit had all of its keys"
+        "its own limit had all of its keys"
     );
 }
 

@@ -24,7 +24,7 @@ fn context(pairs: usize) -> Value {
         .collect()
 }
 
-/// What a call would be answered on a thread that serves connections, with nobody to perform it
+/// What a call would be answered on a thread that serves connections, with no thread to perform it
 /// again.
 fn on_a_serving_thread(bench: &Bench, who: &Arc<Principal>, body: &Value) -> Result<(), ApiError> {
     let Handler::AtOnce(handler) = handler(Operation::named(MINT).unwrap()) else {

@@ -398,7 +398,7 @@ async fn a_new_keys_tags_take_a_right_of_their_own() {
     let tagger = bench.allowed("tagger", &["kms:CreateKey", "kms:TagResource"]);
     let tagger = tagger.await;
     assert!(bench.call_as(&tagger, "CreateKey", body).await.is_ok());
-    // Whoever may not make keys learns nothing of his tags.
+    // A caller that may not make keys learns nothing about its tags.
     let nobody = bench.powerless("nobody").await;
     let wrong = json!({"Tags": tags(&[("a", ""), ("a", "")])});
     let denied = bench.call_as(&nobody, "CreateKey", wrong).await;

@@ -54,7 +54,7 @@ impl Authority {
     }
 }
 
-/// Those who trust `authority` and nobody else, whatever the machine trusts.
+/// Authorities that trust `authority` alone, whatever the machine trusts.
 fn trusting(authority: &Authority) -> Authorities {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ca.pem");
@@ -189,7 +189,7 @@ async fn what_is_no_tls_is_told_and_a_broken_connection_is_no_objection() {
     });
     let line = objection(&plain.await.unwrap_err()).unwrap();
     assert!(
-        line.starts_with("it speaks no TLS; name it with http://"),
+        line.starts_with("it does not speak TLS; name it with http://"),
         "{line}"
     );
     let closed = outcome(&authorities, HOST, |stream| async move { drop(stream) });

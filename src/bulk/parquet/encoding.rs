@@ -78,7 +78,7 @@ fn context_type() -> DataType {
     )
 }
 
-/// The column of blobs that stand end to end, as long as each other.
+/// The column of blobs, which lie end to end and have one length.
 ///
 /// # Errors
 /// [`ArrowError`], when all together exceed 2 GiB.
@@ -131,7 +131,7 @@ impl ContextsBuilder {
     }
 }
 
-/// How the columns are encoded that a job adds. What is constant takes a dictionary of one entry.
+/// How the columns are encoded that a job adds. A constant column takes a dictionary of one entry.
 #[must_use]
 pub fn properties() -> WriterPropertiesBuilder {
     let plain = |name: &str| ColumnPath::from(name.to_owned());

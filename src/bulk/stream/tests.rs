@@ -55,7 +55,7 @@ fn answers_that_are_none_are_refused() {
         (b"no stream".to_vec(), 1, "with no Arrow stream"),
         (with(arn, &good), 2, "1 rows to 2"),
         (with("arn:none", &good), 1, "without an ARN of a key"),
-        (with(arn, b"x"), 1, "no ciphertext blob"),
+        (with(arn, b"x"), 1, "not a ciphertext blob"),
         (with(arn, &good[..90]), 1, "a blob of another length"),
         (with(arn, &other), 1, "a blob of another key"),
         (

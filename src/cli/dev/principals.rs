@@ -86,7 +86,7 @@ async fn add_principal(
         }
     };
     let body = body.to_string();
-    // The answer has the secret, and nobody reads it here: the store has it too.
+    // The answer has the secret, and is not read here: the store has it too.
     perform_unread(core, operator, operation, body.as_bytes()).await
 }
 

@@ -233,7 +233,10 @@ fn blobs_must_be_the_keys_own_and_of_one_generation() {
         "{error}"
     );
     let error = outcome(answer(&ours, &[0; 9600])).unwrap_err();
-    assert!(error.to_string().contains("no ciphertext blob"), "{error}");
+    assert!(
+        error.to_string().contains("not a ciphertext blob"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -299,7 +302,10 @@ fn the_wrong_scheme_is_told() {
     assert!(matches!(error, SourceError::Untrusted { .. }), "{error}");
     // An alert, as a listener with TLS answers plain HTTP.
     let error = of_listener("http", &[21, 3, 3, 0, 2, 2, 50]);
-    assert!(error.to_string().contains("what is no HTTP"), "{error}");
+    assert!(
+        error.to_string().contains("bytes that are not HTTP"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Bodies that are no Arrow stream, or one that is made to harm: each is refused, none is a panic,
-//! and none makes more than its bounds of what is held.
+//! Bodies that are not an Arrow stream, or one that is made to harm: each is refused, none is a
+//! panic, and none makes more than its bounds of what is held.
 
 use super::KmsErrorCode as Code;
 use super::rows::{batch, containers, run, stream, text};
@@ -101,7 +101,7 @@ async fn bodies_that_are_no_arrow_stream_are_refused() {
     let rows_first = good[second(&good)..].to_vec();
     let schema_twice = [&good[..second(&good)], &good].concat();
     let more = [&good[..], b"x"].concat();
-    let said = |what: &str| format!("The body is no Arrow IPC stream: {what}.");
+    let said = |what: &str| format!("The body is not an Arrow IPC stream: {what}.");
     for (body, what) in [
         (&b""[..], "it ends without its end-of-stream marker"),
         (b"{}", "it ends without its end-of-stream marker"),

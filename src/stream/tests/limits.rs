@@ -28,7 +28,11 @@ async fn a_batch_takes_what_its_limit_yields_and_waits_for_the_rest() {
     assert_eq!(blobs.len(), 1004 * 96);
     // Half of the burst at once, the rest at the rate.
     assert_eq!(now, Duration::from_millis(504));
-    assert_eq!(bench.throttles("principal"), 0, "waiting is no refusal");
+    assert_eq!(
+        bench.throttles("principal"),
+        0,
+        "waiting does not count as a refusal"
+    );
 }
 
 #[tokio::test]

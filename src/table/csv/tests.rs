@@ -67,7 +67,7 @@ fn rows_that_are_none_are_told_and_the_next_are_read() {
     let reasons = [
         "it has 1 fields, not 2",
         "it has 3 fields, not 2",
-        "it is no UTF-8 text",
+        "it is not UTF-8 text",
     ];
     let expected: Vec<_> = (1..).zip(reasons.map(ToOwned::to_owned)).collect();
     assert_eq!(bad, expected);
@@ -116,7 +116,7 @@ fn files_that_are_none_are_refused() {
         let refused = all(&object, Start::default()).unwrap_err();
         assert!(refused.contains(said), "{text:?}: {refused}");
     }
-    // A quote that is never closed is no row of all the rest.
+    // A quote that is never closed does not make one row of all the rest.
     let bytes = usize::try_from(ROW_BYTES_MAX).unwrap() + (1 << 20);
     let open = format!("a,b\n1,2\n\"{}", "x\n".repeat(bytes / 2));
     let (_folder, object) = object(open.as_bytes());

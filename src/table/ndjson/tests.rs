@@ -89,10 +89,10 @@ fn lines_that_are_none_are_told_and_the_next_are_read() {
     let (good, bad, _) = looked(&object, &["id"]);
     assert_eq!(good, [0, 5]);
     let reasons = [
-        "\"id\" is no string",
+        "\"id\" is not a string",
         "it names \"id\" twice",
-        "it is no JSON object: invalid type: sequence",
-        "it is no JSON object: EOF",
+        "it is not a JSON object: invalid type: sequence",
+        "it is not a JSON object: EOF",
     ];
     for ((row, reason), (number, said)) in bad.iter().zip((1..).zip(reasons)) {
         assert_eq!(*row, number);

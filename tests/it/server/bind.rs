@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 const HOST: &str = "localhost";
 const CHUNK: usize = 8192;
 const ARROW: &str = "application/vnd.apache.arrow.stream";
-const MALFORMED: &str = "After 0 rows: The body is no Arrow IPC stream: ";
+const MALFORMED: &str = "After 0 rows: The body is not an Arrow IPC stream: ";
 
 /// Rows of a tenant each, with an id each; `-` stands for null.
 fn rows<'a>(tenants: impl IntoIterator<Item = &'a str>) -> RecordBatch {

@@ -22,7 +22,7 @@ async fn tokens_are_of_this_key_and_this_caller_or_refused() {
             .done("CreateGrant", grant(&id, &alice, &operations))
             .await,
     );
-    // Not needed, and a token of his all the same.
+    // Not needed, and a token of the caller all the same.
     let unneeded = token(
         bench
             .done("CreateGrant", grant(&id, &alice, &["Decrypt"]))
@@ -104,7 +104,7 @@ async fn tokens_are_of_this_key_and_this_caller_or_refused() {
         let many = with(body.clone(), "GrantTokens", json!(vec![&good; 11]));
         let refused = bench.call_as(&alice, operation, many).await.unwrap_err();
         assert_eq!(refused.0, Code::ValidationException);
-        // Whoever may not is told that, whatever token he has.
+        // A caller without rights gets that answer with any token.
         let body = with(body, "GrantTokens", json!([good]));
         let denied = bench.call_as(&carol, operation, body).await.unwrap_err();
         assert_eq!(denied.0, Code::AccessDeniedException, "{operation}");

@@ -54,7 +54,7 @@ async fn a_grant_lets_its_grantee_alone_and_its_operations_alone() {
         denied,
         Err(not_allowed(&alice, MINT, &key_arn(&other), "resource"))
     );
-    // A grant to the account lets whom an identity policy lets as well.
+    // A grant to the account allows principals that an identity policy allows as well.
     let to_all = with(
         grant(&other, &alice, &[MINT]),
         "GranteePrincipal",

@@ -6,7 +6,7 @@ use crate::envelope;
 use crate::key::material::BackingKey;
 use base64_simd::STANDARD;
 
-/// A blob that somebody has made who has the material, as if it were of this generation.
+/// A blob that a holder of the material has made, as if it were of this generation.
 fn foreign(bench: &Bench, id: &str, generation: u32, material: u8) -> Value {
     let id = id.parse().unwrap();
     let secret = crate::crypto::secret::Secret::filled(|bytes: &mut [u8; 32]| bytes.fill(material));

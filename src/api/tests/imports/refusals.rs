@@ -1,5 +1,5 @@
-//! Imports that are refused, before and after what was wrapped is opened, and whom conditions let
-//! import.
+//! Imports that are refused, before and after what was wrapped is opened, and the principals that
+//! conditions allow to import.
 
 use super::*;
 

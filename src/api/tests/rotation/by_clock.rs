@@ -53,7 +53,8 @@ async fn a_date_that_has_come_rotates_once() {
     assert_ne!(second, first);
     let next = bench.status(&id).await["NextRotationDate"].clone();
     assert_eq!(next, time(NOW.after(DAY * 200)));
-    // Nobody looked for three periods and a day: one rotation, and the next one period later.
+    // The timer did not run for three periods and a day: one rotation, and the next one period
+    // later.
     bench.api.clock.advance(DAY * 301);
     assert_eq!(bench.rotate_due().await, 1);
     assert_eq!(bench.rotate_due().await, 0);

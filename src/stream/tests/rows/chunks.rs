@@ -50,7 +50,7 @@ async fn long_contexts_make_short_chunks() {
 async fn parts_of_a_batch_carry_their_own_text_alone() {
     let bench = Bench::new().await;
     let id = bench.key().await;
-    let names = (0..4 * CHUNK).map(|row| format!("a name that is no part of its view {row}"));
+    let names = (0..4 * CHUNK).map(|row| format!("a name that is not part of its view {row}"));
     let views: ArrayRef = Arc::new(StringViewArray::from_iter_values(names));
     let sent = stream(&[batch([("tenant", views)])]);
     let mut bind = bench.bind(&bench.admin, &format!("key={id}&bytes=1&context=tenant"));

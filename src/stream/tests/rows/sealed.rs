@@ -1,4 +1,4 @@
-//! Streams of containers that have blobs: sealed anew, and opened for nobody to see.
+//! Streams of containers that have blobs: sealed anew, and opened without returning their keys.
 
 use super::*;
 use arrow_select::concat::concat_batches;
@@ -173,7 +173,7 @@ async fn rewrapping_needs_both_rights_for_every_row_and_names_the_first_without(
             2
         );
     }
-    // Nobody needs these, and nobody gets far with them.
+    // No client needs these, and no client gets far with them.
     let caller = bench
         .allowed("cipher", &["kms:Decrypt", "kms:Encrypt"])
         .await;
