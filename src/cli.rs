@@ -176,11 +176,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         Command::Completions(arguments) => man::completions(&arguments),
         Command::Man(arguments) => man::man(&arguments),
     };
-    let performed = match is_check {
-        true => performed.map_err(Failure::of_check),
-        false => performed,
-    };
-    performed.unwrap_or_else(|failure| {
+    performed.unwrap_or_else(|mut failure| {
+        if is_check {
+            failure = Failure::of_check(failure);
+        }
         output::failure(&failure);
         failure.status
     })

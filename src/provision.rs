@@ -191,8 +191,9 @@ pub fn run<S: Binders>(
         let names = objects.iter().map(|object| object.name.as_str());
         parameters.format = Format::of_all(plan.format, names)?;
         let kept = plan.look_at(&folder, &job, &mut parameters, &objects, runtime)?;
-        let first = objects.first();
-        let first = first.ok_or_else(|| TableError::Absent("no file".to_owned()))?;
+        let first = objects
+            .first()
+            .ok_or_else(|| TableError::Absent("no file".to_owned()))?;
         let schema = match parameters.format {
             Format::Ndjson => kept.fields().schema(),
             format => table::reader::schema(format, first)?,

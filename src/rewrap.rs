@@ -280,14 +280,16 @@ impl Plan {
         let schema = ParquetRows::schema(first)?;
         let contexts = [&self.context].into_iter().chain(&self.new_context);
         check_columns(first, &schema, &contexts.collect::<Vec<_>>())?;
-        let files = objects.iter().map(|object| {
-            check_same(first, &schema, object, &*ParquetRows::schema(object)?)?;
-            Ok(FilePlan {
-                rows: ParquetRows::groups(object)?.iter().sum(),
-                ..FilePlan::default()
+        let files = objects
+            .iter()
+            .map(|object| {
+                check_same(first, &schema, object, &*ParquetRows::schema(object)?)?;
+                Ok(FilePlan {
+                    rows: ParquetRows::groups(object)?.iter().sum(),
+                    ..FilePlan::default()
+                })
             })
-        });
-        let files = files.collect::<Result<_, TableError>>()?;
+            .collect::<Result<_, TableError>>()?;
         Ok((table::Plan::new(files, Fields::default()), schema))
     }
 }
@@ -297,8 +299,9 @@ fn shown(source: &ContextSource) -> String {
     match source {
         ContextSource::Map(column) => format!("the maps of column {column}"),
         ContextSource::Pairs(pairs) => {
-            let constants = pairs.constants.iter();
-            let constants: String = constants
+            let constants: String = pairs
+                .constants
+                .iter()
                 .map(|(name, value)| format!(" {name}={value}"))
                 .collect();
             format!("{}{constants}", pairs.columns.join(","))

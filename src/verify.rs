@@ -111,15 +111,16 @@ impl Checker for Stream {
     ) -> Result<Vec<Option<String>>, SourceError> {
         let mut reasons = Vec::with_capacity(blobs.len());
         while let left @ [_, ..] = &blobs[reasons.len()..] {
-            let sizes = left.iter();
-            let sizes = sizes.map(|(blob, context)| blob.len() + context.canonical().len());
+            let sizes = left
+                .iter()
+                .map(|(blob, context)| blob.len() + context.canonical().len());
             let rows = &left[..next_call(sizes)];
             let contexts = rows.iter().map(|(_, context)| context);
-            let batch = batch(rows.iter().map(|(blob, _)| *blob), contexts, None);
-            let batch = batch.map_err(|error| self.client().broken(&error))?;
+            let batch = batch(rows.iter().map(|(blob, _)| *blob), contexts, None)
+                .map_err(|error| self.client().broken(&error))?;
             for answer in self.call(&batch, REFUSAL_BYTES_MAX)? {
-                let refusals = stream::column(self.client(), &answer, "refusal")?;
-                let refusals = refusals.as_string_opt::<i32>();
+                let refusals =
+                    stream::column(self.client(), &answer, "refusal")?.as_string_opt::<i32>();
                 let none = || self.client().answered("without refusal");
                 let of_rows = refusals.ok_or_else(none)?.iter();
                 reasons.extend(of_rows.map(|refusal| refusal.map(ToOwned::to_owned)));
@@ -245,9 +246,11 @@ impl<C: Checkers> Verification<'_, C> {
         }
         self.nonces.add(&nonces)?;
         if let Some(id_column) = self.question.id_column {
-            let ids = batch.rows.column_by_name(id_column).and_then(Texts::of);
-            let ids =
-                ids.ok_or_else(|| unusable(format!("there is no column {id_column:?} of text")))?;
+            let ids = batch
+                .rows
+                .column_by_name(id_column)
+                .and_then(Texts::of)
+                .ok_or_else(|| unusable(format!("there is no column {id_column:?} of text")))?;
             let rows = batch.numbers.iter().enumerate();
             let entries = rows.map(|(at, row)| {
                 let place = RowPosition { file, row: *row };

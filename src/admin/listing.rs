@@ -31,8 +31,8 @@ pub(super) fn list(api: &Api, body: &[u8]) -> Answer {
     let input: ListInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     let marker = input.marker.as_deref();
-    let limit = check_page(input.limit, LIMIT_MAX, marker, &mut violations);
-    let limit = violations.check(limit.unwrap_or(LIMIT_DEFAULT))?;
+    let page_size = check_page(input.limit, LIMIT_MAX, marker, &mut violations);
+    let limit = violations.check(page_size.unwrap_or(LIMIT_DEFAULT))?;
     let listing = Marker::of_listing("ListPrincipals");
     let after: Option<String> = listing.read(marker)?;
     let start = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
@@ -41,11 +41,10 @@ pub(super) fn list(api: &Api, body: &[u8]) -> Answer {
         .principals
         .range::<str, _>((start, Bound::Unbounded));
     let mut entries = range.map(|(_, entry)| entry).peekable();
-    let page = entries.by_ref().take(limit);
-    let page: Vec<_> = page.collect();
+    let page: Vec<_> = entries.by_ref().take(limit).collect();
     let mut object = Object::new();
     object.list("Principals", page.iter().map(|entry| summary(entry)));
-    let next = page.last().filter(|_| entries.peek().is_some());
+    let next = entries.peek().and(page.last());
     object.flag("Truncated", next.is_some());
     if let Some(last) = next {
         object.plain("NextMarker", &listing.after(&last.principal.arn));
@@ -58,8 +57,12 @@ pub(super) fn describe(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let arn = arn_in_body(api, operator, body)?;
     let snapshot = api.keystore.snapshot();
     let entry = find(&snapshot, &arn)?;
-    let policies = entry.principal.policies.iter();
-    let policies: Vec<&str> = policies.map(|policy| policy.source()).collect();
+    let policies: Vec<&str> = entry
+        .principal
+        .policies
+        .iter()
+        .map(|policy| policy.source())
+        .collect();
     let mut object = summary(entry);
     serde_json::to_writer(object.member("Policies"), &policies)
         .expect("writing text to a vector cannot fail");

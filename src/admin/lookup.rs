@@ -109,8 +109,7 @@ pub(super) async fn replace(
     change: impl FnOnce(PrincipalEntry) -> Result<PrincipalEntry, ApiError>,
 ) -> Answer {
     api.change(operator, None, |under| {
-        let entry = find(under.snapshot, arn)?;
-        let entry = change(PrincipalEntry::clone(entry))?;
+        let entry = change(PrincipalEntry::clone(find(under.snapshot, arn)?))?;
         Ok((vec![Change::PutPrincipal(entry)], Reply::empty()))
     })
     .await

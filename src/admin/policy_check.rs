@@ -141,8 +141,9 @@ fn principal_of<'a>(
     if let Some(entry) = snapshot.principals.get(arn) {
         return Ok((entry, Arc::clone(&entry.principal)));
     }
-    let parts = Arn::split(arn).filter(|arn| arn.service == "sts");
-    let parts = parts.ok_or_else(missing)?;
+    let parts = Arn::split(arn)
+        .filter(|arn| arn.service == "sts")
+        .ok_or_else(missing)?;
     let role = parts.resource.strip_prefix("assumed-role/");
     let (role, name) = role
         .and_then(|role| role.split_once('/'))

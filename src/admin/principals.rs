@@ -210,8 +210,8 @@ pub(super) async fn put_policies(api: &Api, operator: &Requester, body: &[u8]) -
     let policies = parse_policies(policies)?;
     replace(api, operator, &arn, |entry| {
         let old = &entry.principal;
-        let principal = assemble(&arn, policies, old.tags().to_vec(), old.unique_id())?;
-        let principal = Arc::new(principal);
+        let tags = old.tags().to_vec();
+        let principal = Arc::new(assemble(&arn, policies, tags, old.unique_id())?);
         Ok(PrincipalEntry { principal, ..entry })
     })
     .await
@@ -230,8 +230,8 @@ pub(super) async fn put_tags(api: &Api, operator: &Requester, body: &[u8]) -> An
     let tags = unique_tags(input.tags.as_deref())?;
     replace(api, operator, &arn, |entry| {
         let old = &entry.principal;
-        let principal = assemble(&arn, old.policies.clone(), tags, old.unique_id())?;
-        let principal = Arc::new(principal);
+        let policies = old.policies.clone();
+        let principal = Arc::new(assemble(&arn, policies, tags, old.unique_id())?);
         Ok(PrincipalEntry { principal, ..entry })
     })
     .await

@@ -42,8 +42,9 @@ pub(super) fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
         ),
     }
     let (min, max) = (Session::SECONDS_MIN, Session::SECONDS_MAX);
-    let seconds = violations.number("durationSeconds", input.duration_seconds, min, max);
-    let seconds = seconds.unwrap_or(Session::SECONDS_DEFAULT);
+    let seconds = violations
+        .number("durationSeconds", input.duration_seconds, min, max)
+        .unwrap_or(Session::SECONDS_DEFAULT);
     let (role, name, seconds) = violations.check((role, name.unwrap_or(""), seconds))?;
     let arn = arn_of_name(api, operator, role, "role")?;
     let snapshot = api.keystore.snapshot();

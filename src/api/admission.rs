@@ -199,11 +199,10 @@ impl Attempt<'_> {
     }
 
     fn authorized<'s>(&'s self, ask: &Ask<'s>) -> Result<Authorized<OnKey<'s>>, ApiError> {
-        let caller = self.caller(ask.action).with(ask.members);
-        let caller = match ask.context {
-            Some(context) => caller.under(context),
-            None => caller,
-        };
+        let mut caller = self.caller(ask.action).with(ask.members);
+        if let Some(context) = ask.context {
+            caller = caller.under(context);
+        }
         let authorized = match ask.key {
             AskedKey::ByReference(key) if ask.action.facts().takes_alias => {
                 caller.key(key, self.snapshot)

@@ -151,8 +151,8 @@ fn check_alike(alias: &str, from: &KmsKey, to: &KmsKey) -> Result<(), ApiError> 
 pub(super) async fn delete(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
     let input: Input<'_> = wire::decode(&body)?;
     let mut violations = Violations::default();
-    let name = check_name(&input, &mut violations);
-    let name = parse_name(violations.check(name)?)?;
+    let given = check_name(&input, &mut violations);
+    let name = parse_name(violations.check(given)?)?;
     let arn = api
         .keystore
         .region()
@@ -204,8 +204,9 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     })?;
     let listing = Marker::of_listing(format_args!("ListAliases {key:?}"));
     let after: Option<AliasName> = listing.read(input.marker.as_deref())?;
-    let aliases = snapshot.aliases.values();
-    let mut aliases = aliases
+    let mut aliases = snapshot
+        .aliases
+        .values()
         .filter(|alias| alias.account == requester.principal.account)
         .filter(|alias| after.as_ref().is_none_or(|after| alias.name > *after))
         .filter(|alias| key.is_none_or(|key| alias.target == key))
@@ -225,7 +226,7 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     };
     let mut object = Object::with_room(256 + page.len() * 1024);
     object.list("Aliases", page.iter().map(item));
-    let next = page.last().filter(|_| aliases.peek().is_some());
+    let next = aliases.peek().and(page.last());
     object.flag("Truncated", next.is_some());
     if let Some(last) = next {
         object.plain("NextMarker", &listing.after(&last.name));

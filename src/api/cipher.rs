@@ -52,12 +52,17 @@ impl<'a> Cipher<'a> {
     ) -> Result<Self, ApiError> {
         let incompatible = || incompatible(entry, algorithm);
         if entry.key.spec == KeySpec::Symmetric {
-            let material = entry.current().filter(|_| algorithm == SYMMETRIC_DEFAULT);
-            return material.map(Self::Symmetric).ok_or_else(incompatible);
+            return match entry.current() {
+                Some(material) if algorithm == SYMMETRIC_DEFAULT => Ok(Self::Symmetric(material)),
+                _ => Err(incompatible()),
+            };
         }
         let hash = oaep_hash(algorithm).ok_or_else(incompatible)?;
-        let pair = entry.secret.as_deref().and_then(|secret| secret.pair());
-        let pair = pair.ok_or_else(incompatible)?;
+        let pair = entry
+            .secret
+            .as_deref()
+            .and_then(|secret| secret.pair())
+            .ok_or_else(incompatible)?;
         if context.pairs().next().is_some() {
             let message = "EncryptionContext is not supported when encrypting/decrypting with asymmetric CMKs.";
             return Err(ApiError::new(KmsErrorCode::ValidationException, message));

@@ -52,12 +52,20 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thr
     let mut violations = Violations::default();
     let modifiers = input.dry_run_modifiers.as_deref().unwrap_or_default();
     let is_ignored = ignores_ciphertext(input.dry_run, modifiers);
-    let blob = input.ciphertext_blob.as_ref();
-    let blob = (!is_ignored).then(|| violations.blob("ciphertextBlob", blob, BLOB_BYTES_MAX));
+    let blob = (!is_ignored).then(|| {
+        violations.blob(
+            "ciphertextBlob",
+            input.ciphertext_blob.as_ref(),
+            BLOB_BYTES_MAX,
+        )
+    });
     let grant_tokens = violations.grant_tokens(&input.grant_tokens);
     let key = violations.optional_key_id("keyId", &input.key_id);
-    let algorithm = input.encryption_algorithm.as_deref();
-    let algorithm = check_algorithm("encryptionAlgorithm", algorithm, &mut violations);
+    let algorithm = check_algorithm(
+        "encryptionAlgorithm",
+        input.encryption_algorithm.as_deref(),
+        &mut violations,
+    );
     check_modifiers(modifiers, &mut violations);
     let checked = (key, blob, grant_tokens, algorithm);
     let (key, blob, grant_tokens, algorithm) = violations.check(checked)?;
@@ -175,15 +183,16 @@ pub(crate) fn open<'a>(
     match (cipher, sealed) {
         (_, Sealed::Ignored) => Err(would_have_succeeded()),
         (Cipher::Symmetric(_), Sealed::Blob(Some(blob))) => {
-            let material = entry.generation(blob.header().generation);
-            let material = material.ok_or_else(does_not_open)?;
-            let plaintext = envelope::open(entry.key.id, material, context, blob);
-            let plaintext = plaintext.map_err(|_| does_not_open())?;
+            let material = entry
+                .generation(blob.header().generation)
+                .ok_or_else(does_not_open)?;
+            let plaintext = envelope::open(entry.key.id, material, context, blob)
+                .map_err(|_| does_not_open())?;
             Ok((Some(material), plaintext))
         }
         (Cipher::Rsa(pair, hash), Sealed::Rsa(bytes)) => {
-            let plaintext = oaep::decrypt(pair, *hash, bytes, entropy.probe()?);
-            let plaintext = plaintext.map_err(|_| does_not_open())?;
+            let plaintext =
+                oaep::decrypt(pair, *hash, bytes, entropy.probe()?).map_err(|_| does_not_open())?;
             Ok((None, PlaintextDataKey(plaintext)))
         }
         _ => Err(does_not_open()),

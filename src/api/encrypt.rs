@@ -29,11 +29,14 @@ pub(super) fn encrypt(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     let input: EncryptInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     let key = violations.key_id("keyId", &input.key_id);
-    let plaintext = input.plaintext.as_ref();
-    let plaintext = violations.sensitive_blob("plaintext", plaintext, PLAINTEXT_BYTES_MAX);
+    let plaintext =
+        violations.sensitive_blob("plaintext", input.plaintext.as_ref(), PLAINTEXT_BYTES_MAX);
     let grant_tokens = violations.grant_tokens(&input.grant_tokens);
-    let algorithm = input.encryption_algorithm.as_deref();
-    let algorithm = check_algorithm("encryptionAlgorithm", algorithm, &mut violations);
+    let algorithm = check_algorithm(
+        "encryptionAlgorithm",
+        input.encryption_algorithm.as_deref(),
+        &mut violations,
+    );
     let checked = (key, plaintext, grant_tokens, algorithm);
     let (key, plaintext, grant_tokens, algorithm) = violations.check(checked)?;
     let context = input.encryption_context.sound()?;

@@ -63,8 +63,9 @@ pub(crate) fn check_length(
         }
     };
     let max = DataKeyLength::BYTES_MAX as i64;
-    let number = violations.number::<usize>("numberOfBytes", number_of_bytes, 1, max);
-    let number = number.and_then(|bytes| DataKeyLength::new(bytes).ok());
+    let number = violations
+        .number::<usize>("numberOfBytes", number_of_bytes, 1, max)
+        .and_then(|bytes| DataKeyLength::new(bytes).ok());
     match (spec, number) {
         (Some(length), None) | (None, Some(length)) => Some(length),
         _ => None,

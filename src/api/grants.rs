@@ -17,7 +17,7 @@ use crate::key::KeyId;
 use crate::key::arn::AccountId;
 use crate::keystore::{Change, KeyEntry, Snapshot};
 use crate::operation::Action;
-use crate::policy::grant::{Draft, GrantConstraint, GrantId, GrantName, InvalidGrant};
+use crate::policy::grant::{Draft, GrantId, GrantName, InvalidGrant};
 use crate::policy::{Grant, GrantParameters};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -193,20 +193,19 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     let new = NewGrant::new(checked.parameters(input.constraints.as_ref())?);
     let parameters = &new.parameters;
     let now = api.clock.now();
-    let ask = Ask::on(Action::CreateGrant, &checked.key)
+    let mut ask = Ask::on(Action::CreateGrant, &checked.key)
         .members(Members::NewGrant(&new))
         .grant_tokens(checked.grant_tokens)
         .dry_run(input.dry_run == Some(true));
-    let ask = match parameters.constraint().map(GrantConstraint::pairs) {
-        Some(pairs) => ask.context(pairs),
-        None => ask,
-    };
+    if let Some(constraint) = parameters.constraint() {
+        ask = ask.context(constraint.pairs());
+    }
     api.change(&requester, None, |attempt| {
         let snapshot = attempt.snapshot;
         let issuing_account = requester.principal.account;
         let admitted = attempt.admit(ask, |entry| {
-            let named = [Some(parameters.grantee()), parameters.retiring_principal()];
-            let mut named = named.into_iter().flatten();
+            let grantee = std::iter::once(parameters.grantee());
+            let mut named = grantee.chain(parameters.retiring_principal());
             if let Some(missing) = named.find(|name| !exists(name, snapshot)) {
                 return Err(no_principal(missing.as_str()));
             }

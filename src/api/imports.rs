@@ -80,10 +80,13 @@ pub(super) async fn parameters(api: Arc<Api>, requester: Requester, body: Vec<u8
     let input: ParametersInput<'_> = wire::decode(&body)?;
     let mut violations = Violations::default();
     let key = violations.key_id("keyId", &input.key_id);
-    let algorithm = input.wrapping_algorithm.as_deref();
-    let algorithm = violations.required_one_of("wrappingAlgorithm", algorithm, ALGORITHMS);
-    let spec = input.wrapping_key_spec.as_deref();
-    let spec = violations.required_one_of("wrappingKeySpec", spec, SPECS);
+    let algorithm = violations.required_one_of(
+        "wrappingAlgorithm",
+        input.wrapping_algorithm.as_deref(),
+        ALGORITHMS,
+    );
+    let spec =
+        violations.required_one_of("wrappingKeySpec", input.wrapping_key_spec.as_deref(), SPECS);
     let (key, algorithm, spec) = violations.check((key, algorithm, spec))?;
     let named = [
         (ConditionKey::WrappingAlgorithm, algorithm),
@@ -129,10 +132,12 @@ fn wrapping(
     algorithm: &str,
     spec: &str,
 ) -> Result<(WrappingAlgorithm, PairSpec), ApiError> {
-    let known = algorithm.parse::<WrappingAlgorithm>();
-    let known = known.map_err(|_| unsupported(&format!("WrappingAlgorithm {algorithm}")))?;
-    let pair = spec.parse::<PairSpec>();
-    let pair = pair.map_err(|_| unsupported(&format!("WrappingKeySpec {spec}")))?;
+    let known = algorithm
+        .parse::<WrappingAlgorithm>()
+        .map_err(|_| unsupported(&format!("WrappingAlgorithm {algorithm}")))?;
+    let pair = spec
+        .parse::<PairSpec>()
+        .map_err(|_| unsupported(&format!("WrappingKeySpec {spec}")))?;
     let too_long = match (entry.key.spec, known) {
         (KeySpec::Pair(PairSpec::EccNistP521), WrappingAlgorithm::Oaep(_)) => {
             pair == PairSpec::Rsa2048
@@ -174,8 +179,11 @@ impl ImportInput<'_> {
         let mut violations = Violations::default();
         let key = violations.key_id("keyId", &self.key_id);
         let token = violations.blob("importToken", self.import_token.as_ref(), BLOB_BYTES_MAX);
-        let wrapped = self.encrypted_key_material.as_ref();
-        let wrapped = violations.blob("encryptedKeyMaterial", wrapped, BLOB_BYTES_MAX);
+        let wrapped = violations.blob(
+            "encryptedKeyMaterial",
+            self.encrypted_key_material.as_ref(),
+            BLOB_BYTES_MAX,
+        );
         let set = "KEY_MATERIAL_EXPIRES, KEY_MATERIAL_DOES_NOT_EXPIRE";
         violations.one_of("expirationModel", self.expiration_model.as_deref(), set);
         let set = "NEW_KEY_MATERIAL, EXISTING_KEY_MATERIAL";
@@ -303,8 +311,10 @@ async fn unwrapped(
     let (token, wrapped) = (checked.token.to_vec(), checked.wrapped.to_vec());
     let reader = Arc::clone(api);
     let unwrap = move || {
-        let token = reader.keystore.import_tokens().read(&token);
-        let token = token
+        let token = reader
+            .keystore
+            .import_tokens()
+            .read(&token)
             .filter(|token| token.key == key)
             .ok_or_else(|| ApiError::bare(KmsErrorCode::InvalidImportTokenException))?;
         if token.valid_to <= now {
@@ -322,7 +332,9 @@ async fn unwrapped(
 fn reply(entry: &Arc<KeyEntry>, material: Option<KeyMaterialId>) -> crate::api::Reply {
     let mut object = Object::new();
     object.plain("KeyId", &entry.arn);
-    if let Some(id) = material.filter(|_| entry.key.spec == KeySpec::Symmetric) {
+    if entry.key.spec == KeySpec::Symmetric
+        && let Some(id) = material
+    {
         object.material_id("KeyMaterialId", id);
     }
     object.end().about(entry)

@@ -113,8 +113,8 @@ pub(super) async fn without_plaintext(
 fn check<'a>(input: &'a Input<'_>, variant: Variant) -> Result<Checked<'a>, ApiError> {
     let mut violations = Violations::default();
     let key = violations.key_id("keyId", &input.key_id);
-    let spec = input.key_pair_spec.as_deref();
-    let spec = violations.required_one_of("keyPairSpec", spec, PAIR_SPECS);
+    let spec =
+        violations.required_one_of("keyPairSpec", input.key_pair_spec.as_deref(), PAIR_SPECS);
     let grant_tokens = violations.grant_tokens(&input.grant_tokens);
     let (key, spec, grant_tokens) = violations.check((key, spec, grant_tokens))?;
     let context = input.encryption_context.sound()?;

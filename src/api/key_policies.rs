@@ -142,10 +142,12 @@ pub(super) async fn put(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> A
                 return Err(unsupported("A PolicyName other than default"));
             }
             let policy = parse(policy)?;
-            let aliases = attempt.snapshot.aliases_of(entry.key.id);
-            let aliases = aliases.map(|names| &**names).unwrap_or_default();
-            let key = (entry.arn.as_str(), aliases, &entry.key);
-            check(&policy, key, bypass, attempt)?;
+            let aliases = attempt
+                .snapshot
+                .aliases_of(entry.key.id)
+                .map(|names| &**names)
+                .unwrap_or_default();
+            check(&policy, &entry.key, &entry.arn, aliases, bypass, attempt)?;
             Ok(Arc::new(policy))
         })?;
         let policy = Arc::clone(&admitted.prepared);
@@ -173,11 +175,13 @@ pub(super) fn parse(text: &str) -> Result<KeyPolicy, ApiError> {
     KeyPolicy::parse(text).map_err(|error| malformed(error.message()))
 }
 
-/// Whether `policy` may become that of the key of this ARN, with these aliases, which the caller's
-/// account has.
+/// Whether `policy` may become the policy of a key of the caller's account, with this ARN and these
+/// aliases.
 pub(super) fn check(
     policy: &KeyPolicy,
-    (arn, aliases, key): (&str, &[AliasName], &KmsKey),
+    key: &KmsKey,
+    arn: &str,
+    aliases: &[AliasName],
     bypass: Option<bool>,
     under: &Attempt<'_>,
 ) -> Result<(), ApiError> {

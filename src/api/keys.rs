@@ -62,7 +62,9 @@ fn metadata(key: &KmsKey, arn: &str, current: Option<KeyMaterialId>) -> Object {
     algorithms(&mut object, key);
     object.flag("MultiRegion", key.id.is_multi_region());
     // Of a symmetric key alone; that of imported material stays when the material goes.
-    if let Some(current) = current.filter(|_| key.spec == KeySpec::Symmetric) {
+    if key.spec == KeySpec::Symmetric
+        && let Some(current) = current
+    {
         object.material_id("CurrentKeyMaterialId", current);
     }
     object
@@ -151,7 +153,7 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
             object
         };
         object.list("Keys", page.iter().map(item));
-        let next = page.last().filter(|_| keys.peek().is_some());
+        let next = keys.peek().and(page.last());
         object.flag("Truncated", next.is_some());
         if let Some(last) = next {
             object.plain("NextMarker", &listing.after(last.key.id));
@@ -319,8 +321,10 @@ impl Api {
         self.check_recordable()?;
         let decide = |snapshot: &Snapshot| {
             let keys = keystore::expired(snapshot, now);
-            let aliases = snapshot.aliases.values();
-            let aliases = aliases.filter(|alias| keys.contains(&alias.target));
+            let aliases = snapshot
+                .aliases
+                .values()
+                .filter(|alias| keys.contains(&alias.target));
             let mut changes: Vec<_> = aliases
                 .map(|alias| Change::RemoveAlias(alias.account, alias.name.clone()))
                 .collect();
@@ -328,13 +332,19 @@ impl Api {
                 if snapshot.key_policies.contains_key(&key) {
                     changes.push(Change::RemoveKeyPolicy(key));
                 }
-                let grants = snapshot.grants.get(&key);
-                let grants = grants.into_iter().flat_map(|grants| grants.iter());
+                let grants = snapshot
+                    .grants
+                    .get(&key)
+                    .into_iter()
+                    .flat_map(|grants| grants.iter());
                 changes.extend(grants.map(|grant| Change::RemoveGrant(key, grant.id)));
                 changes.push(Change::RemoveKey(key));
             }
-            let entries = keys.iter().filter_map(|key| snapshot.keys.get(key));
-            let entries: Vec<_> = entries.cloned().collect();
+            let entries: Vec<_> = keys
+                .iter()
+                .filter_map(|key| snapshot.keys.get(key))
+                .cloned()
+                .collect();
             Ok::<_, ApiError>((changes, entries))
         };
         let removed = self.keystore.apply(decide).await?;

@@ -56,11 +56,10 @@ fn perform(
 ) -> Answer {
     let input: Input<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
-    let message = input.message.as_ref();
-    let message = violations.sensitive_blob("message", message, MESSAGE_BYTES_MAX);
+    let message = violations.sensitive_blob("message", input.message.as_ref(), MESSAGE_BYTES_MAX);
     let key = violations.key_id("keyId", &input.key_id);
-    let algorithm = input.mac_algorithm.as_deref();
-    let algorithm = violations.required_one_of("macAlgorithm", algorithm, ALGORITHMS);
+    let algorithm =
+        violations.required_one_of("macAlgorithm", input.mac_algorithm.as_deref(), ALGORITHMS);
     let mac = if action == VERIFY {
         violations.blob("mac", input.mac.as_ref(), PROOF_BYTES_MAX)
     } else {

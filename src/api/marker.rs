@@ -25,8 +25,10 @@ impl Marker {
         let Some(marker) = marker else {
             return Ok(None);
         };
-        let text = base64_simd::STANDARD.decode_to_vec(marker).ok();
-        let text = text.and_then(|bytes| String::from_utf8(bytes).ok());
+        let text = base64_simd::STANDARD
+            .decode_to_vec(marker)
+            .ok()
+            .and_then(|bytes| String::from_utf8(bytes).ok());
         text.and_then(|text| text.strip_prefix(&self.0)?.parse().ok())
             .map(Some)
             .ok_or_else(|| ApiError::bare(KmsErrorCode::InvalidMarkerException))

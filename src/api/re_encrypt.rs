@@ -132,8 +132,13 @@ struct Checked<'a> {
 
 fn check<'a>(input: &'a Input<'_>, is_ignored: bool) -> Result<Checked<'a>, ApiError> {
     let mut violations = Violations::default();
-    let blob = input.ciphertext_blob.as_ref();
-    let blob = (!is_ignored).then(|| violations.blob("ciphertextBlob", blob, BLOB_BYTES_MAX));
+    let blob = (!is_ignored).then(|| {
+        violations.blob(
+            "ciphertextBlob",
+            input.ciphertext_blob.as_ref(),
+            BLOB_BYTES_MAX,
+        )
+    });
     let source = violations.optional_key_id("sourceKeyId", &input.source_key_id);
     let destination = violations.key_id("destinationKeyId", &input.destination_key_id);
     let algorithms = [

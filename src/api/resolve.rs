@@ -251,8 +251,10 @@ impl<'a> Caller<'a> {
         snapshot: &'a Snapshot,
     ) -> OnKey<'a> {
         let id = entry.key.id;
-        let aliases = snapshot.aliases_of(id).map(|names| &**names);
-        let aliases = aliases.unwrap_or_default();
+        let aliases = snapshot
+            .aliases_of(id)
+            .map(|names| &**names)
+            .unwrap_or_default();
         OnKey {
             action: self.action,
             entry,

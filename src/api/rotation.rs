@@ -53,8 +53,9 @@ pub(super) async fn enable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     let mut violations = Violations::default();
     let key = violations.key_id("keyId", &input.key_id);
     let (member, days) = ("rotationPeriodInDays", input.rotation_period_in_days);
-    let days = violations.number(member, days, MIN.into(), MAX.into());
-    let days = days.unwrap_or(RotationSchedule::PERIOD_DAYS_DEFAULT);
+    let days = violations
+        .number(member, days, MIN.into(), MAX.into())
+        .unwrap_or(RotationSchedule::PERIOD_DAYS_DEFAULT);
     let (key, days) = violations.check((key, days))?;
     let now = api.clock.now();
     let period = Members::RotationPeriod(days.into());
@@ -98,8 +99,10 @@ pub(super) fn status(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
         let key = &admitted.entry().key;
         // A key that waits for its deletion is not rotated; a cancellation brings the schedule
         // back.
-        let is_rotated = key.state.not_pending_deletion().is_ok();
-        let schedule = key.rotation.filter(|_| is_rotated);
+        let schedule = match key.state.not_pending_deletion() {
+            Ok(()) => key.rotation,
+            Err(_) => None,
+        };
         let mut object = Object::new();
         object.flag("KeyRotationEnabled", schedule.is_some());
         object.plain("KeyId", &admitted.entry().arn);

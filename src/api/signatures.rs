@@ -56,17 +56,19 @@ struct Checked<'a> {
 fn check<'a>(input: &'a Input<'_>, verifies: bool) -> Result<Checked<'a>, ApiError> {
     let mut violations = Violations::default();
     let key = violations.key_id("keyId", &input.key_id);
-    let message = input.message.as_ref();
-    let message = violations.sensitive_blob("message", message, MESSAGE_BYTES_MAX);
-    let message_type = input.message_type.as_deref();
-    let message_type = violations.one_of("messageType", message_type, MESSAGE_TYPES);
+    let message = violations.sensitive_blob("message", input.message.as_ref(), MESSAGE_BYTES_MAX);
+    let message_type =
+        violations.one_of("messageType", input.message_type.as_deref(), MESSAGE_TYPES);
     let signature = if verifies {
         violations.blob("signature", input.signature.as_ref(), PROOF_BYTES_MAX)
     } else {
         &[]
     };
-    let algorithm = input.signing_algorithm.as_deref();
-    let algorithm = violations.required_one_of("signingAlgorithm", algorithm, ALGORITHMS);
+    let algorithm = violations.required_one_of(
+        "signingAlgorithm",
+        input.signing_algorithm.as_deref(),
+        ALGORITHMS,
+    );
     let grant_tokens = violations.grant_tokens(&input.grant_tokens);
     violations.check(Checked {
         key,
@@ -95,8 +97,11 @@ impl Checked<'_> {
         entry: &'e KeyEntry,
     ) -> Result<(&'e PrivateKey, SigningAlgorithm), ApiError> {
         let incompatible = || incompatible(entry, self.algorithm);
-        let pair = entry.secret.as_deref().and_then(|secret| secret.pair());
-        let pair = pair.ok_or_else(incompatible)?;
+        let pair = entry
+            .secret
+            .as_deref()
+            .and_then(|secret| secret.pair())
+            .ok_or_else(incompatible)?;
         if self.algorithm == PREHASHED && pair.spec().family() == Family::Edwards {
             return Err(unsupported("SigningAlgorithm ED25519_PH_SHA_512"));
         }

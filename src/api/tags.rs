@@ -176,8 +176,10 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     let entry = admitted.entry();
     let listing = Marker::of_listing(format_args!("ListResourceTags {}", entry.key.id));
     let after: Option<String> = listing.read(marker)?;
-    let tags = entry.key.tags.iter();
-    let mut tags = tags
+    let mut tags = entry
+        .key
+        .tags
+        .iter()
         .filter(|tag| after.as_ref().is_none_or(|after| tag.key > *after))
         .peekable();
     let page: Vec<_> = tags.by_ref().take(limit).collect();
@@ -189,7 +191,7 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     };
     let mut object = Object::new();
     object.list("Tags", page.iter().map(item));
-    let next = page.last().filter(|_| tags.peek().is_some());
+    let next = tags.peek().and(page.last());
     object.flag("Truncated", next.is_some());
     if let Some(last) = next {
         object.plain("NextMarker", &listing.after(&last.key));

@@ -218,12 +218,12 @@ impl Api {
             Outcome::Refused(error, batch) => (&none, Some(*error), *batch),
         };
         let key = resources.key.as_ref().map(of_key);
-        let other = resources.other.as_deref().map(|arn| Resource {
+        let named = resources.other.as_deref().map(|arn| Resource {
             arn,
             account_id: requester.principal.account.as_str(),
             kind: kind(arn),
         });
-        let other = resources.destination.as_ref().map(of_key).or(other);
+        let other = resources.destination.as_ref().map(of_key).or(named);
         let both;
         let one;
         let list: &[Resource<'_>] = match (key, other) {
@@ -263,9 +263,10 @@ impl Api {
             request_id: requester.request_id.as_str(),
             event_id: RequestId::draw(&self.entropy).as_str(),
             read_only: event.read_only,
-            body: match error.is_none_or(is_understood) {
-                true => event.body,
-                false => b"",
+            body: if error.is_none_or(is_understood) {
+                event.body
+            } else {
+                b""
             },
             resources: list,
             key_material_id: resources.material,

@@ -80,8 +80,7 @@ impl Authorities {
 
     fn of(roots: RootCertStore, clock: &Clock) -> Result<Self, AuthoritiesError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_details(provider, Arc::new(clock.clone()));
-        let builder = builder
+        let builder = ClientConfig::builder_with_details(provider, Arc::new(clock.clone()))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(AuthoritiesError::Provider)?;
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
@@ -106,8 +105,9 @@ fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), AuthoritiesError> {
             path: path(),
             source,
         })?;
-    let found: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).collect();
-    let found = found.map_err(|error| refused(error.to_string()))?;
+    let found = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<Vec<_>, pem::Error>>()
+        .map_err(|error| refused(error.to_string()))?;
     if found.is_empty() {
         return Err(refused("it holds no certificate".to_owned()));
     }

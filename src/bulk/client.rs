@@ -103,8 +103,9 @@ impl Client {
                     return Err(self.broken(&"no authority is known that could vouch for it"));
                 };
                 let connected = self.in_time(TcpStream::connect(authority)).await?;
-                let secured = authorities.connector().connect(name.clone(), connected);
-                let secured = self.in_time(secured).await?;
+                let secured = self
+                    .in_time(authorities.connector().connect(name.clone(), connected))
+                    .await?;
                 self.shake_hands(secured).await
             }
         }
@@ -230,8 +231,8 @@ impl Client {
             message: Option<String>,
         }
         let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
-        let body = match tokio::time::timeout(SILENCE_MAX, body).await {
+        let received = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
+        let body = match tokio::time::timeout(SILENCE_MAX, received).await {
             Ok(Ok(body)) => body.to_bytes(),
             _ => Bytes::new(),
         };
@@ -301,8 +302,8 @@ impl Connection {
         let Self {
             client, runtime, ..
         } = self;
-        let frame = async { body.frame().await.transpose() };
-        let frame = runtime.block_on(client.in_time(frame))?;
+        let received = async { body.frame().await.transpose() };
+        let frame = runtime.block_on(client.in_time(received))?;
         Ok(frame.map(|frame| frame.into_data().unwrap_or_default()))
     }
 }

@@ -182,8 +182,11 @@ pub fn part_file(number: u64) -> String {
 /// The number of the part that a file's name says.
 #[must_use]
 pub fn part_number(file: &str) -> Option<u64> {
-    let number = file.strip_prefix("part-")?.strip_suffix(".parquet")?;
-    let number: u64 = number.parse().ok()?;
+    let number: u64 = file
+        .strip_prefix("part-")?
+        .strip_suffix(".parquet")?
+        .parse()
+        .ok()?;
     (part_file(number) == file).then_some(number)
 }
 

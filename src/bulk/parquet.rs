@@ -145,9 +145,10 @@ impl<W: Write + Send> PartWriter<'_, W> {
             let count = (rows - from).min(ROW_GROUP_ROWS - group.rows);
             let fields = self.encoder.layout.written();
             for ((field, array), writers) in fields.zip(columns).zip(&mut group.writers) {
-                let array = match count == rows {
-                    true => Arc::clone(array),
-                    false => array.slice(from, count),
+                let array = if count == rows {
+                    Arc::clone(array)
+                } else {
+                    array.slice(from, count)
                 };
                 for (leaf, writer) in compute_leaves(field, &array)?.iter().zip(writers) {
                     if let Some(writer) = writer {
@@ -157,8 +158,13 @@ impl<W: Write + Send> PartWriter<'_, W> {
             }
             from += count;
             group.rows += count;
-            let held = group.writers.iter().flatten().flatten();
-            let held: usize = held.map(ArrowColumnWriter::memory_size).sum();
+            let held: usize = group
+                .writers
+                .iter()
+                .flatten()
+                .flatten()
+                .map(ArrowColumnWriter::memory_size)
+                .sum();
             if group.rows == ROW_GROUP_ROWS || held > self.encoder.layout.group_bytes_max {
                 self.end_group(group)?;
             } else {
@@ -185,9 +191,11 @@ impl<W: Write + Send> PartWriter<'_, W> {
         let layout = &self.encoder.layout;
         let mut writers = Vec::new();
         for constant in &layout.constant {
-            let of_field = constant.iter().zip(leaves.by_ref());
-            let of_field = of_field.map(|(constant, leaf)| (!constant).then_some(leaf));
-            let of_field: Vec<_> = of_field.collect();
+            let of_field: Vec<_> = constant
+                .iter()
+                .zip(leaves.by_ref())
+                .map(|(constant, leaf)| (!constant).then_some(leaf))
+                .collect();
             if of_field.iter().any(Option::is_some) {
                 writers.push(of_field);
             }
@@ -307,8 +315,8 @@ pub struct Description {
 /// # Errors
 /// When `file` is not a Parquet file, or cannot be read.
 pub fn describe(file: &File) -> Result<Description, ParquetError> {
-    let metadata = ParquetMetaDataReader::new().parse_and_finish(file)?;
-    let metadata = metadata.file_metadata();
+    let footer = ParquetMetaDataReader::new().parse_and_finish(file)?;
+    let metadata = footer.file_metadata();
     let pairs = metadata.key_value_metadata().into_iter().flatten();
     Ok(Description {
         rows: u64::try_from(metadata.num_rows()).unwrap_or_default(),

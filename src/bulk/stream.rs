@@ -104,12 +104,15 @@ pub fn read(
     count: usize,
 ) -> Result<Vec<RecordBatch>, SourceError> {
     let odd = |error: ArrowError| client.answered(format!("with no Arrow stream: {error}"));
-    let batches = StreamReader::try_new(Cursor::new(answer), None).map_err(odd)?;
-    let batches = batches.collect::<Result<Vec<_>, _>>().map_err(odd)?;
+    let batches = StreamReader::try_new(Cursor::new(answer), None)
+        .map_err(odd)?
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(odd)?;
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    match rows == count {
-        true => Ok(batches),
-        false => Err(client.answered(format!("{rows} rows to {count}"))),
+    if rows == count {
+        Ok(batches)
+    } else {
+        Err(client.answered(format!("{rows} rows to {count}")))
     }
 }
 
@@ -156,10 +159,11 @@ pub fn blobs(
             arn: text("key_arn")?,
             material_id: text("key_material_id")?,
         };
-        let blobs = column(client, batch, "ciphertext_blob")?.as_binary_opt::<i32>();
-        let blobs = blobs.ok_or_else(|| without("ciphertext_blob"))?;
-        let wanted = ExpectedBlobs::of(&of_batch, bytes);
-        let mut wanted = wanted.ok_or_else(|| without("an ARN of a key"))?;
+        let blobs = column(client, batch, "ciphertext_blob")?
+            .as_binary_opt::<i32>()
+            .ok_or_else(|| without("ciphertext_blob"))?;
+        let mut wanted =
+            ExpectedBlobs::of(&of_batch, bytes).ok_or_else(|| without("an ARN of a key"))?;
         for blob in blobs {
             let blob = blob.unwrap_or_default();
             wanted.check(blob).map_err(|what| client.answered(what))?;
@@ -190,15 +194,16 @@ impl ExpectedBlobs {
     }
 
     fn check(&mut self, blob: &[u8]) -> Result<(), &'static str> {
-        let parsed = CiphertextBlob::parse(blob);
-        let parsed = parsed.map_err(|_| "with bytes that are not a ciphertext blob")?;
+        let parsed =
+            CiphertextBlob::parse(blob).map_err(|_| "with bytes that are not a ciphertext blob")?;
         let header = parsed.header();
         if header.key_id != self.key_id || *self.header.get_or_insert(header) != header {
             return Err("with a blob of another key");
         }
-        match self.bytes.is_none_or(|bytes| bytes == blob.len()) {
-            true => Ok(()),
-            false => Err("with a blob of another length"),
+        if self.bytes.is_none_or(|bytes| bytes == blob.len()) {
+            Ok(())
+        } else {
+            Err("with a blob of another length")
         }
     }
 }

@@ -151,8 +151,8 @@ impl Log {
     fn anchor(&self, path: &Path) -> Result<AuditHead, Failure> {
         let refused =
             |reason: &str| Failure::failed(format!("anchor {}: {reason}", path.display()));
-        let line = open::named_text(path, audit::ANCHOR_BYTES_MAX);
-        let line = line.map_err(|error| refused(&error.to_string()))?;
+        let line = open::named_text(path, audit::ANCHOR_BYTES_MAX)
+            .map_err(|error| refused(&error.to_string()))?;
         audit::read_anchor(&audit::anchor_key(&self.root), &line)
             .ok_or_else(|| refused("it is damaged, or was made with another root key"))
     }

@@ -20,11 +20,12 @@ pub(super) fn new_column(text: &str) -> Result<String, String> {
 
 /// A name with `=` in it is taken for a pair at the wrong flag.
 fn column_or(flag: &str, text: &str) -> Result<String, String> {
-    match text.contains('=') {
-        false => Ok(text.to_owned()),
-        true => Err(format!(
+    if text.contains('=') {
+        Err(format!(
             "this flag names columns; a pair that every row has is {flag} {text}"
-        )),
+        ))
+    } else {
+        Ok(text.to_owned())
     }
 }
 

@@ -126,8 +126,10 @@ fn check_store(config: &Config) -> Result<Store, Failure> {
 }
 
 fn check_folders(config: &Config) -> Result<(), Failure> {
-    let further = config.sockets.iter();
-    let further = further.map(|(name, socket)| (format!("sockets.{name}.path"), &socket.path));
+    let further = config
+        .sockets
+        .iter()
+        .map(|(name, socket)| (format!("sockets.{name}.path"), &socket.path));
     for (key, path) in
         std::iter::once(("listen.socket".to_owned(), &config.listen.socket)).chain(further)
     {

@@ -58,9 +58,10 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
             daemon,
             identities,
         };
-        output::secret(match arguments.json {
-            true => ready.json()?,
-            false => ready.text(&arguments.dir)?,
+        output::secret(if arguments.json {
+            ready.json()?
+        } else {
+            ready.text(&arguments.dir)?
         })
     };
     serve::serve(

@@ -235,15 +235,20 @@ async fn list(operator: &Operator) -> Result<Vec<Value>, Failure> {
 
 /// A key's id, state, aliases and description.
 fn line(key: &Value) -> String {
-    let aliases = key["Aliases"].as_array().into_iter().flatten();
-    let aliases: Vec<_> = aliases.filter_map(Value::as_str).collect();
-    let aliases = match aliases.join(",") {
-        none if none.is_empty() => "-".to_owned(),
-        names => names,
+    let aliases: Vec<_> = key["Aliases"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let shown_aliases = if aliases.is_empty() {
+        "-".to_owned()
+    } else {
+        aliases.join(",")
     };
     let (id, state) = (text(key, "KeyId"), text(key, "KeyState"));
     let (aliases, description) = (
-        output::shown(&aliases),
+        output::shown(&shown_aliases),
         output::shown(text(key, "Description")),
     );
     let line = format!("{id}  {state:15}  {aliases}  {description}");

@@ -68,8 +68,10 @@ fn write_all(command: &Command, folder: &Path) -> io::Result<()> {
 /// A manual page in roff. The help's last part becomes sections of its own, so that examples keep
 /// their lines.
 fn page(command: &Command) -> io::Result<String> {
-    let help = command.get_after_help().map(ToString::to_string);
-    let help = help.unwrap_or_default();
+    let help = command
+        .get_after_help()
+        .map(ToString::to_string)
+        .unwrap_or_default();
     let (notes, examples) = help.split_once(EXAMPLES).unwrap_or((&help, ""));
     let man = Man::new(command.clone()).manual("Keymill");
     let mut out = Vec::new();
@@ -100,9 +102,10 @@ fn page(command: &Command) -> io::Result<String> {
 fn text(text: &str) -> String {
     let lines = text.lines().map(|line| {
         let line = line.trim().replace('\\', "\\e").replace('-', "\\-");
-        match line.starts_with(['.', '\'']) {
-            true => format!("\\&{line}"),
-            false => line,
+        if line.starts_with(['.', '\'']) {
+            format!("\\&{line}")
+        } else {
+            line
         }
     });
     lines.collect::<Vec<_>>().join("\n")

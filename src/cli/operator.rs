@@ -236,8 +236,9 @@ fn silent(socket: &Path, reason: &dyn fmt::Display) -> Failure {
 
 /// One call over a connection of its own.
 async fn send(socket: &Path, operation: &str, body: Vec<u8>) -> Result<Value, Failure> {
-    let stream = UnixStream::connect(socket).await;
-    let stream = stream.map_err(|error| silent(socket, &error))?;
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|error| silent(socket, &error))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| silent(socket, &error))?;
@@ -253,17 +254,20 @@ async fn send(socket: &Path, operation: &str, body: Vec<u8>) -> Result<Value, Fa
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/x-amz-json-1.1"),
     );
-    let response = sender.send_request(request).await;
-    let response = response.map_err(|error| silent(socket, &error))?;
+    let response = sender
+        .send_request(request)
+        .await
+        .map_err(|error| silent(socket, &error))?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
-    let body = body
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+        .collect()
         .await
         .map_err(|error| silent(socket, &error))?
         .to_bytes();
-    let answer = match body.is_empty() {
-        true => Ok(Value::Null),
-        false => serde_json::from_slice::<Value>(&body),
+    let answer = if body.is_empty() {
+        Ok(Value::Null)
+    } else {
+        serde_json::from_slice::<Value>(&body)
     };
     match answer {
         Ok(answer) if status.is_success() => Ok(answer),

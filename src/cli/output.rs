@@ -111,8 +111,8 @@ pub fn grammar(error: &clap::Error) -> Status {
         return Status::Done;
     }
     if IN_JSON.load(Ordering::Relaxed) {
-        let message = error.render().to_string();
-        let message = message.trim().trim_start_matches("error: ");
+        let rendered = error.render().to_string();
+        let message = rendered.trim().trim_start_matches("error: ");
         event("ERROR", message, Some(Status::Usage));
     } else {
         let _closed = error.print();

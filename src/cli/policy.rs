@@ -111,9 +111,14 @@ async fn check(check: &Check, operator: &Operator) -> Result<Status, Failure> {
     let line = sentence(&answer);
     let members = ["Allowed", "By", "Under", "Reason"].into_iter();
     let given = members.filter(|member| !answer[member].is_null());
-    let ours = given.map(|member| (member.to_ascii_lowercase(), answer[member].clone()));
-    let ours = Value::Object(ours.collect());
-    print(&ours, &output::shown(&line), check.common.json)?;
+    let ours = given
+        .map(|member| (member.to_ascii_lowercase(), answer[member].clone()))
+        .collect();
+    print(
+        &Value::Object(ours),
+        &output::shown(&line),
+        check.common.json,
+    )?;
     Ok(match answer["Allowed"] {
         Value::Bool(true) => Status::Done,
         _ => Status::Failed,

@@ -339,18 +339,18 @@ fn credentials(answer: &Value) -> String {
         ("session token", "SessionToken"),
         ("expiration", "Expiration"),
     ];
-    let rows = rows.map(|(name, member)| (name, text(answer, member).to_owned()));
-    let rows: Vec<_> = rows
+    let shown: Vec<_> = rows
         .into_iter()
+        .map(|(name, member)| (name, text(answer, member).to_owned()))
         .filter(|(_, value)| !value.is_empty())
         .collect();
-    output::columns(&rows)
+    output::columns(&shown)
 }
 
 /// ARN, access keys, number of policies, and anything unusual.
 fn line(principal: &Value) -> String {
-    let count = principal["PolicyCount"].as_u64().unwrap_or_default();
-    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    let count = usize::try_from(principal["PolicyCount"].as_u64().unwrap_or_default())
+        .unwrap_or(usize::MAX);
     format!(
         "{}  {}  {}  {}",
         output::shown(text(principal, "Arn")),

@@ -94,9 +94,9 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
     let left_out = outcome.manifest.parameters.left_out;
     if left_out > 0 && outcome.ending != Ending::Stopped {
         let rejects = plan.out.join("_rejects.ndjson");
-        let rejects = rejects.display();
         output::notice(&format!(
-            "{left_out} rows were left out; {rejects} says which and why"
+            "{left_out} rows were left out; {} says which and why",
+            rejects.display()
         ));
     }
     bulk::print_outcome(&outcome, &plan.out, arguments.json)
@@ -128,8 +128,10 @@ impl Arguments {
             constants: self.constant.clone(),
         };
         let columns = self.context.iter().map(|name| (name.as_str(), ""));
-        let constants = self.constant.iter();
-        let constants = constants.map(|(name, value)| (name.as_str(), value.as_str()));
+        let constants = self
+            .constant
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
         EncryptionContext::from_pairs(columns.chain(constants))
             .map_err(|error| Failure::usage(format!("--context and --constant: {error}")))?;
         Ok(Plan {

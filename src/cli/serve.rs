@@ -32,9 +32,10 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
     let start = Start::new()?;
     let (file, flags) = (&arguments.file.path, arguments.addresses.flags());
     let config = Config::load(Some(file), environment, &flags)?.config;
-    let opening = match arguments.new_store {
-        true => Opening::Anew(announce_root_key),
-        false => FIRST,
+    let opening = if arguments.new_store {
+        Opening::Anew(announce_root_key)
+    } else {
+        FIRST
     };
     serve(
         start,
@@ -90,8 +91,8 @@ pub(super) fn serve<T>(
                 return Err(failure);
             }
         };
-        let daemon = Daemon::start(config, core, listeners, memory_locked);
-        let daemon = daemon.map_err(Failure::failed)?;
+        let daemon =
+            Daemon::start(config, core, listeners, memory_locked).map_err(Failure::failed)?;
         announce(&daemon, prepared)?;
         Ok(daemon.run(signals).await)
     });

@@ -24,8 +24,10 @@ pub(super) fn configuration(file: &Path) -> Result<Vec<String>, Failure> {
     if let Err(exposed) = file::guard(&metadata, Owners::OwnUserOrRoot, OTHERS_WRITE) {
         warnings.push(problem("configuration", file, exposed));
     }
-    let folder = file.parent().filter(|path| !path.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
+    let folder = file
+        .parent()
+        .filter(|path| !path.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let guarded = fs::metadata(folder).map(|metadata| file::guard_folder(&metadata));
     if let Ok(Err(exposed)) = guarded {
         warnings.push(problem("the configuration's folder", folder, exposed));

@@ -59,8 +59,9 @@ impl ContextSource {
         match self {
             Self::Map(name) => {
                 let column = rows.column_by_name(name);
-                let maps = column.and_then(|column| column.as_map_opt());
-                let maps = maps.ok_or_else(|| format!("there is no column {name:?} of maps"))?;
+                let maps = column
+                    .and_then(|column| column.as_map_opt())
+                    .ok_or_else(|| format!("there is no column {name:?} of maps"))?;
                 Ok(Contexts::Map {
                     names: Texts::of(maps.keys()).ok_or_else(|| not_text(name, maps.keys()))?,
                     values: Texts::of(maps.values())

@@ -60,10 +60,16 @@ impl ContextPairs {
             ))
         });
         let columns: Vec<_> = columns.collect::<Result<_, _>>()?;
-        let constants = self.constants.iter().enumerate();
-        let constants = constants.map(|(at, (name, _))| (name.as_str(), Value::Constant(at)));
-        let of_columns = self.columns.iter().enumerate();
-        let of_columns = of_columns.map(|(at, name)| (name.as_str(), Value::Column(at)));
+        let constants = self
+            .constants
+            .iter()
+            .enumerate()
+            .map(|(at, (name, _))| (name.as_str(), Value::Constant(at)));
+        let of_columns = self
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(at, name)| (name.as_str(), Value::Column(at)));
         let mut order: Vec<_> = constants.chain(of_columns).collect();
         order.sort_unstable_by_key(|(name, _)| *name);
         Ok(Rows {
@@ -144,9 +150,10 @@ impl Rows<'_> {
             let value = column.text(row).ok_or_else(|| null(name))?;
             bytes += 4 + name.len() + value.len();
         }
-        match bytes > EncryptionContext::BYTES_MAX {
-            true => Err(too_large()),
-            false => Ok(()),
+        if bytes > EncryptionContext::BYTES_MAX {
+            Err(too_large())
+        } else {
+            Ok(())
         }
     }
 

@@ -29,9 +29,10 @@ impl<'a> Texts<'a> {
         if let Some(dictionary) = array.as_any_dictionary_opt() {
             let values = dictionary.values();
             // With no values there is no key, and every row is null.
-            let indices = match values.is_empty() {
-                true => Vec::new(),
-                false => dictionary.normalized_keys(),
+            let indices = if values.is_empty() {
+                Vec::new()
+            } else {
+                dictionary.normalized_keys()
             };
             let values = Box::new(Self::plain(values)?);
             let keys = dictionary.keys();
@@ -63,8 +64,10 @@ impl<'a> Texts<'a> {
                 indices,
                 values,
             } => {
-                let index = indices.get(row).filter(|_| keys.is_valid(row));
-                index.and_then(|index| values.text(*index))
+                if keys.is_null(row) {
+                    return None;
+                }
+                values.text(*indices.get(row)?)
             }
         }
     }

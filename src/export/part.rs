@@ -49,11 +49,11 @@ impl<W: Worker> PartMaker<Parameters> for PartWriter<'_, W> {
             key_spec: parameters.key_spec.clone(),
             context: self.plan.context.clone(),
         };
-        let encoder = match self.encoder.take() {
+        let kept = match self.encoder.take() {
             Some(same) if *same.constants() == constants => same,
             _ => PartEncoder::new(Layout::own(&COLUMNS, &CONSTANT), constants),
         };
-        let encoder = self.encoder.insert(encoder);
+        let encoder = self.encoder.insert(kept);
         let key_material_id = encoder.constants().key_material_id.clone();
         let said = footer_of(&run, &parameters, &key_material_id, task.first_row);
 

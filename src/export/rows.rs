@@ -46,8 +46,11 @@ impl Rows {
         write: impl FnOnce(&[ArrayRef; 3]) -> Result<(), E>,
     ) -> Result<(), E> {
         let rows = self.id_ends.len();
-        let ends = std::iter::once(0).chain(self.id_ends.drain(..));
-        let ends = OffsetBuffer::new(ends.collect::<ScalarBuffer<i32>>());
+        let ends = OffsetBuffer::new(
+            std::iter::once(0)
+                .chain(self.id_ends.drain(..))
+                .collect::<ScalarBuffer<i32>>(),
+        );
         let ids = Buffer::from_vec(std::mem::take(&mut self.ids));
         let blobs = Buffer::from_vec(std::mem::take(&mut self.blobs));
         let columns = [

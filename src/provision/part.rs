@@ -59,16 +59,18 @@ impl<'a, B: Binder> PartWriter<'a, B> {
             runs: &runs,
         };
         let mut blobs = Vec::new();
-        let key = self.binder.bind(&contexts, &mut blobs);
-        let key = key.map_err(|error| match error {
-            BindError::Source(error) => error.into(),
-            BindError::Row { at, code, message } => JobError::Row {
-                name: name.clone(),
-                row: batch.numbers.get(at).copied().unwrap_or_default(),
-                code,
-                message,
-            },
-        })?;
+        let key = self
+            .binder
+            .bind(&contexts, &mut blobs)
+            .map_err(|error| match error {
+                BindError::Source(error) => error.into(),
+                BindError::Row { at, code, message } => JobError::Row {
+                    name: name.clone(),
+                    row: batch.numbers.get(at).copied().unwrap_or_default(),
+                    code,
+                    message,
+                },
+            })?;
         let mut made = ContextsBuilder::default();
         for row in 0..count {
             let appended = made.append(rows.pairs(row));

@@ -52,10 +52,12 @@ impl Remote {
             length => format!("bytes={}", length.bytes()),
         };
         let columns = encoded(&self.pairs.columns.join(","));
-        let pairs = self.pairs.constants.iter();
-        let pairs =
-            pairs.map(|(name, value)| format!("&constant={}", encoded(&format!("{name}={value}"))));
-        let pairs: String = pairs.collect();
+        let pairs: String = self
+            .pairs
+            .constants
+            .iter()
+            .map(|(name, value)| format!("&constant={}", encoded(&format!("{name}={value}"))))
+            .collect();
         format!(
             "key={}&{length}&context={columns}{pairs}",
             encoded(&self.key)
@@ -87,8 +89,9 @@ impl Binder for RemoteBinder {
         while from < all {
             let rows = next_call(columns, from, all);
             let end = rows.end;
-            let of_call = self.call(columns, rows, out);
-            let of_call = of_call.map_err(|error| at_row(from, error))?;
+            let of_call = self
+                .call(columns, rows, out)
+                .map_err(|error| at_row(from, error))?;
             if *key.get_or_insert_with(|| of_call.clone()) != of_call {
                 return Err(SourceError::MaterialChanged.into());
             }
@@ -110,8 +113,8 @@ impl RemoteBinder {
         rows: Range<usize>,
         out: &mut Vec<u8>,
     ) -> Result<KeyIdentity, SourceError> {
-        let rows = batch(&self.columns, columns, rows);
-        let rows = rows.map_err(|error| self.stream.client().broken(&error))?;
+        let rows = batch(&self.columns, columns, rows)
+            .map_err(|error| self.stream.client().broken(&error))?;
         let answer = self.stream.call(&rows, self.blob_bytes)?;
         let bytes = Some(self.blob_bytes);
         let take = |blob: &[u8]| out.extend_from_slice(blob);

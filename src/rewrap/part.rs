@@ -64,26 +64,33 @@ impl<'a, S: Sealer> PartWriter<'a, S> {
             reason,
             is_skippable: false,
         };
-        let blobs = batch.rows.column_by_name(column::CIPHERTEXT_BLOB);
-        let blobs = blobs.and_then(Blobs::of);
-        let blobs = blobs.ok_or_else(|| unusable("its blobs are not binary".to_owned()))?;
+        let blobs = batch
+            .rows
+            .column_by_name(column::CIPHERTEXT_BLOB)
+            .and_then(Blobs::of)
+            .ok_or_else(|| unusable("its blobs are not binary".to_owned()))?;
         let old = plan.context.of(&batch.rows).map_err(unusable)?;
-        let new = plan.new_context.as_ref();
-        let new = new.map(|source| source.of(&batch.rows)).transpose();
-        let new = new.map_err(unusable)?;
+        let new = plan
+            .new_context
+            .as_ref()
+            .map(|source| source.of(&batch.rows))
+            .transpose()
+            .map_err(unusable)?;
         let count = batch.rows.num_rows();
-        let rows = (0..count).map(|at| {
-            let blob = blobs.get(at);
-            let blob = blob.ok_or_else(|| bad_row(at, "its blob is null".to_owned()))?;
-            let told = |reason| bad_row(at, reason);
-            let new = new.as_ref().map(|new| new.of(at));
-            Ok(Row {
-                blob,
-                context: old.of(at).map_err(told)?,
-                new_context: new.transpose().map_err(told)?,
+        let rows = (0..count)
+            .map(|at| {
+                let blob = blobs
+                    .get(at)
+                    .ok_or_else(|| bad_row(at, "its blob is null".to_owned()))?;
+                let told = |reason| bad_row(at, reason);
+                let new = new.as_ref().map(|new| new.of(at));
+                Ok(Row {
+                    blob,
+                    context: old.of(at).map_err(told)?,
+                    new_context: new.transpose().map_err(told)?,
+                })
             })
-        });
-        let rows = rows.collect::<Result<Vec<_>, TableError>>()?;
+            .collect::<Result<Vec<_>, TableError>>()?;
         let mut out = BinaryBuilder::new();
         let key = self
             .sealer

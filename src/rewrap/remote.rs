@@ -66,22 +66,22 @@ impl Sealer for RemoteSealer {
         let mut from = 0;
         while from < rows.len() {
             let sizes = rows[from..].iter().map(|row| {
-                let contexts = [Some(&row.context), row.new_context.as_ref()];
-                let contexts = contexts.into_iter().flatten();
+                let contexts = std::iter::once(&row.context).chain(&row.new_context);
                 row.blob.len()
                     + contexts
                         .map(|context| context.canonical().len())
                         .sum::<usize>()
             });
             let end = from + next_call(sizes);
-            let of_call = self.call(&rows[from..end], out);
-            let of_call = of_call.map_err(|error| match stream::refused_row(error) {
-                Ok((row, code, message)) => SealError::Row {
-                    at: from + row,
-                    code,
-                    message,
-                },
-                Err(error) => error.into(),
+            let of_call = self.call(&rows[from..end], out).map_err(|error| {
+                match stream::refused_row(error) {
+                    Ok((row, code, message)) => SealError::Row {
+                        at: from + row,
+                        code,
+                        message,
+                    },
+                    Err(error) => error.into(),
+                }
             })?;
             if *key.get_or_insert_with(|| of_call.clone()) != of_call {
                 return Err(SourceError::MaterialChanged.into());
@@ -106,8 +106,7 @@ impl RemoteSealer {
         let blobs = rows.iter().map(|row| row.blob);
         let contexts = rows.iter().map(|row| &row.context);
         let new: Option<Vec<_>> = rows.iter().map(|row| row.new_context.as_ref()).collect();
-        let batch = batch(blobs, contexts, new);
-        let batch = batch.map_err(|error| self.0.client().broken(&error))?;
+        let batch = batch(blobs, contexts, new).map_err(|error| self.0.client().broken(&error))?;
         let answer = self.0.call(&batch, BLOB_BYTES_MAX)?;
         stream::blobs(self.0.client(), &answer, None, |blob| {
             out.append_value(blob)

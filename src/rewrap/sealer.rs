@@ -172,8 +172,8 @@ pub fn open(
     context: &EncryptionContext,
 ) -> Result<crate::key::data_key::PlaintextDataKey, (&'static str, String)> {
     const INVALID: &str = "InvalidCiphertextException";
-    let parsed = CiphertextBlob::parse(blob);
-    let parsed = parsed.map_err(|_| (INVALID, "it is not a ciphertext blob".to_owned()))?;
+    let parsed = CiphertextBlob::parse(blob)
+        .map_err(|_| (INVALID, "it is not a ciphertext blob".to_owned()))?;
     let header = parsed.header();
     let entry = snapshot.keys.get(&header.key_id).ok_or_else(|| {
         let reason = format!("there is no key {}", header.key_id);

@@ -42,8 +42,8 @@ impl BlobRows {
     pub fn rows(&mut self, blobs: Vec<u8>) -> Result<Vec<u8>, ApiError> {
         let rows = blobs.len() / self.blob_bytes.max(1);
         let offsets = OffsetBuffer::from_repeated_length(self.blob_bytes, rows);
-        let blobs = BinaryArray::try_new(offsets, Buffer::from_vec(blobs), None);
-        let blobs = blobs.map_err(ApiError::internal)?;
+        let blobs = BinaryArray::try_new(offsets, Buffer::from_vec(blobs), None)
+            .map_err(ApiError::internal)?;
         let columns = self.columns.under(&self.key_arn, self.material, blobs)?;
         self.encoder.rows(columns.to_vec())
     }

@@ -283,8 +283,10 @@ impl RowStream {
         } = chunk;
         let mut digest = self.digest.clone();
         digest.add(rows as u64, &blobs);
-        let encoder = self.encoder.as_mut();
-        let encoder = encoder.ok_or_else(|| ApiError::internal("rows before their schema"))?;
+        let encoder = self
+            .encoder
+            .as_mut()
+            .ok_or_else(|| ApiError::internal("rows before their schema"))?;
         let bytes = encoder.rows(columns)?;
         let batch = Some(digest.batch());
         let recorded = self.tell(&match &refusal {

@@ -226,8 +226,7 @@ impl DataKeys {
             return waiting.keys;
         }
         let left = self.count - self.handed_out;
-        let most = self.chunk_keys;
-        let most = usize::try_from(left).map_or(most, |left| left.min(most));
+        let most = usize::try_from(left).map_or(self.chunk_keys, |left| left.min(self.chunk_keys));
         let rates = &self.api.rates;
         rates.bulk_keys(&self.requester.principal.arn, self.key, most)
     }
@@ -265,8 +264,9 @@ impl DataKeys {
         });
         match outcome {
             Ok(Ok(entry)) => {
-                let recorded = self.tell(&entry, keys as u64, &out[from..]);
-                let recorded = recorded.inspect_err(|_| out.truncate(from))?;
+                let recorded = self
+                    .tell(&entry, keys as u64, &out[from..])
+                    .inspect_err(|_| out.truncate(from))?;
                 self.handed_out += keys as u64;
                 api.counters.batch.count(self.length, keys as u64);
                 Ok(Chunk::Blobs(keys, recorded))

@@ -49,8 +49,10 @@ impl Decoder {
         if kind == MessageHeader::Schema {
             return self.begin(&header).map(Item::Schema);
         }
-        let schema = self.schema.clone();
-        let schema = schema.ok_or_else(|| malformed("it does not begin with a schema"))?;
+        let schema = self
+            .schema
+            .clone()
+            .ok_or_else(|| malformed("it does not begin with a schema"))?;
         let absent = || malformed("a message has no header");
         match kind {
             MessageHeader::DictionaryBatch => {
@@ -62,9 +64,8 @@ impl Decoder {
                 let values = schema
                     .fields()
                     .iter()
-                    .find_map(|field| values_of(field, dictionary.id()));
-                let values =
-                    values.ok_or_else(|| malformed("a dictionary belongs to no column"))?;
+                    .find_map(|field| values_of(field, dictionary.id()))
+                    .ok_or_else(|| malformed("a dictionary belongs to no column"))?;
                 extents::check(&data, [&values], message.body.len(), ELEMENTS_MAX)?;
                 self.make_room(dictionary.id(), message.body.len())?;
                 read_dictionary(
@@ -92,8 +93,9 @@ impl Decoder {
     }
 
     fn begin(&mut self, header: &arrow_ipc::Message<'_>) -> Result<SchemaRef, ApiError> {
-        let schema = header.header_as_schema();
-        let schema = schema.ok_or_else(|| malformed("a message has no header"))?;
+        let schema = header
+            .header_as_schema()
+            .ok_or_else(|| malformed("a message has no header"))?;
         if self.schema.is_some() {
             return Err(malformed("it has a second schema"));
         }

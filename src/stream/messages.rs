@@ -189,8 +189,8 @@ fn after_prefix(bytes: [u8; PREFIX_BYTES]) -> Result<State, ApiError> {
 }
 
 fn after_metadata(metadata: Vec<u8>) -> Result<State, ApiError> {
-    let length = header(&metadata)?.bodyLength();
-    let length = usize::try_from(length).map_err(|_| malformed("a body's length is negative"))?;
+    let length = usize::try_from(header(&metadata)?.bodyLength())
+        .map_err(|_| malformed("a body's length is negative"))?;
     if length > MESSAGE_BYTES_MAX {
         return Err(too_large("A message's body", MESSAGE_BYTES_MAX, "bytes"));
     }

@@ -145,8 +145,10 @@ impl Transform for Minter {
     ) -> Result<Progress, ApiError> {
         let key = {
             let snapshot = cursor.api.keystore.snapshot();
-            let under = cursor.api.attempt(cursor.requester, &snapshot);
-            let under = under.map_err(|error| cursor.at_row(0, error))?;
+            let under = cursor
+                .api
+                .attempt(cursor.requester, &snapshot)
+                .map_err(|error| cursor.at_row(0, error))?;
             self.key.id(&under, ACTION)
         };
         let mut contexts = self.context_runs(cursor, rows, cursor.most(key, rows.num_rows()))?;
@@ -156,27 +158,32 @@ impl Transform for Minter {
             return Err(defect.unwrap_or_else(|| ApiError::internal("a chunk without rows")));
         }
         let (mut blobs, mut names_its_row) = (Vec::new(), false);
-        let outcome = cursor.api.under_last_check(cursor.requester, |under| {
-            blobs.clear();
-            let entry = self
-                .authorize(cursor, under, &contexts.runs)
-                .and_then(|entry| contexts.defect.take().map_or(Ok(entry), Err));
-            let entry = entry.inspect_err(|_| names_its_row = true)?;
-            match cursor.take(under, [Some(entry.key.id)], count, paid) {
-                Ok(()) => {
-                    let runs = contexts.runs.iter().map(|(context, rows)| (context, *rows));
-                    let (id, entropy) = (entry.key.id, &cursor.api.entropy);
-                    let material = material(&entry)?;
-                    envelope::mint_rows(id, material, self.length, entropy, runs, &mut blobs)?;
-                    Ok(Ok(entry))
+        let outcome = cursor
+            .api
+            .under_last_check(cursor.requester, |under| {
+                blobs.clear();
+                let entry = self
+                    .authorize(cursor, under, &contexts.runs)
+                    .and_then(|entry| contexts.defect.take().map_or(Ok(entry), Err))
+                    .inspect_err(|_| names_its_row = true)?;
+                match cursor.take(under, [Some(entry.key.id)], count, paid) {
+                    Ok(()) => {
+                        let runs = contexts.runs.iter().map(|(context, rows)| (context, *rows));
+                        let (id, entropy) = (entry.key.id, &cursor.api.entropy);
+                        let material = material(&entry)?;
+                        envelope::mint_rows(id, material, self.length, entropy, runs, &mut blobs)?;
+                        Ok(Ok(entry))
+                    }
+                    Err(exceeded) => Ok(Err(exceeded)),
                 }
-                Err(exceeded) => Ok(Err(exceeded)),
-            }
-        });
-        let outcome = outcome.map_err(|error| match names_its_row {
-            true => error,
-            false => cursor.at_row(0, error),
-        })?;
+            })
+            .map_err(|error| {
+                if names_its_row {
+                    error
+                } else {
+                    cursor.at_row(0, error)
+                }
+            })?;
         let entry = match outcome {
             Ok(entry) => entry,
             Err(exceeded) => return Ok(Progress::Throttled(count, exceeded)),
@@ -184,8 +191,8 @@ impl Transform for Minter {
         let mut columns = self.kept.columns(&rows.slice(0, count));
         let offsets = OffsetBuffer::from_repeated_length(blob_bytes(self.length), count);
         let blobs = Buffer::from_vec(blobs);
-        let column = BinaryArray::try_new(offsets, blobs.clone(), None);
-        let column = column.map_err(ApiError::internal)?;
+        let column =
+            BinaryArray::try_new(offsets, blobs.clone(), None).map_err(ApiError::internal)?;
         columns.extend(self.added.of(&entry, column)?);
         Ok(Progress::Done(OutputChunk {
             rows: count,

@@ -85,8 +85,7 @@ impl Projection {
 
     /// The columns of these rows.
     pub(super) fn columns(&self, rows: &RecordBatch) -> Vec<ArrayRef> {
-        let columns = self.0.iter();
-        let columns = columns.filter_map(|place| rows.columns().get(*place));
+        let columns = self.0.iter().filter_map(|place| rows.columns().get(*place));
         columns.map(compacted).collect()
     }
 }
@@ -134,15 +133,18 @@ impl BlobColumns {
         material: KeyMaterialId,
         blobs: BinaryArray,
     ) -> Result<[ArrayRef; 3], ApiError> {
-        let key = self.0.take().filter(|key| key.material == material);
-        let key = key.unwrap_or_else(|| {
-            let one = |text: &str| Arc::new(StringArray::from(vec![text]));
-            Key {
-                material,
-                arn: one(arn),
-                material_id: one(&material.to_string()),
-            }
-        });
+        let key = self
+            .0
+            .take()
+            .filter(|key| key.material == material)
+            .unwrap_or_else(|| {
+                let one = |text: &str| Arc::new(StringArray::from(vec![text]));
+                Key {
+                    material,
+                    arn: one(arn),
+                    material_id: one(&material.to_string()),
+                }
+            });
         let key = self.0.insert(key);
         let all_the_same = |value: &ArrayRef| {
             let first = Int32Array::from(vec![0; blobs.len()]);

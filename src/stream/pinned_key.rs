@@ -53,8 +53,8 @@ impl PinnedKey {
         if let Some(found) = &self.found {
             return caller.entry_not_alias(&KeyReference::parse(&found.arn), snapshot);
         }
-        let request = caller.key(&self.reference(), snapshot)?;
-        let request = request.request();
+        let authorized = caller.key(&self.reference(), snapshot)?;
+        let request = authorized.request();
         let entry = request.entry();
         self.found = Some(Found {
             arn: entry.arn.clone(),

@@ -75,18 +75,23 @@ impl Query {
             ),
         ] {
             *has_pairs = columns.is_some() || !pairs.constants.is_empty();
-            let columns = columns.filter(|names| !names.is_empty());
-            let columns = columns.iter().flat_map(|names| names.split(','));
-            pairs.columns = columns.map(ToOwned::to_owned).collect();
+            if let Some(names) = columns
+                && !names.is_empty()
+            {
+                pairs.columns = names.split(',').map(ToOwned::to_owned).collect();
+            }
         }
         Ok(parsed)
     }
 
     /// The key and the length of data keys, and the query as a JSON object, for the audit log.
     pub(super) fn data_keys(&self) -> Result<(String, DataKeyLength, Vec<u8>), ApiError> {
-        let bytes = self.bytes.as_ref().map(|bytes| bytes.parse::<i64>());
-        let bytes = bytes.transpose();
-        let bytes = bytes.map_err(|_| invalid("bytes must be a number.".to_owned()))?;
+        let bytes = self
+            .bytes
+            .as_ref()
+            .map(|bytes| bytes.parse::<i64>())
+            .transpose()
+            .map_err(|_| invalid("bytes must be a number.".to_owned()))?;
         let mut violations = Violations::default();
         let (key, max) = (self.key.as_deref(), KEY_ID_CHARACTERS_MAX);
         let key = violations.required_text("keyId", key, max, Some(&ASCII));
@@ -161,8 +166,10 @@ fn constants(pairs: &ContextPairs) -> BTreeMap<&str, &str> {
 /// No name twice, and no more than one context can hold.
 fn check_names(pairs: &ContextPairs) -> Result<(), ApiError> {
     let columns = pairs.columns.iter().map(|name| (name.as_str(), ""));
-    let constants = pairs.constants.iter();
-    let constants = constants.map(|(name, value)| (name.as_str(), value.as_str()));
+    let constants = pairs
+        .constants
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
     let sound = EncryptionContext::from_pairs(columns.chain(constants));
     sound
         .map(drop)
@@ -175,8 +182,9 @@ fn invalid(message: String) -> ApiError {
 
 fn decoded(text: &str) -> Result<String, ApiError> {
     let text = text.replace('+', " ");
-    let decoded = percent_decode_str(&text).decode_utf8();
-    let decoded = decoded.map_err(|_| invalid("The query is not UTF-8 text.".to_owned()))?;
+    let decoded = percent_decode_str(&text)
+        .decode_utf8()
+        .map_err(|_| invalid("The query is not UTF-8 text.".to_owned()))?;
     Ok(decoded.into_owned())
 }
 

@@ -162,8 +162,9 @@ impl Transform for Rewrapper {
         let SealedRows { key, rows: read } =
             SealedRows::of(cursor, rows, &contexts, new_contexts.as_ref())?;
         let read = read.into_iter().enumerate();
-        let sound = read.map(|(at, row)| row.map_err(|error| cursor.at_row(at, error)));
-        let sound = sound.collect::<Result<Vec<_>, ApiError>>()?;
+        let sound = read
+            .map(|(at, row)| row.map_err(|error| cursor.at_row(at, error)))
+            .collect::<Result<Vec<_>, ApiError>>()?;
         let outcome = cursor.api.under_last_check(cursor.requester, |under| {
             self.seal(cursor, under, key, &sound, paid)
         })?;

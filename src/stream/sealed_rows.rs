@@ -45,11 +45,15 @@ impl<'a> SealedRows<'a> {
         new_contexts: Option<&ContextSource>,
     ) -> Result<Self, ApiError> {
         let gone = || ApiError::internal("a column that was there is gone");
-        let blobs = batch.column_by_name(BLOB).and_then(Blobs::of);
-        let blobs = blobs.ok_or_else(gone)?;
+        let blobs = batch
+            .column_by_name(BLOB)
+            .and_then(Blobs::of)
+            .ok_or_else(gone)?;
         let old = contexts.of(batch).map_err(invalid)?;
-        let new = new_contexts.map(|source| source.of(batch));
-        let new = new.transpose().map_err(invalid)?;
+        let new = new_contexts
+            .map(|source| source.of(batch))
+            .transpose()
+            .map_err(invalid)?;
         let (mut key, mut bytes) = (None, 0);
         let mut most = batch.num_rows();
         let mut rows = Vec::with_capacity(most);

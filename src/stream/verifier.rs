@@ -101,8 +101,10 @@ fn open_row<'a>(
     let entry = match (*decided, &blob) {
         (Some(entry), Some(_)) => entry,
         _ => {
-            let caller = under.caller(ACTION).under(&row.context);
-            let caller = caller.with(Members::Texts(&MEMBERS));
+            let caller = under
+                .caller(ACTION)
+                .under(&row.context)
+                .with(Members::Texts(&MEMBERS));
             let of_blob = KeyOfBlob {
                 blob: blob.as_ref(),
                 named: None,
@@ -135,13 +137,13 @@ impl Transform for Verifier {
         paid: &mut Paid,
     ) -> Result<Progress, ApiError> {
         let sealed_rows = SealedRows::of(cursor, rows, &self.contexts, None)?;
-        let opened = cursor
+        let outcome = cursor
             .api
             .under_last_check(cursor.requester, |under| {
                 open(cursor, under, &sealed_rows, paid)
             })
             .map_err(|error| cursor.at_row(0, error))?;
-        let opened = match opened {
+        let opened = match outcome {
             Ok(opened) => opened,
             Err(wait) => return Ok(wait),
         };

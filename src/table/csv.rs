@@ -132,14 +132,19 @@ impl CsvRows {
         if !self.read()? {
             return Err(malformed(&self.name, "it has no header"));
         }
-        let names = self.record.iter().enumerate().map(|(at, name)| {
-            let name = std::str::from_utf8(name).map_err(|error| malformed(&self.name, error))?;
-            Ok(match at {
-                0 => name.strip_prefix(BYTE_ORDER_MARK).unwrap_or(name),
-                _ => name,
+        let names = self
+            .record
+            .iter()
+            .enumerate()
+            .map(|(at, name)| {
+                let name =
+                    std::str::from_utf8(name).map_err(|error| malformed(&self.name, error))?;
+                Ok(match at {
+                    0 => name.strip_prefix(BYTE_ORDER_MARK).unwrap_or(name),
+                    _ => name,
+                })
             })
-        });
-        let names = names.collect::<Result<Vec<_>, TableError>>()?;
+            .collect::<Result<Vec<_>, TableError>>()?;
         let mut seen = HashSet::new();
         for name in &names {
             if name.is_empty() {

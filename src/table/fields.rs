@@ -98,8 +98,10 @@ impl Fields {
     /// As Arrow has them.
     #[must_use]
     pub fn schema(&self) -> SchemaRef {
-        let fields = self.names.iter();
-        let fields = fields.map(|(name, kind)| Field::new(name, kind.data_type(), true));
+        let fields = self
+            .names
+            .iter()
+            .map(|(name, kind)| Field::new(name, kind.data_type(), true));
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 }

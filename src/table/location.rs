@@ -144,12 +144,11 @@ fn local(text: &str) -> Result<Vec<Object>, TableError> {
     let fixed = path
         .components()
         .take_while(|part| !part.as_os_str().to_string_lossy().contains(PATTERN));
-    let base: PathBuf = fixed.collect();
-    let base = match base.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => base.as_path(),
-    };
-    walk(base, &|path| {
+    let mut base: PathBuf = fixed.collect();
+    if base.as_os_str().is_empty() {
+        base.push(".");
+    }
+    walk(&base, &|path| {
         let path = path.strip_prefix("./").unwrap_or(path);
         matcher.is_match(path)
     })

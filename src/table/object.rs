@@ -204,11 +204,10 @@ impl ChunkReader for Opened {
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
         let mut bytes = vec![0; length];
-        let range = Range {
+        let mut range = Range {
             opened: self.clone(),
             at: start,
         };
-        let mut range = range;
         range.read_exact(&mut bytes)?;
         Ok(bytes.into())
     }

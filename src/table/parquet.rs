@@ -44,8 +44,8 @@ fn footer(object: &Object, opened: &Opened) -> Result<ArrowReaderMetadata, Table
     let name = &object.name;
     let loaded = caught(name, || {
         ArrowReaderMetadata::load(opened, ArrowReaderOptions::new())
-    })?;
-    let loaded = loaded.map_err(|error| malformed(name, error))?;
+    })?
+    .map_err(|error| malformed(name, error))?;
     if loaded.schema().fields().len() > COLUMNS_MAX {
         return Err(malformed(name, format!("more than {COLUMNS_MAX} columns")));
     }
@@ -105,9 +105,10 @@ impl ParquetRows {
             first += 1;
             before += rows;
         }
-        let wanted = match only_group {
-            true => first..(first + 1).min(groups.len()),
-            false => first..groups.len(),
+        let wanted = if only_group {
+            first..(first + 1).min(groups.len())
+        } else {
+            first..groups.len()
         };
         let mask = match columns {
             Columns::All(_) => ProjectionMask::all(),

@@ -140,8 +140,9 @@ impl FilePlan {
     #[must_use]
     pub fn start(&self, row: u64) -> Start {
         let number = row / CHECKPOINT_ROWS;
-        let byte = usize::try_from(number).ok();
-        let byte = byte.and_then(|number| self.checkpoints.get(number));
+        let byte = usize::try_from(number)
+            .ok()
+            .and_then(|number| self.checkpoints.get(number));
         Start {
             row,
             checkpoint: byte.map(|byte| (number * CHECKPOINT_ROWS, *byte)),

@@ -67,8 +67,7 @@ fn client(
         builder = builder.tls_certs_only([]);
     }
     if let Some(url) = value(Key::ProxyUrl) {
-        let excluded = value(Key::ProxyExcludes);
-        let excluded = excluded.and_then(|hosts| NoProxy::from_string(&hosts));
+        let excluded = value(Key::ProxyExcludes).and_then(|hosts| NoProxy::from_string(&hosts));
         builder = builder.proxy(Proxy::all(url)?.no_proxy(excluded));
         if let Some(certificate) = value(Key::ProxyCaCertificate) {
             let certificate = Certificate::from_pem(certificate.as_bytes())?;
@@ -169,9 +168,12 @@ mod tests {
 
     #[test]
     fn a_redirect_within_the_same_place_is_followed_a_few_times() {
-        let (port, _asked) = server(|head| match head.starts_with("HEAD /lake/part.csv ") {
-            true => moved("/lake/other.csv"),
-            false => FOUND.to_owned(),
+        let (port, _asked) = server(|head| {
+            if head.starts_with("HEAD /lake/part.csv ") {
+                moved("/lake/other.csv")
+            } else {
+                FOUND.to_owned()
+            }
         });
         assert_eq!(head(port).unwrap().size, 7);
         let (port, asked) = server(|_| moved("/lake/again.csv"));

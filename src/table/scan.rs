@@ -41,7 +41,9 @@ pub fn scan(
     input.on_threads(|| {
         input.check_schemas()?;
         let first = input.objects.first();
-        if let Some(first) = first.filter(|_| input.format != Format::Ndjson) {
+        if input.format != Format::Ndjson
+            && let Some(first) = first
+        {
             check_columns(first, &*reader::schema(input.format, first)?, question)?;
         }
         Scan::new(input, question, folder).run(folder)
@@ -88,9 +90,10 @@ impl<'a> Scan<'a> {
             ..
         } = self;
         let mut rejects = rejects.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let most = match question.skip {
-            true => REJECTS_MAX - rejects.len().min(REJECTS_MAX),
-            false => 0,
+        let most = if question.skip {
+            REJECTS_MAX - rejects.len().min(REJECTS_MAX)
+        } else {
+            0
         };
         let (_, found) = distinct.twins(most)?;
         for twins in found {
@@ -144,8 +147,10 @@ impl<'a> Scan<'a> {
             name: name.clone(),
             reason,
         };
-        let ids = rows.column_by_name(id_column).and_then(Texts::of);
-        let ids = ids.ok_or_else(|| unusable(format!("there is no column {id_column:?}")))?;
+        let ids = rows
+            .column_by_name(id_column)
+            .and_then(Texts::of)
+            .ok_or_else(|| unusable(format!("there is no column {id_column:?}")))?;
         let told = |error: ColumnError| unusable(error.to_string());
         let places = pairs.places(&rows.schema()).map_err(told)?;
         let contexts = pairs.rows(&rows, &places).map_err(told)?;
@@ -209,8 +214,11 @@ pub fn check_columns(
 /// Names the columns that a table has in place of `absent`.
 fn absent_column(absent: &str, schema: &Schema) -> String {
     let names: Vec<_> = schema.fields().iter().map(|field| field.name()).collect();
-    let shown = names.iter().take(COLUMNS_SHOWN_MAX);
-    let shown: Vec<_> = shown.map(|name| format!("{name:?}")).collect();
+    let shown: Vec<_> = names
+        .iter()
+        .take(COLUMNS_SHOWN_MAX)
+        .map(|name| format!("{name:?}"))
+        .collect();
     let more = match names.len().saturating_sub(COLUMNS_SHOWN_MAX) {
         0 => String::new(),
         more => format!(" and {more} more"),

@@ -65,8 +65,10 @@ impl Input<'_> {
         columns: &[String],
         visit: &(dyn Fn(usize, Batch) -> Result<(), TableError> + Sync),
     ) -> Result<Vec<(u64, Seen)>, TableError> {
-        let segments = self.objects.par_iter().enumerate();
-        let segments: Vec<Vec<Segment>> = segments
+        let segments: Vec<Vec<Segment>> = self
+            .objects
+            .par_iter()
+            .enumerate()
             .map(|(file, object)| self.segments(file, object))
             .collect::<Result<_, TableError>>()?;
         let walk = Walk {
@@ -147,9 +149,10 @@ impl Walk<'_> {
             } = segment;
             let object = &self.input.objects[file];
             let columns = Columns::Named(self.columns);
-            let mut rows: Box<dyn Rows> = match only_group {
-                true => Box::new(ParquetRows::open(object, row, true, columns)?),
-                false => reader::open(self.input.format, object, rows::Start::default(), columns)?,
+            let mut rows: Box<dyn Rows> = if only_group {
+                Box::new(ParquetRows::open(object, row, true, columns)?)
+            } else {
+                reader::open(self.input.format, object, rows::Start::default(), columns)?
             };
             let mut count = 0;
             while let Some(batch) = rows.next()? {

@@ -69,12 +69,12 @@ pub(in crate::api) fn of_key(api: &Api, requester: &Requester, body: &[u8]) -> A
     let listing = Marker::of_listing(format_args!("ListGrants {key} {id:?} {grantee:?}"));
     let after: Option<GrantId> = listing.read(input.marker.as_deref())?;
     let all = snapshot.grants.get(&key);
-    let grants: Box<dyn Iterator<Item = &Arc<Grant>>> = match (all, after) {
+    let rest: Box<dyn Iterator<Item = &Arc<Grant>>> = match (all, after) {
         (None, _) => Box::new(std::iter::empty()),
         (Some(all), None) => Box::new(all.iter()),
         (Some(all), Some(after)) => Box::new(all.after(after)),
     };
-    let grants = grants
+    let grants = rest
         .filter(|grant| id.is_none_or(|id| grant.id == id))
         .filter(|grant| grantee.is_none_or(|name| grant.parameters.grantee().as_str() == name));
     let page = Page::of(grants, limit);
@@ -171,7 +171,9 @@ impl<'a> Page<'a> {
         let items = self.grants.iter();
         object.list("Grants", items.map(|grant| item(grant, region, arn(grant))));
         object.flag("Truncated", self.truncated);
-        if let Some(last) = self.grants.last().filter(|_| self.truncated) {
+        if self.truncated
+            && let Some(last) = self.grants.last()
+        {
             object.plain("NextMarker", &next(last));
         }
         object.end()

@@ -58,8 +58,7 @@ pub(super) fn imported(
         draft.materials.sort_by_key(|one| one.generation());
     } else {
         let bytes = SecretBytes::filled(bytes.len(), |to| to.copy_from_slice(bytes));
-        let secret = KeySecret::from_bytes(key.spec, bytes);
-        let secret = secret
+        let secret = KeySecret::from_bytes(key.spec, bytes)
             .map_err(|_| incorrect(format!("The key material is not of key spec {}.", key.spec)))?;
         draft.secret = Some(Arc::new(secret));
     }
@@ -112,9 +111,10 @@ fn place(
     }
     // Not the one after the last in the list: material that was deleted before its rotation has had
     // one too.
-    let generation = key.generations.checked_add(1);
-    let generation =
-        generation.ok_or_else(|| ApiError::internal("a key has no more generations"))?;
+    let generation = key
+        .generations
+        .checked_add(1)
+        .ok_or_else(|| ApiError::internal("a key has no more generations"))?;
     key.generations = generation;
     key.imports.push(Import {
         generation,
@@ -171,14 +171,18 @@ pub(super) fn without(entry: &KeyEntry, goes: impl Fn(&Import) -> bool) -> KeyDr
 /// The key with what waited for it as its current material.
 pub(in crate::api) fn rotated(entry: &KeyEntry, now: Timestamp) -> Result<KeyDraft, ApiError> {
     let mut draft = entry.with_key(entry.key.clone());
-    let pending = draft.key.imports.iter_mut().find(|import| import.pending);
-    let pending = pending.ok_or_else(|| {
-        let message = format!(
-            "No available key material pending rotation for the key: {}.",
-            entry.arn
-        );
-        ApiError::new(KmsErrorCode::KMSInvalidStateException, message)
-    })?;
+    let pending = draft
+        .key
+        .imports
+        .iter_mut()
+        .find(|import| import.pending)
+        .ok_or_else(|| {
+            let message = format!(
+                "No available key material pending rotation for the key: {}.",
+                entry.arn
+            );
+            ApiError::new(KmsErrorCode::KMSInvalidStateException, message)
+        })?;
     pending.pending = false;
     pending.date = now;
     pending.rotation = Some(RotationType::OnDemand);

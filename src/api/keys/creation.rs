@@ -65,18 +65,18 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
     for (member, value, set) in members {
         violations.one_of(member, value.as_deref(), set);
     }
-    let given = tags::check(input.tags.as_deref(), &mut violations);
-    let given = violations.check(given)?;
+    let tags = tags::check(input.tags.as_deref(), &mut violations);
+    let given = violations.check(tags)?;
     let description = input.description.as_deref().unwrap_or_default().to_owned();
     let request_tags = RequestTags::new(given.iter().map(TagInput::pair));
     let bypass = input.bypass_policy_lockout_safety_check;
     let members = Members::NewKey(asked_kind(&input), bypass, &request_tags);
     // Admitted before material is drawn, which may take long, and again by the writer, on the store
     // as it is then.
-    let kind = api.read(&requester, |attempt| {
+    let (spec, usage, origin) = api.read(&requester, |attempt| {
         attempt.admit_alone(Action::CreateKey, members, || check_supported(&input))
     })?;
-    let drawn = draw_key(&api, requester.principal.account, kind).await?;
+    let drawn = draw_key(&api, requester.principal.account, spec, usage, origin).await?;
     api.change(&requester, None, |attempt| {
         let policy = attempt.admit_alone(Action::CreateKey, members, || {
             let policy = input.policy.as_deref().map(key_policies::parse);
@@ -109,7 +109,7 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
         object.object("KeyMetadata", metadata(&key.key, &arn, current));
         let reply = object.end().naming(arn.clone());
         if let Some(policy) = &policy {
-            key_policies::check(policy, (&arn, &[], &key.key), bypass, attempt)?;
+            key_policies::check(policy, &key.key, &arn, &[], bypass, attempt)?;
         }
         let id = key.key.id;
         let mut changes = vec![Change::PutKey(key)];
@@ -123,15 +123,19 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
 
 /// What kind of key is asked for, as far as it is known here.
 fn asked_kind(input: &Input<'_>) -> KeyKind {
-    let spec = input.key_spec.as_deref();
-    let spec = spec.or(input.customer_master_key_spec.as_deref());
-    let spec = spec.map_or(Some(KeySpec::Symmetric), |spec| spec.parse().ok());
+    let spec = input
+        .key_spec
+        .as_deref()
+        .or(input.customer_master_key_spec.as_deref())
+        .map_or(Some(KeySpec::Symmetric), |spec| spec.parse().ok());
     let usage = match input.key_usage.as_deref() {
         Some(usage) => usage.parse().ok(),
-        None => Some(KeyUsage::EncryptDecrypt).filter(|_| spec == Some(KeySpec::Symmetric)),
+        None => (spec == Some(KeySpec::Symmetric)).then_some(KeyUsage::EncryptDecrypt),
     };
-    let origin = input.origin.as_deref();
-    let origin = origin.map_or(Some(KeyOrigin::AwsKms), |origin| origin.parse().ok());
+    let origin = input
+        .origin
+        .as_deref()
+        .map_or(Some(KeyOrigin::AwsKms), |origin| origin.parse().ok());
     KeyKind {
         spec,
         usage,
@@ -189,7 +193,9 @@ fn check_supported(input: &Input<'_>) -> Result<(KeySpec, KeyUsage, KeyOrigin), 
 async fn draw_key(
     api: &Api,
     account: AccountId,
-    (spec, usage, origin): (KeySpec, KeyUsage, KeyOrigin),
+    spec: KeySpec,
+    usage: KeyUsage,
+    origin: KeyOrigin,
 ) -> Result<KeyDraft, ApiError> {
     let mut bytes = [0; 16];
     api.entropy.draw(&mut bytes)?;

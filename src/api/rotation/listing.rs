@@ -57,7 +57,7 @@ pub(in crate::api) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Ans
     let mut object = Object::with_room(256 + page.len() * 1024);
     let items = page.iter().map(|material| item(entry, material));
     object.list("Rotations", items);
-    let next = page.last().filter(|_| materials.peek().is_some());
+    let next = materials.peek().and(page.last());
     object.flag("Truncated", next.is_some());
     if let Some(last) = next {
         object.plain("NextMarker", &listing.after(last.generation));
@@ -81,24 +81,32 @@ fn generations(entry: &KeyEntry) -> impl Iterator<Item = Generation<'_>> {
     let symmetric = entry.key.spec == KeySpec::Symmetric;
     let imported = entry.key.origin == KeyOrigin::External;
     let imports = entry.key.imports.iter().filter(move |_| symmetric);
-    let current = match imported {
-        true => entry.key.current_import().map(|import| import.generation),
-        false => entry.current().map(|material| material.generation()),
+    let current = if imported {
+        entry.key.current_import().map(|import| import.generation)
+    } else {
+        entry.current().map(|material| material.generation())
     };
-    let state = move |generation, pending| match pending {
-        true => "PENDING_ROTATION",
-        false if Some(generation) == current => "CURRENT",
-        false => "NON_CURRENT",
+    let state = move |generation, pending| {
+        if pending {
+            "PENDING_ROTATION"
+        } else if Some(generation) == current {
+            "CURRENT"
+        } else {
+            "NON_CURRENT"
+        }
     };
-    let drawn = entry.materials.iter().filter(move |_| !imported);
-    let drawn = drawn.map(move |material| Generation {
-        generation: material.generation(),
-        id: material.id(),
-        state: state(material.generation(), false),
-        date: material.creation_date(),
-        rotation: material.rotation(),
-        import: None,
-    });
+    let drawn = entry
+        .materials
+        .iter()
+        .filter(move |_| !imported)
+        .map(move |material| Generation {
+            generation: material.generation(),
+            id: material.id(),
+            state: state(material.generation(), false),
+            date: material.creation_date(),
+            rotation: material.rotation(),
+            import: None,
+        });
     drawn.chain(imports.map(move |import| Generation {
         generation: import.generation,
         id: import.id,

@@ -202,10 +202,13 @@ impl Layout {
     pub fn beside(input: &Schema, columns: &[&str], constant: &[&str], varied: &[&str]) -> Self {
         let own = columns.iter().map(|name| Arc::new(field(name)));
         let fields: Vec<_> = input.fields().iter().cloned().chain(own).collect();
-        let kept = input.fields().iter();
-        let kept = kept.map(|field| vec![false; leaf_count(field.data_type())]);
-        let constant = kept.chain(columns.iter().map(|name| flags(name, constant)));
-        let constant = constant.collect();
+        let kept = input
+            .fields()
+            .iter()
+            .map(|field| vec![false; leaf_count(field.data_type())]);
+        let constant = kept
+            .chain(columns.iter().map(|name| flags(name, constant)))
+            .collect();
         let mut builder = properties().set_compression(Compression::SNAPPY);
         for name in [column::CIPHERTEXT_BLOB, column::CREATED_AT] {
             let path = ColumnPath::from(name.to_owned());
@@ -217,8 +220,8 @@ impl Layout {
             builder =
                 builder.set_column_dictionary_enabled(ColumnPath::from((*name).to_owned()), false);
         }
-        let path = [column::ENCRYPTION_CONTEXT, "key_value", "value"];
-        let path = ColumnPath::new(path.map(ToOwned::to_owned).to_vec());
+        let values = [column::ENCRYPTION_CONTEXT, "key_value", "value"];
+        let path = ColumnPath::new(values.map(ToOwned::to_owned).to_vec());
         builder = builder.set_column_dictionary_enabled(path, false);
         let mut properties = builder.build();
         let schema = Arc::new(Schema::new(fields));

@@ -113,8 +113,9 @@ fn identity(config: &Config, core: &Core, name: &'static str) -> Result<Identity
     let arn = config.user_arn(name);
     let snapshot = core.keystore.snapshot();
     let entry = snapshot.principals.get(&arn);
-    let key = entry.and_then(|entry| entry.access_keys.first());
-    let key = key.ok_or_else(|| Failure::failed(format!("{arn} has no access key")))?;
+    let key = entry
+        .and_then(|entry| entry.access_keys.first())
+        .ok_or_else(|| Failure::failed(format!("{arn} has no access key")))?;
     let access_key = Arc::clone(key);
     Ok(Identity {
         name,

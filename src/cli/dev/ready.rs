@@ -36,8 +36,12 @@ impl Ready<'_> {
             ]);
             principals.insert(identity.name, of);
         }
-        let sockets = self.config.sockets.iter();
-        let sockets: BTreeMap<_, _> = sockets.map(|(name, of)| (name, &of.path)).collect();
+        let sockets: BTreeMap<_, _> = self
+            .config
+            .sockets
+            .iter()
+            .map(|(name, of)| (name, &of.path))
+            .collect();
         let others = json!({
             "endpoint": self.daemon.endpoint(),
             "socket": self.daemon.socket(),
