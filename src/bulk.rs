@@ -153,11 +153,13 @@ impl<'a, P: Parameters> Job<'a, P> {
         bounds(&parameters)?;
         let manifest = match held {
             Some(manifest) => {
+                // A job goes on only with the parameters that it began with.
                 manifest.parameters.permit(&parameters)?;
                 recover(folder, manifest)?
             }
             None => {
                 let manifest = Manifest::new(run_id(runtime.entropy)?, parameters);
+                // A job without rows is finished here, without a worker.
                 if manifest.complete {
                     folder.write_manifest(&manifest)?;
                 }
@@ -226,6 +228,7 @@ fn recover<P: Parameters>(
             .and_then(|file| file.metadata())
             .map_err(|error| JobError::io("read", &path, error))?
             .len();
+        // Only the length is checked: hashing would read every part again.
         if length != part.bytes {
             let reason = format!("it has {length} bytes instead of {}", part.bytes);
             return Err(JobError::PartDamaged { path, reason });
@@ -234,6 +237,7 @@ fn recover<P: Parameters>(
     let rows_per_part = manifest.parameters.rows_per_part();
     let mut changed = false;
     for number in folder.parts()? {
+        // A finished part may miss in the manifest if the job died between the two.
         let first_row = number.saturating_mul(rows_per_part);
         if !manifest.has(first_row) {
             let part = adopt(folder, &manifest, number, first_row)?;

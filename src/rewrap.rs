@@ -134,6 +134,7 @@ pub fn run<S: Sealers>(
         bulk::Parameters::permit(held, &parameters)?;
     }
     let outcome = if job.is_complete() {
+        // The files may be gone by now. Those that are there must be the files of the job.
         for location in &plan.inputs {
             if let Ok(objects) = location.objects(&plan.runtime) {
                 check_finished(&parameters.files, &objects)?;
@@ -145,6 +146,7 @@ pub fn run<S: Sealers>(
     } else {
         let objects = objects(&plan.inputs, &plan.runtime)?;
         let files: Vec<_> = objects.iter().map(File::from).collect();
+        // The footers give all that the plan needs; a resumed job must find the same files.
         let (kept, schema) = plan.look_at(&objects)?;
         if job.held().is_some() {
             check_unchanged(&parameters.files, &files)?;

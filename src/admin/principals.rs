@@ -135,6 +135,7 @@ fn new_principal(
         .and_then(Result::ok)
         .unwrap_or(operator.principal.account);
     let name = input.name.as_deref();
+    // An ARN has account and kind in it; the root has no name; a bare name needs both.
     let arn = match (name, kind) {
         (Some(arn), _) if is_arn(arn) => {
             violations.check(())?;
@@ -169,6 +170,7 @@ fn new_principal(
     let policies = parse_policies(input.policies.as_deref().unwrap_or_default())?;
     let tags = unique_tags(input.tags.as_deref())?;
     let principal = assemble(&arn, policies, tags, None)?;
+    // An id is never given twice, so a new user of an old name has none of its rights.
     Ok(match principal.kind() {
         PrincipalKind::User => principal.with_unique_id(&access_keys::draw_id(api, "AIDA", 17)?),
         PrincipalKind::Role => principal.with_unique_id(&access_keys::draw_id(api, "AROA", 17)?),

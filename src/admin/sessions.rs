@@ -46,6 +46,7 @@ pub(super) fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
         .number("durationSeconds", input.duration_seconds, min, max)
         .unwrap_or(Session::SECONDS_DEFAULT);
     let (role, name, seconds) = violations.check((role, name.unwrap_or(""), seconds))?;
+    // The session has the role's rights, so the role must exist and be enabled.
     let arn = arn_of_name(api, operator, role, "role")?;
     let snapshot = api.keystore.snapshot();
     let entry = find(&snapshot, &arn)?;
@@ -59,6 +60,7 @@ pub(super) fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     }
     let now = api.clock.now();
     let principal = role.session(name, now).map_err(ApiError::internal)?;
+    // The token holds the whole session, sealed: the store keeps nothing of it.
     let session = Session::new(
         arn,
         id.to_owned(),

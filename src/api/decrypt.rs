@@ -74,6 +74,7 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thr
     }
     let context = input.encryption_context.sound()?;
     let algorithm = algorithm.unwrap_or(SYMMETRIC_DEFAULT);
+    // Only an envelope names its key: other ciphertexts need a KeyId.
     if key.is_none() && is_ignored {
         return Err(key_must_be_named("KeyId"));
     }
@@ -81,6 +82,7 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thr
         let message = "KeyId is required with an asymmetric EncryptionAlgorithm.";
         return Err(ApiError::new(KmsErrorCode::ValidationException, message));
     }
+    // RSA takes milliseconds: the call is made again on a thread of its own.
     if thread == Thread::Async && oaep_hash(algorithm).is_some() {
         return Ok(None);
     }
@@ -92,6 +94,7 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thr
         .members(Members::Texts(&named))
         .grant_tokens(grant_tokens)
         .dry_run(input.dry_run == Some(true));
+    // Admission and opening are under one snapshot of the store.
     let reply = api.under_last_check(requester, |attempt| {
         let admitted = attempt.admit(ask, |entry| Cipher::of(entry, algorithm, context))?;
         let (entry, cipher) = (admitted.entry(), &admitted.prepared);

@@ -204,6 +204,7 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         let snapshot = attempt.snapshot;
         let issuing_account = requester.principal.account;
         let admitted = attempt.admit(ask, |entry| {
+            // Both principals must exist: a later one of that name would get the grant.
             let grantee = std::iter::once(parameters.grantee());
             let mut named = grantee.chain(parameters.retiring_principal());
             if let Some(missing) = named.find(|name| !exists(name, snapshot)) {
@@ -214,6 +215,7 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
             same(parameters, entry.key.id, issuing_account, snapshot)
         })?;
         let (entry, same) = (admitted.entry(), admitted.prepared);
+        // Creating it again under the same name returns the first one.
         if let Some(id) = same {
             return Ok((Vec::new(), reply(&api, entry, id)?));
         }

@@ -373,6 +373,7 @@ pub(super) async fn delete(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
             }
         };
         let reply = reply(entry, import.map(|import| import.id));
+        // Deleting it again succeeds and changes nothing.
         let Some(import) = import.filter(|import| import.present) else {
             return Ok((Vec::new(), reply));
         };

@@ -138,6 +138,7 @@ pub(super) async fn put(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> A
     let ask = Ask::on(PUT, &key).members(Members::NewPolicy(bypass));
     api.change(&requester, None, |attempt| {
         let admitted = attempt.admit(ask, |entry| {
+            // Checked after authorization, in the order of AWS KMS.
             if !input.is_default() {
                 return Err(unsupported("A PolicyName other than default"));
             }

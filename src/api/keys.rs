@@ -318,7 +318,9 @@ impl Api {
         if keystore::expired(&self.keystore.snapshot(), now).is_empty() {
             return Ok(0);
         }
+        // A removal without a record would be lost to the audit log.
         self.check_recordable()?;
+        // Decided on the newest state: a deletion may have been cancelled just now.
         let decide = |snapshot: &Snapshot| {
             let keys = keystore::expired(snapshot, now);
             let aliases = snapshot
@@ -349,6 +351,7 @@ impl Api {
         };
         let removed = self.keystore.apply(decide).await?;
         for entry in &removed {
+            // Pooled keys that are sealed under it are dropped.
             self.pool.purge(entry.key.id);
             self.tell_service_event("DeleteKey", entry);
             tracing::info!(key_id = %entry.key.id, "removed: its deletion was due");

@@ -91,6 +91,7 @@ pub(super) fn derive_shared_secret(api: &Api, requester: &Requester, body: &[u8]
             pair.ok_or_else(|| incompatible(entry, ECDH))
         })?;
         let entry = admitted.entry();
+        // A point of another curve is the caller's fault, and so is one that is not on the curve.
         let secret = agreement::agree(admitted.prepared, public).map_err(|_| {
             let message = format!("PublicKey is not one of key spec {}.", entry.key.spec);
             ApiError::new(KmsErrorCode::ValidationException, message)

@@ -47,6 +47,7 @@ pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8], thread: 
         input.destination_encryption_context.sound()?,
     ];
     let algorithms = checked.algorithms;
+    // Only an envelope names its key: other ciphertexts need a SourceKeyId.
     if checked.source.is_none() && is_ignored {
         return Err(decrypt::key_must_be_named("SourceKeyId"));
     }
@@ -54,12 +55,14 @@ pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8], thread: 
         let message = "SourceKeyId is required with an asymmetric SourceEncryptionAlgorithm.";
         return Err(ApiError::new(KmsErrorCode::ValidationException, message));
     }
+    // RSA takes milliseconds: the call is made again on a thread of its own.
     if thread == Thread::Async && oaep_hash(algorithms[0]).is_some() {
         return Ok(None);
     }
     let sealed = Sealed::parse(checked.blob, algorithms[0]);
     let dry_run = input.dry_run == Some(true);
     let reply = api.under_last_check(requester, |attempt| {
+        // The destination may be an alias that moves, so every attempt looks again.
         let same = stays_under_its_key(attempt, &checked, &sealed);
         let mut asks = [
             sealed.ask(Action::ReEncryptFrom, checked.source.as_ref()),
@@ -77,6 +80,7 @@ pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8], thread: 
         })?;
         let (opening, sealing) = (&source.prepared, &destination.prepared);
         let entry = source.entry();
+        // The plaintext does not leave this closure.
         let (old, plaintext) = decrypt::open(entry, opening, contexts[0], &sealed, &api.entropy)?;
         let plaintext = plaintext.expose();
         sealing.check_length(plaintext.len())?;

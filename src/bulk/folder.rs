@@ -120,6 +120,7 @@ impl Folder {
             path: path.clone(),
             reason,
         };
+        // The format first: another version may have other members.
         #[derive(serde::Deserialize)]
         struct Format {
             format: String,

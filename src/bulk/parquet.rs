@@ -142,6 +142,7 @@ impl<W: Write + Send> PartWriter<'_, W> {
                 Some(group) => group,
                 None => self.begin_group()?,
             };
+            // A batch may end one row group and begin the next.
             let count = (rows - from).min(ROW_GROUP_ROWS - group.rows);
             let fields = self.encoder.layout.written();
             for ((field, array), writers) in fields.zip(columns).zip(&mut group.writers) {
@@ -151,6 +152,7 @@ impl<W: Write + Send> PartWriter<'_, W> {
                     array.slice(from, count)
                 };
                 for (leaf, writer) in compute_leaves(field, &array)?.iter().zip(writers) {
+                    // A constant leaf has no writer: its bytes are copied when the group ends.
                     if let Some(writer) = writer {
                         writer.write(leaf)?;
                     }
@@ -165,6 +167,7 @@ impl<W: Write + Send> PartWriter<'_, W> {
                 .flatten()
                 .map(ArrowColumnWriter::memory_size)
                 .sum();
+            // A group also ends when its buffers are full, where rows are long.
             if group.rows == ROW_GROUP_ROWS || held > self.encoder.layout.group_bytes_max {
                 self.end_group(group)?;
             } else {
@@ -242,12 +245,14 @@ impl ConstantColumns {
         let schema = Arc::new(layout.schema.project(&places)?);
         let properties = properties().build();
         let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties))?;
+        // One batch is written again and again: every row is the same.
         let batch = constant_batch(Arc::clone(&schema), constants, rows.min(BATCH_ROWS))?;
         for from in (0..rows).step_by(BATCH_ROWS) {
             writer.write(&batch.slice(0, (rows - from).min(BATCH_ROWS)))?;
         }
         let file = Bytes::from(writer.into_inner()?);
         let metadata = ParquetMetaDataReader::new().parse_and_finish(&file)?;
+        // Its column chunks are copied, so there must be one for each column.
         let [group] = metadata.row_groups() else {
             return Err(ParquetError::General(
                 "one row group was written".to_owned(),

@@ -49,6 +49,7 @@ impl<W: Worker> PartMaker<Parameters> for PartWriter<'_, W> {
             key_spec: parameters.key_spec.clone(),
             context: self.plan.context.clone(),
         };
+        // Constant columns are encoded once, as long as key and material stay the same.
         let kept = match self.encoder.take() {
             Some(same) if *same.constants() == constants => same,
             _ => PartEncoder::new(Layout::own(&COLUMNS, &CONSTANT), constants),
@@ -64,6 +65,7 @@ impl<W: Worker> PartMaker<Parameters> for PartWriter<'_, W> {
         let mut out = encoder.begin(sink, said).map_err(encode)?;
         let end = task.first_row + task.rows;
         for from in (task.first_row..end).step_by(BATCH_ROWS) {
+            // Another worker failed: a part more would not save the job.
             if ledger.has_failed() {
                 return Ok(None);
             }
@@ -80,6 +82,7 @@ impl<W: Worker> PartMaker<Parameters> for PartWriter<'_, W> {
                 .map_err(encode)?;
             self.runtime.progress.advance(count);
         }
+        // The source has recorded the part, or the part is not kept.
         self.worker.end()?;
         Ok(Some(FinishedPart {
             finished: folder.finish(out.finish().map_err(encode)?)?,

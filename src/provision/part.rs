@@ -53,6 +53,7 @@ impl<'a, B: Binder> PartWriter<'a, B> {
         let places = pairs.places(&batch.rows.schema()).map_err(unusable)?;
         let rows = pairs.rows(&batch.rows, &places).map_err(unusable)?;
         let count = batch.rows.num_rows();
+        // Neighbours with the same context are bound in one step.
         let runs = runs(&rows, count).map_err(unusable)?;
         let contexts = Contexts {
             rows: &rows,
@@ -71,6 +72,7 @@ impl<'a, B: Binder> PartWriter<'a, B> {
                     message,
                 },
             })?;
+        // The column of contexts, as readers of the part will need them.
         let mut made = ContextsBuilder::default();
         for row in 0..count {
             let appended = made.append(rows.pairs(row));

@@ -64,6 +64,7 @@ impl<'a, S: Sealer> PartWriter<'a, S> {
             reason,
             is_skippable: false,
         };
+        // The columns of the batch: blobs, and the contexts before and after.
         let blobs = batch
             .rows
             .column_by_name(column::CIPHERTEXT_BLOB)
@@ -77,6 +78,7 @@ impl<'a, S: Sealer> PartWriter<'a, S> {
             .transpose()
             .map_err(unusable)?;
         let count = batch.rows.num_rows();
+        // A row that cannot be read ends the part, before a key is opened.
         let rows = (0..count)
             .map(|at| {
                 let blob = blobs
@@ -104,6 +106,7 @@ impl<'a, S: Sealer> PartWriter<'a, S> {
                     message,
                 },
             })?;
+        // The user's columns, then those that the job adds.
         let columns = batch.rows.columns();
         let kept = self.shared.places.iter();
         let mut columns: Vec<_> = kept.filter_map(|at| columns.get(*at).cloned()).collect();

@@ -176,6 +176,7 @@ impl RowStream {
     /// [`ApiError`]: the stream ends early, and nothing of the chunk is left.
     pub fn step(&mut self) -> Result<Step, ApiError> {
         loop {
+            // Rows that are decoded already come before the next message.
             if let Some(input) = self.batch.take() {
                 let chunk = self.chunk(input);
                 return chunk.map_err(|error| self.end(error));
@@ -201,6 +202,7 @@ impl RowStream {
                 });
                 read.map_err(|error| self.end_before_a_row(error))?;
             } else if self.is_closed {
+                // All bytes came: the stream must be whole.
                 let last = self.last();
                 return last.map_err(|error| self.end_before_a_row(error));
             } else {
@@ -261,6 +263,7 @@ impl RowStream {
             requester: &self.requester,
             rows: self.rows,
         };
+        // A chunk that waited for its limits goes on with what it has paid.
         let (most, mut paid) = match input.waiting.take() {
             Some(waiting) => (waiting.rows, waiting.paid),
             None => (left.min(Self::CHUNK_ROWS), Paid::default()),
@@ -281,6 +284,7 @@ impl RowStream {
             resources,
             refusal,
         } = chunk;
+        // Counted only if the record is kept: a chunk without a record does not leave.
         let mut digest = self.digest.clone();
         digest.add(rows as u64, &blobs);
         let encoder = self
@@ -289,6 +293,7 @@ impl RowStream {
             .ok_or_else(|| ApiError::internal("rows before their schema"))?;
         let bytes = encoder.rows(columns)?;
         let batch = Some(digest.batch());
+        // AUDIT-1: the record comes before the rows leave.
         let recorded = self.tell(&match &refusal {
             None => Outcome::Done(&resources, batch),
             Some(error) => Outcome::Refused(error, batch),

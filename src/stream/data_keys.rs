@@ -137,6 +137,7 @@ impl Api {
         let attempt = self.attempt(requester, &snapshot)?;
         let caller = attempt.caller(ACTION).under(context);
         let request = caller.key(&key, &snapshot)?;
+        // As with `GenerateDataKey`, the length is checked after the key was found.
         let length = length.ok_or_else(no_length)?;
         let entry = request.request().entry();
         let material = data_key_material(entry)?.id();
@@ -240,6 +241,7 @@ impl DataKeys {
         if keys == 0 {
             return Ok(Chunk::End);
         }
+        // A chunk that waited for its limits goes on with what it has paid.
         let mut paid = self
             .waiting
             .take()
@@ -249,6 +251,7 @@ impl DataKeys {
         let api = Arc::clone(&self.api);
         let requester = self.requester.clone();
         let outcome = api.under_last_check(&requester, |under| {
+            // The last check may run the closure again, so blobs of an earlier attempt go.
             out.truncate(from);
             let entry = self.authorize(under)?;
             let (key, count) = (Some(self.key), keys as u64);
@@ -264,6 +267,7 @@ impl DataKeys {
         });
         match outcome {
             Ok(Ok(entry)) => {
+                // AUDIT-1: the record comes before the blobs leave.
                 let recorded = self
                     .tell(&entry, keys as u64, &out[from..])
                     .inspect_err(|_| out.truncate(from))?;

@@ -49,6 +49,7 @@ impl Decoder {
         if kind == MessageHeader::Schema {
             return self.begin(&header).map(Item::Schema);
         }
+        // Every other message needs the schema of the stream.
         let schema = self
             .schema
             .clone()
@@ -66,6 +67,7 @@ impl Decoder {
                     .iter()
                     .find_map(|field| values_of(field, dictionary.id()))
                     .ok_or_else(|| malformed("a dictionary belongs to no column"))?;
+                // The Arrow crates panic at extents that do not fit, so these are checked first.
                 extents::check(&data, [&values], message.body.len(), ELEMENTS_MAX)?;
                 self.make_room(dictionary.id(), message.body.len())?;
                 read_dictionary(
@@ -80,6 +82,7 @@ impl Decoder {
             }
             MessageHeader::RecordBatch => {
                 let batch = header.header_as_record_batch().ok_or_else(absent)?;
+                // As with dictionaries: extents before decoding.
                 let kinds = schema.fields().iter().map(|field| field.data_type());
                 extents::check(&batch, kinds, message.body.len(), BATCH_ROWS_MAX)?;
                 let body = &message.body;

@@ -28,6 +28,7 @@ pub(super) fn check<'a>(
     if length(batch.length())? > rows_max {
         return Err(too_large("A record batch", rows_max, "rows"));
     }
+    // Elements may take no bytes, so their number is bounded by itself.
     let mut elements = 0_usize;
     for node in batch.nodes().iter().flatten() {
         let (all, nulls) = (length(node.length())?, length(node.null_count())?);
@@ -39,6 +40,7 @@ pub(super) fn check<'a>(
             return Err(malformed("an array has more nulls than elements"));
         }
     }
+    // Buffers that lie over each other would hold more bytes than the body.
     let mut bytes = 0_usize;
     for buffer in batch.buffers().iter().flatten() {
         let (from, own) = (length(buffer.offset())?, length(buffer.length())?);
@@ -54,6 +56,7 @@ pub(super) fn check<'a>(
         }
     }
     let buffers = batch.buffers();
+    // The offsets of each column, as far as its type has some.
     let mut walk = Walk {
         buffers: buffers.iter().flat_map(|buffers| buffers.iter()),
         variadic: batch.variadicBufferCounts().into_iter().flatten(),
@@ -87,6 +90,7 @@ impl<'a, B: Iterator<Item = &'a arrow_ipc::Buffer>, V: Iterator<Item = i64>> Wal
             }
             DataType::Utf8View | DataType::BinaryView => {
                 self.of(16)?;
+                // The count comes from the message: the loop ends where the buffers do.
                 let more = self.variadic.next().unwrap_or_default();
                 for _ in 0..more {
                     if self.buffers.next().is_none() {

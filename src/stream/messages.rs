@@ -135,6 +135,7 @@ impl Messages {
                         self.0 = State::Complete(Message { metadata, body });
                     }
                 }
+                // The caller takes the message before it gives more bytes.
                 State::Complete(_) => break,
                 State::Ended => return Err(malformed("it goes on after its end")),
             }

@@ -143,6 +143,7 @@ impl Transform for Minter {
         rows: &RecordBatch,
         paid: &mut Paid,
     ) -> Result<Progress, ApiError> {
+        // The rates of the key decide how many rows the chunk has.
         let key = {
             let snapshot = cursor.api.keystore.snapshot();
             let under = cursor
@@ -157,6 +158,7 @@ impl Transform for Minter {
             let defect = contexts.defect.take();
             return Err(defect.unwrap_or_else(|| ApiError::internal("a chunk without rows")));
         }
+        // The last check may run the closure again, so it begins with no blobs.
         let (mut blobs, mut names_its_row) = (Vec::new(), false);
         let outcome = cursor
             .api
@@ -164,6 +166,7 @@ impl Transform for Minter {
                 blobs.clear();
                 let entry = self
                     .authorize(cursor, under, &contexts.runs)
+                    // A row without a context is refused after the rows before it were authorized.
                     .and_then(|entry| contexts.defect.take().map_or(Ok(entry), Err))
                     .inspect_err(|_| names_its_row = true)?;
                 match cursor.take(under, [Some(entry.key.id)], count, paid) {
@@ -188,6 +191,7 @@ impl Transform for Minter {
             Ok(entry) => entry,
             Err(exceeded) => return Ok(Progress::Throttled(count, exceeded)),
         };
+        // The user's columns, then the columns of the blobs.
         let mut columns = self.kept.columns(&rows.slice(0, count));
         let offsets = OffsetBuffer::from_repeated_length(blob_bytes(self.length), count);
         let blobs = Buffer::from_vec(blobs);

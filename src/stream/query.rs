@@ -40,6 +40,7 @@ impl Query {
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             let (name, value) = (decoded(name)?, decoded(value)?);
+            // Each endpoint has parameters of its own; all but constants come once.
             let place = match (name.as_str(), purpose) {
                 ("key", Purpose::Bind | Purpose::Rewrap) => &mut parsed.key,
                 ("spec", Purpose::Bind) => &mut parsed.spec,
@@ -74,6 +75,7 @@ impl Query {
                 new_columns,
             ),
         ] {
+            // An empty `context` is a context of no columns, which differs from none given.
             *has_pairs = columns.is_some() || !pairs.constants.is_empty();
             if let Some(names) = columns
                 && !names.is_empty()

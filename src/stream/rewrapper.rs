@@ -161,6 +161,7 @@ impl Transform for Rewrapper {
         let (contexts, new_contexts) = (self.contexts.clone(), self.new_contexts.clone());
         let SealedRows { key, rows: read } =
             SealedRows::of(cursor, rows, &contexts, new_contexts.as_ref())?;
+        // A row that cannot be read ends the stream: no row may be left under the old key.
         let read = read.into_iter().enumerate();
         let sound = read
             .map(|(at, row)| row.map_err(|error| cursor.at_row(at, error)))
@@ -188,6 +189,7 @@ impl Transform for Rewrapper {
             blobs: bytes,
             resources: Resources {
                 material: destination.current().map(|material| material.id()),
+                // The record names a second key only where the blobs moved.
                 destination: (source.key.id != destination.key.id).then_some(destination),
                 key: Some(source),
                 ..Resources::default()

@@ -61,12 +61,15 @@ impl<'a> SealedRows<'a> {
         while at < most {
             let blob = blobs.get(at);
             let parsed = blob.and_then(|blob| CiphertextBlob::parse(blob).ok());
+            // A chunk is under one key: a row of another key begins the next chunk.
             if let Some(of_row) = parsed.map(|parsed| parsed.header().key_id) {
                 if *key.get_or_insert(of_row) != of_row {
                     break;
                 }
                 most = cursor.most(key, most).max(1);
             }
+            // A row that cannot be read keeps its place: the caller decides whether it ends the
+            // stream.
             let read = || {
                 let blob = blob.ok_or_else(|| invalid(format!("Column {BLOB:?} is null.")))?;
                 let new_context = new.as_ref().map(|new| new.of(at)).transpose();
@@ -80,6 +83,7 @@ impl<'a> SealedRows<'a> {
             bytes += row.as_ref().map_or(0, |row| {
                 row.context.canonical().len() + row.destination().canonical().len()
             });
+            // Contexts are held while the chunk is made, so their bytes bound it too.
             if bytes > CHUNK_CONTEXT_BYTES_MAX && !rows.is_empty() {
                 break;
             }

@@ -148,6 +148,7 @@ impl Transform for Verifier {
             Err(wait) => return Ok(wait),
         };
         let count = opened.len();
+        // A row that opens has a null in the column of refusals; the first refusal is recorded.
         let (mut refusals, mut blobs) = (StringBuilder::new(), Vec::new());
         let (mut refusal, mut key) = (None, None);
         for (at, (opened, row)) in opened.into_iter().zip(&sealed_rows.rows).enumerate() {

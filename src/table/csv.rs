@@ -82,6 +82,7 @@ impl CsvRows {
     /// [`TableError`].
     pub fn open(object: &Object, from: Start, columns: Columns<'_>) -> Result<Self, TableError> {
         let (row, base) = from.checkpoint.unwrap_or_default();
+        // The reader has no bound of its own: a row without an end would fill memory.
         let limit = Arc::new(AtomicU64::new(ROW_BYTES_MAX));
         let bounded = Bounded {
             inner: object.open()?.from(base),
@@ -109,6 +110,7 @@ impl CsvRows {
             let Columns::All(schema) = columns else {
                 return Ok(rows);
             };
+            // At a checkpoint the header lies behind.
             if from.checkpoint.is_none() {
                 rows.header()?;
             }
@@ -118,6 +120,7 @@ impl CsvRows {
             return Ok(rows);
         };
         if !names.is_empty() {
+            // A scan decodes the columns that it needs and skips the others.
             let header = rows.header()?;
             let fields = header.fields().iter().enumerate();
             let wanted = fields.filter(|(_, field)| names.contains(field.name()));
@@ -140,11 +143,13 @@ impl CsvRows {
                 let name =
                     std::str::from_utf8(name).map_err(|error| malformed(&self.name, error))?;
                 Ok(match at {
+                    // Spreadsheets put a mark before the first name.
                     0 => name.strip_prefix(BYTE_ORDER_MARK).unwrap_or(name),
                     _ => name,
                 })
             })
             .collect::<Result<Vec<_>, TableError>>()?;
+        // A name that occurs twice would leave it open which column is meant.
         let mut seen = HashSet::new();
         for name in &names {
             if name.is_empty() {
@@ -190,6 +195,7 @@ impl Rows for CsvRows {
         let (mut numbers, mut bad, mut bytes) = (Vec::new(), Vec::new(), 0);
         let mut is_over = true;
         while numbers.len() + bad.len() < BATCH_ROWS && bytes < BATCH_BYTES_MAX {
+            // A place from which a later read may begin.
             if self.row.is_multiple_of(CHECKPOINT_ROWS) {
                 self.checkpoints
                     .push(self.base + self.reader.position().byte());
@@ -200,10 +206,12 @@ impl Rows for CsvRows {
             is_over = false;
             let row = self.row;
             self.row += 1;
+            // Rows between the checkpoint and the first row that is wanted.
             if row < self.from {
                 continue;
             }
             bytes += self.record.as_slice().len();
+            // A bad row is reported with its number and takes no place in the columns.
             if self.record.len() != self.width {
                 let (found, width) = (self.record.len(), self.width);
                 bad.push((row, format!("it has {found} fields, not {width}")));
@@ -218,6 +226,7 @@ impl Rows for CsvRows {
                 continue;
             };
             for (column, text) in columns.iter_mut().zip(texts) {
+                // An empty field is null.
                 column.append_option(Some(text).filter(|text| !text.is_empty()));
             }
             numbers.push(row);

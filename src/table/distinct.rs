@@ -149,6 +149,8 @@ impl Distinct {
             .par_iter_mut()
             .enumerate()
             .try_for_each(|(number, blocks)| {
+                // One bucket: its entries in memory and those in the file, sorted by hash, then by
+                // place.
                 let mut entries: Vec<Entry> = std::mem::take(blocks).concat();
                 if let Some(spill) = &spill {
                     spill.read(number, &mut entries)?;
@@ -157,6 +159,7 @@ impl Distinct {
                 let mut first: Option<Entry> = None;
                 for entry in entries {
                     match first {
+                        // Sorted by place within a hash, so the first is the earliest row.
                         Some(first) if first[..2] == entry[..2] => {
                             count.fetch_add(1, Ordering::Relaxed);
                             let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
@@ -193,6 +196,7 @@ impl Held {
             Some(spill) => spill,
             None => {
                 let file = open::anew(path, SPILL_MODE)?;
+                // Without a name the file is gone when the process is.
                 std::fs::remove_file(path)?;
                 self.spill.insert(Spill {
                     file,
@@ -207,6 +211,7 @@ impl Held {
             for entry in blocks.drain(..).flatten() {
                 bytes.extend(entry.iter().flat_map(|word| word.to_be_bytes()));
             }
+            // One piece for each bucket, so that a bucket is read without the others.
             if !bytes.is_empty() {
                 spill.file.write_all_at(&bytes, spill.bytes)?;
                 pieces.push((spill.bytes, bytes.len() / ENTRY_BYTES));

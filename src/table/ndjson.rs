@@ -205,16 +205,19 @@ impl Rows for NdjsonRows {
                 break;
             }
             is_over = false;
+            // A place from which a later read may begin.
             if self.row.is_multiple_of(CHECKPOINT_ROWS) {
                 self.seen.checkpoints.push(self.byte);
             }
             let row = self.row;
             self.row += 1;
             self.byte += self.line.len() as u64;
+            // Rows between the checkpoint and the first row that is wanted.
             if row < self.from {
                 continue;
             }
             bytes += self.line.len();
+            // A bad row is reported with its number and takes no place in the columns.
             match self.values() {
                 Ok(values) => {
                     for (column, value) in columns.iter_mut().zip(&values) {
@@ -224,6 +227,7 @@ impl Rows for NdjsonRows {
                 }
                 Err(reason) => bad.push((row, reason)),
             }
+            // Every object may bring new names, so memory is bounded here.
             if self.seen.fields.len() > COLUMNS_MAX {
                 return Err(malformed(
                     &self.name,

@@ -57,6 +57,7 @@ impl<'a> PartRows<'a> {
     pub fn next_batch(&mut self) -> Result<(usize, Batch), TableError> {
         loop {
             let Some(batch) = self.rows.next()? else {
+                // A part may span files; the plan says that there are rows left.
                 self.file += 1;
                 if self.file == self.table.objects.len() {
                     return Err(changed(self.table, self.file - 1));
@@ -65,6 +66,7 @@ impl<'a> PartRows<'a> {
                 continue;
             };
             let kept = &self.table.plan.files()[self.file];
+            // A bad row that the scan did not see means that the file has changed.
             if batch.bad.iter().any(|(row, _)| !kept.leaves_out(*row)) {
                 return Err(changed(self.table, self.file));
             }
@@ -79,6 +81,7 @@ impl<'a> PartRows<'a> {
                     batch.numbers.retain(|row| !kept.leaves_out(*row));
                 }
             }
+            // The last batch may go beyond the end of the part.
             let left = usize::try_from(self.left).unwrap_or(usize::MAX);
             if batch.numbers.len() > left {
                 batch.rows = batch.rows.slice(0, left);

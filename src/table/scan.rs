@@ -90,6 +90,7 @@ impl<'a> Scan<'a> {
             ..
         } = self;
         let mut rejects = rejects.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // Where rows may be skipped, every duplicate is needed; otherwise the first ends the job.
         let most = if question.skip {
             REJECTS_MAX - rejects.len().min(REJECTS_MAX)
         } else {
@@ -112,10 +113,12 @@ impl<'a> Scan<'a> {
                 last.unwrap_or_default(),
             ));
         }
+        // Threads report in any order; the file of rejects and the plan are in the order of rows.
         rejects.sort();
         if question.skip {
             write_rejects(input, &rejects, folder)?;
         }
+        // One schema for all files, and the places of the rows that are left out.
         let mut fields = Fields::default();
         let mut kept: Vec<_> = files
             .into_iter()
@@ -147,6 +150,7 @@ impl<'a> Scan<'a> {
             name: name.clone(),
             reason,
         };
+        // The columns were checked with the schema; a file may still differ.
         let ids = rows
             .column_by_name(id_column)
             .and_then(Texts::of)
@@ -163,6 +167,7 @@ impl<'a> Scan<'a> {
             } else if let Err(error) = contexts.check(at) {
                 self.reject(place, error.to_string())?;
             } else {
+                // Duplicates are found at the end, over all files.
                 entries.push(self.hash.of(id.as_bytes(), place));
             }
         }

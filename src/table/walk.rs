@@ -139,6 +139,7 @@ impl Walk<'_> {
     /// One thread's way through the segments.
     fn run(&self) -> Result<(), TableError> {
         loop {
+            // Each thread takes the next segment until none is left.
             let Some(segment) = locked(&self.segments).pop_front() else {
                 return Ok(());
             };
@@ -159,6 +160,7 @@ impl Walk<'_> {
                 if self.input.stop.load(Ordering::Relaxed) {
                     return Err(TableError::Stopped);
                 }
+                // Another thread failed and has the error.
                 if self.failed.load(Ordering::Relaxed) {
                     return Ok(());
                 }
@@ -168,6 +170,7 @@ impl Walk<'_> {
             let seen = rows.seen();
             let mut files = locked(&self.files);
             files[file].0 += count;
+            // A file that is read in groups has no checkpoints.
             if !only_group {
                 files[file].1 = seen;
             }

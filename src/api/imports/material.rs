@@ -47,6 +47,7 @@ pub(super) fn imported(
     if let Some(description) = &imported.description {
         import.description.clone_from(description);
     }
+    // A symmetric key keeps all its generations; other keys have one material.
     if key.spec == KeySpec::Symmetric {
         if bytes.len() != SYMMETRIC_BYTES {
             return Err(incorrect("Symmetric key material has 32 bytes."));
@@ -62,6 +63,7 @@ pub(super) fn imported(
             .map_err(|_| incorrect(format!("The key material is not of key spec {}.", key.spec)))?;
         draft.secret = Some(Arc::new(secret));
     }
+    // The key can be used when its last missing material is back.
     if draft.key.state == KeyState::PendingImport && !draft.key.lacks_material() {
         draft.key.state = KeyState::Enabled;
     }

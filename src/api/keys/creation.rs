@@ -176,6 +176,7 @@ fn check_supported(input: &Input<'_>) -> Result<(KeySpec, KeyUsage, KeyOrigin), 
         }
         (None, _) => return Err(unsupported(&format!("KeySpec {spec}"))),
     };
+    // Members of AWS KMS that this service refuses by name.
     let unbuilt = [
         ("Origin", kind.origin.is_none()),
         ("CustomKeyStoreId", input.custom_key_store_id.is_some()),

@@ -80,6 +80,7 @@ struct Generation<'a> {
 fn generations(entry: &KeyEntry) -> impl Iterator<Item = Generation<'_>> {
     let symmetric = entry.key.spec == KeySpec::Symmetric;
     let imported = entry.key.origin == KeyOrigin::External;
+    // Of imported keys, only symmetric ones have generations to list.
     let imports = entry.key.imports.iter().filter(move |_| symmetric);
     let current = if imported {
         entry.key.current_import().map(|import| import.generation)
