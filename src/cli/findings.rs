@@ -51,9 +51,7 @@ pub(super) fn print_findings(findings: &Findings, objects: &[Object]) -> Result<
     }
     let more = findings.count.saturating_sub(SHOWN_MAX as u64);
     if more > 0 {
-        output::result(&format!(
-            "and {more} more; --json tells of the first thousand"
-        ))?;
+        output::result(&format!("and {more} more; --json lists the first thousand"))?;
     }
     Ok(())
 }
