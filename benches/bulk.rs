@@ -23,7 +23,7 @@ mod rows;
 mod served;
 
 use arrow_array::RecordBatch;
-use keymill::bulk::parquet::encoding;
+use keymill::bulk::parquet::properties;
 use keymill::bulk::{Progress, Runtime};
 use keymill::clock::Clock;
 use keymill::context::EncryptionContext;
@@ -363,7 +363,7 @@ fn table(part: &Path) -> Vec<RecordBatch> {
 
 fn write_table(path: &Path, table: &[RecordBatch]) {
     let file = File::create(path).unwrap();
-    let properties = Some(encoding::properties().build());
+    let properties = Some(properties::properties().build());
     let mut writer = ArrowWriter::try_new(file, table[0].schema(), properties).unwrap();
     for batch in table {
         writer.write(batch).unwrap();

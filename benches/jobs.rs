@@ -24,7 +24,7 @@ mod volumes;
 
 use arrow_array::{BinaryArray, RecordBatch};
 use keymill::bulk::minting::Recorder;
-use keymill::bulk::parquet::encoding::{Layout, column};
+use keymill::bulk::parquet::properties::{Layout, column};
 use keymill::bulk::parquet::{Constants, PartEncoder};
 use keymill::bulk::{Progress, Runtime, rows_per_part};
 use keymill::clock::Clock;
@@ -125,7 +125,7 @@ impl Bench {
             Entropy::os().draw(&mut blobs).unwrap();
             let blobs = BinaryArray::from_iter_values(blobs.chunks(96));
             let fields = rows.schema().fields().iter().cloned().collect::<Vec<_>>();
-            let own = Arc::new(keymill::bulk::parquet::encoding::field(
+            let own = Arc::new(keymill::bulk::parquet::properties::field(
                 column::CIPHERTEXT_BLOB,
             ));
             let fields: Vec<_> = fields.into_iter().chain([own]).collect();
@@ -135,7 +135,7 @@ impl Bench {
             RecordBatch::try_new(schema, columns).unwrap()
         };
         let properties = WriterProperties::builder()
-            .set_max_row_group_row_count(Some(keymill::bulk::parquet::encoding::ROW_GROUP_ROWS))
+            .set_max_row_group_row_count(Some(keymill::bulk::parquet::properties::ROW_GROUP_ROWS))
             .set_column_dictionary_enabled(column::CIPHERTEXT_BLOB.into(), false)
             .build();
         let file = File::create(self.path("ready.parquet")).unwrap();

@@ -5,7 +5,7 @@
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use keymill::bulk::parquet::BATCH_ROWS;
-use keymill::bulk::parquet::encoding::ROW_GROUP_ROWS;
+use keymill::bulk::parquet::properties::ROW_GROUP_ROWS;
 use keymill::columns::ContextPairs;
 use keymill::context::EncryptionContext;
 use parquet::arrow::ArrowWriter;

@@ -63,8 +63,9 @@ pub(crate) mod usability;
 pub(crate) mod validation;
 pub(crate) mod wire;
 
+pub use crate::error_code::KmsErrorCode;
 pub use dispatch::is_built;
-pub use error::{ApiError, KmsErrorCode};
+pub use error::ApiError;
 pub use reply::Reply;
 pub use request_id::RequestId;
 pub use requester::Requester;

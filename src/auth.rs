@@ -13,6 +13,7 @@ pub mod certificate;
 pub mod error;
 pub mod peer;
 pub mod session;
+pub mod signatures;
 mod signing_key;
 pub mod sigv4;
 mod time;

@@ -204,7 +204,7 @@ fn bounds<P: Parameters>(parameters: &P) -> Result<(), JobError> {
 /// Whole row groups, and a part for each worker where there are rows enough.
 #[must_use]
 pub fn rows_per_part(count: u64, workers: NonZeroUsize) -> u64 {
-    let group = parquet::encoding::ROW_GROUP_ROWS as u64;
+    let group = parquet::properties::ROW_GROUP_ROWS as u64;
     let share = count.div_ceil(workers.get() as u64).div_ceil(group) * group;
     share.clamp(group, PART_ROWS_DEFAULT)
 }

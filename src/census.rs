@@ -8,7 +8,7 @@ mod finding;
 
 pub use finding::{FINDINGS_KEPT_MAX, Finding, Findings};
 
-use crate::bulk::parquet::encoding::column;
+use crate::bulk::parquet::properties::column;
 use crate::columns::Blobs;
 use crate::envelope::CiphertextBlob;
 use crate::envelope::blob::OVERHEAD_BYTES;

@@ -4,10 +4,11 @@
 //! then from flags; the last one that names a key wins. Relative paths are relative to the folder
 //! of the file, whatever their source. Every mistake is reported in one run, with its place, its
 //! key and the allowed values. The sample file, `config/keymill.toml`, is the manual; a test
-//! compares it with the defaults and with the ranges of [`keys`].
+//! compares it with the defaults and with the ranges of [`allowed`].
 //!
 //! This module does not open anything that a setting names.
 
+use crate::auth::signatures::Signatures;
 use crate::file::open;
 use crate::key::arn::{AccountId, Region};
 use crate::{audit, pool, rates, transport};
@@ -92,14 +93,6 @@ pub struct Listen {
     pub admin: SocketAddr,
 }
 
-/// How signatures are verified.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Signatures {
-    /// By how many seconds a caller's clock may differ, either way.
-    pub skew_seconds: u64,
-}
-
 /// The log, on standard error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -168,10 +161,7 @@ impl Default for Config {
             limits: transport::Limits::default(),
             rates: rates::Config::default(),
             pool: pool::Config::default(),
-            signatures: Signatures {
-                // AWS's own (AWS General Reference, "Signature Version 4").
-                skew_seconds: 300,
-            },
+            signatures: Signatures::default(),
             audit: audit::Config::default(),
             log: Log {
                 format: LogFormat::Text,

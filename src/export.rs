@@ -18,7 +18,7 @@ pub use recorded::Recorded;
 pub use remote::Remote;
 pub use source::{Local, Worker, Workers};
 
-use crate::bulk::parquet::encoding::Layout;
+use crate::bulk::parquet::properties::Layout;
 use crate::bulk::{self, Ending, Folder, Job, JobError, Runtime, rows_per_part};
 use crate::context::EncryptionContext;
 use crate::key::data_key::DataKeyLength;

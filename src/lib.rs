@@ -58,6 +58,7 @@ pub mod key;
 pub mod columns;
 pub mod envelope;
 
+pub mod error_code;
 pub mod operation;
 
 pub mod policy;

@@ -21,7 +21,7 @@ pub use binder::{Binder, Binders, Recorded};
 pub use remote::Remote;
 
 use crate::bulk::folder::{INPUT, PLAN};
-use crate::bulk::parquet::encoding::{Layout, column};
+use crate::bulk::parquet::properties::{Layout, column};
 use crate::bulk::{self, Ending, Folder, Job, JobError, Runtime, rows_per_part};
 use crate::columns::ContextPairs;
 use crate::key::data_key::DataKeyLength;

@@ -11,7 +11,7 @@ pub mod sealer;
 pub use remote::Remote;
 pub use sealer::{Recorded, Sealer, Sealers};
 
-use crate::bulk::parquet::encoding::{Layout, column};
+use crate::bulk::parquet::properties::{Layout, column};
 use crate::bulk::{self, Ending, Folder, Job, JobError, Runtime, rows_per_part};
 use crate::columns::ContextSource;
 use crate::table::fields::Fields;

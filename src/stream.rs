@@ -29,6 +29,10 @@ pub use containers::{RowStream, Step};
 pub use data_keys::{Chunk, DataKeys};
 pub use purpose::Purpose;
 
+/// Rows of a chunk at most, of a batch and of a stream alike: about 0.4 ms of one core, and 768 KiB
+/// of `AES_256` blobs.
+pub const CHUNK_ROWS: usize = 8192;
+
 /// What the endpoints take and what they answer.
 pub const MEDIA_TYPE: &str = "application/vnd.apache.arrow.stream";
 

@@ -156,7 +156,7 @@ pub fn verify<C: Checkers>(
         ids: spill("ids"),
     };
     let mut columns = question.context.columns();
-    columns.push(crate::bulk::parquet::encoding::column::CIPHERTEXT_BLOB.to_owned());
+    columns.push(crate::bulk::parquet::properties::column::CIPHERTEXT_BLOB.to_owned());
     columns.extend(question.id_column.map(ToOwned::to_owned));
     columns.sort();
     columns.dedup();

@@ -2,10 +2,10 @@
 
 use crate::api::admission::Ask;
 use crate::api::key_reference::KeyReference;
+use crate::api::key_reference::alias_not_found;
 use crate::api::marker::Marker;
 use crate::api::marker::check_page;
 use crate::api::members::Members;
-use crate::api::resolve::alias_not_found;
 use crate::api::validation::{ALIAS, Violations};
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};

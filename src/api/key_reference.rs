@@ -3,8 +3,9 @@
 //! Whether such a key exists, [`resolve`](crate::api::resolve) says: a
 //! reference that cannot be one of a key is refused where the key would be looked up.
 
+use crate::api::{ApiError, KmsErrorCode};
 use crate::key::KeyId;
-use crate::key::arn::{AccountId, AliasName, Arn};
+use crate::key::arn::{AccountId, AliasName, Arn, Region};
 
 /// A `KeyId`: a key's id or ARN, an alias or an alias's ARN.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +91,66 @@ impl<'a> KeyReference<'a> {
         };
         matches!(name, Name::Alias(_) | Name::NotAnAlias)
     }
+
+    /// The account and the name that it means to a caller of the account `own`, if it is of this
+    /// Region.
+    pub(crate) fn locate(
+        &self,
+        own: AccountId,
+        here: &Region,
+    ) -> Result<(AccountId, &Name<'a>), ApiError> {
+        match &self.form {
+            Form::Bare(name) => Ok((own, name)),
+            Form::Arn {
+                partition,
+                service,
+                region,
+                account,
+                name,
+            } => {
+                if *service != "kms" || *partition != here.partition {
+                    return Err(self.broken_arn());
+                }
+                if *region != here.name {
+                    let message = format!("Invalid arn {region}");
+                    return Err(ApiError::new(KmsErrorCode::NotFoundException, message));
+                }
+                Ok((*account, name))
+            }
+            Form::BrokenArn => Err(self.broken_arn()),
+        }
+    }
+
+    /// The refusal of a reference that cannot be one of a key.
+    pub(crate) fn invalid(&self, own: AccountId, here: &Region) -> ApiError {
+        let message = match &self.form {
+            Form::Bare(Name::NotAKey(id)) => format!("Invalid keyId '{id}'"),
+            Form::Arn {
+                name: Name::NotAKey(id),
+                ..
+            } => format!("Invalid keyId {id}"),
+            Form::Bare(Name::NotAnAlias) => return alias_not_found(&here.arn(own, self.text)),
+            Form::Arn {
+                name: Name::NotAnAlias,
+                ..
+            } => return alias_not_found(self.text),
+            _ => return self.broken_arn(),
+        };
+        ApiError::new(KmsErrorCode::NotFoundException, message)
+    }
+
+    fn broken_arn(&self) -> ApiError {
+        let message = format!(
+            "ARN '{}' is not that of a key or an alias of KMS",
+            self.text
+        );
+        ApiError::new(KmsErrorCode::InvalidArnException, message)
+    }
+}
+
+pub(crate) fn alias_not_found(arn: &str) -> ApiError {
+    let message = format!("Alias {arn} is not found.");
+    ApiError::new(KmsErrorCode::NotFoundException, message)
 }
 
 fn key(text: &str) -> Name<'_> {

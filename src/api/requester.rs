@@ -1,6 +1,6 @@
 //! Who asks.
 
-use crate::api::{ApiError, KmsErrorCode, RequestId};
+use crate::api::{ApiError, RequestId};
 use crate::audit::Source;
 use crate::auth::AuthError;
 use crate::clock::Timestamp;
@@ -56,14 +56,12 @@ impl Requester {
         if principal.is_operator() {
             return Ok(Cow::Borrowed(principal));
         }
-        let refused = |code, error: AuthError| ApiError::new(code, error.message);
+        let refused = |error: AuthError| ApiError::new(error.code, error.message);
         if self.until.is_some_and(|until| until < now) {
-            let code = KmsErrorCode::MissingAuthenticationTokenException;
-            return Err(refused(code, AuthError::missing_token()));
+            return Err(refused(AuthError::missing_token()));
         }
         if principal.expiration().is_some_and(|at| at <= now) {
-            let code = KmsErrorCode::ExpiredTokenException;
-            return Err(refused(code, AuthError::expired_token()));
+            return Err(refused(AuthError::expired_token()));
         }
         let entry = snapshot.principals.get(principal.lasting_arn());
         let found = entry.filter(|entry| entry.enabled).and_then(|entry| {
@@ -74,8 +72,7 @@ impl Requester {
                 same.then_some(Cow::Borrowed(&entry.principal))
             }
         });
-        let code = KmsErrorCode::UnrecognizedClientException;
-        found.ok_or_else(|| refused(code, AuthError::unrecognized_client()))
+        found.ok_or_else(|| refused(AuthError::unrecognized_client()))
     }
 
     /// Whether the principal of this name is the one that was authenticated, and still has the

@@ -1,4 +1,4 @@
-//! The four forms of a `KeyId`, and from them to a key that the caller may use.
+//! From a `KeyId` to a key that the caller may use.
 //!
 //! A bare id or alias name resolves in the caller's account and the daemon's Region; ARNs must name
 //! the Region, and may name another account if the action crosses accounts. Inside the caller's
@@ -6,7 +6,7 @@
 //! action on its ARN. For another account's key there is one refusal: it does not show whether the
 //! key is missing, or which policy forbids it.
 
-use crate::api::key_reference::{Form, KeyReference, Name};
+use crate::api::key_reference::{KeyReference, Name, alias_not_found};
 use crate::api::members::Members;
 use crate::api::{ApiError, KmsErrorCode};
 use crate::context::EncryptionContext;
@@ -272,7 +272,7 @@ impl<'a> Caller<'a> {
     }
 
     fn find(self, key: &KeyReference<'_>, snapshot: &'a Snapshot) -> Result<Found<'a>, ApiError> {
-        let (account, name) = self.located(key)?;
+        let (account, name) = key.locate(self.account(), self.region)?;
         let own = account == self.account();
         let foreign = !own && !self.action.facts().crosses_accounts;
         let (id, alias) = match name {
@@ -285,57 +285,15 @@ impl<'a> Caller<'a> {
                 }
                 None => return Err(self.foreign()),
             },
-            Name::NotAKey(_) | Name::NotAnAlias | Name::Other => return Err(self.invalid(key)),
+            Name::NotAKey(_) | Name::NotAnAlias | Name::Other => {
+                return Err(key.invalid(self.account(), self.region));
+            }
         };
         match snapshot.key(account, id) {
             Some(entry) => Ok(Found { entry, alias }),
             None if own => Err(self.missing(key.text())),
             None => Err(self.foreign()),
         }
-    }
-
-    /// The account and the name that a reference means, if it is one of this Region.
-    fn located<'k>(self, key: &'k KeyReference<'_>) -> Result<(AccountId, &'k Name<'k>), ApiError> {
-        match key.form() {
-            Form::Bare(name) => Ok((self.account(), name)),
-            Form::Arn {
-                partition,
-                service,
-                region,
-                account,
-                name,
-            } => {
-                if *service != "kms" || *partition != self.region.partition {
-                    return Err(broken_arn(key));
-                }
-                if *region != self.region.name {
-                    let message = format!("Invalid arn {region}");
-                    return Err(ApiError::new(KmsErrorCode::NotFoundException, message));
-                }
-                Ok((*account, name))
-            }
-            Form::BrokenArn => Err(broken_arn(key)),
-        }
-    }
-
-    /// The refusal of a reference that cannot be one of a key.
-    fn invalid(self, key: &KeyReference<'_>) -> ApiError {
-        let message = match key.form() {
-            Form::Bare(Name::NotAKey(id)) => format!("Invalid keyId '{id}'"),
-            Form::Arn {
-                name: Name::NotAKey(id),
-                ..
-            } => format!("Invalid keyId {id}"),
-            Form::Bare(Name::NotAnAlias) => {
-                return alias_not_found(&self.region.arn(self.account(), key.text()));
-            }
-            Form::Arn {
-                name: Name::NotAnAlias,
-                ..
-            } => return alias_not_found(key.text()),
-            _ => return broken_arn(key),
-        };
-        ApiError::new(KmsErrorCode::NotFoundException, message)
     }
 
     /// The refusal of a key of the caller's account that does not exist. A caller learns that only
@@ -381,17 +339,4 @@ impl<'a> Caller<'a> {
         );
         ApiError::new(KmsErrorCode::AccessDeniedException, message)
     }
-}
-
-fn broken_arn(key: &KeyReference<'_>) -> ApiError {
-    let message = format!(
-        "ARN '{}' is not that of a key or an alias of KMS",
-        key.text()
-    );
-    ApiError::new(KmsErrorCode::InvalidArnException, message)
-}
-
-pub(crate) fn alias_not_found(arn: &str) -> ApiError {
-    let message = format!("Alias {arn} is not found.");
-    ApiError::new(KmsErrorCode::NotFoundException, message)
 }

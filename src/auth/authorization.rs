@@ -121,6 +121,7 @@ fn missing(names: [&str; 3], values: [Option<&str>; 3], dated: bool, header: &st
 mod tests {
     use super::*;
     use crate::clock::Timestamp;
+    use crate::error_code::KmsErrorCode;
 
     fn time() -> RequestTime {
         RequestTime::at(Timestamp(0))
@@ -129,7 +130,7 @@ mod tests {
     fn refusal(header: &str, dated: bool) -> String {
         let time = dated.then(|| Ok(time()));
         let error = Authorization::parse(header, time).unwrap_err();
-        assert_eq!(error.code, "IncompleteSignatureException");
+        assert_eq!(error.code, KmsErrorCode::IncompleteSignatureException);
         error.message.into_owned()
     }
 

@@ -4,6 +4,7 @@
 //! messages reveal nothing that the caller did not send, except whether an access key is known; AWS
 //! reveals that too.
 
+use crate::error_code::KmsErrorCode;
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::time::Duration;
@@ -12,8 +13,8 @@ use std::time::Duration;
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct AuthError {
-    /// An error code such as `InvalidSignatureException`.
-    pub code: &'static str,
+    /// The code.
+    pub code: KmsErrorCode,
     /// The message for the caller.
     pub message: Cow<'static, str>,
 }
@@ -26,7 +27,7 @@ impl AuthError {
     #[must_use]
     pub fn missing_token() -> Self {
         Self {
-            code: "MissingAuthenticationTokenException",
+            code: KmsErrorCode::MissingAuthenticationTokenException,
             message: Cow::Borrowed("Missing Authentication Token"),
         }
     }
@@ -35,7 +36,7 @@ impl AuthError {
     #[must_use]
     pub fn unrecognized_client() -> Self {
         Self {
-            code: "UnrecognizedClientException",
+            code: KmsErrorCode::UnrecognizedClientException,
             message: Cow::Borrowed("The security token included in the request is invalid."),
         }
     }
@@ -44,14 +45,14 @@ impl AuthError {
     #[must_use]
     pub fn expired_token() -> Self {
         Self {
-            code: "ExpiredTokenException",
+            code: KmsErrorCode::ExpiredTokenException,
             message: Cow::Borrowed("The security token included in the request is expired"),
         }
     }
 
     fn incomplete(message: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            code: "IncompleteSignatureException",
+            code: KmsErrorCode::IncompleteSignatureException,
             message: message.into(),
         }
     }
@@ -103,7 +104,7 @@ impl AuthError {
 
     fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            code: "InvalidSignatureException",
+            code: KmsErrorCode::InvalidSignatureException,
             message: message.into(),
         }
     }

@@ -1,12 +1,14 @@
 //! The Parquet of a job: the writer of one part. Which columns it has, and how each is encoded and
-//! compressed, is in [`encoding`].
+//! compressed, is in [`mod@properties`].
 //!
 //! Most of a file is random bytes, so everything else is arranged around not touching them: the
 //! blobs carry no statistics, no dictionary and no compression, and their lengths, all equal, cost
 //! nothing (`DELTA_LENGTH_BYTE_ARRAY`). A column that is the same for every row is encoded once for
 //! a whole row group, and its bytes are appended to each.
 
-use crate::bulk::parquet::encoding::{ContextsBuilder, Layout, ROW_GROUP_ROWS, column, properties};
+use crate::bulk::parquet::properties::{
+    ContextsBuilder, Layout, ROW_GROUP_ROWS, column, properties,
+};
 use crate::context::EncryptionContext;
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_schema::SchemaRef;
@@ -24,7 +26,7 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
 
-pub mod encoding;
+pub mod properties;
 
 /// Rows handed to the writer at a time.
 pub const BATCH_ROWS: usize = 8 * 1024;

@@ -1,7 +1,7 @@
 //! How the encryption contexts of a table's rows are named on the command line: columns with
 //! `--context`, and pairs that every row has.
 
-use crate::bulk::parquet::encoding;
+use crate::bulk::parquet::properties;
 use crate::cli::context::pair;
 use crate::cli::failure::Failure;
 use crate::columns::{ContextPairs, ContextSource};
@@ -48,8 +48,9 @@ impl ContextArguments {
     /// [`Failure`].
     pub(super) fn source(&self) -> Result<ContextSource, Failure> {
         let named = context_source(&self.context, &self.constant, "--context and --constant")?;
-        Ok(named
-            .unwrap_or_else(|| ContextSource::Map(encoding::column::ENCRYPTION_CONTEXT.to_owned())))
+        Ok(named.unwrap_or_else(|| {
+            ContextSource::Map(properties::column::ENCRYPTION_CONTEXT.to_owned())
+        }))
     }
 }
 

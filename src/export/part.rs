@@ -1,7 +1,7 @@
 //! How a worker of an export writes a part.
 
 use crate::bulk::ledger::FinishedPart;
-use crate::bulk::parquet::encoding::{Layout, column};
+use crate::bulk::parquet::properties::{Layout, column};
 use crate::bulk::parquet::{BATCH_ROWS, Constants, PartEncoder};
 use crate::bulk::{JobError, Ledger, PartMaker, Runtime, Task, footer};
 use crate::export::rows::Rows;

@@ -1,6 +1,6 @@
 //! Rows of an export on their way into a part.
 
-use crate::bulk::parquet::encoding;
+use crate::bulk::parquet::properties;
 use crate::clock::Timestamp;
 use arrow_array::{ArrayRef, StringArray};
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
@@ -55,8 +55,8 @@ impl Rows {
         let blobs = Buffer::from_vec(std::mem::take(&mut self.blobs));
         let columns = [
             Arc::new(StringArray::try_new(ends, ids.clone(), None)?) as ArrayRef,
-            encoding::blobs(rows, blobs.clone())?,
-            encoding::created_at(created_at, rows),
+            properties::blobs(rows, blobs.clone())?,
+            properties::created_at(created_at, rows),
         ];
         write(&columns)?;
         drop(columns);

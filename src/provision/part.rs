@@ -2,7 +2,7 @@
 
 use crate::bulk::ledger::FinishedPart;
 use crate::bulk::manifest::SOFTWARE;
-use crate::bulk::parquet::encoding::{self, ContextsBuilder, Layout, column};
+use crate::bulk::parquet::properties::{self, ContextsBuilder, Layout, column};
 use crate::bulk::parquet::{Constants, PartEncoder};
 use crate::bulk::{JobError, KeyIdentity, Ledger, PartMaker, Runtime, SourceError, Task, footer};
 use crate::columns::{ColumnError, Rows, Texts};
@@ -102,8 +102,11 @@ impl<'a, B: Binder> PartWriter<'a, B> {
             columns.push(plain(ids));
         }
         columns.push(bound.contexts);
-        columns.push(encoding::blobs(count, Buffer::from_vec(bound.blobs))?);
-        columns.push(encoding::created_at(self.shared.runtime.clock.now(), count));
+        columns.push(properties::blobs(count, Buffer::from_vec(bound.blobs))?);
+        columns.push(properties::created_at(
+            self.shared.runtime.clock.now(),
+            count,
+        ));
         Ok(columns)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::bulk::ledger::FinishedPart;
 use crate::bulk::manifest::SOFTWARE;
-use crate::bulk::parquet::encoding::{self, ContextsBuilder, Layout, column};
+use crate::bulk::parquet::properties::{self, ContextsBuilder, Layout, column};
 use crate::bulk::parquet::{Constants, PartEncoder};
 use crate::bulk::{JobError, KeyIdentity, Ledger, PartMaker, Runtime, SourceError, Task, footer};
 use crate::columns::Blobs;
@@ -117,7 +117,10 @@ impl<'a, S: Sealer> PartWriter<'a, S> {
         }
         columns.push(contexts.finish());
         columns.push(Arc::new(out.finish()));
-        columns.push(encoding::created_at(self.shared.runtime.clock.now(), count));
+        columns.push(properties::created_at(
+            self.shared.runtime.clock.now(),
+            count,
+        ));
         Ok(Sealed { key, columns })
     }
 }

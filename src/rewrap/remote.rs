@@ -3,7 +3,7 @@
 //!
 //! Blobs and contexts are sent, and nothing else of the table.
 
-use crate::bulk::parquet::encoding::{ContextsBuilder, column};
+use crate::bulk::parquet::properties::{ContextsBuilder, column};
 use crate::bulk::stream::{self, CALL_BYTES_MAX, CALL_ROWS_MAX, Stream, encoded};
 use crate::bulk::{Client, KeyIdentity, SourceError};
 use crate::context::EncryptionContext;

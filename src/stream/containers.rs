@@ -20,6 +20,7 @@ use crate::api::trail::{Event, Outcome};
 use crate::api::{Api, ApiError, Requester, Resources};
 use crate::audit::{Recorded, RowsDigest};
 use crate::rates::{Exceeded, Paid};
+use crate::stream::CHUNK_ROWS;
 use crate::stream::decoder::{Decoder, Item};
 use crate::stream::messages::{self, Messages};
 use crate::stream::minter::Minter;
@@ -135,8 +136,8 @@ fn begin(purpose: Purpose, query: &str) -> Result<(Box<dyn Transform>, Vec<u8>),
 }
 
 impl RowStream {
-    /// Rows of a chunk at most: as many as a batch of data keys has in one.
-    pub const CHUNK_ROWS: usize = 8192;
+    /// Rows of a chunk at most.
+    pub const CHUNK_ROWS: usize = CHUNK_ROWS;
 
     /// Rows handed out so far.
     #[must_use]

@@ -29,6 +29,7 @@ use crate::key::material::{BackingKey, KeyMaterialId};
 use crate::keystore::KeyEntry;
 use crate::operation::Action;
 use crate::rates::{Exceeded, Paid, Urgency};
+use crate::stream::CHUNK_ROWS;
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -174,9 +175,8 @@ impl Api {
 }
 
 impl DataKeys {
-    /// Keys of a chunk at most, if no fewer are asked for: about 0.4 ms of one core, and 768 KiB of
-    /// `AES_256` blobs.
-    pub const CHUNK_KEYS: usize = 8192;
+    /// Keys of a chunk at most, if no fewer are asked for.
+    pub const CHUNK_KEYS: usize = CHUNK_ROWS;
 
     /// The ARN of the key.
     #[must_use]

@@ -175,7 +175,7 @@ mod tests {
         ];
         let subjects = subjects.into_iter().chain(operations).map(Subject::index);
         assert!(subjects.eq(0..Subject::COUNT));
-        let codes = KmsErrorCode::ALL.into_iter().map(Outcome::Error);
+        let codes = KmsErrorCode::ALL.iter().copied().map(Outcome::Error);
         let outcomes = [Outcome::Ok, Outcome::NotFound, Outcome::MethodNotAllowed];
         let outcomes = outcomes.into_iter().chain(codes).map(Outcome::index);
         assert!(outcomes.eq(0..Outcome::COUNT));

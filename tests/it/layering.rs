@@ -21,7 +21,7 @@ const ORDER: [&[&str]; 21] = [
     &["crypto"],
     &["context", "key"],
     &["columns", "envelope"],
-    &["operation"],
+    &["error_code", "operation"],
     &["policy"],
     &["keystore"],
     &["audit", "auth", "pool", "rates"],

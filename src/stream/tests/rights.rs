@@ -274,8 +274,8 @@ impl Rows {
         assert_eq!(refusals.null_count(), 0, "no row of the chunk opens");
         let codes = refusals.iter().flatten().map(|text| {
             let name = text.split(':').next().unwrap();
-            let named = |code: &Code| code.name() == name;
-            Code::ALL.into_iter().find(named).unwrap()
+            let named = |code: &&Code| code.name() == name;
+            *Code::ALL.iter().find(named).unwrap()
         });
         let mut codes: Vec<_> = codes.collect();
         codes.dedup();

@@ -1,0 +1,117 @@
+//! The error codes of the wire, in one list: the services of AWS and this one name them alike.
+
+use http::StatusCode;
+use strum::{Display, IntoStaticStr, VariantArray};
+
+/// The closed set of codes that this service answers with (AWS KMS API reference, "Common Errors"
+/// and each operation's).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
+pub enum KmsErrorCode {
+    /// The caller may not.
+    AccessDeniedException,
+    /// The alias exists.
+    AlreadyExistsException,
+    /// Something else is under way that this would cross.
+    ConflictException,
+    /// No custom key store has this id: there are none.
+    CustomKeyStoreNotFoundException,
+    /// The key is disabled.
+    DisabledException,
+    /// The request would have succeeded, but asked not to be performed.
+    DryRunOperationException,
+    /// The import token has expired.
+    ExpiredImportTokenException,
+    /// The security token has expired.
+    ExpiredTokenException,
+    /// The `Authorization` header is not whole.
+    IncompleteSignatureException,
+    /// The blob names another key than the request.
+    IncorrectKeyException,
+    /// The material differs from the material that was imported first, or has another length.
+    IncorrectKeyMaterialException,
+    /// No alias name.
+    InvalidAliasNameException,
+    /// An alias where only keys are allowed, or a broken ARN.
+    InvalidArnException,
+    /// A blob that does not open; never with a message.
+    InvalidCiphertextException,
+    /// No id of a grant.
+    InvalidGrantIdException,
+    /// A grant token that is malformed, or not for this caller and key.
+    InvalidGrantTokenException,
+    /// An import token that was not issued here, or for another key.
+    InvalidImportTokenException,
+    /// The key's usage or spec does not fit the operation.
+    InvalidKeyUsageException,
+    /// A marker of another listing, or none at all.
+    InvalidMarkerException,
+    /// The signature does not verify, or its scope or time is wrong.
+    InvalidSignatureException,
+    /// Something failed here; clients retry.
+    KMSInternalException,
+    /// A MAC that does not verify; never with a message.
+    KMSInvalidMacException,
+    /// A signature that does not verify; never with a message.
+    KMSInvalidSignatureException,
+    /// The key's state does not permit the operation.
+    KMSInvalidStateException,
+    /// A quota; clients retry it, although it is a 400.
+    LimitExceededException,
+    /// No policy document.
+    MalformedPolicyDocumentException,
+    /// No `Authorization` header.
+    MissingAuthenticationTokenException,
+    /// An alias that is reserved.
+    NotAuthorizedException,
+    /// No such key or alias.
+    NotFoundException,
+    /// The body is larger than the front end takes.
+    RequestEntityTooLarge,
+    /// The body came too slowly.
+    RequestTimeoutException,
+    /// The body is not JSON of the right types.
+    SerializationException,
+    /// Tags that are refused.
+    TagException,
+    /// Too many requests, in the shape that SDKs retry.
+    ThrottlingException,
+    /// No such target.
+    UnknownOperationException,
+    /// No such access key.
+    UnrecognizedClientException,
+    /// Known to AWS KMS, not built here.
+    UnsupportedOperationException,
+    /// A member is missing or out of its range.
+    ValidationException,
+}
+
+impl KmsErrorCode {
+    /// Every code, for tables by code.
+    pub const ALL: &'static [Self] = Self::VARIANTS;
+
+    /// As `__type` spells it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+
+    /// The status on the wire.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::KMSInternalException => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::RequestEntityTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::RequestTimeoutException => StatusCode::REQUEST_TIMEOUT,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// The authorization layer capitalises the member; everything else does not.
+    #[must_use]
+    pub fn message_member(self) -> &'static str {
+        match self {
+            Self::AccessDeniedException => "Message",
+            _ => "message",
+        }
+    }
+}
