@@ -112,7 +112,7 @@ impl<'a, P: Parameters> Job<'a, P> {
     /// Reads what the folder holds of it.
     ///
     /// # Errors
-    /// [`JobError`].
+    /// [`JobError`], when the manifest of an earlier run cannot be read, or is damaged.
     pub fn begin(folder: &'a Folder, runtime: &Runtime<'_>) -> Result<Self, JobError> {
         Ok(Self {
             start: runtime.clock.monotonic(),

@@ -51,7 +51,7 @@ pub struct Census {
 /// Counts the blobs of a table.
 ///
 /// # Errors
-/// [`TableError`].
+/// [`TableError`], when a file cannot be read, or has no column of blobs.
 pub fn census(input: &Input<'_>) -> Result<Census, TableError> {
     let census = Mutex::new(Census::default());
     let columns = [column::CIPHERTEXT_BLOB.to_owned()];

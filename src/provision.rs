@@ -194,6 +194,7 @@ pub fn run<S: Binders>(
         let first = objects
             .first()
             .ok_or_else(|| TableError::Absent("no file".to_owned()))?;
+        // NDJSON has no schema of its own: the scan has found the columns.
         let schema = match parameters.format {
             Format::Ndjson => kept.fields().schema(),
             format => table::reader::schema(format, first)?,
@@ -239,6 +240,7 @@ impl Plan {
         key_arn: Option<&str>,
         held: Option<&Parameters>,
     ) -> Result<Parameters, JobError> {
+        // A new job replaces this guess once it has listed its files.
         let format = match (held, self.format) {
             (_, Some(format)) => format,
             (Some(held), None) => held.format,
@@ -300,6 +302,7 @@ impl Plan {
         runtime: &Runtime<'_>,
     ) -> Result<table::Plan, JobError> {
         let files: Vec<_> = objects.iter().map(File::from).collect();
+        // A resumed job keeps its plan: the same rows are in the same parts.
         if job.held().is_some() {
             check_unchanged(&parameters.files, &files)?;
             let path = folder.path(PLAN);
@@ -318,6 +321,7 @@ impl Plan {
             stop: runtime.stop,
         };
         let kept = table::scan(&input, &self.question(), folder)?;
+        // The plan is on disk before the first key is made.
         folder.write_json(PLAN, &kept)?;
         parameters.files = files;
         parameters.count = kept.count();

@@ -183,7 +183,7 @@ pub fn run<S: Sealers>(
 /// The Parquet files at these locations.
 ///
 /// # Errors
-/// [`TableError`].
+/// [`TableError`], when a location has no files, or files that are not Parquet.
 pub fn objects(inputs: &[Location], runtime: &Handle) -> Result<Vec<Object>, TableError> {
     let mut objects = Vec::new();
     for location in inputs {
@@ -216,7 +216,7 @@ fn is_parquet(name: &str) -> Result<(), TableError> {
 /// Refuses a table without a column of blobs, or without one of the contexts' columns.
 ///
 /// # Errors
-/// [`TableError::Column`].
+/// [`TableError::Column`], when one is missing or of another type.
 pub fn check_columns(
     object: &Object,
     schema: &Schema,

@@ -53,7 +53,7 @@ pub trait Checkers: Sync {
     /// A checker for the calling thread.
     ///
     /// # Errors
-    /// [`SourceError`].
+    /// [`SourceError`], when the connection to the daemon cannot be set up.
     fn checker(&self) -> Result<Self::Checker, SourceError>;
 }
 

@@ -44,6 +44,7 @@ pub(super) fn list(api: &Api, body: &[u8]) -> Answer {
     let page: Vec<_> = entries.by_ref().take(limit).collect();
     let mut object = Object::new();
     object.list("Principals", page.iter().map(|entry| summary(entry)));
+    // A marker only if there is another page.
     let next = entries.peek().and(page.last());
     object.flag("Truncated", next.is_some());
     if let Some(last) = next {

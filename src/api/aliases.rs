@@ -226,6 +226,7 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     };
     let mut object = Object::with_room(256 + page.len() * 1024);
     object.list("Aliases", page.iter().map(item));
+    // A marker only if there is another page.
     let next = aliases.peek().and(page.last());
     object.flag("Truncated", next.is_some());
     if let Some(last) = next {

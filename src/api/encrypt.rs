@@ -50,6 +50,7 @@ pub(super) fn encrypt(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     api.under_last_check(requester, |attempt| {
         let admitted = attempt.admit(ask, |entry| {
             let cipher = Cipher::of(entry, algorithm, context)?;
+            // RSA takes less than the model allows.
             cipher.check_length(plaintext.len())?;
             Ok(cipher)
         })?;

@@ -128,6 +128,7 @@ impl Checked<'_> {
             subset = context(&constraints.encryption_context_subset)?;
         }
         let mut operations = self.operations.iter();
+        // Operations of AWS KMS that this service does not have.
         if let Some(name) = operations.clone().find(|name| UNBUILT.contains(&&***name)) {
             return Err(unsupported(&format!("Operations {name}")));
         }

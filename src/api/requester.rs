@@ -57,12 +57,14 @@ impl Requester {
             return Ok(Cow::Borrowed(principal));
         }
         let refused = |error: AuthError| ApiError::new(error.code, error.message);
+        // A connection outlives its certificate, and a request outlives its session.
         if self.until.is_some_and(|until| until < now) {
             return Err(refused(AuthError::missing_token()));
         }
         if principal.expiration().is_some_and(|at| at <= now) {
             return Err(refused(AuthError::expired_token()));
         }
+        // Rights are those of now, and not those at the time of the signature.
         let entry = snapshot.principals.get(principal.lasting_arn());
         let found = entry.filter(|entry| entry.enabled).and_then(|entry| {
             if principal.kind() == PrincipalKind::AssumedRole {

@@ -62,6 +62,7 @@ pub(super) async fn enable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     let ask = Ask::on(Action::EnableKeyRotation, &key).members(period);
     key_changes::edit(&api, &requester, ask, |key| {
         check_spec(key)?;
+        // The same period again keeps the date of the next rotation.
         let schedule = key
             .rotation
             .filter(|schedule| schedule.period_days == days)

@@ -191,6 +191,7 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     };
     let mut object = Object::new();
     object.list("Tags", page.iter().map(item));
+    // A marker only if there is another page.
     let next = tags.peek().and(page.last());
     object.flag("Truncated", next.is_some());
     if let Some(last) = next {

@@ -59,7 +59,7 @@ impl Authorities {
     /// Certificates are judged at `clock`'s time.
     ///
     /// # Errors
-    /// [`AuthoritiesError`].
+    /// [`AuthoritiesError`], when the file cannot be used, or no authority is known at all.
     pub fn load(bundle: Option<&Path>, clock: &Clock) -> Result<Self, AuthoritiesError> {
         let mut roots = RootCertStore::empty();
         let native = rustls_native_certs::load_native_certs();

@@ -57,7 +57,7 @@ impl Client {
     /// A connection that is made when it is needed.
     ///
     /// # Errors
-    /// [`SourceError::Connection`].
+    /// [`SourceError::Connection`], when this process cannot start a runtime.
     pub fn connection(&self) -> Result<Connection, SourceError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -140,7 +140,7 @@ impl Client {
     /// The result of `future`, unless the daemon is silent for too long.
     ///
     /// # Errors
-    /// [`SourceError`].
+    /// [`SourceError`], when the future fails, or takes too long.
     pub async fn in_time<T, E: Error + 'static>(
         &self,
         future: impl Future<Output = Result<T, E>>,
@@ -297,7 +297,7 @@ impl Connection {
     /// The next bytes of an answer; `None` at its end, which must be seen before the next call.
     ///
     /// # Errors
-    /// [`SourceError`].
+    /// [`SourceError`], when the connection breaks or the daemon is silent.
     pub fn next(&mut self, body: &mut Incoming) -> Result<Option<Bytes>, SourceError> {
         let Self {
             client, runtime, ..

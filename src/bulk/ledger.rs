@@ -85,7 +85,8 @@ impl<'a, P: Parameters> Ledger<'a, P> {
     /// with. Returns the job's name and its parameters.
     ///
     /// # Errors
-    /// [`JobError`].
+    /// [`JobError::Mismatch`], when the key is another one; [`JobError::Io`], when the manifest
+    /// cannot be written.
     pub fn begin(&self, key: &KeyIdentity) -> Result<(String, P), JobError> {
         let mut manifest = locked(&self.manifest);
         let mut asked = manifest.parameters.clone();

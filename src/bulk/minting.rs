@@ -46,7 +46,7 @@ impl Minter {
     /// The key, if its state lets it be used.
     ///
     /// # Errors
-    /// [`SourceError::State`].
+    /// [`SourceError::State`], when the key's state forbids to use it.
     pub fn usable(&self) -> Result<KeyIdentity, SourceError> {
         usable(&self.entry)
     }
@@ -81,7 +81,7 @@ impl Minter {
 /// The key's names, if its state lets it be used.
 ///
 /// # Errors
-/// [`SourceError::State`].
+/// [`SourceError::State`], when the key's state forbids to use it.
 pub fn usable(entry: &KeyEntry) -> Result<KeyIdentity, SourceError> {
     let arn = entry.arn.clone();
     match (entry.key.state.usable(), entry.current()) {

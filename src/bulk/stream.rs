@@ -51,7 +51,7 @@ impl Stream {
     /// needed.
     ///
     /// # Errors
-    /// [`SourceError::Connection`].
+    /// [`SourceError::Connection`], when this process cannot start a runtime.
     pub fn new(client: &Client, purpose: Purpose, query: &str) -> Result<Self, SourceError> {
         Ok(Self {
             connection: client.connection()?,
@@ -97,7 +97,7 @@ impl Stream {
 /// The record batches of an answer to `count` rows.
 ///
 /// # Errors
-/// [`SourceError::Answer`].
+/// [`SourceError::Answer`], when it is not a stream of so many rows.
 pub fn read(
     client: &Client,
     answer: Vec<u8>,
@@ -166,9 +166,12 @@ pub fn blobs(
             ExpectedBlobs::of(&of_batch, bytes).ok_or_else(|| without("an ARN of a key"))?;
         for blob in blobs {
             let blob = blob.unwrap_or_default();
+            // A blob is checked before it is kept: a part with a foreign blob would be found too
+            // late.
             wanted.check(blob).map_err(|what| client.answered(what))?;
             take(blob);
         }
+        // All rows of a part are under one generation.
         if *key.get_or_insert_with(|| of_batch.clone()) != of_batch {
             return Err(SourceError::MaterialChanged);
         }

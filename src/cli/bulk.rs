@@ -103,7 +103,7 @@ impl JobRunner {
     /// Begins to log, in JSON where `events` are asked for.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// [`Failure`], when the runtime or the log cannot be set up.
     pub(super) fn start(events: bool, environment: &Environment) -> Result<Self, Failure> {
         let on_terminal = std::io::stderr().is_terminal() && !events;
         // A bar and log lines would write over each other.
@@ -133,7 +133,7 @@ impl JobRunner {
     /// Opens the store, works on it, and closes it.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// [`Failure`], when the store cannot be opened, or the work fails.
     pub(super) fn at_store<T>(
         &self,
         config: &Config,
@@ -183,7 +183,7 @@ impl JobRunner {
     /// Runs on this thread, outside of the runtime: a job's workers block.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// [`Failure`], when the job fails.
     pub(super) fn perform<T>(
         &self,
         entropy: &Entropy,

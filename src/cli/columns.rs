@@ -45,7 +45,7 @@ impl ContextArguments {
     /// The columns and constants that were named, or the column of maps.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// [`Failure`], when the flags do not go together.
     pub(super) fn source(&self) -> Result<ContextSource, Failure> {
         let named = context_source(&self.context, &self.constant, "--context and --constant")?;
         Ok(named.unwrap_or_else(|| {

@@ -61,6 +61,7 @@ pub(super) fn run(command: Command, environment: &Environment) -> Result<Status,
             for warning in trust::configuration(&file.path)? {
                 output::notice(&format!("keymill: {warning}"));
             }
+            // Beyond the text: the store opens, the folders can be used, the certificates load.
             let store = check_store(&loaded.config)?;
             check_folders(&loaded.config)?;
             if loaded.config.tls.is_on() {

@@ -44,7 +44,7 @@ impl Operator {
     /// closes the store again.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// [`Failure`], when neither store nor daemon can be reached, or the work fails.
     pub fn with<T>(
         target: Target,
         work: impl AsyncFnOnce(&Self) -> Result<T, Failure>,
@@ -109,7 +109,7 @@ impl Operator {
     /// Every item of a listing, page by page.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// [`Failure`], when a call is refused or fails.
     pub async fn list(&self, operation: &str, member: &str) -> Result<Vec<Value>, Failure> {
         let mut items = Vec::new();
         let mut request = serde_json::json!({});

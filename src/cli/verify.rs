@@ -52,6 +52,7 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
             let recorder = runner.recorder("Verify", &config, core);
             let inputs = arguments.inputs.iter().map(ToString::to_string);
             let asked = json!({"Inputs": inputs.collect::<Vec<_>>()}).to_string();
+            // The audit log has the start of a run that opens blobs, even if it dies.
             recorder.begin(&asked).map_err(JobError::from)?;
             let store = Store(core.keystore.snapshot());
             arguments.perform(&runner, &store)

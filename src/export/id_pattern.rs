@@ -83,6 +83,7 @@ impl FromStr for IdPattern {
         {
             return Err(InvalidIdPattern::Placeholder);
         }
+        // `{}` or `{:0N}`, as in Rust's own format strings.
         let digits_min = match format {
             "" => 1,
             _ => format

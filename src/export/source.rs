@@ -22,7 +22,7 @@ pub trait Workers: Sync {
     /// A supply for the calling thread.
     ///
     /// # Errors
-    /// [`SourceError`].
+    /// [`SourceError`], when the connection to the daemon cannot be set up.
     fn worker(&self) -> Result<Self::Worker, SourceError>;
 }
 
@@ -31,7 +31,7 @@ pub trait Worker {
     /// Begins a part of `rows` rows, and returns the key that they will be under.
     ///
     /// # Errors
-    /// [`SourceError`].
+    /// [`SourceError`], when the key cannot be used, or the daemon refuses.
     fn begin(&mut self, rows: u64) -> Result<KeyIdentity, SourceError>;
 
     /// Appends the next `count` blobs of the part.

@@ -23,7 +23,7 @@ pub trait Binders: Sync {
     /// A binder for the calling thread.
     ///
     /// # Errors
-    /// [`SourceError`].
+    /// [`SourceError`], when the connection to the daemon cannot be set up.
     fn binder(&self) -> Result<Self::Binder, SourceError>;
 }
 
@@ -40,7 +40,7 @@ pub trait Binder {
     /// Begins a part of so many rows.
     ///
     /// # Errors
-    /// [`SourceError`].
+    /// [`SourceError`], when the key cannot be used.
     fn begin(&mut self, rows: u64) -> Result<(), SourceError>;
 
     /// Appends a blob for each row, all under the key that is returned.

@@ -13,7 +13,7 @@ const NAME: &str = "standard input";
 /// What came on standard input; it is read unless an earlier run has.
 ///
 /// # Errors
-/// [`TableError`].
+/// [`TableError`], when the input cannot be read or kept, or the copy of an earlier run is gone.
 pub(super) fn kept(
     folder: &Folder,
     held: Option<&Parameters>,

@@ -99,7 +99,7 @@ impl Bucket {
     /// Takes `keys` keys, all or none.
     ///
     /// # Errors
-    /// [`Refused`].
+    /// [`Refused`], when too few keys are left, or the bucket was retired.
     pub(super) fn take(
         &self,
         rate: Rate,

@@ -72,6 +72,7 @@ impl Sealer for RemoteSealer {
                         .map(|context| context.canonical().len())
                         .sum::<usize>()
             });
+            // As many rows as fit into the body of one signed call.
             let end = from + next_call(sizes);
             let of_call = self.call(&rows[from..end], out).map_err(|error| {
                 match stream::refused_row(error) {
@@ -83,6 +84,7 @@ impl Sealer for RemoteSealer {
                     Err(error) => error.into(),
                 }
             })?;
+            // All rows of a part are under one generation.
             if *key.get_or_insert_with(|| of_call.clone()) != of_call {
                 return Err(SourceError::MaterialChanged.into());
             }

@@ -21,7 +21,7 @@ pub trait Sealers: Sync {
     /// A sealer for the calling thread.
     ///
     /// # Errors
-    /// [`SourceError`].
+    /// [`SourceError`], when the connection to the daemon cannot be set up.
     fn sealer(&self) -> Result<Self::Sealer, SourceError>;
 }
 

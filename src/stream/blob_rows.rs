@@ -23,7 +23,7 @@ impl BlobRows {
     /// Begins the stream of a batch.
     ///
     /// # Errors
-    /// [`ApiError`].
+    /// [`ApiError`], when Arrow cannot encode the schema: a fault of this program.
     pub fn begin(keys: &DataKeys) -> Result<Self, ApiError> {
         let fields: Vec<Field> = BlobColumns::fields().collect();
         Ok(Self {
@@ -38,7 +38,7 @@ impl BlobRows {
     /// The bytes of these blobs, which lie end to end; the schema's before the first of them.
     ///
     /// # Errors
-    /// [`ApiError`].
+    /// [`ApiError`], when Arrow cannot encode them: a fault of this program.
     pub fn rows(&mut self, blobs: Vec<u8>) -> Result<Vec<u8>, ApiError> {
         let rows = blobs.len() / self.blob_bytes.max(1);
         let offsets = OffsetBuffer::from_repeated_length(self.blob_bytes, rows);
@@ -51,7 +51,7 @@ impl BlobRows {
     /// The bytes of the end.
     ///
     /// # Errors
-    /// [`ApiError`].
+    /// [`ApiError`], when Arrow cannot encode the end: a fault of this program.
     pub fn end(&mut self) -> Result<Vec<u8>, ApiError> {
         self.encoder.finish()
     }

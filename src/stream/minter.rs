@@ -70,6 +70,7 @@ impl Minter {
         let mut contexts = ContextRuns::default();
         let mut bytes = 0;
         for row in 0..most {
+            // Neighbours with the same values share one context and one authorization.
             if row > 0
                 && rows.are_alike(row - 1, row)
                 && let Some((_, count)) = contexts.runs.last_mut()
@@ -80,12 +81,14 @@ impl Minter {
             match rows.context(row) {
                 Ok(context) => {
                     bytes += context.canonical().len();
+                    // The rest of the rows is the next chunk.
                     if bytes > CHUNK_CONTEXT_BYTES_MAX {
                         break;
                     }
                     contexts.runs.push((context, 1));
                 }
                 Err(error) => {
+                    // Reported only after the rows before it were authorized.
                     contexts.defect = Some(cursor.at_row(row, error.into()));
                     break;
                 }

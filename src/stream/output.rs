@@ -23,7 +23,7 @@ impl Encoder {
     /// Begins an answer with these columns.
     ///
     /// # Errors
-    /// [`ApiError`].
+    /// [`ApiError`], when Arrow cannot encode the schema: a fault of this program.
     pub(super) fn begin(schema: SchemaRef) -> Result<Self, ApiError> {
         let writer = StreamWriter::try_new(Vec::new(), &schema).map_err(ApiError::internal)?;
         Ok(Self { schema, writer })
@@ -32,7 +32,7 @@ impl Encoder {
     /// The bytes of rows; the schema's before the first of them.
     ///
     /// # Errors
-    /// [`ApiError`].
+    /// [`ApiError`], when Arrow cannot encode them: a fault of this program.
     pub(super) fn rows(&mut self, columns: Vec<ArrayRef>) -> Result<Vec<u8>, ApiError> {
         let schema = Arc::clone(&self.schema);
         let batch = RecordBatch::try_new(schema, columns).map_err(ApiError::internal)?;
@@ -43,7 +43,7 @@ impl Encoder {
     /// The bytes of the end.
     ///
     /// # Errors
-    /// [`ApiError`].
+    /// [`ApiError`], when Arrow cannot encode the end: a fault of this program.
     pub(super) fn finish(&mut self) -> Result<Vec<u8>, ApiError> {
         self.writer.finish().map_err(ApiError::internal)?;
         Ok(std::mem::take(self.writer.get_mut()))
@@ -126,7 +126,7 @@ impl BlobColumns {
     /// Those of blobs that are under this key and material.
     ///
     /// # Errors
-    /// [`ApiError`].
+    /// [`ApiError`], when the columns do not fit together: a fault of this program.
     pub(super) fn under(
         &mut self,
         arn: &str,

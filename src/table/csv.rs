@@ -69,7 +69,7 @@ impl CsvRows {
     /// The file's columns, as its header names them.
     ///
     /// # Errors
-    /// [`TableError`].
+    /// [`TableError`], when the file cannot be read, or its header is not sound.
     pub fn schema(object: &Object) -> Result<SchemaRef, TableError> {
         let names: [String; 0] = [];
         Self::open(object, Start::default(), Columns::Named(&names))
@@ -79,7 +79,7 @@ impl CsvRows {
     /// Reads from a row on.
     ///
     /// # Errors
-    /// [`TableError`].
+    /// [`TableError`], when the file cannot be read, or its header is not sound.
     pub fn open(object: &Object, from: Start, columns: Columns<'_>) -> Result<Self, TableError> {
         let (row, base) = from.checkpoint.unwrap_or_default();
         // The reader has no bound of its own: a row without an end would fill memory.

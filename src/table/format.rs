@@ -43,7 +43,8 @@ impl Format {
     /// The format of all of these files, which is one.
     ///
     /// # Errors
-    /// [`TableError`].
+    /// [`TableError::Format`] or [`TableError::Formats`], when the names show no format, or
+    /// several.
     pub fn of_all<'a>(
         asked: Option<Self>,
         names: impl IntoIterator<Item = &'a str>,

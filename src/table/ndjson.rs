@@ -72,7 +72,7 @@ impl NdjsonRows {
     /// Reads from a row on.
     ///
     /// # Errors
-    /// [`TableError`].
+    /// [`TableError`], when the file cannot be read.
     pub fn open(object: &Object, from: Start, columns: Columns<'_>) -> Result<Self, TableError> {
         let (row, byte) = from.checkpoint.unwrap_or_default();
         let (schema, is_first) = match columns {

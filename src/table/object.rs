@@ -73,7 +73,8 @@ impl Object {
     /// Opens it, as it was when it was listed.
     ///
     /// # Errors
-    /// [`TableError::Io`], or [`TableError::Changed`].
+    /// [`TableError::Io`], when it cannot be read; [`TableError::Changed`], when it is not as it
+    /// was listed.
     pub fn open(&self) -> Result<Opened, TableError> {
         let bytes = match &self.source {
             Storage::File(path) => {

@@ -63,7 +63,7 @@ impl ParquetRows {
     /// The file's columns.
     ///
     /// # Errors
-    /// [`TableError`].
+    /// [`TableError`], when the file cannot be read, or is damaged.
     pub fn schema(object: &Object) -> Result<SchemaRef, TableError> {
         let footer = footer(object, &object.open()?)?;
         let schema = footer.schema().as_ref().clone();
@@ -73,7 +73,7 @@ impl ParquetRows {
     /// The rows of each row group.
     ///
     /// # Errors
-    /// [`TableError`].
+    /// [`TableError`], when the file cannot be read, or is damaged.
     pub fn groups(object: &Object) -> Result<Vec<u64>, TableError> {
         let footer = footer(object, &object.open()?)?;
         let groups = footer.metadata().row_groups().iter();
@@ -85,7 +85,7 @@ impl ParquetRows {
     /// Reads from a row on, to the end of the file or of the row group that it is in.
     ///
     /// # Errors
-    /// [`TableError`].
+    /// [`TableError`], when the file cannot be read, or is damaged.
     pub fn open(
         object: &Object,
         row: u64,

@@ -32,7 +32,7 @@ impl<'a> PartRows<'a> {
     /// `count` rows from the one that has this number among those that are not left out.
     ///
     /// # Errors
-    /// [`TableError`].
+    /// [`TableError`], when a file cannot be read, or has changed since the scan.
     pub fn new(table: &'a Table<'a>, first_row: u64, count: u64) -> Result<Self, TableError> {
         let place = table.plan.place(first_row);
         let RowPosition { file, row } = place.ok_or_else(|| changed(table, 0))?;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Reads a file from `from` on.
 ///
 /// # Errors
-/// [`TableError`].
+/// [`TableError`], when the file cannot be read, or is damaged.
 pub fn open(
     format: Format,
     object: &Object,
@@ -28,7 +28,7 @@ pub fn open(
 /// The columns that a file says it has; NDJSON says nothing.
 ///
 /// # Errors
-/// [`TableError`].
+/// [`TableError`], when the file cannot be read, or is damaged.
 pub fn schema(format: Format, object: &Object) -> Result<SchemaRef, TableError> {
     match format {
         Format::Parquet => ParquetRows::schema(object),

@@ -46,7 +46,7 @@ pub trait Rows {
     /// The next few; `None` after the last.
     ///
     /// # Errors
-    /// [`TableError`].
+    /// [`TableError`], when the file cannot be read, or is damaged.
     fn next(&mut self) -> Result<Option<Batch>, TableError>;
 
     /// What there is to know of a file that was read from its first row to its last.
@@ -67,7 +67,7 @@ pub struct Start {
 /// Refuses columns that are not those of the first file.
 ///
 /// # Errors
-/// [`TableError::Columns`].
+/// [`TableError::Columns`], when a column is missing, added or of another type.
 pub fn check_same(
     first: &Object,
     wanted: &Schema,

@@ -32,7 +32,7 @@ pub struct Question<'a> {
 /// Looks at every row; writes those that are left out to the folder's [`REJECTS`].
 ///
 /// # Errors
-/// [`TableError`].
+/// [`TableError`], when a file cannot be read, or a row cannot be used and is not skipped.
 pub fn scan(
     input: &Input<'_>,
     question: &Question<'_>,
@@ -190,7 +190,7 @@ impl<'a> Scan<'a> {
 /// Refuses a table whose columns cannot be ids and contexts.
 ///
 /// # Errors
-/// [`TableError::Column`].
+/// [`TableError::Column`], when one is missing or of another type.
 pub fn check_columns(
     object: &Object,
     schema: &Schema,

@@ -42,7 +42,7 @@ impl Input<'_> {
     /// Refuses files whose columns are not those of the first.
     ///
     /// # Errors
-    /// [`TableError`].
+    /// [`TableError::Columns`], when they differ; otherwise, when a file cannot be read.
     pub fn check_schemas(&self) -> Result<(), TableError> {
         let [first, others @ ..] = self.objects else {
             return Err(TableError::Absent("no file".to_owned()));

@@ -96,6 +96,7 @@ pub(in crate::api) fn retirable(api: &Api, requester: &Requester, body: &[u8]) -
     let attempt = api.attempt(requester, &snapshot)?;
     let name = attempt.admit_alone(Action::ListRetirableGrants, Members::None, || {
         let name: Option<PrincipalName> = retiring.parse().ok();
+        // Principals of other accounts are not visible to the caller.
         name.filter(|name| name.account() == attempt.principal.account)
             .ok_or_else(|| no_principal(retiring))
     })?;
