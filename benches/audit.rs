@@ -32,10 +32,7 @@ fn main() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let audit = Arc::new(open(&folder.path().join("audit")));
     let mut questions = questions(&audit, folder.path());
-    side_by_side::criterion(&mut questions);
-    if side_by_side::ratios_are_wanted() {
-        side_by_side::ratios(&mut questions);
-    }
+    side_by_side::answer(&mut questions);
     audit.close();
 }
 

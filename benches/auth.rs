@@ -35,10 +35,7 @@ fn main() {
             Goal::AtMost(1.8),
         ),
     ];
-    side_by_side::criterion(&mut questions);
-    if side_by_side::ratios_are_wanted() {
-        side_by_side::ratios(&mut questions);
-    }
+    side_by_side::answer(&mut questions);
 }
 
 fn verified() -> impl FnMut(u64) -> Duration {

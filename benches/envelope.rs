@@ -39,11 +39,7 @@ const BLOB_BYTES: usize = HEADER_BYTES + NONCE_BYTES + KEY_BYTES + TAG_BYTES;
 const NAME: &str = "container";
 
 fn main() {
-    let mut questions = questions();
-    side_by_side::criterion(&mut questions);
-    if side_by_side::ratios_are_wanted() {
-        side_by_side::ratios(&mut questions);
-    }
+    side_by_side::answer(&mut questions());
 }
 
 /// These sides, and those that make as many keys with `aes-gcm` one by one.

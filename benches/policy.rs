@@ -65,10 +65,7 @@ fn main() {
         let side = Side::new("keymill", worst(operator, key, pattern));
         questions.push(Question::new(what, 1, vec![side]));
     }
-    side_by_side::criterion(&mut questions);
-    if side_by_side::ratios_are_wanted() {
-        side_by_side::ratios(&mut questions);
-    }
+    side_by_side::answer(&mut questions);
 }
 
 /// The pattern of this number.

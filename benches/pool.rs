@@ -41,10 +41,7 @@ const MINT: usize = 64;
 fn main() {
     let supply = Supply::new();
     let mut questions = questions(&supply);
-    side_by_side::criterion(&mut questions);
-    if side_by_side::ratios_are_wanted() {
-        side_by_side::ratios(&mut questions);
-    }
+    side_by_side::answer(&mut questions);
     supply.pool.shut_down();
 }
 

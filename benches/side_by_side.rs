@@ -123,6 +123,14 @@ pub(crate) fn slowest(threads: usize, work: impl Fn() + Sync) -> Duration {
     })
 }
 
+/// Criterion's statistics, and the ratios if they are wanted.
+pub(crate) fn answer(questions: &mut [Question]) {
+    criterion(questions);
+    if ratios_are_wanted() {
+        ratios(questions);
+    }
+}
+
 /// Criterion's statistics of every side.
 pub(crate) fn criterion(questions: &mut [Question]) {
     let mut criterion = Criterion::default().configure_from_args();
