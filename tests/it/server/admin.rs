@@ -1,6 +1,6 @@
 //! The admin listener, as a scraper, a probe and a web page see it.
 
-use crate::server::daemon::{ALIAS, Daemon};
+use crate::server::daemon::Daemon;
 use crate::server::wire::Request;
 use serde_json::json;
 use std::sync::atomic::Ordering;
@@ -9,8 +9,7 @@ use std::sync::atomic::Ordering;
 async fn probes_and_scrapers_are_answered() {
     let daemon = Daemon::start().await;
     let mut unix = daemon.over_unix().await;
-    let body = json!({"KeyId": ALIAS, "KeySpec": "AES_256"});
-    let request = Request::kms("GenerateDataKeyWithoutPlaintext", "localhost", &body);
+    let request = Request::mint("localhost");
     unix.ask(&request).await.done();
     let mut admin = daemon.at_admin().await;
     let host = daemon.admin.to_string();

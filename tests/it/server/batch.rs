@@ -234,13 +234,10 @@ async fn lines_that_end_early_end_with_the_error() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_takes_nothing_is_cut_off_and_others_are_served() {
-    let daemon = Daemon::start_with(Setup {
-        limits: Limits {
-            write_timeout_ms: 100,
-            ..Limits::default()
-        },
-        ..Setup::default()
-    })
+    let daemon = Daemon::start_with(Setup::with_limits(Limits {
+        write_timeout_ms: 100,
+        ..Limits::default()
+    }))
     .await;
     let mut slow = Vec::new();
     for _ in 0..8 {

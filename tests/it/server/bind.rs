@@ -337,13 +337,10 @@ async fn a_stream_that_ends_early_is_cut_before_its_end() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_stands_still_is_given_up() {
-    let daemon = Daemon::start_with(Setup {
-        limits: Limits {
-            body_timeout_ms: 100,
-            ..Limits::default()
-        },
-        ..Setup::default()
-    })
+    let daemon = Daemon::start_with(Setup::with_limits(Limits {
+        body_timeout_ms: 100,
+        ..Limits::default()
+    }))
     .await;
     let pieces = pieces(&[of_tenant("7", 10), of_tenant("7", 10)]);
     let mut writer = Writer::begin(daemon.over_unix().await).await;

@@ -1,6 +1,6 @@
 //! Requests that are too large or too slow.
 
-use crate::server::daemon::{ALIAS, Daemon, PROVISIONER, Setup};
+use crate::server::daemon::{Daemon, PROVISIONER, Setup};
 use crate::server::wire::Request;
 use keymill::transport::Limits;
 use serde_json::json;
@@ -9,8 +9,7 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// A request whose body is padded with spaces to `length` bytes.
 fn padded(length: usize) -> Request {
-    let body = json!({"KeyId": ALIAS, "KeySpec": "AES_256"});
-    let mut request = Request::kms("GenerateDataKeyWithoutPlaintext", "localhost", &body);
+    let mut request = Request::mint("localhost");
     request.body.resize(length, b' ');
     request
 }
@@ -140,14 +139,11 @@ async fn whoever_is_refused_before_his_body_is_read_is_told_to_begin_anew() {
 
 #[tokio::test]
 async fn slow_heads_are_cut_and_slow_bodies_told() {
-    let daemon = Daemon::start_with(Setup {
-        limits: Limits {
-            head_timeout_ms: 50,
-            body_timeout_ms: 50,
-            ..Limits::default()
-        },
-        ..Setup::default()
-    })
+    let daemon = Daemon::start_with(Setup::with_limits(Limits {
+        head_timeout_ms: 50,
+        body_timeout_ms: 50,
+        ..Limits::default()
+    }))
     .await;
     let mut tcp = daemon.over_tcp().await;
     tcp.send("POST / HTTP/1.1\r\nHost: ").await;

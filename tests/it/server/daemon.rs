@@ -2,7 +2,7 @@
 //! it.
 
 use crate::server::certificates::Issued;
-use crate::server::wire::{Wire, within};
+use crate::server::wire::{Answer, Wire, within};
 use keymill::api::{Api, Parts, Requester};
 use keymill::audit::{self, Audit};
 use keymill::auth::{Credentials, PeerMap, Peers, Verifier};
@@ -102,6 +102,16 @@ impl Default for Setup {
             peer: Some(PROVISIONER),
             operator: true,
             tls: None,
+        }
+    }
+}
+
+impl Setup {
+    /// The usual daemon with these limits.
+    pub(crate) fn with_limits(limits: Limits) -> Self {
+        Self {
+            limits,
+            ..Self::default()
         }
     }
 }
@@ -313,6 +323,14 @@ impl Daemon {
 
     pub(crate) async fn over_tcp(&self) -> Wire<TcpStream> {
         Wire::new(within(TcpStream::connect(self.tcp)).await.unwrap())
+    }
+
+    /// The first call without a signature was refused and counted.
+    pub(crate) fn refused_unsigned(&self, answer: &Answer) {
+        let message = answer.refusal(400, "MissingAuthenticationTokenException");
+        assert_eq!(message, "Missing Authentication Token");
+        let count = r#"keymill_auth_failures_total{reason="MissingAuthenticationTokenException"}"#;
+        assert_eq!(self.metric(count), Some(1.0));
     }
 
     pub(crate) async fn over_unix(&self) -> Wire<UnixStream> {

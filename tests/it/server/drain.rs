@@ -36,13 +36,10 @@ async fn a_batch_in_flight_is_finished_and_new_connections_are_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_deadline_cuts_what_does_not_end() {
-    let mut daemon = Daemon::start_with(Setup {
-        limits: Limits {
-            drain_seconds: 0,
-            ..Limits::default()
-        },
-        ..Setup::default()
-    })
+    let mut daemon = Daemon::start_with(Setup::with_limits(Limits {
+        drain_seconds: 0,
+        ..Limits::default()
+    }))
     .await;
     let mut stuck = daemon.over_unix().await;
     stuck.send(batch().bytes()).await;
@@ -56,8 +53,7 @@ async fn the_deadline_cuts_what_does_not_end() {
 /// how often it was answered. A request on a connection that has answered before is answered; a new
 /// one may come to an end unheard, when its listener closes in that moment.
 async fn ask_until_refused(address: SocketAddr) -> usize {
-    let body = json!({"KeyId": ALIAS, "KeySpec": "AES_256"});
-    let request = Request::kms("GenerateDataKeyWithoutPlaintext", "localhost", &body);
+    let request = Request::mint("localhost");
     let request = request.signed(&PROVISIONER);
     let mut answered = 0;
     while let Ok(stream) = within(TcpStream::connect(address)).await {

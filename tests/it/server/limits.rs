@@ -26,8 +26,7 @@ async fn limited_with(keys_per_second: u64, limits: transport::Limits) -> Daemon
 }
 
 fn mint() -> Request {
-    let body = json!({"KeyId": ALIAS, "KeySpec": "AES_256"});
-    Request::kms("GenerateDataKeyWithoutPlaintext", HOST, &body)
+    Request::mint(HOST)
 }
 
 fn batch(count: u64) -> Request {

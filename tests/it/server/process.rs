@@ -2,7 +2,7 @@
 //! that has the files of TLS read again.
 
 use crate::server::certificates::{Authority, Client};
-use crate::server::daemon::{ALIAS, TlsFiles};
+use crate::server::daemon::TlsFiles;
 use crate::server::dev::{Dev, ask};
 use crate::server::wire::{Request, within};
 use rustls::pki_types::ServerName;
@@ -36,8 +36,7 @@ async fn every_socket_has_its_mode_and_its_own_principals() {
     let modes = [&own, &pod, &desk, &strangers].map(|path| mode(path));
     assert_eq!(modes, [0o660, 0o666, 0o600, 0o660]);
 
-    let body = json!({"KeyId": ALIAS, "KeySpec": "AES_256"});
-    let generate = Request::kms("GenerateDataKeyWithoutPlaintext", HOST, &body);
+    let generate = Request::mint(HOST);
     let made = ask(&own, &generate).await.done();
     let body = json!({"CiphertextBlob": made["CiphertextBlob"]});
     let decrypt = Request::kms("Decrypt", HOST, &body);

@@ -13,11 +13,6 @@ const INVALID_TOKEN: &str = "The security token included in the request is inval
 const EXPIRED_TOKEN: &str = "The security token included in the request is expired";
 const ROLE: &str = "arn:aws:iam::111122223333:role/batch";
 
-fn request(daemon: &Daemon) -> Request {
-    let body = json!({"KeyId": ALIAS, "KeySpec": "AES_256"});
-    Request::kms("GenerateDataKeyWithoutPlaintext", &daemon.host(), &body)
-}
-
 async fn administer(daemon: &Daemon, operation: &str, body: &Value) -> Value {
     let path = format!("/v1/admin/{operation}");
     let request = Request::post(&path, "localhost", body);
@@ -54,7 +49,7 @@ async fn session(daemon: &Daemon) -> Credentials {
 async fn a_session_works_over_both_listeners_until_it_ends() {
     let daemon = Daemon::start().await;
     let credentials = session(&daemon).await;
-    let signed = request(&daemon).signed_with(&credentials, NOW);
+    let signed = Request::mint(&daemon.host()).signed_with(&credentials, NOW);
     let (mut tcp, mut unix) = (daemon.over_tcp().await, daemon.over_unix().await);
     for _ in 0..3 {
         tcp.ask(&signed).await.done();
@@ -76,7 +71,7 @@ async fn a_session_works_over_both_listeners_until_it_ends() {
     assert!(message.starts_with(whom), "{message}");
     daemon.clock.advance(Duration::from_secs(900));
     let now = Timestamp(NOW.0 + 900_000_000);
-    let late = request(&daemon).signed_with(&credentials, now);
+    let late = Request::mint(&daemon.host()).signed_with(&credentials, now);
     for answer in [tcp.ask(&late).await, unix.ask(&late).await] {
         let message = answer.refusal(400, "ExpiredTokenException");
         assert_eq!(message, EXPIRED_TOKEN);
@@ -97,7 +92,7 @@ async fn an_altered_token_is_refused() {
         format!("{token}{token}"),
     ] {
         credentials.session_token = Some(altered);
-        let signed = request(&daemon).signed_with(&credentials, NOW);
+        let signed = Request::mint(&daemon.host()).signed_with(&credentials, NOW);
         let answer = tcp.ask(&signed).await;
         let message = answer.refusal(400, "UnrecognizedClientException");
         assert_eq!(message, INVALID_TOKEN);
@@ -108,7 +103,7 @@ async fn an_altered_token_is_refused() {
 async fn a_session_ends_with_its_role() {
     let daemon = Daemon::start().await;
     let credentials = session(&daemon).await;
-    let signed = request(&daemon).signed_with(&credentials, NOW);
+    let signed = Request::mint(&daemon.host()).signed_with(&credentials, NOW);
     let mut tcp = daemon.over_tcp().await;
     let name = json!({"Name": ROLE});
     tcp.ask(&signed).await.done();
@@ -137,13 +132,13 @@ async fn a_session_ends_with_its_role() {
 async fn a_later_role_of_the_same_name_has_no_earlier_sessions() {
     let daemon = Daemon::start().await;
     let credentials = session(&daemon).await;
-    let signed = request(&daemon).signed_with(&credentials, NOW);
+    let signed = Request::mint(&daemon.host()).signed_with(&credentials, NOW);
     administer(&daemon, "DeletePrincipal", &json!({"Name": ROLE})).await;
     let later = session(&daemon).await;
     let mut tcp = daemon.over_tcp().await;
     let answer = tcp.ask(&signed).await;
     answer.refusal(400, "UnrecognizedClientException");
-    let signed = request(&daemon).signed_with(&later, NOW);
+    let signed = Request::mint(&daemon.host()).signed_with(&later, NOW);
     tcp.ask(&signed).await.done();
 }
 
@@ -151,11 +146,11 @@ async fn a_later_role_of_the_same_name_has_no_earlier_sessions() {
 async fn whoever_is_disabled_while_his_body_comes_is_refused() {
     let daemon = Daemon::start().await;
     let credentials = session(&daemon).await;
-    let signed = request(&daemon).signed_with(&credentials, NOW);
+    let signed = Request::mint(&daemon.host()).signed_with(&credentials, NOW);
     let user = json!({"Name": "provisioner"});
     let role = json!({"Name": ROLE});
     // The peer of the socket, and the session.
-    for (request, name) in [(request(&daemon), user), (signed, role)] {
+    for (request, name) in [(Request::mint(&daemon.host()), user), (signed, role)] {
         let mut wire = daemon.over_unix().await;
         let length = request.body.len();
         let head = request.head();

@@ -21,20 +21,12 @@ const HOST: &str = "localhost";
 /// Connections that a listener of these tests takes.
 const CONNECTIONS_MAX: usize = 8;
 
-fn mint(host: &str) -> Request {
-    let body = json!({"KeyId": ALIAS, "KeySpec": "AES_256"});
-    Request::kms("GenerateDataKeyWithoutPlaintext", host, &body)
-}
-
 /// A daemon with few connections, on which strangers would be left alone for a minute.
 async fn crowded() -> Daemon {
-    Daemon::start_with(Setup {
-        limits: Limits {
-            connections_max: CONNECTIONS_MAX,
-            ..Limits::default()
-        },
-        ..Setup::default()
-    })
+    Daemon::start_with(Setup::with_limits(Limits {
+        connections_max: CONNECTIONS_MAX,
+        ..Limits::default()
+    }))
     .await
 }
 
@@ -60,7 +52,7 @@ async fn at_once<T>(future: impl Future<Output = T>) -> T {
 #[tokio::test]
 async fn hold_2_a_caller_is_served_while_strangers_fill_tcp() {
     let daemon = crowded().await;
-    let signed = mint(HOST).signed(&PROVISIONER);
+    let signed = Request::mint(HOST).signed(&PROVISIONER);
     let mut known = daemon.over_tcp().await;
     known.ask(&signed).await.done();
     let tcp = daemon.tcp;
@@ -86,33 +78,34 @@ async fn hold_2_a_caller_is_served_while_strangers_fill_tcp() {
 async fn hold_2_a_caller_is_served_while_strangers_fill_the_unix_socket() {
     let daemon = crowded().await;
     let mut known = daemon.over_unix().await;
-    known.ask(&mint(HOST)).await.done();
+    known.ask(&Request::mint(HOST)).await.done();
     let socket = &daemon.socket;
     let _idle = strangers(5 * CONNECTIONS_MAX, || UnixStream::connect(socket)).await;
+    all_are_served(&daemon, &mut known).await;
+}
+
+/// New callers and one that is known are answered at once.
+async fn all_are_served(daemon: &Daemon, known: &mut Wire<UnixStream>) {
     for _ in 0..3 {
         let mut fresh = daemon.over_unix().await;
-        at_once(fresh.ask(&mint(HOST))).await.done();
+        at_once(fresh.ask(&Request::mint(HOST))).await.done();
     }
-    at_once(known.ask(&mint(HOST))).await.done();
+    at_once(known.ask(&Request::mint(HOST))).await.done();
 }
 
 #[tokio::test]
 async fn hold_2_slow_bodies_of_a_mapped_caller_keep_nobody_out() {
     let daemon = crowded().await;
     let mut known = daemon.over_unix().await;
-    known.ask(&mint(HOST)).await.done();
+    known.ask(&Request::mint(HOST)).await.done();
     let mut slow = Vec::new();
     for _ in 0..5 * CONNECTIONS_MAX {
         let mut wire = daemon.over_unix().await;
-        let whole = mint(HOST).bytes();
+        let whole = Request::mint(HOST).bytes();
         wire.send(&whole[..whole.len() - 1]).await;
         slow.push(wire);
     }
-    for _ in 0..3 {
-        let mut fresh = daemon.over_unix().await;
-        at_once(fresh.ask(&mint(HOST))).await.done();
-    }
-    at_once(known.ask(&mint(HOST))).await.done();
+    all_are_served(&daemon, &mut known).await;
 }
 
 #[tokio::test]
@@ -148,7 +141,7 @@ async fn hold_2_no_request_is_cut_that_was_authenticated() {
     }
     let tcp = daemon.tcp;
     let _idle = strangers(3 * CONNECTIONS_MAX, || TcpStream::connect(tcp)).await;
-    let signed = mint(HOST).signed(&PROVISIONER);
+    let signed = Request::mint(HOST).signed(&PROVISIONER);
     at_once(daemon.over_tcp().await.ask(&signed)).await.done();
     for mut wire in busy {
         let answer = wire.answer().await;

@@ -90,9 +90,8 @@ impl Scene {
     }
 
     fn request(&self) -> Request {
-        let body = json!({"KeyId": ALIAS, "KeySpec": "AES_256"});
         let host = self.daemon.host();
-        Request::kms("GenerateDataKeyWithoutPlaintext", &host, &body)
+        Request::mint(&host)
     }
 }
 

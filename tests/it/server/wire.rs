@@ -1,10 +1,10 @@
 //! Requests as bytes, and answers taken apart by hand: no HTTP library stands between a test and
 //! the wire.
 
-use crate::server::daemon::{NOW, REGION, Who};
+use crate::server::daemon::{ALIAS, NOW, REGION, Who};
 use keymill::auth::Credentials;
 use keymill::clock::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -43,6 +43,12 @@ impl Request {
             body: Vec::new(),
             ..Self::post(path, host, &Value::Null)
         }
+    }
+
+    /// For a data key without its plaintext.
+    pub(crate) fn mint(host: &str) -> Self {
+        let body = json!({"KeyId": ALIAS, "KeySpec": "AES_256"});
+        Self::kms("GenerateDataKeyWithoutPlaintext", host, &body)
     }
 
     /// A call of AWS KMS.
