@@ -100,6 +100,9 @@ impl Dev {
 
 impl Drop for Dev {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the daemon's log:\n{}", self.log());
+        }
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
