@@ -198,6 +198,20 @@ pub(super) async fn delete(api: &Api, operator: &Requester, body: &[u8]) -> Answ
     .await
 }
 
+/// Puts another principal into an entry; access keys and state stay.
+async fn replace_principal(
+    api: &Api,
+    operator: &Requester,
+    arn: &str,
+    new: impl FnOnce(&Principal) -> Result<Principal, ApiError>,
+) -> Answer {
+    replace(api, operator, arn, |entry| {
+        let principal = Arc::new(new(&entry.principal)?);
+        Ok(PrincipalEntry { principal, ..entry })
+    })
+    .await
+}
+
 /// `PutPrincipalPolicies`: replaces all policies of the principal.
 pub(super) async fn put_policies(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let input: PoliciesInput<'_> = wire::decode(body)?;
@@ -210,11 +224,8 @@ pub(super) async fn put_policies(api: &Api, operator: &Requester, body: &[u8]) -
     let (name, policies) = violations.check((name, policies))?;
     let arn = arn_of_name(api, operator, name, "user")?;
     let policies = parse_policies(policies)?;
-    replace(api, operator, &arn, |entry| {
-        let old = &entry.principal;
-        let tags = old.tags().to_vec();
-        let principal = Arc::new(assemble(&arn, policies, tags, old.unique_id())?);
-        Ok(PrincipalEntry { principal, ..entry })
+    replace_principal(api, operator, &arn, |old| {
+        assemble(&arn, policies, old.tags().to_vec(), old.unique_id())
     })
     .await
 }
@@ -230,11 +241,8 @@ pub(super) async fn put_tags(api: &Api, operator: &Requester, body: &[u8]) -> An
     check_tags(input.tags.as_deref(), &mut violations);
     let arn = arn_of_name(api, operator, violations.check(name)?, "user")?;
     let tags = unique_tags(input.tags.as_deref())?;
-    replace(api, operator, &arn, |entry| {
-        let old = &entry.principal;
-        let policies = old.policies.clone();
-        let principal = Arc::new(assemble(&arn, policies, tags, old.unique_id())?);
-        Ok(PrincipalEntry { principal, ..entry })
+    replace_principal(api, operator, &arn, |old| {
+        assemble(&arn, old.policies.clone(), tags, old.unique_id())
     })
     .await
 }

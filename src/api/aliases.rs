@@ -56,6 +56,12 @@ fn check<'a>(input: &'a Input<'_>) -> Result<(AliasName, KeyReference<'a>), ApiE
     Ok((name, target))
 }
 
+/// The ARN of an alias of the caller's account.
+fn arn_of(api: &Api, requester: &Requester, name: &AliasName) -> String {
+    let region = api.keystore.region();
+    region.alias_arn(requester.principal.account, name)
+}
+
 /// `CreateAlias`
 pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
     let input: Input<'_> = wire::decode(&body)?;
@@ -66,10 +72,7 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         let message = format!("{name} contains invalid characters for an alias");
         return Err(ApiError::new(KmsErrorCode::ValidationException, message));
     }
-    let arn = api
-        .keystore
-        .region()
-        .alias_arn(requester.principal.account, &name);
+    let arn = arn_of(&api, &requester, &name);
     let now = api.clock.now();
     let ask = Ask::on(Action::CreateAlias, &target).and_on(&arn);
     api.change(&requester, None, |attempt| {
@@ -102,10 +105,7 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
 pub(super) async fn update(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
     let input: Input<'_> = wire::decode(&body)?;
     let (name, target) = check(&input)?;
-    let arn = api
-        .keystore
-        .region()
-        .alias_arn(requester.principal.account, &name);
+    let arn = arn_of(&api, &requester, &name);
     let now = api.clock.now();
     let ask = Ask::on(Action::UpdateAlias, &target).and_on(&arn);
     api.change(&requester, None, |attempt| {
@@ -153,10 +153,7 @@ pub(super) async fn delete(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     let mut violations = Violations::default();
     let given = check_name(&input, &mut violations);
     let name = parse_name(violations.check(given)?)?;
-    let arn = api
-        .keystore
-        .region()
-        .alias_arn(requester.principal.account, &name);
+    let arn = arn_of(&api, &requester, &name);
     api.change(&requester, None, |attempt| {
         let (caller, snapshot) = (attempt.caller(Action::DeleteAlias), attempt.snapshot);
         caller.authorize(&arn)?;

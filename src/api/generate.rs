@@ -81,20 +81,12 @@ pub(crate) fn no_length() -> ApiError {
 }
 
 /// `GenerateDataKeyWithoutPlaintext`
-pub(crate) fn without_plaintext(
-    api: &Api,
-    requester: &Requester,
-    body: &[u8],
-) -> Result<Reply, ApiError> {
+pub(crate) fn without_plaintext(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     generate(api, requester, body, Variant::WithoutPlaintext)
 }
 
 /// `GenerateDataKey`
-pub(crate) fn with_plaintext(
-    api: &Api,
-    requester: &Requester,
-    body: &[u8],
-) -> Result<Reply, ApiError> {
+pub(crate) fn with_plaintext(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     generate(api, requester, body, Variant::WithPlaintext)
 }
 

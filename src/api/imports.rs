@@ -389,14 +389,8 @@ impl Api {
     /// # Errors
     /// When the store cannot be written.
     pub async fn drop_expired_material(&self, now: Timestamp) -> Result<usize, ApiError> {
-        let mut count = 0;
-        loop {
-            let dropped = self.drop_some_expired_material(now).await?;
-            count += dropped;
-            if dropped < EXPIRED_KEYS_AT_ONCE {
-                return Ok(count);
-            }
-        }
+        let some = || self.drop_some_expired_material(now);
+        key_changes::in_turns(EXPIRED_KEYS_AT_ONCE, some).await
     }
 
     async fn drop_some_expired_material(&self, now: Timestamp) -> Result<usize, ApiError> {

@@ -25,6 +25,29 @@ impl KeyInput<'_> {
         let key = violations.key_id("keyId", &self.key_id);
         violations.check(key)
     }
+
+    /// The key and the grant tokens, for an operation that asks for both.
+    pub(super) fn key_and_tokens(&self) -> Result<(KeyReference<'_>, &[Cow<'_, str>]), ApiError> {
+        let mut violations = Violations::default();
+        let key = violations.key_id("keyId", &self.key_id);
+        let grant_tokens = violations.grant_tokens(&self.grant_tokens);
+        violations.check((key, grant_tokens))
+    }
+}
+
+/// Changes at most `most` keys at a time, until fewer are left; returns how many were changed.
+pub(super) async fn in_turns<F: Future<Output = Result<usize, ApiError>>>(
+    most: usize,
+    mut some: impl FnMut() -> F,
+) -> Result<usize, ApiError> {
+    let mut count = 0;
+    loop {
+        let changed = some().await?;
+        count += changed;
+        if changed < most {
+            return Ok(count);
+        }
+    }
 }
 
 /// Changes the description, policy or other facts of a key, but not its state and material. Does

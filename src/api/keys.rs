@@ -84,10 +84,7 @@ fn current(entry: &KeyEntry) -> Option<KeyMaterialId> {
 /// `DescribeKey`
 pub(super) fn describe(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     let input: KeyInput<'_> = wire::decode(body)?;
-    let mut violations = Violations::default();
-    let key = violations.key_id("keyId", &input.key_id);
-    let grant_tokens = violations.grant_tokens(&input.grant_tokens);
-    let (key, grant_tokens) = violations.check((key, grant_tokens))?;
+    let (key, grant_tokens) = input.key_and_tokens()?;
     let ask = Ask::on(Action::DescribeKey, &key).grant_tokens(grant_tokens);
     api.read(requester, |attempt| {
         let admitted = attempt.admit(ask, |_| Ok(()))?;
@@ -204,20 +201,19 @@ fn check_description(description: Option<&str>, violations: &mut Violations) {
 
 /// `EnableKey`
 pub(super) async fn enable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
-    let input: KeyInput<'_> = wire::decode(&body)?;
-    let key = input.key()?;
-    let ask = Ask::on(Action::EnableKey, &key);
-    let entry = move_state(&api, &requester, ask, KeyState::enable).await?;
-    Ok(Reply::empty().about(&entry))
+    set_state(&api, &requester, &body, Action::EnableKey, KeyState::enable).await
 }
 
 /// `DisableKey`
 pub(super) async fn disable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
-    let input: KeyInput<'_> = wire::decode(&body)?;
-    let key = input.key()?;
-    let ask = Ask::on(Action::DisableKey, &key);
-    let entry = move_state(&api, &requester, ask, KeyState::disable).await?;
-    Ok(Reply::empty().about(&entry))
+    set_state(
+        &api,
+        &requester,
+        &body,
+        Action::DisableKey,
+        KeyState::disable,
+    )
+    .await
 }
 
 /// `ScheduleKeyDeletion`
@@ -256,6 +252,20 @@ pub(super) async fn cancel_deletion(api: Arc<Api>, requester: Requester, body: V
     let mut object = Object::new();
     object.plain("KeyId", &entry.arn);
     Ok(object.end().about(&entry))
+}
+
+/// Moves the state of the key that the body names.
+async fn set_state(
+    api: &Api,
+    requester: &Requester,
+    body: &[u8],
+    action: Action,
+    transition: fn(KeyState) -> Result<KeyState, InvalidState>,
+) -> Answer {
+    let input: KeyInput<'_> = wire::decode(body)?;
+    let key = input.key()?;
+    let entry = move_state(api, requester, Ask::on(action, &key), transition).await?;
+    Ok(Reply::empty().about(&entry))
 }
 
 /// Moves a key's state, unless it is there already, and returns the key as it was.

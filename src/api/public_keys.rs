@@ -1,6 +1,7 @@
 //! `GetPublicKey`, and `DeriveSharedSecret` with the public key of another party.
 
 use crate::api::admission::Ask;
+use crate::api::key_changes::KeyInput;
 use crate::api::keys::algorithms;
 use crate::api::members::Members;
 use crate::api::usability::incompatible;
@@ -18,20 +19,10 @@ use std::borrow::Cow;
 const PUBLIC_KEY_BYTES_MAX: usize = 8192;
 const ECDH: &str = "ECDH";
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct GetInput<'a> {
-    key_id: Text<'a>,
-    grant_tokens: Option<Vec<Cow<'a, str>>>,
-}
-
 /// `GetPublicKey`: of a disabled key too.
 pub(super) fn get(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
-    let input: GetInput<'_> = wire::decode(body)?;
-    let mut violations = Violations::default();
-    let key = violations.key_id("keyId", &input.key_id);
-    let grant_tokens = violations.grant_tokens(&input.grant_tokens);
-    let (key, grant_tokens) = violations.check((key, grant_tokens))?;
+    let input: KeyInput<'_> = wire::decode(body)?;
+    let (key, grant_tokens) = input.key_and_tokens()?;
     let ask = Ask::on(Action::GetPublicKey, &key).grant_tokens(grant_tokens);
     api.under_last_check(requester, |attempt| {
         let admitted = attempt.admit(ask, |entry| {

@@ -224,14 +224,8 @@ impl Api {
     /// # Errors
     /// When the store cannot be written, or no material be drawn.
     pub async fn rotate_due_keys(&self, now: Timestamp) -> Result<usize, ApiError> {
-        let mut count = 0;
-        loop {
-            let rotated = self.rotate_some_due_keys(now).await?;
-            count += rotated;
-            if rotated < DUE_KEYS_AT_ONCE {
-                return Ok(count);
-            }
-        }
+        let some = || self.rotate_some_due_keys(now);
+        key_changes::in_turns(DUE_KEYS_AT_ONCE, some).await
     }
 
     async fn rotate_some_due_keys(&self, now: Timestamp) -> Result<usize, ApiError> {

@@ -178,6 +178,35 @@ impl Bench {
             .await;
     }
 
+    /// Performs an operation for this principal.
+    pub(crate) async fn done_as(&self, who: &Arc<Principal>, name: &str, body: Value) -> Value {
+        self.call_as(who, name, body).await.unwrap()
+    }
+
+    /// Expects an `AccessDeniedException` with this message.
+    pub(crate) async fn denied(&self, who: &Arc<Principal>, name: &str, body: Value, why: &str) {
+        let code = KmsErrorCode::AccessDeniedException;
+        self.refused_as(who, name, body, code, why).await;
+    }
+
+    /// Expects that `Decrypt` does not open what this body has.
+    pub(crate) async fn unopened(&self, body: Value) {
+        let code = KmsErrorCode::InvalidCiphertextException;
+        self.refused("Decrypt", body, code, "").await;
+    }
+
+    /// Expects a `NotFoundException` with this message.
+    pub(crate) async fn not_found(&self, name: &str, body: Value, message: &str) {
+        let code = KmsErrorCode::NotFoundException;
+        self.refused(name, body, code, message).await;
+    }
+
+    /// Expects a `KMSInvalidStateException` with this message.
+    pub(crate) async fn invalid_state(&self, name: &str, body: Value, message: &str) {
+        let code = KmsErrorCode::KMSInvalidStateException;
+        self.refused(name, body, code, message).await;
+    }
+
     /// Expects a `ValidationException` with this message.
     pub(crate) async fn invalid(&self, name: &str, body: Value, message: &str) {
         let code = KmsErrorCode::ValidationException;
@@ -187,8 +216,7 @@ impl Bench {
     /// Expects to be told that there is no such key.
     pub(crate) async fn missing(&self, name: &str, body: Value, id: &str) {
         let message = format!("Key '{}' does not exist", key_arn(id));
-        let code = KmsErrorCode::NotFoundException;
-        self.refused(name, body, code, &message).await;
+        self.not_found(name, body, &message).await;
     }
 
     /// Expects to be told that the key is disabled.
@@ -201,8 +229,7 @@ impl Bench {
     /// Expects to be told that the key is to be deleted.
     pub(crate) async fn pending_deletion(&self, name: &str, body: Value, id: &str) {
         let message = format!("{} is pending deletion.", key_arn(id));
-        let code = KmsErrorCode::KMSInvalidStateException;
-        self.refused(name, body, code, &message).await;
+        self.invalid_state(name, body, &message).await;
     }
 
     /// Expects to be told that this is not built.
@@ -317,6 +344,12 @@ pub(crate) fn audit(path: &Path, root: &RootKey, entropy: &Entropy) -> Arc<Audit
     // Its time is its writer's, not that of the operations.
     let (key, clock) = (audit::key(root), Clock::system());
     Arc::new(Audit::open(&config, key, None, clock, entropy, &metrics).unwrap())
+}
+
+/// This body with that member.
+pub(crate) fn with(mut body: Value, member: &str, value: Value) -> Value {
+    body[member] = value;
+    body
 }
 
 /// An identity policy.

@@ -286,30 +286,9 @@ impl Journal {
     }
 
     /// Appends to `out` the lines from `from` on, until `to`, or until they have `bytes_max` bytes
-    /// (but at least one line), or up to a frame that is not complete yet.
+    /// (but at least one line), or up to a frame that is not complete yet. In a journal that
+    /// `is_left`, by a former process, positions without a sound frame are skipped.
     pub(super) fn collect(
-        &self,
-        from: u64,
-        to: u64,
-        bytes_max: usize,
-        out: &mut Vec<u8>,
-    ) -> Collected {
-        self.take(from, to, bytes_max, out, false)
-    }
-
-    /// Appends lines as [`Self::collect`] does, for a journal that a former process left: positions
-    /// without a sound frame are skipped.
-    pub(super) fn recover(
-        &self,
-        from: u64,
-        to: u64,
-        bytes_max: usize,
-        out: &mut Vec<u8>,
-    ) -> Collected {
-        self.take(from, to, bytes_max, out, true)
-    }
-
-    fn take(
         &self,
         from: u64,
         to: u64,

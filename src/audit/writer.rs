@@ -405,11 +405,7 @@ impl Writer {
             self.lines.clear();
             let journal = &self.shared.journal;
             let (from, lines) = (ahead.chain.position, &mut self.lines);
-            let taken = if self.is_starting {
-                journal.recover(from, to, bytes_max, lines)
-            } else {
-                journal.collect(from, to, bytes_max, lines)
-            };
+            let taken = journal.collect(from, to, bytes_max, lines, self.is_starting);
             if taken.end == from {
                 break;
             }

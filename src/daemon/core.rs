@@ -329,6 +329,12 @@ mod tests {
         opened.err().unwrap().to_string()
     }
 
+    /// Opens the store and closes it again.
+    async fn opens(config: &Config, opening: Opening) {
+        let core = Core::open(config, unpooled(), opening).await.unwrap();
+        core.close().await.unwrap();
+    }
+
     #[tokio::test]
     async fn a_store_is_created_once_and_reopened() {
         let folder = tempfile::tempdir().unwrap();
@@ -344,10 +350,7 @@ mod tests {
             "{line}"
         );
         core.close().await.unwrap();
-        let core = Core::open(&config, unpooled(), Opening::Existing)
-            .await
-            .unwrap();
-        core.close().await.unwrap();
+        opens(&config, Opening::Existing).await;
         assert_eq!(announced(&config), 1);
     }
 
@@ -355,8 +358,7 @@ mod tests {
     async fn a_store_without_its_root_key_gets_no_new_one() {
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path());
-        let core = Core::open(&config, unpooled(), FIRST).await.unwrap();
-        core.close().await.unwrap();
+        opens(&config, FIRST).await;
         std::fs::remove_file(&config.store.root_key).unwrap();
         let line = refusal(&config, FIRST).await;
         assert!(line.contains("restore it from your copy"), "{line}");
@@ -367,8 +369,7 @@ mod tests {
     async fn what_is_left_of_a_store_is_no_reason_to_serve_an_empty_one() {
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path());
-        let core = Core::open(&config, unpooled(), FIRST).await.unwrap();
-        core.close().await.unwrap();
+        opens(&config, FIRST).await;
         std::fs::remove_file(&config.store.path).unwrap();
         let (seen, root_key) = (
             Keystore::seen_path(&config.store.path),
@@ -393,8 +394,7 @@ mod tests {
                 std::fs::remove_file(gone).unwrap();
             }
         }
-        let core = Core::open(&config, unpooled(), FIRST).await.unwrap();
-        core.close().await.unwrap();
+        opens(&config, FIRST).await;
         assert_ne!(std::fs::read(root_key).unwrap(), root);
     }
 
@@ -421,8 +421,7 @@ mod tests {
         assert_eq!(announced(&config), 1);
         // The next start continues with what exists.
         std::fs::remove_file(&config.audit.path).unwrap();
-        let core = Core::open(&config, unpooled(), FIRST).await.unwrap();
-        core.close().await.unwrap();
+        opens(&config, FIRST).await;
         assert_eq!(announced(&config), 1);
     }
 
@@ -434,8 +433,7 @@ mod tests {
         Keystore::begin(&config.store.path).unwrap();
         RootKey::create(&config.store.root_key, &Entropy::os()).unwrap();
         let before = std::fs::read(&config.store.root_key).unwrap();
-        let core = Core::open(&config, unpooled(), FIRST).await.unwrap();
-        core.close().await.unwrap();
+        opens(&config, FIRST).await;
         assert_eq!(std::fs::read(&config.store.root_key).unwrap(), before);
         assert!(!Keystore::is_begun(&config.store.path));
     }

@@ -71,6 +71,13 @@ impl TestStore {
         );
     }
 
+    /// A new store, and what it is open as.
+    async fn created() -> (Self, Keystore) {
+        let place = Self::new();
+        let store = place.create().await;
+        (place, store)
+    }
+
     /// Each statement changes the database `kept`, and the store is then refused with these words.
     /// At the end the database is `kept` again.
     async fn each_refused(&self, kept: &[u8], cases: &[(&'static str, &str)]) {
@@ -156,8 +163,7 @@ async fn apply(store: &Keystore, changes: Vec<Change>) -> Result<(), KeystoreErr
 
 /// A store with two keys and an alias; closed.
 async fn filled() -> (TestStore, Vec<KeyId>) {
-    let place = TestStore::new();
-    let store = place.create().await;
+    let (place, store) = TestStore::created().await;
     let drafts = [draft(KeyState::Enabled), draft(KeyState::Disabled)];
     let ids = drafts.iter().map(|draft| draft.key.id).collect::<Vec<_>>();
     for draft in drafts {
@@ -171,13 +177,15 @@ async fn filled() -> (TestStore, Vec<KeyId>) {
     (place, ids)
 }
 
+fn due_at(microseconds: u64) -> KeyState {
+    let deletion_date = Timestamp(microseconds);
+    KeyState::PendingDeletion { deletion_date }
+}
+
 #[tokio::test]
 async fn what_was_written_is_read_back() {
-    let place = TestStore::new();
-    let store = place.create().await;
-    let pending = draft(KeyState::PendingDeletion {
-        deletion_date: Timestamp(9),
-    });
+    let (place, store) = TestStore::created().await;
+    let pending = draft(due_at(9));
     let (id, material) = (pending.key.id, Arc::clone(&pending.materials[0]));
     let before = store.snapshot();
     apply(
@@ -378,11 +386,8 @@ async fn store_1_foreign_rows_roots_and_files_are_refused() {
 
 #[tokio::test]
 async fn keys_past_their_deletion_date_are_found() {
-    let place = TestStore::new();
-    let store = place.create().await;
-    let due = draft(KeyState::PendingDeletion {
-        deletion_date: Timestamp(9),
-    });
+    let (_place, store) = TestStore::created().await;
+    let due = draft(due_at(9));
     let id = due.key.id;
     apply(
         &store,

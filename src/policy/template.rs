@@ -76,17 +76,17 @@ impl Match {
         any
     }
 
-    /// Whether all of several are matched.
+    /// Whether all of several are matched: not one of them is not.
     pub(super) fn all(matches: impl IntoIterator<Item = Self>) -> Self {
-        let mut all = Self::Yes;
-        for one in matches {
-            match one {
-                Self::No => return Self::No,
-                Self::Unknown => all = Self::Unknown,
-                Self::Yes => {}
-            }
+        Self::any(matches.into_iter().map(Self::not)).not()
+    }
+
+    fn not(self) -> Self {
+        match self {
+            Self::Yes => Self::No,
+            Self::Unknown => Self::Unknown,
+            Self::No => Self::Yes,
         }
-        all
     }
 }
 

@@ -21,6 +21,13 @@ struct Bench {
     epochs: Epochs,
 }
 
+fn two_fillers() -> Config {
+    Config {
+        fillers: 2,
+        ..small()
+    }
+}
+
 fn small() -> Config {
     Config {
         fillers: 1,
@@ -283,11 +290,7 @@ fn pool_6_an_empty_lane_is_a_miss_at_once() {
 #[test]
 fn pool_7_a_filler_stopped_in_mid_push_delays_nobody() {
     let entry = entry(1, 1);
-    let config = Config {
-        fillers: 2,
-        ..small()
-    };
-    let bench = Bench::warm(config, &entry);
+    let bench = Bench::warm(two_fillers(), &entry);
     let lanes = bench.pool.lanes.load_full();
     let lane = lanes.values().next().unwrap();
     let depth = bench.depth();
@@ -340,11 +343,7 @@ fn pool_8_old_keys_are_dropped_and_idle_lanes_give_their_memory_back() {
 #[test]
 fn pool_8_the_oldest_go_first_from_every_deque() {
     let entry = entry(1, 1);
-    let config = Config {
-        fillers: 2,
-        ..small()
-    };
-    let mut bench = Bench::new(config);
+    let mut bench = Bench::new(two_fillers());
     assert!(bench.take(&entry).is_none());
     let fill_by = |bench: &mut Bench, filler, magazines| {
         let lanes = bench.pool.lanes.load_full();

@@ -14,7 +14,9 @@ use crate::stream::data_keys::{ACTION, data_key_material};
 use crate::stream::output::{BlobColumns, Projection};
 use crate::stream::pinned_key::PinnedKey;
 use crate::stream::query::Query;
-use crate::stream::transform::{CHUNK_CONTEXT_BYTES_MAX, Cursor, OutputChunk, Progress, Transform};
+use crate::stream::transform::{
+    Advance, CHUNK_CONTEXT_BYTES_MAX, Cursor, OutputChunk, Progress, Transform,
+};
 use arrow_array::{BinaryArray, RecordBatch};
 use arrow_buffer::{Buffer, OffsetBuffer};
 use arrow_schema::{Schema, SchemaRef};
@@ -140,12 +142,7 @@ impl Transform for Minter {
         Ok(self.kept.and(schema, BlobColumns::fields()))
     }
 
-    fn chunk(
-        &mut self,
-        cursor: &Cursor<'_>,
-        rows: &RecordBatch,
-        paid: &mut Paid,
-    ) -> Result<Progress, ApiError> {
+    fn chunk(&mut self, cursor: &Cursor<'_>, rows: &RecordBatch, paid: &mut Paid) -> Advance {
         // The rates of the key decide how many rows the chunk has.
         let key = {
             let snapshot = cursor.api.keystore.snapshot();

@@ -22,7 +22,7 @@ use crate::stream::output::{BlobColumns, Projection};
 use crate::stream::pinned_key::PinnedKey;
 use crate::stream::query::{Query, shown};
 use crate::stream::sealed_rows::{Row, SealedRows, check_columns};
-use crate::stream::transform::{Cursor, OutputChunk, Progress, Transform};
+use crate::stream::transform::{Advance, Cursor, OutputChunk, Progress, Transform};
 use arrow_array::RecordBatch;
 use arrow_array::builder::BinaryBuilder;
 use arrow_schema::{Schema, SchemaRef};
@@ -152,12 +152,7 @@ impl Transform for Rewrapper {
         Ok(self.kept.and(schema, BlobColumns::fields()))
     }
 
-    fn chunk(
-        &mut self,
-        cursor: &Cursor<'_>,
-        rows: &RecordBatch,
-        paid: &mut Paid,
-    ) -> Result<Progress, ApiError> {
+    fn chunk(&mut self, cursor: &Cursor<'_>, rows: &RecordBatch, paid: &mut Paid) -> Advance {
         let (contexts, new_contexts) = (self.contexts.clone(), self.new_contexts.clone());
         let SealedRows { key, rows: read } =
             SealedRows::of(cursor, rows, &contexts, new_contexts.as_ref())?;

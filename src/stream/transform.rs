@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// contexts of few bytes.
 pub(super) const CHUNK_CONTEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// A chunk, no chunk yet, or why there is none.
+pub(super) type Advance = Result<Progress, ApiError>;
+
 /// One purpose of a stream.
 pub(super) trait Transform: Send + Sync {
     /// Looks for the columns that it needs; returns those of the answer.
@@ -21,12 +24,7 @@ pub(super) trait Transform: Send + Sync {
 
     /// Does it for the first of these rows, at least one; asked again with the rows that had to
     /// wait.
-    fn chunk(
-        &mut self,
-        cursor: &Cursor<'_>,
-        rows: &RecordBatch,
-        paid: &mut Paid,
-    ) -> Result<Progress, ApiError>;
+    fn chunk(&mut self, cursor: &Cursor<'_>, rows: &RecordBatch, paid: &mut Paid) -> Advance;
 
     /// Counts rows that were made.
     fn count(&self, _api: &Api, _rows: u64) {}

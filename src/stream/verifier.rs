@@ -22,7 +22,7 @@ use crate::rates::Paid;
 use crate::stream::output::Projection;
 use crate::stream::query::{Query, shown};
 use crate::stream::sealed_rows::{BLOB, Row, SealedRows, check_columns};
-use crate::stream::transform::{Cursor, OutputChunk, Progress, Transform};
+use crate::stream::transform::{Advance, Cursor, OutputChunk, Progress, Transform};
 use arrow_array::builder::StringBuilder;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_buffer::Buffer;
@@ -130,12 +130,7 @@ impl Transform for Verifier {
         Ok(self.kept.and(schema, added))
     }
 
-    fn chunk(
-        &mut self,
-        cursor: &Cursor<'_>,
-        rows: &RecordBatch,
-        paid: &mut Paid,
-    ) -> Result<Progress, ApiError> {
+    fn chunk(&mut self, cursor: &Cursor<'_>, rows: &RecordBatch, paid: &mut Paid) -> Advance {
         let sealed_rows = SealedRows::of(cursor, rows, &self.contexts, None)?;
         let outcome = cursor
             .api

@@ -89,14 +89,8 @@ impl Batch {
         if let Some(made) = self.made.take() {
             return made;
         }
-        let mut maker = self.maker.take().ok_or_else(lost)?;
-        let work = move || {
-            let piece = maker.piece();
-            (maker, piece)
-        };
-        let (maker, piece) = self.makers.make(work).await.ok_or_else(lost)?;
-        self.maker = Some(maker);
-        piece
+        let piece = self.makers.make_with(&mut self.maker, Maker::piece).await;
+        piece.ok_or_else(lost)?
     }
 }
 

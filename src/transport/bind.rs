@@ -117,14 +117,9 @@ impl Stream {
     }
 
     async fn step(&mut self) -> Result<Step, ApiError> {
-        let mut rows = self.rows.take().ok_or_else(lost)?;
-        let work = move || {
-            let step = rows.step();
-            (rows, step)
-        };
-        let (rows, step) = self.bounds.makers.make(work).await.ok_or_else(lost)?;
-        self.rows = Some(rows);
-        step
+        let makers = &self.bounds.makers;
+        let step = makers.make_with(&mut self.rows, RowStream::step).await;
+        step.ok_or_else(lost)?
     }
 }
 

@@ -80,6 +80,23 @@ impl Makers {
         });
         made.await.ok()
     }
+
+    /// Runs `work` on one of the threads with what is in `place`, which is empty meanwhile. `None`
+    /// if it was empty before, or if the work panicked.
+    pub(super) async fn make_with<S: Send + 'static, T: Send + 'static>(
+        &self,
+        place: &mut Option<S>,
+        work: impl FnOnce(&mut S) -> T + Send + 'static,
+    ) -> Option<T> {
+        let mut state = place.take()?;
+        let worked = move || {
+            let made = work(&mut state);
+            (state, made)
+        };
+        let (state, made) = self.make(worked).await?;
+        *place = Some(state);
+        Some(made)
+    }
 }
 
 #[cfg(test)]

@@ -146,9 +146,8 @@ async fn a_session_has_its_roles_rights_as_they_are_now() {
     assert_eq!(session.kind(), PrincipalKind::AssumedRole);
     let ask = json!({"KeyId": key, "KeySpec": "AES_256"});
     bench
-        .call_as(&session, "GenerateDataKey", ask.clone())
-        .await
-        .unwrap();
+        .done_as(&session, "GenerateDataKey", ask.clone())
+        .await;
     let policy = r#"{"Statement":{"Effect":"Deny","Action":"kms:*","Resource":"*"}}"#;
     let body = json!({"Name": role["Arn"], "Policies": [policy]});
     bench
@@ -160,13 +159,7 @@ async fn a_session_has_its_roles_rights_as_they_are_now() {
         key_arn(&key)
     );
     bench
-        .refused_as(
-            &session,
-            "GenerateDataKey",
-            ask.clone(),
-            Code::AccessDeniedException,
-            &denied,
-        )
+        .denied(&session, "GenerateDataKey", ask.clone(), &denied)
         .await;
     let body = json!({"Name": role["Arn"]});
     bench.administer("DeletePrincipal", body).await.unwrap();
@@ -260,5 +253,5 @@ async fn sessions_issued_before_a_time_can_be_denied() {
         .unwrap();
     let denied = bench.call_as(&old, "GenerateDataKey", ask.clone()).await;
     assert_eq!(denied.unwrap_err().0, Code::AccessDeniedException);
-    bench.call_as(&new, "GenerateDataKey", ask).await.unwrap();
+    bench.done_as(&new, "GenerateDataKey", ask).await;
 }

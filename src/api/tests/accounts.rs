@@ -19,8 +19,7 @@ impl Two {
     async fn new() -> Self {
         let bench = Bench::new().await;
         let key = bench.key().await;
-        let alias = json!({"AliasName": "alias/shared", "TargetKeyId": key});
-        bench.done("CreateAlias", alias).await;
+        bench.alias("alias/shared", &key).await;
         let operator = Principal::operator(0, OTHER.parse().unwrap());
         let visitor = bench.principal_of(&operator, "visitor", allowing(&["kms:*"]));
         let visitor = visitor.await;

@@ -33,34 +33,22 @@ async fn a_data_key_is_asked_for_by_one_principal_and_opened_by_another() {
                 _ => ask["NumberOfBytes"] = json!(length),
             }
             let made = bench
-                .call_as(&provisioner, "GenerateDataKeyWithoutPlaintext", ask)
-                .await
-                .unwrap();
+                .done_as(&provisioner, "GenerateDataKeyWithoutPlaintext", ask)
+                .await;
             let members: Vec<_> = made.as_object().unwrap().keys().collect();
             assert_eq!(members, ["CiphertextBlob", "KeyId", "KeyMaterialId"]);
             assert_eq!(made["KeyId"], key_arn(&id));
             assert_eq!(decoded(&made["CiphertextBlob"]).len(), 64 + length);
             let open =
                 json!({"CiphertextBlob": made["CiphertextBlob"], "EncryptionContext": context});
-            let opened = bench
-                .call_as(&consumer, "Decrypt", open.clone())
-                .await
-                .unwrap();
+            let opened = bench.done_as(&consumer, "Decrypt", open.clone()).await;
             assert_eq!(decoded(&opened["Plaintext"]).len(), length);
             assert_eq!(opened["KeyId"], key_arn(&id));
             assert_eq!(opened["KeyMaterialId"], made["KeyMaterialId"]);
             assert_eq!(opened["EncryptionAlgorithm"], "SYMMETRIC_DEFAULT");
             let refused = "The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not \
                  allowed to access.";
-            bench
-                .refused_as(
-                    &provisioner,
-                    "Decrypt",
-                    open,
-                    Code::AccessDeniedException,
-                    refused,
-                )
-                .await;
+            bench.denied(&provisioner, "Decrypt", open, refused).await;
         }
     }
     let arn = key_arn(&id);
@@ -73,15 +61,7 @@ async fn a_data_key_is_asked_for_by_one_principal_and_opened_by_another() {
             provisioner.arn
         );
         let body = json!({"KeyId": id, "KeySpec": "AES_256", "Plaintext": "AA=="});
-        bench
-            .refused_as(
-                &provisioner,
-                name,
-                body,
-                Code::AccessDeniedException,
-                &denied,
-            )
-            .await;
+        bench.denied(&provisioner, name, body, &denied).await;
     }
     assert_eq!(
         bench.counted("keymill_data_keys_total{operation=\"GenerateDataKeyWithoutPlaintext\",spec=\"AES_256\",result=\"direct\"}"),

@@ -219,12 +219,7 @@ async fn other_material_waits_for_its_rotation_and_all_of_it_must_be_there() {
         key_arn(&id)
     );
     bench
-        .refused(
-            "RotateKeyOnDemand",
-            json!({"KeyId": id}),
-            Code::KMSInvalidStateException,
-            &message,
-        )
+        .invalid_state("RotateKeyOnDemand", json!({"KeyId": id}), &message)
         .await;
     let new = json!({"ImportType": "NEW_KEY_MATERIAL"});
     let second = bench.import(&id, &[2; 32], new.clone()).await.unwrap();

@@ -46,12 +46,7 @@ async fn a_key_without_a_policy_has_the_default_policy() {
         .await;
     let other = json!({"KeyId": id, "PolicyName": "other"});
     bench
-        .refused(
-            "GetKeyPolicy",
-            other,
-            Code::NotFoundException,
-            "No such policy exists",
-        )
+        .not_found("GetKeyPolicy", other, "No such policy exists")
         .await;
     let other = json!({"KeyId": id, "PolicyName": "other", "Policy": "{}"});
     bench
@@ -256,9 +251,8 @@ async fn nobody_locks_himself_out_unless_he_asks_to() {
         )]),
     ] {
         bench
-            .call_as(&manager, "PutKeyPolicy", put(statements))
-            .await
-            .unwrap();
+            .done_as(&manager, "PutKeyPolicy", put(statements))
+            .await;
     }
     let mut bypass = put(json!([to(&root_of(OTHER), &["kms:*"])]));
     bypass["BypassPolicyLockoutSafetyCheck"] = json!(true);
@@ -275,9 +269,8 @@ async fn nobody_locks_himself_out_unless_he_asks_to() {
         )
         .await;
     bench
-        .call_as(&manager, "PutKeyPolicy", bypass.clone())
-        .await
-        .unwrap();
+        .done_as(&manager, "PutKeyPolicy", bypass.clone())
+        .await;
     let again = bench.call_as(&manager, "PutKeyPolicy", bypass).await;
     assert_eq!(again, Err(no_more));
     // A user that may open the store is never locked out.
@@ -296,20 +289,15 @@ async fn a_key_is_created_with_its_policy_or_not_at_all() {
     let creator = bench.allowed("creator", &["kms:CreateKey"]).await;
     let own = document(&json!([to(&creator.arn, &["kms:*"])]));
     let created = bench
-        .call_as(&creator, "CreateKey", json!({"Policy": own}))
-        .await
-        .unwrap();
+        .done_as(&creator, "CreateKey", json!({"Policy": own}))
+        .await;
     let id = created["KeyMetadata"]["KeyId"].as_str().unwrap();
     let got = bench
-        .call_as(&creator, "GetKeyPolicy", json!({"KeyId": id}))
-        .await
-        .unwrap();
+        .done_as(&creator, "GetKeyPolicy", json!({"KeyId": id}))
+        .await;
     assert_eq!(got, json!({"Policy": own, "PolicyName": "default"}));
     // Without one the default policy asks for an identity policy, which the caller does not have.
-    let created = bench
-        .call_as(&creator, "CreateKey", json!({}))
-        .await
-        .unwrap();
+    let created = bench.done_as(&creator, "CreateKey", json!({})).await;
     let arn = created["KeyMetadata"]["Arn"].as_str().unwrap();
     let denied = bench
         .call_as(&creator, "GetKeyPolicy", json!({"KeyId": arn}))
@@ -326,10 +314,7 @@ async fn a_key_is_created_with_its_policy_or_not_at_all() {
     assert_eq!(refused, refusal(MALFORMED, LOCKOUT));
     assert_eq!(bench.api.keystore.snapshot().keys.len(), keys);
     let bypass = json!({"Policy": closed, "BypassPolicyLockoutSafetyCheck": true});
-    bench
-        .call_as(&creator, "CreateKey", bypass.clone())
-        .await
-        .unwrap();
+    bench.done_as(&creator, "CreateKey", bypass.clone()).await;
 
     let careful = json!({"Statement": [
         {"Effect": "Allow", "Action": "kms:CreateKey", "Resource": "*", "Condition": {"StringEquals": {
@@ -337,10 +322,7 @@ async fn a_key_is_created_with_its_policy_or_not_at_all() {
         {"Effect": "Deny", "Action": "kms:*", "Resource": "*", "Condition": {"Bool": {"kms:BypassPolicyLockoutSafetyCheck": "true"}}},
     ]});
     let careful = bench.principal("careful", careful).await;
-    bench
-        .call_as(&careful, "CreateKey", json!({}))
-        .await
-        .unwrap();
+    bench.done_as(&careful, "CreateKey", json!({})).await;
     let refused = bench
         .call_as(&careful, "CreateKey", bypass)
         .await

@@ -4,6 +4,12 @@ use super::KmsErrorCode as Code;
 use super::*;
 
 impl Bench {
+    /// Writes the audit log's head into the store.
+    async fn seal(&self) {
+        let sealed = self.api.audit.seal_head(&self.api.keystore);
+        sealed.await.unwrap();
+    }
+
     async fn usage(&self, id: &str) -> Value {
         let mut answer = self.done("GetKeyLastUsage", json!({"KeyId": id})).await;
         assert_eq!(answer["KeyId"], key_arn(id));
@@ -235,21 +241,11 @@ async fn a_use_outlives_what_the_log_has() {
             json!({"KeyId": gone, "PendingWindowInDays": 7}),
         )
         .await;
-    bench
-        .api
-        .audit
-        .seal_head(&bench.api.keystore)
-        .await
-        .unwrap();
+    bench.seal().await;
     let stored = bench.api.keystore.snapshot().last_uses.clone().unwrap();
     assert_eq!(stored.by_key.len(), 2);
     // The log may have moved meanwhile, and its head is written; the uses have not, and are not.
-    bench
-        .api
-        .audit
-        .seal_head(&bench.api.keystore)
-        .await
-        .unwrap();
+    bench.seal().await;
     let again = bench.api.keystore.snapshot().last_uses.clone().unwrap();
     assert!(Arc::ptr_eq(&stored, &again));
     bench

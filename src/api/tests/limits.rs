@@ -25,6 +25,13 @@ pub(crate) fn of_key(keys_per_second: u64) -> Config {
     }
 }
 
+fn of_both(keys_per_second: u64) -> Config {
+    Config {
+        kms_key_keys_per_second: keys_per_second,
+        ..of_principal(keys_per_second)
+    }
+}
+
 fn ask(id: &str) -> Value {
     json!({"KeyId": id, "KeySpec": "AES_256"})
 }
@@ -108,12 +115,7 @@ async fn the_keys_limit_is_shared_and_has_its_own_label() {
 
 #[tokio::test]
 async fn who_is_refused_otherwise_takes_nothing_from_any_limit() {
-    let bench = Bench::with_rates(&Config {
-        principal_keys_per_second: 2,
-        kms_key_keys_per_second: 2,
-        ..Config::default()
-    })
-    .await;
+    let bench = Bench::with_rates(&of_both(2)).await;
     let id = bench.key().await;
     let denied = bench.allowed("denied", &["kms:Encrypt"]).await;
     let allowed = bench.allowed("allowed", &["kms:*"]).await;
@@ -166,12 +168,7 @@ async fn a_dry_run_and_a_blob_that_does_not_open_count() {
 
 #[tokio::test]
 async fn a_request_that_starts_again_pays_once() {
-    let bench = Bench::with_rates(&Config {
-        principal_keys_per_second: 2,
-        kms_key_keys_per_second: 2,
-        ..Config::default()
-    })
-    .await;
+    let bench = Bench::with_rates(&of_both(2)).await;
     let id = bench.key().await;
     let all = bench.allowed("all", &["kms:*"]).await;
     let api = Arc::clone(&bench.api);

@@ -249,28 +249,17 @@ async fn aliases_are_made_moved_listed_and_removed() {
         .await;
     let gone = format!("Alias {} is not found.", alias_arn("a"));
     bench
-        .refused(
-            "DeleteAlias",
-            json!({"AliasName": "alias/a"}),
-            Code::NotFoundException,
-            &gone,
-        )
+        .not_found("DeleteAlias", json!({"AliasName": "alias/a"}), &gone)
         .await;
     bench
-        .refused(
+        .not_found(
             "UpdateAlias",
             json!({"AliasName": "alias/a", "TargetKeyId": one}),
-            Code::NotFoundException,
             &gone,
         )
         .await;
     bench
-        .refused(
-            "DescribeKey",
-            json!({"KeyId": "alias/a"}),
-            Code::NotFoundException,
-            &gone,
-        )
+        .not_found("DescribeKey", json!({"KeyId": "alias/a"}), &gone)
         .await;
 }
 

@@ -72,17 +72,11 @@ fn listings(id: &str) -> [(&'static str, i64, Value); 7] {
     ]
 }
 
-fn with(mut body: Value, name: &str, value: Value) -> Value {
-    body[name] = value;
-    body
-}
-
 #[tokio::test]
 async fn an_alias_is_refused_before_it_is_looked_up_where_only_keys_are_taken() {
     let bench = Bench::new().await;
     let id = bench.key().await;
-    let there = json!({"AliasName": "alias/there", "TargetKeyId": id});
-    bench.done("CreateAlias", there).await;
+    bench.alias("alias/there", &id).await;
     let message = "Key Aliases are not supported for this operation.";
     for (name, member, body) in keys_alone() {
         let aliases = [
@@ -103,9 +97,7 @@ async fn an_alias_is_refused_before_it_is_looked_up_where_only_keys_are_taken() 
         }
         let elsewhere = key_arn(&id).replace("us-east-1", "eu-west-1");
         let body = with(body, member, json!(elsewhere));
-        bench
-            .refused(name, body, Code::NotFoundException, "Invalid arn eu-west-1")
-            .await;
+        bench.not_found(name, body, "Invalid arn eu-west-1").await;
     }
 }
 
@@ -221,9 +213,7 @@ async fn all_four_forms_name_the_key_of_a_cryptographic_operation() {
         }
         let body = with(body, member, json!("alias/none"));
         let message = format!("Alias {} is not found.", alias_arn("none"));
-        bench
-            .refused(name, body, Code::NotFoundException, &message)
-            .await;
+        bench.not_found(name, body, &message).await;
     }
 }
 

@@ -39,6 +39,11 @@ impl Move {
         }
     }
 
+    /// The bench, the key that the blob is under, and the key that it moves to.
+    fn parts(&self) -> (&Bench, &String, &String) {
+        (&self.bench, &self.from, &self.to)
+    }
+
     /// A body that is in order.
     fn body(&self) -> Value {
         json!({"CiphertextBlob": self.blob, "SourceEncryptionContext": {"a": "1"}, "DestinationKeyId": self.to, "DestinationEncryptionContext": {"b": "2"}})
@@ -62,11 +67,8 @@ impl Move {
 #[tokio::test]
 async fn a_blob_moves_to_another_key_and_context() {
     let this = Move::new().await;
-    let Move {
-        bench, from, to, ..
-    } = &this;
-    let alias = json!({"AliasName": "alias/to", "TargetKeyId": to});
-    bench.done("CreateAlias", alias).await;
+    let (bench, from, to) = this.parts();
+    bench.alias("alias/to", to).await;
     let sources = [Value::Null, json!(from), json!(key_arn(from))];
     let destinations = [to.clone(), key_arn(to), alias_arn("to"), "alias/to".into()];
     for source in &sources {
@@ -177,12 +179,7 @@ async fn members_are_checked_before_anything_is_looked_up() {
 #[tokio::test]
 async fn blobs_and_keys_are_refused_as_by_decrypt_and_encrypt() {
     let this = Move::new().await;
-    let Move {
-        bench,
-        from,
-        to,
-        blob,
-    } = &this;
+    let ((bench, from, to), blob) = (this.parts(), &this.blob);
     let unknown = format!("Key '{}' does not exist", key_arn(UNKNOWN));
     let missing = format!("Alias {} is not found.", alias_arn("none"));
     let mut foreign = decoded(blob);

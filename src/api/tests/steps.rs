@@ -47,17 +47,16 @@ async fn auth_1_a_decision_that_takes_long_is_made_where_nobody_waits_behind_it(
     let undecided = on_a_serving_thread(&bench, &who, &many).unwrap_err();
     assert!(undecided.is_undecided());
     for body in [few, many.clone()] {
-        bench.call_as(&who, MINT, body).await.unwrap();
+        bench.done_as(&who, MINT, body).await;
     }
     // The other ways of being called: waiting for something, and weighing.
-    let sealed = bench.call_as(&who, MINT, many.clone()).await.unwrap()["CiphertextBlob"].clone();
+    let sealed = bench.done_as(&who, MINT, many.clone()).await["CiphertextBlob"].clone();
     let open = json!({"CiphertextBlob": sealed, "EncryptionContext": many["EncryptionContext"]});
-    bench.call_as(&who, "Decrypt", open).await.unwrap();
+    bench.done_as(&who, "Decrypt", open).await;
     let pair = json!({"KeyId": id, "KeyPairSpec": "ECC_NIST_P256", "EncryptionContext": many["EncryptionContext"]});
     bench
-        .call_as(&who, "GenerateDataKeyPairWithoutPlaintext", pair)
-        .await
-        .unwrap();
+        .done_as(&who, "GenerateDataKeyPairWithoutPlaintext", pair)
+        .await;
     assert_eq!(bench.counted("keymill_policy_undecided_total"), 0);
 }
 
@@ -90,7 +89,7 @@ async fn auth_1_a_decision_beyond_its_steps_is_denied_and_counted() {
     assert_eq!(bench.counted("keymill_policy_undecided_total"), 2);
     // What the same policy allows within its steps goes on.
     let body = json!({"KeyId": id, "KeySpec": "AES_256", "EncryptionContext": context(3)});
-    bench.call_as(&who, MINT, body).await.unwrap();
+    bench.done_as(&who, MINT, body).await;
     // `policy check` says so too.
     let asked = json!({"Principal": who.arn, "Action": format!("kms:{MINT}"), "KeyId": id, "EncryptionContext": context(900)});
     let answer = bench.administer("CheckPolicy", asked).await.unwrap();

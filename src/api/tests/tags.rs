@@ -420,7 +420,7 @@ async fn the_lockout_check_knows_the_tags() {
         .refused_as(&all, "CreateKey", body, code, locked_out)
         .await;
     let body = json!({"Policy": policy, "Tags": tags(&[("team", "red")])});
-    let created = bench.call_as(&all, "CreateKey", body).await.unwrap();
+    let created = bench.done_as(&all, "CreateKey", body).await;
     let put = json!({"KeyId": created["KeyMetadata"]["KeyId"], "Policy": policy});
     assert!(bench.call_as(&all, "PutKeyPolicy", put).await.is_ok());
     let id = bench.key().await;

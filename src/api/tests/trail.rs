@@ -75,8 +75,7 @@ async fn refusals_and_changes_have_records() {
         .call_as(&powerless, "Decrypt", decrypt)
         .await
         .unwrap_err();
-    let alias = json!({"AliasName": "alias/a", "TargetKeyId": id});
-    bench.done("CreateAlias", alias).await;
+    bench.alias("alias/a", &id).await;
     bench.done_to("DisableKey", &id).await;
     bench
         .call("ReplicateKey", json!({"KeyId": id}))

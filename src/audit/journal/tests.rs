@@ -48,7 +48,7 @@ fn made(number: u64, length: usize) -> Vec<u8> {
 /// All lines of a journal that a former process left.
 fn all(journal: &Journal, from: u64, to: u64) -> (Vec<u8>, Collected) {
     let mut out = Vec::new();
-    let collected = journal.recover(from, to, usize::MAX / 2, &mut out);
+    let collected = journal.collect(from, to, usize::MAX / 2, &mut out, true);
     (out, collected)
 }
 
@@ -66,7 +66,7 @@ proptest! {
         for (number, (takes, length)) in steps.into_iter().enumerate() {
             if takes {
                 let mut out = Vec::new();
-                let collected = journal.collect(position, journal.tail(), length, &mut out);
+                let collected = journal.collect(position, journal.tail(), length, &mut out, false);
                 let mut expected = Vec::new();
                 for _ in 0..collected.records {
                     expected.extend(model.pop_front().unwrap());
@@ -156,7 +156,8 @@ fn many_threads_append_whole_lines_each_in_its_order() {
         // forever.
         while records < THREADS * LINES && lost == 0 {
             let mut out = Vec::new();
-            let collected = journal.collect(position, journal.tail(), usize::MAX / 2, &mut out);
+            let collected =
+                journal.collect(position, journal.tail(), usize::MAX / 2, &mut out, false);
             lines.extend(out);
             (position, records, lost) =
                 (collected.end, records + collected.records, collected.lost);
@@ -200,7 +201,7 @@ fn room_that_was_only_claimed_holds_back_what_is_behind_it_until_its_process_is_
     let word = &journal.map[HEADER_WORDS + journal.index(first)];
     word.store(4096_u64.to_le(), Ordering::Relaxed);
     let mut out = Vec::new();
-    let collected = journal.collect(FRAME_UNIT, third, usize::MAX / 2, &mut out);
+    let collected = journal.collect(FRAME_UNIT, third, usize::MAX / 2, &mut out, false);
     assert_eq!((collected.end, collected.records), (first, 1));
     assert_eq!(out, made(1, 50));
 
@@ -223,7 +224,7 @@ fn room_that_was_only_claimed_holds_back_what_is_behind_it_until_its_process_is_
     }
 
     word.store(first.to_le(), Ordering::Relaxed);
-    let collected = journal.collect(FRAME_UNIT, third, usize::MAX / 2, &mut Vec::new());
+    let collected = journal.collect(FRAME_UNIT, third, usize::MAX / 2, &mut Vec::new(), false);
     assert_eq!(collected.records, 3);
 }
 

@@ -81,8 +81,7 @@ async fn a_key_without_tags_is_written_as_it_was_before_there_were_any() {
 
 #[tokio::test]
 async fn generations_and_the_next_date_are_read_back() {
-    let place = TestStore::new();
-    let store = place.create().await;
+    let (place, store) = TestStore::created().await;
     let mut key = draft(KeyState::Enabled);
     let id = key.key.id;
     key.key.rotation = Some(RotationSchedule::after(Timestamp(7), 90));
@@ -113,8 +112,7 @@ async fn generations_and_the_next_date_are_read_back() {
 
 #[tokio::test]
 async fn tags_are_read_back_and_move_no_fence() {
-    let place = TestStore::new();
-    let store = place.create().await;
+    let (place, store) = TestStore::created().await;
     let key = draft(KeyState::Enabled);
     let (id, materials) = (key.key.id, key.materials.clone());
     apply(&store, vec![Change::PutKey(key)]).await.unwrap();
@@ -148,8 +146,7 @@ async fn tags_are_read_back_and_move_no_fence() {
 
 #[tokio::test]
 async fn keys_of_other_kinds_are_read_back() {
-    let place = TestStore::new();
-    let store = place.create().await;
+    let (place, store) = TestStore::created().await;
     let mut ids = Vec::new();
     for (spec, usage) in [
         ("RSA_2048", "ENCRYPT_DECRYPT"),
@@ -205,8 +202,7 @@ fn a_key_whose_kind_and_material_do_not_fit_is_refused() {
 
 #[tokio::test]
 async fn what_was_imported_is_read_back_whether_its_bytes_are_there_or_not() {
-    let place = TestStore::new();
-    let store = place.create().await;
+    let (place, store) = TestStore::created().await;
     let mut draft = draft(KeyState::PendingImport);
     let id = draft.key.id;
     draft.key.origin = KeyOrigin::External;

@@ -46,8 +46,7 @@ fn decoded(id: &str, metadata: &str, secrets: &str) -> Option<PrincipalEntry> {
 
 #[tokio::test]
 async fn all_of_a_principal_is_read_back() {
-    let place = TestStore::new();
-    let store = place.create().await;
+    let (place, store) = TestStore::created().await;
     let policy = Arc::new(PolicyDocument::parse(POLICY).unwrap());
     let tag = |key: &str, value: &str| Tag {
         key: key.to_owned(),

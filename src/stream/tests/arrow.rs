@@ -26,8 +26,7 @@ fn refused(bench: &Bench, body: &[u8], piece: usize) -> (Code, String) {
 async fn bench() -> Bench {
     let bench = Bench::new().await;
     let id = bench.key().await;
-    let alias = json!({"AliasName": "alias/a", "TargetKeyId": id});
-    bench.done("CreateAlias", alias).await;
+    bench.alias("alias/a", &id).await;
     bench
 }
 

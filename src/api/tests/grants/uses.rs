@@ -18,14 +18,10 @@ async fn a_grant_lets_its_grantee_alone_and_its_operations_alone() {
     bench
         .done("CreateGrant", grant(&id, &alice, &[MINT, "Encrypt"]))
         .await;
-    let made = bench
-        .call_as(&alice, MINT, ask(&id, json!({})))
-        .await
-        .unwrap();
+    let made = bench.done_as(&alice, MINT, ask(&id, json!({}))).await;
     let sealed = bench
-        .call_as(&alice, "Encrypt", json!({"KeyId": id, "Plaintext": "AA=="}))
-        .await
-        .unwrap();
+        .done_as(&alice, "Encrypt", json!({"KeyId": id, "Plaintext": "AA=="}))
+        .await;
     assert_eq!(sealed["KeyId"], key_arn(&id));
     for (who, operation) in [(&alice, "GenerateDataKey"), (&bob, MINT), (&all, MINT)] {
         let denied = bench.call_as(who, operation, ask(&id, json!({}))).await;
@@ -61,10 +57,7 @@ async fn a_grant_lets_its_grantee_alone_and_its_operations_alone() {
         json!(root_of(ACCOUNT)),
     );
     bench.done("CreateGrant", to_all).await;
-    bench
-        .call_as(&all, MINT, ask(&other, json!({})))
-        .await
-        .unwrap();
+    bench.done_as(&all, MINT, ask(&other, json!({}))).await;
     let denied = bench.call_as(&bob, MINT, ask(&other, json!({}))).await;
     assert_eq!(
         denied,
@@ -76,13 +69,12 @@ async fn a_grant_lets_its_grantee_alone_and_its_operations_alone() {
         .await;
     let opened = json!({"CiphertextBlob": made["CiphertextBlob"]});
     assert_eq!(
-        bench.call_as(&bob, "Decrypt", opened).await.unwrap()["KeyId"],
+        bench.done_as(&bob, "Decrypt", opened).await["KeyId"],
         key_arn(&id)
     );
     bench
-        .call_as(&bob, "DescribeKey", json!({"KeyId": id}))
-        .await
-        .unwrap();
+        .done_as(&bob, "DescribeKey", json!({"KeyId": id}))
+        .await;
 }
 
 #[tokio::test]
@@ -134,16 +126,10 @@ async fn a_subset_allows_a_superset_and_equals_allows_itself() {
             );
         }
         for context in passing {
-            let made = bench
-                .call_as(&alice, MINT, ask(&id, context.clone()))
-                .await
-                .unwrap();
+            let made = bench.done_as(&alice, MINT, ask(&id, context.clone())).await;
             let open =
                 json!({"CiphertextBlob": made["CiphertextBlob"], "EncryptionContext": context});
-            bench
-                .call_as(&alice, "Decrypt", open.clone())
-                .await
-                .unwrap();
+            bench.done_as(&alice, "Decrypt", open.clone()).await;
             let denied = bench
                 .call_as(
                     &alice,
@@ -155,9 +141,8 @@ async fn a_subset_allows_a_superset_and_equals_allows_itself() {
         }
         // No constraint applies to what has no context.
         bench
-            .call_as(&alice, "DescribeKey", json!({"KeyId": id}))
-            .await
-            .unwrap();
+            .done_as(&alice, "DescribeKey", json!({"KeyId": id}))
+            .await;
     }
 }
 
@@ -173,10 +158,7 @@ async fn a_deny_beats_a_grant() {
     for who in [&alice, &bob] {
         bench.done("CreateGrant", grant(&id, who, &[MINT])).await;
     }
-    bench
-        .call_as(&alice, MINT, ask(&id, json!({})))
-        .await
-        .unwrap();
+    bench.done_as(&alice, MINT, ask(&id, json!({}))).await;
     let mut deny = to(&alice.arn, &["kms:Generate*"]);
     deny["Effect"] = json!("Deny");
     bench.put_policy(&id, json!([deny])).await;
@@ -249,7 +231,7 @@ async fn a_grant_made_from_a_grant_gives_no_more() {
         }
     }
     let open = json!({"KeyId": id, "Plaintext": "AA==", "EncryptionContext": {"a": "1", "b": "2"}});
-    bench.call_as(&child, "Encrypt", open).await.unwrap();
+    bench.done_as(&child, "Encrypt", open).await;
     // The child's own CreateGrant is bound by what the child was given.
     let wider = with(
         grant(&id, &parent, &["Decrypt"]),

@@ -5,9 +5,7 @@ use super::*;
 #[tokio::test]
 async fn each_side_takes_its_own_right() {
     let this = Move::new().await;
-    let Move {
-        bench, from, to, ..
-    } = &this;
+    let (bench, from, to) = this.parts();
     let both = &["kms:ReEncryptFrom", "kms:ReEncryptTo"];
     let mover = bench.allowed("mover", both).await;
     assert!(
@@ -113,9 +111,7 @@ async fn a_condition_knows_whether_the_key_stays() {
 #[tokio::test]
 async fn grants_let_each_side_and_tokens_are_of_either_key() {
     let this = Move::new().await;
-    let Move {
-        bench, from, to, ..
-    } = &this;
+    let (bench, from, to) = this.parts();
     let alice = bench.powerless("alice").await;
     let grant = |key: &str, operation: &str, context: Value| {
         json!({"KeyId": key, "GranteePrincipal": alice.arn, "Operations": [operation],
@@ -147,9 +143,7 @@ async fn grants_let_each_side_and_tokens_are_of_either_key() {
 #[tokio::test]
 async fn keys_of_two_accounts_are_each_asked() {
     let this = Move::new().await;
-    let Move {
-        bench, from, to, ..
-    } = &this;
+    let (bench, from, to) = this.parts();
     let operator = Principal::operator(0, OTHER.parse().unwrap());
     let visitor = bench.principal_of(&operator, "visitor", allowing(&["kms:*"]));
     let visitor = visitor.await;
