@@ -9,6 +9,7 @@ use crate::api::{ApiError, KmsErrorCode};
 use crate::columns::ColumnError;
 
 mod blob_rows;
+mod chunk;
 mod containers;
 pub mod data_keys;
 mod decoder;
@@ -25,13 +26,10 @@ mod transform;
 mod verifier;
 
 pub use blob_rows::BlobRows;
+pub use chunk::CHUNK_ROWS;
 pub use containers::{RowStream, Step};
 pub use data_keys::{Chunk, DataKeys};
 pub use purpose::Purpose;
-
-/// Rows of a chunk at most, of a batch and of a stream alike: about 0.4 ms of one core, and 768 KiB
-/// of `AES_256` blobs.
-pub const CHUNK_ROWS: usize = 8192;
 
 /// What the endpoints take and what they answer.
 pub const MEDIA_TYPE: &str = "application/vnd.apache.arrow.stream";

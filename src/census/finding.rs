@@ -1,6 +1,6 @@
 //! Rows with a fault: all are counted, the first few are kept.
 
-use crate::table::{Object, RowPosition};
+use crate::table::RowPosition;
 
 /// Findings that are kept at most; the rest is counted.
 pub const FINDINGS_KEPT_MAX: usize = 1000;
@@ -12,16 +12,6 @@ pub struct Finding {
     pub place: RowPosition,
     /// The fault.
     pub reason: String,
-}
-
-impl Finding {
-    /// The finding as a line.
-    #[must_use]
-    pub fn shown(&self, objects: &[Object]) -> String {
-        let Self { place, reason } = self;
-        let name = objects.get(place.file).map_or("", |object| &object.name);
-        format!("{name}, row {}: {reason}", place.row)
-    }
 }
 
 /// Findings of a table.

@@ -1,6 +1,6 @@
 //! What `keymill census` and `keymill verify` print: keys with their counts, then findings.
 
-use crate::census::{Findings, Groups};
+use crate::census::{Finding, Findings, Groups};
 use crate::cli::failure::{Failure, Status};
 use crate::cli::output;
 use crate::table::Object;
@@ -23,7 +23,13 @@ pub(super) fn groups_json(groups: &Groups) -> Vec<Value> {
 
 pub(super) fn shown(findings: &Findings, objects: &[Object]) -> Vec<String> {
     let kept = findings.kept.iter();
-    kept.map(|finding| finding.shown(objects)).collect()
+    kept.map(|finding| line(finding, objects)).collect()
+}
+
+fn line(finding: &Finding, objects: &[Object]) -> String {
+    let Finding { place, reason } = finding;
+    let name = objects.get(place.file).map_or("", |object| &object.name);
+    format!("{name}, row {}: {reason}", place.row)
 }
 
 pub(super) fn print_groups(groups: &Groups) -> Result<(), Failure> {
@@ -47,7 +53,7 @@ pub(super) fn print_groups(groups: &Groups) -> Result<(), Failure> {
 
 pub(super) fn print_findings(findings: &Findings, objects: &[Object]) -> Result<(), Failure> {
     for finding in findings.kept.iter().take(SHOWN_MAX) {
-        output::result(&output::shown(&finding.shown(objects)))?;
+        output::result(&output::shown(&line(finding, objects)))?;
     }
     let more = findings.count.saturating_sub(SHOWN_MAX as u64);
     if more > 0 {

@@ -29,7 +29,7 @@ use crate::key::material::{BackingKey, KeyMaterialId};
 use crate::keystore::KeyEntry;
 use crate::operation::Action;
 use crate::rates::{Exceeded, Paid, Urgency};
-use crate::stream::CHUNK_ROWS;
+use crate::stream::chunk::CHUNK_ROWS;
 use serde::Deserialize;
 use std::sync::Arc;
 

@@ -10,13 +10,12 @@ use crate::envelope::{self, blob_bytes};
 use crate::key::data_key::DataKeyLength;
 use crate::keystore::KeyEntry;
 use crate::rates::Paid;
+use crate::stream::chunk::{CHUNK_CONTEXT_BYTES_MAX, OutputChunk};
 use crate::stream::data_keys::{ACTION, data_key_material};
 use crate::stream::output::{BlobColumns, Projection};
 use crate::stream::pinned_key::PinnedKey;
 use crate::stream::query::Query;
-use crate::stream::transform::{
-    Advance, CHUNK_CONTEXT_BYTES_MAX, Cursor, OutputChunk, Progress, Transform,
-};
+use crate::stream::transform::{Advance, Cursor, Progress, Transform};
 use arrow_array::{BinaryArray, RecordBatch};
 use arrow_buffer::{Buffer, OffsetBuffer};
 use arrow_schema::{Schema, SchemaRef};

@@ -6,7 +6,8 @@ use crate::columns::ContextSource;
 use crate::context::EncryptionContext;
 use crate::envelope::CiphertextBlob;
 use crate::key::KeyId;
-use crate::stream::transform::{CHUNK_CONTEXT_BYTES_MAX, Cursor};
+use crate::stream::chunk::CHUNK_CONTEXT_BYTES_MAX;
+use crate::stream::transform::Cursor;
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Schema};
 

@@ -1,18 +1,13 @@
 //! The work on the rows of a stream, chunk by chunk.
 
-use crate::api::Resources;
 use crate::api::attempt::Attempt;
 use crate::api::{Api, ApiError, Requester};
 use crate::key::KeyId;
 use crate::rates::{Exceeded, Paid, Urgency};
-use arrow_array::{ArrayRef, RecordBatch};
-use arrow_buffer::Buffer;
+use crate::stream::chunk::OutputChunk;
+use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 use std::sync::Arc;
-
-/// Canonical bytes of the contexts of one chunk, past which it ends: dictionaries make long
-/// contexts of few bytes.
-pub(super) const CHUNK_CONTEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A chunk, no chunk yet, or why there is none.
 pub(super) type Advance = Result<Progress, ApiError>;
@@ -72,16 +67,4 @@ pub(super) enum Progress {
     Done(OutputChunk),
     /// So many rows wait for a limit.
     Throttled(usize, Exceeded),
-}
-
-/// A chunk.
-pub(super) struct OutputChunk {
-    pub(super) rows: usize,
-    /// The answer's, in the order of its schema.
-    pub(super) columns: Vec<ArrayRef>,
-    /// What the digest sums up.
-    pub(super) blobs: Buffer,
-    pub(super) resources: Resources,
-    /// The first refusal of a row, where refusals do not end the stream.
-    pub(super) refusal: Option<ApiError>,
 }

@@ -99,6 +99,7 @@ impl Dev {
 }
 
 impl Drop for Dev {
+    #[expect(clippy::print_stderr, reason = "a failed test shows it")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("the daemon's log:\n{}", self.log());
