@@ -46,6 +46,7 @@
 
 pub mod clock;
 pub mod endpoint;
+pub mod error_code;
 pub mod file;
 pub mod memory;
 pub mod metrics;
@@ -58,7 +59,6 @@ pub mod key;
 pub mod columns;
 pub mod envelope;
 
-pub mod error_code;
 pub mod operation;
 
 pub mod policy;

@@ -142,11 +142,10 @@ impl Violations {
         value: Option<&'a Blob>,
         max: usize,
     ) -> &'a [u8] {
-        let Some(blob) = value else {
+        if value.is_none() {
             self.null(member);
-            return &[];
-        };
-        self.blob_length(member, blob.bytes(), max)
+        }
+        self.blob_length(member, value, max)
     }
 
     /// A required blob of 1 to `max` bytes that is sensitive: not even that it is null is echoed.
@@ -156,14 +155,16 @@ impl Violations {
         value: Option<&'a Blob>,
         max: usize,
     ) -> &'a [u8] {
-        let Some(blob) = value else {
+        if value.is_none() {
             self.unnamed(member, "Member must not be null");
-            return &[];
-        };
-        self.blob_length(member, blob.bytes(), max)
+        }
+        self.blob_length(member, value, max)
     }
 
-    fn blob_length<'a>(&mut self, member: &str, bytes: &'a [u8], max: usize) -> &'a [u8] {
+    fn blob_length<'a>(&mut self, member: &str, value: Option<&'a Blob>, max: usize) -> &'a [u8] {
+        let Some(bytes) = value.map(Blob::bytes) else {
+            return &[];
+        };
         if bytes.is_empty() {
             self.unnamed(member, at_least_length(1));
         } else if bytes.len() > max {
@@ -277,6 +278,8 @@ mod tests {
 
     #[test]
     fn messages_are_those_of_the_front_end() {
+        let long = base64_simd::STANDARD.encode_to_string([0; 4097]);
+        let long: Blob = serde_json::from_value(long.into()).unwrap();
         assert_eq!(
             message(|v| v.required_text("keyId", Some(""), KEY_ID_CHARACTERS_MAX, Some(&ASCII))),
             "2 validation errors detected: Value '' at 'keyId' failed to satisfy constraint: Member must have length greater than or equal to 1; \
@@ -295,7 +298,7 @@ mod tests {
             "1 validation error detected: Value '1025' at 'numberOfBytes' failed to satisfy constraint: Member must have value less than or equal to 1024"
         );
         assert_eq!(
-            message(|v| v.blob_length("plaintext", &[0; 4097], 4096)),
+            message(|v| v.blob("plaintext", Some(&long), 4096).len()),
             "1 validation error detected: Value at 'plaintext' failed to satisfy constraint: Member must have length less than or equal to 4096"
         );
         assert_eq!(

@@ -17,11 +17,18 @@ mod source;
 
 /// Modules from left to right; those of one line know nothing of each other.
 const ORDER: [&[&str]; 21] = [
-    &["clock", "endpoint", "file", "memory", "metrics"],
+    &[
+        "clock",
+        "error_code",
+        "endpoint",
+        "file",
+        "memory",
+        "metrics",
+    ],
     &["crypto"],
     &["context", "key"],
     &["columns", "envelope"],
-    &["error_code", "operation"],
+    &["operation"],
     &["policy"],
     &["keystore"],
     &["audit", "auth", "pool", "rates"],
