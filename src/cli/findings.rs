@@ -1,13 +1,13 @@
 //! What `keymill census` and `keymill verify` print: keys with their counts, then findings.
 
-use crate::census::{Finding, Findings, Groups};
+use crate::census::{FINDINGS_KEPT_MAX, Finding, Findings, Groups};
 use crate::cli::failure::{Failure, Status};
 use crate::cli::output;
 use crate::table::Object;
 use serde_json::{Value, json};
 
 /// Findings that are printed without `--json`.
-const SHOWN_MAX: usize = 20;
+const FINDINGS_SHOWN_MAX: usize = 20;
 
 pub(super) fn groups_json(groups: &Groups) -> Vec<Value> {
     let rows = groups.iter().map(|(group, count)| {
@@ -52,12 +52,13 @@ pub(super) fn print_groups(groups: &Groups) -> Result<(), Failure> {
 }
 
 pub(super) fn print_findings(findings: &Findings, objects: &[Object]) -> Result<(), Failure> {
-    for finding in findings.kept.iter().take(SHOWN_MAX) {
+    for finding in findings.kept.iter().take(FINDINGS_SHOWN_MAX) {
         output::result(&output::shown(&line(finding, objects)))?;
     }
-    let more = findings.count.saturating_sub(SHOWN_MAX as u64);
+    let more = findings.count.saturating_sub(FINDINGS_SHOWN_MAX as u64);
     if more > 0 {
-        output::result(&format!("and {more} more; --json lists the first thousand"))?;
+        let listed = FINDINGS_KEPT_MAX;
+        output::result(&format!("and {more} more; --json lists the first {listed}"))?;
     }
     Ok(())
 }

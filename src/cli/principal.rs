@@ -1,5 +1,6 @@
 //! `keymill principal`: the operator's own operations on who may call.
 
+use crate::auth::Session;
 use crate::cli::context::pair;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::key::{OperatorArguments, print};
@@ -168,8 +169,8 @@ pub(super) struct CreateSession {
     #[arg(long, value_name = "NAME")]
     session_name: String,
     /// How long it is good for: 900 to 43200 seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
-    duration_seconds: u32,
+    #[arg(long, value_name = "SECONDS", default_value_t = Session::SECONDS_DEFAULT)]
+    duration_seconds: u64,
     #[command(flatten)]
     common: OperatorArguments,
 }
