@@ -193,7 +193,7 @@ struct Addresses {
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
     /// Where Prometheus connects, a loopback address [default: that of the configuration, else
-    /// 127.0.0.1:5646]
+    /// 127.0.0.1:5646, or a free port where --listen takes one]
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin_listen: Option<String>,
 }

@@ -25,7 +25,7 @@ mod samples;
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     keymill dev\n  \
-    keymill dev --dir /tmp/keys --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --region eu-central-1 --json")]
+    keymill dev --dir /tmp/keys --listen 127.0.0.1:0 --region eu-central-1 --json")]
 pub(super) struct Arguments {
     /// The folder, made if it is not there
     #[arg(long, value_name = "DIR", default_value = "keymill-dev")]

@@ -4,6 +4,7 @@ use crate::config::environment::Environment;
 use crate::config::{Config, Mistake, SocketMode, allowed, suggestion};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -123,6 +124,23 @@ impl Layers {
     pub(super) fn add_flags(&mut self, flags: &[Flag]) {
         for flag in flags {
             self.put_text(flag.key, &flag.value, Origin::Flag(flag.name));
+        }
+    }
+
+    /// With a free port for AWS clients, the metrics take a free one too unless they were given
+    /// one: whoever asks for free ports runs several daemons beside each other.
+    pub(super) fn free_the_admin_port(&mut self) {
+        let port =
+            |setting: &Setting| Some(setting.value.as_str()?.parse::<SocketAddr>().ok()?.port());
+        if self.settings.get("listen.tcp").and_then(port) != Some(0) {
+            return;
+        }
+        if let Some(admin) = self.settings.get_mut("listen.admin")
+            && admin.source == Origin::Default
+            && let Some(Ok(mut address)) = admin.value.as_str().map(str::parse::<SocketAddr>)
+        {
+            address.set_port(0);
+            admin.value = Value::String(address.to_string());
         }
     }
 

@@ -359,6 +359,40 @@ fn every_mistake_is_reported_in_one_run() {
 }
 
 #[test]
+fn a_free_port_for_clients_takes_a_free_one_for_the_metrics() {
+    let flag = |key, value: &str| Flag {
+        name: "--listen",
+        key,
+        value: value.to_owned(),
+    };
+    let ports = |text: &str, flags: &[Flag]| {
+        let file = Some((Path::new(FILE), text));
+        let config = Config::read(file, &Environment::default(), flags)
+            .unwrap()
+            .config;
+        (config.listen.tcp.port(), config.listen.admin.port())
+    };
+    let free = flag("listen.tcp", "127.0.0.1:0");
+    assert_eq!(ports("", &[]), (5645, 5646));
+    assert_eq!(ports("", std::slice::from_ref(&free)), (0, 0));
+    assert_eq!(ports("listen.tcp = '[::1]:0'", &[]), (0, 0));
+    assert_eq!(ports("", &[flag("listen.tcp", "127.0.0.1:7")]), (7, 5646));
+    // A port that was given stays, the default one too.
+    let given = "listen.admin = '127.0.0.1:5646'";
+    assert_eq!(ports(given, std::slice::from_ref(&free)), (0, 5646));
+    let both = [free, flag("listen.admin", "127.0.0.1:9")];
+    assert_eq!(ports("", &both), (0, 9));
+    let (tcp, admin) = (
+        "127.0.0.1:0",
+        Environment::from_pairs([("KEYMILL_LISTEN__ADMIN", "127.0.0.1:8")]),
+    );
+    let loaded = Config::read(None, &admin, &[flag("listen.tcp", tcp)]).unwrap();
+    assert_eq!(loaded.config.listen.admin.port(), 8);
+    let shown = Config::read(None, &Environment::default(), &[flag("listen.tcp", tcp)]).unwrap();
+    assert_eq!(shown.settings["listen.admin"].value.as_str(), Some(tcp));
+}
+
+#[test]
 fn the_environment_overrides_the_file_and_flags_override_both() {
     let environment = Environment::from_pairs([
         ("KEYMILL_REGION", "eu-central-1"),

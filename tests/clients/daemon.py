@@ -59,8 +59,7 @@ class Daemon:
 
     def start(self) -> None:
         """Returns once the daemon has said that it is ready."""
-        command = [*self.wrapper, BINARY, "dev", "--json", "--dir", self.state]
-        command += ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
+        command = [*self.wrapper, BINARY, "dev", "--json", "--dir", self.state, "--listen", "127.0.0.1:0"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,

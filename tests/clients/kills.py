@@ -171,7 +171,7 @@ class Load:
 
 def kill_while_starting(mill: Daemon, seconds: float) -> None:
     """The daemon is down, and is killed before it has come up, or as soon as it has."""
-    command = [daemon.BINARY, "dev", "--json", "--dir", mill.state, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
+    command = [daemon.BINARY, "dev", "--json", "--dir", mill.state, "--listen", "127.0.0.1:0"]
     with mill.log.open("ab") as log, subprocess.Popen(command, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log) as starting:
         time.sleep(seconds)
         starting.kill()

@@ -165,7 +165,7 @@ impl Dev {
     fn start(folder: &Path, arguments: &[&str]) -> Self {
         let mut child = keymill(folder)
             .args(["dev", "--json", "--dir", "dev"])
-            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .args(["--listen", "127.0.0.1:0"])
             .args(arguments)
             .stdout(Stdio::piped())
             .stderr(fs::File::create(folder.join("stderr")).unwrap())

@@ -300,7 +300,7 @@ fn every_header_that_decides_must_be_signed() {
     Request::signed()
         .with("x-amz-content-sha256", "UNSIGNED-PAYLOAD")
         .is_refused(&not_signed("x-amz-content-sha256"));
-    for name in ["content-type", "x-amz-date", "x-amz-target"] {
+    for name in ["x-amz-date", "x-amz-target"] {
         let mut request = Request::signed();
         request = match name {
             "x-amz-target" => request.edit(";x-amz-target", ""),
@@ -335,6 +335,50 @@ fn every_header_that_decides_must_be_signed() {
     Request::signed()
         .edit("host;", &format!("host;{many}"))
         .is_refused(MISMATCH);
+}
+
+/// AWS SDK for JavaScript v2, aws4fetch, AsyncAws before September 2026 and the AWS SDK for PHP
+/// before 3.385.3 leave the content type out of their signatures, and AWS KMS takes them.
+#[test]
+fn auth_4_an_unsigned_content_type_decides_nothing_on_the_path_of_aws() {
+    let unsigned = || {
+        let mut request = Request::unsigned();
+        request.headers.remove(CONTENT_TYPE);
+        request
+    };
+    for content_type in ["application/x-amz-json-1.1", "text/plain", ""] {
+        let request = unsigned().sign_at(NOW).with("content-type", content_type);
+        assert!(request.verify().is_ok(), "{content_type}");
+    }
+    // What is signed is held to the signature, on every path.
+    Request::signed()
+        .with("content-type", "text/plain")
+        .is_refused(MISMATCH);
+    // Our own paths read what they are sent, and their clients are written for them.
+    for path in [
+        "/v1/data-keys",
+        "/v1/data-keys/bind",
+        "/v1/data-keys/rewrap",
+        "/v1/data-keys/verify",
+        "/v1/admin/CreatePrincipal",
+        "//",
+        "/./",
+    ] {
+        let on_path = |mut request: Request| {
+            request.uri = Uri::from_static(path);
+            request
+        };
+        let signed = on_path(unsigned()).sign_at(NOW);
+        assert!(signed.verify().is_ok(), "{path}");
+        on_path(unsigned())
+            .sign_at(NOW)
+            .with("content-type", "text/plain")
+            .is_refused(
+                "InvalidSignatureException: 'content-type' must be a 'SignedHeader' in the AWS Authorization.",
+            );
+        let signed = on_path(Request::unsigned()).sign_at(NOW);
+        assert!(signed.verify().is_ok(), "{path}");
+    }
 }
 
 #[test]

@@ -44,8 +44,7 @@ impl Dev {
         let log = File::create(folder.path().join("daemon.log")).unwrap();
         let mut child = program
             .env_clear()
-            .args(["dev", "--json", "--listen", "127.0.0.1:0"])
-            .args(["--admin-listen", "127.0.0.1:0", "--dir"])
+            .args(["dev", "--json", "--listen", "127.0.0.1:0", "--dir"])
             .arg(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
