@@ -155,8 +155,7 @@ impl<'a> SignedHeaders<'a> {
     }
 }
 
-/// Whether a field other than `host` means something to `path`, so that nobody may change it on the
-/// way.
+/// Whether a field other than `host` means something to `path`, and must arrive as it was sent.
 ///
 /// On AWS's own path the content type need not be signed: clients that leave it out are many (AWS
 /// SDK for JavaScript v2, aws4fetch, AWS SDK for PHP before 3.385.3), and AWS takes their requests.

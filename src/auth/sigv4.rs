@@ -4,10 +4,10 @@
 //! [`Verifier::begin`] refuses a caller, nothing of the request's body has been read; the hash of
 //! the body is computed only after that check.
 //!
-//! Every `x-amz-*` header of a request and its `host` must be signed: otherwise an attacker who sees
-//! a signed request could turn it into another operation or send it elsewhere. So must its
-//! `content-type`, but on the path of AWS's services, where it decides nothing.
-//! Credentials in the query and unsigned payloads are refused.
+//! Every `x-amz-*` header of a request and its `host` must be signed: otherwise an attacker who
+//! sees a signed request could turn it into another operation or send it elsewhere. So must its
+//! `content-type`, but on the path of AWS's services, where it decides nothing. Credentials in the
+//! query and unsigned payloads are refused.
 
 use crate::auth::AuthError;
 use crate::auth::authorization::{ALGORITHM, Authorization};

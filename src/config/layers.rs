@@ -127,8 +127,8 @@ impl Layers {
         }
     }
 
-    /// With a free port for AWS clients, the metrics take a free one too unless they were given
-    /// one: whoever asks for free ports runs several daemons beside each other.
+    /// With a free port for AWS clients, the metrics take a free one too, unless they were given
+    /// one: a user who asks for free ports runs several daemons beside each other.
     pub(super) fn free_the_admin_port(&mut self) {
         let port =
             |setting: &Setting| Some(setting.value.as_str()?.parse::<SocketAddr>().ok()?.port());
