@@ -7,7 +7,6 @@ use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
 use crate::crypto::secret::SecretBytes;
 use crate::keystore::{AccessKey, Change, PrincipalEntry};
 use crate::policy::principal::PrincipalKind;
-use serde::Deserialize;
 use std::sync::Arc;
 
 /// Access keys of a principal: two, so that they can be rolled.
@@ -18,27 +17,21 @@ pub(super) const LASTING: &str = "AKIA";
 pub(super) const TEMPORARY: &str = "ASIA";
 const SECRET_CHARACTERS: usize = 40;
 
-#[derive(Deserialize)]
-#[serde(
-    rename_all = "PascalCase",
-    deny_unknown_fields,
-    bound(deserialize = "'de: 'a")
-)]
-struct DeleteInput<'a> {
-    name: Text<'a>,
-    access_key_id: Text<'a>,
+wire::input! {
+    #[serde(deny_unknown_fields)]
+    struct DeleteInput<'a> {
+        name: Text<'a>,
+        access_key_id: Text<'a>,
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(
-    rename_all = "PascalCase",
-    deny_unknown_fields,
-    bound(deserialize = "'de: 'a")
-)]
-struct UpdateInput<'a> {
-    name: Text<'a>,
-    access_key_id: Text<'a>,
-    status: Text<'a>,
+wire::input! {
+    #[serde(deny_unknown_fields)]
+    struct UpdateInput<'a> {
+        name: Text<'a>,
+        access_key_id: Text<'a>,
+        status: Text<'a>,
+    }
 }
 
 /// `CreateAccessKey`

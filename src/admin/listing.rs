@@ -9,19 +9,15 @@ use crate::api::{Answer, Api, Requester};
 use crate::keystore::{AccessKey, PrincipalEntry};
 use crate::policy::Principal;
 use crate::policy::principal::PrincipalKind;
-use serde::Deserialize;
 use std::ops::Bound;
 use std::sync::Arc;
 
-#[derive(Deserialize)]
-#[serde(
-    rename_all = "PascalCase",
-    deny_unknown_fields,
-    bound(deserialize = "'de: 'a")
-)]
-struct ListInput<'a> {
-    limit: Option<i64>,
-    marker: Text<'a>,
+wire::input! {
+    #[serde(deny_unknown_fields)]
+    struct ListInput<'a> {
+        limit: Option<i64>,
+        marker: Text<'a>,
+    }
 }
 
 /// `ListPrincipals`: of every account, by ARN.

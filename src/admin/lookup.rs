@@ -7,7 +7,6 @@ use crate::key::arn::{AccountId, Arn};
 use crate::keystore::{Change, PrincipalEntry, Snapshot};
 use crate::policy::Principal;
 use crate::policy::principal::PrincipalKind;
-use serde::Deserialize;
 use std::sync::Arc;
 
 pub(super) const NAME_CHARACTERS_MAX: usize = 64;
@@ -21,14 +20,11 @@ pub(super) const NAME: Pattern = Pattern {
     },
 };
 
-#[derive(Deserialize)]
-#[serde(
-    rename_all = "PascalCase",
-    deny_unknown_fields,
-    bound(deserialize = "'de: 'a")
-)]
-struct NameInput<'a> {
-    name: Text<'a>,
+wire::input! {
+    #[serde(deny_unknown_fields)]
+    struct NameInput<'a> {
+        name: Text<'a>,
+    }
 }
 
 /// The ARN that a body of nothing but a name names.

@@ -13,24 +13,19 @@ use crate::keystore::{KeyEntry, PrincipalEntry, Snapshot};
 use crate::operation::Action;
 use crate::operation::words::About;
 use crate::policy::{self, AuthorizationRequest, Circumstances, Denied, Principal};
-use serde::Deserialize;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-#[derive(Deserialize)]
-#[serde(
-    rename_all = "PascalCase",
-    deny_unknown_fields,
-    bound(deserialize = "'de: 'a")
-)]
-struct Input<'a> {
-    principal: Text<'a>,
-    action: Text<'a>,
-    key_id: Text<'a>,
-    #[serde(default)]
-    encryption_context: ContextMember,
-    source_ip: Text<'a>,
-    secure_transport: Option<bool>,
+wire::input! {
+    #[serde(deny_unknown_fields)]
+    struct Input<'a> {
+        principal: Text<'a>,
+        action: Text<'a>,
+        key_id: Text<'a>,
+        encryption_context: ContextMember,
+        source_ip: Text<'a>,
+        secure_transport: Option<bool>,
+    }
 }
 
 /// A request about no key.

@@ -41,18 +41,15 @@ const TAG: Pattern = Pattern {
     },
 };
 
-#[derive(Deserialize)]
-#[serde(
-    rename_all = "PascalCase",
-    deny_unknown_fields,
-    bound(deserialize = "'de: 'a")
-)]
-struct CreateInput<'a> {
-    name: Text<'a>,
-    kind: Text<'a>,
-    account: Text<'a>,
-    policies: Option<Vec<String>>,
-    tags: Option<Vec<TagInput>>,
+wire::input! {
+    #[serde(deny_unknown_fields)]
+    struct CreateInput<'a> {
+        name: Text<'a>,
+        kind: Text<'a>,
+        account: Text<'a>,
+        policies: Option<Vec<String>>,
+        tags: Option<Vec<TagInput>>,
+    }
 }
 
 #[derive(Deserialize)]
@@ -62,26 +59,20 @@ struct TagInput {
     value: String,
 }
 
-#[derive(Deserialize)]
-#[serde(
-    rename_all = "PascalCase",
-    deny_unknown_fields,
-    bound(deserialize = "'de: 'a")
-)]
-struct PoliciesInput<'a> {
-    name: Text<'a>,
-    policies: Option<Vec<String>>,
+wire::input! {
+    #[serde(deny_unknown_fields)]
+    struct PoliciesInput<'a> {
+        name: Text<'a>,
+        policies: Option<Vec<String>>,
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(
-    rename_all = "PascalCase",
-    deny_unknown_fields,
-    bound(deserialize = "'de: 'a")
-)]
-struct TagsInput<'a> {
-    name: Text<'a>,
-    tags: Option<Vec<TagInput>>,
+wire::input! {
+    #[serde(deny_unknown_fields)]
+    struct TagsInput<'a> {
+        name: Text<'a>,
+        tags: Option<Vec<TagInput>>,
+    }
 }
 
 /// `CreatePrincipal`: a user and an account's root with their first access key, a role without any.

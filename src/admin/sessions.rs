@@ -8,21 +8,17 @@ use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
 use crate::auth::Session;
 use crate::clock::calendar::Iso8601;
 use crate::policy::principal::PrincipalKind;
-use serde::Deserialize;
 use std::time::Duration;
 
 const SESSION_NAME_CHARACTERS_MIN: usize = 2;
 
-#[derive(Deserialize)]
-#[serde(
-    rename_all = "PascalCase",
-    deny_unknown_fields,
-    bound(deserialize = "'de: 'a")
-)]
-struct Input<'a> {
-    name: Text<'a>,
-    session_name: Text<'a>,
-    duration_seconds: Option<i64>,
+wire::input! {
+    #[serde(deny_unknown_fields)]
+    struct Input<'a> {
+        name: Text<'a>,
+        session_name: Text<'a>,
+        duration_seconds: Option<i64>,
+    }
 }
 
 /// `CreateSession`: changes nothing, since the store does not know of sessions.

@@ -13,17 +13,16 @@ use crate::key::KmsKey;
 use crate::key::arn::{AliasName, InvalidAliasName};
 use crate::keystore::{Alias, Change};
 use crate::operation::Action;
-use serde::Deserialize;
 use std::sync::Arc;
 
 /// Aliases of a key (AWS KMS, "Resource quotas").
 const ALIASES_MAX: usize = 50;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct Input<'a> {
-    alias_name: Text<'a>,
-    target_key_id: Text<'a>,
+wire::input! {
+    struct Input<'a> {
+        alias_name: Text<'a>,
+        target_key_id: Text<'a>,
+    }
 }
 
 /// Checks the member `AliasName`.
@@ -169,12 +168,12 @@ pub(super) async fn delete(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     .await
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct ListInput<'a> {
-    key_id: Text<'a>,
-    limit: Option<i64>,
-    marker: Text<'a>,
+wire::input! {
+    struct ListInput<'a> {
+        key_id: Text<'a>,
+        limit: Option<i64>,
+        marker: Text<'a>,
+    }
 }
 
 /// `ListAliases`: of the caller's account, by name, all or those of one key.

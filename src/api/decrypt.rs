@@ -22,7 +22,6 @@ use crate::key::material::BackingKey;
 use crate::keystore::KeyEntry;
 use crate::operation::Action;
 use crate::policy::ConditionKey;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -32,18 +31,17 @@ pub(crate) const BLOB_BYTES_MAX: usize = 6144;
 /// The one modifier of a dry run.
 const IGNORE_CIPHERTEXT: &str = "IGNORE_CIPHERTEXT";
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct Input<'a> {
-    ciphertext_blob: Option<Blob>,
-    #[serde(default)]
-    encryption_context: ContextMember,
-    grant_tokens: Option<Vec<Cow<'a, str>>>,
-    key_id: Text<'a>,
-    encryption_algorithm: Text<'a>,
-    recipient: Option<IgnoredAny>,
-    dry_run: Option<bool>,
-    dry_run_modifiers: Option<Vec<Cow<'a, str>>>,
+wire::input! {
+    struct Input<'a> {
+        ciphertext_blob: Option<Blob>,
+        encryption_context: ContextMember,
+        grant_tokens: Option<Vec<Cow<'a, str>>>,
+        key_id: Text<'a>,
+        encryption_algorithm: Text<'a>,
+        recipient: Option<IgnoredAny>,
+        dry_run: Option<bool>,
+        dry_run_modifiers: Option<Vec<Cow<'a, str>>>,
+    }
 }
 
 /// `Decrypt`

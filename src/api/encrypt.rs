@@ -9,19 +9,17 @@ use crate::api::{Answer, Api, Requester};
 use crate::envelope::blob::PLAINTEXT_BYTES_MAX;
 use crate::operation::Action;
 use crate::policy::ConditionKey;
-use serde::Deserialize;
 use std::borrow::Cow;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct EncryptInput<'a> {
-    key_id: Text<'a>,
-    plaintext: Option<Blob>,
-    #[serde(default)]
-    encryption_context: ContextMember,
-    grant_tokens: Option<Vec<Cow<'a, str>>>,
-    encryption_algorithm: Text<'a>,
-    dry_run: Option<bool>,
+wire::input! {
+    struct EncryptInput<'a> {
+        key_id: Text<'a>,
+        plaintext: Option<Blob>,
+        encryption_context: ContextMember,
+        grant_tokens: Option<Vec<Cow<'a, str>>>,
+        encryption_algorithm: Text<'a>,
+        dry_run: Option<bool>,
+    }
 }
 
 /// `Encrypt`

@@ -17,24 +17,22 @@ use crate::key::data_key::{DataKeyLength, PlaintextDataKey};
 use crate::key::material::BackingKey;
 use crate::keystore::KeyEntry;
 use crate::operation::Action;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-/// The members that say what data key is asked for.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct Input<'a> {
-    key_id: Text<'a>,
-    key_spec: Text<'a>,
-    number_of_bytes: Option<i64>,
-    #[serde(default)]
-    encryption_context: ContextMember,
-    grant_tokens: Option<Vec<Cow<'a, str>>>,
-    dry_run: Option<bool>,
-    recipient: Option<IgnoredAny>,
+wire::input! {
+    /// The members that say what data key is asked for.
+    struct Input<'a> {
+        key_id: Text<'a>,
+        key_spec: Text<'a>,
+        number_of_bytes: Option<i64>,
+        encryption_context: ContextMember,
+        grant_tokens: Option<Vec<Cow<'a, str>>>,
+        dry_run: Option<bool>,
+        recipient: Option<IgnoredAny>,
+    }
 }
 
 /// The endpoint lists the specs of KMS keys where those of data keys would be right.

@@ -46,19 +46,19 @@ const NAME: Pattern = Pattern {
     matches: |text| text.parse::<GrantName>().is_ok() || text.len() > GrantName::CHARACTERS_MAX,
 };
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct Input<'a> {
-    key_id: Text<'a>,
-    grantee_principal: Text<'a>,
-    retiring_principal: Text<'a>,
-    operations: Option<Vec<Cow<'a, str>>>,
-    constraints: Option<Constraints>,
-    grant_tokens: Option<Vec<Cow<'a, str>>>,
-    name: Text<'a>,
-    dry_run: Option<bool>,
-    grantee_service_principal: Option<IgnoredAny>,
-    retiring_service_principal: Option<IgnoredAny>,
+wire::input! {
+    struct Input<'a> {
+        key_id: Text<'a>,
+        grantee_principal: Text<'a>,
+        retiring_principal: Text<'a>,
+        operations: Option<Vec<Cow<'a, str>>>,
+        constraints: Option<Constraints>,
+        grant_tokens: Option<Vec<Cow<'a, str>>>,
+        name: Text<'a>,
+        dry_run: Option<bool>,
+        grantee_service_principal: Option<IgnoredAny>,
+        retiring_service_principal: Option<IgnoredAny>,
+    }
 }
 
 /// A constraint that is not known is an error: a grant without it would let more than was meant.

@@ -25,7 +25,6 @@ use crate::keystore::{Change, ImportToken, KeyEntry, Snapshot};
 use crate::operation::Action;
 use crate::policy::ConditionKey;
 use material::Imported;
-use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,12 +66,12 @@ const DESCRIPTION: Pattern = Pattern {
     },
 };
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct ParametersInput<'a> {
-    key_id: Text<'a>,
-    wrapping_algorithm: Text<'a>,
-    wrapping_key_spec: Text<'a>,
+wire::input! {
+    struct ParametersInput<'a> {
+        key_id: Text<'a>,
+        wrapping_algorithm: Text<'a>,
+        wrapping_key_spec: Text<'a>,
+    }
 }
 
 /// `GetParametersForImport`
@@ -154,17 +153,17 @@ fn wrapping(
     Ok((known, pair))
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct ImportInput<'a> {
-    key_id: Text<'a>,
-    import_token: Option<Blob>,
-    encrypted_key_material: Option<Blob>,
-    valid_to: Option<f64>,
-    expiration_model: Text<'a>,
-    import_type: Text<'a>,
-    key_material_description: Text<'a>,
-    key_material_id: Text<'a>,
+wire::input! {
+    struct ImportInput<'a> {
+        key_id: Text<'a>,
+        import_token: Option<Blob>,
+        encrypted_key_material: Option<Blob>,
+        valid_to: Option<f64>,
+        expiration_model: Text<'a>,
+        import_type: Text<'a>,
+        key_material_description: Text<'a>,
+        key_material_id: Text<'a>,
+    }
 }
 
 /// The members of an `ImportKeyMaterial` that are needed, checked.
@@ -340,11 +339,11 @@ fn reply(entry: &Arc<KeyEntry>, material: Option<KeyMaterialId>) -> crate::api::
     object.end().about(entry)
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct DeleteInput<'a> {
-    key_id: Text<'a>,
-    key_material_id: Text<'a>,
+wire::input! {
+    struct DeleteInput<'a> {
+        key_id: Text<'a>,
+        key_material_id: Text<'a>,
+    }
 }
 
 /// `DeleteImportedKeyMaterial`

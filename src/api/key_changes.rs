@@ -3,19 +3,18 @@
 use crate::api::admission::Ask;
 use crate::api::key_reference::KeyReference;
 use crate::api::validation::Violations;
-use crate::api::wire::Text;
+use crate::api::wire::{self, Text};
 use crate::api::{Answer, Api, ApiError, Reply, Requester};
 use crate::key::{KeyId, KmsKey};
 use crate::keystore::Change;
-use serde::Deserialize;
 use std::borrow::Cow;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-pub(super) struct KeyInput<'a> {
-    pub(super) key_id: Text<'a>,
-    pub(super) grant_tokens: Option<Vec<Cow<'a, str>>>,
-    pub(super) pending_window_in_days: Option<i64>,
+wire::input! {
+    pub(super) struct KeyInput<'a> {
+        pub(super) key_id: Text<'a>,
+        pub(super) grant_tokens: Option<Vec<Cow<'a, str>>>,
+        pub(super) pending_window_in_days: Option<i64>,
+    }
 }
 
 impl KeyInput<'_> {

@@ -23,7 +23,6 @@ use crate::policy::ConditionKey;
 use crate::pool::PooledPair;
 use crate::pool::pairs::WaitError;
 use crate::rates::Paid;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -35,16 +34,15 @@ const PAIR_SPECS: &str = "RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_
 /// Pairs that one request takes at most: the machine may be cloned while it has one.
 const PAIRS_MAX: usize = 3;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct Input<'a> {
-    key_id: Text<'a>,
-    key_pair_spec: Text<'a>,
-    #[serde(default)]
-    encryption_context: ContextMember,
-    grant_tokens: Option<Vec<Cow<'a, str>>>,
-    dry_run: Option<bool>,
-    recipient: Option<IgnoredAny>,
+wire::input! {
+    struct Input<'a> {
+        key_id: Text<'a>,
+        key_pair_spec: Text<'a>,
+        encryption_context: ContextMember,
+        grant_tokens: Option<Vec<Cow<'a, str>>>,
+        dry_run: Option<bool>,
+        recipient: Option<IgnoredAny>,
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -19,7 +19,6 @@ use crate::key::arn::{AliasName, Arn};
 use crate::keystore::{Change, Snapshot};
 use crate::operation::Action;
 use crate::policy::{self, AuthorizationRequest, Denied, KeyFacts, KeyPolicy, PrincipalName};
-use serde::Deserialize;
 use std::sync::Arc;
 
 /// Characters of a `Policy` by the model; a stored policy has fewer: [`KeyPolicy::BYTES_MAX`].
@@ -44,15 +43,15 @@ const POLICY_NAME: Pattern = Pattern {
     },
 };
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct Input<'a> {
-    key_id: Text<'a>,
-    policy_name: Text<'a>,
-    policy: Text<'a>,
-    bypass_policy_lockout_safety_check: Option<bool>,
-    limit: Option<i64>,
-    marker: Text<'a>,
+wire::input! {
+    struct Input<'a> {
+        key_id: Text<'a>,
+        policy_name: Text<'a>,
+        policy: Text<'a>,
+        bypass_policy_lockout_safety_check: Option<bool>,
+        limit: Option<i64>,
+        marker: Text<'a>,
+    }
 }
 
 impl Input<'_> {

@@ -19,7 +19,6 @@ use crate::key::spec::KeySpec;
 use crate::key::{InvalidState, KeyId, KeyState, KmsKey};
 use crate::keystore::{self, Change, KeyDraft, KeyEntry, Snapshot};
 use crate::operation::Action;
-use serde::Deserialize;
 use std::borrow::Cow;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -96,12 +95,12 @@ pub(super) fn describe(api: &Api, requester: &Requester, body: &[u8]) -> Answer 
     })
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct ListInput<'a> {
-    limit: Option<i64>,
-    marker: Text<'a>,
-    resource_owners: Option<Vec<Cow<'a, str>>>,
+wire::input! {
+    struct ListInput<'a> {
+        limit: Option<i64>,
+        marker: Text<'a>,
+        resource_owners: Option<Vec<Cow<'a, str>>>,
+    }
 }
 
 /// `ListKeys`: of the caller's account, in any state, by id.
@@ -159,11 +158,11 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     })
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct DescriptionInput<'a> {
-    key_id: Text<'a>,
-    description: Text<'a>,
+wire::input! {
+    struct DescriptionInput<'a> {
+        key_id: Text<'a>,
+        description: Text<'a>,
+    }
 }
 
 /// `UpdateKeyDescription`

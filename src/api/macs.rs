@@ -10,20 +10,19 @@ use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
 use crate::crypto::mac::MacKey;
 use crate::operation::Action;
 use crate::policy::ConditionKey;
-use serde::Deserialize;
 use std::borrow::Cow;
 
 const ALGORITHMS: &str = "HMAC_SHA_224, HMAC_SHA_256, HMAC_SHA_384, HMAC_SHA_512";
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct Input<'a> {
-    message: Option<Blob>,
-    key_id: Text<'a>,
-    mac_algorithm: Text<'a>,
-    mac: Option<Blob>,
-    grant_tokens: Option<Vec<Cow<'a, str>>>,
-    dry_run: Option<bool>,
+wire::input! {
+    struct Input<'a> {
+        message: Option<Blob>,
+        key_id: Text<'a>,
+        mac_algorithm: Text<'a>,
+        mac: Option<Blob>,
+        grant_tokens: Option<Vec<Cow<'a, str>>>,
+        dry_run: Option<bool>,
+    }
 }
 
 /// `GenerateMac`

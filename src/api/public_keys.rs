@@ -11,7 +11,6 @@ use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, unsupported};
 use crate::crypto::agreement;
 use crate::operation::Action;
 use crate::policy::ConditionKey;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
 
@@ -47,15 +46,15 @@ pub(super) fn get(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     })
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct DeriveInput<'a> {
-    key_id: Text<'a>,
-    key_agreement_algorithm: Text<'a>,
-    public_key: Option<Blob>,
-    grant_tokens: Option<Vec<Cow<'a, str>>>,
-    dry_run: Option<bool>,
-    recipient: Option<IgnoredAny>,
+wire::input! {
+    struct DeriveInput<'a> {
+        key_id: Text<'a>,
+        key_agreement_algorithm: Text<'a>,
+        public_key: Option<Blob>,
+        grant_tokens: Option<Vec<Cow<'a, str>>>,
+        dry_run: Option<bool>,
+        recipient: Option<IgnoredAny>,
+    }
 }
 
 /// `DeriveSharedSecret`

@@ -5,7 +5,6 @@ use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, unsupported};
 use crate::operation::Action;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 /// Bytes that one call answers (AWS KMS API reference).
@@ -13,12 +12,12 @@ const BYTES_MAX: i64 = 1024;
 /// Characters of a `CustomKeyStoreId` (AWS KMS API reference).
 const KEY_STORE_ID_CHARACTERS_MAX: usize = 64;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct RandomInput<'a> {
-    number_of_bytes: Option<i64>,
-    custom_key_store_id: Text<'a>,
-    recipient: Option<IgnoredAny>,
+wire::input! {
+    struct RandomInput<'a> {
+        number_of_bytes: Option<i64>,
+        custom_key_store_id: Text<'a>,
+        recipient: Option<IgnoredAny>,
+    }
 }
 
 /// `GenerateRandom`: secrets, drawn from the operating system by a call of their own (RNG-1).

@@ -16,24 +16,21 @@ use crate::api::validation::Violations;
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
 use crate::api::{Api, ApiError, KmsErrorCode, Requester};
 use crate::operation::Action;
-use serde::Deserialize;
 use std::borrow::Cow;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct Input<'a> {
-    ciphertext_blob: Option<Blob>,
-    #[serde(default)]
-    source_encryption_context: ContextMember,
-    source_key_id: Text<'a>,
-    destination_key_id: Text<'a>,
-    #[serde(default)]
-    destination_encryption_context: ContextMember,
-    source_encryption_algorithm: Text<'a>,
-    destination_encryption_algorithm: Text<'a>,
-    grant_tokens: Option<Vec<Cow<'a, str>>>,
-    dry_run: Option<bool>,
-    dry_run_modifiers: Option<Vec<Cow<'a, str>>>,
+wire::input! {
+    struct Input<'a> {
+        ciphertext_blob: Option<Blob>,
+        source_encryption_context: ContextMember,
+        source_key_id: Text<'a>,
+        destination_key_id: Text<'a>,
+        destination_encryption_context: ContextMember,
+        source_encryption_algorithm: Text<'a>,
+        destination_encryption_algorithm: Text<'a>,
+        grant_tokens: Option<Vec<Cow<'a, str>>>,
+        dry_run: Option<bool>,
+        dry_run_modifiers: Option<Vec<Cow<'a, str>>>,
+    }
 }
 
 /// `ReEncrypt`

@@ -22,7 +22,6 @@ use crate::key::spec::{KeyOrigin, KeySpec};
 use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::{Change, KeyDraft, KeyEntry, Snapshot};
 use crate::operation::Action;
-use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,11 +36,11 @@ const DUE_KEYS_AT_ONCE: usize = 256;
 /// `RotateKeyOnDemand`).
 const BEFORE_AUTOMATIC: Duration = Duration::from_secs(20 * 60);
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct EnableInput<'a> {
-    key_id: Text<'a>,
-    rotation_period_in_days: Option<i64>,
+wire::input! {
+    struct EnableInput<'a> {
+        key_id: Text<'a>,
+        rotation_period_in_days: Option<i64>,
+    }
 }
 
 /// `EnableKeyRotation`. A schedule of the same period stays as it is, so that its date does not

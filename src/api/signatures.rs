@@ -13,7 +13,6 @@ use crate::crypto::signature::{self, Message, SignatureError, SigningAlgorithm};
 use crate::keystore::KeyEntry;
 use crate::operation::Action;
 use crate::policy::ConditionKey;
-use serde::Deserialize;
 use std::borrow::Cow;
 
 /// Bytes of a message (AWS KMS API reference).
@@ -29,16 +28,16 @@ const PREHASHED: &str = "ED25519_PH_SHA_512";
 /// The default.
 const RAW: &str = "RAW";
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct Input<'a> {
-    key_id: Text<'a>,
-    message: Option<Blob>,
-    message_type: Text<'a>,
-    signature: Option<Blob>,
-    signing_algorithm: Text<'a>,
-    grant_tokens: Option<Vec<Cow<'a, str>>>,
-    dry_run: Option<bool>,
+wire::input! {
+    struct Input<'a> {
+        key_id: Text<'a>,
+        message: Option<Blob>,
+        message_type: Text<'a>,
+        signature: Option<Blob>,
+        signing_algorithm: Text<'a>,
+        grant_tokens: Option<Vec<Cow<'a, str>>>,
+        dry_run: Option<bool>,
+    }
 }
 
 /// What one of the two operations asks for, its members checked.

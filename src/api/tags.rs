@@ -15,7 +15,6 @@ use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
 use crate::key::{KmsKey, Tag};
 use crate::operation::Action;
-use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,12 +26,12 @@ const VALUE_CHARACTERS_MAX: usize = 256;
 /// What the keys of AWS's own tags begin with, in any case.
 const RESERVED: &str = "aws:";
 
-/// A tag as a request has it.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-pub(super) struct TagInput<'a> {
-    tag_key: Text<'a>,
-    tag_value: Text<'a>,
+wire::input! {
+    /// A tag as a request has it.
+    pub(super) struct TagInput<'a> {
+        tag_key: Text<'a>,
+        tag_value: Text<'a>,
+    }
 }
 
 impl TagInput<'_> {
@@ -97,14 +96,14 @@ pub(super) fn tagged(old: &[Tag], given: &[TagInput<'_>]) -> Result<Vec<Tag>, Ap
     Ok(tags.into_iter().map(tag).collect())
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct Input<'a> {
-    key_id: Text<'a>,
-    tags: Option<Vec<TagInput<'a>>>,
-    tag_keys: Option<Vec<Cow<'a, str>>>,
-    limit: Option<i64>,
-    marker: Text<'a>,
+wire::input! {
+    struct Input<'a> {
+        key_id: Text<'a>,
+        tags: Option<Vec<TagInput<'a>>>,
+        tag_keys: Option<Vec<Cow<'a, str>>>,
+        limit: Option<i64>,
+        marker: Text<'a>,
+    }
 }
 
 /// `TagResource`

@@ -30,7 +30,6 @@ use crate::keystore::KeyEntry;
 use crate::operation::Action;
 use crate::rates::{Exceeded, Paid, Urgency};
 use crate::stream::chunk::CHUNK_ROWS;
-use serde::Deserialize;
 use std::sync::Arc;
 
 /// Where the endpoint is.
@@ -47,19 +46,15 @@ pub(super) const ACTION: Action = Action::GenerateDataKeyWithoutPlaintext;
 /// up to its end.
 const EVENT: &str = "DataKeys";
 
-#[derive(Deserialize)]
-#[serde(
-    rename_all = "PascalCase",
-    deny_unknown_fields,
-    bound(deserialize = "'de: 'a")
-)]
-struct Input<'a> {
-    key_id: Text<'a>,
-    key_spec: Text<'a>,
-    number_of_bytes: Option<i64>,
-    #[serde(default)]
-    encryption_context: ContextMember,
-    count: Option<i64>,
+wire::input! {
+    #[serde(deny_unknown_fields)]
+    struct Input<'a> {
+        key_id: Text<'a>,
+        key_spec: Text<'a>,
+        number_of_bytes: Option<i64>,
+        encryption_context: ContextMember,
+        count: Option<i64>,
+    }
 }
 
 /// A batch under way.

@@ -17,7 +17,6 @@ use crate::key::arn::Region;
 use crate::operation::Action;
 use crate::policy::grant::{GrantConstraint, GrantId};
 use crate::policy::{Grant, PrincipalName};
-use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::fmt;
 use std::ops::Bound;
@@ -27,17 +26,17 @@ use std::sync::Arc;
 const LIMIT_MAX: i64 = 100;
 const LIMIT_DEFAULT: usize = 50;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct Input<'a> {
-    limit: Option<i64>,
-    marker: Text<'a>,
-    key_id: Text<'a>,
-    grant_id: Text<'a>,
-    grantee_principal: Text<'a>,
-    retiring_principal: Text<'a>,
-    grantee_service_principal: Option<IgnoredAny>,
-    retiring_service_principal: Option<IgnoredAny>,
+wire::input! {
+    struct Input<'a> {
+        limit: Option<i64>,
+        marker: Text<'a>,
+        key_id: Text<'a>,
+        grant_id: Text<'a>,
+        grantee_principal: Text<'a>,
+        retiring_principal: Text<'a>,
+        grantee_service_principal: Option<IgnoredAny>,
+        retiring_service_principal: Option<IgnoredAny>,
+    }
 }
 
 impl Input<'_> {

@@ -14,16 +14,15 @@ use crate::keystore::{Change, KeyEntry};
 use crate::operation::Action;
 use crate::policy::Grant;
 use crate::policy::grant::{GrantId, GrantToken};
-use serde::Deserialize;
 use std::sync::Arc;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct Input<'a> {
-    grant_token: Text<'a>,
-    key_id: Text<'a>,
-    grant_id: Text<'a>,
-    dry_run: Option<bool>,
+wire::input! {
+    struct Input<'a> {
+        grant_token: Text<'a>,
+        key_id: Text<'a>,
+        grant_id: Text<'a>,
+        dry_run: Option<bool>,
+    }
 }
 
 /// `RetireGrant`

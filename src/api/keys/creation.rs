@@ -13,27 +13,26 @@ use crate::key::spec::{KeyOrigin, KeySpec, KeyUsage};
 use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::{Change, KeyDraft};
 use crate::operation::Action;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::sync::Arc;
 
 /// KMS keys of an account in any state (AWS KMS, "Resource quotas").
 const KEYS_MAX: usize = 100_000;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct Input<'a> {
-    policy: Text<'a>,
-    description: Text<'a>,
-    key_usage: Text<'a>,
-    customer_master_key_spec: Text<'a>,
-    key_spec: Text<'a>,
-    origin: Text<'a>,
-    custom_key_store_id: Option<IgnoredAny>,
-    bypass_policy_lockout_safety_check: Option<bool>,
-    tags: Option<Vec<TagInput<'a>>>,
-    multi_region: Option<bool>,
-    xks_key_id: Option<IgnoredAny>,
+wire::input! {
+    struct Input<'a> {
+        policy: Text<'a>,
+        description: Text<'a>,
+        key_usage: Text<'a>,
+        customer_master_key_spec: Text<'a>,
+        key_spec: Text<'a>,
+        origin: Text<'a>,
+        custom_key_store_id: Option<IgnoredAny>,
+        bypass_policy_lockout_safety_check: Option<bool>,
+        tags: Option<Vec<TagInput<'a>>>,
+        multi_region: Option<bool>,
+        xks_key_id: Option<IgnoredAny>,
+    }
 }
 
 const KEY_SPECS: &str = "RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384, ECC_NIST_P521, ECC_SECG_P256K1, SYMMETRIC_DEFAULT, \

@@ -13,15 +13,14 @@ use crate::key::rotation::RotationType;
 use crate::key::spec::{KeyOrigin, KeySpec};
 use crate::keystore::KeyEntry;
 use crate::operation::Action;
-use serde::Deserialize;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", bound(deserialize = "'de: 'a"))]
-struct ListInput<'a> {
-    key_id: Text<'a>,
-    include_key_material: Text<'a>,
-    limit: Option<i64>,
-    marker: Text<'a>,
+wire::input! {
+    struct ListInput<'a> {
+        key_id: Text<'a>,
+        include_key_material: Text<'a>,
+        limit: Option<i64>,
+        marker: Text<'a>,
+    }
 }
 
 /// `ListKeyRotations`: from the oldest generation on. The member named `KeyId` is the bare id here,
