@@ -1,8 +1,7 @@
 //! Descriptions of principals, without their secrets.
 
 use crate::admin::lookup::{arn_in_body, find};
-use crate::api::marker::Marker;
-use crate::api::marker::check_page;
+use crate::api::marker::{Marker, Page, PageSize};
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, Requester};
@@ -22,13 +21,12 @@ wire::input! {
 
 /// `ListPrincipals`: of every account, by ARN.
 pub(super) fn list(api: &Api, body: &[u8]) -> Answer {
-    const LIMIT_MAX: i64 = 1000;
-    const LIMIT_DEFAULT: usize = 100;
+    const PAGE: PageSize = PageSize::of_default_and_max(100, 1000);
     let input: ListInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     let marker = input.marker.as_deref();
-    let page_size = check_page(input.limit, LIMIT_MAX, marker, &mut violations);
-    let limit = violations.check(page_size.unwrap_or(LIMIT_DEFAULT))?;
+    let limit = PAGE.check(input.limit, marker, &mut violations);
+    let limit = violations.check(limit)?;
     let listing = Marker::of_listing("ListPrincipals");
     let after: Option<String> = listing.read(marker)?;
     let start = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
@@ -36,17 +34,9 @@ pub(super) fn list(api: &Api, body: &[u8]) -> Answer {
     let range = snapshot
         .principals
         .range::<str, _>((start, Bound::Unbounded));
-    let mut entries = range.map(|(_, entry)| entry).peekable();
-    let page: Vec<_> = entries.by_ref().take(limit).collect();
-    let mut object = Object::new();
-    object.list("Principals", page.iter().map(|entry| summary(entry)));
-    // A marker only if there is another page.
-    let next = entries.peek().and(page.last());
-    object.flag("Truncated", next.is_some());
-    if let Some(last) = next {
-        object.plain("NextMarker", &listing.after(&last.principal.arn));
-    }
-    Ok(object.end())
+    let page = Page::of(range.map(|(_, entry)| entry), limit);
+    let after = |last: &&Arc<PrincipalEntry>| listing.after(&last.principal.arn);
+    Ok(page.reply("Principals", |entry| summary(entry), after))
 }
 
 /// `DescribePrincipal`: with policies and tags.

@@ -3,8 +3,7 @@
 use crate::api::admission::Ask;
 use crate::api::key_reference::KeyReference;
 use crate::api::key_reference::alias_not_found;
-use crate::api::marker::Marker;
-use crate::api::marker::check_page;
+use crate::api::marker::{Marker, Page, PageSize};
 use crate::api::members::Members;
 use crate::api::validation::{ALIAS, Violations};
 use crate::api::wire::{self, Object, Text};
@@ -178,18 +177,13 @@ wire::input! {
 
 /// `ListAliases`: of the caller's account, by name, all or those of one key.
 pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
-    const LIMIT_MAX: i64 = 100;
-    const LIMIT_DEFAULT: usize = 50;
+    const PAGE: PageSize = PageSize::of_default_and_max(50, 100);
     let input: ListInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     let key = violations.optional_key_id("keyId", &input.key_id);
-    let limit = check_page(
-        input.limit,
-        LIMIT_MAX,
-        input.marker.as_deref(),
-        &mut violations,
-    );
-    let (key, limit) = violations.check((key, limit.unwrap_or(LIMIT_DEFAULT)))?;
+    let marker = input.marker.as_deref();
+    let limit = PAGE.check(input.limit, marker, &mut violations);
+    let (key, limit) = violations.check((key, limit))?;
     let snapshot = api.keystore.snapshot();
     let attempt = api.attempt(requester, &snapshot)?;
     let caller = attempt.caller(Action::ListAliases);
@@ -199,15 +193,13 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
         Ok(entry.transpose()?.map(|entry| entry.key.id))
     })?;
     let listing = Marker::of_listing(format_args!("ListAliases {key:?}"));
-    let after: Option<AliasName> = listing.read(input.marker.as_deref())?;
-    let mut aliases = snapshot
+    let after: Option<AliasName> = listing.read(marker)?;
+    let aliases = snapshot
         .aliases
         .values()
         .filter(|alias| alias.account == requester.principal.account)
         .filter(|alias| after.as_ref().is_none_or(|after| alias.name > *after))
-        .filter(|alias| key.is_none_or(|key| alias.target == key))
-        .peekable();
-    let page: Vec<_> = aliases.by_ref().take(limit).collect();
+        .filter(|alias| key.is_none_or(|key| alias.target == key));
     let item = |alias: &&Arc<Alias>| {
         let mut object = Object::with_room(1024);
         object.plain("AliasName", alias.name.as_str());
@@ -220,13 +212,6 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
         object.time("LastUpdatedDate", alias.last_updated_date);
         object
     };
-    let mut object = Object::with_room(256 + page.len() * 1024);
-    object.list("Aliases", page.iter().map(item));
-    // A marker only if there is another page.
-    let next = aliases.peek().and(page.last());
-    object.flag("Truncated", next.is_some());
-    if let Some(last) = next {
-        object.plain("NextMarker", &listing.after(&last.name));
-    }
-    Ok(object.end())
+    let after = |last: &&Arc<Alias>| listing.after(&last.name);
+    Ok(Page::of(aliases, limit).reply("Aliases", item, after))
 }

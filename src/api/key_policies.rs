@@ -8,7 +8,7 @@
 
 use crate::api::admission::Ask;
 use crate::api::attempt::Attempt;
-use crate::api::marker::check_page;
+use crate::api::marker::PageSize;
 use crate::api::members::Members;
 use crate::api::resolve::key_facts;
 use crate::api::validation::{Pattern, Violations};
@@ -98,12 +98,12 @@ pub(super) fn get(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
 
 /// `ListKeyPolicies`: there is one.
 pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
-    const LIMIT_MAX: i64 = 1000;
+    const PAGE: PageSize = PageSize::of_default_and_max(100, 1000);
     let input: Input<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     let key = violations.key_id("keyId", &input.key_id);
     let marker = input.marker.as_deref();
-    let _limit_of_one_page = check_page(input.limit, LIMIT_MAX, marker, &mut violations);
+    let _limit_of_one_page = PAGE.check(input.limit, marker, &mut violations);
     let key = violations.check(key)?;
     api.read(requester, |attempt| {
         let admitted = attempt.admit(Ask::on(Action::ListKeyPolicies, &key), |_| Ok(()))?;
@@ -112,10 +112,7 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
             return Err(ApiError::bare(KmsErrorCode::InvalidMarkerException));
         }
         let mut object = Object::new();
-        let names = format!("[\"{}\"]", KeyPolicy::NAME);
-        object
-            .member("PolicyNames")
-            .extend_from_slice(names.as_bytes());
+        object.plain_list("PolicyNames", &[KeyPolicy::NAME]);
         object.flag("Truncated", false);
         admitted.answer(object.end())
     })

@@ -6,8 +6,7 @@
 
 use crate::api::admission::Ask;
 use crate::api::key_changes::{KeyInput, admitted_key, edit};
-use crate::api::marker::Marker;
-use crate::api::marker::check_page;
+use crate::api::marker::{Marker, Page, PageSize};
 use crate::api::members::Members;
 use crate::api::rotation;
 use crate::api::validation::Violations;
@@ -105,14 +104,13 @@ wire::input! {
 
 /// `ListKeys`: of the caller's account, in any state, by id.
 pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
-    const LIMIT_MAX: i64 = 1000;
-    const LIMIT_DEFAULT: usize = 100;
+    const PAGE: PageSize = PageSize::of_default_and_max(100, 1000);
     const SELF: &str = "SELF";
     const VIA_RAM: &str = "OTHER_ACCOUNTS_VIA_RAM";
     let input: ListInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     let marker = input.marker.as_deref();
-    let limit = check_page(input.limit, LIMIT_MAX, marker, &mut violations);
+    let limit = PAGE.check(input.limit, marker, &mut violations);
     let owners = input.resource_owners.as_deref().unwrap_or_default();
     let is_owner = |owner: &Cow<'_, str>| matches!(&**owner, SELF | VIA_RAM);
     if !owners.iter().all(is_owner) {
@@ -122,7 +120,7 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
         let given = format_args!("[{}]", owners.join(", "));
         violations.value("resourceOwners", given, must);
     }
-    let limit = violations.check(limit)?.unwrap_or(LIMIT_DEFAULT);
+    let limit = violations.check(limit)?;
     if owners.iter().any(|owner| owner == VIA_RAM) {
         return Err(unsupported(&format!("ResourceOwners {VIA_RAM}")));
     }
@@ -132,29 +130,20 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
         let after: Option<KeyId> = listing.read(marker)?;
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let account = requester.principal.account;
-        let mut keys = attempt
+        let keys = attempt
             .snapshot
             .keys
             .range((start, Bound::Unbounded))
             .map(|(_, entry)| entry)
-            .filter(|entry| entry.key.account == account)
-            .peekable();
-        let page: Vec<_> = keys.by_ref().take(limit).collect();
-        // Each entry has two ids of at most 36 and an ARN's prefix of at most 64 characters.
-        let mut object = Object::with_room(256 + page.len() * 256);
+            .filter(|entry| entry.key.account == account);
         let item = |entry: &&Arc<KeyEntry>| {
             let mut object = Object::with_room(256);
             object.shown("KeyId", entry.key.id);
             object.plain("KeyArn", &entry.arn);
             object
         };
-        object.list("Keys", page.iter().map(item));
-        let next = keys.peek().and(page.last());
-        object.flag("Truncated", next.is_some());
-        if let Some(last) = next {
-            object.plain("NextMarker", &listing.after(last.key.id));
-        }
-        Ok(object.end())
+        let after = |last: &&Arc<KeyEntry>| listing.after(last.key.id);
+        Ok(Page::of(keys, limit).reply("Keys", item, after))
     })
 }
 

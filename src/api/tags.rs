@@ -7,8 +7,7 @@
 
 use crate::api::admission::Ask;
 use crate::api::key_changes;
-use crate::api::marker::Marker;
-use crate::api::marker::check_page;
+use crate::api::marker::{Marker, Page, PageSize};
 use crate::api::members::{Members, RequestTags};
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
@@ -161,40 +160,27 @@ fn check_keys(keys: &[Cow<'_, str>], violations: &mut Violations) {
 
 /// `ListResourceTags`: by key.
 pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
-    const LIMIT_MAX: i64 = 50;
-    const LIMIT_DEFAULT: usize = 50;
+    const PAGE: PageSize = PageSize::of_default_and_max(50, 50);
     let input: Input<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     let key = violations.key_id("keyId", &input.key_id);
     let marker = input.marker.as_deref();
-    let limit = check_page(input.limit, LIMIT_MAX, marker, &mut violations);
-    let (key, limit) = violations.check((key, limit.unwrap_or(LIMIT_DEFAULT)))?;
+    let limit = PAGE.check(input.limit, marker, &mut violations);
+    let (key, limit) = violations.check((key, limit))?;
     let snapshot = api.keystore.snapshot();
     let attempt = api.attempt(requester, &snapshot)?;
     let admitted = attempt.admit(Ask::on(Action::ListResourceTags, &key), |_| Ok(()))?;
     let entry = admitted.entry();
     let listing = Marker::of_listing(format_args!("ListResourceTags {}", entry.key.id));
     let after: Option<String> = listing.read(marker)?;
-    let mut tags = entry
-        .key
-        .tags
-        .iter()
-        .filter(|tag| after.as_ref().is_none_or(|after| tag.key > *after))
-        .peekable();
-    let page: Vec<_> = tags.by_ref().take(limit).collect();
+    let tags = entry.key.tags.iter();
+    let tags = tags.filter(|tag| after.as_ref().is_none_or(|after| tag.key > *after));
     let item = |tag: &&Tag| {
         let mut object = Object::new();
         object.text("TagKey", &tag.key);
         object.text("TagValue", &tag.value);
         object
     };
-    let mut object = Object::new();
-    object.list("Tags", page.iter().map(item));
-    // A marker only if there is another page.
-    let next = tags.peek().and(page.last());
-    object.flag("Truncated", next.is_some());
-    if let Some(last) = next {
-        object.plain("NextMarker", &listing.after(&last.key));
-    }
-    admitted.answer(object.end())
+    let after = |last: &&Tag| listing.after(&last.key);
+    admitted.answer(Page::of(tags, limit).reply("Tags", item, after))
 }

@@ -6,12 +6,11 @@ use crate::api::grants::{
     GRANT_ID_CHARACTERS_MAX, PRINCIPAL, PRINCIPAL_CHARACTERS_MAX, check_principal, grant_id,
     no_principal, no_service,
 };
-use crate::api::marker::Marker;
-use crate::api::marker::check_page;
+use crate::api::marker::{Marker, Page, PageSize};
 use crate::api::members::Members;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, Reply, Requester};
+use crate::api::{Answer, Api, Requester};
 use crate::key::KeyId;
 use crate::key::arn::Region;
 use crate::operation::Action;
@@ -23,8 +22,7 @@ use std::ops::Bound;
 use std::str::FromStr;
 use std::sync::Arc;
 
-const LIMIT_MAX: i64 = 100;
-const LIMIT_DEFAULT: usize = 50;
+const PAGE: PageSize = PageSize::of_default_and_max(50, 100);
 
 wire::input! {
     struct Input<'a> {
@@ -39,19 +37,13 @@ wire::input! {
     }
 }
 
-impl Input<'_> {
-    fn check_page(&self, violations: &mut Violations) -> usize {
-        let limit = check_page(self.limit, LIMIT_MAX, self.marker.as_deref(), violations);
-        limit.unwrap_or(LIMIT_DEFAULT)
-    }
-}
-
 /// `ListGrants`
 pub(in crate::api) fn of_key(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     let input: Input<'_> = wire::decode(body)?;
     no_service("GranteeServicePrincipal", input.grantee_service_principal)?;
     let mut violations = Violations::default();
-    let limit = input.check_page(&mut violations);
+    let marker = input.marker.as_deref();
+    let limit = PAGE.check(input.limit, marker, &mut violations);
     let key = violations.key_id("keyId", &input.key_id);
     if let Some(id) = input.grant_id.as_deref() {
         violations.text("grantId", id, 1, GRANT_ID_CHARACTERS_MAX, None);
@@ -66,7 +58,7 @@ pub(in crate::api) fn of_key(api: &Api, requester: &Requester, body: &[u8]) -> A
     let (entry, id) = (admitted.entry(), admitted.prepared);
     let key = entry.key.id;
     let listing = Marker::of_listing(format_args!("ListGrants {key} {id:?} {grantee:?}"));
-    let after: Option<GrantId> = listing.read(input.marker.as_deref())?;
+    let after: Option<GrantId> = listing.read(marker)?;
     let all = snapshot.grants.get(&key);
     let rest: Box<dyn Iterator<Item = &Arc<Grant>>> = match (all, after) {
         (None, _) => Box::new(std::iter::empty()),
@@ -76,9 +68,9 @@ pub(in crate::api) fn of_key(api: &Api, requester: &Requester, body: &[u8]) -> A
     let grants = rest
         .filter(|grant| id.is_none_or(|id| grant.id == id))
         .filter(|grant| grantee.is_none_or(|name| grant.parameters.grantee().as_str() == name));
-    let page = Page::of(grants, limit);
-    let next = |last: &Grant| listing.after(last.id);
-    Ok(page.reply(attempt.region, |_| &entry.arn, next))
+    let item = |grant: &&Arc<Grant>| item(grant, attempt.region, &entry.arn);
+    let after = |last: &&Arc<Grant>| listing.after(last.id);
+    Ok(Page::of(grants, limit).reply("Grants", item, after))
 }
 
 /// `ListRetirableGrants`: on the keys of every account, for a retiring principal of the caller's.
@@ -86,7 +78,8 @@ pub(in crate::api) fn retirable(api: &Api, requester: &Requester, body: &[u8]) -
     let input: Input<'_> = wire::decode(body)?;
     no_service("RetiringServicePrincipal", input.retiring_service_principal)?;
     let mut violations = Violations::default();
-    let limit = input.check_page(&mut violations);
+    let marker = input.marker.as_deref();
+    let limit = PAGE.check(input.limit, marker, &mut violations);
     let retiring = input.retiring_principal.as_deref();
     let max = PRINCIPAL_CHARACTERS_MAX;
     let retiring = violations.required_text("retiringPrincipal", retiring, max, Some(&PRINCIPAL));
@@ -100,20 +93,20 @@ pub(in crate::api) fn retirable(api: &Api, requester: &Requester, body: &[u8]) -
             .ok_or_else(|| no_principal(retiring))
     })?;
     let listing = Marker::of_listing(format_args!("ListRetirableGrants {name}"));
-    let after: Option<Place> = listing.read(input.marker.as_deref())?;
+    let after: Option<Place> = listing.read(marker)?;
     let from = after.map_or(Bound::Unbounded, |after| Bound::Included(after.key));
     let keys = snapshot.grants.range((from, Bound::Unbounded));
     let grants = keys
         .flat_map(|(_, grants)| grants.iter())
         .filter(|grant| after.is_none_or(|after| Place::of(grant) > after))
         .filter(|grant| grant.parameters.retiring_principal() == Some(&name));
-    let page = Page::of(grants, limit);
-    let arn = |grant: &Grant| {
+    let item = |grant: &&Arc<Grant>| {
         let entry = snapshot.keys.get(&grant.key);
-        entry.map_or("", |entry| entry.arn.as_str())
+        let key_arn = entry.map_or("", |entry| entry.arn.as_str());
+        item(grant, attempt.region, key_arn)
     };
-    let next = |last: &Grant| listing.after(Place::of(last));
-    Ok(page.reply(attempt.region, arn, next))
+    let after = |last: &&Arc<Grant>| listing.after(Place::of(last));
+    Ok(Page::of(grants, limit).reply("Grants", item, after))
 }
 
 /// The place of a grant among those of all keys.
@@ -143,40 +136,6 @@ impl FromStr for Place {
         let (key, id) = text.split_once(' ').ok_or(())?;
         let (key, id) = (key.parse().map_err(drop)?, id.parse().map_err(drop)?);
         Ok(Self { key, id })
-    }
-}
-
-/// The grants of one answer.
-struct Page<'a> {
-    grants: Vec<&'a Grant>,
-    truncated: bool,
-}
-
-impl<'a> Page<'a> {
-    fn of(grants: impl Iterator<Item = &'a Arc<Grant>>, limit: usize) -> Self {
-        let mut grants = grants.map(|grant| &**grant);
-        Self {
-            grants: grants.by_ref().take(limit).collect(),
-            truncated: grants.next().is_some(),
-        }
-    }
-
-    fn reply<'k>(
-        &self,
-        region: &Region,
-        arn: impl Fn(&Grant) -> &'k str,
-        next: impl Fn(&Grant) -> String,
-    ) -> Reply {
-        let mut object = Object::with_room(256 + self.grants.len() * 1024);
-        let items = self.grants.iter();
-        object.list("Grants", items.map(|grant| item(grant, region, arn(grant))));
-        object.flag("Truncated", self.truncated);
-        if self.truncated
-            && let Some(last) = self.grants.last()
-        {
-            object.plain("NextMarker", &next(last));
-        }
-        object.end()
     }
 }
 

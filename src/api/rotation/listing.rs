@@ -1,8 +1,7 @@
 //! `ListKeyRotations`.
 
 use crate::api::admission::Ask;
-use crate::api::marker::Marker;
-use crate::api::marker::check_page;
+use crate::api::marker::{Marker, Page, PageSize};
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, Requester};
@@ -26,8 +25,7 @@ wire::input! {
 /// `ListKeyRotations`: from the oldest generation on. The member named `KeyId` is the bare id here,
 /// as in AWS's examples.
 pub(in crate::api) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
-    const LIMIT_MAX: i64 = 1000;
-    const LIMIT_DEFAULT: usize = 100;
+    const PAGE: PageSize = PageSize::of_default_and_max(100, 1000);
     let input: ListInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     let key = violations.key_id("keyId", &input.key_id);
@@ -37,8 +35,8 @@ pub(in crate::api) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Ans
     );
     let include = violations.one_of("includeKeyMaterial", include, set);
     let marker = input.marker.as_deref();
-    let limit = check_page(input.limit, LIMIT_MAX, marker, &mut violations);
-    let (key, limit) = violations.check((key, limit.unwrap_or(LIMIT_DEFAULT)))?;
+    let limit = PAGE.check(input.limit, marker, &mut violations);
+    let (key, limit) = violations.check((key, limit))?;
     let all = include == Some("ALL_KEY_MATERIAL");
     let snapshot = api.keystore.snapshot();
     let attempt = api.attempt(requester, &snapshot)?;
@@ -46,22 +44,12 @@ pub(in crate::api) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Ans
     let entry = admitted.entry();
     let listing = Marker::of_listing(format_args!("ListKeyRotations {} {all}", entry.key.id));
     let after: u32 = listing.read(marker)?.unwrap_or_default();
-    let mut materials = generations(entry)
+    let materials = generations(entry)
         .filter(|material| material.generation > after)
-        .filter(|material| all || material.rotation.is_some())
-        .peekable();
-    let page: Vec<_> = materials.by_ref().take(limit).collect();
-    // Each entry has two ids, of 36 and 64 characters, two dates, five names and a description of
-    // at most 256 characters, which need no escapes but line breaks.
-    let mut object = Object::with_room(256 + page.len() * 1024);
-    let items = page.iter().map(|material| item(entry, material));
-    object.list("Rotations", items);
-    let next = materials.peek().and(page.last());
-    object.flag("Truncated", next.is_some());
-    if let Some(last) = next {
-        object.plain("NextMarker", &listing.after(last.generation));
-    }
-    admitted.answer(object.end())
+        .filter(|material| all || material.rotation.is_some());
+    let item = |material: &Generation<'_>| item(entry, material);
+    let after = |last: &Generation<'_>| listing.after(last.generation);
+    admitted.answer(Page::of(materials, limit).reply("Rotations", item, after))
 }
 
 /// A generation as it is listed.
