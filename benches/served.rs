@@ -256,9 +256,7 @@ impl Daemon {
             access_key_id,
             secret_access_key: secret,
         } = ready.principals.provisioner;
-        let secret_access_key = SecretBytes::filled(secret.len(), |bytes| {
-            bytes.copy_from_slice(secret.as_bytes())
-        });
+        let secret_access_key = SecretBytes::copy_of(secret.as_bytes());
         Self {
             child,
             credentials: Credentials {

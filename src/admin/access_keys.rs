@@ -75,7 +75,7 @@ pub(super) async fn update(api: &Api, operator: &Requester, body: &[u8]) -> Answ
         // Another in memory, so that nothing that was derived from the old one is found.
         *key = Arc::new(AccessKey {
             id: key.id.clone(),
-            secret: SecretBytes::filled(secret.len(), |bytes| bytes.copy_from_slice(secret)),
+            secret: SecretBytes::copy_of(secret),
             active,
         });
         Ok(entry)

@@ -108,8 +108,16 @@ mod tests {
     fn only_a_page_with_more_behind_it_has_a_marker() {
         let listing = Marker::of_listing("List");
         for (items, limit, expected) in [
-            (0..0, 2, serde_json::json!({"Items": [], "Truncated": false})),
-            (0..2, 2, serde_json::json!({"Items": [{}, {}], "Truncated": false})),
+            (
+                0..0,
+                2,
+                serde_json::json!({"Items": [], "Truncated": false}),
+            ),
+            (
+                0..2,
+                2,
+                serde_json::json!({"Items": [{}, {}], "Truncated": false}),
+            ),
             (
                 0..3,
                 2,

@@ -131,7 +131,7 @@ impl Session {
         let fields = [field()?, field()?, field()?, field()?];
         let text = |at: usize| String::from_utf8(fields[at].to_vec()).ok();
         let stored = field()?;
-        let secret = SecretBytes::filled(stored.len(), |bytes| bytes.copy_from_slice(stored));
+        let secret = SecretBytes::copy_of(stored);
         let whole = rest.is_empty();
         let session = Self::new(
             text(0)?,

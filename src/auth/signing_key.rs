@@ -160,7 +160,7 @@ mod tests {
     const DAY_MICROS: u64 = 86_400_000_000;
 
     fn access_key(secret: &[u8]) -> Arc<AccessKey> {
-        let secret = SecretBytes::filled(secret.len(), |bytes| bytes.copy_from_slice(secret));
+        let secret = SecretBytes::copy_of(secret);
         Arc::new(AccessKey::new("AKIDEXAMPLE".to_owned(), secret))
     }
 

@@ -280,9 +280,7 @@ fn credentials(environment: &Environment) -> Result<Credentials, Failure> {
     };
     Ok(Credentials {
         access_key_id: id.to_owned(),
-        secret_access_key: SecretBytes::filled(secret.len(), |bytes| {
-            bytes.copy_from_slice(secret.as_bytes());
-        }),
+        secret_access_key: SecretBytes::copy_of(secret.as_bytes()),
         session_token: environment.variable("AWS_SESSION_TOKEN").map(str::to_owned),
         region: region.to_owned(),
     })

@@ -35,9 +35,7 @@ pub fn agree(key: &PrivateKey, public: &[u8]) -> Result<SecretBytes, AgreementEr
         .map_err(|_| AgreementError)?;
     let public = UnparsedPublicKey::new(algorithm, public);
     agreement::agree(&private, public, AgreementError, |secret| {
-        Ok(SecretBytes::filled(secret.len(), |to| {
-            to.copy_from_slice(secret);
-        }))
+        Ok(SecretBytes::copy_of(secret))
     })
 }
 

@@ -87,9 +87,7 @@ pub fn decrypt(
     let plaintext = private
         .decrypt(hash.algorithm(), ciphertext, &mut room, None)
         .map_err(|_| OaepError)?;
-    Ok(SecretBytes::filled(plaintext.len(), |to| {
-        to.copy_from_slice(plaintext);
-    }))
+    Ok(SecretBytes::copy_of(plaintext))
 }
 
 #[cfg(test)]

@@ -162,11 +162,14 @@ impl PrivateKey {
             }
             Generator::Edwards => Parsed::Edwards(Ed25519KeyPair::generate().map_err(failed)?),
         };
-        let copied = |der: &[u8]| SecretBytes::filled(der.len(), |to| to.copy_from_slice(der));
         let der = match &parsed {
-            Parsed::Rsa(pair) => copied(pair.as_der().map_err(failed)?.as_ref()),
-            Parsed::Curve(pair) => copied(pair.to_pkcs8v1().map_err(failed)?.as_ref()),
-            Parsed::Edwards(pair) => copied(pair.to_pkcs8v1().map_err(failed)?.as_ref()),
+            Parsed::Rsa(pair) => SecretBytes::copy_of(pair.as_der().map_err(failed)?.as_ref()),
+            Parsed::Curve(pair) => {
+                SecretBytes::copy_of(pair.to_pkcs8v1().map_err(failed)?.as_ref())
+            }
+            Parsed::Edwards(pair) => {
+                SecretBytes::copy_of(pair.to_pkcs8v1().map_err(failed)?.as_ref())
+            }
         };
         Self::of(spec, der, parsed)
     }
@@ -238,13 +241,12 @@ mod tests {
             assert_eq!(spec.name().parse(), Ok(spec));
             let made = PrivateKey::generate(spec, probed()).unwrap();
             let der = made.expose_der();
-            let copy = |der: &[u8]| SecretBytes::filled(der.len(), |to| to.copy_from_slice(der));
-            let read = PrivateKey::from_der(spec, copy(der)).unwrap();
+            let read = PrivateKey::from_der(spec, SecretBytes::copy_of(der)).unwrap();
             assert_eq!(read.public_der(), made.public_der(), "{spec:?}");
-            let shorter = PrivateKey::from_der(spec, copy(&der[..der.len() - 1]));
+            let shorter = PrivateKey::from_der(spec, SecretBytes::copy_of(&der[..der.len() - 1]));
             assert_eq!(shorter.err(), Some(PairError), "{spec:?}");
             for other in PairSpec::ALL.into_iter().filter(|other| *other != spec) {
-                let taken = PrivateKey::from_der(other, copy(der));
+                let taken = PrivateKey::from_der(other, SecretBytes::copy_of(der));
                 assert_eq!(taken.err(), Some(PairError), "{spec:?} as {other:?}");
             }
         }

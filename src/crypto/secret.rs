@@ -81,6 +81,12 @@ impl SecretBytes {
         Self(bytes)
     }
 
+    /// Copies bytes that are elsewhere already. The original is not wiped.
+    #[must_use]
+    pub fn copy_of(bytes: &[u8]) -> Self {
+        Self::filled(bytes.len(), |copy| copy.copy_from_slice(bytes))
+    }
+
     /// Makes a secret of `length` bytes that `fill` writes in place, unless `fill` fails.
     ///
     /// # Errors
@@ -121,6 +127,7 @@ mod tests {
         }
         let secret = SecretBytes::filled(3, |bytes| bytes.fill(9));
         assert_eq!(secret.expose(), [9; 3]);
+        assert_eq!(SecretBytes::copy_of(secret.expose()).expose(), [9; 3]);
     }
 
     #[test]

@@ -73,9 +73,7 @@ impl WrappingAlgorithm {
         let material = kek
             .unwrap_with_padding(wrapped, &mut room)
             .map_err(|_| UnwrapError)?;
-        Ok(SecretBytes::filled(material.len(), |to| {
-            to.copy_from_slice(material);
-        }))
+        Ok(SecretBytes::copy_of(material))
     }
 }
 

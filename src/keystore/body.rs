@@ -175,7 +175,7 @@ pub(super) enum Entry {
 /// Parses a record's plaintext, or refuses it; for the fuzz target alone.
 #[doc(hidden)]
 pub fn fuzz(record: &Record, plaintext: &[u8], region: &Region) -> bool {
-    let plaintext = SecretBytes::filled(plaintext.len(), |bytes| bytes.copy_from_slice(plaintext));
+    let plaintext = SecretBytes::copy_of(plaintext);
     decode(record, &plaintext, region).is_ok()
 }
 
@@ -226,7 +226,7 @@ fn decode_principal(record: &Record, plaintext: &SecretBytes) -> Option<Principa
     // The secrets are side by side, in the order of the access keys.
     for key in body.access_keys {
         let (secret, rest) = secrets.split_at_checked(key.secret_bytes)?;
-        let secret = SecretBytes::filled(secret.len(), |bytes| bytes.copy_from_slice(secret));
+        let secret = SecretBytes::copy_of(secret);
         access_keys.push(Arc::new(AccessKey {
             id: key.id,
             secret,

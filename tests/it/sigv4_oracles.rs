@@ -79,7 +79,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
 });
 
 fn secret(text: &str) -> SecretBytes {
-    SecretBytes::filled(text.len(), |bytes| bytes.copy_from_slice(text.as_bytes()))
+    SecretBytes::copy_of(text.as_bytes())
 }
 
 /// A request before it is signed, and with what it is.

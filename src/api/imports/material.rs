@@ -58,7 +58,7 @@ pub(super) fn imported(
         draft.materials.push(backing);
         draft.materials.sort_by_key(|one| one.generation());
     } else {
-        let bytes = SecretBytes::filled(bytes.len(), |to| to.copy_from_slice(bytes));
+        let bytes = SecretBytes::copy_of(bytes);
         let secret = KeySecret::from_bytes(key.spec, bytes)
             .map_err(|_| incorrect(format!("The key material is not of key spec {}.", key.spec)))?;
         draft.secret = Some(Arc::new(secret));

@@ -9,7 +9,7 @@ const BOTH: [&str; 2] = ["GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlain
 
 /// The public key of a private key in DER.
 fn public_of(spec: PairSpec, der: &[u8]) -> Vec<u8> {
-    let der = SecretBytes::filled(der.len(), |to| to.copy_from_slice(der));
+    let der = SecretBytes::copy_of(der);
     let key = PrivateKey::from_der(spec, der).unwrap();
     key.public_der().to_vec()
 }

@@ -135,7 +135,7 @@ impl<'de> Deserialize<'de> for Blob {
         if let Cow::Owned(mut text) = text {
             text.zeroize();
         }
-        let blob = SecretBytes::filled(decoded.len(), |bytes| bytes.copy_from_slice(&decoded));
+        let blob = SecretBytes::copy_of(&decoded);
         decoded.zeroize();
         Ok(Self(blob))
     }

@@ -19,7 +19,7 @@ const UNRECOGNIZED: &str =
 const MISSING: &str = "MissingAuthenticationTokenException: Missing Authentication Token";
 
 fn secret(text: &str) -> SecretBytes {
-    SecretBytes::filled(text.len(), |bytes| bytes.copy_from_slice(text.as_bytes()))
+    SecretBytes::copy_of(text.as_bytes())
 }
 
 fn credentials() -> Credentials {

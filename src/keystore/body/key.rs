@@ -307,7 +307,7 @@ fn secret(key: &KmsKey, bodies: &[MaterialBody], bytes: &[u8]) -> Option<Option<
     if !here {
         return bytes.is_empty().then_some(None);
     }
-    let bytes = SecretBytes::filled(bytes.len(), |to| to.copy_from_slice(bytes));
+    let bytes = SecretBytes::copy_of(bytes);
     let secret = KeySecret::from_bytes(key.spec, bytes).ok()?;
     Some(Some(Arc::new(secret)))
 }

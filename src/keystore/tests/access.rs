@@ -128,9 +128,7 @@ fn what_a_grant_says_is_checked_again_when_it_is_read() {
     let decode = |id: &str, json: &str| {
         let length = u32::try_from(json.len()).unwrap().to_be_bytes();
         let bytes = [&[1], &length[..], json.as_bytes()].concat();
-        let secret = crate::crypto::secret::SecretBytes::filled(bytes.len(), |out| {
-            out.copy_from_slice(&bytes);
-        });
+        let secret = crate::crypto::secret::SecretBytes::copy_of(&bytes);
         let record = Record {
             kind: Kind::Grant,
             id: id.to_owned(),

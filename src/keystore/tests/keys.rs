@@ -14,8 +14,7 @@ fn decoded(metadata: &str, generations: usize) -> Option<KeyEntry> {
     let materials = vec![7; generations * 32];
     let parts = [&[1], length.as_slice(), metadata.as_bytes(), &materials];
     let bytes = parts.concat();
-    let plaintext =
-        crate::crypto::secret::SecretBytes::filled(bytes.len(), |to| to.copy_from_slice(&bytes));
+    let plaintext = crate::crypto::secret::SecretBytes::copy_of(&bytes);
     let record = Record {
         kind: Kind::Key,
         id: id.clone(),

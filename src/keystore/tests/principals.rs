@@ -11,7 +11,7 @@ const USER: &str = "arn:aws:iam::111122223333:user/backup";
 const POLICY: &str = r#"{"Statement":{"Effect":"Allow","Action":"kms:Decrypt","Resource":"*"}}"#;
 
 fn secret(text: &str) -> SecretBytes {
-    SecretBytes::filled(text.len(), |bytes| bytes.copy_from_slice(text.as_bytes()))
+    SecretBytes::copy_of(text.as_bytes())
 }
 
 fn plaintext(metadata: &str, secrets: &str) -> SecretBytes {
@@ -23,7 +23,7 @@ fn plaintext(metadata: &str, secrets: &str) -> SecretBytes {
         secrets.as_bytes(),
     ];
     let bytes = parts.concat();
-    SecretBytes::filled(bytes.len(), |to| to.copy_from_slice(&bytes))
+    SecretBytes::copy_of(&bytes)
 }
 
 fn decoded(id: &str, metadata: &str, secrets: &str) -> Option<PrincipalEntry> {

@@ -76,7 +76,7 @@ impl Who {
 }
 
 fn secret(text: &str) -> SecretBytes {
-    SecretBytes::filled(text.len(), |bytes| bytes.copy_from_slice(text.as_bytes()))
+    SecretBytes::copy_of(text.as_bytes())
 }
 
 /// The deviations of a test from the usual daemon.

@@ -37,9 +37,7 @@ async fn session(daemon: &Daemon) -> Credentials {
     let secret = text("SecretAccessKey");
     Credentials {
         access_key_id: text("AccessKeyId"),
-        secret_access_key: SecretBytes::filled(secret.len(), |bytes| {
-            bytes.copy_from_slice(secret.as_bytes());
-        }),
+        secret_access_key: SecretBytes::copy_of(secret.as_bytes()),
         session_token: Some(text("SessionToken")),
         region: REGION.to_owned(),
     }

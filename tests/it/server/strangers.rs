@@ -156,9 +156,7 @@ fn credentials(dev: &Dev, name: &str) -> Credentials {
     let secret = text("secret_access_key");
     Credentials {
         access_key_id: text("access_key_id"),
-        secret_access_key: SecretBytes::filled(secret.len(), |bytes| {
-            bytes.copy_from_slice(secret.as_bytes());
-        }),
+        secret_access_key: SecretBytes::copy_of(secret.as_bytes()),
         session_token: None,
         region: "us-east-1".to_owned(),
     }

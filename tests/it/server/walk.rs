@@ -130,9 +130,7 @@ impl Walk {
             let made: Value = serde_json::from_slice(made.await.unwrap().body()).unwrap();
             let text = |member: &str| made[member].as_str().unwrap().to_owned();
             let secret = text("SecretAccessKey");
-            let secret_access_key = SecretBytes::filled(secret.len(), |bytes| {
-                bytes.copy_from_slice(secret.as_bytes())
-            });
+            let secret_access_key = SecretBytes::copy_of(secret.as_bytes());
             let signs = Credentials {
                 access_key_id: text("AccessKeyId"),
                 secret_access_key,

@@ -17,8 +17,7 @@ async fn rsa_keys_encrypt_with_oaep_and_interoperate_with_local_encryption() {
         let snapshot = bench.api.keystore.snapshot();
         let secret = snapshot.keys[&id.parse().unwrap()].secret.clone().unwrap();
         let der = secret.pair().unwrap().expose_der().to_vec();
-        let der =
-            crate::crypto::secret::SecretBytes::filled(der.len(), |to| to.copy_from_slice(&der));
+        let der = crate::crypto::secret::SecretBytes::copy_of(&der);
         PrivateKey::from_der(PairSpec::Rsa2048, der).unwrap()
     };
     for (name, hash, max) in [
