@@ -2,7 +2,7 @@
 
 import boto3
 import daemon
-from daemon import NOT_ALLOWED_TO_OPEN, Tally, new_key, refused, running
+from daemon import NOT_ALLOWED_TO_OPEN, Tally, new_key, refused
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
@@ -159,8 +159,7 @@ def administration(mill: daemon.Daemon, names: list[str], tally: Tally) -> None:
 
 
 def main() -> None:
-    tally = Tally()
-    with running() as mill:
+    with daemon.step("boto3", boto3.__version__) as (mill, tally):
         names = new_key(mill, "alias/boto3", tally)
         ask_and_open(mill, names, 25, tally)
         lengths(mill, names[1], tally)
@@ -168,8 +167,6 @@ def main() -> None:
         rights(mill, names, tally)
         refusals(mill, names, tally)
         administration(mill, names, tally)
-        assert mill.stop() == 0, "SIGTERM did not end the daemon cleanly"
-    daemon.report("boto3", boto3.__version__, tally.calls)
 
 
 if __name__ == "__main__":

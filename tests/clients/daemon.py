@@ -220,6 +220,16 @@ def report(name: str, version: str, calls: int) -> None:
     print(line)
 
 
+@contextlib.contextmanager
+def step(name: str, version: str, overrides: dict[str, str] | None = None):
+    """A client step from its start to its line: a daemon, and the count of the calls to it. The daemon is ended as an operator would."""
+    tally = Tally()
+    with running(overrides) as daemon:
+        yield daemon, tally
+        assert daemon.stop() == 0, "SIGTERM did not end the daemon cleanly"
+    report(name, version, tally.calls)
+
+
 def main() -> int:
     with running() as daemon:
         facts = {"DAEMON": json.dumps(daemon.facts), "CLIENT_LINES": str(LINES)}

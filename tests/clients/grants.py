@@ -4,7 +4,7 @@ import json
 
 import boto3
 import daemon
-from daemon import Tally, new_key, refused, running
+from daemon import Tally, new_key, refused
 
 UNKNOWN_GRANT = "0" * 64
 DRY_RUN = "The request would have succeeded, but the DryRun option is set."
@@ -150,13 +150,10 @@ def over_a_restart(mill: daemon.Daemon, tally: Tally) -> None:
 
 
 def main() -> None:
-    tally = Tally()
-    with running() as mill:
+    with daemon.step("boto3 grants", boto3.__version__) as (mill, tally):
         key_policies(mill, tally)
         grants(mill, tally)
         over_a_restart(mill, tally)
-        assert mill.stop() == 0, "SIGTERM did not end the daemon cleanly"
-    daemon.report("boto3 grants", boto3.__version__, tally.calls)
 
 
 if __name__ == "__main__":

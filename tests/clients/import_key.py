@@ -12,7 +12,7 @@ import daemon
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, keywrap, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from daemon import Tally, refused, running, wait_until
+from daemon import Tally, refused, wait_until
 from open_blobs import open_blob
 
 CONTEXT = {"tenant": "7", "volume": "é"}
@@ -173,14 +173,11 @@ def other_kinds(mill: daemon.Daemon, tally: Tally) -> None:
 
 
 def main() -> None:
-    tally = Tally()
-    with running() as mill:
+    with daemon.step("import key", boto3.__version__) as (mill, tally):
         data_keys(mill, tally)
         other_kinds(mill, tally)
         comes_and_goes(mill, tally)
         expires(mill, tally)
-        assert mill.stop() == 0, "SIGTERM did not end the daemon cleanly"
-    daemon.report("import key", boto3.__version__, tally.calls)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import botocore.config
 import daemon
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
-from daemon import Tally, new_key, refused, running, wait_until
+from daemon import Tally, new_key, refused, wait_until
 
 MESSAGE = b"a message"
 ALIAS = "alias/pairs"
@@ -230,9 +230,8 @@ def last_use(mill: daemon.Daemon, tally: Tally) -> None:
 
 
 def main() -> None:
-    tally = Tally()
     # Small lanes: an RSA_4096 pair takes a core more than a second.
-    with running({"KEYMILL_POOL__PAIRS_PER_SPEC": "2"}) as mill:
+    with daemon.step("key types", boto3.__version__, {"KEYMILL_POOL__PAIRS_PER_SPEC": "2"}) as (mill, tally):
         made = signatures(mill, tally)
         oaep(mill, tally)
         macs(mill, tally)
@@ -245,8 +244,6 @@ def main() -> None:
         admin = mill.client("admin", tally)
         for key, algorithm, signature in made:
             verify_outside(public_key(admin, key), algorithm, signature)
-        assert mill.stop() == 0, "SIGTERM did not end the daemon cleanly"
-    daemon.report("key types", boto3.__version__, tally.calls)
 
 
 if __name__ == "__main__":

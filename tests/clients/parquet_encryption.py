@@ -10,7 +10,7 @@ import daemon
 import pyarrow
 import pyarrow.parquet
 import pyarrow.parquet.encryption as modular
-from daemon import ALIAS, Daemon, Tally, new_key, running
+from daemon import ALIAS, Daemon, Tally, new_key
 
 # By the names that files carry.
 FOOTER_KEY, COLUMN_KEY = "alias/parquet-footer", "alias/parquet-column"
@@ -111,15 +111,13 @@ def by_column(mill: Daemon, paths: list[Path], table: pyarrow.Table, keys: dict[
 
 
 def main() -> None:
-    tally = Tally()
-    with running() as mill, tempfile.TemporaryDirectory(prefix="keymill-parquet-") as folder:
+    step, place = daemon.step("pyarrow Parquet encryption", pyarrow.__version__), tempfile.TemporaryDirectory(prefix="keymill-parquet-")
+    with step as (mill, tally), place as folder:
         keys = {alias: new_key(mill, alias, tally) for alias in (FOOTER_KEY, COLUMN_KEY)}
         names = pyarrow.array([f"container-{row:012}" for row in range(ROWS)])
         table = pyarrow.table({"tenant": pyarrow.array([row % 7 for row in range(ROWS)]), "container_id": names, "size": range(ROWS)})
         paths = written(mill, Path(folder), table, tally)
         by_column(mill, paths, table, keys, tally)
-        assert mill.stop() == 0, "SIGTERM did not end the daemon cleanly"
-    daemon.report("pyarrow Parquet encryption", pyarrow.__version__, tally.calls)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import boto3
 import daemon
-from daemon import Tally, new_key, refused, running
+from daemon import Tally, new_key, refused
 from unix_socket import UnixConnection
 
 ALIAS = "alias/rotation"
@@ -158,8 +158,7 @@ def kept(mill: daemon.Daemon, arn: str, tally: Tally) -> dict:
 
 
 def main() -> None:
-    tally = Tally()
-    with running() as mill:
+    with daemon.step("rotation", boto3.__version__) as (mill, tally):
         names = new_key(mill, ALIAS, tally)
         on_demand(mill, names, tally)
         batch(mill, names[1], tally)
@@ -171,8 +170,6 @@ def main() -> None:
         mill.kill()
         mill.start()
         assert kept(mill, names[1], tally) == before, "a restart changed something"
-        assert mill.stop() == 0, "SIGTERM did not end the daemon cleanly"
-    daemon.report("rotation", boto3.__version__, tally.calls)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import time
 import boto3
 import botocore.session
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from daemon import ALIAS, BINARY, BLOB_BYTES, Daemon, Tally, environment, refused, report, running, wait_until
+from daemon import ALIAS, BINARY, BLOB_BYTES, Daemon, Tally, environment, refused, step, wait_until
 from open_blobs import derive
 
 INVALID = "The security token included in the request is invalid."
@@ -182,14 +182,11 @@ def identical_calls(mill: Daemon, tally: Tally) -> None:
 
 
 def main() -> None:
-    tally = Tally()
-    with running() as mill:
+    with step("boto3 with sessions", boto3.__version__) as (mill, tally):
         sessions(mill, tally)
         credential_process(mill, tally)
         rolled_keys(mill, tally)
         identical_calls(mill, tally)
-        assert mill.stop() == 0, "SIGTERM did not end the daemon cleanly"
-    report("boto3 with sessions", boto3.__version__, tally.calls)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import io
 
 import daemon
 import tink
-from daemon import ALIAS, Daemon, Tally, new_key, running
+from daemon import ALIAS, Daemon, Tally, new_key
 from tink import aead
 from tink.integration import awskms
 
@@ -88,14 +88,11 @@ def keysets(mill: Daemon, arn: str, tally: Tally) -> None:
 
 def main() -> None:
     aead.register()
-    tally = Tally()
-    with running() as mill:
+    with daemon.step("tink", importlib.metadata.version("tink")) as (mill, tally):
         arn, other = new_key(mill, "alias/tink", tally)[1], mill.client("admin", tally).describe_key(KeyId=ALIAS)["KeyMetadata"]["Arn"]
         direct(mill, arn, other, tally)
         envelopes(mill, arn, other, tally)
         keysets(mill, arn, tally)
-        assert mill.stop() == 0, "SIGTERM did not end the daemon cleanly"
-    daemon.report("tink", importlib.metadata.version("tink"), tally.calls)
 
 
 if __name__ == "__main__":
