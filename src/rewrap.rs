@@ -13,7 +13,7 @@ pub use sealer::{Recorded, Sealer, Sealers};
 
 use crate::bulk::parquet::properties::{Layout, column};
 use crate::bulk::{self, Ending, Folder, Job, JobError, Runtime, rows_per_part};
-use crate::columns::ContextSource;
+use crate::columns::{Blobs, ContextSource};
 use crate::table::fields::Fields;
 use crate::table::file::{check_finished, check_unchanged};
 use crate::table::parquet::ParquetRows;
@@ -21,7 +21,7 @@ use crate::table::part_rows::Table;
 use crate::table::plan::FilePlan;
 use crate::table::rows::check_same;
 use crate::table::{self, File, Format, Location, Object, TableError};
-use arrow_schema::{DataType, Schema, SchemaRef};
+use arrow_schema::{Schema, SchemaRef};
 use part::{PartWriter, Shared};
 use serde::{Deserialize, Serialize};
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -228,7 +228,7 @@ pub fn check_columns(
     };
     let name = column::CIPHERTEXT_BLOB;
     match schema.field_with_name(name) {
-        Ok(field) if is_binary(field.data_type()) => {}
+        Ok(field) if Blobs::are(field.data_type()) => {}
         Ok(field) => {
             let kind = field.data_type();
             let reason = format!("column {name:?} is of type {kind}, and blobs are binary");
@@ -240,16 +240,6 @@ pub fn check_columns(
         .iter()
         .try_for_each(|source| source.check(schema))
         .map_err(unusable)
-}
-
-fn is_binary(kind: &DataType) -> bool {
-    matches!(
-        kind,
-        DataType::Binary
-            | DataType::LargeBinary
-            | DataType::BinaryView
-            | DataType::FixedSizeBinary(_)
-    )
 }
 
 impl Plan {

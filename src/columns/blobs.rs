@@ -4,6 +4,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BinaryViewArray, FixedSizeBinaryArray, LargeBinaryArray,
 };
+use arrow_schema::DataType;
 
 /// Blobs by row.
 pub enum Blobs<'a> {
@@ -18,6 +19,18 @@ pub enum Blobs<'a> {
 }
 
 impl<'a> Blobs<'a> {
+    /// Whether a column of this type is binary.
+    #[must_use]
+    pub fn are(kind: &DataType) -> bool {
+        matches!(
+            kind,
+            DataType::Binary
+                | DataType::LargeBinary
+                | DataType::BinaryView
+                | DataType::FixedSizeBinary(_)
+        )
+    }
+
     /// The blobs of a column, if it is binary.
     #[must_use]
     pub fn of(column: &'a ArrayRef) -> Option<Self> {

@@ -9,7 +9,7 @@ use crate::key::KeyId;
 use crate::stream::chunk::CHUNK_CONTEXT_BYTES_MAX;
 use crate::stream::transform::Cursor;
 use arrow_array::RecordBatch;
-use arrow_schema::{DataType, Schema};
+use arrow_schema::Schema;
 
 /// The column of blobs.
 pub(super) const BLOB: &str = "ciphertext_blob";
@@ -106,7 +106,7 @@ pub(super) fn check_columns<'a>(
 ) -> Result<(), ApiError> {
     let mut named = schema.fields().iter().filter(|field| field.name() == BLOB);
     match (named.next(), named.next()) {
-        (Some(field), None) if is_binary(field.data_type()) => {}
+        (Some(field), None) if Blobs::are(field.data_type()) => {}
         (Some(field), None) => {
             let kind = field.data_type();
             let message = format!("Column {BLOB:?} is of type {kind}, and blobs are binary.");
@@ -119,14 +119,4 @@ pub(super) fn check_columns<'a>(
     }
     let mut contexts = contexts.into_iter();
     contexts.try_for_each(|source| source.check(schema).map_err(invalid))
-}
-
-fn is_binary(kind: &DataType) -> bool {
-    matches!(
-        kind,
-        DataType::Binary
-            | DataType::LargeBinary
-            | DataType::BinaryView
-            | DataType::FixedSizeBinary(_)
-    )
 }
