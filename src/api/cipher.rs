@@ -58,11 +58,7 @@ impl<'a> Cipher<'a> {
             };
         }
         let hash = oaep_hash(algorithm).ok_or_else(incompatible)?;
-        let pair = entry
-            .secret
-            .as_deref()
-            .and_then(|secret| secret.pair())
-            .ok_or_else(incompatible)?;
+        let pair = entry.pair().ok_or_else(incompatible)?;
         if context.pairs().next().is_some() {
             let message = "EncryptionContext is not supported when encrypting/decrypting with asymmetric CMKs.";
             return Err(ApiError::new(KmsErrorCode::ValidationException, message));

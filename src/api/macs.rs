@@ -74,7 +74,7 @@ fn perform(
         .dry_run(input.dry_run == Some(true));
     api.under_last_check(requester, |attempt| {
         let admitted = attempt.admit(ask, |entry| {
-            let key = entry.secret.as_deref().and_then(|secret| secret.mac());
+            let key = entry.mac();
             key.filter(|key| key.spec().algorithm() == algorithm)
                 .ok_or_else(|| incompatible(entry, algorithm))
         })?;

@@ -25,8 +25,7 @@ pub(super) fn get(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     let ask = Ask::on(Action::GetPublicKey, &key).grant_tokens(grant_tokens);
     api.under_last_check(requester, |attempt| {
         let admitted = attempt.admit(ask, |entry| {
-            let pair = entry.secret.as_deref().and_then(|secret| secret.pair());
-            pair.ok_or_else(|| {
+            entry.pair().ok_or_else(|| {
                 let message = format!(
                     "{} key spec is {} which is not valid for GetPublicKey.",
                     entry.arn, entry.key.spec
@@ -77,8 +76,7 @@ pub(super) fn derive_shared_secret(api: &Api, requester: &Requester, body: &[u8]
         .dry_run(input.dry_run == Some(true));
     api.under_last_check(requester, |attempt| {
         let admitted = attempt.admit(ask, |entry| {
-            let pair = entry.secret.as_deref().and_then(|secret| secret.pair());
-            pair.ok_or_else(|| incompatible(entry, ECDH))
+            entry.pair().ok_or_else(|| incompatible(entry, ECDH))
         })?;
         let entry = admitted.entry();
         // A point of another curve is the caller's fault, and so is one that is not on the curve.

@@ -96,11 +96,7 @@ impl Checked<'_> {
         entry: &'e KeyEntry,
     ) -> Result<(&'e PrivateKey, SigningAlgorithm), ApiError> {
         let incompatible = || incompatible(entry, self.algorithm);
-        let pair = entry
-            .secret
-            .as_deref()
-            .and_then(|secret| secret.pair())
-            .ok_or_else(incompatible)?;
+        let pair = entry.pair().ok_or_else(incompatible)?;
         if self.algorithm == PREHASHED && pair.spec().family() == Family::Edwards {
             return Err(unsupported("SigningAlgorithm ED25519_PH_SHA_512"));
         }

@@ -1,6 +1,8 @@
 //! The entries of the store: keys, aliases, principals and the audit log's head.
 
 use crate::clock::Timestamp;
+use crate::crypto::mac::MacKey;
+use crate::crypto::pair::PrivateKey;
 use crate::crypto::secret::SecretBytes;
 use crate::key::arn::{AccountId, AliasName};
 use crate::key::material::{BackingKey, KeySecret};
@@ -26,6 +28,18 @@ pub struct KeyEntry {
 }
 
 impl KeyEntry {
+    /// The private key of an asymmetric key, if its material is present.
+    #[must_use]
+    pub fn pair(&self) -> Option<&PrivateKey> {
+        self.secret.as_deref()?.pair()
+    }
+
+    /// The key of an HMAC key, if its material is present.
+    #[must_use]
+    pub fn mac(&self) -> Option<&MacKey> {
+        self.secret.as_deref()?.mac()
+    }
+
     /// Whether state and material are the same as those of `other`.
     pub(super) fn is_used_as(&self, other: &Self) -> bool {
         let material = |key: &Arc<BackingKey>| (key.generation(), key.id());
