@@ -6,6 +6,7 @@ use crate::config::SocketMode;
 use crate::config::sockets::peer_id;
 use crate::key::arn::AccountId;
 use std::net::SocketAddr;
+use std::str::FromStr;
 use toml::Value;
 
 /// The allowed values of a setting.
@@ -211,6 +212,10 @@ fn words_of(text: &str, length_max: usize) -> bool {
     (1..=length_max).contains(&text.len()) && text.bytes().all(allowed)
 }
 
+fn parses_as<T: FromStr>(text: &str, allowed: &'static str) -> Result<(), &'static str> {
+    text.parse::<T>().map(drop).map_err(|_| allowed)
+}
+
 fn region(text: &str) -> Result<(), &'static str> {
     let fits = words_of(text, 32);
     fits.then_some(())
@@ -228,10 +233,7 @@ fn partition(text: &str) -> Result<(), &'static str> {
 }
 
 fn account(text: &str) -> Result<(), &'static str> {
-    let parsed = text.parse::<AccountId>();
-    parsed
-        .map(|_| ())
-        .map_err(|_| "allowed: 12 digits, in quotes")
+    parses_as::<AccountId>(text, "allowed: 12 digits, in quotes")
 }
 
 fn path(text: &str) -> Result<(), &'static str> {
@@ -253,18 +255,18 @@ fn arn(text: &str) -> Result<(), &'static str> {
 }
 
 fn socket_mode(text: &str) -> Result<(), &'static str> {
-    let parsed = text.parse::<SocketMode>();
-    parsed
-        .map(|_| ())
-        .map_err(|_| "allowed: \"0600\" to \"0777\", octal, with 6 or 7 for the owner")
+    parses_as::<SocketMode>(
+        text,
+        "allowed: \"0600\" to \"0777\", octal, with 6 or 7 for the owner",
+    )
 }
 
 /// Checks an address. Whether it may be other than loopback depends on TLS.
 fn address(text: &str) -> Result<(), &'static str> {
-    let parsed = text.parse::<SocketAddr>();
-    parsed
-        .map(|_| ())
-        .map_err(|_| "allowed: an address with its port, such as 127.0.0.1:5645 or [::1]:5645")
+    parses_as::<SocketAddr>(
+        text,
+        "allowed: an address with its port, such as 127.0.0.1:5645 or [::1]:5645",
+    )
 }
 
 fn loopback(text: &str) -> Result<(), &'static str> {
