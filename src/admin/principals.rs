@@ -121,7 +121,8 @@ fn new_principal(
     if let (Some(Err(_)), Some(text)) = (&account, &input.account) {
         violations.value("account", &**text, "Member must have 12 digits");
     }
-    check_tags(input.tags.as_deref(), &mut violations);
+    let tags = input.tags.as_deref().unwrap_or_default();
+    check_tags(tags, &mut violations);
     let account = account
         .and_then(Result::ok)
         .unwrap_or(operator.principal.account);
@@ -159,7 +160,7 @@ fn new_principal(
         }
     };
     let policies = parse_policies(input.policies.as_deref().unwrap_or_default())?;
-    let tags = unique_tags(input.tags.as_deref())?;
+    let tags = unique_tags(tags)?;
     let principal = assemble(&arn, policies, tags, None)?;
     // An id is never given twice, so a new user of an old name has none of its rights.
     Ok(match principal.kind() {
@@ -208,10 +209,7 @@ pub(super) async fn put_policies(api: &Api, operator: &Requester, body: &[u8]) -
     let input: PoliciesInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     let name = check_name(input.name.as_deref(), &mut violations);
-    if input.policies.is_none() {
-        violations.null("policies");
-    }
-    let policies = input.policies.as_deref().unwrap_or_default();
+    let policies = violations.required("policies", input.policies.as_deref());
     let (name, policies) = violations.check((name, policies))?;
     let arn = arn_of_name(api, operator, name, "user")?;
     let policies = parse_policies(policies)?;
@@ -226,12 +224,11 @@ pub(super) async fn put_tags(api: &Api, operator: &Requester, body: &[u8]) -> An
     let input: TagsInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     let name = check_name(input.name.as_deref(), &mut violations);
-    if input.tags.is_none() {
-        violations.null("tags");
-    }
-    check_tags(input.tags.as_deref(), &mut violations);
-    let arn = arn_of_name(api, operator, violations.check(name)?, "user")?;
-    let tags = unique_tags(input.tags.as_deref())?;
+    let tags = violations.required("tags", input.tags.as_deref());
+    check_tags(tags, &mut violations);
+    let (name, tags) = violations.check((name, tags))?;
+    let arn = arn_of_name(api, operator, name, "user")?;
+    let tags = unique_tags(tags)?;
     replace_principal(api, operator, &arn, |old| {
         assemble(&arn, old.policies.clone(), tags, old.unique_id())
     })
@@ -279,8 +276,7 @@ fn parse_policies(policies: &[String]) -> Result<Vec<Arc<PolicyDocument>>, ApiEr
     policies.iter().map(parse).collect()
 }
 
-fn check_tags(tags: Option<&[TagInput]>, violations: &mut Violations) {
-    let tags = tags.unwrap_or_default();
+fn check_tags(tags: &[TagInput], violations: &mut Violations) {
     if tags.len() > TAGS_MAX {
         let must = format!("Member must have length less than or equal to {TAGS_MAX}");
         violations.unnamed("tags", must);
@@ -294,10 +290,10 @@ fn check_tags(tags: Option<&[TagInput]>, violations: &mut Violations) {
 }
 
 /// Tags whose keys differ by more than case, as IAM requires, and do not have AWS's own prefix.
-fn unique_tags(tags: Option<&[TagInput]>) -> Result<Vec<Tag>, ApiError> {
+fn unique_tags(tags: &[TagInput]) -> Result<Vec<Tag>, ApiError> {
     let refused = |message: String| Err(ApiError::new(KmsErrorCode::TagException, message));
     let mut keys = BTreeSet::new();
-    for TagInput { key, .. } in tags.unwrap_or_default() {
+    for TagInput { key, .. } in tags {
         let folded = key.to_lowercase();
         if folded.starts_with("aws:") {
             return refused(format!("Tag key {key} begins with aws:, which is reserved"));
@@ -310,5 +306,5 @@ fn unique_tags(tags: Option<&[TagInput]>) -> Result<Vec<Tag>, ApiError> {
         key: tag.key.clone(),
         value: tag.value.clone(),
     };
-    Ok(tags.unwrap_or_default().iter().map(tag).collect())
+    Ok(tags.iter().map(tag).collect())
 }

@@ -1,6 +1,7 @@
 //! Aliases: names for keys, unique in an account and Region.
 
 use crate::api::admission::Ask;
+use crate::api::attempt::Attempt;
 use crate::api::key_reference::KeyReference;
 use crate::api::key_reference::alias_not_found;
 use crate::api::marker::{Marker, Page, PageSize};
@@ -10,7 +11,7 @@ use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};
 use crate::key::KmsKey;
 use crate::key::arn::{AliasName, InvalidAliasName};
-use crate::keystore::{Alias, Change};
+use crate::keystore::{Alias, Change, KeyEntry};
 use crate::operation::Action;
 use std::sync::Arc;
 
@@ -73,10 +74,8 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     let arn = arn_of(&api, &requester, &name);
     let now = api.clock.now();
     let ask = Ask::on(Action::CreateAlias, &target).and_on(&arn);
-    api.change(&requester, None, |attempt| {
-        let snapshot = attempt.snapshot;
-        let admitted = attempt.admit(ask, |_| Ok(()))?;
-        let target = admitted.entry().key.id;
+    put(&api, &requester, ask, &arn, |entry, attempt| {
+        let (target, snapshot) = (entry.key.id, attempt.snapshot);
         if snapshot.alias(requester.principal.account, &name).is_some() {
             let message = format!("An alias with the name {arn} already exists");
             return Err(ApiError::new(KmsErrorCode::AlreadyExistsException, message));
@@ -86,14 +85,29 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
             let message = format!("A KMS key has at most {ALIASES_MAX} aliases.");
             return Err(ApiError::new(KmsErrorCode::LimitExceededException, message));
         }
-        let alias = Alias {
+        Ok(Alias {
             account: requester.principal.account,
             name,
             target,
             creation_date: now,
             last_updated_date: now,
-        };
-        let reply = admitted.answer(Reply::empty())?.naming(arn.clone());
+        })
+    })
+    .await
+}
+
+/// Puts the alias that `aliased` makes of the target, once the request is admitted.
+async fn put(
+    api: &Api,
+    requester: &Requester,
+    ask: Ask<'_>,
+    arn: &str,
+    aliased: impl FnOnce(&KeyEntry, &Attempt<'_>) -> Result<Alias, ApiError>,
+) -> Answer {
+    api.change(requester, None, |attempt| {
+        let admitted = attempt.admit(ask, |_| Ok(()))?;
+        let alias = aliased(admitted.entry(), attempt)?;
+        let reply = admitted.answer(Reply::empty())?.naming(arn.to_owned());
         Ok((vec![Change::PutAlias(alias)], reply))
     })
     .await
@@ -106,10 +120,8 @@ pub(super) async fn update(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     let arn = arn_of(&api, &requester, &name);
     let now = api.clock.now();
     let ask = Ask::on(Action::UpdateAlias, &target).and_on(&arn);
-    api.change(&requester, None, |attempt| {
+    put(&api, &requester, ask, &arn, |entry, attempt| {
         let snapshot = attempt.snapshot;
-        let admitted = attempt.admit(ask, |_| Ok(()))?;
-        let entry = admitted.entry();
         let alias = snapshot
             .alias(requester.principal.account, &name)
             .ok_or_else(|| alias_not_found(&arn))?;
@@ -119,13 +131,11 @@ pub(super) async fn update(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
             caller.authorize_key(present, snapshot)?;
             check_alike(&arn, &present.key, &entry.key)?;
         }
-        let alias = Alias {
+        Ok(Alias {
             target: entry.key.id,
             last_updated_date: now,
             ..Alias::clone(alias)
-        };
-        let reply = admitted.answer(Reply::empty())?.naming(arn.clone());
-        Ok((vec![Change::PutAlias(alias)], reply))
+        })
     })
     .await
 }

@@ -93,10 +93,7 @@ fn check<'a>(input: &'a Input<'_>) -> Result<Checked<'a>, ApiError> {
     let grantee = violations.required_text("granteePrincipal", grantee, max, Some(&PRINCIPAL));
     let retiring_principal = input.retiring_principal.as_deref();
     check_principal("retiringPrincipal", retiring_principal, &mut violations);
-    if input.operations.is_none() {
-        violations.null("operations");
-    }
-    let operations = input.operations.as_deref().unwrap_or_default();
+    let operations = violations.required("operations", input.operations.as_deref());
     check_operations(operations, &mut violations);
     let grant_tokens = violations.grant_tokens(&input.grant_tokens);
     if let Some(name) = input.name.as_deref() {

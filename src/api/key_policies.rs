@@ -8,7 +8,7 @@
 
 use crate::api::admission::Ask;
 use crate::api::attempt::Attempt;
-use crate::api::marker::PageSize;
+use crate::api::marker::{KeyPageInput, PageSize};
 use crate::api::members::Members;
 use crate::api::resolve::key_facts;
 use crate::api::validation::{Pattern, Violations};
@@ -49,8 +49,6 @@ wire::input! {
         policy_name: Text<'a>,
         policy: Text<'a>,
         bypass_policy_lockout_safety_check: Option<bool>,
-        limit: Option<i64>,
-        marker: Text<'a>,
     }
 }
 
@@ -99,15 +97,11 @@ pub(super) fn get(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
 /// `ListKeyPolicies`: there is one.
 pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     const PAGE: PageSize = PageSize::of_default_and_max(100, 1000);
-    let input: Input<'_> = wire::decode(body)?;
-    let mut violations = Violations::default();
-    let key = violations.key_id("keyId", &input.key_id);
-    let marker = input.marker.as_deref();
-    let _limit_of_one_page = PAGE.check(input.limit, marker, &mut violations);
-    let key = violations.check(key)?;
+    let input: KeyPageInput<'_> = wire::decode(body)?;
+    let (key, _limit_of_one_page) = input.check(PAGE)?;
     api.read(requester, |attempt| {
         let admitted = attempt.admit(Ask::on(Action::ListKeyPolicies, &key), |_| Ok(()))?;
-        if marker.is_some() {
+        if input.marker.is_some() {
             // The first page is the last: no marker was ever given out.
             return Err(ApiError::bare(KmsErrorCode::InvalidMarkerException));
         }
@@ -125,11 +119,9 @@ pub(super) async fn put(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> A
     let key = violations.key_id("keyId", &input.key_id);
     input.check_policy_name(&mut violations);
     let policy = input.policy.as_deref();
-    if policy.is_none() {
-        violations.null("policy");
-    }
     check_text(policy, &mut violations);
-    let (key, policy) = violations.check((key, policy.unwrap_or("")))?;
+    let policy = violations.required("policy", policy);
+    let (key, policy) = violations.check((key, policy))?;
     let bypass = input.bypass_policy_lockout_safety_check;
     let ask = Ask::on(PUT, &key).members(Members::NewPolicy(bypass));
     api.change(&requester, None, |attempt| {

@@ -164,11 +164,9 @@ pub(super) async fn update_description(
     let mut violations = Violations::default();
     let key = violations.key_id("keyId", &input.key_id);
     let description = input.description.as_deref();
-    if description.is_none() {
-        violations.null("description");
-    }
     check_description(description, &mut violations);
-    let (key, description) = violations.check((key, description.unwrap_or("")))?;
+    let description = violations.required("description", description);
+    let (key, description) = violations.check((key, description))?;
     let ask = Ask::on(Action::UpdateKeyDescription, &key);
     edit(&api, &requester, ask, |key| {
         Ok(KmsKey {

@@ -1,8 +1,9 @@
-//! Where a listing goes on: opaque to the caller, bound to the listing, and stable while keys and
-//! aliases come and go, because it names the last item.
+//! The pages of listings, and where a listing goes on: opaque to the caller, bound to the listing,
+//! and stable while keys and aliases come and go, because it names the last item.
 
+use crate::api::key_reference::KeyReference;
 use crate::api::validation::{LATIN, Violations};
-use crate::api::wire::Object;
+use crate::api::wire::{self, Object, Text};
 use crate::api::{ApiError, KmsErrorCode, Reply};
 use std::fmt::Display;
 use std::str::FromStr;
@@ -62,6 +63,25 @@ impl PageSize {
             violations.text("marker", marker, 1, MARKER_CHARACTERS_MAX, Some(&LATIN));
         }
         limit.unwrap_or(self.default)
+    }
+}
+
+wire::input! {
+    /// The input of a listing of what one key has.
+    pub(super) struct KeyPageInput<'a> {
+        key_id: Text<'a>,
+        limit: Option<i64>,
+        pub(super) marker: Text<'a>,
+    }
+}
+
+impl KeyPageInput<'_> {
+    /// The key, and the items that the page may have.
+    pub(super) fn check(&self, size: PageSize) -> Result<(KeyReference<'_>, usize), ApiError> {
+        let mut violations = Violations::default();
+        let key = violations.key_id("keyId", &self.key_id);
+        let limit = size.check(self.limit, self.marker.as_deref(), &mut violations);
+        violations.check((key, limit))
     }
 }
 

@@ -7,7 +7,7 @@
 
 use crate::api::admission::Ask;
 use crate::api::key_changes;
-use crate::api::marker::{Marker, Page, PageSize};
+use crate::api::marker::{KeyPageInput, Marker, Page, PageSize};
 use crate::api::members::{Members, RequestTags};
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
@@ -50,11 +50,7 @@ impl TagInput<'_> {
 
 /// Checks the members of the tags. Those beyond the most that a key may have are not looked at:
 /// they are refused in any case.
-pub(super) fn check<'a, 'b>(
-    tags: Option<&'a [TagInput<'b>]>,
-    violations: &mut Violations,
-) -> &'a [TagInput<'b>] {
-    let tags = tags.unwrap_or_default();
+pub(super) fn check(tags: &[TagInput<'_>], violations: &mut Violations) {
     for (at, tag) in tags.iter().take(TAGS_MAX).enumerate() {
         let member = |name| format!("tags.{}.member.{name}", at + 1);
         let (key, value) = (tag.tag_key.as_deref(), tag.tag_value.as_deref());
@@ -65,7 +61,6 @@ pub(super) fn check<'a, 'b>(
             Some(value) => violations.text(&member, value, 0, max, None),
         }
     }
-    tags
 }
 
 /// The tags of a key that has `old`, with those that are `given`, which take the place of others of
@@ -100,8 +95,6 @@ wire::input! {
         key_id: Text<'a>,
         tags: Option<Vec<TagInput<'a>>>,
         tag_keys: Option<Vec<Cow<'a, str>>>,
-        limit: Option<i64>,
-        marker: Text<'a>,
     }
 }
 
@@ -110,10 +103,8 @@ pub(super) async fn tag(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> A
     let input: Input<'_> = wire::decode(&body)?;
     let mut violations = Violations::default();
     let key = violations.key_id("keyId", &input.key_id);
-    if input.tags.is_none() {
-        violations.null("tags");
-    }
-    let given = check(input.tags.as_deref(), &mut violations);
+    let given = violations.required("tags", input.tags.as_deref());
+    check(given, &mut violations);
     let (key, given) = violations.check((key, given))?;
     let request_tags = RequestTags::new(given.iter().map(TagInput::pair));
     let ask = Ask::on(Action::TagResource, &key).members(Members::Tags(&request_tags));
@@ -131,10 +122,7 @@ pub(super) async fn untag(api: Arc<Api>, requester: Requester, body: Vec<u8>) ->
     let input: Input<'_> = wire::decode(&body)?;
     let mut violations = Violations::default();
     let key = violations.key_id("keyId", &input.key_id);
-    if input.tag_keys.is_none() {
-        violations.null("tagKeys");
-    }
-    let keys = input.tag_keys.as_deref().unwrap_or_default();
+    let keys = violations.required("tagKeys", input.tag_keys.as_deref());
     check_keys(keys, &mut violations);
     let (key, keys) = violations.check((key, keys))?;
     let keys: BTreeSet<&str> = keys.iter().map(|key| &**key).collect();
@@ -161,18 +149,14 @@ fn check_keys(keys: &[Cow<'_, str>], violations: &mut Violations) {
 /// `ListResourceTags`: by key.
 pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     const PAGE: PageSize = PageSize::of_default_and_max(50, 50);
-    let input: Input<'_> = wire::decode(body)?;
-    let mut violations = Violations::default();
-    let key = violations.key_id("keyId", &input.key_id);
-    let marker = input.marker.as_deref();
-    let limit = PAGE.check(input.limit, marker, &mut violations);
-    let (key, limit) = violations.check((key, limit))?;
+    let input: KeyPageInput<'_> = wire::decode(body)?;
+    let (key, limit) = input.check(PAGE)?;
     let snapshot = api.keystore.snapshot();
     let attempt = api.attempt(requester, &snapshot)?;
     let admitted = attempt.admit(Ask::on(Action::ListResourceTags, &key), |_| Ok(()))?;
     let entry = admitted.entry();
     let listing = Marker::of_listing(format_args!("ListResourceTags {}", entry.key.id));
-    let after: Option<String> = listing.read(marker)?;
+    let after: Option<String> = listing.read(input.marker.as_deref())?;
     let tags = entry.key.tags.iter();
     let tags = tags.filter(|tag| after.as_ref().is_none_or(|after| tag.key > *after));
     let item = |tag: &&Tag| {

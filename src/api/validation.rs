@@ -50,6 +50,14 @@ impl Violations {
         );
     }
 
+    /// A required member of any type.
+    pub(crate) fn required<T: Default>(&mut self, member: &str, value: Option<T>) -> T {
+        value.unwrap_or_else(|| {
+            self.null(member);
+            T::default()
+        })
+    }
+
     fn add(&mut self, subject: impl Display, must: impl Display) {
         if self.count > 0 {
             self.text.push_str("; ");

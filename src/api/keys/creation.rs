@@ -64,8 +64,9 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
     for (member, value, set) in members {
         violations.one_of(member, value.as_deref(), set);
     }
-    let tags = tags::check(input.tags.as_deref(), &mut violations);
-    let given = violations.check(tags)?;
+    let given = input.tags.as_deref().unwrap_or_default();
+    tags::check(given, &mut violations);
+    let given = violations.check(given)?;
     let description = input.description.as_deref().unwrap_or_default().to_owned();
     let request_tags = RequestTags::new(given.iter().map(TagInput::pair));
     let bypass = input.bypass_policy_lockout_safety_check;
