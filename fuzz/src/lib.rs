@@ -1,4 +1,4 @@
-//! What several targets need: the inside of a daemon in a folder of its own.
+//! What several targets need: the inside of a daemon in a folder of its own, and a verifier.
 //!
 //! A fuzzer ends without destructors, in its ordinary end too: `fuzz/run` gives it a folder for
 //! temporary files, and removes that.
@@ -18,6 +18,8 @@ use std::error::Error;
 use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
+
+pub mod verifier;
 
 /// The account of the one who asks.
 pub const ACCOUNT: &str = "111122223333";
