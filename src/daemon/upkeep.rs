@@ -59,67 +59,43 @@ impl Upkeep {
             .spawn(work)?;
         let (api, clock) = (Arc::clone(&core.api), core.clock.clone());
         let (audit, keystore) = (Arc::clone(&core.audit), Arc::clone(&core.keystore));
-        let (stop_tasks, mut stopped) = watch::channel(());
+        let (stop_tasks, stopped) = watch::channel(());
         let mut tasks = JoinSet::new();
         match tls {
             Some(tls) => tasks.spawn(reload(tls, stopped.clone())?),
             None => tasks.spawn(nothing_to_reload(stopped.clone())?),
         };
-        let (mut sealing, mut healing) = (stopped.clone(), stopped.clone());
         let store = Arc::clone(&core.keystore);
-        tasks.spawn(async move {
-            let mut interval = tokio::time::interval(TICK);
-            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                tokio::select! {
-                    _ = interval.tick() => {}
-                    _ = healing.changed() => return,
-                }
-                // `/ready` shows the reason of a halt, which was logged when it began.
-                let _halted = store.heal().await;
-            }
-        });
+        tasks.spawn(every(TICK, stopped.clone(), async move || {
+            // `/ready` shows the reason of a halt, which was logged when it began.
+            let _halted = store.heal().await;
+        }));
         let (held, mut told) = (core.metrics.deletions_held.clone(), 0);
-        tasks.spawn(async move {
-            // The first tick comes at once.
-            let mut interval = tokio::time::interval(EXPIRY);
-            loop {
-                tokio::select! {
-                    _ = interval.tick() => {}
-                    _ = stopped.changed() => return,
-                }
-                match api.remove_due_keys().await {
-                    Ok(keys) => told = tell_held(&held, told, keys),
-                    Err(error) => {
-                        let error = error.source().map(tracing::field::display);
-                        tracing::error!(error, "keys whose deletion is due were not removed");
-                    }
-                }
-                if let Err(error) = api.drop_expired_material(clock.now()).await {
+        tasks.spawn(every(EXPIRY, stopped.clone(), async move || {
+            match api.remove_due_keys().await {
+                Ok(keys) => told = tell_held(&held, told, keys),
+                Err(error) => {
                     let error = error.source().map(tracing::field::display);
-                    tracing::error!(
-                        error,
-                        "imported material whose date of expiry has come was not removed"
-                    );
-                }
-                if let Err(error) = api.rotate_due_keys(clock.now()).await {
-                    let error = error.source().map(tracing::field::display);
-                    tracing::error!(error, "keys whose rotation is due were not rotated");
+                    tracing::error!(error, "keys whose deletion is due were not removed");
                 }
             }
-        });
-        tasks.spawn(async move {
-            let mut interval = tokio::time::interval(SEAL_INTERVAL);
-            loop {
-                tokio::select! {
-                    _ = interval.tick() => {}
-                    _ = sealing.changed() => return,
-                }
-                if let Err(error) = audit.seal_head(&keystore).await {
-                    tracing::error!(%error, "the head of the audit log was not sealed");
-                }
+            if let Err(error) = api.drop_expired_material(clock.now()).await {
+                let error = error.source().map(tracing::field::display);
+                tracing::error!(
+                    error,
+                    "imported material whose date of expiry has come was not removed"
+                );
             }
-        });
+            if let Err(error) = api.rotate_due_keys(clock.now()).await {
+                let error = error.source().map(tracing::field::display);
+                tracing::error!(error, "keys whose rotation is due were not rotated");
+            }
+        }));
+        tasks.spawn(every(SEAL_INTERVAL, stopped, async move || {
+            if let Err(error) = audit.seal_head(&keystore).await {
+                tracing::error!(%error, "the head of the audit log was not sealed");
+            }
+        }));
         Ok(Self {
             stop,
             thread,
@@ -136,6 +112,19 @@ impl Upkeep {
         while tasks.join_next().await.is_some() {}
         let thread = self.thread;
         let _joined = tokio::task::spawn_blocking(move || thread.join()).await;
+    }
+}
+
+/// Works at once, and then at every interval until it is stopped. A change that has begun is
+/// finished, and an interval that it missed is not made up for.
+async fn every(interval: Duration, mut stopped: watch::Receiver<()>, mut work: impl AsyncFnMut()) {
+    let mut interval = tokio::time::interval(interval);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = interval.tick() => work().await,
+            _ = stopped.changed() => return,
+        }
     }
 }
 
