@@ -293,6 +293,7 @@ mod tests {
     use super::*;
     use crate::config::Environment;
     use std::sync::{Mutex, PoisonError};
+    use tempfile::TempDir;
 
     /// The root keys that were announced in all tests.
     static ANNOUNCED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -311,10 +312,12 @@ mod tests {
 
     const FIRST: Opening = Opening::First(announce);
 
-    fn config(folder: &Path) -> Config {
-        let file = folder.join("keymill.toml");
+    /// A folder of its own, and the configuration of a daemon in it that was never started.
+    fn fresh() -> (TempDir, Config) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("keymill.toml");
         let loaded = Config::read(Some((&file, "")), &Environment::default(), &[]);
-        loaded.unwrap().config
+        (folder, loaded.unwrap().config)
     }
 
     fn unpooled() -> pool::Config {
@@ -337,8 +340,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_store_is_created_once_and_reopened() {
-        let folder = tempfile::tempdir().unwrap();
-        let config = config(folder.path());
+        let (_folder, config) = fresh();
         let line = refusal(&config, Opening::Existing).await;
         assert!(line.contains("does not exist"), "{line}");
         assert!(!config.store.root_key.exists());
@@ -356,8 +358,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_store_without_its_root_key_gets_no_new_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let config = config(folder.path());
+        let (_folder, config) = fresh();
         opens(&config, FIRST).await;
         std::fs::remove_file(&config.store.root_key).unwrap();
         let line = refusal(&config, FIRST).await;
@@ -367,8 +368,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_left_of_a_store_is_no_reason_to_serve_an_empty_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let config = config(folder.path());
+        let (_folder, config) = fresh();
         opens(&config, FIRST).await;
         std::fs::remove_file(&config.store.path).unwrap();
         let (seen, root_key) = (
@@ -400,8 +400,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_empty_store_is_made_beside_a_root_key_on_purpose() {
-        let folder = tempfile::tempdir().unwrap();
-        let config = config(folder.path());
+        let (_folder, config) = fresh();
         RootKey::create(&config.store.root_key, &Entropy::os()).unwrap();
         std::fs::write(Keystore::seen_path(&config.store.path), "99 format 2\n").unwrap();
         let before = std::fs::read(&config.store.root_key).unwrap();
@@ -413,8 +412,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_start_that_fails_after_the_root_key_was_made_has_told_of_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let config = config(folder.path());
+        let (_folder, config) = fresh();
         std::fs::write(&config.audit.path, "no folder").unwrap();
         let line = refusal(&config, FIRST).await;
         assert!(line.contains("audit log"), "{line}");
@@ -427,8 +425,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_first_start_that_was_killed_is_begun_again_with_its_root_key() {
-        let folder = tempfile::tempdir().unwrap();
-        let config = config(folder.path());
+        let (_folder, config) = fresh();
         // The state between the making of the two files.
         Keystore::begin(&config.store.path).unwrap();
         RootKey::create(&config.store.root_key, &Entropy::os()).unwrap();
