@@ -3,8 +3,7 @@
 use crate::census::{self, Census};
 use crate::cli::bulk::{self, JobRunner};
 use crate::cli::failure::{Failure, Status};
-use crate::cli::findings::{groups_json, print_findings, print_groups, shown, status};
-use crate::cli::output;
+use crate::cli::findings::Report;
 use crate::config::Environment;
 use crate::crypto::entropy::Entropy;
 use crate::rewrap;
@@ -45,24 +44,16 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
         })?;
         Ok((objects, census))
     })?;
-    let Census {
-        rows,
-        without,
-        groups,
-        findings,
-    } = census;
-    if arguments.json {
-        output::json(&json!({
-            "rows": rows,
-            "without_blob": without,
-            "keys": groups_json(&groups),
-            "finding_count": findings.count,
-            "findings": shown(&findings, &objects),
-        }))?;
-    } else {
-        print_groups(&groups)?;
-        output::result(&format!("{rows} rows, {without} without a blob"))?;
-        print_findings(&findings, &objects)?;
+    let Census { rows, without, .. } = census;
+    let report = Report {
+        objects: &objects,
+        counts: json!({"rows": rows, "without_blob": without}),
+        line: format!("{rows} rows, {without} without a blob"),
+        groups: &census.groups,
+        findings: &census.findings,
+    };
+    match arguments.json {
+        true => report.print_json(),
+        false => report.print(),
     }
-    Ok(status(&findings))
 }

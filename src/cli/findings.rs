@@ -9,7 +9,39 @@ use serde_json::{Value, json};
 /// Findings that are printed without `--json`.
 const FINDINGS_SHOWN_MAX: usize = 20;
 
-pub(super) fn groups_json(groups: &Groups) -> Vec<Value> {
+/// What a table was found to have.
+pub(super) struct Report<'a> {
+    /// The table's files, which findings name.
+    pub(super) objects: &'a [Object],
+    /// Its counts, as members of a JSON object.
+    pub(super) counts: Value,
+    /// Its counts, as a line of text.
+    pub(super) line: String,
+    pub(super) groups: &'a Groups,
+    pub(super) findings: &'a Findings,
+}
+
+impl Report<'_> {
+    /// Prints it as JSON.
+    pub(super) fn print_json(self) -> Result<Status, Failure> {
+        let mut value = self.counts;
+        value["keys"] = groups_json(self.groups).into();
+        value["finding_count"] = self.findings.count.into();
+        value["findings"] = shown(self.findings, self.objects).into();
+        output::json(&value)?;
+        Ok(status(self.findings))
+    }
+
+    /// Prints it for a reader.
+    pub(super) fn print(self) -> Result<Status, Failure> {
+        print_groups(self.groups)?;
+        output::result(&self.line)?;
+        print_findings(self.findings, self.objects)?;
+        Ok(status(self.findings))
+    }
+}
+
+fn groups_json(groups: &Groups) -> Vec<Value> {
     let rows = groups.iter().map(|(group, count)| {
         json!({
             "key_id": group.key_id.to_string(),
@@ -21,7 +53,7 @@ pub(super) fn groups_json(groups: &Groups) -> Vec<Value> {
     rows.collect()
 }
 
-pub(super) fn shown(findings: &Findings, objects: &[Object]) -> Vec<String> {
+fn shown(findings: &Findings, objects: &[Object]) -> Vec<String> {
     let kept = findings.kept.iter();
     kept.map(|finding| line(finding, objects)).collect()
 }
@@ -32,7 +64,7 @@ fn line(finding: &Finding, objects: &[Object]) -> String {
     format!("{name}, row {}: {reason}", place.row)
 }
 
-pub(super) fn print_groups(groups: &Groups) -> Result<(), Failure> {
+fn print_groups(groups: &Groups) -> Result<(), Failure> {
     if groups.is_empty() {
         return Ok(());
     }
@@ -51,7 +83,7 @@ pub(super) fn print_groups(groups: &Groups) -> Result<(), Failure> {
     output::result(&lines.join("\n"))
 }
 
-pub(super) fn print_findings(findings: &Findings, objects: &[Object]) -> Result<(), Failure> {
+fn print_findings(findings: &Findings, objects: &[Object]) -> Result<(), Failure> {
     for finding in findings.kept.iter().take(FINDINGS_SHOWN_MAX) {
         output::result(&output::shown(&line(finding, objects)))?;
     }
@@ -63,7 +95,7 @@ pub(super) fn print_findings(findings: &Findings, objects: &[Object]) -> Result<
     Ok(())
 }
 
-pub(super) fn status(findings: &Findings) -> Status {
+fn status(findings: &Findings) -> Status {
     match findings.count {
         0 => Status::Done,
         _ => Status::Failed,

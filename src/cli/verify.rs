@@ -4,15 +4,14 @@ use crate::bulk::{Client, JobError};
 use crate::cli::bulk::{self, JobRunner};
 use crate::cli::columns::ContextArguments;
 use crate::cli::failure::{Failure, Status};
-use crate::cli::findings::{groups_json, print_findings, print_groups, shown, status};
-use crate::cli::output;
+use crate::cli::findings::Report;
 use crate::cli::target::{JobTarget, Target};
 use crate::config::Environment;
 use crate::crypto::entropy::Entropy;
 use crate::rewrap;
 use crate::table::reader::schema;
 use crate::table::{Format, Input, Location, Object};
-use crate::verify::{self, Checkers, Question, Remote, Report, Store};
+use crate::verify::{self, Checkers, Question, Remote, Store};
 use clap::Args;
 use serde_json::json;
 use std::num::NonZeroUsize;
@@ -62,24 +61,18 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
             arguments.perform(&runner, &Remote(client))?
         }
     };
-    let Report {
-        rows,
-        groups,
+    let verify::Report { rows, findings, .. } = &report;
+    let report = Report {
+        objects: &objects,
+        counts: json!({"rows": rows}),
+        line: format!("{rows} rows, {} findings", findings.count),
+        groups: &report.groups,
         findings,
-    } = report;
-    if arguments.json {
-        output::json(&json!({
-            "rows": rows,
-            "keys": groups_json(&groups),
-            "finding_count": findings.count,
-            "findings": shown(&findings, &objects),
-        }))?;
-    } else {
-        print_groups(&groups)?;
-        output::result(&format!("{rows} rows, {} findings", findings.count))?;
-        print_findings(&findings, &objects)?;
+    };
+    match arguments.json {
+        true => report.print_json(),
+        false => report.print(),
     }
-    Ok(status(&findings))
 }
 
 impl Arguments {
@@ -87,7 +80,7 @@ impl Arguments {
         &self,
         runner: &JobRunner,
         check: &C,
-    ) -> Result<(Vec<Object>, Report), Failure> {
+    ) -> Result<(Vec<Object>, verify::Report), Failure> {
         let context = self.context.source()?;
         let runtime = runner.runtime.handle().clone();
         runner.perform(&Entropy::os(), |job| {
