@@ -19,6 +19,7 @@
 
 mod machine;
 mod mill;
+mod minting;
 mod rows;
 mod served;
 
@@ -26,21 +27,18 @@ use arrow_array::RecordBatch;
 use keymill::bulk::parquet::properties;
 use keymill::bulk::{Progress, Runtime};
 use keymill::clock::Clock;
-use keymill::context::EncryptionContext;
 use keymill::crypto::entropy::Entropy;
-use keymill::envelope::{Epoch, MintedKeys};
 use keymill::export::{self, IdPattern, Local, Plan};
-use keymill::key::data_key::DataKeyLength;
 use keymill::keystore::KeyEntry;
 use keymill::pool;
 use keymill::pool::CloneWord;
 use mill::Mill;
+use minting::{LENGTH, Minting, context};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rows::{Goal, ROUNDS, Row};
 use served::{CLIENT_CORE, Call, Daemon, SERVER_CORE, Transport, pin};
 use std::fs::File;
-use std::hint::black_box;
 use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::os::unix::net::UnixStream;
@@ -48,12 +46,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
-const LENGTH: DataKeyLength = DataKeyLength::AES_256;
 const BLOB_BYTES: u64 = 96;
-/// Keys minted at a time, as an export does.
-const MINT: usize = 256;
 /// Bytes of one write.
 const PIECE: usize = 1 << 20;
 /// Threads that write parts.
@@ -76,38 +70,12 @@ fn count(variable: &str, default: u32) -> u32 {
     std::env::var(variable).map_or(default, |count| count.parse().unwrap())
 }
 
-fn context() -> EncryptionContext {
-    EncryptionContext::from_pairs([("container", "container-000000000042")]).unwrap()
-}
-
 fn key() -> Arc<KeyEntry> {
     let unpooled = pool::Config {
         enabled: false,
         ..pool::Config::default()
     };
     Mill::open(unpooled).create_key()
-}
-
-/// Mints and binds `keys` keys, into buffers that are kept.
-fn mint_and_bind(entry: &KeyEntry, keys: u64) {
-    let (context, entropy) = (context(), Entropy::os());
-    let material = entry.current().unwrap();
-    let begin = || Epoch::begin(entry.key.id, material, &entropy, Duration::ZERO).unwrap();
-    let (mut epoch, mut minted, mut out) = (begin(), MintedKeys::new(), Vec::new());
-    let mut left = usize::try_from(keys).unwrap();
-    while left > 0 {
-        let count = left.min(MINT);
-        while epoch
-            .mint_into(&mut minted, LENGTH, count, Duration::ZERO)
-            .is_err()
-        {
-            epoch = begin();
-        }
-        out.clear();
-        minted.bind_many(count, &context, &mut out);
-        black_box(&out);
-        left -= count;
-    }
 }
 
 fn seconds(work: impl FnOnce()) -> f64 {
@@ -143,7 +111,9 @@ fn stream(keys: u32) {
         for turn in 0..3 {
             match (round + turn) % 3 {
                 0 => ours.push(seconds(|| client.call(&request))),
-                1 => minting.push(on_the_servers_core(&|| mint_and_bind(&entry, keys))),
+                1 => minting.push(on_the_servers_core(&|| {
+                    Minting::under(&entry).mint_and_bind(keys)
+                })),
                 _ => writing.push(written_to_a_socket(keys * BLOB_BYTES)),
             }
         }
@@ -240,7 +210,7 @@ fn export(rows: u64) {
                     std::fs::remove_dir_all(&out).unwrap();
                     took
                 }
-                1 => by_part(&half, |_, rows| mint_and_bind(&entry, *rows)),
+                1 => by_part(&half, |_, rows| Minting::under(&entry).mint_and_bind(*rows)),
                 2 => {
                     let took = by_part(&tables, |number, table| {
                         write_table(&path("crate").join(number.to_string()), table);

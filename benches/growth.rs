@@ -17,22 +17,22 @@
 mod closed_loop;
 mod machine;
 mod mill;
+mod minting;
 mod plot;
 mod rows;
 mod served;
 
 use closed_loop::closed_loop;
 use keymill::clock::{Clock, Timestamp};
-use keymill::context::EncryptionContext;
 use keymill::crypto::entropy::Entropy;
-use keymill::envelope::{self, CiphertextBlob, Epoch, MintedKeys};
-use keymill::key::data_key::DataKeyLength;
+use keymill::envelope::{self, CiphertextBlob};
 use keymill::key::material::BackingKey;
 use keymill::key::{KeyId, KmsKey};
 use keymill::keystore::KeyEntry;
 use keymill::operation::Operation;
 use keymill::pool;
 use mill::Mill;
+use minting::{LENGTH, Minting, context};
 use plot::Line;
 use rows::{ROUNDS, median};
 use served::{CLIENT_CORE, Daemon, SERVER_CORE, Transport, pin};
@@ -40,9 +40,6 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-const LENGTH: DataKeyLength = DataKeyLength::AES_256;
-/// Keys minted at a time, as an export does.
-const MINT: usize = 256;
 /// Points from here on are measured once.
 const ONCE: u64 = 100_000_000;
 
@@ -109,10 +106,6 @@ fn grow(name: &str, title: &str, across: &str, points: &[u64], lines: &mut [Meas
     std::fs::write(&path, plot::svg(title, across, "ns", &lines)).unwrap();
 }
 
-fn context() -> EncryptionContext {
-    EncryptionContext::from_pairs([("container", "container-000000000042")]).unwrap()
-}
-
 fn nanoseconds(took: Duration, times: u64) -> f64 {
     took.as_secs_f64() * 1e9 / times as f64
 }
@@ -134,26 +127,11 @@ fn entry(generations: u32) -> KeyEntry {
 }
 
 fn keys(counts: &[u64]) {
-    let (entry, entropy, context) = (entry(1), Entropy::os(), context());
-    let material = entry.current().unwrap();
-    let begin = || Epoch::begin(entry.key.id, material, &entropy, Duration::ZERO).unwrap();
-    let (mut epoch, mut minted, mut out) = (begin(), MintedKeys::new(), Vec::new());
+    let entry = entry(1);
+    let mut minting = Minting::under(&entry);
     let mut cost = |keys: u64| {
         let clock = Clock::system();
-        let mut left = keys;
-        while left > 0 {
-            let count = usize::try_from(left.min(MINT as u64)).unwrap();
-            while epoch
-                .mint_into(&mut minted, LENGTH, count, Duration::ZERO)
-                .is_err()
-            {
-                epoch = begin();
-            }
-            out.clear();
-            minted.bind_many(count, &context, &mut out);
-            black_box(&out);
-            left -= count as u64;
-        }
+        minting.mint_and_bind(keys);
         nanoseconds(clock.monotonic(), keys)
     };
     // Code and buffers are warm before the first point.
