@@ -367,28 +367,24 @@ fn a_free_port_for_clients_takes_a_free_one_for_the_metrics() {
     };
     let ports = |text: &str, flags: &[Flag]| {
         let file = Some((Path::new(FILE), text));
-        let config = Config::read(file, &Environment::default(), flags)
-            .unwrap()
-            .config;
-        (config.listen.tcp.port(), config.listen.admin.port())
+        let loaded = Config::read(file, &Environment::default(), flags).unwrap();
+        let listen = loaded.config.listen;
+        (listen.tcp.port(), listen.admin.port())
     };
-    let free = flag("listen.tcp", "127.0.0.1:0");
+    let tcp = "127.0.0.1:0";
+    let free = [flag("listen.tcp", tcp)];
     assert_eq!(ports("", &[]), (5645, 5646));
-    assert_eq!(ports("", std::slice::from_ref(&free)), (0, 0));
+    assert_eq!(ports("", &free), (0, 0));
     assert_eq!(ports("listen.tcp = '[::1]:0'", &[]), (0, 0));
     assert_eq!(ports("", &[flag("listen.tcp", "127.0.0.1:7")]), (7, 5646));
     // A port that was given stays, the default one too.
-    let given = "listen.admin = '127.0.0.1:5646'";
-    assert_eq!(ports(given, std::slice::from_ref(&free)), (0, 5646));
-    let both = [free, flag("listen.admin", "127.0.0.1:9")];
+    assert_eq!(ports("listen.admin = '127.0.0.1:5646'", &free), (0, 5646));
+    let both = [flag("listen.tcp", tcp), flag("listen.admin", "127.0.0.1:9")];
     assert_eq!(ports("", &both), (0, 9));
-    let (tcp, admin) = (
-        "127.0.0.1:0",
-        Environment::from_pairs([("KEYMILL_LISTEN__ADMIN", "127.0.0.1:8")]),
-    );
-    let loaded = Config::read(None, &admin, &[flag("listen.tcp", tcp)]).unwrap();
+    let admin = Environment::from_pairs([("KEYMILL_LISTEN__ADMIN", "127.0.0.1:8")]);
+    let loaded = Config::read(None, &admin, &free).unwrap();
     assert_eq!(loaded.config.listen.admin.port(), 8);
-    let shown = Config::read(None, &Environment::default(), &[flag("listen.tcp", tcp)]).unwrap();
+    let shown = Config::read(None, &Environment::default(), &free).unwrap();
     assert_eq!(shown.settings["listen.admin"].value.as_str(), Some(tcp));
 }
 
