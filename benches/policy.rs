@@ -15,7 +15,7 @@ use keymill::context::EncryptionContext;
 use keymill::key::arn::AccountId;
 use keymill::key::spec::{KeyOrigin, KeySpec, KeyUsage};
 use keymill::operation::Action;
-use keymill::policy::grant::{Draft, Grant, GrantId};
+use keymill::policy::grant::{Draft, Grant, GrantId, Named};
 use keymill::policy::{
     self, AuthorizationRequest, Circumstances, GrantParameters, KeyFacts, KeyGrants, KeyPolicy,
     PolicyDocument, Principal,
@@ -274,13 +274,14 @@ fn grants() -> impl FnMut(u64) -> Duration {
             _ => format!("{ALICE}{number}"),
         };
         let parameters = GrantParameters::check(Draft {
-            grantee: &grantee,
+            grantee: Named::Principal(&grantee),
             retiring_principal: None,
             operations: [Action::GenerateDataKeyWithoutPlaintext]
                 .into_iter()
                 .collect(),
             equals: None,
             subset: Some(&subset),
+            source_arn: None,
             name: None,
         });
         grants.put(Arc::new(Grant {

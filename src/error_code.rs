@@ -106,11 +106,12 @@ impl KmsErrorCode {
         }
     }
 
-    /// The authorization layer capitalises the member; everything else does not.
+    /// What stands before the operations capitalises the member: authorization and the parser.
+    /// Everything else does not.
     #[must_use]
     pub fn message_member(self) -> &'static str {
         match self {
-            Self::AccessDeniedException => "Message",
+            Self::AccessDeniedException | Self::SerializationException => "Message",
             _ => "message",
         }
     }

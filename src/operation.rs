@@ -78,7 +78,8 @@ operations! {
     CreateGrant [CreateGrant] about_key().changes().across_accounts().grantable(9)
         .in_states(Enabled)
         .records(&[
-            "GranteePrincipal", "RetiringPrincipal", "Operations", "Constraints", "Name",
+            "GranteePrincipal", "GranteeServicePrincipal", "RetiringPrincipal",
+            "RetiringServicePrincipal", "Operations", "Constraints", "Name",
         ]);
     CreateKey [CreateKey] about_nothing().changes()
         .records(&[
@@ -140,12 +141,14 @@ operations! {
         ]);
     ListAliases [ListAliases] about_nothing().records(&["KeyId"]);
     ListGrants [ListGrants]
-        about_key().across_accounts().records(&["GrantId", "GranteePrincipal"]);
+        about_key().across_accounts()
+        .records(&["GrantId", "GranteePrincipal", "GranteeServicePrincipal"]);
     ListKeyPolicies [ListKeyPolicies] about_key();
     ListKeyRotations [ListKeyRotations] about_key().records(&["IncludeKeyMaterial"]);
-    ListKeys [ListKeys] about_nothing();
+    ListKeys [ListKeys] about_nothing().records(&["ResourceOwners"]);
     ListResourceTags [ListResourceTags] about_key();
-    ListRetirableGrants [ListRetirableGrants] about_nothing().records(&["RetiringPrincipal"]);
+    ListRetirableGrants [ListRetirableGrants] about_nothing()
+        .records(&["RetiringPrincipal", "RetiringServicePrincipal"]);
     PutKeyPolicy [PutKeyPolicy] about_key().changes()
         .records(&["PolicyName", "Policy", "BypassPolicyLockoutSafetyCheck"]);
     ReEncrypt [ReEncryptFrom, ReEncryptTo]
@@ -176,9 +179,9 @@ operations! {
     UpdateKeyDescription [UpdateKeyDescription]
         about_key().changes().in_states(NotPendingDeletion).records(&["Description"]);
     UpdatePrimaryRegion [UpdatePrimaryRegion] about_key().changes();
-    Verify [Verify] cryptographic(Having(SignVerify)).grantable(7)
+    Verify [Verify] cryptographic(Having(SignVerify)).grantable(7).works_in_dry_runs()
         .records(&["MessageType", "SigningAlgorithm"]);
-    VerifyMac [VerifyMac] cryptographic(Having(GenerateVerifyMac)).grantable(15)
+    VerifyMac [VerifyMac] cryptographic(Having(GenerateVerifyMac)).grantable(15).works_in_dry_runs()
         .records(&["MacAlgorithm"]);
 }
 

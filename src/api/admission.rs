@@ -165,9 +165,9 @@ impl Attempt<'_> {
         }
         let authorized = authorized.map(|found| found.expect("each key was looked for"));
         let entries = authorized.each_ref().map(|found| found.request().entry());
-        // 3: a token may be of any of the keys.
+        // 3: each of the asks has all tokens of the request.
         for ask in &asks {
-            self.check_grant_tokens(&entries, ask.grant_tokens)?;
+            self.check_grant_tokens(ask.grant_tokens)?;
         }
         // 4 to 6: conflict, state and usage, for one key after the other.
         let mut prepared = [const { None }; KEYS];

@@ -77,7 +77,7 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thr
         return Err(key_must_be_named("KeyId"));
     }
     if key.is_none() && algorithm != SYMMETRIC_DEFAULT {
-        let message = "KeyId is required with an asymmetric EncryptionAlgorithm.";
+        let message = "KeyId must not be null";
         return Err(ApiError::new(KmsErrorCode::ValidationException, message));
     }
     // RSA takes milliseconds: the call is made again on a thread of its own.

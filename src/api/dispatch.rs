@@ -52,7 +52,7 @@ pub(super) fn handler(operation: Operation) -> Handler {
         Operation::ListGrants => Handler::AtOnce(grants::listing::of_key),
         Operation::ListKeyPolicies => Handler::AtOnce(key_policies::list),
         Operation::ListKeyRotations => Handler::AtOnce(rotation::listing::list),
-        Operation::ListKeys => Handler::AtOnce(keys::list),
+        Operation::ListKeys => Handler::AtOnce(keys::listing::list),
         Operation::ListResourceTags => Handler::AtOnce(tags::list),
         Operation::ListRetirableGrants => Handler::AtOnce(grants::listing::retirable),
         Operation::PutKeyPolicy => changing!(key_policies::put),

@@ -7,6 +7,7 @@
 //! grant names must be in the store.
 
 use crate::api::admission::Ask;
+use crate::api::grants::named::{GRANTEE, RETIRING};
 use crate::api::key_policies::exists;
 use crate::api::key_reference::KeyReference;
 use crate::api::members::{Members, NewGrant};
@@ -17,27 +18,25 @@ use crate::key::KeyId;
 use crate::key::arn::AccountId;
 use crate::keystore::{Change, KeyEntry, Snapshot};
 use crate::operation::Action;
-use crate::policy::grant::{Draft, GrantId, GrantName, InvalidGrant};
+use crate::policy::grant::{
+    Draft, GrantId, GrantName, GrantPrincipal, InvalidGrant, Named, SourceArn,
+};
 use crate::policy::{Grant, GrantParameters};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use std::borrow::Cow;
 use std::sync::Arc;
 
 pub(super) mod listing;
+mod named;
 pub(super) mod removal;
 
-const PRINCIPAL_CHARACTERS_MAX: usize = 256;
 /// Characters of a `GrantId` by the model; ours have 64.
 const GRANT_ID_CHARACTERS_MAX: usize = 128;
 
-/// `GranteePrincipal`, `RetiringPrincipal`
-const PRINCIPAL: Pattern = Pattern {
-    text: r"^[\w+=,.@:/-]+$",
-    matches: |text| {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@:/-".contains(&byte);
-        !text.is_empty() && text.bytes().all(allowed)
-    },
+/// `Constraints.SourceArn`
+const SOURCE_ARN: Pattern = Pattern {
+    text: SourceArn::PATTERN,
+    matches: SourceArn::matches,
 };
 
 /// `Name`
@@ -52,22 +51,26 @@ wire::input! {
         grantee_principal: Text<'a>,
         retiring_principal: Text<'a>,
         operations: Option<Vec<Cow<'a, str>>>,
-        constraints: Option<Constraints>,
+        constraints: Option<Constraints<'a>>,
         grant_tokens: Option<Vec<Cow<'a, str>>>,
         name: Text<'a>,
         dry_run: Option<bool>,
-        grantee_service_principal: Option<IgnoredAny>,
-        retiring_service_principal: Option<IgnoredAny>,
+        grantee_service_principal: Text<'a>,
+        retiring_service_principal: Text<'a>,
     }
 }
 
 /// A constraint that is not known is an error: a grant without it would let more than was meant.
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct Constraints {
+#[serde(
+    rename_all = "PascalCase",
+    deny_unknown_fields,
+    bound(deserialize = "'de: 'a")
+)]
+struct Constraints<'a> {
     encryption_context_subset: Option<ContextMember>,
     encryption_context_equals: Option<ContextMember>,
-    source_arn: Option<IgnoredAny>,
+    source_arn: Text<'a>,
 }
 
 /// What grants can let on AWS that is not built here.
@@ -76,34 +79,46 @@ const UNBUILT: [&str; 2] = ["Encapsulate", "Decapsulate"];
 /// The members of a `CreateGrant`, checked.
 struct Checked<'a> {
     key: KeyReference<'a>,
-    grantee: &'a str,
-    retiring_principal: Option<&'a str>,
+    grantee: Named<'a>,
+    retiring_principal: Option<Named<'a>>,
     operations: &'a [Cow<'a, str>],
+    source_arn: Option<SourceArn>,
     name: Option<GrantName>,
     grant_tokens: &'a [Cow<'a, str>],
 }
 
 fn check<'a>(input: &'a Input<'_>) -> Result<Checked<'a>, ApiError> {
-    // Before missing members: these take the place of others.
-    no_service("GranteeServicePrincipal", input.grantee_service_principal)?;
-    no_service("RetiringServicePrincipal", input.retiring_service_principal)?;
     let mut violations = Violations::default();
     let key = violations.key_id("keyId", &input.key_id);
-    let (grantee, max) = (input.grantee_principal.as_deref(), PRINCIPAL_CHARACTERS_MAX);
-    let grantee = violations.required_text("granteePrincipal", grantee, max, Some(&PRINCIPAL));
-    let retiring_principal = input.retiring_principal.as_deref();
-    check_principal("retiringPrincipal", retiring_principal, &mut violations);
+    let grantee = GRANTEE.check(
+        input.grantee_principal.as_deref(),
+        input.grantee_service_principal.as_deref(),
+        &mut violations,
+    );
+    let retiring = RETIRING.check(
+        input.retiring_principal.as_deref(),
+        input.retiring_service_principal.as_deref(),
+        &mut violations,
+    );
     let operations = violations.required("operations", input.operations.as_deref());
     check_operations(operations, &mut violations);
+    let constraints = input.constraints.as_ref();
+    let source_arn = constraints.and_then(|constraints| constraints.source_arn.as_deref());
+    if let Some(arn) = source_arn {
+        let (min, max) = (SourceArn::CHARACTERS_MIN, SourceArn::CHARACTERS_MAX);
+        violations.text("constraints.sourceArn", arn, min, max, Some(&SOURCE_ARN));
+    }
     let grant_tokens = violations.grant_tokens(&input.grant_tokens);
     if let Some(name) = input.name.as_deref() {
         violations.text("name", name, 1, GrantName::CHARACTERS_MAX, Some(&NAME));
     }
-    violations.check(Checked {
+    let (key, operations, grant_tokens) = violations.check((key, operations, grant_tokens))?;
+    Ok(Checked {
         key,
-        grantee,
-        retiring_principal,
+        grantee: grantee?.ok_or_else(|| GRANTEE.not_one())?,
+        retiring_principal: retiring?,
         operations,
+        source_arn: source_arn.and_then(|arn| arn.parse().ok()),
         name: input.name.as_deref().and_then(|name| name.parse().ok()),
         grant_tokens,
     })
@@ -111,12 +126,12 @@ fn check<'a>(input: &'a Input<'_>) -> Result<Checked<'a>, ApiError> {
 
 impl Checked<'_> {
     /// What the grant says, if that makes one.
-    fn parameters(&self, constraints: Option<&Constraints>) -> Result<GrantParameters, ApiError> {
+    fn parameters(
+        &self,
+        constraints: Option<&Constraints<'_>>,
+    ) -> Result<GrantParameters, ApiError> {
         let (mut equals, mut subset) = (None, None);
         if let Some(constraints) = constraints {
-            if constraints.source_arn.is_some() {
-                return Err(unsupported("SourceArn"));
-            }
             let context = |member: &'_ Option<ContextMember>| {
                 let member = member.as_ref().map(ContextMember::sound);
                 member.transpose().map(|context| context.cloned())
@@ -138,12 +153,13 @@ impl Checked<'_> {
             operations: operations.collect(),
             equals: equals.as_ref(),
             subset: subset.as_ref(),
+            source_arn: self.source_arn.as_ref(),
             name: self.name.as_ref(),
         });
         parameters.map_err(|error| match error {
-            InvalidGrant::Grantee => no_principal(self.grantee),
+            InvalidGrant::Grantee => no_principal(self.grantee.as_str()),
             InvalidGrant::RetiringPrincipal => {
-                no_principal(self.retiring_principal.unwrap_or_default())
+                no_principal(self.retiring_principal.map_or("", Named::as_str))
             }
             other => invalid(other),
         })
@@ -165,18 +181,6 @@ fn check_operations(operations: &[Cow<'_, str>], violations: &mut Violations) {
         );
         violations.value("operations", format!("[{}]", operations.join(", ")), must);
     }
-}
-
-fn check_principal(member: &str, principal: Option<&str>, violations: &mut Violations) {
-    if let Some(principal) = principal {
-        let max = PRINCIPAL_CHARACTERS_MAX;
-        violations.text(member, principal, 1, max, Some(&PRINCIPAL));
-    }
-}
-
-/// No service of AWS calls here, so that none has a grant.
-fn no_service(member: &str, value: Option<IgnoredAny>) -> Result<(), ApiError> {
-    value.map_or(Ok(()), |_| Err(unsupported(member)))
 }
 
 fn no_principal(text: &str) -> ApiError {
@@ -204,7 +208,9 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         let admitted = attempt.admit(ask, |entry| {
             // Both principals must exist: a later one of that name would get the grant.
             let grantee = std::iter::once(parameters.grantee());
-            let mut named = grantee.chain(parameters.retiring_principal());
+            let mut named = grantee
+                .chain(parameters.retiring_principal())
+                .filter_map(GrantPrincipal::principal);
             if let Some(missing) = named.find(|name| !exists(name, snapshot)) {
                 return Err(no_principal(missing.as_str()));
             }

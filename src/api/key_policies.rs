@@ -18,12 +18,18 @@ use crate::key::KmsKey;
 use crate::key::arn::{AliasName, Arn};
 use crate::keystore::{Change, Snapshot};
 use crate::operation::Action;
-use crate::policy::{self, AuthorizationRequest, Denied, KeyFacts, KeyPolicy, PrincipalName};
+use crate::policy::{
+    self, AuthorizationRequest, ConditionKey, Denied, KeyFacts, KeyPolicy, PrincipalName, Value,
+    Values,
+};
 use std::sync::Arc;
 
 /// Characters of a `Policy` by the model; a stored policy has fewer: [`KeyPolicy::BYTES_MAX`].
 const POLICY_CHARACTERS_MAX: usize = 131_072;
 const POLICY_NAME_CHARACTERS_MAX: usize = 128;
+
+/// The policy that the Resource Access Manager of AWS keeps of a key that is shared through it.
+const AWS_RAM: &str = "AWS_RAM";
 
 /// `Policy`
 const POLICY: Pattern = Pattern {
@@ -60,10 +66,9 @@ impl Input<'_> {
         }
     }
 
-    /// Whether the policy is named as the only one that a key has, or not at all.
-    fn is_default(&self) -> bool {
-        let name = self.policy_name.as_deref();
-        name.is_none_or(|name| name == KeyPolicy::NAME)
+    /// The name of the policy, or its default.
+    fn policy_name(&self) -> &str {
+        self.policy_name.as_deref().unwrap_or(KeyPolicy::NAME)
     }
 }
 
@@ -74,11 +79,14 @@ pub(super) fn get(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     let key = violations.key_id("keyId", &input.key_id);
     input.check_policy_name(&mut violations);
     let key = violations.check(key)?;
+    let named = [(ConditionKey::PolicyName, input.policy_name())];
+    let ask = Ask::on(Action::GetKeyPolicy, &key).members(Members::Texts(&named));
     api.read(requester, |attempt| {
-        let admitted = attempt.admit(Ask::on(Action::GetKeyPolicy, &key), |_| {
-            if input.is_default() {
+        let admitted = attempt.admit(ask, |_| {
+            if input.policy_name() == KeyPolicy::NAME {
                 return Ok(());
             }
+            // `AWS_RAM` among them: nothing is shared through the Resource Access Manager here.
             let message = "No such policy exists";
             Err(ApiError::new(KmsErrorCode::NotFoundException, message))
         })?;
@@ -123,12 +131,17 @@ pub(super) async fn put(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> A
     let policy = violations.required("policy", policy);
     let (key, policy) = violations.check((key, policy))?;
     let bypass = input.bypass_policy_lockout_safety_check;
-    let ask = Ask::on(PUT, &key).members(Members::NewPolicy(bypass));
+    let ask = Ask::on(PUT, &key).members(Members::NewPolicy(input.policy_name(), bypass));
     api.change(&requester, None, |attempt| {
         let admitted = attempt.admit(ask, |entry| {
             // Checked after authorization, in the order of AWS KMS.
-            if !input.is_default() {
-                return Err(unsupported("A PolicyName other than default"));
+            match input.policy_name() {
+                KeyPolicy::NAME => {}
+                AWS_RAM => {
+                    let message = "The AWS_RAM policy can only be managed by the RAM service";
+                    return Err(ApiError::new(KmsErrorCode::ValidationException, message));
+                }
+                _ => return Err(unsupported("A PolicyName other than default")),
             }
             let policy = parse(policy)?;
             let aliases = attempt
@@ -226,6 +239,13 @@ impl AuthorizationRequest for NextPut<'_> {
             tags: &self.key.tags,
             ..key_facts(self.key)
         })
+    }
+
+    fn condition(&self, key: &ConditionKey) -> Values<'_> {
+        match key {
+            ConditionKey::PolicyName => Values::One(Value::Text(KeyPolicy::NAME)),
+            _ => Values::Absent,
+        }
     }
 }
 

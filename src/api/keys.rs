@@ -1,30 +1,28 @@
-//! KMS keys: `DescribeKey`, `ListKeys`, `UpdateKeyDescription`, and the changes of their state;
-//! `CreateKey` is in [`creation`], `GetKeyLastUsage` in [`last_usage`].
+//! KMS keys: `DescribeKey`, `UpdateKeyDescription`, and the changes of their state; `CreateKey` is
+//! in [`creation`], `GetKeyLastUsage` in [`last_usage`], `ListKeys` in [`listing`].
 //!
 //! A change is decided on the current snapshot by the one writer, durable before it is answered,
 //! and answered only when no earlier request can still pass its last check (POOL-4).
 
 use crate::api::admission::Ask;
 use crate::api::key_changes::{KeyInput, admitted_key, edit};
-use crate::api::marker::{Marker, Page, PageSize};
 use crate::api::members::Members;
 use crate::api::rotation;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, Reply, Requester, invalid_state, unsupported};
+use crate::api::{Answer, Api, ApiError, Reply, Requester, invalid_state};
 use crate::clock::Timestamp;
 use crate::key::material::KeyMaterialId;
 use crate::key::spec::KeySpec;
-use crate::key::{InvalidState, KeyId, KeyState, KmsKey};
+use crate::key::{InvalidState, KeyState, KmsKey};
 use crate::keystore::{self, Change, KeyDraft, KeyEntry, Snapshot};
 use crate::operation::Action;
-use std::borrow::Cow;
-use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) mod creation;
 pub(super) mod last_usage;
+pub(super) mod listing;
 
 /// How long a date of deletion must have passed since a daemon's start: if the machine's clock was
 /// wrong then, there is as long to see it.
@@ -91,59 +89,6 @@ pub(super) fn describe(api: &Api, requester: &Requester, body: &[u8]) -> Answer 
         let metadata = metadata(&entry.key, &entry.arn, current(entry));
         object.object("KeyMetadata", metadata);
         admitted.answer(object.end())
-    })
-}
-
-wire::input! {
-    struct ListInput<'a> {
-        limit: Option<i64>,
-        marker: Text<'a>,
-        resource_owners: Option<Vec<Cow<'a, str>>>,
-    }
-}
-
-/// `ListKeys`: of the caller's account, in any state, by id.
-pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
-    const PAGE: PageSize = PageSize::of_default_and_max(100, 1000);
-    const SELF: &str = "SELF";
-    const VIA_RAM: &str = "OTHER_ACCOUNTS_VIA_RAM";
-    let input: ListInput<'_> = wire::decode(body)?;
-    let mut violations = Violations::default();
-    let marker = input.marker.as_deref();
-    let limit = PAGE.check(input.limit, marker, &mut violations);
-    let owners = input.resource_owners.as_deref().unwrap_or_default();
-    let is_owner = |owner: &Cow<'_, str>| matches!(&**owner, SELF | VIA_RAM);
-    if !owners.iter().all(is_owner) {
-        let must = format_args!(
-            "Member must satisfy constraint: [Member must satisfy enum value set: [{SELF}, {VIA_RAM}]]"
-        );
-        let given = format_args!("[{}]", owners.join(", "));
-        violations.value("resourceOwners", given, must);
-    }
-    let limit = violations.check(limit)?;
-    if owners.iter().any(|owner| owner == VIA_RAM) {
-        return Err(unsupported(&format!("ResourceOwners {VIA_RAM}")));
-    }
-    api.read(requester, |attempt| {
-        attempt.admit_alone(Action::ListKeys, Members::None, || Ok(()))?;
-        let listing = Marker::of_listing("ListKeys");
-        let after: Option<KeyId> = listing.read(marker)?;
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let account = requester.principal.account;
-        let keys = attempt
-            .snapshot
-            .keys
-            .range((start, Bound::Unbounded))
-            .map(|(_, entry)| entry)
-            .filter(|entry| entry.key.account == account);
-        let item = |entry: &&Arc<KeyEntry>| {
-            let mut object = Object::with_room(256);
-            object.shown("KeyId", entry.key.id);
-            object.plain("KeyArn", &entry.arn);
-            object
-        };
-        let after = |last: &&Arc<KeyEntry>| listing.after(last.key.id);
-        Ok(Page::of(keys, limit).reply("Keys", item, after))
     })
 }
 

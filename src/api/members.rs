@@ -3,6 +3,7 @@
 use crate::clock::Timestamp;
 use crate::key::spec::{KeyOrigin, KeySpec, KeyUsage};
 use crate::operation::Action;
+use crate::policy::grant::{GrantPrincipal, SourceArn};
 use crate::policy::{ConditionKey, Grant, GrantParameters, Value, Values};
 use std::collections::BTreeMap;
 
@@ -20,8 +21,9 @@ pub(crate) enum Members<'a> {
     Texts(&'a [(ConditionKey, &'a str)]),
     /// Of `TagResource` and `UntagResource`.
     Tags(&'a RequestTags<'a>),
-    /// Of `PutKeyPolicy`: `BypassPolicyLockoutSafetyCheck` if it is given.
-    NewPolicy(Option<bool>),
+    /// Of `PutKeyPolicy`: `PolicyName`, or its default, and `BypassPolicyLockoutSafetyCheck` if it
+    /// is given.
+    NewPolicy(&'a str, Option<bool>),
     /// Of `ScheduleKeyDeletion`: `PendingWindowInDays`, or its default.
     PendingWindow(i64),
     /// Of `ImportKeyMaterial`: `ExpirationModel`, or its default, and `ValidTo`.
@@ -123,9 +125,10 @@ impl<'a> Members<'a> {
                 member.map_or(Values::Absent, |(_, value)| text(value))
             }
             (
-                Self::NewKey(_, Some(bypass), _) | Self::NewPolicy(Some(bypass)),
+                Self::NewKey(_, Some(bypass), _) | Self::NewPolicy(_, Some(bypass)),
                 ConditionKey::BypassPolicyLockoutSafetyCheck,
             ) => Values::One(Value::Bool(bypass)),
+            (Self::NewPolicy(name, _), ConditionKey::PolicyName) => text(name),
             (Self::PendingWindow(days), ConditionKey::ScheduleKeyDeletionPendingWindowInDays) => {
                 Values::One(Value::Number(days))
             }
@@ -152,12 +155,18 @@ impl<'a> Members<'a> {
 impl NewGrant {
     fn condition(&self, key: &ConditionKey) -> Values<'_> {
         let parameters = &self.parameters;
+        let retiring = parameters.retiring_principal();
+        fn arn(who: &GrantPrincipal) -> Option<&str> {
+            who.principal().map(|name| name.as_str())
+        }
         let text = match key {
             ConditionKey::GrantOperations => return Values::Many(&self.operations),
-            ConditionKey::GranteePrincipal => Some(parameters.grantee().as_str()),
-            ConditionKey::RetiringPrincipal => {
-                let retiring = parameters.retiring_principal();
-                retiring.map(|principal| principal.as_str())
+            ConditionKey::GranteePrincipal => arn(parameters.grantee()),
+            ConditionKey::RetiringPrincipal => retiring.and_then(arn),
+            ConditionKey::GranteeServicePrincipal => parameters.grantee().service(),
+            ConditionKey::RetiringServicePrincipal => retiring.and_then(GrantPrincipal::service),
+            ConditionKey::GrantConstraintSourceArn => {
+                parameters.source_arn().map(SourceArn::as_str)
             }
             ConditionKey::GrantConstraintType => parameters
                 .constraint()

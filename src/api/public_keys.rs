@@ -25,13 +25,8 @@ pub(super) fn get(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     let ask = Ask::on(Action::GetPublicKey, &key).grant_tokens(grant_tokens);
     api.under_last_check(requester, |attempt| {
         let admitted = attempt.admit(ask, |entry| {
-            entry.pair().ok_or_else(|| {
-                let message = format!(
-                    "{} key spec is {} which is not valid for GetPublicKey.",
-                    entry.arn, entry.key.spec
-                );
-                ApiError::new(KmsErrorCode::UnsupportedOperationException, message)
-            })
+            let pair = entry.pair();
+            pair.ok_or_else(|| ApiError::bare(KmsErrorCode::UnsupportedOperationException))
         })?;
         let (entry, key) = (admitted.entry(), &admitted.entry().key);
         let mut object = Object::new();
@@ -80,10 +75,8 @@ pub(super) fn derive_shared_secret(api: &Api, requester: &Requester, body: &[u8]
         })?;
         let entry = admitted.entry();
         // A point of another curve is the caller's fault, and so is one that is not on the curve.
-        let secret = agreement::agree(admitted.prepared, public).map_err(|_| {
-            let message = format!("PublicKey is not one of key spec {}.", entry.key.spec);
-            ApiError::new(KmsErrorCode::ValidationException, message)
-        })?;
+        let secret = agreement::agree(admitted.prepared, public)
+            .map_err(|_| ApiError::bare(KmsErrorCode::ValidationException))?;
         let mut object = Object::new();
         object.plain("KeyId", &entry.arn);
         object.base64("SharedSecret", secret.expose());

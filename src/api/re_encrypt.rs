@@ -49,7 +49,7 @@ pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8], thread: 
         return Err(decrypt::key_must_be_named("SourceKeyId"));
     }
     if checked.source.is_none() && algorithms[0] != SYMMETRIC_DEFAULT {
-        let message = "SourceKeyId is required with an asymmetric SourceEncryptionAlgorithm.";
+        let message = "SourceKeyId must not be null";
         return Err(ApiError::new(KmsErrorCode::ValidationException, message));
     }
     // RSA takes milliseconds: the call is made again on a thread of its own.

@@ -66,14 +66,15 @@ use Hash::{Sha256, Sha384, Sha512};
 use SigningAlgorithm::{Ecdsa, Ed25519, Pkcs1, Pss};
 
 impl SigningAlgorithm {
-    /// All algorithms, in the order of the service model.
+    /// All algorithms, in the order in which AWS KMS lists those of a key (AWS CLI reference,
+    /// `describe-key`, example 2): there are clients that sign with the first.
     pub const ALL: [Self; 10] = [
-        Pss(Sha256),
-        Pss(Sha384),
-        Pss(Sha512),
         Pkcs1(Sha256),
         Pkcs1(Sha384),
         Pkcs1(Sha512),
+        Pss(Sha256),
+        Pss(Sha384),
+        Pss(Sha512),
         Ecdsa(Sha256),
         Ecdsa(Sha384),
         Ecdsa(Sha512),
@@ -97,7 +98,7 @@ impl SigningAlgorithm {
         }
     }
 
-    /// The algorithms that keys of `spec` sign with, in the order of the service model.
+    /// The algorithms that keys of `spec` sign with, in the order of [`Self::ALL`].
     pub fn of(spec: PairSpec) -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(move |one| one.fits(spec))
     }

@@ -63,6 +63,8 @@ pub enum ConditionKey {
     EncryptionContextKeys,
     /// `kms:ExpirationModel`
     ExpirationModel,
+    /// `kms:GrantConstraintSourceArn`
+    GrantConstraintSourceArn,
     /// `kms:GrantConstraintType`
     GrantConstraintType,
     /// `kms:GrantIsForAWSResource`
@@ -71,6 +73,8 @@ pub enum ConditionKey {
     GrantOperations,
     /// `kms:GranteePrincipal`
     GranteePrincipal,
+    /// `kms:GranteeServicePrincipal`
+    GranteeServicePrincipal,
     /// `kms:KeyAgreementAlgorithm`
     KeyAgreementAlgorithm,
     /// `kms:KeyOrigin`
@@ -87,6 +91,8 @@ pub enum ConditionKey {
     MultiRegion,
     /// `kms:MultiRegionKeyType`
     MultiRegionKeyType,
+    /// `kms:PolicyName`
+    PolicyName,
     /// `kms:PrimaryRegion`
     PrimaryRegion,
     /// `kms:RecipientAttestation:<measurement>`
@@ -101,6 +107,8 @@ pub enum ConditionKey {
     ResourceAliases,
     /// `kms:RetiringPrincipal`
     RetiringPrincipal,
+    /// `kms:RetiringServicePrincipal`
+    RetiringServicePrincipal,
     /// `kms:RotationPeriodInDays`
     RotationPeriodInDays,
     /// `kms:ScheduleKeyDeletionPendingWindowInDays`
@@ -241,22 +249,26 @@ fn of_kms(name: &str) -> Option<ConditionKey> {
         "encryptionalgorithm" => ConditionKey::EncryptionAlgorithm,
         "encryptioncontextkeys" => ConditionKey::EncryptionContextKeys,
         "expirationmodel" => ConditionKey::ExpirationModel,
+        "grantconstraintsourcearn" => ConditionKey::GrantConstraintSourceArn,
         "grantconstrainttype" => ConditionKey::GrantConstraintType,
         "grantisforawsresource" => ConditionKey::GrantIsForAwsResource,
         "grantoperations" => ConditionKey::GrantOperations,
         "granteeprincipal" => ConditionKey::GranteePrincipal,
+        "granteeserviceprincipal" => ConditionKey::GranteeServicePrincipal,
         "keyagreementalgorithm" => ConditionKey::KeyAgreementAlgorithm,
         "keyorigin" => ConditionKey::KeyOrigin,
         "macalgorithm" => ConditionKey::MacAlgorithm,
         "messagetype" => ConditionKey::MessageType,
         "multiregion" => ConditionKey::MultiRegion,
         "multiregionkeytype" => ConditionKey::MultiRegionKeyType,
+        "policyname" => ConditionKey::PolicyName,
         "primaryregion" => ConditionKey::PrimaryRegion,
         "reencryptonsamekey" => ConditionKey::ReEncryptOnSameKey,
         "replicaregion" => ConditionKey::ReplicaRegion,
         "requestalias" => ConditionKey::RequestAlias,
         "resourcealiases" => ConditionKey::ResourceAliases,
         "retiringprincipal" => ConditionKey::RetiringPrincipal,
+        "retiringserviceprincipal" => ConditionKey::RetiringServicePrincipal,
         "rotationperiodindays" => ConditionKey::RotationPeriodInDays,
         "schedulekeydeletionpendingwindowindays" => {
             ConditionKey::ScheduleKeyDeletionPendingWindowInDays

@@ -6,8 +6,8 @@
 //! identity policies alone. For a key they are never enough. An allow of the key policy that names
 //! the caller is enough. An allow of the key policy that names the account lets the identity
 //! policies of that account decide. A grant allows its grantee. A caller of another account also
-//! needs an allow in its own identity policies, and may only call operations that AWS KMS lets
-//! cross accounts.
+//! needs an allow in its own identity policies, unless it has a grant that its own account made, and
+//! may only call operations that AWS KMS lets cross accounts.
 //!
 //! Sources: AWS KMS Developer Guide, "Troubleshooting key access",
 //! <https://docs.aws.amazon.com/kms/latest/developerguide/policy-evaluation.html>, "Key policies in
@@ -15,10 +15,11 @@
 //!
 //! A decision allocates nothing.
 
+use crate::key::arn::AccountId;
 use crate::operation::words::About;
 use crate::policy::element::Effect;
 use crate::policy::facts::{Facts, KeyFacts};
-use crate::policy::grant::{Grant, GrantAnswer, GrantId};
+use crate::policy::grant::{Grant, GrantAnswer, GrantAsk, GrantId};
 use crate::policy::principal::PrincipalKind;
 use crate::policy::principal::name::Naming;
 use crate::policy::statement::Statement;
@@ -89,7 +90,7 @@ fn by_policies(facts: &Facts<'_>) -> Result<Allowed, Denied> {
     let key_policy = key_policy(facts, key)?;
     let with_identity = |under| identity.map(|by| Allowed { by, under });
     if let Some(grant) = facts.request.retires() {
-        return retire(grant, facts, with_identity);
+        return retire(grant, key.account, facts, with_identity);
     }
     // From another account only some operations can be called at all.
     if !own && !facts.action.facts().crosses_accounts || facts.action.facts().about == About::Grant
@@ -106,9 +107,14 @@ fn by_policies(facts: &Facts<'_>) -> Result<Allowed, Denied> {
     }
     // The policies do not allow it; a grant may.
     let granted = key.grants.and_then(|grants| {
-        let new = facts.request.new_grant();
-        let (principal, context) = (facts.principal, facts.context());
-        grants.allow(principal, facts.action, context, new, &facts.steps)
+        grants.allow(&GrantAsk {
+            principal: facts.principal,
+            owner: key.account,
+            action: facts.action,
+            context: facts.context(),
+            new: facts.request.new_grant(),
+            steps: &facts.steps,
+        })
     });
     let allowed = match granted {
         Some((id, GrantAnswer::Yes)) => Some(Allowed::by(StatementId::Grant(id))),
@@ -127,11 +133,12 @@ fn by_policies(facts: &Facts<'_>) -> Result<Allowed, Denied> {
 /// Decides on `RetireGrant`, which the grant itself allows and no key policy.
 fn retire(
     grant: &Grant,
+    owner: AccountId,
     facts: &Facts<'_>,
     with_identity: impl Fn(Option<StatementId>) -> Option<Allowed>,
 ) -> Result<Allowed, Denied> {
     let id = StatementId::Grant(grant.id);
-    match grant.is_retired_by(facts.principal) {
+    match grant.is_retired_by(facts.principal, owner) {
         GrantAnswer::Yes => Ok(Allowed::by(id)),
         GrantAnswer::WithIdentityPolicy => {
             with_identity(Some(id)).ok_or(Denied::NoAllow(PolicyKind::Identity))

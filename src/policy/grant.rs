@@ -17,20 +17,25 @@ use crate::key::KeyId;
 use crate::key::arn::AccountId;
 use crate::key::spec::{KeySpec, KeyUsage};
 use crate::operation::Action;
+use crate::policy::Principal;
 use crate::policy::principal::PrincipalKind;
 use crate::policy::principal::name::Naming;
 use crate::policy::steps::Steps;
-use crate::policy::{Principal, PrincipalName};
 
+pub mod constraint;
 mod identifier;
+mod named;
 mod of_key;
 pub mod operations;
 
+pub use constraint::{GrantConstraint, SourceArn};
 pub use identifier::{
     GrantId, GrantName, GrantToken, InvalidGrantId, InvalidGrantName, InvalidGrantToken,
 };
+pub use named::{GrantPrincipal, Named, ServicePrincipal};
+pub(in crate::policy) use of_key::GrantAsk;
 pub use of_key::KeyGrants;
-pub use operations::GrantOperations;
+pub use operations::{GrantOperations, OperationsOfOtherKeys};
 
 /// A grant on a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,35 +55,29 @@ pub struct Grant {
 /// The parameters of a grant, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrantParameters {
-    grantee: PrincipalName,
-    retiring_principal: Option<PrincipalName>,
+    grantee: GrantPrincipal,
+    retiring_principal: Option<GrantPrincipal>,
     operations: GrantOperations,
     constraint: Option<GrantConstraint>,
+    source_arn: Option<SourceArn>,
     name: Option<GrantName>,
-}
-
-/// The required encryption context of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GrantConstraint {
-    /// Exactly these pairs.
-    Equals(EncryptionContext),
-    /// These pairs, and any others.
-    Subset(EncryptionContext),
 }
 
 /// Parameters of a grant as a request gives them.
 #[derive(Clone, Copy, Debug)]
 pub struct Draft<'a> {
-    /// `GranteePrincipal`
-    pub grantee: &'a str,
-    /// `RetiringPrincipal`
-    pub retiring_principal: Option<&'a str>,
+    /// `GranteePrincipal`, or `GranteeServicePrincipal`
+    pub grantee: Named<'a>,
+    /// `RetiringPrincipal`, or `RetiringServicePrincipal`
+    pub retiring_principal: Option<Named<'a>>,
     /// `Operations`
     pub operations: GrantOperations,
     /// `Constraints.EncryptionContextEquals`
     pub equals: Option<&'a EncryptionContext>,
     /// `Constraints.EncryptionContextSubset`
     pub subset: Option<&'a EncryptionContext>,
+    /// `Constraints.SourceArn`
+    pub source_arn: Option<&'a SourceArn>,
     /// `Name`
     pub name: Option<&'a GrantName>,
 }
@@ -102,15 +101,23 @@ pub enum InvalidGrant {
     /// Its only operation is `CreateGrant`, so grants made from it could allow nothing.
     #[error("Grants must not contain only the CreateGrant operation.")]
     OnlyCreateGrant,
-    /// A key of this spec and usage has no such operation.
-    #[error("the operation {} is not one of the key's", .0.bare_name())]
-    Operation(Action),
-    /// It has both kinds of constraint, or one of them twice, even if one is empty.
+    /// Keys of this kind do not have all of its operations.
+    #[error(transparent)]
+    Operations(OperationsOfOtherKeys),
+    /// It has both kinds of constraint on the encryption context.
     #[error("More than one constraint supplied")]
     TwoConstraints,
     /// Only operations under a symmetric encryption key have an encryption context.
-    #[error("a constraint needs a symmetric encryption key")]
+    #[error(
+        "EncryptionContext is supported only when creating a grant for a symmetric encryption KMS key."
+    )]
     ConstraintWithoutContext,
+    /// A service is bound to the resource on behalf of which it calls.
+    #[error("a GranteeServicePrincipal needs the constraint SourceArn")]
+    ServiceWithoutSourceArn,
+    /// A service's grant says who retires it.
+    #[error("a GranteeServicePrincipal needs a RetiringPrincipal or a RetiringServicePrincipal")]
+    ServiceWithoutRetiringPrincipal,
     /// More than [`GrantConstraint::PAIRS_MAX`] pairs.
     #[error("a constraint has at most 8 pairs")]
     Pairs,
@@ -139,98 +146,25 @@ pub enum GrantAnswer {
     Yes,
 }
 
-impl GrantConstraint {
-    /// The most pairs of a constraint.
-    pub const PAIRS_MAX: usize = 8;
-    /// The most characters of a value.
-    pub const VALUE_CHARACTERS_MAX: usize = 384;
-
-    /// `GrantConstraintType` in conditions: the constraint's name.
-    #[must_use]
-    pub fn type_name(&self) -> &'static str {
-        match self {
-            Self::Equals(_) => "EncryptionContextEquals",
-            Self::Subset(_) => "EncryptionContextSubset",
-        }
-    }
-
-    /// The pairs.
-    #[must_use]
-    pub fn pairs(&self) -> &EncryptionContext {
-        match self {
-            Self::Equals(pairs) | Self::Subset(pairs) => pairs,
-        }
-    }
-
-    /// Whether a request with this context satisfies the constraint.
-    #[must_use]
-    pub fn holds(&self, context: &EncryptionContext) -> bool {
-        self.holds_in(context, &Steps::unbounded())
-    }
-
-    /// Does what [`Self::holds`] does, and counts the steps.
-    fn holds_in(&self, context: &EncryptionContext, steps: &Steps) -> bool {
-        contains(context, self.pairs(), steps)
-            && match self {
-                Self::Subset(_) => true,
-                Self::Equals(pairs) => pairs.len() == context.len(),
-            }
-    }
-
-    /// Whether every context that satisfies this constraint also satisfies `other`.
-    fn is_as_strict_as(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Equals(pairs) | Self::Subset(pairs), Self::Subset(_)) => other.holds(pairs),
-            (Self::Equals(pairs), Self::Equals(_)) => other.holds(pairs),
-            (Self::Subset(_), Self::Equals(_)) => false,
-        }
-    }
-
-    fn check(&self) -> Result<(), InvalidGrant> {
-        let pairs = self.pairs();
-        if pairs.pairs().count() > Self::PAIRS_MAX {
-            return Err(InvalidGrant::Pairs);
-        }
-        let long = |value: &str| value.chars().count() > Self::VALUE_CHARACTERS_MAX;
-        if pairs.pairs().any(|(_, value)| long(value)) {
-            return Err(InvalidGrant::Value);
-        }
-        let folded = |name: &str| {
-            let same = pairs
-                .pairs()
-                .filter(|(other, _)| other.eq_ignore_ascii_case(name));
-            same.count()
-        };
-        if pairs.pairs().any(|(name, _)| folded(name) > 1) {
-            return Err(InvalidGrant::Names);
-        }
-        Ok(())
-    }
-}
-
-/// Whether `context` has each of `pairs`, and no other value under such a name.
-fn contains(context: &EncryptionContext, pairs: &EncryptionContext, steps: &Steps) -> bool {
-    pairs.pairs().all(|(name, value)| {
-        steps.spend(context.len());
-        let mut of_name = context
-            .pairs()
-            .filter(|(other, _)| other.eq_ignore_ascii_case(name))
-            .peekable();
-        of_name.peek().is_some() && of_name.all(|(_, other)| other == value)
-    })
-}
-
 impl GrantParameters {
     /// Checks a draft, except for the rules that depend on the key.
     ///
     /// # Errors
     /// [`InvalidGrant`].
     pub fn check(draft: Draft<'_>) -> Result<Self, InvalidGrant> {
-        let grantee = principal(draft.grantee).ok_or(InvalidGrant::Grantee)?;
+        let grantee = draft.grantee.parse().ok_or(InvalidGrant::Grantee)?;
         let retiring_principal = match draft.retiring_principal {
             None => None,
-            Some(text) => Some(principal(text).ok_or(InvalidGrant::RetiringPrincipal)?),
+            Some(named) => Some(named.parse().ok_or(InvalidGrant::RetiringPrincipal)?),
         };
+        if grantee.service().is_some() {
+            if draft.source_arn.is_none() {
+                return Err(InvalidGrant::ServiceWithoutSourceArn);
+            }
+            if retiring_principal.is_none() {
+                return Err(InvalidGrant::ServiceWithoutRetiringPrincipal);
+            }
+        }
         let operations = draft.operations;
         if operations.is_empty() {
             return Err(InvalidGrant::NoOperation);
@@ -238,20 +172,12 @@ impl GrantParameters {
         if operations.is_only(Action::CreateGrant) {
             return Err(InvalidGrant::OnlyCreateGrant);
         }
-        let constraint = match (draft.equals, draft.subset) {
-            (Some(_), Some(_)) => return Err(InvalidGrant::TwoConstraints),
-            (Some(pairs), None) => Some(GrantConstraint::Equals(pairs.clone())),
-            (None, Some(pairs)) => Some(GrantConstraint::Subset(pairs.clone())),
-            (None, None) => None,
-        };
-        if let Some(constraint) = &constraint {
-            constraint.check()?;
-        }
         Ok(Self {
             grantee,
             retiring_principal,
             operations,
-            constraint,
+            constraint: GrantConstraint::of(draft.equals, draft.subset)?,
+            source_arn: draft.source_arn.cloned(),
             name: draft.name.cloned(),
         })
     }
@@ -259,12 +185,10 @@ impl GrantParameters {
     /// Checks that a key of this `KeySpec` and `KeyUsage` can have such a grant.
     ///
     /// # Errors
-    /// [`InvalidGrant::Operation`], [`InvalidGrant::ConstraintWithoutContext`].
+    /// [`InvalidGrant::Operations`], [`InvalidGrant::ConstraintWithoutContext`].
     pub fn check_key(&self, spec: KeySpec, usage: KeyUsage) -> Result<(), InvalidGrant> {
-        let has = |action: Action| action.facts().keys.contain(spec, usage);
-        let mut operations = self.operations.iter();
-        if let Some(other) = operations.find(|one| !has(*one)) {
-            return Err(InvalidGrant::Operation(other));
+        if let Some(others) = OperationsOfOtherKeys::of(self.operations, spec, usage) {
+            return Err(InvalidGrant::Operations(others));
         }
         if self.constraint.is_some() && spec != KeySpec::Symmetric {
             return Err(InvalidGrant::ConstraintWithoutContext);
@@ -274,13 +198,13 @@ impl GrantParameters {
 
     /// The grantee.
     #[must_use]
-    pub fn grantee(&self) -> &PrincipalName {
+    pub fn grantee(&self) -> &GrantPrincipal {
         &self.grantee
     }
 
     /// A principal that may retire it, besides others.
     #[must_use]
-    pub fn retiring_principal(&self) -> Option<&PrincipalName> {
+    pub fn retiring_principal(&self) -> Option<&GrantPrincipal> {
         self.retiring_principal.as_ref()
     }
 
@@ -290,10 +214,16 @@ impl GrantParameters {
         self.operations
     }
 
-    /// Its constraint.
+    /// Its constraint on the encryption context.
     #[must_use]
     pub fn constraint(&self) -> Option<&GrantConstraint> {
         self.constraint.as_ref()
+    }
+
+    /// On behalf of which resource of AWS the request must be.
+    #[must_use]
+    pub fn source_arn(&self) -> Option<&SourceArn> {
+        self.source_arn.as_ref()
     }
 
     /// Its name.
@@ -312,7 +242,8 @@ impl GrantParameters {
             (None, Some(_)) => false,
             (Some(this), Some(parent)) => this.is_as_strict_as(parent),
         };
-        if strict && parent.operations.contain(self.operations) {
+        let same_source = parent.source_arn.is_none() || parent.source_arn == self.source_arn;
+        if strict && same_source && parent.operations.contain(self.operations) {
             Ok(())
         } else {
             Err(InvalidGrant::MoreThanParent)
@@ -320,19 +251,12 @@ impl GrantParameters {
     }
 }
 
-/// A principal that a grant can name. It is named by an ARN; a bare account id is refused.
-fn principal(text: &str) -> Option<PrincipalName> {
-    if !text.starts_with("arn:") {
-        return None;
-    }
-    text.parse().ok()
-}
-
 impl Grant {
     /// The most grants of a key.
     pub const PER_KEY_MAX: usize = 50_000;
 
-    /// Whether it allows `principal` to perform `action` with this context.
+    /// Whether it allows `principal` to perform `action` with this context, on a key of the account
+    /// `owner`.
     ///
     /// `CreateGrant` is allowed only for a grant within this one: see
     /// [`GrantParameters::check_within`]. `DescribeKey` and `RetireGrant` have no context, so no
@@ -341,22 +265,29 @@ impl Grant {
     pub fn allows(
         &self,
         principal: &Principal,
+        owner: AccountId,
         action: Action,
         context: Option<&EncryptionContext>,
     ) -> GrantAnswer {
-        self.allows_in(principal, action, context, &Steps::unbounded())
+        self.allows_in(principal, owner, action, context, &Steps::unbounded())
     }
 
     /// Does what [`Self::allows`] does, and counts the steps.
     fn allows_in(
         &self,
         principal: &Principal,
+        owner: AccountId,
         action: Action,
         context: Option<&EncryptionContext>,
         steps: &Steps,
     ) -> GrantAnswer {
         let parameters = &self.parameters;
         if !parameters.operations.has(action) {
+            return GrantAnswer::No;
+        }
+        // No service of AWS calls here, so no request is on behalf of a resource of AWS. To retire
+        // the grant takes none.
+        if parameters.source_arn.is_some() && action != Action::RetireGrant {
             return GrantAnswer::No;
         }
         let none = EncryptionContext::default();
@@ -367,22 +298,22 @@ impl Grant {
             _ => true,
         };
         if holds {
-            answer(&parameters.grantee, principal)
+            self.answer(&parameters.grantee, principal, owner)
         } else {
             GrantAnswer::No
         }
     }
 
-    /// Whether `principal` may retire it. The retiring principal may, the grantee may if
+    /// Whether `principal` may retire it, on a key of the account `owner`. The retiring principal may, the grantee may if
     /// `RetireGrant` is among the operations, and the account under which it was made may.
     #[must_use]
-    pub fn is_retired_by(&self, principal: &Principal) -> GrantAnswer {
+    pub fn is_retired_by(&self, principal: &Principal, owner: AccountId) -> GrantAnswer {
         let parameters = &self.parameters;
         let mut answers = [GrantAnswer::No; 3];
         if let Some(retiring) = &parameters.retiring_principal {
-            answers[0] = answer(retiring, principal);
+            answers[0] = self.answer(retiring, principal, owner);
         }
-        answers[1] = self.allows(principal, Action::RetireGrant, None);
+        answers[1] = self.allows(principal, owner, Action::RetireGrant, None);
         if self.issuing_account == principal.account {
             answers[2] = if principal.kind() == PrincipalKind::Root {
                 GrantAnswer::Yes
@@ -398,18 +329,23 @@ impl Grant {
         GrantAnswer::No
     }
 
-    /// Whether `principal` is the grantee, who may use its token.
-    #[must_use]
-    pub fn is_granted_to(&self, principal: &Principal) -> bool {
-        answer(&self.parameters.grantee, principal) != GrantAnswer::No
-    }
-}
-
-fn answer(name: &PrincipalName, principal: &Principal) -> GrantAnswer {
-    match name.names(principal) {
-        Naming::Not => GrantAnswer::No,
-        Naming::Account => GrantAnswer::WithIdentityPolicy,
-        Naming::Principal => GrantAnswer::Yes,
+    /// What the grant gives `principal` by this name of its grantee or retiring principal.
+    ///
+    /// A principal of another account than the key's also needs an allow in its own identity
+    /// policies, unless its own account made the grant (measured on AWS, September 2026).
+    fn answer(
+        &self,
+        name: &GrantPrincipal,
+        principal: &Principal,
+        owner: AccountId,
+    ) -> GrantAnswer {
+        let account = principal.account;
+        let is_trusted = account == owner || account == self.issuing_account;
+        match name.principal().map(|name| name.names(principal)) {
+            None | Some(Naming::Not) => GrantAnswer::No,
+            Some(Naming::Principal) if is_trusted => GrantAnswer::Yes,
+            Some(Naming::Account | Naming::Principal) => GrantAnswer::WithIdentityPolicy,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use crate::clock::Timestamp;
 use crate::key::arn::{AccountId, AliasName};
 use crate::key::spec::{KeyOrigin, KeySpec, KeyUsage};
 use crate::operation::Action;
-use grant::{Draft, GrantId, GrantOperations};
+use grant::{Draft, GrantId, GrantOperations, Named};
 use principal::Tag;
 
 pub(super) const ACCOUNT: &str = "111122223333";
@@ -134,11 +134,12 @@ impl AuthorizationRequest for Ask {
 pub(super) fn draft<'a>(grantee: &'a str, operations: &[&str]) -> Draft<'a> {
     let operations = operations.iter().map(|name| name.parse().unwrap());
     Draft {
-        grantee,
+        grantee: Named::Principal(grantee),
         retiring_principal: None,
         operations: operations.collect::<GrantOperations>(),
         equals: None,
         subset: None,
+        source_arn: None,
         name: None,
     }
 }

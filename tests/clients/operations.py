@@ -27,7 +27,7 @@ UNSUPPORTED = "UnsupportedOperationException"
 # What a new key is for, by the beginning of its spec; and what a request needs, though the service
 # model does not require it.
 USAGES = {
-    "SYMMETRIC": "ENCRYPT_DECRYPT", "RSA": "SIGN_VERIFY", "ECC": "SIGN_VERIFY", "SM2": "SIGN_VERIFY", "ML": "SIGN_VERIFY", "HMAC": "GENERATE_VERIFY_MAC",
+    "SYMMETRIC": "ENCRYPT_DECRYPT", "RSA": "SIGN_VERIFY", "ECC": "SIGN_VERIFY", "SM2": "SIGN_VERIFY", "ML_DSA": "SIGN_VERIFY", "ML_KEM": "ENCAPSULATE_DECAPSULATE", "HMAC": "GENERATE_VERIFY_MAC",
 }
 BESIDE_REQUIRED = {
     "CreateGrant": ["GranteePrincipal"], "ListRetirableGrants": ["RetiringPrincipal"], "Decrypt": ["CiphertextBlob"], "GenerateDataKey": ["NumberOfBytes"], "GenerateDataKeyWithoutPlaintext": ["NumberOfBytes"],
@@ -98,7 +98,7 @@ class Prober:
             inner = self.shapes[shape["members"][name]["shape"]]
             members[name] = self.options(inner, name, fresh)[0]
         if operation == "CreateKey" and path == ("KeySpec",) and value in self.shapes["KeySpec"]["enum"]:
-            members["KeyUsage"] = USAGES[value.split("_")[0]]
+            members["KeyUsage"] = next(usage for start, usage in USAGES.items() if value.startswith(start))
         for name in reversed(path[1:]):
             value = {name: value}
         return self.asker.ask(operation, members | {path[0]: value})

@@ -203,7 +203,7 @@ async fn what_is_not_there_is_no_decision() {
         (
             json!({"Principal": user, "Action": "kms:Decrypt", "Key": key}),
             Code::SerializationException,
-            String::new(),
+            "Key is not of the type or form that this operation takes.".to_owned(),
         ),
     ];
     let sessions = [

@@ -2,21 +2,18 @@
 //! come and go. A grant's token is never listed.
 
 use crate::api::admission::Ask;
-use crate::api::grants::{
-    GRANT_ID_CHARACTERS_MAX, PRINCIPAL, PRINCIPAL_CHARACTERS_MAX, check_principal, grant_id,
-    no_principal, no_service,
-};
+use crate::api::grants::named::{GRANTEE, RETIRING};
+use crate::api::grants::{GRANT_ID_CHARACTERS_MAX, grant_id, no_principal};
 use crate::api::marker::{Marker, Page, PageSize};
 use crate::api::members::Members;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, Requester};
+use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
 use crate::key::KeyId;
 use crate::key::arn::Region;
 use crate::operation::Action;
-use crate::policy::grant::{GrantConstraint, GrantId};
-use crate::policy::{Grant, PrincipalName};
-use serde::de::IgnoredAny;
+use crate::policy::grant::{GrantId, GrantPrincipal, Named};
+use crate::policy::{Grant, GrantParameters, PrincipalName};
 use std::fmt;
 use std::ops::Bound;
 use std::str::FromStr;
@@ -32,15 +29,14 @@ wire::input! {
         grant_id: Text<'a>,
         grantee_principal: Text<'a>,
         retiring_principal: Text<'a>,
-        grantee_service_principal: Option<IgnoredAny>,
-        retiring_service_principal: Option<IgnoredAny>,
+        grantee_service_principal: Text<'a>,
+        retiring_service_principal: Text<'a>,
     }
 }
 
 /// `ListGrants`
 pub(in crate::api) fn of_key(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     let input: Input<'_> = wire::decode(body)?;
-    no_service("GranteeServicePrincipal", input.grantee_service_principal)?;
     let mut violations = Violations::default();
     let marker = input.marker.as_deref();
     let limit = PAGE.check(input.limit, marker, &mut violations);
@@ -48,14 +44,22 @@ pub(in crate::api) fn of_key(api: &Api, requester: &Requester, body: &[u8]) -> A
     if let Some(id) = input.grant_id.as_deref() {
         violations.text("grantId", id, 1, GRANT_ID_CHARACTERS_MAX, None);
     }
-    let grantee = input.grantee_principal.as_deref();
-    check_principal("granteePrincipal", grantee, &mut violations);
+    let grantee = GRANTEE.check(
+        input.grantee_principal.as_deref(),
+        input.grantee_service_principal.as_deref(),
+        &mut violations,
+    );
     let (key, limit) = violations.check((key, limit))?;
+    let grantee = grantee?;
     let snapshot = api.keystore.snapshot();
     let attempt = api.attempt(requester, &snapshot)?;
     let ask = Ask::on(Action::ListGrants, &key).members(Members::OfGrants);
-    let admitted = attempt.admit(ask, |_| input.grant_id.as_deref().map(grant_id).transpose())?;
-    let (entry, id) = (admitted.entry(), admitted.prepared);
+    let admitted = attempt.admit(ask, |_| {
+        let grantee = as_principal(grantee, "GranteeServicePrincipal")?;
+        let id = input.grant_id.as_deref().map(grant_id).transpose()?;
+        Ok((grantee, id))
+    })?;
+    let (entry, (grantee, id)) = (admitted.entry(), admitted.prepared);
     let key = entry.key.id;
     let listing = Marker::of_listing(format_args!("ListGrants {key} {id:?} {grantee:?}"));
     let after: Option<GrantId> = listing.read(marker)?;
@@ -76,17 +80,21 @@ pub(in crate::api) fn of_key(api: &Api, requester: &Requester, body: &[u8]) -> A
 /// `ListRetirableGrants`: on the keys of every account, for a retiring principal of the caller's.
 pub(in crate::api) fn retirable(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     let input: Input<'_> = wire::decode(body)?;
-    no_service("RetiringServicePrincipal", input.retiring_service_principal)?;
     let mut violations = Violations::default();
     let marker = input.marker.as_deref();
     let limit = PAGE.check(input.limit, marker, &mut violations);
-    let retiring = input.retiring_principal.as_deref();
-    let max = PRINCIPAL_CHARACTERS_MAX;
-    let retiring = violations.required_text("retiringPrincipal", retiring, max, Some(&PRINCIPAL));
-    let (retiring, limit) = violations.check((retiring, limit))?;
+    let retiring = RETIRING.check(
+        input.retiring_principal.as_deref(),
+        input.retiring_service_principal.as_deref(),
+        &mut violations,
+    );
+    let limit = violations.check(limit)?;
+    let retiring = retiring?.ok_or_else(|| RETIRING.not_one())?;
     let snapshot = api.keystore.snapshot();
     let attempt = api.attempt(requester, &snapshot)?;
     let name = attempt.admit_alone(Action::ListRetirableGrants, Members::None, || {
+        let retiring = as_principal(Some(retiring), "RetiringServicePrincipal")?;
+        let retiring = retiring.unwrap_or_default();
         let name: Option<PrincipalName> = retiring.parse().ok();
         // Principals of other accounts are not visible to the caller.
         name.filter(|name| name.account() == attempt.principal.account)
@@ -99,7 +107,10 @@ pub(in crate::api) fn retirable(api: &Api, requester: &Requester, body: &[u8]) -
     let grants = keys
         .flat_map(|(_, grants)| grants.iter())
         .filter(|grant| after.is_none_or(|after| Place::of(grant) > after))
-        .filter(|grant| grant.parameters.retiring_principal() == Some(&name));
+        .filter(|grant| {
+            let retiring = grant.parameters.retiring_principal();
+            retiring.and_then(GrantPrincipal::principal) == Some(&name)
+        });
     let item = |grant: &&Arc<Grant>| {
         let entry = snapshot.keys.get(&grant.key);
         let key_arn = entry.map_or("", |entry| entry.arn.as_str());
@@ -107,6 +118,18 @@ pub(in crate::api) fn retirable(api: &Api, requester: &Requester, body: &[u8]) -
     };
     let after = |last: &&Arc<Grant>| listing.after(Place::of(last));
     Ok(Page::of(grants, limit).reply("Grants", item, after))
+}
+
+/// The principal by which a listing is to be filtered. Filters by service are for callers that are
+/// one (service model of AWS KMS), which none is here.
+fn as_principal<'a>(named: Option<Named<'a>>, member: &str) -> Result<Option<&'a str>, ApiError> {
+    match named {
+        Some(Named::Service(_)) => {
+            let message = format!("{member} can be used by a service of AWS only.");
+            Err(ApiError::new(KmsErrorCode::ValidationException, message))
+        }
+        named => Ok(named.map(Named::as_str)),
+    }
 }
 
 /// The place of a grant among those of all keys.
@@ -148,9 +171,12 @@ fn item(grant: &Grant, region: &Region, key_arn: &str) -> Object {
     let name = parameters.name().map(|name| name.as_str());
     object.plain("Name", name.unwrap_or_default());
     object.time("CreationDate", grant.creation_date);
-    object.text("GranteePrincipal", parameters.grantee().as_str());
-    if let Some(retiring) = parameters.retiring_principal() {
-        object.text("RetiringPrincipal", retiring.as_str());
+    let named = [
+        Some((&GRANTEE, parameters.grantee())),
+        parameters.retiring_principal().map(|who| (&RETIRING, who)),
+    ];
+    for (members, who) in named.into_iter().flatten() {
+        object.text(members.of(who), who.as_str());
     }
     let (partition, account) = (&region.partition, grant.issuing_account);
     let root = format_args!("arn:{partition}:iam::{account}:root");
@@ -162,18 +188,24 @@ fn item(grant: &Grant, region: &Region, key_arn: &str) -> Object {
         .collect();
     serde_json::to_writer(object.member("Operations"), &operations)
         .expect("writing text to a vector cannot fail");
-    if let Some(constraint) = parameters.constraint() {
-        object.object("Constraints", pairs(constraint));
+    if parameters.constraint().is_some() || parameters.source_arn().is_some() {
+        object.object("Constraints", constraints(parameters));
     }
     object
 }
 
-fn pairs(constraint: &GrantConstraint) -> Object {
-    let mut pairs = Object::new();
-    for (name, value) in constraint.pairs().pairs() {
-        pairs.named_text(name, value);
-    }
+/// `GrantConstraints`
+fn constraints(parameters: &GrantParameters) -> Object {
     let mut object = Object::new();
-    object.object(constraint.type_name(), pairs);
+    if let Some(constraint) = parameters.constraint() {
+        let mut pairs = Object::new();
+        for (name, value) in constraint.pairs().pairs() {
+            pairs.named_text(name, value);
+        }
+        object.object(constraint.type_name(), pairs);
+    }
+    if let Some(arn) = parameters.source_arn() {
+        object.text("SourceArn", arn.as_str());
+    }
     object
 }

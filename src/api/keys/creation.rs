@@ -143,6 +143,15 @@ fn asked_kind(input: &Input<'_>) -> KeyKind {
     }
 }
 
+/// The usages of a spec of AWS KMS that is not built (AWS KMS, "Key spec reference").
+fn unbuilt_usages(spec: &str) -> &'static [&'static str] {
+    match spec {
+        "SM2" => &["ENCRYPT_DECRYPT", "SIGN_VERIFY", "KEY_AGREEMENT"],
+        _ if spec.starts_with("ML_DSA") => &["SIGN_VERIFY"],
+        _ => &["ENCAPSULATE_DECAPSULATE"],
+    }
+}
+
 /// A kind that is built. The rest of the model is a typed refusal, never ignored.
 fn check_supported(input: &Input<'_>) -> Result<(KeySpec, KeyUsage, KeyOrigin), ApiError> {
     let invalid = |message: String| ApiError::new(KmsErrorCode::ValidationException, message);
@@ -169,12 +178,14 @@ fn check_supported(input: &Input<'_>) -> Result<(KeySpec, KeyUsage, KeyOrigin), 
     };
     let (built, usage) = match (kind.spec, kind.usage) {
         (Some(built), Some(known)) if built.fits(known) => (built, known),
-        (Some(_), _) => {
+        (None, _) if unbuilt_usages(spec).contains(&usage) => {
+            return Err(unsupported(&format!("KeySpec {spec}")));
+        }
+        _ => {
             return Err(invalid(format!(
                 "KeyUsage {usage} is not compatible with KeySpec {spec}"
             )));
         }
-        (None, _) => return Err(unsupported(&format!("KeySpec {spec}"))),
     };
     // Members of AWS KMS that this service refuses by name.
     let unbuilt = [

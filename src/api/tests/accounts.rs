@@ -341,13 +341,35 @@ async fn decrypt_finds_the_key_of_the_blob_in_any_account() {
 }
 
 #[tokio::test]
-async fn a_grant_to_another_accounts_principal_lets_him() {
+async fn a_grant_that_the_owner_made_is_one_half_of_another_accounts_permission() {
     let two = Two::new().await;
+    let arn = key_arn(&two.key);
+    let name = "GenerateDataKeyWithoutPlaintext";
+    let ask = json!({"KeyId": arn, "KeySpec": "AES_256"});
+    for who in [&two.powerless, &two.visitor] {
+        let body = json!({"KeyId": two.key, "GranteePrincipal": who.arn, "RetiringPrincipal": who.arn, "Operations": [name, "RetireGrant"]});
+        let made = two.bench.done("CreateGrant", body).await;
+        let used = two.call(who, name, ask.clone()).await;
+        let retire = json!({"KeyId": arn, "GrantId": made["GrantId"]});
+        let retired = two.call(who, "RetireGrant", retire).await;
+        if who.arn == two.visitor.arn {
+            assert!(used.is_ok() && retired.is_ok(), "{used:?} {retired:?}");
+        } else {
+            assert_eq!(used, Err(foreign(who, name)));
+            assert_eq!(retired, Err(foreign(who, "RetireGrant")));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_grant_that_its_own_account_made_lets_another_accounts_principal() {
+    let two = Two::new().await;
+    two.share_with(&two.visitor.arn).await;
     let arn = key_arn(&two.key);
     let ask = json!({"KeyId": arn, "KeySpec": "AES_256"});
     let name = "GenerateDataKeyWithoutPlaintext";
-    let body = json!({"KeyId": two.key, "GranteePrincipal": two.powerless.arn, "Operations": [name, "RetireGrant"]});
-    let made = two.bench.done("CreateGrant", body).await;
+    let body = json!({"KeyId": arn, "GranteePrincipal": two.powerless.arn, "Operations": [name, "RetireGrant"]});
+    let made = two.call(&two.visitor, "CreateGrant", body).await.unwrap();
     two.call(&two.powerless, name, ask.clone()).await.unwrap();
     // A batch as well.
     let batch = json!({"KeyId": arn, "KeySpec": "AES_256", "Count": 3}).to_string();
@@ -361,11 +383,17 @@ async fn a_grant_to_another_accounts_principal_lets_him() {
         .unwrap();
     assert_eq!(keys.blobs(&mut Vec::new()), 3);
     let retire = json!({"KeyId": arn, "GrantId": made["GrantId"]});
-    let denied = two.call(&two.visitor, "RetireGrant", retire.clone()).await;
-    assert_eq!(denied, Err(foreign(&two.visitor, "RetireGrant")));
+    // Neither of that account nor named.
+    let operator = Principal::operator(0, "777788889999".parse().unwrap());
+    let third = two
+        .bench
+        .principal_of(&operator, "third", allowing(&["kms:*"]));
+    let third = third.await;
     let by_token = json!({"GrantToken": made["GrantToken"]});
-    let denied = two.call(&two.visitor, "RetireGrant", by_token).await;
-    assert_eq!(denied, Err(foreign(&two.visitor, "RetireGrant")));
+    for body in [&retire, &by_token] {
+        let denied = two.call(&third, "RetireGrant", body.clone()).await;
+        assert_eq!(denied, Err(foreign(&third, "RetireGrant")));
+    }
     two.call(&two.powerless, "RetireGrant", retire.clone())
         .await
         .unwrap();

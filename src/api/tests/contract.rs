@@ -106,7 +106,7 @@ async fn every_length_is_served_and_others_have_the_endpoints_words() {
             let message = format!(
                 "1 validation error detected: Value '{spec}' at 'keySpec' failed to satisfy constraint: Member must satisfy enum value set: [RSA_2048, RSA_3072, \
                  RSA_4096, ECC_NIST_P256, ECC_NIST_P384, ECC_NIST_P521, ECC_SECG_P256K1, ECC_NIST_EDWARDS25519, SYMMETRIC_DEFAULT, HMAC_224, HMAC_256, HMAC_384, \
-                 HMAC_512, SM2, ML_DSA_44, ML_DSA_65, ML_DSA_87]"
+                 HMAC_512, SM2, ML_DSA_44, ML_DSA_65, ML_DSA_87, ML_KEM_512, ML_KEM_768, ML_KEM_1024]"
             );
             let body = json!({"KeyId": id, "KeySpec": spec});
             bench.invalid(operation, body, &message).await;

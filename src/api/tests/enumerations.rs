@@ -38,6 +38,15 @@ fn is_unbuilt(spec: &str) -> bool {
     spec == "SM2" || spec.starts_with("ML_")
 }
 
+/// Whether a spec that is not built has this usage on AWS.
+fn has_elsewhere(spec: &str, usage: &str) -> bool {
+    match spec {
+        "SM2" => !["GENERATE_VERIFY_MAC", "ENCAPSULATE_DECAPSULATE"].contains(&usage),
+        _ if spec.starts_with("ML_DSA") => usage == "SIGN_VERIFY",
+        _ => usage == "ENCAPSULATE_DECAPSULATE",
+    }
+}
+
 #[tokio::test]
 async fn every_spec_has_its_usages_and_no_other() {
     let bench = Bench::new().await;
@@ -47,7 +56,8 @@ async fn every_spec_has_its_usages_and_no_other() {
             let body = json!({"KeySpec": spec, "KeyUsage": usage, "Origin": "EXTERNAL"});
             let answer = bench.call("CreateKey", body).await;
             let fits = match spec {
-                _ if is_unbuilt(spec) => {
+                // Of a usage that the spec has on AWS; of any other it is told first.
+                _ if is_unbuilt(spec) && has_elsewhere(spec, usage) => {
                     let message = format!("KeySpec {spec} is not supported.");
                     assert_eq!(
                         answer,
@@ -55,6 +65,7 @@ async fn every_spec_has_its_usages_and_no_other() {
                     );
                     continue;
                 }
+                _ if is_unbuilt(spec) => false,
                 "SYMMETRIC_DEFAULT" => usage == "ENCRYPT_DECRYPT",
                 _ if spec.starts_with("HMAC") => usage == "GENERATE_VERIFY_MAC",
                 _ if spec.starts_with("RSA") => ["ENCRYPT_DECRYPT", "SIGN_VERIFY"].contains(&usage),

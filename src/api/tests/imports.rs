@@ -71,7 +71,7 @@ impl Bench {
         body
     }
 
-    async fn import(
+    pub(in crate::api::tests) async fn import(
         &self,
         id: &str,
         material: &[u8],

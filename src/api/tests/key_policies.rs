@@ -52,6 +52,41 @@ async fn a_key_without_a_policy_has_the_default_policy() {
     bench
         .unsupported("PutKeyPolicy", other, "A PolicyName other than default")
         .await;
+    // Nothing is shared through the Resource Access Manager, which alone manages this one.
+    let ram = json!({"KeyId": id, "PolicyName": "AWS_RAM", "Policy": "{}"});
+    bench
+        .not_found("GetKeyPolicy", ram.clone(), "No such policy exists")
+        .await;
+    let message = "The AWS_RAM policy can only be managed by the RAM service";
+    bench.invalid("PutKeyPolicy", ram, message).await;
+}
+
+#[tokio::test]
+async fn conditions_see_the_name_of_the_policy() {
+    let bench = Bench::new().await;
+    let id = bench.key().await;
+    let keeper = bench.powerless("keeper").await;
+    let actions = ["kms:GetKeyPolicy", "kms:PutKeyPolicy"];
+    let mut allow = to(&keeper.arn, &actions);
+    allow["Condition"] = json!({"StringEquals": {"kms:PolicyName": "default"}});
+    let policy = json!([to(&root_of(ACCOUNT), &["kms:*"]), allow]);
+    bench.put_policy(&id, policy.clone()).await;
+    for name in [Value::Null, json!("default")] {
+        let body = json!({"KeyId": id, "PolicyName": name, "Policy": document(&policy)});
+        bench.done_as(&keeper, "GetKeyPolicy", body.clone()).await;
+        // It may put the next one too: that is asked for the policy of this name.
+        bench.done_as(&keeper, "PutKeyPolicy", body).await;
+    }
+    for (operation, name) in [
+        ("GetKeyPolicy", "AWS_RAM"),
+        ("PutKeyPolicy", "AWS_RAM"),
+        ("GetKeyPolicy", "other"),
+    ] {
+        let body = json!({"KeyId": id, "PolicyName": name, "Policy": "{}"});
+        let denied = bench.call_as(&keeper, operation, body).await;
+        let expected = not_allowed(&keeper, operation, &key_arn(&id), "identity");
+        assert_eq!(denied, Err(expected), "{operation} {name}");
+    }
 }
 
 #[tokio::test]

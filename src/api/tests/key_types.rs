@@ -77,13 +77,9 @@ async fn a_key_tells_its_spec_usage_and_algorithms_and_is_read_back() {
         let described = bench.done_to("DescribeKey", id).await;
         assert_eq!(described, created);
         if usage == "GENERATE_VERIFY_MAC" {
-            let message = format!(
-                "{} key spec is {spec} which is not valid for GetPublicKey.",
-                key_arn(id)
-            );
             let code = Code::UnsupportedOperationException;
             bench
-                .refused("GetPublicKey", json!({"KeyId": id}), code, &message)
+                .refused("GetPublicKey", json!({"KeyId": id}), code, "")
                 .await;
             continue;
         }
@@ -169,11 +165,44 @@ async fn what_is_signed_verifies_by_raw_message_and_by_digest() {
                 .unwrap_err();
             let expected = match algorithm {
                 SigningAlgorithm::Ed25519 => {
-                    format!("MessageType DIGEST is not valid for algorithm {name}.")
+                    format!("Message type DIGEST is incompatible with algorithm {name}.")
                 }
                 _ => format!("Digest is invalid length for algorithm {name}."),
             };
             assert_eq!(digest, (Code::ValidationException, expected));
+            // The type of the message is compared with the key before the algorithm is.
+            for kind in ["Sign", "Verify"] {
+                let body = with(
+                    verify(MESSAGE, "EXTERNAL_MU"),
+                    "SigningAlgorithm",
+                    json!("SM2DSA"),
+                );
+                let message = format!(
+                    "Message type EXTERNAL_MU is incompatible with key spec {}.",
+                    spec.name()
+                );
+                bench.invalid(kind, body, &message).await;
+            }
+            // The check is done in a dry run too.
+            let wrong = with(verify(b"massage", "RAW"), "DryRun", json!(true));
+            bench
+                .refused("Verify", wrong, Code::KMSInvalidSignatureException, "")
+                .await;
+            // Not in the list of signing algorithms, and yet said to be of another key.
+            for operation in ["Sign", "Verify"] {
+                let body = with(
+                    verify(MESSAGE, "RAW"),
+                    "SigningAlgorithm",
+                    json!("SYMMETRIC_DEFAULT"),
+                );
+                let message = format!(
+                    "Algorithm SYMMETRIC_DEFAULT is incompatible with key spec {}.",
+                    spec.name()
+                );
+                bench
+                    .refused(operation, body, Code::InvalidKeyUsageException, &message)
+                    .await;
+            }
             let dry = json!({"KeyId": id, "Message": encoded(MESSAGE), "SigningAlgorithm": name, "DryRun": true});
             let dry = bench.call("Sign", dry).await.unwrap_err();
             assert_eq!(dry.0, Code::DryRunOperationException);
@@ -227,9 +256,12 @@ async fn macs_are_made_and_verified() {
         verify(b"massage", &made["Mac"]),
         verify(MESSAGE, &json!(encoded(b"x"))),
     ] {
-        bench
-            .refused("VerifyMac", body, Code::KMSInvalidMacException, "")
-            .await;
+        for dry_run in [false, true] {
+            let body = with(body.clone(), "DryRun", json!(dry_run));
+            bench
+                .refused("VerifyMac", body, Code::KMSInvalidMacException, "")
+                .await;
+        }
     }
     let other = json!({"KeyId": id, "Message": encoded(MESSAGE), "MacAlgorithm": "HMAC_SHA_256"});
     let message = "Algorithm HMAC_SHA_256 is incompatible with key spec HMAC_384.";
@@ -263,10 +295,10 @@ async fn both_ends_derive_one_secret() {
     }
     assert!(secrets[0].len() == 32 && secrets[0] == secrets[1]);
     let body = json!({"KeyId": one, "KeyAgreementAlgorithm": "ECDH", "PublicKey": encoded(b"x")});
-    let message = "PublicKey is not one of key spec ECC_NIST_P256.";
-    bench
-        .invalid("DeriveSharedSecret", body.clone(), message)
-        .await;
+    for dry_run in [false, true] {
+        let body = with(body.clone(), "DryRun", json!(dry_run));
+        bench.invalid("DeriveSharedSecret", body, "").await;
+    }
     let body = json!({"KeyId": one, "KeyAgreementAlgorithm": "ECDH", "PublicKey": "AA==", "Recipient": {}});
     bench
         .unsupported("DeriveSharedSecret", body, "Recipient")

@@ -145,14 +145,35 @@ async fn keys_are_listed_in_pages_that_stay_while_keys_come() {
         .done("ListKeys", json!({"ResourceOwners": ["SELF"]}))
         .await;
     assert_eq!(own, all);
-    let all_owners = json!({"ResourceOwners": ["SELF", "OTHER_ACCOUNTS_VIA_RAM"]});
-    bench
-        .unsupported(
-            "ListKeys",
-            all_owners,
-            "ResourceOwners OTHER_ACCOUNTS_VIA_RAM",
-        )
-        .await;
+    // Nobody shares keys through the Resource Access Manager here.
+    let shared = json!({"ResourceOwners": ["OTHER_ACCOUNTS_VIA_RAM"]});
+    let none = bench.done("ListKeys", shared.clone()).await;
+    assert_eq!(none, json!({"Keys": [], "Truncated": false}));
+    let both = json!({"ResourceOwners": ["SELF", "OTHER_ACCOUNTS_VIA_RAM"]});
+    assert_eq!(bench.done("ListKeys", both.clone()).await, all);
+    // A marker is of a listing with the same owners.
+    let first = with(both.clone(), "Limit", json!(1));
+    let marker = bench.done("ListKeys", first).await["NextMarker"].take();
+    let rest = bench.done("ListKeys", with(both, "Marker", marker.clone()));
+    assert_eq!(rest.await["Keys"].as_array().unwrap().len(), ids.len() - 1);
+    for body in [shared, json!({}), json!({"ResourceOwners": ["SELF"]})] {
+        let body = with(body, "Marker", marker.clone());
+        bench
+            .refused("ListKeys", body, Code::InvalidMarkerException, "")
+            .await;
+    }
+    for (owners, must) in [
+        (vec![], "greater than or equal to 1"),
+        (vec!["SELF"; 3], "less than or equal to 2"),
+    ] {
+        let shown = owners.join(", ");
+        let message = format!(
+            "1 validation error detected: Value '[{shown}]' at 'resourceOwners' failed to satisfy constraint: Member must have length {must}"
+        );
+        bench
+            .invalid("ListKeys", json!({"ResourceOwners": owners}), &message)
+            .await;
+    }
     let message = "1 validation error detected: Value '[ME]' at 'resourceOwners' failed to satisfy constraint: Member must satisfy constraint: \
         [Member must satisfy enum value set: [SELF, OTHER_ACCOUNTS_VIA_RAM]]";
     let nobody = json!({"ResourceOwners": ["ME"]});

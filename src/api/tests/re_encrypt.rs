@@ -162,7 +162,7 @@ async fn members_are_checked_before_anything_is_looked_up() {
         ),
         (
             json!({"SourceEncryptionAlgorithm": "SM2PKE"}),
-            "SourceKeyId is required with an asymmetric SourceEncryptionAlgorithm.".to_owned(),
+            "SourceKeyId must not be null".to_owned(),
         ),
         (
             json!({"DestinationEncryptionContext": {"a": "x".repeat(8186)}}),
@@ -172,7 +172,8 @@ async fn members_are_checked_before_anything_is_looked_up() {
         this.refused(members, code, &message).await;
     }
     let context = json!({"SourceEncryptionContext": {"a": 1}});
-    this.refused(context, Code::SerializationException, "")
+    let message = "SourceEncryptionContext is not of the type or form that this operation takes.";
+    this.refused(context, Code::SerializationException, message)
         .await;
 }
 

@@ -120,7 +120,11 @@ async fn requests_are_refused_before_and_after_lookup() {
                 Code::NotFoundException,
                 &foreign_region,
             ),
-            (json!({"KeyId": 7}), Code::SerializationException, ""),
+            (
+                json!({"KeyId": 7}),
+                Code::SerializationException,
+                "KeyId is not of the type or form that this operation takes.",
+            ),
         ] {
             bench.refused(name, body, code, message).await;
         }

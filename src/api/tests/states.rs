@@ -1,7 +1,15 @@
-//! What each operation makes of a key's state: the whole table, for the states that keys have here.
+//! What each operation makes of a key's state: every operation with every kind of key, in every
+//! state that keys have here.
+//!
+//! Sources: AWS KMS Developer Guide, "Key states of AWS KMS keys", and what was measured on AWS in
+//! September 2026: the origin of the key's material is told first, then its usage, then its state,
+//! and only then that its spec or an algorithm does not fit.
 
 use super::KmsErrorCode as Code;
 use super::*;
+use crate::keystore::KeyEntry;
+use crate::policy::grant::{Draft, GrantId, Named};
+use crate::policy::{Grant, GrantParameters};
 
 /// How an operation ends in a state.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -11,301 +19,498 @@ enum End {
     PendingDeletion,
     PendingImport,
     NotPendingDeletion,
-    Origin,
-    /// Not to be had without material; elsewhere.
-    Elsewhere,
 }
 
 use End::{
-    Disabled as D, Done as OK, Elsewhere as X, NotPendingDeletion as N, Origin as O,
-    PendingDeletion as P, PendingImport as I,
+    Disabled as D, Done as OK, NotPendingDeletion as N, PendingDeletion as P, PendingImport as I,
 };
 
-const DISABLED: usize = 0;
-const PENDING_DELETION: usize = 1;
-const PENDING_IMPORT: usize = 2;
+/// The states, in the order of a row's ends.
+const STATES: [&str; 4] = ["Enabled", "Disabled", "PendingDeletion", "PendingImport"];
+const ENABLED: usize = 0;
+const DISABLED: usize = 1;
+const PENDING_DELETION: usize = 2;
+const PENDING_IMPORT: usize = 3;
 
-const SYMMETRIC: (&str, &str) = ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT");
-const SIGN: (&str, &str) = ("ECC_NIST_P256", "SIGN_VERIFY");
-const MAC: (&str, &str) = ("HMAC_256", "GENERATE_VERIFY_MAC");
+/// What a key is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Kind {
+    spec: &'static str,
+    usage: &'static str,
+    /// Of the states that have material; a key that waits for its import is always `EXTERNAL`.
+    origin: &'static str,
+}
 
-/// Operation, kind of key, other members than `KeyId`, and the ends when disabled, pending
-/// deletion, pending import.
-type Row = (&'static str, (&'static str, &'static str), Value, [End; 3]);
+const fn kind(spec: &'static str, usage: &'static str) -> Kind {
+    let origin = "AWS_KMS";
+    Kind {
+        spec,
+        usage,
+        origin,
+    }
+}
 
-fn rows() -> Vec<Row> {
-    let data_key = json!({"KeySpec": "AES_256"});
-    let pair = json!({"KeyPairSpec": "ECC_NIST_P256"});
-    let mac =
-        json!({"Message": "AAEC", "MacAlgorithm": "HMAC_SHA_256", "Mac": "AAEC", "DryRun": true});
-    let sign = json!({"Message": "AAEC", "SigningAlgorithm": "ECDSA_SHA_256", "Signature": "AAEC"});
-    let none = json!({});
-    let tags = json!({"Tags": [{"TagKey": "a", "TagValue": "b"}]});
-    let grant = json!({"GranteePrincipal": root_of(ACCOUNT), "Operations": ["DescribeKey"]});
-    let policy = json!({"Statement": [to(&root_of(ACCOUNT), &["kms:*"])]}).to_string();
-    vec![
-        ("GenerateDataKey", SYMMETRIC, data_key.clone(), [D, P, I]),
-        (
-            "GenerateDataKeyWithoutPlaintext",
-            SYMMETRIC,
-            data_key,
-            [D, P, I],
-        ),
-        ("GenerateDataKeyPair", SYMMETRIC, pair.clone(), [D, P, I]),
-        (
-            "GenerateDataKeyPairWithoutPlaintext",
-            SYMMETRIC,
-            pair,
-            [D, P, I],
-        ),
-        (
-            "Encrypt",
-            SYMMETRIC,
-            json!({"Plaintext": "AAEC"}),
-            [D, P, I],
-        ),
-        // With the key's blob, and the key as the one or the other.
-        ("Decrypt", SYMMETRIC, none.clone(), [D, P, X]),
-        ("ReEncrypt from", SYMMETRIC, none.clone(), [D, P, X]),
-        ("ReEncrypt to", SYMMETRIC, none.clone(), [D, P, I]),
-        ("GenerateMac", MAC, mac.clone(), [D, P, I]),
-        ("VerifyMac", MAC, mac, [D, P, I]),
-        ("Sign", SIGN, sign.clone(), [D, P, I]),
-        ("Verify", SIGN, sign, [D, P, I]),
-        ("GetPublicKey", SIGN, none.clone(), [OK, P, I]),
-        ("DescribeKey", SYMMETRIC, none.clone(), [OK; 3]),
-        ("GetKeyLastUsage", SYMMETRIC, none.clone(), [OK; 3]),
-        ("GetKeyPolicy", SYMMETRIC, none.clone(), [OK; 3]),
-        (
-            "PutKeyPolicy",
-            SYMMETRIC,
-            json!({"Policy": policy}),
-            [OK; 3],
-        ),
-        ("ListKeyPolicies", SYMMETRIC, none.clone(), [OK; 3]),
-        ("ListAliases", SYMMETRIC, none.clone(), [OK; 3]),
-        ("ListGrants", SYMMETRIC, none.clone(), [OK; 3]),
-        ("ListResourceTags", SYMMETRIC, none.clone(), [OK; 3]),
-        ("ListKeyRotations", SYMMETRIC, none.clone(), [OK; 3]),
-        ("RetireGrant", SYMMETRIC, none.clone(), [OK, OK, X]),
-        ("RevokeGrant", SYMMETRIC, none.clone(), [OK, OK, X]),
-        ("DeleteAlias", SYMMETRIC, none.clone(), [OK; 3]),
-        ("CreateAlias", SYMMETRIC, none.clone(), [OK, P, OK]),
-        ("UpdateAlias", SYMMETRIC, none.clone(), [OK, P, OK]),
-        ("CreateGrant", SYMMETRIC, grant, [D, P, I]),
-        ("EnableKey", SYMMETRIC, none.clone(), [OK, P, I]),
-        ("DisableKey", SYMMETRIC, none.clone(), [OK, P, I]),
-        ("ScheduleKeyDeletion", SYMMETRIC, none.clone(), [OK, P, OK]),
-        ("CancelKeyDeletion", SYMMETRIC, none.clone(), [N, OK, N]),
-        ("TagResource", SYMMETRIC, tags, [OK, P, OK]),
-        (
-            "UntagResource",
-            SYMMETRIC,
-            json!({"TagKeys": ["a"]}),
-            [OK, P, OK],
-        ),
-        (
-            "UpdateKeyDescription",
-            SYMMETRIC,
-            json!({"Description": "d"}),
-            [OK, P, OK],
-        ),
-        ("EnableKeyRotation", SYMMETRIC, none.clone(), [D, P, O]),
-        ("DisableKeyRotation", SYMMETRIC, none.clone(), [D, P, O]),
-        ("GetKeyRotationStatus", SYMMETRIC, none.clone(), [OK; 3]),
-        ("RotateKeyOnDemand", SYMMETRIC, none.clone(), [D, P, I]),
-        (
-            "GetParametersForImport",
-            SYMMETRIC,
-            json!({"WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": "RSA_2048"}),
-            [O, O, OK],
-        ),
-        ("DeleteImportedKeyMaterial", SYMMETRIC, none, [O, O, OK]),
-    ]
+const SYMMETRIC: Kind = kind("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT");
+const SIGN: Kind = kind("ECC_NIST_P256", "SIGN_VERIFY");
+const MAC: Kind = kind("HMAC_256", "GENERATE_VERIFY_MAC");
+const KINDS: [Kind; 8] = [
+    SYMMETRIC,
+    Kind {
+        origin: "EXTERNAL",
+        ..SYMMETRIC
+    },
+    kind("RSA_2048", "ENCRYPT_DECRYPT"),
+    kind("RSA_2048", "SIGN_VERIFY"),
+    SIGN,
+    kind("ECC_NIST_P256", "KEY_AGREEMENT"),
+    MAC,
+    kind("ECC_NIST_EDWARDS25519", "SIGN_VERIFY"),
+];
+
+/// Which keys an operation takes that is performed in the key's state, and how others are refused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fit {
+    /// All that have the usage.
+    All,
+    /// Symmetric ones.
+    DataKeys,
+    /// Those with a public key.
+    Public,
+    /// Symmetric ones; of imported material only after more was imported.
+    Rotation,
+    /// As [`Fit::Rotation`], whatever the material.
+    Schedule,
+    /// With a proof that is none of the key's.
+    Proof(Code),
+}
+
+/// What an operation takes.
+struct Row {
+    /// Empty for every origin.
+    origin: &'static str,
+    /// Empty for every usage.
+    usage: &'static str,
+    ends: [End; 4],
+    fit: Fit,
+}
+
+const fn of(usage: &'static str, ends: [End; 4]) -> Row {
+    Row {
+        origin: "",
+        usage,
+        ends,
+        fit: Fit::All,
+    }
+}
+
+impl Row {
+    const fn fit(self, fit: Fit) -> Self {
+        Self { fit, ..self }
+    }
+
+    const fn origin(self, origin: &'static str) -> Self {
+        Self { origin, ..self }
+    }
+}
+
+/// The table. `None`: the operation is about no key, or not built.
+fn row(operation: Operation) -> Option<Row> {
+    use Operation as O;
+    let cryptographic = [OK, D, P, I];
+    Some(match operation {
+        O::GenerateDataKey
+        | O::GenerateDataKeyWithoutPlaintext
+        | O::GenerateDataKeyPair
+        | O::GenerateDataKeyPairWithoutPlaintext => {
+            of("ENCRYPT_DECRYPT", cryptographic).fit(Fit::DataKeys)
+        }
+        O::Encrypt | O::Decrypt | O::ReEncrypt => of("ENCRYPT_DECRYPT", cryptographic),
+        O::GenerateMac => of("GENERATE_VERIFY_MAC", cryptographic),
+        O::VerifyMac => {
+            of("GENERATE_VERIFY_MAC", cryptographic).fit(Fit::Proof(Code::KMSInvalidMacException))
+        }
+        O::Sign => of("SIGN_VERIFY", cryptographic),
+        O::Verify => {
+            of("SIGN_VERIFY", cryptographic).fit(Fit::Proof(Code::KMSInvalidSignatureException))
+        }
+        O::DeriveSharedSecret => of("KEY_AGREEMENT", cryptographic),
+        O::GetPublicKey => of("", [OK, OK, P, I]).fit(Fit::Public),
+        O::CreateGrant => of("", cryptographic),
+        O::DescribeKey
+        | O::GetKeyLastUsage
+        | O::GetKeyPolicy
+        | O::PutKeyPolicy
+        | O::ListKeyPolicies
+        | O::ListAliases
+        | O::ListGrants
+        | O::ListResourceTags
+        | O::ListKeyRotations
+        | O::GetKeyRotationStatus
+        | O::RetireGrant
+        | O::RevokeGrant
+        | O::DeleteAlias => of("", [OK; 4]),
+        O::CreateAlias
+        | O::UpdateAlias
+        | O::TagResource
+        | O::UntagResource
+        | O::UpdateKeyDescription
+        | O::ScheduleKeyDeletion => of("", [OK, OK, P, OK]),
+        O::EnableKey | O::DisableKey => of("", [OK, OK, P, I]),
+        O::CancelKeyDeletion => of("", [N, N, OK, N]),
+        O::EnableKeyRotation => of("", cryptographic).origin("AWS_KMS").fit(Fit::Schedule),
+        O::DisableKeyRotation => of("", cryptographic).origin("AWS_KMS"),
+        O::RotateKeyOnDemand => of("", cryptographic).fit(Fit::Rotation),
+        O::GetParametersForImport => of("", [OK, OK, P, OK]).origin("EXTERNAL"),
+        O::ImportKeyMaterial => of("", [OK, OK, P, OK])
+            .origin("EXTERNAL")
+            .fit(Fit::Proof(Code::InvalidImportTokenException)),
+        O::DeleteImportedKeyMaterial => of("", [OK; 4]).origin("EXTERNAL"),
+        // About no key.
+        O::CreateKey | O::GenerateRandom | O::ListKeys | O::ListRetirableGrants => return None,
+        // Not built.
+        O::ConnectCustomKeyStore
+        | O::CreateCustomKeyStore
+        | O::Decapsulate
+        | O::DeleteCustomKeyStore
+        | O::DescribeCustomKeyStores
+        | O::DisconnectCustomKeyStore
+        | O::Encapsulate
+        | O::ReplicateKey
+        | O::UpdateCustomKeyStore
+        | O::UpdatePrimaryRegion => return None,
+    })
 }
 
 /// A key in a state, with what some operations need of it from before.
 struct Stateful<'a> {
     bench: &'a Bench,
-    id: String,
+    kind: Kind,
+    state: usize,
+    entry: Arc<KeyEntry>,
+    /// A ciphertext of the key, or of another one if the key makes none.
     blob: Value,
-    grant: Value,
-    alias: String,
+    peers: &'a Peers,
+}
+
+/// Other keys that requests need.
+struct Peers {
+    symmetric: String,
+    blob: Value,
+    public: Value,
+}
+
+impl Peers {
+    async fn new(bench: &Bench) -> Self {
+        let symmetric = bench.key().await;
+        let body = json!({"KeyId": symmetric, "Plaintext": "AAEC"});
+        let blob = bench.done("Encrypt", body).await["CiphertextBlob"].take();
+        let agree = json!({"KeySpec": "ECC_NIST_P256", "KeyUsage": "KEY_AGREEMENT"});
+        let agree = bench.done("CreateKey", agree).await["KeyMetadata"]["KeyId"].take();
+        let public = bench.done_to("GetPublicKey", agree.as_str().unwrap()).await;
+        Self {
+            symmetric,
+            blob,
+            public: public["PublicKey"].clone(),
+        }
+    }
 }
 
 impl<'a> Stateful<'a> {
-    async fn new(
-        bench: &'a Bench,
-        (spec, usage): (&str, &str),
-        state: usize,
-        number: usize,
-    ) -> Self {
+    async fn new(bench: &'a Bench, peers: &'a Peers, kind: Kind, state: usize) -> Self {
         let origin = if state == PENDING_IMPORT {
             "EXTERNAL"
         } else {
-            "AWS_KMS"
+            kind.origin
         };
-        let body = json!({"KeySpec": spec, "KeyUsage": usage, "Origin": origin});
+        let body = json!({"KeySpec": kind.spec, "KeyUsage": kind.usage, "Origin": origin});
         let created = bench.done("CreateKey", body).await;
         let id = created["KeyMetadata"]["KeyId"].as_str().unwrap().to_owned();
-        let alias = format!("alias/{state}-{number}");
-        let body = json!({"AliasName": alias, "TargetKeyId": id});
-        bench.done("CreateAlias", body).await;
-        let (mut blob, mut grant) = (Value::Null, Value::Null);
-        if (spec, usage) == SYMMETRIC && state != PENDING_IMPORT {
-            let body = json!({"KeyId": id, "Plaintext": "AAEC"});
+        if state != PENDING_IMPORT && origin == "EXTERNAL" {
+            bench.import(&id, &[7; 32], json!({})).await.unwrap();
+        }
+        let mut blob = peers.blob.clone();
+        if kind.usage == "ENCRYPT_DECRYPT" && state != PENDING_IMPORT {
+            let body =
+                json!({"KeyId": id, "Plaintext": "AAEC", "EncryptionAlgorithm": kind.cipher()});
             blob = bench.done("Encrypt", body).await["CiphertextBlob"].take();
-            let body = json!({
-                "KeyId": id, "GranteePrincipal": root_of(ACCOUNT), "RetiringPrincipal": root_of(ACCOUNT), "Operations": ["DescribeKey"],
-            });
-            grant = bench.done("CreateGrant", body).await["GrantId"].take();
         }
         match state {
             DISABLED => bench.done_to("DisableKey", &id).await,
             PENDING_DELETION => bench.done_to("ScheduleKeyDeletion", &id).await,
             _ => Value::Null,
         };
+        let described = bench.done_to("DescribeKey", &id).await;
+        assert_eq!(described["KeyMetadata"]["KeyState"], STATES[state]);
+        let id: KeyId = id.parse().unwrap();
+        let entry = Arc::clone(&bench.api.keystore.snapshot().keys[&id]);
         Self {
             bench,
-            id,
+            kind: Kind { origin, ..kind },
+            state,
+            entry,
             blob,
-            grant,
-            alias,
+            peers,
         }
     }
 
-    async fn ask(&self, name: &str, mut body: Value) -> Result<Value, (Code, String)> {
-        let id = &self.id;
-        let name = match name {
-            "ListAliases" | "RevokeGrant" | "RetireGrant" => {
-                body = json!({"KeyId": key_arn(id), "GrantId": self.grant});
-                name
-            }
-            "Decrypt" => {
-                body["CiphertextBlob"] = self.blob.clone();
-                let unnamed = self.bench.call(name, body.clone()).await;
-                body["KeyId"] = json!(id);
-                let named = self.bench.call(name, body).await;
-                assert_eq!(named, unnamed);
-                return named;
-            }
-            "ReEncrypt from" => {
-                let other = self.bench.key().await;
-                body = json!({"CiphertextBlob": self.blob, "DestinationKeyId": other});
-                "ReEncrypt"
-            }
-            "ReEncrypt to" => {
-                let other = self.bench.key().await;
-                let seal = json!({"KeyId": other, "Plaintext": "AAEC"});
-                let sealed = self.bench.done("Encrypt", seal).await;
-                body = json!({"CiphertextBlob": sealed["CiphertextBlob"], "DestinationKeyId": id});
-                "ReEncrypt"
-            }
-            "CreateAlias" => {
-                body = json!({"AliasName": format!("{}-more", self.alias), "TargetKeyId": id});
-                name
-            }
-            "UpdateAlias" => {
-                let other = self.bench.key().await;
-                let alias = format!("{}-other", self.alias);
-                let create = json!({"AliasName": alias, "TargetKeyId": other});
-                self.bench.done("CreateAlias", create).await;
-                body = json!({"AliasName": alias, "TargetKeyId": id});
-                name
-            }
-            "DeleteAlias" => {
-                body = json!({"AliasName": self.alias});
-                name
-            }
-            name => {
-                body["KeyId"] = json!(id);
-                name
-            }
+    /// Whether [`Self::blob`] is the key's own.
+    fn has_blob(&self) -> bool {
+        self.kind.usage == "ENCRYPT_DECRYPT" && self.state != PENDING_IMPORT
+    }
+
+    fn alias(&self) -> String {
+        format!("alias/{}", self.entry.key.id)
+    }
+
+    /// Puts the key back as it was, with a grant and an alias.
+    async fn put_back(&self) {
+        let parameters = GrantParameters::check(Draft {
+            grantee: Named::Principal(&root_of(ACCOUNT)),
+            retiring_principal: None,
+            operations: [crate::operation::Action::DescribeKey]
+                .into_iter()
+                .collect(),
+            equals: None,
+            subset: None,
+            source_arn: None,
+            name: None,
+        });
+        let (key, account) = (self.entry.key.id, self.entry.key.account);
+        let grant = Grant {
+            id: GRANT,
+            key,
+            parameters: parameters.unwrap(),
+            issuing_account: account,
+            creation_date: NOW,
         };
-        self.bench.call(name, body).await
+        let alias = crate::keystore::Alias {
+            account,
+            name: self.alias().parse().unwrap(),
+            target: key,
+            creation_date: NOW,
+            last_updated_date: NOW,
+        };
+        let draft = self.entry.with_key(self.entry.key.clone());
+        let changes = vec![
+            Change::PutKey(draft),
+            Change::PutGrant(Arc::new(grant)),
+            Change::PutAlias(alias),
+        ];
+        let keystore = &self.bench.api.keystore;
+        let put = keystore.apply(|_| Ok::<_, ApiError>((changes, ())));
+        put.await.unwrap();
     }
-}
 
-#[tokio::test]
-async fn every_operation_ends_in_every_state_as_the_table_says() {
-    let bench = Bench::new().await;
-    for (number, (name, kind, body, ends)) in rows().into_iter().enumerate() {
-        for (state, end) in ends.into_iter().enumerate() {
-            if end == X {
-                continue;
+    /// A request that the key would serve if it were enabled, had the usage and the spec.
+    fn body(&self, operation: Operation) -> Value {
+        let id = self.entry.key.id.to_string();
+        let kind = self.kind;
+        let policy = json!({"Statement": [to(&root_of(ACCOUNT), &["kms:*"])]}).to_string();
+        let body = match operation {
+            Operation::GenerateDataKey | Operation::GenerateDataKeyWithoutPlaintext => {
+                json!({"KeySpec": "AES_256"})
             }
-            let key = Stateful::new(&bench, kind, state, number).await;
-            let answer = key.ask(name, body.clone()).await;
-            let arn = key_arn(&key.id);
-            let (code, message) = match end {
-                OK | X => {
-                    assert!(answer.is_ok(), "{name} in state {state}: {answer:?}");
-                    continue;
-                }
-                D => (Code::DisabledException, format!("{arn} is disabled.")),
-                P => (
-                    Code::KMSInvalidStateException,
-                    format!("{arn} is pending deletion."),
-                ),
-                I => (
-                    Code::KMSInvalidStateException,
-                    format!("{arn} is pending import."),
-                ),
-                N => (
-                    Code::KMSInvalidStateException,
-                    format!("{arn} is not pending deletion."),
-                ),
-                O => {
-                    let origin = if state == PENDING_IMPORT {
-                        "EXTERNAL"
-                    } else {
-                        "AWS_KMS"
-                    };
-                    let message =
-                        format!("{arn} origin is {origin} which is not valid for this operation.");
-                    (Code::UnsupportedOperationException, message)
-                }
-            };
-            assert_eq!(answer, Err((code, message)), "{name} in state {state}");
+            Operation::GenerateDataKeyPair | Operation::GenerateDataKeyPairWithoutPlaintext => {
+                json!({"KeyPairSpec": "ECC_NIST_P256"})
+            }
+            Operation::Encrypt => {
+                json!({"Plaintext": "AAEC", "EncryptionAlgorithm": kind.cipher()})
+            }
+            Operation::Decrypt if self.has_blob() || kind.cipher() != "SYMMETRIC_DEFAULT" => {
+                json!({"CiphertextBlob": self.blob, "EncryptionAlgorithm": kind.cipher()})
+            }
+            Operation::Decrypt => json!({"CiphertextBlob": self.peers.blob}),
+            Operation::ReEncrypt => {
+                return json!({
+                    "CiphertextBlob": self.peers.blob, "SourceKeyId": self.peers.symmetric, "DestinationKeyId": id,
+                    "DestinationEncryptionAlgorithm": kind.cipher(),
+                });
+            }
+            Operation::GenerateMac | Operation::VerifyMac => {
+                json!({"Message": "AAEC", "MacAlgorithm": "HMAC_SHA_256", "Mac": "AAEC"})
+            }
+            Operation::Sign | Operation::Verify => {
+                json!({"Message": "AAEC", "SigningAlgorithm": kind.signs(), "Signature": "AAEC"})
+            }
+            Operation::DeriveSharedSecret => {
+                json!({"KeyAgreementAlgorithm": "ECDH", "PublicKey": self.peers.public})
+            }
+            Operation::CreateGrant => {
+                json!({"GranteePrincipal": root_of(ACCOUNT), "Operations": ["DescribeKey"]})
+            }
+            Operation::RetireGrant | Operation::RevokeGrant => {
+                return json!({"KeyId": self.entry.arn, "GrantId": GRANT.to_string()});
+            }
+            Operation::PutKeyPolicy => json!({"Policy": policy}),
+            Operation::CreateAlias => {
+                return json!({"AliasName": format!("{}-more", self.alias()), "TargetKeyId": id});
+            }
+            Operation::UpdateAlias => {
+                return json!({"AliasName": self.alias(), "TargetKeyId": id});
+            }
+            Operation::DeleteAlias => return json!({"AliasName": self.alias()}),
+            Operation::TagResource => json!({"Tags": [{"TagKey": "a", "TagValue": "b"}]}),
+            Operation::UntagResource => json!({"TagKeys": ["a"]}),
+            Operation::UpdateKeyDescription => json!({"Description": "d"}),
+            Operation::GetParametersForImport if kind.spec == "SYMMETRIC_DEFAULT" => {
+                json!({"WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": "RSA_2048"})
+            }
+            Operation::GetParametersForImport => {
+                json!({"WrappingAlgorithm": "RSA_AES_KEY_WRAP_SHA_256", "WrappingKeySpec": "RSA_2048"})
+            }
+            Operation::ImportKeyMaterial => {
+                json!({"ImportToken": "AAEC", "EncryptedKeyMaterial": "AAEC", "ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE"})
+            }
+            _ => json!({}),
+        };
+        with(body, "KeyId", json!(id))
+    }
+
+    /// What the table says, of an operation about a key.
+    fn expected(&self, operation: Operation, row: &Row) -> Result<(), (Code, String)> {
+        let (kind, arn) = (self.kind, &self.entry.arn);
+        let refused = |code, message: String| Err((code, message));
+        if operation == Operation::Decrypt && !self.has_blob() && kind.cipher() == SYMMETRIC.spec {
+            let message = "The key ID in the request does not identify a CMK that can perform this operation.";
+            return refused(Code::IncorrectKeyException, message.to_owned());
+        }
+        if !row.origin.is_empty() && row.origin != kind.origin {
+            let message = format!(
+                "{arn} origin is {} which is not valid for this operation.",
+                kind.origin
+            );
+            return refused(Code::UnsupportedOperationException, message);
+        }
+        if !row.usage.is_empty() && row.usage != kind.usage {
+            let message = format!(
+                "{arn} key usage is {} which is not valid for {operation}.",
+                kind.usage
+            );
+            return refused(Code::InvalidKeyUsageException, message);
+        }
+        let state = match row.ends[self.state] {
+            OK => return self.fits(row.fit),
+            D => return refused(Code::DisabledException, format!("{arn} is disabled.")),
+            P => "pending deletion",
+            I => "pending import",
+            N => "not pending deletion",
+        };
+        refused(Code::KMSInvalidStateException, format!("{arn} is {state}."))
+    }
+
+    fn fits(&self, fit: Fit) -> Result<(), (Code, String)> {
+        let is_symmetric = self.kind.spec == SYMMETRIC.spec;
+        let unsupported = Err((Code::UnsupportedOperationException, String::new()));
+        match fit {
+            Fit::DataKeys if !is_symmetric => {
+                let message = "You cannot generate a data key with an asymmetric CMK";
+                Err((Code::InvalidKeyUsageException, message.to_owned()))
+            }
+            Fit::Public if is_symmetric || self.kind == MAC => unsupported,
+            Fit::Rotation | Fit::Schedule if !is_symmetric => unsupported,
+            Fit::Rotation if self.kind.origin == "EXTERNAL" => {
+                let message = format!(
+                    "No available key material pending rotation for the key: {}.",
+                    self.entry.arn
+                );
+                Err((Code::KMSInvalidStateException, message))
+            }
+            Fit::Proof(code) => Err((code, String::new())),
+            _ => Ok(()),
+        }
+    }
+}
+
+const GRANT: GrantId = GrantId([7; 32]);
+
+impl Kind {
+    fn cipher(self) -> &'static str {
+        match (self.spec, self.usage) {
+            ("RSA_2048", "ENCRYPT_DECRYPT") => "RSAES_OAEP_SHA_256",
+            _ => "SYMMETRIC_DEFAULT",
+        }
+    }
+
+    fn signs(self) -> &'static str {
+        match self.spec {
+            "RSA_2048" => "RSASSA_PKCS1_V1_5_SHA_256",
+            "ECC_NIST_EDWARDS25519" => "ED25519_SHA_512",
+            _ => "ECDSA_SHA_256",
         }
     }
 }
 
 #[tokio::test]
-async fn usage_is_told_before_state() {
+async fn every_operation_ends_in_every_state_of_every_kind_of_key_as_the_table_says() {
     let bench = Bench::new().await;
-    let sign = json!({"Message": "AAEC", "SigningAlgorithm": "ECDSA_SHA_256"});
-    let mac = json!({"Message": "AAEC", "MacAlgorithm": "HMAC_SHA_256"});
-    for (number, (name, kind, mut body)) in [
-        ("GenerateDataKey", SIGN, json!({"KeySpec": "AES_256"})),
-        (
-            "GenerateDataKeyWithoutPlaintext",
-            MAC,
-            json!({"KeySpec": "AES_256"}),
-        ),
-        (
-            "GenerateDataKeyPair",
-            SIGN,
-            json!({"KeyPairSpec": "ECC_NIST_P256"}),
-        ),
-        ("Encrypt", SIGN, json!({"Plaintext": "AAEC"})),
-        ("Sign", SYMMETRIC, sign),
-        ("GenerateMac", SYMMETRIC, mac),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        for state in [DISABLED, PENDING_DELETION, PENDING_IMPORT] {
-            let key = Stateful::new(&bench, kind, state, number).await;
-            body["KeyId"] = json!(key.id);
-            let message = format!(
-                "{} key usage is {} which is not valid for {name}.",
-                key_arn(&key.id),
-                kind.1
-            );
-            bench
-                .refused(name, body.clone(), Code::InvalidKeyUsageException, &message)
-                .await;
+    let peers = Peers::new(&bench).await;
+    let mut wrong = Vec::new();
+    for kind in KINDS {
+        for state in [ENABLED, DISABLED, PENDING_DELETION, PENDING_IMPORT] {
+            let key = Stateful::new(&bench, &peers, kind, state).await;
+            for operation in Operation::ALL.iter().copied() {
+                let Some(row) = row(operation) else {
+                    continue;
+                };
+                key.put_back().await;
+                let answer = bench.call(operation.name(), key.body(operation)).await;
+                let (answer, expected) = (answer.map(drop), key.expected(operation, &row));
+                if answer != expected {
+                    let what = format!("{operation} of {kind:?}, {}", STATES[state]);
+                    wrong.push(format!("{what}: {answer:?}, not {expected:?}"));
+                }
+            }
         }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn what_is_not_built_says_so_and_what_is_about_no_key_is_performed() {
+    let bench = Bench::new().await;
+    let without: Vec<_> = Operation::ALL
+        .iter()
+        .filter(|one| row(**one).is_none())
+        .collect();
+    for operation in without {
+        let body = json!({"NumberOfBytes": 1, "RetiringPrincipal": root_of(ACCOUNT)});
+        let answer = bench.call(operation.name(), body).await;
+        if is_built(*operation) {
+            assert!(answer.is_ok(), "{operation}: {answer:?}");
+        } else {
+            let message = format!("{operation} is not supported.");
+            assert_eq!(
+                answer,
+                refusal(Code::UnsupportedOperationException, &message)
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn members_that_fit_no_key_are_told_after_usage_and_state() {
+    let bench = Bench::new().await;
+    let peers = Peers::new(&bench).await;
+    for (kind, state, end) in [
+        (SIGN, DISABLED, "is disabled."),
+        (SIGN, PENDING_DELETION, "is pending deletion."),
+        (SIGN, PENDING_IMPORT, "is pending import."),
+        (MAC, DISABLED, "is disabled."),
+        (MAC, PENDING_DELETION, "is pending deletion."),
+        (MAC, PENDING_IMPORT, "is pending import."),
+    ] {
+        let key = Stateful::new(&bench, &peers, kind, state).await;
+        let (name, body) = match kind {
+            // Of other curves, and with a message type that no such key takes.
+            SIGN => (
+                "Sign",
+                json!({"SigningAlgorithm": "ECDSA_SHA_384", "MessageType": "EXTERNAL_MU"}),
+            ),
+            _ => ("GenerateMac", json!({"MacAlgorithm": "HMAC_SHA_512"})),
+        };
+        let body = with(body, "Message", json!("AAEC"));
+        let body = with(body, "KeyId", json!(key.entry.key.id.to_string()));
+        let (_, message) = bench.call(name, body).await.unwrap_err();
+        assert_eq!(message, format!("{} {end}", key.entry.arn));
     }
 }

@@ -105,12 +105,20 @@ async fn the_rules_of_tags_hold_for_new_keys_and_old_ones() {
             Code::ValidationException,
             at("tags.1.member.tagKey", "null", "not be null"),
         ),
-        (json!([null]), Code::SerializationException, String::new()),
-        (json!(["a"]), Code::SerializationException, String::new()),
+        (
+            json!([null]),
+            Code::SerializationException,
+            "Tags is not of the type or form that this operation takes.".to_owned(),
+        ),
+        (
+            json!(["a"]),
+            Code::SerializationException,
+            "Tags is not of the type or form that this operation takes.".to_owned(),
+        ),
         (
             json!({"a": "b"}),
             Code::SerializationException,
-            String::new(),
+            "Tags is not of the type or form that this operation takes.".to_owned(),
         ),
         (
             tags(&[("a", "1"), ("b", ""), ("a", "1")]),
@@ -198,7 +206,7 @@ async fn keys_of_tags_to_remove_are_checked() {
         (
             json!({"KeyId": id, "TagKeys": [7]}),
             Code::SerializationException,
-            "",
+            "TagKeys is not of the type or form that this operation takes.",
         ),
         (
             json!({"KeyId": UNKNOWN, "TagKeys": ["a"]}),

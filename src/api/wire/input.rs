@@ -11,6 +11,8 @@ use std::fmt;
 use std::ops::Deref;
 use zeroize::Zeroize;
 
+mod refusal;
+
 /// Declares the input of an operation: a struct whose members are read from a body under their
 /// names in AWS's spelling, and borrow from it. A member is an option, or has a default of its own
 /// as [`ContextMember`] has, because a member that is missing is a matter of validation.
@@ -34,9 +36,9 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiErr
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     // An array would be taken for the members in order.
     if first != Some(&b'{') {
-        return Err(ApiError::bare(KmsErrorCode::SerializationException));
+        return Err(refusal::no_object());
     }
-    serde_json::from_slice(body).map_err(|_| ApiError::bare(KmsErrorCode::SerializationException))
+    serde_json::from_slice(body).map_err(|stopped| refusal::refusal(body, &stopped))
 }
 
 /// An encryption context, or one that is too large, which is refused after the other members were

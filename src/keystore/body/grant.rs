@@ -7,17 +7,22 @@ use crate::key::KeyId;
 use crate::keystore::body::{encode as encode_body, split};
 use crate::keystore::record::Record;
 use crate::operation::Action;
-use crate::policy::grant::{Draft, GrantConstraint, GrantId, GrantName};
-use crate::policy::{Grant, GrantParameters, PrincipalName};
+use crate::policy::grant::{
+    Draft, GrantConstraint, GrantId, GrantName, GrantPrincipal, Named, SourceArn,
+};
+use crate::policy::{Grant, GrantParameters};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GrantBody {
+    /// The ARN of a principal, or the name of a service of AWS.
     grantee: String,
     retiring_principal: Option<String>,
     operations: Vec<String>,
     constraint: Option<ConstraintBody>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    source_arn: Option<String>,
     name: Option<String>,
     issuing_account: String,
     creation_date: u64,
@@ -46,14 +51,14 @@ pub(in crate::keystore) fn encode(grant: &Grant) -> SecretBytes {
         GrantConstraint::Equals(all) => ConstraintBody::EncryptionContextEquals(pairs(all)),
         GrantConstraint::Subset(some) => ConstraintBody::EncryptionContextSubset(pairs(some)),
     });
+    let named = |who: &GrantPrincipal| who.as_str().to_owned();
     let operations = parameters.operations().iter();
     let body = GrantBody {
-        grantee: parameters.grantee().to_string(),
-        retiring_principal: parameters
-            .retiring_principal()
-            .map(PrincipalName::to_string),
+        grantee: named(parameters.grantee()),
+        retiring_principal: parameters.retiring_principal().map(named),
         operations: operations.map(|one| one.bare_name().to_owned()).collect(),
         constraint,
+        source_arn: parameters.source_arn().map(SourceArn::to_string),
         name: parameters.name().map(|name| name.as_str().to_owned()),
         issuing_account: grant.issuing_account.to_string(),
         creation_date: grant.creation_date.0,
@@ -73,6 +78,10 @@ pub(super) fn decode(record: &Record, plaintext: &SecretBytes) -> Option<Grant> 
         None => None,
         Some(name) => Some(name.parse().ok()?),
     };
+    let source_arn: Option<SourceArn> = match &body.source_arn {
+        None => None,
+        Some(arn) => Some(arn.parse().ok()?),
+    };
     let (mut equals, mut subset) = (None, None);
     match body.constraint {
         None => {}
@@ -84,11 +93,12 @@ pub(super) fn decode(record: &Record, plaintext: &SecretBytes) -> Option<Grant> 
         }
     }
     let draft = Draft {
-        grantee: &body.grantee,
-        retiring_principal: body.retiring_principal.as_deref(),
+        grantee: Named::of_record(&body.grantee),
+        retiring_principal: body.retiring_principal.as_deref().map(Named::of_record),
         operations,
         equals: equals.as_ref(),
         subset: subset.as_ref(),
+        source_arn: source_arn.as_ref(),
         name: name.as_ref(),
     };
     let grant = Grant {

@@ -4,7 +4,7 @@ use super::*;
 use crate::context::EncryptionContext;
 use crate::operation::Action;
 use crate::policy::GrantParameters;
-use crate::policy::grant::Draft;
+use crate::policy::grant::{Draft, Named};
 
 const POLICY: &str =
     r#"{"Statement":{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}}"#;
@@ -18,11 +18,12 @@ pub(super) fn grant(key: KeyId, id: u8, constraint: Option<bool>) -> Arc<Grant> 
     let pairs = EncryptionContext::from_pairs([("tenant", "é"), ("a", "")]).unwrap();
     let name = "a/name".parse().unwrap();
     let parameters = GrantParameters::check(Draft {
-        grantee: "arn:aws:iam::444455556666:user/alice",
-        retiring_principal: Some("arn:aws:iam::111122223333:role/path/App"),
+        grantee: Named::Principal("arn:aws:iam::444455556666:user/alice"),
+        retiring_principal: Some(Named::Principal("arn:aws:iam::111122223333:role/path/App")),
         operations: [Action::Decrypt, Action::RetireGrant].into_iter().collect(),
         equals: (constraint == Some(true)).then_some(&pairs),
         subset: (constraint == Some(false)).then_some(&pairs),
+        source_arn: None,
         name: Some(&name),
     });
     Arc::new(Grant {
@@ -31,6 +32,25 @@ pub(super) fn grant(key: KeyId, id: u8, constraint: Option<bool>) -> Arc<Grant> 
         parameters: parameters.unwrap(),
         issuing_account: account(),
         creation_date: Timestamp(8),
+    })
+}
+
+/// A grant to a service of AWS, bound to a resource.
+fn grant_to_service(key: KeyId, id: u8) -> Arc<Grant> {
+    let source = "arn:aws:rds:us-east-1:111122223333:db:one".parse().unwrap();
+    let parameters = GrantParameters::check(Draft {
+        grantee: Named::Service("rds.amazonaws.com"),
+        retiring_principal: Some(Named::Service("rds.amazonaws.com")),
+        operations: [Action::Decrypt].into_iter().collect(),
+        equals: None,
+        subset: None,
+        source_arn: Some(&source),
+        name: None,
+    });
+    let plain = grant(key, id, None);
+    Arc::new(Grant {
+        parameters: parameters.unwrap(),
+        ..Grant::clone(&plain)
     })
 }
 
@@ -50,6 +70,7 @@ async fn store_1_policies_and_grants_are_read_back_and_removed() {
     let made: Vec<_> = (1..)
         .zip(made)
         .map(|(id, constraint)| grant(ids[0], id, constraint))
+        .chain([grant_to_service(ids[0], 4)])
         .collect();
     let mut changes = vec![Change::PutKeyPolicy(ids[0], policy())];
     changes.extend(made.iter().cloned().map(Change::PutGrant));
@@ -80,10 +101,8 @@ async fn store_1_policies_and_grants_are_read_back_and_removed() {
 
     let snapshot = place.open().await.unwrap().snapshot();
     assert!(snapshot.key_policies.is_empty());
-    assert_eq!(
-        grants(&snapshot, ids[0]),
-        [Arc::clone(&made[0]), Arc::clone(&made[2])]
-    );
+    let left: Vec<_> = [0, 2, 3].map(|at| Arc::clone(&made[at])).into();
+    assert_eq!(grants(&snapshot, ids[0]), left);
     assert!(!snapshot.grants.contains_key(&ids[1]));
 }
 

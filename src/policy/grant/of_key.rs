@@ -4,7 +4,9 @@ use crate::context::EncryptionContext;
 use crate::key::arn::AccountId;
 use crate::operation::Action;
 use crate::policy::Principal;
-use crate::policy::grant::{Grant, GrantAnswer, GrantConstraint, GrantId, GrantParameters};
+use crate::policy::grant::{
+    Grant, GrantAnswer, GrantConstraint, GrantId, GrantParameters, GrantPrincipal,
+};
 use crate::policy::steps::Steps;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -65,8 +67,8 @@ impl KeyGrants {
         if grants.is_empty() {
             let grantee = grant.parameters.grantee();
             self.by_grantee.remove(grantee.as_str());
-            if grantee.is_account() {
-                self.by_account.remove(&grantee.account());
+            if let Some(account) = account(grantee) {
+                self.by_account.remove(&account);
             }
         }
         Some(grant)
@@ -74,10 +76,9 @@ impl KeyGrants {
 
     fn of_grantee(&mut self, grant: &Grant) -> &mut Vec<Arc<Grant>> {
         let grantee = grant.parameters.grantee();
-        if grantee.is_account() {
-            self.by_account.entry(grantee.account()).or_default()
-        } else {
-            self.by_grantee.entry(grantee.as_str().into()).or_default()
+        match account(grantee) {
+            Some(account) => self.by_account.entry(account).or_default(),
+            None => self.by_grantee.entry(grantee.as_str().into()).or_default(),
         }
     }
 
@@ -95,19 +96,16 @@ impl KeyGrants {
         })
     }
 
-    /// The grant that allows `principal` to perform `action`. One that needs no identity policy is
-    /// preferred.
-    ///
-    /// `new` is the grant that a `CreateGrant` would make: it must not allow more than the grant
-    /// that permits it.
-    pub(in crate::policy) fn allow(
-        &self,
-        principal: &Principal,
-        action: Action,
-        context: Option<&EncryptionContext>,
-        new: Option<&GrantParameters>,
-        steps: &Steps,
-    ) -> Option<(GrantId, GrantAnswer)> {
+    /// The grant that allows a request. One that needs no identity policy is preferred.
+    pub(in crate::policy) fn allow(&self, ask: &GrantAsk<'_>) -> Option<(GrantId, GrantAnswer)> {
+        let GrantAsk {
+            principal,
+            owner,
+            action,
+            context,
+            new,
+            steps,
+        } = *ask;
         let named = |name: &str| self.by_grantee.get(name);
         let lasting = principal.lasting_arn();
         let own = (lasting != principal.arn).then(|| named(&principal.arn));
@@ -131,7 +129,7 @@ impl KeyGrants {
                 (Action::CreateGrant, None) => false,
                 _ => true,
             };
-            match grant.allows_in(principal, action, context, steps) {
+            match grant.allows_in(principal, owner, action, context, steps) {
                 GrantAnswer::Yes if makes => return Some((grant.id, GrantAnswer::Yes)),
                 GrantAnswer::WithIdentityPolicy if makes => {
                     found = Some((grant.id, GrantAnswer::WithIdentityPolicy));
@@ -141,6 +139,26 @@ impl KeyGrants {
         }
         found
     }
+}
+
+/// What a request asks of a key's grants.
+#[derive(Clone, Copy)]
+pub(in crate::policy) struct GrantAsk<'a> {
+    pub(in crate::policy) principal: &'a Principal,
+    /// The key's account.
+    pub(in crate::policy) owner: AccountId,
+    pub(in crate::policy) action: Action,
+    pub(in crate::policy) context: Option<&'a EncryptionContext>,
+    /// The grant that a `CreateGrant` would make. One grant must permit all of it: it must not
+    /// allow more than that grant does.
+    pub(in crate::policy) new: Option<&'a GrantParameters>,
+    pub(in crate::policy) steps: &'a Steps,
+}
+
+/// The account that a grantee is the whole of.
+fn account(grantee: &GrantPrincipal) -> Option<AccountId> {
+    let name = grantee.principal().filter(|name| name.is_account());
+    name.map(|name| name.account())
 }
 
 /// The steps of comparing two grants: each pair of one with each pair of the other.

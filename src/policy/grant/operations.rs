@@ -1,5 +1,6 @@
 //! The operations of a grant: a set of actions that grants may allow.
 
+use crate::key::spec::{KeySpec, KeyUsage};
 use crate::operation::Action;
 use std::fmt;
 
@@ -37,6 +38,41 @@ impl GrantOperations {
     pub(super) fn is_only(self, action: Action) -> bool {
         self.0 == bit(action)
     }
+}
+
+/// Operations that a grant cannot give, since keys of that kind do not have them. The message is
+/// that of AWS KMS (measured, September 2026).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "Operations [{}] are not supported when creating a grant for {} KMS key with key usage {usage}. Valid operations are [{}]",
+    names(*refused),
+    if matches!(spec, KeySpec::Pair(_)) { "an asymmetric" } else { "a symmetric" },
+    names(*valid)
+)]
+pub struct OperationsOfOtherKeys {
+    refused: GrantOperations,
+    valid: GrantOperations,
+    spec: KeySpec,
+    usage: KeyUsage,
+}
+
+impl OperationsOfOtherKeys {
+    /// Those among `operations` that keys of this spec and usage do not have, if there are any.
+    pub(super) fn of(operations: GrantOperations, spec: KeySpec, usage: KeyUsage) -> Option<Self> {
+        let has = |action: &Action| action.facts().keys.contain(spec, usage);
+        let refused: GrantOperations = operations.iter().filter(|one| !has(one)).collect();
+        (!refused.is_empty()).then(|| Self {
+            refused,
+            valid: Action::grantable().into_iter().filter(has).collect(),
+            spec,
+            usage,
+        })
+    }
+}
+
+fn names(operations: GrantOperations) -> String {
+    let names: Vec<_> = operations.iter().map(Action::bare_name).collect();
+    names.join(", ")
 }
 
 /// The bit of an action; 0 for an action that a grant cannot allow.

@@ -129,13 +129,13 @@ async fn what_cannot_be_is_refused_with_its_reason() {
             "CreatePrincipal",
             json!({"Name": "a", "Polices": []}),
             Code::SerializationException,
-            String::new(),
+            "Polices is not of the type or form that this operation takes.".to_owned(),
         ),
         (
             "DeletePrincipal",
             json!({"Name": "taken", "Kind": "user"}),
             Code::SerializationException,
-            String::new(),
+            "Kind is not of the type or form that this operation takes.".to_owned(),
         ),
         (
             "PutPrincipalPolicies",

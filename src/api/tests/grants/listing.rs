@@ -49,16 +49,6 @@ async fn a_grant_is_listed_as_it_was_made_and_its_token_never() {
     }
     expected.sort_by_key(|grant| grant["GrantId"].as_str().unwrap().to_owned());
     assert_eq!(listed, json!({"Grants": expected, "Truncated": false}));
-    // A filter that is not known would list everything.
-    for (operation, member) in [
-        ("ListGrants", "GranteeServicePrincipal"),
-        ("ListRetirableGrants", "RetiringServicePrincipal"),
-    ] {
-        let body = json!({"KeyId": id, member: "rds.amazonaws.com"});
-        let message = format!("{member} is not supported.");
-        let code = Code::UnsupportedOperationException;
-        bench.refused(operation, body, code, &message).await;
-    }
 }
 
 #[tokio::test]

@@ -55,7 +55,7 @@ async fn rsa_keys_encrypt_with_oaep_and_interoperate_with_local_encryption() {
             let body = json!({"KeyId": id, "CiphertextBlob": encoded(&garbage), "EncryptionAlgorithm": name});
             bench.unopened(body).await;
         }
-        let message = "KeyId is required with an asymmetric EncryptionAlgorithm.";
+        let message = "KeyId must not be null";
         bench
             .invalid(
                 "Decrypt",

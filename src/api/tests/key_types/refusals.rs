@@ -137,7 +137,8 @@ async fn conditions_and_grants_know_the_algorithm_and_the_kind_of_key() {
         .invalid(
             "CreateGrant",
             grant(&["Encrypt"]),
-            "the operation Encrypt is not one of the key's",
+            "Operations [Encrypt] are not supported when creating a grant for an asymmetric KMS key with key usage SIGN_VERIFY. Valid operations are \
+             [Sign, Verify, GetPublicKey, CreateGrant, RetireGrant, DescribeKey]",
         )
         .await;
     bench

@@ -109,7 +109,7 @@ async fn a_condition_knows_whether_the_key_stays() {
 }
 
 #[tokio::test]
-async fn grants_let_each_side_and_tokens_are_of_either_key() {
+async fn grants_let_each_side_and_tokens_of_any_key_are_taken() {
     let this = Move::new().await;
     let (bench, from, to) = this.parts();
     let alice = bench.powerless("alice").await;
@@ -136,6 +136,8 @@ async fn grants_let_each_side_and_tokens_are_of_either_key() {
     let other = grant(&third, "Decrypt", json!({"a": "1"}));
     let other = bench.done("CreateGrant", other).await;
     let body = this.with(json!({"GrantTokens": [tokens[0], other["GrantToken"]]}));
+    assert!(bench.call_as(&alice, "ReEncrypt", body).await.is_ok());
+    let body = this.with(json!({"GrantTokens": [tokens[0], "token"]}));
     let code = Code::InvalidGrantTokenException;
     bench.refused_as(&alice, "ReEncrypt", body, code, "").await;
 }

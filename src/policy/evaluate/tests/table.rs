@@ -1,6 +1,7 @@
 //! The decision table: `tests/vectors/policy-decisions.toml`.
 
 use super::*;
+use crate::policy::grant::Named;
 use std::collections::BTreeMap;
 
 #[derive(Deserialize)]
@@ -48,6 +49,9 @@ struct CaseGrant {
     equals: Option<BTreeMap<String, String>>,
     subset: Option<BTreeMap<String, String>>,
     retiring: Option<String>,
+    source_arn: Option<String>,
+    /// The root of the account that made it: if none is named, the key's.
+    by: Option<String>,
 }
 
 fn alice() -> String {
@@ -61,14 +65,32 @@ impl CaseGrant {
             pairs.map(|pairs| EncryptionContext::from_pairs(pairs).unwrap())
         };
         let (equals, subset) = (pairs(&self.equals), pairs(&self.subset));
+        let source_arn = self.source_arn.as_ref();
+        let source_arn = source_arn.map(|arn| arn.parse().unwrap());
         let operations: Vec<_> = self.operations.iter().map(String::as_str).collect();
         let drafted = Draft {
-            retiring_principal: self.retiring.as_deref().map(arn_of),
+            retiring_principal: self
+                .retiring
+                .as_deref()
+                .map(|name| Named::Principal(arn_of(name))),
             equals: equals.as_ref(),
             subset: subset.as_ref(),
+            source_arn: source_arn.as_ref(),
             ..draft(arn_of(&self.to), &operations)
         };
         GrantParameters::check(drafted).unwrap()
+    }
+
+    fn grant(&self, number: u8) -> Grant {
+        let made = grant(number, self.parameters());
+        let by = self.by.as_deref().map(|name| {
+            let name: crate::policy::PrincipalName = arn_of(name).parse().unwrap();
+            name.account()
+        });
+        Grant {
+            issuing_account: by.unwrap_or(made.issuing_account),
+            ..made
+        }
     }
 }
 
@@ -82,8 +104,7 @@ impl Case {
         if let Some(key) = &mut ask.key {
             key.policy = self.key.as_ref().map(|statements| key_policy(statements));
             for (number, granted) in (1..).zip(&self.grants) {
-                let granted = grant(number, granted.parameters());
-                key.grants.put(Arc::new(granted));
+                key.grants.put(Arc::new(granted.grant(number)));
             }
             let aliases = self.aliases.iter().map(|alias| alias.parse().unwrap());
             key.aliases = aliases.collect();
@@ -100,7 +121,7 @@ impl Case {
         ask.members = members.collect();
         ask.new_grant = self.new.as_ref().map(CaseGrant::parameters);
         let retires = self.retires.as_ref();
-        ask.retires = retires.map(|retires| grant(99, retires.parameters()));
+        ask.retires = retires.map(|retires| retires.grant(99));
         ask
     }
 
