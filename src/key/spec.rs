@@ -165,7 +165,22 @@ mod tests {
         // other curve.
         assert_eq!(pairs, 1 + 4 + 2 * 6 + 2);
         let rsa = KeySpec::Pair(PairSpec::Rsa2048);
-        assert_eq!(rsa.algorithms(KeyUsage::SignVerify).1.len(), 6);
+        // Clients sign with the first: AWS CLI reference, `describe-key`, example 2.
+        assert_eq!(
+            rsa.algorithms(KeyUsage::SignVerify).1,
+            [
+                "RSASSA_PKCS1_V1_5_SHA_256",
+                "RSASSA_PKCS1_V1_5_SHA_384",
+                "RSASSA_PKCS1_V1_5_SHA_512",
+                "RSASSA_PSS_SHA_256",
+                "RSASSA_PSS_SHA_384",
+                "RSASSA_PSS_SHA_512",
+            ]
+        );
+        assert_eq!(
+            rsa.algorithms(KeyUsage::EncryptDecrypt).1,
+            ["RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256"]
+        );
         for text in ["SM2", "ML_DSA_44", "", "rsa_2048"] {
             assert_eq!(text.parse::<KeySpec>(), Err(Unknown));
         }

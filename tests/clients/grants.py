@@ -7,6 +7,11 @@ import daemon
 from daemon import Tally, new_key, refused
 
 UNKNOWN_GRANT = "0" * 64
+SIGN_ON_SYMMETRIC = (
+    "Operations [Sign] are not supported when creating a grant for a symmetric KMS key with key usage ENCRYPT_DECRYPT. Valid operations are [Decrypt, Encrypt, "
+    "GenerateDataKey, GenerateDataKeyWithoutPlaintext, ReEncryptFrom, ReEncryptTo, CreateGrant, RetireGrant, DescribeKey, GenerateDataKeyPair, "
+    "GenerateDataKeyPairWithoutPlaintext]"
+)
 DRY_RUN = "The request would have succeeded, but the DryRun option is set."
 
 
@@ -81,8 +86,8 @@ def grants(mill: daemon.Daemon, tally: Tally) -> None:
     for change, code, message in [
         ({"GranteePrincipal": f"{grantee}-not"}, "InvalidArnException", f"ARN does not refer to a valid principal: {grantee}-not"),
         ({"Operations": ["CreateGrant"]}, "ValidationException", "Grants must not contain only the CreateGrant operation."),
-        ({"Operations": ["Sign"]}, "ValidationException", "the operation Sign is not one of the key's"),
-        ({"Constraints": constraint | {"EncryptionContextEquals": {}}}, "ValidationException", "More than one constraint supplied"),
+        ({"Operations": ["Sign"]}, "ValidationException", SIGN_ON_SYMMETRIC),
+        ({"Constraints": constraint | {"EncryptionContextEquals": {"a": "b"}}}, "ValidationException", "More than one constraint supplied"),
         ({"GrantTokens": ["token"]}, "InvalidGrantTokenException", ""),
         ({"DryRun": True}, "DryRunOperationException", DRY_RUN),
     ]:
@@ -92,7 +97,8 @@ def grants(mill: daemon.Daemon, tally: Tally) -> None:
 
     refused("AccessDeniedException", denied(grantee, "Encrypt", arn, "identity"), consumer.encrypt, KeyId=key, Plaintext=b"x")
     made = admin.create_grant(**asked, Constraints=constraint)
-    again = admin.create_grant(**asked, Constraints=constraint)
+    # As Terraform sends it, with the other map empty.
+    again = admin.create_grant(**asked, Constraints=constraint | {"EncryptionContextEquals": {}})
     assert again["GrantId"] == made["GrantId"] and again["GrantToken"] != made["GrantToken"], again
     for context in ({"tenant": "Zoë"}, {"tenant": "Zoë", "container": "7"}):
         sealed = consumer.encrypt(KeyId=key, Plaintext=b"x", EncryptionContext=context, GrantTokens=[made["GrantToken"]])
@@ -100,8 +106,9 @@ def grants(mill: daemon.Daemon, tally: Tally) -> None:
     for context in ({}, {"container": "7"}, {"tenant": "Zoe"}):
         message = denied(grantee, "Encrypt", arn, "identity")
         refused("AccessDeniedException", message, consumer.encrypt, KeyId=key, Plaintext=b"x", EncryptionContext=context)
-    # A token is its grantee's, and of its key.
-    error = refused("InvalidGrantTokenException", "", admin.encrypt, KeyId=key, Plaintext=b"x", GrantTokens=[made["GrantToken"]])
+    # A token of another grantee gives nothing and hurts nothing.
+    admin.describe_key(KeyId=key, GrantTokens=[made["GrantToken"]])
+    error = refused("InvalidGrantTokenException", "", admin.encrypt, KeyId=key, Plaintext=b"x", GrantTokens=["token"])
     assert isinstance(error, admin.exceptions.InvalidGrantTokenException), type(error)
 
     (entry,) = admin.list_grants(KeyId=arn)["Grants"]
@@ -125,14 +132,33 @@ def grants(mill: daemon.Daemon, tally: Tally) -> None:
     refused("InvalidGrantTokenException", "", provisioner.retire_grant, GrantToken="token")
     refused("DryRunOperationException", DRY_RUN, provisioner.retire_grant, GrantToken=made["GrantToken"], DryRun=True)
     provisioner.retire_grant(GrantToken=made["GrantToken"])
-    # The other grants still let him encrypt; the retired one's token is nobody's.
-    consumer.encrypt(KeyId=key, Plaintext=b"x")
-    refused("InvalidGrantTokenException", "", consumer.encrypt, KeyId=key, Plaintext=b"x", GrantTokens=[made["GrantToken"]])
+    # The other grants still let him encrypt, and the retired one's token is ignored.
+    consumer.encrypt(KeyId=key, Plaintext=b"x", GrantTokens=[made["GrantToken"]])
     for grant in ids:
         admin.revoke_grant(KeyId=key, GrantId=grant)
     refused("NotFoundException", f"Grant {UNKNOWN_GRANT} is not found.", admin.revoke_grant, KeyId=key, GrantId=UNKNOWN_GRANT)
     refused("AccessDeniedException", denied(grantee, "Encrypt", arn, "identity"), consumer.encrypt, KeyId=key, Plaintext=b"x")
     assert admin.list_grants(KeyId=key)["Grants"] == []
+
+
+def services(mill: daemon.Daemon, tally: Tally) -> None:
+    """A grant to a service of AWS, kept over a kill, listed and retired by the account that made it."""
+    admin = mill.client("admin", tally)
+    key = admin.create_key()["KeyMetadata"]["KeyId"]
+    source, service = "arn:aws:rds:us-east-1:111122223333:db:one", "rds.amazonaws.com"
+    asked = {"KeyId": key, "GranteeServicePrincipal": service, "RetiringServicePrincipal": service, "Operations": ["Decrypt"], "Constraints": {"SourceArn": source}}
+    made = admin.create_grant(**asked)
+    mill.kill()
+    mill.start()
+    admin = mill.client("admin", tally)
+    (entry,) = admin.list_grants(KeyId=key)["Grants"]
+    assert {name: entry.get(name) for name in asked} == asked | {"KeyId": entry["KeyId"]}, entry
+    assert "GranteePrincipal" not in entry and "RetiringPrincipal" not in entry, entry
+    admin.retire_grant(KeyId=entry["KeyId"], GrantId=made["GrantId"])
+    assert admin.list_grants(KeyId=key)["Grants"] == []
+    refused("ValidationException", "The AWS_RAM policy can only be managed by the RAM service", admin.put_key_policy, KeyId=key, PolicyName="AWS_RAM", Policy="{}")
+    refused("NotFoundException", "No such policy exists", admin.get_key_policy, KeyId=key, PolicyName="AWS_RAM")
+    assert admin.list_keys(ResourceOwners=["OTHER_ACCOUNTS_VIA_RAM"])["Keys"] == []
 
 
 def over_a_restart(mill: daemon.Daemon, tally: Tally) -> None:
@@ -154,6 +180,7 @@ def main() -> None:
         key_policies(mill, tally)
         grants(mill, tally)
         over_a_restart(mill, tally)
+        services(mill, tally)
 
 
 if __name__ == "__main__":

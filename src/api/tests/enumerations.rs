@@ -220,6 +220,47 @@ async fn every_algorithm_is_of_the_key_or_said_not_to_be() {
     }
 }
 
+/// In the endpoint's order, which is not that of the service model (measured on AWS, September
+/// 2026); with the values of ML-KEM of the model since.
+#[tokio::test]
+async fn messages_list_an_enumeration_in_the_order_of_the_endpoint() {
+    let bench = Bench::new().await;
+    let signing = "RSASSA_PSS_SHA_256, RSASSA_PSS_SHA_384, RSASSA_PSS_SHA_512, RSASSA_PKCS1_V1_5_SHA_256, RSASSA_PKCS1_V1_5_SHA_384, \
+                   RSASSA_PKCS1_V1_5_SHA_512, ECDSA_SHA_256, ECDSA_SHA_384, ECDSA_SHA_512, ED25519_SHA_512, ED25519_PH_SHA_512, SM2DSA, ML_DSA_SHAKE_256";
+    let macs = "HMAC_SHA_384, HMAC_SHA_256, HMAC_SHA_224, HMAC_SHA_512";
+    let ciphers = "RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256, SM2PKE, SYMMETRIC_DEFAULT";
+    let specs = "RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384, ECC_NIST_P521, ECC_SECG_P256K1, ECC_NIST_EDWARDS25519, SYMMETRIC_DEFAULT, \
+                 HMAC_224, HMAC_256, HMAC_384, HMAC_512, SM2, ML_DSA_44, ML_DSA_65, ML_DSA_87, ML_KEM_512, ML_KEM_768, ML_KEM_1024";
+    let usages =
+        "ENCRYPT_DECRYPT, SIGN_VERIFY, GENERATE_VERIFY_MAC, KEY_AGREEMENT, ENCAPSULATE_DECAPSULATE";
+    let types = "RAW, DIGEST, EXTERNAL_MU";
+    for (operation, member, values) in [
+        ("Sign", "SigningAlgorithm", signing),
+        ("Verify", "SigningAlgorithm", signing),
+        ("Sign", "MessageType", types),
+        ("GenerateMac", "MacAlgorithm", macs),
+        ("VerifyMac", "MacAlgorithm", macs),
+        ("Encrypt", "EncryptionAlgorithm", ciphers),
+        ("Decrypt", "EncryptionAlgorithm", ciphers),
+        ("GenerateDataKey", "KeySpec", specs),
+        ("CreateKey", "KeyUsage", usages),
+    ] {
+        let body = json!({
+            "KeyId": UNKNOWN, "Message": "AAEC", "Mac": "AAEC", "Signature": "AAEC", "Plaintext": "AAEC", "CiphertextBlob": "AAEC",
+            "SigningAlgorithm": "ECDSA_SHA_256", "MacAlgorithm": "HMAC_SHA_256",
+        });
+        let named = member[..1].to_lowercase() + &member[1..];
+        // In another case, too, it is none.
+        for value in ["FOO", &values.split(", ").next().unwrap().to_lowercase()] {
+            let body = with(body.clone(), member, json!(value));
+            let message = format!(
+                "1 validation error detected: Value '{value}' at '{named}' failed to satisfy constraint: Member must satisfy enum value set: [{values}]"
+            );
+            bench.invalid(operation, body, &message).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn every_wrapping_is_offered_or_refused_by_name() {
     let bench = Bench::new().await;

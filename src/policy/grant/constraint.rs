@@ -32,11 +32,11 @@ impl GrantConstraint {
         subset: Option<&EncryptionContext>,
     ) -> Result<Option<Self>, InvalidGrant> {
         let constraint = match (equals, subset) {
-            (Some(equals), Some(subset)) if equals.len() > 0 && subset.len() > 0 => {
+            (Some(equals), Some(subset)) if !equals.is_empty() && !subset.is_empty() => {
                 return Err(InvalidGrant::TwoConstraints);
             }
             (None, None) => return Ok(None),
-            (Some(empty), Some(pairs)) if empty.len() == 0 && pairs.len() > 0 => {
+            (Some(empty), Some(pairs)) if empty.is_empty() && !pairs.is_empty() => {
                 Self::Subset(pairs.clone())
             }
             (Some(pairs), _) => Self::Equals(pairs.clone()),
