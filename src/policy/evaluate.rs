@@ -6,8 +6,8 @@
 //! identity policies alone. For a key they are never enough. An allow of the key policy that names
 //! the caller is enough. An allow of the key policy that names the account lets the identity
 //! policies of that account decide. A grant allows its grantee. A caller of another account also
-//! needs an allow in its own identity policies, unless it has a grant that its own account made, and
-//! may only call operations that AWS KMS lets cross accounts.
+//! needs an allow in its own identity policies, unless it has a grant that its own account made,
+//! and may only call operations that AWS KMS lets cross accounts.
 //!
 //! Sources: AWS KMS Developer Guide, "Troubleshooting key access",
 //! <https://docs.aws.amazon.com/kms/latest/developerguide/policy-evaluation.html>, "Key policies in

@@ -304,8 +304,9 @@ impl Grant {
         }
     }
 
-    /// Whether `principal` may retire it, on a key of the account `owner`. The retiring principal may, the grantee may if
-    /// `RetireGrant` is among the operations, and the account under which it was made may.
+    /// Whether `principal` may retire it, on a key of the account `owner`. The retiring principal
+    /// may, the grantee may if `RetireGrant` is among the operations, and the account under which
+    /// it was made may.
     #[must_use]
     pub fn is_retired_by(&self, principal: &Principal, owner: AccountId) -> GrantAnswer {
         let parameters = &self.parameters;

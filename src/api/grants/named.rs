@@ -38,8 +38,8 @@ pub(super) const RETIRING: PrincipalMembers = PrincipalMembers {
 };
 
 impl PrincipalMembers {
-    /// Whom the members name, if anybody. Both of them are refused, after all other members were
-    /// checked.
+    /// The principal or service that the members name, if they do. Both of them are refused, after
+    /// all other members were checked.
     pub(super) fn check<'a>(
         &self,
         principal: Option<&'a str>,
@@ -62,7 +62,7 @@ impl PrincipalMembers {
         }
     }
 
-    /// The member that shows whom a grant names.
+    /// The member that shows such a principal of a grant.
     pub(super) fn of(&self, who: &GrantPrincipal) -> &'static str {
         match who {
             GrantPrincipal::Principal(_) => self.principal,

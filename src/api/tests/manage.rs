@@ -145,7 +145,7 @@ async fn keys_are_listed_in_pages_that_stay_while_keys_come() {
         .done("ListKeys", json!({"ResourceOwners": ["SELF"]}))
         .await;
     assert_eq!(own, all);
-    // Nobody shares keys through the Resource Access Manager here.
+    // No account shares keys through the Resource Access Manager here.
     let shared = json!({"ResourceOwners": ["OTHER_ACCOUNTS_VIA_RAM"]});
     let none = bench.done("ListKeys", shared.clone()).await;
     assert_eq!(none, json!({"Keys": [], "Truncated": false}));

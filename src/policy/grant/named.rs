@@ -1,4 +1,4 @@
-//! Whom a grant names: a principal, or a service of AWS.
+//! The principals that a grant names, services of AWS among them.
 
 use crate::policy::PrincipalName;
 use std::fmt;
@@ -50,7 +50,8 @@ impl<'a> Named<'a> {
         }
     }
 
-    /// Whom it names. A principal is named by an ARN; a bare account id is refused.
+    /// The principal or service of this name. A principal is named by an ARN; a bare account id is
+    /// refused.
     pub(super) fn parse(self) -> Option<GrantPrincipal> {
         match self {
             Self::Principal(text) if text.starts_with("arn:") => {

@@ -77,7 +77,7 @@ async fn what_is_no_token_is_refused_and_every_token_is_taken() {
             json!([good]),
             json!([unneeded, good, good]),
             json!([of_account]),
-            // Of somebody else, of another key, of a grant that is gone: handed on, and ignored.
+            // Of another grantee, of another key, of a grant that is gone: handed on, and ignored.
             json!([of_bob, of_other, gone["GrantToken"]]),
         ] {
             let body = with(body.clone(), "GrantTokens", tokens);
