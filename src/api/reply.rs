@@ -60,8 +60,13 @@ impl Reply {
     }
 
     /// Notes the generation of the key's material that was used.
-    pub(crate) fn with(mut self, material: Option<&Arc<BackingKey>>) -> Self {
-        self.resources.material = material.map(|material| material.id());
+    pub(crate) fn with(self, material: Option<&Arc<BackingKey>>) -> Self {
+        self.with_id(material.map(|material| material.id()))
+    }
+
+    /// Notes the name of that generation.
+    pub(crate) fn with_id(mut self, material: Option<KeyMaterialId>) -> Self {
+        self.resources.material = material;
         self
     }
 

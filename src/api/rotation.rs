@@ -43,8 +43,8 @@ wire::input! {
     }
 }
 
-/// `EnableKeyRotation`. A schedule of the same period stays as it is, so that its date does not
-/// recede from a caller that asks again and again.
+/// `EnableKeyRotation`. A schedule stays as it is when the caller names its period or none, so that
+/// its date does not recede from a caller that asks again and again.
 pub(super) async fn enable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
     const MIN: u16 = RotationSchedule::PERIOD_DAYS_MIN;
     const MAX: u16 = RotationSchedule::PERIOD_DAYS_MAX;
@@ -52,20 +52,21 @@ pub(super) async fn enable(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     let mut violations = Violations::default();
     let key = violations.key_id("keyId", &input.key_id);
     let (member, days) = ("rotationPeriodInDays", input.rotation_period_in_days);
-    let days = violations
-        .number(member, days, MIN.into(), MAX.into())
-        .unwrap_or(RotationSchedule::PERIOD_DAYS_DEFAULT);
+    let days: Option<u16> = violations.number(member, days, MIN.into(), MAX.into());
     let (key, days) = violations.check((key, days))?;
     let now = api.clock.now();
-    let period = Members::RotationPeriod(days.into());
+    let default = RotationSchedule::PERIOD_DAYS_DEFAULT;
+    // What conditions see is what a new schedule would have.
+    let period = Members::RotationPeriod(days.unwrap_or(default).into());
     let ask = Ask::on(Action::EnableKeyRotation, &key).members(period);
     key_changes::edit(&api, &requester, ask, |key| {
         check_spec(key)?;
-        // The same period again keeps the date of the next rotation.
+        let is_asked_for =
+            |schedule: &RotationSchedule| days.is_none_or(|days| days == schedule.period_days);
         let schedule = key
             .rotation
-            .filter(|schedule| schedule.period_days == days)
-            .unwrap_or_else(|| RotationSchedule::after(now, days));
+            .filter(is_asked_for)
+            .unwrap_or_else(|| RotationSchedule::after(now, days.unwrap_or(default)));
         Ok(KmsKey {
             rotation: Some(schedule),
             ..key.clone()
@@ -132,7 +133,9 @@ pub(super) async fn on_demand(api: Arc<Api>, requester: Requester, body: Vec<u8>
         };
         let mut object = Object::new();
         object.plain("KeyId", &entry.arn);
-        let reply = object.end().with(draft.materials.last());
+        let last = draft.materials.last().map(|material| material.id());
+        let imported = draft.key.current_import().map(|import| import.id);
+        let reply = object.end().with_id(imported.or(last));
         Ok((vec![Change::PutKey(draft)], admitted.answer(reply)?))
     })
     .await

@@ -22,8 +22,7 @@ wire::input! {
     }
 }
 
-/// `ListKeyRotations`: from the oldest generation on. The member named `KeyId` is the bare id here,
-/// as in AWS's examples.
+/// `ListKeyRotations`: from the oldest generation on.
 pub(in crate::api) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     const PAGE: PageSize = PageSize::of_default_and_max(100, 1000);
     let input: ListInput<'_> = wire::decode(body)?;
@@ -107,7 +106,7 @@ fn generations(entry: &KeyEntry) -> impl Iterator<Item = Generation<'_>> {
 
 fn item(entry: &KeyEntry, material: &Generation<'_>) -> Object {
     let mut object = Object::with_room(1024);
-    object.shown("KeyId", entry.key.id);
+    object.plain("KeyId", &entry.arn);
     object.material_id("KeyMaterialId", material.id);
     if let Some(import) = material.import {
         if !import.description.is_empty() {

@@ -199,7 +199,7 @@ async fn what_is_deleted_comes_back_as_it_was_and_as_nothing_else() {
             json!({"KeyId": id, "IncludeKeyMaterial": "ALL_KEY_MATERIAL"}),
         )
         .await;
-    let expected = json!([{"KeyId": id, "KeyMaterialId": first["KeyMaterialId"], "KeyMaterialDescription": "from the safe", "ImportState": "IMPORTED", "KeyMaterialState": "CURRENT", "ExpirationModel": FOREVER}]);
+    let expected = json!([{"KeyId": key_arn(&id), "KeyMaterialId": first["KeyMaterialId"], "KeyMaterialDescription": "from the safe", "ImportState": "IMPORTED", "KeyMaterialState": "CURRENT", "ExpirationModel": FOREVER}]);
     assert_eq!(listed["Rotations"], expected);
     let anew = bench
         .import(&id, &[7; 32], json!({"ImportType": "NEW_KEY_MATERIAL"}))

@@ -84,10 +84,15 @@ async fn a_schedule_is_set_changed_and_removed() {
         let days = u32::try_from(days).unwrap();
         assert_eq!(bench.status(&id).await, scheduled(days, NOW.after(DAY)));
     }
+    // Without a period, the one that there is stays, and the date.
+    bench.api.clock.advance(DAY);
     bench.done_to("EnableKeyRotation", &id).await;
-    assert_eq!(bench.status(&id).await["RotationPeriodInDays"], 365);
+    assert_eq!(bench.status(&id).await, scheduled(2560, NOW.after(DAY)));
     bench.done_to("DisableKeyRotation", &id).await;
     assert_eq!(bench.status(&id).await, none);
+    bench.done_to("EnableKeyRotation", &id).await;
+    assert_eq!(bench.status(&id).await, scheduled(365, NOW.after(DAY * 2)));
+    bench.done_to("DisableKeyRotation", &id).await;
     assert_eq!(bench.material(&id).await, material, "nothing was rotated");
 }
 
@@ -287,7 +292,8 @@ async fn rotations_are_listed_in_pages() {
     let all = json!({"IncludeKeyMaterial": "ALL_KEY_MATERIAL"});
     let only = bench.done("ListKeyRotations", list(all.clone())).await;
     // The first material has no date and no type.
-    let expected = json!({"KeyId": id, "KeyMaterialId": first, "KeyMaterialState": "CURRENT"});
+    let expected =
+        json!({"KeyId": key_arn(&id), "KeyMaterialId": first, "KeyMaterialState": "CURRENT"});
     assert_eq!(only["Rotations"], json!([expected]));
     let mut materials = vec![first];
     for _ in 0..4 {

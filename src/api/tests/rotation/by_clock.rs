@@ -62,7 +62,7 @@ async fn a_date_that_has_come_rotates_once() {
     assert_eq!(next, time(NOW.after(DAY * 501)));
     let body = json!({"KeyId": id});
     let listed = bench.done("ListKeyRotations", body).await;
-    let entry = |material: &Value, state: &str, days: u32| json!({"KeyId": id, "KeyMaterialId": material, "KeyMaterialState": state, "RotationDate": time(NOW.after(DAY * days)), "RotationType": "AUTOMATIC"});
+    let entry = |material: &Value, state: &str, days: u32| json!({"KeyId": key_arn(&id), "KeyMaterialId": material, "KeyMaterialState": state, "RotationDate": time(NOW.after(DAY * days)), "RotationType": "AUTOMATIC"});
     let third = bench.material(&id).await;
     let expected = json!([
         entry(&second, "NON_CURRENT", 100),
