@@ -3,6 +3,7 @@
 //! implements a primitive of its own.
 
 pub mod agreement;
+pub mod ber;
 pub mod entropy;
 pub mod gcm;
 pub mod mac;

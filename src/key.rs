@@ -247,6 +247,8 @@ pub struct KmsKey {
     /// The highest generation that imported material ever had, including material that is gone: no
     /// generation is used twice.
     pub generations: u32,
+    /// Whether it was disabled when imported material went: it is again when the material is back.
+    pub was_disabled: bool,
 }
 
 impl KmsKey {
@@ -266,6 +268,7 @@ impl KmsKey {
             rotation: None,
             imports: Vec::new(),
             generations: 0,
+            was_disabled: false,
         }
     }
 

@@ -4,8 +4,9 @@
 //! The same material is imported again under the same name, which is derived from key and material;
 //! other material becomes a further generation of a symmetric key, by `RotateKeyOnDemand`. A key
 //! whose material has gone is `PendingImport` until all of it is back: blobs under it open again,
-//! and nothing else would open them. Material that expires goes within a minute of its date, at the
-//! start if the date passed while the daemon did not run.
+//! and nothing else would open them. A key that was disabled is disabled then too: the right to
+//! import is not the right to enable. Material that expires goes within a minute of its date, at
+//! the start if the date passed while the daemon did not run.
 
 use crate::api::admission::Ask;
 use crate::api::key_changes;
@@ -15,7 +16,7 @@ use crate::api::validation::{Pattern, Violations};
 use crate::api::wire::{self, Blob, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, unsupported};
 use crate::clock::Timestamp;
-use crate::crypto::pair::{Family, PairSpec, PrivateKey};
+use crate::crypto::pair::{PairSpec, PrivateKey};
 use crate::crypto::stack;
 use crate::crypto::wrapping::WrappingAlgorithm;
 use crate::key::KeyId;
@@ -24,7 +25,8 @@ use crate::key::spec::KeySpec;
 use crate::keystore::{Change, ImportToken, KeyEntry, Snapshot};
 use crate::operation::Action;
 use crate::policy::ConditionKey;
-use material::Imported;
+use material::{Imported, NamedMaterial};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +44,8 @@ const MATERIAL_ID_CHARACTERS: usize = 64;
 /// each, have room between.
 const EXPIRED_KEYS_AT_ONCE: usize = 256;
 
+/// Known to the service model, and taken for no key.
+const RSAES_PKCS1: &str = "RSAES_PKCS1_V1_5";
 const ALGORITHMS: &str = "RSAES_PKCS1_V1_5, RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256, RSA_AES_KEY_WRAP_SHA_1, RSA_AES_KEY_WRAP_SHA_256, SM2PKE";
 const SPECS: &str = "RSA_2048, RSA_3072, RSA_4096, SM2";
 const EXPIRES: &str = "KEY_MATERIAL_EXPIRES";
@@ -99,7 +103,7 @@ pub(super) async fn parameters(api: Arc<Api>, requester: Requester, body: Vec<u8
         })
     };
     let entry = allowed()?;
-    let (algorithm, spec) = wrapping(&entry, algorithm, spec)?;
+    let (algorithm, spec) = wrapping(entry.key.spec, algorithm, spec)?;
     let entropy = Arc::clone(&api.entropy);
     let generate = move || {
         entropy
@@ -124,33 +128,43 @@ pub(super) async fn parameters(api: Arc<Api>, requester: Requester, body: Vec<u8
     Ok(object.end().about(&entry))
 }
 
-/// The wrapping algorithm and the spec of its key, if they are built and have room for the key's
-/// material.
+/// The wrapping algorithm and the spec of its key, if they are built and AWS KMS takes material of
+/// this spec by them.
 fn wrapping(
-    entry: &KeyEntry,
+    material: KeySpec,
     algorithm: &str,
     spec: &str,
 ) -> Result<(WrappingAlgorithm, PairSpec), ApiError> {
+    let refused = || {
+        let message = format!(
+            "Wrapping algorithm {algorithm} and wrapping key spec {spec} cannot be used to import a {material} key."
+        );
+        invalid(message)
+    };
+    if algorithm == RSAES_PKCS1 {
+        return Err(refused());
+    }
     let known = algorithm
         .parse::<WrappingAlgorithm>()
         .map_err(|_| unsupported(&format!("WrappingAlgorithm {algorithm}")))?;
     let pair = spec
         .parse::<PairSpec>()
         .map_err(|_| unsupported(&format!("WrappingKeySpec {spec}")))?;
-    let too_long = match (entry.key.spec, known) {
-        (KeySpec::Pair(PairSpec::EccNistP521), WrappingAlgorithm::Oaep(_)) => {
-            pair == PairSpec::Rsa2048
-        }
-        (KeySpec::Pair(of), WrappingAlgorithm::Oaep(_)) => of.family() == Family::Rsa,
-        _ => false,
+    let is_taken = match (material, known) {
+        (KeySpec::Symmetric, WrappingAlgorithm::AesKeyWrap(_)) => false,
+        (KeySpec::Pair(of), WrappingAlgorithm::Oaep(_)) => match of {
+            // Too long for the block of RSA.
+            PairSpec::Rsa2048 | PairSpec::Rsa3072 | PairSpec::Rsa4096 => false,
+            PairSpec::EccNistP521 | PairSpec::EccNistEdwards25519 => pair != PairSpec::Rsa2048,
+            PairSpec::EccNistP256 | PairSpec::EccNistP384 | PairSpec::EccSecgP256K1 => true,
+        },
+        (KeySpec::Mac(_), _) | (KeySpec::Symmetric, _) | (KeySpec::Pair(_), _) => true,
     };
-    if too_long {
-        let material = entry.key.spec;
-        let what =
-            format!("WrappingAlgorithm {algorithm} of {spec} for key material of {material}");
-        return Err(unsupported(&what));
-    }
-    Ok((known, pair))
+    is_taken.then_some((known, pair)).ok_or_else(refused)
+}
+
+fn invalid(message: impl Into<Cow<'static, str>>) -> ApiError {
+    ApiError::new(KmsErrorCode::ValidationException, message)
 }
 
 wire::input! {
@@ -211,37 +225,50 @@ impl ImportInput<'_> {
 
     /// When the material expires.
     fn valid_to(&self, now: Timestamp) -> Result<Option<Timestamp>, ApiError> {
-        let invalid = |message| Err(ApiError::new(KmsErrorCode::ValidationException, message));
-        match (self.model() == EXPIRES, self.valid_to) {
-            (false, None) => Ok(None),
-            (false, Some(_)) => invalid(
-                "A validTo date must not be set if the ExpirationModel is KEY_MATERIAL_DOES_NOT_EXPIRE",
-            ),
-            (true, None) => {
-                invalid("A validTo date must be set if the ExpirationModel is KEY_MATERIAL_EXPIRES")
+        let seconds = match (self.model() == EXPIRES, self.valid_to) {
+            (false, None) => return Ok(None),
+            (false, Some(_)) => {
+                return Err(invalid(
+                    "A validTo date cannot be set if the ExpirationModel is KEY_MATERIAL_DOES_NOT_EXPIRE",
+                ));
             }
-            (true, Some(seconds)) => match timestamp(seconds) {
-                Some(date) if date > now && date <= now.after(EXPIRY_MAX) => Ok(Some(date)),
-                _ => invalid("The validTo date must be in the future, and at most 365 days ahead."),
-            },
+            (true, None) => {
+                return Err(invalid(
+                    "A validTo date must be set if the ExpirationModel is KEY_MATERIAL_EXPIRES",
+                ));
+            }
+            (true, Some(seconds)) => seconds,
+        };
+        let date = timestamp(seconds);
+        if seconds <= 0.0 || date.is_some_and(|date| date <= now) {
+            return Err(invalid("ValidTo must be in the future"));
         }
+        let soon = date.filter(|date| *date <= now.after(EXPIRY_MAX));
+        let soon =
+            soon.ok_or_else(|| invalid("ValidTo must be less than 365 days in the future"))?;
+        Ok(Some(soon))
     }
 
-    /// Refuses members together that do not go together.
-    fn check_together(&self, entry: &KeyEntry) -> Result<(), ApiError> {
-        let invalid = |message| Err(ApiError::new(KmsErrorCode::ValidationException, message));
-        let given = self.import_type.is_some()
-            || self.key_material_id.is_some()
-            || self.key_material_description.is_some();
-        if given && entry.key.spec != KeySpec::Symmetric {
-            return invalid(
-                "ImportType, KeyMaterialId and KeyMaterialDescription are of symmetric encryption keys alone.",
-            );
+    /// Refuses members that do not go with the key, or with each other.
+    fn check_together(&self, spec: KeySpec) -> Result<(), ApiError> {
+        let of_generations = [
+            ("importType", self.import_type.is_some()),
+            ("keyMaterialId", self.key_material_id.is_some()),
+            (
+                "keyMaterialDescription",
+                self.key_material_description.is_some(),
+            ),
+        ];
+        let given = of_generations.into_iter().find(|(_, is_given)| *is_given);
+        if let Some((member, _)) = given.filter(|_| spec != KeySpec::Symmetric) {
+            return Err(invalid(format!(
+                "Input parameter {member} cannot be used with {spec} imported keys."
+            )));
         }
         if self.key_material_id.is_some() && self.is_new() == Some(true) {
-            return invalid(
-                "You cannot specify a KeyMaterialId with ImportType set to NEW_KEY_MATERIAL.",
-            );
+            return Err(invalid(
+                "Input parameter keyMaterialId cannot be used with NEW_KEY_MATERIAL importType.",
+            ));
         }
         Ok(())
     }
@@ -274,15 +301,16 @@ pub(super) async fn import(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     let ask = Ask::on(Action::ImportKeyMaterial, &checked.key).members(members);
     let prepare = |entry: &Arc<KeyEntry>| {
         input.valid_to(now)?;
-        input.check_together(entry)
+        input.check_together(entry.key.spec)
     };
     // Admitted before anything is unwrapped, and again by the writer, on the store as it is then.
-    let id = api.read(&requester, |attempt| {
+    let (id, spec) = api.read(&requester, |attempt| {
         let admitted = attempt.admit(ask, prepare)?;
-        Ok(admitted.entry().key.id)
+        let key = &admitted.entry().key;
+        Ok((key.id, key.spec))
     })?;
     let imported = Imported {
-        bytes: unwrapped(&api, id, &checked, now).await?,
+        material: unwrapped(&api, id, spec, &checked, now).await?,
         is_new: input.is_new(),
         named: input
             .key_material_id
@@ -300,13 +328,14 @@ pub(super) async fn import(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     .await
 }
 
-/// The material in the clear, if the token is one of this key and still valid.
+/// The material, if the token is one of this key and still valid.
 async fn unwrapped(
     api: &Arc<Api>,
     key: KeyId,
+    spec: KeySpec,
     checked: &Checked<'_>,
     now: Timestamp,
-) -> Result<crate::crypto::secret::SecretBytes, ApiError> {
+) -> Result<NamedMaterial, ApiError> {
     let (token, wrapped) = (checked.token.to_vec(), checked.wrapped.to_vec());
     let reader = Arc::clone(api);
     let unwrap = move || {
@@ -320,10 +349,11 @@ async fn unwrapped(
             return Err(ApiError::bare(KmsErrorCode::ExpiredImportTokenException));
         }
         let probed = reader.entropy.probe()?;
-        let material = token
+        let bytes = token
             .algorithm
-            .unwrap(&token.wrapping_key, &wrapped, probed);
-        material.map_err(|_| ApiError::bare(KmsErrorCode::InvalidCiphertextException))
+            .unwrap(&token.wrapping_key, &wrapped, probed)
+            .map_err(|_| ApiError::bare(KmsErrorCode::InvalidCiphertextException))?;
+        NamedMaterial::read(key, spec, bytes.expose())
     };
     api.in_turn(|| stack::wiped(unwrap)).await?
 }
@@ -366,17 +396,20 @@ pub(super) async fn delete(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
                 let mut imports = entry.key.imports.iter();
                 let found = imports.find(|import| Some(import.id) == id);
                 Some(found.ok_or_else(|| {
-                    let message = format!("Key material '{text}' does not exist in {}", entry.arn);
-                    ApiError::new(KmsErrorCode::NotFoundException, message)
+                    invalid(format!(
+                        "Key material (id: {text}) has never been imported into KMS key {}.",
+                        entry.arn
+                    ))
                 })?)
             }
         };
         let reply = reply(entry, import.map(|import| import.id));
-        // Deleting it again succeeds and changes nothing.
-        let Some(import) = import.filter(|import| import.present) else {
+        // Deleting it again succeeds and changes nothing. What expired while it waited for its
+        // rotation is still there to be given up.
+        let Some(import) = import.filter(|import| import.present || import.pending) else {
             return Ok((Vec::new(), reply));
         };
-        let draft = material::without(entry, |one| one.id == import.id);
+        let draft = material::deleted(entry, import.id);
         Ok((vec![Change::PutKey(draft)], reply))
     })
     .await
@@ -407,9 +440,9 @@ impl Api {
         self.check_recordable()?;
         let decide = |snapshot: &Snapshot| {
             let keys = expired(snapshot);
-            let changes = keys.iter().map(|entry| {
-                Change::PutKey(material::without(entry, |import| import.is_expired(now)))
-            });
+            let changes = keys
+                .iter()
+                .map(|entry| Change::PutKey(material::expired(entry, now)));
             Ok::<_, ApiError>((changes.collect(), keys))
         };
         let dropped = self.keystore.apply(decide).await?;

@@ -1,4 +1,4 @@
-//! HMAC keys (FIPS 198-1): as many random bytes as the hash has.
+//! HMAC keys (FIPS 198-1): as many random bytes as the hash has; imported ones may fill its block.
 
 use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::SecretBytes;
@@ -48,7 +48,7 @@ impl MacSpec {
         }
     }
 
-    /// Bytes of the key, and of a MAC.
+    /// Bytes of a key that is drawn here, of the shortest that can be imported, and of a MAC.
     #[must_use]
     pub fn bytes(self) -> usize {
         match self {
@@ -56,6 +56,16 @@ impl MacSpec {
             Self::Hmac256 => 32,
             Self::Hmac384 => 48,
             Self::Hmac512 => 64,
+        }
+    }
+
+    /// Bytes of the longest key that can be imported: a block of the hash. HMAC would hash a longer
+    /// one first.
+    #[must_use]
+    pub fn import_bytes_max(self) -> usize {
+        match self {
+            Self::Hmac224 | Self::Hmac256 => 64,
+            Self::Hmac384 | Self::Hmac512 => 128,
         }
     }
 
@@ -85,10 +95,13 @@ impl MacKey {
         Ok(Self { spec, bytes })
     }
 
-    /// Takes key bytes that exist already; `None` when their length is not that of the spec.
+    /// Takes key bytes that exist already; `None` when they are shorter than the hash or longer
+    /// than its block.
     #[must_use]
     pub fn from_bytes(spec: MacSpec, bytes: SecretBytes) -> Option<Self> {
-        (bytes.expose().len() == spec.bytes()).then_some(Self { spec, bytes })
+        let lengths = spec.bytes()..=spec.import_bytes_max();
+        let fits = lengths.contains(&bytes.expose().len());
+        fits.then_some(Self { spec, bytes })
     }
 
     /// The hash that this key is for.
@@ -152,8 +165,16 @@ mod tests {
             let other = MacKey::draw(spec, &Entropy::os()).unwrap();
             assert_eq!(other.verify(b"message", &mac), Err(InvalidMac));
             let copied = |length: usize| SecretBytes::filled(length, |to| to.fill(7));
-            assert!(MacKey::from_bytes(spec, copied(spec.bytes())).is_some());
-            assert!(MacKey::from_bytes(spec, copied(spec.bytes() + 1)).is_none());
+            for (length, fits) in [
+                (spec.bytes() - 1, false),
+                (spec.bytes(), true),
+                (spec.bytes() + 1, true),
+                (spec.import_bytes_max(), true),
+                (spec.import_bytes_max() + 1, false),
+            ] {
+                let taken = MacKey::from_bytes(spec, copied(length));
+                assert_eq!(taken.is_some(), fits, "{spec:?} {length}");
+            }
         }
     }
 }

@@ -2,13 +2,14 @@
 //! parsed by aws-lc.
 //!
 //! A private key is kept as its PKCS#8 DER (RFC 5958, version 1) and is parsed once. That form is
-//! what is stored and what callers get. Its public key is an X.509 `SubjectPublicKeyInfo` (RFC
-//! 5280). aws-lc's own generator, which the operating system seeds, draws the pairs: aws-lc has no
-//! other way to draw the primes of RSA.
+//! what is stored and what callers get, also of a key that was imported in another. Its public key
+//! is an X.509 `SubjectPublicKeyInfo` (RFC 5280). aws-lc's own generator, which the operating
+//! system seeds, draws the pairs: aws-lc has no other way to draw the primes of RSA.
 
+use crate::crypto::ber;
 use crate::crypto::entropy::Probed;
 use crate::crypto::secret::SecretBytes;
-use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::encoding::{AsBigEndian, AsDer};
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rsa::{self, KeySize};
 use aws_lc_rs::signature::{
@@ -135,6 +136,43 @@ pub(super) enum Parsed {
     Edwards(Ed25519KeyPair),
 }
 
+impl Parsed {
+    fn read(spec: PairSpec, der: &[u8]) -> Result<Self, PairError> {
+        let parsed = match spec.generator() {
+            Generator::Rsa(_) => rsa::KeyPair::from_pkcs8(der).map(Self::Rsa),
+            Generator::Curve(curve) => EcdsaKeyPair::from_pkcs8(curve, der).map(Self::Curve),
+            Generator::Edwards => {
+                Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map(Self::Edwards)
+            }
+        };
+        parsed.map_err(|_| PairError)
+    }
+
+    /// With its public key, which `to_der` writes into a private key of a Weierstrass curve if it
+    /// was read with one.
+    fn completed(self, spec: PairSpec) -> Result<Self, PairError> {
+        let (Generator::Curve(curve), Self::Curve(pair)) = (spec.generator(), &self) else {
+            return Ok(self);
+        };
+        let private = pair.private_key().as_be_bytes().map_err(|_| PairError)?;
+        let public = pair.public_key().as_ref();
+        let pair = EcdsaKeyPair::from_private_key_and_public_key(curve, private.as_ref(), public);
+        pair.map(Self::Curve).map_err(|_| PairError)
+    }
+
+    /// PKCS#8 DER, version 1.
+    fn to_der(&self) -> Result<SecretBytes, PairError> {
+        let failed = |_: Unspecified| PairError;
+        Ok(match self {
+            Self::Rsa(pair) => SecretBytes::copy_of(pair.as_der().map_err(failed)?.as_ref()),
+            Self::Curve(pair) => SecretBytes::copy_of(pair.to_pkcs8v1().map_err(failed)?.as_ref()),
+            Self::Edwards(pair) => {
+                SecretBytes::copy_of(pair.to_pkcs8v1().map_err(failed)?.as_ref())
+            }
+        })
+    }
+}
+
 /// The pair could not be made, or the bytes are not a private key of the spec.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no key pair of this spec")]
@@ -162,33 +200,39 @@ impl PrivateKey {
             }
             Generator::Edwards => Parsed::Edwards(Ed25519KeyPair::generate().map_err(failed)?),
         };
-        let der = match &parsed {
-            Parsed::Rsa(pair) => SecretBytes::copy_of(pair.as_der().map_err(failed)?.as_ref()),
-            Parsed::Curve(pair) => {
-                SecretBytes::copy_of(pair.to_pkcs8v1().map_err(failed)?.as_ref())
-            }
-            Parsed::Edwards(pair) => {
-                SecretBytes::copy_of(pair.to_pkcs8v1().map_err(failed)?.as_ref())
-            }
-        };
+        let der = parsed.to_der()?;
         Self::of(spec, der, parsed)
     }
 
-    /// Reads a private key that exists already: from the store, from an import or from a test
+    /// Reads a private key that was written here: from the store, from a token or from a test
     /// vector.
     ///
     /// # Errors
     /// [`PairError`] when `der` is not the PKCS#8 DER of a valid key of this spec.
     pub fn from_der(spec: PairSpec, der: SecretBytes) -> Result<Self, PairError> {
-        let bytes = der.expose();
-        let parsed = match spec.generator() {
-            Generator::Rsa(_) => rsa::KeyPair::from_pkcs8(bytes).map(Parsed::Rsa),
-            Generator::Curve(curve) => EcdsaKeyPair::from_pkcs8(curve, bytes).map(Parsed::Curve),
-            Generator::Edwards => {
-                Ed25519KeyPair::from_pkcs8_maybe_unchecked(bytes).map(Parsed::Edwards)
-            }
-        };
-        Self::of(spec, der, parsed.map_err(|_| PairError)?)
+        let parsed = Parsed::read(spec, der.expose())?;
+        Self::of(spec, der, parsed)
+    }
+
+    /// Reads a private key that was written elsewhere: PKCS#8 in either version, of RSA and
+    /// Weierstrass curves also in BER, as AWS KMS takes it. It is kept as [`PrivateKey::generate`]
+    /// would have written it, without attributes.
+    ///
+    /// # Errors
+    /// [`PairError`] when the bytes are not a valid key of this spec.
+    pub fn import(spec: PairSpec, bytes: &[u8]) -> Result<Self, PairError> {
+        let der = ber::private_key(bytes).ok_or(PairError)?;
+        if spec.family() == Family::Edwards && der.expose() != bytes {
+            return Err(PairError);
+        }
+        let version_1 = ber::version_1(der.expose()).ok_or(PairError)?;
+        let parsed = Parsed::read(spec, version_1.der.expose())?.completed(spec)?;
+        let key = Self::of(spec, parsed.to_der()?, parsed)?;
+        let said = version_1.public_key;
+        if said.is_some() && said != ber::public_key_of(key.public_der()) {
+            return Err(PairError);
+        }
+        Ok(key)
     }
 
     fn of(spec: PairSpec, der: SecretBytes, parsed: Parsed) -> Result<Self, PairError> {
@@ -233,6 +277,7 @@ impl PrivateKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::ber::tests::{Form, in_ber};
     use crate::crypto::entropy::probed;
 
     #[test]
@@ -251,5 +296,99 @@ mod tests {
             }
         }
         assert!("SM2".parse::<PairSpec>().is_err());
+    }
+
+    /// One value of DER.
+    fn value(tag: u8, contents: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(contents.len()).unwrap().to_be_bytes();
+        let header = match length {
+            [0, short @ ..=0x7f] => vec![tag, short],
+            [0, long] => vec![tag, 0x81, long],
+            [high, low] => vec![tag, 0x82, high, low],
+        };
+        [&header, contents].concat()
+    }
+
+    /// The values in a string or in a SEQUENCE, each with its header.
+    fn inside(der: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
+        let header = |der: &[u8]| match der[1] {
+            0x82 => (4, usize::from(u16::from_be_bytes([der[2], der[3]]))),
+            0x81 => (3, der[2].into()),
+            short => (2, short.into()),
+        };
+        let contents = der[header(der).0..].to_vec();
+        let (mut rest, mut members) = (&contents[..], Vec::new());
+        while der[0] == SEQUENCE && !rest.is_empty() {
+            let (head, length) = header(rest);
+            let (member, more) = rest.split_at(head + length);
+            members.push(member.to_vec());
+            rest = more;
+        }
+        (contents, members)
+    }
+
+    const SEQUENCE: u8 = 0x30;
+    const VERSION_2: &[u8] = &[2, 1, 1];
+
+    /// The same key as other programs write it, and as one that lies.
+    fn forms(key: &PrivateKey) -> (Vec<(&'static str, Vec<u8>)>, Vec<u8>) {
+        let parts = inside(key.expose_der()).1;
+        let [version, algorithm, private] = &parts[..] else {
+            panic!("not as it is generated");
+        };
+        let sequence = |parts: &[&[u8]]| value(SEQUENCE, &parts.concat());
+        // An attribute of an unknown name, and an empty set of values.
+        let attributes = value(0xa0, &sequence(&[&[6, 1, 42], &[0x31, 0]]));
+        let mut bits = inside(&inside(key.public_der()).1[1]).0;
+        let with = |bits: &[u8]| sequence(&[VERSION_2, algorithm, private, &value(0x81, bits)]);
+        let mut forms = vec![
+            ("as generated", key.expose_der().to_vec()),
+            (
+                "with an attribute",
+                sequence(&[version, algorithm, private, &attributes]),
+            ),
+            ("version 2", with(&bits)),
+            (
+                "version 2 without a public key",
+                sequence(&[VERSION_2, algorithm, private, &attributes]),
+            ),
+        ];
+        *bits.last_mut().unwrap() ^= 1;
+        let lying = with(&bits);
+        if key.spec.family() == Family::Weierstrass {
+            let inner = inside(&inside(private).0).1;
+            let scalar = inner[..2].concat();
+            let curve = value(0xa0, &inside(algorithm).1[1]);
+            let of = |parts: &[&[u8]]| sequence(&[version, algorithm, &value(4, &sequence(parts))]);
+            forms.push(("without its public key", of(&[&scalar])));
+            forms.push(("with its curve again", of(&[&scalar, &curve, &inner[2]])));
+            forms.push(("with its curve alone", of(&[&scalar, &curve])));
+        }
+        (forms, lying)
+    }
+
+    #[test]
+    fn an_imported_key_is_one_in_whatever_form_it_comes() {
+        for spec in PairSpec::quick() {
+            let key = PrivateKey::generate(spec, probed()).unwrap();
+            let (forms, lying) = forms(&key);
+            assert!(PrivateKey::import(spec, &lying).is_err(), "{spec:?}");
+            for (form, bytes) in forms {
+                let read = PrivateKey::import(spec, &bytes);
+                let read = read.unwrap_or_else(|_| panic!("{spec:?} {form}"));
+                assert_eq!(read.expose_der(), key.expose_der(), "{spec:?} {form}");
+                assert_eq!(read.public_der(), key.public_der(), "{spec:?} {form}");
+                let shorter = PrivateKey::import(spec, &bytes[..bytes.len() - 1]);
+                assert_eq!(shorter.err(), Some(PairError), "{spec:?} {form}");
+                let ber = in_ber(&bytes, &mut std::iter::repeat(Form::Indefinite));
+                let read = PrivateKey::import(spec, &ber).map(|read| read.der);
+                match spec.family() {
+                    Family::Edwards => assert_eq!(read.err(), Some(PairError), "{form}"),
+                    Family::Rsa | Family::Weierstrass => {
+                        assert_eq!(read.unwrap().expose(), key.expose_der(), "{spec:?} {form}");
+                    }
+                }
+            }
+        }
     }
 }

@@ -1,8 +1,15 @@
-//! Imported material: the facts that stay known when its bytes have expired or were deleted.
+//! Imported material: its bytes, read once, and the facts that stay known when they have expired or
+//! were deleted.
 
 use crate::clock::Timestamp;
-use crate::key::material::KeyMaterialId;
+use crate::crypto::mac::MacKey;
+use crate::crypto::pair::{PairSpec, PrivateKey};
+use crate::crypto::secret::{Secret, SecretBytes};
+use crate::key::KeyId;
+use crate::key::material::{KeyMaterialId, KeySecret};
 use crate::key::rotation::RotationType;
+use crate::key::spec::KeySpec;
+use std::sync::Arc;
 
 /// One material that was imported into a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +46,63 @@ impl Import {
         match self.valid_to {
             Some(_) => "KEY_MATERIAL_EXPIRES",
             None => "KEY_MATERIAL_DOES_NOT_EXPIRE",
+        }
+    }
+}
+
+/// What an import brings, read as material of its key's spec.
+pub enum ImportedMaterial {
+    /// Of a symmetric encryption key.
+    Symmetric(Secret<32>),
+    /// Of an asymmetric or HMAC key.
+    Other(Arc<KeySecret>),
+}
+
+/// The bytes are not material of the spec.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidMaterial {
+    /// A symmetric or HMAC key of another length.
+    #[error("key material of another length")]
+    Length,
+    /// Not a private key of this spec in PKCS#8.
+    #[error("not a private key of this spec in PKCS #8")]
+    PrivateKey(PairSpec),
+}
+
+impl ImportedMaterial {
+    /// Reads 32 bytes, an HMAC key, or a private key in PKCS#8 (RFC 5958).
+    ///
+    /// # Errors
+    /// [`InvalidMaterial`].
+    pub fn read(spec: KeySpec, bytes: &[u8]) -> Result<Self, InvalidMaterial> {
+        let length = InvalidMaterial::Length;
+        let secret = match spec {
+            KeySpec::Symmetric => {
+                let fill = |to: &mut [u8; 32]| {
+                    let bytes: &[u8; 32] = bytes.try_into().map_err(|_| length)?;
+                    to.copy_from_slice(bytes);
+                    Ok(())
+                };
+                return Secret::try_filled(fill).map(Self::Symmetric);
+            }
+            KeySpec::Pair(spec) => {
+                let read = PrivateKey::import(spec, bytes);
+                KeySecret::Pair(read.map_err(|_| InvalidMaterial::PrivateKey(spec))?)
+            }
+            KeySpec::Mac(spec) => {
+                let copied = SecretBytes::copy_of(bytes);
+                KeySecret::Mac(MacKey::from_bytes(spec, copied).ok_or(length)?)
+            }
+        };
+        Ok(Self::Other(Arc::new(secret)))
+    }
+
+    /// Its name as material of this key.
+    #[must_use]
+    pub fn id(&self, key: KeyId) -> KeyMaterialId {
+        match self {
+            Self::Symmetric(secret) => KeyMaterialId::of(key, secret.expose()),
+            Self::Other(secret) => secret.id(key),
         }
     }
 }

@@ -17,7 +17,8 @@ use std::fmt;
 /// digits.
 ///
 /// `HMAC-SHA-256(key = material, label ‖ key id)`: deterministic, so that imported material keeps
-/// its id.
+/// its id. For a private key, the key of the HMAC is its public key: that is one, in whatever form
+/// the private key was written.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyMaterialId([u8; 32]);
 
@@ -193,7 +194,7 @@ impl KeySecret {
         }
     }
 
-    /// Reads material that exists already: from the store or from an import.
+    /// Reads material that the store has.
     ///
     /// # Errors
     /// [`SecretError`].
@@ -204,6 +205,15 @@ impl KeySecret {
             KeySpec::Mac(spec) => MacKey::from_bytes(spec, bytes)
                 .map(Self::Mac)
                 .ok_or(SecretError::Length),
+        }
+    }
+
+    /// The name of this material as that of a key.
+    #[must_use]
+    pub fn id(&self, key: KeyId) -> KeyMaterialId {
+        match self {
+            Self::Pair(pair) => KeyMaterialId::of(key, pair.public_der()),
+            Self::Mac(mac) => KeyMaterialId::of(key, mac.expose()),
         }
     }
 

@@ -65,7 +65,7 @@ def data_keys(mill: daemon.Daemon, tally: Tally) -> None:
     admin, provisioner = mill.client("admin", tally), mill.client("provisioner", tally)
     ways = [
         (algorithm, spec)
-        for algorithm in ("RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256", "RSA_AES_KEY_WRAP_SHA_1", "RSA_AES_KEY_WRAP_SHA_256")
+        for algorithm in ("RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256")
         for spec in ("RSA_2048", "RSA_3072")
     ]
     for algorithm, spec in [*ways, ("RSAES_OAEP_SHA_256", "RSA_4096")]:

@@ -3,21 +3,19 @@
 
 use crate::api::{ApiError, KmsErrorCode};
 use crate::clock::Timestamp;
-use crate::crypto::secret::{Secret, SecretBytes};
-use crate::key::import::Import;
-use crate::key::material::{BackingKey, KeyMaterialId, KeySecret};
+use crate::crypto::secret::Secret;
+use crate::key::import::{Import, ImportedMaterial, InvalidMaterial};
+use crate::key::material::{BackingKey, KeyMaterialId};
 use crate::key::rotation::RotationType;
 use crate::key::spec::KeySpec;
-use crate::key::{KeyState, KmsKey};
+use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::{KeyDraft, KeyEntry};
+use std::borrow::Cow;
 use std::sync::Arc;
 
-/// Bytes of a symmetric key's material.
-const SYMMETRIC_BYTES: usize = 32;
-
-/// The material of an import, unwrapped.
+/// An import, unwrapped.
 pub(super) struct Imported {
-    pub(super) bytes: SecretBytes,
+    pub(super) material: NamedMaterial,
     /// `ImportType`, or as it is by default.
     pub(super) is_new: Option<bool>,
     /// `KeyMaterialId`
@@ -26,7 +24,50 @@ pub(super) struct Imported {
     pub(super) description: Option<String>,
 }
 
-fn incorrect(message: impl Into<std::borrow::Cow<'static, str>>) -> ApiError {
+/// Material of a key, with its name.
+pub(super) struct NamedMaterial {
+    material: ImportedMaterial,
+    id: KeyMaterialId,
+    /// What the first builds called it, which named a private key by the bytes that it came in:
+    /// these bytes, or those that are kept.
+    former_ids: Vec<KeyMaterialId>,
+}
+
+impl NamedMaterial {
+    /// Reads what was unwrapped for this key.
+    pub(super) fn read(key: KeyId, spec: KeySpec, bytes: &[u8]) -> Result<Self, ApiError> {
+        let code = KmsErrorCode::InvalidCiphertextException;
+        let material = ImportedMaterial::read(spec, bytes).map_err(|error| match error {
+            InvalidMaterial::Length => ApiError::bare(code),
+            InvalidMaterial::PrivateKey(spec) => {
+                let spec = spec.name();
+                let message = format!(
+                    "The key material is not a PKCS #8 private key of key spec {spec} in DER."
+                );
+                ApiError::new(code, message)
+            }
+        })?;
+        let former_ids = match &material {
+            ImportedMaterial::Symmetric(_) => Vec::new(),
+            ImportedMaterial::Other(secret) => {
+                let kept = KeyMaterialId::of(key, secret.expose());
+                vec![KeyMaterialId::of(key, bytes), kept]
+            }
+        };
+        let id = material.id(key);
+        Ok(Self {
+            material,
+            id,
+            former_ids,
+        })
+    }
+
+    fn is_of(&self, import: &Import) -> bool {
+        import.id == self.id || self.former_ids.contains(&import.id)
+    }
+}
+
+fn incorrect(message: impl Into<Cow<'static, str>>) -> ApiError {
     ApiError::new(KmsErrorCode::IncorrectKeyMaterialException, message)
 }
 
@@ -37,68 +78,76 @@ pub(super) fn imported(
     now: Timestamp,
 ) -> Result<(KeyDraft, KeyMaterialId), ApiError> {
     let key = &entry.key;
-    let bytes = imported.bytes.expose();
-    let id = KeyMaterialId::of(key.id, bytes);
     let mut draft = entry.with_key(key.clone());
-    let at = place(&mut draft.key, id, imported, now)?;
+    let at = place(entry, &mut draft.key, imported, now)?;
     let import = &mut draft.key.imports[at];
+    import.id = imported.material.id;
     import.present = true;
     import.valid_to = imported.valid_to;
     if let Some(description) = &imported.description {
         import.description.clone_from(description);
     }
     // A symmetric key keeps all its generations; other keys have one material.
-    if key.spec == KeySpec::Symmetric {
-        if bytes.len() != SYMMETRIC_BYTES {
-            return Err(incorrect("Symmetric key material has 32 bytes."));
+    match &imported.material.material {
+        ImportedMaterial::Symmetric(secret) => {
+            let backing = Arc::new(backing(key, import, secret.expose()));
+            let generation = import.generation;
+            draft.materials.retain(|one| one.generation() != generation);
+            draft.materials.push(backing);
+            draft.materials.sort_by_key(|one| one.generation());
         }
-        let backing = Arc::new(backing(key, import, bytes));
-        let generation = import.generation;
-        draft.materials.retain(|one| one.generation() != generation);
-        draft.materials.push(backing);
-        draft.materials.sort_by_key(|one| one.generation());
-    } else {
-        let bytes = SecretBytes::copy_of(bytes);
-        let secret = KeySecret::from_bytes(key.spec, bytes)
-            .map_err(|_| incorrect(format!("The key material is not of key spec {}.", key.spec)))?;
-        draft.secret = Some(Arc::new(secret));
+        ImportedMaterial::Other(secret) => draft.secret = Some(Arc::clone(secret)),
     }
-    // The key can be used when its last missing material is back.
+    // The key is as it was when its last missing material is back.
     if draft.key.state == KeyState::PendingImport && !draft.key.lacks_material() {
-        draft.key.state = KeyState::Enabled;
+        draft.key.state = if draft.key.was_disabled {
+            KeyState::Disabled
+        } else {
+            KeyState::Enabled
+        };
+        draft.key.was_disabled = false;
     }
-    Ok((draft, id))
+    Ok((draft, imported.material.id))
 }
 
-/// The place of the material of this name in the key's list, which grows by one if it is new.
+/// The place of the material in the key's list, which grows by one if it is new.
 fn place(
+    entry: &KeyEntry,
     key: &mut KmsKey,
-    id: KeyMaterialId,
     imported: &Imported,
     now: Timestamp,
 ) -> Result<usize, ApiError> {
-    if imported.named.is_some_and(|named| named != id) {
-        return Err(incorrect(
-            "The key material is not the one that KeyMaterialId names.",
-        ));
-    }
-    let found = key.imports.iter().position(|import| import.id == id);
+    let (arn, id) = (&entry.arn, imported.material.id);
+    let mut imports = key.imports.iter();
+    let found = imports.position(|import| imported.material.is_of(import));
     let is_new = imported.is_new.unwrap_or(key.imports.is_empty());
-    match found {
+    let current = key.current_import().map(|import| import.id);
+    let other = |expected| {
+        incorrect(format!(
+            "Imported key material does not have the expected identifier ({expected})."
+        ))
+    };
+    if let Some(named) = imported.named.filter(|named| *named != id) {
+        return Err(other(named));
+    }
+    match (found, current) {
         // What waits for its rotation may be imported again either way.
-        Some(at) if !is_new || key.imports[at].pending => return Ok(at),
-        Some(_) => {
-            return Err(incorrect(
-                "The key material is not new: it has been imported before.",
-            ));
+        (Some(at), _) if !is_new || key.imports[at].pending => return Ok(at),
+        (Some(_), _) => {
+            return Err(incorrect(format!(
+                "Key material (id: {id}) being imported as NEW_KEY_MATERIAL is already associated with KMS key {arn}."
+            )));
         }
-        None if !is_new => return Err(incorrect("The key material has not been imported before.")),
-        None => {}
+        (None, Some(current)) if !is_new => return Err(other(current)),
+        (None, None) if !is_new => {
+            return Err(incorrect("The key material has not been imported before."));
+        }
+        (None, _) => {}
     }
     if let Some(pending) = key.imports.iter().find(|import| import.pending) {
         let message = format!(
-            "New key material (id: {id}) cannot be imported into KMS key {}, because another key material (id: {}) is pending rotation.",
-            key.id, pending.id
+            "New key material (id: {id}) cannot be imported into KMS key {arn}, because another key material (id: {}) is pending rotation.",
+            pending.id
         );
         return Err(ApiError::new(
             KmsErrorCode::KMSInvalidStateException,
@@ -106,11 +155,6 @@ fn place(
         ));
     }
     let is_first = key.imports.is_empty();
-    if !is_first && key.spec != KeySpec::Symmetric {
-        return Err(incorrect(
-            "A key of this spec has one key material for good.",
-        ));
-    }
     // Not the one after the last in the list: material that was deleted before its rotation has had
     // one too.
     let generation = key
@@ -131,8 +175,8 @@ fn place(
     Ok(key.imports.len() - 1)
 }
 
-fn backing(key: &KmsKey, import: &Import, bytes: &[u8]) -> BackingKey {
-    let secret = Secret::filled(|to: &mut [u8; SYMMETRIC_BYTES]| to.copy_from_slice(bytes));
+fn backing(key: &KmsKey, import: &Import, bytes: &[u8; 32]) -> BackingKey {
+    let secret = Secret::filled(|to| to.copy_from_slice(bytes));
     let backing = BackingKey::from_material(key.id, import.generation, import.date, secret);
     match import.rotation {
         Some(rotation) => backing.by_rotation(rotation),
@@ -140,17 +184,25 @@ fn backing(key: &KmsKey, import: &Import, bytes: &[u8]) -> BackingKey {
     }
 }
 
-/// The key without the bytes of the materials that `goes` selects. A material that was never
-/// permanent is removed whole.
-pub(super) fn without(entry: &KeyEntry, goes: impl Fn(&Import) -> bool) -> KeyDraft {
+/// The key without the bytes of this material. One that was never permanent is removed whole.
+pub(super) fn deleted(entry: &KeyEntry, id: KeyMaterialId) -> KeyDraft {
+    let mut draft = without(entry, |import| import.id == id);
+    let imports = &mut draft.key.imports;
+    imports.retain(|import| import.id != id || !import.pending);
+    draft
+}
+
+/// The key without the bytes whose date has come. What waited for its rotation still can become
+/// current, as on AWS KMS.
+pub(super) fn expired(entry: &KeyEntry, now: Timestamp) -> KeyDraft {
+    without(entry, |import| import.is_expired(now))
+}
+
+fn without(entry: &KeyEntry, goes: impl Fn(&Import) -> bool) -> KeyDraft {
     let mut draft = entry.with_key(entry.key.clone());
     for import in draft.key.imports.iter_mut().filter(|import| goes(import)) {
         import.present = false;
     }
-    draft
-        .key
-        .imports
-        .retain(|import| import.present || !import.pending);
     let KeyDraft {
         key,
         materials,
@@ -163,6 +215,10 @@ pub(super) fn without(entry: &KeyEntry, goes: impl Fn(&Import) -> bool) -> KeyDr
     materials.retain(|material| here(material.generation()));
     if key.lacks_material() {
         *secret = None;
+        // A cancelled deletion would leave the key disabled too.
+        if !entry.key.lacks_material() {
+            key.was_disabled = key.state != KeyState::Enabled;
+        }
         if !matches!(key.state, KeyState::PendingDeletion { .. }) {
             key.state = KeyState::PendingImport;
         }
@@ -170,7 +226,8 @@ pub(super) fn without(entry: &KeyEntry, goes: impl Fn(&Import) -> bool) -> KeyDr
     draft
 }
 
-/// The key with what waited for it as its current material.
+/// The key with what waited for it as its current material. If that has expired meanwhile, the key
+/// waits for it.
 pub(in crate::api) fn rotated(entry: &KeyEntry, now: Timestamp) -> Result<KeyDraft, ApiError> {
     let mut draft = entry.with_key(entry.key.clone());
     let pending = draft
@@ -191,6 +248,9 @@ pub(in crate::api) fn rotated(entry: &KeyEntry, now: Timestamp) -> Result<KeyDra
     let rotated = draft.materials.last_mut();
     if let Some(material) = rotated.filter(|last| last.generation() == pending.generation) {
         *material = Arc::new(backing(&entry.key, pending, material.expose()));
+    }
+    if draft.key.lacks_material() {
+        draft.key.state = KeyState::PendingImport;
     }
     Ok(draft)
 }

@@ -4,6 +4,7 @@
 use super::KmsErrorCode as Code;
 use super::*;
 use crate::crypto::wrapping::WrappingAlgorithm;
+use crate::key::material::KeyMaterialId;
 use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrapPadded};
 use aws_lc_rs::rsa::{
     OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey,
@@ -12,6 +13,7 @@ use aws_lc_rs::rsa::{
 mod generations;
 mod other_kinds;
 mod refusals;
+mod states;
 
 const FOREVER: &str = "KEY_MATERIAL_DOES_NOT_EXPIRE";
 const NOW_SECONDS: u64 = 1_700_000_000;
@@ -109,11 +111,16 @@ fn pending_import(id: &str) -> (Code, String) {
 #[tokio::test]
 async fn material_comes_in_by_every_wrapping_algorithm_and_is_the_keys() {
     let bench = Bench::new().await;
-    for algorithm in WrappingAlgorithm::ALL.map(WrappingAlgorithm::name) {
-        let id = bench.external(json!({})).await;
-        let body = json!({"KeyId": id, "KeySpec": "AES_256"});
-        let refused = bench.call("GenerateDataKeyWithoutPlaintext", body).await;
-        assert_eq!(refused, Err(pending_import(&id)));
+    for algorithm in WrappingAlgorithm::ALL {
+        let oaep = matches!(algorithm, WrappingAlgorithm::Oaep(_));
+        let algorithm = algorithm.name();
+        // AWS KMS takes symmetric material by OAEP alone.
+        let kind = if oaep {
+            json!({})
+        } else {
+            json!({"KeySpec": "HMAC_256", "KeyUsage": "GENERATE_VERIFY_MAC"})
+        };
+        let id = bench.external(kind).await;
         let parameters = bench.parameters(&id, algorithm).await;
         assert_eq!(
             (&parameters["KeyId"], &parameters["ParametersValidTo"]),
@@ -124,24 +131,24 @@ async fn material_comes_in_by_every_wrapping_algorithm_and_is_the_keys() {
         let imported = bench.done("ImportKeyMaterial", body).await;
         let metadata = bench.metadata(&id).await;
         assert_eq!(
-            imported,
-            json!({"KeyId": key_arn(&id), "KeyMaterialId": metadata["CurrentKeyMaterialId"]})
-        );
-        assert_eq!(
             (&metadata["KeyState"], &metadata["Origin"]),
             (&json!("Enabled"), &json!("EXTERNAL"))
         );
         assert_eq!(metadata["ExpirationModel"], "KEY_MATERIAL_EXPIRES");
         assert_eq!(metadata["ValidTo"], json!(1_700_000_060.0));
         let snapshot = bench.api.keystore.snapshot();
-        assert_eq!(
-            snapshot.keys[&id.parse().unwrap()]
-                .current()
-                .unwrap()
-                .expose(),
-            &[7; 32]
-        );
-        assert!(bench.opened(&bench.blob(&id).await).await.is_ok());
+        let entry = &snapshot.keys[&id.parse().unwrap()];
+        if oaep {
+            let current = &metadata["CurrentKeyMaterialId"];
+            let expected = json!({"KeyId": key_arn(&id), "KeyMaterialId": current});
+            assert_eq!(imported, expected);
+            assert_eq!(entry.current().unwrap().expose(), &[7; 32]);
+            assert!(bench.opened(&bench.blob(&id).await).await.is_ok());
+        } else {
+            assert_eq!(imported, json!({"KeyId": key_arn(&id)}));
+            assert!(metadata.get("CurrentKeyMaterialId").is_none());
+            assert_eq!(entry.secret.as_ref().unwrap().expose(), &[7; 32]);
+        }
     }
 }
 
@@ -176,13 +183,17 @@ async fn what_is_deleted_comes_back_as_it_was_and_as_nothing_else() {
             "{name}"
         );
     }
-    let other = bench.import(&id, &[8; 32], json!({})).await.unwrap_err();
-    assert_eq!(other.0, Code::IncorrectKeyMaterialException);
-    let named = json!({"KeyMaterialId": "0".repeat(64)});
-    assert_eq!(
-        bench.import(&id, &[7; 32], named).await.unwrap_err().0,
-        Code::IncorrectKeyMaterialException
-    );
+    let expected = |id: &str| {
+        let message =
+            format!("Imported key material does not have the expected identifier ({id}).");
+        Err((Code::IncorrectKeyMaterialException, message))
+    };
+    let name = first["KeyMaterialId"].as_str().unwrap();
+    let other = bench.import(&id, &[8; 32], json!({})).await;
+    assert_eq!(other, expected(name));
+    let unknown = "0".repeat(64);
+    let named = json!({"KeyMaterialId": unknown});
+    assert_eq!(bench.import(&id, &[7; 32], named).await, expected(&unknown));
     let again = bench
         .import(
             &id,
@@ -203,9 +214,12 @@ async fn what_is_deleted_comes_back_as_it_was_and_as_nothing_else() {
     assert_eq!(listed["Rotations"], expected);
     let anew = bench
         .import(&id, &[7; 32], json!({"ImportType": "NEW_KEY_MATERIAL"}))
-        .await
-        .unwrap_err();
-    assert_eq!(anew.0, Code::IncorrectKeyMaterialException);
+        .await;
+    let message = format!(
+        "Key material (id: {name}) being imported as NEW_KEY_MATERIAL is already associated with KMS key {}.",
+        key_arn(&id)
+    );
+    assert_eq!(anew, Err((Code::IncorrectKeyMaterialException, message)));
 }
 
 #[tokio::test]
@@ -228,15 +242,15 @@ async fn other_material_waits_for_its_rotation_and_all_of_it_must_be_there() {
         bench.metadata(&id).await["CurrentKeyMaterialId"],
         first["KeyMaterialId"]
     );
-    let third = bench.import(&id, &[3; 32], new.clone()).await.unwrap_err();
-    assert_eq!(third.0, Code::KMSInvalidStateException);
-    assert!(
-        third.1.ends_with(&format!(
-            "because another key material (id: {}) is pending rotation.",
-            second["KeyMaterialId"].as_str().unwrap()
-        )),
-        "{third:?}"
+    let third = bench.import(&id, &[3; 32], new.clone()).await;
+    let key: KeyId = id.parse().unwrap();
+    let message = format!(
+        "New key material (id: {}) cannot be imported into KMS key {}, because another key material (id: {}) is pending rotation.",
+        KeyMaterialId::of(key, &[3; 32]),
+        key_arn(&id),
+        second["KeyMaterialId"].as_str().unwrap()
     );
+    assert_eq!(third, Err((Code::KMSInvalidStateException, message)));
     // What only waits can be deleted and given again.
     bench
         .done(

@@ -38,6 +38,9 @@ struct KeyBody {
     /// The highest generation that was ever given, when no present material has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     generations: Option<u32>,
+    /// Whether the key was disabled when its material went.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    was_disabled: bool,
 }
 
 /// The kind of a key that is not `SYMMETRIC_DEFAULT` with origin `AWS_KMS`.
@@ -125,6 +128,7 @@ pub(in crate::keystore) fn encode(draft: &KeyDraft) -> SecretBytes {
         }),
         kind,
         generations: (key.generations > last_generation(&key.imports)).then_some(key.generations),
+        was_disabled: key.was_disabled,
     };
     let generations = draft.materials.iter().map(|key| key.expose().as_slice());
     let secret = draft.secret.iter().map(|secret| secret.expose());
@@ -214,7 +218,7 @@ pub(super) fn decode(
             .collect::<Option<Vec<_>>>()?,
     };
     let last = last_generation(&imports);
-    let key = KmsKey {
+    let mut key = KmsKey {
         id,
         account,
         description: body.description,
@@ -230,16 +234,26 @@ pub(super) fn decode(
         }),
         imports,
         generations: body.generations.unwrap_or(0).max(last),
+        was_disabled: body.was_disabled,
     };
     // A record that contradicts itself is refused as corrupt, not repaired.
     let usable = key.state == KeyState::Enabled || key.state == KeyState::Disabled;
-    if !spec.fits(usage) || (usable && key.lacks_material()) {
+    let contradicts = if key.lacks_material() {
+        usable
+    } else {
+        key.was_disabled
+    };
+    if !spec.fits(usage) || contradicts {
         return None;
     }
     let (materials, secret) = if spec == KeySpec::Symmetric {
         (materials(&key, &body.materials, secrets)?, None)
     } else {
-        (Vec::new(), secret(&key, &body.materials, secrets)?)
+        let secret = secret(&key, &body.materials, secrets)?;
+        if let (Some(secret), [import]) = (&secret, key.imports.as_mut_slice()) {
+            import.id = id_of(id, secret, import.id)?;
+        }
+        (Vec::new(), secret)
     };
     Some(KeyEntry {
         arn: region.key_arn(account, id),
@@ -248,6 +262,14 @@ pub(super) fn decode(
         secret,
         fence: record.revision,
     })
+}
+
+/// The id of this material of an asymmetric or HMAC key, if it is what the record says it is. The
+/// first builds derived that of a private key from its bytes.
+fn id_of(key: KeyId, secret: &KeySecret, said: KeyMaterialId) -> Option<KeyMaterialId> {
+    let id = secret.id(key);
+    let former = KeyMaterialId::of(key, secret.expose());
+    [id, former].contains(&said).then_some(id)
 }
 
 fn imported(body: &MaterialBody) -> Option<Import> {
@@ -309,5 +331,10 @@ fn secret(key: &KmsKey, bodies: &[MaterialBody], bytes: &[u8]) -> Option<Option<
     }
     let bytes = SecretBytes::copy_of(bytes);
     let secret = KeySecret::from_bytes(key.spec, bytes).ok()?;
-    Some(Some(Arc::new(secret)))
+    // Only an import brings an HMAC key that is longer than its hash.
+    let fits = match (key.spec, key.origin) {
+        (KeySpec::Mac(spec), KeyOrigin::AwsKms) => secret.expose().len() == spec.bytes(),
+        _ => true,
+    };
+    fits.then(|| Some(Arc::new(secret)))
 }

@@ -1,11 +1,12 @@
 //! Keys at rest: what comes back, and records from before keys had more than a state and material.
 
 use super::*;
+use crate::crypto::pair::PairSpec;
 use crate::key::Tag;
 use crate::key::import::Import;
 use crate::key::material::{KeyMaterialId, KeySecret};
 use crate::key::rotation::{RotationSchedule, RotationType};
-use crate::key::spec::KeyOrigin;
+use crate::key::spec::{KeyOrigin, KeySpec, KeyUsage};
 
 /// The key of this metadata with material of `generations` generations, if it can be read.
 fn decoded(metadata: &str, generations: usize) -> Option<KeyEntry> {
@@ -207,6 +208,7 @@ async fn what_was_imported_is_read_back_whether_its_bytes_are_there_or_not() {
     draft.key.origin = KeyOrigin::External;
     // 4 was given too, and is of no material any more.
     draft.key.generations = 4;
+    draft.key.was_disabled = true;
     draft.materials.clear();
     for (generation, present, pending) in [(1, false, false), (2, true, false), (3, true, true)] {
         let date = Timestamp(generation.into());
@@ -259,9 +261,59 @@ fn imported_material_that_is_not_what_its_record_says_is_refused() {
         (&named, true, "Enabled", 0),
         (&named, false, "PendingImport", 1),
         (&"0".repeat(64), true, "Enabled", 1),
+        (
+            &named,
+            true,
+            r#"Enabled","was_disabled":true,"state":"Enabled"#,
+            1,
+        ),
         (&named.to_uppercase(), true, "Enabled", 1),
     ] {
         let metadata = metadata(material, present, state);
         assert!(decoded(&metadata, generations).is_none(), "{metadata}");
+    }
+}
+
+/// The first builds derived the id of an imported private key from the bytes that it came in.
+#[tokio::test]
+async fn an_imported_private_key_is_named_by_its_public_key_from_then_on() {
+    for (named_by, is_read) in [
+        ("public key", true),
+        ("bytes", true),
+        ("other bytes", false),
+    ] {
+        let (place, store) = TestStore::created().await;
+        let mut draft = draft(KeyState::Enabled);
+        let id = draft.key.id;
+        draft.key.origin = KeyOrigin::External;
+        draft.key.spec = KeySpec::Pair(PairSpec::EccNistP256);
+        draft.key.usage = KeyUsage::SignVerify;
+        draft.materials.clear();
+        let secret = KeySecret::draw(draft.key.spec, &Entropy::os()).unwrap();
+        let expected = secret.id(id);
+        draft.key.imports.push(Import {
+            generation: 1,
+            id: match named_by {
+                "public key" => expected,
+                "bytes" => KeyMaterialId::of(id, secret.expose()),
+                _ => KeyMaterialId::of(id, b"other"),
+            },
+            date: Timestamp(1),
+            rotation: None,
+            present: true,
+            pending: false,
+            valid_to: None,
+            description: String::new(),
+        });
+        draft.key.generations = 1;
+        draft.secret = Some(Arc::new(secret));
+        apply(&store, vec![Change::PutKey(draft)]).await.unwrap();
+        store.close().await.unwrap();
+        let read = place.open().await;
+        assert_eq!(read.is_ok(), is_read, "{named_by}");
+        if let Ok(read) = read {
+            let read = read.snapshot();
+            assert_eq!(read.keys[&id].key.imports[0].id, expected, "{named_by}");
+        }
     }
 }

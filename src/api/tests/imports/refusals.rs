@@ -30,21 +30,11 @@ async fn refusals_before_and_after_unwrapping() {
         .await;
     let body = |algorithm: &str, spec: &str| json!({"KeyId": id, "WrappingAlgorithm": algorithm, "WrappingKeySpec": spec});
     for (algorithm, spec, what) in [
-        (
-            "RSAES_PKCS1_V1_5",
-            "RSA_2048",
-            "WrappingAlgorithm RSAES_PKCS1_V1_5",
-        ),
         ("SM2PKE", "SM2", "WrappingAlgorithm SM2PKE"),
         ("RSAES_OAEP_SHA_1", "SM2", "WrappingKeySpec SM2"),
     ] {
         bench
-            .refused(
-                "GetParametersForImport",
-                body(algorithm, spec),
-                unsupported,
-                &format!("{what} is not supported."),
-            )
+            .unsupported("GetParametersForImport", body(algorithm, spec), what)
             .await;
     }
     let invalid = bench
@@ -68,8 +58,9 @@ async fn refusals_before_and_after_unwrapping() {
             .extend(members.as_object().unwrap().clone());
         body
     };
-    let range = "The validTo date must be in the future, and at most 365 days ahead.";
-    let late = NOW_SECONDS + 366 * 24 * 60 * 60;
+    let past = "ValidTo must be in the future";
+    let far = "ValidTo must be less than 365 days in the future";
+    let late = NOW_SECONDS + 365 * 24 * 60 * 60 + 1;
     let invalid = Code::ValidationException;
     for (members, code, message) in [
         (
@@ -80,27 +71,32 @@ async fn refusals_before_and_after_unwrapping() {
         (
             json!({"ValidTo": NOW_SECONDS + 60}),
             invalid,
-            "A validTo date must not be set if the ExpirationModel is KEY_MATERIAL_DOES_NOT_EXPIRE",
+            "A validTo date cannot be set if the ExpirationModel is KEY_MATERIAL_DOES_NOT_EXPIRE",
         ),
         (
             json!({"ExpirationModel": null, "ValidTo": NOW_SECONDS}),
             invalid,
-            range,
+            past,
         ),
         (
             json!({"ExpirationModel": null, "ValidTo": late}),
             invalid,
-            range,
+            far,
+        ),
+        (
+            json!({"ExpirationModel": null, "ValidTo": 1e300}),
+            invalid,
+            far,
         ),
         (
             json!({"ExpirationModel": null, "ValidTo": -1e300}),
             invalid,
-            range,
+            past,
         ),
         (
             json!({"ImportType": "NEW_KEY_MATERIAL", "KeyMaterialId": "0".repeat(64)}),
             invalid,
-            "You cannot specify a KeyMaterialId with ImportType set to NEW_KEY_MATERIAL.",
+            "Input parameter keyMaterialId cannot be used with NEW_KEY_MATERIAL importType.",
         ),
         (
             json!({"KeyId": other}),
@@ -144,8 +140,11 @@ async fn refusals_before_and_after_unwrapping() {
             "{members}"
         );
     }
-    let short = bench.import(&id, &[7; 31], json!({})).await.unwrap_err();
-    assert_eq!(short.0, Code::IncorrectKeyMaterialException);
+    for length in [31, 33] {
+        let refused = bench.import(&id, &vec![7; length], json!({})).await;
+        let expected = (Code::InvalidCiphertextException, String::new());
+        assert_eq!(refused, Err(expected), "{length}");
+    }
     bench.api.clock.advance(Duration::from_secs(24 * 60 * 60));
     bench
         .refused(
@@ -168,15 +167,83 @@ async fn refusals_before_and_after_unwrapping() {
     bench.done_to("DeleteImportedKeyMaterial", &id).await;
     bench.done_to("CancelKeyDeletion", &id).await;
     assert_eq!(bench.metadata(&id).await["KeyState"], "PendingImport");
-    let missing = json!({"KeyId": id, "KeyMaterialId": "0".repeat(64)});
-    assert_eq!(
-        bench
-            .call("DeleteImportedKeyMaterial", missing)
-            .await
-            .unwrap_err()
-            .0,
-        Code::NotFoundException
+    let missing = "0".repeat(64);
+    let message = format!(
+        "Key material (id: {missing}) has never been imported into KMS key {}.",
+        key_arn(&id)
     );
+    let missing = json!({"KeyId": id, "KeyMaterialId": missing});
+    bench
+        .invalid("DeleteImportedKeyMaterial", missing, &message)
+        .await;
+}
+
+/// Key spec, usage, wrapping algorithm and wrapping key spec of which AWS KMS does not take
+/// material, beside one that it takes.
+#[tokio::test]
+async fn wrapping_that_does_not_fit_the_key_is_refused() {
+    const SYMMETRIC: (&str, &str) = ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT");
+    const MAC: (&str, &str) = ("HMAC_512", "GENERATE_VERIFY_MAC");
+    const P256: (&str, &str) = ("ECC_NIST_P256", "SIGN_VERIFY");
+    const P521: (&str, &str) = ("ECC_NIST_P521", "SIGN_VERIFY");
+    const EDWARDS: (&str, &str) = ("ECC_NIST_EDWARDS25519", "SIGN_VERIFY");
+    const RSA: (&str, &str) = ("RSA_2048", "SIGN_VERIFY");
+    let bench = Bench::new().await;
+    for (kind, algorithm, spec, is_taken) in [
+        (SYMMETRIC, "RSAES_PKCS1_V1_5", "RSA_2048", false),
+        (P256, "RSAES_PKCS1_V1_5", "RSA_4096", false),
+        (SYMMETRIC, "RSA_AES_KEY_WRAP_SHA_1", "RSA_2048", false),
+        (SYMMETRIC, "RSA_AES_KEY_WRAP_SHA_256", "RSA_4096", false),
+        (SYMMETRIC, "RSAES_OAEP_SHA_1", "RSA_2048", true),
+        (MAC, "RSA_AES_KEY_WRAP_SHA_256", "RSA_2048", true),
+        (P256, "RSAES_OAEP_SHA_256", "RSA_2048", true),
+        (P521, "RSAES_OAEP_SHA_256", "RSA_2048", false),
+        (P521, "RSAES_OAEP_SHA_256", "RSA_3072", true),
+        (P521, "RSA_AES_KEY_WRAP_SHA_256", "RSA_2048", true),
+        (EDWARDS, "RSAES_OAEP_SHA_1", "RSA_2048", false),
+        (EDWARDS, "RSAES_OAEP_SHA_1", "RSA_3072", true),
+        (EDWARDS, "RSA_AES_KEY_WRAP_SHA_1", "RSA_2048", true),
+        (RSA, "RSAES_OAEP_SHA_256", "RSA_4096", false),
+        (RSA, "RSA_AES_KEY_WRAP_SHA_1", "RSA_2048", true),
+    ] {
+        let id = bench
+            .external(json!({"KeySpec": kind.0, "KeyUsage": kind.1}))
+            .await;
+        let body = json!({"KeyId": id, "WrappingAlgorithm": algorithm, "WrappingKeySpec": spec});
+        if is_taken {
+            let answer = bench.done("GetParametersForImport", body).await;
+            assert_eq!(answer["KeyId"], key_arn(&id));
+            continue;
+        }
+        let message = format!(
+            "Wrapping algorithm {algorithm} and wrapping key spec {spec} cannot be used to import a {} key.",
+            kind.0
+        );
+        bench
+            .invalid("GetParametersForImport", body, &message)
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn tokens_are_used_again_and_stay_valid_beside_younger_ones() {
+    let bench = Bench::new().await;
+    let id = bench.external(json!({})).await;
+    let older = bench.import_body(&id, &[7; 32], json!({})).await;
+    bench.api.clock.advance(Duration::from_secs(60 * 60));
+    let younger = bench.import_body(&id, &[7; 32], json!({})).await;
+    for body in [&younger, &older, &older] {
+        bench.done("ImportKeyMaterial", body.clone()).await;
+    }
+    // What was wrapped for the one token is not opened by the other.
+    let mut mixed = older.clone();
+    mixed["EncryptedKeyMaterial"] = younger["EncryptedKeyMaterial"].clone();
+    let code = Code::InvalidCiphertextException;
+    bench.refused("ImportKeyMaterial", mixed, code, "").await;
+    bench.api.clock.advance(Duration::from_secs(23 * 60 * 60));
+    let code = Code::ExpiredImportTokenException;
+    bench.refused("ImportKeyMaterial", older, code, "").await;
+    bench.done("ImportKeyMaterial", younger).await;
 }
 
 #[tokio::test]
