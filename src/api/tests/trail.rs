@@ -115,6 +115,8 @@ async fn refusals_and_changes_have_records() {
     ]);
     assert_eq!(records[3]["resources"], aliased);
     assert_eq!(records[6]["requestParameters"], Value::Null);
+    let message = "KeyId is not of the type or form that this operation takes.";
+    assert_eq!(records[6]["errorMessage"], message);
     assert_eq!(records[7]["errorMessage"].as_str().unwrap().len(), 1024);
 }
 

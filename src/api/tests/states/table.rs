@@ -1,0 +1,173 @@
+//! The table: the kinds of keys, the states, and how each operation ends.
+
+use super::*;
+
+/// How an operation ends in a state.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Done,
+    Disabled,
+    PendingDeletion,
+    PendingImport,
+    NotPendingDeletion,
+}
+
+pub(super) use End::{
+    Disabled as D, Done as OK, NotPendingDeletion as N, PendingDeletion as P, PendingImport as I,
+};
+
+/// The states, in the order of a row's ends.
+pub(super) const STATES: [&str; 4] = ["Enabled", "Disabled", "PendingDeletion", "PendingImport"];
+pub(super) const ENABLED: usize = 0;
+pub(super) const DISABLED: usize = 1;
+pub(super) const PENDING_DELETION: usize = 2;
+pub(super) const PENDING_IMPORT: usize = 3;
+
+/// What a key is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Kind {
+    pub(super) spec: &'static str,
+    pub(super) usage: &'static str,
+    /// Of the states that have material; a key that waits for its import is always `EXTERNAL`.
+    pub(super) origin: &'static str,
+}
+
+pub(super) const fn kind(spec: &'static str, usage: &'static str) -> Kind {
+    let origin = "AWS_KMS";
+    Kind {
+        spec,
+        usage,
+        origin,
+    }
+}
+
+pub(super) const SYMMETRIC: Kind = kind("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT");
+pub(super) const SIGN: Kind = kind("ECC_NIST_P256", "SIGN_VERIFY");
+pub(super) const MAC: Kind = kind("HMAC_256", "GENERATE_VERIFY_MAC");
+pub(super) const KINDS: [Kind; 8] = [
+    SYMMETRIC,
+    Kind {
+        origin: "EXTERNAL",
+        ..SYMMETRIC
+    },
+    kind("RSA_2048", "ENCRYPT_DECRYPT"),
+    kind("RSA_2048", "SIGN_VERIFY"),
+    SIGN,
+    kind("ECC_NIST_P256", "KEY_AGREEMENT"),
+    MAC,
+    kind("ECC_NIST_EDWARDS25519", "SIGN_VERIFY"),
+];
+
+/// Which keys an operation takes that is performed in the key's state, and how others are refused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// All that have the usage.
+    All,
+    /// Symmetric ones.
+    DataKeys,
+    /// Those with a public key.
+    Public,
+    /// Symmetric ones; of imported material only after more was imported.
+    Rotation,
+    /// As [`Fit::Rotation`], whatever the material.
+    Schedule,
+    /// With a proof that is none of the key's.
+    Proof(Code),
+}
+
+/// What an operation takes.
+pub(super) struct Row {
+    /// Empty for every origin.
+    pub(super) origin: &'static str,
+    /// Empty for every usage.
+    pub(super) usage: &'static str,
+    pub(super) ends: [End; 4],
+    pub(super) fit: Fit,
+}
+
+pub(super) const fn of(usage: &'static str, ends: [End; 4]) -> Row {
+    Row {
+        origin: "",
+        usage,
+        ends,
+        fit: Fit::All,
+    }
+}
+
+impl Row {
+    pub(super) const fn fit(self, fit: Fit) -> Self {
+        Self { fit, ..self }
+    }
+
+    pub(super) const fn origin(self, origin: &'static str) -> Self {
+        Self { origin, ..self }
+    }
+}
+
+/// The table. `None`: the operation is about no key, or not built.
+pub(super) fn row(operation: Operation) -> Option<Row> {
+    use Operation as O;
+    let cryptographic = [OK, D, P, I];
+    Some(match operation {
+        O::GenerateDataKey
+        | O::GenerateDataKeyWithoutPlaintext
+        | O::GenerateDataKeyPair
+        | O::GenerateDataKeyPairWithoutPlaintext => {
+            of("ENCRYPT_DECRYPT", cryptographic).fit(Fit::DataKeys)
+        }
+        O::Encrypt | O::Decrypt | O::ReEncrypt => of("ENCRYPT_DECRYPT", cryptographic),
+        O::GenerateMac => of("GENERATE_VERIFY_MAC", cryptographic),
+        O::VerifyMac => {
+            of("GENERATE_VERIFY_MAC", cryptographic).fit(Fit::Proof(Code::KMSInvalidMacException))
+        }
+        O::Sign => of("SIGN_VERIFY", cryptographic),
+        O::Verify => {
+            of("SIGN_VERIFY", cryptographic).fit(Fit::Proof(Code::KMSInvalidSignatureException))
+        }
+        O::DeriveSharedSecret => of("KEY_AGREEMENT", cryptographic),
+        O::GetPublicKey => of("", [OK, OK, P, I]).fit(Fit::Public),
+        O::CreateGrant => of("", cryptographic),
+        O::DescribeKey
+        | O::GetKeyLastUsage
+        | O::GetKeyPolicy
+        | O::PutKeyPolicy
+        | O::ListKeyPolicies
+        | O::ListAliases
+        | O::ListGrants
+        | O::ListResourceTags
+        | O::ListKeyRotations
+        | O::GetKeyRotationStatus
+        | O::RetireGrant
+        | O::RevokeGrant
+        | O::DeleteAlias => of("", [OK; 4]),
+        O::CreateAlias
+        | O::UpdateAlias
+        | O::TagResource
+        | O::UntagResource
+        | O::UpdateKeyDescription
+        | O::ScheduleKeyDeletion => of("", [OK, OK, P, OK]),
+        O::EnableKey | O::DisableKey => of("", [OK, OK, P, I]),
+        O::CancelKeyDeletion => of("", [N, N, OK, N]),
+        O::EnableKeyRotation => of("", cryptographic).origin("AWS_KMS").fit(Fit::Schedule),
+        O::DisableKeyRotation => of("", cryptographic).origin("AWS_KMS"),
+        O::RotateKeyOnDemand => of("", cryptographic).fit(Fit::Rotation),
+        O::GetParametersForImport => of("", [OK, OK, P, OK]).origin("EXTERNAL"),
+        O::ImportKeyMaterial => of("", [OK, OK, P, OK])
+            .origin("EXTERNAL")
+            .fit(Fit::Proof(Code::InvalidImportTokenException)),
+        O::DeleteImportedKeyMaterial => of("", [OK; 4]).origin("EXTERNAL"),
+        // About no key.
+        O::CreateKey | O::GenerateRandom | O::ListKeys | O::ListRetirableGrants => return None,
+        // Not built.
+        O::ConnectCustomKeyStore
+        | O::CreateCustomKeyStore
+        | O::Decapsulate
+        | O::DeleteCustomKeyStore
+        | O::DescribeCustomKeyStores
+        | O::DisconnectCustomKeyStore
+        | O::Encapsulate
+        | O::ReplicateKey
+        | O::UpdateCustomKeyStore
+        | O::UpdatePrimaryRegion => return None,
+    })
+}
