@@ -153,8 +153,8 @@ def expires(mill: daemon.Daemon, tally: Tally) -> None:
 def other_kinds(mill: daemon.Daemon, tally: Tally) -> None:
     """An HMAC key makes the MACs that Python makes; a private key signs as it did before it was imported."""
     admin = mill.client("admin", tally)
-    for bits in (224, 256, 384, 512):
-        material, (key, _) = os.urandom(bits // 8), create(admin, KeySpec=f"HMAC_{bits}", KeyUsage="GENERATE_VERIFY_MAC")
+    for bits, length in ((224, 28), (256, 32), (256, 64), (384, 48), (512, 64), (512, 128)):
+        material, (key, _) = os.urandom(length), create(admin, KeySpec=f"HMAC_{bits}", KeyUsage="GENERATE_VERIFY_MAC")
         import_material(admin, key, material)
         mac = admin.generate_mac(KeyId=key, Message=b"message", MacAlgorithm=f"HMAC_SHA_{bits}")["Mac"]
         assert mac == hmac.new(material, b"message", f"sha{bits}").digest(), bits
@@ -172,10 +172,39 @@ def other_kinds(mill: daemon.Daemon, tally: Tally) -> None:
             private.public_key().verify(signed, b"message", ec.ECDSA(hashes.SHA256()))
 
 
+def forms(mill: daemon.Daemon, tally: Tally) -> None:
+    """A private key is the same as every program writes it, in PKCS #8; what else programs write is refused with what is wanted."""
+    admin = mill.client("admin", tally)
+    private, key = ec.generate_private_key(ec.SECP256R1()), create(admin, KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY")[0]
+    der = private.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    scalar = private.private_numbers().private_value.to_bytes(32)
+    point = private.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+    start, curve = bytes.fromhex("020100301306072a8648ce3d020106082a8648ce3d030107"), bytes.fromhex("06082a8648ce3d030107")
+    bits = bytes.fromhex("034200") + point
+    for form, written in (
+        ("Python, OpenSSL", der),
+        ("Java: without the public key", b"\x30\x41" + start + b"\x04\x27\x30\x25\x02\x01\x01\x04\x20" + scalar),
+        ("AWS KMS: with the curve again", b"\x30\x81\x93" + start + b"\x04\x79\x30\x77\x02\x01\x01\x04\x20" + scalar + b"\xa0\x0a" + curve + b"\xa1\x44" + bits),
+        ("BER", b"\x30\x80" + der[3:] + b"\0\0"),
+    ):
+        import_material(admin, key, written)
+        signed = admin.sign(KeyId=key, Message=b"message", SigningAlgorithm="ECDSA_SHA_256")["Signature"]
+        private.public_key().verify(signed, b"message", ec.ECDSA(hashes.SHA256()))
+        admin.delete_imported_key_material(KeyId=key)
+        print(f"{form}: {len(written)} bytes")
+    long, rsa_key = rsa.generate_private_key(65537, 2048), create(admin, KeySpec="RSA_2048", KeyUsage="SIGN_VERIFY")[0]
+    for spec, name, other in (("ECC_NIST_P256", key, private), ("RSA_2048", rsa_key, long)):
+        # SEC 1 and PKCS #1
+        written = other.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
+        wanted = f"The key material is not a PKCS #8 private key of key spec {spec} in DER."
+        refused("InvalidCiphertextException", wanted, import_material, admin=admin, key=name, material=written, algorithm="RSA_AES_KEY_WRAP_SHA_256")
+
+
 def main() -> None:
     with daemon.step("import key", boto3.__version__) as (mill, tally):
         data_keys(mill, tally)
         other_kinds(mill, tally)
+        forms(mill, tally)
         comes_and_goes(mill, tally)
         expires(mill, tally)
 

@@ -47,6 +47,7 @@ def on_demand(mill: daemon.Daemon, names: list[str], tally: Tally) -> None:
     assert [entry["KeyMaterialState"] for entry in listed] == ["NON_CURRENT"] * (ROTATIONS - 1) + ["CURRENT"], listed
     assert listed[-1]["KeyMaterialId"] == newest and listed[-1]["RotationDate"].tzinfo is not None, listed
     everything = admin.list_key_rotations(KeyId=key, IncludeKeyMaterial="ALL_KEY_MATERIAL")["Rotations"]
+    assert {entry["KeyId"] for entry in everything} == {arn}, everything
     assert len(everything) == ROTATIONS + 1 and "RotationDate" not in everything[0], everything
 
 
@@ -105,7 +106,7 @@ def batch(mill: daemon.Daemon, arn: str, tally: Tally) -> None:
 
 
 def schedules(mill: daemon.Daemon, arn: str, tally: Tally) -> None:
-    """Dates are a period ahead; another period moves them, the same one does not."""
+    """Dates are a period ahead; another period moves them, the same one or none does not, until rotation was off."""
     admin = mill.client("admin", tally)
     assert admin.get_key_rotation_status(KeyId=arn)["KeyRotationEnabled"] is False
     for days in (None, 90, 2560):
@@ -115,8 +116,13 @@ def schedules(mill: daemon.Daemon, arn: str, tally: Tally) -> None:
         assert status["RotationPeriodInDays"] == (days or 365), status
         ahead = status["NextRotationDate"] - datetime.now(timezone.utc)
         assert abs(ahead - timedelta(days=days or 365)) < timedelta(minutes=1), status
-    admin.enable_key_rotation(KeyId=arn, RotationPeriodInDays=2560)
-    assert admin.get_key_rotation_status(KeyId=arn)["NextRotationDate"] == status["NextRotationDate"]
+    for same in ({"RotationPeriodInDays": 2560}, {}):
+        admin.enable_key_rotation(KeyId=arn, **same)
+        kept = admin.get_key_rotation_status(KeyId=arn)
+        assert [kept[name] for name in ("RotationPeriodInDays", "NextRotationDate")] == [2560, status["NextRotationDate"]], kept
+    admin.disable_key_rotation(KeyId=arn)
+    admin.enable_key_rotation(KeyId=arn)
+    assert admin.get_key_rotation_status(KeyId=arn)["RotationPeriodInDays"] == 365
     refused("InvalidArnException", None, admin.enable_key_rotation, KeyId=ALIAS)
     admin.disable_key(KeyId=arn)
     for call in (admin.enable_key_rotation, admin.disable_key_rotation, admin.rotate_key_on_demand):
