@@ -23,6 +23,7 @@ install_programs() {
         command -v "$program" >/dev/null || missing+=("$package")
     done <<'PROGRAMS'
 curl curl
+gpg gpg
 openssl openssl
 prometheus prometheus
 prometheus promtool

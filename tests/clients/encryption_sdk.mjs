@@ -1,7 +1,7 @@
 // The AWS Encryption SDK for JavaScript against a running daemon: opens what the one for Python wrote, and writes messages for it. Run by encryption_sdk.py.
 
 import assert from "node:assert/strict";
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import {
   BranchKeyStoreNode,
@@ -16,9 +16,9 @@ import {
 } from "@aws-crypto/client-node";
 import { DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { KMSClient } from "@aws-sdk/client-kms";
+import { options, report } from "./client.mjs";
 
-const { MESSAGES, KEY_ARN, BRANCH_KEY, BRANCH_KEY_TABLE, DYNAMODB, CLIENT_LINES } = process.env;
-const facts = JSON.parse(process.env.DAEMON);
+const { MESSAGES, KEY_ARN, BRANCH_KEY, BRANCH_KEY_TABLE, DYNAMODB } = process.env;
 const text = readFileSync(join(MESSAGES, "text"));
 const context = JSON.parse(readFileSync(join(MESSAGES, "context")));
 const CACHED_MESSAGES = 50;
@@ -26,11 +26,6 @@ const TTL_SECONDS = 600;
 const { encrypt, decrypt } = buildClient(CommitmentPolicy.REQUIRE_ENCRYPT_REQUIRE_DECRYPT);
 const calls = {};
 let refusal;
-
-function options(role) {
-  const { access_key_id, secret_access_key } = facts.principals[role];
-  return { endpoint: facts.endpoint, region: facts.region, credentials: { accessKeyId: access_key_id, secretAccessKey: secret_access_key } };
-}
 
 /** A client whose calls are counted by operation, and whose last refusal is kept. */
 function counted(client) {
@@ -115,9 +110,4 @@ for (let number = 0; number < 10; number++) keep("hierarchical", await written(w
 assert.deepEqual(since(before), { Decrypt: 1 });
 await fails("AccessDeniedException", () => written(hierarchicalKeyring("provisioner")));
 
-const manifest = new URL("node_modules/@aws-crypto/client-node/package.json", import.meta.url);
-const total = Object.values(calls).reduce((sum, count) => sum + count);
-const line = `@aws-crypto/client-node ${JSON.parse(readFileSync(manifest)).version}: ${total} calls`;
-mkdirSync(CLIENT_LINES, { recursive: true });
-writeFileSync(join(CLIENT_LINES, "aws-crypto-client-node"), `${line}\n`);
-console.log(line);
+report("@aws-crypto/client-node", Object.values(calls).reduce((sum, count) => sum + count));

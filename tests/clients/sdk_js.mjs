@@ -1,8 +1,6 @@
 // @aws-sdk/client-kms against a running daemon, as its users write it. DAEMON holds the daemon's facts; see daemon.py.
 
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import {
   CreateAliasCommand,
   CreateKeyCommand,
@@ -18,21 +16,15 @@ import {
   ListAliasesCommand,
   NotFoundException,
 } from "@aws-sdk/client-kms";
+import { facts, options, report } from "./client.mjs";
 
-const facts = JSON.parse(process.env.DAEMON);
 const ALIAS = "alias/sdk-js";
 const BLOB_BYTES = 96;
 let calls = 0;
 
 /** A client of one principal, whose calls are counted. */
 function connect(role, changes = {}) {
-  const { access_key_id, secret_access_key } = { ...facts.principals[role], ...changes };
-  const config = {
-    endpoint: facts.endpoint,
-    region: facts.region,
-    credentials: { accessKeyId: access_key_id, secretAccessKey: secret_access_key },
-  };
-  const client = new KMSClient(config);
+  const client = new KMSClient(options(role, changes));
   client.middlewareStack.add(
     (next) => (args) => {
       calls += 1;
@@ -120,9 +112,5 @@ assert.ok(Aliases.some(({ AliasName, TargetKeyId }) => AliasName === ALIAS && Ta
 const forger = connect("provisioner", { secret_access_key: "not the secret" });
 await refused("InvalidSignatureException", undefined, forger.send(new DescribeKeyCommand({ KeyId: arn })));
 
-const manifest = new URL("node_modules/@aws-sdk/client-kms/package.json", import.meta.url);
-const line = `@aws-sdk/client-kms ${JSON.parse(readFileSync(manifest)).version}: ${calls} calls`;
-mkdirSync(process.env.CLIENT_LINES, { recursive: true });
-writeFileSync(join(process.env.CLIENT_LINES, "aws-sdk-client-kms-js"), `${line}\n`);
-console.log(line);
+report("@aws-sdk/client-kms", calls);
 for (const client of [admin, provisioner, consumer, forger]) client.destroy();

@@ -56,6 +56,10 @@ grants           grants.py
 rotation         rotation.py
 sessions         sessions.py
 javascript       daemon.py node tests/clients/sdk_js.mjs
+javascript-v2    daemon.py node tests/clients/sdk_js_v2.mjs
+ethereum         daemon.py node tests/clients/ethereum.mjs
+unsigned-type    unsigned_content_type.py
+signing-tools    signing_tools.py
 tink             tink_aead.py
 mongocrypt       mongocrypt.py
 parquet          parquet_encryption.py
