@@ -6,7 +6,7 @@
 )]
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
-use keymill::auth::{Credentials, Head, Verifier};
+use keymill::auth::{Credentials, Head, ScopeService, Verifier};
 use keymill::clock::Timestamp;
 use keymill::crypto::secret::{Secret, SecretBytes};
 use keymill::keystore::{AccessKey, PrincipalEntry, Snapshot};
@@ -54,7 +54,11 @@ impl Signature {
             uri: &self.uri,
             headers: black_box(&self.headers),
         };
-        let claim = self.verifier.begin(head, &self.snapshot, NOW).ok().unwrap();
+        let claim = self
+            .verifier
+            .begin(ScopeService::Kms, head, &self.snapshot, NOW)
+            .ok()
+            .unwrap();
         drop(black_box(claim.finish(black_box(BODY)).ok().unwrap()));
     }
 }

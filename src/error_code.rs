@@ -3,8 +3,9 @@
 use http::StatusCode;
 use strum::{Display, IntoStaticStr, VariantArray};
 
-/// The closed set of codes that this service answers with (AWS KMS API reference, "Common Errors"
-/// and each operation's).
+/// The closed set of codes that this service answers with: those of AWS KMS (API reference, "Common
+/// Errors" and each operation's), then those of the query protocol, which AWS STS speaks (API
+/// reference, as before).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 pub enum KmsErrorCode {
     /// The caller may not.
@@ -83,13 +84,56 @@ pub enum KmsErrorCode {
     UnsupportedOperationException,
     /// A member is missing or out of its range.
     ValidationException,
+    /// STS: the caller may not.
+    AccessDenied,
+    /// STS: the token of an identity provider has expired; not that of a session.
+    #[strum(serialize = "ExpiredTokenException")]
+    ExpiredIdentityToken,
+    /// STS: the session has expired.
+    ExpiredToken,
+    /// STS: the identity provider's keys could not be had.
+    IDPCommunicationError,
+    /// STS: the identity provider's claim is refused.
+    IDPRejectedClaim,
+    /// STS: the `Authorization` header is not whole.
+    IncompleteSignature,
+    /// STS: something failed here; clients retry.
+    InternalFailure,
+    /// STS: no such operation, or no such version.
+    InvalidAction,
+    /// STS: a message that was not encoded here.
+    InvalidAuthorizationMessageException,
+    /// STS: no such access key or session.
+    InvalidClientTokenId,
+    /// STS: contexts of identity providers are not taken.
+    InvalidContextAssertion,
+    /// STS: the token of an identity provider is refused.
+    InvalidIdentityToken,
+    /// STS: a value is out of its range, or collides with another.
+    InvalidParameterValue,
+    /// STS: no policy document.
+    MalformedPolicyDocument,
+    /// STS: the request names no operation.
+    MissingAction,
+    /// STS: no credentials.
+    MissingAuthenticationToken,
+    /// STS: it issues no tokens for other services.
+    OutboundWebIdentityFederationDisabledException,
+    /// STS: policy and tags do not fit into a session token.
+    PackedPolicyTooLarge,
+    /// STS: the signature does not verify, or its scope or time is wrong.
+    SignatureDoesNotMatch,
+    /// STS: too many requests.
+    Throttling,
+    /// STS: a member is missing or out of its range.
+    ValidationError,
 }
 
 impl KmsErrorCode {
     /// Every code, for tables by code.
     pub const ALL: &'static [Self] = Self::VARIANTS;
 
-    /// As `__type` spells it.
+    /// As `__type` or `Code` spells it.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.into()
@@ -99,7 +143,14 @@ impl KmsErrorCode {
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
-            Self::KMSInternalException => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::KMSInternalException | Self::InternalFailure => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::AccessDenied
+            | Self::ExpiredToken
+            | Self::IDPRejectedClaim
+            | Self::InvalidClientTokenId
+            | Self::MissingAuthenticationToken
+            | Self::OutboundWebIdentityFederationDisabledException
+            | Self::SignatureDoesNotMatch => StatusCode::FORBIDDEN,
             Self::RequestEntityTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestTimeoutException => StatusCode::REQUEST_TIMEOUT,
             _ => StatusCode::BAD_REQUEST,

@@ -35,6 +35,7 @@
 //! | [`api`] | the operations of AWS KMS, from members to answers |
 //! | [`stream`] | batches of keys, and Arrow streams of containers |
 //! | [`admin`] | principals and the operator's other calls |
+//! | [`sts`] | AWS STS: who a caller is |
 //! | [`bulk`], [`export`], [`table`], [`provision`], [`rewrap`], [`census`], [`verify`] | jobs on tables |
 //! | [`transport`] | HTTP, TLS, Unix sockets, and the bounds on all of them |
 //! | [`config`], [`daemon`], [`cli`] | settings; start and end in order; the command line |
@@ -73,6 +74,7 @@ pub mod rates;
 pub mod api;
 
 pub mod stream;
+pub mod sts;
 
 pub mod admin;
 

@@ -6,6 +6,7 @@
 #![no_main]
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use keymill::auth::ScopeService;
 use keymill::auth::sigv4::Head;
 use keymill_fuzz::verifier::{NOW, SNAPSHOT, VERIFIER};
 use libfuzzer_sys::fuzz_target;
@@ -31,7 +32,7 @@ fuzz_target!(|bytes: &[u8]| {
         uri: &uri,
         headers: &headers,
     };
-    if let Ok(claim) = VERIFIER.begin(head, &SNAPSHOT, NOW) {
+    if let Ok(claim) = VERIFIER.begin(ScopeService::Kms, head, &SNAPSHOT, NOW) {
         assert!(claim.finish(b"{}").is_err(), "nobody here has the secret");
     }
 });

@@ -7,7 +7,7 @@
 #![no_main]
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
-use keymill::auth::{Credentials, Head};
+use keymill::auth::{Credentials, Head, ScopeService};
 use keymill_fuzz::verifier::{ACCESS_KEY_ID, NOW, SNAPSHOT, VERIFIER, secret};
 use libfuzzer_sys::fuzz_target;
 
@@ -67,7 +67,7 @@ fuzz_target!(|bytes: &[u8]| {
             headers: &headers,
         };
         VERIFIER
-            .begin(head, &SNAPSHOT, NOW)
+            .begin(ScopeService::Kms, head, &SNAPSHOT, NOW)
             .and_then(|claim| claim.finish(body))
             .map(drop)
     };

@@ -14,11 +14,12 @@ use crate::api::reply::{Reply, Resources};
 use crate::api::{Api, ApiError, KmsErrorCode, RequestId, Requester};
 use crate::audit::{
     AuditError, AuditRecord, Batch, CALL, Identity, KEYMILL, KMS, Recorded, Refusal, Resource,
-    ResourceKind, SERVICE_EVENT, Source,
+    ResourceKind, SERVICE_EVENT, STS, Source,
 };
 use crate::key::arn::Arn;
 use crate::keystore::KeyEntry;
 use crate::operation::Operation;
+use crate::operation::sts::StsOperation;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -44,6 +45,16 @@ impl<'a> Event<'a> {
             name: operation.name(),
             read_only: !operation.facts().changes,
             body,
+        }
+    }
+
+    /// An operation of AWS STS, with its parameters as JSON. None of them changes the store.
+    pub(crate) fn of_sts(operation: StsOperation, parameters: &'a [u8]) -> Self {
+        Self {
+            source: STS,
+            name: operation.name(),
+            read_only: true,
+            body: parameters,
         }
     }
 
@@ -119,7 +130,7 @@ impl Api {
             let handed_out = rows.as_ref().is_some_and(|rows| rows.count > 0);
             // A batch that has had keys had the right to them, and its end is always recorded; so
             // is a failure of this daemon.
-            if !handed_out && error.code() != KmsErrorCode::KMSInternalException {
+            if !handed_out && !error.code().status().is_server_error() {
                 self.take_refused(&requester.principal)?;
             }
         }

@@ -13,6 +13,7 @@ use crate::clock::Timestamp;
 use crate::clock::calendar::Iso8601;
 use crate::key::material::KeyMaterialId;
 use crate::operation::Operation;
+use crate::operation::sts::StsOperation;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::io::Write;
@@ -24,6 +25,8 @@ pub(super) const RECORD_START: &[u8] = b"{\"eventVersion\":";
 
 /// The `eventSource` of operations of AWS KMS.
 pub const KMS: &str = "kms.amazonaws.com";
+/// The `eventSource` of operations of AWS STS.
+pub const STS: &str = "sts.amazonaws.com";
 /// The `eventSource` of operations that AWS KMS does not have: batches, exports and the operator's.
 pub const KEYMILL: &str = "keymill";
 
@@ -36,7 +39,7 @@ pub const SERVICE_EVENT: &str = "AwsServiceEvent";
 pub struct AuditRecord<'a> {
     /// When the call was decided.
     pub time: Timestamp,
-    /// The owner of the operation: [`KMS`], or [`KEYMILL`].
+    /// The owner of the operation: [`KMS`], [`STS`] or [`KEYMILL`].
     pub event_source: &'static str,
     /// The operation.
     pub event_name: &'a str,
@@ -244,10 +247,12 @@ impl AuditRecord<'_> {
 
     /// The members of the request that may be recorded.
     fn recorded(&self) -> &'static [&'static str] {
-        if self.event_source != KMS {
-            return &parameters::OWN;
+        let name = self.event_name;
+        match self.event_source {
+            KMS => Operation::named(name).map_or(&[], |operation| operation.facts().records),
+            STS => StsOperation::named(name).map_or(&[], |operation| operation.facts().records),
+            _ => &parameters::OWN,
         }
-        Operation::named(self.event_name).map_or(&[], |operation| operation.facts().records)
     }
 
     fn append_identity(&self, out: &mut Vec<u8>) {

@@ -115,8 +115,10 @@ impl AuthError {
         Self::incomplete("A signed query has no bare '+': a space is %20, and a plus sign is %2B.")
     }
 
-    pub(super) fn scope_service() -> Self {
-        Self::invalid("Credential should be scoped to correct service: 'kms'. ")
+    pub(super) fn scope_service(service: &str) -> Self {
+        Self::invalid(format!(
+            "Credential should be scoped to correct service: '{service}'. "
+        ))
     }
 
     pub(super) fn scope_region() -> Self {

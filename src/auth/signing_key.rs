@@ -3,6 +3,7 @@
 //! An entry belongs to one [`AccessKey`] in memory and not to its id, so the key of a secret that
 //! was replaced or removed is never used again.
 
+use crate::auth::ScopeService;
 use crate::auth::authorization::ALGORITHM;
 use crate::auth::time::RequestTime;
 use crate::crypto::secret::SecretBytes;
@@ -15,8 +16,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use zeroize::Zeroizing;
 
-/// The service of every scope.
-pub(super) const SERVICE: &str = "kms";
 /// The last element of every scope.
 pub(super) const TERMINATOR: &str = "aws4_request";
 
@@ -24,12 +23,20 @@ thread_local! {
     static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// HMAC with the key of one secret, date and Region absorbed. It is wiped when it is dropped, and
-/// so are the MACs made from it.
-pub(super) struct SigningKey(Hmac<Sha256>);
+/// HMAC with the key of one secret, date, Region and service absorbed. It is wiped when it is
+/// dropped, and so are the MACs made from it.
+pub(super) struct SigningKey {
+    keyed: Hmac<Sha256>,
+    service: ScopeService,
+}
 
 impl SigningKey {
-    pub(super) fn derive(secret: &SecretBytes, date: &str, region: &str) -> Self {
+    pub(super) fn derive(
+        secret: &SecretBytes,
+        date: &str,
+        region: &str,
+        service: ScopeService,
+    ) -> Self {
         const PREFIX: &[u8] = b"AWS4";
         let secret = secret.expose();
         let prefixed = SecretBytes::filled(PREFIX.len() + secret.len(), |bytes| {
@@ -40,16 +47,16 @@ impl SigningKey {
         // The names of the steps are those of AWS's documentation.
         let date_key = hmac(prefixed.expose(), date);
         let date_region_key = hmac(date_key.as_slice(), region);
-        let date_region_service_key = hmac(date_region_key.as_slice(), SERVICE);
+        let date_region_service_key = hmac(date_region_key.as_slice(), service.name());
         let signing_key = hmac(date_region_service_key.as_slice(), TERMINATOR);
-        Self(keyed(signing_key.as_slice()))
+        let keyed = keyed(signing_key.as_slice());
+        Self { keyed, service }
     }
 
     /// Absorbs the string to sign, up to the hash of the canonical request: `AWS4-HMAC-SHA256 \n
-    /// time \n date/region/kms/aws4_request \n`.
+    /// time \n date/region/service/aws4_request \n`.
     pub(super) fn string_to_sign(&self, time: &RequestTime, region: &str) -> Hmac<Sha256> {
-        let Self(keyed) = self;
-        let mut mac = keyed.clone();
+        let mut mac = self.keyed.clone();
         // In one call (row "SigV4 verification" of benches/RESULTS.md).
         TEXT.with_borrow_mut(|text| {
             text.clear();
@@ -62,7 +69,7 @@ impl SigningKey {
                 "/",
                 region,
                 "/",
-                SERVICE,
+                self.service.name(),
                 "/",
                 TERMINATOR,
                 "\n",
@@ -89,7 +96,8 @@ fn keyed(key: &[u8]) -> Hmac<Sha256> {
 /// pointers.
 pub(super) struct SigningKeys {
     region: String,
-    entries: ArcSwap<HashMap<Use, Arc<Entry>>>,
+    /// By service.
+    tables: [ArcSwap<HashMap<Use, Arc<Entry>>>; ScopeService::COUNT],
 }
 
 /// An access key on a day. While its entry holds a [`Weak`], no other key can have its address.
@@ -106,13 +114,14 @@ pub(super) struct Entry {
 }
 
 impl SigningKeys {
-    /// The most entries. A daemon with more principals at the same time derives some keys again.
+    /// The most entries of a service. A daemon with more principals at the same time derives some
+    /// keys again.
     const ENTRIES_MAX: usize = 1024;
 
     pub(super) fn new(region: String) -> Self {
         Self {
             region,
-            entries: ArcSwap::default(),
+            tables: Default::default(),
         }
     }
 
@@ -122,20 +131,26 @@ impl SigningKeys {
 
     /// The key of `access_key` on the day of `time`. The time must be near the present: an entry of
     /// a later day drops the entries from two or more days before.
-    pub(super) fn of(&self, access_key: &Arc<AccessKey>, time: &RequestTime) -> Arc<Entry> {
+    pub(super) fn of(
+        &self,
+        access_key: &Arc<AccessKey>,
+        time: &RequestTime,
+        service: ScopeService,
+    ) -> Arc<Entry> {
+        let entries = &self.tables[service as usize];
         let this = Use {
             address: Arc::as_ptr(access_key).addr(),
             day: time.day(),
         };
-        if let Some(entry) = self.entries.load().get(&this) {
+        if let Some(entry) = entries.load().get(&this) {
             return Arc::clone(entry);
         }
-        let key = SigningKey::derive(&access_key.secret, time.date(), &self.region);
+        let key = SigningKey::derive(&access_key.secret, time.date(), &self.region, service);
         let entry = Arc::new(Entry {
             access_key: Arc::downgrade(access_key),
             key,
         });
-        self.entries.rcu(|entries| {
+        entries.rcu(|entries| {
             let mut next = HashMap::clone(entries);
             // Keys of removed access keys and of past days go; a full table is cleared.
             next.retain(|at, entry| {
@@ -168,22 +183,33 @@ mod tests {
         RequestTime::at(Timestamp(day * DAY_MICROS))
     }
 
+    /// The entries of KMS.
+    fn entries(keys: &SigningKeys) -> usize {
+        keys.tables[KMS as usize].load().len()
+    }
+
     /// Two keys are equal when they authenticate a string alike.
     fn tag(key: &SigningKey) -> [u8; 32] {
-        key.0.clone().finalize().into_bytes().into()
+        key.keyed.clone().finalize().into_bytes().into()
     }
+
+    const KMS: ScopeService = ScopeService::Kms;
 
     #[test]
     fn the_published_chain_is_derived() {
         let secret = access_key(b"wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY");
-        let key = SigningKey::derive(&secret.secret, "20260115", "us-east-1");
+        let key = SigningKey::derive(&secret.secret, "20260115", "us-east-1", KMS);
         let published = "4aa2373794a3cd6f811598de986d3dc4f6b5d922348f827d307b6b18df57d936";
         let bytes: Vec<u8> = (0..32)
             .map(|at| u8::from_str_radix(&published[2 * at..2 * at + 2], 16).unwrap())
             .collect();
-        assert_eq!(tag(&key), tag(&SigningKey(keyed(&bytes))));
+        let published = SigningKey {
+            keyed: keyed(&bytes),
+            service: KMS,
+        };
+        assert_eq!(tag(&key), tag(&published));
         // Case 2: a session token is signed like any other header.
-        let key = SigningKey::derive(&secret.secret, "20260115", "us-east-1");
+        let key = SigningKey::derive(&secret.secret, "20260115", "us-east-1", KMS);
         let time = RequestTime::at(Timestamp(1_768_478_400_000_000));
         let mut mac = key.string_to_sign(&time, "us-east-1");
         mac.update(b"85035e1b8517e5703e1f032d2dd9bb4fd3f6473f6f14c5f09960f2fa1f0edcff");
@@ -194,31 +220,41 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_kept_for_its_access_key_and_day_only() {
+    fn a_key_is_kept_for_its_access_key_day_and_service_only() {
         let keys = SigningKeys::new("us-east-1".to_owned());
         let (one, same_id) = (access_key(b"one"), access_key(b"two"));
         for _ in 0..2 {
-            for (access_key, day) in [(&one, day(3)), (&same_id, day(3)), (&one, day(4))] {
-                let derived = SigningKey::derive(&access_key.secret, day.date(), "us-east-1");
-                assert_eq!(tag(&keys.of(access_key, &day).key), tag(&derived));
+            for (access_key, day, service) in [
+                (&one, day(3), KMS),
+                (&same_id, day(3), KMS),
+                (&one, day(4), KMS),
+                (&one, day(3), ScopeService::Sts),
+                (&one, day(3), ScopeService::Tagging),
+            ] {
+                let date = day.date();
+                let derived = SigningKey::derive(&access_key.secret, date, "us-east-1", service);
+                assert_eq!(tag(&keys.of(access_key, &day, service).key), tag(&derived));
             }
         }
-        assert_eq!(keys.entries.load().len(), 3);
+        assert_eq!(entries(&keys), 3);
+        let of = |service: ScopeService| keys.tables[service as usize].load().len();
+        assert_eq!((of(ScopeService::Sts), of(ScopeService::Tagging)), (1, 1));
     }
 
     #[test]
     fn entries_of_removed_access_keys_and_of_past_days_go() {
         let keys = SigningKeys::new("us-east-1".to_owned());
         let (stays, goes) = (access_key(b"stays"), access_key(b"goes"));
-        keys.of(&stays, &day(3));
-        keys.of(&goes, &day(3));
+        keys.of(&stays, &day(3), KMS);
+        keys.of(&goes, &day(3), KMS);
         drop(goes);
-        keys.of(&stays, &day(4));
-        let mut days: Vec<_> = keys.entries.load().keys().map(|at| at.day).collect();
+        keys.of(&stays, &day(4), KMS);
+        let table = keys.tables[KMS as usize].load();
+        let mut days: Vec<_> = table.keys().map(|at| at.day).collect();
         days.sort_unstable();
         assert_eq!(days, [3, 4]);
-        keys.of(&stays, &day(5));
-        assert_eq!(keys.entries.load().len(), 2);
+        keys.of(&stays, &day(5), KMS);
+        assert_eq!(entries(&keys), 2);
     }
 
     #[test]
@@ -228,8 +264,8 @@ mod tests {
             .map(|_| access_key(b"secret"))
             .collect();
         for access_key in &many {
-            keys.of(access_key, &day(3));
-            assert!(keys.entries.load().len() <= SigningKeys::ENTRIES_MAX);
+            keys.of(access_key, &day(3), KMS);
+            assert!(entries(&keys) <= SigningKeys::ENTRIES_MAX);
         }
     }
 }

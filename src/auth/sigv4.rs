@@ -9,12 +9,12 @@
 //! `content-type`, but on the path of AWS's services, where it decides nothing. Credentials in the
 //! query and unsigned payloads are refused.
 
-use crate::auth::AuthError;
 use crate::auth::authorization::{ALGORITHM, Authorization};
 use crate::auth::canonical::{self, SignedHeaders};
 use crate::auth::session::{Session, Sessions};
-use crate::auth::signing_key::{SERVICE, SigningKey, SigningKeys, TERMINATOR};
+use crate::auth::signing_key::{SigningKey, SigningKeys, TERMINATOR};
 use crate::auth::time::{RequestTime, X_AMZ_DATE};
+use crate::auth::{AuthError, ScopeService};
 use crate::clock::Timestamp;
 use crate::crypto::secret::{Secret, SecretBytes};
 use crate::keystore::{AccessKey, PrincipalEntry, Snapshot};
@@ -72,7 +72,7 @@ pub struct Claim {
 }
 
 impl Verifier {
-    /// Verifies credentials that are scoped to `region` and `kms`. Clocks may differ by `skew_max`.
+    /// Verifies credentials that are scoped to `region`. Clocks may differ by `skew_max`.
     /// Session tokens are sealed under `session_token_key`.
     #[must_use]
     pub fn new(region: String, skew_max: Duration, session_token_key: Arc<Secret<32>>) -> Self {
@@ -83,13 +83,14 @@ impl Verifier {
         }
     }
 
-    /// Makes all checks that need only the head. Work for a caller begins only when its access key
-    /// is known.
+    /// Makes all checks that need only the head of a request to `service`. Work for a caller begins
+    /// only when its access key is known.
     ///
     /// # Errors
     /// [`AuthError`].
     pub fn begin(
         &self,
+        service: ScopeService,
         head: Head<'_>,
         snapshot: &Snapshot,
         now: Timestamp,
@@ -116,7 +117,7 @@ impl Verifier {
         }
         .ok_or_else(AuthError::unrecognized_client)?;
 
-        self.check_scope(&authorization)?;
+        self.check_scope(&authorization, service)?;
         self.check_time(&time, now)?;
 
         let signed = SignedHeaders::parse(authorization.signed_headers)?;
@@ -125,7 +126,7 @@ impl Verifier {
             return Err(AuthError::plus_in_query());
         }
         let canonical = signed.head(head.method, path, query, head.headers)?;
-        let signing_key = self.signing_keys.of(access_key, &time);
+        let signing_key = self.signing_keys.of(access_key, &time, service);
         Ok(Claim {
             signer: Signer {
                 principal,
@@ -162,9 +163,13 @@ impl Verifier {
         Ok(Some(session))
     }
 
-    fn check_scope(&self, authorization: &Authorization<'_>) -> Result<(), AuthError> {
-        if authorization.service != SERVICE {
-            return Err(AuthError::scope_service());
+    fn check_scope(
+        &self,
+        authorization: &Authorization<'_>,
+        service: ScopeService,
+    ) -> Result<(), AuthError> {
+        if authorization.service != service.name() {
+            return Err(AuthError::scope_service(service.name()));
         }
         if authorization.region != self.signing_keys.region() {
             return Err(AuthError::scope_region());
@@ -293,7 +298,7 @@ pub struct Credentials {
     pub secret_access_key: SecretBytes,
     /// The token of a session's credentials.
     pub session_token: Option<String>,
-    /// The Region of the credential scope.
+    /// The Region of the credential scope, whose service is KMS.
     pub region: String,
 }
 
@@ -334,14 +339,20 @@ impl Credentials {
                 .expect("every header is signed, and host is one");
             (signed.list(), canonical)
         };
-        let key = SigningKey::derive(&self.secret_access_key, time.date(), &self.region);
+        let key = SigningKey::derive(
+            &self.secret_access_key,
+            time.date(),
+            &self.region,
+            ScopeService::Kms,
+        );
         let string_to_sign = key.string_to_sign(&time, &self.region);
         let signature = sign(string_to_sign, canonical, &canonical::payload(body));
         let authorization = format!(
-            "{ALGORITHM} Credential={}/{}/{}/{SERVICE}/{TERMINATOR}, SignedHeaders={}, Signature={}",
+            "{ALGORITHM} Credential={}/{}/{}/{}/{TERMINATOR}, SignedHeaders={}, Signature={}",
             self.access_key_id,
             time.date(),
             self.region,
+            ScopeService::Kms.name(),
             names,
             String::from_utf8_lossy(&signature),
         );

@@ -261,7 +261,7 @@ impl Principal {
 
     /// `aws:userid`, as defined in the table of principal key values on the IAM User Guide's page
     /// about policy variables.
-    pub(super) fn user_id(&self) -> Option<&str> {
+    pub(crate) fn user_id(&self) -> Option<&str> {
         match self.kind {
             Kind::Root => Some(self.account.as_str()),
             _ => self.unique_id.as_deref(),

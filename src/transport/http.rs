@@ -5,8 +5,8 @@
 //! only when its access key is known.
 
 use crate::api::{ApiError, KmsErrorCode, Reply, RequestId, Requester};
-use crate::auth::AuthError;
 use crate::auth::sigv4::{self, Head, Signer};
+use crate::auth::{AuthError, ScopeService};
 use crate::clock::Timestamp;
 use crate::keystore::Snapshot;
 use crate::operation::Operation;
@@ -62,6 +62,8 @@ enum Refusal {
     Route(Outcome),
     /// A refusal with its status: that of the code, or a more precise one of HTTP.
     Api(StatusCode, ApiError),
+    /// A refusal in the words of STS, which is answered in XML.
+    Sts(ApiError),
 }
 
 impl From<ApiError> for Refusal {
@@ -144,6 +146,9 @@ impl HttpEndpoint {
         head: &Parts,
         body: &mut RequestBody,
     ) -> Result<Response<Answered>, Refusal> {
+        if route::is_query(head) {
+            return Box::pin(self.sts(id, subject, caller, head, body)).await;
+        }
         match Route::of(&head.method, head.uri.path())? {
             Route::Kms => {
                 let (requester, body) = self.authenticate(id, caller, head, body).await?;
@@ -235,12 +240,14 @@ impl HttpEndpoint {
             uri: &head.uri,
             headers: &head.headers,
         };
-        let claim = verifier.begin(signed, &snapshot, now).map_err(unknown)?;
+        let claim = verifier
+            .begin(ScopeService::Kms, signed, &snapshot, now)
+            .map_err(unknown)?;
         let body = self.read(body).await?;
         // After a change, the head is verified again on the current snapshot.
         let signer = if has_moved() {
             let snapshot = keystore.snapshot();
-            let claim = verifier.begin(signed, &snapshot, now);
+            let claim = verifier.begin(ScopeService::Kms, signed, &snapshot, now);
             claim.and_then(|claim| claim.finish(&body))
         } else {
             claim.finish(&body)
@@ -336,26 +343,32 @@ fn refused(id: RequestId, subject: Subject, refusal: Refusal) -> (Response<Answe
             }
             (response, outcome)
         }
+        Refusal::Sts(error) => sts::refused(id, subject, &error),
         Refusal::Api(status, error) => {
             let code = error.code();
-            if status.is_server_error()
-                && let Some(left_out) = FAILED.admit()
-            {
-                tracing::error!(
-                    request_id = %id,
-                    operation = subject.label(),
-                    code = code.name(),
-                    source = error.source().map(ToString::to_string),
-                    left_out,
-                    "a request failed"
-                );
-            }
+            log_failure(id, subject, status, &error);
             let mut response = whole(status, error.body());
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, JSON);
             headers.insert(ERROR_TYPE, HeaderValue::from_static(code.name()));
             (response, Outcome::Error(code))
         }
+    }
+}
+
+/// Logs the cause of a failure, which the caller does not learn.
+fn log_failure(id: RequestId, subject: Subject, status: StatusCode, error: &ApiError) {
+    if status.is_server_error()
+        && let Some(left_out) = FAILED.admit()
+    {
+        tracing::error!(
+            request_id = %id,
+            operation = subject.label(),
+            code = error.code().name(),
+            source = error.source().map(ToString::to_string),
+            left_out,
+            "a request failed"
+        );
     }
 }
 
@@ -366,6 +379,7 @@ fn not_operator() -> Refusal {
 }
 
 mod bulk;
+mod sts;
 
 #[cfg(test)]
 mod tests;

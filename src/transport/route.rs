@@ -4,6 +4,7 @@
 use crate::stream::MEDIA_TYPE;
 use crate::stream::Purpose;
 use crate::transport::tally::Outcome;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, header};
 
 /// The prefix of `X-Amz-Target` (KMS service model, `targetPrefix`).
@@ -62,6 +63,22 @@ pub(super) fn target(headers: &HeaderMap) -> Option<&str> {
     let (value, more) = (values.next()?, values.next());
     let text = std::str::from_utf8(value.as_bytes()).ok()?;
     more.is_none().then(|| text.strip_prefix(TARGET_PREFIX))?
+}
+
+/// Whether a request is one of the query protocol, which AWS STS speaks: its operation is a member
+/// of its form and not a header.
+pub(super) fn is_query(head: &Parts) -> bool {
+    const MEDIA_TYPE: &[u8] = b"application/x-www-form-urlencoded";
+    if head.uri.path() != "/" || head.headers.contains_key(TARGET) {
+        return false;
+    }
+    let media_type = head.headers.get(header::CONTENT_TYPE);
+    let is_form = media_type.and_then(|value| value.as_bytes().get(..MEDIA_TYPE.len()));
+    let is_post = head.method == Method::POST;
+    let query = head.uri.query().unwrap_or_default();
+    let names_action = query.split('&').any(|one| one.starts_with("Action="));
+    names_action && (is_post || head.method == Method::GET)
+        || is_post && is_form.is_some_and(|value| value.eq_ignore_ascii_case(MEDIA_TYPE))
 }
 
 /// The form of a batch's answer.

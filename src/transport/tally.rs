@@ -4,6 +4,7 @@
 use crate::api::KmsErrorCode;
 use crate::metrics::Metrics;
 use crate::operation::Operation;
+use crate::operation::sts::StsOperation;
 use crate::stream::Purpose;
 use metrics::{Counter, Histogram};
 use std::sync::{Arc, OnceLock};
@@ -22,10 +23,14 @@ pub(super) enum Subject {
     Admin,
     /// An operation of AWS KMS.
     Operation(Operation),
+    /// An operation of AWS STS.
+    Sts(StsOperation),
 }
 
 impl Subject {
-    const COUNT: usize = 3 + Purpose::ALL.len() + Operation::ALL.len();
+    /// The index of the first operation of STS.
+    const STS: usize = 3 + Purpose::ALL.len() + Operation::ALL.len();
+    const COUNT: usize = Self::STS + StsOperation::ALL.len();
 
     fn index(self) -> usize {
         match self {
@@ -34,6 +39,7 @@ impl Subject {
             Self::Admin => 2,
             Self::Containers(purpose) => 3 + purpose as usize,
             Self::Operation(operation) => 3 + Purpose::ALL.len() + operation as usize,
+            Self::Sts(operation) => Self::STS + operation as usize,
         }
     }
 
@@ -44,6 +50,7 @@ impl Subject {
             Self::Containers(purpose) => purpose.event(),
             Self::Admin => "Admin",
             Self::Operation(operation) => operation.name(),
+            Self::Sts(operation) => operation.name(),
         }
     }
 }
@@ -173,8 +180,9 @@ mod tests {
             Subject::Containers(Purpose::Rewrap),
             Subject::Containers(Purpose::Verify),
         ];
-        let subjects = subjects.into_iter().chain(operations).map(Subject::index);
-        assert!(subjects.eq(0..Subject::COUNT));
+        let of_sts = StsOperation::ALL.iter().copied().map(Subject::Sts);
+        let subjects = subjects.into_iter().chain(operations).chain(of_sts);
+        assert!(subjects.map(Subject::index).eq(0..Subject::COUNT));
         let codes = KmsErrorCode::ALL.iter().copied().map(Outcome::Error);
         let outcomes = [Outcome::Ok, Outcome::NotFound, Outcome::MethodNotAllowed];
         let outcomes = outcomes.into_iter().chain(codes).map(Outcome::index);

@@ -55,6 +55,7 @@ boto3            boto3_client.py
 grants           grants.py
 rotation         rotation.py
 sessions         sessions.py
+sts              sts.py
 javascript       daemon.py node tests/clients/sdk_js.mjs
 javascript-v2    daemon.py node tests/clients/sdk_js_v2.mjs
 ethereum         daemon.py node tests/clients/ethereum.mjs

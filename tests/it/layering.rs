@@ -16,7 +16,7 @@ mod circles;
 mod source;
 
 /// Modules from left to right; those of one line know nothing of each other.
-const ORDER: [&[&str]; 21] = [
+const ORDER: [&[&str]; 22] = [
     &[
         "clock",
         "error_code",
@@ -35,6 +35,7 @@ const ORDER: [&[&str]; 21] = [
     &["api"],
     &["stream"],
     &["admin"],
+    &["sts"],
     &["bulk"],
     &["export", "table"],
     &["provision", "rewrap"],

@@ -12,7 +12,7 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request};
-use keymill::auth::{Head, Session, Verifier};
+use keymill::auth::{Head, ScopeService, Session, Verifier};
 use keymill::clock::Timestamp;
 use keymill::crypto::entropy::Entropy;
 use keymill::crypto::secret::{Secret, SecretBytes};
@@ -176,7 +176,9 @@ fn ours(request: &Request<Bytes>) -> Result<String, String> {
         uri: request.uri(),
         headers: request.headers(),
     };
-    let claim = WORLD.verifier.begin(head, &WORLD.snapshot, NOW);
+    let claim = WORLD
+        .verifier
+        .begin(ScopeService::Kms, head, &WORLD.snapshot, NOW);
     claim
         .and_then(|claim| claim.finish(request.body()))
         .map(|signer| signer.principal.arn.clone())

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 mod refusals;
+mod services;
 mod sessions;
 
 const ID: &str = "AKIDEXAMPLE";
@@ -141,7 +142,7 @@ impl Request {
             headers: &self.headers,
         };
         verifier
-            .begin(head, snapshot, NOW)
+            .begin(ScopeService::Kms, head, snapshot, NOW)
             .and_then(|claim| claim.finish(&self.body))
             .map(|signer| signer.principal.arn.clone())
             .map_err(|error| error.to_string())
@@ -212,7 +213,7 @@ fn a_date_header_serves_instead_of_x_amz_date() {
             .head(&Method::POST, "/", None, &request.headers)
             .unwrap();
         let time = RequestTime::at(NOW);
-        let key = SigningKey::derive(&secret(SECRET), time.date(), "us-east-1");
+        let key = SigningKey::derive(&secret(SECRET), time.date(), "us-east-1", ScopeService::Kms);
         let string_to_sign = key.string_to_sign(&time, "us-east-1");
         let signature = sign(string_to_sign, canonical, &canonical::payload(BODY));
         let authorization = format!(
