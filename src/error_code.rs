@@ -86,15 +86,8 @@ pub enum KmsErrorCode {
     ValidationException,
     /// STS: the caller may not.
     AccessDenied,
-    /// STS: the token of an identity provider has expired; not that of a session.
-    #[strum(serialize = "ExpiredTokenException")]
-    ExpiredIdentityToken,
     /// STS: the session has expired.
     ExpiredToken,
-    /// STS: the identity provider's keys could not be had.
-    IDPCommunicationError,
-    /// STS: the identity provider's claim is refused.
-    IDPRejectedClaim,
     /// STS: the `Authorization` header is not whole.
     IncompleteSignature,
     /// STS: something failed here; clients retry.
@@ -105,22 +98,12 @@ pub enum KmsErrorCode {
     InvalidAuthorizationMessageException,
     /// STS: no such access key or session.
     InvalidClientTokenId,
-    /// STS: contexts of identity providers are not taken.
-    InvalidContextAssertion,
-    /// STS: the token of an identity provider is refused.
-    InvalidIdentityToken,
-    /// STS: a value is out of its range, or collides with another.
-    InvalidParameterValue,
-    /// STS: no policy document.
-    MalformedPolicyDocument,
     /// STS: the request names no operation.
     MissingAction,
     /// STS: no credentials.
     MissingAuthenticationToken,
     /// STS: it issues no tokens for other services.
     OutboundWebIdentityFederationDisabledException,
-    /// STS: policy and tags do not fit into a session token.
-    PackedPolicyTooLarge,
     /// STS: the signature does not verify, or its scope or time is wrong.
     SignatureDoesNotMatch,
     /// STS: too many requests.
@@ -146,7 +129,6 @@ impl KmsErrorCode {
             Self::KMSInternalException | Self::InternalFailure => StatusCode::INTERNAL_SERVER_ERROR,
             Self::AccessDenied
             | Self::ExpiredToken
-            | Self::IDPRejectedClaim
             | Self::InvalidClientTokenId
             | Self::MissingAuthenticationToken
             | Self::OutboundWebIdentityFederationDisabledException

@@ -22,29 +22,23 @@ use words::{Facts, about_grant, about_key, about_nothing, cryptographic};
 pub mod sts;
 pub mod words;
 
-pub use sts::StsOperation;
-
-/// The rows: an operation, its actions, its facts; then the actions of other services.
+/// The rows: an operation, its actions, its facts.
 ///
 /// An operation's action is called as the operation is, but for those that need two rights.
 macro_rules! operations {
-    (
-        $($name:ident [$($action:ident),+] $facts:expr;)+
-        @others $($other:ident $text:literal;)+
-    ) => {
+    ($($name:ident [$($action:ident),+] $facts:expr;)+) => {
         /// An operation of AWS KMS, by its name in the service model.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[derive(IntoStaticStr, VariantArray)]
         #[expect(missing_docs, reason = "AWS KMS describes its operations by these names")]
         pub enum Operation { $($name,)+ }
 
-        /// A permission: what policies and grants allow, such as `kms:Decrypt`.
+        /// A permission of AWS KMS: what policies and grants allow, such as `kms:Decrypt`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[derive(EnumString, IntoStaticStr, VariantArray)]
         #[expect(missing_docs, reason = "AWS KMS describes its permissions by these names")]
         pub enum Action {
             $($($action,)+)+
-            $($other,)+
         }
 
         const FACTS: [Facts; Operation::VARIANTS.len()] = [$($facts,)+];
@@ -58,22 +52,18 @@ macro_rules! operations {
         }
 
         impl Action {
-            /// As policies spell it: its service, a colon and its name.
+            /// As policies spell it: `kms:` and its name.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
                     $($(Self::$action => concat!("kms:", stringify!($action)),)+)+
-                    $(Self::$other => $text,)+
                 }
             }
 
-            /// The operation of AWS KMS that takes it; `None` for an action of another service.
+            /// The operation that takes it.
             #[must_use]
-            pub const fn operation(self) -> Option<Operation> {
-                match self {
-                    $($(Self::$action => Some(Operation::$name),)+)+
-                    $(Self::$other => None,)+
-                }
+            pub const fn operation(self) -> Operation {
+                match self { $($(Self::$action => Operation::$name,)+)+ }
             }
         }
     };
@@ -194,11 +184,6 @@ operations! {
         .records(&["MessageType", "SigningAlgorithm"]);
     VerifyMac [VerifyMac] cryptographic(Having(GenerateVerifyMac)).grantable(15).works_in_dry_runs()
         .records(&["MacAlgorithm"]);
-    @others
-    AssumeRole "sts:AssumeRole";
-    AssumeRoleWithWebIdentity "sts:AssumeRoleWithWebIdentity";
-    SetSourceIdentity "sts:SetSourceIdentity";
-    TagSession "sts:TagSession";
 }
 
 impl Operation {
@@ -251,7 +236,7 @@ const _: () = {
 };
 
 impl Action {
-    /// All: those of AWS KMS in the order of their operations, then those of other services.
+    /// All, in the order of their operations.
     pub const ALL: &'static [Self] = Self::VARIANTS;
     /// How many actions a grant may allow.
     pub const GRANTABLE: usize = 17;
@@ -272,11 +257,7 @@ impl Action {
     /// What other modules must agree on about its operation.
     #[must_use]
     pub const fn facts(self) -> &'static Facts {
-        const OTHERS: Facts = about_nothing();
-        match self.operation() {
-            Some(operation) => operation.facts(),
-            None => &OTHERS,
-        }
+        self.operation().facts()
     }
 
     /// Whether it encrypts or decrypts, so that `kms:EncryptionAlgorithm` has a value.
@@ -289,7 +270,7 @@ impl Action {
     #[must_use]
     pub fn grant_place(self) -> Option<usize> {
         let first = usize::from(self.facts().grant_place?);
-        let mut actions = self.operation()?.actions().iter();
+        let mut actions = self.operation().actions().iter();
         actions
             .position(|action| *action == self)
             .map(|at| first + at)

@@ -250,7 +250,7 @@ impl AuditRecord<'_> {
         let name = self.event_name;
         match self.event_source {
             KMS => Operation::named(name).map_or(&[], |operation| operation.facts().records),
-            STS => StsOperation::named(name).map_or(&[], |operation| operation.facts().records),
+            STS => StsOperation::named(name).map_or(&[], StsOperation::records),
             _ => &parameters::OWN,
         }
     }

@@ -7,13 +7,11 @@ pub enum ScopeService {
     Kms,
     /// AWS STS.
     Sts,
-    /// The Resource Groups Tagging API.
-    Tagging,
 }
 
 impl ScopeService {
     /// How many there are.
-    pub(super) const COUNT: usize = 3;
+    pub(super) const COUNT: usize = 2;
 
     /// Its name in a scope.
     #[must_use]
@@ -21,7 +19,6 @@ impl ScopeService {
         match self {
             Self::Kms => "kms",
             Self::Sts => "sts",
-            Self::Tagging => "tagging",
         }
     }
 }

@@ -1,65 +1,46 @@
-//! The operations of AWS STS: one row each. Most of them are refused here, each in the words that
-//! tell its caller why.
+//! The operations of AWS STS: one row each, with the members of its request that the audit log
+//! writes down. None of them is secret. All but one are refused here, each in words that tell its
+//! caller why.
 //!
-//! Sources: the service model of AWS STS (API version 2011-06-15) for names and members, and for
-//! which operations take no signature (`authtype`); AWS CloudTrail user guide, "CloudTrail record
-//! contents", for what a record names.
+//! Sources: the service model of AWS STS (API version 2011-06-15) for names and members; AWS
+//! CloudTrail user guide, "CloudTrail record contents", for what a record names.
 
 use strum::{IntoStaticStr, VariantArray};
 
-/// What other modules must agree on about an operation.
-#[derive(Clone, Copy, Debug)]
-pub struct StsFacts {
-    /// Whether it takes no signature: its caller proves another way who it is.
-    pub is_anonymous: bool,
-    /// The members of its request that the audit log writes down. None of them is secret.
-    pub records: &'static [&'static str],
-}
-
-/// The rows: an operation and its facts, in the order of the alphabet.
+/// The rows, in the order of the alphabet.
 macro_rules! operations {
-    ($($name:ident $facts:expr;)+) => {
+    ($($name:ident $records:expr;)+) => {
         /// An operation of AWS STS, by its name in the service model.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
         #[expect(missing_docs, reason = "AWS STS describes its operations by these names")]
         pub enum StsOperation { $($name,)+ }
 
-        const FACTS: [StsFacts; StsOperation::VARIANTS.len()] = [$($facts,)+];
+        impl StsOperation {
+            /// The members of its request that the audit log writes down.
+            #[must_use]
+            pub const fn records(self) -> &'static [&'static str] {
+                match self { $(Self::$name => &$records,)+ }
+            }
+        }
     };
 }
 
 operations! {
-    AssumeRole signed(&[
+    AssumeRole [
         "RoleArn", "RoleSessionName", "DurationSeconds", "Policy", "Tags", "TransitiveTagKeys",
         "ExternalId", "SourceIdentity",
-    ]);
-    AssumeRoleWithSAML anonymous(&["RoleArn", "PrincipalArn", "DurationSeconds"]);
-    AssumeRoleWithWebIdentity anonymous(&[
-        "RoleArn", "RoleSessionName", "DurationSeconds", "Policy",
-    ]);
-    AssumeRoot signed(&["TargetPrincipal", "DurationSeconds"]);
-    DecodeAuthorizationMessage signed(&[]);
-    GetAccessKeyInfo signed(&["AccessKeyId"]);
-    GetCallerIdentity signed(&[]);
-    GetDelegatedAccessToken signed(&["DurationSeconds"]);
-    GetFederationToken signed(&["Name", "DurationSeconds", "Policy"]);
-    GetScopedCredentials signed(&["DurationSeconds"]);
-    GetSessionToken signed(&["DurationSeconds"]);
-    GetWebIdentityToken signed(&["DurationSeconds"]);
-}
-
-const fn signed(records: &'static [&'static str]) -> StsFacts {
-    StsFacts {
-        is_anonymous: false,
-        records,
-    }
-}
-
-const fn anonymous(records: &'static [&'static str]) -> StsFacts {
-    StsFacts {
-        is_anonymous: true,
-        records,
-    }
+    ];
+    AssumeRoleWithSAML ["RoleArn", "PrincipalArn", "DurationSeconds"];
+    AssumeRoleWithWebIdentity ["RoleArn", "RoleSessionName", "DurationSeconds", "Policy"];
+    AssumeRoot ["TargetPrincipal", "DurationSeconds"];
+    DecodeAuthorizationMessage [];
+    GetAccessKeyInfo ["AccessKeyId"];
+    GetCallerIdentity [];
+    GetDelegatedAccessToken ["DurationSeconds"];
+    GetFederationToken ["Name", "DurationSeconds", "Policy"];
+    GetScopedCredentials ["DurationSeconds"];
+    GetSessionToken ["DurationSeconds"];
+    GetWebIdentityToken ["DurationSeconds"];
 }
 
 impl StsOperation {
@@ -78,12 +59,6 @@ impl StsOperation {
     pub fn name(self) -> &'static str {
         self.into()
     }
-
-    /// What other modules must agree on about it.
-    #[must_use]
-    pub const fn facts(self) -> &'static StsFacts {
-        &FACTS[self as usize]
-    }
 }
 
 #[cfg(test)]
@@ -99,11 +74,6 @@ mod tests {
         for other in ["", "assumerole", "sts:AssumeRole", "Decrypt"] {
             assert_eq!(StsOperation::named(other), None, "{other}");
         }
-        let anonymous = StsOperation::ALL
-            .iter()
-            .filter(|one| one.facts().is_anonymous);
-        let names: Vec<_> = anonymous.map(|one| one.name()).collect();
-        assert_eq!(names, ["AssumeRoleWithSAML", "AssumeRoleWithWebIdentity"]);
     }
 
     #[test]
@@ -118,10 +88,7 @@ mod tests {
             "SecretAccessKey",
         ] {
             for operation in StsOperation::ALL {
-                assert!(
-                    !operation.facts().records.contains(&secret),
-                    "{operation:?}"
-                );
+                assert!(!operation.records().contains(&secret), "{operation:?}");
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::api::{ApiError, KmsErrorCode, RequestId};
 use crate::sts::xml;
 
 /// The codes of KMS's front end, what STS calls them, and its message where that is another.
-const WORDS: [(KmsErrorCode, KmsErrorCode, Option<&str>); 11] = [
+const WORDS: [(KmsErrorCode, KmsErrorCode, Option<&str>); 10] = [
     (
         KmsErrorCode::MissingAuthenticationTokenException,
         KmsErrorCode::MissingAuthenticationToken,
@@ -52,11 +52,6 @@ const WORDS: [(KmsErrorCode, KmsErrorCode, Option<&str>); 11] = [
         KmsErrorCode::SerializationException,
         KmsErrorCode::ValidationError,
         Some("The request broke off."),
-    ),
-    (
-        KmsErrorCode::MalformedPolicyDocumentException,
-        KmsErrorCode::MalformedPolicyDocument,
-        None,
     ),
     (
         KmsErrorCode::KMSInternalException,

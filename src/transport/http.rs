@@ -151,7 +151,9 @@ impl HttpEndpoint {
         }
         match Route::of(&head.method, head.uri.path())? {
             Route::Kms => {
-                let (requester, body) = self.authenticate(id, caller, head, body).await?;
+                let (requester, body) = self
+                    .authenticate(ScopeService::Kms, id, caller, head, body)
+                    .await?;
                 let unknown = || ApiError::bare(KmsErrorCode::UnknownOperationException);
                 let operation = route::target(&head.headers)
                     .and_then(Operation::named)
@@ -209,9 +211,11 @@ impl HttpEndpoint {
         is_he.then_some(&operator.principal)
     }
 
-    /// Authenticates the caller. Returns the requester and the body, whose signature was compared.
+    /// Authenticates the caller of `service`. Returns the requester and the body, whose signature
+    /// was compared.
     async fn authenticate(
         &self,
+        service: ScopeService,
         id: RequestId,
         caller: &Caller,
         head: &Parts,
@@ -241,13 +245,13 @@ impl HttpEndpoint {
             headers: &head.headers,
         };
         let claim = verifier
-            .begin(ScopeService::Kms, signed, &snapshot, now)
+            .begin(service, signed, &snapshot, now)
             .map_err(unknown)?;
         let body = self.read(body).await?;
         // After a change, the head is verified again on the current snapshot.
         let signer = if has_moved() {
             let snapshot = keystore.snapshot();
-            let claim = verifier.begin(ScopeService::Kms, signed, &snapshot, now);
+            let claim = verifier.begin(service, signed, &snapshot, now);
             claim.and_then(|claim| claim.finish(&body))
         } else {
             claim.finish(&body)

@@ -92,6 +92,9 @@ def refusals(mill: Daemon, tally: Tally) -> None:
     assert raw(mill, user, "", {}, query=f"?{WHO}")[0] == 200
     for told, service, form, expected in [
         (None, "sts", WHO, (403, "MissingAuthenticationToken", "Request is missing Authentication Token")),
+        # Who asks comes before what is asked.
+        (None, "sts", f"{WHO}&a=%G0", (403, "MissingAuthenticationToken", "Request is missing Authentication Token")),
+        (None, "sts", "{}", (403, "MissingAuthenticationToken", "Request is missing Authentication Token")),
         (user, "kms", WHO, (403, "SignatureDoesNotMatch", "Credential should be scoped to correct service: 'sts'. ")),
         (user, "sts", "Action=Dance&Version=2011-06-15", (400, "InvalidAction", "Could not find operation Dance for version 2011-06-15")),
         (user, "sts", "Action=GetCallerIdentity&Version=1", (400, "InvalidAction", "Could not find operation GetCallerIdentity for version 1")),

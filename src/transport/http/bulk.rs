@@ -1,6 +1,7 @@
 //! Answers that are made part by part: batches of data keys and streams of containers.
 
 use crate::api::{ApiError, KmsErrorCode, RequestId};
+use crate::auth::ScopeService;
 use crate::stream::data_keys::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID};
 use crate::stream::{MEDIA_TYPE, Purpose};
 use crate::transport::answered::{Answered, Streamed};
@@ -27,7 +28,9 @@ impl HttpEndpoint {
         head: &Parts,
         body: &mut RequestBody,
     ) -> Result<Response<Answered>, Refusal> {
-        let (requester, body) = self.authenticate(id, caller, head, body).await?;
+        let (requester, body) = self
+            .authenticate(ScopeService::Kms, id, caller, head, body)
+            .await?;
         let form = Form::accepted(&head.headers).ok_or_else(not_acceptable)?;
         let (api, makers) = (Arc::clone(&self.service.api), self.service.makers.clone());
         let patience = Duration::from_millis(self.service.limits.write_timeout_ms);
@@ -65,7 +68,9 @@ impl HttpEndpoint {
         body: &mut RequestBody,
     ) -> Result<Response<Answered>, Refusal> {
         let (requester, input) = if claims_a_signature(head) {
-            let (requester, whole) = self.authenticate(id, caller, head, body).await?;
+            let (requester, whole) = self
+                .authenticate(ScopeService::Kms, id, caller, head, body)
+                .await?;
             (requester, Input::Whole(Some(whole)))
         } else {
             let (now, snapshot) = (self.service.clock.now(), self.service.keystore.snapshot());
