@@ -100,7 +100,7 @@ mod sync {
     }
 }
 
-use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 use std::sync::Arc;
 use std::time::Duration;
@@ -191,35 +191,54 @@ fn pool_3_no_lost_wake_up() {
     });
 }
 
+/// A fence that changes raise, the last answered change, and the last check of requests.
+struct Fenced {
+    check: Arc<stamp::LastCheck>,
+    fence: AtomicUsize,
+    answered: AtomicUsize,
+}
+
+impl Fenced {
+    fn begin() -> Arc<Self> {
+        Arc::new(Self {
+            check: Arc::default(),
+            fence: AtomicUsize::new(1),
+            answered: AtomicUsize::new(1),
+        })
+    }
+
+    /// A request that hands over under the fence that it sees in its last section.
+    fn request(self: &Arc<Self>) -> thread::JoinHandle<()> {
+        let this = Arc::clone(self);
+        thread::spawn(move || {
+            let section = this.check.enter(0);
+            let seen = this.fence.load(Ordering::SeqCst);
+            let answered = this.answered.load(Ordering::SeqCst);
+            drop(section);
+            assert!(
+                answered <= seen,
+                "handed over under fence {seen} after change {answered} was answered"
+            );
+        })
+    }
+
+    /// A change that raises the fence to `next`.
+    fn change(&self, next: usize) {
+        self.fence.store(next, Ordering::SeqCst);
+        self.check.quiesce();
+        self.answered.store(next, Ordering::SeqCst);
+    }
+}
+
 /// POOL-4: a change publishes the next fence, waits for the quiet point, and is answered. A request
 /// that passed its last check before must have been handed over by then; one that begins after the
 /// answer must see the change.
 #[test]
 fn pool_4_fence() {
     loom::model(|| {
-        let check = Arc::new(stamp::LastCheck::default());
-        let fence = Arc::new(AtomicUsize::new(1));
-        let answered = Arc::new(AtomicBool::new(false));
-        let request = {
-            let (check, fence, answered) = (
-                Arc::clone(&check),
-                Arc::clone(&fence),
-                Arc::clone(&answered),
-            );
-            thread::spawn(move || {
-                let section = check.enter(0);
-                let passed = fence.load(Ordering::SeqCst) == 1;
-                let too_late = passed && answered.load(Ordering::SeqCst);
-                drop(section);
-                assert!(
-                    !too_late,
-                    "a request passed its last check after the change was answered"
-                );
-            })
-        };
-        fence.store(2, Ordering::SeqCst);
-        check.quiesce();
-        answered.store(true, Ordering::SeqCst);
+        let fenced = Fenced::begin();
+        let request = fenced.request();
+        fenced.change(2);
         request.join().unwrap();
     });
 }
@@ -231,30 +250,10 @@ fn pool_4_two_changes() {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(|| {
-        let check = Arc::new(stamp::LastCheck::default());
-        let fence = Arc::new(AtomicUsize::new(1));
-        let answered = Arc::new(AtomicUsize::new(1));
-        let request = {
-            let (check, fence, answered) = (
-                Arc::clone(&check),
-                Arc::clone(&fence),
-                Arc::clone(&answered),
-            );
-            thread::spawn(move || {
-                let section = check.enter(0);
-                let seen = fence.load(Ordering::SeqCst);
-                assert!(
-                    answered.load(Ordering::SeqCst) <= seen,
-                    "handed over under fence {seen} after a later change was answered"
-                );
-                drop(section);
-            })
-        };
-        for next in [2, 3] {
-            fence.store(next, Ordering::SeqCst);
-            check.quiesce();
-            answered.store(next, Ordering::SeqCst);
-        }
+        let fenced = Fenced::begin();
+        let request = fenced.request();
+        fenced.change(2);
+        fenced.change(3);
         request.join().unwrap();
     });
 }

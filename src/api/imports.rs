@@ -446,11 +446,7 @@ impl Api {
             Ok::<_, ApiError>((changes.collect(), keys))
         };
         let dropped = self.keystore.apply(decide).await?;
-        for entry in &dropped {
-            self.pool.purge(entry.key.id);
-            self.tell_service_event("DeleteExpiredKeyMaterial", entry);
-            tracing::info!(key_id = %entry.key.id, "imported material dropped: its date had come");
-        }
+        self.did_when_due("DeleteExpiredKeyMaterial", &dropped);
         Ok(dropped.len())
     }
 }

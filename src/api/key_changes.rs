@@ -6,8 +6,9 @@ use crate::api::validation::Violations;
 use crate::api::wire::{self, Text};
 use crate::api::{Answer, Api, ApiError, Reply, Requester};
 use crate::key::{KeyId, KmsKey};
-use crate::keystore::Change;
+use crate::keystore::{Change, KeyEntry};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 wire::input! {
     pub(super) struct KeyInput<'a> {
@@ -45,6 +46,18 @@ pub(super) async fn in_turns<F: Future<Output = Result<usize, ApiError>>>(
         count += changed;
         if changed < most {
             return Ok(count);
+        }
+    }
+}
+
+impl Api {
+    /// Ends what was done with these keys because it was due: the keys that were pooled under them
+    /// go, and it is recorded and logged as `event`.
+    pub(super) fn did_when_due(&self, event: &'static str, entries: &[Arc<KeyEntry>]) {
+        for entry in entries {
+            self.pool.purge(entry.key.id);
+            self.tell_service_event(event, entry);
+            tracing::info!(key_id = %entry.key.id, event, "done: its date had come");
         }
     }
 }

@@ -291,12 +291,7 @@ impl Api {
             Ok::<_, ApiError>((changes, entries))
         };
         let removed = self.keystore.apply(decide).await?;
-        for entry in &removed {
-            // Pooled keys that are sealed under it are dropped.
-            self.pool.purge(entry.key.id);
-            self.tell_service_event("DeleteKey", entry);
-            tracing::info!(key_id = %entry.key.id, "removed: its deletion was due");
-        }
+        self.did_when_due("DeleteKey", &removed);
         Ok(removed.len())
     }
 }

@@ -269,12 +269,8 @@ impl Connection {
         target: &Target<'_>,
         body: Bytes,
     ) -> Result<Response<Incoming>, SourceError> {
-        let Self {
-            client,
-            runtime,
-            sender,
-        } = self;
-        runtime.block_on(client.send(sender, target, body))
+        let sent = self.client.send(&mut self.sender, target, body);
+        self.runtime.block_on(sent)
     }
 
     /// As [`Self::call`]; a call that is throttled is made again, for a while.
@@ -286,12 +282,8 @@ impl Connection {
         target: &Target<'_>,
         body: Bytes,
     ) -> Result<Response<Incoming>, SourceError> {
-        let Self {
-            client,
-            runtime,
-            sender,
-        } = self;
-        runtime.block_on(client.send_patiently(sender, target, body))
+        let sent = self.client.send_patiently(&mut self.sender, target, body);
+        self.runtime.block_on(sent)
     }
 
     /// The next bytes of an answer; `None` at its end, which must be seen before the next call.

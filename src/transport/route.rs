@@ -256,46 +256,57 @@ mod tests {
     #[test]
     fn the_form_is_the_one_that_is_wanted_most() {
         let form = |values: &[&'static str]| Form::accepted(&headers("accept", values));
-        for values in [
-            &[][..],
-            &["*/*"],
-            &["application/*"],
-            &["application/octet-stream"],
-            &["APPLICATION/Octet-Stream"],
-            &["application/octet-stream, application/x-ndjson"],
-            &["application/x-ndjson;q=0.5, */*"],
-            &["text/html", "application/octet-stream;q=0.1"],
-            &["application/x-ndjson; q=0, */*;q=0.1"],
-        ] {
-            assert_eq!(form(values), Some(Form::Octets), "{values:?}");
-        }
-        for values in [
-            &["application/x-ndjson"][..],
-            &["application/x-ndjson;charset=utf-8"],
-            &["application/x-ndjson, */*"],
-            &["text/html, application/x-ndjson;q=0.9, */*;q=0.8"],
-            &["application/octet-stream;q=0.2", "application/x-ndjson"],
-            &["*/*, application/octet-stream;q=0"],
-        ] {
-            assert_eq!(form(values), Some(Form::Lines), "{values:?}");
-        }
-        for values in [
-            &["application/vnd.apache.arrow.stream"][..],
-            &["application/vnd.apache.arrow.stream, application/*;q=0.9"],
-        ] {
-            assert_eq!(form(values), Some(Form::Arrow), "{values:?}");
-        }
-        for values in [
-            &[""][..],
-            &["application/json"],
-            &["text/*"],
-            &["*/*;q=0"],
-            &["application/octet-stream;q=0.0"],
-            &["application/octet-stream;q=2"],
-            &["application/octet-stream;q=0.1234"],
-            &["application/vnd.apache.arrow.file"],
-        ] {
-            assert_eq!(form(values), None, "{values:?}");
+        let cases: [(Option<Form>, &[&[&'static str]]); 4] = [
+            (
+                Some(Form::Octets),
+                &[
+                    &[],
+                    &["*/*"],
+                    &["application/*"],
+                    &["application/octet-stream"],
+                    &["APPLICATION/Octet-Stream"],
+                    &["application/octet-stream, application/x-ndjson"],
+                    &["application/x-ndjson;q=0.5, */*"],
+                    &["text/html", "application/octet-stream;q=0.1"],
+                    &["application/x-ndjson; q=0, */*;q=0.1"],
+                ],
+            ),
+            (
+                Some(Form::Lines),
+                &[
+                    &["application/x-ndjson"],
+                    &["application/x-ndjson;charset=utf-8"],
+                    &["application/x-ndjson, */*"],
+                    &["text/html, application/x-ndjson;q=0.9, */*;q=0.8"],
+                    &["application/octet-stream;q=0.2", "application/x-ndjson"],
+                    &["*/*, application/octet-stream;q=0"],
+                ],
+            ),
+            (
+                Some(Form::Arrow),
+                &[
+                    &["application/vnd.apache.arrow.stream"],
+                    &["application/vnd.apache.arrow.stream, application/*;q=0.9"],
+                ],
+            ),
+            (
+                None,
+                &[
+                    &[""],
+                    &["application/json"],
+                    &["text/*"],
+                    &["*/*;q=0"],
+                    &["application/octet-stream;q=0.0"],
+                    &["application/octet-stream;q=2"],
+                    &["application/octet-stream;q=0.1234"],
+                    &["application/vnd.apache.arrow.file"],
+                ],
+            ),
+        ];
+        for (expected, all) in cases {
+            for values in all {
+                assert_eq!(form(values), expected, "{values:?}");
+            }
         }
     }
 }
