@@ -12,6 +12,7 @@ mod canonical;
 pub mod certificate;
 pub mod error;
 pub mod peer;
+mod presigned;
 pub mod scope_service;
 pub mod session;
 pub mod signatures;

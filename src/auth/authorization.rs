@@ -57,7 +57,17 @@ impl<'a> Authorization<'a> {
         else {
             return Err(missing(NAMES, values, dated, header));
         };
-        let time = time?;
+        Self::of_parts(algorithm, credential, signed_headers, signature, time?)
+    }
+
+    /// The parts of a signature, wherever the request has them: in a header, or in its query.
+    pub(super) fn of_parts(
+        algorithm: &str,
+        credential: &'a str,
+        signed_headers: &'a str,
+        signature: &'a str,
+        time: RequestTime,
+    ) -> Result<Self, AuthError> {
         if algorithm != ALGORITHM {
             return Err(AuthError::bad_algorithm(algorithm));
         }

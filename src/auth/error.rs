@@ -81,6 +81,25 @@ impl AuthError {
         Self::incomplete(format!("{sentences}Authorization={}", echo(header)))
     }
 
+    pub(super) fn several_parameters(name: &str) -> Self {
+        Self::incomplete(format!("The query has more than one '{name}' parameter."))
+    }
+
+    pub(super) fn missing_in_query(names: impl Iterator<Item = &'static str>) -> Self {
+        let sentence = |name| format!("AWS query-string parameters must include '{name}'. ");
+        let sentences: String = names.map(sentence).collect();
+        Self::incomplete(format!(
+            "{sentences}Re-examine the query-string parameters."
+        ))
+    }
+
+    pub(super) fn bad_expires(text: &str, seconds_max: u32) -> Self {
+        Self::incomplete(format!(
+            "X-Amz-Expires must be a number of seconds from 1 to {seconds_max}. Got '{}'.",
+            echo(text)
+        ))
+    }
+
     pub(super) fn bad_date(text: &str) -> Self {
         Self::incomplete(format!(
             "Date must be in ISO-8601 'basic format'. Got '{}'. See http://en.wikipedia.org/wiki/ISO_8601",

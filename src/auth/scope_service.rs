@@ -21,4 +21,8 @@ impl ScopeService {
             Self::Sts => "sts",
         }
     }
+    /// Whether its requests may have their signature in the query.
+    pub(super) const fn takes_presigned(self) -> bool {
+        matches!(self, Self::Sts)
+    }
 }

@@ -6,11 +6,13 @@
 //!
 //! Every `x-amz-*` header of a request and its `host` must be signed: otherwise an attacker who
 //! sees a signed request could turn it into another operation or send it elsewhere. So must its
-//! `content-type`, but on the path of AWS's services, where it decides nothing. Credentials in the
-//! query and unsigned payloads are refused.
+//! `content-type`, but on the path of AWS's services, where it decides nothing. Unsigned payloads
+//! are refused, and so are credentials in the query, but by AWS STS
+//! (`auth/presigned.rs`).
 
 use crate::auth::authorization::{ALGORITHM, Authorization};
 use crate::auth::canonical::{self, SignedHeaders};
+use crate::auth::presigned::{self, Presigned};
 use crate::auth::session::{Session, Sessions};
 use crate::auth::signing_key::{SigningKey, SigningKeys, TERMINATOR};
 use crate::auth::time::{RequestTime, X_AMZ_DATE};
@@ -59,6 +61,17 @@ pub struct Signer {
     pub access_key: Arc<AccessKey>,
 }
 
+/// What a request states of its signature.
+struct Stated<'a> {
+    authorization: Authorization<'a>,
+    /// The session token.
+    token: Option<&'a [u8]>,
+    /// The query that the signature covers.
+    query: Option<&'a str>,
+    /// How long the request is good from its time.
+    lifetime: Duration,
+}
+
 /// A request whose access key, scope and time are right, before its signature is compared.
 pub struct Claim {
     signer: Signer,
@@ -95,6 +108,21 @@ impl Verifier {
         snapshot: &Snapshot,
         now: Timestamp,
     ) -> Result<Claim, AuthError> {
+        if service.takes_presigned()
+            && !head.headers.contains_key(AUTHORIZATION)
+            && let Some(presigned) = Presigned::of(head.uri)?
+        {
+            if head.headers.contains_key(X_AMZ_SECURITY_TOKEN) {
+                return Err(AuthError::unrecognized_client());
+            }
+            let stated = Stated {
+                authorization: presigned.authorization()?,
+                token: presigned.token(),
+                query: Some(&presigned.query),
+                lifetime: self.skew_max.max(presigned::LIFETIME),
+            };
+            return self.claim(service, head, &stated, snapshot, now);
+        }
         let mut authorizations = head.headers.get_all(AUTHORIZATION).iter();
         let authorization = match authorizations.next() {
             Some(value) if !is_signed_in_query(head.uri) => value,
@@ -105,27 +133,48 @@ impl Verifier {
         }
         let header = canonical::text(authorization);
         let time = RequestTime::of_request(head.headers);
-        let authorization = Authorization::parse(&header, time)?;
+        let stated = Stated {
+            authorization: Authorization::parse(&header, time)?,
+            token: token(head.headers)?,
+            query: head.uri.query(),
+            lifetime: self.skew_max,
+        };
+        self.claim(service, head, &stated, snapshot, now)
+    }
+
+    /// Checks what a request states of its signature, wherever it states it.
+    fn claim(
+        &self,
+        service: ScopeService,
+        head: Head<'_>,
+        stated: &Stated<'_>,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Result<Claim, AuthError> {
+        let Stated {
+            authorization,
+            query,
+            ..
+        } = stated;
         let time = authorization.time;
 
         // Whose key it is comes first, so that nothing below is done for an unknown key.
         let id = authorization.access_key_id;
-        let session = self.session(head.headers, id, now)?;
+        let session = self.session(stated.token, id, now)?;
         let (principal, access_key) = match &session {
             Some(session) => of_session(session, snapshot),
             None => of_access_key(id, snapshot),
         }
         .ok_or_else(AuthError::unrecognized_client)?;
 
-        self.check_scope(&authorization, service)?;
-        self.check_time(&time, now)?;
+        self.check_scope(authorization, service)?;
+        self.check_time(&time, now, stated.lifetime)?;
 
         let signed = SignedHeaders::parse(authorization.signed_headers)?;
-        let (path, query) = (head.uri.path(), head.uri.query());
         if query.is_some_and(|query| query.contains('+')) {
             return Err(AuthError::plus_in_query());
         }
-        let canonical = signed.head(head.method, path, query, head.headers)?;
+        let canonical = signed.head(head.method, head.uri.path(), *query, head.headers)?;
         let signing_key = self.signing_keys.of(access_key, &time, service);
         Ok(Claim {
             signer: Signer {
@@ -144,18 +193,17 @@ impl Verifier {
     /// The session of the request's token; `None` for a request without one.
     fn session(
         &self,
-        headers: &HeaderMap,
+        token: Option<&[u8]>,
         access_key_id: &str,
         now: Timestamp,
     ) -> Result<Option<Arc<Session>>, AuthError> {
-        let mut tokens = headers.get_all(X_AMZ_SECURITY_TOKEN).iter();
-        let (Some(token), more) = (tokens.next(), tokens.next()) else {
+        let Some(token) = token else {
             return Ok(None);
         };
         let session = self
             .sessions
-            .of(token.as_bytes(), now)
-            .filter(|session| more.is_none() && session.access_key.id == access_key_id)
+            .of(token, now)
+            .filter(|session| session.access_key.id == access_key_id)
             .ok_or_else(AuthError::unrecognized_client)?;
         if session.has_expired(now) {
             return Err(AuthError::expired_token());
@@ -184,15 +232,24 @@ impl Verifier {
         Ok(())
     }
 
-    fn check_time(&self, time: &RequestTime, now: Timestamp) -> Result<(), AuthError> {
-        if !time.is_off_by_more(now, self.skew_max) {
+    /// A request is good for `lifetime` after its time; of a request from the future the clocks may
+    /// be the reason.
+    fn check_time(
+        &self,
+        time: &RequestTime,
+        now: Timestamp,
+        lifetime: Duration,
+    ) -> Result<(), AuthError> {
+        let is_past = time.is_before(now);
+        let span = if is_past { lifetime } else { self.skew_max };
+        if !time.is_off_by_more(now, span) {
             return Ok(());
         }
-        let now = RequestTime::at(now);
-        Err(if time.is_earlier_than(&now) {
-            AuthError::expired(time, now.before(self.skew_max), now, self.skew_max)
+        let at = RequestTime::at(now);
+        Err(if is_past {
+            AuthError::expired(time, at.before(span), at, span)
         } else {
-            AuthError::not_yet_current(time, now.after(self.skew_max), now, self.skew_max)
+            AuthError::not_yet_current(time, at.after(span), at, span)
         })
     }
 }
@@ -272,6 +329,16 @@ fn names(uri: &Uri) -> impl Iterator<Item = Cow<'_, [u8]>> {
         let name = parameter.split('=').next().unwrap_or_default();
         percent_decode_str(name).into()
     })
+}
+
+/// The session token in a head.
+fn token(headers: &HeaderMap) -> Result<Option<&[u8]>, AuthError> {
+    let mut tokens = headers.get_all(X_AMZ_SECURITY_TOKEN).iter();
+    let (token, more) = (tokens.next(), tokens.next());
+    if more.is_some() {
+        return Err(AuthError::unrecognized_client());
+    }
+    Ok(token.map(HeaderValue::as_bytes))
 }
 
 /// 64 bytes to compare with hex digits. Text of another length equals no digits.

@@ -21,7 +21,7 @@ const DAY_SECONDS: i64 = 86_400;
 
 impl RequestTime {
     pub(super) fn at(now: Timestamp) -> Self {
-        Self::from_unix_seconds(i64::try_from(now.unix_seconds()).unwrap_or(SECONDS_MAX))
+        Self::from_unix_seconds(unix_seconds(now))
     }
 
     /// The time that a request states: in `X-Amz-Date`, or else in `Date`, which may also have the
@@ -44,6 +44,11 @@ impl RequestTime {
             (name == DATE).then(|| Self::from_unix_seconds(whole_seconds(since)))
         });
         Some(time.ok_or_else(|| AuthError::bad_date(&text)))
+    }
+
+    /// Parses the basic format.
+    pub(super) fn parse(text: &str) -> Result<Self, AuthError> {
+        Self::from_basic(text).ok_or_else(|| AuthError::bad_date(text))
     }
 
     fn from_unix_seconds(seconds: i64) -> Self {
@@ -79,12 +84,11 @@ impl RequestTime {
 
     /// Whether this and `now` are more than `span` apart.
     pub(super) fn is_off_by_more(&self, now: Timestamp, span: Duration) -> bool {
-        let now = i64::try_from(now.unix_seconds()).unwrap_or(SECONDS_MAX);
-        self.seconds.abs_diff(now) > span.as_secs()
+        self.seconds.abs_diff(unix_seconds(now)) > span.as_secs()
     }
 
-    pub(super) fn is_earlier_than(&self, other: &Self) -> bool {
-        self.seconds < other.seconds
+    pub(super) fn is_before(&self, now: Timestamp) -> bool {
+        self.seconds < unix_seconds(now)
     }
 
     /// `YYYYMMDD`
@@ -109,6 +113,10 @@ impl fmt::Display for RequestTime {
 }
 
 pub(super) const X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
+
+fn unix_seconds(time: Timestamp) -> i64 {
+    i64::try_from(time.unix_seconds()).unwrap_or(SECONDS_MAX)
+}
 
 fn whole_seconds(span: Duration) -> i64 {
     i64::try_from(span.as_secs()).unwrap_or(i64::MAX)

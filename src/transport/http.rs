@@ -273,7 +273,7 @@ impl HttpEndpoint {
     fn unknown(&self, id: RequestId, caller: &Caller, head: &Parts, error: AuthError) -> Refusal {
         let refusal = ApiError::new(error.code, error.message);
         self.tally.auth_failure(refusal.code());
-        strangers::tell(id, caller, &head.headers, &refusal);
+        strangers::tell(id, caller, &head.uri, &head.headers, &refusal);
         refusal.into()
     }
 

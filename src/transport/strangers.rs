@@ -5,8 +5,8 @@
 use crate::api::{ApiError, KmsErrorCode, RequestId};
 use crate::transport::caller::Caller;
 use crate::transport::log_lines::LogLines;
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, Uri};
 
 /// The most characters that are shown of a claimed identity or of a reason: both repeat the
 /// caller's text.
@@ -18,8 +18,15 @@ static LINES: [LogLines; KmsErrorCode::ALL.len()] =
     [const { LogLines::new() }; KmsErrorCode::ALL.len()];
 
 /// Logs a caller that could not be authenticated.
-pub(super) fn tell(id: RequestId, caller: &Caller, headers: &HeaderMap, error: &ApiError) {
+pub(super) fn tell(
+    id: RequestId,
+    caller: &Caller,
+    uri: &Uri,
+    headers: &HeaderMap,
+    error: &ApiError,
+) {
     let code = error.code();
+    let claimed = access_key_id(headers).or_else(|| access_key_id_in(uri));
     let Some(left_out) = LINES[code as usize].admit() else {
         return;
     };
@@ -32,7 +39,7 @@ pub(super) fn tell(id: RequestId, caller: &Caller, headers: &HeaderMap, error: &
     tracing::warn!(
         request_id = %id,
         code = code.name(),
-        access_key_id = ?cut(access_key_id(headers).unwrap_or_default()),
+        access_key_id = ?cut(claimed.unwrap_or_default()),
         source = %caller.source,
         uid = caller.uid,
         reason = ?cut(reason),
@@ -46,6 +53,13 @@ fn access_key_id(headers: &HeaderMap) -> Option<&str> {
     let header = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (_, credential) = header.split_once("Credential=")?;
     credential.split(['/', ',', ' ']).next()
+}
+
+/// The access key that a query names.
+fn access_key_id_in(uri: &Uri) -> Option<&str> {
+    let mut parameters = uri.query()?.split('&');
+    let credential = parameters.find_map(|one| one.strip_prefix("X-Amz-Credential="))?;
+    credential.split(['/', '%']).next()
 }
 
 fn cut(text: &str) -> &str {
@@ -76,6 +90,18 @@ mod tests {
     }
 
     fn told(authorization: &str, error: &ApiError, times: usize) -> (RequestId, String) {
+        let mut headers = HeaderMap::new();
+        let value = HeaderValue::from_bytes(authorization.as_bytes()).unwrap();
+        headers.insert(AUTHORIZATION, value);
+        told_of(&Uri::from_static("/"), &headers, error, times)
+    }
+
+    fn told_of(
+        uri: &Uri,
+        headers: &HeaderMap,
+        error: &ApiError,
+        times: usize,
+    ) -> (RequestId, String) {
         let log = Log::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -84,12 +110,9 @@ mod tests {
             .finish();
         let id = RequestId::draw(&Entropy::os());
         let caller = Caller::over_tcp("192.0.2.7:443".parse().unwrap());
-        let mut headers = HeaderMap::new();
-        let value = HeaderValue::from_bytes(authorization.as_bytes()).unwrap();
-        headers.insert(AUTHORIZATION, value);
         tracing::subscriber::with_default(subscriber, || {
             for _ in 0..times {
-                tell(id, &caller, &headers, error);
+                tell(id, &caller, uri, headers, error);
             }
         });
         let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
@@ -119,6 +142,21 @@ mod tests {
         );
         let (_, text) = told(authorization, &error, 1);
         assert!(!text.contains("Signature=00"), "{text}");
+    }
+
+    #[test]
+    fn auth_5_a_refused_url_can_be_traced() {
+        let uri = Uri::from_static(
+            "/?Action=GetCallerIdentity&X-Amz-Credential=ASIAB%2F20260115%2Fus-east-1%2Fsts\
+             %2Faws4_request&X-Amz-Security-Token=secret&X-Amz-Signature=00",
+        );
+        let error = ApiError::new(KmsErrorCode::UnrecognizedClientException, "unknown");
+        let (_, text) = told_of(&uri, &HeaderMap::new(), &error, 1);
+        assert!(text.contains(r#"access_key_id="ASIAB""#), "{text}");
+        assert!(
+            !text.contains("secret") && !text.contains("Signature"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -1,18 +1,24 @@
-"""boto3 and plain requests ask AWS STS beside KMS, on the same endpoint, who they are."""
+"""boto3 and plain requests ask AWS STS beside KMS, on the same endpoint, who they are; so do presigned URLs, as logins hand them out."""
 
+import base64
 import json
+import subprocess
+import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import boto3
 import botocore.exceptions
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from daemon import Daemon, Tally, report, running
+from daemon import Daemon, Tally, environment, report, running
 from sessions import operator, policy
 
 FORM = "application/x-www-form-urlencoded; charset=utf-8"
+# The AWS CLI of the same environment as boto3.
+AWS = Path(sys.executable).with_name("aws")
 WHO = "Action=GetCallerIdentity&Version=2011-06-15"
 
 
@@ -111,11 +117,78 @@ def refusals(mill: Daemon, tally: Tally) -> None:
         tally.calls += 1
 
 
+def presigned(sts, header: str | None, method: str = "GET") -> str:
+    """A URL of GetCallerIdentity, with a header that is signed as `aws eks get-token` signs it."""
+    def add(request, **_) -> None:
+        if header is not None:
+            request.headers["x-k8s-aws-id"] = header
+    sts.meta.events.register("before-sign.sts.GetCallerIdentity", add)
+    try:
+        return sts.generate_presigned_url("get_caller_identity", ExpiresIn=60, HttpMethod=method)
+    finally:
+        sts.meta.events.unregister("before-sign.sts.GetCallerIdentity", add)
+
+
+def cluster_token(mill: Daemon, told: dict) -> str:
+    """The URL in the token that the AWS CLI makes for a cluster."""
+    variables = {
+        "AWS_ACCESS_KEY_ID": told["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": told["SecretAccessKey"], "AWS_REGION": mill.facts["region"],
+        "AWS_DEFAULT_REGION": mill.facts["region"], "AWS_ENDPOINT_URL_STS": mill.endpoint,
+    } | ({"AWS_SESSION_TOKEN": told["SessionToken"]} if "SessionToken" in told else {})
+    command = [AWS, "eks", "get-token", "--cluster-name", "prod", "--output", "json"]
+    done = subprocess.run(command, env=environment(**variables), capture_output=True, text=True, check=True)
+    prefix, _, encoded = json.loads(done.stdout)["status"]["token"].partition(".")
+    assert prefix == "k8s-aws-v1", done.stdout
+    return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
+
+
+def fetch(url: str, headers: dict | None = None, method: str = "GET") -> tuple[int, str]:
+    """Fetches a URL without any knowledge of AWS; returns its status and its body."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}, method=method)) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as answer:
+        return answer.code, answer.read().decode()
+
+
+def logins(mill: Daemon, tally: Tally) -> None:
+    """A presigned URL stands for its signer, as clusters and vaults use it: a user or a session."""
+    user = operator(mill, "principal", "create", "clustered")
+    operator(mill, "principal", "create", "cluster-role", "--kind", "role")
+    session = operator(mill, "principal", "create-session", "cluster-role", "--session-name", "pod")
+    for told, arn in [(user, user["Arn"]), (session, session["Arn"])]:
+        sts = client(mill, tally, told)
+        for url in [cluster_token(mill, told), presigned(sts, "prod")]:
+            assert "x-k8s-aws-id" in url and ("X-Amz-Security-Token" in url) == ("SessionToken" in told), url
+            status, body = fetch(url, {"x-k8s-aws-id": "prod"})
+            assert status == 200 and f"<Arn>{arn}</Arn>" in body, (url, status, body)
+            tally.calls += 1
+        for changed, headers, code in [
+            (url, {"x-k8s-aws-id": "other"}, "SignatureDoesNotMatch"),
+            (url, {}, "SignatureDoesNotMatch"),
+            (url.replace("GetCallerIdentity", "GetSessionToken"), {"x-k8s-aws-id": "prod"}, "SignatureDoesNotMatch"),
+            (url.partition("&X-Amz-Signature=")[0], {"x-k8s-aws-id": "prod"}, "IncompleteSignature"),
+        ]:
+            status, body = fetch(changed, headers)
+            assert status in (400, 403) and f"<Code>{code}</Code>" in body, (changed, status, body)
+            tally.calls += 1
+        # Without a header of its own, and as POST with an empty body, which botocore signs by default.
+        assert fetch(presigned(sts, None))[0] == 200
+        assert fetch(presigned(sts, None, "POST"), method="POST")[0] == 200
+        assert fetch(presigned(sts, None, "POST"))[0] == 403
+        tally.calls += 4
+    # KMS takes none.
+    kms = client(mill, tally, user, "kms")
+    status, body = fetch(kms.generate_presigned_url("list_keys", HttpMethod="GET"))
+    assert status in (403, 405), (status, body)
+
+
 def main() -> None:
     with running() as mill:
         tally = Tally()
         identities(mill, tally)
         refusals(mill, tally)
+        logins(mill, tally)
         report("boto3 (AWS STS)", boto3.__version__, tally.calls)
 
 

@@ -1,9 +1,11 @@
 use super::*;
 use crate::keystore::{AccessKey, PrincipalEntry};
 use http::header::{CONTENT_TYPE, DATE, HOST};
+use percent_encoding::NON_ALPHANUMERIC;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
+mod presigned;
 mod refusals;
 mod services;
 mod sessions;

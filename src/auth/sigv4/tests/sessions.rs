@@ -5,17 +5,17 @@ use crate::auth::Session;
 use crate::crypto::entropy::Entropy;
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/batch";
-const SESSION: &str = "arn:aws:sts::111122223333:assumed-role/batch/nightly";
+pub(super) const SESSION: &str = "arn:aws:sts::111122223333:assumed-role/batch/nightly";
 const EXPIRED: &str =
     "ExpiredTokenException: The security token included in the request is expired";
 
-fn role(unique_id: &str) -> PrincipalEntry {
+pub(super) fn role(unique_id: &str) -> PrincipalEntry {
     let role = Principal::new(ROLE, Vec::new()).unwrap();
     PrincipalEntry::new(role.with_unique_id(unique_id), Vec::new())
 }
 
 /// A store with a user, and this role.
-fn with_role(role: PrincipalEntry) -> Snapshot {
+pub(super) fn with_role(role: PrincipalEntry) -> Snapshot {
     let mut snapshot = snapshot(&[(ID, SECRET)]);
     snapshot.principals.insert(ROLE.to_owned(), Arc::new(role));
     snapshot
@@ -39,7 +39,7 @@ fn session_until(expiration: Timestamp) -> Credentials {
     }
 }
 
-fn session() -> Credentials {
+pub(super) fn session() -> Credentials {
     session_until(NOW.after(Duration::from_hours(1)))
 }
 
