@@ -33,6 +33,7 @@ operations       operations.py
 container-list   container_list.py
 provision        provision.py
 moto-suite       moto_suite.py
+ansible          ansible_keys.py
 import-key       import_key.py
 aws-cli          aws_cli.py
 audit            audit.py
@@ -62,6 +63,8 @@ ethereum         daemon.py node tests/clients/ethereum.mjs
 unsigned-type    unsigned_content_type.py
 signing-tools    signing_tools.py
 tink             tink_aead.py
+kafka-fields     kafka_fields.py
+credstash        credstash_cli.py
 mongocrypt       mongocrypt.py
 parquet          parquet_encryption.py
 unix-socket      unix_socket.py
