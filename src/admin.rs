@@ -15,9 +15,10 @@ mod lookup;
 mod policy_check;
 mod principals;
 mod sessions;
+mod trust;
 
 /// The operator's own operations by their names, for tables by operation.
-pub const ADMINISTRATION: [&str; 15] = [
+pub const ADMINISTRATION: [&str; 16] = [
     "AcknowledgeAuditLog",
     "CheckPolicy",
     "CreateAccessKey",
@@ -32,6 +33,7 @@ pub const ADMINISTRATION: [&str; 15] = [
     "ListPrincipals",
     "PutPrincipalPolicies",
     "PutPrincipalTags",
+    "PutTrustPolicy",
     "UpdateAccessKey",
 ];
 
@@ -89,6 +91,7 @@ async fn perform(api: &Arc<Api>, operation: &str, operator: &Requester, body: &[
         "DeletePrincipal" => principals::delete(api, operator, body).await,
         "PutPrincipalPolicies" => principals::put_policies(api, operator, body).await,
         "PutPrincipalTags" => principals::put_tags(api, operator, body).await,
+        "PutTrustPolicy" => trust::put(api, operator, body).await,
         "CreateAccessKey" => access_keys::create(api, operator, body).await,
         "UpdateAccessKey" => access_keys::update(api, operator, body).await,
         "DeleteAccessKey" => access_keys::delete(api, operator, body).await,

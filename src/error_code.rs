@@ -98,12 +98,20 @@ pub enum KmsErrorCode {
     InvalidAuthorizationMessageException,
     /// STS: no such access key or session.
     InvalidClientTokenId,
+    /// STS: a context of another provider, none of which is trusted.
+    InvalidContextAssertion,
+    /// STS: tags that are refused.
+    InvalidParameterValue,
+    /// STS: a session policy that is none.
+    MalformedPolicyDocument,
     /// STS: the request names no operation.
     MissingAction,
     /// STS: no credentials.
     MissingAuthenticationToken,
     /// STS: it issues no tokens for other services.
     OutboundWebIdentityFederationDisabledException,
+    /// STS: session policy and tags do not fit into a session token.
+    PackedPolicyTooLarge,
     /// STS: the signature does not verify, or its scope or time is wrong.
     SignatureDoesNotMatch,
     /// STS: too many requests.

@@ -33,6 +33,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use writer::{SideFiles, WriteContext, Writer};
 
+mod access_key;
 mod body;
 #[doc(hidden)]
 pub use body::fuzz as fuzz_body;
@@ -52,7 +53,8 @@ pub mod snapshot;
 pub mod sqlite;
 mod writer;
 
-pub use entry::{AccessKey, Alias, AuditHead, KeyDraft, KeyEntry, PrincipalEntry};
+pub use access_key::{AccessKey, draw_id};
+pub use entry::{Alias, AuditHead, KeyDraft, KeyEntry, PrincipalEntry};
 pub use error::KeystoreError;
 pub use grant_token::GrantTokens;
 pub use halt::Halt;

@@ -17,28 +17,32 @@ use std::fmt;
 use strum::{EnumString, IntoStaticStr, VariantArray};
 use words::Keys::{Asymmetric, Having, Symmetric};
 use words::States::{Enabled, NotPendingDeletion, WithMaterial};
-use words::{Facts, about_grant, about_key, about_nothing, cryptographic};
+use words::{Facts, about_grant, about_key, about_nothing, about_role, cryptographic};
 
 pub mod sts;
 pub mod words;
 
-/// The rows: an operation, its actions, its facts.
+/// The rows: an operation, its actions, its facts; then the actions of other services.
 ///
 /// An operation's action is called as the operation is, but for those that need two rights.
 macro_rules! operations {
-    ($($name:ident [$($action:ident),+] $facts:expr;)+) => {
+    (
+        $($name:ident [$($action:ident),+] $facts:expr;)+
+        @others $($other:ident $text:literal $other_facts:expr;)+
+    ) => {
         /// An operation of AWS KMS, by its name in the service model.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[derive(IntoStaticStr, VariantArray)]
         #[expect(missing_docs, reason = "AWS KMS describes its operations by these names")]
         pub enum Operation { $($name,)+ }
 
-        /// A permission of AWS KMS: what policies and grants allow, such as `kms:Decrypt`.
+        /// A permission: what policies and grants allow, such as `kms:Decrypt`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[derive(EnumString, IntoStaticStr, VariantArray)]
         #[expect(missing_docs, reason = "AWS KMS describes its permissions by these names")]
         pub enum Action {
             $($($action,)+)+
+            $($other,)+
         }
 
         const FACTS: [Facts; Operation::VARIANTS.len()] = [$($facts,)+];
@@ -52,18 +56,31 @@ macro_rules! operations {
         }
 
         impl Action {
-            /// As policies spell it: `kms:` and its name.
+            /// As policies spell it: its service, a colon and its name.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
                     $($(Self::$action => concat!("kms:", stringify!($action)),)+)+
+                    $(Self::$other => $text,)+
                 }
             }
 
-            /// The operation that takes it.
+            /// The operation of AWS KMS that takes it; `None` for an action of another service.
             #[must_use]
-            pub const fn operation(self) -> Operation {
-                match self { $($(Self::$action => Operation::$name,)+)+ }
+            pub const fn operation(self) -> Option<Operation> {
+                match self {
+                    $($(Self::$action => Some(Operation::$name),)+)+
+                    $(Self::$other => None,)+
+                }
+            }
+
+            /// What other modules must agree on about it.
+            #[must_use]
+            pub const fn facts(self) -> &'static Facts {
+                match self {
+                    $($(Self::$action)|+ => Operation::$name.facts(),)+
+                    $(Self::$other => const { &$other_facts },)+
+                }
             }
         }
     };
@@ -184,6 +201,11 @@ operations! {
         .records(&["MessageType", "SigningAlgorithm"]);
     VerifyMac [VerifyMac] cryptographic(Having(GenerateVerifyMac)).grantable(15).works_in_dry_runs()
         .records(&["MacAlgorithm"]);
+    @others
+    AssumeRole "sts:AssumeRole" about_role();
+    AssumeRoleWithWebIdentity "sts:AssumeRoleWithWebIdentity" about_role();
+    SetSourceIdentity "sts:SetSourceIdentity" about_role();
+    TagSession "sts:TagSession" about_role();
 }
 
 impl Operation {
@@ -236,7 +258,7 @@ const _: () = {
 };
 
 impl Action {
-    /// All, in the order of their operations.
+    /// All: those of AWS KMS in the order of their operations, then those of other services.
     pub const ALL: &'static [Self] = Self::VARIANTS;
     /// How many actions a grant may allow.
     pub const GRANTABLE: usize = 17;
@@ -254,12 +276,6 @@ impl Action {
         self.into()
     }
 
-    /// What other modules must agree on about its operation.
-    #[must_use]
-    pub const fn facts(self) -> &'static Facts {
-        self.operation().facts()
-    }
-
     /// Whether it encrypts or decrypts, so that `kms:EncryptionAlgorithm` has a value.
     #[must_use]
     pub fn encrypts(self) -> bool {
@@ -270,7 +286,7 @@ impl Action {
     #[must_use]
     pub fn grant_place(self) -> Option<usize> {
         let first = usize::from(self.facts().grant_place?);
-        let mut actions = self.operation().actions().iter();
+        let mut actions = self.operation()?.actions().iter();
         actions
             .position(|action| *action == self)
             .map(|at| first + at)

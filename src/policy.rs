@@ -25,6 +25,7 @@ pub mod principal;
 mod statement;
 pub mod steps;
 mod template;
+pub mod trust;
 pub mod unmatched;
 mod wildcard;
 
@@ -33,9 +34,10 @@ pub use condition_key::ConditionKey;
 pub use document::{KeyPolicy, PolicyDocument};
 pub use error::InvalidPolicy;
 pub use evaluate::{Allowed, StatementId};
-pub use facts::{Circumstances, KeyFacts, Value, Values};
+pub use facts::{Circumstances, KeyFacts, RoleFacts, Value, Values};
 pub use grant::{Grant, GrantParameters, KeyGrants};
-pub use principal::{Principal, PrincipalName};
+pub use principal::{Principal, PrincipalName, SessionParameters};
+pub use trust::TrustPolicy;
 
 /// The facts of a request that policy uses; `api` types implement it.
 ///
@@ -44,12 +46,17 @@ pub use principal::{Principal, PrincipalName};
 pub trait AuthorizationRequest {
     /// The action.
     fn action(&self) -> Action;
-    /// The ARN of the key or alias that the request concerns, or `*`.
+    /// The ARN of the key, alias or role that the request concerns, or `*`.
     fn resource(&self) -> &str;
 
     /// The key, for an action on which a key policy decides. `None`: identity policies alone
     /// decide.
     fn key(&self) -> Option<KeyFacts<'_>> {
+        None
+    }
+
+    /// The role, for an action that assumes one.
+    fn role(&self) -> Option<RoleFacts<'_>> {
         None
     }
 
@@ -117,6 +124,8 @@ impl<R> Authorized<R> {
 pub enum PolicyKind {
     /// An identity policy, of the caller.
     Identity,
+    /// The session policy, of the caller's session.
+    Session,
     /// The key policy, of the key.
     Key,
 }
@@ -150,17 +159,12 @@ impl Denied {
                 action.name()
             ),
             Self::ExplicitDeny(statement) => {
-                let kind = match statement {
-                    StatementId::Key { .. } => PolicyKind::Key,
-                    _ => PolicyKind::Identity,
+                let policy = match statement {
+                    StatementId::Key { .. } | StatementId::Trust { .. } => "a resource-based",
+                    StatementId::Session { .. } => "a session",
+                    _ => "an identity-based",
                 };
-                // AWS writes "an identity-based" and "a resource-based".
-                let article = if kind == PolicyKind::Key { "a" } else { "an" };
-                write!(
-                    out,
-                    "with an explicit deny in {article} {} policy",
-                    kind.name()
-                )
+                write!(out, "with an explicit deny in {policy} policy")
             }
         })
     }
@@ -170,6 +174,7 @@ impl PolicyKind {
     fn name(self) -> &'static str {
         match self {
             Self::Identity => "identity-based",
+            Self::Session => "session",
             Self::Key => "resource-based",
         }
     }
@@ -231,6 +236,15 @@ impl StatementId {
                     policy + 1,
                     principal.arn
                 )
+            }
+            Self::Session { statement } => {
+                let parameters = principal.parameters();
+                let policy = parameters.and_then(|parameters| parameters.policy.as_ref());
+                let name = named(policy.map(|policy| &*policy.statements), statement);
+                format!("{name} of the session policy")
+            }
+            Self::Trust { statement } => {
+                format!("statement {} of the trust policy", statement + 1)
             }
             Self::Key { statement } => {
                 let name = named(key_policy.map(|policy| &*policy.statements), statement);

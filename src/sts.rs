@@ -12,10 +12,13 @@ use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};
 use crate::operation::sts::StsOperation;
 use std::sync::Arc;
 
+mod assume_role;
 mod caller_identity;
 pub mod error;
 pub mod form;
+mod issued;
 mod refusals;
+mod role_request;
 mod xml;
 
 pub use form::Form;
@@ -61,9 +64,13 @@ impl Api {
     }
 }
 
-fn perform(api: &Api, operation: StsOperation, requester: &Requester, _: &Form) -> Answer {
+fn perform(api: &Api, operation: StsOperation, requester: &Requester, form: &Form) -> Answer {
     match operation {
+        StsOperation::AssumeRole => assume_role::perform(api, requester, form),
         StsOperation::GetCallerIdentity => caller_identity::get(api, requester),
         _ => Err(refusals::of(operation, requester)),
     }
 }
+
+#[cfg(test)]
+mod tests;

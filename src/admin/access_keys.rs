@@ -11,11 +11,6 @@ use std::sync::Arc;
 
 /// Access keys of a principal: two, so that they can be rolled.
 const ACCESS_KEYS_MAX: usize = 2;
-/// What the ids of access keys begin with that last.
-pub(super) const LASTING: &str = "AKIA";
-/// What the ids of a session's access keys begin with.
-pub(super) const TEMPORARY: &str = "ASIA";
-const SECRET_CHARACTERS: usize = 40;
 
 wire::input! {
     #[serde(deny_unknown_fields)]
@@ -37,7 +32,7 @@ wire::input! {
 /// `CreateAccessKey`
 pub(super) async fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let arn = arn_in_body(api, operator, body)?;
-    let key = draw(api, LASTING)?;
+    let key = AccessKey::draw(AccessKey::LASTING, &api.entropy)?;
     let mut reply = Object::new();
     write_secret(&key, &mut reply);
     api.change(operator, None, |under| {
@@ -110,26 +105,6 @@ fn position(entry: &PrincipalEntry, id: &str) -> Result<usize, ApiError> {
         let message = format!("{} has no access key {id}", entry.principal.arn);
         ApiError::new(KmsErrorCode::NotFoundException, message)
     })
-}
-
-/// Draws an access key: 80 bits of id in IAM's form, 240 secret bits in 40 characters.
-pub(super) fn draw(api: &Api, prefix: &str) -> Result<AccessKey, ApiError> {
-    const ID_DIGITS: usize = 16;
-    let id = draw_id(api, prefix, ID_DIGITS)?;
-    let drawn = api.entropy.draw_secret::<30>()?;
-    let secret = SecretBytes::filled(SECRET_CHARACTERS, |text| {
-        use base64_simd::{AsOut, STANDARD};
-        let _written = STANDARD.encode(drawn.expose(), text.as_out());
-    });
-    Ok(AccessKey::new(id, secret))
-}
-
-/// Draws an id in IAM's form: `prefix` and `digits` of base 32.
-pub(super) fn draw_id(api: &Api, prefix: &str, digits: usize) -> Result<String, ApiError> {
-    let mut drawn = vec![0; digits];
-    api.entropy.draw(&mut drawn)?;
-    let digit = |byte: &u8| char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[usize::from(byte & 31)]);
-    Ok(prefix.chars().chain(drawn.iter().map(digit)).collect())
 }
 
 /// Writes id and secret: the only time that the secret is returned.

@@ -39,7 +39,7 @@ pub(super) fn list(api: &Api, body: &[u8]) -> Answer {
     Ok(page.reply("Principals", |entry| summary(entry), after))
 }
 
-/// `DescribePrincipal`: with policies and tags.
+/// `DescribePrincipal`: with policies and tags, and for a role who may assume it.
 pub(super) fn describe(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let arn = arn_in_body(api, operator, body)?;
     let snapshot = api.keystore.snapshot();
@@ -60,6 +60,12 @@ pub(super) fn describe(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
         object
     });
     object.list("Tags", tags);
+    if entry.principal.kind() == PrincipalKind::Role {
+        if let Some(policy) = &entry.trust_policy {
+            object.text("TrustPolicy", policy.source());
+        }
+        object.shown("MaxSessionDuration", entry.session_seconds_max);
+    }
     Ok(object.end())
 }
 
@@ -89,6 +95,9 @@ fn kind(principal: &Principal) -> &'static str {
     match principal.kind() {
         PrincipalKind::Role | PrincipalKind::AssumedRole => "role",
         PrincipalKind::Root => "root",
-        PrincipalKind::User | PrincipalKind::FederatedUser | PrincipalKind::Operator => "user",
+        PrincipalKind::User
+        | PrincipalKind::FederatedUser
+        | PrincipalKind::WebIdentity
+        | PrincipalKind::Operator => "user",
     }
 }

@@ -156,6 +156,10 @@ fn action_of(text: &str) -> Result<Action, ApiError> {
             "{} is decided by the grant that is retired.",
             action.name()
         ))),
+        Some(action) if action.facts().about == About::Role => Err(invalid(format!(
+            "{} is decided by the trust policy of a role.",
+            action.name()
+        ))),
         Some(action) => Ok(action),
         None => Err(invalid(format!(
             "'{text}' is not an action of KMS, such as kms:Decrypt."

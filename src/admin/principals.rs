@@ -13,17 +13,20 @@ use crate::admin::lookup::{
     NAME, NAME_CHARACTERS_MAX, arn, arn_in_body, arn_of_name, check_name, find, invalid, is_arn,
     known_arn, limit, replace,
 };
+use crate::admin::trust::Trust;
 use crate::api::validation::{Pattern, Violations};
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};
 use crate::key::arn::AccountId;
-use crate::keystore::{Change, PrincipalEntry};
+use crate::keystore::{AccessKey, Change, PrincipalEntry, draw_id};
 use crate::policy::principal::{PrincipalKind, Tag};
 use crate::policy::{PolicyDocument, Principal};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+/// The digits of a unique id, after its prefix.
+const UNIQUE_ID_DIGITS: usize = 17;
 /// Principals of a store at most.
 const PRINCIPALS_MAX: usize = 10_000;
 /// Policies of a principal (IAM: managed policies of a user or a role).
@@ -49,6 +52,8 @@ wire::input! {
         account: Text<'a>,
         policies: Option<Vec<String>>,
         tags: Option<Vec<TagInput>>,
+        trust_policy: Text<'a>,
+        max_session_duration: Option<i64>,
     }
 }
 
@@ -79,6 +84,11 @@ wire::input! {
 pub(super) async fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     let input: CreateInput<'_> = wire::decode(body)?;
     let principal = new_principal(api, operator, &input)?;
+    let trust = Trust::parse(
+        input.trust_policy.as_deref(),
+        input.max_session_duration,
+        Violations::default(),
+    )?;
     let arn = principal.arn.clone();
     let is_role = principal.kind() == PrincipalKind::Role;
     let mut reply = Object::new();
@@ -88,11 +98,11 @@ pub(super) async fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answ
     }
     let mut access_keys = Vec::new();
     if !is_role {
-        let key = access_keys::draw(api, access_keys::LASTING)?;
+        let key = AccessKey::draw(AccessKey::LASTING, &api.entropy)?;
         access_keys::write_secret(&key, &mut reply);
         access_keys.push(Arc::new(key));
     }
-    let entry = PrincipalEntry::new(principal, access_keys);
+    let entry = trust.apply(PrincipalEntry::new(principal, access_keys))?;
     api.change(operator, None, |under| {
         let principals = &under.snapshot.principals;
         if principals.contains_key(&arn) {
@@ -163,11 +173,12 @@ fn new_principal(
     let tags = unique_tags(tags)?;
     let principal = assemble(&arn, policies, tags, None)?;
     // An id is never given twice, so a new user of an old name has none of its rights.
-    Ok(match principal.kind() {
-        PrincipalKind::User => principal.with_unique_id(&access_keys::draw_id(api, "AIDA", 17)?),
-        PrincipalKind::Role => principal.with_unique_id(&access_keys::draw_id(api, "AROA", 17)?),
-        _ => principal,
-    })
+    let prefix = match principal.kind() {
+        PrincipalKind::User => "AIDA",
+        PrincipalKind::Role => "AROA",
+        _ => return Ok(principal),
+    };
+    Ok(principal.with_unique_id(&draw_id(prefix, UNIQUE_ID_DIGITS, &api.entropy)?))
 }
 
 /// `DisablePrincipal`, `EnablePrincipal`: a disabled principal keeps its keys, policies and tags,

@@ -7,6 +7,7 @@ use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
 use crate::auth::Session;
 use crate::clock::calendar::Iso8601;
+use crate::keystore::AccessKey;
 use crate::policy::principal::PrincipalKind;
 use std::time::Duration;
 
@@ -61,7 +62,7 @@ pub(super) fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
         arn,
         id.to_owned(),
         name.to_owned(),
-        access_keys::draw(api, access_keys::TEMPORARY)?,
+        AccessKey::draw(AccessKey::TEMPORARY, &api.entropy)?,
         now,
         now.after(Duration::from_secs(seconds)),
     );

@@ -24,7 +24,7 @@ use crate::api::usability::{origin, state, usage};
 use crate::api::{Answer, ApiError, KmsErrorCode, Reply};
 use crate::context::EncryptionContext;
 use crate::keystore::KeyEntry;
-use crate::operation::Action;
+use crate::operation::{Action, Operation};
 use crate::policy::Authorized;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -236,12 +236,15 @@ impl Attempt<'_> {
 
 /// Whether the key is one that the operation of this action takes: step 5.
 pub(crate) fn check_key(entry: &KeyEntry, action: Action) -> Result<(), ApiError> {
-    let (operation, facts) = (action.operation(), action.facts());
+    let facts = action.facts();
     if let Some(needed) = facts.origin {
         origin(entry, needed)?;
     }
     if let Some(needed) = facts.keys.usage() {
-        usage(entry, needed, operation.name())?;
+        let name = action
+            .operation()
+            .map_or(action.bare_name(), Operation::name);
+        usage(entry, needed, name)?;
     }
     state(entry, facts.states)
 }

@@ -70,7 +70,7 @@ impl ApiError {
     }
 
     /// Marks the refusal of a request whose policies took too many steps.
-    pub(super) fn undecided(mut self, is_undecided: bool) -> Self {
+    pub(crate) fn undecided(mut self, is_undecided: bool) -> Self {
         self.is_undecided = is_undecided;
         self
     }

@@ -59,6 +59,13 @@ impl Reply {
         self
     }
 
+    /// Notes the elements of the answer that the audit log writes down, as JSON. None of them is
+    /// secret.
+    pub(crate) fn telling(mut self, elements: String) -> Self {
+        self.resources.elements = Some(elements);
+        self
+    }
+
     /// Notes the generation of the key's material that was used.
     pub(crate) fn with(self, material: Option<&Arc<BackingKey>>) -> Self {
         self.with_id(material.map(|material| material.id()))
@@ -97,4 +104,6 @@ pub(crate) struct Resources {
     pub(crate) material: Option<KeyMaterialId>,
     /// A resource without an entry in the store before or after the call: an alias, a new key.
     pub(crate) other: Option<String>,
+    /// The elements of the answer that are written down, as JSON.
+    pub(crate) elements: Option<String>,
 }

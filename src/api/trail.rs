@@ -20,6 +20,7 @@ use crate::key::arn::Arn;
 use crate::keystore::KeyEntry;
 use crate::operation::Operation;
 use crate::operation::sts::StsOperation;
+use crate::policy::Principal;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -198,12 +199,14 @@ impl Api {
                 arn: None,
                 account_id: Some(account),
                 access_key_id: None,
+                source_identity: None,
             },
             source: Source::Local,
             request_id: RequestId::draw(&self.entropy).as_str(),
             event_id: RequestId::draw(&self.entropy).as_str(),
             read_only: false,
             body: b"",
+            response_elements: None,
             resources: &[key],
             key_material_id: entry.current().map(|material| material.id()),
             batch: None,
@@ -229,10 +232,13 @@ impl Api {
             Outcome::Refused(error, batch) => (&none, Some(*error), *batch),
         };
         let key = resources.key.as_ref().map(of_key);
-        let named = resources.other.as_deref().map(|arn| Resource {
-            arn,
-            account_id: requester.principal.account.as_str(),
-            kind: kind(arn),
+        let named = resources.other.as_deref().map(|arn| {
+            let parts = Arn::split(arn);
+            Resource {
+                arn,
+                account_id: parts.map_or("", |parts| parts.account),
+                kind: parts.map_or(ResourceKind::Key, kind),
+            }
         });
         let other = resources.destination.as_ref().map(of_key).or(named);
         let both;
@@ -269,6 +275,7 @@ impl Api {
                 arn: Some(&requester.principal.arn),
                 account_id: Some(requester.principal.account.as_str()),
                 access_key_id: requester.access_key.as_ref().map(|key| key.id.as_str()),
+                source_identity: source_identity(&requester.principal),
             },
             source: requester.source,
             request_id: requester.request_id.as_str(),
@@ -279,6 +286,7 @@ impl Api {
             } else {
                 b""
             },
+            response_elements: resources.elements.as_deref(),
             resources: list,
             key_material_id: resources.material,
             batch,
@@ -304,11 +312,17 @@ fn message(error: &ApiError) -> Cow<'_, str> {
     message[..message.floor_char_boundary(MESSAGE_BYTES_MAX)].into()
 }
 
-fn kind(arn: &str) -> ResourceKind {
-    let is_alias = Arn::split(arn).is_some_and(|arn| arn.resource.starts_with("alias/"));
-    if is_alias {
+fn kind(arn: Arn<'_>) -> ResourceKind {
+    if arn.service == "iam" {
+        ResourceKind::Role
+    } else if arn.resource.starts_with("alias/") {
         ResourceKind::Alias
     } else {
         ResourceKind::Key
     }
+}
+
+/// Who stands behind a session, if it was said when its role was assumed.
+fn source_identity(principal: &Principal) -> Option<&str> {
+    principal.parameters()?.source_identity.as_deref()
 }

@@ -59,7 +59,9 @@ pub struct AuditRecord<'a> {
     pub read_only: bool,
     /// The JSON body of the request, if it was understood.
     pub body: &'a [u8],
-    /// The keys and aliases that the call used or changed.
+    /// The elements of the answer that may be written down, a JSON object.
+    pub response_elements: Option<&'a str>,
+    /// The keys, aliases and roles that the call used or changed.
     pub resources: &'a [Resource<'a>],
     /// The generation of the key's material that was used.
     pub key_material_id: Option<KeyMaterialId>,
@@ -78,6 +80,8 @@ pub struct Identity<'a> {
     pub account_id: Option<&'a str>,
     /// The id of the access key that signed the request.
     pub access_key_id: Option<&'a str>,
+    /// Who stands behind the caller's session, if it was said.
+    pub source_identity: Option<&'a str>,
 }
 
 impl Identity<'_> {
@@ -137,14 +141,14 @@ impl fmt::Display for Source {
     }
 }
 
-/// A key or alias that a call concerned.
+/// A key, alias or role that a call concerned.
 #[derive(Clone, Copy)]
 pub struct Resource<'a> {
-    /// The ARN of a key or an alias.
+    /// Its ARN.
     pub arn: &'a str,
     /// Its account.
     pub account_id: &'a str,
-    /// `AWS::KMS::Key` or `AWS::KMS::Alias`.
+    /// What it is.
     pub kind: ResourceKind,
 }
 
@@ -155,6 +159,8 @@ pub enum ResourceKind {
     Key,
     /// `AWS::KMS::Alias`
     Alias,
+    /// `AWS::IAM::Role`
+    Role,
 }
 
 /// A refusal, as the caller received it.
@@ -231,7 +237,9 @@ impl AuditRecord<'_> {
             b",\"readOnly\":false,\"requestParameters\":"
         });
         parameters::append(self.body, self.recorded(), self.error.is_some(), out);
-        out.extend_from_slice(b",\"responseElements\":null,\"resources\":");
+        out.extend_from_slice(b",\"responseElements\":");
+        out.extend_from_slice(self.response_elements.unwrap_or("null").as_bytes());
+        out.extend_from_slice(b",\"resources\":");
         self.append_resources(out);
         self.append_additional(out);
         if let Some(error) = &self.error {
@@ -270,6 +278,11 @@ impl AuditRecord<'_> {
                 text(out, value);
             }
         }
+        if let Some(identity) = self.identity.source_identity {
+            out.extend_from_slice(b",\"sessionContext\":{\"sourceIdentity\":");
+            text(out, identity);
+            out.push(b'}');
+        }
         out.push(b'}');
     }
 
@@ -287,6 +300,7 @@ impl AuditRecord<'_> {
             out.extend_from_slice(match resource.kind {
                 ResourceKind::Key => b",\"type\":\"AWS::KMS::Key\"}".as_slice(),
                 ResourceKind::Alias => b",\"type\":\"AWS::KMS::Alias\"}",
+                ResourceKind::Role => b",\"type\":\"AWS::IAM::Role\"}",
             });
         }
         out.push(b']');

@@ -4,7 +4,8 @@
 //! A token is the base64 of `version 1 ‖ nonce 24 ‖ ciphertext ‖ tag 16`, sealed with XAES-256-GCM
 //! under the sub-key `session tokens` of the root key. The plaintext is `issue time u64 ‖
 //! expiration u64` in microseconds since 1970, then role ARN, the role's unique id, session name,
-//! access key id and secret, each after its length as u16; integers are big-endian.
+//! access key id and secret, each after its length as u16; integers are big-endian. A session that
+//! was given more than its role has a token of version 2, with its [parameters] behind these.
 //!
 //! A token holds only facts that do not change. The role must exist, be enabled, and be the one for
 //! which the token was made and not a later one of the same name. The session may do what the role
@@ -15,17 +16,21 @@ use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::{Secret, SecretBytes};
 use crate::crypto::xaes;
 use crate::keystore::AccessKey;
-use crate::policy::Principal;
+use crate::policy::{Principal, SessionParameters};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-const VERSION: u8 = 1;
-const ASSOCIATED: &[u8] = b"keymill session token v1";
-/// The most characters of a token. Names of 64 characters with everything around them take a third
-/// of it.
-const TOKEN_CHARACTERS_MAX: usize = 2048;
+mod parameters;
+
+/// The associated data of each version; the first is 1.
+const ASSOCIATED: [&[u8]; 2] = [b"keymill session token v1", b"keymill session token v2"];
+/// The most characters of a token: proxies take heads of 8 KiB, and it comes with each request.
+const TOKEN_CHARACTERS_MAX: usize = 4096;
+/// The most bytes of a plaintext: what base64, version, nonce and tag leave of such a token.
+const PLAINTEXT_BYTES_MAX: usize = TOKEN_CHARACTERS_MAX / 4 * 3 - 1 - 24 - 16;
 
 /// A session of a role, with its credentials.
 pub struct Session {
@@ -41,6 +46,8 @@ pub struct Session {
     pub issue_time: Timestamp,
     /// When the session expires.
     pub expiration: Timestamp,
+    /// What it was given when its role was assumed.
+    pub parameters: Arc<SessionParameters>,
     /// The principal as it was for the last request.
     principal: ArcSwapOption<Principal>,
 }
@@ -70,20 +77,41 @@ impl Session {
             access_key: Arc::new(access_key),
             issue_time,
             expiration,
+            parameters: Arc::default(),
             principal: ArcSwapOption::empty(),
         }
     }
 
-    /// Its token, sealed under `key`.
+    /// Gives it parameters.
+    #[must_use]
+    pub fn with_parameters(self, parameters: Arc<SessionParameters>) -> Self {
+        Self { parameters, ..self }
+    }
+
+    /// How much of the room for them the parameters take, in percent, rounded up. Above 100 there
+    /// is no token for them.
+    #[must_use]
+    pub fn packed_percent(&self) -> usize {
+        let parameters = lengths(&parameters::fields(&self.parameters));
+        let room = PLAINTEXT_BYTES_MAX.saturating_sub(16 + lengths(&self.fields()));
+        (parameters * 100).div_ceil(room.max(1))
+    }
+
+    /// Its token, sealed under `key`. One whose parameters take more than their room is refused
+    /// when it is used.
     ///
     /// # Errors
     /// [`EntropyError`].
     ///
     /// # Panics
-    /// Never: names, ids and secrets are far shorter than 64 KiB.
+    /// Never: each field is far shorter than 64 KiB.
     pub fn token(&self, key: &Secret<32>, entropy: &Entropy) -> Result<String, EntropyError> {
-        let fields = self.fields();
-        let length = 16 + fields.iter().map(|field| 2 + field.len()).sum::<usize>();
+        let version = u8::from(!self.parameters.is_empty()) + 1;
+        let associated = ASSOCIATED[usize::from(version) - 1];
+        let parameters = parameters::fields(&self.parameters);
+        let own = self.fields().map(Cow::Borrowed);
+        let fields: Vec<_> = own.into_iter().chain(parameters).collect();
+        let length = 16 + lengths(&fields);
         // Filled at its final length: a buffer that grows would leave copies of the secret behind.
         let plaintext = SecretBytes::filled(length, |bytes| {
             let (issued, rest) = bytes.split_at_mut(8);
@@ -95,12 +123,12 @@ impl Session {
                 let (here, after) = after.split_at_mut(field.len());
                 let field_bytes = u16::try_from(field.len()).expect("far shorter than 64 KiB");
                 length.copy_from_slice(&field_bytes.to_be_bytes());
-                here.copy_from_slice(field);
+                here.copy_from_slice(&field);
                 rest = after;
             }
         });
-        let sealed = xaes::seal(key.expose(), ASSOCIATED, plaintext.expose(), entropy)?;
-        let token = [&[VERSION], sealed.as_slice()].concat();
+        let sealed = xaes::seal(key.expose(), associated, plaintext.expose(), entropy)?;
+        let token = [&[version], sealed.as_slice()].concat();
         Ok(base64_simd::STANDARD.encode_to_string(token))
     }
 
@@ -117,14 +145,13 @@ impl Session {
     /// Opens the output of [`Self::token`]; `None` for all other bytes.
     fn open(token: &[u8], key: &Secret<32>) -> Option<Self> {
         let token = base64_simd::STANDARD.decode_to_vec(token).ok()?;
-        let sealed = token.strip_prefix(&[VERSION])?;
-        let plaintext = xaes::open(key.expose(), ASSOCIATED, sealed).ok()?;
+        let (version, sealed) = token.split_first()?;
+        let associated = ASSOCIATED.get(usize::from(*version).checked_sub(1)?)?;
+        let plaintext = xaes::open(key.expose(), associated, sealed).ok()?;
         let (issue_time, rest) = plaintext.expose().split_first_chunk()?;
         let (expiration, mut rest) = rest.split_first_chunk()?;
         let mut field = || {
-            let (length, after) = rest.split_first_chunk()?;
-            let length = usize::from(u16::from_be_bytes(*length));
-            let (field, after) = after.split_at_checked(length)?;
+            let (field, after) = split_field(rest)?;
             rest = after;
             Some(field)
         };
@@ -132,7 +159,10 @@ impl Session {
         let text = |at: usize| String::from_utf8(fields[at].to_vec()).ok();
         let stored = field()?;
         let secret = SecretBytes::copy_of(stored);
-        let whole = rest.is_empty();
+        let parameters = match version {
+            1 => rest.is_empty().then(Arc::default)?,
+            _ => Arc::new(parameters::open(rest)?),
+        };
         let session = Self::new(
             text(0)?,
             text(1)?,
@@ -141,7 +171,7 @@ impl Session {
             Timestamp(u64::from_be_bytes(*issue_time)),
             Timestamp(u64::from_be_bytes(*expiration)),
         );
-        whole.then_some(session)
+        Some(session.with_parameters(parameters))
     }
 
     /// Whether the session has expired by `now`.
@@ -161,6 +191,7 @@ impl Session {
             Some(now) => now,
             None => {
                 let made = role.session(&self.name, self.issue_time).ok()?;
+                let made = made.with_parameters(&self.parameters);
                 Arc::new(made.with_expiration(self.expiration))
             }
         };
@@ -169,6 +200,17 @@ impl Session {
         }
         Some(now)
     }
+}
+
+/// The bytes of fields, each after its length.
+fn lengths(fields: &[impl AsRef<[u8]>]) -> usize {
+    fields.iter().map(|field| 2 + field.as_ref().len()).sum()
+}
+
+/// The first field, and what is behind it.
+fn split_field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
 }
 
 /// The sessions whose tokens were used recently, by the hash of the token, so that a token is not

@@ -55,6 +55,11 @@ pub(super) enum Command {
         keymill principal put-tags backup --tag team=storage --tag stage=test --dir keymill-dev\n  \
         keymill principal put-tags backup --config /etc/keymill/keymill.toml")]
     PutTags(PutTags),
+    /// Give a role another trust policy in place of the one that it has: who may assume it
+    #[command(after_help = "Examples:\n  \
+        keymill principal put-trust-policy batch --trust-policy trust.json --dir keymill-dev\n  \
+        keymill principal put-trust-policy batch --trust-policy trust.json --max-session-duration 43200 --config /etc/keymill/keymill.toml")]
+    PutTrustPolicy(PutTrustPolicy),
     /// Give a principal a second access key, and print it: its secret is shown only now
     #[command(after_help = "Examples:\n  \
         keymill principal new-access-key backup --dir keymill-dev\n  \
@@ -111,8 +116,31 @@ pub(super) struct Create {
     /// A tag; may be given more than once
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = pair)]
     tags: Vec<(String, String)>,
+    /// A file with the trust policy of a role: who may assume it. Without one, nobody may
+    #[arg(long, value_name = "FILE")]
+    trust_policy: Option<PathBuf>,
+    #[command(flatten)]
+    session: SessionArguments,
     #[command(flatten)]
     common: OperatorArguments,
+}
+
+#[derive(Args)]
+struct SessionArguments {
+    /// The longest session of a role that is assumed: 3600 to 43200 seconds [default: 3600]
+    #[arg(long, value_name = "SECONDS")]
+    max_session_duration: Option<u64>,
+}
+
+#[derive(Args)]
+pub(super) struct PutTrustPolicy {
+    #[command(flatten)]
+    name: PrincipalArguments,
+    /// A file with the trust policy
+    #[arg(long, value_name = "FILE")]
+    trust_policy: PathBuf,
+    #[command(flatten)]
+    session: SessionArguments,
 }
 
 #[derive(Args)]
@@ -188,6 +216,7 @@ impl Command {
             | Self::Delete(Delete { name, .. })
             | Self::PutPolicies(PutPolicies { name, .. })
             | Self::PutTags(PutTags { name, .. })
+            | Self::PutTrustPolicy(PutTrustPolicy { name, .. })
             | Self::ActivateAccessKey(AccessKey { name, .. })
             | Self::DeactivateAccessKey(AccessKey { name, .. })
             | Self::DeleteAccessKey(DeleteAccessKey {
@@ -221,20 +250,33 @@ impl Command {
             _ => Ok(Vec::new()),
         }
     }
+
+    /// The trust policy of the file that it names.
+    fn trust_policy(&self) -> Result<Option<String>, Failure> {
+        let file = match self {
+            Self::Create(create) => create.trust_policy.as_ref(),
+            Self::PutTrustPolicy(put) => Some(&put.trust_policy),
+            _ => None,
+        };
+        file.map(|path| policy::read(path, "--trust-policy "))
+            .transpose()
+    }
 }
 
 pub(super) fn run(command: Command, environment: &Environment) -> Result<Status, Failure> {
     command.confirm()?;
     let policies = command.policies()?;
+    let trust_policy = command.trust_policy()?;
     Operator::with(
         command.common().target.target(environment)?,
-        async |operator| perform(&command, &policies, operator).await,
+        async |operator| perform(&command, &policies, trust_policy, operator).await,
     )
 }
 
 async fn perform(
     command: &Command,
     policies: &[String],
+    trust_policy: Option<String>,
     operator: &Operator,
 ) -> Result<Status, Failure> {
     let json = command.common().json;
@@ -254,6 +296,7 @@ async fn perform(
                     request[member] = value.as_str().into();
                 }
             }
+            add_trust(&mut request, trust_policy, &create.session);
             let answer = operator.call("CreatePrincipal", request).await?;
             print(&answer, &credentials(&answer), json)?;
         }
@@ -294,6 +337,13 @@ async fn perform(
             let line = format!("{} has other tags now", name.name);
             change("PutPrincipalTags", request, line).await?;
         }
+        Command::PutTrustPolicy(put) => {
+            let name = &put.name.name;
+            let mut request = json!({ "Name": name });
+            add_trust(&mut request, trust_policy, &put.session);
+            let line = format!("{name} has another trust policy now");
+            change("PutTrustPolicy", request, line).await?;
+        }
         Command::NewAccessKey(name) => {
             let request = json!({ "Name": name.name });
             let answer = operator.call("CreateAccessKey", request).await?;
@@ -325,6 +375,15 @@ async fn perform(
         }
     }
     Ok(Status::Done)
+}
+
+fn add_trust(request: &mut Value, trust_policy: Option<String>, session: &SessionArguments) {
+    if let Some(policy) = trust_policy {
+        request["TrustPolicy"] = policy.into();
+    }
+    if let Some(seconds) = session.max_session_duration {
+        request["MaxSessionDuration"] = seconds.into();
+    }
 }
 
 fn tags(tags: &[(String, String)]) -> Vec<Value> {
@@ -364,17 +423,23 @@ fn line(principal: &Value) -> String {
 fn description(principal: &Value) -> String {
     let tag = |tag: &Value| format!("{}={}", text(tag, "Key"), text(tag, "Value"));
     let tags = principal["Tags"].as_array().into_iter().flatten().map(tag);
-    let rows = [
+    let mut rows = vec![
         ("ARN", text(principal, "Arn").to_owned()),
         ("unique id", text(principal, "UniqueId").to_owned()),
         ("state", state(principal).to_owned()),
         ("access keys", access_keys(principal)),
         ("tags", tags.collect::<Vec<_>>().join(", ")),
     ];
+    if let Some(seconds) = principal["MaxSessionDuration"].as_u64() {
+        rows.push(("longest session", format!("{seconds} s")));
+    }
     let mut description = output::columns(&rows);
     let policies = principal["Policies"].as_array().into_iter().flatten();
     for (at, policy) in policies.filter_map(Value::as_str).enumerate() {
         description += &format!("\npolicy {}:\n{policy}", at + 1);
+    }
+    if let Some(policy) = principal["TrustPolicy"].as_str() {
+        description += &format!("\ntrust policy:\n{policy}");
     }
     description
 }

@@ -8,10 +8,11 @@ use crate::clock::Timestamp;
 use crate::crypto::secret::SecretBytes;
 use crate::key::arn::{AccountId, AliasName, Region};
 use crate::key::{KeyId, Tag};
-use crate::keystore::entry::{AccessKey, Alias, AuditHead, KeyEntry, PrincipalEntry};
+use crate::keystore::access_key::AccessKey;
+use crate::keystore::entry::{Alias, AuditHead, KeyEntry, PrincipalEntry};
 use crate::keystore::last_use::LastUses;
 use crate::keystore::record::{Corrupt, Kind, Record};
-use crate::policy::{Grant, KeyPolicy, PolicyDocument, Principal};
+use crate::policy::{Grant, KeyPolicy, PolicyDocument, Principal, TrustPolicy};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -41,6 +42,12 @@ struct PrincipalBody {
     unique_id: Option<String>,
     #[serde(default)]
     tags: Vec<TagBody>,
+    // Left out where they would say nothing, so that a version that does not know them opens the
+    // store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trust_policy: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session_seconds_max: Option<u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -121,6 +128,12 @@ pub(super) fn encode_principal(entry: &PrincipalEntry) -> SecretBytes {
         enabled: entry.enabled,
         unique_id: principal.unique_id().map(str::to_owned),
         tags: principal.tags().iter().map(tag_body).collect(),
+        trust_policy: entry
+            .trust_policy
+            .as_ref()
+            .map(|policy| policy.source().to_owned()),
+        session_seconds_max: Some(entry.session_seconds_max)
+            .filter(|seconds| *seconds != PrincipalEntry::SESSION_SECONDS_MAX),
     };
     let secrets: Vec<&[u8]> = entry
         .access_keys
@@ -244,12 +257,20 @@ fn decode_principal(record: &Record, plaintext: &SecretBytes) -> Option<Principa
     if let Some(id) = &body.unique_id {
         principal = principal.with_unique_id(id);
     }
+    let trust_policy = match &body.trust_policy {
+        None => None,
+        Some(policy) => Some(Arc::new(TrustPolicy::parse(policy).ok()?)),
+    };
     // Bytes that are left over, or another account than the ARN's: this is not our record.
     let whole = secrets.is_empty() && body.account == principal.account.as_str();
     whole.then(|| PrincipalEntry {
         principal: Arc::new(principal),
         access_keys,
         enabled: body.enabled,
+        trust_policy,
+        session_seconds_max: body
+            .session_seconds_max
+            .unwrap_or(PrincipalEntry::SESSION_SECONDS_MAX),
     })
 }
 

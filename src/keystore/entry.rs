@@ -3,11 +3,11 @@
 use crate::clock::Timestamp;
 use crate::crypto::mac::MacKey;
 use crate::crypto::pair::PrivateKey;
-use crate::crypto::secret::SecretBytes;
 use crate::key::arn::{AccountId, AliasName};
 use crate::key::material::{BackingKey, KeySecret};
 use crate::key::{KeyId, KmsKey};
-use crate::policy::Principal;
+use crate::keystore::access_key::AccessKey;
+use crate::policy::{Principal, TrustPolicy};
 use hex_simd::AsciiCase;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -123,9 +123,16 @@ pub struct PrincipalEntry {
     pub access_keys: Vec<Arc<AccessKey>>,
     /// Whether it can be authenticated.
     pub enabled: bool,
+    /// Who may assume it, if it is a role; `None`: nobody.
+    pub trust_policy: Option<Arc<TrustPolicy>>,
+    /// The most seconds of a session that is assumed.
+    pub session_seconds_max: u32,
 }
 
 impl PrincipalEntry {
+    /// [`Self::session_seconds_max`] of a role for which none was given (IAM).
+    pub const SESSION_SECONDS_MAX: u32 = 3600;
+
     /// Whether this entry has access keys that `other` does not have.
     pub(super) fn has_more_than(&self, other: &Self) -> bool {
         let kept = |key: &Arc<AccessKey>| other.access_keys.iter().any(|one| one.id == key.id);
@@ -139,26 +146,9 @@ impl PrincipalEntry {
             principal: Arc::new(principal),
             access_keys,
             enabled: true,
+            trust_policy: None,
+            session_seconds_max: Self::SESSION_SECONDS_MAX,
         }
-    }
-}
-
-/// An access key: a public id and a secret.
-pub struct AccessKey {
-    /// 20 characters: `AKIA…`, or `ASIA…` for a session.
-    pub id: String,
-    /// 40 characters of base64 alphabet.
-    pub secret: SecretBytes,
-    /// Whether it can be used.
-    pub active: bool,
-}
-
-impl AccessKey {
-    /// An active access key.
-    #[must_use]
-    pub fn new(id: String, secret: SecretBytes) -> Self {
-        let active = true;
-        Self { id, secret, active }
     }
 }
 

@@ -17,7 +17,7 @@ fn operations_are_those_of_the_service_model_in_its_order() {
 fn an_action_is_called_as_its_operation_but_for_the_two_of_re_encrypt() {
     for operation in Operation::ALL {
         for action in operation.actions() {
-            assert_eq!(action.operation(), *operation);
+            assert_eq!(action.operation(), Some(*operation));
             let two = *operation == Operation::ReEncrypt;
             assert!(two || action.bare_name() == operation.name(), "{operation}");
             assert_eq!(action.name(), format!("kms:{}", action.bare_name()));

@@ -42,6 +42,8 @@ pub enum About {
     Key,
     /// A grant: it says itself who may retire it.
     Grant,
+    /// A role: its trust policy decides too.
+    Role,
     /// `*`: identity policies decide alone.
     Nothing,
 }
@@ -141,6 +143,14 @@ pub(super) const fn about_key() -> Facts {
 pub(super) const fn about_grant() -> Facts {
     Facts {
         about: About::Grant,
+        ..about_nothing()
+    }
+}
+
+/// An action about a role.
+pub(super) const fn about_role() -> Facts {
+    Facts {
+        about: About::Role,
         ..about_nothing()
     }
 }

@@ -90,10 +90,15 @@ impl Condition {
             Some(("ForAnyValue", plain)) => (Some(SetOperator::AnyValue), plain),
             Some(_) => return refuse("unknown operator"),
         };
-        let key = ConditionKey::parse(key)?;
+        let key = ConditionKey::parse(key, grammar)?;
         match key {
             ConditionKey::EncryptionContext(_) if set == Some(SetOperator::AllValues) => {
                 return Err(InvalidPolicy::overly_permissive());
+            }
+            ConditionKey::Claim { .. } if set == Some(SetOperator::AllValues) => {
+                return refuse(
+                    "ForAllValues holds for a token without the claim: leave it out, or take ForAnyValue",
+                );
             }
             ConditionKey::ResourceAliases if grammar == Grammar::Key => {
                 return refuse("stands in identity policies only");
@@ -126,6 +131,28 @@ impl Condition {
             negated: operator.negated,
             operands: operator.operands(values, variables)?,
         }))
+    }
+
+    /// The issuer whose claim it reads, if it does.
+    pub(super) fn issuer(&self) -> Option<&str> {
+        let (Self::Null { key, .. } | Self::Compare(Comparison { key, .. })) = self;
+        match key {
+            ConditionKey::Claim { issuer, .. } => Some(issuer),
+            _ => None,
+        }
+    }
+
+    /// The claim that a token must have for it to hold: its issuer and its name.
+    pub(super) fn claim(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Compare(Comparison {
+                key: ConditionKey::Claim { issuer, claim },
+                if_exists: false,
+                negated: false,
+                ..
+            }) => Some((issuer, claim)),
+            _ => None,
+        }
     }
 
     pub(super) fn holds(&self, facts: &Facts<'_>, effect: Effect) -> bool {

@@ -4,8 +4,11 @@
 //! Sources: AWS KMS Developer Guide, "AWS KMS condition keys",
 //! <https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html>; AWS IAM, "AWS
 //! global condition context keys",
-//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html>.
+//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html>, and
+//! "IAM and AWS STS condition context keys",
+//! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_iam-condition-keys.html>.
 
+use crate::policy::element::Grammar;
 use crate::policy::error::{InvalidPolicy, refuse};
 
 /// A condition key. A key with a name after a colon or slash carries that name.
@@ -39,6 +42,10 @@ pub enum ConditionKey {
     UserName,
     /// `aws:TokenIssueTime`
     TokenIssueTime,
+    /// `aws:SourceIdentity`: that of the caller's session.
+    SourceIdentity,
+    /// `aws:FederatedProvider`: the identity provider of the caller's session.
+    FederatedProvider,
     /// `aws:MultiFactorAuthPresent`
     MultiFactorAuthPresent,
     /// `aws:ResourceAccount`
@@ -123,26 +130,38 @@ pub enum ConditionKey {
     WrappingAlgorithm,
     /// `kms:WrappingKeySpec`
     WrappingKeySpec,
+    /// `sts:ExternalId`
+    ExternalId,
+    /// `sts:RoleSessionName`
+    RoleSessionName,
+    /// `sts:SourceIdentity`: that of the new session.
+    NewSourceIdentity,
+    /// `sts:TransitiveTagKeys`, of several values.
+    TransitiveTagKeys,
+    /// `<issuer>:<claim>` in a trust policy: a claim of the token that the role is assumed with.
+    /// The issuer is its URL without `https://`.
+    Claim {
+        /// The issuer; case matters.
+        issuer: Box<str>,
+        /// The claim, such as `sub`.
+        claim: Box<str>,
+    },
     /// A key of another service, or a global key for a feature that does not exist here
     /// (organizations, AWS networks, services as callers). It is never in a request.
     Inapplicable,
 }
 
 impl ConditionKey {
-    pub(in crate::policy) fn parse(text: &str) -> Result<Self, InvalidPolicy> {
+    pub(in crate::policy) fn parse(text: &str, grammar: Grammar) -> Result<Self, InvalidPolicy> {
         let Some((service, name)) = text.split_once(':') else {
             return refuse(format!("condition key {text:?}: not <service>:<name>"));
         };
-        let key = if service.eq_ignore_ascii_case("aws") {
-            global(name)
-        } else if service.eq_ignore_ascii_case("kms") {
-            of_kms(name)
-        } else {
-            let service = service
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-._/".contains(&b))
-                && !service.is_empty();
-            (service && !name.is_empty()).then_some(Self::Inapplicable)
+        let key = match service.to_ascii_lowercase().as_str() {
+            "aws" => global(name),
+            "kms" => of_kms(name),
+            "sts" => of_sts(name).or(of_another(service, name, grammar)),
+            _ if grammar == Grammar::Trust => claim(text),
+            _ => of_another(service, name, grammar),
         };
         key.map_or_else(|| refuse(format!("unknown condition key {text:?}")), Ok)
     }
@@ -156,7 +175,8 @@ impl ConditionKey {
                 | Self::EncryptionContextKeys
                 | Self::GrantOperations
                 | Self::ResourceAliases
-        )
+                | Self::TransitiveTagKeys
+        ) || matches!(self, Self::Claim { claim, .. } if claim.eq_ignore_ascii_case("amr"))
     }
 }
 
@@ -186,6 +206,8 @@ fn global(name: &str) -> Option<ConditionKey> {
         "username" => ConditionKey::UserName,
         "tokenissuetime" => ConditionKey::TokenIssueTime,
         "multifactorauthpresent" => ConditionKey::MultiFactorAuthPresent,
+        "sourceidentity" => ConditionKey::SourceIdentity,
+        "federatedprovider" => ConditionKey::FederatedProvider,
         "resourceaccount" => ConditionKey::ResourceAccount,
         "tagkeys" => ConditionKey::TagKeys,
         _ if INAPPLICABLE.contains(&name.as_str()) => ConditionKey::Inapplicable,
@@ -194,7 +216,7 @@ fn global(name: &str) -> Option<ConditionKey> {
 }
 
 /// Global keys for features that do not exist here, in lower case.
-const INAPPLICABLE: [&str; 31] = [
+const INAPPLICABLE: [&str; 29] = [
     "assumedroot",
     "calledvia",
     "calledviafirst",
@@ -202,7 +224,6 @@ const INAPPLICABLE: [&str; 31] = [
     "chatbotsourcearn",
     "ec2instancesourceprivateipv4",
     "ec2instancesourcevpc",
-    "federatedprovider",
     "multifactorauthage",
     "principalorgid",
     "principalorgpaths",
@@ -214,7 +235,6 @@ const INAPPLICABLE: [&str; 31] = [
     "signinsessionarn",
     "sourceaccount",
     "sourcearn",
-    "sourceidentity",
     "sourceorgid",
     "sourceorgpaths",
     "sourceowner",
@@ -282,6 +302,35 @@ fn of_kms(name: &str) -> Option<ConditionKey> {
     })
 }
 
+fn of_sts(name: &str) -> Option<ConditionKey> {
+    Some(match name.to_ascii_lowercase().as_str() {
+        "externalid" => ConditionKey::ExternalId,
+        "rolesessionname" => ConditionKey::RoleSessionName,
+        "sourceidentity" => ConditionKey::NewSourceIdentity,
+        "transitivetagkeys" => ConditionKey::TransitiveTagKeys,
+        _ => return None,
+    })
+}
+
+/// A key of a service that does not exist here. It is a mistake in a trust policy, which is about
+/// STS alone.
+fn of_another(service: &str, name: &str, grammar: Grammar) -> Option<ConditionKey> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/".contains(&byte);
+    let formed = !service.is_empty() && service.bytes().all(allowed) && !name.is_empty();
+    (formed && grammar != Grammar::Trust).then_some(ConditionKey::Inapplicable)
+}
+
+/// `<issuer>:<claim>`; the issuer may have a port.
+fn claim(text: &str) -> Option<ConditionKey> {
+    let (issuer, claim) = text.rsplit_once(':')?;
+    let allowed = |byte: u8| byte.is_ascii_graphic() && !b"*?$".contains(&byte);
+    let formed = |part: &str| !part.is_empty() && part.bytes().all(allowed);
+    (formed(issuer) && formed(claim)).then(|| ConditionKey::Claim {
+        issuer: issuer.into(),
+        claim: claim.into(),
+    })
+}
+
 /// `ImageSha384`, `PCR<n>` or `NitroTPMPCR<n>`
 fn is_measurement(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
@@ -328,8 +377,45 @@ mod tests {
                 ConditionKey::Inapplicable,
             ),
         ] {
-            assert_eq!(ConditionKey::parse(text), Ok(key), "{text}");
+            assert_eq!(ConditionKey::parse(text, Grammar::Key), Ok(key), "{text}");
         }
+    }
+
+    #[test]
+    fn a_trust_policy_knows_keys_of_sts_and_claims_of_issuers_and_no_others() {
+        let claim = |issuer: &str, claim: &str| ConditionKey::Claim {
+            issuer: issuer.into(),
+            claim: claim.into(),
+        };
+        for (text, key) in [
+            ("sts:ExternalId", ConditionKey::ExternalId),
+            ("STS:rolesessionname", ConditionKey::RoleSessionName),
+            ("sts:SourceIdentity", ConditionKey::NewSourceIdentity),
+            ("sts:TransitiveTagKeys", ConditionKey::TransitiveTagKeys),
+            ("aws:SourceIdentity", ConditionKey::SourceIdentity),
+            (
+                "issuer.example/id/42:sub",
+                claim("issuer.example/id/42", "sub"),
+            ),
+            (
+                "issuer.example:8443/x/:aud",
+                claim("issuer.example:8443/x/", "aud"),
+            ),
+        ] {
+            assert_eq!(ConditionKey::parse(text, Grammar::Trust), Ok(key), "{text}");
+        }
+        for text in [
+            "sts:DurationSeconds",
+            "sts:",
+            "a b:sub",
+            "issuer.example:",
+            "*:sub",
+        ] {
+            assert!(ConditionKey::parse(text, Grammar::Trust).is_err(), "{text}");
+        }
+        // Where a policy decides on other requests too, such a key is of no request.
+        let elsewhere = ConditionKey::parse("sts:DurationSeconds", Grammar::Identity);
+        assert_eq!(elsewhere, Ok(ConditionKey::Inapplicable));
     }
 
     #[test]
@@ -355,7 +441,7 @@ mod tests {
             "s3:",
             "s 3:x",
         ] {
-            assert!(ConditionKey::parse(text).is_err(), "{text}");
+            assert!(ConditionKey::parse(text, Grammar::Key).is_err(), "{text}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Parses policy JSON into typed statements: strictly, with one grammar for identity policies and
-//! key policies.
+//! Parses policy JSON into typed statements: strictly, with one grammar for identity policies, key
+//! policies and trust policies.
 //!
 //! The grammar is the IAM policy language. An element that is not understood is refused with its
 //! place, because skipping it would change the meaning of the policy. AWS accepts some elements
@@ -20,6 +20,7 @@ use crate::policy::json::{Json, one_or_more};
 use crate::policy::statement::{
     List, PrincipalPattern, ResourcePattern, Statement, compile_action,
 };
+use crate::policy::trust::TrustPolicy;
 
 /// The most bytes of a document: the quota of AWS KMS for a key policy.
 const BYTES_MAX: usize = 32_768;
@@ -91,7 +92,7 @@ impl KeyPolicy {
         let patterns = self.statements.iter().flat_map(|found| &found.principals);
         patterns.filter_map(|pattern| match pattern {
             PrincipalPattern::Name(name) => Some(name),
-            PrincipalPattern::Anybody | PrincipalPattern::Nobody => None,
+            _ => None,
         })
     }
 
@@ -120,10 +121,14 @@ impl KeyPolicy {
     }
 }
 
-fn parse(json: &str, grammar: Grammar) -> Result<Box<[Statement]>, InvalidPolicy> {
-    if json.len() > BYTES_MAX {
+pub(super) fn parse(json: &str, grammar: Grammar) -> Result<Box<[Statement]>, InvalidPolicy> {
+    let max = match grammar {
+        Grammar::Identity | Grammar::Key => BYTES_MAX,
+        Grammar::Trust => TrustPolicy::BYTES_MAX,
+    };
+    if json.len() > max {
         return refuse(format!(
-            "a policy has at most {BYTES_MAX} bytes, this one {}",
+            "a policy has at most {max} bytes, this one {}",
             json.len()
         ));
     }
@@ -184,6 +189,14 @@ fn statement(
             ("Effect", Json::Text(text)) if text == "Allow" => effect = Some(Effect::Allow),
             ("Effect", Json::Text(text)) if text == "Deny" => effect = Some(Effect::Deny),
             ("Effect", _) => return refuse("Effect: either \"Allow\" or \"Deny\""),
+            ("NotAction", _) if grammar == Grammar::Trust => {
+                return refuse("NotAction is not supported in trust policies: name the actions");
+            }
+            ("Resource" | "NotResource", _) if grammar == Grammar::Trust => {
+                return refuse(format!(
+                    "{name} is not supported in trust policies: they speak of their role"
+                ));
+            }
             ("Action" | "NotAction", value) => actions.put(&name, value, compile_action)?,
             ("NotResource", _) if grammar == Grammar::Key => {
                 return refuse(
@@ -199,11 +212,12 @@ fn statement(
                 ));
             }
             ("Principal", value) => {
-                principals = Some(self::principals(value).map_err(|error| error.at("Principal"))?);
+                let named = self::principals(value, grammar);
+                principals = Some(named.map_err(|error| error.at("Principal"))?);
             }
             ("NotPrincipal", _) => {
                 return Err(InvalidPolicy::principal(
-                    "NotPrincipal is not supported in key policies".to_owned(),
+                    "NotPrincipal is not supported: name the principals".to_owned(),
                 ));
             }
             ("Condition", value) => {
@@ -219,7 +233,7 @@ fn statement(
     let principals = match (principals, grammar) {
         (Some(principals), _) => principals,
         (None, Grammar::Identity) => Box::default(),
-        (None, Grammar::Key) => return refuse("Principal: missing"),
+        (None, Grammar::Key | Grammar::Trust) => return refuse("Principal: missing"),
     };
     let Some(actions) = actions.list else {
         return refuse("Action: missing");
@@ -229,6 +243,7 @@ fn statement(
         (None, Grammar::Identity) => return refuse("Resource: missing"),
         // AWS KMS takes such a statement, and it has no effect.
         (None, Grammar::Key) => List::Of(Box::default()),
+        (None, Grammar::Trust) => List::AllBut(Box::default()),
     };
     Ok(Statement {
         sid,
@@ -285,7 +300,7 @@ fn list<T>(
 }
 
 /// `"*"`, or an object of principals by kind.
-fn principals(value: Json) -> Result<Box<[PrincipalPattern]>, InvalidPolicy> {
+fn principals(value: Json, grammar: Grammar) -> Result<Box<[PrincipalPattern]>, InvalidPolicy> {
     let kinds = match value {
         Json::Text(text) if text == "*" => return Ok(Box::new([PrincipalPattern::Anybody])),
         Json::Object(kinds) if !kinds.is_empty() => kinds,
@@ -298,6 +313,11 @@ fn principals(value: Json) -> Result<Box<[PrincipalPattern]>, InvalidPolicy> {
     for (kind, value) in kinds {
         match kind.as_str() {
             "AWS" => principals.extend(list(&kind, value, PrincipalPattern::compile)?),
+            "Federated" if grammar == Grammar::Trust => {
+                let provider =
+                    |text: &str| other_party(text).map(|_| PrincipalPattern::Provider(text.into()));
+                principals.extend(list(&kind, value, provider)?);
+            }
             "Service" | "Federated" => principals.extend(list(&kind, value, other_party)?),
             _ => {
                 let reason = format!("unknown kind of principal {kind:?}");

@@ -11,9 +11,9 @@ use crate::key::spec::{KeyOrigin, KeySpec, KeyUsage};
 use crate::operation::Action;
 use crate::policy::condition_key::ConditionKey;
 use crate::policy::grant::KeyGrants;
-use crate::policy::principal::Tag;
+use crate::policy::principal::{PrincipalKind, Tag};
 use crate::policy::steps::Steps;
-use crate::policy::{AuthorizationRequest, KeyPolicy, Principal};
+use crate::policy::{AuthorizationRequest, KeyPolicy, Principal, TrustPolicy};
 use std::cell::{Cell, OnceCell};
 use std::fmt::{self, Write};
 use std::net::IpAddr;
@@ -55,6 +55,17 @@ pub struct KeyFacts<'a> {
     pub tags: &'a [Tag],
 }
 
+/// The facts about a role that somebody asks to assume.
+#[derive(Clone, Copy)]
+pub struct RoleFacts<'a> {
+    /// The account that it belongs to.
+    pub account: AccountId,
+    /// Its trust policy; `None` for a role without one, and for one that does not exist.
+    pub trust_policy: Option<&'a TrustPolicy>,
+    /// Its tags, with the caller's transitive ones in the place of those of the same key.
+    pub tags: &'a [Tag],
+}
+
 /// A value of a condition key.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
@@ -79,6 +90,8 @@ pub enum Values<'a> {
     One(Value<'a>),
     /// The values of a multivalued key; an empty list counts as absent.
     Many(&'a [&'a str]),
+    /// As [`Self::Many`], where each value is kept by itself.
+    Texts(&'a [String]),
 }
 
 /// A single-valued key has several values, under names that differ only in case.
@@ -92,6 +105,7 @@ pub(super) struct Facts<'a> {
     /// Split at the first use: most statements of key policies have the resource `*`.
     arn: OnceCell<Option<Arn<'a>>>,
     pub(super) key: Option<KeyFacts<'a>>,
+    pub(super) role: Option<RoleFacts<'a>>,
     context: Option<&'a EncryptionContext>,
     /// Whether the decision has read the context.
     reads_context: Cell<bool>,
@@ -114,6 +128,7 @@ impl<'a> Facts<'a> {
             action: request.action(),
             arn: OnceCell::new(),
             key: request.key(),
+            role: request.role(),
             context: request.context(),
             reads_context: Cell::new(false),
             circumstances,
@@ -161,7 +176,8 @@ impl<'a> Facts<'a> {
             }
             ConditionKey::PrincipalTag(name) => self.tags(self.principal.tags(), name, visit),
             ConditionKey::ResourceTag(name) => {
-                let tagged = self.key.map_or::<&[Tag], _>(&[], |key| key.tags);
+                let of_key = self.key.map(|key| key.tags);
+                let tagged = of_key.or(self.role.map(|role| role.tags)).unwrap_or(&[]);
                 self.tags(tagged, name, visit);
             }
             ConditionKey::ResourceAliases => {
@@ -177,6 +193,7 @@ impl<'a> Facts<'a> {
                 Values::Absent => {}
                 Values::One(value) => visit(value),
                 Values::Many(texts) => texts.iter().for_each(|text| visit(Value::Text(text))),
+                Values::Texts(texts) => texts.iter().for_each(|text| visit(Value::Text(text))),
             },
         }
     }
@@ -221,10 +238,28 @@ impl<'a> Facts<'a> {
             ConditionKey::ViaAwsService | ConditionKey::PrincipalIsAwsService => {
                 Some(Some(Value::Bool(false)))
             }
+            // A caller who shows a token is nobody of this store yet.
+            ConditionKey::PrincipalArn
+            | ConditionKey::PrincipalAccount
+            | ConditionKey::CallerAccount
+                if principal.kind() == PrincipalKind::WebIdentity =>
+            {
+                Some(None)
+            }
             ConditionKey::PrincipalArn => text(Some(principal.lasting_arn())),
             ConditionKey::PrincipalAccount | ConditionKey::CallerAccount => {
                 text(Some(principal.account.as_str()))
             }
+            ConditionKey::SourceIdentity => text(
+                principal
+                    .parameters()
+                    .and_then(|parameters| parameters.source_identity.as_deref()),
+            ),
+            ConditionKey::FederatedProvider => text(
+                principal
+                    .parameters()
+                    .and_then(|parameters| parameters.provider.as_deref()),
+            ),
             ConditionKey::PrincipalType => text(principal.type_name()),
             ConditionKey::UserName => text(principal.user_name()),
             ConditionKey::UserId => text(principal.user_id()),

@@ -344,8 +344,8 @@ impl Grant {
         let is_trusted = account == owner || account == self.issuing_account;
         match name.principal().map(|name| name.names(principal)) {
             None | Some(Naming::Not) => GrantAnswer::No,
-            Some(Naming::Principal) if is_trusted => GrantAnswer::Yes,
-            Some(Naming::Account | Naming::Principal) => GrantAnswer::WithIdentityPolicy,
+            Some(Naming::Principal | Naming::Role) if is_trusted => GrantAnswer::Yes,
+            Some(_) => GrantAnswer::WithIdentityPolicy,
         }
     }
 }

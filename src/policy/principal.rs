@@ -7,9 +7,11 @@ use crate::policy::PolicyDocument;
 use std::sync::Arc;
 
 pub mod name;
+mod parameters;
 
 use name::NameKind;
 pub use name::{InvalidPrincipal, PrincipalName};
+pub use parameters::{SessionParameters, same_key};
 
 /// An authenticated caller with its identity policies.
 ///
@@ -24,7 +26,7 @@ pub struct Principal {
     /// The attached policies.
     pub policies: Vec<Arc<PolicyDocument>>,
     kind: Kind,
-    tags: Vec<Tag>,
+    tags: Arc<[Tag]>,
     unique_id: Option<String>,
 }
 
@@ -39,6 +41,8 @@ pub enum PrincipalKind {
     AssumedRole,
     /// A federated user.
     FederatedUser,
+    /// The holder of an identity provider's token, while it assumes a role.
+    WebIdentity,
     /// The account's root user.
     Root,
     /// A user who may open the store.
@@ -50,14 +54,17 @@ enum Kind {
     Role,
     Session(Session),
     FederatedUser,
+    WebIdentity,
     Root,
     Operator,
 }
 
 struct Session {
     role_arn: String,
+    role_tags: Arc<[Tag]>,
     issue_time: Timestamp,
     expiration: Option<Timestamp>,
+    parameters: Arc<SessionParameters>,
 }
 
 impl Principal {
@@ -80,7 +87,21 @@ impl Principal {
             account: name.account(),
             policies,
             kind,
-            tags: Vec::new(),
+            tags: Arc::default(),
+            unique_id: None,
+        })
+    }
+
+    /// The holder of a token of the identity provider with this ARN, which belongs to `account`. It
+    /// can only assume roles that trust the provider.
+    #[must_use]
+    pub fn web_identity(provider_arn: &str, account: AccountId) -> Arc<Self> {
+        Arc::new(Self {
+            arn: provider_arn.to_owned(),
+            account,
+            policies: Vec::new(),
+            kind: Kind::WebIdentity,
+            tags: Arc::default(),
             unique_id: None,
         })
     }
@@ -111,10 +132,12 @@ impl Principal {
             policies: self.policies.clone(),
             kind: Kind::Session(Session {
                 role_arn: self.arn.clone(),
+                role_tags: Arc::clone(&self.tags),
                 issue_time,
                 expiration: None,
+                parameters: Arc::default(),
             }),
-            tags: self.tags.clone(),
+            tags: Arc::clone(&self.tags),
             unique_id: unique_id.map(|id| format!("{id}:{name}")),
         })
     }
@@ -141,12 +164,13 @@ impl Principal {
         let mut policies = self.policies.iter().zip(&role.policies);
         if self.policies.len() == role.policies.len()
             && policies.all(|(old, new)| Arc::ptr_eq(old, new))
-            && self.tags == role.tags
+            && session.role_tags == role.tags
         {
             return Some(Arc::clone(self));
         }
         let name = self.arn.rsplit('/').next()?;
         let renewed = role.session(name, session.issue_time).ok()?;
+        let renewed = renewed.with_parameters(&session.parameters);
         Some(Arc::new(match session.expiration {
             Some(expiration) => renewed.with_expiration(expiration),
             None => renewed,
@@ -174,15 +198,25 @@ impl Principal {
             account,
             policies: vec![Arc::new(everything)],
             kind: Kind::Operator,
-            tags: Vec::new(),
+            tags: Arc::default(),
             unique_id: None,
         })
     }
 
-    /// Sets the tags: the principal's own, or those of a session, which replace its role's.
+    /// Sets the tags.
     #[must_use]
     pub fn with_tags(mut self, tags: Vec<Tag>) -> Self {
-        self.tags = tags;
+        self.tags = tags.into();
+        self
+    }
+
+    /// Sets what a session was given when its role was assumed; others were given nothing.
+    #[must_use]
+    pub fn with_parameters(mut self, parameters: &Arc<SessionParameters>) -> Self {
+        if let Kind::Session(session) = &mut self.kind {
+            self.tags = parameters.over(&session.role_tags);
+            session.parameters = Arc::clone(parameters);
+        }
         self
     }
 
@@ -216,6 +250,7 @@ impl Principal {
             Kind::Role => PrincipalKind::Role,
             Kind::Session(_) => PrincipalKind::AssumedRole,
             Kind::FederatedUser => PrincipalKind::FederatedUser,
+            Kind::WebIdentity => PrincipalKind::WebIdentity,
             Kind::Root => PrincipalKind::Root,
             Kind::Operator => PrincipalKind::Operator,
         }
@@ -231,6 +266,15 @@ impl Principal {
     #[must_use]
     pub fn unique_id(&self) -> Option<&str> {
         self.unique_id.as_deref()
+    }
+
+    /// What a session was given when its role was assumed.
+    #[must_use]
+    pub fn parameters(&self) -> Option<&Arc<SessionParameters>> {
+        match &self.kind {
+            Kind::Session(session) => Some(&session.parameters),
+            _ => None,
+        }
     }
 
     /// When a session's credentials end.
@@ -275,7 +319,7 @@ impl Principal {
             Kind::Role | Kind::Session(_) => Some("AssumedRole"),
             Kind::FederatedUser => Some("FederatedUser"),
             Kind::Root => Some("Account"),
-            Kind::Operator => None,
+            Kind::WebIdentity | Kind::Operator => None,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::policy::element::Effect;
 use crate::policy::error::{InvalidPolicy, refuse};
 use crate::policy::facts::Facts;
 use crate::policy::principal::name::Naming;
-use crate::policy::principal::{Principal, PrincipalName};
+use crate::policy::principal::{Principal, PrincipalKind, PrincipalName};
 use crate::policy::template::{Match, Syntax, Template};
 use crate::policy::wildcard::Case;
 
@@ -37,7 +37,9 @@ pub(super) enum PrincipalPattern {
     /// `*`: every principal.
     Anybody,
     Name(PrincipalName),
-    /// A service or a federation: accepted, and never a caller here.
+    /// In a trust policy: an identity provider, by its ARN.
+    Provider(Box<str>),
+    /// A service, or in a key policy an identity provider: accepted, and never a caller there.
     Nobody,
 }
 
@@ -69,19 +71,24 @@ impl Statement {
 
     /// How it names `principal`, in the way that gives the principal most.
     pub(super) fn names(&self, principal: &Principal) -> Naming {
-        let mut found = Naming::Not;
-        for pattern in &self.principals {
-            match pattern {
-                PrincipalPattern::Anybody => return Naming::Principal,
-                PrincipalPattern::Nobody => {}
-                PrincipalPattern::Name(name) => match name.names(principal) {
-                    Naming::Principal => return Naming::Principal,
-                    Naming::Account => found = Naming::Account,
-                    Naming::Not => {}
-                },
-            }
+        let named = self.principals.iter().map(|pattern| match pattern {
+            PrincipalPattern::Anybody => self.names_anybody(principal),
+            PrincipalPattern::Nobody => Naming::Not,
+            PrincipalPattern::Name(name) => name.names(principal),
+            PrincipalPattern::Provider(arn) if **arn == *principal.arn => Naming::Principal,
+            PrincipalPattern::Provider(_) => Naming::Not,
+        });
+        named.max().unwrap_or(Naming::Not)
+    }
+
+    /// How `*` names `principal`. A session policy limits what a session has as anybody. The
+    /// holder of a stranger's token is let in by the name of its identity provider alone.
+    fn names_anybody(&self, principal: &Principal) -> Naming {
+        match principal.kind() {
+            PrincipalKind::WebIdentity if self.effect == Effect::Allow => Naming::Not,
+            PrincipalKind::AssumedRole => Naming::Role,
+            _ => Naming::Principal,
         }
-        found
     }
 }
 

@@ -8,6 +8,7 @@
 //! variable's key is absent and it has no default, the result is [`Match::Unknown`].
 
 use crate::policy::condition_key::ConditionKey;
+use crate::policy::element::Grammar;
 use crate::policy::error::{InvalidPolicy, refuse};
 use crate::policy::facts::{Facts, Value, ValueText};
 use crate::policy::steps::Steps;
@@ -153,6 +154,11 @@ impl Template {
             Piece::Text(text) => Some(&**text),
             _ => None,
         })
+    }
+
+    /// Whether `text` matches it while no variable has a value.
+    pub(super) fn is(&self, text: &str, case: Case) -> bool {
+        self.matches_with(text, &[], case, &Steps::unbounded())
     }
 
     pub(super) fn has_variables(&self) -> bool {
@@ -313,7 +319,8 @@ impl Variable {
                 (key, Some(default.into()))
             }
         };
-        let key = ConditionKey::parse(key)?;
+        // A claim is no variable: outside a trust policy its key would name nothing.
+        let key = ConditionKey::parse(key, Grammar::Identity)?;
         if key.is_multivalued() || matches!(key, ConditionKey::EncryptionContext(_)) {
             return refuse(format!(
                 "${{{inside}}}: a variable needs a key of one value"

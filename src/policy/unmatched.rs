@@ -9,7 +9,6 @@ use crate::key::arn::{AccountId, AliasName};
 use crate::operation::Action;
 use crate::policy::error::{InvalidPolicy, refuse};
 use crate::policy::statement::compile_action;
-use crate::policy::steps::Steps;
 use crate::policy::template::{Syntax, Template, split_outside_variables};
 use crate::policy::wildcard::Case;
 use serde_json::Value;
@@ -79,8 +78,8 @@ fn texts(value: &Value) -> impl Iterator<Item = &str> {
 fn action(text: &str) -> Result<(), InvalidPolicy> {
     let pattern = compile_action(text)?;
     let mut actions = Action::ALL.iter().map(|action| action.name());
-    if actions.any(|one| is(&pattern, one, Case::Insensitive))
-        || is(&pattern, WITHOUT_OPERATION, Case::Insensitive)
+    if actions.any(|one| pattern.is(one, Case::Insensitive))
+        || pattern.is(WITHOUT_OPERATION, Case::Insensitive)
     {
         return Ok(());
     }
@@ -115,7 +114,7 @@ fn resource(text: &str, region: Option<&str>) -> Result<(), InvalidPolicy> {
     };
     let may_be = |part: &str, ones: &[&str]| {
         let pattern = Template::compile(part, syntax)?;
-        let is = |one: &&str| is(&pattern, one, Case::Sensitive);
+        let is = |one: &&str| pattern.is(one, Case::Sensitive);
         Ok(pattern.has_variables() || ones.iter().any(is))
     };
     let fault = if !may_be(partition, &PARTITIONS)? {
@@ -134,10 +133,6 @@ fn resource(text: &str, region: Option<&str>) -> Result<(), InvalidPolicy> {
         return Ok(());
     };
     refuse(format!("{text:?} matches nothing: {fault}"))
-}
-
-fn is(pattern: &Template, text: &str, case: Case) -> bool {
-    pattern.matches_with(text, &[], case, &Steps::unbounded())
 }
 
 /// Whether the pattern can match an account: twelve digits, or fewer with wildcards.

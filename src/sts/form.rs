@@ -58,6 +58,12 @@ impl Form {
         self.members.get(name).map(String::as_str)
     }
 
+    /// Whether a member of this name is there, and is not an empty text or list.
+    pub(super) fn has(&self, name: &str) -> bool {
+        let is_there = self.text(name).is_some_and(|text| !text.is_empty());
+        is_there || !self.list(name).is_empty()
+    }
+
     /// The elements of a list of structures, or of texts, whose one member is called "". In the
     /// order of their numbers; numbers may be left out.
     pub(super) fn list(&self, name: &str) -> Elements<'_> {

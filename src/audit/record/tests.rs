@@ -13,6 +13,7 @@ fn identity() -> Identity<'static> {
         arn: Some("arn:aws:iam::111122223333:user/provisioner"),
         account_id: Some("111122223333"),
         access_key_id: Some("AKIAIOSFODNN7EXAMPLE"),
+        source_identity: None,
     }
 }
 
@@ -29,6 +30,7 @@ fn record<'a>(body: &'a [u8], resources: &'a [Resource<'a>]) -> AuditRecord<'a> 
         event_id: "8a1b2c3d-0000-4000-8000-0123456789ab",
         read_only: true,
         body,
+        response_elements: None,
         resources,
         key_material_id: None,
         batch: None,
@@ -154,6 +156,7 @@ fn the_kind_of_a_caller_follows_from_his_arn() {
             arn,
             account_id: None,
             access_key_id: None,
+            source_identity: None,
         };
         assert_eq!(identity.kind(), kind, "{arn:?}");
     }
@@ -162,6 +165,7 @@ fn the_kind_of_a_caller_follows_from_his_arn() {
             arn: None,
             account_id: None,
             access_key_id: None,
+            source_identity: None,
         },
         source: Source::Local,
         ..record(b"", &[])

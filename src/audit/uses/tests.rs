@@ -66,12 +66,14 @@ impl<'a> Told<'a> {
                 arn: Some("arn:aws:iam::111122223333:user/a\"requestID\":\"b"),
                 account_id: Some("111122223333"),
                 access_key_id: None,
+                source_identity: None,
             },
             source: Source::Local,
             request_id: &format!("r{}", self.event),
             event_id: self.event,
             read_only: true,
             body: self.body,
+            response_elements: None,
             resources: &resources,
             key_material_id: self
                 .material

@@ -61,6 +61,74 @@ fn what_was_sealed_is_opened() {
     assert!(long.len() < TOKEN_CHARACTERS_MAX / 3);
 }
 
+const POLICY: &str = r#"{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":"*"}}"#;
+
+fn parameters() -> SessionParameters {
+    let tag = |key: &str, value: &str| Tag {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    };
+    SessionParameters {
+        tags: vec![tag("team", "storage"), tag("é", "")],
+        transitive_tag_keys: vec!["Team".to_owned()],
+        source_identity: Some("alice".to_owned()),
+        policy: Some(Arc::new(PolicyDocument::parse(POLICY).unwrap())),
+        provider: Some("arn:aws:iam::111122223333:oidc-provider/issuer.example".to_owned()),
+    }
+}
+
+#[test]
+fn parameters_are_opened_as_they_were_sealed() {
+    let session = session("nightly").with_parameters(Arc::new(parameters()));
+    let token = session.token(&key(7), &Entropy::os()).unwrap();
+    assert_eq!(base64_simd::STANDARD.decode_to_vec(&token).unwrap()[0], 2);
+    let opened = Session::open(token.as_bytes(), &key(7)).unwrap().parameters;
+    let expected = parameters();
+    assert_eq!(opened.tags, expected.tags);
+    assert_eq!(opened.transitive_tag_keys, ["team"]);
+    assert_eq!(opened.source_identity, expected.source_identity);
+    assert_eq!(opened.provider, expected.provider);
+    assert_eq!(opened.policy.as_ref().unwrap().source(), POLICY);
+    // The session's tags stand over those of its role.
+    let role = role(&[], &[("TEAM", "everybody"), ("stage", "test")]);
+    let principal = Session::open(token.as_bytes(), &key(7)).unwrap();
+    let principal = principal.principal(&role).unwrap();
+    let tags: Vec<_> = principal.tags().iter().map(|tag| &*tag.value).collect();
+    assert_eq!(tags, ["test", "storage", ""]);
+    assert!(Arc::ptr_eq(&principal, &principal.renewed(&role).unwrap()));
+    let other = self::role(&[], &[("stage", "live")]);
+    let renewed = principal.renewed(&other).unwrap();
+    let tags: Vec<_> = renewed.tags().iter().map(|tag| &*tag.value).collect();
+    assert_eq!(tags, ["live", "storage", ""]);
+    assert_eq!(
+        renewed.parameters().unwrap().source_identity.as_deref(),
+        Some("alice")
+    );
+}
+
+#[test]
+fn hold_1_the_longest_token_is_one_that_is_read() {
+    let tagged = |bytes: usize| {
+        let parameters = SessionParameters {
+            source_identity: Some("s".repeat(bytes)),
+            ..SessionParameters::default()
+        };
+        session("nightly").with_parameters(Arc::new(parameters))
+    };
+    let fits = (0..4096)
+        .rev()
+        .find(|bytes| tagged(*bytes).packed_percent() <= 100);
+    let longest = tagged(fits.unwrap())
+        .token(&key(7), &Entropy::os())
+        .unwrap();
+    assert_eq!(longest.len(), TOKEN_CHARACTERS_MAX);
+    assert!(Sessions::new(key(7)).of(longest.as_bytes(), NOW).is_some());
+    let beyond = tagged(fits.unwrap() + 1)
+        .token(&key(7), &Entropy::os())
+        .unwrap();
+    assert!(Sessions::new(key(7)).of(beyond.as_bytes(), NOW).is_none());
+}
+
 #[test]
 fn whatever_else_is_no_token() {
     let token = token("nightly");
@@ -83,15 +151,36 @@ fn whatever_else_is_no_token() {
         let sealed = xaes::seal(key(7).expose(), associated, text, &Entropy::os()).unwrap();
         base64_simd::STANDARD.encode_to_string([&[version], sealed.as_slice()].concat())
     };
+    let [first, second] = ASSOCIATED;
     let empty = [0; 16 + 5 * 2];
-    assert!(!none(sealed(1, ASSOCIATED, &empty).as_bytes()));
+    let with_parameters = [0; 16 + 8 * 2];
+    assert!(!none(sealed(1, first, &empty).as_bytes()));
+    assert!(!none(sealed(2, second, &with_parameters).as_bytes()));
     for (version, associated, text) in [
-        (2, ASSOCIATED, empty.as_slice()),
+        (2, first, empty.as_slice()),
+        (2, second, &empty),
+        (1, second, &with_parameters),
+        (1, first, &with_parameters),
+        (2, second, &with_parameters[..31]),
+        // A tag without its sign, and one without its value.
+        (2, second, &[0; 16 + 10 * 2]),
+        (
+            2,
+            second,
+            &[with_parameters.as_slice(), &[0, 1, b'-']].concat(),
+        ),
+        (
+            2,
+            second,
+            &[with_parameters.as_slice(), &[0, 1, b'?', 0, 0]].concat(),
+        ),
+        (0, first, &empty),
+        (3, second, &empty),
         (1, b"keymill grant token v1", &empty),
-        (1, ASSOCIATED, &empty[..25]),
-        (1, ASSOCIATED, &[0; 27]),
-        (1, ASSOCIATED, &[0xff; 26]),
-        (1, ASSOCIATED, b""),
+        (1, first, &empty[..25]),
+        (1, first, &[0; 27]),
+        (1, first, &[0xff; 26]),
+        (1, first, b""),
     ] {
         assert!(
             none(sealed(version, associated, text).as_bytes()),

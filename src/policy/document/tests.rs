@@ -343,7 +343,7 @@ fn key_policies_have_their_own_rules() {
         ),
         (
             r#"{"Effect":"Allow","NotPrincipal":{"AWS":"*"},"Action":"kms:*","Resource":"*"}"#,
-            "Statement 1: NotPrincipal is not supported in key policies",
+            "Statement 1: NotPrincipal is not supported: name the principals",
         ),
         (
             r#"{"Effect":"Allow","Principal":"*","Action":"kms:*","NotResource":"*"}"#,

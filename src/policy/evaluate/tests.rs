@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 mod laws;
 mod oracle;
+mod sessions;
 mod table;
 mod worst;
 

@@ -104,6 +104,7 @@ impl KeyGrants {
             action,
             context,
             new,
+            role_counts,
             steps,
         } = *ask;
         let named = |name: &str| self.by_grantee.get(name);
@@ -111,7 +112,7 @@ impl KeyGrants {
         let own = (lasting != principal.arn).then(|| named(&principal.arn));
         let lists = [
             own.flatten(),
-            named(lasting),
+            role_counts.then(|| named(lasting)).flatten(),
             self.by_account.get(&principal.account),
         ];
         let mut found = None;
@@ -152,6 +153,9 @@ pub(in crate::policy) struct GrantAsk<'a> {
     /// The grant that a `CreateGrant` would make. One grant must permit all of it: it must not
     /// allow more than that grant does.
     pub(in crate::policy) new: Option<&'a GrantParameters>,
+    /// Whether grants to the role of the caller's session count. They do not for an action that the
+    /// session's own policy does not allow; grants to the session itself do.
+    pub(in crate::policy) role_counts: bool,
     pub(in crate::policy) steps: &'a Steps,
 }
 

@@ -30,6 +30,7 @@ fn allowed(
         action,
         context: None,
         new: None,
+        role_counts: true,
         steps: &Steps::unbounded(),
     })
 }

@@ -33,13 +33,15 @@ pub(in crate::policy) enum NameKind {
     FederatedUser,
 }
 
-/// How a name covers a principal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a name covers a principal; each gives it more than the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::policy) enum Naming {
     Not,
     /// It names the principal's account, whose own policies may allow the principal.
     Account,
-    /// It names the principal, or the role of the principal's session.
+    /// It names the role of the principal's session, which a session policy limits.
+    Role,
+    /// It names the principal.
     Principal,
 }
 
@@ -69,16 +71,13 @@ impl PrincipalName {
     /// How the name covers `principal`. The name of an account covers every principal in it, and is
     /// the name of its root user; the name of a role is also that of its sessions.
     pub(in crate::policy) fn names(&self, principal: &Principal) -> Naming {
-        let is_named = match self.kind {
-            NameKind::Account if self.account != principal.account => return Naming::Not,
-            NameKind::Account if principal.kind() == PrincipalKind::Root => true,
-            NameKind::Account => return Naming::Account,
-            _ => *self.text == *principal.arn || *self.text == *principal.lasting_arn(),
-        };
-        if is_named {
-            Naming::Principal
-        } else {
-            Naming::Not
+        match self.kind {
+            NameKind::Account if self.account != principal.account => Naming::Not,
+            NameKind::Account if principal.kind() == PrincipalKind::Root => Naming::Principal,
+            NameKind::Account => Naming::Account,
+            _ if *self.text == *principal.arn => Naming::Principal,
+            _ if *self.text == *principal.lasting_arn() => Naming::Role,
+            _ => Naming::Not,
         }
     }
 }

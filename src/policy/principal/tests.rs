@@ -139,7 +139,7 @@ fn names_cover_whom_they_name() {
     let account = "arn:aws:iam::111122223333:root";
     let cases = [
         (ROLE, &role, Naming::Principal),
-        (ROLE, &session, Naming::Principal),
+        (ROLE, &session, Naming::Role),
         // Another role, whose sessions look the same in the ARN of STS.
         (ROLE, &other, Naming::Not),
         (

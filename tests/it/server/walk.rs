@@ -436,7 +436,7 @@ async fn the_stream_of_containers_answers_every_principal_as_a_single_call_would
 async fn administration(daemon: &Daemon, operation: &str, number: usize) -> Value {
     let name = format!("walk-{number}");
     let kind = match operation {
-        "CreateSession" => "role",
+        "CreateSession" | "PutTrustPolicy" => "role",
         _ => "user",
     };
     let body = json!({"Name": name, "Kind": kind, "Policies": []}).to_string();
@@ -462,6 +462,10 @@ async fn administration(daemon: &Daemon, operation: &str, number: usize) -> Valu
         | "EnablePrincipal" => json!({"Name": name}),
         "PutPrincipalPolicies" => json!({"Name": name, "Policies": []}),
         "PutPrincipalTags" => json!({"Name": name, "Tags": []}),
+        "PutTrustPolicy" => {
+            let policy = r#"{"Statement":{"Effect":"Deny","Principal":"*","Action":"sts:*"}}"#;
+            json!({"Name": name, "TrustPolicy": policy})
+        }
         "CreateSession" => json!({"Name": name, "SessionName": "walk"}),
         "DeleteAccessKey" => json!({"Name": name, "AccessKeyId": made["AccessKeyId"]}),
         "UpdateAccessKey" => {

@@ -1,6 +1,7 @@
 //! The decision table: `tests/vectors/policy-decisions.toml`.
 
 use super::*;
+use crate::policy::element::Grammar;
 use crate::policy::grant::Named;
 use std::collections::BTreeMap;
 
@@ -115,7 +116,7 @@ impl Case {
         let pairs = EncryptionContext::from_pairs(&self.context).unwrap();
         ask.context = (!self.context.is_empty()).then_some(pairs);
         let members = self.request.iter().map(|(key, value)| {
-            let key = ConditionKey::parse(key).unwrap();
+            let key = ConditionKey::parse(key, Grammar::Identity).unwrap();
             (key, member(value))
         });
         ask.members = members.collect();
@@ -155,6 +156,7 @@ fn outcome(decision: Result<Allowed, Denied>) -> &'static str {
     match decision {
         Ok(_) => "allow",
         Err(Denied::NoAllow(PolicyKind::Identity)) => "no identity allow",
+        Err(Denied::NoAllow(PolicyKind::Session)) => "no session allow",
         Err(Denied::NoAllow(PolicyKind::Key)) => "no key allow",
         Err(Denied::ExplicitDeny(StatementId::Key { .. })) => "deny key",
         Err(Denied::ExplicitDeny(_)) => "deny identity",
