@@ -116,7 +116,7 @@ pub(super) struct Create {
     /// A tag; may be given more than once
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = pair)]
     tags: Vec<(String, String)>,
-    /// A file with the trust policy of a role: who may assume it. Without one, nobody may
+    /// A file with the trust policy of a role: who may assume it. Without one, no caller may
     #[arg(long, value_name = "FILE")]
     trust_policy: Option<PathBuf>,
     #[command(flatten)]

@@ -123,7 +123,7 @@ pub struct PrincipalEntry {
     pub access_keys: Vec<Arc<AccessKey>>,
     /// Whether it can be authenticated.
     pub enabled: bool,
-    /// Who may assume it, if it is a role; `None`: nobody.
+    /// Who may assume it, if it is a role; `None`: no caller.
     pub trust_policy: Option<Arc<TrustPolicy>>,
     /// The most seconds of a session that is assumed.
     pub session_seconds_max: u32,

@@ -20,10 +20,11 @@ use crate::policy::json::{Json, one_or_more};
 use crate::policy::statement::{
     List, PrincipalPattern, ResourcePattern, Statement, compile_action,
 };
-use crate::policy::trust::TrustPolicy;
 
 /// The most bytes of a document: the quota of AWS KMS for a key policy.
 const BYTES_MAX: usize = 32_768;
+/// The most bytes of a trust policy (IAM's quota, as it can be raised).
+pub(super) const TRUST_BYTES_MAX: usize = 4096;
 /// The most statements of a document: a decision may read them all.
 const STATEMENTS_MAX: usize = 128;
 
@@ -124,7 +125,7 @@ impl KeyPolicy {
 pub(super) fn parse(json: &str, grammar: Grammar) -> Result<Box<[Statement]>, InvalidPolicy> {
     let max = match grammar {
         Grammar::Identity | Grammar::Key => BYTES_MAX,
-        Grammar::Trust => TrustPolicy::BYTES_MAX,
+        Grammar::Trust => TRUST_BYTES_MAX,
     };
     if json.len() > max {
         return refuse(format!(

@@ -55,7 +55,7 @@ pub struct KeyFacts<'a> {
     pub tags: &'a [Tag],
 }
 
-/// The facts about a role that somebody asks to assume.
+/// The facts about a role that a caller asks to assume.
 #[derive(Clone, Copy)]
 pub struct RoleFacts<'a> {
     /// The account that it belongs to.
@@ -238,7 +238,7 @@ impl<'a> Facts<'a> {
             ConditionKey::ViaAwsService | ConditionKey::PrincipalIsAwsService => {
                 Some(Some(Value::Bool(false)))
             }
-            // A caller who shows a token is nobody of this store yet.
+            // A caller with a token of an identity provider is not a principal of this store yet.
             ConditionKey::PrincipalArn
             | ConditionKey::PrincipalAccount
             | ConditionKey::CallerAccount

@@ -319,7 +319,7 @@ impl Variable {
                 (key, Some(default.into()))
             }
         };
-        // A claim is no variable: outside a trust policy its key would name nothing.
+        // A claim cannot be a variable: outside a trust policy its key would name nothing.
         let key = ConditionKey::parse(key, Grammar::Identity)?;
         if key.is_multivalued() || matches!(key, ConditionKey::EncryptionContext(_)) {
             return refuse(format!(

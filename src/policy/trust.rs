@@ -11,7 +11,7 @@ use crate::policy::statement::{List, PrincipalPattern, Statement};
 use crate::policy::template::Template;
 use crate::policy::wildcard::Case;
 
-/// Actions of AWS STS that a trust policy may speak of and that nobody can perform here.
+/// Actions of AWS STS that a trust policy may name and that no caller can perform here.
 const UNBUILT: [&str; 2] = ["sts:AssumeRoleWithSAML", "sts:SetContext"];
 /// What stands in a provider's ARN before its issuer.
 const PROVIDER: &str = ":oidc-provider/";
@@ -24,13 +24,13 @@ pub struct TrustPolicy {
 }
 
 impl TrustPolicy {
-    /// The most bytes of a document (IAM's quota, as it can be raised).
-    pub const BYTES_MAX: usize = 4096;
+    /// The most bytes of a document.
+    pub const BYTES_MAX: usize = document::TRUST_BYTES_MAX;
 
     /// Parses and compiles the JSON text; an unknown element is an error.
     ///
-    /// An allow for an identity provider must say whom it means: a condition on the audience alone
-    /// would let in everybody to whom the provider gives tokens.
+    /// An allow for an identity provider must say which callers it means: with a condition on the
+    /// audience alone, every holder of a token of the provider could assume the role.
     ///
     /// # Errors
     /// [`InvalidPolicy`].

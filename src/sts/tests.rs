@@ -17,6 +17,9 @@ const REFUSED: (&str, &str) = (
 
 type Told = Result<String, (&'static str, String)>;
 
+/// Members of a request, and the code and the message of its refusal.
+type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, String);
+
 fn trusting(principal: &str, action: &str, condition: &Value) -> Value {
     json!({"Version": "2012-10-17", "Statement": {
         "Effect": "Allow", "Principal": {"AWS": principal}, "Action": action, "Condition": condition,
@@ -326,7 +329,7 @@ async fn each_constraint_is_refused_in_the_words_of_aws() {
     let long_name: &'static str = "s".repeat(65).leak();
     let long_policy: &'static str = format!("{:2049}", "{}").leak();
     let (policy, name) = ([("Policy", long_policy)], [("RoleSessionName", long_name)]);
-    let cases: Vec<(&[(&str, &str)], &str, String)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         (
             &[("RoleSessionName", "Session1:2")],
             "ValidationError",

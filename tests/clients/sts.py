@@ -172,7 +172,8 @@ def logins(mill: Daemon, tally: Tally) -> None:
             status, body = fetch(changed, headers)
             assert status in (400, 403) and f"<Code>{code}</Code>" in body, (changed, status, body)
             tally.calls += 1
-        # Without a header of its own, and as POST with an empty body, which botocore signs by default.
+        # Without a header of its own, and as POST with an empty body, which botocore signs by
+        # default.
         assert fetch(presigned(sts, None))[0] == 200
         assert fetch(presigned(sts, None, "POST"), method="POST")[0] == 200
         assert fetch(presigned(sts, None, "POST"))[0] == 403

@@ -48,7 +48,7 @@ const ORDER: [&[&str]; 22] = [
     &["main"],
 ];
 /// Uses that close a circle between the files of a folder all the same.
-const EXCUSED: [Excuse; 2] = [
+const EXCUSED: [Excuse; 3] = [
     (
         "policy/principal",
         "policy/document",
@@ -58,6 +58,11 @@ const EXCUSED: [Excuse; 2] = [
         "policy/facts",
         "policy/document",
         "a key has its policy, and conditions in it read the key",
+    ),
+    (
+        "policy/facts",
+        "policy/trust",
+        "a role has its trust policy, and conditions in it read the role",
     ),
 ];
 /// Past this many lines a file hides a second noun.

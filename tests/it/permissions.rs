@@ -41,6 +41,7 @@ fn resource(facts: &Facts) -> String {
         About::Key if facts.takes_alias => "key, or an alias of it",
         About::Key => "key",
         About::Grant => "grant",
+        About::Role => "role",
         About::Nothing => "`*`",
     }
     .to_owned()

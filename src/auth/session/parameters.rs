@@ -51,8 +51,7 @@ pub(super) fn open(mut rest: &[u8]) -> Option<SessionParameters> {
         },
         ..SessionParameters::default()
     };
-    loop {
-        let Some(signed) = text() else { break };
+    while let Some(signed) = text() {
         let key = signed.get(1..)?.to_owned();
         match signed.as_bytes()[0] {
             b'+' => parameters.transitive_tag_keys.push(key.clone()),
