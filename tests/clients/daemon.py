@@ -25,7 +25,7 @@ import botocore.exceptions
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("DAEMON_BINARY", ROOT / "target" / "release" / "keymill")).absolute()
 # Each client leaves one file here: the line that names it.
-LINES = Path(os.environ.get("CLIENT_LINES", BINARY.parents[1] / "tmp" / "clients"))
+LINES = Path(os.environ.get("CLIENT_LINES", BINARY.parents[1] / "tmp" / "clients")).absolute()
 READY_SECONDS = 60
 # Clients that try what is refused do so hundreds of times a second.
 UNLIMITED = {"KEYMILL_RATES__REFUSED_CALLS_PER_SECOND": "0"}
