@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::operation::Operation;
 use crate::pool::{CloneWord, LastCheck, Pool};
 use crate::rates::{Rates, Scope};
+use crate::web_identity::WebIdentities;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -98,6 +99,8 @@ pub struct Parts {
     pub rates: Rates,
     /// Where every call is recorded.
     pub audit: Arc<Audit>,
+    /// Other issuers whose tokens are taken.
+    pub web_identities: WebIdentities,
 }
 
 /// The operations.

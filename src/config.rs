@@ -11,6 +11,7 @@
 use crate::auth::signatures::Signatures;
 use crate::file::open;
 use crate::key::arn::{AccountId, Region};
+use crate::web_identity::issuer;
 use crate::{audit, pool, rates, transport};
 use layers::Layers;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -52,6 +53,8 @@ pub struct Config {
     pub peers: SocketPeers,
     /// Further Unix sockets, by name.
     pub sockets: BTreeMap<String, Socket>,
+    /// Other issuers whose tokens are taken, by name.
+    pub issuers: BTreeMap<String, issuer::Config>,
     /// TLS of the TCP listener.
     pub tls: transport::tls::Config,
     /// The bounds of every listener.
@@ -157,6 +160,7 @@ impl Default for Config {
             },
             peers: SocketPeers::default(),
             sockets: BTreeMap::new(),
+            issuers: BTreeMap::new(),
             tls: transport::tls::Config::default(),
             limits: transport::Limits::default(),
             rates: rates::Config::default(),

@@ -88,6 +88,11 @@ pub enum KmsErrorCode {
     AccessDenied,
     /// STS: the session has expired.
     ExpiredToken,
+    /// STS: the token of another issuer has expired.
+    #[strum(serialize = "ExpiredTokenException")]
+    ExpiredIdentityToken,
+    /// STS: the keys of another issuer cannot be fetched now; clients retry.
+    IDPCommunicationError,
     /// STS: the `Authorization` header is not whole.
     IncompleteSignature,
     /// STS: something failed here; clients retry.
@@ -100,6 +105,8 @@ pub enum KmsErrorCode {
     InvalidClientTokenId,
     /// STS: a context of another provider, none of which is trusted.
     InvalidContextAssertion,
+    /// STS: the token of another issuer is refused.
+    InvalidIdentityToken,
     /// STS: tags that are refused.
     InvalidParameterValue,
     /// STS: a session policy that is none.

@@ -32,6 +32,7 @@
 //! | [`policy`] | who may do what: the pure decision over policies and grants |
 //! | [`keystore`] | the sealed store, its snapshots, the only writer |
 //! | [`auth`], [`audit`], [`rates`], [`pool`] | who asks; the log of every call; limits in keys a second; keys ahead of demand |
+//! | [`web_identity`] | tokens of other issuers, and the keys that verify them |
 //! | [`api`] | the operations of AWS KMS, from members to answers |
 //! | [`stream`] | batches of keys, and Arrow streams of containers |
 //! | [`admin`] | principals and the operator's other calls |
@@ -70,6 +71,8 @@ pub mod audit;
 pub mod auth;
 pub mod pool;
 pub mod rates;
+
+pub mod web_identity;
 
 pub mod api;
 

@@ -10,183 +10,15 @@ use metrics_exporter_prometheus::{
 };
 use std::hash::RandomState;
 
+mod families;
+
+pub use families::{FAMILIES, Kind};
+
 /// Latency buckets in seconds: from 1 µs to the request deadline.
 const SECONDS_BUCKETS: [f64; 22] = [
     1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1,
     0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
 ];
-
-/// The name, unit and help text of every family, for the exposition and for the test that compares
-/// the dashboards.
-pub const FAMILIES: [(&str, Kind, &str); 32] = [
-    (
-        "keymill_requests_total",
-        Kind::Counter,
-        "Requests by operation and code (OK or the error code)",
-    ),
-    (
-        "keymill_request_duration_seconds",
-        Kind::Histogram,
-        "Time from the head of a request to its response, by operation and transport",
-    ),
-    (
-        "keymill_connections",
-        Kind::Gauge,
-        "Open connections by transport",
-    ),
-    (
-        "keymill_connections_max",
-        Kind::Gauge,
-        "Connections that may be open, by transport",
-    ),
-    (
-        "keymill_connections_let_go_total",
-        Kind::Counter,
-        "Connections, idle or not authenticated, that were closed because their listener was full and another one waited, by transport",
-    ),
-    (
-        "keymill_accept_failures_total",
-        Kind::Counter,
-        "Connections that could not be accepted because descriptors or memory ran out, by transport",
-    ),
-    (
-        "keymill_data_keys_total",
-        Kind::Counter,
-        "Data keys handed out, by operation, spec, and whether the pool had one (hit), should have had one (miss), or was not asked (direct)",
-    ),
-    (
-        "keymill_throttled_total",
-        Kind::Counter,
-        "Requests and batches answered ThrottlingException, by the owner of the limit that was reached",
-    ),
-    (
-        "keymill_policy_undecided_total",
-        Kind::Counter,
-        "Requests refused because their policies took too many steps to decide on",
-    ),
-    (
-        "keymill_pool_depth",
-        Kind::Gauge,
-        "Pooled keys ready, by lane",
-    ),
-    (
-        "keymill_pool_capacity",
-        Kind::Gauge,
-        "Pooled keys that a lane may hold",
-    ),
-    (
-        "keymill_pool_minted_total",
-        Kind::Counter,
-        "Pooled keys minted by the fillers",
-    ),
-    (
-        "keymill_pool_purged_total",
-        Kind::Counter,
-        "Pooled keys dropped unused, by reason",
-    ),
-    (
-        "keymill_entropy_failures_total",
-        Kind::Counter,
-        "Draws that the operating system's entropy source failed",
-    ),
-    (
-        "keymill_keystore_commits_total",
-        Kind::Counter,
-        "Changes of the store that were made durable",
-    ),
-    (
-        "keymill_keystore_commit_duration_seconds",
-        Kind::Histogram,
-        "Time to make a change of the store durable",
-    ),
-    (
-        "keymill_keystore_revision",
-        Kind::Gauge,
-        "Revision of the store's snapshot in use",
-    ),
-    (
-        "keymill_keystore_halted",
-        Kind::Gauge,
-        "1 while the store takes no changes because a change failed",
-    ),
-    ("keymill_kms_keys", Kind::Gauge, "KMS keys by state"),
-    (
-        "keymill_deletions_held",
-        Kind::Gauge,
-        "KMS keys whose date of deletion has come but which are not removed yet",
-    ),
-    (
-        "keymill_auth_failures_total",
-        Kind::Counter,
-        "Requests whose caller could not be authenticated, by code",
-    ),
-    (
-        "keymill_tls_handshake_failures_total",
-        Kind::Counter,
-        "TLS handshakes that failed, by reason",
-    ),
-    (
-        "keymill_tls_reload_failures_total",
-        Kind::Counter,
-        "Changed TLS files that could not be used, so that the old ones stayed in force",
-    ),
-    (
-        "keymill_tls_certificate_expiry_timestamp_seconds",
-        Kind::Gauge,
-        "When the first certificate of the TLS chain ends, in seconds since 1970",
-    ),
-    (
-        "keymill_audit_records_total",
-        Kind::Counter,
-        "Audit records written to the log",
-    ),
-    (
-        "keymill_audit_failures_total",
-        Kind::Counter,
-        "Calls refused because their audit record could not be stored",
-    ),
-    (
-        "keymill_audit_backlog_bytes",
-        Kind::Gauge,
-        "Audit records, in bytes, that are not written to the log yet",
-    ),
-    (
-        "keymill_aes_accelerated",
-        Kind::Gauge,
-        "1 when AES instructions are used, 0 when AES runs in software",
-    ),
-    (
-        "keymill_memory_locked",
-        Kind::Gauge,
-        "1 when the process's memory is locked, 0 when it may be swapped out",
-    ),
-    (
-        "keymill_clone_word_info",
-        Kind::Gauge,
-        "Sources of the clone word in use, each with its window, as labels",
-    ),
-    (
-        "keymill_ready",
-        Kind::Gauge,
-        "1 while the daemon is ready to serve",
-    ),
-    (
-        "keymill_build_info",
-        Kind::Gauge,
-        "Version of the daemon, as a label",
-    ),
-];
-
-/// The type of a family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Only increases.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// A distribution in seconds.
-    Histogram,
-}
 
 /// The metrics of one process.
 pub struct Metrics {
@@ -325,6 +157,32 @@ impl Metrics {
     /// `keymill_auth_failures_total{reason}`
     pub fn auth_failures(&self, reason: &'static str) -> Counter {
         self.counter("keymill_auth_failures_total", &[("reason", reason.into())])
+    }
+
+    /// `keymill_web_identity_tokens_total{result}`, from 0 on
+    pub fn web_identity_tokens(&self, result: &'static str) -> Counter {
+        let labels = [("result", result.into())];
+        let counter = self.counter("keymill_web_identity_tokens_total", &labels);
+        counter.increment(0);
+        counter
+    }
+
+    /// `keymill_issuer_fetches_total{issuer,result}`, from 0 on. `issuer` is a name of the
+    /// configuration.
+    pub fn issuer_fetches(&self, issuer: &str, result: &'static str) -> Counter {
+        let labels = [
+            ("issuer", issuer.to_owned().into()),
+            ("result", result.into()),
+        ];
+        let counter = self.counter("keymill_issuer_fetches_total", &labels);
+        counter.increment(0);
+        counter
+    }
+
+    /// `keymill_issuer_keys_fetched_timestamp_seconds{issuer}`, from 0 on
+    pub fn issuer_keys_fetched(&self, issuer: &str) -> Gauge {
+        let labels = [("issuer", issuer.to_owned().into())];
+        self.gauge("keymill_issuer_keys_fetched_timestamp_seconds", &labels)
     }
 
     /// `keymill_tls_handshake_failures_total{reason}`

@@ -20,7 +20,7 @@ pub mod error;
 pub mod evaluate;
 pub mod facts;
 pub mod grant;
-mod json;
+pub(crate) mod json;
 pub mod principal;
 mod statement;
 pub mod steps;

@@ -20,6 +20,7 @@ use crate::key::arn::Arn;
 use bucket::Rate;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 use table::Table;
 
@@ -45,6 +46,8 @@ pub struct Config {
     pub burst_ms: u64,
     /// Refused calls a second of each principal.
     pub refused_calls_per_second: u64,
+    /// Tokens of other issuers a second from each address.
+    pub address_tokens_per_second: u64,
     /// Keys a second by the principal's ARN.
     pub principals: BTreeMap<String, u64>,
     /// Keys a second by the KMS key's ARN.
@@ -58,6 +61,7 @@ impl Default for Config {
             kms_key_keys_per_second: 0,
             burst_ms: 1000,
             refused_calls_per_second: 10,
+            address_tokens_per_second: 100,
             principals: BTreeMap::new(),
             kms_keys: BTreeMap::new(),
         }
@@ -101,11 +105,16 @@ pub struct Rates {
     keys: Table<KeyId>,
     /// Refused calls by principal: each writes a record, for which its caller needs no right.
     refused: Table<String>,
+    /// Tokens of other issuers by the address that they come from.
+    tokens: Table<IpAddr>,
 }
 
 /// How many seconds of refused calls a principal may make at once after a pause: enough for a
 /// program that tries which operations it may call.
 const REFUSED_BURST: Duration = Duration::from_secs(10);
+/// How many seconds of tokens an address may send at once after a pause: the pods of a cluster come
+/// from one address, and all of them start together.
+const TOKENS_BURST: Duration = Duration::from_secs(10);
 
 impl Rates {
     /// The limits that `config` sets. An override whose name is not an ARN of its kind is left out:
@@ -123,6 +132,10 @@ impl Rates {
             ),
             refused: Table::new(
                 Rate::new(config.refused_calls_per_second, REFUSED_BURST),
+                std::iter::empty(),
+            ),
+            tokens: Table::new(
+                Rate::new(config.address_tokens_per_second, TOKENS_BURST),
                 std::iter::empty(),
             ),
             keys: Table::new(
@@ -170,6 +183,24 @@ impl Rates {
         self.refused.take(whose, 1, urgency, now)
     }
 
+    /// Takes a token of another issuer that came from `address`; all callers without one share a
+    /// bucket. Of an IPv6 address the first half counts: a host has the other half to itself
+    /// (RFC 4291, section 2.5.1).
+    ///
+    /// # Errors
+    /// How long to wait for it.
+    pub fn take_token(&self, address: Option<IpAddr>, now: Duration) -> Result<(), Duration> {
+        let whose = match address {
+            Some(IpAddr::V6(address)) => {
+                let [a, b, c, d, ..] = address.segments();
+                Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+            }
+            Some(address) => address,
+            None => Ipv4Addr::UNSPECIFIED.into(),
+        };
+        self.tokens.take(&whose, 1, Urgency::Online, now)
+    }
+
     /// Keys that a batch of this principal under this KMS key takes at a time, at most `most`; at
     /// least 1.
     #[must_use]
@@ -188,6 +219,7 @@ impl Rates {
         self.principals.tick(now);
         self.keys.tick(now);
         self.refused.tick(now);
+        self.tokens.tick(now);
     }
 }
 

@@ -14,6 +14,7 @@ use keymill::rates::{self, Rates};
 use keymill::metrics::Metrics;
 use keymill::policy::Principal;
 use keymill::pool::{self, CloneWord, Pool};
+use keymill::web_identity::WebIdentities;
 use std::error::Error;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -73,6 +74,7 @@ impl Inside {
         let parts = Parts {
             keystore: Arc::new(keystore),
             pool,
+            web_identities: WebIdentities::none(&clock, &metrics),
             clone_word,
             entropy,
             clock,

@@ -154,7 +154,12 @@ mod tests {
     fn codes_are_each_listed_once() {
         for (at, code) in KmsErrorCode::ALL.iter().copied().enumerate() {
             assert_eq!(code as usize, at, "{code:?}");
-            assert_eq!(format!("{code:?}"), code.name());
+            // STS has two codes that KMS's front end calls by one name, with other statuses.
+            let name = match code {
+                KmsErrorCode::ExpiredIdentityToken => "ExpiredTokenException".to_owned(),
+                code => format!("{code:?}"),
+            };
+            assert_eq!(name, code.name());
         }
     }
 }

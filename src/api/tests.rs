@@ -16,6 +16,7 @@ use crate::keystore::RootKey;
 use crate::policy::Principal;
 use crate::pool;
 use crate::rates;
+use crate::web_identity::WebIdentities;
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::path::Path;
@@ -111,6 +112,7 @@ impl Bench {
         let parts = Parts {
             keystore,
             pool,
+            web_identities: WebIdentities::none(&clock, &metrics),
             clone_word,
             entropy,
             clock,

@@ -5,6 +5,7 @@ use crate::auth::certificate;
 use crate::config::SocketMode;
 use crate::config::sockets::peer_id;
 use crate::key::arn::AccountId;
+use crate::web_identity::{Url, issuer};
 use std::net::SocketAddr;
 use std::str::FromStr;
 use toml::Value;
@@ -20,16 +21,18 @@ pub enum Allowed {
     OneOf(&'static [&'static str]),
     /// Text that the function accepts; it returns the reason of a refusal.
     Text(fn(&str) -> Result<(), &'static str>),
+    /// A list of texts that the function accepts; in a variable, commas divide them.
+    Texts(fn(&[&str]) -> Result<(), &'static str>),
 }
 
-use Allowed::{Boolean, Integer, OneOf, Text};
+use Allowed::{Boolean, Integer, OneOf, Text, Texts};
 
 /// The upper bound is more than one machine can make.
 const KEYS_PER_SECOND: Allowed = Integer(0, 100_000_000, "keys a second");
 
-/// Every key with a fixed name. Others are those of [`SOCKET_KEYS`] and the entries of maps
+/// Every key with a fixed name. Others are those of [`NAMED`] tables and the entries of maps
 /// ([`entry`]).
-pub const KEYS: [(&str, Allowed); 40] = [
+pub const KEYS: [(&str, Allowed); 41] = [
     ("region", Text(region)),
     ("partition", Text(partition)),
     ("account", Text(account)),
@@ -73,6 +76,10 @@ pub const KEYS: [(&str, Allowed); 40] = [
         "rates.refused_calls_per_second",
         Integer(0, 1_000_000, "calls a second"),
     ),
+    (
+        "rates.address_tokens_per_second",
+        Integer(0, 1_000_000, "tokens a second"),
+    ),
     ("pool.enabled", Boolean),
     ("pool.fillers", Integer(0, 1024, "threads")),
     ("pool.lane_keys_min", Integer(64, 1 << 30, "keys")),
@@ -93,11 +100,29 @@ pub const KEYS: [(&str, Allowed); 40] = [
     ),
 ];
 
-/// The keys of a socket, `sockets.<name>.<key>`.
-pub const SOCKET_KEYS: [(&str, Allowed); 3] = [
-    ("path", Text(path)),
-    ("mode", Text(socket_mode)),
-    ("principal", Text(arn)),
+/// The sections whose tables have names of their own, and the keys of such a table:
+/// `sockets.<name>.<key>`, `issuers.<name>.<key>`.
+pub const NAMED: [(&str, &[(&str, Allowed)]); 2] = [
+    (
+        "sockets",
+        &[
+            ("path", Text(path)),
+            ("mode", Text(socket_mode)),
+            ("principal", Text(arn)),
+        ],
+    ),
+    (
+        "issuers",
+        &[
+            ("url", Text(issuer_url)),
+            ("audiences", Texts(audiences)),
+            ("account", Text(account)),
+            ("jwks_file", Text(path)),
+            ("jwks_url", Text(url)),
+            ("ca_file", Text(path)),
+            ("bearer_token_file", Text(path)),
+        ],
+    ),
 ];
 
 /// The maps from names to the ARNs of principals, and from ARNs to limits. Further sockets have
@@ -117,13 +142,42 @@ pub fn allowed(key: &str) -> Option<Allowed> {
         let found = keys.iter().find(|(name, _)| *name == key);
         found.map(|(_, allowed)| *allowed)
     };
-    of(&KEYS, key).or_else(|| of(&SOCKET_KEYS, socket(key)?.1))
+    of(&KEYS, key).or_else(|| {
+        let table = named(key)?;
+        of(table.keys, table.rest)
+    })
 }
 
-/// The socket of a key, and the rest of the key.
+/// A key of a table that has a name of its own.
+pub struct Named<'a> {
+    /// `sockets`, `issuers`
+    pub section: &'static str,
+    /// Its name.
+    pub name: &'a str,
+    /// The rest of the key.
+    pub rest: &'a str,
+    /// The keys of such a table.
+    pub keys: &'static [(&'static str, Allowed)],
+}
+
+/// The table with a name of its own that a key is of.
 #[must_use]
-pub fn socket(key: &str) -> Option<(&str, &str)> {
-    key.strip_prefix("sockets.")?.split_once('.')
+pub fn named(key: &str) -> Option<Named<'_>> {
+    let (first, rest) = key.split_once('.')?;
+    let (name, rest) = rest.split_once('.')?;
+    let found = NAMED.iter().find(|(section, _)| *section == first);
+    found.map(|(section, keys)| Named {
+        section,
+        name,
+        rest,
+        keys,
+    })
+}
+
+/// Whether this is a map of a socket, `users` or `groups`.
+#[must_use]
+pub fn is_socket_map(key: &str) -> bool {
+    named(key).is_some_and(|of| of.section == "sockets" && matches!(of.rest, "users" | "groups"))
 }
 
 /// The map of a setting, and its name in the map, which may contain dots.
@@ -133,7 +187,8 @@ pub fn entry(key: &str) -> Option<(&str, &str)> {
         .iter()
         .find_map(|map| key.strip_prefix(map)?.strip_prefix('.'));
     let of_socket = || {
-        let (map, name) = socket(key)?.1.split_once('.')?;
+        let of = named(key).filter(|of| of.section == "sockets")?;
+        let (map, name) = of.rest.split_once('.')?;
         matches!(map, "users" | "groups").then_some(name)
     };
     let name = name.or_else(of_socket)?;
@@ -149,6 +204,7 @@ impl Allowed {
             Boolean => "true or false".to_owned(),
             OneOf(words) => words.join(", "),
             Text(_) => "text".to_owned(),
+            Texts(_) => "a list of texts".to_owned(),
         }
     }
 
@@ -162,6 +218,13 @@ impl Allowed {
             (Boolean, Value::Boolean(_)) => true,
             (OneOf(words), Value::String(text)) => words.contains(&text.as_str()),
             (Text(check), Value::String(text)) => return check(text).map_err(str::to_owned),
+            (Texts(check), Value::Array(list)) => {
+                let texts: Option<Vec<_>> = list.iter().map(Value::as_str).collect();
+                if let Some(texts) = texts {
+                    return check(&texts).map_err(str::to_owned);
+                }
+                false
+            }
             _ => false,
         };
         if fits {
@@ -179,6 +242,10 @@ impl Allowed {
             Integer(..) => text.parse().ok().map(Value::Integer),
             Boolean => text.parse().ok().map(Value::Boolean),
             OneOf(_) | Text(_) => None,
+            Texts(_) => {
+                let texts = text.split(',').map(|one| Value::from(one.trim()));
+                Some(Value::Array(texts.collect()))
+            }
         };
         parsed.unwrap_or_else(|| Value::String(text.to_owned()))
     }
@@ -201,9 +268,9 @@ pub fn check_entry(map: &str, name: &str, value: &Value) -> Result<(), String> {
     }
 }
 
-/// Whether a socket may have this name.
+/// Whether a table may have this name.
 #[must_use]
-pub fn is_socket_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     words_of(&name.replace('_', "-"), 32)
 }
 
@@ -252,6 +319,28 @@ fn arn(text: &str) -> Result<(), &'static str> {
     // The rest of the ARN is checked together with the account.
     let fits = !text.is_empty();
     fits.then_some(()).ok_or("allowed: a principal's ARN")
+}
+
+fn url(text: &str) -> Result<(), &'static str> {
+    parses_as::<Url>(
+        text,
+        "allowed: https://HOST[:PORT][/PATH], at most 255 characters; http:// on a loopback address alone",
+    )
+}
+
+fn issuer_url(text: &str) -> Result<(), &'static str> {
+    url(text)?;
+    let fits = !text.contains('?');
+    fits.then_some(()).ok_or("allowed: a URL without a query")
+}
+
+fn audiences(texts: &[&str]) -> Result<(), &'static str> {
+    let fits =
+        |text: &&str| (1..=issuer::Config::AUDIENCE_CHARACTERS_MAX).contains(&text.chars().count());
+    let count = (1..=issuer::Config::AUDIENCES_MAX).contains(&texts.len());
+    let all = count && texts.iter().all(fits);
+    all.then_some(())
+        .ok_or("allowed: 1 to 100 texts of 1 to 255 characters")
 }
 
 fn socket_mode(text: &str) -> Result<(), &'static str> {

@@ -175,10 +175,10 @@ impl Layers {
             .iter()
             .map(|(name, _)| *name)
             .chain(allowed::MAPS);
-        key == "sockets"
+        allowed::NAMED.iter().any(|(section, _)| key == *section)
             || allowed::MAPS.contains(&key)
             || names.any(|name| name.starts_with(&prefix))
-            || allowed::socket(key).is_some_and(|(_, map)| matches!(map, "users" | "groups"))
+            || allowed::is_socket_map(key)
     }
 
     fn unknown(&self, key: &str) -> String {
@@ -191,8 +191,8 @@ impl Layers {
             (other == section).then_some(key)
         });
         let mut siblings: Vec<&str> = fixed.collect();
-        if allowed::socket(key).is_some_and(|(_, key)| !key.contains('.')) {
-            siblings = allowed::SOCKET_KEYS.iter().map(|(key, _)| *key).collect();
+        if let Some(of) = allowed::named(key).filter(|of| !of.rest.contains('.')) {
+            siblings = of.keys.iter().map(|(key, _)| *key).collect();
         }
         match (section, siblings.is_empty()) {
             (_, true) => format!("{key} is not a setting: see `keymill config show`"),
@@ -209,7 +209,7 @@ impl Layers {
 
     /// Checks each setting alone.
     pub(super) fn check(&mut self) {
-        self.complete_sockets();
+        self.complete_tables();
         let mut problems = Vec::new();
         for (key, Setting { value, .. }) in &self.settings {
             let checked = match (allowed::allowed(key), allowed::entry(key)) {
@@ -226,29 +226,38 @@ impl Layers {
         }
     }
 
-    /// Gives every further socket its default mode, and reports a socket without a path.
-    fn complete_sockets(&mut self) {
+    /// Gives every further socket its default mode, and reports tables without what they must have.
+    fn complete_tables(&mut self) {
         let of = |(key, setting): (&String, &Setting)| {
-            let (name, _) = allowed::socket(key)?;
-            Some((name.to_owned(), setting.source.to_string()))
+            let of = allowed::named(key)?;
+            Some(((of.section, of.name.to_owned()), setting.source.to_string()))
         };
-        let sockets: BTreeMap<String, String> = self.settings.iter().filter_map(of).collect();
-        for (name, place) in sockets {
-            let key = |key| format!("sockets.{name}.{key}");
-            let problem = if !allowed::is_socket_name(&name) {
-                format!("sockets.{name}: allowed as a name: 1 to 32 of a-z, 0-9, - and _")
-            } else if !self.settings.contains_key(&key("path")) {
-                format!("{}: is missing", key("path"))
-            } else {
-                String::new()
+        let tables: BTreeMap<_, _> = self.settings.iter().filter_map(of).collect();
+        for ((section, name), place) in tables {
+            let key = |key: &str| format!("{section}.{name}.{key}");
+            let needed: &[&str] = match section {
+                "sockets" => &["path"],
+                _ => &["url", "audiences"],
             };
-            if !problem.is_empty() {
+            let missing = needed
+                .iter()
+                .map(|needed| key(needed))
+                .find(|key| !self.settings.contains_key(key));
+            let problem = if !allowed::is_name(&name) {
+                let named = "allowed as a name: 1 to 32 of a-z, 0-9, - and _";
+                Some(format!("{section}.{name}: {named}"))
+            } else {
+                missing.map(|key| format!("{key}: is missing"))
+            };
+            if let Some(problem) = problem {
                 self.mistakes.push(Mistake { place, problem });
             }
-            self.settings.entry(key("mode")).or_insert_with(|| Setting {
-                value: Value::String(SocketMode::DEFAULT.to_string()),
-                source: Origin::Default,
-            });
+            if section == "sockets" {
+                self.settings.entry(key("mode")).or_insert_with(|| Setting {
+                    value: Value::String(SocketMode::DEFAULT.to_string()),
+                    source: Origin::Default,
+                });
+            }
         }
     }
 
@@ -284,7 +293,8 @@ impl Layers {
             return None;
         }
         let mut root = Table::new();
-        for section in allowed::MAPS.iter().chain(&["sockets"]) {
+        let tables = allowed::NAMED.iter().map(|(section, _)| *section);
+        for section in allowed::MAPS.into_iter().chain(tables) {
             table_at(&mut root, section.split('.'));
         }
         for (key, setting) in &self.settings {

@@ -80,7 +80,7 @@ fn the_manual_tells_range_and_unit_of_every_setting() {
 fn the_samples_of_the_manual_are_sound() {
     let is_sample = |line: &&str| {
         let line = line.trim_start_matches("# ");
-        line.starts_with('[') && line.ends_with(']')
+        line.ends_with(']') && (line.starts_with('[') || line.starts_with("audiences"))
             || line.contains(" = \"") && !line.contains(": ")
             || line.starts_with("\"arn:")
     };
@@ -110,6 +110,7 @@ fn the_samples_of_the_manual_are_sound() {
     let rates = &config.rates.principals;
     assert_eq!(rates[&provisioner], 50_000);
     assert_eq!((rates.len(), config.rates.kms_keys.len()), (2, 1));
+    assert_eq!(config.issuers.len(), 3);
     let clients = &config.tls.clients;
     assert_eq!(clients["spiffe://example.org/provisioner"], provisioner);
     assert_eq!(
@@ -214,7 +215,7 @@ fn what_is_not_allowed_is_refused_with_its_place_and_what_is() {
         ),
         (
             "rates.keys_per_second = 1",
-            "rates.keys_per_second is not a setting; those of [rates] are principal_keys_per_second, kms_key_keys_per_second, burst_ms, refused_calls_per_second",
+            "rates.keys_per_second is not a setting; those of [rates] are principal_keys_per_second, kms_key_keys_per_second, burst_ms, refused_calls_per_second, address_tokens_per_second",
         ),
         (
             "rates.principals = 1",

@@ -7,6 +7,7 @@ use crate::policy::Principal;
 use crate::policy::principal::PrincipalKind;
 use crate::rates;
 use crate::transport::tls::ClientCertificate;
+use crate::web_identity::issuer;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -42,7 +43,17 @@ impl Config {
         let sockets = self.sockets.iter_mut();
         let sockets =
             sockets.map(|(name, socket)| (format!("sockets.{name}.path"), &mut socket.path));
-        paths.into_iter().chain(sockets).collect()
+        let issuers = self.issuers.iter_mut().flat_map(|(name, issuer)| {
+            [
+                (format!("issuers.{name}.jwks_file"), &mut issuer.jwks_file),
+                (format!("issuers.{name}.ca_file"), &mut issuer.ca_file),
+                (
+                    format!("issuers.{name}.bearer_token_file"),
+                    &mut issuer.bearer_token_file,
+                ),
+            ]
+        });
+        paths.into_iter().chain(sockets).chain(issuers).collect()
     }
 
     pub(super) fn check_together(&mut self, layers: &mut Layers) {
@@ -50,6 +61,7 @@ impl Config {
         self.check_addresses(layers);
         self.check_tls(layers);
         self.check_sockets(layers);
+        self.check_issuers(layers);
         self.check_principals(layers);
         if self.pool.lane_keys_min > self.pool.lane_keys_max {
             let (key, other) = ("pool.lane_keys_min", "pool.lane_keys_max");
@@ -72,8 +84,9 @@ impl Config {
                 );
                 layers.refuse(key, &problem);
             }
-            // A certificate and its key may be in one file, and so may a CA and its list.
-            if !key.starts_with("tls.") {
+            // A certificate and its key may be in one file, and so may a CA and its list. Issuers
+            // may have files in common.
+            if !(key.starts_with("tls.") || key.starts_with("issuers.")) {
                 for (other, _) in paths[..at].iter().filter(|(_, other)| other == path) {
                     layers.refuse_beside(key, "must differ from", other);
                 }
@@ -126,6 +139,37 @@ impl Config {
                 let key = format!("sockets.{name}.principal");
                 let problem = "every caller is this principal: remove users and groups";
                 layers.refuse(&key, problem);
+            }
+        }
+    }
+
+    fn check_issuers(&self, layers: &mut Layers) {
+        let mut seen = BTreeMap::new();
+        for (at, (name, issuer)) in self.issuers.iter().enumerate() {
+            let key = |key: &str| format!("issuers.{name}.{key}");
+            if at == issuer::Config::ISSUERS_MAX {
+                let most = issuer::Config::ISSUERS_MAX;
+                layers.refuse(&key("url"), &format!("allowed are at most {most} issuers"));
+            }
+            let account = issuer.account_or(self.account);
+            if let Some(other) = seen.insert((&issuer.url, account), name) {
+                let other = format!("issuers.{other}.url");
+                let relation = "must differ, for one account, from";
+                layers.refuse_beside(&key("url"), relation, &other);
+            }
+            let is_set = |path: &PathBuf| !path.as_os_str().is_empty();
+            for (setting, set) in [
+                ("jwks_url", !issuer.jwks_url.is_empty()),
+                ("ca_file", is_set(&issuer.ca_file)),
+                ("bearer_token_file", is_set(&issuer.bearer_token_file)),
+            ] {
+                if set && is_set(&issuer.jwks_file) {
+                    let problem = format!(
+                        "remove it, or {}: the keys are in that file",
+                        key("jwks_file")
+                    );
+                    layers.refuse(&key(setting), &problem);
+                }
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::keystore::{Keystore, KeystoreError, RootKey, RootKeyError};
 use crate::metrics::Metrics;
 use crate::pool::{self, CloneWord, Pool};
 use crate::rates::Rates;
+use crate::web_identity::WebIdentities;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -145,6 +146,13 @@ impl Core {
             clock: clock.clone(),
             rates: Rates::new(&config.rates),
             audit: Arc::clone(&audit),
+            web_identities: WebIdentities::new(
+                &config.issuers,
+                &config.partition,
+                config.account,
+                &clock,
+                &metrics,
+            ),
         };
         let api = Api::new(parts, &metrics);
         // Before the first request: material may have expired while the daemon was not running.

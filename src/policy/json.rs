@@ -1,4 +1,4 @@
-//! A small tree of JSON values from which policies are read.
+//! A small tree of JSON values from which policies are read, and tokens of other issuers.
 //!
 //! It is used because derived types would accept an array for an object, `null` for an absent
 //! element, and the last of two members with the same name.
@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use std::fmt;
 
 /// A JSON value, as far as policies need it. The members of an object have different names.
-pub(super) enum Json {
+pub(crate) enum Json {
     Object(Vec<(String, Self)>),
     Array(Vec<Self>),
     Text(String),
@@ -19,7 +19,7 @@ pub(super) enum Json {
 }
 
 /// The most members of one object, which keeps the search for duplicates short. No object of a real
-/// policy has as many.
+/// policy or token has as many.
 const OBJECT_MEMBERS_MAX: usize = 256;
 
 /// The values of an element that is one value or a list of them.

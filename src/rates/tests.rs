@@ -162,3 +162,30 @@ fn sessions_share_the_limit_of_their_role() {
         assert_eq!(charged(whole), whole);
     }
 }
+
+#[test]
+fn web_3_tokens_are_counted_by_address_and_by_the_first_half_of_an_ipv6_one() {
+    let rates = Rates::new(&Config {
+        address_tokens_per_second: 1,
+        ..Config::default()
+    });
+    let take = |address: Option<&str>, seconds| {
+        let address = address.map(|address| address.parse().unwrap());
+        rates
+            .take_token(address, Duration::from_secs(seconds))
+            .is_ok()
+    };
+    for (one, same) in [
+        (Some("192.0.2.7"), Some("192.0.2.7")),
+        (Some("2001:db8:0:1::1"), Some("2001:db8:0:1:ffff::2")),
+        (None, None),
+    ] {
+        for _ in 0..10 {
+            assert!(take(one, 0), "{one:?}");
+        }
+        assert!(!take(same, 0), "{same:?}");
+        assert!(take(same, 1), "{same:?}");
+    }
+    assert!(take(Some("192.0.2.8"), 0));
+    assert!(take(Some("2001:db8:0:2::1"), 0));
+}

@@ -16,7 +16,7 @@ mod circles;
 mod source;
 
 /// Modules from left to right; those of one line know nothing of each other.
-const ORDER: [&[&str]; 22] = [
+const ORDER: [&[&str]; 23] = [
     &[
         "clock",
         "error_code",
@@ -32,6 +32,7 @@ const ORDER: [&[&str]; 22] = [
     &["policy"],
     &["keystore"],
     &["audit", "auth", "pool", "rates"],
+    &["web_identity"],
     &["api"],
     &["stream"],
     &["admin"],

@@ -196,3 +196,98 @@ fn a_socket_path_that_the_kernel_would_cut_is_refused() {
         "{mistakes:?}"
     );
 }
+
+#[test]
+fn issuers_are_checked_alone_and_together() {
+    let issuer = |name: &str, rest: &str| {
+        format!("[issuers.{name}]\nurl = 'https://a.example'\naudiences = ['k']\n{rest}\n")
+    };
+    let allowed = "allowed: https://HOST[:PORT][/PATH], at most 255 characters; http:// on a loopback address alone";
+    let texts = "allowed: 1 to 100 texts of 1 to 255 characters";
+    let file = "remove it, or issuers.a.jwks_file: the keys are in that file";
+    let many = format!("{:?}", vec!["k"; 101]);
+    for (text, line) in [
+        ("issuers.a.url = 'https://a.example'".to_owned(), "issuers.a.audiences: is missing".to_owned()),
+        ("issuers.a.audiences = ['k']".to_owned(), "issuers.a.url: is missing".to_owned()),
+        (
+            issuer("a", "issuer = 'x'"),
+            "issuers.a.issuer is not a setting; those of [issuers.a] are url, audiences, account, jwks_file, jwks_url, ca_file, bearer_token_file".to_owned(),
+        ),
+        (
+            issuer("a", "users.7 = 'x'"),
+            "issuers.a.users.7 is not a setting: see `keymill config show`".to_owned(),
+        ),
+        (issuer("A", ""), "issuers.A: allowed as a name: 1 to 32 of a-z, 0-9, - and _".to_owned()),
+        (issuer("a", "account = '12'"), "issuers.a.account = \"12\": allowed: 12 digits, in quotes".to_owned()),
+        (issuer("a", "jwks_url = 'x'"), format!("issuers.a.jwks_url = \"x\": {allowed}")),
+        (
+            issuer("a", "jwks_url = 'http://b.example'"),
+            format!("issuers.a.jwks_url = \"http://b.example\": {allowed}"),
+        ),
+        (
+            issuer("a", "").replace("a.example'", "a.example?x'"),
+            "issuers.a.url = \"https://a.example?x\": allowed: a URL without a query".to_owned(),
+        ),
+        (issuer("a", "").replace("['k']", "[]"), format!("issuers.a.audiences = []: {texts}")),
+        (issuer("a", "").replace("['k']", "['']"), format!("issuers.a.audiences = [\"\"]: {texts}")),
+        (
+            issuer("a", "").replace("['k']", &many),
+            format!("issuers.a.audiences = {many}: {texts}"),
+        ),
+        (
+            issuer("a", "").replace("['k']", "'k'"),
+            "issuers.a.audiences = \"k\": allowed: a list of texts".to_owned(),
+        ),
+        (
+            issuer("a", "").replace("['k']", "['k', 1]"),
+            "issuers.a.audiences = [\"k\", 1]: allowed: a list of texts".to_owned(),
+        ),
+        (
+            issuer("a", "jwks_file = 'k'\njwks_url = 'https://b.example'"),
+            format!("issuers.a.jwks_url = \"https://b.example\": {file}"),
+        ),
+        (issuer("a", "jwks_file = 'k'\nca_file = 'c'"), format!("issuers.a.ca_file = \"c\": {file}")),
+        (
+            issuer("a", "jwks_file = 'k'\nbearer_token_file = 'b'"),
+            format!("issuers.a.bearer_token_file = \"b\": {file}"),
+        ),
+        (
+            issuer("a", "") + &issuer("b", "account = '111122223333'"),
+            "issuers.b.url = \"https://a.example\": must differ, for one account, from issuers.a.url = \"https://a.example\"".to_owned(),
+        ),
+    ] {
+        assert_eq!(mistakes(&text), [format!("{FILE}: {line}")], "{text}");
+    }
+    let other = issuer("a", "") + &issuer("b", "account = '444455556666'\nca_file = 'c'");
+    let config = read(&other).unwrap().config;
+    assert_eq!(config.issuers["b"].ca_file, Path::new("/etc/keymill/c"));
+    assert_eq!(config.issuers["a"].ca_file, Path::new(""));
+    let issuers = |count: usize| -> String {
+        let one = |at: usize| {
+            issuer(&format!("i{at}"), "").replace("a.example", &format!("a{at}.example"))
+        };
+        (0..count).map(one).collect()
+    };
+    assert_eq!(mistakes(&issuers(100)), [""; 0]);
+    let line = format!(
+        "{FILE}: issuers.i99.url = \"https://a99.example\": allowed are at most 100 issuers"
+    );
+    assert_eq!(mistakes(&issuers(101)), [line]);
+}
+
+#[test]
+fn an_issuer_can_be_set_by_variables() {
+    let variables = [
+        ("KEYMILL_ISSUERS__CI__URL", "http://localhost:8080/a"),
+        (
+            "KEYMILL_ISSUERS__CI__AUDIENCES",
+            "keymill, sts.amazonaws.com",
+        ),
+    ];
+    let config = read_with("", &variables).unwrap().config;
+    assert_eq!(config.issuers["ci"].url, "http://localhost:8080/a");
+    assert_eq!(
+        config.issuers["ci"].audiences,
+        ["keymill", "sts.amazonaws.com"]
+    );
+}

@@ -19,7 +19,9 @@ use keymill::rates::{self, Rates};
 use keymill::transport::admin::Admin;
 use keymill::transport::tls::{self, Tls};
 use keymill::transport::{self, Limits, Makers, Service, Socket};
+use keymill::web_identity::{WebIdentities, issuer};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -89,6 +91,8 @@ pub(crate) struct Setup {
     pub(crate) operator: bool,
     /// TLS on the TCP listener.
     pub(crate) tls: Option<TlsFiles>,
+    /// Other issuers of identities.
+    pub(crate) issuers: BTreeMap<String, issuer::Config>,
 }
 
 impl Default for Setup {
@@ -102,6 +106,7 @@ impl Default for Setup {
             peer: Some(PROVISIONER),
             operator: true,
             tls: None,
+            issuers: BTreeMap::new(),
         }
     }
 }
@@ -174,6 +179,7 @@ pub(crate) struct Daemon {
     pub(crate) key_arn: String,
     shutdown: watch::Sender<bool>,
     listeners: JoinSet<()>,
+    _fetching: (watch::Sender<()>, JoinSet<()>),
     tls: Option<(TlsFiles, Arc<Tls>)>,
     _folder: tempfile::TempDir,
 }
@@ -203,9 +209,11 @@ impl Daemon {
         let key = Secret::filled(|bytes| bytes.fill(1));
         let audit = Audit::open(&log, key, None, Clock::system(), &entropy, &metrics);
         let audit = Arc::new(audit.unwrap());
+        let account = ACCOUNT.parse().unwrap();
         let parts = Parts {
             keystore: Arc::clone(&keystore),
             pool: Arc::clone(&pool),
+            web_identities: WebIdentities::new(&setup.issuers, "aws", account, &clock, &metrics),
             clone_word,
             entropy,
             clock: clock.clone(),
@@ -228,6 +236,9 @@ impl Daemon {
         });
         let (shutdown, down) = watch::channel(false);
         let mut listeners = JoinSet::new();
+        let (stop_fetching, mut fetching) = (watch::Sender::new(()), JoinSet::new());
+        let stopped = stop_fetching.subscribe();
+        api.web_identities.keep(&mut fetching, &stopped);
         let local = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
         let (tcp, admin) = (local().await, local().await);
         let addresses = (tcp.local_addr().unwrap(), admin.local_addr().unwrap());
@@ -289,6 +300,7 @@ impl Daemon {
             key_arn: String::new(),
             shutdown,
             listeners,
+            _fetching: (stop_fetching, fetching),
             tls,
             _folder: folder,
         };
