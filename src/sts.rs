@@ -12,6 +12,7 @@ use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};
 use crate::operation::sts::StsOperation;
 use std::sync::Arc;
 
+mod access_key_info;
 mod assume_role;
 mod caller_identity;
 pub mod error;
@@ -66,6 +67,7 @@ impl Api {
 
 fn perform(api: &Api, operation: StsOperation, requester: &Requester, form: &Form) -> Answer {
     match operation {
+        StsOperation::GetAccessKeyInfo => access_key_info::get(api, requester, form),
         StsOperation::AssumeRole => assume_role::perform(api, requester, form),
         StsOperation::GetCallerIdentity => caller_identity::get(api, requester),
         _ => Err(refusals::of(operation, requester)),

@@ -64,7 +64,7 @@ pub(super) fn describe(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
         if let Some(policy) = &entry.trust_policy {
             object.text("TrustPolicy", policy.source());
         }
-        object.shown("MaxSessionDuration", entry.session_seconds_max);
+        object.number("MaxSessionDuration", entry.session_seconds_max);
     }
     Ok(object.end())
 }

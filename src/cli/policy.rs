@@ -7,7 +7,7 @@ use crate::cli::operator::Operator;
 use crate::cli::output::{self, text};
 use crate::config::Environment;
 use crate::file::open;
-use crate::policy::{KeyPolicy, PolicyDocument, unmatched};
+use crate::policy::{KeyPolicy, PolicyDocument, TrustPolicy, unmatched};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -25,11 +25,11 @@ pub(super) enum Command {
         keymill policy check --principal arn:aws:iam::111122223333:user/backup --action kms:Decrypt --key alias/containers --constant tenant=7 --dir keymill-dev\n  \
         keymill policy check --principal arn:aws:sts::111122223333:assumed-role/batch/nightly --action kms:Decrypt --key alias/containers --source-ip 10.0.0.7 --secure-transport --endpoint unix:/run/keymill/keymill.sock --json")]
     Check(Check),
-    /// Say whether a file holds a sound identity policy, or key policy: well-formed, and without
-    /// actions, condition keys and resources that do not exist
+    /// Say whether a file holds a sound identity policy, key policy or trust policy: well-formed,
+    /// and without actions, condition keys and resources that do not exist
     #[command(after_help = "Examples:\n  \
         keymill policy validate provisioner.json --region eu-central-1\n  \
-        keymill policy validate key.json --key-policy --json")]
+        keymill policy validate trust.json --trust-policy --json")]
     Validate(Validate),
 }
 
@@ -69,6 +69,9 @@ pub(super) struct Validate {
     /// It is a key policy
     #[arg(long)]
     key_policy: bool,
+    /// It is the trust policy of a role
+    #[arg(long, conflicts_with = "key_policy")]
+    trust_policy: bool,
     /// The daemon's Region: resources of others match nothing
     #[arg(long, value_name = "REGION")]
     region: Option<String>,
@@ -137,16 +140,20 @@ fn sentence(answer: &Value) -> String {
 
 fn validate(validate: &Validate) -> Result<Status, Failure> {
     let policy = read(&validate.file, "")?;
-    let (kind, parsed) = if validate.key_policy {
-        ("key policy", KeyPolicy::parse(&policy).map(|_| ()))
-    } else {
-        (
-            "identity policy",
-            PolicyDocument::parse(&policy).map(|_| ()),
-        )
-    };
     let region = validate.region.as_deref();
-    let parsed = parsed.and_then(|()| unmatched::check(&policy, region));
+    let matches = |_| unmatched::check(&policy, region);
+    let (kind, parsed) = if validate.key_policy {
+        (
+            "key policy",
+            KeyPolicy::parse(&policy).map(drop).and_then(matches),
+        )
+    } else if validate.trust_policy {
+        // Its grammar takes nothing that does not exist.
+        ("trust policy", TrustPolicy::parse(&policy).map(drop))
+    } else {
+        let parsed = PolicyDocument::parse(&policy).map(drop);
+        ("identity policy", parsed.and_then(matches))
+    };
     let file = validate.file.display();
     match parsed {
         Ok(()) => {

@@ -1,6 +1,6 @@
 //! The operations of AWS STS: one row each, with the members of its request that the audit log
-//! writes down. None of them is secret. All but one are refused here, each in words that tell its
-//! caller why.
+//! writes down. None of them is secret. Those that are not built are refused, each in words
+//! that tell its caller why.
 //!
 //! Sources: the service model of AWS STS (API version 2011-06-15) for names and members; AWS
 //! CloudTrail user guide, "CloudTrail record contents", for what a record names.

@@ -83,20 +83,22 @@ fn action(text: &str) -> Result<(), InvalidPolicy> {
     {
         return Ok(());
     }
-    refuse(format!("{text:?} is not an action of KMS and matches none"))
+    refuse(format!(
+        "{text:?} is not an action of this service and matches none"
+    ))
 }
 
 /// The syntax was checked already; a key of another service is never in a request.
 fn condition_key(text: &str) -> Result<(), InvalidPolicy> {
     let service = text.split(':').next().unwrap_or_default();
-    if ["aws", "kms"]
+    if ["aws", "kms", "sts"]
         .iter()
         .any(|of| service.eq_ignore_ascii_case(of))
     {
         return Ok(());
     }
     refuse(format!(
-        "{text:?} is neither a global condition key nor one of KMS"
+        "{text:?} is neither a global condition key nor one of KMS or STS"
     ))
 }
 
@@ -117,10 +119,13 @@ fn resource(text: &str, region: Option<&str>) -> Result<(), InvalidPolicy> {
         let is = |one: &&str| pattern.is(one, Case::Sensitive);
         Ok(pattern.has_variables() || ones.iter().any(is))
     };
+    let is_role = may_be(service, &["iam"])? && in_region.is_empty() && is_of("role/", resource);
     let fault = if !may_be(partition, &PARTITIONS)? {
         "there is no such partition"
+    } else if is_role && is_account(account) {
+        return Ok(());
     } else if !may_be(service, &["kms"])? {
-        "it is of another service than kms"
+        "it is of another service than kms, and not a role"
     } else if in_region.is_empty() {
         "keys and aliases have a Region"
     } else if !region.map_or(Ok(true), |region| may_be(in_region, &[region]))? {
@@ -162,6 +167,7 @@ fn is_of(kind: &str, text: &str) -> bool {
     let id = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     match (open, kind) {
         (Some(_), "key/") => name.bytes().all(id),
+        (None, "role/") => !name.is_empty(),
         (Some(_), _) => true,
         (None, "key/") => name.parse::<KeyId>().is_ok(),
         (None, _) => fixed.parse::<AliasName>().is_ok(),
@@ -191,6 +197,8 @@ mod tests {
             "kms:Decryp?",
             "kms:*Key",
             "kms:Generate*",
+            "sts:AssumeRole",
+            "sts:*",
         ] {
             assert_eq!(fault("Action", action), None, "{action}");
         }
@@ -199,10 +207,12 @@ mod tests {
             "kms:Decrypt?",
             "kms:Generates*",
             "ksm:Decrypt",
+            "sts:AssumeRoles",
             "s3:GetObject",
         ] {
-            let expected =
-                format!("Statement 2: Action: {action:?} is not an action of KMS and matches none");
+            let expected = format!(
+                "Statement 2: Action: {action:?} is not an action of this service and matches none"
+            );
             assert_eq!(fault("Action", action), Some(expected));
         }
     }
@@ -219,6 +229,9 @@ mod tests {
             of("k?y/1234*"),
             of("${aws:username}"),
             of("key/${aws:PrincipalTag/key}"),
+            "arn:aws:iam::111122223333:role/batch".to_owned(),
+            "arn:aws:iam::*:role/*".to_owned(),
+            "arn:aws:iam::111122223333:*".to_owned(),
             "arn:*:kms:*:*:key/*".to_owned(),
             "arn:aws:kms:us-*-1:1111????3333:key/*".to_owned(),
             "arn:aws:kms:us-east-1:1111*:alias/*".to_owned(),
@@ -237,6 +250,8 @@ mod tests {
                 "another service",
             ),
             ("arn:aws:s3:us-east-1:111122223333:key/*", "another service"),
+            ("arn:aws:iam::111122223333:user/a", "another service"),
+            ("arn:aws:iam::11112222333:role/a", "another service"),
             ("arn:aws:kms::111122223333:key/*", "have a Region"),
             ("arn:aws:kms:us-west-2:111122223333:key/*", "another Region"),
             ("arn:aws:kms:us-east-1:11112222333:key/*", "no such account"),
@@ -283,7 +298,7 @@ mod tests {
         assert_eq!(
             told.as_deref(),
             Some(
-                "Statement 1: Condition: StringEquals: \"ksm:EncryptionContext:tenant\" is neither a global condition key nor one of KMS"
+                "Statement 1: Condition: StringEquals: \"ksm:EncryptionContext:tenant\" is neither a global condition key nor one of KMS or STS"
             )
         );
     }

@@ -144,7 +144,7 @@ impl<'a> RoleRequest<'a> {
 }
 
 /// Checks a text as the front end of STS does: its pattern before its length.
-fn check(
+pub(super) fn check(
     violations: &mut Violations,
     member: &str,
     value: &str,
