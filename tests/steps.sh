@@ -64,6 +64,18 @@ install_python_clients() {
         echo "$stamp" >$clients/.venv/stamp
 }
 
+# install_apart NAME: installs what requirements-NAME.txt has as locked, in an environment of its
+# own, unless that is what is there: for clients that ask for other versions than the rest has.
+install_apart() {
+    local home=$clients/.venv/$1 lock=$clients/requirements-$1.txt stamp
+    stamp=$(cat "$lock" <(python3 --version) | sha256sum)
+    [ "$(cat "$home/stamp" 2>/dev/null)" != "$stamp" ] || return 0
+    rm -rf "$home" &&
+        python3 -m venv "$home" &&
+        "$home/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock" &&
+        echo "$stamp" >"$home/stamp"
+}
+
 # Installs the JavaScript client as locked, unless that is what is there.
 install_javascript_client() {
     local stamp
@@ -131,6 +143,7 @@ asked() {
 set_up() {
     must programs install_programs
     must python-clients install_python_clients
+    must custodian-client install_apart custodian
     must javascript-client install_javascript_client
 }
 
