@@ -12,7 +12,7 @@ from daemon import report
 from eth_account import Account
 from eth_account.messages import encode_defunct
 
-# AWS makes no signature with a low s, and half of ours have a high one: so many show that the signer sets them right.
+# Half of the signatures have a high s, which Ethereum refuses: the signer sets it right.
 SIGNATURES = 20
 FACTS = json.loads(os.environ["DAEMON"])
 DEAD = "0x000000000000000000000000000000000000dEaD"
