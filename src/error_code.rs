@@ -4,8 +4,8 @@ use http::StatusCode;
 use strum::{Display, IntoStaticStr, VariantArray};
 
 /// The closed set of codes that this service answers with: those of AWS KMS (API reference, "Common
-/// Errors" and each operation's), then those of the query protocol, which AWS STS speaks (API
-/// reference, as before).
+/// Errors" and each operation's), then those of the query protocol, which AWS STS speaks, and those
+/// of the AWS Resource Groups Tagging API (API references, as before).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 pub enum KmsErrorCode {
     /// The caller may not.
@@ -125,6 +125,16 @@ pub enum KmsErrorCode {
     Throttling,
     /// STS: a member is missing or out of its range.
     ValidationError,
+    /// Tagging: there are no tag policies, nor reports on them.
+    ConstraintViolationException,
+    /// Tagging: something failed here; clients retry.
+    InternalServiceException,
+    /// Tagging: a member is missing, out of its range, or does not go with another.
+    InvalidParameterException,
+    /// Tagging: a paging token is too old.
+    PaginationTokenExpiredException,
+    /// Tagging: too many requests.
+    ThrottledException,
 }
 
 impl KmsErrorCode {
@@ -141,7 +151,9 @@ impl KmsErrorCode {
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
-            Self::KMSInternalException | Self::InternalFailure => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::KMSInternalException | Self::InternalFailure | Self::InternalServiceException => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
             Self::AccessDenied
             | Self::ExpiredToken
             | Self::InvalidClientTokenId
@@ -154,12 +166,18 @@ impl KmsErrorCode {
         }
     }
 
-    /// What stands before the operations capitalises the member: authorization and the parser.
-    /// Everything else does not.
+    /// What stands before the operations capitalises the member: authorization and the parser; so
+    /// does the tagging API. Everything else does not.
     #[must_use]
     pub fn message_member(self) -> &'static str {
         match self {
-            Self::AccessDeniedException | Self::SerializationException => "Message",
+            Self::AccessDeniedException
+            | Self::SerializationException
+            | Self::ConstraintViolationException
+            | Self::InternalServiceException
+            | Self::InvalidParameterException
+            | Self::PaginationTokenExpiredException
+            | Self::ThrottledException => "Message",
             _ => "message",
         }
     }

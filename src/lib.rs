@@ -36,7 +36,7 @@
 //! | [`api`] | the operations of AWS KMS, from members to answers |
 //! | [`stream`] | batches of keys, and Arrow streams of containers |
 //! | [`admin`] | principals and the operator's other calls |
-//! | [`sts`] | AWS STS: who a caller is |
+//! | [`sts`], [`tagging`] | AWS STS: who a caller is; the tags of keys as AWS Resource Groups has them |
 //! | [`bulk`], [`export`], [`table`], [`provision`], [`rewrap`], [`census`], [`verify`] | jobs on tables |
 //! | [`transport`] | HTTP, TLS, Unix sockets, and the bounds on all of them |
 //! | [`config`], [`daemon`], [`cli`] | settings; start and end in order; the command line |
@@ -77,9 +77,11 @@ pub mod web_identity;
 pub mod api;
 
 pub mod stream;
-pub mod sts;
 
 pub mod admin;
+
+pub mod sts;
+pub mod tagging;
 
 #[cfg(feature = "bulk")]
 pub mod bulk;

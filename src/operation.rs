@@ -20,6 +20,7 @@ use words::States::{Enabled, NotPendingDeletion, WithMaterial};
 use words::{Facts, about_grant, about_key, about_nothing, about_role, cryptographic};
 
 pub mod sts;
+pub mod tagging;
 pub mod words;
 
 /// The rows: an operation, its actions, its facts; then the actions of other services.
@@ -206,6 +207,11 @@ operations! {
     AssumeRoleWithWebIdentity "sts:AssumeRoleWithWebIdentity" about_role();
     SetSourceIdentity "sts:SetSourceIdentity" about_role();
     TagSession "sts:TagSession" about_role();
+    GetResources "tag:GetResources" about_nothing();
+    GetTagKeys "tag:GetTagKeys" about_nothing();
+    GetTagValues "tag:GetTagValues" about_nothing();
+    TagResources "tag:TagResources" about_nothing();
+    UntagResources "tag:UntagResources" about_nothing();
 }
 
 impl Operation {

@@ -1,5 +1,5 @@
 //! Signatures: whatever the head holds is refused, and whatever gets as far as its signature fails
-//! there, since nobody here has the secret.
+//! there, since nobody here has the secret. AWS STS also takes them in the query.
 //!
 //! The input is a head: the request's target in the first line, then a field a line.
 
@@ -32,7 +32,9 @@ fuzz_target!(|bytes: &[u8]| {
         uri: &uri,
         headers: &headers,
     };
-    if let Ok(claim) = VERIFIER.begin(ScopeService::Kms, head, &SNAPSHOT, NOW) {
-        assert!(claim.finish(b"{}").is_err(), "nobody here has the secret");
+    for service in [ScopeService::Kms, ScopeService::Sts, ScopeService::Tagging] {
+        if let Ok(claim) = VERIFIER.begin(service, head, &SNAPSHOT, NOW) {
+            assert!(claim.finish(b"{}").is_err(), "nobody here has the secret");
+        }
     }
 });

@@ -162,7 +162,7 @@ fn action_of(text: &str) -> Result<Action, ApiError> {
         ))),
         Some(action) => Ok(action),
         None => Err(invalid(format!(
-            "'{text}' is not an action of KMS, such as kms:Decrypt."
+            "'{text}' is not an action of this service, such as kms:Decrypt."
         ))),
     }
 }

@@ -86,7 +86,7 @@ impl Api {
     }
 
     /// Runs work that decides at length on a thread of its own, when it is its turn.
-    pub(super) async fn at_length(
+    pub(crate) async fn at_length(
         self: &Arc<Self>,
         requester: &Requester,
         body: &[u8],
@@ -96,7 +96,7 @@ impl Api {
         let Ok(turn) = turn else {
             return Err(ApiError::new(
                 KmsErrorCode::ThrottlingException,
-                "Too many requests whose policies take long to decide on. Reduce the frequency of your calls.",
+                "Too many requests that take long to decide on. Reduce the frequency of your calls.",
             ));
         };
         let _turn = turn.map_err(ApiError::internal)?;

@@ -14,12 +14,13 @@ use crate::api::reply::{Reply, Resources};
 use crate::api::{Api, ApiError, KmsErrorCode, RequestId, Requester};
 use crate::audit::{
     AuditError, AuditRecord, Batch, CALL, Identity, KEYMILL, KMS, Recorded, Refusal, Resource,
-    ResourceKind, SERVICE_EVENT, STS, Source,
+    ResourceKind, SERVICE_EVENT, STS, Source, TAGGING,
 };
 use crate::key::arn::Arn;
 use crate::keystore::KeyEntry;
 use crate::operation::Operation;
 use crate::operation::sts::StsOperation;
+use crate::operation::tagging::TaggingOperation;
 use crate::policy::Principal;
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -56,6 +57,16 @@ impl<'a> Event<'a> {
             name: operation.name(),
             read_only: true,
             body: parameters,
+        }
+    }
+
+    /// An operation of the tagging API. A change of a key has a record of its own, of KMS.
+    pub(crate) fn of_tagging(operation: TaggingOperation, body: &'a [u8]) -> Self {
+        Self {
+            source: TAGGING,
+            name: operation.name(),
+            read_only: !operation.changes(),
+            body,
         }
     }
 

@@ -124,6 +124,15 @@ impl Violations {
         }
     }
 
+    /// A list, or a map, with so many elements.
+    pub(crate) fn elements(&mut self, member: &str, count: usize, min: usize, max: usize) {
+        if count < min {
+            self.unnamed(member, at_least_length(min));
+        } else if count > max {
+            self.unnamed(member, at_most_length(max));
+        }
+    }
+
     /// A number in a range, which may be left out.
     pub(crate) fn number<T: TryFrom<i64>>(
         &mut self,

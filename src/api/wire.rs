@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 mod input;
 
-pub(crate) use input::{Blob, ContextMember, Text, decode, input};
+pub(crate) use input::{Blob, ContextMember, Text, TextMap, decode, input};
 
 /// Writes one JSON object. Room is made once, so that nothing secret is left behind where a buffer
 /// has grown.
@@ -130,6 +130,19 @@ impl Object {
                 out.push(b',');
             }
             out.extend_from_slice(item.end().body());
+        }
+        out.push(b']');
+    }
+
+    /// Texts that may need escapes.
+    pub(crate) fn text_list<'t>(&mut self, name: &str, texts: impl Iterator<Item = &'t str>) {
+        let out = self.member(name);
+        out.push(b'[');
+        for (number, text) in texts.enumerate() {
+            if number > 0 {
+                out.push(b',');
+            }
+            serde_json::to_writer(&mut *out, text).expect("writing text to a vector cannot fail");
         }
         out.push(b']');
     }

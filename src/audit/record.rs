@@ -14,6 +14,7 @@ use crate::clock::calendar::Iso8601;
 use crate::key::material::KeyMaterialId;
 use crate::operation::Operation;
 use crate::operation::sts::StsOperation;
+use crate::operation::tagging::TaggingOperation;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::io::Write;
@@ -27,6 +28,8 @@ pub(super) const RECORD_START: &[u8] = b"{\"eventVersion\":";
 pub const KMS: &str = "kms.amazonaws.com";
 /// The `eventSource` of operations of AWS STS.
 pub const STS: &str = "sts.amazonaws.com";
+/// The `eventSource` of operations of the AWS Resource Groups Tagging API.
+pub const TAGGING: &str = "tagging.amazonaws.com";
 /// The `eventSource` of operations that AWS KMS does not have: batches, exports and the operator's.
 pub const KEYMILL: &str = "keymill";
 
@@ -39,7 +42,7 @@ pub const SERVICE_EVENT: &str = "AwsServiceEvent";
 pub struct AuditRecord<'a> {
     /// When the call was decided.
     pub time: Timestamp,
-    /// The owner of the operation: [`KMS`], [`STS`] or [`KEYMILL`].
+    /// The owner of the operation: [`KMS`], [`STS`], [`TAGGING`] or [`KEYMILL`].
     pub event_source: &'static str,
     /// The operation.
     pub event_name: &'a str,
@@ -259,6 +262,7 @@ impl AuditRecord<'_> {
         match self.event_source {
             KMS => Operation::named(name).map_or(&[], |operation| operation.facts().records),
             STS => StsOperation::named(name).map_or(&[], StsOperation::records),
+            TAGGING => TaggingOperation::named(name).map_or(&[], TaggingOperation::records),
             _ => &parameters::OWN,
         }
     }

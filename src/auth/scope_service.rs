@@ -7,11 +7,13 @@ pub enum ScopeService {
     Kms,
     /// AWS STS.
     Sts,
+    /// The AWS Resource Groups Tagging API.
+    Tagging,
 }
 
 impl ScopeService {
     /// How many there are.
-    pub(super) const COUNT: usize = 2;
+    pub(super) const COUNT: usize = 3;
 
     /// Its name in a scope.
     #[must_use]
@@ -19,6 +21,7 @@ impl ScopeService {
         match self {
             Self::Kms => "kms",
             Self::Sts => "sts",
+            Self::Tagging => "tagging",
         }
     }
     /// Whether its requests may have their signature in the query.

@@ -199,6 +199,8 @@ mod tests {
             "kms:Generate*",
             "sts:AssumeRole",
             "sts:*",
+            "tag:GetResources",
+            "tag:*",
         ] {
             assert_eq!(fault("Action", action), None, "{action}");
         }
@@ -209,6 +211,8 @@ mod tests {
             "ksm:Decrypt",
             "sts:AssumeRoles",
             "s3:GetObject",
+            "tag:TagResource",
+            "sts:GetCallerIdentity",
         ] {
             let expected = format!(
                 "Statement 2: Action: {action:?} is not an action of this service and matches none"

@@ -17,7 +17,7 @@ use crate::transport::caller::Caller;
 use crate::transport::log_lines::LogLines;
 use crate::transport::request_body::{RequestBody, TOGETHER_BYTES_MAX};
 use crate::transport::room::Room;
-use crate::transport::route::{self, Route};
+use crate::transport::route::{self, Route, Target};
 use crate::transport::strangers;
 use crate::transport::tally::{Outcome, Subject, Tally};
 use bytes::Bytes;
@@ -151,13 +151,18 @@ impl HttpEndpoint {
         }
         match Route::of(&head.method, head.uri.path())? {
             Route::Kms => {
+                let target = route::target(&head.headers);
+                if let Some(Target::Tagging(name)) = target {
+                    return Box::pin(self.tagging(id, name, subject, caller, head, body)).await;
+                }
                 let (requester, body) = self
                     .authenticate(ScopeService::Kms, id, caller, head, body)
                     .await?;
                 let unknown = || ApiError::bare(KmsErrorCode::UnknownOperationException);
-                let operation = route::target(&head.headers)
-                    .and_then(Operation::named)
-                    .ok_or_else(unknown)?;
+                let Some(Target::Kms(name)) = target else {
+                    return Err(unknown().into());
+                };
+                let operation = Operation::named(name).ok_or_else(unknown)?;
                 *subject = Subject::Operation(operation);
                 Ok(done(
                     self.service.api.call(operation, &requester, &body).await?,
@@ -384,6 +389,7 @@ fn not_operator() -> Refusal {
 
 mod bulk;
 mod sts;
+mod tagging;
 
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,9 @@ use crate::transport::tally::Outcome;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, header};
 
-/// The prefix of `X-Amz-Target` (KMS service model, `targetPrefix`).
-const TARGET_PREFIX: &str = "TrentService.";
+/// The prefixes of `X-Amz-Target` (`targetPrefix` of each service model).
+const KMS_PREFIX: &str = "TrentService.";
+const TAGGING_PREFIX: &str = "ResourceGroupsTaggingAPI_20170126.";
 /// The prefix of the paths of the operator's operations.
 const ADMIN_PREFIX: &str = "/v1/admin/";
 
@@ -56,13 +57,26 @@ fn purpose(path: &str) -> Option<Purpose> {
 
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 
-/// The operation that `X-Amz-Target` names, if there is exactly one such field and its prefix is
-/// right.
-pub(super) fn target(headers: &HeaderMap) -> Option<&str> {
+/// The operation that `X-Amz-Target` names, by the service that has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target<'a> {
+    /// Of AWS KMS.
+    Kms(&'a str),
+    /// Of the AWS Resource Groups Tagging API.
+    Tagging(&'a str),
+}
+
+/// What `X-Amz-Target` names, if there is exactly one such field and its prefix is that of a
+/// service.
+pub(super) fn target(headers: &HeaderMap) -> Option<Target<'_>> {
     let mut values = headers.get_all(TARGET).iter();
     let (value, more) = (values.next()?, values.next());
     let text = std::str::from_utf8(value.as_bytes()).ok()?;
-    more.is_none().then(|| text.strip_prefix(TARGET_PREFIX))?
+    if more.is_some() {
+        return None;
+    }
+    let of_kms = text.strip_prefix(KMS_PREFIX).map(Target::Kms);
+    of_kms.or_else(|| text.strip_prefix(TAGGING_PREFIX).map(Target::Tagging))
 }
 
 /// Whether a request is one of the query protocol, which AWS STS speaks: its operation is a member
@@ -232,21 +246,27 @@ mod tests {
     }
 
     #[test]
-    fn targets_have_the_prefix_of_kms() {
+    fn targets_have_the_prefix_of_a_service() {
+        for (value, named) in [
+            ("TrentService.Decrypt", Target::Kms("Decrypt")),
+            ("TrentService.", Target::Kms("")),
+            (
+                "ResourceGroupsTaggingAPI_20170126.GetResources",
+                Target::Tagging("GetResources"),
+            ),
+        ] {
+            assert_eq!(target(&headers("x-amz-target", &[value])), Some(named));
+        }
         let target = |values: &[&'static str]| {
-            target(&headers("x-amz-target", values)).map(ToOwned::to_owned)
+            target(&headers("x-amz-target", values)).map(|target| format!("{target:?}"))
         };
-        assert_eq!(
-            target(&["TrentService.Decrypt"]).as_deref(),
-            Some("Decrypt")
-        );
-        assert_eq!(target(&["TrentService."]).as_deref(), Some(""));
         for values in [
             &[][..],
             &["Decrypt"],
             &["trentservice.Decrypt"],
             &["TrentService"],
             &["DynamoDB_20120810.GetItem"],
+            &["ResourceGroupsTaggingAPI_20170127.GetResources"],
             &["TrentService.Decrypt", "TrentService.Encrypt"],
         ] {
             assert_eq!(target(values), None, "{values:?}");

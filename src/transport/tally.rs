@@ -5,6 +5,7 @@ use crate::api::KmsErrorCode;
 use crate::metrics::Metrics;
 use crate::operation::Operation;
 use crate::operation::sts::StsOperation;
+use crate::operation::tagging::TaggingOperation;
 use crate::stream::Purpose;
 use metrics::{Counter, Histogram};
 use std::sync::{Arc, OnceLock};
@@ -25,12 +26,16 @@ pub(super) enum Subject {
     Operation(Operation),
     /// An operation of AWS STS.
     Sts(StsOperation),
+    /// An operation of the tagging API.
+    Tagging(TaggingOperation),
 }
 
 impl Subject {
     /// The index of the first operation of STS.
     const STS: usize = 3 + Purpose::ALL.len() + Operation::ALL.len();
-    const COUNT: usize = Self::STS + StsOperation::ALL.len();
+    /// The index of the first operation of the tagging API.
+    const TAGGING: usize = Self::STS + StsOperation::ALL.len();
+    const COUNT: usize = Self::TAGGING + TaggingOperation::ALL.len();
 
     fn index(self) -> usize {
         match self {
@@ -40,6 +45,7 @@ impl Subject {
             Self::Containers(purpose) => 3 + purpose as usize,
             Self::Operation(operation) => 3 + Purpose::ALL.len() + operation as usize,
             Self::Sts(operation) => Self::STS + operation as usize,
+            Self::Tagging(operation) => Self::TAGGING + operation as usize,
         }
     }
 
@@ -51,6 +57,7 @@ impl Subject {
             Self::Admin => "Admin",
             Self::Operation(operation) => operation.name(),
             Self::Sts(operation) => operation.name(),
+            Self::Tagging(operation) => operation.name(),
         }
     }
 }
@@ -181,7 +188,9 @@ mod tests {
             Subject::Containers(Purpose::Verify),
         ];
         let of_sts = StsOperation::ALL.iter().copied().map(Subject::Sts);
+        let of_tagging = TaggingOperation::ALL.iter().copied();
         let subjects = subjects.into_iter().chain(operations).chain(of_sts);
+        let subjects = subjects.chain(of_tagging.map(Subject::Tagging));
         assert!(subjects.map(Subject::index).eq(0..Subject::COUNT));
         let codes = KmsErrorCode::ALL.iter().copied().map(Outcome::Error);
         let outcomes = [Outcome::Ok, Outcome::NotFound, Outcome::MethodNotAllowed];

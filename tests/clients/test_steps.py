@@ -58,6 +58,7 @@ rotation         rotation.py
 sessions         sessions.py
 sts              sts.py
 assume-role      assume_role.py
+tagging          tagging.py
 javascript       daemon.py node tests/clients/sdk_js.mjs
 javascript-v2    daemon.py node tests/clients/sdk_js_v2.mjs
 ethereum         daemon.py node tests/clients/ethereum.mjs

@@ -36,7 +36,7 @@ const ORDER: [&[&str]; 23] = [
     &["api"],
     &["stream"],
     &["admin"],
-    &["sts"],
+    &["sts", "tagging"],
     &["bulk"],
     &["export", "table"],
     &["provision", "rewrap"],

@@ -178,12 +178,12 @@ async fn what_is_not_there_is_no_decision() {
         (
             json!({"Principal": user, "Action": "s3:GetObject", "KeyId": key}),
             Code::ValidationException,
-            "'s3:GetObject' is not an action of KMS, such as kms:Decrypt.".to_owned(),
+            "'s3:GetObject' is not an action of this service, such as kms:Decrypt.".to_owned(),
         ),
         (
             json!({"Principal": user, "Action": "kms:ReEncrypt", "KeyId": key}),
             Code::ValidationException,
-            "'kms:ReEncrypt' is not an action of KMS, such as kms:Decrypt.".to_owned(),
+            "'kms:ReEncrypt' is not an action of this service, such as kms:Decrypt.".to_owned(),
         ),
         (
             json!({"Principal": user, "Action": "kms:RetireGrant", "KeyId": key}),

@@ -7,6 +7,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use smallvec::SmallVec;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Deref;
 use zeroize::Zeroize;
@@ -115,6 +116,44 @@ impl Deref for CowText<'_> {
 
     fn deref(&self) -> &str {
         &self.0
+    }
+}
+
+/// A map of texts to texts, in the order of the request. Without it, one of two equal names would
+/// win.
+pub(crate) struct TextMap<'a>(Vec<(CowText<'a>, CowText<'a>)>);
+
+impl<'a> TextMap<'a> {
+    pub(crate) fn pairs(&self) -> &[(CowText<'a>, CowText<'a>)] {
+        &self.0
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for TextMap<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Texts).map(TextMap)
+    }
+}
+
+struct Texts;
+
+impl<'de> Visitor<'de> for Texts {
+    type Value = Vec<(CowText<'de>, CowText<'de>)>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a map of strings to strings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut pairs: Self::Value = Vec::new();
+        let mut names = BTreeSet::new();
+        while let Some((name, value)) = map.next_entry::<CowText<'de>, CowText<'de>>()? {
+            if !names.insert(name.to_string()) {
+                return Err(A::Error::custom("a name is there twice"));
+            }
+            pairs.push((name, value));
+        }
+        Ok(pairs)
     }
 }
 

@@ -97,6 +97,24 @@ async fn the_target_is_looked_at_after_the_caller() {
 }
 
 #[tokio::test]
+async fn a_target_is_of_one_service_and_so_is_its_signature() {
+    let daemon = Daemon::start().await;
+    let (mut tcp, host) = (daemon.over_tcp().await, daemon.host());
+    let tagging = |name: &str| {
+        let target = format!("ResourceGroupsTaggingAPI_20170126.{name}");
+        Request::post("/", &host, &json!({})).with("x-amz-target", &target)
+    };
+    let answer = tcp.ask(&tagging("GetResources")).await;
+    answer.refusal(400, "MissingAuthenticationTokenException");
+    // Whoever may sign for KMS alone has not signed for it.
+    for name in ["GetResources", "NoSuchOperation"] {
+        let answer = tcp.ask(&tagging(name).signed(&ADMIN)).await;
+        let scope = "Credential should be scoped to correct service: 'tagging'. ";
+        assert_eq!(answer.refusal(400, "InvalidSignatureException"), scope);
+    }
+}
+
+#[tokio::test]
 async fn a_signed_call_is_answered_over_both() {
     let daemon = Daemon::start().await;
     let (mut tcp, mut unix) = (daemon.over_tcp().await, daemon.over_unix().await);

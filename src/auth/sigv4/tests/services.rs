@@ -60,7 +60,7 @@ fn auth_4_a_signature_is_for_one_service() {
     // Twice: a signing key that is kept for one service is not found for another.
     for _ in 0..2 {
         for (own, request) in &cases {
-            for service in [ScopeService::Kms, ScopeService::Sts] {
+            for service in [ScopeService::Kms, ScopeService::Sts, ScopeService::Tagging] {
                 let found = as_service(request, &verifier, service);
                 if service == *own {
                     assert_eq!(found, arn);
