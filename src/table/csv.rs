@@ -1,5 +1,6 @@
 //! Rows of a CSV file: RFC 4180, in UTF-8, with a header. Every column is text, and an empty field
-//! is null.
+//! is null. A row that breaks the RFC's rules on quotes, or has bytes that are not UTF-8 in any
+//! field, is not read.
 
 use crate::table::object::Range;
 use crate::table::rows::{
@@ -11,12 +12,16 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use csv::{ByteRecord, Reader, ReaderBuilder};
 use std::collections::HashSet;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+mod quotes;
+
+use quotes::Quotes;
+
 /// What files of other systems may begin with.
-const BYTE_ORDER_MARK: &str = "\u{feff}";
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Rows of a CSV file.
 pub struct CsvRows {
@@ -43,6 +48,7 @@ struct Bounded {
     inner: BufReader<Range>,
     read: u64,
     limit: Arc<AtomicU64>,
+    quotes: Quotes,
 }
 
 impl Read for Bounded {
@@ -52,6 +58,7 @@ impl Read for Bounded {
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         let read = self.inner.read(out)?;
+        self.quotes.pass(&out[..read]);
         self.read += read as u64;
         Ok(read)
     }
@@ -81,13 +88,21 @@ impl CsvRows {
     /// # Errors
     /// [`TableError`], when the file cannot be read, or its header is not sound.
     pub fn open(object: &Object, from: Start, columns: Columns<'_>) -> Result<Self, TableError> {
-        let (row, base) = from.checkpoint.unwrap_or_default();
+        let (row, mut base) = from.checkpoint.unwrap_or_default();
+        let mut inner = object.open()?.from(base);
+        // Spreadsheets put a mark before the first name.
+        let io = |error| TableError::io(&object.name, error);
+        if base == 0 && inner.fill_buf().map_err(io)?.starts_with(BYTE_ORDER_MARK) {
+            inner.consume(BYTE_ORDER_MARK.len());
+            base = BYTE_ORDER_MARK.len() as u64;
+        }
         // The reader has no bound of its own: a row without an end would fill memory.
         let limit = Arc::new(AtomicU64::new(ROW_BYTES_MAX));
         let bounded = Bounded {
-            inner: object.open()?.from(base),
+            inner,
             read: 0,
             limit: Arc::clone(&limit),
+            quotes: Quotes::default(),
         };
         let reader = ReaderBuilder::new()
             .has_headers(false)
@@ -135,20 +150,13 @@ impl CsvRows {
         if !self.read()? {
             return Err(malformed(&self.name, "it has no header"));
         }
-        let names = self
-            .record
-            .iter()
-            .enumerate()
-            .map(|(at, name)| {
-                let name =
-                    std::str::from_utf8(name).map_err(|error| malformed(&self.name, error))?;
-                Ok(match at {
-                    // Spreadsheets put a mark before the first name.
-                    0 => name.strip_prefix(BYTE_ORDER_MARK).unwrap_or(name),
-                    _ => name,
-                })
-            })
-            .collect::<Result<Vec<_>, TableError>>()?;
+        if let Some(fault) = self.fault() {
+            return Err(malformed(&self.name, format!("in its header, {fault}")));
+        }
+        let names = self.record.iter().map(std::str::from_utf8);
+        let names = names
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| malformed(&self.name, error))?;
         // A name that occurs twice would leave it open which column is meant.
         let mut seen = HashSet::new();
         for name in &names {
@@ -174,6 +182,12 @@ impl CsvRows {
         Ok(schema)
     }
 
+    /// What is wrong with the quotes of the record that was read last.
+    fn fault(&mut self) -> Option<&'static str> {
+        let end = self.reader.position().byte();
+        self.reader.get_mut().quotes.fault_before(end)
+    }
+
     /// Reads a record; `false` after the last.
     fn read(&mut self) -> Result<bool, TableError> {
         let until = self.reader.position().byte() + ROW_BYTES_MAX;
@@ -186,6 +200,18 @@ impl CsvRows {
             csv::ErrorKind::Io(error) => TableError::io(&self.name, error),
             other => malformed(&self.name, format!("{other:?}")),
         })
+    }
+}
+
+/// Refuses a record with a field that is not text, by the number of that field, counted from 1.
+fn check_text(record: &ByteRecord) -> Result<(), usize> {
+    if record.as_slice().is_ascii() {
+        return Ok(());
+    }
+    let mut fields = record.iter();
+    match fields.position(|field| std::str::from_utf8(field).is_err()) {
+        Some(at) => Err(at + 1),
+        None => Ok(()),
     }
 }
 
@@ -206,26 +232,29 @@ impl Rows for CsvRows {
             is_over = false;
             let row = self.row;
             self.row += 1;
+            let fault = self.fault();
             // Rows between the checkpoint and the first row that is wanted.
             if row < self.from {
                 continue;
             }
             bytes += self.record.as_slice().len();
             // A bad row is reported with its number and takes no place in the columns.
+            if let Some(fault) = fault {
+                bad.push((row, fault.to_owned()));
+                continue;
+            }
             if self.record.len() != self.width {
                 let (found, width) = (self.record.len(), self.width);
                 bad.push((row, format!("it has {found} fields, not {width}")));
                 continue;
             }
-            let texts = self.places.iter().map(|place| {
-                let field = self.record.get(*place).unwrap_or_default();
-                std::str::from_utf8(field)
-            });
-            let Ok(texts) = texts.collect::<Result<Vec<_>, _>>() else {
-                bad.push((row, "it is not UTF-8 text".to_owned()));
+            if let Err(column) = check_text(&self.record) {
+                bad.push((row, format!("its field {column} is not UTF-8 text")));
                 continue;
-            };
-            for (column, text) in columns.iter_mut().zip(texts) {
+            }
+            for (column, place) in columns.iter_mut().zip(&self.places) {
+                let field = self.record.get(*place).unwrap_or_default();
+                let text = std::str::from_utf8(field).unwrap_or_default();
                 // An empty field is null.
                 column.append_option(Some(text).filter(|text| !text.is_empty()));
             }

@@ -67,7 +67,7 @@ fn rows_that_are_none_are_told_and_the_next_are_read() {
     let reasons = [
         "it has 1 fields, not 2",
         "it has 3 fields, not 2",
-        "it is not UTF-8 text",
+        "its field 1 is not UTF-8 text",
     ];
     let expected: Vec<_> = (1..).zip(reasons.map(ToOwned::to_owned)).collect();
     assert_eq!(bad, expected);
@@ -122,4 +122,106 @@ fn files_that_are_none_are_refused() {
     let (_folder, object) = object(open.as_bytes());
     let refused = all(&object, Start::default()).unwrap_err();
     assert!(refused.contains("is a quote not closed?"), "{refused}");
+}
+
+/// RFC 4180, section 2, items 5 to 7.
+#[test]
+fn rows_that_break_the_rules_on_quotes_are_told_and_the_next_are_read() {
+    let behind = "text is behind a closing quote";
+    let inside = "a quote is in the middle of a field that does not begin with one";
+    let open = "a quote is not closed before the file ends";
+    for (text, bad, good) in [
+        ("\"v1\"x,1\nv2,2\n", &[(0, behind)][..], &[1][..]),
+        ("\"v4\" ,1\nv2,2\n", &[(0, behind)], &[1]),
+        ("\"a\"b\"c\",1\nv2,2\n", &[(0, behind)], &[1]),
+        ("a\"b,1\nv2,2\n", &[(0, inside)], &[1]),
+        (" \"a\",1\r\nv2,2\r\n", &[(0, inside)], &[1]),
+        ("1,\"x\n2,y\n3,z\n", &[(0, open)], &[]),
+        ("1,x\n2,\"", &[(1, open)], &[0]),
+        ("1,x\n2,\"y\n", &[(1, open)], &[0]),
+        ("1,\"\"\"\"\n2,\"a\"\"\n\"\"b\"\n3,\"\"\n", &[], &[0, 1, 2]),
+        ("1,\"a\"\r2,\"b\"\r\n3,\"c\"", &[], &[0, 1, 2]),
+        ("\n\n1,\"a\"\n\r\n2,b\"\n\n", &[(1, inside)], &[0]),
+    ] {
+        for mark in ["", "\u{feff}"] {
+            let (_folder, object) = object(format!("{mark}\"a\",b\n{text}").as_bytes());
+            let (read, told) = all(&object, Start::default()).unwrap();
+            let read: Vec<_> = read.into_iter().map(|(row, _)| row).collect();
+            let told: Vec<_> = told.iter().map(|(row, why)| (*row, why.as_str())).collect();
+            assert_eq!((told.as_slice(), read.as_slice()), (bad, good), "{text:?}");
+        }
+    }
+    let (_folder, object) = object(b"a,b\"\n1,2\n");
+    let refused = all(&object, Start::default()).unwrap_err();
+    assert!(refused.contains("in its header, a quote is in the middle"), "{refused}");
+}
+
+#[test]
+fn a_field_that_nobody_reads_is_text_too() {
+    let (_folder, object) = object(b"a,b\n1,\xe9\n2,\xc3\xa9\n3,\xc3\n");
+    let names = ["a".to_owned()];
+    let mut rows = CsvRows::open(&object, Start::default(), Columns::Named(&names)).unwrap();
+    let batch = rows.next().unwrap().unwrap();
+    assert_eq!(batch.numbers, [1]);
+    let reason = "its field 2 is not UTF-8 text".to_owned();
+    assert_eq!(batch.bad, [(0, reason.clone()), (2, reason)]);
+    // Bytes of two fields do not make a letter.
+    let (_folder, object) = self::object(b"a,b\n\xc3,\xa9\n");
+    let (_, bad) = all(&object, Start::default()).unwrap();
+    assert_eq!(bad, [(0, "its field 1 is not UTF-8 text".to_owned())]);
+}
+
+mod properties {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What the reader and the check of quotes say of a text, row by row.
+    fn told(text: &[u8]) -> (Vec<Vec<Vec<u8>>>, Vec<u64>) {
+        let (_folder, object) = object(&[b"a\n", text].concat());
+        let schema = CsvRows::schema(&object).unwrap();
+        let columns = Columns::All(&schema);
+        let mut rows = CsvRows::open(&object, Start::default(), columns).unwrap();
+        let (mut records, mut faults) = (Vec::new(), Vec::new());
+        while rows.read().unwrap() {
+            if rows.fault().is_some() {
+                faults.push(records.len() as u64);
+            }
+            records.push(rows.record.iter().map(<[u8]>::to_vec).collect());
+        }
+        (records, faults)
+    }
+
+    /// A record as RFC 4180 would write it, of fields as they are in the file.
+    fn written(fields: &[Vec<u8>]) -> Vec<u8> {
+        let fields = fields.iter().map(|field| {
+            let inside = String::from_utf8(field.clone()).unwrap().replace('"', "\"\"");
+            format!("\"{inside}\"")
+        });
+        fields.collect::<Vec<_>>().join(",").into_bytes()
+    }
+
+    proptest! {
+        /// The reader takes a row without a fault for what another writer of the RFC makes of it.
+        #[test]
+        fn rows_without_a_fault_are_read_as_they_are_written(text in "[ab\",\\r\\n]{0,24}") {
+            let (records, faults) = told(text.as_bytes());
+            let sound = (0..).zip(&records).filter(|(row, _)| !faults.contains(row));
+            for (_, record) in sound {
+                let (again, none) = told(&[written(record), b"\n".to_vec()].concat());
+                prop_assert_eq!(&again, &vec![record.clone()]);
+                prop_assert!(none.is_empty());
+            }
+        }
+
+        /// Text that is written by the RFC has no fault.
+        #[test]
+        fn what_a_writer_makes_has_no_fault(
+            fields in proptest::collection::vec("[ab\",\\r\\n]{0,6}", 1..4),
+        ) {
+            let fields: Vec<_> = fields.into_iter().map(String::into_bytes).collect();
+            let (records, faults) = told(&[written(&fields), b"\r\n".to_vec()].concat());
+            prop_assert_eq!(records, vec![fields]);
+            prop_assert!(faults.is_empty());
+        }
+    }
 }
