@@ -2,7 +2,6 @@
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -15,30 +14,25 @@ pub enum Kind {
     Null,
     /// `true` and `false`.
     Boolean,
-    /// Whole numbers of 64 bits.
+    /// Whole numbers that are floats too.
     Integer,
-    /// Numbers.
+    /// Whole numbers of 64 bits, of which some are not floats.
+    LongInteger,
+    /// Numbers that are floats of 64 bits without a digit lost.
     Float,
-    /// Strings; or values of several kinds, objects or arrays, as their JSON text.
+    /// Strings; or values of several kinds, other numbers, objects or arrays, as their JSON text.
     Text,
 }
 
 impl Kind {
-    pub(super) fn of(value: &Value) -> Self {
-        match value {
-            Value::Null => Self::Null,
-            Value::Bool(_) => Self::Boolean,
-            Value::Number(number) if number.is_i64() => Self::Integer,
-            Value::Number(number) if number.is_f64() => Self::Float,
-            Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => Self::Text,
-        }
-    }
-
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (one, other) if one == other => one,
             (Self::Null, other) | (other, Self::Null) => other,
             (Self::Integer, Self::Float) | (Self::Float, Self::Integer) => Self::Float,
+            (Self::Integer, Self::LongInteger) | (Self::LongInteger, Self::Integer) => {
+                Self::LongInteger
+            }
             _ => Self::Text,
         }
     }
@@ -46,7 +40,7 @@ impl Kind {
     fn data_type(self) -> DataType {
         match self {
             Self::Boolean => DataType::Boolean,
-            Self::Integer => DataType::Int64,
+            Self::Integer | Self::LongInteger => DataType::Int64,
             Self::Float => DataType::Float64,
             Self::Null | Self::Text => DataType::Utf8,
         }

@@ -1,7 +1,6 @@
 //! Rows of NDJSON: an object a line, in UTF-8. A column is what all of its values are: boolean,
-//! integer, float, or text.
+//! integer, float, or text. Numbers keep their digits: a column is text before one is lost.
 
-use crate::table::fields::Kind;
 use crate::table::object::Range;
 use crate::table::rows::{
     BATCH_BYTES_MAX, Batch, CHECKPOINT_ROWS, Columns, ROW_BYTES_MAX, Rows, Seen, Start,
@@ -12,27 +11,35 @@ use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::value::RawValue;
+use std::collections::HashSet;
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
 
-/// The members of one object, in order.
-struct Line(Vec<(String, Value)>);
+mod value;
 
-impl<'de> Deserialize<'de> for Line {
+use value::Cell;
+
+/// What files of other systems may begin with.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// The members of one object, in order.
+struct Line<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Line<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct Members;
         impl<'de> Visitor<'de> for Members {
-            type Value = Line;
+            type Value = Line<'de>;
 
             fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(out, "an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Line, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Line<'de>, A::Error> {
                 let mut members = Vec::new();
-                while let Some(member) = map.next_entry::<String, Value>()? {
+                while let Some(member) = map.next_entry::<String, &RawValue>()? {
                     if members.len() == COLUMNS_MAX {
                         return Err(A::Error::custom("too many members"));
                     }
@@ -113,6 +120,10 @@ impl NdjsonRows {
             if read == 0 {
                 return Ok(false);
             }
+            if self.byte == 0 && self.line.starts_with(BYTE_ORDER_MARK) {
+                self.line.drain(..BYTE_ORDER_MARK.len());
+                self.byte = BYTE_ORDER_MARK.len() as u64;
+            }
             if !self.line.trim_ascii().is_empty() {
                 return Ok(true);
             }
@@ -121,29 +132,38 @@ impl NdjsonRows {
     }
 
     /// The row's values, in the order of the schema.
-    fn values(&mut self) -> Result<Vec<Value>, String> {
-        let Line(members) = serde_json::from_slice(&self.line)
+    fn values<'a>(&mut self, line: &'a [u8]) -> Result<Vec<Cell<'a>>, String> {
+        let line = str::from_utf8(line).map_err(|_| "it is not UTF-8 text".to_owned())?;
+        let Line(members) = serde_json::from_str(line)
             .map_err(|error| format!("it is not a JSON object: {error}"))?;
+        let mut names = HashSet::new();
+        if let Some((twice, _)) = members.iter().find(|(name, _)| !names.insert(name)) {
+            return Err(format!("it names {twice:?} twice"));
+        }
         let fields = self.schema.fields();
-        let mut values = vec![Value::Null; fields.len()];
-        let mut given = vec![false; fields.len()];
-        for (name, value) in members {
+        let mut values: Vec<_> = fields.iter().map(|_| Cell::Null).collect();
+        let mut kinds = Vec::with_capacity(members.len());
+        for (name, raw) in &members {
+            let raw = raw.get();
+            let place = fields.iter().position(|field| field.name() == name);
+            if raw.starts_with('"') && value::text(raw).is_none() {
+                return Err(format!("{name:?} is not Unicode text"));
+            }
             if self.is_first {
-                self.seen.fields.add(&name, Kind::of(&value));
+                kinds.push(value::kind(raw));
             }
-            let Some(place) = fields.iter().position(|field| *field.name() == name) else {
-                continue;
-            };
-            if given[place] {
-                return Err(format!("it names {name:?} twice"));
-            }
-            given[place] = true;
-            if self.is_first && !matches!(value, Value::Null | Value::String(_)) {
+            let Some(place) = place else { continue };
+            if self.is_first && !raw.starts_with('"') && raw != "null" {
                 return Err(format!(
                     "{name:?} is not a string, and ids and contexts are"
                 ));
             }
-            values[place] = value;
+            let cell = value::cell(raw, fields[place].data_type());
+            values[place] = cell.ok_or_else(|| format!("{name:?} is of another kind"))?;
+        }
+        // A row that is left out has no say in what a column is.
+        for ((name, _), kind) in members.iter().zip(kinds) {
+            self.seen.fields.add(name, kind);
         }
         Ok(values)
     }
@@ -167,16 +187,16 @@ impl Column {
         }
     }
 
-    fn append(&mut self, value: &Value) {
-        match self {
-            Self::Boolean(column) => column.append_option(value.as_bool()),
-            Self::Integer(column) => column.append_option(value.as_i64()),
-            Self::Float(column) => column.append_option(value.as_f64()),
-            Self::Text(column) => match value {
-                Value::Null => column.append_null(),
-                Value::String(text) => column.append_value(text),
-                other => column.append_value(other.to_string()),
-            },
+    fn append(&mut self, cell: Cell<'_>) {
+        match (self, cell) {
+            (Self::Boolean(column), Cell::Boolean(value)) => column.append_value(value),
+            (Self::Integer(column), Cell::Integer(value)) => column.append_value(value),
+            (Self::Float(column), Cell::Float(value)) => column.append_value(value),
+            (Self::Text(column), Cell::Text(value)) => column.append_value(value),
+            (Self::Boolean(column), _) => column.append_null(),
+            (Self::Integer(column), _) => column.append_null(),
+            (Self::Float(column), _) => column.append_null(),
+            (Self::Text(column), _) => column.append_null(),
         }
     }
 
@@ -218,15 +238,17 @@ impl Rows for NdjsonRows {
             }
             bytes += self.line.len();
             // A bad row is reported with its number and takes no place in the columns.
-            match self.values() {
+            let line = std::mem::take(&mut self.line);
+            match self.values(&line) {
                 Ok(values) => {
-                    for (column, value) in columns.iter_mut().zip(&values) {
+                    for (column, value) in columns.iter_mut().zip(values) {
                         column.append(value);
                     }
                     numbers.push(row);
                 }
                 Err(reason) => bad.push((row, reason)),
             }
+            self.line = line;
             // Every object may bring new names, so memory is bounded here.
             if self.seen.fields.len() > COLUMNS_MAX {
                 return Err(malformed(

@@ -133,3 +133,52 @@ fn a_line_without_an_end_is_refused() {
     let refused = rows.next().err().unwrap().to_string();
     assert!(refused.contains("row 0 has more than"), "{refused}");
 }
+
+#[test]
+fn numbers_and_nested_values_keep_the_digits_of_the_file() {
+    let lines = [
+        r#"{"id":"a","f":0.8444218515250481,"m":9007199254740993,"w":12345678901234567890123,"o":{"b":1.10,"a":1e5,"b":2}}"#,
+        r#"{"id":"b","f":0.1,"m":0.5,"w":1,"o":[12345678901234567890123]}"#,
+    ];
+    let (_folder, object) = object(&format!("\u{feff}{}\n", lines.join("\r\n")));
+    let (good, bad, seen) = looked(&object, &["id"]);
+    assert_eq!((good, bad), (vec![0, 1], vec![]));
+    let schema = seen.fields.schema();
+    let mut rows = NdjsonRows::open(&object, Start::default(), Columns::All(&schema)).unwrap();
+    let batch = rows.next().unwrap().unwrap().rows;
+    let column = |name: &str| batch.column_by_name(name).unwrap();
+    let floats = column("f").as_primitive::<Float64Type>().values();
+    assert_eq!(floats[..], [0.844_421_851_525_048_1, 0.1]);
+    let texts = |name: &str| {
+        let column = column(name).as_string::<i32>();
+        [column.value(0).to_owned(), column.value(1).to_owned()]
+    };
+    assert_eq!(texts("m"), ["9007199254740993", "0.5"]);
+    assert_eq!(texts("w"), ["12345678901234567890123", "1"]);
+    let nested = [r#"{"b":1.10,"a":1e5,"b":2}"#, "[12345678901234567890123]"];
+    assert_eq!(texts("o"), nested);
+}
+
+#[test]
+fn what_makes_a_row_unusable_is_found_in_the_first_look() {
+    let lines = [
+        r#"{"id":"a","x":1,"x":2}"#.to_owned(),
+        r#"{"id":"b","x":"\ud800"}"#.to_owned(),
+        r#"{"id":"c","x":1}"#.to_owned(),
+    ];
+    let (_folder, object) = object(&lines.join("\n"));
+    let (good, bad, seen) = looked(&object, &["id"]);
+    assert_eq!(good, [2]);
+    let expected = ["it names \"x\" twice", "\"x\" is not Unicode text"];
+    let expected: Vec<_> = (0..).zip(expected.map(ToOwned::to_owned)).collect();
+    assert_eq!(bad, expected);
+    // What is left out has no say in what the column is.
+    let schema = seen.fields.schema();
+    assert_eq!(schema.field_with_name("x").unwrap().data_type(), &DataType::Int64);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.ndjson");
+    std::fs::write(&path, b"{\"id\":\"a\",\"x\":\"\xe9\"}\n").unwrap();
+    let object = location::file(&path, "t.ndjson".to_owned()).unwrap();
+    let (_, bad, _) = looked(&object, &["id"]);
+    assert_eq!(bad, [(0, "it is not UTF-8 text".to_owned())]);
+}
