@@ -153,7 +153,10 @@ fn rows_that_break_the_rules_on_quotes_are_told_and_the_next_are_read() {
     }
     let (_folder, object) = object(b"a,b\"\n1,2\n");
     let refused = all(&object, Start::default()).unwrap_err();
-    assert!(refused.contains("in its header, a quote is in the middle"), "{refused}");
+    assert!(
+        refused.contains("in its header, a quote is in the middle"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -194,7 +197,9 @@ mod properties {
     /// A record as RFC 4180 would write it, of fields as they are in the file.
     fn written(fields: &[Vec<u8>]) -> Vec<u8> {
         let fields = fields.iter().map(|field| {
-            let inside = String::from_utf8(field.clone()).unwrap().replace('"', "\"\"");
+            let inside = String::from_utf8(field.clone())
+                .unwrap()
+                .replace('"', "\"\"");
             format!("\"{inside}\"")
         });
         fields.collect::<Vec<_>>().join(",").into_bytes()

@@ -174,7 +174,10 @@ fn what_makes_a_row_unusable_is_found_in_the_first_look() {
     assert_eq!(bad, expected);
     // What is left out has no say in what the column is.
     let schema = seen.fields.schema();
-    assert_eq!(schema.field_with_name("x").unwrap().data_type(), &DataType::Int64);
+    assert_eq!(
+        schema.field_with_name("x").unwrap().data_type(),
+        &DataType::Int64
+    );
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.ndjson");
     std::fs::write(&path, b"{\"id\":\"a\",\"x\":\"\xe9\"}\n").unwrap();
