@@ -95,6 +95,7 @@ fn append(body: &[u8], line: &mut Vec<u8>) {
             account_id: Some("111122223333"),
             access_key_id: Some("AKIAIOSFODNN7EXAMPLE"),
             source_identity: None,
+            web_user: None,
         },
         source: Source::Unix(1000),
         request_id: "7a1b2c3d-0000-4000-8000-0123456789ab",

@@ -20,9 +20,11 @@ pub mod form;
 mod issued;
 mod refusals;
 mod role_request;
+mod web_identity;
 mod xml;
 
 pub use form::Form;
+pub use web_identity::{NotTaken, holder};
 
 /// The one version of the API.
 const VERSION: &str = "2011-06-15";
@@ -69,6 +71,7 @@ fn perform(api: &Api, operation: StsOperation, requester: &Requester, form: &For
     match operation {
         StsOperation::GetAccessKeyInfo => access_key_info::get(api, requester, form),
         StsOperation::AssumeRole => assume_role::perform(api, requester, form),
+        StsOperation::AssumeRoleWithWebIdentity => web_identity::perform(api, requester, form),
         StsOperation::GetCallerIdentity => caller_identity::get(api, requester),
         _ => Err(refusals::of(operation, requester)),
     }

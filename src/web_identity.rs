@@ -62,6 +62,8 @@ pub struct Identity {
     pub provider: String,
     /// `arn:<partition>:iam::<account>:oidc-provider/<provider>`
     pub provider_arn: String,
+    /// The account in it.
+    pub account: AccountId,
     /// The audience of the token that the issuer is configured with.
     pub audience: String,
     /// What else the token says.
@@ -115,6 +117,12 @@ impl WebIdentities {
         for issuer in &self.issuers {
             tasks.spawn(Arc::clone(&issuer.keys).keep(stopped.clone()));
         }
+    }
+
+    /// Whether no issuer is configured.
+    #[must_use]
+    pub fn are_none(&self) -> bool {
+        self.issuers.is_empty()
     }
 
     /// The URLs of the issuers of an account, without their schemes.
@@ -180,6 +188,7 @@ impl Issuer {
             issuer: self.url.as_str().to_owned(),
             provider: self.url.without_scheme().to_owned(),
             provider_arn: self.provider_arn.clone(),
+            account: self.account,
             audience,
             claims,
         })

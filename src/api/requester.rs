@@ -8,6 +8,7 @@ use crate::crypto::entropy::Entropy;
 use crate::keystore::{AccessKey, PrincipalEntry, Snapshot};
 use crate::policy::Principal;
 use crate::policy::principal::PrincipalKind;
+use crate::web_identity;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -16,6 +17,8 @@ use std::sync::Arc;
 pub struct Requester {
     /// The authenticated principal, as it was then.
     pub principal: Arc<Principal>,
+    /// Who the request's token of another issuer is of; `principal` is then the issuer.
+    pub web_identity: Option<Arc<web_identity::Identity>>,
     /// The access key of the signature; none for an unsigned request.
     pub access_key: Option<Arc<AccessKey>>,
     /// The time until which the connection authenticates an unsigned request: the end of a client
@@ -35,6 +38,7 @@ impl Requester {
     pub fn local(principal: Arc<Principal>) -> Self {
         Self {
             principal,
+            web_identity: None,
             access_key: None,
             until: None,
             source: Source::Local,
@@ -53,7 +57,8 @@ impl Requester {
         now: Timestamp,
     ) -> Result<Cow<'a, Arc<Principal>>, ApiError> {
         let principal = &self.principal;
-        if principal.is_operator() {
+        // The holder of a token is in no store either: it has just been verified, for one request.
+        if principal.is_operator() || principal.kind() == PrincipalKind::WebIdentity {
             return Ok(Cow::Borrowed(principal));
         }
         let refused = |error: AuthError| ApiError::new(error.code, error.message);

@@ -14,7 +14,7 @@ use crate::api::reply::{Reply, Resources};
 use crate::api::{Api, ApiError, KmsErrorCode, RequestId, Requester};
 use crate::audit::{
     AuditError, AuditRecord, Batch, CALL, Identity, KEYMILL, KMS, Recorded, Refusal, Resource,
-    ResourceKind, SERVICE_EVENT, STS, Source, TAGGING,
+    ResourceKind, SERVICE_EVENT, STS, Source, TAGGING, WebUser,
 };
 use crate::key::arn::Arn;
 use crate::keystore::KeyEntry;
@@ -22,6 +22,7 @@ use crate::operation::Operation;
 use crate::operation::sts::StsOperation;
 use crate::operation::tagging::TaggingOperation;
 use crate::policy::Principal;
+use crate::web_identity;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -211,6 +212,7 @@ impl Api {
                 account_id: Some(account),
                 access_key_id: None,
                 source_identity: None,
+                web_user: None,
             },
             source: Source::Local,
             request_id: RequestId::draw(&self.entropy).as_str(),
@@ -287,6 +289,7 @@ impl Api {
                 account_id: Some(requester.principal.account.as_str()),
                 access_key_id: requester.access_key.as_ref().map(|key| key.id.as_str()),
                 source_identity: source_identity(&requester.principal),
+                web_user: requester.web_identity.as_deref().map(of_token),
             },
             source: requester.source,
             request_id: requester.request_id.as_str(),
@@ -307,6 +310,14 @@ impl Api {
             }),
         }
         .append(line);
+    }
+}
+
+fn of_token(identity: &web_identity::Identity) -> WebUser<'_> {
+    WebUser {
+        provider_arn: &identity.provider_arn,
+        audience: &identity.audience,
+        subject: &identity.claims.subject,
     }
 }
 

@@ -85,14 +85,32 @@ pub struct Identity<'a> {
     pub access_key_id: Option<&'a str>,
     /// Who stands behind the caller's session, if it was said.
     pub source_identity: Option<&'a str>,
+    /// The user of another issuer whose token the request had; then the other members are left
+    /// out, as CloudTrail does.
+    pub web_user: Option<WebUser<'a>>,
+}
+
+/// A user of another issuer of identities.
+#[derive(Clone, Copy)]
+pub struct WebUser<'a> {
+    /// The ARN of the issuer as an identity provider.
+    pub provider_arn: &'a str,
+    /// The audience that was matched.
+    pub audience: &'a str,
+    /// The user, as the issuer calls it.
+    pub subject: &'a str,
 }
 
 impl Identity<'_> {
     /// `userIdentity.type`: `Root`, `IAMUser`, `AssumedRole`, `FederatedUser` or `Role` by the
-    /// ARN's resource; `Operator` for a user who opened the store's own files; `AWSService` for an
-    /// action of the daemon itself; else `Unknown`.
+    /// ARN's resource; `WebIdentityUser` for the holder of a token of another issuer; `Operator` for
+    /// a user who opened the store's own files; `AWSService` for an action of the daemon itself; else
+    /// `Unknown`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
+        if self.web_user.is_some() {
+            return "WebIdentityUser";
+        }
         let Some(arn) = self.arn else {
             return "AWSService";
         };
@@ -270,16 +288,25 @@ impl AuditRecord<'_> {
     fn append_identity(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"type\":");
         text(out, self.identity.kind());
+        if let Some(user) = self.identity.web_user {
+            let id = [user.provider_arn, user.audience, user.subject].join(":");
+            for (name, value) in [
+                ("principalId", id.as_str()),
+                ("userName", user.subject),
+                ("identityProvider", user.provider_arn),
+            ] {
+                member(out, name, value);
+            }
+            out.push(b'}');
+            return;
+        }
         for (name, value) in [
             ("arn", self.identity.arn),
             ("accountId", self.identity.account_id),
             ("accessKeyId", self.identity.access_key_id),
         ] {
             if let Some(value) = value {
-                out.push(b',');
-                text(out, name);
-                out.push(b':');
-                text(out, value);
+                member(out, name, value);
             }
         }
         if let Some(identity) = self.identity.source_identity {
@@ -333,6 +360,14 @@ impl AuditRecord<'_> {
         }
         out.push(b'}');
     }
+}
+
+/// A further member of an object.
+fn member(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.push(b',');
+    text(out, name);
+    out.push(b':');
+    text(out, value);
 }
 
 /// Appends a JSON string. Line feeds and other control characters are escaped, so a record is

@@ -39,7 +39,7 @@ pub(super) fn perform(api: &Api, requester: &Requester, form: &Form) -> Answer {
         let is_chained = attempt.principal.kind() == PrincipalKind::AssumedRole;
         let seconds = seconds(&asked, role, is_chained)?;
         let issued = issued::issue(attempt, role, &asked, seconds, parameters)?;
-        Ok(issued.reply("AssumeRole", requester, |_| {}))
+        Ok(issued.reply("AssumeRole", requester, &[]))
     })
 }
 
@@ -247,6 +247,13 @@ pub(super) struct Refused {
 }
 
 impl Refused {
+    /// The refusal of the holder of a token. It tells neither whether the role exists nor why.
+    pub(super) fn of_holder(self) -> ApiError {
+        let message = format!("Not authorized to perform {}", self.action.name());
+        let refusal = ApiError::new(KmsErrorCode::AccessDenied, message);
+        refusal.undecided(self.denied == Denied::TooManySteps)
+    }
+
     /// The refusal of a caller who is known. It does not tell whether the role exists.
     fn of_user(self, principal: &Principal, asked: &RoleRequest<'_>) -> ApiError {
         let message = format!(

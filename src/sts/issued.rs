@@ -9,7 +9,7 @@ use crate::keystore::{AccessKey, PrincipalEntry};
 use crate::policy::SessionParameters;
 use crate::sts::role_request::RoleRequest;
 use crate::sts::xml::{self, Xml};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -70,21 +70,23 @@ pub(super) fn issue(
 }
 
 impl Issued {
-    /// The answer of `operation`, with what it adds, and the elements of it that the audit log
+    /// The answer of `operation`, with the elements that it adds, and those of it that the audit log
     /// writes down.
     pub(super) fn reply(
         &self,
         operation: &str,
         requester: &Requester,
-        more: impl FnOnce(&mut Xml),
+        more: &[(&str, &str)],
     ) -> Reply {
         let body = xml::answer(operation, requester.request_id, |xml| {
             self.write(xml);
-            more(xml);
+            for (name, value) in more {
+                xml.text(name, value);
+            }
         });
         Reply::new(body)
             .naming(self.session.role_arn.clone())
-            .telling(self.recorded().to_string())
+            .telling(self.recorded(more).to_string())
     }
 
     fn write(&self, xml: &mut Xml) {
@@ -127,8 +129,8 @@ impl Issued {
     }
 
     /// `responseElements` of the audit record, without the secrets.
-    fn recorded(&self) -> serde_json::Value {
-        json!({
+    fn recorded(&self, more: &[(&str, &str)]) -> Value {
+        let mut elements = json!({
             "credentials": {
                 "accessKeyId": self.session.access_key.id,
                 "expiration": self.expiration(),
@@ -137,6 +139,12 @@ impl Issued {
                 "assumedRoleId": self.id(),
                 "arn": self.arn,
             },
-        })
+        });
+        for (name, value) in more {
+            let mut name = (*name).to_owned();
+            name[..1].make_ascii_lowercase();
+            elements[name] = Value::from(*value);
+        }
+        elements
     }
 }

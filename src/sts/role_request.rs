@@ -99,7 +99,17 @@ impl<'a> RoleRequest<'a> {
     /// `ValidationError`, `InvalidParameterValue`, `MalformedPolicyDocument`,
     /// `InvalidContextAssertion`.
     pub(super) fn parse(form: &'a Form) -> Result<Self, ApiError> {
-        let mut violations = Violations::default();
+        Self::parse_after(form, Violations::default())
+    }
+
+    /// As [`Self::parse`], after other members of the form, with their `violations`.
+    ///
+    /// # Errors
+    /// Those of [`Self::parse`].
+    pub(super) fn parse_after(
+        form: &'a Form,
+        mut violations: Violations,
+    ) -> Result<Self, ApiError> {
         let mut text = |name: &str, member, lengths, pattern| {
             let value = form.text(name)?;
             check(&mut violations, member, value, lengths, pattern);
@@ -263,6 +273,20 @@ pub(super) fn check_tags(tags: &[Tag], transitive: &[String]) -> Result<(), ApiE
         ));
     }
     Ok(())
+}
+
+/// Whether tags and a source identity that were not parsed from a form are such as a form may have.
+pub(super) fn are_allowed(tags: &[Tag], source_identity: Option<&str>) -> bool {
+    let fits = |text: &str, (min, max): (usize, usize), pattern: &Pattern| {
+        (min..=max).contains(&text.chars().count()) && (pattern.matches)(text)
+    };
+    let is_allowed = |tag: &Tag| {
+        fits(&tag.key, TAG_KEY_CHARACTERS, &TAG_KEY)
+            && fits(&tag.value, TAG_VALUE_CHARACTERS, &TAG_VALUE)
+    };
+    tags.len() <= TAGS_MAX
+        && tags.iter().all(is_allowed)
+        && source_identity.is_none_or(|text| fits(text, SOURCE_IDENTITY_CHARACTERS, &NAME))
 }
 
 pub(super) fn bad_value(message: &'static str) -> ApiError {

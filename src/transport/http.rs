@@ -301,6 +301,7 @@ fn claims_a_signature(head: &Parts) -> bool {
 fn requester(request_id: RequestId, principal: Arc<Principal>, caller: &Caller) -> Requester {
     Requester {
         principal,
+        web_identity: None,
         access_key: None,
         until: caller.until,
         source: caller.origin(),

@@ -35,6 +35,8 @@ pub(super) struct RequestBody {
     pub(super) incoming: Option<Incoming>,
     /// Whether it was read to its end.
     pub(super) is_read: bool,
+    /// The bytes, once they were read.
+    bytes: Bytes,
     /// Its part of the room for all bodies, until the request is answered.
     part: Option<Part>,
 }
@@ -44,16 +46,27 @@ impl RequestBody {
         Self {
             incoming: Some(incoming),
             is_read: false,
+            bytes: Bytes::new(),
             part: None,
         }
     }
 
-    /// Reads the body, once, within its bounds and within `time`.
+    /// Whether its length is known, and is at most so many bytes.
+    pub(super) fn is_within(&self, bytes_max: u64) -> bool {
+        let upper = self.incoming.as_ref().map(|body| body.size_hint().upper());
+        upper.is_some_and(|bytes| bytes.is_some_and(|bytes| bytes <= bytes_max))
+    }
+
+    /// Reads the body within its bounds and within `time`. A body that was read already is the same
+    /// again.
     ///
     /// # Errors
     /// `RequestEntityTooLarge`, `ThrottlingException` when there is no room,
     /// `RequestTimeoutException`, and `SerializationException` when it breaks off.
     pub(super) async fn read(&mut self, room: &Room, time: Duration) -> Result<Bytes, ApiError> {
+        if self.is_read {
+            return Ok(self.bytes.clone());
+        }
         let Some(incoming) = &mut self.incoming else {
             return Err(ApiError::internal("a body is read once"));
         };
@@ -87,6 +100,7 @@ impl RequestBody {
         match read {
             Ok(Ok(body)) => {
                 self.is_read = true;
+                self.bytes = body.clone();
                 Ok(body)
             }
             Ok(Err(error)) => Err(error),

@@ -64,6 +64,7 @@ fn append(number: u64, line: &mut Vec<u8>) {
             account_id: Some("111122223333"),
             access_key_id: None,
             source_identity: None,
+            web_user: None,
         },
         source: Source::Unix(1000),
         request_id: &number.to_string(),

@@ -14,6 +14,7 @@ fn identity() -> Identity<'static> {
         account_id: Some("111122223333"),
         access_key_id: Some("AKIAIOSFODNN7EXAMPLE"),
         source_identity: None,
+        web_user: None,
     }
 }
 
@@ -157,6 +158,7 @@ fn the_kind_of_a_caller_follows_from_his_arn() {
             account_id: None,
             access_key_id: None,
             source_identity: None,
+            web_user: None,
         };
         assert_eq!(identity.kind(), kind, "{arn:?}");
     }
@@ -166,6 +168,7 @@ fn the_kind_of_a_caller_follows_from_his_arn() {
             account_id: None,
             access_key_id: None,
             source_identity: None,
+            web_user: None,
         },
         source: Source::Local,
         ..record(b"", &[])

@@ -67,6 +67,7 @@ impl<'a> Told<'a> {
                 account_id: Some("111122223333"),
                 access_key_id: None,
                 source_identity: None,
+                web_user: None,
             },
             source: Source::Local,
             request_id: &format!("r{}", self.event),
