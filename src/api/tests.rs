@@ -16,9 +16,10 @@ use crate::keystore::RootKey;
 use crate::policy::Principal;
 use crate::pool;
 use crate::rates;
-use crate::web_identity::WebIdentities;
+use crate::web_identity::{WebIdentities, issuer};
 use serde_json::{Value, json};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -86,6 +87,14 @@ impl Bench {
     }
 
     pub(crate) async fn with_rates(rates: &rates::Config) -> Self {
+        Self::with(rates, &BTreeMap::new()).await
+    }
+
+    /// With other issuers of identities, whose keys the test has to have fetched.
+    pub(crate) async fn with(
+        rates: &rates::Config,
+        issuers: &BTreeMap<String, issuer::Config>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let metrics = Metrics::new().unwrap();
         let faults = FaultyEntropy::default();
@@ -109,10 +118,11 @@ impl Bench {
         let pool = Pool::new(config, parts.0, parts.1, parts.2, &metrics).unwrap();
         let keystore = Arc::new(keystore.await.unwrap());
         let audit = audit(&folder.path().join("audit"), &root, &entropy);
+        let account = ACCOUNT.parse().unwrap();
         let parts = Parts {
             keystore,
             pool,
-            web_identities: WebIdentities::none(&clock, &metrics),
+            web_identities: WebIdentities::new(issuers, "aws", account, &clock, &metrics),
             clone_word,
             entropy,
             clock,

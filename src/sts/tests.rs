@@ -28,7 +28,7 @@ fn trusting(principal: &str, action: &str, condition: &Value) -> Value {
 
 impl Bench {
     /// A role with this trust policy, in the operator's account.
-    async fn role_trusting(&self, name: &str, trust: Value) {
+    pub(super) async fn role_trusting(&self, name: &str, trust: Value) {
         let policy = json!({"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}});
         let body = json!({
             "Name": name, "Kind": "role", "Policies": [policy.to_string()],
@@ -77,7 +77,7 @@ fn is(told: &Told, expected: (&str, &str)) {
     assert_eq!((*code, message.as_str()), expected);
 }
 
-fn element<'a>(xml: &'a str, name: &str) -> &'a str {
+pub(super) fn element<'a>(xml: &'a str, name: &str) -> &'a str {
     let start = xml.split_once(&format!("<{name}>"));
     let end = start.and_then(|(_, rest)| rest.split_once(&format!("</{name}>")));
     end.map_or("", |(text, _)| text)

@@ -141,3 +141,6 @@ fn parameters(identity: &Identity, asked: &RoleRequest<'_>) -> Result<SessionPar
         provider: Some(identity.provider_arn.clone()),
     })
 }
+
+#[cfg(test)]
+mod tests;

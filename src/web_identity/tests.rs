@@ -164,7 +164,7 @@ pub(crate) fn at(seconds: u64) -> Timestamp {
 }
 
 /// An issuer with its keys in this file.
-fn config(url: &str, file: &Path) -> issuer::Config {
+pub(crate) fn config(url: &str, file: &Path) -> issuer::Config {
     issuer::Config {
         url: url.to_owned(),
         audiences: vec!["sts.amazonaws.com".to_owned(), "keymill".to_owned()],

@@ -22,3 +22,4 @@ mod sockets;
 mod strangers;
 mod tls;
 mod walk;
+mod web_identity;

@@ -44,6 +44,9 @@ impl HttpEndpoint {
         let form = Form::parse(head.uri.query().unwrap_or_default(), &body).map_err(refusal)?;
         let operation = sts::operation(&form).map_err(refusal)?;
         *subject = Subject::Sts(operation);
+        if operation == StsOperation::AssumeRoleWithWebIdentity {
+            return self.assume(id, caller, head, &form).await;
+        }
         let api = &self.service.api;
         let reply = api.call_sts(operation, &requester, &form).await;
         Ok(done(reply.map_err(refusal)?))
@@ -61,7 +64,10 @@ impl HttpEndpoint {
         if identities.are_none() || !body.is_within(ANONYMOUS_BYTES_MAX) {
             return Ok(None);
         }
-        let body = self.read(body).await.map_err(|error| as_sts(error.into()))?;
+        let body = self
+            .read(body)
+            .await
+            .map_err(|error| as_sts(error.into()))?;
         let form = Form::parse(head.uri.query().unwrap_or_default(), &body).ok();
         let asks = |form: &Form| {
             sts::operation(form)
