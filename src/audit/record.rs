@@ -103,9 +103,9 @@ pub struct WebUser<'a> {
 
 impl Identity<'_> {
     /// `userIdentity.type`: `Root`, `IAMUser`, `AssumedRole`, `FederatedUser` or `Role` by the
-    /// ARN's resource; `WebIdentityUser` for the holder of a token of another issuer; `Operator` for
-    /// a user who opened the store's own files; `AWSService` for an action of the daemon itself; else
-    /// `Unknown`.
+    /// ARN's resource; `WebIdentityUser` for the holder of a token of another issuer; `Operator`
+    /// for a user who opened the store's own files; `AWSService` for an action of the daemon
+    /// itself; else `Unknown`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         if self.web_user.is_some() {

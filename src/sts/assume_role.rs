@@ -247,7 +247,7 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    /// The refusal of the holder of a token. It tells neither whether the role exists nor why.
+    /// The refusal of the holder of a token. It does not say why, nor whether the role exists.
     pub(super) fn of_holder(self) -> ApiError {
         let message = format!("Not authorized to perform {}", self.action.name());
         let refusal = ApiError::new(KmsErrorCode::AccessDenied, message);

@@ -70,7 +70,7 @@ pub(super) fn issue(
 }
 
 impl Issued {
-    /// The answer of `operation`, with the elements that it adds, and those of it that the audit log
+    /// The answer of `operation`, with the elements that it adds, and those that the audit log
     /// writes down.
     pub(super) fn reply(
         &self,

@@ -30,8 +30,8 @@ pub enum NotTaken {
     Token(ApiError),
 }
 
-/// Who the token of a form is of, for the account of the form's role. `source` is the address of the
-/// caller.
+/// Who the token of a form is of, for the account of the form's role. `source` is the address of
+/// the caller.
 ///
 /// # Errors
 /// [`NotTaken`].

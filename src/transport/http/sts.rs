@@ -1,6 +1,6 @@
 //! Requests of the query protocol: a form in, XML out. The caller is authenticated before the form
-//! is read, as on every route, but for one operation: who asks for `AssumeRoleWithWebIdentity` is in
-//! the form, and nowhere else.
+//! is read, as on every route, but for one operation: the form of `AssumeRoleWithWebIdentity` alone
+//! says who asks.
 
 use crate::api::{ApiError, Reply, RequestId, Requester};
 use crate::auth::{AuthError, ScopeService};
@@ -53,8 +53,8 @@ impl HttpEndpoint {
     }
 
     /// The form of a request that asks for `AssumeRoleWithWebIdentity`. Without an issuer of tokens
-    /// there is none, and no form is read for it. A form with a fault is left to whoever reads it
-    /// for a caller who is authenticated.
+    /// there is none, and no form is read for it. A form with a fault is refused later, when its
+    /// caller is authenticated.
     async fn of_token(
         &self,
         head: &Parts,
