@@ -5,7 +5,7 @@
 //! of AWS KMS (that is `api`).
 
 use crate::api::trail::Event;
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Reply, Requester};
 use std::sync::Arc;
 
 mod access_keys;
@@ -96,7 +96,7 @@ async fn perform(api: &Arc<Api>, operation: &str, operator: &Requester, body: &[
         "UpdateAccessKey" => access_keys::update(api, operator, body).await,
         "DeleteAccessKey" => access_keys::delete(api, operator, body).await,
         "CreateSession" => sessions::create(api, operator, body),
-        _ => Err(ApiError::bare(KmsErrorCode::UnknownOperationException)),
+        _ => Err(ApiError::bare(ErrorCode::UnknownOperationException)),
     }
 }
 

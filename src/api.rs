@@ -64,7 +64,7 @@ pub(crate) mod usability;
 pub(crate) mod validation;
 pub(crate) mod wire;
 
-pub use crate::error_code::KmsErrorCode;
+pub use crate::error_code::ErrorCode;
 pub use dispatch::is_built;
 pub use error::ApiError;
 pub use reply::Reply;
@@ -178,7 +178,7 @@ impl Api {
 
 fn unsupported(what: &str) -> ApiError {
     let message = format!("{what} is not supported.");
-    ApiError::new(KmsErrorCode::UnsupportedOperationException, message)
+    ApiError::new(ErrorCode::UnsupportedOperationException, message)
 }
 
 /// Where a data key came from.

@@ -7,7 +7,7 @@ use strum::{Display, IntoStaticStr, VariantArray};
 /// Errors" and each operation's), then those of the query protocol, which AWS STS speaks, and those
 /// of the AWS Resource Groups Tagging API (API references, as before).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
-pub enum KmsErrorCode {
+pub enum ErrorCode {
     /// The caller may not.
     AccessDeniedException,
     /// The alias exists.
@@ -137,7 +137,7 @@ pub enum KmsErrorCode {
     ThrottledException,
 }
 
-impl KmsErrorCode {
+impl ErrorCode {
     /// Every code, for tables by code.
     pub const ALL: &'static [Self] = Self::VARIANTS;
 

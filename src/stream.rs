@@ -5,7 +5,7 @@
 //!
 //! What this module does not do: know HTTP (that is `transport`), or read tables (that is `table`).
 
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use crate::columns::ColumnError;
 
 mod blob_rows;
@@ -37,7 +37,7 @@ pub const MEDIA_TYPE: &str = "application/vnd.apache.arrow.stream";
 impl From<ColumnError> for ApiError {
     fn from(error: ColumnError) -> Self {
         match error {
-            ColumnError::Unusable(message) => Self::new(KmsErrorCode::ValidationException, message),
+            ColumnError::Unusable(message) => Self::new(ErrorCode::ValidationException, message),
             ColumnError::Unchecked(message) => Self::internal(message),
         }
     }

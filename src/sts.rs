@@ -8,7 +8,7 @@
 //! policies are stored with their roles and decided on by `policy`.
 
 use crate::api::trail::Event;
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Reply, Requester};
 use crate::operation::sts::StsOperation;
 use std::sync::Arc;
 
@@ -36,14 +36,14 @@ const VERSION: &str = "2011-06-15";
 pub fn operation(form: &Form) -> Result<StsOperation, ApiError> {
     let Some(action) = form.text("Action") else {
         let message = "The request names no Action.";
-        return Err(ApiError::new(KmsErrorCode::MissingAction, message));
+        return Err(ApiError::new(ErrorCode::MissingAction, message));
     };
     let version = form.text("Version").unwrap_or_default();
     StsOperation::named(action)
         .filter(|_| version == VERSION)
         .ok_or_else(|| {
             let message = format!("Could not find operation {action} for version {version}");
-            ApiError::new(KmsErrorCode::InvalidAction, message)
+            ApiError::new(ErrorCode::InvalidAction, message)
         })
 }
 

@@ -10,7 +10,7 @@
 //! What this module does not do: know HTTP, or who the caller is; it is handed a principal.
 
 use crate::api::trail::Event;
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Reply, Requester};
 use crate::operation::tagging::TaggingOperation;
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ async fn perform(
         TaggingOperation::TagResources => changes::tag(api, requester, body).await,
         TaggingOperation::UntagResources => changes::untag(api, requester, body).await,
         _ => Err(ApiError::new(
-            KmsErrorCode::ConstraintViolationException,
+            ErrorCode::ConstraintViolationException,
             "Keymill has no tag policies, so there is no compliance with them to report on.",
         )),
     }

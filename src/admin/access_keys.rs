@@ -3,7 +3,7 @@
 use crate::admin::lookup::{arn_in_body, arn_of_name, check_name, find, limit, replace};
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Requester};
 use crate::crypto::secret::SecretBytes;
 use crate::keystore::{AccessKey, Change, PrincipalEntry};
 use crate::policy::principal::PrincipalKind;
@@ -39,7 +39,7 @@ pub(super) async fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answ
         let entry = find(under.snapshot, &arn)?;
         if entry.principal.kind() == PrincipalKind::Role {
             let message = format!("{arn} is a role: it has sessions in place of access keys");
-            return Err(ApiError::new(KmsErrorCode::ValidationException, message));
+            return Err(ApiError::new(ErrorCode::ValidationException, message));
         }
         if entry.access_keys.len() >= ACCESS_KEYS_MAX {
             return Err(limit(format!(
@@ -103,7 +103,7 @@ fn position(entry: &PrincipalEntry, id: &str) -> Result<usize, ApiError> {
     let at = entry.access_keys.iter().position(|key| key.id == id);
     at.ok_or_else(|| {
         let message = format!("{} has no access key {id}", entry.principal.arn);
-        ApiError::new(KmsErrorCode::NotFoundException, message)
+        ApiError::new(ErrorCode::NotFoundException, message)
     })
 }
 

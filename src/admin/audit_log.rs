@@ -1,6 +1,6 @@
 //! The audit log, as the operator asks for its head and acknowledges it.
 
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, wire};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Reply, wire};
 use serde::Deserialize;
 
 /// `DescribeAuditLog`: the head of the durable log.
@@ -26,7 +26,7 @@ pub(super) fn acknowledge(api: &Api, body: &[u8]) -> Answer {
     let now = head.to_json();
     if now["Log"] != log || group > head.group {
         let said = "Log and Group are not of the log as it is now";
-        return Err(ApiError::new(KmsErrorCode::ValidationException, said));
+        return Err(ApiError::new(ErrorCode::ValidationException, said));
     }
     Ok(Reply::of(&now))
 }

@@ -2,7 +2,7 @@
 
 use crate::api::validation::{Pattern, Violations};
 use crate::api::wire::{self, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Reply, Requester};
 use crate::key::arn::{AccountId, Arn};
 use crate::keystore::{Change, PrincipalEntry, Snapshot};
 use crate::policy::Principal;
@@ -86,15 +86,15 @@ pub(super) fn known_arn(api: &Api, text: &str) -> Result<String, ApiError> {
     }
     let message =
         format!("ARN '{text}' is not that of a user, a role (without a path) or an account's root");
-    Err(ApiError::new(KmsErrorCode::InvalidArnException, message))
+    Err(ApiError::new(ErrorCode::InvalidArnException, message))
 }
 
 pub(super) fn invalid(message: &'static str) -> ApiError {
-    ApiError::new(KmsErrorCode::ValidationException, message)
+    ApiError::new(ErrorCode::ValidationException, message)
 }
 
 pub(super) fn limit(message: String) -> ApiError {
-    ApiError::new(KmsErrorCode::LimitExceededException, message)
+    ApiError::new(ErrorCode::LimitExceededException, message)
 }
 
 /// Replaces the principal by the one that `change` makes of it.
@@ -117,6 +117,6 @@ pub(super) fn find<'a>(
 ) -> Result<&'a Arc<PrincipalEntry>, ApiError> {
     snapshot.principals.get(arn).ok_or_else(|| {
         let message = format!("Principal {arn} does not exist");
-        ApiError::new(KmsErrorCode::NotFoundException, message)
+        ApiError::new(ErrorCode::NotFoundException, message)
     })
 }

@@ -6,7 +6,7 @@ use crate::api::members::Members;
 use crate::api::resolve::Caller;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, ContextMember, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Requester};
 use crate::clock::Timestamp;
 use crate::key::arn::{AccountId, AliasName, Arn};
 use crate::keystore::{KeyEntry, PrincipalEntry, Snapshot};
@@ -131,7 +131,7 @@ fn principal_of<'a>(
 ) -> Result<(&'a Arc<PrincipalEntry>, Arc<Principal>), ApiError> {
     let missing = || {
         let message = format!("Principal {arn} does not exist");
-        ApiError::new(KmsErrorCode::NotFoundException, message)
+        ApiError::new(ErrorCode::NotFoundException, message)
     };
     if let Some(entry) = snapshot.principals.get(arn) {
         return Ok((entry, Arc::clone(&entry.principal)));
@@ -175,7 +175,7 @@ fn key_of<'a>(
 ) -> Result<(&'a Arc<KeyEntry>, Option<AliasName>), ApiError> {
     let missing = || {
         let message = format!("Key '{key_id}' does not exist");
-        ApiError::new(KmsErrorCode::NotFoundException, message)
+        ApiError::new(ErrorCode::NotFoundException, message)
     };
     let own = caller.principal.account;
     let (account, name) = match Arn::split(key_id) {
@@ -201,5 +201,5 @@ fn key_of<'a>(
 }
 
 fn invalid(message: String) -> ApiError {
-    ApiError::new(KmsErrorCode::ValidationException, message)
+    ApiError::new(ErrorCode::ValidationException, message)
 }

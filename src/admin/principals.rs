@@ -16,7 +16,7 @@ use crate::admin::lookup::{
 use crate::admin::trust::Trust;
 use crate::api::validation::{Pattern, Violations};
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Reply, Requester};
 use crate::key::arn::AccountId;
 use crate::keystore::{AccessKey, Change, PrincipalEntry, draw_id};
 use crate::policy::principal::{PrincipalKind, Tag};
@@ -107,7 +107,7 @@ pub(super) async fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answ
         let principals = &under.snapshot.principals;
         if principals.contains_key(&arn) {
             let message = format!("Principal {arn} already exists");
-            return Err(ApiError::new(KmsErrorCode::AlreadyExistsException, message));
+            return Err(ApiError::new(ErrorCode::AlreadyExistsException, message));
         }
         if principals.len() >= PRINCIPALS_MAX {
             return Err(limit(format!(
@@ -279,7 +279,7 @@ fn parse_policies(policies: &[String]) -> Result<Vec<Arc<PolicyDocument>>, ApiEr
             .map(Arc::new)
             .map_err(|error| {
                 ApiError::new(
-                    KmsErrorCode::MalformedPolicyDocumentException,
+                    ErrorCode::MalformedPolicyDocumentException,
                     error.to_string(),
                 )
             })
@@ -302,7 +302,7 @@ fn check_tags(tags: &[TagInput], violations: &mut Violations) {
 
 /// Tags whose keys differ by more than case, as IAM requires, and do not have AWS's own prefix.
 fn unique_tags(tags: &[TagInput]) -> Result<Vec<Tag>, ApiError> {
-    let refused = |message: String| Err(ApiError::new(KmsErrorCode::TagException, message));
+    let refused = |message: String| Err(ApiError::new(ErrorCode::TagException, message));
     let mut keys = BTreeSet::new();
     for TagInput { key, .. } in tags {
         let folded = key.to_lowercase();

@@ -4,7 +4,7 @@ use crate::admin::access_keys;
 use crate::admin::lookup::{NAME, NAME_CHARACTERS_MAX, arn_of_name, check_name, find, invalid};
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Requester};
 use crate::auth::Session;
 use crate::clock::calendar::Iso8601;
 use crate::keystore::AccessKey;
@@ -53,7 +53,7 @@ pub(super) fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     };
     if !entry.enabled {
         let message = format!("{arn} is disabled.");
-        return Err(ApiError::new(KmsErrorCode::DisabledException, message));
+        return Err(ApiError::new(ErrorCode::DisabledException, message));
     }
     let now = api.clock.now();
     let principal = role.session(name, now).map_err(ApiError::internal)?;

@@ -3,7 +3,7 @@
 use crate::admin::lookup::{arn_of_name, check_name, invalid, replace};
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Requester};
 use crate::auth::Session;
 use crate::keystore::PrincipalEntry;
 use crate::policy::TrustPolicy;
@@ -40,7 +40,7 @@ impl Trust {
         let seconds_max = violations.check(seconds)?;
         let policy = policy.map(TrustPolicy::parse).transpose();
         let policy = policy.map_err(|error| {
-            let code = KmsErrorCode::MalformedPolicyDocumentException;
+            let code = ErrorCode::MalformedPolicyDocumentException;
             ApiError::new(code, error.to_string())
         })?;
         Ok(Self {

@@ -21,7 +21,7 @@ use crate::api::key_reference::KeyReference;
 use crate::api::members::Members;
 use crate::api::resolve::OnKey;
 use crate::api::usability::{origin, state, usage};
-use crate::api::{Answer, ApiError, KmsErrorCode, Reply};
+use crate::api::{Answer, ApiError, ErrorCode, Reply};
 use crate::context::EncryptionContext;
 use crate::keystore::KeyEntry;
 use crate::operation::{Action, Operation};
@@ -252,5 +252,5 @@ pub(crate) fn check_key(entry: &KeyEntry, action: Action) -> Result<(), ApiError
 /// The answer of a dry run that found no fault.
 pub(crate) fn would_have_succeeded() -> ApiError {
     let message = "The request would have succeeded, but the DryRun option is set.";
-    ApiError::new(KmsErrorCode::DryRunOperationException, message)
+    ApiError::new(ErrorCode::DryRunOperationException, message)
 }

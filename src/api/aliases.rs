@@ -8,7 +8,7 @@ use crate::api::marker::{Marker, Page, PageSize};
 use crate::api::members::Members;
 use crate::api::validation::{ALIAS, Violations};
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Reply, Requester};
 use crate::key::KmsKey;
 use crate::key::arn::{AliasName, InvalidAliasName};
 use crate::keystore::{Alias, Change, KeyEntry};
@@ -35,10 +35,10 @@ fn check_name<'a>(input: &'a Input<'_>, violations: &mut Violations) -> &'a str 
 fn parse_name(text: &str) -> Result<AliasName, ApiError> {
     text.parse().map_err(|error| match error {
         InvalidAliasName::Prefix => ApiError::new(
-            KmsErrorCode::ValidationException,
+            ErrorCode::ValidationException,
             "Alias must start with the prefix \"alias/\". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html",
         ),
-        InvalidAliasName::Characters => ApiError::bare(KmsErrorCode::InvalidAliasNameException),
+        InvalidAliasName::Characters => ApiError::bare(ErrorCode::InvalidAliasNameException),
     })
 }
 
@@ -50,7 +50,7 @@ fn check<'a>(input: &'a Input<'_>) -> Result<(AliasName, KeyReference<'a>), ApiE
     let (name, target) = violations.check((name, target))?;
     let name = parse_name(name)?;
     if name.is_reserved() {
-        return Err(ApiError::bare(KmsErrorCode::NotAuthorizedException));
+        return Err(ApiError::bare(ErrorCode::NotAuthorizedException));
     }
     Ok((name, target))
 }
@@ -69,7 +69,7 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     // characters, forward slashes, underscores, and dashes".
     if name.as_str().contains(':') {
         let message = format!("{name} contains invalid characters for an alias");
-        return Err(ApiError::new(KmsErrorCode::ValidationException, message));
+        return Err(ApiError::new(ErrorCode::ValidationException, message));
     }
     let arn = arn_of(&api, &requester, &name);
     let now = api.clock.now();
@@ -78,12 +78,12 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         let (target, snapshot) = (entry.key.id, attempt.snapshot);
         if snapshot.alias(requester.principal.account, &name).is_some() {
             let message = format!("An alias with the name {arn} already exists");
-            return Err(ApiError::new(KmsErrorCode::AlreadyExistsException, message));
+            return Err(ApiError::new(ErrorCode::AlreadyExistsException, message));
         }
         let aliases = snapshot.aliases.values();
         if aliases.filter(|alias| alias.target == target).count() >= ALIASES_MAX {
             let message = format!("A KMS key has at most {ALIASES_MAX} aliases.");
-            return Err(ApiError::new(KmsErrorCode::LimitExceededException, message));
+            return Err(ApiError::new(ErrorCode::LimitExceededException, message));
         }
         Ok(Alias {
             account: requester.principal.account,
@@ -152,7 +152,7 @@ fn check_alike(alias: &str, from: &KmsKey, to: &KmsKey) -> Result<(), ApiError> 
     let message = format!(
         "Alias {alias} cannot be changed from a CMK with key {what} {from} to a CMK with key {what} {to}"
     );
-    Err(ApiError::new(KmsErrorCode::ValidationException, message))
+    Err(ApiError::new(ErrorCode::ValidationException, message))
 }
 
 /// `DeleteAlias`

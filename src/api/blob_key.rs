@@ -7,7 +7,7 @@
 
 use crate::api::key_reference::{Form, KeyReference, Name};
 use crate::api::resolve::{Caller, OnKey};
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use crate::envelope::CiphertextBlob;
 use crate::key::KeyId;
 use crate::keystore::Snapshot;
@@ -85,7 +85,7 @@ fn key_of<'a>(
     let refused = || {
         let message = "The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not \
              allowed to access.";
-        ApiError::new(KmsErrorCode::AccessDeniedException, message)
+        ApiError::new(ErrorCode::AccessDeniedException, message)
     };
     let entry = snapshot.keys.get(&id).ok_or_else(refused)?;
     let allowed = caller.authorize_key(entry, snapshot);
@@ -94,12 +94,12 @@ fn key_of<'a>(
 
 /// One error without a message, for whatever does not open.
 pub(crate) fn does_not_open() -> ApiError {
-    ApiError::bare(KmsErrorCode::InvalidCiphertextException)
+    ApiError::bare(ErrorCode::InvalidCiphertextException)
 }
 
 fn incorrect_key() -> ApiError {
     ApiError::new(
-        KmsErrorCode::IncorrectKeyException,
+        ErrorCode::IncorrectKeyException,
         "The key ID in the request does not identify a CMK that can perform this operation.",
     )
 }

@@ -2,7 +2,7 @@
 
 use crate::api::usability::incompatible;
 use crate::api::validation::Violations;
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::Entropy;
 use crate::crypto::oaep::{self, OaepHash};
@@ -61,7 +61,7 @@ impl<'a> Cipher<'a> {
         let pair = entry.pair().ok_or_else(incompatible)?;
         if context.pairs().next().is_some() {
             let message = "EncryptionContext is not supported when encrypting/decrypting with asymmetric CMKs.";
-            return Err(ApiError::new(KmsErrorCode::ValidationException, message));
+            return Err(ApiError::new(ErrorCode::ValidationException, message));
         }
         Ok(Self::Rsa(pair, hash))
     }
@@ -97,7 +97,7 @@ impl<'a> Cipher<'a> {
             self.algorithm(),
             pair.spec().name()
         );
-        Err(ApiError::new(KmsErrorCode::ValidationException, message))
+        Err(ApiError::new(ErrorCode::ValidationException, message))
     }
 
     /// The ciphertext of 1..=4096 bytes under this key.

@@ -12,7 +12,7 @@ use crate::api::key_reference::KeyReference;
 use crate::api::members::Members;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
-use crate::api::{Api, ApiError, KmsErrorCode, Requester, unsupported};
+use crate::api::{Api, ApiError, ErrorCode, Requester, unsupported};
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::Entropy;
 use crate::crypto::oaep;
@@ -78,7 +78,7 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thr
     }
     if key.is_none() && algorithm != SYMMETRIC_DEFAULT {
         let message = "KeyId must not be null";
-        return Err(ApiError::new(KmsErrorCode::ValidationException, message));
+        return Err(ApiError::new(ErrorCode::ValidationException, message));
     }
     // RSA takes milliseconds: the call is made again on a thread of its own.
     if thread == Thread::Async && oaep_hash(algorithm).is_some() {
@@ -128,7 +128,7 @@ pub(super) fn ignores_ciphertext(dry_run: Option<bool>, modifiers: &[Cow<'_, str
 /// The refusal of a request that brings neither a ciphertext nor the key that it would be of.
 pub(super) fn key_must_be_named(member: &str) -> ApiError {
     let message = format!("{member} is required with the DryRunModifier IGNORE_CIPHERTEXT.");
-    ApiError::new(KmsErrorCode::ValidationException, message)
+    ApiError::new(ErrorCode::ValidationException, message)
 }
 
 /// The ciphertext to open.

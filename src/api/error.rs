@@ -4,7 +4,7 @@
 //! answered with status 400 on the wire, whatever the service model's traits say.
 
 use crate::crypto::entropy::EntropyError;
-use crate::error_code::KmsErrorCode;
+use crate::error_code::ErrorCode;
 use crate::keystore::KeystoreError;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -14,7 +14,7 @@ use std::fmt::Display;
 /// A refusal or a failure.
 #[derive(Debug)]
 pub struct ApiError {
-    code: KmsErrorCode,
+    code: ErrorCode,
     message: Cow<'static, str>,
     source: Option<Box<dyn Error + Send + Sync>>,
     is_undecided: bool,
@@ -22,7 +22,7 @@ pub struct ApiError {
 
 impl ApiError {
     /// A refusal with a message for the caller; an empty one is left out of the body.
-    pub fn new(code: KmsErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             code,
             message: message.into(),
@@ -33,14 +33,14 @@ impl ApiError {
 
     /// A refusal without a message.
     #[must_use]
-    pub fn bare(code: KmsErrorCode) -> Self {
+    pub fn bare(code: ErrorCode) -> Self {
         Self::new(code, "")
     }
 
     /// A failure here: the caller learns nothing but that, the operator finds `source` in the log.
     pub fn internal(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self {
-            code: KmsErrorCode::KMSInternalException,
+            code: ErrorCode::KMSInternalException,
             message: Cow::Borrowed(""),
             source: Some(source.into()),
             is_undecided: false,
@@ -50,7 +50,7 @@ impl ApiError {
     /// The same refusal in the words of another service; `message` in place of its own, if there is
     /// one.
     #[must_use]
-    pub(crate) fn spelt(mut self, code: KmsErrorCode, message: Option<&'static str>) -> Self {
+    pub(crate) fn spelt(mut self, code: ErrorCode, message: Option<&'static str>) -> Self {
         self.code = code;
         if let Some(message) = message {
             self.message = message.into();
@@ -83,7 +83,7 @@ impl ApiError {
 
     /// The code.
     #[must_use]
-    pub fn code(&self) -> KmsErrorCode {
+    pub fn code(&self) -> ErrorCode {
         self.code
     }
 
@@ -134,17 +134,17 @@ mod tests {
     #[test]
     fn bodies_have_the_members_that_clients_read() {
         let body = |error: ApiError| String::from_utf8(error.body()).unwrap();
-        let denied = ApiError::new(KmsErrorCode::AccessDeniedException, "no");
+        let denied = ApiError::new(ErrorCode::AccessDeniedException, "no");
         assert_eq!(
             body(denied),
             r#"{"__type":"AccessDeniedException","Message":"no"}"#
         );
-        let missing = ApiError::new(KmsErrorCode::NotFoundException, "a \"b\"");
+        let missing = ApiError::new(ErrorCode::NotFoundException, "a \"b\"");
         assert_eq!(
             body(missing),
             r#"{"__type":"NotFoundException","message":"a \"b\""}"#
         );
-        let blob = ApiError::bare(KmsErrorCode::InvalidCiphertextException);
+        let blob = ApiError::bare(ErrorCode::InvalidCiphertextException);
         assert_eq!(body(blob), r#"{"__type":"InvalidCiphertextException"}"#);
         let failure = ApiError::internal("disk full");
         assert_eq!(body(failure), r#"{"__type":"KMSInternalException"}"#);
@@ -152,11 +152,11 @@ mod tests {
 
     #[test]
     fn codes_are_each_listed_once() {
-        for (at, code) in KmsErrorCode::ALL.iter().copied().enumerate() {
+        for (at, code) in ErrorCode::ALL.iter().copied().enumerate() {
             assert_eq!(code as usize, at, "{code:?}");
             // STS has two codes that KMS's front end calls by one name, with other statuses.
             let name = match code {
-                KmsErrorCode::ExpiredIdentityToken => "ExpiredTokenException".to_owned(),
+                ErrorCode::ExpiredIdentityToken => "ExpiredTokenException".to_owned(),
                 code => format!("{code:?}"),
             };
             assert_eq!(name, code.name());

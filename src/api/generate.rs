@@ -9,7 +9,7 @@ use crate::api::attempt::Attempt;
 use crate::api::usability::material;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, ContextMember, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Origin, Reply, Requester, unsupported};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Origin, Reply, Requester, unsupported};
 use crate::context::EncryptionContext;
 use crate::envelope::PooledKey;
 use crate::envelope::{self, CiphertextBlob};
@@ -74,7 +74,7 @@ pub(crate) fn check_length(
 /// The refusal of a request that gives no length, or two.
 pub(crate) fn no_length() -> ApiError {
     ApiError::new(
-        KmsErrorCode::ValidationException,
+        ErrorCode::ValidationException,
         "Please specify either number of bytes or key spec.",
     )
 }

@@ -6,7 +6,7 @@
 //! needed is: callers hand on what they were given, and it gives them nothing.
 
 use crate::api::attempt::Attempt;
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use std::borrow::Cow;
 
 impl Attempt<'_> {
@@ -16,6 +16,6 @@ impl Attempt<'_> {
         if tokens.iter().all(|token| issued.read(token).is_some()) {
             return Ok(());
         }
-        Err(ApiError::bare(KmsErrorCode::InvalidGrantTokenException))
+        Err(ApiError::bare(ErrorCode::InvalidGrantTokenException))
     }
 }

@@ -13,7 +13,7 @@ use crate::api::key_reference::KeyReference;
 use crate::api::members::{Members, NewGrant};
 use crate::api::validation::{Pattern, Violations};
 use crate::api::wire::{self, ContextMember, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester, unsupported};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Reply, Requester, unsupported};
 use crate::key::KeyId;
 use crate::key::arn::AccountId;
 use crate::keystore::{Change, KeyEntry, Snapshot};
@@ -167,7 +167,7 @@ impl Checked<'_> {
 }
 
 fn invalid(error: InvalidGrant) -> ApiError {
-    ApiError::new(KmsErrorCode::ValidationException, error.to_string())
+    ApiError::new(ErrorCode::ValidationException, error.to_string())
 }
 
 fn check_operations(operations: &[Cow<'_, str>], violations: &mut Violations) {
@@ -185,7 +185,7 @@ fn check_operations(operations: &[Cow<'_, str>], violations: &mut Violations) {
 
 fn no_principal(text: &str) -> ApiError {
     let message = format!("ARN does not refer to a valid principal: {text}");
-    ApiError::new(KmsErrorCode::InvalidArnException, message)
+    ApiError::new(ErrorCode::InvalidArnException, message)
 }
 
 /// `CreateGrant`
@@ -260,7 +260,7 @@ fn room(grants: usize) -> Result<(), ApiError> {
         return Ok(());
     }
     let message = format!("A KMS key has at most {} grants.", Grant::PER_KEY_MAX);
-    Err(ApiError::new(KmsErrorCode::LimitExceededException, message))
+    Err(ApiError::new(ErrorCode::LimitExceededException, message))
 }
 
 fn reply(api: &Api, entry: &Arc<KeyEntry>, id: GrantId) -> Result<Reply, ApiError> {
@@ -275,7 +275,7 @@ fn reply(api: &Api, entry: &Arc<KeyEntry>, id: GrantId) -> Result<Reply, ApiErro
 /// Checks the form of a `GrantId` beyond the model's, which takes any text.
 fn grant_id(text: &str) -> Result<GrantId, ApiError> {
     text.parse()
-        .map_err(|_| ApiError::bare(KmsErrorCode::InvalidGrantIdException))
+        .map_err(|_| ApiError::bare(ErrorCode::InvalidGrantIdException))
 }
 
 #[cfg(test)]
@@ -286,7 +286,7 @@ mod tests {
     fn a_key_has_a_bounded_number_of_grants() {
         assert!(room(49_999).is_ok());
         let error = room(50_000).err().unwrap();
-        assert_eq!(error.code(), KmsErrorCode::LimitExceededException);
+        assert_eq!(error.code(), ErrorCode::LimitExceededException);
         assert_eq!(error.message(), "A KMS key has at most 50000 grants.");
     }
 }

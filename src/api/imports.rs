@@ -14,7 +14,7 @@ use crate::api::key_reference::KeyReference;
 use crate::api::members::Members;
 use crate::api::validation::{Pattern, Violations};
 use crate::api::wire::{self, Blob, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, unsupported};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Requester, unsupported};
 use crate::clock::Timestamp;
 use crate::crypto::pair::{PairSpec, PrivateKey};
 use crate::crypto::stack;
@@ -164,7 +164,7 @@ fn wrapping(
 }
 
 fn invalid(message: impl Into<Cow<'static, str>>) -> ApiError {
-    ApiError::new(KmsErrorCode::ValidationException, message)
+    ApiError::new(ErrorCode::ValidationException, message)
 }
 
 wire::input! {
@@ -344,15 +344,15 @@ async fn unwrapped(
             .import_tokens()
             .read(&token)
             .filter(|token| token.key == key)
-            .ok_or_else(|| ApiError::bare(KmsErrorCode::InvalidImportTokenException))?;
+            .ok_or_else(|| ApiError::bare(ErrorCode::InvalidImportTokenException))?;
         if token.valid_to <= now {
-            return Err(ApiError::bare(KmsErrorCode::ExpiredImportTokenException));
+            return Err(ApiError::bare(ErrorCode::ExpiredImportTokenException));
         }
         let probed = reader.entropy.probe()?;
         let bytes = token
             .algorithm
             .unwrap(&token.wrapping_key, &wrapped, probed)
-            .map_err(|_| ApiError::bare(KmsErrorCode::InvalidCiphertextException))?;
+            .map_err(|_| ApiError::bare(ErrorCode::InvalidCiphertextException))?;
         NamedMaterial::read(key, spec, bytes.expose())
     };
     api.in_turn(|| stack::wiped(unwrap)).await?

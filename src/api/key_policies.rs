@@ -13,7 +13,7 @@ use crate::api::members::Members;
 use crate::api::resolve::key_facts;
 use crate::api::validation::{Pattern, Violations};
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester, unsupported};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Reply, Requester, unsupported};
 use crate::key::KmsKey;
 use crate::key::arn::{AliasName, Arn};
 use crate::keystore::{Change, Snapshot};
@@ -88,7 +88,7 @@ pub(super) fn get(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
             }
             // `AWS_RAM` among them: nothing is shared through the Resource Access Manager here.
             let message = "No such policy exists";
-            Err(ApiError::new(KmsErrorCode::NotFoundException, message))
+            Err(ApiError::new(ErrorCode::NotFoundException, message))
         })?;
         let key = &admitted.entry().key;
         let policy = match attempt.snapshot.key_policies.get(&key.id) {
@@ -111,7 +111,7 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
         let admitted = attempt.admit(Ask::on(Action::ListKeyPolicies, &key), |_| Ok(()))?;
         if input.marker.is_some() {
             // The first page is the last: no marker was ever given out.
-            return Err(ApiError::bare(KmsErrorCode::InvalidMarkerException));
+            return Err(ApiError::bare(ErrorCode::InvalidMarkerException));
         }
         let mut object = Object::new();
         object.plain_list("PolicyNames", &[KeyPolicy::NAME]);
@@ -139,7 +139,7 @@ pub(super) async fn put(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> A
                 KeyPolicy::NAME => {}
                 AWS_RAM => {
                     let message = "The AWS_RAM policy can only be managed by the RAM service";
-                    return Err(ApiError::new(KmsErrorCode::ValidationException, message));
+                    return Err(ApiError::new(ErrorCode::ValidationException, message));
                 }
                 _ => return Err(unsupported("A PolicyName other than default")),
             }
@@ -172,7 +172,7 @@ pub(super) fn check_text(policy: Option<&str>, violations: &mut Violations) {
 pub(super) fn parse(text: &str) -> Result<KeyPolicy, ApiError> {
     if text.len() > KeyPolicy::BYTES_MAX {
         let message = format!("A key policy has at most {} bytes.", KeyPolicy::BYTES_MAX);
-        return Err(ApiError::new(KmsErrorCode::LimitExceededException, message));
+        return Err(ApiError::new(ErrorCode::LimitExceededException, message));
     }
     KeyPolicy::parse(text).map_err(|error| malformed(error.message()))
 }
@@ -212,7 +212,7 @@ pub(super) fn check(
 }
 
 fn malformed(message: impl Into<std::borrow::Cow<'static, str>>) -> ApiError {
-    ApiError::new(KmsErrorCode::MalformedPolicyDocumentException, message)
+    ApiError::new(ErrorCode::MalformedPolicyDocumentException, message)
 }
 
 /// The `PutKeyPolicy` that the caller may want to make next.

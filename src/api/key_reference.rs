@@ -3,7 +3,7 @@
 //! Whether such a key exists, [`resolve`](crate::api::resolve) says: a
 //! reference that cannot be one of a key is refused where the key would be looked up.
 
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use crate::key::KeyId;
 use crate::key::arn::{AccountId, AliasName, Arn, Region};
 
@@ -113,7 +113,7 @@ impl<'a> KeyReference<'a> {
                 }
                 if *region != here.name {
                     let message = format!("Invalid arn {region}");
-                    return Err(ApiError::new(KmsErrorCode::NotFoundException, message));
+                    return Err(ApiError::new(ErrorCode::NotFoundException, message));
                 }
                 Ok((*account, name))
             }
@@ -136,7 +136,7 @@ impl<'a> KeyReference<'a> {
             } => return alias_not_found(self.text),
             _ => return self.broken_arn(),
         };
-        ApiError::new(KmsErrorCode::NotFoundException, message)
+        ApiError::new(ErrorCode::NotFoundException, message)
     }
 
     fn broken_arn(&self) -> ApiError {
@@ -144,13 +144,13 @@ impl<'a> KeyReference<'a> {
             "ARN '{}' is not that of a key or an alias of KMS",
             self.text
         );
-        ApiError::new(KmsErrorCode::InvalidArnException, message)
+        ApiError::new(ErrorCode::InvalidArnException, message)
     }
 }
 
 pub(crate) fn alias_not_found(arn: &str) -> ApiError {
     let message = format!("Alias {arn} is not found.");
-    ApiError::new(KmsErrorCode::NotFoundException, message)
+    ApiError::new(ErrorCode::NotFoundException, message)
 }
 
 fn key(text: &str) -> Name<'_> {

@@ -6,7 +6,7 @@ use crate::api::signatures::{MESSAGE_BYTES_MAX, PROOF_BYTES_MAX};
 use crate::api::usability::incompatible;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Blob, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Requester};
 use crate::crypto::mac::MacKey;
 use crate::operation::Action;
 use crate::policy::ConditionKey;
@@ -39,7 +39,7 @@ pub(super) fn generate(api: &Api, requester: &Requester, body: &[u8]) -> Answer 
 pub(super) fn verify(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     perform(api, requester, body, VERIFY, |key, message, mac, object| {
         let verified = key.verify(message, mac);
-        verified.map_err(|_| ApiError::bare(KmsErrorCode::KMSInvalidMacException))?;
+        verified.map_err(|_| ApiError::bare(ErrorCode::KMSInvalidMacException))?;
         object.flag("MacValid", true);
         Ok(())
     })

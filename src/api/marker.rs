@@ -4,7 +4,7 @@
 use crate::api::key_reference::KeyReference;
 use crate::api::validation::{LATIN, Violations};
 use crate::api::wire::{self, Object, Text};
-use crate::api::{ApiError, KmsErrorCode, Reply};
+use crate::api::{ApiError, ErrorCode, Reply};
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -33,7 +33,7 @@ impl Marker {
             .and_then(|bytes| String::from_utf8(bytes).ok());
         text.and_then(|text| text.strip_prefix(&self.0)?.parse().ok())
             .map(Some)
-            .ok_or_else(|| ApiError::bare(KmsErrorCode::InvalidMarkerException))
+            .ok_or_else(|| ApiError::bare(ErrorCode::InvalidMarkerException))
     }
 }
 

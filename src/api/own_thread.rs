@@ -6,7 +6,7 @@
 //! all of its steps. Their number is bounded, so that one core is left for all other calls.
 
 use crate::api::handler::{Changed, Thread, Weighing};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Requester};
 use crate::policy::steps::{Briefly, briefly};
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,7 +95,7 @@ impl Api {
         let turn = tokio::time::timeout(PATIENCE, self.turns.deciding.acquire()).await;
         let Ok(turn) = turn else {
             return Err(ApiError::new(
-                KmsErrorCode::ThrottlingException,
+                ErrorCode::ThrottlingException,
                 "Too many requests that take long to decide on. Reduce the frequency of your calls.",
             ));
         };

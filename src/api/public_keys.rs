@@ -7,7 +7,7 @@ use crate::api::members::Members;
 use crate::api::usability::incompatible;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Blob, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, unsupported};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Requester, unsupported};
 use crate::crypto::agreement;
 use crate::operation::Action;
 use crate::policy::ConditionKey;
@@ -26,7 +26,7 @@ pub(super) fn get(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     api.under_last_check(requester, |attempt| {
         let admitted = attempt.admit(ask, |entry| {
             let pair = entry.pair();
-            pair.ok_or_else(|| ApiError::bare(KmsErrorCode::UnsupportedOperationException))
+            pair.ok_or_else(|| ApiError::bare(ErrorCode::UnsupportedOperationException))
         })?;
         let (entry, key) = (admitted.entry(), &admitted.entry().key);
         let mut object = Object::new();
@@ -76,7 +76,7 @@ pub(super) fn derive_shared_secret(api: &Api, requester: &Requester, body: &[u8]
         let entry = admitted.entry();
         // A point of another curve is the caller's fault, and so is one that is not on the curve.
         let secret = agreement::agree(admitted.prepared, public)
-            .map_err(|_| ApiError::bare(KmsErrorCode::ValidationException))?;
+            .map_err(|_| ApiError::bare(ErrorCode::ValidationException))?;
         let mut object = Object::new();
         object.plain("KeyId", &entry.arn);
         object.base64("SharedSecret", secret.expose());

@@ -3,7 +3,7 @@
 use crate::api::members::Members;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, unsupported};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Requester, unsupported};
 use crate::operation::Action;
 use serde::de::IgnoredAny;
 
@@ -34,13 +34,10 @@ pub(super) fn generate(api: &Api, requester: &Requester, body: &[u8]) -> Answer 
     }
     let prepare = || {
         let bytes = bytes.ok_or_else(|| {
-            ApiError::new(
-                KmsErrorCode::ValidationException,
-                "NumberOfBytes is required.",
-            )
+            ApiError::new(ErrorCode::ValidationException, "NumberOfBytes is required.")
         })?;
         if input.custom_key_store_id.is_some() {
-            let code = KmsErrorCode::CustomKeyStoreNotFoundException;
+            let code = ErrorCode::CustomKeyStoreNotFoundException;
             return Err(ApiError::bare(code));
         }
         Ok(bytes)

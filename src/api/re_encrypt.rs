@@ -14,7 +14,7 @@ use crate::api::key_reference::KeyReference;
 use crate::api::members::Members;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
-use crate::api::{Api, ApiError, KmsErrorCode, Requester};
+use crate::api::{Api, ApiError, ErrorCode, Requester};
 use crate::operation::Action;
 use std::borrow::Cow;
 
@@ -50,7 +50,7 @@ pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8], thread: 
     }
     if checked.source.is_none() && algorithms[0] != SYMMETRIC_DEFAULT {
         let message = "SourceKeyId must not be null";
-        return Err(ApiError::new(KmsErrorCode::ValidationException, message));
+        return Err(ApiError::new(ErrorCode::ValidationException, message));
     }
     // RSA takes milliseconds: the call is made again on a thread of its own.
     if thread == Thread::Async && oaep_hash(algorithms[0]).is_some() {

@@ -8,7 +8,7 @@
 
 use crate::api::key_reference::{KeyReference, Name, alias_not_found};
 use crate::api::members::Members;
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use crate::context::EncryptionContext;
 use crate::key::arn::{AccountId, AliasName, Region};
 use crate::key::{KeyId, KmsKey};
@@ -192,7 +192,7 @@ impl<'a> Caller<'a> {
     ) -> Result<&'a Arc<KeyEntry>, ApiError> {
         if key.is_alias() {
             return Err(ApiError::new(
-                KmsErrorCode::InvalidArnException,
+                ErrorCode::InvalidArnException,
                 "Key Aliases are not supported for this operation.",
             ));
         }
@@ -311,7 +311,7 @@ impl<'a> Caller<'a> {
     /// else their refusal.
     pub(crate) fn not_found_on(self, arn: &str, message: &str) -> ApiError {
         match self.with(Members::None).authorize(arn) {
-            Ok(_) => ApiError::new(KmsErrorCode::NotFoundException, message.to_owned()),
+            Ok(_) => ApiError::new(ErrorCode::NotFoundException, message.to_owned()),
             Err(denied) => denied,
         }
     }
@@ -325,7 +325,7 @@ impl<'a> Caller<'a> {
         let message = format!(
             "User: {arn} is not authorized to perform: {action} on resource: {resource} {reason}"
         );
-        let error = ApiError::new(KmsErrorCode::AccessDeniedException, message);
+        let error = ApiError::new(ErrorCode::AccessDeniedException, message);
         error.undecided(denied == Denied::TooManySteps)
     }
 
@@ -337,6 +337,6 @@ impl<'a> Caller<'a> {
             self.principal.arn,
             self.action.name()
         );
-        ApiError::new(KmsErrorCode::AccessDeniedException, message)
+        ApiError::new(ErrorCode::AccessDeniedException, message)
     }
 }

@@ -14,7 +14,7 @@ use crate::api::key_changes::{self, KeyInput};
 use crate::api::members::Members;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Requester};
 use crate::clock::Timestamp;
 use crate::key::material::BackingKey;
 use crate::key::rotation::{RotationSchedule, RotationType};
@@ -146,7 +146,7 @@ fn check_spec(key: &KmsKey) -> Result<(), ApiError> {
     if key.spec == KeySpec::Symmetric {
         return Ok(());
     }
-    let code = KmsErrorCode::UnsupportedOperationException;
+    let code = ErrorCode::UnsupportedOperationException;
     Err(ApiError::bare(code))
 }
 
@@ -162,7 +162,7 @@ fn check_on_demand(entry: &KeyEntry, now: Timestamp) -> Result<(), ApiError> {
         let message = format!(
             "The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be performed for this key: {arn}"
         );
-        return Err(ApiError::new(KmsErrorCode::LimitExceededException, message));
+        return Err(ApiError::new(ErrorCode::LimitExceededException, message));
     }
     let soon = now.after(BEFORE_AUTOMATIC);
     let schedule = entry.key.rotation;
@@ -170,7 +170,7 @@ fn check_on_demand(entry: &KeyEntry, now: Timestamp) -> Result<(), ApiError> {
         let message = format!(
             "An automatic rotation of {arn} is in progress or begins within the next 20 minutes."
         );
-        return Err(ApiError::new(KmsErrorCode::ConflictException, message));
+        return Err(ApiError::new(ErrorCode::ConflictException, message));
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::api::members::Members;
 use crate::api::usability::incompatible;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Blob, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, unsupported};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Requester, unsupported};
 use crate::crypto::pair::{Family, PrivateKey};
 use crate::crypto::signature::{self, Message, SignatureError, SigningAlgorithm};
 use crate::keystore::KeyEntry;
@@ -123,7 +123,7 @@ impl Checked<'_> {
         checked.map_err(|error| match error {
             SignatureError::DigestLength => {
                 let message = format!("Digest is invalid length for algorithm {name}.");
-                ApiError::new(KmsErrorCode::ValidationException, message)
+                ApiError::new(ErrorCode::ValidationException, message)
             }
             _ => self.wrong_type("algorithm", name),
         })
@@ -135,7 +135,7 @@ impl Checked<'_> {
             "Message type {} is incompatible with {what} {name}.",
             self.message_type
         );
-        ApiError::new(KmsErrorCode::ValidationException, message)
+        ApiError::new(ErrorCode::ValidationException, message)
     }
 }
 
@@ -173,7 +173,7 @@ pub(super) fn verify(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
         action,
         |pair, algorithm, object| {
             let verified = signature::verify(pair, algorithm, checked.message(), checked.signature);
-            verified.map_err(|_| ApiError::bare(KmsErrorCode::KMSInvalidSignatureException))?;
+            verified.map_err(|_| ApiError::bare(ErrorCode::KMSInvalidSignatureException))?;
             object.flag("SignatureValid", true);
             Ok(())
         },

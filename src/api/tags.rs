@@ -11,7 +11,7 @@ use crate::api::marker::{KeyPageInput, Marker, Page, PageSize};
 use crate::api::members::{Members, RequestTags};
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Requester};
 use crate::key::{KmsKey, Tag};
 use crate::operation::Action;
 use std::borrow::Cow;
@@ -66,7 +66,7 @@ pub(super) fn check(tags: &[TagInput<'_>], violations: &mut Violations) {
 /// The tags of a key that has `old`, with those that are `given`, which take the place of others of
 /// the same key.
 pub(super) fn tagged(old: &[Tag], given: &[TagInput<'_>]) -> Result<Vec<Tag>, ApiError> {
-    let refused = |message| Err(ApiError::new(KmsErrorCode::TagException, message));
+    let refused = |message| Err(ApiError::new(ErrorCode::TagException, message));
     let keys: BTreeSet<&str> = given.iter().map(TagInput::key).collect();
     if keys.len() < given.len() {
         return refused("Duplicate tag keys");

@@ -145,7 +145,7 @@ impl Bench {
         principal: &Arc<Principal>,
         name: &str,
         body: Value,
-    ) -> Result<Value, (KmsErrorCode, String)> {
+    ) -> Result<Value, (ErrorCode, String)> {
         self.call_raw(principal, name, body.to_string().as_bytes())
             .await
     }
@@ -155,17 +155,13 @@ impl Bench {
         principal: &Arc<Principal>,
         name: &str,
         body: &[u8],
-    ) -> Result<Value, (KmsErrorCode, String)> {
+    ) -> Result<Value, (ErrorCode, String)> {
         let operation = Operation::named(name).expect("a known operation");
         let requester = Requester::local(Arc::clone(principal));
         outcome(self.api.call(operation, &requester, body).await)
     }
 
-    pub(crate) async fn call(
-        &self,
-        name: &str,
-        body: Value,
-    ) -> Result<Value, (KmsErrorCode, String)> {
+    pub(crate) async fn call(&self, name: &str, body: Value) -> Result<Value, (ErrorCode, String)> {
         self.call_as(&self.admin, name, body).await
     }
 
@@ -185,7 +181,7 @@ impl Bench {
     }
 
     /// Expects a refusal with this code and message.
-    pub(crate) async fn refused(&self, name: &str, body: Value, code: KmsErrorCode, message: &str) {
+    pub(crate) async fn refused(&self, name: &str, body: Value, code: ErrorCode, message: &str) {
         self.refused_as(&self.admin, name, body, code, message)
             .await;
     }
@@ -197,31 +193,31 @@ impl Bench {
 
     /// Expects an `AccessDeniedException` with this message.
     pub(crate) async fn denied(&self, who: &Arc<Principal>, name: &str, body: Value, why: &str) {
-        let code = KmsErrorCode::AccessDeniedException;
+        let code = ErrorCode::AccessDeniedException;
         self.refused_as(who, name, body, code, why).await;
     }
 
     /// Expects that `Decrypt` does not open what this body has.
     pub(crate) async fn unopened(&self, body: Value) {
-        let code = KmsErrorCode::InvalidCiphertextException;
+        let code = ErrorCode::InvalidCiphertextException;
         self.refused("Decrypt", body, code, "").await;
     }
 
     /// Expects a `NotFoundException` with this message.
     pub(crate) async fn not_found(&self, name: &str, body: Value, message: &str) {
-        let code = KmsErrorCode::NotFoundException;
+        let code = ErrorCode::NotFoundException;
         self.refused(name, body, code, message).await;
     }
 
     /// Expects a `KMSInvalidStateException` with this message.
     pub(crate) async fn invalid_state(&self, name: &str, body: Value, message: &str) {
-        let code = KmsErrorCode::KMSInvalidStateException;
+        let code = ErrorCode::KMSInvalidStateException;
         self.refused(name, body, code, message).await;
     }
 
     /// Expects a `ValidationException` with this message.
     pub(crate) async fn invalid(&self, name: &str, body: Value, message: &str) {
-        let code = KmsErrorCode::ValidationException;
+        let code = ErrorCode::ValidationException;
         self.refused(name, body, code, message).await;
     }
 
@@ -234,7 +230,7 @@ impl Bench {
     /// Expects to be told that the key is disabled.
     pub(crate) async fn disabled(&self, name: &str, body: Value, id: &str) {
         let message = format!("{} is disabled.", key_arn(id));
-        let code = KmsErrorCode::DisabledException;
+        let code = ErrorCode::DisabledException;
         self.refused(name, body, code, &message).await;
     }
 
@@ -247,7 +243,7 @@ impl Bench {
     /// Expects to be told that this is not built.
     pub(crate) async fn unsupported(&self, name: &str, body: Value, what: &str) {
         let message = format!("{what} is not supported.");
-        let code = KmsErrorCode::UnsupportedOperationException;
+        let code = ErrorCode::UnsupportedOperationException;
         self.refused(name, body, code, &message).await;
     }
 
@@ -256,7 +252,7 @@ impl Bench {
         principal: &Arc<Principal>,
         name: &str,
         body: Value,
-        code: KmsErrorCode,
+        code: ErrorCode,
         message: &str,
     ) {
         let text = body.to_string();
@@ -268,7 +264,7 @@ impl Bench {
         &self,
         name: &str,
         body: Value,
-    ) -> Result<Value, (KmsErrorCode, String)> {
+    ) -> Result<Value, (ErrorCode, String)> {
         let body = body.to_string();
         let operator = Requester::local(Arc::clone(&self.admin));
         outcome(self.api.administer(name, &operator, body.as_bytes()).await)
@@ -384,29 +380,29 @@ pub(crate) fn not_allowed(
     action: &str,
     resource: &str,
     kind: &str,
-) -> (KmsErrorCode, String) {
+) -> (ErrorCode, String) {
     let message = format!(
         "User: {} is not authorized to perform: kms:{action} on resource: {resource} because no {kind}-based policy allows the kms:{action} action",
         principal.arn
     );
-    (KmsErrorCode::AccessDeniedException, message)
+    (ErrorCode::AccessDeniedException, message)
 }
 
 /// The refusal of an action on whatever is another account's.
-pub(crate) fn foreign(principal: &Principal, action: &str) -> (KmsErrorCode, String) {
+pub(crate) fn foreign(principal: &Principal, action: &str) -> (ErrorCode, String) {
     let message = format!(
         "User: {} is not authorized to perform: kms:{action} on this resource because the resource does not exist in this Region, no resource-based \
          policies allow access, or a resource-based policy explicitly denies access",
         principal.arn
     );
-    (KmsErrorCode::AccessDeniedException, message)
+    (ErrorCode::AccessDeniedException, message)
 }
 
-pub(crate) fn refusal(code: KmsErrorCode, message: &str) -> Result<Value, (KmsErrorCode, String)> {
+pub(crate) fn refusal(code: ErrorCode, message: &str) -> Result<Value, (ErrorCode, String)> {
     Err((code, message.to_owned()))
 }
 
-pub(crate) fn outcome(answer: Answer) -> Result<Value, (KmsErrorCode, String)> {
+pub(crate) fn outcome(answer: Answer) -> Result<Value, (ErrorCode, String)> {
     match answer {
         Ok(reply) if reply.body().is_empty() => Ok(Value::Null),
         Ok(reply) => Ok(serde_json::from_slice(reply.body()).expect("a reply is JSON")),

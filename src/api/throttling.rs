@@ -5,7 +5,7 @@
 //! no limits, as no policy limits the operator.
 
 use crate::api::attempt::Attempt;
-use crate::api::{Api, ApiError, KmsErrorCode};
+use crate::api::{Api, ApiError, ErrorCode};
 use crate::key::KeyId;
 use crate::policy::Principal;
 use crate::rates::{Exceeded, Paid, Urgency};
@@ -53,7 +53,7 @@ impl Api {
         self.unrecorded.fetch_add(1, Ordering::Relaxed);
         self.counters.throttled_refused.increment(1);
         Err(ApiError::new(
-            KmsErrorCode::ThrottlingException,
+            ErrorCode::ThrottlingException,
             "Too many of your calls were refused. Reduce the frequency of your calls.",
         ))
     }
@@ -68,7 +68,7 @@ impl Api {
 /// The refusal of a call beyond a rate, in AWS's words.
 pub(super) fn too_many_calls() -> ApiError {
     ApiError::new(
-        KmsErrorCode::ThrottlingException,
+        ErrorCode::ThrottlingException,
         "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.",
     )
 }

@@ -11,7 +11,7 @@
 //! strangers could fill the disk with them.
 
 use crate::api::reply::{Reply, Resources};
-use crate::api::{Api, ApiError, KmsErrorCode, RequestId, Requester};
+use crate::api::{Api, ApiError, ErrorCode, RequestId, Requester};
 use crate::audit::{
     AuditError, AuditRecord, Batch, CALL, Identity, KEYMILL, KMS, Recorded, Refusal, Resource,
     ResourceKind, SERVICE_EVENT, STS, Source, TAGGING, WebUser,
@@ -277,7 +277,7 @@ impl Api {
             }
         }
         // The members of a body that was not understood are not known.
-        let is_understood = |error: &ApiError| error.code() != KmsErrorCode::SerializationException;
+        let is_understood = |error: &ApiError| error.code() != ErrorCode::SerializationException;
         AuditRecord {
             time: self.clock.now(),
             event_source: event.source,

@@ -1,7 +1,7 @@
 //! Whether a key can do what it is asked for: its usage, then its state, then its spec, in the
 //! order of AWS KMS.
 
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use crate::key::InvalidState;
 use crate::key::material::BackingKey;
 use crate::key::spec::{KeyOrigin, KeyUsage};
@@ -19,7 +19,7 @@ pub(crate) fn usage(entry: &KeyEntry, needed: KeyUsage, operation: &str) -> Resu
         "{} key usage is {usage} which is not valid for {operation}.",
         entry.arn
     );
-    let code = KmsErrorCode::InvalidKeyUsageException;
+    let code = ErrorCode::InvalidKeyUsageException;
     Err(ApiError::new(code, message))
 }
 
@@ -32,10 +32,10 @@ pub(crate) fn state(entry: &KeyEntry, states: States) -> Result<(), ApiError> {
 
 pub(crate) fn invalid_state(entry: &KeyEntry, state: InvalidState) -> ApiError {
     let code = match state {
-        InvalidState::Disabled => KmsErrorCode::DisabledException,
+        InvalidState::Disabled => ErrorCode::DisabledException,
         InvalidState::PendingDeletion
         | InvalidState::NotPendingDeletion
-        | InvalidState::PendingImport => KmsErrorCode::KMSInvalidStateException,
+        | InvalidState::PendingImport => ErrorCode::KMSInvalidStateException,
     };
     ApiError::new(code, format!("{} {state}.", entry.arn))
 }
@@ -44,7 +44,7 @@ pub(crate) fn invalid_state(entry: &KeyEntry, state: InvalidState) -> ApiError {
 pub(crate) fn material(entry: &KeyEntry) -> Result<&Arc<BackingKey>, ApiError> {
     entry.current().ok_or_else(|| {
         ApiError::new(
-            KmsErrorCode::InvalidKeyUsageException,
+            ErrorCode::InvalidKeyUsageException,
             "You cannot generate a data key with an asymmetric CMK",
         )
     })
@@ -56,7 +56,7 @@ pub(crate) fn incompatible(entry: &KeyEntry, algorithm: &str) -> ApiError {
         "Algorithm {algorithm} is incompatible with key spec {}.",
         entry.key.spec
     );
-    ApiError::new(KmsErrorCode::InvalidKeyUsageException, message)
+    ApiError::new(ErrorCode::InvalidKeyUsageException, message)
 }
 
 /// `UnsupportedOperationException` for a key whose material comes from elsewhere than `needed`.
@@ -69,6 +69,6 @@ pub(crate) fn origin(entry: &KeyEntry, needed: KeyOrigin) -> Result<(), ApiError
         "{} origin is {origin} which is not valid for this operation.",
         entry.arn
     );
-    let code = KmsErrorCode::UnsupportedOperationException;
+    let code = ErrorCode::UnsupportedOperationException;
     Err(ApiError::new(code, message))
 }

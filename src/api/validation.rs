@@ -10,7 +10,7 @@
 
 use crate::api::key_reference::KeyReference;
 use crate::api::wire::{Blob, Text};
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use std::borrow::Cow;
 use std::fmt::{Display, Write};
 
@@ -29,7 +29,7 @@ impl Violations {
         }
         let errors = if self.count == 1 { "error" } else { "errors" };
         let message = format!("{} validation {errors} detected: {}", self.count, self.text);
-        Err(ApiError::new(KmsErrorCode::ValidationException, message))
+        Err(ApiError::new(ErrorCode::ValidationException, message))
     }
 
     /// A member's value, and what it must be.

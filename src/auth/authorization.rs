@@ -131,7 +131,7 @@ fn missing(names: [&str; 3], values: [Option<&str>; 3], dated: bool, header: &st
 mod tests {
     use super::*;
     use crate::clock::Timestamp;
-    use crate::error_code::KmsErrorCode;
+    use crate::error_code::ErrorCode;
 
     fn time() -> RequestTime {
         RequestTime::at(Timestamp(0))
@@ -140,7 +140,7 @@ mod tests {
     fn refusal(header: &str, dated: bool) -> String {
         let time = dated.then(|| Ok(time()));
         let error = Authorization::parse(header, time).unwrap_err();
-        assert_eq!(error.code, KmsErrorCode::IncompleteSignatureException);
+        assert_eq!(error.code, ErrorCode::IncompleteSignatureException);
         error.message.into_owned()
     }
 

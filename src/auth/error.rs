@@ -4,7 +4,7 @@
 //! messages reveal nothing that the caller did not send, except whether an access key is known; AWS
 //! reveals that too.
 
-use crate::error_code::KmsErrorCode;
+use crate::error_code::ErrorCode;
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use std::time::Duration;
 #[error("{code}: {message}")]
 pub struct AuthError {
     /// The code.
-    pub code: KmsErrorCode,
+    pub code: ErrorCode,
     /// The message for the caller.
     pub message: Cow<'static, str>,
 }
@@ -27,7 +27,7 @@ impl AuthError {
     #[must_use]
     pub fn missing_token() -> Self {
         Self {
-            code: KmsErrorCode::MissingAuthenticationTokenException,
+            code: ErrorCode::MissingAuthenticationTokenException,
             message: Cow::Borrowed("Missing Authentication Token"),
         }
     }
@@ -36,7 +36,7 @@ impl AuthError {
     #[must_use]
     pub fn unrecognized_client() -> Self {
         Self {
-            code: KmsErrorCode::UnrecognizedClientException,
+            code: ErrorCode::UnrecognizedClientException,
             message: Cow::Borrowed("The security token included in the request is invalid."),
         }
     }
@@ -45,14 +45,14 @@ impl AuthError {
     #[must_use]
     pub fn expired_token() -> Self {
         Self {
-            code: KmsErrorCode::ExpiredTokenException,
+            code: ErrorCode::ExpiredTokenException,
             message: Cow::Borrowed("The security token included in the request is expired"),
         }
     }
 
     fn incomplete(message: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            code: KmsErrorCode::IncompleteSignatureException,
+            code: ErrorCode::IncompleteSignatureException,
             message: message.into(),
         }
     }
@@ -123,7 +123,7 @@ impl AuthError {
 
     fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            code: KmsErrorCode::InvalidSignatureException,
+            code: ErrorCode::InvalidSignatureException,
             message: message.into(),
         }
     }

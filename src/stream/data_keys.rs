@@ -18,7 +18,7 @@ use crate::api::trail::{Event, Outcome};
 use crate::api::usability::material;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, ContextMember, Text};
-use crate::api::{Api, ApiError, KmsErrorCode, Requester};
+use crate::api::{Api, ApiError, ErrorCode, Requester};
 use crate::audit::{Batch, Recorded, RowsDigest};
 use crate::context::EncryptionContext;
 use crate::envelope::{self, blob_bytes};
@@ -332,7 +332,7 @@ impl DataKeys {
             // The head has promised one generation for all. Rows that were handed out before stay
             // good.
             let message = format!("{} was rotated while the batch was under way.", entry.arn);
-            return Err(ApiError::new(KmsErrorCode::ConflictException, message));
+            return Err(ApiError::new(ErrorCode::ConflictException, message));
         }
         Ok(Arc::clone(entry))
     }

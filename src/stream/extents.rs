@@ -131,7 +131,7 @@ impl<'a, B: Iterator<Item = &'a arrow_ipc::Buffer>, V: Iterator<Item = i64>> Wal
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::KmsErrorCode as Code;
+    use crate::api::ErrorCode as Code;
     use arrow_ipc::{
         BodyCompression, BodyCompressionArgs, Buffer, FieldNode, RecordBatch, RecordBatchArgs,
     };

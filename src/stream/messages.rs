@@ -5,7 +5,7 @@
 //! Source: Arrow columnar format, "Serialization and Interprocess Communication (IPC)",
 //! "Encapsulated message format" and "IPC Streaming Format".
 
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use arrow_buffer::{Buffer, MutableBuffer};
 use arrow_ipc::root_as_message_with_opts;
 use bytes::{Buf, Bytes};
@@ -53,19 +53,19 @@ fn header(metadata: &[u8]) -> Result<arrow_ipc::Message<'_>, ApiError> {
 /// The body is not an Arrow IPC stream.
 pub(super) fn malformed(what: impl std::fmt::Display) -> ApiError {
     let message = format!("The body is not an Arrow IPC stream: {what}.");
-    ApiError::new(KmsErrorCode::SerializationException, message)
+    ApiError::new(ErrorCode::SerializationException, message)
 }
 
 /// The refusal of a feature that the format has and this service does not read.
 pub(super) fn unsupported(what: &str) -> ApiError {
     let message = format!("{what} are not supported here.");
-    ApiError::new(KmsErrorCode::ValidationException, message)
+    ApiError::new(ErrorCode::ValidationException, message)
 }
 
 /// The body is beyond a bound.
 pub(super) fn too_large(what: &str, max: usize, unit: &str) -> ApiError {
     let message = format!("{what} has at most {max} {unit}.");
-    ApiError::new(KmsErrorCode::RequestEntityTooLarge, message)
+    ApiError::new(ErrorCode::RequestEntityTooLarge, message)
 }
 
 enum State {

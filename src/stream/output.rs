@@ -1,7 +1,7 @@
 //! The answer: the rows as they came, and other columns beside them.
 
 use crate::api::usability::material;
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use crate::key::material::KeyMaterialId;
 use crate::keystore::KeyEntry;
 use arrow_array::cast::AsArray;
@@ -60,7 +60,7 @@ impl Projection {
         let taken = |name: &str| schema.fields().iter().any(|field| field.name() == name);
         if let Some(name) = added.iter().find(|name| taken(name)) {
             let message = format!("There is a column {name:?} already.");
-            return Err(ApiError::new(KmsErrorCode::ValidationException, message));
+            return Err(ApiError::new(ErrorCode::ValidationException, message));
         }
         Ok(Self((0..schema.fields().len()).collect()))
     }

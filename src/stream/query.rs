@@ -2,7 +2,7 @@
 
 use crate::api::generate::{check_length, no_length};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use crate::columns::ContextPairs;
 use crate::columns::ContextSource;
 use crate::context::EncryptionContext;
@@ -179,7 +179,7 @@ fn check_names(pairs: &ContextPairs) -> Result<(), ApiError> {
 }
 
 fn invalid(message: String) -> ApiError {
-    ApiError::new(KmsErrorCode::ValidationException, message)
+    ApiError::new(ErrorCode::ValidationException, message)
 }
 
 fn decoded(text: &str) -> Result<String, ApiError> {
@@ -247,7 +247,7 @@ mod tests {
         ] {
             let parsed = Query::parse(Purpose::Bind, query);
             let error = parsed.and_then(|parsed| parsed.data_keys()).unwrap_err();
-            assert_eq!(error.code(), KmsErrorCode::ValidationException, "{query}");
+            assert_eq!(error.code(), ErrorCode::ValidationException, "{query}");
             assert!(
                 error.message().contains(said),
                 "{query}: {}",

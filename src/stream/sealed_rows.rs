@@ -1,6 +1,6 @@
 //! Rows that have blobs: what each is bound to, and what it is to be bound to.
 
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use crate::columns::Blobs;
 use crate::columns::ContextSource;
 use crate::context::EncryptionContext;
@@ -96,7 +96,7 @@ impl<'a> SealedRows<'a> {
 }
 
 fn invalid(message: String) -> ApiError {
-    ApiError::new(KmsErrorCode::ValidationException, message)
+    ApiError::new(ErrorCode::ValidationException, message)
 }
 
 /// Refuses a stream without a column of blobs, or without the columns of one of these contexts.

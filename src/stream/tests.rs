@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::api::tests::*;
-use crate::api::{KmsErrorCode, Requester};
+use crate::api::{ErrorCode, Requester};
 use crate::clock::Timestamp;
 use crate::operation::Operation;
 use crate::policy::Principal;

@@ -12,7 +12,7 @@ use crate::api::blob_key::{self, KeyOfBlob};
 use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT};
 use crate::api::decrypt::{self, Sealed};
 use crate::api::members::Members;
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use crate::columns::ContextSource;
 use crate::envelope::CiphertextBlob;
 use crate::keystore::KeyEntry;
@@ -79,7 +79,7 @@ fn open(
             Err(error) => Err(ApiError::new(error.code(), error.message().to_owned())),
         });
     }
-    let is_ours = |error: &ApiError| error.code() == KmsErrorCode::KMSInternalException;
+    let is_ours = |error: &ApiError| error.code() == ErrorCode::KMSInternalException;
     match opened
         .iter()
         .position(|row| row.as_ref().is_err_and(is_ours))

@@ -2,7 +2,7 @@
 //! id; here the account is not in the id.
 
 use crate::api::validation::{Pattern, Violations};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Reply, Requester};
 use crate::sts::form::Form;
 use crate::sts::role_request::check;
 use crate::sts::xml;
@@ -26,7 +26,7 @@ pub(super) fn get(api: &Api, requester: &Requester, form: &Form) -> Answer {
     let id = violations.check(id.unwrap_or_default())?;
     let account = api.read(requester, |attempt| {
         let entry = attempt.snapshot.access_keys.get(id);
-        let unknown = || ApiError::bare(KmsErrorCode::UnrecognizedClientException);
+        let unknown = || ApiError::bare(ErrorCode::UnrecognizedClientException);
         Ok(entry.ok_or_else(unknown)?.principal.account)
     })?;
     let xml = xml::answer("GetAccessKeyInfo", requester.request_id, |xml| {

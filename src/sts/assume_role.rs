@@ -5,7 +5,7 @@
 
 use crate::api::attempt::Attempt;
 use crate::api::members::{Members, RequestTags};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Requester};
 use crate::auth::Session;
 use crate::key::Tag;
 use crate::keystore::PrincipalEntry;
@@ -29,7 +29,7 @@ pub(super) fn perform(api: &Api, requester: &Requester, form: &Form) -> Answer {
     api.under_last_check(requester, |attempt| {
         if attempt.principal.kind() == PrincipalKind::Root {
             let message = "Roles may not be assumed by root accounts.";
-            return Err(ApiError::new(KmsErrorCode::AccessDenied, message));
+            return Err(ApiError::new(ErrorCode::AccessDenied, message));
         }
         let parameters = inherit(&attempt.principal, &asked.parameters)?;
         let assuming = Assuming::new(&asked, &parameters, None);
@@ -94,7 +94,7 @@ fn inherit(caller: &Principal, asked: &SessionParameters) -> Result<SessionParam
             .is_some_and(|new| new != identity)
         {
             let message = "The source identity of the calling session cannot be changed.";
-            return Err(ApiError::new(KmsErrorCode::AccessDenied, message));
+            return Err(ApiError::new(ErrorCode::AccessDenied, message));
         }
         parameters.source_identity = Some(identity.clone());
     }
@@ -263,7 +263,7 @@ impl Refused {
             asked.role,
             self.denied.reason(self.action)
         );
-        let refusal = ApiError::new(KmsErrorCode::AccessDenied, message);
+        let refusal = ApiError::new(ErrorCode::AccessDenied, message);
         refusal.undecided(self.denied == Denied::TooManySteps)
     }
 }

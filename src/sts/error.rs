@@ -3,59 +3,59 @@
 //!
 //! Source: AWS STS API reference, "Common Errors"; messages as measured on AWS.
 
-use crate::api::{ApiError, KmsErrorCode, RequestId};
+use crate::api::{ApiError, ErrorCode, RequestId};
 use crate::sts::xml;
 
 /// The codes of KMS's front end, what STS calls them, and its message where that is another.
-const WORDS: [(KmsErrorCode, KmsErrorCode, Option<&str>); 10] = [
+const WORDS: [(ErrorCode, ErrorCode, Option<&str>); 10] = [
     (
-        KmsErrorCode::MissingAuthenticationTokenException,
-        KmsErrorCode::MissingAuthenticationToken,
+        ErrorCode::MissingAuthenticationTokenException,
+        ErrorCode::MissingAuthenticationToken,
         Some("Request is missing Authentication Token"),
     ),
     (
-        KmsErrorCode::UnrecognizedClientException,
-        KmsErrorCode::InvalidClientTokenId,
+        ErrorCode::UnrecognizedClientException,
+        ErrorCode::InvalidClientTokenId,
         Some("The security token included in the request is invalid"),
     ),
     (
-        KmsErrorCode::ExpiredTokenException,
-        KmsErrorCode::ExpiredToken,
+        ErrorCode::ExpiredTokenException,
+        ErrorCode::ExpiredToken,
         Some("The security token included in the request is expired"),
     ),
     (
-        KmsErrorCode::InvalidSignatureException,
-        KmsErrorCode::SignatureDoesNotMatch,
+        ErrorCode::InvalidSignatureException,
+        ErrorCode::SignatureDoesNotMatch,
         None,
     ),
     (
-        KmsErrorCode::IncompleteSignatureException,
-        KmsErrorCode::IncompleteSignature,
+        ErrorCode::IncompleteSignatureException,
+        ErrorCode::IncompleteSignature,
         None,
     ),
     (
-        KmsErrorCode::ThrottlingException,
-        KmsErrorCode::Throttling,
+        ErrorCode::ThrottlingException,
+        ErrorCode::Throttling,
         Some("Rate exceeded"),
     ),
     (
-        KmsErrorCode::AccessDeniedException,
-        KmsErrorCode::AccessDenied,
+        ErrorCode::AccessDeniedException,
+        ErrorCode::AccessDenied,
         None,
     ),
     (
-        KmsErrorCode::ValidationException,
-        KmsErrorCode::ValidationError,
+        ErrorCode::ValidationException,
+        ErrorCode::ValidationError,
         None,
     ),
     (
-        KmsErrorCode::SerializationException,
-        KmsErrorCode::ValidationError,
+        ErrorCode::SerializationException,
+        ErrorCode::ValidationError,
         Some("The request broke off."),
     ),
     (
-        KmsErrorCode::KMSInternalException,
-        KmsErrorCode::InternalFailure,
+        ErrorCode::KMSInternalException,
+        ErrorCode::InternalFailure,
         Some("The request could not be processed; see the log of the daemon."),
     ),
 ];
@@ -95,22 +95,22 @@ mod tests {
     fn refusals_have_the_codes_and_statuses_of_sts() {
         for (code, name, status) in [
             (
-                KmsErrorCode::UnrecognizedClientException,
+                ErrorCode::UnrecognizedClientException,
                 "InvalidClientTokenId",
                 StatusCode::FORBIDDEN,
             ),
             (
-                KmsErrorCode::ExpiredTokenException,
+                ErrorCode::ExpiredTokenException,
                 "ExpiredToken",
                 StatusCode::FORBIDDEN,
             ),
             (
-                KmsErrorCode::ThrottlingException,
+                ErrorCode::ThrottlingException,
                 "Throttling",
                 StatusCode::BAD_REQUEST,
             ),
             (
-                KmsErrorCode::KMSInternalException,
+                ErrorCode::KMSInternalException,
                 "InternalFailure",
                 StatusCode::INTERNAL_SERVER_ERROR,
             ),

@@ -3,7 +3,7 @@
 //! Members may come in the query of the target, in the body, or in both. Lists are written out:
 //! `Tags.member.1.Key`; an empty list is `Tags=`.
 
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use percent_encoding::percent_decode;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -137,7 +137,7 @@ fn decoded(text: &[u8]) -> Result<String, ApiError> {
 }
 
 pub(super) fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> ApiError {
-    ApiError::new(KmsErrorCode::ValidationException, message)
+    ApiError::new(ErrorCode::ValidationException, message)
 }
 
 #[cfg(test)]
@@ -192,7 +192,7 @@ mod tests {
         ] {
             let error = Form::parse("", body.as_bytes()).unwrap_err();
             assert_eq!(error.message(), message, "{body}");
-            assert_eq!(error.code(), KmsErrorCode::ValidationException);
+            assert_eq!(error.code(), ErrorCode::ValidationException);
         }
     }
 

@@ -1,7 +1,7 @@
 //! A session that was made for a role, and how its credentials are answered.
 
 use crate::api::attempt::Attempt;
-use crate::api::{ApiError, KmsErrorCode, Reply, Requester};
+use crate::api::{ApiError, ErrorCode, Reply, Requester};
 use crate::auth::Session;
 use crate::clock::Timestamp;
 use crate::clock::calendar::Iso8601;
@@ -59,7 +59,7 @@ pub(super) fn issue(
             "session tags consumes"
         };
         let message = format!("Packed size of {what} {percent}% of allotted space.");
-        return Err(ApiError::new(KmsErrorCode::PackedPolicyTooLarge, message));
+        return Err(ApiError::new(ErrorCode::PackedPolicyTooLarge, message));
     }
     let token = session.token(attempt.api.keystore.session_token_key(), entropy)?;
     Ok(Issued {

@@ -1,6 +1,6 @@
 //! The operations of STS that are not built: each is refused in the words that tell its caller why.
 
-use crate::api::{ApiError, KmsErrorCode, Requester};
+use crate::api::{ApiError, ErrorCode, Requester};
 use crate::operation::sts::StsOperation;
 use crate::policy::principal::PrincipalKind;
 
@@ -10,24 +10,24 @@ pub(super) fn of(operation: StsOperation, requester: &Requester) -> ApiError {
     let name = operation.name();
     let (code, message) = match operation {
         StsOperation::GetSessionToken | StsOperation::GetFederationToken if is_session => (
-            KmsErrorCode::AccessDenied,
+            ErrorCode::AccessDenied,
             format!("Cannot call {name} with session credentials"),
         ),
         // No role trusts an identity provider that speaks SAML.
         StsOperation::AssumeRoleWithSAML => (
-            KmsErrorCode::AccessDenied,
+            ErrorCode::AccessDenied,
             format!("Not authorized to perform sts:{name}"),
         ),
         StsOperation::DecodeAuthorizationMessage => (
-            KmsErrorCode::InvalidAuthorizationMessageException,
+            ErrorCode::InvalidAuthorizationMessageException,
             "Keymill encodes no authorization messages, so this is none of its own.".to_owned(),
         ),
         StsOperation::GetWebIdentityToken => (
-            KmsErrorCode::OutboundWebIdentityFederationDisabledException,
+            ErrorCode::OutboundWebIdentityFederationDisabledException,
             "Keymill issues no tokens for other services.".to_owned(),
         ),
         _ => (
-            KmsErrorCode::InvalidAction,
+            ErrorCode::InvalidAction,
             format!("Keymill does not have the operation {name}."),
         ),
     };

@@ -6,7 +6,7 @@
 //! more rights than were asked for.
 
 use crate::api::validation::{Pattern, Violations};
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use crate::auth::Session;
 use crate::key::Tag;
 use crate::key::arn::{AccountId, Arn};
@@ -240,10 +240,7 @@ fn refuse_unbuilt(form: &Form) -> Result<(), ApiError> {
     }
     if form.has("ProvidedContexts") {
         let message = "Keymill does not take ProvidedContexts: it trusts no context provider.";
-        return Err(ApiError::new(
-            KmsErrorCode::InvalidContextAssertion,
-            message,
-        ));
+        return Err(ApiError::new(ErrorCode::InvalidContextAssertion, message));
     }
     Ok(())
 }
@@ -290,12 +287,12 @@ pub(super) fn are_allowed(tags: &[Tag], source_identity: Option<&str>) -> bool {
 }
 
 pub(super) fn bad_value(message: &'static str) -> ApiError {
-    ApiError::new(KmsErrorCode::InvalidParameterValue, message)
+    ApiError::new(ErrorCode::InvalidParameterValue, message)
 }
 
 fn session_policy(policy: &str) -> Result<Arc<PolicyDocument>, ApiError> {
     let policy = PolicyDocument::parse(policy).map_err(|error| {
-        let code = KmsErrorCode::MalformedPolicyDocument;
+        let code = ErrorCode::MalformedPolicyDocument;
         ApiError::new(code, error.to_string())
     })?;
     Ok(Arc::new(policy))

@@ -1,7 +1,7 @@
 //! The members that name resources.
 
 use crate::api::validation::Violations;
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use crate::key::arn::Arn;
 use std::borrow::Cow;
 
@@ -35,6 +35,6 @@ pub(super) fn check(arns: &[Cow<'_, str>], max: usize, violations: &mut Violatio
 pub(super) fn split(text: &str) -> Result<Arn<'_>, ApiError> {
     Arn::split(text).ok_or_else(|| {
         let message = format!("{text} is not a valid AmazonResourceName (ARN)");
-        ApiError::new(KmsErrorCode::InvalidParameterException, message)
+        ApiError::new(ErrorCode::InvalidParameterException, message)
     })
 }

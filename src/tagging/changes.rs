@@ -5,7 +5,7 @@
 use crate::api::members::Members;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, TextMap};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Reply, Requester};
 use crate::operation::{Action, Operation};
 use crate::tagging::arns;
 use crate::tagging::error::in_words_of_tagging;
@@ -97,7 +97,7 @@ async fn change(
 /// Why the tags of one key were not changed: the code of KMS, but for a failure of this daemon.
 fn failure(error: ApiError) -> Value {
     let error = match error.code() {
-        KmsErrorCode::KMSInternalException => in_words_of_tagging(error),
+        ErrorCode::KMSInternalException => in_words_of_tagging(error),
         _ => error,
     };
     json!({

@@ -2,25 +2,25 @@
 //!
 //! Source: its service model, of the errors of each operation.
 
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 
 /// The codes of KMS, and what the tagging API calls them.
-const WORDS: [(KmsErrorCode, KmsErrorCode); 4] = [
+const WORDS: [(ErrorCode, ErrorCode); 4] = [
     (
-        KmsErrorCode::ValidationException,
-        KmsErrorCode::InvalidParameterException,
+        ErrorCode::ValidationException,
+        ErrorCode::InvalidParameterException,
     ),
     (
-        KmsErrorCode::InvalidMarkerException,
-        KmsErrorCode::InvalidParameterException,
+        ErrorCode::InvalidMarkerException,
+        ErrorCode::InvalidParameterException,
     ),
     (
-        KmsErrorCode::ThrottlingException,
-        KmsErrorCode::ThrottledException,
+        ErrorCode::ThrottlingException,
+        ErrorCode::ThrottledException,
     ),
     (
-        KmsErrorCode::KMSInternalException,
-        KmsErrorCode::InternalServiceException,
+        ErrorCode::KMSInternalException,
+        ErrorCode::InternalServiceException,
     ),
 ];
 
@@ -42,12 +42,9 @@ mod tests {
     #[test]
     fn refusals_have_the_codes_of_the_tagging_api() {
         for (code, name) in [
-            (
-                KmsErrorCode::ValidationException,
-                "InvalidParameterException",
-            ),
-            (KmsErrorCode::ThrottlingException, "ThrottledException"),
-            (KmsErrorCode::AccessDeniedException, "AccessDeniedException"),
+            (ErrorCode::ValidationException, "InvalidParameterException"),
+            (ErrorCode::ThrottlingException, "ThrottledException"),
+            (ErrorCode::AccessDeniedException, "AccessDeniedException"),
         ] {
             let error = in_words_of_tagging(ApiError::new(code, "why"));
             assert_eq!(error.code().status(), StatusCode::BAD_REQUEST);

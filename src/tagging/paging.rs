@@ -4,7 +4,7 @@
 use crate::api::marker::Marker;
 use crate::api::validation::Violations;
 use crate::api::wire::Object;
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use crate::clock::Timestamp;
 use std::fmt::Display;
 use std::str::FromStr;
@@ -59,14 +59,14 @@ impl Paging {
         let token = token.filter(|token| !token.is_empty());
         let dated: Option<Dated<T>> = self.listing.read(token).map_err(|_| {
             let message = format!("{TOKEN} was not issued for this request.");
-            ApiError::new(KmsErrorCode::InvalidParameterException, message)
+            ApiError::new(ErrorCode::InvalidParameterException, message)
         })?;
         let Some(Dated { seconds, item }) = dated else {
             return Ok(None);
         };
         if self.now.unix_seconds().saturating_sub(seconds) > LIFETIME_SECONDS {
             return Err(ApiError::new(
-                KmsErrorCode::PaginationTokenExpiredException,
+                ErrorCode::PaginationTokenExpiredException,
                 "PaginationToken is good for 15 minutes. Ask for the first page again.",
             ));
         }

@@ -6,7 +6,7 @@
 use crate::api::members::Members;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Requester};
 use crate::key::arn::AccountId;
 use crate::key::{KeyId, Tag};
 use crate::keystore::{KeyEntry, Snapshot};
@@ -104,10 +104,7 @@ impl<'a> Input<'a> {
         } else {
             return Ok(());
         };
-        Err(ApiError::new(
-            KmsErrorCode::InvalidParameterException,
-            message,
-        ))
+        Err(ApiError::new(ErrorCode::InvalidParameterException, message))
     }
 
     /// The listing, for its tokens: they are good for the same filters alone.

@@ -9,7 +9,7 @@ mod changes;
 mod resources;
 mod tag_texts;
 
-type Refused = (KmsErrorCode, String);
+type Refused = (ErrorCode, String);
 
 impl Bench {
     /// Calls the tagging API.
@@ -45,7 +45,7 @@ impl Bench {
     }
 
     /// Expects a refusal with this code and message.
-    async fn tagging_refuses(&self, name: &str, body: Value, code: KmsErrorCode, message: &str) {
+    async fn tagging_refuses(&self, name: &str, body: Value, code: ErrorCode, message: &str) {
         let text = body.to_string();
         let governor = self.governor().await;
         let answer = self.tagging_as(&governor, name, body).await;
@@ -54,7 +54,7 @@ impl Bench {
 
     /// Expects an `InvalidParameterException` with this message.
     async fn tagging_invalid(&self, name: &str, body: Value, message: &str) {
-        let code = KmsErrorCode::InvalidParameterException;
+        let code = ErrorCode::InvalidParameterException;
         self.tagging_refuses(name, body, code, message).await;
     }
 
@@ -127,7 +127,7 @@ async fn auth_1_each_operation_takes_its_own_permission() {
                 "User: {} is not authorized to perform: {action} on resource: * {reason}",
                 who.arn
             );
-            let refusal = (KmsErrorCode::AccessDeniedException, message);
+            let refusal = (ErrorCode::AccessDeniedException, message);
             let answer = bench.tagging_as(&who, name, body.clone()).await;
             assert_eq!(answer, Err(refusal));
         }
@@ -143,7 +143,7 @@ async fn what_there_is_no_policy_for_is_refused_in_words_that_say_so() {
         }
         let message =
             "Keymill has no tag policies, so there is no compliance with them to report on.";
-        let code = KmsErrorCode::ConstraintViolationException;
+        let code = ErrorCode::ConstraintViolationException;
         bench
             .tagging_refuses(operation.name(), json!({}), code, message)
             .await;
@@ -165,7 +165,7 @@ async fn bodies_of_other_shapes_are_refused() {
     ] {
         let answer = bench.tagging_as(&bench.admin, name, body.clone()).await;
         let code = answer.map_err(|(code, _)| code);
-        assert_eq!(code, Err(KmsErrorCode::SerializationException), "{body}");
+        assert_eq!(code, Err(ErrorCode::SerializationException), "{body}");
     }
     // Of two tags with one key, neither is taken.
     let body = br#"{"ResourceARNList":["arn:aws:s3:::b"],"Tags":{"a":"1","a":"2"}}"#;
@@ -173,7 +173,7 @@ async fn bodies_of_other_shapes_are_refused() {
     let operation = TaggingOperation::TagResources;
     let answer = bench.api.call_tagging(operation, &operator, body).await;
     let code = answer.map_err(|error| error.code()).err();
-    assert_eq!(code, Some(KmsErrorCode::SerializationException));
+    assert_eq!(code, Some(ErrorCode::SerializationException));
 }
 
 #[tokio::test]
@@ -186,6 +186,6 @@ async fn a_principal_that_is_gone_reads_nothing() {
         let body = serde_json::from_str(body).unwrap();
         let answer = bench.tagging_as(&gone, name, body).await;
         let code = answer.map_err(|(code, _)| code);
-        assert_eq!(code, Err(KmsErrorCode::UnrecognizedClientException));
+        assert_eq!(code, Err(ErrorCode::UnrecognizedClientException));
     }
 }

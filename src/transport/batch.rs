@@ -9,7 +9,7 @@
 //! A batch that ends early shows it: octets end before `Content-Length`, lines end with the error
 //! in place of the count, and an Arrow stream ends without its marker when the connection is cut.
 
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use crate::audit::Recorded;
 use crate::rates::Exceeded;
 use crate::stream::{BlobRows, Chunk, DataKeys};
@@ -146,7 +146,7 @@ pub(super) fn lost() -> ApiError {
 fn too_many() -> ApiError {
     let message =
         "Too many batches wait for their readers. Read those that are open, or try again.";
-    ApiError::new(KmsErrorCode::ThrottlingException, message)
+    ApiError::new(ErrorCode::ThrottlingException, message)
 }
 
 /// Makes the chunks of one batch.

@@ -7,7 +7,7 @@
 //! Decoding, authorizing and binding a chunk keeps a processor busy for some milliseconds. That
 //! happens on threads of `makers`, as for a batch.
 
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use crate::stream::{RowStream, Step};
 use crate::transport::batch::{PAUSE_MAX, PAUSE_MIN};
 use crate::transport::makers::Makers;
@@ -46,14 +46,14 @@ impl Input {
             // Trailers are not used.
             Ok(Some(Ok(frame))) => Ok(Some(frame.into_data().unwrap_or_default())),
             // The framing is broken, or the peer has gone.
-            Ok(Some(Err(_))) => Err(ApiError::bare(KmsErrorCode::SerializationException)),
+            Ok(Some(Err(_))) => Err(ApiError::bare(ErrorCode::SerializationException)),
             Ok(None) => {
                 *self = Self::Streamed(None);
                 Ok(None)
             }
             Err(_) => {
                 let message = format!("Nothing of the body came for {} ms.", idle.as_millis());
-                let code = KmsErrorCode::RequestTimeoutException;
+                let code = ErrorCode::RequestTimeoutException;
                 Err(ApiError::new(code, message))
             }
         }

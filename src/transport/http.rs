@@ -4,7 +4,7 @@
 //! is the body read, its signature compared, and its content looked at. Work for a caller begins
 //! only when its access key is known.
 
-use crate::api::{ApiError, KmsErrorCode, Reply, RequestId, Requester};
+use crate::api::{ApiError, ErrorCode, Reply, RequestId, Requester};
 use crate::auth::sigv4::{self, Head, Signer};
 use crate::auth::{AuthError, ScopeService};
 use crate::clock::Timestamp;
@@ -158,7 +158,7 @@ impl HttpEndpoint {
                 let (requester, body) = self
                     .authenticate(ScopeService::Kms, id, caller, head, body)
                     .await?;
-                let unknown = || ApiError::bare(KmsErrorCode::UnknownOperationException);
+                let unknown = || ApiError::bare(ErrorCode::UnknownOperationException);
                 let Some(Target::Kms(name)) = target else {
                     return Err(unknown().into());
                 };
@@ -384,7 +384,7 @@ fn log_failure(id: RequestId, subject: Subject, status: StatusCode, error: &ApiE
 
 fn not_operator() -> Refusal {
     let message = "Admin routes are for the daemon's own user, over its Unix socket and without an Authorization header.";
-    let error = ApiError::new(KmsErrorCode::AccessDeniedException, message);
+    let error = ApiError::new(ErrorCode::AccessDeniedException, message);
     Refusal::Api(StatusCode::FORBIDDEN, error)
 }
 

@@ -176,7 +176,7 @@ impl<P: PartSource> Body for Answer<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::KmsErrorCode;
+    use crate::api::ErrorCode;
     use crate::crypto::entropy::Entropy;
     use futures_util::FutureExt;
     use http_body_util::BodyExt;
@@ -195,7 +195,7 @@ mod tests {
             if !std::mem::replace(&mut self.0, true) {
                 return Ok(Part::More(Bytes::from_static(b"made")));
             }
-            Err(ApiError::new(KmsErrorCode::ValidationException, SENT))
+            Err(ApiError::new(ErrorCode::ValidationException, SENT))
         }
 
         fn last_words(&self, _error: &ApiError) -> Option<Bytes> {

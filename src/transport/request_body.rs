@@ -1,7 +1,7 @@
 //! The body of a request: read within its own bounds and those of all bodies together, or
 //! discarded.
 
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use crate::transport::room::{NoRoom, Part, Room};
 use bytes::{Bytes, BytesMut};
 use http::header::EXPECT;
@@ -106,10 +106,7 @@ impl RequestBody {
             Ok(Err(error)) => Err(error),
             Err(_) => {
                 let message = format!("The body was not complete after {} ms.", time.as_millis());
-                Err(ApiError::new(
-                    KmsErrorCode::RequestTimeoutException,
-                    message,
-                ))
+                Err(ApiError::new(ErrorCode::RequestTimeoutException, message))
             }
         }
     }
@@ -169,17 +166,17 @@ fn broken<T>(error: Box<dyn Error + Send + Sync>) -> Result<T, ApiError> {
     if error.is::<LengthLimitError>() {
         return Err(too_large());
     }
-    Err(ApiError::bare(KmsErrorCode::SerializationException))
+    Err(ApiError::bare(ErrorCode::SerializationException))
 }
 
 fn no_room(NoRoom: NoRoom) -> ApiError {
     let message = format!(
         "Requests in progress hold {TOGETHER_BYTES_MAX} bytes of bodies, which is all there is room for. Try again."
     );
-    ApiError::new(KmsErrorCode::ThrottlingException, message)
+    ApiError::new(ErrorCode::ThrottlingException, message)
 }
 
 pub(super) fn too_large() -> ApiError {
     let message = format!("The body is larger than {BODY_BYTES_MAX} bytes.");
-    ApiError::new(KmsErrorCode::RequestEntityTooLarge, message)
+    ApiError::new(ErrorCode::RequestEntityTooLarge, message)
 }

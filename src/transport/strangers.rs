@@ -2,7 +2,7 @@
 //! strangers could fill the disk with records, so the log is where an operator looks for them. The
 //! lines are bounded by kind, and metrics count every such request.
 
-use crate::api::{ApiError, KmsErrorCode, RequestId};
+use crate::api::{ApiError, ErrorCode, RequestId};
 use crate::transport::caller::Caller;
 use crate::transport::log_lines::LogLines;
 use http::header::AUTHORIZATION;
@@ -14,8 +14,7 @@ const SHOWN_CHARACTERS_MAX: usize = 160;
 
 /// The lines of each reason are bounded apart, so that malformed requests do not hide a wrong
 /// secret.
-static LINES: [LogLines; KmsErrorCode::ALL.len()] =
-    [const { LogLines::new() }; KmsErrorCode::ALL.len()];
+static LINES: [LogLines; ErrorCode::ALL.len()] = [const { LogLines::new() }; ErrorCode::ALL.len()];
 
 /// Logs a caller that could not be authenticated.
 pub(super) fn tell(
@@ -32,7 +31,7 @@ pub(super) fn tell(
     };
     // The message repeats a header that could not be parsed, with a signature that may be valid.
     let reason = match code {
-        KmsErrorCode::IncompleteSignatureException => "",
+        ErrorCode::IncompleteSignatureException => "",
         _ => error.message(),
     };
     // Written as a literal: control characters and line feeds are escaped.
@@ -122,7 +121,7 @@ mod tests {
     #[test]
     fn auth_5_a_refused_caller_can_be_traced() {
         let authorization = "AWS4-HMAC-SHA256 Credential=AKIA\tB/20260115/us-east-1/kms/aws4_request, SignedHeaders=host, Signature=00";
-        let error = ApiError::new(KmsErrorCode::InvalidSignatureException, "does not match\nx");
+        let error = ApiError::new(ErrorCode::InvalidSignatureException, "does not match\nx");
         let (id, text) = told(authorization, &error, 1);
         for part in [
             id.as_str(),
@@ -137,7 +136,7 @@ mod tests {
         assert_eq!(text.lines().count(), 1, "{text}");
         // A reason that repeats the header does not show the signature.
         let error = ApiError::new(
-            KmsErrorCode::IncompleteSignatureException,
+            ErrorCode::IncompleteSignatureException,
             authorization.to_owned(),
         );
         let (_, text) = told(authorization, &error, 1);
@@ -150,7 +149,7 @@ mod tests {
             "/?Action=GetCallerIdentity&X-Amz-Credential=ASIAB%2F20260115%2Fus-east-1%2Fsts\
              %2Faws4_request&X-Amz-Security-Token=secret&X-Amz-Signature=00",
         );
-        let error = ApiError::new(KmsErrorCode::UnrecognizedClientException, "unknown");
+        let error = ApiError::new(ErrorCode::UnrecognizedClientException, "unknown");
         let (_, text) = told_of(&uri, &HeaderMap::new(), &error, 1);
         assert!(text.contains(r#"access_key_id="ASIAB""#), "{text}");
         assert!(
@@ -161,7 +160,7 @@ mod tests {
 
     #[test]
     fn auth_5_lines_about_refused_callers_are_bounded() {
-        let error = ApiError::new(KmsErrorCode::ExpiredTokenException, "x".repeat(100_000));
+        let error = ApiError::new(ErrorCode::ExpiredTokenException, "x".repeat(100_000));
         let (_, text) = told(&"Credential=".repeat(2000), &error, 1000);
         assert_eq!(text.lines().count(), 20);
         assert!(text.len() < 20 * 600, "{}", text.len());

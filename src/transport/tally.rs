@@ -1,7 +1,7 @@
 //! Requests and their durations, counted in tables. A handle is registered when its cell is first
 //! used, and not again for later requests.
 
-use crate::api::KmsErrorCode;
+use crate::api::ErrorCode;
 use crate::metrics::Metrics;
 use crate::operation::Operation;
 use crate::operation::sts::StsOperation;
@@ -72,11 +72,11 @@ pub(super) enum Outcome {
     /// There is no such method.
     MethodNotAllowed,
     /// Refused, or failed.
-    Error(KmsErrorCode),
+    Error(ErrorCode),
 }
 
 impl Outcome {
-    const COUNT: usize = 3 + KmsErrorCode::ALL.len();
+    const COUNT: usize = 3 + ErrorCode::ALL.len();
 
     fn index(self) -> usize {
         match self {
@@ -113,7 +113,7 @@ impl Tally {
             transport,
             requests: cells(Subject::COUNT * Outcome::COUNT),
             seconds: cells(Subject::COUNT),
-            auth_failures: cells(KmsErrorCode::ALL.len()),
+            auth_failures: cells(ErrorCode::ALL.len()),
         }
     }
 
@@ -131,7 +131,7 @@ impl Tally {
     }
 
     /// Counts a request whose caller could not be authenticated.
-    pub(super) fn auth_failure(&self, code: KmsErrorCode) {
+    pub(super) fn auth_failure(&self, code: ErrorCode) {
         self.auth_failures[code as usize]
             .get_or_init(|| self.metrics.auth_failures(code.name()))
             .increment(1);
@@ -153,7 +153,7 @@ mod tests {
             Tally::new(Arc::clone(&metrics), "tcp"),
             Tally::new(Arc::clone(&metrics), "unix"),
         );
-        let last = Outcome::Error(KmsErrorCode::ValidationException);
+        let last = Outcome::Error(ErrorCode::ValidationException);
         for (tally, subject, outcome) in [
             (&tcp, Subject::None, last),
             (&tcp, Subject::DataKeys, Outcome::Ok),
@@ -162,7 +162,7 @@ mod tests {
         ] {
             tally.request(subject, outcome, Duration::from_micros(3));
         }
-        unix.auth_failure(KmsErrorCode::InvalidSignatureException);
+        unix.auth_failure(ErrorCode::InvalidSignatureException);
         metrics.upkeep();
         let text = metrics.render();
         for line in [
@@ -192,7 +192,7 @@ mod tests {
         let subjects = subjects.into_iter().chain(operations).chain(of_sts);
         let subjects = subjects.chain(of_tagging.map(Subject::Tagging));
         assert!(subjects.map(Subject::index).eq(0..Subject::COUNT));
-        let codes = KmsErrorCode::ALL.iter().copied().map(Outcome::Error);
+        let codes = ErrorCode::ALL.iter().copied().map(Outcome::Error);
         let outcomes = [Outcome::Ok, Outcome::NotFound, Outcome::MethodNotAllowed];
         let outcomes = outcomes.into_iter().chain(codes).map(Outcome::index);
         assert!(outcomes.eq(0..Outcome::COUNT));

@@ -3,7 +3,7 @@
 //! Sources: AWS STS API reference, `AssumeRoleWithWebIdentity`, "Errors"; messages as measured on
 //! AWS, where they are known.
 
-use crate::error_code::KmsErrorCode;
+use crate::error_code::ErrorCode;
 
 /// Characters of an issuer's URL that a refusal repeats at most: no issuer that can be configured
 /// has more.
@@ -80,17 +80,17 @@ impl TokenError {
 
     /// The code of the answer.
     #[must_use]
-    pub fn code(&self) -> KmsErrorCode {
+    pub fn code(&self) -> ErrorCode {
         match self {
             Self::Invalid(_)
             | Self::Missing(_)
             | Self::TooEarly { .. }
             | Self::UnknownIssuer(_)
             | Self::Audience
-            | Self::UnknownKey => KmsErrorCode::InvalidIdentityToken,
-            Self::Expired { .. } | Self::TooOld(_) => KmsErrorCode::ExpiredIdentityToken,
-            Self::Unreachable => KmsErrorCode::IDPCommunicationError,
-            Self::Throttled => KmsErrorCode::Throttling,
+            | Self::UnknownKey => ErrorCode::InvalidIdentityToken,
+            Self::Expired { .. } | Self::TooOld(_) => ErrorCode::ExpiredIdentityToken,
+            Self::Unreachable => ErrorCode::IDPCommunicationError,
+            Self::Throttled => ErrorCode::Throttling,
         }
     }
 

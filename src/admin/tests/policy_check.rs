@@ -1,6 +1,6 @@
 //! `CheckPolicy`: what is decided, and by which statement.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 
 const OTHER: &str = "444455556666";

@@ -1,7 +1,7 @@
 //! Principals, their access keys, policies and tags: what the operator sees, and what becomes of
 //! requests under way.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 use crate::policy::principal::PrincipalKind;
 

@@ -1,6 +1,6 @@
 //! Sessions of roles: what they are told, and what they may do for how long.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 use crate::policy::principal::PrincipalKind;
 

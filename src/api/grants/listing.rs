@@ -8,7 +8,7 @@ use crate::api::marker::{Marker, Page, PageSize};
 use crate::api::members::Members;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Requester};
 use crate::key::KeyId;
 use crate::key::arn::Region;
 use crate::operation::Action;
@@ -126,7 +126,7 @@ fn as_principal<'a>(named: Option<Named<'a>>, member: &str) -> Result<Option<&'a
     match named {
         Some(Named::Service(_)) => {
             let message = format!("{member} can be used by a service of AWS only.");
-            Err(ApiError::new(KmsErrorCode::ValidationException, message))
+            Err(ApiError::new(ErrorCode::ValidationException, message))
         }
         named => Ok(named.map(Named::as_str)),
     }

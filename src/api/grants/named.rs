@@ -1,7 +1,7 @@
 //! The members that name a grantee or a retiring principal.
 
 use crate::api::validation::{Pattern, Violations};
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use crate::policy::grant::{GrantPrincipal, Named, ServicePrincipal};
 
 const PRINCIPAL_CHARACTERS_MAX: usize = 256;
@@ -74,7 +74,7 @@ impl PrincipalMembers {
     pub(super) fn not_one(&self) -> ApiError {
         let Self { principal, service } = self;
         let message = format!("Please specify either {principal} or {service}.");
-        ApiError::new(KmsErrorCode::ValidationException, message)
+        ApiError::new(ErrorCode::ValidationException, message)
     }
 }
 

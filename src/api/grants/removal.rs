@@ -8,7 +8,7 @@ use crate::api::key_reference::KeyReference;
 use crate::api::members::Members;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Reply, Requester};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Reply, Requester};
 use crate::key::KeyId;
 use crate::keystore::{Change, KeyEntry};
 use crate::operation::Action;
@@ -74,11 +74,11 @@ impl<'a> GrantReference<'a> {
             (Some(token), None, None) => {
                 let read = api.keystore.grant_tokens().read(token);
                 read.map(|(key, id)| Self::ByToken(key, id))
-                    .ok_or_else(|| ApiError::bare(KmsErrorCode::InvalidGrantTokenException))
+                    .ok_or_else(|| ApiError::bare(ErrorCode::InvalidGrantTokenException))
             }
             (None, Some(key), Some(id)) => Ok(Self::ById(key, grant_id(id)?)),
             _ => Err(ApiError::new(
-                KmsErrorCode::ValidationException,
+                ErrorCode::ValidationException,
                 "Please specify either a grant token, or a key ARN and a grant ID.",
             )),
         }
@@ -96,7 +96,7 @@ impl<'a> GrantReference<'a> {
         match self {
             Self::ByToken(key, id) => {
                 let found = snapshot.keys.get(key).zip(grant(key, *id));
-                found.ok_or_else(|| ApiError::new(KmsErrorCode::NotFoundException, not_found(*id)))
+                found.ok_or_else(|| ApiError::new(ErrorCode::NotFoundException, not_found(*id)))
             }
             Self::ById(key, id) => {
                 let entry = caller.entry_not_alias(key, snapshot)?;
@@ -133,7 +133,7 @@ pub(in crate::api) async fn revoke(api: Arc<Api>, requester: Requester, body: Ve
             let grants = attempt.snapshot.grants.get(&entry.key.id);
             if grants.and_then(|grants| grants.get(id)).is_none() {
                 let message = not_found(id);
-                return Err(ApiError::new(KmsErrorCode::NotFoundException, message));
+                return Err(ApiError::new(ErrorCode::NotFoundException, message));
             }
             Ok(id)
         })?;

@@ -1,7 +1,7 @@
 //! What an import, its deletion, its expiry and its rotation make of a key: from one state of it to
 //! the next.
 
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use crate::clock::Timestamp;
 use crate::crypto::secret::Secret;
 use crate::key::import::{Import, ImportedMaterial, InvalidMaterial};
@@ -36,7 +36,7 @@ pub(super) struct NamedMaterial {
 impl NamedMaterial {
     /// Reads what was unwrapped for this key.
     pub(super) fn read(key: KeyId, spec: KeySpec, bytes: &[u8]) -> Result<Self, ApiError> {
-        let code = KmsErrorCode::InvalidCiphertextException;
+        let code = ErrorCode::InvalidCiphertextException;
         let material = ImportedMaterial::read(spec, bytes).map_err(|error| match error {
             InvalidMaterial::Length => ApiError::bare(code),
             InvalidMaterial::PrivateKey(spec) => {
@@ -68,7 +68,7 @@ impl NamedMaterial {
 }
 
 fn incorrect(message: impl Into<Cow<'static, str>>) -> ApiError {
-    ApiError::new(KmsErrorCode::IncorrectKeyMaterialException, message)
+    ApiError::new(ErrorCode::IncorrectKeyMaterialException, message)
 }
 
 /// The key with this material, and the name of that.
@@ -149,10 +149,7 @@ fn place(
             "New key material (id: {id}) cannot be imported into KMS key {arn}, because another key material (id: {}) is pending rotation.",
             pending.id
         );
-        return Err(ApiError::new(
-            KmsErrorCode::KMSInvalidStateException,
-            message,
-        ));
+        return Err(ApiError::new(ErrorCode::KMSInvalidStateException, message));
     }
     let is_first = key.imports.is_empty();
     // Not the one after the last in the list: material that was deleted before its rotation has had
@@ -240,7 +237,7 @@ pub(in crate::api) fn rotated(entry: &KeyEntry, now: Timestamp) -> Result<KeyDra
                 "No available key material pending rotation for the key: {}.",
                 entry.arn
             );
-            ApiError::new(KmsErrorCode::KMSInvalidStateException, message)
+            ApiError::new(ErrorCode::KMSInvalidStateException, message)
         })?;
     pending.pending = false;
     pending.date = now;

@@ -6,7 +6,7 @@ use crate::api::members::{KeyKind, Members, RequestTags};
 use crate::api::tags::{self, TagInput};
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester, unsupported};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Requester, unsupported};
 use crate::key::arn::AccountId;
 use crate::key::material::{BackingKey, KeySecret};
 use crate::key::spec::{KeyOrigin, KeySpec, KeyUsage};
@@ -102,7 +102,7 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
             .count();
         if count >= KEYS_MAX {
             let message = format!("An account has at most {KEYS_MAX} KMS keys.");
-            return Err(ApiError::new(KmsErrorCode::LimitExceededException, message));
+            return Err(ApiError::new(ErrorCode::LimitExceededException, message));
         }
         let mut object = Object::new();
         let current = key.materials.last().map(|material| material.id());
@@ -154,7 +154,7 @@ fn unbuilt_usages(spec: &str) -> &'static [&'static str] {
 
 /// A kind that is built. The rest of the model is a typed refusal, never ignored.
 fn check_supported(input: &Input<'_>) -> Result<(KeySpec, KeyUsage, KeyOrigin), ApiError> {
-    let invalid = |message: String| ApiError::new(KmsErrorCode::ValidationException, message);
+    let invalid = |message: String| ApiError::new(ErrorCode::ValidationException, message);
     if input.key_spec.is_some() && input.customer_master_key_spec.is_some() {
         return Err(invalid(
             "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated."

@@ -1,6 +1,6 @@
 //! Two accounts in one store: what crosses from one to the other, and what is told of it.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 
 const NOT_ALLOWED_TO_OPEN: &str = "The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not \

@@ -2,7 +2,7 @@
 //! key.
 
 use super::*;
-use KmsErrorCode as Code;
+use ErrorCode as Code;
 
 #[tokio::test]
 async fn a_consumer_opens_his_own_container_and_no_other() {
@@ -129,7 +129,7 @@ async fn where_a_call_comes_from_is_what_the_transport_says() {
         let operation = Operation::named("GenerateDataKey").unwrap();
         let answer = bench.api.call(operation, &requester, body.as_bytes()).await;
         let code = answer.err().map(|error| error.code());
-        let expected = (!allowed).then_some(KmsErrorCode::AccessDeniedException);
+        let expected = (!allowed).then_some(ErrorCode::AccessDeniedException);
         assert_eq!(code, expected, "{source_ip:?} {secure_transport}");
     }
 }

@@ -1,6 +1,6 @@
 //! What callers of the cryptographic operations see.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 
 const EITHER: &str = "Please specify either number of bytes or key spec.";

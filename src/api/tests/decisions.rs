@@ -1,6 +1,6 @@
 //! What key policies decide, on what, and until when.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::fence::{at_once, between};
 use super::*;
 

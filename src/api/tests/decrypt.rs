@@ -1,6 +1,6 @@
 //! What opens, and what does not.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 
 #[tokio::test]

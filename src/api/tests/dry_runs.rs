@@ -1,7 +1,7 @@
 //! `DryRun` wherever there is one: the first real error, or else the one that says that there would
 //! have been none; and nothing is done.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 
 const DRY: &str = "The request would have succeeded, but the DryRun option is set.";

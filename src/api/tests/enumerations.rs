@@ -1,7 +1,7 @@
 //! Every value of the service model's enumerations is served, or refused by what AWS KMS or we
 //! would say of it: never ignored, and never said to be none.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 
 const SPECS: [&str; 20] = [

@@ -1,6 +1,6 @@
 //! POOL-4 and POOL-5 at a request's last check: what changes between its work and its hand-over.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;

@@ -1,6 +1,6 @@
 //! Grants: made, refused, listed and removed.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 
 mod listing;

@@ -1,7 +1,7 @@
 //! Keys of origin `EXTERNAL`: import, its deletion and expiry, the same material again, other
 //! material by rotation.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 use crate::crypto::wrapping::WrappingAlgorithm;
 use crate::key::material::KeyMaterialId;

@@ -1,6 +1,6 @@
 //! Data key pairs: what comes out, what it is bound to, and who is refused before anything is made.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 use crate::crypto::pair::{PairSpec, PrivateKey};
 use crate::crypto::secret::SecretBytes;

@@ -1,6 +1,6 @@
 //! Key policies: put, read and refused.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 
 const MALFORMED: Code = Code::MalformedPolicyDocumentException;

@@ -1,6 +1,6 @@
 //! Asymmetric and HMAC keys: what each is, does, and refuses.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 use crate::crypto::pair::PairSpec;
 use crate::crypto::signature::SigningAlgorithm;

@@ -1,6 +1,6 @@
 //! `GetKeyLastUsage`: which calls count, for which key, and who may ask.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 
 impl Bench {

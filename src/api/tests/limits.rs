@@ -1,6 +1,6 @@
 //! Limits: what is counted, who pays, and how a single request is refused.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::fence::{at_once, between};
 use super::*;
 use crate::rates::Config;

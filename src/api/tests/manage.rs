@@ -1,6 +1,6 @@
 //! What administrators of keys and aliases see.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 
 #[test]

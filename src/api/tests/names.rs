@@ -1,7 +1,7 @@
 //! Which operations take which forms of a key's name, and what every listing makes of its page's
 //! members.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 
 /// Operations that take a key's id or ARN alone, with the member that has it and the others that

@@ -1,6 +1,6 @@
 //! Which refusal comes first: members, names, rights, states.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 
 const EITHER: &str = "Please specify either number of bytes or key spec.";

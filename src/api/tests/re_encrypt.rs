@@ -1,6 +1,6 @@
 //! `ReEncrypt`: two requests in one, each with its own key, context and right.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::fence::{at_once, between};
 use super::*;
 use crate::rates::Config;

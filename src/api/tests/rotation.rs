@@ -1,6 +1,6 @@
 //! Rotation on demand and by the clock: what changes, what stays, and who is refused.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::fence::{at_once, between};
 use super::*;
 

@@ -5,7 +5,7 @@
 //! September 2026: the origin of the key's material is told first, then its usage, then its state,
 //! and only then that its spec or an algorithm does not fit.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 use crate::keystore::KeyEntry;
 use crate::policy::grant::{Draft, GrantId, Named};

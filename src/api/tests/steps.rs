@@ -1,7 +1,7 @@
 //! AUTH-1: policies cannot hold a core. What takes long to decide on is decided elsewhere, and what
 //! takes too long is denied.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 use crate::policy::steps::briefly;
 

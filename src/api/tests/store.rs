@@ -20,7 +20,7 @@ async fn store_1_nothing_is_answered_while_it_is_unknown_what_the_store_holds() 
         ("DisableKey", json!({"KeyId": id})),
     ] {
         let (code, _) = bench.call(name, body).await.unwrap_err();
-        assert_eq!(code, KmsErrorCode::KMSInternalException, "{name}");
+        assert_eq!(code, ErrorCode::KMSInternalException, "{name}");
     }
     let reason = bench.api.keystore.halt().reason().unwrap();
     assert!(

@@ -1,6 +1,6 @@
 //! Tags of keys: their rules, their pages, and what conditions ask of them.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 
 fn tags(pairs: &[(&str, &str)]) -> Value {

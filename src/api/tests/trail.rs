@@ -134,7 +134,7 @@ async fn audit_5_who_has_no_rights_writes_little_and_nothing_is_left_out_in_sile
         answers.push(refused.unwrap_err().0);
     }
     let of = |code| answers.iter().filter(|one| **one == code).count() as u64;
-    let throttled = of(KmsErrorCode::ThrottlingException);
+    let throttled = of(ErrorCode::ThrottlingException);
     let recorded = CALLS - throttled;
     // Ten seconds' worth at once; the clock of the bench stands still.
     assert_eq!(recorded, 100);
@@ -145,11 +145,11 @@ async fn audit_5_who_has_no_rights_writes_little_and_nothing_is_left_out_in_sile
     let denied = bench
         .call_as(&other, "DescribeKey", json!({"KeyId": id}))
         .await;
-    assert_eq!(denied.unwrap_err().0, KmsErrorCode::AccessDeniedException);
+    assert_eq!(denied.unwrap_err().0, ErrorCode::AccessDeniedException);
     // The operator is not limited.
     for _ in 0..200 {
         let missing = bench.call("DescribeKey", json!({"KeyId": UNKNOWN})).await;
-        assert_eq!(missing.unwrap_err().0, KmsErrorCode::NotFoundException);
+        assert_eq!(missing.unwrap_err().0, ErrorCode::NotFoundException);
     }
     let records = bench.records();
     let mine: Vec<_> = records
@@ -188,16 +188,16 @@ async fn audit_1_what_cannot_be_recorded_does_not_happen() {
         ("DisableKey", json!({"KeyId": id})),
     ] {
         bench
-            .refused(name, body, KmsErrorCode::KMSInternalException, "")
+            .refused(name, body, ErrorCode::KMSInternalException, "")
             .await;
     }
     let created = bench
         .administer("CreatePrincipal", json!({"Name": "p"}))
         .await;
-    assert_eq!(created.unwrap_err().0, KmsErrorCode::KMSInternalException);
+    assert_eq!(created.unwrap_err().0, ErrorCode::KMSInternalException);
     let mut blobs = Vec::new();
     let error = batch.next_chunk(&mut blobs).unwrap_err();
-    assert_eq!(error.code(), KmsErrorCode::KMSInternalException);
+    assert_eq!(error.code(), ErrorCode::KMSInternalException);
     assert!(blobs.is_empty() && batch.handed_out() == 0);
     assert_eq!(
         bench.api.keystore.revision(),

@@ -1,6 +1,6 @@
 //! Request bodies to values.
 
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use crate::context::{EncryptionContext, InvalidContext};
 use crate::crypto::secret::SecretBytes;
 use serde::de::{Error as _, MapAccess, Visitor};
@@ -55,7 +55,7 @@ impl ContextMember {
         match self {
             Self::Sound(context) => Ok(context),
             Self::TooLarge => Err(ApiError::new(
-                KmsErrorCode::ValidationException,
+                ErrorCode::ValidationException,
                 "EncryptionContext is larger than 8192 bytes in canonical form.",
             )),
         }
@@ -231,7 +231,7 @@ mod tests {
         ] {
             let error = decode::<Input<'_>>(body.as_bytes()).err();
             let code = error.map(|error| error.code());
-            assert_eq!(code, Some(KmsErrorCode::SerializationException), "{body}");
+            assert_eq!(code, Some(ErrorCode::SerializationException), "{body}");
         }
         // Skipped without recursion: no depth of nesting exhausts the stack.
         let nested = format!(
@@ -271,6 +271,6 @@ mod tests {
         assert_eq!(input.key_id.as_deref(), Some("a\u{e9}"));
         let error = decode::<ClosedInput<'_>>(br#"{"KeyId":"a","New":1}"#).err();
         let code = error.map(|error| error.code());
-        assert_eq!(code, Some(KmsErrorCode::SerializationException));
+        assert_eq!(code, Some(ErrorCode::SerializationException));
     }
 }

@@ -1,7 +1,7 @@
 //! Bodies that are not an Arrow stream, or one that is made to harm: each is refused, none is a
 //! panic, and none makes more than its bounds of what is held.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::rows::{batch, containers, run, stream, text};
 use super::*;
 use arrow_array::types::Int32Type;

@@ -1,6 +1,6 @@
 //! A batch from its first chunk to its last, and what ends it early.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;

@@ -1,6 +1,6 @@
 //! How a batch waits for its limits.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 use crate::api::tests::limits::{SECOND, TOO_FAST, of_key, of_principal};
 use crate::rates::Exceeded;

@@ -1,7 +1,7 @@
 //! Every way of taking a right away, against everything that goes on for a while: nothing is made
 //! once the call that took it has been answered.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::rows::{containers, stream};
 use super::*;
 use arrow_array::cast::AsArray;

@@ -1,6 +1,6 @@
 //! A stream of containers from its first row to its last, and what ends it early.
 
-use super::KmsErrorCode as Code;
+use super::ErrorCode as Code;
 use super::*;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;

@@ -175,7 +175,7 @@ async fn tokens_are_for_their_listing_and_for_fifteen_minutes() {
     bench.api.clock.advance(Duration::from_mins(15));
     assert_eq!(bench.resources(next(&first)).await.0, arns[1..]);
     bench.api.clock.advance(Duration::from_secs(1));
-    let code = KmsErrorCode::PaginationTokenExpiredException;
+    let code = ErrorCode::PaginationTokenExpiredException;
     let message = "PaginationToken is good for 15 minutes. Ask for the first page again.";
     bench
         .tagging_refuses("GetResources", next(&first), code, message)

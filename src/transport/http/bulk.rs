@@ -1,6 +1,6 @@
 //! Answers that are made part by part: batches of data keys and streams of containers.
 
-use crate::api::{ApiError, KmsErrorCode, RequestId};
+use crate::api::{ApiError, ErrorCode, RequestId};
 use crate::auth::ScopeService;
 use crate::stream::data_keys::{BLOB_BYTES, KEY_ARN, KEY_MATERIAL_ID};
 use crate::stream::{MEDIA_TYPE, Purpose};
@@ -126,11 +126,11 @@ impl HttpEndpoint {
 
 fn too_many() -> ApiError {
     let message = "Too many streams of containers are open. Read those that are open to their end, or try again.";
-    ApiError::new(KmsErrorCode::ThrottlingException, message)
+    ApiError::new(ErrorCode::ThrottlingException, message)
 }
 
 pub(super) fn not_acceptable() -> Refusal {
     let message = format!("A batch is answered as one of: {}.", route::FORMS);
-    let error = ApiError::new(KmsErrorCode::UnsupportedOperationException, message);
+    let error = ApiError::new(ErrorCode::UnsupportedOperationException, message);
     Refusal::Api(StatusCode::NOT_ACCEPTABLE, error)
 }

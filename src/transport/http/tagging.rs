@@ -1,7 +1,7 @@
 //! Requests of the AWS Resource Groups Tagging API: JSON as that of KMS, under another target and
 //! another scope.
 
-use crate::api::{ApiError, KmsErrorCode, RequestId};
+use crate::api::{ApiError, ErrorCode, RequestId};
 use crate::auth::ScopeService;
 use crate::operation::tagging::TaggingOperation;
 use crate::transport::answered::Answered;
@@ -25,7 +25,7 @@ impl HttpEndpoint {
     ) -> Result<Response<Answered>, Refusal> {
         let service = ScopeService::Tagging;
         let (requester, body) = self.authenticate(service, id, caller, head, body).await?;
-        let unknown = || ApiError::bare(KmsErrorCode::UnknownOperationException);
+        let unknown = || ApiError::bare(ErrorCode::UnknownOperationException);
         let operation = TaggingOperation::named(name).ok_or_else(unknown)?;
         *subject = Subject::Tagging(operation);
         let api = &self.service.api;

@@ -3,7 +3,7 @@
 //! The refusal names the member and nothing of its value, which may be a plaintext.
 
 use crate::api::wire::input::CowText;
-use crate::api::{ApiError, KmsErrorCode};
+use crate::api::{ApiError, ErrorCode};
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -19,13 +19,13 @@ pub(super) fn refusal(body: &[u8], stopped: &serde_json::Error) -> ApiError {
         "{} is not of the type or form that this operation takes.",
         &*member
     );
-    ApiError::new(KmsErrorCode::SerializationException, message)
+    ApiError::new(ErrorCode::SerializationException, message)
 }
 
 /// The refusal of a body that is not one JSON object.
 pub(super) fn no_object() -> ApiError {
     let message = "The body is not a JSON object.";
-    ApiError::new(KmsErrorCode::SerializationException, message)
+    ApiError::new(ErrorCode::SerializationException, message)
 }
 
 /// How many bytes the parser had read.
