@@ -250,7 +250,7 @@ impl Refused {
     /// The refusal of the holder of a token. It does not say why, nor whether the role exists.
     pub(super) fn of_holder(self) -> ApiError {
         let message = format!("Not authorized to perform {}", self.action.name());
-        let refusal = ApiError::new(KmsErrorCode::AccessDenied, message);
+        let refusal = ApiError::new(ErrorCode::AccessDenied, message);
         refusal.undecided(self.denied == Denied::TooManySteps)
     }
 

@@ -6,7 +6,7 @@
 //! OIDC federation", for the claims that a trust policy reads.
 
 use crate::api::validation::Violations;
-use crate::api::{Answer, Api, ApiError, KmsErrorCode, Requester};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Requester};
 use crate::key::Tag;
 use crate::operation::Action;
 use crate::policy::SessionParameters;
@@ -130,7 +130,7 @@ fn parameters(identity: &Identity, asked: &RoleRequest<'_>) -> Result<SessionPar
     let tags: Vec<_> = tags.iter().map(tag).collect();
     if !are_allowed(&tags, source_identity.as_deref()) {
         let message = "The tags or the source identity of the web identity token are not such as a session may have.";
-        return Err(ApiError::new(KmsErrorCode::InvalidIdentityToken, message));
+        return Err(ApiError::new(ErrorCode::InvalidIdentityToken, message));
     }
     check_tags(&tags, transitive_tag_keys)?;
     Ok(SessionParameters {
