@@ -15,6 +15,7 @@ use crate::keystore::Snapshot;
 use crate::rates;
 use crate::transport::admin::{self, Admin};
 use crate::transport::{self, Cores, Makers, Service};
+use crate::web_identity::WebIdentities;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -77,7 +78,9 @@ impl Daemon {
         memory_locked: bool,
     ) -> std::io::Result<Self> {
         core.metrics.memory_locked(memory_locked);
-        warn_of_strangers(config, &core.keystore.snapshot());
+        let snapshot = core.keystore.snapshot();
+        warn_of_strangers(config, &snapshot);
+        warn_of_issuers(&core.api.web_identities, &snapshot);
         log_clone_sources(config, &core);
         let (shutdown, shutting_down) = watch::channel(false);
         let (admin_shutdown, admin_shutting_down) = watch::channel(false);
@@ -245,6 +248,22 @@ fn warn_of_strangers(config: &Config, snapshot: &Snapshot) {
         let known = rates::key_of(arn).is_some_and(|id| snapshot.keys.contains_key(&id));
         if !known {
             tracing::warn!(arn, "rates.kms_keys names a key that does not exist");
+        }
+    }
+}
+
+/// Logs roles that trust an issuer that is not in the configuration any more: the holders of its
+/// tokens are refused.
+fn warn_of_issuers(identities: &WebIdentities, snapshot: &Snapshot) {
+    for (arn, entry) in &snapshot.principals {
+        let trust = entry.trust_policy.as_deref();
+        let account = entry.principal.account;
+        if let Some(issuer) = trust.and_then(|trust| identities.unknown_in(trust, account)) {
+            tracing::warn!(
+                arn,
+                issuer,
+                "a role trusts an issuer that is not configured"
+            );
         }
     }
 }

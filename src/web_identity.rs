@@ -11,6 +11,7 @@
 use crate::clock::Clock;
 use crate::key::arn::AccountId;
 use crate::metrics::Metrics;
+use crate::policy::TrustPolicy;
 use crate::rates::Rates;
 use ::metrics::Counter;
 use fetch::Source;
@@ -125,13 +126,17 @@ impl WebIdentities {
         self.issuers.is_empty()
     }
 
-    /// The URLs of the issuers of an account, without their schemes.
-    pub fn providers(&self, account: AccountId) -> impl Iterator<Item = &str> {
-        let of_account = self
-            .issuers
-            .iter()
-            .filter(move |issuer| issuer.account == account);
-        of_account.map(|issuer| issuer.url.without_scheme())
+    /// The first issuer that a trust policy of a role of `account` names and that is not configured
+    /// for the account: the ARN of a provider, or the URL of an issuer without its scheme. It is
+    /// misspelt, most likely, and can let no caller in.
+    #[must_use]
+    pub fn unknown_in<'a>(&self, trust: &'a TrustPolicy, account: AccountId) -> Option<&'a str> {
+        let known = || self.issuers.iter().filter(|one| one.account == account);
+        let is_provider = |arn: &&str| known().any(|one| one.provider_arn == **arn);
+        let is_issuer = |url: &&str| known().any(|one| one.url.without_scheme() == *url);
+        let mut providers = trust.providers();
+        let provider = providers.find(|arn| !is_provider(arn));
+        provider.or_else(|| trust.issuers().find(|url| !is_issuer(url)))
     }
 
     /// Who the token `text` is of, for a role of `account`. `source` is the address that it came

@@ -102,7 +102,7 @@ pub(super) async fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answ
         access_keys::write_secret(&key, &mut reply);
         access_keys.push(Arc::new(key));
     }
-    let entry = trust.apply(PrincipalEntry::new(principal, access_keys))?;
+    let entry = trust.apply(api, PrincipalEntry::new(principal, access_keys))?;
     api.change(operator, None, |under| {
         let principals = &under.snapshot.principals;
         if principals.contains_key(&arn) {

@@ -50,10 +50,24 @@ impl Trust {
     }
 
     /// The entry with it; what was not given stays.
-    pub(super) fn apply(self, mut entry: PrincipalEntry) -> Result<PrincipalEntry, ApiError> {
+    pub(super) fn apply(
+        self,
+        api: &Api,
+        mut entry: PrincipalEntry,
+    ) -> Result<PrincipalEntry, ApiError> {
         let is_given = self.policy.is_some() || self.seconds_max.is_some();
         if is_given && entry.principal.kind() != PrincipalKind::Role {
             return Err(invalid("Only roles have trust policies and sessions."));
+        }
+        let account = entry.principal.account;
+        let policy = self.policy.as_ref();
+        let unknown = policy.and_then(|policy| api.web_identities.unknown_in(policy, account));
+        if let Some(unknown) = unknown {
+            let message = format!(
+                "{unknown} is not an issuer that the daemon's configuration has for account {account}; [issuers.NAME] names them."
+            );
+            let code = ErrorCode::MalformedPolicyDocumentException;
+            return Err(ApiError::new(code, message));
         }
         entry.trust_policy = self.policy.or(entry.trust_policy);
         entry.session_seconds_max = self.seconds_max.unwrap_or(entry.session_seconds_max);
@@ -72,5 +86,5 @@ pub(super) async fn put(api: &Api, operator: &Requester, body: &[u8]) -> Answer 
     }
     let trust = Trust::parse(policy, input.max_session_duration, violations)?;
     let arn = arn_of_name(api, operator, &name, "role")?;
-    replace(api, operator, &arn, |entry| trust.apply(entry)).await
+    replace(api, operator, &arn, |entry| trust.apply(api, entry)).await
 }

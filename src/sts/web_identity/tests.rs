@@ -353,3 +353,44 @@ async fn a_role_bounds_the_sessions_of_tokens_too() {
     assert_eq!(element(&answer, "Expiration"), "2023-11-14T22:28:20Z");
     assert!(answer.contains("<PackedPolicySize>"), "{answer}");
 }
+
+#[tokio::test]
+async fn a_trust_policy_with_an_issuer_that_is_not_configured_is_refused() {
+    let federated = Federated::new().await;
+    federated
+        .role("sts:AssumeRoleWithWebIdentity".into(), of_subject())
+        .await;
+    let trusting = |issuer: &str, account: &str| {
+        let condition = json!({"StringEquals": {format!("{issuer}:sub"): SUBJECT}});
+        json!({"Statement": {
+            "Effect": "Allow", "Action": "sts:AssumeRoleWithWebIdentity", "Condition": condition,
+            "Principal": {"Federated": format!("arn:aws:iam::{account}:oidc-provider/{issuer}")},
+        }})
+    };
+    let other_claim = json!({"StringEquals": {
+        format!("{ISSUER}:sub"): SUBJECT, "other.example:sub": "x",
+    }});
+    let mut two = trusting(ISSUER, ACCOUNT);
+    two["Statement"]["Condition"] = other_claim;
+    for (trust, unknown) in [
+        (
+            trusting("issuer.example", ACCOUNT),
+            "arn:aws:iam::111122223333:oidc-provider/issuer.example",
+        ),
+        (
+            trusting(ISSUER, OTHER),
+            "arn:aws:iam::444455556666:oidc-provider/issuer.example:8443/id/42",
+        ),
+        (two, "other.example"),
+    ] {
+        let body = json!({"Name": "batch", "TrustPolicy": trust.to_string()});
+        let refused = federated.bench.administer("PutTrustPolicy", body).await;
+        let (code, message) = refused.unwrap_err();
+        assert_eq!(code, ErrorCode::MalformedPolicyDocumentException);
+        let expected = format!(
+            "{unknown} is not an issuer that the daemon's configuration has for account {ACCOUNT}; [issuers.NAME] names them."
+        );
+        assert_eq!(message, expected);
+    }
+    assert!(federated.assume(&[], &claims()).await.is_ok());
+}
