@@ -27,6 +27,7 @@ use crate::columns::ContextPairs;
 use crate::key::data_key::DataKeyLength;
 use crate::table::file::{File, check_finished, check_unchanged};
 use crate::table::part_rows::Table;
+use crate::table::rows::check_names;
 use crate::table::scan::{Question, check_columns};
 use crate::table::walk::Input;
 use crate::table::{self, Format, Location, Object, TableError};
@@ -179,7 +180,7 @@ pub fn run<S: Binders>(
         // read again.
         let is_input = |location: &&Location| **location != Location::Input;
         for location in plan.inputs.iter().filter(is_input) {
-            if let Ok(objects) = location.objects(&plan.runtime) {
+            if let Ok(objects) = location.objects(plan.format, &plan.runtime) {
                 check_finished(&parameters.files, &objects)?;
             }
         }
@@ -287,7 +288,7 @@ impl Plan {
         }
         let mut objects = Vec::new();
         for location in &self.inputs {
-            objects.extend(location.objects(&self.runtime)?);
+            objects.extend(location.objects(self.format, &self.runtime)?);
         }
         Ok(objects)
     }
@@ -336,17 +337,9 @@ impl Plan {
 
     /// The columns of every part.
     fn layout(&self, first: &Object, schema: &Schema) -> Result<Layout, TableError> {
-        let is_taken = |name: &str| schema.fields().iter().any(|field| field.name() == name);
         let is_id = |name: &str| name == column::CONTAINER_ID && name == self.id_column;
-        if let Some(taken) = COLUMNS
-            .into_iter()
-            .find(|name| is_taken(name) && !is_id(name))
-        {
-            return Err(TableError::Column {
-                name: first.name.clone(),
-                reason: format!("there is a column {taken:?} already; rename it in the table"),
-            });
-        }
+        let added = COLUMNS.into_iter().filter(|name| !is_id(name));
+        check_names(first, schema, added)?;
         let added: Vec<_> = COLUMNS.into_iter().filter(|name| !is_id(name)).collect();
         Ok(Layout::beside(
             schema,

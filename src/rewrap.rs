@@ -16,10 +16,10 @@ use crate::bulk::{self, Ending, Folder, Job, JobError, Runtime, rows_per_part};
 use crate::columns::{Blobs, ContextSource};
 use crate::table::fields::Fields;
 use crate::table::file::{check_finished, check_unchanged};
-use crate::table::parquet::ParquetRows;
+use crate::table::parquet::ParquetFile;
 use crate::table::part_rows::Table;
 use crate::table::plan::FilePlan;
-use crate::table::rows::check_same;
+use crate::table::rows::{check_names, check_same};
 use crate::table::{self, File, Format, Location, Object, TableError};
 use arrow_schema::{Schema, SchemaRef};
 use part::{PartWriter, Shared};
@@ -136,7 +136,7 @@ pub fn run<S: Sealers>(
     let outcome = if job.is_complete() {
         // The files may be gone by now. Those that are there must be the files of the job.
         for location in &plan.inputs {
-            if let Ok(objects) = location.objects(&plan.runtime) {
+            if let Ok(objects) = location.objects(None, &plan.runtime) {
                 check_finished(&parameters.files, &objects)?;
             }
         }
@@ -157,7 +157,7 @@ pub fn run<S: Sealers>(
                 parameters.rows_per_part = rows_per_part(kept.count(), plan.workers);
             }
         }
-        let (layout, places) = layout(&schema);
+        let (layout, places) = layout(&objects, &schema)?;
         let shared = Shared {
             plan,
             runtime,
@@ -193,7 +193,7 @@ pub fn objects(inputs: &[Location], runtime: &Handle) -> Result<Vec<Object>, Tab
                 reason: "a Parquet file is read from its end; name it".to_owned(),
             });
         }
-        objects.extend(location.objects(runtime)?);
+        objects.extend(location.objects(None, runtime)?);
     }
     objects
         .iter()
@@ -269,15 +269,16 @@ impl Plan {
         let first = objects
             .first()
             .ok_or_else(|| TableError::Absent("no file".to_owned()))?;
-        let schema = ParquetRows::schema(first)?;
+        let schema = ParquetFile::open(first)?.schema();
         let contexts = [&self.context].into_iter().chain(&self.new_context);
         check_columns(first, &schema, &contexts.collect::<Vec<_>>())?;
         let files = objects
             .iter()
             .map(|object| {
-                check_same(first, &schema, object, &*ParquetRows::schema(object)?)?;
+                let file = ParquetFile::open(object)?;
+                check_same(first, &schema, object, &file.schema())?;
                 Ok(FilePlan {
-                    rows: ParquetRows::groups(object)?.iter().sum(),
+                    rows: file.groups().sum(),
                     ..FilePlan::default()
                 })
             })
@@ -302,16 +303,15 @@ fn shown(source: &ContextSource) -> String {
 }
 
 /// The columns of every part, and which of the table's are kept.
-fn layout(schema: &Schema) -> (Layout, Vec<usize>) {
+fn layout(objects: &[Object], schema: &Schema) -> Result<(Layout, Vec<usize>), TableError> {
     let fields = schema.fields().iter().enumerate();
     let kept = fields.filter(|(_, field)| !COLUMNS.contains(&field.name().as_str()));
     let (places, fields): (Vec<_>, Vec<_>) =
         kept.map(|(at, field)| (at, Arc::clone(field))).unzip();
-    let layout = Layout::beside(
-        &Schema::new(fields),
-        &COLUMNS,
-        &CONSTANT,
-        &[column::CONTAINER_ID],
-    );
-    (layout, places)
+    let kept = Schema::new(fields);
+    if let Some(first) = objects.first() {
+        check_names(first, &kept, COLUMNS)?;
+    }
+    let layout = Layout::beside(&kept, &COLUMNS, &CONSTANT, &[column::CONTAINER_ID]);
+    Ok((layout, places))
 }

@@ -20,6 +20,9 @@ pub enum JobError {
     /// The name of the folder is that of a file.
     #[error("--out {} is a file; name a folder", .0.display())]
     OutIsFile(PathBuf),
+    /// The name of the folder is that of a place in a store.
+    #[error("--out {} is not a local folder, and parts are written to one; copy the finished folder to the store", .0.display())]
+    OutIsRemote(PathBuf),
     /// Every user may replace the folder's files.
     #[error("every user of this machine may write the folder {}, mode {mode:04o}, and replace its files: take that from them (chmod o-w), or choose another --out", path.display())]
     OpenFolder {

@@ -44,11 +44,14 @@ impl Folder {
     /// Opens or creates the folder, locks it, and removes what a run that died left half-written.
     ///
     /// # Errors
-    /// [`JobError::FolderInUse`], [`JobError::ForeignFile`], [`JobError::OpenFolder`], or the error
+    /// [`JobError::OutIsRemote`], [`JobError::FolderInUse`], [`JobError::ForeignFile`], [`JobError::OpenFolder`], or the error
     /// of the file system.
     pub fn open(path: &Path) -> Result<Self, JobError> {
         if path.is_file() {
             return Err(JobError::OutIsFile(path.to_owned()));
+        }
+        if path.to_string_lossy().contains("://") {
+            return Err(JobError::OutIsRemote(path.to_owned()));
         }
         let made = DirBuilder::new()
             .recursive(true)

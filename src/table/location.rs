@@ -75,17 +75,31 @@ impl fmt::Display for Location {
 }
 
 impl Location {
-    /// The files at this location, by name; of a folder those with a known format whose names begin
-    /// with neither `_` nor `.`.
+    /// The files at this location, by name; of a folder those whose names say a format, or all where
+    /// `format` says it. Names that begin with `_` or `.` are passed over, and other files that are
+    /// passed over are named in the log.
     ///
     /// # Errors
     /// [`TableError`], when there are none among others.
-    pub fn objects(&self, runtime: &Handle) -> Result<Vec<Object>, TableError> {
+    pub fn objects(
+        &self,
+        format: Option<Format>,
+        runtime: &Handle,
+    ) -> Result<Vec<Object>, TableError> {
+        let mut passed = PassedOver::default();
+        let is_table = |name: &str| {
+            let is_table = format.is_some() || Format::of(name).is_some();
+            if !is_table {
+                passed.add(name);
+            }
+            is_table
+        };
         let mut found = match self {
             Self::Input => Vec::new(),
-            Self::Local(path) => local(path)?,
-            Self::S3 { bucket, key } => runtime.block_on(s3(bucket, key, runtime))?,
+            Self::Local(path) => local(path, is_table)?,
+            Self::S3 { bucket, key } => runtime.block_on(s3(bucket, key, is_table, runtime))?,
         };
+        passed.tell(self);
         if found.is_empty() {
             return Err(TableError::Absent(self.to_string()));
         }
@@ -94,6 +108,34 @@ impl Location {
         }
         found.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(found)
+    }
+}
+
+/// Files of a folder that are passed over, since their names say no format.
+#[derive(Default)]
+struct PassedOver {
+    count: usize,
+    first: Vec<String>,
+}
+
+impl PassedOver {
+    /// Files that a message names at most.
+    const SHOWN_MAX: usize = 20;
+
+    fn add(&mut self, name: &str) {
+        self.count += 1;
+        if self.first.len() < Self::SHOWN_MAX {
+            self.first.push(name.to_owned());
+        }
+    }
+
+    fn tell(&self, location: &Location) {
+        if self.count > 0 {
+            tracing::warn!(
+                %location, count = self.count, names = %self.first.join(", "),
+                "passed over files whose names say no format; --input-format reads any ending"
+            );
+        }
     }
 }
 
@@ -123,12 +165,11 @@ fn of_file(path: &Path, name: String, metadata: &Metadata) -> Object {
     }
 }
 
-fn local(text: &str) -> Result<Vec<Object>, TableError> {
+fn local(text: &str, mut is_table: impl FnMut(&str) -> bool) -> Result<Vec<Object>, TableError> {
     let path = Path::new(text);
     match path.metadata() {
         Ok(metadata) if metadata.is_dir() => {
-            let is_wanted = |name: &str| Format::of(name).is_some();
-            return walk(path, &|path| path.to_str().is_some_and(is_wanted));
+            return walk(path, &mut |path| is_table(&path.to_string_lossy()));
         }
         Ok(_) => return Ok(vec![file(path, text.to_owned())?]),
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -148,7 +189,7 @@ fn local(text: &str) -> Result<Vec<Object>, TableError> {
     if base.as_os_str().is_empty() {
         base.push(".");
     }
-    walk(&base, &|path| {
+    walk(&base, &mut |path| {
         let path = path.strip_prefix("./").unwrap_or(path);
         matcher.is_match(path)
     })
@@ -165,7 +206,7 @@ fn matcher(pattern: &str) -> Result<GlobMatcher, TableError> {
         })
 }
 
-fn walk(base: &Path, is_wanted: &dyn Fn(&Path) -> bool) -> Result<Vec<Object>, TableError> {
+fn walk(base: &Path, is_wanted: &mut dyn FnMut(&Path) -> bool) -> Result<Vec<Object>, TableError> {
     let mut found = Vec::new();
     let mut folders = vec![base.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -192,7 +233,12 @@ fn is_hidden(name: &str) -> bool {
     name.starts_with(['_', '.'])
 }
 
-async fn s3(bucket: &str, key: &str, runtime: &Handle) -> Result<Vec<Object>, TableError> {
+async fn s3(
+    bucket: &str,
+    key: &str,
+    mut is_table: impl FnMut(&str) -> bool,
+    runtime: &Handle,
+) -> Result<Vec<Object>, TableError> {
     let name = |key: &Key| format!("s3://{bucket}/{key}");
     let shown = format!("s3://{bucket}/{key}");
     let io = |error: object_store::Error| TableError::io(&shown, io::Error::other(error));
@@ -211,9 +257,16 @@ async fn s3(bucket: &str, key: &str, runtime: &Handle) -> Result<Vec<Object>, Ta
             runtime: runtime.clone(),
         },
     };
+    // A key is what the user wrote; the client encodes it for the wire.
+    let parsed = |key: &str| {
+        Key::parse(key).map_err(|error| TableError::Location {
+            location: shown.clone(),
+            reason: error.to_string(),
+        })
+    };
     let pattern = key.contains(PATTERN).then(|| matcher(key)).transpose()?;
     if pattern.is_none() && !key.is_empty() && !key.ends_with('/') {
-        match store.head(&Key::from(key)).await {
+        match store.head(&parsed(key)?).await {
             Ok(meta) => return Ok(vec![object(meta)]),
             Err(object_store::Error::NotFound { .. }) => {}
             Err(error) => return Err(io(error)),
@@ -224,8 +277,8 @@ async fn s3(bucket: &str, key: &str, runtime: &Handle) -> Result<Vec<Object>, Ta
         .split('/')
         .take_while(|part| !part.contains(PATTERN))
         .collect();
-    let prefix = Some(Key::from(fixed.join("/"))).filter(|prefix| !prefix.as_ref().is_empty());
-    let is_wanted = |meta: &ObjectMeta| {
+    let prefix = Some(parsed(&fixed.join("/"))?).filter(|prefix| !prefix.as_ref().is_empty());
+    let mut is_wanted = |meta: &ObjectMeta| {
         let path = meta.location.as_ref();
         let below = prefix.as_ref().map_or(path, |prefix| {
             path.strip_prefix(prefix.as_ref()).unwrap_or(path)
@@ -233,7 +286,7 @@ async fn s3(bucket: &str, key: &str, runtime: &Handle) -> Result<Vec<Object>, Ta
         let seen = !below.split('/').any(is_hidden);
         match &pattern {
             Some(pattern) => seen && pattern.is_match(path),
-            None => seen && Format::of(path).is_some(),
+            None => seen && is_table(path),
         }
     };
     let listed: Vec<ObjectMeta> = store
@@ -269,7 +322,7 @@ mod tests {
             .build()
             .unwrap();
         let location: Location = text.parse().unwrap();
-        let found = location.objects(runtime.handle());
+        let found = location.objects(None, runtime.handle());
         let found = found.map_err(|error| error.to_string())?;
         let of = |object: &Object| {
             let name = Path::new(&object.name).file_name().unwrap();
@@ -325,6 +378,16 @@ mod tests {
         ] {
             assert_eq!(names(&at(text)).unwrap(), found, "{text}");
         }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let all: Location = at("n").parse().unwrap();
+        let all = all.objects(Some(Format::Csv), runtime.handle()).unwrap();
+        assert_eq!(
+            all.len(),
+            2,
+            "every ending where the format is said: {all:?}"
+        );
         for (text, said) in [
             ("g.csv", "there is no such file"),
             ("*.parquet", "there is no such file"),

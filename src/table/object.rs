@@ -204,6 +204,11 @@ impl ChunkReader for Opened {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        // What a damaged file says of its lengths is not asked for.
+        if self.len().saturating_sub(start) < length as u64 {
+            let reason = format!("{length} bytes from byte {start} on are beyond the file's end");
+            return Err(ParquetError::EOF(reason));
+        }
         let mut bytes = vec![0; length];
         let mut range = Range {
             opened: self.clone(),

@@ -2,7 +2,7 @@
 
 use crate::table::csv::CsvRows;
 use crate::table::ndjson::NdjsonRows;
-use crate::table::parquet::ParquetRows;
+use crate::table::parquet::ParquetFile;
 use crate::table::rows::{Columns, Rows, Start};
 use crate::table::{Format, Object, TableError};
 use arrow_schema::{Schema, SchemaRef};
@@ -19,7 +19,7 @@ pub fn open(
     columns: Columns<'_>,
 ) -> Result<Box<dyn Rows>, TableError> {
     Ok(match format {
-        Format::Parquet => Box::new(ParquetRows::open(object, from.row, false, columns)?),
+        Format::Parquet => Box::new(ParquetFile::open(object)?.rows_from(from.row, columns)?),
         Format::Csv => Box::new(CsvRows::open(object, from, columns)?),
         Format::Ndjson => Box::new(NdjsonRows::open(object, from, columns)?),
     })
@@ -31,7 +31,7 @@ pub fn open(
 /// [`TableError`], when the file cannot be read, or is damaged.
 pub fn schema(format: Format, object: &Object) -> Result<SchemaRef, TableError> {
     match format {
-        Format::Parquet => ParquetRows::schema(object),
+        Format::Parquet => Ok(ParquetFile::open(object)?.schema()),
         Format::Csv => CsvRows::schema(object),
         Format::Ndjson => Ok(Arc::new(Schema::empty())),
     }

@@ -64,6 +64,28 @@ pub struct Start {
     pub checkpoint: Option<(u64, u64)>,
 }
 
+/// Refuses a table with a column of one of these names, whatever the case of its letters: many
+/// readers ignore it, and would give the user's own column in the place of ours.
+///
+/// # Errors
+/// [`TableError::Column`].
+pub fn check_names<'a>(
+    object: &Object,
+    schema: &Schema,
+    added: impl IntoIterator<Item = &'a str>,
+) -> Result<(), TableError> {
+    let mut added = added.into_iter();
+    let names = || schema.fields().iter().map(|field| field.name());
+    let taken = added.find_map(|name| names().find(|own| own.eq_ignore_ascii_case(name)));
+    match taken {
+        Some(taken) => Err(TableError::Column {
+            name: object.name.clone(),
+            reason: format!("there is a column {taken:?} already; rename it in the table"),
+        }),
+        None => Ok(()),
+    }
+}
+
 /// Refuses columns that are not those of the first file.
 ///
 /// # Errors

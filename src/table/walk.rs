@@ -1,7 +1,7 @@
 //! Every row of a table once, by several threads, in no order: row groups of Parquet side by side,
 //! files of text.
 
-use crate::table::parquet::ParquetRows;
+use crate::table::parquet::ParquetFile;
 use crate::table::reader;
 use crate::table::rows::{self, Batch, Columns, Rows, Seen};
 use crate::table::{Format, Object, TableError};
@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A table, and how it is looked at.
 pub struct Input<'a> {
@@ -94,36 +94,36 @@ impl Input<'_> {
     }
 
     fn segments(&self, file: usize, object: &Object) -> Result<Vec<Segment>, TableError> {
-        let whole = Segment {
-            file,
-            row: 0,
-            only_group: false,
-        };
         if self.format != Format::Parquet {
-            return Ok(vec![whole]);
+            return Ok(vec![Segment::File(file)]);
         }
-        let mut row = 0;
+        let parquet = Arc::new(ParquetFile::open(object)?);
+        let mut first_row = 0;
         let mut segments = Vec::new();
-        for rows in ParquetRows::groups(object)? {
+        for (group, rows) in parquet.groups().enumerate() {
             if rows > 0 {
-                segments.push(Segment {
+                segments.push(Segment::Group {
                     file,
-                    row,
-                    only_group: true,
+                    parquet: Arc::clone(&parquet),
+                    group,
+                    first_row,
                 });
             }
-            row += rows;
+            first_row += rows;
         }
         Ok(segments)
     }
 }
 
-/// A file, or a row group of one: the row that it begins at, and whether it ends before the file
-/// does.
-struct Segment {
-    file: usize,
-    row: u64,
-    only_group: bool,
+/// A file, or a row group of one.
+enum Segment {
+    File(usize),
+    Group {
+        file: usize,
+        parquet: Arc<ParquetFile>,
+        group: usize,
+        first_row: u64,
+    },
 }
 
 struct Walk<'a> {
@@ -143,17 +143,22 @@ impl Walk<'_> {
             let Some(segment) = locked(&self.segments).pop_front() else {
                 return Ok(());
             };
-            let Segment {
-                file,
-                row,
-                only_group,
-            } = segment;
-            let object = &self.input.objects[file];
             let columns = Columns::Named(self.columns);
-            let mut rows: Box<dyn Rows> = if only_group {
-                Box::new(ParquetRows::open(object, row, true, columns)?)
-            } else {
-                reader::open(self.input.format, object, rows::Start::default(), columns)?
+            let (file, mut rows): (_, Box<dyn Rows>) = match &segment {
+                Segment::File(file) => {
+                    let (object, start) = (&self.input.objects[*file], rows::Start::default());
+                    let rows = reader::open(self.input.format, object, start, columns)?;
+                    (*file, rows)
+                }
+                Segment::Group {
+                    file,
+                    parquet,
+                    group,
+                    first_row,
+                } => {
+                    let rows = parquet.rows_of_group(*group, *first_row, columns)?;
+                    (*file, Box::new(rows))
+                }
             };
             let mut count = 0;
             while let Some(batch) = rows.next()? {
@@ -171,7 +176,7 @@ impl Walk<'_> {
             let mut files = locked(&self.files);
             files[file].0 += count;
             // A file that is read in groups has no checkpoints.
-            if !only_group {
+            if matches!(segment, Segment::File(_)) {
                 files[file].1 = seen;
             }
         }

@@ -66,6 +66,13 @@ def main() -> None:
         done(command([f"s3://{BUCKET}/volumes.csv"], folder / "csv", *over), **variables)
         check(folder / "csv", text, arn)
 
+        # Keys of any characters, as they are: by themselves, below a prefix, and by a pattern.
+        for name in ("odd/größe %1#~[2.csv", "odd/p%3D1/{a}.csv"):
+            s3.put_object(Bucket=BUCKET, Key=name, Body=f"volume,tenant\n{name[-6:-4]},t\n".encode())
+        for number, (name, rows) in enumerate(((f"s3://{BUCKET}/odd/", 2), (f"s3://{BUCKET}/odd/p%3D1/", 1), (f"s3://{BUCKET}/odd/größe*", 1))):
+            said = done(command([name], folder / f"odd-{number}", *over), **variables)
+            assert said["rows"] == rows, (name, said)
+
         # What has changed since is not gone on with.
         job = command([f"s3://{BUCKET}/volumes.csv"], folder / "changed", *over)
         with subprocess.Popen([str(part) for part in job], env=environment(**variables), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
