@@ -38,7 +38,7 @@ use keymill::pool;
 use keymill::provision;
 use keymill::rewrap;
 use keymill::table::fields::Fields;
-use keymill::table::parquet::ParquetRows;
+use keymill::table::parquet::ParquetFile;
 use keymill::table::part_rows::{PartRows, Table};
 use keymill::table::plan::FilePlan;
 use keymill::table::{self, Format, Location};
@@ -154,8 +154,11 @@ impl Bench {
         let out = self.path("copy");
         std::fs::create_dir(&out).unwrap();
         let handle = self.mill.runtime.handle();
-        let objects = self.location("ready.parquet").objects(handle).unwrap();
-        let schema = ParquetRows::schema(&objects[0]).unwrap();
+        let objects = self
+            .location("ready.parquet")
+            .objects(None, handle)
+            .unwrap();
+        let schema = ParquetFile::new(&objects[0]).unwrap().schema();
         let file = FilePlan {
             rows: self.rows,
             ..FilePlan::default()

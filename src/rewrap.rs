@@ -269,13 +269,13 @@ impl Plan {
         let first = objects
             .first()
             .ok_or_else(|| TableError::Absent("no file".to_owned()))?;
-        let schema = ParquetFile::open(first)?.schema();
+        let schema = ParquetFile::new(first)?.schema();
         let contexts = [&self.context].into_iter().chain(&self.new_context);
         check_columns(first, &schema, &contexts.collect::<Vec<_>>())?;
         let files = objects
             .iter()
             .map(|object| {
-                let file = ParquetFile::open(object)?;
+                let file = ParquetFile::new(object)?;
                 check_same(first, &schema, object, &file.schema())?;
                 Ok(FilePlan {
                     rows: file.groups().sum(),

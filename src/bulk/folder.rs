@@ -44,8 +44,8 @@ impl Folder {
     /// Opens or creates the folder, locks it, and removes what a run that died left half-written.
     ///
     /// # Errors
-    /// [`JobError::OutIsRemote`], [`JobError::FolderInUse`], [`JobError::ForeignFile`], [`JobError::OpenFolder`], or the error
-    /// of the file system.
+    /// [`JobError::OutIsRemote`], [`JobError::FolderInUse`], [`JobError::ForeignFile`],
+    /// [`JobError::OpenFolder`], or the error of the file system.
     pub fn open(path: &Path) -> Result<Self, JobError> {
         if path.is_file() {
             return Err(JobError::OutIsFile(path.to_owned()));

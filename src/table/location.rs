@@ -75,9 +75,9 @@ impl fmt::Display for Location {
 }
 
 impl Location {
-    /// The files at this location, by name; of a folder those whose names say a format, or all where
-    /// `format` says it. Names that begin with `_` or `.` are passed over, and other files that are
-    /// passed over are named in the log.
+    /// The files at this location, by name; of a folder those whose names say a format, or all
+    /// where `format` says it. Names that begin with `_` or `.` are passed over, and other files
+    /// that are passed over are named in the log.
     ///
     /// # Errors
     /// [`TableError`], when there are none among others.

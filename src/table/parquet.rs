@@ -119,7 +119,7 @@ impl ParquetFile {
     ///
     /// # Errors
     /// [`TableError`], when the file cannot be read, or is damaged.
-    pub fn open(object: &Object) -> Result<Self, TableError> {
+    pub fn new(object: &Object) -> Result<Self, TableError> {
         let opened = object.open()?;
         Ok(Self {
             name: object.name.clone(),

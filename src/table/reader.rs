@@ -19,7 +19,7 @@ pub fn open(
     columns: Columns<'_>,
 ) -> Result<Box<dyn Rows>, TableError> {
     Ok(match format {
-        Format::Parquet => Box::new(ParquetFile::open(object)?.rows_from(from.row, columns)?),
+        Format::Parquet => Box::new(ParquetFile::new(object)?.rows_from(from.row, columns)?),
         Format::Csv => Box::new(CsvRows::open(object, from, columns)?),
         Format::Ndjson => Box::new(NdjsonRows::open(object, from, columns)?),
     })
@@ -31,7 +31,7 @@ pub fn open(
 /// [`TableError`], when the file cannot be read, or is damaged.
 pub fn schema(format: Format, object: &Object) -> Result<SchemaRef, TableError> {
     match format {
-        Format::Parquet => Ok(ParquetFile::open(object)?.schema()),
+        Format::Parquet => Ok(ParquetFile::new(object)?.schema()),
         Format::Csv => CsvRows::schema(object),
         Format::Ndjson => Ok(Arc::new(Schema::empty())),
     }

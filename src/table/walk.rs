@@ -97,7 +97,7 @@ impl Input<'_> {
         if self.format != Format::Parquet {
             return Ok(vec![Segment::File(file)]);
         }
-        let parquet = Arc::new(ParquetFile::open(object)?);
+        let parquet = Arc::new(ParquetFile::new(object)?);
         let mut first_row = 0;
         let mut segments = Vec::new();
         for (group, rows) in parquet.groups().enumerate() {

@@ -62,13 +62,13 @@ fn object(bytes: &[u8]) -> (tempfile::TempDir, Object) {
 
 fn refusal(bytes: &[u8]) -> String {
     let (_folder, object) = object(bytes);
-    ParquetFile::open(&object).err().unwrap().to_string()
+    ParquetFile::new(&object).err().unwrap().to_string()
 }
 
 #[test]
 fn rows_are_read_from_any_of_them_and_group_by_group() {
     let (_folder, object) = object(&written());
-    let file = ParquetFile::open(&object).unwrap();
+    let file = ParquetFile::new(&object).unwrap();
     assert_eq!(file.groups().collect::<Vec<_>>(), [3, 3, 1]);
     let names = ["n".to_owned()];
     let numbers = |mut rows: ParquetRows| {
@@ -89,7 +89,7 @@ fn rows_are_read_from_any_of_them_and_group_by_group() {
 #[test]
 fn counts_that_contradict_each_other_are_refused() {
     let (_folder, sound) = object(&counting(7, 3));
-    assert!(ParquetFile::open(&sound).is_ok());
+    assert!(ParquetFile::new(&sound).is_ok());
     for rows in [0, 3, 9] {
         let expected = format!("its footer counts {rows} rows, and its row groups have 7");
         let refused = refusal(&counting(rows, 3));
@@ -111,7 +111,7 @@ fn hold_1_a_damaged_file_is_an_error_of_one_line() {
             let mut damaged = sound.clone();
             damaged[at] ^= 1 << bit;
             let (_folder, object) = object(&damaged);
-            let Ok(file) = ParquetFile::open(&object) else {
+            let Ok(file) = ParquetFile::new(&object) else {
                 continue;
             };
             let Ok(mut rows) = file.rows_from(0, Columns::Named(&names)) else {
