@@ -66,6 +66,7 @@ unsigned-type    unsigned_content_type.py
 signing-tools    signing_tools.py
 tink             tink_aead.py
 kafka-fields     kafka_fields.py
+custodian        custodian.py
 credstash        credstash_cli.py
 mongocrypt       mongocrypt.py
 parquet          parquet_encryption.py

@@ -21,7 +21,7 @@ pub(super) const ADMIN: &str = "admin";
 
 /// Each principal with the actions that its policy allows.
 pub(super) const PRINCIPALS: [(&str, &[&str]); 4] = [
-    (ADMIN, &["kms:*"]),
+    (ADMIN, &["kms:*", "sts:*", "tag:*"]),
     (
         PROVISIONER,
         &["kms:GenerateDataKeyWithoutPlaintext", "kms:DescribeKey"],
