@@ -3,6 +3,7 @@
 promtool checks the rules, tests that each alert fires on what it is about, and lints the daemon's exposition.
 """
 
+import base64
 import contextlib
 import json
 import re
@@ -19,6 +20,7 @@ from pathlib import Path
 import botocore.exceptions
 import yaml
 from container_list import exported
+from cryptography.hazmat.primitives.asymmetric import ec
 from daemon import ALIAS, ROOT, Daemon, Tally, admin_address, environment, new_key, report, running, wait_until
 from tls import Authority
 from unix_socket import UnixConnection
@@ -136,10 +138,15 @@ def every_expression(prometheus: Prometheus) -> int:
     return count
 
 
-def with_tls(folder: Path) -> str:
-    """The settings of a second daemon, which has what only TLS has to tell."""
+def settings_of_second(folder: Path) -> str:
+    """The settings of a second daemon, which has what TLS and another issuer of identities alone have to tell."""
     certificate, key = Authority(folder, "servers").server("server")
-    return f'[tls]\ncertificate = "{certificate}"\nkey = "{key}"\n'
+    numbers = ec.generate_private_key(ec.SECP256R1()).public_key().public_numbers()
+    x, y = (base64.urlsafe_b64encode(number.to_bytes(32, "big")).rstrip(b"=").decode() for number in (numbers.x, numbers.y))
+    keys = folder / "issuer-keys.json"
+    keys.write_text(json.dumps({"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "kid": "one", "x": x, "y": y}]}))
+    issuer = f'[issuers.by-hand]\nurl = "https://issuer.example"\naudiences = ["keymill"]\njwks_file = "{keys}"\n'
+    return f'[tls]\ncertificate = "{certificate}"\nkey = "{key}"\n{issuer}'
 
 
 def speak_plainly(secured: Daemon) -> None:
@@ -156,7 +163,7 @@ def main() -> None:
     promtool("test", "rules", str(TESTS))
     promtool("check", "config", str(SAMPLE))
     tally, stop = Tally(), threading.Event()
-    with tempfile.TemporaryDirectory() as temporary, running() as mill, running(settings=with_tls(Path(temporary))) as secured:
+    with tempfile.TemporaryDirectory() as temporary, running() as mill, running(settings=settings_of_second(Path(temporary))) as secured:
         address = admin_address(mill.facts)
         speak_plainly(secured)
         targets = [admin_address(one.facts).removeprefix("http://").rstrip("/") for one in (mill, secured)]
