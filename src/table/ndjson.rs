@@ -127,7 +127,8 @@ impl NdjsonRows {
             if !self.line.trim_ascii().is_empty() {
                 return Ok(true);
             }
-            self.byte += read as u64;
+            // Without the mark, which is counted already.
+            self.byte += self.line.len() as u64;
         }
     }
 

@@ -185,3 +185,26 @@ fn what_makes_a_row_unusable_is_found_in_the_first_look() {
     let (_, bad, _) = looked(&object, &["id"]);
     assert_eq!(bad, [(0, "it is not UTF-8 text".to_owned())]);
 }
+
+#[test]
+fn a_checkpoint_is_where_its_line_begins() {
+    for before in ["", "\u{feff}", "\n\n", "\u{feff}\n", "\u{feff} \r\n\n"] {
+        let text = format!("{before}{{\"id\":\"a\"}}\n{{\"id\":\"b\"}}\n");
+        let (_folder, object) = object(&text);
+        let (good, bad, seen) = looked(&object, &["id"]);
+        assert_eq!((good, bad), (vec![0, 1], vec![]), "{before:?}");
+        let from = seen.checkpoints[0];
+        let schema = seen.fields.schema();
+        let start = Start {
+            row: 0,
+            checkpoint: Some((0, from)),
+        };
+        let mut rows = NdjsonRows::open(&object, start, Columns::All(&schema)).unwrap();
+        let batch = rows.next().unwrap().unwrap();
+        assert_eq!(
+            (batch.numbers, batch.bad),
+            (vec![0, 1], vec![]),
+            "{before:?}"
+        );
+    }
+}
