@@ -12,7 +12,6 @@ use crate::sts::xml::{self, Xml};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
-use zeroize::Zeroizing;
 
 /// The percentage above which parameters have no token.
 const PERCENT_MAX: usize = 100;
@@ -101,11 +100,8 @@ impl Issued {
         xml.close();
         xml.open("Credentials");
         xml.text("AccessKeyId", &access_key.id);
-        let secret = Zeroizing::new(access_key.secret.expose().to_vec());
-        xml.text(
-            "SecretAccessKey",
-            str::from_utf8(&secret).unwrap_or_default(),
-        );
+        let secret = str::from_utf8(access_key.secret.expose()).unwrap_or_default();
+        xml.text("SecretAccessKey", secret);
         xml.text("SessionToken", &self.token);
         xml.text("Expiration", &self.expiration());
         xml.close();
