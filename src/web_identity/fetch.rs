@@ -158,8 +158,15 @@ impl Web {
         if text("issuer") != self.issuer.as_str() {
             return Err(failed(&place, "its \"issuer\" is another one"));
         }
-        let keys = text("jwks_uri").parse();
-        keys.map_err(|error| failed(&place, format_args!("its \"jwks_uri\": {error}")))
+        let keys: Result<Url, _> = text("jwks_uri").parse();
+        let keys =
+            keys.map_err(|error| failed(&place, format_args!("its \"jwks_uri\": {error}")))?;
+        // An issuer that is asked over TLS sends this daemon to no service of this machine, for whose
+        // keys no authority vouches.
+        if self.issuer.is_secure() && !keys.is_secure() {
+            return Err(failed(&place, "its \"jwks_uri\" is not https"));
+        }
+        Ok(keys)
     }
 
     /// The bearer token for the host that is configured.

@@ -60,6 +60,11 @@ impl Url {
             && (self.port, self.is_secure) == (other.port, other.is_secure)
     }
 
+    /// Whether it is asked over TLS.
+    pub(super) fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
     /// What it is without `https://` or `http://`, as ARNs and condition keys have it.
     #[must_use]
     pub fn without_scheme(&self) -> &str {

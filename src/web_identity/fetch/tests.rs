@@ -301,6 +301,26 @@ async fn web_4_an_answer_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn web_4_an_issuer_over_tls_names_no_keys_without_it() {
+    let inner = Server::new(None, |_, _| ok("", keys())).await;
+    let url = format!("{}/keys", inner.url);
+    let authority = Authority::new();
+    let tls = authority.server("127.0.0.1", &rustls::version::TLS13);
+    let server = Server::new(Some(tls), move |_, own| {
+        ok("", json!({"issuer": own, "jwks_uri": url}).to_string())
+    })
+    .await;
+    let mut config = config(&server.url);
+    config.ca_file = authority.1.clone();
+    let line = refusal(&config).await;
+    assert!(line.ends_with("its \"jwks_uri\" is not https"), "{line}");
+    assert_eq!(inner.heads().len(), 0);
+    // The operator may say so.
+    config.jwks_url = format!("{}/keys", inner.url);
+    assert_eq!(refusal(&config).await, "fetched");
+}
+
+#[tokio::test]
 async fn web_4_a_document_of_another_issuer_is_refused() {
     for (document, reason) in [
         (
