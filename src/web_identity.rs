@@ -19,7 +19,7 @@ use keys::Keys;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 pub mod algorithm;
@@ -83,6 +83,7 @@ impl WebIdentities {
         clock: &Clock,
         metrics: &Metrics,
     ) -> Self {
+        let waiting = Arc::new(Semaphore::new(keys::WAITING_MAX));
         let of = |(name, config): (&String, &issuer::Config)| {
             let url: Url = config.url.parse().ok()?;
             let account = config.account_or(account);
@@ -92,7 +93,7 @@ impl WebIdentities {
                 account,
                 provider_arn: format!("arn:{partition}:iam::{account}:oidc-provider/{provider}"),
                 audiences: config.audiences.clone(),
-                keys: Arc::new(Keys::new(name, source, clock.clone(), metrics)),
+                keys: Arc::new(Keys::new(name, source, &waiting, clock.clone(), metrics)),
                 url,
             })
         };

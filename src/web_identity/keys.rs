@@ -13,10 +13,13 @@ use crate::web_identity::key_set::{Key, KeySet, Unfit};
 use metrics::{Counter, Gauge};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 /// How long a request waits for keys.
 const WAIT_MAX: Duration = Duration::from_secs(5);
+/// Tokens that may wait for keys at the same time, whichever issuer they are of. Their senders are
+/// not known, and each holds a request of up to 64 KiB meanwhile.
+pub(super) const WAITING_MAX: usize = 128;
 /// Between two fetches that were caused by tokens with unknown keys.
 const ASKED_INTERVAL: Duration = Duration::from_secs(60);
 /// Pauses after a fetch that failed: doubled each time, up to the second.
@@ -31,6 +34,8 @@ pub(super) struct Keys {
     clock: Clock,
     state: watch::Sender<State>,
     wanted: Notify,
+    /// Room for tokens that wait, which all issuers share.
+    waiting: Arc<Semaphore>,
     /// When a token with an unknown key may cause a fetch again.
     next: Mutex<Duration>,
     fetched: Counter,
@@ -66,7 +71,13 @@ impl State {
 }
 
 impl Keys {
-    pub(super) fn new(name: &str, source: Source, clock: Clock, metrics: &Metrics) -> Self {
+    pub(super) fn new(
+        name: &str,
+        source: Source,
+        waiting: &Arc<Semaphore>,
+        clock: Clock,
+        metrics: &Metrics,
+    ) -> Self {
         let fetched_at = metrics.issuer_keys_fetched(name);
         fetched_at.set(0);
         Self {
@@ -81,6 +92,7 @@ impl Keys {
                 fetches: 0,
             }),
             wanted: Notify::new(),
+            waiting: Arc::clone(waiting),
             next: Mutex::new(Duration::ZERO),
             fetched: metrics.issuer_fetches(name, "ok"),
             failed: metrics.issuer_fetches(name, "failed"),
@@ -104,7 +116,14 @@ impl Keys {
             Err(Unfit::Unknown) => {}
         }
         // No issuer has a key without an id, so no fetch brings it.
-        if id.is_empty() || !(before.is_fetching || self.ask()) {
+        if id.is_empty() {
+            return Err(before.unknown());
+        }
+        // Strangers who wait for an issuer that is slow must not fill memory.
+        let Ok(_waiting) = self.waiting.try_acquire() else {
+            return Err(TokenError::Unreachable);
+        };
+        if !(before.is_fetching || self.ask()) {
             return Err(before.unknown());
         }
         let ended = told.wait_for(|state| state.fetches > before.fetches);

@@ -5,6 +5,7 @@ use crate::web_identity::fetch::tests::{Server, ok};
 use crate::web_identity::issuer;
 use crate::web_identity::tests::{NOW, Signer, at, set_of};
 use std::path::PathBuf;
+use std::task::{Context, Poll, Waker};
 use tokio::task::JoinSet;
 
 /// An issuer whose answer a test can change; without one it has no keys to give.
@@ -40,7 +41,8 @@ impl Bench {
         };
         let (clock, metrics) = (Clock::manual(at(NOW)), Metrics::new().unwrap());
         let source = Source::of(&config, config.url.parse().unwrap(), clock.clone());
-        let keys = Arc::new(Keys::new(ID, source, clock.clone(), &metrics));
+        let waiting = Arc::new(Semaphore::new(WAITING_MAX));
+        let keys = Arc::new(Keys::new(ID, source, &waiting, clock.clone(), &metrics));
         let (stop, stopped) = watch::channel(());
         let mut task = JoinSet::new();
         task.spawn(Arc::clone(&keys).keep(stopped));
@@ -168,4 +170,33 @@ async fn an_issuer_that_is_down_from_the_start_is_tried_again() {
         .unwrap();
     assert_eq!(bench.find("a").await, Ok(()));
     assert_eq!(bench.asked(), 2);
+}
+
+#[tokio::test]
+async fn web_3_no_more_strangers_wait_for_keys_than_there_is_room_for() {
+    let (clock, metrics) = (Clock::manual(at(NOW)), Metrics::new().unwrap());
+    let waiting = Arc::new(Semaphore::new(WAITING_MAX));
+    // No task fetches: the first fetch goes on and on.
+    let keys = ["a", "b"].map(|name| {
+        let source = Source::File(PathBuf::new());
+        Keys::new(name, source, &waiting, clock.clone(), &metrics)
+    });
+    let mut found: Vec<_> = (0..=WAITING_MAX)
+        .map(|at| Box::pin(keys[at % 2].find("x", Algorithm::EdDSA)))
+        .collect();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut polled: Vec<_> = found
+        .iter_mut()
+        .map(|one| one.as_mut().poll(&mut context).map(|found| found.err()))
+        .collect();
+    assert_eq!(
+        polled.pop(),
+        Some(Poll::Ready(Some(TokenError::Unreachable)))
+    );
+    assert!(polled.iter().all(|one| *one == Poll::Pending));
+    // One that gives up makes room for another.
+    found.pop();
+    found.pop();
+    let mut next = Box::pin(keys[0].find("x", Algorithm::EdDSA));
+    assert!(next.as_mut().poll(&mut context).is_pending());
 }
