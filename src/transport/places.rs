@@ -32,10 +32,25 @@ pub(super) struct Place {
     is_last: AtomicBool,
 }
 
+/// How a connection stood.
+pub(super) struct Standing(u64);
+
 impl Place {
     /// Records that a request was authenticated.
     pub(super) fn begin(&self) {
         self.standing.store(BUSY, Ordering::Relaxed);
+    }
+
+    /// Records that a request was authenticated whose caller is in no store. Returns how the
+    /// connection stood before, see [`Self::again`].
+    pub(super) fn begin_for_stranger(&self) -> Standing {
+        Standing(self.standing.swap(BUSY, Ordering::Relaxed))
+    }
+
+    /// Records that such a request was refused: to any holder of a token, a
+    /// refusal gives no standing.
+    pub(super) fn again(&self, Standing(before): Standing) {
+        self.standing.store(before, Ordering::Relaxed);
     }
 
     /// Records that an authenticated request, if there was one, was answered.
@@ -192,6 +207,23 @@ mod tests {
         assert!(places.let_one_go());
         assert!(taken[2].1.0.try_recv().is_ok());
         assert!(!places.let_one_go());
+    }
+
+    #[test]
+    fn hold_2_a_stranger_whose_token_opens_no_role_has_no_standing() {
+        let place = Place::default();
+        let before = place.begin_for_stranger();
+        assert!(place.is_busy());
+        place.again(before);
+        place.rest(Duration::from_secs(1));
+        assert!(place.is_strangers());
+        // A caller that was known stays known.
+        place.begin();
+        place.rest(Duration::from_secs(2));
+        let before = place.begin_for_stranger();
+        place.again(before);
+        place.rest(Duration::from_secs(3));
+        assert_eq!(place.idle_since(), Some(2_000_001));
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl HttpEndpoint {
                 as_sts(self.unknown(id, caller, head, AuthError { code, message }))
             }
         })?;
-        caller.place.begin();
+        let before = caller.place.begin_for_stranger();
         let principal = Principal::web_identity(&identity.provider_arn, identity.account);
         let requester = Requester {
             web_identity: Some(identity),
@@ -105,6 +105,9 @@ impl HttpEndpoint {
         };
         let operation = StsOperation::AssumeRoleWithWebIdentity;
         let reply = api.call_sts(operation, &requester, form).await;
+        if reply.is_err() {
+            caller.place.again(before);
+        }
         Ok(done(reply.map_err(refusal)?))
     }
 }
