@@ -143,7 +143,7 @@ pub enum ConditionKey {
     Claim {
         /// The issuer; case matters.
         issuer: Box<str>,
-        /// The claim, such as `sub`.
+        /// The claim, such as `sub`, in lower case.
         claim: Box<str>,
     },
     /// A key of another service, or a global key for a feature that does not exist here
@@ -176,7 +176,7 @@ impl ConditionKey {
                 | Self::GrantOperations
                 | Self::ResourceAliases
                 | Self::TransitiveTagKeys
-        ) || matches!(self, Self::Claim { claim, .. } if claim.eq_ignore_ascii_case("amr"))
+        ) || matches!(self, Self::Claim { claim, .. } if **claim == *"amr")
     }
 }
 
@@ -327,7 +327,7 @@ fn claim(text: &str) -> Option<ConditionKey> {
     let formed = |part: &str| !part.is_empty() && part.bytes().all(allowed);
     (formed(issuer) && formed(claim)).then(|| ConditionKey::Claim {
         issuer: issuer.into(),
-        claim: claim.into(),
+        claim: claim.to_ascii_lowercase().into(),
     })
 }
 

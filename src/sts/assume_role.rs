@@ -106,7 +106,7 @@ fn inherit(caller: &Principal, asked: &SessionParameters) -> Result<SessionParam
 pub(super) struct TokenClaims<'a> {
     /// The issuer's URL without `https://`.
     pub(super) issuer: &'a str,
-    /// Their values, each as text.
+    /// Their values, each as text, by their names in lower case.
     pub(super) values: &'a BTreeMap<String, Vec<String>>,
 }
 

@@ -15,6 +15,7 @@ use crate::sts::form::{Form, invalid};
 use crate::sts::issued;
 use crate::sts::role_request::{RoleRequest, are_allowed, check_tags};
 use crate::web_identity::{Claims, Identity, Token};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -83,8 +84,7 @@ pub(super) fn perform(api: &Api, requester: &Requester, form: &Form) -> Answer {
     let mut asked = parse(form)?;
     let claims = &identity.claims;
     asked.parameters = parameters(identity, &asked)?;
-    let mut values = claims.values.clone();
-    values.insert("aud".to_owned(), vec![identity.audience.clone()]);
+    let values = values(identity);
     let of_token = TokenClaims {
         issuer: &identity.provider,
         values: &values,
@@ -113,6 +113,20 @@ pub(super) fn perform(api: &Api, requester: &Requester, form: &Form) -> Answer {
             ],
         ))
     })
+}
+
+/// The claims as conditions read them, by their names in lower case: the case of a condition key
+/// does not count. Of claims whose names differ in case alone, each has its values among the
+/// others'.
+fn values(identity: &Identity) -> BTreeMap<String, Vec<String>> {
+    let mut values = BTreeMap::<String, Vec<String>>::new();
+    for (name, texts) in &identity.claims.values {
+        let all = values.entry(name.to_ascii_lowercase()).or_default();
+        all.extend(texts.iter().cloned());
+    }
+    let audiences = values.entry("aud".to_owned()).or_default();
+    audiences.push(identity.audience.clone());
+    values
 }
 
 /// The parameters of the new session: those of the token, and the policy of the request.

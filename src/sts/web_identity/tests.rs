@@ -221,6 +221,38 @@ async fn auth_1_a_trust_policy_decides_by_the_claims() {
 }
 
 #[tokio::test]
+async fn auth_1_the_case_of_a_claim_in_a_condition_does_not_count() {
+    let federated = Federated::new().await;
+    let key = |claim: &str| format!("{ISSUER}:{claim}");
+    let provider = json!({"Federated": ARN});
+    let action = "sts:AssumeRoleWithWebIdentity";
+    let trust = json!({"Statement": [
+        {"Effect": "Allow", "Principal": provider, "Action": action,
+         "Condition": {"StringEquals": {key("SUB"): SUBJECT, key("AUD"): "keymill"}}},
+        {"Effect": "Deny", "Principal": provider, "Action": action,
+         "Condition": {"StringEquals": {key("Repository"): "org/evil"}}},
+    ]});
+    federated.bench.role_trusting("batch", trust).await;
+    assert!(federated.assume(&[], &claims()).await.is_ok());
+    let refused = denied(NOT_AUTHORIZED);
+    let evil = with("repository", "org/evil".into());
+    assert_eq!(federated.assume(&[], &evil).await, refused);
+    // Two claims of one name: an allow needs both, and for a deny one is enough.
+    for other in ["Repository", "REPOSITORY", "rePository"] {
+        let evil = with(other, "org/evil".into());
+        assert_eq!(federated.assume(&[], &evil).await, refused, "{other}");
+    }
+    assert_eq!(
+        federated.assume(&[], &with("Sub", "x".into())).await,
+        refused
+    );
+    assert_eq!(
+        federated.assume(&[], &with("AUD", "x".into())).await,
+        refused
+    );
+}
+
+#[tokio::test]
 async fn auth_1_tags_of_a_token_need_rights_of_their_own() {
     let federated = Federated::new().await;
     federated
@@ -347,6 +379,15 @@ async fn a_role_bounds_the_sessions_of_tokens_too() {
         .await;
     let message = "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.";
     assert_eq!(long, Err(("ValidationError", message.to_owned())));
+    // What would narrow the session is not passed over, however it is spelt.
+    let arn = "arn:aws:iam::aws:policy/ReadOnlyAccess";
+    for member in ["PolicyArns.1.arn", "policyArns.member.1.arn"] {
+        let (code, _) = federated
+            .assume(&[(member, arn)], &claims())
+            .await
+            .unwrap_err();
+        assert_eq!(code, "ValidationError", "{member}");
+    }
     let policy = r#"{"Statement":{"Effect":"Allow","Action":"kms:Decrypt","Resource":"*"}}"#;
     let members = [("DurationSeconds", "900"), ("Policy", policy)];
     let answer = federated.assume(&members, &claims()).await.unwrap();
