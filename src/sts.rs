@@ -58,7 +58,7 @@ impl Api {
         requester: &Requester,
         form: &Form,
     ) -> Result<Reply, ApiError> {
-        let parameters = form.to_json();
+        let parameters = form.to_json(operation.records());
         let answer = perform(self, operation, requester, form);
         let answer = answer.map_err(error::in_words_of_sts);
         self.told(requester, Event::of_sts(operation, &parameters), answer)

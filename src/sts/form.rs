@@ -8,8 +8,8 @@ use percent_encoding::percent_decode;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// A parsed form: members by their names, each once.
-#[derive(Debug, Default)]
+/// A parsed form: members by their names, each once. It may have a token, and cannot be printed.
+#[derive(Default)]
 pub struct Form {
     members: BTreeMap<String, String>,
 }
@@ -27,8 +27,8 @@ impl Form {
     ///
     /// # Errors
     /// `ValidationException`, which STS spells `ValidationError`: too long, too many members, a
-    /// percent sign without two hex digits, bytes that are not UTF-8, or a member that is there
-    /// twice.
+    /// percent sign without two hex digits, bytes that are not UTF-8, a member that is there twice,
+    /// or an element of a list without a number of its own.
     pub fn parse(query: &str, body: &[u8]) -> Result<Self, ApiError> {
         if query.len() + body.len() > Self::BYTES_MAX {
             let max = Self::BYTES_MAX;
@@ -45,6 +45,10 @@ impl Form {
                 let max = Self::MEMBERS_MAX;
                 return Err(invalid(format!("A request has at most {max} members.")));
             }
+            if !is_numbered(&name) {
+                let must = "the elements of a list are numbered 1, 2 and so on";
+                return Err(invalid(format!("{name:?} is not a member: {must}.")));
+            }
             if let Some(name) = members.insert(name.clone(), value).map(|_| name) {
                 return Err(invalid(format!("{name:?} is in the request twice.")));
             }
@@ -58,10 +62,14 @@ impl Form {
         self.members.get(name).map(String::as_str)
     }
 
-    /// Whether a member of this name is there, and is not an empty text or list.
+    /// Whether a member of this name is there, or anything within one, and is not an empty text or
+    /// list. Case is ignored: a member that would narrow the session is not to be passed over.
     pub(super) fn has(&self, name: &str) -> bool {
-        let is_there = self.text(name).is_some_and(|text| !text.is_empty());
-        is_there || !self.list(name).is_empty()
+        self.members.iter().any(|(member, value)| {
+            let outer = member.split('.').next().unwrap_or_default();
+            let is_within = outer.len() < member.len();
+            outer.eq_ignore_ascii_case(name) && (is_within || !value.is_empty())
+        })
     }
 
     /// The elements of a list of structures, or of texts, whose one member is called "". In the
@@ -81,13 +89,13 @@ impl Form {
         elements
     }
 
-    /// The members as JSON, for the audit log: lists as arrays, members of structures in
-    /// lowerCamelCase.
-    pub(super) fn to_json(&self) -> Vec<u8> {
+    /// The members of these names as JSON, for the audit log: lists as arrays, members of
+    /// structures in lowerCamelCase. Of other members, of which some are secret, no copy is made.
+    pub(super) fn to_json(&self, names: &[&str]) -> Vec<u8> {
         let mut object = Map::new();
         for (member, value) in &self.members {
             let name = member.split('.').next().unwrap_or_default();
-            if object.contains_key(name) {
+            if object.contains_key(name) || !names.contains(&name) {
                 continue;
             }
             let list = self.list(name);
@@ -100,6 +108,17 @@ impl Form {
         }
         Value::from(object).to_string().into_bytes()
     }
+}
+
+/// Whether the number of an element of a list, if it is one, has one spelling: `Tags.member.1.Key`
+/// and `Tags.member.01.Key` would be one member twice.
+fn is_numbered(member: &str) -> bool {
+    let Some((_, rest)) = member.split_once(".member.") else {
+        return true;
+    };
+    let number = rest.split('.').next().unwrap_or_default();
+    let is_plain = number.bytes().all(|byte| byte.is_ascii_digit()) && !number.starts_with('0');
+    is_plain && number.parse::<u32>().is_ok()
 }
 
 fn element(members: BTreeMap<&str, &str>) -> Value {
@@ -168,16 +187,30 @@ mod tests {
     fn lists_are_in_the_order_of_their_numbers() {
         let form = form(
             "Tags.member.10.Key=j&Tags.member.10.Value=&Tags.member.2.Key=b&Tags.member.2.Value=2\
-             &TransitiveTagKeys.member.1=b&PolicyArns=&Tagsx.member.1=no&Tags.member.x.Key=no",
+             &TransitiveTagKeys.member.1=b&PolicyArns=&Tagsx.member.1=no&WebIdentityToken=eyJ",
         );
         let keys: Vec<_> = form.list("Tags").values().map(|tag| tag["Key"]).collect();
         assert_eq!(keys, ["b", "j"]);
         assert_eq!(form.list("TransitiveTagKeys")[&1][""], "b");
         assert!(form.list("PolicyArns").is_empty());
-        let json: Value = serde_json::from_slice(&form.to_json()).unwrap();
+        let json = form.to_json(&["Tags", "TransitiveTagKeys"]);
+        let json: Value = serde_json::from_slice(&json).unwrap();
         let tags = serde_json::json!([{"key": "b", "value": "2"}, {"key": "j", "value": ""}]);
-        assert_eq!(json["Tags"], tags);
-        assert_eq!(json["TransitiveTagKeys"], serde_json::json!(["b"]));
+        let expected = serde_json::json!({"Tags": tags, "TransitiveTagKeys": ["b"]});
+        assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn a_member_is_there_however_it_is_spelt() {
+        for (body, has) in [
+            ("PolicyArns=&Policy=x", false),
+            ("PolicyArns=x", true),
+            ("PolicyArns.member.7.arn=x", true),
+            ("PolicyArns.1.arn=x", true),
+            ("policyArns.member.1.arn=x", true),
+        ] {
+            assert_eq!(form(body).has("PolicyArns"), has, "{body}");
+        }
     }
 
     #[test]
@@ -189,8 +222,24 @@ mod tests {
             ("%zz=1", "A % must be followed by two hex digits."),
             ("a=%FF", "Names and values must be UTF-8."),
             ("a=1&b=2&a=1", "\"a\" is in the request twice."),
+            (
+                "a.member.x=1",
+                "\"a.member.x\" is not a member: the elements of a list are numbered 1, 2 and so on.",
+            ),
+            (
+                "a.member.1=1&a.member.01=2",
+                "\"a.member.01\" is not a member: the elements of a list are numbered 1, 2 and so on.",
+            ),
+            (
+                "a.member.+1=2",
+                "\"a.member. 1\" is not a member: the elements of a list are numbered 1, 2 and so on.",
+            ),
+            (
+                "a.member.4294967296=2",
+                "\"a.member.4294967296\" is not a member: the elements of a list are numbered 1, 2 and so on.",
+            ),
         ] {
-            let error = Form::parse("", body.as_bytes()).unwrap_err();
+            let error = Form::parse("", body.as_bytes()).err().unwrap();
             assert_eq!(error.message(), message, "{body}");
             assert_eq!(error.code(), ErrorCode::ValidationException);
         }
