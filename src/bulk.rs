@@ -15,7 +15,8 @@ pub mod ledger;
 pub mod manifest;
 pub mod minting;
 pub mod parquet;
-pub mod progress;
+pub mod patience;
+mod progress;
 pub mod source;
 pub mod stream;
 

@@ -70,6 +70,14 @@ impl Client {
         })
     }
 
+    /// Connects once, so that a wrong endpoint shows before there is work to lose.
+    ///
+    /// # Errors
+    /// [`SourceError::Connection`], [`SourceError::Untrusted`].
+    pub async fn reach(&self) -> Result<(), SourceError> {
+        self.connect().await.map(drop)
+    }
+
     /// The error of a connection that broke.
     #[must_use]
     pub fn broken(&self, reason: &dyn fmt::Display) -> SourceError {

@@ -2,6 +2,7 @@
 
 use crate::bulk::folder::{Finished, Folder};
 use crate::bulk::manifest::{self, Manifest, Parameters, Part};
+use crate::bulk::patience::Patience;
 use crate::bulk::source::KeyIdentity;
 use crate::bulk::{JobError, Runtime};
 use std::num::NonZeroUsize;
@@ -169,13 +170,35 @@ impl<'a, P: Parameters> Ledger<'a, P> {
             let Some(task) = self.next() else {
                 break;
             };
-            let Some(written) = maker.write(&task, self)? else {
+            let Some(written) = self.write_part(&mut maker, &task, runtime)? else {
                 break;
             };
             let bytes = self.end(&task, written)?;
             runtime.progress.part(task.number, bytes);
         }
         Ok(())
+    }
+}
+
+impl<P: Parameters> Ledger<'_, P> {
+    /// Writes a part, from its first row again where the connection to the daemon broke.
+    fn write_part<M: PartMaker<P>>(
+        &self,
+        maker: &mut M,
+        task: &Task,
+        runtime: &Runtime<'_>,
+    ) -> Result<Option<FinishedPart>, JobError> {
+        let mut patience = Patience::default();
+        loop {
+            match maker.write(task, self) {
+                Err(JobError::Source(error)) => patience.wait(error)?,
+                written => return written,
+            }
+            runtime.progress.drop_part();
+            if runtime.stop.load(Ordering::Relaxed) || self.has_failed() {
+                return Ok(None);
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::clock::Clock;
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -11,6 +12,11 @@ use std::time::Duration;
 const LINES_APART: Duration = Duration::from_secs(5);
 /// Redraws a second.
 const REDRAWS_HZ: u8 = 10;
+
+thread_local! {
+    /// Rows of the part that this thread writes.
+    static IN_PART: Cell<u64> = const { Cell::new(0) };
+}
 
 /// Where a job reports how far it is.
 pub struct Progress {
@@ -100,13 +106,20 @@ impl Progress {
         }
     }
 
-    /// Reports `rows` more rows.
+    /// Reports `rows` more rows of the part that this thread writes.
     pub fn advance(&self, rows: usize) {
+        IN_PART.set(IN_PART.get() + rows as u64);
         self.bar.inc(rows as u64);
+    }
+
+    /// Takes back the rows of the part that this thread writes: it is begun again.
+    pub fn drop_part(&self) {
+        self.bar.dec(IN_PART.take());
     }
 
     /// Reports a finished part of `bytes` bytes.
     pub fn part(&self, part: u64, bytes: u64) {
+        IN_PART.take();
         let bytes = self.count_bytes(bytes);
         let Some(lines) = &self.lines else { return };
         let now = lines.clock.monotonic();

@@ -4,6 +4,7 @@
 //! A call is small enough for a signature over it, so it is the same on every transport.
 
 use crate::bulk::client::{Client, Connection, Target};
+use crate::bulk::patience::Patience;
 use crate::bulk::source::{KeyIdentity, SourceError};
 use crate::columns::Texts;
 use crate::envelope::blob::{BlobHeader, CiphertextBlob};
@@ -24,9 +25,14 @@ use std::io::Cursor;
 pub const CALL_BYTES_MAX: usize = 768 * 1024;
 /// Rows of one call: with as many columns as a context can have, their offsets still fit.
 pub const CALL_ROWS_MAX: usize = 8 * 1024;
-/// Bytes of an answer beyond the rows that were sent and the new columns: schema, dictionaries, and
-/// the framing of each chunk.
+/// Bytes of an answer beyond its rows: schema and dictionaries.
 const ANSWER_BYTES_MORE: usize = 1 << 20;
+/// Bytes of a record batch beyond its values: its head, and for each column its node, its buffers
+/// and their padding.
+const BATCH_BYTES_MORE: usize = 1024;
+const COLUMN_BYTES_MORE: usize = 256;
+/// Columns that an answer has and a call does not.
+const ANSWER_COLUMNS_MORE: usize = 8;
 /// Everything but what RFC 3986 calls unreserved, as signatures want it.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -66,6 +72,8 @@ impl Stream {
     }
 
     /// Sends these rows and returns the answer: as many rows, each with at most `more` new bytes.
+    /// Where the connection breaks, they are sent again, for a while; what the daemon had made of
+    /// them is dropped.
     ///
     /// # Errors
     /// [`SourceError`]; the daemon's refusal names its row as [`refused_row`] reads it.
@@ -74,8 +82,22 @@ impl Stream {
         rows: &RecordBatch,
         more: usize,
     ) -> Result<Vec<RecordBatch>, SourceError> {
-        let body = encode(rows).map_err(|error| self.client().broken(&error))?;
-        let bytes_max = body.len() + rows.num_rows() * more + ANSWER_BYTES_MORE;
+        let mut patience = Patience::default();
+        loop {
+            match self.call_once(rows, more) {
+                Err(error) => patience.wait(error)?,
+                answer => return answer,
+            }
+        }
+    }
+
+    fn call_once(
+        &mut self,
+        rows: &RecordBatch,
+        more: usize,
+    ) -> Result<Vec<RecordBatch>, SourceError> {
+        let body = encode(rows).map_err(|error| self.client().answered(error.to_string()))?;
+        let bytes_max = body.len() + answer_bytes_max(rows, more);
         let target = Target {
             path: &self.path,
             content_type: MEDIA_TYPE,
@@ -92,6 +114,14 @@ impl Stream {
         }
         read(self.client(), bytes, rows.num_rows())
     }
+}
+
+/// The most bytes of an answer beyond those that were sent. Where the caller's rate is low, each
+/// row comes in a record batch of its own.
+fn answer_bytes_max(rows: &RecordBatch, more: usize) -> usize {
+    let columns = rows.num_columns() + ANSWER_COLUMNS_MORE;
+    let of_row = more + BATCH_BYTES_MORE + columns * COLUMN_BYTES_MORE;
+    ANSWER_BYTES_MORE + rows.num_rows() * of_row
 }
 
 /// The record batches of an answer to `count` rows.

@@ -164,7 +164,7 @@ impl JobRunner {
         endpoint: &Endpoint,
         environment: &Environment,
     ) -> Result<Client, Failure> {
-        Ok(Client {
+        let client = Client {
             endpoint: endpoint.clone(),
             credentials: match endpoint {
                 Endpoint::Unix(_) => None,
@@ -177,7 +177,11 @@ impl JobRunner {
                 Endpoint::Https { .. } => Some(authorities(environment, &self.clock)?),
             },
             clock: self.clock.clone(),
-        })
+        };
+        // A job waits for a daemon that goes away, and not for one that was never there.
+        let reached = self.runtime.block_on(client.reach());
+        reached.map_err(|error| Failure::from(JobError::from(error)))?;
+        Ok(client)
     }
 
     /// Runs on this thread, outside of the runtime: a job's workers block.

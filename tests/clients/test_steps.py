@@ -81,6 +81,7 @@ entropy          entropy.py
 # between two threads, or keep both cores busy under short time limits.
 ALONE = """
 throttle         throttle.py
+patience         patience.py
 key-types        key_types.py
 hits             hits.py
 fence            fence.py

@@ -71,3 +71,32 @@ fn answers_that_are_none_are_refused() {
     let any_length = reads(short, 1, None, &mut Vec::new());
     assert!(any_length.is_ok(), "where blobs may be of any length");
 }
+
+#[test]
+fn hold_1_an_answer_of_one_row_a_batch_is_within_the_bound() {
+    let text = |rows: usize| {
+        let texts = (0..rows).map(|row| Some(format!("volume-{row}")));
+        Arc::new(StringArray::from_iter(texts)) as ArrayRef
+    };
+    for columns in [1, 3, 50] {
+        let names: Vec<_> = (0..columns + ANSWER_COLUMNS_MORE)
+            .map(|at| format!("column-{at}"))
+            .collect();
+        let of = |rows, count| {
+            let named = names.iter().take(count).map(|name| (name, text(rows)));
+            RecordBatch::try_from_iter(named).unwrap()
+        };
+        let sent = of(500, columns);
+        let row = of(1, columns + ANSWER_COLUMNS_MORE);
+        let mut writer = StreamWriter::try_new(Vec::new(), &row.schema()).unwrap();
+        for _ in 0..sent.num_rows() {
+            writer.write(&row).unwrap();
+        }
+        let answer = writer.into_inner().unwrap().len();
+        let most = answer_bytes_max(&sent, 0) - ANSWER_BYTES_MORE;
+        assert!(
+            answer < most && most < 4 * answer,
+            "{columns}: {answer} of {most}"
+        );
+    }
+}
