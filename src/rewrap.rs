@@ -127,6 +127,7 @@ pub fn run<S: Sealers>(
     source: &S,
     runtime: &Runtime<'_>,
 ) -> Result<Outcome, JobError> {
+    table::location::check_beside(&plan.inputs, &plan.out)?;
     let folder = Folder::open(&plan.out)?;
     let job = Job::<Parameters>::begin(&folder, runtime)?;
     let mut parameters = plan.parameters(source.key_arn(), job.held());

@@ -24,6 +24,7 @@ pub mod error;
 pub mod fields;
 pub mod file;
 pub mod format;
+mod lake;
 pub mod location;
 pub mod ndjson;
 pub mod object;

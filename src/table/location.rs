@@ -1,5 +1,6 @@
 //! What a user calls a table: a file, a folder, a pattern, `s3://…`, or standard input.
 
+use crate::table::lake;
 use crate::table::object::{self, Object, Storage};
 use crate::table::same_host::SameHost;
 use crate::table::{FILES_MAX, Format, TableError};
@@ -111,6 +112,35 @@ impl Location {
     }
 }
 
+/// Refuses a job whose folder is inside a folder of its input: its parts would be taken for rows of
+/// the table.
+///
+/// # Errors
+/// [`TableError::Location`].
+pub fn check_beside(inputs: &[Location], out: &Path) -> Result<(), TableError> {
+    // The folder may not be there yet: the nearest one above it is.
+    let mut above = out.ancestors();
+    let Some(out) = above.find_map(|path| match path.as_os_str().is_empty() {
+        true => Path::new(".").canonicalize().ok(),
+        false => path.canonicalize().ok(),
+    }) else {
+        return Ok(());
+    };
+    for location in inputs {
+        let Location::Local(path) = location else {
+            continue;
+        };
+        let folder = Path::new(path).canonicalize();
+        if folder.is_ok_and(|folder| folder.is_dir() && out.starts_with(folder)) {
+            return Err(TableError::Location {
+                location: location.to_string(),
+                reason: "--out is inside it, and its parts would be taken for the table; choose a folder beside it".to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Files of a folder that are passed over, since their names say no format.
 #[derive(Default)]
 struct PassedOver {
@@ -169,6 +199,7 @@ fn local(text: &str, mut is_table: impl FnMut(&str) -> bool) -> Result<Vec<Objec
     let path = Path::new(text);
     match path.metadata() {
         Ok(metadata) if metadata.is_dir() => {
+            refuse_lake(path)?;
             return walk(path, &mut |path| is_table(&path.to_string_lossy()));
         }
         Ok(_) => return Ok(vec![file(path, text.to_owned())?]),
@@ -193,6 +224,26 @@ fn local(text: &str, mut is_table: impl FnMut(&str) -> bool) -> Result<Vec<Objec
         let path = path.strip_prefix("./").unwrap_or(path);
         matcher.is_match(path)
     })
+}
+
+/// Refuses a folder that is a table with a log of its own.
+fn refuse_lake(folder: &Path) -> Result<(), TableError> {
+    for log in ["_delta_log", "metadata"] {
+        let Ok(entries) = std::fs::read_dir(folder.join(log)) else {
+            continue;
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let fault = names
+            .filter_map(|name| lake::fault(&format!("{log}/{name}")))
+            .next();
+        if let Some(fault) = fault {
+            return Err(TableError::Location {
+                location: folder.display().to_string(),
+                reason: fault.to_owned(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn matcher(pattern: &str) -> Result<GlobMatcher, TableError> {
@@ -278,11 +329,15 @@ async fn s3(
         .take_while(|part| !part.contains(PATTERN))
         .collect();
     let prefix = Some(parsed(&fixed.join("/"))?).filter(|prefix| !prefix.as_ref().is_empty());
+    let mut lake = None;
     let mut is_wanted = |meta: &ObjectMeta| {
         let path = meta.location.as_ref();
         let below = prefix.as_ref().map_or(path, |prefix| {
             path.strip_prefix(prefix.as_ref()).unwrap_or(path)
         });
+        if pattern.is_none() {
+            lake = lake.or_else(|| lake::fault(below));
+        }
         let seen = !below.split('/').any(is_hidden);
         match &pattern {
             Some(pattern) => seen && pattern.is_match(path),
@@ -295,6 +350,12 @@ async fn s3(
         .try_collect()
         .await
         .map_err(io)?;
+    if let Some(fault) = lake {
+        return Err(TableError::Location {
+            location: shown,
+            reason: fault.to_owned(),
+        });
+    }
     Ok(listed.into_iter().map(object).collect())
 }
 
@@ -357,6 +418,28 @@ mod tests {
     }
 
     #[test]
+    fn a_job_is_not_written_into_its_input() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("in/deep")).unwrap();
+        fs::write(at("in/a.csv"), "x").unwrap();
+        let inputs = |name: &str| [Location::Local(at(name).display().to_string())];
+        for (input, out, is_refused) in [
+            ("in", "in/out", true),
+            ("in", "in", true),
+            ("in", "in/deep/new/out", true),
+            ("in/../in", "in/deep", true),
+            ("in", "out", false),
+            ("in", "in2/out", false),
+            ("in/a.csv", "in/out", false),
+            ("in/*.csv", "in/out", false),
+        ] {
+            let checked = check_beside(&inputs(input), &at(out));
+            assert_eq!(checked.is_err(), is_refused, "{input} {out}");
+        }
+    }
+
+    #[test]
     fn files_folders_and_patterns_stand_for_files() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name).display().to_string();
@@ -388,6 +471,18 @@ mod tests {
             2,
             "every ending where the format is said: {all:?}"
         );
+        for (log, said) in [
+            ("d/_delta_log/0.json", "it is a Delta Lake table"),
+            ("i/metadata/v1.metadata.json", "it is an Iceberg table"),
+        ] {
+            let (path, table) = (folder.path().join(log), &log[..1]);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "{}").unwrap();
+            fs::write(folder.path().join(table).join("a.csv"), "x").unwrap();
+            let refused = names(&at(table)).unwrap_err();
+            assert!(refused.contains(said), "{refused}");
+            assert_eq!(names(&at(&format!("{table}/*.csv"))).unwrap(), ["a.csv"]);
+        }
         for (text, said) in [
             ("g.csv", "there is no such file"),
             ("*.parquet", "there is no such file"),
