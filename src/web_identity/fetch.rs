@@ -161,8 +161,8 @@ impl Web {
         let keys: Result<Url, _> = text("jwks_uri").parse();
         let keys =
             keys.map_err(|error| failed(&place, format_args!("its \"jwks_uri\": {error}")))?;
-        // An issuer that is asked over TLS sends this daemon to no service of this machine, for whose
-        // keys no authority vouches.
+        // An issuer that is asked over TLS sends this daemon to no service of this machine, for
+        // whose keys no authority vouches.
         if self.issuer.is_secure() && !keys.is_secure() {
             return Err(failed(&place, "its \"jwks_uri\" is not https"));
         }
