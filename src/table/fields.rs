@@ -1,9 +1,13 @@
 //! The columns of a file without a schema: what all values of each are.
 
+use crate::table::COLUMNS_MAX;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
+
+/// Bytes of the names of all columns at most: a hundred for each of as many as there may be.
+const NAMES_BYTES_MAX: usize = 100 * COLUMNS_MAX;
 
 /// What all values of a column are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +57,9 @@ pub struct Fields {
     names: Vec<(String, Kind)>,
     #[serde(skip)]
     places: HashMap<String, usize>,
+    /// Bytes of all names.
+    #[serde(skip)]
+    bytes: usize,
 }
 
 impl Fields {
@@ -71,10 +78,22 @@ impl Fields {
                 }
             }
             None => {
+                self.bytes += name.len();
                 self.places.insert(name.to_owned(), self.names.len());
                 self.names.push((name.to_owned(), kind));
             }
         }
+    }
+
+    /// Why they are more than a table may have, if they are. Every line may bring new names, and
+    /// each is held in memory.
+    #[must_use]
+    pub fn excess(&self) -> Option<String> {
+        if self.names.len() > COLUMNS_MAX {
+            return Some(format!("more than {COLUMNS_MAX} columns"));
+        }
+        let is_long = self.bytes > NAMES_BYTES_MAX;
+        is_long.then(|| format!("columns whose names have more than {NAMES_BYTES_MAX} bytes"))
     }
 
     /// How many there are.

@@ -250,12 +250,8 @@ impl Rows for NdjsonRows {
                 Err(reason) => bad.push((row, reason)),
             }
             self.line = line;
-            // Every object may bring new names, so memory is bounded here.
-            if self.seen.fields.len() > COLUMNS_MAX {
-                return Err(malformed(
-                    &self.name,
-                    format!("more than {COLUMNS_MAX} columns"),
-                ));
+            if let Some(excess) = self.seen.fields.excess() {
+                return Err(malformed(&self.name, excess));
             }
         }
         if is_over {

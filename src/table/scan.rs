@@ -120,17 +120,19 @@ impl<'a> Scan<'a> {
         }
         // One schema for all files, and the places of the rows that are left out.
         let mut fields = Fields::default();
-        let mut kept: Vec<_> = files
-            .into_iter()
-            .map(|(rows, seen)| {
-                fields.extend(&seen.fields);
-                FilePlan {
-                    rows,
-                    left_out: Vec::new(),
-                    checkpoints: seen.checkpoints,
-                }
-            })
-            .collect();
+        let mut kept = Vec::new();
+        for (object, (rows, seen)) in input.objects.iter().zip(files) {
+            fields.extend(&seen.fields);
+            if let Some(reason) = fields.excess() {
+                let name = object.name.clone();
+                return Err(TableError::Column { name, reason });
+            }
+            kept.push(FilePlan {
+                rows,
+                left_out: Vec::new(),
+                checkpoints: seen.checkpoints,
+            });
+        }
         for (place, _) in rejects {
             kept[place.file].left_out.push(place.row);
         }
@@ -266,4 +268,45 @@ fn write_rejects(
     let out = out.into_inner().map_err(|error| io(error.into_error()))?;
     folder.finish(out)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::{COLUMNS_MAX, location};
+    use std::num::NonZeroUsize;
+    use std::sync::atomic::AtomicBool;
+
+    #[test]
+    fn files_together_have_no_more_columns_than_one_may_have() {
+        let folder = tempfile::tempdir().unwrap();
+        let object = |name: &str, from: usize| {
+            let columns: String = (from..from + COLUMNS_MAX / 2 + 1)
+                .map(|at| format!(",\"c{at}\":1"))
+                .collect();
+            let path = folder.path().join(name);
+            std::fs::write(&path, format!("{{\"id\":\"{name}\"{columns}}}\n")).unwrap();
+            location::file(&path, name.to_owned()).unwrap()
+        };
+        let objects = [object("a.ndjson", 0), object("b.ndjson", COLUMNS_MAX)];
+        let input = Input {
+            format: Format::Ndjson,
+            objects: &objects,
+            workers: NonZeroUsize::MIN,
+            stop: &AtomicBool::new(false),
+        };
+        let pairs = ContextPairs {
+            columns: Vec::new(),
+            constants: Vec::new(),
+        };
+        let question = Question {
+            id_column: "id",
+            pairs: &pairs,
+            skip: false,
+        };
+        let job = Folder::open(&folder.path().join("job")).unwrap();
+        let scanned = Scan::new(&input, &question, &job).run(&job);
+        let refused = scanned.err().unwrap().to_string();
+        assert_eq!(refused, "b.ndjson: more than 10000 columns");
+    }
 }

@@ -208,3 +208,33 @@ fn a_checkpoint_is_where_its_line_begins() {
         );
     }
 }
+
+#[test]
+fn names_of_columns_are_bounded_in_number_and_in_bytes() {
+    let long = "x".repeat(200_000);
+    let lines = |names: &dyn Fn(usize) -> String, count| {
+        let line = |at| format!("{{\"id\":\"a\",\"{}\":1}}\n", names(at));
+        (0..count).map(line).collect::<String>()
+    };
+    for (text, reason) in [
+        (
+            lines(&|at| format!("{long}{at}"), 6),
+            "columns whose names have more than 1000000 bytes",
+        ),
+        (
+            lines(&|at| at.to_string(), COLUMNS_MAX + 1),
+            "more than 10000 columns",
+        ),
+    ] {
+        let (_folder, object) = object(&text);
+        let names = ["id".to_owned()];
+        let mut rows = NdjsonRows::open(&object, Start::default(), Columns::Named(&names)).unwrap();
+        let refused = loop {
+            match rows.next() {
+                Ok(batch) => assert!(batch.is_some(), "{reason}"),
+                Err(error) => break error.to_string(),
+            }
+        };
+        assert!(refused.contains(reason), "{refused}");
+    }
+}
