@@ -34,6 +34,7 @@ pub mod url;
 
 pub use claims::Claims;
 pub use error::TokenError;
+pub use fetch::FetchError;
 pub use key_set::KeySet;
 pub use token::Token;
 pub use url::Url;
@@ -112,6 +113,19 @@ impl WebIdentities {
             taken: metrics.web_identity_tokens("ok"),
             refused: TokenError::LABELS.map(|label| metrics.web_identity_tokens(label)),
         }
+    }
+
+    /// Reads the files that `configs` name and checks that they can be used: key sets, authorities
+    /// and bearer tokens. Asks no issuer.
+    ///
+    /// # Errors
+    /// The first file that cannot be used, and its setting.
+    pub fn check(
+        configs: &BTreeMap<String, issuer::Config>,
+        clock: &Clock,
+    ) -> Result<(), FetchError> {
+        let mut configs = configs.iter();
+        configs.try_for_each(|(name, config)| fetch::check_files(name, config, clock))
     }
 
     /// Fetches the keys of every issuer, until it is stopped.

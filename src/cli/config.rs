@@ -7,6 +7,7 @@ use crate::config::{Config, Environment, Loaded, Setting};
 use crate::daemon::OpenError;
 use crate::keystore::{Keystore, RootKey};
 use crate::transport::tls::Tls;
+use crate::web_identity::WebIdentities;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -61,13 +62,16 @@ pub(super) fn run(command: Command, environment: &Environment) -> Result<Status,
             for warning in trust::configuration(&file.path)? {
                 output::notice(&format!("keymill: {warning}"));
             }
-            // Beyond the text: the store opens, the folders can be used, the certificates load.
+            // Beyond the text: the store opens, the folders can be used, certificates and the files
+            // of issuers load.
             let store = check_store(&loaded.config)?;
             check_folders(&loaded.config)?;
             if loaded.config.tls.is_on() {
                 let checked = Tls::check(&loaded.config.tls, &Clock::system());
                 checked.map_err(Failure::configuration)?;
             }
+            WebIdentities::check(&loaded.config.issuers, &Clock::system())
+                .map_err(Failure::configuration)?;
             if json {
                 let settings = settings_json(&loaded.settings);
                 output::json(&json!({ "store": store.word(), "settings": settings }))?;

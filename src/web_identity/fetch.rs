@@ -70,13 +70,15 @@ pub(super) struct Fetched {
     pub(super) fresh_for: Duration,
 }
 
-/// Why keys could not be fetched, as one line.
+/// Why keys could not be fetched, or a file of an issuer cannot be used, as one line.
 #[derive(Debug, thiserror::Error)]
 #[error("{place}: {reason}")]
-pub(super) struct FetchError {
+pub struct FetchError {
     place: String,
     reason: String,
 }
+
+type Reason = Box<dyn Error + Send + Sync>;
 
 fn failed(place: impl fmt::Display, reason: impl fmt::Display) -> FetchError {
     FetchError {
@@ -105,11 +107,7 @@ impl Source {
         match self {
             Self::File(path) => {
                 let read = path.clone();
-                let bytes = blocking(&path.display(), move || {
-                    open::named_bytes(&read, KeySet::BYTES_MAX as u64)
-                })
-                .await?;
-                let keys = KeySet::parse(&bytes).map_err(|error| failed(path.display(), error))?;
+                let keys = blocking(&path.display(), move || key_set(&read)).await?;
                 Ok(Fetched {
                     keys,
                     fresh_for: FILE_INTERVAL,
@@ -118,6 +116,47 @@ impl Source {
             Self::Web(web) => web.fetch().await,
         }
     }
+}
+
+/// Reads the files of an issuer and checks that they can be used. `name` is the issuer's.
+pub(super) fn check_files(
+    name: &str,
+    config: &issuer::Config,
+    clock: &Clock,
+) -> Result<(), FetchError> {
+    let check = |setting: &str, path: &Path, read: &dyn Fn(&Path) -> Result<(), Reason>| {
+        if path.as_os_str().is_empty() {
+            return Ok(());
+        }
+        let place = format_args!("issuers.{name}.{setting}: {}", path.display());
+        read(path).map_err(|reason| failed(place, reason))
+    };
+    check("jwks_file", &config.jwks_file, &|path| {
+        key_set(path).map(|_| ())
+    })?;
+    check("ca_file", &config.ca_file, &|path| {
+        connector(Some(path), clock.clone()).map(|_| ())
+    })?;
+    check("bearer_token_file", &config.bearer_token_file, &|path| {
+        bearer(path).map(|_| ())
+    })
+}
+
+fn key_set(path: &Path) -> Result<KeySet, Reason> {
+    let bytes = open::named_bytes(path, KeySet::BYTES_MAX as u64)?;
+    Ok(KeySet::parse(&bytes)?)
+}
+
+/// What a header has of the token in a file.
+fn bearer(path: &Path) -> Result<HeaderValue, Reason> {
+    let bytes = open::named_bytes(path, BEARER_BYTES_MAX).map(Zeroizing::new)?;
+    let token = bytes.trim_ascii();
+    let value = Zeroizing::new([b"Bearer ", token].concat());
+    let value = HeaderValue::from_bytes(&value).ok();
+    let value = value.filter(|_| !token.is_empty());
+    let mut value = value.ok_or("it is not a bearer token")?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 impl Web {
@@ -175,13 +214,7 @@ impl Web {
             return Ok(None);
         };
         let place = path.display().to_string();
-        let read = move || open::named_bytes(&path, BEARER_BYTES_MAX).map(Zeroizing::new);
-        let bytes = blocking(&place, read).await?;
-        let value = Zeroizing::new([b"Bearer ", bytes.trim_ascii()].concat());
-        let mut value = HeaderValue::from_bytes(&value)
-            .map_err(|_| failed(&place, "it is not a bearer token"))?;
-        value.set_sensitive(true);
-        Ok(Some(value))
+        blocking(&place, move || bearer(&path)).await.map(Some)
     }
 
     /// TLS that trusts the authorities of the file, or, without one, those of this machine.
@@ -195,10 +228,7 @@ impl Web {
     }
 }
 
-fn connector(
-    ca: Option<&Path>,
-    clock: Clock,
-) -> Result<TlsConnector, Box<dyn Error + Send + Sync>> {
+fn connector(ca: Option<&Path>, clock: Clock) -> Result<TlsConnector, Reason> {
     let mut roots = RootCertStore::empty();
     match ca {
         Some(path) => {
@@ -269,7 +299,7 @@ async fn ask<S>(
     stream: S,
     url: &Url,
     bearer: Option<&HeaderValue>,
-) -> Result<(HeaderMap, Bytes), Box<dyn Error + Send + Sync>>
+) -> Result<(HeaderMap, Bytes), Reason>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -461,3 +461,40 @@ fn an_answer_is_used_as_long_as_it_says_within_bounds() {
         assert_eq!(fresh_for(&head).as_secs(), seconds, "{values:?}");
     }
 }
+
+#[test]
+fn the_files_of_an_issuer_are_checked() {
+    let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    let (keys, token) = (folder.path().join("keys"), folder.path().join("token"));
+    std::fs::write(&keys, set_of(&[&Signer::new(Algorithm::ES256, "1")])).unwrap();
+    let check = |keys: &Path, ca: &Path, bearer: &[u8]| {
+        std::fs::write(&token, bearer).unwrap();
+        let config = issuer::Config {
+            url: "https://issuer.example".to_owned(),
+            audiences: vec!["keymill".to_owned()],
+            account: String::new(),
+            jwks_file: keys.to_owned(),
+            jwks_url: String::new(),
+            ca_file: ca.to_owned(),
+            bearer_token_file: token.clone(),
+        };
+        let checked = check_files("a", &config, &Clock::system());
+        checked
+            .err()
+            .map_or(String::new(), |error| error.to_string())
+    };
+    let none = Path::new("");
+    assert_eq!(check(&keys, &authority.1, b"a.b.c\n"), "");
+    assert_eq!(check(none, none, b"a.b.c"), "");
+    let told = check(&authority.1, &authority.1, b"a.b.c");
+    assert!(
+        told.ends_with("/ca.pem: it is not a JSON object with an array \"keys\""),
+        "{told}"
+    );
+    let told = check(&keys, &keys, b"a.b.c");
+    assert!(told.starts_with("issuers.a.ca_file: "), "{told}");
+    for bearer in [&b""[..], b"\n", b"one\ntwo", b"a\x7fb", &[b'a'; 20_000]] {
+        let told = check(none, none, bearer);
+        assert!(told.starts_with("issuers.a.bearer_token_file: "), "{told}");
+    }
+}
