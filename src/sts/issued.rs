@@ -136,6 +136,9 @@ impl Issued {
                 "arn": self.arn,
             },
         });
+        if let Some(identity) = &self.session.parameters.source_identity {
+            elements["sourceIdentity"] = Value::from(identity.as_str());
+        }
         for (name, value) in more {
             let mut name = (*name).to_owned();
             name[..1].make_ascii_lowercase();

@@ -300,6 +300,10 @@ async fn auth_1_tags_of_a_token_need_rights_of_their_own() {
     let reserved = tags(json!({"principal_tags": {"aws:x": ["y"]}}));
     let refused = federated.assume(&[], &reserved).await.unwrap_err();
     assert_eq!(refused.0, "InvalidParameterValue");
+    let records = federated.bench.records();
+    let elements = records.iter().map(|record| &record["responseElements"]);
+    let named = elements.filter(|elements| elements["sourceIdentity"] == "alice");
+    assert_eq!(named.count(), 1);
 }
 
 #[tokio::test]
