@@ -10,11 +10,16 @@ use serde_json::Value;
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+mod pod;
+
 const ALIAS: &str = "alias/sdk-rust";
+/// The alias that `keymill dev` makes.
+const ALIAS_OF_DEV: &str = "alias/containers";
 const BLOB_BYTES: usize = 96;
 const ROUNDS: usize = 25;
 static CALLS: AtomicUsize = AtomicUsize::new(0);
@@ -23,12 +28,19 @@ static CALLS: AtomicUsize = AtomicUsize::new(0);
 struct Daemon {
     process: Child,
     facts: Value,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Daemon {
-    fn start() -> Self {
+    /// A daemon with this configuration.
+    fn start(settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&state)
+            .unwrap();
+        std::fs::write(state.join("keymill.toml"), settings).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_keymill"));
         command.args([
             "dev",
@@ -39,7 +51,7 @@ impl Daemon {
             "127.0.0.1:0",
             "--dir",
         ]);
-        command.arg(folder.path().join("state"));
+        command.arg(state);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("KEYMILL_")) {
             command.env_remove(name);
         }
@@ -58,7 +70,7 @@ impl Daemon {
         Self {
             process,
             facts,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -120,7 +132,7 @@ async fn refused<T: Debug, E: ProvideErrorMetadata + Debug>(
 
 #[tokio::test]
 async fn aws_sdk_kms_round_trips_and_is_refused() {
-    let daemon = Daemon::start();
+    let daemon = Daemon::start("");
     let [admin, provisioner, consumer] =
         ["admin", "provisioner", "consumer"].map(|role| daemon.client(role));
     let made = answered(
@@ -146,7 +158,7 @@ async fn aws_sdk_kms_round_trips_and_is_refused() {
     let blob = ask_and_open(&provisioner, &consumer, names).await;
     rights(&daemon, &provisioner, &consumer, &arn, &blob).await;
     refusals(&admin, &provisioner, &consumer, &arn, &blob).await;
-    report();
+    report("aws-sdk-kms (Rust)", CALLS.load(Ordering::Relaxed));
 }
 
 /// By every name, with and without context; returns the last blob, which has a context.
@@ -305,13 +317,9 @@ async fn refusals(admin: &Client, provisioner: &Client, consumer: &Client, arn: 
 }
 
 /// Leaves the line that names this client for `tests/run`.
-fn report() {
+fn report(name: &str, calls: usize) {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients");
     std::fs::create_dir_all(&folder).unwrap();
-    let line = format!(
-        "aws-sdk-kms (Rust) {}: {} calls\n",
-        aws_sdk_kms::meta::PKG_VERSION,
-        CALLS.load(Ordering::Relaxed)
-    );
-    std::fs::write(folder.join("aws-sdk-kms-rust"), line).unwrap();
+    let line = format!("{name} {}: {calls} calls\n", aws_sdk_kms::meta::PKG_VERSION);
+    std::fs::write(folder.join(name.replace(['(', ')', ' '], "-")), line).unwrap();
 }
