@@ -58,6 +58,8 @@ rotation         rotation.py
 sessions         sessions.py
 sts              sts.py
 assume-role      assume_role.py
+web-identity     web_identity.py
+pods             pods.py
 tagging          tagging.py
 javascript       daemon.py node tests/clients/sdk_js.mjs
 javascript-v2    daemon.py node tests/clients/sdk_js_v2.mjs
