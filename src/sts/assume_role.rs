@@ -12,8 +12,8 @@ use crate::keystore::PrincipalEntry;
 use crate::operation::Action;
 use crate::policy::principal::{PrincipalKind, same_key};
 use crate::policy::{
-    self, AuthorizationRequest, Circumstances, ConditionKey, Denied, Principal, RoleFacts,
-    SessionParameters, Value, Values,
+    self, AuthorizationRequest, Circumstances, ConditionKey, Denied, PolicyKind, Principal,
+    RoleFacts, SessionParameters, StatementId, Value, Values,
 };
 use crate::sts::form::{Form, invalid};
 use crate::sts::issued;
@@ -173,7 +173,7 @@ impl<'a> Assuming<'a> {
         }
         let missing = Refused {
             action,
-            denied: Denied::NoAllow(policy::PolicyKind::Identity),
+            denied: Denied::NoAllow(PolicyKind::Identity),
         };
         role.ok_or(missing)
     }
@@ -256,12 +256,21 @@ impl Refused {
 
     /// The refusal of a caller who is known. It does not tell whether the role exists.
     fn of_user(self, principal: &Principal, asked: &RoleRequest<'_>) -> ApiError {
+        // A deny in the trust policy is only where there is a role.
+        let denied = match self.denied {
+            Denied::ExplicitDeny(StatementId::Trust { .. })
+                if self.action == Action::AssumeRole =>
+            {
+                Denied::NoAllow(PolicyKind::Identity)
+            }
+            denied => denied,
+        };
         let message = format!(
             "User: {} is not authorized to perform: {} on resource: {} {}",
             principal.arn,
             self.action.name(),
             asked.role,
-            self.denied.reason(self.action)
+            denied.reason(self.action)
         );
         let refusal = ApiError::new(ErrorCode::AccessDenied, message);
         refusal.undecided(self.denied == Denied::TooManySteps)

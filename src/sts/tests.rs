@@ -150,6 +150,15 @@ async fn auth_1_whoever_may_not_assume_a_role_does_not_learn_whether_it_exists()
     is(&bench.assume(&alice, &[]).await, REFUSED);
     let carol = bench.allowed("carol", &["sts:AssumeRole"]).await;
     assert!(bench.assume(&carol, &[]).await.is_ok());
+    // Nor does a deny tell.
+    let mut both = trusting(ACCOUNT, "sts:AssumeRole", &json!({}));
+    let deny = json!({"Effect": "Deny", "Principal": "*", "Action": "sts:AssumeRole"});
+    both["Statement"] = json!([both["Statement"], deny]);
+    put(both).await;
+    is(&bench.assume(&alice, &[]).await, REFUSED);
+    let told = bench.assume(&carol, &[]).await.unwrap_err().1;
+    assert_eq!(told, REFUSED.1.replace("alice", "carol"));
+    put(trusting(ACCOUNT, "sts:AssumeRole", &json!({}))).await;
     // The operator's own rights are those of KMS.
     let operator = bench.assume(&bench.admin, &[]).await.unwrap_err();
     assert_eq!(operator.0, "AccessDenied");
