@@ -18,6 +18,9 @@ use std::sync::{Mutex, PoisonError};
 
 /// Rows that may be left out: their reasons are held in memory until they are written.
 pub const REJECTS_MAX: usize = 1_000_000;
+/// Characters of a reason at most. Some repeat a name or a value of the row, which may be as long
+/// as a row.
+const REASON_CHARACTERS_MAX: usize = 256;
 
 /// What every row is checked for.
 pub struct Question<'a> {
@@ -177,6 +180,7 @@ impl<'a> Scan<'a> {
     }
 
     fn reject(&self, place: RowPosition, reason: String) -> Result<(), TableError> {
+        let reason = cut(reason);
         if !self.question.skip {
             return Err(refused(self.input, place, reason));
         }
@@ -240,6 +244,14 @@ fn absent_column(absent: &str, schema: &Schema) -> String {
     format!("there is no column {absent:?}; it has {shown}{more}{hint}")
 }
 
+/// The reason, cut where it is too long.
+fn cut(reason: String) -> String {
+    match reason.char_indices().nth(REASON_CHARACTERS_MAX) {
+        Some((end, _)) => format!("{}…", &reason[..end]),
+        None => reason,
+    }
+}
+
 fn refused(input: &Input<'_>, place: RowPosition, reason: String) -> TableError {
     TableError::Row {
         name: input.objects[place.file].name.clone(),
@@ -277,6 +289,43 @@ mod tests {
     use std::num::NonZeroUsize;
     use std::sync::atomic::AtomicBool;
 
+    fn scanned(objects: &[Object], job: &Folder) -> Result<Plan, TableError> {
+        let input = Input {
+            format: Format::Ndjson,
+            objects,
+            workers: NonZeroUsize::MIN,
+            stop: &AtomicBool::new(false),
+        };
+        let pairs = ContextPairs::default();
+        let question = Question {
+            id_column: "id",
+            pairs: &pairs,
+            skip: true,
+        };
+        Scan::new(&input, &question, job).run(job)
+    }
+
+    #[test]
+    fn the_reasons_of_long_rows_are_short() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = "\u{e9}".repeat(100_000);
+        let lines = [
+            format!("\"{long}\""),
+            format!("{{\"id\":\"a\",\"{long}\":1,\"{long}\":2}}"),
+            format!("{{\"id\":\"a\",\"{long}\":\"\\ud800\"}}"),
+        ];
+        let path = folder.path().join("t.ndjson");
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        let objects = [location::file(&path, "t.ndjson".to_owned()).unwrap()];
+        let job = Folder::open(&folder.path().join("job")).unwrap();
+        scanned(&objects, &job).unwrap();
+        let rejects = std::fs::read_to_string(job.path(REJECTS)).unwrap();
+        assert_eq!(rejects.lines().count(), lines.len());
+        for line in rejects.lines() {
+            assert!(line.chars().count() < 2 * REASON_CHARACTERS_MAX, "{line}");
+        }
+    }
+
     #[test]
     fn files_together_have_no_more_columns_than_one_may_have() {
         let folder = tempfile::tempdir().unwrap();
@@ -289,23 +338,8 @@ mod tests {
             location::file(&path, name.to_owned()).unwrap()
         };
         let objects = [object("a.ndjson", 0), object("b.ndjson", COLUMNS_MAX)];
-        let input = Input {
-            format: Format::Ndjson,
-            objects: &objects,
-            workers: NonZeroUsize::MIN,
-            stop: &AtomicBool::new(false),
-        };
-        let pairs = ContextPairs {
-            columns: Vec::new(),
-            constants: Vec::new(),
-        };
-        let question = Question {
-            id_column: "id",
-            pairs: &pairs,
-            skip: false,
-        };
         let job = Folder::open(&folder.path().join("job")).unwrap();
-        let scanned = Scan::new(&input, &question, &job).run(&job);
+        let scanned = scanned(&objects, &job);
         let refused = scanned.err().unwrap().to_string();
         assert_eq!(refused, "b.ndjson: more than 10000 columns");
     }
