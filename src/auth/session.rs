@@ -5,7 +5,7 @@
 //! under the sub-key `session tokens` of the root key. The plaintext is `issue time u64 ‖
 //! expiration u64` in microseconds since 1970, then role ARN, the role's unique id, session name,
 //! access key id and secret, each after its length as u16; integers are big-endian. A session that
-//! was given more than its role has a token of version 2, with its [parameters] behind these.
+//! was given more than its role has a token of version 2, with its parameters behind these.
 //!
 //! A token holds only facts that do not change. The role must exist, be enabled, and be the one for
 //! which the token was made and not a later one of the same name. The session may do what the role

@@ -72,8 +72,10 @@ impl Stream {
     }
 
     /// Sends these rows and returns the answer: as many rows, each with at most `more` new bytes.
-    /// Where the connection breaks, they are sent again, for a while; what the daemon had made of
-    /// them is dropped.
+    ///
+    /// An answer may be cut: the daemon refuses a row behind the first ones of a call, or goes away.
+    /// What came whole is kept and the rest is sent again, for a while if nothing came. So a row
+    /// that is refused becomes the first of a call, where the refusal names it.
     ///
     /// # Errors
     /// [`SourceError`]; the daemon's refusal names its row as [`refused_row`] reads it.
@@ -82,20 +84,39 @@ impl Stream {
         rows: &RecordBatch,
         more: usize,
     ) -> Result<Vec<RecordBatch>, SourceError> {
-        let mut patience = Patience::default();
+        let (mut patience, mut answer, mut done) = (Patience::default(), Vec::new(), 0);
         loop {
-            match self.call_once(rows, more) {
-                Err(error) => patience.wait(error)?,
-                answer => return answer,
+            let rest = rows.slice(done, rows.num_rows() - done);
+            let mut bytes = Vec::new();
+            let sent = self.send(&rest, more, &mut bytes);
+            let Err(error) = sent else {
+                answer.extend(read(self.client(), bytes, rest.num_rows())?);
+                return Ok(answer);
+            };
+            let whole = match error {
+                SourceError::Connection { .. } => whole_batches(bytes),
+                _ => return Err(behind(done, error)),
+            };
+            if whole.is_empty() {
+                patience.wait(error)?;
+                continue;
+            }
+            patience = Patience::default();
+            done += row_count(&whole);
+            answer.extend(whole);
+            if done >= rows.num_rows() {
+                return Ok(answer);
             }
         }
     }
 
-    fn call_once(
+    /// Sends rows, and appends the answer to `bytes` as it comes.
+    fn send(
         &mut self,
         rows: &RecordBatch,
         more: usize,
-    ) -> Result<Vec<RecordBatch>, SourceError> {
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), SourceError> {
         let body = encode(rows).map_err(|error| self.client().answered(error.to_string()))?;
         let bytes_max = body.len() + answer_bytes_max(rows, more);
         let target = Target {
@@ -105,14 +126,35 @@ impl Stream {
         };
         let response = self.connection.call_patiently(&target, body.into())?;
         let mut incoming = response.into_body();
-        let mut bytes = Vec::new();
         while let Some(next) = self.connection.next(&mut incoming)? {
             if bytes.len() + next.len() > bytes_max {
                 return Err(self.client().answered("with more than was asked for"));
             }
             bytes.extend_from_slice(&next);
         }
-        read(self.client(), bytes, rows.num_rows())
+        Ok(())
+    }
+}
+
+/// The record batches at the beginning of an answer that was cut.
+fn whole_batches(answer: Vec<u8>) -> Vec<RecordBatch> {
+    let reader = StreamReader::try_new(Cursor::new(answer), None);
+    let batches = reader.into_iter().flatten().map_while(Result::ok);
+    batches.filter(|batch| batch.num_rows() > 0).collect()
+}
+
+fn row_count(batches: &[RecordBatch]) -> usize {
+    batches.iter().map(RecordBatch::num_rows).sum()
+}
+
+/// The refusal of a row, counted among all rows of a call of which `done` were answered before.
+fn behind(done: usize, error: SourceError) -> SourceError {
+    match refused_row(error) {
+        Ok((row, code, message)) => SourceError::Refused {
+            code,
+            message: format!("Row {}: {message}", done + row),
+        },
+        Err(error) => error,
     }
 }
 
@@ -138,7 +180,7 @@ pub fn read(
         .map_err(odd)?
         .collect::<Result<Vec<_>, _>>()
         .map_err(odd)?;
-    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    let rows = row_count(&batches);
     if rows == count {
         Ok(batches)
     } else {
@@ -248,10 +290,10 @@ impl ExpectedBlobs {
 /// Any other error, as it came.
 pub fn refused_row(error: SourceError) -> Result<(usize, String, String), SourceError> {
     if let SourceError::Refused { code, message } = &error
-        && let Some((row, rest)) = message
-            .strip_prefix("Row ")
-            .and_then(|rest| rest.split_once(": "))
-        && let Ok(row) = row.parse()
+        && let Some(rest) = message.strip_prefix("Row ")
+        // A code without a message has nothing behind the row.
+        && let (row, rest) = rest.split_once(": ").unwrap_or((rest, ""))
+        && let Ok(row) = row.trim_end_matches(['.', ':', ' ']).parse()
     {
         return Ok((row, code.clone(), rest.to_owned()));
     }

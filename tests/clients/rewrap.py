@@ -83,9 +83,23 @@ def after_a_rotation(mill: Daemon, folder: Path, tally: Tally) -> None:
     assert all(part.read_bytes() == content for part, content in standing.items()), "a part was made again"
     done(rewrap, "found finished", **as_admin)
     assert census(folder / "second") == {(key, 2): ROWS}
+    far_row(folder, over, as_admin)
     new = rewrapped(folder / "first", folder / "second")
     same_keys(mill, folder / "first", new, tally)
     open_some(mill, new, tally)
+
+
+def far_row(folder: Path, over: list, as_admin: dict) -> None:
+    """A row far behind the first of a call, whose answer is under way already, is named as the first would be."""
+    whole = read(folder / "second")
+    for row in (0, 4_321, ROWS - 1):
+        blobs = whole["ciphertext_blob"].to_pylist()
+        blobs[row] = blobs[row][:60] + bytes([blobs[row][60] ^ 1]) + blobs[row][61:]
+        damaged = whole.set_column(whole.column_names.index("ciphertext_blob"), "ciphertext_blob", pyarrow.array(blobs, pyarrow.binary()))
+        path = folder / f"far-{row}.parquet"
+        pyarrow.parquet.write_table(damaged, path)
+        rewrap = [BINARY, "rewrap", path, *over, "--key", ALIAS, "--json", "--out", folder / f"far-{row}"]
+        fails(1, f"{path}, row {row}: InvalidCiphertextException; finished parts are kept", rewrap, **as_admin)
 
 
 def to_another_key(mill: Daemon, folder: Path, tally: Tally) -> None:

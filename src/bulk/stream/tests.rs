@@ -100,3 +100,50 @@ fn hold_1_an_answer_of_one_row_a_batch_is_within_the_bound() {
         );
     }
 }
+
+#[test]
+fn a_refusal_names_its_row_with_and_without_a_message() {
+    let refused = |message: &str| SourceError::Refused {
+        code: "InvalidCiphertextException".to_owned(),
+        message: message.to_owned(),
+    };
+    for (message, row, rest) in [
+        ("Row 3808.", 3808, ""),
+        ("Row 0: a: b.", 0, "a: b."),
+        ("Row 7: ", 7, ""),
+    ] {
+        let (found, code, told) = refused_row(refused(message)).unwrap();
+        assert_eq!((found, told.as_str()), (row, rest), "{message}");
+        assert_eq!(code, "InvalidCiphertextException");
+        // Counted in the whole call, it is named in the same way.
+        let (found, ..) = refused_row(behind(100, refused(message))).unwrap();
+        assert_eq!(found, row + 100);
+    }
+    for message in ["", "Row", "Row x: y", "Rows 1: y"] {
+        assert!(refused_row(refused(message)).is_err(), "{message}");
+    }
+}
+
+#[test]
+fn of_an_answer_that_was_cut_the_whole_batches_are_kept() {
+    let rows = |texts: &[&str]| {
+        let column = Arc::new(StringArray::from(texts.to_vec())) as ArrayRef;
+        RecordBatch::try_from_iter([("a", column)]).unwrap()
+    };
+    let (first, second) = (rows(&["x", "y"]), rows(&["z"]));
+    let mut writer = StreamWriter::try_new(Vec::new(), &first.schema()).unwrap();
+    writer.write(&first).unwrap();
+    let one = writer.get_ref().len();
+    writer.write(&second).unwrap();
+    let both = writer.get_ref().len();
+    let answer = writer.into_inner().unwrap();
+    for cut in 0..=answer.len() {
+        let kept = whole_batches(answer[..cut].to_vec());
+        let expected = match cut {
+            _ if cut < one => 0,
+            _ if cut < both => 2,
+            _ => 3,
+        };
+        assert_eq!(row_count(&kept), expected, "{cut}");
+    }
+}
