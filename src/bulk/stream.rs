@@ -73,9 +73,9 @@ impl Stream {
 
     /// Sends these rows and returns the answer: as many rows, each with at most `more` new bytes.
     ///
-    /// An answer may be cut: the daemon refuses a row behind the first ones of a call, or goes away.
-    /// What came whole is kept and the rest is sent again, for a while if nothing came. So a row
-    /// that is refused becomes the first of a call, where the refusal names it.
+    /// An answer may be cut: the daemon refuses a row behind the first ones of a call, or goes
+    /// away. What came whole is kept and the rest is sent again, for a while if nothing came. So a
+    /// row that is refused becomes the first of a call, where the refusal names it.
     ///
     /// # Errors
     /// [`SourceError`]; the daemon's refusal names its row as [`refused_row`] reads it.
