@@ -16,6 +16,9 @@ const UNBUILT: [&str; 2] = ["sts:AssumeRoleWithSAML", "sts:SetContext"];
 /// What stands in a provider's ARN before its issuer.
 const PROVIDER: &str = ":oidc-provider/";
 
+/// Claims that say nothing of who the holder of a token is: all of an issuer's have them alike.
+const OF_ALL: [&str; 5] = ["aud", "exp", "iat", "iss", "nbf"];
+
 /// A parsed trust policy. It applies to the role that it is attached to, and names principals and
 /// identity providers.
 pub struct TrustPolicy {
@@ -86,7 +89,7 @@ fn check(statement: &Statement) -> Result<(), InvalidPolicy> {
         let mut conditions = statement.conditions.iter();
         let says_who = conditions.any(|condition| {
             let claim = condition.claim();
-            claim.is_some_and(|(issuer, claim)| issuer == of && claim != "aud")
+            claim.is_some_and(|(issuer, claim)| issuer == of && !OF_ALL.contains(&claim))
         });
         if !says_who {
             return refuse(format!(

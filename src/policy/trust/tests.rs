@@ -109,6 +109,9 @@ fn auth_1_an_allow_for_a_provider_says_whom_it_means() {
     for condition in [
         "{}".to_owned(),
         format!(r#"{{"StringEquals":{{"{ISSUER}:aud":"sts.amazonaws.com"}}}}"#),
+        format!(r#"{{"StringEquals":{{"{ISSUER}:AUD":"sts.amazonaws.com"}}}}"#),
+        format!(r#"{{"StringEquals":{{"{ISSUER}:iss":"https://{ISSUER}"}}}}"#),
+        format!(r#"{{"NumericGreaterThan":{{"{ISSUER}:exp":"0"}}}}"#),
         format!(r#"{{"StringNotEquals":{{"{ISSUER}:sub":"x"}}}}"#),
         format!(r#"{{"StringEqualsIfExists":{{"{ISSUER}:sub":"x"}}}}"#),
         r#"{"StringEquals":{"another.example:sub":"x"}}"#.to_owned(),
