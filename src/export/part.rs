@@ -41,6 +41,7 @@ impl<W: Worker> PartMaker<Parameters> for PartWriter<'_, W> {
         task: &Task,
         ledger: &Ledger<'_, Parameters>,
     ) -> Result<Option<FinishedPart>, JobError> {
+        self.rows.clear();
         let key = self.worker.begin(task.rows)?;
         let (run, parameters) = ledger.begin(&key)?;
         let constants = Constants {

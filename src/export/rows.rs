@@ -32,6 +32,13 @@ impl Rows {
         &mut self.blobs
     }
 
+    /// Drops what a part that was broken off has left.
+    pub fn clear(&mut self) {
+        self.ids.clear();
+        self.id_ends.clear();
+        self.blobs.clear();
+    }
+
     /// Hands the columns to `write`: ids, blobs, which are all of one length, and times. It is
     /// empty afterwards.
     ///
@@ -65,5 +72,27 @@ impl Rows {
         self.ids.clear();
         self.blobs.clear();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_array::Array;
+
+    #[test]
+    fn a_part_that_is_begun_again_has_nothing_of_the_one_before() {
+        let mut rows = Rows::default();
+        rows.blobs().extend_from_slice(&[1; 200]);
+        rows.push_id(|out| out.extend_from_slice(b"of the one before"));
+        rows.clear();
+        rows.blobs().extend_from_slice(&[2; 96]);
+        rows.push_id(|out| out.extend_from_slice(b"a"));
+        let mut written = 0;
+        let wrote = rows.write(Timestamp(0), |columns| {
+            written = columns[0].len();
+            Ok::<_, ArrowError>(())
+        });
+        assert!(wrote.is_ok() && written == 1);
     }
 }
