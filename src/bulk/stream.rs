@@ -292,8 +292,10 @@ pub fn refused_row(error: SourceError) -> Result<(usize, String, String), Source
     if let SourceError::Refused { code, message } = &error
         && let Some(rest) = message.strip_prefix("Row ")
         // A code without a message has nothing behind the row.
-        && let (row, rest) = rest.split_once(": ").unwrap_or((rest, ""))
-        && let Ok(row) = row.trim_end_matches(['.', ':', ' ']).parse()
+        && let Some((row, rest)) = rest.split_once(": ").or(rest
+            .strip_suffix('.')
+            .map(|row| (row, "")))
+        && let Ok(row) = row.parse()
     {
         return Ok((row, code.clone(), rest.to_owned()));
     }
