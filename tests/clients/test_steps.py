@@ -42,13 +42,14 @@ bind             bind.py
 object-store     object_store.py
 model-fuzz       model_fuzz.py
 python-package   python_package.py
+python-waits     python_waits.py
 prometheus       prometheus.py
 folders          folders.py
 tls              tls.py
 encryption-sdk   encryption_sdk.py
 rewrap           rewrap.py
 readme           tour.py README.md
-pages            tour.py docs/storage-developer.md docs/data-engineer.md docs/operator.md docs/security-reviewer.md
+pages            tour.py docs/storage-developer.md docs/data-engineer.md clients/python/README.md docs/operator.md docs/security-reviewer.md
 dev-prints       tour.py
 dev-rights       dev_rights.py
 systemd          systemd_unit.py

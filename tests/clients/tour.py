@@ -217,7 +217,7 @@ def follow(page: Path) -> int:
     with tempfile.TemporaryDirectory(prefix="keymill-tour-", ignore_cleanup_errors=True) as folder:
         tour = Tour(Path(folder))
         try:
-            if page.name != "README.md":
+            if page != ROOT / "README.md":
                 # Pages begin with `keymill` on the path, as the README has put it there.
                 tour.set_up(INSTALL)
             for command in commands(page):

@@ -1,17 +1,19 @@
-"""Provisions a table with Apache Spark: each executor calls the daemon beside it, and writes what comes back.
+r"""Provisions a table with Apache Spark: each executor calls the daemon beside it.
 
-    spark-submit examples/spark_provision.py INPUT OUT --key alias/containers --context tenant,volume [--partition-by tenant] [--endpoint unix:PATH]
+    spark-submit examples/spark_provision.py INPUT OUT --key alias/containers \
+        --context tenant,volume [--partition-by tenant] [--endpoint unix:PATH]
 
-INPUT is a folder of Parquet, OUT one that is not there yet. The package keymill must be on every executor. A task that is repeated makes new keys, and Spark commits the output of one
-attempt alone: every row that is written has one key.
+INPUT is a folder of Parquet, OUT one that is not there yet. The package keymill must be on every
+executor. A task that is repeated makes new keys, and Spark commits the output of one attempt alone:
+every row that is written has one key.
 """
 
 import argparse
 import os
 
+from pyspark.sql import SparkSession, types
+
 import keymill
-from pyspark.sql import SparkSession
-from pyspark.sql.types import BinaryType, MapType, StringType, StructField, StructType, TimestampType
 
 
 def main() -> None:
@@ -19,9 +21,13 @@ def main() -> None:
     parser.add_argument("input")
     parser.add_argument("out")
     parser.add_argument("--key", required=True)
-    parser.add_argument("--context", required=True, help="columns of every row's encryption context, with commas")
+    parser.add_argument(
+        "--context", required=True, help="columns of every row's encryption context, with commas"
+    )
     parser.add_argument("--constant", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--partition-by", default="", help="columns that folders are named after, with commas")
+    parser.add_argument(
+        "--partition-by", default="", help="columns that folders are named after, with commas"
+    )
     parser.add_argument("--endpoint", default=os.environ.get("KEYMILL_ENDPOINT"))
     arguments = parser.parse_args()
     key, endpoint, context = arguments.key, arguments.endpoint, arguments.context.split(",")
@@ -30,17 +36,23 @@ def main() -> None:
     spark = SparkSession.builder.appName("keymill-provision").getOrCreate()
     frame = spark.read.parquet(arguments.input)
     added = [
-        StructField("key_arn", StringType(), False),
-        StructField("key_material_id", StringType(), False),
-        StructField("key_spec", StringType(), False),
-        StructField("encryption_context", MapType(StringType(), StringType(), True), False),
-        StructField("ciphertext_blob", BinaryType(), False),
-        StructField("created_at", TimestampType(), False),
+        types.StructField("key_arn", types.StringType(), False),
+        types.StructField("key_material_id", types.StringType(), False),
+        types.StructField("key_spec", types.StringType(), False),
+        types.StructField(
+            "encryption_context",
+            types.MapType(types.StringType(), types.StringType(), True),
+            False,
+        ),
+        types.StructField("ciphertext_blob", types.BinaryType(), False),
+        types.StructField("created_at", types.TimestampType(), False),
     ]
-    schema = StructType([*frame.schema.fields, *added])
+    schema = types.StructType([*frame.schema.fields, *added])
 
     def with_keys(batches):
-        yield from keymill.provision_batches(batches, key=key, context=context, constants=constants, endpoint=endpoint)
+        yield from keymill.bind_batches(
+            batches, key=key, context=context, constants=constants, endpoint=endpoint
+        )
 
     written = frame.mapInArrow(with_keys, schema).write
     if arguments.partition_by:

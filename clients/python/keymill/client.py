@@ -1,162 +1,208 @@
-"""One connection to a daemon: over its Unix socket, where the kernel says who asks, or over HTTP, signed as AWS clients sign."""
+"""Calls of a daemon, made again while it is restarted or a limit is reached."""
 
 import http.client
 import json
 import os
-import socket
-import ssl
-import time
 import urllib.parse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pyarrow
 import pyarrow.ipc
 
-BIND_PATH = "/v1/data-keys/bind"
-MEDIA_TYPE = "application/vnd.apache.arrow.stream"
-# A daemon that sends nothing for so long is taken for dead.
-SILENCE_SECONDS = 60
-# How long a throttled call is made again, and the longest pause between.
-PATIENCE_SECONDS = 120
-PAUSE_SECONDS_MAX = 2.0
+from keymill.connection import Answer, Connection
+from keymill.errors import ConnectionLost, InvalidAnswer, RefusedRow, Unavailable, refusal
+from keymill.patience import Patience
+from keymill.signing import Credentials
+
+ROWS_MEDIA_TYPE = "application/vnd.apache.arrow.stream"
+BLOBS_PATH = "/v1/data-keys"
+# How long a call is made again, as the commands of keymill do.
+PATIENCE_SECONDS = 120.0
+# The marker that ends an Arrow stream: a continuation, and a message of no bytes.
+ARROW_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+# Bytes of an answer beyond its rows: schema and dictionaries. And of one row beyond what was sent,
+# where the caller's limit is so low that each row is a record batch of its own.
+ANSWER_BYTES_MORE = 1 << 20
+ANSWER_ROW_BYTES_MORE = 16 * 1024
+BLOB_BYTES_MAX = 4160
+# Pairs of a query, of which a name may be there many times.
+Query = Sequence[tuple[str, str]]
+
+# The endpoints that this process has had an answer from. A daemon that was there is waited for; one
+# that never was is a wrong address, which is told at once.
+_reached: set[str] = set()
 
 
-class KeymillError(Exception):
-    """The daemon refused. `code` is the KMS error code; `row` the number of the row that is at fault, if one is."""
+@dataclass(frozen=True)
+class Blobs:
+    """Wrapped keys of one length under one generation, one after the other in `content`."""
 
-    def __init__(self, code: str, message: str, row: int | None = None):
-        super().__init__(f"{code}: {message}" if message else code)
-        self.code, self.message, self.row = code, message, row
-
-
-class _OverSocket(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: str):
-        super().__init__("localhost", timeout=SILENCE_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+    content: bytes
+    blob_bytes: int
+    count: int
+    key_arn: str
+    key_material_id: str
 
 
 class Client:
-    """A connection to the daemon at `endpoint`: unix:PATH, http://HOST:PORT or https://HOST:PORT; without one, the variable KEYMILL_ENDPOINT or AWS_ENDPOINT_URL_KMS.
+    """A connection to the daemon at `endpoint`: unix:PATH, http://HOST:PORT or https://HOST:PORT.
 
-    Over HTTP the calls are signed with `credentials` (anything with access_key, secret_key and token, such as botocore's), or those that botocore finds. Not for several threads.
+    Without one, the variable KEYMILL_ENDPOINT or AWS_ENDPOINT_URL_KMS names it. On a Unix socket
+    the kernel says who asks. Over HTTP the calls are signed with `credentials`, or those that
+    botocore finds; `ca_bundle`, or AWS_CA_BUNDLE, names the certificate authorities of https.
+
+    A call that is throttled, or whose connection breaks, is made again for `patience_seconds`
+    (120) without progress, with `Retry-After` respected; a warning of the logger `keymill` tells of
+    it. What came whole is kept, and only the rest is asked for again, so no row has two keys. A
+    daemon that this process has never reached is not waited for.
+
+    A context manager. Not for several threads, and not for a process that was forked: open one in
+    each.
     """
 
-    def __init__(self, endpoint: str | None = None, credentials=None, region: str | None = None, ca_bundle: str | None = None):
-        endpoint = endpoint or os.environ.get("KEYMILL_ENDPOINT") or os.environ.get("AWS_ENDPOINT_URL_KMS")
-        if not endpoint:
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        credentials: Credentials | None = None,
+        region: str | None = None,
+        ca_bundle: str | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ):
+        variables = ("KEYMILL_ENDPOINT", "AWS_ENDPOINT_URL_KMS")
+        named = [endpoint, *(os.environ.get(variable) for variable in variables)]
+        found = next((name for name in named if name), None)
+        if found is None:
             raise ValueError("name the daemon: endpoint=, KEYMILL_ENDPOINT or AWS_ENDPOINT_URL_KMS")
-        self._signer = None
-        if endpoint.startswith("unix:"):
-            self._host, self._connection = "localhost", _OverSocket(endpoint.removeprefix("unix:"))
-            return
-        parsed = urllib.parse.urlsplit(endpoint)
-        if parsed.scheme not in ("http", "https") or not parsed.hostname or parsed.path not in ("", "/"):
-            raise ValueError(f"an endpoint is unix:PATH, http://HOST:PORT or https://HOST:PORT, not {endpoint!r}")
-        self._host = parsed.netloc
-        if parsed.scheme == "https":
-            context = ssl.create_default_context(cafile=ca_bundle or os.environ.get("AWS_CA_BUNDLE"))
-            self._connection = http.client.HTTPSConnection(parsed.netloc, timeout=SILENCE_SECONDS, context=context)
-        else:
-            self._connection = http.client.HTTPConnection(parsed.netloc, timeout=SILENCE_SECONDS)
-        self._signer = _signer(credentials, region)
-        self._base = f"{parsed.scheme}://{parsed.netloc}"
+        self._endpoint, self._patience_seconds = found, patience_seconds
+        self._connection = Connection(found, credentials, region, ca_bundle)
 
     def __enter__(self) -> "Client":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Closes the connection."""
         self._connection.close()
 
-    def bind(self, contexts: pyarrow.RecordBatch, query: dict[str, str | list[str]]) -> pyarrow.Table:
-        """One call of the bind endpoint: the rows of `contexts` with ciphertext_blob, key_arn and key_material_id."""
-        sink = pyarrow.BufferOutputStream()
-        with pyarrow.ipc.new_stream(sink, contexts.schema) as writer:
-            writer.write_batch(contexts)
-        body = sink.getvalue().to_pybytes()
-        encoded = urllib.parse.urlencode(query, doseq=True, quote_via=urllib.parse.quote, safe="")
-        answer = self._call(f"{BIND_PATH}?{encoded}", body)
-        table = pyarrow.ipc.open_stream(answer).read_all()
-        if table.num_rows != contexts.num_rows:
-            raise KeymillError("InvalidAnswer", f"{table.num_rows} rows to {contexts.num_rows}")
-        return table
+    def rows(self, endpoint: str, query: Query, rows: pyarrow.RecordBatch) -> pyarrow.Table:
+        """The answer of `bind`, `rewrap` or `verify` to these rows: as many, in their order.
 
-    def _call(self, target: str, body: bytes) -> bytes:
-        pause, waited = 0.05, 0.0
+        The rows of one call are at most 1 MiB as an Arrow stream. Raises RefusedRow, whose row is
+        counted within them, or another KeymillError.
+        """
+        encoded = "&".join(f"{_quote(name)}={_quote(value)}" for name, value in query)
+        target = f"{BLOBS_PATH}/{endpoint}?{encoded}"
+        headers = {"Content-Type": ROWS_MEDIA_TYPE, "Accept": ROWS_MEDIA_TYPE}
+        answered: list[pyarrow.Table] = []
+        done, patience = 0, self._patience()
         while True:
-            status, answer = self._exchange(target, body)
-            if status == 200:
+            body = _encode(rows.slice(done))
+            most = len(body) + ANSWER_BYTES_MORE + rows.num_rows * ANSWER_ROW_BYTES_MORE
+            try:
+                answer = self._call(target, body, headers, most, patience)
+            except RefusedRow as error:
+                raise error.behind(done) from error.__cause__
+            table = _decode(answer, rows.num_rows - done)
+            if table is not None and table.num_rows > 0:
+                answered.append(table)
+                done += table.num_rows
+                patience.rest()
+            if answer.cut is None or done == rows.num_rows:
+                return pyarrow.concat_tables(answered)
+            if table is None or table.num_rows == 0:
+                patience.wait(self._lost(answer.cut))
+
+    def blobs(self, asked: dict[str, Any]) -> Blobs:
+        """Wrapped keys of a batch, whole ones: as many as were asked for, or fewer, but one.
+
+        The daemon ends a batch early when the key is rotated, for example; the next call then says
+        why, if there is a reason to refuse it. Raises KeymillError.
+        """
+        body = json.dumps(asked).encode()
+        headers = {"Content-Type": "application/json", "Accept": "application/octet-stream"}
+        most, patience = asked["Count"] * BLOB_BYTES_MAX, self._patience()
+        while True:
+            answer = self._call(BLOBS_PATH, body, headers, most, patience)
+            try:
+                size = int(answer.headers["keymill-blob-bytes"])
+                arn = answer.headers["keymill-key-arn"]
+                material = answer.headers["keymill-key-material-id"]
+                count = len(answer.body) // size
+            except (KeyError, ValueError, ZeroDivisionError) as error:
+                raise self._odd("a batch without its headers") from error
+            if count > asked["Count"] or (answer.cut is None and count != asked["Count"]):
+                raise self._odd(f"{count} blobs to {asked['Count']}")
+            if count > 0:
+                patience.rest()
+                return Blobs(answer.body, size, count, arn, material)
+            patience.wait(self._lost(answer.cut or "an empty batch"))
+
+    def _patience(self) -> Patience:
+        return Patience(self._endpoint, self._patience_seconds)
+
+    def _call(
+        self, target: str, body: bytes, headers: dict[str, str], bytes_max: int, patience: Patience
+    ) -> Answer:
+        """The answer of a call that was taken; it may be cut."""
+        while True:
+            try:
+                answer = self._connection.post(target, body, headers, bytes_max)
+            except ConnectionLost as error:
+                if self._endpoint not in _reached:
+                    raise
+                patience.wait(error)
+                continue
+            _reached.add(self._endpoint)
+            if answer.status == http.client.OK:
+                if answer.cut is None:
+                    patience.rest()
                 return answer
-            error = _error(status, answer)
-            if error.code != "ThrottlingException" or waited >= PATIENCE_SECONDS:
-                raise error
-            time.sleep(pause)
-            waited += pause
-            pause = min(2 * pause, PAUSE_SECONDS_MAX)
+            refused = refusal(answer.status, answer.body, answer.retry_after_seconds)
+            if not isinstance(refused, Unavailable):
+                raise refused
+            patience.wait(refused)
 
-    def _exchange(self, target: str, body: bytes) -> tuple[int, bytes]:
-        headers = {"Host": self._host, "Content-Type": MEDIA_TYPE, "Accept": MEDIA_TYPE}
-        if self._signer is not None:
-            headers = self._signer(self._base + target, body, headers)
-        reused = self._connection.sock is not None
-        try:
-            return self._send(target, body, headers)
-        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
-            # An idle connection that the daemon has closed; whatever it had made of the request
-            # went nowhere.
-            self._connection.close()
-            if not reused:
-                raise
-            return self._send(target, body, headers)
+    def _lost(self, reason: str) -> ConnectionLost:
+        return ConnectionLost("ConnectionLost", f"{self._endpoint}: {reason}")
 
-    def _send(self, target: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-        try:
-            self._connection.request("POST", target, body, headers)
-            answer = self._connection.getresponse()
-            return answer.status, answer.read()
-        except BaseException:
-            self._connection.close()
-            raise
+    def _odd(self, reason: str) -> InvalidAnswer:
+        return InvalidAnswer("InvalidAnswer", f"{self._endpoint}: {reason}")
 
 
-def _error(status: int, answer: bytes) -> KeymillError:
+def _quote(text: str) -> str:
+    """As signatures want it: everything but what RFC 3986 calls unreserved."""
+    return urllib.parse.quote(text, safe="")
+
+
+def _encode(rows: pyarrow.RecordBatch) -> bytes:
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_batch(rows)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _decode(answer: Answer, count: int) -> pyarrow.Table | None:
+    """The rows of an answer: all of them, or those that came whole before it was cut.
+
+    Arrow's readers take a stream without its end marker for whole, so it is looked for.
+    """
+    batches: list[pyarrow.RecordBatch] = []
     try:
-        said = json.loads(answer)
-        code, message = said["__type"], said.get("message") or said.get("Message") or ""
-    except (ValueError, KeyError, TypeError):
-        return KeymillError("InvalidAnswer", f"status {status}; is it a keymill daemon of this version?")
-    number, colon, rest = message.removeprefix("Row ").partition(": ")
-    if message.startswith("Row ") and colon and number.isdigit():
-        return KeymillError(code, rest, int(number))
-    return KeymillError(code, message)
-
-
-def _signer(credentials, region: str | None):
-    try:
-        import botocore.auth
-        import botocore.awsrequest
-        import botocore.session
-    except ImportError as error:
-        raise ImportError("calls over HTTP are signed by botocore: pip install 'keymill[http]', or use endpoint='unix:PATH'") from error
-    session = botocore.session.get_session()
-    credentials = credentials or session.get_credentials()
-    region = region or session.get_config_variable("region") or os.environ.get("AWS_REGION")
-    if credentials is None or not region:
-        raise ValueError("calls over HTTP are signed: set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, or use endpoint='unix:PATH'")
-
-    def sign(url: str, body: bytes, headers: dict[str, str]) -> dict[str, str]:
-        current = credentials.get_frozen_credentials() if hasattr(credentials, "get_frozen_credentials") else credentials
-        request = botocore.awsrequest.AWSRequest("POST", url, headers, body)
-        botocore.auth.SigV4Auth(current, "kms", region).add_auth(request)
-        return dict(request.headers.items())
-
-    return sign
+        reader = pyarrow.ipc.open_stream(answer.body)
+        # One by one: those before the place where it breaks off are good.
+        for batch in reader:
+            batches.append(batch)  # noqa: PERF402
+    except (pyarrow.ArrowException, OSError, EOFError) as error:
+        if answer.cut is None:
+            raise InvalidAnswer("InvalidAnswer", f"not an Arrow stream: {error}") from error
+    rows = sum(batch.num_rows for batch in batches)
+    whole = answer.cut is None
+    if whole and not answer.body.endswith(ARROW_END):
+        raise InvalidAnswer("InvalidAnswer", "an Arrow stream without its end marker")
+    if rows > count or (whole and rows != count):
+        raise InvalidAnswer("InvalidAnswer", f"{rows} rows to {count}")
+    return pyarrow.Table.from_batches(batches, reader.schema) if batches or whole else None
