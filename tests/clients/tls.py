@@ -1,16 +1,18 @@
-"""boto3 and `keymill export` over TLS: a CA bundle, client certificates with and without a signature, and files that are replaced under a running daemon."""
+"""boto3, the Python package and `keymill export` over TLS: a CA bundle, client certificates with and without a signature, and files that are replaced under a running daemon."""
 
 import datetime
 import ipaddress
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import boto3
 import botocore
 import botocore.config
+import botocore.credentials
 import botocore.exceptions
 import pyarrow
 import pyarrow.compute
@@ -21,7 +23,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from daemon import ALIAS, BINARY, BLOB_BYTES, Daemon, Tally, admin_address, refused, report, running, wait_until
+from daemon import ALIAS, BINARY, BLOB_BYTES, ROOT, Daemon, Tally, admin_address, refused, report, running, wait_until
+
+sys.path.insert(0, str(ROOT / "clients" / "python"))
+import keymill  # noqa: E402
 
 CONTEXT = {"container": "over-tls"}
 ROWS = 100_000
@@ -163,6 +168,18 @@ def exported(mill: Daemon, bundle: Path, other: Path, tally: Tally, folder: Path
     return refusals + 1
 
 
+def python_package(mill: Daemon, bundle: Path, other: Path) -> None:
+    """The Python package: signed, with the authority that it is given; another one is told at once."""
+    principal = mill.principal("provisioner")
+    credentials = botocore.credentials.Credentials(principal["access_key_id"], principal["secret_access_key"])
+    for trusted in (bundle, other):
+        with keymill.Client(mill.endpoint, credentials, mill.facts["region"], str(trusted)) as client:
+            try:
+                assert keymill.export(10, key=ALIAS, client=client).num_rows == 10 and trusted == bundle
+            except keymill.KeymillError as error:
+                assert error.code == "Untrusted" and trusted == other, error
+
+
 def versions(mill: Daemon, bundle: Path) -> None:
     host, port = mill.endpoint.removeprefix("https://").split(":")
     for version, spoken in ((ssl.TLSVersion.TLSv1_2, False), (ssl.TLSVersion.TLSv1_3, True)):
@@ -216,6 +233,7 @@ reload_seconds = 1
             cannot_connect(client(mill, clients.bundle, tally, "provisioner"))
             by_certificate(mill, servers.bundle, tally, clients, blob)
             exports = exported(mill, servers.bundle, clients.bundle, tally, folder)
+            python_package(mill, servers.bundle, clients.bundle)
             versions(mill, servers.bundle)
             assert mill.metric("keymill_request_duration_seconds_count", transport="tls") >= 50
             replaced(mill, servers.bundle, tally, folder)

@@ -10,7 +10,7 @@ import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from keymill.errors import ConnectionLost, InvalidAnswer
+from keymill.errors import ConnectionLost, InvalidAnswer, KeymillError
 from keymill.signing import Credentials, signer
 
 # A daemon that sends nothing for so long is taken for dead.
@@ -97,8 +97,9 @@ class Connection:
     def post(self, target: str, body: bytes, headers: dict[str, str], bytes_max: int) -> Answer:
         """One request and its answer, with at most so many bytes of body.
 
-        Raises ConnectionLost where no head of an answer came. A body that breaks off is an answer
-        that is cut.
+        Raises ConnectionLost where no head of an answer came, and KeymillError, with the code
+        `Untrusted`, where the daemon's certificate does not hold. A body that breaks off is an
+        answer that is cut.
         """
         headers = {"Host": self._host, **headers}
         if self._sign is not None:
@@ -117,6 +118,10 @@ class Connection:
             if answer.status != http.client.OK:
                 bytes_max = REFUSAL_BYTES_MAX
             return self._body(answer, bytes_max)
+        except ssl.SSLCertVerificationError as error:
+            # It would be no other after a while.
+            self._http.close()
+            raise KeymillError("Untrusted", self._told(error)) from error
         except OSError as error:
             self._http.close()
             raise ConnectionLost("ConnectionLost", self._told(error)) from error
