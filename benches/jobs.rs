@@ -24,11 +24,10 @@ mod volumes;
 
 use arrow_array::{BinaryArray, RecordBatch};
 use keymill::bulk::minting::Recorder;
-use keymill::bulk::parquet::properties::{Layout, column};
-use keymill::bulk::parquet::{Constants, PartEncoder};
+use keymill::bulk::parquet::properties::{Layout, ROW_GROUP_ROWS, column};
+use keymill::bulk::parquet::{BATCH_ROWS, Constants, PartEncoder};
 use keymill::bulk::{Progress, Runtime, rows_per_part};
 use keymill::clock::Clock;
-use keymill::columns::ContextSource;
 use keymill::context::EncryptionContext;
 use keymill::crypto::entropy::Entropy;
 use keymill::envelope::{self, CiphertextBlob, Epoch};
@@ -37,13 +36,12 @@ use keymill::keystore::KeyEntry;
 use keymill::pool;
 use keymill::provision;
 use keymill::rewrap;
-use keymill::table::fields::Fields;
-use keymill::table::parquet::ParquetFile;
-use keymill::table::part_rows::{PartRows, Table};
-use keymill::table::plan::FilePlan;
-use keymill::table::{self, Format, Location};
+use keymill::table::Location;
 use mill::Mill;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
 use parquet::file::properties::WriterProperties;
 use rows::{Goal, ROUNDS, Row, median};
 use std::fs::File;
@@ -51,7 +49,7 @@ use std::hint::black_box;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 const LENGTH: DataKeyLength = DataKeyLength::AES_256;
@@ -135,7 +133,7 @@ impl Bench {
             RecordBatch::try_new(schema, columns).unwrap()
         };
         let properties = WriterProperties::builder()
-            .set_max_row_group_row_count(Some(keymill::bulk::parquet::properties::ROW_GROUP_ROWS))
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
             .set_column_dictionary_enabled(column::CIPHERTEXT_BLOB.into(), false)
             .build();
         let file = File::create(self.path("ready.parquet")).unwrap();
@@ -153,29 +151,16 @@ impl Bench {
     fn copied(&self) -> f64 {
         let out = self.path("copy");
         std::fs::create_dir(&out).unwrap();
-        let handle = self.mill.runtime.handle();
-        let objects = self
-            .location("ready.parquet")
-            .objects(None, handle)
-            .unwrap();
-        let schema = ParquetFile::new(&objects[0]).unwrap().schema();
-        let file = FilePlan {
-            rows: self.rows,
-            ..FilePlan::default()
-        };
-        let plan = table::Plan::new(vec![file], Fields::default());
-        let table = Table {
-            objects: &objects,
-            format: Format::Parquet,
-            schema: Arc::clone(&schema),
-            plan: &plan,
-        };
-        let kept = arrow_schema::Schema::new(schema.fields()[..3].to_vec());
+        let ready = || File::open(self.path("ready.parquet")).unwrap();
+        let footer = ArrowReaderMetadata::load(&ready(), ArrowReaderOptions::new()).unwrap();
+        let kept = arrow_schema::Schema::new(footer.schema().fields()[..3].to_vec());
         // One column that is the same in every row of a part: the writer has at least one.
         let own = [column::CIPHERTEXT_BLOB, column::KEY_ARN];
         let layout = Layout::beside(&kept, &own, &[column::KEY_ARN], &[volumes::ID]);
         let part_rows = rows_per_part(self.rows, WORKERS);
-        let next = AtomicU64::new(0);
+        let groups_of_part = usize::try_from(part_rows).unwrap() / ROW_GROUP_ROWS;
+        let groups = footer.metadata().num_row_groups();
+        let next = AtomicUsize::new(0);
         let took = on_each_core(|| {
             let constants = Constants {
                 key_arn: String::new(),
@@ -186,17 +171,20 @@ impl Bench {
             let mut encoder = PartEncoder::new(layout.clone(), constants);
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
-                let first = number * part_rows;
-                if first >= self.rows {
+                let first = number * groups_of_part;
+                if first >= groups {
                     break;
                 }
-                let count = part_rows.min(self.rows - first);
-                let mut reader = PartRows::new(&table, first, count).unwrap();
+                let reader =
+                    ParquetRecordBatchReaderBuilder::new_with_metadata(ready(), footer.clone())
+                        .with_row_groups((first..groups.min(first + groups_of_part)).collect())
+                        .with_batch_size(BATCH_ROWS)
+                        .build()
+                        .unwrap();
                 let file = File::create(out.join(number.to_string())).unwrap();
                 let mut writer = encoder.begin(file, []).unwrap();
-                while !reader.is_over() {
-                    let (_, batch) = reader.next_batch().unwrap();
-                    writer.write(batch.rows.columns()).unwrap();
+                for batch in reader {
+                    writer.write(batch.unwrap().columns()).unwrap();
                 }
                 writer.finish().unwrap();
             }
@@ -232,6 +220,7 @@ impl Bench {
             id_column: volumes::ID.to_owned(),
             pairs: volumes::pairs(),
             skip: false,
+            context_map: false,
             rows_per_part: None,
             out: out.to_owned(),
             workers: WORKERS,
@@ -255,8 +244,9 @@ impl Bench {
         let plan = rewrap::Plan {
             key: self.key.arn.clone(),
             inputs: vec![self.location(from)],
-            context: ContextSource::Map(column::ENCRYPTION_CONTEXT.to_owned()),
+            context: None,
             new_context: None,
+            context_map: false,
             rows_per_part: None,
             out: out.to_owned(),
             workers: WORKERS,

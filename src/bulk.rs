@@ -25,7 +25,7 @@ pub use client::Client;
 pub use error::JobError;
 pub use folder::Folder;
 pub use ledger::{Ledger, PartMaker, Task};
-pub use manifest::{Manifest, Parameters, Part};
+pub use manifest::{Manifest, Parameters, Part, Parts};
 pub use progress::Progress;
 pub use source::{KeyIdentity, SourceError};
 
@@ -34,6 +34,7 @@ use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::file::open;
 use folder::Finished;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -193,7 +194,7 @@ fn bounds<P: Parameters>(parameters: &P) -> Result<(), JobError> {
     if rows_per_part > PART_ROWS_MAX {
         return Err(JobError::PartTooLarge);
     }
-    if count.div_ceil(rows_per_part.max(1)) > PARTS_MAX {
+    if parameters.parts().count() > PARTS_MAX {
         return Err(JobError::TooManyParts {
             count,
             rows_per_part,
@@ -235,13 +236,12 @@ fn recover<P: Parameters>(
             return Err(JobError::PartDamaged { path, reason });
         }
     }
-    let rows_per_part = manifest.parameters.rows_per_part();
     let mut changed = false;
     for number in folder.parts()? {
+        let rows = manifest.parameters.parts().rows(number);
         // A finished part may miss in the manifest if the job died between the two.
-        let first_row = number.saturating_mul(rows_per_part);
-        if !manifest.has(first_row) {
-            let part = adopt(folder, &manifest, number, first_row)?;
+        if !rows.as_ref().is_some_and(|rows| manifest.has(rows.start)) {
+            let part = adopt(folder, &manifest, number, rows)?;
             manifest.add(part);
             changed = true;
         }
@@ -257,18 +257,19 @@ fn adopt<P: Parameters>(
     folder: &Folder,
     manifest: &Manifest<P>,
     number: u64,
-    first_row: u64,
+    rows: Option<Range<u64>>,
 ) -> Result<Part, JobError> {
     let file = manifest::part_file(number);
     let path = folder.path(&file);
     let foreign = || JobError::ForeignFile(path.clone());
+    let rows = rows.ok_or_else(foreign)?;
+    let first_row = rows.start;
     let part = open::own(&path).map_err(|error| JobError::io("read", &path, error))?;
     let description = parquet::describe(&part).map_err(|_| foreign())?;
     let says = |name: &str| description.metadata.get(name).cloned();
-    let rows = manifest.parameters.rows_of_part(first_row);
     if says(footer::RUN).as_ref() != Some(&manifest.run)
         || says(footer::FIRST_ROW) != Some(first_row.to_string())
-        || rows != Some(description.rows)
+        || rows.end - rows.start != description.rows
     {
         return Err(foreign());
     }

@@ -37,7 +37,7 @@
 //! | [`stream`] | batches of keys, and Arrow streams of containers |
 //! | [`admin`] | principals and the operator's other calls |
 //! | [`sts`], [`tagging`] | AWS STS: who a caller is; the tags of keys as AWS Resource Groups has them |
-//! | [`bulk`], [`export`], [`table`], [`provision`], [`rewrap`], [`census`], [`verify`] | jobs on tables |
+//! | [`bulk`], [`export`], [`table`], [`splice`], [`provision`], [`rewrap`], [`census`], [`verify`] | jobs on tables |
 //! | [`transport`] | HTTP, TLS, Unix sockets, and the bounds on all of them |
 //! | [`config`], [`daemon`], [`cli`] | settings; start and end in order; the command line |
 //!
@@ -90,6 +90,9 @@ pub mod bulk;
 pub mod export;
 #[cfg(feature = "bulk")]
 pub mod table;
+
+#[cfg(feature = "bulk")]
+pub mod splice;
 
 #[cfg(feature = "bulk")]
 pub mod provision;

@@ -13,6 +13,7 @@
 //! often the job died.
 
 pub mod binder;
+mod binding;
 mod part;
 pub mod remote;
 mod standard_input;
@@ -22,16 +23,18 @@ pub use remote::Remote;
 
 use crate::bulk::folder::{INPUT, PLAN};
 use crate::bulk::parquet::properties::{Layout, column};
-use crate::bulk::{self, Ending, Folder, Job, JobError, Runtime, rows_per_part};
-use crate::columns::ContextPairs;
+use crate::bulk::{self, Ending, Folder, Job, JobError, Parts, Runtime, footer, rows_per_part};
+use crate::columns::{ContextPairs, ContextSource};
 use crate::key::data_key::DataKeyLength;
+use crate::splice::{self, Own, Said, SplicePlan};
 use crate::table::file::{File, check_finished, check_unchanged};
+use crate::table::parquet::ParquetFile;
 use crate::table::part_rows::Table;
 use crate::table::rows::check_names;
 use crate::table::scan::{Question, check_columns};
 use crate::table::walk::Input;
 use crate::table::{self, Format, Location, Object, TableError};
-use arrow_schema::Schema;
+use binding::Binding;
 use part::PartWriter;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -56,6 +59,8 @@ pub struct Plan {
     pub pairs: ContextPairs,
     /// Whether rows that cannot be used are left out.
     pub skip: bool,
+    /// Whether each row's context is written as a map as well.
+    pub context_map: bool,
     /// Rows of a part; `None` takes the job's own where it is resumed, else one that keeps every
     /// worker busy.
     pub rows_per_part: Option<NonZeroU64>,
@@ -89,8 +94,13 @@ pub struct Parameters {
     pub context_constants: BTreeMap<String, String>,
     /// `stop` or `skip`.
     pub on_error: String,
-    /// Rows of every part but the last.
+    /// Whether each row's context is written as a map as well.
+    pub context_map: bool,
+    /// Rows of every part but the last; of a Parquet table, whose parts are whole row groups, how
+    /// many each has about.
     pub rows_per_part: u64,
+    /// Of a Parquet table for each part the number of the row behind its last.
+    pub part_ends: Vec<u64>,
     /// Rows in all, without those that are left out.
     pub count: u64,
     /// Rows that are left out.
@@ -100,7 +110,7 @@ pub struct Parameters {
 }
 
 impl bulk::Parameters for Parameters {
-    const FORMAT: &'static str = "keymill-provision/1";
+    const FORMAT: &'static str = "keymill-provision/2";
 
     fn count(&self) -> u64 {
         self.count
@@ -112,6 +122,16 @@ impl bulk::Parameters for Parameters {
 
     fn rows_per_part(&self) -> u64 {
         self.rows_per_part
+    }
+
+    fn parts(&self) -> Parts<'_> {
+        match self.format {
+            Format::Parquet => Parts::Listed(&self.part_ends),
+            _ => Parts::Even {
+                count: self.count,
+                rows_per_part: self.rows_per_part,
+            },
+        }
     }
 
     fn key(&self) -> &str {
@@ -135,6 +155,7 @@ impl bulk::Parameters for Parameters {
             ("--context", self.context_columns.join(",")),
             ("--constant", format!("{:?}", self.context_constants)),
             ("--on-error", self.on_error.clone()),
+            ("--context-map", self.context_map.to_string()),
             ("--rows-per-part", self.rows_per_part.to_string()),
         ]
     }
@@ -143,8 +164,21 @@ impl bulk::Parameters for Parameters {
 /// How a job ended.
 pub type Outcome = bulk::Outcome<Parameters>;
 
-/// The columns that a job adds, `container_id` only where the table has none; and those of them
-/// that are the same in every row of a part.
+impl Parameters {
+    /// What the footer of every part says of them.
+    fn footer(&self) -> Vec<(&'static str, String)> {
+        let constants = serde_json::json!(self.context_constants);
+        let columns = serde_json::json!(self.context_columns);
+        vec![
+            (footer::KEY_SPEC, self.key_spec.clone()),
+            (footer::ID_COLUMN, self.id_column.clone()),
+            (footer::CONTEXT_COLUMNS, columns.to_string()),
+            (footer::CONTEXT_CONSTANTS, constants.to_string()),
+        ]
+    }
+}
+
+/// The columns of a job.
 const COLUMNS: [&str; 7] = [
     column::CONTAINER_ID,
     column::KEY_ARN,
@@ -154,6 +188,7 @@ const COLUMNS: [&str; 7] = [
     column::CIPHERTEXT_BLOB,
     column::CREATED_AT,
 ];
+/// Those that are the same in every row of a part.
 const CONSTANT: [&str; 4] = [
     column::KEY_ARN,
     column::KEY_MATERIAL_ID,
@@ -193,29 +228,10 @@ pub fn run<S: Binders>(
         let names = objects.iter().map(|object| object.name.as_str());
         parameters.format = Format::of_all(plan.format, names)?;
         let kept = plan.look_at(&folder, &job, &mut parameters, &objects, runtime)?;
-        let first = objects
-            .first()
-            .ok_or_else(|| TableError::Absent("no file".to_owned()))?;
-        // NDJSON has no schema of its own: the scan has found the columns.
-        let schema = match parameters.format {
-            Format::Ndjson => kept.fields().schema(),
-            format => table::reader::schema(format, first)?,
-        };
-        check_columns(first, &schema, &plan.question())?;
-        let shared = part::Shared {
-            plan,
-            runtime,
-            layout: plan.layout(first, &schema)?,
-            table: Table {
-                objects: &objects,
-                format: parameters.format,
-                schema,
-                plan: &kept,
-            },
-        };
-        job.perform(parameters, plan.workers, runtime, || {
-            Ok(PartWriter::new(&shared, source.binder()?))
-        })?
+        match parameters.format {
+            Format::Parquet => plan.splice(job, parameters, &objects, &kept, source, runtime)?,
+            _ => plan.encode(job, parameters, &objects, &kept, source, runtime)?,
+        }
     };
     if outcome.ending != Ending::Stopped {
         for name in [PLAN, INPUT] {
@@ -224,6 +240,11 @@ pub fn run<S: Binders>(
         folder.close()?;
     }
     Ok(outcome)
+}
+
+fn first(objects: &[Object]) -> Result<&Object, TableError> {
+    let none = || TableError::Absent("no file".to_owned());
+    objects.first().ok_or_else(none)
 }
 
 impl Plan {
@@ -260,10 +281,12 @@ impl Plan {
             context_columns: self.pairs.columns.clone(),
             context_constants: self.pairs.constants.iter().cloned().collect(),
             on_error: if self.skip { "skip" } else { "stop" }.to_owned(),
+            context_map: self.context_map,
             rows_per_part: asked_rows.or(held_rows).unwrap_or_default(),
             count: held.map_or(0, |held| held.count),
             left_out: held.map_or(0, |held| held.left_out),
             files: held.map_or_else(Vec::new, |held| held.files.clone()),
+            part_ends: held.map_or_else(Vec::new, |held| held.part_ends.clone()),
         };
         if let Some(held) = held {
             bulk::Parameters::permit(held, &parameters)?;
@@ -336,17 +359,102 @@ impl Plan {
         Ok(kept)
     }
 
-    /// The columns of every part.
-    fn layout(&self, first: &Object, schema: &Schema) -> Result<Layout, TableError> {
-        let is_id = |name: &str| name == column::CONTAINER_ID && name == self.id_column;
-        let added = COLUMNS.into_iter().filter(|name| !is_id(name));
-        check_names(first, schema, added)?;
-        let added: Vec<_> = COLUMNS.into_iter().filter(|name| !is_id(name)).collect();
-        Ok(Layout::beside(
-            schema,
-            &added,
-            &CONSTANT,
-            &[&self.id_column],
-        ))
+    /// The columns that the job adds: the id only where no column of the table has this name, and
+    /// the context only where it is asked for, since columns of the table have it.
+    fn own_columns(&self) -> Vec<&'static str> {
+        let is_written = |name: &&str| *name != column::ENCRYPTION_CONTEXT || self.context_map;
+        self.reserved_names().filter(is_written).collect()
+    }
+
+    /// The names that no other column of the table has: readers of the parts rely on them.
+    fn reserved_names(&self) -> impl Iterator<Item = &'static str> {
+        let has_id = self.id_column == column::CONTAINER_ID;
+        let names = COLUMNS.into_iter();
+        names.filter(move |name| !has_id || *name != column::CONTAINER_ID)
+    }
+
+    /// Writes a table of text: every column is encoded.
+    fn encode<S: Binders>(
+        &self,
+        job: Job<'_, Parameters>,
+        parameters: Parameters,
+        objects: &[Object],
+        kept: &table::Plan,
+        source: &S,
+        runtime: &Runtime<'_>,
+    ) -> Result<Outcome, JobError> {
+        let first = first(objects)?;
+        // NDJSON has no schema of its own: the scan has found the columns.
+        let schema = match parameters.format {
+            Format::Ndjson => kept.fields().schema(),
+            format => table::reader::schema(format, first)?,
+        };
+        check_columns(first, &schema, &self.question())?;
+        let own = self.own_columns();
+        check_names(first, &schema, self.reserved_names())?;
+        let shared = part::Shared {
+            plan: self,
+            runtime,
+            layout: Layout::beside(&schema, &own, &CONSTANT, &[&self.id_column]),
+            table: Table {
+                objects,
+                format: parameters.format,
+                schema,
+                plan: kept,
+            },
+        };
+        job.perform(parameters, self.workers, runtime, || {
+            Ok(PartWriter::new(&shared, source.binder()?))
+        })
+    }
+
+    /// Writes a table of Parquet: its columns are copied.
+    fn splice<S: Binders>(
+        &self,
+        job: Job<'_, Parameters>,
+        mut parameters: Parameters,
+        objects: &[Object],
+        kept: &table::Plan,
+        source: &S,
+        runtime: &Runtime<'_>,
+    ) -> Result<Outcome, JobError> {
+        let own = self.own_columns();
+        for object in objects {
+            let schema = ParquetFile::new(object)?.schema();
+            check_columns(object, &schema, &self.question())?;
+            check_names(object, &schema, self.reserved_names())?;
+        }
+        let plan = SplicePlan::new(objects, kept, parameters.rows_per_part)?;
+        let ends = plan.ends();
+        if job.held().is_some() && ends != parameters.part_ends {
+            return Err(TableError::Changed(first(objects)?.name.clone()).into());
+        }
+        parameters.part_ends = ends;
+        let context = ContextSource::Pairs(self.pairs.clone());
+        let shared = splice::Shared {
+            runtime,
+            objects,
+            kept,
+            plan: &plan,
+            columns: &self.pairs.columns,
+            own: Own {
+                names: own,
+                replaces: false,
+            },
+            id_column: Some(&self.id_column),
+            context: &context,
+            said: &|parameters: &Parameters| Said {
+                key_spec: parameters.key_spec.clone(),
+                footer: parameters.footer(),
+            },
+        };
+        job.perform(parameters, self.workers, runtime, || {
+            let binding = Binding {
+                plan: self,
+                objects,
+                binder: source.binder()?,
+            };
+            Ok(splice::PartWriter::new(&shared, binding))
+        })
     }
 }

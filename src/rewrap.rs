@@ -1,9 +1,11 @@
 //! Rewrapping: a table with blobs, and the same rows with each blob under another key, another
 //! generation of its key, or another context. Plaintext never leaves the process that has the keys.
 //!
-//! A job as `bulk` has it. Columns that a job adds are made anew; every other is kept. A row whose
-//! blob does not open ends the job and is named: `verify` finds them all beforehand.
+//! A job as `bulk` has it. Columns that a job adds are made anew, in their place; every other is
+//! copied. A row whose blob does not open ends the job and is named: `verify` finds them all
+//! beforehand.
 
+mod contexts;
 mod part;
 pub mod remote;
 pub mod sealer;
@@ -11,22 +13,22 @@ pub mod sealer;
 pub use remote::Remote;
 pub use sealer::{Recorded, Sealer, Sealers};
 
-use crate::bulk::parquet::properties::{Layout, column};
-use crate::bulk::{self, Ending, Folder, Job, JobError, Runtime, rows_per_part};
-use crate::columns::{Blobs, ContextSource};
+use crate::bulk::parquet::properties::column;
+use crate::bulk::{self, Ending, Folder, Job, JobError, Parts, Runtime, footer, rows_per_part};
+use crate::columns::{Blobs, ContextPairs, ContextSource};
+use crate::splice::{self, Own, PartWriter, Said, SplicePlan};
 use crate::table::fields::Fields;
 use crate::table::file::{check_finished, check_unchanged};
 use crate::table::parquet::ParquetFile;
-use crate::table::part_rows::Table;
 use crate::table::plan::FilePlan;
 use crate::table::rows::{check_names, check_same};
 use crate::table::{self, File, Format, Location, Object, TableError};
-use arrow_schema::{Schema, SchemaRef};
-use part::{PartWriter, Shared};
+use arrow_schema::Schema;
+use part::Sealing;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
-use std::sync::Arc;
 use tokio::runtime::Handle;
 
 /// What to rewrap.
@@ -35,10 +37,12 @@ pub struct Plan {
     pub key: String,
     /// The table, of Parquet files.
     pub inputs: Vec<Location>,
-    /// What each blob is bound to.
-    pub context: ContextSource,
+    /// What each blob is bound to; `None` is what the table says.
+    pub context: Option<ContextSource>,
     /// What it will be bound to; `None` is the same.
-    pub new_context: Option<ContextSource>,
+    pub new_context: Option<ContextPairs>,
+    /// Whether each row's context is written as a map, also where the table has no such column.
+    pub context_map: bool,
     /// Rows of a part; `None` takes the job's own where it is resumed, else one that keeps every
     /// worker busy.
     pub rows_per_part: Option<NonZeroU64>,
@@ -64,8 +68,12 @@ pub struct Parameters {
     pub context: String,
     /// What it is bound to, as text.
     pub new_context: String,
-    /// Rows of every part but the last.
+    /// Whether each row's context is written as a map in any case.
+    pub context_map: bool,
+    /// Parts are whole row groups: how many rows each has about.
     pub rows_per_part: u64,
+    /// For each part the number of the row behind its last.
+    pub part_ends: Vec<u64>,
     /// Rows in all.
     pub count: u64,
     /// The files, in order.
@@ -73,7 +81,7 @@ pub struct Parameters {
 }
 
 impl bulk::Parameters for Parameters {
-    const FORMAT: &'static str = "keymill-rewrap/1";
+    const FORMAT: &'static str = "keymill-rewrap/2";
 
     fn count(&self) -> u64 {
         self.count
@@ -81,6 +89,10 @@ impl bulk::Parameters for Parameters {
 
     fn rows_per_part(&self) -> u64 {
         self.rows_per_part
+    }
+
+    fn parts(&self) -> Parts<'_> {
+        Parts::Listed(&self.part_ends)
     }
 
     fn key(&self) -> &str {
@@ -100,6 +112,7 @@ impl bulk::Parameters for Parameters {
             ("INPUT", self.inputs.join(" ")),
             ("--context", self.context.clone()),
             ("--new-context", self.new_context.clone()),
+            ("--context-map", self.context_map.to_string()),
             ("--rows-per-part", self.rows_per_part.to_string()),
         ]
     }
@@ -108,7 +121,7 @@ impl bulk::Parameters for Parameters {
 /// How a job ended.
 pub type Outcome = bulk::Outcome<Parameters>;
 
-/// The columns that are made anew, and those of them that are the same in every row of a part.
+/// Columns that are made anew.
 const COLUMNS: [&str; 5] = [
     column::KEY_ARN,
     column::KEY_MATERIAL_ID,
@@ -116,7 +129,6 @@ const COLUMNS: [&str; 5] = [
     column::CIPHERTEXT_BLOB,
     column::CREATED_AT,
 ];
-const CONSTANT: [&str; 2] = [column::KEY_ARN, column::KEY_MATERIAL_ID];
 
 /// Runs `plan` to its end, or on from where an earlier run of it ended.
 ///
@@ -142,38 +154,23 @@ pub fn run<S: Sealers>(
             }
         }
         job.perform(parameters, plan.workers, runtime, || {
-            Err::<PartWriter<'_, S::Sealer>, _>(JobError::Stopped)
+            Err::<PartWriter<'_, _, Sealing<'_, S::Sealer>>, _>(JobError::Stopped)
         })?
     } else {
         let objects = objects(&plan.inputs, &plan.runtime)?;
         let files: Vec<_> = objects.iter().map(File::from).collect();
         // The footers give all that the plan needs; a resumed job must find the same files.
-        let (kept, schema) = plan.look_at(&objects)?;
+        let looked = plan.look_at(&objects)?;
         if job.held().is_some() {
             check_unchanged(&parameters.files, &files)?;
         } else {
             parameters.files = files;
-            parameters.count = kept.count();
+            parameters.count = looked.rows.count();
             if plan.rows_per_part.is_none() {
-                parameters.rows_per_part = rows_per_part(kept.count(), plan.workers);
+                parameters.rows_per_part = rows_per_part(parameters.count, plan.workers);
             }
         }
-        let (layout, places) = layout(&objects, &schema)?;
-        let shared = Shared {
-            plan,
-            runtime,
-            layout,
-            places,
-            table: Table {
-                objects: &objects,
-                format: Format::Parquet,
-                schema,
-                plan: &kept,
-            },
-        };
-        job.perform(parameters, plan.workers, runtime, || {
-            Ok(PartWriter::new(&shared, source.sealer()?))
-        })?
+        plan.splice(job, parameters, &objects, &looked, source, runtime)?
     };
     if outcome.ending != Ending::Stopped {
         folder.close()?;
@@ -247,7 +244,10 @@ impl Plan {
     /// The parameters that the caller asks for. Those that depend on the table are taken from an
     /// earlier run.
     fn parameters(&self, key_arn: Option<&str>, held: Option<&Parameters>) -> Parameters {
-        let context = shown(&self.context);
+        let context = match &self.context {
+            Some(ContextSource::Pairs(pairs)) => shown(pairs),
+            _ => "as the table says".to_owned(),
+        };
         let asked_rows = self.rows_per_part.map(NonZeroU64::get);
         let held_rows = held.map(|held| held.rows_per_part);
         Parameters {
@@ -259,60 +259,168 @@ impl Plan {
                 .as_ref()
                 .map_or_else(|| context.clone(), shown),
             context,
+            context_map: self.context_map,
             rows_per_part: asked_rows.or(held_rows).unwrap_or_default(),
+            part_ends: held.map_or_else(Vec::new, |held| held.part_ends.clone()),
             count: held.map_or(0, |held| held.count),
             files: held.map_or_else(Vec::new, |held| held.files.clone()),
         }
     }
 
-    /// Counts the table's rows, and compares the columns of its files.
-    fn look_at(&self, objects: &[Object]) -> Result<(table::Plan, SchemaRef), TableError> {
+    /// Counts the table's rows, compares the columns of its files, and finds the contexts.
+    fn look_at(&self, objects: &[Object]) -> Result<Looked, TableError> {
         let first = objects
             .first()
             .ok_or_else(|| TableError::Absent("no file".to_owned()))?;
-        let schema = ParquetFile::new(first)?.schema();
-        let contexts = [&self.context].into_iter().chain(&self.new_context);
-        check_columns(first, &schema, &contexts.collect::<Vec<_>>())?;
-        let files = objects
-            .iter()
-            .map(|object| {
-                let file = ParquetFile::new(object)?;
-                check_same(first, &schema, object, &file.schema())?;
-                Ok(FilePlan {
-                    rows: file.groups().sum(),
-                    ..FilePlan::default()
-                })
-            })
-            .collect::<Result<_, TableError>>()?;
-        Ok((table::Plan::new(files, Fields::default()), schema))
+        let file = ParquetFile::new(first)?;
+        let schema = file.schema();
+        let context = match &self.context {
+            Some(named) => named.clone(),
+            None => contexts::of_file(&file)?,
+        };
+        let new_context = self.new_context.clone().map(ContextSource::Pairs);
+        let named: Vec<_> = [&context].into_iter().chain(&new_context).collect();
+        check_columns(first, &schema, &named)?;
+        let mut files = Vec::new();
+        for object in objects {
+            let file = ParquetFile::new(object)?;
+            check_same(first, &schema, object, &file.schema())?;
+            if self.context.is_none() {
+                contexts::check_same(&context, &file)?;
+            }
+            files.push(FilePlan {
+                rows: file.groups().sum(),
+                ..FilePlan::default()
+            });
+        }
+        let has_map = schema.field_with_name(column::ENCRYPTION_CONTEXT).is_ok();
+        // A column of maps stays as it is, where contexts do.
+        let writes_map = if has_map {
+            new_context.is_some()
+        } else {
+            self.context_map
+        };
+        let own = COLUMNS
+            .into_iter()
+            .filter(|name| writes_map || *name != column::ENCRYPTION_CONTEXT)
+            .collect();
+        let fields = schema.fields().iter();
+        let kept = fields.filter(|field| !COLUMNS.contains(&field.name().as_str()));
+        check_names(
+            first,
+            &Schema::new(kept.cloned().collect::<Vec<_>>()),
+            COLUMNS,
+        )?;
+        Ok(Looked {
+            rows: table::Plan::new(files, Fields::default()),
+            context,
+            new_context,
+            own,
+        })
     }
+
+    /// Writes the parts.
+    fn splice<S: Sealers>(
+        &self,
+        job: Job<'_, Parameters>,
+        mut parameters: Parameters,
+        objects: &[Object],
+        looked: &Looked,
+        source: &S,
+        runtime: &Runtime<'_>,
+    ) -> Result<Outcome, JobError> {
+        let plan = SplicePlan::new(objects, &looked.rows, parameters.rows_per_part)?;
+        let ends = plan.ends();
+        if job.held().is_some() && ends != parameters.part_ends {
+            let first = objects.first().map(|object| object.name.clone());
+            return Err(TableError::Changed(first.unwrap_or_default()).into());
+        }
+        parameters.part_ends = ends;
+        let mut columns = looked.context.columns();
+        columns.extend(looked.new_context.iter().flat_map(ContextSource::columns));
+        columns.push(column::CIPHERTEXT_BLOB.to_owned());
+        columns.sort();
+        columns.dedup();
+        let after = looked.new_context.as_ref().unwrap_or(&looked.context);
+        let shared = splice::Shared {
+            runtime,
+            objects,
+            kept: &looked.rows,
+            plan: &plan,
+            columns: &columns,
+            own: Own {
+                names: looked.own.clone(),
+                replaces: true,
+            },
+            id_column: None,
+            context: after,
+            said: &|_: &Parameters| Said {
+                key_spec: String::new(),
+                footer: said(after),
+            },
+        };
+        job.perform(parameters, self.workers, runtime, || {
+            let sealing = Sealing {
+                objects,
+                context: &looked.context,
+                new_context: looked.new_context.as_ref(),
+                sealer: source.sealer()?,
+            };
+            Ok(PartWriter::new(&shared, sealing))
+        })
+    }
+}
+
+/// What the footers of a table say.
+struct Looked {
+    rows: table::Plan,
+    /// What each blob is bound to.
+    context: ContextSource,
+    /// What it will be bound to; `None` is the same.
+    new_context: Option<ContextSource>,
+    /// The columns that are written.
+    own: Vec<&'static str>,
+}
+
+/// What footers say of contexts that are made of columns.
+fn said(context: &ContextSource) -> Vec<(&'static str, String)> {
+    let ContextSource::Pairs(pairs) = context else {
+        return Vec::new();
+    };
+    let constants: BTreeMap<_, _> = pairs.constants.iter().cloned().collect();
+    vec![
+        (
+            footer::CONTEXT_COLUMNS,
+            serde_json::json!(pairs.columns).to_string(),
+        ),
+        (
+            footer::CONTEXT_CONSTANTS,
+            serde_json::json!(constants).to_string(),
+        ),
+    ]
+}
+
+/// Where the contexts of the rows of these files are, as each of them says.
+///
+/// # Errors
+/// [`TableError`], when one cannot be read, does not say it, or says something else than the first.
+pub fn contexts_of(objects: &[Object]) -> Result<ContextSource, TableError> {
+    let first = objects
+        .first()
+        .ok_or_else(|| TableError::Absent("no file".to_owned()))?;
+    let found = contexts::of_file(&ParquetFile::new(first)?)?;
+    for object in objects {
+        contexts::check_same(&found, &ParquetFile::new(object)?)?;
+    }
+    Ok(found)
 }
 
 /// A context's columns and constants as arguments show them.
-fn shown(source: &ContextSource) -> String {
-    match source {
-        ContextSource::Map(column) => format!("the maps of column {column}"),
-        ContextSource::Pairs(pairs) => {
-            let constants: String = pairs
-                .constants
-                .iter()
-                .map(|(name, value)| format!(" {name}={value}"))
-                .collect();
-            format!("{}{constants}", pairs.columns.join(","))
-        }
-    }
-}
-
-/// The columns of every part, and which of the table's are kept.
-fn layout(objects: &[Object], schema: &Schema) -> Result<(Layout, Vec<usize>), TableError> {
-    let fields = schema.fields().iter().enumerate();
-    let kept = fields.filter(|(_, field)| !COLUMNS.contains(&field.name().as_str()));
-    let (places, fields): (Vec<_>, Vec<_>) =
-        kept.map(|(at, field)| (at, Arc::clone(field))).unzip();
-    let kept = Schema::new(fields);
-    if let Some(first) = objects.first() {
-        check_names(first, &kept, COLUMNS)?;
-    }
-    let layout = Layout::beside(&kept, &COLUMNS, &CONSTANT, &[column::CONTAINER_ID]);
-    Ok((layout, places))
+fn shown(pairs: &ContextPairs) -> String {
+    let constants: String = pairs
+        .constants
+        .iter()
+        .map(|(name, value)| format!(" {name}={value}"))
+        .collect();
+    format!("{}{constants}", pairs.columns.join(","))
 }

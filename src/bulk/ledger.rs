@@ -103,13 +103,12 @@ impl<'a, P: Parameters> Ledger<'a, P> {
     /// Takes the next part to be written.
     fn next(&self) -> Option<Task> {
         let number = locked(&self.todo).pop()?;
-        let parameters = &locked(&self.manifest).parameters;
-        let first_row = number * parameters.rows_per_part();
+        let rows = locked(&self.manifest).parameters.parts().rows(number)?;
         Some(Task {
             number,
             file: manifest::part_file(number),
-            first_row,
-            rows: parameters.rows_of_part(first_row)?,
+            first_row: rows.start,
+            rows: rows.end - rows.start,
         })
     }
 
@@ -209,12 +208,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The numbers of the parts to be written, the next one last.
 fn missing_parts<P: Parameters>(manifest: &Manifest<P>) -> Vec<u64> {
-    let (count, rows_per_part) = (
-        manifest.parameters.count(),
-        manifest.parameters.rows_per_part(),
-    );
-    (0..count.div_ceil(rows_per_part))
-        .filter(|number| !manifest.has(number * rows_per_part))
-        .rev()
-        .collect()
+    let parts = manifest.parameters.parts();
+    let is_missing = |number: &u64| {
+        let rows = parts.rows(*number);
+        rows.is_some_and(|rows| !manifest.has(rows.start))
+    };
+    (0..parts.count()).rev().filter(is_missing).collect()
 }

@@ -3,6 +3,7 @@
 use crate::bulk::JobError;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// The program that wrote the job.
 pub const SOFTWARE: &str = concat!("keymill ", env!("CARGO_PKG_VERSION"));
@@ -42,7 +43,7 @@ pub trait Parameters: Clone + Serialize + DeserializeOwned + Send + Sync {
         0
     }
 
-    /// Rows of every part but the last.
+    /// Rows of every part but the last; where parts are listed, how many each has about.
     fn rows_per_part(&self) -> u64;
 
     /// The key that new blobs are under, as the caller named it.
@@ -57,10 +58,12 @@ pub trait Parameters: Clone + Serialize + DeserializeOwned + Send + Sync {
     /// Every other argument with its value, in the order in which differences are reported.
     fn arguments(&self) -> Vec<(&'static str, String)>;
 
-    /// Rows of the part that begins at `first_row`, if there is one.
-    fn rows_of_part(&self, first_row: u64) -> Option<u64> {
-        let left = self.count().checked_sub(first_row)?;
-        (left > 0).then(|| left.min(self.rows_per_part()))
+    /// Which rows are in which part.
+    fn parts(&self) -> Parts<'_> {
+        Parts::Even {
+            count: self.count(),
+            rows_per_part: self.rows_per_part(),
+        }
     }
 
     /// Whether a job with these may be resumed by one with `asked`.
@@ -82,6 +85,54 @@ pub trait Parameters: Clone + Serialize + DeserializeOwned + Send + Sync {
                 asked,
             }),
         }
+    }
+}
+
+/// Which rows of a job are in which part.
+#[derive(Clone, Copy, Debug)]
+pub enum Parts<'a> {
+    /// As many in each but the last.
+    Even {
+        /// Rows in all.
+        count: u64,
+        /// Rows of a part.
+        rows_per_part: u64,
+    },
+    /// For each part the number of the row behind its last.
+    Listed(&'a [u64]),
+}
+
+impl Parts<'_> {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        match *self {
+            Self::Even {
+                count,
+                rows_per_part,
+            } => count.div_ceil(rows_per_part.max(1)),
+            Self::Listed(ends) => ends.len() as u64,
+        }
+    }
+
+    /// The rows of part `number`, if there is one: at least one row.
+    #[must_use]
+    pub fn rows(&self, number: u64) -> Option<Range<u64>> {
+        let rows = match *self {
+            Self::Even {
+                count,
+                rows_per_part,
+            } => {
+                let first = number.checked_mul(rows_per_part)?;
+                first..count.min(first.saturating_add(rows_per_part))
+            }
+            Self::Listed(ends) => {
+                let at = usize::try_from(number).ok()?;
+                let before = at.checked_sub(1).map(|before| ends.get(before));
+                before.map_or(Some(0), |first| first.copied())?..*ends.get(at)?
+            }
+        };
+        (rows.start < rows.end).then_some(rows)
     }
 }
 
@@ -154,13 +205,11 @@ impl<P: Parameters> Manifest<P> {
     /// add up.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        let (count, rows_per_part) = (self.parameters.count(), self.parameters.rows_per_part());
+        let (count, parts) = (self.parameters.count(), self.parameters.parts());
         let part = |part: &Part| {
-            rows_per_part > 0
-                && part.first_row.is_multiple_of(rows_per_part)
-                && part.first_row < count
-                && part.rows == rows_per_part.min(count - part.first_row)
-                && part.file == part_file(part.first_row / rows_per_part)
+            let rows = part_number(&part.file).and_then(|number| parts.rows(number));
+            let end = part.first_row.checked_add(part.rows);
+            rows.is_some_and(|rows| (rows.start, Some(rows.end)) == (part.first_row, end))
         };
         self.parts.iter().all(part)
             && self

@@ -1,7 +1,6 @@
 //! How the encryption contexts of a table's rows are named on the command line: columns with
 //! `--context`, and pairs that every row has.
 
-use crate::bulk::parquet::properties;
 use crate::cli::context::pair;
 use crate::cli::failure::Failure;
 use crate::columns::{ContextPairs, ContextSource};
@@ -33,7 +32,7 @@ fn column_or(flag: &str, text: &str) -> Result<String, String> {
 #[derive(Args)]
 pub(super) struct ContextArguments {
     /// The columns that each row's encryption context is made of [default: the maps of the column
-    /// encryption_context]
+    /// encryption_context, or the columns that the footers name]
     #[arg(long, value_name = "COLUMN,COLUMN", value_delimiter = ',', value_parser = column)]
     context: Vec<String>,
     /// A pair that every row's encryption context has; may be given more than once
@@ -42,15 +41,13 @@ pub(super) struct ContextArguments {
 }
 
 impl ContextArguments {
-    /// The columns and constants that were named, or the column of maps.
+    /// The columns and constants that were named; `None` where the table says it.
     ///
     /// # Errors
     /// [`Failure`], when the flags do not go together.
-    pub(super) fn source(&self) -> Result<ContextSource, Failure> {
-        let named = context_source(&self.context, &self.constant, "--context and --constant")?;
-        Ok(named.unwrap_or_else(|| {
-            ContextSource::Map(properties::column::ENCRYPTION_CONTEXT.to_owned())
-        }))
+    pub(super) fn source(&self) -> Result<Option<ContextSource>, Failure> {
+        let named = context_pairs(&self.context, &self.constant, "--context and --constant")?;
+        Ok(named.map(ContextSource::Pairs))
     }
 }
 
@@ -58,11 +55,11 @@ impl ContextArguments {
 ///
 /// # Errors
 /// [`Failure`]: a name occurs twice, or the context is too large.
-pub(super) fn context_source(
+pub(super) fn context_pairs(
     columns: &[String],
     constants: &[(String, String)],
     arguments: &str,
-) -> Result<Option<ContextSource>, Failure> {
+) -> Result<Option<ContextPairs>, Failure> {
     if columns.is_empty() && constants.is_empty() {
         return Ok(None);
     }
@@ -72,10 +69,10 @@ pub(super) fn context_source(
         .map(|(name, value)| (name.as_str(), value.as_str()));
     EncryptionContext::from_pairs(names.chain(given))
         .map_err(|error| Failure::usage(format!("{arguments}: {error}")))?;
-    Ok(Some(ContextSource::Pairs(ContextPairs {
+    Ok(Some(ContextPairs {
         columns: columns.to_vec(),
         constants: constants.to_vec(),
-    })))
+    }))
 }
 
 #[cfg(test)]

@@ -64,6 +64,10 @@ pub(super) struct Arguments {
     /// leaves them out and lists them in _rejects.ndjson
     #[arg(long, value_name = "HOW", value_parser = ["stop", "skip"], default_value = "stop")]
     on_error: String,
+    /// Write each row's encryption context as a map as well, in the column encryption_context
+    /// [default: the footers name its columns]
+    #[arg(long)]
+    context_map: bool,
     #[command(flatten)]
     parts: PartArguments,
     /// Print the outcome as JSON, and how far it is as a JSON line on standard error now and then
@@ -145,6 +149,7 @@ impl Arguments {
             id_column: self.id_column.clone(),
             pairs,
             skip: self.on_error == "skip",
+            context_map: self.context_map,
             rows_per_part: self.parts.rows_per_part,
             out: self.parts.out.clone(),
             workers: bulk::workers(self.parts.workers),

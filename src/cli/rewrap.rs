@@ -2,7 +2,7 @@
 //! store, or through a running daemon with the caller's rights.
 
 use crate::cli::bulk::{self, JobRunner, PartArguments};
-use crate::cli::columns::{ContextArguments, context_source, new_column};
+use crate::cli::columns::{ContextArguments, context_pairs, new_column};
 use crate::cli::context::pair;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::target::{JobTarget, Target};
@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 #[derive(Args)]
 #[command(after_help = "\
-The blobs are in the column ciphertext_blob. Contexts are the maps of the column encryption_context, as export and provision write them, unless --context names columns. Every other
-column is kept. Through a daemon the caller needs kms:ReEncryptFrom and kms:ReEncryptTo, and sees no plaintext.
+The blobs are in the column ciphertext_blob. Contexts are the maps of the column encryption_context, or the columns that the footers name, as export and provision write them, unless
+--context names columns. Every other column is copied as it is. Through a daemon the caller needs kms:ReEncryptFrom and kms:ReEncryptTo, and sees no plaintext.
 A run that was stopped or has died is resumed by the same command, on the same files. SIGINT or SIGTERM stops it after the parts under way, with status 130.
 
 Examples:
@@ -41,6 +41,10 @@ pub(super) struct Arguments {
     /// A pair of the context that every blob is to be bound to; may be given more than once
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     new_constant: Vec<(String, String)>,
+    /// Write each row's context as a map in the column encryption_context, also where the table has
+    /// no such column
+    #[arg(long)]
+    context_map: bool,
     #[command(flatten)]
     parts: PartArguments,
     /// Print the outcome as JSON, and how far it is as a JSON line on standard error now and then
@@ -91,7 +95,8 @@ impl Arguments {
             key: self.key.clone(),
             inputs: self.inputs.clone(),
             context: self.context.source()?,
-            new_context: context_source(&self.new_context, &self.new_constant, arguments)?,
+            new_context: context_pairs(&self.new_context, &self.new_constant, arguments)?,
+            context_map: self.context_map,
             rows_per_part: self.parts.rows_per_part,
             out: self.parts.out.clone(),
             workers: bulk::workers(self.parts.workers),

@@ -19,7 +19,7 @@ use std::num::NonZeroUsize;
 #[derive(Args)]
 #[command(after_help = "\
 Every blob is opened under its row's context, and none may be there twice, in whichever file; no key is shown. What must pass before a generation is removed. Contexts are the maps of
-the column encryption_context, as export and provision write them, unless --context names columns. Through a daemon the caller needs kms:Decrypt, and is sent no plaintext.
+the column encryption_context, or the columns that the footers name, as export and provision write them, unless --context names columns. Through a daemon the caller needs kms:Decrypt, and is sent no plaintext.
 What does not fit into memory is for a moment in TMPDIR, 24 bytes for a row. Status 1 if anything was found, 2 if the table could not be looked at.
 
 Examples:
@@ -81,10 +81,14 @@ impl Arguments {
         runner: &JobRunner,
         check: &C,
     ) -> Result<(Vec<Object>, verify::Report), Failure> {
-        let context = self.context.source()?;
+        let named = self.context.source()?;
         let runtime = runner.runtime.handle().clone();
         runner.perform(&Entropy::os(), |job| {
             let objects = rewrap::objects(&self.inputs, &runtime)?;
+            let context = match &named {
+                Some(named) => named.clone(),
+                None => rewrap::contexts_of(&objects)?,
+            };
             for object in &objects {
                 let schema = schema(Format::Parquet, object)?;
                 rewrap::check_columns(object, &schema, &[&context])?;

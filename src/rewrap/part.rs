@@ -1,58 +1,32 @@
-//! How a worker writes a part.
+//! How a worker opens blobs and seals them anew.
 
-use crate::bulk::ledger::FinishedPart;
-use crate::bulk::manifest::SOFTWARE;
-use crate::bulk::parquet::properties::{self, ContextsBuilder, Layout, column};
-use crate::bulk::parquet::{Constants, PartEncoder};
-use crate::bulk::{JobError, KeyIdentity, Ledger, PartMaker, Runtime, SourceError, Task, footer};
-use crate::columns::Blobs;
-use crate::context::EncryptionContext;
+use crate::bulk::parquet::properties::column;
+use crate::bulk::{JobError, SourceError};
+use crate::columns::{Blobs, ContextSource};
 use crate::rewrap::sealer::{Row, SealError, Sealer};
-use crate::rewrap::{Parameters, Plan};
-use crate::table::TableError;
-use crate::table::part_rows::{PartRows, Table};
+use crate::splice::{Wrapped, Wrapper};
 use crate::table::rows::Batch;
-use arrow_array::ArrayRef;
+use crate::table::{Object, TableError};
 use arrow_array::builder::BinaryBuilder;
-use parquet::errors::ParquetError;
-use std::sync::Arc;
+use bytes::Bytes;
+use parquet::data_type::ByteArray;
 
-/// What all workers read.
-pub(super) struct Shared<'a> {
-    pub(super) plan: &'a Plan,
-    pub(super) runtime: &'a Runtime<'a>,
-    pub(super) layout: Layout,
-    /// The table's columns that are kept.
-    pub(super) places: Vec<usize>,
-    pub(super) table: Table<'a>,
+/// One worker's way of sealing the rows of a table.
+pub(super) struct Sealing<'a, S> {
+    pub(super) objects: &'a [Object],
+    pub(super) context: &'a ContextSource,
+    pub(super) new_context: Option<&'a ContextSource>,
+    pub(super) sealer: S,
 }
 
-/// One worker's way through the parts.
-pub(super) struct PartWriter<'a, S> {
-    shared: &'a Shared<'a>,
-    sealer: S,
-    encoder: Option<PartEncoder>,
-}
-
-/// Rows with their new blobs.
-struct Sealed {
-    key: KeyIdentity,
-    columns: Vec<ArrayRef>,
-}
-
-impl<'a, S: Sealer> PartWriter<'a, S> {
-    pub(super) fn new(shared: &'a Shared<'a>, sealer: S) -> Self {
-        Self {
-            shared,
-            sealer,
-            encoder: None,
-        }
+impl<S: Sealer> Wrapper for Sealing<'_, S> {
+    fn begin(&mut self, rows: u64) -> Result<(), SourceError> {
+        self.sealer.begin(rows);
+        Ok(())
     }
 
-    /// The new columns of these rows.
-    fn seal(&mut self, file: usize, batch: &Batch) -> Result<Sealed, JobError> {
-        let Shared { plan, table, .. } = self.shared;
-        let name = &table.objects[file].name;
+    fn wrap(&mut self, file: usize, batch: &Batch) -> Result<Wrapped, JobError> {
+        let name = &self.objects[file].name;
         let unusable = |reason: String| TableError::Column {
             name: name.clone(),
             reason,
@@ -70,16 +44,11 @@ impl<'a, S: Sealer> PartWriter<'a, S> {
             .column_by_name(column::CIPHERTEXT_BLOB)
             .and_then(Blobs::of)
             .ok_or_else(|| unusable("its blobs are not binary".to_owned()))?;
-        let old = plan.context.of(&batch.rows).map_err(unusable)?;
-        let new = plan
-            .new_context
-            .as_ref()
-            .map(|source| source.of(&batch.rows))
-            .transpose()
-            .map_err(unusable)?;
-        let count = batch.rows.num_rows();
+        let old = self.context.of(&batch.rows).map_err(unusable)?;
+        let new = self.new_context.map(|source| source.of(&batch.rows));
+        let new = new.transpose().map_err(unusable)?;
         // A row that cannot be read ends the part, before a key is opened.
-        let rows = (0..count)
+        let rows = (0..batch.rows.num_rows())
             .map(|at| {
                 let blob = blobs
                     .get(at)
@@ -94,96 +63,33 @@ impl<'a, S: Sealer> PartWriter<'a, S> {
             })
             .collect::<Result<Vec<_>, TableError>>()?;
         let mut out = BinaryBuilder::new();
-        let key = self
-            .sealer
-            .seal(&rows, &mut out)
-            .map_err(|error| match error {
-                SealError::Source(error) => error.into(),
-                SealError::Row { at, code, message } => JobError::Row {
-                    name: name.clone(),
-                    row: number(at),
-                    code,
-                    message,
-                },
-            })?;
-        // The user's columns, then those that the job adds.
-        let columns = batch.rows.columns();
-        let kept = self.shared.places.iter();
-        let mut columns: Vec<_> = kept.filter_map(|at| columns.get(*at).cloned()).collect();
-        let mut contexts = ContextsBuilder::default();
-        for row in &rows {
-            let appended = contexts.append(row.destination().pairs());
-            appended.map_err(|error| unusable(error.to_string()))?;
-        }
-        columns.push(contexts.finish());
-        columns.push(Arc::new(out.finish()));
-        columns.push(properties::created_at(
-            self.shared.runtime.clock.now(),
-            count,
-        ));
-        Ok(Sealed { key, columns })
+        let sealed = self.sealer.seal(&rows, &mut out);
+        let key = sealed.map_err(|error| match error {
+            SealError::Source(error) => error.into(),
+            SealError::Row { at, code, message } => JobError::Row {
+                name: name.clone(),
+                row: number(at),
+                code,
+                message,
+            },
+        })?;
+        let (ends, bytes, _) = out.finish().into_parts();
+        let bytes = Bytes::from_owner(bytes);
+        let bounds = ends.windows(2).map(|pair| match *pair {
+            [from, end] => (usize::try_from(from), usize::try_from(end)),
+            _ => (Ok(0), Ok(0)),
+        });
+        let blobs = bounds.map(|bounds| match bounds {
+            (Ok(from), Ok(end)) => ByteArray::from(bytes.slice(from..end)),
+            _ => ByteArray::from(Bytes::new()),
+        });
+        Ok(Wrapped {
+            key,
+            blobs: blobs.collect(),
+        })
     }
-}
 
-impl<S: Sealer> PartMaker<Parameters> for PartWriter<'_, S> {
-    fn write(
-        &mut self,
-        task: &Task,
-        ledger: &Ledger<'_, Parameters>,
-    ) -> Result<Option<FinishedPart>, JobError> {
-        let mut reader = PartRows::new(&self.shared.table, task.first_row, task.rows)?;
-        self.sealer.begin(task.rows);
-        let folder = ledger.folder();
-        let path = folder.path(&task.file);
-        let encode = |error: ParquetError| JobError::write(&path, error);
-
-        // The first rows show which key the part is under.
-        let (file, batch) = reader.next_batch()?;
-        let sealed = self.seal(file, &batch)?;
-        let key = sealed.key.clone();
-        let (run, parameters) = ledger.begin(&key)?;
-        let constants = Constants {
-            key_arn: key.arn.clone(),
-            key_material_id: key.material_id.clone(),
-            key_spec: String::new(),
-            context: EncryptionContext::default(),
-        };
-        let mut encoder = match self.encoder.take() {
-            Some(same) if *same.constants() == constants => same,
-            _ => PartEncoder::new(self.shared.layout.clone(), constants),
-        };
-        let said = [
-            (footer::SOFTWARE, SOFTWARE.to_owned()),
-            (footer::RUN, run),
-            (footer::FIRST_ROW, task.first_row.to_string()),
-            (footer::KEY_ARN, parameters.key_arn),
-            (footer::KEY_MATERIAL_ID, key.material_id.clone()),
-        ];
-        let sink = folder.begin(&task.file)?;
-        let mut out = encoder.begin(sink, said).map_err(encode)?;
-        let mut next = Some(sealed);
-        while let Some(Sealed { columns, .. }) = next.take() {
-            if ledger.has_failed() {
-                return Ok(None);
-            }
-            out.write(&columns).map_err(encode)?;
-            let rows = columns.first().map_or(0, |column| column.len());
-            self.shared.runtime.progress.advance(rows);
-            if !reader.is_over() {
-                let (file, batch) = reader.next_batch()?;
-                let sealed = self.seal(file, &batch)?;
-                if sealed.key != key {
-                    return Err(SourceError::MaterialChanged.into());
-                }
-                next = Some(sealed);
-            }
-        }
-        self.sealer.end()?;
-        let finished = folder.finish(out.finish().map_err(encode)?)?;
-        self.encoder = Some(encoder);
-        Ok(Some(FinishedPart {
-            finished,
-            key_material_id: key.material_id,
-        }))
+    fn end(&mut self) -> Result<(), SourceError> {
+        self.sealer.end()
     }
 }

@@ -121,7 +121,11 @@ impl Opened {
         BufReader::with_capacity(BUFFER_BYTES, range)
     }
 
-    fn read_at(&self, at: u64, out: &mut [u8]) -> io::Result<usize> {
+    /// Reads some bytes from this place on; none at the end.
+    ///
+    /// # Errors
+    /// The error of the file system, or of the store.
+    pub fn read_at(&self, at: u64, out: &mut [u8]) -> io::Result<usize> {
         let Inner { object, bytes } = &*self.0;
         let left = object.length.saturating_sub(at);
         let wanted = usize::try_from(left).map_or(out.len(), |left| left.min(out.len()));

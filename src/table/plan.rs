@@ -7,6 +7,7 @@ use crate::table::rows::{CHECKPOINT_ROWS, Start};
 use crate::table::{RowPosition, TableError};
 use serde::{Deserialize, Serialize};
 use std::io::{BufReader, ErrorKind};
+use std::ops::Range;
 use std::path::Path;
 
 /// The layout of `_plan.json`.
@@ -134,6 +135,13 @@ impl FilePlan {
     #[must_use]
     pub fn leaves_out(&self, row: u64) -> bool {
         self.left_out.binary_search(&row).is_ok()
+    }
+
+    /// How many rows of these are left out.
+    #[must_use]
+    pub fn left_out_of(&self, rows: Range<u64>) -> u64 {
+        let before = |end: u64| self.left_out.partition_point(|row| *row < end) as u64;
+        before(rows.end) - before(rows.start)
     }
 
     /// How reading begins at a row.

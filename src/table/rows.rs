@@ -115,10 +115,6 @@ pub fn check_same(
             let (name, here, there) = (wanted.name(), found.data_type(), wanted.data_type());
             return differs(format!("column {name:?} is of type {here}, not {there}"));
         }
-        // Parts are nullable where the first file is.
-        if found.is_nullable() && !wanted.is_nullable() {
-            return differs(format!("column {:?} may be null", wanted.name()));
-        }
     }
     match (wanted.fields().len(), found.fields().len()) {
         (wanted, found) if wanted != found => {

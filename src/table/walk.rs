@@ -143,10 +143,10 @@ impl Walk<'_> {
             let Some(segment) = locked(&self.segments).pop_front() else {
                 return Ok(());
             };
-            let columns = Columns::Named(self.columns);
             let (file, mut rows): (_, Box<dyn Rows>) = match &segment {
                 Segment::File(file) => {
                     let (object, start) = (&self.input.objects[*file], rows::Start::default());
+                    let columns = Columns::Named(self.columns);
                     let rows = reader::open(self.input.format, object, start, columns)?;
                     (*file, rows)
                 }
@@ -156,7 +156,7 @@ impl Walk<'_> {
                     group,
                     first_row,
                 } => {
-                    let rows = parquet.rows_of_group(*group, *first_row, columns)?;
+                    let rows = parquet.rows_of_group(*group, *first_row, self.columns)?;
                     (*file, Box::new(rows))
                 }
             };

@@ -57,7 +57,7 @@ def containers(rows: int, first: int = 0) -> pyarrow.Table:
 
 def command(inputs: list, out: Path, *more: str, key: str = ALIAS, context: str = "tenant,volume") -> list:
     given = [BINARY, "provision", *inputs, "--key", key, "--id-column", "volume", "--context", context, "--constant", "purpose=Zoë's volumes"]
-    return [*given, "--out", out, "--json", *more]
+    return [*given, "--context-map", "--out", out, "--json", *more]
 
 
 def run(arguments: list, **variables: str) -> subprocess.CompletedProcess:
@@ -171,17 +171,18 @@ def formats(mill: Daemon, folder: Path, arn: str, tally: Tally) -> None:
     again = done(command([folder / "all.parquet"], folder / "parquet", *over), "found finished")
     assert again["rows_written"] == 0, again
 
-    # Three files in a folder, whose rows are cut into parts anew.
+    # Three files in a folder.
     (folder / "lake" / "deep").mkdir(parents=True)
     cut = 70_000
     for number, name in enumerate(("a", "b", "deep/c")):
         part = sent.slice(number * cut, cut)
-        pyarrow.parquet.write_table(part, folder / "lake" / f"{name}.parquet", compression=("snappy", "gzip", "lz4")[number])
+        pyarrow.parquet.write_table(part, folder / "lake" / f"{name}.parquet", row_group_size=10_000, compression=("snappy", "gzip", "lz4")[number])
     (folder / "lake" / "_notes.csv").write_text("no,rows\n")
     signed = ["--endpoint", mill.endpoint, "--rows-per-part", "33333"]
     done(command([folder / "lake"], folder / "parts", *signed), **mill.credentials("provisioner"))
     open_some(mill, check(folder / "parts", sent, arn), tally)
-    assert len(list((folder / "parts").glob("*.parquet"))) == 7
+    # Parts are whole row groups of one file: of seven, seven and six, three at a time.
+    assert len(list((folder / "parts").glob("*.parquet"))) == 8
 
     text = sent.select(["volume", "tenant", "bytes"]).slice(0, 50_000)
     text = text.set_column(1, "tenant", text["tenant"].cast(pyarrow.string()))
@@ -352,7 +353,7 @@ def killed(mill: Daemon, folder: Path, arn: str, kills: int) -> None:
 def out_of_room(mill: Daemon, folder: Path, arn: str) -> None:
     """A full disk ends a job with what to do; the same command goes on once there is room."""
     sent = containers(120_000)
-    pyarrow.parquet.write_table(sent, folder / "room.parquet")
+    pyarrow.parquet.write_table(sent, folder / "room.parquet", row_group_size=10_000)
     disk = Path(tempfile.mkdtemp(prefix="keymill-disk-"))
     ballast, out = disk / "ballast", disk / "out"
     over = ["--endpoint", f"unix:{mill.socket}", "--rows-per-part", "10000"]

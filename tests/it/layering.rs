@@ -16,7 +16,7 @@ mod circles;
 mod source;
 
 /// Modules from left to right; those of one line know nothing of each other.
-const ORDER: [&[&str]; 23] = [
+const ORDER: [&[&str]; 24] = [
     &[
         "clock",
         "error_code",
@@ -39,6 +39,7 @@ const ORDER: [&[&str]; 23] = [
     &["sts", "tagging"],
     &["bulk"],
     &["export", "table"],
+    &["splice"],
     &["provision", "rewrap"],
     &["census"],
     &["verify"],

@@ -165,6 +165,19 @@ pub fn properties() -> WriterPropertiesBuilder {
     builder
 }
 
+/// How they are encoded beside the columns of a table: those that are not random are compressed.
+#[must_use]
+pub fn own_properties() -> WriterPropertiesBuilder {
+    let mut builder = properties().set_compression(Compression::SNAPPY);
+    for name in [column::CIPHERTEXT_BLOB, column::CREATED_AT] {
+        let path = ColumnPath::from(name.to_owned());
+        builder = builder.set_column_compression(path, Compression::UNCOMPRESSED);
+    }
+    let values = [column::ENCRYPTION_CONTEXT, "key_value", "value"];
+    let path = ColumnPath::new(values.map(ToOwned::to_owned).to_vec());
+    builder.set_column_dictionary_enabled(path, false)
+}
+
 /// Which columns the parts of a job have, and which of them are the same in every row of a part.
 #[derive(Clone)]
 pub struct Layout {
@@ -209,20 +222,13 @@ impl Layout {
         let constant = kept
             .chain(columns.iter().map(|name| flags(name, constant)))
             .collect();
-        let mut builder = properties().set_compression(Compression::SNAPPY);
-        for name in [column::CIPHERTEXT_BLOB, column::CREATED_AT] {
-            let path = ColumnPath::from(name.to_owned());
-            builder = builder.set_column_compression(path, Compression::UNCOMPRESSED);
-        }
+        let mut builder = own_properties();
         // A dictionary of what hardly repeats is given up after a megabyte, and all before it was
         // for nothing.
         for name in varied {
             builder =
                 builder.set_column_dictionary_enabled(ColumnPath::from((*name).to_owned()), false);
         }
-        let values = [column::ENCRYPTION_CONTEXT, "key_value", "value"];
-        let path = ColumnPath::new(values.map(ToOwned::to_owned).to_vec());
-        builder = builder.set_column_dictionary_enabled(path, false);
         let mut properties = builder.build();
         let schema = Arc::new(Schema::new(fields));
         add_encoded_arrow_schema_to_metadata(&schema, &mut properties);

@@ -1,0 +1,69 @@
+//! Where a table says that its rows' contexts are: in a column of maps, or, by the footers that
+//! `provision` writes, in columns of other names.
+
+use crate::bulk::footer;
+use crate::bulk::parquet::properties::column;
+use crate::columns::{ContextPairs, ContextSource};
+use crate::table::TableError;
+use crate::table::parquet::ParquetFile;
+use arrow_schema::DataType;
+use std::collections::BTreeMap;
+
+/// Where the contexts of a file's rows are.
+///
+/// # Errors
+/// [`TableError::Column`], when the file does not say it.
+pub(super) fn of_file(file: &ParquetFile) -> Result<ContextSource, TableError> {
+    let name = column::ENCRYPTION_CONTEXT;
+    let schema = file.schema();
+    let found = schema.field_with_name(name).map(|field| field.data_type());
+    if let Ok(DataType::Map(..)) = found {
+        return Ok(ContextSource::Map(name.to_owned()));
+    }
+    if let Some(pairs) = told(file) {
+        return Ok(ContextSource::Pairs(pairs));
+    }
+    Err(TableError::Column {
+        name: file.name().to_owned(),
+        reason: match found {
+            Ok(kind) => format!(
+                "column {name:?} is of type {kind}, and contexts are a map of strings; name the columns of the contexts"
+            ),
+            Err(_) => format!(
+                "there is no column {name:?}, and its footer names no columns of contexts; name the columns of the contexts"
+            ),
+        },
+    })
+}
+
+/// What the footer says.
+fn told(file: &ParquetFile) -> Option<ContextPairs> {
+    let pairs = file.metadata().file_metadata().key_value_metadata()?;
+    let value = |name: &str| {
+        let mut pairs = pairs.iter();
+        pairs.find(|pair| pair.key == name)?.value.as_deref()
+    };
+    let columns: Vec<String> = serde_json::from_str(value(footer::CONTEXT_COLUMNS)?).ok()?;
+    let constants: BTreeMap<String, String> =
+        serde_json::from_str(value(footer::CONTEXT_CONSTANTS)?).ok()?;
+    // An export has its contexts in a column of maps.
+    let named = !columns.is_empty();
+    named.then(|| ContextPairs {
+        columns,
+        constants: constants.into_iter().collect(),
+    })
+}
+
+/// Where the contexts of a table's rows are: as every file of it says.
+///
+/// # Errors
+/// [`TableError::Column`], when a file does not say it, or says something else than the first.
+pub(super) fn check_same(first: &ContextSource, file: &ParquetFile) -> Result<(), TableError> {
+    if of_file(file)? == *first {
+        return Ok(());
+    }
+    Err(TableError::Column {
+        name: file.name().to_owned(),
+        reason: "its contexts are made of other columns or constants than those of the first file; take such files one after the other".to_owned(),
+    })
+}
