@@ -26,7 +26,8 @@ GROUP = 1000
 OURS = ["container_id", "key_arn", "key_material_id", "key_spec", "ciphertext_blob", "created_at"]
 # What DuckDB tells of each schema element and of each chunk.
 ELEMENT = "name, type, type_length, repetition_type, num_children, converted_type, scale, precision, field_id, logical_type"
-# The deprecated `min` and `max` beside `min_value` and `max_value` say the same once more, and are left out.
+# The deprecated `min` and `max` beside `min_value` and `max_value` say the same once more, and are
+# left out.
 CHUNK = """row_group_id, row_group_num_rows, path_in_schema, type, num_values, CASE WHEN stats_min_value IS NULL THEN stats_min END, stats_null_count, stats_distinct_count, stats_min_value,
 stats_max_value, compression, list_sort(string_split(encodings, ', ')), total_compressed_size, total_uncompressed_size, bloom_filter_length,
 CASE WHEN stats_min_value IS NOT NULL AND type LIKE '%BYTE_ARRAY' THEN [nullif(min_is_exact, false), nullif(max_is_exact, false)] END"""
@@ -78,7 +79,7 @@ def by_pyarrow(folder: Path):
         path = folder / f"pyarrow-{name}.parquet"
         kept = table
         if name == "lz4":
-            # Version 1.0 has no unsigned numbers of its own, and INT96 no dates before the epoch of others.
+            # Version 1.0 has neither unsigned numbers nor nanoseconds.
             kept = table.drop(["nanos", "u64"])
         pyarrow.parquet.write_table(kept.replace_schema_metadata({"owner": "storage"}), path, row_group_size=GROUP, **options)
         yield path
@@ -211,7 +212,7 @@ def main() -> None:
             names = lambda path: duckdb.sql(f"SELECT * FROM '{path}'").columns
             assert names(again / part.name) == names(part), "a rewrapped table has other columns, or in another order"
             jobs += 3
-        # A row that cannot be used is left out of its row group, and the others stay what they were.
+        # A row that cannot be used is left out of its row group; the others stay what they were.
         for table in tables:
             if "brotli" in table.name:
                 continue

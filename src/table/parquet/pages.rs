@@ -41,7 +41,7 @@ pub fn range(chunk: &ColumnChunkMetaData, data: &Range<u64>) -> Result<Range<u64
     Ok(start..end)
 }
 
-/// A page, as its header tells it.
+/// A page, as its header describes it.
 pub struct Page {
     /// Its bytes in the file, the header's among them.
     pub bytes: u64,

@@ -29,14 +29,14 @@ struct Found {
     columns: Vec<Elements>,
 }
 
-/// The elements of a footer's columns; `None` where the bytes are no footer.
+/// The elements of a footer's columns; `None` where the bytes are not a footer.
 #[must_use]
 pub fn columns(footer: &Bytes) -> Option<Vec<Elements>> {
     find(footer).map(|found| found.columns)
 }
 
 /// A footer with other elements for some of its columns: `None` leaves a column its own. `None`
-/// where the bytes are no footer of so many columns.
+/// where the bytes are not a footer of so many columns.
 #[must_use]
 pub fn replaced(footer: &Bytes, with: &[Option<&Elements>]) -> Option<Vec<u8>> {
     let found = find(footer)?;

@@ -24,7 +24,7 @@ mod kind {
 }
 
 /// A structure that is being read. Every method returns `None` where the bytes end too early or
-/// are no structure.
+/// are not a structure.
 pub(super) struct Structure<'a> {
     bytes: &'a [u8],
     at: usize,
