@@ -112,7 +112,9 @@ fn write(writer: &mut ColumnWriter<'_>) {
             values(writer, |row| bytes(row, length));
         }
         ColumnWriter::Int64ColumnWriter(writer) => values(writer, |row| row as i64),
-        ColumnWriter::Int32ColumnWriter(writer) => values(writer, |row| row as i32 % 200),
+        ColumnWriter::Int32ColumnWriter(writer) => {
+            values(writer, |row| i32::try_from(row % 200).unwrap())
+        }
         ColumnWriter::BoolColumnWriter(writer) => values(writer, |row| row.is_multiple_of(2)),
         ColumnWriter::FloatColumnWriter(writer) => values(writer, |row| row as f32 / 3.0),
         ColumnWriter::DoubleColumnWriter(writer) => values(writer, |row| row as f64 / 3.0),
@@ -294,7 +296,8 @@ fn copy_1_a_footer_keeps_every_field_but_places() {
             let (start, length) = chunk.byte_range();
             let (to, same) = copied.byte_range();
             assert_eq!(length, same);
-            let range = |from: u64| from as usize..(from + length) as usize;
+            let place = |at: u64| usize::try_from(at).unwrap();
+            let range = |from: u64| place(from)..place(from + length);
             assert_eq!(input[range(start)], output[range(to)], "leaf {leaf}");
             let index = |metadata: &ParquetMetaData| {
                 metadata
@@ -394,7 +397,7 @@ fn copy_4_damaged_chunks_are_refused_and_not_copied() {
     let (start, _) = chunk.byte_range();
     let mut damaged = sound;
     // The header of its first page: a structure that begins with another kind.
-    damaged[start as usize] = 0xff;
+    damaged[usize::try_from(start).unwrap()] = 0xff;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.parquet");
     std::fs::write(&path, &damaged).unwrap();

@@ -226,8 +226,8 @@ def main() -> None:
             same_values(twice, part, "volume IS NOT NULL")
             assert duckdb.sql(f"SELECT count(*) FROM '{part}'").fetchall() == [(ROWS - 3,)]
             jobs += 1
-    versions = f"pyarrow {pyarrow.__version__}, DuckDB {duckdb.__version__}, Polars {polars.__version__}, pandas {pandas.__version__}"
-    report("Parquet tables, copied", versions, jobs)
+    for name, library in (("pyarrow", pyarrow), ("DuckDB", duckdb), ("Polars", polars), ("pandas", pandas)):
+        report(f"{name} on copied tables", library.__version__, jobs)
 
 
 def duplicate(table: Path, to: Path) -> None:

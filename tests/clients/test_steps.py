@@ -45,6 +45,7 @@ python-package   python_package.py
 python-waits     python_waits.py
 prometheus       prometheus.py
 folders          folders.py
+copies           copies.py
 tls              tls.py
 encryption-sdk   encryption_sdk.py
 rewrap           rewrap.py
