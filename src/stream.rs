@@ -9,10 +9,13 @@ use crate::api::{ApiError, ErrorCode};
 use crate::columns::ColumnError;
 
 mod blob_rows;
+mod bound_rows;
 mod chunk;
 mod containers;
 pub mod data_keys;
 mod decoder;
+mod decompression;
+mod dictionaries;
 mod extents;
 mod messages;
 mod minter;
@@ -21,15 +24,18 @@ mod pinned_key;
 mod purpose;
 mod query;
 mod rewrapper;
+mod row_reader;
 mod sealed_rows;
 mod transform;
 mod verifier;
 
 pub use blob_rows::BlobRows;
+pub use bound_rows::BoundRows;
 pub use chunk::CHUNK_ROWS;
 pub use containers::{RowStream, Step};
 pub use data_keys::{Chunk, DataKeys};
 pub use purpose::Purpose;
+pub use row_reader::{ReadError, RowReader};
 
 /// What the endpoints take and what they answer.
 pub const MEDIA_TYPE: &str = "application/vnd.apache.arrow.stream";

@@ -1,9 +1,9 @@
 //! Streams of containers: whatever their bytes are, they are answered or refused, and never with a
 //! failure of the daemon's own.
 //!
-//! An input that begins with an even byte is a stream as it stands. Else it is edits of a sound
-//! one: three bytes each, two for the place and one to put there, so that what lies behind the
-//! framing is reached at once.
+//! An input that begins with an even byte is a stream as it stands. Else it is edits of one of some
+//! sound ones: three bytes each, two for the place and one to put there, so that what lies behind
+//! the framing is reached at once.
 
 #![no_main]
 
@@ -12,7 +12,8 @@ use arrow_array::{
     ArrayRef, BooleanArray, DictionaryArray, FixedSizeBinaryArray, Int64Array, ListArray,
     RecordBatch, StringArray, StringViewArray,
 };
-use arrow_ipc::writer::StreamWriter;
+use arrow_ipc::CompressionType;
+use arrow_ipc::writer::{DictionaryHandling, IpcWriteOptions, StreamWriter};
 use bytes::Bytes;
 use keymill::api::ApiError;
 use keymill::stream::{Purpose, RowStream, Step};
@@ -23,14 +24,14 @@ use std::sync::{Arc, LazyLock};
 struct Daemon {
     inside: Inside,
     query: String,
-    /// A sound one.
-    stream: Vec<u8>,
+    /// Sound ones: plain, with dictionaries that grow, and compressed.
+    streams: Vec<Vec<u8>>,
 }
 
 static DAEMON: LazyLock<Daemon> = LazyLock::new(|| start().expect("a daemon in a new folder"));
 
 /// Two batches with columns of many types, two of them the context's.
-fn stream() -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+fn stream(options: IpcWriteOptions) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let numbers = [1, 2, 3, 4_i64];
     let keyed: DictionaryArray<Int32Type> = ["x", "y", "x", "y"].into_iter().collect();
     let lists = numbers.map(|number| Some(vec![Some(number), None]));
@@ -67,8 +68,12 @@ fn stream() -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     ];
     let columns = columns.map(|(name, array)| (name, array, true));
     let rows = RecordBatch::try_from_iter_with_nullable(columns)?;
-    let mut writer = StreamWriter::try_new(Vec::new(), &rows.schema())?;
+    let mut writer = StreamWriter::try_new_with_options(Vec::new(), &rows.schema(), options)?;
     writer.write(&rows)?;
+    let more: DictionaryArray<Int32Type> = ["x", "y", "z", "y"].into_iter().collect();
+    let mut columns = rows.columns().to_vec();
+    columns[1] = Arc::new(more);
+    writer.write(&RecordBatch::try_new(rows.schema(), columns)?)?;
     writer.write(&rows.slice(1, 2))?;
     writer.finish()?;
     Ok(writer.into_inner()?)
@@ -77,11 +82,17 @@ fn stream() -> Result<Vec<u8>, Box<dyn std::error::Error>> {
 /// An inside of a daemon with one key.
 fn start() -> Result<Daemon, Box<dyn std::error::Error>> {
     let inside = Inside::new()?;
+    let plain = IpcWriteOptions::default;
     let id = inside.key("{}")?;
     Ok(Daemon {
         inside,
         query: format!("key={id}&spec=AES_256&context=a,b&constant=c=1"),
-        stream: stream()?,
+        streams: vec![
+            stream(plain())?,
+            stream(plain().with_dictionary_handling(DictionaryHandling::Delta))?,
+            stream(plain().try_with_compression(Some(CompressionType::LZ4_FRAME))?)?,
+            stream(plain().try_with_compression(Some(CompressionType::ZSTD))?)?,
+        ],
     })
 }
 
@@ -107,7 +118,8 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let mut body = rest.to_vec();
     if which % 2 == 1 {
-        body.clone_from(&DAEMON.stream);
+        let streams = &DAEMON.streams;
+        body.clone_from(&streams[usize::from(which / 2) % streams.len()]);
         for edit in rest.chunks_exact(3) {
             let place = usize::from(u16::from_le_bytes([edit[0], edit[1]])) % body.len();
             body[place] = edit[2];

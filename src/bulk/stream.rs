@@ -31,6 +31,8 @@ const ANSWER_BYTES_MORE: usize = 1 << 20;
 /// and their padding.
 const BATCH_BYTES_MORE: usize = 1024;
 const COLUMN_BYTES_MORE: usize = 256;
+/// What an Arrow stream ends with.
+const STREAM_END: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
 /// Columns that an answer has and a call does not.
 const ANSWER_COLUMNS_MORE: usize = 8;
 /// Everything but what RFC 3986 calls unreserved, as signatures want it.
@@ -176,10 +178,15 @@ pub fn read(
     count: usize,
 ) -> Result<Vec<RecordBatch>, SourceError> {
     let odd = |error: ArrowError| client.answered(format!("with no Arrow stream: {error}"));
+    let is_whole = answer.ends_with(&STREAM_END);
     let batches = StreamReader::try_new(Cursor::new(answer), None)
         .map_err(odd)?
         .collect::<Result<Vec<_>, _>>()
         .map_err(odd)?;
+    // The reader takes an answer that was cut between two batches for whole.
+    if !is_whole {
+        return Err(client.answered("with an Arrow stream without its end"));
+    }
     let rows = row_count(&batches);
     if rows == count {
         Ok(batches)

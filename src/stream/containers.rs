@@ -13,8 +13,9 @@
 //! names the first refused row and its fault, and nothing of the chunk leaves. Chunks are slices of
 //! the record batches that came; a record batch of more rows comes back as several.
 //!
-//! Memory holds at a time one message, one record batch, the dictionaries, and one chunk of the
-//! answer; all of them are bounded.
+//! Memory holds at a time one message, one record batch, the dictionaries (twice while one grows,
+//! and as they were sent last), and one chunk of the answer. Each is bounded by the bytes of a
+//! message's body.
 
 use crate::api::trail::{Event, Outcome};
 use crate::api::{Api, ApiError, Requester, Resources};
@@ -22,8 +23,8 @@ use crate::audit::{Recorded, RowsDigest};
 use crate::rates::{Exceeded, Paid};
 use crate::stream::chunk::CHUNK_ROWS;
 use crate::stream::chunk::OutputChunk;
-use crate::stream::decoder::{Decoder, Item};
-use crate::stream::messages::{self, Messages};
+use crate::stream::decoder::{Change, Decoder, Item};
+use crate::stream::messages::{self, Bounds, Messages};
 use crate::stream::minter::Minter;
 use crate::stream::output::Encoder;
 use crate::stream::purpose::Purpose;
@@ -107,8 +108,8 @@ impl Api {
             purpose,
             transform,
             record,
-            messages: Messages::default(),
-            decoder: Decoder::default(),
+            messages: Messages::new(Bounds::REQUEST),
+            decoder: Decoder::new(Bounds::REQUEST),
             encoder: None,
             batch: None,
             is_closed: false,
@@ -190,7 +191,11 @@ impl RowStream {
                             let schema = self.transform.begin(&schema)?;
                             self.encoder = Some(Encoder::begin(schema)?);
                         }
-                        Item::Dictionary => {}
+                        Item::Dictionary(Change::Replaced) => {}
+                        // A sender of deltas reads them, and the answer is no longer for it.
+                        Item::Dictionary(Change::Grown) => {
+                            self.encoder.as_mut().map_or(Ok(()), Encoder::send_deltas)?;
+                        }
                         Item::Rows(batch) => {
                             let input = InputBatch {
                                 batch,

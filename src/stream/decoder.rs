@@ -6,38 +6,53 @@
 //! see it.
 
 use crate::api::ApiError;
-use crate::stream::extents::{self, ELEMENTS_MAX};
-use crate::stream::messages::{MESSAGE_BYTES_MAX, Message, malformed, too_large, unsupported};
+use crate::stream::decompression::Decompressed;
+use crate::stream::dictionaries::{Dictionaries, Piece};
+use crate::stream::extents;
+use crate::stream::messages::{Bounds, Message, malformed, unsupported};
 use arrow_array::{ArrayRef, RecordBatch};
+use arrow_buffer::Buffer;
 use arrow_ipc::convert::try_fb_to_schema;
-use arrow_ipc::reader::{RecordBatchDecoder, read_dictionary};
+use arrow_ipc::reader::RecordBatchDecoder;
 use arrow_ipc::{Endianness, MessageHeader, MetadataVersion};
-use arrow_schema::{ArrowError, DataType, Field, SchemaRef};
-use std::collections::{HashMap, HashSet};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use std::collections::HashMap;
 use std::sync::Arc;
-
-/// Rows of one record batch: a row group of what `export` writes.
-pub(super) const BATCH_ROWS_MAX: usize = 128 * 1024;
-/// Bytes of all dictionaries that a stream holds at a time.
-const DICTIONARIES_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
 
 /// What a message is.
 pub(super) enum Item {
     Schema(SchemaRef),
-    Dictionary,
+    Dictionary(Change),
     Rows(RecordBatch),
 }
 
+/// What became of a dictionary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It is another from now on.
+    Replaced,
+    /// It has more values.
+    Grown,
+}
+
 /// The state of a stream between its messages.
-#[derive(Default)]
 pub(super) struct Decoder {
-    schema: Option<SchemaRef>,
-    dictionaries: HashMap<i64, ArrayRef>,
-    /// Bytes of the body that each dictionary keeps.
-    dictionaries_bytes: HashMap<i64, usize>,
+    bounds: Bounds,
+    begun: Option<Begun>,
+}
+
+/// From the schema on.
+struct Begun {
+    schema: SchemaRef,
+    dictionaries: Dictionaries,
 }
 
 impl Decoder {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        let begun = None;
+        Self { bounds, begun }
+    }
+
     /// Reads the next message.
     pub(super) fn read(&mut self, message: &Message) -> Result<Item, ApiError> {
         let header = message.header()?;
@@ -50,46 +65,24 @@ impl Decoder {
             return self.begin(&header).map(Item::Schema);
         }
         // Every other message needs the schema of the stream.
-        let schema = self
-            .schema
-            .clone()
-            .ok_or_else(|| malformed("it does not begin with a schema"))?;
+        let begun = self.begun.as_mut();
+        let begun = begun.ok_or_else(|| malformed("it does not begin with a schema"))?;
+        let decoding = Decoding {
+            body: &message.body,
+            version,
+            bounds: self.bounds,
+        };
         let absent = || malformed("a message has no header");
         match kind {
             MessageHeader::DictionaryBatch => {
                 let dictionary = header.header_as_dictionary_batch().ok_or_else(absent)?;
-                if dictionary.isDelta() {
-                    return Err(unsupported("Dictionaries that grow"));
-                }
-                let data = dictionary.data().ok_or_else(absent)?;
-                let values = schema
-                    .fields()
-                    .iter()
-                    .find_map(|field| values_of(field, dictionary.id()))
-                    .ok_or_else(|| malformed("a dictionary belongs to no column"))?;
-                // The Arrow crates panic at extents that do not fit, so these are checked first.
-                extents::check(&data, [&values], message.body.len(), ELEMENTS_MAX)?;
-                self.make_room(dictionary.id(), message.body.len())?;
-                read_dictionary(
-                    &message.body,
-                    dictionary,
-                    &schema,
-                    &mut self.dictionaries,
-                    &version,
-                )
-                .map_err(undecodable)?;
-                Ok(Item::Dictionary)
+                begun
+                    .dictionary(&decoding, dictionary)
+                    .map(Item::Dictionary)
             }
             MessageHeader::RecordBatch => {
                 let batch = header.header_as_record_batch().ok_or_else(absent)?;
-                // As with dictionaries: extents before decoding.
-                let kinds = schema.fields().iter().map(|field| field.data_type());
-                extents::check(&batch, kinds, message.body.len(), BATCH_ROWS_MAX)?;
-                let body = &message.body;
-                RecordBatchDecoder::try_new(body, batch, schema, &self.dictionaries, &version)
-                    .and_then(RecordBatchDecoder::read_record_batch)
-                    .map(Item::Rows)
-                    .map_err(undecodable)
+                begun.rows(&decoding, batch).map(Item::Rows)
             }
             _ => Err(malformed("a message is neither a schema nor a batch")),
         }
@@ -99,29 +92,117 @@ impl Decoder {
         let schema = header
             .header_as_schema()
             .ok_or_else(|| malformed("a message has no header"))?;
-        if self.schema.is_some() {
+        if self.begun.is_some() {
             return Err(malformed("it has a second schema"));
         }
         if schema.endianness() != Endianness::Little {
             return Err(unsupported("Big-endian streams"));
         }
         let schema = Arc::new(try_fb_to_schema(schema).map_err(undecodable)?);
-        let mut ids = HashSet::new();
         for field in schema.fields() {
-            check_field(field, &mut ids)?;
+            check_field(field)?;
         }
-        self.schema = Some(Arc::clone(&schema));
+        let dictionaries = Dictionaries::of(&schema, self.bounds)?;
+        self.begun = Some(Begun {
+            schema: Arc::clone(&schema),
+            dictionaries,
+        });
         Ok(schema)
     }
+}
 
-    fn make_room(&mut self, id: i64, bytes: usize) -> Result<(), ApiError> {
-        self.dictionaries_bytes.insert(id, bytes);
-        let all: usize = self.dictionaries_bytes.values().sum();
-        if all > DICTIONARIES_BYTES_MAX {
-            let what = "All dictionaries of a stream together";
-            return Err(too_large(what, DICTIONARIES_BYTES_MAX, "bytes"));
+impl Begun {
+    fn dictionary(
+        &mut self,
+        decoding: &Decoding<'_>,
+        dictionary: arrow_ipc::DictionaryBatch<'_>,
+    ) -> Result<Change, ApiError> {
+        let data = dictionary.data();
+        let data = data.ok_or_else(|| malformed("a message has no header"))?;
+        let kind = self.dictionaries.values(dictionary.id())?.clone();
+        let nested = kind.is_nested();
+        let column = Arc::new(Schema::new(vec![Field::new("", kind, true)]));
+        let packed = decoding.unpacked(data)?;
+        let (data, body) = packed.parts(decoding, data)?;
+        let piece = Piece {
+            id: dictionary.id(),
+            is_delta: dictionary.isDelta(),
+            bytes: body.len(),
+        };
+        self.dictionaries.make_room(&piece)?;
+        let none = HashMap::new();
+        // Nested values may have dictionaries in them.
+        let within = match nested {
+            true => self.dictionaries.joined()?,
+            false => &none,
+        };
+        let values = decoding.decode(data, body, &column, within)?;
+        let values = values.columns().first().cloned();
+        let values = values.ok_or_else(|| malformed("a dictionary has no values"))?;
+        self.dictionaries.insert(&piece, values)?;
+        Ok(match piece.is_delta {
+            true => Change::Grown,
+            false => Change::Replaced,
+        })
+    }
+
+    fn rows(
+        &mut self,
+        decoding: &Decoding<'_>,
+        batch: arrow_ipc::RecordBatch<'_>,
+    ) -> Result<RecordBatch, ApiError> {
+        let packed = decoding.unpacked(batch)?;
+        let (batch, body) = packed.parts(decoding, batch)?;
+        let dictionaries = self.dictionaries.joined()?;
+        decoding.decode(batch, body, &self.schema, dictionaries)
+    }
+}
+
+/// A message as it is decoded.
+struct Decoding<'a> {
+    body: &'a Buffer,
+    version: MetadataVersion,
+    bounds: Bounds,
+}
+
+/// A batch that was compressed, or `None`.
+struct Unpacked(Option<Decompressed>);
+
+impl Unpacked {
+    /// The batch and its body, from which `came` was, as they are without compression.
+    fn parts<'a>(
+        &'a self,
+        decoding: &Decoding<'a>,
+        came: arrow_ipc::RecordBatch<'a>,
+    ) -> Result<(arrow_ipc::RecordBatch<'a>, &'a Buffer), ApiError> {
+        match &self.0 {
+            None => Ok((came, decoding.body)),
+            Some(decompressed) => Ok((decompressed.batch()?, &decompressed.body)),
         }
-        Ok(())
+    }
+}
+
+impl Decoding<'_> {
+    fn unpacked(&self, batch: arrow_ipc::RecordBatch<'_>) -> Result<Unpacked, ApiError> {
+        let compression = batch.compression();
+        let of = |compression| Decompressed::of(&batch, &compression, self.body, self.bounds);
+        compression.map(of).transpose().map(Unpacked)
+    }
+
+    fn decode(
+        &self,
+        batch: arrow_ipc::RecordBatch<'_>,
+        body: &Buffer,
+        schema: &SchemaRef,
+        dictionaries: &HashMap<i64, ArrayRef>,
+    ) -> Result<RecordBatch, ApiError> {
+        // The Arrow crates panic at extents that do not fit, so these are checked first.
+        let kinds = schema.fields().iter().map(|field| field.data_type());
+        extents::check(&batch, kinds, body.len(), self.bounds.elements())?;
+        let schema = Arc::clone(schema);
+        RecordBatchDecoder::try_new(body, batch, schema, dictionaries, &self.version)
+            .and_then(RecordBatchDecoder::read_record_batch)
+            .map_err(undecodable)
     }
 }
 
@@ -129,26 +210,8 @@ fn undecodable(error: ArrowError) -> ApiError {
     malformed(error)
 }
 
-/// The type of the values of the dictionary with this id, if it belongs to this column or one
-/// within.
-fn values_of(field: &Field, id: i64) -> Option<DataType> {
-    match field.data_type() {
-        DataType::Dictionary(_, values) => {
-            #[expect(deprecated, reason = "the stream's own id, which the decoder goes by")]
-            let own = field.dict_id();
-            (own == Some(id)).then(|| (**values).clone())
-        }
-        DataType::List(inner)
-        | DataType::LargeList(inner)
-        | DataType::FixedSizeList(inner, _)
-        | DataType::Map(inner, _) => values_of(inner, id),
-        DataType::Struct(inner) => inner.iter().find_map(|field| values_of(field, id)),
-        _ => None,
-    }
-}
-
 /// Checks a column's type, and every type within.
-fn check_field(field: &Field, dictionaries: &mut HashSet<i64>) -> Result<(), ApiError> {
+fn check_field(field: &Field) -> Result<(), ApiError> {
     match field.data_type() {
         DataType::Union(..)
         | DataType::RunEndEncoded(..)
@@ -165,21 +228,10 @@ fn check_field(field: &Field, dictionaries: &mut HashSet<i64>) -> Result<(), Api
         DataType::List(inner)
         | DataType::LargeList(inner)
         | DataType::FixedSizeList(inner, _)
-        | DataType::Map(inner, _) => check_field(inner, dictionaries),
-        DataType::Struct(inner) => inner
-            .iter()
-            .try_for_each(|field| check_field(field, dictionaries)),
+        | DataType::Map(inner, _) => check_field(inner),
+        DataType::Struct(inner) => inner.iter().try_for_each(|field| check_field(field)),
         DataType::Dictionary(_, values) => {
-            if values.is_nested() || matches!(**values, DataType::Dictionary(..)) {
-                return Err(unsupported("Dictionaries of nested values"));
-            }
-            #[expect(deprecated, reason = "the stream's own id, which the decoder goes by")]
-            let id = field.dict_id();
-            // The answer repeats a dictionary for each column that it belongs to.
-            if id.is_some_and(|id| !dictionaries.insert(id)) {
-                return Err(unsupported("Dictionaries of several columns"));
-            }
-            check_field(&Field::new("", (**values).clone(), true), dictionaries)
+            check_field(&Field::new(field.name(), (**values).clone(), true))
         }
         _ => Ok(()),
     }

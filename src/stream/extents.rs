@@ -2,44 +2,51 @@
 //! they panic where these do not fit.
 
 use crate::api::ApiError;
-use crate::stream::messages::{MESSAGE_BYTES_MAX, malformed, too_large, unsupported};
+use crate::stream::messages::{malformed, too_large};
 use arrow_schema::DataType;
 
-/// Elements of all arrays of one message, nested ones included: as many as its largest body has
-/// bits.
-pub(super) const ELEMENTS_MAX: usize = 8 * MESSAGE_BYTES_MAX;
 /// Where buffers may begin in their body: the format's own rule, and one that the decoder relies on
 /// for the offsets of lists.
 const ALIGNMENT_BYTES: usize = 8;
 
-/// Checks what a batch says of its rows, arrays and buffers against its body.
+/// Checks what a batch says of its rows, arrays and buffers against its body, of which nothing is
+/// compressed, or compressed no longer.
 pub(super) fn check<'a>(
     batch: &arrow_ipc::RecordBatch<'_>,
     kinds: impl IntoIterator<Item = &'a DataType>,
     body_bytes: usize,
-    rows_max: usize,
+    elements_max: usize,
 ) -> Result<(), ApiError> {
-    if batch.compression().is_some() {
-        return Err(unsupported("Compressed batches"));
-    }
-    let length = |length: i64| {
-        usize::try_from(length).map_err(|_| malformed("a length or a place is negative"))
-    };
-    if length(batch.length())? > rows_max {
-        return Err(too_large("A record batch", rows_max, "rows"));
+    if length(batch.length())? > elements_max {
+        return Err(too_large("A record batch", elements_max, "rows"));
     }
     // Elements may take no bytes, so their number is bounded by itself.
     let mut elements = 0_usize;
     for node in batch.nodes().iter().flatten() {
         let (all, nulls) = (length(node.length())?, length(node.null_count())?);
         elements = elements.saturating_add(all);
-        if elements > ELEMENTS_MAX {
-            return Err(too_large("A message", ELEMENTS_MAX, "elements"));
+        if elements > elements_max {
+            return Err(too_large("A message", elements_max, "elements"));
         }
         if nulls > all {
             return Err(malformed("an array has more nulls than elements"));
         }
     }
+    check_places(batch, body_bytes)?;
+    let buffers = batch.buffers();
+    // The offsets of each column, as far as its type has some.
+    let mut walk = Walk {
+        buffers: buffers.iter().flat_map(|buffers| buffers.iter()),
+        variadic: batch.variadicBufferCounts().into_iter().flatten(),
+    };
+    kinds.into_iter().try_for_each(|kind| walk.column(kind))
+}
+
+/// Checks that the buffers of a batch lie in its body, each at a place of its own.
+pub(super) fn check_places(
+    batch: &arrow_ipc::RecordBatch<'_>,
+    body_bytes: usize,
+) -> Result<(), ApiError> {
     // Buffers that lie over each other would hold more bytes than the body.
     let mut bytes = 0_usize;
     for buffer in batch.buffers().iter().flatten() {
@@ -55,13 +62,11 @@ pub(super) fn check<'a>(
             ));
         }
     }
-    let buffers = batch.buffers();
-    // The offsets of each column, as far as its type has some.
-    let mut walk = Walk {
-        buffers: buffers.iter().flat_map(|buffers| buffers.iter()),
-        variadic: batch.variadicBufferCounts().into_iter().flatten(),
-    };
-    kinds.into_iter().try_for_each(|kind| walk.column(kind))
+    Ok(())
+}
+
+fn length(length: i64) -> Result<usize, ApiError> {
+    usize::try_from(length).map_err(|_| malformed("a length or a place is negative"))
 }
 
 /// The buffers of a batch in the order of its columns. Where there are too few the decoder says so.
@@ -132,10 +137,11 @@ impl<'a, B: Iterator<Item = &'a arrow_ipc::Buffer>, V: Iterator<Item = i64>> Wal
 mod tests {
     use super::*;
     use crate::api::ErrorCode as Code;
-    use arrow_ipc::{
-        BodyCompression, BodyCompressionArgs, Buffer, FieldNode, RecordBatch, RecordBatchArgs,
-    };
+    use crate::stream::messages::Bounds;
+    use arrow_ipc::{Buffer, FieldNode, RecordBatch, RecordBatchArgs};
     use flatbuffers::FlatBufferBuilder;
+
+    const ELEMENTS: usize = Bounds::REQUEST.elements();
 
     /// What is said of a batch with these elements and nulls, and these places and lengths of
     /// buffers, in a body of 64 bytes.
@@ -164,7 +170,7 @@ mod tests {
         out.finish(batch, None);
         let batch = flatbuffers::root::<RecordBatch<'_>>(out.finished_data()).unwrap();
         let told = |error: ApiError| (error.code(), error.message().to_owned());
-        check(&batch, [kind], 64, 100).map_err(told)
+        check(&batch, [kind], 64, ELEMENTS).map_err(told)
     }
 
     #[test]
@@ -172,14 +178,14 @@ mod tests {
         let text = &DataType::Utf8;
         let fits = [(0, 0), (0, 8), (8, 56)];
         assert_eq!(checked(text, 1, &[(1, 0)], &fits), Ok(()));
-        let all = ELEMENTS_MAX as i64;
+        let all = ELEMENTS as i64;
         for (rows, nodes, buffers, code, said) in [
             (
-                101,
+                all + 1,
                 (1, 0),
                 fits,
                 Code::RequestEntityTooLarge,
-                "at most 100 rows",
+                "at most 134217728 rows",
             ),
             (-1, (1, 0), fits, Code::SerializationException, "negative"),
             (1, (-1, 0), fits, Code::SerializationException, "negative"),
@@ -260,27 +266,9 @@ mod tests {
     fn elements_are_counted_over_all_arrays() {
         // Lists of nothing: no bytes at all, and a bitmap of as many bits in the answer.
         let kind = DataType::FixedSizeBinary(0);
-        let half = (ELEMENTS_MAX / 2) as i64;
+        let half = (ELEMENTS / 2) as i64;
         assert_eq!(checked(&kind, 1, &[(half, 0), (half, 0)], &[]), Ok(()));
         let refused = checked(&kind, 1, &[(half, 0), (half, 0), (1, 0)], &[]);
         assert_eq!(refused.unwrap_err().0, Code::RequestEntityTooLarge);
-    }
-
-    #[test]
-    fn compressed_bodies_are_refused() {
-        let mut out = FlatBufferBuilder::new();
-        let compression = BodyCompression::create(&mut out, &BodyCompressionArgs::default());
-        let args = RecordBatchArgs {
-            compression: Some(compression),
-            ..RecordBatchArgs::default()
-        };
-        let batch = RecordBatch::create(&mut out, &args);
-        out.finish(batch, None);
-        let batch = flatbuffers::root::<RecordBatch<'_>>(out.finished_data()).unwrap();
-        let error = check(&batch, [], 0, 1).unwrap_err();
-        assert_eq!(
-            error.message(),
-            "Compressed batches are not supported here."
-        );
     }
 }

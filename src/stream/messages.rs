@@ -11,8 +11,31 @@ use arrow_ipc::root_as_message_with_opts;
 use bytes::{Buf, Bytes};
 use flatbuffers::VerifierOptions;
 
-/// Bytes of one message's body: a record batch, or the values of a dictionary.
-pub(super) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The bounds of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bounds {
+    /// Bytes of one message's body, as it comes and once it is decompressed: a record batch, or the
+    /// values of a dictionary. All dictionaries together have no more.
+    pub(super) body_bytes: usize,
+}
+
+impl Bounds {
+    /// Those of a request: a stream holds a few times as many bytes, and there are many streams.
+    pub(super) const REQUEST: Self = Self {
+        body_bytes: 16 << 20,
+    };
+    /// Those of a file, which a command reads by itself: some writers put all rows into one batch.
+    pub(super) const FILE: Self = Self {
+        body_bytes: 1 << 30,
+    };
+
+    /// Elements of all arrays of one message, nested ones included, and rows: as many as its
+    /// largest body has bits.
+    pub(super) const fn elements(self) -> usize {
+        8 * self.body_bytes
+    }
+}
+
 /// Bytes of one message's metadata: a schema of a thousand columns, with what pandas writes about
 /// them, has half of it.
 pub(super) const METADATA_BYTES_MAX: usize = 1024 * 1024;
@@ -23,7 +46,7 @@ const METADATA_TABLES_MAX: usize = 16 * 1024;
 const METADATA_APPARENT_BYTES_MAX: usize = 4 * METADATA_BYTES_MAX;
 
 /// What every message begins with since Arrow 0.15.
-const CONTINUATION: [u8; 4] = [0xff; 4];
+pub(super) const CONTINUATION: [u8; 4] = [0xff; 4];
 const PREFIX_BYTES: usize = 8;
 
 /// One message, of whose metadata only the shape has been checked.
@@ -94,32 +117,45 @@ impl State {
 }
 
 /// The messages of a stream whose bytes arrive in pieces of any size.
-pub(super) struct Messages(State);
-
-impl Default for Messages {
-    fn default() -> Self {
-        Self(State::START)
-    }
+pub(super) struct Messages {
+    state: State,
+    bounds: Bounds,
 }
 
 impl Messages {
-    /// Takes of `input` what belongs to the next message, all or less.
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self {
+            state: State::START,
+            bounds,
+        }
+    }
+
+    /// Takes of `input` what belongs to the next message, all or less; nothing is behind the end.
     pub(super) fn push(&mut self, input: &mut Bytes) -> Result<(), ApiError> {
+        self.push_to_end(input)?;
+        match self.state {
+            State::Ended if !input.is_empty() => Err(malformed("it goes on after its end")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes of `input` what belongs to the next message, all or less, and nothing behind the end.
+    pub(super) fn push_to_end(&mut self, input: &mut Bytes) -> Result<(), ApiError> {
         while !input.is_empty() {
-            match &mut self.0 {
+            match &mut self.state {
                 State::Prefix { bytes, read } => {
                     let piece = input.len().min(PREFIX_BYTES - *read);
                     input.copy_to_slice(&mut bytes[*read..*read + piece]);
                     *read += piece;
                     if *read == PREFIX_BYTES {
-                        self.0 = after_prefix(*bytes)?;
+                        self.state = after_prefix(*bytes)?;
                     }
                 }
                 State::Metadata { bytes, length } => {
                     let piece = input.len().min(*length - bytes.len());
                     bytes.extend_from_slice(&input.split_to(piece));
                     if bytes.len() == *length {
-                        self.0 = after_metadata(std::mem::take(bytes))?;
+                        self.state = after_metadata(std::mem::take(bytes), self.bounds)?;
                     }
                 }
                 State::Body {
@@ -132,28 +168,32 @@ impl Messages {
                     if bytes.len() == *length {
                         let body = std::mem::take(bytes).into();
                         let metadata = std::mem::take(metadata);
-                        self.0 = State::Complete(Message { metadata, body });
+                        self.state = State::Complete(Message { metadata, body });
                     }
                 }
                 // The caller takes the message before it gives more bytes.
-                State::Complete(_) => break,
-                State::Ended => return Err(malformed("it goes on after its end")),
+                State::Complete(_) | State::Ended => break,
             }
         }
         Ok(())
     }
 
+    /// Whether the end has come.
+    pub(super) fn is_ended(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
     /// Whether a whole message waits to be taken.
     pub(super) fn is_complete(&self) -> bool {
-        matches!(self.0, State::Complete(_))
+        matches!(self.state, State::Complete(_))
     }
 
     /// The message that is complete, if one is.
     pub(super) fn take(&mut self) -> Option<Message> {
-        match std::mem::replace(&mut self.0, State::START) {
+        match std::mem::replace(&mut self.state, State::START) {
             State::Complete(message) => Some(message),
             other => {
-                self.0 = other;
+                self.state = other;
                 None
             }
         }
@@ -162,7 +202,7 @@ impl Messages {
     /// Checks that the stream has ended where its bytes end. The format lets a writer leave the
     /// end-of-stream marker out; then a stream that was cut would look like a whole one.
     pub(super) fn check_end(&self) -> Result<(), ApiError> {
-        match self.0 {
+        match self.state {
             State::Ended => Ok(()),
             _ => Err(malformed("it ends without its end-of-stream marker")),
         }
@@ -189,11 +229,11 @@ fn after_prefix(bytes: [u8; PREFIX_BYTES]) -> Result<State, ApiError> {
     Ok(State::Metadata { bytes, length })
 }
 
-fn after_metadata(metadata: Vec<u8>) -> Result<State, ApiError> {
+fn after_metadata(metadata: Vec<u8>, bounds: Bounds) -> Result<State, ApiError> {
     let length = usize::try_from(header(&metadata)?.bodyLength())
         .map_err(|_| malformed("a body's length is negative"))?;
-    if length > MESSAGE_BYTES_MAX {
-        return Err(too_large("A message's body", MESSAGE_BYTES_MAX, "bytes"));
+    if length > bounds.body_bytes {
+        return Err(too_large("A message's body", bounds.body_bytes, "bytes"));
     }
     if length == 0 {
         let body = Buffer::default();

@@ -5,11 +5,13 @@ use crate::api::{ApiError, ErrorCode};
 use crate::key::material::KeyMaterialId;
 use crate::keystore::KeyEntry;
 use arrow_array::cast::AsArray;
-use arrow_array::types::Int32Type;
+use arrow_array::types::{ByteViewType, Int32Type};
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, DictionaryArray, Int32Array, RecordBatch, StringArray,
+    Array, ArrayRef, BinaryArray, DictionaryArray, GenericByteViewArray, Int32Array, RecordBatch,
+    StringArray,
 };
-use arrow_ipc::writer::StreamWriter;
+use arrow_buffer::Buffer;
+use arrow_ipc::writer::{DictionaryHandling, IpcWriteOptions, StreamWriter};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use std::sync::Arc;
 
@@ -17,6 +19,8 @@ use std::sync::Arc;
 pub(super) struct Encoder {
     schema: SchemaRef,
     writer: StreamWriter<Vec<u8>>,
+    /// Whether a dictionary that grows leaves as what it has grown by.
+    deltas: bool,
 }
 
 impl Encoder {
@@ -26,7 +30,31 @@ impl Encoder {
     /// [`ApiError`], when Arrow cannot encode the schema: a fault of this program.
     pub(super) fn begin(schema: SchemaRef) -> Result<Self, ApiError> {
         let writer = StreamWriter::try_new(Vec::new(), &schema).map_err(ApiError::internal)?;
-        Ok(Self { schema, writer })
+        Ok(Self {
+            schema,
+            writer,
+            deltas: false,
+        })
+    }
+
+    /// From now on a dictionary that has grown leaves as what it has grown by, not as a whole.
+    /// Every dictionary leaves as a whole once more before that.
+    ///
+    /// # Errors
+    /// [`ApiError`], when Arrow cannot encode the schema: a fault of this program.
+    pub(super) fn send_deltas(&mut self) -> Result<(), ApiError> {
+        if self.deltas {
+            return Ok(());
+        }
+        let options =
+            IpcWriteOptions::default().with_dictionary_handling(DictionaryHandling::Delta);
+        let mut writer = StreamWriter::try_new_with_options(Vec::new(), &self.schema, options)
+            .map_err(ApiError::internal)?;
+        // The schema has left already, or is among what is still to leave.
+        *writer.get_mut() = std::mem::take(self.writer.get_mut());
+        self.writer = writer;
+        self.deltas = true;
+        Ok(())
     }
 
     /// The bytes of rows; the schema's before the first of them.
@@ -157,13 +185,20 @@ impl BlobColumns {
 }
 
 /// A column of views without the text that none of them views: a part of a batch would carry that
-/// of all of it.
+/// of all of it. Where views share their text, all of it is less than what each of them views.
 fn compacted(column: &ArrayRef) -> ArrayRef {
+    fn own<T: ByteViewType>(views: &GenericByteViewArray<T>, column: &ArrayRef) -> ArrayRef {
+        let all: usize = views.data_buffers().iter().map(Buffer::len).sum();
+        match views.total_buffer_bytes_used() < all {
+            true => Arc::new(views.gc()),
+            false => Arc::clone(column),
+        }
+    }
     if let Some(views) = column.as_string_view_opt() {
-        return Arc::new(views.gc());
+        return own(views, column);
     }
     match column.as_binary_view_opt() {
-        Some(views) => Arc::new(views.gc()),
+        Some(views) => own(views, column),
         None => Arc::clone(column),
     }
 }

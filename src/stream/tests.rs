@@ -15,6 +15,8 @@ use std::time::Duration;
 
 mod arrow;
 mod batch;
+mod compressed;
+mod dictionaries;
 mod limits;
 mod rights;
 mod rows;

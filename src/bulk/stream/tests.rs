@@ -53,6 +53,11 @@ fn answers_that_are_none_are_refused() {
     assert_eq!(out, good);
     for (answer, rows, said) in [
         (b"no stream".to_vec(), 1, "with no Arrow stream"),
+        (
+            [&with(arn, &good)[..with(arn, &good).len() - 8]].concat(),
+            1,
+            "with an Arrow stream without its end",
+        ),
         (with(arn, &good), 2, "1 rows to 2"),
         (with("arn:none", &good), 1, "without an ARN of a key"),
         (with(arn, b"x"), 1, "not a ciphertext blob"),

@@ -72,7 +72,7 @@ pub(super) fn run(bind: &mut RowStream, body: &[u8], piece: usize) -> Result<Vec
     Ok(answer)
 }
 
-fn read(answer: &[u8]) -> Vec<RecordBatch> {
+pub(super) fn read(answer: &[u8]) -> Vec<RecordBatch> {
     let batches = StreamReader::try_new(answer, None).unwrap();
     batches.map(|batch| batch.unwrap()).collect()
 }
