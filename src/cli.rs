@@ -18,6 +18,8 @@ pub mod output;
 
 mod alias;
 mod audit;
+#[cfg(feature = "bulk")]
+mod bind;
 mod blob;
 #[cfg(feature = "bulk")]
 mod bulk;
@@ -50,7 +52,7 @@ mod verify;
 
 #[cfg(not(feature = "bulk"))]
 use {
-    no_bulk as census, no_bulk as export, no_bulk as provision, no_bulk as rewrap,
+    no_bulk as bind, no_bulk as census, no_bulk as export, no_bulk as provision, no_bulk as rewrap,
     no_bulk as verify,
 };
 
@@ -96,6 +98,8 @@ enum Command {
     Export(export::Arguments),
     /// Put a wrapped data key beside each row of a table of containers
     Provision(provision::Arguments),
+    /// Put a wrapped data key beside each row of an Arrow stream of containers
+    Bind(bind::Arguments),
     /// Move a table's wrapped data keys to another key, generation or context
     Rewrap(rewrap::Arguments),
     /// Count a table's wrapped data keys by key and generation
@@ -167,6 +171,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
         Command::Policy(command) => policy::run(command, environment),
         Command::Export(arguments) => export::run(arguments, environment),
         Command::Provision(arguments) => provision::run(arguments, environment),
+        Command::Bind(arguments) => bind::run(arguments, environment),
         Command::Rewrap(arguments) => rewrap::run(arguments, environment),
         Command::Census(arguments) => census::run(arguments, environment),
         Command::Verify(arguments) => verify::run(arguments, environment),

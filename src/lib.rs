@@ -100,6 +100,8 @@ pub mod provision;
 pub mod rewrap;
 
 #[cfg(feature = "bulk")]
+pub mod bind;
+#[cfg(feature = "bulk")]
 pub mod census;
 
 #[cfg(feature = "bulk")]

@@ -106,6 +106,46 @@ impl Progress {
         }
     }
 
+    /// Begins to count rows of which it is not known how many there are.
+    pub fn begin_open(&self) {
+        let style = "{human_pos} rows  {per_sec}  {msg}";
+        if let Ok(style) = ProgressStyle::with_template(style) {
+            self.bar.set_style(style);
+        }
+        self.begin(0, 0, 0);
+    }
+
+    /// Reports that all rows so far are in `bytes` bytes of a file, of which more are to come.
+    pub fn written(&self, bytes: u64) {
+        self.write_line(bytes, false);
+    }
+
+    /// Reports that all rows are in `bytes` bytes of a file.
+    pub fn written_all(&self, bytes: u64) {
+        self.write_line(bytes, true);
+        self.end();
+    }
+
+    fn write_line(&self, bytes: u64, is_last: bool) {
+        self.bytes.store(bytes, Ordering::Relaxed);
+        self.bar.set_message(HumanBytes(bytes).to_string());
+        let Some(lines) = &self.lines else { return };
+        let now = lines.clock.monotonic();
+        let mut state = lines.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_sub(state.last) >= LINES_APART || lines.to_the_end && is_last {
+            state.last = now;
+            let rows = self.bar.position();
+            let seconds = now.saturating_sub(state.began).as_secs_f64();
+            let rate = rows as f64 / seconds.max(1e-9);
+            tracing::info!(
+                rows,
+                bytes,
+                rows_per_second = rate.round(),
+                "the stream is under way"
+            );
+        }
+    }
+
     /// Reports `rows` more rows of the part that this thread writes.
     pub fn advance(&self, rows: usize) {
         IN_PART.set(IN_PART.get() + rows as u64);

@@ -5,7 +5,8 @@ use crate::api::Requester;
 use crate::auth::Credentials;
 use crate::bulk::minting::Recorder;
 use crate::bulk::{
-    Authorities, AuthoritiesError, Client, Ending, JobError, Outcome, Parameters, Progress, Runtime,
+    Authorities, AuthoritiesError, Client, Ending, JobError, Outcome, Parameters, Progress,
+    Runtime, SourceError,
 };
 use crate::cli::failure::{Failure, Status};
 use crate::cli::operator::{open_store, operator};
@@ -155,16 +156,39 @@ impl JobRunner {
         }
     }
 
-    /// The daemon at `endpoint`, and the caller's credentials for it.
+    /// The daemon at `endpoint`, which was reached once, and the caller's credentials for it.
     ///
     /// # Errors
-    /// [`Failure`] that names the missing argument.
+    /// [`Failure`] that names the missing argument, or that the daemon is not there.
     pub(super) fn client(
         &self,
         endpoint: &Endpoint,
         environment: &Environment,
     ) -> Result<Client, Failure> {
-        let client = Client {
+        let client = self.unreached_client(endpoint, environment)?;
+        // A job waits for a daemon that goes away, and not for one that was never there.
+        self.reach(&client).map_err(JobError::from)?;
+        Ok(client)
+    }
+
+    /// Connects to the daemon once.
+    ///
+    /// # Errors
+    /// [`SourceError`]: it is not there, or not trusted.
+    pub(super) fn reach(&self, client: &Client) -> Result<(), SourceError> {
+        self.runtime.block_on(client.reach())
+    }
+
+    /// The daemon at `endpoint`, and the caller's credentials for it.
+    ///
+    /// # Errors
+    /// [`Failure`] that names the missing argument.
+    pub(super) fn unreached_client(
+        &self,
+        endpoint: &Endpoint,
+        environment: &Environment,
+    ) -> Result<Client, Failure> {
+        Ok(Client {
             endpoint: endpoint.clone(),
             credentials: match endpoint {
                 Endpoint::Unix(_) => None,
@@ -177,11 +201,7 @@ impl JobRunner {
                 Endpoint::Https { .. } => Some(authorities(environment, &self.clock)?),
             },
             clock: self.clock.clone(),
-        };
-        // A job waits for a daemon that goes away, and not for one that was never there.
-        let reached = self.runtime.block_on(client.reach());
-        reached.map_err(|error| Failure::from(JobError::from(error)))?;
-        Ok(client)
+        })
     }
 
     /// Runs on this thread, outside of the runtime: a job's workers block.

@@ -91,6 +91,12 @@ impl Failure {
         Self::new(Status::Configuration, message)
     }
 
+    /// Stopped by a signal.
+    #[cfg(feature = "bulk")]
+    pub fn interrupted(message: impl ToString) -> Self {
+        Self::new(Status::Interrupted, message)
+    }
+
     /// The failure of a check, whose status 1 is an answer.
     #[must_use]
     pub fn of_check(self) -> Self {

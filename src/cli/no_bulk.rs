@@ -26,7 +26,7 @@ mod tests {
 
     #[test]
     fn bulk_jobs_are_refused_whatever_their_arguments() {
-        for command in ["export", "provision", "rewrap", "census", "verify"] {
+        for command in ["export", "provision", "bind", "rewrap", "census", "verify"] {
             for rest in [&[][..], &["a.csv", "--key", "alias/a"], &["--out", "-"]] {
                 let arguments = ["keymill", command].into_iter().chain(rest.iter().copied());
                 let status = run(arguments.map(OsString::from), &Environment::default());

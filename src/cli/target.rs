@@ -96,17 +96,41 @@ fn target(
     if let Some(config) = store.config(environment)? {
         return Ok(Target::Store(Box::new(config)));
     }
+    let named = named_daemon(endpoint, environment)?;
+    named.map(Target::Daemon).ok_or_else(|| {
+        Failure::usage(
+            "name a store with --dir or --config, or a running daemon with --endpoint or KEYMILL_ENDPOINT",
+        )
+    })
+}
+
+/// The daemon that was named, for a command that works on no store.
+///
+/// # Errors
+/// [`Failure`], when none was named.
+#[cfg(feature = "bulk")]
+pub(super) fn daemon(
+    endpoint: Option<&Endpoint>,
+    environment: &Environment,
+) -> Result<Endpoint, Failure> {
+    let named = named_daemon(endpoint, environment)?;
+    named.ok_or_else(|| Failure::usage("name a running daemon with --endpoint or KEYMILL_ENDPOINT"))
+}
+
+/// That of the flag, or that of the variable.
+fn named_daemon(
+    endpoint: Option<&Endpoint>,
+    environment: &Environment,
+) -> Result<Option<Endpoint>, Failure> {
     match (endpoint, environment.variable(Environment::ENDPOINT)) {
-        (Some(endpoint), _) => Ok(Target::Daemon(endpoint.clone())),
+        (Some(endpoint), _) => Ok(Some(endpoint.clone())),
         (None, Some(text)) => {
             let endpoint = text.parse();
             let refused =
                 |error| Failure::usage(format!("{} = {text:?}: {error}", Environment::ENDPOINT));
-            Ok(Target::Daemon(endpoint.map_err(refused)?))
+            Ok(Some(endpoint.map_err(refused)?))
         }
-        (None, None) => Err(Failure::usage(
-            "name a store with --dir or --config, or a running daemon with --endpoint or KEYMILL_ENDPOINT",
-        )),
+        (None, None) => Ok(None),
     }
 }
 

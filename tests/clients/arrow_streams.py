@@ -64,6 +64,10 @@ def to_bind() -> dict[str, Messages]:
     def dictionary(first: int) -> dict:
         return {"tenant": pyarrow.array(tenants(first)).dictionary_encode(), "n": pyarrow.array([["a"]] * ROWS)}
 
+    def keyed_lists(first: int) -> dict:
+        lists = pyarrow.array([["a", "b"], [], None, [str(first)]])
+        return {"tenant": pyarrow.array(tenants(first)), "lists": pyarrow.DictionaryArray.from_arrays(pyarrow.array([3, 0, 1, 2] * (ROWS // 4), pyarrow.int8()), lists)}
+
     def views(first: int) -> dict:
         return {"tenant": pyarrow.array(tenants(first), pyarrow.string_view()), "raw": pyarrow.array([b"y" * 40] * ROWS, pyarrow.binary_view())}
 
@@ -78,7 +82,9 @@ def to_bind() -> dict[str, Messages]:
         "empty batches": messages([pyarrow.record_batch(plain(0)).slice(0, rows) for rows in (0, 5, 0, 1)]),
         "nulls": messages([pyarrow.record_batch(plain(0)), pyarrow.record_batch({"tenant": pyarrow.array([None, *tenants(1)[1:]]), "n": pyarrow.array(range(ROWS))})]),
         "no batch": messages([], pyarrow.schema({"tenant": pyarrow.string()})),
-        "compressed": messages(batches(plain), compression="lz4"),
+        "lz4": messages(batches(plain), compression="lz4"),
+        "zstd": messages(batches(dictionary), compression="zstd"),
+        "nested dictionary": messages(batches(keyed_lists)),
         "list views": messages(batches(lambda first: {"tenant": pyarrow.array(tenants(first)), "l": pyarrow.array([[1]] * ROWS, pyarrow.list_view(pyarrow.int8()))})),
         "two chunks": messages(large),
     }

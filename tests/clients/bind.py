@@ -210,9 +210,9 @@ def refusals(mill: Daemon, alias: str, arn: str) -> None:
     assert Stream(mill, nobody, **query).refused() == (400, "AccessDeniedException", f"Row 41: {denied}")
     null = containers(100, lambda row: None if row == 7 else "tenant-1")
     assert Stream(mill, null, **query).refused() == (400, "ValidationException", 'Row 7: Context column "tenant" is null.')
-    packed = pyarrow.ipc.IpcWriteOptions(compression="lz4")
-    said = (400, "ValidationException", "After 0 rows: Compressed batches are not supported here.")
-    assert Stream(mill, containers(100), packed, **query).refused() == said
+    views = [pyarrow.record_batch({"tenant": pyarrow.array(["tenant-1"]), "l": pyarrow.array([[1]], pyarrow.list_view(pyarrow.int8()))})]
+    *status, said = Stream(mill, views, **query).refused()
+    assert status == [400, "ValidationException"] and said.startswith('After 0 rows: Columns like "l", of type ListView'), said
     # A row far behind: the answer ends without its end, and what is there is good.
     late = containers(5 * BATCH_ROWS, lambda row: "nobody" if row == 4 * BATCH_ROWS + 1 else "tenant-1")
     stream = Stream(mill, late, **query)

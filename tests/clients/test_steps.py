@@ -39,6 +39,7 @@ aws-cli          aws_cli.py
 audit            audit.py
 store            store.py
 bind             bind.py
+arrow-writers    arrow_writers.py
 object-store     object_store.py
 model-fuzz       model_fuzz.py
 python-package   python_package.py
@@ -65,6 +66,7 @@ pods             pods.py
 tagging          tagging.py
 javascript       daemon.py node tests/clients/sdk_js.mjs
 javascript-v2    daemon.py node tests/clients/sdk_js_v2.mjs
+arrow-js         daemon.py node tests/clients/arrow_streams.mjs
 ethereum         daemon.py node tests/clients/ethereum.mjs
 unsigned-type    unsigned_content_type.py
 signing-tools    signing_tools.py

@@ -41,7 +41,7 @@ const ORDER: [&[&str]; 24] = [
     &["export", "table"],
     &["splice"],
     &["provision", "rewrap"],
-    &["census"],
+    &["bind", "census"],
     &["verify"],
     &["transport"],
     &["config"],
