@@ -11,7 +11,7 @@
 //! are, whatever their types and codecs. New columns are written value by value straight to the
 //! file; memory holds a batch of rows and a page or two, whatever the size of a row group.
 //!
-//! Row groups of which rows are left out are written anew, value by value ([`mod@filtered`]), under
+//! Row groups of which rows are left out are written anew, value by value (`filtered`), under
 //! the same schema elements.
 
 mod file;
