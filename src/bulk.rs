@@ -17,6 +17,7 @@ pub mod minting;
 pub mod parquet;
 pub mod patience;
 mod progress;
+pub mod row_number;
 pub mod source;
 pub mod stream;
 

@@ -7,7 +7,8 @@
 //!               globs        range     that matter alone                 in the folder
 //! ```
 //!
-//! A row is named by its file and its number in that file, from 0; a header does not count.
+//! A row is named by its file and its number in that file, from 0; a header does not count. What is
+//! shown counts from 1 (`bulk::row_number`).
 //!
 //! - **Parquet:** columns and their types as they are. Every file has the same.
 //! - **CSV:** RFC 4180, in UTF-8, with a header. Every column is text, and an empty field is null:

@@ -4,6 +4,7 @@
 //! Memory holds the rows that the threads read, a count for each generation, and the buffers that
 //! find duplicates (`table::distinct`): as much for any number of rows.
 
+use crate::bulk::row_number::RowNumber;
 use crate::bulk::stream::{self, Stream};
 use crate::bulk::{Client, JobError, SourceError};
 use crate::census::{FINDINGS_KEPT_MAX, Findings, Groups, blobs, group};
@@ -193,7 +194,7 @@ pub fn verify<C: Checkers>(
         report.findings.count += count.saturating_sub(twins.len() as u64);
         for Twins { later, first } in twins {
             let name = &input.objects[first.file].name;
-            let reason = format!("{what} {name}, row {}", first.row);
+            let reason = format!("{what} {name}, row {}", RowNumber(first.row));
             report.findings.add(later, reason);
         }
     }

@@ -1,5 +1,6 @@
 //! Why a job ends early.
 
+use crate::bulk::row_number::RowNumber;
 use crate::bulk::source::SourceError;
 use crate::bulk::{PART_ROWS_MAX, PARTS_MAX};
 use crate::crypto::entropy::EntropyError;
@@ -100,11 +101,11 @@ pub enum JobError {
     #[error(transparent)]
     Input(Box<dyn Error + Send + Sync>),
     /// A row was refused.
-    #[error("{name}, row {row}: {code}{}{}; finished parts are kept", if message.is_empty() { "" } else { ": " }, message.trim_end_matches('.'))]
+    #[error("{name}, row {}: {code}{}{}; finished parts are kept", RowNumber(*row), if message.is_empty() { "" } else { ": " }, message.trim_end_matches('.'))]
     Row {
         /// The file.
         name: String,
-        /// The row's number, from 0.
+        /// The row's number, from 0; the message counts from 1.
         row: u64,
         /// The KMS error code.
         code: String,

@@ -14,7 +14,7 @@ use std::num::NonZeroUsize;
 
 #[derive(Args)]
 #[command(after_help = "\
-What headers say is counted; nothing is opened, and neither a store nor a daemon is needed. The blobs are in the column ciphertext_blob. Status 1 if some row has bytes there that are not a blob, 2 if the table cannot be read.
+What headers say is counted; nothing is opened, and neither a store nor a daemon is needed. Rows are named by their file and their number there, from 1. The blobs are in the column ciphertext_blob. Status 1 if some row has bytes there that are not a blob, 2 if the table cannot be read.
 
 Examples:
   keymill census provisioned

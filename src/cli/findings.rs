@@ -1,5 +1,6 @@
 //! What `keymill census` and `keymill verify` print: keys with their counts, then findings.
 
+use crate::bulk::row_number::RowNumber;
 use crate::census::{FINDINGS_KEPT_MAX, Finding, Findings, Groups};
 use crate::cli::failure::{Failure, Status};
 use crate::cli::output;
@@ -61,7 +62,7 @@ fn shown(findings: &Findings, objects: &[Object]) -> Vec<String> {
 fn line(finding: &Finding, objects: &[Object]) -> String {
     let Finding { place, reason } = finding;
     let name = objects.get(place.file).map_or("", |object| &object.name);
-    format!("{name}, row {}: {reason}", place.row)
+    format!("{name}, row {}: {reason}", RowNumber(place.row))
 }
 
 fn print_groups(groups: &Groups) -> Result<(), Failure> {

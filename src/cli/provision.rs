@@ -23,7 +23,7 @@ use strum::VariantNames;
 #[derive(Args)]
 #[command(after_help = "\
 Every column of the table is kept. A row's encryption context has a pair for each column that --context names, and the pairs of --constant. Ids and contexts are text, and
-no id comes twice; a row that cannot be used is named with its file and its number there, from 0, before the first key is made.
+no id comes twice; a row that cannot be used is named with its file and its number there, from 1 (a header is not a row), before the first key is made.
 A run that was stopped or has died is resumed by the same command, on the same files. SIGINT or SIGTERM stops it after the parts under way, with status 130.
 For s3://, and over http and https, AWS's usual variables are read: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL_S3, AWS_CA_BUNDLE.
 

@@ -18,7 +18,7 @@ use std::num::NonZeroUsize;
 
 #[derive(Args)]
 #[command(after_help = "\
-Every blob is opened under its row's context, and none may be there twice, in whichever file; no key is shown. What must pass before a generation is removed. Contexts are the maps of
+Every blob is opened under its row's context, and none may be there twice, in whichever file; no key is shown. What must pass before a generation is removed. Rows are named by their file and their number there, from 1. Contexts are the maps of
 the column encryption_context, or the columns that the footers name, as export and provision write them, unless --context names columns. Through a daemon the caller needs kms:Decrypt, and is sent no plaintext.
 What does not fit into memory is for a moment in TMPDIR, 24 bytes for a row. Status 1 if anything was found, 2 if the table could not be looked at.
 

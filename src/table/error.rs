@@ -1,6 +1,7 @@
 //! Why a table cannot be read.
 
 use crate::bulk::JobError;
+use crate::bulk::row_number::RowNumber;
 use std::path::{Path, PathBuf};
 use std::{io, num};
 
@@ -76,11 +77,11 @@ pub enum TableError {
         reason: String,
     },
     /// A row cannot be used.
-    #[error("{name}, row {row}: {reason}{}", if *.is_skippable { "; with --on-error skip, such rows are left out and listed in _rejects.ndjson" } else { "" })]
+    #[error("{name}, row {}: {reason}{}", RowNumber(*row), if *.is_skippable { "; with --on-error skip, such rows are left out and listed in _rejects.ndjson" } else { "" })]
     Row {
         /// The file.
         name: String,
-        /// The row's number, from 0.
+        /// The row's number, from 0; the message counts from 1.
         row: u64,
         /// Why not.
         reason: String,

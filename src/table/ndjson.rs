@@ -1,6 +1,7 @@
 //! Rows of NDJSON: an object a line, in UTF-8. A column is what all of its values are: boolean,
 //! integer, float, or text. Numbers keep their digits: a column is text before one is lost.
 
+use crate::bulk::row_number::RowNumber;
 use crate::table::object::Range;
 use crate::table::rows::{
     BATCH_BYTES_MAX, Batch, CHECKPOINT_ROWS, Columns, ROW_BYTES_MAX, Rows, Seen, Start,
@@ -113,7 +114,7 @@ impl NdjsonRows {
                 .read_until(b'\n', &mut self.line)
                 .map_err(|error| TableError::io(&self.name, error))?;
             if read as u64 > ROW_BYTES_MAX {
-                let row = self.row;
+                let row = RowNumber(self.row);
                 let reason = format!("row {row} has more than {ROW_BYTES_MAX} bytes");
                 return Err(malformed(&self.name, reason));
             }

@@ -3,6 +3,7 @@
 
 use crate::bulk::Folder;
 use crate::bulk::folder::{REJECTS, SPILL};
+use crate::bulk::row_number::RowNumber;
 use crate::columns::{ColumnError, ContextPairs, Texts};
 use crate::table::distinct::{Distinct, Fingerprint};
 use crate::table::fields::Fields;
@@ -103,7 +104,7 @@ impl<'a> Scan<'a> {
         for twins in found {
             let (id, first) = (question.id_column, twins.first);
             let name = &input.objects[first.file].name;
-            let reason = format!("its {id:?} is that of {name}, row {}", first.row);
+            let reason = format!("its {id:?} is that of {name}, row {}", RowNumber(first.row));
             if !question.skip {
                 return Err(refused(input, twins.later, reason));
             }
@@ -272,7 +273,7 @@ fn write_rejects(
     for (place, reason) in rejects {
         let line = json!({
             "file": input.objects[place.file].name,
-            "row": place.row,
+            "row": RowNumber(place.row),
             "reason": reason,
         });
         writeln!(out, "{line}").map_err(io)?;

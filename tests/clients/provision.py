@@ -220,20 +220,20 @@ def refusals(mill: Daemon, folder: Path, tally: Tally) -> None:
         name.write_text("\n".join(("volume,tenant", *lines)) + "\n")
         fails(status, says, command([name], folder / f"refused-{time.monotonic_ns()}", *over, *more, **changes))
 
-    told(f"{folder}/wrong.csv, row 2: its \"volume\" is that of {folder}/wrong.csv, row 0; with --on-error skip", "a,t", "b,t", "a,u")
-    told('row 1: its "volume" is null or empty', "a,t", ",t")
-    told('row 0: Context column "tenant" is null.', "a,")
-    told("row 1: The encryption context is larger than 8192 bytes", "a,t", "b," + "x" * 8192)
-    told("row 1: it has 3 fields, not 2", "a,t", "b,t,c")
+    told(f"{folder}/wrong.csv, row 3: its \"volume\" is that of {folder}/wrong.csv, row 1; with --on-error skip", "a,t", "b,t", "a,u")
+    told('row 2: its "volume" is null or empty', "a,t", ",t")
+    told('row 1: Context column "tenant" is null.', "a,")
+    told("row 2: The encryption context is larger than 8192 bytes", "a,t", "b," + "x" * 8192)
+    told("row 2: it has 3 fields, not 2", "a,t", "b,t,c")
     told('there is no column "zone"', "a,t", context="zone")
     told("its header names \"volume\" twice", "a,t", more=(str(duplicate_header(folder)),))
     told("there is no such file", more=(str(folder / "absent.csv"),))
     told("--context and --constant: an encryption context names each pair once", status=64, context="tenant,tenant")
     told("NotFoundException: Alias arn:aws:kms:us-east-1:111122223333:alias/none is not found", "a,t", key="alias/none")
     (folder / "wrong.ndjson").write_text('{"volume":"a","tenant":"t"}\n{"volume":7,"tenant":"t"}\n')
-    fails(1, 'row 1: "volume" is not a string', command([folder / "wrong.ndjson"], folder / "n1", *over))
+    fails(1, 'row 2: "volume" is not a string', command([folder / "wrong.ndjson"], folder / "n1", *over))
     (folder / "wrong.ndjson").write_text('{"volume":"a","tenant":"t"}\n[1]\n')
-    fails(1, "row 1: it is not a JSON object", command([folder / "wrong.ndjson"], folder / "n2", *over))
+    fails(1, "row 2: it is not a JSON object", command([folder / "wrong.ndjson"], folder / "n2", *over))
     numbers = pyarrow.table({"volume": [1, 2], "tenant": ["a", "b"]})
     pyarrow.parquet.write_table(numbers, folder / "wrong.parquet")
     fails(1, 'Column "volume" is of type Int64, and contexts are strings', command([folder / "wrong.parquet"], folder / "n3", *over))
@@ -251,8 +251,8 @@ def refusals(mill: Daemon, folder: Path, tally: Tally) -> None:
     said = done(command([folder / "some"], folder / "skipped", *over, "--on-error", "skip"))
     assert said["rows"] == 4, said
     rejects = [json.loads(line) for line in (folder / "skipped" / "_rejects.ndjson").read_text().splitlines()]
-    assert [(Path(one["file"]).name, one["row"]) for one in rejects] == [("a.csv", 1), ("a.csv", 2), ("b.csv", 1), ("b.csv", 2)], rejects
-    assert rejects[2]["reason"] == f'its "volume" is that of {folder}/some/a.csv, row 0', rejects
+    assert [(Path(one["file"]).name, one["row"]) for one in rejects] == [("a.csv", 2), ("a.csv", 3), ("b.csv", 2), ("b.csv", 3)], rejects
+    assert rejects[2]["reason"] == f'its "volume" is that of {folder}/some/a.csv, row 1', rejects
     arn = mill.client("consumer").describe_key(KeyId=ALIAS)["KeyMetadata"]["Arn"]
     check(folder / "skipped", pyarrow.table({"volume": ["a", "c", "d", "f"], "tenant": ["t"] * 4}), arn)
 
@@ -271,7 +271,7 @@ def refusals(mill: Daemon, folder: Path, tally: Tally) -> None:
     mill.client("admin", tally).put_key_policy(KeyId=key, Policy=json.dumps({"Version": "2012-10-17", "Statement": statements}))
     rows = "".join(f"v{number},{'nobody' if number == 20_011 else 'me'}\n" for number in range(30_000))
     (folder / "denied.csv").write_text("volume,tenant\n" + rows)
-    fails(1, f"{folder}/denied.csv, row 20011: AccessDeniedException: User: ", command([folder / "denied.csv"], folder / "denied", *over, key=alias))
+    fails(1, f"{folder}/denied.csv, row 20012: AccessDeniedException: User: ", command([folder / "denied.csv"], folder / "denied", *over, key=alias))
 
 
 def duplicate_header(folder: Path) -> Path:

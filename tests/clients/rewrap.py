@@ -99,7 +99,7 @@ def far_row(folder: Path, over: list, as_admin: dict) -> None:
         path = folder / f"far-{row}.parquet"
         pyarrow.parquet.write_table(damaged, path)
         rewrap = [BINARY, "rewrap", path, *over, "--key", ALIAS, "--json", "--out", folder / f"far-{row}"]
-        fails(1, f"{path}, row {row}: InvalidCiphertextException; finished parts are kept", rewrap, **as_admin)
+        fails(1, f"{path}, row {row + 1}: InvalidCiphertextException; finished parts are kept", rewrap, **as_admin)
 
 
 def to_another_key(mill: Daemon, folder: Path, tally: Tally) -> None:
@@ -154,14 +154,14 @@ def findings(mill: Daemon, folder: Path, beside: list) -> None:
     a, b = folder / "wrong" / "a.parquet", folder / "wrong" / "b.parquet"
     assert said["rows"] == 1001 and said["finding_count"] == 6, said
     expected = [
-        f"{a}, row 7: the ciphertext blob does not open", f"{a}, row 8: it is not a ciphertext blob", f"{a}, row 9: its blob is null", f"{a}, row 10: there is no key ",
-        f"{b}, row 500: its blob is that of {a}, row 20", f"{b}, row 500: its id is that of {a}, row 20",
+        f"{a}, row 8: the ciphertext blob does not open", f"{a}, row 9: it is not a ciphertext blob", f"{a}, row 10: its blob is null", f"{a}, row 11: there is no key ",
+        f"{b}, row 501: its blob is that of {a}, row 21", f"{b}, row 501: its id is that of {a}, row 21",
     ]
     for found, start in zip(said["findings"], expected, strict=True):
         assert found.startswith(start), (found, start)
     counted = printed([BINARY, "census", folder / "wrong"], 1)
     assert counted["finding_count"] == 1 and counted["without_blob"] == 1 and sum(group["count"] for group in counted["keys"]) == 999, counted
-    fails(1, "row 9: its blob is null", [BINARY, "rewrap", a, *beside, "--key", ALIAS, "--out", folder / "refused", "--json"])
+    fails(1, "row 10: its blob is null", [BINARY, "rewrap", a, *beside, "--key", ALIAS, "--out", folder / "refused", "--json"])
     (folder / "t.csv").write_text("ciphertext_blob\nx\n")
     fails(2, "it is CSV; census, rewrap and verify read Parquet", [BINARY, "census", folder / "t.csv"])
 

@@ -131,7 +131,7 @@ fn a_line_without_an_end_is_refused() {
     let names = ["id".to_owned()];
     let mut rows = NdjsonRows::open(&object, Start::default(), Columns::Named(&names)).unwrap();
     let refused = rows.next().err().unwrap().to_string();
-    assert!(refused.contains("row 0 has more than"), "{refused}");
+    assert!(refused.contains("row 1 has more than"), "{refused}");
 }
 
 #[test]
