@@ -10,6 +10,7 @@ mod output;
 pub use output::{OutputError, OutputFile};
 
 use crate::api::ApiError;
+use crate::bulk::row_number::RowNumber;
 use crate::bulk::stream::CALL_ROWS_MAX;
 use crate::bulk::{KeyIdentity, Runtime, SourceError};
 use crate::columns::{ColumnError, ContextPairs, Rows};
@@ -53,7 +54,7 @@ pub enum StreamError {
     #[error("{0}")]
     Columns(String),
     /// A row was refused.
-    #[error("row {row}: {reason}")]
+    #[error("row {}: {reason}", RowNumber(*row))]
     Row {
         /// The row's number, from 0.
         row: u64,

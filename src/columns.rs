@@ -6,6 +6,7 @@
 mod blobs;
 mod contexts;
 mod error;
+pub mod names;
 mod pairs;
 mod texts;
 

@@ -24,7 +24,7 @@ pub use remote::Remote;
 use crate::bulk::folder::{INPUT, PLAN};
 use crate::bulk::parquet::properties::{Layout, column};
 use crate::bulk::{self, Ending, Folder, Job, JobError, Parts, Runtime, footer, rows_per_part};
-use crate::columns::{ContextPairs, ContextSource};
+use crate::columns::{ContextPairs, ContextSource, names};
 use crate::key::data_key::DataKeyLength;
 use crate::splice::{self, Own, Said, SplicePlan};
 use crate::table::file::{File, check_finished, check_unchanged};
@@ -152,7 +152,7 @@ impl bulk::Parameters for Parameters {
             ("INPUT", self.inputs.join(" ")),
             ("--input-format", self.format.name().to_owned()),
             ("--id-column", self.id_column.clone()),
-            ("--context", self.context_columns.join(",")),
+            ("--context", names::list(&self.context_columns)),
             ("--constant", format!("{:?}", self.context_constants)),
             ("--on-error", self.on_error.clone()),
             ("--context-map", self.context_map.to_string()),

@@ -15,7 +15,7 @@ pub use sealer::{Recorded, Sealer, Sealers};
 
 use crate::bulk::parquet::properties::column;
 use crate::bulk::{self, Ending, Folder, Job, JobError, Parts, Runtime, footer, rows_per_part};
-use crate::columns::{Blobs, ContextPairs, ContextSource};
+use crate::columns::{Blobs, ContextPairs, ContextSource, names};
 use crate::splice::{self, Own, PartWriter, Said, SplicePlan};
 use crate::table::fields::Fields;
 use crate::table::file::{check_finished, check_unchanged};
@@ -422,5 +422,5 @@ fn shown(pairs: &ContextPairs) -> String {
         .iter()
         .map(|(name, value)| format!(" {name}={value}"))
         .collect();
-    format!("{}{constants}", pairs.columns.join(","))
+    format!("{}{constants}", names::list(&pairs.columns))
 }

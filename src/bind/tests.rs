@@ -196,8 +196,8 @@ fn a_refused_row_is_named_among_all_rows() {
         message: message.to_owned(),
     };
     for (message, said) in [
-        ("no.", "row 3: AccessDeniedException: no"),
-        ("", "row 3: AccessDeniedException"),
+        ("no.", "row 4: AccessDeniedException: no"),
+        ("", "row 4: AccessDeniedException"),
     ] {
         let mut binder = Echo {
             errors: vec![refusal(3, message)],
@@ -213,7 +213,7 @@ fn a_refused_row_is_named_among_all_rows() {
         ("n", Arc::new(Int64Array::from(vec![1, 2])), true),
     ]);
     let (refused, answer) = bound(&mut Echo::default(), &plain(&[rows(0, 10), null.unwrap()]));
-    let said = "row 11: Context column \"id\" is null";
+    let said = "row 12: Context column \"id\" is null";
     assert_eq!(refused.unwrap_err().to_string(), said);
     assert_eq!(read_cut(&answer), 10, "rows before it, without an end");
 }

@@ -4,7 +4,7 @@
 use crate::bind::{self, Outcome, OutputError, OutputFile, StreamError};
 use crate::bulk::SourceError;
 use crate::cli::bulk::{JobRunner, LengthArguments};
-use crate::cli::columns::column;
+use crate::cli::columns::{COLUMNS, ColumnList, columns};
 use crate::cli::context::pair;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::output;
@@ -31,7 +31,7 @@ const STANDARD_OUTPUT: &str = "standard output";
 #[command(after_help = "\
 Every column is kept, and three are added: ciphertext_blob, key_arn, key_material_id. A row's encryption context has a pair for each column that --context names, and the
 pairs of --constant; only these columns are sent. The result is an Arrow stream. It has its end marker only if every row is in it, and a file of --out is complete or absent.
-A row that is refused is named by its number, from 0, and ends the command with status 1. What was bound before it is then in no file, and on standard output without an end.
+A row that is refused is named by its number, from 1, and ends the command with status 1. What was bound before it is then in no file, and on standard output without an end.
 
 Examples:
   keymill bind containers.arrows --endpoint unix:keymill-dev/keymill.sock --key alias/containers --context tenant,container_id --out with-keys.arrows
@@ -49,15 +49,10 @@ pub(super) struct Arguments {
     key: String,
     #[command(flatten)]
     length: LengthArguments,
-    /// The columns that each row's encryption context is made of
-    #[arg(
-        long,
-        value_name = "COLUMN,COLUMN",
-        value_delimiter = ',',
-        value_parser = column,
-        required = true
-    )]
-    context: Vec<String>,
+    /// The columns that each row's encryption context is made of; may be given more than once, and
+    /// a name with a comma is in quotes: '"a,b",c'
+    #[arg(long, value_name = COLUMNS, value_parser = columns, required = true)]
+    context: Vec<ColumnList>,
     /// A pair that every row's encryption context has; may be given more than once
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     constant: Vec<(String, String)>,
@@ -117,13 +112,14 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
 
 impl Arguments {
     fn pairs(&self) -> Result<ContextPairs, Failure> {
-        let columns = self.context.iter().map(|name| (name.as_str(), ""));
+        let columns = ColumnList::all(&self.context);
+        let names = columns.iter().map(|name| (name.as_str(), ""));
         let constants = self.constant.iter();
         let constants = constants.map(|(name, value)| (name.as_str(), value.as_str()));
-        EncryptionContext::from_pairs(columns.chain(constants))
+        EncryptionContext::from_pairs(names.chain(constants))
             .map_err(|error| Failure::usage(format!("--context and --constant: {error}")))?;
         Ok(ContextPairs {
-            columns: self.context.clone(),
+            columns,
             constants: self.constant.clone(),
         })
     }
@@ -246,7 +242,7 @@ mod tests {
         let failure = failed("a.arrows", "b.arrows", row());
         assert_eq!(
             failure.message,
-            "a.arrows, row 7: AccessDeniedException: no\\u{1b}[2J; b.arrows was not made"
+            "a.arrows, row 8: AccessDeniedException: no\\u{1b}[2J; b.arrows was not made"
         );
         assert_eq!(failure.status, Status::Failed);
         let failure = failed("a.arrows", "standard output", row());

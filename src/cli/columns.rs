@@ -3,38 +3,61 @@
 
 use crate::cli::context::pair;
 use crate::cli::failure::Failure;
+use crate::columns::names::listed;
 use crate::columns::{ContextPairs, ContextSource};
 use crate::context::EncryptionContext;
 use clap::Args;
 
-/// The name of a column of `--context`.
-pub(super) fn column(text: &str) -> Result<String, String> {
-    column_or("--constant", text)
+/// What a flag that names columns is shown with.
+pub(super) const COLUMNS: &str = "COLUMN,COLUMN";
+
+/// The columns that one flag names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ColumnList(Vec<String>);
+
+impl ColumnList {
+    /// The columns that a flag names, however often it was given.
+    pub(super) fn all(lists: &[Self]) -> Vec<String> {
+        let names = lists.iter().flat_map(|Self(names)| names);
+        names.cloned().collect()
+    }
 }
 
-/// The name of a column of `--new-context`.
-pub(super) fn new_column(text: &str) -> Result<String, String> {
-    column_or("--new-constant", text)
+/// The columns of `--context`.
+pub(super) fn columns(text: &str) -> Result<ColumnList, String> {
+    columns_or("--constant", text)
 }
 
-/// A name with `=` in it is taken for a pair at the wrong flag.
-fn column_or(flag: &str, text: &str) -> Result<String, String> {
-    if text.contains('=') {
-        Err(format!(
-            "this flag names columns; a pair that every row has is {flag} {text}"
-        ))
-    } else {
-        Ok(text.to_owned())
+/// The columns of `--new-context`.
+pub(super) fn new_columns(text: &str) -> Result<ColumnList, String> {
+    columns_or("--new-constant", text)
+}
+
+/// A name with `=` in it that is not in quotes is taken for a pair at the wrong flag.
+fn columns_or(flag: &str, text: &str) -> Result<ColumnList, String> {
+    let names = listed(text).map_err(|error| error.to_string())?;
+    let pair = names
+        .iter()
+        .find(|listed| listed.name.contains('=') && !listed.is_quoted);
+    match pair {
+        Some(listed) => Err(format!(
+            "this flag names columns; a pair that every row has is {flag} {}",
+            listed.name
+        )),
+        None => Ok(ColumnList(
+            names.into_iter().map(|listed| listed.name).collect(),
+        )),
     }
 }
 
 /// Where the encryption contexts of a table with blobs are.
 #[derive(Args)]
 pub(super) struct ContextArguments {
-    /// The columns that each row's encryption context is made of [default: the maps of the column
+    /// The columns that each row's encryption context is made of; may be given more than once, and
+    /// a name with a comma is in quotes: '"a,b",c' [default: the maps of the column
     /// encryption_context, or the columns that the footers name]
-    #[arg(long, value_name = "COLUMN,COLUMN", value_delimiter = ',', value_parser = column)]
-    context: Vec<String>,
+    #[arg(long, value_name = COLUMNS, value_parser = columns)]
+    context: Vec<ColumnList>,
     /// A pair that every row's encryption context has; may be given more than once
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     constant: Vec<(String, String)>,
@@ -46,7 +69,8 @@ impl ContextArguments {
     /// # Errors
     /// [`Failure`], when the flags do not go together.
     pub(super) fn source(&self) -> Result<Option<ContextSource>, Failure> {
-        let named = context_pairs(&self.context, &self.constant, "--context and --constant")?;
+        let columns = ColumnList::all(&self.context);
+        let named = context_pairs(&columns, &self.constant, "--context and --constant")?;
         Ok(named.map(ContextSource::Pairs))
     }
 }
@@ -81,10 +105,18 @@ mod tests {
 
     #[test]
     fn a_pair_is_not_taken_for_a_column() {
-        assert_eq!(column("container id"), Ok("container id".to_owned()));
-        let refused = column("tenant=7").unwrap_err();
+        let list = |names: &[&str]| {
+            let names = names.iter().map(|name| (*name).to_owned());
+            Ok(ColumnList(names.collect()))
+        };
+        assert_eq!(columns("container id"), list(&["container id"]));
+        assert_eq!(columns("a.b,\"c,d\""), list(&["a.b", "c,d"]));
+        assert_eq!(columns("\"tenant=7\""), list(&["tenant=7"]));
+        let refused = columns("volume,tenant=7").unwrap_err();
         assert!(refused.ends_with("is --constant tenant=7"), "{refused}");
-        let refused = new_column("zone=a").unwrap_err();
+        let refused = new_columns("zone=a").unwrap_err();
         assert!(refused.ends_with("is --new-constant zone=a"), "{refused}");
+        let refused = columns("\"a,b").unwrap_err();
+        assert_eq!(refused, "a quote is not closed");
     }
 }

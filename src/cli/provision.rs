@@ -3,7 +3,7 @@
 
 use crate::bulk::Ending;
 use crate::cli::bulk::{self, JobRunner, LengthArguments, PartArguments};
-use crate::cli::columns::column;
+use crate::cli::columns::{COLUMNS, ColumnList, columns};
 use crate::cli::context::pair;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::output;
@@ -48,15 +48,10 @@ pub(super) struct Arguments {
     /// The column of container ids
     #[arg(long, value_name = "COLUMN")]
     id_column: String,
-    /// The columns that each row's encryption context is made of
-    #[arg(
-        long,
-        value_name = "COLUMN,COLUMN",
-        value_delimiter = ',',
-        value_parser = column,
-        required = true
-    )]
-    context: Vec<String>,
+    /// The columns that each row's encryption context is made of; may be given more than once, and
+    /// a name with a comma is in quotes: '"a,b",c'
+    #[arg(long, value_name = COLUMNS, value_parser = columns, required = true)]
+    context: Vec<ColumnList>,
     /// A pair that every row's encryption context has; may be given more than once
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     constant: Vec<(String, String)>,
@@ -128,12 +123,12 @@ fn at_store(
 impl Arguments {
     fn plan(&self, runner: &JobRunner) -> Result<Plan, Failure> {
         let pairs = ContextPairs {
-            columns: self.context.clone(),
+            columns: ColumnList::all(&self.context),
             constants: self.constant.clone(),
         };
-        let columns = self.context.iter().map(|name| (name.as_str(), ""));
-        let constants = self
-            .constant
+        let columns = pairs.columns.iter().map(|name| (name.as_str(), ""));
+        let constants = pairs
+            .constants
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()));
         EncryptionContext::from_pairs(columns.chain(constants))

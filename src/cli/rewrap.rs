@@ -2,7 +2,7 @@
 //! store, or through a running daemon with the caller's rights.
 
 use crate::cli::bulk::{self, JobRunner, PartArguments};
-use crate::cli::columns::{ContextArguments, context_pairs, new_column};
+use crate::cli::columns::{COLUMNS, ColumnList, ContextArguments, context_pairs, new_columns};
 use crate::cli::context::pair;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::target::{JobTarget, Target};
@@ -35,9 +35,10 @@ pub(super) struct Arguments {
     key: String,
     #[command(flatten)]
     context: ContextArguments,
-    /// The columns of the context that each blob is to be bound to [default: as it is]
-    #[arg(long, value_name = "COLUMN,COLUMN", value_delimiter = ',', value_parser = new_column)]
-    new_context: Vec<String>,
+    /// The columns of the context that each blob is to be bound to, as --context names them
+    /// [default: as it is]
+    #[arg(long, value_name = COLUMNS, value_parser = new_columns)]
+    new_context: Vec<ColumnList>,
     /// A pair of the context that every blob is to be bound to; may be given more than once
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     new_constant: Vec<(String, String)>,
@@ -91,11 +92,12 @@ fn at_store(
 impl Arguments {
     fn plan(&self, runner: &JobRunner) -> Result<Plan, Failure> {
         let arguments = "--new-context and --new-constant";
+        let new_context = ColumnList::all(&self.new_context);
         Ok(Plan {
             key: self.key.clone(),
             inputs: self.inputs.clone(),
             context: self.context.source()?,
-            new_context: context_pairs(&self.new_context, &self.new_constant, arguments)?,
+            new_context: context_pairs(&new_context, &self.new_constant, arguments)?,
             context_map: self.context_map,
             rows_per_part: self.parts.rows_per_part,
             out: self.parts.out.clone(),

@@ -5,7 +5,7 @@
 
 use crate::bulk::stream::{self, CALL_BYTES_MAX, CALL_ROWS_MAX, Stream, encoded};
 use crate::bulk::{Client, KeyIdentity, SourceError};
-use crate::columns::{ContextPairs, Texts};
+use crate::columns::{ContextPairs, Texts, names};
 use crate::envelope::blob_bytes;
 use crate::key::data_key::DataKeyLength;
 use crate::provision::binder::{BindError, Binder, Binders, Contexts};
@@ -51,7 +51,7 @@ impl Remote {
             DataKeyLength::AES_128 => "spec=AES_128".to_owned(),
             length => format!("bytes={}", length.bytes()),
         };
-        let columns = encoded(&self.pairs.columns.join(","));
+        let columns = encoded(&names::list(&self.pairs.columns));
         let pairs: String = self
             .pairs
             .constants

@@ -3,8 +3,8 @@
 use crate::api::generate::{check_length, no_length};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::{ApiError, ErrorCode};
-use crate::columns::ContextPairs;
-use crate::columns::ContextSource;
+use crate::columns::names::listed;
+use crate::columns::{ContextPairs, ContextSource};
 use crate::context::EncryptionContext;
 use crate::key::data_key::DataKeyLength;
 use crate::stream::purpose::Purpose;
@@ -15,13 +15,13 @@ use std::collections::BTreeMap;
 /// The column of maps that contexts are in where the query names none.
 const MAPS: &str = "encryption_context";
 
-/// The parameters of a request: form-encoded, each but `constant` once.
+/// The parameters of a request: form-encoded, each but those of contexts once.
 #[derive(Debug, Default)]
 pub(super) struct Query {
     key: Option<String>,
     spec: Option<String>,
     bytes: Option<String>,
-    /// `context=column,column` and any number of `constant=name=value`.
+    /// Any number of `context=column,column` and `constant=name=value`.
     pub(super) pairs: ContextPairs,
     /// Whether there was one of them: `context=` alone is a context without pairs.
     has_pairs: bool,
@@ -36,27 +36,35 @@ pub(super) struct Query {
 impl Query {
     pub(super) fn parse(purpose: Purpose, query: &str) -> Result<Self, ApiError> {
         let mut parsed = Self::default();
-        let (mut columns, mut new_columns) = (None, None);
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             let (name, value) = (decoded(name)?, decoded(value)?);
-            // Each endpoint has parameters of its own; all but constants come once.
+            // Each endpoint has parameters of its own; all but those of contexts come once.
             let place = match (name.as_str(), purpose) {
                 ("key", Purpose::Bind | Purpose::Rewrap) => &mut parsed.key,
                 ("spec", Purpose::Bind) => &mut parsed.spec,
                 ("bytes", Purpose::Bind) => &mut parsed.bytes,
-                ("context", _) => &mut columns,
+                ("context", _) => {
+                    parsed.has_pairs = true;
+                    add_columns(&mut parsed.pairs, &name, &value)?;
+                    continue;
+                }
                 ("map", Purpose::Rewrap | Purpose::Verify) => &mut parsed.map,
-                ("new-context", Purpose::Rewrap) => &mut new_columns,
+                ("new-context", Purpose::Rewrap) => {
+                    parsed.has_new_pairs = true;
+                    add_columns(&mut parsed.new_pairs, &name, &value)?;
+                    continue;
+                }
                 ("new-map", Purpose::Rewrap) => &mut parsed.new_map,
                 ("constant", _) | ("new-constant", Purpose::Rewrap) => {
                     let pair = value.split_once('=');
                     let (of_pair, value) =
                         pair.ok_or_else(|| invalid(format!("{name} must be name=value.")))?;
-                    let pairs = match name.as_str() {
-                        "constant" => &mut parsed.pairs,
-                        _ => &mut parsed.new_pairs,
+                    let (pairs, has_pairs) = match name.as_str() {
+                        "constant" => (&mut parsed.pairs, &mut parsed.has_pairs),
+                        _ => (&mut parsed.new_pairs, &mut parsed.has_new_pairs),
                     };
+                    *has_pairs = true;
                     let pair = (of_pair.to_owned(), value.to_owned());
                     pairs.constants.push(pair);
                     continue;
@@ -65,22 +73,6 @@ impl Query {
             };
             if place.replace(value).is_some() {
                 return Err(invalid(format!("{name} is given twice.")));
-            }
-        }
-        for (pairs, has_pairs, columns) in [
-            (&mut parsed.pairs, &mut parsed.has_pairs, columns),
-            (
-                &mut parsed.new_pairs,
-                &mut parsed.has_new_pairs,
-                new_columns,
-            ),
-        ] {
-            // An empty `context` is a context of no columns, which differs from none given.
-            *has_pairs = columns.is_some() || !pairs.constants.is_empty();
-            if let Some(names) = columns
-                && !names.is_empty()
-            {
-                pairs.columns = names.split(',').map(ToOwned::to_owned).collect();
             }
         }
         Ok(parsed)
@@ -131,6 +123,18 @@ impl Query {
         let pairs = self.has_new_pairs.then_some(&self.new_pairs);
         source(pairs, self.new_map.as_ref())
     }
+}
+
+/// Adds the columns of one parameter. An empty one is a context of no columns, which differs from
+/// none given.
+fn add_columns(pairs: &mut ContextPairs, parameter: &str, value: &str) -> Result<(), ApiError> {
+    if value.is_empty() {
+        return Ok(());
+    }
+    let names = listed(value).map_err(|error| invalid(format!("{parameter}: {error}.")))?;
+    let names = names.into_iter().map(|listed| listed.name);
+    pairs.columns.extend(names);
+    Ok(())
 }
 
 fn source(
@@ -214,6 +218,9 @@ mod tests {
         );
         let record: Value = serde_json::from_slice(&record).unwrap();
         assert_eq!(record["EncryptionContext"]["a"], "b=c");
+        let query = "key=k&context=%22a,b%22,c.d&constant=a=b&context=e%3Df";
+        let parsed = Query::parse(Purpose::Bind, query).unwrap();
+        assert_eq!(parsed.pairs.columns, ["a,b", "c.d", "e=f"]);
         let parsed = Query::parse(Purpose::Bind, "bytes=7&key=k").unwrap();
         assert_eq!(parsed.data_keys().unwrap().1.bytes(), 7);
         assert_eq!(parsed.pairs, ContextPairs::default());
@@ -241,6 +248,18 @@ mod tests {
             (
                 "key=k&spec=AES_256&context=a&constant=a=1",
                 "names each pair once",
+            ),
+            (
+                "key=k&spec=AES_256&context=a&context=a",
+                "names each pair once",
+            ),
+            (
+                "key=k&spec=AES_256&context=a,",
+                "context: a column has no name",
+            ),
+            (
+                "key=k&spec=AES_256&context=%22a",
+                "context: a quote is not closed",
             ),
             ("key=k&spec=AES_256&context=%ff", "not UTF-8"),
             (&large, "at most 8192 bytes"),
