@@ -217,6 +217,7 @@ impl Bench {
             length: LENGTH,
             inputs: vec![self.location("volumes.parquet")],
             format: None,
+            encoding: None,
             id_column: volumes::ID.to_owned(),
             pairs: volumes::pairs(),
             skip: false,

@@ -29,12 +29,13 @@ use crate::key::data_key::DataKeyLength;
 use crate::splice::{self, Own, Said, SplicePlan};
 use crate::table::file::{File, check_finished, check_unchanged};
 use crate::table::parquet::ParquetFile;
-use crate::table::part_rows::Table;
+use crate::table::part_rows::{LeftReaders, Table};
 use crate::table::rows::check_names;
 use crate::table::scan::{Question, check_columns};
 use crate::table::walk::Input;
 use crate::table::{self, Format, Location, Object, TableError};
 use binding::Binding;
+use encoding_rs::Encoding;
 use part::PartWriter;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -53,6 +54,8 @@ pub struct Plan {
     pub inputs: Vec<Location>,
     /// Its format; `None` takes what the names of its files say.
     pub format: Option<Format>,
+    /// The encoding of CSV; `None` is UTF-8.
+    pub encoding: Option<&'static Encoding>,
     /// The column of container ids: each names one container.
     pub id_column: String,
     /// What each row's context is made of.
@@ -86,6 +89,10 @@ pub struct Parameters {
     pub inputs: Vec<String>,
     /// Its format.
     pub format: Format,
+    /// The encoding of its text, where that is not UTF-8, by its name in the WHATWG Encoding
+    /// Standard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<String>,
     /// The column of container ids: each names one container.
     pub id_column: String,
     /// The columns of every row's context.
@@ -151,6 +158,10 @@ impl bulk::Parameters for Parameters {
             ("--key-spec", self.key_spec.clone()),
             ("INPUT", self.inputs.join(" ")),
             ("--input-format", self.format.name().to_owned()),
+            (
+                "--encoding",
+                self.encoding.as_deref().unwrap_or("UTF-8").to_owned(),
+            ),
             ("--id-column", self.id_column.clone()),
             ("--context", names::list(&self.context_columns)),
             ("--constant", format!("{:?}", self.context_constants)),
@@ -227,6 +238,9 @@ pub fn run<S: Binders>(
         let objects = plan.objects(&folder, job.held(), input)?;
         let names = objects.iter().map(|object| object.name.as_str());
         parameters.format = Format::of_all(plan.format, names)?;
+        if plan.encoding.is_some() && parameters.format != Format::Csv {
+            return Err(TableError::Encoding(parameters.format.name()).into());
+        }
         let kept = plan.look_at(&folder, &job, &mut parameters, &objects, runtime)?;
         match parameters.format {
             Format::Parquet => plan.splice(job, parameters, &objects, &kept, source, runtime)?,
@@ -277,6 +291,7 @@ impl Plan {
             key_spec: self.length.spec(),
             inputs: self.inputs.iter().map(ToString::to_string).collect(),
             format,
+            encoding: self.encoding.map(|encoding| encoding.name().to_owned()),
             id_column: self.id_column.clone(),
             context_columns: self.pairs.columns.clone(),
             context_constants: self.pairs.constants.iter().cloned().collect(),
@@ -308,11 +323,16 @@ impl Plan {
                     reason: "standard input is a table by itself".to_owned(),
                 });
             }
-            return standard_input::kept(folder, held, input).map(|object| vec![object]);
+            let mut object = standard_input::kept(folder, held, input)?;
+            object.encoding = self.encoding;
+            return Ok(vec![object]);
         }
         let mut objects = Vec::new();
         for location in &self.inputs {
             objects.extend(location.objects(self.format, &self.runtime)?);
+        }
+        for object in &mut objects {
+            object.encoding = self.encoding;
         }
         Ok(objects)
     }
@@ -401,6 +421,7 @@ impl Plan {
                 format: parameters.format,
                 schema,
                 plan: kept,
+                left: LeftReaders::default(),
             },
         };
         job.perform(parameters, self.workers, runtime, || {

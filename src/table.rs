@@ -11,16 +11,21 @@
 //! shown counts from 1 (`bulk::row_number`).
 //!
 //! - **Parquet:** columns and their types as they are. Every file has the same.
-//! - **CSV:** RFC 4180, in UTF-8, with a header. Every column is text, and an empty field is null:
-//!   what a file does not say is not guessed.
+//! - **CSV:** RFC 4180, in UTF-8 or an encoding that the user names, with a header. Every column is
+//!   text, and an empty field is null: what a file does not say is not guessed.
 //! - **NDJSON:** an object a line. A column is boolean, a 64-bit integer, a 64-bit float or text,
 //!   as all of its values are; objects, arrays and mixtures become their JSON text.
+//!
+//! CSV and NDJSON may be compressed with gzip or Zstandard. Such a file is read from its beginning
+//! wherever reading begins.
 //!
 //! What this module does not do: mint, open, or write anything but the plan of a scan and the
 //! rejects.
 
+pub mod compression;
 pub mod csv;
 pub mod distinct;
+pub mod encoding;
 pub mod error;
 pub mod fields;
 pub mod file;
@@ -36,8 +41,10 @@ pub mod reader;
 pub mod rows;
 mod same_host;
 pub mod scan;
+mod text;
 pub mod walk;
 
+pub use compression::Compression;
 pub use error::TableError;
 pub use file::File;
 pub use format::Format;

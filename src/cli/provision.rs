@@ -14,9 +14,11 @@ use crate::context::EncryptionContext;
 use crate::crypto::entropy::Entropy;
 use crate::daemon::Core;
 use crate::provision::{self, Outcome, Plan, Recorded, Remote};
+use crate::table::encoding::{UnknownEncoding, labelled};
 use crate::table::{Format, Location};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
+use encoding_rs::Encoding;
 use std::sync::Arc;
 use strum::VariantNames;
 
@@ -33,13 +35,17 @@ Examples:
 pub(super) struct Arguments {
     #[command(flatten)]
     target: JobTarget,
-    /// The table: files, folders or patterns of Parquet, CSV or NDJSON, local or s3://BUCKET/KEY; -
-    /// is standard input
+    /// The table: files, folders or patterns of Parquet, CSV or NDJSON (text also as .gz or .zst),
+    /// local or s3://BUCKET/KEY; - is standard input
     #[arg(value_name = "INPUT", required = true)]
     inputs: Vec<Location>,
     /// The table's format: parquet, csv or ndjson [default: as the names of its files say]
     #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(Format::VARIANTS))]
     input_format: Option<String>,
+    /// The encoding of CSV, by a label of the WHATWG Encoding Standard: windows-1252, utf-16le,
+    /// shift_jis, … [default: utf-8]
+    #[arg(long, value_name = "LABEL", value_parser = charset)]
+    encoding: Option<Charset>,
     /// Key id, key ARN, alias or alias ARN
     #[arg(long, value_name = "KEY")]
     key: String,
@@ -68,6 +74,14 @@ pub(super) struct Arguments {
     /// Print the outcome as JSON, and how far it is as a JSON line on standard error now and then
     #[arg(long)]
     json: bool,
+}
+
+/// The encoding of a table; `None` is UTF-8.
+#[derive(Clone, Copy)]
+struct Charset(Option<&'static Encoding>);
+
+fn charset(label: &str) -> Result<Charset, UnknownEncoding> {
+    labelled(label).map(Charset)
 }
 
 pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Status, Failure> {
@@ -141,6 +155,7 @@ impl Arguments {
                 .input_format
                 .as_deref()
                 .and_then(|name| name.parse().ok()),
+            encoding: self.encoding.and_then(|Charset(encoding)| encoding),
             id_column: self.id_column.clone(),
             pairs,
             skip: self.on_error == "skip",

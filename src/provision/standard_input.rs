@@ -25,5 +25,5 @@ pub(super) fn kept(
         io::copy(&mut input, &mut out).map_err(|error| TableError::kept("write", &path, error))?;
         folder.finish(out)?;
     }
-    location::file(&path, NAME.to_owned())
+    location::file(&path, NAME.to_owned())?.without_name()
 }

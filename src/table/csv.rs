@@ -2,17 +2,22 @@
 //! is null. A row that breaks the RFC's rules on quotes, or has bytes that are not UTF-8 in any
 //! field, is not read.
 
-use crate::table::object::Range;
+use crate::bulk::row_number::RowNumber;
 use crate::table::rows::{
     BATCH_BYTES_MAX, Batch, CHECKPOINT_ROWS, Columns, ROW_BYTES_MAX, Rows, Seen, Start,
+    batch_rows_max,
 };
-use crate::table::{BATCH_ROWS, COLUMNS_MAX, Format, Object, TableError};
+use crate::table::text::{self, Text};
+use crate::table::{COLUMNS_MAX, Format, Object, TableError};
 use arrow_array::builder::StringBuilder;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use csv::{ByteRecord, Reader, ReaderBuilder};
+use encoding_rs::Encoding;
 use std::collections::HashSet;
-use std::io::{self, BufRead, BufReader, Read};
+use std::error::Error;
+use std::fmt;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,12 +25,11 @@ mod quotes;
 
 use quotes::Quotes;
 
-/// What files of other systems may begin with.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-
 /// Rows of a CSV file.
 pub struct CsvRows {
     name: String,
+    /// What its text is in.
+    encoding: &'static str,
     reader: Reader<Bounded>,
     limit: Arc<AtomicU64>,
     /// Where the reader's own count of bytes begins.
@@ -45,7 +49,7 @@ pub struct CsvRows {
 /// Ends in an error where a row has no end: a quote that is never closed would take all the rest
 /// into memory.
 struct Bounded {
-    inner: BufReader<Range>,
+    inner: Text,
     read: u64,
     limit: Arc<AtomicU64>,
     quotes: Quotes,
@@ -54,8 +58,7 @@ struct Bounded {
 impl Read for Bounded {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.read > self.limit.load(Ordering::Relaxed) {
-            let text = format!("a row of more than {ROW_BYTES_MAX} bytes; is a quote not closed?");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            return Err(io::Error::other(EndlessRow));
         }
         let read = self.inner.read(out)?;
         self.quotes.pass(&out[..read]);
@@ -63,6 +66,21 @@ impl Read for Bounded {
         Ok(read)
     }
 }
+
+/// A row that has no end within its bound.
+#[derive(Debug)]
+struct EndlessRow;
+
+impl fmt::Display for EndlessRow {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            out,
+            "more than {ROW_BYTES_MAX} bytes; is a quote not closed?"
+        )
+    }
+}
+
+impl Error for EndlessRow {}
 
 fn malformed(name: &str, reason: impl ToString) -> TableError {
     TableError::Malformed {
@@ -89,12 +107,11 @@ impl CsvRows {
     /// [`TableError`], when the file cannot be read, or its header is not sound.
     pub fn open(object: &Object, from: Start, columns: Columns<'_>) -> Result<Self, TableError> {
         let (row, mut base) = from.checkpoint.unwrap_or_default();
-        let mut inner = object.open()?.from(base);
+        let mut inner = text::open(object, Format::Csv, base)?;
         // Spreadsheets put a mark before the first name.
-        let io = |error| TableError::io(&object.name, error);
-        if base == 0 && inner.fill_buf().map_err(io)?.starts_with(BYTE_ORDER_MARK) {
-            inner.consume(BYTE_ORDER_MARK.len());
-            base = BYTE_ORDER_MARK.len() as u64;
+        if base == 0 {
+            (base, inner) = text::behind_mark(inner)
+                .map_err(|error| text::fault(&object.name, Format::Csv, error))?;
         }
         // The reader has no bound of its own: a row without an end would fill memory.
         let limit = Arc::new(AtomicU64::new(ROW_BYTES_MAX));
@@ -110,6 +127,7 @@ impl CsvRows {
             .from_reader(bounded);
         let mut rows = Self {
             name: object.name.clone(),
+            encoding: object.encoding.map_or("UTF-8", Encoding::name),
             reader,
             limit,
             base,
@@ -153,10 +171,12 @@ impl CsvRows {
         if let Some(fault) = self.fault() {
             return Err(malformed(&self.name, format!("in its header, {fault}")));
         }
-        let names = self.record.iter().map(std::str::from_utf8);
-        let names = names
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| malformed(&self.name, error))?;
+        let names = self.record.iter().map(str::from_utf8);
+        let Ok(names) = names.collect::<Result<Vec<_>, _>>() else {
+            let encoding = self.encoding;
+            let reason = format!("its header is not {encoding} text; --encoding names another");
+            return Err(malformed(&self.name, reason));
+        };
         // A name that occurs twice would leave it open which column is meant.
         let mut seen = HashSet::new();
         for name in &names {
@@ -194,10 +214,16 @@ impl CsvRows {
         self.limit.store(until, Ordering::Relaxed);
         let read = self.reader.read_byte_record(&mut self.record);
         read.map_err(|error| match error.into_kind() {
-            csv::ErrorKind::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-                malformed(&self.name, error)
-            }
-            csv::ErrorKind::Io(error) => TableError::io(&self.name, error),
+            csv::ErrorKind::Io(error) => match error.downcast::<EndlessRow>() {
+                Ok(endless) => {
+                    let reason = match self.width {
+                        0 => format!("its header has {endless}"),
+                        _ => format!("row {} has {endless}", RowNumber(self.row)),
+                    };
+                    malformed(&self.name, reason)
+                }
+                Err(error) => text::fault(&self.name, Format::Csv, error),
+            },
             other => malformed(&self.name, format!("{other:?}")),
         })
     }
@@ -217,10 +243,14 @@ fn check_text(record: &ByteRecord) -> Result<(), usize> {
 
 impl Rows for CsvRows {
     fn next(&mut self) -> Result<Option<Batch>, TableError> {
-        let mut columns: Vec<_> = self.places.iter().map(|_| StringBuilder::new()).collect();
+        let rows_max = batch_rows_max(self.places.len());
+        let places = self.places.iter();
+        let mut columns: Vec<_> = places
+            .map(|_| StringBuilder::with_capacity(rows_max, 0))
+            .collect();
         let (mut numbers, mut bad, mut bytes) = (Vec::new(), Vec::new(), 0);
         let mut is_over = true;
-        while numbers.len() + bad.len() < BATCH_ROWS && bytes < BATCH_BYTES_MAX {
+        while numbers.len() + bad.len() < rows_max && bytes < BATCH_BYTES_MAX {
             // A place from which a later read may begin.
             if self.row.is_multiple_of(CHECKPOINT_ROWS) {
                 self.checkpoints
@@ -249,7 +279,8 @@ impl Rows for CsvRows {
                 continue;
             }
             if let Err(column) = check_text(&self.record) {
-                bad.push((row, format!("its field {column} is not UTF-8 text")));
+                let encoding = self.encoding;
+                bad.push((row, format!("its field {column} is not {encoding} text")));
                 continue;
             }
             for (column, place) in columns.iter_mut().zip(&self.places) {
@@ -271,6 +302,10 @@ impl Rows for CsvRows {
         let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
             .map_err(|error| malformed(&self.name, error))?;
         Ok(Some(Batch { rows, numbers, bad }))
+    }
+
+    fn pass_over(&mut self, row: u64) {
+        self.from = row;
     }
 
     fn seen(&mut self) -> Seen {

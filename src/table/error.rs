@@ -2,6 +2,7 @@
 
 use crate::bulk::JobError;
 use crate::bulk::row_number::RowNumber;
+use crate::table::Compression;
 use std::path::{Path, PathBuf};
 use std::{io, num};
 
@@ -30,6 +31,17 @@ pub enum TableError {
     /// Files of different formats.
     #[error("{0} and {1} are of different formats; a job reads files of one")]
     Formats(String, String),
+    /// A compressed file whose name does not say so.
+    #[error("{name} is compressed with {}, and its name does not say so; name it …{}", compression.name(), compression.ending())]
+    Compressed {
+        /// The file.
+        name: String,
+        /// How it is compressed.
+        compression: Compression,
+    },
+    /// An encoding for files that have one by their format.
+    #[error("--encoding is for CSV alone, and these files are {0}")]
+    Encoding(&'static str),
     /// A file cannot be read.
     #[error("cannot read {name}: {source}")]
     Io {

@@ -118,3 +118,36 @@ impl Fields {
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of two files, as of two lines of one.
+    #[test]
+    fn a_column_is_text_before_a_digit_is_lost() {
+        use Kind::{Boolean, Float, Integer, LongInteger, Null, Text};
+        for (one, other, data_type) in [
+            (Null, Null, DataType::Utf8),
+            (Null, Integer, DataType::Int64),
+            (Integer, Float, DataType::Float64),
+            (Integer, LongInteger, DataType::Int64),
+            (LongInteger, Float, DataType::Utf8),
+            (Boolean, Integer, DataType::Utf8),
+            (Text, Float, DataType::Utf8),
+            (Boolean, Null, DataType::Boolean),
+        ] {
+            for (one, other) in [(one, other), (other, one)] {
+                let (mut fields, mut more) = (Fields::default(), Fields::default());
+                fields.add("x", one);
+                more.add("x", other);
+                fields.extend(&more);
+                assert_eq!(
+                    fields.schema().field(0).data_type(),
+                    &data_type,
+                    "{one:?} {other:?}"
+                );
+            }
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! How a file's rows are written.
 
-use crate::table::TableError;
+use crate::table::{Compression, TableError};
 use serde::{Deserialize, Serialize};
 use strum::{EnumString, VariantNames};
 
@@ -28,12 +28,13 @@ impl Format {
         }
     }
 
-    /// What a file's extension says.
+    /// What a file's extension says; that of a compression may be behind it, where it is of text.
     #[must_use]
     pub fn of(name: &str) -> Option<Self> {
+        let (name, compression) = Compression::of(name);
         let (_, extension) = name.rsplit_once('.')?;
         match extension.to_ascii_lowercase().as_str() {
-            "parquet" | "parq" => Some(Self::Parquet),
+            "parquet" | "parq" => compression.is_none().then_some(Self::Parquet),
             "csv" => Some(Self::Csv),
             "ndjson" | "jsonl" => Some(Self::Ndjson),
             _ => None,
@@ -77,6 +78,12 @@ mod tests {
             ("a.parquet", Some(Format::Parquet)),
             ("s3://b/a.CSV", Some(Format::Csv)),
             ("a.jsonl", Some(Format::Ndjson)),
+            ("a.csv.gz", Some(Format::Csv)),
+            ("s3://b/a.NDJSON.zst", Some(Format::Ndjson)),
+            ("a.gz.parquet", Some(Format::Parquet)),
+            ("a.parquet.gz", None),
+            ("a.csv.bz2", None),
+            ("a.gz", None),
             ("a.json", None),
             ("parquet", None),
             ("-", None),

@@ -187,12 +187,8 @@ pub fn file(path: &Path, name: String) -> Result<Object, TableError> {
 }
 
 fn of_file(path: &Path, name: String, metadata: &Metadata) -> Object {
-    Object {
-        name,
-        length: metadata.len(),
-        version: object::version(metadata),
-        source: Storage::File(path.to_owned()),
-    }
+    let source = Storage::File(path.to_owned());
+    Object::new(name, metadata.len(), object::version(metadata), source)
 }
 
 fn local(text: &str, mut is_table: impl FnMut(&str) -> bool) -> Result<Vec<Object>, TableError> {
@@ -294,19 +290,19 @@ async fn s3(
     let shown = format!("s3://{bucket}/{key}");
     let io = |error: object_store::Error| TableError::io(&shown, io::Error::other(error));
     let store = store(bucket).map_err(io)?;
-    let object = |meta: ObjectMeta| Object {
-        name: name(&meta.location),
-        length: meta.size,
-        version: meta
-            .e_tag
-            .clone()
-            .unwrap_or_else(|| meta.last_modified.timestamp_micros().to_string()),
-        source: Storage::Store {
+    let object = |meta: ObjectMeta| {
+        let version = match &meta.e_tag {
+            Some(tag) => tag.clone(),
+            None => meta.last_modified.timestamp_micros().to_string(),
+        };
+        let (name, length) = (name(&meta.location), meta.size);
+        let source = Storage::Store {
             store: Arc::clone(&store),
             path: meta.location,
             tag: meta.e_tag,
             runtime: runtime.clone(),
-        },
+        };
+        Object::new(name, length, version, source)
     };
     // A key is what the user wrote; the client encodes it for the wire.
     let parsed = |key: &str| {

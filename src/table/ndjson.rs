@@ -2,28 +2,26 @@
 //! integer, float, or text. Numbers keep their digits: a column is text before one is lost.
 
 use crate::bulk::row_number::RowNumber;
-use crate::table::object::Range;
 use crate::table::rows::{
     BATCH_BYTES_MAX, Batch, CHECKPOINT_ROWS, Columns, ROW_BYTES_MAX, Rows, Seen, Start,
+    batch_rows_max,
 };
-use crate::table::{BATCH_ROWS, COLUMNS_MAX, Format, Object, TableError};
+use crate::table::text::{self, BYTE_ORDER_MARK, Text};
+use crate::table::{COLUMNS_MAX, Format, Object, TableError};
 use arrow_array::builder::{BooleanBuilder, Float64Builder, Int64Builder, StringBuilder};
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, Read};
 use std::sync::Arc;
 
 mod value;
 
 use value::Cell;
-
-/// What files of other systems may begin with.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// The members of one object, in order.
 struct Line<'a>(Vec<(String, &'a RawValue)>);
@@ -56,13 +54,15 @@ impl<'de> Deserialize<'de> for Line<'de> {
 /// Rows of an NDJSON file.
 pub struct NdjsonRows {
     name: String,
-    reader: BufReader<Range>,
+    reader: Text,
     /// Where the next line begins, its row's number, and that of the first row that is wanted.
     byte: u64,
     row: u64,
     from: u64,
     /// What lines are put under; of those that must be text, anything else is refused.
     schema: SchemaRef,
+    /// The number of each of its columns.
+    places: HashMap<String, usize>,
     is_first: bool,
     line: Vec<u8>,
     seen: Seen,
@@ -94,10 +94,11 @@ impl NdjsonRows {
         };
         Ok(Self {
             name: object.name.clone(),
-            reader: object.open()?.from(byte),
+            reader: text::open(object, Format::Ndjson, byte)?,
             byte,
             row,
             from: from.row,
+            places: places(&schema),
             schema,
             is_first,
             line: Vec::new(),
@@ -112,7 +113,7 @@ impl NdjsonRows {
             let mut bounded = (&mut self.reader).take(ROW_BYTES_MAX + 1);
             let read = bounded
                 .read_until(b'\n', &mut self.line)
-                .map_err(|error| TableError::io(&self.name, error))?;
+                .map_err(|error| text::fault(&self.name, Format::Ndjson, error))?;
             if read as u64 > ROW_BYTES_MAX {
                 let row = RowNumber(self.row);
                 let reason = format!("row {row} has more than {ROW_BYTES_MAX} bytes");
@@ -147,7 +148,7 @@ impl NdjsonRows {
         let mut kinds = Vec::with_capacity(members.len());
         for (name, raw) in &members {
             let raw = raw.get();
-            let place = fields.iter().position(|field| field.name() == name);
+            let place = self.places.get(name).copied();
             if raw.starts_with('"') && value::text(raw).is_none() {
                 return Err(format!("{name:?} is not Unicode text"));
             }
@@ -171,6 +172,14 @@ impl NdjsonRows {
     }
 }
 
+/// The number of each column.
+fn places(schema: &Schema) -> HashMap<String, usize> {
+    let fields = schema.fields().iter().enumerate();
+    fields
+        .map(|(place, field)| (field.name().clone(), place))
+        .collect()
+}
+
 /// A column on its way.
 enum Column {
     Boolean(BooleanBuilder),
@@ -180,12 +189,13 @@ enum Column {
 }
 
 impl Column {
-    fn of(kind: &DataType) -> Self {
+    /// With room for so many rows.
+    fn of(kind: &DataType, rows: usize) -> Self {
         match kind {
-            DataType::Boolean => Self::Boolean(BooleanBuilder::new()),
-            DataType::Int64 => Self::Integer(Int64Builder::new()),
-            DataType::Float64 => Self::Float(Float64Builder::new()),
-            _ => Self::Text(StringBuilder::new()),
+            DataType::Boolean => Self::Boolean(BooleanBuilder::with_capacity(rows)),
+            DataType::Int64 => Self::Integer(Int64Builder::with_capacity(rows)),
+            DataType::Float64 => Self::Float(Float64Builder::with_capacity(rows)),
+            _ => Self::Text(StringBuilder::with_capacity(rows, 0)),
         }
     }
 
@@ -215,14 +225,15 @@ impl Column {
 impl Rows for NdjsonRows {
     fn next(&mut self) -> Result<Option<Batch>, TableError> {
         let fields = Arc::clone(&self.schema);
+        let rows_max = batch_rows_max(fields.fields().len());
         let mut columns: Vec<_> = fields
             .fields()
             .iter()
-            .map(|field| Column::of(field.data_type()))
+            .map(|field| Column::of(field.data_type(), rows_max))
             .collect();
         let (mut numbers, mut bad, mut bytes) = (Vec::new(), Vec::new(), 0);
         let mut is_over = true;
-        while numbers.len() + bad.len() < BATCH_ROWS && bytes < BATCH_BYTES_MAX {
+        while numbers.len() + bad.len() < rows_max && bytes < BATCH_BYTES_MAX {
             if !self.read()? {
                 break;
             }
@@ -263,6 +274,10 @@ impl Rows for NdjsonRows {
         let rows = RecordBatch::try_new_with_options(fields, columns, &options)
             .map_err(|error| malformed(&self.name, error))?;
         Ok(Some(Batch { rows, numbers, bad }))
+    }
+
+    fn pass_over(&mut self, row: u64) {
+        self.from = row;
     }
 
     fn seen(&mut self) -> Seen {

@@ -1,8 +1,9 @@
 //! A file of a table, wherever it is: any range of its bytes, read by the thread that asks.
 
 use crate::file::open;
-use crate::table::TableError;
+use crate::table::{Compression, TableError};
 use bytes::Bytes;
+use encoding_rs::Encoding;
 use object_store::{GetOptions, ObjectStore};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
@@ -19,6 +20,8 @@ use tokio::runtime::Handle;
 const BLOCK_BYTES: u64 = 4 << 20;
 /// Blocks that one reader keeps: Parquet's columns are read in turns, from a place each.
 const BLOCKS_MAX: usize = 16;
+/// Bytes that show how a file is compressed.
+const HEAD_BYTES: u64 = 4;
 /// Buffered of a local file.
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -31,6 +34,10 @@ pub struct Object {
     pub length: u64,
     /// What changes when it is written anew.
     pub version: String,
+    /// How its text is compressed; columns of Parquet are so by themselves.
+    pub compression: Option<Compression>,
+    /// The encoding of its text, where that is not UTF-8.
+    pub encoding: Option<&'static Encoding>,
     /// Where its bytes are.
     pub source: Storage,
 }
@@ -70,6 +77,36 @@ impl fmt::Debug for Object {
 }
 
 impl Object {
+    /// A file in UTF-8, which is compressed as its name says.
+    #[must_use]
+    pub fn new(name: String, length: u64, version: String, source: Storage) -> Self {
+        Self {
+            compression: Compression::of(&name).1,
+            encoding: None,
+            name,
+            length,
+            version,
+            source,
+        }
+    }
+
+    /// Whether its text can be read from the beginning alone.
+    #[must_use]
+    pub fn is_sequential(&self) -> bool {
+        self.compression.is_some() || self.encoding.is_some()
+    }
+
+    /// The same file where its name says nothing: its first bytes say whether it is compressed.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn without_name(mut self) -> Result<Self, TableError> {
+        let head = self.open()?.head();
+        let head = head.map_err(|error| TableError::io(&self.name, error))?;
+        self.compression = Compression::of_head(&head);
+        Ok(self)
+    }
+
     /// Opens it, as it was when it was listed.
     ///
     /// # Errors
@@ -119,6 +156,20 @@ impl Opened {
             at,
         };
         BufReader::with_capacity(BUFFER_BYTES, range)
+    }
+
+    /// Its first bytes, as many as show how it is compressed.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn head(&self) -> io::Result<Vec<u8>> {
+        let range = Range {
+            opened: self.clone(),
+            at: 0,
+        };
+        let mut head = Vec::new();
+        range.take(HEAD_BYTES).read_to_end(&mut head)?;
+        Ok(head)
     }
 
     /// Reads some bytes from this place on; none at the end.

@@ -1,7 +1,7 @@
 //! Rows of one file, from any of them on.
 
 use crate::table::fields::Fields;
-use crate::table::{Object, TableError};
+use crate::table::{BATCH_ROWS, Object, TableError};
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 
@@ -10,8 +10,17 @@ use arrow_schema::{Schema, SchemaRef};
 pub const CHECKPOINT_ROWS: u64 = 4096;
 /// Bytes of text read at a time at most, where rows are long.
 pub const BATCH_BYTES_MAX: usize = 16 << 20;
+/// Values of text read at a time at most, where there are many columns: each takes some bytes even
+/// where it is null.
+const BATCH_CELLS_MAX: usize = BATCH_ROWS * 128;
 /// Bytes of one row of text at most.
 pub const ROW_BYTES_MAX: u64 = 16 << 20;
+
+/// Rows of text read at a time at most, of so many columns.
+#[must_use]
+pub fn batch_rows_max(columns: usize) -> usize {
+    (BATCH_CELLS_MAX / columns.max(1)).clamp(1, BATCH_ROWS)
+}
 
 /// Which columns are read.
 #[derive(Clone, Copy)]
@@ -42,12 +51,16 @@ pub struct Seen {
 }
 
 /// Rows on their way.
-pub trait Rows {
+pub trait Rows: Send {
     /// The next few; `None` after the last.
     ///
     /// # Errors
     /// [`TableError`], when the file cannot be read, or is damaged.
     fn next(&mut self) -> Result<Option<Batch>, TableError>;
+
+    /// Passes over those rows to come that are before this one. Does nothing where rows have an
+    /// index: there, reading begins at any of them.
+    fn pass_over(&mut self, _row: u64) {}
 
     /// What there is to know of a file that was read from its first row to its last.
     fn seen(&mut self) -> Seen {

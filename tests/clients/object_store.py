@@ -1,6 +1,7 @@
 """Tables in an S3-compatible store, which is moto's server: `keymill provision`, `rewrap`, `census` and `verify` read them where they are."""
 
 import contextlib
+import gzip
 import json
 import subprocess
 import sys
@@ -65,6 +66,13 @@ def main() -> None:
         s3.upload_file(str(folder / "volumes.csv"), BUCKET, "volumes.csv")
         done(command([f"s3://{BUCKET}/volumes.csv"], folder / "csv", *over), **variables)
         check(folder / "csv", text, arn)
+
+        body = gzip.compress((folder / "volumes.csv").read_bytes(), 1)
+        s3.put_object(Bucket=BUCKET, Key="volumes.csv.gz", Body=body, ContentEncoding="gzip")
+        done(command([f"s3://{BUCKET}/volumes.csv.gz"], folder / "gzip", *over), **variables)
+        check(folder / "gzip", text, arn)
+        s3.put_object(Bucket=BUCKET, Key="cut.csv.gz", Body=body[:-5])
+        fails(1, f"s3://{BUCKET}/cut.csv.gz cannot be read as CSV: its gzip data are damaged or cut", command([f"s3://{BUCKET}/cut.csv.gz"], folder / "cut", *over), **variables)
 
         # Keys of any characters, as they are: by themselves, below a prefix, and by a pattern.
         for name in ("odd/größe %1#~[2.csv", "odd/p%3D1/{a}.csv"):

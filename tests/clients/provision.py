@@ -8,6 +8,7 @@ Killed, interrupted and out of room, a job goes on where it was, and every conta
 
 import contextlib
 import datetime
+import gzip
 import json
 import os
 import random
@@ -200,7 +201,24 @@ def formats(mill: Daemon, folder: Path, arn: str, tally: Tally) -> None:
     done(command([folder / "t.jsonl"], folder / "ndjson", *over, "--rows-per-part", "20000"))
     open_some(mill, check(folder / "ndjson", wanted, arn), tally)
 
-    with (folder / "t1.csv").open("rb") as table:
+    # Compressed: members one behind the other, cut within a row; and a part begins in the midst.
+    plain = (folder / "t1.csv").read_bytes()
+    (folder / "t2.csv.gz").write_bytes(gzip.compress(plain[:999_999]) + gzip.compress(plain[999_999:]))
+    done(command([folder / "t2.csv.gz"], folder / "gzip", *over, "--rows-per-part", "7000"))
+    check(folder / "gzip", as_text, arn)
+    with pyarrow.CompressedOutputStream(folder / "t2.jsonl.zst", "zstd") as out:
+        out.write((folder / "t.jsonl").read_bytes())
+    done(command([folder / "t2.jsonl.zst"], folder / "zstd", *over, "--rows-per-part", "20000"))
+    check(folder / "zstd", wanted, arn)
+    # Text as Excel writes it in Western Europe.
+    accents = pyarrow.table({"volume": ["größe-1", "größe-2"], "tenant": ["Zoë", "50 €"]})
+    (folder / "ansi.csv").write_bytes("volume,tenant\r\ngröße-1,Zoë\r\ngröße-2,50 €\r\n".encode("cp1252"))
+    done(command([folder / "ansi.csv"], folder / "ansi", *over, "--encoding", "windows-1252"))
+    check(folder / "ansi", accents, arn)
+    fails(1, "row 1: its field 1 is not UTF-8 text", command([folder / "ansi.csv"], folder / "not-utf-8", *over))
+    fails(1, "these files are NDJSON", command([folder / "t.jsonl"], folder / "no-csv", *over, "--encoding", "latin1"))
+
+    with (folder / "t2.csv.gz").open("rb") as table:
         arguments = command(["-"], folder / "input", *over, "--input-format", "csv")
         ran = subprocess.run(arguments, env=environment(), stdin=table, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
@@ -208,6 +226,36 @@ def formats(mill: Daemon, folder: Path, arn: str, tally: Tally) -> None:
     assert events[-1]["rows"] == events[-1]["count"] == 50_000 and events[-1]["bytes"] > 50_000 * BLOB_BYTES, events
     check(folder / "input", as_text, arn)
     done(command(["-"], folder / "input", *over, "--input-format", "csv"), "found finished")
+
+
+def names(mill: Daemon, folder: Path, tally: Tally) -> None:
+    """Columns whose names have commas, dots, quotes and what else CSV allows, through the daemon and on files that are opened again."""
+    over = ["--endpoint", f"unix:{mill.socket}"]
+    columns = ["size, GB", "zone.name", 'say "a"', "a=b", "volume"]
+    sent = pyarrow.table({name: [f"{name} {number}" for number in range(100)] for name in columns})
+    # A nested column beside them, whose leaf has the path that a name with a dot looks like.
+    nested = sent.append_column("zone", pyarrow.array([{"name": "another"}] * 100))
+    (folder / "names").mkdir()
+    pyarrow.csv.write_csv(sent, folder / "names" / "t.csv")
+    (folder / "names" / "t.ndjson").write_text("".join(json.dumps(row) + "\n" for row in nested.to_pylist()))
+    pyarrow.parquet.write_table(nested, folder / "names" / "t.parquet")
+    given = ["--context", '"size, GB",zone.name', "--context", '"say ""a""","a=b"']
+    for ending in ("csv", "ndjson", "parquet"):
+        out = folder / f"names-{ending}"
+        arguments = [BINARY, "provision", folder / "names" / f"t.{ending}", "--key", ALIAS, "--id-column", "volume", *given, "--out", out, "--json", *over]
+        done(arguments)
+        done(arguments, "found finished")
+        footer = pyarrow.parquet.read_metadata(out / "part-00000.parquet").metadata
+        assert json.loads(footer[b"keymill.context_columns"]) == columns[:-1], footer
+        consumer = ["--endpoint", mill.endpoint, "--json"]
+        # By the columns that are given, and by those that the footer names.
+        for named in (given, []):
+            ran = run([BINARY, "verify", out, *named, *consumer], **mill.credentials("consumer"))
+            assert ran.returncode == 0 and json.loads(ran.stdout)["rows"] == 100, ran
+        fails(1, "the folder holds a job with --context", [argument if argument != given[1] else '"size, GB"' for argument in arguments])
+    open_one = read(folder / "names-csv").slice(0, 1).to_pylist()[0]
+    opened = mill.client("consumer", tally).decrypt(CiphertextBlob=open_one["ciphertext_blob"], EncryptionContext={name: open_one[name] for name in columns[:-1]})
+    assert len(opened["Plaintext"]) == 32
 
 
 def refusals(mill: Daemon, folder: Path, tally: Tally) -> None:
@@ -230,6 +278,9 @@ def refusals(mill: Daemon, folder: Path, tally: Tally) -> None:
     told("there is no such file", more=(str(folder / "absent.csv"),))
     told("--context and --constant: an encryption context names each pair once", status=64, context="tenant,tenant")
     told("NotFoundException: Alias arn:aws:kms:us-east-1:111122223333:alias/none is not found", "a,t", key="alias/none")
+    for named, content in (("cut.csv.gz", gzip.compress(b"volume,tenant\n" + random.randbytes(9000).hex().encode())[:-9]), ("plain.csv.zst", b"volume,tenant\na,t\n")):
+        (folder / named).write_bytes(content)
+        fails(1, f"{folder}/{named} cannot be read as CSV: its ", command([folder / named], folder / f"refused-{named}", *over))
     (folder / "wrong.ndjson").write_text('{"volume":"a","tenant":"t"}\n{"volume":7,"tenant":"t"}\n')
     fails(1, 'row 2: "volume" is not a string', command([folder / "wrong.ndjson"], folder / "n1", *over))
     (folder / "wrong.ndjson").write_text('{"volume":"a","tenant":"t"}\n[1]\n')
@@ -401,6 +452,7 @@ def main() -> None:
         folder = Path(temporary)
         arn = mill.client("consumer").describe_key(KeyId=ALIAS)["KeyMetadata"]["Arn"]
         formats(mill, folder, arn, tally)
+        names(mill, folder, tally)
         refusals(mill, folder, tally)
         stopped(mill, folder)
         killed(mill, folder, arn, kills)

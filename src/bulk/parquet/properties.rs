@@ -15,6 +15,10 @@ use std::sync::Arc;
 /// length.
 const GROUP_BYTES_MAX: usize = 64 << 20;
 
+/// Columns of a table that may have dictionaries. One takes 72 KiB of a writer's memory before its
+/// first value comes, so those of many columns would fill a row group by themselves.
+const DICTIONARIES_MAX: usize = 512;
+
 /// Rows of a row group: what a reader skips or reads at once, and what a writer holds in memory.
 pub const ROW_GROUP_ROWS: usize = 128 * 1024;
 
@@ -219,10 +223,16 @@ impl Layout {
             .fields()
             .iter()
             .map(|field| vec![false; leaf_count(field.data_type())]);
+        let kept: Vec<_> = kept.collect();
+        let is_wide = kept.iter().map(Vec::len).sum::<usize>() > DICTIONARIES_MAX;
         let constant = kept
+            .into_iter()
             .chain(columns.iter().map(|name| flags(name, constant)))
             .collect();
         let mut builder = own_properties();
+        if is_wide {
+            builder = builder.set_dictionary_enabled(false);
+        }
         // A dictionary of what hardly repeats is given up after a megabyte, and all before it was
         // for nothing.
         for name in varied {
@@ -283,5 +293,49 @@ fn leaf_count(kind: &DataType) -> usize {
         DataType::Dictionary(_, values) => leaf_count(values),
         DataType::RunEndEncoded(_, values) => leaf_count(values.data_type()),
         _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bulk::parquet::{Constants, PartEncoder};
+    use crate::context::EncryptionContext;
+    use arrow_array::Int64Array;
+    use bytes::Bytes;
+    use parquet::file::metadata::ParquetMetaDataReader;
+
+    /// Whether the columns of a table with so many have dictionaries, and its row groups, of which
+    /// each has been given a row at a time.
+    fn written(columns: usize) -> (bool, usize) {
+        let fields = (0..columns).map(|at| Field::new(format!("c{at}"), DataType::Int64, true));
+        let input = Schema::new(fields.collect::<Vec<_>>());
+        let constants = Constants {
+            key_arn: "arn".to_owned(),
+            key_material_id: "id".to_owned(),
+            key_spec: "AES_256".to_owned(),
+            context: EncryptionContext::default(),
+        };
+        let layout = Layout::beside(&input, &[column::KEY_ARN], &[column::KEY_ARN], &[]);
+        let mut encoder = PartEncoder::new(layout, constants);
+        let mut part = encoder.begin(Vec::new(), []).unwrap();
+        for row in 0..3 {
+            let value: ArrayRef = Arc::new(Int64Array::from(vec![row]));
+            part.write(&vec![value; columns]).unwrap();
+        }
+        let file = Bytes::from(part.finish().unwrap());
+        let footer = ParquetMetaDataReader::new()
+            .parse_and_finish(&file)
+            .unwrap();
+        let first = footer.row_group(0).column(0);
+        let is_dictionary = first.dictionary_page_offset().is_some();
+        (is_dictionary, footer.num_row_groups())
+    }
+
+    #[test]
+    fn dictionaries_of_a_wide_table_do_not_fill_its_row_groups() {
+        assert_eq!(written(DICTIONARIES_MAX), (true, 1));
+        assert_eq!(written(DICTIONARIES_MAX + 1), (false, 1));
+        assert_eq!(written(2000), (false, 1));
     }
 }

@@ -238,3 +238,36 @@ fn names_of_columns_are_bounded_in_number_and_in_bytes() {
         assert!(refused.contains(reason), "{refused}");
     }
 }
+
+/// Another name in every line: what is held is bounded in values, of which most are null.
+#[test]
+fn lines_with_many_columns_are_read_a_few_at_a_time() {
+    const LINES: usize = 3000;
+    let line = |at| format!("{{\"id\":\"c{at}\",\"name{at}\":{at}}}\n");
+    let (_folder, object) = object(&(0..LINES).map(line).collect::<String>());
+    let (good, _, seen) = looked(&object, &["id"]);
+    assert_eq!((good.len(), seen.fields.len()), (LINES, LINES + 1));
+    let schema = seen.fields.schema();
+    let mut rows = NdjsonRows::open(&object, Start::default(), Columns::All(&schema)).unwrap();
+    let mut count = 0;
+    while let Some(batch) = rows.next().unwrap() {
+        let columns = batch.rows.columns();
+        let bytes: usize = columns
+            .iter()
+            .map(|column| column.get_array_memory_size())
+            .sum();
+        assert!(
+            bytes < 32 << 20,
+            "{bytes} bytes of {} rows",
+            batch.numbers.len()
+        );
+        for (at, number) in batch.numbers.iter().enumerate() {
+            let column = usize::try_from(*number).unwrap() + 1;
+            let values = columns[column].as_primitive::<Int64Type>();
+            assert_eq!(values.value(at), i64::try_from(*number).unwrap());
+            assert_eq!(columns[column].null_count() + 1, values.len());
+            count += 1;
+        }
+    }
+    assert_eq!(count, LINES);
+}
