@@ -32,11 +32,8 @@ class Contexts:
             raise ValueError(f"context is a list of columns, such as [{columns!r}]")
         named, pairs = tuple(columns or ()), dict(constants or {})
         for name in named:
-            # The query has the names with commas between them.
-            if "," in name or not name:
-                raise ValueError(
-                    f"column {name!r} cannot be of a context: it has a comma, or no name"
-                )
+            if not name:
+                raise ValueError("a column of a context has no name")
         for name in pairs:
             if "=" in name:
                 raise ValueError(f"constant {name!r} cannot be of a context: it has '='")
@@ -51,7 +48,7 @@ class Contexts:
         constants = [
             (f"{prefix}constant", f"{name}={value}") for name, value in self.constants.items()
         ]
-        return [(f"{prefix}context", ",".join(self.columns)), *constants]
+        return [(f"{prefix}context", ",".join(map(_field, self.columns))), *constants]
 
     def slices(self, batch: pyarrow.RecordBatch) -> dict[str, Slice]:
         """The columns of a batch, to be sent."""
@@ -70,6 +67,13 @@ class Contexts:
         else:
             values = pyarrow.concat_arrays([pairs[name] for name in names]).take(order)
         return pyarrow.MapArray.from_arrays(offsets, keys, values)
+
+
+def _field(name: str) -> str:
+    """A name as the query has it: with a comma or a quote, as a field of CSV."""
+    if not {",", '"'}.intersection(name):
+        return name
+    return '"' + name.replace('"', '""') + '"'
 
 
 @lru_cache(maxsize=8)

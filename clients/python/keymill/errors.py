@@ -21,9 +21,9 @@ class KeymillError(Exception):
 class RefusedRow(KeymillError):
     """A row of the caller's table was refused.
 
-    `row` is its number in that table, over all batches, counted from 0 as Python counts. `reason`
-    says why, and `code` is the KMS error code, such as `AccessDeniedException` or
-    `InvalidCiphertextException`. No row of the result has a key for it.
+    `row` is its number in that table, over all batches, counted from 0 as Python counts; the
+    commands of `keymill` count from 1. `reason` says why, and `code` is the KMS error code, such as
+    `AccessDeniedException` or `InvalidCiphertextException`. No row of the result has a key for it.
     """
 
     def __init__(self, row: int, reason: str, code: str):

@@ -24,7 +24,8 @@ NONCES = pyarrow.schema([("nonce", NONCE_TYPE), ("row", pyarrow.int64())])
 class Finding:
     """A row whose wrapped key does not open, or is there before.
 
-    `row` is counted from 0, `code` is the KMS error code of `Decrypt`, or `Duplicate`.
+    `row` is counted from 0, as that of `RefusedRow`; `code` is the KMS error code of `Decrypt`, or
+    `Duplicate`.
     """
 
     row: int
