@@ -281,6 +281,8 @@ impl Plan {
         let new_context = self.new_context.clone().map(ContextSource::Pairs);
         let named: Vec<_> = [&context].into_iter().chain(&new_context).collect();
         check_columns(first, &schema, &named)?;
+        // A footer may be large, and one at a time is enough.
+        drop(file);
         let mut files = Vec::new();
         for object in objects {
             let file = ParquetFile::new(object)?;

@@ -9,7 +9,7 @@ use parquet::basic::Type;
 use parquet::bloom_filter::Sbbf;
 use parquet::column::writer::{ColumnWriter, get_column_writer};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::page_index::PageIndexBuilder;
+use parquet::file::metadata::page_index::{PageIndexBuilder, PageIndexProvider};
 use parquet::file::metadata::{
     ColumnChunkMetaData, ColumnChunkMetaDataBuilder, FileMetaData, KeyValue,
     ParquetMetaDataBuilder, ParquetMetaDataWriter, RowGroupMetaData, SortingColumn,
@@ -225,8 +225,10 @@ impl<'a, W: Write + Send> PartFile<'a, W> {
             offsets: offset_index(opened, chunk, to - from),
         });
         let indexes = indexes.map_err(CopyError::Input)?;
-        let place = self.chunks.len();
-        self.indexes.push((self.groups.len(), place, indexes));
+        if indexes.columns.is_some() || indexes.offsets.is_some() {
+            let place = self.chunks.len();
+            self.indexes.push((self.groups.len(), place, indexes));
+        }
         self.chunks.push(moved.build()?);
         self.keep_filter(source)
     }
@@ -318,18 +320,22 @@ impl<'a, W: Write + Send> PartFile<'a, W> {
             Arc::clone(&self.schema),
             None,
         );
-        let mut indexes = PageIndexBuilder::new(self.groups.len(), self.schema.num_columns());
-        for (group, column, of_chunk) in self.indexes {
-            if let Some(index) = of_chunk.columns {
-                indexes.put_column_index(index, group, column);
+        let indexes = (!self.indexes.is_empty()).then(|| {
+            let columns = self.schema.num_columns();
+            let mut builder = PageIndexBuilder::new(self.groups.len(), columns);
+            for (group, column, of_chunk) in self.indexes {
+                if let Some(index) = of_chunk.columns {
+                    builder.put_column_index(index, group, column);
+                }
+                if let Some(index) = of_chunk.offsets {
+                    builder.put_offset_index(index, group, column);
+                }
             }
-            if let Some(index) = of_chunk.offsets {
-                indexes.put_offset_index(index, group, column);
-            }
-        }
+            Arc::new(builder.build()) as Arc<dyn PageIndexProvider>
+        });
         let metadata = ParquetMetaDataBuilder::new(metadata)
             .set_row_groups(self.groups)
-            .set_page_index(Some(Arc::new(indexes.build())))
+            .set_page_index(indexes)
             .build();
         // Written into memory first, because the schema is put into it.
         self.sink.flush()?;

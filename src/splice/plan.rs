@@ -7,8 +7,9 @@ use parquet::basic::Compression;
 use parquet::file::metadata::RowGroupMetaData;
 use std::ops::Range;
 
-/// Row groups of a part at most: what readers count in 16 bits.
-const GROUPS_MAX: usize = i16::MAX as usize;
+/// Row groups of a part at most: a part's footer is in memory until the part is finished, and some
+/// readers count row groups in 16 bits.
+const GROUPS_MAX: usize = 4096;
 
 /// The parts of a job, in order.
 #[derive(Debug, Default, PartialEq, Eq)]

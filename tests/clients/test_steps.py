@@ -47,6 +47,7 @@ python-waits     python_waits.py
 prometheus       prometheus.py
 folders          folders.py
 copies           copies.py
+bounds           bounds.py
 tls              tls.py
 encryption-sdk   encryption_sdk.py
 rewrap           rewrap.py

@@ -1,0 +1,112 @@
+"""Small files that once took gigabytes, and others that readers find hard: each is provisioned, counted, rewrapped and verified in bounded memory, or refused by name.
+
+    python3 tests/clients/bounds.py
+"""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+from daemon import ALIAS, BINARY, environment, report, running
+
+RESIDENT_MAX_MIB = 512
+# More than some readers can count.
+MANY_GROUPS = 33_000
+
+
+def write(path: Path, columns: dict, group: int | None = None, **options) -> Path:
+    pyarrow.parquet.write_table(pyarrow.table(columns), path, row_group_size=group, **options)
+    return path
+
+
+def ids(rows: int) -> dict[str, list]:
+    return {"volume": [f"volume-{number:08}" for number in range(rows)], "tenant": [f"tenant-{number % 9}" for number in range(rows)]}
+
+
+def narrow_keys(path: Path) -> Path:
+    """Row groups with other values each, of a dictionary whose keys have 8 bits."""
+    kind = pyarrow.dictionary(pyarrow.int8(), pyarrow.string())
+    schema = pyarrow.schema([("volume", pyarrow.string()), ("tenant", kind)])
+    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+        for group in range(2):
+            values = [f"tenant-{group}-{number}" for number in range(120)]
+            names = [f"volume-{group}-{number}" for number in range(120)]
+            tenants = pyarrow.DictionaryArray.from_arrays(pyarrow.array(range(120), pyarrow.int8()), values)
+            writer.write_table(pyarrow.table([pyarrow.array(names), tenants], schema))
+    return path
+
+
+# Each with its rows, and how it is written.
+TABLES = {
+    "narrow-keys": (240, narrow_keys),
+    "one-long-text": (5000, lambda path: write(path, {**ids(5000), "note": ["x" * 500_000] * 5000})),
+    "long-texts": (20_000, lambda path: write(path, {**ids(20_000), "note": pyarrow.array(["y" * 200_000] * 20_000, pyarrow.large_string())})),
+    "long-contexts": (5000, lambda path: write(path, {**ids(5000), "tenant": ["x" * 7000] * 5000})),
+    "short-and-long": (503_000, lambda path: write(path, {**ids(503_000), "note": ["z"] * 500_000 + ["w" * 100_000] * 3000}, group=503_000)),
+    "groups-of-one": (4000, lambda path: write(path, ids(4000), group=1)),
+    "many-groups": (MANY_GROUPS, lambda path: write(path, ids(MANY_GROUPS), group=1)),
+    "one-group": (2_000_000, lambda path: write(path, ids(2_000_000), group=2_000_000)),
+    "wide": (300, lambda path: write(path, {**ids(300), **{f"c{number}": [number] * 300 for number in range(3000)}}, group=100)),
+}
+
+
+def tables(folder: Path):
+    """Each is written by a process of its own: a child's peak counts what its parent had."""
+    for name, (rows, write_to) in TABLES.items():
+        path = folder / f"{name}.parquet"
+        child = multiprocessing.get_context("fork").Process(target=write_to, args=(path,))
+        child.start()
+        child.join()
+        assert child.exitcode == 0, name
+        yield path, rows
+
+
+def ran(command: list, **variables: str) -> tuple[int, str, float]:
+    """The status of a command, what it said, and how much memory it took in MiB."""
+    given = [str(part) for part in command]
+    process = subprocess.Popen(given, env=environment(**variables), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    said = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, said, usage.ru_maxrss / 1024
+
+
+def main() -> None:
+    jobs = 0
+    with tempfile.TemporaryDirectory() as folder, running() as mill:
+        folder = Path(folder)
+        over, admin = ["--endpoint", mill.endpoint], mill.credentials("admin")
+        for table, rows in tables(folder):
+            out, again = folder / f"out-{table.stem}", folder / f"again-{table.stem}"
+            commands = {
+                "provision": ["--key", ALIAS, "--id-column", "volume", "--context", "tenant,volume", "--out", out, "--endpoint", f"unix:{mill.socket}", table],
+                "census": [out],
+                "rewrap": ["--key", ALIAS, "--out", again, *over, out],
+                "verify": ["--id-column", "volume", *over, again],
+            }
+            if rows == MANY_GROUPS:
+                # Through a daemon a row group is a call.
+                commands = {name: commands[name] for name in ("provision", "census")}
+                again = out
+            peaks = {}
+            for name, arguments in commands.items():
+                status, said, peaks[name] = ran([BINARY, name, *arguments], **({} if name == "provision" else admin))
+                assert status == 0, (table.name, name, said)
+                assert "panicked" not in said, said
+                assert peaks[name] <= RESIDENT_MAX_MIB, (table.name, name, peaks[name])
+                jobs += 1
+            written = sum(pyarrow.parquet.read_metadata(part).num_rows for part in again.glob("*.parquet"))
+            assert written == rows, (table.name, written)
+            print(f"{table.stem} ({table.stat().st_size / 1e6:.1f} MB): " + ", ".join(f"{name} {peak:.0f} MiB" for name, peak in peaks.items()))
+            for path in {table, *out.glob("*"), *again.glob("*")}:
+                path.unlink()
+    report("pyarrow on tables that are hard to read", pyarrow.__version__, jobs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
