@@ -47,8 +47,8 @@ def bind(
     """The table with a wrapped data key beside each row.
 
     Every column comes out as it went in, then `key_arn`, `key_material_id`, `key_spec`,
-    `encryption_context`, `ciphertext_blob` and `created_at`: what `keymill provision` writes. The
-    caller needs `kms:GenerateDataKeyWithoutPlaintext` under each row's context.
+    `encryption_context`, `ciphertext_blob` and `created_at`: what `keymill provision --context-map`
+    writes. The caller needs `kms:GenerateDataKeyWithoutPlaintext` under each row's context.
 
     Args:
         table: has the Arrow PyCapsule interface (pyarrow, pandas, Polars, DuckDB), or is an
