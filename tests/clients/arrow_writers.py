@@ -198,7 +198,7 @@ def whole_or_absent(mill: Daemon) -> None:
     inputs["cut.arrows"].write_bytes(inputs["stream.arrows"].read_bytes()[:-8])
     out = mill.state / "absent.out"
     for name, said in {
-        "null.arrows": f'row {FEW}: Context column "tenant" is null; {out} was not made',
+        "null.arrows": f'row {FEW + 1}: Context column "tenant" is null; {out} was not made',
         "cut.arrows": f"after {ROWS} rows: it is not an Arrow IPC stream or file: it ends without its end-of-stream marker",
         "polars.arrow": "it is an Arrow file that cannot be read from its beginning, as those of Polars' write_ipc",
     }.items():
@@ -238,7 +238,7 @@ def cut_answers(mill: Daemon, admin) -> None:
     curl = ["curl", "--silent", "--fail", "--remove-on-error", "--unix-socket", mill.socket, "-o", out, "-T", file, "-X", "POST", url]
     assert subprocess.run(curl).returncode == CUT and not out.exists()
     refused = command(mill, file, "--out", out)
-    said = f"{file}, row {2 * FEW}: AccessDeniedException: User: "
+    said = f"{file}, row {2 * FEW + 1}: AccessDeniedException: User: "
     assert refused.returncode == 1 and said in refused.stderr.decode(), refused.stderr
     assert not list(mill.state.glob("late.out*")), "something is left"
 
