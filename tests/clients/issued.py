@@ -1,13 +1,13 @@
 """Data keys that have left a daemon, singly, in batches and in streams: none twice, none without its record in the audit log."""
 
 import base64
-import hashlib
 import json
 import threading
 from collections import Counter
 from pathlib import Path
 
 import pyarrow.ipc
+from blake3 import blake3
 from daemon import BLOB_BYTES
 
 NONCE, EPOCH = slice(24, 48), slice(24, 44)
@@ -65,7 +65,7 @@ class Issued:
             if record["eventName"] in (BATCH, STREAM) and "additionalEventData" in record:
                 data = record["additionalEventData"]
                 if "count" in data:
-                    chunks.setdefault(record["requestID"], {})[data["count"]] = data["rowsSha256"]
+                    chunks.setdefault(record["requestID"], {})[data["count"]] = data["rowsBlake3"]
         for kind, request, blobs in self.streams:
             self.recorded(kind, blobs, chunks.get(request, {}))
         return self.blobs
@@ -74,7 +74,7 @@ class Issued:
     def recorded(kind: str, blobs: list[bytes], told: dict[int, str]) -> None:
         """No more came than was recorded, and what came is what was recorded."""
         assert not blobs or told and max(told) >= len(blobs), f"{len(blobs)} keys of a {kind} came, {max(told, default=0)} are recorded"
-        digest, done = hashlib.sha256(), 0
+        digest, done = blake3(), 0
         for count in sorted(count for count in told if 0 < count <= len(blobs)):
             digest.update(b"".join(blobs[done:count]))
             done = count

@@ -78,8 +78,8 @@ fn a_batch_and_a_refusal_add_their_members_at_the_end() {
     digest.add(2, b"one");
     digest.add(1, b"two");
     let batch = digest.batch();
-    let whole: [u8; 32] = Sha256::digest(b"onetwo").into();
-    assert_eq!((batch.count, batch.digest), (3, whole));
+    let whole = blake3::hash(b"onetwo");
+    assert_eq!((batch.count, batch.digest), (3, *whole.as_bytes()));
     let key_id = KeyId::from_random([7; 16]);
     let material_id = BackingKey::draw(key_id, 1, Timestamp(0), &Entropy::os());
     let material_id = material_id.unwrap().id();
@@ -97,9 +97,8 @@ fn a_batch_and_a_refusal_add_their_members_at_the_end() {
     };
     let line = line(&record);
     let tail = line.split_once("\"resources\":").unwrap().1;
-    let hex: String = whole.iter().map(|byte| format!("{byte:02x}")).collect();
     let expected = format!(
-        "[],\"additionalEventData\":{{\"keyMaterialId\":\"{material_id}\",\"count\":3,\"rowsSha256\":\"{hex}\"}},\
+        "[],\"additionalEventData\":{{\"keyMaterialId\":\"{material_id}\",\"count\":3,\"rowsBlake3\":\"{whole}\"}},\
          \"errorCode\":\"DisabledException\",\"errorMessage\":\"row 3: \\\"off\\\"\"}}\n"
     );
     assert_eq!(tail, expected);
@@ -190,4 +189,29 @@ fn a_kept_buffer_does_not_grow_with_records_of_one_size() {
         record(body, &[]).append(&mut line);
     }
     assert_eq!((line.as_ptr(), line.capacity()), (address, room));
+}
+
+/// The published vectors, whatever the pieces in which rows come.
+#[test]
+fn the_digest_of_rows_is_blake3() {
+    #[derive(serde::Deserialize)]
+    struct Case {
+        input_len: usize,
+        hash: String,
+    }
+    let vectors = include_str!("../../../tests/vectors/blake3.json");
+    let cases: Vec<Case> = serde_json::from_str(vectors).unwrap();
+    assert_eq!(cases.len(), 35);
+    for case in cases {
+        let input: Vec<u8> = (0..=250).cycle().take(case.input_len).collect();
+        for piece in [96, 1000, 786_432] {
+            let mut digest = RowsDigest::default();
+            for rows in input.chunks(piece) {
+                digest.add(1, rows);
+            }
+            let mut hex = Vec::new();
+            append_hex(&mut hex, &digest.batch().digest);
+            assert_eq!(hex, case.hash.as_bytes(), "{} bytes", case.input_len);
+        }
+    }
 }

@@ -2,7 +2,6 @@
 
 use super::ErrorCode as Code;
 use super::*;
-use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 
 impl Bench {
@@ -275,9 +274,7 @@ async fn a_batch_is_recorded_chunk_by_chunk_with_its_digest() {
         .iter()
         .filter(|record| record["eventName"] == "DataKeys")
         .collect();
-    let digest = |bytes: &[u8]| {
-        hex_simd::encode_to_string(Sha256::digest(bytes), hex_simd::AsciiCase::Lower)
-    };
+    let digest = |bytes: &[u8]| blake3::hash(bytes).to_string();
     let half = blobs.len() / 2;
     let expected = [
         (1, digest(&blobs[..half]), None),
@@ -288,7 +285,7 @@ async fn a_batch_is_recorded_chunk_by_chunk_with_its_digest() {
     for (record, (chunks, digest, code)) in records.iter().zip(expected) {
         let data = &record["additionalEventData"];
         assert_eq!(data["count"], chunks * DataKeys::CHUNK_KEYS);
-        assert_eq!(data["rowsSha256"], digest);
+        assert_eq!(data["rowsBlake3"], digest);
         assert_eq!(record["errorCode"].as_str(), code);
         assert_eq!(record["requestID"], records[0]["requestID"]);
         assert_eq!(record["requestParameters"]["count"], 3 * count);
