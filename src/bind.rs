@@ -10,7 +10,6 @@ mod output;
 pub use output::{OutputError, OutputFile};
 
 use crate::api::ApiError;
-use crate::bulk::row_number::RowNumber;
 use crate::bulk::stream::CALL_ROWS_MAX;
 use crate::bulk::{KeyIdentity, Runtime, SourceError};
 use crate::columns::{ColumnError, ContextPairs, Rows};
@@ -18,6 +17,7 @@ use crate::context::EncryptionContext;
 use crate::key::material::KeyMaterialId;
 use crate::provision::binder::{BindError, Binder, Contexts};
 use crate::stream::{BoundRows, ReadError, RowReader};
+use crate::table::RowNumber;
 use arrow_array::RecordBatch;
 use std::io::{self, Read, Write};
 use std::sync::atomic::Ordering;
@@ -71,7 +71,7 @@ pub enum StreamError {
     },
     /// The name of the key means another key than it did for the rows before.
     #[error(
-        "after {rows} rows: --key means {now}, and meant {before} when the first row was bound"
+        "after {rows} rows: the key is {now}, and was {before} when the first row was bound"
     )]
     KeyChanged {
         /// Rows that were bound.

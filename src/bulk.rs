@@ -11,13 +11,14 @@ pub mod authorities;
 pub mod client;
 pub mod error;
 pub mod folder;
+pub mod input;
 pub mod ledger;
 pub mod manifest;
 pub mod minting;
 pub mod parquet;
 pub mod patience;
+mod parameter;
 mod progress;
-pub mod row_number;
 pub mod source;
 pub mod stream;
 
@@ -25,8 +26,10 @@ pub use authorities::{Authorities, AuthoritiesError};
 pub use client::Client;
 pub use error::JobError;
 pub use folder::Folder;
+pub use input::File;
 pub use ledger::{Ledger, PartMaker, Task};
 pub use manifest::{Manifest, Parameters, Part, Parts};
+pub use parameter::Parameter;
 pub use progress::Progress;
 pub use source::{KeyIdentity, SourceError};
 

@@ -32,6 +32,7 @@ mod context;
 mod dev;
 #[cfg(feature = "bulk")]
 mod export;
+mod flags;
 mod key;
 mod log;
 mod man;

@@ -19,7 +19,7 @@ pub use remote::Remote;
 pub use source::{Local, Worker, Workers};
 
 use crate::bulk::parquet::properties::Layout;
-use crate::bulk::{self, Ending, Folder, Job, JobError, Runtime, rows_per_part};
+use crate::bulk::{self, Ending, Folder, Job, JobError, Parameter, Runtime, rows_per_part};
 use crate::context::EncryptionContext;
 use crate::key::data_key::DataKeyLength;
 use arrow_schema::SchemaRef;
@@ -94,13 +94,13 @@ impl bulk::Parameters for Parameters {
         self.key_arn = arn;
     }
 
-    fn arguments(&self) -> Vec<(&'static str, String)> {
+    fn arguments(&self) -> Vec<(Parameter, String)> {
         vec![
-            ("--key-spec", self.key_spec.clone()),
-            ("--count", self.count.to_string()),
-            ("--id-pattern", self.id_pattern.clone()),
-            ("--constant", format!("{:?}", self.encryption_context)),
-            ("--rows-per-part", self.rows_per_part.to_string()),
+            (Parameter::KeySpec, self.key_spec.clone()),
+            (Parameter::Count, self.count.to_string()),
+            (Parameter::IdPattern, self.id_pattern.clone()),
+            (Parameter::Constants, format!("{:?}", self.encryption_context)),
+            (Parameter::RowsPerPart, self.rows_per_part.to_string()),
         ]
     }
 }

@@ -15,19 +15,20 @@
 pub mod binder;
 mod binding;
 mod part;
+mod rejects;
 pub mod remote;
 mod standard_input;
 
 pub use binder::{Binder, Binders, Recorded};
 pub use remote::Remote;
 
-use crate::bulk::folder::{INPUT, PLAN};
+use crate::bulk::folder::{INPUT, PLAN, SPILL};
+use crate::bulk::input::{File, check_beside, check_finished, check_unchanged};
 use crate::bulk::parquet::properties::{Layout, column};
-use crate::bulk::{self, Ending, Folder, Job, JobError, Parts, Runtime, footer, rows_per_part};
+use crate::bulk::{self, Ending, Folder, Job, JobError, Parameter, Parts, Runtime, footer, rows_per_part};
 use crate::columns::{ContextPairs, ContextSource, names};
 use crate::key::data_key::DataKeyLength;
 use crate::splice::{self, Own, Said, SplicePlan};
-use crate::table::file::{File, check_finished, check_unchanged};
 use crate::table::parquet::ParquetFile;
 use crate::table::part_rows::{LeftReaders, Table};
 use crate::table::rows::check_names;
@@ -153,21 +154,21 @@ impl bulk::Parameters for Parameters {
         self.key_arn = arn;
     }
 
-    fn arguments(&self) -> Vec<(&'static str, String)> {
+    fn arguments(&self) -> Vec<(Parameter, String)> {
         vec![
-            ("--key-spec", self.key_spec.clone()),
-            ("INPUT", self.inputs.join(" ")),
-            ("--input-format", self.format.name().to_owned()),
+            (Parameter::KeySpec, self.key_spec.clone()),
+            (Parameter::Input, self.inputs.join(" ")),
+            (Parameter::Format, self.format.name().to_owned()),
             (
-                "--encoding",
+                Parameter::Encoding,
                 self.encoding.as_deref().unwrap_or("UTF-8").to_owned(),
             ),
-            ("--id-column", self.id_column.clone()),
-            ("--context", names::list(&self.context_columns)),
-            ("--constant", format!("{:?}", self.context_constants)),
-            ("--on-error", self.on_error.clone()),
-            ("--context-map", self.context_map.to_string()),
-            ("--rows-per-part", self.rows_per_part.to_string()),
+            (Parameter::IdColumn, self.id_column.clone()),
+            (Parameter::Context, names::list(&self.context_columns)),
+            (Parameter::Constants, format!("{:?}", self.context_constants)),
+            (Parameter::OnError, self.on_error.clone()),
+            (Parameter::ContextMap, self.context_map.to_string()),
+            (Parameter::RowsPerPart, self.rows_per_part.to_string()),
         ]
     }
 }
@@ -218,7 +219,7 @@ pub fn run<S: Binders>(
     input: impl Read,
     runtime: &Runtime<'_>,
 ) -> Result<Outcome, JobError> {
-    table::location::check_beside(&plan.inputs, &plan.out)?;
+    check_beside(&plan.inputs, &plan.out)?;
     let folder = Folder::open(&plan.out)?;
     let job = Job::<Parameters>::begin(&folder, runtime)?;
     let mut parameters = plan.parameters(source.key_arn(), job.held())?;
@@ -315,13 +316,14 @@ impl Plan {
         folder: &Folder,
         held: Option<&Parameters>,
         input: impl Read,
-    ) -> Result<Vec<Object>, TableError> {
+    ) -> Result<Vec<Object>, JobError> {
         if self.inputs.contains(&Location::Input) {
             if self.inputs.len() > 1 {
                 return Err(TableError::Location {
                     location: "-".to_owned(),
                     reason: "standard input is a table by itself".to_owned(),
-                });
+                }
+                .into());
             }
             let mut object = standard_input::kept(folder, held, input)?;
             object.encoding = self.encoding;
@@ -365,7 +367,11 @@ impl Plan {
             workers: self.workers,
             stop: runtime.stop,
         };
-        let kept = table::scan(&input, &self.question(), folder)?;
+        let scanned = table::scan(&input, &self.question(), &folder.path(SPILL))?;
+        if self.skip {
+            rejects::write(objects, &scanned.rejects, folder)?;
+        }
+        let kept = scanned.plan;
         // The plan is on disk before the first key is made.
         folder.write_json(PLAN, &kept)?;
         parameters.files = files;

@@ -13,16 +13,16 @@ pub mod sealer;
 pub use remote::Remote;
 pub use sealer::{Recorded, Sealer, Sealers};
 
+use crate::bulk::input::{File, check_beside, check_finished, check_unchanged};
 use crate::bulk::parquet::properties::column;
-use crate::bulk::{self, Ending, Folder, Job, JobError, Parts, Runtime, footer, rows_per_part};
+use crate::bulk::{self, Ending, Folder, Job, JobError, Parameter, Parts, Runtime, footer, rows_per_part};
 use crate::columns::{Blobs, ContextPairs, ContextSource, names};
 use crate::splice::{self, Own, PartWriter, Said, SplicePlan};
 use crate::table::fields::Fields;
-use crate::table::file::{check_finished, check_unchanged};
 use crate::table::parquet::ParquetFile;
 use crate::table::plan::FilePlan;
 use crate::table::rows::{check_names, check_same};
-use crate::table::{self, File, Format, Location, Object, TableError};
+use crate::table::{self, Format, Location, Object, TableError};
 use arrow_schema::Schema;
 use part::Sealing;
 use serde::{Deserialize, Serialize};
@@ -107,13 +107,13 @@ impl bulk::Parameters for Parameters {
         self.key_arn = arn;
     }
 
-    fn arguments(&self) -> Vec<(&'static str, String)> {
+    fn arguments(&self) -> Vec<(Parameter, String)> {
         vec![
-            ("INPUT", self.inputs.join(" ")),
-            ("--context", self.context.clone()),
-            ("--new-context", self.new_context.clone()),
-            ("--context-map", self.context_map.to_string()),
-            ("--rows-per-part", self.rows_per_part.to_string()),
+            (Parameter::Input, self.inputs.join(" ")),
+            (Parameter::Context, self.context.clone()),
+            (Parameter::NewContext, self.new_context.clone()),
+            (Parameter::ContextMap, self.context_map.to_string()),
+            (Parameter::RowsPerPart, self.rows_per_part.to_string()),
         ]
     }
 }
@@ -139,7 +139,7 @@ pub fn run<S: Sealers>(
     source: &S,
     runtime: &Runtime<'_>,
 ) -> Result<Outcome, JobError> {
-    table::location::check_beside(&plan.inputs, &plan.out)?;
+    check_beside(&plan.inputs, &plan.out)?;
     let folder = Folder::open(&plan.out)?;
     let job = Job::<Parameters>::begin(&folder, runtime)?;
     let mut parameters = plan.parameters(source.key_arn(), job.held());

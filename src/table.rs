@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A row is named by its file and its number in that file, from 0; a header does not count. What is
-//! shown counts from 1 (`bulk::row_number`).
+//! shown counts from 1 (`row_number`).
 //!
 //! - **Parquet:** columns and their types as they are. Every file has the same.
 //! - **CSV:** RFC 4180, in UTF-8 or an encoding that the user names, with a header. Every column is
@@ -19,8 +19,8 @@
 //! CSV and NDJSON may be compressed with gzip or Zstandard. Such a file is read from its beginning
 //! wherever reading begins.
 //!
-//! What this module does not do: mint, open, or write anything but the plan of a scan and the
-//! rejects.
+//! What this module does not do: mint, open, or know of jobs. It writes nothing but, for a moment,
+//! what does not fit into memory.
 
 pub mod compression;
 pub mod csv;
@@ -28,7 +28,6 @@ pub mod distinct;
 pub mod encoding;
 pub mod error;
 pub mod fields;
-pub mod file;
 pub mod format;
 mod lake;
 pub mod location;
@@ -38,6 +37,7 @@ pub mod parquet;
 pub mod part_rows;
 pub mod plan;
 pub mod reader;
+pub mod row_number;
 pub mod rows;
 mod same_host;
 pub mod scan;
@@ -46,19 +46,19 @@ pub mod walk;
 
 pub use compression::Compression;
 pub use error::TableError;
-pub use file::File;
 pub use format::Format;
 pub use location::Location;
 pub use object::Object;
 pub use plan::Plan;
+pub use row_number::RowNumber;
 pub use rows::{Columns, Rows};
-pub use scan::{Question, scan};
+pub use scan::{Question, Scanned, scan};
 pub use walk::Input;
 
 use serde::{Deserialize, Serialize};
 
 /// Rows read at a time.
-pub const BATCH_ROWS: usize = crate::bulk::parquet::BATCH_ROWS;
+pub const BATCH_ROWS: usize = 8 * 1024;
 /// Columns of a table at most.
 pub const COLUMNS_MAX: usize = 10_000;
 /// Files of a table at most.

@@ -4,7 +4,6 @@
 //! Memory holds the rows that the threads read, a count for each generation, and the buffers that
 //! find duplicates (`table::distinct`): as much for any number of rows.
 
-use crate::bulk::row_number::RowNumber;
 use crate::bulk::stream::{self, Stream};
 use crate::bulk::{Client, JobError, SourceError};
 use crate::census::{FINDINGS_KEPT_MAX, Findings, Groups, blobs, group};
@@ -17,7 +16,7 @@ use crate::rewrap::sealer::open;
 use crate::stream::Purpose;
 use crate::table::distinct::{Distinct, Fingerprint, Twins};
 use crate::table::rows::Batch;
-use crate::table::{Input, RowPosition, TableError};
+use crate::table::{Input, RowNumber, RowPosition, TableError};
 use arrow_array::cast::AsArray;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};

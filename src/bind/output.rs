@@ -17,13 +17,13 @@ const PARTIAL: &str = ".partial";
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// There is a file, or something else, of this name.
-    #[error("--out {} is there already; remove it, or name another file", .0.display())]
+    #[error("{} is there already; remove it, or name another file", .0.display())]
     Exists(PathBuf),
     /// Another process is writing it.
-    #[error("--out {} is being written by another process; wait for it, or name another file", .0.display())]
+    #[error("{} is being written by another process; wait for it, or name another file", .0.display())]
     InUse(PathBuf),
     /// The file system failed.
-    #[error("--out {}: {source}", path.display())]
+    #[error("{}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,

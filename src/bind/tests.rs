@@ -257,7 +257,7 @@ fn a_rotation_goes_on_and_another_key_does_not() {
         ..Echo::default()
     };
     let (refused, _) = bound(&mut binder, &input);
-    let said = "after 10 rows: --key means arn:b, and meant arn:a when the first row was bound";
+    let said = "after 10 rows: the key is arn:b, and was arn:a when the first row was bound";
     assert_eq!(refused.unwrap_err().to_string(), said);
     let again = || BindError::Source(SourceError::MaterialChanged);
     let mut binder = Echo {

@@ -126,7 +126,7 @@ pub(super) fn objection(error: &(dyn Error + 'static)) -> Option<String> {
             "it does not speak TLS; name it with http://, or turn on [tls] in its configuration"
         }
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            "it demands a client certificate, and this command has none; use --endpoint unix:PATH on its host"
+            "it demands a client certificate, and this process has none; call it by its Unix socket on its host"
         }
         rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)
         | rustls::Error::PeerIncompatible(_) => {
@@ -144,13 +144,13 @@ fn of_certificate(error: &CertificateError) -> String {
             "its certificate is of no authority that is known here; name the PEM file of the one that issued it in AWS_CA_BUNDLE".to_owned()
         }
         CertificateError::NotValidForName => {
-            "its certificate is for another name; name the daemon in --endpoint as its certificate does".to_owned()
+            "its certificate is for another name; name the daemon as its certificate does".to_owned()
         }
         CertificateError::NotValidForNameContext {
             expected,
             presented,
         } => format!(
-            "its certificate is not for {} (it is for {}); name the daemon in --endpoint as its certificate does",
+            "its certificate is not for {} (it is for {}); name the daemon as its certificate does",
             expected.to_str(),
             match presented.as_slice() {
                 [] => "no host".to_owned(),

@@ -1,11 +1,11 @@
 //! Why a job ends early.
 
-use crate::bulk::row_number::RowNumber;
+use crate::bulk::parameter::Parameter;
 use crate::bulk::source::SourceError;
 use crate::bulk::{PART_ROWS_MAX, PARTS_MAX};
 use crate::crypto::entropy::EntropyError;
+use crate::table::{RowNumber, TableError};
 use parquet::errors::ParquetError;
-use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -13,27 +13,32 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
     /// Another job writes this folder.
-    #[error("{} is in use by another job; wait for it, or choose another --out", .0.display())]
+    #[error("{} is in use by another job; wait for it, or choose another folder", .0.display())]
     FolderInUse(PathBuf),
     /// The folder holds something else.
-    #[error("{} is not part of a job that can be resumed; choose a new or empty folder for --out", .0.display())]
+    #[error("{} is not part of a job that can be resumed; choose a new or empty folder", .0.display())]
     ForeignFile(PathBuf),
     /// The name of the folder is that of a file.
-    #[error("--out {} is a file; name a folder", .0.display())]
+    #[error("{} is a file; name a folder", .0.display())]
     OutIsFile(PathBuf),
     /// The name of the folder is that of a place in a store.
-    #[error("--out {} is not a local folder, and parts are written to one; copy the finished folder to the store", .0.display())]
+    #[error("{} is not a local folder, and parts are written to one; copy the finished folder to the store", .0.display())]
     OutIsRemote(PathBuf),
+    /// The folder is inside one of the input.
+    #[error(
+        "{0}: the folder for parts is inside it, and they would be taken for the table; choose a folder beside it"
+    )]
+    OutInInput(String),
     /// Every user may replace the folder's files.
-    #[error("every user of this machine may write the folder {}, mode {mode:04o}, and replace its files: take that from them (chmod o-w), or choose another --out", path.display())]
+    #[error("every user of this machine may write the folder {}, mode {mode:04o}, and replace its files: take that from them (chmod o-w), or choose another folder", path.display())]
     OpenFolder {
         /// The folder.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
     },
-    /// The manifest is damaged or of another format.
-    #[error("{} cannot be used: {reason}; restore it, or choose another --out", path.display())]
+    /// The manifest or the plan is damaged, or of another format.
+    #[error("{} cannot be used: {reason}; restore it, or choose another folder", path.display())]
     Manifest {
         /// The file.
         path: PathBuf,
@@ -42,18 +47,28 @@ pub enum JobError {
     },
     /// The folder holds a job with other parameters.
     #[error(
-        "the folder holds a job with {parameter} {here}, not {asked}; resume it with the same parameters, or choose another --out"
+        "the folder holds a job with {parameter} {here}, not {asked}; resume it with the same parameters, or choose another folder"
     )]
     Mismatch {
-        /// The argument.
-        parameter: &'static str,
+        /// The one that differs.
+        parameter: Parameter,
         /// Its value in the folder.
         here: String,
         /// Its value now.
         asked: String,
     },
+    /// A file of the table has changed since the job began.
+    #[error(
+        "{0} has changed since this job began: a job is resumed with the files that it began with; choose another folder"
+    )]
+    Changed(String),
+    /// A file of the table has changed since the job finished.
+    #[error(
+        "nothing done: this job has finished, and {0} is not as it was then; choose another folder for other rows"
+    )]
+    ChangedAfter(String),
     /// A part is not what the manifest says.
-    #[error("{} is not what the manifest says: {reason}; restore it, or choose another --out", path.display())]
+    #[error("{} is not what the manifest says: {reason}; restore it, or choose another folder", path.display())]
     PartDamaged {
         /// The file.
         path: PathBuf,
@@ -62,7 +77,7 @@ pub enum JobError {
     },
     /// More parts than a manifest can hold.
     #[error(
-        "{count} rows need more than {PARTS_MAX} parts of {rows_per_part} rows; give a larger --rows-per-part"
+        "{count} rows need more than {PARTS_MAX} parts of {rows_per_part} rows; make parts larger"
     )]
     TooManyParts {
         /// Rows asked for.
@@ -71,7 +86,7 @@ pub enum JobError {
         rows_per_part: u64,
     },
     /// A part larger than the batch endpoint serves.
-    #[error("--rows-per-part is at most {PART_ROWS_MAX}")]
+    #[error("a part has at most {PART_ROWS_MAX} rows; make parts smaller")]
     PartTooLarge,
     /// The source of the keys failed.
     #[error(transparent)]
@@ -97,9 +112,9 @@ pub enum JobError {
         /// Why.
         source: ParquetError,
     },
-    /// The job's input cannot be used.
+    /// The table cannot be used.
     #[error(transparent)]
-    Input(Box<dyn Error + Send + Sync>),
+    Table(TableError),
     /// A row was refused.
     #[error("{name}, row {}: {code}{}{}; finished parts are kept", RowNumber(*row), if message.is_empty() { "" } else { ": " }, message.trim_end_matches('.'))]
     Row {
@@ -126,6 +141,18 @@ pub enum JobError {
     /// No threads.
     #[error("cannot start the job's threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
+}
+
+impl From<TableError> for JobError {
+    fn from(error: TableError) -> Self {
+        match error {
+            TableError::Stopped => Self::Stopped,
+            TableError::Threads(error) => Self::Threads(error),
+            TableError::Changed(name) => Self::Changed(name),
+            TableError::Kept { path, reason } => Self::Manifest { path, reason },
+            error => Self::Table(error),
+        }
+    }
 }
 
 impl JobError {

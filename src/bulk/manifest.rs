@@ -1,6 +1,7 @@
 //! The manifest of a job: its parameters, and the parts that are finished.
 
 use crate::bulk::JobError;
+use crate::bulk::parameter::Parameter;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -56,7 +57,7 @@ pub trait Parameters: Clone + Serialize + DeserializeOwned + Send + Sync {
     fn set_key_arn(&mut self, arn: String);
 
     /// Every other argument with its value, in the order in which differences are reported.
-    fn arguments(&self) -> Vec<(&'static str, String)>;
+    fn arguments(&self) -> Vec<(Parameter, String)>;
 
     /// Which rows are in which part.
     fn parts(&self) -> Parts<'_> {
@@ -72,8 +73,8 @@ pub trait Parameters: Clone + Serialize + DeserializeOwned + Send + Sync {
     /// [`JobError::Mismatch`], which names the first difference.
     fn permit(&self, asked: &Self) -> Result<(), JobError> {
         let (key_here, key_asked) = keys(self, asked);
-        let here = [("--key", key_here.to_owned())];
-        let asked = [("--key", key_asked.to_owned())]
+        let here = [(Parameter::Key, key_here.to_owned())];
+        let asked = [(Parameter::Key, key_asked.to_owned())]
             .into_iter()
             .chain(asked.arguments());
         let mut both = here.into_iter().chain(self.arguments()).zip(asked);
@@ -274,10 +275,10 @@ mod tests {
             self.key_arn = arn;
         }
 
-        fn arguments(&self) -> Vec<(&'static str, String)> {
+        fn arguments(&self) -> Vec<(Parameter, String)> {
             vec![
-                ("--count", self.count.to_string()),
-                ("--rows-per-part", self.rows_per_part.to_string()),
+                (Parameter::Count, self.count.to_string()),
+                (Parameter::RowsPerPart, self.rows_per_part.to_string()),
             ]
         }
     }
@@ -335,11 +336,11 @@ mod tests {
 
     #[test]
     fn every_parameter_decides_whether_a_run_may_be_resumed() {
-        type Change = (&'static str, fn(&mut TestParameters));
+        type Change = (Parameter, fn(&mut TestParameters));
         let changes: [Change; 3] = [
-            ("--key", |asked| asked.key_arn = "arn:b".to_owned()),
-            ("--count", |asked| asked.count = 26),
-            ("--rows-per-part", |asked| asked.rows_per_part = 11),
+            (Parameter::Key, |asked| asked.key_arn = "arn:b".to_owned()),
+            (Parameter::Count, |asked| asked.count = 26),
+            (Parameter::RowsPerPart, |asked| asked.rows_per_part = 11),
         ];
         for (name, change) in changes {
             let mut asked = parameters();

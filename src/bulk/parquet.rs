@@ -29,7 +29,7 @@ use std::sync::Arc;
 pub mod properties;
 
 /// Rows handed to the writer at a time.
-pub const BATCH_ROWS: usize = 8 * 1024;
+pub const BATCH_ROWS: usize = crate::table::BATCH_ROWS;
 const _: () = assert!(ROW_GROUP_ROWS.is_multiple_of(BATCH_ROWS));
 
 /// What every row of a part has in common.

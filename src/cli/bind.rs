@@ -7,6 +7,7 @@ use crate::cli::bulk::{JobRunner, LengthArguments};
 use crate::cli::columns::{COLUMNS, ColumnList, columns};
 use crate::cli::context::pair;
 use crate::cli::failure::{Failure, Status};
+use crate::cli::flags;
 use crate::cli::output;
 use crate::cli::target::daemon;
 use crate::cli::terminal;
@@ -223,8 +224,10 @@ fn reason(source: &SourceError) -> String {
 impl From<OutputError> for Failure {
     fn from(error: OutputError) -> Self {
         match error {
-            OutputError::InUse(_) => Self::unavailable(error),
-            OutputError::Exists(_) | OutputError::Io { .. } => Self::failed(error),
+            OutputError::InUse(_) => Self::unavailable(flags::with(&error, &["--out"])),
+            OutputError::Exists(_) | OutputError::Io { .. } => {
+                Self::failed(flags::with(&error, &["--out"]))
+            }
         }
     }
 }

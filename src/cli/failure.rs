@@ -3,6 +3,7 @@
 use crate::audit;
 #[cfg(feature = "bulk")]
 use crate::bulk::{JobError, SourceError};
+use crate::cli::flags;
 #[cfg(feature = "bulk")]
 use crate::cli::terminal;
 use crate::config::ConfigError;
@@ -125,9 +126,10 @@ impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Keystore(error) => error.into(),
-            OpenError::RootKey(_)
-            | OpenError::RootKeyAbsent { .. }
-            | OpenError::StoreAbsent { .. } => Self::configuration(error),
+            OpenError::StoreAbsent { .. } => {
+                Self::configuration(flags::with(&error, &["--new-store"]))
+            }
+            OpenError::RootKey(_) | OpenError::RootKeyAbsent { .. } => Self::configuration(error),
             OpenError::Audit(audit::OpenError::InUse { .. }) => Self::unavailable(error),
             OpenError::Audit(_)
             | OpenError::Beside { .. }
@@ -140,7 +142,7 @@ impl From<OpenError> for Failure {
 impl From<KeystoreError> for Failure {
     fn from(error: KeystoreError) -> Self {
         match error {
-            KeystoreError::InUse { .. } => Self::unavailable(error),
+            KeystoreError::InUse { .. } => Self::unavailable(flags::store(&error)),
             KeystoreError::Absent { .. } => Self::configuration(error),
             _ => Self::failed(error),
         }
@@ -152,7 +154,7 @@ impl From<ListenError> for Failure {
         match error {
             ListenError::Tls(_) => Self::configuration(error),
             ListenError::Taken { .. } | ListenError::Tcp { .. } | ListenError::Unix { .. } => {
-                Self::unavailable(error)
+                Self::unavailable(flags::listen(&error))
             }
         }
     }
@@ -161,16 +163,15 @@ impl From<ListenError> for Failure {
 #[cfg(feature = "bulk")]
 impl From<JobError> for Failure {
     fn from(error: JobError) -> Self {
-        match error {
+        let status = match error {
             JobError::Source(SourceError::Connection { .. }) | JobError::FolderInUse(_) => {
-                Self::unavailable(error)
+                Status::Unavailable
             }
-            JobError::Source(SourceError::Untrusted { .. }) => Self::configuration(error),
-            JobError::Stopped | JobError::Unfinished { .. } => {
-                Self::new(Status::Interrupted, error)
-            }
-            // It may have the words of a server in it, or of a table.
-            _ => Self::failed(terminal::shown(&error.to_string())),
-        }
+            JobError::Source(SourceError::Untrusted { .. }) => Status::Configuration,
+            JobError::Stopped | JobError::Unfinished { .. } => Status::Interrupted,
+            _ => Status::Failed,
+        };
+        // It may have the words of a server in it, or of a table.
+        Self::new(status, terminal::shown(&flags::job(&error)))
     }
 }

@@ -1,10 +1,9 @@
 //! What `keymill census` and `keymill verify` print: keys with their counts, then findings.
 
-use crate::bulk::row_number::RowNumber;
 use crate::census::{FINDINGS_KEPT_MAX, Finding, Findings, Groups};
 use crate::cli::failure::{Failure, Status};
 use crate::cli::output;
-use crate::table::Object;
+use crate::table::{Object, RowNumber};
 use serde_json::{Value, json};
 
 /// Findings that are printed without `--json`.

@@ -74,7 +74,7 @@ pub enum OpenError {
     },
     /// The store does not exist, and something that belongs to one does.
     #[error(
-        "store {store} does not exist, but {found} does: mount its disk, correct store.path, or restore it from a backup; to begin with an empty store on purpose, start once with `keymill serve --new-store`"
+        "store {store} does not exist, but {found} does: mount its disk, correct store.path, or restore it from a backup; to begin with an empty store on purpose, ask once for a new one"
     )]
     StoreAbsent {
         /// The store.
@@ -356,7 +356,7 @@ mod tests {
         assert_eq!(announced(&config), 1);
         let line = refusal(&config, Opening::Existing).await;
         assert!(
-            line.contains("in use") && line.contains("--endpoint unix:"),
+            line.contains("in use") && line.contains("go through it"),
             "{line}"
         );
         core.close().await.unwrap();
@@ -392,7 +392,7 @@ mod tests {
             let line = refusal(&config, FIRST).await;
             assert!(line.contains(found), "{line}");
             assert!(
-                line.contains("--new-store") && !line.contains('\n'),
+                line.contains("ask once for a new one") && !line.contains('\n'),
                 "{line}"
             );
             assert!(!config.store.path.exists());

@@ -23,20 +23,18 @@ pub struct Listeners {
     pub(super) admin_address: SocketAddr,
 }
 
-/// Why an address cannot be bound: one line that names the setting and the flag.
+/// Why an address cannot be bound: one line that names the setting.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Another process listens there.
     #[error(
-        "{address} is taken by another process: choose another with {flag} (or {key}); port 0 takes a free one"
+        "{address} ({key}) is taken by another process: choose another; port 0 takes a free one"
     )]
     Taken {
         /// The address.
         address: SocketAddr,
         /// The setting.
         key: &'static str,
-        /// The flag.
-        flag: &'static str,
     },
     /// Another error of the operating system.
     #[error("cannot listen on {address} ({key}): {source}")]
@@ -75,9 +73,8 @@ impl Listeners {
             None
         };
         let listen = &config.listen;
-        let (tcp, tcp_address) = bind_tcp(listen.tcp, "listen.tcp", "--listen").await?;
-        let (admin, admin_address) =
-            bind_tcp(listen.admin, "listen.admin", "--admin-listen").await?;
+        let (tcp, tcp_address) = bind_tcp(listen.tcp, "listen.tcp").await?;
+        let (admin, admin_address) = bind_tcp(listen.admin, "listen.admin").await?;
         let own = Socket {
             name: "listen.socket".to_owned(),
             peers: Peers::Mapped(config.peers.map()),
@@ -123,14 +120,13 @@ fn bind_unix(
 async fn bind_tcp(
     address: SocketAddr,
     key: &'static str,
-    flag: &'static str,
 ) -> Result<(TcpListener, SocketAddr), ListenError> {
     let bound = TcpListener::bind(address).await.and_then(|listener| {
         let address = listener.local_addr()?;
         Ok((listener, address))
     });
     bound.map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => ListenError::Taken { address, key, flag },
+        io::ErrorKind::AddrInUse => ListenError::Taken { address, key },
         _ => ListenError::Tcp {
             address,
             key,
@@ -144,17 +140,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn port_0_takes_a_free_port_and_a_taken_one_names_the_flag() {
+    async fn port_0_takes_a_free_port_and_a_taken_one_names_the_setting() {
         let free = ([127, 0, 0, 1], 0).into();
-        let (listener, address) = bind_tcp(free, "listen.tcp", "--listen").await.unwrap();
+        let (listener, address) = bind_tcp(free, "listen.tcp").await.unwrap();
         assert_ne!(address.port(), 0);
-        let refused = bind_tcp(address, "listen.tcp", "--listen")
-            .await
-            .err()
-            .unwrap();
-        let expected = format!(
-            "{address} is taken by another process: choose another with --listen (or listen.tcp)"
-        );
+        let refused = bind_tcp(address, "listen.tcp").await.err().unwrap();
+        let expected = format!("{address} (listen.tcp) is taken by another process");
         assert!(refused.to_string().starts_with(&expected), "{refused}");
         drop(listener);
     }
@@ -163,10 +154,7 @@ mod tests {
     async fn an_address_of_another_host_is_refused() {
         // TEST-NET-1 (RFC 5737) belongs to no host.
         let foreign = ([192, 0, 2, 1], 1).into();
-        let refused = bind_tcp(foreign, "listen.admin", "--admin-listen")
-            .await
-            .err()
-            .unwrap();
+        let refused = bind_tcp(foreign, "listen.admin").await.err().unwrap();
         assert!(
             refused
                 .to_string()

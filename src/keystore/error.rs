@@ -26,7 +26,7 @@ pub enum KeystoreError {
     },
     /// Another process has opened the store.
     #[error(
-        "store {path} is in use by process {holder}: stop it, or go through it with --endpoint unix:{socket}"
+        "store {path} is in use by process {holder}: stop it, or go through it"
     )]
     InUse {
         /// The store.

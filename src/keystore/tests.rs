@@ -260,7 +260,7 @@ async fn a_store_has_one_writer() {
     place
         .refused(&format!("in use by process {}", std::process::id()))
         .await;
-    place.refused("--endpoint unix:").await;
+    place.refused("go through it").await;
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
 //! A table that comes on standard input: it is kept in the job's folder until the job is finished,
 //! because it is read twice, and cannot be asked for again.
 
-use crate::bulk::Folder;
 use crate::bulk::folder::INPUT;
+use crate::bulk::{Folder, JobError};
 use crate::provision::Parameters;
-use crate::table::{Object, TableError, location};
+use crate::table::{Object, location};
 use std::io::{self, Read};
 
 /// What messages call it.
@@ -13,17 +13,17 @@ const NAME: &str = "standard input";
 /// What came on standard input; it is read unless an earlier run has.
 ///
 /// # Errors
-/// [`TableError`], when the input cannot be read or kept, or the copy of an earlier run is gone.
+/// [`JobError`], when the input cannot be read or kept, or the copy of an earlier run is gone.
 pub(super) fn kept(
     folder: &Folder,
     held: Option<&Parameters>,
     mut input: impl Read,
-) -> Result<Object, TableError> {
+) -> Result<Object, JobError> {
     let path = folder.path(INPUT);
     if held.is_none() {
         let mut out = folder.begin(INPUT)?;
-        io::copy(&mut input, &mut out).map_err(|error| TableError::kept("write", &path, error))?;
+        io::copy(&mut input, &mut out).map_err(|error| JobError::io("write", &path, error))?;
         folder.finish(out)?;
     }
-    location::file(&path, NAME.to_owned())?.without_name()
+    Ok(location::file(&path, NAME.to_owned())?.without_name()?)
 }

@@ -2,13 +2,12 @@
 //! is null. A row that breaks the RFC's rules on quotes, or has bytes that are not UTF-8 in any
 //! field, is not read.
 
-use crate::bulk::row_number::RowNumber;
 use crate::table::rows::{
     BATCH_BYTES_MAX, Batch, CHECKPOINT_ROWS, Columns, ROW_BYTES_MAX, Rows, Seen, Start,
     batch_rows_max,
 };
 use crate::table::text::{self, Text};
-use crate::table::{COLUMNS_MAX, Format, Object, TableError};
+use crate::table::{COLUMNS_MAX, Format, Object, RowNumber, TableError};
 use arrow_array::builder::StringBuilder;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
@@ -174,7 +173,7 @@ impl CsvRows {
         let names = self.record.iter().map(str::from_utf8);
         let Ok(names) = names.collect::<Result<Vec<_>, _>>() else {
             let encoding = self.encoding;
-            let reason = format!("its header is not {encoding} text; --encoding names another");
+            let reason = format!("its header is not {encoding} text; name its encoding");
             return Err(malformed(&self.name, reason));
         };
         // A name that occurs twice would leave it open which column is meant.

@@ -125,7 +125,7 @@ impl Distinct {
         }
         if held.blocks * BLOCK_ENTRIES * ENTRY_BYTES > MEMORY_BYTES {
             held.spill(&self.path)
-                .map_err(|error| TableError::kept("write", &self.path, error))?;
+                .map_err(|error| TableError::note("write", &self.path, error))?;
         }
         Ok(())
     }
@@ -175,7 +175,7 @@ impl Distinct {
                 }
                 Ok(())
             })
-            .map_err(|error: std::io::Error| TableError::kept("read", &path, error))?;
+            .map_err(|error: std::io::Error| TableError::note("read", &path, error))?;
         let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
         found.sort_unstable();
         Ok((count.into_inner(), found))

@@ -1,8 +1,6 @@
 //! Why a table cannot be read.
 
-use crate::bulk::JobError;
-use crate::bulk::row_number::RowNumber;
-use crate::table::Compression;
+use crate::table::{Compression, RowNumber};
 use std::path::{Path, PathBuf};
 use std::{io, num};
 
@@ -26,7 +24,7 @@ pub enum TableError {
         reason: String,
     },
     /// Files of several formats, or of a format that their names do not show.
-    #[error("{0}: say which format it is with --input-format")]
+    #[error("{0}: say which format it is")]
     Format(String),
     /// Files of different formats.
     #[error("{0} and {1} are of different formats; a job reads files of one")]
@@ -40,7 +38,7 @@ pub enum TableError {
         compression: Compression,
     },
     /// An encoding for files that have one by their format.
-    #[error("--encoding is for CSV alone, and these files are {0}")]
+    #[error("an encoding is for CSV alone, and these files are {0}")]
     Encoding(&'static str),
     /// A file cannot be read.
     #[error("cannot read {name}: {source}")]
@@ -60,16 +58,9 @@ pub enum TableError {
         /// The fault in it.
         reason: String,
     },
-    /// A file has changed since the scan.
-    #[error(
-        "{0} has changed since this job began: a job is resumed with the files that it began with; choose another --out"
-    )]
+    /// A file has changed since it was looked through.
+    #[error("{0} has changed since it was looked through")]
     Changed(String),
-    /// A file has changed since the job finished.
-    #[error(
-        "nothing done: this job has finished, and {0} is not as it was then; choose another --out for other rows"
-    )]
-    ChangedAfter(String),
     /// A file does not have the columns of the first file.
     #[error("{name}: {reason}; every file of a job has the same columns, those of {first}")]
     Columns {
@@ -89,7 +80,7 @@ pub enum TableError {
         reason: String,
     },
     /// A row cannot be used.
-    #[error("{name}, row {}: {reason}{}", RowNumber(*row), if *.is_skippable { "; with --on-error skip, such rows are left out and listed in _rejects.ndjson" } else { "" })]
+    #[error("{name}, row {}: {reason}{}", RowNumber(*row), if *.is_skippable { "; such rows can be left out, and are then listed in _rejects.ndjson" } else { "" })]
     Row {
         /// The file.
         name: String,
@@ -97,14 +88,14 @@ pub enum TableError {
         row: u64,
         /// Why not.
         reason: String,
-        /// Whether `--on-error skip` would leave it out.
+        /// Whether it can be left out.
         is_skippable: bool,
     },
     /// Too many rows cannot be used.
     #[error("more than {0} rows cannot be used, the last one for this reason: {1}")]
     TooManyRejects(usize, String),
-    /// The job's own notes on its input are missing or damaged.
-    #[error("{}: {reason}; choose another --out", path.display())]
+    /// What was kept of a look at a table is missing or damaged.
+    #[error("{}: {reason}", path.display())]
     Kept {
         /// The file.
         path: PathBuf,
@@ -114,9 +105,16 @@ pub enum TableError {
     /// The job was stopped.
     #[error("stopped while the input was looked through; the same command begins again")]
     Stopped,
-    /// The job's folder failed.
-    #[error(transparent)]
-    Job(#[from] JobError),
+    /// A file of notes on the table failed.
+    #[error("cannot {action} {}: {source}; the same command begins again once this is solved", path.display())]
+    Note {
+        /// The action that failed.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
     /// No threads.
     #[error("cannot start the threads that look through the input: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
@@ -132,20 +130,13 @@ impl TableError {
         }
     }
 
-    /// A file of the job's own folder failed.
+    /// A file of notes on the table failed.
     #[must_use]
-    pub fn kept(action: &'static str, path: &Path, source: io::Error) -> Self {
-        JobError::io(action, path, source).into()
-    }
-}
-
-impl From<TableError> for JobError {
-    fn from(error: TableError) -> Self {
-        match error {
-            TableError::Job(error) => error,
-            TableError::Stopped => Self::Stopped,
-            TableError::Threads(error) => Self::Threads(error),
-            error => Self::Input(Box::new(error)),
+    pub fn note(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Note {
+            action,
+            path: path.to_owned(),
+            source,
         }
     }
 }

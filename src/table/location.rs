@@ -112,35 +112,6 @@ impl Location {
     }
 }
 
-/// Refuses a job whose folder is inside a folder of its input: its parts would be taken for rows of
-/// the table.
-///
-/// # Errors
-/// [`TableError::Location`].
-pub fn check_beside(inputs: &[Location], out: &Path) -> Result<(), TableError> {
-    // The folder may not be there yet: the nearest one above it is.
-    let mut above = out.ancestors();
-    let Some(out) = above.find_map(|path| match path.as_os_str().is_empty() {
-        true => Path::new(".").canonicalize().ok(),
-        false => path.canonicalize().ok(),
-    }) else {
-        return Ok(());
-    };
-    for location in inputs {
-        let Location::Local(path) = location else {
-            continue;
-        };
-        let folder = Path::new(path).canonicalize();
-        if folder.is_ok_and(|folder| folder.is_dir() && out.starts_with(folder)) {
-            return Err(TableError::Location {
-                location: location.to_string(),
-                reason: "--out is inside it, and its parts would be taken for the table; choose a folder beside it".to_owned(),
-            });
-        }
-    }
-    Ok(())
-}
-
 /// Files of a folder that are passed over, since their names say no format.
 #[derive(Default)]
 struct PassedOver {
@@ -163,7 +134,7 @@ impl PassedOver {
         if self.count > 0 {
             tracing::warn!(
                 %location, count = self.count, names = %self.first.join(", "),
-                "passed over files whose names say no format; --input-format reads any ending"
+                "passed over files whose names say no format; where the format is given, every ending is read"
             );
         }
     }
@@ -410,28 +381,6 @@ mod tests {
             if let Ok(location) = location {
                 assert!(location.to_string().starts_with(text), "{text}");
             }
-        }
-    }
-
-    #[test]
-    fn a_job_is_not_written_into_its_input() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        fs::create_dir_all(at("in/deep")).unwrap();
-        fs::write(at("in/a.csv"), "x").unwrap();
-        let inputs = |name: &str| [Location::Local(at(name).display().to_string())];
-        for (input, out, is_refused) in [
-            ("in", "in/out", true),
-            ("in", "in", true),
-            ("in", "in/deep/new/out", true),
-            ("in/../in", "in/deep", true),
-            ("in", "out", false),
-            ("in", "in2/out", false),
-            ("in/a.csv", "in/out", false),
-            ("in/*.csv", "in/out", false),
-        ] {
-            let checked = check_beside(&inputs(input), &at(out));
-            assert_eq!(checked.is_err(), is_refused, "{input} {out}");
         }
     }
 

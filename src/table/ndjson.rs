@@ -1,13 +1,12 @@
 //! Rows of NDJSON: an object a line, in UTF-8. A column is what all of its values are: boolean,
 //! integer, float, or text. Numbers keep their digits: a column is text before one is lost.
 
-use crate::bulk::row_number::RowNumber;
 use crate::table::rows::{
     BATCH_BYTES_MAX, Batch, CHECKPOINT_ROWS, Columns, ROW_BYTES_MAX, Rows, Seen, Start,
     batch_rows_max,
 };
 use crate::table::text::{self, BYTE_ORDER_MARK, Text};
-use crate::table::{COLUMNS_MAX, Format, Object, TableError};
+use crate::table::{COLUMNS_MAX, Format, Object, RowNumber, TableError};
 use arrow_array::builder::{BooleanBuilder, Float64Builder, Int64Builder, StringBuilder};
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};

@@ -58,7 +58,7 @@ impl Plan {
         };
         let file = open::own(path).map_err(|error| match error.kind() {
             ErrorKind::NotFound => refuse("it is gone".to_owned()),
-            _ => TableError::kept("read", path, error),
+            _ => TableError::note("read", path, error),
         })?;
         let plan: Self = serde_json::from_reader(BufReader::new(file))
             .map_err(|error| refuse(error.to_string()))?;

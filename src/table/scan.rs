@@ -1,9 +1,6 @@
 //! The first look at a table: every fault of a row that shows without a key is found before the
 //! first key is made.
 
-use crate::bulk::Folder;
-use crate::bulk::folder::{REJECTS, SPILL};
-use crate::bulk::row_number::RowNumber;
 use crate::columns::{ColumnError, ContextPairs, Texts};
 use crate::table::distinct::{Distinct, Fingerprint};
 use crate::table::fields::Fields;
@@ -11,10 +8,9 @@ use crate::table::plan::{FilePlan, Plan};
 use crate::table::reader;
 use crate::table::rows::Batch;
 use crate::table::walk::Input;
-use crate::table::{Format, Object, RowPosition, TableError};
+use crate::table::{Format, Object, RowNumber, RowPosition, TableError};
 use arrow_schema::Schema;
-use serde_json::json;
-use std::io::{BufWriter, Write};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 /// Rows that may be left out: their reasons are held in memory until they are written.
@@ -33,15 +29,24 @@ pub struct Question<'a> {
     pub skip: bool,
 }
 
-/// Looks at every row; writes those that are left out to the folder's [`REJECTS`].
+/// What a look at a table has found.
+pub struct Scanned {
+    /// Where its rows are.
+    pub plan: Plan,
+    /// The rows that are left out, in order, and why.
+    pub rejects: Vec<(RowPosition, String)>,
+}
+
+/// Looks at every row. What does not fit into memory is in a file `spill`, which loses its name at
+/// once.
 ///
 /// # Errors
 /// [`TableError`], when a file cannot be read, or a row cannot be used and is not skipped.
 pub fn scan(
     input: &Input<'_>,
     question: &Question<'_>,
-    folder: &Folder,
-) -> Result<Plan, TableError> {
+    spill: &Path,
+) -> Result<Scanned, TableError> {
     input.on_threads(|| {
         input.check_schemas()?;
         let first = input.objects.first();
@@ -50,7 +55,7 @@ pub fn scan(
         {
             check_columns(first, &*reader::schema(input.format, first)?, question)?;
         }
-        Scan::new(input, question, folder).run(folder)
+        Scan::new(input, question, spill).run()
     })
 }
 
@@ -67,7 +72,7 @@ struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    fn new(input: &'a Input<'a>, question: &'a Question<'a>, folder: &Folder) -> Self {
+    fn new(input: &'a Input<'a>, question: &'a Question<'a>, spill: &Path) -> Self {
         let mut columns = vec![question.id_column.to_owned()];
         columns.extend(question.pairs.columns.iter().cloned());
         columns.sort();
@@ -77,12 +82,12 @@ impl<'a> Scan<'a> {
             question,
             columns,
             hash: Fingerprint::default(),
-            distinct: Distinct::new(folder.path(SPILL)),
+            distinct: Distinct::new(spill.to_owned()),
             rejects: Mutex::default(),
         }
     }
 
-    fn run(self, folder: &Folder) -> Result<Plan, TableError> {
+    fn run(self) -> Result<Scanned, TableError> {
         let files = self
             .input
             .walk(&self.columns, &|file, batch| self.look_at(file, batch))?;
@@ -117,11 +122,8 @@ impl<'a> Scan<'a> {
                 last.unwrap_or_default(),
             ));
         }
-        // Threads report in any order; the file of rejects and the plan are in the order of rows.
+        // Threads report in any order; the rejects and the plan are in the order of rows.
         rejects.sort();
-        if question.skip {
-            write_rejects(input, &rejects, folder)?;
-        }
         // One schema for all files, and the places of the rows that are left out.
         let mut fields = Fields::default();
         let mut kept = Vec::new();
@@ -137,10 +139,13 @@ impl<'a> Scan<'a> {
                 checkpoints: seen.checkpoints,
             });
         }
-        for (place, _) in rejects {
+        for (place, _) in &rejects {
             kept[place.file].left_out.push(place.row);
         }
-        Ok(Plan::new(kept, fields))
+        Ok(Scanned {
+            plan: Plan::new(kept, fields),
+            rejects,
+        })
     }
 
     fn look_at(&self, file: usize, batch: Batch) -> Result<(), TableError> {
@@ -262,27 +267,6 @@ fn refused(input: &Input<'_>, place: RowPosition, reason: String) -> TableError 
     }
 }
 
-fn write_rejects(
-    input: &Input<'_>,
-    rejects: &[(RowPosition, String)],
-    folder: &Folder,
-) -> Result<(), TableError> {
-    let path = folder.path(REJECTS);
-    let io = |error| TableError::kept("write", &path, error);
-    let mut out = BufWriter::new(folder.begin(REJECTS)?);
-    for (place, reason) in rejects {
-        let line = json!({
-            "file": input.objects[place.file].name,
-            "row": RowNumber(place.row),
-            "reason": reason,
-        });
-        writeln!(out, "{line}").map_err(io)?;
-    }
-    let out = out.into_inner().map_err(|error| io(error.into_error()))?;
-    folder.finish(out)?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,7 +274,7 @@ mod tests {
     use std::num::NonZeroUsize;
     use std::sync::atomic::AtomicBool;
 
-    fn scanned(objects: &[Object], job: &Folder) -> Result<Plan, TableError> {
+    fn scanned(objects: &[Object], spill: &Path) -> Result<Scanned, TableError> {
         let input = Input {
             format: Format::Ndjson,
             objects,
@@ -303,7 +287,7 @@ mod tests {
             pairs: &pairs,
             skip: true,
         };
-        Scan::new(&input, &question, job).run(job)
+        Scan::new(&input, &question, spill).run()
     }
 
     #[test]
@@ -318,12 +302,13 @@ mod tests {
         let path = folder.path().join("t.ndjson");
         std::fs::write(&path, lines.join("\n")).unwrap();
         let objects = [location::file(&path, "t.ndjson".to_owned()).unwrap()];
-        let job = Folder::open(&folder.path().join("job")).unwrap();
-        scanned(&objects, &job).unwrap();
-        let rejects = std::fs::read_to_string(job.path(REJECTS)).unwrap();
-        assert_eq!(rejects.lines().count(), lines.len());
-        for line in rejects.lines() {
-            assert!(line.chars().count() < 2 * REASON_CHARACTERS_MAX, "{line}");
+        let rejects = scanned(&objects, &folder.path().join("spill"))
+            .unwrap()
+            .rejects;
+        assert_eq!(rejects.len(), lines.len());
+        for (_, reason) in rejects {
+            let length = reason.chars().count();
+            assert!(length <= REASON_CHARACTERS_MAX + 1, "{reason}");
         }
     }
 
@@ -339,8 +324,7 @@ mod tests {
             location::file(&path, name.to_owned()).unwrap()
         };
         let objects = [object("a.ndjson", 0), object("b.ndjson", COLUMNS_MAX)];
-        let job = Folder::open(&folder.path().join("job")).unwrap();
-        let scanned = scanned(&objects, &job);
+        let scanned = scanned(&objects, &folder.path().join("spill"));
         let refused = scanned.err().unwrap().to_string();
         assert_eq!(refused, "b.ndjson: more than 10000 columns");
     }

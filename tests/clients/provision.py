@@ -268,7 +268,7 @@ def refusals(mill: Daemon, folder: Path, tally: Tally) -> None:
         name.write_text("\n".join(("volume,tenant", *lines)) + "\n")
         fails(status, says, command([name], folder / f"refused-{time.monotonic_ns()}", *over, *more, **changes))
 
-    told(f"{folder}/wrong.csv, row 3: its \"volume\" is that of {folder}/wrong.csv, row 1; with --on-error skip", "a,t", "b,t", "a,u")
+    told(f"{folder}/wrong.csv, row 3: its \"volume\" is that of {folder}/wrong.csv, row 1; such rows can be left out", "a,t", "b,t", "a,u")
     told('row 2: its "volume" is null or empty', "a,t", ",t")
     told('row 1: Context column "tenant" is null.', "a,")
     told("row 2: The encryption context is larger than 8192 bytes", "a,t", "b," + "x" * 8192)

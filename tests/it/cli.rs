@@ -265,7 +265,7 @@ fn a_taken_port_names_the_flag_and_leaves_the_store_whole() {
     assert_eq!(refused.stdout, b"");
     let text = String::from_utf8(refused.stderr).unwrap();
     let line =
-        format!("keymill: {address} is taken by another process: choose another with --listen");
+        format!("keymill: {address} (listen.tcp) is taken by another process: choose another");
     assert!(text.contains(&line), "{text}");
     Dev::start(folder.path(), &[]).stop();
 }

@@ -2,7 +2,9 @@
 //! that was refused.
 
 use arrow_array::Array;
-use keymill::bulk::{Ending, JobError, KeyIdentity, Progress, Runtime, SourceError};
+use keymill::bulk::{
+    Ending, JobError, KeyIdentity, Parameter, Progress, Runtime, SourceError,
+};
 use keymill::clock::{Clock, Timestamp};
 use keymill::context::EncryptionContext;
 use keymill::crypto::entropy::Entropy;
@@ -568,18 +570,18 @@ fn other_parameters_do_not_resume_a_run() {
     };
     let mut other = begun.clone();
     other.count = NonZeroU64::new(5_000).unwrap();
-    assert_eq!(refused(&other, &source), "--count");
+    assert_eq!(refused(&other, &source), Parameter::Count);
     let mut other = begun.clone();
     other.id_pattern = "c-{}".parse().unwrap();
-    assert_eq!(refused(&other, &source), "--id-pattern");
+    assert_eq!(refused(&other, &source), Parameter::IdPattern);
     let mut other = begun.clone();
     other.context = EncryptionContext::default();
-    assert_eq!(refused(&other, &source), "--constant");
+    assert_eq!(refused(&other, &source), Parameter::Constants);
     let mut other = begun.clone();
     other.length = DataKeyLength::AES_128;
-    assert_eq!(refused(&other, &source), "--key-spec");
+    assert_eq!(refused(&other, &source), Parameter::KeySpec);
     let another_key = local(&self::entry(KeyState::Enabled), DataKeyLength::AES_256);
-    assert_eq!(refused(&begun, &another_key), "--key");
+    assert_eq!(refused(&begun, &another_key), Parameter::Key);
     // Parts of no particular size: those of the run.
     let mut same = begun.clone();
     same.rows_per_part = None;

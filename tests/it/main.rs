@@ -10,6 +10,7 @@ mod audit;
 mod cli;
 mod envelope;
 mod export;
+mod flags;
 mod layering;
 mod links;
 mod names;

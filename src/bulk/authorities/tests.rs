@@ -114,7 +114,7 @@ async fn certificates_with_a_fault_are_refused_with_what_to_do() {
         (
             "kms.example.org",
             |_| (),
-            &["is not for kms.example.org (", HOST, "in --endpoint"],
+            &["is not for kms.example.org (", HOST, "name the daemon as"],
         ),
         ("127.0.0.1", |_| (), &["is not for 127.0.0.1 ("]),
         (
@@ -200,7 +200,7 @@ async fn what_is_no_tls_is_told_and_a_broken_connection_is_no_objection() {
 fn a_demand_for_a_client_certificate_is_told() {
     let alert = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
     let line = objection(&io::Error::other(alert)).unwrap();
-    assert!(line.contains("use --endpoint unix:PATH"), "{line}");
+    assert!(line.contains("by its Unix socket"), "{line}");
     assert_eq!(objection(&io::Error::other("anything else")), None);
 }
 

@@ -24,8 +24,6 @@ fn object(folder: &Path, name: &str, text: &str) -> Object {
 
 /// The plan of a table, of which bad rows are left out.
 fn planned(folder: &Path, format: Format, objects: &[Object]) -> Plan {
-    let job = tempfile::tempdir_in(folder).unwrap();
-    let job = crate::bulk::Folder::open(&job.path().join("job")).unwrap();
     let input = Input {
         format,
         objects,
@@ -37,7 +35,8 @@ fn planned(folder: &Path, format: Format, objects: &[Object]) -> Plan {
         pairs: &ContextPairs::default(),
         skip: true,
     };
-    scan(&input, &question, &job).unwrap()
+    let scanned = scan(&input, &question, &folder.join("spill"));
+    scanned.unwrap().plan
 }
 
 fn table<'a>(format: Format, objects: &'a [Object], plan: &'a Plan) -> Table<'a> {

@@ -240,7 +240,7 @@ fn other_encodings_are_decoded_and_malformed_rows_are_told() {
     }
     let said = refused("t.csv", Format::Csv, b"id,gr\xf6\xdfe\na,1\n");
     assert!(
-        said.ends_with("its header is not UTF-8 text; --encoding names another"),
+        said.ends_with("its header is not UTF-8 text; name its encoding"),
         "{said}"
     );
 }

@@ -1,0 +1,116 @@
+//! The files of a job's table, as the job remembers them.
+
+use crate::bulk::JobError;
+use crate::table::{Location, Object};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// A file, as it was when the job began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// Its name.
+    pub name: String,
+    /// Its bytes.
+    pub bytes: u64,
+    /// What changes when it is written anew: the time of its last change, or the store's tag.
+    pub version: String,
+}
+
+impl From<&Object> for File {
+    fn from(object: &Object) -> Self {
+        Self {
+            name: object.name.clone(),
+            bytes: object.length,
+            version: object.version.clone(),
+        }
+    }
+}
+
+/// Refuses files that are not as they were.
+///
+/// # Errors
+/// [`JobError::Changed`] with the name of the first.
+pub fn check_unchanged(before: &[File], now: &[File]) -> Result<(), JobError> {
+    match first_difference(before, now) {
+        Some(name) => Err(JobError::Changed(name)),
+        None => Ok(()),
+    }
+}
+
+/// Refuses files that a finished job has not read as they are now; those that are gone by now are
+/// not missed.
+///
+/// # Errors
+/// [`JobError::ChangedAfter`] with the name of the first.
+pub fn check_finished(before: &[File], now: &[Object]) -> Result<(), JobError> {
+    let mut now = now.iter().map(File::from);
+    match now.find(|file| !before.contains(file)) {
+        Some(other) => Err(JobError::ChangedAfter(other.name)),
+        None => Ok(()),
+    }
+}
+
+/// The name of the first file that is not as it was.
+fn first_difference(before: &[File], now: &[File]) -> Option<String> {
+    let differs = before.iter().zip(now).find(|(before, now)| before != now);
+    match differs {
+        Some((before, _)) => Some(before.name.clone()),
+        None if before.len() < now.len() => Some(now[before.len()].name.clone()),
+        None => before.get(now.len()).map(|gone| gone.name.clone()),
+    }
+}
+
+/// Refuses a job whose folder is inside a folder of its input: its parts would be taken for rows of
+/// the table.
+///
+/// # Errors
+/// [`JobError::OutInInput`].
+pub fn check_beside(inputs: &[Location], out: &Path) -> Result<(), JobError> {
+    // The folder may not be there yet: the nearest one above it is.
+    let mut above = out.ancestors();
+    let Some(out) = above.find_map(|path| match path.as_os_str().is_empty() {
+        true => Path::new(".").canonicalize().ok(),
+        false => path.canonicalize().ok(),
+    }) else {
+        return Ok(());
+    };
+    for location in inputs {
+        let Location::Local(path) = location else {
+            continue;
+        };
+        let folder = Path::new(path).canonicalize();
+        if folder.is_ok_and(|folder| folder.is_dir() && out.starts_with(folder)) {
+            return Err(JobError::OutInInput(location.to_string()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_job_is_not_written_into_its_input() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("in/deep")).unwrap();
+        fs::write(at("in/a.csv"), "x").unwrap();
+        let inputs = |name: &str| [Location::Local(at(name).display().to_string())];
+        for (input, out, is_refused) in [
+            ("in", "in/out", true),
+            ("in", "in", true),
+            ("in", "in/deep/new/out", true),
+            ("in/../in", "in/deep", true),
+            ("in", "out", false),
+            ("in", "in2/out", false),
+            ("in/a.csv", "in/out", false),
+            ("in/*.csv", "in/out", false),
+        ] {
+            let checked = check_beside(&inputs(input), &at(out));
+            assert_eq!(checked.is_err(), is_refused, "{input} {out}");
+        }
+    }
+}
