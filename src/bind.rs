@@ -70,9 +70,7 @@ pub enum StreamError {
         source: SourceError,
     },
     /// The name of the key means another key than it did for the rows before.
-    #[error(
-        "after {rows} rows: the key is {now}, and was {before} when the first row was bound"
-    )]
+    #[error("after {rows} rows: the key is {now}, and was {before} when the first row was bound")]
     KeyChanged {
         /// Rows that were bound.
         rows: u64,

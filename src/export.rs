@@ -99,7 +99,10 @@ impl bulk::Parameters for Parameters {
             (Parameter::KeySpec, self.key_spec.clone()),
             (Parameter::Count, self.count.to_string()),
             (Parameter::IdPattern, self.id_pattern.clone()),
-            (Parameter::Constants, format!("{:?}", self.encryption_context)),
+            (
+                Parameter::Constants,
+                format!("{:?}", self.encryption_context),
+            ),
             (Parameter::RowsPerPart, self.rows_per_part.to_string()),
         ]
     }

@@ -25,7 +25,9 @@ pub use remote::Remote;
 use crate::bulk::folder::{INPUT, PLAN, SPILL};
 use crate::bulk::input::{File, check_beside, check_finished, check_unchanged};
 use crate::bulk::parquet::properties::{Layout, column};
-use crate::bulk::{self, Ending, Folder, Job, JobError, Parameter, Parts, Runtime, footer, rows_per_part};
+use crate::bulk::{
+    self, Ending, Folder, Job, JobError, Parameter, Parts, Runtime, footer, rows_per_part,
+};
 use crate::columns::{ContextPairs, ContextSource, names};
 use crate::key::data_key::DataKeyLength;
 use crate::splice::{self, Own, Said, SplicePlan};
@@ -165,7 +167,10 @@ impl bulk::Parameters for Parameters {
             ),
             (Parameter::IdColumn, self.id_column.clone()),
             (Parameter::Context, names::list(&self.context_columns)),
-            (Parameter::Constants, format!("{:?}", self.context_constants)),
+            (
+                Parameter::Constants,
+                format!("{:?}", self.context_constants),
+            ),
             (Parameter::OnError, self.on_error.clone()),
             (Parameter::ContextMap, self.context_map.to_string()),
             (Parameter::RowsPerPart, self.rows_per_part.to_string()),

@@ -15,7 +15,9 @@ pub use sealer::{Recorded, Sealer, Sealers};
 
 use crate::bulk::input::{File, check_beside, check_finished, check_unchanged};
 use crate::bulk::parquet::properties::column;
-use crate::bulk::{self, Ending, Folder, Job, JobError, Parameter, Parts, Runtime, footer, rows_per_part};
+use crate::bulk::{
+    self, Ending, Folder, Job, JobError, Parameter, Parts, Runtime, footer, rows_per_part,
+};
 use crate::columns::{Blobs, ContextPairs, ContextSource, names};
 use crate::splice::{self, Own, PartWriter, Said, SplicePlan};
 use crate::table::fields::Fields;

@@ -155,6 +155,19 @@ impl Api {
         recorded.map_err(ApiError::internal)
     }
 
+    /// Records what a batch or a stream is refused with, and returns the caller's answer: the
+    /// refusal, or why it has no record.
+    pub(crate) fn refuse(
+        &self,
+        requester: &Requester,
+        event: Event<'_>,
+        error: ApiError,
+        rows: Option<Batch>,
+    ) -> ApiError {
+        let told = self.tell(requester, event, &Outcome::Refused(&error, rows));
+        told.err().unwrap_or(error)
+    }
+
     /// Records a part of a bulk job, which this process has made by itself for the owner of the
     /// store, as `event`.
     ///

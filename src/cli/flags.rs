@@ -24,8 +24,13 @@ pub(super) fn with(error: &impl Display, flags: &[&str]) -> String {
 /// An error of an address.
 pub(super) fn listen(error: &ListenError) -> String {
     let flags: &[_] = match error {
-        ListenError::Taken { key: "listen.tcp", .. } => &["--listen"],
-        ListenError::Taken { key: "listen.admin", .. } => &["--admin-listen"],
+        ListenError::Taken {
+            key: "listen.tcp", ..
+        } => &["--listen"],
+        ListenError::Taken {
+            key: "listen.admin",
+            ..
+        } => &["--admin-listen"],
         _ => &[],
     };
     with(error, flags)

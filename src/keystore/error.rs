@@ -25,9 +25,7 @@ pub enum KeystoreError {
         source: std::io::Error,
     },
     /// Another process has opened the store.
-    #[error(
-        "store {path} is in use by process {holder}: stop it, or go through it"
-    )]
+    #[error("store {path} is in use by process {holder}: stop it, or go through it")]
     InUse {
         /// The store.
         path: PathBuf,

@@ -96,12 +96,10 @@ impl Api {
         purpose: Purpose,
         query: &str,
     ) -> Result<RowStream, ApiError> {
-        let begun = begin(purpose, query).inspect_err(|error| {
-            let refused = Outcome::Refused(error, None);
-            // Where it cannot be kept, nothing leaves all the same.
-            let _counted = self.tell(requester, Event::own(purpose.event(), true, b""), &refused);
-        });
-        let (transform, record) = begun?;
+        let (transform, record) = begin(purpose, query).map_err(|error| {
+            let event = Event::own(purpose.event(), true, b"");
+            self.refuse(requester, event, error, None)
+        })?;
         Ok(RowStream {
             api: Arc::clone(self),
             requester: requester.clone(),
@@ -218,13 +216,11 @@ impl RowStream {
         }
     }
 
-    /// Records what the stream ends with; returns it.
+    /// Records what the stream ends with; returns the caller's answer.
     pub fn end(&mut self, error: ApiError) -> ApiError {
-        let refused = Outcome::Refused(&error, Some(self.digest.batch()));
         let event = Event::own(self.purpose.event(), true, &self.record);
-        // Where that cannot be kept, nothing more leaves all the same.
-        let _counted = self.api.tell(&self.requester, event, &refused);
-        error
+        let rows = Some(self.digest.batch());
+        self.api.refuse(&self.requester, event, error, rows)
     }
 
     /// Records a refusal for which no row is at fault.

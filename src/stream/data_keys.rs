@@ -19,7 +19,7 @@ use crate::api::usability::material;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, ContextMember, Text};
 use crate::api::{Api, ApiError, ErrorCode, Requester};
-use crate::audit::{Batch, Recorded, RowsDigest};
+use crate::audit::{Recorded, RowsDigest};
 use crate::context::EncryptionContext;
 use crate::envelope::{self, blob_bytes};
 use crate::key::KeyId;
@@ -110,7 +110,7 @@ impl Api {
         body: &[u8],
     ) -> Result<DataKeys, ApiError> {
         self.begin_data_keys(requester, body)
-            .inspect_err(|error| self.tell_ended(requester, body, error, None))
+            .map_err(|error| self.refuse(requester, Event::own(EVENT, true, body), error, None))
     }
 
     fn begin_data_keys(
@@ -153,19 +153,6 @@ impl Api {
             body: body.to_vec(),
             digest: RowsDigest::default(),
         })
-    }
-
-    /// Records the refusal that a batch ends with. Where that cannot be kept, nothing more leaves
-    /// all the same.
-    fn tell_ended(
-        &self,
-        requester: &Requester,
-        body: &[u8],
-        error: &ApiError,
-        batch: Option<Batch>,
-    ) {
-        let refused = Outcome::Refused(error, batch);
-        let _counted = self.tell(requester, Event::own(EVENT, true, body), &refused);
     }
 }
 
@@ -313,12 +300,11 @@ impl DataKeys {
         self.end(error)
     }
 
-    /// Records what the batch ends with; returns it.
+    /// Records what the batch ends with; returns the caller's answer.
     pub fn end(&mut self, error: ApiError) -> ApiError {
-        let batch = Some(self.digest.batch());
-        self.api
-            .tell_ended(&self.requester, &self.body, &error, batch);
-        error
+        let event = Event::own(EVENT, true, &self.body);
+        let rows = Some(self.digest.batch());
+        self.api.refuse(&self.requester, event, error, rows)
     }
 
     /// Whether the principal may use the key, both in their present state.

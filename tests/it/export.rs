@@ -2,9 +2,7 @@
 //! that was refused.
 
 use arrow_array::Array;
-use keymill::bulk::{
-    Ending, JobError, KeyIdentity, Parameter, Progress, Runtime, SourceError,
-};
+use keymill::bulk::{Ending, JobError, KeyIdentity, Parameter, Progress, Runtime, SourceError};
 use keymill::clock::{Clock, Timestamp};
 use keymill::context::EncryptionContext;
 use keymill::crypto::entropy::Entropy;

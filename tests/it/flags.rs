@@ -42,7 +42,8 @@ fn no_text_of_the_library_has_a_flag() {
 
 #[test]
 fn flags_are_told_from_comments() {
-    let text = "// --out\nlet a = 1;\nlet b = \"with --out\"; // --in\n#[cfg(test)]\nmod tests {\n--x";
+    let text =
+        "// --out\nlet a = 1;\nlet b = \"with --out\"; // --in\n#[cfg(test)]\nmod tests {\n--x";
     assert_eq!(flags(text), [(3, "let b = \"with --out\"; // --in")]);
     assert!(flags("let drawing = \"a -- b\";").is_empty());
 }

@@ -88,3 +88,36 @@ async fn a_batch_is_authorized_anew_while_it_waits() {
     assert_eq!(bench.throttles("key"), 1);
     assert_eq!(blobs.len(), 96);
 }
+
+/// The first ten are of the burst and have a record; one more is answered as any call beyond the
+/// limit.
+#[tokio::test]
+async fn refusals_beyond_the_limit_are_answered_as_throttled() {
+    let rates = rates::Config {
+        refused_calls_per_second: 1,
+        ..rates::Config::default()
+    };
+    let bench = Bench::with_rates(&rates).await;
+    let id = bench.key().await;
+    let denied = bench.allowed("denied", &["kms:Encrypt"]).await;
+    let ask = json!({"KeyId": id, "KeySpec": "AES_256", "Count": 2});
+    for _ in 0..10 {
+        let refused = bench.batch(&denied, ask.clone()).err().unwrap();
+        assert_eq!(refused.0, Code::AccessDeniedException);
+    }
+    let refused = bench.batch(&denied, ask).err().unwrap();
+    assert_eq!(refused.0, Code::ThrottlingException);
+    // Streams are counted with batches: one that asks for nothing, and one that is not Arrow.
+    let requester = Requester::local(Arc::clone(&denied));
+    let containers = |query: &str| bench.api.containers(&requester, Purpose::Bind, query);
+    let refused = containers("spec=AES_256").err().unwrap();
+    assert_eq!(refused.code(), Code::ThrottlingException);
+    let mut stream = containers(&format!("key={id}&spec=AES_256&context=id")).unwrap();
+    let refused = stream.feed(&mut Bytes::from_static(b"not Arrow")).err();
+    let refused = refused.or_else(|| stream.close().err()).unwrap();
+    assert_eq!(refused.code(), Code::ThrottlingException);
+    assert_eq!(bench.throttles("refused"), 3);
+    bench.api.clock.advance(SECOND);
+    let refused = containers("spec=AES_256").err().unwrap();
+    assert_eq!(refused.code(), Code::ValidationException);
+}
