@@ -36,10 +36,11 @@ pub use source::{KeyIdentity, SourceError};
 use crate::clock::Clock;
 use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::file::open;
+use crate::table::Watch;
 use folder::Finished;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Rows of a part unless the job is small or asks otherwise: about 120 MB of keys alone.
@@ -59,6 +60,24 @@ pub struct Runtime<'a> {
     pub progress: &'a Progress,
     /// Ends the job after the parts in progress.
     pub stop: &'a AtomicBool,
+}
+
+impl Watch for Runtime<'_> {
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn begin(&self, rows: Option<u64>) {
+        self.progress.begin_look(rows);
+    }
+
+    fn seen(&self, rows: u64) {
+        self.progress.seen(rows);
+    }
+
+    fn end(&self) {
+        self.progress.end_look();
+    }
 }
 
 /// How a job ended, short of an error.

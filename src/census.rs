@@ -8,6 +8,7 @@ mod finding;
 
 pub use finding::{FINDINGS_KEPT_MAX, Finding, Findings};
 
+use crate::bulk::JobError;
 use crate::bulk::parquet::properties::column;
 use crate::columns::Blobs;
 use crate::envelope::CiphertextBlob;
@@ -51,21 +52,33 @@ pub struct Census {
 /// Counts the blobs of a table.
 ///
 /// # Errors
-/// [`TableError`], when a file cannot be read, or has no column of blobs.
-pub fn census(input: &Input<'_>) -> Result<Census, TableError> {
+/// [`JobError`], when a file cannot be read, or has no column of blobs.
+pub fn census(input: &Input<'_>) -> Result<Census, JobError> {
     let census = Mutex::new(Census::default());
     let columns = [column::CIPHERTEXT_BLOB.to_owned()];
-    input.on_threads(|| {
+    let walked = input.on_threads(|| {
         let count = |file, batch: Batch| {
             let of_batch = look_at(input, file, &batch)?;
             let mut census = census.lock().unwrap_or_else(PoisonError::into_inner);
             census.add(of_batch, &input.objects[file].name)
         };
         input.walk(&columns, &count).map(drop)
-    })?;
+    });
     let mut census = census.into_inner().unwrap_or_else(PoisonError::into_inner);
+    walked.map_err(|error| unfinished(error, census.rows, &census.findings))?;
     census.findings.kept.sort();
     Ok(census)
+}
+
+/// The error of a look at a table that has come so far.
+pub(crate) fn unfinished(error: TableError, rows: u64, findings: &Findings) -> JobError {
+    match error {
+        TableError::Stopped => JobError::Unfinished {
+            rows,
+            findings: findings.count,
+        },
+        other => other.into(),
+    }
 }
 
 fn look_at(input: &Input<'_>, file: usize, batch: &Batch) -> Result<Census, TableError> {

@@ -370,7 +370,7 @@ impl Plan {
             format: parameters.format,
             objects,
             workers: self.workers,
-            stop: runtime.stop,
+            watch: runtime,
         };
         let scanned = table::scan(&input, &self.question(), &folder.path(SPILL))?;
         if self.skip {

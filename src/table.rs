@@ -43,6 +43,7 @@ mod same_host;
 pub mod scan;
 mod text;
 pub mod walk;
+pub mod watch;
 
 pub use compression::Compression;
 pub use error::TableError;
@@ -54,6 +55,7 @@ pub use row_number::RowNumber;
 pub use rows::{Columns, Rows};
 pub use scan::{Question, Scanned, scan};
 pub use walk::Input;
+pub use watch::Watch;
 
 use serde::{Deserialize, Serialize};
 

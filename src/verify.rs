@@ -6,7 +6,7 @@
 
 use crate::bulk::stream::{self, Stream};
 use crate::bulk::{Client, JobError, SourceError};
-use crate::census::{FINDINGS_KEPT_MAX, Findings, Groups, blobs, group};
+use crate::census::{FINDINGS_KEPT_MAX, Findings, Groups, blobs, group, unfinished};
 use crate::columns::{ContextSource, Texts};
 use crate::context::EncryptionContext;
 use crate::envelope::blob::{HEADER_BYTES, NONCE_BYTES};
@@ -173,15 +173,7 @@ pub fn verify<C: Checkers>(
         return Err(error.into());
     }
     let mut report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
-    match walked {
-        Err(TableError::Stopped) => {
-            return Err(JobError::Unfinished {
-                rows: report.rows,
-                findings: report.findings.count,
-            });
-        }
-        walked => drop(walked?),
-    }
+    walked.map_err(|error| unfinished(error, report.rows, &report.findings))?;
     let (nonces, ids) = input.on_threads(|| {
         Ok((
             nonces.twins(FINDINGS_KEPT_MAX)?,

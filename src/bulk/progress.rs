@@ -12,6 +12,10 @@ use std::time::Duration;
 const LINES_APART: Duration = Duration::from_secs(5);
 /// Redraws a second.
 const REDRAWS_HZ: u8 = 10;
+/// What a bar shows where it is known how many rows there are, and where it is not.
+const OF_ALL: &str =
+    "{bar:30} {percent:>3} %  {human_pos} of {human_len} rows  {per_sec}  {msg}  {eta} left";
+const OPEN: &str = "{human_pos} rows  {per_sec}  {msg}";
 
 thread_local! {
     /// Rows of the part that this thread writes.
@@ -26,7 +30,8 @@ pub struct Progress {
     lines: Option<Lines>,
 }
 
-/// What lines say, and when the last one was logged; locked once a part.
+/// What lines say, and when the last one was logged; locked once a part, or once for some thousand
+/// rows that are looked at.
 struct Lines {
     clock: Clock,
     to_the_end: bool,
@@ -46,13 +51,8 @@ impl Progress {
     #[must_use]
     pub fn terminal() -> Self {
         let target = ProgressDrawTarget::stderr_with_hz(REDRAWS_HZ);
-        let bar = ProgressBar::with_draw_target(None, target);
-        let style = "{bar:30} {percent:>3} %  {human_pos} of {human_len} rows  {per_sec}  {msg}  {eta} left";
-        if let Ok(style) = ProgressStyle::with_template(style) {
-            bar.set_style(style);
-        }
         Self {
-            bar,
+            bar: ProgressBar::with_draw_target(None, target),
             bytes: AtomicU64::new(0),
             lines: None,
         }
@@ -91,10 +91,32 @@ impl Progress {
 
     /// Begins to count: `rows` of `count` are finished, in parts of `bytes` bytes.
     pub fn begin(&self, rows: u64, bytes: u64, count: u64) {
-        self.bar.set_length(count);
-        self.bar.set_position(rows);
+        self.start(OF_ALL, rows, Some(count));
         self.count_bytes(bytes);
-        // Rows of earlier runs do not count for this run's rate.
+    }
+
+    /// Begins to count rows of which it is not known how many there are.
+    pub fn begin_open(&self) {
+        self.start(OPEN, 0, None);
+    }
+
+    /// Begins to count the rows of a table that are looked at.
+    pub fn begin_look(&self, count: Option<u64>) {
+        let template = count.map_or(OPEN, |_| OF_ALL);
+        self.start(template, 0, count);
+    }
+
+    fn start(&self, template: &str, rows: u64, count: Option<u64>) {
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style);
+        }
+        // It may have counted before. Rows of earlier runs do not count for this run's rate.
+        self.bar.reset();
+        match count {
+            Some(count) => self.bar.set_length(count),
+            None => self.bar.unset_length(),
+        }
+        self.bar.set_position(rows);
         self.bar.reset_eta();
         if let Some(lines) = &self.lines {
             let now = lines.clock.monotonic();
@@ -106,13 +128,34 @@ impl Progress {
         }
     }
 
-    /// Begins to count rows of which it is not known how many there are.
-    pub fn begin_open(&self) {
-        let style = "{human_pos} rows  {per_sec}  {msg}";
-        if let Ok(style) = ProgressStyle::with_template(style) {
-            self.bar.set_style(style);
+    /// Reports that `rows` more rows of a table were looked at.
+    pub fn seen(&self, rows: u64) {
+        self.bar.inc(rows);
+        self.look_line(false);
+    }
+
+    /// Reports that a look at a table has ended.
+    pub fn end_look(&self) {
+        self.look_line(true);
+        self.end();
+    }
+
+    fn look_line(&self, is_last: bool) {
+        let Some(lines) = &self.lines else { return };
+        let now = lines.clock.monotonic();
+        let mut state = lines.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_sub(state.last) >= LINES_APART || lines.to_the_end && is_last {
+            state.last = now;
+            let rows = self.bar.position();
+            let seconds = now.saturating_sub(state.began).as_secs_f64();
+            let rate = rows as f64 / seconds.max(1e-9);
+            tracing::info!(
+                rows,
+                count = self.bar.length(),
+                rows_per_second = rate.round(),
+                "the table is looked through"
+            );
         }
-        self.begin(0, 0, 0);
     }
 
     /// Reports that all rows so far are in `bytes` bytes of a file, of which more are to come.

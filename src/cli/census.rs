@@ -40,7 +40,7 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
             format: Format::Parquet,
             objects: &objects,
             workers: bulk::workers(arguments.workers),
-            stop: job.stop,
+            watch: job,
         })?;
         Ok((objects, census))
     })?;

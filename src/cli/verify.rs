@@ -97,7 +97,7 @@ impl Arguments {
                 format: Format::Parquet,
                 objects: &objects,
                 workers: bulk::workers(self.workers),
-                stop: job.stop,
+                watch: job,
             };
             let question = Question {
                 context: &context,

@@ -279,7 +279,7 @@ mod tests {
             format: Format::Ndjson,
             objects,
             workers: NonZeroUsize::MIN,
-            stop: &AtomicBool::new(false),
+            watch: &AtomicBool::new(false),
         };
         let pairs = ContextPairs::default();
         let question = Question {

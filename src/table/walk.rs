@@ -4,7 +4,7 @@
 use crate::table::parquet::ParquetFile;
 use crate::table::reader;
 use crate::table::rows::{self, Batch, Columns, Rows, Seen};
-use crate::table::{Format, Object, TableError};
+use crate::table::{Format, Object, TableError, Watch};
 use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -19,8 +19,8 @@ pub struct Input<'a> {
     pub objects: &'a [Object],
     /// Threads.
     pub workers: NonZeroUsize,
-    /// Ends it early.
-    pub stop: &'a AtomicBool,
+    /// Sees how far it is, and may end it early.
+    pub watch: &'a dyn Watch,
 }
 
 impl Input<'_> {
@@ -71,11 +71,13 @@ impl Input<'_> {
             .enumerate()
             .map(|(file, object)| self.segments(file, object))
             .collect::<Result<_, TableError>>()?;
+        let segments: VecDeque<Segment> = segments.into_iter().flatten().collect();
+        self.watch.begin(segments.iter().map(Segment::rows).sum());
         let walk = Walk {
             input: self,
             columns,
             visit,
-            segments: Mutex::new(segments.into_iter().flatten().collect()),
+            segments: Mutex::new(segments),
             files: Mutex::new(self.objects.iter().map(|_| Default::default()).collect()),
             failed: AtomicBool::new(false),
         };
@@ -86,6 +88,7 @@ impl Input<'_> {
             }
             walked
         });
+        self.watch.end();
         results.into_iter().collect::<Result<(), _>>()?;
         Ok(walk
             .files
@@ -107,6 +110,7 @@ impl Input<'_> {
                     parquet: Arc::clone(&parquet),
                     group,
                     first_row,
+                    rows,
                 });
             }
             first_row += rows;
@@ -123,7 +127,18 @@ enum Segment {
         parquet: Arc<ParquetFile>,
         group: usize,
         first_row: u64,
+        rows: u64,
     },
+}
+
+impl Segment {
+    /// Its rows, where that is known.
+    fn rows(&self) -> Option<u64> {
+        match self {
+            Self::File(_) => None,
+            Self::Group { rows, .. } => Some(*rows),
+        }
+    }
 }
 
 struct Walk<'a> {
@@ -155,6 +170,7 @@ impl Walk<'_> {
                     parquet,
                     group,
                     first_row,
+                    ..
                 } => {
                     let rows = parquet.rows_of_group(*group, *first_row, self.columns)?;
                     (*file, Box::new(rows))
@@ -162,15 +178,17 @@ impl Walk<'_> {
             };
             let mut count = 0;
             while let Some(batch) = rows.next()? {
-                if self.input.stop.load(Ordering::Relaxed) {
+                if self.input.watch.is_stopped() {
                     return Err(TableError::Stopped);
                 }
                 // Another thread failed and has the error.
                 if self.failed.load(Ordering::Relaxed) {
                     return Ok(());
                 }
-                count += (batch.numbers.len() + batch.bad.len()) as u64;
+                let rows = (batch.numbers.len() + batch.bad.len()) as u64;
                 (self.visit)(file, batch)?;
+                self.input.watch.seen(rows);
+                count += rows;
             }
             let seen = rows.seen();
             let mut files = locked(&self.files);

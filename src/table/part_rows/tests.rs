@@ -28,7 +28,7 @@ fn planned(folder: &Path, format: Format, objects: &[Object]) -> Plan {
         format,
         objects,
         workers: NonZeroUsize::MIN,
-        stop: &AtomicBool::new(false),
+        watch: &AtomicBool::new(false),
     };
     let question = Question {
         id_column: "id",
