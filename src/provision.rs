@@ -229,10 +229,11 @@ pub fn run<S: Binders>(
     let job = Job::<Parameters>::begin(&folder, runtime)?;
     let mut parameters = plan.parameters(source.key_arn(), job.held())?;
     let outcome = if job.is_complete() {
-        // Its files may be gone: there is nothing left to do with them. Standard input is not
-        // read again.
-        let is_input = |location: &&Location| **location != Location::Input;
-        for location in plan.inputs.iter().filter(is_input) {
+        if plan.inputs == [Location::Input] {
+            standard_input::check_finished(&parameters.files, input)?;
+        }
+        // Its files may be gone: there is nothing left to do with them.
+        for location in &plan.inputs {
             if let Ok(objects) = location.objects(plan.format, &plan.runtime) {
                 check_finished(&parameters.files, &objects)?;
             }
@@ -241,13 +242,13 @@ pub fn run<S: Binders>(
             Err::<PartWriter<'_, S::Binder>, _>(JobError::Stopped)
         })?
     } else {
-        let objects = plan.objects(&folder, job.held(), input)?;
+        let (objects, files) = plan.objects(&folder, job.held().is_some(), input)?;
         let names = objects.iter().map(|object| object.name.as_str());
         parameters.format = Format::of_all(plan.format, names)?;
         if plan.encoding.is_some() && parameters.format != Format::Csv {
             return Err(TableError::Encoding(parameters.format.name()).into());
         }
-        let kept = plan.look_at(&folder, &job, &mut parameters, &objects, runtime)?;
+        let kept = plan.look_at(&folder, &job, &mut parameters, (&objects, files), runtime)?;
         match parameters.format {
             Format::Parquet => plan.splice(job, parameters, &objects, &kept, source, runtime)?,
             _ => plan.encode(job, parameters, &objects, &kept, source, runtime)?,
@@ -315,13 +316,13 @@ impl Plan {
         Ok(parameters)
     }
 
-    /// The table's files.
+    /// The table's files, and what the job remembers of them.
     fn objects(
         &self,
         folder: &Folder,
-        held: Option<&Parameters>,
+        is_resumed: bool,
         input: impl Read,
-    ) -> Result<Vec<Object>, JobError> {
+    ) -> Result<(Vec<Object>, Vec<File>), JobError> {
         if self.inputs.contains(&Location::Input) {
             if self.inputs.len() > 1 {
                 return Err(TableError::Location {
@@ -330,9 +331,9 @@ impl Plan {
                 }
                 .into());
             }
-            let mut object = standard_input::kept(folder, held, input)?;
+            let (mut object, file) = standard_input::kept(folder, is_resumed, input)?;
             object.encoding = self.encoding;
-            return Ok(vec![object]);
+            return Ok((vec![object], vec![file]));
         }
         let mut objects = Vec::new();
         for location in &self.inputs {
@@ -341,7 +342,8 @@ impl Plan {
         for object in &mut objects {
             object.encoding = self.encoding;
         }
-        Ok(objects)
+        let files = objects.iter().map(File::from).collect();
+        Ok((objects, files))
     }
 
     /// Looks through the table, or takes what an earlier run has kept of it.
@@ -350,10 +352,9 @@ impl Plan {
         folder: &Folder,
         job: &Job<'_, Parameters>,
         parameters: &mut Parameters,
-        objects: &[Object],
+        (objects, files): (&[Object], Vec<File>),
         runtime: &Runtime<'_>,
     ) -> Result<table::Plan, JobError> {
-        let files: Vec<_> = objects.iter().map(File::from).collect();
         // A resumed job keeps its plan: the same rows are in the same parts.
         if job.held().is_some() {
             check_unchanged(&parameters.files, &files)?;

@@ -21,6 +21,8 @@ pub enum Status {
     Failed = 1,
     /// A check came to no answer.
     Unchecked = 2,
+    /// A job has finished, and its input is another now: nothing was done.
+    Changed = 3,
     /// The command line is wrong (EX_USAGE).
     Usage = 64,
     /// A daemon, a store or an address cannot be had now; later it may (EX_UNAVAILABLE).
@@ -33,13 +35,17 @@ pub enum Status {
 
 impl Status {
     /// The one table of exit statuses: help, man pages and `docs/interfaces.md` have it from here.
-    pub const MEANINGS: [(Self, &'static str); 7] = [
+    pub const MEANINGS: [(Self, &'static str); 8] = [
         (Self::Done, "done; of a check, nothing is wrong"),
         (
             Self::Failed,
             "refused or failed; of a check, it found a fault or answered no",
         ),
         (Self::Unchecked, "a check came to no answer"),
+        (
+            Self::Changed,
+            "nothing done: the job has finished, and its input is another now",
+        ),
         (Self::Usage, "the command line is wrong"),
         (
             Self::Unavailable,
@@ -169,6 +175,7 @@ impl From<JobError> for Failure {
             }
             JobError::Source(SourceError::Untrusted { .. }) => Status::Configuration,
             JobError::Stopped | JobError::Unfinished { .. } => Status::Interrupted,
+            JobError::ChangedAfter(_) => Status::Changed,
             _ => Status::Failed,
         };
         // It may have the words of a server in it, or of a table.

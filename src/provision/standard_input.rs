@@ -1,29 +1,94 @@
 //! A table that comes on standard input: it is kept in the job's folder until the job is finished,
-//! because it is read twice, and cannot be asked for again.
+//! because it is read twice, and cannot be asked for again. The job remembers its digest.
 
 use crate::bulk::folder::INPUT;
-use crate::bulk::{Folder, JobError};
-use crate::provision::Parameters;
-use crate::table::{Object, location};
+use crate::bulk::{File, Folder, JobError};
+use crate::table::{Object, TableError, location};
+use hex_simd::AsciiCase;
+use sha2::{Digest, Sha256};
 use std::io::{self, Read};
 
 /// What messages call it.
 const NAME: &str = "standard input";
+/// Bytes read at a time where it is hashed.
+const READ_BYTES: usize = 1 << 20;
 
-/// What came on standard input; it is read unless an earlier run has.
+/// What came on standard input, which is read unless an earlier run has; and what the job remembers
+/// of it.
 ///
 /// # Errors
 /// [`JobError`], when the input cannot be read or kept, or the copy of an earlier run is gone.
 pub(super) fn kept(
     folder: &Folder,
-    held: Option<&Parameters>,
+    is_resumed: bool,
     mut input: impl Read,
-) -> Result<Object, JobError> {
+) -> Result<(Object, File), JobError> {
     let path = folder.path(INPUT);
-    if held.is_none() {
+    let kept = if is_resumed {
+        folder.measure(INPUT)?
+    } else {
         let mut out = folder.begin(INPUT)?;
         io::copy(&mut input, &mut out).map_err(|error| JobError::io("write", &path, error))?;
-        folder.finish(out)?;
+        folder.finish(out)?
+    };
+    let object = location::file(&path, NAME.to_owned())?.without_name()?;
+    let file = File {
+        name: NAME.to_owned(),
+        bytes: kept.bytes,
+        version: version(&kept.sha256),
+    };
+    Ok((object, file))
+}
+
+/// Refuses another table than that of the finished job. Where nothing comes, none was given.
+///
+/// # Errors
+/// [`JobError::ChangedAfter`], or that the input cannot be read.
+pub(super) fn check_finished(before: &[File], mut input: impl Read) -> Result<(), JobError> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; READ_BYTES];
+    let mut bytes = 0;
+    loop {
+        let read = input.read(&mut buffer);
+        match read.map_err(|error| TableError::io(NAME, error))? {
+            0 => break,
+            read => {
+                hash.update(&buffer[..read]);
+                bytes += read as u64;
+            }
+        }
     }
-    Ok(location::file(&path, NAME.to_owned())?.without_name()?)
+    let now = version(&hex_simd::encode_to_string(
+        hash.finalize(),
+        AsciiCase::Lower,
+    ));
+    let is_same = before.iter().all(|file| file.version == now);
+    if bytes == 0 || is_same {
+        Ok(())
+    } else {
+        Err(JobError::ChangedAfter(NAME.to_owned()))
+    }
+}
+
+fn version(sha256: &str) -> String {
+    format!("sha256:{sha256}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finished_job_knows_its_input_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = Folder::open(&folder.path().join("job")).unwrap();
+        let (_, file) = kept(&folder, false, &b"id\na\n"[..]).unwrap();
+        let (_, again) = kept(&folder, true, &b"not read"[..]).unwrap();
+        assert_eq!(file, again);
+        let before = [file];
+        assert!(check_finished(&before, &b"id\na\n"[..]).is_ok());
+        assert!(check_finished(&before, io::empty()).is_ok());
+        let refused = check_finished(&before, &b"id\nb\n"[..]);
+        assert!(matches!(refused, Err(JobError::ChangedAfter(name)) if name == NAME));
+    }
 }

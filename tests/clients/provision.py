@@ -252,7 +252,7 @@ def names(mill: Daemon, folder: Path, tally: Tally) -> None:
         for named in (given, []):
             ran = run([BINARY, "verify", out, *named, *consumer], **mill.credentials("consumer"))
             assert ran.returncode == 0 and json.loads(ran.stdout)["rows"] == 100, ran
-        fails(1, "the folder holds a job with --context", [argument if argument != given[1] else '"size, GB"' for argument in arguments])
+        fails(1, "the folder holds a job with context", [argument if argument != given[1] else '"size, GB"' for argument in arguments])
     open_one = read(folder / "names-csv").slice(0, 1).to_pylist()[0]
     opened = mill.client("consumer", tally).decrypt(CiphertextBlob=open_one["ciphertext_blob"], EncryptionContext={name: open_one[name] for name in columns[:-1]})
     assert len(opened["Plaintext"]) == 32
@@ -350,11 +350,11 @@ def stopped(mill: Daemon, folder: Path) -> None:
     standing = {part.name: part.read_bytes() for part in out.glob("*.parquet")}
     assert not list(out.glob("*.partial")), "something half-written is left"
     for says, change in (
-        ("the folder holds a job with --context tenant,volume, not tenant;", {"context": "tenant"}),
-        ("the folder holds a job with --key alias/containers, not alias/mine;", {"key": "alias/mine"}),
+        ("the folder holds a job with context tenant,volume, not tenant;", {"context": "tenant"}),
+        ("the folder holds a job with key alias/containers, not alias/mine;", {"key": "alias/mine"}),
     ):
         fails(1, says, command([table], out, *over, **change))
-    fails(1, "the folder holds a job with --on-error stop, not skip", [*arguments, "--on-error", "skip"])
+    fails(1, "the folder holds a job with handling of bad rows stop, not skip", [*arguments, "--on-error", "skip"])
     kept = table.stat()
     os.utime(table, ns=(kept.st_atime_ns, kept.st_mtime_ns + 1))
     fails(1, "stop.parquet has changed since this job began", arguments)
@@ -364,6 +364,8 @@ def stopped(mill: Daemon, folder: Path) -> None:
     check(out, sent, arn)
     for name, content in standing.items():
         assert (out / name).read_bytes() == content, f"{name} was made again"
+    os.utime(table, ns=(kept.st_atime_ns, kept.st_mtime_ns + 1))
+    fails(3, "nothing done: this job has finished, and ", arguments)
     table.unlink()
     done(arguments, "found finished")
 
