@@ -36,7 +36,7 @@ use keymill::keystore::KeyEntry;
 use keymill::pool;
 use keymill::provision;
 use keymill::rewrap;
-use keymill::table::Location;
+use keymill::table::{FolderNames, Location};
 use mill::Mill;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{
@@ -218,6 +218,7 @@ impl Bench {
             inputs: vec![self.location("volumes.parquet")],
             format: None,
             encoding: None,
+            folder_names: FolderNames::default(),
             id_column: volumes::ID.to_owned(),
             pairs: volumes::pairs(),
             skip: false,
@@ -245,6 +246,7 @@ impl Bench {
         let plan = rewrap::Plan {
             key: self.key.arn.clone(),
             inputs: vec![self.location(from)],
+            folder_names: FolderNames::default(),
             context: None,
             new_context: None,
             context_map: false,

@@ -17,6 +17,7 @@ pub mod manifest;
 pub mod minting;
 mod parameter;
 pub mod parquet;
+pub mod part_folders;
 pub mod patience;
 mod progress;
 pub mod source;
@@ -30,6 +31,7 @@ pub use input::File;
 pub use ledger::{Ledger, PartMaker, Task};
 pub use manifest::{Manifest, Parameters, Part, Parts};
 pub use parameter::Parameter;
+pub use part_folders::PartFolders;
 pub use progress::Progress;
 pub use source::{KeyIdentity, SourceError};
 
@@ -124,6 +126,15 @@ pub mod footer {
     pub const CONTEXT_COLUMNS: &str = "keymill.context_columns";
     /// The column that a container's id is in.
     pub const ID_COLUMN: &str = "keymill.id_column";
+    /// The columns that are in the names of the part's folders, as a JSON array.
+    pub const FOLDER_COLUMNS: &str = "keymill.folder_columns";
+
+    /// What a part says of the folders that it is in.
+    #[must_use]
+    pub fn of_folders(folders: &super::PartFolders) -> Option<(&'static str, String)> {
+        let columns = &folders.columns;
+        (!columns.is_empty()).then(|| (FOLDER_COLUMNS, serde_json::json!(columns).to_string()))
+    }
 }
 
 /// A job that is about to be performed, in its folder.
@@ -260,11 +271,17 @@ fn recover<P: Parameters>(
         }
     }
     let mut changed = false;
-    for number in folder.parts()? {
+    for file in folder.parts()? {
+        let Some(number) = manifest::part_number(&file) else {
+            continue;
+        };
+        if manifest.parameters.part_file(number) != file {
+            return Err(JobError::ForeignFile(folder.path(&file)));
+        }
         let rows = manifest.parameters.parts().rows(number);
         // A finished part may miss in the manifest if the job died between the two.
         if !rows.as_ref().is_some_and(|rows| manifest.has(rows.start)) {
-            let part = adopt(folder, &manifest, number, rows)?;
+            let part = adopt(folder, &manifest, file, rows)?;
             manifest.add(part);
             changed = true;
         }
@@ -279,10 +296,9 @@ fn recover<P: Parameters>(
 fn adopt<P: Parameters>(
     folder: &Folder,
     manifest: &Manifest<P>,
-    number: u64,
+    file: String,
     rows: Option<Range<u64>>,
 ) -> Result<Part, JobError> {
-    let file = manifest::part_file(number);
     let path = folder.path(&file);
     let foreign = || JobError::ForeignFile(path.clone());
     let rows = rows.ok_or_else(foreign)?;

@@ -24,7 +24,7 @@
 //!
 //! | modules | what they do |
 //! |---|---|
-//! | [`clock`], [`endpoint`], [`mod@file`], [`memory`], [`metrics`] | time, addresses of daemons, files, locked memory and metrics; they import nothing of this crate |
+//! | [`clock`], [`endpoint`], [`mod@file`], [`memory`], [`metrics`], [`s3`] | time, addresses of daemons, files, locked memory, metrics and buckets; they import nothing of this crate |
 //! | [`crypto`] | primitives: GCM's parts, XAES-256-GCM, entropy, secrets that are wiped |
 //! | [`context`], [`key`] | the encryption context in canonical form; KMS keys, their names, states and material |
 //! | [`envelope`], [`columns`] | how a data key is wrapped, and why no nonce is used twice; contexts and blobs of Arrow columns |
@@ -52,6 +52,8 @@ pub mod error_code;
 pub mod file;
 pub mod memory;
 pub mod metrics;
+#[cfg(feature = "bulk")]
+pub mod s3;
 
 pub mod crypto;
 

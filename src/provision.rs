@@ -14,23 +14,25 @@
 
 pub mod binder;
 mod binding;
+mod parameters;
 mod part;
 mod rejects;
 pub mod remote;
 mod standard_input;
 
 pub use binder::{Binder, Binders, Recorded};
+pub use parameters::Parameters;
 pub use remote::Remote;
 
 use crate::bulk::folder::{INPUT, PLAN, SPILL};
 use crate::bulk::input::{File, check_beside, check_finished, check_unchanged};
 use crate::bulk::parquet::properties::{Layout, column};
-use crate::bulk::{
-    self, Ending, Folder, Job, JobError, Parameter, Parts, Runtime, footer, rows_per_part,
-};
-use crate::columns::{ContextPairs, ContextSource, names};
+use crate::bulk::{self, Ending, Folder, Job, JobError, PartFolders, Runtime, rows_per_part};
+use crate::columns::{ContextPairs, ContextSource};
 use crate::key::data_key::DataKeyLength;
 use crate::splice::{self, Own, Said, SplicePlan};
+use crate::table::csv::CsvRows;
+use crate::table::folders::{self, FolderNames};
 use crate::table::parquet::ParquetFile;
 use crate::table::part_rows::{LeftReaders, Table};
 use crate::table::rows::check_names;
@@ -40,8 +42,6 @@ use crate::table::{self, Format, Location, Object, TableError};
 use binding::Binding;
 use encoding_rs::Encoding;
 use part::PartWriter;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
@@ -59,6 +59,8 @@ pub struct Plan {
     pub format: Option<Format>,
     /// The encoding of CSV; `None` is UTF-8.
     pub encoding: Option<&'static Encoding>,
+    /// What the names of its folders are taken for.
+    pub folder_names: FolderNames,
     /// The column of container ids: each names one container.
     pub id_column: String,
     /// What each row's context is made of.
@@ -78,122 +80,8 @@ pub struct Plan {
     pub runtime: Handle,
 }
 
-/// What decides the rows of a job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Parameters {
-    /// The key as the caller named it.
-    pub key: String,
-    /// The key that this name meant.
-    pub key_arn: String,
-    /// `AES_256`, `AES_128`, or `BYTES_<n>`.
-    pub key_spec: String,
-    /// The table as the caller named it.
-    pub inputs: Vec<String>,
-    /// Its format.
-    pub format: Format,
-    /// The encoding of its text, where that is not UTF-8, by its name in the WHATWG Encoding
-    /// Standard.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub encoding: Option<String>,
-    /// The column of container ids: each names one container.
-    pub id_column: String,
-    /// The columns of every row's context.
-    pub context_columns: Vec<String>,
-    /// The pairs that every row's context has.
-    pub context_constants: BTreeMap<String, String>,
-    /// `stop` or `skip`.
-    pub on_error: String,
-    /// Whether each row's context is written as a map as well.
-    pub context_map: bool,
-    /// Rows of every part but the last; of a Parquet table, whose parts are whole row groups, how
-    /// many each has about.
-    pub rows_per_part: u64,
-    /// Of a Parquet table for each part the number of the row behind its last.
-    pub part_ends: Vec<u64>,
-    /// Rows in all, without those that are left out.
-    pub count: u64,
-    /// Rows that are left out.
-    pub left_out: u64,
-    /// The files, in order.
-    pub files: Vec<File>,
-}
-
-impl bulk::Parameters for Parameters {
-    const FORMAT: &'static str = "keymill-provision/2";
-
-    fn count(&self) -> u64 {
-        self.count
-    }
-
-    fn left_out(&self) -> u64 {
-        self.left_out
-    }
-
-    fn rows_per_part(&self) -> u64 {
-        self.rows_per_part
-    }
-
-    fn parts(&self) -> Parts<'_> {
-        match self.format {
-            Format::Parquet => Parts::Listed(&self.part_ends),
-            _ => Parts::Even {
-                count: self.count,
-                rows_per_part: self.rows_per_part,
-            },
-        }
-    }
-
-    fn key(&self) -> &str {
-        &self.key
-    }
-
-    fn key_arn(&self) -> &str {
-        &self.key_arn
-    }
-
-    fn set_key_arn(&mut self, arn: String) {
-        self.key_arn = arn;
-    }
-
-    fn arguments(&self) -> Vec<(Parameter, String)> {
-        vec![
-            (Parameter::KeySpec, self.key_spec.clone()),
-            (Parameter::Input, self.inputs.join(" ")),
-            (Parameter::Format, self.format.name().to_owned()),
-            (
-                Parameter::Encoding,
-                self.encoding.as_deref().unwrap_or("UTF-8").to_owned(),
-            ),
-            (Parameter::IdColumn, self.id_column.clone()),
-            (Parameter::Context, names::list(&self.context_columns)),
-            (
-                Parameter::Constants,
-                format!("{:?}", self.context_constants),
-            ),
-            (Parameter::OnError, self.on_error.clone()),
-            (Parameter::ContextMap, self.context_map.to_string()),
-            (Parameter::RowsPerPart, self.rows_per_part.to_string()),
-        ]
-    }
-}
-
 /// How a job ended.
 pub type Outcome = bulk::Outcome<Parameters>;
-
-impl Parameters {
-    /// What the footer of every part says of them.
-    fn footer(&self) -> Vec<(&'static str, String)> {
-        let constants = serde_json::json!(self.context_constants);
-        let columns = serde_json::json!(self.context_columns);
-        vec![
-            (footer::KEY_SPEC, self.key_spec.clone()),
-            (footer::ID_COLUMN, self.id_column.clone()),
-            (footer::CONTEXT_COLUMNS, columns.to_string()),
-            (footer::CONTEXT_CONSTANTS, constants.to_string()),
-        ]
-    }
-}
 
 /// The columns of a job.
 const COLUMNS: [&str; 7] = [
@@ -290,6 +178,8 @@ impl Plan {
             (Some(held), None) => held.format,
             (None, None) => Format::Parquet,
         };
+        let mut folders = held.map_or_else(PartFolders::default, |held| held.folders.clone());
+        folders.no_hive = self.folder_names == FolderNames::Nothing;
         let asked_rows = self.rows_per_part.map(NonZeroU64::get);
         let held_rows = held.map(|held| held.rows_per_part);
         let parameters = Parameters {
@@ -309,6 +199,7 @@ impl Plan {
             left_out: held.map_or(0, |held| held.left_out),
             files: held.map_or_else(Vec::new, |held| held.files.clone()),
             part_ends: held.map_or_else(Vec::new, |held| held.part_ends.clone()),
+            folders,
         };
         if let Some(held) = held {
             bulk::Parameters::permit(held, &parameters)?;
@@ -339,6 +230,7 @@ impl Plan {
         for location in &self.inputs {
             objects.extend(location.objects(self.format, &self.runtime)?);
         }
+        folders::find(&mut objects, self.folder_names)?;
         for object in &mut objects {
             object.encoding = self.encoding;
         }
@@ -409,7 +301,7 @@ impl Plan {
     fn encode<S: Binders>(
         &self,
         job: Job<'_, Parameters>,
-        parameters: Parameters,
+        mut parameters: Parameters,
         objects: &[Object],
         kept: &table::Plan,
         source: &S,
@@ -419,11 +311,16 @@ impl Plan {
         // NDJSON has no schema of its own: the scan has found the columns.
         let schema = match parameters.format {
             Format::Ndjson => kept.fields().schema(),
-            format => table::reader::schema(format, first)?,
+            _ => CsvRows::schema(first)?,
         };
-        check_columns(first, &schema, &self.question())?;
+        let with_folders = first.folders.beside(&schema);
+        check_columns(first, &with_folders, &self.question())?;
         let own = self.own_columns();
-        check_names(first, &schema, self.reserved_names())?;
+        check_names(first, &with_folders, self.reserved_names())?;
+        if !first.folders.is_empty() {
+            let (ends, folders) = folders::parts(objects, kept, parameters.rows_per_part);
+            parameters.cut(job.held(), objects, ends, folders)?;
+        }
         let shared = part::Shared {
             plan: self,
             runtime,
@@ -458,11 +355,8 @@ impl Plan {
             check_names(object, &schema, self.reserved_names())?;
         }
         let plan = SplicePlan::new(objects, kept, parameters.rows_per_part)?;
-        let ends = plan.ends();
-        if job.held().is_some() && ends != parameters.part_ends {
-            return Err(TableError::Changed(first(objects)?.name.clone()).into());
-        }
-        parameters.part_ends = ends;
+        let folders = plan.files().map(|file| objects[file].folders.path());
+        parameters.cut(job.held(), objects, plan.ends(), folders)?;
         let context = ContextSource::Pairs(self.pairs.clone());
         let shared = splice::Shared {
             runtime,

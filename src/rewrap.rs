@@ -16,11 +16,13 @@ pub use sealer::{Recorded, Sealer, Sealers};
 use crate::bulk::input::{File, check_beside, check_finished, check_unchanged};
 use crate::bulk::parquet::properties::column;
 use crate::bulk::{
-    self, Ending, Folder, Job, JobError, Parameter, Parts, Runtime, footer, rows_per_part,
+    self, Ending, Folder, Job, JobError, Parameter, PartFolders, Parts, Runtime, footer,
+    rows_per_part,
 };
 use crate::columns::{Blobs, ContextPairs, ContextSource, names};
 use crate::splice::{self, Own, PartWriter, Said, SplicePlan};
 use crate::table::fields::Fields;
+use crate::table::folders::{self, FolderNames};
 use crate::table::parquet::ParquetFile;
 use crate::table::plan::FilePlan;
 use crate::table::rows::{check_names, check_same};
@@ -39,6 +41,8 @@ pub struct Plan {
     pub key: String,
     /// The table, of Parquet files.
     pub inputs: Vec<Location>,
+    /// What the names of its folders are taken for.
+    pub folder_names: FolderNames,
     /// What each blob is bound to; `None` is what the table says.
     pub context: Option<ContextSource>,
     /// What it will be bound to; `None` is the same.
@@ -76,6 +80,9 @@ pub struct Parameters {
     pub rows_per_part: u64,
     /// For each part the number of the row behind its last.
     pub part_ends: Vec<u64>,
+    /// The folders that are columns.
+    #[serde(default, skip_serializing_if = "PartFolders::is_plain")]
+    pub folders: PartFolders,
     /// Rows in all.
     pub count: u64,
     /// The files, in order.
@@ -97,6 +104,10 @@ impl bulk::Parameters for Parameters {
         Parts::Listed(&self.part_ends)
     }
 
+    fn folders(&self) -> Option<&PartFolders> {
+        Some(&self.folders)
+    }
+
     fn key(&self) -> &str {
         &self.key
     }
@@ -112,6 +123,7 @@ impl bulk::Parameters for Parameters {
     fn arguments(&self) -> Vec<(Parameter, String)> {
         vec![
             (Parameter::Input, self.inputs.join(" ")),
+            (Parameter::Folders, self.folders.shown()),
             (Parameter::Context, self.context.clone()),
             (Parameter::NewContext, self.new_context.clone()),
             (Parameter::ContextMap, self.context_map.to_string()),
@@ -159,7 +171,7 @@ pub fn run<S: Sealers>(
             Err::<PartWriter<'_, _, Sealing<'_, S::Sealer>>, _>(JobError::Stopped)
         })?
     } else {
-        let objects = objects(&plan.inputs, &plan.runtime)?;
+        let objects = objects(&plan.inputs, plan.folder_names, &plan.runtime)?;
         let files: Vec<_> = objects.iter().map(File::from).collect();
         // The footers give all that the plan needs; a resumed job must find the same files.
         let looked = plan.look_at(&objects)?;
@@ -183,8 +195,13 @@ pub fn run<S: Sealers>(
 /// The Parquet files at these locations.
 ///
 /// # Errors
-/// [`TableError`], when a location has no files, or files that are not Parquet.
-pub fn objects(inputs: &[Location], runtime: &Handle) -> Result<Vec<Object>, TableError> {
+/// [`TableError`], when a location has no files, or files that are not Parquet, or folders of
+/// different names.
+pub fn objects(
+    inputs: &[Location],
+    folder_names: FolderNames,
+    runtime: &Handle,
+) -> Result<Vec<Object>, TableError> {
     let mut objects = Vec::new();
     for location in inputs {
         if *location == Location::Input {
@@ -198,6 +215,7 @@ pub fn objects(inputs: &[Location], runtime: &Handle) -> Result<Vec<Object>, Tab
     objects
         .iter()
         .try_for_each(|object| is_parquet(&object.name))?;
+    folders::find(&mut objects, folder_names)?;
     Ok(objects)
 }
 
@@ -250,6 +268,8 @@ impl Plan {
             Some(ContextSource::Pairs(pairs)) => shown(pairs),
             _ => "as the table says".to_owned(),
         };
+        let mut folders = held.map_or_else(PartFolders::default, |held| held.folders.clone());
+        folders.no_hive = self.folder_names == FolderNames::Nothing;
         let asked_rows = self.rows_per_part.map(NonZeroU64::get);
         let held_rows = held.map(|held| held.rows_per_part);
         Parameters {
@@ -264,6 +284,7 @@ impl Plan {
             context_map: self.context_map,
             rows_per_part: asked_rows.or(held_rows).unwrap_or_default(),
             part_ends: held.map_or_else(Vec::new, |held| held.part_ends.clone()),
+            folders,
             count: held.map_or(0, |held| held.count),
             files: held.map_or_else(Vec::new, |held| held.files.clone()),
         }
@@ -315,6 +336,7 @@ impl Plan {
             &Schema::new(kept.cloned().collect::<Vec<_>>()),
             COLUMNS,
         )?;
+        check_names(first, &first.folders.schema(), COLUMNS)?;
         Ok(Looked {
             rows: table::Plan::new(files, Fields::default()),
             context,
@@ -334,8 +356,13 @@ impl Plan {
         runtime: &Runtime<'_>,
     ) -> Result<Outcome, JobError> {
         let plan = SplicePlan::new(objects, &looked.rows, parameters.rows_per_part)?;
-        let ends = plan.ends();
-        if job.held().is_some() && ends != parameters.part_ends {
+        let (before, ends) = (parameters.folders.clone(), plan.ends());
+        parameters.folders.columns = folders::names(objects);
+        let files = plan.files();
+        let folders = files.map(|file| objects[file].folders.path());
+        parameters.folders = parameters.folders.with(folders);
+        let is_same = ends == parameters.part_ends && before == parameters.folders;
+        if job.held().is_some() && !is_same {
             let first = objects.first().map(|object| object.name.clone());
             return Err(TableError::Changed(first.unwrap_or_default()).into());
         }
@@ -358,9 +385,12 @@ impl Plan {
             },
             id_column: None,
             context: after,
-            said: &|_: &Parameters| Said {
+            said: &|parameters: &Parameters| Said {
                 key_spec: String::new(),
-                footer: said(after),
+                footer: said(after)
+                    .into_iter()
+                    .chain(footer::of_folders(&parameters.folders))
+                    .collect(),
             },
         };
         job.perform(parameters, self.workers, runtime, || {

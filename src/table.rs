@@ -16,6 +16,8 @@
 //! - **NDJSON:** an object a line. A column is boolean, a 64-bit integer, a 64-bit float or text,
 //!   as all of its values are; objects, arrays and mixtures become their JSON text.
 //!
+//! Folders that are named `NAME=VALUE` are columns of the files below them (`hive`).
+//!
 //! CSV and NDJSON may be compressed with gzip or Zstandard. Such a file is read from its beginning
 //! wherever reading begins.
 //!
@@ -28,7 +30,9 @@ pub mod distinct;
 pub mod encoding;
 pub mod error;
 pub mod fields;
+pub mod folders;
 pub mod format;
+pub mod hive;
 mod lake;
 pub mod location;
 pub mod ndjson;
@@ -39,7 +43,6 @@ pub mod plan;
 pub mod reader;
 pub mod row_number;
 pub mod rows;
-mod same_host;
 pub mod scan;
 mod text;
 pub mod walk;
@@ -47,6 +50,7 @@ pub mod watch;
 
 pub use compression::Compression;
 pub use error::TableError;
+pub use folders::FolderNames;
 pub use format::Format;
 pub use location::Location;
 pub use object::Object;

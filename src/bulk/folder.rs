@@ -3,11 +3,12 @@
 
 use crate::bulk::JobError;
 use crate::bulk::manifest::{self, Manifest, Parameters};
+use crate::bulk::part_folders;
 use crate::file::{self, ANYBODY_WRITES, Exposed, open};
 use hex_simd::AsciiCase;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -92,16 +93,14 @@ impl Folder {
         self.path.join(name)
     }
 
-    /// The numbers of the finished parts, in no order.
+    /// The finished parts, in no order.
     ///
     /// # Errors
     /// The error of the file system.
-    pub fn parts(&self) -> Result<Vec<u64>, JobError> {
-        let names = scan(&self.path)?;
-        Ok(names
-            .iter()
-            .filter_map(|name| manifest::part_number(name))
-            .collect())
+    pub fn parts(&self) -> Result<Vec<String>, JobError> {
+        let mut names = scan(&self.path)?;
+        names.retain(|name| manifest::part_number(name).is_some());
+        Ok(names)
     }
 
     /// Reads the manifest; `None` when there is none.
@@ -172,7 +171,9 @@ impl Folder {
     /// # Errors
     /// The error of the file system.
     pub fn begin(&self, name: &str) -> Result<Unfinished, JobError> {
-        let stem = name.trim_start_matches('_');
+        // Parts in folders, too, have numbers of their own.
+        let (_, stem) = name.rsplit_once('/').unwrap_or(("", name));
+        let stem = stem.trim_start_matches('_');
         let path = self.path(&format!("_{stem}{PARTIAL}"));
         let file =
             open::anew(&path, FILE_MODE).map_err(|error| JobError::io("create", &path, error))?;
@@ -193,11 +194,21 @@ impl Folder {
         let to = self.path(&file.name);
         let io = |error| JobError::io("write", &to, error);
         file.file.sync_all().map_err(io)?;
+        let mut folders = vec![self.path.clone()];
+        if let Some((path, _)) = file.name.rsplit_once('/') {
+            for name in path.split('/') {
+                let folder = folders[folders.len() - 1].join(name);
+                make(&folder).map_err(io)?;
+                folders.push(folder);
+            }
+        }
         if let Some(from) = &file.path {
             fs::rename(from, &to).map_err(io)?;
         }
         file.path = None;
-        open::sync_folder(&self.path).map_err(io)?;
+        for folder in folders.iter().rev() {
+            open::sync_folder(folder).map_err(io)?;
+        }
         Ok(Finished {
             bytes: file.bytes,
             sha256: hex_simd::encode_to_string(
@@ -309,12 +320,9 @@ pub struct Finished {
 fn guard(path: &Path) -> Result<(), JobError> {
     let metadata = fs::metadata(path).map_err(|error| JobError::io("read", path, error))?;
     let shown = path.display();
+    refuse_open(path, &metadata)?;
     match file::guard_folder(&metadata) {
         Ok(()) => {}
-        Err(Exposed::Mode { mode }) if mode & ANYBODY_WRITES != 0 => {
-            let path = path.to_owned();
-            return Err(JobError::OpenFolder { path, mode });
-        }
         Err(Exposed::Mode { mode }) => tracing::warn!(
             path = %shown, mode = format!("{mode:04o}"),
             "a group may write this job's folder, and put other files in the place of its parts"
@@ -333,15 +341,55 @@ fn guard(path: &Path) -> Result<(), JobError> {
     Ok(())
 }
 
-/// The names in the folder, each of which is one of ours.
+fn refuse_open(path: &Path, metadata: &Metadata) -> Result<(), JobError> {
+    match file::guard_folder(metadata) {
+        Err(Exposed::Mode { mode }) if mode & ANYBODY_WRITES != 0 => {
+            let path = path.to_owned();
+            Err(JobError::OpenFolder { path, mode })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes a folder inside a job's, unless it is there.
+fn make(folder: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(FOLDER_MODE).create(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // Not what a link leads to.
+            match fs::symlink_metadata(folder)?.is_dir() {
+                true => Ok(()),
+                false => Err(io::Error::other("one of its folders is not a folder")),
+            }
+        }
+        made => made,
+    }
+}
+
+/// The names in the folder, each of which is one of ours, and in the folders of parts.
 fn scan(path: &Path) -> Result<Vec<String>, JobError> {
-    let io = |error| JobError::io("read", path, error);
     let mut names = Vec::new();
-    for entry in fs::read_dir(path).map_err(io)? {
-        let name = entry.map_err(io)?.file_name();
-        match name.to_str().filter(|name| is_ours(name)) {
-            Some(name) => names.push(name.to_owned()),
-            None => return Err(JobError::ForeignFile(path.join(name))),
+    let mut folders = vec![String::new()];
+    while let Some(folder) = folders.pop() {
+        let at = path.join(&folder);
+        let io = |error| JobError::io("read", &at, error);
+        for entry in fs::read_dir(&at).map_err(io)? {
+            let entry = entry.map_err(io)?;
+            let foreign = || JobError::ForeignFile(entry.path());
+            let name = entry.file_name().into_string().map_err(|_| foreign())?;
+            // A link to a folder is not a folder.
+            let is_folder = entry.file_type().map_err(io)?.is_dir();
+            let below = match folder.as_str() {
+                "" => name.clone(),
+                folder => format!("{folder}/{name}"),
+            };
+            if is_folder && part_folders::is_folder(&name) {
+                refuse_open(&entry.path(), &entry.metadata().map_err(io)?)?;
+                folders.push(below);
+            } else if is_ours(&below) {
+                names.push(below);
+            } else {
+                return Err(foreign());
+            }
         }
     }
     let stands = |name: &str| manifest::part_number(name).is_some();

@@ -1,7 +1,7 @@
 //! The workers of a job, and what they share.
 
 use crate::bulk::folder::{Finished, Folder};
-use crate::bulk::manifest::{self, Manifest, Parameters, Part};
+use crate::bulk::manifest::{Manifest, Parameters, Part};
 use crate::bulk::patience::Patience;
 use crate::bulk::source::KeyIdentity;
 use crate::bulk::{JobError, Runtime};
@@ -27,7 +27,7 @@ pub trait PartMaker<P> {
 pub struct Task {
     /// The part's number.
     pub number: u64,
-    /// The name of its file.
+    /// Its file, from the job's folder on.
     pub file: String,
     /// The number of its first row.
     pub first_row: u64,
@@ -103,10 +103,11 @@ impl<'a, P: Parameters> Ledger<'a, P> {
     /// Takes the next part to be written.
     fn next(&self) -> Option<Task> {
         let number = locked(&self.todo).pop()?;
-        let rows = locked(&self.manifest).parameters.parts().rows(number)?;
+        let manifest = locked(&self.manifest);
+        let rows = manifest.parameters.parts().rows(number)?;
         Some(Task {
             number,
-            file: manifest::part_file(number),
+            file: manifest.parameters.part_file(number),
             first_row: rows.start,
             rows: rows.end - rows.start,
         })

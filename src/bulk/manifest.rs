@@ -2,6 +2,7 @@
 
 use crate::bulk::JobError;
 use crate::bulk::parameter::Parameter;
+use crate::bulk::part_folders::{self, PartFolders};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -64,6 +65,20 @@ pub trait Parameters: Clone + Serialize + DeserializeOwned + Send + Sync {
         Parts::Even {
             count: self.count(),
             rows_per_part: self.rows_per_part(),
+        }
+    }
+
+    /// The folders that its parts are in, where they are not all in the job's own.
+    fn folders(&self) -> Option<&PartFolders> {
+        None
+    }
+
+    /// The file of a part, from the job's folder on.
+    fn part_file(&self, number: u64) -> String {
+        let file = part_file(number);
+        match self.folders().map(|folders| folders.of(number)) {
+            None | Some("") => file,
+            Some(folder) => format!("{folder}/{file}"),
         }
     }
 
@@ -153,7 +168,7 @@ fn keys<'a, P: Parameters>(here: &'a P, asked: &'a P) -> (&'a str, &'a str) {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Part {
-    /// The file's name in the folder.
+    /// The file, from the job's folder on.
     pub file: String,
     /// The number of its first row, from 0.
     pub first_row: u64,
@@ -208,11 +223,16 @@ impl<P: Parameters> Manifest<P> {
     pub fn is_sound(&self) -> bool {
         let (count, parts) = (self.parameters.count(), self.parameters.parts());
         let part = |part: &Part| {
-            let rows = part_number(&part.file).and_then(|number| parts.rows(number));
-            let end = part.first_row.checked_add(part.rows);
+            let Some(number) = part_number(&part.file) else {
+                return false;
+            };
+            let (rows, end) = (parts.rows(number), part.first_row.checked_add(part.rows));
             rows.is_some_and(|rows| (rows.start, Some(rows.end)) == (part.first_row, end))
+                && self.parameters.part_file(number) == part.file
         };
-        self.parts.iter().all(part)
+        let folders = self.parameters.folders();
+        folders.is_none_or(PartFolders::are_sound)
+            && self.parts.iter().all(part)
             && self
                 .parts
                 .windows(2)
@@ -229,9 +249,13 @@ pub fn part_file(number: u64) -> String {
     format!("part-{number:05}.parquet")
 }
 
-/// The number of the part that a file's name says.
+/// The number of the part that the name of a file says, which may be in folders of a job's.
 #[must_use]
 pub fn part_number(file: &str) -> Option<u64> {
+    let file = match file.rsplit_once('/') {
+        Some((folders, file)) => part_folders::is_path(folders).then_some(file)?,
+        None => file,
+    };
     let number: u64 = file
         .strip_prefix("part-")?
         .strip_suffix(".parquet")?
@@ -363,8 +387,11 @@ mod tests {
 
     #[test]
     fn part_names_are_read_back_strictly() {
-        assert_eq!(part_number("part-00017.parquet"), Some(17));
-        for name in ["part-17.parquet", "part-+0017.parquet", "part-00017", "x"] {
+        for name in ["part-00017.parquet", "a=1/b=2/part-00017.parquet"] {
+            assert_eq!(part_number(name), Some(17));
+        }
+        let faulty = "part-17.parquet part-+0017.parquet part-00017 x /part-00017.parquet a/part-00017.parquet";
+        for name in faulty.split(' ') {
             assert_eq!(part_number(name), None, "{name}");
         }
     }

@@ -22,6 +22,9 @@ pub enum Parameter {
     Format,
     /// The encoding of its text.
     Encoding,
+    /// What the names of its folders are taken for.
+    #[strum(serialize = "columns of folders")]
+    Folders,
     /// The column of container ids.
     #[strum(serialize = "id column")]
     IdColumn,

@@ -2,6 +2,7 @@
 
 use crate::census::{self, Census};
 use crate::cli::bulk::{self, JobRunner};
+use crate::cli::columns::FolderArguments;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::findings::Report;
 use crate::config::Environment;
@@ -23,6 +24,8 @@ pub(super) struct Arguments {
     /// The table: files, folders or patterns of Parquet, local or s3://BUCKET/KEY
     #[arg(value_name = "INPUT", required = true)]
     inputs: Vec<Location>,
+    #[command(flatten)]
+    folders: FolderArguments,
     /// Threads [default: one for each core]
     #[arg(long, value_name = "N", value_parser = bulk::threads)]
     workers: Option<NonZeroUsize>,
@@ -35,7 +38,7 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
     let runner = JobRunner::start(arguments.json, environment)?;
     let runtime = runner.runtime.handle().clone();
     let (objects, census) = runner.perform(&Entropy::os(), |job| {
-        let objects = rewrap::objects(&arguments.inputs, &runtime)?;
+        let objects = rewrap::objects(&arguments.inputs, arguments.folders.names(), &runtime)?;
         let census = census::census(&Input {
             format: Format::Parquet,
             objects: &objects,

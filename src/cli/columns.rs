@@ -6,6 +6,7 @@ use crate::cli::failure::Failure;
 use crate::columns::names::listed;
 use crate::columns::{ContextPairs, ContextSource};
 use crate::context::EncryptionContext;
+use crate::table::FolderNames;
 use clap::Args;
 
 /// What a flag that names columns is shown with.
@@ -47,6 +48,24 @@ fn columns_or(flag: &str, text: &str) -> Result<ColumnList, String> {
         None => Ok(ColumnList(
             names.into_iter().map(|listed| listed.name).collect(),
         )),
+    }
+}
+
+/// What the names of a table's folders are taken for.
+#[derive(Args)]
+pub(super) struct FolderArguments {
+    /// Take no columns from the names of folders [default: a folder NAME=VALUE in a file's path is
+    /// a column of text]
+    #[arg(long)]
+    no_hive: bool,
+}
+
+impl FolderArguments {
+    pub(super) fn names(&self) -> FolderNames {
+        match self.no_hive {
+            true => FolderNames::Nothing,
+            false => FolderNames::Columns,
+        }
     }
 }
 

@@ -65,6 +65,9 @@ pub(super) fn job(error: &JobError) -> String {
             &[parameter_flag(Parameter::RowsPerPart)]
         }
         JobError::Table(TableError::Format(_)) => &[parameter_flag(Parameter::Format)],
+        JobError::Table(TableError::FolderColumn { .. } | TableError::Folders { .. }) => {
+            &[parameter_flag(Parameter::Folders)]
+        }
         JobError::Table(TableError::Encoding(_)) => &[parameter_flag(Parameter::Encoding)],
         JobError::Table(TableError::Row {
             is_skippable: true, ..
@@ -85,6 +88,7 @@ const fn parameter_flag(parameter: Parameter) -> &'static str {
         Parameter::Input => "INPUT",
         Parameter::Format => "--input-format",
         Parameter::Encoding => "--encoding",
+        Parameter::Folders => "--no-hive",
         Parameter::IdColumn => "--id-column",
         Parameter::Context => "--context",
         Parameter::NewContext => "--new-context",

@@ -3,7 +3,7 @@
 
 use crate::bulk::Ending;
 use crate::cli::bulk::{self, JobRunner, LengthArguments, PartArguments};
-use crate::cli::columns::{COLUMNS, ColumnList, columns};
+use crate::cli::columns::{COLUMNS, ColumnList, FolderArguments, columns};
 use crate::cli::context::pair;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::output;
@@ -46,6 +46,8 @@ pub(super) struct Arguments {
     /// shift_jis, … [default: utf-8]
     #[arg(long, value_name = "LABEL", value_parser = charset)]
     encoding: Option<Charset>,
+    #[command(flatten)]
+    folders: FolderArguments,
     /// Key id, key ARN, alias or alias ARN
     #[arg(long, value_name = "KEY")]
     key: String,
@@ -156,6 +158,7 @@ impl Arguments {
                 .as_deref()
                 .and_then(|name| name.parse().ok()),
             encoding: self.encoding.and_then(|Charset(encoding)| encoding),
+            folder_names: self.folders.names(),
             id_column: self.id_column.clone(),
             pairs,
             skip: self.on_error == "skip",

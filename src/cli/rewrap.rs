@@ -2,7 +2,9 @@
 //! store, or through a running daemon with the caller's rights.
 
 use crate::cli::bulk::{self, JobRunner, PartArguments};
-use crate::cli::columns::{COLUMNS, ColumnList, ContextArguments, context_pairs, new_columns};
+use crate::cli::columns::{
+    COLUMNS, ColumnList, ContextArguments, FolderArguments, context_pairs, new_columns,
+};
 use crate::cli::context::pair;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::target::{JobTarget, Target};
@@ -29,6 +31,8 @@ pub(super) struct Arguments {
     /// The table: files, folders or patterns of Parquet, local or s3://BUCKET/KEY
     #[arg(value_name = "INPUT", required = true)]
     inputs: Vec<Location>,
+    #[command(flatten)]
+    folders: FolderArguments,
     /// The key that blobs are to be under, at its newest generation: key id, key ARN, alias or
     /// alias ARN
     #[arg(long, value_name = "KEY")]
@@ -96,6 +100,7 @@ impl Arguments {
         Ok(Plan {
             key: self.key.clone(),
             inputs: self.inputs.clone(),
+            folder_names: self.folders.names(),
             context: self.context.source()?,
             new_context: context_pairs(&new_context, &self.new_constant, arguments)?,
             context_map: self.context_map,

@@ -2,7 +2,7 @@
 
 use crate::bulk::{Client, JobError};
 use crate::cli::bulk::{self, JobRunner};
-use crate::cli::columns::ContextArguments;
+use crate::cli::columns::{ContextArguments, FolderArguments};
 use crate::cli::failure::{Failure, Status};
 use crate::cli::findings::Report;
 use crate::cli::target::{JobTarget, Target};
@@ -31,6 +31,8 @@ pub(super) struct Arguments {
     /// The table: files, folders or patterns of Parquet, local or s3://BUCKET/KEY
     #[arg(value_name = "INPUT", required = true)]
     inputs: Vec<Location>,
+    #[command(flatten)]
+    folders: FolderArguments,
     #[command(flatten)]
     context: ContextArguments,
     /// A column whose values may not be there twice either
@@ -84,7 +86,7 @@ impl Arguments {
         let named = self.context.source()?;
         let runtime = runner.runtime.handle().clone();
         runner.perform(&Entropy::os(), |job| {
-            let objects = rewrap::objects(&self.inputs, &runtime)?;
+            let objects = rewrap::objects(&self.inputs, self.folders.names(), &runtime)?;
             let context = match &named {
                 Some(named) => named.clone(),
                 None => rewrap::contexts_of(&objects)?,

@@ -47,7 +47,10 @@ impl<'a, B: Binder> PartWriter<'a, B> {
     fn bind(&mut self, file: usize, batch: &Batch) -> Result<Bound, JobError> {
         let plan = self.shared.plan;
         let (key, blobs) = self.binding.bind(file, batch)?;
+        // Columns of folders are not written: readers take them from there.
+        let own = self.shared.table.schema.fields().len();
         let mut columns = batch.rows.columns().to_vec();
+        columns.truncate(own);
         if plan.id_column != column::CONTAINER_ID {
             columns.extend(batch.rows.column_by_name(&plan.id_column).cloned());
         }

@@ -1,6 +1,7 @@
 //! What a part's footer says beside its columns: everything that the input's does, and what the job
 //! adds.
 
+use crate::bulk::footer;
 use crate::bulk::parquet::properties::field;
 use crate::splice::schema::{PartSchema, Root};
 use arrow_ipc::convert::try_schema_from_ipc_buffer;
@@ -20,8 +21,12 @@ pub(super) fn pairs(
     replaces: bool,
     own: &[(&'static str, String)],
 ) -> Vec<KeyValue> {
-    let is_own =
-        |name: &str| own.iter().any(|(own, _)| *own == name) || !replaces && name.starts_with(OWN);
+    // What folders an earlier job's parts were in says nothing of these.
+    let is_own = |name: &str| {
+        own.iter().any(|(own, _)| *own == name)
+            || name == footer::FOLDER_COLUMNS
+            || !replaces && name.starts_with(OWN)
+    };
     let mut pairs = Vec::new();
     for pair in input.key_value_metadata().into_iter().flatten() {
         if pair.key == ARROW_SCHEMA_META_KEY {
@@ -62,6 +67,7 @@ fn extended(
     });
     let fields = fields.collect::<Option<Vec<_>>>()?;
     let mut pairs = arrow.metadata().clone();
+    pairs.remove(footer::FOLDER_COLUMNS);
     pairs.extend(
         own.iter()
             .map(|(name, value)| ((*name).to_owned(), value.clone())),

@@ -80,6 +80,11 @@ impl SplicePlan {
         self.0.get(usize::try_from(number).ok()?)
     }
 
+    /// For each part the number of its file.
+    pub fn files(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().map(|part| part.file)
+    }
+
     /// For each part the number of the row behind its last, among those that are not left out.
     #[must_use]
     pub fn ends(&self) -> Vec<u64> {

@@ -71,6 +71,30 @@ pub enum TableError {
         /// The first file.
         first: String,
     },
+    /// A column that is in a file and in the name of a folder.
+    #[error(
+        "{name}: column {column:?} is in the file, and in the name of a folder above it; rename one of them, or take no columns from the names of folders"
+    )]
+    FolderColumn {
+        /// The file.
+        name: String,
+        /// The column, as the file has it.
+        column: String,
+    },
+    /// A file in folders of other names than the first file.
+    #[error(
+        "{name}: its folders name {here}, and those of {first} {there}; all files of a job are in folders of the same names, unless these are not taken for columns"
+    )]
+    Folders {
+        /// The file.
+        name: String,
+        /// The columns of its folders.
+        here: String,
+        /// Those of the first file.
+        there: String,
+        /// The first file.
+        first: String,
+    },
     /// A column is missing, or cannot be used.
     #[error("{name}: {reason}")]
     Column {

@@ -108,6 +108,11 @@ impl Fields {
         self.names.is_empty()
     }
 
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|(name, _)| name.as_str())
+    }
+
     /// As Arrow has them.
     #[must_use]
     pub fn schema(&self) -> SchemaRef {

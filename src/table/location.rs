@@ -1,14 +1,14 @@
 //! What a user calls a table: a file, a folder, a pattern, `s3://…`, or standard input.
 
+use crate::s3;
+use crate::table::hive;
 use crate::table::lake;
 use crate::table::object::{self, Object, Storage};
-use crate::table::same_host::SameHost;
 use crate::table::{FILES_MAX, Format, TableError};
 use futures_util::TryStreamExt;
 use globset::{GlobBuilder, GlobMatcher};
-use object_store::aws::AmazonS3Builder;
 use object_store::path::Path as Key;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStoreExt};
 use std::fmt;
 use std::fs::Metadata;
 use std::io;
@@ -98,7 +98,7 @@ impl Location {
         let mut found = match self {
             Self::Input => Vec::new(),
             Self::Local(path) => local(path, is_table)?,
-            Self::S3 { bucket, key } => runtime.block_on(s3(bucket, key, is_table, runtime))?,
+            Self::S3 { bucket, key } => runtime.block_on(listed(bucket, key, is_table, runtime))?,
         };
         passed.tell(self);
         if found.is_empty() {
@@ -231,10 +231,12 @@ fn walk(base: &Path, is_wanted: &mut dyn FnMut(&Path) -> bool) -> Result<Vec<Obj
         let io = |error| TableError::io(&folder.display().to_string(), error);
         for entry in std::fs::read_dir(&folder).map_err(io)? {
             let path = entry.map_err(io)?.path();
-            if is_hidden(&path.file_name().unwrap_or_default().to_string_lossy()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let metadata = || path.metadata().map_err(io);
+            if is_hidden(&name) && !(is_hive(&name) && metadata()?.is_dir()) {
                 continue;
             }
-            let metadata = path.metadata().map_err(io)?;
+            let metadata = metadata()?;
             if metadata.is_dir() {
                 folders.push(path);
             } else if metadata.is_file() && is_wanted(&path) {
@@ -251,7 +253,13 @@ fn is_hidden(name: &str) -> bool {
     name.starts_with(['_', '.'])
 }
 
-async fn s3(
+/// A folder that is a column is data, as it is to Spark, also where that column's name begins with
+/// `_`.
+fn is_hive(name: &str) -> bool {
+    name.starts_with('_') && hive::is_column(name)
+}
+
+async fn listed(
     bucket: &str,
     key: &str,
     mut is_table: impl FnMut(&str) -> bool,
@@ -260,7 +268,7 @@ async fn s3(
     let name = |key: &Key| format!("s3://{bucket}/{key}");
     let shown = format!("s3://{bucket}/{key}");
     let io = |error: object_store::Error| TableError::io(&shown, io::Error::other(error));
-    let store = store(bucket).map_err(io)?;
+    let store = s3::bucket(bucket).map_err(io)?;
     let object = |meta: ObjectMeta| {
         let version = match &meta.e_tag {
             Some(tag) => tag.clone(),
@@ -305,13 +313,15 @@ async fn s3(
         if pattern.is_none() {
             lake = lake.or_else(|| lake::fault(below));
         }
-        let seen = !below.split('/').any(is_hidden);
+        let (folders, name) = below.rsplit_once('/').unwrap_or(("", below));
+        let is_hidden_folder = |folder| is_hidden(folder) && !is_hive(folder);
+        let seen = !is_hidden(name) && !folders.split('/').any(is_hidden_folder);
         match &pattern {
             Some(pattern) => seen && pattern.is_match(path),
             None => seen && is_table(path),
         }
     };
-    let listed: Vec<ObjectMeta> = store
+    let found: Vec<ObjectMeta> = store
         .list(prefix.as_ref())
         .try_filter(|meta| std::future::ready(is_wanted(meta)))
         .try_collect()
@@ -323,21 +333,7 @@ async fn s3(
             reason: fault.to_owned(),
         });
     }
-    Ok(listed.into_iter().map(object).collect())
-}
-
-/// The bucket, with what AWS's own tools take from the environment. An endpoint without TLS is one
-/// that the user has named.
-fn store(bucket: &str) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
-    use object_store::aws::AmazonS3ConfigKey::{Endpoint, S3Endpoint};
-    let builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-    let is_plain = [S3Endpoint, Endpoint].iter().any(|key| {
-        let endpoint = builder.get_config_value(key);
-        endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"))
-    });
-    let builder = builder.with_allow_http(is_plain);
-    let store = builder.with_http_connector(SameHost).build()?;
-    Ok(Arc::new(store))
+    Ok(found.into_iter().map(object).collect())
 }
 
 #[cfg(test)]

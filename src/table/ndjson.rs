@@ -85,8 +85,10 @@ impl NdjsonRows {
         let (schema, is_first) = match columns {
             Columns::All(schema) => (Arc::clone(schema), false),
             Columns::Named(names) => {
+                // Columns of folders are not members of the lines.
                 let fields = names
                     .iter()
+                    .filter(|name| !object.folders.names().any(|folder| folder == **name))
                     .map(|name| Field::new(name, DataType::Utf8, true));
                 (Arc::new(Schema::new(fields.collect::<Vec<_>>())), true)
             }

@@ -1,6 +1,7 @@
 //! A file of a table, wherever it is: any range of its bytes, read by the thread that asks.
 
 use crate::file::open;
+use crate::table::hive::FolderColumns;
 use crate::table::{Compression, TableError};
 use bytes::Bytes;
 use encoding_rs::Encoding;
@@ -38,6 +39,8 @@ pub struct Object {
     pub compression: Option<Compression>,
     /// The encoding of its text, where that is not UTF-8.
     pub encoding: Option<&'static Encoding>,
+    /// The columns of its folders.
+    pub folders: FolderColumns,
     /// Where its bytes are.
     pub source: Storage,
 }
@@ -83,6 +86,7 @@ impl Object {
         Self {
             compression: Compression::of(&name).1,
             encoding: None,
+            folders: FolderColumns::default(),
             name,
             length,
             version,

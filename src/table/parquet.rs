@@ -1,5 +1,6 @@
 //! A Parquet file: its footer, and the rows of its row groups.
 
+use crate::table::hive::FolderColumns;
 use crate::table::object::Opened;
 use crate::table::rows::{Batch, Rows};
 use crate::table::{BATCH_ROWS, Format, Object, TableError};
@@ -64,20 +65,27 @@ pub struct ParquetFile {
     name: String,
     opened: Opened,
     footer: Footer,
+    folders: FolderColumns,
 }
 
 impl ParquetFile {
     /// Opens a file, and reads and checks its footer.
     ///
     /// # Errors
-    /// [`TableError`], when the file cannot be read, or is damaged.
+    /// [`TableError`], when the file cannot be read, is damaged, or has a column of a folder's
+    /// name.
     pub fn new(object: &Object) -> Result<Self, TableError> {
         let (name, opened) = (&object.name, object.open()?);
         let footer = caught(name, || Footer::read(&opened))?;
+        let footer = footer.map_err(|reason| malformed(name, reason))?;
+        let own = footer.columns.schema().fields().iter();
+        let folders = object.folders.clone();
+        folders.check(name, own.map(|field| field.name().as_str()))?;
         Ok(Self {
             name: name.clone(),
-            footer: footer.map_err(|reason| malformed(name, reason))?,
+            footer,
             opened,
+            folders,
         })
     }
 
@@ -111,11 +119,12 @@ impl ParquetFile {
         &self.footer.data
     }
 
-    /// The file's columns, as they are read: text and bytes are views.
+    /// The file's columns, as they are read (text and bytes are views), and those of its folders.
     #[must_use]
     pub fn schema(&self) -> SchemaRef {
         let schema = Schema::clone(self.footer.columns.schema());
-        Arc::new(schema.with_metadata(HashMap::new()))
+        let own = Arc::new(schema.with_metadata(HashMap::new()));
+        self.folders.beside(&own)
     }
 
     /// How many rows a row group has.
@@ -170,6 +179,7 @@ impl ParquetFile {
             reader: reader.map_err(|error| malformed(&self.name, error))?,
             name: self.name.clone(),
             row: first_row,
+            folders: self.folders.among(columns),
         })
     }
 }
@@ -180,14 +190,21 @@ pub struct ParquetRows {
     reader: ParquetRecordBatchReader,
     /// The number of the next row.
     row: u64,
+    folders: FolderColumns,
 }
 
 impl Rows for ParquetRows {
     fn next(&mut self) -> Result<Option<Batch>, TableError> {
-        let Self { name, reader, row } = self;
+        let Self {
+            name,
+            reader,
+            row,
+            folders,
+        } = self;
         let Some(rows) = caught(name, || reader.next())? else {
             return Ok(None);
         };
+        let rows = rows.and_then(|rows| folders.append(rows));
         let rows = rows.map_err(|error| malformed(name, error))?;
         let end = *row + rows.num_rows() as u64;
         let numbers = (*row..end).collect();

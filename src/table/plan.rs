@@ -112,7 +112,9 @@ impl Plan {
 }
 
 impl FilePlan {
-    fn kept(&self) -> u64 {
+    /// Rows that are not left out.
+    #[must_use]
+    pub fn kept(&self) -> u64 {
         self.rows - self.left_out.len() as u64
     }
 

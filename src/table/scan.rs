@@ -128,6 +128,7 @@ impl<'a> Scan<'a> {
         let mut fields = Fields::default();
         let mut kept = Vec::new();
         for (object, (rows, seen)) in input.objects.iter().zip(files) {
+            object.folders.check(&object.name, seen.fields.names())?;
             fields.extend(&seen.fields);
             if let Some(reason) = fields.excess() {
                 let name = object.name.clone();

@@ -15,7 +15,7 @@ import pyarrow
 import pyarrow.csv
 import pyarrow.parquet
 from daemon import ALIAS, BINARY, Tally, environment, report, running
-from provision import check, command, containers, done, fails, open_some, run
+from provision import check, command, containers, done, fails, open_some, read, run
 
 ROWS = 60_000
 BUCKET = "lake"
@@ -55,8 +55,11 @@ def main() -> None:
         arn = mill.client("consumer").describe_key(KeyId=ALIAS)["KeyMetadata"]["Arn"]
         for number, name in enumerate((f"s3://{BUCKET}/volumes/", f"s3://{BUCKET}/volumes/*/*.parquet", f"s3://{BUCKET}/volumes")):
             out = folder / f"out-{number}"
-            done(command([name], out, *over), **variables)
+            # Their folders are columns, by default.
+            more, folders = ([], {f"day={day}" for day in range(3)}) if number < 2 else (["--no-hive"], {"."})
+            done(command([name], out, *over, *more), **variables)
             table = check(out, sent, arn)
+            assert {str(part.relative_to(out).parent) for part in out.rglob("*.parquet")} == folders, out
         open_some(mill, table, tally, 50)
 
         # Text, in more than one block of what is read at a time.
@@ -91,8 +94,16 @@ def main() -> None:
             s3.put_object(Bucket=BUCKET, Key="volumes.csv", Body=(folder / "volumes.csv").read_bytes() + b"one,more,x\n")
             fails(1, f"s3://{BUCKET}/volumes.csv has changed since this job began", job, **variables)
 
-        for part in (folder / "out-0").glob("*.parquet"):
+        for part in (folder / "out-0").rglob("*.parquet"):
             s3.upload_file(str(part), BUCKET, f"keys/{part.name}")
+            s3.upload_file(str(part), BUCKET, f"hive/{part.relative_to(folder / 'out-0')}")
+        # A context that is in keys, percent-encoded or not.
+        for number, name in enumerate(("tenant=a%20b%2Fc/zone=ü", "tenant=100%/zone=z y")):
+            s3.put_object(Bucket=BUCKET, Key=f"in-keys/{name}/x.csv", Body=f"volume\nv{number}\n".encode())
+        done(command([f"s3://{BUCKET}/in-keys"], folder / "in-keys", *over), **variables)
+        rows = {row["volume"]: dict(row["encryption_context"])["tenant"] for row in read(folder / "in-keys").to_pylist()}
+        assert rows == {"v0": "a b/c", "v1": "100%"}, rows
+        assert (folder / "in-keys" / "tenant=a%20b%2Fc" / "zone=ü").is_dir()
         counted = run([BINARY, "census", f"s3://{BUCKET}/keys/", "--json"], **variables)
         assert counted.returncode == 0 and json.loads(counted.stdout)["keys"][0]["count"] == ROWS, counted
         fails(1, "there is no such file", command([f"s3://{BUCKET}/none/"], folder / "none", *over), **variables)
@@ -101,6 +112,8 @@ def main() -> None:
         assert verified.returncode == 0 and json.loads(verified.stdout)["rows"] == ROWS, verified
         said = done([BINARY, "rewrap", f"s3://{BUCKET}/keys", "--dir", str(mill.state), "--key", ALIAS, "--out", folder / "rewrapped", "--json"], **variables)
         assert said["rows"] == ROWS, said
+        said = done([BINARY, "rewrap", f"s3://{BUCKET}/hive", "--dir", str(mill.state), "--key", ALIAS, "--out", folder / "hive", "--json"], **variables)
+        assert said["rows"] == ROWS and {part.name for part in (folder / "hive").iterdir() if part.is_dir()} == {"day=0", "day=1", "day=2"}, said
     report("S3 of moto", moto.__version__, tally.calls)
 
 

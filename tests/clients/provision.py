@@ -89,7 +89,8 @@ def fails(status: int, says: str, arguments: list, **variables: str) -> None:
 
 def read(out: Path) -> pyarrow.Table:
     """The folder in the order of its rows."""
-    return pyarrow.concat_tables([pyarrow.parquet.read_table(part) for part in sorted(out.glob("*.parquet"))])
+    parts = sorted(out.rglob("*.parquet"), key=lambda part: part.name)
+    return pyarrow.concat_tables([pyarrow.parquet.ParquetFile(part).read() for part in parts])
 
 
 def check(out: Path, sent: pyarrow.Table, arn: str) -> pyarrow.Table:
@@ -97,8 +98,8 @@ def check(out: Path, sent: pyarrow.Table, arn: str) -> pyarrow.Table:
     manifest = json.loads((out / "_manifest.json").read_text())
     assert manifest["complete"] and manifest["rows"] == sent.num_rows, manifest
     named = {part["file"]: part["bytes"] for part in manifest["parts"]}
-    assert named == {part.name: part.stat().st_size for part in out.glob("*.parquet")}, named
-    left = sorted(path.name for path in out.iterdir() if path.suffix != ".parquet")
+    assert named == {str(part.relative_to(out)): part.stat().st_size for part in out.rglob("*.parquet")}, named
+    left = sorted(path.name for path in out.iterdir() if path.suffix != ".parquet" and path.is_file())
     assert left in (["_manifest.json"], ["_manifest.json", "_rejects.ndjson"]), left
     table = read(out)
     assert table.column_names == [*sent.column_names, "container_id", *ADDED], table.column_names
@@ -114,7 +115,7 @@ def check(out: Path, sent: pyarrow.Table, arn: str) -> pyarrow.Table:
     assert pyarrow.compute.unique(pyarrow.compute.binary_length(blobs)).to_pylist() == [BLOB_BYTES]
     for name, value in (("key_arn", arn), ("key_spec", "AES_256")):
         assert pyarrow.compute.unique(table[name]).to_pylist() == [value], name
-    said = pyarrow.parquet.read_metadata(next(out.glob("*.parquet"))).metadata
+    said = pyarrow.parquet.read_metadata(next(out.rglob("*.parquet"))).metadata
     assert json.loads(said[b"keymill.context_columns"]) == ["tenant", "volume"]
     assert json.loads(said[b"keymill.context_constants"]) == {"purpose": "Zoë's volumes"}
     readers_agree(out, table)
@@ -122,7 +123,7 @@ def check(out: Path, sent: pyarrow.Table, arn: str) -> pyarrow.Table:
 
 
 def readers_agree(out: Path, table: pyarrow.Table) -> None:
-    parts = f"{out}/*.parquet"
+    parts = f"{out}/**/*.parquet"
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         by_duckdb = connection.execute(

@@ -46,6 +46,7 @@ python-package   python_package.py
 python-waits     python_waits.py
 prometheus       prometheus.py
 folders          folders.py
+hive             hive.py
 copies           copies.py
 bounds           bounds.py
 tls              tls.py

@@ -24,6 +24,7 @@ const ORDER: [&[&str]; 24] = [
         "file",
         "memory",
         "metrics",
+        "s3",
     ],
     &["crypto"],
     &["context", "key"],

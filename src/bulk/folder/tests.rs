@@ -96,3 +96,62 @@ fn folder_3_a_folder_that_every_user_may_write_is_refused() {
     Folder::open(&made).unwrap();
     assert_eq!(fs::metadata(&made).unwrap().mode() & ANYBODY_WRITES, 0);
 }
+
+#[test]
+fn parts_are_in_the_folders_of_their_names() {
+    let out = tempfile::tempdir().unwrap();
+    let (first, second) = (
+        "a=1/b=x%20y/part-00000.parquet",
+        "a=2/b=z/part-00001.parquet",
+    );
+    {
+        let folder = Folder::open(out.path()).unwrap();
+        folder.write_json(MANIFEST, &"of a job").unwrap();
+        for name in [first, second] {
+            let mut file = folder.begin(name).unwrap();
+            file.write_all(b"rows").unwrap();
+            assert_eq!(folder.finish(file).unwrap(), folder.measure(name).unwrap());
+        }
+        drop(folder.begin("a=3/part-00002.parquet").unwrap());
+        assert!(!folder.path("a=3").exists(), "made for what is finished");
+    }
+    let folder = Folder::open(out.path()).unwrap();
+    let mut parts = folder.parts().unwrap();
+    parts.sort();
+    assert_eq!(parts, [first, second]);
+    drop(folder);
+    for foreign in ["a=1/x.parquet", "a=1/b/part-00003.parquet", "a=1/_lock"] {
+        let path = out.path().join(foreign);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, b"x").unwrap();
+        let said = error_of(Folder::open(out.path()));
+        assert!(said.contains("is not part of a job"), "{foreign}: {said}");
+        fs::remove_file(&path).unwrap();
+        fs::remove_dir(path.parent().unwrap()).ok();
+    }
+    let set = |mode| fs::set_permissions(out.path().join("a=1"), Permissions::from_mode(mode));
+    set(0o777).unwrap();
+    let said = error_of(Folder::open(out.path()));
+    assert!(said.contains("a=1, mode 0777"), "{said}");
+    set(0o755).unwrap();
+    // Without its manifest a part is of another job, wherever it is.
+    fs::remove_file(out.path().join(MANIFEST)).unwrap();
+    let said = error_of(Folder::open(out.path()));
+    assert!(said.contains("is not part of a job"), "{said}");
+}
+
+#[test]
+fn folder_1_no_part_is_written_into_what_a_link_leads_to() {
+    let (elsewhere, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let folder = Folder::open(out.path()).unwrap();
+    symlink(elsewhere.path(), folder.path("a=1")).unwrap();
+    let file = folder.begin("a=1/part-00000.parquet").unwrap();
+    assert!(folder.finish(file).is_err());
+    assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+    drop(folder);
+    let said = error_of(Folder::open(out.path()));
+    assert!(
+        said.contains("a=1 is not part of a job that can be resumed"),
+        "{said}"
+    );
+}

@@ -1,0 +1,183 @@
+use super::*;
+use crate::columns::{ContextPairs, Texts};
+use crate::table::fields::Fields;
+use crate::table::part_rows::{LeftReaders, PartRows, Table};
+use crate::table::plan::FilePlan;
+use crate::table::{Format, Input, Location, Question, reader, scan};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// The files of a folder that has these.
+fn table(folder: &Path, files: &[(&str, &str)]) -> Vec<Object> {
+    for (name, text) in files {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let location = Location::Local(folder.display().to_string());
+    location.objects(None, runtime.handle()).unwrap()
+}
+
+#[test]
+fn all_files_of_a_table_are_in_folders_of_the_same_names() {
+    for (other, said) in [
+        ("t/x.csv", "name no column, and those of"),
+        ("t/b=1/x.csv", "name column \"b\", and those of"),
+        ("t/a=1/b=1/x.csv", "name columns \"a\", \"b\", and those of"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut objects = table(folder.path(), &[("a=1/x.csv", "id\nx"), (other, "id\ny")]);
+        let refused = find(&mut objects, FolderNames::Columns).unwrap_err();
+        let refused = refused.to_string();
+        assert!(
+            refused.contains(said) && refused.contains(other),
+            "{refused}"
+        );
+        let mut objects = table(folder.path(), &[]);
+        find(&mut objects, FolderNames::Nothing).unwrap();
+        assert!(objects.iter().all(|object| object.folders.is_empty()));
+    }
+}
+
+#[test]
+fn parts_do_not_mix_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = [
+        "a=1/x.csv",
+        "a=1/y.csv",
+        "a=2/x.csv",
+        "a=3/x.csv",
+        "a=3/y.csv",
+    ];
+    let mut objects = table(folder.path(), &names.map(|name| (name, "")));
+    find(&mut objects, FolderNames::Columns).unwrap();
+    let files = [3, 4, 0, 1, 2].map(|rows| FilePlan {
+        rows,
+        left_out: (0..u64::from(rows == 4)).collect(),
+        ..FilePlan::default()
+    });
+    let plan = Plan::new(files.to_vec(), Fields::default());
+    let (ends, folders) = parts(&objects, &plan, 4);
+    assert_eq!(ends, [4, 6, 9]);
+    assert_eq!(folders, ["a=1", "a=1", "a=3"]);
+}
+
+/// Every id, with the values of `a` and `b`, both as a scan and as a part sees them.
+fn rows(folder: &Path, format: Format) -> Vec<[Option<String>; 3]> {
+    let mut objects = table(folder, &[]);
+    find(&mut objects, FolderNames::Columns).unwrap();
+    let spill = tempfile::tempdir().unwrap();
+    let pairs = ContextPairs {
+        columns: vec!["b".to_owned(), "a".to_owned()],
+        ..ContextPairs::default()
+    };
+    let input = Input {
+        format,
+        objects: &objects,
+        workers: NonZeroUsize::MIN,
+        watch: &AtomicBool::new(false),
+    };
+    let question = Question {
+        id_column: "id",
+        pairs: &pairs,
+        skip: true,
+    };
+    let plan = scan(&input, &question, &spill.path().join("x"))
+        .unwrap()
+        .plan;
+    let schema = match format {
+        Format::Ndjson => plan.fields().schema(),
+        _ => {
+            let full = reader::schema(format, &objects[0]).unwrap();
+            let names: Vec<_> = full.fields().iter().map(|field| field.name()).collect();
+            assert_eq!(names, ["id", "x", "a", "b"]);
+            Arc::new(full.project(&[0, 1]).unwrap())
+        }
+    };
+    let left = LeftReaders::default();
+    let table = Table {
+        objects: &objects,
+        format,
+        schema,
+        plan: &plan,
+        left,
+    };
+    let mut part = PartRows::new(&table, 0, plan.count()).unwrap();
+    let mut found = Vec::new();
+    while !part.is_over() {
+        let (_, batch) = part.next_batch().unwrap();
+        for row in 0..batch.rows.num_rows() {
+            found.push(["id", "a", "b"].map(|name| {
+                let column = batch.rows.column_by_name(name).and_then(Texts::of);
+                column.unwrap().text(row).map(ToOwned::to_owned)
+            }));
+        }
+    }
+    found
+}
+
+#[test]
+fn rows_of_text_have_the_values_of_their_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = [
+        ("a=1/b=x%20y/t.csv", "id,x\ni,1\nj,2\n"),
+        ("a=2/b=__HIVE_DEFAULT_PARTITION__/t.csv", "id,x\nk,3\n"),
+        ("a=3/b=z/t.csv", "id,x\nl,4\n,5\n"),
+    ];
+    let json = [
+        (
+            "a=1/b=x%20y/t.ndjson",
+            "{\"id\":\"i\",\"x\":1}\n{\"id\":\"j\"}\n",
+        ),
+        (
+            "a=2/b=__HIVE_DEFAULT_PARTITION__/t.ndjson",
+            "{\"id\":\"k\"}\n",
+        ),
+        ("a=3/b=z/t.ndjson", "{\"id\":\"l\"}\n{\"x\":5}\n"),
+    ];
+    let row = |texts: [&str; 3]| texts.map(|text| Some(text.to_owned()));
+    // A null in a context leaves a row out, as a row without an id is.
+    let expected = [["i", "1", "x y"], ["j", "1", "x y"], ["l", "3", "z"]].map(row);
+    for (files, format) in [(csv, Format::Csv), (json, Format::Ndjson)] {
+        let folder = folder.path().join(format.name());
+        table(&folder, &files);
+        assert_eq!(rows(&folder, format), expected, "{format:?}");
+    }
+}
+
+#[test]
+fn a_column_of_a_file_and_of_a_folder_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for (file, text, format) in [
+        ("id=1/t.csv", "ID,x\ni,1\n", Format::Csv),
+        ("id=1/t.ndjson", "{\"x\":1,\"Id\":\"i\"}\n", Format::Ndjson),
+    ] {
+        let folder = folder.path().join(format.name());
+        let mut objects = table(&folder, &[(file, text)]);
+        find(&mut objects, FolderNames::Columns).unwrap();
+        let input = Input {
+            format,
+            objects: &objects,
+            workers: NonZeroUsize::MIN,
+            watch: &AtomicBool::new(false),
+        };
+        let question = Question {
+            id_column: "id",
+            pairs: &ContextPairs::default(),
+            skip: false,
+        };
+        let refused = scan(&input, &question, &folder.join("spill"))
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            refused.contains("is in the file, and in the name of a folder"),
+            "{refused}"
+        );
+    }
+}
