@@ -24,6 +24,7 @@ install_programs() {
     done <<'PROGRAMS'
 curl curl
 gpg gpg
+openjdk-17-jre-headless java
 openssl openssl
 prometheus prometheus
 prometheus promtool

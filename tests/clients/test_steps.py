@@ -29,6 +29,8 @@ TAIL_LINES = 60
 BESIDE_ANOTHER = """
 crash            crash.py
 kills            kills.py
+readers          readers.py
+public-files     public_files.py
 operations       operations.py
 container-list   container_list.py
 provision        provision.py
@@ -53,6 +55,7 @@ tls              tls.py
 encryption-sdk   encryption_sdk.py
 rewrap           rewrap.py
 readme           tour.py README.md
+lake-tables      tour.py docs/readers.md
 pages            tour.py docs/storage-developer.md docs/data-engineer.md clients/python/README.md docs/operator.md docs/security-reviewer.md
 dev-prints       tour.py
 dev-rights       dev_rights.py
