@@ -244,6 +244,19 @@ impl Config {
         }
     }
 
+    /// Refuses variables that are misspelt, for commands that read no configuration.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with every one of them.
+    pub fn check_variables(environment: &Environment) -> Result<(), ConfigError> {
+        let mut layers = Layers::of_defaults();
+        layers.add_environment(environment);
+        match layers.mistakes {
+            none if none.is_empty() => Ok(()),
+            mistakes => Err(ConfigError { mistakes }),
+        }
+    }
+
     /// Reads a configuration as [`Self::load`] does, from the text of a file.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use crate::cli::bulk::{self, JobRunner};
 use crate::cli::columns::FolderArguments;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::findings::Report;
-use crate::config::Environment;
+use crate::config::{Config, Environment};
 use crate::crypto::entropy::Entropy;
 use crate::rewrap;
 use crate::table::{Format, Input, Location};
@@ -35,6 +35,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Status, Failure> {
+    Config::check_variables(environment)?;
     let runner = JobRunner::start(arguments.json, environment)?;
     let runtime = runner.runtime.handle().clone();
     let (objects, census) = runner.perform(&Entropy::os(), |job| {

@@ -117,11 +117,13 @@ pub(super) fn daemon(
     named.ok_or_else(|| Failure::usage("name a running daemon with --endpoint or KEYMILL_ENDPOINT"))
 }
 
-/// That of the flag, or that of the variable.
+/// That of the flag, or that of the variable. No other variable configures it, and none may be
+/// misspelt.
 fn named_daemon(
     endpoint: Option<&Endpoint>,
     environment: &Environment,
 ) -> Result<Option<Endpoint>, Failure> {
+    Config::check_variables(environment)?;
     match (endpoint, environment.variable(Environment::ENDPOINT)) {
         (Some(endpoint), _) => Ok(Some(endpoint.clone())),
         (None, Some(text)) => {

@@ -30,7 +30,8 @@ pub(super) fn setting(key: &str) -> Option<String> {
 pub(super) fn variable(key: &str) -> Option<String> {
     let plain = |text: &str| text.replace(['_', '.'], "");
     let key = plain(key);
-    let near = KEYS.iter().filter_map(|(name, _)| {
+    let names = KEYS.iter().map(|(name, _)| *name).chain(["endpoint"]);
+    let near = names.filter_map(|name| {
         let name_of = || format!("{}{}", Environment::PREFIX, name.replace('.', "__"));
         Some((
             distance(&key, &plain(name))?,
@@ -76,6 +77,7 @@ mod tests {
     fn a_variable_may_have_lost_a_letter_or_an_underscore() {
         for (key, meant) in [
             ("regon", Some("KEYMILL_REGION")),
+            ("endpont", Some("KEYMILL_ENDPOINT")),
             ("listen_tcp", Some("KEYMILL_LISTEN__TCP")),
             ("port", None),
             ("service_host", None),
