@@ -24,11 +24,12 @@ mod rows;
 mod served;
 
 use arrow_array::RecordBatch;
+use keymill::bulk::local::{Keys, Local};
 use keymill::bulk::parquet::properties;
 use keymill::bulk::{Progress, Runtime};
 use keymill::clock::Clock;
 use keymill::crypto::entropy::Entropy;
-use keymill::export::{self, IdPattern, Local, Plan};
+use keymill::export::{self, IdPattern, Mint, Plan};
 use keymill::keystore::KeyEntry;
 use keymill::pool;
 use keymill::pool::CloneWord;
@@ -294,11 +295,17 @@ fn exported(entry: &Arc<KeyEntry>, rows: u64, out: &Path) -> f64 {
         workers: NonZeroUsize::new(WRITERS).unwrap(),
     };
     let source = Local {
-        entry: Arc::clone(entry),
-        length: LENGTH,
-        context: context(),
-        entropy: Arc::clone(&entropy),
-        clone_word: Arc::new(CloneWord::new()),
+        work: Mint {
+            key: entry.arn.clone(),
+            length: LENGTH,
+            context: context(),
+        },
+        keys: Keys {
+            entry: Arc::clone(entry),
+            entropy: Arc::clone(&entropy),
+            clone_word: Arc::new(CloneWord::new()),
+        },
+        recorder: None,
     };
     let runtime = Runtime {
         clock: Clock::system(),

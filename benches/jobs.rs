@@ -23,7 +23,7 @@ mod rows;
 mod volumes;
 
 use arrow_array::{BinaryArray, RecordBatch};
-use keymill::bulk::minting::Recorder;
+use keymill::bulk::local::{Keys, Local, Recorder};
 use keymill::bulk::parquet::properties::{Layout, ROW_GROUP_ROWS, column};
 use keymill::bulk::parquet::{BATCH_ROWS, Constants, PartEncoder};
 use keymill::bulk::{Progress, Runtime, rows_per_part};
@@ -202,6 +202,18 @@ impl Bench {
         }
     }
 
+    fn local<W>(&self, work: W, event: &'static str) -> Local<W> {
+        Local {
+            work,
+            keys: Keys {
+                entry: Arc::clone(&self.key),
+                entropy: Arc::clone(&self.mill.core.entropy),
+                clone_word: Arc::clone(&self.mill.core.clone_word),
+            },
+            recorder: Some(self.recorder(event)),
+        }
+    }
+
     fn job<T>(&self, perform: impl FnOnce(&Runtime<'_>) -> T) -> T {
         perform(&Runtime {
             clock: Clock::system(),
@@ -228,14 +240,12 @@ impl Bench {
             workers: WORKERS,
             runtime: self.mill.runtime.handle().clone(),
         };
-        let source = provision::Recorded {
-            entry: Arc::clone(&self.key),
+        let bind = provision::Bind {
+            key: self.key.arn.clone(),
             length: LENGTH,
             pairs: volumes::pairs(),
-            entropy: Arc::clone(&self.mill.core.entropy),
-            clone_word: Arc::clone(&self.mill.core.clone_word),
-            recorder: self.recorder("Provision"),
         };
+        let source = self.local(bind, "Provision");
         seconds(|| {
             let run = |runtime: &Runtime<'_>| provision::run(&plan, &source, &b""[..], runtime);
             assert_eq!(self.job(run).unwrap().rows_written, self.rows);
@@ -255,12 +265,8 @@ impl Bench {
             workers: WORKERS,
             runtime: self.mill.runtime.handle().clone(),
         };
-        let source = rewrap::Recorded {
-            snapshot: self.mill.core.keystore.snapshot(),
-            entry: Arc::clone(&self.key),
-            entropy: Arc::clone(&self.mill.core.entropy),
-            recorder: self.recorder("Rewrap"),
-        };
+        let reseal = rewrap::LocalReseal(self.mill.core.keystore.snapshot());
+        let source = self.local(reseal, "Rewrap");
         seconds(|| {
             let run = |runtime: &Runtime<'_>| rewrap::run(&plan, &source, runtime);
             assert_eq!(self.job(run).unwrap().rows_written, self.rows);

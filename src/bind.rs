@@ -10,12 +10,12 @@ mod output;
 pub use output::{OutputError, OutputFile};
 
 use crate::api::ApiError;
+use crate::bulk::keys::{KeyWorker, RowsError};
 use crate::bulk::stream::CALL_ROWS_MAX;
 use crate::bulk::{KeyIdentity, Runtime, SourceError};
-use crate::columns::{ColumnError, ContextPairs, Rows};
-use crate::context::EncryptionContext;
+use crate::columns::{ColumnError, ContextPairs};
 use crate::key::material::KeyMaterialId;
-use crate::provision::binder::{BindError, Binder, Contexts};
+use crate::provision::bind::{Bind, Contexts, runs};
 use crate::stream::{BoundRows, ReadError, RowReader};
 use crate::table::RowNumber;
 use arrow_array::RecordBatch;
@@ -104,10 +104,10 @@ impl From<ApiError> for StreamError {
 ///
 /// # Errors
 /// [`StreamError`]; what is in `sink` then has no end marker.
-pub fn run<B: Binder>(
+pub fn run<W: KeyWorker<Operation = Bind>>(
     pairs: &ContextPairs,
     input: impl Read,
-    binder: &mut B,
+    worker: &mut W,
     sink: &mut impl Write,
     runtime: &Runtime<'_>,
 ) -> Result<Outcome, StreamError> {
@@ -122,7 +122,7 @@ pub fn run<B: Binder>(
     let mut work = Work {
         pairs,
         places,
-        binder,
+        worker,
         encoder,
         arn: None,
         rows: 0,
@@ -162,10 +162,10 @@ pub fn run<B: Binder>(
 }
 
 /// The way through the rows.
-struct Work<'a, B> {
+struct Work<'a, W> {
     pairs: &'a ContextPairs,
     places: Vec<usize>,
-    binder: &'a mut B,
+    worker: &'a mut W,
     encoder: BoundRows,
     /// The key of the first rows.
     arn: Option<String>,
@@ -173,17 +173,20 @@ struct Work<'a, B> {
     rows: u64,
 }
 
-impl<B: Binder> Work<'_, B> {
+impl<W: KeyWorker<Operation = Bind>> Work<'_, W> {
     /// Binds these rows; returns the bytes of the output.
     fn bind(&mut self, rows: &RecordBatch) -> Result<Vec<u8>, StreamError> {
         let internal = |error: ColumnError| StreamError::Internal(error.to_string());
         let texts = self.pairs.rows(rows, &self.places).map_err(internal)?;
-        let runs = self.runs(&texts, rows.num_rows())?;
+        let runs = runs(&texts, rows.num_rows()).map_err(|(row, error)| StreamError::Row {
+            row: self.rows + row as u64,
+            reason: error.to_string().trim_end_matches('.').to_owned(),
+        })?;
         let contexts = Contexts {
             rows: &texts,
             runs: &runs,
         };
-        let (key, blobs) = self.blobs(&contexts)?;
+        let (key, blobs) = self.blobs(contexts)?;
         let before = self.arn.get_or_insert_with(|| key.arn.clone());
         if *before != key.arn {
             return Err(StreamError::KeyChanged {
@@ -200,23 +203,23 @@ impl<B: Binder> Work<'_, B> {
         Ok(bytes)
     }
 
-    fn blobs(&mut self, contexts: &Contexts<'_>) -> Result<(KeyIdentity, Vec<u8>), StreamError> {
+    fn blobs(&mut self, contexts: Contexts<'_>) -> Result<(KeyIdentity, Vec<u8>), StreamError> {
         let mut rotations = 0;
         loop {
             let mut blobs = Vec::new();
-            match self.binder.bind(contexts, &mut blobs) {
+            match self.worker.work(contexts, &mut blobs) {
                 Ok(key) => return Ok((key, blobs)),
                 // The keys that were made are dropped, and nothing was written.
-                Err(BindError::Source(SourceError::MaterialChanged))
+                Err(RowsError::Source(SourceError::MaterialChanged))
                     if rotations < ROTATIONS_MAX =>
                 {
                     rotations += 1;
                 }
-                Err(BindError::Source(source)) => {
+                Err(RowsError::Source(source)) => {
                     let rows = self.rows;
                     return Err(StreamError::Source { rows, source });
                 }
-                Err(BindError::Row { at, code, message }) => {
+                Err(RowsError::Row { at, code, message }) => {
                     return Err(StreamError::Row {
                         row: self.rows + at as u64,
                         reason: match message.trim_end_matches('.') {
@@ -227,28 +230,6 @@ impl<B: Binder> Work<'_, B> {
                 }
             }
         }
-    }
-
-    /// The contexts of these rows, those in a row that are alike as one.
-    fn runs(
-        &self,
-        rows: &Rows<'_>,
-        count: usize,
-    ) -> Result<Vec<(EncryptionContext, usize)>, StreamError> {
-        let mut runs: Vec<(EncryptionContext, usize)> = Vec::new();
-        for row in 0..count {
-            match runs.last_mut() {
-                Some((_, length)) if rows.are_alike(row - 1, row) => *length += 1,
-                _ => {
-                    let context = rows.context(row).map_err(|error| StreamError::Row {
-                        row: self.rows + row as u64,
-                        reason: error.to_string().trim_end_matches('.').to_owned(),
-                    })?;
-                    runs.push((context, 1));
-                }
-            }
-        }
-        Ok(runs)
     }
 }
 

@@ -9,17 +9,21 @@
 
 pub mod authorities;
 pub mod client;
+pub mod encoded;
 pub mod error;
 pub mod folder;
+pub mod footer;
 pub mod input;
+pub mod keys;
 pub mod ledger;
+pub mod local;
 pub mod manifest;
-pub mod minting;
 mod parameter;
 pub mod parquet;
 pub mod part_folders;
 pub mod patience;
 mod progress;
+pub mod remote;
 pub mod source;
 pub mod stream;
 
@@ -29,7 +33,7 @@ pub use error::JobError;
 pub use folder::Folder;
 pub use input::File;
 pub use ledger::{Ledger, PartMaker, Task};
-pub use manifest::{Manifest, Parameters, Part, Parts};
+pub use manifest::{Asked, Kind, Manifest, Parameters, Part};
 pub use parameter::Parameter;
 pub use part_folders::PartFolders;
 pub use progress::Progress;
@@ -38,10 +42,11 @@ pub use source::{KeyIdentity, SourceError};
 use crate::clock::Clock;
 use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::file::open;
-use crate::table::Watch;
+use crate::table::{Location, Watch};
 use folder::Finished;
 use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -84,11 +89,11 @@ impl Watch for Runtime<'_> {
 
 /// How a job ended, short of an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome<P> {
+pub struct Outcome<K> {
     /// Whether it was stopped before the last part, found finished, or has finished.
     pub ending: Ending,
     /// What the folder holds now.
-    pub manifest: Manifest<P>,
+    pub manifest: Manifest<K>,
     /// Rows that this run wrote.
     pub rows_written: u64,
     /// How long it took.
@@ -106,50 +111,19 @@ pub enum Ending {
     Stopped,
 }
 
-/// What a part says of itself, in its footer, beside what its job adds.
-pub mod footer {
-    /// The program that wrote it.
-    pub const SOFTWARE: &str = "keymill.software";
-    /// The job that it is of.
-    pub const RUN: &str = "keymill.run";
-    /// The number of its first row.
-    pub const FIRST_ROW: &str = "keymill.first_row";
-    /// The KMS key.
-    pub const KEY_ARN: &str = "keymill.key_arn";
-    /// The generation of its material.
-    pub const KEY_MATERIAL_ID: &str = "keymill.key_material_id";
-    /// The length of its data keys.
-    pub const KEY_SPEC: &str = "keymill.key_spec";
-    /// The pairs of every row's context, as a JSON object.
-    pub const CONTEXT_CONSTANTS: &str = "keymill.context_constants";
-    /// The columns of every row's context, as a JSON array.
-    pub const CONTEXT_COLUMNS: &str = "keymill.context_columns";
-    /// The column that a container's id is in.
-    pub const ID_COLUMN: &str = "keymill.id_column";
-    /// The columns that are in the names of the part's folders, as a JSON array.
-    pub const FOLDER_COLUMNS: &str = "keymill.folder_columns";
-
-    /// What a part says of the folders that it is in.
-    #[must_use]
-    pub fn of_folders(folders: &super::PartFolders) -> Option<(&'static str, String)> {
-        let columns = &folders.columns;
-        (!columns.is_empty()).then(|| (FOLDER_COLUMNS, serde_json::json!(columns).to_string()))
-    }
-}
-
 /// A job that is about to be performed, in its folder.
-pub struct Job<'a, P> {
+pub struct Job<'a, K> {
     start: Duration,
     folder: &'a Folder,
-    held: Option<Manifest<P>>,
+    held: Option<Manifest<K>>,
 }
 
-impl<'a, P: Parameters> Job<'a, P> {
+impl<'a, K: Kind> Job<'a, K> {
     /// Reads what the folder holds of it.
     ///
     /// # Errors
     /// [`JobError`], when the manifest of an earlier run cannot be read, or is damaged.
-    pub fn begin(folder: &'a Folder, runtime: &Runtime<'_>) -> Result<Self, JobError> {
+    fn begin(folder: &'a Folder, runtime: &Runtime<'_>) -> Result<Self, JobError> {
         Ok(Self {
             start: runtime.clock.monotonic(),
             folder,
@@ -159,7 +133,7 @@ impl<'a, P: Parameters> Job<'a, P> {
 
     /// The parameters of the job that the folder holds, if it holds one.
     #[must_use]
-    pub fn held(&self) -> Option<&P> {
+    pub fn held(&self) -> Option<&Parameters<K>> {
         self.held.as_ref().map(|manifest| &manifest.parameters)
     }
 
@@ -169,18 +143,32 @@ impl<'a, P: Parameters> Job<'a, P> {
         self.held.as_ref().is_some_and(|manifest| manifest.complete)
     }
 
+    /// How the job has ended before, with these parameters. Its parts are there.
+    ///
+    /// # Errors
+    /// [`JobError`], when it had others, or a part is damaged.
+    pub fn found_finished(
+        self,
+        parameters: Parameters<K>,
+        runtime: &Runtime<'_>,
+    ) -> Result<Outcome<K>, JobError> {
+        self.perform(parameters, NonZeroUsize::MIN, runtime, || {
+            Err::<NoPart, _>(JobError::Stopped)
+        })
+    }
+
     /// Writes every part that is missing, by as many workers as there are parts for, each made by
     /// `worker` on its own thread.
     ///
     /// # Errors
     /// [`JobError`]; every part in the folder is whole, and the same call resumes the job.
-    pub fn perform<M: PartMaker<P>>(
+    pub fn perform<M: PartMaker<K>>(
         self,
-        parameters: P,
+        parameters: Parameters<K>,
         workers: NonZeroUsize,
         runtime: &Runtime<'_>,
         worker: impl Fn() -> Result<M, JobError> + Sync,
-    ) -> Result<Outcome<P>, JobError> {
+    ) -> Result<Outcome<K>, JobError> {
         let Self {
             start,
             folder,
@@ -223,8 +211,45 @@ impl<'a, P: Parameters> Job<'a, P> {
     }
 }
 
-fn bounds<P: Parameters>(parameters: &P) -> Result<(), JobError> {
-    let (count, rows_per_part) = (parameters.count(), parameters.rows_per_part());
+/// The worker of a job that has no part left.
+enum NoPart {}
+
+impl<K> PartMaker<K> for NoPart {
+    fn write(
+        &mut self,
+        _task: &Task,
+        _ledger: &Ledger<'_, K>,
+    ) -> Result<Option<ledger::FinishedPart>, JobError> {
+        match *self {}
+    }
+}
+
+/// Performs a job in the folder `out`, which is not within one of the tables, and cleans up when it
+/// has ended: `notes` are files that only a job under way needs.
+///
+/// # Errors
+/// [`JobError`]; every part in the folder is whole, and the same call resumes the job.
+pub fn in_folder<K: Kind>(
+    out: &Path,
+    tables: &[Location],
+    notes: &[&str],
+    runtime: &Runtime<'_>,
+    perform: impl FnOnce(&Folder, Job<'_, K>) -> Result<Outcome<K>, JobError>,
+) -> Result<Outcome<K>, JobError> {
+    input::check_beside(tables, out)?;
+    let folder = Folder::open(out)?;
+    let outcome = perform(&folder, Job::begin(&folder, runtime)?)?;
+    if outcome.ending != Ending::Stopped {
+        for name in notes {
+            folder.remove_if_there(name)?;
+        }
+        folder.close()?;
+    }
+    Ok(outcome)
+}
+
+fn bounds<K: Kind>(parameters: &Parameters<K>) -> Result<(), JobError> {
+    let (count, rows_per_part) = (parameters.count, parameters.rows_per_part);
     if rows_per_part > PART_ROWS_MAX {
         return Err(JobError::PartTooLarge);
     }
@@ -254,10 +279,7 @@ fn run_id(entropy: &Entropy) -> Result<String, EntropyError> {
 
 /// Checks the parts that the manifest names, and adds those that were finished just before the job
 /// died.
-fn recover<P: Parameters>(
-    folder: &Folder,
-    mut manifest: Manifest<P>,
-) -> Result<Manifest<P>, JobError> {
+fn recover<K: Kind>(folder: &Folder, mut manifest: Manifest<K>) -> Result<Manifest<K>, JobError> {
     for part in &manifest.parts {
         let path = folder.path(&part.file);
         let length = open::own(&path)
@@ -293,9 +315,9 @@ fn recover<P: Parameters>(
 }
 
 /// A part that is finished and not in the manifest yet.
-fn adopt<P: Parameters>(
+fn adopt<K: Kind>(
     folder: &Folder,
-    manifest: &Manifest<P>,
+    manifest: &Manifest<K>,
     file: String,
     rows: Option<Range<u64>>,
 ) -> Result<Part, JobError> {

@@ -7,23 +7,24 @@
 //! context of its own (that is `provision`).
 
 pub mod id_pattern;
+pub mod mint;
 mod part;
-pub mod recorded;
 pub mod remote;
 pub mod rows;
-pub mod source;
 
 pub use id_pattern::{IdPattern, InvalidIdPattern};
-pub use recorded::Recorded;
-pub use remote::Remote;
-pub use source::{Local, Worker, Workers};
+pub use mint::Mint;
 
+use crate::bulk::encoded::{self, EncodedParts};
+use crate::bulk::footer::Said;
+use crate::bulk::keys::KeySource;
 use crate::bulk::parquet::properties::Layout;
-use crate::bulk::{self, Ending, Folder, Job, JobError, Parameter, Runtime, rows_per_part};
+use crate::bulk::{self, Asked, JobError, Kind, Parameter, Runtime, rows_per_part};
 use crate::context::EncryptionContext;
 use crate::key::data_key::DataKeyLength;
+use crate::table::FolderNames;
 use arrow_schema::SchemaRef;
-use part::PartWriter;
+use part::Minting;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -51,59 +52,28 @@ pub struct Plan {
     pub workers: NonZeroUsize,
 }
 
-/// What decides the rows of an export.
+/// What decides the rows of an export, beside what all jobs have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Parameters {
-    /// The key as the caller named it.
-    pub key: String,
-    /// The key that this name meant.
-    pub key_arn: String,
     /// `AES_256`, `AES_128`, or `BYTES_<n>`.
     pub key_spec: String,
-    /// Rows in all.
-    pub count: u64,
     /// How containers are named.
     pub id_pattern: String,
     /// The context of every row.
     pub encryption_context: BTreeMap<String, String>,
-    /// Rows of every part but the last.
-    pub rows_per_part: u64,
 }
 
-impl bulk::Parameters for Parameters {
+impl Kind for Parameters {
     const FORMAT: &'static str = "keymill-export/1";
-
-    fn count(&self) -> u64 {
-        self.count
-    }
-
-    fn rows_per_part(&self) -> u64 {
-        self.rows_per_part
-    }
-
-    fn key(&self) -> &str {
-        &self.key
-    }
-
-    fn key_arn(&self) -> &str {
-        &self.key_arn
-    }
-
-    fn set_key_arn(&mut self, arn: String) {
-        self.key_arn = arn;
-    }
 
     fn arguments(&self) -> Vec<(Parameter, String)> {
         vec![
             (Parameter::KeySpec, self.key_spec.clone()),
-            (Parameter::Count, self.count.to_string()),
             (Parameter::IdPattern, self.id_pattern.clone()),
             (
                 Parameter::Constants,
                 format!("{:?}", self.encryption_context),
             ),
-            (Parameter::RowsPerPart, self.rows_per_part.to_string()),
         ]
     }
 }
@@ -123,46 +93,45 @@ pub fn schema() -> SchemaRef {
 ///
 /// # Errors
 /// [`JobError`]; every part in the folder is whole, and the same call resumes the job.
-pub fn run<S: Workers>(
+pub fn run<S: KeySource<Operation = Mint>>(
     plan: &Plan,
     source: &S,
     runtime: &Runtime<'_>,
 ) -> Result<Outcome, JobError> {
-    let folder = Folder::open(&plan.out)?;
-    let job = Job::begin(&folder, runtime)?;
-    let parameters = parameters(plan, source, job.held());
-    let outcome = job.perform(parameters, plan.workers, runtime, || {
-        Ok(PartWriter {
-            plan,
-            runtime,
-            worker: source.worker()?,
-            encoder: None,
-            rows: rows::Rows::default(),
-        })
-    })?;
-    if outcome.ending != Ending::Stopped {
-        folder.close()?;
-    }
-    Ok(outcome)
-}
-
-fn parameters<S: Workers>(plan: &Plan, source: &S, held: Option<&Parameters>) -> Parameters {
-    let count = plan.count.get();
-    let rows_per_part = match (plan.rows_per_part, held) {
-        (Some(rows), _) => rows.get(),
-        (None, Some(held)) => held.rows_per_part,
-        (None, None) => rows_per_part(count, plan.workers),
+    let pairs: Vec<_> = plan.context.pairs().collect();
+    let pairs = pairs
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let constants: Vec<(String, String)> = pairs.collect();
+    let mut said = Said::new(plan.length.spec(), &[], &constants);
+    said.footer
+        .push(("keymill.id_pattern", plan.id_pattern.to_string()));
+    let encoding = encoded::Encoding {
+        runtime,
+        layout: Layout::own(&part::COLUMNS, &part::CONSTANT),
+        context: plan.context.clone(),
+        said,
     };
-    let pairs = plan.context.pairs();
-    Parameters {
-        key: plan.key.clone(),
-        key_arn: source.key_arn().unwrap_or_default().to_owned(),
-        key_spec: plan.length.spec(),
-        count,
-        id_pattern: plan.id_pattern.to_string(),
-        encryption_context: pairs
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect::<BTreeMap<_, _>>(),
-        rows_per_part,
-    }
+    bulk::in_folder(&plan.out, &[], &[], runtime, |_, job| {
+        let asked = Asked {
+            key: &plan.key,
+            inputs: &[],
+            folder_names: FolderNames::Columns,
+            rows_per_part: plan.rows_per_part,
+        };
+        let kind = Parameters {
+            key_spec: plan.length.spec(),
+            id_pattern: plan.id_pattern.to_string(),
+            encryption_context: constants.into_iter().collect(),
+        };
+        let mut parameters = bulk::Parameters::new(asked, source.key_arn(), job.held(), kind);
+        parameters.count = plan.count.get();
+        if parameters.rows_per_part == 0 {
+            parameters.rows_per_part = rows_per_part(parameters.count, plan.workers);
+        }
+        job.perform(parameters, plan.workers, runtime, || {
+            let rows = Minting::new(plan, runtime, source.worker()?);
+            Ok(EncodedParts::new(&encoding, rows))
+        })
+    })
 }

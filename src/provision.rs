@@ -12,36 +12,30 @@
 //! resumed makes the parts that are missing and no other, and every container has one key, however
 //! often the job died.
 
-pub mod binder;
+pub mod bind;
 mod binding;
-mod parameters;
-mod part;
 mod rejects;
-pub mod remote;
+mod scene;
 mod standard_input;
 
-pub use binder::{Binder, Binders, Recorded};
-pub use parameters::Parameters;
-pub use remote::Remote;
+pub use bind::Bind;
 
-use crate::bulk::folder::{INPUT, PLAN, SPILL};
-use crate::bulk::input::{File, check_beside, check_finished, check_unchanged};
-use crate::bulk::parquet::properties::{Layout, column};
-use crate::bulk::{self, Ending, Folder, Job, JobError, PartFolders, Runtime, rows_per_part};
-use crate::columns::{ContextPairs, ContextSource};
+use crate::bulk::folder::{INPUT, PLAN};
+use crate::bulk::footer::{self, Said};
+use crate::bulk::input::{File, check_finished};
+use crate::bulk::keys::KeySource;
+use crate::bulk::parquet::properties::column;
+use crate::bulk::{self, Asked, Folder, JobError, Kind, Parameter, Runtime};
+use crate::columns::{ContextPairs, names};
+use crate::context::EncryptionContext;
 use crate::key::data_key::DataKeyLength;
-use crate::splice::{self, Own, Said, SplicePlan};
-use crate::table::csv::CsvRows;
 use crate::table::folders::{self, FolderNames};
-use crate::table::parquet::ParquetFile;
-use crate::table::part_rows::{LeftReaders, Table};
-use crate::table::rows::check_names;
-use crate::table::scan::{Question, check_columns};
-use crate::table::walk::Input;
-use crate::table::{self, Format, Location, Object, TableError};
-use binding::Binding;
+use crate::table::scan::Question;
+use crate::table::{Format, Location, Object, TableError};
 use encoding_rs::Encoding;
-use part::PartWriter;
+use scene::Scene;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
@@ -80,6 +74,52 @@ pub struct Plan {
     pub runtime: Handle,
 }
 
+/// What decides the rows of a job, beside what all jobs have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parameters {
+    /// `AES_256`, `AES_128`, or `BYTES_<n>`.
+    pub key_spec: String,
+    /// The format of the table.
+    pub format: Format,
+    /// The encoding of its text, where that is not UTF-8, by its name in the WHATWG Encoding
+    /// Standard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<String>,
+    /// The column of container ids: each names one container.
+    pub id_column: String,
+    /// The columns of every row's context.
+    pub context_columns: Vec<String>,
+    /// The pairs that every row's context has.
+    pub context_constants: BTreeMap<String, String>,
+    /// `stop` or `skip`.
+    pub on_error: String,
+    /// Whether each row's context is written as a map as well.
+    pub context_map: bool,
+}
+
+impl Kind for Parameters {
+    const FORMAT: &'static str = "keymill-provision/2";
+
+    fn arguments(&self) -> Vec<(Parameter, String)> {
+        let encoding = self.encoding.as_deref().unwrap_or("UTF-8");
+        vec![
+            (Parameter::KeySpec, self.key_spec.clone()),
+            (Parameter::Format, self.format.name().to_owned()),
+            (Parameter::Encoding, encoding.to_owned()),
+            (Parameter::IdColumn, self.id_column.clone()),
+            (Parameter::Context, names::list(&self.context_columns)),
+            (
+                Parameter::Constants,
+                format!("{:?}", self.context_constants),
+            ),
+            (Parameter::OnError, self.on_error.clone()),
+            (Parameter::ContextMap, self.context_map.to_string()),
+        ]
+    }
+}
+
+/// What decides the rows of a job.
+pub type Decided = bulk::Parameters<Parameters>;
 /// How a job ended.
 pub type Outcome = bulk::Outcome<Parameters>;
 
@@ -106,54 +146,45 @@ const CONSTANT: [&str; 4] = [
 ///
 /// # Errors
 /// [`JobError`]; every part in the folder is whole, and the same call resumes the job.
-pub fn run<S: Binders>(
+pub fn run<S: KeySource<Operation = Bind>>(
     plan: &Plan,
     source: &S,
     input: impl Read,
     runtime: &Runtime<'_>,
 ) -> Result<Outcome, JobError> {
-    check_beside(&plan.inputs, &plan.out)?;
-    let folder = Folder::open(&plan.out)?;
-    let job = Job::<Parameters>::begin(&folder, runtime)?;
-    let mut parameters = plan.parameters(source.key_arn(), job.held())?;
-    let outcome = if job.is_complete() {
-        if plan.inputs == [Location::Input] {
-            standard_input::check_finished(&parameters.files, input)?;
-        }
-        // Its files may be gone: there is nothing left to do with them.
-        for location in &plan.inputs {
-            if let Ok(objects) = location.objects(plan.format, &plan.runtime) {
-                check_finished(&parameters.files, &objects)?;
+    bulk::in_folder(
+        &plan.out,
+        &plan.inputs,
+        &[PLAN, INPUT],
+        runtime,
+        |folder, job| {
+            let mut parameters = plan.parameters(source.key_arn(), job.held())?;
+            if job.is_complete() {
+                if plan.inputs == [Location::Input] {
+                    standard_input::check_finished(&parameters.files, input)?;
+                }
+                check_finished(&parameters.files, &plan.inputs, plan.format, &plan.runtime)?;
+                return job.found_finished(parameters, runtime);
             }
-        }
-        job.perform(parameters, plan.workers, runtime, || {
-            Err::<PartWriter<'_, S::Binder>, _>(JobError::Stopped)
-        })?
-    } else {
-        let (objects, files) = plan.objects(&folder, job.held().is_some(), input)?;
-        let names = objects.iter().map(|object| object.name.as_str());
-        parameters.format = Format::of_all(plan.format, names)?;
-        if plan.encoding.is_some() && parameters.format != Format::Csv {
-            return Err(TableError::Encoding(parameters.format.name()).into());
-        }
-        let kept = plan.look_at(&folder, &job, &mut parameters, (&objects, files), runtime)?;
-        match parameters.format {
-            Format::Parquet => plan.splice(job, parameters, &objects, &kept, source, runtime)?,
-            _ => plan.encode(job, parameters, &objects, &kept, source, runtime)?,
-        }
-    };
-    if outcome.ending != Ending::Stopped {
-        for name in [PLAN, INPUT] {
-            folder.remove_if_there(name)?;
-        }
-        folder.close()?;
-    }
-    Ok(outcome)
-}
-
-fn first(objects: &[Object]) -> Result<&Object, TableError> {
-    let none = || TableError::Absent("no file".to_owned());
-    objects.first().ok_or_else(none)
+            let (objects, files) = plan.objects(folder, job.held().is_some(), input)?;
+            let names = objects.iter().map(|object| object.name.as_str());
+            parameters.kind.format = Format::of_all(plan.format, names)?;
+            if plan.encoding.is_some() && parameters.kind.format != Format::Csv {
+                return Err(TableError::Encoding(parameters.kind.format.name()).into());
+            }
+            let scene = Scene {
+                plan,
+                objects: &objects,
+                source,
+                runtime,
+            };
+            let kept = scene.look_at(folder, &job, &mut parameters, files)?;
+            match parameters.kind.format {
+                Format::Parquet => scene.splice(job, parameters, &kept),
+                _ => scene.encode(job, parameters, &kept),
+            }
+        },
+    )
 }
 
 impl Plan {
@@ -170,23 +201,16 @@ impl Plan {
     fn parameters(
         &self,
         key_arn: Option<&str>,
-        held: Option<&Parameters>,
-    ) -> Result<Parameters, JobError> {
+        held: Option<&Decided>,
+    ) -> Result<Decided, JobError> {
         // A new job replaces this guess once it has listed its files.
         let format = match (held, self.format) {
             (_, Some(format)) => format,
-            (Some(held), None) => held.format,
+            (Some(held), None) => held.kind.format,
             (None, None) => Format::Parquet,
         };
-        let mut folders = held.map_or_else(PartFolders::default, |held| held.folders.clone());
-        folders.no_hive = self.folder_names == FolderNames::Nothing;
-        let asked_rows = self.rows_per_part.map(NonZeroU64::get);
-        let held_rows = held.map(|held| held.rows_per_part);
-        let parameters = Parameters {
-            key: self.key.clone(),
-            key_arn: key_arn.unwrap_or_default().to_owned(),
+        let kind = Parameters {
             key_spec: self.length.spec(),
-            inputs: self.inputs.iter().map(ToString::to_string).collect(),
             format,
             encoding: self.encoding.map(|encoding| encoding.name().to_owned()),
             id_column: self.id_column.clone(),
@@ -194,17 +218,26 @@ impl Plan {
             context_constants: self.pairs.constants.iter().cloned().collect(),
             on_error: if self.skip { "skip" } else { "stop" }.to_owned(),
             context_map: self.context_map,
-            rows_per_part: asked_rows.or(held_rows).unwrap_or_default(),
-            count: held.map_or(0, |held| held.count),
-            left_out: held.map_or(0, |held| held.left_out),
-            files: held.map_or_else(Vec::new, |held| held.files.clone()),
-            part_ends: held.map_or_else(Vec::new, |held| held.part_ends.clone()),
-            folders,
         };
-        if let Some(held) = held {
-            bulk::Parameters::permit(held, &parameters)?;
-        }
+        let asked = Asked {
+            key: &self.key,
+            inputs: &self.inputs,
+            folder_names: self.folder_names,
+            rows_per_part: self.rows_per_part,
+        };
+        let parameters = Decided::new(asked, key_arn, held, kind);
+        held.map_or(Ok(()), |held| held.permit(&parameters))?;
         Ok(parameters)
+    }
+
+    /// What every part says.
+    fn said(&self, parameters: &Decided) -> Said {
+        let ContextPairs { columns, constants } = &self.pairs;
+        let mut said = Said::new(self.length.spec(), columns, constants);
+        said.footer
+            .push((footer::ID_COLUMN, self.id_column.clone()));
+        said.footer.extend(footer::of_folders(&parameters.folders));
+        said
     }
 
     /// The table's files, and what the job remembers of them.
@@ -238,51 +271,6 @@ impl Plan {
         Ok((objects, files))
     }
 
-    /// Looks through the table, or takes what an earlier run has kept of it.
-    fn look_at(
-        &self,
-        folder: &Folder,
-        job: &Job<'_, Parameters>,
-        parameters: &mut Parameters,
-        (objects, files): (&[Object], Vec<File>),
-        runtime: &Runtime<'_>,
-    ) -> Result<table::Plan, JobError> {
-        // A resumed job keeps its plan: the same rows are in the same parts.
-        if job.held().is_some() {
-            check_unchanged(&parameters.files, &files)?;
-            let path = folder.path(PLAN);
-            let kept = table::Plan::read(&path)?;
-            if kept.count() != parameters.count || kept.files().len() != files.len() {
-                let reason = "it is of another job".to_owned();
-                return Err(TableError::Kept { path, reason }.into());
-            }
-            return Ok(kept);
-        }
-        tracing::info!(files = files.len(), "looking through the input");
-        let input = Input {
-            format: parameters.format,
-            objects,
-            workers: self.workers,
-            watch: runtime,
-        };
-        let scanned = table::scan(&input, &self.question(), &folder.path(SPILL))?;
-        if self.skip {
-            rejects::write(objects, &scanned.rejects, folder)?;
-        }
-        let kept = scanned.plan;
-        // The plan is on disk before the first key is made.
-        folder.write_json(PLAN, &kept)?;
-        parameters.files = files;
-        parameters.count = kept.count();
-        parameters.left_out = kept.left_out();
-        if self.rows_per_part.is_none() {
-            parameters.rows_per_part = rows_per_part(kept.count(), self.workers);
-        }
-        let (rows, left_out) = (kept.count(), kept.left_out());
-        tracing::info!(rows, left_out, "the input can be used");
-        Ok(kept)
-    }
-
     /// The columns that the job adds: the id only where no column of the table has this name, and
     /// the context only where it is asked for, since columns of the table have it.
     fn own_columns(&self) -> Vec<&'static str> {
@@ -297,91 +285,10 @@ impl Plan {
         names.filter(move |name| !has_id || *name != column::CONTAINER_ID)
     }
 
-    /// Writes a table of text: every column is encoded.
-    fn encode<S: Binders>(
-        &self,
-        job: Job<'_, Parameters>,
-        mut parameters: Parameters,
-        objects: &[Object],
-        kept: &table::Plan,
-        source: &S,
-        runtime: &Runtime<'_>,
-    ) -> Result<Outcome, JobError> {
-        let first = first(objects)?;
-        // NDJSON has no schema of its own: the scan has found the columns.
-        let schema = match parameters.format {
-            Format::Ndjson => kept.fields().schema(),
-            _ => CsvRows::schema(first)?,
-        };
-        let with_folders = first.folders.beside(&schema);
-        check_columns(first, &with_folders, &self.question())?;
-        let own = self.own_columns();
-        check_names(first, &with_folders, self.reserved_names())?;
-        if !first.folders.is_empty() {
-            let (ends, folders) = folders::parts(objects, kept, parameters.rows_per_part);
-            parameters.cut(job.held(), objects, ends, folders)?;
-        }
-        let shared = part::Shared {
-            plan: self,
-            runtime,
-            layout: Layout::beside(&schema, &own, &CONSTANT, &[&self.id_column]),
-            table: Table {
-                objects,
-                format: parameters.format,
-                schema,
-                plan: kept,
-                left: LeftReaders::default(),
-            },
-        };
-        job.perform(parameters, self.workers, runtime, || {
-            Ok(PartWriter::new(&shared, source.binder()?))
-        })
-    }
-
-    /// Writes a table of Parquet: its columns are copied.
-    fn splice<S: Binders>(
-        &self,
-        job: Job<'_, Parameters>,
-        mut parameters: Parameters,
-        objects: &[Object],
-        kept: &table::Plan,
-        source: &S,
-        runtime: &Runtime<'_>,
-    ) -> Result<Outcome, JobError> {
-        let own = self.own_columns();
-        for object in objects {
-            let schema = ParquetFile::new(object)?.schema();
-            check_columns(object, &schema, &self.question())?;
-            check_names(object, &schema, self.reserved_names())?;
-        }
-        let plan = SplicePlan::new(objects, kept, parameters.rows_per_part)?;
-        let folders = plan.files().map(|file| objects[file].folders.path());
-        parameters.cut(job.held(), objects, plan.ends(), folders)?;
-        let context = ContextSource::Pairs(self.pairs.clone());
-        let shared = splice::Shared {
-            runtime,
-            objects,
-            kept,
-            plan: &plan,
-            columns: &self.pairs.columns,
-            own: Own {
-                names: own,
-                replaces: false,
-            },
-            id_column: Some(&self.id_column),
-            context: &context,
-            said: &|parameters: &Parameters| Said {
-                key_spec: parameters.key_spec.clone(),
-                footer: parameters.footer(),
-            },
-        };
-        job.perform(parameters, self.workers, runtime, || {
-            let binding = Binding {
-                plan: self,
-                objects,
-                binder: source.binder()?,
-            };
-            Ok(splice::PartWriter::new(&shared, binding))
-        })
+    /// The names of every row's context.
+    fn context_names(&self) -> EncryptionContext {
+        let constants = self.pairs.constants.iter().map(|(name, _)| name);
+        let names = self.pairs.columns.iter().chain(constants);
+        EncryptionContext::from_pairs(names.map(|name| (name.as_str(), ""))).unwrap_or_default()
     }
 }

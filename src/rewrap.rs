@@ -7,30 +7,26 @@
 
 mod contexts;
 mod part;
-pub mod remote;
-pub mod sealer;
+pub mod reseal;
 
-pub use remote::Remote;
-pub use sealer::{Recorded, Sealer, Sealers};
+pub use reseal::{LocalReseal, RemoteReseal, Reseal};
 
-use crate::bulk::input::{File, check_beside, check_finished, check_unchanged};
+use crate::bulk::footer::{self, Said};
+use crate::bulk::input::{File, check_finished, check_unchanged};
+use crate::bulk::keys::KeySource;
 use crate::bulk::parquet::properties::column;
-use crate::bulk::{
-    self, Ending, Folder, Job, JobError, Parameter, PartFolders, Parts, Runtime, footer,
-    rows_per_part,
-};
+use crate::bulk::{self, Asked, Job, JobError, Kind, Parameter, Runtime, rows_per_part};
 use crate::columns::{Blobs, ContextPairs, ContextSource, names};
-use crate::splice::{self, Own, PartWriter, Said, SplicePlan};
+use crate::splice::{self, Own, PartWriter, SplicePlan};
 use crate::table::fields::Fields;
 use crate::table::folders::{self, FolderNames};
 use crate::table::parquet::ParquetFile;
 use crate::table::plan::FilePlan;
 use crate::table::rows::{check_names, check_same};
-use crate::table::{self, Format, Location, Object, TableError};
+use crate::table::{self, Format, Input, Location, Object, TableError};
 use arrow_schema::Schema;
 use part::Sealing;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use tokio::runtime::Handle;
@@ -60,78 +56,31 @@ pub struct Plan {
     pub runtime: Handle,
 }
 
-/// What decides the rows of a job.
+/// What decides the rows of a job, beside what all jobs have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Parameters {
-    /// The destination as the caller named it.
-    pub key: String,
-    /// The key that this name meant.
-    pub key_arn: String,
-    /// The table as the caller named it.
-    pub inputs: Vec<String>,
     /// What each blob was bound to, as text.
     pub context: String,
     /// What it is bound to, as text.
     pub new_context: String,
     /// Whether each row's context is written as a map in any case.
     pub context_map: bool,
-    /// Parts are whole row groups: how many rows each has about.
-    pub rows_per_part: u64,
-    /// For each part the number of the row behind its last.
-    pub part_ends: Vec<u64>,
-    /// The folders that are columns.
-    #[serde(default, skip_serializing_if = "PartFolders::is_plain")]
-    pub folders: PartFolders,
-    /// Rows in all.
-    pub count: u64,
-    /// The files, in order.
-    pub files: Vec<File>,
 }
 
-impl bulk::Parameters for Parameters {
+impl Kind for Parameters {
     const FORMAT: &'static str = "keymill-rewrap/2";
-
-    fn count(&self) -> u64 {
-        self.count
-    }
-
-    fn rows_per_part(&self) -> u64 {
-        self.rows_per_part
-    }
-
-    fn parts(&self) -> Parts<'_> {
-        Parts::Listed(&self.part_ends)
-    }
-
-    fn folders(&self) -> Option<&PartFolders> {
-        Some(&self.folders)
-    }
-
-    fn key(&self) -> &str {
-        &self.key
-    }
-
-    fn key_arn(&self) -> &str {
-        &self.key_arn
-    }
-
-    fn set_key_arn(&mut self, arn: String) {
-        self.key_arn = arn;
-    }
 
     fn arguments(&self) -> Vec<(Parameter, String)> {
         vec![
-            (Parameter::Input, self.inputs.join(" ")),
-            (Parameter::Folders, self.folders.shown()),
             (Parameter::Context, self.context.clone()),
             (Parameter::NewContext, self.new_context.clone()),
             (Parameter::ContextMap, self.context_map.to_string()),
-            (Parameter::RowsPerPart, self.rows_per_part.to_string()),
         ]
     }
 }
 
+/// What decides the rows of a job.
+pub type Decided = bulk::Parameters<Parameters>;
 /// How a job ended.
 pub type Outcome = bulk::Outcome<Parameters>;
 
@@ -148,29 +97,20 @@ const COLUMNS: [&str; 5] = [
 ///
 /// # Errors
 /// [`JobError`]; every part in the folder is whole, and the same call resumes the job.
-pub fn run<S: Sealers>(
+pub fn run<S: KeySource<Operation = Reseal>>(
     plan: &Plan,
     source: &S,
     runtime: &Runtime<'_>,
 ) -> Result<Outcome, JobError> {
-    check_beside(&plan.inputs, &plan.out)?;
-    let folder = Folder::open(&plan.out)?;
-    let job = Job::<Parameters>::begin(&folder, runtime)?;
-    let mut parameters = plan.parameters(source.key_arn(), job.held());
-    if let Some(held) = job.held() {
-        bulk::Parameters::permit(held, &parameters)?;
-    }
-    let outcome = if job.is_complete() {
-        // The files may be gone by now. Those that are there must be the files of the job.
-        for location in &plan.inputs {
-            if let Ok(objects) = location.objects(None, &plan.runtime) {
-                check_finished(&parameters.files, &objects)?;
-            }
+    bulk::in_folder(&plan.out, &plan.inputs, &[], runtime, |_, job| {
+        let mut parameters = plan.parameters(source.key_arn(), job.held());
+        if let Some(held) = job.held() {
+            held.permit(&parameters)?;
         }
-        job.perform(parameters, plan.workers, runtime, || {
-            Err::<PartWriter<'_, _, Sealing<'_, S::Sealer>>, _>(JobError::Stopped)
-        })?
-    } else {
+        if job.is_complete() {
+            check_finished(&parameters.files, &plan.inputs, None, &plan.runtime)?;
+            return job.found_finished(parameters, runtime);
+        }
         let objects = objects(&plan.inputs, plan.folder_names, &plan.runtime)?;
         let files: Vec<_> = objects.iter().map(File::from).collect();
         // The footers give all that the plan needs; a resumed job must find the same files.
@@ -178,18 +118,15 @@ pub fn run<S: Sealers>(
         if job.held().is_some() {
             check_unchanged(&parameters.files, &files)?;
         } else {
+            plan.rehearse(&objects, &looked, source, runtime)?;
             parameters.files = files;
             parameters.count = looked.rows.count();
             if plan.rows_per_part.is_none() {
                 parameters.rows_per_part = rows_per_part(parameters.count, plan.workers);
             }
         }
-        plan.splice(job, parameters, &objects, &looked, source, runtime)?
-    };
-    if outcome.ending != Ending::Stopped {
-        folder.close()?;
-    }
-    Ok(outcome)
+        plan.splice(job, parameters, &objects, &looked, source, runtime)
+    })
 }
 
 /// The Parquet files at these locations.
@@ -263,31 +200,24 @@ pub fn check_columns(
 impl Plan {
     /// The parameters that the caller asks for. Those that depend on the table are taken from an
     /// earlier run.
-    fn parameters(&self, key_arn: Option<&str>, held: Option<&Parameters>) -> Parameters {
+    fn parameters(&self, key_arn: Option<&str>, held: Option<&Decided>) -> Decided {
         let context = match &self.context {
             Some(ContextSource::Pairs(pairs)) => shown(pairs),
             _ => "as the table says".to_owned(),
         };
-        let mut folders = held.map_or_else(PartFolders::default, |held| held.folders.clone());
-        folders.no_hive = self.folder_names == FolderNames::Nothing;
-        let asked_rows = self.rows_per_part.map(NonZeroU64::get);
-        let held_rows = held.map(|held| held.rows_per_part);
-        Parameters {
-            key: self.key.clone(),
-            key_arn: key_arn.unwrap_or_default().to_owned(),
-            inputs: self.inputs.iter().map(ToString::to_string).collect(),
-            new_context: self
-                .new_context
-                .as_ref()
-                .map_or_else(|| context.clone(), shown),
+        let new_context = self.new_context.as_ref();
+        let kind = Parameters {
+            new_context: new_context.map_or_else(|| context.clone(), shown),
             context,
             context_map: self.context_map,
-            rows_per_part: asked_rows.or(held_rows).unwrap_or_default(),
-            part_ends: held.map_or_else(Vec::new, |held| held.part_ends.clone()),
-            folders,
-            count: held.map_or(0, |held| held.count),
-            files: held.map_or_else(Vec::new, |held| held.files.clone()),
-        }
+        };
+        let asked = Asked {
+            key: &self.key,
+            inputs: &self.inputs,
+            folder_names: self.folder_names,
+            rows_per_part: self.rows_per_part,
+        };
+        Decided::new(asked, key_arn, held, kind)
     }
 
     /// Counts the table's rows, compares the columns of its files, and finds the contexts.
@@ -345,33 +275,48 @@ impl Plan {
         })
     }
 
+    /// Finds out whether the caller may open and seal the first row. What is wrong with the row
+    /// itself, its part says.
+    fn rehearse<S: KeySource<Operation = Reseal>>(
+        &self,
+        objects: &[Object],
+        looked: &Looked,
+        source: &S,
+        runtime: &Runtime<'_>,
+    ) -> Result<(), JobError> {
+        let input = Input {
+            format: Format::Parquet,
+            objects,
+            workers: self.workers,
+            watch: runtime,
+        };
+        let Some((file, batch)) = input.first_rows(&looked.columns())? else {
+            return Ok(());
+        };
+        let (name, first) = (&objects[file].name, batch.first());
+        let new_context = looked.new_context.as_ref();
+        let Ok(rows) = part::rows(name, &first, &looked.context, new_context) else {
+            return Ok(());
+        };
+        let number = first.numbers.first().copied().unwrap_or_default();
+        let rehearsed = source.rehearse(&rows);
+        rehearsed.map_err(|error| error.of_rehearsal(name, number))
+    }
+
     /// Writes the parts.
-    fn splice<S: Sealers>(
+    fn splice<S: KeySource<Operation = Reseal>>(
         &self,
         job: Job<'_, Parameters>,
-        mut parameters: Parameters,
+        mut parameters: Decided,
         objects: &[Object],
         looked: &Looked,
         source: &S,
         runtime: &Runtime<'_>,
     ) -> Result<Outcome, JobError> {
-        let plan = SplicePlan::new(objects, &looked.rows, parameters.rows_per_part)?;
-        let (before, ends) = (parameters.folders.clone(), plan.ends());
-        parameters.folders.columns = folders::names(objects);
-        let files = plan.files();
-        let folders = files.map(|file| objects[file].folders.path());
-        parameters.folders = parameters.folders.with(folders);
-        let is_same = ends == parameters.part_ends && before == parameters.folders;
-        if job.held().is_some() && !is_same {
-            let first = objects.first().map(|object| object.name.clone());
-            return Err(TableError::Changed(first.unwrap_or_default()).into());
-        }
-        parameters.part_ends = ends;
-        let mut columns = looked.context.columns();
-        columns.extend(looked.new_context.iter().flat_map(ContextSource::columns));
-        columns.push(column::CIPHERTEXT_BLOB.to_owned());
-        columns.sort();
-        columns.dedup();
+        let is_resumed = job.held().is_some();
+        let plan = SplicePlan::of_job(objects, &looked.rows, &mut parameters, is_resumed)?;
+        let columns = looked.columns();
+        let folders = footer::of_folders(&parameters.folders);
         let after = looked.new_context.as_ref().unwrap_or(&looked.context);
         let shared = splice::Shared {
             runtime,
@@ -385,20 +330,14 @@ impl Plan {
             },
             id_column: None,
             context: after,
-            said: &|parameters: &Parameters| Said {
-                key_spec: String::new(),
-                footer: said(after)
-                    .into_iter()
-                    .chain(footer::of_folders(&parameters.folders))
-                    .collect(),
-            },
+            said: said(after, folders),
         };
         job.perform(parameters, self.workers, runtime, || {
             let sealing = Sealing {
                 objects,
                 context: &looked.context,
                 new_context: looked.new_context.as_ref(),
-                sealer: source.sealer()?,
+                worker: source.worker()?,
             };
             Ok(PartWriter::new(&shared, sealing))
         })
@@ -416,22 +355,26 @@ struct Looked {
     own: Vec<&'static str>,
 }
 
-/// What footers say of contexts that are made of columns.
-fn said(context: &ContextSource) -> Vec<(&'static str, String)> {
-    let ContextSource::Pairs(pairs) = context else {
-        return Vec::new();
+impl Looked {
+    /// The columns that blobs are made from.
+    fn columns(&self) -> Vec<String> {
+        let mut columns = self.context.columns();
+        columns.extend(self.new_context.iter().flat_map(ContextSource::columns));
+        columns.push(column::CIPHERTEXT_BLOB.to_owned());
+        columns.sort();
+        columns.dedup();
+        columns
+    }
+}
+
+/// What every part says: of contexts, where they are made of columns, and of folders.
+fn said(context: &ContextSource, folders: Option<(&'static str, String)>) -> Said {
+    let mut said = match context {
+        ContextSource::Pairs(pairs) => Said::new(String::new(), &pairs.columns, &pairs.constants),
+        ContextSource::Map(_) => Said::default(),
     };
-    let constants: BTreeMap<_, _> = pairs.constants.iter().cloned().collect();
-    vec![
-        (
-            footer::CONTEXT_COLUMNS,
-            serde_json::json!(pairs.columns).to_string(),
-        ),
-        (
-            footer::CONTEXT_CONSTANTS,
-            serde_json::json!(constants).to_string(),
-        ),
-    ]
+    said.footer.extend(folders);
+    said
 }
 
 /// Where the contexts of the rows of these files are, as each of them says.

@@ -22,7 +22,7 @@ mod part;
 pub mod plan;
 mod schema;
 
-pub use part::{PartWriter, Said, Shared, Wrapped, Wrapper};
+pub use part::{PartWriter, Shared, Wrapped, Wrapper};
 pub use plan::SplicePlan;
 pub use schema::Own;
 

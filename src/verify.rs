@@ -4,20 +4,28 @@
 //! Memory holds the rows that the threads read, a count for each generation, and the buffers that
 //! find duplicates (`table::distinct`): as much for any number of rows.
 
-use crate::bulk::stream::{self, Stream};
+use crate::bulk::keys::{KeySource, KeyWorker, Operation, RowsError, RowsOf};
+use crate::bulk::parquet::properties::column;
+use crate::bulk::remote::RemoteWork;
+use crate::bulk::stream;
 use crate::bulk::{Client, JobError, SourceError};
 use crate::census::{FINDINGS_KEPT_MAX, Findings, Groups, blobs, group, unfinished};
 use crate::columns::{ContextSource, Texts};
 use crate::context::EncryptionContext;
 use crate::envelope::blob::{HEADER_BYTES, NONCE_BYTES};
 use crate::keystore::Snapshot;
-use crate::rewrap::remote::{batch, next_call};
-use crate::rewrap::sealer::open;
+use crate::rewrap::reseal::{batch, open};
 use crate::stream::Purpose;
 use crate::table::distinct::{Distinct, Fingerprint, Twins};
 use crate::table::rows::Batch;
 use crate::table::{Input, RowNumber, RowPosition, TableError};
+use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
+use arrow_schema::ArrowError;
+use base64_simd::STANDARD;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -45,88 +53,111 @@ pub struct Question<'a> {
     pub scratch: &'a Path,
 }
 
-/// A supply of checkers for one job.
-pub trait Checkers: Sync {
-    /// What one thread checks with.
-    type Checker: Checker;
+/// Opens blobs, and shows no key.
+#[derive(Clone, Copy, Debug)]
+pub struct Check;
 
-    /// A checker for the calling thread.
-    ///
-    /// # Errors
-    /// [`SourceError`], when the connection to the daemon cannot be set up.
-    fn checker(&self) -> Result<Self::Checker, SourceError>;
-}
-
-/// One thread's way of opening blobs.
-pub trait Checker: Send {
-    /// Returns for each blob why it does not open; `None` if it opens.
-    ///
-    /// # Errors
-    /// [`SourceError`], when blobs cannot be opened at all.
-    fn check(
-        &mut self,
-        blobs: &[(&[u8], EncryptionContext)],
-    ) -> Result<Vec<Option<String>>, SourceError>;
+impl Operation for Check {
+    /// Blobs and what each is bound to.
+    type Rows<'a> = &'a [(&'a [u8], EncryptionContext)];
+    /// Why each does not open; `None` if it opens.
+    type Out = Vec<Option<String>>;
+    type Done = ();
 }
 
 /// Keys of the opened store.
+#[derive(Clone)]
 pub struct Store(pub Arc<Snapshot>);
 
-impl Checkers for Store {
-    type Checker = Arc<Snapshot>;
+impl KeySource for Store {
+    type Operation = Check;
+    type Worker = Self;
 
-    fn checker(&self) -> Result<Arc<Snapshot>, SourceError> {
-        Ok(Arc::clone(&self.0))
+    fn key_arn(&self) -> Option<&str> {
+        None
+    }
+
+    fn worker(&self) -> Result<Self, SourceError> {
+        Ok(self.clone())
+    }
+
+    fn rehearse(&self, _row: RowsOf<'_, Check>) -> Result<(), RowsError> {
+        Ok(())
     }
 }
 
-impl Checker for Arc<Snapshot> {
-    fn check(
+impl KeyWorker for Store {
+    type Operation = Check;
+
+    fn work(
         &mut self,
-        blobs: &[(&[u8], EncryptionContext)],
-    ) -> Result<Vec<Option<String>>, SourceError> {
+        blobs: RowsOf<'_, Check>,
+        out: &mut Vec<Option<String>>,
+    ) -> Result<(), RowsError> {
         let why = |(blob, context): &(&[u8], EncryptionContext)| {
-            let opened = open(self, blob, context);
+            let opened = open(&self.0, blob, context);
             opened.err().map(|(_, reason)| reason)
         };
-        Ok(blobs.iter().map(why).collect())
+        out.extend(blobs.iter().map(why));
+        Ok(())
     }
 }
 
-/// A daemon, which opens blobs and does not send the data keys.
-pub struct Remote(pub Client);
+/// A daemon opens blobs and does not send the data keys.
+impl RemoteWork for Check {
+    type Operation = Self;
 
-impl Checkers for Remote {
-    type Checker = Stream;
+    const PURPOSE: Purpose = Purpose::Verify;
+    const ANSWER_BYTES_MAX: usize = REFUSAL_BYTES_MAX;
 
-    fn checker(&self) -> Result<Stream, SourceError> {
-        Stream::new(&self.0, Purpose::Verify, "")
+    fn query(&self) -> String {
+        String::new()
     }
-}
 
-impl Checker for Stream {
-    fn check(
-        &mut self,
-        blobs: &[(&[u8], EncryptionContext)],
-    ) -> Result<Vec<Option<String>>, SourceError> {
-        let mut reasons = Vec::with_capacity(blobs.len());
-        while let left @ [_, ..] = &blobs[reasons.len()..] {
-            let sizes = left
-                .iter()
-                .map(|(blob, context)| blob.len() + context.canonical().len());
-            let rows = &left[..next_call(sizes)];
-            let contexts = rows.iter().map(|(_, context)| context);
-            let batch = batch(rows.iter().map(|(blob, _)| *blob), contexts, None)
-                .map_err(|error| self.client().broken(&error))?;
-            for answer in self.call(&batch, REFUSAL_BYTES_MAX)? {
-                let refusals =
-                    stream::column(self.client(), &answer, "refusal")?.as_string_opt::<i32>();
-                let none = || self.client().answered("without refusal");
-                let of_rows = refusals.ok_or_else(none)?.iter();
-                reasons.extend(of_rows.map(|refusal| refusal.map(ToOwned::to_owned)));
-            }
+    fn count(blobs: RowsOf<'_, Self>) -> usize {
+        blobs.len()
+    }
+
+    fn bytes(blobs: RowsOf<'_, Self>, row: usize) -> usize {
+        let (blob, context) = &blobs[row];
+        blob.len() + context.canonical().len()
+    }
+
+    fn batch(
+        &self,
+        blobs: RowsOf<'_, Self>,
+        range: Range<usize>,
+    ) -> Result<RecordBatch, ArrowError> {
+        let rows = &blobs[range];
+        let contexts = rows.iter().map(|(_, context)| context);
+        batch(rows.iter().map(|(blob, _)| *blob), contexts, None)
+    }
+
+    fn take(
+        &self,
+        client: &Client,
+        answer: &[RecordBatch],
+        out: &mut Vec<Option<String>>,
+    ) -> Result<(), SourceError> {
+        for answer in answer {
+            let refusals = stream::column(client, answer, "refusal")?.as_string_opt::<i32>();
+            let refusals = refusals.ok_or_else(|| client.answered("without refusal"))?;
+            out.extend(
+                refusals
+                    .iter()
+                    .map(|refusal| refusal.map(ToOwned::to_owned)),
+            );
         }
-        Ok(reasons)
+        Ok(())
+    }
+
+    fn rehearsal(&self, blobs: RowsOf<'_, Self>) -> Option<(&'static str, Value)> {
+        let (blob, context) = blobs.first()?;
+        let members = json!({
+            "CiphertextBlob": STANDARD.encode_to_string(blob),
+            "EncryptionContext": context.pairs().collect::<BTreeMap<_, _>>(),
+        });
+        Some(("Decrypt", members))
     }
 }
 
@@ -134,10 +165,10 @@ impl Checker for Stream {
 ///
 /// # Errors
 /// [`JobError`], when it cannot be read, or when nothing can be opened.
-pub fn verify<C: Checkers>(
+pub fn verify<S: KeySource<Operation = Check, Worker: Send>>(
     input: &Input<'_>,
     question: &Question<'_>,
-    check: &C,
+    source: &S,
 ) -> Result<Report, JobError> {
     let spill = |what: &str| {
         let name = format!(".keymill-verify-{}-{what}", std::process::id());
@@ -146,17 +177,18 @@ pub fn verify<C: Checkers>(
     let verification = Verification {
         input,
         question,
-        check,
+        source,
         // A thread takes one, and gives it back.
-        checkers: Mutex::default(),
+        workers: Mutex::default(),
         report: Mutex::default(),
         refused: Mutex::default(),
         hash: Fingerprint::default(),
         nonces: spill("nonces"),
         ids: spill("ids"),
     };
+    rehearse(input, question, source)?;
     let mut columns = question.context.columns();
-    columns.push(crate::bulk::parquet::properties::column::CIPHERTEXT_BLOB.to_owned());
+    columns.push(column::CIPHERTEXT_BLOB.to_owned());
     columns.extend(question.id_column.map(ToOwned::to_owned));
     columns.sort();
     columns.dedup();
@@ -170,7 +202,7 @@ pub fn verify<C: Checkers>(
         ..
     } = verification;
     if let Some(error) = refused.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(error.into());
+        return Err(error);
     }
     let mut report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
     walked.map_err(|error| unfinished(error, report.rows, &report.findings))?;
@@ -193,20 +225,58 @@ pub fn verify<C: Checkers>(
     Ok(report)
 }
 
-struct Verification<'a, C: Checkers> {
+/// Finds out whether the caller may open blobs of the table. Three rows are tried: the key of one
+/// may be gone, which is a finding.
+fn rehearse<S: KeySource<Operation = Check>>(
+    input: &Input<'_>,
+    question: &Question<'_>,
+    source: &S,
+) -> Result<(), JobError> {
+    let mut columns = question.context.columns();
+    columns.push(column::CIPHERTEXT_BLOB.to_owned());
+    let Some((file, batch)) = input.first_rows(&columns)? else {
+        return Ok(());
+    };
+    let (blobs, contexts) = (
+        blobs(input, file, &batch)?,
+        question.context.of(&batch.rows),
+    );
+    let Ok(contexts) = contexts else {
+        return Ok(());
+    };
+    let last = batch.numbers.len() - 1;
+    let mut refused = None;
+    for at in [last, last / 2, 0] {
+        let (Some(blob), Ok(context)) = (blobs.get(at), contexts.of(at)) else {
+            return Ok(());
+        };
+        match source.rehearse(&[(blob, context)]) {
+            Ok(()) => return Ok(()),
+            Err(error) => refused = Some((error, batch.numbers[at])),
+        }
+    }
+    match refused {
+        Some((error, row)) if last > 1 || matches!(error, RowsError::Source(_)) => {
+            Err(error.of_rehearsal(&input.objects[file].name, row))
+        }
+        _ => Ok(()),
+    }
+}
+
+struct Verification<'a, S: KeySource> {
     input: &'a Input<'a>,
     question: &'a Question<'a>,
-    check: &'a C,
-    checkers: Mutex<Vec<C::Checker>>,
+    source: &'a S,
+    workers: Mutex<Vec<S::Worker>>,
     report: Mutex<Report>,
     /// Why blobs cannot be opened at all.
-    refused: Mutex<Option<SourceError>>,
+    refused: Mutex<Option<JobError>>,
     hash: Fingerprint,
     nonces: Distinct,
     ids: Distinct,
 }
 
-impl<C: Checkers> Verification<'_, C> {
+impl<S: KeySource<Operation = Check, Worker: Send>> Verification<'_, S> {
     fn look_at(&self, file: usize, batch: &Batch) -> Result<(), TableError> {
         let blobs = blobs(self.input, file, batch)?;
         let unusable = |reason: String| TableError::Column {
@@ -251,14 +321,7 @@ impl<C: Checkers> Verification<'_, C> {
             });
             self.ids.add(&entries.collect::<Vec<_>>())?;
         }
-        let mut checker = match locked(&self.checkers).pop() {
-            Some(checker) => checker,
-            None => self.check.checker().map_err(|error| self.refuse(error))?,
-        };
-        let reasons = checker
-            .check(&to_open)
-            .map_err(|error| self.refuse(error))?;
-        locked(&self.checkers).push(checker);
+        let reasons = self.reasons(file, &places, &to_open)?;
         for ((place, (blob, _)), reason) in places.into_iter().zip(&to_open).zip(reasons) {
             match (reason, group(blob)) {
                 (Some(reason), _) => report.findings.add(place, reason),
@@ -272,8 +335,31 @@ impl<C: Checkers> Verification<'_, C> {
         Ok(())
     }
 
+    /// Why each of these blobs does not open.
+    fn reasons(
+        &self,
+        file: usize,
+        places: &[RowPosition],
+        blobs: &[(&[u8], EncryptionContext)],
+    ) -> Result<Vec<Option<String>>, TableError> {
+        let mut reasons = Vec::with_capacity(blobs.len());
+        if blobs.is_empty() {
+            return Ok(reasons);
+        }
+        let kept = locked(&self.workers).pop();
+        let worker = kept.map_or_else(|| self.source.worker(), Ok);
+        let mut worker = worker.map_err(|error| self.refuse(error.into()))?;
+        if let Err(error) = worker.work(blobs, &mut reasons) {
+            let numbers: Vec<_> = places.iter().map(|place| place.row).collect();
+            let name = &self.input.objects[file].name;
+            return Err(self.refuse(error.of_file(name, &numbers)));
+        }
+        locked(&self.workers).push(worker);
+        Ok(reasons)
+    }
+
     /// Notes why blobs cannot be opened at all. The error that it returns only ends the walk.
-    fn refuse(&self, error: SourceError) -> TableError {
+    fn refuse(&self, error: JobError) -> TableError {
         locked(&self.refused).get_or_insert(error);
         TableError::Stopped
     }

@@ -19,7 +19,7 @@ struct Echo {
     /// Of each call.
     keys: Vec<KeyIdentity>,
     /// Errors before any call is done.
-    errors: Vec<BindError>,
+    errors: Vec<RowsError>,
 }
 
 fn key(arn: &str, material: char) -> KeyIdentity {
@@ -29,16 +29,14 @@ fn key(arn: &str, material: char) -> KeyIdentity {
     }
 }
 
-impl Binder for Echo {
-    fn begin(&mut self, _rows: u64) -> Result<(), SourceError> {
-        Ok(())
-    }
+impl KeyWorker for Echo {
+    type Operation = Bind;
 
-    fn bind(
+    fn work(
         &mut self,
-        contexts: &Contexts<'_>,
+        contexts: Contexts<'_>,
         out: &mut Vec<u8>,
-    ) -> Result<KeyIdentity, BindError> {
+    ) -> Result<KeyIdentity, RowsError> {
         if let Some(error) = self.errors.pop() {
             return Err(error);
         }
@@ -50,10 +48,6 @@ impl Binder for Echo {
         self.calls += 1;
         let of_call = self.keys.get(self.calls - 1);
         Ok(of_call.cloned().unwrap_or_else(|| key("arn:a", 'a')))
-    }
-
-    fn end(&mut self) -> Result<(), SourceError> {
-        Ok(())
     }
 }
 
@@ -190,7 +184,7 @@ fn a_dictionary_that_grows_is_written_as_it_came() {
 #[test]
 fn a_refused_row_is_named_among_all_rows() {
     let input = plain(&[rows(0, 10), rows(10, 10)]);
-    let refusal = |at, message: &str| BindError::Row {
+    let refusal = |at, message: &str| RowsError::Row {
         at,
         code: "AccessDeniedException".to_owned(),
         message: message.to_owned(),
@@ -239,7 +233,7 @@ fn a_rotation_goes_on_and_another_key_does_not() {
     let input = plain(&[rows(0, 10), rows(10, 10)]);
     let mut binder = Echo {
         keys: vec![key("arn:a", 'a'), key("arn:a", 'b')],
-        errors: vec![BindError::Source(SourceError::MaterialChanged)],
+        errors: vec![RowsError::Source(SourceError::MaterialChanged)],
         ..Echo::default()
     };
     let (outcome, answer) = bound(&mut binder, &input);
@@ -259,7 +253,7 @@ fn a_rotation_goes_on_and_another_key_does_not() {
     let (refused, _) = bound(&mut binder, &input);
     let said = "after 10 rows: the key is arn:b, and was arn:a when the first row was bound";
     assert_eq!(refused.unwrap_err().to_string(), said);
-    let again = || BindError::Source(SourceError::MaterialChanged);
+    let again = || RowsError::Source(SourceError::MaterialChanged);
     let mut binder = Echo {
         errors: (0..=ROTATIONS_MAX).map(|_| again()).collect(),
         ..Echo::default()

@@ -47,10 +47,26 @@ pub struct Client {
 pub struct Target<'a> {
     /// Path, with the query if there is one.
     pub path: &'a str,
+    /// The operation of AWS KMS, where it is called as AWS's clients do.
+    pub operation: Option<&'static str>,
     /// The body's media type.
     pub content_type: &'static str,
     /// The media type of the answer.
     pub accept: &'static str,
+}
+
+impl Target<'_> {
+    /// An operation of AWS KMS.
+    #[must_use]
+    pub fn of_operation(name: &'static str) -> Self {
+        const JSON: &str = "application/x-amz-json-1.1";
+        Self {
+            path: "/",
+            operation: Some(name),
+            content_type: JSON,
+            accept: JSON,
+        }
+    }
 }
 
 impl Client {
@@ -182,6 +198,10 @@ impl Client {
         let media_type = HeaderValue::from_static(target.content_type);
         headers.insert(header::CONTENT_TYPE, media_type);
         headers.insert(header::ACCEPT, HeaderValue::from_static(target.accept));
+        if let Some(operation) = target.operation {
+            let name = HeaderValue::try_from(format!("TrentService.{operation}"));
+            headers.insert("x-amz-target", name.map_err(|error| broken(&error))?);
+        }
         if let Some(credentials) = &self.credentials {
             credentials
                 .sign(&Method::POST, target.path, headers, &body, self.clock.now())

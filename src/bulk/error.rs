@@ -127,6 +127,18 @@ pub enum JobError {
         /// Its message, if any.
         message: String,
     },
+    /// A row was refused to a dry call, before the table was looked through.
+    #[error("{name}, row {}: {code}{}{}; a dry call found it, and nothing was made", RowNumber(*row), if message.is_empty() { "" } else { ": " }, message.trim_end_matches('.'))]
+    Rehearsal {
+        /// The file.
+        name: String,
+        /// The row's number, from 0; the message counts from 1.
+        row: u64,
+        /// The KMS error code.
+        code: String,
+        /// Its message, if any.
+        message: String,
+    },
     /// The job was stopped before the first part was begun.
     #[error("stopped before anything was written; the same command begins again")]
     Stopped,

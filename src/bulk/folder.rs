@@ -2,11 +2,12 @@
 //! synced, renamed, and the folder is synced; a part is named by the manifest only after that.
 
 use crate::bulk::JobError;
-use crate::bulk::manifest::{self, Manifest, Parameters};
+use crate::bulk::manifest::{self, Kind, Manifest};
 use crate::bulk::part_folders;
 use crate::file::{self, ANYBODY_WRITES, Exposed, open};
 use hex_simd::AsciiCase;
 use serde::Serialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::fs::{self, DirBuilder, File, Metadata, TryLockError};
 use std::io::{self, Read, Write};
@@ -107,7 +108,7 @@ impl Folder {
     ///
     /// # Errors
     /// [`JobError::Manifest`], or the error of the file system.
-    pub fn manifest<P: Parameters>(&self) -> Result<Option<Manifest<P>>, JobError> {
+    pub fn manifest<K: Kind>(&self) -> Result<Option<Manifest<K>>, JobError> {
         let path = self.path(MANIFEST);
         let mut text = Vec::new();
         match open::own(&path) {
@@ -129,15 +130,22 @@ impl Folder {
         }
         let format: Format =
             serde_json::from_slice(&text).map_err(|error| refuse(error.to_string()))?;
-        if format.format != P::FORMAT {
-            let ours = P::FORMAT;
+        if format.format != K::FORMAT {
+            let ours = K::FORMAT;
             return Err(refuse(format!(
                 "its format is {}, not {ours}",
                 format.format
             )));
         }
-        let manifest: Manifest<P> =
+        let manifest: Manifest<K> =
             serde_json::from_slice(&text).map_err(|error| refuse(error.to_string()))?;
+        // What was read is written alike, or it has members that would be lost.
+        let as_read: Result<Value, _> = serde_json::from_slice(&text);
+        if as_read.ok() != serde_json::to_value(&manifest).ok() {
+            return Err(refuse(
+                "it has members that this build does not know".to_owned(),
+            ));
+        }
         if !manifest.is_sound() {
             return Err(refuse("its parts do not fit its parameters".to_owned()));
         }
@@ -148,7 +156,7 @@ impl Folder {
     ///
     /// # Errors
     /// What the file system says; the manifest is then the earlier one.
-    pub fn write_manifest<P: Parameters>(&self, manifest: &Manifest<P>) -> Result<(), JobError> {
+    pub fn write_manifest<K: Kind>(&self, manifest: &Manifest<K>) -> Result<(), JobError> {
         self.write_json(MANIFEST, manifest)
     }
 
@@ -225,22 +233,7 @@ impl Folder {
     pub fn measure(&self, name: &str) -> Result<Finished, JobError> {
         let path = self.path(name);
         let io = |error| JobError::io("read", &path, error);
-        let mut file = open::own(&path).map_err(io)?;
-        let mut hash = Sha256::new();
-        let mut bytes = 0;
-        let mut buffer = vec![0; READ_BYTES];
-        loop {
-            let read = file.read(&mut buffer).map_err(io)?;
-            if read == 0 {
-                break;
-            }
-            hash.update(&buffer[..read]);
-            bytes += read as u64;
-        }
-        Ok(Finished {
-            bytes,
-            sha256: hex_simd::encode_to_string(hash.finalize(), AsciiCase::Lower),
-        })
+        measured(open::own(&path).map_err(io)?).map_err(io)
     }
 
     /// Gives the folder up when nothing is left to do in it. A process that waits for the lock
@@ -303,6 +296,24 @@ impl Drop for Unfinished {
             // Nothing more can be done here; the next run removes what is left.
             fs::remove_file(path).ok();
         }
+    }
+}
+
+/// Length and hash of all that comes.
+///
+/// # Errors
+/// The error of the reader.
+pub fn measured(mut from: impl Read) -> io::Result<Finished> {
+    let (mut hash, mut bytes) = (Sha256::new(), 0);
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let read = from.read(&mut buffer)?;
+        if read == 0 {
+            let sha256 = hex_simd::encode_to_string(hash.finalize(), AsciiCase::Lower);
+            return Ok(Finished { bytes, sha256 });
+        }
+        hash.update(&buffer[..read]);
+        bytes += read as u64;
     }
 }
 

@@ -1,9 +1,10 @@
 //! The files of a job's table, as the job remembers them.
 
 use crate::bulk::JobError;
-use crate::table::{Location, Object};
+use crate::table::{Format, Location, Object};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use tokio::runtime::Handle;
 
 /// A file, as it was when the job began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,13 +39,19 @@ pub fn check_unchanged(before: &[File], now: &[File]) -> Result<(), JobError> {
     }
 }
 
-/// Refuses files that a finished job has not read as they are now; those that are gone by now are
-/// not missed.
+/// Refuses files that a finished job has not read as they are now. Those that are gone by now are
+/// not missed: there is nothing left to do with them.
 ///
 /// # Errors
 /// [`JobError::ChangedAfter`] with the name of the first.
-pub fn check_finished(before: &[File], now: &[Object]) -> Result<(), JobError> {
-    let mut now = now.iter().map(File::from);
+pub fn check_finished(
+    before: &[File],
+    inputs: &[Location],
+    format: Option<Format>,
+    runtime: &Handle,
+) -> Result<(), JobError> {
+    let found = inputs.iter().map(|input| input.objects(format, runtime));
+    let mut now = found.flatten().flatten().map(|object| File::from(&object));
     match now.find(|file| !before.contains(file)) {
         Some(other) => Err(JobError::ChangedAfter(other.name)),
         None => Ok(()),

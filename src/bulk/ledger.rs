@@ -1,7 +1,7 @@
 //! The workers of a job, and what they share.
 
 use crate::bulk::folder::{Finished, Folder};
-use crate::bulk::manifest::{Manifest, Parameters, Part};
+use crate::bulk::manifest::{Kind, Manifest, Part};
 use crate::bulk::patience::Patience;
 use crate::bulk::source::KeyIdentity;
 use crate::bulk::{JobError, Runtime};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One worker's way of writing a part.
-pub trait PartMaker<P> {
+pub trait PartMaker<K> {
     /// Writes the rows of `task`; `None` when another worker's failure makes it pointless.
     ///
     /// # Errors
@@ -18,7 +18,7 @@ pub trait PartMaker<P> {
     fn write(
         &mut self,
         task: &Task,
-        ledger: &Ledger<'_, P>,
+        ledger: &Ledger<'_, K>,
     ) -> Result<Option<FinishedPart>, JobError>;
 }
 
@@ -46,16 +46,16 @@ pub struct FinishedPart {
 
 /// What workers share. No lock is held while rows are made; the manifest's is held while it is
 /// written.
-pub struct Ledger<'a, P> {
+pub struct Ledger<'a, K> {
     todo: Mutex<Vec<u64>>,
-    manifest: Mutex<Manifest<P>>,
+    manifest: Mutex<Manifest<K>>,
     folder: &'a Folder,
     /// Makes the other workers give up.
     failed: AtomicBool,
 }
 
-impl<'a, P: Parameters> Ledger<'a, P> {
-    pub(super) fn new(folder: &'a Folder, manifest: Manifest<P>) -> Self {
+impl<'a, K: Kind> Ledger<'a, K> {
+    pub(super) fn new(folder: &'a Folder, manifest: Manifest<K>) -> Self {
         Self {
             todo: Mutex::new(missing_parts(&manifest)),
             manifest: Mutex::new(manifest),
@@ -64,7 +64,7 @@ impl<'a, P: Parameters> Ledger<'a, P> {
         }
     }
 
-    pub(super) fn into_manifest(self) -> Manifest<P> {
+    pub(super) fn into_manifest(self) -> Manifest<K> {
         self.manifest
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner)
@@ -83,21 +83,21 @@ impl<'a, P: Parameters> Ledger<'a, P> {
     }
 
     /// Writes the manifest before the first part, and refuses a key that the job did not begin
-    /// with. Returns the job's name and its parameters.
+    /// with. Returns the job's name.
     ///
     /// # Errors
     /// [`JobError::Mismatch`], when the key is another one; [`JobError::Io`], when the manifest
     /// cannot be written.
-    pub fn begin(&self, key: &KeyIdentity) -> Result<(String, P), JobError> {
+    pub fn begin(&self, key: &KeyIdentity) -> Result<String, JobError> {
         let mut manifest = locked(&self.manifest);
         let mut asked = manifest.parameters.clone();
-        asked.set_key_arn(key.arn.clone());
+        asked.key_arn.clone_from(&key.arn);
         manifest.parameters.permit(&asked)?;
         if manifest.parts.is_empty() {
             manifest.parameters = asked;
             self.folder.write_manifest(&manifest)?;
         }
-        Ok((manifest.run.clone(), manifest.parameters.clone()))
+        Ok(manifest.run.clone())
     }
 
     /// Takes the next part to be written.
@@ -133,7 +133,7 @@ impl<'a, P: Parameters> Ledger<'a, P> {
 
     /// Writes every part that is missing, on threads of a private pool at the priority of the
     /// process.
-    pub(super) fn write_all<M: PartMaker<P>>(
+    pub(super) fn write_all<M: PartMaker<K>>(
         &self,
         workers: NonZeroUsize,
         runtime: &Runtime<'_>,
@@ -141,7 +141,7 @@ impl<'a, P: Parameters> Ledger<'a, P> {
     ) -> Result<(), JobError> {
         let (rows, bytes, count) = {
             let manifest = locked(&self.manifest);
-            (manifest.rows, manifest.bytes, manifest.parameters.count())
+            (manifest.rows, manifest.bytes, manifest.parameters.count)
         };
         let workers = workers.get().min(locked(&self.todo).len());
         let threads = rayon::ThreadPoolBuilder::new()
@@ -161,7 +161,7 @@ impl<'a, P: Parameters> Ledger<'a, P> {
     }
 
     /// Writes parts until none is left, the job is stopped, or a worker fails.
-    fn write_parts<M: PartMaker<P>>(
+    fn write_parts<M: PartMaker<K>>(
         &self,
         mut maker: M,
         runtime: &Runtime<'_>,
@@ -180,9 +180,9 @@ impl<'a, P: Parameters> Ledger<'a, P> {
     }
 }
 
-impl<P: Parameters> Ledger<'_, P> {
+impl<K: Kind> Ledger<'_, K> {
     /// Writes a part, from its first row again where the connection to the daemon broke.
-    fn write_part<M: PartMaker<P>>(
+    fn write_part<M: PartMaker<K>>(
         &self,
         maker: &mut M,
         task: &Task,
@@ -208,7 +208,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The numbers of the parts to be written, the next one last.
-fn missing_parts<P: Parameters>(manifest: &Manifest<P>) -> Vec<u64> {
+fn missing_parts<K: Kind>(manifest: &Manifest<K>) -> Vec<u64> {
     let parts = manifest.parameters.parts();
     let is_missing = |number: &u64| {
         let rows = parts.rows(*number);

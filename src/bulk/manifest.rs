@@ -1,10 +1,13 @@
 //! The manifest of a job: its parameters, and the parts that are finished.
 
 use crate::bulk::JobError;
+use crate::bulk::input::File;
 use crate::bulk::parameter::Parameter;
 use crate::bulk::part_folders::{self, PartFolders};
+use crate::table::{FolderNames, Location, Object, folders};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroU64;
 use std::ops::Range;
 
 /// The program that wrote the job.
@@ -12,16 +15,15 @@ pub const SOFTWARE: &str = concat!("keymill ", env!("CARGO_PKG_VERSION"));
 
 /// `_manifest.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Manifest<P> {
-    /// [`Parameters::FORMAT`].
+pub struct Manifest<K> {
+    /// [`Kind::FORMAT`].
     pub format: String,
     /// [`SOFTWARE`] of the job's beginning.
     pub software: String,
     /// 32 hex digits that only this job has; every part carries them.
     pub run: String,
     /// The parameters that the caller gave.
-    pub parameters: P,
+    pub parameters: Parameters<K>,
     /// Whether every row is there.
     pub complete: bool,
     /// Rows of all parts.
@@ -32,67 +34,136 @@ pub struct Manifest<P> {
     pub parts: Vec<Part>,
 }
 
-/// What decides the rows of a job; it is resumed only with the same.
-pub trait Parameters: Clone + Serialize + DeserializeOwned + Send + Sync {
+/// What a kind of job has beside what all jobs have.
+pub trait Kind: Clone + Serialize + DeserializeOwned + Send + Sync {
     /// The layout of the folder and of its manifest.
     const FORMAT: &'static str;
 
-    /// Rows in all.
-    fn count(&self) -> u64;
-
-    /// Rows of the input that are left out of the job.
-    fn left_out(&self) -> u64 {
-        0
-    }
-
-    /// Rows of every part but the last; where parts are listed, how many each has about.
-    fn rows_per_part(&self) -> u64;
-
-    /// The key that new blobs are under, as the caller named it.
-    fn key(&self) -> &str;
-
-    /// What this name meant; empty until that is known.
-    fn key_arn(&self) -> &str;
-
-    /// Notes what it meant.
-    fn set_key_arn(&mut self, arn: String);
-
-    /// Every other argument with its value, in the order in which differences are reported.
+    /// What a job is resumed with only if it is as it was, in the order in which differences are
+    /// reported.
     fn arguments(&self) -> Vec<(Parameter, String)>;
+}
 
-    /// Which rows are in which part.
-    fn parts(&self) -> Parts<'_> {
-        Parts::Even {
-            count: self.count(),
-            rows_per_part: self.rows_per_part(),
+/// What decides the rows of a job; it is resumed only with the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parameters<K> {
+    /// The key that new blobs are under, as the caller named it.
+    pub key: String,
+    /// What this name meant; empty until that is known.
+    pub key_arn: String,
+    /// The table as the caller named it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<String>,
+    /// What only jobs of this kind have.
+    #[serde(flatten)]
+    pub kind: K,
+    /// Rows of every part but the last; where parts are listed, how many each has about.
+    pub rows_per_part: u64,
+    /// Where parts are whole row groups, or are in folders: for each the number of the row behind
+    /// its last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub part_ends: Vec<u64>,
+    /// The folders that are columns.
+    #[serde(default, skip_serializing_if = "PartFolders::is_plain")]
+    pub folders: PartFolders,
+    /// Rows in all, without those that are left out.
+    pub count: u64,
+    /// Rows of the input that are left out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
+    /// The files, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<File>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl<K: Kind> Parameters<K> {
+    /// Those of a job that begins, or goes on from what its folder holds.
+    #[must_use]
+    pub fn new(asked: Asked<'_>, key_arn: Option<&str>, held: Option<&Self>, kind: K) -> Self {
+        let empty = Self {
+            key: String::new(),
+            key_arn: String::new(),
+            inputs: Vec::new(),
+            kind: kind.clone(),
+            rows_per_part: 0,
+            part_ends: Vec::new(),
+            folders: PartFolders::default(),
+            count: 0,
+            left_out: 0,
+            files: Vec::new(),
+        };
+        let mut held = held.cloned().unwrap_or(empty);
+        held.folders.no_hive = asked.folder_names == FolderNames::Nothing;
+        Self {
+            key: asked.key.to_owned(),
+            key_arn: key_arn.unwrap_or_default().to_owned(),
+            inputs: asked.inputs.iter().map(ToString::to_string).collect(),
+            kind,
+            rows_per_part: asked
+                .rows_per_part
+                .map_or(held.rows_per_part, NonZeroU64::get),
+            ..held
         }
     }
 
-    /// The folders that its parts are in, where they are not all in the job's own.
-    fn folders(&self) -> Option<&PartFolders> {
-        None
+    /// Which rows are in which part.
+    #[must_use]
+    pub fn parts(&self) -> Parts<'_> {
+        match &self.part_ends[..] {
+            [] => Parts::Even {
+                count: self.count,
+                rows_per_part: self.rows_per_part,
+            },
+            ends => Parts::Listed(ends),
+        }
     }
 
     /// The file of a part, from the job's folder on.
-    fn part_file(&self, number: u64) -> String {
+    #[must_use]
+    pub fn part_file(&self, number: u64) -> String {
         let file = part_file(number);
-        match self.folders().map(|folders| folders.of(number)) {
-            None | Some("") => file,
-            Some(folder) => format!("{folder}/{file}"),
+        match self.folders.of(number) {
+            "" => file,
+            folder => format!("{folder}/{file}"),
         }
+    }
+
+    /// Notes where parts end, and in which folders they are; an earlier run must have found the
+    /// same.
+    ///
+    /// # Errors
+    /// [`JobError::Changed`], when it has not.
+    pub fn cut<'a>(
+        &mut self,
+        is_resumed: bool,
+        objects: &'a [Object],
+        ends: Vec<u64>,
+        in_folders: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), JobError> {
+        let before = (self.part_ends.clone(), self.folders.clone());
+        self.part_ends = ends;
+        self.folders.columns = folders::names(objects);
+        self.folders = std::mem::take(&mut self.folders).with(in_folders);
+        if is_resumed && before != (self.part_ends.clone(), self.folders.clone()) {
+            let first = objects.first().map(|object| object.name.clone());
+            return Err(JobError::Changed(first.unwrap_or_default()));
+        }
+        Ok(())
     }
 
     /// Whether a job with these may be resumed by one with `asked`.
     ///
     /// # Errors
     /// [`JobError::Mismatch`], which names the first difference.
-    fn permit(&self, asked: &Self) -> Result<(), JobError> {
-        let (key_here, key_asked) = keys(self, asked);
-        let here = [(Parameter::Key, key_here.to_owned())];
-        let asked = [(Parameter::Key, key_asked.to_owned())]
-            .into_iter()
-            .chain(asked.arguments());
-        let mut both = here.into_iter().chain(self.arguments()).zip(asked);
+    pub fn permit(&self, asked: &Self) -> Result<(), JobError> {
+        let (key, key_asked) = keys(self, asked);
+        let (here, asked) = (self.arguments(key), asked.arguments(key_asked));
+        let mut both = here.into_iter().zip(asked);
         match both.find(|((_, here), (_, asked))| here != asked) {
             None => Ok(()),
             Some(((parameter, here), (_, asked))) => Err(JobError::Mismatch {
@@ -102,6 +173,32 @@ pub trait Parameters: Clone + Serialize + DeserializeOwned + Send + Sync {
             }),
         }
     }
+
+    fn arguments(&self, key: &str) -> Vec<(Parameter, String)> {
+        let mut all = vec![
+            (Parameter::Key, key.to_owned()),
+            (Parameter::Input, self.inputs.join(" ")),
+            (Parameter::Folders, self.folders.shown()),
+        ];
+        all.extend(self.kind.arguments());
+        // That of a table is what the look at it has found.
+        all.push((Parameter::Count, self.count.to_string()));
+        all.push((Parameter::RowsPerPart, self.rows_per_part.to_string()));
+        all
+    }
+}
+
+/// What a caller asks of every job.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The key as the caller names it.
+    pub key: &'a str,
+    /// The table.
+    pub inputs: &'a [Location],
+    /// What the names of its folders are taken for.
+    pub folder_names: FolderNames,
+    /// Rows of a part; `None` takes the job's own where it is resumed.
+    pub rows_per_part: Option<NonZeroU64>,
 }
 
 /// Which rows of a job are in which part.
@@ -154,13 +251,13 @@ impl Parts<'_> {
 
 /// The names of the keys to compare. Two names of one key are equal; an unresolved name is compared
 /// as text.
-fn keys<'a, P: Parameters>(here: &'a P, asked: &'a P) -> (&'a str, &'a str) {
-    if !asked.key_arn().is_empty() && !here.key_arn().is_empty() {
-        (here.key_arn(), asked.key_arn())
-    } else if asked.key() == here.key_arn() {
-        (here.key_arn(), asked.key())
+fn keys<'a, K>(here: &'a Parameters<K>, asked: &'a Parameters<K>) -> (&'a str, &'a str) {
+    if !asked.key_arn.is_empty() && !here.key_arn.is_empty() {
+        (&here.key_arn, &asked.key_arn)
+    } else if asked.key == here.key_arn {
+        (&here.key_arn, &asked.key)
     } else {
-        (here.key(), asked.key())
+        (&here.key, &asked.key)
     }
 }
 
@@ -182,15 +279,15 @@ pub struct Part {
     pub key_material_id: String,
 }
 
-impl<P: Parameters> Manifest<P> {
+impl<K: Kind> Manifest<K> {
     /// A job that has no parts yet.
     #[must_use]
-    pub fn new(run: String, parameters: P) -> Self {
+    pub fn new(run: String, parameters: Parameters<K>) -> Self {
         Self {
-            format: P::FORMAT.to_owned(),
+            format: K::FORMAT.to_owned(),
             software: SOFTWARE.to_owned(),
             run,
-            complete: parameters.count() == 0,
+            complete: parameters.count == 0,
             parameters,
             rows: 0,
             bytes: 0,
@@ -206,7 +303,7 @@ impl<P: Parameters> Manifest<P> {
             .parts
             .partition_point(|other| other.first_row < part.first_row);
         self.parts.insert(at, part);
-        self.complete = self.rows == self.parameters.count();
+        self.complete = self.rows == self.parameters.count;
     }
 
     /// Whether the part that begins at `first_row` is finished.
@@ -221,7 +318,7 @@ impl<P: Parameters> Manifest<P> {
     /// add up.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        let (count, parts) = (self.parameters.count(), self.parameters.parts());
+        let (count, parts) = (self.parameters.count, self.parameters.parts());
         let part = |part: &Part| {
             let Some(number) = part_number(&part.file) else {
                 return false;
@@ -230,8 +327,7 @@ impl<P: Parameters> Manifest<P> {
             rows.is_some_and(|rows| (rows.start, Some(rows.end)) == (part.first_row, end))
                 && self.parameters.part_file(number) == part.file
         };
-        let folders = self.parameters.folders();
-        folders.is_none_or(PartFolders::are_sound)
+        self.parameters.folders.are_sound()
             && self.parts.iter().all(part)
             && self
                 .parts
@@ -268,51 +364,28 @@ pub fn part_number(file: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-    struct TestParameters {
-        key: String,
-        key_arn: String,
-        count: u64,
-        rows_per_part: u64,
+    #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    struct TestKind {
+        spec: String,
     }
 
-    impl Parameters for TestParameters {
+    impl Kind for TestKind {
         const FORMAT: &'static str = "test/1";
 
-        fn count(&self) -> u64 {
-            self.count
-        }
-
-        fn rows_per_part(&self) -> u64 {
-            self.rows_per_part
-        }
-
-        fn key(&self) -> &str {
-            &self.key
-        }
-
-        fn key_arn(&self) -> &str {
-            &self.key_arn
-        }
-
-        fn set_key_arn(&mut self, arn: String) {
-            self.key_arn = arn;
-        }
-
         fn arguments(&self) -> Vec<(Parameter, String)> {
-            vec![
-                (Parameter::Count, self.count.to_string()),
-                (Parameter::RowsPerPart, self.rows_per_part.to_string()),
-            ]
+            vec![(Parameter::KeySpec, self.spec.clone())]
         }
     }
 
+    type TestParameters = Parameters<TestKind>;
+
     fn parameters() -> TestParameters {
-        TestParameters {
+        Parameters {
             key: "alias/a".to_owned(),
             key_arn: "arn:a".to_owned(),
             count: 25,
             rows_per_part: 10,
+            ..Parameters::default()
         }
     }
 
@@ -343,7 +416,7 @@ mod tests {
     fn a_manifest_that_cannot_be_true_is_not_sound() {
         let mut sound = Manifest::new("r".to_owned(), parameters());
         sound.add(part(0, 10));
-        let changes: [fn(&mut Manifest<TestParameters>); 6] = [
+        let changes: [fn(&mut Manifest<TestKind>); 6] = [
             |manifest| manifest.complete = true,
             |manifest| manifest.rows = 9,
             |manifest| manifest.parts[0].rows = 9,
@@ -363,7 +436,7 @@ mod tests {
         type Change = (Parameter, fn(&mut TestParameters));
         let changes: [Change; 3] = [
             (Parameter::Key, |asked| asked.key_arn = "arn:b".to_owned()),
-            (Parameter::Count, |asked| asked.count = 26),
+            (Parameter::KeySpec, |asked| asked.kind.spec = "b".to_owned()),
             (Parameter::RowsPerPart, |asked| asked.rows_per_part = 11),
         ];
         for (name, change) in changes {

@@ -123,6 +123,7 @@ impl Stream {
         let bytes_max = body.len() + answer_bytes_max(rows, more);
         let target = Target {
             path: &self.path,
+            operation: None,
             content_type: MEDIA_TYPE,
             accept: MEDIA_TYPE,
         };

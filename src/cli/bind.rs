@@ -3,8 +3,10 @@
 
 use crate::bind::{self, Outcome, OutputError, OutputFile, StreamError};
 use crate::bulk::SourceError;
+use crate::bulk::keys::KeySource;
+use crate::bulk::remote::Remote;
 use crate::cli::bulk::{JobRunner, LengthArguments};
-use crate::cli::columns::{COLUMNS, ColumnList, columns};
+use crate::cli::columns::{COLUMNS, ColumnList, columns, context_pairs};
 use crate::cli::context::pair;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::flags;
@@ -13,11 +15,10 @@ use crate::cli::target::daemon;
 use crate::cli::terminal;
 use crate::columns::ContextPairs;
 use crate::config::Environment;
-use crate::context::EncryptionContext;
 use crate::crypto::entropy::Entropy;
 use crate::endpoint::Endpoint;
 use crate::file::open;
-use crate::provision::{Binders, Remote};
+use crate::provision::Bind;
 use clap::Args;
 use serde_json::json;
 use std::io::{self, IsTerminal, Read, Write};
@@ -80,17 +81,19 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
     let endpoint = daemon(arguments.endpoint.as_ref(), environment)?;
     let source = Remote {
         client: runner.unreached_client(&endpoint, environment)?,
-        key: arguments.key.clone(),
-        length: arguments.length.length(),
-        pairs: pairs.clone(),
+        work: Bind {
+            key: arguments.key.clone(),
+            length: arguments.length.length(),
+            pairs: pairs.clone(),
+        },
     };
     let name = arguments.name();
     let bind = |mut sink: &mut dyn Write, shown: &str| {
         let unreached = |source| failed(&name, shown, StreamError::Source { rows: 0, source });
         runner.reach(&source.client).map_err(unreached)?;
-        let mut binder = source.binder().map_err(unreached)?;
+        let mut worker = source.worker().map_err(unreached)?;
         let bound = runner.perform(&Entropy::os(), |runtime| {
-            Ok(bind::run(&pairs, input, &mut binder, &mut sink, runtime))
+            Ok(bind::run(&pairs, input, &mut worker, &mut sink, runtime))
         })?;
         bound.map_err(|error| failed(&name, shown, error))
     };
@@ -114,15 +117,8 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
 impl Arguments {
     fn pairs(&self) -> Result<ContextPairs, Failure> {
         let columns = ColumnList::all(&self.context);
-        let names = columns.iter().map(|name| (name.as_str(), ""));
-        let constants = self.constant.iter();
-        let constants = constants.map(|(name, value)| (name.as_str(), value.as_str()));
-        EncryptionContext::from_pairs(names.chain(constants))
-            .map_err(|error| Failure::usage(format!("--context and --constant: {error}")))?;
-        Ok(ContextPairs {
-            columns,
-            constants: self.constant.clone(),
-        })
+        let pairs = context_pairs(&columns, &self.constant, "--context and --constant")?;
+        Ok(pairs.unwrap_or_default())
     }
 
     fn open(&self) -> Result<Box<dyn Read>, Failure> {

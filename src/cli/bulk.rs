@@ -3,10 +3,10 @@
 
 use crate::api::Requester;
 use crate::auth::Credentials;
-use crate::bulk::minting::Recorder;
+use crate::bulk::local::{Keys, Local, Recorder};
 use crate::bulk::{
-    Authorities, AuthoritiesError, Client, Ending, JobError, Outcome, Parameters, Progress,
-    Runtime, SourceError,
+    Authorities, AuthoritiesError, Client, Ending, JobError, Kind, Outcome, Progress, Runtime,
+    SourceError,
 };
 use crate::cli::failure::{Failure, Status};
 use crate::cli::operator::{open_store, operator};
@@ -146,6 +146,28 @@ impl JobRunner {
         worked
     }
 
+    /// What is done with the keys of the opened store, and recorded as `event`.
+    ///
+    /// # Errors
+    /// [`Failure`], when there is no key of this name.
+    pub(super) fn local<W>(
+        &self,
+        work: W,
+        key: &str,
+        event: &'static str,
+        (config, core): (&Config, &Core),
+    ) -> Result<Local<W>, Failure> {
+        Ok(Local {
+            work,
+            keys: Keys {
+                entry: resolve(core, config, key)?,
+                entropy: Arc::clone(&core.entropy),
+                clone_word: Arc::clone(&core.clone_word),
+            },
+            recorder: Some(self.recorder(event, config, core)),
+        })
+    }
+
     /// Where the operator's parts are recorded, as `event`.
     pub(super) fn recorder(&self, event: &'static str, config: &Config, core: &Core) -> Recorder {
         Recorder {
@@ -253,7 +275,7 @@ async fn stop_on(mut signals: Signals, stop: Arc<AtomicBool>) {
 ///
 /// # Errors
 /// [`Failure`] if there is none.
-pub(super) fn resolve(core: &Core, config: &Config, name: &str) -> Result<Arc<KeyEntry>, Failure> {
+fn resolve(core: &Core, config: &Config, name: &str) -> Result<Arc<KeyEntry>, Failure> {
     let found = find(&core.keystore.snapshot(), config, name);
     found.ok_or_else(|| {
         Failure::failed(format!(
@@ -327,8 +349,8 @@ fn authorities(environment: &Environment, clock: &Clock) -> Result<Authorities, 
 ///
 /// # Errors
 /// [`Failure`] when standard output fails.
-pub(super) fn print_outcome<P: Parameters>(
-    outcome: &Outcome<P>,
+pub(super) fn print_outcome<K: Kind>(
+    outcome: &Outcome<K>,
     out: &Path,
     as_json: bool,
 ) -> Result<Status, Failure> {
@@ -352,10 +374,10 @@ pub(super) fn print_outcome<P: Parameters>(
             "ending": ending,
             "out": out,
             "run": manifest.run,
-            "key_arn": manifest.parameters.key_arn(),
+            "key_arn": manifest.parameters.key_arn,
             "rows": rows,
             "rows_written": written,
-            "rows_left_out": manifest.parameters.left_out(),
+            "rows_left_out": manifest.parameters.left_out,
             "bytes": bytes,
             "parts": parts,
             "seconds": seconds,
@@ -366,7 +388,7 @@ pub(super) fn print_outcome<P: Parameters>(
         let rest = match outcome.ending {
             Ending::Stopped => format!(
                 "; {} rows are left, the same command goes on",
-                manifest.parameters.count() - rows
+                manifest.parameters.count - rows
             ),
             Ending::Finished | Ending::FoundFinished => String::new(),
         };

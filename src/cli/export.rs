@@ -1,5 +1,6 @@
 //! `keymill export`: from the opened store, or from a running daemon with the caller's rights.
 
+use crate::bulk::remote::Remote;
 use crate::cli::bulk::{self, JobRunner, LengthArguments, PartArguments};
 use crate::cli::context::{no_columns, pair};
 use crate::cli::failure::{Failure, Status};
@@ -8,10 +9,9 @@ use crate::config::{Config, Environment};
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::Entropy;
 use crate::daemon::Core;
-use crate::export::{self, IdPattern, Local, Outcome, Plan, Recorded, Remote};
+use crate::export::{self, IdPattern, Mint, Outcome, Plan};
 use clap::Args;
 use std::num::NonZeroU64;
-use std::sync::Arc;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -58,11 +58,10 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
             runner.at_store(&config, |core| at_store(&runner, &plan, &config, core))?
         }
         Target::Daemon(endpoint) => {
+            let client = runner.client(&endpoint, environment)?;
             let source = Remote {
-                client: runner.client(&endpoint, environment)?,
-                key: plan.key.clone(),
-                length: plan.length,
-                context: plan.context.clone(),
+                client,
+                work: mint(&plan),
             };
             runner.perform(&Entropy::os(), |runtime| {
                 export::run(&plan, &source, runtime)
@@ -78,18 +77,16 @@ fn at_store(
     config: &Config,
     core: &Core,
 ) -> Result<Outcome, Failure> {
-    let local = Local {
-        entry: bulk::resolve(core, config, &plan.key)?,
+    let source = runner.local(mint(plan), &plan.key, "Export", (config, core))?;
+    runner.perform(&core.entropy, |runtime| export::run(plan, &source, runtime))
+}
+
+fn mint(plan: &Plan) -> Mint {
+    Mint {
+        key: plan.key.clone(),
         length: plan.length,
         context: plan.context.clone(),
-        entropy: Arc::clone(&core.entropy),
-        clone_word: Arc::clone(&core.clone_word),
-    };
-    let source = Recorded {
-        local,
-        recorder: runner.recorder("Export", config, core),
-    };
-    runner.perform(&core.entropy, |runtime| export::run(plan, &source, runtime))
+    }
 }
 
 impl Arguments {

@@ -2,24 +2,22 @@
 //! store, or from a running daemon with the caller's rights.
 
 use crate::bulk::Ending;
+use crate::bulk::remote::Remote;
 use crate::cli::bulk::{self, JobRunner, LengthArguments, PartArguments};
-use crate::cli::columns::{COLUMNS, ColumnList, FolderArguments, columns};
+use crate::cli::columns::{COLUMNS, ColumnList, FolderArguments, columns, context_pairs};
 use crate::cli::context::pair;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::output;
 use crate::cli::target::{JobTarget, Target};
-use crate::columns::ContextPairs;
 use crate::config::{Config, Environment};
-use crate::context::EncryptionContext;
 use crate::crypto::entropy::Entropy;
 use crate::daemon::Core;
-use crate::provision::{self, Outcome, Plan, Recorded, Remote};
+use crate::provision::{self, Bind, Outcome, Plan};
 use crate::table::encoding::{UnknownEncoding, labelled};
 use crate::table::{Format, Location};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use encoding_rs::Encoding;
-use std::sync::Arc;
 use strum::VariantNames;
 
 #[derive(Args)]
@@ -95,11 +93,10 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
             runner.at_store(&config, |core| at_store(&runner, &plan, &config, core))?
         }
         Target::Daemon(endpoint) => {
+            let client = runner.client(&endpoint, environment)?;
             let source = Remote {
-                client: runner.client(&endpoint, environment)?,
-                key: plan.key.clone(),
-                length: plan.length,
-                pairs: plan.pairs.clone(),
+                client,
+                work: bind(&plan),
             };
             runner.perform(&Entropy::os(), |runtime| {
                 provision::run(&plan, &source, input(), runtime)
@@ -123,32 +120,24 @@ fn at_store(
     config: &Config,
     core: &Core,
 ) -> Result<Outcome, Failure> {
-    let source = Recorded {
-        entry: bulk::resolve(core, config, &plan.key)?,
-        length: plan.length,
-        pairs: plan.pairs.clone(),
-        entropy: Arc::clone(&core.entropy),
-        clone_word: Arc::clone(&core.clone_word),
-        recorder: runner.recorder("Provision", config, core),
-    };
+    let source = runner.local(bind(plan), &plan.key, "Provision", (config, core))?;
     runner.perform(&core.entropy, |runtime| {
         provision::run(plan, &source, std::io::stdin().lock(), runtime)
     })
 }
 
+fn bind(plan: &Plan) -> Bind {
+    Bind {
+        key: plan.key.clone(),
+        length: plan.length,
+        pairs: plan.pairs.clone(),
+    }
+}
+
 impl Arguments {
     fn plan(&self, runner: &JobRunner) -> Result<Plan, Failure> {
-        let pairs = ContextPairs {
-            columns: ColumnList::all(&self.context),
-            constants: self.constant.clone(),
-        };
-        let columns = pairs.columns.iter().map(|name| (name.as_str(), ""));
-        let constants = pairs
-            .constants
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()));
-        EncryptionContext::from_pairs(columns.chain(constants))
-            .map_err(|error| Failure::usage(format!("--context and --constant: {error}")))?;
+        let columns = ColumnList::all(&self.context);
+        let pairs = context_pairs(&columns, &self.constant, "--context and --constant")?;
         Ok(Plan {
             key: self.key.clone(),
             length: self.length.length(),
@@ -160,7 +149,7 @@ impl Arguments {
             encoding: self.encoding.and_then(|Charset(encoding)| encoding),
             folder_names: self.folders.names(),
             id_column: self.id_column.clone(),
-            pairs,
+            pairs: pairs.unwrap_or_default(),
             skip: self.on_error == "skip",
             context_map: self.context_map,
             rows_per_part: self.parts.rows_per_part,

@@ -1,6 +1,7 @@
 //! `keymill rewrap`: a table's blobs under another key, generation or context; from the opened
 //! store, or through a running daemon with the caller's rights.
 
+use crate::bulk::remote::Remote;
 use crate::cli::bulk::{self, JobRunner, PartArguments};
 use crate::cli::columns::{
     COLUMNS, ColumnList, ContextArguments, FolderArguments, context_pairs, new_columns,
@@ -11,10 +12,9 @@ use crate::cli::target::{JobTarget, Target};
 use crate::config::{Config, Environment};
 use crate::crypto::entropy::Entropy;
 use crate::daemon::Core;
-use crate::rewrap::{self, Outcome, Plan, Recorded, Remote};
+use crate::rewrap::{self, LocalReseal, Outcome, Plan, RemoteReseal};
 use crate::table::Location;
 use clap::Args;
-use std::sync::Arc;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -67,8 +67,10 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
         Target::Daemon(endpoint) => {
             let source = Remote {
                 client: runner.client(&endpoint, environment)?,
-                key: plan.key.clone(),
-                has_new_context: plan.new_context.is_some(),
+                work: RemoteReseal {
+                    key: plan.key.clone(),
+                    has_new_context: plan.new_context.is_some(),
+                },
             };
             runner.perform(&Entropy::os(), |runtime| {
                 rewrap::run(&plan, &source, runtime)
@@ -84,12 +86,8 @@ fn at_store(
     config: &Config,
     core: &Core,
 ) -> Result<Outcome, Failure> {
-    let source = Recorded {
-        snapshot: core.keystore.snapshot(),
-        entry: bulk::resolve(core, config, &plan.key)?,
-        entropy: Arc::clone(&core.entropy),
-        recorder: runner.recorder("Rewrap", config, core),
-    };
+    let work = LocalReseal(core.keystore.snapshot());
+    let source = runner.local(work, &plan.key, "Rewrap", (config, core))?;
     runner.perform(&core.entropy, |runtime| rewrap::run(plan, &source, runtime))
 }
 

@@ -1,5 +1,7 @@
 //! `keymill verify`: whether every wrapped data key of a table opens, and none is there twice.
 
+use crate::bulk::keys::KeySource;
+use crate::bulk::remote::Remote;
 use crate::bulk::{Client, JobError};
 use crate::cli::bulk::{self, JobRunner};
 use crate::cli::columns::{ContextArguments, FolderArguments};
@@ -11,7 +13,7 @@ use crate::crypto::entropy::Entropy;
 use crate::rewrap;
 use crate::table::reader::schema;
 use crate::table::{Format, Input, Location, Object};
-use crate::verify::{self, Checkers, Question, Remote, Store};
+use crate::verify::{self, Check, Question, Store};
 use clap::Args;
 use serde_json::json;
 use std::num::NonZeroUsize;
@@ -60,7 +62,11 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
         })?,
         Target::Daemon(endpoint) => {
             let client: Client = runner.client(&endpoint, environment)?;
-            arguments.perform(&runner, &Remote(client))?
+            let source = Remote {
+                client,
+                work: Check,
+            };
+            arguments.perform(&runner, &source)?
         }
     };
     let verify::Report { rows, findings, .. } = &report;
@@ -78,10 +84,10 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
 }
 
 impl Arguments {
-    fn perform<C: Checkers>(
+    fn perform<S: KeySource<Operation = Check, Worker: Send>>(
         &self,
         runner: &JobRunner,
-        check: &C,
+        source: &S,
     ) -> Result<(Vec<Object>, verify::Report), Failure> {
         let named = self.context.source()?;
         let runtime = runner.runtime.handle().clone();
@@ -106,7 +112,7 @@ impl Arguments {
                 id_column: self.id_column.as_deref(),
                 scratch: &std::env::temp_dir(),
             };
-            let report = verify::verify(&input, &question, check)?;
+            let report = verify::verify(&input, &question, source)?;
             Ok((objects, report))
         })
     }

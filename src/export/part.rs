@@ -1,12 +1,16 @@
-//! How a worker of an export writes a part.
+//! The rows of an export's part: ids that a pattern names, and blobs.
 
-use crate::bulk::ledger::FinishedPart;
-use crate::bulk::parquet::properties::{Layout, column};
-use crate::bulk::parquet::{BATCH_ROWS, Constants, PartEncoder};
-use crate::bulk::{JobError, Ledger, PartMaker, Runtime, Task, footer};
+use crate::bulk::encoded::{MadeRows, Sink};
+use crate::bulk::keys::KeyWorker;
+use crate::bulk::parquet::BATCH_ROWS;
+use crate::bulk::parquet::properties::column;
+use crate::bulk::{JobError, Runtime, SourceError, Task};
+use crate::export::Plan;
+use crate::export::mint::Mint;
 use crate::export::rows::Rows;
-use crate::export::source::Worker;
-use crate::export::{Parameters, Plan};
+use arrow_schema::ArrowError;
+use std::ops::Range;
+use std::path::Path;
 
 /// The columns, in order.
 pub(super) const COLUMNS: [&str; 7] = [
@@ -19,95 +23,68 @@ pub(super) const COLUMNS: [&str; 7] = [
     column::CREATED_AT,
 ];
 /// Those of them that are the same in every row.
-const CONSTANT: [&str; 4] = [
+pub(super) const CONSTANT: [&str; 4] = [
     column::KEY_ARN,
     column::KEY_MATERIAL_ID,
     column::KEY_SPEC,
     column::ENCRYPTION_CONTEXT,
 ];
 
-/// One worker's way through the parts.
-pub(super) struct PartWriter<'a, W> {
-    pub(super) plan: &'a Plan,
-    pub(super) runtime: &'a Runtime<'a>,
-    pub(super) worker: W,
-    pub(super) encoder: Option<PartEncoder>,
-    pub(super) rows: Rows,
+/// One worker's rows.
+pub(super) struct Minting<'a, W> {
+    plan: &'a Plan,
+    runtime: &'a Runtime<'a>,
+    worker: W,
+    rows: Rows,
+    /// The part's rows that are to come.
+    left: Range<u64>,
+    file: String,
 }
 
-impl<W: Worker> PartMaker<Parameters> for PartWriter<'_, W> {
-    fn write(
-        &mut self,
-        task: &Task,
-        ledger: &Ledger<'_, Parameters>,
-    ) -> Result<Option<FinishedPart>, JobError> {
-        self.rows.clear();
-        let key = self.worker.begin(task.rows)?;
-        let (run, parameters) = ledger.begin(&key)?;
-        let constants = Constants {
-            key_arn: key.arn,
-            key_material_id: key.material_id,
-            key_spec: parameters.key_spec.clone(),
-            context: self.plan.context.clone(),
-        };
-        // Constant columns are encoded once, as long as key and material stay the same.
-        let kept = match self.encoder.take() {
-            Some(same) if *same.constants() == constants => same,
-            _ => PartEncoder::new(Layout::own(&COLUMNS, &CONSTANT), constants),
-        };
-        let encoder = self.encoder.insert(kept);
-        let key_material_id = encoder.constants().key_material_id.clone();
-        let said = footer_of(&run, &parameters, &key_material_id, task.first_row);
-
-        let folder = ledger.folder();
-        let path = folder.path(&task.file);
-        let encode = |error| JobError::write(&path, error);
-        let sink = folder.begin(&task.file)?;
-        let mut out = encoder.begin(sink, said).map_err(encode)?;
-        let end = task.first_row + task.rows;
-        for from in (task.first_row..end).step_by(BATCH_ROWS) {
-            // Another worker failed: a part more would not save the job.
-            if ledger.has_failed() {
-                return Ok(None);
-            }
-            let rows = from..end.min(from + BATCH_ROWS as u64);
-            let count = usize::try_from(rows.end - rows.start).unwrap_or(BATCH_ROWS);
-            self.worker.fill(count, self.rows.blobs())?;
-            for row in rows {
-                self.rows
-                    .push_id(|out| self.plan.id_pattern.append(row, out));
-            }
-            let created_at = self.runtime.clock.now();
-            self.rows
-                .write(created_at, |columns| out.write(columns))
-                .map_err(encode)?;
-            self.runtime.progress.advance(count);
+impl<'a, W> Minting<'a, W> {
+    pub(super) fn new(plan: &'a Plan, runtime: &'a Runtime<'a>, worker: W) -> Self {
+        Self {
+            plan,
+            runtime,
+            worker,
+            rows: Rows::default(),
+            left: 0..0,
+            file: String::new(),
         }
-        // The source has recorded the part, or the part is not kept.
-        self.worker.end()?;
-        Ok(Some(FinishedPart {
-            finished: folder.finish(out.finish().map_err(encode)?)?,
-            key_material_id,
-        }))
     }
 }
 
-fn footer_of(
-    run: &str,
-    parameters: &Parameters,
-    key_material_id: &str,
-    first_row: u64,
-) -> [(&'static str, String); 9] {
-    let context = serde_json::json!(parameters.encryption_context);
-    [
-        (footer::SOFTWARE, crate::bulk::manifest::SOFTWARE.to_owned()),
-        (footer::RUN, run.to_owned()),
-        (footer::FIRST_ROW, first_row.to_string()),
-        (footer::KEY_ARN, parameters.key_arn.clone()),
-        (footer::KEY_MATERIAL_ID, key_material_id.to_owned()),
-        (footer::KEY_SPEC, parameters.key_spec.clone()),
-        ("keymill.id_pattern", parameters.id_pattern.clone()),
-        (footer::CONTEXT_CONSTANTS, context.to_string()),
-        (footer::CONTEXT_COLUMNS, "[]".to_owned()),
-    ]
+impl<W: KeyWorker<Operation = Mint>> MadeRows for Minting<'_, W> {
+    fn begin(&mut self, task: &Task) -> Result<(), JobError> {
+        self.rows.clear();
+        self.left = task.first_row..task.first_row + task.rows;
+        self.file.clone_from(&task.file);
+        Ok(self.worker.begin(task.rows)?)
+    }
+
+    fn next(&mut self, write: &mut Sink<'_>) -> Result<bool, JobError> {
+        if self.left.is_empty() {
+            return Ok(false);
+        }
+        let rows = self.left.start..self.left.end.min(self.left.start + BATCH_ROWS as u64);
+        self.left.start = rows.end;
+        let count = usize::try_from(rows.end - rows.start).unwrap_or(BATCH_ROWS);
+        let made = self.worker.work(count, self.rows.blobs());
+        let key = made.map_err(|error| error.of_file(&self.file, &[rows.start]))?;
+        for row in rows {
+            self.rows
+                .push_id(|out| self.plan.id_pattern.append(row, out));
+        }
+        let mut written = Ok(());
+        let columns = self.rows.write(self.runtime.clock.now(), |columns| {
+            written = write(&key, columns);
+            Ok::<_, ArrowError>(())
+        });
+        columns.map_err(|error| JobError::write(Path::new(&self.file), error.into()))?;
+        written.map(|()| true)
+    }
+
+    fn end(&mut self) -> Result<(), SourceError> {
+        self.worker.end()
+    }
 }

@@ -2,11 +2,12 @@
 //! connection that is kept.
 
 use crate::bulk::client::{Connection, Target};
-use crate::bulk::{Client, KeyIdentity, SourceError};
-use crate::context::EncryptionContext;
+use crate::bulk::keys::{KeySource, KeyWorker, RowsError};
+use crate::bulk::remote::Remote;
+use crate::bulk::{KeyIdentity, SourceError};
 use crate::envelope::BlobHeader;
 use crate::envelope::blob::{CiphertextBlob, OVERHEAD_BYTES};
-use crate::export::source::{Worker, Workers};
+use crate::export::mint::Mint;
 use crate::key::KeyId;
 use crate::key::arn::Arn;
 use crate::key::data_key::DataKeyLength;
@@ -17,32 +18,25 @@ use hyper::body::Incoming;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Blobs from a daemon, with the rights of the caller.
-#[derive(Clone)]
-pub struct Remote {
-    /// Calls the daemon.
-    pub client: Client,
-    /// The key as the caller names it.
-    pub key: String,
-    /// The length of every data key.
-    pub length: DataKeyLength,
-    /// The context that every blob is bound to.
-    pub context: EncryptionContext,
-}
-
-impl Workers for Remote {
-    type Worker = RemoteWorker;
+impl KeySource for Remote<Mint> {
+    type Operation = Mint;
+    type Worker = RemoteMinter;
 
     fn key_arn(&self) -> Option<&str> {
         None
     }
 
-    fn worker(&self) -> Result<RemoteWorker, SourceError> {
-        Ok(RemoteWorker {
+    fn worker(&self) -> Result<RemoteMinter, SourceError> {
+        Ok(RemoteMinter {
             remote: self.clone(),
             connection: self.client.connection()?,
             stream: None,
         })
+    }
+
+    /// The first call of the job shows it.
+    fn rehearse(&self, _row: usize) -> Result<(), RowsError> {
+        Ok(())
     }
 }
 
@@ -59,22 +53,22 @@ struct DataKeysRequest<'a> {
     count: u64,
 }
 
-impl Remote {
+impl Remote<Mint> {
     fn blob_bytes(&self) -> usize {
-        OVERHEAD_BYTES + self.length.bytes()
+        OVERHEAD_BYTES + self.work.length.bytes()
     }
 
     fn request(&self, rows: u64) -> Result<Bytes, SourceError> {
-        let (key_spec, number_of_bytes) = match self.length {
+        let (key_spec, number_of_bytes) = match self.work.length {
             DataKeyLength::AES_256 => (Some("AES_256"), None),
             DataKeyLength::AES_128 => (Some("AES_128"), None),
             length => (None, Some(length.bytes())),
         };
         let body = serde_json::to_vec(&DataKeysRequest {
-            key_id: &self.key,
+            key_id: &self.work.key,
             key_spec,
             number_of_bytes,
-            encryption_context: self.context.pairs().collect(),
+            encryption_context: self.work.context.pairs().collect(),
             count: rows,
         });
         body.map(Bytes::from)
@@ -112,8 +106,8 @@ impl Remote {
 }
 
 /// One connection, and the part that is on its way over it.
-pub struct RemoteWorker {
-    remote: Remote,
+pub struct RemoteMinter {
+    remote: Remote<Mint>,
     connection: Connection,
     stream: Option<Stream>,
 }
@@ -122,6 +116,7 @@ pub struct RemoteWorker {
 struct Stream {
     body: Incoming,
     /// The key that the answer's head names.
+    key: KeyIdentity,
     key_id: KeyId,
     /// Received, not yet handed on.
     rest: Bytes,
@@ -131,11 +126,14 @@ struct Stream {
     header: Option<BlobHeader>,
 }
 
-impl Worker for RemoteWorker {
-    fn begin(&mut self, rows: u64) -> Result<KeyIdentity, SourceError> {
+impl KeyWorker for RemoteMinter {
+    type Operation = Mint;
+
+    fn begin(&mut self, rows: u64) -> Result<(), SourceError> {
         let remote = &self.remote;
         let target = Target {
             path: PATH,
+            operation: None,
             content_type: "application/json",
             accept: "application/octet-stream",
         };
@@ -144,26 +142,28 @@ impl Worker for RemoteWorker {
         let (key, key_id) = remote.check_head(&head.headers, rows)?;
         self.stream = Some(Stream {
             body,
+            key,
             key_id,
             rest: Bytes::new(),
             bytes_left: rows * remote.blob_bytes() as u64,
             header: None,
         });
-        Ok(key)
+        Ok(())
     }
 
-    fn fill(&mut self, count: usize, out: &mut Vec<u8>) -> Result<(), SourceError> {
+    fn work(&mut self, count: usize, out: &mut Vec<u8>) -> Result<KeyIdentity, RowsError> {
         let Self {
             remote,
             connection,
             stream,
         } = self;
         let Some(stream) = stream else {
-            return Err(remote.client.answered("no part"));
+            return Err(remote.client.answered("no part").into());
         };
         let from = out.len();
         stream.read(connection, count * remote.blob_bytes(), out)?;
-        stream.check(remote, &out[from..])
+        stream.check(remote, &out[from..])?;
+        Ok(stream.key.clone())
     }
 
     fn end(&mut self) -> Result<(), SourceError> {
@@ -217,7 +217,7 @@ impl Stream {
     }
 
     /// Every blob is one of the key's, and all are under one generation of its material.
-    fn check(&mut self, remote: &Remote, blobs: &[u8]) -> Result<(), SourceError> {
+    fn check(&mut self, remote: &Remote<Mint>, blobs: &[u8]) -> Result<(), SourceError> {
         for blob in blobs.chunks_exact(remote.blob_bytes()) {
             let blob = CiphertextBlob::parse(blob).map_err(|_| {
                 remote

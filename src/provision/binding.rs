@@ -1,80 +1,71 @@
 //! Rows bound by one thread, whatever the table's format.
 
-use crate::bulk::parquet::properties::ContextsBuilder;
-use crate::bulk::{JobError, KeyIdentity, SourceError};
-use crate::columns::{ColumnError, Rows};
-use crate::context::EncryptionContext;
+use crate::bulk::encoded::{MadeRows, Sink};
+use crate::bulk::keys::KeyWorker;
+use crate::bulk::parquet::properties::{self, ContextsBuilder, column};
+use crate::bulk::{JobError, KeyIdentity, Runtime, SourceError, Task};
+use crate::columns::ColumnError;
 use crate::envelope::blob_bytes;
 use crate::provision::Plan;
-use crate::provision::binder::{BindError, Binder, Contexts};
+use crate::provision::bind::{Bind, Contexts, runs};
 use crate::splice::{Wrapped, Wrapper};
+use crate::table::part_rows::{PartRows, Table};
 use crate::table::rows::Batch;
 use crate::table::{Object, TableError};
 use arrow_array::ArrayRef;
+use arrow_buffer::Buffer;
 use bytes::Bytes;
 use parquet::data_type::ByteArray;
+use std::path::Path;
 
 /// What one thread binds with.
-pub(super) struct Binding<'a, B> {
+pub(super) struct Binding<'a, W> {
     pub(super) plan: &'a Plan,
     pub(super) objects: &'a [Object],
-    pub(super) binder: B,
+    pub(super) worker: W,
 }
 
-impl<B: Binder> Binding<'_, B> {
+impl<W: KeyWorker<Operation = Bind>> Binding<'_, W> {
     /// The blobs of these rows, end to end, and their key.
-    pub(super) fn bind(
-        &mut self,
-        file: usize,
-        batch: &Batch,
-    ) -> Result<(KeyIdentity, Vec<u8>), JobError> {
+    fn bind(&mut self, file: usize, batch: &Batch) -> Result<(KeyIdentity, Vec<u8>), JobError> {
         let name = &self.objects[file].name;
-        let unusable = |error: ColumnError| unusable(name, error);
+        let unusable = |error: ColumnError| unusable(name, &error);
         let pairs = &self.plan.pairs;
         let places = pairs.places(&batch.rows.schema()).map_err(unusable)?;
         let rows = pairs.rows(&batch.rows, &places).map_err(unusable)?;
         // Neighbours with the same context are bound in one step.
-        let runs = runs(&rows, batch.rows.num_rows()).map_err(unusable)?;
+        let runs = runs(&rows, batch.rows.num_rows());
+        let runs = runs.map_err(|(_, error)| unusable(error))?;
         let contexts = Contexts {
             rows: &rows,
             runs: &runs,
         };
         let mut blobs = Vec::new();
-        let bound = self.binder.bind(&contexts, &mut blobs);
-        let key = bound.map_err(|error| match error {
-            BindError::Source(error) => error.into(),
-            BindError::Row { at, code, message } => JobError::Row {
-                name: name.clone(),
-                row: batch.numbers.get(at).copied().unwrap_or_default(),
-                code,
-                message,
-            },
-        })?;
+        let bound = self.worker.work(contexts, &mut blobs);
+        let key = bound.map_err(|error| error.of_file(name, &batch.numbers))?;
         Ok((key, blobs))
     }
 
     /// The column of contexts.
-    pub(super) fn contexts(&self, file: usize, batch: &Batch) -> Result<ArrayRef, JobError> {
+    fn contexts(&self, file: usize, batch: &Batch) -> Result<ArrayRef, JobError> {
         let name = &self.objects[file].name;
-        let unusable = |error: ColumnError| unusable(name, error);
         let pairs = &self.plan.pairs;
-        let places = pairs.places(&batch.rows.schema()).map_err(unusable)?;
-        let rows = pairs.rows(&batch.rows, &places).map_err(unusable)?;
+        let places = pairs.places(&batch.rows.schema());
+        let rows = places.and_then(|places| pairs.rows(&batch.rows, &places));
+        let rows = rows.map_err(|error| unusable(name, &error))?;
         let mut made = ContextsBuilder::default();
         for row in 0..batch.rows.num_rows() {
             let appended = made.append(rows.pairs(row));
-            appended.map_err(|error| TableError::Column {
-                name: name.clone(),
-                reason: error.to_string(),
-            })?;
+            appended.map_err(|error| unusable(name, &error))?;
         }
         Ok(made.finish())
     }
 }
 
-impl<B: Binder> Wrapper for Binding<'_, B> {
-    fn begin(&mut self, rows: u64) -> Result<(), SourceError> {
-        self.binder.begin(rows)
+/// Of Parquet, whose columns are copied.
+impl<W: KeyWorker<Operation = Bind>> Wrapper for Binding<'_, W> {
+    fn worker(&mut self) -> &mut impl KeyWorker {
+        &mut self.worker
     }
 
     fn wrap(&mut self, file: usize, batch: &Batch) -> Result<Wrapped, JobError> {
@@ -87,26 +78,55 @@ impl<B: Binder> Wrapper for Binding<'_, B> {
             blobs: blobs.collect(),
         })
     }
+}
+
+/// Of a table of text, of which every column is encoded.
+pub(super) struct BoundRows<'a, W> {
+    pub(super) binding: Binding<'a, W>,
+    pub(super) runtime: &'a Runtime<'a>,
+    pub(super) table: &'a Table<'a>,
+    /// The rows of the part.
+    pub(super) rows: Option<PartRows<'a>>,
+}
+
+impl<W: KeyWorker<Operation = Bind>> MadeRows for BoundRows<'_, W> {
+    fn begin(&mut self, task: &Task) -> Result<(), JobError> {
+        self.rows = Some(PartRows::new(self.table, task.first_row, task.rows)?);
+        Ok(self.binding.worker.begin(task.rows)?)
+    }
+
+    fn next(&mut self, write: &mut Sink<'_>) -> Result<bool, JobError> {
+        let rows = self.rows.as_mut().filter(|rows| !rows.is_over());
+        let Some(rows) = rows else {
+            return Ok(false);
+        };
+        let (file, batch) = rows.next_batch()?;
+        let (key, blobs) = self.binding.bind(file, &batch)?;
+        let plan = self.binding.plan;
+        // Columns of folders are not written: readers take them from there.
+        let mut columns = batch.rows.columns().to_vec();
+        columns.truncate(self.table.schema.fields().len());
+        if plan.id_column != column::CONTAINER_ID {
+            columns.extend(batch.rows.column_by_name(&plan.id_column).cloned());
+        }
+        if plan.context_map {
+            columns.push(self.binding.contexts(file, &batch)?);
+        }
+        let count = batch.rows.num_rows();
+        let blobs = properties::blobs(count, Buffer::from_vec(blobs));
+        let name = Path::new(&self.table.objects[file].name);
+        columns.push(blobs.map_err(|error| JobError::write(name, error.into()))?);
+        columns.push(properties::created_at(self.runtime.clock.now(), count));
+        write(&key, &columns).map(|()| true)
+    }
 
     fn end(&mut self) -> Result<(), SourceError> {
-        self.binder.end()
+        self.binding.worker.end()
     }
 }
 
-fn unusable(name: &str, error: ColumnError) -> JobError {
+fn unusable(name: &str, error: &dyn std::error::Error) -> JobError {
     let reason = error.to_string();
     let name = name.to_owned();
     TableError::Column { name, reason }.into()
-}
-
-/// The contexts of `count` rows, those in a row that are alike as one.
-fn runs(rows: &Rows<'_>, count: usize) -> Result<Vec<(EncryptionContext, usize)>, ColumnError> {
-    let mut runs: Vec<(EncryptionContext, usize)> = Vec::new();
-    for row in 0..count {
-        match runs.last_mut() {
-            Some((_, length)) if rows.are_alike(row - 1, row) => *length += 1,
-            _ => runs.push((rows.context(row)?, 1)),
-        }
-    }
-    Ok(runs)
 }

@@ -1,17 +1,13 @@
 //! A table that comes on standard input: it is kept in the job's folder until the job is finished,
 //! because it is read twice, and cannot be asked for again. The job remembers its digest.
 
-use crate::bulk::folder::INPUT;
+use crate::bulk::folder::{INPUT, measured};
 use crate::bulk::{File, Folder, JobError};
 use crate::table::{Object, TableError, location};
-use hex_simd::AsciiCase;
-use sha2::{Digest, Sha256};
 use std::io::{self, Read};
 
 /// What messages call it.
 const NAME: &str = "standard input";
-/// Bytes read at a time where it is hashed.
-const READ_BYTES: usize = 1 << 20;
 
 /// What came on standard input, which is read unless an earlier run has; and what the job remembers
 /// of it.
@@ -44,26 +40,10 @@ pub(super) fn kept(
 ///
 /// # Errors
 /// [`JobError::ChangedAfter`], or that the input cannot be read.
-pub(super) fn check_finished(before: &[File], mut input: impl Read) -> Result<(), JobError> {
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; READ_BYTES];
-    let mut bytes = 0;
-    loop {
-        let read = input.read(&mut buffer);
-        match read.map_err(|error| TableError::io(NAME, error))? {
-            0 => break,
-            read => {
-                hash.update(&buffer[..read]);
-                bytes += read as u64;
-            }
-        }
-    }
-    let now = version(&hex_simd::encode_to_string(
-        hash.finalize(),
-        AsciiCase::Lower,
-    ));
-    let is_same = before.iter().all(|file| file.version == now);
-    if bytes == 0 || is_same {
+pub(super) fn check_finished(before: &[File], input: impl Read) -> Result<(), JobError> {
+    let now = measured(input).map_err(|error| TableError::io(NAME, error))?;
+    let version = version(&now.sha256);
+    if now.bytes == 0 || before.iter().all(|file| file.version == version) {
         Ok(())
     } else {
         Err(JobError::ChangedAfter(NAME.to_owned()))

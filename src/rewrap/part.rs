@@ -1,9 +1,10 @@
 //! How a worker opens blobs and seals them anew.
 
+use crate::bulk::JobError;
+use crate::bulk::keys::KeyWorker;
 use crate::bulk::parquet::properties::column;
-use crate::bulk::{JobError, SourceError};
 use crate::columns::{Blobs, ContextSource};
-use crate::rewrap::sealer::{Row, SealError, Sealer};
+use crate::rewrap::reseal::{Reseal, Row};
 use crate::splice::{Wrapped, Wrapper};
 use crate::table::rows::Batch;
 use crate::table::{Object, TableError};
@@ -12,67 +13,24 @@ use bytes::Bytes;
 use parquet::data_type::ByteArray;
 
 /// One worker's way of sealing the rows of a table.
-pub(super) struct Sealing<'a, S> {
+pub(super) struct Sealing<'a, W> {
     pub(super) objects: &'a [Object],
     pub(super) context: &'a ContextSource,
     pub(super) new_context: Option<&'a ContextSource>,
-    pub(super) sealer: S,
+    pub(super) worker: W,
 }
 
-impl<S: Sealer> Wrapper for Sealing<'_, S> {
-    fn begin(&mut self, rows: u64) -> Result<(), SourceError> {
-        self.sealer.begin(rows);
-        Ok(())
+impl<W: KeyWorker<Operation = Reseal>> Wrapper for Sealing<'_, W> {
+    fn worker(&mut self) -> &mut impl KeyWorker {
+        &mut self.worker
     }
 
     fn wrap(&mut self, file: usize, batch: &Batch) -> Result<Wrapped, JobError> {
         let name = &self.objects[file].name;
-        let unusable = |reason: String| TableError::Column {
-            name: name.clone(),
-            reason,
-        };
-        let number = |at: usize| batch.numbers.get(at).copied().unwrap_or_default();
-        let bad_row = |at: usize, reason: String| TableError::Row {
-            name: name.clone(),
-            row: number(at),
-            reason,
-            is_skippable: false,
-        };
-        // The columns of the batch: blobs, and the contexts before and after.
-        let blobs = batch
-            .rows
-            .column_by_name(column::CIPHERTEXT_BLOB)
-            .and_then(Blobs::of)
-            .ok_or_else(|| unusable("its blobs are not binary".to_owned()))?;
-        let old = self.context.of(&batch.rows).map_err(unusable)?;
-        let new = self.new_context.map(|source| source.of(&batch.rows));
-        let new = new.transpose().map_err(unusable)?;
-        // A row that cannot be read ends the part, before a key is opened.
-        let rows = (0..batch.rows.num_rows())
-            .map(|at| {
-                let blob = blobs
-                    .get(at)
-                    .ok_or_else(|| bad_row(at, "its blob is null".to_owned()))?;
-                let told = |reason| bad_row(at, reason);
-                let new = new.as_ref().map(|new| new.of(at));
-                Ok(Row {
-                    blob,
-                    context: old.of(at).map_err(told)?,
-                    new_context: new.transpose().map_err(told)?,
-                })
-            })
-            .collect::<Result<Vec<_>, TableError>>()?;
+        let rows = rows(name, batch, self.context, self.new_context)?;
         let mut out = BinaryBuilder::new();
-        let sealed = self.sealer.seal(&rows, &mut out);
-        let key = sealed.map_err(|error| match error {
-            SealError::Source(error) => error.into(),
-            SealError::Row { at, code, message } => JobError::Row {
-                name: name.clone(),
-                row: number(at),
-                code,
-                message,
-            },
-        })?;
+        let sealed = self.worker.work(&rows, &mut out);
+        let key = sealed.map_err(|error| error.of_file(name, &batch.numbers))?;
         let (ends, bytes, _) = out.finish().into_parts();
         let bytes = Bytes::from_owner(bytes);
         let bounds = ends.windows(2).map(|pair| match *pair {
@@ -88,8 +46,46 @@ impl<S: Sealer> Wrapper for Sealing<'_, S> {
             blobs: blobs.collect(),
         })
     }
+}
 
-    fn end(&mut self) -> Result<(), SourceError> {
-        self.sealer.end()
-    }
+/// The rows of a batch of the file `name`: blobs, and the contexts before and after. A row that
+/// cannot be read is an error before a key is opened.
+///
+/// # Errors
+/// [`TableError`], which names the column or the row.
+pub(super) fn rows<'a>(
+    name: &str,
+    batch: &'a Batch,
+    context: &ContextSource,
+    new_context: Option<&ContextSource>,
+) -> Result<Vec<Row<'a>>, TableError> {
+    let unusable = |reason: String| TableError::Column {
+        name: name.to_owned(),
+        reason,
+    };
+    let bad_row = |at: usize, reason: String| TableError::Row {
+        name: name.to_owned(),
+        row: batch.numbers.get(at).copied().unwrap_or_default(),
+        reason,
+        is_skippable: false,
+    };
+    let blobs = batch
+        .rows
+        .column_by_name(column::CIPHERTEXT_BLOB)
+        .and_then(Blobs::of)
+        .ok_or_else(|| unusable("its blobs are not binary".to_owned()))?;
+    let old = context.of(&batch.rows).map_err(unusable)?;
+    let new = new_context.map(|source| source.of(&batch.rows));
+    let new = new.transpose().map_err(unusable)?;
+    let row = |at: usize| {
+        let none = || bad_row(at, "its blob is null".to_owned());
+        let told = |reason| bad_row(at, reason);
+        let new = new.as_ref().map(|new| new.of(at));
+        Ok(Row {
+            blob: blobs.get(at).ok_or_else(none)?,
+            context: old.of(at).map_err(told)?,
+            new_context: new.transpose().map_err(told)?,
+        })
+    };
+    (0..batch.rows.num_rows()).map(row).collect()
 }

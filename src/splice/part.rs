@@ -1,10 +1,9 @@
 //! How a worker writes a part.
 
+use crate::bulk::footer::{Begun, Said};
+use crate::bulk::keys::KeyWorker;
 use crate::bulk::ledger::FinishedPart;
-use crate::bulk::manifest::SOFTWARE;
-use crate::bulk::{
-    JobError, KeyIdentity, Ledger, Parameters, PartMaker, Runtime, SourceError, Task, footer,
-};
+use crate::bulk::{JobError, KeyIdentity, Kind, Ledger, PartMaker, Runtime, SourceError, Task};
 use crate::columns::{ContextSource, Texts};
 use crate::splice::SplicePlan;
 use crate::splice::file::{CopyError, PartFile, Source};
@@ -17,8 +16,6 @@ use crate::table::parquet::{ParquetFile, ParquetRows, malformed};
 use crate::table::plan::FilePlan;
 use crate::table::rows::{Batch, Rows};
 use crate::table::{self, Object, TableError};
-use arrow_array::BooleanArray;
-use arrow_select::filter::filter_record_batch;
 use parquet::column::writer::ColumnWriter;
 use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
@@ -29,23 +26,14 @@ use std::sync::Arc;
 
 /// One thread's way to the wrapped keys of rows.
 pub trait Wrapper {
-    /// Begins a part of so many rows.
-    ///
-    /// # Errors
-    /// [`SourceError`], when the key cannot be used.
-    fn begin(&mut self, rows: u64) -> Result<(), SourceError>;
+    /// What makes them.
+    fn worker(&mut self) -> &mut impl KeyWorker;
 
     /// A blob for each row of a batch, which is of the file of this number.
     ///
     /// # Errors
     /// [`JobError`]; the part is then not to be kept.
     fn wrap(&mut self, file: usize, batch: &Batch) -> Result<Wrapped, JobError>;
-
-    /// Ends the part.
-    ///
-    /// # Errors
-    /// [`SourceError`]; the part is then not to be kept.
-    fn end(&mut self) -> Result<(), SourceError>;
 }
 
 /// The wrapped keys of some rows.
@@ -57,7 +45,7 @@ pub struct Wrapped {
 }
 
 /// What all workers of a job read.
-pub struct Shared<'a, P> {
+pub struct Shared<'a> {
     /// The job's clock, progress and end.
     pub runtime: &'a Runtime<'a>,
     /// The table's files.
@@ -74,30 +62,22 @@ pub struct Shared<'a, P> {
     pub id_column: Option<&'a str>,
     /// What a row's context is made of, where it is written.
     pub context: &'a ContextSource,
-    /// What the footer of every part says beside what all jobs say, and the length of its keys.
-    pub said: &'a (dyn Fn(&P) -> Said + Sync),
-}
-
-/// What a job says in every part.
-pub struct Said {
-    /// `AES_256`, `AES_128`, or `BYTES_<n>`.
-    pub key_spec: String,
-    /// Pairs of the footer.
-    pub footer: Vec<(&'static str, String)>,
+    /// What every part says.
+    pub said: Said,
 }
 
 /// One worker's way through the parts.
-pub struct PartWriter<'a, P, W> {
-    shared: &'a Shared<'a, P>,
+pub struct PartWriter<'a, W> {
+    shared: &'a Shared<'a>,
     wrapper: W,
     own: OwnColumns,
     /// The file of the last part.
     open: Option<(usize, ParquetFile)>,
 }
 
-impl<'a, P: Parameters, W: Wrapper> PartWriter<'a, P, W> {
+impl<'a, W: Wrapper> PartWriter<'a, W> {
     /// A worker's, with what it wraps keys with.
-    pub fn new(shared: &'a Shared<'a, P>, wrapper: W) -> Self {
+    pub fn new(shared: &'a Shared<'a>, wrapper: W) -> Self {
         Self {
             shared,
             wrapper,
@@ -121,11 +101,11 @@ impl<'a, P: Parameters, W: Wrapper> PartWriter<'a, P, W> {
     }
 }
 
-impl<P: Parameters, W: Wrapper> PartMaker<P> for PartWriter<'_, P, W> {
+impl<K: Kind, W: Wrapper> PartMaker<K> for PartWriter<'_, W> {
     fn write(
         &mut self,
         task: &Task,
-        ledger: &Ledger<'_, P>,
+        ledger: &Ledger<'_, K>,
     ) -> Result<Option<FinishedPart>, JobError> {
         let shared = self.shared;
         let part = shared.plan.part(task.number);
@@ -139,9 +119,10 @@ impl<P: Parameters, W: Wrapper> PartMaker<P> for PartWriter<'_, P, W> {
         let mut sink = folder.begin(&task.file)?;
         let mut out = PartFile::new(&mut sink, Arc::clone(&schema.parquet)).map_err(encode)?;
 
-        self.wrapper.begin(task.rows)?;
+        self.wrapper.worker().begin(task.rows)?;
         let mut writing = Writing {
             shared,
+            task,
             ledger,
             file: &file,
             kept,
@@ -166,24 +147,14 @@ impl<P: Parameters, W: Wrapper> PartMaker<P> for PartWriter<'_, P, W> {
                 return Ok(None);
             }
         }
-        let Some((run, said, key)) = writing.begun else {
-            return Err(JobError::Stopped);
-        };
-        self.wrapper.end()?;
-        let mut own = vec![
-            (footer::SOFTWARE, SOFTWARE.to_owned()),
-            (footer::RUN, run),
-            (footer::FIRST_ROW, task.first_row.to_string()),
-            (footer::KEY_ARN, key.arn),
-            (footer::KEY_MATERIAL_ID, key.material_id.clone()),
-        ];
-        own.extend(said.footer);
-        let pairs = pairs(input, &schema, shared.own.replaces, &own);
+        let begun = writing.begun.ok_or(JobError::Stopped)?;
+        self.wrapper.worker().end()?;
+        let pairs = pairs(input, &schema, shared.own.replaces, &begun.footer);
         out.finish(input, pairs, &schema.elements(&file))
             .map_err(encode)?;
         Ok(Some(FinishedPart {
             finished: folder.finish(sink)?,
-            key_material_id: key.material_id,
+            key_material_id: begun.key.material_id,
         }))
     }
 }
@@ -199,9 +170,10 @@ struct Group {
 }
 
 /// A part on its way.
-struct Writing<'a, 'b, P, W> {
-    shared: &'a Shared<'a, P>,
-    ledger: &'a Ledger<'b, P>,
+struct Writing<'a, 'b, K, W> {
+    shared: &'a Shared<'a>,
+    task: &'a Task,
+    ledger: &'a Ledger<'b, K>,
     file: &'a ParquetFile,
     kept: &'a FilePlan,
     part: &'a SplicePart,
@@ -209,11 +181,11 @@ struct Writing<'a, 'b, P, W> {
     schema: &'a PartSchema,
     wrapper: &'a mut W,
     own: &'a mut OwnColumns,
-    /// The job's name, what it says, and the key, once the first rows have shown it.
-    begun: Option<(String, Said, KeyIdentity)>,
+    /// What the first rows have shown.
+    begun: Option<Begun>,
 }
 
-impl<'a, P: Parameters, W: Wrapper> Writing<'a, '_, P, W> {
+impl<'a, K: Kind, W: Wrapper> Writing<'a, '_, K, W> {
     /// Writes a row group; `false` when another worker's failure makes it pointless.
     fn group<S: Write + Send>(
         &mut self,
@@ -277,16 +249,15 @@ impl<'a, P: Parameters, W: Wrapper> Writing<'a, '_, P, W> {
         };
         let Wrapped { key, blobs } = self.wrapper.wrap(self.part.file, &batch)?;
         match &self.begun {
-            Some((_, _, begun)) if *begun == key => {}
+            Some(begun) if begun.key == key => {}
             Some(_) => return Err(SourceError::MaterialChanged.into()),
             None => {
-                let (run, parameters) = self.ledger.begin(&key)?;
-                let said = (self.shared.said)(&parameters);
+                let begun = Begun::new(self.ledger, self.task, key, &self.shared.said)?;
                 self.own.begin(Constants {
-                    key: key.clone(),
-                    key_spec: said.key_spec.clone(),
+                    key: begun.key.clone(),
+                    key_spec: begun.key_spec.clone(),
                 });
-                self.begun = Some((run, said, key));
+                self.begun = Some(begun);
             }
         }
         self.shared.runtime.progress.advance(blobs.len());
@@ -466,11 +437,8 @@ impl GroupRows<'_> {
     fn next(&mut self) -> Result<Option<Batch>, TableError> {
         while let Some(mut batch) = self.rows.next()? {
             if let Some(kept) = self.kept {
-                let wanted = batch.numbers.iter().map(|row| !kept.leaves_out(*row));
-                let wanted = BooleanArray::from(wanted.collect::<Vec<_>>());
-                batch.rows = filter_record_batch(&batch.rows, &wanted)
-                    .map_err(|error| malformed(self.name, error))?;
-                batch.numbers.retain(|row| !kept.leaves_out(*row));
+                let left = kept.leave_out(&mut batch);
+                left.map_err(|error| malformed(self.name, error))?;
             }
             if !batch.numbers.is_empty() {
                 return Ok(Some(batch));

@@ -1,5 +1,6 @@
 //! Which row groups are in which part: whole ones, of one file.
 
+use crate::bulk::{JobError, Kind, Parameters};
 use crate::splice::schema;
 use crate::table::parquet::ParquetFile;
 use crate::table::{self, Object, TableError};
@@ -74,15 +75,27 @@ impl SplicePlan {
         Ok(Self(parts))
     }
 
+    /// As [`Self::new`] for a job, whose parameters take the ends of its parts and their folders.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; or the parts are not those that the job began with.
+    pub fn of_job<K: Kind>(
+        objects: &[Object],
+        kept: &table::Plan,
+        parameters: &mut Parameters<K>,
+        is_resumed: bool,
+    ) -> Result<Self, JobError> {
+        let plan = Self::new(objects, kept, parameters.rows_per_part)?;
+        let files = plan.0.iter().map(|part| part.file);
+        let folders = files.map(|file| objects[file].folders.path());
+        parameters.cut(is_resumed, objects, plan.ends(), folders)?;
+        Ok(plan)
+    }
+
     /// The part of this number.
     #[must_use]
     pub fn part(&self, number: u64) -> Option<&SplicePart> {
         self.0.get(usize::try_from(number).ok()?)
-    }
-
-    /// For each part the number of its file.
-    pub fn files(&self) -> impl Iterator<Item = usize> {
-        self.0.iter().map(|part| part.file)
     }
 
     /// For each part the number of the row behind its last, among those that are not left out.

@@ -3,9 +3,7 @@
 use crate::table::reader;
 use crate::table::rows::{Batch, Columns, Rows};
 use crate::table::{Format, Object, Plan, RowPosition, TableError};
-use arrow_array::BooleanArray;
 use arrow_schema::SchemaRef;
-use arrow_select::filter::filter_record_batch;
 use std::sync::{Mutex, PoisonError};
 
 /// A table that was looked through.
@@ -142,16 +140,8 @@ impl<'a> PartRows<'a> {
                 return Err(changed(self.table, self.file));
             }
             let mut batch = batch;
-            if !kept.left_out.is_empty() {
-                let numbers = batch.numbers.iter();
-                let wanted: Vec<_> = numbers.map(|row| !kept.leaves_out(*row)).collect();
-                if wanted.contains(&false) {
-                    let mask = BooleanArray::from(wanted);
-                    batch.rows = filter_record_batch(&batch.rows, &mask)
-                        .map_err(|_| changed(self.table, self.file))?;
-                    batch.numbers.retain(|row| !kept.leaves_out(*row));
-                }
-            }
+            let left = kept.leave_out(&mut batch);
+            left.map_err(|_| changed(self.table, self.file))?;
             // The last batch may go beyond the end of the part.
             let left = usize::try_from(self.left).unwrap_or(usize::MAX);
             let rest = behind(&batch, left);

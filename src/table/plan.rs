@@ -3,8 +3,11 @@
 
 use crate::file::open;
 use crate::table::fields::Fields;
-use crate::table::rows::{CHECKPOINT_ROWS, Start};
+use crate::table::rows::{Batch, CHECKPOINT_ROWS, Start};
 use crate::table::{RowPosition, TableError};
+use arrow_array::BooleanArray;
+use arrow_schema::ArrowError;
+use arrow_select::filter::filter_record_batch;
 use serde::{Deserialize, Serialize};
 use std::io::{BufReader, ErrorKind};
 use std::ops::Range;
@@ -112,6 +115,23 @@ impl Plan {
 }
 
 impl FilePlan {
+    /// Takes the rows of a batch away that are left out.
+    ///
+    /// # Errors
+    /// [`ArrowError`], when a column cannot be filtered.
+    pub fn leave_out(&self, batch: &mut Batch) -> Result<(), ArrowError> {
+        if self.left_out.is_empty() {
+            return Ok(());
+        }
+        let numbers = batch.numbers.iter();
+        let wanted: Vec<_> = numbers.map(|row| !self.leaves_out(*row)).collect();
+        if wanted.contains(&false) {
+            batch.rows = filter_record_batch(&batch.rows, &BooleanArray::from(wanted))?;
+            batch.numbers.retain(|row| !self.leaves_out(*row));
+        }
+        Ok(())
+    }
+
     /// Rows that are not left out.
     #[must_use]
     pub fn kept(&self) -> u64 {

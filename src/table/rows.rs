@@ -41,6 +41,18 @@ pub struct Batch {
     pub bad: Vec<(u64, String)>,
 }
 
+impl Batch {
+    /// The first row by itself.
+    #[must_use]
+    pub fn first(&self) -> Self {
+        Self {
+            rows: self.rows.slice(0, self.numbers.len().min(1)),
+            numbers: self.numbers.iter().take(1).copied().collect(),
+            bad: Vec::new(),
+        }
+    }
+}
+
 /// What a file is known by once all of it was read.
 #[derive(Default)]
 pub struct Seen {

@@ -96,6 +96,42 @@ impl Input<'_> {
             .unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The first rows, and the number of their file; only these columns are read.
+    ///
+    /// # Errors
+    /// [`TableError`], when a file cannot be read.
+    pub fn first_rows(&self, columns: &[String]) -> Result<Option<(usize, Batch)>, TableError> {
+        for (file, object) in self.objects.iter().enumerate() {
+            for segment in self.segments(file, object)? {
+                let mut rows = self.open(&segment, columns)?;
+                while let Some(batch) = rows.next()? {
+                    if !batch.numbers.is_empty() {
+                        return Ok(Some((file, batch)));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn open(&self, segment: &Segment, columns: &[String]) -> Result<Box<dyn Rows>, TableError> {
+        match segment {
+            Segment::File(file) => {
+                let (object, start) = (&self.objects[*file], rows::Start::default());
+                reader::open(self.format, object, start, Columns::Named(columns))
+            }
+            Segment::Group {
+                parquet,
+                group,
+                first_row,
+                ..
+            } => {
+                let rows = parquet.rows_of_group(*group, *first_row, columns)?;
+                Ok(Box::new(rows))
+            }
+        }
+    }
+
     fn segments(&self, file: usize, object: &Object) -> Result<Vec<Segment>, TableError> {
         if self.format != Format::Parquet {
             return Ok(vec![Segment::File(file)]);
@@ -132,6 +168,13 @@ enum Segment {
 }
 
 impl Segment {
+    /// The number of its file.
+    fn file(&self) -> usize {
+        match self {
+            Self::File(file) | Self::Group { file, .. } => *file,
+        }
+    }
+
     /// Its rows, where that is known.
     fn rows(&self) -> Option<u64> {
         match self {
@@ -158,24 +201,8 @@ impl Walk<'_> {
             let Some(segment) = locked(&self.segments).pop_front() else {
                 return Ok(());
             };
-            let (file, mut rows): (_, Box<dyn Rows>) = match &segment {
-                Segment::File(file) => {
-                    let (object, start) = (&self.input.objects[*file], rows::Start::default());
-                    let columns = Columns::Named(self.columns);
-                    let rows = reader::open(self.input.format, object, start, columns)?;
-                    (*file, rows)
-                }
-                Segment::Group {
-                    file,
-                    parquet,
-                    group,
-                    first_row,
-                    ..
-                } => {
-                    let rows = parquet.rows_of_group(*group, *first_row, self.columns)?;
-                    (*file, Box::new(rows))
-                }
-            };
+            let file = segment.file();
+            let mut rows = self.input.open(&segment, self.columns)?;
             let mut count = 0;
             while let Some(batch) = rows.next()? {
                 if self.input.watch.is_stopped() {

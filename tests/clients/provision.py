@@ -323,6 +323,11 @@ def refusals(mill: Daemon, folder: Path, tally: Tally) -> None:
     mill.client("admin", tally).put_key_policy(KeyId=key, Policy=json.dumps({"Version": "2012-10-17", "Statement": statements}))
     rows = "".join(f"v{number},{'nobody' if number == 20_011 else 'me'}\n" for number in range(30_000))
     (folder / "denied.csv").write_text("volume,tenant\n" + rows)
+    # A dry call finds a wrong key before the table is looked through, whose second row is bad.
+    (folder / "twice.csv").write_text("volume,tenant\na,t\na,t\n")
+    says = f"{folder}/twice.csv, row 1: NotFoundException: Alias arn:aws:kms:{mill.facts['region']}:{mill.facts['account']}:alias/nobody is not found; a dry call found it, and nothing was made"
+    fails(1, says, command([folder / "twice.csv"], folder / "nobody", *over, key="alias/nobody"))
+    assert not list((folder / "nobody").glob("part-*"))
     fails(1, f"{folder}/denied.csv, row 20012: AccessDeniedException: User: ", command([folder / "denied.csv"], folder / "denied", *over, key=alias))
 
 

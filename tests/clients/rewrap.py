@@ -67,11 +67,14 @@ def after_a_rotation(mill: Daemon, folder: Path, tally: Tally) -> None:
     assert census(folder / "first") == {(key, 1): ROWS}
     said = printed(verify, **as_admin)
     assert said["rows"] == ROWS and said["finding_count"] == 0 and said["keys"][0]["count"] == ROWS, said
-    denied = printed(verify, 1, **mill.credentials("provisioner"))
-    assert denied["finding_count"] == ROWS and "AccessDeniedException" in denied["findings"][0] and not denied["keys"], denied
+    # A dry call finds that, and the table is not looked through.
+    fails(2, "row 1: AccessDeniedException: The ciphertext refers to", verify, **mill.credentials("provisioner"))
     admin.rotate_key_on_demand(KeyId=key)
     rewrap = [BINARY, "rewrap", folder / "first", *over, "--key", ALIAS, "--json", "--rows-per-part", "2000", "--out"]
-    fails(1, "AccessDeniedException", [*rewrap, folder / "denied"], **mill.credentials("provisioner"))
+    for key_named, says in ((ALIAS, "row 1: AccessDeniedException: "), ("alias/nobody", "row 1: NotFoundException: ")):
+        denied = [argument if argument != ALIAS else key_named for argument in rewrap]
+        fails(1, says, [*denied, folder / "denied"], **mill.credentials("provisioner" if key_named == ALIAS else "admin"))
+        assert not list((folder / "denied").glob("*.parquet"))
     rewrap.append(folder / "second")
     # Killed and resumed: no part that stands is made again.
     with subprocess.Popen([str(part) for part in rewrap], env=environment(**as_admin), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as job:
@@ -130,7 +133,7 @@ def to_another_key(mill: Daemon, folder: Path, tally: Tally) -> None:
     log = [json.loads(line) for file in (mill.state / "audit").glob("*.jsonl") for line in file.read_bytes().splitlines()]
     names = [record.get("eventName") for record in log]
     assert {"Rewrap", "Verify", "VerifyBlobs"} <= set(names), set(names)
-    assert "ReEncrypt" not in names and names.count("Rewrap") < ROWS / 100, "a call for each row"
+    assert names.count("ReEncrypt") < 10 and names.count("Rewrap") < ROWS / 100, "a call for each row"
 
 
 def findings(mill: Daemon, folder: Path, beside: list) -> None:

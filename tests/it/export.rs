@@ -2,12 +2,14 @@
 //! that was refused.
 
 use arrow_array::Array;
+use keymill::bulk::keys::{KeySource, KeyWorker, RowsError};
+use keymill::bulk::local::{Keys, Local};
 use keymill::bulk::{Ending, JobError, KeyIdentity, Parameter, Progress, Runtime, SourceError};
 use keymill::clock::{Clock, Timestamp};
 use keymill::context::EncryptionContext;
 use keymill::crypto::entropy::Entropy;
 use keymill::envelope::{self, CiphertextBlob};
-use keymill::export::{self, IdPattern, Local, Manifest, Plan, Worker, Workers};
+use keymill::export::{self, IdPattern, Manifest, Mint, Plan};
 use keymill::key::data_key::DataKeyLength;
 use keymill::key::material::BackingKey;
 use keymill::key::{KeyId, KeyState, KmsKey};
@@ -46,13 +48,19 @@ fn context() -> EncryptionContext {
     EncryptionContext::from_pairs([("tenant", "t-1"), ("purpose", "containers")]).unwrap()
 }
 
-fn local(entry: &Arc<KeyEntry>, length: DataKeyLength) -> Local {
+fn local(entry: &Arc<KeyEntry>, length: DataKeyLength) -> Local<Mint> {
     Local {
-        entry: Arc::clone(entry),
-        length,
-        context: context(),
-        entropy: Arc::new(Entropy::os()),
-        clone_word: Arc::new(CloneWord::new()),
+        work: Mint {
+            key: "alias/containers".to_owned(),
+            length,
+            context: context(),
+        },
+        keys: Keys {
+            entry: Arc::clone(entry),
+            entropy: Arc::new(Entropy::os()),
+            clone_word: Arc::new(CloneWord::new()),
+        },
+        recorder: None,
     }
 }
 
@@ -69,11 +77,14 @@ fn plan(out: &Path, count: u64, rows_per_part: u64) -> Plan {
     }
 }
 
-fn run<S: Workers>(plan: &Plan, source: &S) -> Result<export::Outcome, JobError> {
+fn run<S: KeySource<Operation = Mint>>(
+    plan: &Plan,
+    source: &S,
+) -> Result<export::Outcome, JobError> {
     run_until(plan, source, &AtomicBool::new(false))
 }
 
-fn run_until<S: Workers>(
+fn run_until<S: KeySource<Operation = Mint>>(
     plan: &Plan,
     source: &S,
     stop: &AtomicBool,
@@ -233,7 +244,7 @@ fn other_lengths_and_an_empty_context_work_too() {
         let mut plan = plan(folder.path(), 1_000, 1_000);
         plan.length = DataKeyLength::new(bytes).unwrap();
         let outcome = run(&plan, &local(&entry, plan.length)).unwrap();
-        assert_eq!(outcome.manifest.parameters.key_spec, spec);
+        assert_eq!(outcome.manifest.parameters.kind.key_spec, spec);
         if bytes >= 16 {
             check(&plan, &entry, &outcome.manifest);
         }
@@ -243,7 +254,7 @@ fn other_lengths_and_an_empty_context_work_too() {
     let mut plan = plan(folder.path(), 10, 10);
     plan.context = EncryptionContext::default();
     let mut source = local(&entry, DataKeyLength::AES_256);
-    source.context = EncryptionContext::default();
+    source.work.context = EncryptionContext::default();
     run(&plan, &source).unwrap();
     let file = File::open(folder.path().join("part-00000.parquet")).unwrap();
     let reader = ParquetRecordBatchReaderBuilder::try_new(file)
@@ -322,18 +333,19 @@ fn columns_are_encoded_as_the_design_says() {
 
 /// Serves `rows` rows in all and then fails as a broken connection would; or stops the run.
 struct Failing<'a> {
-    local: Local,
+    local: Local<Mint>,
     rows: AtomicU64,
     stop: Option<&'a AtomicBool>,
 }
 
 struct FailingWorker<'a> {
-    worker: <Local as Workers>::Worker,
+    worker: <Local<Mint> as KeySource>::Worker,
     rows: &'a AtomicU64,
     stop: Option<&'a AtomicBool>,
 }
 
-impl<'a> Workers for &'a Failing<'_> {
+impl<'a> KeySource for &'a Failing<'_> {
+    type Operation = Mint;
     type Worker = FailingWorker<'a>;
 
     fn key_arn(&self) -> Option<&str> {
@@ -344,14 +356,20 @@ impl<'a> Workers for &'a Failing<'_> {
         let (worker, rows, stop) = (self.local.worker()?, &self.rows, self.stop);
         Ok(FailingWorker { worker, rows, stop })
     }
+
+    fn rehearse(&self, _row: usize) -> Result<(), RowsError> {
+        Ok(())
+    }
 }
 
-impl Worker for FailingWorker<'_> {
-    fn begin(&mut self, rows: u64) -> Result<KeyIdentity, SourceError> {
+impl KeyWorker for FailingWorker<'_> {
+    type Operation = Mint;
+
+    fn begin(&mut self, rows: u64) -> Result<(), SourceError> {
         self.worker.begin(rows)
     }
 
-    fn fill(&mut self, count: usize, out: &mut Vec<u8>) -> Result<(), SourceError> {
+    fn work(&mut self, count: usize, out: &mut Vec<u8>) -> Result<KeyIdentity, RowsError> {
         let count64 = count as u64;
         let left = self
             .rows
@@ -365,10 +383,11 @@ impl Worker for FailingWorker<'_> {
                 return Err(SourceError::Connection {
                     endpoint: "test".to_owned(),
                     reason: "broke".to_owned(),
-                });
+                }
+                .into());
             }
         }
-        self.worker.fill(count, out)
+        self.worker.work(count, out)
     }
 
     fn end(&mut self) -> Result<(), SourceError> {
@@ -524,9 +543,10 @@ fn a_part_of_another_run_is_not_taken_for_ours() {
     let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let entry = entry(KeyState::Enabled);
     let source = local(&entry, DataKeyLength::AES_256);
-    run(&plan(theirs.path(), 2_000, 1_000), &source).unwrap();
-    let plan = plan(ours.path(), 2_000, 1_000);
-    assert!(run(&plan, &&failing(&entry, 0)).is_err());
+    run(&plan(theirs.path(), 20_000, 10_000), &source).unwrap();
+    let plan = plan(ours.path(), 20_000, 10_000);
+    // The first rows of a part come, and then no more: there is a manifest, and no part.
+    assert!(run(&plan, &&failing(&entry, 8 * 1024)).is_err());
     assert!(ours.path().join("_manifest.json").exists());
     for name in ["part-00000.parquet", "part-00007.parquet"] {
         fs::copy(
@@ -562,7 +582,7 @@ fn other_parameters_do_not_resume_a_run() {
     let begun = plan(folder.path(), 4_000, 1_000);
     run(&begun, &&source).unwrap_err();
     let source = local(&entry, DataKeyLength::AES_256);
-    let refused = |plan: &Plan, source: &Local| match run(plan, source) {
+    let refused = |plan: &Plan, source: &Local<Mint>| match run(plan, source) {
         Err(JobError::Mismatch { parameter, .. }) => parameter,
         other => panic!("{:?}", other.map(|outcome| outcome.ending)),
     };

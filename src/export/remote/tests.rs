@@ -1,11 +1,12 @@
 //! Against a daemon that answers what each case says, byte for byte.
 
 use super::*;
-use crate::bulk::Authorities;
+use crate::bulk::local::{Keys, Local};
+use crate::bulk::{Authorities, Client};
 use crate::clock::{Clock, Timestamp};
+use crate::context::EncryptionContext;
 use crate::crypto::entropy::Entropy;
 use crate::endpoint::Endpoint;
-use crate::export::source::Local;
 use crate::key::KmsKey;
 use crate::key::material::BackingKey;
 use crate::keystore::KeyEntry;
@@ -61,7 +62,7 @@ impl Daemon {
 
 struct Key {
     arn: String,
-    local: Local,
+    local: Local<Mint>,
 }
 
 fn key(generation: u32, id: KeyId) -> Key {
@@ -76,11 +77,17 @@ fn key(generation: u32, id: KeyId) -> Key {
         fence: 1,
     };
     let local = Local {
-        entry: Arc::new(entry),
-        length: DataKeyLength::AES_256,
-        context: EncryptionContext::default(),
-        entropy: Arc::new(Entropy::os()),
-        clone_word: Arc::new(CloneWord::new()),
+        work: Mint {
+            key: arn.clone(),
+            length: DataKeyLength::AES_256,
+            context: EncryptionContext::default(),
+        },
+        keys: Keys {
+            entry: Arc::new(entry),
+            entropy: Arc::new(Entropy::os()),
+            clone_word: Arc::new(CloneWord::new()),
+        },
+        recorder: None,
     };
     Key { arn, local }
 }
@@ -93,7 +100,7 @@ fn blobs(key: &Key, count: u64) -> Vec<u8> {
     let mut out = Vec::new();
     let mut worker = key.local.worker().unwrap();
     worker
-        .fill(usize::try_from(count).unwrap(), &mut out)
+        .work(usize::try_from(count).unwrap(), &mut out)
         .unwrap();
     out
 }
@@ -110,7 +117,7 @@ fn answer(key: &Key, body: &[u8]) -> Vec<u8> {
     [head(key, 96, body.len()).as_bytes(), body].concat()
 }
 
-fn remote(endpoint: &Endpoint) -> Remote {
+fn remote(endpoint: &Endpoint) -> Remote<Mint> {
     Remote {
         client: Client {
             endpoint: endpoint.clone(),
@@ -118,16 +125,22 @@ fn remote(endpoint: &Endpoint) -> Remote {
             authorities: None,
             clock: Clock::manual(NOW),
         },
-        key: "alias/containers".to_owned(),
-        length: DataKeyLength::AES_256,
-        context: EncryptionContext::from_pairs([("tenant", "t")]).unwrap(),
+        work: Mint {
+            key: "alias/containers".to_owned(),
+            length: DataKeyLength::AES_256,
+            context: EncryptionContext::from_pairs([("tenant", "t")]).unwrap(),
+        },
     }
 }
 
-fn part(worker: &mut RemoteWorker, out: &mut Vec<u8>) -> Result<KeyIdentity, SourceError> {
-    let key = worker.begin(ROWS)?;
-    worker.fill(64, out)?;
-    worker.fill(36, out)?;
+fn part(worker: &mut RemoteMinter, out: &mut Vec<u8>) -> Result<KeyIdentity, SourceError> {
+    let told = |error| match error {
+        RowsError::Source(error) => error,
+        RowsError::Row { .. } => panic!("a batch has no rows to refuse: {error:?}"),
+    };
+    worker.begin(ROWS)?;
+    let key = worker.work(64, out).map_err(told)?;
+    worker.work(36, out).map_err(told)?;
     worker.end()?;
     Ok(key)
 }

@@ -1,7 +1,9 @@
-//! Keys minted in this process for a job, and their records in the audit log.
+//! Keys of the opened store: what this process makes of rows by itself, and its records in the
+//! audit log.
 
 use crate::api::{Api, Requester};
 use crate::audit::RowsDigest;
+use crate::bulk::keys::{KeySource, KeyWorker, Operation, RowsError, RowsOf};
 use crate::bulk::source::{KeyIdentity, SourceError};
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::Entropy;
@@ -9,60 +11,147 @@ use crate::envelope;
 use crate::key::data_key::DataKeyLength;
 use crate::keystore::KeyEntry;
 use crate::pool::CloneWord;
+use serde_json::Value;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
 /// Times that the same rows are bound: a machine that is cloned more often is not one to mint on.
 const BINDS_MAX: usize = 3;
 
-/// Mints in epochs of its own. The caller holds the store's exclusive lock, so the key cannot
-/// change meanwhile.
-pub struct Minter {
-    /// The key.
-    pub entry: Arc<KeyEntry>,
-    /// The length of every data key.
-    pub length: DataKeyLength,
-    entropy: Arc<Entropy>,
-    clone_word: Arc<CloneWord>,
+/// What a job does with rows in this process.
+pub trait LocalWork: Clone + Send + Sync {
+    /// What it is.
+    type Operation: Operation<Done = KeyIdentity>;
+
+    /// The request for so many rows under the key of this ARN, as the audit log has it.
+    fn asked(&self, arn: &str, rows: u64) -> Value;
+
+    /// Works on rows, and adds the blobs that were made to `made`. The state of the key allows it.
+    ///
+    /// # Errors
+    /// [`RowsError`]; the part is then not to be kept.
+    fn perform(
+        &self,
+        keys: &Keys,
+        rows: RowsOf<'_, Self::Operation>,
+        out: &mut <Self::Operation as Operation>::Out,
+        made: &mut RowsDigest,
+    ) -> Result<(), RowsError>;
 }
 
-impl Minter {
-    /// Mints keys of this length under `entry`, in epochs drawn from `entropy`.
-    #[must_use]
-    pub fn new(
-        entry: Arc<KeyEntry>,
-        length: DataKeyLength,
-        entropy: Arc<Entropy>,
-        clone_word: Arc<CloneWord>,
-    ) -> Self {
-        Self {
-            entry,
-            length,
-            entropy,
-            clone_word,
-        }
+/// A job's keys from the opened store. The caller holds the store's exclusive lock, so that the key
+/// cannot change meanwhile.
+pub struct Local<W> {
+    /// What is done.
+    pub work: W,
+    /// The key, and what is needed to make keys under it.
+    pub keys: Keys,
+    /// Where parts are recorded; `None` keeps no record, for measurements and tests.
+    pub recorder: Option<Recorder>,
+}
+
+impl<W: LocalWork> KeySource for Local<W> {
+    type Operation = W::Operation;
+    type Worker = LocalWorker<W>;
+
+    fn key_arn(&self) -> Option<&str> {
+        Some(&self.keys.entry.arn)
     }
 
-    /// The key, if its state lets it be used.
+    fn worker(&self) -> Result<LocalWorker<W>, SourceError> {
+        Ok(LocalWorker {
+            work: self.work.clone(),
+            keys: self.keys.clone(),
+            recorder: self.recorder.clone(),
+            asked: String::new(),
+            made: RowsDigest::default(),
+        })
+    }
+
+    fn rehearse(&self, _row: RowsOf<'_, W::Operation>) -> Result<(), RowsError> {
+        self.keys.usable()?;
+        Ok(())
+    }
+}
+
+/// Works in epochs of its own, and sums up what it hands out.
+pub struct LocalWorker<W> {
+    work: W,
+    keys: Keys,
+    recorder: Option<Recorder>,
+    asked: String,
+    made: RowsDigest,
+}
+
+impl<W: LocalWork> KeyWorker for LocalWorker<W> {
+    type Operation = W::Operation;
+
+    fn begin(&mut self, rows: u64) -> Result<(), SourceError> {
+        self.asked = self.work.asked(&self.keys.entry.arn, rows).to_string();
+        self.made = RowsDigest::default();
+        self.keys.usable().map(drop)
+    }
+
+    fn work(
+        &mut self,
+        rows: RowsOf<'_, W::Operation>,
+        out: &mut <W::Operation as Operation>::Out,
+    ) -> Result<KeyIdentity, RowsError> {
+        let key = self.keys.usable()?;
+        self.work.perform(&self.keys, rows, out, &mut self.made)?;
+        Ok(key)
+    }
+
+    fn end(&mut self) -> Result<(), SourceError> {
+        let entry = &self.keys.entry;
+        match &self.recorder {
+            Some(recorder) => recorder.record(&self.asked, entry, &self.made),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A key of the store, and what is needed to make data keys under it.
+#[derive(Clone)]
+pub struct Keys {
+    /// The key.
+    pub entry: Arc<KeyEntry>,
+    /// Where epochs and nonces are drawn.
+    pub entropy: Arc<Entropy>,
+    /// Whether the machine may have a twin.
+    pub clone_word: Arc<CloneWord>,
+}
+
+impl Keys {
+    /// The key's names, if its state lets it be used.
     ///
     /// # Errors
     /// [`SourceError::State`], when the key's state forbids to use it.
     pub fn usable(&self) -> Result<KeyIdentity, SourceError> {
-        usable(&self.entry)
+        let arn = self.entry.arn.clone();
+        match (self.entry.key.state.usable(), self.entry.current()) {
+            (Ok(()), Some(current)) => Ok(KeyIdentity {
+                arn,
+                material_id: current.id().to_string(),
+            }),
+            (Ok(()), None) => Err(SourceError::NoMaterial(arn)),
+            (Err(state), _) => Err(SourceError::State { arn, state }),
+        }
     }
 
-    /// Appends a blob for each row: `runs` are contexts, each with the number of rows that have it.
-    /// Where the machine is cloned meanwhile, they are minted anew (POOL-5).
+    /// Appends the blob of a new data key for each row: `runs` are contexts, each with the number
+    /// of rows that have it. Where the machine is cloned meanwhile, they are minted anew (POOL-5).
     ///
     /// # Errors
     /// [`SourceError`]; `out` is then as it was.
-    pub fn bind<'a>(
+    pub fn mint<'a>(
         &self,
+        length: DataKeyLength,
         runs: impl IntoIterator<Item = (&'a EncryptionContext, usize), IntoIter: Clone>,
         out: &mut Vec<u8>,
     ) -> Result<(), SourceError> {
         let (runs, from) = (runs.into_iter(), out.len());
-        let (id, length, entropy) = (self.entry.key.id, self.length, &self.entropy);
+        let (id, entropy) = (self.entry.key.id, &self.entropy);
         let none = || SourceError::NoMaterial(self.entry.arn.clone());
         let current = self.entry.current().ok_or_else(none)?;
         for _ in 0..BINDS_MAX {
@@ -75,22 +164,6 @@ impl Minter {
             bound?;
         }
         Err(SourceError::Cloned)
-    }
-}
-
-/// The key's names, if its state lets it be used.
-///
-/// # Errors
-/// [`SourceError::State`], when the key's state forbids to use it.
-pub fn usable(entry: &KeyEntry) -> Result<KeyIdentity, SourceError> {
-    let arn = entry.arn.clone();
-    match (entry.key.state.usable(), entry.current()) {
-        (Ok(()), Some(current)) => Ok(KeyIdentity {
-            arn,
-            material_id: current.id().to_string(),
-        }),
-        (Ok(()), None) => Err(SourceError::NoMaterial(arn)),
-        (Err(state), _) => Err(SourceError::State { arn, state }),
     }
 }
 
@@ -160,8 +233,8 @@ mod tests {
         }
     }
 
-    /// A minter, the number of its epochs, and a handle on its clone word.
-    fn minter() -> (Minter, Arc<AtomicUsize>, Arc<AtomicU64>) {
+    /// Keys, the number of their epochs, and a handle on their clone word.
+    fn keys() -> (Keys, Arc<AtomicUsize>, Arc<AtomicU64>) {
         let id = KeyId::from_random([7; 16]);
         let material = BackingKey::draw(id, 1, Timestamp(0), &Entropy::os()).unwrap();
         let entry = KeyEntry {
@@ -176,12 +249,12 @@ mod tests {
         let entropy = Arc::new(Entropy::new(counted, metrics::Counter::noop()));
         let word = Arc::new(CloneWord::new());
         let handle = word.handle();
-        let length = DataKeyLength::AES_256;
-        (
-            Minter::new(Arc::new(entry), length, entropy, word),
-            epochs,
-            handle,
-        )
+        let keys = Keys {
+            entry: Arc::new(entry),
+            entropy,
+            clone_word: word,
+        };
+        (keys, epochs, handle)
     }
 
     fn contexts() -> [EncryptionContext; 3] {
@@ -192,7 +265,7 @@ mod tests {
     /// there once, in order, and opens.
     #[test]
     fn pool_5_a_job_that_is_cloned_in_mid_chunk_binds_its_rows_anew() {
-        let (minter, epochs, handle) = minter();
+        let (keys, epochs, handle) = keys();
         let contexts = contexts();
         let mut out = b"before".to_vec();
         let runs = contexts.iter().map(|context| (context, 300));
@@ -204,7 +277,7 @@ mod tests {
                 handle.fetch_add(1, Ordering::SeqCst);
             }
         });
-        minter.bind(events, &mut out).unwrap();
+        keys.mint(DataKeyLength::AES_256, events, &mut out).unwrap();
         assert_eq!(
             epochs.load(Ordering::SeqCst),
             2,
@@ -213,7 +286,7 @@ mod tests {
         let blobs = out.strip_prefix(b"before").unwrap();
         let blobs: Vec<_> = blobs.chunks(blob_bytes(DataKeyLength::AES_256)).collect();
         assert_eq!(blobs.len(), 900);
-        let (id, current) = (minter.entry.key.id, minter.entry.current().unwrap());
+        let (id, current) = (keys.entry.key.id, keys.entry.current().unwrap());
         for (row, blob) in blobs.iter().enumerate() {
             let parsed = CiphertextBlob::parse(blob).unwrap();
             assert!(
@@ -226,14 +299,16 @@ mod tests {
 
     #[test]
     fn pool_5_a_job_that_is_cloned_again_and_again_ends_and_leaves_nothing() {
-        let (minter, epochs, handle) = minter();
+        let (keys, epochs, handle) = keys();
         let contexts = contexts();
         let events = contexts.iter().map(|context| {
             handle.fetch_add(1, Ordering::SeqCst);
             (context, 1)
         });
         let mut out = b"before".to_vec();
-        let error = minter.bind(events, &mut out).unwrap_err();
+        let error = keys
+            .mint(DataKeyLength::AES_256, events, &mut out)
+            .unwrap_err();
         assert!(matches!(error, SourceError::Cloned), "{error}");
         assert_eq!(out, b"before");
         assert_eq!(epochs.load(Ordering::SeqCst), BINDS_MAX);
@@ -242,10 +317,11 @@ mod tests {
     /// A twin that no source sees has no epoch to go on with: each chunk begins its own.
     #[test]
     fn pool_5_no_epoch_of_a_job_outlives_its_chunk() {
-        let (minter, epochs, _) = minter();
+        let (keys, epochs, _) = keys();
         let context = EncryptionContext::default();
         for chunk in 1..=3 {
-            minter.bind([(&context, 10)], &mut Vec::new()).unwrap();
+            keys.mint(DataKeyLength::AES_256, [(&context, 10)], &mut Vec::new())
+                .unwrap();
             assert_eq!(epochs.load(Ordering::SeqCst), chunk);
         }
     }

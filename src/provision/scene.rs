@@ -1,0 +1,204 @@
+//! From the first look at a table to its parts.
+
+use crate::bulk::encoded::{self, EncodedParts};
+use crate::bulk::folder::{PLAN, SPILL};
+use crate::bulk::input::{File, check_unchanged};
+use crate::bulk::keys::KeySource;
+use crate::bulk::parquet::properties::Layout;
+use crate::bulk::{Folder, Job, JobError, Runtime, rows_per_part};
+use crate::columns::ContextSource;
+use crate::provision::bind::{Bind, Contexts, runs};
+use crate::provision::binding::{Binding, BoundRows};
+use crate::provision::{CONSTANT, Decided, Outcome, Parameters, Plan, rejects};
+use crate::splice::{self, Own, SplicePlan};
+use crate::table::csv::CsvRows;
+use crate::table::folders;
+use crate::table::parquet::ParquetFile;
+use crate::table::part_rows::{LeftReaders, Table};
+use crate::table::rows::check_names;
+use crate::table::scan::check_columns;
+use crate::table::{self, Format, Input, Object, TableError};
+
+/// A job under way: its table, and where its keys come from.
+pub(super) struct Scene<'a, S> {
+    pub(super) plan: &'a Plan,
+    pub(super) objects: &'a [Object],
+    pub(super) source: &'a S,
+    pub(super) runtime: &'a Runtime<'a>,
+}
+
+impl<S: KeySource<Operation = Bind>> Scene<'_, S> {
+    /// Looks through the table, or takes what an earlier run has kept of it.
+    pub(super) fn look_at(
+        &self,
+        folder: &Folder,
+        job: &Job<'_, Parameters>,
+        parameters: &mut Decided,
+        files: Vec<File>,
+    ) -> Result<table::Plan, JobError> {
+        let plan = self.plan;
+        // A resumed job keeps its plan: the same rows are in the same parts.
+        if job.held().is_some() {
+            check_unchanged(&parameters.files, &files)?;
+            let path = folder.path(PLAN);
+            let kept = table::Plan::read(&path)?;
+            if kept.count() != parameters.count || kept.files().len() != files.len() {
+                let reason = "it is of another job".to_owned();
+                return Err(TableError::Kept { path, reason }.into());
+            }
+            return Ok(kept);
+        }
+        tracing::info!(files = files.len(), "looking through the input");
+        let input = Input {
+            format: parameters.kind.format,
+            objects: self.objects,
+            workers: plan.workers,
+            watch: self.runtime,
+        };
+        self.rehearse(&input)?;
+        let scanned = table::scan(&input, &plan.question(), &folder.path(SPILL))?;
+        if plan.skip {
+            rejects::write(self.objects, &scanned.rejects, folder)?;
+        }
+        let kept = scanned.plan;
+        // The plan is on disk before the first key is made.
+        folder.write_json(PLAN, &kept)?;
+        parameters.files = files;
+        parameters.count = kept.count();
+        parameters.left_out = kept.left_out();
+        if plan.rows_per_part.is_none() {
+            parameters.rows_per_part = rows_per_part(kept.count(), plan.workers);
+        }
+        let (rows, left_out) = (kept.count(), kept.left_out());
+        tracing::info!(rows, left_out, "the input can be used");
+        Ok(kept)
+    }
+
+    /// Finds out whether the caller may have a key for a row of the table. What is wrong with the
+    /// table itself, the look through all of it says.
+    fn rehearse(&self, input: &Input<'_>) -> Result<(), JobError> {
+        let pairs = &self.plan.pairs;
+        let Ok(Some((file, batch))) = input.first_rows(&pairs.columns) else {
+            return Ok(());
+        };
+        let Ok(places) = pairs.places(&batch.rows.schema()) else {
+            return Ok(());
+        };
+        for (at, number) in batch.numbers.iter().enumerate() {
+            let row = batch.rows.slice(at, 1);
+            let Ok(rows) = pairs.rows(&row, &places) else {
+                return Ok(());
+            };
+            let Ok(runs) = runs(&rows, 1) else {
+                continue;
+            };
+            let contexts = Contexts {
+                rows: &rows,
+                runs: &runs,
+            };
+            let name = &input.objects[file].name;
+            let rehearsed = self.source.rehearse(contexts);
+            return rehearsed.map_err(|error| error.of_rehearsal(name, *number));
+        }
+        Ok(())
+    }
+
+    fn binding(&self) -> Result<Binding<'_, S::Worker>, JobError> {
+        Ok(Binding {
+            plan: self.plan,
+            objects: self.objects,
+            worker: self.source.worker()?,
+        })
+    }
+
+    /// Writes a table of text: every column is encoded.
+    pub(super) fn encode(
+        &self,
+        job: Job<'_, Parameters>,
+        mut parameters: Decided,
+        kept: &table::Plan,
+    ) -> Result<Outcome, JobError> {
+        let Self {
+            plan,
+            objects,
+            runtime,
+            ..
+        } = *self;
+        let none = || TableError::Absent("no file".to_owned());
+        let first = objects.first().ok_or_else(none)?;
+        // NDJSON has no schema of its own: the scan has found the columns.
+        let schema = match parameters.kind.format {
+            Format::Ndjson => kept.fields().schema(),
+            _ => CsvRows::schema(first)?,
+        };
+        let with_folders = first.folders.beside(&schema);
+        check_columns(first, &with_folders, &plan.question())?;
+        check_names(first, &with_folders, plan.reserved_names())?;
+        if !first.folders.is_empty() {
+            let (ends, folders) = folders::parts(objects, kept, parameters.rows_per_part);
+            parameters.cut(job.held().is_some(), objects, ends, folders)?;
+        }
+        let encoding = encoded::Encoding {
+            runtime,
+            layout: Layout::beside(&schema, &plan.own_columns(), &CONSTANT, &[&plan.id_column]),
+            context: plan.context_names(),
+            said: plan.said(&parameters),
+        };
+        let table = Table {
+            objects,
+            format: parameters.kind.format,
+            schema,
+            plan: kept,
+            left: LeftReaders::default(),
+        };
+        job.perform(parameters, plan.workers, runtime, || {
+            let rows = BoundRows {
+                binding: self.binding()?,
+                runtime,
+                table: &table,
+                rows: None,
+            };
+            Ok(EncodedParts::new(&encoding, rows))
+        })
+    }
+
+    /// Writes a table of Parquet: its columns are copied.
+    pub(super) fn splice(
+        &self,
+        job: Job<'_, Parameters>,
+        mut parameters: Decided,
+        kept: &table::Plan,
+    ) -> Result<Outcome, JobError> {
+        let Self {
+            plan,
+            objects,
+            runtime,
+            ..
+        } = *self;
+        for object in objects {
+            let schema = ParquetFile::new(object)?.schema();
+            check_columns(object, &schema, &plan.question())?;
+            check_names(object, &schema, plan.reserved_names())?;
+        }
+        let is_resumed = job.held().is_some();
+        let spliced = SplicePlan::of_job(objects, kept, &mut parameters, is_resumed)?;
+        let context = ContextSource::Pairs(plan.pairs.clone());
+        let shared = splice::Shared {
+            runtime,
+            objects,
+            kept,
+            plan: &spliced,
+            columns: &plan.pairs.columns,
+            own: Own {
+                names: plan.own_columns(),
+                replaces: false,
+            },
+            id_column: Some(&plan.id_column),
+            context: &context,
+            said: plan.said(&parameters),
+        };
+        job.perform(parameters, plan.workers, runtime, || {
+            Ok(splice::PartWriter::new(&shared, self.binding()?))
+        })
+    }
+}
