@@ -203,12 +203,14 @@ impl<'a, W: Write + Send> PartFile<'a, W> {
         let range = pages::range(chunk, file.data()).map_err(of_column)?;
         let (from, to) = (range.start, position(&self.sink)?);
         let opened = file.opened();
-        let mut at = range.start;
+        let (mut at, mut values) = (range.start, 0_u64);
         while at < range.end {
             let page = pages::page(opened, at, range.end).map_err(of_column)?;
             self.copy_bytes(opened, at..at + page.bytes)?;
+            values = values.saturating_add(page.values());
             at += page.bytes;
         }
+        pages::check_values(chunk, values).map_err(of_column)?;
         let from = i64::try_from(from).map_err(|error| told(error.to_string()))?;
         let is_ordered = file.metadata().file_metadata().column_orders().is_some();
         let mut moved = moved(chunk, self.descriptor()?, from, to)?;

@@ -16,7 +16,7 @@ use parquet::file::serialized_reader::SerializedPageReader;
 use std::io::Write;
 use std::sync::Arc;
 
-/// Rows read at a time.
+/// Rows read at a time at most.
 const ROWS: usize = 1024;
 /// Bytes of a dictionary that is written, where the chunk has one: as large as one that is read.
 const DICTIONARY_BYTES_MAX: usize = 128 << 20;
@@ -51,8 +51,8 @@ pub(super) fn write<W: Write + Send>(
     let chunk = chunks.and_then(|group| group.columns().get(leaf));
     let chunk = chunk.ok_or_else(|| told(format!("there is no column {leaf}")))?;
     let of_column = |reason: String| told(format!("column {}: {reason}", chunk.column_path()));
-    let range = pages::range(chunk, file.data()).map_err(of_column)?;
-    pages::check_readable(file.opened(), &range).map_err(of_column)?;
+    let at_a_time = pages::readable_rows(file.opened(), chunk, file.data()).map_err(of_column)?;
+    let at_a_time = at_a_time.min(ROWS);
     let rows = usize::try_from(wanted.rows).map_err(|error| told(error.to_string()))?;
     let opened = Arc::new(file.opened().clone());
     let pages = SerializedPageReader::new(opened, chunk, rows, None);
@@ -62,7 +62,7 @@ pub(super) fn write<W: Write + Send>(
     // An error of the part's file is one of the writer's, whatever was read before.
     let mut unread = None;
     let written = out.write(Arc::new(properties(chunk)), |writer| {
-        let copied = caught(file.name(), || copy(&mut reader, writer, wanted));
+        let copied = caught(file.name(), || copy(&mut reader, writer, wanted, at_a_time));
         match copied {
             Ok(Ok(())) => Ok(()),
             Ok(Err(Copied::Write(error))) => Err(error),
@@ -108,21 +108,34 @@ fn copy(
     reader: &mut ColumnReader,
     writer: &mut ColumnWriter<'_>,
     wanted: &Wanted<'_>,
+    at_a_time: usize,
 ) -> Result<(), Copied> {
     use ColumnReader as From;
     use ColumnWriter as To;
     match (reader, writer) {
-        (From::BoolColumnReader(from), To::BoolColumnWriter(to)) => typed(from, to, wanted),
-        (From::Int32ColumnReader(from), To::Int32ColumnWriter(to)) => typed(from, to, wanted),
-        (From::Int64ColumnReader(from), To::Int64ColumnWriter(to)) => typed(from, to, wanted),
-        (From::Int96ColumnReader(from), To::Int96ColumnWriter(to)) => typed(from, to, wanted),
-        (From::FloatColumnReader(from), To::FloatColumnWriter(to)) => typed(from, to, wanted),
-        (From::DoubleColumnReader(from), To::DoubleColumnWriter(to)) => typed(from, to, wanted),
+        (From::BoolColumnReader(from), To::BoolColumnWriter(to)) => {
+            typed(from, to, wanted, at_a_time)
+        }
+        (From::Int32ColumnReader(from), To::Int32ColumnWriter(to)) => {
+            typed(from, to, wanted, at_a_time)
+        }
+        (From::Int64ColumnReader(from), To::Int64ColumnWriter(to)) => {
+            typed(from, to, wanted, at_a_time)
+        }
+        (From::Int96ColumnReader(from), To::Int96ColumnWriter(to)) => {
+            typed(from, to, wanted, at_a_time)
+        }
+        (From::FloatColumnReader(from), To::FloatColumnWriter(to)) => {
+            typed(from, to, wanted, at_a_time)
+        }
+        (From::DoubleColumnReader(from), To::DoubleColumnWriter(to)) => {
+            typed(from, to, wanted, at_a_time)
+        }
         (From::ByteArrayColumnReader(from), To::ByteArrayColumnWriter(to)) => {
-            typed(from, to, wanted)
+            typed(from, to, wanted, at_a_time)
         }
         (From::FixedLenByteArrayColumnReader(from), To::FixedLenByteArrayColumnWriter(to)) => {
-            typed(from, to, wanted)
+            typed(from, to, wanted, at_a_time)
         }
         _ => Err(Copied::Read(ParquetError::General(
             "its type is not what the schema says".to_owned(),
@@ -134,6 +147,7 @@ fn typed<T: DataType>(
     from: &mut ColumnReaderImpl<T>,
     to: &mut ColumnWriterImpl<'_, T>,
     wanted: &Wanted<'_>,
+    at_a_time: usize,
 ) -> Result<(), Copied> {
     let descriptor = Arc::clone(to.get_descriptor());
     let (nullable, repeated) = (descriptor.max_def_level(), descriptor.max_rep_level() > 0);
@@ -144,7 +158,7 @@ fn typed<T: DataType>(
         repetitions.clear();
         values.clear();
         let read = from.read_records(
-            ROWS,
+            at_a_time,
             Some(&mut definitions),
             Some(&mut repetitions),
             &mut values,

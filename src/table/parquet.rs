@@ -2,9 +2,11 @@
 
 use crate::table::hive::FolderColumns;
 use crate::table::object::Opened;
-use crate::table::rows::{Batch, Rows};
+use crate::table::rows::{BATCH_BYTES_MAX, Batch, Rows};
 use crate::table::{BATCH_ROWS, Format, Object, TableError};
+use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
+use arrow_select::concat::concat_batches;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::file::metadata::ParquetMetaData;
@@ -156,15 +158,16 @@ impl ParquetFile {
         let roots = fields.filter(|(_, field)| columns.contains(field.name()));
         let schema = footer.columns.parquet_schema();
         let mask = ProjectionMask::roots(schema, roots.map(|(at, _)| at));
+        let mut at_a_time = BATCH_ROWS;
         let chunks = self.metadata().row_groups().get(group).into_iter();
         for (leaf, chunk) in chunks.flat_map(|group| group.columns().iter().enumerate()) {
             if mask.leaf_included(leaf) {
-                pages::range(chunk, &footer.data)
-                    .and_then(|range| pages::check_readable(&self.opened, &range))
-                    .map_err(|reason| {
-                        let column = chunk.column_path();
-                        malformed(&self.name, format!("column {column}: {reason}"))
-                    })?;
+                let readable = pages::readable_rows(&self.opened, chunk, &footer.data);
+                let of_column = |reason| {
+                    let column = chunk.column_path();
+                    malformed(&self.name, format!("column {column}: {reason}"))
+                };
+                at_a_time = at_a_time.min(readable.map_err(of_column)?);
             }
         }
         let reader = caught(&self.name, || {
@@ -172,13 +175,14 @@ impl ParquetFile {
             ParquetRecordBatchReaderBuilder::new_with_metadata(opened, footer.columns.clone())
                 .with_row_groups(vec![group])
                 .with_projection(mask)
-                .with_batch_size(BATCH_ROWS)
+                .with_batch_size(at_a_time)
                 .build()
         })?;
         Ok(ParquetRows {
             reader: reader.map_err(|error| malformed(&self.name, error))?,
             name: self.name.clone(),
             row: first_row,
+            at_a_time,
             folders: self.folders.among(columns),
         })
     }
@@ -190,25 +194,53 @@ pub struct ParquetRows {
     reader: ParquetRecordBatchReader,
     /// The number of the next row.
     row: u64,
+    /// Rows that the reader reads at a time.
+    at_a_time: usize,
     folders: FolderColumns,
+}
+
+impl ParquetRows {
+    /// The reader's next rows; none after the last.
+    fn read(&mut self) -> Result<Option<RecordBatch>, TableError> {
+        let rows = caught(&self.name, || self.reader.next())?.transpose();
+        rows.map_err(|error| malformed(&self.name, error))
+    }
+
+    /// A batch of rows, put together from several where the reader reads few at a time: values that
+    /// may be long are not, for the most part.
+    fn batch(&mut self) -> Result<Option<RecordBatch>, TableError> {
+        let Some(first) = self.read()? else {
+            return Ok(None);
+        };
+        let (mut rows, mut bytes) = (first.num_rows(), first.get_array_memory_size());
+        let mut batches = vec![first];
+        while rows + self.at_a_time <= BATCH_ROWS && bytes < BATCH_BYTES_MAX {
+            let Some(next) = self.read()? else {
+                break;
+            };
+            rows += next.num_rows();
+            bytes += next.get_array_memory_size();
+            batches.push(next);
+        }
+        let joined = match &batches[..] {
+            [only] => Ok(only.clone()),
+            several => concat_batches(&several[0].schema(), several),
+        };
+        let batch = joined.and_then(|rows| self.folders.append(rows));
+        batch
+            .map(Some)
+            .map_err(|error| malformed(&self.name, error))
+    }
 }
 
 impl Rows for ParquetRows {
     fn next(&mut self) -> Result<Option<Batch>, TableError> {
-        let Self {
-            name,
-            reader,
-            row,
-            folders,
-        } = self;
-        let Some(rows) = caught(name, || reader.next())? else {
+        let Some(rows) = self.batch()? else {
             return Ok(None);
         };
-        let rows = rows.and_then(|rows| folders.append(rows));
-        let rows = rows.map_err(|error| malformed(name, error))?;
-        let end = *row + rows.num_rows() as u64;
-        let numbers = (*row..end).collect();
-        *row = end;
+        let end = self.row + rows.num_rows() as u64;
+        let numbers = (self.row..end).collect();
+        self.row = end;
         Ok(Some(Batch {
             rows,
             numbers,

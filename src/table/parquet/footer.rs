@@ -55,7 +55,7 @@ impl Footer {
             .map_err(told)?;
         check_counts(&metadata)?;
         let metadata = Arc::new(settled(metadata)?);
-        check_chunks(&metadata, &data)?;
+        check_chunks(opened, &metadata, &data)?;
         let natural = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let natural = ArrowReaderMetadata::try_new(Arc::clone(&metadata), natural).map_err(told)?;
         if natural.schema().fields().len() > COLUMNS_MAX {
@@ -182,13 +182,24 @@ fn settled(metadata: ParquetMetaData) -> Result<ParquetMetaData, String> {
     Ok(builder.set_row_groups(groups).build())
 }
 
-/// Refuses a file with a chunk that is not where data are.
-fn check_chunks(metadata: &ParquetMetaData, data: &Range<u64>) -> Result<(), String> {
-    for group in metadata
-        .row_groups()
-        .iter()
-        .filter(|group| group.num_rows() > 0)
-    {
+/// Refuses a file with a chunk that is not where data are, or that has values where its row group
+/// has no row.
+fn check_chunks(
+    opened: &Opened,
+    metadata: &ParquetMetaData,
+    data: &Range<u64>,
+) -> Result<(), String> {
+    for (number, group) in metadata.row_groups().iter().enumerate() {
+        if group.num_rows() == 0 {
+            let mut chunks = group.columns().iter().take(1);
+            if chunks.any(|chunk| pages::has_values(opened, chunk, data)) {
+                return Err(format!(
+                    "row group {} counts 0 rows, and a column of it has values",
+                    number + 1
+                ));
+            }
+            continue;
+        }
         for chunk in group.columns() {
             pages::range(chunk, data)
                 .map_err(|reason| format!("column {}: {reason}", chunk.column_path()))?;

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::table::location;
-use arrow_array::{ArrayRef, Int64Array, RecordBatch};
+use arrow_array::{ArrayRef, Int64Array, StringArray};
 use parquet::arrow::ArrowWriter;
+use parquet::basic::Encoding;
 use parquet::file::metadata::{ParquetMetaDataReader, ParquetMetaDataWriter};
 use parquet::file::properties::WriterProperties;
 
@@ -20,6 +21,11 @@ fn written() -> Vec<u8> {
 
 /// The same file with other counts: of the file, and of its second row group.
 fn counting(rows: u8, of_second: i64) -> Vec<u8> {
+    claiming(rows, of_second, 3)
+}
+
+/// The same, and of the column of that group.
+fn claiming(rows: u8, of_second: i64, of_column: i64) -> Vec<u8> {
     let whole = written();
     let data = bytes::Bytes::from(whole.clone());
     let metadata = ParquetMetaDataReader::new()
@@ -31,6 +37,16 @@ fn counting(rows: u8, of_second: i64) -> Vec<u8> {
             .clone()
             .into_builder()
             .set_num_rows(of_second)
+            .set_column_metadata(
+                group
+                    .columns()
+                    .iter()
+                    .map(|column| {
+                        let column = column.clone().into_builder();
+                        column.set_num_values(of_column).build().unwrap()
+                    })
+                    .collect(),
+            )
             .build()
             .unwrap(),
         _ => group.clone(),
@@ -96,6 +112,68 @@ fn counts_that_contradict_each_other_are_refused() {
         let refused = refusal(&counting(rows, of_second));
         assert!(refused.ends_with(&expected), "{refused}");
     }
+}
+
+#[test]
+fn counts_that_agree_and_are_not_those_of_the_pages_are_refused() {
+    let names = ["n".to_owned()];
+    for (rows, of_second) in [(6, 2), (9, 5)] {
+        let (_folder, object) = object(&claiming(rows, of_second, of_second));
+        let file = ParquetFile::new(&object).unwrap();
+        let refused = file.rows_of_group(1, 3, &names).err().unwrap().to_string();
+        let expected = format!(
+            "column \"n\": the footer says that it has {of_second} values, and its pages have 3"
+        );
+        assert!(refused.ends_with(&expected), "{refused}");
+    }
+    let refused = refusal(&claiming(4, 0, 0));
+    let expected = "row group 2 counts 0 rows, and a column of it has values";
+    assert!(refused.ends_with(expected), "{refused}");
+}
+
+#[test]
+fn a_dictionary_that_claims_more_than_its_bytes_hold_is_refused() {
+    let mut bytes = written();
+    // A dictionary page's header: its type, two lengths, and the structure whose first field is the
+    // number of values, zigzag.
+    let header = [0x15, 0x04, 0x15];
+    let at = bytes
+        .windows(3)
+        .position(|window| window == header)
+        .unwrap();
+    let count = [0x4c, 0x15, 0x06];
+    let from = bytes[at..].windows(3).position(|window| window == count);
+    bytes[at + from.unwrap() + 2] = 63 << 1;
+    let (_folder, object) = object(&bytes);
+    let file = ParquetFile::new(&object).unwrap();
+    let refused = file.rows_of_group(0, 0, &["n".to_owned()]).err().unwrap();
+    let expected = "column \"n\": its dictionary has 24 bytes, which are too few for 63 values";
+    assert!(refused.to_string().ends_with(expected), "{refused}");
+}
+
+#[test]
+fn long_values_are_read_a_few_at_a_time() {
+    // Each is its whole length longer than what the file has of it.
+    let ids = (0..200).map(|row| format!("{}{row}", "p".repeat(200_000)));
+    let column: ArrayRef = Arc::new(StringArray::from_iter_values(ids));
+    let rows = RecordBatch::try_from_iter([("id", column)]).unwrap();
+    let properties = WriterProperties::builder()
+        .set_dictionary_enabled(false)
+        .set_encoding(Encoding::DELTA_BYTE_ARRAY);
+    let mut writer =
+        ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties.build())).unwrap();
+    writer.write(&rows).unwrap();
+    let bytes = writer.into_inner().unwrap();
+    assert!(bytes.len() < 1 << 20);
+    let (_folder, object) = object(&bytes);
+    let file = ParquetFile::new(&object).unwrap();
+    let mut rows = file.rows_of_group(0, 0, &["id".to_owned()]).unwrap();
+    let mut numbers = Vec::new();
+    while let Some(batch) = rows.next().unwrap() {
+        assert!(batch.rows.get_array_memory_size() < 2 * BATCH_BYTES_MAX);
+        numbers.extend(batch.numbers);
+    }
+    assert_eq!(numbers, (0..200).collect::<Vec<_>>());
 }
 
 #[test]

@@ -79,6 +79,16 @@ impl<'a> Structure<'a> {
         }
     }
 
+    /// The bytes of a structure that is the value of a field.
+    pub(super) fn structure(&mut self, field: Field) -> Option<&'a [u8]> {
+        if field.kind != kind::STRUCT {
+            return None;
+        }
+        let from = self.at;
+        self.skip_value(kind::STRUCT, 0)?;
+        self.bytes.get(from..self.at)
+    }
+
     /// The elements of a list of structures, each with its bytes.
     pub(super) fn structures(&mut self, field: Field) -> Option<Vec<&'a [u8]>> {
         let head = if field.kind == kind::LIST {
