@@ -18,6 +18,10 @@ use std::sync::Arc;
 
 /// Rows read at a time at most.
 const ROWS: usize = 1024;
+/// Values read at a time at most, where rows have about as many each.
+const VALUES_MAX: u64 = 1 << 20;
+/// Values of a page at most: as many as a row may have are in memory, with two numbers for each.
+const PAGE_VALUES_MAX: u64 = 8 << 20;
 /// Bytes of a dictionary that is written, where the chunk has one: as large as one that is read.
 const DICTIONARY_BYTES_MAX: usize = 128 << 20;
 
@@ -51,8 +55,15 @@ pub(super) fn write<W: Write + Send>(
     let chunk = chunks.and_then(|group| group.columns().get(leaf));
     let chunk = chunk.ok_or_else(|| told(format!("there is no column {leaf}")))?;
     let of_column = |reason: String| told(format!("column {}: {reason}", chunk.column_path()));
-    let at_a_time = pages::readable_rows(file.opened(), chunk, file.data()).map_err(of_column)?;
-    let at_a_time = at_a_time.min(ROWS);
+    let readable = pages::readable(file.opened(), chunk, file.data()).map_err(of_column)?;
+    let repeats = chunk.column_descr().max_rep_level() > 0;
+    if repeats && readable.page_values_max > PAGE_VALUES_MAX {
+        return Err(of_column(format!(
+            "rows are left out, and a page of it has {} values, more than the {PAGE_VALUES_MAX} that are written anew; write it with smaller pages",
+            readable.page_values_max
+        )));
+    }
+    let at_a_time = readable.rows.min(fitting_rows(chunk, wanted.rows));
     let rows = usize::try_from(wanted.rows).map_err(|error| told(error.to_string()))?;
     let opened = Arc::new(file.opened().clone());
     let pages = SerializedPageReader::new(opened, chunk, rows, None);
@@ -80,6 +91,13 @@ pub(super) fn write<W: Write + Send>(
         (Some(unread), _) => Err(unread),
         (None, written) => written.map_err(Failure::Write),
     }
+}
+
+/// How many rows are read at a time, of a chunk whose rows have several values.
+fn fitting_rows(chunk: &ColumnChunkMetaData, rows: u64) -> usize {
+    let of_row = chunk.num_values().unsigned_abs() / rows.max(1);
+    let fitting = VALUES_MAX / of_row.max(1);
+    usize::try_from(fitting).unwrap_or(ROWS).clamp(1, ROWS)
 }
 
 /// As the chunk is: its codec, a dictionary if it has one, statistics.

@@ -1,7 +1,7 @@
 //! A job's own columns, written value by value.
 
 use crate::bulk::KeyIdentity;
-use crate::bulk::parquet::properties::{column, own_properties};
+use crate::bulk::parquet::properties::{column, long_id_properties, own_properties};
 use crate::clock::Timestamp;
 use crate::context::EncryptionContext;
 use crate::splice::file::Encoded;
@@ -38,6 +38,8 @@ impl Constants {
 /// encoded once.
 pub(super) struct OwnColumns {
     pub(super) properties: WriterPropertiesPtr,
+    /// The same for rows whose values may be long.
+    pub(super) long: WriterPropertiesPtr,
     constants: Option<Constants>,
     encoded: HashMap<&'static str, (u64, Arc<Encoded>)>,
 }
@@ -46,6 +48,7 @@ impl OwnColumns {
     pub(super) fn new() -> Self {
         Self {
             properties: Arc::new(own_properties().build()),
+            long: Arc::new(long_id_properties().build()),
             constants: None,
             encoded: HashMap::new(),
         }

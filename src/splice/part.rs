@@ -340,7 +340,12 @@ impl<'a, K: Kind, W: Wrapper> Writing<'a, '_, K, W> {
     ) -> Result<(), JobError> {
         let mut rows = self.rows(group, columns)?;
         let mut unread = None;
-        let written = out.write(Arc::clone(&self.own.properties), |writer| {
+        let properties = if rows.rows.may_be_long() {
+            &self.own.long
+        } else {
+            &self.own.properties
+        };
+        let written = out.write(Arc::clone(properties), |writer| {
             loop {
                 let batch = rows.next().map_err(|error| {
                     unread = Some(error);

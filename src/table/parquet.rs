@@ -162,12 +162,12 @@ impl ParquetFile {
         let chunks = self.metadata().row_groups().get(group).into_iter();
         for (leaf, chunk) in chunks.flat_map(|group| group.columns().iter().enumerate()) {
             if mask.leaf_included(leaf) {
-                let readable = pages::readable_rows(&self.opened, chunk, &footer.data);
+                let readable = pages::readable(&self.opened, chunk, &footer.data);
                 let of_column = |reason| {
                     let column = chunk.column_path();
                     malformed(&self.name, format!("column {column}: {reason}"))
                 };
-                at_a_time = at_a_time.min(readable.map_err(of_column)?);
+                at_a_time = at_a_time.min(readable.map_err(of_column)?.rows);
             }
         }
         let reader = caught(&self.name, || {
@@ -200,6 +200,12 @@ pub struct ParquetRows {
 }
 
 impl ParquetRows {
+    /// Whether values are so long, or may be, that few rows are read at a time.
+    #[must_use]
+    pub fn may_be_long(&self) -> bool {
+        self.at_a_time < BATCH_ROWS
+    }
+
     /// The reader's next rows; none after the last.
     fn read(&mut self) -> Result<Option<RecordBatch>, TableError> {
         let rows = caught(&self.name, || self.reader.next())?.transpose();

@@ -182,6 +182,14 @@ pub fn own_properties() -> WriterPropertiesBuilder {
     builder.set_column_dictionary_enabled(path, false)
 }
 
+/// The same where ids may be long: the writer of differences keeps every id until its page is
+/// written, however long it is.
+#[must_use]
+pub fn long_id_properties() -> WriterPropertiesBuilder {
+    let path = ColumnPath::from(column::CONTAINER_ID.to_owned());
+    own_properties().set_column_encoding(path, Encoding::PLAIN)
+}
+
 /// Which columns the parts of a job have, and which of them are the same in every row of a part.
 #[derive(Clone)]
 pub struct Layout {

@@ -162,17 +162,24 @@ fn values(header: &[u8]) -> Option<u64> {
     None
 }
 
-/// How many rows of a chunk are read at a time: no more than fit into memory, whatever its values
-/// are.
+/// What a chunk's pages say of reading it.
+pub struct Readable {
+    /// How many rows are read at a time: no more than fit into memory, whatever their values are.
+    pub rows: usize,
+    /// The values of the page that has the most.
+    pub page_values_max: u64,
+}
+
+/// Looks through the pages of a chunk that is to be read.
 ///
 /// # Errors
 /// Why it is not read: it would take too much memory, or its pages are not what the footer says of
 /// them; `data` are the bytes of the file that may hold data.
-pub fn readable_rows(
+pub fn readable(
     opened: &Opened,
     chunk: &ColumnChunkMetaData,
     data: &Range<u64>,
-) -> Result<usize, String> {
+) -> Result<Readable, String> {
     let is_delta = chunk
         .encodings()
         .any(|encoding| encoding == Encoding::DELTA_BYTE_ARRAY);
@@ -182,7 +189,8 @@ pub fn readable_rows(
         (PAGE_BYTES_MAX, BATCH_ROWS)
     };
     let range = range(chunk, data)?;
-    let (mut at, mut values, mut rows) = (range.start, 0_u64, rows_max);
+    let (mut at, mut values, mut page_values_max) = (range.start, 0_u64, 0);
+    let mut rows = rows_max;
     while at < range.end {
         let page = page(opened, at, range.end)?;
         if page.uncompressed > bytes_max {
@@ -195,6 +203,7 @@ pub fn readable_rows(
             Content::Dictionary(entries) => check_dictionary(chunk, entries, page.uncompressed)?,
             Content::Data(of_page) => {
                 values = values.saturating_add(of_page);
+                page_values_max = page_values_max.max(of_page);
                 let value_bytes = page.uncompressed / of_page.max(1);
                 let fitting = VALUES_BYTES_MAX / value_bytes.max(1);
                 rows = rows.min(usize::try_from(fitting).unwrap_or(rows_max));
@@ -204,7 +213,10 @@ pub fn readable_rows(
         at += page.bytes;
     }
     check_values(chunk, values)?;
-    Ok(rows.max(1))
+    Ok(Readable {
+        rows: rows.max(1),
+        page_values_max,
+    })
 }
 
 /// Refuses a chunk whose pages have other values than the footer says.
