@@ -145,3 +145,73 @@ impl Census {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::{Format, Watch, location};
+    use arrow_array::{ArrayRef, BinaryArray, RecordBatch};
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::properties::WriterProperties;
+    use std::num::NonZeroUsize;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// Stops a look once it has seen a row group, and knows what it was told.
+    #[derive(Default)]
+    struct AfterOne {
+        seen: AtomicU64,
+        of: AtomicU64,
+    }
+
+    impl Watch for AfterOne {
+        fn is_stopped(&self) -> bool {
+            self.seen.load(Ordering::SeqCst) > 0
+        }
+
+        fn begin(&self, rows: Option<u64>) {
+            self.of.store(rows.unwrap_or_default(), Ordering::SeqCst);
+        }
+
+        fn seen(&self, rows: u64) {
+            self.seen.fetch_add(rows, Ordering::SeqCst);
+        }
+
+        fn end(&self) {}
+    }
+
+    #[test]
+    fn a_count_that_is_stopped_says_how_many_rows_it_saw() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.parquet");
+        let blobs: ArrayRef = Arc::new(BinaryArray::from_iter_values(vec![b"no blob"; 30]));
+        let rows = RecordBatch::try_from_iter([(column::CIPHERTEXT_BLOB, blobs)]).unwrap();
+        let groups_of_ten = WriterProperties::builder()
+            .set_max_row_group_row_count(Some(10))
+            .build();
+        let file = std::fs::File::create(&path).unwrap();
+        let mut writer = ArrowWriter::try_new(file, rows.schema(), Some(groups_of_ten)).unwrap();
+        writer.write(&rows).unwrap();
+        writer.close().unwrap();
+        let objects = [location::file(&path, "t.parquet".to_owned()).unwrap()];
+        let watch = AfterOne::default();
+        let counted = census(&Input {
+            format: Format::Parquet,
+            objects: &objects,
+            workers: NonZeroUsize::MIN,
+            watch: &watch,
+        });
+        let error = counted.err().unwrap();
+        assert!(
+            matches!(
+                error,
+                JobError::Unfinished {
+                    rows: 10,
+                    findings: 10
+                }
+            ),
+            "{error}"
+        );
+        assert_eq!(watch.of.load(Ordering::SeqCst), 30);
+    }
+}

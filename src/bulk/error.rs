@@ -194,3 +194,33 @@ impl JobError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bulk::keys::RowsError;
+
+    /// The same command would be refused again.
+    #[test]
+    fn a_refused_row_is_named_and_nothing_is_said_of_resuming() {
+        let refused = || RowsError::Row {
+            at: 1,
+            code: "AccessDeniedException".to_owned(),
+            message: "no.".to_owned(),
+        };
+        let of_part = refused().of_file("t.csv", &[4, 7]).to_string();
+        assert_eq!(
+            of_part,
+            "t.csv, row 8: AccessDeniedException: no; finished parts are kept"
+        );
+        let of_rehearsal = refused().of_rehearsal("t.csv", 4).to_string();
+        let said =
+            "t.csv, row 5: AccessDeniedException: no; a dry call found it, and nothing was made";
+        assert_eq!(of_rehearsal, said);
+        let of_all = JobError::Source(SourceError::Refused {
+            code: "DisabledException".to_owned(),
+            message: String::new(),
+        });
+        assert!(!of_all.to_string().contains("resumes"), "{of_all}");
+    }
+}

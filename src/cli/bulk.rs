@@ -259,14 +259,14 @@ async fn stop_on(mut signals: Signals, stop: Arc<AtomicBool>) {
     signals.next().await;
     stop.store(true, Ordering::SeqCst);
     output::notice(&format!(
-        "stopping after the parts under way, in {} seconds at most; a second signal stops at once",
+        "stopping after what is under way, in {} seconds at most; a second signal stops at once",
         STOP_MAX.as_secs()
     ));
     if tokio::time::timeout(STOP_MAX, signals.next())
         .await
         .is_err()
     {
-        output::notice("stopped in the middle of a part: the same command writes it anew");
+        output::notice("stopped at once; finished parts of a job are kept");
     }
     std::process::exit(Status::Interrupted as i32);
 }
