@@ -291,7 +291,7 @@ fn exported(entry: &Arc<KeyEntry>, rows: u64, out: &Path) -> f64 {
         id_pattern: IdPattern::DEFAULT.parse().unwrap(),
         context: context(),
         rows_per_part: None,
-        out: out.to_owned(),
+        out: out.to_owned().into(),
         workers: NonZeroUsize::new(WRITERS).unwrap(),
     };
     let source = Local {

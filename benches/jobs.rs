@@ -236,7 +236,7 @@ impl Bench {
             skip: false,
             context_map: false,
             rows_per_part: None,
-            out: out.to_owned(),
+            out: out.to_owned().into(),
             workers: WORKERS,
             runtime: self.mill.runtime.handle().clone(),
         };
@@ -261,7 +261,7 @@ impl Bench {
             new_context: None,
             context_map: false,
             rows_per_part: None,
-            out: out.to_owned(),
+            out: out.to_owned().into(),
             workers: WORKERS,
             runtime: self.mill.runtime.handle().clone(),
         };

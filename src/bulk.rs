@@ -18,6 +18,7 @@ pub mod keys;
 pub mod ledger;
 pub mod local;
 pub mod manifest;
+pub mod out;
 mod parameter;
 pub mod parquet;
 pub mod part_folders;
@@ -34,6 +35,7 @@ pub use folder::Folder;
 pub use input::File;
 pub use ledger::{Ledger, PartMaker, Task};
 pub use manifest::{Asked, Kind, Manifest, Parameters, Part};
+pub use out::Out;
 pub use parameter::Parameter;
 pub use part_folders::PartFolders;
 pub use progress::Progress;
@@ -41,7 +43,6 @@ pub use source::{KeyIdentity, SourceError};
 
 use crate::clock::Clock;
 use crate::crypto::entropy::{Entropy, EntropyError};
-use crate::file::open;
 use crate::table::{Location, Watch};
 use folder::Finished;
 use std::num::NonZeroUsize;
@@ -230,7 +231,7 @@ impl<K> PartMaker<K> for NoPart {
 /// # Errors
 /// [`JobError`]; every part in the folder is whole, and the same call resumes the job.
 pub fn in_folder<K: Kind>(
-    out: &Path,
+    out: &Out,
     tables: &[Location],
     notes: &[&str],
     runtime: &Runtime<'_>,
@@ -280,20 +281,19 @@ fn run_id(entropy: &Entropy) -> Result<String, EntropyError> {
 /// Checks the parts that the manifest names, and adds those that were finished just before the job
 /// died.
 fn recover<K: Kind>(folder: &Folder, mut manifest: Manifest<K>) -> Result<Manifest<K>, JobError> {
+    let standing = folder.parts()?;
     for part in &manifest.parts {
-        let path = folder.path(&part.file);
-        let length = open::own(&path)
-            .and_then(|file| file.metadata())
-            .map_err(|error| JobError::io("read", &path, error))?
-            .len();
         // Only the length is checked: hashing would read every part again.
-        if length != part.bytes {
-            let reason = format!("it has {length} bytes instead of {}", part.bytes);
-            return Err(JobError::PartDamaged { path, reason });
-        }
+        let reason = match standing.get(&part.file) {
+            Some(length) if *length == part.bytes => continue,
+            Some(length) => format!("it has {length} bytes instead of {}", part.bytes),
+            None => "it is gone".to_owned(),
+        };
+        let path = folder.path(&part.file);
+        return Err(JobError::PartDamaged { path, reason });
     }
     let mut changed = false;
-    for file in folder.parts()? {
+    for file in standing.into_keys() {
         let Some(number) = manifest::part_number(&file) else {
             continue;
         };
@@ -325,8 +325,7 @@ fn adopt<K: Kind>(
     let foreign = || JobError::ForeignFile(path.clone());
     let rows = rows.ok_or_else(foreign)?;
     let first_row = rows.start;
-    let part = open::own(&path).map_err(|error| JobError::io("read", &path, error))?;
-    let description = parquet::describe(&part).map_err(|_| foreign())?;
+    let description = folder.describe(&file)?;
     let says = |name: &str| description.metadata.get(name).cloned();
     if says(footer::RUN).as_ref() != Some(&manifest.run)
         || says(footer::FIRST_ROW) != Some(first_row.to_string())

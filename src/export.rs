@@ -19,7 +19,7 @@ use crate::bulk::encoded::{self, EncodedParts};
 use crate::bulk::footer::Said;
 use crate::bulk::keys::KeySource;
 use crate::bulk::parquet::properties::Layout;
-use crate::bulk::{self, Asked, JobError, Kind, Parameter, Runtime, rows_per_part};
+use crate::bulk::{self, Asked, JobError, Kind, Out, Parameter, Runtime, rows_per_part};
 use crate::context::EncryptionContext;
 use crate::key::data_key::DataKeyLength;
 use crate::table::FolderNames;
@@ -28,7 +28,6 @@ use part::Minting;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::PathBuf;
 
 /// What to export.
 #[derive(Clone, Debug)]
@@ -47,7 +46,7 @@ pub struct Plan {
     /// worker busy.
     pub rows_per_part: Option<NonZeroU64>,
     /// The folder.
-    pub out: PathBuf,
+    pub out: Out,
     /// Parts written at the same time.
     pub workers: NonZeroUsize,
 }

@@ -25,7 +25,7 @@ use crate::bulk::footer::{self, Said};
 use crate::bulk::input::{File, check_finished};
 use crate::bulk::keys::KeySource;
 use crate::bulk::parquet::properties::column;
-use crate::bulk::{self, Asked, Folder, JobError, Kind, Parameter, Runtime};
+use crate::bulk::{self, Asked, Folder, JobError, Kind, Out, Parameter, Runtime};
 use crate::columns::{ContextPairs, names};
 use crate::context::EncryptionContext;
 use crate::key::data_key::DataKeyLength;
@@ -38,7 +38,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::PathBuf;
 use tokio::runtime::Handle;
 
 /// What to provision.
@@ -67,7 +66,7 @@ pub struct Plan {
     /// worker busy.
     pub rows_per_part: Option<NonZeroU64>,
     /// The folder.
-    pub out: PathBuf,
+    pub out: Out,
     /// Parts written at the same time.
     pub workers: NonZeroUsize,
     /// Runs the requests to object stores.

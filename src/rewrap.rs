@@ -15,7 +15,7 @@ use crate::bulk::footer::{self, Said};
 use crate::bulk::input::{File, check_finished, check_unchanged};
 use crate::bulk::keys::KeySource;
 use crate::bulk::parquet::properties::column;
-use crate::bulk::{self, Asked, Job, JobError, Kind, Parameter, Runtime, rows_per_part};
+use crate::bulk::{self, Asked, Job, JobError, Kind, Out, Parameter, Runtime, rows_per_part};
 use crate::columns::{Blobs, ContextPairs, ContextSource, names};
 use crate::splice::{self, Own, PartWriter, SplicePlan};
 use crate::table::fields::Fields;
@@ -28,7 +28,6 @@ use arrow_schema::Schema;
 use part::Sealing;
 use serde::{Deserialize, Serialize};
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::PathBuf;
 use tokio::runtime::Handle;
 
 /// What to rewrap.
@@ -49,7 +48,7 @@ pub struct Plan {
     /// worker busy.
     pub rows_per_part: Option<NonZeroU64>,
     /// The folder.
-    pub out: PathBuf,
+    pub out: Out,
     /// Parts written at the same time.
     pub workers: NonZeroUsize,
     /// What waits for object stores.

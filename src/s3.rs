@@ -2,9 +2,8 @@
 
 mod same_host;
 
-use object_store::ObjectStore;
-use object_store::aws::AmazonS3Builder;
 use object_store::aws::AmazonS3ConfigKey::{Endpoint, S3Endpoint};
+use object_store::aws::{AmazonS3, AmazonS3Builder};
 use same_host::SameHost;
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// What the environment has wrong.
-pub fn bucket(name: &str) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
+pub fn bucket(name: &str) -> Result<Arc<AmazonS3>, object_store::Error> {
     let builder = AmazonS3Builder::from_env().with_bucket_name(name);
     let is_plain = [S3Endpoint, Endpoint].iter().any(|key| {
         let endpoint = builder.get_config_value(key);

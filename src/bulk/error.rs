@@ -15,6 +15,16 @@ pub enum JobError {
     /// Another job writes this folder.
     #[error("{} is in use by another job; wait for it, or choose another folder", .0.display())]
     FolderInUse(PathBuf),
+    /// Another job writes this prefix of a bucket.
+    #[error("{} is in use by another job ({owner}, since {since}); wait for it, or choose another folder", path.display())]
+    FolderHeld {
+        /// The folder.
+        path: PathBuf,
+        /// Which process of which machine.
+        owner: String,
+        /// When it began, by the store's clock.
+        since: String,
+    },
     /// The folder holds something else.
     #[error("{} is not part of a job that can be resumed; choose a new or empty folder", .0.display())]
     ForeignFile(PathBuf),
@@ -22,7 +32,7 @@ pub enum JobError {
     #[error("{} is a file; name a folder", .0.display())]
     OutIsFile(PathBuf),
     /// The name of the folder is that of a place in a store.
-    #[error("{} is not a local folder, and parts are written to one; copy the finished folder to the store", .0.display())]
+    #[error("{} is not a place that parts are written to: name a local folder, or s3://BUCKET/PREFIX", .0.display())]
     OutIsRemote(PathBuf),
     /// The folder is inside one of the input.
     #[error(

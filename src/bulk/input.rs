@@ -1,6 +1,6 @@
 //! The files of a job's table, as the job remembers them.
 
-use crate::bulk::JobError;
+use crate::bulk::{JobError, Out};
 use crate::table::{Format, Location, Object};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -73,25 +73,34 @@ fn first_difference(before: &[File], now: &[File]) -> Option<String> {
 ///
 /// # Errors
 /// [`JobError::OutInInput`].
-pub fn check_beside(inputs: &[Location], out: &Path) -> Result<(), JobError> {
+pub fn check_beside(inputs: &[Location], out: &Out) -> Result<(), JobError> {
+    let inside = |location: &&Location| match (location, out.bucket()) {
+        (Location::Local(path), None) => is_inside(Path::new(path), out.path()),
+        (Location::S3 { bucket, key }, Some(out)) => {
+            let below = out.prefix.strip_prefix(key.trim_end_matches('/'));
+            let is_below = below.is_some_and(|below| {
+                below.is_empty() || below.starts_with('/') || key.trim_end_matches('/').is_empty()
+            });
+            *bucket == out.name && is_below
+        }
+        _ => false,
+    };
+    match inputs.iter().find(inside) {
+        Some(location) => Err(JobError::OutInInput(location.to_string())),
+        None => Ok(()),
+    }
+}
+
+fn is_inside(folder: &Path, out: &Path) -> bool {
     // The folder may not be there yet: the nearest one above it is.
     let mut above = out.ancestors();
-    let Some(out) = above.find_map(|path| match path.as_os_str().is_empty() {
+    let out = above.find_map(|path| match path.as_os_str().is_empty() {
         true => Path::new(".").canonicalize().ok(),
         false => path.canonicalize().ok(),
-    }) else {
-        return Ok(());
-    };
-    for location in inputs {
-        let Location::Local(path) = location else {
-            continue;
-        };
-        let folder = Path::new(path).canonicalize();
-        if folder.is_ok_and(|folder| folder.is_dir() && out.starts_with(folder)) {
-            return Err(JobError::OutInInput(location.to_string()));
-        }
-    }
-    Ok(())
+    });
+    let folder = folder.canonicalize();
+    out.zip(folder.ok())
+        .is_some_and(|(out, folder)| folder.is_dir() && out.starts_with(folder))
 }
 
 #[cfg(test)]
@@ -116,7 +125,7 @@ mod tests {
             ("in/a.csv", "in/out", false),
             ("in/*.csv", "in/out", false),
         ] {
-            let checked = check_beside(&inputs(input), &at(out));
+            let checked = check_beside(&inputs(input), &at(out).into());
             assert_eq!(checked.is_err(), is_refused, "{input} {out}");
         }
     }

@@ -20,9 +20,9 @@ use parquet::arrow::arrow_writer::{
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, ParquetMetaDataReader};
+use parquet::file::reader::ChunkReader;
 use parquet::file::writer::SerializedFileWriter;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -321,7 +321,7 @@ pub struct Description {
 ///
 /// # Errors
 /// When `file` is not a Parquet file, or cannot be read.
-pub fn describe(file: &File) -> Result<Description, ParquetError> {
+pub fn describe<R: ChunkReader>(file: &R) -> Result<Description, ParquetError> {
     let footer = ParquetMetaDataReader::new().parse_and_finish(file)?;
     let metadata = footer.file_metadata();
     let pairs = metadata.key_value_metadata().into_iter().flatten();

@@ -5,12 +5,12 @@ use crate::api::Requester;
 use crate::auth::Credentials;
 use crate::bulk::local::{Keys, Local, Recorder};
 use crate::bulk::{
-    Authorities, AuthoritiesError, Client, Ending, JobError, Kind, Outcome, Progress, Runtime,
+    Authorities, AuthoritiesError, Client, Ending, JobError, Kind, Out, Outcome, Progress, Runtime,
     SourceError,
 };
 use crate::cli::failure::{Failure, Status};
 use crate::cli::operator::{open_store, operator};
-use crate::cli::{log, output};
+use crate::cli::{flags, log, output};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Log, LogFormat, LogLevel};
 use crate::crypto::entropy::Entropy;
@@ -59,15 +59,27 @@ impl LengthArguments {
 /// Where a job's parts go, and how they are made.
 #[derive(Args)]
 pub(super) struct PartArguments {
-    /// The folder for parts and manifest, made if it is not there
+    /// The folder for parts and manifest, made if it is not there: a local one, or
+    /// s3://BUCKET/PREFIX
     #[arg(long, value_name = "DIR")]
-    pub(super) out: PathBuf,
+    out: PathBuf,
     /// Rows of a part [default: enough to keep every worker busy, at most 1048576]
     #[arg(long, value_name = "N", value_parser = count)]
     pub(super) rows_per_part: Option<NonZeroU64>,
     /// Parts written at the same time [default: one for each core]
     #[arg(long, value_name = "N", value_parser = threads)]
     pub(super) workers: Option<NonZeroUsize>,
+}
+
+impl PartArguments {
+    /// Where the job writes.
+    ///
+    /// # Errors
+    /// [`Failure`]: it is neither a folder nor a prefix of a bucket.
+    pub(super) fn out(&self, runner: &JobRunner) -> Result<Out, Failure> {
+        let out = Out::new(&self.out, runner.runtime.handle());
+        out.map_err(|error| Failure::usage(flags::job(&error)))
+    }
 }
 
 /// A number of rows.

@@ -52,7 +52,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Status, Failure> {
     let runner = JobRunner::start(arguments.json, environment)?;
-    let plan = arguments.plan()?;
+    let plan = arguments.plan(&runner)?;
     let outcome = match arguments.target.target(environment)? {
         Target::Store(config) => {
             runner.at_store(&config, |core| at_store(&runner, &plan, &config, core))?
@@ -68,7 +68,7 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
             })?
         }
     };
-    bulk::print_outcome(&outcome, &plan.out, arguments.json)
+    bulk::print_outcome(&outcome, plan.out.path(), arguments.json)
 }
 
 fn at_store(
@@ -90,7 +90,7 @@ fn mint(plan: &Plan) -> Mint {
 }
 
 impl Arguments {
-    fn plan(&self) -> Result<Plan, Failure> {
+    fn plan(&self, runner: &JobRunner) -> Result<Plan, Failure> {
         let pairs = self.constant.iter().map(|(name, value)| (name, value));
         let context = EncryptionContext::from_pairs(pairs)
             .map_err(|error| Failure::usage(format!("--constant: {error}")))?;
@@ -101,7 +101,7 @@ impl Arguments {
             id_pattern: self.id_pattern.clone(),
             context,
             rows_per_part: self.parts.rows_per_part,
-            out: self.parts.out.clone(),
+            out: self.parts.out(runner)?,
             workers: bulk::workers(self.parts.workers),
         })
     }

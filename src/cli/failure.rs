@@ -170,9 +170,9 @@ impl From<ListenError> for Failure {
 impl From<JobError> for Failure {
     fn from(error: JobError) -> Self {
         let status = match error {
-            JobError::Source(SourceError::Connection { .. }) | JobError::FolderInUse(_) => {
-                Status::Unavailable
-            }
+            JobError::Source(SourceError::Connection { .. })
+            | JobError::FolderInUse(_)
+            | JobError::FolderHeld { .. } => Status::Unavailable,
             JobError::Source(SourceError::Untrusted { .. }) => Status::Configuration,
             JobError::Stopped | JobError::Unfinished { .. } => Status::Interrupted,
             JobError::ChangedAfter(_) => Status::Changed,

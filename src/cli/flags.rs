@@ -51,6 +51,7 @@ pub(super) fn store(error: &KeystoreError) -> String {
 pub(super) fn job(error: &JobError) -> String {
     let flags: &[_] = match error {
         JobError::FolderInUse(_)
+        | JobError::FolderHeld { .. }
         | JobError::ForeignFile(_)
         | JobError::OutIsFile(_)
         | JobError::OutIsRemote(_)

@@ -105,13 +105,13 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
     };
     let left_out = outcome.manifest.parameters.left_out;
     if left_out > 0 && outcome.ending != Ending::Stopped {
-        let rejects = plan.out.join("_rejects.ndjson");
+        let rejects = plan.out.path().join("_rejects.ndjson");
         output::notice(&format!(
             "{left_out} rows were left out; {} says which and why",
             rejects.display()
         ));
     }
-    bulk::print_outcome(&outcome, &plan.out, arguments.json)
+    bulk::print_outcome(&outcome, plan.out.path(), arguments.json)
 }
 
 fn at_store(
@@ -153,7 +153,7 @@ impl Arguments {
             skip: self.on_error == "skip",
             context_map: self.context_map,
             rows_per_part: self.parts.rows_per_part,
-            out: self.parts.out.clone(),
+            out: self.parts.out(runner)?,
             workers: bulk::workers(self.parts.workers),
             runtime: runner.runtime.handle().clone(),
         })

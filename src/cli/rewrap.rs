@@ -77,7 +77,7 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
             })?
         }
     };
-    bulk::print_outcome(&outcome, &plan.out, arguments.json)
+    bulk::print_outcome(&outcome, plan.out.path(), arguments.json)
 }
 
 fn at_store(
@@ -103,7 +103,7 @@ impl Arguments {
             new_context: context_pairs(&new_context, &self.new_constant, arguments)?,
             context_map: self.context_map,
             rows_per_part: self.parts.rows_per_part,
-            out: self.parts.out.clone(),
+            out: self.parts.out(runner)?,
             workers: bulk::workers(self.parts.workers),
             runtime: runner.runtime.handle().clone(),
         })

@@ -1,7 +1,7 @@
 //! From the first look at a table to its parts.
 
 use crate::bulk::encoded::{self, EncodedParts};
-use crate::bulk::folder::{PLAN, SPILL};
+use crate::bulk::folder::PLAN;
 use crate::bulk::input::{File, check_unchanged};
 use crate::bulk::keys::KeySource;
 use crate::bulk::parquet::properties::Layout;
@@ -41,7 +41,7 @@ impl<S: KeySource<Operation = Bind>> Scene<'_, S> {
         if job.held().is_some() {
             check_unchanged(&parameters.files, &files)?;
             let path = folder.path(PLAN);
-            let kept = table::Plan::read(&path)?;
+            let kept = table::Plan::kept(folder.read(PLAN)?.as_deref(), &path)?;
             if kept.count() != parameters.count || kept.files().len() != files.len() {
                 let reason = "it is of another job".to_owned();
                 return Err(TableError::Kept { path, reason }.into());
@@ -56,7 +56,7 @@ impl<S: KeySource<Operation = Bind>> Scene<'_, S> {
             watch: self.runtime,
         };
         self.rehearse(&input)?;
-        let scanned = table::scan(&input, &plan.question(), &folder.path(SPILL))?;
+        let scanned = table::scan(&input, &plan.question(), &folder.spill())?;
         if plan.skip {
             rejects::write(self.objects, &scanned.rejects, folder)?;
         }

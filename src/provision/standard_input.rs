@@ -3,7 +3,7 @@
 
 use crate::bulk::folder::{INPUT, measured};
 use crate::bulk::{File, Folder, JobError};
-use crate::table::{Object, TableError, location};
+use crate::table::{Object, TableError};
 use std::io::{self, Read};
 
 /// What messages call it.
@@ -27,7 +27,7 @@ pub(super) fn kept(
         io::copy(&mut input, &mut out).map_err(|error| JobError::io("write", &path, error))?;
         folder.finish(out)?
     };
-    let object = location::file(&path, NAME.to_owned())?.without_name()?;
+    let object = folder.object(INPUT, NAME)?.without_name()?;
     let file = File {
         name: NAME.to_owned(),
         bytes: kept.bytes,
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn a_finished_job_knows_its_input_again() {
         let folder = tempfile::tempdir().unwrap();
-        let folder = Folder::open(&folder.path().join("job")).unwrap();
+        let folder = Folder::open(&folder.path().join("job").into()).unwrap();
         let (_, file) = kept(&folder, false, &b"id\na\n"[..]).unwrap();
         let (_, again) = kept(&folder, true, &b"not read"[..]).unwrap();
         assert_eq!(file, again);

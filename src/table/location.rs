@@ -8,7 +8,7 @@ use crate::table::{FILES_MAX, Format, TableError};
 use futures_util::TryStreamExt;
 use globset::{GlobBuilder, GlobMatcher};
 use object_store::path::Path as Key;
-use object_store::{ObjectMeta, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use std::fmt;
 use std::fs::Metadata;
 use std::io;
@@ -268,7 +268,7 @@ async fn listed(
     let name = |key: &Key| format!("s3://{bucket}/{key}");
     let shown = format!("s3://{bucket}/{key}");
     let io = |error: object_store::Error| TableError::io(&shown, io::Error::other(error));
-    let store = s3::bucket(bucket).map_err(io)?;
+    let store: Arc<dyn ObjectStore> = s3::bucket(bucket).map_err(io)?;
     let object = |meta: ObjectMeta| {
         let version = match &meta.e_tag {
             Some(tag) => tag.clone(),

@@ -1,7 +1,6 @@
 //! What a job keeps of its input once it was looked through: how many rows there are, which of them
 //! are left out, and where to find any of the others.
 
-use crate::file::open;
 use crate::table::fields::Fields;
 use crate::table::rows::{Batch, CHECKPOINT_ROWS, Start};
 use crate::table::{RowPosition, TableError};
@@ -9,7 +8,6 @@ use arrow_array::BooleanArray;
 use arrow_schema::ArrowError;
 use arrow_select::filter::filter_record_batch;
 use serde::{Deserialize, Serialize};
-use std::io::{BufReader, ErrorKind};
 use std::ops::Range;
 use std::path::Path;
 
@@ -50,21 +48,17 @@ impl Plan {
         }
     }
 
-    /// Reads the plan that an earlier run kept.
+    /// The plan that an earlier run kept in this file; `None` where there is none.
     ///
     /// # Errors
     /// [`TableError::Kept`] when there is none, or one of another format.
-    pub fn read(path: &Path) -> Result<Self, TableError> {
+    pub fn kept(text: Option<&[u8]>, path: &Path) -> Result<Self, TableError> {
         let refuse = |reason: String| TableError::Kept {
             path: path.to_owned(),
             reason,
         };
-        let file = open::own(path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => refuse("it is gone".to_owned()),
-            _ => TableError::note("read", path, error),
-        })?;
-        let plan: Self = serde_json::from_reader(BufReader::new(file))
-            .map_err(|error| refuse(error.to_string()))?;
+        let text = text.ok_or_else(|| refuse("it is gone".to_owned()))?;
+        let plan: Self = serde_json::from_slice(text).map_err(|error| refuse(error.to_string()))?;
         let is_sound = |file: &FilePlan| {
             let ascending = file.left_out.windows(2).all(|pair| pair[0] < pair[1]);
             ascending && file.left_out.last().is_none_or(|last| *last < file.rows)
@@ -232,18 +226,17 @@ mod tests {
 
     #[test]
     fn what_was_kept_is_read_back_or_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("_plan.json");
-        assert!(Plan::read(&path).unwrap_err().to_string().contains("gone"));
+        let path = Path::new("_plan.json");
+        let kept = |plan: &Plan| Plan::kept(Some(&serde_json::to_vec(plan).unwrap()), path);
+        let gone = Plan::kept(None, path).unwrap_err().to_string();
+        assert!(gone.contains("_plan.json: it is gone"), "{gone}");
         let plan = Plan::new(vec![file(5, &[0, 2])], Fields::default());
-        std::fs::write(&path, serde_json::to_vec(&plan).unwrap()).unwrap();
-        assert_eq!(Plan::read(&path).unwrap(), plan);
+        assert_eq!(kept(&plan).unwrap(), plan);
         for damaged in [
             Plan::new(vec![file(2, &[0, 2])], Fields::default()),
             Plan::new(vec![file(5, &[2, 2])], Fields::default()),
         ] {
-            std::fs::write(&path, serde_json::to_vec(&damaged).unwrap()).unwrap();
-            assert!(matches!(Plan::read(&path), Err(TableError::Kept { .. })));
+            assert!(matches!(kept(&damaged), Err(TableError::Kept { .. })));
         }
     }
 }

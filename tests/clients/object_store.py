@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -29,6 +30,8 @@ def store():
         try:
             for line in server.stdout:
                 if "Running on http://" in line:
+                    # It says a line for each request, and would wait for a reader.
+                    threading.Thread(target=server.stdout.read, daemon=True).start()
                     yield line.split("Running on ")[1].split()[0]
                     return
             raise RuntimeError("moto's server did not start")

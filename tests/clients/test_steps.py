@@ -43,6 +43,7 @@ store            store.py
 bind             bind.py
 arrow-writers    arrow_writers.py
 object-store     object_store.py
+store-out        store_out.py
 model-fuzz       model_fuzz.py
 python-package   python_package.py
 python-waits     python_waits.py

@@ -72,7 +72,7 @@ fn plan(out: &Path, count: u64, rows_per_part: u64) -> Plan {
         id_pattern: IdPattern::DEFAULT.parse().unwrap(),
         context: context(),
         rows_per_part: NonZeroU64::new(rows_per_part),
-        out: out.to_owned(),
+        out: out.to_owned().into(),
         workers: NonZeroUsize::new(2).unwrap(),
     }
 }
@@ -168,7 +168,7 @@ fn read(path: &Path, entry: &KeyEntry, key_spec: &str) -> Vec<Row> {
 fn check(plan: &Plan, entry: &KeyEntry, manifest: &Manifest) {
     let mut rows = Vec::new();
     for part in &manifest.parts {
-        let path = plan.out.join(&part.file);
+        let path = plan.out.path().join(&part.file);
         assert_eq!(fs::metadata(&path).unwrap().len(), part.bytes);
         let of_part = read(&path, entry, &plan.length.spec());
         assert_eq!(of_part.len() as u64, part.rows);
@@ -213,7 +213,7 @@ fn every_row_is_distinct_and_opens_under_the_key_with_its_context() {
     );
     assert!(outcome.manifest.complete);
     assert_eq!(
-        names(&plan.out),
+        names(plan.out.path()),
         [
             "_manifest.json",
             "part-00000.parquet",
@@ -225,7 +225,7 @@ fn every_row_is_distinct_and_opens_under_the_key_with_its_context() {
 
     let digest = |name: &str| {
         use sha2::Digest;
-        let bytes = fs::read(plan.out.join(name)).unwrap();
+        let bytes = fs::read(plan.out.path().join(name)).unwrap();
         let digest = sha2::Sha256::digest(bytes);
         digest
             .iter()
