@@ -47,7 +47,6 @@ use crate::table::{Location, Watch};
 use folder::Finished;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The folder of a job, on this machine or in a bucket. Its files are complete or absent, and a part
-//! is named by the manifest only once it is durable.
+//! The folder of a job, on this machine or in a bucket. Its files are complete or absent, and a
+//! part is named by the manifest only once it is durable.
 
 use crate::bulk::JobError;
 use crate::bulk::manifest::{self, Kind, Manifest};
@@ -359,7 +359,7 @@ impl Finished {
     }
 }
 
-/// Refuses a folder with parts that no manifest tells of.
+/// Refuses a folder with parts and no manifest.
 fn check_names(path: &Path, names: &[String]) -> Result<(), JobError> {
     let stands = |name: &&String| manifest::part_number(name).is_some();
     match names.iter().find(stands) {

@@ -267,7 +267,7 @@ async fn listed(
 ) -> Result<Vec<Object>, TableError> {
     let name = |key: &Key| format!("s3://{bucket}/{key}");
     let shown = format!("s3://{bucket}/{key}");
-    let io = |error: object_store::Error| TableError::io(&shown, io::Error::other(error));
+    let io = |error: object_store::Error| TableError::io(&shown, s3::told(error));
     let store: Arc<dyn ObjectStore> = s3::bucket(bucket).map_err(io)?;
     let object = |meta: ObjectMeta| {
         let version = match &meta.e_tag {

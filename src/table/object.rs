@@ -1,6 +1,7 @@
 //! A file of a table, wherever it is: any range of its bytes, read by the thread that asks.
 
 use crate::file::open;
+use crate::s3;
 use crate::table::hive::FolderColumns;
 use crate::table::{Compression, TableError};
 use bytes::Bytes;
@@ -226,7 +227,7 @@ impl Opened {
             ..GetOptions::default()
         };
         let read = async { store.get_opts(path, options).await?.bytes().await };
-        let bytes = runtime.block_on(read).map_err(io::Error::other)?;
+        let bytes = runtime.block_on(read).map_err(s3::told)?;
         if blocks.len() == BLOCKS_MAX {
             blocks.remove(0);
         }

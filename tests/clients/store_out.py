@@ -144,14 +144,14 @@ def main() -> None:
             process.terminate()
             process.communicate(timeout=60)
         assert "_lock" not in lake.names("two")
-        began = time.monotonic()
-        assert run(job, **lake.variables).returncode == 0 and time.monotonic() - began < SILENT_SECONDS
+        ran = run(job, **lake.variables)
+        assert ran.returncode == 0 and "sign of life" not in ran.stderr, ran
         fails(1, "the folder holds a job with rows per part 50, not 60", of_parts(60, "--out", out("two")), **lake.variables)
 
         # Refused before the first key.
         before = mill.metric("keymill_data_keys_total")
         fails(1, "is not part of a job", [*export, out("volumes")], **lake.variables)
-        fails(1, "s3://nowhere/x", [*export, "s3://nowhere/x"], **lake.variables)
+        fails(1, "cannot list s3://nowhere/x: NoSuchBucket: The specified bucket does not exist; ", [*export, "s3://nowhere/x"], **lake.variables)
         for name in ("gs://lake/x", "file:///tmp/x", "az://lake/x"):
             fails(64, f"{name} is not a place that parts are written to", [*export, name])
         fails(1, f"{out('volumes')}: the folder for parts is inside it", command([out("volumes")], out("volumes/out"), *at), **lake.variables)

@@ -32,7 +32,7 @@ pub(super) struct Bucket {
 impl Bucket {
     pub(super) fn open(bucket: &out::Bucket, path: &Path) -> Result<Self, JobError> {
         let store = s3::bucket(&bucket.name);
-        let store = store.map_err(|error| JobError::io("open", path, error.into()))?;
+        let store = store.map_err(|error| JobError::io("open", path, s3::told(error)))?;
         let place = Place {
             store,
             prefix: bucket.prefix.clone(),
@@ -154,7 +154,7 @@ impl Drop for Bucket {
 /// The names below the prefix, each of which is one of ours, and the bytes of each.
 fn scan(place: &Place, path: &Path) -> Result<BTreeMap<String, u64>, JobError> {
     let listed = place.runtime.block_on(place.list());
-    let listed = listed.map_err(|error| JobError::io("list", path, error.into()))?;
+    let listed = listed.map_err(|error| JobError::io("list", path, s3::told(error)))?;
     let mut found = BTreeMap::new();
     for (name, meta) in listed {
         // Some tools put an empty object in the place of a folder.

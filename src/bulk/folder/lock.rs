@@ -1,5 +1,5 @@
-//! The lock on a job's folder in a bucket: an object that its owner replaces every few seconds, each
-//! time on condition that it is the one that the owner wrote last.
+//! The lock on a job's folder in a bucket: an object that its owner replaces every few seconds,
+//! each time on condition that it is the one that the owner wrote last.
 //!
 //! A lock that shows no sign of life for [`SILENT`] is one of a job that died, and is taken over on
 //! the same condition. A job that was only asleep then finds it out before the next file that it
@@ -8,6 +8,7 @@
 use crate::bulk::JobError;
 use crate::bulk::folder::LOCK;
 use crate::bulk::folder::place::Place;
+use crate::s3;
 use object_store::{Error, ObjectStoreExt, PutMode, UpdateVersion};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -66,7 +67,7 @@ impl Lock {
         path: &Path,
         silent: Duration,
     ) -> Result<Arc<Self>, JobError> {
-        let io = |error: Error| JobError::io("lock", &path.join(LOCK), io::Error::other(error));
+        let io = |error: Error| JobError::io("lock", &path.join(LOCK), s3::told(error));
         let mut said = Said {
             format: FORMAT.to_owned(),
             owner: owner(),
@@ -184,7 +185,7 @@ impl Lock {
     }
 }
 
-/// Whether the lock stays as it is for so long; an owner that is alive is told to the caller.
+/// Whether the lock stays as it is for so long; fails with the owner that is alive.
 async fn is_silent(
     place: &Place,
     path: &Path,
@@ -202,7 +203,7 @@ async fn is_silent(
     while began.elapsed() < silent {
         tokio::time::sleep(LOOK.min(silent)).await;
         let now = found(place).await;
-        match now.map_err(|error| JobError::io("lock", &path.join(LOCK), error.into()))? {
+        match now.map_err(|error| JobError::io("lock", &path.join(LOCK), s3::told(error)))? {
             None => return Ok(false),
             Some((_, now)) if now.e_tag == version.e_tag => {}
             Some((said, _)) => {
