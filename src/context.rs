@@ -3,6 +3,10 @@
 
 use smallvec::SmallVec;
 
+mod runs;
+
+pub use runs::{ContextRef, ContextRuns};
+
 /// A canonical form of up to this many bytes is stored inline, without an allocation: two pairs of
 /// the lengths that container ids and tenants have.
 const SHORT_BYTES: usize = 104;
@@ -73,43 +77,26 @@ impl EncryptionContext {
     pub fn from_sorted_pairs<'a>(
         pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone,
     ) -> Result<Self, InvalidContext> {
-        let (mut count, mut bytes, mut before) = (0, 2, None);
-        for (name, value) in pairs.clone() {
-            if before.is_some_and(|before| before >= name) {
-                return Self::from_pairs(pairs);
-            }
-            before = Some(name);
-            count += 1;
-            bytes += 4 + name.len() + value.len();
+        match Size::of(pairs.clone())? {
+            None => Self::from_pairs(pairs),
+            Some(Size { count: 0, .. }) => Ok(Self::default()),
+            Some(Size { count, bytes }) => Ok(Self::of(count, bytes, texts(pairs))),
         }
-        if bytes > Self::BYTES_MAX {
-            return Err(InvalidContext::TooLarge);
-        }
-        if count == 0 {
-            return Ok(Self::default());
-        }
-        let texts = pairs.flat_map(|(name, value)| [name, value]);
-        Ok(Self::of(count, bytes, texts))
     }
 
     /// Writes the canonical form, which has `bytes` bytes: `count` pairs, whose names and values
     /// are `texts` in turn.
     fn of<'a>(count: usize, bytes: usize, texts: impl Iterator<Item = &'a str>) -> Self {
-        // The size is known, so the room is filled in place and never grows: `provision` makes a
-        // context for each row (row "provision, 10,000,000 rows" of benches/RESULTS.md).
+        // The size is known, so the room is filled in place and never grows.
         let (mut short, mut long) = ([0; SHORT_BYTES], Vec::new());
         let is_short = bytes <= SHORT_BYTES;
-        let mut room = if is_short {
+        let room = if is_short {
             &mut short[..bytes]
         } else {
             long.resize(bytes, 0);
             &mut *long
         };
-        put(&mut room, &length(count));
-        for text in texts {
-            put(&mut room, &length(text.len()));
-            put(&mut room, text.as_bytes());
-        }
+        write(room, count, texts);
         let canonical = if is_short {
             SmallVec::from_buf_and_len(short, bytes)
         } else {
@@ -180,6 +167,47 @@ impl std::fmt::Debug for EncryptionContext {
         out.debug_list()
             .entries(self.pairs().map(|(name, _)| name))
             .finish()
+    }
+}
+
+/// Pairs that are sorted by name, and the bytes of their canonical form.
+struct Size {
+    count: usize,
+    bytes: usize,
+}
+
+impl Size {
+    /// `None` if the pairs are in another order.
+    fn of<'a>(
+        pairs: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Option<Self>, InvalidContext> {
+        let (mut count, mut bytes, mut before) = (0, 2, None);
+        for (name, value) in pairs {
+            if before.is_some_and(|before| before >= name) {
+                return Ok(None);
+            }
+            before = Some(name);
+            count += 1;
+            bytes += 4 + name.len() + value.len();
+        }
+        if bytes > EncryptionContext::BYTES_MAX {
+            return Err(InvalidContext::TooLarge);
+        }
+        Ok(Some(Self { count, bytes }))
+    }
+}
+
+fn texts<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> impl Iterator<Item = &'a str> {
+    pairs.flat_map(|(name, value)| [name, value])
+}
+
+/// Fills `room` with the canonical form of `count` pairs, whose names and values are `texts` in
+/// turn.
+fn write<'a>(mut room: &mut [u8], count: usize, texts: impl Iterator<Item = &'a str>) {
+    put(&mut room, &length(count));
+    for text in texts {
+        put(&mut room, &length(text.len()));
+        put(&mut room, text.as_bytes());
     }
 }
 

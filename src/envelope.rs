@@ -13,7 +13,7 @@
 //!
 #![doc = include_str!("../docs/nonces.md")]
 
-use crate::context::EncryptionContext;
+use crate::context::{ContextRef, EncryptionContext};
 use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::SecretBytes;
 use crate::crypto::xaes;
@@ -66,19 +66,22 @@ const MINT_KEYS: usize = 256;
 ///
 /// # Panics
 /// Never: a new epoch has room for 256 keys of any length.
-pub fn mint_rows<'a>(
+pub fn mint_rows<'a, C: Into<ContextRef<'a>>>(
     key_id: KeyId,
     key: &BackingKey,
     length: DataKeyLength,
     entropy: &Entropy,
-    runs: impl IntoIterator<Item = (&'a EncryptionContext, usize), IntoIter: Clone>,
+    runs: impl IntoIterator<Item = (C, usize), IntoIter: Clone>,
     out: &mut Vec<u8>,
 ) -> Result<(), EntropyError> {
-    let mut runs = runs.into_iter();
+    let mut runs = runs
+        .into_iter()
+        .map(|(context, rows)| (context.into(), rows));
     let mut unminted: usize = runs.clone().map(|(_, rows)| rows).sum();
     out.reserve(unminted * blob_bytes(length));
     let begin = || Epoch::begin(key_id, key, entropy, Duration::ZERO);
     let (mut epoch, mut minted) = (begin()?, MintedKeys::new());
+    let mut singles: SmallVec<[ContextRef<'_>; MINT_KEYS]> = SmallVec::new();
     let mut run = runs.next();
     while unminted > 0 {
         let count = unminted.min(MINT_KEYS);
@@ -91,6 +94,18 @@ pub fn mint_rows<'a>(
         while !minted.is_empty()
             && let Some((context, rows)) = run
         {
+            // Rows with contexts of their own are bound side by side.
+            if rows == 1 {
+                singles.clear();
+                while singles.len() < minted.len()
+                    && let Some((context, 1)) = run
+                {
+                    singles.push(context);
+                    run = runs.next();
+                }
+                minted.bind_each(&singles, out);
+                continue;
+            }
             let left = rows - minted.bind_many(rows, context, out);
             run = match left {
                 0 => runs.next(),

@@ -14,6 +14,7 @@
 //! Row groups of which rows are left out are written anew, value by value (`filtered`), under
 //! the same schema elements.
 
+mod arrays;
 mod file;
 mod filtered;
 mod footer;

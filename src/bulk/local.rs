@@ -5,7 +5,7 @@ use crate::api::{Api, Requester};
 use crate::audit::RowsDigest;
 use crate::bulk::keys::{KeySource, KeyWorker, Operation, RowsError, RowsOf};
 use crate::bulk::source::{KeyIdentity, SourceError};
-use crate::context::EncryptionContext;
+use crate::context::ContextRef;
 use crate::crypto::entropy::Entropy;
 use crate::envelope;
 use crate::key::data_key::DataKeyLength;
@@ -144,10 +144,10 @@ impl Keys {
     ///
     /// # Errors
     /// [`SourceError`]; `out` is then as it was.
-    pub fn mint<'a>(
+    pub fn mint<'a, C: Into<ContextRef<'a>>>(
         &self,
         length: DataKeyLength,
-        runs: impl IntoIterator<Item = (&'a EncryptionContext, usize), IntoIter: Clone>,
+        runs: impl IntoIterator<Item = (C, usize), IntoIter: Clone>,
         out: &mut Vec<u8>,
     ) -> Result<(), SourceError> {
         let (runs, from) = (runs.into_iter(), out.len());
@@ -217,6 +217,7 @@ impl Recorder {
 mod tests {
     use super::*;
     use crate::clock::Timestamp;
+    use crate::context::EncryptionContext;
     use crate::crypto::entropy::{EntropyError, EntropySource, OsEntropy};
     use crate::envelope::{CiphertextBlob, blob_bytes, open};
     use crate::key::material::BackingKey;

@@ -3,7 +3,7 @@
 
 use crate::columns::error::ColumnError;
 use crate::columns::texts::Texts;
-use crate::context::{EncryptionContext, InvalidContext};
+use crate::context::{ContextRuns, EncryptionContext, InvalidContext};
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Schema};
 use smallvec::SmallVec;
@@ -179,15 +179,36 @@ impl Rows<'_> {
     /// # Errors
     /// [`ColumnError`]: it can have none.
     pub fn context(&self, row: usize) -> Result<EncryptionContext, ColumnError> {
-        let mut pairs = SmallVec::<[_; 4]>::new();
-        for (name, value) in self.texts(row) {
-            pairs.push((name, value.ok_or_else(|| null(name))?));
+        let pairs = self.some_pairs(row)?;
+        EncryptionContext::from_sorted_pairs(pairs.iter().copied()).map_err(unusable)
+    }
+
+    /// Appends the context of a row to those of the rows before it.
+    ///
+    /// # Errors
+    /// [`ColumnError`]: it can have none.
+    pub fn push_context(&self, row: usize, runs: &mut ContextRuns) -> Result<(), ColumnError> {
+        // Neighbours with the same values share one context.
+        if row > 0 && runs.rows() > 0 && self.are_alike(row - 1, row) {
+            runs.repeat();
+            return Ok(());
         }
-        EncryptionContext::from_sorted_pairs(pairs.iter().copied()).map_err(|error| match error {
-            InvalidContext::TooLarge => too_large(),
-            InvalidContext::DuplicateName => {
-                ColumnError::Unchecked("names were compared when the request was read")
-            }
-        })
+        let pairs = self.some_pairs(row)?;
+        runs.push(pairs.iter().copied()).map_err(unusable)
+    }
+
+    fn some_pairs(&self, row: usize) -> Result<SmallVec<[(&str, &str); 4]>, ColumnError> {
+        let pairs = self.texts(row);
+        let some = pairs.map(|(name, value)| Ok((name, value.ok_or_else(|| null(name))?)));
+        some.collect()
+    }
+}
+
+fn unusable(error: InvalidContext) -> ColumnError {
+    match error {
+        InvalidContext::TooLarge => too_large(),
+        InvalidContext::DuplicateName => {
+            ColumnError::Unchecked("names were compared when the request was read")
+        }
     }
 }

@@ -40,13 +40,19 @@ impl GcmKey {
         self.0.encrypt_block(&mut subkey);
         // The key of POLYVAL from `H`: RFC 8452, appendix A.
         let mut key = FieldElement::from(subkey).reverse().mulx();
-        let mut hash = Polyval::new(&key.into());
+        let key_alone = Polyval::new(&key.into());
         key.zeroize();
         subkey.as_mut_slice().zeroize();
         let (first, rest) = head.split_at(BLOCK_BYTES);
+        let mut hash = key_alone.clone();
         absorb(&mut hash, first);
         let rest = rest.try_into().expect("24 bytes are 16 and 8");
-        Authenticator { hash, rest }
+        Authenticator {
+            key_alone,
+            head: *head,
+            hash,
+            rest,
+        }
     }
 
     /// Turns counter blocks `J0` into masks `E_K(J0)`, in bulk.
@@ -77,6 +83,10 @@ pub const HEAD_BYTES: usize = 24;
 /// and multiplied then; the crate `ghash` does both key by key (bench row "mint and bind, batch
 /// under one context" of benches/RESULTS.md).
 pub struct Authenticator {
+    /// The state before the first block.
+    key_alone: Polyval,
+    /// What the additional data begin with.
+    head: [u8; HEAD_BYTES],
     hash: Polyval,
     /// The last 8 bytes of the head: half a block, completed by the first 8 bytes of the tail.
     rest: [u8; HEAD_BYTES - BLOCK_BYTES],
@@ -85,31 +95,61 @@ pub struct Authenticator {
 impl Authenticator {
     /// The tag of one `text`. `tail` is the additional data after the head, and `mask` is `E_K(J0)`
     /// of the nonce.
-    ///
-    /// GHASH multiplies four blocks at once, so they are gathered first.
     #[must_use]
     pub fn tag(&self, tail: &[u8], text: &[u8], mask: &Block) -> [u8; BLOCK_BYTES] {
-        let text_at = (self.rest.len() + tail.len()).next_multiple_of(BLOCK_BYTES);
-        let lengths_at = (text_at + text.len()).next_multiple_of(BLOCK_BYTES);
-        let mut gathered = [0; GATHERED_BYTES];
-        let Some(gathered) = gathered.get_mut(..lengths_at + BLOCK_BYTES) else {
+        if !gathers(tail.len(), text.len()) {
             return self.absorb(tail).tag(text, mask);
-        };
-        gathered[..self.rest.len()].copy_from_slice(&self.rest);
-        gathered[self.rest.len()..][..tail.len()].copy_from_slice(tail);
-        // An `AES_256` data key has a length that the compiler knows here, so it is copied without
-        // a call.
-        match text.as_array::<32>() {
-            Some(text) => gathered[text_at..][..32].copy_from_slice(text),
-            None => gathered[text_at..][..text.len()].copy_from_slice(text),
         }
-        let lengths = lengths(HEAD_BYTES + tail.len(), text.len());
-        gathered[lengths_at..].copy_from_slice(&lengths);
-        let (blocks, _) = gathered.as_chunks_mut::<BLOCK_BYTES>();
-        blocks.iter_mut().for_each(|block| block.reverse());
-        let mut hash = self.hash.clone();
-        hash.update(Block::cast_slice_from_core(blocks));
-        masked(hash.finalize(), mask)
+        let mut gathered = Gathered::EMPTY;
+        gathered.fill(&self.head, tail, text);
+        gathered.reverse();
+        masked(self.digest(&gathered), mask)
+    }
+
+    /// Replaces each mask `E_K(J0)` by the tag of its text, each with additional data of its own.
+    /// `texts` are side by side, each of `text_bytes` bytes.
+    ///
+    /// # Panics
+    /// When [`gathers`] is false of one of them: a fault of the caller.
+    pub fn tag_each<'a>(
+        &self,
+        tails: impl IntoIterator<Item = &'a [u8]>,
+        texts: &[u8],
+        text_bytes: usize,
+        masks: &mut [Block],
+    ) {
+        let mut gathered = [Gathered::EMPTY; EACH_AT_ONCE];
+        let mut digests = [Block::default(); EACH_AT_ONCE];
+        let mut tails = tails.into_iter();
+        let texts = texts.chunks(text_bytes * EACH_AT_ONCE);
+        for (texts, masks) in texts.zip(masks.chunks_mut(EACH_AT_ONCE)) {
+            // Passes over the group, as in `tag_many`.
+            let tails = tails.by_ref().take(masks.len());
+            let rows = texts.chunks_exact(text_bytes).zip(tails);
+            for (gathered, (text, tail)) in gathered.iter_mut().zip(rows) {
+                gathered.fill(&self.head, tail, text);
+            }
+            let gathered = &mut gathered[..masks.len()];
+            gathered.iter_mut().for_each(Gathered::reverse);
+            for (gathered, digest) in gathered.iter().zip(&mut digests) {
+                *digest = self.digest(gathered);
+            }
+            for (mask, digest) in masks.iter_mut().zip(&digests) {
+                *mask = masked(*digest, mask).into();
+            }
+        }
+        for digest in &mut digests {
+            digest.as_mut_slice().zeroize();
+        }
+    }
+
+    fn digest(&self, gathered: &Gathered) -> Block {
+        let mut hash = match gathered.has_first {
+            true => self.key_alone.clone(),
+            false => self.hash.clone(),
+        };
+        hash.update(gathered.blocks());
+        hash.finalize()
     }
 
     /// Absorbs `tail`, the additional data after the head, zero-padded to whole blocks. The result
@@ -236,9 +276,73 @@ fn masked(digest: Block, mask: &Block) -> [u8; BLOCK_BYTES] {
     (u128::from_le_bytes(digest.into()) ^ u128::from_be_bytes((*mask).into())).to_be_bytes()
 }
 
-/// Up to this many bytes are gathered and absorbed in one call: a context of 128 bytes and an
-/// `AES_256` data key.
-const GATHERED_BYTES: usize = 12 * BLOCK_BYTES;
+/// Up to this many bytes are gathered and absorbed in one call: a context of 128 bytes, an
+/// `AES_256` data key, and what makes fours of their blocks.
+const GATHERED_BYTES: usize = 16 * BLOCK_BYTES;
+/// How many rows with additional data of their own go through each step together.
+const EACH_AT_ONCE: usize = 16;
+/// Blocks that GHASH multiplies at once.
+const MULTIPLIED_AT_ONCE: usize = 4;
+
+/// Whether the additional data after the head and a text, of so many bytes, are short enough for
+/// [`Authenticator::tag_each`].
+#[must_use]
+pub fn gathers(tail_bytes: usize, text_bytes: usize) -> bool {
+    let padded = |bytes: usize| bytes.next_multiple_of(BLOCK_BYTES);
+    padded(HEAD_BYTES + tail_bytes) + padded(text_bytes) + BLOCK_BYTES <= GATHERED_BYTES
+}
+
+/// All that one tag is made of, at the end of a buffer that is zero before it.
+struct Gathered {
+    bytes: [u8; GATHERED_BYTES],
+    /// Where the blocks begin that are absorbed.
+    begin: usize,
+    /// Whether the first block of the head is among them; else it was absorbed before.
+    has_first: bool,
+}
+
+impl Gathered {
+    const EMPTY: Self = Self {
+        bytes: [0; GATHERED_BYTES],
+        begin: 0,
+        has_first: false,
+    };
+
+    fn fill(&mut self, head: &[u8; HEAD_BYTES], tail: &[u8], text: &[u8]) {
+        let text_at = (HEAD_BYTES + tail.len()).next_multiple_of(BLOCK_BYTES);
+        let lengths_at = text_at + text.len().next_multiple_of(BLOCK_BYTES);
+        let start = GATHERED_BYTES - lengths_at - BLOCK_BYTES;
+        self.bytes.fill(0);
+        let bytes = &mut self.bytes[start..];
+        bytes[..HEAD_BYTES].copy_from_slice(head);
+        bytes[HEAD_BYTES..][..tail.len()].copy_from_slice(tail);
+        // An `AES_256` data key has a length that the compiler knows here, so it is copied without
+        // a call.
+        match text.as_array::<32>() {
+            Some(text) => bytes[text_at..][..32].copy_from_slice(text),
+            None => bytes[text_at..][..text.len()].copy_from_slice(text),
+        }
+        let lengths = lengths(HEAD_BYTES + tail.len(), text.len());
+        bytes[lengths_at..].copy_from_slice(&lengths);
+        // Blocks beyond whole fours are multiplied one by one, each waiting for the one before.
+        // With zeros before the first all are fours, and zeros leave a state of zero as it is.
+        let after_first = lengths_at / BLOCK_BYTES;
+        self.has_first = after_first % MULTIPLIED_AT_ONCE > 1;
+        self.begin = match self.has_first {
+            true => start - start % (MULTIPLIED_AT_ONCE * BLOCK_BYTES),
+            false => start + BLOCK_BYTES,
+        };
+    }
+
+    fn reverse(&mut self) {
+        let (blocks, _) = self.bytes[self.begin..].as_chunks_mut::<BLOCK_BYTES>();
+        blocks.iter_mut().for_each(|block| block.reverse());
+    }
+
+    fn blocks(&self) -> &[Block] {
+        Block::cast_slice_from_core(self.bytes[self.begin..].as_chunks::<BLOCK_BYTES>().0)
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -6,9 +6,9 @@
 //! the round keys are wiped when the epoch ends, a mask when its key is bound or dropped, the GHASH
 //! key when the last key of the epoch is gone.
 
-use crate::context::EncryptionContext;
+use crate::context::{ContextRef, EncryptionContext};
 use crate::crypto::entropy::{Entropy, EntropyError};
-use crate::crypto::gcm::{Authenticator, BLOCK_BYTES, Block, GcmKey, first_counter_block};
+use crate::crypto::gcm::{Authenticator, BLOCK_BYTES, Block, GcmKey, first_counter_block, gathers};
 use crate::crypto::secret::Secret;
 use crate::crypto::xaes;
 use crate::envelope::blob::{BlobHeader, HEADER_BYTES, OVERHEAD_BYTES, TAG_BYTES, blob_bytes};
@@ -279,11 +279,45 @@ impl MintedKeys {
 
     /// Binds the next `count` keys, or as many as are left, to one context, which is hashed once.
     /// Appends their blobs to `out` and returns how many keys were bound.
-    pub fn bind_many(
+    pub fn bind_many<'a>(
         &mut self,
         count: usize,
-        context: &EncryptionContext,
+        context: impl Into<ContextRef<'a>>,
         out: &mut Vec<u8>,
+    ) -> usize {
+        let context = context.into().canonical();
+        self.bind(count, out, |binder, ciphertexts, bytes, tags| match tags {
+            // To hash side by side pays only for several keys.
+            [tag] => *tag = binder.authenticator.tag(context, ciphertexts, tag).into(),
+            tags => {
+                let absorbed = binder.authenticator.absorb(context);
+                absorbed.tag_many(ciphertexts, bytes, tags);
+            }
+        })
+    }
+
+    /// As [`Self::bind_many`], each key to the context in its place.
+    pub fn bind_each(&mut self, contexts: &[ContextRef<'_>], out: &mut Vec<u8>) -> usize {
+        let canonical = || contexts.iter().map(|context| context.canonical());
+        self.bind(contexts.len(), out, |binder, ciphertexts, bytes, tags| {
+            let authenticator = &binder.authenticator;
+            if tags.len() > 1 && canonical().all(|context| gathers(context.len(), bytes)) {
+                return authenticator.tag_each(canonical(), ciphertexts, bytes, tags);
+            }
+            let keys = ciphertexts.chunks_exact(bytes).zip(tags);
+            for ((ciphertext, tag), context) in keys.zip(canonical()) {
+                *tag = authenticator.tag(context, ciphertext, tag).into();
+            }
+        })
+    }
+
+    /// Binds the next `count` keys, or as many as are left: `tag` replaces their masks by the tags
+    /// of their ciphertexts, which have so many bytes each.
+    fn bind(
+        &mut self,
+        count: usize,
+        out: &mut Vec<u8>,
+        tag: impl FnOnce(&Binder, &[u8], usize, &mut [Block]),
     ) -> usize {
         let Some(binder) = self.binder.take() else {
             return 0;
@@ -295,14 +329,7 @@ impl MintedKeys {
         let index = self.index_of(first);
         let ciphertexts = &self.ciphertexts[first * bytes..self.taken * bytes];
         let tags = &mut self.masks[first..self.taken];
-        match &mut *tags {
-            // To hash side by side pays only for several keys.
-            [tag] => *tag = binder.0.tag(context, ciphertexts, tag).into(),
-            tags => {
-                let absorbed = binder.0.authenticator.absorb(context.canonical());
-                absorbed.tag_many(ciphertexts, bytes, tags);
-            }
-        }
+        tag(&binder.0, ciphertexts, bytes, tags);
         let keys = ciphertexts.chunks_exact(bytes).zip(tags);
         for ((ciphertext, tag), index) in keys.zip(index..) {
             binder.0.append(index, ciphertext, &(*tag).into(), out);

@@ -7,7 +7,7 @@ use crate::bulk::remote::RemoteWork;
 use crate::bulk::stream::{self, encoded};
 use crate::bulk::{Client, KeyIdentity, SourceError};
 use crate::columns::{ColumnError, ContextPairs, Rows, Texts, names};
-use crate::context::EncryptionContext;
+use crate::context::ContextRuns;
 use crate::envelope::blob::{OVERHEAD_BYTES, PLAINTEXT_BYTES_MAX};
 use crate::envelope::blob_bytes;
 use crate::key::data_key::DataKeyLength;
@@ -35,24 +35,19 @@ pub struct Bind {
 pub struct Contexts<'a> {
     /// The values, by row.
     pub rows: &'a Rows<'a>,
-    /// The contexts, each with the number of rows in a row that have it.
-    pub runs: &'a [(EncryptionContext, usize)],
+    /// The contexts.
+    pub runs: &'a ContextRuns,
 }
 
 /// The contexts of `count` rows, those in a row that are alike as one.
 ///
 /// # Errors
 /// The first row that has none, and why.
-pub fn runs(
-    rows: &Rows<'_>,
-    count: usize,
-) -> Result<Vec<(EncryptionContext, usize)>, (usize, ColumnError)> {
-    let mut runs: Vec<(EncryptionContext, usize)> = Vec::new();
+pub fn runs(rows: &Rows<'_>, count: usize) -> Result<ContextRuns, (usize, ColumnError)> {
+    let mut runs = ContextRuns::default();
     for row in 0..count {
-        match runs.last_mut() {
-            Some((_, length)) if rows.are_alike(row - 1, row) => *length += 1,
-            _ => runs.push((rows.context(row).map_err(|error| (row, error))?, 1)),
-        }
+        let pushed = rows.push_context(row, &mut runs);
+        pushed.map_err(|error| (row, error))?;
     }
     Ok(runs)
 }
@@ -86,8 +81,7 @@ impl LocalWork for Bind {
         made: &mut RowsDigest,
     ) -> Result<(), RowsError> {
         let from = out.len();
-        let runs = contexts.runs.iter().map(|(context, rows)| (context, *rows));
-        keys.mint(self.length, runs, out)?;
+        keys.mint(self.length, contexts.runs.iter(), out)?;
         made.add(Self::count(contexts) as u64, &out[from..]);
         Ok(())
     }
@@ -117,7 +111,7 @@ impl RemoteWork for Bind {
     }
 
     fn count(contexts: Contexts<'_>) -> usize {
-        contexts.runs.iter().map(|(_, rows)| rows).sum()
+        contexts.runs.rows()
     }
 
     fn bytes(contexts: Contexts<'_>, row: usize) -> usize {
@@ -151,7 +145,8 @@ impl RemoteWork for Bind {
     }
 
     fn rehearsal(&self, contexts: Contexts<'_>) -> Option<(&'static str, Value)> {
-        let (context, _) = contexts.runs.first()?;
+        let (context, _) = contexts.runs.iter().next()?;
+        let context = context.to_context();
         let members = json!({
             "KeyId": self.key,
             "NumberOfBytes": self.length.bytes(),

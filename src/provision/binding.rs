@@ -5,7 +5,6 @@ use crate::bulk::keys::KeyWorker;
 use crate::bulk::parquet::properties::{self, ContextsBuilder, column};
 use crate::bulk::{JobError, KeyIdentity, Runtime, SourceError, Task};
 use crate::columns::ColumnError;
-use crate::envelope::blob_bytes;
 use crate::provision::Plan;
 use crate::provision::bind::{Bind, Contexts, runs};
 use crate::splice::{Wrapped, Wrapper};
@@ -14,8 +13,6 @@ use crate::table::rows::Batch;
 use crate::table::{Object, TableError};
 use arrow_array::ArrayRef;
 use arrow_buffer::Buffer;
-use bytes::Bytes;
-use parquet::data_type::ByteArray;
 use std::path::Path;
 
 /// What one thread binds with.
@@ -70,13 +67,9 @@ impl<W: KeyWorker<Operation = Bind>> Wrapper for Binding<'_, W> {
 
     fn wrap(&mut self, file: usize, batch: &Batch) -> Result<Wrapped, JobError> {
         let (key, blobs) = self.bind(file, batch)?;
-        let (blobs, length) = (Bytes::from(blobs), blob_bytes(self.plan.length));
-        let rows = 0..batch.numbers.len();
-        let blobs = rows.map(|row| ByteArray::from(blobs.slice(row * length..(row + 1) * length)));
-        Ok(Wrapped {
-            key,
-            blobs: blobs.collect(),
-        })
+        let blobs = properties::blobs(batch.numbers.len(), Buffer::from_vec(blobs));
+        let blobs = blobs.map_err(|error| unusable(&self.objects[file].name, &error))?;
+        Ok(Wrapped { key, blobs })
     }
 }
 

@@ -9,8 +9,7 @@ use crate::splice::{Wrapped, Wrapper};
 use crate::table::rows::Batch;
 use crate::table::{Object, TableError};
 use arrow_array::builder::BinaryBuilder;
-use bytes::Bytes;
-use parquet::data_type::ByteArray;
+use std::sync::Arc;
 
 /// One worker's way of sealing the rows of a table.
 pub(super) struct Sealing<'a, W> {
@@ -31,20 +30,8 @@ impl<W: KeyWorker<Operation = Reseal>> Wrapper for Sealing<'_, W> {
         let mut out = BinaryBuilder::new();
         let sealed = self.worker.work(&rows, &mut out);
         let key = sealed.map_err(|error| error.of_file(name, &batch.numbers))?;
-        let (ends, bytes, _) = out.finish().into_parts();
-        let bytes = Bytes::from_owner(bytes);
-        let bounds = ends.windows(2).map(|pair| match *pair {
-            [from, end] => (usize::try_from(from), usize::try_from(end)),
-            _ => (Ok(0), Ok(0)),
-        });
-        let blobs = bounds.map(|bounds| match bounds {
-            (Ok(from), Ok(end)) => ByteArray::from(bytes.slice(from..end)),
-            _ => ByteArray::from(Bytes::new()),
-        });
-        Ok(Wrapped {
-            key,
-            blobs: blobs.collect(),
-        })
+        let blobs = Arc::new(out.finish());
+        Ok(Wrapped { key, blobs })
     }
 }
 

@@ -1,9 +1,12 @@
 //! A Parquet file that is put together from column chunks: some copied, some written.
 
+use crate::splice::arrays::ArrayChunk;
 use crate::table::TableError;
 use crate::table::object::Opened;
 use crate::table::parquet::schema::{self, Elements};
 use crate::table::parquet::{MAGIC, ParquetFile, caught, malformed, pages};
+use arrow_array::ArrayRef;
+use arrow_schema::Field;
 use bytes::Bytes;
 use parquet::basic::Type;
 use parquet::bloom_filter::Sbbf;
@@ -179,6 +182,45 @@ impl<'a, W: Write + Send> PartFile<'a, W> {
         let descriptor = self.descriptor()?;
         let chunk = written(&mut self.sink, &descriptor, properties, write)?;
         self.chunks.push(chunk);
+        Ok(())
+    }
+
+    /// Writes the chunk of the next column from arrays, of which `next` returns none after the
+    /// last. `told` is what an error of the sink means.
+    pub(super) fn write_arrays<E>(
+        &mut self,
+        properties: WriterPropertiesPtr,
+        mut next: impl FnMut() -> Result<Option<ArrayRef>, E>,
+        told: impl Fn(ParquetError) -> E,
+    ) -> Result<(), E> {
+        let descriptor = self.descriptor().map_err(&told)?;
+        let to = position(&self.sink).map_err(&told)?;
+        let mut begun: Option<ArrayChunk> = None;
+        while let Some(array) = next()? {
+            let chunk = match begun.take() {
+                Some(chunk) => chunk,
+                None => {
+                    let kind = array.data_type().clone();
+                    let field = Field::new(descriptor.name(), kind, false);
+                    ArrayChunk::begin(field, Arc::clone(&properties)).map_err(&told)?
+                }
+            };
+            let chunk = begun.insert(chunk);
+            for page in chunk.write(&array).map_err(&told)? {
+                self.sink
+                    .write_all(&page)
+                    .map_err(|error| told(error.into()))?;
+            }
+        }
+        let none = || told(ParquetError::General("a chunk without values".to_owned()));
+        let (pages, chunk) = begun.ok_or_else(none)?.end().map_err(&told)?;
+        for page in pages {
+            self.sink
+                .write_all(&page)
+                .map_err(|error| told(error.into()))?;
+        }
+        let chunk = moved(&chunk, descriptor, 0, to).and_then(ColumnChunkMetaDataBuilder::build);
+        self.chunks.push(chunk.map_err(told)?);
         Ok(())
     }
 

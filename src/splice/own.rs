@@ -5,6 +5,7 @@ use crate::bulk::parquet::properties::{column, long_id_properties, own_propertie
 use crate::clock::Timestamp;
 use crate::context::EncryptionContext;
 use crate::splice::file::Encoded;
+use crate::table::parquet::ParquetRows;
 use bytes::Bytes;
 use parquet::column::writer::{ColumnWriter, ColumnWriterImpl};
 use parquet::data_type::{ByteArray, ByteArrayType};
@@ -51,6 +52,14 @@ impl OwnColumns {
             long: Arc::new(long_id_properties().build()),
             constants: None,
             encoded: HashMap::new(),
+        }
+    }
+
+    /// How columns of what these rows have are written.
+    pub(super) fn properties_of(&self, rows: &ParquetRows) -> &WriterPropertiesPtr {
+        match rows.may_be_long() {
+            true => &self.long,
+            false => &self.properties,
         }
     }
 

@@ -4,20 +4,20 @@ use crate::bulk::footer::{Begun, Said};
 use crate::bulk::keys::KeyWorker;
 use crate::bulk::ledger::FinishedPart;
 use crate::bulk::{JobError, KeyIdentity, Kind, Ledger, PartMaker, Runtime, SourceError, Task};
-use crate::columns::{ContextSource, Texts};
+use crate::columns::ContextSource;
 use crate::splice::SplicePlan;
 use crate::splice::file::{CopyError, PartFile, Source};
 use crate::splice::filtered::{self, Failure, Wanted};
 use crate::splice::footer::pairs;
-use crate::splice::own::{Constants, OwnColumns, Packed, Side, texts, write_contexts, write_time};
+use crate::splice::own::{Constants, OwnColumns, Side, write_contexts, write_time};
 use crate::splice::plan::SplicePart;
 use crate::splice::schema::{Leaf, Own, PartSchema};
 use crate::table::parquet::{ParquetFile, ParquetRows, malformed};
 use crate::table::plan::FilePlan;
 use crate::table::rows::{Batch, Rows};
 use crate::table::{self, Object, TableError};
+use arrow_array::ArrayRef;
 use parquet::column::writer::ColumnWriter;
-use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::SortingColumn;
 use std::io::Write;
@@ -40,8 +40,8 @@ pub trait Wrapper {
 pub struct Wrapped {
     /// The key that all of them are under.
     pub key: KeyIdentity,
-    /// The blobs, by row.
-    pub blobs: Vec<ByteArray>,
+    /// The blobs, by row: an array of bytes.
+    pub blobs: ArrayRef,
 }
 
 /// What all workers of a job read.
@@ -243,9 +243,9 @@ impl<'a, K: Kind, W: Wrapper> Writing<'a, '_, K, W> {
     }
 
     /// Wraps the next rows; none after the last.
-    fn wrap(&mut self, rows: &mut GroupRows<'_>) -> Result<Vec<ByteArray>, JobError> {
+    fn wrap(&mut self, rows: &mut GroupRows<'_>) -> Result<Option<ArrayRef>, JobError> {
         let Some(batch) = rows.next()? else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
         let Wrapped { key, blobs } = self.wrapper.wrap(self.part.file, &batch)?;
         match &self.begun {
@@ -261,7 +261,7 @@ impl<'a, K: Kind, W: Wrapper> Writing<'a, '_, K, W> {
             }
         }
         self.shared.runtime.progress.advance(blobs.len());
-        Ok(blobs)
+        Ok(Some(blobs))
     }
 
     /// Copies a chunk, or writes it without the rows that are left out.
@@ -297,33 +297,20 @@ impl<'a, K: Kind, W: Wrapper> Writing<'a, '_, K, W> {
 
     fn write_blobs<S: Write + Send>(
         &mut self,
-        first: Vec<ByteArray>,
+        mut first: Option<ArrayRef>,
         mut rows: GroupRows<'_>,
         out: &mut PartFile<'_, S>,
     ) -> Result<bool, JobError> {
-        let properties = Arc::clone(&self.own.properties);
-        let mut failed = None;
-        let written = out.write(properties, |writer| {
-            let writer = texts(writer)?;
-            let mut blobs = first;
-            while !blobs.is_empty() {
-                // Another worker failed: a part more would not save the job.
-                if self.ledger.has_failed() {
-                    return Err(given_up());
-                }
-                writer.write_batch(&blobs, None, None)?;
-                blobs = self.wrap(&mut rows).map_err(|error| {
-                    failed = Some(error);
-                    given_up()
-                })?;
-            }
-            Ok(())
-        });
-        match (failed, written) {
-            (Some(error), _) => Err(error),
-            (None, Err(_)) if self.ledger.has_failed() => Ok(false),
-            (None, Err(error)) => Err(JobError::write(&self.path, error)),
-            (None, Ok(())) => Ok(true),
+        let (properties, path) = (Arc::clone(&self.own.properties), self.path.clone());
+        let next = || match first.take() {
+            // Another worker failed: a part more would not save the job.
+            _ if self.ledger.has_failed() => Err(JobError::Stopped),
+            Some(first) => Ok(Some(first)),
+            None => self.wrap(&mut rows),
+        };
+        match out.write_arrays(properties, next, |error| JobError::write(&path, error)) {
+            Err(JobError::Stopped) => Ok(false),
+            written => written.map(|()| true),
         }
     }
 
@@ -340,11 +327,7 @@ impl<'a, K: Kind, W: Wrapper> Writing<'a, '_, K, W> {
     ) -> Result<(), JobError> {
         let mut rows = self.rows(group, columns)?;
         let mut unread = None;
-        let properties = if rows.rows.may_be_long() {
-            &self.own.long
-        } else {
-            &self.own.properties
-        };
+        let properties = self.own.properties_of(&rows.rows);
         let written = out.write(Arc::clone(properties), |writer| {
             loop {
                 let batch = rows.next().map_err(|error| {
@@ -373,16 +356,17 @@ impl<'a, K: Kind, W: Wrapper> Writing<'a, '_, K, W> {
         out: &mut PartFile<'_, S>,
     ) -> Result<(), JobError> {
         let column = self.shared.id_column.unwrap_or_default();
-        self.write_rows(group, &[column.to_owned()], out, |batch, writer| {
-            let ids = batch.rows.column_by_name(column).and_then(Texts::of);
-            let ids = ids.ok_or_else(|| TableError::Changed(self.file.name().to_owned()))?;
-            let mut values = Packed::default();
-            for row in 0..batch.rows.num_rows() {
-                values.push(ids.text(row).unwrap_or_default().as_bytes());
-            }
-            let values = values.finish();
-            Ok(texts(writer).and_then(|writer| writer.write_batch(&values, None, None).map(drop)))
-        })
+        let mut rows = self.rows(group, &[column.to_owned()])?;
+        let properties = Arc::clone(self.own.properties_of(&rows.rows));
+        let next = || {
+            let Some(batch) = rows.next()? else {
+                return Ok(None);
+            };
+            let ids = batch.rows.column_by_name(column).cloned();
+            let changed = || TableError::Changed(self.file.name().to_owned()).into();
+            ids.map(Some).ok_or_else(changed)
+        };
+        out.write_arrays(properties, next, |error| JobError::write(&self.path, error))
     }
 
     fn write_contexts<S: Write + Send>(

@@ -114,3 +114,28 @@ fn many_texts_get_the_tags_that_each_gets_alone() {
         }
     }
 }
+
+#[test]
+fn rows_side_by_side_get_the_tags_that_each_gets_alone() {
+    let key = GcmKey::new(&Secret::filled(|bytes| bytes.fill(9)));
+    let authenticator = key.authenticator(&[4; HEAD_BYTES]);
+    for text_bytes in [1, 16, 31, 32, 33] {
+        let tails: Vec<Vec<u8>> = (0..=190).map(|length| vec![3; length]).collect();
+        let tails = tails.iter().map(Vec::as_slice);
+        let tails: Vec<_> = tails
+            .filter(|tail| gathers(tail.len(), text_bytes))
+            .collect();
+        assert!(tails.len() > 128, "{}", tails.len());
+        let texts: Vec<u8> = (0..=250).cycle().take(tails.len() * text_bytes).collect();
+        let masks: Vec<Block> = (0..=250).map(|number| [number; 16].into()).collect();
+        let mut tags = masks[..tails.len()].to_vec();
+        authenticator.tag_each(tails.iter().copied(), &texts, text_bytes, &mut tags);
+        let rows = texts.chunks(text_bytes).zip(&masks).zip(&tails);
+        for (((text, mask), tail), tag) in rows.zip(&tags) {
+            let whole = authenticator.absorb(tail).tag(text, mask);
+            let case = (text_bytes, tail.len());
+            assert_eq!(*tag, Block::from(whole), "{case:?}");
+            assert_eq!(authenticator.tag(tail, text, mask), whole, "{case:?}");
+        }
+    }
+}
