@@ -5,13 +5,14 @@ use crate::api::attempt::Attempt;
 use crate::api::usability::material;
 use crate::api::{Api, ApiError};
 use crate::columns::ContextPairs;
-use crate::context::EncryptionContext;
-use crate::envelope::{self, blob_bytes};
+use crate::context::ContextRuns;
+use crate::envelope::blob_bytes;
 use crate::key::data_key::DataKeyLength;
 use crate::keystore::KeyEntry;
 use crate::rates::Paid;
 use crate::stream::chunk::{CHUNK_CONTEXT_BYTES_MAX, OutputChunk};
 use crate::stream::data_keys::{ACTION, data_key_material};
+use crate::stream::mint::Mint;
 use crate::stream::output::{BlobColumns, Projection};
 use crate::stream::pinned_key::PinnedKey;
 use crate::stream::query::Query;
@@ -32,18 +33,11 @@ pub(super) struct Minter {
     added: BlobColumns,
 }
 
-/// The rows of one chunk: runs of rows that have the same context, and why the row after them can
-/// have none, if so.
+/// The contexts of the rows of one chunk, and why the row after them can have none, if so.
 #[derive(Default)]
-struct ContextRuns {
-    runs: Vec<(EncryptionContext, usize)>,
+struct Contexts {
+    runs: ContextRuns,
     defect: Option<ApiError>,
-}
-
-impl ContextRuns {
-    fn rows(&self) -> usize {
-        self.runs.iter().map(|(_, rows)| rows).sum()
-    }
 }
 
 impl Minter {
@@ -61,38 +55,23 @@ impl Minter {
         Ok((transform, record))
     }
 
-    fn context_runs(
+    fn contexts(
         &self,
         cursor: &Cursor<'_>,
         batch: &RecordBatch,
         most: usize,
-    ) -> Result<ContextRuns, ApiError> {
+    ) -> Result<Contexts, ApiError> {
         let rows = self.pairs.rows(batch, &self.places)?;
-        let mut contexts = ContextRuns::default();
-        let mut bytes = 0;
+        let mut contexts = Contexts::default();
         for row in 0..most {
-            // Neighbours with the same values share one context and one authorization.
-            if row > 0
-                && rows.are_alike(row - 1, row)
-                && let Some((_, count)) = contexts.runs.last_mut()
-            {
-                *count += 1;
-                continue;
+            // The rest of the rows is the next chunk.
+            if contexts.runs.bytes() > CHUNK_CONTEXT_BYTES_MAX {
+                break;
             }
-            match rows.context(row) {
-                Ok(context) => {
-                    bytes += context.canonical().len();
-                    // The rest of the rows is the next chunk.
-                    if bytes > CHUNK_CONTEXT_BYTES_MAX {
-                        break;
-                    }
-                    contexts.runs.push((context, 1));
-                }
-                Err(error) => {
-                    // Reported only after the rows before it were authorized.
-                    contexts.defect = Some(cursor.at_row(row, error.into()));
-                    break;
-                }
+            if let Err(error) = rows.push_context(row, &mut contexts.runs) {
+                // Reported only after the rows before it were authorized.
+                contexts.defect = Some(cursor.at_row(row, error.into()));
+                break;
             }
         }
         Ok(contexts)
@@ -104,23 +83,24 @@ impl Minter {
         &mut self,
         cursor: &Cursor<'_>,
         under: &Attempt<'_>,
-        runs: &[(EncryptionContext, usize)],
+        runs: &ContextRuns,
     ) -> Result<Arc<KeyEntry>, ApiError> {
         let caller = under.caller(ACTION);
         let snapshot = under.snapshot;
-        let mut row = 0;
-        let mut found = None;
-        for (context, rows) in runs {
-            let caller = caller.under(context);
+        let (mut row, mut found) = (0, None);
+        for (context, rows) in runs.iter() {
+            let context = context.to_context();
+            let caller = caller.under(&context);
             let at_row = |error| cursor.at_row(row, error);
-            let entry = match found {
+            let is_first = found.is_none();
+            let entry = match found.take() {
                 Some(entry) => entry,
-                None => self.key.entry(caller, snapshot).map_err(at_row)?,
+                None => Arc::clone(self.key.entry(caller, snapshot).map_err(at_row)?),
             };
-            let allowed = self.key.authorize(caller, entry, snapshot);
+            let allowed = self.key.authorize(caller, &entry, snapshot);
             let reads_context = allowed.map_err(at_row)?;
-            if found.is_none() {
-                data_key_material(entry).map_err(at_row)?;
+            if is_first {
+                data_key_material(&entry).map_err(at_row)?;
             }
             found = Some(entry);
             row += rows;
@@ -129,8 +109,7 @@ impl Minter {
                 break;
             }
         }
-        let entry = found.ok_or_else(|| ApiError::internal("a chunk without rows"))?;
-        Ok(Arc::clone(entry))
+        found.ok_or_else(|| ApiError::internal("a chunk without rows"))
     }
 }
 
@@ -151,8 +130,8 @@ impl Transform for Minter {
                 .map_err(|error| cursor.at_row(0, error))?;
             self.key.id(&under, ACTION)
         };
-        let mut contexts = self.context_runs(cursor, rows, cursor.most(key, rows.num_rows()))?;
-        let count = contexts.rows();
+        let mut contexts = self.contexts(cursor, rows, cursor.most(key, rows.num_rows()))?;
+        let count = contexts.runs.rows();
         if count == 0 {
             let defect = contexts.defect.take();
             return Err(defect.unwrap_or_else(|| ApiError::internal("a chunk without rows")));
@@ -170,10 +149,13 @@ impl Transform for Minter {
                     .inspect_err(|_| names_its_row = true)?;
                 match cursor.take(under, [Some(entry.key.id)], count, paid) {
                     Ok(()) => {
-                        let runs = contexts.runs.iter().map(|(context, rows)| (context, *rows));
-                        let (id, entropy) = (entry.key.id, &cursor.api.entropy);
-                        let material = material(&entry)?;
-                        envelope::mint_rows(id, material, self.length, entropy, runs, &mut blobs)?;
+                        let mint = Mint {
+                            id: entry.key.id,
+                            material: material(&entry)?,
+                            length: self.length,
+                            entropy: &cursor.api.entropy,
+                        };
+                        mint.rows(cursor.threads, contexts.runs.iter(), &mut blobs)?;
                         Ok(Ok(entry))
                     }
                     Err(exceeded) => Ok(Err(exceeded)),

@@ -89,7 +89,11 @@ impl Batch {
         if let Some(made) = self.made.take() {
             return made;
         }
-        let piece = self.makers.make_with(&mut self.maker, Maker::piece).await;
+        let piece = |maker: &mut Maker, threads| {
+            maker.keys.set_threads(threads);
+            maker.piece()
+        };
+        let piece = self.makers.make_with(&mut self.maker, piece).await;
         piece.ok_or_else(lost)?
     }
 }
