@@ -21,6 +21,19 @@ pub(super) fn of_file(file: &ParquetFile) -> Result<ContextSource, TableError> {
         return Ok(ContextSource::Map(name.to_owned()));
     }
     if let Some(pairs) = told(file) {
+        let of_folders: Vec<String> = value(file, footer::FOLDER_COLUMNS)
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default();
+        let is_gone =
+            |name: &&String| of_folders.contains(name) && schema.field_with_name(name).is_err();
+        if let Some(gone) = pairs.columns.iter().find(is_gone) {
+            return Err(TableError::Column {
+                name: file.name().to_owned(),
+                reason: format!(
+                    "column {gone:?} of its contexts is in the name of the folder that it was written to; put it there, and take the names of folders for columns"
+                ),
+            });
+        }
         return Ok(ContextSource::Pairs(pairs));
     }
     Err(TableError::Column {
@@ -38,11 +51,7 @@ pub(super) fn of_file(file: &ParquetFile) -> Result<ContextSource, TableError> {
 
 /// What the footer says.
 fn told(file: &ParquetFile) -> Option<ContextPairs> {
-    let pairs = file.metadata().file_metadata().key_value_metadata()?;
-    let value = |name: &str| {
-        let mut pairs = pairs.iter();
-        pairs.find(|pair| pair.key == name)?.value.as_deref()
-    };
+    let value = |name: &str| value(file, name);
     let columns: Vec<String> = serde_json::from_str(value(footer::CONTEXT_COLUMNS)?).ok()?;
     let constants: BTreeMap<String, String> =
         serde_json::from_str(value(footer::CONTEXT_CONSTANTS)?).ok()?;
@@ -52,6 +61,12 @@ fn told(file: &ParquetFile) -> Option<ContextPairs> {
         columns,
         constants: constants.into_iter().collect(),
     })
+}
+
+fn value<'a>(file: &'a ParquetFile, name: &str) -> Option<&'a str> {
+    let pairs = file.metadata().file_metadata().key_value_metadata()?;
+    let mut pairs = pairs.iter();
+    pairs.find(|pair| pair.key == name)?.value.as_deref()
 }
 
 /// Where the contexts of a table's rows are: as every file of it says.

@@ -150,7 +150,10 @@ def main() -> None:
         after = check(folder / "rewrapped", sent)
         assert folders(folder / "rewrapped") == folders(out) and not set(after.values()) & set(keys.values())
         assert not verify(folder / "rewrapped", "--id-column", "volume")["finding_count"]
-        fails(2, "There is no column \"tenant\"", [BINARY, "verify", out, "--no-hive", "--json", "--endpoint", mill.endpoint], **as_consumer)
+        gone, moved = "column \"tenant\" of its contexts is in the name of the folder that it was written to", folder / "moved.parquet"
+        fails(2, gone, [BINARY, "verify", out, "--no-hive", "--json", "--endpoint", mill.endpoint], **as_consumer)
+        shutil.copy(next(out.rglob("*.parquet")), moved)
+        fails(2, gone, [BINARY, "verify", moved, "--json", "--endpoint", mill.endpoint], **as_consumer)
 
         # Text, in the same folders; a row that is left out is of its file.
         for kind in ("csv", "json"):
