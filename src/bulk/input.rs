@@ -1,7 +1,7 @@
 //! The files of a job's table, as the job remembers them.
 
 use crate::bulk::{JobError, Out};
-use crate::table::{Format, Location, Object};
+use crate::table::{Format, Location, Object, location};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use tokio::runtime::Handle;
@@ -68,20 +68,20 @@ fn first_difference(before: &[File], now: &[File]) -> Option<String> {
     }
 }
 
-/// Refuses a job whose folder is inside a folder of its input: its parts would be taken for rows of
-/// the table.
+/// Refuses a job whose folder is inside a folder of its input, or whose parts a pattern would find:
+/// they would be taken for rows of the table.
 ///
 /// # Errors
 /// [`JobError::OutInInput`].
 pub fn check_beside(inputs: &[Location], out: &Out) -> Result<(), JobError> {
     let inside = |location: &&Location| match (location, out.bucket()) {
-        (Location::Local(path), None) => is_inside(Path::new(path), out.path()),
+        (Location::Local(path), None) => is_inside(path, out.path()),
         (Location::S3 { bucket, key }, Some(out)) => {
             let below = out.prefix.strip_prefix(key.trim_end_matches('/'));
             let is_below = below.is_some_and(|below| {
                 below.is_empty() || below.starts_with('/') || key.trim_end_matches('/').is_empty()
             });
-            *bucket == out.name && is_below
+            *bucket == out.name && (is_below || location::reaches_prefix(key, &out.prefix))
         }
         _ => false,
     };
@@ -91,16 +91,22 @@ pub fn check_beside(inputs: &[Location], out: &Out) -> Result<(), JobError> {
     }
 }
 
-fn is_inside(folder: &Path, out: &Path) -> bool {
+fn is_inside(table: &str, out: &Path) -> bool {
     // The folder may not be there yet: the nearest one above it is.
     let mut above = out.ancestors();
-    let out = above.find_map(|path| match path.as_os_str().is_empty() {
-        true => Path::new(".").canonicalize().ok(),
-        false => path.canonicalize().ok(),
-    });
-    let folder = folder.canonicalize();
-    out.zip(folder.ok())
-        .is_some_and(|(out, folder)| folder.is_dir() && out.starts_with(folder))
+    let Some(out) = above.find_map(|path| {
+        let there = match path.as_os_str().is_empty() {
+            true => Path::new(".").canonicalize(),
+            false => path.canonicalize(),
+        };
+        Some(there.ok()?.join(out.strip_prefix(path).ok()?))
+    }) else {
+        return false;
+    };
+    match Path::new(table).canonicalize() {
+        Ok(folder) => folder.is_dir() && out.starts_with(folder),
+        Err(_) => location::reaches(table, &out),
+    }
 }
 
 #[cfg(test)]
@@ -124,6 +130,10 @@ mod tests {
             ("in", "in2/out", false),
             ("in/a.csv", "in/out", false),
             ("in/*.csv", "in/out", false),
+            ("in/*/*", "in/new/../out", false),
+            ("in/*/*", "in/out", true),
+            ("*/**/*.parquet", "in/out", true),
+            ("in/**/*.csv", "in/out", false),
         ] {
             let checked = check_beside(&inputs(input), &at(out).into());
             assert_eq!(checked.is_err(), is_refused, "{input} {out}");

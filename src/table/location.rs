@@ -1,24 +1,26 @@
 //! What a user calls a table: a file, a folder, a pattern, `s3://…`, or standard input.
 
-use crate::s3;
 use crate::table::hive;
 use crate::table::lake;
 use crate::table::object::{self, Object, Storage};
 use crate::table::{FILES_MAX, Format, TableError};
-use futures_util::TryStreamExt;
 use globset::{GlobBuilder, GlobMatcher};
-use object_store::path::Path as Key;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use std::fmt;
 use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
 use tokio::runtime::Handle;
 
 /// What a pattern is known by.
 const PATTERN: [char; 4] = ['*', '?', '[', '{'];
+
+/// How many parts of a job, and how many folders deep, are held against a pattern before the job
+/// begins.
+const REACHED_PARTS: usize = 1000;
+const REACHED_DEPTH: usize = 4;
+
+mod bucket;
 
 /// What a user calls a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +100,9 @@ impl Location {
         let mut found = match self {
             Self::Input => Vec::new(),
             Self::Local(path) => local(path, is_table)?,
-            Self::S3 { bucket, key } => runtime.block_on(listed(bucket, key, is_table, runtime))?,
+            Self::S3 { bucket, key } => {
+                runtime.block_on(bucket::objects(bucket, key, is_table, runtime))?
+            }
         };
         passed.tell(self);
         if found.is_empty() {
@@ -166,9 +170,10 @@ fn local(text: &str, mut is_table: impl FnMut(&str) -> bool) -> Result<Vec<Objec
     let path = Path::new(text);
     match path.metadata() {
         Ok(metadata) if metadata.is_dir() => {
-            refuse_lake(path)?;
-            return walk(path, &mut |path| is_table(&path.to_string_lossy()));
+            let is_wanted = &mut |path: &Path| is_table(&path.to_string_lossy());
+            return beside_logs(walk(path, is_wanted)?);
         }
+        // So the live files of a table with a log of its own are handed over.
         Ok(_) => return Ok(vec![file(path, text.to_owned())?]),
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(TableError::io(text, error));
@@ -179,38 +184,79 @@ fn local(text: &str, mut is_table: impl FnMut(&str) -> bool) -> Result<Vec<Objec
         Err(_) => {}
     }
     let matcher = matcher(text)?;
-    // Up to the last component before the first that is a pattern.
-    let fixed = path
-        .components()
-        .take_while(|part| !part.as_os_str().to_string_lossy().contains(PATTERN));
-    let mut base: PathBuf = fixed.collect();
+    let (mut base, _) = split(text);
     if base.as_os_str().is_empty() {
         base.push(".");
     }
-    walk(&base, &mut |path| {
+    let found = walk(&base, &mut |path| {
         let path = path.strip_prefix("./").unwrap_or(path);
         matcher.is_match(path)
-    })
+    });
+    beside_logs(found?)
 }
 
-/// Refuses a folder that is a table with a log of its own.
-fn refuse_lake(folder: &Path) -> Result<(), TableError> {
-    for log in ["_delta_log", "metadata"] {
-        let Ok(entries) = std::fs::read_dir(folder.join(log)) else {
-            continue;
-        };
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let fault = names
-            .filter_map(|name| lake::fault(&format!("{log}/{name}")))
-            .next();
-        if let Some(fault) = fault {
-            return Err(TableError::Location {
-                location: folder.display().to_string(),
-                reason: fault.to_owned(),
-            });
-        }
+/// The files of a folder or a pattern, unless they are of a table with a log of its own.
+fn beside_logs(files: Vec<Object>) -> Result<Vec<Object>, TableError> {
+    let paths = files.iter().filter_map(|object| match &object.source {
+        Storage::File(path) => Some(path.as_path()),
+        Storage::Store { .. } => None,
+    });
+    lake::check(paths)?;
+    Ok(files)
+}
+
+/// A pattern's folders up to the first component that is a pattern, and the rest.
+fn split(pattern: &str) -> (PathBuf, PathBuf) {
+    let mut components = Path::new(pattern).components().peekable();
+    let mut base = PathBuf::new();
+    while let Some(fixed) =
+        components.next_if(|part| !part.as_os_str().to_string_lossy().contains(PATTERN))
+    {
+        base.push(fixed);
     }
-    Ok(())
+    (base, components.collect())
+}
+
+/// Whether the files that a job writes into this folder could be taken for files of the pattern:
+/// the folder has no links in it.
+#[must_use]
+pub fn reaches(pattern: &str, folder: &Path) -> bool {
+    let (base, rest) = split(pattern);
+    let base = if base.as_os_str().is_empty() {
+        PathBuf::from(".")
+    } else {
+        base
+    };
+    let Ok(base) = base.canonicalize() else {
+        return false;
+    };
+    let fixed = globset::escape(&base.to_string_lossy());
+    let whole = Path::new(&fixed).join(rest);
+    let Ok(matcher) = matcher(&whole.to_string_lossy()) else {
+        return false;
+    };
+    finds_parts(&matcher, folder)
+}
+
+/// As [`reaches`], of a pattern of keys and the prefix of a job's objects.
+#[must_use]
+pub fn reaches_prefix(pattern: &str, prefix: &str) -> bool {
+    let matcher = matcher(pattern);
+    pattern.contains(PATTERN)
+        && matcher.is_ok_and(|matcher| finds_parts(&matcher, Path::new(prefix)))
+}
+
+fn finds_parts(matcher: &GlobMatcher, folder: &Path) -> bool {
+    // Parts may be in folders that are columns.
+    let mut folder = folder.to_owned();
+    (0..=REACHED_DEPTH).any(|_| {
+        let is_reached = (0..REACHED_PARTS).any(|number| {
+            let part = folder.join(format!("part-{number:05}.parquet"));
+            matcher.is_match(part)
+        });
+        folder.push("a=a");
+        is_reached
+    })
 }
 
 fn matcher(pattern: &str) -> Result<GlobMatcher, TableError> {
@@ -257,83 +303,6 @@ fn is_hidden(name: &str) -> bool {
 /// `_`.
 fn is_hive(name: &str) -> bool {
     name.starts_with('_') && hive::is_column(name)
-}
-
-async fn listed(
-    bucket: &str,
-    key: &str,
-    mut is_table: impl FnMut(&str) -> bool,
-    runtime: &Handle,
-) -> Result<Vec<Object>, TableError> {
-    let name = |key: &Key| format!("s3://{bucket}/{key}");
-    let shown = format!("s3://{bucket}/{key}");
-    let io = |error: object_store::Error| TableError::io(&shown, s3::told(error));
-    let store: Arc<dyn ObjectStore> = s3::bucket(bucket).map_err(io)?;
-    let object = |meta: ObjectMeta| {
-        let version = match &meta.e_tag {
-            Some(tag) => tag.clone(),
-            None => meta.last_modified.timestamp_micros().to_string(),
-        };
-        let (name, length) = (name(&meta.location), meta.size);
-        let source = Storage::Store {
-            store: Arc::clone(&store),
-            path: meta.location,
-            tag: meta.e_tag,
-            runtime: runtime.clone(),
-        };
-        Object::new(name, length, version, source)
-    };
-    // A key is what the user wrote; the client encodes it for the wire.
-    let parsed = |key: &str| {
-        Key::parse(key).map_err(|error| TableError::Location {
-            location: shown.clone(),
-            reason: error.to_string(),
-        })
-    };
-    let pattern = key.contains(PATTERN).then(|| matcher(key)).transpose()?;
-    if pattern.is_none() && !key.is_empty() && !key.ends_with('/') {
-        match store.head(&parsed(key)?).await {
-            Ok(meta) => return Ok(vec![object(meta)]),
-            Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(io(error)),
-        }
-    }
-    // A store's prefix ends where a component does.
-    let fixed: Vec<_> = key
-        .split('/')
-        .take_while(|part| !part.contains(PATTERN))
-        .collect();
-    let prefix = Some(parsed(&fixed.join("/"))?).filter(|prefix| !prefix.as_ref().is_empty());
-    let mut lake = None;
-    let mut is_wanted = |meta: &ObjectMeta| {
-        let path = meta.location.as_ref();
-        let below = prefix.as_ref().map_or(path, |prefix| {
-            path.strip_prefix(prefix.as_ref()).unwrap_or(path)
-        });
-        if pattern.is_none() {
-            lake = lake.or_else(|| lake::fault(below));
-        }
-        let (folders, name) = below.rsplit_once('/').unwrap_or(("", below));
-        let is_hidden_folder = |folder| is_hidden(folder) && !is_hive(folder);
-        let seen = !is_hidden(name) && !folders.split('/').any(is_hidden_folder);
-        match &pattern {
-            Some(pattern) => seen && pattern.is_match(path),
-            None => seen && is_table(path),
-        }
-    };
-    let found: Vec<ObjectMeta> = store
-        .list(prefix.as_ref())
-        .try_filter(|meta| std::future::ready(is_wanted(meta)))
-        .try_collect()
-        .await
-        .map_err(io)?;
-    if let Some(fault) = lake {
-        return Err(TableError::Location {
-            location: shown,
-            reason: fault.to_owned(),
-        });
-    }
-    Ok(found.into_iter().map(object).collect())
 }
 
 #[cfg(test)]
@@ -422,7 +391,8 @@ mod tests {
             fs::write(folder.path().join(table).join("a.csv"), "x").unwrap();
             let refused = names(&at(table)).unwrap_err();
             assert!(refused.contains(said), "{refused}");
-            assert_eq!(names(&at(&format!("{table}/*.csv"))).unwrap(), ["a.csv"]);
+            assert_eq!(names(&at(&format!("{table}/*.csv"))).unwrap_err(), refused);
+            assert_eq!(names(&at(&format!("{table}/a.csv"))).unwrap(), ["a.csv"]);
         }
         for (text, said) in [
             ("g.csv", "there is no such file"),
@@ -435,5 +405,41 @@ mod tests {
         }
         let device = names("/dev/null").unwrap_err();
         assert!(device.contains("not a regular file"), "{device}");
+    }
+
+    #[test]
+    fn a_pattern_reaches_the_parts_that_it_would_take() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        fs::create_dir_all(folder.join("in[1]")).unwrap();
+        for (pattern, out, is_reached) in [
+            ("**/*.parquet", "in[1]/out", true),
+            ("in[[]1]/*/*.parquet", "in[1]/out", true),
+            ("in[[]1]/../**/*.parquet", "in[1]/out", false),
+            ("*/*/*/*", "in[1]/out", true),
+            ("**/part-0001?.parquet", "in[1]/out", true),
+            ("**/*.csv", "in[1]/out", false),
+            ("*/*.parquet", "in[1]/out", false),
+            ("in[[]1]/*.parquet", "out", false),
+            ("gone/**/*.parquet", "gone/out", false),
+        ] {
+            let pattern = format!("{}/{pattern}", folder.display());
+            let reached = reaches(&pattern, &folder.join(out));
+            assert_eq!(reached, is_reached, "{pattern} {out}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_of_keys_reaches_the_parts_below_a_prefix() {
+        for (pattern, prefix, is_reached) in [
+            ("in/**", "in/out", true),
+            ("**/*.parquet", "", true),
+            ("in/*.parquet", "in/out", false),
+            ("in/**/*.csv", "in/out", false),
+            ("in/out/part-00000.parquet", "in/out", false),
+        ] {
+            let reached = reaches_prefix(pattern, prefix);
+            assert_eq!(reached, is_reached, "{pattern} {prefix}");
+        }
     }
 }

@@ -87,6 +87,18 @@ def main() -> None:
             said = done(command([name], folder / f"odd-{number}", *over), **variables)
             assert said["rows"] == rows, (name, said)
 
+        # An object that is called as a pattern is, folders as consoles make them, and odd keys.
+        for name, body in (("marked/", b""), ("marked/sub/", b""), ("marked/[1]*.csv", b"volume,tenant\na,t\n"), ("lake/_delta_log/0.json", b"{}"), ("lake/tenant=a/x.csv", b"volume\nv\n"), ("twice//x.csv", b"")):
+            s3.put_object(Bucket=BUCKET, Key=name, Body=body)
+        for number, name in enumerate(("marked/[1]*.csv", "marked/", "marked/*")):
+            said = done(command([f"s3://{BUCKET}/{name}"], folder / f"marked-{number}", *over, "--input-format", "csv"), **variables)
+            assert said["rows"] == 1, (name, said)
+        for name in ("lake", "lake/tenant=a/", "lake/*/*.csv", "lake/tenant=a/*.csv"):
+            fails(1, f"s3://{BUCKET}/lake: it is a Delta Lake table", command([f"s3://{BUCKET}/{name}"], folder / "lake", *over), **variables)
+        assert done(command([f"s3://{BUCKET}/lake/tenant=a/x.csv"], folder / "live", *over), **variables)["rows"] == 1
+        fails(1, f"s3://{BUCKET}/twice//x.csv: a key with an empty part", command([f"s3://{BUCKET}/twice/"], folder / "twice", *over), **variables)
+        fails(1, "cannot read s3://no-such-bucket/x.csv: NoSuchBucket: The specified bucket does not exist", command(["s3://no-such-bucket/x.csv"], folder / "bucket", *over), **variables)
+
         # What has changed since is not gone on with.
         job = command([f"s3://{BUCKET}/volumes.csv"], folder / "changed", *over)
         with subprocess.Popen([str(part) for part in job], env=environment(**variables), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:

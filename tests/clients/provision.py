@@ -325,6 +325,7 @@ def refusals(mill: Daemon, folder: Path, tally: Tally) -> None:
     (folder / "denied.csv").write_text("volume,tenant\n" + rows)
     # A dry call finds a wrong key before the table is looked through, whose second row is bad.
     (folder / "twice.csv").write_text("volume,tenant\na,t\na,t\n")
+    fails(1, f"{folder}/some/**/*: the folder for parts is inside it", command([f"{folder}/some/**/*"], folder / "some" / "out", *over))
     says = f"{folder}/twice.csv, row 1: NotFoundException: Alias arn:aws:kms:{mill.facts['region']}:{mill.facts['account']}:alias/nobody is not found; a dry call found it, and nothing was made"
     fails(1, says, command([folder / "twice.csv"], folder / "nobody", *over, key="alias/nobody"))
     assert not list((folder / "nobody").glob("part-*"))
