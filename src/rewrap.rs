@@ -16,6 +16,7 @@ use crate::bulk::input::{File, check_finished, check_unchanged};
 use crate::bulk::keys::KeySource;
 use crate::bulk::parquet::properties::column;
 use crate::bulk::{self, Asked, Job, JobError, Kind, Out, Parameter, Runtime, rows_per_part};
+use crate::columns::shown::kind;
 use crate::columns::{Blobs, ContextPairs, ContextSource, names};
 use crate::splice::{self, Own, PartWriter, SplicePlan};
 use crate::table::fields::Fields;
@@ -23,7 +24,7 @@ use crate::table::folders::{self, FolderNames};
 use crate::table::parquet::ParquetFile;
 use crate::table::plan::FilePlan;
 use crate::table::rows::{check_names, check_same};
-use crate::table::{self, Format, Input, Location, Object, TableError};
+use crate::table::{self, Format, Input, Location, Object, TableError, codec};
 use arrow_schema::Schema;
 use part::Sealing;
 use serde::{Deserialize, Serialize};
@@ -146,7 +147,11 @@ pub fn objects(
                 reason: "a Parquet file is read from its end; name it".to_owned(),
             });
         }
-        objects.extend(location.objects(None, runtime)?);
+        let found = location.objects(None, runtime);
+        objects.extend(found.map_err(|error| match error {
+            TableError::Absent(location) => TableError::AbsentParquet(location),
+            other => other,
+        })?);
     }
     objects
         .iter()
@@ -184,7 +189,7 @@ pub fn check_columns(
     match schema.field_with_name(name) {
         Ok(field) if Blobs::are(field.data_type()) => {}
         Ok(field) => {
-            let kind = field.data_type();
+            let kind = kind(field.data_type());
             let reason = format!("column {name:?} is of type {kind}, and blobs are binary");
             return Err(unusable(reason));
         }
@@ -238,6 +243,11 @@ impl Plan {
         let mut files = Vec::new();
         for object in objects {
             let file = ParquetFile::new(object)?;
+            let read: Vec<_> = named.iter().flat_map(|source| source.columns()).collect();
+            for group in 0..file.groups().count() {
+                let is_read = |root: &str| read.iter().any(|name| name == root);
+                codec::check(&file, group, is_read)?;
+            }
             check_same(first, &schema, object, &file.schema())?;
             if self.context.is_none() {
                 contexts::check_same(&context, &file)?;

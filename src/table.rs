@@ -24,6 +24,7 @@
 //! What this module does not do: mint, open, or know of jobs. It writes nothing but, for a moment,
 //! what does not fit into memory.
 
+pub mod codec;
 pub mod compression;
 pub mod csv;
 pub mod distinct;

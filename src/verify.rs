@@ -10,7 +10,7 @@ use crate::bulk::remote::RemoteWork;
 use crate::bulk::stream;
 use crate::bulk::{Client, JobError, SourceError};
 use crate::census::{FINDINGS_KEPT_MAX, Findings, Groups, blobs, group, unfinished};
-use crate::columns::{ContextSource, Texts};
+use crate::columns::{ContextSource, Shown, Texts};
 use crate::context::EncryptionContext;
 use crate::envelope::blob::{HEADER_BYTES, NONCE_BYTES};
 use crate::keystore::Snapshot;
@@ -312,7 +312,9 @@ impl<S: KeySource<Operation = Check, Worker: Send>> Verification<'_, S> {
                 .rows
                 .column_by_name(id_column)
                 .and_then(Texts::of)
-                .ok_or_else(|| unusable(format!("there is no column {id_column:?} of text")))?;
+                .ok_or_else(|| {
+                    unusable(format!("there is no column {} of text", Shown(id_column)))
+                })?;
             let rows = batch.numbers.iter().enumerate();
             let entries = rows.map(|(at, row)| {
                 let place = RowPosition { file, row: *row };

@@ -3,6 +3,7 @@
 
 use crate::columns::error::ColumnError;
 use crate::columns::pairs::{ContextPairs, Rows};
+use crate::columns::shown::{Shown, kind};
 use crate::columns::texts::Texts;
 use crate::context::EncryptionContext;
 use arrow_array::cast::AsArray;
@@ -37,11 +38,13 @@ impl ContextSource {
             Self::Map(name) => match schema.field_with_name(name) {
                 Ok(field) if matches!(field.data_type(), DataType::Map(..)) => Ok(()),
                 Ok(field) => Err(format!(
-                    "column {name:?} is of type {}, and contexts are a map of strings",
-                    field.data_type()
+                    "column {} is of type {}, and contexts are a map of strings",
+                    Shown(name),
+                    kind(field.data_type())
                 )),
                 Err(_) => Err(format!(
-                    "there is no column {name:?}; name the columns of the contexts"
+                    "there is no column {}; name the columns of the contexts",
+                    Shown(name)
                 )),
             },
             Self::Pairs(pairs) => {
@@ -61,7 +64,7 @@ impl ContextSource {
                 let column = rows.column_by_name(name);
                 let maps = column
                     .and_then(|column| column.as_map_opt())
-                    .ok_or_else(|| format!("there is no column {name:?} of maps"))?;
+                    .ok_or_else(|| format!("there is no column {} of maps", Shown(name)))?;
                 Ok(Contexts::Map {
                     names: Texts::of(maps.keys()).ok_or_else(|| not_text(name, maps.keys()))?,
                     values: Texts::of(maps.values())
@@ -79,8 +82,8 @@ impl ContextSource {
 }
 
 fn not_text(name: &str, column: &ArrayRef) -> String {
-    let kind = column.data_type();
-    format!("column {name:?} has maps of type {kind}, and contexts are strings")
+    let (name, kind) = (Shown(name), kind(column.data_type()));
+    format!("column {name} has maps of type {kind}, and contexts are strings")
 }
 
 /// The contexts of some rows.
@@ -185,7 +188,10 @@ mod tests {
     #[test]
     fn a_column_of_another_type_is_refused() {
         let batch = maps();
-        for (name, said) in [("text", "is of type Utf8"), ("none", "there is no column")] {
+        for (name, said) in [
+            ("text", "is of type STRING"),
+            ("none", "there is no column"),
+        ] {
             let source = ContextSource::Map(name.to_owned());
             assert!(source.check(&batch.schema()).unwrap_err().contains(said));
             assert!(source.of(&batch).is_err());

@@ -2,6 +2,7 @@
 //! that are the same for every row.
 
 use crate::columns::error::ColumnError;
+use crate::columns::shown::{Shown, kind};
 use crate::columns::texts::Texts;
 use crate::context::{ContextRuns, EncryptionContext, InvalidContext};
 use arrow_array::RecordBatch;
@@ -28,14 +29,16 @@ impl ContextPairs {
             let mut named = found.by_ref().filter(|(_, field)| field.name() == name);
             let (place, field) = named
                 .next()
-                .ok_or_else(|| invalid(format!("There is no column {name:?}.")))?;
+                .ok_or_else(|| invalid(format!("There is no column {}.", Shown(name))))?;
             if named.next().is_some() {
-                return Err(invalid(format!("There are several columns {name:?}.")));
+                return Err(invalid(format!(
+                    "There are several columns {}.",
+                    Shown(name)
+                )));
             }
             if !is_text(field.data_type()) {
-                let kind = field.data_type();
-                let message =
-                    format!("Column {name:?} is of type {kind}, and contexts are strings.");
+                let (name, kind) = (Shown(name), kind(field.data_type()));
+                let message = format!("Column {name} is of type {kind}, and contexts are strings.");
                 return Err(invalid(message));
             }
             Ok(place)
@@ -81,7 +84,7 @@ impl ContextPairs {
 }
 
 fn null(name: &str) -> ColumnError {
-    invalid(format!("Context column {name:?} is null."))
+    invalid(format!("Context column {} is null.", Shown(name)))
 }
 
 fn too_large() -> ColumnError {

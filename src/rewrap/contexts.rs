@@ -3,6 +3,7 @@
 
 use crate::bulk::footer;
 use crate::bulk::parquet::properties::column;
+use crate::columns::shown::kind;
 use crate::columns::{ContextPairs, ContextSource};
 use crate::table::TableError;
 use crate::table::parquet::ParquetFile;
@@ -39,8 +40,9 @@ pub(super) fn of_file(file: &ParquetFile) -> Result<ContextSource, TableError> {
     Err(TableError::Column {
         name: file.name().to_owned(),
         reason: match found {
-            Ok(kind) => format!(
-                "column {name:?} is of type {kind}, and contexts are a map of strings; name the columns of the contexts"
+            Ok(of) => format!(
+                "column {name:?} is of type {}, and contexts are a map of strings; name the columns of the contexts",
+                kind(of)
             ),
             Err(_) => format!(
                 "there is no column {name:?}, and its footer names no columns of contexts; name the columns of the contexts"

@@ -1,11 +1,10 @@
 //! Which row groups are in which part: whole ones, of one file.
 
 use crate::bulk::{JobError, Kind, Parameters};
+use crate::columns::Shown;
 use crate::splice::schema;
 use crate::table::parquet::ParquetFile;
-use crate::table::{self, Object, TableError};
-use parquet::basic::Compression;
-use parquet::file::metadata::RowGroupMetaData;
+use crate::table::{self, Object, TableError, codec};
 use std::ops::Range;
 
 /// Row groups of a part at most: a part's footer is in memory until the part is finished, and some
@@ -45,7 +44,7 @@ impl SplicePlan {
             for (group, rows) in parquet.groups().enumerate() {
                 let left_out = kept.left_out_of(first_row..first_row + rows);
                 if left_out > 0 {
-                    check_codecs(&parquet, group)?;
+                    codec::check(&parquet, group, |_| true)?;
                 }
                 let wanted = rows - left_out;
                 if wanted > 0 {
@@ -123,30 +122,8 @@ fn check_types(parquet: &ParquetFile) -> Result<(), TableError> {
         Some(column) => Err(column_error(
             parquet,
             format!(
-                "column {column:?} is of a type that this build does not know, and so cannot be copied; leave it out of the table"
-            ),
-        )),
-        None => Ok(()),
-    }
-}
-
-/// A row group of which rows are left out is decoded.
-fn check_codecs(parquet: &ParquetFile, group: usize) -> Result<(), TableError> {
-    let groups = parquet.metadata().row_groups().get(group).into_iter();
-    let mut chunks = groups.flat_map(RowGroupMetaData::columns);
-    let unknown = chunks.find(|chunk| {
-        matches!(
-            chunk.compression(),
-            Compression::LZO | Compression::BROTLI(_)
-        )
-    });
-    match unknown {
-        Some(chunk) => Err(column_error(
-            parquet,
-            format!(
-                "column {} is compressed with {}, which this build does not decompress, so that no row can be left out",
-                chunk.column_path(),
-                chunk.compression()
+                "column {} is of a type that this build does not know, and so cannot be copied; leave it out of the table",
+                Shown(&column)
             ),
         )),
         None => Ok(()),

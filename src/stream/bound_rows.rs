@@ -21,7 +21,7 @@ impl BoundRows {
     /// # Errors
     /// [`ApiError`]: a column has the name of one that is added.
     pub fn begin(schema: &Schema) -> Result<Self, ApiError> {
-        let kept = Projection::all(schema, &BlobColumns::NAMES)?;
+        let kept = Projection::new(schema, &[], &BlobColumns::NAMES)?;
         let encoder = Encoder::begin(kept.and(schema, BlobColumns::fields()))?;
         Ok(Self {
             kept,

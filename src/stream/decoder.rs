@@ -6,6 +6,7 @@
 //! see it.
 
 use crate::api::ApiError;
+use crate::columns::shown::{Shown, kind};
 use crate::stream::decompression::Decompressed;
 use crate::stream::dictionaries::{Dictionaries, Piece};
 use crate::stream::extents;
@@ -217,9 +218,9 @@ fn check_field(field: &Field) -> Result<(), ApiError> {
         | DataType::RunEndEncoded(..)
         | DataType::ListView(_)
         | DataType::LargeListView(_) => {
-            let (name, kind) = (field.name(), field.data_type());
+            let (name, kind) = (Shown(field.name()), kind(field.data_type()));
             Err(unsupported(&format!(
-                "Columns like {name:?}, of type {kind},"
+                "Columns like {name}, of type {kind},"
             )))
         }
         DataType::FixedSizeBinary(size) | DataType::FixedSizeList(_, size) if *size < 0 => {

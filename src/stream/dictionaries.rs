@@ -7,6 +7,7 @@
 //! keep those that were in them when they came. So both are counted.
 
 use crate::api::ApiError;
+use crate::columns::Shown;
 use crate::stream::messages::{Bounds, malformed, too_large, unsupported};
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::{DataType, Field, Schema};
@@ -94,9 +95,9 @@ impl Dictionaries {
             within,
         });
         if declared.values != *values {
-            let name = field.name();
+            let name = Shown(field.name());
             return Err(malformed(format_args!(
-                "column {name:?} has the dictionary of a column with other values"
+                "column {name} has the dictionary of a column with other values"
             )));
         }
         declared.columns += 1;

@@ -116,7 +116,7 @@ impl Minter {
 impl Transform for Minter {
     fn begin(&mut self, schema: &Schema) -> Result<SchemaRef, ApiError> {
         self.places = self.pairs.places(schema)?;
-        self.kept = Projection::all(schema, &BlobColumns::NAMES)?;
+        self.kept = Projection::new(schema, &[], &BlobColumns::NAMES)?;
         Ok(self.kept.and(schema, BlobColumns::fields()))
     }
 

@@ -2,6 +2,7 @@
 
 use crate::api::usability::material;
 use crate::api::{ApiError, ErrorCode};
+use crate::columns::alike::Clash;
 use crate::key::material::KeyMaterialId;
 use crate::keystore::KeyEntry;
 use arrow_array::cast::AsArray;
@@ -83,21 +84,19 @@ impl Encoder {
 pub(super) struct Projection(Vec<usize>);
 
 impl Projection {
-    /// All; those of the names that are added must not be among them.
-    pub(super) fn all(schema: &Schema, added: &[&str]) -> Result<Self, ApiError> {
-        let taken = |name: &str| schema.fields().iter().any(|field| field.name() == name);
-        if let Some(name) = added.iter().find(|name| taken(name)) {
-            let message = format!("There is a column {name:?} already.");
+    /// All but those of the names that are dropped; none of them may be taken for one that is
+    /// added.
+    pub(super) fn new(schema: &Schema, dropped: &[&str], added: &[&str]) -> Result<Self, ApiError> {
+        let fields = schema.fields().iter().enumerate();
+        let kept: Vec<_> = fields
+            .filter(|(_, field)| !dropped.contains(&field.name().as_str()))
+            .collect();
+        let names = kept.iter().map(|(_, field)| field.name().as_str());
+        if let Some(clash) = Clash::find(names, added.iter().copied()) {
+            let message = format!("There is {clash}.");
             return Err(ApiError::new(ErrorCode::ValidationException, message));
         }
-        Ok(Self((0..schema.fields().len()).collect()))
-    }
-
-    /// All but those of these names.
-    pub(super) fn but(schema: &Schema, names: &[&str]) -> Self {
-        let fields = schema.fields().iter().enumerate();
-        let kept = fields.filter(|(_, field)| !names.contains(&field.name().as_str()));
-        Self(kept.map(|(place, _)| place).collect())
+        Ok(Self(kept.into_iter().map(|(place, _)| place).collect()))
     }
 
     /// The schema of these columns and those that are added.

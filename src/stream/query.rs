@@ -4,7 +4,7 @@ use crate::api::generate::{check_length, no_length};
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::{ApiError, ErrorCode};
 use crate::columns::names::listed;
-use crate::columns::{ContextPairs, ContextSource};
+use crate::columns::{ContextPairs, ContextSource, Shown};
 use crate::context::EncryptionContext;
 use crate::key::data_key::DataKeyLength;
 use crate::stream::purpose::Purpose;
@@ -69,7 +69,7 @@ impl Query {
                     pairs.constants.push(pair);
                     continue;
                 }
-                _ => return Err(invalid(format!("There is no parameter {name:?}."))),
+                _ => return Err(invalid(format!("There is no parameter {}.", Shown(&name)))),
             };
             if place.replace(value).is_some() {
                 return Err(invalid(format!("{name} is given twice.")));

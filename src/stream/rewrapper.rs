@@ -149,7 +149,7 @@ impl Transform for Rewrapper {
     fn begin(&mut self, schema: &Schema) -> Result<SchemaRef, ApiError> {
         let contexts = [&self.contexts].into_iter().chain(&self.new_contexts);
         check_columns(schema, contexts)?;
-        self.kept = Projection::but(schema, &BlobColumns::NAMES);
+        self.kept = Projection::new(schema, &BlobColumns::NAMES, &BlobColumns::NAMES)?;
         Ok(self.kept.and(schema, BlobColumns::fields()))
     }
 

@@ -3,6 +3,7 @@
 use crate::api::{ApiError, ErrorCode};
 use crate::columns::Blobs;
 use crate::columns::ContextSource;
+use crate::columns::shown::kind;
 use crate::context::EncryptionContext;
 use crate::envelope::CiphertextBlob;
 use crate::key::KeyId;
@@ -108,7 +109,7 @@ pub(super) fn check_columns<'a>(
     match (named.next(), named.next()) {
         (Some(field), None) if Blobs::are(field.data_type()) => {}
         (Some(field), None) => {
-            let kind = field.data_type();
+            let kind = kind(field.data_type());
             let message = format!("Column {BLOB:?} is of type {kind}, and blobs are binary.");
             return Err(invalid(message));
         }

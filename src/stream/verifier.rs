@@ -126,7 +126,7 @@ fn open_row<'a>(
 impl Transform for Verifier {
     fn begin(&mut self, schema: &Schema) -> Result<SchemaRef, ApiError> {
         check_columns(schema, [&self.contexts])?;
-        self.kept = Projection::but(schema, &[BLOB, REFUSAL]);
+        self.kept = Projection::new(schema, &[BLOB, REFUSAL], &[REFUSAL])?;
         let added = [Field::new(REFUSAL, DataType::Utf8, true)];
         Ok(self.kept.and(schema, added))
     }

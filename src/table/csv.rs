@@ -2,23 +2,22 @@
 //! is null. A row that breaks the RFC's rules on quotes, or has bytes that are not UTF-8 in any
 //! field, is not read.
 
+use crate::columns::Shown;
+use crate::table::fields::Members;
 use crate::table::rows::{
     BATCH_BYTES_MAX, Batch, CHECKPOINT_ROWS, Columns, ROW_BYTES_MAX, Rows, Seen, Start,
     batch_rows_max,
 };
 use crate::table::text::{self, Text};
-use crate::table::{COLUMNS_MAX, Format, Object, RowNumber, TableError};
+use crate::table::{COLUMNS_MAX, Format, Object, TableError};
 use arrow_array::builder::StringBuilder;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use csv::{ByteRecord, Reader, ReaderBuilder};
 use encoding_rs::Encoding;
 use std::collections::HashSet;
-use std::error::Error;
-use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 mod quotes;
 
@@ -30,7 +29,6 @@ pub struct CsvRows {
     /// What its text is in.
     encoding: &'static str,
     reader: Reader<Bounded>,
-    limit: Arc<AtomicU64>,
     /// Where the reader's own count of bytes begins.
     base: u64,
     /// The number of the next row, and of the first that is wanted.
@@ -45,41 +43,57 @@ pub struct CsvRows {
     checkpoints: Vec<u64>,
 }
 
-/// Ends in an error where a row has no end: a quote that is never closed would take all the rest
-/// into memory.
+/// Passes the text on, and of a row that is too long only its beginning: a quote that is never
+/// closed would take all the rest into memory.
 struct Bounded {
     inner: Text,
-    read: u64,
-    limit: Arc<AtomicU64>,
     quotes: Quotes,
+    /// Whether the row that the reader is in, or has read last, is cut.
+    is_cut: bool,
+    /// Bytes that were not passed on, and bytes that were and are not of the text.
+    dropped: u64,
+    added: u64,
 }
 
 impl Read for Bounded {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if self.read > self.limit.load(Ordering::Relaxed) {
-            return Err(io::Error::other(EndlessRow));
+        // The reader asks for more once it has come to the end of what it was given.
+        if self.quotes.row_bytes() > ROW_BYTES_MAX {
+            return self.cut(out);
         }
         let read = self.inner.read(out)?;
         self.quotes.pass(&out[..read]);
-        self.read += read as u64;
         Ok(read)
     }
 }
 
-/// A row that has no end within its bound.
-#[derive(Debug)]
-struct EndlessRow;
-
-impl fmt::Display for EndlessRow {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            out,
-            "more than {ROW_BYTES_MAX} bytes; is a quote not closed?"
-        )
+impl Bounded {
+    /// Drops the rest of a row, and ends it.
+    fn cut(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let end = self.quotes.row_end();
+        // The reader's buffer is larger.
+        let added = (&mut &*end).read(out)?;
+        loop {
+            let bytes = self.inner.fill_buf()?;
+            let (length, of_row) = (bytes.len(), self.quotes.drop_row(bytes));
+            let dropped = of_row.unwrap_or(length);
+            self.inner.consume(dropped);
+            self.dropped += dropped as u64;
+            if of_row.is_some() || length == 0 {
+                break;
+            }
+        }
+        self.quotes.end_row(added);
+        self.added += added as u64;
+        self.is_cut = true;
+        Ok(added)
     }
 }
 
-impl Error for EndlessRow {}
+/// What is wrong with a row that is too long.
+fn too_long() -> String {
+    format!("more than {ROW_BYTES_MAX} bytes; is a quote not closed?")
+}
 
 fn malformed(name: &str, reason: impl ToString) -> TableError {
     TableError::Malformed {
@@ -113,12 +127,12 @@ impl CsvRows {
                 .map_err(|error| text::fault(&object.name, Format::Csv, error))?;
         }
         // The reader has no bound of its own: a row without an end would fill memory.
-        let limit = Arc::new(AtomicU64::new(ROW_BYTES_MAX));
         let bounded = Bounded {
             inner,
-            read: 0,
-            limit: Arc::clone(&limit),
             quotes: Quotes::default(),
+            is_cut: false,
+            dropped: 0,
+            added: 0,
         };
         let reader = ReaderBuilder::new()
             .has_headers(false)
@@ -128,7 +142,6 @@ impl CsvRows {
             name: object.name.clone(),
             encoding: object.encoding.map_or("UTF-8", Encoding::name),
             reader,
-            limit,
             base,
             row,
             from: from.row,
@@ -167,6 +180,10 @@ impl CsvRows {
         if !self.read()? {
             return Err(malformed(&self.name, "it has no header"));
         }
+        if self.reader.get_ref().is_cut {
+            let reason = format!("its header has {}", too_long());
+            return Err(malformed(&self.name, reason));
+        }
         if let Some(fault) = self.fault() {
             return Err(malformed(&self.name, format!("in its header, {fault}")));
         }
@@ -183,7 +200,7 @@ impl CsvRows {
                 return Err(malformed(&self.name, "a column of its header has no name"));
             }
             if !seen.insert(*name) {
-                let reason = format!("its header names {name:?} twice");
+                let reason = format!("its header names {} twice", Shown(name));
                 return Err(malformed(&self.name, reason));
             }
         }
@@ -209,20 +226,10 @@ impl CsvRows {
 
     /// Reads a record; `false` after the last.
     fn read(&mut self) -> Result<bool, TableError> {
-        let until = self.reader.position().byte() + ROW_BYTES_MAX;
-        self.limit.store(until, Ordering::Relaxed);
+        self.reader.get_mut().is_cut = false;
         let read = self.reader.read_byte_record(&mut self.record);
         read.map_err(|error| match error.into_kind() {
-            csv::ErrorKind::Io(error) => match error.downcast::<EndlessRow>() {
-                Ok(endless) => {
-                    let reason = match self.width {
-                        0 => format!("its header has {endless}"),
-                        _ => format!("row {} has {endless}", RowNumber(self.row)),
-                    };
-                    malformed(&self.name, reason)
-                }
-                Err(error) => text::fault(&self.name, Format::Csv, error),
-            },
+            csv::ErrorKind::Io(error) => text::fault(&self.name, Format::Csv, error),
             other => malformed(&self.name, format!("{other:?}")),
         })
     }
@@ -252,8 +259,9 @@ impl Rows for CsvRows {
         while numbers.len() + bad.len() < rows_max && bytes < BATCH_BYTES_MAX {
             // A place from which a later read may begin.
             if self.row.is_multiple_of(CHECKPOINT_ROWS) {
-                self.checkpoints
-                    .push(self.base + self.reader.position().byte());
+                let text = self.reader.get_ref();
+                let read = self.reader.position().byte() + text.dropped - text.added;
+                self.checkpoints.push(self.base + read);
             }
             if !self.read()? {
                 break;
@@ -268,6 +276,10 @@ impl Rows for CsvRows {
             }
             bytes += self.record.as_slice().len();
             // A bad row is reported with its number and takes no place in the columns.
+            if self.reader.get_ref().is_cut {
+                bad.push((row, format!("it has {}", too_long())));
+                continue;
+            }
             if let Some(fault) = fault {
                 bad.push((row, fault.to_owned()));
                 continue;
@@ -300,7 +312,12 @@ impl Rows for CsvRows {
         let options = arrow_array::RecordBatchOptions::new().with_row_count(Some(numbers.len()));
         let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
             .map_err(|error| malformed(&self.name, error))?;
-        Ok(Some(Batch { rows, numbers, bad }))
+        Ok(Some(Batch {
+            rows,
+            numbers,
+            bad,
+            members: Members::default(),
+        }))
     }
 
     fn pass_over(&mut self, row: u64) {
@@ -310,7 +327,6 @@ impl Rows for CsvRows {
     fn seen(&mut self) -> Seen {
         Seen {
             checkpoints: std::mem::take(&mut self.checkpoints),
-            ..Seen::default()
         }
     }
 }

@@ -1,8 +1,12 @@
 //! Why a table cannot be read.
 
+use crate::columns::shown::{Shown, cut};
 use crate::table::{Compression, RowNumber};
 use std::path::{Path, PathBuf};
 use std::{io, num};
+
+/// Characters of a reason at most: it may have many names in it, or the words of another library.
+const REASON_CHARACTERS_MAX: usize = 4096;
 
 /// Why a table cannot be read. Each is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +16,11 @@ pub enum TableError {
         "{0}: there is no such file, and nothing in a folder or behind a pattern of that name; name Parquet, CSV or NDJSON files"
     )]
     Absent(String),
+    /// No Parquet file has this name.
+    #[error(
+        "{0}: there is no such file, and nothing in a folder or behind a pattern of that name; name Parquet files"
+    )]
+    AbsentParquet(String),
     /// More files than there may be.
     #[error("{0}: more than {max} files", max = crate::table::FILES_MAX)]
     TooManyFiles(String),
@@ -49,7 +58,7 @@ pub enum TableError {
         source: io::Error,
     },
     /// A file breaks the rules of its format.
-    #[error("{name} cannot be read as {format}: {reason}")]
+    #[error("{name} cannot be read as {format}: {}", shown(reason))]
     Malformed {
         /// The file.
         name: String,
@@ -62,7 +71,10 @@ pub enum TableError {
     #[error("{0} has changed since it was looked through")]
     Changed(String),
     /// A file does not have the columns of the first file.
-    #[error("{name}: {reason}; every file of a job has the same columns, those of {first}")]
+    #[error(
+        "{name}: {}; every file of a job has the same columns, those of {first}",
+        shown(reason)
+    )]
     Columns {
         /// The file.
         name: String,
@@ -73,7 +85,8 @@ pub enum TableError {
     },
     /// A column that is in a file and in the name of a folder.
     #[error(
-        "{name}: column {column:?} is in the file, and in the name of a folder above it; rename one of them, or take no columns from the names of folders"
+        "{name}: column {} is in the file, and in the name of a folder above it; rename one of them, or take no columns from the names of folders",
+        Shown(column)
     )]
     FolderColumn {
         /// The file.
@@ -96,7 +109,7 @@ pub enum TableError {
         first: String,
     },
     /// A column is missing, or cannot be used.
-    #[error("{name}: {reason}")]
+    #[error("{name}: {}", shown(reason))]
     Column {
         /// The file.
         name: String,
@@ -163,6 +176,10 @@ impl TableError {
             source,
         }
     }
+}
+
+fn shown(reason: &str) -> String {
+    cut(reason.to_owned(), REASON_CHARACTERS_MAX)
 }
 
 impl From<num::TryFromIntError> for TableError {

@@ -70,7 +70,8 @@ impl Fields {
         }
     }
 
-    pub(super) fn add(&mut self, name: &str, kind: Kind) {
+    /// Adds a value of this kind.
+    pub fn add(&mut self, name: &str, kind: Kind) {
         match self.places.get(name) {
             Some(place) => {
                 if let Some((_, before)) = self.names.get_mut(*place) {
@@ -124,9 +125,91 @@ impl Fields {
     }
 }
 
+/// The members of rows, in order, while it is not known yet which of these rows are kept: one that
+/// is left out has no say in what a column is.
+#[derive(Debug, Default)]
+pub struct Members {
+    names: Vec<String>,
+    places: HashMap<String, usize>,
+    /// Of all rows: the number of the name, and what the value is.
+    kinds: Vec<(usize, Kind)>,
+    /// By row, where its last member ends.
+    ends: Vec<usize>,
+}
+
+impl Members {
+    /// Adds a row.
+    pub(super) fn push(&mut self, row: impl IntoIterator<Item = (String, Kind)>) {
+        for (name, kind) in row {
+            let place = match self.places.get(&name) {
+                Some(place) => *place,
+                None => {
+                    self.names.push(name.clone());
+                    self.places.insert(name, self.names.len() - 1);
+                    self.names.len() - 1
+                }
+            };
+            self.kinds.push((place, kind));
+        }
+        self.ends.push(self.kinds.len());
+    }
+
+    /// Adds the members of the rows that are kept to columns.
+    pub(super) fn add_to(&self, fields: &mut Fields, is_kept: impl Fn(usize) -> bool) {
+        let mut found: Vec<Option<Kind>> = vec![None; self.names.len()];
+        let mut order = Vec::new();
+        let mut from = 0;
+        for (row, end) in self.ends.iter().enumerate() {
+            let members = self.kinds.get(from..*end).unwrap_or_default();
+            from = *end;
+            for (place, kind) in members.iter().filter(|_| is_kept(row)) {
+                match &mut found[*place] {
+                    Some(before) => *before = before.and(*kind),
+                    first => {
+                        *first = Some(*kind);
+                        order.push(*place);
+                    }
+                }
+            }
+        }
+        for place in order {
+            if let Some(kind) = found[place] {
+                fields.add(&self.names[place], kind);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_that_is_left_out_has_no_say() {
+        let mut members = Members::default();
+        let row = |row: &[(&str, Kind)]| {
+            let row = row.iter();
+            row.map(|(name, kind)| ((*name).to_owned(), *kind))
+                .collect::<Vec<_>>()
+        };
+        members.push(row(&[("only", Kind::Integer), ("n", Kind::Text)]));
+        members.push(row(&[("n", Kind::Integer)]));
+        members.push(row(&[]));
+        members.push(row(&[("late", Kind::Boolean), ("n", Kind::Float)]));
+        let kept = |is_kept: &dyn Fn(usize) -> bool| {
+            let mut fields = Fields::default();
+            members.add_to(&mut fields, is_kept);
+            fields.names
+        };
+        let column = |name: &str, kind| (name.to_owned(), kind);
+        assert_eq!(
+            kept(&|row| row > 0),
+            [column("n", Kind::Float), column("late", Kind::Boolean)]
+        );
+        assert_eq!(kept(&|row| row == 1), [column("n", Kind::Integer)]);
+        assert_eq!(kept(&|_| true).len(), 3);
+        assert_eq!(kept(&|_| true)[1], column("n", Kind::Text));
+    }
 
     /// Of two files, as of two lines of one.
     #[test]

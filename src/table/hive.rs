@@ -9,6 +9,8 @@
 //! Writers percent-encode what a file system does not take: Hive and Spark characters of ASCII,
 //! pyarrow and DuckDB the bytes of UTF-8. What is decoded here is bytes, which is right for both.
 
+use crate::columns::Shown;
+use crate::columns::alike::are_alike;
 use crate::table::TableError;
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
@@ -52,10 +54,11 @@ impl FolderColumns {
             .collect();
         let mut columns: Vec<FolderColumn> = Vec::with_capacity(folders.len());
         for folder in &folders {
-            let not_text = || format!("the name of its folder {folder:?} is not UTF-8 text");
+            let not_text = || format!("the name of its folder {} is not UTF-8 text", Shown(folder));
             if folder.len() > NAME_BYTES_MAX {
                 return Err(format!(
-                    "the name of its folder {folder:?} has more than {NAME_BYTES_MAX} bytes"
+                    "the name of its folder {} has more than {NAME_BYTES_MAX} bytes",
+                    Shown(folder)
                 ));
             }
             // What a name that is not UTF-8 is shown with.
@@ -68,8 +71,8 @@ impl FolderColumns {
                 NULL => None,
                 value => Some(unescaped(value).ok_or_else(not_text)?),
             };
-            if columns.iter().any(|other| is_same(&other.name, &name)) {
-                return Err(format!("its folders name column {name:?} twice"));
+            if columns.iter().any(|other| are_alike(&other.name, &name)) {
+                return Err(format!("its folders name column {} twice", Shown(&name)));
             }
             columns.push(FolderColumn { name, value });
         }
@@ -137,7 +140,7 @@ impl FolderColumns {
         if self.is_empty() {
             return Ok(());
         }
-        match own.find(|own| self.names().any(|name| is_same(name, own))) {
+        match own.find(|own| self.names().any(|name| are_alike(name, own))) {
             None => Ok(()),
             Some(both) => Err(TableError::FolderColumn {
                 name: file.to_owned(),
@@ -167,7 +170,7 @@ impl FolderColumns {
 
     /// As a message names them.
     pub(super) fn shown(&self) -> String {
-        let names: Vec<_> = self.names().map(|name| format!("{name:?}")).collect();
+        let names: Vec<_> = self.names().map(|name| Shown(name).to_string()).collect();
         match names[..] {
             [] => "no column".to_owned(),
             [ref name] => format!("column {name}"),
@@ -178,10 +181,6 @@ impl FolderColumns {
 
 fn field(column: &FolderColumn) -> Field {
     Field::new(&column.name, DataType::Utf8, true)
-}
-
-fn is_same(one: &str, other: &str) -> bool {
-    one.eq_ignore_ascii_case(other)
 }
 
 /// The text with its `%XX` decoded; a `%` that two digits do not follow stays.

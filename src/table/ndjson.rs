@@ -1,12 +1,14 @@
 //! Rows of NDJSON: an object a line, in UTF-8. A column is what all of its values are: boolean,
 //! integer, float, or text. Numbers keep their digits: a column is text before one is lost.
 
+use crate::columns::Shown;
+use crate::table::fields::Members;
 use crate::table::rows::{
     BATCH_BYTES_MAX, Batch, CHECKPOINT_ROWS, Columns, ROW_BYTES_MAX, Rows, Seen, Start,
     batch_rows_max,
 };
 use crate::table::text::{self, BYTE_ORDER_MARK, Text};
-use crate::table::{COLUMNS_MAX, Format, Object, RowNumber, TableError};
+use crate::table::{COLUMNS_MAX, Format, Object, TableError};
 use arrow_array::builder::{BooleanBuilder, Float64Builder, Int64Builder, StringBuilder};
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
@@ -107,42 +109,44 @@ impl NdjsonRows {
         })
     }
 
-    /// Reads a line that is not blank; `false` after the last.
-    fn read(&mut self) -> Result<bool, TableError> {
+    /// Reads a line that is not blank. Of one that is too long, nothing is kept.
+    fn read(&mut self) -> Result<Found, TableError> {
         loop {
             self.line.clear();
+            let fault = |error| text::fault(&self.name, Format::Ndjson, error);
             let mut bounded = (&mut self.reader).take(ROW_BYTES_MAX + 1);
-            let read = bounded
-                .read_until(b'\n', &mut self.line)
-                .map_err(|error| text::fault(&self.name, Format::Ndjson, error))?;
+            let read = bounded.read_until(b'\n', &mut self.line).map_err(fault)?;
             if read as u64 > ROW_BYTES_MAX {
-                let row = RowNumber(self.row);
-                let reason = format!("row {row} has more than {ROW_BYTES_MAX} bytes");
-                return Err(malformed(&self.name, reason));
+                let mut bytes = read as u64;
+                if !self.line.ends_with(b"\n") {
+                    bytes += self.reader.skip_until(b'\n').map_err(fault)? as u64;
+                }
+                self.line.clear();
+                return Ok(Found::Long { bytes });
             }
             if read == 0 {
-                return Ok(false);
+                return Ok(Found::End);
             }
             if self.byte == 0 && self.line.starts_with(BYTE_ORDER_MARK) {
                 self.line.drain(..BYTE_ORDER_MARK.len());
                 self.byte = BYTE_ORDER_MARK.len() as u64;
             }
             if !self.line.trim_ascii().is_empty() {
-                return Ok(true);
+                return Ok(Found::Line);
             }
             // Without the mark, which is counted already.
             self.byte += self.line.len() as u64;
         }
     }
 
-    /// The row's values, in the order of the schema.
-    fn values<'a>(&mut self, line: &'a [u8]) -> Result<Vec<Cell<'a>>, String> {
+    /// The row's values, in the order of the schema; its members are noted in a first look.
+    fn values<'a>(&self, line: &'a [u8], of_row: &mut Members) -> Result<Vec<Cell<'a>>, String> {
         let line = str::from_utf8(line).map_err(|_| "it is not UTF-8 text".to_owned())?;
         let Line(members) = serde_json::from_str(line)
             .map_err(|error| format!("it is not a JSON object: {error}"))?;
         let mut names = HashSet::new();
         if let Some((twice, _)) = members.iter().find(|(name, _)| !names.insert(name)) {
-            return Err(format!("it names {twice:?} twice"));
+            return Err(format!("it names {} twice", Shown(twice)));
         }
         let fields = self.schema.fields();
         let mut values: Vec<_> = fields.iter().map(|_| Cell::Null).collect();
@@ -151,7 +155,7 @@ impl NdjsonRows {
             let raw = raw.get();
             let place = self.places.get(name).copied();
             if raw.starts_with('"') && value::text(raw).is_none() {
-                return Err(format!("{name:?} is not Unicode text"));
+                return Err(format!("{} is not Unicode text", Shown(name)));
             }
             if self.is_first {
                 kinds.push(value::kind(raw));
@@ -159,18 +163,29 @@ impl NdjsonRows {
             let Some(place) = place else { continue };
             if self.is_first && !raw.starts_with('"') && raw != "null" {
                 return Err(format!(
-                    "{name:?} is not a string, and ids and contexts are"
+                    "{} is not a string, and ids and contexts are",
+                    Shown(name)
                 ));
             }
             let cell = value::cell(raw, fields[place].data_type());
-            values[place] = cell.ok_or_else(|| format!("{name:?} is of another kind"))?;
+            values[place] = cell.ok_or_else(|| format!("{} is of another kind", Shown(name)))?;
         }
-        // A row that is left out has no say in what a column is.
-        for ((name, _), kind) in members.iter().zip(kinds) {
-            self.seen.fields.add(name, kind);
+        if self.is_first {
+            let names = members.into_iter().map(|(name, _)| name);
+            of_row.push(names.zip(kinds));
         }
         Ok(values)
     }
+}
+
+/// What the next line is.
+enum Found {
+    Line,
+    /// One of more bytes than a row may have.
+    Long {
+        bytes: u64,
+    },
+    End,
 }
 
 /// The number of each column.
@@ -233,11 +248,15 @@ impl Rows for NdjsonRows {
             .map(|field| Column::of(field.data_type(), rows_max))
             .collect();
         let (mut numbers, mut bad, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut members = Members::default();
         let mut is_over = true;
         while numbers.len() + bad.len() < rows_max && bytes < BATCH_BYTES_MAX {
-            if !self.read()? {
-                break;
-            }
+            let found = self.read()?;
+            let length = match found {
+                Found::End => break,
+                Found::Line => self.line.len() as u64,
+                Found::Long { bytes } => bytes,
+            };
             is_over = false;
             // A place from which a later read may begin.
             if self.row.is_multiple_of(CHECKPOINT_ROWS) {
@@ -245,15 +264,19 @@ impl Rows for NdjsonRows {
             }
             let row = self.row;
             self.row += 1;
-            self.byte += self.line.len() as u64;
+            self.byte += length;
             // Rows between the checkpoint and the first row that is wanted.
             if row < self.from {
                 continue;
             }
             bytes += self.line.len();
             // A bad row is reported with its number and takes no place in the columns.
+            if let Found::Long { .. } = found {
+                bad.push((row, format!("it has more than {ROW_BYTES_MAX} bytes")));
+                continue;
+            }
             let line = std::mem::take(&mut self.line);
-            match self.values(&line) {
+            match self.values(&line, &mut members) {
                 Ok(values) => {
                     for (column, value) in columns.iter_mut().zip(values) {
                         column.append(value);
@@ -263,9 +286,6 @@ impl Rows for NdjsonRows {
                 Err(reason) => bad.push((row, reason)),
             }
             self.line = line;
-            if let Some(excess) = self.seen.fields.excess() {
-                return Err(malformed(&self.name, excess));
-            }
         }
         if is_over {
             return Ok(None);
@@ -274,7 +294,12 @@ impl Rows for NdjsonRows {
         let options = RecordBatchOptions::new().with_row_count(Some(numbers.len()));
         let rows = RecordBatch::try_new_with_options(fields, columns, &options)
             .map_err(|error| malformed(&self.name, error))?;
-        Ok(Some(Batch { rows, numbers, bad }))
+        Ok(Some(Batch {
+            rows,
+            numbers,
+            bad,
+            members,
+        }))
     }
 
     fn pass_over(&mut self, row: u64) {

@@ -1,5 +1,6 @@
 //! A Parquet file: its footer, and the rows of its row groups.
 
+use crate::table::fields::Members;
 use crate::table::hive::FolderColumns;
 use crate::table::object::Opened;
 use crate::table::rows::{BATCH_BYTES_MAX, Batch, Rows};
@@ -251,6 +252,7 @@ impl Rows for ParquetRows {
             rows,
             numbers,
             bad: Vec::new(),
+            members: Members::default(),
         }))
     }
 }

@@ -1,5 +1,6 @@
 //! The rows of one part of a job.
 
+use crate::table::fields::Members;
 use crate::table::reader;
 use crate::table::rows::{Batch, Columns, Rows};
 use crate::table::{Format, Object, Plan, RowPosition, TableError};
@@ -168,6 +169,7 @@ fn behind(batch: &Batch, at: usize) -> Batch {
         rows: batch.rows.slice(at, batch.numbers.len() - at),
         numbers: batch.numbers.get(at..).unwrap_or_default().to_vec(),
         bad: Vec::new(),
+        members: Members::default(),
     }
 }
 

@@ -1,7 +1,8 @@
 //! The first look at a table: every fault of a row that shows without a key is found before the
 //! first key is made.
 
-use crate::columns::{ColumnError, ContextPairs, Texts};
+use crate::columns::shown::cut;
+use crate::columns::{ColumnError, ContextPairs, Shown, Texts};
 use crate::table::distinct::{Distinct, Fingerprint};
 use crate::table::fields::Fields;
 use crate::table::plan::{FilePlan, Plan};
@@ -69,6 +70,8 @@ struct Scan<'a> {
     hash: Fingerprint,
     distinct: Distinct,
     rejects: Mutex<Vec<(RowPosition, String)>>,
+    /// The columns of each file without a schema.
+    fields: Vec<Mutex<Fields>>,
 }
 
 impl<'a> Scan<'a> {
@@ -84,6 +87,7 @@ impl<'a> Scan<'a> {
             hash: Fingerprint::default(),
             distinct: Distinct::new(spill.to_owned()),
             rejects: Mutex::default(),
+            fields: input.objects.iter().map(|_| Mutex::default()).collect(),
         }
     }
 
@@ -96,6 +100,7 @@ impl<'a> Scan<'a> {
             question,
             distinct,
             rejects,
+            fields: of_files,
             ..
         } = self;
         let mut rejects = rejects.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -107,9 +112,9 @@ impl<'a> Scan<'a> {
         };
         let (_, found) = distinct.twins(most)?;
         for twins in found {
-            let (id, first) = (question.id_column, twins.first);
+            let (id, first) = (Shown(question.id_column), twins.first);
             let name = &input.objects[first.file].name;
-            let reason = format!("its {id:?} is that of {name}, row {}", RowNumber(first.row));
+            let reason = format!("its {id} is that of {name}, row {}", RowNumber(first.row));
             if !question.skip {
                 return Err(refused(input, twins.later, reason));
             }
@@ -127,9 +132,11 @@ impl<'a> Scan<'a> {
         // One schema for all files, and the places of the rows that are left out.
         let mut fields = Fields::default();
         let mut kept = Vec::new();
-        for (object, (rows, seen)) in input.objects.iter().zip(files) {
-            object.folders.check(&object.name, seen.fields.names())?;
-            fields.extend(&seen.fields);
+        let files = input.objects.iter().zip(of_files).zip(files);
+        for ((object, of_file), (rows, seen)) in files {
+            let of_file = of_file.into_inner().unwrap_or_else(PoisonError::into_inner);
+            object.folders.check(&object.name, of_file.names())?;
+            fields.extend(&of_file);
             if let Some(reason) = fields.excess() {
                 let name = object.name.clone();
                 return Err(TableError::Column { name, reason });
@@ -150,7 +157,12 @@ impl<'a> Scan<'a> {
     }
 
     fn look_at(&self, file: usize, batch: Batch) -> Result<(), TableError> {
-        let Batch { rows, numbers, bad } = batch;
+        let Batch {
+            rows,
+            numbers,
+            bad,
+            members,
+        } = batch;
         for (row, reason) in bad {
             self.reject(RowPosition { file, row }, reason)?;
         }
@@ -166,28 +178,38 @@ impl<'a> Scan<'a> {
         let ids = rows
             .column_by_name(id_column)
             .and_then(Texts::of)
-            .ok_or_else(|| unusable(format!("there is no column {id_column:?}")))?;
+            .ok_or_else(|| unusable(format!("there is no column {}", Shown(id_column))))?;
         let told = |error: ColumnError| unusable(error.to_string());
         let places = pairs.places(&rows.schema()).map_err(told)?;
         let contexts = pairs.rows(&rows, &places).map_err(told)?;
         let mut entries = Vec::with_capacity(numbers.len());
+        let mut is_kept = vec![false; numbers.len()];
         for (at, row) in numbers.into_iter().enumerate() {
             let place = RowPosition { file, row };
             let id = ids.text(at).unwrap_or_default();
             if id.is_empty() {
-                self.reject(place, format!("its {id_column:?} is null or empty"))?;
+                self.reject(place, format!("its {} is null or empty", Shown(id_column)))?;
             } else if let Err(error) = contexts.check(at) {
                 self.reject(place, error.to_string())?;
             } else {
                 // Duplicates are found at the end, over all files.
                 entries.push(self.hash.of(id.as_bytes(), place));
+                is_kept[at] = true;
+            }
+        }
+        {
+            let fields = &self.fields[file];
+            let mut fields = fields.lock().unwrap_or_else(PoisonError::into_inner);
+            members.add_to(&mut fields, |row| is_kept.get(row) == Some(&true));
+            if let Some(excess) = fields.excess() {
+                return Err(unusable(excess));
             }
         }
         self.distinct.add(&entries)
     }
 
     fn reject(&self, place: RowPosition, reason: String) -> Result<(), TableError> {
-        let reason = cut(reason);
+        let reason = cut(reason, REASON_CHARACTERS_MAX);
         if !self.question.skip {
             return Err(refused(self.input, place, reason));
         }
@@ -235,7 +257,7 @@ fn absent_column(absent: &str, schema: &Schema) -> String {
     let shown: Vec<_> = names
         .iter()
         .take(COLUMNS_SHOWN_MAX)
-        .map(|name| format!("{name:?}"))
+        .map(|name| Shown(name).to_string())
         .collect();
     let more = match names.len().saturating_sub(COLUMNS_SHOWN_MAX) {
         0 => String::new(),
@@ -248,15 +270,10 @@ fn absent_column(absent: &str, schema: &Schema) -> String {
         _ => "",
     };
     let shown = shown.join(", ");
-    format!("there is no column {absent:?}; it has {shown}{more}{hint}")
-}
-
-/// The reason, cut where it is too long.
-fn cut(reason: String) -> String {
-    match reason.char_indices().nth(REASON_CHARACTERS_MAX) {
-        Some((end, _)) => format!("{}…", &reason[..end]),
-        None => reason,
-    }
+    format!(
+        "there is no column {}; it has {shown}{more}{hint}",
+        Shown(absent)
+    )
 }
 
 fn refused(input: &Input<'_>, place: RowPosition, reason: String) -> TableError {
@@ -272,6 +289,7 @@ fn refused(input: &Input<'_>, place: RowPosition, reason: String) -> TableError 
 mod tests {
     use super::*;
     use crate::table::{COLUMNS_MAX, location};
+    use arrow_schema::DataType;
     use std::num::NonZeroUsize;
     use std::sync::atomic::AtomicBool;
 
@@ -311,6 +329,29 @@ mod tests {
             let length = reason.chars().count();
             assert!(length <= REASON_CHARACTERS_MAX + 1, "{reason}");
         }
+    }
+
+    #[test]
+    fn rows_that_are_left_out_do_not_shape_columns() {
+        let folder = tempfile::tempdir().unwrap();
+        let lines = [
+            r#"{"id":"","n":"text","only":5}"#,
+            r#"{"id":"a","n":7}"#,
+            r#"[1]"#,
+        ];
+        let path = folder.path().join("t.ndjson");
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        let objects = [location::file(&path, "t.ndjson".to_owned()).unwrap()];
+        let plan = scanned(&objects, &folder.path().join("spill"))
+            .unwrap()
+            .plan;
+        assert_eq!((plan.count(), plan.left_out()), (1, 2));
+        let schema = plan.fields().schema();
+        let fields = schema.fields().iter();
+        let kinds: Vec<_> = fields
+            .map(|field| (field.name().as_str(), field.data_type()))
+            .collect();
+        assert_eq!(kinds, [("id", &DataType::Utf8), ("n", &DataType::Int64)]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Every row of a table once, by several threads, in no order: row groups of Parquet side by side,
 //! files of text.
 
+use crate::table::codec;
 use crate::table::parquet::ParquetFile;
 use crate::table::reader;
 use crate::table::rows::{self, Batch, Columns, Rows, Seen};
@@ -69,7 +70,7 @@ impl Input<'_> {
             .objects
             .par_iter()
             .enumerate()
-            .map(|(file, object)| self.segments(file, object))
+            .map(|(file, object)| self.segments(file, object, columns))
             .collect::<Result<_, TableError>>()?;
         let segments: VecDeque<Segment> = segments.into_iter().flatten().collect();
         self.watch.begin(segments.iter().map(Segment::rows).sum());
@@ -102,7 +103,7 @@ impl Input<'_> {
     /// [`TableError`], when a file cannot be read.
     pub fn first_rows(&self, columns: &[String]) -> Result<Option<(usize, Batch)>, TableError> {
         for (file, object) in self.objects.iter().enumerate() {
-            for segment in self.segments(file, object)? {
+            for segment in self.segments(file, object, columns)? {
                 let mut rows = self.open(&segment, columns)?;
                 while let Some(batch) = rows.next()? {
                     if !batch.numbers.is_empty() {
@@ -132,7 +133,12 @@ impl Input<'_> {
         }
     }
 
-    fn segments(&self, file: usize, object: &Object) -> Result<Vec<Segment>, TableError> {
+    fn segments(
+        &self,
+        file: usize,
+        object: &Object,
+        columns: &[String],
+    ) -> Result<Vec<Segment>, TableError> {
         if self.format != Format::Parquet {
             return Ok(vec![Segment::File(file)]);
         }
@@ -141,6 +147,9 @@ impl Input<'_> {
         let mut segments = Vec::new();
         for (group, rows) in parquet.groups().enumerate() {
             if rows > 0 {
+                codec::check(&parquet, group, |root| {
+                    columns.iter().any(|name| name == root)
+                })?;
                 segments.push(Segment::Group {
                     file,
                     parquet: Arc::clone(&parquet),

@@ -288,12 +288,15 @@ def refusals(mill: Daemon, folder: Path, tally: Tally) -> None:
     fails(1, "row 2: it is not a JSON object", command([folder / "wrong.ndjson"], folder / "n2", *over))
     numbers = pyarrow.table({"volume": [1, 2], "tenant": ["a", "b"]})
     pyarrow.parquet.write_table(numbers, folder / "wrong.parquet")
-    fails(1, 'Column "volume" is of type Int64, and contexts are strings', command([folder / "wrong.parquet"], folder / "n3", *over))
+    fails(1, 'Column "volume" is of type INT64, and contexts are strings', command([folder / "wrong.parquet"], folder / "n3", *over))
     taken = pyarrow.table({"volume": ["a"], "tenant": ["b"], "key_arn": ["c"]})
     pyarrow.parquet.write_table(taken, folder / "wrong.parquet")
     fails(1, 'there is a column "key_arn" already', command([folder / "wrong.parquet"], folder / "n4", *over))
     (folder / "wrong.parquet").write_bytes(b"PAR1 this is none PAR1")
     fails(1, "wrong.parquet cannot be read as Parquet", command([folder / "wrong.parquet"], folder / "n5", *over))
+    (folder / "wide.csv").write_text("volume" * 1_000_000 + ",tenant\na,t\n")
+    ran = run(command([folder / "wide.csv"], folder / "n6", *over))
+    assert ran.returncode == 1 and len(ran.stderr) < 4096 and 'there is no column \\"volume\\"; it has' in ran.stderr, ran.stderr[:9999]
     assert mill.metric("keymill_data_keys_total") == before, "a key was made for a table that was refused"
 
     # Left out, from several files, and listed.

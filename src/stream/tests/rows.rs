@@ -301,7 +301,7 @@ async fn a_row_that_can_have_no_context_is_refused_and_named() {
         (batch([("id", ids())]), "There is no column \"tenant\"."),
         (
             batch([("id", ids()), ("tenant", number)]),
-            "Column \"tenant\" is of type Int64, and contexts are strings.",
+            "Column \"tenant\" is of type INT64, and contexts are strings.",
         ),
         (
             batch([("id", ids()), ("tenant", ids()), ("id", ids())]),
@@ -310,6 +310,11 @@ async fn a_row_that_can_have_no_context_is_refused_and_named() {
         (
             batch([("id", ids()), ("tenant", ids()), ("key_arn", ids())]),
             "There is a column \"key_arn\" already.",
+        ),
+        (
+            batch([("id", ids()), ("tenant", ids()), ("Key_ARN", ids())]),
+            "There is a column \"Key_ARN\" already, which readers that ignore case take for \
+             \"key_arn\".",
         ),
     ] {
         let message = format!("After 0 rows: {said}");

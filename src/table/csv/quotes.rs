@@ -6,6 +6,7 @@
 
 use memchr::memchr;
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 
 const OPEN: &str = "a quote is not closed before the file ends";
 const BEHIND: &str = "text is behind a closing quote";
@@ -21,12 +22,56 @@ enum State {
     QuoteInQuoted,
 }
 
+/// What a byte outside quotes does.
+struct Step {
+    fault: Option<&'static str>,
+    ends_row: bool,
+}
+
+impl State {
+    /// Goes over bytes, and hands `each` those outside quotes by their places, until it has enough.
+    fn pass(&mut self, bytes: &[u8], mut each: impl FnMut(usize, &Step) -> ControlFlow<()>) {
+        let mut place = 0;
+        while let Some(byte) = bytes.get(place) {
+            if *self == Self::Quoted {
+                // Nothing but a quote means anything here.
+                let Some(quote) = memchr(b'"', &bytes[place..]) else {
+                    break;
+                };
+                place += quote + 1;
+                *self = Self::QuoteInQuoted;
+                continue;
+            }
+            if each(place, &self.step(*byte)).is_break() {
+                break;
+            }
+            place += 1;
+        }
+    }
+
+    /// Takes a byte that is outside quotes.
+    fn step(&mut self, byte: u8) -> Step {
+        let (next, fault) = match (*self, byte) {
+            (_, b',' | b'\r' | b'\n') => (Self::FieldStart, None),
+            (Self::FieldStart | Self::QuoteInQuoted, b'"') => (Self::Quoted, None),
+            (Self::QuoteInQuoted, _) => (Self::Unquoted, Some(BEHIND)),
+            (_, b'"') => (Self::Unquoted, Some(INSIDE)),
+            _ => (Self::Unquoted, None),
+        };
+        *self = next;
+        let ends_row = matches!(byte, b'\r' | b'\n');
+        Step { fault, ends_row }
+    }
+}
+
 /// The faults of a file, found as its bytes go by.
 #[derive(Default)]
 pub(super) struct Quotes {
     state: State,
     /// Bytes that went by.
     at: u64,
+    /// Where the row begins that is going by.
+    row: u64,
     /// Where each fault is that no row was told of yet.
     faults: VecDeque<(u64, &'static str)>,
 }
@@ -34,41 +79,58 @@ pub(super) struct Quotes {
 impl Quotes {
     /// Takes the next bytes; none at the end of the file.
     pub(super) fn pass(&mut self, bytes: &[u8]) {
-        if bytes.is_empty() && self.state == State::Quoted {
-            self.state = State::FieldStart;
-            self.faults.push_back((self.at.saturating_sub(1), OPEN));
+        let Self {
+            state,
+            at,
+            row,
+            faults,
+        } = self;
+        if bytes.is_empty() && *state == State::Quoted {
+            *state = State::FieldStart;
+            faults.push_back((at.saturating_sub(1), OPEN));
         }
-        let mut place = 0;
-        while let Some(byte) = bytes.get(place) {
-            if self.state == State::Quoted {
-                // Nothing but a quote means anything here.
-                let Some(quote) = memchr(b'"', &bytes[place..]) else {
-                    break;
-                };
-                place += quote + 1;
-                self.state = State::QuoteInQuoted;
-                continue;
+        state.pass(bytes, |place, step| {
+            let place = *at + place as u64;
+            faults.extend(step.fault.map(|reason| (place, reason)));
+            if step.ends_row {
+                *row = place + 1;
             }
-            let fault = self.step(*byte);
-            if let Some(reason) = fault {
-                self.faults.push_back((self.at + place as u64, reason));
-            }
-            place += 1;
-        }
-        self.at += bytes.len() as u64;
+            ControlFlow::Continue(())
+        });
+        *at += bytes.len() as u64;
     }
 
-    /// The state behind a byte that is outside quotes, and what is wrong with it.
-    fn step(&mut self, byte: u8) -> Option<&'static str> {
-        let (next, fault) = match (self.state, byte) {
-            (_, b',' | b'\r' | b'\n') => (State::FieldStart, None),
-            (State::FieldStart | State::QuoteInQuoted, b'"') => (State::Quoted, None),
-            (State::QuoteInQuoted, _) => (State::Unquoted, Some(BEHIND)),
-            (_, b'"') => (State::Unquoted, Some(INSIDE)),
-            _ => (State::Unquoted, None),
-        };
-        self.state = next;
-        fault
+    /// Bytes of the row that is going by, so far.
+    pub(super) fn row_bytes(&self) -> u64 {
+        self.at - self.row
+    }
+
+    /// What ends this row in the place of what is left of it.
+    pub(super) fn row_end(&self) -> &'static [u8] {
+        match self.state {
+            State::Quoted => b"\"\n",
+            _ => b"\n",
+        }
+    }
+
+    /// Takes bytes of this row that do not go by; returns how many they are, if it ends in them.
+    pub(super) fn drop_row(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut end = None;
+        self.state.pass(bytes, |place, step| {
+            if step.ends_row {
+                end = Some(place + 1);
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        });
+        end
+    }
+
+    /// Ends a row of which bytes did not go by with others that do.
+    pub(super) fn end_row(&mut self, bytes: usize) {
+        self.state = State::FieldStart;
+        self.at += bytes as u64;
+        self.row = self.at;
     }
 
     /// The first fault before this byte; those up to there are told.

@@ -116,12 +116,43 @@ fn files_that_are_none_are_refused() {
         let refused = all(&object, Start::default()).unwrap_err();
         assert!(refused.contains(said), "{text:?}: {refused}");
     }
-    // A quote that is never closed does not make one row of all the rest.
     let bytes = usize::try_from(ROW_BYTES_MAX).unwrap() + (1 << 20);
-    let open = format!("a,b\n1,2\n\"{}", "x\n".repeat(bytes / 2));
+    let open = format!("a,\"b\n{}", "x\n".repeat(bytes / 2));
     let (_folder, object) = object(open.as_bytes());
     let refused = all(&object, Start::default()).unwrap_err();
-    assert!(refused.contains("is a quote not closed?"), "{refused}");
+    let said = "its header has more than 16777216 bytes; is a quote not closed?";
+    assert!(refused.contains(said), "{refused}");
+}
+
+#[test]
+fn a_row_that_is_too_long_is_told_and_the_next_are_read() {
+    let bytes = usize::try_from(ROW_BYTES_MAX).unwrap() + (1 << 20);
+    let unquoted = "x\",y".repeat(bytes / 4) + ",z";
+    let quoted = format!("1,\"{}\"", "x\n\"\",".repeat(bytes / 5));
+    let (behind, lines) = ("\"b\",\"y\n\"\n", usize::try_from(CHECKPOINT_ROWS).unwrap());
+    for long in [&unquoted, &quoted] {
+        for end in ["\n", "\r\n", "\r", "\n\n"] {
+            let text = ["a,b\n1,2\n", long, end, &behind.repeat(lines)].concat();
+            let (_folder, object) = object(text.as_bytes());
+            let (good, bad) = all(&object, Start::default()).unwrap();
+            let said = "it has more than 16777216 bytes; is a quote not closed?";
+            assert_eq!(bad, [(1, said.to_owned())]);
+            assert_eq!(good.len(), lines + 1);
+            assert_eq!(good[1], (2, row(&["b", "y\n"])));
+            let names = ["a".to_owned()];
+            let columns = Columns::Named(&names);
+            let mut rows = CsvRows::open(&object, Start::default(), columns).unwrap();
+            while rows.next().unwrap().is_some() {}
+            let checkpoint = rows.seen().checkpoints[1];
+            let from = usize::try_from(checkpoint).unwrap();
+            assert_eq!(&text[from..], behind.repeat(2), "{end:?}");
+        }
+    }
+    // A quote that is never closed takes the rest of the file, and not of memory.
+    let open = format!("a,b\n1,2\n\"{}", "x\n".repeat(bytes / 2));
+    let (_folder, object) = object(open.as_bytes());
+    let (good, bad) = all(&object, Start::default()).unwrap();
+    assert_eq!((good.len(), bad.len()), (1, 1));
 }
 
 /// RFC 4180, section 2, items 5 to 7.

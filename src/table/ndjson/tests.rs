@@ -1,6 +1,7 @@
 //! Kinds of columns, and lines that are none.
 
 use super::*;
+use crate::table::fields::Fields;
 use crate::table::location;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type};
@@ -13,16 +14,28 @@ fn object(text: &str) -> (tempfile::TempDir, Object) {
     (folder, object)
 }
 
+/// What a file was found to have.
+struct Found {
+    fields: Fields,
+    checkpoints: Vec<u64>,
+}
+
 /// What a first look at these columns finds.
-fn looked(object: &Object, names: &[&str]) -> (Vec<u64>, Vec<(u64, String)>, Seen) {
+fn looked(object: &Object, names: &[&str]) -> (Vec<u64>, Vec<(u64, String)>, Found) {
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut rows = NdjsonRows::open(object, Start::default(), Columns::Named(&names)).unwrap();
-    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    let (mut good, mut bad, mut fields) = (Vec::new(), Vec::new(), Fields::default());
     while let Some(batch) = rows.next().unwrap() {
+        batch.members.add_to(&mut fields, |_| true);
         good.extend(batch.numbers);
         bad.extend(batch.bad);
     }
-    (good, bad, rows.seen())
+    let checkpoints = rows.seen().checkpoints;
+    let found = Found {
+        fields,
+        checkpoints,
+    };
+    (good, bad, found)
 }
 
 #[test]
@@ -125,13 +138,25 @@ fn reading_from_the_middle_is_reading_on() {
 }
 
 #[test]
-fn a_line_without_an_end_is_refused() {
-    let bytes = usize::try_from(ROW_BYTES_MAX).unwrap();
-    let (_folder, object) = object(&format!("{{\"id\":\"{}\"}}", "x".repeat(bytes)));
-    let names = ["id".to_owned()];
-    let mut rows = NdjsonRows::open(&object, Start::default(), Columns::Named(&names)).unwrap();
-    let refused = rows.next().err().unwrap().to_string();
-    assert!(refused.contains("row 1 has more than"), "{refused}");
+fn a_line_that_is_too_long_is_told_and_the_next_are_read() {
+    let most = usize::try_from(ROW_BYTES_MAX).unwrap();
+    // With its line feed.
+    let line = |bytes: usize| format!("{{\"id\":\"{}\"}}\n", "x".repeat(bytes - 10));
+    for (long, is_read) in [(most, true), (most + 1, false), (2 * most + 5, false)] {
+        let last = "{\"id\":\"b\"}\n".repeat(usize::try_from(CHECKPOINT_ROWS).unwrap());
+        let text = ["\u{feff}", &line(long - 3 * usize::from(is_read)), &last].concat();
+        let (_folder, object) = object(&text);
+        let (good, bad, found) = looked(&object, &["id"]);
+        assert_eq!(good[0], u64::from(!is_read));
+        assert_eq!(good.last(), Some(&CHECKPOINT_ROWS));
+        match &bad[..] {
+            [] => assert!(is_read),
+            [(0, reason)] => assert_eq!(reason, "it has more than 16777216 bytes"),
+            other => panic!("{other:?}"),
+        }
+        let checkpoint = usize::try_from(found.checkpoints[1]).unwrap();
+        assert_eq!(&text[checkpoint..], "{\"id\":\"b\"}\n", "{long}");
+    }
 }
 
 #[test]
@@ -227,15 +252,8 @@ fn names_of_columns_are_bounded_in_number_and_in_bytes() {
         ),
     ] {
         let (_folder, object) = object(&text);
-        let names = ["id".to_owned()];
-        let mut rows = NdjsonRows::open(&object, Start::default(), Columns::Named(&names)).unwrap();
-        let refused = loop {
-            match rows.next() {
-                Ok(batch) => assert!(batch.is_some(), "{reason}"),
-                Err(error) => break error.to_string(),
-            }
-        };
-        assert!(refused.contains(reason), "{refused}");
+        let (_, _, found) = looked(&object, &["id"]);
+        assert_eq!(found.fields.excess().unwrap(), reason);
     }
 }
 

@@ -228,7 +228,7 @@ async fn a_row_that_cannot_be_sealed_anew_ends_the_stream_and_is_named() {
                 ("tenant", text(["1"])),
             ]),
             &ask,
-            "Column \"ciphertext_blob\" is of type Utf8, and blobs are binary.",
+            "Column \"ciphertext_blob\" is of type STRING, and blobs are binary.",
         ),
         (
             rows.clone(),
@@ -305,6 +305,38 @@ async fn verifying_says_of_each_row_why_it_does_not_open_and_goes_on() {
     assert_eq!(last["eventName"], "VerifyBlobs");
     assert_eq!(last["errorCode"], "InvalidCiphertextException");
     assert_eq!(last["additionalEventData"]["count"], 6);
+}
+
+#[tokio::test]
+async fn a_column_that_readers_take_for_one_that_is_added_is_refused() {
+    let bench = Bench::new().await;
+    let id = bench.key().await;
+    let rows = sealed(&bench, &id, &["7"]);
+    for (purpose, ask, own, added) in [
+        (
+            Purpose::Rewrap,
+            format!("key={id}&{COLUMNS}"),
+            "Key_ARN",
+            "key_arn",
+        ),
+        (Purpose::Verify, COLUMNS.to_owned(), "Refusal", "refusal"),
+    ] {
+        let mut columns: Vec<_> = rows
+            .schema()
+            .fields()
+            .iter()
+            .map(|field| field.name().clone())
+            .zip(rows.columns().iter().cloned())
+            .collect();
+        columns.push((own.to_owned(), text(["mine"])));
+        let columns = RecordBatch::try_from_iter(columns).unwrap();
+        let refused = ran(&bench, &bench.admin, (purpose, &ask), &columns);
+        let said = format!(
+            "After 0 rows: There is a column {own:?} already, which readers that ignore case \
+             take for {added:?}."
+        );
+        assert_eq!(refused.unwrap_err(), (Code::ValidationException, said));
+    }
 }
 
 #[tokio::test]
