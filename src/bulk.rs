@@ -181,14 +181,7 @@ impl<'a, K: Kind> Job<'a, K> {
                 manifest.parameters.permit(&parameters)?;
                 recover(folder, manifest)?
             }
-            None => {
-                let manifest = Manifest::new(run_id(runtime.entropy)?, parameters);
-                // A job without rows is finished here, without a worker.
-                if manifest.complete {
-                    folder.write_manifest(&manifest)?;
-                }
-                manifest
-            }
+            None => Manifest::new(run_id(runtime.entropy)?, parameters),
         };
         let rows_before = manifest.rows;
         let found_finished = manifest.complete;
@@ -339,6 +332,9 @@ fn adopt<K: Kind>(
         rows: description.rows,
         bytes,
         sha256,
-        key_material_id: says(footer::KEY_MATERIAL_ID).ok_or_else(foreign)?,
+        // A part without rows is under no key.
+        key_material_id: says(footer::KEY_MATERIAL_ID)
+            .or_else(|| (description.rows == 0).then(String::new))
+            .ok_or_else(foreign)?,
     })
 }

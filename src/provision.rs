@@ -29,9 +29,11 @@ use crate::bulk::{self, Asked, Folder, JobError, Kind, Out, Parameter, Runtime};
 use crate::columns::{ContextPairs, names};
 use crate::context::EncryptionContext;
 use crate::key::data_key::DataKeyLength;
+use crate::table::fields::{self, Fields};
 use crate::table::folders::{self, FolderNames};
 use crate::table::scan::Question;
 use crate::table::{Format, Location, Object, TableError};
+use arrow_schema::SchemaRef;
 use encoding_rs::Encoding;
 use scene::Scene;
 use serde::{Deserialize, Serialize};
@@ -227,6 +229,17 @@ impl Plan {
         let parameters = Decided::new(asked, key_arn, held, kind);
         held.map_or(Ok(()), |held| held.permit(&parameters))?;
         Ok(parameters)
+    }
+
+    /// The columns that the caller has named, but for those of a file's folders.
+    fn named_columns(&self, file: &Object) -> SchemaRef {
+        let mut fields = Fields::default();
+        for name in [&self.id_column].into_iter().chain(&self.pairs.columns) {
+            if !file.folders.names().any(|folder| folder == name) {
+                fields.add(name, fields::Kind::Text);
+            }
+        }
+        fields.schema()
     }
 
     /// What every part says.

@@ -81,6 +81,17 @@ impl<K: Kind, R: MadeRows> PartMaker<K> for EncodedParts<'_, R> {
         let encode = |error| JobError::write(&path, error);
         let mut unused = Some(&mut self.encoder);
         let mut part: Option<(PartWriter<'_, _>, KeyIdentity)> = None;
+        // A part without rows has their columns.
+        if task.rows == 0 {
+            let begun = Begun::new(ledger, task, None, said)?;
+            let mut encoder = PartEncoder::new(layout.clone(), Constants::default());
+            let writer = encoder.begin(folder.begin(&task.file)?, begun.footer);
+            let sink = writer.and_then(PartWriter::finish).map_err(encode)?;
+            return Ok(Some(FinishedPart {
+                finished: folder.finish(sink)?,
+                key_material_id: begun.key.material_id,
+            }));
+        }
         self.rows.begin(task)?;
         loop {
             // Another worker failed: a part more would not save the job.
@@ -90,7 +101,7 @@ impl<K: Kind, R: MadeRows> PartMaker<K> for EncodedParts<'_, R> {
             let more = self.rows.next(&mut |key, columns| {
                 // The first rows show which key the part is under.
                 if let Some(encoder) = unused.take() {
-                    let begun = Begun::new(ledger, task, key.clone(), said)?;
+                    let begun = Begun::new(ledger, task, Some(key.clone()), said)?;
                     let constants = Constants {
                         key_arn: begun.key.arn.clone(),
                         key_material_id: begun.key.material_id.clone(),

@@ -63,7 +63,7 @@ impl Said {
 
 /// A part whose first rows have shown its key.
 pub struct Begun {
-    /// The key.
+    /// The key; nothing where there are no rows.
     pub key: KeyIdentity,
     /// The length of its data keys.
     pub key_spec: String,
@@ -72,27 +72,29 @@ pub struct Begun {
 }
 
 impl Begun {
-    /// Begins the part of `task` under `key`.
+    /// Begins the part of `task` under `key`; one without rows is under none.
     ///
     /// # Errors
     /// As [`Ledger::begin`].
     pub fn new<K: Kind>(
         ledger: &Ledger<'_, K>,
         task: &Task,
-        key: KeyIdentity,
+        key: Option<KeyIdentity>,
         said: &Said,
     ) -> Result<Self, JobError> {
-        let run = ledger.begin(&key)?;
+        let run = ledger.begin(key.as_ref())?;
         let mut footer = vec![
             (SOFTWARE, OURS.to_owned()),
             (RUN, run),
             (FIRST_ROW, task.first_row.to_string()),
-            (KEY_ARN, key.arn.clone()),
-            (KEY_MATERIAL_ID, key.material_id.clone()),
         ];
+        if let Some(key) = &key {
+            footer.push((KEY_ARN, key.arn.clone()));
+            footer.push((KEY_MATERIAL_ID, key.material_id.clone()));
+        }
         footer.extend(said.footer.iter().cloned());
         Ok(Self {
-            key,
+            key: key.unwrap_or_default(),
             key_spec: said.key_spec.clone(),
             footer,
         })

@@ -88,10 +88,12 @@ impl<'a, K: Kind> Ledger<'a, K> {
     /// # Errors
     /// [`JobError::Mismatch`], when the key is another one; [`JobError::Io`], when the manifest
     /// cannot be written.
-    pub fn begin(&self, key: &KeyIdentity) -> Result<String, JobError> {
+    pub fn begin(&self, key: Option<&KeyIdentity>) -> Result<String, JobError> {
         let mut manifest = locked(&self.manifest);
         let mut asked = manifest.parameters.clone();
-        asked.key_arn.clone_from(&key.arn);
+        if let Some(key) = key {
+            asked.key_arn.clone_from(&key.arn);
+        }
         manifest.parameters.permit(&asked)?;
         if manifest.parts.is_empty() {
             manifest.parameters = asked;

@@ -223,12 +223,12 @@ impl Parts<'_> {
             Self::Even {
                 count,
                 rows_per_part,
-            } => count.div_ceil(rows_per_part.max(1)),
+            } => count.div_ceil(rows_per_part.max(1)).max(1),
             Self::Listed(ends) => ends.len() as u64,
         }
     }
 
-    /// The rows of part `number`, if there is one: at least one row.
+    /// The rows of part `number`, if there is one: at least one row, unless the job has none.
     #[must_use]
     pub fn rows(&self, number: u64) -> Option<Range<u64>> {
         let rows = match *self {
@@ -245,7 +245,7 @@ impl Parts<'_> {
                 before.map_or(Some(0), |first| first.copied())?..*ends.get(at)?
             }
         };
-        (rows.start < rows.end).then_some(rows)
+        (rows.start < rows.end || number == 0).then_some(rows)
     }
 }
 
@@ -287,7 +287,7 @@ impl<K: Kind> Manifest<K> {
             format: K::FORMAT.to_owned(),
             software: SOFTWARE.to_owned(),
             run,
-            complete: parameters.count == 0,
+            complete: false,
             parameters,
             rows: 0,
             bytes: 0,
@@ -303,7 +303,12 @@ impl<K: Kind> Manifest<K> {
             .parts
             .partition_point(|other| other.first_row < part.first_row);
         self.parts.insert(at, part);
-        self.complete = self.rows == self.parameters.count;
+        self.complete = self.has_all();
+    }
+
+    /// Whether every row is there; of a table without rows, its columns.
+    fn has_all(&self) -> bool {
+        self.rows == self.parameters.count && !self.parts.is_empty()
     }
 
     /// Whether the part that begins at `first_row` is finished.
@@ -318,7 +323,7 @@ impl<K: Kind> Manifest<K> {
     /// add up.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        let (count, parts) = (self.parameters.count, self.parameters.parts());
+        let parts = self.parameters.parts();
         let part = |part: &Part| {
             let Some(number) = part_number(&part.file) else {
                 return false;
@@ -335,7 +340,7 @@ impl<K: Kind> Manifest<K> {
                 .all(|pair| pair[0].first_row < pair[1].first_row)
             && self.rows == self.parts.iter().map(|part| part.rows).sum::<u64>()
             && self.bytes == self.parts.iter().map(|part| part.bytes).sum::<u64>()
-            && self.complete == (self.rows == count)
+            && self.complete == self.has_all()
     }
 }
 

@@ -33,7 +33,7 @@ pub const BATCH_ROWS: usize = crate::table::BATCH_ROWS;
 const _: () = assert!(ROW_GROUP_ROWS.is_multiple_of(BATCH_ROWS));
 
 /// What every row of a part has in common.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Constants {
     /// The KMS key.
     pub key_arn: String,

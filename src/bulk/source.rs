@@ -4,7 +4,7 @@ use crate::crypto::entropy::EntropyError;
 use crate::key::InvalidState;
 
 /// The key that a part's blobs are under.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyIdentity {
     /// The KMS key.
     pub arn: String,

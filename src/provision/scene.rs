@@ -128,7 +128,9 @@ impl<S: KeySource<Operation = Bind>> Scene<'_, S> {
         let first = objects.first().ok_or_else(none)?;
         // NDJSON has no schema of its own: the scan has found the columns.
         let schema = match parameters.kind.format {
-            Format::Ndjson => kept.fields().schema(),
+            Format::Ndjson if kept.count() > 0 => kept.fields().schema(),
+            // Of a table without rows it has found none.
+            Format::Ndjson => plan.named_columns(first),
             _ => CsvRows::schema(first)?,
         };
         let with_folders = first.folders.beside(&schema);

@@ -119,7 +119,14 @@ impl<K: Kind, W: Wrapper> PartMaker<K> for PartWriter<'_, W> {
         let mut sink = folder.begin(&task.file)?;
         let mut out = PartFile::new(&mut sink, Arc::clone(&schema.parquet)).map_err(encode)?;
 
-        self.wrapper.worker().begin(task.rows)?;
+        // A part without rows has their columns.
+        let begun = match task.rows {
+            0 => Some(Begun::new(ledger, task, None, &shared.said)?),
+            rows => {
+                self.wrapper.worker().begin(rows)?;
+                None
+            }
+        };
         let mut writing = Writing {
             shared,
             task,
@@ -131,7 +138,7 @@ impl<K: Kind, W: Wrapper> PartMaker<K> for PartWriter<'_, W> {
             schema: &schema,
             wrapper: &mut self.wrapper,
             own: &mut self.own,
-            begun: None,
+            begun,
         };
         let mut first_row = part.first_row;
         for group in part.groups.clone() {
@@ -148,7 +155,9 @@ impl<K: Kind, W: Wrapper> PartMaker<K> for PartWriter<'_, W> {
             }
         }
         let begun = writing.begun.ok_or(JobError::Stopped)?;
-        self.wrapper.worker().end()?;
+        if task.rows > 0 {
+            self.wrapper.worker().end()?;
+        }
         let pairs = pairs(input, &schema, shared.own.replaces, &begun.footer);
         out.finish(input, pairs, &schema.elements(&file))
             .map_err(encode)?;
@@ -252,7 +261,7 @@ impl<'a, K: Kind, W: Wrapper> Writing<'a, '_, K, W> {
             Some(begun) if begun.key == key => {}
             Some(_) => return Err(SourceError::MaterialChanged.into()),
             None => {
-                let begun = Begun::new(self.ledger, self.task, key, &self.shared.said)?;
+                let begun = Begun::new(self.ledger, self.task, Some(key), &self.shared.said)?;
                 self.own.begin(Constants {
                     key: begun.key.clone(),
                     key_spec: begun.key_spec.clone(),

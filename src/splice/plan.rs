@@ -43,6 +43,7 @@ impl SplicePlan {
             let mut first_row = 0;
             for (group, rows) in parquet.groups().enumerate() {
                 let left_out = kept.left_out_of(first_row..first_row + rows);
+                // A row group of which rows are left out is decoded.
                 if left_out > 0 {
                     codec::check(&parquet, group, |_| true)?;
                 }
@@ -70,6 +71,15 @@ impl SplicePlan {
                 return Err(TableError::Changed(object.name.clone()));
             }
             parts.extend(open);
+        }
+        // Of a table without rows, a part has the columns.
+        if parts.is_empty() {
+            parts.push(SplicePart {
+                file: 0,
+                groups: 0..0,
+                first_row: 0,
+                rows: 0,
+            });
         }
         Ok(Self(parts))
     }

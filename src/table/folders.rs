@@ -75,6 +75,11 @@ pub fn parts<'a>(
             folders.extend(run.first().map(|(object, _)| object.folders.path()));
         }
     }
+    // Of a table without rows, a part has the columns.
+    if let (true, Some(first)) = (ends.is_empty(), objects.first()) {
+        ends.push(0);
+        folders.push(first.folders.path());
+    }
     (ends, folders)
 }
 

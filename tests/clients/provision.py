@@ -299,12 +299,33 @@ def refusals(mill: Daemon, folder: Path, tally: Tally) -> None:
     assert ran.returncode == 1 and len(ran.stderr) < 4096 and 'there is no column \\"volume\\"; it has' in ran.stderr, ran.stderr[:9999]
     assert mill.metric("keymill_data_keys_total") == before, "a key was made for a table that was refused"
 
+    # Tables without rows, or without one that can be used: a part has the columns.
+    empty = pyarrow.table({"volume": pyarrow.array([], pyarrow.string()), "tenant": pyarrow.array([], pyarrow.string())})
+    pyarrow.parquet.write_table(empty, folder / "none.parquet")
+    pyarrow.parquet.write_table(pyarrow.table({"volume": [None, ""], "tenant": ["t", "t"]}), folder / "unusable.parquet")
+    for name, text in (("none.csv", "volume,tenant\n"), ("unusable.csv", "volume,tenant\n,t\n"), ("none.ndjson", ""), ("unusable.ndjson", "[1]\n")):
+        (folder / name).write_text(text)
+    for name in ("none.parquet", "unusable.parquet", "none.csv", "unusable.csv", "none.ndjson", "unusable.ndjson"):
+        out = folder / f"of-{name}"
+        for ending in ("finished", "found finished"):
+            said = done(command([folder / name], out, *over, "--on-error", "skip"), ending)
+            assert said["rows"] == 0, said
+        table = read(out)
+        assert table.num_rows == 0 and table.column_names == [*empty.column_names, "container_id", *ADDED], table.schema
+        done([BINARY, "rewrap", out, "--key", ALIAS, "--out", folder / f"again-{name}", "--json", *over])
+        for table in (out, folder / f"again-{name}"):
+            for step in (["verify", table, "--id-column", "volume", *over], ["census", table]):
+                ran = run([BINARY, *step, "--json"])
+                assert ran.returncode == 0 and json.loads(ran.stdout)["rows"] == 0, ran
+    assert mill.metric("keymill_data_keys_total") == before
+
     # Left out, from several files, and listed.
     (folder / "some").mkdir()
     (folder / "some" / "a.csv").write_text("volume,tenant\na,t\n,t\nb,\nc,t\n")
     (folder / "some" / "b.csv").write_text("volume,tenant\nd,t\na,t\ne,t,x\nf,t\n")
     said = done(command([folder / "some"], folder / "skipped", *over, "--on-error", "skip"))
     assert said["rows"] == 4, said
+    fails(1, f"{folder}/some/**/*: the folder for parts is inside it", command([f"{folder}/some/**/*"], folder / "some" / "out", *over))
     rejects = [json.loads(line) for line in (folder / "skipped" / "_rejects.ndjson").read_text().splitlines()]
     assert [(Path(one["file"]).name, one["row"]) for one in rejects] == [("a.csv", 2), ("a.csv", 3), ("b.csv", 2), ("b.csv", 3)], rejects
     assert rejects[2]["reason"] == f'its "volume" is that of {folder}/some/a.csv, row 1', rejects
@@ -328,7 +349,6 @@ def refusals(mill: Daemon, folder: Path, tally: Tally) -> None:
     (folder / "denied.csv").write_text("volume,tenant\n" + rows)
     # A dry call finds a wrong key before the table is looked through, whose second row is bad.
     (folder / "twice.csv").write_text("volume,tenant\na,t\na,t\n")
-    fails(1, f"{folder}/some/**/*: the folder for parts is inside it", command([f"{folder}/some/**/*"], folder / "some" / "out", *over))
     says = f"{folder}/twice.csv, row 1: NotFoundException: Alias arn:aws:kms:{mill.facts['region']}:{mill.facts['account']}:alias/nobody is not found; a dry call found it, and nothing was made"
     fails(1, says, command([folder / "twice.csv"], folder / "nobody", *over, key="alias/nobody"))
     assert not list((folder / "nobody").glob("part-*"))
