@@ -276,6 +276,7 @@ impl Plan {
             COLUMNS,
         )?;
         check_names(first, &first.folders.schema(), COLUMNS)?;
+        folders::check_out(self.out.path(), &schema, self.folder_names)?;
         Ok(Looked {
             rows: table::Plan::new(files, Fields::default()),
             context,

@@ -5,9 +5,11 @@ use crate::bulk::manifest::{Kind, Manifest, Part};
 use crate::bulk::patience::Patience;
 use crate::bulk::source::KeyIdentity;
 use crate::bulk::{JobError, Runtime};
+use crate::clock::Clock;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// One worker's way of writing a part.
 pub trait PartMaker<K> {
@@ -49,16 +51,31 @@ pub struct FinishedPart {
 pub struct Ledger<'a, K> {
     todo: Mutex<Vec<u64>>,
     manifest: Mutex<Manifest<K>>,
+    writing: Mutex<Writing>,
     folder: &'a Folder,
     /// Makes the other workers give up.
     failed: AtomicBool,
 }
+
+/// How the manifest was written last. It names every part, and is written whole: the cost of a job
+/// of many parts would grow with their square. A part that it does not name yet is found again.
+#[derive(Default)]
+struct Writing {
+    ended: Duration,
+    took: Duration,
+    /// Whether parts were finished since.
+    is_due: bool,
+}
+
+/// The share of a job's time that its manifest may take: one in so many.
+const MANIFEST_SHARE: u32 = 20;
 
 impl<'a, K: Kind> Ledger<'a, K> {
     pub(super) fn new(folder: &'a Folder, manifest: Manifest<K>) -> Self {
         Self {
             todo: Mutex::new(missing_parts(&manifest)),
             manifest: Mutex::new(manifest),
+            writing: Mutex::default(),
             folder,
             failed: AtomicBool::new(false),
         }
@@ -115,7 +132,7 @@ impl<'a, K: Kind> Ledger<'a, K> {
         })
     }
 
-    fn end(&self, task: &Task, written: FinishedPart) -> Result<u64, JobError> {
+    fn end(&self, task: &Task, written: FinishedPart, clock: &Clock) -> Result<u64, JobError> {
         let FinishedPart {
             finished: Finished { bytes, sha256 },
             key_material_id,
@@ -129,8 +146,40 @@ impl<'a, K: Kind> Ledger<'a, K> {
             sha256,
             key_material_id,
         });
-        self.folder.write_manifest(&manifest)?;
+        let mut writing = locked(&self.writing);
+        writing.is_due = true;
+        let since = clock.monotonic().saturating_sub(writing.ended);
+        if manifest.complete || since >= writing.took * MANIFEST_SHARE {
+            self.write_manifest(&manifest, &mut writing, clock)?;
+        }
         Ok(bytes)
+    }
+
+    fn write_manifest(
+        &self,
+        manifest: &Manifest<K>,
+        writing: &mut Writing,
+        clock: &Clock,
+    ) -> Result<(), JobError> {
+        let began = clock.monotonic();
+        self.folder.write_manifest(manifest)?;
+        let ended = clock.monotonic();
+        *writing = Writing {
+            ended,
+            took: ended.saturating_sub(began),
+            is_due: false,
+        };
+        Ok(())
+    }
+
+    /// Writes the manifest if it does not name every part that is there.
+    fn settle(&self, clock: &Clock) -> Result<(), JobError> {
+        let manifest = locked(&self.manifest);
+        let mut writing = locked(&self.writing);
+        if !writing.is_due {
+            return Ok(());
+        }
+        self.write_manifest(&manifest, &mut writing, clock)
     }
 
     /// Writes every part that is missing, on threads of a private pool at the priority of the
@@ -159,7 +208,9 @@ impl<'a, K: Kind> Ledger<'a, K> {
             written
         });
         runtime.progress.end();
-        results.into_iter().collect()
+        let settled = self.settle(&runtime.clock);
+        results.into_iter().collect::<Result<(), _>>()?;
+        settled
     }
 
     /// Writes parts until none is left, the job is stopped, or a worker fails.
@@ -175,7 +226,7 @@ impl<'a, K: Kind> Ledger<'a, K> {
             let Some(written) = self.write_part(&mut maker, &task, runtime)? else {
                 break;
             };
-            let bytes = self.end(&task, written)?;
+            let bytes = self.end(&task, written, &runtime.clock)?;
             runtime.progress.part(task.number, bytes);
         }
         Ok(())

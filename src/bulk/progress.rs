@@ -2,8 +2,9 @@
 //! where `--json` asks for it.
 
 use crate::clock::Clock;
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::cell::Cell;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -14,8 +15,8 @@ const LINES_APART: Duration = Duration::from_secs(5);
 const REDRAWS_HZ: u8 = 10;
 /// What a bar shows where it is known how many rows there are, and where it is not.
 const OF_ALL: &str =
-    "{bar:30} {percent:>3} %  {human_pos} of {human_len} rows  {per_sec}  {msg}  {eta} left";
-const OPEN: &str = "{human_pos} rows  {per_sec}  {msg}";
+    "{bar:30} {percent:>3} %  {human_pos} of {human_len} rows  {rate}  {msg}  {eta} left";
+const OPEN: &str = "{human_pos} rows  {rate}  {msg}";
 
 thread_local! {
     /// Rows of the part that this thread writes.
@@ -44,6 +45,12 @@ struct State {
     began: Duration,
     rows_before: u64,
     last: Duration,
+}
+
+/// Whole rows a second.
+fn write_rate(state: &ProgressState, out: &mut dyn fmt::Write) {
+    // What cannot be written is not shown.
+    let _ = write!(out, "{:.0} rows/s", state.per_sec());
 }
 
 impl Progress {
@@ -108,7 +115,7 @@ impl Progress {
 
     fn start(&self, template: &str, rows: u64, count: Option<u64>) {
         if let Ok(style) = ProgressStyle::with_template(template) {
-            self.bar.set_style(style);
+            self.bar.set_style(style.with_key("rate", write_rate));
         }
         // It may have counted before. Rows of earlier runs do not count for this run's rate.
         self.bar.reset();

@@ -12,7 +12,7 @@ use crate::provision::binding::{Binding, BoundRows};
 use crate::provision::{CONSTANT, Decided, Outcome, Parameters, Plan, rejects};
 use crate::splice::{self, Own, SplicePlan};
 use crate::table::csv::CsvRows;
-use crate::table::folders;
+use crate::table::folders::{self, check_out};
 use crate::table::parquet::ParquetFile;
 use crate::table::part_rows::{LeftReaders, Table};
 use crate::table::rows::check_names;
@@ -136,6 +136,7 @@ impl<S: KeySource<Operation = Bind>> Scene<'_, S> {
         let with_folders = first.folders.beside(&schema);
         check_columns(first, &with_folders, &plan.question())?;
         check_names(first, &with_folders, plan.reserved_names())?;
+        check_out(plan.out.path(), &with_folders, plan.folder_names)?;
         if !first.folders.is_empty() {
             let (ends, folders) = folders::parts(objects, kept, parameters.rows_per_part);
             parameters.cut(job.held().is_some(), objects, ends, folders)?;
@@ -181,6 +182,7 @@ impl<S: KeySource<Operation = Bind>> Scene<'_, S> {
             let schema = ParquetFile::new(object)?.schema();
             check_columns(object, &schema, &plan.question())?;
             check_names(object, &schema, plan.reserved_names())?;
+            check_out(plan.out.path(), &schema, plan.folder_names)?;
         }
         let is_resumed = job.held().is_some();
         let spliced = SplicePlan::of_job(objects, kept, &mut parameters, is_resumed)?;

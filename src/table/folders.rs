@@ -2,6 +2,8 @@
 
 use crate::table::hive::FolderColumns;
 use crate::table::{Object, Plan, TableError};
+use arrow_schema::Schema;
+use std::path::Path;
 
 /// What the names of folders are taken for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +45,33 @@ pub fn find(objects: &mut [Object], names: FolderNames) -> Result<(), TableError
                 first: first.name.clone(),
             })
         }
+    }
+}
+
+/// Refuses to write into a folder that names a column of the table: readers of what is written
+/// would find the column twice.
+///
+/// # Errors
+/// [`TableError::Column`].
+pub fn check_out(out: &Path, schema: &Schema, names: FolderNames) -> Result<(), TableError> {
+    if names == FolderNames::Nothing {
+        return Ok(());
+    }
+    let unusable = |reason: String| TableError::Column {
+        name: out.display().to_string(),
+        reason,
+    };
+    let above = FolderColumns::of(&out.join("part").to_string_lossy()).map_err(unusable)?;
+    let fields = schema.fields().iter();
+    let taken = fields.map(|field| field.name()).find(|name| {
+        let mut above = above.names();
+        above.any(|folder| folder.eq_ignore_ascii_case(name))
+    });
+    match taken {
+        Some(taken) => Err(unusable(format!(
+            "readers would take the name of its folder for column {taken:?}, which the table has; write to another folder"
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@ use crate::table::fields::Fields;
 use crate::table::part_rows::{LeftReaders, PartRows, Table};
 use crate::table::plan::FilePlan;
 use crate::table::{Format, Input, Location, Question, reader, scan};
+use arrow_schema::{DataType, Field};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
@@ -179,5 +180,19 @@ fn a_column_of_a_file_and_of_a_folder_is_refused() {
             refused.contains("is in the file, and in the name of a folder"),
             "{refused}"
         );
+    }
+}
+
+#[test]
+fn a_result_is_not_written_where_its_folders_name_a_column_again() {
+    let schema = Schema::new(vec![Field::new("tenant", DataType::Utf8, true)]);
+    let check = |out: &str, names| check_out(Path::new(out), &schema, names);
+    for out in ["res/tenant=a", "Tenant=a/res", "s3://b/tenant=1/res"] {
+        let refused = check(out, FolderNames::Columns).unwrap_err().to_string();
+        assert!(refused.ends_with("write to another folder"), "{refused}");
+        assert!(check(out, FolderNames::Nothing).is_ok());
+    }
+    for out in ["res/date=2026-11-29", "tenant", "res"] {
+        assert!(check(out, FolderNames::Columns).is_ok(), "{out}");
     }
 }
