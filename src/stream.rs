@@ -18,7 +18,6 @@ mod decompression;
 mod dictionaries;
 mod extents;
 mod messages;
-mod mint;
 mod minter;
 mod output;
 mod pinned_key;
@@ -35,7 +34,6 @@ pub use bound_rows::BoundRows;
 pub use chunk::CHUNK_ROWS;
 pub use containers::{RowStream, Step};
 pub use data_keys::{Chunk, DataKeys};
-pub use mint::Threads;
 pub use purpose::Purpose;
 pub use row_reader::{ReadError, RowReader};
 

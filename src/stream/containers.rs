@@ -25,7 +25,6 @@ use crate::stream::chunk::CHUNK_ROWS;
 use crate::stream::chunk::OutputChunk;
 use crate::stream::decoder::{Change, Decoder, Item};
 use crate::stream::messages::{self, Bounds, Messages};
-use crate::stream::mint::Threads;
 use crate::stream::minter::Minter;
 use crate::stream::output::Encoder;
 use crate::stream::purpose::Purpose;
@@ -55,8 +54,6 @@ pub struct RowStream {
     digest: RowsDigest,
     /// Rows handed out.
     rows: u64,
-    /// Where a chunk is made.
-    threads: Threads,
 }
 
 /// A record batch, and how far it has come.
@@ -116,7 +113,6 @@ impl Api {
             is_closed: false,
             digest: RowsDigest::default(),
             rows: 0,
-            threads: Threads::One,
         })
     }
 }
@@ -147,11 +143,6 @@ impl RowStream {
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.rows
-    }
-
-    /// Where chunks are made from now on.
-    pub fn set_threads(&mut self, threads: Threads) {
-        self.threads = threads;
     }
 
     /// Whether [`Self::step`] has something to do before it needs more of the body.
@@ -274,7 +265,6 @@ impl RowStream {
             api: &self.api,
             requester: &self.requester,
             rows: self.rows,
-            threads: self.threads,
         };
         // A chunk that waited for its limits goes on with what it has paid.
         let (most, mut paid) = match input.waiting.take() {

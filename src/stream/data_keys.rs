@@ -20,8 +20,8 @@ use crate::api::validation::Violations;
 use crate::api::wire::{self, ContextMember, Text};
 use crate::api::{Api, ApiError, ErrorCode, Requester};
 use crate::audit::{Recorded, RowsDigest};
-use crate::context::{ContextRef, EncryptionContext};
-use crate::envelope::blob_bytes;
+use crate::context::EncryptionContext;
+use crate::envelope::{self, blob_bytes};
 use crate::key::KeyId;
 use crate::key::arn::AliasName;
 use crate::key::data_key::DataKeyLength;
@@ -30,7 +30,6 @@ use crate::keystore::KeyEntry;
 use crate::operation::Action;
 use crate::rates::{Exceeded, Paid, Urgency};
 use crate::stream::chunk::CHUNK_ROWS;
-use crate::stream::mint::{Mint, Threads};
 use std::sync::Arc;
 
 /// Where the endpoint is.
@@ -74,8 +73,6 @@ pub struct DataKeys {
     handed_out: u64,
     /// Keys of a chunk at most.
     chunk_keys: usize,
-    /// Where a chunk is minted.
-    threads: Threads,
     /// The next chunk, while its limits make it wait.
     waiting: Option<WaitingChunk>,
     /// The request's body, and the rows that were handed out, for the audit log.
@@ -152,7 +149,6 @@ impl Api {
             count,
             handed_out: 0,
             chunk_keys: DataKeys::CHUNK_KEYS,
-            threads: Threads::One,
             waiting: None,
             body: body.to_vec(),
             digest: RowsDigest::default(),
@@ -205,11 +201,6 @@ impl DataKeys {
         self.chunk_keys = keys.clamp(1, Self::CHUNK_KEYS);
     }
 
-    /// Where chunks are minted from now on.
-    pub fn set_threads(&mut self, threads: Threads) {
-        self.threads = threads;
-    }
-
     /// Blobs of the next chunk: at most [`Self::CHUNK_KEYS`], less where a limit is in force, none
     /// at the end.
     #[must_use]
@@ -249,14 +240,8 @@ impl DataKeys {
             match api.take(&under.principal, key, count, Urgency::Bulk, &mut paid) {
                 Ok(()) => {
                     let (id, material) = (entry.key.id, material(&entry)?);
-                    let mint = Mint {
-                        id,
-                        material,
-                        length: self.length,
-                        entropy: &api.entropy,
-                    };
-                    let rows = std::iter::once((ContextRef::from(&self.context), keys));
-                    mint.rows(self.threads, rows, out)?;
+                    let rows = [(&self.context, keys)];
+                    envelope::mint_rows(id, material, self.length, &api.entropy, rows, out)?;
                     Ok(Ok(entry))
                 }
                 Err(exceeded) => Ok(Err(exceeded)),

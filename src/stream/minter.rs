@@ -6,13 +6,12 @@ use crate::api::usability::material;
 use crate::api::{Api, ApiError};
 use crate::columns::ContextPairs;
 use crate::context::ContextRuns;
-use crate::envelope::blob_bytes;
+use crate::envelope::{self, blob_bytes};
 use crate::key::data_key::DataKeyLength;
 use crate::keystore::KeyEntry;
 use crate::rates::Paid;
 use crate::stream::chunk::{CHUNK_CONTEXT_BYTES_MAX, OutputChunk};
 use crate::stream::data_keys::{ACTION, data_key_material};
-use crate::stream::mint::Mint;
 use crate::stream::output::{BlobColumns, Projection};
 use crate::stream::pinned_key::PinnedKey;
 use crate::stream::query::Query;
@@ -149,13 +148,9 @@ impl Transform for Minter {
                     .inspect_err(|_| names_its_row = true)?;
                 match cursor.take(under, [Some(entry.key.id)], count, paid) {
                     Ok(()) => {
-                        let mint = Mint {
-                            id: entry.key.id,
-                            material: material(&entry)?,
-                            length: self.length,
-                            entropy: &cursor.api.entropy,
-                        };
-                        mint.rows(cursor.threads, contexts.runs.iter(), &mut blobs)?;
+                        let (id, entropy) = (entry.key.id, &cursor.api.entropy);
+                        let (material, runs) = (material(&entry)?, contexts.runs.iter());
+                        envelope::mint_rows(id, material, self.length, entropy, runs, &mut blobs)?;
                         Ok(Ok(entry))
                     }
                     Err(exceeded) => Ok(Err(exceeded)),

@@ -5,7 +5,6 @@ use crate::api::{Api, ApiError, Requester};
 use crate::key::KeyId;
 use crate::rates::{Exceeded, Paid, Urgency};
 use crate::stream::chunk::OutputChunk;
-use crate::stream::mint::Threads;
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 use std::sync::Arc;
@@ -32,8 +31,6 @@ pub(super) struct Cursor<'a> {
     pub(super) requester: &'a Requester,
     /// Rows handed out before.
     pub(super) rows: u64,
-    /// Where it is made.
-    pub(super) threads: Threads,
 }
 
 impl Cursor<'_> {

@@ -89,11 +89,7 @@ impl Batch {
         if let Some(made) = self.made.take() {
             return made;
         }
-        let piece = |maker: &mut Maker, threads| {
-            maker.keys.set_threads(threads);
-            maker.piece()
-        };
-        let piece = self.makers.make_with(&mut self.maker, piece).await;
+        let piece = self.makers.make_with(&mut self.maker, Maker::piece).await;
         piece.ok_or_else(lost)?
     }
 }

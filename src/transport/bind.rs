@@ -118,11 +118,7 @@ impl Stream {
 
     async fn step(&mut self) -> Result<Step, ApiError> {
         let makers = &self.bounds.makers;
-        let step = |rows: &mut RowStream, threads| {
-            rows.set_threads(threads);
-            rows.step()
-        };
-        let step = makers.make_with(&mut self.rows, step).await;
+        let step = makers.make_with(&mut self.rows, RowStream::step).await;
         step.ok_or_else(lost)?
     }
 }

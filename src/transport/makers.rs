@@ -7,13 +7,11 @@
 //! containers at full speed" of benches/RESULTS.md).
 
 use crate::pool::lower_priority;
-use crate::stream::Threads;
 use crate::transport::connection::BUFFER_BYTES_MAX;
 use crate::transport::log_lines::LogLines;
 use crate::transport::shares::Shares;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::oneshot;
 
 /// Log lines about panics.
@@ -36,8 +34,6 @@ const STREAMS_MAX: u64 = 64;
 #[derive(Clone)]
 pub struct Makers {
     threads: Arc<ThreadPool>,
-    /// What is being made, or waits for a thread.
-    works: Arc<AtomicUsize>,
     /// Shares of the memory for batches, counted in bytes.
     pub(super) batches: Shares,
     /// Shares of the streams of containers that may be open.
@@ -67,32 +63,20 @@ impl Makers {
             .build()?;
         Ok(Self {
             threads: Arc::new(threads),
-            works: Arc::default(),
             batches: Shares::new(BATCHES_BYTES_MAX),
             streams: Shares::new(STREAMS_MAX),
         })
     }
 
-    /// Runs `work` on one of the threads, and says to it which it may use; `None` if it panicked.
+    /// Runs `work` on one of the threads; `None` if it panicked.
     pub(super) async fn make<T: Send + 'static>(
         &self,
-        work: impl FnOnce(Threads) -> T + Send + 'static,
+        work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let (done, made) = oneshot::channel();
-        let (under_way, cores) = (
-            UnderWay::begin(&self.works),
-            self.threads.current_num_threads(),
-        );
         self.threads.spawn_fifo(move || {
-            let is_alone = under_way.0.load(Ordering::Relaxed) == 1;
-            let threads = match is_alone && cores > 1 {
-                true => Threads::All,
-                false => Threads::One,
-            };
-            let made = work(threads);
-            drop(under_way);
             // The caller that waited may have gone.
-            drop(done.send(made));
+            drop(done.send(work()));
         });
         made.await.ok()
     }
@@ -102,32 +86,16 @@ impl Makers {
     pub(super) async fn make_with<S: Send + 'static, T: Send + 'static>(
         &self,
         place: &mut Option<S>,
-        work: impl FnOnce(&mut S, Threads) -> T + Send + 'static,
+        work: impl FnOnce(&mut S) -> T + Send + 'static,
     ) -> Option<T> {
         let mut state = place.take()?;
-        let worked = move |threads| {
-            let made = work(&mut state, threads);
+        let worked = move || {
+            let made = work(&mut state);
             (state, made)
         };
         let (state, made) = self.make(worked).await?;
         *place = Some(state);
         Some(made)
-    }
-}
-
-/// One work, counted until it is done or has panicked.
-struct UnderWay(Arc<AtomicUsize>);
-
-impl UnderWay {
-    fn begin(works: &Arc<AtomicUsize>) -> Self {
-        works.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(works))
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -138,22 +106,9 @@ mod tests {
     #[tokio::test]
     async fn work_is_done_and_a_panic_is_told_to_whom_it_concerns_alone() {
         let makers = Makers::start().unwrap();
-        assert_eq!(makers.make(|_| 7).await, Some(7));
-        let none: Option<()> = makers.make(|_| panic!("as it is meant to")).await;
+        assert_eq!(makers.make(|| 7).await, Some(7));
+        let none: Option<()> = makers.make(|| panic!("as it is meant to")).await;
         assert_eq!(none, None);
-        assert_eq!(makers.make(|_| 8).await, Some(8));
-    }
-
-    #[tokio::test]
-    async fn a_work_may_use_all_threads_while_it_is_the_only_one() {
-        let makers = Makers::start().unwrap();
-        let alone = match makers.threads.current_num_threads() {
-            1 => Threads::One,
-            _ => Threads::All,
-        };
-        let another = UnderWay::begin(&makers.works);
-        assert_eq!(makers.make(|threads| threads).await, Some(Threads::One));
-        drop(another);
-        assert_eq!(makers.make(|threads| threads).await, Some(alone));
+        assert_eq!(makers.make(|| 8).await, Some(8));
     }
 }

@@ -35,7 +35,7 @@ impl HttpEndpoint {
         let (api, makers) = (Arc::clone(&self.service.api), self.service.makers.clone());
         let patience = Duration::from_millis(self.service.limits.write_timeout_ms);
         // The makers also decide whether the caller may: that may take as long as a chunk.
-        let begin = move |_| {
+        let begin = move || {
             let keys = api.data_keys(&requester, &body)?;
             Batch::new(keys, form, makers, patience)
         };
