@@ -6,6 +6,10 @@ use bytes::Bytes;
 
 /// The field `schema` of `FileMetaData`.
 const SCHEMA: i64 = 2;
+/// The field `num_rows` of `FileMetaData`.
+const NUM_ROWS: i64 = 3;
+/// The field `row_groups` of `FileMetaData`.
+const ROW_GROUPS: i64 = 4;
 /// The field `num_children` of `SchemaElement`.
 const NUM_CHILDREN: i64 = 5;
 /// The kind of a structure, in a list's head.
@@ -79,14 +83,28 @@ fn find(footer: &Bytes) -> Option<Found> {
             columns.push(joined(footer, column)?);
             rest = others;
         }
+        let end = fields.length();
+        check_rest(&mut fields)?;
         return Some(Found {
             start,
-            end: fields.length(),
+            end,
             root: joined(footer, &[root])?,
             columns,
         });
     }
     None
+}
+
+/// Reads the fields behind the schema. A reader that knows the fields of its elements does not look
+/// at the kinds that they claim: where it and this one end differently, rows and row groups are not
+/// there.
+fn check_rest(fields: &mut Structure<'_>) -> Option<()> {
+    let mut missing = vec![NUM_ROWS, ROW_GROUPS];
+    while let Some(field) = fields.next()? {
+        missing.retain(|number| *number != field.number);
+        fields.skip(field)?;
+    }
+    missing.is_empty().then_some(())
 }
 
 /// Neighbouring elements of a footer.

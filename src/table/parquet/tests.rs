@@ -132,6 +132,21 @@ fn counts_that_agree_and_are_not_those_of_the_pages_are_refused() {
 }
 
 #[test]
+fn an_element_whose_field_claims_another_kind_is_refused() {
+    let column: ArrayRef = Arc::new(StringArray::from_iter_values(["a", "b"]));
+    let rows = RecordBatch::try_from_iter([("n", column)]).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), None).unwrap();
+    writer.write(&rows).unwrap();
+    let mut bytes = writer.into_inner().unwrap();
+    // The logical type of text, a structure, as if it were a number: the crate reads it as it was.
+    let text = [0x4c, 0x1c, 0x00, 0x00, 0x00];
+    let at = bytes.windows(5).position(|window| window == text).unwrap();
+    bytes[at] = 0x45;
+    let refused = refusal(&bytes);
+    assert!(refused.ends_with("its footer is damaged"), "{refused}");
+}
+
+#[test]
 fn a_dictionary_that_claims_more_than_its_bytes_hold_is_refused() {
     let mut bytes = written();
     // A dictionary page's header: its type, two lengths, and the structure whose first field is the
