@@ -3,23 +3,24 @@
 //! A fuzzer ends without destructors, in its ordinary end too: `fuzz/run` gives it a folder for
 //! temporary files, and removes that.
 
-use keymill::operation::Operation;
 use keymill::api::{Api, ApiError, Parts, Requester};
 use keymill::audit::{self, Audit};
 use keymill::clock::Clock;
 use keymill::crypto::entropy::Entropy;
 use keymill::key::arn::Region;
 use keymill::keystore::{Keystore, RootKey};
-use keymill::rates::{self, Rates};
 use keymill::metrics::Metrics;
+use keymill::operation::Operation;
 use keymill::policy::Principal;
 use keymill::pool::{self, CloneWord, Pool};
+use keymill::rates::{self, Rates};
 use keymill::web_identity::WebIdentities;
 use std::error::Error;
 use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
+pub mod tables;
 pub mod verifier;
 
 /// The account of the one who asks.
