@@ -1,12 +1,15 @@
-"""Measures the build at hand beside an earlier one: the binaries of both take turns on the same work.
+"""Measures the build at hand beside an earlier one: the binaries of both take turns on the same
+work.
 
     tests/clients/.venv/bin/python benches/before.py BEFORE NOW [--rows N] [--rounds N] [QUESTION...]
 
-BEFORE and NOW are binaries of release builds. Questions are octets, bind, cores, export, thin, wide, rewrap and look; without one, all of them. Files are in
-/dev/shm, so neither a disk nor its sync is in any figure.
+BEFORE and NOW are binaries of release builds. Questions are octets, bind, cores, export, thin,
+wide, rewrap and look; without one, all of them. Files are in /dev/shm, so neither a disk nor its
+sync is in any figure.
 
-A row has the median of each side and the median of the turns' ratios. Where one core is asked for, CPU time (user and system) is compared, which holds on a
-machine that does other things as well; where two are, it is the time that has passed, and nothing else may run.
+A row has the median of each side and the median of the turns' ratios. Where one core is asked for,
+CPU time (user and system) is compared, which holds on a machine that does other things as well;
+where two are, it is the time that has passed, and nothing else may run.
 """
 
 import argparse
