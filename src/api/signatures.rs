@@ -8,8 +8,8 @@ use crate::api::members::Members;
 use crate::api::usability::incompatible;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Blob, Object, Text};
-use crate::api::{Answer, Api, ApiError, ErrorCode, Requester, unsupported};
-use crate::crypto::pair::{Family, PrivateKey};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Requester};
+use crate::crypto::pair::PrivateKey;
 use crate::crypto::signature::{self, Message, SignatureError, SigningAlgorithm};
 use crate::keystore::KeyEntry;
 use crate::operation::Action;
@@ -29,8 +29,6 @@ const ALGORITHMS: &str = "RSASSA_PSS_SHA_256, RSASSA_PSS_SHA_384, RSASSA_PSS_SHA
 const ENCRYPTION: &str = SYMMETRIC_DEFAULT;
 const MESSAGE_TYPES: &str = "RAW, DIGEST, EXTERNAL_MU";
 const EXTERNAL_MU: &str = "EXTERNAL_MU";
-/// Known, and of Ed25519 keys, but not built.
-const PREHASHED: &str = "ED25519_PH_SHA_512";
 /// The default.
 const RAW: &str = "RAW";
 
@@ -105,9 +103,6 @@ impl Checked<'_> {
         // The type is compared with the key before the algorithm is, and with the algorithm after.
         if self.message_type == EXTERNAL_MU {
             return Err(self.wrong_type("key spec", pair.spec().name()));
-        }
-        if self.algorithm == PREHASHED && pair.spec().family() == Family::Edwards {
-            return Err(unsupported("SigningAlgorithm ED25519_PH_SHA_512"));
         }
         let algorithm: SigningAlgorithm = self.algorithm.parse().map_err(|_| incompatible())?;
         if !algorithm.fits(pair.spec()) {

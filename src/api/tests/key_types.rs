@@ -2,11 +2,10 @@
 
 use super::ErrorCode as Code;
 use super::*;
-use crate::crypto::pair::PairSpec;
-use crate::crypto::signature::SigningAlgorithm;
 
 mod encryption;
 mod refusals;
+mod signatures;
 
 const MESSAGE: &[u8] = b"message";
 
@@ -43,7 +42,7 @@ async fn a_key_tells_its_spec_usage_and_algorithms_and_is_read_back() {
             "ECC_NIST_EDWARDS25519",
             "SIGN_VERIFY",
             "SigningAlgorithms",
-            json!(["ED25519_SHA_512"]),
+            json!(["ED25519_PH_SHA_512", "ED25519_SHA_512"]),
         ),
         (
             "ECC_NIST_P384",
@@ -123,101 +122,6 @@ async fn pairs_of_spec_and_usage_that_do_not_fit_are_no_keys() {
             .unsupported("CreateKey", body, &format!("KeySpec {spec}"))
             .await;
     }
-}
-
-#[tokio::test]
-async fn what_is_signed_verifies_by_raw_message_and_by_digest() {
-    let bench = Bench::new().await;
-    for spec in PairSpec::quick() {
-        let id = bench.key_of(spec.name(), "SIGN_VERIFY").await;
-        for algorithm in SigningAlgorithm::ALL {
-            let name = algorithm.name();
-            let body = json!({"KeyId": id, "Message": encoded(MESSAGE), "SigningAlgorithm": name});
-            if !algorithm.fits(spec) {
-                let message = format!(
-                    "Algorithm {name} is incompatible with key spec {}.",
-                    spec.name()
-                );
-                bench
-                    .refused("Sign", body, Code::InvalidKeyUsageException, &message)
-                    .await;
-                continue;
-            }
-            let signed = bench.done("Sign", body.clone()).await;
-            let (arn, signature) = (key_arn(&id), &signed["Signature"]);
-            let expected = json!({"KeyId": arn, "Signature": signature, "SigningAlgorithm": name});
-            assert_eq!(signed, expected);
-            let verify = |message: &[u8], kind: &str| json!({"KeyId": id, "Message": encoded(message), "MessageType": kind, "Signature": signature, "SigningAlgorithm": name});
-            let verified = bench.done("Verify", verify(MESSAGE, "RAW")).await;
-            let expected = json!({"KeyId": arn, "SignatureValid": true, "SigningAlgorithm": name});
-            assert_eq!(verified, expected);
-            bench
-                .refused(
-                    "Verify",
-                    verify(b"massage", "RAW"),
-                    Code::KMSInvalidSignatureException,
-                    "",
-                )
-                .await;
-            let digest = bench
-                .call("Verify", verify(b"short", "DIGEST"))
-                .await
-                .unwrap_err();
-            let expected = match algorithm {
-                SigningAlgorithm::Ed25519 => {
-                    format!("Message type DIGEST is incompatible with algorithm {name}.")
-                }
-                _ => format!("Digest is invalid length for algorithm {name}."),
-            };
-            assert_eq!(digest, (Code::ValidationException, expected));
-            // The type of the message is compared with the key before the algorithm is.
-            for kind in ["Sign", "Verify"] {
-                let body = with(
-                    verify(MESSAGE, "EXTERNAL_MU"),
-                    "SigningAlgorithm",
-                    json!("SM2DSA"),
-                );
-                let message = format!(
-                    "Message type EXTERNAL_MU is incompatible with key spec {}.",
-                    spec.name()
-                );
-                bench.invalid(kind, body, &message).await;
-            }
-            // The check is done in a dry run too.
-            let wrong = with(verify(b"massage", "RAW"), "DryRun", json!(true));
-            bench
-                .refused("Verify", wrong, Code::KMSInvalidSignatureException, "")
-                .await;
-            // Not in the list of signing algorithms, and yet said to be of another key.
-            for operation in ["Sign", "Verify"] {
-                let body = with(
-                    verify(MESSAGE, "RAW"),
-                    "SigningAlgorithm",
-                    json!("SYMMETRIC_DEFAULT"),
-                );
-                let message = format!(
-                    "Algorithm SYMMETRIC_DEFAULT is incompatible with key spec {}.",
-                    spec.name()
-                );
-                bench
-                    .refused(operation, body, Code::InvalidKeyUsageException, &message)
-                    .await;
-            }
-            let dry = json!({"KeyId": id, "Message": encoded(MESSAGE), "SigningAlgorithm": name, "DryRun": true});
-            let dry = bench.call("Sign", dry).await.unwrap_err();
-            assert_eq!(dry.0, Code::DryRunOperationException);
-        }
-    }
-}
-
-#[tokio::test]
-async fn prehashed_ed25519_is_not_built_and_says_so() {
-    let bench = Bench::new().await;
-    let id = bench.key_of("ECC_NIST_EDWARDS25519", "SIGN_VERIFY").await;
-    let body = json!({"KeyId": id, "Message": encoded(&[7; 64]), "MessageType": "DIGEST", "SigningAlgorithm": "ED25519_PH_SHA_512"});
-    bench
-        .unsupported("Sign", body, "SigningAlgorithm ED25519_PH_SHA_512")
-        .await;
 }
 
 #[tokio::test]

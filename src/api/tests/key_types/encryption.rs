@@ -3,7 +3,7 @@
 use super::*;
 use crate::crypto::entropy::probed;
 use crate::crypto::oaep::{self, OaepHash};
-use crate::crypto::pair::PrivateKey;
+use crate::crypto::pair::{PairSpec, PrivateKey};
 
 #[tokio::test]
 async fn rsa_keys_encrypt_with_oaep_and_interoperate_with_local_encryption() {
