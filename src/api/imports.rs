@@ -157,6 +157,8 @@ fn wrapping(
             PairSpec::Rsa2048 | PairSpec::Rsa3072 | PairSpec::Rsa4096 => false,
             PairSpec::EccNistP521 | PairSpec::EccNistEdwards25519 => pair != PairSpec::Rsa2048,
             PairSpec::EccNistP256 | PairSpec::EccNistP384 | PairSpec::EccSecgP256K1 => true,
+            // There are no such keys of origin `EXTERNAL`.
+            PairSpec::MlDsa44 | PairSpec::MlDsa65 | PairSpec::MlDsa87 => false,
         },
         (KeySpec::Mac(_), _) | (KeySpec::Symmetric, _) | (KeySpec::Pair(_), _) => true,
     };

@@ -62,7 +62,7 @@ impl Variant {
 
 /// Pairs handed out, by operation, spec, and whether the pool had one; and requests turned away.
 pub(super) struct PairCounters {
-    handed_out: [[[metrics::Counter; 2]; PairSpec::ALL.len()]; 2],
+    handed_out: [[[metrics::Counter; 2]; PairSpec::DATA_KEYS.len()]; 2],
     throttled: metrics::Counter,
 }
 
@@ -72,7 +72,7 @@ impl PairCounters {
             let of_spec = |spec: PairSpec| {
                 ["miss", "hit"].map(|result| metrics.data_keys(operation, spec.name(), result))
             };
-            PairSpec::ALL.map(of_spec)
+            PairSpec::DATA_KEYS.map(of_spec)
         };
         Self {
             handed_out: [

@@ -1,4 +1,4 @@
-//! `Sign` and `Verify`: by RSA, ECDSA and Ed25519 keys.
+//! `Sign` and `Verify`: by RSA, ECDSA, Ed25519 and ML-DSA keys.
 
 use crate::api::admission::Ask;
 use crate::api::cipher::SYMMETRIC_DEFAULT;
@@ -85,10 +85,10 @@ fn check<'a>(input: &'a Input<'_>, verifies: bool) -> Result<Checked<'a>, ApiErr
 
 impl Checked<'_> {
     fn message(&self) -> Message<'_> {
-        if self.message_type == RAW {
-            Message::Raw(self.message)
-        } else {
-            Message::Digest(self.message)
+        match self.message_type {
+            RAW => Message::Raw(self.message),
+            EXTERNAL_MU => Message::ExternalMu(self.message),
+            _ => Message::Digest(self.message),
         }
     }
 
@@ -101,7 +101,7 @@ impl Checked<'_> {
         let incompatible = || incompatible(entry, self.algorithm);
         let pair = entry.pair().ok_or_else(incompatible)?;
         // The type is compared with the key before the algorithm is, and with the algorithm after.
-        if self.message_type == EXTERNAL_MU {
+        if !self.message().fits(pair.spec()) {
             return Err(self.wrong_type("key spec", pair.spec().name()));
         }
         let algorithm: SigningAlgorithm = self.algorithm.parse().map_err(|_| incompatible())?;
@@ -116,8 +116,12 @@ impl Checked<'_> {
         let name = algorithm.name();
         let checked = algorithm.check(self.message());
         checked.map_err(|error| match error {
-            SignatureError::DigestLength => {
-                let message = format!("Digest is invalid length for algorithm {name}.");
+            SignatureError::Length => {
+                let what = match self.message_type {
+                    EXTERNAL_MU => "External Mu",
+                    _ => "Digest",
+                };
+                let message = format!("{what} is invalid length for algorithm {name}.");
                 ApiError::new(ErrorCode::ValidationException, message)
             }
             _ => self.wrong_type("algorithm", name),
@@ -138,7 +142,8 @@ impl Checked<'_> {
 pub(super) fn sign(api: &Api, requester: &Requester, body: &[u8], thread: Thread) -> Weighed {
     let input: Input<'_> = wire::decode(body)?;
     let checked = check(&input, false)?;
-    if thread == Thread::Async && checked.algorithm.starts_with("RSA") {
+    let takes_long = checked.algorithm.starts_with("RSA") || checked.message_type == EXTERNAL_MU;
+    if thread == Thread::Async && takes_long {
         return Ok(None);
     }
     let action = Action::Sign;

@@ -1,10 +1,11 @@
-//! Key pairs: RSA (FIPS 186-5, e = 65537), the NIST curves, secp256k1 and Ed25519, generated and
-//! parsed by aws-lc.
+//! Key pairs: RSA (FIPS 186-5, e = 65537), the NIST curves, secp256k1, Ed25519 and ML-DSA (FIPS
+//! 204), generated and parsed by aws-lc.
 //!
 //! A private key is kept as its PKCS#8 DER (RFC 5958, version 1) and is parsed once. That form is
-//! what is stored and what callers get, also of a key that was imported in another. Its public key
-//! is an X.509 `SubjectPublicKeyInfo` (RFC 5280). aws-lc's own generator, which the operating
-//! system seeds, draws the pairs: aws-lc has no other way to draw the primes of RSA.
+//! what callers get, also of a key that was imported in another, and what is stored, except that of
+//! ML-DSA the seed alone is stored. Its public key is an X.509 `SubjectPublicKeyInfo` (RFC 5280).
+//! aws-lc's own generator, which the operating system seeds, draws the pairs: aws-lc has no other
+//! way to draw the primes of RSA.
 
 use crate::crypto::ber;
 use crate::crypto::entropy::Probed;
@@ -15,7 +16,8 @@ use aws_lc_rs::rsa::{self, KeySize};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256K1_SHA256_ASN1_SIGNING,
     ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair,
-    EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _,
+    EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, ML_DSA_44_SIGNING, ML_DSA_65_SIGNING,
+    ML_DSA_87_SIGNING, PqdsaKeyPair, PqdsaSigningAlgorithm,
 };
 use strum::{EnumString, IntoStaticStr};
 
@@ -46,6 +48,15 @@ pub enum PairSpec {
     /// Ed25519
     #[strum(serialize = "ECC_NIST_EDWARDS25519")]
     EccNistEdwards25519,
+    /// ML-DSA-44
+    #[strum(serialize = "ML_DSA_44")]
+    MlDsa44,
+    /// ML-DSA-65
+    #[strum(serialize = "ML_DSA_65")]
+    MlDsa65,
+    /// ML-DSA-87
+    #[strum(serialize = "ML_DSA_87")]
+    MlDsa87,
 }
 
 /// The family of a pair, which decides what its keys can do.
@@ -57,11 +68,28 @@ pub enum Family {
     Weierstrass,
     /// Ed25519.
     Edwards,
+    /// ML-DSA.
+    MlDsa,
 }
 
 impl PairSpec {
     /// All specs, for tables by spec.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
+        Self::Rsa2048,
+        Self::Rsa3072,
+        Self::Rsa4096,
+        Self::EccNistP256,
+        Self::EccNistP384,
+        Self::EccNistP521,
+        Self::EccSecgP256K1,
+        Self::EccNistEdwards25519,
+        Self::MlDsa44,
+        Self::MlDsa65,
+        Self::MlDsa87,
+    ];
+
+    /// The specs of data key pairs, the values of `KeyPairSpec`: the first of [`Self::ALL`].
+    pub const DATA_KEYS: [Self; 8] = [
         Self::Rsa2048,
         Self::Rsa3072,
         Self::Rsa4096,
@@ -94,6 +122,22 @@ impl PairSpec {
                 Family::Weierstrass
             }
             Self::EccNistEdwards25519 => Family::Edwards,
+            Self::MlDsa44 | Self::MlDsa65 | Self::MlDsa87 => Family::MlDsa,
+        }
+    }
+
+    /// Whether a private key of this spec can be imported.
+    #[must_use]
+    pub fn is_importable(self) -> bool {
+        self.seed_bytes().is_none()
+    }
+
+    /// Bytes of the seed that a private key is expanded from (FIPS 204, section 5.1), the last of
+    /// its PKCS#8; `None` for keys that have none.
+    fn seed_bytes(self) -> Option<usize> {
+        match self.family() {
+            Family::MlDsa => Some(32),
+            Family::Rsa | Family::Weierstrass | Family::Edwards => None,
         }
     }
 
@@ -118,6 +162,9 @@ impl PairSpec {
             Self::EccNistP521 => Generator::Curve(&ECDSA_P521_SHA512_ASN1_SIGNING),
             Self::EccSecgP256K1 => Generator::Curve(&ECDSA_P256K1_SHA256_ASN1_SIGNING),
             Self::EccNistEdwards25519 => Generator::Edwards,
+            Self::MlDsa44 => Generator::MlDsa(&ML_DSA_44_SIGNING),
+            Self::MlDsa65 => Generator::MlDsa(&ML_DSA_65_SIGNING),
+            Self::MlDsa87 => Generator::MlDsa(&ML_DSA_87_SIGNING),
         }
     }
 }
@@ -127,6 +174,7 @@ enum Generator {
     Rsa(KeySize),
     Curve(&'static EcdsaSigningAlgorithm),
     Edwards,
+    MlDsa(&'static PqdsaSigningAlgorithm),
 }
 
 /// The private key as aws-lc has it, which wipes it when it is dropped.
@@ -134,6 +182,7 @@ pub(super) enum Parsed {
     Rsa(rsa::KeyPair),
     Curve(EcdsaKeyPair),
     Edwards(Ed25519KeyPair),
+    MlDsa(PqdsaKeyPair),
 }
 
 impl Parsed {
@@ -144,8 +193,18 @@ impl Parsed {
             Generator::Edwards => {
                 Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map(Self::Edwards)
             }
+            Generator::MlDsa(set) => PqdsaKeyPair::from_pkcs8(set, der).map(Self::MlDsa),
         };
         parsed.map_err(|_| PairError)
+    }
+
+    /// Expands a seed.
+    fn of_seed(spec: PairSpec, seed: &[u8]) -> Result<Self, PairError> {
+        let expanded = match spec.generator() {
+            Generator::MlDsa(set) => PqdsaKeyPair::from_seed(set, seed).map(Self::MlDsa),
+            _ => return Err(PairError),
+        };
+        expanded.map_err(|_| PairError)
     }
 
     /// With its public key, which `to_der` writes into a private key of a Weierstrass curve if it
@@ -169,6 +228,7 @@ impl Parsed {
             Self::Edwards(pair) => {
                 SecretBytes::copy_of(pair.to_pkcs8v1().map_err(failed)?.as_ref())
             }
+            Self::MlDsa(pair) => SecretBytes::copy_of(pair.to_pkcs8v1().map_err(failed)?.as_ref()),
         })
     }
 }
@@ -199,19 +259,36 @@ impl PrivateKey {
                 Parsed::Curve(EcdsaKeyPair::generate(curve).map_err(failed)?)
             }
             Generator::Edwards => Parsed::Edwards(Ed25519KeyPair::generate().map_err(failed)?),
+            Generator::MlDsa(set) => Parsed::MlDsa(PqdsaKeyPair::generate(set).map_err(failed)?),
         };
         let der = parsed.to_der()?;
         Self::of(spec, der, parsed)
     }
 
-    /// Reads a private key that was written here: from the store, from a token or from a test
-    /// vector.
+    /// Reads a private key that was written here: from a token or from a test vector.
     ///
     /// # Errors
-    /// [`PairError`] when `der` is not the PKCS#8 DER of a valid key of this spec.
+    /// [`PairError`] when `der` is not the PKCS#8 DER of a valid key of this spec, or has a seed of
+    /// another length or none, where the spec has one.
     pub fn from_der(spec: PairSpec, der: SecretBytes) -> Result<Self, PairError> {
         let parsed = Parsed::read(spec, der.expose())?;
+        // The expanded form is a private key too.
+        if spec.seed_bytes().is_some() && parsed.to_der()?.expose() != der.expose() {
+            return Err(PairError);
+        }
         Self::of(spec, der, parsed)
+    }
+
+    /// Reads a private key as [`Self::expose_stored`] gives it.
+    ///
+    /// # Errors
+    /// [`PairError`] when the bytes are not a valid key of this spec.
+    pub fn from_stored(spec: PairSpec, bytes: SecretBytes) -> Result<Self, PairError> {
+        if spec.seed_bytes().is_none() {
+            return Self::from_der(spec, bytes);
+        }
+        let parsed = Parsed::of_seed(spec, bytes.expose())?;
+        Self::of(spec, parsed.to_der()?, parsed)
     }
 
     /// Reads a private key that was written elsewhere: PKCS#8 in either version, of RSA and
@@ -219,8 +296,11 @@ impl PrivateKey {
     /// would have written it, without attributes.
     ///
     /// # Errors
-    /// [`PairError`] when the bytes are not a valid key of this spec.
+    /// [`PairError`] when the bytes are not a valid key of this spec, or none is imported.
     pub fn import(spec: PairSpec, bytes: &[u8]) -> Result<Self, PairError> {
+        if !spec.is_importable() {
+            return Err(PairError);
+        }
         let der = ber::private_key(bytes).ok_or(PairError)?;
         if spec.family() == Family::Edwards && der.expose() != bytes {
             return Err(PairError);
@@ -245,6 +325,7 @@ impl PrivateKey {
             }
             Parsed::Curve(pair) => pair.public_key().as_der(),
             Parsed::Edwards(pair) => pair.public_key().as_der(),
+            Parsed::MlDsa(pair) => pair.public_key().as_der(),
         };
         let public = public.map_err(|_| PairError)?.as_ref().into();
         Ok(Self {
@@ -271,6 +352,14 @@ impl PrivateKey {
     #[must_use]
     pub fn expose_der(&self) -> &[u8] {
         self.der.expose()
+    }
+
+    /// The private key in the clear as it is stored: its seed if it has one, else its PKCS#8 DER.
+    #[must_use]
+    pub fn expose_stored(&self) -> &[u8] {
+        let der = self.der.expose();
+        let seed = self.spec.seed_bytes();
+        seed.map_or(der, |bytes| &der[der.len() - bytes..])
     }
 }
 

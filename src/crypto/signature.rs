@@ -1,8 +1,9 @@
 //! Signatures: RSASSA-PSS with a salt as long as the hash, RSASSA-PKCS1-v1_5 (RFC 8017), ECDSA in
-//! DER (FIPS 186-5), Ed25519 and Ed25519ph (RFC 8032).
+//! DER (FIPS 186-5), Ed25519 and Ed25519ph (RFC 8032), and ML-DSA (FIPS 204).
 
 use crate::crypto::ed25519ph;
 use crate::crypto::entropy::Probed;
+use crate::crypto::ml_dsa::{self, MU_BYTES};
 use crate::crypto::pair::{Family, PairSpec, Parsed, PrivateKey};
 use aws_lc_rs::digest::{self, Digest, SHA512_OUTPUT_LEN};
 use aws_lc_rs::signature::{self as aws_lc, UnparsedPublicKey, VerificationAlgorithm};
@@ -21,6 +22,8 @@ pub enum SigningAlgorithm {
     Ed25519ph,
     /// Ed25519, which hashes by itself.
     Ed25519,
+    /// ML-DSA with an empty context, which hashes by itself.
+    MlDsa,
 }
 
 /// A hash function of FIPS 180-4.
@@ -46,33 +49,48 @@ pub enum Message<'a> {
     Raw(&'a [u8]),
     /// Its hash.
     Digest(&'a [u8]),
+    /// Its representative under this key, the `mu` of FIPS 204.
+    ExternalMu(&'a [u8]),
+}
+
+impl Message<'_> {
+    /// Whether any algorithm of keys of `spec` takes a message in this form.
+    #[must_use]
+    pub fn fits(self, spec: PairSpec) -> bool {
+        let is_ml_dsa = spec.family() == Family::MlDsa;
+        match self {
+            Message::Raw(_) => true,
+            Message::Digest(_) => !is_ml_dsa,
+            Message::ExternalMu(_) => is_ml_dsa,
+        }
+    }
 }
 
 /// Why nothing was signed or verified.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
-    /// The algorithm does not fit the key, or it takes the message itself and not a hash.
+    /// The algorithm does not fit the key, or does not take the message in this form.
     #[error("the algorithm does not fit the key")]
     Algorithm,
-    /// The given hash does not have the length that the algorithm needs.
+    /// The given hash or representative does not have the length that the algorithm needs.
     #[error("the hash has another length than the algorithm's")]
-    DigestLength,
+    Length,
     /// The signature is not one of this message by this key.
     #[error("the signature does not verify")]
     Invalid,
-    /// aws-lc refused to sign.
-    #[error("aws-lc refused to sign")]
+    /// The library refused to sign.
+    #[error("the library refused to sign")]
     Failed,
 }
 
 use Hash::{Sha256, Sha384, Sha512};
-use SigningAlgorithm::{Ecdsa, Ed25519, Ed25519ph, Pkcs1, Pss};
+use SigningAlgorithm::{Ecdsa, Ed25519, Ed25519ph, MlDsa, Pkcs1, Pss};
 
 impl SigningAlgorithm {
     /// All algorithms, in the order in which AWS KMS lists those of a key (AWS CLI reference,
     /// `describe-key`, example 2; those of Ed25519 as measured, September 2026): there are clients
     /// that sign with the first.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Pkcs1(Sha256),
         Pkcs1(Sha384),
         Pkcs1(Sha512),
@@ -84,6 +102,7 @@ impl SigningAlgorithm {
         Ecdsa(Sha512),
         Ed25519ph,
         Ed25519,
+        MlDsa,
     ];
 
     /// Its name in the API, a value of `SigningAlgorithm`.
@@ -101,6 +120,7 @@ impl SigningAlgorithm {
             Ecdsa(Sha512) => "ECDSA_SHA_512",
             Ed25519ph => "ED25519_PH_SHA_512",
             Ed25519 => "ED25519_SHA_512",
+            MlDsa => "ML_DSA_SHAKE_256",
         }
     }
 
@@ -118,6 +138,7 @@ impl SigningAlgorithm {
             Ecdsa(Sha384) => spec == PairSpec::EccNistP384,
             Ecdsa(Sha512) => spec == PairSpec::EccNistP521,
             Ed25519ph | Ed25519 => spec.family() == Family::Edwards,
+            MlDsa => spec.family() == Family::MlDsa,
         }
     }
 
@@ -128,7 +149,7 @@ impl SigningAlgorithm {
                 Sha384 => &digest::SHA384,
                 Sha512 => &digest::SHA512,
             }),
-            Ed25519ph | Ed25519 => None,
+            Ed25519ph | Ed25519 | MlDsa => None,
         }
     }
 
@@ -147,6 +168,11 @@ impl SigningAlgorithm {
                 _ => &aws_lc::ECDSA_P256_SHA256_ASN1,
             },
             Ed25519ph | Ed25519 => &aws_lc::ED25519,
+            MlDsa => match spec {
+                PairSpec::MlDsa44 => &aws_lc::ML_DSA_44,
+                PairSpec::MlDsa65 => &aws_lc::ML_DSA_65,
+                _ => &aws_lc::ML_DSA_87,
+            },
         }
     }
 
@@ -158,7 +184,7 @@ impl SigningAlgorithm {
             Pkcs1(Sha256) => &aws_lc::RSA_PKCS1_SHA256,
             Pkcs1(Sha384) => &aws_lc::RSA_PKCS1_SHA384,
             Pkcs1(Sha512) => &aws_lc::RSA_PKCS1_SHA512,
-            Ecdsa(_) | Ed25519ph | Ed25519 => return None,
+            Ecdsa(_) | Ed25519ph | Ed25519 | MlDsa => return None,
         })
     }
 
@@ -168,24 +194,28 @@ impl SigningAlgorithm {
         match message {
             Message::Raw(message) => Ok(digest::digest(hash, message)),
             Message::Digest(given) => {
-                Digest::import_less_safe(given, hash).map_err(|_| SignatureError::DigestLength)
+                Digest::import_less_safe(given, hash).map_err(|_| SignatureError::Length)
             }
+            Message::ExternalMu(_) => Err(SignatureError::Algorithm),
         }
     }
 
     /// Checks whether this algorithm can sign the message, before anything is signed.
     ///
     /// # Errors
-    /// [`SignatureError::Algorithm`] for a hash where the algorithm takes the message itself, and for
-    /// a message where it takes a hash; [`SignatureError::DigestLength`] for a hash of another
-    /// length.
+    /// [`SignatureError::Algorithm`] for a form of the message that it does not take,
+    /// [`SignatureError::Length`] for a hash or a representative of another length.
     pub fn check(self, message: Message<'_>) -> Result<(), SignatureError> {
+        let has = |given: &[u8], bytes: usize| {
+            let fits = given.len() == bytes;
+            fits.then_some(()).ok_or(SignatureError::Length)
+        };
         match (self, message) {
-            (Ed25519ph, Message::Digest(given)) if given.len() == SHA512_OUTPUT_LEN => Ok(()),
-            (Ed25519ph, Message::Digest(_)) => Err(SignatureError::DigestLength),
-            (Ed25519ph, Message::Raw(_)) => Err(SignatureError::Algorithm),
+            (Ed25519ph, Message::Digest(given)) => has(given, SHA512_OUTPUT_LEN),
+            (Ed25519ph, _) => Err(SignatureError::Algorithm),
+            (MlDsa, Message::ExternalMu(mu)) => has(mu, MU_BYTES),
             (_, Message::Raw(_)) => Ok(()),
-            (_, Message::Digest(_)) => self.digest(message).map(|_| ()),
+            (_, message) => self.digest(message).map(|_| ()),
         }
     }
 }
@@ -199,7 +229,8 @@ impl FromStr for SigningAlgorithm {
     }
 }
 
-/// Signs a message. For RSA that takes up to some milliseconds of arithmetic.
+/// Signs a message. For RSA, and for a representative by ML-DSA, that takes up to some milliseconds
+/// of arithmetic.
 ///
 /// # Errors
 /// [`SignatureError`].
@@ -213,7 +244,7 @@ pub fn sign(
         return Err(SignatureError::Algorithm);
     }
     algorithm.check(message)?;
-    // Ed25519 hashes by itself and needs the message; the others sign the digest.
+    // Ed25519 and ML-DSA hash by themselves and need the message; the others sign the digest.
     match (&key.parsed, algorithm.encoding(), message) {
         (Parsed::Rsa(pair), Some(encoding), message) => {
             let digest = algorithm.digest(message)?;
@@ -235,6 +266,15 @@ pub fn sign(
             .try_sign(message)
             .map(|signature| signature.as_ref().to_vec())
             .map_err(|_| SignatureError::Failed),
+        (Parsed::MlDsa(pair), _, Message::Raw(message)) => {
+            let mut signature = vec![0; pair.algorithm().signature_len()];
+            pair.sign(message, &mut signature)
+                .map_err(|_| SignatureError::Failed)?;
+            Ok(signature)
+        }
+        (Parsed::MlDsa(_), _, Message::ExternalMu(mu)) => {
+            ml_dsa::sign(key, mu).ok_or(SignatureError::Failed)
+        }
         _ => Err(SignatureError::Algorithm),
     }
 }
@@ -258,7 +298,10 @@ pub fn verify(
         (Ed25519ph, Message::Digest(digest)) => {
             ed25519ph::verifies(key.public_der(), digest, signature)
         }
-        (Ed25519, Message::Raw(message)) => public.verify(message, signature).is_ok(),
+        (Ed25519 | MlDsa, Message::Raw(message)) => public.verify(message, signature).is_ok(),
+        (MlDsa, Message::ExternalMu(mu)) => {
+            ml_dsa::verifies(key.spec(), key.public_der(), mu, signature)
+        }
         (_, message) => {
             let digest = algorithm.digest(message)?;
             public.verify_digest(&digest, signature).is_ok()

@@ -201,7 +201,7 @@ impl KeySecret {
     pub fn from_bytes(spec: KeySpec, bytes: SecretBytes) -> Result<Self, SecretError> {
         match spec {
             KeySpec::Symmetric => Err(SecretError::Symmetric),
-            KeySpec::Pair(spec) => Ok(Self::Pair(PrivateKey::from_der(spec, bytes)?)),
+            KeySpec::Pair(spec) => Ok(Self::Pair(PrivateKey::from_stored(spec, bytes)?)),
             KeySpec::Mac(spec) => MacKey::from_bytes(spec, bytes)
                 .map(Self::Mac)
                 .ok_or(SecretError::Length),
@@ -217,11 +217,11 @@ impl KeySecret {
         }
     }
 
-    /// The material in the clear, PKCS#8 DER or the key itself: for sealing it at rest.
+    /// The material in the clear, PKCS#8 DER, a seed or the key itself: for sealing it at rest.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         match self {
-            Self::Pair(key) => key.expose_der(),
+            Self::Pair(key) => key.expose_stored(),
             Self::Mac(key) => key.expose(),
         }
     }

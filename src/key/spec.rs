@@ -14,7 +14,7 @@ use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 pub enum KeySpec {
     /// `SYMMETRIC_DEFAULT`
     Symmetric,
-    /// `RSA_…` or `ECC_…`
+    /// `RSA_…`, `ECC_…` or `ML_DSA_…`
     Pair(PairSpec),
     /// `HMAC_…`
     Mac(MacSpec),
@@ -26,7 +26,7 @@ pub enum KeySpec {
 pub enum KeyUsage {
     /// For symmetric encryption keys and RSA keys.
     EncryptDecrypt,
-    /// For RSA and ECC keys.
+    /// For RSA, ECC and ML-DSA keys.
     SignVerify,
     /// For HMAC keys.
     GenerateVerifyMac,
@@ -81,6 +81,15 @@ impl KeySpec {
             (Self::Pair(spec), KeyUsage::EncryptDecrypt) => spec.family() == Family::Rsa,
             (Self::Pair(spec), KeyUsage::KeyAgreement) => agreement::fits(spec),
             (Self::Pair(_), KeyUsage::GenerateVerifyMac) => false,
+        }
+    }
+
+    /// Whether the material of a key of this spec can be imported.
+    #[must_use]
+    pub fn is_importable(self) -> bool {
+        match self {
+            Self::Symmetric | Self::Mac(_) => true,
+            Self::Pair(spec) => spec.is_importable(),
         }
     }
 
@@ -162,8 +171,8 @@ mod tests {
             }
         }
         // One for symmetric, one for each HMAC, two for each RSA key and NIST curve, one for each
-        // other curve.
-        assert_eq!(pairs, 1 + 4 + 2 * 6 + 2);
+        // other curve and for each set of ML-DSA.
+        assert_eq!(pairs, 1 + 4 + 2 * 6 + 2 + 3);
         let rsa = KeySpec::Pair(PairSpec::Rsa2048);
         // Clients sign with the first: AWS CLI reference, `describe-key`, example 2.
         assert_eq!(
@@ -181,7 +190,7 @@ mod tests {
             rsa.algorithms(KeyUsage::EncryptDecrypt).1,
             ["RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256"]
         );
-        for text in ["SM2", "ML_DSA_44", "", "rsa_2048"] {
+        for text in ["SM2", "ML_KEM_512", "", "rsa_2048"] {
             assert_eq!(text.parse::<KeySpec>(), Err(Unknown));
         }
         assert!("AWS_CLOUDHSM".parse::<KeyOrigin>().is_err());

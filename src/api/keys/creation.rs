@@ -147,7 +147,6 @@ fn asked_kind(input: &Input<'_>) -> KeyKind {
 fn unbuilt_usages(spec: &str) -> &'static [&'static str] {
     match spec {
         "SM2" => &["ENCRYPT_DECRYPT", "SIGN_VERIFY", "KEY_AGREEMENT"],
-        _ if spec.starts_with("ML_DSA") => &["SIGN_VERIFY"],
         _ => &["ENCAPSULATE_DECAPSULATE"],
     }
 }
@@ -187,6 +186,11 @@ fn check_supported(input: &Input<'_>) -> Result<(KeySpec, KeyUsage, KeyOrigin), 
             )));
         }
     };
+    if kind.origin == Some(KeyOrigin::External) && !built.is_importable() {
+        return Err(invalid(format!(
+            "KeySpec {spec} is not supported for Origin EXTERNAL"
+        )));
+    }
     // Members of AWS KMS that this service refuses by name.
     let unbuilt = [
         ("Origin", kind.origin.is_none()),

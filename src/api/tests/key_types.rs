@@ -45,6 +45,12 @@ async fn a_key_tells_its_spec_usage_and_algorithms_and_is_read_back() {
             json!(["ED25519_PH_SHA_512", "ED25519_SHA_512"]),
         ),
         (
+            "ML_DSA_65",
+            "SIGN_VERIFY",
+            "SigningAlgorithms",
+            json!(["ML_DSA_SHAKE_256"]),
+        ),
+        (
             "ECC_NIST_P384",
             "KEY_AGREEMENT",
             "KeyAgreementAlgorithms",
@@ -57,9 +63,9 @@ async fn a_key_tells_its_spec_usage_and_algorithms_and_is_read_back() {
             json!(["HMAC_SHA_224"]),
         ),
     ] {
-        // The deprecated member is older than that curve.
+        // The deprecated member is older than these.
         let named = match spec {
-            "ECC_NIST_EDWARDS25519" => "KeySpec",
+            "ECC_NIST_EDWARDS25519" | "ML_DSA_65" => "KeySpec",
             _ => "CustomerMasterKeySpec",
         };
         let created = bench
@@ -111,17 +117,17 @@ async fn pairs_of_spec_and_usage_that_do_not_fit_are_no_keys() {
         ("ECC_NIST_P256", "ENCRYPT_DECRYPT"),
         ("ECC_SECG_P256K1", "KEY_AGREEMENT"),
         ("HMAC_256", "SIGN_VERIFY"),
+        ("ML_DSA_44", "KEY_AGREEMENT"),
     ] {
         let message = format!("KeyUsage {usage} is not compatible with KeySpec {spec}");
         let body = json!({"KeySpec": spec, "KeyUsage": usage});
         bench.invalid("CreateKey", body, &message).await;
     }
-    for spec in ["SM2", "ML_DSA_44"] {
-        let body = json!({"KeySpec": spec, "KeyUsage": "SIGN_VERIFY"});
-        bench
-            .unsupported("CreateKey", body, &format!("KeySpec {spec}"))
-            .await;
-    }
+    let body = json!({"KeySpec": "SM2", "KeyUsage": "SIGN_VERIFY"});
+    bench.unsupported("CreateKey", body, "KeySpec SM2").await;
+    let body = json!({"KeySpec": "ML_DSA_44", "KeyUsage": "SIGN_VERIFY", "Origin": "EXTERNAL"});
+    let message = "KeySpec ML_DSA_44 is not supported for Origin EXTERNAL";
+    bench.invalid("CreateKey", body, message).await;
 }
 
 #[tokio::test]

@@ -269,6 +269,7 @@ impl Kind {
         match self.spec {
             "RSA_2048" => "RSASSA_PKCS1_V1_5_SHA_256",
             "ECC_NIST_EDWARDS25519" => "ED25519_SHA_512",
+            "ML_DSA_44" => "ML_DSA_SHAKE_256",
             _ => "ECDSA_SHA_256",
         }
     }
@@ -281,6 +282,9 @@ async fn every_operation_ends_in_every_state_of_every_kind_of_key_as_the_table_s
     let mut wrong = Vec::new();
     for kind in KINDS {
         for state in [ENABLED, DISABLED, PENDING_DELETION, PENDING_IMPORT] {
+            if state == PENDING_IMPORT && kind.spec.starts_with("ML_") {
+                continue; // There are none of origin `EXTERNAL`.
+            }
             let key = Stateful::new(&bench, &peers, kind, state).await;
             for operation in Operation::ALL.iter().copied() {
                 let Some(row) = row(operation) else {

@@ -14,19 +14,35 @@ fn hashed(algorithm: SigningAlgorithm) -> Vec<u8> {
     })
 }
 
+/// Bytes of no message in particular, as long as a hash of SHA-512 and as a representative.
+const BYTES: &[u8] = &[7; 64];
+
 /// What an algorithm takes of one message, all with the same signature; and what it refuses.
 type Forms<'a> = (Vec<Message<'a>>, Vec<(Message<'a>, SignatureError)>);
 
 fn forms(algorithm: SigningAlgorithm, hash: &[u8]) -> Forms<'_> {
     let (raw, digest) = (Message::Raw(MESSAGE), Message::Digest(hash));
-    let short = (Message::Digest(b"short"), SignatureError::DigestLength);
+    let short = (Message::Digest(b"short"), SignatureError::Length);
     match algorithm {
         Ed25519ph => (vec![digest], vec![(raw, SignatureError::Algorithm), short]),
         Ed25519 => {
-            let digest = Message::Digest(&[0; 64]);
+            let digest = Message::Digest(BYTES);
             (vec![raw], vec![(digest, SignatureError::Algorithm)])
         }
-        _ => (vec![raw, digest], vec![short]),
+        MlDsa => {
+            let digest = Message::Digest(BYTES);
+            let short = Message::ExternalMu(b"short");
+            let refused = vec![
+                (digest, SignatureError::Algorithm),
+                (short, SignatureError::Length),
+            ];
+            (vec![raw], refused)
+        }
+        _ => {
+            let mu = Message::ExternalMu(BYTES);
+            let refused = vec![short, (mu, SignatureError::Algorithm)];
+            (vec![raw, digest], refused)
+        }
     }
 }
 
@@ -56,7 +72,7 @@ fn what_is_signed_verifies_and_nothing_else_does() {
                 }
                 let of_another = match message {
                     Message::Raw(_) => Message::Raw(b"massage"),
-                    Message::Digest(_) => Message::Digest(&vec![7; hash.len()]),
+                    _ => Message::Digest(&BYTES[..hash.len()]),
                 };
                 let verified = verify(&key, algorithm, of_another, &signature);
                 assert_eq!(verified, invalid, "{what}");
@@ -76,5 +92,5 @@ fn what_is_signed_verifies_and_nothing_else_does() {
             }
         }
     }
-    assert!("ML_DSA_SHAKE_256".parse::<SigningAlgorithm>().is_err());
+    assert!("SM2DSA".parse::<SigningAlgorithm>().is_err());
 }

@@ -152,6 +152,7 @@ async fn keys_of_other_kinds_are_read_back() {
         ("RSA_2048", "ENCRYPT_DECRYPT"),
         ("ECC_NIST_P256", "SIGN_VERIFY"),
         ("ECC_NIST_EDWARDS25519", "SIGN_VERIFY"),
+        ("ML_DSA_44", "SIGN_VERIFY"),
         ("HMAC_224", "GENERATE_VERIFY_MAC"),
     ] {
         let mut draft = draft(KeyState::Enabled);

@@ -44,7 +44,7 @@ pub(super) const fn kind(spec: &'static str, usage: &'static str) -> Kind {
 pub(super) const SYMMETRIC: Kind = kind("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT");
 pub(super) const SIGN: Kind = kind("ECC_NIST_P256", "SIGN_VERIFY");
 pub(super) const MAC: Kind = kind("HMAC_256", "GENERATE_VERIFY_MAC");
-pub(super) const KINDS: [Kind; 8] = [
+pub(super) const KINDS: [Kind; 9] = [
     SYMMETRIC,
     Kind {
         origin: "EXTERNAL",
@@ -56,6 +56,7 @@ pub(super) const KINDS: [Kind; 8] = [
     kind("ECC_NIST_P256", "KEY_AGREEMENT"),
     MAC,
     kind("ECC_NIST_EDWARDS25519", "SIGN_VERIFY"),
+    kind("ML_DSA_44", "SIGN_VERIFY"),
 ];
 
 /// Which keys an operation takes that is performed in the key's state, and how others are refused.
