@@ -106,6 +106,10 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     pub(crate) fn whole(&self) -> Vec<u8> {
         [self.head.as_slice(), &self.body].concat()
     }
@@ -194,6 +198,7 @@ struct Ready {
 
 #[derive(Deserialize)]
 struct Principals {
+    admin: AccessKey,
     provisioner: AccessKey,
 }
 
@@ -206,6 +211,7 @@ struct AccessKey {
 /// `keymill dev` in a folder that is removed with it.
 pub(crate) struct Daemon {
     child: Child,
+    admin_credentials: Credentials,
     credentials: Credentials,
     authority: String,
     socket: PathBuf,
@@ -252,19 +258,16 @@ impl Daemon {
         let stdout = child.stdout.take().unwrap();
         BufReader::new(stdout).read_line(&mut line).unwrap();
         let ready: Ready = serde_json::from_str(&line).unwrap();
-        let AccessKey {
-            access_key_id,
-            secret_access_key: secret,
-        } = ready.principals.provisioner;
-        let secret_access_key = SecretBytes::copy_of(secret.as_bytes());
+        let credentials = |key: AccessKey| Credentials {
+            access_key_id: key.access_key_id,
+            secret_access_key: SecretBytes::copy_of(key.secret_access_key.as_bytes()),
+            session_token: None,
+            region: ready.region.clone(),
+        };
         Self {
             child,
-            credentials: Credentials {
-                access_key_id,
-                secret_access_key,
-                session_token: None,
-                region: ready.region,
-            },
+            admin_credentials: credentials(ready.principals.admin),
+            credentials: credentials(ready.principals.provisioner),
             authority: ready.endpoint.strip_prefix("http://").unwrap().to_owned(),
             socket: ready.socket,
             admin: ready
@@ -357,6 +360,21 @@ impl Daemon {
                 .unwrap();
         }
         whole(path, &mut headers, &body)
+    }
+
+    /// The bytes of another operation's request over TCP, signed now by the admin.
+    pub(crate) fn admin_request(&self, target: &'static str, body: &str) -> Vec<u8> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, self.authority.parse().unwrap());
+        let target = HeaderValue::from_static(target);
+        headers.insert(HeaderName::from_static("x-amz-target"), target);
+        let json = HeaderValue::from_static("application/x-amz-json-1.1");
+        headers.insert(header::CONTENT_TYPE, json);
+        let now = Clock::system().now();
+        self.admin_credentials
+            .sign(&Method::POST, "/", &mut headers, body.as_bytes(), now)
+            .unwrap();
+        whole("/", &mut headers, body)
     }
 
     /// The 837 bytes that boto3 sends for a data key, signed now.

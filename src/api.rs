@@ -32,6 +32,7 @@ pub(crate) mod blob_key;
 pub(crate) mod cipher;
 pub(crate) mod decrypt;
 mod dispatch;
+mod encapsulation;
 mod encrypt;
 pub mod error;
 pub(crate) mod generate;

@@ -1,7 +1,7 @@
 //! The primitives that Keymill uses: RustCrypto's AES, GHASH, SHA-2 and HMAC, and ChaCha20 as a
 //! generator; aws-lc's RSA, elliptic curves, ML-DSA and HMAC for asymmetric and HMAC keys; dalek's
-//! Ed25519 and RustCrypto's ML-DSA for the schemes that aws-lc-rs lacks. No module here implements a
-//! primitive of its own.
+//! Ed25519 and RustCrypto's ML-DSA and ML-KEM for the schemes that aws-lc-rs lacks. No module here
+//! implements a primitive of its own.
 
 pub mod agreement;
 pub mod ber;
@@ -10,6 +10,7 @@ pub mod entropy;
 pub mod gcm;
 pub mod mac;
 mod ml_dsa;
+pub mod ml_kem;
 pub mod oaep;
 pub mod pair;
 pub mod secret;

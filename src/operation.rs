@@ -12,7 +12,9 @@
 //! What this module does not do: perform anything, or know who asks.
 
 use crate::key::spec::KeyOrigin::{AwsKms, External};
-use crate::key::spec::KeyUsage::{EncryptDecrypt, GenerateVerifyMac, KeyAgreement, SignVerify};
+use crate::key::spec::KeyUsage::{
+    EncapsulateDecapsulate, EncryptDecrypt, GenerateVerifyMac, KeyAgreement, SignVerify,
+};
 use std::fmt;
 use strum::{EnumString, IntoStaticStr, VariantArray};
 use words::Keys::{Asymmetric, Having, Symmetric};
@@ -105,7 +107,8 @@ operations! {
             "Policy", "Description", "KeyUsage", "CustomerMasterKeySpec", "KeySpec", "Origin",
             "CustomKeyStoreId", "BypassPolicyLockoutSafetyCheck", "Tags", "MultiRegion",
         ]);
-    Decapsulate [Decapsulate] about_key().across_accounts();
+    Decapsulate [Decapsulate] cryptographic(Having(EncapsulateDecapsulate)).grantable(18)
+        .records(&["EncapsulationAlgorithm"]);
     Decrypt [Decrypt] cryptographic(Having(EncryptDecrypt)).grantable(0).works_in_dry_runs()
         .records(&["EncryptionContext", "EncryptionAlgorithm"]);
     DeleteAlias [DeleteAlias] about_key().changes().records(&["AliasName"]);
@@ -128,7 +131,8 @@ operations! {
     EnableKeyRotation [EnableKeyRotation]
         about_key().changes().of_origin(AwsKms).in_states(Enabled)
         .records(&["RotationPeriodInDays"]);
-    Encapsulate [Encapsulate] about_key().across_accounts();
+    Encapsulate [Encapsulate] cryptographic(Having(EncapsulateDecapsulate)).grantable(17)
+        .records(&["EncapsulationAlgorithm"]);
     Encrypt [Encrypt] cryptographic(Having(EncryptDecrypt)).grantable(1)
         .records(&["EncryptionContext", "EncryptionAlgorithm"]);
     GenerateDataKey [GenerateDataKey] cryptographic(Symmetric).grantable(2)
@@ -267,7 +271,7 @@ impl Action {
     /// All: those of AWS KMS in the order of their operations, then those of other services.
     pub const ALL: &'static [Self] = Self::VARIANTS;
     /// How many actions a grant may allow.
-    pub const GRANTABLE: usize = 17;
+    pub const GRANTABLE: usize = 19;
 
     /// The action that policies spell so, whatever the case of its letters.
     #[must_use]

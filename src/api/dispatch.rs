@@ -2,8 +2,8 @@
 
 use crate::api::handler::Handler;
 use crate::api::{
-    aliases, decrypt, encrypt, generate, grants, imports, key_pairs, key_policies, keys, macs,
-    public_keys, random, re_encrypt, rotation, signatures, tags,
+    aliases, decrypt, encapsulation, encrypt, generate, grants, imports, key_pairs, key_policies,
+    keys, macs, public_keys, random, re_encrypt, rotation, signatures, tags,
 };
 use crate::operation::Operation;
 
@@ -26,6 +26,7 @@ pub(super) fn handler(operation: Operation) -> Handler {
         Operation::CreateAlias => changing!(aliases::create),
         Operation::CreateGrant => changing!(grants::create),
         Operation::CreateKey => changing!(keys::creation::create),
+        Operation::Decapsulate => Handler::AtOnce(encapsulation::decapsulate),
         Operation::Decrypt => Handler::Weighing(decrypt::decrypt),
         Operation::DeleteAlias => changing!(aliases::delete),
         Operation::DeleteImportedKeyMaterial => changing!(imports::delete),
@@ -35,6 +36,7 @@ pub(super) fn handler(operation: Operation) -> Handler {
         Operation::DisableKeyRotation => changing!(rotation::disable),
         Operation::EnableKey => changing!(keys::enable),
         Operation::EnableKeyRotation => changing!(rotation::enable),
+        Operation::Encapsulate => Handler::AtOnce(encapsulation::encapsulate),
         Operation::Encrypt => Handler::AtOnce(encrypt::encrypt),
         Operation::GenerateDataKey => Handler::AtOnce(generate::with_plaintext),
         Operation::GenerateDataKeyPair => waiting!(key_pairs::with_plaintext),
@@ -70,11 +72,9 @@ pub(super) fn handler(operation: Operation) -> Handler {
         Operation::VerifyMac => Handler::AtOnce(macs::verify),
         Operation::ConnectCustomKeyStore
         | Operation::CreateCustomKeyStore
-        | Operation::Decapsulate
         | Operation::DeleteCustomKeyStore
         | Operation::DescribeCustomKeyStores
         | Operation::DisconnectCustomKeyStore
-        | Operation::Encapsulate
         | Operation::ReplicateKey
         | Operation::UpdateCustomKeyStore
         | Operation::UpdatePrimaryRegion => Handler::Unbuilt,

@@ -13,7 +13,7 @@ use crate::api::key_reference::KeyReference;
 use crate::api::members::{Members, NewGrant};
 use crate::api::validation::{Pattern, Violations};
 use crate::api::wire::{self, ContextMember, Object, Text};
-use crate::api::{Answer, Api, ApiError, ErrorCode, Reply, Requester, unsupported};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Reply, Requester};
 use crate::key::KeyId;
 use crate::key::arn::AccountId;
 use crate::keystore::{Change, KeyEntry, Snapshot};
@@ -72,9 +72,6 @@ struct Constraints<'a> {
     encryption_context_equals: Option<ContextMember>,
     source_arn: Text<'a>,
 }
-
-/// What grants can let on AWS that is not built here.
-const UNBUILT: [&str; 2] = ["Encapsulate", "Decapsulate"];
 
 /// The members of a `CreateGrant`, checked.
 struct Checked<'a> {
@@ -139,14 +136,8 @@ impl Checked<'_> {
             equals = context(&constraints.encryption_context_equals)?;
             subset = context(&constraints.encryption_context_subset)?;
         }
-        let mut operations = self.operations.iter();
-        // Operations of AWS KMS that this service does not have.
-        if let Some(name) = operations.clone().find(|name| UNBUILT.contains(&&***name)) {
-            return Err(unsupported(&format!("Operations {name}")));
-        }
-        let operations = operations
-            .by_ref()
-            .filter_map(|name| Action::of_grant(name));
+        let operations = self.operations.iter();
+        let operations = operations.filter_map(|name| Action::of_grant(name));
         let parameters = GrantParameters::check(Draft {
             grantee: self.grantee,
             retiring_principal: self.retiring_principal,
@@ -171,11 +162,9 @@ fn invalid(error: InvalidGrant) -> ApiError {
 }
 
 fn check_operations(operations: &[Cow<'_, str>], violations: &mut Violations) {
-    let known =
-        |name: &Cow<'_, str>| Action::of_grant(name).is_some() || UNBUILT.contains(&&**name);
+    let known = |name: &Cow<'_, str>| Action::of_grant(name).is_some();
     if !operations.iter().all(known) {
-        let built = Action::grantable().map(Action::bare_name);
-        let all = [built.as_slice(), &UNBUILT].concat().join(", ");
+        let all = Action::grantable().map(Action::bare_name).join(", ");
         let must = format!(
             "Member must satisfy constraint: [Member must satisfy enum value set: [{all}]]"
         );

@@ -158,6 +158,7 @@ fn wrapping(
             PairSpec::EccNistP521 | PairSpec::EccNistEdwards25519 => pair != PairSpec::Rsa2048,
             PairSpec::EccNistP256 | PairSpec::EccNistP384 | PairSpec::EccSecgP256K1 => true,
             // There are no such keys of origin `EXTERNAL`.
+            PairSpec::MlKem512 | PairSpec::MlKem768 | PairSpec::MlKem1024 => false,
             PairSpec::MlDsa44 | PairSpec::MlDsa65 | PairSpec::MlDsa87 => false,
         },
         (KeySpec::Mac(_), _) | (KeySpec::Symmetric, _) | (KeySpec::Pair(_), _) => true,

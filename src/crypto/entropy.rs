@@ -5,9 +5,10 @@
 //! output is public by design; *secrets* are drawn here, each by a call of its own. A failed draw
 //! fails the operation and is counted: nothing is served from what a failed draw left behind.
 //!
-//! aws-lc draws by itself for key pairs, RSA's blinding and padding, ECDSA and TLS, and it ends the
-//! process when the operating system gives it no bytes. Functions that make aws-lc draw therefore
-//! take a [`Probed`], so that a source that has failed fails the call and not the process.
+//! aws-lc draws by itself for key pairs, RSA's blinding and padding, ECDSA, ML-DSA and TLS, and it
+//! ends the process when the operating system gives it no bytes. Functions that make aws-lc draw
+//! therefore take a [`Probed`], so that a source that has failed fails the call and not the
+//! process.
 
 use crate::crypto::secret::{Secret, SecretBytes};
 use zeroize::Zeroize;

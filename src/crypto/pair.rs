@@ -1,17 +1,19 @@
 //! Key pairs: RSA (FIPS 186-5, e = 65537), the NIST curves, secp256k1, Ed25519 and ML-DSA (FIPS
-//! 204), generated and parsed by aws-lc.
+//! 204), generated and parsed by aws-lc; and ML-KEM (FIPS 203), by RustCrypto.
 //!
 //! A private key is kept as its PKCS#8 DER (RFC 5958, version 1) and is parsed once. That form is
 //! what callers get, also of a key that was imported in another, and what is stored, except that of
-//! ML-DSA the seed alone is stored. Its public key is an X.509 `SubjectPublicKeyInfo` (RFC 5280).
-//! aws-lc's own generator, which the operating system seeds, draws the pairs: aws-lc has no other
-//! way to draw the primes of RSA.
+//! ML-DSA and ML-KEM the seed alone is stored. Its public key is an X.509 `SubjectPublicKeyInfo`
+//! (RFC 5280). aws-lc's own generator, which the operating system seeds, draws the pairs: aws-lc
+//! has no other way to draw the primes of RSA.
 
 use crate::crypto::ber;
 use crate::crypto::entropy::Probed;
+use crate::crypto::ml_kem::{self, KemKey, KemSet};
 use crate::crypto::secret::SecretBytes;
-use aws_lc_rs::encoding::{AsBigEndian, AsDer};
+use aws_lc_rs::encoding::{AsBigEndian, AsDer, PublicKeyX509Der};
 use aws_lc_rs::error::Unspecified;
+use aws_lc_rs::rand;
 use aws_lc_rs::rsa::{self, KeySize};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256K1_SHA256_ASN1_SIGNING,
@@ -48,6 +50,15 @@ pub enum PairSpec {
     /// Ed25519
     #[strum(serialize = "ECC_NIST_EDWARDS25519")]
     EccNistEdwards25519,
+    /// ML-KEM-512
+    #[strum(serialize = "ML_KEM_512")]
+    MlKem512,
+    /// ML-KEM-768
+    #[strum(serialize = "ML_KEM_768")]
+    MlKem768,
+    /// ML-KEM-1024
+    #[strum(serialize = "ML_KEM_1024")]
+    MlKem1024,
     /// ML-DSA-44
     #[strum(serialize = "ML_DSA_44")]
     MlDsa44,
@@ -68,13 +79,15 @@ pub enum Family {
     Weierstrass,
     /// Ed25519.
     Edwards,
-    /// ML-DSA.
+    /// ML-KEM, for encapsulation.
+    MlKem,
+    /// ML-DSA, for signatures.
     MlDsa,
 }
 
 impl PairSpec {
     /// All specs, for tables by spec.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Rsa2048,
         Self::Rsa3072,
         Self::Rsa4096,
@@ -83,13 +96,16 @@ impl PairSpec {
         Self::EccNistP521,
         Self::EccSecgP256K1,
         Self::EccNistEdwards25519,
+        Self::MlKem512,
+        Self::MlKem768,
+        Self::MlKem1024,
         Self::MlDsa44,
         Self::MlDsa65,
         Self::MlDsa87,
     ];
 
     /// The specs of data key pairs, the values of `KeyPairSpec`: the first of [`Self::ALL`].
-    pub const DATA_KEYS: [Self; 8] = [
+    pub const DATA_KEYS: [Self; 11] = [
         Self::Rsa2048,
         Self::Rsa3072,
         Self::Rsa4096,
@@ -98,6 +114,9 @@ impl PairSpec {
         Self::EccNistP521,
         Self::EccSecgP256K1,
         Self::EccNistEdwards25519,
+        Self::MlKem512,
+        Self::MlKem768,
+        Self::MlKem1024,
     ];
 
     /// All but the larger RSA keys, which take seconds to make and run through the same code.
@@ -122,6 +141,7 @@ impl PairSpec {
                 Family::Weierstrass
             }
             Self::EccNistEdwards25519 => Family::Edwards,
+            Self::MlKem512 | Self::MlKem768 | Self::MlKem1024 => Family::MlKem,
             Self::MlDsa44 | Self::MlDsa65 | Self::MlDsa87 => Family::MlDsa,
         }
     }
@@ -132,10 +152,17 @@ impl PairSpec {
         self.seed_bytes().is_none()
     }
 
-    /// Bytes of the seed that a private key is expanded from (FIPS 204, section 5.1), the last of
-    /// its PKCS#8; `None` for keys that have none.
+    /// Whether AWS KMS has keys of this spec in China Regions.
+    #[must_use]
+    pub fn is_in_china(self) -> bool {
+        self.family() != Family::MlKem
+    }
+
+    /// Bytes of the seed that a private key is expanded from (FIPS 203, section 7.1; FIPS 204,
+    /// section 5.1), the last of its PKCS#8; `None` for keys that have none.
     fn seed_bytes(self) -> Option<usize> {
         match self.family() {
+            Family::MlKem => Some(ml_kem::SEED_BYTES),
             Family::MlDsa => Some(32),
             Family::Rsa | Family::Weierstrass | Family::Edwards => None,
         }
@@ -162,6 +189,9 @@ impl PairSpec {
             Self::EccNistP521 => Generator::Curve(&ECDSA_P521_SHA512_ASN1_SIGNING),
             Self::EccSecgP256K1 => Generator::Curve(&ECDSA_P256K1_SHA256_ASN1_SIGNING),
             Self::EccNistEdwards25519 => Generator::Edwards,
+            Self::MlKem512 => Generator::MlKem(KemSet::MlKem512),
+            Self::MlKem768 => Generator::MlKem(KemSet::MlKem768),
+            Self::MlKem1024 => Generator::MlKem(KemSet::MlKem1024),
             Self::MlDsa44 => Generator::MlDsa(&ML_DSA_44_SIGNING),
             Self::MlDsa65 => Generator::MlDsa(&ML_DSA_65_SIGNING),
             Self::MlDsa87 => Generator::MlDsa(&ML_DSA_87_SIGNING),
@@ -169,19 +199,21 @@ impl PairSpec {
     }
 }
 
-/// What aws-lc needs to make or to read a pair.
+/// What the libraries need to make or to read a pair.
 enum Generator {
     Rsa(KeySize),
     Curve(&'static EcdsaSigningAlgorithm),
     Edwards,
+    MlKem(KemSet),
     MlDsa(&'static PqdsaSigningAlgorithm),
 }
 
-/// The private key as aws-lc has it, which wipes it when it is dropped.
+/// The private key as its library has it, which wipes it when it is dropped.
 pub(super) enum Parsed {
     Rsa(rsa::KeyPair),
     Curve(EcdsaKeyPair),
     Edwards(Ed25519KeyPair),
+    MlKem(KemKey),
     MlDsa(PqdsaKeyPair),
 }
 
@@ -193,6 +225,9 @@ impl Parsed {
             Generator::Edwards => {
                 Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map(Self::Edwards)
             }
+            Generator::MlKem(set) => {
+                return KemKey::of_der(set, der).map(Self::MlKem).ok_or(PairError);
+            }
             Generator::MlDsa(set) => PqdsaKeyPair::from_pkcs8(set, der).map(Self::MlDsa),
         };
         parsed.map_err(|_| PairError)
@@ -201,10 +236,14 @@ impl Parsed {
     /// Expands a seed.
     fn of_seed(spec: PairSpec, seed: &[u8]) -> Result<Self, PairError> {
         let expanded = match spec.generator() {
-            Generator::MlDsa(set) => PqdsaKeyPair::from_seed(set, seed).map(Self::MlDsa),
-            _ => return Err(PairError),
+            Generator::MlKem(set) => KemKey::of_seed(set, seed).map(Self::MlKem),
+            Generator::MlDsa(set) => {
+                let pair = PqdsaKeyPair::from_seed(set, seed).ok();
+                pair.map(Self::MlDsa)
+            }
+            Generator::Rsa(_) | Generator::Curve(_) | Generator::Edwards => None,
         };
-        expanded.map_err(|_| PairError)
+        expanded.ok_or(PairError)
     }
 
     /// With its public key, which `to_der` writes into a private key of a Weierstrass curve if it
@@ -228,6 +267,7 @@ impl Parsed {
             Self::Edwards(pair) => {
                 SecretBytes::copy_of(pair.to_pkcs8v1().map_err(failed)?.as_ref())
             }
+            Self::MlKem(key) => key.private_der().ok_or(PairError)?,
             Self::MlDsa(pair) => SecretBytes::copy_of(pair.to_pkcs8v1().map_err(failed)?.as_ref()),
         })
     }
@@ -259,6 +299,11 @@ impl PrivateKey {
                 Parsed::Curve(EcdsaKeyPair::generate(curve).map_err(failed)?)
             }
             Generator::Edwards => Parsed::Edwards(Ed25519KeyPair::generate().map_err(failed)?),
+            Generator::MlKem(set) => {
+                let seed = SecretBytes::try_filled(ml_kem::SEED_BYTES, rand::fill);
+                let key = KemKey::of_seed(set, seed.map_err(failed)?.expose());
+                Parsed::MlKem(key.ok_or(PairError)?)
+            }
             Generator::MlDsa(set) => Parsed::MlDsa(PqdsaKeyPair::generate(set).map_err(failed)?),
         };
         let der = parsed.to_der()?;
@@ -316,18 +361,21 @@ impl PrivateKey {
     }
 
     fn of(spec: PairSpec, der: SecretBytes, parsed: Parsed) -> Result<Self, PairError> {
+        let boxed = |der: Result<PublicKeyX509Der<'static>, Unspecified>| {
+            der.map(|der| Box::from(der.as_ref())).ok()
+        };
         let public = match &parsed {
             Parsed::Rsa(pair) => {
-                if spec.modulus_bytes() != Some(pair.public_modulus_len()) {
-                    return Err(PairError);
-                }
-                pair.public_key().as_der()
+                let is_of_spec = spec.modulus_bytes() == Some(pair.public_modulus_len());
+                let der = pair.public_key().as_der();
+                boxed(der).filter(|_| is_of_spec)
             }
-            Parsed::Curve(pair) => pair.public_key().as_der(),
-            Parsed::Edwards(pair) => pair.public_key().as_der(),
-            Parsed::MlDsa(pair) => pair.public_key().as_der(),
+            Parsed::Curve(pair) => boxed(pair.public_key().as_der()),
+            Parsed::Edwards(pair) => boxed(pair.public_key().as_der()),
+            Parsed::MlKem(key) => key.public_der(),
+            Parsed::MlDsa(pair) => boxed(pair.public_key().as_der()),
         };
-        let public = public.map_err(|_| PairError)?.as_ref().into();
+        let public = public.ok_or(PairError)?;
         Ok(Self {
             spec,
             der,
@@ -340,6 +388,15 @@ impl PrivateKey {
     #[must_use]
     pub fn spec(&self) -> PairSpec {
         self.spec
+    }
+
+    /// The private key of ML-KEM.
+    #[must_use]
+    pub fn kem(&self) -> Option<&KemKey> {
+        match &self.parsed {
+            Parsed::MlKem(key) => Some(key),
+            _ => None,
+        }
     }
 
     /// The public key: `SubjectPublicKeyInfo`, DER.

@@ -14,7 +14,7 @@ use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 pub enum KeySpec {
     /// `SYMMETRIC_DEFAULT`
     Symmetric,
-    /// `RSA_…`, `ECC_…` or `ML_DSA_…`
+    /// `RSA_…`, `ECC_…`, `ML_DSA_…` or `ML_KEM_…`
     Pair(PairSpec),
     /// `HMAC_…`
     Mac(MacSpec),
@@ -32,6 +32,8 @@ pub enum KeyUsage {
     GenerateVerifyMac,
     /// For keys on the NIST curves.
     KeyAgreement,
+    /// For ML-KEM keys.
+    EncapsulateDecapsulate,
 }
 
 /// `Origin`
@@ -77,9 +79,10 @@ impl KeySpec {
         match (self, usage) {
             (Self::Symmetric, usage) => usage == KeyUsage::EncryptDecrypt,
             (Self::Mac(_), usage) => usage == KeyUsage::GenerateVerifyMac,
-            (Self::Pair(_), KeyUsage::SignVerify) => true,
+            (Self::Pair(spec), KeyUsage::SignVerify) => spec.family() != Family::MlKem,
             (Self::Pair(spec), KeyUsage::EncryptDecrypt) => spec.family() == Family::Rsa,
             (Self::Pair(spec), KeyUsage::KeyAgreement) => agreement::fits(spec),
+            (Self::Pair(spec), KeyUsage::EncapsulateDecapsulate) => spec.family() == Family::MlKem,
             (Self::Pair(_), KeyUsage::GenerateVerifyMac) => false,
         }
     }
@@ -113,6 +116,7 @@ impl KeySpec {
             }
             (KeyUsage::GenerateVerifyMac, _) => ("MacAlgorithms", Vec::new()),
             (KeyUsage::KeyAgreement, _) => ("KeyAgreementAlgorithms", vec!["ECDH"]),
+            (KeyUsage::EncapsulateDecapsulate, _) => ("EncapsulationAlgorithms", vec!["ML_KEM"]),
         }
     }
 }
@@ -171,8 +175,8 @@ mod tests {
             }
         }
         // One for symmetric, one for each HMAC, two for each RSA key and NIST curve, one for each
-        // other curve and for each set of ML-DSA.
-        assert_eq!(pairs, 1 + 4 + 2 * 6 + 2 + 3);
+        // other curve and for each set of ML-DSA and ML-KEM.
+        assert_eq!(pairs, 1 + 4 + 2 * 6 + 2 + 3 + 3);
         let rsa = KeySpec::Pair(PairSpec::Rsa2048);
         // Clients sign with the first: AWS CLI reference, `describe-key`, example 2.
         assert_eq!(
@@ -190,7 +194,7 @@ mod tests {
             rsa.algorithms(KeyUsage::EncryptDecrypt).1,
             ["RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256"]
         );
-        for text in ["SM2", "ML_KEM_512", "", "rsa_2048"] {
+        for text in ["SM2", "ML_KEM", "", "rsa_2048"] {
             assert_eq!(text.parse::<KeySpec>(), Err(Unknown));
         }
         assert!("AWS_CLOUDHSM".parse::<KeyOrigin>().is_err());

@@ -74,7 +74,9 @@ def signatures(mill: daemon.Daemon, tally: Tally) -> list[tuple[str, str, bytes]
     for spec in PAIRS:
         key = create(admin, spec, "SIGN_VERIFY")
         public = public_key(admin, key)
-        for algorithm in admin.describe_key(KeyId=key)["KeyMetadata"]["SigningAlgorithms"]:
+        algorithms = admin.describe_key(KeyId=key)["KeyMetadata"]["SigningAlgorithms"]
+        # Ed25519ph, which cryptography does not have, is in post_quantum.mjs.
+        for algorithm in (name for name in algorithms if name != "ED25519_PH_SHA_512"):
             signed = admin.sign(KeyId=key, Message=MESSAGE, SigningAlgorithm=algorithm)
             verify_outside(public, algorithm, signed["Signature"])
             asked = {"KeyId": key, "SigningAlgorithm": algorithm}

@@ -62,6 +62,7 @@ dev-prints       tour.py
 dev-rights       dev_rights.py
 systemd          systemd_unit.py
 boto3            boto3_client.py
+post-quantum     post_quantum.py
 grants           grants.py
 rotation         rotation.py
 sessions         sessions.py
@@ -74,6 +75,7 @@ javascript       daemon.py node tests/clients/sdk_js.mjs
 javascript-v2    daemon.py node tests/clients/sdk_js_v2.mjs
 arrow-js         daemon.py node tests/clients/arrow_streams.mjs
 ethereum         daemon.py node tests/clients/ethereum.mjs
+noble            daemon.py node tests/clients/post_quantum.mjs
 unsigned-type    unsigned_content_type.py
 signing-tools    signing_tools.py
 tink             tink_aead.py

@@ -149,23 +149,13 @@ async fn members_not_built_yet_are_refused_and_never_ignored() {
         ),
         (
             "CreateKey",
-            json!({"KeySpec": "ML_KEM_768", "KeyUsage": "ENCAPSULATE_DECAPSULATE"}),
-            "KeySpec ML_KEM_768",
-        ),
-        (
-            "CreateKey",
             json!({"CustomerMasterKeySpec": "SM2", "KeyUsage": "SIGN_VERIFY"}),
             "KeySpec SM2",
         ),
         (
             "GenerateDataKeyPair",
-            json!({"KeyId": id, "KeyPairSpec": "ML_KEM_512"}),
-            "KeyPairSpec ML_KEM_512",
-        ),
-        (
-            "CreateGrant",
-            json!({"KeyId": id, "GranteePrincipal": root_of(ACCOUNT), "Operations": ["Decrypt", "Encapsulate"]}),
-            "Operations Encapsulate",
+            json!({"KeyId": id, "KeyPairSpec": "SM2"}),
+            "KeyPairSpec SM2",
         ),
         (
             "CreateKey",

@@ -3,6 +3,7 @@
 use super::ErrorCode as Code;
 use super::*;
 
+mod encapsulation;
 mod encryption;
 mod refusals;
 mod signatures;
@@ -57,6 +58,12 @@ async fn a_key_tells_its_spec_usage_and_algorithms_and_is_read_back() {
             json!(["ECDH"]),
         ),
         (
+            "ML_KEM_768",
+            "ENCAPSULATE_DECAPSULATE",
+            "EncapsulationAlgorithms",
+            json!(["ML_KEM"]),
+        ),
+        (
             "HMAC_224",
             "GENERATE_VERIFY_MAC",
             "MacAlgorithms",
@@ -65,7 +72,7 @@ async fn a_key_tells_its_spec_usage_and_algorithms_and_is_read_back() {
     ] {
         // The deprecated member is older than these.
         let named = match spec {
-            "ECC_NIST_EDWARDS25519" | "ML_DSA_65" => "KeySpec",
+            "ECC_NIST_EDWARDS25519" | "ML_DSA_65" | "ML_KEM_768" => "KeySpec",
             _ => "CustomerMasterKeySpec",
         };
         let created = bench
@@ -118,6 +125,8 @@ async fn pairs_of_spec_and_usage_that_do_not_fit_are_no_keys() {
         ("ECC_SECG_P256K1", "KEY_AGREEMENT"),
         ("HMAC_256", "SIGN_VERIFY"),
         ("ML_DSA_44", "KEY_AGREEMENT"),
+        ("ML_KEM_512", "SIGN_VERIFY"),
+        ("ECC_NIST_P256", "ENCAPSULATE_DECAPSULATE"),
     ] {
         let message = format!("KeyUsage {usage} is not compatible with KeySpec {spec}");
         let body = json!({"KeySpec": spec, "KeyUsage": usage});
@@ -125,9 +134,14 @@ async fn pairs_of_spec_and_usage_that_do_not_fit_are_no_keys() {
     }
     let body = json!({"KeySpec": "SM2", "KeyUsage": "SIGN_VERIFY"});
     bench.unsupported("CreateKey", body, "KeySpec SM2").await;
-    let body = json!({"KeySpec": "ML_DSA_44", "KeyUsage": "SIGN_VERIFY", "Origin": "EXTERNAL"});
-    let message = "KeySpec ML_DSA_44 is not supported for Origin EXTERNAL";
-    bench.invalid("CreateKey", body, message).await;
+    for (spec, usage) in [
+        ("ML_DSA_44", "SIGN_VERIFY"),
+        ("ML_KEM_512", "ENCAPSULATE_DECAPSULATE"),
+    ] {
+        let body = json!({"KeySpec": spec, "KeyUsage": usage, "Origin": "EXTERNAL"});
+        let message = format!("KeySpec {spec} is not supported for Origin EXTERNAL");
+        bench.invalid("CreateKey", body, &message).await;
+    }
 }
 
 #[tokio::test]

@@ -101,15 +101,22 @@ async fn every_operation_that_uses_a_key_counts() {
             ["GenerateMac", "VerifyMac"],
         ),
         ("ECC_NIST_P256", "SIGN_VERIFY", ["Sign", "Verify"]),
+        (
+            "ML_KEM_512",
+            "ENCAPSULATE_DECAPSULATE",
+            ["Encapsulate", "Decapsulate"],
+        ),
     ] {
         let created = bench.done("CreateKey", json!({"KeySpec": spec, "KeyUsage": usage}));
         let id = created.await["KeyMetadata"]["KeyId"].clone();
         let mut body = json!({
-            "KeyId": id, "Message": "AAEC", "MacAlgorithm": "HMAC_SHA_256", "SigningAlgorithm": "ECDSA_SHA_256",
+            "KeyId": id, "Message": "AAEC", "MacAlgorithm": "HMAC_SHA_256", "SigningAlgorithm": "ECDSA_SHA_256", "EncapsulationAlgorithm": "ML_KEM",
         });
         for name in calls {
             let answer = bench.done(name, body.clone()).await;
-            (body["Mac"], body["Signature"]) = (answer["Mac"].clone(), answer["Signature"].clone());
+            for made in ["Mac", "Signature", "SharedSecretCiphertextBlob"] {
+                body[made] = answer[made].clone();
+            }
             assert_eq!(bench.last_operation(id.as_str().unwrap()).await, name);
         }
     }

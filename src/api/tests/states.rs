@@ -169,6 +169,10 @@ impl<'a> Stateful<'a> {
             Operation::DeriveSharedSecret => {
                 json!({"KeyAgreementAlgorithm": "ECDH", "PublicKey": self.peers.public})
             }
+            Operation::Encapsulate | Operation::Decapsulate => {
+                // Of the right length, it opens.
+                json!({"EncapsulationAlgorithm": "ML_KEM", "SharedSecretCiphertextBlob": encoded(&[7; 768])})
+            }
             Operation::CreateGrant => {
                 json!({"GranteePrincipal": root_of(ACCOUNT), "Operations": ["DescribeKey"]})
             }

@@ -19,6 +19,10 @@ fn pairs_of_every_spec_are_read_back_from_their_der() {
     }
     assert!("SM2".parse::<PairSpec>().is_err());
     assert!(PairSpec::ALL.starts_with(&PairSpec::DATA_KEYS));
+    let mut all = PairSpec::ALL.into_iter();
+    assert!(all.all(|spec| PairSpec::ALL[spec as usize] == spec));
+    let elsewhere = PairSpec::ALL.into_iter().filter(|spec| !spec.is_in_china());
+    assert!(elsewhere.eq([PairSpec::MlKem512, PairSpec::MlKem768, PairSpec::MlKem1024]));
 }
 
 #[test]

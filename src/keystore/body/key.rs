@@ -1,7 +1,7 @@
 //! A key's record: the metadata, followed by the material in the clear.
 //!
 //! A symmetric encryption key has the material of its present generations, 32 bytes each, in the
-//! order of the metadata. An asymmetric key has its PKCS#8 DER, one of ML-DSA its seed,
+//! order of the metadata. An asymmetric key has its PKCS#8 DER, one of ML-DSA or ML-KEM its seed,
 //! and an HMAC key its bytes. Members that a symmetric key of origin `AWS_KMS` does not need are
 //! not written, so that earlier builds can read it.
 

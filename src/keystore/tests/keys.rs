@@ -153,6 +153,7 @@ async fn keys_of_other_kinds_are_read_back() {
         ("ECC_NIST_P256", "SIGN_VERIFY"),
         ("ECC_NIST_EDWARDS25519", "SIGN_VERIFY"),
         ("ML_DSA_44", "SIGN_VERIFY"),
+        ("ML_KEM_512", "ENCAPSULATE_DECAPSULATE"),
         ("HMAC_224", "GENERATE_VERIFY_MAC"),
     ] {
         let mut draft = draft(KeyState::Enabled);

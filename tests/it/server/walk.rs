@@ -36,11 +36,12 @@ const CALLERS: [&str; 6] = [
 
 /// The expected answer to each of [`CALLERS`]. Keys are named by ARN where an operation takes one,
 /// so that the visitor asks for keys of the other account.
-const TABLE: [(&str, [&str; 6]); 46] = [
+const TABLE: [(&str, [&str; 6]); 48] = [
     ("CancelKeyDeletion", FOR_ADMIN),
     ("CreateAlias", FOR_ADMIN),
     ("CreateGrant", FOR_GRANTEE_TOO),
     ("CreateKey", AT_HOME),
+    ("Decapsulate", FOR_ADMIN),
     ("Decrypt", [OK, DENIED, OK, OK, DENIED, DENIED]),
     // Names are looked up in the caller's own account.
     ("DeleteAlias", [OK, DENIED, DENIED, DENIED, DENIED, MISSING]),
@@ -51,6 +52,7 @@ const TABLE: [(&str, [&str; 6]); 46] = [
     ("DisableKeyRotation", FOR_ADMIN),
     ("EnableKey", FOR_ADMIN),
     ("EnableKeyRotation", FOR_ADMIN),
+    ("Encapsulate", FOR_ADMIN),
     ("Encrypt", FOR_ADMIN),
     ("GenerateDataKey", FOR_ADMIN),
     ("GenerateDataKeyPair", FOR_ADMIN),
@@ -199,6 +201,7 @@ impl Walk {
             "Sign" | "Verify" | "GetPublicKey" => ("ECC_NIST_P256", "SIGN_VERIFY"),
             "GenerateMac" | "VerifyMac" => ("HMAC_256", "GENERATE_VERIFY_MAC"),
             "DeriveSharedSecret" => ("ECC_NIST_P256", "KEY_AGREEMENT"),
+            "Encapsulate" | "Decapsulate" => ("ML_KEM_768", "ENCAPSULATE_DECAPSULATE"),
             "DeleteImportedKeyMaterial" | "GetParametersForImport" | "ImportKeyMaterial" => {
                 ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT")
             }
@@ -215,11 +218,13 @@ impl Walk {
             "Verify" => ("Sign", "Signature"),
             "VerifyMac" => ("GenerateMac", "Mac"),
             "DeriveSharedSecret" => ("GetPublicKey", "PublicKey"),
+            "Decapsulate" => ("Encapsulate", "SharedSecretCiphertextBlob"),
             "ImportKeyMaterial" => return Some((key.clone(), self.import(&key).await)),
             _ => return Some((key, Value::Null)),
         };
         let body = json!({
             "KeyId": key, "Message": "AA==", "SigningAlgorithm": "ECDSA_SHA_256", "MacAlgorithm": "HMAC_SHA_256",
+            "EncapsulationAlgorithm": "ML_KEM",
         });
         let proof = self.daemon.call(made_by.0, body).await[made_by.1].clone();
         Some((key, proof))
@@ -293,6 +298,9 @@ impl Walk {
             }
             "DeriveSharedSecret" => {
                 json!({"KeyId": key, "KeyAgreementAlgorithm": "ECDH", "PublicKey": proof})
+            }
+            "Encapsulate" | "Decapsulate" => {
+                json!({"KeyId": key, "EncapsulationAlgorithm": "ML_KEM", "SharedSecretCiphertextBlob": proof})
             }
             "ListRetirableGrants" => json!({"RetiringPrincipal": caller_arn}),
             "RetireGrant" | "RevokeGrant" => json!({"KeyId": key, "GrantId": grant}),

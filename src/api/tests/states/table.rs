@@ -44,7 +44,7 @@ pub(super) const fn kind(spec: &'static str, usage: &'static str) -> Kind {
 pub(super) const SYMMETRIC: Kind = kind("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT");
 pub(super) const SIGN: Kind = kind("ECC_NIST_P256", "SIGN_VERIFY");
 pub(super) const MAC: Kind = kind("HMAC_256", "GENERATE_VERIFY_MAC");
-pub(super) const KINDS: [Kind; 9] = [
+pub(super) const KINDS: [Kind; 10] = [
     SYMMETRIC,
     Kind {
         origin: "EXTERNAL",
@@ -57,6 +57,7 @@ pub(super) const KINDS: [Kind; 9] = [
     MAC,
     kind("ECC_NIST_EDWARDS25519", "SIGN_VERIFY"),
     kind("ML_DSA_44", "SIGN_VERIFY"),
+    kind("ML_KEM_512", "ENCAPSULATE_DECAPSULATE"),
 ];
 
 /// Which keys an operation takes that is performed in the key's state, and how others are refused.
@@ -126,6 +127,7 @@ pub(super) fn row(operation: Operation) -> Option<Row> {
             of("SIGN_VERIFY", cryptographic).fit(Fit::Proof(Code::KMSInvalidSignatureException))
         }
         O::DeriveSharedSecret => of("KEY_AGREEMENT", cryptographic),
+        O::Encapsulate | O::Decapsulate => of("ENCAPSULATE_DECAPSULATE", cryptographic),
         O::GetPublicKey => of("", [OK, OK, P, I]).fit(Fit::Public),
         O::CreateGrant => of("", cryptographic),
         O::DescribeKey
@@ -162,11 +164,9 @@ pub(super) fn row(operation: Operation) -> Option<Row> {
         // Not built.
         O::ConnectCustomKeyStore
         | O::CreateCustomKeyStore
-        | O::Decapsulate
         | O::DeleteCustomKeyStore
         | O::DescribeCustomKeyStores
         | O::DisconnectCustomKeyStore
-        | O::Encapsulate
         | O::ReplicateKey
         | O::UpdateCustomKeyStore
         | O::UpdatePrimaryRegion => return None,
