@@ -1,12 +1,18 @@
-//! The HTTP client of an object store: that of its library in everything but one. It follows no
+//! The HTTP client of an object store: that of its library in everything but two. It follows no
 //! redirect to another place, because a request takes the session token along, and an answer could
-//! name any host.
+//! name any host. And an upload of several chunks is completed on condition that no object has its
+//! name (`If-None-Match: *`), which the library has no call for.
 
+use http::header::IF_NONE_MATCH;
+use http::{HeaderValue, Method, Uri};
 use humantime::parse_duration;
-use object_store::client::{HttpClient, HttpConnector};
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService,
+};
 use object_store::{ClientConfigKey, ClientOptions, Error};
 use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy};
+use std::pin::Pin;
 use std::time::Duration;
 
 /// What sets one time of a client.
@@ -25,8 +31,39 @@ impl HttpConnector for SameHost {
             store: "S3",
             source,
         })?;
-        Ok(HttpClient::new(client))
+        Ok(HttpClient::new(Conditional(client)))
     }
+}
+
+/// Completes uploads on condition. Objects whose names begin with `_` are written anew, as a job's
+/// notes are; every other is there once.
+#[derive(Debug)]
+struct Conditional(Client);
+
+impl HttpService for Conditional {
+    fn call<'a, 'b>(
+        &'a self,
+        mut request: HttpRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'b>>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        if completes_once(request.method(), request.uri()) {
+            let headers = request.headers_mut();
+            headers.insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
+        }
+        self.0.call(request)
+    }
+}
+
+/// Whether a request completes an upload of an object that is there once (CompleteMultipartUpload).
+fn completes_once(method: &Method, uri: &Uri) -> bool {
+    let mut query = uri.query().unwrap_or_default().split('&');
+    let name = uri.path().rsplit('/').next().unwrap_or_default();
+    *method == Method::POST
+        && query.any(|pair| pair.starts_with("uploadId="))
+        && !name.starts_with('_')
 }
 
 /// A client with what the environment sets (`AWS_TIMEOUT`, `AWS_PROXY_URL` and the like).
@@ -137,7 +174,12 @@ mod tests {
 
     fn head(port: u16) -> object_store::Result<object_store::ObjectMeta> {
         use object_store::ObjectStoreExt;
-        let store = object_store::aws::AmazonS3Builder::new()
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(store(port)?.head(&"part.csv".into()))
+    }
+
+    fn store(port: u16) -> object_store::Result<object_store::aws::AmazonS3> {
+        object_store::aws::AmazonS3Builder::new()
             .with_bucket_name("lake")
             .with_region("us-east-1")
             .with_endpoint(format!("http://127.0.0.1:{port}"))
@@ -146,9 +188,44 @@ mod tests {
             .with_token("the-session-token")
             .with_allow_http(true)
             .with_http_connector(SameHost)
-            .build()?;
+            .build()
+    }
+
+    /// Without it, of two jobs that write one part, the later one would replace it.
+    #[test]
+    fn an_upload_is_completed_unless_its_name_is_taken() {
+        use object_store::multipart::{MultipartStore, PartId};
+        let refused = "HTTP/1.1 412 Precondition Failed\r\ncontent-length: 0\r\n\
+            connection: close\r\n\r\n";
+        let (port, asked) = server(move |_| refused.to_owned());
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(store.head(&"part.csv".into()))
+        let (store, id) = (store(port).unwrap(), "an-upload".to_owned());
+        for (name, is_conditional) in [
+            ("out/part-00000.parquet", true),
+            ("out/_input", false),
+            ("_out/a=1/part-00000.parquet", true),
+        ] {
+            let parts = vec![PartId {
+                content_id: "x".to_owned(),
+            }];
+            let key = name.into();
+            let completed = runtime.block_on(store.complete_multipart(&key, &id, parts));
+            assert!(completed.is_err());
+            let head = asked.recv().unwrap();
+            assert!(head.contains("uploadId=an-upload"), "{head}");
+            let has_condition = head.to_ascii_lowercase().contains("if-none-match: *\r\n");
+            assert_eq!(has_condition, is_conditional, "{head}");
+        }
+        // What begins or goes on with an upload has no condition.
+        let put = runtime.block_on(store.put_part(&"x".into(), &id, 0, "y".into()));
+        assert!(put.is_err());
+        assert!(
+            !asked
+                .recv()
+                .unwrap()
+                .to_ascii_lowercase()
+                .contains("if-none-match")
+        );
     }
 
     /// Without the fix the other server gets the session token.

@@ -2,10 +2,11 @@
 //! while the next is filled, and the file is there once the last chunk is and the upload is
 //! completed.
 
-use crate::bulk::folder::lock::Lock;
+use crate::bulk::folder::lock::{self, Lock};
 use crate::bulk::folder::place::Place;
+use crate::bulk::manifest;
 use object_store::multipart::PartId;
-use object_store::{MultipartId, PutMode};
+use object_store::{Error, MultipartId, ObjectStoreExt, PutMode};
 use std::io;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
@@ -95,9 +96,8 @@ impl Upload {
         if self.begun.is_none() {
             self.lock.touch()?;
             let bytes = std::mem::take(&mut self.chunk);
-            let put = self.place.put(&self.name, bytes, PutMode::Overwrite);
-            self.place.runtime.block_on(put)?;
-            return Ok(());
+            let put = put(&self.place, &self.name, bytes);
+            return self.place.runtime.block_on(put);
         }
         if !self.chunk.is_empty() {
             self.send()?;
@@ -113,6 +113,26 @@ impl Upload {
         self.begun = None;
         self.lock.forget(&self.name);
         Ok(())
+    }
+}
+
+/// Puts a small file. A part is there once; notes are written anew.
+async fn put(place: &Place, name: &str, bytes: Vec<u8>) -> io::Result<()> {
+    if manifest::part_number(name).is_none() {
+        place.put(name, bytes, PutMode::Overwrite).await?;
+        return Ok(());
+    }
+    match place.put(name, bytes.clone(), PutMode::Create).await {
+        Ok(_) => Ok(()),
+        // An answer may have been lost, and the request sent once more.
+        Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
+            let there = place.store.get(&place.key(name)).await?.bytes().await?;
+            match there == bytes {
+                true => Ok(()),
+                false => Err(lock::lost()),
+            }
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -59,6 +59,23 @@ fn write(folder: &Bucket, name: &str, bytes: &[u8]) -> io::Result<()> {
 }
 
 #[test]
+fn a_part_does_not_take_the_place_of_another() {
+    let bench = Bench::new();
+    let folder = bench.open().unwrap();
+    let part = "part-00000.parquet";
+    write(&folder, part, b"one").unwrap();
+    // As where an answer was lost.
+    write(&folder, part, b"one").unwrap();
+    let refused = write(&folder, part, b"two").unwrap_err().to_string();
+    assert_eq!(refused, "another job has taken this folder over");
+    assert_eq!(folder.read(part, 9).unwrap().unwrap(), b"one");
+    for text in [b"one", b"two"] {
+        write(&folder, "_plan.json", text).unwrap();
+        assert_eq!(folder.read("_plan.json", 9).unwrap().unwrap(), text);
+    }
+}
+
+#[test]
 fn files_are_there_whole_or_not_at_all() {
     let bench = Bench::new();
     let folder = bench.open().unwrap();
