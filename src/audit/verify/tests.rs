@@ -1,7 +1,7 @@
 //! Every way in which a log can be changed, and the fault that is then found.
 
 use super::*;
-use crate::audit::tests::log_of_three_files as log;
+use crate::audit::tests::{TestLog, log_of_three_files as log};
 use finding::FINDINGS_MAX;
 use std::path::PathBuf;
 
@@ -405,4 +405,36 @@ fn findings_are_bounded() {
         lines.extend(std::iter::repeat_n(chain, 500));
     });
     assert_eq!(findings.len(), FINDINGS_MAX);
+}
+
+/// Earlier builds noted the SHA-256 of rows. A line is held to the MAC of its group, whatever its
+/// members are.
+#[test]
+fn a_record_with_the_digest_of_an_earlier_build_is_verified() {
+    let place = TestLog::new();
+    let (audit, mut writer) = place.open();
+    let record = format!(
+        "{{\"eventVersion\":\"1.11\",\"eventTime\":\"2026-09-01T00:00:00Z\",\"eventSource\":\"keymill\",\
+         \"eventName\":\"Provision\",\"requestParameters\":{{\"count\":3}},\"resources\":[],\
+         \"additionalEventData\":{{\"count\":3,\"rowsSha256\":\"{}\"}}}}\n",
+        "5e".repeat(32)
+    );
+    audit.record(record.as_bytes()).map(drop).unwrap();
+    writer.turn();
+    let sealed = audit.head();
+    let report = place.report(Some(sealed));
+    assert_eq!((report.findings, report.records), (Vec::new(), 1));
+    let file = &place.files()[0];
+    let text = std::fs::read_to_string(file).unwrap();
+    std::fs::write(
+        file,
+        text.replace("\"rowsSha256\":\"5e", "\"rowsSha256\":\"5f"),
+    )
+    .unwrap();
+    let findings = place.report(Some(sealed)).findings;
+    let edited = Fault::Edited { last_line: 4 };
+    assert!(
+        findings.len() == 1 && findings[0].fault == edited,
+        "{findings:?}"
+    );
 }
