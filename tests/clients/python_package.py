@@ -315,6 +315,7 @@ def refusals(mill: Daemon, keymill, tally: Tally) -> None:
     refused(keymill.RefusedRow, "its 'tenant' is empty", polars.DataFrame({"tenant": ["me", ""]}), id_column="tenant")
     refused(ValueError, "no column 'id'", one, id_column="id")
     refused(ValueError, "'key_arn' already", pyarrow.table({"tenant": ["me"], "key_arn": ["x"]}))
+    refused(ValueError, "'Key_ARN' already, which readers that ignore case take for 'key_arn'", pyarrow.table({"tenant": ["me"], "Key_ARN": ["x"]}))
     refused(TypeError, "contexts are strings", pyarrow.table({"tenant": [1]}))
     refused(TypeError, "PyCapsule", [1, 2])
     refused(TypeError, "PyCapsule", "tenant")

@@ -30,10 +30,19 @@ REWRAPPED = tuple(name for name in BOUND if name != "key_spec")
 
 def with_fields(schema: pyarrow.Schema, names: tuple[str, ...]) -> pyarrow.Schema:
     """The schema of a table with these columns at its end; its metadata stays."""
-    double = next((name for name in names if name in schema.names), None)
-    if double is not None:
-        raise ValueError(f"there is a column {double!r} already")
+    check_names(schema, names)
     return pyarrow.schema([*schema, *(FIELDS[name] for name in names)], schema.metadata)
+
+
+def check_names(schema: pyarrow.Schema, names: tuple[str, ...]) -> None:
+    """Refuses a table with a column that readers may take for one of these: many ignore case."""
+    added = {name.lower(): name for name in names}
+    double = next((own for own in schema.names if own.lower() in added), None)
+    if double is None:
+        return
+    taken = added[double.lower()]
+    like = "" if double == taken else f", which readers that ignore case take for {taken!r}"
+    raise ValueError(f"there is a column {double!r} already{like}")
 
 
 def with_columns(
