@@ -70,6 +70,21 @@ struct Writing {
 /// The share of a job's time that its manifest may take: one in so many.
 const MANIFEST_SHARE: u32 = 20;
 
+impl Writing {
+    /// Whether it was so long ago that the manifest may be written again.
+    fn may_follow(&self, now: Duration) -> bool {
+        now.saturating_sub(self.ended) >= self.took * MANIFEST_SHARE
+    }
+
+    fn done(began: Duration, ended: Duration) -> Self {
+        Self {
+            ended,
+            took: ended.saturating_sub(began),
+            is_due: false,
+        }
+    }
+}
+
 impl<'a, K: Kind> Ledger<'a, K> {
     pub(super) fn new(folder: &'a Folder, manifest: Manifest<K>) -> Self {
         Self {
@@ -148,8 +163,7 @@ impl<'a, K: Kind> Ledger<'a, K> {
         });
         let mut writing = locked(&self.writing);
         writing.is_due = true;
-        let since = clock.monotonic().saturating_sub(writing.ended);
-        if manifest.complete || since >= writing.took * MANIFEST_SHARE {
+        if manifest.complete || writing.may_follow(clock.monotonic()) {
             self.write_manifest(&manifest, &mut writing, clock)?;
         }
         Ok(bytes)
@@ -163,12 +177,7 @@ impl<'a, K: Kind> Ledger<'a, K> {
     ) -> Result<(), JobError> {
         let began = clock.monotonic();
         self.folder.write_manifest(manifest)?;
-        let ended = clock.monotonic();
-        *writing = Writing {
-            ended,
-            took: ended.saturating_sub(began),
-            is_due: false,
-        };
+        *writing = Writing::done(began, clock.monotonic());
         Ok(())
     }
 
@@ -268,4 +277,88 @@ fn missing_parts<K: Kind>(manifest: &Manifest<K>) -> Vec<u64> {
         rows.is_some_and(|rows| !manifest.has(rows.start))
     };
     (0..parts.count()).rev().filter(is_missing).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bulk::Parameter;
+    use crate::bulk::manifest::{Parameters, part_file};
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+    struct TestKind {}
+
+    impl Kind for TestKind {
+        const FORMAT: &'static str = "test/1";
+
+        fn arguments(&self) -> Vec<(Parameter, String)> {
+            Vec::new()
+        }
+    }
+
+    /// How long a job of so many parts writes its manifest, whose cost grows with its parts, where
+    /// each part takes as long as ten of its own lines.
+    fn time_for_manifest(parts: u32) -> Duration {
+        let (of_line, of_part) = (Duration::from_micros(100), Duration::from_millis(1));
+        let (mut now, mut spent, mut writing) =
+            (Duration::ZERO, Duration::ZERO, Writing::default());
+        for part in 1..=parts {
+            now += of_part;
+            if writing.may_follow(now) {
+                let took = of_line * part;
+                writing = Writing::done(now, now + took);
+                now += took;
+                spent += took;
+            }
+        }
+        spent
+    }
+
+    #[test]
+    fn the_time_for_the_manifest_grows_as_the_job_does() {
+        let few = time_for_manifest(10_000);
+        let many = time_for_manifest(100_000);
+        // Written for each part, it would be a hundred times as much, and 500 s for 10 s of work.
+        assert!(many < 15 * few, "{few:?} {many:?}");
+        assert!(few < Duration::from_secs(1), "{few:?}");
+        assert!(many < Duration::from_secs(10), "{many:?}");
+    }
+
+    /// Parts that are finished at once, so that nearly all of the time is the manifest's.
+    #[test]
+    fn parts_that_follow_each_other_closely_share_a_manifest() {
+        const PARTS: u64 = 400;
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = Folder::open(&temporary.path().join("job").into()).unwrap();
+        let parameters = Parameters::<TestKind> {
+            count: PARTS,
+            rows_per_part: 1,
+            ..Parameters::default()
+        };
+        let clock = Clock::system();
+        let ledger = Ledger::new(&folder, Manifest::new("r".to_owned(), parameters));
+        ledger.begin(None).unwrap();
+        let written = || std::fs::read(folder.path("_manifest.json")).unwrap();
+        let (mut last, mut times) = (written(), 0);
+        for _ in 0..PARTS {
+            let task = ledger.next().unwrap();
+            assert_eq!(task.file, part_file(task.number));
+            let finished = FinishedPart {
+                finished: Finished {
+                    bytes: 1,
+                    sha256: String::new(),
+                },
+                key_material_id: String::new(),
+            };
+            ledger.end(&task, finished, &clock).unwrap();
+            let now = written();
+            times += u64::from(now != last);
+            last = now;
+        }
+        assert!((1..PARTS / 2).contains(&times), "{times} times");
+        let manifest = folder.manifest::<TestKind>().unwrap().unwrap();
+        assert!(manifest.complete, "the last part writes it in any case");
+        assert_eq!(manifest.parts.len() as u64, PARTS);
+    }
 }
