@@ -6,7 +6,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressState, Prog
 use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Lines come no closer than this.
@@ -37,6 +37,21 @@ struct Lines {
     clock: Clock,
     to_the_end: bool,
     state: Mutex<State>,
+}
+
+impl Lines {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How far it is.
+struct Seen {
+    rows: u64,
+    /// Rows in all, where that is known.
+    count: Option<u64>,
+    /// Rows of this run a second.
+    rate: f64,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -127,7 +142,7 @@ impl Progress {
         self.bar.reset_eta();
         if let Some(lines) = &self.lines {
             let now = lines.clock.monotonic();
-            *lines.state.lock().unwrap_or_else(PoisonError::into_inner) = State {
+            *lines.state() = State {
                 began: now,
                 rows_before: rows,
                 last: now,
@@ -148,21 +163,14 @@ impl Progress {
     }
 
     fn look_line(&self, is_last: bool) {
-        let Some(lines) = &self.lines else { return };
-        let now = lines.clock.monotonic();
-        let mut state = lines.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.saturating_sub(state.last) >= LINES_APART || lines.to_the_end && is_last {
-            state.last = now;
-            let rows = self.bar.position();
-            let seconds = now.saturating_sub(state.began).as_secs_f64();
-            let rate = rows as f64 / seconds.max(1e-9);
+        self.line(is_last, |Seen { rows, count, rate }| {
             tracing::info!(
                 rows,
-                count = self.bar.length(),
+                count,
                 rows_per_second = rate.round(),
                 "the table is looked through"
             );
-        }
+        });
     }
 
     /// Reports that all rows so far are in `bytes` bytes of a file, of which more are to come.
@@ -179,20 +187,31 @@ impl Progress {
     fn write_line(&self, bytes: u64, is_last: bool) {
         self.bytes.store(bytes, Ordering::Relaxed);
         self.bar.set_message(HumanBytes(bytes).to_string());
-        let Some(lines) = &self.lines else { return };
-        let now = lines.clock.monotonic();
-        let mut state = lines.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.saturating_sub(state.last) >= LINES_APART || lines.to_the_end && is_last {
-            state.last = now;
-            let rows = self.bar.position();
-            let seconds = now.saturating_sub(state.began).as_secs_f64();
-            let rate = rows as f64 / seconds.max(1e-9);
+        self.line(is_last, |Seen { rows, rate, .. }| {
             tracing::info!(
                 rows,
                 bytes,
                 rows_per_second = rate.round(),
                 "the stream is under way"
             );
+        });
+    }
+
+    /// Says how far it is, unless a line has just done so.
+    fn line(&self, is_last: bool, say: impl FnOnce(Seen)) {
+        let Some(lines) = &self.lines else { return };
+        let now = lines.clock.monotonic();
+        let mut state = lines.state();
+        if now.saturating_sub(state.last) >= LINES_APART || lines.to_the_end && is_last {
+            state.last = now;
+            let rows = self.bar.position();
+            let of_run = rows.saturating_sub(state.rows_before) as f64;
+            let seconds = now.saturating_sub(state.began).as_secs_f64();
+            say(Seen {
+                rows,
+                count: self.bar.length(),
+                rate: of_run / seconds.max(1e-9),
+            });
         }
     }
 
@@ -211,14 +230,9 @@ impl Progress {
     pub fn part(&self, part: u64, bytes: u64) {
         IN_PART.take();
         let bytes = self.count_bytes(bytes);
-        let Some(lines) = &self.lines else { return };
-        let now = lines.clock.monotonic();
-        let mut state = lines.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (rows, count) = (self.bar.position(), self.bar.length().unwrap_or_default());
-        if now.saturating_sub(state.last) >= LINES_APART || lines.to_the_end && rows >= count {
-            state.last = now;
-            let seconds = now.saturating_sub(state.began).as_secs_f64();
-            let rate = rows.saturating_sub(state.rows_before) as f64 / seconds.max(1e-9);
+        let count = self.bar.length().unwrap_or_default();
+        let is_last = self.bar.position() >= count;
+        self.line(is_last, |Seen { rows, rate, .. }| {
             let left = count.saturating_sub(rows) as f64 / rate.max(1e-9);
             tracing::info!(
                 part,
@@ -229,7 +243,7 @@ impl Progress {
                 seconds_left = left.round(),
                 "the job is under way"
             );
-        }
+        });
     }
 
     /// The last row is there, or there will be no more.
