@@ -2,7 +2,7 @@
 //! the others were deleted, or are there in another file.
 //!
 //! Sources: Delta Transaction Log Protocol, "Delta Table Specification"; Apache Iceberg, "Table
-//! Spec", "File System Tables".
+//! Spec", "File System Tables"; Apache Hudi, "Technical Specification", "Storage Layout".
 
 use crate::table::TableError;
 use std::collections::HashSet;
@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf, absolute};
 
 /// The folders that logs are in.
-pub(super) const LOGS: [&str; 2] = ["_delta_log", "metadata"];
+pub(super) const LOGS: [&str; 3] = ["_delta_log", "metadata", ".hoodie"];
 
 /// The table whose log a file of this path is of, and why its folder is not read.
 pub(super) fn of_log(path: &str) -> Option<(&str, &'static str)> {
@@ -20,6 +20,8 @@ pub(super) fn of_log(path: &str) -> Option<(&str, &'static str)> {
         "it is a Delta Lake table, whose log says which of its files are live; name those files, each by itself (deltalake: DeltaTable(path).file_uris())"
     } else if folder == LOGS[1] && name.ends_with(".metadata.json") {
         "it is an Iceberg table, whose metadata say which of its files are live; name those files, each by itself (pyiceberg: table.inspect.files()['file_path'])"
+    } else if folder == LOGS[2] && name.starts_with("hoodie.properties") {
+        "it is an Apache Hudi table, whose timeline says which of its files are live; name those files, each by itself (Hudi: HoodieTableFileSystemView.getLatestBaseFiles)"
     } else {
         return None;
     };
@@ -94,6 +96,11 @@ mod tests {
                 "",
                 "it is an Iceberg table",
             ),
+            (
+                "s/t/.hoodie/hoodie.properties",
+                "s/t",
+                "it is an Apache Hudi table",
+            ),
         ] {
             let (found, fault) = of_log(path).unwrap();
             assert_eq!(found, table);
@@ -104,6 +111,7 @@ mod tests {
             "metadata/a.parquet",
             "v1.metadata.json",
             "_delta_log",
+            ".hoodie/20261129.commit",
             "",
         ] {
             assert_eq!(of_log(path), None, "{path}");

@@ -15,12 +15,10 @@ use tokio::runtime::Handle;
 /// What a pattern is known by.
 const PATTERN: [char; 4] = ['*', '?', '[', '{'];
 
-/// How many parts of a job, and how many folders deep, are held against a pattern before the job
-/// begins.
-const REACHED_PARTS: usize = 1000;
-const REACHED_DEPTH: usize = 4;
-
 mod bucket;
+mod reach;
+
+pub use reach::{reaches, reaches_prefix};
 
 /// What a user calls a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,10 +58,15 @@ impl FromStr for Location {
                 key: key.to_owned(),
             });
         }
-        if text.is_empty() || text.contains("://") {
+        // Tools of Delta Lake and Iceberg name local files so, and encode nothing.
+        let path = match text.strip_prefix("file://") {
+            Some(path) if path.starts_with('/') => path,
+            _ => text,
+        };
+        if path.is_empty() || path.contains("://") {
             return Err(InvalidLocation);
         }
-        Ok(Self::Local(text.to_owned()))
+        Ok(Self::Local(path.to_owned()))
     }
 }
 
@@ -217,48 +220,6 @@ fn split(pattern: &str) -> (PathBuf, PathBuf) {
     (base, components.collect())
 }
 
-/// Whether the files that a job writes into this folder could be taken for files of the pattern:
-/// the folder has no links in it.
-#[must_use]
-pub fn reaches(pattern: &str, folder: &Path) -> bool {
-    let (base, rest) = split(pattern);
-    let base = if base.as_os_str().is_empty() {
-        PathBuf::from(".")
-    } else {
-        base
-    };
-    let Ok(base) = base.canonicalize() else {
-        return false;
-    };
-    let fixed = globset::escape(&base.to_string_lossy());
-    let whole = Path::new(&fixed).join(rest);
-    let Ok(matcher) = matcher(&whole.to_string_lossy()) else {
-        return false;
-    };
-    finds_parts(&matcher, folder)
-}
-
-/// As [`reaches`], of a pattern of keys and the prefix of a job's objects.
-#[must_use]
-pub fn reaches_prefix(pattern: &str, prefix: &str) -> bool {
-    let matcher = matcher(pattern);
-    pattern.contains(PATTERN)
-        && matcher.is_ok_and(|matcher| finds_parts(&matcher, Path::new(prefix)))
-}
-
-fn finds_parts(matcher: &GlobMatcher, folder: &Path) -> bool {
-    // Parts may be in folders that are columns.
-    let mut folder = folder.to_owned();
-    (0..=REACHED_DEPTH).any(|_| {
-        let is_reached = (0..REACHED_PARTS).any(|number| {
-            let part = folder.join(format!("part-{number:05}.parquet"));
-            matcher.is_match(part)
-        });
-        folder.push("a=a");
-        is_reached
-    })
-}
-
 fn matcher(pattern: &str) -> Result<GlobMatcher, TableError> {
     let glob = GlobBuilder::new(pattern.strip_prefix("./").unwrap_or(pattern))
         .literal_separator(true)
@@ -341,12 +302,16 @@ mod tests {
             ("s3:///k", Err(InvalidLocation)),
             ("s3://b*/k", Err(InvalidLocation)),
             ("gs://b/k", Err(InvalidLocation)),
+            ("file://host/x.csv", Err(InvalidLocation)),
+            ("file:x.csv", local("file:x.csv")),
         ] {
             assert_eq!(text.parse::<Location>(), location, "{text}");
             if let Ok(location) = location {
                 assert!(location.to_string().starts_with(text), "{text}");
             }
         }
+        let named = "file:///data/t=a%20b/x y.csv".parse();
+        assert_eq!(named, local("/data/t=a%20b/x y.csv"));
     }
 
     #[test]
@@ -384,6 +349,7 @@ mod tests {
         for (log, said) in [
             ("d/_delta_log/0.json", "it is a Delta Lake table"),
             ("i/metadata/v1.metadata.json", "it is an Iceberg table"),
+            ("h/.hoodie/hoodie.properties", "it is an Apache Hudi table"),
         ] {
             let (path, table) = (folder.path().join(log), &log[..1]);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -405,41 +371,5 @@ mod tests {
         }
         let device = names("/dev/null").unwrap_err();
         assert!(device.contains("not a regular file"), "{device}");
-    }
-
-    #[test]
-    fn a_pattern_reaches_the_parts_that_it_would_take() {
-        let folder = tempfile::tempdir().unwrap();
-        let folder = folder.path().canonicalize().unwrap();
-        fs::create_dir_all(folder.join("in[1]")).unwrap();
-        for (pattern, out, is_reached) in [
-            ("**/*.parquet", "in[1]/out", true),
-            ("in[[]1]/*/*.parquet", "in[1]/out", true),
-            ("in[[]1]/../**/*.parquet", "in[1]/out", false),
-            ("*/*/*/*", "in[1]/out", true),
-            ("**/part-0001?.parquet", "in[1]/out", true),
-            ("**/*.csv", "in[1]/out", false),
-            ("*/*.parquet", "in[1]/out", false),
-            ("in[[]1]/*.parquet", "out", false),
-            ("gone/**/*.parquet", "gone/out", false),
-        ] {
-            let pattern = format!("{}/{pattern}", folder.display());
-            let reached = reaches(&pattern, &folder.join(out));
-            assert_eq!(reached, is_reached, "{pattern} {out}");
-        }
-    }
-
-    #[test]
-    fn a_pattern_of_keys_reaches_the_parts_below_a_prefix() {
-        for (pattern, prefix, is_reached) in [
-            ("in/**", "in/out", true),
-            ("**/*.parquet", "", true),
-            ("in/*.parquet", "in/out", false),
-            ("in/**/*.csv", "in/out", false),
-            ("in/out/part-00000.parquet", "in/out", false),
-        ] {
-            let reached = reaches_prefix(pattern, prefix);
-            assert_eq!(reached, is_reached, "{pattern} {prefix}");
-        }
     }
 }

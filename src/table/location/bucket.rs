@@ -68,7 +68,11 @@ impl Place<'_> {
 
     /// A key is what the user wrote; the client encodes it for the wire.
     fn parsed(&self, key: &str) -> Result<Key, TableError> {
-        Key::parse(key).map_err(|_| refused(self.named(key)))
+        // It would leave out a slash at the beginning, and read another object.
+        match Key::parse(key) {
+            Ok(parsed) if !key.starts_with('/') => Ok(parsed),
+            _ => Err(refused(self.named(key))),
+        }
     }
 
     async fn listed(
@@ -179,7 +183,7 @@ fn folders(path: &str) -> impl Iterator<Item = &str> {
 fn refused(location: String) -> TableError {
     TableError::Location {
         location,
-        reason: "a key with an empty part, \".\" or \"..\" between its slashes is not read; give that object another key, or name the others".to_owned(),
+        reason: "a key that begins with a slash, or has an empty part, \".\" or \"..\" between its slashes, is not read; give that object another key, or name the others".to_owned(),
     }
 }
 
@@ -239,18 +243,35 @@ mod tests {
     async fn live_and_dead_files_are_not_told_apart() {
         let delta = ["t/_delta_log/0.json", "t/x=1/a.csv", "o/b.csv"];
         let iceberg = ["t/metadata/v1.metadata.json", "t/data/a.csv"];
+        let hudi = ["t/.hoodie/hoodie.properties", "t/x=1/a.csv"];
         for (keys, key, said) in [
             (&delta[..], "t", "s3://b/t: it is a Delta Lake table"),
             (&delta, "t/x=1/", "s3://b/t: it is a Delta Lake table"),
             (&delta, "t/x=1/*.csv", "s3://b/t: it is a Delta Lake table"),
             (&delta, "**/a.csv", "s3://b/t: it is a Delta Lake table"),
             (&iceberg, "t/data", "s3://b/t: it is an Iceberg table"),
+            (&hudi, "t", "s3://b/t: it is an Apache Hudi table"),
+            (&hudi, "t/x=1", "s3://b/t: it is an Apache Hudi table"),
         ] {
             let refused = names(keys, key, None).await.unwrap_err();
             assert!(refused.starts_with(said), "{key}: {refused}");
         }
         for (key, found) in [("t/x=1/a.csv", "t/x=1/a.csv"), ("o/*.csv", "o/b.csv")] {
             assert_eq!(names(&delta, key, None).await.unwrap(), [found]);
+        }
+    }
+
+    /// `s3://b//k.csv` is not `s3://b/k.csv`.
+    #[tokio::test]
+    async fn a_key_that_begins_with_a_slash_is_refused() {
+        for key in ["/k.csv", "/", "/k/*.csv", "//"] {
+            let refused = names(&["k.csv", "k/a.csv"], key, None).await.unwrap_err();
+            let begin = format!("s3://b/{key}: a key that begins with a slash, ");
+            assert!(
+                refused.starts_with(&begin) || key == "/k/*.csv",
+                "{refused}"
+            );
+            assert!(refused.contains("is not read"), "{refused}");
         }
     }
 
@@ -263,7 +284,7 @@ mod tests {
         let source = Key::parse("k/x//y.csv").unwrap_err();
         let refused = place.failed(Error::InvalidPath { source }).to_string();
         assert!(
-            refused.starts_with("s3://b/k/x//y.csv: a key with"),
+            refused.starts_with("s3://b/k/x//y.csv: a key that"),
             "{refused}"
         );
     }
