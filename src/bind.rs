@@ -13,6 +13,7 @@ use crate::api::ApiError;
 use crate::bulk::keys::{KeyWorker, RowsError};
 use crate::bulk::stream::CALL_ROWS_MAX;
 use crate::bulk::{KeyIdentity, Runtime, SourceError};
+use crate::columns::shown::Counted;
 use crate::columns::{ColumnError, ContextPairs};
 use crate::key::material::KeyMaterialId;
 use crate::provision::bind::{Bind, Contexts, runs};
@@ -43,7 +44,7 @@ pub struct Outcome {
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
     /// The input cannot be read to its end.
-    #[error("after {rows} rows: {source}")]
+    #[error("after {}: {source}", Counted(*rows, "row"))]
     Input {
         /// Rows that were read.
         rows: u64,
@@ -62,7 +63,7 @@ pub enum StreamError {
         reason: String,
     },
     /// There are no more keys.
-    #[error("after {rows} rows: {source}")]
+    #[error("after {}: {source}", Counted(*rows, "row"))]
     Source {
         /// Rows that were bound.
         rows: u64,
@@ -70,7 +71,7 @@ pub enum StreamError {
         source: SourceError,
     },
     /// The name of the key means another key than it did for the rows before.
-    #[error("after {rows} rows: the key is {now}, and was {before} when the first row was bound")]
+    #[error("after {}: the key is {now}, and was {before} when the first row was bound", Counted(*rows, "row"))]
     KeyChanged {
         /// Rows that were bound.
         rows: u64,
@@ -83,7 +84,7 @@ pub enum StreamError {
     #[error("cannot be written: {0}")]
     Output(#[from] io::Error),
     /// A signal stopped it.
-    #[error("stopped after {rows} rows")]
+    #[error("stopped after {}", Counted(*rows, "row"))]
     Stopped {
         /// Rows that were bound.
         rows: u64,

@@ -186,10 +186,12 @@ impl<'a, K: Kind> Job<'a, K> {
         let rows_before = manifest.rows;
         let found_finished = manifest.complete;
         let ledger = Ledger::new(folder, manifest);
-        if !found_finished {
-            ledger.write_all(workers, runtime, worker)?;
-        }
+        let written = match found_finished {
+            true => Ok(()),
+            false => ledger.write_all(workers, runtime, worker),
+        };
         let manifest = ledger.into_manifest();
+        written.map_err(|error| error.of_begun(manifest.parts.len()))?;
         let ending = match (found_finished, manifest.complete) {
             (true, _) => Ending::FoundFinished,
             (false, true) => Ending::Finished,

@@ -3,6 +3,7 @@
 use crate::bulk::parameter::Parameter;
 use crate::bulk::source::SourceError;
 use crate::bulk::{PART_ROWS_MAX, PARTS_MAX};
+use crate::columns::shown::Counted;
 use crate::crypto::entropy::EntropyError;
 use crate::table::{RowNumber, TableError};
 use parquet::errors::ParquetError;
@@ -87,7 +88,7 @@ pub enum JobError {
     },
     /// More parts than a manifest can hold.
     #[error(
-        "{count} rows need more than {PARTS_MAX} parts of {rows_per_part} rows; make parts larger"
+        "{} need more than {PARTS_MAX} parts of {}; make parts larger", Counted(*count, "row"), Counted(*rows_per_part, "row")
     )]
     TooManyParts {
         /// Rows asked for.
@@ -105,7 +106,7 @@ pub enum JobError {
     #[error(transparent)]
     Entropy(#[from] EntropyError),
     /// The file system failed.
-    #[error("cannot {action} {}: {source}; finished parts are kept, and the same command resumes the job once this is solved", path.display())]
+    #[error("cannot {action} {}: {source}", path.display())]
     Io {
         /// The action that failed.
         action: &'static str,
@@ -126,7 +127,7 @@ pub enum JobError {
     #[error(transparent)]
     Table(TableError),
     /// A row was refused.
-    #[error("{name}, row {}: {code}{}{}; finished parts are kept", RowNumber(*row), if message.is_empty() { "" } else { ": " }, message.trim_end_matches('.'))]
+    #[error("{name}, row {}: {code}{}{}", RowNumber(*row), if message.is_empty() { "" } else { ": " }, message.trim_end_matches('.'))]
     Row {
         /// The file.
         name: String,
@@ -137,8 +138,8 @@ pub enum JobError {
         /// Its message, if any.
         message: String,
     },
-    /// A row was refused to a dry call, before the table was looked through.
-    #[error("{name}, row {}: {code}{}{}; a dry call found it, and nothing was made", RowNumber(*row), if message.is_empty() { "" } else { ": " }, message.trim_end_matches('.'))]
+    /// A row was refused when it was tried, before the table was looked through.
+    #[error("{name}, row {}: {code}{}{}; it was tried before all others, and nothing else was done", RowNumber(*row), if message.is_empty() { "" } else { ": " }, message.trim_end_matches('.'))]
     Rehearsal {
         /// The file.
         name: String,
@@ -153,12 +154,20 @@ pub enum JobError {
     #[error("stopped before anything was written; the same command begins again")]
     Stopped,
     /// The job was stopped before it had read a table to its end.
-    #[error("stopped after {rows} rows, {findings} findings so far: the rest was not looked at")]
+    #[error("stopped after {}, {} so far: the rest was not looked at", Counted(*rows, "row"), Counted(*findings, "finding"))]
     Unfinished {
         /// Rows that were looked at.
         rows: u64,
         /// The findings in them.
         findings: u64,
+    },
+    /// A job had begun to write its parts.
+    #[error("{cause}{}", ending(cause, *parts))]
+    Begun {
+        /// What ended it.
+        cause: Box<Self>,
+        /// Its finished parts, those of earlier runs among them.
+        parts: usize,
     },
     /// No threads.
     #[error("cannot start the job's threads: {0}")]
@@ -177,7 +186,48 @@ impl From<TableError> for JobError {
     }
 }
 
+/// What has become of a job that had begun, and whether the same command goes on with it.
+fn ending(cause: &JobError, parts: usize) -> String {
+    let kept = match parts {
+        0 => "no part was finished",
+        1 => "the finished part is kept",
+        _ => "finished parts are kept",
+    };
+    match cause {
+        JobError::Io { .. } => {
+            format!("; {kept}, and the same command resumes the job once this is solved")
+        }
+        JobError::Source(
+            SourceError::Connection { .. }
+            | SourceError::Cloned
+            | SourceError::Unrecorded { .. }
+            | SourceError::MaterialChanged,
+        ) => format!("; {kept}, and the same command resumes the job"),
+        // The same command would be refused again.
+        JobError::Row { .. } => format!("; {kept}"),
+        _ => String::new(),
+    }
+}
+
 impl JobError {
+    /// The error of a job that has so many finished parts.
+    #[must_use]
+    pub fn of_begun(self, parts: usize) -> Self {
+        Self::Begun {
+            cause: Box::new(self),
+            parts,
+        }
+    }
+
+    /// What ended the job, however far that was.
+    #[must_use]
+    pub fn cause(&self) -> &Self {
+        match self {
+            Self::Begun { cause, .. } => cause.cause(),
+            other => other,
+        }
+    }
+
     /// The file system failed at `action` on `path`.
     #[must_use]
     pub fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
@@ -218,19 +268,64 @@ mod tests {
             code: "AccessDeniedException".to_owned(),
             message: "no.".to_owned(),
         };
-        let of_part = refused().of_file("t.csv", &[4, 7]).to_string();
+        let of_row = refused().of_file("t.csv", &[4, 7]);
+        assert_eq!(
+            of_row.to_string(),
+            "t.csv, row 8: AccessDeniedException: no"
+        );
+        let of_part = of_row.of_begun(2).to_string();
         assert_eq!(
             of_part,
             "t.csv, row 8: AccessDeniedException: no; finished parts are kept"
         );
         let of_rehearsal = refused().of_rehearsal("t.csv", 4).to_string();
-        let said =
-            "t.csv, row 5: AccessDeniedException: no; a dry call found it, and nothing was made";
+        let said = "t.csv, row 5: AccessDeniedException: no; it was tried before all others, and \
+                    nothing else was done";
         assert_eq!(of_rehearsal, said);
         let of_all = JobError::Source(SourceError::Refused {
             code: "DisabledException".to_owned(),
             message: String::new(),
         });
-        assert!(!of_all.to_string().contains("resumes"), "{of_all}");
+        let of_all = of_all.of_begun(2).to_string();
+        assert_eq!(of_all, "the daemon refused: DisabledException");
+    }
+
+    /// `verify` has no parts, and a job that has not begun has none.
+    #[test]
+    fn parts_are_spoken_of_where_there_are_parts() {
+        let broken = || {
+            JobError::Source(SourceError::Connection {
+                endpoint: "unix:/x".to_owned(),
+                reason: "gone".to_owned(),
+            })
+        };
+        let full = || JobError::io("write", Path::new("p"), io::Error::other("full"));
+        let (resumes, solved) = ("the same command resumes the job", "once this is solved");
+        for (parts, kept) in [
+            (0, "no part was finished"),
+            (1, "the finished part is kept"),
+            (2, "finished parts are kept"),
+        ] {
+            let said = broken().of_begun(parts).to_string();
+            assert_eq!(said, format!("unix:/x: gone; {kept}, and {resumes}"));
+            let said = full().of_begun(parts).to_string();
+            let wanted = format!("cannot write p: full; {kept}, and {resumes} {solved}");
+            assert_eq!(said, wanted);
+        }
+        assert_eq!(broken().to_string(), "unix:/x: gone");
+        assert_eq!(full().to_string(), "cannot write p: full");
+    }
+
+    #[test]
+    fn one_is_not_spoken_of_as_several() {
+        let stopped = |rows, findings| JobError::Unfinished { rows, findings }.to_string();
+        assert!(stopped(1, 0).starts_with("stopped after 1 row, 0 findings so far"));
+        assert!(stopped(2, 1).starts_with("stopped after 2 rows, 1 finding so far"));
+        let many = JobError::TooManyParts {
+            count: 100_001,
+            rows_per_part: 1,
+        };
+        let said = "100001 rows need more than 100000 parts of 1 row; make parts larger";
+        assert_eq!(many.to_string(), said);
     }
 }

@@ -27,14 +27,10 @@ pub enum SourceError {
     #[error(transparent)]
     Entropy(#[from] EntropyError),
     /// The machine was cloned or suspended each time that the rows were bound.
-    #[error(
-        "the machine was suspended or cloned again and again while keys were bound; the part was dropped, and the same command resumes the job"
-    )]
+    #[error("the machine was suspended or cloned again and again while keys were bound")]
     Cloned,
     /// The audit log could not be written.
-    #[error(
-        "{reason}: a part was dropped, because the audit log would not have its keys; make room, and the same command resumes the job"
-    )]
+    #[error("{reason}: the audit log would not have what was done, so it was not done; make room")]
     Unrecorded {
         /// Why.
         reason: String,
@@ -48,7 +44,7 @@ pub enum SourceError {
         message: String,
     },
     /// The daemon could not be reached, or the connection broke.
-    #[error("{endpoint}: {reason}; finished parts are kept, and the same command resumes the job")]
+    #[error("{endpoint}: {reason}")]
     Connection {
         /// Where.
         endpoint: String,
@@ -75,8 +71,6 @@ pub enum SourceError {
     #[error("{0} is not a symmetric encryption key, so it wraps no data keys; choose another key")]
     NoMaterial(String),
     /// The key was rotated within a part.
-    #[error(
-        "the key's material changed within a part; the part was dropped, and the same command resumes the job"
-    )]
+    #[error("the key's material changed within a part, which was dropped")]
     MaterialChanged,
 }

@@ -7,6 +7,7 @@ use crate::cli::key::print;
 use crate::cli::operator::Operator;
 use crate::cli::output;
 use crate::cli::target::{StoreArguments, Target};
+use crate::columns::shown::Counted;
 use crate::config::{Config, Environment};
 use crate::crypto::entropy::Entropy;
 use crate::daemon::OpenError;
@@ -205,7 +206,12 @@ fn print_report(report: &Report, json: bool) -> Result<Status, Failure> {
         "finding_count": findings.len(),
         "findings": findings,
     });
-    let summary = format!("{records} records in {groups} groups of {files} files");
+    let summary = format!(
+        "{} in {} of {}",
+        Counted(records, "record"),
+        Counted(groups, "group"),
+        Counted(files, "file")
+    );
     if whole {
         print(&answer, &format!("whole: {summary}"), json)?;
         return Ok(Status::Done);

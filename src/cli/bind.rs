@@ -14,6 +14,7 @@ use crate::cli::output;
 use crate::cli::target::daemon;
 use crate::cli::terminal;
 use crate::columns::ContextPairs;
+use crate::columns::shown::Counted;
 use crate::config::Environment;
 use crate::crypto::entropy::Entropy;
 use crate::endpoint::Endpoint;
@@ -146,9 +147,9 @@ impl Arguments {
 
 /// The line for a stream that was bound.
 fn told(outcome: &Outcome, out: &str) -> String {
-    let (rows, bytes) = (outcome.rows, outcome.bytes);
+    let (rows, bytes) = (Counted(outcome.rows, "row"), outcome.bytes);
     let (seconds, rate) = (outcome.elapsed.as_secs_f64(), rate(outcome));
-    format!("finished: {rows} rows, {bytes} bytes in {out}; {seconds:.1} seconds, {rate:.0} keys/s")
+    format!("finished: {rows}, {bytes} bytes in {out}; {seconds:.1} seconds, {rate:.0} keys/s")
 }
 
 fn as_json(outcome: &Outcome, out: &Path) -> serde_json::Value {
@@ -182,7 +183,8 @@ fn failed(input: &str, out: &str, error: StreamError) -> Failure {
     let line = match &error {
         StreamError::Output(error) => format!("{out}: cannot be written: {error}"),
         StreamError::Source { rows, source } => {
-            format!("{input}, after {rows} rows: {}", reason(source))
+            let rows = Counted(*rows, "row");
+            format!("{input}, after {rows}: {}", reason(source))
         }
         StreamError::Input { .. } | StreamError::Row { .. } | StreamError::KeyChanged { .. } => {
             format!("{input}, {error}")
@@ -209,7 +211,6 @@ fn failed(input: &str, out: &str, error: StreamError) -> Failure {
 /// Why there are no more keys. A job's words speak of its parts.
 fn reason(source: &SourceError) -> String {
     match source {
-        SourceError::Connection { endpoint, reason } => format!("{endpoint}: {reason}"),
         SourceError::MaterialChanged => {
             "the key was rotated each time that the rows were bound".to_owned()
         }

@@ -12,6 +12,7 @@ use crate::cli::failure::{Failure, Status};
 use crate::cli::operator::{open_store, operator};
 use crate::cli::{flags, log, output};
 use crate::clock::Clock;
+use crate::columns::shown::Counted;
 use crate::config::{Config, Environment, Log, LogFormat, LogLevel};
 use crate::crypto::entropy::Entropy;
 use crate::crypto::secret::SecretBytes;
@@ -278,7 +279,7 @@ async fn stop_on(mut signals: Signals, stop: Arc<AtomicBool>) {
         .await
         .is_err()
     {
-        output::notice("stopped at once; finished parts of a job are kept");
+        output::notice("stopped at once");
     }
     std::process::exit(Status::Interrupted as i32);
 }
@@ -399,13 +400,16 @@ pub(super) fn print_outcome<K: Kind>(
         let out = out.display();
         let rest = match outcome.ending {
             Ending::Stopped => format!(
-                "; {} rows are left, the same command goes on",
-                manifest.parameters.count - rows
+                "; {} to go, the same command goes on",
+                Counted(manifest.parameters.count - rows, "row")
             ),
             Ending::Finished | Ending::FoundFinished => String::new(),
         };
         output::result(&format!(
-            "{ending}: {rows} rows, {bytes} bytes, {parts} parts in {out}; this run wrote {written} rows in {seconds:.1} seconds, {rate:.0} keys/s{rest}"
+            "{ending}: {}, {bytes} bytes, {} in {out}; this run wrote {} in {seconds:.1} seconds, {rate:.0} keys/s{rest}",
+            Counted(rows, "row"),
+            Counted(parts as u64, "part"),
+            Counted(written, "row"),
         ))?;
     }
     Ok(status)

@@ -5,6 +5,7 @@ use crate::cli::bulk::{self, JobRunner};
 use crate::cli::columns::FolderArguments;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::findings::Report;
+use crate::columns::shown::Counted;
 use crate::config::{Config, Environment};
 use crate::crypto::entropy::Entropy;
 use crate::rewrap;
@@ -52,7 +53,7 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
     let report = Report {
         objects: &objects,
         counts: json!({"rows": rows, "without_blob": without}),
-        line: format!("{rows} rows, {without} without a blob"),
+        line: format!("{}, {without} without a blob", Counted(rows, "row")),
         groups: &census.groups,
         findings: &census.findings,
     };

@@ -169,7 +169,7 @@ impl From<ListenError> for Failure {
 #[cfg(feature = "bulk")]
 impl From<JobError> for Failure {
     fn from(error: JobError) -> Self {
-        let status = match error {
+        let status = match error.cause() {
             JobError::Source(SourceError::Connection { .. })
             | JobError::FolderInUse(_)
             | JobError::FolderHeld { .. } => Status::Unavailable,

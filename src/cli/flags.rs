@@ -49,7 +49,7 @@ pub(super) fn store(error: &KeystoreError) -> String {
 /// An error of a job.
 #[cfg(feature = "bulk")]
 pub(super) fn job(error: &JobError) -> String {
-    let flags: &[_] = match error {
+    let flags: &[_] = match error.cause() {
         JobError::FolderInUse(_)
         | JobError::FolderHeld { .. }
         | JobError::ForeignFile(_)

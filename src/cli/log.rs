@@ -3,6 +3,8 @@
 use crate::config::{Environment, Log, LogFormat};
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 /// Writes events as `log` says. Those of libraries only from `warn` on: they do not know what must
 /// not be logged.
@@ -22,4 +24,12 @@ pub(super) fn start(log: &Log, environment: &Environment) {
         LogFormat::Text => subscriber.try_init(),
         LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
     };
+}
+
+/// The time, as events have it.
+pub(super) fn timestamp() -> String {
+    let mut text = String::new();
+    // A text takes whatever is written to it.
+    let _written = SystemTime.format_time(&mut Writer::new(&mut text));
+    text
 }

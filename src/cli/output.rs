@@ -6,6 +6,7 @@
 //! between its lines. JSON is printed as it is: it has escapes of its own.
 
 use crate::cli::failure::{Failure, Status};
+use crate::cli::log;
 use crate::cli::terminal::escaped;
 use serde_json::{Value, json};
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -74,9 +75,17 @@ pub fn speak_json() {
     IN_JSON.store(true, Ordering::Relaxed);
 }
 
+/// What wrote a line, as the log's own lines name it.
+const TARGET: &str = "keymill::cli";
+
 /// A line of JSON on standard error, with the members that the log's own lines have.
 fn event(level: &str, message: &str, status: Option<Status>) {
-    let mut line = json!({ "level": level, "message": message });
+    let mut line = json!({
+        "timestamp": log::timestamp(),
+        "level": level,
+        "message": message,
+        "target": TARGET,
+    });
     if let Some(status) = status {
         line["status"] = (status as u8).into();
     }

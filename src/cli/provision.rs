@@ -9,6 +9,7 @@ use crate::cli::context::pair;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::output;
 use crate::cli::target::{JobTarget, Target};
+use crate::columns::shown::Counted;
 use crate::config::{Config, Environment};
 use crate::crypto::entropy::Entropy;
 use crate::daemon::Core;
@@ -106,8 +107,12 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
     let left_out = outcome.manifest.parameters.left_out;
     if left_out > 0 && outcome.ending != Ending::Stopped {
         let rejects = plan.out.path().join("_rejects.ndjson");
+        let (rows, were) = (
+            Counted(left_out, "row"),
+            if left_out == 1 { "was" } else { "were" },
+        );
         output::notice(&format!(
-            "{left_out} rows were left out; {} says which and why",
+            "{rows} {were} left out; {} says which and why",
             rejects.display()
         ));
     }

@@ -8,6 +8,7 @@ use crate::cli::columns::{ContextArguments, FolderArguments};
 use crate::cli::failure::{Failure, Status};
 use crate::cli::findings::Report;
 use crate::cli::target::{JobTarget, Target};
+use crate::columns::shown::Counted;
 use crate::config::Environment;
 use crate::crypto::entropy::Entropy;
 use crate::rewrap;
@@ -73,7 +74,11 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
     let report = Report {
         objects: &objects,
         counts: json!({"rows": rows}),
-        line: format!("{rows} rows, {} findings", findings.count),
+        line: format!(
+            "{}, {}",
+            Counted(*rows, "row"),
+            Counted(findings.count, "finding")
+        ),
         groups: &report.groups,
         findings,
     };

@@ -22,6 +22,23 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// How many of a thing there are, in words: `1 row`, `2 rows`.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted(
+    /// How many.
+    pub u64,
+    /// What one of them is called, by a noun that takes an `s`.
+    pub &'static str,
+);
+
+impl fmt::Display for Counted {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(count, noun) = self;
+        let ending = if *count == 1 { "" } else { "s" };
+        write!(out, "{count} {noun}{ending}")
+    }
+}
+
 /// The text, cut where it has more than so many characters.
 #[must_use]
 pub fn cut(mut text: String, characters_max: usize) -> String {

@@ -20,6 +20,7 @@
 use crate::api::trail::{Event, Outcome};
 use crate::api::{Api, ApiError, Requester, Resources};
 use crate::audit::{Recorded, RowsDigest};
+use crate::columns::shown::Counted;
 use crate::rates::{Exceeded, Paid};
 use crate::stream::chunk::CHUNK_ROWS;
 use crate::stream::chunk::OutputChunk;
@@ -225,8 +226,8 @@ impl RowStream {
 
     /// Records a refusal for which no row is at fault.
     pub fn end_before_a_row(&mut self, error: ApiError) -> ApiError {
-        let rows = self.rows;
-        self.end(error.about(format_args!("After {rows} rows")))
+        let rows = Counted(self.rows, "row");
+        self.end(error.about(format_args!("After {rows}")))
     }
 
     /// Returns when a chunk may leave.

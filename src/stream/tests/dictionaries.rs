@@ -219,6 +219,6 @@ async fn nested_values_do_not_grow() {
     };
     let body = growing(&[grown(1), grown(2)]);
     let refusal = refused(&bench, &body, usize::MAX);
-    let said = "After 1 rows: Dictionaries of nested values that grow are not supported here.";
+    let said = "After 1 row: Dictionaries of nested values that grow are not supported here.";
     assert_eq!(refusal, (Code::ValidationException, said.to_owned()));
 }
