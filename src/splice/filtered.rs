@@ -3,6 +3,7 @@
 
 use crate::splice::file::PartFile;
 use crate::table::TableError;
+use crate::table::parquet::records::{self, ROW_VALUES_MAX, RowPages, RowValues};
 use crate::table::parquet::{ParquetFile, caught, malformed, pages};
 use parquet::basic::Encoding;
 use parquet::column::page::PageReader;
@@ -20,8 +21,6 @@ use std::sync::Arc;
 const ROWS: usize = 1024;
 /// Values read at a time at most, where rows have about as many each.
 const VALUES_MAX: u64 = 1 << 20;
-/// Values of a page at most: as many as a row may have are in memory, with two numbers for each.
-const PAGE_VALUES_MAX: u64 = 8 << 20;
 /// Bytes of a dictionary that is written, where the chunk has one: as large as one that is read.
 const DICTIONARY_BYTES_MAX: usize = 128 << 20;
 
@@ -57,23 +56,33 @@ pub(super) fn write<W: Write + Send>(
     let of_column = |reason: String| told(format!("column {}: {reason}", chunk.column_path()));
     let readable = pages::readable(file.opened(), chunk, file.data()).map_err(of_column)?;
     let repeats = chunk.column_descr().max_rep_level() > 0;
-    if repeats && readable.page_values_max > PAGE_VALUES_MAX {
+    if repeats && readable.page_values_max > ROW_VALUES_MAX {
         return Err(of_column(format!(
-            "rows are left out, and a page of it has {} values, more than the {PAGE_VALUES_MAX} that are written anew; write it with smaller pages",
+            "rows are left out, and a page of it has {} values, more than the {ROW_VALUES_MAX} that are written anew; write it with smaller pages",
             readable.page_values_max
         )));
     }
-    let at_a_time = readable.rows.min(fitting_rows(chunk, wanted.rows));
     let rows = usize::try_from(wanted.rows).map_err(|error| told(error.to_string()))?;
     let opened = Arc::new(file.opened().clone());
     let pages = SerializedPageReader::new(opened, chunk, rows, None);
     let pages = pages.map_err(|error| of_column(error.to_string()))?;
-    let pages: Box<dyn PageReader> = Box::new(pages);
+    let (pages, reading): (Box<dyn PageReader>, _) = match records::may_be_long(chunk) {
+        true => {
+            let (pages, row) = RowPages::new(Box::new(pages), ROW_VALUES_MAX);
+            (Box::new(pages), Reading { rows: 1, row })
+        }
+        // All of its values fit into memory.
+        false => {
+            let rows = readable.rows.min(fitting_rows(chunk, wanted.rows));
+            let row = RowValues::default();
+            (Box::new(pages), Reading { rows, row })
+        }
+    };
     let mut reader = get_column_reader(chunk.column_descr_ptr(), pages);
     // An error of the part's file is one of the writer's, whatever was read before.
     let mut unread = None;
     let written = out.write(Arc::new(properties(chunk)), |writer| {
-        let copied = caught(file.name(), || copy(&mut reader, writer, wanted, at_a_time));
+        let copied = caught(file.name(), || copy(&mut reader, writer, wanted, &reading));
         match copied {
             Ok(Ok(())) => Ok(()),
             Ok(Err(Copied::Write(error))) => Err(error),
@@ -117,6 +126,14 @@ fn properties(chunk: &ColumnChunkMetaData) -> WriterProperties {
         .build()
 }
 
+/// How rows are read.
+struct Reading {
+    /// How many at a time.
+    rows: usize,
+    /// What is told where they begin.
+    row: RowValues,
+}
+
 enum Copied {
     Read(ParquetError),
     Write(ParquetError),
@@ -126,34 +143,34 @@ fn copy(
     reader: &mut ColumnReader,
     writer: &mut ColumnWriter<'_>,
     wanted: &Wanted<'_>,
-    at_a_time: usize,
+    reading: &Reading,
 ) -> Result<(), Copied> {
     use ColumnReader as From;
     use ColumnWriter as To;
     match (reader, writer) {
         (From::BoolColumnReader(from), To::BoolColumnWriter(to)) => {
-            typed(from, to, wanted, at_a_time)
+            typed(from, to, wanted, reading)
         }
         (From::Int32ColumnReader(from), To::Int32ColumnWriter(to)) => {
-            typed(from, to, wanted, at_a_time)
+            typed(from, to, wanted, reading)
         }
         (From::Int64ColumnReader(from), To::Int64ColumnWriter(to)) => {
-            typed(from, to, wanted, at_a_time)
+            typed(from, to, wanted, reading)
         }
         (From::Int96ColumnReader(from), To::Int96ColumnWriter(to)) => {
-            typed(from, to, wanted, at_a_time)
+            typed(from, to, wanted, reading)
         }
         (From::FloatColumnReader(from), To::FloatColumnWriter(to)) => {
-            typed(from, to, wanted, at_a_time)
+            typed(from, to, wanted, reading)
         }
         (From::DoubleColumnReader(from), To::DoubleColumnWriter(to)) => {
-            typed(from, to, wanted, at_a_time)
+            typed(from, to, wanted, reading)
         }
         (From::ByteArrayColumnReader(from), To::ByteArrayColumnWriter(to)) => {
-            typed(from, to, wanted, at_a_time)
+            typed(from, to, wanted, reading)
         }
         (From::FixedLenByteArrayColumnReader(from), To::FixedLenByteArrayColumnWriter(to)) => {
-            typed(from, to, wanted, at_a_time)
+            typed(from, to, wanted, reading)
         }
         _ => Err(Copied::Read(ParquetError::General(
             "its type is not what the schema says".to_owned(),
@@ -165,7 +182,7 @@ fn typed<T: DataType>(
     from: &mut ColumnReaderImpl<T>,
     to: &mut ColumnWriterImpl<'_, T>,
     wanted: &Wanted<'_>,
-    at_a_time: usize,
+    reading: &Reading,
 ) -> Result<(), Copied> {
     let descriptor = Arc::clone(to.get_descriptor());
     let (nullable, repeated) = (descriptor.max_def_level(), descriptor.max_rep_level() > 0);
@@ -175,8 +192,9 @@ fn typed<T: DataType>(
         definitions.clear();
         repetitions.clear();
         values.clear();
+        reading.row.begin();
         let read = from.read_records(
-            at_a_time,
+            reading.rows,
             Some(&mut definitions),
             Some(&mut repetitions),
             &mut values,

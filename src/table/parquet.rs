@@ -19,6 +19,7 @@ use std::sync::{Arc, Once};
 
 mod footer;
 pub mod pages;
+pub mod records;
 pub mod schema;
 mod thrift;
 
@@ -169,6 +170,10 @@ impl ParquetFile {
                     malformed(&self.name, format!("column {column}: {reason}"))
                 };
                 at_a_time = at_a_time.min(readable.map_err(of_column)?.rows);
+                if records::may_be_long(chunk) {
+                    at_a_time = 1;
+                    records::check(self, chunk, self.rows_in(group)).map_err(of_column)?;
+                }
             }
         }
         let reader = caught(&self.name, || {
