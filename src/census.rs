@@ -84,9 +84,10 @@ pub(crate) fn unfinished(error: TableError, rows: u64, findings: &Findings) -> J
 fn look_at(input: &Input<'_>, file: usize, batch: &Batch) -> Result<Census, TableError> {
     let blobs = blobs(input, file, batch)?;
     let mut census = Census {
-        rows: batch.numbers.len() as u64,
+        rows: (batch.numbers.len() + batch.bad.len()) as u64,
         ..Census::default()
     };
+    census.findings.add_bad(file, &batch.bad);
     for (at, row) in batch.numbers.iter().enumerate() {
         match blobs.get(at) {
             None => census.without += 1,

@@ -276,6 +276,7 @@ impl Plan {
             objects.extend(location.objects(self.format, &self.runtime)?);
         }
         folders::find(&mut objects, self.folder_names)?;
+        folders::put_below(self.out.path(), &mut objects, self.folder_names)?;
         for object in &mut objects {
             object.encoding = self.encoding;
         }

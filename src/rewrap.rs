@@ -111,7 +111,8 @@ pub fn run<S: KeySource<Operation = Reseal>>(
             check_finished(&parameters.files, &plan.inputs, None, &plan.runtime)?;
             return job.found_finished(parameters, runtime);
         }
-        let objects = objects(&plan.inputs, plan.folder_names, &plan.runtime)?;
+        let mut objects = objects(&plan.inputs, plan.folder_names, &plan.runtime)?;
+        folders::put_below(plan.out.path(), &mut objects, plan.folder_names)?;
         let files: Vec<_> = objects.iter().map(File::from).collect();
         // The footers give all that the plan needs; a resumed job must find the same files.
         let looked = plan.look_at(&objects)?;
@@ -245,8 +246,7 @@ impl Plan {
             let file = ParquetFile::new(object)?;
             let read: Vec<_> = named.iter().flat_map(|source| source.columns()).collect();
             for group in 0..file.groups().count() {
-                let is_read = |root: &str| read.iter().any(|name| name == root);
-                codec::check(&file, group, is_read)?;
+                codec::check(&file, group, |root| file.is_read(root, &read))?;
             }
             check_same(first, &schema, object, &file.schema())?;
             if self.context.is_none() {
@@ -276,7 +276,7 @@ impl Plan {
             COLUMNS,
         )?;
         check_names(first, &first.folders.schema(), COLUMNS)?;
-        folders::check_out(self.out.path(), &schema, self.folder_names)?;
+        folders::check_out(self.out.path(), first, &schema, self.folder_names)?;
         Ok(Looked {
             rows: table::Plan::new(files, Fields::default()),
             context,
@@ -300,9 +300,11 @@ impl Plan {
             workers: self.workers,
             watch: runtime,
         };
-        let Some((file, batch)) = input.first_rows(&looked.columns())? else {
+        let columns = looked.columns();
+        let Some(found) = input.first_rows(&columns).next() else {
             return Ok(());
         };
+        let (file, batch) = found?;
         let (name, first) = (&objects[file].name, batch.first());
         let new_context = looked.new_context.as_ref();
         let Ok(rows) = part::rows(name, &first, &looked.context, new_context) else {

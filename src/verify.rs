@@ -14,7 +14,7 @@ use crate::columns::{ContextSource, Shown, Texts};
 use crate::context::EncryptionContext;
 use crate::envelope::blob::{HEADER_BYTES, NONCE_BYTES};
 use crate::keystore::Snapshot;
-use crate::rewrap::reseal::{batch, open};
+use crate::rewrap::reseal::{INVALID, batch, open};
 use crate::stream::Purpose;
 use crate::table::distinct::{Distinct, Fingerprint, Twins};
 use crate::table::rows::Batch;
@@ -29,6 +29,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Rows that are tried before all others, at most, and files that they are looked for in.
+const ROWS_TRIED_MAX: usize = 3;
+const FILES_TRIED_MAX: usize = 16;
 /// Bytes of a daemon's reason why a row does not open, at most: it may quote a context.
 const REFUSAL_BYTES_MAX: usize = 4096;
 
@@ -81,8 +84,20 @@ impl KeySource for Store {
         Ok(self.clone())
     }
 
-    fn rehearse(&self, _row: RowsOf<'_, Check>) -> Result<(), RowsError> {
-        Ok(())
+    fn rehearse(&self, row: RowsOf<'_, Check>) -> Result<(), RowsError> {
+        let refused = row.first().and_then(|(blob, context)| {
+            let refused = open(&self.0, blob, context).err();
+            // A blob that does not open under its key is a finding.
+            refused.filter(|(code, _)| *code != INVALID)
+        });
+        match refused {
+            None => Ok(()),
+            Some((code, message)) => Err(RowsError::Row {
+                at: 0,
+                code: code.to_owned(),
+                message,
+            }),
+        }
     }
 }
 
@@ -225,8 +240,8 @@ pub fn verify<S: KeySource<Operation = Check, Worker: Send>>(
     Ok(report)
 }
 
-/// Finds out whether the caller may open blobs of the table. Three rows are tried: the key of one
-/// may be gone, which is a finding.
+/// Finds out whether blobs of the table can be opened at all. A few rows are tried, of several
+/// files where the first have one or two: the key of one may be gone, which is a finding.
 fn rehearse<S: KeySource<Operation = Check>>(
     input: &Input<'_>,
     question: &Question<'_>,
@@ -234,33 +249,42 @@ fn rehearse<S: KeySource<Operation = Check>>(
 ) -> Result<(), JobError> {
     let mut columns = question.context.columns();
     columns.push(column::CIPHERTEXT_BLOB.to_owned());
-    let Some((file, batch)) = input.first_rows(&columns)? else {
-        return Ok(());
-    };
-    let (blobs, contexts) = (
-        blobs(input, file, &batch)?,
-        question.context.of(&batch.rows),
-    );
-    let Ok(contexts) = contexts else {
-        return Ok(());
-    };
-    let last = batch.numbers.len() - 1;
-    let mut refused = None;
-    for at in [last, last / 2, 0] {
-        let (Some(blob), Ok(context)) = (blobs.get(at), contexts.of(at)) else {
+    let (mut tried, mut refused) = (0, None);
+    for found in input.first_rows(&columns).take(FILES_TRIED_MAX) {
+        let (file, batch) = found?;
+        let blobs = blobs(input, file, &batch)?;
+        let Ok(contexts) = question.context.of(&batch.rows) else {
             return Ok(());
         };
-        match source.rehearse(&[(blob, context)]) {
-            Ok(()) => return Ok(()),
-            Err(error) => refused = Some((error, batch.numbers[at])),
+        for at in spread(batch.numbers.len()) {
+            // What is wrong with a row itself is a finding, and says nothing of the others.
+            let row = blobs.get(at).zip(contexts.of(at).ok());
+            let Some(row) = row.filter(|(blob, _)| group(blob).is_some()) else {
+                continue;
+            };
+            match source.rehearse(&[row]) {
+                Ok(()) => return Ok(()),
+                Err(RowsError::Source(error)) => return Err(error.into()),
+                Err(error) => {
+                    let name = &input.objects[file].name;
+                    refused.get_or_insert(error.of_rehearsal(name, batch.numbers[at]));
+                }
+            }
+            tried += 1;
+            if tried == ROWS_TRIED_MAX {
+                return refused.map_or(Ok(()), Err);
+            }
         }
     }
-    match refused {
-        Some((error, row)) if last > 1 || matches!(error, RowsError::Source(_)) => {
-            Err(error.of_rehearsal(&input.objects[file].name, row))
-        }
-        _ => Ok(()),
-    }
+    refused.map_or(Ok(()), Err)
+}
+
+/// The first, the last and the middle one of so many.
+fn spread(count: usize) -> impl Iterator<Item = usize> {
+    let last = count.saturating_sub(1);
+    let mut places = vec![0, last / 2, last];
+    places.dedup();
+    places.into_iter()
 }
 
 struct Verification<'a, S: KeySource> {
@@ -285,9 +309,10 @@ impl<S: KeySource<Operation = Check, Worker: Send>> Verification<'_, S> {
         };
         let contexts = self.question.context.of(&batch.rows).map_err(unusable)?;
         let mut report = Report {
-            rows: batch.numbers.len() as u64,
+            rows: (batch.numbers.len() + batch.bad.len()) as u64,
             ..Report::default()
         };
+        report.findings.add_bad(file, &batch.bad);
         let (mut places, mut to_open, mut nonces) = (Vec::new(), Vec::new(), Vec::new());
         for (at, row) in batch.numbers.iter().enumerate() {
             let place = RowPosition { file, row: *row };
@@ -380,3 +405,6 @@ impl Report {
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

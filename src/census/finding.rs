@@ -32,6 +32,13 @@ impl Findings {
         }
     }
 
+    /// Adds rows of a file that could not be read.
+    pub(crate) fn add_bad(&mut self, file: usize, bad: &[(u64, String)]) {
+        for (row, reason) in bad {
+            self.add(RowPosition { file, row: *row }, reason.clone());
+        }
+    }
+
     pub(crate) fn extend(&mut self, other: Self) {
         self.count += other.count;
         let room = FINDINGS_KEPT_MAX - self.kept.len();

@@ -96,9 +96,10 @@ impl<W: KeyWorker<Operation = Bind>> MadeRows for BoundRows<'_, W> {
         let (file, batch) = rows.next_batch()?;
         let (key, blobs) = self.binding.bind(file, &batch)?;
         let plan = self.binding.plan;
-        // Columns of folders are not written: readers take them from there.
+        // Columns of folders are not written, and come last.
         let mut columns = batch.rows.columns().to_vec();
-        columns.truncate(self.table.schema.fields().len());
+        let folders = self.table.objects[file].folders.names();
+        columns.truncate(columns.len().saturating_sub(folders.count()));
         if plan.id_column != column::CONTAINER_ID {
             columns.extend(batch.rows.column_by_name(&plan.id_column).cloned());
         }

@@ -13,11 +13,12 @@ use crate::provision::{CONSTANT, Decided, Outcome, Parameters, Plan, rejects};
 use crate::splice::{self, Own, SplicePlan};
 use crate::table::csv::CsvRows;
 use crate::table::folders::{self, check_out};
-use crate::table::parquet::ParquetFile;
 use crate::table::part_rows::{LeftReaders, Table};
+use crate::table::reader;
 use crate::table::rows::check_names;
 use crate::table::scan::check_columns;
 use crate::table::{self, Format, Input, Object, TableError};
+use arrow_schema::Schema;
 
 /// A job under way: its table, and where its keys come from.
 pub(super) struct Scene<'a, S> {
@@ -55,6 +56,10 @@ impl<S: KeySource<Operation = Bind>> Scene<'_, S> {
             workers: plan.workers,
             watch: self.runtime,
         };
+        let first = self.first()?;
+        // Of NDJSON, what folders say is known; the rest, the look itself finds.
+        let schema = reader::schema(parameters.kind.format, first)?;
+        self.check_added(first, &schema)?;
         self.rehearse(&input)?;
         let scanned = table::scan(&input, &plan.question(), &folder.spill())?;
         if plan.skip {
@@ -78,7 +83,7 @@ impl<S: KeySource<Operation = Bind>> Scene<'_, S> {
     /// table itself, the look through all of it says.
     fn rehearse(&self, input: &Input<'_>) -> Result<(), JobError> {
         let pairs = &self.plan.pairs;
-        let Ok(Some((file, batch))) = input.first_rows(&pairs.columns) else {
+        let Some(Ok((file, batch))) = input.first_rows(&pairs.columns).next() else {
             return Ok(());
         };
         let Ok(places) = pairs.places(&batch.rows.schema()) else {
@@ -103,6 +108,19 @@ impl<S: KeySource<Operation = Bind>> Scene<'_, S> {
         Ok(())
     }
 
+    fn first(&self) -> Result<&Object, TableError> {
+        let none = || TableError::Absent("no file".to_owned());
+        self.objects.first().ok_or_else(none)
+    }
+
+    /// Refuses a table whose columns readers would take for those that are added, or for those of
+    /// the folders that parts are written below.
+    fn check_added(&self, first: &Object, schema: &Schema) -> Result<(), TableError> {
+        let plan = self.plan;
+        check_names(first, schema, plan.reserved_names())?;
+        check_out(plan.out.path(), first, schema, plan.folder_names)
+    }
+
     fn binding(&self) -> Result<Binding<'_, S::Worker>, JobError> {
         Ok(Binding {
             plan: self.plan,
@@ -124,8 +142,7 @@ impl<S: KeySource<Operation = Bind>> Scene<'_, S> {
             runtime,
             ..
         } = *self;
-        let none = || TableError::Absent("no file".to_owned());
-        let first = objects.first().ok_or_else(none)?;
+        let first = self.first()?;
         // NDJSON has no schema of its own: the scan has found the columns.
         let schema = match parameters.kind.format {
             Format::Ndjson if kept.count() > 0 => kept.fields().schema(),
@@ -135,15 +152,20 @@ impl<S: KeySource<Operation = Bind>> Scene<'_, S> {
         };
         let with_folders = first.folders.beside(&schema);
         check_columns(first, &with_folders, &plan.question())?;
-        check_names(first, &with_folders, plan.reserved_names())?;
-        check_out(plan.out.path(), &with_folders, plan.folder_names)?;
+        self.check_added(first, &with_folders)?;
         if !first.folders.is_empty() {
             let (ends, folders) = folders::parts(objects, kept, parameters.rows_per_part);
             parameters.cut(job.held().is_some(), objects, ends, folders)?;
         }
         let encoding = encoded::Encoding {
             runtime,
-            layout: Layout::beside(&schema, &plan.own_columns(), &CONSTANT, &[&plan.id_column]),
+            // Columns of folders are not written: readers take them from there.
+            layout: Layout::beside(
+                &first.folders.own(&schema),
+                &plan.own_columns(),
+                &CONSTANT,
+                &[&plan.id_column],
+            ),
             context: plan.context_names(),
             said: plan.said(&parameters),
         };
@@ -178,12 +200,6 @@ impl<S: KeySource<Operation = Bind>> Scene<'_, S> {
             runtime,
             ..
         } = *self;
-        for object in objects {
-            let schema = ParquetFile::new(object)?.schema();
-            check_columns(object, &schema, &plan.question())?;
-            check_names(object, &schema, plan.reserved_names())?;
-            check_out(plan.out.path(), &schema, plan.folder_names)?;
-        }
         let is_resumed = job.held().is_some();
         let spliced = SplicePlan::of_job(objects, kept, &mut parameters, is_resumed)?;
         let context = ContextSource::Pairs(plan.pairs.clone());

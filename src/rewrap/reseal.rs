@@ -189,6 +189,9 @@ pub fn batch<'a>(
     RecordBatch::try_from_iter(columns)
 }
 
+/// The KMS error code of a blob that does not open.
+pub const INVALID: &str = "InvalidCiphertextException";
+
 /// The data key that a blob wraps; or the KMS error code and its cause, which an operator may know.
 ///
 /// # Errors
@@ -198,7 +201,6 @@ pub fn open(
     blob: &[u8],
     context: &EncryptionContext,
 ) -> Result<PlaintextDataKey, (&'static str, String)> {
-    const INVALID: &str = "InvalidCiphertextException";
     let parsed = CiphertextBlob::parse(blob)
         .map_err(|_| (INVALID, "it is not a ciphertext blob".to_owned()))?;
     let header = parsed.header();

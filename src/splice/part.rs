@@ -434,6 +434,16 @@ impl GroupRows<'_> {
     /// The next few, at least one; `None` after the last.
     fn next(&mut self) -> Result<Option<Batch>, TableError> {
         while let Some(mut batch) = self.rows.next()? {
+            let mut bad = std::mem::take(&mut batch.bad).into_iter();
+            let is_wanted = |row| self.kept.is_none_or(|kept| !kept.leaves_out(row));
+            if let Some((row, reason)) = bad.find(|(row, _)| is_wanted(*row)) {
+                return Err(TableError::Row {
+                    name: self.name.to_owned(),
+                    row,
+                    reason,
+                    is_skippable: false,
+                });
+            }
             if let Some(kept) = self.kept {
                 let left = kept.leave_out(&mut batch);
                 left.map_err(|error| malformed(self.name, error))?;

@@ -83,16 +83,19 @@ pub enum TableError {
         /// The first file.
         first: String,
     },
-    /// A column that is in a file and in the name of a folder.
+    /// A column that is in a file and in the name of a folder, and cannot be one.
     #[error(
-        "{name}: column {} is in the file, and in the name of a folder above it; rename one of them, or take no columns from the names of folders",
-        Shown(column)
+        "{name}: column {} is in the file, {}, and in the name of a folder above it; rename one of them, or take no columns from the names of folders",
+        Shown(column),
+        kind.as_ref().map_or("in other letters".to_owned(), |kind| format!("with type {kind}, which no folder is named after"))
     )]
     FolderColumn {
         /// The file.
         name: String,
         /// The column, as the file has it.
         column: String,
+        /// Its type, where that is why.
+        kind: Option<String>,
     },
     /// A file in folders of other names than the first file.
     #[error(

@@ -1,9 +1,13 @@
 //! The folders that a table's files are in, where their names are columns (`hive`).
+//!
+//! They are taken from the whole path of a file, from the root or the bucket on, whatever a caller
+//! names and from wherever: of a local file `..` is taken out, and links keep their names.
 
 use crate::table::hive::FolderColumns;
+use crate::table::object::Storage;
 use crate::table::{Object, Plan, TableError};
 use arrow_schema::Schema;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf, absolute};
 
 /// What the names of folders are taken for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,7 +28,10 @@ pub fn find(objects: &mut [Object], names: FolderNames) -> Result<(), TableError
         return Ok(());
     }
     for object in &mut *objects {
-        let found = FolderColumns::of(&object.name);
+        let found = match &object.source {
+            Storage::File(path) => FolderColumns::of(&whole(path)),
+            Storage::Store { .. } => FolderColumns::of(&object.name),
+        };
         object.folders = found.map_err(|reason| TableError::Column {
             name: object.name.clone(),
             reason,
@@ -48,29 +55,72 @@ pub fn find(objects: &mut [Object], names: FolderNames) -> Result<(), TableError
     }
 }
 
-/// Refuses to write into a folder that names a column of the table: readers of what is written
-/// would find the column twice.
+/// A path from the root on, without `..`.
+fn whole(path: &Path) -> String {
+    let from_root = absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut whole = PathBuf::new();
+    for component in from_root.components() {
+        match component {
+            Component::ParentDir => drop(whole.pop()),
+            other => whole.push(other),
+        }
+    }
+    whole.to_string_lossy().into_owned()
+}
+
+/// The columns that readers see in the names of the folders that parts are written below.
+fn above(out: &Path) -> Result<FolderColumns, TableError> {
+    let part = out.join("part");
+    let found = match out.to_string_lossy().contains("://") {
+        true => FolderColumns::of(&part.to_string_lossy()),
+        false => FolderColumns::of(&whole(&part)),
+    };
+    found.map_err(|reason| unusable(out, reason))
+}
+
+fn unusable(out: &Path, reason: String) -> TableError {
+    TableError::Column {
+        name: out.display().to_string(),
+        reason,
+    }
+}
+
+/// Leaves the folders out of the parts' that these are written below in any case: those that all
+/// files of the table are in.
+///
+/// # Errors
+/// [`TableError::Column`], when a name cannot be used.
+pub fn put_below(out: &Path, objects: &mut [Object], names: FolderNames) -> Result<(), TableError> {
+    if names == FolderNames::Columns {
+        let above = above(out)?;
+        for object in objects {
+            object.folders = object.folders.below(&above);
+        }
+    }
+    Ok(())
+}
+
+/// Refuses to write the rows of a file of these columns below a folder that names one of them:
+/// readers of what is written would find the column twice, and with another value.
 ///
 /// # Errors
 /// [`TableError::Column`].
-pub fn check_out(out: &Path, schema: &Schema, names: FolderNames) -> Result<(), TableError> {
+pub fn check_out(
+    out: &Path,
+    object: &Object,
+    schema: &Schema,
+    names: FolderNames,
+) -> Result<(), TableError> {
     if names == FolderNames::Nothing {
         return Ok(());
     }
-    let unusable = |reason: String| TableError::Column {
-        name: out.display().to_string(),
-        reason,
-    };
-    let above = FolderColumns::of(&out.join("part").to_string_lossy()).map_err(unusable)?;
-    let fields = schema.fields().iter();
-    let taken = fields.map(|field| field.name()).find(|name| {
-        let mut above = above.names();
-        above.any(|folder| folder.eq_ignore_ascii_case(name))
-    });
-    match taken {
-        Some(taken) => Err(unusable(format!(
-            "readers would take the name of its folder for column {taken:?}, which the table has; write to another folder"
-        ))),
+    match above(out)?.clash(schema, &object.folders) {
+        Some(taken) => Err(unusable(
+            out,
+            format!(
+                "readers would take the name of its folder for column {taken:?}, which the table has; write to another folder, or take no columns from the names of folders"
+            ),
+        )),
         None => Ok(()),
     }
 }

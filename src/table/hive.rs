@@ -3,7 +3,8 @@
 //!
 //! Every folder in the path of a file that is named `NAME=VALUE` is a column of text that has this
 //! value in each of the file's rows. Columns of folders come after those of the files, from the
-//! outermost folder to the innermost.
+//! outermost folder to the innermost. A file may have such a column itself, with this value in
+//! every row (`values`): it is the column of the folder then.
 //!
 //! Sources: Hive, `FileUtils.unescapePathName`; Spark, `PartitioningUtils.parsePartitionColumn`.
 //! Writers percent-encode what a file system does not take: Hive and Spark characters of ASCII,
@@ -11,10 +12,13 @@
 
 use crate::columns::Shown;
 use crate::columns::alike::are_alike;
+use crate::columns::shown::kind;
 use crate::table::TableError;
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use std::sync::Arc;
+
+mod values;
 
 /// The value of a null.
 const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
@@ -29,10 +33,18 @@ pub struct FolderColumns {
     path: Arc<str>,
 }
 
+/// A folder's name, decoded and as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct FolderColumn {
     name: String,
     value: Option<String>,
+    folder: String,
+}
+
+impl FolderColumn {
+    fn is_that_of(&self, other: &Self) -> bool {
+        (&self.name, &self.value) == (&other.name, &other.value)
+    }
 }
 
 /// Whether a folder of this name is a column.
@@ -42,7 +54,7 @@ pub fn is_column(folder: &str) -> bool {
 }
 
 impl FolderColumns {
-    /// Those of a file of this name.
+    /// Those of a file of this path.
     ///
     /// # Errors
     /// Why a folder's name cannot be used.
@@ -74,7 +86,12 @@ impl FolderColumns {
             if columns.iter().any(|other| are_alike(&other.name, &name)) {
                 return Err(format!("its folders name column {} twice", Shown(&name)));
             }
-            columns.push(FolderColumn { name, value });
+            let folder = (*folder).to_owned();
+            columns.push(FolderColumn {
+                name,
+                value,
+                folder,
+            });
         }
         Ok(Self {
             columns: columns.into(),
@@ -93,10 +110,44 @@ impl FolderColumns {
         self.columns.iter().map(|column| column.name.as_str())
     }
 
-    /// The folders, from the outermost to the innermost, as they are named.
+    /// The folders that parts are put in, from the outermost to the innermost, as they are named.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// The same columns, for parts that are put below these folders.
+    #[must_use]
+    pub(super) fn below(&self, above: &Self) -> Self {
+        let folders = self.columns.iter();
+        let missing = folders.filter(|column| !above.has(column));
+        let missing: Vec<_> = missing.map(|column| column.folder.as_str()).collect();
+        Self {
+            columns: Arc::clone(&self.columns),
+            path: missing.join("/").into(),
+        }
+    }
+
+    fn has(&self, column: &FolderColumn) -> bool {
+        self.columns.iter().any(|own| own.is_that_of(column))
+    }
+
+    /// The first of these that readers would take for a column of a table, whose folders are
+    /// `inner`, and that is not one of those.
+    #[must_use]
+    pub(super) fn clash<'a>(&'a self, schema: &Schema, inner: &Self) -> Option<&'a str> {
+        let mut others = self.columns.iter().filter(|column| !inner.has(column));
+        let clashes = |column: &&FolderColumn| {
+            let mut fields = schema.fields().iter();
+            fields.any(|field| are_alike(field.name(), &column.name))
+        };
+        Some(&others.find(clashes)?.name)
+    }
+
+    /// The value of the column of this name, if it is one of these: none for a null.
+    pub(super) fn value(&self, name: &str) -> Option<Option<&str>> {
+        let column = self.columns.iter().find(|column| column.name == name)?;
+        Some(column.value.as_deref())
     }
 
     /// As Arrow has them.
@@ -105,67 +156,90 @@ impl FolderColumns {
         Schema::new(self.columns.iter().map(field).collect::<Vec<_>>())
     }
 
+    /// The columns of a file that are not columns of its folders.
+    #[must_use]
+    pub fn own(&self, of_file: &SchemaRef) -> SchemaRef {
+        if self.is_empty() {
+            return Arc::clone(of_file);
+        }
+        let fields = of_file.fields().iter();
+        let own = fields.filter(|field| self.value(field.name()).is_none());
+        Arc::new(Schema::new(own.cloned().collect::<Vec<_>>()))
+    }
+
     /// The columns of a file, and after them these.
     #[must_use]
-    pub fn beside(&self, own: &SchemaRef) -> SchemaRef {
+    pub fn beside(&self, of_file: &SchemaRef) -> SchemaRef {
         if self.is_empty() {
-            return Arc::clone(own);
+            return Arc::clone(of_file);
         }
+        let own = self.own(of_file);
         let own = own.fields().iter().cloned();
         let fields = own.chain(self.columns.iter().map(|column| Arc::new(field(column))));
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 
-    /// Those of these names.
-    #[must_use]
-    pub fn among(&self, names: &[String]) -> Self {
-        let columns = self.columns.iter();
-        let wanted = columns.filter(|column| names.contains(&column.name));
-        Self {
-            columns: wanted.cloned().collect(),
-            path: Arc::clone(&self.path),
-        }
-    }
-
-    /// Refuses a file with a column of the name of one of these, whatever the case of its letters:
-    /// readers of the folder would see one of the two.
+    /// Refuses a file with a column of the name of one of these in another case, since readers of
+    /// the folder would see one of the two, or of a type that is not compared with a name.
     ///
     /// # Errors
     /// [`TableError::FolderColumn`].
-    pub fn check<'a>(
-        &self,
-        file: &str,
-        mut own: impl Iterator<Item = &'a str>,
-    ) -> Result<(), TableError> {
-        if self.is_empty() {
-            return Ok(());
-        }
-        match own.find(|own| self.names().any(|name| are_alike(name, own))) {
-            None => Ok(()),
-            Some(both) => Err(TableError::FolderColumn {
+    pub fn check(&self, file: &str, of_file: &Schema) -> Result<(), TableError> {
+        let refused = |field: &Field, is_alike: bool| {
+            Err(TableError::FolderColumn {
                 name: file.to_owned(),
-                column: both.to_owned(),
-            }),
+                column: field.name().clone(),
+                kind: (!is_alike).then(|| kind(field.data_type())),
+            })
+        };
+        for column in &*self.columns {
+            for field in of_file.fields() {
+                let is_same = column.name == *field.name();
+                if !is_same && are_alike(&column.name, field.name()) {
+                    return refused(field, true);
+                }
+                if is_same && !values::are_compared(field.data_type()) {
+                    return refused(field, false);
+                }
+            }
         }
+        Ok(())
     }
 
-    /// Appends these columns to rows of the file.
+    /// Rows of the file, with those of these columns that are named, or all, in the place of its
+    /// own of these names; and which of the rows have another value than their folder says.
     ///
     /// # Errors
     /// [`ArrowError`], when values of so many rows are too large.
-    pub fn append(&self, rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+    pub fn join(&self, rows: RecordBatch, named: Option<&[String]>) -> Result<Joined, ArrowError> {
+        let mut differing = Vec::new();
         if self.is_empty() {
-            return Ok(rows);
+            return Ok(Joined { rows, differing });
         }
         let count = rows.num_rows();
-        let schema = self.beside(&rows.schema());
-        let mut columns = rows.columns().to_vec();
-        columns.extend(self.columns.iter().map(|column| {
+        let (mut fields, mut columns) = (Vec::new(), Vec::new());
+        for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+            let Some(value) = self.value(field.name()) else {
+                fields.push(Arc::clone(field));
+                columns.push(Arc::clone(column));
+                continue;
+            };
+            if let Some(is_equal) = values::test(column, value) {
+                let others = (0..count).filter(|row| !is_equal(*row));
+                differing.extend(others.map(|row| (row, differs(field.name(), value))));
+            }
+        }
+        let is_named =
+            |column: &&FolderColumn| named.is_none_or(|names| names.contains(&column.name));
+        for column in self.columns.iter().filter(is_named) {
             let values = std::iter::repeat_n(column.value.as_deref(), count);
-            Arc::new(StringArray::from_iter(values)) as ArrayRef
-        }));
+            fields.push(Arc::new(field(column)));
+            columns.push(Arc::new(StringArray::from_iter(values)) as ArrayRef);
+        }
         let options = RecordBatchOptions::new().with_row_count(Some(count));
-        RecordBatch::try_new_with_options(schema, columns, &options)
+        let schema = Arc::new(Schema::new(fields));
+        let rows = RecordBatch::try_new_with_options(schema, columns, &options)?;
+        Ok(Joined { rows, differing })
     }
 
     /// As a message names them.
@@ -177,6 +251,23 @@ impl FolderColumns {
             _ => format!("columns {}", names.join(", ")),
         }
     }
+}
+
+/// Rows with the columns of their folders.
+pub struct Joined {
+    /// The rows.
+    pub rows: RecordBatch,
+    /// Those of them that are not of their folder, and why.
+    pub differing: Vec<(usize, String)>,
+}
+
+/// What is wrong with a row whose value is another than its folder says.
+pub(super) fn differs(name: &str, value: Option<&str>) -> String {
+    let value = value.map_or_else(|| "null".to_owned(), |value| Shown(value).to_string());
+    format!(
+        "its column {} is not {value}, as the name of its folder says",
+        Shown(name)
+    )
 }
 
 fn field(column: &FolderColumn) -> Field {

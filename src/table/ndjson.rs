@@ -3,6 +3,7 @@
 
 use crate::columns::Shown;
 use crate::table::fields::Members;
+use crate::table::hive::{self, FolderColumns};
 use crate::table::rows::{
     BATCH_BYTES_MAX, Batch, CHECKPOINT_ROWS, Columns, ROW_BYTES_MAX, Rows, Seen, Start,
     batch_rows_max,
@@ -60,6 +61,8 @@ pub struct NdjsonRows {
     byte: u64,
     row: u64,
     from: u64,
+    /// The columns of its folders, which lines may have as well.
+    folders: FolderColumns,
     /// What lines are put under; of those that must be text, anything else is refused.
     schema: SchemaRef,
     /// The number of each of its columns.
@@ -101,6 +104,7 @@ impl NdjsonRows {
             byte,
             row,
             from: from.row,
+            folders: object.folders.clone(),
             places: places(&schema),
             schema,
             is_first,
@@ -150,31 +154,47 @@ impl NdjsonRows {
         }
         let fields = self.schema.fields();
         let mut values: Vec<_> = fields.iter().map(|_| Cell::Null).collect();
-        let mut kinds = Vec::with_capacity(members.len());
-        for (name, raw) in &members {
+        let mut kinds = Vec::with_capacity(if self.is_first { members.len() } else { 0 });
+        for (name, raw) in members {
             let raw = raw.get();
-            let place = self.places.get(name).copied();
             if raw.starts_with('"') && value::text(raw).is_none() {
-                return Err(format!("{} is not Unicode text", Shown(name)));
+                return Err(format!("{} is not Unicode text", Shown(&name)));
+            }
+            if let Some(wanted) = self.folders.value(&name) {
+                check_folder(&name, raw, wanted)?;
+                continue;
+            }
+            if let Some(place) = self.places.get(&name).copied() {
+                if self.is_first && !raw.starts_with('"') && raw != "null" {
+                    let name = Shown(&name);
+                    return Err(format!("{name} is not a string, and ids and contexts are"));
+                }
+                let cell = value::cell(raw, fields[place].data_type());
+                let other = || format!("{} is of another kind", Shown(&name));
+                values[place] = cell.ok_or_else(other)?;
             }
             if self.is_first {
-                kinds.push(value::kind(raw));
+                kinds.push((name, value::kind(raw)));
             }
-            let Some(place) = place else { continue };
-            if self.is_first && !raw.starts_with('"') && raw != "null" {
-                return Err(format!(
-                    "{} is not a string, and ids and contexts are",
-                    Shown(name)
-                ));
-            }
-            let cell = value::cell(raw, fields[place].data_type());
-            values[place] = cell.ok_or_else(|| format!("{} is of another kind", Shown(name)))?;
         }
         if self.is_first {
-            let names = members.into_iter().map(|(name, _)| name);
-            of_row.push(names.zip(kinds));
+            of_row.push(kinds);
         }
         Ok(values)
+    }
+}
+
+/// Refuses a member that is another than the name of the row's folder says.
+fn check_folder(name: &str, raw: &str, wanted: Option<&str>) -> Result<(), String> {
+    let is_equal = match (raw, wanted) {
+        ("null", wanted) => wanted.is_none(),
+        (_, None) => false,
+        (raw, Some(wanted)) if raw.starts_with('"') => value::text(raw).as_deref() == Some(wanted),
+        (raw, Some(wanted)) => raw == wanted,
+    };
+    match is_equal {
+        true => Ok(()),
+        false => Err(hive::differs(name, wanted)),
     }
 }
 

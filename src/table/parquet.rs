@@ -1,7 +1,7 @@
 //! A Parquet file: its footer, and the rows of its row groups.
 
 use crate::table::fields::Members;
-use crate::table::hive::FolderColumns;
+use crate::table::hive::{FolderColumns, Joined};
 use crate::table::object::Opened;
 use crate::table::rows::{BATCH_BYTES_MAX, Batch, Rows};
 use crate::table::{BATCH_ROWS, Format, Object, TableError};
@@ -82,9 +82,8 @@ impl ParquetFile {
         let (name, opened) = (&object.name, object.open()?);
         let footer = caught(name, || Footer::read(&opened))?;
         let footer = footer.map_err(|reason| malformed(name, reason))?;
-        let own = footer.columns.schema().fields().iter();
         let folders = object.folders.clone();
-        folders.check(name, own.map(|field| field.name().as_str()))?;
+        folders.check(name, footer.columns.schema())?;
         Ok(Self {
             name: name.clone(),
             footer,
@@ -123,6 +122,12 @@ impl ParquetFile {
         &self.footer.data
     }
 
+    /// Whether the column of this name is read where these are: it may be one of its folders too,
+    /// whose names say what is in it.
+    pub fn is_read(&self, name: &str, columns: &[String]) -> bool {
+        columns.iter().any(|column| column == name) || self.folders.value(name).is_some()
+    }
+
     /// The file's columns, as they are read (text and bytes are views), and those of its folders.
     #[must_use]
     pub fn schema(&self) -> SchemaRef {
@@ -157,7 +162,7 @@ impl ParquetFile {
     ) -> Result<ParquetRows, TableError> {
         let footer = &self.footer;
         let fields = footer.columns.schema().fields().iter().enumerate();
-        let roots = fields.filter(|(_, field)| columns.contains(field.name()));
+        let roots = fields.filter(|(_, field)| self.is_read(field.name(), columns));
         let schema = footer.columns.parquet_schema();
         let mask = ProjectionMask::roots(schema, roots.map(|(at, _)| at));
         let mut at_a_time = BATCH_ROWS;
@@ -189,7 +194,8 @@ impl ParquetFile {
             name: self.name.clone(),
             row: first_row,
             at_a_time,
-            folders: self.folders.among(columns),
+            folders: self.folders.clone(),
+            columns: columns.to_vec(),
         })
     }
 }
@@ -203,6 +209,7 @@ pub struct ParquetRows {
     /// Rows that the reader reads at a time.
     at_a_time: usize,
     folders: FolderColumns,
+    columns: Vec<String>,
 }
 
 impl ParquetRows {
@@ -220,7 +227,7 @@ impl ParquetRows {
 
     /// A batch of rows, put together from several where the reader reads few at a time: values that
     /// may be long are not, for the most part.
-    fn batch(&mut self) -> Result<Option<RecordBatch>, TableError> {
+    fn batch(&mut self) -> Result<Option<Joined>, TableError> {
         let Some(first) = self.read()? else {
             return Ok(None);
         };
@@ -238,7 +245,7 @@ impl ParquetRows {
             [only] => Ok(only.clone()),
             several => concat_batches(&several[0].schema(), several),
         };
-        let batch = joined.and_then(|rows| self.folders.append(rows));
+        let batch = joined.and_then(|rows| self.folders.join(rows, Some(&self.columns)));
         batch
             .map(Some)
             .map_err(|error| malformed(&self.name, error))
@@ -247,18 +254,21 @@ impl ParquetRows {
 
 impl Rows for ParquetRows {
     fn next(&mut self) -> Result<Option<Batch>, TableError> {
-        let Some(rows) = self.batch()? else {
+        let Some(Joined { rows, differing }) = self.batch()? else {
             return Ok(None);
         };
         let end = self.row + rows.num_rows() as u64;
         let numbers = (self.row..end).collect();
         self.row = end;
-        Ok(Some(Batch {
+        let mut batch = Batch {
             rows,
             numbers,
             bad: Vec::new(),
             members: Members::default(),
-        }))
+        };
+        let refused = batch.refuse(differing);
+        refused.map_err(|error| malformed(&self.name, error))?;
+        Ok(Some(batch))
     }
 }
 

@@ -4,8 +4,9 @@ use crate::columns::alike::Clash;
 use crate::columns::shown::{Shown, kind};
 use crate::table::fields::Members;
 use crate::table::{BATCH_ROWS, Object, TableError};
-use arrow_array::RecordBatch;
-use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use arrow_array::{BooleanArray, RecordBatch};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use arrow_select::filter::filter_record_batch;
 
 /// Rows between two checkpoints of a file whose rows have no index: at most so many are read again
 /// to find one.
@@ -46,6 +47,27 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Takes rows out that are bad, by their place.
+    ///
+    /// # Errors
+    /// [`ArrowError`], when a column cannot be filtered.
+    pub fn refuse(&mut self, bad: Vec<(usize, String)>) -> Result<(), ArrowError> {
+        if bad.is_empty() {
+            return Ok(());
+        }
+        let mut is_good = vec![true; self.numbers.len()];
+        for (at, reason) in bad {
+            // Of one that has several faults the first is told.
+            if std::mem::take(&mut is_good[at]) {
+                self.bad.push((self.numbers[at], reason));
+            }
+        }
+        let mut good = is_good.iter();
+        self.numbers.retain(|_| good.next() == Some(&true));
+        self.rows = filter_record_batch(&self.rows, &BooleanArray::from(is_good))?;
+        Ok(())
+    }
+
     /// The first row by itself.
     #[must_use]
     pub fn first(&self) -> Self {

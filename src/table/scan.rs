@@ -135,7 +135,7 @@ impl<'a> Scan<'a> {
         let files = input.objects.iter().zip(of_files).zip(files);
         for ((object, of_file), (rows, seen)) in files {
             let of_file = of_file.into_inner().unwrap_or_else(PoisonError::into_inner);
-            object.folders.check(&object.name, of_file.names())?;
+            object.folders.check(&object.name, &of_file.schema())?;
             fields.extend(&of_file);
             if let Some(reason) = fields.excess() {
                 let name = object.name.clone();

@@ -48,9 +48,9 @@ impl Input<'_> {
         let [first, others @ ..] = self.objects else {
             return Err(TableError::Absent("no file".to_owned()));
         };
-        let schema = reader::schema(self.format, first)?;
+        let schema = reader::compared(self.format, first)?;
         others.par_iter().try_for_each(|object| {
-            let of_file = reader::schema(self.format, object)?;
+            let of_file = reader::compared(self.format, object)?;
             rows::check_same(first, &schema, object, &of_file)
         })
     }
@@ -97,18 +97,24 @@ impl Input<'_> {
             .unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The first rows, and the number of their file; only these columns are read.
-    ///
-    /// # Errors
-    /// [`TableError`], when a file cannot be read.
-    pub fn first_rows(&self, columns: &[String]) -> Result<Option<(usize, Batch)>, TableError> {
-        for (file, object) in self.objects.iter().enumerate() {
-            for segment in self.segments(file, object, columns)? {
-                let mut rows = self.open(&segment, columns)?;
-                while let Some(batch) = rows.next()? {
-                    if !batch.numbers.is_empty() {
-                        return Ok(Some((file, batch)));
-                    }
+    /// The first rows of each file that has any, and the number of the file; only these columns
+    /// are read, and only of the files that are asked for.
+    pub fn first_rows(
+        &self,
+        columns: &[String],
+    ) -> impl Iterator<Item = Result<(usize, Batch), TableError>> {
+        (0..self.objects.len()).filter_map(|file| {
+            let first = self.first_of(file, columns).transpose()?;
+            Some(first.map(|batch| (file, batch)))
+        })
+    }
+
+    fn first_of(&self, file: usize, columns: &[String]) -> Result<Option<Batch>, TableError> {
+        for segment in self.segments(file, &self.objects[file], columns)? {
+            let mut rows = self.open(&segment, columns)?;
+            while let Some(batch) = rows.next()? {
+                if !batch.numbers.is_empty() {
+                    return Ok(Some(batch));
                 }
             }
         }
@@ -147,9 +153,7 @@ impl Input<'_> {
         let mut segments = Vec::new();
         for (group, rows) in parquet.groups().enumerate() {
             if rows > 0 {
-                codec::check(&parquet, group, |root| {
-                    columns.iter().any(|name| name == root)
-                })?;
+                codec::check(&parquet, group, |root| parquet.is_read(root, columns))?;
                 segments.push(Segment::Group {
                     file,
                     parquet: Arc::clone(&parquet),

@@ -349,7 +349,7 @@ def refusals(mill: Daemon, folder: Path, tally: Tally) -> None:
     (folder / "denied.csv").write_text("volume,tenant\n" + rows)
     # A dry call finds a wrong key before the table is looked through, whose second row is bad.
     (folder / "twice.csv").write_text("volume,tenant\na,t\na,t\n")
-    says = f"{folder}/twice.csv, row 1: NotFoundException: Alias arn:aws:kms:{mill.facts['region']}:{mill.facts['account']}:alias/nobody is not found; a dry call found it, and nothing was made"
+    says = f"{folder}/twice.csv, row 1: NotFoundException: Alias arn:aws:kms:{mill.facts['region']}:{mill.facts['account']}:alias/nobody is not found; it was tried before all others, and nothing else was done"
     fails(1, says, command([folder / "twice.csv"], folder / "nobody", *over, key="alias/nobody"))
     assert not list((folder / "nobody").glob("part-*"))
     fails(1, f"{folder}/denied.csv, row 20012: AccessDeniedException: User: ", command([folder / "denied.csv"], folder / "denied", *over, key=alias))

@@ -5,6 +5,8 @@
 
 import json
 import random
+import re
+import signal
 import subprocess
 import tempfile
 import time
@@ -69,6 +71,8 @@ def after_a_rotation(mill: Daemon, folder: Path, tally: Tally) -> None:
     assert said["rows"] == ROWS and said["finding_count"] == 0 and said["keys"][0]["count"] == ROWS, said
     # A dry call finds that, and the table is not looked through.
     fails(2, "row 1: AccessDeniedException: The ciphertext refers to", verify, **mill.credentials("provisioner"))
+    few_rows(mill, folder, over)
+    stopped(mill, folder, over)
     admin.rotate_key_on_demand(KeyId=key)
     rewrap = [BINARY, "rewrap", folder / "first", *over, "--key", ALIAS, "--json", "--rows-per-part", "2000", "--out"]
     for key_named, says in ((ALIAS, "row 1: AccessDeniedException: "), ("alias/nobody", "row 1: NotFoundException: ")):
@@ -92,6 +96,45 @@ def after_a_rotation(mill: Daemon, folder: Path, tally: Tally) -> None:
     open_some(mill, new, tally)
 
 
+def few_rows(mill: Daemon, folder: Path, over: list) -> None:
+    """A caller without the right, a wrong store and a disabled key are one refusal, however few rows there are, and not a finding for each."""
+    whole = pyarrow.parquet.read_table(folder / "first")
+    for rows in (1, 2):
+        (folder / f"few-{rows}").mkdir()
+        for number in range(3):
+            pyarrow.parquet.write_table(whole.slice(number * rows, rows), folder / f"few-{rows}" / f"{number}.parquet")
+        first = folder / f"few-{rows}" / "0.parquet"
+        for table in (first, folder / f"few-{rows}"):
+            says = f"{first}, row 1: AccessDeniedException: The ciphertext refers to"
+            fails(2, says, [BINARY, "verify", table, *over], **mill.credentials("provisioner"))
+
+
+def stopped(mill: Daemon, folder: Path, over: list) -> None:
+    """SIGINT ends a look at a table in its midst: it says how far it was, with status 130."""
+    files = [next((folder / "first").glob("*.parquet"))] * 4000
+    for step in (["census", *files], ["verify", *files, *over]):
+        command = [str(part) for part in (BINARY, *step, "--json")]
+        with subprocess.Popen(command, env=environment(**mill.credentials("admin")), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as look:
+            while not catches(look.pid, signal.SIGINT):
+                assert look.poll() is None, look.communicate()
+                time.sleep(0.002)
+            time.sleep(0.2)
+            look.send_signal(signal.SIGINT)
+            began = time.monotonic()
+            printed_, said = look.communicate(timeout=60)
+        assert look.returncode == 130 and not printed_, (step[0], look.returncode, printed_, said)
+        assert re.search(r'"message":"stopped after \d+ rows?, 0 findings so far: the rest was not looked at"', said), said
+        # Well before it would have been ended in any case.
+        assert time.monotonic() - began < 15 and "stopped at once" not in said, said
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether the process has a handler of its own for a signal."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    caught = next((line.split()[1] for line in lines if line.startswith("SigCgt:")), "0")
+    return bool(int(caught, 16) & 1 << number - 1)
+
+
 def far_row(folder: Path, over: list, as_admin: dict) -> None:
     """A row far behind the first of a call, whose answer is under way already, is named as the first would be."""
     whole = read(folder / "second")
@@ -102,7 +145,7 @@ def far_row(folder: Path, over: list, as_admin: dict) -> None:
         path = folder / f"far-{row}.parquet"
         pyarrow.parquet.write_table(damaged, path)
         rewrap = [BINARY, "rewrap", path, *over, "--key", ALIAS, "--json", "--out", folder / f"far-{row}"]
-        fails(1, f"{path}, row {row + 1}: InvalidCiphertextException; finished parts are kept", rewrap, **as_admin)
+        fails(1, f"{path}, row {row + 1}: InvalidCiphertextException; no part was finished", rewrap, **as_admin)
 
 
 def to_another_key(mill: Daemon, folder: Path, tally: Tally) -> None:
@@ -121,7 +164,17 @@ def to_another_key(mill: Daemon, folder: Path, tally: Tally) -> None:
     wrong = printed([BINARY, "verify", folder / "third", *beside, "--context", "tenant"], 1)
     assert wrong["finding_count"] == ROWS and "does not open" in wrong["findings"][0], wrong
     findings(mill, folder, beside)
+    # Another store has none of these keys.
+    with running() as other:
+        assert other.stop() == 0
+        says = f"row 1: NotFoundException: there is no key {key}; it was tried before all others"
+        fails(2, says, [BINARY, "verify", folder / "third", "--dir", other.state])
     mill.start()
+    mill.client("admin", tally).disable_key(KeyId=key)
+    assert mill.stop() == 0
+    fails(2, "row 1: KMSInvalidStateException: ", [BINARY, "verify", folder / "third", *beside])
+    mill.start()
+    mill.client("admin", tally).enable_key(KeyId=key)
     new = rewrapped(folder / "second", folder / "third")
     assert set(new["key_arn"].to_pylist()) == {arn}
     same_keys(mill, folder / "second", new, tally)

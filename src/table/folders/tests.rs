@@ -151,48 +151,161 @@ fn rows_of_text_have_the_values_of_their_folders() {
     }
 }
 
+/// What a look at these files finds.
+fn looked_at(
+    folder: &Path,
+    format: Format,
+    skip: bool,
+) -> Result<crate::table::Scanned, TableError> {
+    let mut objects = table(folder, &[]);
+    find(&mut objects, FolderNames::Columns)?;
+    let input = Input {
+        format,
+        objects: &objects,
+        workers: NonZeroUsize::MIN,
+        watch: &AtomicBool::new(false),
+    };
+    let question = Question {
+        id_column: "x",
+        pairs: &ContextPairs::default(),
+        skip,
+    };
+    let spill = tempfile::tempdir().unwrap();
+    scan(&input, &question, &spill.path().join("spill"))
+}
+
 #[test]
-fn a_column_of_a_file_and_of_a_folder_is_refused() {
+fn a_column_that_readers_may_take_for_that_of_a_folder_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     for (file, text, format) in [
         ("id=1/t.csv", "ID,x\ni,1\n", Format::Csv),
-        ("id=1/t.ndjson", "{\"x\":1,\"Id\":\"i\"}\n", Format::Ndjson),
+        (
+            "id=1/t.ndjson",
+            "{\"x\":\"1\",\"Id\":\"i\"}\n",
+            Format::Ndjson,
+        ),
     ] {
         let folder = folder.path().join(format.name());
-        let mut objects = table(&folder, &[(file, text)]);
-        find(&mut objects, FolderNames::Columns).unwrap();
-        let input = Input {
-            format,
-            objects: &objects,
-            workers: NonZeroUsize::MIN,
-            watch: &AtomicBool::new(false),
-        };
-        let question = Question {
-            id_column: "id",
-            pairs: &ContextPairs::default(),
-            skip: false,
-        };
-        let refused = scan(&input, &question, &folder.join("spill"))
-            .err()
-            .unwrap()
-            .to_string();
+        table(&folder, &[(file, text)]);
+        let refused = looked_at(&folder, format, false).err().unwrap().to_string();
         assert!(
-            refused.contains("is in the file, and in the name of a folder"),
+            refused.contains("is in the file, in other letters, and in the name of a folder"),
             "{refused}"
         );
     }
 }
 
 #[test]
+fn a_column_of_a_file_may_be_that_of_its_folder_where_every_value_is_equal() {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = |other: &str| format!("id,a,x\ni,1,p\nj,{other},q\n");
+    let json = |other: &str| {
+        format!("{{\"x\":\"p\",\"a\":\"1\"}}\n{{\"a\":{other},\"x\":\"q\"}}\n{{\"x\":\"r\"}}\n")
+    };
+    for (name, text, format, equal, rows) in [
+        ("1.csv", csv("1"), Format::Csv, true, 2),
+        ("2.csv", csv("2"), Format::Csv, false, 2),
+        ("3.csv", csv(""), Format::Csv, false, 2),
+        ("4.ndjson", json("1"), Format::Ndjson, true, 3),
+        ("5.ndjson", json("\"1\""), Format::Ndjson, true, 3),
+        ("6.ndjson", json("null"), Format::Ndjson, false, 3),
+        ("7.ndjson", json("[1]"), Format::Ndjson, false, 3),
+    ] {
+        let folder = folder.path().join(name);
+        table(&folder, &[(&format!("a=1/{name}"), &text)]);
+        let said = "row 2: its column \"a\" is not \"1\", as the name of its folder says";
+        match looked_at(&folder, format, false) {
+            Ok(scanned) => assert!(equal && scanned.plan.count() == rows, "{name}"),
+            Err(refused) => {
+                let refused = refused.to_string();
+                assert!(!equal && refused.contains(said), "{name}: {refused}");
+                let scanned = looked_at(&folder, format, true).unwrap();
+                assert_eq!(scanned.plan.count(), rows - 1, "{name}");
+                assert_eq!(scanned.plan.left_out(), 1, "{name}");
+            }
+        }
+    }
+}
+
+/// Files are compared by all of their columns: a part reads those of a later file by the places
+/// that the first has them at.
+#[test]
+fn files_of_text_have_the_columns_of_their_folders_at_the_same_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [
+        ("a=1/t.csv", "id,a,x\ni,1,p\n"),
+        ("a=2/t.csv", "a,id,x\n2,j,q\n"),
+    ];
+    table(folder.path(), &files);
+    let refused = looked_at(folder.path(), Format::Csv, false).err().unwrap();
+    assert!(matches!(refused, TableError::Columns { .. }), "{refused}");
+}
+
+/// One rule, however a path is written: tests run in the folder of the package.
+#[test]
+fn folders_are_those_of_the_whole_path() {
+    let here = std::env::current_dir().unwrap();
+    let of = |path: &str| FolderColumns::of(&whole(Path::new(path))).unwrap();
+    for (path, folders) in [
+        ("/data/env=prod/t/day=1/x.csv", "env=prod/day=1"),
+        ("/data/env=prod/../x.csv", ""),
+        ("/data/env=prod/t/../day=1/./x.csv", "env=prod/day=1"),
+        ("/../a=1/x.csv", "a=1"),
+        ("a=1/x.csv", "a=1"),
+        ("./x.csv", ""),
+    ] {
+        assert_eq!(of(path).path(), folders, "{path}");
+    }
+    assert_eq!(whole(Path::new("a/../b")), here.join("b").to_string_lossy());
+}
+
+#[test]
 fn a_result_is_not_written_where_its_folders_name_a_column_again() {
-    let schema = Schema::new(vec![Field::new("tenant", DataType::Utf8, true)]);
-    let check = |out: &str, names| check_out(Path::new(out), &schema, names);
-    for out in ["res/tenant=a", "Tenant=a/res", "s3://b/tenant=1/res"] {
+    let schema = Schema::new(vec![
+        Field::new("tenant", DataType::Utf8, true),
+        Field::new("env", DataType::Utf8, true),
+    ]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut objects = table(folder.path(), &[("env=prod/x.csv", "tenant\na\n")]);
+    find(&mut objects, FolderNames::Columns).unwrap();
+    let check = |out: &str, names| check_out(Path::new(out), &objects[0], &schema, names);
+    for out in [
+        "res/tenant=a",
+        "Tenant=a/res",
+        "s3://b/tenant=1/res",
+        "/data/env=test/res",
+        "/data/Env=prod",
+    ] {
         let refused = check(out, FolderNames::Columns).unwrap_err().to_string();
-        assert!(refused.ends_with("write to another folder"), "{refused}");
+        assert!(refused.contains("write to another folder"), "{refused}");
         assert!(check(out, FolderNames::Nothing).is_ok());
     }
-    for out in ["res/date=2026-11-29", "tenant", "res"] {
+    for out in [
+        "res/date=2026-11-29",
+        "tenant",
+        "res",
+        "/data/env=prod/res",
+        "res/tenant=a/..",
+    ] {
         assert!(check(out, FolderNames::Columns).is_ok(), "{out}");
+    }
+}
+
+#[test]
+fn parts_are_not_put_into_a_folder_that_they_are_below_already() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut objects = table(folder.path(), &[("env=prod/t/day=1/x.csv", "")]);
+    find(&mut objects, FolderNames::Columns).unwrap();
+    for (out, path) in [
+        ("/data/env=prod/res", "day=1"),
+        ("s3://b/env=prod", "day=1"),
+        ("/data/res", "env=prod/day=1"),
+        ("/data/env=test/res", "env=prod/day=1"),
+    ] {
+        let mut objects = objects.clone();
+        put_below(Path::new(out), &mut objects, FolderNames::Columns).unwrap();
+        assert_eq!(objects[0].folders.path(), path, "{out}");
+        let names: Vec<_> = objects[0].folders.names().collect();
+        assert_eq!(names, ["env", "day"]);
     }
 }
