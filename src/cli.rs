@@ -33,6 +33,8 @@ mod dev;
 #[cfg(feature = "bulk")]
 mod export;
 mod flags;
+#[cfg(feature = "bulk")]
+mod job;
 mod key;
 mod log;
 mod man;

@@ -5,14 +5,12 @@ use crate::api::Requester;
 use crate::auth::Credentials;
 use crate::bulk::local::{Keys, Local, Recorder};
 use crate::bulk::{
-    Authorities, AuthoritiesError, Client, Ending, JobError, Kind, Out, Outcome, Progress, Runtime,
-    SourceError,
+    Authorities, AuthoritiesError, Client, JobError, Out, Progress, Runtime, SourceError,
 };
 use crate::cli::failure::{Failure, Status};
 use crate::cli::operator::{open_store, operator};
 use crate::cli::{flags, log, output};
 use crate::clock::Clock;
-use crate::columns::shown::Counted;
 use crate::config::{Config, Environment, Log, LogFormat, LogLevel};
 use crate::crypto::entropy::Entropy;
 use crate::crypto::secret::SecretBytes;
@@ -22,7 +20,6 @@ use crate::key::arn::{AliasName, Arn};
 use crate::key::data_key::DataKeyLength;
 use crate::keystore::{KeyEntry, Snapshot};
 use clap::Args;
-use serde_json::json;
 use std::io::IsTerminal;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
@@ -356,63 +353,6 @@ fn authorities(environment: &Environment, clock: &Clock) -> Result<Authorities, 
             AuthoritiesError::Nobody | AuthoritiesError::Provider(_) => error.to_string(),
         })
     })
-}
-
-/// Prints how a job ended.
-///
-/// # Errors
-/// [`Failure`] when standard output fails.
-pub(super) fn print_outcome<K: Kind>(
-    outcome: &Outcome<K>,
-    out: &Path,
-    as_json: bool,
-) -> Result<Status, Failure> {
-    let (status, ending) = match outcome.ending {
-        Ending::Finished => (Status::Done, "finished"),
-        Ending::FoundFinished => (Status::Done, "found finished"),
-        Ending::Stopped => (Status::Interrupted, "stopped"),
-    };
-    let manifest = &outcome.manifest;
-    let seconds = outcome.elapsed.as_secs_f64();
-    let written = outcome.rows_written;
-    // A run of no time has written nothing worth a rate.
-    let rate = if seconds > 0.0 {
-        written as f64 / seconds
-    } else {
-        0.0
-    };
-    let (rows, bytes, parts) = (manifest.rows, manifest.bytes, manifest.parts.len());
-    if as_json {
-        output::json(&json!({
-            "ending": ending,
-            "out": out,
-            "run": manifest.run,
-            "key_arn": manifest.parameters.key_arn,
-            "rows": rows,
-            "rows_written": written,
-            "rows_left_out": manifest.parameters.left_out,
-            "bytes": bytes,
-            "parts": parts,
-            "seconds": seconds,
-            "keys_per_second": rate.round(),
-        }))?;
-    } else {
-        let out = out.display();
-        let rest = match outcome.ending {
-            Ending::Stopped => format!(
-                "; {} to go, the same command goes on",
-                Counted(manifest.parameters.count - rows, "row")
-            ),
-            Ending::Finished | Ending::FoundFinished => String::new(),
-        };
-        output::result(&format!(
-            "{ending}: {}, {bytes} bytes, {} in {out}; this run wrote {} in {seconds:.1} seconds, {rate:.0} keys/s{rest}",
-            Counted(rows, "row"),
-            Counted(parts as u64, "part"),
-            Counted(written, "row"),
-        ))?;
-    }
-    Ok(status)
 }
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
 //! `keymill export`: from the opened store, or from a running daemon with the caller's rights.
 
-use crate::bulk::remote::Remote;
+use crate::bulk::keys::KeySource;
+use crate::bulk::{JobError, Runtime};
 use crate::cli::bulk::{self, JobRunner, LengthArguments, PartArguments};
 use crate::cli::context::{no_columns, pair};
 use crate::cli::failure::{Failure, Status};
-use crate::cli::target::{JobTarget, Target};
-use crate::config::{Config, Environment};
+use crate::cli::job::{self, Job};
+use crate::cli::target::JobTarget;
+use crate::config::Environment;
 use crate::context::EncryptionContext;
-use crate::crypto::entropy::Entropy;
 use crate::daemon::Core;
-use crate::export::{self, IdPattern, Mint, Outcome, Plan};
+use crate::export::{self, IdPattern, Mint, Outcome, Parameters, Plan};
 use clap::Args;
 use std::num::NonZeroU64;
 
@@ -53,39 +54,41 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Status, Failure> {
     let runner = JobRunner::start(arguments.json, environment)?;
     let plan = arguments.plan(&runner)?;
-    let outcome = match arguments.target.target(environment)? {
-        Target::Store(config) => {
-            runner.at_store(&config, |core| at_store(&runner, &plan, &config, core))?
-        }
-        Target::Daemon(endpoint) => {
-            let client = runner.client(&endpoint, environment)?;
-            let source = Remote {
-                client,
-                work: mint(&plan),
-            };
-            runner.perform(&Entropy::os(), |runtime| {
-                export::run(&plan, &source, runtime)
-            })?
-        }
-    };
-    bulk::print_outcome(&outcome, plan.out.path(), arguments.json)
+    let target = arguments.target.target(environment)?;
+    let outcome = job::run(&plan, &runner, target, environment)?;
+    job::print_outcome(&outcome, plan.out.path(), arguments.json)
 }
 
-fn at_store(
-    runner: &JobRunner,
-    plan: &Plan,
-    config: &Config,
-    core: &Core,
-) -> Result<Outcome, Failure> {
-    let source = runner.local(mint(plan), &plan.key, "Export", (config, core))?;
-    runner.perform(&core.entropy, |runtime| export::run(plan, &source, runtime))
-}
+impl Job for Plan {
+    type Kind = Parameters;
+    type Operation = Mint;
+    type Local = Mint;
+    type Remote = Mint;
 
-fn mint(plan: &Plan) -> Mint {
-    Mint {
-        key: plan.key.clone(),
-        length: plan.length,
-        context: plan.context.clone(),
+    const EVENT: &'static str = "Export";
+
+    fn key(&self) -> &str {
+        &self.key
+    }
+
+    fn local(&self, _core: &Core) -> Mint {
+        self.remote()
+    }
+
+    fn remote(&self) -> Mint {
+        Mint {
+            key: self.key.clone(),
+            length: self.length,
+            context: self.context.clone(),
+        }
+    }
+
+    fn run<S: KeySource<Operation = Mint>>(
+        &self,
+        source: &S,
+        runtime: &Runtime<'_>,
+    ) -> Result<Outcome, JobError> {
+        export::run(self, source, runtime)
     }
 }
 

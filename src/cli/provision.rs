@@ -1,19 +1,19 @@
 //! `keymill provision`: the users' own table, and a wrapped key beside each row; from the opened
 //! store, or from a running daemon with the caller's rights.
 
-use crate::bulk::Ending;
-use crate::bulk::remote::Remote;
+use crate::bulk::keys::KeySource;
+use crate::bulk::{Ending, JobError, Runtime};
 use crate::cli::bulk::{self, JobRunner, LengthArguments, PartArguments};
 use crate::cli::columns::{COLUMNS, ColumnList, FolderArguments, columns, context_pairs};
 use crate::cli::context::pair;
 use crate::cli::failure::{Failure, Status};
+use crate::cli::job::{self, Job};
 use crate::cli::output;
-use crate::cli::target::{JobTarget, Target};
+use crate::cli::target::JobTarget;
 use crate::columns::shown::Counted;
-use crate::config::{Config, Environment};
-use crate::crypto::entropy::Entropy;
+use crate::config::Environment;
 use crate::daemon::Core;
-use crate::provision::{self, Bind, Outcome, Plan};
+use crate::provision::{self, Bind, Outcome, Parameters, Plan};
 use crate::table::encoding::{UnknownEncoding, labelled};
 use crate::table::{Format, Location};
 use clap::Args;
@@ -88,22 +88,8 @@ fn charset(label: &str) -> Result<Charset, UnknownEncoding> {
 pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Status, Failure> {
     let runner = JobRunner::start(arguments.json, environment)?;
     let plan = arguments.plan(&runner)?;
-    let input = || std::io::stdin().lock();
-    let outcome = match arguments.target.target(environment)? {
-        Target::Store(config) => {
-            runner.at_store(&config, |core| at_store(&runner, &plan, &config, core))?
-        }
-        Target::Daemon(endpoint) => {
-            let client = runner.client(&endpoint, environment)?;
-            let source = Remote {
-                client,
-                work: bind(&plan),
-            };
-            runner.perform(&Entropy::os(), |runtime| {
-                provision::run(&plan, &source, input(), runtime)
-            })?
-        }
-    };
+    let target = arguments.target.target(environment)?;
+    let outcome = job::run(&plan, &runner, target, environment)?;
     let left_out = outcome.manifest.parameters.left_out;
     if left_out > 0 && outcome.ending != Ending::Stopped {
         let rejects = plan.out.path().join("_rejects.ndjson");
@@ -116,26 +102,39 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
             rejects.display()
         ));
     }
-    bulk::print_outcome(&outcome, plan.out.path(), arguments.json)
+    job::print_outcome(&outcome, plan.out.path(), arguments.json)
 }
 
-fn at_store(
-    runner: &JobRunner,
-    plan: &Plan,
-    config: &Config,
-    core: &Core,
-) -> Result<Outcome, Failure> {
-    let source = runner.local(bind(plan), &plan.key, "Provision", (config, core))?;
-    runner.perform(&core.entropy, |runtime| {
-        provision::run(plan, &source, std::io::stdin().lock(), runtime)
-    })
-}
+impl Job for Plan {
+    type Kind = Parameters;
+    type Operation = Bind;
+    type Local = Bind;
+    type Remote = Bind;
 
-fn bind(plan: &Plan) -> Bind {
-    Bind {
-        key: plan.key.clone(),
-        length: plan.length,
-        pairs: plan.pairs.clone(),
+    const EVENT: &'static str = "Provision";
+
+    fn key(&self) -> &str {
+        &self.key
+    }
+
+    fn local(&self, _core: &Core) -> Bind {
+        self.remote()
+    }
+
+    fn remote(&self) -> Bind {
+        Bind {
+            key: self.key.clone(),
+            length: self.length,
+            pairs: self.pairs.clone(),
+        }
+    }
+
+    fn run<S: KeySource<Operation = Bind>>(
+        &self,
+        source: &S,
+        runtime: &Runtime<'_>,
+    ) -> Result<Outcome, JobError> {
+        provision::run(self, source, std::io::stdin().lock(), runtime)
     }
 }
 

@@ -1,18 +1,19 @@
 //! `keymill rewrap`: a table's blobs under another key, generation or context; from the opened
 //! store, or through a running daemon with the caller's rights.
 
-use crate::bulk::remote::Remote;
+use crate::bulk::keys::KeySource;
+use crate::bulk::{JobError, Runtime};
 use crate::cli::bulk::{self, JobRunner, PartArguments};
 use crate::cli::columns::{
     COLUMNS, ColumnList, ContextArguments, FolderArguments, context_pairs, new_columns,
 };
 use crate::cli::context::pair;
 use crate::cli::failure::{Failure, Status};
-use crate::cli::target::{JobTarget, Target};
-use crate::config::{Config, Environment};
-use crate::crypto::entropy::Entropy;
+use crate::cli::job::{self, Job};
+use crate::cli::target::JobTarget;
+use crate::config::Environment;
 use crate::daemon::Core;
-use crate::rewrap::{self, LocalReseal, Outcome, Plan, RemoteReseal};
+use crate::rewrap::{self, LocalReseal, Outcome, Parameters, Plan, RemoteReseal, Reseal};
 use crate::table::Location;
 use clap::Args;
 
@@ -60,35 +61,41 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Status, Failure> {
     let runner = JobRunner::start(arguments.json, environment)?;
     let plan = arguments.plan(&runner)?;
-    let outcome = match arguments.target.target(environment)? {
-        Target::Store(config) => {
-            runner.at_store(&config, |core| at_store(&runner, &plan, &config, core))?
-        }
-        Target::Daemon(endpoint) => {
-            let source = Remote {
-                client: runner.client(&endpoint, environment)?,
-                work: RemoteReseal {
-                    key: plan.key.clone(),
-                    has_new_context: plan.new_context.is_some(),
-                },
-            };
-            runner.perform(&Entropy::os(), |runtime| {
-                rewrap::run(&plan, &source, runtime)
-            })?
-        }
-    };
-    bulk::print_outcome(&outcome, plan.out.path(), arguments.json)
+    let target = arguments.target.target(environment)?;
+    let outcome = job::run(&plan, &runner, target, environment)?;
+    job::print_outcome(&outcome, plan.out.path(), arguments.json)
 }
 
-fn at_store(
-    runner: &JobRunner,
-    plan: &Plan,
-    config: &Config,
-    core: &Core,
-) -> Result<Outcome, Failure> {
-    let work = LocalReseal(core.keystore.snapshot());
-    let source = runner.local(work, &plan.key, "Rewrap", (config, core))?;
-    runner.perform(&core.entropy, |runtime| rewrap::run(plan, &source, runtime))
+impl Job for Plan {
+    type Kind = Parameters;
+    type Operation = Reseal;
+    type Local = LocalReseal;
+    type Remote = RemoteReseal;
+
+    const EVENT: &'static str = "Rewrap";
+
+    fn key(&self) -> &str {
+        &self.key
+    }
+
+    fn local(&self, core: &Core) -> LocalReseal {
+        LocalReseal(core.keystore.snapshot())
+    }
+
+    fn remote(&self) -> RemoteReseal {
+        RemoteReseal {
+            key: self.key.clone(),
+            has_new_context: self.new_context.is_some(),
+        }
+    }
+
+    fn run<S: KeySource<Operation = Reseal>>(
+        &self,
+        source: &S,
+        runtime: &Runtime<'_>,
+    ) -> Result<Outcome, JobError> {
+        rewrap::run(self, source, runtime)
+    }
 }
 
 impl Arguments {
