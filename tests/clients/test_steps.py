@@ -52,6 +52,7 @@ folders          folders.py
 hive             hive.py
 copies           copies.py
 bounds           bounds.py
+foreign-tables   foreign_tables.py
 tls              tls.py
 encryption-sdk   encryption_sdk.py
 rewrap           rewrap.py

@@ -3,7 +3,7 @@ use crate::columns::{ContextPairs, Texts};
 use crate::table::fields::Fields;
 use crate::table::part_rows::{LeftReaders, PartRows, Table};
 use crate::table::plan::FilePlan;
-use crate::table::{Format, Input, Location, Question, reader, scan};
+use crate::table::{Format, Input, Location, Question, Scanned, reader, scan};
 use arrow_schema::{DataType, Field};
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -68,29 +68,39 @@ fn parts_do_not_mix_folders() {
     assert_eq!(folders, ["a=1", "a=1", "a=3"]);
 }
 
-/// Every id, with the values of `a` and `b`, both as a scan and as a part sees them.
-fn rows(folder: &Path, format: Format) -> Vec<[Option<String>; 3]> {
+/// The files of this folder, and what a look at them finds.
+fn looked_at(
+    folder: &Path,
+    format: Format,
+    context: &[&str],
+    skip: bool,
+) -> Result<(Vec<Object>, Scanned), TableError> {
     let mut objects = table(folder, &[]);
-    find(&mut objects, FolderNames::Columns).unwrap();
-    let spill = tempfile::tempdir().unwrap();
-    let pairs = ContextPairs {
-        columns: vec!["b".to_owned(), "a".to_owned()],
-        ..ContextPairs::default()
-    };
+    find(&mut objects, FolderNames::Columns)?;
     let input = Input {
         format,
         objects: &objects,
         workers: NonZeroUsize::MIN,
         watch: &AtomicBool::new(false),
     };
+    let pairs = ContextPairs {
+        columns: context.iter().map(|name| (*name).to_owned()).collect(),
+        ..ContextPairs::default()
+    };
     let question = Question {
         id_column: "id",
         pairs: &pairs,
-        skip: true,
+        skip,
     };
-    let plan = scan(&input, &question, &spill.path().join("x"))
-        .unwrap()
-        .plan;
+    let spill = tempfile::tempdir().unwrap();
+    let scanned = scan(&input, &question, &spill.path().join("spill"))?;
+    Ok((objects, scanned))
+}
+
+/// Every id, with the values of `a` and `b`, both as a scan and as a part sees them.
+fn rows(folder: &Path, format: Format) -> Vec<[Option<String>; 3]> {
+    let (objects, scanned) = looked_at(folder, format, &["b", "a"], true).unwrap();
+    let plan = scanned.plan;
     let schema = match format {
         Format::Ndjson => plan.fields().schema(),
         _ => {
@@ -151,43 +161,23 @@ fn rows_of_text_have_the_values_of_their_folders() {
     }
 }
 
-/// What a look at these files finds.
-fn looked_at(
-    folder: &Path,
-    format: Format,
-    skip: bool,
-) -> Result<crate::table::Scanned, TableError> {
-    let mut objects = table(folder, &[]);
-    find(&mut objects, FolderNames::Columns)?;
-    let input = Input {
-        format,
-        objects: &objects,
-        workers: NonZeroUsize::MIN,
-        watch: &AtomicBool::new(false),
-    };
-    let question = Question {
-        id_column: "x",
-        pairs: &ContextPairs::default(),
-        skip,
-    };
-    let spill = tempfile::tempdir().unwrap();
-    scan(&input, &question, &spill.path().join("spill"))
-}
-
 #[test]
 fn a_column_that_readers_may_take_for_that_of_a_folder_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     for (file, text, format) in [
-        ("id=1/t.csv", "ID,x\ni,1\n", Format::Csv),
+        ("a=1/t.csv", "id,A\ni,1\n", Format::Csv),
         (
-            "id=1/t.ndjson",
-            "{\"x\":\"1\",\"Id\":\"i\"}\n",
+            "a=1/t.ndjson",
+            "{\"id\":\"1\",\"A\":\"i\"}\n",
             Format::Ndjson,
         ),
     ] {
         let folder = folder.path().join(format.name());
         table(&folder, &[(file, text)]);
-        let refused = looked_at(&folder, format, false).err().unwrap().to_string();
+        let refused = looked_at(&folder, format, &[], false)
+            .err()
+            .unwrap()
+            .to_string();
         assert!(
             refused.contains("is in the file, in other letters, and in the name of a folder"),
             "{refused}"
@@ -200,7 +190,7 @@ fn a_column_of_a_file_may_be_that_of_its_folder_where_every_value_is_equal() {
     let folder = tempfile::tempdir().unwrap();
     let csv = |other: &str| format!("id,a,x\ni,1,p\nj,{other},q\n");
     let json = |other: &str| {
-        format!("{{\"x\":\"p\",\"a\":\"1\"}}\n{{\"a\":{other},\"x\":\"q\"}}\n{{\"x\":\"r\"}}\n")
+        format!("{{\"id\":\"p\",\"a\":\"1\"}}\n{{\"a\":{other},\"id\":\"q\"}}\n{{\"id\":\"r\"}}\n")
     };
     for (name, text, format, equal, rows) in [
         ("1.csv", csv("1"), Format::Csv, true, 2),
@@ -214,12 +204,12 @@ fn a_column_of_a_file_may_be_that_of_its_folder_where_every_value_is_equal() {
         let folder = folder.path().join(name);
         table(&folder, &[(&format!("a=1/{name}"), &text)]);
         let said = "row 2: its column \"a\" is not \"1\", as the name of its folder says";
-        match looked_at(&folder, format, false) {
-            Ok(scanned) => assert!(equal && scanned.plan.count() == rows, "{name}"),
+        match looked_at(&folder, format, &[], false) {
+            Ok((_, scanned)) => assert!(equal && scanned.plan.count() == rows, "{name}"),
             Err(refused) => {
                 let refused = refused.to_string();
                 assert!(!equal && refused.contains(said), "{name}: {refused}");
-                let scanned = looked_at(&folder, format, true).unwrap();
+                let (_, scanned) = looked_at(&folder, format, &[], true).unwrap();
                 assert_eq!(scanned.plan.count(), rows - 1, "{name}");
                 assert_eq!(scanned.plan.left_out(), 1, "{name}");
             }
@@ -237,7 +227,9 @@ fn files_of_text_have_the_columns_of_their_folders_at_the_same_places() {
         ("a=2/t.csv", "a,id,x\n2,j,q\n"),
     ];
     table(folder.path(), &files);
-    let refused = looked_at(folder.path(), Format::Csv, false).err().unwrap();
+    let refused = looked_at(folder.path(), Format::Csv, &[], false)
+        .err()
+        .unwrap();
     assert!(matches!(refused, TableError::Columns { .. }), "{refused}");
 }
 

@@ -166,6 +166,34 @@ fn a_dictionary_that_claims_more_than_its_bytes_hold_is_refused() {
     assert!(refused.to_string().ends_with(expected), "{refused}");
 }
 
+/// Readers would make room for what it claims, before they look at what there is.
+#[test]
+fn a_page_that_claims_gigabytes_is_refused_for_what_it_claims() {
+    let (_folder, sound) = object(&written());
+    let file = ParquetFile::new(&sound).unwrap();
+    let chunk = file.metadata().row_group(0).column(0);
+    // The header of a page of data, in Thrift's compact protocol: its type; 2 GiB less a byte;
+    // ten bytes that it has; a value, PLAIN, whose levels are RLE.
+    let mut page = vec![0x15, 0x00, 0x15, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0x15, 0x14];
+    page.extend([
+        0x2c, 0x15, 0x02, 0x15, 0x00, 0x15, 0x06, 0x15, 0x06, 0x00, 0x00,
+    ]);
+    page.extend([0; 10]);
+    let length = page.len() as u64;
+    let (_folder, object) = object(&page);
+    let claiming = chunk.clone().into_builder();
+    let claiming = claiming
+        .set_data_page_offset(0)
+        .set_dictionary_page_offset(None)
+        .set_total_compressed_size(i64::try_from(length).unwrap())
+        .set_num_values(1)
+        .build()
+        .unwrap();
+    let read = pages::readable(&object.open().unwrap(), &claiming, &(0..length));
+    let said = "a page of it has 2147483647 bytes, and at most 134217728 are read";
+    assert!(read.err().unwrap().starts_with(said));
+}
+
 #[test]
 fn long_values_are_read_a_few_at_a_time() {
     // Each is its whole length longer than what the file has of it.
