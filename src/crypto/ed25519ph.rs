@@ -5,6 +5,7 @@
 //! more. A signature is therefore one of the hash, and not of what the caller hashed.
 
 use crate::crypto::pair::PrivateKey;
+use crate::crypto::stack::wiped;
 use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
 use sha2::{Digest, Sha512};
 
@@ -14,6 +15,10 @@ const KEY_BYTES: usize = 32;
 
 /// Signs these bytes; `None` when the pair is not one of Ed25519.
 pub(super) fn sign(key: &PrivateKey, message: &[u8]) -> Option<Vec<u8>> {
+    wiped(|| signed(key, message))
+}
+
+fn signed(key: &PrivateKey, message: &[u8]) -> Option<Vec<u8>> {
     // Not `Ed25519KeyPair::seed`, which leaves a copy of the seed in memory that was given back.
     let private = SigningKey::from_bytes(key.expose_der().last_chunk::<KEY_BYTES>()?);
     if !key

@@ -6,6 +6,7 @@
 //! other. It is not HashML-DSA.
 
 use crate::crypto::pair::{PairSpec, PrivateKey};
+use crate::crypto::stack::wiped_below;
 use getrandom::SysRng;
 use ml_dsa::{
     EncodedVerifyingKey, ExpandedSigningKey, MlDsa44, MlDsa65, MlDsa87, MlDsaParams, Signature,
@@ -16,6 +17,9 @@ use ml_dsa::{
 pub(super) const MU_BYTES: usize = 64;
 /// Bytes of a `SubjectPublicKeyInfo` before the public key (RFC 9881).
 const HEADER_BYTES: usize = 22;
+/// Bytes of the stack that the library uses at most to sign: 196 KiB were measured (ML-DSA-87, the
+/// expansion of the seed). It leaves copies of the seed there.
+const STACK_BYTES: usize = 256 * 1024;
 
 /// Signs a message representative, hedged: no two signatures are alike. `None` when the pair is not
 /// one of ML-DSA, the length is another, or the operating system draws no bytes.
@@ -26,7 +30,7 @@ pub(super) fn sign(key: &PrivateKey, mu: &[u8]) -> Option<Vec<u8>> {
         PairSpec::MlDsa87 => sign_by::<MlDsa87>,
         _ => return None,
     };
-    sign(key.expose_stored(), mu)
+    wiped_below::<STACK_BYTES, _>(|| sign(key.expose_stored(), mu))
 }
 
 /// Whether a signature is one of this message representative, by the key of `spec` whose

@@ -8,12 +8,15 @@
 
 use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::SecretBytes;
-use ml_kem::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey};
+use crate::crypto::stack::wiped_below;
+use ml_kem::pkcs8::{EncodePrivateKey, EncodePublicKey};
 use ml_kem::{Decapsulate, Seed, ml_kem_512, ml_kem_768, ml_kem_1024};
-use zeroize::Zeroize;
 
 /// Bytes of a seed.
 pub(super) const SEED_BYTES: usize = 64;
+/// Bytes of the stack that the library uses at most: 40 KiB were measured (ML-KEM-1024,
+/// decapsulation). It leaves copies of seeds and secrets there.
+const STACK_BYTES: usize = 64 * 1024;
 
 /// A parameter set (FIPS 203, section 8).
 #[derive(Clone, Copy)]
@@ -56,25 +59,20 @@ impl KemKey {
     /// Expands a seed; `None` for one of another length.
     pub(super) fn of_seed(set: KemSet, seed: &[u8]) -> Option<Self> {
         let seed: &Seed = seed.try_into().ok()?;
-        Some(Self(match set {
+        Some(wiped_below::<STACK_BYTES, _>(|| Self::expand(set, seed)))
+    }
+
+    fn expand(set: KemSet, seed: &Seed) -> Self {
+        Self(match set {
             KemSet::MlKem512 => Expanded::MlKem512(ml_kem_512::DecapsulationKey::from_seed(*seed)),
             KemSet::MlKem768 => Expanded::MlKem768(ml_kem_768::DecapsulationKey::from_seed(*seed)),
             KemSet::MlKem1024 => {
                 Expanded::MlKem1024(ml_kem_1024::DecapsulationKey::from_seed(*seed))
             }
-        }))
+        })
     }
 
-    /// Reads PKCS#8 DER in seed form (RFC 9935); `None` for anything else.
-    pub(super) fn of_der(set: KemSet, der: &[u8]) -> Option<Self> {
-        Some(Self(match set {
-            KemSet::MlKem512 => Expanded::MlKem512(DecodePrivateKey::from_pkcs8_der(der).ok()?),
-            KemSet::MlKem768 => Expanded::MlKem768(DecodePrivateKey::from_pkcs8_der(der).ok()?),
-            KemSet::MlKem1024 => Expanded::MlKem1024(DecodePrivateKey::from_pkcs8_der(der).ok()?),
-        }))
-    }
-
-    /// The private key, PKCS#8 DER in seed form.
+    /// The private key, PKCS#8 DER in seed form (RFC 9935).
     pub(super) fn private_der(&self) -> Option<SecretBytes> {
         let der = with_key!(self, key => key.to_pkcs8_der()).ok()?;
         Some(SecretBytes::copy_of(der.as_bytes()))
@@ -106,24 +104,25 @@ impl KemKey {
 
     /// The secret that follows from these random bytes.
     fn encapsulated(&self, random: &[u8; 32]) -> Encapsulated {
-        with_key!(self, key => {
-            let key = key.encapsulation_key();
-            let (ciphertext, mut shared) = key.encapsulate_deterministic(random.into());
-            let secret = SecretBytes::copy_of(&shared);
-            shared.as_mut_slice().zeroize();
-            let ciphertext = ciphertext.to_vec();
-            Encapsulated { secret, ciphertext }
+        wiped_below::<STACK_BYTES, _>(|| {
+            with_key!(self, key => {
+                let key = key.encapsulation_key();
+                let (ciphertext, shared) = key.encapsulate_deterministic(random.into());
+                let secret = SecretBytes::copy_of(&shared);
+                let ciphertext = ciphertext.to_vec();
+                Encapsulated { secret, ciphertext }
+            })
         })
     }
 
     /// The secret of a ciphertext; `None` for one of another length.
     #[must_use]
     pub fn decapsulate(&self, ciphertext: &[u8]) -> Option<SecretBytes> {
-        with_key!(self, key => {
-            let mut shared = key.decapsulate_slice(ciphertext).ok()?;
-            let secret = SecretBytes::copy_of(&shared);
-            shared.as_mut_slice().zeroize();
-            Some(secret)
+        wiped_below::<STACK_BYTES, _>(|| {
+            with_key!(self, key => {
+                let shared = key.decapsulate_slice(ciphertext).ok()?;
+                Some(SecretBytes::copy_of(&shared))
+            })
         })
     }
 }

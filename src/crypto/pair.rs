@@ -225,10 +225,8 @@ impl Parsed {
             Generator::Edwards => {
                 Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map(Self::Edwards)
             }
-            Generator::MlKem(set) => {
-                return KemKey::of_der(set, der).map(Self::MlKem).ok_or(PairError);
-            }
-            Generator::MlDsa(set) => PqdsaKeyPair::from_pkcs8(set, der).map(Self::MlDsa),
+            // Read by their seeds.
+            Generator::MlKem(_) | Generator::MlDsa(_) => return Err(PairError),
         };
         parsed.map_err(|_| PairError)
     }
@@ -313,15 +311,17 @@ impl PrivateKey {
     /// Reads a private key that was written here: from a token or from a test vector.
     ///
     /// # Errors
-    /// [`PairError`] when `der` is not the PKCS#8 DER of a valid key of this spec, or has a seed of
-    /// another length or none, where the spec has one.
+    /// [`PairError`] when `der` is not the PKCS#8 DER of a valid key of this spec, as
+    /// [`Self::expose_der`] gives it.
     pub fn from_der(spec: PairSpec, der: SecretBytes) -> Result<Self, PairError> {
-        let parsed = Parsed::read(spec, der.expose())?;
-        // The expanded form is a private key too.
-        if spec.seed_bytes().is_some() && parsed.to_der()?.expose() != der.expose() {
-            return Err(PairError);
-        }
-        Self::of(spec, der, parsed)
+        let Some(bytes) = spec.seed_bytes() else {
+            let parsed = Parsed::read(spec, der.expose())?;
+            return Self::of(spec, der, parsed);
+        };
+        let at = der.expose().len().checked_sub(bytes).ok_or(PairError)?;
+        let key = Self::of_seed(spec, &der.expose()[at..])?;
+        let is_it = key.expose_der() == der.expose();
+        is_it.then_some(key).ok_or(PairError)
     }
 
     /// Reads a private key as [`Self::expose_stored`] gives it.
@@ -329,10 +329,14 @@ impl PrivateKey {
     /// # Errors
     /// [`PairError`] when the bytes are not a valid key of this spec.
     pub fn from_stored(spec: PairSpec, bytes: SecretBytes) -> Result<Self, PairError> {
-        if spec.seed_bytes().is_none() {
-            return Self::from_der(spec, bytes);
+        match spec.seed_bytes() {
+            Some(_) => Self::of_seed(spec, bytes.expose()),
+            None => Self::from_der(spec, bytes),
         }
-        let parsed = Parsed::of_seed(spec, bytes.expose())?;
+    }
+
+    fn of_seed(spec: PairSpec, seed: &[u8]) -> Result<Self, PairError> {
+        let parsed = Parsed::of_seed(spec, seed)?;
         Self::of(spec, parsed.to_der()?, parsed)
     }
 

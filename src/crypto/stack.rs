@@ -3,7 +3,8 @@
 //!
 //! When a function returns, what it wrote stays on the stack until something overwrites it. Some
 //! work is rare and its secrets outlive it: the private half of an import's wrapping key opens a
-//! recorded import. For such work the stack below is overwritten as soon as the work is done.
+//! recorded import. Some libraries wipe their memory and leave copies on the stack: those of ML-KEM
+//! and ML-DSA. For such work the stack below is overwritten as soon as the work is done.
 
 use std::hint::black_box;
 use zeroize::Zeroize;
@@ -14,8 +15,13 @@ const DEPTH: usize = 128 * 1024;
 
 /// Does `work` and then overwrites the part of the stack that it used.
 pub fn wiped<T>(work: impl FnOnce() -> T) -> T {
+    wiped_below::<DEPTH, T>(work)
+}
+
+/// Does `work`, which uses `BYTES` of the stack at most, and then overwrites as many.
+pub fn wiped_below<const BYTES: usize, T>(work: impl FnOnce() -> T) -> T {
     let outcome = below(work);
-    overwrite();
+    overwrite::<BYTES>();
     outcome
 }
 
@@ -26,19 +32,19 @@ fn below<T>(work: impl FnOnce() -> T) -> T {
 }
 
 #[inline(never)]
-fn overwrite() {
-    let mut bytes = [0_u8; DEPTH];
+fn overwrite<const BYTES: usize>() {
+    let mut bytes = [0_u8; BYTES];
     bytes.zeroize();
     black_box(&bytes);
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::fs::File;
     use std::os::unix::fs::FileExt;
 
-    const PATTERN: [u8; 8] = [0x5a, 0xc3, 0x96, 0x1e, 0x78, 0xe1, 0x0f, 0xd2];
+    pub(in crate::crypto) const PATTERN: [u8; 8] = [0x5a, 0xc3, 0x96, 0x1e, 0x78, 0xe1, 0x0f, 0xd2];
 
     /// Leaves the pattern deep in the stack; it is given inverted, so that the caller holds no
     /// copy.
@@ -53,7 +59,7 @@ mod tests {
 
     /// How many times the pattern is in the 256 KiB below this frame.
     #[inline(never)]
-    fn found(inverted: [u8; 8]) -> usize {
+    pub(in crate::crypto) fn found(inverted: [u8; 8]) -> usize {
         let here = black_box(0_u8);
         let end = (&raw const here).addr() & !4095;
         let mut bytes = vec![0; 256 * 1024];

