@@ -52,7 +52,7 @@ mod writer;
 
 pub use record::{
     AuditRecord, Batch, CALL, Identity, KEYMILL, KMS, Refusal, Resource, ResourceKind, RowsDigest,
-    SERVICE_EVENT, STS, Source, TAGGING, WebUser,
+    SERVICE_EVENT, STS, Source, TAGGING, WebUser, XKS,
 };
 pub use verify::{
     ANCHOR_BYTES_MAX, Fault, Finding, Report, anchor, anchor_key, read_anchor, verify, verify_from,

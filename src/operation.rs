@@ -24,6 +24,7 @@ use words::{Facts, about_grant, about_key, about_nothing, about_role, cryptograp
 pub mod sts;
 pub mod tagging;
 pub mod words;
+pub mod xks;
 
 /// The rows: an operation, its actions, its facts; then the actions of other services.
 ///

@@ -1,6 +1,6 @@
 //! Access keys: an id, which is public, and a secret, which is returned once.
 
-use crate::admin::lookup::{arn_in_body, arn_of_name, check_name, find, limit, replace};
+use crate::admin::lookup::{arn_of_name, check_name, find, limit, replace};
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, ErrorCode, Requester};
@@ -9,8 +9,19 @@ use crate::keystore::{AccessKey, Change, PrincipalEntry};
 use crate::policy::principal::PrincipalKind;
 use std::sync::Arc;
 
-/// Access keys of a principal: two, so that they can be rolled.
+/// Access keys of a principal, of one kind: two, so that they can be rolled.
 const ACCESS_KEYS_MAX: usize = 2;
+
+/// The service whose name makes an access key one for an external key store.
+const EXTERNAL_KEY_STORE: &str = "kms-xks-proxy";
+
+wire::input! {
+    #[serde(deny_unknown_fields)]
+    struct CreateInput<'a> {
+        name: Text<'a>,
+        service_name: Text<'a>,
+    }
+}
 
 wire::input! {
     #[serde(deny_unknown_fields)]
@@ -29,10 +40,20 @@ wire::input! {
     }
 }
 
-/// `CreateAccessKey`
+/// `CreateAccessKey`: for all services, or for the external key store that is given to AWS KMS. A
+/// principal may have two of each kind.
 pub(super) async fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
-    let arn = arn_in_body(api, operator, body)?;
-    let key = AccessKey::draw(AccessKey::LASTING, &api.entropy)?;
+    let input: CreateInput<'_> = wire::decode(body)?;
+    let mut violations = Violations::default();
+    let name = check_name(input.name.as_deref(), &mut violations);
+    let service = input.service_name.as_deref();
+    violations.one_of("serviceName", service, EXTERNAL_KEY_STORE);
+    let name = violations.check(name)?;
+    let arn = arn_of_name(api, operator, name, "user")?;
+    let key = match service {
+        None => AccessKey::draw(AccessKey::LASTING, &api.entropy)?,
+        Some(_) => AccessKey::draw_for_external_key_store(&api.entropy)?,
+    };
     let mut reply = Object::new();
     write_secret(&key, &mut reply);
     api.change(operator, None, |under| {
@@ -41,9 +62,12 @@ pub(super) async fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answ
             let message = format!("{arn} is a role: it has sessions in place of access keys");
             return Err(ApiError::new(ErrorCode::ValidationException, message));
         }
-        if entry.access_keys.len() >= ACCESS_KEYS_MAX {
+        let alike = entry.access_keys.iter();
+        let alike = alike.filter(|one| one.is_for_external_key_store() == service.is_some());
+        if alike.count() >= ACCESS_KEYS_MAX {
+            let kind = service.map_or(String::new(), |service| format!(" for {service}"));
             return Err(limit(format!(
-                "{arn} has {ACCESS_KEYS_MAX} access keys: delete one first"
+                "{arn} has {ACCESS_KEYS_MAX} access keys{kind}: delete one first"
             )));
         }
         let mut entry = PrincipalEntry::clone(entry);

@@ -20,7 +20,7 @@ pub(super) const REFUSED_BYTES_MAX: usize = 1024;
 const REFUSED_MEMBER_BYTES_MAX: usize = 256;
 
 /// Members of the requests of Keymill's own operations, batches and streams.
-pub(super) const OWN: [&str; 24] = [
+pub(super) const OWN: [&str; 25] = [
     "AccessKeyId",
     "Account",
     "Action",
@@ -40,6 +40,7 @@ pub(super) const OWN: [&str; 24] = [
     "Policies",
     "Principal",
     "SecureTransport",
+    "ServiceName",
     "SessionName",
     "SourceEncryptionContext",
     "SourceIp",
@@ -187,6 +188,7 @@ impl Visitor<'_> for Recorded {
 mod tests {
     use super::*;
     use crate::operation::Operation;
+    use crate::operation::xks::XksOperation;
 
     /// Members that an operation may record.
     const ALL: [&str; 10] = [
@@ -266,7 +268,7 @@ mod tests {
         ] {
             let body = format!("{{\"{name}\":\"x\"}}");
             let kms = Operation::ALL.iter().map(|one| one.facts().records);
-            for recorded in kms.chain([OWN.as_slice()]) {
+            for recorded in kms.chain([OWN.as_slice(), &XksOperation::RECORDS]) {
                 let mut out = Vec::new();
                 append(body.as_bytes(), recorded, false, &mut out);
                 assert_eq!(out, b"null", "{name}");

@@ -15,6 +15,7 @@ use crate::key::material::KeyMaterialId;
 use crate::operation::Operation;
 use crate::operation::sts::StsOperation;
 use crate::operation::tagging::TaggingOperation;
+use crate::operation::xks::XksOperation;
 use std::fmt;
 use std::io::Write;
 use std::net::IpAddr;
@@ -29,6 +30,8 @@ pub const KMS: &str = "kms.amazonaws.com";
 pub const STS: &str = "sts.amazonaws.com";
 /// The `eventSource` of operations of the AWS Resource Groups Tagging API.
 pub const TAGGING: &str = "tagging.amazonaws.com";
+/// The `eventSource` of operations of an external key store proxy.
+pub const XKS: &str = "kms-xks-proxy";
 /// The `eventSource` of operations that AWS KMS does not have: batches, exports and the operator's.
 pub const KEYMILL: &str = "keymill";
 
@@ -41,7 +44,7 @@ pub const SERVICE_EVENT: &str = "AwsServiceEvent";
 pub struct AuditRecord<'a> {
     /// When the call was decided.
     pub time: Timestamp,
-    /// The owner of the operation: [`KMS`], [`STS`], [`TAGGING`] or [`KEYMILL`].
+    /// The owner of the operation: [`KMS`], [`STS`], [`TAGGING`], [`XKS`] or [`KEYMILL`].
     pub event_source: &'static str,
     /// The operation.
     pub event_name: &'a str,
@@ -281,6 +284,7 @@ impl AuditRecord<'_> {
             KMS => Operation::named(name).map_or(&[], |operation| operation.facts().records),
             STS => StsOperation::named(name).map_or(&[], StsOperation::records),
             TAGGING => TaggingOperation::named(name).map_or(&[], TaggingOperation::records),
+            XKS => &XksOperation::RECORDS,
             _ => &parameters::OWN,
         }
     }

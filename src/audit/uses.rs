@@ -7,7 +7,7 @@
 //! anyway. So a killed process forgets uses of its last minute only if a new file was begun in that
 //! minute.
 
-use crate::audit::record::{KEYMILL, KMS};
+use crate::audit::record::{KEYMILL, KMS, XKS};
 use crate::clock::Timestamp;
 use crate::key::KeyId;
 use crate::keystore::Snapshot;
@@ -168,7 +168,8 @@ fn operation(source: &str, name: &str) -> Option<Operation> {
             "GenerateDataKeyWithoutPlaintext"
         }
         (KEYMILL, "Rewrap") => "ReEncrypt",
-        (KEYMILL, "VerifyBlobs") => "Decrypt",
+        (KEYMILL, "VerifyBlobs") | (XKS, "XksDecrypt") => "Decrypt",
+        (XKS, "XksEncrypt") => "Encrypt",
         _ => return None,
     };
     Operation::using_a_key(name)

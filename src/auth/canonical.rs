@@ -12,7 +12,7 @@
 //! Source: AWS IAM, "Create a signed AWS API request",
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>.
 
-use crate::auth::AuthError;
+use crate::auth::{AuthError, ScopeService};
 use hex_simd::{AsOut, AsciiCase};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use memchr::memchr;
@@ -87,19 +87,20 @@ impl<'a> SignedHeaders<'a> {
         self.names.join(";")
     }
 
-    /// The hash of a canonical request up to the payload hash.
+    /// The hash of a canonical request to `service`, up to the payload hash.
     ///
     /// # Errors
     /// [`AuthError`] when the signature does not cover a header that decides what the request means
     /// or where it goes, or covers a header that the request lacks.
     pub(super) fn head(
         &self,
+        service: ScopeService,
         method: &Method,
         path: &str,
         query: Option<&str>,
         headers: &HeaderMap,
     ) -> Result<Sha256, AuthError> {
-        let values = self.values(path, headers)?;
+        let values = self.values(service, path, headers)?;
         TEXT.with_borrow_mut(|text| {
             text.clear();
             text.extend_from_slice(method.as_str().as_bytes());
@@ -126,6 +127,7 @@ impl<'a> SignedHeaders<'a> {
     /// The value of each signed field, found in one pass over the headers.
     fn values<'h>(
         &self,
+        service: ScopeService,
         path: &str,
         headers: &'h HeaderMap,
     ) -> Result<SmallVec<[Signed<'h>; 12]>, AuthError> {
@@ -145,7 +147,7 @@ impl<'a> SignedHeaders<'a> {
                         Signed::Once(_) | Signed::Repeated => Signed::Repeated,
                     }
                 }
-                None if must_be_signed(name, path) => {
+                None if service.must_sign(name, path) => {
                     return Err(AuthError::not_signed(name));
                 }
                 None => {}
@@ -153,16 +155,6 @@ impl<'a> SignedHeaders<'a> {
         }
         Ok(values)
     }
-}
-
-/// Whether a field other than `host` means something to `path`, and must arrive as it was sent.
-///
-/// On AWS's own path the content type need not be signed: clients that leave it out are many (AWS
-/// SDK for JavaScript v2, aws4fetch, AWS SDK for PHP before 3.385.3), and AWS takes their requests.
-/// There the signed scope and the signed `x-amz-target` say what a request is, and its content type
-/// adds no meaning. On paths of our own it stays signed: clients of those are written for them.
-fn must_be_signed(name: &str, path: &str) -> bool {
-    name.starts_with("x-amz-") || (name == "content-type" && path != "/")
 }
 
 /// The hash of a whole canonical request, in hex.
@@ -336,7 +328,9 @@ mod tests {
         ];
         for (names, expected) in cases {
             let signed = SignedHeaders::parse(names).unwrap();
-            let head = signed.head(&Method::POST, "/", None, &sent).unwrap();
+            let head = signed
+                .head(ScopeService::Kms, &Method::POST, "/", None, &sent)
+                .unwrap();
             assert_eq!(&request(head, &body), expected);
             let token = HeaderValue::from_static("SESSIONTOKENEXAMPLE");
             sent.insert("x-amz-security-token", token);
@@ -353,7 +347,13 @@ mod tests {
         ]);
         let signed = SignedHeaders::all(&sent);
         assert_eq!(signed.list(), "host;x-amz-meta;x-amz-none");
-        let head = signed.head(&Method::GET, "/v1/a b", Some("b=2&a=1"), &sent);
+        let head = signed.head(
+            ScopeService::Kms,
+            &Method::GET,
+            "/v1/a b",
+            Some("b=2&a=1"),
+            &sent,
+        );
         let head = head.unwrap();
         let text = format!(
             "GET\n/v1/a%20b\na=1&b=2\nhost:localhost:5645\nx-amz-meta:a b,c\nx-amz-none:\n\nhost;x-amz-meta;x-amz-none\n{}",
@@ -404,7 +404,9 @@ mod tests {
         let sent = headers(&[("host", "x"), ("date", "y")]);
         let of = |list: &str| {
             let signed = SignedHeaders::parse(list).unwrap();
-            signed.head(&Method::POST, "/", None, &sent).err()
+            signed
+                .head(ScopeService::Kms, &Method::POST, "/", None, &sent)
+                .err()
         };
         assert_eq!(of("date;host"), None);
         for list in [

@@ -160,6 +160,9 @@ impl Verifier {
 
         // Whose key it is comes first, so that nothing below is done for an unknown key.
         let id = authorization.access_key_id;
+        if !service.takes(id) {
+            return Err(AuthError::unrecognized_client());
+        }
         let session = self.session(stated.token, id, now)?;
         let (principal, access_key) = match &session {
             Some(session) => of_session(session, snapshot),
@@ -174,7 +177,8 @@ impl Verifier {
         if query.is_some_and(|query| query.contains('+')) {
             return Err(AuthError::plus_in_query());
         }
-        let canonical = signed.head(head.method, head.uri.path(), *query, head.headers)?;
+        let path = head.uri.path();
+        let canonical = signed.head(service, head.method, path, *query, head.headers)?;
         let signing_key = self.signing_keys.of(access_key, &time, service);
         Ok(Claim {
             signer: Signer {
@@ -311,6 +315,15 @@ fn is_signed_in_query(uri: &Uri) -> bool {
     names(uri).any(|name| name.eq_ignore_ascii_case(b"X-Amz-Signature"))
 }
 
+/// The Region that the signature of a head is scoped to, as far as it can be read: it chooses who
+/// verifies the signature.
+#[must_use]
+pub fn scope_region(headers: &HeaderMap) -> Option<&str> {
+    let header = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (_, credential) = header.split_once("Credential=")?;
+    credential.split('/').nth(2)
+}
+
 /// Whether a query has a parameter of a signature, in any spelling of its name.
 #[must_use]
 pub fn claims_a_signature(uri: &Uri) -> bool {
@@ -402,7 +415,7 @@ impl Credentials {
         let (names, canonical) = {
             let signed = SignedHeaders::all(headers);
             let canonical = signed
-                .head(method, path, query, headers)
+                .head(ScopeService::Kms, method, path, query, headers)
                 .expect("every header is signed, and host is one");
             (signed.list(), canonical)
         };

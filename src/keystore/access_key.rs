@@ -4,13 +4,12 @@ use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::SecretBytes;
 
 const ID_DIGITS: usize = 16;
-const SECRET_CHARACTERS: usize = 40;
 
 /// An access key: a public id and a secret.
 pub struct AccessKey {
-    /// 20 characters: `AKIA…`, or `ASIA…` for a session.
+    /// 20 characters: `AKIA…`, `ASIA…` for a session, or `XKSP…` for an external key store.
     pub id: String,
-    /// 40 characters of base64 alphabet.
+    /// Characters of the base64 alphabet: 43 for an external key store, else 40.
     pub secret: SecretBytes,
     /// Whether it can be used.
     pub active: bool,
@@ -21,6 +20,14 @@ impl AccessKey {
     pub const LASTING: &str = "AKIA";
     /// What the ids of a session's access keys begin with.
     pub const TEMPORARY: &str = "ASIA";
+    /// What the ids of access keys begin with that are given to AWS KMS for an external key store.
+    pub const EXTERNAL_KEY_STORE: &str = "XKSP";
+
+    /// Whether it was drawn for an external key store.
+    #[must_use]
+    pub fn is_for_external_key_store(&self) -> bool {
+        self.id.starts_with(Self::EXTERNAL_KEY_STORE)
+    }
 
     /// An active access key.
     #[must_use]
@@ -34,11 +41,25 @@ impl AccessKey {
     /// # Errors
     /// [`EntropyError`].
     pub fn draw(prefix: &str, entropy: &Entropy) -> Result<Self, EntropyError> {
+        Self::of_bits::<30>(prefix, entropy)
+    }
+
+    /// Draws one for an external key store: 256 secret bits in 43 characters (External Key Store
+    /// Proxy API specification, appendix A: at least 256 bits of entropy, 43 to 64 characters).
+    ///
+    /// # Errors
+    /// [`EntropyError`].
+    pub fn draw_for_external_key_store(entropy: &Entropy) -> Result<Self, EntropyError> {
+        Self::of_bits::<32>(Self::EXTERNAL_KEY_STORE, entropy)
+    }
+
+    fn of_bits<const BYTES: usize>(prefix: &str, entropy: &Entropy) -> Result<Self, EntropyError> {
+        use base64_simd::{AsOut, STANDARD_NO_PAD};
         let id = draw_id(prefix, ID_DIGITS, entropy)?;
-        let drawn = entropy.draw_secret::<30>()?;
-        let secret = SecretBytes::filled(SECRET_CHARACTERS, |text| {
-            use base64_simd::{AsOut, STANDARD};
-            let _written = STANDARD.encode(drawn.expose(), text.as_out());
+        let drawn = entropy.draw_secret::<BYTES>()?;
+        let characters = STANDARD_NO_PAD.encoded_length(BYTES);
+        let secret = SecretBytes::filled(characters, |text| {
+            let _written = STANDARD_NO_PAD.encode(drawn.expose(), text.as_out());
         });
         Ok(Self::new(id, secret))
     }

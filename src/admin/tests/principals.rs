@@ -223,6 +223,42 @@ async fn access_keys_are_rolled_one_after_the_other() {
 }
 
 #[tokio::test]
+async fn a_credential_of_an_external_key_store_is_of_its_own_kind() {
+    let bench = Bench::new().await;
+    let name = json!({"Name": "aws-kms"});
+    bench.administered("CreatePrincipal", name.clone()).await;
+    let mut for_xks = name.clone();
+    for_xks["ServiceName"] = "kms-xks-proxy".into();
+    for _ in 0..2 {
+        let made = bench.administered("CreateAccessKey", for_xks.clone()).await;
+        let id = made["AccessKeyId"].as_str().unwrap();
+        let secret = made["SecretAccessKey"].as_str().unwrap();
+        // As AWS KMS takes them.
+        let digit = |byte: u8| matches!(byte, b'A'..=b'Z' | b'2'..=b'7');
+        assert!(id.starts_with("XKSP") && id.len() == 20 && id.bytes().all(digit));
+        assert_eq!(secret.len(), 43);
+        // It outlives a restart: its length is kept with it.
+        let snapshot = bench.api.keystore.snapshot();
+        assert!(snapshot.access_keys.contains_key(id));
+    }
+    let arn = arn(ACCOUNT, "user/aws-kms");
+    let message = format!("{arn} has 2 access keys for kms-xks-proxy: delete one first");
+    let third = bench.administer("CreateAccessKey", for_xks).await;
+    Bench::is(third, Code::LimitExceededException, &message);
+    // Those for other services are counted apart.
+    bench.administered("CreateAccessKey", name.clone()).await;
+    let message = format!("{arn} has 2 access keys: delete one first");
+    let third = bench.administer("CreateAccessKey", name.clone()).await;
+    Bench::is(third, Code::LimitExceededException, &message);
+    let mut other = name;
+    other["ServiceName"] = "kms".into();
+    let message = "1 validation error detected: Value 'kms' at 'serviceName' failed to satisfy constraint: \
+                   Member must satisfy enum value set: [kms-xks-proxy]";
+    let refused = bench.administer("CreateAccessKey", other).await;
+    Bench::is(refused, Code::ValidationException, message);
+}
+
+#[tokio::test]
 async fn policies_and_tags_are_replaced_and_the_rest_is_kept() {
     let bench = Bench::new().await;
     let made = bench

@@ -212,7 +212,13 @@ fn a_date_header_serves_instead_of_x_amz_date() {
         let mut request = Request::unsigned().with("date", text);
         let signed = SignedHeaders::parse("content-type;date;host;x-amz-target").unwrap();
         let canonical = signed
-            .head(&Method::POST, "/", None, &request.headers)
+            .head(
+                ScopeService::Kms,
+                &Method::POST,
+                "/",
+                None,
+                &request.headers,
+            )
             .unwrap();
         let time = RequestTime::at(NOW);
         let key = SigningKey::derive(&secret(SECRET), time.date(), "us-east-1", ScopeService::Kms);

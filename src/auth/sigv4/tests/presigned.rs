@@ -29,7 +29,13 @@ fn parameters(credentials: &Credentials, time: &RequestTime, expires: &str) -> S
 /// The signature over a query, and over the two headers of [`headers`].
 fn signature(query: &str, credentials: &Credentials, time: &RequestTime) -> String {
     let signed = SignedHeaders::parse("host;x-k8s-aws-id").unwrap();
-    let canonical = signed.head(&Method::GET, "/", Some(query), &headers());
+    let canonical = signed.head(
+        ScopeService::Kms,
+        &Method::GET,
+        "/",
+        Some(query),
+        &headers(),
+    );
     let key = SigningKey::derive(
         &credentials.secret_access_key,
         time.date(),
@@ -116,7 +122,9 @@ fn the_signature_of_botocore_is_that_of_its_sorted_query() {
     assert_eq!(authorization.access_key_id, "ASIAEXAMPLE");
     let signed = SignedHeaders::parse(authorization.signed_headers).unwrap();
     let query = Some(presigned.query.as_str());
-    let canonical = signed.head(&Method::GET, "/", query, &headers()).unwrap();
+    let canonical = signed
+        .head(ScopeService::Kms, &Method::GET, "/", query, &headers())
+        .unwrap();
     let date = authorization.date;
     let key = SigningKey::derive(&secret(SECRET), date, "us-east-1", ScopeService::Sts);
     let string = key.string_to_sign(&authorization.time, "us-east-1");

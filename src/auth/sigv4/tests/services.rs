@@ -90,3 +90,104 @@ fn a_form_is_signed_as_any_body_is() {
     let found = as_service(&plain, &verifier(), ScopeService::Sts);
     assert_eq!(found, Err(MISMATCH.to_owned()));
 }
+
+const XKS_ID: &str = "XKSPEXAMPLEEXAMPLE22";
+const XKS_SECRET: &str = "FYtE5EFA5FT0mCc3DrGUe2sti527BitkQ0Zr9MO9fvE";
+
+/// A call of AWS KMS to an external key store, which signs `host` and `x-amz-date` alone. The
+/// signature was computed with botocore 1.44.8.
+fn of_xks() -> Request {
+    let uri = "/orders/kms/xks/v1/keys/main/encrypt";
+    let headers = [
+        ("host", "xks.example.com"),
+        ("content-type", "application/json"),
+        ("x-amz-date", "20260115T120000Z"),
+        (
+            "authorization",
+            "AWS4-HMAC-SHA256 Credential=XKSPEXAMPLEEXAMPLE22/20260115/eu-central-1/kms-xks-proxy/aws4_request, \
+             SignedHeaders=host;x-amz-date, \
+             Signature=31611256f7c4847022d5eef6e4330735f5a5725632922654f665df9af63d472a",
+        ),
+    ];
+    let mut request = Request {
+        method: Method::POST,
+        uri: Uri::from_static(uri),
+        headers: HeaderMap::new(),
+        body: br#"{"a":1}"#.to_vec(),
+    };
+    for (name, value) in headers {
+        request = request.with(name, value);
+    }
+    request
+}
+
+fn verified(request: &Request, region: &str, service: ScopeService, id: &str) -> String {
+    let verifier = Verifier::new(region.to_owned(), Duration::from_mins(5), token_key());
+    let head = Head {
+        method: &request.method,
+        uri: &request.uri,
+        headers: &request.headers,
+    };
+    let signer = verifier
+        .begin(service, head, &snapshot(&[(id, XKS_SECRET)]), NOW)
+        .and_then(|claim| claim.finish(&request.body));
+    match signer {
+        Ok(signer) => signer.principal.arn.clone(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn aws_kms_signs_for_an_external_key_store() {
+    let (arn, xks) = (
+        "arn:aws:iam::111122223333:user/provisioner",
+        ScopeService::Xks,
+    );
+    let own = |request: &Request| verified(request, "eu-central-1", xks, XKS_ID);
+    assert_eq!(own(&of_xks()), arn);
+    assert_eq!(scope_region(&of_xks().headers), Some("eu-central-1"));
+    // Fields of AWS that a later client may send unsigned decide nothing here.
+    assert_eq!(own(&of_xks().with("x-amz-later", "1")), arn);
+    let mut other = of_xks();
+    other.uri = Uri::from_static("/orders/kms/xks/v1/keys/main/decrypt");
+    assert_eq!(own(&other), MISMATCH);
+    let mut other = of_xks();
+    other.body = br#"{"a":2}"#.to_vec();
+    assert_eq!(own(&other), MISMATCH);
+    for (from, to, refusal) in [
+        (
+            "host;x-amz-date",
+            "host",
+            "'x-amz-date' must be a 'SignedHeader' in the AWS Authorization.",
+        ),
+        (
+            "host;x-amz-date",
+            "x-amz-date",
+            "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.",
+        ),
+    ] {
+        let refusal = format!("InvalidSignatureException: {refusal}");
+        assert_eq!(own(&of_xks().edit(from, to)), refusal);
+    }
+    let elsewhere = verified(&of_xks(), "us-east-1", xks, XKS_ID);
+    let refusal = "InvalidSignatureException: Credential should be scoped to a valid region. ";
+    assert_eq!(elsewhere, refusal);
+}
+
+#[test]
+fn xks_2_a_credential_of_an_external_key_store_signs_nothing_else() {
+    for service in [ScopeService::Kms, ScopeService::Sts, ScopeService::Tagging] {
+        let name = format!("/{}/", service.name());
+        let moved = of_xks().edit("/kms-xks-proxy/", &name);
+        assert_eq!(
+            verified(&moved, "eu-central-1", service, XKS_ID),
+            UNRECOGNIZED
+        );
+    }
+    // Nor does another access key sign for one.
+    let moved = of_xks().edit(XKS_ID, ID);
+    assert_eq!(
+        verified(&moved, "eu-central-1", ScopeService::Xks, ID),
+        UNRECOGNIZED
+    );
+}
