@@ -12,6 +12,7 @@ use crate::auth::signatures::Signatures;
 use crate::file::open;
 use crate::key::arn::{AccountId, Region};
 use crate::web_identity::issuer;
+use crate::xks::{external_key, key_store};
 use crate::{audit, pool, rates, transport};
 use layers::Layers;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -55,6 +56,10 @@ pub struct Config {
     pub sockets: BTreeMap<String, Socket>,
     /// Other issuers whose tokens are taken, by name.
     pub issuers: BTreeMap<String, issuer::Config>,
+    /// External key stores of AWS, by name.
+    pub xks: BTreeMap<String, key_store::Config>,
+    /// Their external keys, by name.
+    pub xks_keys: BTreeMap<String, external_key::Config>,
     /// TLS of the TCP listener.
     pub tls: transport::tls::Config,
     /// The bounds of every listener.
@@ -161,6 +166,8 @@ impl Default for Config {
             peers: SocketPeers::default(),
             sockets: BTreeMap::new(),
             issuers: BTreeMap::new(),
+            xks: BTreeMap::new(),
+            xks_keys: BTreeMap::new(),
             tls: transport::tls::Config::default(),
             limits: transport::Limits::default(),
             rates: rates::Config::default(),

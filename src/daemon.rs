@@ -16,6 +16,7 @@ use crate::rates;
 use crate::transport::admin::{self, Admin};
 use crate::transport::{self, Cores, Makers, Service};
 use crate::web_identity::WebIdentities;
+use crate::xks;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -81,6 +82,7 @@ impl Daemon {
         let snapshot = core.keystore.snapshot();
         warn_of_strangers(config, &snapshot);
         warn_of_issuers(&core.api.web_identities, &snapshot);
+        warn_of_key_stores(config, &snapshot);
         log_clone_sources(config, &core);
         let (shutdown, shutting_down) = watch::channel(false);
         let (admin_shutdown, admin_shutting_down) = watch::channel(false);
@@ -112,6 +114,12 @@ impl Daemon {
             metrics: Arc::clone(&core.metrics),
             cores: cores.handles().to_vec(),
             makers,
+            xks: xks::Proxy::new(
+                &config.xks,
+                &config.xks_keys,
+                config.skew_max(),
+                core.keystore.session_token_key(),
+            ),
         });
         let mut servers = JoinSet::new();
         let (tcp, tls) = (listeners.tcp, listeners.tls);
@@ -248,6 +256,20 @@ fn warn_of_strangers(config: &Config, snapshot: &Snapshot) {
         let known = rates::key_of(arn).is_some_and(|id| snapshot.keys.contains_key(&id));
         if !known {
             tracing::warn!(arn, "rates.kms_keys names a key that does not exist");
+        }
+    }
+}
+
+/// Logs external key stores whose principal does not exist: AWS KMS cannot sign as it.
+fn warn_of_key_stores(config: &Config, snapshot: &Snapshot) {
+    for (name, store) in &config.xks {
+        if !snapshot.principals.contains_key(&store.principal) {
+            let arn = &store.principal;
+            tracing::warn!(
+                store = name,
+                arn,
+                "an external key store names a principal that does not exist"
+            );
         }
     }
 }

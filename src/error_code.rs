@@ -4,8 +4,9 @@ use http::StatusCode;
 use strum::{Display, IntoStaticStr, VariantArray};
 
 /// The closed set of codes that this service answers with: those of AWS KMS (API reference, "Common
-/// Errors" and each operation's), then those of the query protocol, which AWS STS speaks, and those
-/// of the AWS Resource Groups Tagging API (API references, as before).
+/// Errors" and each operation's), then those of the query protocol, which AWS STS speaks, those of
+/// the AWS Resource Groups Tagging API (API references, as before), and those of the External Key
+/// Store Proxy API alone (its specification, "Error codes").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr, VariantArray)]
 pub enum ErrorCode {
     /// The caller may not.
@@ -135,6 +136,18 @@ pub enum ErrorCode {
     PaginationTokenExpiredException,
     /// Tagging: too many requests.
     ThrottledException,
+    /// XKS: the request is not signed by the key store's credentials.
+    AuthenticationFailedException,
+    /// XKS: the answer would have come too late.
+    DependencyTimeoutException,
+    /// XKS: something failed here.
+    InternalException,
+    /// XKS: the key is not in a state to be used.
+    InvalidStateException,
+    /// XKS: no key store has this path.
+    InvalidUriPathException,
+    /// XKS: no such external key.
+    KeyNotFoundException,
 }
 
 impl ErrorCode {
@@ -160,6 +173,10 @@ impl ErrorCode {
             | Self::MissingAuthenticationToken
             | Self::OutboundWebIdentityFederationDisabledException
             | Self::SignatureDoesNotMatch => StatusCode::FORBIDDEN,
+            Self::AuthenticationFailedException => StatusCode::UNAUTHORIZED,
+            Self::DependencyTimeoutException => StatusCode::SERVICE_UNAVAILABLE,
+            Self::InternalException => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::InvalidUriPathException | Self::KeyNotFoundException => StatusCode::NOT_FOUND,
             Self::RequestEntityTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RequestTimeoutException => StatusCode::REQUEST_TIMEOUT,
             _ => StatusCode::BAD_REQUEST,

@@ -37,6 +37,7 @@
 //! | [`stream`] | batches of keys, and Arrow streams of containers |
 //! | [`admin`] | principals and the operator's other calls |
 //! | [`sts`], [`tagging`] | AWS STS: who a caller is; the tags of keys as AWS Resource Groups has them |
+//! | [`xks`] | an external key store proxy: keys that AWS KMS uses from outside |
 //! | [`table`], [`bulk`], [`export`], [`splice`], [`provision`], [`rewrap`], [`census`], [`verify`] | jobs on tables |
 //! | [`transport`] | HTTP, TLS, Unix sockets, and the bounds on all of them |
 //! | [`config`], [`daemon`], [`cli`] | settings; start and end in order; the command line |
@@ -84,6 +85,7 @@ pub mod admin;
 
 pub mod sts;
 pub mod tagging;
+pub mod xks;
 
 #[cfg(feature = "bulk")]
 pub mod bulk;

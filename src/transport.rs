@@ -22,6 +22,7 @@ use crate::key::arn::AccountId;
 use crate::keystore::Keystore;
 use crate::metrics::Metrics;
 use crate::policy::Principal;
+use crate::xks;
 use ::http::Request;
 use caller::{Caller, Source};
 use connection::Counts;
@@ -68,6 +69,9 @@ pub use cores::Cores;
 pub use limits::Limits;
 pub use makers::Makers;
 
+/// The transport that is encrypted, as metrics call it.
+const TLS: &str = "tls";
+
 /// Everything that a connection needs to be served.
 pub struct Service {
     /// The operations.
@@ -88,6 +92,8 @@ pub struct Service {
     pub cores: Vec<Handle>,
     /// The threads that make the chunks of batches and streams.
     pub makers: Makers,
+    /// The external key stores of AWS, which are served over TLS alone.
+    pub xks: xks::Proxy,
 }
 
 /// Serves a TCP listener until `shutdown` turns true, then drains: returns when no connection is
@@ -117,7 +123,7 @@ pub async fn serve_tls(
         let tls = Arc::clone(&tls);
         async move { tls.accept(stream, time).await }
     };
-    serve(service, "tls", None, listener, identify, shutdown).await;
+    serve(service, TLS, None, listener, identify, shutdown).await;
 }
 
 /// A Unix socket and the principals of its callers.
@@ -162,6 +168,7 @@ pub async fn serve_unix(
                 uid: Some(peer.uid),
                 arn: peers.principal(peer).map(ToOwned::to_owned),
                 until: None,
+                common_name: None,
             }
         });
         ready(caller.map(|caller| (stream, caller)))

@@ -77,7 +77,7 @@ impl ApiError {
 
     /// Whether policies were not decided on to their end, for want of steps: with more of them the
     /// answer may be another.
-    pub(super) fn is_undecided(&self) -> bool {
+    pub(crate) fn is_undecided(&self) -> bool {
         self.is_undecided
     }
 

@@ -31,7 +31,7 @@ mod decisions;
 mod decrypt;
 mod dry_runs;
 mod enumerations;
-mod fence;
+pub(crate) mod fence;
 mod grants;
 mod held;
 mod imports;

@@ -14,13 +14,14 @@ use crate::api::reply::{Reply, Resources};
 use crate::api::{Api, ApiError, ErrorCode, RequestId, Requester};
 use crate::audit::{
     AuditError, AuditRecord, Batch, CALL, Identity, KEYMILL, KMS, Recorded, Refusal, Resource,
-    ResourceKind, SERVICE_EVENT, STS, Source, TAGGING, WebUser,
+    ResourceKind, SERVICE_EVENT, STS, Source, TAGGING, WebUser, XKS,
 };
 use crate::key::arn::Arn;
 use crate::keystore::KeyEntry;
 use crate::operation::Operation;
 use crate::operation::sts::StsOperation;
 use crate::operation::tagging::TaggingOperation;
+use crate::operation::xks::XksOperation;
 use crate::policy::Principal;
 use crate::web_identity;
 use std::borrow::Cow;
@@ -68,6 +69,16 @@ impl<'a> Event<'a> {
             name: operation.name(),
             read_only: !operation.changes(),
             body,
+        }
+    }
+
+    /// An operation of an external key store proxy, with its parameters as JSON.
+    pub(crate) fn of_xks(operation: XksOperation, parameters: &'a [u8]) -> Self {
+        Self {
+            source: XKS,
+            name: operation.name(),
+            read_only: true,
+            body: parameters,
         }
     }
 

@@ -9,12 +9,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
+use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::ext::pkix::SubjectAltName;
-use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::name::{DirectoryString, GeneralName};
 use x509_cert::name::Name;
 
 /// The prefix of SPIFFE ids (SPIFFE-ID, section 2).
 const SPIFFE: &str = "spiffe://";
+/// `id-at-commonName` (RFC 5280, appendix A.1).
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 /// The most bytes of a SPIFFE id (SPIFFE-ID, section 2.3).
 const SPIFFE_BYTES_MAX: usize = 2048;
 
@@ -30,6 +33,8 @@ pub struct ClientMap {
 pub struct Client {
     /// Its SPIFFE id or its subject.
     pub name: String,
+    /// The common name in its subject, if it has one and no more.
+    pub common_name: Option<String>,
     /// When the certificate expires.
     pub not_after: Timestamp,
 }
@@ -73,9 +78,29 @@ impl Client {
         let not_after = certificate.validity().not_after.to_unix_duration();
         (!name.is_empty()).then_some(Self {
             name,
+            common_name: common_name(certificate.subject()),
             not_after: timestamp(not_after),
         })
     }
+}
+
+/// The one common name of a subject. Of several none counts: which of them
+/// a check looks at must not be a matter of taste.
+fn common_name(subject: &Name) -> Option<String> {
+    let mut named = subject.iter().filter(|one| one.oid == COMMON_NAME);
+    let (name, more) = (named.next()?, named.next());
+    if more.is_some() {
+        return None;
+    }
+    let name: DirectoryString = name.value.decode_as().ok()?;
+    Some(name.value().into_owned())
+}
+
+/// The common name of a certificate in DER, if it has one and no more.
+#[must_use]
+pub fn common_name_of(der: &[u8]) -> Option<String> {
+    let certificate = Certificate::from_der(der).ok()?;
+    common_name(certificate.tbs_certificate().subject())
 }
 
 /// When a certificate in DER expires; `None` when the bytes are not a certificate.
@@ -187,6 +212,20 @@ mod tests {
     }
 
     #[test]
+    fn a_common_name_is_the_only_one() {
+        let of = |subject: &[(DnType, &str)]| {
+            let der = certificate(subject, &[]);
+            common_name_of(&der)
+        };
+        let (organization, name) = (DnType::OrganizationName, DnType::CommonName);
+        let cks = "cks.kms.eu-central-1.amazonaws.com";
+        let subject = [(organization.clone(), "x"), (name.clone(), cks)];
+        assert_eq!(of(&subject).as_deref(), Some(cks));
+        assert_eq!(of(&[(organization, cks)]), None);
+        assert_eq!(common_name_of(b"x"), None);
+    }
+
+    #[test]
     fn a_subject_is_written_whole_most_specific_first_and_escaped() {
         let (country, organization) = (DnType::CountryName, DnType::OrganizationName);
         let subject = [
@@ -225,8 +264,12 @@ mod tests {
         };
         let principal = |name: &str| {
             let (name, not_after) = (name.to_owned(), Timestamp(0));
-            map.principal(&Client { name, not_after })
-                .map(str::to_owned)
+            map.principal(&Client {
+                name,
+                common_name: None,
+                not_after,
+            })
+            .map(str::to_owned)
         };
         assert_eq!(principal("CN=a").as_deref(), Some("arn-a"));
         let spiffe = principal("spiffe://example.org/b");

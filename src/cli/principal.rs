@@ -11,6 +11,9 @@ use crate::config::Environment;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use xks_credential::NewXksCredential;
+
+mod xks_credential;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -65,6 +68,12 @@ pub(super) enum Command {
         keymill principal new-access-key backup --dir keymill-dev\n  \
         keymill principal new-access-key backup --config /etc/keymill/keymill.toml --json")]
     NewAccessKey(PrincipalArguments),
+    /// Give a principal a credential for an external key store, and print the file that the console
+    /// of AWS KMS takes: its secret is shown only now. A principal may have two
+    #[command(after_help = "Examples:\n  \
+        keymill principal new-xks-credential aws-kms --uri-path /orders/kms/xks/v1 --dir keymill-dev\n  \
+        keymill principal new-xks-credential aws-kms --uri-path /orders/kms/xks/v1 --config /etc/keymill/keymill.toml")]
+    NewXksCredential(NewXksCredential),
     /// Refuse whatever is signed with an access key until it is activated: what to do before it is
     /// deleted
     #[command(after_help = "Examples:\n  \
@@ -213,6 +222,7 @@ impl Command {
             | Self::Disable(name)
             | Self::Enable(name)
             | Self::NewAccessKey(name)
+            | Self::NewXksCredential(NewXksCredential { name, .. })
             | Self::Delete(Delete { name, .. })
             | Self::PutPolicies(PutPolicies { name, .. })
             | Self::PutTags(PutTags { name, .. })
@@ -349,6 +359,7 @@ async fn perform(
             let answer = operator.call("CreateAccessKey", request).await?;
             print(&answer, &credentials(&answer), json)?;
         }
+        Command::NewXksCredential(new) => xks_credential::make(new, operator, json).await?,
         Command::ActivateAccessKey(AccessKey { name, id }) => {
             let request = json!({ "Name": name.name, "AccessKeyId": id, "Status": "Active" });
             change("UpdateAccessKey", request, format!("{id} is active")).await?;

@@ -6,6 +6,7 @@ use crate::config::SocketMode;
 use crate::config::sockets::peer_id;
 use crate::key::arn::AccountId;
 use crate::web_identity::{Url, issuer};
+use crate::xks::{external_key, key_store};
 use std::net::SocketAddr;
 use std::str::FromStr;
 use toml::Value;
@@ -32,7 +33,7 @@ const KEYS_PER_SECOND: Allowed = Integer(0, 100_000_000, "keys a second");
 
 /// Every key with a fixed name. Others are those of [`NAMED`] tables and the entries of maps
 /// ([`entry`]).
-pub const KEYS: [(&str, Allowed); 41] = [
+pub const KEYS: [(&str, Allowed); 42] = [
     ("region", Text(region)),
     ("partition", Text(partition)),
     ("account", Text(account)),
@@ -47,6 +48,7 @@ pub const KEYS: [(&str, Allowed); 41] = [
     ("tls.client_ca", Text(optional_path)),
     ("tls.client_crl", Text(optional_path)),
     ("tls.client_certificate", OneOf(&["optional", "required"])),
+    ("tls.client_common_names", Texts(common_names)),
     ("tls.reload_seconds", Integer(1, 86_400, "seconds")),
     (
         "limits.connections_max",
@@ -101,8 +103,8 @@ pub const KEYS: [(&str, Allowed); 41] = [
 ];
 
 /// The sections whose tables have names of their own, and the keys of such a table:
-/// `sockets.<name>.<key>`, `issuers.<name>.<key>`.
-pub const NAMED: [(&str, &[(&str, Allowed)]); 2] = [
+/// `sockets.<name>.<key>`, `issuers.<name>.<key>`, and so on.
+pub const NAMED: [(&str, &[(&str, Allowed)]); 4] = [
     (
         "sockets",
         &[
@@ -123,7 +125,39 @@ pub const NAMED: [(&str, &[(&str, Allowed)]); 2] = [
             ("bearer_token_file", Text(path)),
         ],
     ),
+    (
+        "xks",
+        &[
+            ("uri_path", Text(uri_path)),
+            ("principal", Text(arn)),
+            ("regions", Texts(regions)),
+            ("client_common_names", Texts(common_names)),
+        ],
+    ),
+    (
+        "xks_keys",
+        &[
+            ("store", Text(name)),
+            ("id", Text(external_key_id)),
+            ("key", Text(kms_key)),
+            ("usage", Texts(usage)),
+            ("aws_principals", Texts(entries)),
+            ("kms_operations", Texts(entries)),
+            ("kms_key_arns", Texts(entries)),
+        ],
+    ),
 ];
+
+/// The keys that a table of such a section must have.
+#[must_use]
+pub fn needed(section: &str) -> &'static [&'static str] {
+    match section {
+        "sockets" => &["path"],
+        "issuers" => &["url", "audiences"],
+        "xks" => &["uri_path", "principal", "regions"],
+        _ => &["store", "id", "key"],
+    }
+}
 
 /// The maps from names to the ARNs of principals, and from ARNs to limits. Further sockets have
 /// their own, `sockets.<name>.users` and `sockets.<name>.groups`.
@@ -150,7 +184,7 @@ pub fn allowed(key: &str) -> Option<Allowed> {
 
 /// A key of a table that has a name of its own.
 pub struct Named<'a> {
-    /// `sockets`, `issuers`
+    /// `sockets`, `issuers`, `xks`, `xks_keys`
     pub section: &'static str,
     /// Its name.
     pub name: &'a str,
@@ -341,6 +375,62 @@ fn audiences(texts: &[&str]) -> Result<(), &'static str> {
     let all = count && texts.iter().all(fits);
     all.then_some(())
         .ok_or("allowed: 1 to 100 texts of 1 to 255 characters")
+}
+
+fn common_names(texts: &[&str]) -> Result<(), &'static str> {
+    // The longest common name (RFC 5280, appendix A.1, `ub-common-name`).
+    let fits = |text: &&str| (1..=64).contains(&text.chars().count());
+    let all = texts.len() <= 100 && texts.iter().all(fits);
+    all.then_some(())
+        .ok_or("allowed: at most 100 common names of 1 to 64 characters")
+}
+
+fn uri_path(text: &str) -> Result<(), &'static str> {
+    key_store::Config::is_uri_path(text)
+        .then_some(())
+        .ok_or("allowed: /PREFIX/kms/xks/v1, at most 128 of a-z, A-Z, 0-9, /, - and _")
+}
+
+fn regions(texts: &[&str]) -> Result<(), &'static str> {
+    let count = (1..=key_store::Config::REGIONS_MAX).contains(&texts.len());
+    let all = count && texts.iter().all(|text| region(text).is_ok());
+    all.then_some(())
+        .ok_or("allowed: 1 to 64 Regions, each of 1 to 32 of a-z, 0-9 and -")
+}
+
+fn name(text: &str) -> Result<(), &'static str> {
+    is_name(text)
+        .then_some(())
+        .ok_or("allowed: the name of a table, 1 to 32 of a-z, 0-9, - and _")
+}
+
+fn external_key_id(text: &str) -> Result<(), &'static str> {
+    external_key::is_id(text)
+        .then_some(())
+        .ok_or("allowed: 1 to 128 of a-z, A-Z, 0-9, -, _ and .")
+}
+
+fn kms_key(text: &str) -> Result<(), &'static str> {
+    let fits = (1..=2048).contains(&text.len()) && text.is_ascii();
+    fits.then_some(())
+        .ok_or("allowed: a key's id or ARN, an alias or its ARN")
+}
+
+fn usage(texts: &[&str]) -> Result<(), &'static str> {
+    let mut known = external_key::USAGES.iter();
+    let is_known = |text: &&str| external_key::USAGES.contains(text);
+    let once = known.all(|usage| texts.iter().filter(|text| *text == usage).count() < 2);
+    (once && texts.iter().all(is_known))
+        .then_some(())
+        .ok_or("allowed: ENCRYPT, DECRYPT, each at most once")
+}
+
+fn entries(texts: &[&str]) -> Result<(), &'static str> {
+    let most = external_key::Config::ENTRY_CHARACTERS_MAX;
+    let fits = |text: &&str| (1..=most).contains(&text.chars().count());
+    let all = texts.len() <= external_key::Config::ENTRIES_MAX && texts.iter().all(fits);
+    all.then_some(())
+        .ok_or("allowed: at most 1000 texts of 1 to 2048 characters")
 }
 
 fn socket_mode(text: &str) -> Result<(), &'static str> {

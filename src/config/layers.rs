@@ -235,11 +235,7 @@ impl Layers {
         let tables: BTreeMap<_, _> = self.settings.iter().filter_map(of).collect();
         for ((section, name), place) in tables {
             let key = |key: &str| format!("{section}.{name}.{key}");
-            let needed: &[&str] = match section {
-                "sockets" => &["path"],
-                _ => &["url", "audiences"],
-            };
-            let missing = needed
+            let missing = allowed::needed(section)
                 .iter()
                 .map(|needed| key(needed))
                 .find(|key| !self.settings.contains_key(key));

@@ -62,6 +62,7 @@ impl Config {
         self.check_tls(layers);
         self.check_sockets(layers);
         self.check_issuers(layers);
+        external_keys::check(self, layers);
         self.check_principals(layers);
         if self.pool.lane_keys_min > self.pool.lane_keys_max {
             let (key, other) = ("pool.lane_keys_min", "pool.lane_keys_max");
@@ -113,12 +114,14 @@ impl Config {
         let (certificate, key) = (is_set(&tls.certificate), is_set(&tls.key));
         let (ca, crl) = (is_set(&tls.client_ca), is_set(&tls.client_crl));
         let required = tls.client_certificate == ClientCertificate::Required;
+        let names = !tls.client_common_names.is_empty();
         for (setting, set, other, other_set) in [
             ("tls.key", key, "tls.certificate", certificate),
             ("tls.certificate", certificate, "tls.key", key),
             ("tls.client_ca", ca, "tls.certificate", certificate),
             ("tls.client_crl", crl, "tls.client_ca", ca),
             ("tls.client_certificate", required, "tls.client_ca", ca),
+            ("tls.client_common_names", names, "tls.client_ca", ca),
         ] {
             if set && !other_set {
                 layers.refuse(setting, &format!("needs {other}"));
@@ -188,6 +191,10 @@ impl Config {
             let fixed = socket.principal.iter();
             principals.extend(fixed.map(|arn| (format!("sockets.{name}.principal"), arn.clone())));
         }
+        let stores = self.xks.iter();
+        let stores =
+            stores.map(|(name, of)| (format!("xks.{name}.principal"), of.principal.clone()));
+        principals.extend(stores);
         for (key, arn) in principals {
             if !self.may_be_mapped(&arn) {
                 let problem = format!("allowed is an ARN like {}", self.user_arn("name"));
@@ -234,6 +241,8 @@ impl Config {
         partition && matches!(kind, Ok(PrincipalKind::User | PrincipalKind::Root))
     }
 }
+
+mod external_keys;
 
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,8 @@ pub(super) struct Caller {
     pub(super) arn: Option<String>,
     /// When `arn` expires: the end of a client certificate. A connection may last longer.
     pub(super) until: Option<Timestamp>,
+    /// The common name of its client certificate.
+    pub(super) common_name: Option<String>,
 }
 
 /// Where a connection comes from.
@@ -69,6 +71,7 @@ impl Caller {
             uid: None,
             arn: None,
             until: None,
+            common_name: None,
         }
     }
 
@@ -79,6 +82,7 @@ impl Caller {
             secure_transport: true,
             arn: arn.map(ToOwned::to_owned),
             until: client.map(|client| client.not_after),
+            common_name: client.and_then(|client| client.common_name.clone()),
             ..Self::over_tcp(peer)
         }
     }
@@ -90,6 +94,14 @@ impl Caller {
             (None, Some(uid)) => audit::Source::Unix(uid),
             (None, None) => audit::Source::Local,
         }
+    }
+
+    /// The common name of its certificate at this time.
+    pub(super) fn common_name_at(&self, now: Timestamp) -> Option<&str> {
+        if self.until.is_some_and(|until| until < now) {
+            return None;
+        }
+        self.common_name.as_deref()
     }
 
     /// The ARN of the principal of an unsigned request at this time.
@@ -126,12 +138,15 @@ mod tests {
     fn a_client_is_nobody_once_its_certificate_has_ended() {
         let client = Client {
             name: "CN=a".to_owned(),
+            common_name: Some("a".to_owned()),
             not_after: Timestamp(100),
         };
         let peer = "192.0.2.7:80".parse().unwrap();
         let caller = Caller::over_tls(peer, Some(&client), Some("arn"));
         assert_eq!(caller.arn_at(Timestamp(100)), Some("arn"));
         assert_eq!(caller.arn_at(Timestamp(101)), None);
+        assert_eq!(caller.common_name_at(Timestamp(100)), Some("a"));
+        assert_eq!(caller.common_name_at(Timestamp(101)), None);
         let stranger = Caller::over_tls(peer, Some(&client), None);
         assert_eq!(stranger.arn_at(Timestamp(0)), None);
         assert!(stranger.secure_transport && !Caller::over_tcp(peer).secure_transport);

@@ -6,7 +6,7 @@
 
 use crate::api::{ApiError, ErrorCode, Reply, RequestId, Requester};
 use crate::auth::sigv4::{self, Head, Signer};
-use crate::auth::{AuthError, ScopeService};
+use crate::auth::{AuthError, ScopeService, Verifier};
 use crate::clock::Timestamp;
 use crate::keystore::Snapshot;
 use crate::operation::Operation;
@@ -15,7 +15,7 @@ use crate::transport::Service;
 use crate::transport::answered::Answered;
 use crate::transport::caller::Caller;
 use crate::transport::log_lines::LogLines;
-use crate::transport::request_body::{RequestBody, TOGETHER_BYTES_MAX};
+use crate::transport::request_body::{DISCARD_TIME, RequestBody, TOGETHER_BYTES_MAX};
 use crate::transport::room::Room;
 use crate::transport::route::{self, Route, Target};
 use crate::transport::strangers;
@@ -64,6 +64,8 @@ enum Refusal {
     Api(StatusCode, ApiError),
     /// A refusal in the words of STS, which is answered in XML.
     Sts(ApiError),
+    /// A refusal in the words of the External Key Store Proxy API.
+    Xks(ApiError),
 }
 
 impl From<ApiError> for Refusal {
@@ -112,7 +114,12 @@ impl HttpEndpoint {
             Err(refusal) => refused(id, subject, refusal),
         };
         // The answer is known; the rest decides whether the connection can take another request.
-        let is_over = body.is_read || body.discard(&head).await;
+        let patience = match subject {
+            // Its answer has a time of its own, and must not wait for a body after it.
+            Subject::Xks(_) => xks::time_left(self.service.clock.monotonic(), began),
+            _ => DISCARD_TIME,
+        };
+        let is_over = body.is_read || body.discard(&head, patience).await;
         let headers = response.headers_mut();
         if !is_over || caller.place.is_last() {
             // The listener shuts down, or an unread body is in the way of the next request: the
@@ -149,7 +156,13 @@ impl HttpEndpoint {
         if route::is_query(head) {
             return Box::pin(self.sts(id, subject, caller, head, body)).await;
         }
-        match Route::of(&head.method, head.uri.path())? {
+        let route = match Route::of(&head.method, head.uri.path()) {
+            Err(outcome) if !self.service.xks.is_empty() => {
+                return Box::pin(self.xks(id, outcome, subject, caller, head, body)).await;
+            }
+            route => route?,
+        };
+        match route {
             Route::Kms => {
                 let target = route::target(&head.headers);
                 if let Some(Target::Tagging(name)) = target {
@@ -229,21 +242,37 @@ impl HttpEndpoint {
         let Service {
             keystore, verifier, ..
         } = &*self.service;
+        if claims_a_signature(head) {
+            let signed = self.verify(verifier, service, id, caller, head, body);
+            return signed.await;
+        }
         let unknown = |error| self.unknown(id, caller, head, error);
         let snapshot = keystore.snapshot();
-        // A body may take a long time. A principal that was removed meanwhile must not be served.
-        let has_moved = || keystore.revision() != snapshot.revision;
         let now = self.service.clock.now();
-        if !claims_a_signature(head) {
-            let mut principal = of_connection(caller, now, &snapshot).map_err(unknown)?;
-            let body = self.read(body).await?;
-            // Not earlier: a slow sender would keep its connection busy for as long as it likes.
-            caller.place.begin();
-            if has_moved() {
-                principal = of_connection(caller, now, &keystore.snapshot()).map_err(unknown)?;
-            }
-            return Ok((requester(id, principal, caller), body));
+        let mut principal = of_connection(caller, now, &snapshot).map_err(unknown)?;
+        let body = self.read(body).await?;
+        // Not earlier: a slow sender would keep its connection busy for as long as it likes.
+        caller.place.begin();
+        // A body may take a long time. A principal that was removed meanwhile must not be served.
+        if keystore.revision() != snapshot.revision {
+            principal = of_connection(caller, now, &keystore.snapshot()).map_err(unknown)?;
         }
+        Ok((requester(id, principal, caller), body))
+    }
+
+    /// Authenticates the caller of `service` by its signature.
+    async fn verify(
+        &self,
+        verifier: &Verifier,
+        service: ScopeService,
+        id: RequestId,
+        caller: &Caller,
+        head: &Parts,
+        body: &mut RequestBody,
+    ) -> Result<(Requester, Bytes), Refusal> {
+        let keystore = &self.service.keystore;
+        let unknown = |error| self.unknown(id, caller, head, error);
+        let (snapshot, now) = (keystore.snapshot(), self.service.clock.now());
         let signed = Head {
             method: &head.method,
             uri: &head.uri,
@@ -254,7 +283,7 @@ impl HttpEndpoint {
             .map_err(unknown)?;
         let body = self.read(body).await?;
         // After a change, the head is verified again on the current snapshot.
-        let signer = if has_moved() {
+        let signer = if keystore.revision() != snapshot.revision {
             let snapshot = keystore.snapshot();
             let claim = verifier.begin(service, signed, &snapshot, now);
             claim.and_then(|claim| claim.finish(&body))
@@ -354,6 +383,7 @@ fn refused(id: RequestId, subject: Subject, refusal: Refusal) -> (Response<Answe
             (response, outcome)
         }
         Refusal::Sts(error) => sts::refused(id, subject, &error),
+        Refusal::Xks(error) => xks::refused(id, subject, &error),
         Refusal::Api(status, error) => {
             let code = error.code();
             log_failure(id, subject, status, &error);
@@ -391,6 +421,7 @@ fn not_operator() -> Refusal {
 mod bulk;
 mod sts;
 mod tagging;
+mod xks;
 
 #[cfg(test)]
 mod tests;

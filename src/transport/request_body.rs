@@ -27,7 +27,7 @@ const UNCOUNTED_BYTES_MAX: u64 = 8 * 1024;
 /// The most bytes and time for the rest of a refused request's body; beyond them its connection is
 /// closed.
 const DISCARD_BYTES_MAX: u64 = 64 * 1024;
-const DISCARD_TIME: Duration = Duration::from_millis(250);
+pub(super) const DISCARD_TIME: Duration = Duration::from_millis(250);
 
 /// The body of a request.
 pub(super) struct RequestBody {
@@ -49,6 +49,12 @@ impl RequestBody {
             bytes: Bytes::new(),
             part: None,
         }
+    }
+
+    /// Whether it is known to have more than so many bytes.
+    pub(super) fn is_longer_than(&self, bytes_max: u64) -> bool {
+        let lower = self.incoming.as_ref().map(|body| body.size_hint().lower());
+        lower.is_some_and(|bytes| bytes > bytes_max)
     }
 
     /// Whether its length is known, and is at most so many bytes.
@@ -111,9 +117,9 @@ impl RequestBody {
         }
     }
 
-    /// Discards the rest of a refused request's body, if it is small and has arrived. Returns
-    /// whether it was discarded.
-    pub(super) async fn discard(&mut self, head: &Parts) -> bool {
+    /// Discards the rest of a refused request's body, if it is small and arrives within `time`.
+    /// Returns whether it was discarded.
+    pub(super) async fn discard(&mut self, head: &Parts, time: Duration) -> bool {
         let Some(incoming) = &mut self.incoming else {
             return true;
         };
@@ -135,7 +141,7 @@ impl RequestBody {
                 }
             }
         };
-        let in_time = tokio::time::timeout(DISCARD_TIME, discard).await;
+        let in_time = tokio::time::timeout(time, discard).await;
         in_time.is_ok_and(|is_over| is_over)
     }
 }

@@ -6,6 +6,7 @@ use crate::metrics::Metrics;
 use crate::operation::Operation;
 use crate::operation::sts::StsOperation;
 use crate::operation::tagging::TaggingOperation;
+use crate::operation::xks::XksOperation;
 use crate::stream::Purpose;
 use metrics::{Counter, Histogram};
 use std::sync::{Arc, OnceLock};
@@ -28,6 +29,8 @@ pub(super) enum Subject {
     Sts(StsOperation),
     /// An operation of the tagging API.
     Tagging(TaggingOperation),
+    /// An operation of an external key store proxy.
+    Xks(XksOperation),
 }
 
 impl Subject {
@@ -35,7 +38,9 @@ impl Subject {
     const STS: usize = 3 + Purpose::ALL.len() + Operation::ALL.len();
     /// The index of the first operation of the tagging API.
     const TAGGING: usize = Self::STS + StsOperation::ALL.len();
-    const COUNT: usize = Self::TAGGING + TaggingOperation::ALL.len();
+    /// The index of the first operation of an external key store proxy.
+    const XKS: usize = Self::TAGGING + TaggingOperation::ALL.len();
+    const COUNT: usize = Self::XKS + XksOperation::ALL.len();
 
     fn index(self) -> usize {
         match self {
@@ -46,6 +51,7 @@ impl Subject {
             Self::Operation(operation) => 3 + Purpose::ALL.len() + operation as usize,
             Self::Sts(operation) => Self::STS + operation as usize,
             Self::Tagging(operation) => Self::TAGGING + operation as usize,
+            Self::Xks(operation) => Self::XKS + operation as usize,
         }
     }
 
@@ -58,6 +64,7 @@ impl Subject {
             Self::Operation(operation) => operation.name(),
             Self::Sts(operation) => operation.name(),
             Self::Tagging(operation) => operation.name(),
+            Self::Xks(operation) => operation.name(),
         }
     }
 }
@@ -115,6 +122,11 @@ impl Tally {
             seconds: cells(Subject::COUNT),
             auth_failures: cells(ErrorCode::ALL.len()),
         }
+    }
+
+    /// Whether the listener has this transport.
+    pub(super) fn is_of(&self, transport: &str) -> bool {
+        self.transport == transport
     }
 
     /// Counts a request that took `duration` from its head to its response.
@@ -191,6 +203,8 @@ mod tests {
         let of_tagging = TaggingOperation::ALL.iter().copied();
         let subjects = subjects.into_iter().chain(operations).chain(of_sts);
         let subjects = subjects.chain(of_tagging.map(Subject::Tagging));
+        let of_xks = XksOperation::ALL.iter().copied().map(Subject::Xks);
+        let subjects = subjects.chain(of_xks);
         assert!(subjects.map(Subject::index).eq(0..Subject::COUNT));
         let codes = ErrorCode::ALL.iter().copied().map(Outcome::Error);
         let outcomes = [Outcome::Ok, Outcome::NotFound, Outcome::MethodNotAllowed];

@@ -16,6 +16,7 @@ use crate::metrics::Metrics;
 use ::metrics::{Counter, Gauge};
 use arc_swap::ArcSwap;
 use files::{Files, Stamps};
+use named::Named;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, ServerConnection, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 mod files;
 mod handshake;
+mod named;
 
 pub use files::TlsError;
 
@@ -48,6 +50,8 @@ pub struct Config {
     pub client_crl: PathBuf,
     /// Whether a client must have a certificate.
     pub client_certificate: ClientCertificate,
+    /// The common names of client certificates; with none, every name is taken.
+    pub client_common_names: Vec<String>,
     /// Seconds between two checks whether the files have changed.
     pub reload_seconds: u64,
     /// From SPIFFE ids or subjects to the ARNs of principals.
@@ -72,6 +76,7 @@ impl Default for Config {
             client_ca: PathBuf::new(),
             client_crl: PathBuf::new(),
             client_certificate: ClientCertificate::Optional,
+            client_common_names: Vec::new(),
             reload_seconds: 60,
             clients: BTreeMap::new(),
         }
@@ -235,8 +240,8 @@ fn server_config(files: &Files, clock: &Clock) -> Result<(ServerConfig, Timestam
             }
             let of = files.client_crl.as_ref().unwrap_or(ca);
             let verifier = verifier.build();
-            versioned
-                .with_client_cert_verifier(verifier.map_err(|error| TlsError::refused(of, &error))?)
+            let verifier = verifier.map_err(|error| TlsError::refused(of, &error))?;
+            versioned.with_client_cert_verifier(Named::over(verifier, &files.client_common_names))
         }
     };
     let mut server = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));

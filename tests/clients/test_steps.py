@@ -54,6 +54,7 @@ copies           copies.py
 bounds           bounds.py
 foreign-tables   foreign_tables.py
 tls              tls.py
+xks              xks.py
 encryption-sdk   encryption_sdk.py
 rewrap           rewrap.py
 readme           tour.py README.md

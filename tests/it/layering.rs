@@ -37,7 +37,7 @@ const ORDER: [&[&str]; 24] = [
     &["api"],
     &["stream"],
     &["admin"],
-    &["sts", "tagging"],
+    &["sts", "tagging", "xks"],
     &["bulk"],
     &["export"],
     &["splice"],

@@ -71,6 +71,14 @@ fn settings_of_tls_go_together() {
             "tls.client_certificate = \"required\": needs tls.client_ca",
         ),
         (
+            &format!("{TLS}client_common_names = ['a']"),
+            "tls.client_common_names = [\"a\"]: needs tls.client_ca",
+        ),
+        (
+            &format!("{ca}client_common_names = ['']"),
+            "tls.client_common_names = [\"\"]: allowed: at most 100 common names of 1 to 64 characters",
+        ),
+        (
             &format!("{TLS}client_certificate = 'maybe'"),
             "tls.client_certificate = \"maybe\": allowed: optional, required",
         ),
@@ -80,7 +88,7 @@ fn settings_of_tls_go_together() {
         ),
         (
             &format!("{TLS}versions = '1.2'"),
-            "tls.versions is not a setting; those of [tls] are certificate, key, client_ca, client_crl, client_certificate, reload_seconds",
+            "tls.versions is not a setting; those of [tls] are certificate, key, client_ca, client_crl, client_certificate, client_common_names, reload_seconds",
         ),
         (&format!("{TLS}{mapped}"), alone),
         (
@@ -290,4 +298,114 @@ fn an_issuer_can_be_set_by_variables() {
         config.issuers["ci"].audiences,
         ["keymill", "sts.amazonaws.com"]
     );
+}
+
+#[test]
+fn external_key_stores_are_checked_alone_and_together() {
+    const TLS: &str = "[tls]\ncertificate = 'c.pem'\nkey = 'k.pem'\n";
+    let principal = "principal = 'arn:aws:iam::111122223333:user/aws-kms'";
+    let store = |name: &str, rest: &str| {
+        format!(
+            "[xks.{name}]\nuri_path = '/{name}/kms/xks/v1'\n{principal}\nregions = ['eu-central-1']\n{rest}\n"
+        )
+    };
+    let key = |name: &str, rest: &str| {
+        format!("[xks_keys.{name}]\nstore = 'a'\nid = '{name}'\nkey = 'alias/a'\n{rest}\n")
+    };
+    let a = store("a", "");
+    let regions = "allowed: 1 to 64 Regions, each of 1 to 32 of a-z, 0-9 and -";
+    let paths = "allowed: /PREFIX/kms/xks/v1, at most 128 of a-z, A-Z, 0-9, /, - and _";
+    let usage = "allowed: ENCRYPT, DECRYPT, each at most once";
+    let entries = "allowed: at most 1000 texts of 1 to 2048 characters";
+    for (text, line) in [
+        (a.replace("uri_path = '/a/kms/xks/v1'\n", ""), "xks.a.uri_path: is missing".to_owned()),
+        (a.replace(principal, ""), "xks.a.principal: is missing".to_owned()),
+        (a.replace("regions = ['eu-central-1']", ""), "xks.a.regions: is missing".to_owned()),
+        (
+            store("a", "secret = 'x'"),
+            "xks.a.secret is not a setting; those of [xks.a] are uri_path, principal, regions, client_common_names".to_owned(),
+        ),
+        (a.replace("v1'", "v2'"), format!("xks.a.uri_path = \"/a/kms/xks/v2\": {paths}")),
+        (
+            a.replace(":user/", ":role/"),
+            "xks.a.principal = \"arn:aws:iam::111122223333:role/aws-kms\": allowed is an ARN like arn:aws:iam::111122223333:user/name".to_owned(),
+        ),
+        (a.replace("['eu-central-1']", "[]"), format!("xks.a.regions = []: {regions}")),
+        (a.replace("['eu-central-1']", "['EU']"), format!("xks.a.regions = [\"EU\"]: {regions}")),
+        (
+            store("a", "client_common_names = ['n']"),
+            "xks.a.client_common_names = [\"n\"]: needs tls.client_ca".to_owned(),
+        ),
+        (
+            a.clone() + &store("b", "").replace("/b/", "/a/"),
+            "xks.b.uri_path = \"/a/kms/xks/v1\": must differ from xks.a.uri_path = \"/a/kms/xks/v1\"".to_owned(),
+        ),
+        (a.clone() + &key("k", "").replace("id = 'k'\n", ""), "xks_keys.k.id: is missing".to_owned()),
+        (
+            a.clone() + &key("k", "").replace("key = 'alias/a'\n", ""),
+            "xks_keys.k.key: is missing".to_owned(),
+        ),
+        (key("k", ""), "xks_keys.k.store = \"a\": there is not a table [xks.a]".to_owned()),
+        (
+            a.clone() + &key("k", "").replace("id = 'k'", "id = 'k/'"),
+            "xks_keys.k.id = \"k/\": allowed: 1 to 128 of a-z, A-Z, 0-9, -, _ and .".to_owned(),
+        ),
+        (
+            a.clone() + &key("k", "").replace("'alias/a'", "''"),
+            "xks_keys.k.key = \"\": allowed: a key's id or ARN, an alias or its ARN".to_owned(),
+        ),
+        (a.clone() + &key("k", "usage = ['SIGN']"), format!("xks_keys.k.usage = [\"SIGN\"]: {usage}")),
+        (
+            a.clone() + &key("k", "usage = ['DECRYPT', 'DECRYPT']"),
+            format!("xks_keys.k.usage = [\"DECRYPT\", \"DECRYPT\"]: {usage}"),
+        ),
+        (
+            a.clone() + &key("k", "kms_operations = ['']"),
+            format!("xks_keys.k.kms_operations = [\"\"]: {entries}"),
+        ),
+        (
+            a.clone() + &key("k", "") + &key("l", "").replace("id = 'l'", "id = 'k'"),
+            "xks_keys.l.id = \"k\": must differ, in one key store, from xks_keys.k.id = \"k\"".to_owned(),
+        ),
+    ] {
+        let text = format!("{TLS}{text}");
+        assert_eq!(mistakes(&text), [format!("{FILE}: {line}")], "{text}");
+    }
+    let needs = format!("{FILE}: xks.a.uri_path = \"/a/kms/xks/v1\": needs tls.certificate");
+    assert_eq!(mistakes(&a), [needs]);
+    // One id in two key stores is of two external keys.
+    let two = format!("{TLS}{a}{}", store("b", ""));
+    let other = key("l", "")
+        .replace("id = 'l'", "id = 'k'")
+        .replace("'a'", "'b'");
+    let config = read(&format!("{two}{}{other}", key("k", "")))
+        .unwrap()
+        .config;
+    assert_eq!(config.xks_keys["k"].usage, ["ENCRYPT", "DECRYPT"]);
+    assert_eq!(config.xks_keys["l"].store, "b");
+    let stores: String = (0..101).map(|at| store(&format!("s{at}"), "")).collect();
+    let line = format!(
+        "{FILE}: xks.s99.uri_path = \"/s99/kms/xks/v1\": allowed are at most 100 external key stores"
+    );
+    assert_eq!(mistakes(&format!("{TLS}{stores}")), [line]);
+}
+
+#[test]
+fn an_external_key_store_can_be_set_by_variables() {
+    let variables = [
+        ("KEYMILL_TLS__CERTIFICATE", "c.pem"),
+        ("KEYMILL_TLS__KEY", "k.pem"),
+        ("KEYMILL_XKS__ORDERS__URI_PATH", "/kms/xks/v1"),
+        (
+            "KEYMILL_XKS__ORDERS__PRINCIPAL",
+            "arn:aws:iam::111122223333:user/a",
+        ),
+        ("KEYMILL_XKS__ORDERS__REGIONS", "eu-central-1, us-east-1"),
+        ("KEYMILL_XKS_KEYS__MAIN__STORE", "orders"),
+        ("KEYMILL_XKS_KEYS__MAIN__ID", "main.1"),
+        ("KEYMILL_XKS_KEYS__MAIN__KEY", "alias/orders"),
+    ];
+    let config = read_with("", &variables).unwrap().config;
+    assert_eq!(config.xks["orders"].regions, ["eu-central-1", "us-east-1"]);
+    assert_eq!(config.xks_keys["main"].id, "main.1");
 }

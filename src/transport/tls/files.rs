@@ -26,6 +26,7 @@ pub(super) struct Files {
     pub(super) client_ca: Option<PathBuf>,
     pub(super) client_crl: Option<PathBuf>,
     pub(super) client_required: bool,
+    pub(super) client_common_names: Vec<String>,
 }
 
 /// Why files for TLS cannot be used. Each error prints as one line with the remedy.
@@ -110,6 +111,7 @@ impl Files {
             client_ca: some(&config.client_ca),
             client_crl: some(&config.client_crl),
             client_required: config.client_certificate == ClientCertificate::Required,
+            client_common_names: config.client_common_names.clone(),
         }
     }
 

@@ -233,6 +233,7 @@ impl Daemon {
             metrics: Arc::clone(&metrics),
             cores: vec![Handle::current()],
             makers: Makers::start().unwrap(),
+            xks: keymill::xks::Proxy::default(),
         });
         let (shutdown, down) = watch::channel(false);
         let mut listeners = JoinSet::new();

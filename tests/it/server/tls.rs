@@ -274,6 +274,25 @@ async fn a_required_certificate_is_required() {
 }
 
 #[tokio::test]
+async fn a_certificate_of_another_common_name_is_refused() {
+    let scene = Scene::set(|setup, _, _| {
+        let tls = setup.tls.as_mut().unwrap();
+        tls.config.client_common_names = vec!["admin".to_owned()];
+    });
+    let scene = scene.await;
+    let other = scene.client_ca.client("other");
+    let client = Client::new(&scene.server_ca, Some(&other));
+    let alert = scene.refused(&client, "certificate_invalid").await;
+    assert_eq!(alert, Some(AlertDescription::AccessDenied));
+    // Of another authority, the right name is of no use.
+    let foreign = Authority::new("client CA").client("admin");
+    let client = Client::new(&scene.server_ca, Some(&foreign));
+    scene.refused(&client, "certificate_invalid").await;
+    let admin = scene.client_ca.client("admin");
+    scene.ask(Some(&admin), &scene.request()).await.done();
+}
+
+#[tokio::test]
 async fn what_is_revoked_or_may_be_is_refused() {
     let scene = Scene::set(|setup, _, client_ca| {
         let tls = setup.tls.as_mut().unwrap();
