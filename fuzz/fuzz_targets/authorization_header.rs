@@ -32,7 +32,12 @@ fuzz_target!(|bytes: &[u8]| {
         uri: &uri,
         headers: &headers,
     };
-    for service in [ScopeService::Kms, ScopeService::Sts, ScopeService::Tagging] {
+    for service in [
+        ScopeService::Kms,
+        ScopeService::Sts,
+        ScopeService::Tagging,
+        ScopeService::Xks,
+    ] {
         if let Ok(claim) = VERIFIER.begin(service, head, &SNAPSHOT, NOW) {
             assert!(claim.finish(b"{}").is_err(), "nobody here has the secret");
         }

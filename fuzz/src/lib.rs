@@ -15,6 +15,7 @@ use keymill::policy::Principal;
 use keymill::pool::{self, CloneWord, Pool};
 use keymill::rates::{self, Rates};
 use keymill::web_identity::WebIdentities;
+use keymill::xks::Target;
 use std::error::Error;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -95,6 +96,13 @@ impl Inside {
     pub fn call(&self, name: &str, body: &[u8]) -> Result<Vec<u8>, ApiError> {
         let operation = Operation::named(name).expect("an operation");
         let call = self.api.call(operation, &self.requester, body);
+        let reply = self.runtime.block_on(call)?;
+        Ok(reply.body().to_vec())
+    }
+
+    /// Performs an operation of an external key store, and returns the text of its answer.
+    pub fn call_xks(&self, target: &Target<'_>, body: &[u8]) -> Result<Vec<u8>, ApiError> {
+        let call = self.api.call_xks(target, &self.requester, body);
         let reply = self.runtime.block_on(call)?;
         Ok(reply.body().to_vec())
     }
