@@ -23,22 +23,30 @@ def main() -> None:
         key = new_key(mill, "alias/entropy", tally)[0]
         made = {
             (spec, usage): admin.create_key(KeySpec=spec, KeyUsage=usage)["KeyMetadata"]["KeyId"]
-            for spec, usage in [("RSA_2048", "SIGN_VERIFY"), ("RSA_2048", "ENCRYPT_DECRYPT"), ("ECC_NIST_P256", "SIGN_VERIFY")]
+            for spec, usage in [
+                ("RSA_2048", "SIGN_VERIFY"), ("RSA_2048", "ENCRYPT_DECRYPT"), ("ECC_NIST_P256", "SIGN_VERIFY"),
+                ("ML_DSA_44", "SIGN_VERIFY"), ("ML_KEM_512", "ENCAPSULATE_DECAPSULATE"),
+            ]
         }
         external = admin.create_key(Origin="EXTERNAL")["KeyMetadata"]["KeyId"]
-        signs, seals, curve = made.values()
+        signs, seals, curve, lattice, kem = made.values()
         sealed = admin.encrypt(KeyId=seals, Plaintext=b"text", EncryptionAlgorithm=OAEP)["CiphertextBlob"]
         calls = {
             "pair": lambda: admin.generate_data_key_pair(KeyId=key, KeyPairSpec="ECC_NIST_P256"),
             "pair of RSA": lambda: admin.generate_data_key_pair_without_plaintext(KeyId=key, KeyPairSpec="RSA_2048"),
+            "pair of ML-KEM": lambda: admin.generate_data_key_pair(KeyId=key, KeyPairSpec="ML_KEM_768"),
             "random": lambda: admin.generate_random(NumberOfBytes=32),
             "symmetric key": lambda: admin.create_key(),
             "RSA key": lambda: admin.create_key(KeySpec="RSA_2048", KeyUsage="SIGN_VERIFY"),
             "curve's key": lambda: admin.create_key(KeySpec="ECC_NIST_P384", KeyUsage="SIGN_VERIFY"),
+            "ML-KEM key": lambda: admin.create_key(KeySpec="ML_KEM_1024", KeyUsage="ENCAPSULATE_DECAPSULATE"),
             "import": lambda: admin.get_parameters_for_import(KeyId=external, WrappingAlgorithm=OAEP, WrappingKeySpec="RSA_2048"),
             "PSS": lambda: admin.sign(KeyId=signs, Message=b"m", SigningAlgorithm="RSASSA_PSS_SHA_256"),
             "PKCS #1": lambda: admin.sign(KeyId=signs, Message=b"m", SigningAlgorithm="RSASSA_PKCS1_V1_5_SHA_256"),
             "ECDSA": lambda: admin.sign(KeyId=curve, Message=b"m", SigningAlgorithm="ECDSA_SHA_256"),
+            "ML-DSA": lambda: admin.sign(KeyId=lattice, Message=b"m", SigningAlgorithm="ML_DSA_SHAKE_256"),
+            "ML-DSA, external mu": lambda: admin.sign(KeyId=lattice, Message=b"m" * 64, MessageType="EXTERNAL_MU", SigningAlgorithm="ML_DSA_SHAKE_256"),
+            "encapsulation": lambda: admin.encapsulate(KeyId=kem, EncapsulationAlgorithm="ML_KEM"),
             "OAEP": lambda: admin.encrypt(KeyId=seals, Plaintext=b"text", EncryptionAlgorithm=OAEP),
             "OAEP, back": lambda: admin.decrypt(KeyId=seals, CiphertextBlob=sealed, EncryptionAlgorithm=OAEP),
         }
