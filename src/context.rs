@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 mod runs;
 
-pub use runs::{ContextRef, ContextRuns};
+pub use runs::{ContextNames, ContextRef, ContextRuns};
 
 /// A canonical form of up to this many bytes is stored inline, without an allocation: two pairs of
 /// the lengths that container ids and tenants have.

@@ -4,7 +4,7 @@
 use crate::columns::error::ColumnError;
 use crate::columns::shown::{Shown, kind};
 use crate::columns::texts::Texts;
-use crate::context::{ContextRuns, EncryptionContext, InvalidContext};
+use crate::context::{ContextNames, ContextRuns, EncryptionContext, InvalidContext};
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Schema};
 use smallvec::SmallVec;
@@ -75,9 +75,11 @@ impl ContextPairs {
             .map(|(at, name)| (name.as_str(), Value::Column(at)));
         let mut order: Vec<_> = constants.chain(of_columns).collect();
         order.sort_unstable_by_key(|(name, _)| *name);
+        let names: Vec<_> = order.iter().map(|(name, _)| *name).collect();
         Ok(Rows {
             pairs: self,
             columns,
+            names: ContextNames::of(&names),
             order,
         })
     }
@@ -117,6 +119,8 @@ pub struct Rows<'a> {
     columns: Vec<Texts<'a>>,
     /// The pairs by name, as a context has them.
     order: Vec<(&'a str, Value)>,
+    /// Their names, unless one is there twice.
+    names: Option<ContextNames>,
 }
 
 /// Where a pair's value is.
@@ -131,13 +135,6 @@ impl Rows<'_> {
     #[must_use]
     pub fn columns(&self) -> &[Texts<'_>] {
         &self.columns
-    }
-
-    /// Whether two rows have the same values.
-    #[must_use]
-    pub fn are_alike(&self, one: usize, other: usize) -> bool {
-        let mut columns = self.columns.iter();
-        columns.all(|column| column.text(one) == column.text(other))
     }
 
     /// Whether [`Self::context`] has one for the row, without making it.
@@ -191,13 +188,15 @@ impl Rows<'_> {
     /// # Errors
     /// [`ColumnError`]: it can have none.
     pub fn push_context(&self, row: usize, runs: &mut ContextRuns) -> Result<(), ColumnError> {
-        // Neighbours with the same values share one context.
-        if row > 0 && runs.rows() > 0 && self.are_alike(row - 1, row) {
-            runs.repeat();
-            return Ok(());
+        let Some(names) = &self.names else {
+            let pairs = self.some_pairs(row)?;
+            return runs.push(pairs.iter().copied()).map_err(unusable);
+        };
+        let mut values = SmallVec::<[&str; 4]>::new();
+        for (name, value) in self.texts(row) {
+            values.push(value.ok_or_else(|| null(name))?);
         }
-        let pairs = self.some_pairs(row)?;
-        runs.push(pairs.iter().copied()).map_err(unusable)
+        runs.push_values(names, &values).map_err(unusable)
     }
 
     fn some_pairs(&self, row: usize) -> Result<SmallVec<[(&str, &str); 4]>, ColumnError> {
