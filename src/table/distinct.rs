@@ -4,14 +4,15 @@
 //! a table cannot be made to collide on purpose; two of 10^10 rows do by chance with 2^-62. Entries
 //! are sorted into buckets by their first bits; entries that do not fit into memory are appended to
 //! a file that has no name, so that a process that is killed leaves nothing. At the end each bucket
-//! is read, sorted and compared by itself, several at once.
+//! is read and compared by itself, several at once, and sorted where two of its entries are alike.
 
 use crate::file::open;
 use crate::table::{RowPosition, TableError};
 use rayon::prelude::*;
+use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::fs::File;
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,9 +76,37 @@ pub struct Distinct {
 
 #[derive(Default)]
 struct Held {
-    buckets: Vec<Vec<Vec<Entry>>>,
+    buckets: Vec<Bucket>,
     blocks: usize,
     spill: Option<Spill>,
+}
+
+/// The blocks of a bucket; the one that is being filled is found at once.
+#[derive(Clone, Default)]
+struct Bucket {
+    full: Vec<Vec<Entry>>,
+    open: Vec<Entry>,
+}
+
+impl Bucket {
+    /// Adds an entry; returns whether a block begins with it.
+    fn push(&mut self, entry: Entry) -> bool {
+        let begins = self.open.len() == self.open.capacity();
+        if begins {
+            let open = Vec::with_capacity(BLOCK_ENTRIES);
+            let full = std::mem::replace(&mut self.open, open);
+            self.full.extend(Some(full).filter(|full| !full.is_empty()));
+        }
+        self.open.push(entry);
+        begins
+    }
+
+    /// The entries, of which none is left in it.
+    fn take(&mut self) -> Vec<Entry> {
+        let mut entries = std::mem::take(&mut self.full).concat();
+        entries.append(&mut std::mem::take(&mut self.open));
+        entries
+    }
 }
 
 struct Spill {
@@ -92,7 +121,7 @@ impl Distinct {
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
         let held = Held {
-            buckets: vec![Vec::new(); BUCKETS],
+            buckets: vec![Bucket::default(); BUCKETS],
             ..Held::default()
         };
         Self {
@@ -109,19 +138,7 @@ impl Distinct {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         for entry in entries {
             let bucket = usize::try_from(entry[0] >> (u64::BITS - BUCKETS.ilog2()))?;
-            let blocks = &mut held.buckets[bucket];
-            match blocks
-                .last_mut()
-                .filter(|block| block.len() < BLOCK_ENTRIES)
-            {
-                Some(block) => block.push(*entry),
-                None => {
-                    let mut block = Vec::with_capacity(BLOCK_ENTRIES);
-                    block.push(*entry);
-                    blocks.push(block);
-                    held.blocks += 1;
-                }
-            }
+            held.blocks += usize::from(held.buckets[bucket].push(*entry));
         }
         if held.blocks * BLOCK_ENTRIES * ENTRY_BYTES > MEMORY_BYTES {
             held.spill(&self.path)
@@ -148,13 +165,16 @@ impl Distinct {
         buckets
             .par_iter_mut()
             .enumerate()
-            .try_for_each(|(number, blocks)| {
-                // One bucket: its entries in memory and those in the file, sorted by hash, then by
-                // place.
-                let mut entries: Vec<Entry> = std::mem::take(blocks).concat();
+            .try_for_each(|(number, bucket)| {
+                // One bucket: its entries in memory and those in the file.
+                let mut entries = bucket.take();
                 if let Some(spill) = &spill {
                     spill.read(number, &mut entries)?;
                 }
+                if are_distinct(&entries) {
+                    return Ok(());
+                }
+                // By hash, then by place.
                 entries.sort_unstable();
                 let mut first: Option<Entry> = None;
                 for entry in entries {
@@ -182,6 +202,34 @@ impl Distinct {
     }
 }
 
+/// Whether no two entries of a bucket have the same, which is found out faster than they are sorted.
+/// Half of the hash is compared, so it may say no where all are distinct, by chance.
+fn are_distinct(entries: &[Entry]) -> bool {
+    let hasher = BuildHasherDefault::<Hashed>::default();
+    let mut seen = HashSet::with_capacity_and_hasher(entries.len(), hasher);
+    entries.iter().all(|[_, hash, _]| seen.insert(*hash))
+}
+
+/// The hash of a number that is a hash already.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 fn place(at: u64) -> RowPosition {
     RowPosition {
         file: usize::try_from(at >> ROW_BITS).unwrap_or(usize::MAX),
@@ -206,9 +254,9 @@ impl Held {
             }
         };
         let mut bytes = Vec::new();
-        for (blocks, pieces) in self.buckets.iter_mut().zip(&mut spill.pieces) {
+        for (bucket, pieces) in self.buckets.iter_mut().zip(&mut spill.pieces) {
             bytes.clear();
-            for entry in blocks.drain(..).flatten() {
+            for entry in bucket.take() {
                 bytes.extend(entry.iter().flat_map(|word| word.to_be_bytes()));
             }
             // One piece for each bucket, so that a bucket is read without the others.
