@@ -22,6 +22,8 @@ pub(super) struct Encoder {
     writer: StreamWriter<Vec<u8>>,
     /// Whether a dictionary that grows leaves as what it has grown by.
     deltas: bool,
+    /// Bytes of the rows before.
+    bytes_before: usize,
 }
 
 impl Encoder {
@@ -35,6 +37,7 @@ impl Encoder {
             schema,
             writer,
             deltas: false,
+            bytes_before: 0,
         })
     }
 
@@ -65,8 +68,12 @@ impl Encoder {
     pub(super) fn rows(&mut self, columns: Vec<ArrayRef>) -> Result<Vec<u8>, ApiError> {
         let schema = Arc::clone(&self.schema);
         let batch = RecordBatch::try_new(schema, columns).map_err(ApiError::internal)?;
+        // Most chunks are alike: what grows by doubling is copied again and again.
+        self.writer.get_mut().reserve(self.bytes_before);
         self.writer.write(&batch).map_err(ApiError::internal)?;
-        Ok(std::mem::take(self.writer.get_mut()))
+        let bytes = std::mem::take(self.writer.get_mut());
+        self.bytes_before = bytes.len();
+        Ok(bytes)
     }
 
     /// The bytes of the end.
