@@ -166,23 +166,24 @@ pub fn seal(
     plaintext: &[u8],
     entropy: &Entropy,
 ) -> Result<Vec<u8>, EntropyError> {
-    let nonce = Nonce::draw(entropy)?;
-    Ok(seal_under(nonce, key_id, key, context, plaintext))
+    let (nonce, mut blob) = (Nonce::draw(entropy)?, Vec::new());
+    seal_under(nonce, key_id, key, context, plaintext, &mut blob);
+    Ok(blob)
 }
 
-/// Seals `plaintext` under a nonce that was drawn before.
+/// Seals `plaintext` under a nonce that was drawn before, and appends the blob to `out`.
 ///
 /// # Panics
 /// When `plaintext` is empty or longer than [`PLAINTEXT_BYTES_MAX`]: its blob would not open. The
 /// callers' parsers refuse such lengths.
-#[must_use]
 pub fn seal_under(
     Nonce(nonce): Nonce,
     key_id: KeyId,
     key: &BackingKey,
     context: &EncryptionContext,
     plaintext: &[u8],
-) -> Vec<u8> {
+    out: &mut Vec<u8>,
+) {
     assert!(
         (1..=PLAINTEXT_BYTES_MAX).contains(&plaintext.len()),
         "a plaintext has 1 to 4096 bytes"
@@ -192,15 +193,15 @@ pub fn seal_under(
         generation: key.generation(),
     }
     .encode();
-    let mut blob = Vec::with_capacity(OVERHEAD_BYTES + plaintext.len());
-    blob.extend_from_slice(&header);
-    blob.extend_from_slice(&nonce);
-    blob.extend_from_slice(plaintext);
-    let text = &mut blob[HEADER_BYTES + NONCE_BYTES..];
+    // All of the room before the plaintext is in it: growing would leave a copy behind.
+    out.reserve(OVERHEAD_BYTES + plaintext.len());
+    out.extend_from_slice(&header);
+    out.extend_from_slice(&nonce);
+    let from = out.len();
+    out.extend_from_slice(plaintext);
     let additional = additional_data(&header, context);
-    let tag = xaes::seal_in_place(key.expose(), &nonce, &additional, text);
-    blob.extend_from_slice(&tag);
-    blob
+    let tag = xaes::seal_in_place(key.expose(), &nonce, &additional, &mut out[from..]);
+    out.extend_from_slice(&tag);
 }
 
 /// The blob does not open: it is damaged, or was sealed under another context or other material.

@@ -1,7 +1,7 @@
 //! Bulk export: one new container a row, each with its own wrapped data key, as Parquet.
 //!
 //! A job as `bulk` has it. A worker mints under an epoch of its own and binds to the job's one
-//! context; memory is a row group for each.
+//! context; memory is a page or two for each.
 //!
 //! What this module does not do: decide who may export (its source does), or bind each row to a
 //! context of its own (that is `provision`).
@@ -10,21 +10,19 @@ pub mod id_pattern;
 pub mod mint;
 mod part;
 pub mod remote;
-pub mod rows;
 
 pub use id_pattern::{IdPattern, InvalidIdPattern};
 pub use mint::Mint;
 
-use crate::bulk::encoded::{self, EncodedParts};
 use crate::bulk::footer::Said;
 use crate::bulk::keys::KeySource;
-use crate::bulk::parquet::properties::Layout;
+use crate::bulk::parquet::properties::field;
 use crate::bulk::{self, Asked, JobError, Kind, Out, Parameter, Runtime, rows_per_part};
 use crate::context::EncryptionContext;
 use crate::key::data_key::DataKeyLength;
 use crate::table::FolderNames;
-use arrow_schema::SchemaRef;
-use part::Minting;
+use arrow_schema::{Schema, SchemaRef};
+use part::MintedParts;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -85,7 +83,8 @@ pub type Outcome = bulk::Outcome<Parameters>;
 /// The schema of an export: one row for each container.
 #[must_use]
 pub fn schema() -> SchemaRef {
-    Layout::own(&part::COLUMNS, &[]).schema().clone()
+    let fields = part::COLUMNS.iter().map(|name| field(name));
+    Schema::new(fields.collect::<Vec<_>>()).into()
 }
 
 /// Runs `plan` to its end, or on from where an earlier run of it ended.
@@ -105,12 +104,8 @@ pub fn run<S: KeySource<Operation = Mint>>(
     let mut said = Said::new(plan.length.spec(), &[], &constants);
     said.footer
         .push(("keymill.id_pattern", plan.id_pattern.to_string()));
-    let encoding = encoded::Encoding {
-        runtime,
-        layout: Layout::own(&part::COLUMNS, &part::CONSTANT),
-        context: plan.context.clone(),
-        said,
-    };
+    let schema = part::part_schema();
+    let schema = schema.map_err(|error| JobError::write(plan.out.path(), error))?;
     bulk::in_folder(&plan.out, &[], &[], runtime, |_, job| {
         let asked = Asked {
             key: &plan.key,
@@ -129,8 +124,14 @@ pub fn run<S: KeySource<Operation = Mint>>(
             parameters.rows_per_part = rows_per_part(parameters.count, plan.workers);
         }
         job.perform(parameters, plan.workers, runtime, || {
-            let rows = Minting::new(plan, runtime, source.worker()?);
-            Ok(EncodedParts::new(&encoding, rows))
+            Ok(MintedParts {
+                plan,
+                runtime,
+                said: &said,
+                schema: &schema,
+                own: part::own_columns(),
+                worker: source.worker()?,
+            })
         })
     })
 }

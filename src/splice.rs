@@ -15,17 +15,23 @@
 //! the same schema elements.
 
 mod arrays;
+mod blobs;
 mod file;
 mod filtered;
 mod footer;
+mod ids;
+mod lengths;
 mod own;
 mod part;
 pub mod plan;
 mod schema;
 
-pub use part::{PartWriter, Shared, Wrapped, Wrapper};
+pub use blobs::Blobs;
+pub use file::PartFile;
+pub use own::{Constants, OwnColumns, Packed, write_time};
+pub use part::{PartWriter, Shared, Wrapper};
 pub use plan::SplicePlan;
-pub use schema::Own;
+pub use schema::{Leaf, Own, PartSchema};
 
 #[cfg(test)]
 mod tests;

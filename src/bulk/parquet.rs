@@ -7,7 +7,7 @@
 //! a whole row group, and its bytes are appended to each.
 
 use crate::bulk::parquet::properties::{
-    ContextsBuilder, Layout, ROW_GROUP_ROWS, column, properties,
+    ContextsBuilder, GROUP_BYTES_MAX, Layout, ROW_GROUP_ROWS, column, properties,
 };
 use crate::context::EncryptionContext;
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
@@ -170,7 +170,7 @@ impl<W: Write + Send> PartWriter<'_, W> {
                 .map(ArrowColumnWriter::memory_size)
                 .sum();
             // A group also ends when its buffers are full, where rows are long.
-            if group.rows == ROW_GROUP_ROWS || held > self.encoder.layout.group_bytes_max {
+            if group.rows == ROW_GROUP_ROWS || held > GROUP_BYTES_MAX {
                 self.end_group(group)?;
             } else {
                 self.group = Some(group);

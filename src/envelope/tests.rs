@@ -154,7 +154,11 @@ fn seal_1_nonces_that_are_drawn_together_differ_and_each_seals_once() {
     let (key, context, entropy) = (backing_key(), context(&[("a", "1")]), Entropy::os());
     let nonces = Nonce::draw_many(&entropy, 100).unwrap();
     let blobs: Vec<_> = nonces
-        .map(|nonce| seal_under(nonce, key_id(), &key, &context, b"text"))
+        .map(|nonce| {
+            let mut blob = Vec::new();
+            seal_under(nonce, key_id(), &key, &context, b"text", &mut blob);
+            blob
+        })
         .collect();
     let mut nonces = std::collections::HashSet::new();
     for blob in &blobs {

@@ -1,6 +1,7 @@
 //! Names for new containers: text with one place for the row number.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 /// Text with exactly one `{}` or `{:0N}`, where the row number goes, counted from 0.
@@ -66,6 +67,42 @@ impl IdPattern {
         out.extend_from_slice(&digits[from..]);
         out.extend_from_slice(&self.text.as_bytes()[self.suffix_from..]);
     }
+
+    /// Appends the names of these rows, and to `ends` where each ends. A name is made from the one
+    /// before.
+    pub fn append_rows(&self, rows: Range<u64>, out: &mut Vec<u8>, ends: &mut Vec<usize>) {
+        let suffix_bytes = self.text.len() - self.suffix_from;
+        let mut before: Option<usize> = None;
+        for row in rows {
+            let from = out.len();
+            let is_next = before.is_some_and(|before| {
+                out.extend_from_within(before..);
+                let end = out.len() - suffix_bytes;
+                increment(&mut out[from + self.prefix_bytes..end])
+            });
+            // The first, and one that has a digit more.
+            if !is_next {
+                out.truncate(from);
+                self.append(row, out);
+            }
+            before = Some(from);
+            ends.push(out.len());
+        }
+    }
+}
+
+/// Adds one to a number that is written in digits; `false` where it needs one more.
+fn increment(digits: &mut [u8]) -> bool {
+    for digit in digits.iter_mut().rev() {
+        match digit {
+            b'9' => *digit = b'0',
+            digit => {
+                *digit += 1;
+                return true;
+            }
+        }
+    }
+    false
 }
 
 impl FromStr for IdPattern {
@@ -129,6 +166,24 @@ mod tests {
         assert_eq!(name("b/{}/é", 1907), "b/1907/é");
         assert_eq!(name("v{:03}", 12_345), "v12345");
         assert_eq!(name("{:032}", u64::MAX), format!("{:032}", u64::MAX));
+    }
+
+    #[test]
+    fn names_in_a_row_are_those_of_their_numbers() {
+        for pattern in [IdPattern::DEFAULT, "{}", "{}é", "b/{:02}/é", "{:032}"] {
+            for rows in [0..1200, 7..7, 995..1001, u64::MAX - 3..u64::MAX] {
+                let (mut out, mut ends) = (b"before".to_vec(), Vec::new());
+                let parsed: IdPattern = pattern.parse().unwrap();
+                parsed.append_rows(rows.clone(), &mut out, &mut ends);
+                let mut from = b"before".len();
+                assert_eq!(ends.len() as u64, rows.end - rows.start);
+                for (row, end) in rows.zip(ends) {
+                    assert_eq!(out[from..end], *name(pattern, row).as_bytes());
+                    from = end;
+                }
+                assert_eq!(from, out.len());
+            }
+        }
     }
 
     #[test]

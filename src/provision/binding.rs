@@ -7,7 +7,7 @@ use crate::bulk::{JobError, KeyIdentity, Runtime, SourceError, Task};
 use crate::columns::ColumnError;
 use crate::provision::Plan;
 use crate::provision::bind::{Bind, Contexts, runs};
-use crate::splice::{Wrapped, Wrapper};
+use crate::splice::{Blobs, Wrapper};
 use crate::table::part_rows::{PartRows, Table};
 use crate::table::rows::Batch;
 use crate::table::{Object, TableError};
@@ -23,8 +23,13 @@ pub(super) struct Binding<'a, W> {
 }
 
 impl<W: KeyWorker<Operation = Bind>> Binding<'_, W> {
-    /// The blobs of these rows, end to end, and their key.
-    fn bind(&mut self, file: usize, batch: &Batch) -> Result<(KeyIdentity, Vec<u8>), JobError> {
+    /// Appends the blobs of these rows, end to end; returns their key.
+    fn bind(
+        &mut self,
+        file: usize,
+        batch: &Batch,
+        out: &mut Vec<u8>,
+    ) -> Result<KeyIdentity, JobError> {
         let name = &self.objects[file].name;
         let unusable = |error: ColumnError| unusable(name, &error);
         let pairs = &self.plan.pairs;
@@ -37,10 +42,8 @@ impl<W: KeyWorker<Operation = Bind>> Binding<'_, W> {
             rows: &rows,
             runs: &runs,
         };
-        let mut blobs = Vec::new();
-        let bound = self.worker.work(contexts, &mut blobs);
-        let key = bound.map_err(|error| error.of_file(name, &batch.numbers))?;
-        Ok((key, blobs))
+        let bound = self.worker.work(contexts, out);
+        bound.map_err(|error| error.of_file(name, &batch.numbers))
     }
 
     /// The column of contexts.
@@ -65,11 +68,13 @@ impl<W: KeyWorker<Operation = Bind>> Wrapper for Binding<'_, W> {
         &mut self.worker
     }
 
-    fn wrap(&mut self, file: usize, batch: &Batch) -> Result<Wrapped, JobError> {
-        let (key, blobs) = self.bind(file, batch)?;
-        let blobs = properties::blobs(batch.numbers.len(), Buffer::from_vec(blobs));
-        let blobs = blobs.map_err(|error| unusable(&self.objects[file].name, &error))?;
-        Ok(Wrapped { key, blobs })
+    fn wrap(
+        &mut self,
+        file: usize,
+        batch: &Batch,
+        out: &mut Blobs,
+    ) -> Result<KeyIdentity, JobError> {
+        out.append(batch.numbers.len(), |out| self.bind(file, batch, out))
     }
 }
 
@@ -94,7 +99,8 @@ impl<W: KeyWorker<Operation = Bind>> MadeRows for BoundRows<'_, W> {
             return Ok(false);
         };
         let (file, batch) = rows.next_batch()?;
-        let (key, blobs) = self.binding.bind(file, &batch)?;
+        let mut blobs = Vec::new();
+        let key = self.binding.bind(file, &batch, &mut blobs)?;
         let plan = self.binding.plan;
         // Columns of folders are not written, and come last.
         let mut columns = batch.rows.columns().to_vec();

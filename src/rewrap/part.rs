@@ -1,15 +1,13 @@
 //! How a worker opens blobs and seals them anew.
 
-use crate::bulk::JobError;
 use crate::bulk::keys::KeyWorker;
 use crate::bulk::parquet::properties::column;
-use crate::columns::{Blobs, ContextSource};
+use crate::bulk::{JobError, KeyIdentity};
+use crate::columns::{self, ContextSource};
 use crate::rewrap::reseal::{Reseal, Row};
-use crate::splice::{Wrapped, Wrapper};
+use crate::splice::{Blobs, Wrapper};
 use crate::table::rows::Batch;
 use crate::table::{Object, TableError};
-use arrow_array::builder::BinaryBuilder;
-use std::sync::Arc;
 
 /// One worker's way of sealing the rows of a table.
 pub(super) struct Sealing<'a, W> {
@@ -24,14 +22,16 @@ impl<W: KeyWorker<Operation = Reseal>> Wrapper for Sealing<'_, W> {
         &mut self.worker
     }
 
-    fn wrap(&mut self, file: usize, batch: &Batch) -> Result<Wrapped, JobError> {
+    fn wrap(
+        &mut self,
+        file: usize,
+        batch: &Batch,
+        out: &mut Blobs,
+    ) -> Result<KeyIdentity, JobError> {
         let name = &self.objects[file].name;
         let rows = rows(name, batch, self.context, self.new_context)?;
-        let mut out = BinaryBuilder::new();
-        let sealed = self.worker.work(&rows, &mut out);
-        let key = sealed.map_err(|error| error.of_file(name, &batch.numbers))?;
-        let blobs = Arc::new(out.finish());
-        Ok(Wrapped { key, blobs })
+        let sealed = self.worker.work(&rows, out);
+        sealed.map_err(|error| error.of_file(name, &batch.numbers))
     }
 }
 
@@ -59,7 +59,7 @@ pub(super) fn rows<'a>(
     let blobs = batch
         .rows
         .column_by_name(column::CIPHERTEXT_BLOB)
-        .and_then(Blobs::of)
+        .and_then(columns::Blobs::of)
         .ok_or_else(|| unusable("its blobs are not binary".to_owned()))?;
     let old = context.of(&batch.rows).map_err(unusable)?;
     let new = new_context.map(|source| source.of(&batch.rows));

@@ -2,6 +2,7 @@
 //! other writer takes a counted reference for each value. Pages leave for the file as they are
 //! full.
 
+use crate::splice::file::{PartFile, moved};
 use arrow_array::ArrayRef;
 use arrow_schema::{Field, Schema};
 use bytes::Bytes;
@@ -9,10 +10,10 @@ use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::column::page_store::{PageKey, PageStore, PageStoreArgs, PageStoreFactory};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, ColumnChunkMetaDataBuilder};
 use parquet::file::properties::WriterPropertiesPtr;
 use parquet::file::writer::SerializedFileWriter;
-use std::io;
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Pages that are full, with their headers, in order.
@@ -45,7 +46,7 @@ impl PageStore for Pages {
 }
 
 /// A chunk on its way: a column without a dictionary, so that pages come in the order of the file.
-pub(super) struct ArrayChunk {
+struct ArrayChunk {
     field: Field,
     writer: ArrowColumnWriter,
     pages: Pages,
@@ -53,10 +54,7 @@ pub(super) struct ArrayChunk {
 
 impl ArrayChunk {
     /// Begins a chunk of a column whose arrays have the type of this field.
-    pub(super) fn begin(
-        field: Field,
-        properties: WriterPropertiesPtr,
-    ) -> Result<Self, ParquetError> {
+    fn begin(field: Field, properties: WriterPropertiesPtr) -> Result<Self, ParquetError> {
         let schema = Arc::new(Schema::new(vec![field.clone()]));
         let root = ArrowSchemaConverter::new()
             .convert(&schema)?
@@ -76,7 +74,7 @@ impl ArrayChunk {
     }
 
     /// Encodes values; returns the pages that are full.
-    pub(super) fn write(&mut self, array: &ArrayRef) -> Result<Vec<Bytes>, ParquetError> {
+    fn write(&mut self, array: &ArrayRef) -> Result<Vec<Bytes>, ParquetError> {
         for leaf in compute_leaves(&self.field, array)? {
             self.writer.write(&leaf)?;
         }
@@ -85,8 +83,50 @@ impl ArrayChunk {
 
     /// Ends the chunk; returns its last pages, and what the footer says of it, as if it were the
     /// first of its file.
-    pub(super) fn end(self) -> Result<(Vec<Bytes>, ColumnChunkMetaData), ParquetError> {
+    fn end(self) -> Result<(Vec<Bytes>, ColumnChunkMetaData), ParquetError> {
         let chunk = self.writer.close()?;
         Ok((self.pages.take(), chunk.close().metadata.clone()))
+    }
+}
+
+impl<W: Write + Send> PartFile<'_, W> {
+    /// Writes the chunk of the next column from arrays, of which `next` returns none after the
+    /// last. `told` is what an error of the sink means.
+    ///
+    /// # Errors
+    /// That of `next`, or what `told` makes of the sink's.
+    pub fn write_arrays<E>(
+        &mut self,
+        properties: WriterPropertiesPtr,
+        mut next: impl FnMut() -> Result<Option<ArrayRef>, E>,
+        told: impl Fn(ParquetError) -> E,
+    ) -> Result<(), E> {
+        let (descriptor, to) = self.next_column().map_err(&told)?;
+        let mut begun: Option<ArrayChunk> = None;
+        while let Some(array) = next()? {
+            let chunk = match begun.take() {
+                Some(chunk) => chunk,
+                None => {
+                    let kind = array.data_type().clone();
+                    let field = Field::new(descriptor.name(), kind, false);
+                    ArrayChunk::begin(field, Arc::clone(&properties)).map_err(&told)?
+                }
+            };
+            let pages = begun.insert(chunk).write(&array).map_err(&told)?;
+            self.write_pages(&pages).map_err(&told)?;
+        }
+        let none = || told(ParquetError::General("a chunk without values".to_owned()));
+        let (pages, chunk) = begun.ok_or_else(none)?.end().map_err(&told)?;
+        self.write_pages(&pages).map_err(&told)?;
+        let chunk = moved(&chunk, descriptor, 0, to).and_then(ColumnChunkMetaDataBuilder::build);
+        self.chunks.push(chunk.map_err(told)?);
+        Ok(())
+    }
+
+    fn write_pages(&mut self, pages: &[Bytes]) -> Result<(), ParquetError> {
+        for page in pages {
+            self.sink.write_all(page)?;
+        }
+        Ok(())
     }
 }

@@ -1,12 +1,9 @@
 //! A Parquet file that is put together from column chunks: some copied, some written.
 
-use crate::splice::arrays::ArrayChunk;
 use crate::table::TableError;
 use crate::table::object::Opened;
 use crate::table::parquet::schema::{self, Elements};
 use crate::table::parquet::{MAGIC, ParquetFile, caught, malformed, pages};
-use arrow_array::ArrayRef;
-use arrow_schema::Field;
 use bytes::Bytes;
 use parquet::basic::Type;
 use parquet::bloom_filter::Sbbf;
@@ -41,7 +38,7 @@ struct Sink<'a, W> {
 }
 
 /// A handle on it: the writer of metadata keeps the one that it is given.
-struct Shared<'a, W>(Arc<Mutex<Sink<'a, W>>>);
+pub(super) struct Shared<'a, W>(Arc<Mutex<Sink<'a, W>>>);
 
 impl<W: Write> Write for Shared<'_, W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
@@ -59,13 +56,13 @@ impl<W: Write> Write for Shared<'_, W> {
 }
 
 /// A file on its way. Its chunks are written in the order of its columns.
-pub(super) struct PartFile<'a, W: Write + Send> {
-    sink: TrackedWrite<Shared<'a, W>>,
+pub struct PartFile<'a, W: Write + Send> {
+    pub(super) sink: TrackedWrite<Shared<'a, W>>,
     shared: Arc<Mutex<Sink<'a, W>>>,
     schema: SchemaDescPtr,
     groups: Vec<RowGroupMetaData>,
     /// The chunks of the group that is being written.
-    chunks: Vec<ColumnChunkMetaData>,
+    pub(super) chunks: Vec<ColumnChunkMetaData>,
     /// Bloom filters of that group, by column.
     filters: Vec<(usize, Sbbf)>,
     /// Of all groups, by group and column.
@@ -80,7 +77,7 @@ struct Indexes {
 }
 
 /// A chunk that was written into memory, to be copied into many row groups.
-pub(super) struct Encoded {
+pub struct Encoded {
     bytes: Bytes,
     metadata: ColumnChunkMetaData,
 }
@@ -98,6 +95,11 @@ impl Encoded {
             bytes: sink.into_inner()?.into(),
             metadata,
         })
+    }
+
+    /// What the footer says of it, as if it were the first of its file.
+    pub(super) fn metadata(&self) -> &ColumnChunkMetaData {
+        &self.metadata
     }
 }
 
@@ -146,7 +148,10 @@ impl From<ParquetError> for CopyError {
 
 impl<'a, W: Write + Send> PartFile<'a, W> {
     /// Begins a file of these columns.
-    pub(super) fn new(sink: &'a mut W, schema: SchemaDescPtr) -> Result<Self, ParquetError> {
+    ///
+    /// # Errors
+    /// What the sink fails with.
+    pub fn new(sink: &'a mut W, schema: SchemaDescPtr) -> Result<Self, ParquetError> {
         let shared = Arc::new(Mutex::new(Sink {
             out: sink,
             end: None,
@@ -165,7 +170,11 @@ impl<'a, W: Write + Send> PartFile<'a, W> {
         })
     }
 
-    /// The next column.
+    /// The next column, and where its chunk begins.
+    pub(super) fn next_column(&self) -> Result<(ColumnDescPtr, i64), ParquetError> {
+        Ok((self.descriptor()?, position(&self.sink)?))
+    }
+
     fn descriptor(&self) -> Result<ColumnDescPtr, ParquetError> {
         let place = self.chunks.len();
         let none = || ParquetError::General("more chunks than columns".to_owned());
@@ -174,7 +183,10 @@ impl<'a, W: Write + Send> PartFile<'a, W> {
     }
 
     /// Writes the chunk of the next column.
-    pub(super) fn write(
+    ///
+    /// # Errors
+    /// That of `write`, or what the sink fails with.
+    pub fn write(
         &mut self,
         properties: WriterPropertiesPtr,
         write: impl FnOnce(&mut ColumnWriter<'_>) -> Result<(), ParquetError>,
@@ -185,49 +197,12 @@ impl<'a, W: Write + Send> PartFile<'a, W> {
         Ok(())
     }
 
-    /// Writes the chunk of the next column from arrays, of which `next` returns none after the
-    /// last. `told` is what an error of the sink means.
-    pub(super) fn write_arrays<E>(
-        &mut self,
-        properties: WriterPropertiesPtr,
-        mut next: impl FnMut() -> Result<Option<ArrayRef>, E>,
-        told: impl Fn(ParquetError) -> E,
-    ) -> Result<(), E> {
-        let descriptor = self.descriptor().map_err(&told)?;
-        let to = position(&self.sink).map_err(&told)?;
-        let mut begun: Option<ArrayChunk> = None;
-        while let Some(array) = next()? {
-            let chunk = match begun.take() {
-                Some(chunk) => chunk,
-                None => {
-                    let kind = array.data_type().clone();
-                    let field = Field::new(descriptor.name(), kind, false);
-                    ArrayChunk::begin(field, Arc::clone(&properties)).map_err(&told)?
-                }
-            };
-            let chunk = begun.insert(chunk);
-            for page in chunk.write(&array).map_err(&told)? {
-                self.sink
-                    .write_all(&page)
-                    .map_err(|error| told(error.into()))?;
-            }
-        }
-        let none = || told(ParquetError::General("a chunk without values".to_owned()));
-        let (pages, chunk) = begun.ok_or_else(none)?.end().map_err(&told)?;
-        for page in pages {
-            self.sink
-                .write_all(&page)
-                .map_err(|error| told(error.into()))?;
-        }
-        let chunk = moved(&chunk, descriptor, 0, to).and_then(ColumnChunkMetaDataBuilder::build);
-        self.chunks.push(chunk.map_err(told)?);
-        Ok(())
-    }
-
     /// Copies a chunk that is in memory.
-    pub(super) fn copy_encoded(&mut self, encoded: &Encoded) -> Result<(), ParquetError> {
-        let descriptor = self.descriptor()?;
-        let to = position(&self.sink)?;
+    ///
+    /// # Errors
+    /// What the sink fails with.
+    pub fn copy_encoded(&mut self, encoded: &Encoded) -> Result<(), ParquetError> {
+        let (descriptor, to) = self.next_column()?;
         self.sink.write_all(&encoded.bytes)?;
         let chunk = moved(&encoded.metadata, descriptor, 0, to)?;
         self.chunks.push(chunk.build()?);
@@ -310,7 +285,10 @@ impl<'a, W: Write + Send> PartFile<'a, W> {
     }
 
     /// Ends a row group of so many rows.
-    pub(super) fn end_group(
+    ///
+    /// # Errors
+    /// What the sink fails with.
+    pub fn end_group(
         &mut self,
         rows: u64,
         sorting: Option<Vec<SortingColumn>>,
@@ -349,7 +327,7 @@ impl<'a, W: Write + Send> PartFile<'a, W> {
     ///
     /// # Errors
     /// What the sink fails with.
-    pub(super) fn finish(
+    pub fn finish(
         mut self,
         input: &FileMetaData,
         pairs: Vec<KeyValue>,
@@ -415,7 +393,7 @@ fn position<W: Write>(sink: &TrackedWrite<W>) -> Result<i64, ParquetError> {
 }
 
 /// What the footer says of a chunk, at another place in a file.
-fn moved(
+pub(super) fn moved(
     chunk: &ColumnChunkMetaData,
     descriptor: ColumnDescPtr,
     from: i64,

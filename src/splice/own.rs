@@ -1,16 +1,17 @@
 //! A job's own columns, written value by value.
 
 use crate::bulk::KeyIdentity;
-use crate::bulk::parquet::properties::{column, long_id_properties, own_properties};
+use crate::bulk::parquet::properties::column;
 use crate::clock::Timestamp;
 use crate::context::EncryptionContext;
 use crate::splice::file::Encoded;
+use crate::splice::schema::Leaf;
 use crate::table::parquet::ParquetRows;
 use bytes::Bytes;
 use parquet::column::writer::{ColumnWriter, ColumnWriterImpl};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
-use parquet::file::properties::WriterPropertiesPtr;
+use parquet::file::properties::{WriterPropertiesBuilder, WriterPropertiesPtr};
 use parquet::schema::types::ColumnDescPtr;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,36 +21,64 @@ const ROWS: usize = 1024;
 
 /// What every row of a part has in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Constants {
-    pub(super) key: KeyIdentity,
-    pub(super) key_spec: String,
+pub struct Constants {
+    /// The key.
+    pub key: KeyIdentity,
+    /// `AES_256`, `AES_128`, or `BYTES_<n>`.
+    pub key_spec: String,
+    /// The context, where it is one.
+    pub context: EncryptionContext,
 }
 
 impl Constants {
-    fn text(&self, name: &str) -> &str {
-        match name {
-            column::KEY_ARN => &self.key.arn,
-            column::KEY_MATERIAL_ID => &self.key.material_id,
+    /// Writes a column of so many rows.
+    fn write(
+        &self,
+        leaf: Leaf,
+        rows: u64,
+        writer: &mut ColumnWriter<'_>,
+    ) -> Result<(), ParquetError> {
+        let text = match leaf {
+            Leaf::ContextNames => return self.write_context(rows, writer, Side::Name),
+            Leaf::ContextValues => return self.write_context(rows, writer, Side::Value),
+            Leaf::Constant(column::KEY_ARN) => &self.key.arn,
+            Leaf::Constant(column::KEY_MATERIAL_ID) => &self.key.material_id,
             _ => &self.key_spec,
-        }
+        };
+        repeated(texts(writer)?, &ByteArray::from(text.as_str()), rows)
+    }
+
+    fn write_context(
+        &self,
+        rows: u64,
+        writer: &mut ColumnWriter<'_>,
+        side: Side,
+    ) -> Result<(), ParquetError> {
+        let contexts = vec![self.context.clone(); ROWS];
+        at_a_time(rows, |count| {
+            write_contexts(writer, &contexts[..count], side)
+        })
     }
 }
 
 /// How one worker writes a job's own columns. Chunks that are the same in many row groups are
 /// encoded once.
-pub(super) struct OwnColumns {
-    pub(super) properties: WriterPropertiesPtr,
+pub struct OwnColumns {
+    /// How they are encoded.
+    pub properties: WriterPropertiesPtr,
     /// The same for rows whose values may be long.
-    pub(super) long: WriterPropertiesPtr,
+    long: WriterPropertiesPtr,
     constants: Option<Constants>,
-    encoded: HashMap<&'static str, (u64, Arc<Encoded>)>,
+    encoded: HashMap<Leaf, (u64, Arc<Encoded>)>,
 }
 
 impl OwnColumns {
-    pub(super) fn new() -> Self {
+    /// Columns that are encoded in this way, and in this one where values may be long.
+    #[must_use]
+    pub fn new(properties: WriterPropertiesBuilder, long: WriterPropertiesBuilder) -> Self {
         Self {
-            properties: Arc::new(own_properties().build()),
-            long: Arc::new(long_id_properties().build()),
+            properties: Arc::new(properties.build()),
+            long: Arc::new(long.build()),
             constants: None,
             encoded: HashMap::new(),
         }
@@ -64,7 +93,7 @@ impl OwnColumns {
     }
 
     /// Begins a part.
-    pub(super) fn begin(&mut self, constants: Constants) {
+    pub fn begin(&mut self, constants: Constants) {
         if self.constants.as_ref() != Some(&constants) {
             self.constants = Some(constants);
             self.encoded.clear();
@@ -72,46 +101,54 @@ impl OwnColumns {
     }
 
     /// The chunk of a column that is the same in each of so many rows.
-    pub(super) fn constant(
+    ///
+    /// # Errors
+    /// [`ParquetError`], when the column is not one of texts: a fault of the caller.
+    pub fn constant(
         &mut self,
-        name: &'static str,
+        leaf: Leaf,
         descriptor: &ColumnDescPtr,
         rows: u64,
     ) -> Result<Arc<Encoded>, ParquetError> {
-        if let Some((of, encoded)) = self.encoded.get(name)
+        if let Some((of, encoded)) = self.encoded.get(&leaf)
             && *of == rows
         {
             return Ok(Arc::clone(encoded));
         }
-        let text = self
-            .constants
-            .as_ref()
-            .map(|constants| constants.text(name));
-        let value = ByteArray::from(text.unwrap_or_default());
+        let none = || ParquetError::General("no part has begun".to_owned());
+        let constants = self.constants.as_ref().ok_or_else(none)?;
         let encoded = Encoded::new(descriptor, Arc::clone(&self.properties), |writer| {
-            repeated(texts(writer)?, &value, rows, None, None)
+            constants.write(leaf, rows, writer)
         })?;
         let encoded = Arc::new(encoded);
-        self.encoded.insert(name, (rows, Arc::clone(&encoded)));
+        self.encoded.insert(leaf, (rows, Arc::clone(&encoded)));
         Ok(encoded)
     }
+}
+
+/// Writes so many rows, some at a time.
+fn at_a_time(
+    rows: u64,
+    mut write: impl FnMut(usize) -> Result<(), ParquetError>,
+) -> Result<(), ParquetError> {
+    let mut left = rows;
+    while left > 0 {
+        let count = usize::try_from(left).unwrap_or(ROWS).min(ROWS);
+        write(count)?;
+        left -= count as u64;
+    }
+    Ok(())
 }
 
 fn repeated<T: parquet::data_type::DataType>(
     writer: &mut ColumnWriterImpl<'_, T>,
     value: &T::T,
     rows: u64,
-    definitions: Option<&[i16]>,
-    repetitions: Option<&[i16]>,
 ) -> Result<(), ParquetError> {
     let values = vec![value.clone(); ROWS];
-    let mut left = rows;
-    while left > 0 {
-        let count = usize::try_from(left).unwrap_or(ROWS).min(ROWS);
-        writer.write_batch(&values[..count], definitions, repetitions)?;
-        left -= count as u64;
-    }
-    Ok(())
+    at_a_time(rows, |count| {
+        writer.write_batch(&values[..count], None, None).map(drop)
+    })
 }
 
 /// The writer of a column of texts or bytes.
@@ -127,7 +164,10 @@ pub(super) fn texts<'a, 'b>(
 }
 
 /// Writes the time of so many rows.
-pub(super) fn write_time(
+///
+/// # Errors
+/// [`ParquetError`], when the column is not one of times, or what the sink fails with.
+pub fn write_time(
     writer: &mut ColumnWriter<'_>,
     time: Timestamp,
     rows: u64,
@@ -135,7 +175,7 @@ pub(super) fn write_time(
     match writer {
         ColumnWriter::Int64ColumnWriter(writer) => {
             let micros = i64::try_from(time.0).unwrap_or(i64::MAX);
-            repeated(writer, &micros, rows, None, None)
+            repeated(writer, &micros, rows)
         }
         _ => Err(ParquetError::General(
             "the column is not one of times".to_owned(),
@@ -189,18 +229,34 @@ pub(super) fn write_contexts(
 
 /// Values that lie end to end in one buffer.
 #[derive(Default)]
-pub(super) struct Packed {
+pub struct Packed {
     bytes: Vec<u8>,
     ends: Vec<usize>,
 }
 
 impl Packed {
-    pub(super) fn push(&mut self, value: &[u8]) {
+    /// Appends a value.
+    pub fn push(&mut self, value: &[u8]) {
         self.bytes.extend_from_slice(value);
         self.ends.push(self.bytes.len());
     }
 
-    pub(super) fn finish(self) -> Vec<ByteArray> {
+    /// Appends values: `append` writes them, and says where each ends.
+    pub fn append(&mut self, append: impl FnOnce(&mut Vec<u8>, &mut Vec<usize>)) {
+        append(&mut self.bytes, &mut self.ends);
+    }
+
+    /// The values, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let ends = self.ends.iter().scan(0, |from, end| {
+            let range = *from..*end;
+            *from = *end;
+            Some(range)
+        });
+        ends.map(|range| &self.bytes[range])
+    }
+
+    fn finish(self) -> Vec<ByteArray> {
         let bytes = Bytes::from(self.bytes);
         let mut from = 0;
         let values = self.ends.into_iter().map(|end| {

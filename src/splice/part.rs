@@ -3,20 +3,23 @@
 use crate::bulk::footer::{Begun, Said};
 use crate::bulk::keys::KeyWorker;
 use crate::bulk::ledger::FinishedPart;
+use crate::bulk::parquet::properties::{long_id_properties, own_properties};
 use crate::bulk::{JobError, KeyIdentity, Kind, Ledger, PartMaker, Runtime, SourceError, Task};
-use crate::columns::ContextSource;
+use crate::columns::{ContextSource, Texts};
+use crate::context::EncryptionContext;
 use crate::splice::SplicePlan;
+use crate::splice::blobs::Blobs;
 use crate::splice::file::{CopyError, PartFile, Source};
 use crate::splice::filtered::{self, Failure, Wanted};
 use crate::splice::footer::pairs;
-use crate::splice::own::{Constants, OwnColumns, Side, write_contexts, write_time};
+use crate::splice::own::{Constants, OwnColumns, Packed, Side, write_contexts, write_time};
 use crate::splice::plan::SplicePart;
 use crate::splice::schema::{Leaf, Own, PartSchema};
 use crate::table::parquet::{ParquetFile, ParquetRows, malformed};
 use crate::table::plan::FilePlan;
 use crate::table::rows::{Batch, Rows};
 use crate::table::{self, Object, TableError};
-use arrow_array::ArrayRef;
+use arrow_array::{Array, ArrayRef};
 use parquet::column::writer::ColumnWriter;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::SortingColumn;
@@ -29,19 +32,17 @@ pub trait Wrapper {
     /// What makes them.
     fn worker(&mut self) -> &mut impl KeyWorker;
 
-    /// A blob for each row of a batch, which is of the file of this number.
+    /// Appends a blob for each row of a batch, which is of the file of this number; returns the key
+    /// that all of them are under.
     ///
     /// # Errors
     /// [`JobError`]; the part is then not to be kept.
-    fn wrap(&mut self, file: usize, batch: &Batch) -> Result<Wrapped, JobError>;
-}
-
-/// The wrapped keys of some rows.
-pub struct Wrapped {
-    /// The key that all of them are under.
-    pub key: KeyIdentity,
-    /// The blobs, by row: an array of bytes.
-    pub blobs: ArrayRef,
+    fn wrap(
+        &mut self,
+        file: usize,
+        batch: &Batch,
+        out: &mut Blobs,
+    ) -> Result<KeyIdentity, JobError>;
 }
 
 /// What all workers of a job read.
@@ -81,7 +82,7 @@ impl<'a, W: Wrapper> PartWriter<'a, W> {
         Self {
             shared,
             wrapper,
-            own: OwnColumns::new(),
+            own: OwnColumns::new(own_properties(), long_id_properties()),
             open: None,
         }
     }
@@ -208,9 +209,9 @@ impl<'a, K: Kind, W: Wrapper> Writing<'a, '_, K, W> {
         for (place, leaf) in self.schema.leaves.iter().enumerate() {
             match *leaf {
                 Leaf::Kept(leaf) => self.keep(group, leaf, out)?,
-                Leaf::Constant(name) => {
+                Leaf::Constant(_) => {
                     let descriptor = &self.schema.parquet.columns()[place];
-                    let encoded = self.own.constant(name, descriptor, group.wanted);
+                    let encoded = self.own.constant(*leaf, descriptor, group.wanted);
                     let copied = encoded.and_then(|encoded| out.copy_encoded(&encoded));
                     copied.map_err(|error| JobError::write(&self.path, error))?;
                 }
@@ -252,11 +253,12 @@ impl<'a, K: Kind, W: Wrapper> Writing<'a, '_, K, W> {
     }
 
     /// Wraps the next rows; none after the last.
-    fn wrap(&mut self, rows: &mut GroupRows<'_>) -> Result<Option<ArrayRef>, JobError> {
+    fn wrap(&mut self, rows: &mut GroupRows<'_>) -> Result<Option<Blobs>, JobError> {
         let Some(batch) = rows.next()? else {
             return Ok(None);
         };
-        let Wrapped { key, blobs } = self.wrapper.wrap(self.part.file, &batch)?;
+        let mut blobs = Blobs::of_rows(batch.numbers.len());
+        let key = self.wrapper.wrap(self.part.file, &batch, &mut blobs)?;
         match &self.begun {
             Some(begun) if begun.key == key => {}
             Some(_) => return Err(SourceError::MaterialChanged.into()),
@@ -265,11 +267,12 @@ impl<'a, K: Kind, W: Wrapper> Writing<'a, '_, K, W> {
                 self.own.begin(Constants {
                     key: begun.key.clone(),
                     key_spec: begun.key_spec.clone(),
+                    context: EncryptionContext::default(),
                 });
                 self.begun = Some(begun);
             }
         }
-        self.shared.runtime.progress.advance(blobs.len());
+        self.shared.runtime.progress.advance(blobs.rows());
         Ok(Some(blobs))
     }
 
@@ -306,18 +309,18 @@ impl<'a, K: Kind, W: Wrapper> Writing<'a, '_, K, W> {
 
     fn write_blobs<S: Write + Send>(
         &mut self,
-        mut first: Option<ArrayRef>,
+        mut first: Option<Blobs>,
         mut rows: GroupRows<'_>,
         out: &mut PartFile<'_, S>,
     ) -> Result<bool, JobError> {
-        let (properties, path) = (Arc::clone(&self.own.properties), self.path.clone());
+        let path = self.path.clone();
         let next = || match first.take() {
             // Another worker failed: a part more would not save the job.
             _ if self.ledger.has_failed() => Err(JobError::Stopped),
             Some(first) => Ok(Some(first)),
             None => self.wrap(&mut rows),
         };
-        match out.write_arrays(properties, next, |error| JobError::write(&path, error)) {
+        match out.write_blobs(next, |error| JobError::write(&path, error)) {
             Err(JobError::Stopped) => Ok(false),
             written => written.map(|()| true),
         }
@@ -367,7 +370,8 @@ impl<'a, K: Kind, W: Wrapper> Writing<'a, '_, K, W> {
         let column = self.shared.id_column.unwrap_or_default();
         let mut rows = self.rows(group, &[column.to_owned()])?;
         let properties = Arc::clone(self.own.properties_of(&rows.rows));
-        let next = || {
+        let may_be_long = rows.rows.may_be_long();
+        let mut next = || {
             let Some(batch) = rows.next()? else {
                 return Ok(None);
             };
@@ -375,7 +379,25 @@ impl<'a, K: Kind, W: Wrapper> Writing<'a, '_, K, W> {
             let changed = || TableError::Changed(self.file.name().to_owned()).into();
             ids.map(Some).ok_or_else(changed)
         };
-        out.write_arrays(properties, next, |error| JobError::write(&self.path, error))
+        let told = |error| JobError::write(&self.path, error);
+        if may_be_long {
+            return out.write_arrays(properties, next, told);
+        }
+        let next = || {
+            let ids: Option<ArrayRef> = next()?;
+            ids.map(|ids| self.packed(&ids)).transpose()
+        };
+        out.write_ids(&properties, next, told)
+    }
+
+    fn packed(&self, ids: &ArrayRef) -> Result<Packed, JobError> {
+        let changed = || TableError::Changed(self.file.name().to_owned());
+        let texts = Texts::of(ids).ok_or_else(changed)?;
+        let mut packed = Packed::default();
+        for row in 0..ids.len() {
+            packed.push(texts.text(row).ok_or_else(changed)?.as_bytes());
+        }
+        Ok(packed)
     }
 
     fn write_contexts<S: Write + Send>(

@@ -22,7 +22,7 @@ pub struct Own {
 
 /// A leaf column of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Leaf {
+pub enum Leaf {
     /// The input's leaf of this number.
     Kept(usize),
     /// A text that is the same in every row.
@@ -47,10 +47,12 @@ pub(super) enum Root {
 }
 
 /// The columns of a part.
-pub(super) struct PartSchema {
+pub struct PartSchema {
     pub(super) roots: Vec<Root>,
-    pub(super) leaves: Vec<Leaf>,
-    pub(super) parquet: SchemaDescPtr,
+    /// Its leaves, in order.
+    pub leaves: Vec<Leaf>,
+    /// As its footer describes them.
+    pub parquet: SchemaDescPtr,
 }
 
 impl PartSchema {
@@ -58,7 +60,7 @@ impl PartSchema {
     ///
     /// # Errors
     /// [`ParquetError`], when the job's own columns cannot be described: a fault of the caller.
-    pub(super) fn new(input: &SchemaDescriptor, own: &Own) -> Result<Self, ParquetError> {
+    pub fn new(input: &SchemaDescriptor, own: &Own) -> Result<Self, ParquetError> {
         let fields = input.root_schema().get_fields();
         let replaced = |name: &str| {
             let mut names = own.names.iter().filter(|_| own.replaces);

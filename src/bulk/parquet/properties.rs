@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// Bytes of a row group that a writer holds, past which it ends: rows of a table may be of any
 /// length.
-const GROUP_BYTES_MAX: usize = 64 << 20;
+pub(super) const GROUP_BYTES_MAX: usize = 64 << 20;
 
 /// Columns of a table that may have dictionaries. One takes 72 KiB of a writer's memory before its
 /// first value comes, so those of many columns would fill a row group by themselves.
@@ -197,32 +197,15 @@ pub struct Layout {
     pub(super) properties: Arc<WriterProperties>,
     /// By field and leaf.
     pub(super) constant: Vec<Vec<bool>>,
-    /// Bytes of a row group that are held at most.
-    pub(super) group_bytes_max: usize,
 }
 
 impl Layout {
-    /// Columns that are all a job's own, in this order; all of `constant` are the same in every
-    /// row, [`column::CONTEXT_NAMES`] perhaps among them.
+    /// A job's own columns after those of a table, whose types readers that know Arrow get back as
+    /// they were. All of `constant` are the same in every row, [`column::CONTEXT_NAMES`] perhaps
+    /// among them; those of `varied` hardly repeat a value.
     ///
     /// # Panics
     /// When one is none of [`mod@column`]'s: a fault of the caller.
-    #[must_use]
-    pub fn own(columns: &[&str], constant: &[&str]) -> Self {
-        let fields = columns.iter().map(|name| field(name));
-        Self {
-            schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
-            properties: Arc::new(properties().build()),
-            group_bytes_max: usize::MAX,
-            constant: columns.iter().map(|name| flags(name, constant)).collect(),
-        }
-    }
-
-    /// A job's own columns after those of a table, whose types readers that know Arrow get back as
-    /// they were. Those of `varied` hardly repeat a value.
-    ///
-    /// # Panics
-    /// As [`Self::own`].
     #[must_use]
     pub fn beside(input: &Schema, columns: &[&str], constant: &[&str], varied: &[&str]) -> Self {
         let own = columns.iter().map(|name| Arc::new(field(name)));
@@ -254,7 +237,6 @@ impl Layout {
             schema,
             properties: Arc::new(properties),
             constant,
-            group_bytes_max: GROUP_BYTES_MAX,
         }
     }
 
