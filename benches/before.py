@@ -133,6 +133,11 @@ def wide(rows: int) -> pa.Table:
     return table
 
 
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown processor")
+
+
 class Row:
     """A row of the table of goals, in the making."""
 
@@ -239,7 +244,7 @@ class Bench:
 
     def export(self) -> None:
         arguments = ("export", "--count", str(self.rows))
-        self.jobs(f"export, {self.rows} rows", self.rows, 1.35, *arguments)
+        self.jobs("export", self.rows, 1.35, *arguments)
         names = ("one core", "two")
         by_cores = {name: lambda cores=cores: self.job("now", *arguments, cores=cores)["time"] for name, cores in zip(names, (SERVER, BOTH))}
         turns = self.in_turn(by_cores)
@@ -253,14 +258,14 @@ class Bench:
 
     def thin(self) -> None:
         table = self.table("thin", volumes, self.rows, compression="none")
-        turns = self.jobs(f"provision, thin, {self.rows} rows", self.rows, 1.8, "provision", table, "--id-column", "volume", "--context", "tenant,volume")
+        turns = self.jobs("provision, thin", self.rows, 1.8, "provision", table, "--id-column", "volume", "--context", "tenant,volume")
         for side in SIDES:
             print(f"{side}: {(turns[side][0]['bytes'] - table.stat().st_size) / self.rows:.1f} bytes a row above the input's")
 
     def wide(self) -> None:
         rows = self.rows // 2
         table = self.table("wide", wide, rows)
-        turns = self.jobs(f"provision, wide, {rows} rows", rows, 5, "provision", table, "--id-column", "volume", "--context", "tenant,volume")
+        turns = self.jobs("provision, wide", rows, 5, "provision", table, "--id-column", "volume", "--context", "tenant,volume")
         copy = self.folder / "copy.parquet"
 
         def by_pyarrow() -> float:
@@ -287,7 +292,7 @@ class Bench:
         provisioned = self.folder / "provisioned"
         shutil.rmtree(provisioned, ignore_errors=True)
         (self.folder / "out").rename(provisioned)
-        self.jobs(f"rewrap, {self.rows} rows", self.rows, 1.4, "rewrap", provisioned)
+        self.jobs("rewrap", self.rows, 1.4, "rewrap", provisioned)
 
     def has_map(self) -> bool:
         """Whether the build before leaves the map out unless it is asked for."""
@@ -312,6 +317,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
+    print(f"{arguments.rows} rows, {arguments.rounds} turns, {os.cpu_count()} × {processor()}", flush=True)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         bench = Bench(arguments, Path(folder))
         for question in arguments.questions:
