@@ -191,7 +191,7 @@ mod tests {
             out.push((head & 0x7f) as u8 | 0x80);
             head >>= 7;
         }
-        out.extend([head as u8, level]);
+        out.extend([u8::try_from(head).unwrap(), level]);
         out
     }
 
@@ -209,7 +209,8 @@ mod tests {
         }
         let mut bytes = Vec::new();
         for levels in [repetitions, run(count, 1)] {
-            bytes.extend((levels.len() as u32).to_le_bytes());
+            let length = u32::try_from(levels.len()).unwrap();
+            bytes.extend(length.to_le_bytes());
             bytes.extend(levels);
         }
         bytes.extend(vec![0; count.div_ceil(8) as usize]);
