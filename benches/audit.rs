@@ -15,6 +15,7 @@ use keymill::audit::{
 use keymill::clock::{Clock, Timestamp};
 use keymill::crypto::entropy::Entropy;
 use keymill::crypto::secret::Secret;
+use keymill::key::regions::Regions;
 use keymill::metrics::Metrics;
 use side_by_side::{Question, Side, by_runs, slowest};
 use std::fs::File;
@@ -48,7 +49,8 @@ fn open(path: &Path) -> Audit {
     let key = Secret::filled(|bytes| bytes.fill(7));
     let metrics = Arc::new(Metrics::new().unwrap());
     let (clock, entropy) = (Clock::system(), Entropy::os());
-    Audit::open(&config, key, None, clock, &entropy, &metrics).unwrap()
+    let regions = Regions::one("aws", "us-east-1");
+    Audit::open(&config, key, None, &regions, clock, &entropy, &metrics).unwrap()
 }
 
 fn questions(audit: &Arc<Audit>, folder: &Path) -> Vec<Question> {

@@ -7,6 +7,7 @@
 use keymill::api::Requester;
 use keymill::config::{Config, Environment};
 use keymill::daemon::{Core, Daemon, Listeners, Opening};
+use keymill::key::regions::RegionalId;
 use keymill::keystore::KeyEntry;
 use keymill::operation::Operation;
 use keymill::policy::Principal;
@@ -98,7 +99,8 @@ impl Mill {
     /// The key as it is now.
     pub(crate) fn entry(&self, id: &str) -> Arc<KeyEntry> {
         let snapshot = self.core.keystore.snapshot();
-        let entry = snapshot.key(self.config.account, id.parse().unwrap());
+        let id = RegionalId::home(id.parse().unwrap());
+        let entry = snapshot.key(self.config.account, id);
         Arc::clone(entry.unwrap())
     }
 

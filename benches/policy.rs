@@ -13,6 +13,7 @@ use iam_rs::{Arn, Context, ContextValue, IAMPolicy, IAMRequest};
 use keymill::clock::{Clock, Timestamp};
 use keymill::context::EncryptionContext;
 use keymill::key::arn::AccountId;
+use keymill::key::regions::RegionalId;
 use keymill::key::spec::{KeyOrigin, KeySpec, KeyUsage};
 use keymill::operation::Action;
 use keymill::policy::grant::{Draft, Grant, GrantId, Named};
@@ -286,7 +287,7 @@ fn grants() -> impl FnMut(u64) -> Duration {
         });
         grants.put(Arc::new(Grant {
             id: GrantId(id),
-            key: "1234abcd-12ab-34cd-56ef-1234567890ab".parse().unwrap(),
+            key: RegionalId::home("1234abcd-12ab-34cd-56ef-1234567890ab".parse().unwrap()),
             parameters: parameters.unwrap(),
             issuing_account: "111122223333".parse().unwrap(),
             creation_date: Timestamp(0),

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use keymill::auth::{Credentials, Head, ScopeService, Verifier};
 use keymill::clock::Timestamp;
 use keymill::crypto::secret::{Secret, SecretBytes};
+use keymill::key::regions::Regions;
 use keymill::keystore::{AccessKey, PrincipalEntry, Snapshot};
 use keymill::policy::Principal;
 use std::hint::black_box;
@@ -40,7 +41,11 @@ impl Signature {
             .access_keys
             .insert(ACCESS_KEY_ID.to_owned(), Arc::new(entry));
         Self {
-            verifier: Verifier::new("us-east-1".to_owned(), Duration::from_secs(300), token_key),
+            verifier: Verifier::new(
+                &Regions::one("aws", "us-east-1"),
+                Duration::from_secs(300),
+                token_key,
+            ),
             snapshot,
             headers: headers(),
             uri: Uri::from_static("/"),

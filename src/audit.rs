@@ -24,7 +24,7 @@
 use crate::clock::{Clock, Timestamp};
 use crate::crypto::entropy::EntropyError;
 use crate::crypto::secret::Secret;
-use crate::key::KeyId;
+use crate::key::regions::RegionalId;
 use crate::keystore::last_use::LastUse;
 use crate::keystore::{AuditHead, Change, Keystore, KeystoreError, RootKey};
 use journal::{Full, Journal};
@@ -263,7 +263,10 @@ impl Audit {
     ///
     /// # Errors
     /// [`AuditError::Unwritable`], which is counted.
-    pub async fn last_use(&self, key: KeyId) -> Result<(Timestamp, Option<LastUse>), AuditError> {
+    pub async fn last_use(
+        &self,
+        key: RegionalId,
+    ) -> Result<(Timestamp, Option<LastUse>), AuditError> {
         let position = self.shared.journal.tail();
         let waits = true;
         self.durable(Recorded { position, waits }).await?;

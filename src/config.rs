@@ -10,7 +10,8 @@
 
 use crate::auth::signatures::Signatures;
 use crate::file::open;
-use crate::key::arn::{AccountId, Region};
+use crate::key::arn::AccountId;
+use crate::key::regions::Regions;
 use crate::web_identity::issuer;
 use crate::xks::{external_key, key_store};
 use crate::{audit, pool, rates, transport};
@@ -39,8 +40,10 @@ pub use sockets::{OVERFLOW_ID, Socket, SocketMode, SocketPeers};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The Region in ARNs and signatures.
+    /// The Region in ARNs and signatures; of several, the home Region.
     pub region: String,
+    /// Several Regions, the home Region first; empty for one.
+    pub regions: Vec<String>,
     /// The partition in ARNs.
     pub partition: String,
     /// The account of keys and principals.
@@ -151,6 +154,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             region: "us-east-1".to_owned(),
+            regions: Vec::new(),
             partition: "aws".to_owned(),
             account: "111122223333".parse().expect("12 digits"),
             store: Store {
@@ -300,13 +304,18 @@ impl Config {
         }
     }
 
-    /// The partition and Region of ARNs.
+    /// The Regions that are served.
     #[must_use]
-    pub fn arn_region(&self) -> Region {
-        Region {
-            partition: self.partition.clone(),
-            name: self.region.clone(),
-        }
+    pub fn served_regions(&self) -> Regions {
+        let others = self.regions.iter().skip(1).map(String::as_str);
+        Regions::new(&self.partition, &self.region, others)
+    }
+
+    /// Their names, the home Region first.
+    #[must_use]
+    pub fn region_names(&self) -> Vec<String> {
+        let regions = self.served_regions();
+        regions.iter().map(|region| region.name.clone()).collect()
     }
 
     /// The ARN of a user of this account.

@@ -12,7 +12,6 @@
 use crate::auth::Verifier;
 use crate::config::Config;
 use crate::keystore::Snapshot;
-use crate::rates;
 use crate::transport::admin::{self, Admin};
 use crate::transport::{self, Cores, Makers, Service};
 use crate::web_identity::WebIdentities;
@@ -102,7 +101,7 @@ impl Daemon {
             keystore: Arc::clone(&core.keystore),
             account: config.account,
             verifier: Verifier::new(
-                config.region.clone(),
+                core.keystore.regions(),
                 config.skew_max(),
                 Arc::clone(core.keystore.session_token_key()),
             ),
@@ -253,7 +252,8 @@ fn warn_of_strangers(config: &Config, snapshot: &Snapshot) {
         }
     }
     for arn in config.rates.kms_keys.keys() {
-        let known = rates::key_of(arn).is_some_and(|id| snapshot.keys.contains_key(&id));
+        let key = config.served_regions().key_of(arn);
+        let known = key.is_some_and(|key| snapshot.keys.contains_key(&key));
         if !known {
             tracing::warn!(arn, "rates.kms_keys names a key that does not exist");
         }
@@ -313,7 +313,7 @@ fn log_clone_sources(config: &Config, core: &Core) {
 fn facts(config: &Config, core: &Core, memory_locked: bool) -> serde_json::Value {
     serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "region": config.region,
+        "regions": config.region_names(),
         "account": config.account.as_str(),
         "aes_accelerated": aes::hardware_accelerated(),
         "memory_locked": memory_locked,

@@ -2,6 +2,7 @@
 
 use crate::clock::Timestamp;
 use import::Import;
+use regions::{RegionNumber, RegionalId};
 use rotation::RotationSchedule;
 use spec::{KeyOrigin, KeySpec, KeyUsage};
 use std::fmt;
@@ -14,6 +15,7 @@ pub mod arn;
 pub mod data_key;
 pub mod import;
 pub mod material;
+pub mod regions;
 pub mod rotation;
 pub mod spec;
 
@@ -106,6 +108,11 @@ pub enum KeyState {
     },
     /// Its material has not been imported, or has expired or been deleted since.
     PendingImport,
+    /// A primary key that waits until its last replica is removed, and then for its own deletion.
+    PendingReplicaDeletion {
+        /// How many days it waits then.
+        window_days: u16,
+    },
 }
 
 /// The key's state does not permit the operation. The messages use the words of AWS's key-state
@@ -124,6 +131,9 @@ pub enum InvalidState {
     /// The key has no material.
     #[error("is pending import")]
     PendingImport,
+    /// The key waits for the removal of its replicas.
+    #[error("is pending replica deletion")]
+    PendingReplicaDeletion,
 }
 
 impl KeyState {
@@ -143,6 +153,7 @@ impl KeyState {
             Self::Disabled => Err(InvalidState::Disabled),
             Self::PendingDeletion { .. } => Err(InvalidState::PendingDeletion),
             Self::PendingImport => Err(InvalidState::PendingImport),
+            Self::PendingReplicaDeletion { .. } => Err(InvalidState::PendingReplicaDeletion),
         }
     }
 
@@ -155,6 +166,7 @@ impl KeyState {
             Self::Enabled | Self::Disabled => Ok(()),
             Self::PendingDeletion { .. } => Err(InvalidState::PendingDeletion),
             Self::PendingImport => Err(InvalidState::PendingImport),
+            Self::PendingReplicaDeletion { .. } => Err(InvalidState::PendingReplicaDeletion),
         }
     }
 
@@ -166,6 +178,7 @@ impl KeyState {
         match self {
             Self::Enabled | Self::Disabled | Self::PendingImport => Ok(()),
             Self::PendingDeletion { .. } => Err(InvalidState::PendingDeletion),
+            Self::PendingReplicaDeletion { .. } => Err(InvalidState::PendingReplicaDeletion),
         }
     }
 
@@ -188,10 +201,19 @@ impl KeyState {
     /// `ScheduleKeyDeletion`.
     ///
     /// # Errors
-    /// [`InvalidState::PendingDeletion`].
+    /// [`InvalidState::PendingDeletion`], [`InvalidState::PendingReplicaDeletion`].
     pub fn schedule_deletion(self, deletion_date: Timestamp) -> Result<Self, InvalidState> {
         self.not_pending_deletion()
             .map(|()| Self::PendingDeletion { deletion_date })
+    }
+
+    /// `ScheduleKeyDeletion` of a primary key that has replicas.
+    ///
+    /// # Errors
+    /// [`InvalidState::PendingDeletion`], [`InvalidState::PendingReplicaDeletion`].
+    pub fn schedule_after_replicas(self, window_days: u16) -> Result<Self, InvalidState> {
+        self.not_pending_deletion()
+            .map(|()| Self::PendingReplicaDeletion { window_days })
     }
 
     /// `CancelKeyDeletion`: the key becomes disabled, whatever its state was before, or pending
@@ -201,7 +223,9 @@ impl KeyState {
     /// [`InvalidState::NotPendingDeletion`].
     pub fn cancel_deletion(self) -> Result<Self, InvalidState> {
         match self {
-            Self::PendingDeletion { .. } => Ok(Self::Disabled),
+            Self::PendingDeletion { .. } | Self::PendingReplicaDeletion { .. } => {
+                Ok(Self::Disabled)
+            }
             Self::Enabled | Self::Disabled | Self::PendingImport => {
                 Err(InvalidState::NotPendingDeletion)
             }
@@ -223,6 +247,10 @@ pub struct Tag {
 pub struct KmsKey {
     /// The identifier.
     pub id: KeyId,
+    /// The Region that it is in.
+    pub region: RegionNumber,
+    /// The Region of the primary key, its own or another; `None` for a single-Region key.
+    pub primary: Option<RegionNumber>,
     /// 12 digits.
     pub account: arn::AccountId,
     /// 0..=8192 characters.
@@ -252,11 +280,14 @@ pub struct KmsKey {
 }
 
 impl KmsKey {
-    /// An enabled symmetric key without a description, tags or automatic rotation.
+    /// An enabled symmetric key of the home Region, without a description, tags or automatic
+    /// rotation.
     #[must_use]
     pub fn new(id: KeyId, account: arn::AccountId, creation_date: Timestamp) -> Self {
         Self {
             id,
+            region: RegionNumber::HOME,
+            primary: None,
             account,
             description: String::new(),
             spec: KeySpec::Symmetric,
@@ -270,6 +301,38 @@ impl KmsKey {
             generations: 0,
             was_disabled: false,
         }
+    }
+
+    /// What names it among all keys of the daemon.
+    #[must_use]
+    pub fn regional_id(&self) -> RegionalId {
+        RegionalId {
+            id: self.id,
+            region: self.region,
+        }
+    }
+
+    /// Whether it is a multi-Region primary key.
+    #[must_use]
+    pub fn is_primary(&self) -> bool {
+        self.primary == Some(self.region)
+    }
+
+    /// Whether it is a multi-Region replica key.
+    #[must_use]
+    pub fn is_replica(&self) -> bool {
+        self.primary.is_some() && !self.is_primary()
+    }
+
+    /// Its `MultiRegionKeyType`; `None` for a single-Region key.
+    #[must_use]
+    pub fn multi_region_type(&self) -> Option<&'static str> {
+        let primary = self.primary?;
+        Some(if primary == self.region {
+            "PRIMARY"
+        } else {
+            "REPLICA"
+        })
     }
 
     /// Whether material that was imported for good is missing, or none was ever imported: such a

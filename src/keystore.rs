@@ -16,8 +16,8 @@
 
 use crate::crypto::entropy::Entropy;
 use crate::crypto::secret::Secret;
-use crate::key::KeyId;
-use crate::key::arn::{AccountId, AliasName, Region};
+use crate::key::arn::{AccountId, AliasName};
+use crate::key::regions::{RegionNumber, RegionalId, Regions};
 use crate::keystore::last_use::LastUses;
 use crate::metrics::Metrics;
 use crate::policy::grant::GrantId;
@@ -47,6 +47,7 @@ pub mod last_use;
 mod loaded;
 pub mod lock;
 pub mod record;
+pub(crate) mod related;
 pub mod root_key;
 mod seen;
 pub mod snapshot;
@@ -68,23 +69,23 @@ pub enum Change {
     /// Creates or replaces a key (metadata and all material generations).
     PutKey(KeyDraft),
     /// Removes a key and its material permanently.
-    RemoveKey(KeyId),
+    RemoveKey(RegionalId),
     /// Creates or replaces an alias.
     PutAlias(Alias),
     /// Removes an alias.
-    RemoveAlias(AccountId, AliasName),
+    RemoveAlias(RegionNumber, AccountId, AliasName),
     /// Creates or replaces a principal with its access keys and policies.
     PutPrincipal(PrincipalEntry),
     /// Removes a principal by ARN.
     RemovePrincipal(String),
     /// Attaches a policy to a key and replaces the policy that it has.
-    PutKeyPolicy(KeyId, Arc<KeyPolicy>),
+    PutKeyPolicy(RegionalId, Arc<KeyPolicy>),
     /// Removes a key's policy, so that the default policy applies.
-    RemoveKeyPolicy(KeyId),
+    RemoveKeyPolicy(RegionalId),
     /// Creates or replaces a grant.
     PutGrant(Arc<Grant>),
     /// Removes a grant of a key.
-    RemoveGrant(KeyId, GrantId),
+    RemoveGrant(RegionalId, GrantId),
     /// Replaces the head of the audit log.
     PutAuditHead(AuditHead),
     /// Replaces the last uses of the keys.
@@ -94,7 +95,7 @@ pub enum Change {
 /// The keystore of one process.
 pub struct Keystore {
     snapshot: ArcSwap<Snapshot>,
-    region: Region,
+    regions: Regions,
     grant_tokens: GrantTokens,
     import_tokens: ImportTokens,
     entropy: Arc<Entropy>,
@@ -113,7 +114,7 @@ impl Keystore {
     pub async fn create(
         path: &Path,
         root: &RootKey,
-        region: Region,
+        regions: Regions,
         entropy: Arc<Entropy>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, KeystoreError> {
@@ -150,7 +151,7 @@ impl Keystore {
             .and_then(|()| root_key::sync_folder_of(path))
             .map_err(io)?;
         drop(lock);
-        Self::open(path, root, region, entropy, metrics).await
+        Self::open(path, root, regions, entropy, metrics).await
     }
 
     /// Records at `path` that a store is being made there. Call it before the root key is made.
@@ -193,7 +194,7 @@ impl Keystore {
     pub async fn open(
         path: &Path,
         root: &RootKey,
-        region: Region,
+        regions: Regions,
         entropy: Arc<Entropy>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, KeystoreError> {
@@ -203,7 +204,7 @@ impl Keystore {
             });
         }
         let lock = StoreLock::acquire(path)?;
-        let mut loaded = Self::verify(path, SqliteStore::read(path).await?, root, &region)?;
+        let mut loaded = Self::verify(path, SqliteStore::read(path).await?, root, &regions)?;
         let mut store = SqliteStore::connect(path).await?;
         let mut head = loaded.verified.head;
         // A store of an older format was verified in that format; its head moves by one revision.
@@ -228,7 +229,7 @@ impl Keystore {
         };
         let store = Box::new(store);
         Ok(Self::assemble(
-            path, store, loaded, files, region, entropy, metrics,
+            path, store, loaded, files, regions, entropy, metrics,
         ))
     }
 
@@ -237,17 +238,21 @@ impl Keystore {
     ///
     /// # Errors
     /// [`KeystoreError`].
-    pub async fn check(path: &Path, root: &RootKey, region: &Region) -> Result<(), KeystoreError> {
-        Self::verify(path, SqliteStore::read(path).await?, root, region).map(|_| ())
+    pub async fn check(
+        path: &Path,
+        root: &RootKey,
+        regions: &Regions,
+    ) -> Result<(), KeystoreError> {
+        Self::verify(path, SqliteStore::read(path).await?, root, regions).map(|_| ())
     }
 
     fn verify(
         path: &Path,
         contents: Contents,
         root: &RootKey,
-        region: &Region,
+        regions: &Regions,
     ) -> Result<Loaded, KeystoreError> {
-        let loaded = Loaded::verify(contents, root, region);
+        let loaded = Loaded::verify(contents, root, regions);
         let checked = loaded.and_then(|loaded| {
             let revision = loaded.verified.head.revision;
             SeenFile::beside(path)
@@ -265,7 +270,7 @@ impl Keystore {
         store: Box<dyn Store>,
         loaded: Loaded,
         files: SideFiles,
-        region: Region,
+        regions: Regions,
         entropy: Arc<Entropy>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -279,7 +284,7 @@ impl Keystore {
         let writer = Writer::new(path, store, loaded.sealer, head, terms, files);
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
-            region,
+            regions,
             grant_tokens: loaded.grant_tokens,
             import_tokens: loaded.import_tokens,
             entropy,
@@ -302,10 +307,10 @@ impl Keystore {
         self.snapshot.load().revision
     }
 
-    /// The partition and Region of the ARNs.
+    /// The Regions of keys and aliases.
     #[must_use]
-    pub fn region(&self) -> &Region {
-        &self.region
+    pub fn regions(&self) -> &Regions {
+        &self.regions
     }
 
     /// The key that seals session tokens: a sub-key of the root key.
@@ -347,6 +352,7 @@ impl Keystore {
         self.settle(&mut writer).await?;
         let current = self.snapshot.load_full();
         let (changes, outcome) = decide(&current)?;
+        let changes = related::followed(&current, changes);
         if changes.is_empty() {
             return Ok(outcome);
         }
@@ -433,7 +439,7 @@ impl Keystore {
 
     fn write_context(&self) -> WriteContext<'_> {
         WriteContext {
-            region: &self.region,
+            regions: &self.regions,
             entropy: &self.entropy,
             metrics: &self.metrics,
         }

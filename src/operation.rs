@@ -125,12 +125,12 @@ operations! {
     DescribeKey [DescribeKey] about_key().by_alias().across_accounts().grantable(11);
     DisableKey [DisableKey] about_key().changes();
     DisableKeyRotation [DisableKeyRotation]
-        about_key().changes().of_origin(AwsKms).in_states(Enabled);
+        about_key().changes().of_origin(AwsKms).not_on_replicas().in_states(Enabled);
     DisconnectCustomKeyStore [DisconnectCustomKeyStore]
         about_nothing().changes().records(&["CustomKeyStoreId"]);
     EnableKey [EnableKey] about_key().changes();
     EnableKeyRotation [EnableKeyRotation]
-        about_key().changes().of_origin(AwsKms).in_states(Enabled)
+        about_key().changes().of_origin(AwsKms).not_on_replicas().in_states(Enabled)
         .records(&["RotationPeriodInDays"]);
     Encapsulate [Encapsulate] cryptographic(Having(EncapsulateDecapsulate)).grantable(17)
         .records(&["EncapsulationAlgorithm"]);
@@ -183,11 +183,14 @@ operations! {
             "DestinationEncryptionAlgorithm",
         ]);
     ReplicateKey [ReplicateKey] about_key().changes()
-        .records(&["Policy", "BypassPolicyLockoutSafetyCheck", "Description", "Tags"]);
+        .records(&[
+            "ReplicaRegion", "Policy", "BypassPolicyLockoutSafetyCheck", "Description", "Tags",
+        ]);
     RetireGrant [RetireGrant] about_grant().changes().across_accounts().grantable(10)
         .records(&["GrantId"]);
     RevokeGrant [RevokeGrant] about_key().changes().across_accounts().records(&["GrantId"]);
-    RotateKeyOnDemand [RotateKeyOnDemand] about_key().changes().in_states(Enabled);
+    RotateKeyOnDemand [RotateKeyOnDemand]
+        about_key().changes().not_on_replicas().in_states(Enabled);
     ScheduleKeyDeletion [ScheduleKeyDeletion]
         about_key().changes().records(&["PendingWindowInDays"]);
     Sign [Sign] cryptographic(Having(SignVerify)).grantable(6)
@@ -202,7 +205,7 @@ operations! {
         about_nothing().changes().records(&["CustomKeyStoreId"]);
     UpdateKeyDescription [UpdateKeyDescription]
         about_key().changes().in_states(NotPendingDeletion).records(&["Description"]);
-    UpdatePrimaryRegion [UpdatePrimaryRegion] about_key().changes();
+    UpdatePrimaryRegion [UpdatePrimaryRegion] about_key().changes().records(&["PrimaryRegion"]);
     Verify [Verify] cryptographic(Having(SignVerify)).grantable(7).works_in_dry_runs()
         .records(&["MessageType", "SigningAlgorithm"]);
     VerifyMac [VerifyMac] cryptographic(Having(GenerateVerifyMac)).grantable(15).works_in_dry_runs()

@@ -237,7 +237,7 @@ impl Pool {
             return None;
         }
         let id = LaneId {
-            key: entry.key.id,
+            key: entry.key.regional_id(),
             length,
         };
         let lanes = self.lanes.load();
@@ -318,7 +318,7 @@ impl Pool {
         let capacity = self.config.lane_keys_min.div_ceil(MAGAZINE_KEYS);
         let account = entry.key.account;
         if !lanes.contains_key(&id) && budget.grant(account, capacity) {
-            let lane = Lane::new(id, account, self.fillers, capacity);
+            let lane = Lane::new(entry, id.length, self.fillers, capacity);
             lane.offer(entry);
             lane.taken(self.now());
             // Takers use the old map until the new one is stored.
@@ -347,10 +347,11 @@ impl Pool {
         }
     }
 
-    /// Drops every pooled key of a KMS key after the key was changed. Filling resumes with the
-    /// first taker under the new fence.
+    /// Drops every pooled key of a KMS key, and of those that are related to it, after the key was
+    /// changed. Filling resumes with the first taker under the new fence.
     pub fn purge(&self, key: KeyId) {
-        for lane in self.lanes.load().values().filter(|lane| lane.id.key == key) {
+        let lanes = self.lanes.load();
+        for lane in lanes.values().filter(|lane| lane.id.key.id == key) {
             lane.entry.store(None);
             self.count(Purge::Fence, lane.purge());
         }
@@ -410,7 +411,7 @@ impl Pool {
     #[must_use]
     pub fn lanes(&self) -> Vec<LaneStatus> {
         let status = |lane: &Arc<Lane>| LaneStatus {
-            lane: lane.label(),
+            lane: lane.label().to_owned(),
             depth: lane.queue.full() * MAGAZINE_KEYS,
             capacity: lane.capacity() * MAGAZINE_KEYS,
         };

@@ -15,8 +15,7 @@
 //! What this module does not do: decide which requests are counted, or what becomes of one that is
 //! refused (`api`).
 
-use crate::key::KeyId;
-use crate::key::arn::Arn;
+use crate::key::regions::{RegionalId, Regions};
 use bucket::Rate;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -96,13 +95,13 @@ pub struct Exceeded {
 pub struct Paid {
     principal: bool,
     /// The latest first: `ReEncrypt` uses two.
-    keys: [Option<KeyId>; 2],
+    keys: [Option<RegionalId>; 2],
 }
 
 /// Every rate limit of one process.
 pub struct Rates {
     principals: Table<String>,
-    keys: Table<KeyId>,
+    keys: Table<RegionalId>,
     /// Refused calls by principal: each writes a record, for which its caller needs no right.
     refused: Table<String>,
     /// Tokens of other issuers by the address that they come from.
@@ -117,10 +116,10 @@ const REFUSED_BURST: Duration = Duration::from_secs(10);
 const TOKENS_BURST: Duration = Duration::from_secs(10);
 
 impl Rates {
-    /// The limits that `config` sets. An override whose name is not an ARN of its kind is left out:
-    /// `config` has refused it before.
+    /// The limits that `config` sets, for keys in these Regions. An override whose name is not an
+    /// ARN of its kind is left out: `config` has refused it before.
     #[must_use]
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config, regions: &Regions) -> Self {
         let burst = Duration::from_millis(config.burst_ms);
         let rate = |keys_per_second: u64| Rate::new(keys_per_second, burst);
         let principals = config.principals.iter();
@@ -140,7 +139,7 @@ impl Rates {
             ),
             keys: Table::new(
                 rate(config.kms_key_keys_per_second),
-                keys.filter_map(|(arn, keys)| Some((key_of(arn)?, rate(*keys)))),
+                keys.filter_map(|(arn, keys)| Some((regions.key_of(arn)?, rate(*keys)))),
             ),
         }
     }
@@ -154,7 +153,7 @@ impl Rates {
     pub fn take(
         &self,
         principal: &str,
-        key: Option<KeyId>,
+        key: Option<RegionalId>,
         keys: u64,
         urgency: Urgency,
         now: Duration,
@@ -204,7 +203,7 @@ impl Rates {
     /// Keys that a batch of this principal under this KMS key takes at a time, at most `most`; at
     /// least 1.
     #[must_use]
-    pub fn bulk_keys(&self, principal: &str, key: KeyId, most: usize) -> usize {
+    pub fn bulk_keys(&self, principal: &str, key: RegionalId, most: usize) -> usize {
         let rates = [
             self.principals.rate(charged(principal)),
             self.keys.rate(&key),
@@ -221,13 +220,6 @@ impl Rates {
         self.refused.tick(now);
         self.tokens.tick(now);
     }
-}
-
-/// The KMS key that an ARN names.
-#[must_use]
-pub fn key_of(arn: &str) -> Option<KeyId> {
-    let id = Arn::split(arn)?.resource.strip_prefix("key/")?;
-    id.parse().ok()
 }
 
 /// Whose bucket a principal takes from: its own, but sessions share that of their role,

@@ -23,6 +23,7 @@
 
 use crate::auth::{ScopeService, Verifier};
 use crate::crypto::secret::Secret;
+use crate::key::regions::Regions;
 use crate::operation::xks::XksOperation;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -78,7 +79,7 @@ impl Proxy {
             let own = own.map(ExternalKey::new).collect();
             let verifier = |region: &String| {
                 let token_key = Arc::clone(session_token_key);
-                Verifier::new(region.clone(), skew_max, token_key)
+                Verifier::new(&Regions::one("aws", region), skew_max, token_key)
             };
             KeyStore::new(name, config, own, verifier)
         };

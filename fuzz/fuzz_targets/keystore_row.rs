@@ -5,7 +5,7 @@
 
 #![no_main]
 
-use keymill::key::arn::Region;
+use keymill::key::regions::Regions;
 use keymill::keystore::record::{Kind, Record};
 use libfuzzer_sys::fuzz_target;
 
@@ -32,9 +32,6 @@ fuzz_target!(|bytes: &[u8]| {
         revision: 1,
         body: Vec::new(),
     };
-    let region = Region {
-        partition: "aws".to_owned(),
-        name: "us-east-1".to_owned(),
-    };
-    keymill::keystore::fuzz_body(&record, plaintext, &region);
+    let regions = Regions::new("aws", "us-east-1", ["us-west-2"]);
+    keymill::keystore::fuzz_body(&record, plaintext, &regions);
 });

@@ -7,7 +7,7 @@ use keymill::api::{Api, ApiError, Parts, Requester};
 use keymill::audit::{self, Audit};
 use keymill::clock::Clock;
 use keymill::crypto::entropy::Entropy;
-use keymill::key::arn::Region;
+use keymill::key::regions::Regions;
 use keymill::keystore::{Keystore, RootKey};
 use keymill::metrics::Metrics;
 use keymill::operation::Operation;
@@ -44,14 +44,11 @@ impl Inside {
         let metrics = Arc::new(Metrics::new()?);
         let entropy = Arc::new(Entropy::os());
         let root = RootKey::create(&folder.path().join("root.key"), &entropy)?;
-        let region = Region {
-            partition: "aws".to_owned(),
-            name: "us-east-1".to_owned(),
-        };
+        let regions = Regions::new("aws", "us-east-1", ["us-west-2"]);
         let parts = (Arc::clone(&entropy), Arc::clone(&metrics));
         let path = folder.path().join("keystore.db");
         let keystore =
-            runtime.block_on(Keystore::create(&path, &root, region, parts.0, parts.1))?;
+            runtime.block_on(Keystore::create(&path, &root, regions.clone(), parts.0, parts.1))?;
         let (clock, clone_word) = (Clock::system(), Arc::new(CloneWord::new()));
         let config = pool::Config {
             enabled: false,
@@ -69,6 +66,7 @@ impl Inside {
             &log,
             audit::key(&root),
             None,
+            &regions,
             clock.clone(),
             &entropy,
             &metrics,
@@ -80,7 +78,7 @@ impl Inside {
             clone_word,
             entropy,
             clock,
-            rates: Rates::new(&rates::Config::default()),
+            rates: Rates::new(&rates::Config::default(), &regions),
             audit: Arc::new(audit),
         };
         let principal = Principal::operator(0, ACCOUNT.parse()?);

@@ -3,6 +3,7 @@
 use keymill::auth::Verifier;
 use keymill::clock::Timestamp;
 use keymill::crypto::secret::{Secret, SecretBytes};
+use keymill::key::regions::Regions;
 use keymill::keystore::{AccessKey, PrincipalEntry, Snapshot};
 use keymill::policy::Principal;
 use std::sync::{Arc, LazyLock};
@@ -17,7 +18,8 @@ pub const NOW: Timestamp = Timestamp(1_768_478_400_000_000);
 /// As the daemon verifies, with the difference in time that it allows.
 pub static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
     let token_key = Arc::new(Secret::filled(|bytes| bytes.fill(7)));
-    Verifier::new("us-east-1".to_owned(), Duration::from_secs(300), token_key)
+    let regions = Regions::one("aws", "us-east-1");
+    Verifier::new(&regions, Duration::from_secs(300), token_key)
 });
 
 /// The user's access key is the only one.

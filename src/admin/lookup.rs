@@ -66,7 +66,7 @@ pub(super) fn is_arn(name: &str) -> bool {
 }
 
 pub(super) fn arn(api: &Api, kind: &str, account: AccountId, name: &str) -> String {
-    let partition = &api.keystore.region().partition;
+    let partition = &api.keystore.regions().home().partition;
     format!("arn:{partition}:iam::{account}:{kind}/{name}")
 }
 
@@ -79,7 +79,8 @@ pub(super) fn known_arn(api: &Api, text: &str) -> Result<String, ApiError> {
         Ok(PrincipalKind::User | PrincipalKind::Role | PrincipalKind::Root)
     );
     let ours = Arn::split(text).is_some_and(|arn| {
-        arn.partition == api.keystore.region().partition && arn.resource.matches('/').count() < 2
+        arn.partition == api.keystore.regions().home().partition
+            && arn.resource.matches('/').count() < 2
     });
     if kept && ours {
         return Ok(text.to_owned());

@@ -191,12 +191,16 @@ fn key_of<'a>(
     };
     let (id, alias) = match name.parse::<AliasName>() {
         Ok(alias) => {
-            let found = snapshot.alias(account, &alias).ok_or_else(missing)?;
+            let found = snapshot
+                .alias(caller.region.number, account, &alias)
+                .ok_or_else(missing)?;
             (found.target, Some(alias))
         }
         Err(_) => (name.parse().map_err(|_| missing())?, None),
     };
-    let key = snapshot.key(account, id).ok_or_else(missing)?;
+    let key = snapshot
+        .key(account, caller.region.id(id))
+        .ok_or_else(missing)?;
     Ok((key, alias))
 }
 

@@ -152,7 +152,7 @@ fn new_principal(
             violations.check(())?;
             format!(
                 "arn:{}:iam::{account}:root",
-                api.keystore.region().partition
+                api.keystore.regions().home().partition
             )
         }
         (Some(_), Some("root")) => {

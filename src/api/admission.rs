@@ -20,7 +20,7 @@ use crate::api::blob_key::{self, KeyOfBlob};
 use crate::api::key_reference::KeyReference;
 use crate::api::members::Members;
 use crate::api::resolve::OnKey;
-use crate::api::usability::{origin, state, usage};
+use crate::api::usability::{origin, replica, state, usage};
 use crate::api::{Answer, ApiError, ErrorCode, Reply};
 use crate::context::EncryptionContext;
 use crate::keystore::KeyEntry;
@@ -181,7 +181,7 @@ impl Attempt<'_> {
         // 7: once for the caller, and once for each key.
         for (ask, entry) in asks.iter().zip(entries) {
             if ask.action.facts().is_limited {
-                self.charge(Some(entry.key.id))?;
+                self.charge(Some(entry.key.regional_id()))?;
             }
         }
         // 8: a dry run ends here, unless the operation works in dry runs too.
@@ -240,10 +240,13 @@ pub(crate) fn check_key(entry: &KeyEntry, action: Action) -> Result<(), ApiError
     if let Some(needed) = facts.origin {
         origin(entry, needed)?;
     }
+    let name = action
+        .operation()
+        .map_or(action.bare_name(), Operation::name);
+    if entry.key.is_replica() && !facts.on_replicas {
+        return Err(replica(entry, name));
+    }
     if let Some(needed) = facts.keys.usage() {
-        let name = action
-            .operation()
-            .map_or(action.bare_name(), Operation::name);
         usage(entry, needed, name)?;
     }
     state(entry, facts.states)

@@ -57,7 +57,7 @@ fn check<'a>(input: &'a Input<'_>) -> Result<(AliasName, KeyReference<'a>), ApiE
 
 /// The ARN of an alias of the caller's account.
 fn arn_of(api: &Api, requester: &Requester, name: &AliasName) -> String {
-    let region = api.keystore.region();
+    let region = api.keystore.regions().get(requester.region);
     region.alias_arn(requester.principal.account, name)
 }
 
@@ -75,20 +75,22 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     let now = api.clock.now();
     let ask = Ask::on(Action::CreateAlias, &target).and_on(&arn);
     put(&api, &requester, ask, &arn, |entry, attempt| {
-        let (target, snapshot) = (entry.key.id, attempt.snapshot);
-        if snapshot.alias(requester.principal.account, &name).is_some() {
+        let (region, snapshot) = (requester.region, attempt.snapshot);
+        let account = requester.principal.account;
+        if snapshot.alias(region, account, &name).is_some() {
             let message = format!("An alias with the name {arn} already exists");
             return Err(ApiError::new(ErrorCode::AlreadyExistsException, message));
         }
-        let aliases = snapshot.aliases.values();
-        if aliases.filter(|alias| alias.target == target).count() >= ALIASES_MAX {
+        let aliases = snapshot.aliases_of(entry.key.regional_id());
+        if aliases.is_some_and(|aliases| aliases.len() >= ALIASES_MAX) {
             let message = format!("A KMS key has at most {ALIASES_MAX} aliases.");
             return Err(ApiError::new(ErrorCode::LimitExceededException, message));
         }
         Ok(Alias {
-            account: requester.principal.account,
+            region,
+            account,
             name,
-            target,
+            target: entry.key.id,
             creation_date: now,
             last_updated_date: now,
         })
@@ -123,10 +125,10 @@ pub(super) async fn update(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     put(&api, &requester, ask, &arn, |entry, attempt| {
         let snapshot = attempt.snapshot;
         let alias = snapshot
-            .alias(requester.principal.account, &name)
+            .alias(requester.region, requester.principal.account, &name)
             .ok_or_else(|| alias_not_found(&arn))?;
         // The present target's key is changed too: it loses a name.
-        if let Some(present) = snapshot.key(requester.principal.account, alias.target) {
+        if let Some(present) = snapshot.key(alias.account, alias.target_id()) {
             let caller = attempt.caller(Action::UpdateAlias);
             caller.authorize_key(present, snapshot)?;
             check_alike(&arn, &present.key, &entry.key)?;
@@ -166,12 +168,12 @@ pub(super) async fn delete(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         let (caller, snapshot) = (attempt.caller(Action::DeleteAlias), attempt.snapshot);
         caller.authorize(&arn)?;
         let alias = snapshot
-            .alias(requester.principal.account, &name)
+            .alias(requester.region, requester.principal.account, &name)
             .ok_or_else(|| alias_not_found(&arn))?;
-        if let Some(entry) = snapshot.key(requester.principal.account, alias.target) {
+        if let Some(entry) = snapshot.key(alias.account, alias.target_id()) {
             caller.authorize_key(entry, snapshot)?;
         }
-        let change = Change::RemoveAlias(requester.principal.account, name);
+        let change = Change::RemoveAlias(alias.region, alias.account, name);
         Ok((vec![change], Reply::empty().naming(arn)))
     })
     .await
@@ -207,6 +209,7 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     let aliases = snapshot
         .aliases
         .values()
+        .filter(|alias| alias.region == requester.region)
         .filter(|alias| alias.account == requester.principal.account)
         .filter(|alias| after.as_ref().is_none_or(|after| alias.name > *after))
         .filter(|alias| key.is_none_or(|key| alias.target == key));

@@ -10,7 +10,7 @@ use crate::api::{Api, ApiError, Requester};
 use crate::audit::Source;
 use crate::clock::Timestamp;
 use crate::key::KeyId;
-use crate::key::arn::Region;
+use crate::key::regions::Region;
 use crate::keystore::{Change, Snapshot};
 use crate::operation::Action;
 use crate::policy::{Circumstances, Principal};
@@ -76,7 +76,7 @@ impl Api {
             principal: requester.current(snapshot, now)?,
             source: requester.source,
             secure_transport: requester.secure_transport,
-            region: self.keystore.region(),
+            region: self.keystore.regions().get(requester.region),
             now,
             snapshot,
             clone_word: self.clone_word.read(),
@@ -130,7 +130,7 @@ impl Api {
 
     /// Decides a change for the principal as it is then, makes it durable and published, and
     /// returns once no request that began before can still pass its last check. The pooled keys of
-    /// `changed` are dropped.
+    /// `changed`, and of those related to it, are dropped.
     pub(crate) async fn change<T>(
         &self,
         requester: &Requester,

@@ -34,6 +34,9 @@ pub(crate) fn authorize<'a>(
     blob: KeyOfBlob<'_>,
     snapshot: &'a Snapshot,
 ) -> Result<Authorized<OnKey<'a>>, ApiError> {
+    if blob.named.is_some_and(|key| is_elsewhere(caller, key)) {
+        return Err(incorrect_key());
+    }
     let named = match (blob.named, blob.id()) {
         (None, _) => None,
         (Some(key), Some(id)) => foreign_key(caller, key, snapshot, id)
@@ -46,6 +49,24 @@ pub(crate) fn authorize<'a>(
         Some(request) if request.request().entry().key.id == id => Ok(request),
         Some(_) => Err(incorrect_key()),
         None => key_of(caller, snapshot, id),
+    }
+}
+
+/// Whether this is the ARN of a multi-Region key in another Region. It is not an error of the ARN,
+/// since the key that is called may be related to it; but it is another key.
+fn is_elsewhere(caller: Caller<'_>, key: &KeyReference<'_>) -> bool {
+    match key.form() {
+        Form::Arn {
+            partition,
+            service: "kms",
+            region,
+            name: Name::Key(id),
+            ..
+        } => {
+            let here = caller.region;
+            id.is_multi_region() && *partition == here.partition && *region != here.name
+        }
+        _ => false,
     }
 }
 
@@ -63,7 +84,7 @@ fn foreign_key<'a>(
     if id != of_blob {
         return None;
     }
-    let entry = snapshot.keys.get(&id)?;
+    let entry = snapshot.keys.get(&caller.region.id(id))?;
     if entry.key.account == caller.principal.account {
         return None;
     }
@@ -87,7 +108,10 @@ fn key_of<'a>(
              allowed to access.";
         ApiError::new(ErrorCode::AccessDeniedException, message)
     };
-    let entry = snapshot.keys.get(&id).ok_or_else(refused)?;
+    let entry = snapshot
+        .keys
+        .get(&caller.region.id(id))
+        .ok_or_else(refused)?;
     let allowed = caller.authorize_key(entry, snapshot);
     allowed.map_err(|error| refused().undecided(error.is_undecided()))
 }

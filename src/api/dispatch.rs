@@ -59,6 +59,7 @@ pub(super) fn handler(operation: Operation) -> Handler {
         Operation::ListRetirableGrants => Handler::AtOnce(grants::listing::retirable),
         Operation::PutKeyPolicy => changing!(key_policies::put),
         Operation::ReEncrypt => Handler::Weighing(re_encrypt::re_encrypt),
+        Operation::ReplicateKey => changing!(keys::replication::replicate),
         Operation::RetireGrant => changing!(grants::removal::retire),
         Operation::RevokeGrant => changing!(grants::removal::revoke),
         Operation::RotateKeyOnDemand => changing!(rotation::on_demand),
@@ -68,6 +69,7 @@ pub(super) fn handler(operation: Operation) -> Handler {
         Operation::UntagResource => changing!(tags::untag),
         Operation::UpdateAlias => changing!(aliases::update),
         Operation::UpdateKeyDescription => changing!(keys::update_description),
+        Operation::UpdatePrimaryRegion => changing!(keys::primary_region::update),
         Operation::Verify => Handler::AtOnce(signatures::verify),
         Operation::VerifyMac => Handler::AtOnce(macs::verify),
         Operation::ConnectCustomKeyStore
@@ -75,9 +77,7 @@ pub(super) fn handler(operation: Operation) -> Handler {
         | Operation::DeleteCustomKeyStore
         | Operation::DescribeCustomKeyStores
         | Operation::DisconnectCustomKeyStore
-        | Operation::ReplicateKey
-        | Operation::UpdateCustomKeyStore
-        | Operation::UpdatePrimaryRegion => Handler::Unbuilt,
+        | Operation::UpdateCustomKeyStore => Handler::Unbuilt,
     }
 }
 

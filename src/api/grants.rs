@@ -14,8 +14,8 @@ use crate::api::members::{Members, NewGrant};
 use crate::api::validation::{Pattern, Violations};
 use crate::api::wire::{self, ContextMember, Object, Text};
 use crate::api::{Answer, Api, ApiError, ErrorCode, Reply, Requester};
-use crate::key::KeyId;
 use crate::key::arn::AccountId;
+use crate::key::regions::RegionalId;
 use crate::keystore::{Change, KeyEntry, Snapshot};
 use crate::operation::Action;
 use crate::policy::grant::{
@@ -205,7 +205,8 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
             }
             let fits = parameters.check_key(entry.key.spec, entry.key.usage);
             fits.map_err(invalid)?;
-            same(parameters, entry.key.id, issuing_account, snapshot)
+            let key = entry.key.regional_id();
+            same(parameters, key, issuing_account, snapshot)
         })?;
         let (entry, same) = (admitted.entry(), admitted.prepared);
         // Creating it again under the same name returns the first one.
@@ -216,7 +217,7 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         api.entropy.draw(&mut id.0)?;
         let grant = Grant {
             id,
-            key: entry.key.id,
+            key: entry.key.regional_id(),
             parameters: parameters.clone(),
             issuing_account,
             creation_date: now,
@@ -231,7 +232,7 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
 /// another.
 fn same(
     parameters: &GrantParameters,
-    key: KeyId,
+    key: RegionalId,
     issuing_account: AccountId,
     snapshot: &Snapshot,
 ) -> Result<Option<GrantId>, ApiError> {

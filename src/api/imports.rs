@@ -19,8 +19,9 @@ use crate::clock::Timestamp;
 use crate::crypto::pair::{PairSpec, PrivateKey};
 use crate::crypto::stack;
 use crate::crypto::wrapping::WrappingAlgorithm;
-use crate::key::KeyId;
+use crate::key::KmsKey;
 use crate::key::material::KeyMaterialId;
+use crate::key::regions::RegionalId;
 use crate::key::spec::KeySpec;
 use crate::keystore::{Change, ImportToken, KeyEntry, Snapshot};
 use crate::operation::Action;
@@ -119,7 +120,9 @@ pub(super) async fn parameters(api: Arc<Api>, requester: Requester, body: Vec<u8
         algorithm,
         wrapping_key: wrapping_key.map_err(ApiError::internal)?,
     };
-    let sealed = api.keystore.import_tokens().issue(&token, &api.entropy)?;
+    let region = api.keystore.regions().written(entry.key.region, "");
+    let tokens = api.keystore.import_tokens();
+    let sealed = tokens.issue(&token, &region, &api.entropy)?;
     let mut object = Object::new();
     object.plain("KeyId", &entry.arn);
     object.base64("ImportToken", &sealed);
@@ -253,7 +256,8 @@ impl ImportInput<'_> {
     }
 
     /// Refuses members that do not go with the key, or with each other.
-    fn check_together(&self, spec: KeySpec) -> Result<(), ApiError> {
+    fn check_together(&self, key: &KmsKey) -> Result<(), ApiError> {
+        let spec = key.spec;
         let of_generations = [
             ("importType", self.import_type.is_some()),
             ("keyMaterialId", self.key_material_id.is_some()),
@@ -267,6 +271,16 @@ impl ImportInput<'_> {
             return Err(invalid(format!(
                 "Input parameter {member} cannot be used with {spec} imported keys."
             )));
+        }
+        if key.is_replica() && self.key_material_description.is_some() {
+            return Err(invalid(
+                "Key material description can only be specified on primary Multi-Region keys",
+            ));
+        }
+        if key.is_replica() && self.is_new() == Some(true) {
+            return Err(invalid(
+                "Input parameter ImportType NEW_KEY_MATERIAL cannot be used on replica Multi-Region keys",
+            ));
         }
         if self.key_material_id.is_some() && self.is_new() == Some(true) {
             return Err(invalid(
@@ -304,13 +318,13 @@ pub(super) async fn import(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
     let ask = Ask::on(Action::ImportKeyMaterial, &checked.key).members(members);
     let prepare = |entry: &Arc<KeyEntry>| {
         input.valid_to(now)?;
-        input.check_together(entry.key.spec)
+        input.check_together(&entry.key)
     };
     // Admitted before anything is unwrapped, and again by the writer, on the store as it is then.
     let (id, spec) = api.read(&requester, |attempt| {
         let admitted = attempt.admit(ask, prepare)?;
         let key = &admitted.entry().key;
-        Ok((key.id, key.spec))
+        Ok((key.regional_id(), key.spec))
     })?;
     let imported = Imported {
         material: unwrapped(&api, id, spec, &checked, now).await?,
@@ -322,7 +336,7 @@ pub(super) async fn import(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         valid_to: input.valid_to(now)?,
         description: input.key_material_description.as_deref().map(str::to_owned),
     };
-    api.change(&requester, Some(id), |attempt| {
+    api.change(&requester, Some(id.id), |attempt| {
         let admitted = attempt.admit(ask, prepare)?;
         let entry = admitted.entry();
         let (draft, material) = material::imported(entry, &imported, attempt.now)?;
@@ -334,19 +348,20 @@ pub(super) async fn import(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
 /// The material, if the token is one of this key and still valid.
 async fn unwrapped(
     api: &Arc<Api>,
-    key: KeyId,
+    key: RegionalId,
     spec: KeySpec,
     checked: &Checked<'_>,
     now: Timestamp,
 ) -> Result<NamedMaterial, ApiError> {
     let (token, wrapped) = (checked.token.to_vec(), checked.wrapped.to_vec());
     let reader = Arc::clone(api);
+    let region = api.keystore.regions().written(key.region, "");
     let unwrap = move || {
         let token = reader
             .keystore
             .import_tokens()
-            .read(&token)
-            .filter(|token| token.key == key)
+            .read(&token, &region)
+            .filter(|token| token.key == key.id)
             .ok_or_else(|| ApiError::bare(ErrorCode::InvalidImportTokenException))?;
         if token.valid_to <= now {
             return Err(ApiError::bare(ErrorCode::ExpiredImportTokenException));
@@ -356,7 +371,7 @@ async fn unwrapped(
             .algorithm
             .unwrap(&token.wrapping_key, &wrapped, probed)
             .map_err(|_| ApiError::bare(ErrorCode::InvalidCiphertextException))?;
-        NamedMaterial::read(key, spec, bytes.expose())
+        NamedMaterial::read(key.id, spec, bytes.expose())
     };
     api.in_turn(|| stack::wiped(unwrap)).await?
 }

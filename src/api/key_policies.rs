@@ -91,7 +91,7 @@ pub(super) fn get(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
             Err(ApiError::new(ErrorCode::NotFoundException, message))
         })?;
         let key = &admitted.entry().key;
-        let policy = match attempt.snapshot.key_policies.get(&key.id) {
+        let policy = match attempt.snapshot.key_policies.get(&key.regional_id()) {
             Some(policy) => policy.source().to_owned(),
             None => KeyPolicy::default_source(&attempt.region.partition, key.account),
         };
@@ -146,14 +146,14 @@ pub(super) async fn put(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> A
             let policy = parse(policy)?;
             let aliases = attempt
                 .snapshot
-                .aliases_of(entry.key.id)
+                .aliases_of(entry.key.regional_id())
                 .map(|names| &**names)
                 .unwrap_or_default();
             check(&policy, &entry.key, &entry.arn, aliases, bypass, attempt)?;
             Ok(Arc::new(policy))
         })?;
         let policy = Arc::clone(&admitted.prepared);
-        let change = Change::PutKeyPolicy(admitted.entry().key.id, policy);
+        let change = Change::PutKeyPolicy(admitted.entry().key.regional_id(), policy);
         Ok((vec![change], admitted.answer(Reply::empty())?))
     })
     .await

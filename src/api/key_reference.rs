@@ -5,7 +5,8 @@
 
 use crate::api::{ApiError, ErrorCode};
 use crate::key::KeyId;
-use crate::key::arn::{AccountId, AliasName, Arn, Region};
+use crate::key::arn::{AccountId, AliasName, Arn};
+use crate::key::regions::Region;
 
 /// A `KeyId`: a key's id or ARN, an alias or an alias's ARN.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub(crate) struct KeyReference<'a> {
 /// Which form a `KeyId` has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Form<'a> {
-    /// A name without an ARN: of the caller's account, in the daemon's Region.
+    /// A name without an ARN: of the caller's account, in the Region that is called.
     Bare(Name<'a>),
     /// An ARN.
     Arn {

@@ -13,35 +13,53 @@ use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, Reply, Requester, invalid_state};
 use crate::clock::Timestamp;
 use crate::key::material::KeyMaterialId;
+use crate::key::regions::{RegionalId, Regions};
 use crate::key::spec::KeySpec;
 use crate::key::{InvalidState, KeyState, KmsKey};
 use crate::keystore::{self, Change, KeyDraft, KeyEntry, Snapshot};
 use crate::operation::Action;
+use related::Member;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) mod creation;
 pub(super) mod last_usage;
 pub(super) mod listing;
+pub(super) mod primary_region;
+mod related;
+pub(super) mod replication;
 
 /// How long a date of deletion must have passed since a daemon's start: if the machine's clock was
 /// wrong then, there is as long to see it.
 const DELETION_GRACE: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// What `KeyMetadata` says of a key beside what it is.
+struct Described<'a> {
+    arn: &'a str,
+    state: &'static str,
+    current: Option<KeyMaterialId>,
+    /// The related keys, this one too.
+    members: &'a [Member<'a>],
+    regions: &'a Regions,
+}
+
 /// `KeyMetadata`; the member named `KeyId` is the bare id here.
-fn metadata(key: &KmsKey, arn: &str, current: Option<KeyMaterialId>) -> Object {
+fn metadata(key: &KmsKey, described: &Described<'_>) -> Object {
     let mut object = Object::new();
     object.shown("AWSAccountId", key.account);
     object.shown("KeyId", key.id);
-    object.plain("Arn", arn);
+    object.plain("Arn", described.arn);
     object.time("CreationDate", key.creation_date);
-    object.flag("Enabled", key.state == KeyState::Enabled);
+    object.flag("Enabled", described.state == KeyState::Enabled.name());
     object.text("Description", &key.description);
     object.plain("KeyUsage", key.usage.name());
-    object.plain("KeyState", key.state.name());
+    object.plain("KeyState", described.state);
     if let KeyState::PendingDeletion { deletion_date } = key.state {
         object.time("DeletionDate", deletion_date);
+    }
+    if let KeyState::PendingReplicaDeletion { window_days } = key.state {
+        object.number("PendingDeletionWindowInDays", window_days);
     }
     object.plain("Origin", key.origin.name());
     let first = key.imports.iter().filter(|import| import.present);
@@ -57,9 +75,12 @@ fn metadata(key: &KmsKey, arn: &str, current: Option<KeyMaterialId>) -> Object {
     object.plain("KeySpec", key.spec.name());
     algorithms(&mut object, key);
     object.flag("MultiRegion", key.id.is_multi_region());
+    if let Some(related) = related::configuration(key, described.members, described.regions) {
+        object.object("MultiRegionConfiguration", related);
+    }
     // Of a symmetric key alone; that of imported material stays when the material goes.
     if key.spec == KeySpec::Symmetric
-        && let Some(current) = current
+        && let Some(current) = described.current
     {
         object.material_id("CurrentKeyMaterialId", current);
     }
@@ -86,7 +107,15 @@ pub(super) fn describe(api: &Api, requester: &Requester, body: &[u8]) -> Answer 
         let admitted = attempt.admit(ask, |_| Ok(()))?;
         let entry = admitted.entry();
         let mut object = Object::new();
-        let metadata = metadata(&entry.key, &entry.arn, current(entry));
+        let members = related::members(&entry.key, attempt.snapshot);
+        let described = Described {
+            arn: &entry.arn,
+            state: entry.key.state.name(),
+            current: current(entry),
+            members: &members,
+            regions: api.keystore.regions(),
+        };
+        let metadata = metadata(&entry.key, &described);
         object.object("KeyMetadata", metadata);
         admitted.answer(object.end())
     })
@@ -154,22 +183,31 @@ pub(super) async fn schedule_deletion(
     body: Vec<u8>,
 ) -> Answer {
     const DAYS_MIN: i64 = 7;
-    const DAYS_MAX: u32 = 30;
+    const DAYS_MAX: u16 = 30;
     let input: KeyInput<'_> = wire::decode(&body)?;
     let mut violations = Violations::default();
     let key = violations.key_id("keyId", &input.key_id);
     let (member, days) = ("pendingWindowInDays", input.pending_window_in_days);
     let days = violations.number(member, days, DAYS_MIN, DAYS_MAX.into());
     let (key, days) = violations.check((key, days.unwrap_or(DAYS_MAX)))?;
-    let deletion_date = api.clock.now().after(DAY * days);
-    let schedule = |state: KeyState| state.schedule_deletion(deletion_date);
+    let deletion_date = api.clock.now().after(DAY * days.into());
+    // A primary key goes after its replicas.
+    let schedule = |key: &KmsKey, snapshot: &Snapshot| {
+        if key.is_primary() && snapshot.related(key.id).nth(1).is_some() {
+            key.state.schedule_after_replicas(days)
+        } else {
+            key.state.schedule_deletion(deletion_date)
+        }
+    };
     let window = Members::PendingWindow(days.into());
     let ask = Ask::on(Action::ScheduleKeyDeletion, &key).members(window);
-    let entry = move_state(&api, &requester, ask, schedule).await?;
+    let (entry, state) = move_state(&api, &requester, ask, schedule).await?;
     let mut object = Object::new();
     object.plain("KeyId", &entry.arn);
-    object.time("DeletionDate", deletion_date);
-    object.plain("KeyState", "PendingDeletion");
+    if let KeyState::PendingDeletion { deletion_date } = state {
+        object.time("DeletionDate", deletion_date);
+    }
+    object.plain("KeyState", state.name());
     object.number("PendingWindowInDays", days);
     Ok(object.end().about(&entry))
 }
@@ -179,7 +217,8 @@ pub(super) async fn cancel_deletion(api: Arc<Api>, requester: Requester, body: V
     let input: KeyInput<'_> = wire::decode(&body)?;
     let key = input.key()?;
     let ask = Ask::on(Action::CancelKeyDeletion, &key);
-    let entry = move_state(&api, &requester, ask, KeyState::cancel_deletion).await?;
+    let cancel = |key: &KmsKey, _: &Snapshot| key.state.cancel_deletion();
+    let (entry, _) = move_state(&api, &requester, ask, cancel).await?;
     let mut object = Object::new();
     object.plain("KeyId", &entry.arn);
     Ok(object.end().about(&entry))
@@ -195,22 +234,24 @@ async fn set_state(
 ) -> Answer {
     let input: KeyInput<'_> = wire::decode(body)?;
     let key = input.key()?;
-    let entry = move_state(api, requester, Ask::on(action, &key), transition).await?;
+    let ask = Ask::on(action, &key);
+    let (entry, _) = move_state(api, requester, ask, |key, _| transition(key.state)).await?;
     Ok(Reply::empty().about(&entry))
 }
 
-/// Moves a key's state, unless it is there already, and returns the key as it was.
+/// Moves a key's state, unless it is there already, and returns the key as it was, and the state.
 async fn move_state(
     api: &Api,
     requester: &Requester,
     ask: Ask<'_>,
-    transition: impl FnOnce(KeyState) -> Result<KeyState, InvalidState>,
-) -> Result<Arc<KeyEntry>, ApiError> {
+    transition: impl FnOnce(&KmsKey, &Snapshot) -> Result<KeyState, InvalidState>,
+) -> Result<(Arc<KeyEntry>, KeyState), ApiError> {
     let id = admitted_key(api, requester, ask)?;
     api.change(requester, Some(id), |attempt| {
         let admitted = attempt.admit(ask, |_| Ok(()))?;
         let entry = admitted.entry();
-        let state = transition(entry.key.state).map_err(|state| invalid_state(entry, state))?;
+        let moved = transition(&entry.key, attempt.snapshot);
+        let state = moved.map_err(|state| invalid_state(entry, state))?;
         let changes = if state == entry.key.state {
             Vec::new()
         } else {
@@ -220,7 +261,7 @@ async fn move_state(
             }
             vec![Change::PutKey(draft)]
         };
-        Ok((changes, Arc::clone(entry)))
+        Ok((changes, (Arc::clone(entry), state)))
     })
     .await
 }
@@ -264,12 +305,13 @@ impl Api {
         // Decided on the newest state: a deletion may have been cancelled just now.
         let decide = |snapshot: &Snapshot| {
             let keys = keystore::expired(snapshot, now);
+            let last = primaries_without(&keys, snapshot);
             let aliases = snapshot
                 .aliases
                 .values()
-                .filter(|alias| keys.contains(&alias.target));
+                .filter(|alias| keys.contains(&alias.target_id()));
             let mut changes: Vec<_> = aliases
-                .map(|alias| Change::RemoveAlias(alias.account, alias.name.clone()))
+                .map(|alias| Change::RemoveAlias(alias.region, alias.account, alias.name.clone()))
                 .collect();
             for &key in &keys {
                 if snapshot.key_policies.contains_key(&key) {
@@ -283,6 +325,11 @@ impl Api {
                 changes.extend(grants.map(|grant| Change::RemoveGrant(key, grant.id)));
                 changes.push(Change::RemoveKey(key));
             }
+            changes.extend(last.map(|(entry, window_days)| {
+                let deletion_date = now.after(DAY * window_days.into());
+                let state = KeyState::PendingDeletion { deletion_date };
+                Change::PutKey(with_state(entry, state))
+            }));
             let entries: Vec<_> = keys
                 .iter()
                 .filter_map(|key| snapshot.keys.get(key))
@@ -294,4 +341,22 @@ impl Api {
         self.did_when_due("DeleteKey", &removed);
         Ok(removed.len())
     }
+}
+
+/// The primary keys that waited for the last of their replicas, which is one of these, and how many
+/// days each of them waits now.
+fn primaries_without<'a>(
+    removed: &'a [RegionalId],
+    snapshot: &'a Snapshot,
+) -> impl Iterator<Item = (&'a Arc<KeyEntry>, u16)> {
+    let primaries = snapshot.keys.values();
+    primaries.filter_map(move |entry| {
+        let KeyState::PendingReplicaDeletion { window_days } = entry.key.state else {
+            return None;
+        };
+        let mut related = snapshot.related(entry.key.id);
+        let is_last = related
+            .all(|other| other.key.is_primary() || removed.contains(&other.key.regional_id()));
+        is_last.then_some((entry, window_days))
+    })
 }

@@ -47,6 +47,8 @@ pub(crate) struct KeyKind {
     pub(crate) spec: Option<KeySpec>,
     pub(crate) usage: Option<KeyUsage>,
     pub(crate) origin: Option<KeyOrigin>,
+    /// Its `MultiRegionKeyType`, if it is a multi-Region key.
+    pub(crate) multi_region: Option<&'static str>,
 }
 
 /// The tags that a request brings, or the keys of those that it takes away.
@@ -119,7 +121,12 @@ impl<'a> Members<'a> {
                 let origin = kind.origin.map(KeyOrigin::name);
                 origin.map_or(Values::Absent, text)
             }
-            (Self::NewKey(..), ConditionKey::MultiRegion) => Values::One(Value::Bool(false)),
+            (Self::NewKey(kind, ..), ConditionKey::MultiRegion) => {
+                Values::One(Value::Bool(kind.multi_region.is_some()))
+            }
+            (Self::NewKey(kind, ..), ConditionKey::MultiRegionKeyType) => {
+                kind.multi_region.map_or(Values::Absent, text)
+            }
             (Self::Texts(members), key) => {
                 let member = members.iter().find(|(name, _)| name == key);
                 member.map_or(Values::Absent, |(_, value)| text(value))

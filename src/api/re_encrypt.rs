@@ -111,7 +111,9 @@ fn stays_under_its_key(attempt: &Attempt<'_>, checked: &Checked<'_>, sealed: &Se
     let named = |action, key| attempt.caller(action).key_named(key, attempt.snapshot);
     let destination = named(Action::ReEncryptTo, &checked.destination);
     let source = match sealed {
-        Sealed::Blob(blob) => blob.as_ref().map(|blob| blob.header().key_id),
+        Sealed::Blob(blob) => blob
+            .as_ref()
+            .map(|blob| attempt.region.id(blob.header().key_id)),
         Sealed::Rsa(_) | Sealed::Ignored => checked
             .source
             .as_ref()

@@ -5,6 +5,7 @@ use crate::audit::Source;
 use crate::auth::AuthError;
 use crate::clock::Timestamp;
 use crate::crypto::entropy::Entropy;
+use crate::key::regions::RegionNumber;
 use crate::keystore::{AccessKey, PrincipalEntry, Snapshot};
 use crate::policy::Principal;
 use crate::policy::principal::PrincipalKind;
@@ -24,6 +25,8 @@ pub struct Requester {
     /// The time until which the connection authenticates an unsigned request: the end of a client
     /// certificate.
     pub until: Option<Timestamp>,
+    /// The Region that is called.
+    pub region: RegionNumber,
     /// Where the connection comes from (`aws:SourceIp`, if from an address).
     pub source: Source,
     /// Whether only the two ends can read the connection (`aws:SecureTransport`).
@@ -33,7 +36,7 @@ pub struct Requester {
 }
 
 impl Requester {
-    /// A requester within this process.
+    /// A requester within this process, in the home Region.
     #[must_use]
     pub fn local(principal: Arc<Principal>) -> Self {
         Self {
@@ -41,6 +44,7 @@ impl Requester {
             web_identity: None,
             access_key: None,
             until: None,
+            region: RegionNumber::HOME,
             source: Source::Local,
             secure_transport: true,
             request_id: RequestId::draw(&Entropy::os()),

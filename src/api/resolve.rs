@@ -1,17 +1,18 @@
 //! From a `KeyId` to a key that the caller may use.
 //!
-//! A bare id or alias name resolves in the caller's account and the daemon's Region; ARNs must name
-//! the Region, and may name another account if the action crosses accounts. Inside the caller's
-//! account a missing key is `NotFoundException`, but only for a caller whose policies allow the
-//! action on its ARN. For another account's key there is one refusal: it does not show whether the
-//! key is missing, or which policy forbids it.
+//! A bare id or alias name resolves in the caller's account and the Region that is called; ARNs
+//! must name the Region, and may name another account if the action crosses accounts. Inside the
+//! caller's account a missing key is `NotFoundException`, but only for a caller whose policies
+//! allow the action on its ARN. For another account's key there is one refusal: it does not show
+//! whether the key is missing, or which policy forbids it.
 
 use crate::api::key_reference::{KeyReference, Name, alias_not_found};
 use crate::api::members::Members;
 use crate::api::{ApiError, ErrorCode};
 use crate::context::EncryptionContext;
-use crate::key::arn::{AccountId, AliasName, Region};
-use crate::key::{KeyId, KmsKey};
+use crate::key::KmsKey;
+use crate::key::arn::{AccountId, AliasName};
+use crate::key::regions::{Region, RegionalId};
 use crate::keystore::{KeyEntry, Snapshot};
 use crate::operation::Action;
 use crate::policy::{
@@ -99,7 +100,7 @@ pub(crate) fn key_facts<'a>(key: &KmsKey) -> KeyFacts<'a> {
         spec: key.spec,
         usage: key.usage,
         origin: key.origin,
-        multi_region: None,
+        multi_region: key.multi_region_type(),
         aliases: &[],
         tags: &[],
     }
@@ -168,9 +169,13 @@ impl<'a> Caller<'a> {
 
     /// Which key `key` means in any of its four forms, whether or not the caller may perform the
     /// action on it. The answer must not depend on it yet.
-    pub(crate) fn key_named(self, key: &KeyReference<'_>, snapshot: &'a Snapshot) -> Option<KeyId> {
+    pub(crate) fn key_named(
+        self,
+        key: &KeyReference<'_>,
+        snapshot: &'a Snapshot,
+    ) -> Option<RegionalId> {
         let found = self.find(key, snapshot).ok()?;
-        Some(found.entry.key.id)
+        Some(found.entry.key.regional_id())
     }
 
     /// The key that `key` names by id or ARN; aliases are refused before they are looked up.
@@ -250,7 +255,7 @@ impl<'a> Caller<'a> {
         alias: Option<AliasName>,
         snapshot: &'a Snapshot,
     ) -> OnKey<'a> {
-        let id = entry.key.id;
+        let id = entry.key.regional_id();
         let aliases = snapshot
             .aliases_of(id)
             .map(|names| &**names)
@@ -278,7 +283,7 @@ impl<'a> Caller<'a> {
         let (id, alias) = match name {
             Name::Key(_) | Name::Alias(_) if foreign => return Err(self.foreign()),
             Name::Key(id) => (*id, None),
-            Name::Alias(alias) => match snapshot.alias(account, alias) {
+            Name::Alias(alias) => match snapshot.alias(self.region.number, account, alias) {
                 Some(found) => (found.target, Some(alias.clone())),
                 None if own => {
                     return Err(alias_not_found(&self.region.alias_arn(account, alias)));
@@ -289,7 +294,7 @@ impl<'a> Caller<'a> {
                 return Err(key.invalid(self.account(), self.region));
             }
         };
-        match snapshot.key(account, id) {
+        match snapshot.key(account, self.region.id(id)) {
             Some(entry) => Ok(Found { entry, alias }),
             None if own => Err(self.missing(key.text())),
             None => Err(self.foreign()),

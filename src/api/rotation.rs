@@ -17,9 +17,10 @@ use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, ErrorCode, Requester};
 use crate::clock::Timestamp;
 use crate::key::material::BackingKey;
+use crate::key::regions::RegionalId;
 use crate::key::rotation::{RotationSchedule, RotationType};
 use crate::key::spec::{KeyOrigin, KeySpec};
-use crate::key::{KeyId, KeyState, KmsKey};
+use crate::key::{KeyState, KmsKey};
 use crate::keystore::{Change, KeyDraft, KeyEntry, Snapshot};
 use crate::operation::Action;
 use std::sync::Arc;
@@ -100,9 +101,9 @@ pub(super) fn status(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
         let key = &admitted.entry().key;
         // A key that waits for its deletion is not rotated; a cancellation brings the schedule
         // back.
-        let schedule = match key.state.not_pending_deletion() {
-            Ok(()) => key.rotation,
-            Err(_) => None,
+        let schedule = match key.state {
+            KeyState::PendingDeletion { .. } => None,
+            _ => key.rotation,
         };
         let mut object = Object::new();
         object.flag("KeyRotationEnabled", schedule.is_some());
@@ -124,6 +125,7 @@ pub(super) async fn on_demand(api: Arc<Api>, requester: Requester, body: Vec<u8>
     api.change(&requester, Some(id), |attempt| {
         let admitted = attempt.admit(ask, |entry| {
             check_spec(&entry.key)?;
+            check_replicas(entry, attempt.snapshot)?;
             check_on_demand(entry, attempt.now)
         })?;
         let (entry, now) = (admitted.entry(), attempt.now);
@@ -148,6 +150,18 @@ fn check_spec(key: &KmsKey) -> Result<(), ApiError> {
     }
     let code = ErrorCode::UnsupportedOperationException;
     Err(ApiError::bare(code))
+}
+
+/// Refuses a primary key whose next material is not in all of its replicas yet.
+fn check_replicas(entry: &KeyEntry, snapshot: &Snapshot) -> Result<(), ApiError> {
+    let Some(next) = entry.key.imports.iter().find(|import| import.pending) else {
+        return Ok(());
+    };
+    if listing::is_in_all(next.generation, entry, snapshot) {
+        return Ok(());
+    }
+    let message = "Cannot perform key material rotation: Key material has not been imported for replicas of the Multi-Region key.";
+    Err(ApiError::new(ErrorCode::KMSInvalidStateException, message))
 }
 
 fn check_on_demand(entry: &KeyEntry, now: Timestamp) -> Result<(), ApiError> {
@@ -208,7 +222,8 @@ fn rotated(
 
 fn is_due(key: &KmsKey, now: Timestamp) -> bool {
     let due = key.rotation.is_some_and(|schedule| schedule.is_due(now));
-    due && key.state == KeyState::Enabled
+    // Replica keys are rotated with their primary key.
+    due && key.state == KeyState::Enabled && !key.is_replica()
 }
 
 /// The key with the rotation that was due while it could not be used, if one was.
@@ -249,16 +264,16 @@ impl Api {
                 Ok(Change::PutKey(draft))
             };
             let changes = keys.iter().map(rotate).collect::<Result<_, ApiError>>()?;
-            let ids: Vec<KeyId> = keys.iter().map(|entry| entry.key.id).collect();
+            let ids: Vec<RegionalId> = keys.iter().map(|entry| entry.key.regional_id()).collect();
             Ok::<_, ApiError>((changes, ids))
         };
         let rotated = self.keystore.apply(decide).await?;
         for id in &rotated {
-            self.pool.purge(*id);
+            self.pool.purge(id.id);
             if let Some(entry) = self.keystore.snapshot().keys.get(id) {
                 self.tell_service_event("RotateKey", entry);
             }
-            tracing::info!(key_id = %id, "rotated: its date had come");
+            tracing::info!(key_id = %id.id, "rotated: its date had come");
         }
         Ok(rotated.len())
     }

@@ -10,7 +10,7 @@ use crate::audit::Source;
 use crate::clock::Timestamp;
 use crate::crypto::entropy::faulty::FaultyEntropy;
 use crate::key::KeyId;
-use crate::key::arn::Region;
+use crate::key::regions::Regions;
 use crate::keystore::Change;
 use crate::keystore::RootKey;
 use crate::policy::Principal;
@@ -41,9 +41,11 @@ mod key_types;
 mod last_usage;
 pub(crate) mod limits;
 mod manage;
+mod multi_region;
 mod names;
 mod order;
 mod re_encrypt;
+mod regions;
 mod rotation;
 mod states;
 mod steps;
@@ -101,13 +103,16 @@ impl Bench {
         let failures = metrics.entropy_failures.clone();
         let entropy = Arc::new(Entropy::new(Box::new(faults.clone()), failures));
         let root = RootKey::create(&folder.path().join("root.key"), &entropy).unwrap();
-        let region = Region {
-            partition: "aws".to_owned(),
-            name: "us-east-1".to_owned(),
-        };
+        let regions = Regions::new("aws", "us-east-1", ["us-west-2", "eu-west-1"]);
         let store_metrics = Arc::new(Metrics::new().unwrap());
         let path = folder.path().join("keystore.db");
-        let keystore = Keystore::create(&path, &root, region, Arc::clone(&entropy), store_metrics);
+        let keystore = Keystore::create(
+            &path,
+            &root,
+            regions.clone(),
+            Arc::clone(&entropy),
+            store_metrics,
+        );
         let clock = Clock::manual(NOW);
         let clone_word = Arc::new(CloneWord::new());
         let config = pool::Config {
@@ -126,7 +131,7 @@ impl Bench {
             clone_word,
             entropy,
             clock,
-            rates: Rates::new(rates),
+            rates: Rates::new(rates, &regions),
             audit,
         };
         let api = Api::new(parts, &metrics);
@@ -351,7 +356,8 @@ pub(crate) fn audit(path: &Path, root: &RootKey, entropy: &Entropy) -> Arc<Audit
     let metrics = Arc::new(Metrics::new().unwrap());
     // Its time is its writer's, not that of the operations.
     let (key, clock) = (audit::key(root), Clock::system());
-    Arc::new(Audit::open(&config, key, None, clock, entropy, &metrics).unwrap())
+    let regions = Regions::new("aws", "us-east-1", ["us-west-2", "eu-west-1"]);
+    Arc::new(Audit::open(&config, key, None, &regions, clock, entropy, &metrics).unwrap())
 }
 
 /// This body with that member.

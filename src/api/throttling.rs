@@ -6,7 +6,7 @@
 
 use crate::api::attempt::Attempt;
 use crate::api::{Api, ApiError, ErrorCode};
-use crate::key::KeyId;
+use crate::key::regions::RegionalId;
 use crate::policy::Principal;
 use crate::rates::{Exceeded, Paid, Urgency};
 use std::sync::atomic::Ordering;
@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 impl Attempt<'_> {
     /// Takes one key for a single request: from the caller's limit, and from that of the KMS key if
     /// there is one. What a request has paid outlives its attempts.
-    pub(super) fn charge(&self, key: Option<KeyId>) -> Result<(), ApiError> {
+    pub(super) fn charge(&self, key: Option<RegionalId>) -> Result<(), ApiError> {
         let mut paid = self.paid.borrow_mut();
         self.api
             .take(&self.principal, key, 1, Urgency::Online, &mut paid)
@@ -26,7 +26,7 @@ impl Api {
     pub(crate) fn take(
         &self,
         principal: &Principal,
-        key: Option<KeyId>,
+        key: Option<RegionalId>,
         keys: u64,
         urgency: Urgency,
         paid: &mut Paid,

@@ -230,7 +230,7 @@ impl Api {
             event_source: KMS,
             event_name: name,
             event_type: SERVICE_EVENT,
-            region: &self.keystore.region().name,
+            region: &self.keystore.regions().get(entry.key.region).name,
             identity: Identity {
                 arn: None,
                 account_id: Some(account),
@@ -307,7 +307,7 @@ impl Api {
             event_source: event.source,
             event_name: event.name,
             event_type: CALL,
-            region: &self.keystore.region().name,
+            region: &self.keystore.regions().get(requester.region).name,
             identity: Identity {
                 arn: Some(&requester.principal.arn),
                 account_id: Some(requester.principal.account.as_str()),

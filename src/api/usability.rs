@@ -35,7 +35,8 @@ pub(crate) fn invalid_state(entry: &KeyEntry, state: InvalidState) -> ApiError {
         InvalidState::Disabled => ErrorCode::DisabledException,
         InvalidState::PendingDeletion
         | InvalidState::NotPendingDeletion
-        | InvalidState::PendingImport => ErrorCode::KMSInvalidStateException,
+        | InvalidState::PendingImport
+        | InvalidState::PendingReplicaDeletion => ErrorCode::KMSInvalidStateException,
     };
     ApiError::new(code, format!("{} {state}.", entry.arn))
 }
@@ -71,4 +72,13 @@ pub(crate) fn origin(entry: &KeyEntry, needed: KeyOrigin) -> Result<(), ApiError
     );
     let code = ErrorCode::UnsupportedOperationException;
     Err(ApiError::new(code, message))
+}
+
+/// `UnsupportedOperationException` for an operation that only the primary key has.
+pub(crate) fn replica(entry: &KeyEntry, operation: &str) -> ApiError {
+    let message = format!(
+        "{} is a multi-region replica key which is not valid for {operation}.",
+        entry.arn
+    );
+    ApiError::new(ErrorCode::UnsupportedOperationException, message)
 }

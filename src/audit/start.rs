@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::crypto::entropy::Entropy;
 use crate::crypto::secret::Secret;
 use crate::file::open;
+use crate::key::regions::Regions;
 use crate::keystore::AuditHead;
 use crate::metrics::Metrics;
 use std::fs::{DirBuilder, File};
@@ -32,7 +33,7 @@ const UNBEGUN_BYTES_MAX: u64 = 4096;
 impl Audit {
     /// Opens the log in the configured folder, or begins one. When this returns, all records that a
     /// killed process left in the journal are durable in the log. `sealed` is the head that the
-    /// store holds. Waits for the disk.
+    /// store holds, `regions` those of the keys. Waits for the disk.
     ///
     /// # Errors
     /// [`OpenError`]; the log is then unchanged.
@@ -40,6 +41,7 @@ impl Audit {
         config: &Config,
         key: Secret<32>,
         sealed: Option<AuditHead>,
+        regions: &Regions,
         clock: Clock,
         entropy: &Entropy,
         metrics: &Arc<Metrics>,
@@ -47,6 +49,7 @@ impl Audit {
         let start = Start {
             config,
             sealed,
+            regions,
             clock,
             entropy,
             metrics,
@@ -68,6 +71,7 @@ impl Audit {
 pub(super) struct Start<'a> {
     pub(super) config: &'a Config,
     pub(super) sealed: Option<AuditHead>,
+    pub(super) regions: &'a Regions,
     pub(super) clock: Clock,
     pub(super) entropy: &'a Entropy,
     pub(super) metrics: &'a Arc<Metrics>,
@@ -105,7 +109,7 @@ impl Start<'_> {
             },
             _ => io_error(&journal_path)(source),
         })?;
-        let uses = Arc::new(Uses::since(self.clock.now()));
+        let uses = Arc::new(Uses::since(self.clock.now(), self.regions.clone()));
         // The end of the log and the journal together decide where writing continues.
         let end = self.end_of_log(&key, &uses)?;
         let left = Journal::find(&file).map_err(io_error(&journal_path))?;

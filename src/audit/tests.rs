@@ -9,6 +9,7 @@ use crate::audit::start::Start;
 use crate::audit::writer::Writer;
 use crate::clock::Timestamp;
 use crate::crypto::entropy::Entropy;
+use crate::key::regions::Regions;
 use crate::metrics::Metrics;
 use std::path::Path;
 use tempfile::TempDir;
@@ -58,6 +59,7 @@ impl TestLog {
         let start = Start {
             config: &self.config,
             sealed,
+            regions: &Regions::one("aws", "us-east-1"),
             clock: self.clock.clone(),
             entropy: &Entropy::os(),
             metrics: &self.metrics,
@@ -252,17 +254,13 @@ fn files_are_for_the_owner_and_his_group() {
 
 #[tokio::test]
 async fn the_head_is_sealed_into_the_store_when_it_has_moved() {
-    use crate::key::arn::Region;
     let place = TestLog::new();
     let root = place.folder.path().join("root.key");
     let root = RootKey::create(&root, &Entropy::os()).unwrap();
-    let region = Region {
-        partition: "aws".into(),
-        name: "us-east-1".into(),
-    };
+    let regions = Regions::one("aws", "us-east-1");
     let (entropy, metrics) = (Arc::new(Entropy::os()), Arc::clone(&place.metrics));
     let store = place.folder.path().join("store.sqlite");
-    let store = Keystore::create(&store, &root, region, entropy, metrics);
+    let store = Keystore::create(&store, &root, regions, entropy, metrics);
     let store = store.await.unwrap();
     let (audit, mut writer) = place.open();
     audit.seal_head(&store).await.unwrap();

@@ -9,7 +9,7 @@
 
 use crate::audit::record::{KEYMILL, KMS, XKS};
 use crate::clock::Timestamp;
-use crate::key::KeyId;
+use crate::key::regions::{RegionalId, Regions};
 use crate::keystore::Snapshot;
 use crate::keystore::last_use::{LastUse, LastUses};
 use crate::operation::Operation;
@@ -28,6 +28,8 @@ const REPEATED_MAX: usize = 16;
 
 /// The known last uses of the keys.
 pub(super) struct Uses {
+    /// Those of the keys.
+    regions: Regions,
     /// Locked by the writer for one group, by callers that ask, and once a minute for a comparison;
     /// nothing is awaited under it. If it is poisoned, its entries are still whole.
     known: Mutex<LastUses>,
@@ -35,12 +37,13 @@ pub(super) struct Uses {
 
 impl Uses {
     /// No use is known yet.
-    pub(super) fn since(now: Timestamp) -> Self {
+    pub(super) fn since(now: Timestamp, regions: Regions) -> Self {
         let known = LastUses {
             since: now,
             by_key: Default::default(),
         };
         Self {
+            regions,
             known: Mutex::new(known),
         }
     }
@@ -72,7 +75,7 @@ impl Uses {
             if repeated.len() < REPEATED_MAX {
                 repeated.push(used.tail);
             }
-            for key in used.keys() {
+            for key in used.keys(&self.regions) {
                 if noted.insert(key)
                     && let Some(last) = used.last_use()
                 {
@@ -83,7 +86,7 @@ impl Uses {
     }
 
     /// The time since which all uses are known, and the last use of this key.
-    pub(super) fn of(&self, key: KeyId) -> (Timestamp, Option<LastUse>) {
+    pub(super) fn of(&self, key: RegionalId) -> (Timestamp, Option<LastUse>) {
         let known = self.known();
         (known.since, known.by_key.get(&key).cloned())
     }
@@ -141,12 +144,10 @@ impl<'a> Used<'a> {
     }
 
     /// The keys among the resources: one, or both keys of a blob that was re-encrypted.
-    fn keys(&self) -> impl Iterator<Item = KeyId> + use<'a> {
+    fn keys<'r>(&self, regions: &'r Regions) -> impl Iterator<Item = RegionalId> + use<'a, 'r> {
         let mut resources = Members(self.tail);
-        std::iter::from_fn(move || resources.next(b"{\"ARN\":\"")).filter_map(|arn| {
-            let (_, id) = arn.rsplit_once(":key/")?;
-            id.parse().ok()
-        })
+        std::iter::from_fn(move || resources.next(b"{\"ARN\":\""))
+            .filter_map(|arn| regions.key_of(arn))
     }
 
     fn last_use(&self) -> Option<LastUse> {

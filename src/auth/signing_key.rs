@@ -7,6 +7,7 @@ use crate::auth::ScopeService;
 use crate::auth::authorization::ALGORITHM;
 use crate::auth::time::RequestTime;
 use crate::crypto::secret::SecretBytes;
+use crate::key::regions::Region;
 use crate::keystore::AccessKey;
 use arc_swap::ArcSwap;
 use hmac::{Hmac, KeyInit, Mac};
@@ -95,7 +96,7 @@ fn keyed(key: &[u8]) -> Hmac<Sha256> {
 /// The recently used signing keys of one Region. Readers never lock; a new entry copies the table's
 /// pointers.
 pub(super) struct SigningKeys {
-    region: String,
+    region: Region,
     /// By service.
     tables: [ArcSwap<HashMap<Use, Arc<Entry>>>; ScopeService::COUNT],
 }
@@ -118,14 +119,14 @@ impl SigningKeys {
     /// keys again.
     const ENTRIES_MAX: usize = 1024;
 
-    pub(super) fn new(region: String) -> Self {
+    pub(super) fn new(region: Region) -> Self {
         Self {
             region,
             tables: Default::default(),
         }
     }
 
-    pub(super) fn region(&self) -> &str {
+    pub(super) fn region(&self) -> &Region {
         &self.region
     }
 
@@ -145,7 +146,7 @@ impl SigningKeys {
         if let Some(entry) = entries.load().get(&this) {
             return Arc::clone(entry);
         }
-        let key = SigningKey::derive(&access_key.secret, time.date(), &self.region, service);
+        let key = SigningKey::derive(&access_key.secret, time.date(), &self.region.name, service);
         let entry = Arc::new(Entry {
             access_key: Arc::downgrade(access_key),
             key,
@@ -171,6 +172,7 @@ mod tests {
     use super::*;
     use crate::auth::canonical::hex;
     use crate::clock::Timestamp;
+    use crate::key::regions::Regions;
 
     const DAY_MICROS: u64 = 86_400_000_000;
 
@@ -221,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_key_is_kept_for_its_access_key_day_and_service_only() {
-        let keys = SigningKeys::new("us-east-1".to_owned());
+        let keys = SigningKeys::new(Regions::one("aws", "us-east-1").home().clone());
         let (one, same_id) = (access_key(b"one"), access_key(b"two"));
         for _ in 0..2 {
             for (access_key, day, service) in [
@@ -242,7 +244,7 @@ mod tests {
 
     #[test]
     fn entries_of_removed_access_keys_and_of_past_days_go() {
-        let keys = SigningKeys::new("us-east-1".to_owned());
+        let keys = SigningKeys::new(Regions::one("aws", "us-east-1").home().clone());
         let (stays, goes) = (access_key(b"stays"), access_key(b"goes"));
         keys.of(&stays, &day(3), KMS);
         keys.of(&goes, &day(3), KMS);
@@ -258,7 +260,7 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded() {
-        let keys = SigningKeys::new("us-east-1".to_owned());
+        let keys = SigningKeys::new(Regions::one("aws", "us-east-1").home().clone());
         let many: Vec<_> = (0..=SigningKeys::ENTRIES_MAX)
             .map(|_| access_key(b"secret"))
             .collect();

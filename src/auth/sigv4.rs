@@ -19,6 +19,7 @@ use crate::auth::time::{RequestTime, X_AMZ_DATE};
 use crate::auth::{AuthError, ScopeService};
 use crate::clock::Timestamp;
 use crate::crypto::secret::{Secret, SecretBytes};
+use crate::key::regions::{RegionNumber, Regions};
 use crate::keystore::{AccessKey, PrincipalEntry, Snapshot};
 use crate::policy::Principal;
 use hmac::{Hmac, Mac};
@@ -49,7 +50,8 @@ pub struct Head<'a> {
 /// Verifies the signatures of requests.
 pub struct Verifier {
     skew_max: Duration,
-    signing_keys: SigningKeys,
+    /// By Region.
+    signing_keys: Vec<SigningKeys>,
     sessions: Sessions,
 }
 
@@ -57,6 +59,8 @@ pub struct Verifier {
 pub struct Signer {
     /// The principal.
     pub principal: Arc<Principal>,
+    /// The Region of the credential scope.
+    pub region: RegionNumber,
     /// The access key that signed.
     pub access_key: Arc<AccessKey>,
 }
@@ -85,13 +89,13 @@ pub struct Claim {
 }
 
 impl Verifier {
-    /// Verifies credentials that are scoped to `region`. Clocks may differ by `skew_max`.
-    /// Session tokens are sealed under `session_token_key`.
+    /// Verifies credentials that are scoped to one of these Regions. Clocks may differ by
+    /// `skew_max`. Session tokens are sealed under `session_token_key`.
     #[must_use]
-    pub fn new(region: String, skew_max: Duration, session_token_key: Arc<Secret<32>>) -> Self {
+    pub fn new(regions: &Regions, skew_max: Duration, session_token_key: Arc<Secret<32>>) -> Self {
         Self {
             skew_max,
-            signing_keys: SigningKeys::new(region),
+            signing_keys: regions.iter().cloned().map(SigningKeys::new).collect(),
             sessions: Sessions::new(session_token_key),
         }
     }
@@ -170,7 +174,7 @@ impl Verifier {
         }
         .ok_or_else(AuthError::unrecognized_client)?;
 
-        self.check_scope(authorization, service)?;
+        let signing_keys = self.check_scope(authorization, service)?;
         self.check_time(&time, now, stated.lifetime)?;
 
         let signed = SignedHeaders::parse(authorization.signed_headers)?;
@@ -179,16 +183,16 @@ impl Verifier {
         }
         let path = head.uri.path();
         let canonical = signed.head(service, head.method, path, *query, head.headers)?;
-        let signing_key = self.signing_keys.of(access_key, &time, service);
+        let region = signing_keys.region();
+        let signing_key = signing_keys.of(access_key, &time, service);
         Ok(Claim {
             signer: Signer {
                 principal,
+                region: region.number,
                 access_key: Arc::clone(access_key),
             },
             canonical,
-            string_to_sign: signing_key
-                .key
-                .string_to_sign(&time, self.signing_keys.region()),
+            string_to_sign: signing_key.key.string_to_sign(&time, &region.name),
             content_sha256: content_sha256(head.headers)?,
             signature: hex_digits(authorization.signature.as_bytes())?,
         })
@@ -215,17 +219,18 @@ impl Verifier {
         Ok(Some(session))
     }
 
+    /// The signing keys of the scope's Region.
     fn check_scope(
         &self,
         authorization: &Authorization<'_>,
         service: ScopeService,
-    ) -> Result<(), AuthError> {
+    ) -> Result<&SigningKeys, AuthError> {
         if authorization.service != service.name() {
             return Err(AuthError::scope_service(service.name()));
         }
-        if authorization.region != self.signing_keys.region() {
-            return Err(AuthError::scope_region());
-        }
+        let mut of_regions = self.signing_keys.iter();
+        let of_region = of_regions.find(|keys| keys.region().name == authorization.region);
+        let signing_keys = of_region.ok_or_else(AuthError::scope_region)?;
         if authorization.terminator != TERMINATOR {
             return Err(AuthError::scope_terminator(authorization.terminator));
         }
@@ -233,7 +238,7 @@ impl Verifier {
             let (scope, time) = (authorization.date, &authorization.time);
             return Err(AuthError::scope_date(scope, time.date(), time));
         }
-        Ok(())
+        Ok(signing_keys)
     }
 
     /// A request is good for `lifetime` after its time; of a request from the future the clocks may

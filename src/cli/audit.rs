@@ -169,8 +169,8 @@ impl Log {
 /// has it.
 async fn head(config: &Config, root: &RootKey) -> Result<Option<AuditHead>, Failure> {
     let metrics = Arc::new(Metrics::new().map_err(Failure::failed)?);
-    let (path, region) = (&config.store.path, config.arn_region());
-    match Keystore::open(path, root, region, Arc::new(Entropy::os()), metrics).await {
+    let (path, regions) = (&config.store.path, config.served_regions());
+    match Keystore::open(path, root, regions, Arc::new(Entropy::os()), metrics).await {
         Ok(store) => {
             let head = store.snapshot().audit_head;
             store.close().await?;

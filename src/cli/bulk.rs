@@ -295,20 +295,22 @@ fn resolve(core: &Core, config: &Config, name: &str) -> Result<Arc<KeyEntry>, Fa
 }
 
 fn find(snapshot: &Snapshot, config: &Config, name: &str) -> Option<Arc<KeyEntry>> {
-    let account = config.account;
-    let name = match Arn::split(name) {
+    let (account, regions) = (config.account, config.served_regions());
+    let (region, name) = match Arn::split(name) {
         Some(arn) => {
-            let ours = config.arn_region().arn(account, arn.resource) == name;
+            let region = regions.named(arn.region)?;
+            let ours = region.arn(account, arn.resource) == name;
             let resource = arn.resource;
-            ours.then(|| resource.strip_prefix("key/").unwrap_or(resource))?
+            let name = ours.then(|| resource.strip_prefix("key/").unwrap_or(resource))?;
+            (region, name)
         }
-        None => name,
+        None => (regions.home(), name),
     };
     let id = match name.parse::<AliasName>() {
-        Ok(alias) => snapshot.alias(account, &alias)?.target,
+        Ok(alias) => snapshot.alias(region.number, account, &alias)?.target,
         Err(_) => name.parse().ok()?,
     };
-    snapshot.key(account, id).cloned()
+    snapshot.key(account, region.id(id)).cloned()
 }
 
 /// The usual variables.

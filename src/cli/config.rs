@@ -125,8 +125,8 @@ fn check_store(config: &Config) -> Result<Store, Failure> {
         return Ok(Store::Absent);
     }
     let root = RootKey::read(&config.store.root_key).map_err(OpenError::from)?;
-    let region = config.arn_region();
-    super::runtime()?.block_on(Keystore::check(path, &root, &region))?;
+    let regions = config.served_regions();
+    super::runtime()?.block_on(Keystore::check(path, &root, &regions))?;
     Ok(Store::Verified)
 }
 

@@ -32,9 +32,10 @@ pub(super) struct Arguments {
     dir: PathBuf,
     #[command(flatten)]
     addresses: Addresses,
-    /// The Region of keys and signatures, fixed by the first run [default: us-east-1]
+    /// The Region of keys and signatures, fixed by the first run; once for each, the home Region
+    /// first [default: us-east-1]
     #[arg(long, value_name = "REGION")]
-    region: Option<String>,
+    region: Vec<String>,
     /// The account of keys and principals, fixed by the first run [default: 111122223333]
     #[arg(long, value_name = "ACCOUNT")]
     account: Option<String>,
@@ -82,7 +83,12 @@ impl Arguments {
             Some(Flag { name, key, value })
         };
         let mut flags = self.addresses.flags();
-        flags.extend(flag("--region", "region", &self.region));
+        let regions = (!self.region.is_empty()).then(|| self.region.join(","));
+        let key = match self.region.len() {
+            1 => "region",
+            _ => "regions",
+        };
+        flags.extend(flag("--region", key, &regions));
         flags.extend(flag("--account", "account", &self.account));
         flags
     }
@@ -95,19 +101,20 @@ impl Arguments {
             let variable = environment.variable(variable);
             flag.clone().or_else(|| variable.map(str::to_owned))
         };
+        let regions = (!self.region.is_empty()).then(|| self.region.join(","));
         for (what, made, asked) in [
             (
                 "Region",
-                made.region.as_str(),
-                asked(&self.region, "KEYMILL_REGION"),
+                made.region_names().join(","),
+                asked(&regions, "KEYMILL_REGIONS").or_else(|| asked(&None, "KEYMILL_REGION")),
             ),
             (
                 "account",
-                made.account.as_str(),
+                made.account.to_string(),
                 asked(&self.account, "KEYMILL_ACCOUNT"),
             ),
         ] {
-            if let Some(asked) = asked.filter(|asked| asked != made) {
+            if let Some(asked) = asked.filter(|asked| *asked != made) {
                 return Err(Failure::configuration(format!(
                     "the keys of {} are of {what} {made}, not {asked}: leave it out, or choose another --dir",
                     self.dir.display()
@@ -148,7 +155,11 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn first_settings(config: &Config) -> String {
-    let (region, account) = (&config.region, config.account);
+    let region = match config.region_names().as_slice() {
+        [one] => format!("region = {one:?}"),
+        several => format!("regions = {several:?}"),
+    };
+    let account = config.account;
     let peer = match rustix::process::geteuid().as_raw() {
         0 => "root".to_owned(),
         OVERFLOW_ID => {
@@ -160,7 +171,7 @@ fn first_settings(config: &Config) -> String {
     let mut text = format!(
         "# Made by `keymill dev`; `keymill serve --config` takes it too. Every setting is explained\n\
          # in config/keymill.toml of the sources.\n\
-         region = \"{region}\"\n\
+         {region}\n\
          account = \"{account}\"\n\
          \n\
          [peers.users]\n\
@@ -192,7 +203,7 @@ mod tests {
                 listen: None,
                 admin_listen: None,
             },
-            region: None,
+            region: Vec::new(),
             account: None,
             json: false,
         }
@@ -205,7 +216,7 @@ mod tests {
         let file = dir.join(FILE_IN_FOLDER);
         let nothing = Environment::default();
         let mut first = arguments(&dir);
-        first.region = Some("eu-central-1".to_owned());
+        first.region = vec!["eu-central-1".to_owned()];
         first.account = Some("444455556666".to_owned());
         let config = Config::load(None, &nothing, &first.flags()).unwrap().config;
         make_folder(&dir, &file, &config).unwrap();

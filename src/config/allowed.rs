@@ -5,6 +5,7 @@ use crate::auth::certificate;
 use crate::config::SocketMode;
 use crate::config::sockets::peer_id;
 use crate::key::arn::AccountId;
+use crate::key::regions::{Regions, is_name as is_region};
 use crate::web_identity::{Url, issuer};
 use crate::xks::{external_key, key_store};
 use std::net::SocketAddr;
@@ -33,8 +34,9 @@ const KEYS_PER_SECOND: Allowed = Integer(0, 100_000_000, "keys a second");
 
 /// Every key with a fixed name. Others are those of [`NAMED`] tables and the entries of maps
 /// ([`entry`]).
-pub const KEYS: [(&str, Allowed); 42] = [
+pub const KEYS: [(&str, Allowed); 43] = [
     ("region", Text(region)),
+    ("regions", Texts(served_regions)),
     ("partition", Text(partition)),
     ("account", Text(account)),
     ("store.path", Text(path)),
@@ -318,9 +320,17 @@ fn parses_as<T: FromStr>(text: &str, allowed: &'static str) -> Result<(), &'stat
 }
 
 fn region(text: &str) -> Result<(), &'static str> {
-    let fits = words_of(text, 32);
+    let fits = is_region(text);
     fits.then_some(())
         .ok_or("allowed: 1 to 32 of a-z, 0-9 and -")
+}
+
+fn served_regions(texts: &[&str]) -> Result<(), &'static str> {
+    let is_once = |text: &&&str| texts.iter().filter(|other| other == text).count() == 1;
+    let fits = texts.len() <= Regions::MAX && texts.iter().all(|text| is_region(text));
+    let fits = fits && texts.iter().filter(is_once).count() == texts.len();
+    fits.then_some(())
+        .ok_or("allowed: at most 64 different Regions, each 1 to 32 of a-z, 0-9 and -")
 }
 
 fn partition(text: &str) -> Result<(), &'static str> {

@@ -256,7 +256,7 @@ fn what_is_not_allowed_is_refused_with_its_place_and_what_is() {
         ),
         (
             "colour = 1",
-            "colour is not a setting; those outside of sections are region, partition, account",
+            "colour is not a setting; those outside of sections are region, regions, partition, account",
         ),
         (
             "listen.udp = ''",
@@ -264,7 +264,7 @@ fn what_is_not_allowed_is_refused_with_its_place_and_what_is() {
         ),
         (
             "[audits]",
-            "audits is not a setting; those outside of sections are region, partition, account; did you mean [audit]?",
+            "audits is not a setting; those outside of sections are region, regions, partition, account; did you mean [audit]?",
         ),
         (
             "[audits]\nx = 1",

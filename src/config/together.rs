@@ -1,11 +1,10 @@
 //! Checks that need more than one setting: whole paths, and settings that depend on each other.
 
 use crate::config::Config;
-use crate::config::layers::Layers;
+use crate::config::layers::{Layers, Origin};
 use crate::key::arn::{AccountId, Arn};
 use crate::policy::Principal;
 use crate::policy::principal::PrincipalKind;
-use crate::rates;
 use crate::transport::tls::ClientCertificate;
 use crate::web_identity::issuer;
 use std::collections::BTreeMap;
@@ -57,6 +56,7 @@ impl Config {
     }
 
     pub(super) fn check_together(&mut self, layers: &mut Layers) {
+        self.check_regions(layers);
         self.check_paths(layers);
         self.check_addresses(layers);
         self.check_tls(layers);
@@ -72,6 +72,18 @@ impl Config {
             layers.refuse_beside("pool.lane_keys_max", "must not exceed", "pool.keys_max");
         }
         self.check_rates(layers);
+    }
+
+    /// There is one way to give the Regions: `region` for one, or `regions`.
+    fn check_regions(&mut self, layers: &mut Layers) {
+        let Some(home) = self.regions.first() else {
+            return;
+        };
+        let region = layers.settings.get("region");
+        if region.is_some_and(|region| region.source != Origin::Default) {
+            layers.refuse_beside("regions", "stands in place of, and not beside,", "region");
+        }
+        self.region.clone_from(home);
     }
 
     fn check_paths(&mut self, layers: &mut Layers) {
@@ -217,16 +229,16 @@ impl Config {
                 layers.refuse(&format!("rates.principals.{arn}"), &problem);
             }
         }
+        let regions = self.served_regions();
         for arn in self.rates.kms_keys.keys() {
             let fits = Arn::split(arn).is_some_and(|split| {
                 split.partition == self.partition
                     && split.service == "kms"
-                    && split.region == self.region
                     && split.account.parse::<AccountId>().is_ok()
-                    && rates::key_of(arn).is_some()
+                    && regions.key_of(arn).is_some()
             });
             if !fits {
-                let example = self.arn_region().arn(self.account, "key/<key id>");
+                let example = regions.home().arn(self.account, "key/<key id>");
                 let problem = format!("allowed is a key's ARN, {example}");
                 layers.refuse(&format!("rates.kms_keys.{arn}"), &problem);
             }

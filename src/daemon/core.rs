@@ -122,8 +122,12 @@ impl Core {
         let audit = {
             let (config, clock) = (config.audit.clone(), clock.clone());
             let (entropy, metrics) = (Arc::clone(&entropy), Arc::clone(&metrics));
-            let sealed = keystore.snapshot().audit_head;
-            let open = move || Audit::open(&config, audit_key, sealed, clock, &entropy, &metrics);
+            let (sealed, regions) = (keystore.snapshot().audit_head, keystore.regions().clone());
+            let open = move || {
+                Audit::open(
+                    &config, audit_key, sealed, &regions, clock, &entropy, &metrics,
+                )
+            };
             Arc::new(blocking(open).await?)
         };
         audit.seal_head(&keystore).await?;
@@ -144,7 +148,7 @@ impl Core {
             clone_word: Arc::clone(&clone_word),
             entropy: Arc::clone(&entropy),
             clock: clock.clone(),
-            rates: Rates::new(&config.rates),
+            rates: Rates::new(&config.rates, keystore.regions()),
             audit: Arc::clone(&audit),
             web_identities: WebIdentities::new(
                 &config.issuers,
@@ -218,14 +222,14 @@ async fn keystore(
 ) -> Result<Opened, OpenError> {
     let (store, root_key) = (&config.store.path, &config.store.root_key);
     let (entropy, metrics) = (Arc::clone(entropy), Arc::clone(metrics));
-    let region = config.arn_region();
+    let regions = config.served_regions();
     if store.exists() {
         if !root_key.exists() {
             let (root_key, store) = (root_key.clone(), store.clone());
             return Err(OpenError::RootKeyAbsent { root_key, store });
         }
         let root = RootKey::read(root_key)?;
-        let keystore = Keystore::open(store, &root, region, entropy, metrics).await?;
+        let keystore = Keystore::open(store, &root, regions, entropy, metrics).await?;
         return Ok(Opened {
             keystore,
             audit_key: audit::key(&root),
@@ -241,7 +245,7 @@ async fn keystore(
         announce(root_key);
         root
     };
-    let keystore = Keystore::create(store, &root, region, entropy, metrics).await?;
+    let keystore = Keystore::create(store, &root, regions, entropy, metrics).await?;
     Ok(Opened {
         keystore,
         audit_key: audit::key(&root),

@@ -3,7 +3,6 @@
 //! Source: AWS KMS contract, "Key identifiers"; ARN syntax
 //! `arn:<partition>:kms:<region>:<account>:<resource>`.
 
-use crate::key::KeyId;
 use std::fmt;
 use std::str::FromStr;
 
@@ -49,38 +48,6 @@ impl fmt::Display for AccountId {
 impl fmt::Debug for AccountId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(self.as_str())
-    }
-}
-
-/// The partition and Region of this daemon, which all its ARNs share.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Region {
-    /// `aws`, `aws-cn`, `aws-us-gov`, …
-    pub partition: String,
-    /// `us-east-1`, …
-    pub name: String,
-}
-
-impl Region {
-    /// The ARN of a key.
-    #[must_use]
-    pub fn key_arn(&self, account: AccountId, id: KeyId) -> String {
-        self.arn(account, &format!("key/{id}"))
-    }
-
-    /// The ARN of an alias.
-    #[must_use]
-    pub fn alias_arn(&self, account: AccountId, alias: &AliasName) -> String {
-        self.arn(account, alias.as_str())
-    }
-
-    /// `arn:<partition>:kms:<region>:<account>:<resource>`
-    #[must_use]
-    pub fn arn(&self, account: AccountId, resource: &str) -> String {
-        format!(
-            "arn:{}:kms:{}:{account}:{resource}",
-            self.partition, self.name
-        )
     }
 }
 

@@ -6,8 +6,9 @@
 
 use crate::clock::Timestamp;
 use crate::crypto::secret::SecretBytes;
-use crate::key::arn::{AccountId, AliasName, Region};
-use crate::key::{KeyId, Tag};
+use crate::key::Tag;
+use crate::key::arn::{AccountId, AliasName};
+use crate::key::regions::{RegionNumber, RegionalId, Regions, Unnamed};
 use crate::keystore::access_key::AccessKey;
 use crate::keystore::entry::{Alias, AuditHead, KeyEntry, PrincipalEntry};
 use crate::keystore::last_use::LastUses;
@@ -179,7 +180,7 @@ pub(super) enum Entry {
     Key(KeyEntry),
     Alias(Alias),
     Principal(PrincipalEntry),
-    KeyPolicy(KeyId, Arc<KeyPolicy>),
+    KeyPolicy(RegionalId, Arc<KeyPolicy>),
     Grant(Arc<Grant>),
     Audit(AuditHead),
     Uses(Arc<LastUses>),
@@ -187,28 +188,58 @@ pub(super) enum Entry {
 
 /// Parses a record's plaintext, or refuses it; for the fuzz target alone.
 #[doc(hidden)]
-pub fn fuzz(record: &Record, plaintext: &[u8], region: &Region) -> bool {
+pub fn fuzz(record: &Record, plaintext: &[u8], regions: &Regions) -> bool {
     let plaintext = SecretBytes::copy_of(plaintext);
-    decode(record, &plaintext, region).is_ok()
+    decode(record, &plaintext, regions).is_ok()
 }
 
 /// Parses an opened record's plaintext.
 pub(super) fn decode(
     record: &Record,
     plaintext: &SecretBytes,
-    region: &Region,
+    regions: &Regions,
 ) -> Result<Entry, Corrupt> {
+    let id = record.id.as_str();
     let parsed = match record.kind {
         Kind::Head => None,
-        Kind::Key => key::decode(record, plaintext, region).map(Entry::Key),
-        Kind::Alias => decode_alias(record, plaintext).map(Entry::Alias),
+        Kind::Key => {
+            let key = regions.read_key(id);
+            let key = key.and_then(|key| key::decode(record, plaintext, key, regions));
+            return key.map(Entry::Key).map_err(|error| corrupt(record, error));
+        }
+        Kind::Alias => {
+            let (region, id) = regions.read(id).map_err(|error| corrupt(record, error))?;
+            decode_alias(region, id, plaintext).map(Entry::Alias)
+        }
         Kind::Principal => decode_principal(record, plaintext).map(Entry::Principal),
-        Kind::KeyPolicy => decode_key_policy(record, plaintext),
-        Kind::Grant => grant::decode(record, plaintext).map(|grant| Entry::Grant(Arc::new(grant))),
+        Kind::KeyPolicy => {
+            let key = regions
+                .read_key(id)
+                .map_err(|error| corrupt(record, error))?;
+            decode_key_policy(key, plaintext)
+        }
+        Kind::Grant => {
+            let (key, id) = id.split_once(' ').unwrap_or_default();
+            let key = regions
+                .read_key(key)
+                .map_err(|error| corrupt(record, error))?;
+            grant::decode(key, id, plaintext).map(|grant| Entry::Grant(Arc::new(grant)))
+        }
         Kind::Audit => decode_audit_head(record, plaintext).map(Entry::Audit),
-        Kind::Uses => last_uses::decode(record, plaintext).map(|uses| Entry::Uses(Arc::new(uses))),
+        Kind::Uses => {
+            let uses = last_uses::decode(record, plaintext, regions);
+            uses.map(|uses| Entry::Uses(Arc::new(uses)))
+        }
     };
-    parsed.ok_or_else(|| Corrupt::Layout(record.kind, record.id.clone()))
+    parsed.ok_or_else(|| corrupt(record, Unnamed::Text))
+}
+
+fn corrupt(record: &Record, error: Unnamed) -> Corrupt {
+    let (kind, id) = (record.kind, record.id.clone());
+    match error {
+        Unnamed::Region(region) => Corrupt::Region { kind, id, region },
+        Unnamed::Text => Corrupt::Layout(kind, id),
+    }
 }
 
 fn split<'a, T: Deserialize<'a>>(plaintext: &'a SecretBytes) -> Option<(T, &'a [u8])> {
@@ -220,10 +251,11 @@ fn split<'a, T: Deserialize<'a>>(plaintext: &'a SecretBytes) -> Option<(T, &'a [
     (layout == LAYOUT).then_some((metadata, secrets))
 }
 
-fn decode_alias(record: &Record, plaintext: &SecretBytes) -> Option<Alias> {
+fn decode_alias(region: RegionNumber, id: &str, plaintext: &SecretBytes) -> Option<Alias> {
     let (body, secrets) = split::<AliasBody>(plaintext)?;
-    let (account, name) = record.id.split_once(' ')?;
+    let (account, name) = id.split_once(' ')?;
     let alias = Alias {
+        region,
         account: account.parse().ok()?,
         name: name.parse().ok()?,
         target: body.target.parse().ok()?,
@@ -285,9 +317,9 @@ fn decode_audit_head(record: &Record, plaintext: &SecretBytes) -> Option<AuditHe
     (record.id.is_empty() && secrets.is_empty()).then_some(head)
 }
 
-fn decode_key_policy(record: &Record, plaintext: &SecretBytes) -> Option<Entry> {
+fn decode_key_policy(key: RegionalId, plaintext: &SecretBytes) -> Option<Entry> {
     let (body, secrets) = split::<KeyPolicyBody>(plaintext)?;
     let policy = KeyPolicy::parse(&body.policy).ok()?;
-    let entry = Entry::KeyPolicy(record.id.parse().ok()?, Arc::new(policy));
+    let entry = Entry::KeyPolicy(key, Arc::new(policy));
     secrets.is_empty().then_some(entry)
 }

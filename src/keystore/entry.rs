@@ -5,7 +5,8 @@ use crate::crypto::mac::MacKey;
 use crate::crypto::pair::PrivateKey;
 use crate::key::arn::{AccountId, AliasName};
 use crate::key::material::{BackingKey, KeySecret};
-use crate::key::{KeyId, KmsKey};
+use crate::key::regions::{RegionNumber, RegionalId};
+use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::access_key::AccessKey;
 use crate::policy::{Principal, TrustPolicy};
 use hex_simd::AsciiCase;
@@ -99,9 +100,40 @@ pub struct KeyDraft {
     pub secret: Option<Arc<KeySecret>>,
 }
 
+impl KeyDraft {
+    /// Without the bytes of imports that are not present any more, and in the state that follows
+    /// from what is missing. `before` is the key before those went.
+    #[must_use]
+    pub(crate) fn settled(mut self, before: &KmsKey) -> Self {
+        let Self {
+            key,
+            materials,
+            secret,
+        } = &mut self;
+        let here = |generation| {
+            let mut imports = key.imports.iter();
+            imports.any(|import| import.generation == generation && import.present)
+        };
+        materials.retain(|material| here(material.generation()));
+        if key.lacks_material() {
+            *secret = None;
+            // A cancelled deletion would leave the key disabled too.
+            if !before.lacks_material() {
+                key.was_disabled = key.state != KeyState::Enabled;
+            }
+            if let KeyState::Enabled | KeyState::Disabled = key.state {
+                key.state = KeyState::PendingImport;
+            }
+        }
+        self
+    }
+}
+
 /// An alias.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alias {
+    /// The Region that it and its target are in.
+    pub region: RegionNumber,
     /// The account that it belongs to.
     pub account: AccountId,
     /// `alias/…`.
@@ -112,6 +144,17 @@ pub struct Alias {
     pub creation_date: Timestamp,
     /// When its target last changed.
     pub last_updated_date: Timestamp,
+}
+
+impl Alias {
+    /// What names the key that it refers to.
+    #[must_use]
+    pub fn target_id(&self) -> RegionalId {
+        RegionalId {
+            id: self.target,
+            region: self.region,
+        }
+    }
 }
 
 /// A principal with its credentials.

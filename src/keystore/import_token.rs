@@ -3,7 +3,8 @@
 //! A token is `version 1 ‖ key id 16 ‖ multi-Region 1 ‖ valid to, microseconds 8 ‖ algorithm 1 ‖
 //! spec 1 ‖ nonce 24 ‖ private key ‖ tag 16`: the private half of the wrapping key, PKCS#8 DER,
 //! sealed by XAES-256-GCM under the sub-key `import tokens` of the root key, with everything before
-//! the nonce as associated data. So the wrapping key exists only in the token that its requester
+//! the nonce as associated data, and behind it the Region of the key, unless it is the home Region.
+//! So the wrapping key exists only in the token that its requester
 //! holds and cannot open. There is nothing to keep for a day, to lose at a restart or to send to
 //! another node, and no caller can fill the store with parameters that are never used. A token and
 //! its public key belong together because one was sealed with the other.
@@ -42,14 +43,19 @@ impl ImportTokens {
         Self(root.subkey("import tokens"))
     }
 
-    /// Issues a token with this content.
+    /// Issues a token with this content, for a key in `region`; empty for the home Region.
     ///
     /// # Errors
     /// [`EntropyError`].
     ///
     /// # Panics
     /// Never: algorithms and specs are fewer than 256.
-    pub fn issue(&self, token: &ImportToken, entropy: &Entropy) -> Result<Vec<u8>, EntropyError> {
+    pub fn issue(
+        &self,
+        token: &ImportToken,
+        region: &str,
+        entropy: &Entropy,
+    ) -> Result<Vec<u8>, EntropyError> {
         let algorithm = WrappingAlgorithm::ALL
             .iter()
             .position(|one| *one == token.algorithm);
@@ -70,16 +76,18 @@ impl ImportTokens {
         ]
         .concat();
         let der = token.wrapping_key.expose_der();
-        let sealed = xaes::seal(self.0.expose(), &said, der, entropy)?;
+        let bound = [&said, region.as_bytes()].concat();
+        let sealed = xaes::seal(self.0.expose(), &bound, der, entropy)?;
         Ok([said, sealed].concat())
     }
 
-    /// The content of a token, if the token was issued here. The caller compares its key and its
-    /// time of expiry.
+    /// The content of a token, if the token was issued here for a key in `region`. The caller
+    /// compares its key and its time of expiry.
     #[must_use]
-    pub fn read(&self, token: &[u8]) -> Option<ImportToken> {
+    pub fn read(&self, token: &[u8], region: &str) -> Option<ImportToken> {
         let (said, sealed) = token.split_at_checked(SAID_BYTES)?;
-        let der = xaes::open(self.0.expose(), said, sealed).ok()?;
+        let bound = [said, region.as_bytes()].concat();
+        let der = xaes::open(self.0.expose(), &bound, sealed).ok()?;
         let ([VERSION], said) = said.split_first_chunk()? else {
             return None;
         };
@@ -112,9 +120,9 @@ mod tests {
             algorithm: WrappingAlgorithm::ALL[2],
             wrapping_key: PrivateKey::generate(PairSpec::Rsa2048, probed()).unwrap(),
         };
-        let token = tokens.issue(&said, &Entropy::os()).unwrap();
+        let token = tokens.issue(&said, "", &Entropy::os()).unwrap();
         assert!(token.len() < 6144);
-        let read = tokens.read(&token).unwrap();
+        let read = tokens.read(&token, "").unwrap();
         assert_eq!(
             (read.key, read.valid_to, read.algorithm),
             (said.key, said.valid_to, said.algorithm)
@@ -123,14 +131,19 @@ mod tests {
             read.wrapping_key.public_der(),
             said.wrapping_key.public_der()
         );
-        assert!(others.read(&token).is_none(), "of another root key");
+        assert!(others.read(&token, "").is_none(), "of another root key");
+        let elsewhere = tokens.read(&token, "us-west-2/");
+        assert!(elsewhere.is_none(), "of another Region");
+        let there = tokens.issue(&said, "us-west-2/", &Entropy::os()).unwrap();
+        assert!(tokens.read(&there, "us-west-2/").is_some());
+        assert!(tokens.read(&there, "").is_none());
         for at in (0..SAID_BYTES + 32).chain(token.len() - 20..token.len()) {
             let mut changed = token.clone();
             changed[at] ^= 1;
-            assert!(tokens.read(&changed).is_none(), "byte {at}");
+            assert!(tokens.read(&changed, "").is_none(), "byte {at}");
         }
         for length in [0, 1, SAID_BYTES, SAID_BYTES + 40, token.len() - 1] {
-            assert!(tokens.read(&token[..length]).is_none(), "{length}");
+            assert!(tokens.read(&token[..length], "").is_none(), "{length}");
         }
     }
 }

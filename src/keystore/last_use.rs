@@ -3,7 +3,7 @@
 //! Source: AWS KMS API reference, `GetKeyLastUsage`, `KeyLastUsageData`.
 
 use crate::clock::Timestamp;
-use crate::key::KeyId;
+use crate::key::regions::RegionalId;
 use crate::operation::Operation;
 use std::collections::BTreeMap;
 /// The last successful cryptographic operation with a key.
@@ -25,5 +25,5 @@ pub struct LastUses {
     /// The time since which uses are recorded.
     pub since: Timestamp,
     /// The last uses by key; a key without a use since then is absent.
-    pub by_key: BTreeMap<KeyId, LastUse>,
+    pub by_key: BTreeMap<RegionalId, LastUse>,
 }

@@ -1,11 +1,11 @@
 //! The verified content of a store: the only way from its rows to a snapshot.
 
 use crate::crypto::secret::Secret;
-use crate::key::arn::Region;
+use crate::key::regions::Regions;
 use crate::keystore::body::{self, Entry};
 use crate::keystore::record::{self, Corrupt, FORMAT, Head, Kind, Record, Sealer, Term};
 use crate::keystore::sqlite::Contents;
-use crate::keystore::{GrantTokens, ImportTokens, RootKey, Snapshot, format1};
+use crate::keystore::{GrantTokens, ImportTokens, RootKey, Snapshot, format1, related};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -35,16 +35,16 @@ impl Loaded {
     pub(super) fn verify(
         contents: Contents,
         root: &RootKey,
-        region: &Region,
+        regions: &Regions,
     ) -> Result<Self, Corrupt> {
         let (sealer, head) = Sealer::open_head(root, head_record(&contents)?)?;
         let format = head.format;
         // A store of format 1 is also checked against its roster.
         let verified = if format == FORMAT {
-            Verified::of(&contents, &sealer, head, region)?
+            Verified::of(&contents, &sealer, head, regions)?
         } else {
             check_tables(&contents, &head)?;
-            let verified = Verified::opened(&contents, &sealer, head, region)?;
+            let verified = Verified::opened(&contents, &sealer, head, regions)?;
             let records: Vec<_> = others(&contents).collect();
             format1::verify(root, &head, &records, &contents.roster)?;
             verified
@@ -65,20 +65,20 @@ impl Verified {
     pub(super) fn again(
         contents: &Contents,
         sealer: &Sealer,
-        region: &Region,
+        regions: &Regions,
     ) -> Result<Self, Corrupt> {
         let head = sealer.open_own_head(head_record(contents)?)?;
-        Self::of(contents, sealer, head, region)
+        Self::of(contents, sealer, head, regions)
     }
 
     fn of(
         contents: &Contents,
         sealer: &Sealer,
         head: Head,
-        region: &Region,
+        regions: &Regions,
     ) -> Result<Self, Corrupt> {
         check_tables(contents, &head)?;
-        let verified = Self::opened(contents, sealer, head, region)?;
+        let verified = Self::opened(contents, sealer, head, regions)?;
         if verified.head != head {
             return Err(Corrupt::Set {
                 revision: head.revision,
@@ -95,7 +95,7 @@ impl Verified {
         contents: &Contents,
         sealer: &Sealer,
         head: Head,
-        region: &Region,
+        regions: &Regions,
     ) -> Result<Self, Corrupt> {
         let mut terms = BTreeMap::new();
         let mut sum = [0; 32];
@@ -117,7 +117,7 @@ impl Verified {
             if terms.insert((kind, id), term).is_some() {
                 return Err(Corrupt::Twice(kind, record.id.clone()));
             }
-            match body::decode(record, &plaintext, region)? {
+            match body::decode(record, &plaintext, regions)? {
                 Entry::Key(key) => snapshot.put_key(key),
                 Entry::Alias(alias) => snapshot.put_alias(alias),
                 Entry::Principal(principal) => snapshot.put_principal(principal),
@@ -127,6 +127,7 @@ impl Verified {
                 Entry::Uses(uses) => snapshot.last_uses = Some(uses),
             }
         }
+        related::relate(&mut snapshot)?;
         let head = Head {
             format: FORMAT,
             revision: head.revision,

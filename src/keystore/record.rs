@@ -153,6 +153,19 @@ pub enum Corrupt {
         /// The damaged file.
         file: String,
     },
+    /// A record is in a Region that is not served.
+    #[error("has a record of Region {region}: {kind} {id}; name that Region in `regions`, and first the one that was first before", kind = .kind.name())]
+    Region {
+        /// The record's kind.
+        kind: Kind,
+        /// The record's id.
+        id: String,
+        /// The Region.
+        region: String,
+    },
+    /// A multi-Region replica key has no primary key, or contradicts it.
+    #[error("has a replica key that does not go with its primary key: {0}; restore a backup")]
+    Related(String),
     /// A row's kind is unknown.
     #[error("has a record of an unknown kind: {0}; upgrade keymill")]
     Kind(String),

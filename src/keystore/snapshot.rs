@@ -2,7 +2,8 @@
 
 use crate::clock::Timestamp;
 use crate::crypto::secret::SecretBytes;
-use crate::key::arn::{AccountId, AliasName, Region};
+use crate::key::arn::{AccountId, AliasName};
+use crate::key::regions::{RegionNumber, RegionalId, Regions};
 use crate::key::{KeyId, KeyState};
 use crate::keystore::entry::{Alias, AuditHead, KeyDraft, KeyEntry, PrincipalEntry};
 use crate::keystore::last_use::LastUses;
@@ -22,23 +23,23 @@ pub struct Snapshot {
     /// The store's revision; only grows.
     pub revision: u64,
     /// Keys by id, in order, so that listings are stable.
-    pub keys: BTreeMap<KeyId, Arc<KeyEntry>>,
-    /// Aliases by account and name.
-    pub aliases: BTreeMap<(AccountId, AliasName), Arc<Alias>>,
+    pub keys: BTreeMap<RegionalId, Arc<KeyEntry>>,
+    /// Aliases by Region, account and name.
+    pub aliases: BTreeMap<(RegionNumber, AccountId, AliasName), Arc<Alias>>,
     /// Principals by ARN.
     pub principals: BTreeMap<String, Arc<PrincipalEntry>>,
     /// The principals again, by access key id.
     pub access_keys: HashMap<String, Arc<PrincipalEntry>>,
     /// Key policies by the key that they are attached to; a key without one has the default policy.
-    pub key_policies: BTreeMap<KeyId, Arc<KeyPolicy>>,
+    pub key_policies: BTreeMap<RegionalId, Arc<KeyPolicy>>,
     /// The head of the audit log when it was last sealed; `None` before the first log.
     pub audit_head: Option<AuditHead>,
     /// The last uses of the keys when they were last written; `None` before the first time.
     pub last_uses: Option<Arc<LastUses>>,
     /// Grants by the key that they belong to.
-    pub grants: BTreeMap<KeyId, Arc<KeyGrants>>,
+    pub grants: BTreeMap<RegionalId, Arc<KeyGrants>>,
     /// The names of the aliases, by the key that they refer to.
-    pub(super) aliases_of: BTreeMap<KeyId, Arc<[AliasName]>>,
+    pub(super) aliases_of: BTreeMap<RegionalId, Arc<[AliasName]>>,
 }
 
 /// A record to write, with its plaintext, or to remove.
@@ -53,22 +54,35 @@ pub(super) struct Row {
 impl Snapshot {
     /// The alias of this name.
     #[must_use]
-    pub fn alias(&self, account: AccountId, name: &AliasName) -> Option<&Arc<Alias>> {
-        self.aliases.get(&(account, name.clone()))
+    pub fn alias(
+        &self,
+        region: RegionNumber,
+        account: AccountId,
+        name: &AliasName,
+    ) -> Option<&Arc<Alias>> {
+        self.aliases.get(&(region, account, name.clone()))
     }
 
     /// The names of the key's aliases, if it has any.
     #[must_use]
-    pub fn aliases_of(&self, id: KeyId) -> Option<&Arc<[AliasName]>> {
+    pub fn aliases_of(&self, id: RegionalId) -> Option<&Arc<[AliasName]>> {
         self.aliases_of.get(&id)
     }
 
     /// The key of this account and id; another account's key is not found.
     #[must_use]
-    pub fn key(&self, account: AccountId, id: KeyId) -> Option<&Arc<KeyEntry>> {
+    pub fn key(&self, account: AccountId, id: RegionalId) -> Option<&Arc<KeyEntry>> {
         self.keys
             .get(&id)
             .filter(|entry| entry.key.account == account)
+    }
+
+    /// The keys of this id in all Regions, in the order of the Regions: one, or related
+    /// multi-Region keys.
+    pub fn related(&self, id: KeyId) -> impl Iterator<Item = &Arc<KeyEntry>> + Clone {
+        let from = |region| RegionalId { id, region };
+        let keys = from(RegionNumber::HOME)..=from(RegionNumber::LAST);
+        self.keys.range(keys).map(|(_, entry)| entry)
     }
 
     /// Sets the metrics: how many keys are in each state, and the revision.
@@ -85,27 +99,28 @@ impl Snapshot {
     }
 
     pub(super) fn put_key(&mut self, entry: KeyEntry) {
-        self.keys.insert(entry.key.id, Arc::new(entry));
+        self.keys.insert(entry.key.regional_id(), Arc::new(entry));
     }
 
     pub(super) fn put_alias(&mut self, alias: Alias) {
-        self.remove_alias(alias.account, alias.name.clone());
-        let others = self.aliases_of(alias.target).cloned().unwrap_or_default();
+        self.remove_alias(alias.region, alias.account, alias.name.clone());
+        let target = alias.target_id();
+        let others = self.aliases_of(target).cloned().unwrap_or_default();
         let names = others.iter().chain([&alias.name]).cloned().collect();
-        self.aliases_of.insert(alias.target, names);
-        self.aliases
-            .insert((alias.account, alias.name.clone()), Arc::new(alias));
+        self.aliases_of.insert(target, names);
+        let name = (alias.region, alias.account, alias.name.clone());
+        self.aliases.insert(name, Arc::new(alias));
     }
 
-    fn remove_alias(&mut self, account: AccountId, name: AliasName) {
-        let Some(alias) = self.aliases.remove(&(account, name)) else {
+    fn remove_alias(&mut self, region: RegionNumber, account: AccountId, name: AliasName) {
+        let Some(alias) = self.aliases.remove(&(region, account, name)) else {
             return;
         };
-        let names = self.aliases_of.remove(&alias.target).unwrap_or_default();
+        let target = alias.target_id();
+        let names = self.aliases_of.remove(&target).unwrap_or_default();
         if names.len() > 1 {
             let others = names.iter().filter(|name| **name != alias.name);
-            self.aliases_of
-                .insert(alias.target, others.cloned().collect());
+            self.aliases_of.insert(target, others.cloned().collect());
         }
     }
 
@@ -129,7 +144,7 @@ impl Snapshot {
         }
     }
 
-    pub(super) fn put_key_policy(&mut self, key: KeyId, policy: Arc<KeyPolicy>) {
+    pub(super) fn put_key_policy(&mut self, key: RegionalId, policy: Arc<KeyPolicy>) {
         self.key_policies.insert(key, policy);
     }
 
@@ -138,7 +153,7 @@ impl Snapshot {
         Arc::make_mut(self.grants.entry(grant.key).or_default()).put(grant);
     }
 
-    fn remove_grant(&mut self, key: KeyId, id: GrantId) {
+    fn remove_grant(&mut self, key: RegionalId, id: GrantId) {
         let Some(grants) = self.grants.get_mut(&key) else {
             return;
         };
@@ -149,9 +164,9 @@ impl Snapshot {
     }
 
     /// Applies a change, and returns the record to write or remove.
-    pub(super) fn change(&mut self, change: Change, region: &Region) -> Row {
+    pub(super) fn change(&mut self, change: Change, regions: &Regions) -> Row {
         let takes_secrets = self.takes_secrets(&change);
-        let (kind, id, plaintext) = self.changed(change, region);
+        let (kind, id, plaintext) = self.changed(change, regions);
         Row {
             kind,
             id,
@@ -164,7 +179,7 @@ impl Snapshot {
     fn takes_secrets(&self, change: &Change) -> bool {
         match change {
             Change::PutKey(draft) => {
-                let old = self.keys.get(&draft.key.id);
+                let old = self.keys.get(&draft.key.regional_id());
                 old.is_some_and(|old| old.has_more_than(draft))
             }
             Change::RemoveKey(_) | Change::RemovePrincipal(_) => true,
@@ -183,17 +198,21 @@ impl Snapshot {
         }
     }
 
-    fn changed(&mut self, change: Change, region: &Region) -> (Kind, String, Option<SecretBytes>) {
+    fn changed(
+        &mut self,
+        change: Change,
+        regions: &Regions,
+    ) -> (Kind, String, Option<SecretBytes>) {
         match change {
             Change::PutKey(draft) => {
-                let plaintext = body::key::encode(&draft);
+                let plaintext = body::key::encode(&draft, regions);
                 let KeyDraft {
                     key,
                     materials,
                     secret,
                 } = draft;
-                let id = key.id;
-                let arn = region.key_arn(key.account, id);
+                let id = key.regional_id();
+                let arn = regions.get(key.region).key_arn(key.account, key.id);
                 let mut entry = KeyEntry {
                     key,
                     arn,
@@ -206,21 +225,22 @@ impl Snapshot {
                     entry.fence = old.fence;
                 }
                 self.put_key(entry);
-                (Kind::Key, id.to_string(), Some(plaintext))
+                (Kind::Key, regions.written_key(id), Some(plaintext))
             }
             Change::RemoveKey(id) => {
                 self.keys.remove(&id);
-                (Kind::Key, id.to_string(), None)
+                (Kind::Key, regions.written_key(id), None)
             }
             Change::PutAlias(alias) => {
                 let plaintext = body::encode_alias(&alias);
                 let id = body::alias_id(alias.account, &alias.name);
+                let id = regions.written(alias.region, &id);
                 self.put_alias(alias);
                 (Kind::Alias, id, Some(plaintext))
             }
-            Change::RemoveAlias(account, name) => {
-                let id = body::alias_id(account, &name);
-                self.remove_alias(account, name);
+            Change::RemoveAlias(region, account, name) => {
+                let id = regions.written(region, &body::alias_id(account, &name));
+                self.remove_alias(region, account, name);
                 (Kind::Alias, id, None)
             }
             Change::PutPrincipal(entry) => {
@@ -236,21 +256,22 @@ impl Snapshot {
             Change::PutKeyPolicy(key, policy) => {
                 let plaintext = body::encode_key_policy(&policy);
                 self.put_key_policy(key, policy);
-                (Kind::KeyPolicy, key.to_string(), Some(plaintext))
+                (Kind::KeyPolicy, regions.written_key(key), Some(plaintext))
             }
             Change::RemoveKeyPolicy(key) => {
                 self.key_policies.remove(&key);
-                (Kind::KeyPolicy, key.to_string(), None)
+                (Kind::KeyPolicy, regions.written_key(key), None)
             }
             Change::PutGrant(grant) => {
                 let plaintext = body::grant::encode(&grant);
-                let id = body::grant::record_id(grant.key, grant.id);
+                let id = body::grant::record_id(&regions.written_key(grant.key), grant.id);
                 self.put_grant(grant);
                 (Kind::Grant, id, Some(plaintext))
             }
             Change::RemoveGrant(key, id) => {
                 self.remove_grant(key, id);
-                (Kind::Grant, body::grant::record_id(key, id), None)
+                let id = body::grant::record_id(&regions.written_key(key), id);
+                (Kind::Grant, id, None)
             }
             Change::PutAuditHead(head) => {
                 let plaintext = body::encode_audit_head(&head);
@@ -258,7 +279,7 @@ impl Snapshot {
                 (Kind::Audit, String::new(), Some(plaintext))
             }
             Change::PutLastUses(uses) => {
-                let plaintext = body::last_uses::encode(&uses);
+                let plaintext = body::last_uses::encode(&uses, regions);
                 self.last_uses = Some(uses);
                 (Kind::Uses, String::new(), Some(plaintext))
             }
@@ -268,13 +289,13 @@ impl Snapshot {
 
 /// The keys whose date of deletion is not after `now`.
 #[must_use]
-pub fn expired(snapshot: &Snapshot, now: Timestamp) -> Vec<KeyId> {
+pub fn expired(snapshot: &Snapshot, now: Timestamp) -> Vec<RegionalId> {
     use crate::key::KeyState::PendingDeletion;
     let due = |entry: &&Arc<KeyEntry>| matches!(entry.key.state, PendingDeletion { deletion_date } if deletion_date <= now);
     snapshot
         .keys
         .values()
         .filter(due)
-        .map(|entry| entry.key.id)
+        .map(|entry| entry.key.regional_id())
         .collect()
 }

@@ -4,7 +4,8 @@
 use super::*;
 use crate::clock::Timestamp;
 use crate::key::material::BackingKey;
-use crate::key::{KeyState, KmsKey};
+use crate::key::regions::{RegionNumber, RegionalId, Regions};
+use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::body::Entry;
 use crate::keystore::record::{Corrupt, Kind, Record};
 use sqlx::{Connection, Row};
@@ -19,6 +20,7 @@ mod halts;
 mod keys;
 mod last_uses;
 mod principals;
+mod related;
 mod rollback;
 
 struct TestStore {
@@ -39,14 +41,14 @@ impl TestStore {
 
     async fn create(&self) -> Keystore {
         let (entropy, metrics) = parts();
-        Keystore::create(&self.path(), &self.root, region(), entropy, metrics)
+        Keystore::create(&self.path(), &self.root, regions(), entropy, metrics)
             .await
             .unwrap()
     }
 
     async fn open(&self) -> Result<Keystore, KeystoreError> {
         let (entropy, metrics) = parts();
-        Keystore::open(&self.path(), &self.root, region(), entropy, metrics).await
+        Keystore::open(&self.path(), &self.root, regions(), entropy, metrics).await
     }
 
     /// Opens, expects a refusal of one line that contains `expected`, and expects the file to be as
@@ -110,11 +112,8 @@ fn parts() -> (Arc<Entropy>, Arc<Metrics>) {
     (Arc::new(Entropy::os()), Arc::new(Metrics::new().unwrap()))
 }
 
-fn region() -> Region {
-    Region {
-        partition: "aws".into(),
-        name: "us-east-1".into(),
-    }
+fn regions() -> Regions {
+    Regions::one("aws", "us-east-1")
 }
 
 fn account() -> AccountId {
@@ -139,11 +138,12 @@ fn draft(state: KeyState) -> KeyDraft {
     }
 }
 
-fn alias(target: KeyId) -> Alias {
+fn alias(target: RegionalId) -> Alias {
     Alias {
+        region: target.region,
         account: account(),
         name: "alias/containers".parse().unwrap(),
-        target,
+        target: target.id,
         creation_date: Timestamp(6),
         last_updated_date: Timestamp(7),
     }
@@ -162,10 +162,13 @@ async fn apply(store: &Keystore, changes: Vec<Change>) -> Result<(), KeystoreErr
 }
 
 /// A store with two keys and an alias; closed.
-async fn filled() -> (TestStore, Vec<KeyId>) {
+async fn filled() -> (TestStore, Vec<RegionalId>) {
     let (place, store) = TestStore::created().await;
     let drafts = [draft(KeyState::Enabled), draft(KeyState::Disabled)];
-    let ids = drafts.iter().map(|draft| draft.key.id).collect::<Vec<_>>();
+    let ids = drafts
+        .iter()
+        .map(|draft| draft.key.regional_id())
+        .collect::<Vec<_>>();
     for draft in drafts {
         apply(&store, vec![Change::PutKey(draft)]).await.unwrap();
     }
@@ -186,7 +189,7 @@ fn due_at(microseconds: u64) -> KeyState {
 async fn what_was_written_is_read_back() {
     let (place, store) = TestStore::created().await;
     let pending = draft(due_at(9));
-    let (id, material) = (pending.key.id, Arc::clone(&pending.materials[0]));
+    let (id, material) = (pending.key.regional_id(), Arc::clone(&pending.materials[0]));
     let before = store.snapshot();
     apply(
         &store,
@@ -207,12 +210,12 @@ async fn what_was_written_is_read_back() {
     assert_eq!(entry.current().unwrap().expose(), material.expose());
     assert_eq!(
         entry.arn,
-        format!("arn:aws:kms:us-east-1:111122223333:key/{id}")
+        format!("arn:aws:kms:us-east-1:111122223333:key/{}", id.id)
     );
     assert_eq!(
-        read.alias(account(), &"alias/containers".parse().unwrap())
+        read.alias(id.region, account(), &"alias/containers".parse().unwrap())
             .unwrap()
-            .target,
+            .target_id(),
         id
     );
     apply(&store, vec![Change::RemoveKey(id)]).await.unwrap();
@@ -314,7 +317,7 @@ async fn store_1_rows_that_were_touched_are_named() {
     let changed = draft(KeyState::Disabled);
     let changed = KeyDraft {
         key: KmsKey {
-            id: ids[0],
+            id: ids[0].id,
             ..changed.key
         },
         ..changed
@@ -328,7 +331,7 @@ async fn store_1_rows_that_were_touched_are_named() {
     })
     .await;
     let row = sqlx::query("SELECT revision, body FROM record WHERE id = $1")
-        .bind(ids[0].to_string())
+        .bind(ids[0].id.to_string())
         .fetch_one(&mut old)
         .await
         .unwrap();
@@ -336,7 +339,7 @@ async fn store_1_rows_that_were_touched_are_named() {
     sqlx::query("UPDATE record SET revision = $1, body = $2 WHERE id = $3")
         .bind(row.get::<i64, _>(0))
         .bind(row.get::<Vec<u8>, _>(1))
-        .bind(ids[0].to_string())
+        .bind(ids[0].id.to_string())
         .execute(&mut new)
         .await
         .unwrap();
@@ -388,7 +391,7 @@ async fn store_1_foreign_rows_roots_and_files_are_refused() {
 async fn keys_past_their_deletion_date_are_found() {
     let (_place, store) = TestStore::created().await;
     let due = draft(due_at(9));
-    let id = due.key.id;
+    let id = due.key.regional_id();
     apply(
         &store,
         vec![

@@ -12,7 +12,7 @@
 
 use crate::clock::Clock;
 use crate::crypto::entropy::Entropy;
-use crate::key::arn::Region;
+use crate::key::regions::Regions;
 use crate::keystore::loaded::{Name, Verified};
 use crate::keystore::record::{self, Head, Record, Sealer, Term};
 use crate::keystore::seen::SeenFile;
@@ -57,7 +57,7 @@ pub(super) struct SideFiles {
 
 /// The keystore's resources that a write needs.
 pub(super) struct WriteContext<'a> {
-    pub(super) region: &'a Region,
+    pub(super) regions: &'a Regions,
     pub(super) entropy: &'a Entropy,
     pub(super) metrics: &'a Metrics,
 }
@@ -141,7 +141,7 @@ impl Writer {
         // Several changes may touch one record; only the last version is written, and only its term
         // is in the sum.
         for change in changes {
-            let row = next.change(change, context.region);
+            let row = next.change(change, context.regions);
             takes_secrets |= row.takes_secrets;
             let name = (row.kind, row.id.clone());
             let put = match row.plaintext {
@@ -183,7 +183,7 @@ impl Writer {
     ) -> Result<Option<Snapshot>, KeystoreError> {
         let contents = self.store.reopen().await?;
         let verified =
-            Verified::again(&contents, &self.sealer, context.region).map_err(|source| {
+            Verified::again(&contents, &self.sealer, context.regions).map_err(|source| {
                 KeystoreError::Corrupt {
                     path: self.path.clone(),
                     source,

@@ -20,6 +20,8 @@ pub struct Facts {
     pub keys: Keys,
     /// Where the material of the key must come from; `None` if it does not matter.
     pub origin: Option<KeyOrigin>,
+    /// Whether multi-Region replica keys have it.
+    pub on_replicas: bool,
     /// In which states of the key it is performed.
     pub states: States,
     /// Whether it counts against the limits of `[rates]`.
@@ -122,6 +124,7 @@ pub(super) const fn about_nothing() -> Facts {
         has_context: false,
         keys: Keys::All,
         origin: None,
+        on_replicas: true,
         states: States::Any,
         is_limited: false,
         is_use: false,
@@ -216,6 +219,15 @@ impl Facts {
     pub(super) const fn of_origin(self, origin: KeyOrigin) -> Self {
         let origin = Some(origin);
         Self { origin, ..self }
+    }
+
+    /// The same operation, but not of multi-Region replica keys.
+    pub(super) const fn not_on_replicas(self) -> Self {
+        let on_replicas = false;
+        Self {
+            on_replicas,
+            ..self
+        }
     }
 
     /// The same operation, in these states of the key alone.

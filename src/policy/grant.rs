@@ -13,8 +13,8 @@
 
 use crate::clock::Timestamp;
 use crate::context::EncryptionContext;
-use crate::key::KeyId;
 use crate::key::arn::AccountId;
+use crate::key::regions::RegionalId;
 use crate::key::spec::{KeySpec, KeyUsage};
 use crate::operation::Action;
 use crate::policy::Principal;
@@ -43,7 +43,7 @@ pub struct Grant {
     /// Its id.
     pub id: GrantId,
     /// The key that it belongs to.
-    pub key: KeyId,
+    pub key: RegionalId,
     /// The grantee, the operations and the constraint.
     pub parameters: GrantParameters,
     /// The account under which it was made.

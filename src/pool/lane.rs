@@ -2,9 +2,9 @@
 
 use crate::clock::Timestamp;
 use crate::envelope::MintedKeys;
-use crate::key::KeyId;
-use crate::key::arn::AccountId;
+use crate::key::arn::{AccountId, Arn};
 use crate::key::data_key::DataKeyLength;
+use crate::key::regions::{RegionNumber, RegionalId};
 use crate::keystore::KeyEntry;
 use crate::pool::queue::Queue;
 use crate::pool::stamp::Stamp;
@@ -21,7 +21,7 @@ pub(super) const MAGAZINE_KEYS: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaneId {
     /// The KMS key.
-    pub key: KeyId,
+    pub key: RegionalId,
     /// `AES_256` or `AES_128`.
     pub length: DataKeyLength,
 }
@@ -36,6 +36,7 @@ pub(super) struct Magazine {
 /// One lane.
 pub(super) struct Lane {
     pub(super) id: LaneId,
+    label: String,
     /// The account of the KMS key.
     pub(super) account: AccountId,
     pub(super) queue: Queue<Magazine>,
@@ -56,10 +57,23 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(id: LaneId, account: AccountId, fillers: usize, capacity: usize) -> Self {
+    /// A lane of this key.
+    pub(super) fn new(
+        entry: &KeyEntry,
+        length: DataKeyLength,
+        fillers: usize,
+        capacity: usize,
+    ) -> Self {
+        let key = entry.key.regional_id();
+        let region = match key.region {
+            RegionNumber::HOME => None,
+            _ => Arn::split(&entry.arn).map(|arn| format!("{}/", arn.region)),
+        };
+        let region = region.unwrap_or_default();
         Self {
-            id,
-            account,
+            id: LaneId { key, length },
+            label: format!("{region}{}/{}", key.id, length.spec()),
+            account: entry.key.account,
             queue: Queue::new(fillers),
             entry: ArcSwapOption::empty(),
             fence: AtomicU64::new(0),
@@ -71,9 +85,10 @@ impl Lane {
         }
     }
 
-    /// The metrics' label: `<key id>/AES_256`.
-    pub(super) fn label(&self) -> String {
-        format!("{}/{}", self.id.key, self.id.length.spec())
+    /// The metrics' label: `<key id>/AES_256`, of another Region than the home Region
+    /// `<Region>/<key id>/AES_256`.
+    pub(super) fn label(&self) -> &str {
+        &self.label
     }
 
     /// The capacity in magazines.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::key::KeyId;
 
 mod bucket;
 
@@ -6,17 +7,21 @@ const SECOND: Duration = Duration::from_secs(1);
 const ALICE: &str = "arn:aws:iam::111122223333:user/alice";
 const BOB: &str = "arn:aws:iam::111122223333:user/bob";
 
-fn key(number: u8) -> KeyId {
-    KeyId::from_random([number; 16])
+fn key(number: u8) -> RegionalId {
+    RegionalId::home(KeyId::from_random([number; 16]))
 }
 
-fn arn(key: KeyId) -> String {
-    format!("arn:aws:kms:us-east-1:111122223333:key/{key}")
+fn arn(key: RegionalId) -> String {
+    format!("arn:aws:kms:us-east-1:111122223333:key/{}", key.id)
+}
+
+fn of(config: &Config) -> Rates {
+    Rates::new(config, &Regions::one("aws", "us-east-1"))
 }
 
 /// So many keys a second for each principal and for each KMS key.
 fn limited(principal_keys_per_second: u64, kms_key_keys_per_second: u64) -> Rates {
-    Rates::new(&Config {
+    of(&Config {
         principal_keys_per_second,
         kms_key_keys_per_second,
         ..Config::default()
@@ -24,7 +29,7 @@ fn limited(principal_keys_per_second: u64, kms_key_keys_per_second: u64) -> Rate
 }
 
 /// One key for a request that has not paid yet.
-fn one(rates: &Rates, principal: &str, key: impl Into<Option<KeyId>>) -> Result<(), Scope> {
+fn one(rates: &Rates, principal: &str, key: impl Into<Option<RegionalId>>) -> Result<(), Scope> {
     let taken = rates.take(
         principal,
         key.into(),
@@ -38,7 +43,7 @@ fn one(rates: &Rates, principal: &str, key: impl Into<Option<KeyId>>) -> Result<
 
 #[test]
 fn nothing_is_limited_unless_somebody_says_so() {
-    let rates = Rates::new(&Config::default());
+    let rates = of(&Config::default());
     for _ in 0..10_000 {
         assert_eq!(one(&rates, ALICE, key(1)), Ok(()));
     }
@@ -87,7 +92,7 @@ fn overrides_are_by_arn() {
         kms_keys: BTreeMap::from([(arn(key(1)), 0), (arn(key(2)), 2), ("x".to_owned(), 0)]),
         ..Config::default()
     };
-    let rates = Rates::new(&config);
+    let rates = of(&config);
     for _ in 0..100 {
         assert_eq!(one(&rates, ALICE, key(1)), Ok(()));
     }
@@ -131,7 +136,7 @@ fn a_batch_takes_what_the_slower_of_both_makes_in_ten_milliseconds() {
         kms_keys: BTreeMap::from([(arn(key(1)), 500), (arn(key(2)), 5)]),
         ..Config::default()
     };
-    let rates = Rates::new(&config);
+    let rates = of(&config);
     let bulk = |number| rates.bulk_keys(ALICE, key(number), 8192);
     assert_eq!([bulk(1), bulk(2), bulk(3)], [5, 1, 1000]);
     assert_eq!(rates.bulk_keys(ALICE, key(3), 10), 10);
@@ -140,7 +145,7 @@ fn a_batch_takes_what_the_slower_of_both_makes_in_ten_milliseconds() {
 #[test]
 fn sessions_share_the_limit_of_their_role() {
     let session = |name: &str| format!("arn:aws:sts::111122223333:assumed-role/{name}");
-    let rates = Rates::new(&Config {
+    let rates = of(&Config {
         principal_keys_per_second: 2,
         ..Config::default()
     });
@@ -165,7 +170,7 @@ fn sessions_share_the_limit_of_their_role() {
 
 #[test]
 fn web_3_tokens_are_counted_by_address_and_by_the_first_half_of_an_ipv6_one() {
-    let rates = Rates::new(&Config {
+    let rates = of(&Config {
         address_tokens_per_second: 1,
         ..Config::default()
     });

@@ -208,7 +208,11 @@ pub fn open(
     let parsed = CiphertextBlob::parse(blob)
         .map_err(|_| (INVALID, "it is not a ciphertext blob".to_owned()))?;
     let header = parsed.header();
-    let entry = snapshot.keys.get(&header.key_id).ok_or_else(|| {
+    let mut related = snapshot.related(header.key_id);
+    let first = related.clone().next();
+    // Related keys have the same material: one that can be used is enough.
+    let usable = related.find(|entry| entry.key.state.usable().is_ok());
+    let entry = usable.or(first).ok_or_else(|| {
         let reason = format!("there is no key {}", header.key_id);
         ("NotFoundException", reason)
     })?;

@@ -22,10 +22,10 @@ use crate::api::{Api, ApiError, ErrorCode, Requester};
 use crate::audit::{Recorded, RowsDigest};
 use crate::context::EncryptionContext;
 use crate::envelope::{self, blob_bytes};
-use crate::key::KeyId;
 use crate::key::arn::AliasName;
 use crate::key::data_key::DataKeyLength;
 use crate::key::material::{BackingKey, KeyMaterialId};
+use crate::key::regions::RegionalId;
 use crate::keystore::KeyEntry;
 use crate::operation::Action;
 use crate::rates::{Exceeded, Paid, Urgency};
@@ -65,7 +65,7 @@ pub struct DataKeys {
     key_arn: String,
     /// The alias by which the batch was asked for, if by one.
     alias: Option<AliasName>,
-    key: KeyId,
+    key: RegionalId,
     material: KeyMaterialId,
     length: DataKeyLength,
     context: EncryptionContext,
@@ -142,7 +142,7 @@ impl Api {
             requester: requester.clone(),
             key_arn: entry.arn.clone(),
             alias: request.request().alias().cloned(),
-            key: entry.key.id,
+            key: entry.key.regional_id(),
             material,
             length,
             context: context.clone(),

@@ -146,7 +146,7 @@ impl Transform for Minter {
                     // A row without a context is refused after the rows before it were authorized.
                     .and_then(|entry| contexts.defect.take().map_or(Ok(entry), Err))
                     .inspect_err(|_| names_its_row = true)?;
-                match cursor.take(under, [Some(entry.key.id)], count, paid) {
+                match cursor.take(under, [Some(entry.key.regional_id())], count, paid) {
                     Ok(()) => {
                         let (id, entropy) = (entry.key.id, &cursor.api.entropy);
                         let (material, runs) = (material(&entry)?, contexts.runs.iter());

@@ -4,8 +4,8 @@ use crate::api::ApiError;
 use crate::api::attempt::Attempt;
 use crate::api::key_reference::KeyReference;
 use crate::api::resolve::Caller;
-use crate::key::KeyId;
 use crate::key::arn::AliasName;
+use crate::key::regions::RegionalId;
 use crate::keystore::{KeyEntry, Snapshot};
 use crate::operation::Action;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ struct Found {
     arn: String,
     /// The alias by which it was asked for, if by one.
     alias: Option<AliasName>,
-    id: KeyId,
+    id: RegionalId,
 }
 
 impl PinnedKey {
@@ -35,7 +35,7 @@ impl PinnedKey {
     }
 
     /// The key's id, whether or not the caller may use it; the answer must not depend on it yet.
-    pub(super) fn id(&self, under: &Attempt<'_>, action: Action) -> Option<KeyId> {
+    pub(super) fn id(&self, under: &Attempt<'_>, action: Action) -> Option<RegionalId> {
         match &self.found {
             Some(found) => Some(found.id),
             None => under
@@ -59,7 +59,7 @@ impl PinnedKey {
         self.found = Some(Found {
             arn: entry.arn.clone(),
             alias: request.alias().cloned(),
-            id: entry.key.id,
+            id: entry.key.regional_id(),
         });
         Ok(entry)
     }

@@ -14,7 +14,7 @@ use crate::api::decrypt::{self, Sealed};
 use crate::api::members::Members;
 use crate::columns::ContextSource;
 use crate::envelope::CiphertextBlob;
-use crate::key::KeyId;
+use crate::key::regions::RegionalId;
 use crate::keystore::KeyEntry;
 use crate::operation::Action;
 use crate::rates::Paid;
@@ -77,7 +77,7 @@ impl Rewrapper {
         &mut self,
         cursor: &Cursor<'_>,
         under: &Attempt<'_>,
-        key: Option<KeyId>,
+        key: Option<RegionalId>,
         sound: &[Row<'_>],
         paid: &mut Paid,
     ) -> Result<Result<(Keys, BinaryBuilder), Progress>, ApiError> {
@@ -128,7 +128,7 @@ impl Rewrapper {
             source: Arc::clone(source),
             destination: Arc::clone(destination),
         };
-        let charged = [source, destination].map(|entry| Some(entry.key.id));
+        let charged = [source, destination].map(|entry| Some(entry.key.regional_id()));
         if let Err(exceeded) = cursor.take(under, charged, count, paid) {
             return Ok(Err(Progress::Throttled(count, exceeded)));
         }
@@ -186,7 +186,8 @@ impl Transform for Rewrapper {
             resources: Resources {
                 material: destination.current().map(|material| material.id()),
                 // The record names a second key only where the blobs moved.
-                destination: (source.key.id != destination.key.id).then_some(destination),
+                destination: (source.key.regional_id() != destination.key.regional_id())
+                    .then_some(destination),
                 key: Some(source),
                 ..Resources::default()
             },

@@ -6,7 +6,7 @@ use crate::columns::ContextSource;
 use crate::columns::shown::kind;
 use crate::context::EncryptionContext;
 use crate::envelope::CiphertextBlob;
-use crate::key::KeyId;
+use crate::key::regions::RegionalId;
 use crate::stream::chunk::CHUNK_CONTEXT_BYTES_MAX;
 use crate::stream::transform::Cursor;
 use arrow_array::RecordBatch;
@@ -33,7 +33,7 @@ impl Row<'_> {
 /// The rows of one chunk: those from the first on whose blobs name the same key, as far as they
 /// name one.
 pub(super) struct SealedRows<'a> {
-    pub(super) key: Option<KeyId>,
+    pub(super) key: Option<RegionalId>,
     /// Or why it cannot be one.
     pub(super) rows: Vec<Result<Row<'a>, ApiError>>,
 }
@@ -64,7 +64,11 @@ impl<'a> SealedRows<'a> {
             let blob = blobs.get(at);
             let parsed = blob.and_then(|blob| CiphertextBlob::parse(blob).ok());
             // A chunk is under one key: a row of another key begins the next chunk.
-            if let Some(of_row) = parsed.map(|parsed| parsed.header().key_id) {
+            let named = parsed.map(|parsed| RegionalId {
+                id: parsed.header().key_id,
+                region: cursor.requester.region,
+            });
+            if let Some(of_row) = named {
                 if *key.get_or_insert(of_row) != of_row {
                     break;
                 }

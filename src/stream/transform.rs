@@ -2,7 +2,7 @@
 
 use crate::api::attempt::Attempt;
 use crate::api::{Api, ApiError, Requester};
-use crate::key::KeyId;
+use crate::key::regions::RegionalId;
 use crate::rates::{Exceeded, Paid, Urgency};
 use crate::stream::chunk::OutputChunk;
 use arrow_array::RecordBatch;
@@ -41,7 +41,7 @@ impl Cursor<'_> {
     }
 
     /// Rows of a chunk under this key at most, less than `most` where a limit is in force.
-    pub(super) fn most(&self, key: Option<KeyId>, most: usize) -> usize {
+    pub(super) fn most(&self, key: Option<RegionalId>, most: usize) -> usize {
         let (principal, rates) = (&self.requester.principal.arn, &self.api.rates);
         key.map_or(most, |key| rates.bulk_keys(principal, key, most))
     }
@@ -50,7 +50,7 @@ impl Cursor<'_> {
     pub(super) fn take(
         &self,
         under: &Attempt<'_>,
-        keys: impl IntoIterator<Item = Option<KeyId>>,
+        keys: impl IntoIterator<Item = Option<RegionalId>>,
         rows: usize,
         paid: &mut Paid,
     ) -> Result<(), Exceeded> {

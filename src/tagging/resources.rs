@@ -3,13 +3,14 @@
 //!
 //! There are no tag policies, so every key complies with them.
 
+use crate::api::attempt::Attempt;
 use crate::api::members::Members;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, ErrorCode, Requester};
 use crate::key::arn::AccountId;
 use crate::key::{KeyId, Tag};
-use crate::keystore::{KeyEntry, Snapshot};
+use crate::keystore::KeyEntry;
 use crate::operation::Action;
 use crate::tagging::arns;
 use crate::tagging::filter::{self, FilterInput};
@@ -137,10 +138,10 @@ pub(super) fn get(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
         let account = attempt.principal.account;
         let paging = Paging::of_listing(input.listing(account), attempt.now);
         let (keys, last) = match &input.arns {
-            Some(arns) => (named(arns, account, attempt.snapshot)?, None),
+            Some(arns) => (named(arns, attempt)?, None),
             None => {
                 let after = paging.read(input.pagination_token.as_deref())?;
-                page(&input, size, after, account, attempt.snapshot)
+                page(&input, size, after, attempt)
             }
         };
         let keys = keys.into_iter().filter(|_| !input.excludes_compliant());
@@ -155,16 +156,16 @@ pub(super) fn get(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
 /// The named keys of the account that have tags. Others are left out, as on AWS, whatever they are.
 fn named<'s>(
     arns: &[Cow<'_, str>],
-    account: AccountId,
-    snapshot: &'s Snapshot,
+    attempt: &Attempt<'s>,
 ) -> Result<Vec<&'s Arc<KeyEntry>>, ApiError> {
+    let (account, snapshot) = (attempt.principal.account, attempt.snapshot);
     let mut seen = BTreeSet::new();
     let mut keys = Vec::new();
     for arn in arns {
         let parts = arns::split(arn)?;
         let id = parts.resource.strip_prefix("key/");
         let id = id.and_then(|id| id.parse().ok());
-        let entry = id.and_then(|id| snapshot.key(account, id));
+        let entry = id.and_then(|id| snapshot.key(account, attempt.region.id(id)));
         let entry = entry.filter(|entry| entry.arn == **arn && !entry.key.tags.is_empty());
         if let Some(entry) = entry.filter(|entry| seen.insert(entry.key.id)) {
             keys.push(entry);
@@ -178,18 +179,20 @@ fn page<'s>(
     input: &Input<'_>,
     size: PageSize,
     after: Option<KeyId>,
-    account: AccountId,
-    snapshot: &'s Snapshot,
+    attempt: &Attempt<'s>,
 ) -> (Vec<&'s Arc<KeyEntry>>, Option<KeyId>) {
     let mut page = Vec::new();
     if !filter::takes_keys(input.types()) {
         return (page, None);
     }
+    let (account, region) = (attempt.principal.account, attempt.region);
+    let after = after.map(|id| region.id(id));
     let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-    let all = snapshot.keys.range((start, Bound::Unbounded));
+    let all = attempt.snapshot.keys.range((start, Bound::Unbounded));
     let passing = all.map(|(_, entry)| entry).filter(|entry| {
         let tags = &entry.key.tags;
-        entry.key.account == account && !tags.is_empty() && filter::all_pass(input.filters(), tags)
+        let is_here = entry.key.account == account && entry.key.region == region.number;
+        is_here && !tags.is_empty() && filter::all_pass(input.filters(), tags)
     });
     let mut tags = 0;
     for entry in passing {

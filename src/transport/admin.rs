@@ -265,6 +265,7 @@ mod tests {
     use crate::clock::{Clock, Timestamp};
     use crate::crypto::entropy::Entropy;
     use crate::crypto::secret::Secret;
+    use crate::key::regions::Regions;
     use crate::pool::{self, CloneWord};
     use http_body_util::BodyExt;
 
@@ -282,7 +283,8 @@ mod tests {
             ..audit::Config::default()
         };
         let key = Secret::filled(|bytes| bytes.fill(1));
-        let audit = Audit::open(&log, key, None, clock.clone(), &entropy, &metrics);
+        let regions = Regions::one("aws", "us-east-1");
+        let audit = Audit::open(&log, key, None, &regions, clock.clone(), &entropy, &metrics);
         let pool = Pool::new(config, entropy, clock, Arc::new(CloneWord::new()), &metrics);
         let admin = Admin {
             metrics,

@@ -8,6 +8,7 @@ use crate::api::{ApiError, ErrorCode, Reply, RequestId, Requester};
 use crate::auth::sigv4::{self, Head, Signer};
 use crate::auth::{AuthError, ScopeService, Verifier};
 use crate::clock::Timestamp;
+use crate::key::regions::RegionNumber;
 use crate::keystore::Snapshot;
 use crate::operation::Operation;
 use crate::policy::Principal;
@@ -292,12 +293,14 @@ impl HttpEndpoint {
         };
         let Signer {
             principal,
+            region,
             access_key,
         } = signer.map_err(unknown)?;
         caller.place.begin();
         let signed = Requester {
             access_key: Some(access_key),
             until: None,
+            region,
             ..requester(id, principal, caller)
         };
         Ok((signed, body))
@@ -333,6 +336,7 @@ fn requester(request_id: RequestId, principal: Arc<Principal>, caller: &Caller) 
         web_identity: None,
         access_key: None,
         until: caller.until,
+        region: RegionNumber::HOME,
         source: caller.origin(),
         secure_transport: caller.secure_transport,
         request_id,

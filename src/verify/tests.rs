@@ -30,7 +30,7 @@ fn entry(number: u8, state: KeyState) -> Arc<KeyEntry> {
 fn store(entries: &[&Arc<KeyEntry>]) -> Store {
     let keys = entries
         .iter()
-        .map(|entry| (entry.key.id, Arc::clone(entry)));
+        .map(|entry| (entry.key.regional_id(), Arc::clone(entry)));
     let mut snapshot = Snapshot::default();
     snapshot.keys.extend(keys);
     Store(Arc::new(snapshot))

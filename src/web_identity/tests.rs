@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::clock::Timestamp;
+use crate::key::regions::Regions;
 use crate::rates;
 use crate::web_identity::algorithm::Algorithm;
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
@@ -204,15 +205,16 @@ impl Bench {
         let (clock, metrics) = (Clock::manual(at(NOW)), Metrics::new().unwrap());
         let account = ACCOUNT.parse().unwrap();
         let identities = WebIdentities::new(&configs, "aws", account, &clock, &metrics);
+        let config = rates::Config {
+            address_tokens_per_second: tokens_per_second,
+            ..rates::Config::default()
+        };
         let (stop, stopped) = watch::channel(());
         let mut tasks = JoinSet::new();
         identities.keep(&mut tasks, &stopped);
         Self {
             identities,
-            rates: Rates::new(&rates::Config {
-                address_tokens_per_second: tokens_per_second,
-                ..rates::Config::default()
-            }),
+            rates: Rates::new(&config, &Regions::one("aws", "us-east-1")),
             clock,
             metrics,
             _stop: stop,

@@ -56,6 +56,7 @@ foreign-tables   foreign_tables.py
 tls              tls.py
 xks              xks.py
 encryption-sdk   encryption_sdk.py
+multi-region     multi_region.py
 rewrap           rewrap.py
 readme           tour.py README.md
 lake-tables      tour.py docs/readers.md

@@ -10,6 +10,7 @@ use keymill::audit::{
 use keymill::clock::Clock;
 use keymill::crypto::entropy::Entropy;
 use keymill::crypto::secret::Secret;
+use keymill::key::regions::Regions;
 use keymill::metrics::Metrics;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -43,6 +44,7 @@ fn open(config: &Config) -> Audit {
         config,
         key(),
         None,
+        &Regions::one("aws", "us-east-1"),
         Clock::system(),
         &Entropy::os(),
         &metrics,

@@ -16,6 +16,7 @@ use keymill::auth::{Head, ScopeService, Session, Verifier};
 use keymill::clock::Timestamp;
 use keymill::crypto::entropy::Entropy;
 use keymill::crypto::secret::{Secret, SecretBytes};
+use keymill::key::regions::Regions;
 use keymill::keystore::{AccessKey, PrincipalEntry, Snapshot};
 use keymill::policy::Principal;
 use proptest::prelude::*;
@@ -73,7 +74,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     snapshot.principals.insert(ROLE.to_owned(), Arc::new(role));
     World {
         snapshot,
-        verifier: Verifier::new(REGION.to_owned(), Duration::from_mins(5), key),
+        verifier: Verifier::new(&Regions::one("aws", REGION), Duration::from_mins(5), key),
         session_token,
     }
 });

@@ -10,7 +10,7 @@ use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, ErrorCode, Requester};
 use crate::key::KeyId;
-use crate::key::arn::Region;
+use crate::key::regions::Region;
 use crate::operation::Action;
 use crate::policy::grant::{GrantId, GrantPrincipal, Named};
 use crate::policy::{Grant, GrantParameters, PrincipalName};
@@ -63,7 +63,7 @@ pub(in crate::api) fn of_key(api: &Api, requester: &Requester, body: &[u8]) -> A
     let key = entry.key.id;
     let listing = Marker::of_listing(format_args!("ListGrants {key} {id:?} {grantee:?}"));
     let after: Option<GrantId> = listing.read(marker)?;
-    let all = snapshot.grants.get(&key);
+    let all = snapshot.grants.get(&entry.key.regional_id());
     let rest: Box<dyn Iterator<Item = &Arc<Grant>>> = match (all, after) {
         (None, _) => Box::new(std::iter::empty()),
         (Some(all), None) => Box::new(all.iter()),
@@ -102,9 +102,11 @@ pub(in crate::api) fn retirable(api: &Api, requester: &Requester, body: &[u8]) -
     })?;
     let listing = Marker::of_listing(format_args!("ListRetirableGrants {name}"));
     let after: Option<Place> = listing.read(marker)?;
-    let from = after.map_or(Bound::Unbounded, |after| Bound::Included(after.key));
+    let from = after.map(|after| attempt.region.id(after.key));
+    let from = from.map_or(Bound::Unbounded, Bound::Included);
     let keys = snapshot.grants.range((from, Bound::Unbounded));
     let grants = keys
+        .filter(|(key, _)| key.region == attempt.region.number)
         .flat_map(|(_, grants)| grants.iter())
         .filter(|grant| after.is_none_or(|after| Place::of(grant) > after))
         .filter(|grant| {
@@ -141,7 +143,7 @@ struct Place {
 
 impl Place {
     fn of(grant: &Grant) -> Self {
-        let (key, id) = (grant.key, grant.id);
+        let (key, id) = (grant.key.id, grant.id);
         Self { key, id }
     }
 }

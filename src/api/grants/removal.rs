@@ -95,12 +95,13 @@ impl<'a> GrantReference<'a> {
         let grant = |key, id| Some(&**snapshot.grants.get(key)?.get(id)?);
         match self {
             Self::ByToken(key, id) => {
-                let found = snapshot.keys.get(key).zip(grant(key, *id));
+                let key = attempt.region.id(*key);
+                let found = snapshot.keys.get(&key).zip(grant(&key, *id));
                 found.ok_or_else(|| ApiError::new(ErrorCode::NotFoundException, not_found(*id)))
             }
             Self::ById(key, id) => {
                 let entry = caller.entry_not_alias(key, snapshot)?;
-                match grant(&entry.key.id, *id) {
+                match grant(&entry.key.regional_id(), *id) {
                     Some(grant) => Ok((entry, grant)),
                     None if entry.key.account == attempt.principal.account => {
                         Err(caller.not_found_on(&entry.arn, &not_found(*id)))
@@ -130,14 +131,14 @@ pub(in crate::api) async fn revoke(api: Arc<Api>, requester: Requester, body: Ve
     api.change(&requester, None, |attempt| {
         let admitted = attempt.admit(ask, |entry| {
             let id = grant_id(id)?;
-            let grants = attempt.snapshot.grants.get(&entry.key.id);
+            let grants = attempt.snapshot.grants.get(&entry.key.regional_id());
             if grants.and_then(|grants| grants.get(id)).is_none() {
                 let message = not_found(id);
                 return Err(ApiError::new(ErrorCode::NotFoundException, message));
             }
             Ok(id)
         })?;
-        let change = Change::RemoveGrant(admitted.entry().key.id, admitted.prepared);
+        let change = Change::RemoveGrant(admitted.entry().key.regional_id(), admitted.prepared);
         Ok((vec![change], admitted.answer(Reply::empty())?))
     })
     .await

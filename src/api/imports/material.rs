@@ -181,11 +181,14 @@ fn backing(key: &KmsKey, import: &Import, bytes: &[u8; 32]) -> BackingKey {
     }
 }
 
-/// The key without the bytes of this material. One that was never permanent is removed whole.
+/// The key without the bytes of this material. One that was never permanent is removed whole; a
+/// replica key still knows of it, as long as its primary key has it.
 pub(super) fn deleted(entry: &KeyEntry, id: KeyMaterialId) -> KeyDraft {
     let mut draft = without(entry, |import| import.id == id);
-    let imports = &mut draft.key.imports;
-    imports.retain(|import| import.id != id || !import.pending);
+    if !entry.key.is_replica() {
+        let imports = &mut draft.key.imports;
+        imports.retain(|import| import.id != id || !import.pending);
+    }
     draft
 }
 
@@ -200,27 +203,7 @@ fn without(entry: &KeyEntry, goes: impl Fn(&Import) -> bool) -> KeyDraft {
     for import in draft.key.imports.iter_mut().filter(|import| goes(import)) {
         import.present = false;
     }
-    let KeyDraft {
-        key,
-        materials,
-        secret,
-    } = &mut draft;
-    let here = |generation| {
-        let mut imports = key.imports.iter();
-        imports.any(|import| import.generation == generation && import.present)
-    };
-    materials.retain(|material| here(material.generation()));
-    if key.lacks_material() {
-        *secret = None;
-        // A cancelled deletion would leave the key disabled too.
-        if !entry.key.lacks_material() {
-            key.was_disabled = key.state != KeyState::Enabled;
-        }
-        if !matches!(key.state, KeyState::PendingDeletion { .. }) {
-            key.state = KeyState::PendingImport;
-        }
-    }
-    draft
+    draft.settled(&entry.key)
 }
 
 /// The key with what waited for it as its current material. If that has expired meanwhile, the key

@@ -1,13 +1,13 @@
 //! `CreateKey`.
 
+use crate::api::attempt::Attempt;
 use crate::api::key_policies;
-use crate::api::keys::{check_description, metadata};
+use crate::api::keys::{Described, check_description, metadata};
 use crate::api::members::{KeyKind, Members, RequestTags};
 use crate::api::tags::{self, TagInput};
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, ErrorCode, Requester, unsupported};
-use crate::key::arn::AccountId;
 use crate::key::material::{BackingKey, KeySecret};
 use crate::key::spec::{KeyOrigin, KeySpec, KeyUsage};
 use crate::key::{KeyId, KeyState, KmsKey};
@@ -76,7 +76,16 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
     let (spec, usage, origin) = api.read(&requester, |attempt| {
         attempt.admit_alone(Action::CreateKey, members, || check_supported(&input))
     })?;
-    let drawn = draw_key(&api, requester.principal.account, spec, usage, origin).await?;
+    let id = draw_id(&api, input.multi_region == Some(true))?;
+    let new = KmsKey {
+        spec,
+        usage,
+        origin,
+        region: requester.region,
+        primary: id.is_multi_region().then_some(requester.region),
+        ..KmsKey::new(id, requester.principal.account, api.clock.now())
+    };
+    let drawn = draw_key(&api, new).await?;
     api.change(&requester, None, |attempt| {
         let policy = attempt.admit_alone(Action::CreateKey, members, || {
             let policy = input.policy.as_deref().map(key_policies::parse);
@@ -96,22 +105,21 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
             },
             ..drawn
         };
-        let keys = attempt.snapshot.keys.values();
-        let count = keys
-            .filter(|entry| entry.key.account == requester.principal.account)
-            .count();
-        if count >= KEYS_MAX {
-            let message = format!("An account has at most {KEYS_MAX} KMS keys.");
-            return Err(ApiError::new(ErrorCode::LimitExceededException, message));
-        }
+        check_room(attempt)?;
         let mut object = Object::new();
-        let current = key.materials.last().map(|material| material.id());
-        object.object("KeyMetadata", metadata(&key.key, &arn, current));
+        let described = Described {
+            arn: &arn,
+            state: key.key.state.name(),
+            current: key.materials.last().map(|material| material.id()),
+            members: &[(key.key.region, &arn)],
+            regions: api.keystore.regions(),
+        };
+        object.object("KeyMetadata", metadata(&key.key, &described));
         let reply = object.end().naming(arn.clone());
         if let Some(policy) = &policy {
             key_policies::check(policy, &key.key, &arn, &[], bypass, attempt)?;
         }
-        let id = key.key.id;
+        let id = key.key.regional_id();
         let mut changes = vec![Change::PutKey(key)];
         if let Some(policy) = policy {
             changes.push(Change::PutKeyPolicy(id, Arc::new(policy)));
@@ -119,6 +127,18 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
         Ok((changes, reply))
     })
     .await
+}
+
+/// Refuses another key of the caller's account where it has as many as it may have.
+pub(super) fn check_room(attempt: &Attempt<'_>) -> Result<(), ApiError> {
+    let (account, region) = (attempt.principal.account, attempt.region.number);
+    let keys = attempt.snapshot.keys.values();
+    let own = keys.filter(|entry| entry.key.account == account && entry.key.region == region);
+    if own.count() < KEYS_MAX {
+        return Ok(());
+    }
+    let message = format!("An account has at most {KEYS_MAX} KMS keys.");
+    Err(ApiError::new(ErrorCode::LimitExceededException, message))
 }
 
 /// What kind of key is asked for, as far as it is known here.
@@ -140,6 +160,7 @@ fn asked_kind(input: &Input<'_>) -> KeyKind {
         spec,
         usage,
         origin,
+        multi_region: (input.multi_region == Some(true)).then_some("PRIMARY"),
     }
 }
 
@@ -195,7 +216,6 @@ fn check_supported(input: &Input<'_>) -> Result<(KeySpec, KeyUsage, KeyOrigin), 
     let unbuilt = [
         ("Origin", kind.origin.is_none()),
         ("CustomKeyStoreId", input.custom_key_store_id.is_some()),
-        ("MultiRegion", input.multi_region == Some(true)),
         ("XksKeyId", input.xks_key_id.is_some()),
     ];
     match (kind.origin, unbuilt.into_iter().find(|(_, given)| *given)) {
@@ -205,29 +225,26 @@ fn check_supported(input: &Input<'_>) -> Result<(KeySpec, KeyUsage, KeyOrigin), 
     }
 }
 
-/// A new key with material, or without if it is to be imported.
-async fn draw_key(
-    api: &Api,
-    account: AccountId,
-    spec: KeySpec,
-    usage: KeyUsage,
-    origin: KeyOrigin,
-) -> Result<KeyDraft, ApiError> {
+/// A new key's id.
+fn draw_id(api: &Api, multi_region: bool) -> Result<KeyId, ApiError> {
     let mut bytes = [0; 16];
     api.entropy.draw(&mut bytes)?;
-    let id = KeyId::from_random(bytes);
-    let now = api.clock.now();
+    Ok(if multi_region {
+        KeyId::from_parts(bytes, true)
+    } else {
+        KeyId::from_random(bytes)
+    })
+}
+
+/// The new key with material, or without if it is to be imported.
+async fn draw_key(api: &Api, key: KmsKey) -> Result<KeyDraft, ApiError> {
     let mut draft = KeyDraft {
-        key: KmsKey {
-            spec,
-            usage,
-            origin,
-            ..KmsKey::new(id, account, now)
-        },
+        key,
         materials: Vec::new(),
         secret: None,
     };
-    match (origin, spec) {
+    let (id, spec, now) = (draft.key.id, draft.key.spec, draft.key.creation_date);
+    match (draft.key.origin, spec) {
         (KeyOrigin::External, _) => draft.key.state = KeyState::PendingImport,
         (KeyOrigin::AwsKms, KeySpec::Symmetric) => {
             let material = BackingKey::draw(id, 1, now, &api.entropy)?;

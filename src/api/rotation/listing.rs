@@ -10,7 +10,7 @@ use crate::key::import::Import;
 use crate::key::material::KeyMaterialId;
 use crate::key::rotation::RotationType;
 use crate::key::spec::{KeyOrigin, KeySpec};
-use crate::keystore::KeyEntry;
+use crate::keystore::{KeyEntry, Snapshot};
 use crate::operation::Action;
 
 wire::input! {
@@ -43,7 +43,7 @@ pub(in crate::api) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Ans
     let entry = admitted.entry();
     let listing = Marker::of_listing(format_args!("ListKeyRotations {} {all}", entry.key.id));
     let after: u32 = listing.read(marker)?.unwrap_or_default();
-    let materials = generations(entry)
+    let materials = generations(entry, &snapshot)
         .filter(|material| material.generation > after)
         .filter(|material| all || material.rotation.is_some());
     let item = |material: &Generation<'_>| item(entry, material);
@@ -63,7 +63,10 @@ struct Generation<'a> {
 
 /// The generations of a symmetric key, whether their material is here or has gone; of another key
 /// there are none.
-fn generations(entry: &KeyEntry) -> impl Iterator<Item = Generation<'_>> {
+fn generations<'a>(
+    entry: &'a KeyEntry,
+    snapshot: &'a Snapshot,
+) -> impl Iterator<Item = Generation<'a>> {
     let symmetric = entry.key.spec == KeySpec::Symmetric;
     let imported = entry.key.origin == KeyOrigin::External;
     // Of imported keys, only symmetric ones have generations to list.
@@ -74,7 +77,9 @@ fn generations(entry: &KeyEntry) -> impl Iterator<Item = Generation<'_>> {
         entry.current().map(|material| material.generation())
     };
     let state = move |generation, pending| {
-        if pending {
+        if pending && !is_in_all(generation, entry, snapshot) {
+            "PENDING_MULTI_REGION_IMPORT_AND_ROTATION"
+        } else if pending {
             "PENDING_ROTATION"
         } else if Some(generation) == current {
             "CURRENT"
@@ -102,6 +107,16 @@ fn generations(entry: &KeyEntry) -> impl Iterator<Item = Generation<'_>> {
         rotation: import.rotation,
         import: Some(import),
     }))
+}
+
+/// Whether no replica of this key lacks this material.
+pub(super) fn is_in_all(generation: u32, entry: &KeyEntry, snapshot: &Snapshot) -> bool {
+    let related = snapshot.related(entry.key.id);
+    let mut replicas = related.filter(|other| other.key.is_replica());
+    replicas.all(|replica| {
+        let mut imports = replica.key.imports.iter();
+        imports.any(|import| import.generation == generation && import.present)
+    })
 }
 
 fn item(entry: &KeyEntry, material: &Generation<'_>) -> Object {

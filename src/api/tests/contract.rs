@@ -140,7 +140,6 @@ async fn members_not_built_yet_are_refused_and_never_ignored() {
             json!({"NumberOfBytes": 1, "Recipient": recipient}),
             "Recipient",
         ),
-        ("CreateKey", json!({"MultiRegion": true}), "MultiRegion"),
         ("CreateKey", json!({"Origin": "AWS_CLOUDHSM"}), "Origin"),
         (
             "CreateKey",
@@ -163,7 +162,6 @@ async fn members_not_built_yet_are_refused_and_never_ignored() {
             "CustomKeyStoreId",
         ),
         ("CreateKey", json!({"XksKeyId": "x"}), "XksKeyId"),
-        ("ReplicateKey", json!({}), "ReplicateKey"),
     ];
     let before = bench.api.keystore.revision();
     for (operation, body, what) in cases {

@@ -19,7 +19,7 @@ const FOREVER: &str = "KEY_MATERIAL_DOES_NOT_EXPIRE";
 const NOW_SECONDS: u64 = 1_700_000_000;
 
 /// What a client does with `GetParametersForImport`'s public key.
-fn wrap(public: &[u8], algorithm: &str, material: &[u8]) -> Vec<u8> {
+pub(super) fn wrap(public: &[u8], algorithm: &str, material: &[u8]) -> Vec<u8> {
     let hash = if algorithm.ends_with("256") {
         &OAEP_SHA256_MGF1SHA256
     } else {

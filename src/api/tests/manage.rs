@@ -9,7 +9,7 @@ fn what_changes_the_store_is_performed_as_a_change() {
         .iter()
         .filter(|one| is_built(**one))
         .collect();
-    assert_eq!(built.len(), 48);
+    assert_eq!(built.len(), 50);
     for operation in built {
         let is_change = matches!(handler(*operation), Handler::Changing(_));
         assert_eq!(is_change, operation.facts().changes, "{operation}");

@@ -78,7 +78,10 @@ async fn refusals_and_changes_have_records() {
     bench.alias("alias/a", &id).await;
     bench.done_to("DisableKey", &id).await;
     bench
-        .call("ReplicateKey", json!({"KeyId": id}))
+        .call(
+            "ReplicateKey",
+            json!({"KeyId": id, "ReplicaRegion": "us-west-2"}),
+        )
         .await
         .unwrap_err();
     let broken = bench.call_raw(&bench.admin, "DescribeKey", br#"{"KeyId":"a","KeyId":"b"}"#);

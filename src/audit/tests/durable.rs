@@ -113,6 +113,7 @@ async fn the_writer_is_woken_by_whoever_waits_and_closing_writes_the_rest() {
             &place.config,
             chain_key(),
             None,
+            &Regions::one("aws", "us-east-1"),
             clock,
             &entropy,
             &place.metrics,

@@ -10,7 +10,7 @@ const BEGAN: Timestamp = Timestamp(1_700_000_000_000_000);
 const A: &str = "1234abcd-12ab-34cd-56ef-1234567890ab";
 const B: &str = "mrk-1234abcd12ab34cd56ef1234567890ab";
 
-fn id(text: &str) -> KeyId {
+fn id(text: &str) -> RegionalId {
     text.parse().unwrap()
 }
 
@@ -89,6 +89,10 @@ impl<'a> Told<'a> {
     }
 }
 
+fn since(date: Timestamp) -> Uses {
+    Uses::since(date, Regions::one("aws", "us-east-1"))
+}
+
 fn noted(records: &[Told<'_>]) -> Uses {
     let mut lines = Vec::new();
     for record in records {
@@ -96,7 +100,7 @@ fn noted(records: &[Told<'_>]) -> Uses {
     }
     // In the form in which a reader has a group.
     lines.extend_from_slice(b"{\"keymillChain\":{\"group\":2}}\n");
-    let uses = Uses::since(BEGAN);
+    let uses = since(BEGAN);
     uses.note(&lines);
     uses
 }
@@ -201,7 +205,7 @@ fn what_failed_and_what_is_no_use_counts_for_nothing() {
         let name = record.name;
         assert_eq!(last(&noted(&[record]), A), None, "{name}");
     }
-    let uses = Uses::since(BEGAN);
+    let uses = since(BEGAN);
     for line in ["", "\n", "{}\n", "no record", "{\"keymillLog\":{}}\n"] {
         uses.note(line.as_bytes());
     }

@@ -55,7 +55,8 @@ fn verifier() -> Verifier {
 }
 
 fn verifier_within(skew_max: Duration) -> Verifier {
-    Verifier::new("us-east-1".to_owned(), skew_max, token_key())
+    let regions = Regions::one("aws", "us-east-1");
+    Verifier::new(&regions, skew_max, token_key())
 }
 
 fn token_key() -> Arc<Secret<32>> {

@@ -5,6 +5,7 @@ use crate::cli::operator::{perform, perform_unread};
 use crate::config::Config;
 use crate::daemon::Core;
 use crate::key::arn::AliasName;
+use crate::key::regions::RegionNumber;
 use crate::keystore::AccessKey;
 use crate::policy::Principal;
 use serde_json::json;
@@ -98,7 +99,8 @@ async fn add_key(
 ) -> Result<(), Failure> {
     let name: AliasName = alias.parse().map_err(Failure::failed)?;
     let snapshot = core.keystore.snapshot();
-    if snapshot.alias(config.account, &name).is_some() {
+    let home = RegionNumber::HOME;
+    if snapshot.alias(home, config.account, &name).is_some() {
         return Ok(());
     }
     let body = json!({ "Description": "made by keymill dev" }).to_string();

@@ -48,6 +48,7 @@ impl Ready<'_> {
             "sockets": sockets,
             "admin_endpoint": format!("http://{}", self.daemon.admin_address()),
             "region": self.config.region,
+            "regions": self.config.region_names(),
             "account": self.config.account.as_str(),
         });
         let ready = Facts { others, principals };
@@ -71,6 +72,11 @@ impl Ready<'_> {
         let Config {
             region, account, ..
         } = self.config;
+        let names = self.config.region_names();
+        let served = match names.len() {
+            1 => format!("Region {region}"),
+            _ => format!("Regions {}", names.join(", ")),
+        };
         let (provisioner, consumer, admin_user) = (
             self.credentials(PROVISIONER)?,
             self.credentials(CONSUMER)?,
@@ -79,7 +85,7 @@ impl Ready<'_> {
         write!(
             text,
             "\
-keymill serves Region {region}, account {account}, from {dir}
+keymill serves {served}, account {account}, from {dir}
 
   AWS clients   {endpoint}
   Unix socket   {socket}  (unsigned callers with your uid are the provisioner)

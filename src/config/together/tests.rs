@@ -409,3 +409,41 @@ fn an_external_key_store_can_be_set_by_variables() {
     assert_eq!(config.xks["orders"].regions, ["eu-central-1", "us-east-1"]);
     assert_eq!(config.xks_keys["main"].id, "main.1");
 }
+
+#[test]
+fn the_first_of_several_regions_is_the_home_region() {
+    let regions = "regions = ['us-west-2', 'us-east-1']";
+    let key = "1234abcd-12ab-34cd-56ef-1234567890ab";
+    let limits = ["us-west-2", "us-east-1"]
+        .map(|region| format!("\"arn:aws:kms:{region}:111122223333:key/{key}\" = 5\n"))
+        .concat();
+    let config = read(&format!("{regions}\n[rates.kms_keys]\n{limits}"))
+        .unwrap()
+        .config;
+    assert_eq!(config.region, "us-west-2");
+    assert_eq!(config.region_names(), ["us-west-2", "us-east-1"]);
+    assert_eq!(config.served_regions().home().name, "us-west-2");
+    let one = read("region = 'eu-west-1'").unwrap().config;
+    assert_eq!(one.region_names(), ["eu-west-1"]);
+}
+
+#[test]
+fn regions_are_different_ones_and_stand_alone() {
+    for (text, line) in [
+        (
+            "regions = ['us-east-1', 'US']",
+            "regions = [\"us-east-1\", \"US\"]: allowed: at most 64 different Regions, each 1 to 32 of a-z, 0-9 and -",
+        ),
+        (
+            "regions = ['us-east-1', 'us-east-1']",
+            "regions = [\"us-east-1\", \"us-east-1\"]: allowed: at most 64 different Regions, each 1 to 32 of a-z, 0-9 and -",
+        ),
+        (
+            "region = 'us-east-1'\nregions = ['us-east-1', 'us-west-2']",
+            "regions = [\"us-east-1\", \"us-west-2\"]: stands in place of, and not beside, region = \"us-east-1\"",
+        ),
+    ] {
+        let refused = read(text).err().unwrap().to_string();
+        assert!(refused.ends_with(line), "{refused}");
+    }
+}

@@ -3,9 +3,8 @@
 use crate::clock::Timestamp;
 use crate::context::EncryptionContext;
 use crate::crypto::secret::SecretBytes;
-use crate::key::KeyId;
+use crate::key::regions::RegionalId;
 use crate::keystore::body::{encode as encode_body, split};
-use crate::keystore::record::Record;
 use crate::operation::Action;
 use crate::policy::grant::{
     Draft, GrantConstraint, GrantId, GrantName, GrantPrincipal, Named, SourceArn,
@@ -34,8 +33,8 @@ enum ConstraintBody {
     EncryptionContextSubset(Vec<(String, String)>),
 }
 
-/// The id of a grant's record.
-pub(in crate::keystore) fn record_id(key: KeyId, id: GrantId) -> String {
+/// The id of the record of a grant of a key, as records name the key.
+pub(in crate::keystore) fn record_id(key: &str, id: GrantId) -> String {
     format!("{key} {id}")
 }
 
@@ -66,9 +65,8 @@ pub(in crate::keystore) fn encode(grant: &Grant) -> SecretBytes {
     encode_body(&body, &[])
 }
 
-pub(super) fn decode(record: &Record, plaintext: &SecretBytes) -> Option<Grant> {
+pub(super) fn decode(key: RegionalId, id: &str, plaintext: &SecretBytes) -> Option<Grant> {
     let (body, secrets) = split::<GrantBody>(plaintext)?;
-    let (key, id) = record.id.split_once(' ')?;
     let operations = body
         .operations
         .iter()
@@ -103,7 +101,7 @@ pub(super) fn decode(record: &Record, plaintext: &SecretBytes) -> Option<Grant> 
     };
     let grant = Grant {
         id: id.parse().ok()?,
-        key: key.parse().ok()?,
+        key,
         parameters: GrantParameters::check(draft).ok()?,
         issuing_account: body.issuing_account.parse().ok()?,
         creation_date: Timestamp(body.creation_date),

@@ -7,9 +7,9 @@
 
 use crate::clock::Timestamp;
 use crate::crypto::secret::{Secret, SecretBytes};
-use crate::key::arn::Region;
 use crate::key::import::Import;
 use crate::key::material::{BackingKey, KeyMaterialId, KeySecret};
+use crate::key::regions::{RegionNumber, RegionalId, Regions, Unnamed};
 use crate::key::rotation::{RotationSchedule, RotationType};
 use crate::key::spec::{KeyOrigin, KeySpec, KeyUsage};
 use crate::key::{KeyId, KeyState, KmsKey};
@@ -41,6 +41,9 @@ struct KeyBody {
     /// Whether the key was disabled when its material went.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     was_disabled: bool,
+    /// The name of the primary key's Region, of a multi-Region key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    primary: Option<String>,
 }
 
 /// The kind of a key that is not `SYMMETRIC_DEFAULT` with origin `AWS_KMS`.
@@ -71,6 +74,7 @@ enum StateBody {
     Disabled,
     PendingDeletion { deletion_date: u64 },
     PendingImport,
+    PendingReplicaDeletion { window_days: u16 },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -94,8 +98,9 @@ struct ImportBody {
     description: String,
 }
 
-pub(in crate::keystore) fn encode(draft: &KeyDraft) -> SecretBytes {
+pub(in crate::keystore) fn encode(draft: &KeyDraft, regions: &Regions) -> SecretBytes {
     let key = &draft.key;
+    let refers = refers(key);
     let state = match key.state {
         KeyState::Enabled => StateBody::Enabled,
         KeyState::Disabled => StateBody::Disabled,
@@ -103,6 +108,9 @@ pub(in crate::keystore) fn encode(draft: &KeyDraft) -> SecretBytes {
             deletion_date: deletion_date.0,
         },
         KeyState::PendingImport => StateBody::PendingImport,
+        KeyState::PendingReplicaDeletion { window_days } => {
+            StateBody::PendingReplicaDeletion { window_days }
+        }
     };
     // The usual kind is left out: builds that knew no other kind can read such a record.
     let usual = key.spec == KeySpec::Symmetric && key.origin == KeyOrigin::AwsKms;
@@ -112,6 +120,7 @@ pub(in crate::keystore) fn encode(draft: &KeyDraft) -> SecretBytes {
         origin: key.origin.to_string(),
     });
     let materials = match key.origin {
+        _ if refers => Vec::new(),
         KeyOrigin::AwsKms => draft.materials.iter().map(material_body).collect(),
         KeyOrigin::External => key.imports.iter().map(imported_body).collect(),
     };
@@ -122,18 +131,30 @@ pub(in crate::keystore) fn encode(draft: &KeyDraft) -> SecretBytes {
         creation_date: key.creation_date.0,
         materials,
         tags: key.tags.iter().map(tag_body).collect(),
-        rotation: key.rotation.map(|schedule| ScheduleBody {
-            period_days: schedule.period_days,
-            next_date: schedule.next_date.0,
-        }),
+        rotation: key
+            .rotation
+            .filter(|_| !refers)
+            .map(|schedule| ScheduleBody {
+                period_days: schedule.period_days,
+                next_date: schedule.next_date.0,
+            }),
         kind,
         generations: (key.generations > last_generation(&key.imports)).then_some(key.generations),
         was_disabled: key.was_disabled,
+        primary: key.primary.map(|number| regions.get(number).name.clone()),
     };
     let generations = draft.materials.iter().map(|key| key.expose().as_slice());
     let secret = draft.secret.iter().map(|secret| secret.expose());
-    let secrets: Vec<&[u8]> = generations.chain(secret).collect();
+    let secrets = generations.chain(secret).filter(|_| !refers);
+    let secrets: Vec<&[u8]> = secrets.collect();
     encode_body(&metadata, &secrets)
+}
+
+/// Whether the record refers to that of the primary key for the material and its schedule. A
+/// replica of imported material has its own: it is imported in each Region, and goes in each by
+/// itself.
+fn refers(key: &KmsKey) -> bool {
+    key.is_replica() && key.origin == KeyOrigin::AwsKms
 }
 
 fn last_generation(imports: &[Import]) -> u32 {
@@ -181,10 +202,29 @@ fn rotation_type(rotation: RotationBody) -> RotationType {
 pub(super) fn decode(
     record: &Record,
     plaintext: &SecretBytes,
-    region: &Region,
+    id: RegionalId,
+    regions: &Regions,
+) -> Result<KeyEntry, Unnamed> {
+    let (body, secrets) = split::<KeyBody>(plaintext).ok_or(Unnamed::Text)?;
+    let primary = body.primary.as_deref().map(|name| {
+        let region = regions
+            .named(name)
+            .ok_or_else(|| Unnamed::Region(name.to_owned()));
+        region.map(|region| region.number)
+    });
+    let primary = primary.transpose()?;
+    let entry = entry_of(id, primary, body, secrets, regions, record.revision);
+    entry.ok_or(Unnamed::Text)
+}
+
+fn entry_of(
+    RegionalId { id, region }: RegionalId,
+    primary: Option<RegionNumber>,
+    body: KeyBody,
+    secrets: &[u8],
+    regions: &Regions,
+    fence: u64,
 ) -> Option<KeyEntry> {
-    let (body, secrets) = split::<KeyBody>(plaintext)?;
-    let id: KeyId = record.id.parse().ok()?;
     let account = body.account.parse().ok()?;
     // A record without a kind is of a symmetric key, the only kind when such records were written.
     let (spec, usage, origin) = match &body.kind {
@@ -206,6 +246,9 @@ pub(super) fn decode(
             deletion_date: Timestamp(deletion_date),
         },
         StateBody::PendingImport => KeyState::PendingImport,
+        StateBody::PendingReplicaDeletion { window_days } => {
+            KeyState::PendingReplicaDeletion { window_days }
+        }
     };
     // Only a key of origin `EXTERNAL` has imports.
     let imports = match origin {
@@ -220,6 +263,8 @@ pub(super) fn decode(
     let last = last_generation(&imports);
     let mut key = KmsKey {
         id,
+        region,
+        primary,
         account,
         description: body.description,
         spec,
@@ -243,10 +288,13 @@ pub(super) fn decode(
     } else {
         key.was_disabled
     };
-    if !spec.fits(usage) || contradicts {
+    if !spec.fits(usage) || contradicts || primary.is_some() != id.is_multi_region() {
         return None;
     }
-    let (materials, secret) = if spec == KeySpec::Symmetric {
+    let (materials, secret) = if refers(&key) {
+        let is_empty = body.materials.is_empty() && secrets.is_empty();
+        (Vec::new(), is_empty.then_some(None)?)
+    } else if spec == KeySpec::Symmetric {
         (materials(&key, &body.materials, secrets)?, None)
     } else {
         let secret = secret(&key, &body.materials, secrets)?;
@@ -256,11 +304,11 @@ pub(super) fn decode(
         (Vec::new(), secret)
     };
     Some(KeyEntry {
-        arn: region.key_arn(account, id),
+        arn: regions.get(region).key_arn(account, id),
         key,
         materials,
         secret,
-        fence: record.revision,
+        fence,
     })
 }
 

@@ -3,6 +3,7 @@
 
 use crate::clock::Timestamp;
 use crate::crypto::secret::SecretBytes;
+use crate::key::regions::Regions;
 use crate::keystore::body::{encode as encode_body, split};
 use crate::keystore::last_use::{LastUse, LastUses};
 use crate::keystore::record::Record;
@@ -26,7 +27,7 @@ struct LastUseBody {
     request_id: String,
 }
 
-pub(in crate::keystore) fn encode(uses: &LastUses) -> SecretBytes {
+pub(in crate::keystore) fn encode(uses: &LastUses, regions: &Regions) -> SecretBytes {
     let body = |last: &LastUse| LastUseBody {
         operation: last.operation.name().to_owned(),
         time: last.time.0,
@@ -37,22 +38,26 @@ pub(in crate::keystore) fn encode(uses: &LastUses) -> SecretBytes {
     let metadata = LastUsesBody {
         since: uses.since.0,
         keys: by_key
-            .map(|(id, last)| (id.to_string(), body(last)))
+            .map(|(key, last)| (regions.written_key(*key), body(last)))
             .collect(),
     };
     encode_body(&metadata, &[])
 }
 
-pub(super) fn decode(record: &Record, plaintext: &SecretBytes) -> Option<LastUses> {
+pub(super) fn decode(
+    record: &Record,
+    plaintext: &SecretBytes,
+    regions: &Regions,
+) -> Option<LastUses> {
     let (body, secrets) = split::<LastUsesBody>(plaintext)?;
-    let last_use = |(id, last): (String, LastUseBody)| {
+    let last_use = |(key, last): (String, LastUseBody)| {
         let last = LastUse {
             operation: Operation::using_a_key(&last.operation)?,
             time: Timestamp(last.time),
             event_id: last.event_id,
             request_id: last.request_id,
         };
-        Some((id.parse().ok()?, last))
+        Some((regions.read_key(&key).ok()?, last))
     };
     let by_key = body.keys.into_iter().map(last_use);
     let uses = LastUses {

@@ -9,12 +9,12 @@ use crate::policy::grant::{Draft, Named};
 const POLICY: &str =
     r#"{"Statement":{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}}"#;
 
-fn policy() -> Arc<KeyPolicy> {
+pub(super) fn policy() -> Arc<KeyPolicy> {
     Arc::new(KeyPolicy::parse(POLICY).unwrap())
 }
 
 /// A grant that says everything that one can say.
-pub(super) fn grant(key: KeyId, id: u8, constraint: Option<bool>) -> Arc<Grant> {
+pub(super) fn grant(key: RegionalId, id: u8, constraint: Option<bool>) -> Arc<Grant> {
     let pairs = EncryptionContext::from_pairs([("tenant", "é"), ("a", "")]).unwrap();
     let name = "a/name".parse().unwrap();
     let parameters = GrantParameters::check(Draft {
@@ -36,7 +36,7 @@ pub(super) fn grant(key: KeyId, id: u8, constraint: Option<bool>) -> Arc<Grant> 
 }
 
 /// A grant to a service of AWS, bound to a resource.
-fn grant_to_service(key: KeyId, id: u8) -> Arc<Grant> {
+fn grant_to_service(key: RegionalId, id: u8) -> Arc<Grant> {
     let source = "arn:aws:rds:us-east-1:111122223333:db:one".parse().unwrap();
     let parameters = GrantParameters::check(Draft {
         grantee: Named::Service("rds.amazonaws.com"),
@@ -54,7 +54,7 @@ fn grant_to_service(key: KeyId, id: u8) -> Arc<Grant> {
     })
 }
 
-fn grants(snapshot: &Snapshot, key: KeyId) -> Vec<Arc<Grant>> {
+fn grants(snapshot: &Snapshot, key: RegionalId) -> Vec<Arc<Grant>> {
     let grants = snapshot.grants.get(&key).into_iter();
     grants.flat_map(|grants| grants.iter()).cloned().collect()
 }
@@ -140,7 +140,7 @@ async fn store_1_a_grant_moved_to_another_key_and_an_unknown_kind_are_named() {
 fn what_a_grant_says_is_checked_again_when_it_is_read() {
     let mut key = [7; 16];
     key[6] = 0x47;
-    let key = KeyId::from_random(key);
+    let key = RegionalId::home(KeyId::from_random(key));
     let grant = grant(key, 1, Some(true));
     let plaintext = body::grant::encode(&grant);
     let text = String::from_utf8_lossy(&plaintext.expose()[5..]).into_owned();
@@ -154,9 +154,9 @@ fn what_a_grant_says_is_checked_again_when_it_is_read() {
             revision: 1,
             body: Vec::new(),
         };
-        body::decode(&record, &secret, &region()).is_ok()
+        body::decode(&record, &secret, &regions()).is_ok()
     };
-    let id = body::grant::record_id(key, grant.id);
+    let id = body::grant::record_id(&regions().written_key(key), grant.id);
     assert!(decode(&id, &text));
     for (from, to) in [
         ("user/alice", "group/alice"),

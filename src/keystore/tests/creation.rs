@@ -16,7 +16,7 @@ async fn store_1_a_creation_that_died_is_begun_anew_and_a_store_is_never_replace
     place.create().await.close().await.unwrap();
     let before = std::fs::read(place.path()).unwrap();
     let (entropy, metrics) = parts();
-    let again = Keystore::create(&place.path(), &place.root, region(), entropy, metrics).await;
+    let again = Keystore::create(&place.path(), &place.root, regions(), entropy, metrics).await;
     assert!(matches!(again.err(), Some(KeystoreError::Io { .. })));
     assert_eq!(std::fs::read(place.path()).unwrap(), before);
     let mut names: Vec<_> = std::fs::read_dir(place.folder.path())

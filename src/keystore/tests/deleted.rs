@@ -109,9 +109,12 @@ async fn store_2_what_took_material_away_is_in_no_file_while_the_store_is_open()
     // Records without secrets are gone at the latest when the store is closed.
     let before = bodies(&place, "alias").await;
     let name = "alias/containers".parse().unwrap();
-    apply(&store, vec![Change::RemoveAlias(account(), name)])
-        .await
-        .unwrap();
+    apply(
+        &store,
+        vec![Change::RemoveAlias(RegionNumber::HOME, account(), name)],
+    )
+    .await
+    .unwrap();
     store.close().await.unwrap();
     assert_eq!(holders(&place, &before[0]), Vec::<String>::new());
 }

@@ -23,7 +23,7 @@ fn of_old() -> TestStore {
 #[tokio::test]
 async fn store_1_a_store_of_format_1_is_verified_as_it_was_and_rewritten() {
     let place = of_old();
-    Keystore::check(&place.path(), &place.root, &region())
+    Keystore::check(&place.path(), &place.root, &regions())
         .await
         .unwrap();
     assert_eq!(std::fs::read(place.path()).unwrap(), DATABASE, "only read");
@@ -64,7 +64,7 @@ async fn store_1_a_store_of_format_1_is_verified_as_it_was_and_rewritten() {
 async fn store_1_rewriting_that_does_not_end_leaves_format_1() {
     let place = of_old();
     let contents = SqliteStore::read(&place.path()).await.unwrap();
-    let loaded = Loaded::verify(contents, &place.root, &region()).unwrap();
+    let loaded = Loaded::verify(contents, &place.root, &regions()).unwrap();
     assert_eq!(loaded.format, 1);
     let head = Head {
         revision: 9,
@@ -76,7 +76,7 @@ async fn store_1_rewriting_that_does_not_end_leaves_format_1() {
     assert!(matches!(failed, Err(KeystoreError::Conflict { .. })));
     Box::new(store).close().await.unwrap();
     let contents = SqliteStore::read(&place.path()).await.unwrap();
-    assert!(Loaded::verify(contents, &place.root, &region()).is_ok());
+    assert!(Loaded::verify(contents, &place.root, &regions()).is_ok());
     place.open().await.unwrap().close().await.unwrap();
 }
 

@@ -52,14 +52,14 @@ impl Faulty {
     /// Over a clock that the test moves.
     async fn keystore(&self, place: &TestStore, clock: &Clock) -> Keystore {
         let (entropy, metrics) = parts();
-        let loaded = Loaded::verify(self.contents(), &place.root, &region()).unwrap();
+        let loaded = Loaded::verify(self.contents(), &place.root, &regions()).unwrap();
         let store = Box::new(self.clone());
         let keystore = Keystore::assemble(
             &place.path(),
             store,
             loaded,
             SideFiles::default(),
-            region(),
+            regions(),
             entropy,
             metrics,
         );
@@ -68,9 +68,9 @@ impl Faulty {
     }
 
     /// The same with one key that is enabled.
-    async fn keystore_with_key(&self, place: &TestStore, clock: &Clock) -> (Keystore, KeyId) {
+    async fn keystore_with_key(&self, place: &TestStore, clock: &Clock) -> (Keystore, RegionalId) {
         let (keystore, draft) = (self.keystore(place, clock).await, draft(KeyState::Enabled));
-        let id = draft.key.id;
+        let id = draft.key.regional_id();
         apply(&keystore, vec![Change::PutKey(draft)]).await.unwrap();
         (keystore, id)
     }
@@ -166,7 +166,7 @@ async fn store_1_a_lost_commit_is_never_seen_and_the_store_comes_back_by_itself(
     );
     apply(&keystore, vec![Change::RemoveKey(id)]).await.unwrap();
     assert!(keystore.snapshot().keys.is_empty());
-    let loaded = Loaded::verify(store.contents(), &place.root, &region()).unwrap();
+    let loaded = Loaded::verify(store.contents(), &place.root, &regions()).unwrap();
     assert!(loaded.verified.snapshot.keys.is_empty());
     // 2 was the key's, 3 was lost, 4 and 5 were tried or made to see that the disk takes one.
     assert_eq!(keystore.revision(), loaded.verified.head.revision);

@@ -22,7 +22,7 @@ fn decoded(metadata: &str, generations: usize) -> Option<KeyEntry> {
         revision: 7,
         body: Vec::new(),
     };
-    match body::decode(&record, &plaintext, &region()) {
+    match body::decode(&record, &plaintext, &regions()) {
         Ok(Entry::Key(entry)) => Some(entry),
         Ok(_) => panic!("another kind"),
         Err(error) => {
@@ -74,7 +74,7 @@ fn a_record_from_before_there_were_tags_is_a_key_without() {
 #[tokio::test]
 async fn a_key_without_tags_is_written_as_it_was_before_there_were_any() {
     let draft = draft(KeyState::Enabled);
-    let plaintext = body::key::encode(&draft);
+    let plaintext = body::key::encode(&draft, &regions());
     let text = String::from_utf8_lossy(plaintext.expose());
     assert!(text.contains(r#""creation_date":5}]}"#), "{text}");
 }
@@ -83,12 +83,12 @@ async fn a_key_without_tags_is_written_as_it_was_before_there_were_any() {
 async fn generations_and_the_next_date_are_read_back() {
     let (place, store) = TestStore::created().await;
     let mut key = draft(KeyState::Enabled);
-    let id = key.key.id;
+    let id = key.key.regional_id();
     key.key.rotation = Some(RotationSchedule::after(Timestamp(7), 90));
     let types = [RotationType::OnDemand, RotationType::Automatic];
     for (generation, rotation) in (2..).zip(types) {
         let date = Timestamp(generation.into());
-        let material = BackingKey::draw(id, generation, date, &Entropy::os()).unwrap();
+        let material = BackingKey::draw(id.id, generation, date, &Entropy::os()).unwrap();
         key.materials.push(Arc::new(material.by_rotation(rotation)));
     }
     apply(&store, vec![Change::PutKey(key)]).await.unwrap();
@@ -114,7 +114,7 @@ async fn generations_and_the_next_date_are_read_back() {
 async fn tags_are_read_back_and_move_no_fence() {
     let (place, store) = TestStore::created().await;
     let key = draft(KeyState::Enabled);
-    let (id, materials) = (key.key.id, key.materials.clone());
+    let (id, materials) = (key.key.regional_id(), key.materials.clone());
     apply(&store, vec![Change::PutKey(key)]).await.unwrap();
     let before = Arc::clone(&store.snapshot().keys[&id]);
     let tag = |key: &str, value: &str| Tag {
@@ -162,7 +162,7 @@ async fn keys_of_other_kinds_are_read_back() {
         draft.materials.clear();
         let secret = KeySecret::draw(draft.key.spec, &Entropy::os()).unwrap();
         draft.secret = Some(Arc::new(secret));
-        ids.push(draft.key.id);
+        ids.push(draft.key.regional_id());
         apply(&store, vec![Change::PutKey(draft)]).await.unwrap();
     }
     let written = store.snapshot();
@@ -206,7 +206,7 @@ fn a_key_whose_kind_and_material_do_not_fit_is_refused() {
 async fn what_was_imported_is_read_back_whether_its_bytes_are_there_or_not() {
     let (place, store) = TestStore::created().await;
     let mut draft = draft(KeyState::PendingImport);
-    let id = draft.key.id;
+    let id = draft.key.regional_id();
     draft.key.origin = KeyOrigin::External;
     // 4 was given too, and is of no material any more.
     draft.key.generations = 4;
@@ -214,7 +214,7 @@ async fn what_was_imported_is_read_back_whether_its_bytes_are_there_or_not() {
     draft.materials.clear();
     for (generation, present, pending) in [(1, false, false), (2, true, false), (3, true, true)] {
         let date = Timestamp(generation.into());
-        let material = BackingKey::draw(id, generation, date, &Entropy::os()).unwrap();
+        let material = BackingKey::draw(id.id, generation, date, &Entropy::os()).unwrap();
         draft.key.imports.push(Import {
             generation,
             id: material.id(),
@@ -286,19 +286,19 @@ async fn an_imported_private_key_is_named_by_its_public_key_from_then_on() {
     ] {
         let (place, store) = TestStore::created().await;
         let mut draft = draft(KeyState::Enabled);
-        let id = draft.key.id;
+        let id = draft.key.regional_id();
         draft.key.origin = KeyOrigin::External;
         draft.key.spec = KeySpec::Pair(PairSpec::EccNistP256);
         draft.key.usage = KeyUsage::SignVerify;
         draft.materials.clear();
         let secret = KeySecret::draw(draft.key.spec, &Entropy::os()).unwrap();
-        let expected = secret.id(id);
+        let expected = secret.id(id.id);
         draft.key.imports.push(Import {
             generation: 1,
             id: match named_by {
                 "public key" => expected,
-                "bytes" => KeyMaterialId::of(id, secret.expose()),
-                _ => KeyMaterialId::of(id, b"other"),
+                "bytes" => KeyMaterialId::of(id.id, secret.expose()),
+                _ => KeyMaterialId::of(id.id, b"other"),
             },
             date: Timestamp(1),
             rotation: None,

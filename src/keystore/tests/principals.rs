@@ -33,7 +33,7 @@ fn decoded(id: &str, metadata: &str, secrets: &str) -> Option<PrincipalEntry> {
         revision: 1,
         body: Vec::new(),
     };
-    match body::decode(&record, &plaintext(metadata, secrets), &region()) {
+    match body::decode(&record, &plaintext(metadata, secrets), &regions()) {
         Ok(Entry::Principal(entry)) => Some(entry),
         Ok(_) => panic!("another kind"),
         Err(error) => {

@@ -49,7 +49,7 @@ impl Population {
         };
         let uses = LastUses {
             since: Timestamp(7),
-            by_key: BTreeMap::from([(self.key.key.id, last)]),
+            by_key: BTreeMap::from([(self.key.key.regional_id(), last)]),
         };
         let head = AuditHead {
             log: [1; 16],
@@ -69,7 +69,7 @@ impl Population {
 
 /// The record of this kind that belongs to the key.
 fn change(kind: Kind, draft: &KeyDraft, round: u8) -> Change {
-    let id = draft.key.id;
+    let id = draft.key.regional_id();
     match kind {
         Kind::Key => Change::PutKey(KeyDraft {
             key: KmsKey {
@@ -104,12 +104,12 @@ fn change(kind: Kind, draft: &KeyDraft, round: u8) -> Change {
                 r#"{{"Statement":{{"Sid":"Round{round}","Effect":"Allow","Action":"kms:Decrypt","Resource":"*"}}}}"#
             );
             let policy = Arc::new(PolicyDocument::parse(&policy).unwrap());
-            let arn = format!("arn:aws:iam::111122223333:user/{id}");
+            let arn = format!("arn:aws:iam::111122223333:user/{}", id.id);
             let principal = Principal::new(&arn, vec![policy]).unwrap();
             Change::PutPrincipal(PrincipalEntry::new(principal, Vec::new()))
         }
         Kind::Alias => Change::PutAlias(Alias {
-            name: format!("alias/{id}").parse().unwrap(),
+            name: format!("alias/{}", id.id).parse().unwrap(),
             last_updated_date: Timestamp(round.into()),
             ..alias(id)
         }),
@@ -242,7 +242,7 @@ fn put_back(contents: &mut Contents, old: &Contents, names: &[(Kind, String)]) {
 }
 
 fn verify(copies: &Copies, contents: Contents) -> Result<Loaded, Corrupt> {
-    Loaded::verify(contents, &copies.place.root, &region())
+    Loaded::verify(contents, &copies.place.root, &regions())
 }
 
 /// The head of a set that is not the one of the last round.
@@ -289,7 +289,7 @@ async fn store_1_the_equations_that_format_1_fell_to_put_nothing_back() {
 fn is_old(snapshot: &Snapshot, (kind, id): &(Kind, String)) {
     match kind {
         Kind::Key => {
-            let id: KeyId = id.parse().unwrap();
+            let id: RegionalId = id.parse().unwrap();
             assert_eq!(snapshot.keys[&id].key.state, KeyState::Enabled);
         }
         Kind::Audit => assert_eq!(snapshot.audit_head.unwrap().group, 1),
@@ -372,15 +372,18 @@ async fn store_1_a_record_that_was_deleted_does_not_come_back() {
     let before = SqliteStore::read(&place.path()).await.unwrap();
     let store = place.open().await.unwrap();
     let name = "alias/containers".parse().unwrap();
-    apply(&store, vec![Change::RemoveAlias(account(), name)])
-        .await
-        .unwrap();
+    apply(
+        &store,
+        vec![Change::RemoveAlias(RegionNumber::HOME, account(), name)],
+    )
+    .await
+    .unwrap();
     store.close().await.unwrap();
     let mut forged = SqliteStore::read(&place.path()).await.unwrap();
     let mut records = before.records.into_iter();
     let alias = records.find(|record| record.kind == Kind::Alias).unwrap();
     forged.records.push(alias);
-    let found = Loaded::verify(forged, &place.root, &region()).err();
+    let found = Loaded::verify(forged, &place.root, &regions()).err();
     assert_eq!(
         found,
         Some(Corrupt::Set {
@@ -408,7 +411,7 @@ async fn store_1_what_lies_in_a_row_when_it_is_replaced_does_not_enter_the_sum()
     let copy = place.folder.path().join("old.sqlite");
     std::fs::write(&copy, old).unwrap();
     let was = SqliteStore::read(&copy).await.unwrap();
-    let id = ids[0].to_string();
+    let id = ids[0].id.to_string();
     let mut records = was.records.into_iter();
     let row = records
         .find(|record| record.kind == Kind::Key && record.id == id)

@@ -9,7 +9,7 @@ use keymill::auth::{Credentials, PeerMap, Peers, Verifier};
 use keymill::clock::{Clock, Timestamp};
 use keymill::crypto::entropy::Entropy;
 use keymill::crypto::secret::{Secret, SecretBytes};
-use keymill::key::arn::Region;
+use keymill::key::regions::Regions;
 use keymill::keystore::{AccessKey, Change, Keystore, KeystoreError, PrincipalEntry, RootKey};
 use keymill::metrics::Metrics;
 use keymill::operation::Operation;
@@ -207,7 +207,15 @@ impl Daemon {
             ..audit::Config::default()
         };
         let key = Secret::filled(|bytes| bytes.fill(1));
-        let audit = Audit::open(&log, key, None, Clock::system(), &entropy, &metrics);
+        let audit = Audit::open(
+            &log,
+            key,
+            None,
+            &regions(),
+            Clock::system(),
+            &entropy,
+            &metrics,
+        );
         let audit = Arc::new(audit.unwrap());
         let account = ACCOUNT.parse().unwrap();
         let parts = Parts {
@@ -217,7 +225,7 @@ impl Daemon {
             clone_word,
             entropy,
             clock: clock.clone(),
-            rates: Rates::new(&setup.rates),
+            rates: Rates::new(&setup.rates, &regions()),
             audit: Arc::clone(&audit),
         };
         let api = Api::new(parts, &metrics);
@@ -226,7 +234,7 @@ impl Daemon {
         let service = Arc::new(Service {
             api: Arc::clone(&api),
             keystore,
-            verifier: Verifier::new(REGION.to_owned(), Duration::from_secs(300), token_key),
+            verifier: Verifier::new(&regions(), Duration::from_secs(300), token_key),
             account: ACCOUNT.parse().unwrap(),
             clock: clock.clone(),
             limits: setup.limits,
@@ -396,19 +404,20 @@ impl Daemon {
     }
 }
 
+fn regions() -> Regions {
+    Regions::new("aws", REGION, ["us-west-2"])
+}
+
 async fn keystore(
     folder: &tempfile::TempDir,
     entropy: &Arc<Entropy>,
     metrics: &Arc<Metrics>,
 ) -> Arc<Keystore> {
     let root = RootKey::create(&folder.path().join("root.key"), entropy).unwrap();
-    let region = Region {
-        partition: "aws".to_owned(),
-        name: REGION.to_owned(),
-    };
+    let regions = regions();
     let path = folder.path().join("keystore.db");
     let (entropy, metrics) = (Arc::clone(entropy), Arc::clone(metrics));
-    let keystore = Keystore::create(&path, &root, region, entropy, metrics)
+    let keystore = Keystore::create(&path, &root, regions, entropy, metrics)
         .await
         .unwrap();
     let principals = [ADMIN, PROVISIONER].map(|who| {

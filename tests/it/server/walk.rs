@@ -36,7 +36,7 @@ const CALLERS: [&str; 6] = [
 
 /// The expected answer to each of [`CALLERS`]. Keys are named by ARN where an operation takes one,
 /// so that the visitor asks for keys of the other account.
-const TABLE: [(&str, [&str; 6]); 48] = [
+const TABLE: [(&str, [&str; 6]); 50] = [
     ("CancelKeyDeletion", FOR_ADMIN),
     ("CreateAlias", FOR_ADMIN),
     ("CreateGrant", FOR_GRANTEE_TOO),
@@ -75,6 +75,7 @@ const TABLE: [(&str, [&str; 6]); 48] = [
     ("ListRetirableGrants", AT_HOME),
     ("PutKeyPolicy", FOR_ADMIN),
     ("ReEncrypt", FOR_ADMIN),
+    ("ReplicateKey", FOR_ADMIN),
     ("RetireGrant", FOR_GRANTEE_TOO),
     ("RevokeGrant", FOR_ADMIN),
     ("RotateKeyOnDemand", FOR_ADMIN),
@@ -84,6 +85,7 @@ const TABLE: [(&str, [&str; 6]); 48] = [
     ("UntagResource", FOR_ADMIN),
     ("UpdateAlias", FOR_ADMIN),
     ("UpdateKeyDescription", FOR_ADMIN),
+    ("UpdatePrimaryRegion", FOR_ADMIN),
     ("Verify", FOR_ADMIN),
     ("VerifyMac", FOR_ADMIN),
 ];
@@ -197,6 +199,14 @@ impl Walk {
     /// A key of the kind that an operation needs, and what its body brings; none if that is the
     /// usual one.
     async fn other_key(&self, operation: &str) -> Option<(String, Value)> {
+        if let "ReplicateKey" | "UpdatePrimaryRegion" = operation {
+            let created = self.daemon.call("CreateKey", json!({"MultiRegion": true}));
+            let key = created.await["KeyMetadata"]["Arn"]
+                .as_str()
+                .unwrap()
+                .to_owned();
+            return Some((key, Value::Null));
+        }
         let kind = match operation {
             "Sign" | "Verify" | "GetPublicKey" => ("ECC_NIST_P256", "SIGN_VERIFY"),
             "GenerateMac" | "VerifyMac" => ("HMAC_256", "GENERATE_VERIFY_MAC"),
@@ -268,6 +278,8 @@ impl Walk {
             "CreateAlias" => {
                 json!({"AliasName": format!("alias/new-{number}"), "TargetKeyId": key})
             }
+            "ReplicateKey" => json!({"KeyId": key, "ReplicaRegion": "us-west-2"}),
+            "UpdatePrimaryRegion" => json!({"KeyId": key, "PrimaryRegion": REGION}),
             "UpdateAlias" => json!({"AliasName": alias, "TargetKeyId": key}),
             "DeleteAlias" => json!({"AliasName": alias}),
             "ReEncrypt" => json!({"CiphertextBlob": blob, "DestinationKeyId": key}),

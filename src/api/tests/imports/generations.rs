@@ -4,6 +4,7 @@ use super::*;
 use crate::context::EncryptionContext;
 use crate::envelope;
 use crate::key::material::BackingKey;
+use crate::key::regions::RegionalId;
 use base64_simd::STANDARD;
 
 /// A blob that a holder of the material has made, as if it were of this generation.
@@ -33,7 +34,7 @@ async fn a_generation_is_never_given_twice_and_opens_nothing_before_its_rotation
 
     bench.import(&id, &[3; 32], new).await.unwrap();
     bench.done_to("RotateKeyOnDemand", &id).await;
-    let key: KeyId = id.parse().unwrap();
+    let key: RegionalId = id.parse().unwrap();
     let snapshot = bench.api.keystore.snapshot();
     let entry = &snapshot.keys[&key];
     let given: Vec<_> = entry.key.imports.iter().map(|one| one.generation).collect();

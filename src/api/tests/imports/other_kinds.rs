@@ -5,6 +5,7 @@ use crate::crypto::ber::tests::{Form, in_ber};
 use crate::crypto::entropy::probed;
 use crate::crypto::mac::MacSpec;
 use crate::crypto::pair::{PairSpec, PrivateKey};
+use crate::key::regions::RegionalId;
 use crate::keystore::Snapshot;
 use std::iter::repeat;
 
@@ -164,8 +165,8 @@ async fn a_private_key_that_an_earlier_build_imported_is_imported_again() {
         bench.import_long(&id, pair.expose_der()).await.unwrap();
         bench.done_to("DeleteImportedKeyMaterial", &id).await;
         let name = bench.import_id(&id).await;
-        let key: KeyId = id.parse().unwrap();
-        let former = KeyMaterialId::of(key, named_by);
+        let key: RegionalId = id.parse().unwrap();
+        let former = KeyMaterialId::of(key.id, named_by);
         let make_former = |snapshot: &Snapshot| {
             let entry = &snapshot.keys[&key];
             let mut draft = entry.with_key(entry.key.clone());

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::crypto::ml_kem::KemKey;
+use crate::key::regions::RegionalId;
 
 const ML_KEM: &str = "ENCAPSULATE_DECAPSULATE";
 
@@ -69,7 +70,7 @@ async fn what_is_encapsulated_elsewhere_for_the_public_key_opens_here() {
     let opened = bench.done("Decapsulate", decapsulate(&id, &blob)).await;
     assert_eq!(decoded(&opened["SharedSecret"]), secret.as_ref());
     // It is the same key after a restart, from its seed alone.
-    let key: KeyId = id.parse().unwrap();
+    let key: RegionalId = id.parse().unwrap();
     let entry = Arc::clone(&bench.api.keystore.snapshot().keys[&key]);
     let kem: &KemKey = entry.pair().unwrap().kem().unwrap();
     let again = kem.decapsulate(ciphertext.as_ref()).unwrap();

@@ -77,6 +77,10 @@ pub(super) enum Fit {
     Proof(Code),
 }
 
+/// Those that have tests of their own, in `multi_region`.
+pub(super) const OF_MULTI_REGION_KEYS: [Operation; 2] =
+    [Operation::ReplicateKey, Operation::UpdatePrimaryRegion];
+
 /// What an operation takes.
 pub(super) struct Row {
     /// Empty for every origin.
@@ -167,8 +171,8 @@ pub(super) fn row(operation: Operation) -> Option<Row> {
         | O::DeleteCustomKeyStore
         | O::DescribeCustomKeyStores
         | O::DisconnectCustomKeyStore
-        | O::ReplicateKey
-        | O::UpdateCustomKeyStore
-        | O::UpdatePrimaryRegion => return None,
+        | O::UpdateCustomKeyStore => return None,
+        // Of multi-Region keys alone.
+        O::ReplicateKey | O::UpdatePrimaryRegion => return None,
     })
 }

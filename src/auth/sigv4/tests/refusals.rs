@@ -135,6 +135,43 @@ fn a_replaced_secret_is_not_remembered() {
 }
 
 #[test]
+fn the_scope_says_which_of_several_regions_is_called() {
+    let regions = Regions::new("aws", "us-east-1", ["us-west-2"]);
+    let verifier = Verifier::new(&regions, Duration::from_mins(5), token_key());
+    let snapshot = snapshot(&[(ID, SECRET)]);
+    // Twice: a signing key that is kept for one Region is not found for another.
+    for _ in 0..2 {
+        for region in ["us-east-1", "us-west-2"] {
+            let credentials = Credentials {
+                region: region.to_owned(),
+                ..credentials()
+            };
+            let request = Request::unsigned().sign_with(&credentials, NOW);
+            let head = Head {
+                method: &request.method,
+                uri: &request.uri,
+                headers: &request.headers,
+            };
+            let claim = verifier.begin(ScopeService::Kms, head, &snapshot, NOW);
+            let signer = claim.and_then(|claim| claim.finish(&request.body)).unwrap();
+            assert_eq!(regions.get(signer.region).name, region);
+        }
+    }
+    let elsewhere = Credentials {
+        region: "eu-west-1".to_owned(),
+        ..credentials()
+    };
+    let request = Request::unsigned().sign_with(&elsewhere, NOW);
+    let refused = request.verify_with(&verifier, &snapshot);
+    let message = "InvalidSignatureException: Credential should be scoped to a valid region. ";
+    assert_eq!(refused.unwrap_err(), message);
+    // Signed for one Region, and sent to the other.
+    let request = Request::signed().edit("us-east-1/kms", "us-west-2/kms");
+    let refused = request.verify_with(&verifier, &snapshot);
+    assert_eq!(refused.unwrap_err(), MISMATCH);
+}
+
+#[test]
 fn the_scope_must_be_this_service_region_and_day() {
     let scoped = |scope: &str| Request::signed().edit("20260115/us-east-1/kms/aws4_request", scope);
     let service =

@@ -122,7 +122,8 @@ fn of_xks() -> Request {
 }
 
 fn verified(request: &Request, region: &str, service: ScopeService, id: &str) -> String {
-    let verifier = Verifier::new(region.to_owned(), Duration::from_mins(5), token_key());
+    let regions = Regions::one("aws", region);
+    let verifier = Verifier::new(&regions, Duration::from_mins(5), token_key());
     let head = Head {
         method: &request.method,
         uri: &request.uri,

@@ -117,7 +117,7 @@ fn a_token_that_is_not_the_access_keys_is_refused() {
     let swapped = with(&|it| it.session_token.clone_from(&other_session.session_token));
     ends(&swapped, role("AROAEXAMPLE"), Ok(SESSION));
     let foreign = Verifier::new(
-        "us-east-1".to_owned(),
+        &Regions::one("aws", "us-east-1"),
         Duration::from_mins(5),
         Arc::new(Secret::filled(|bytes| bytes.fill(8))),
     );
