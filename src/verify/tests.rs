@@ -44,7 +44,10 @@ fn context() -> EncryptionContext {
 fn blob(entry: &KeyEntry) -> Vec<u8> {
     let nonce = Nonce::draw_many(&Entropy::os(), 1).unwrap().next().unwrap();
     let current = entry.current().unwrap();
-    envelope::seal_under(nonce, entry.key.id, current, &context(), &[7; 32])
+    let mut blob = Vec::new();
+    let (id, context) = (entry.key.id, context());
+    envelope::seal_under(nonce, id, current, &context, &[7; 32], &mut blob);
+    blob
 }
 
 /// A file for each of these lists of blobs.
