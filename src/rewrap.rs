@@ -24,7 +24,7 @@ use crate::table::folders::{self, FolderNames};
 use crate::table::parquet::ParquetFile;
 use crate::table::plan::FilePlan;
 use crate::table::rows::{check_names, check_same};
-use crate::table::{self, Format, Input, Location, Object, TableError, codec};
+use crate::table::{self, Format, Input, Location, Object, TableError, Watch, codec};
 use arrow_schema::Schema;
 use part::Sealing;
 use serde::{Deserialize, Serialize};
@@ -115,7 +115,7 @@ pub fn run<S: KeySource<Operation = Reseal>>(
         folders::put_below(plan.out.path(), &mut objects, plan.folder_names)?;
         let files: Vec<_> = objects.iter().map(File::from).collect();
         // The footers give all that the plan needs; a resumed job must find the same files.
-        let looked = plan.look_at(&objects)?;
+        let looked = plan.look_at(&objects, runtime)?;
         if job.held().is_some() {
             check_unchanged(&parameters.files, &files)?;
         } else {
@@ -226,7 +226,7 @@ impl Plan {
     }
 
     /// Counts the table's rows, compares the columns of its files, and finds the contexts.
-    fn look_at(&self, objects: &[Object]) -> Result<Looked, TableError> {
+    fn look_at(&self, objects: &[Object], watch: &dyn Watch) -> Result<Looked, TableError> {
         let first = objects
             .first()
             .ok_or_else(|| TableError::Absent("no file".to_owned()))?;
@@ -243,6 +243,9 @@ impl Plan {
         drop(file);
         let mut files = Vec::new();
         for object in objects {
+            if watch.is_stopped() {
+                return Err(TableError::Stopped);
+            }
             let file = ParquetFile::new(object)?;
             let read: Vec<_> = named.iter().flat_map(|source| source.columns()).collect();
             for group in 0..file.groups().count() {
@@ -392,13 +395,17 @@ fn said(context: &ContextSource, folders: Option<(&'static str, String)>) -> Sai
 /// Where the contexts of the rows of these files are, as each of them says.
 ///
 /// # Errors
-/// [`TableError`], when one cannot be read, does not say it, or says something else than the first.
-pub fn contexts_of(objects: &[Object]) -> Result<ContextSource, TableError> {
+/// [`TableError`], when one cannot be read, does not say it, or says something else than the first;
+/// or `watch` ends it early.
+pub fn contexts_of(objects: &[Object], watch: &dyn Watch) -> Result<ContextSource, TableError> {
     let first = objects
         .first()
         .ok_or_else(|| TableError::Absent("no file".to_owned()))?;
     let found = contexts::of_file(&ParquetFile::new(first)?)?;
     for object in objects {
+        if watch.is_stopped() {
+            return Err(TableError::Stopped);
+        }
         contexts::check_same(&found, &ParquetFile::new(object)?)?;
     }
     Ok(found)

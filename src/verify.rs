@@ -240,6 +240,12 @@ pub fn verify<S: KeySource<Operation = Check, Worker: Send>>(
     Ok(report)
 }
 
+/// The error of a look that has not begun.
+#[must_use]
+pub fn unseen(error: TableError) -> JobError {
+    unfinished(error, 0, &Findings::default())
+}
+
 /// Finds out whether blobs of the table can be opened at all. A few rows are tried, of several
 /// files where the first have one or two: the key of one may be gone, which is a finding.
 fn rehearse<S: KeySource<Operation = Check>>(
@@ -251,7 +257,7 @@ fn rehearse<S: KeySource<Operation = Check>>(
     columns.push(column::CIPHERTEXT_BLOB.to_owned());
     let (mut tried, mut refused) = (0, None);
     for found in input.first_rows(&columns).take(FILES_TRIED_MAX) {
-        let (file, batch) = found?;
+        let (file, batch) = found.map_err(unseen)?;
         let blobs = blobs(input, file, &batch)?;
         let Ok(contexts) = question.context.of(&batch.rows) else {
             return Ok(());

@@ -13,7 +13,7 @@ use crate::config::Environment;
 use crate::crypto::entropy::Entropy;
 use crate::rewrap;
 use crate::table::reader::schema;
-use crate::table::{Format, Input, Location, Object};
+use crate::table::{Format, Input, Location, Object, TableError, Watch};
 use crate::verify::{self, Check, Question, Store};
 use clap::Args;
 use serde_json::json;
@@ -100,9 +100,12 @@ impl Arguments {
             let objects = rewrap::objects(&self.inputs, self.folders.names(), &runtime)?;
             let context = match &named {
                 Some(named) => named.clone(),
-                None => rewrap::contexts_of(&objects)?,
+                None => rewrap::contexts_of(&objects, job).map_err(verify::unseen)?,
             };
             for object in &objects {
+                if job.is_stopped() {
+                    return Err(verify::unseen(TableError::Stopped));
+                }
                 let schema = schema(Format::Parquet, object)?;
                 rewrap::check_columns(object, &schema, &[&context])?;
             }

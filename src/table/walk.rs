@@ -50,6 +50,9 @@ impl Input<'_> {
         };
         let schema = reader::compared(self.format, first)?;
         others.par_iter().try_for_each(|object| {
+            if self.watch.is_stopped() {
+                return Err(TableError::Stopped);
+            }
             let of_file = reader::compared(self.format, object)?;
             rows::check_same(first, &schema, object, &of_file)
         })
@@ -145,6 +148,10 @@ impl Input<'_> {
         object: &Object,
         columns: &[String],
     ) -> Result<Vec<Segment>, TableError> {
+        // There may be many files, each with a footer.
+        if self.watch.is_stopped() {
+            return Err(TableError::Stopped);
+        }
         if self.format != Format::Parquet {
             return Ok(vec![Segment::File(file)]);
         }
