@@ -26,7 +26,7 @@ use arrow_array::{BinaryArray, RecordBatch};
 use keymill::bulk::local::{Keys, Local, Recorder};
 use keymill::bulk::parquet::properties::{Layout, ROW_GROUP_ROWS, column};
 use keymill::bulk::parquet::{BATCH_ROWS, Constants, PartEncoder};
-use keymill::bulk::{Progress, Runtime, rows_per_part};
+use keymill::bulk::{Progress, Runtime, TableJob, rows_per_part};
 use keymill::clock::Clock;
 use keymill::context::EncryptionContext;
 use keymill::crypto::entropy::Entropy;
@@ -223,22 +223,29 @@ impl Bench {
         })
     }
 
-    fn provisioned(&self, out: &Path) -> f64 {
-        let plan = provision::Plan {
+    /// A job on a table that is there.
+    fn on(&self, table: &str, out: &Path) -> TableJob {
+        TableJob {
             key: self.key.arn.clone(),
-            length: LENGTH,
-            inputs: vec![self.location("volumes.parquet")],
-            format: None,
-            encoding: None,
+            inputs: vec![self.location(table)],
             folder_names: FolderNames::default(),
-            id_column: volumes::ID.to_owned(),
-            pairs: volumes::pairs(),
-            skip: false,
-            context_map: false,
             rows_per_part: None,
             out: out.to_owned().into(),
             workers: WORKERS,
             runtime: self.mill.runtime.handle().clone(),
+        }
+    }
+
+    fn provisioned(&self, out: &Path) -> f64 {
+        let plan = provision::Plan {
+            job: self.on("volumes.parquet", out),
+            length: LENGTH,
+            format: None,
+            encoding: None,
+            id_column: volumes::ID.to_owned(),
+            pairs: volumes::pairs(),
+            skip: false,
+            context_map: false,
         };
         let bind = provision::Bind {
             key: self.key.arn.clone(),
@@ -254,16 +261,10 @@ impl Bench {
 
     fn rewrapped(&self, from: &str, out: &Path) -> f64 {
         let plan = rewrap::Plan {
-            key: self.key.arn.clone(),
-            inputs: vec![self.location(from)],
-            folder_names: FolderNames::default(),
+            job: self.on(from, out),
             context: None,
             new_context: None,
             context_map: false,
-            rows_per_part: None,
-            out: out.to_owned().into(),
-            workers: WORKERS,
-            runtime: self.mill.runtime.handle().clone(),
         };
         let reseal = rewrap::LocalReseal(self.mill.core.keystore.snapshot());
         let source = self.local(reseal, "Rewrap");

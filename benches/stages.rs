@@ -22,7 +22,7 @@ use bars::Bar;
 use keymill::audit::RowsDigest;
 use keymill::bulk::local::{Keys, Local, LocalWork};
 use keymill::bulk::parquet::BATCH_ROWS;
-use keymill::bulk::{Out, Progress, Runtime};
+use keymill::bulk::{Out, Progress, Runtime, TableJob};
 use keymill::clock::Clock;
 use keymill::context::{ContextRuns, EncryptionContext};
 use keymill::envelope::blob::OVERHEAD_BYTES;
@@ -215,22 +215,29 @@ impl Bench {
         assert_eq!(outcome.unwrap().rows_written, self.rows);
     }
 
-    fn provisioned(&self, out: &str) {
-        let plan = provision::Plan {
+    /// A job on a table that is there.
+    fn on(&self, table: &str, out: &str) -> TableJob {
+        TableJob {
             key: self.key.arn.clone(),
-            length: LENGTH,
-            inputs: vec![self.location("volumes.parquet")],
-            format: None,
-            encoding: None,
+            inputs: vec![self.location(table)],
             folder_names: FolderNames::default(),
-            id_column: volumes::ID.to_owned(),
-            pairs: volumes::pairs(),
-            skip: false,
-            context_map: false,
             rows_per_part: None,
             out: self.out(out),
             workers: NonZeroUsize::MIN,
             runtime: self.mill.runtime.handle().clone(),
+        }
+    }
+
+    fn provisioned(&self, out: &str) {
+        let plan = provision::Plan {
+            job: self.on("volumes.parquet", out),
+            length: LENGTH,
+            format: None,
+            encoding: None,
+            id_column: volumes::ID.to_owned(),
+            pairs: volumes::pairs(),
+            skip: false,
+            context_map: false,
         };
         let source = self.local(provision::Bind {
             key: self.key.arn.clone(),
@@ -243,16 +250,10 @@ impl Bench {
 
     fn rewrapped(&self) {
         let plan = rewrap::Plan {
-            key: self.key.arn.clone(),
-            inputs: vec![self.location("provisioned")],
-            folder_names: FolderNames::default(),
+            job: self.on("provisioned", "out"),
             context: None,
             new_context: None,
             context_map: false,
-            rows_per_part: None,
-            out: self.out("out"),
-            workers: NonZeroUsize::MIN,
-            runtime: self.mill.runtime.handle().clone(),
         };
         let reseal = rewrap::LocalReseal(self.mill.core.keystore.snapshot());
         let source = self.local(reseal);

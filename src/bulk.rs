@@ -27,6 +27,7 @@ mod progress;
 pub mod remote;
 pub mod source;
 pub mod stream;
+mod table_job;
 
 pub use authorities::{Authorities, AuthoritiesError};
 pub use client::Client;
@@ -40,6 +41,7 @@ pub use parameter::Parameter;
 pub use part_folders::PartFolders;
 pub use progress::Progress;
 pub use source::{KeyIdentity, SourceError};
+pub use table_job::TableJob;
 
 use crate::clock::Clock;
 use crate::crypto::entropy::{Entropy, EntropyError};

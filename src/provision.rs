@@ -22,15 +22,15 @@ pub use bind::Bind;
 
 use crate::bulk::folder::{INPUT, PLAN};
 use crate::bulk::footer::{self, Said};
-use crate::bulk::input::{File, check_finished};
+use crate::bulk::input::File;
 use crate::bulk::keys::KeySource;
 use crate::bulk::parquet::properties::column;
-use crate::bulk::{self, Asked, Folder, JobError, Kind, Out, Parameter, Runtime};
+use crate::bulk::{self, Folder, JobError, Kind, Parameter, Runtime, TableJob};
 use crate::columns::{ContextPairs, names};
 use crate::context::EncryptionContext;
 use crate::key::data_key::DataKeyLength;
 use crate::table::fields::{self, Fields};
-use crate::table::folders::{self, FolderNames};
+use crate::table::folders;
 use crate::table::scan::Question;
 use crate::table::{Format, Location, Object, TableError};
 use arrow_schema::SchemaRef;
@@ -39,23 +39,17 @@ use scene::Scene;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::num::{NonZeroU64, NonZeroUsize};
-use tokio::runtime::Handle;
 
 /// What to provision.
 pub struct Plan {
-    /// The key as the caller names it; the source has resolved it or will.
-    pub key: String,
+    /// What every job that reads a table is asked.
+    pub job: TableJob,
     /// The length of every data key.
     pub length: DataKeyLength,
-    /// The table.
-    pub inputs: Vec<Location>,
-    /// Its format; `None` takes what the names of its files say.
+    /// The table's format; `None` takes what the names of its files say.
     pub format: Option<Format>,
     /// The encoding of CSV; `None` is UTF-8.
     pub encoding: Option<&'static Encoding>,
-    /// What the names of its folders are taken for.
-    pub folder_names: FolderNames,
     /// The column of container ids: each names one container.
     pub id_column: String,
     /// What each row's context is made of.
@@ -64,15 +58,6 @@ pub struct Plan {
     pub skip: bool,
     /// Whether each row's context is written as a map as well.
     pub context_map: bool,
-    /// Rows of a part; `None` takes the job's own where it is resumed, else one that keeps every
-    /// worker busy.
-    pub rows_per_part: Option<NonZeroU64>,
-    /// The folder.
-    pub out: Out,
-    /// Parts written at the same time.
-    pub workers: NonZeroUsize,
-    /// Runs the requests to object stores.
-    pub runtime: Handle,
 }
 
 /// What decides the rows of a job, beside what all jobs have.
@@ -154,17 +139,17 @@ pub fn run<S: KeySource<Operation = Bind>>(
     runtime: &Runtime<'_>,
 ) -> Result<Outcome, JobError> {
     bulk::in_folder(
-        &plan.out,
-        &plan.inputs,
+        &plan.job.out,
+        &plan.job.inputs,
         &[PLAN, INPUT],
         runtime,
         |folder, job| {
             let mut parameters = plan.parameters(source.key_arn(), job.held())?;
             if job.is_complete() {
-                if plan.inputs == [Location::Input] {
+                if plan.job.inputs == [Location::Input] {
                     standard_input::check_finished(&parameters.files, input)?;
                 }
-                check_finished(&parameters.files, &plan.inputs, plan.format, &plan.runtime)?;
+                plan.job.check_finished(&parameters, plan.format)?;
                 return job.found_finished(parameters, runtime);
             }
             let (objects, files) = plan.objects(folder, job.held().is_some(), input)?;
@@ -220,15 +205,7 @@ impl Plan {
             on_error: if self.skip { "skip" } else { "stop" }.to_owned(),
             context_map: self.context_map,
         };
-        let asked = Asked {
-            key: &self.key,
-            inputs: &self.inputs,
-            folder_names: self.folder_names,
-            rows_per_part: self.rows_per_part,
-        };
-        let parameters = Decided::new(asked, key_arn, held, kind);
-        held.map_or(Ok(()), |held| held.permit(&parameters))?;
-        Ok(parameters)
+        self.job.parameters(kind, key_arn, held)
     }
 
     /// The columns that the caller has named, but for those of a file's folders.
@@ -259,8 +236,15 @@ impl Plan {
         is_resumed: bool,
         input: impl Read,
     ) -> Result<(Vec<Object>, Vec<File>), JobError> {
-        if self.inputs.contains(&Location::Input) {
-            if self.inputs.len() > 1 {
+        let TableJob {
+            inputs,
+            folder_names,
+            out,
+            runtime,
+            ..
+        } = &self.job;
+        if inputs.contains(&Location::Input) {
+            if inputs.len() > 1 {
                 return Err(TableError::Location {
                     location: "-".to_owned(),
                     reason: "standard input is a table by itself".to_owned(),
@@ -272,11 +256,11 @@ impl Plan {
             return Ok((vec![object], vec![file]));
         }
         let mut objects = Vec::new();
-        for location in &self.inputs {
-            objects.extend(location.objects(self.format, &self.runtime)?);
+        for location in inputs {
+            objects.extend(location.objects(self.format, runtime)?);
         }
-        folders::find(&mut objects, self.folder_names)?;
-        folders::put_below(self.out.path(), &mut objects, self.folder_names)?;
+        folders::find(&mut objects, *folder_names)?;
+        folders::put_below(out.path(), &mut objects, *folder_names)?;
         for object in &mut objects {
             object.encoding = self.encoding;
         }

@@ -12,10 +12,10 @@ pub mod reseal;
 pub use reseal::{LocalReseal, RemoteReseal, Reseal};
 
 use crate::bulk::footer::{self, Said};
-use crate::bulk::input::{File, check_finished, check_unchanged};
+use crate::bulk::input::{File, check_unchanged};
 use crate::bulk::keys::KeySource;
 use crate::bulk::parquet::properties::column;
-use crate::bulk::{self, Asked, Job, JobError, Kind, Out, Parameter, Runtime, rows_per_part};
+use crate::bulk::{self, Job, JobError, Kind, Parameter, Runtime, TableJob};
 use crate::columns::shown::kind;
 use crate::columns::{Blobs, ContextPairs, ContextSource, names};
 use crate::splice::{self, Own, PartWriter, SplicePlan};
@@ -28,32 +28,19 @@ use crate::table::{self, Format, Input, Location, Object, TableError, Watch, cod
 use arrow_schema::Schema;
 use part::Sealing;
 use serde::{Deserialize, Serialize};
-use std::num::{NonZeroU64, NonZeroUsize};
 use tokio::runtime::Handle;
 
 /// What to rewrap.
 pub struct Plan {
-    /// The destination as the caller names it.
-    pub key: String,
-    /// The table, of Parquet files.
-    pub inputs: Vec<Location>,
-    /// What the names of its folders are taken for.
-    pub folder_names: FolderNames,
+    /// What every job that reads a table is asked: its key is the destination, and its files are
+    /// Parquet.
+    pub job: TableJob,
     /// What each blob is bound to; `None` is what the table says.
     pub context: Option<ContextSource>,
     /// What it will be bound to; `None` is the same.
     pub new_context: Option<ContextPairs>,
     /// Whether each row's context is written as a map, also where the table has no such column.
     pub context_map: bool,
-    /// Rows of a part; `None` takes the job's own where it is resumed, else one that keeps every
-    /// worker busy.
-    pub rows_per_part: Option<NonZeroU64>,
-    /// The folder.
-    pub out: Out,
-    /// Parts written at the same time.
-    pub workers: NonZeroUsize,
-    /// What waits for object stores.
-    pub runtime: Handle,
 }
 
 /// What decides the rows of a job, beside what all jobs have.
@@ -102,17 +89,20 @@ pub fn run<S: KeySource<Operation = Reseal>>(
     source: &S,
     runtime: &Runtime<'_>,
 ) -> Result<Outcome, JobError> {
-    bulk::in_folder(&plan.out, &plan.inputs, &[], runtime, |_, job| {
-        let mut parameters = plan.parameters(source.key_arn(), job.held());
-        if let Some(held) = job.held() {
-            held.permit(&parameters)?;
-        }
+    let TableJob {
+        inputs,
+        folder_names,
+        out,
+        ..
+    } = &plan.job;
+    bulk::in_folder(out, inputs, &[], runtime, |_, job| {
+        let mut parameters = plan.parameters(source.key_arn(), job.held())?;
         if job.is_complete() {
-            check_finished(&parameters.files, &plan.inputs, None, &plan.runtime)?;
+            plan.job.check_finished(&parameters, None)?;
             return job.found_finished(parameters, runtime);
         }
-        let mut objects = objects(&plan.inputs, plan.folder_names, &plan.runtime)?;
-        folders::put_below(plan.out.path(), &mut objects, plan.folder_names)?;
+        let mut objects = objects(inputs, *folder_names, &plan.job.runtime)?;
+        folders::put_below(out.path(), &mut objects, *folder_names)?;
         let files: Vec<_> = objects.iter().map(File::from).collect();
         // The footers give all that the plan needs; a resumed job must find the same files.
         let looked = plan.look_at(&objects, runtime)?;
@@ -120,11 +110,7 @@ pub fn run<S: KeySource<Operation = Reseal>>(
             check_unchanged(&parameters.files, &files)?;
         } else {
             plan.rehearse(&objects, &looked, source, runtime)?;
-            parameters.files = files;
-            parameters.count = looked.rows.count();
-            if plan.rows_per_part.is_none() {
-                parameters.rows_per_part = rows_per_part(parameters.count, plan.workers);
-            }
+            plan.job.note(&mut parameters, files, &looked.rows);
         }
         plan.splice(job, parameters, &objects, &looked, source, runtime)
     })
@@ -205,7 +191,11 @@ pub fn check_columns(
 impl Plan {
     /// The parameters that the caller asks for. Those that depend on the table are taken from an
     /// earlier run.
-    fn parameters(&self, key_arn: Option<&str>, held: Option<&Decided>) -> Decided {
+    fn parameters(
+        &self,
+        key_arn: Option<&str>,
+        held: Option<&Decided>,
+    ) -> Result<Decided, JobError> {
         let context = match &self.context {
             Some(ContextSource::Pairs(pairs)) => shown(pairs),
             _ => "as the table says".to_owned(),
@@ -216,13 +206,7 @@ impl Plan {
             context,
             context_map: self.context_map,
         };
-        let asked = Asked {
-            key: &self.key,
-            inputs: &self.inputs,
-            folder_names: self.folder_names,
-            rows_per_part: self.rows_per_part,
-        };
-        Decided::new(asked, key_arn, held, kind)
+        self.job.parameters(kind, key_arn, held)
     }
 
     /// Counts the table's rows, compares the columns of its files, and finds the contexts.
@@ -279,7 +263,7 @@ impl Plan {
             COLUMNS,
         )?;
         check_names(first, &first.folders.schema(), COLUMNS)?;
-        folders::check_out(self.out.path(), first, &schema, self.folder_names)?;
+        folders::check_out(self.job.out.path(), first, &schema, self.job.folder_names)?;
         Ok(Looked {
             rows: table::Plan::new(files, Fields::default()),
             context,
@@ -300,7 +284,7 @@ impl Plan {
         let input = Input {
             format: Format::Parquet,
             objects,
-            workers: self.workers,
+            workers: self.job.workers,
             watch: runtime,
         };
         let columns = looked.columns();
@@ -347,7 +331,7 @@ impl Plan {
             context: after,
             said: said(after, folders),
         };
-        job.perform(parameters, self.workers, runtime, || {
+        job.perform(parameters, self.job.workers, runtime, || {
             let sealing = Sealing {
                 objects,
                 context: &looked.context,

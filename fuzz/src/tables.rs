@@ -1,7 +1,7 @@
 //! Tables as people may have left them, put through a whole job: the first look, and every part.
 
 use keymill::bulk::keys::{KeySource, KeyWorker, RowsError};
-use keymill::bulk::{Ending, JobError, KeyIdentity, Progress, Runtime, SourceError};
+use keymill::bulk::{Ending, JobError, KeyIdentity, Progress, Runtime, SourceError, TableJob};
 use keymill::census::census;
 use keymill::clock::Clock;
 use keymill::columns::ContextPairs;
@@ -132,12 +132,18 @@ impl Tables {
     fn run(&self, path: &Path, skip: bool, rows: u64, fails: bool) -> Result<u64, JobError> {
         let location = path.to_string_lossy().into_owned();
         let plan = Plan {
-            key: "alias/any".to_owned(),
+            job: TableJob {
+                key: "alias/any".to_owned(),
+                inputs: vec![location.parse::<Location>().expect("the name of a file")],
+                folder_names: FolderNames::Columns,
+                rows_per_part: NonZeroU64::new(rows),
+                out: self.out().into(),
+                workers: NonZeroUsize::MIN,
+                runtime: self.runtime.handle().clone(),
+            },
             length: DataKeyLength::AES_256,
-            inputs: vec![location.parse::<Location>().expect("the name of a file")],
             format: None,
             encoding: None,
-            folder_names: FolderNames::Columns,
             id_column: ID_COLUMN.to_owned(),
             pairs: ContextPairs {
                 columns: vec![CONTEXT_COLUMN.to_owned()],
@@ -145,10 +151,6 @@ impl Tables {
             },
             skip,
             context_map: false,
-            rows_per_part: NonZeroU64::new(rows),
-            out: self.out().into(),
-            workers: NonZeroUsize::MIN,
-            runtime: self.runtime.handle().clone(),
         };
         let progress = Progress::silent();
         let runtime = Runtime {

@@ -5,8 +5,9 @@ use crate::api::Requester;
 use crate::auth::Credentials;
 use crate::bulk::local::{Keys, Local, Recorder};
 use crate::bulk::{
-    Authorities, AuthoritiesError, Client, JobError, Out, Progress, Runtime, SourceError,
+    Authorities, AuthoritiesError, Client, JobError, Out, Progress, Runtime, SourceError, TableJob,
 };
+use crate::cli::columns::FolderArguments;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::operator::{open_store, operator};
 use crate::cli::{flags, log, output};
@@ -19,6 +20,7 @@ use crate::endpoint::Endpoint;
 use crate::key::arn::{AliasName, Arn};
 use crate::key::data_key::DataKeyLength;
 use crate::keystore::{KeyEntry, Snapshot};
+use crate::table::Location;
 use clap::Args;
 use std::io::IsTerminal;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -70,6 +72,28 @@ pub(super) struct PartArguments {
 }
 
 impl PartArguments {
+    /// A job on a table.
+    ///
+    /// # Errors
+    /// As [`Self::out`].
+    pub(super) fn of_table(
+        &self,
+        key: &str,
+        inputs: &[Location],
+        folders: &FolderArguments,
+        runner: &JobRunner,
+    ) -> Result<TableJob, Failure> {
+        Ok(TableJob {
+            key: key.to_owned(),
+            inputs: inputs.to_vec(),
+            folder_names: folders.names(),
+            rows_per_part: self.rows_per_part,
+            out: self.out(runner)?,
+            workers: workers(self.workers),
+            runtime: runner.runtime.handle().clone(),
+        })
+    }
+
     /// Where the job writes.
     ///
     /// # Errors

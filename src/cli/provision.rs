@@ -3,7 +3,7 @@
 
 use crate::bulk::keys::KeySource;
 use crate::bulk::{Ending, JobError, Runtime};
-use crate::cli::bulk::{self, JobRunner, LengthArguments, PartArguments};
+use crate::cli::bulk::{JobRunner, LengthArguments, PartArguments};
 use crate::cli::columns::{COLUMNS, ColumnList, FolderArguments, columns, context_pairs};
 use crate::cli::context::pair;
 use crate::cli::failure::{Failure, Status};
@@ -92,7 +92,7 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
     let outcome = job::run(&plan, &runner, target, environment)?;
     let left_out = outcome.manifest.parameters.left_out;
     if left_out > 0 && outcome.ending != Ending::Stopped {
-        let rejects = plan.out.path().join("_rejects.ndjson");
+        let rejects = plan.job.out.path().join("_rejects.ndjson");
         let (rows, were) = (
             Counted(left_out, "row"),
             if left_out == 1 { "was" } else { "were" },
@@ -102,7 +102,7 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
             rejects.display()
         ));
     }
-    job::print_outcome(&outcome, plan.out.path(), arguments.json)
+    job::print_outcome(&outcome, plan.job.out.path(), arguments.json)
 }
 
 impl Job for Plan {
@@ -114,7 +114,7 @@ impl Job for Plan {
     const EVENT: &'static str = "Provision";
 
     fn key(&self) -> &str {
-        &self.key
+        &self.job.key
     }
 
     fn local(&self, _core: &Core) -> Bind {
@@ -123,7 +123,7 @@ impl Job for Plan {
 
     fn remote(&self) -> Bind {
         Bind {
-            key: self.key.clone(),
+            key: self.job.key.clone(),
             length: self.length,
             pairs: self.pairs.clone(),
         }
@@ -143,23 +143,19 @@ impl Arguments {
         let columns = ColumnList::all(&self.context);
         let pairs = context_pairs(&columns, &self.constant, "--context and --constant")?;
         Ok(Plan {
-            key: self.key.clone(),
+            job: self
+                .parts
+                .of_table(&self.key, &self.inputs, &self.folders, runner)?,
             length: self.length.length(),
-            inputs: self.inputs.clone(),
             format: self
                 .input_format
                 .as_deref()
                 .and_then(|name| name.parse().ok()),
             encoding: self.encoding.and_then(|Charset(encoding)| encoding),
-            folder_names: self.folders.names(),
             id_column: self.id_column.clone(),
             pairs: pairs.unwrap_or_default(),
             skip: self.on_error == "skip",
             context_map: self.context_map,
-            rows_per_part: self.parts.rows_per_part,
-            out: self.parts.out(runner)?,
-            workers: bulk::workers(self.parts.workers),
-            runtime: runner.runtime.handle().clone(),
         })
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::bulk::keys::KeySource;
 use crate::bulk::{JobError, Runtime};
-use crate::cli::bulk::{self, JobRunner, PartArguments};
+use crate::cli::bulk::{JobRunner, PartArguments};
 use crate::cli::columns::{
     COLUMNS, ColumnList, ContextArguments, FolderArguments, context_pairs, new_columns,
 };
@@ -63,7 +63,7 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
     let plan = arguments.plan(&runner)?;
     let target = arguments.target.target(environment)?;
     let outcome = job::run(&plan, &runner, target, environment)?;
-    job::print_outcome(&outcome, plan.out.path(), arguments.json)
+    job::print_outcome(&outcome, plan.job.out.path(), arguments.json)
 }
 
 impl Job for Plan {
@@ -75,7 +75,7 @@ impl Job for Plan {
     const EVENT: &'static str = "Rewrap";
 
     fn key(&self) -> &str {
-        &self.key
+        &self.job.key
     }
 
     fn local(&self, core: &Core) -> LocalReseal {
@@ -84,7 +84,7 @@ impl Job for Plan {
 
     fn remote(&self) -> RemoteReseal {
         RemoteReseal {
-            key: self.key.clone(),
+            key: self.job.key.clone(),
             has_new_context: self.new_context.is_some(),
         }
     }
@@ -103,16 +103,12 @@ impl Arguments {
         let arguments = "--new-context and --new-constant";
         let new_context = ColumnList::all(&self.new_context);
         Ok(Plan {
-            key: self.key.clone(),
-            inputs: self.inputs.clone(),
-            folder_names: self.folders.names(),
+            job: self
+                .parts
+                .of_table(&self.key, &self.inputs, &self.folders, runner)?,
             context: self.context.source()?,
             new_context: context_pairs(&new_context, &self.new_constant, arguments)?,
             context_map: self.context_map,
-            rows_per_part: self.parts.rows_per_part,
-            out: self.parts.out(runner)?,
-            workers: bulk::workers(self.parts.workers),
-            runtime: runner.runtime.handle().clone(),
         })
     }
 }

@@ -5,7 +5,7 @@ use crate::bulk::folder::PLAN;
 use crate::bulk::input::{File, check_unchanged};
 use crate::bulk::keys::KeySource;
 use crate::bulk::parquet::properties::Layout;
-use crate::bulk::{Folder, Job, JobError, Runtime, rows_per_part};
+use crate::bulk::{Folder, Job, JobError, Runtime};
 use crate::columns::ContextSource;
 use crate::provision::bind::{Bind, Contexts, runs};
 use crate::provision::binding::{Binding, BoundRows};
@@ -53,7 +53,7 @@ impl<S: KeySource<Operation = Bind>> Scene<'_, S> {
         let input = Input {
             format: parameters.kind.format,
             objects: self.objects,
-            workers: plan.workers,
+            workers: plan.job.workers,
             watch: self.runtime,
         };
         let first = self.first()?;
@@ -68,12 +68,7 @@ impl<S: KeySource<Operation = Bind>> Scene<'_, S> {
         let kept = scanned.plan;
         // The plan is on disk before the first key is made.
         folder.write_json(PLAN, &kept)?;
-        parameters.files = files;
-        parameters.count = kept.count();
-        parameters.left_out = kept.left_out();
-        if plan.rows_per_part.is_none() {
-            parameters.rows_per_part = rows_per_part(kept.count(), plan.workers);
-        }
+        plan.job.note(parameters, files, &kept);
         let (rows, left_out) = (kept.count(), kept.left_out());
         tracing::info!(rows, left_out, "the input can be used");
         Ok(kept)
@@ -118,7 +113,7 @@ impl<S: KeySource<Operation = Bind>> Scene<'_, S> {
     fn check_added(&self, first: &Object, schema: &Schema) -> Result<(), TableError> {
         let plan = self.plan;
         check_names(first, schema, plan.reserved_names())?;
-        check_out(plan.out.path(), first, schema, plan.folder_names)
+        check_out(plan.job.out.path(), first, schema, plan.job.folder_names)
     }
 
     fn binding(&self) -> Result<Binding<'_, S::Worker>, JobError> {
@@ -176,7 +171,7 @@ impl<S: KeySource<Operation = Bind>> Scene<'_, S> {
             plan: kept,
             left: LeftReaders::default(),
         };
-        job.perform(parameters, plan.workers, runtime, || {
+        job.perform(parameters, plan.job.workers, runtime, || {
             let rows = BoundRows {
                 binding: self.binding()?,
                 runtime,
@@ -217,7 +212,7 @@ impl<S: KeySource<Operation = Bind>> Scene<'_, S> {
             context: &context,
             said: plan.said(&parameters),
         };
-        job.perform(parameters, plan.workers, runtime, || {
+        job.perform(parameters, plan.job.workers, runtime, || {
             Ok(splice::PartWriter::new(&shared, self.binding()?))
         })
     }
