@@ -99,7 +99,7 @@ impl Call {
                 answer: self.answer(api, requester, &request),
             },
             Err(Refused { error, metadata }) => Performed {
-                parameters: parameters(metadata.as_ref(), &self.id),
+                parameters: parameters(metadata.as_deref(), &self.id),
                 answer: Err(error),
             },
         }

@@ -202,7 +202,7 @@ pub(super) enum Asked {
 /// What is understood of a request that is refused: the audit record has it.
 pub(super) struct Refused<'a> {
     pub(super) error: ApiError,
-    pub(super) metadata: Option<RequestMetadata<'a>>,
+    pub(super) metadata: Option<Box<RequestMetadata<'a>>>,
 }
 
 impl<'a> Request<'a> {
@@ -228,7 +228,7 @@ impl<'a> Request<'a> {
             Ok(asked) => Ok(Self { metadata, asked }),
             Err(error) => Err(Refused {
                 error,
-                metadata: Some(metadata),
+                metadata: Some(Box::new(metadata)),
             }),
         }
     }
