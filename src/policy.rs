@@ -21,6 +21,7 @@ pub mod evaluate;
 pub mod facts;
 pub mod grant;
 pub(crate) mod json;
+pub mod measurement;
 pub mod principal;
 mod statement;
 pub mod steps;
@@ -36,6 +37,7 @@ pub use error::InvalidPolicy;
 pub use evaluate::{Allowed, StatementId};
 pub use facts::{Circumstances, KeyFacts, RoleFacts, Value, Values};
 pub use grant::{Grant, GrantParameters, KeyGrants};
+pub use measurement::Measurement;
 pub use principal::{Principal, PrincipalName, SessionParameters};
 pub use trust::TrustPolicy;
 

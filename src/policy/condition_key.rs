@@ -10,6 +10,7 @@
 
 use crate::policy::element::Grammar;
 use crate::policy::error::{InvalidPolicy, refuse};
+use crate::policy::measurement::Measurement;
 
 /// A condition key. A key with a name after a colon or slash carries that name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +104,7 @@ pub enum ConditionKey {
     /// `kms:PrimaryRegion`
     PrimaryRegion,
     /// `kms:RecipientAttestation:<measurement>`
-    RecipientAttestation(Box<str>),
+    RecipientAttestation(Measurement),
     /// `kms:ReEncryptOnSameKey`
     ReEncryptOnSameKey,
     /// `kms:ReplicaRegion`
@@ -254,9 +255,9 @@ fn of_kms(name: &str) -> Option<ConditionKey> {
         return match kind.to_ascii_lowercase().as_str() {
             _ if rest.is_empty() => None,
             "encryptioncontext" => Some(ConditionKey::EncryptionContext(rest.into())),
-            "recipientattestation" if is_measurement(rest) => Some(
-                ConditionKey::RecipientAttestation(rest.to_ascii_lowercase().into()),
-            ),
+            "recipientattestation" => {
+                Measurement::named(rest).map(ConditionKey::RecipientAttestation)
+            }
             _ => None,
         };
     }
@@ -331,19 +332,6 @@ fn claim(text: &str) -> Option<ConditionKey> {
     })
 }
 
-/// `ImageSha384`, `PCR<n>` or `NitroTPMPCR<n>`
-fn is_measurement(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    let register = name
-        .strip_prefix("nitrotpm")
-        .unwrap_or(&name)
-        .strip_prefix("pcr");
-    name == "imagesha384"
-        || register
-            .and_then(|digits| digits.parse::<u8>().ok())
-            .is_some_and(|index| index < 32)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -368,7 +356,7 @@ mod tests {
             ),
             (
                 "kms:RecipientAttestation:PCR0",
-                ConditionKey::RecipientAttestation("pcr0".into()),
+                ConditionKey::RecipientAttestation(Measurement::Pcr(0)),
             ),
             ("aws:PrincipalOrgID", ConditionKey::Inapplicable),
             ("s3:prefix", ConditionKey::Inapplicable),
