@@ -7,6 +7,7 @@ pub mod agreement;
 pub mod ber;
 mod ed25519ph;
 pub mod entropy;
+pub mod enveloped_data;
 pub mod gcm;
 pub mod mac;
 mod ml_dsa;

@@ -55,10 +55,23 @@ pub fn encrypt(
     key: &PrivateKey,
     hash: OaepHash,
     plaintext: &[u8],
-    _probed: Probed,
+    probed: Probed,
 ) -> Result<Vec<u8>, OaepError> {
     let public_key = PublicEncryptingKey::from_der(key.public_der()).map_err(|_| OaepError)?;
     let public = OaepPublicEncryptingKey::new(public_key).map_err(|_| OaepError)?;
+    encrypt_to(&public, hash, plaintext, probed)
+}
+
+/// Encrypts under a public key that has been parsed.
+///
+/// # Errors
+/// [`OaepError`] when the plaintext is too long for the key.
+pub fn encrypt_to(
+    public: &OaepPublicEncryptingKey,
+    hash: OaepHash,
+    plaintext: &[u8],
+    _probed: Probed,
+) -> Result<Vec<u8>, OaepError> {
     let mut ciphertext = vec![0; public.ciphertext_size()];
     let written = public
         .encrypt(hash.algorithm(), plaintext, &mut ciphertext, None)
