@@ -111,6 +111,7 @@ fn append(body: &[u8], line: &mut Vec<u8>) {
             kind: ResourceKind::Key,
         }],
         key_material_id: None,
+        recipient: None,
         batch: None,
         error: None,
     };

@@ -11,6 +11,7 @@
 //! What this module does not do: know HTTP, or who the caller is (that is `auth`); it is handed a
 //! principal.
 
+use crate::attestation::Attestations;
 use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::crypto::entropy::Entropy;
@@ -52,6 +53,7 @@ mod own_thread;
 mod public_keys;
 mod random;
 mod re_encrypt;
+mod recipient;
 mod reply;
 mod request_id;
 mod requester;
@@ -102,6 +104,8 @@ pub struct Parts {
     pub audit: Arc<Audit>,
     /// Other issuers whose tokens are taken.
     pub web_identities: WebIdentities,
+    /// Whose attestation documents are believed.
+    pub attestations: Attestations,
 }
 
 /// The operations.

@@ -8,6 +8,7 @@
 //!
 //! This module does not open anything that a setting names.
 
+use crate::attestation;
 use crate::auth::signatures::Signatures;
 use crate::file::open;
 use crate::key::arn::AccountId;
@@ -63,6 +64,8 @@ pub struct Config {
     pub xks: BTreeMap<String, key_store::Config>,
     /// Their external keys, by name.
     pub xks_keys: BTreeMap<String, external_key::Config>,
+    /// Whose attestation documents are believed.
+    pub attestation: attestation::Config,
     /// TLS of the TCP listener.
     pub tls: transport::tls::Config,
     /// The bounds of every listener.
@@ -172,6 +175,7 @@ impl Default for Config {
             issuers: BTreeMap::new(),
             xks: BTreeMap::new(),
             xks_keys: BTreeMap::new(),
+            attestation: attestation::Config::default(),
             tls: transport::tls::Config::default(),
             limits: transport::Limits::default(),
             rates: rates::Config::default(),

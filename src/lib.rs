@@ -32,7 +32,7 @@
 //! | [`policy`] | who may do what: the pure decision over policies and grants |
 //! | [`keystore`] | the sealed store, its snapshots, the only writer |
 //! | [`auth`], [`audit`], [`rates`], [`pool`] | who asks; the log of every call; limits in keys a second; keys ahead of demand |
-//! | [`web_identity`] | tokens of other issuers, and the keys that verify them |
+//! | [`web_identity`], [`attestation`] | tokens of other issuers, and the keys that verify them; attested code that answers are sealed to |
 //! | [`api`] | the operations of AWS KMS, from members to answers |
 //! | [`stream`] | batches of keys, and Arrow streams of containers |
 //! | [`admin`] | principals and the operator's other calls |
@@ -75,6 +75,7 @@ pub mod auth;
 pub mod pool;
 pub mod rates;
 
+pub mod attestation;
 pub mod web_identity;
 
 pub mod api;

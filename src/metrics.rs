@@ -167,6 +167,14 @@ impl Metrics {
         counter
     }
 
+    /// `keymill_attestation_documents_total{result}`, from 0 on
+    pub fn attestation_documents(&self, result: &'static str) -> Counter {
+        let labels = [("result", result.into())];
+        let counter = self.counter("keymill_attestation_documents_total", &labels);
+        counter.increment(0);
+        counter
+    }
+
     /// `keymill_issuer_fetches_total{issuer,result}`, from 0 on. `issuer` is a name of the
     /// configuration.
     pub fn issuer_fetches(&self, issuer: &str, result: &'static str) -> Counter {

@@ -4,6 +4,7 @@
 //! temporary files, and removes that.
 
 use keymill::api::{Api, ApiError, Parts, Requester};
+use keymill::attestation::{Attestations, Roots};
 use keymill::audit::{self, Audit};
 use keymill::clock::Clock;
 use keymill::crypto::entropy::Entropy;
@@ -75,6 +76,7 @@ impl Inside {
             keystore: Arc::new(keystore),
             pool,
             web_identities: WebIdentities::none(&clock, &metrics),
+            attestations: Attestations::new(Roots::default(), &metrics),
             clone_word,
             entropy,
             clock,

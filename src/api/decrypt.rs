@@ -9,10 +9,10 @@ use crate::api::blob_key::{KeyOfBlob, does_not_open};
 use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT, check_algorithm, oaep_hash};
 use crate::api::handler::{Thread, Weighed};
 use crate::api::key_reference::KeyReference;
-use crate::api::members::Members;
+use crate::api::recipient::Recipient;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
-use crate::api::{Api, ApiError, ErrorCode, Requester, unsupported};
+use crate::api::{Api, ApiError, ErrorCode, Requester};
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::Entropy;
 use crate::crypto::oaep;
@@ -22,7 +22,7 @@ use crate::key::material::BackingKey;
 use crate::keystore::KeyEntry;
 use crate::operation::Action;
 use crate::policy::ConditionKey;
-use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ wire::input! {
         grant_tokens: Option<Vec<Cow<'a, str>>>,
         key_id: Text<'a>,
         encryption_algorithm: Text<'a>,
-        recipient: Option<IgnoredAny>,
+        recipient: Option<&'a RawValue>,
         dry_run: Option<bool>,
         dry_run_modifiers: Option<Vec<Cow<'a, str>>>,
     }
@@ -47,6 +47,7 @@ wire::input! {
 /// `Decrypt`
 pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thread) -> Weighed {
     let input: Input<'_> = wire::decode(body)?;
+    let recipient = Recipient::read(api, input.recipient)?;
     let mut violations = Violations::default();
     let modifiers = input.dry_run_modifiers.as_deref().unwrap_or_default();
     let is_ignored = ignores_ciphertext(input.dry_run, modifiers);
@@ -65,11 +66,9 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thr
         &mut violations,
     );
     check_modifiers(modifiers, &mut violations);
+    recipient.check(&mut violations);
     let checked = (key, blob, grant_tokens, algorithm);
     let (key, blob, grant_tokens, algorithm) = violations.check(checked)?;
-    if input.recipient.is_some() {
-        return Err(unsupported("Recipient"));
-    }
     let context = input.encryption_context.sound()?;
     let algorithm = algorithm.unwrap_or(SYMMETRIC_DEFAULT);
     // Only an envelope names its key: other ciphertexts need a KeyId.
@@ -84,12 +83,15 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thr
     if thread == Thread::Async && oaep_hash(algorithm).is_some() {
         return Ok(None);
     }
+    let Some(receiver) = recipient.receiver(api, thread)? else {
+        return Ok(None);
+    };
     let sealed = Sealed::parse(blob, algorithm);
     let named = [(ConditionKey::EncryptionAlgorithm, algorithm)];
     let ask = sealed
         .ask(Action::Decrypt, key.as_ref())
         .context(context)
-        .members(Members::Texts(&named))
+        .members(receiver.members(&named))
         .grant_tokens(grant_tokens)
         .dry_run(input.dry_run == Some(true));
     // Admission and opening are under one snapshot of the store.
@@ -99,12 +101,13 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thr
         let (material, plaintext) = open(entry, cipher, context, &sealed, &api.entropy)?;
         let mut object = Object::new();
         object.plain("KeyId", &entry.arn);
-        object.base64("Plaintext", plaintext.expose());
+        receiver.put(api, &mut object, "Plaintext", plaintext.expose())?;
         object.plain("EncryptionAlgorithm", cipher.algorithm());
-        if let Some(material) = material {
+        // AWS leaves it out for a recipient.
+        if let Some(material) = material.filter(|_| receiver.is_caller()) {
             object.material_id("KeyMaterialId", material.id());
         }
-        admitted.answer(object.end().with(material))
+        admitted.answer(receiver.note(object.end().with(material)))
     });
     reply.map(Some)
 }

@@ -6,10 +6,14 @@
 
 use crate::api::admission::Ask;
 use crate::api::attempt::Attempt;
+use crate::api::handler::{Thread, Weighed};
+use crate::api::key_reference::KeyReference;
+use crate::api::members::Members;
+use crate::api::recipient::{Receiver, Recipient};
 use crate::api::usability::material;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, ContextMember, Object, Text};
-use crate::api::{Answer, Api, ApiError, ErrorCode, Origin, Reply, Requester, unsupported};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Origin, Reply, Requester};
 use crate::context::EncryptionContext;
 use crate::envelope::PooledKey;
 use crate::envelope::{self, CiphertextBlob};
@@ -17,7 +21,7 @@ use crate::key::data_key::{DataKeyLength, PlaintextDataKey};
 use crate::key::material::BackingKey;
 use crate::keystore::KeyEntry;
 use crate::operation::Action;
-use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -31,7 +35,7 @@ wire::input! {
         encryption_context: ContextMember,
         grant_tokens: Option<Vec<Cow<'a, str>>>,
         dry_run: Option<bool>,
-        recipient: Option<IgnoredAny>,
+        recipient: Option<&'a RawValue>,
     }
 }
 
@@ -81,12 +85,26 @@ pub(crate) fn no_length() -> ApiError {
 
 /// `GenerateDataKeyWithoutPlaintext`
 pub(crate) fn without_plaintext(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
-    generate(api, requester, body, Variant::WithoutPlaintext)
+    let input: Input<'_> = wire::decode(body)?;
+    make(api, requester, &check(&input, Violations::default())?, None)
 }
 
 /// `GenerateDataKey`
-pub(crate) fn with_plaintext(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
-    generate(api, requester, body, Variant::WithPlaintext)
+pub(super) fn with_plaintext(
+    api: &Api,
+    requester: &Requester,
+    body: &[u8],
+    thread: Thread,
+) -> Weighed {
+    let input: Input<'_> = wire::decode(body)?;
+    let recipient = Recipient::read(api, input.recipient)?;
+    let mut violations = Violations::default();
+    recipient.check(&mut violations);
+    let checked = check(&input, violations)?;
+    match recipient.receiver(api, thread)? {
+        Some(receiver) => make(api, requester, &checked, Some(&receiver)).map(Some),
+        None => Ok(None),
+    }
 }
 
 thread_local! {
@@ -94,37 +112,51 @@ thread_local! {
     static BLOB: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Variant {
-    WithoutPlaintext,
-    WithPlaintext,
+/// What a request asks for, its members checked.
+struct Checked<'a> {
+    key: KeyReference<'a>,
+    /// `None` for a request that gives no length, or two.
+    length: Option<DataKeyLength>,
+    context: &'a EncryptionContext,
+    grant_tokens: &'a [Cow<'a, str>],
+    dry_run: bool,
 }
 
-fn generate(api: &Api, requester: &Requester, body: &[u8], variant: Variant) -> Answer {
-    let input: Input<'_> = wire::decode(body)?;
-    let mut violations = Violations::default();
+fn check<'a>(input: &'a Input<'_>, mut violations: Violations) -> Result<Checked<'a>, ApiError> {
     let key = violations.key_id("keyId", &input.key_id);
     let spec = input.key_spec.as_deref();
     let length = check_length(spec, input.number_of_bytes, &mut violations);
     let grant_tokens = violations.grant_tokens(&input.grant_tokens);
     let (key, grant_tokens) = violations.check((key, grant_tokens))?;
-    let context = input.encryption_context.sound()?;
-    let (action, counters) = match variant {
-        Variant::WithoutPlaintext => (
+    Ok(Checked {
+        key,
+        length,
+        context: input.encryption_context.sound()?,
+        grant_tokens,
+        dry_run: input.dry_run == Some(true),
+    })
+}
+
+/// Makes a data key. Without a receiver its plaintext exists nowhere.
+fn make(
+    api: &Api,
+    requester: &Requester,
+    checked: &Checked<'_>,
+    receiver: Option<&Receiver>,
+) -> Answer {
+    let (action, counters) = match receiver {
+        None => (
             Action::GenerateDataKeyWithoutPlaintext,
             &api.counters.without_plaintext,
         ),
-        // With a recipient the plaintext may leave only under the recipient's key, which is not
-        // built: never ignored.
-        Variant::WithPlaintext if input.recipient.is_some() => {
-            return Err(unsupported("Recipient"));
-        }
-        Variant::WithPlaintext => (Action::GenerateDataKey, &api.counters.with_plaintext),
+        Some(_) => (Action::GenerateDataKey, &api.counters.with_plaintext),
     };
-    let ask = Ask::on(action, &key)
+    let (length, context) = (checked.length, checked.context);
+    let ask = Ask::on(action, &checked.key)
         .context(context)
-        .grant_tokens(grant_tokens)
-        .dry_run(input.dry_run == Some(true))
+        .members(receiver.map_or(Members::None, |receiver| receiver.members(&[])))
+        .grant_tokens(checked.grant_tokens)
+        .dry_run(checked.dry_run)
         .conflict(length.is_none().then_some(no_length));
     let made = api.under_last_check(requester, |attempt| {
         let admitted = attempt.admit(ask, |entry| {
@@ -135,11 +167,11 @@ fn generate(api: &Api, requester: &Requester, body: &[u8], variant: Variant) -> 
             blob.clear();
             let (key, origin) = take(attempt, entry, material, length)?;
             key.bind(context, blob);
-            let reply = match variant {
-                Variant::WithoutPlaintext => encode(entry, blob, None).public(),
-                Variant::WithPlaintext => {
+            let reply = match receiver {
+                None => encode(entry, blob),
+                Some(receiver) => {
                     let plaintext = open(entry, material, context, blob)?;
-                    encode(entry, blob, Some(plaintext.expose()))
+                    encode_for(receiver, api, entry, blob, &plaintext)?
                 }
             };
             Ok((admitted.answer(reply)?, (length, origin)))
@@ -182,22 +214,32 @@ fn open(
     envelope::open(entry.key.id, material, context, &blob).map_err(ApiError::internal)
 }
 
-fn encode(entry: &KeyEntry, blob: &[u8], plaintext: Option<&[u8]>) -> Reply {
-    let material = entry.current();
-    let mut object = match plaintext {
-        // The exact size: the buffer becomes the response's body as it is.
-        None => Object::with_room(
-            WITHOUT_PLAINTEXT.len()
-                + wire::base64_bytes(blob)
-                + entry.arn.len()
-                + MATERIAL_ID_DIGITS,
-        ),
-        Some(_) => Object::new(),
-    };
+/// The answer without a plaintext. Its exact size is known: the buffer becomes the response's body
+/// as it is.
+fn encode(entry: &KeyEntry, blob: &[u8]) -> Reply {
+    let mut object = Object::with_room(
+        WITHOUT_PLAINTEXT.len() + wire::base64_bytes(blob) + entry.arn.len() + MATERIAL_ID_DIGITS,
+    );
     object.base64("CiphertextBlob", blob);
-    if let Some(plaintext) = plaintext {
-        object.base64("Plaintext", plaintext);
-    }
+    about_key(object, entry).public()
+}
+
+/// The answer with the plaintext, for the caller or sealed.
+fn encode_for(
+    receiver: &Receiver,
+    api: &Api,
+    entry: &KeyEntry,
+    blob: &[u8],
+    plaintext: &PlaintextDataKey,
+) -> Result<Reply, ApiError> {
+    let mut object = Object::new();
+    object.base64("CiphertextBlob", blob);
+    receiver.put(api, &mut object, "Plaintext", plaintext.expose())?;
+    Ok(receiver.note(about_key(object, entry)))
+}
+
+fn about_key(mut object: Object, entry: &KeyEntry) -> Reply {
+    let material = entry.current();
     object.plain("KeyId", &entry.arn);
     if let Some(material) = material {
         object.material_id("KeyMaterialId", material.id());

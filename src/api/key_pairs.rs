@@ -9,6 +9,7 @@ use crate::api::admission::Ask;
 use crate::api::attempt::Attempt;
 use crate::api::key_reference::KeyReference;
 use crate::api::members::Members;
+use crate::api::recipient::{Receiver, Recipient};
 use crate::api::throttling::too_many_calls;
 use crate::api::usability::material;
 use crate::api::validation::Violations;
@@ -23,7 +24,7 @@ use crate::policy::ConditionKey;
 use crate::pool::PooledPair;
 use crate::pool::pairs::WaitError;
 use crate::rates::Paid;
-use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -41,11 +42,11 @@ wire::input! {
         encryption_context: ContextMember,
         grant_tokens: Option<Vec<Cow<'a, str>>>,
         dry_run: Option<bool>,
-        recipient: Option<IgnoredAny>,
+        recipient: Option<&'a RawValue>,
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Variant {
     WithPlaintext,
     WithoutPlaintext,
@@ -86,7 +87,8 @@ impl PairCounters {
 
 /// What a request asks for, its members checked.
 struct Checked<'a> {
-    variant: Variant,
+    /// Who gets the private key in the clear; `None`: it is in the blob alone.
+    receiver: Option<&'a Receiver>,
     key: KeyReference<'a>,
     spec: PairSpec,
     context: &'a EncryptionContext,
@@ -96,7 +98,22 @@ struct Checked<'a> {
 
 /// `GenerateDataKeyPair`
 pub(super) async fn with_plaintext(api: Arc<Api>, requester: Requester, body: Vec<u8>) -> Answer {
-    generate(&api, &requester, &body, Variant::WithPlaintext).await
+    let input: Input<'_> = wire::decode(&body)?;
+    let recipient = Recipient::read(&api, input.recipient)?;
+    let mut violations = Violations::default();
+    recipient.check(&mut violations);
+    let checked = check(&input, violations)?;
+    let receiver = recipient.receiver_elsewhere(&api).await?;
+    let receiver = Some(&receiver);
+    generate(
+        &api,
+        &requester,
+        Checked {
+            receiver,
+            ..checked
+        },
+    )
+    .await
 }
 
 /// `GenerateDataKeyPairWithoutPlaintext`
@@ -105,25 +122,20 @@ pub(super) async fn without_plaintext(
     requester: Requester,
     body: Vec<u8>,
 ) -> Answer {
-    generate(&api, &requester, &body, Variant::WithoutPlaintext).await
+    let input: Input<'_> = wire::decode(&body)?;
+    generate(&api, &requester, check(&input, Violations::default())?).await
 }
 
-fn check<'a>(input: &'a Input<'_>, variant: Variant) -> Result<Checked<'a>, ApiError> {
-    let mut violations = Violations::default();
+fn check<'a>(input: &'a Input<'_>, mut violations: Violations) -> Result<Checked<'a>, ApiError> {
     let key = violations.key_id("keyId", &input.key_id);
     let spec =
         violations.required_one_of("keyPairSpec", input.key_pair_spec.as_deref(), PAIR_SPECS);
     let grant_tokens = violations.grant_tokens(&input.grant_tokens);
     let (key, spec, grant_tokens) = violations.check((key, spec, grant_tokens))?;
     let context = input.encryption_context.sound()?;
-    // With a recipient the plaintext may leave only under the recipient's key, which is not built:
-    // never ignored.
-    if variant == Variant::WithPlaintext && input.recipient.is_some() {
-        return Err(unsupported("Recipient"));
-    }
     let built = spec.parse();
     Ok(Checked {
-        variant,
+        receiver: None,
         key,
         spec: built.map_err(|_| unsupported(&format!("KeyPairSpec {spec}")))?,
         context,
@@ -132,9 +144,7 @@ fn check<'a>(input: &'a Input<'_>, variant: Variant) -> Result<Checked<'a>, ApiE
     })
 }
 
-async fn generate(api: &Arc<Api>, requester: &Requester, body: &[u8], variant: Variant) -> Answer {
-    let input: Input<'_> = wire::decode(body)?;
-    let checked = check(&input, variant)?;
+async fn generate(api: &Arc<Api>, requester: &Requester, checked: Checked<'_>) -> Answer {
     // It outlives the attempts before a pair is there.
     let paid = RefCell::default();
     api.read(requester, |attempt| checked.work(attempt, None, &paid))?;
@@ -144,7 +154,7 @@ async fn generate(api: &Arc<Api>, requester: &Requester, body: &[u8], variant: V
             checked.work(attempt, Some(&pair), &paid)
         })?;
         if let Some(reply) = reply {
-            let counters = &api.counters.pairs.handed_out[variant as usize];
+            let counters = &api.counters.pairs.handed_out[checked.variant() as usize];
             counters[checked.spec as usize][usize::from(hit)].increment(1);
             return Ok(reply);
         }
@@ -153,6 +163,13 @@ async fn generate(api: &Arc<Api>, requester: &Requester, body: &[u8], variant: V
 }
 
 impl Checked<'_> {
+    fn variant(&self) -> Variant {
+        match self.receiver {
+            Some(_) => Variant::WithPlaintext,
+            None => Variant::WithoutPlaintext,
+        }
+    }
+
     /// A pair of the lane, or the next one made; and whether the lane had it.
     async fn pair(&self, api: &Api) -> Result<(PooledPair, bool), ApiError> {
         let pairs = api.pool.pairs();
@@ -178,9 +195,12 @@ impl Checked<'_> {
         paid: &RefCell<Paid>,
     ) -> Result<Option<Reply>, ApiError> {
         let named = [(ConditionKey::DataKeyPairSpec, self.spec.name())];
-        let ask = Ask::on(self.variant.action(), &self.key)
+        let ask = Ask::on(self.variant().action(), &self.key)
             .context(self.context)
-            .members(Members::Texts(&named))
+            .members(match self.receiver {
+                Some(receiver) => receiver.members(&named),
+                None => Members::Texts(&named),
+            })
             .grant_tokens(self.grant_tokens)
             .dry_run(self.dry_run);
         let admitted = {
@@ -197,13 +217,18 @@ impl Checked<'_> {
         let blob = envelope::seal(entry.key.id, material, self.context, private, entropy)?;
         let mut object = Object::new();
         object.base64("PrivateKeyCiphertextBlob", &blob);
-        if self.variant == Variant::WithPlaintext {
-            object.base64("PrivateKeyPlaintext", private);
+        if let Some(receiver) = self.receiver {
+            receiver.put(attempt.api, &mut object, "PrivateKeyPlaintext", private)?;
         }
         object.base64("PublicKey", pair.key.public_der());
         object.plain("KeyId", &entry.arn);
         object.plain("KeyPairSpec", self.spec.name());
         object.material_id("KeyMaterialId", material.id());
-        admitted.answer(object.end().with(Some(material))).map(Some)
+        let reply = object.end().with(Some(material));
+        let reply = match self.receiver {
+            Some(receiver) => receiver.note(reply),
+            None => reply,
+        };
+        admitted.answer(reply).map(Some)
     }
 }

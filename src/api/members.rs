@@ -1,5 +1,6 @@
 //! What policy conditions ask of a request's own members.
 
+use crate::attestation::Measurements;
 use crate::clock::Timestamp;
 use crate::key::spec::{KeyOrigin, KeySpec, KeyUsage};
 use crate::operation::Action;
@@ -19,6 +20,8 @@ pub(crate) enum Members<'a> {
     NewKey(KeyKind, Option<bool>, &'a RequestTags<'a>),
     /// Members that are texts, or have defaults, by their conditions: algorithms and the like.
     Texts(&'a [(ConditionKey, &'a str)]),
+    /// The same of a request with a `Recipient`, and what was measured of it.
+    Attested(&'a [(ConditionKey, &'a str)], &'a Measurements),
     /// Of `TagResource` and `UntagResource`.
     Tags(&'a RequestTags<'a>),
     /// Of `PutKeyPolicy`: `PolicyName`, or its default, and `BypassPolicyLockoutSafetyCheck` if it
@@ -127,7 +130,10 @@ impl<'a> Members<'a> {
             (Self::NewKey(kind, ..), ConditionKey::MultiRegionKeyType) => {
                 kind.multi_region.map_or(Values::Absent, text)
             }
-            (Self::Texts(members), key) => {
+            (Self::Attested(_, measured), ConditionKey::RecipientAttestation(measurement)) => {
+                measured.value(*measurement).map_or(Values::Absent, text)
+            }
+            (Self::Texts(members) | Self::Attested(members, _), key) => {
                 let member = members.iter().find(|(name, _)| name == key);
                 member.map_or(Values::Absent, |(_, value)| text(value))
             }

@@ -1,17 +1,18 @@
 //! `GetPublicKey`, and `DeriveSharedSecret` with the public key of another party.
 
 use crate::api::admission::Ask;
+use crate::api::handler::{Thread, Weighed};
 use crate::api::key_changes::KeyInput;
 use crate::api::keys::algorithms;
-use crate::api::members::Members;
+use crate::api::recipient::Recipient;
 use crate::api::usability::incompatible;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Blob, Object, Text};
-use crate::api::{Answer, Api, ApiError, ErrorCode, Requester, unsupported};
+use crate::api::{Answer, Api, ApiError, ErrorCode, Requester};
 use crate::crypto::agreement;
 use crate::operation::Action;
 use crate::policy::ConditionKey;
-use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// Bytes of a public key (AWS KMS API reference).
@@ -47,29 +48,36 @@ wire::input! {
         public_key: Option<Blob>,
         grant_tokens: Option<Vec<Cow<'a, str>>>,
         dry_run: Option<bool>,
-        recipient: Option<IgnoredAny>,
+        recipient: Option<&'a RawValue>,
     }
 }
 
 /// `DeriveSharedSecret`
-pub(super) fn derive_shared_secret(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
+pub(super) fn derive_shared_secret(
+    api: &Api,
+    requester: &Requester,
+    body: &[u8],
+    thread: Thread,
+) -> Weighed {
     let input: DeriveInput<'_> = wire::decode(body)?;
+    let recipient = Recipient::read(api, input.recipient)?;
     let mut violations = Violations::default();
     let key = violations.key_id("keyId", &input.key_id);
     let algorithm = input.key_agreement_algorithm.as_deref();
     violations.required_one_of("keyAgreementAlgorithm", algorithm, ECDH);
     let public = violations.blob("publicKey", input.public_key.as_ref(), PUBLIC_KEY_BYTES_MAX);
     let grant_tokens = violations.grant_tokens(&input.grant_tokens);
+    recipient.check(&mut violations);
     let (key, public, grant_tokens) = violations.check((key, public, grant_tokens))?;
-    if input.recipient.is_some() {
-        return Err(unsupported("Recipient"));
-    }
+    let Some(receiver) = recipient.receiver(api, thread)? else {
+        return Ok(None);
+    };
     let named = [(ConditionKey::KeyAgreementAlgorithm, ECDH)];
     let ask = Ask::on(Action::DeriveSharedSecret, &key)
-        .members(Members::Texts(&named))
+        .members(receiver.members(&named))
         .grant_tokens(grant_tokens)
         .dry_run(input.dry_run == Some(true));
-    api.under_last_check(requester, |attempt| {
+    let reply = api.under_last_check(requester, |attempt| {
         let admitted = attempt.admit(ask, |entry| {
             entry.pair().ok_or_else(|| incompatible(entry, ECDH))
         })?;
@@ -79,9 +87,10 @@ pub(super) fn derive_shared_secret(api: &Api, requester: &Requester, body: &[u8]
             .map_err(|_| ApiError::bare(ErrorCode::ValidationException))?;
         let mut object = Object::new();
         object.plain("KeyId", &entry.arn);
-        object.base64("SharedSecret", secret.expose());
+        receiver.put(api, &mut object, "SharedSecret", secret.expose())?;
         object.plain("KeyAgreementAlgorithm", ECDH);
         object.plain("KeyOrigin", entry.key.origin.name());
-        admitted.answer(object.end())
-    })
+        admitted.answer(receiver.note(object.end()))
+    });
+    reply.map(Some)
 }

@@ -66,6 +66,12 @@ impl Reply {
         self
     }
 
+    /// Notes the recipient that a plaintext was sealed to, as JSON.
+    pub(crate) fn sealed_to(mut self, recipient: String) -> Self {
+        self.resources.recipient = Some(recipient.into());
+        self
+    }
+
     /// Notes the generation of the key's material that was used.
     pub(crate) fn with(self, material: Option<&Arc<BackingKey>>) -> Self {
         self.with_id(material.map(|material| material.id()))
@@ -106,4 +112,6 @@ pub(crate) struct Resources {
     pub(crate) other: Option<String>,
     /// The elements of the answer that are written down, as JSON.
     pub(crate) elements: Option<String>,
+    /// The recipient that a plaintext was sealed to, as JSON.
+    pub(crate) recipient: Option<Box<str>>,
 }

@@ -5,6 +5,7 @@
 use super::*;
 use crate::api::attempt::ATTEMPTS_MAX;
 use crate::api::handler::Handler;
+use crate::attestation::Roots;
 use crate::audit;
 use crate::audit::Source;
 use crate::clock::Timestamp;
@@ -45,6 +46,7 @@ mod multi_region;
 mod names;
 mod order;
 mod re_encrypt;
+mod recipient;
 mod regions;
 mod rotation;
 mod states;
@@ -97,6 +99,15 @@ impl Bench {
         rates: &rates::Config,
         issuers: &BTreeMap<String, issuer::Config>,
     ) -> Self {
+        Self::with_roots(rates, issuers, Roots::default()).await
+    }
+
+    /// With roots whose attestation documents are believed.
+    pub(crate) async fn with_roots(
+        rates: &rates::Config,
+        issuers: &BTreeMap<String, issuer::Config>,
+        roots: Roots,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let metrics = Metrics::new().unwrap();
         let faults = FaultyEntropy::default();
@@ -128,6 +139,7 @@ impl Bench {
             keystore,
             pool,
             web_identities: WebIdentities::new(issuers, "aws", account, &clock, &metrics),
+            attestations: Attestations::new(roots, &metrics),
             clone_word,
             entropy,
             clock,

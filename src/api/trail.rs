@@ -246,6 +246,7 @@ impl Api {
             response_elements: None,
             resources: &[key],
             key_material_id: entry.current().map(|material| material.id()),
+            recipient: None,
             batch: None,
             error: None,
         }
@@ -327,6 +328,7 @@ impl Api {
             response_elements: resources.elements.as_deref(),
             resources: list,
             key_material_id: resources.material,
+            recipient: resources.recipient.as_deref(),
             batch,
             error: error.map(|error| Refusal {
                 code: error.code().name(),

@@ -70,6 +70,8 @@ pub struct AuditRecord<'a> {
     pub resources: &'a [Resource<'a>],
     /// The generation of the key's material that was used.
     pub key_material_id: Option<KeyMaterialId>,
+    /// The attested recipient that a plaintext was sealed to, a JSON object.
+    pub recipient: Option<&'a str>,
     /// The rows of a batch, which has no record for each row.
     pub batch: Option<Batch>,
     /// The refusal, if it was refused.
@@ -343,25 +345,29 @@ impl AuditRecord<'_> {
 
     /// The member that CloudTrail leaves to each service; left out when it would be empty.
     fn append_additional(&self, out: &mut Vec<u8>) {
-        if self.key_material_id.is_none() && self.batch.is_none() {
+        if self.key_material_id.is_none() && self.recipient.is_none() && self.batch.is_none() {
             return;
         }
-        out.extend_from_slice(b",\"additionalEventData\":{");
+        out.extend_from_slice(b",\"additionalEventData\":");
+        let start = out.len();
         if let Some(id) = self.key_material_id {
-            out.extend_from_slice(b"\"keyMaterialId\":\"");
+            out.extend_from_slice(b",\"keyMaterialId\":\"");
             out.extend_from_slice(&id.hex());
             out.push(b'"');
-            if self.batch.is_some() {
-                out.push(b',');
-            }
+        }
+        if let Some(recipient) = self.recipient {
+            out.extend_from_slice(b",\"recipient\":");
+            out.extend_from_slice(recipient.as_bytes());
         }
         if let Some(batch) = &self.batch {
-            out.extend_from_slice(b"\"count\":");
+            out.extend_from_slice(b",\"count\":");
             shown(out, batch.count);
             out.extend_from_slice(b",\"rowsBlake3\":\"");
             append_hex(out, &batch.digest);
             out.push(b'"');
         }
+        // In the place of the first comma.
+        out[start] = b'{';
         out.push(b'}');
     }
 }

@@ -1,5 +1,6 @@
 //! `keymill config`: whether a configuration is sound, and which settings are in force.
 
+use crate::attestation::Roots;
 use crate::cli::failure::{Failure, Status};
 use crate::cli::{Addresses, ConfigFile, output, trust};
 use crate::clock::Clock;
@@ -62,8 +63,8 @@ pub(super) fn run(command: Command, environment: &Environment) -> Result<Status,
             for warning in trust::configuration(&file.path)? {
                 output::notice(&format!("keymill: {warning}"));
             }
-            // Beyond the text: the store opens, the folders can be used, certificates and the files
-            // of issuers load.
+            // Beyond the text: the store opens, the folders can be used, certificates, the
+            // files of issuers and the roots of attestation load.
             let store = check_store(&loaded.config)?;
             check_folders(&loaded.config)?;
             if loaded.config.tls.is_on() {
@@ -72,6 +73,7 @@ pub(super) fn run(command: Command, environment: &Environment) -> Result<Status,
             }
             WebIdentities::check(&loaded.config.issuers, &Clock::system())
                 .map_err(Failure::configuration)?;
+            Roots::read(&loaded.config.attestation).map_err(Failure::configuration)?;
             if json {
                 let settings = settings_json(&loaded.settings);
                 output::json(&json!({ "store": store.word(), "settings": settings }))?;

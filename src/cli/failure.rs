@@ -135,7 +135,9 @@ impl From<OpenError> for Failure {
             OpenError::StoreAbsent { .. } => {
                 Self::configuration(flags::with(&error, &["--new-store"]))
             }
-            OpenError::RootKey(_) | OpenError::RootKeyAbsent { .. } => Self::configuration(error),
+            OpenError::RootKey(_) | OpenError::RootKeyAbsent { .. } | OpenError::Roots(_) => {
+                Self::configuration(error)
+            }
             OpenError::Audit(audit::OpenError::InUse { .. }) => Self::unavailable(error),
             OpenError::Audit(_)
             | OpenError::Beside { .. }

@@ -1,6 +1,7 @@
 //! The allowed values of each setting. The ranges of numbers exclude values that can only be a
 //! mistake. What a setting is by default, the `Default` of its section says.
 
+use crate::attestation;
 use crate::auth::certificate;
 use crate::config::SocketMode;
 use crate::config::sockets::peer_id;
@@ -34,7 +35,7 @@ const KEYS_PER_SECOND: Allowed = Integer(0, 100_000_000, "keys a second");
 
 /// Every key with a fixed name. Others are those of [`NAMED`] tables and the entries of maps
 /// ([`entry`]).
-pub const KEYS: [(&str, Allowed); 43] = [
+pub const KEYS: [(&str, Allowed); 44] = [
     ("region", Text(region)),
     ("regions", Texts(served_regions)),
     ("partition", Text(partition)),
@@ -45,6 +46,7 @@ pub const KEYS: [(&str, Allowed); 43] = [
     ("listen.socket", Text(path)),
     ("listen.socket_mode", Text(socket_mode)),
     ("listen.admin", Text(loopback)),
+    ("attestation.roots", Texts(paths)),
     ("tls.certificate", Text(optional_path)),
     ("tls.key", Text(optional_path)),
     ("tls.client_ca", Text(optional_path)),
@@ -351,6 +353,13 @@ fn path(text: &str) -> Result<(), &'static str> {
     let fits = !text.is_empty() && !text.contains('\0');
     fits.then_some(())
         .ok_or("allowed: a path, relative to the file's folder")
+}
+
+fn paths(texts: &[&str]) -> Result<(), &'static str> {
+    let fits = texts.len() <= attestation::Config::ROOTS_MAX;
+    let all = fits && texts.iter().all(|text| path(text).is_ok());
+    all.then_some(())
+        .ok_or("allowed: at most 16 paths, relative to the file's folder")
 }
 
 fn optional_path(text: &str) -> Result<(), &'static str> {

@@ -52,7 +52,10 @@ impl Config {
                 ),
             ]
         });
-        paths.into_iter().chain(sockets).chain(issuers).collect()
+        let roots = self.attestation.roots.iter_mut();
+        let roots = roots.map(|path| ("attestation.roots".to_owned(), path));
+        let further = sockets.chain(issuers).chain(roots);
+        paths.into_iter().chain(further).collect()
     }
 
     pub(super) fn check_together(&mut self, layers: &mut Layers) {
@@ -99,7 +102,8 @@ impl Config {
             }
             // A certificate and its key may be in one file, and so may a CA and its list. Issuers
             // may have files in common.
-            if !(key.starts_with("tls.") || key.starts_with("issuers.")) {
+            let may_be_shared = ["tls.", "issuers.", "attestation."];
+            if !may_be_shared.iter().any(|section| key.starts_with(section)) {
                 for (other, _) in paths[..at].iter().filter(|(_, other)| other == path) {
                     layers.refuse_beside(key, "must differ from", other);
                 }

@@ -1,6 +1,7 @@
 //! Everything behind the listeners: the opened store, the pool, and the operations on them.
 
 use crate::api::{Api, Parts};
+use crate::attestation::{Attestations, RootError, Roots};
 use crate::audit::{self, Audit};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -90,6 +91,9 @@ pub enum OpenError {
         /// The cause.
         source: std::io::Error,
     },
+    /// The roots of attestation documents cannot be used.
+    #[error(transparent)]
+    Roots(#[from] RootError),
     /// The recorder of metrics cannot be built.
     #[error("cannot set up metrics: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
@@ -109,6 +113,7 @@ impl Core {
         opening: Opening,
     ) -> Result<Self, OpenError> {
         let metrics = Arc::new(Metrics::new()?);
+        let attestations = Attestations::new(Roots::read(&config.attestation)?, &metrics);
         let entropy = Arc::new(Entropy::new(
             Box::new(OsEntropy),
             metrics.entropy_failures.clone(),
@@ -157,6 +162,7 @@ impl Core {
                 &clock,
                 &metrics,
             ),
+            attestations,
         };
         let api = Api::new(parts, &metrics);
         // Before the first request: material may have expired while the daemon was not running.

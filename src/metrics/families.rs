@@ -13,7 +13,7 @@ pub enum Kind {
 
 /// The name, unit and help text of every family, for the exposition and for the test that compares
 /// the dashboards.
-pub const FAMILIES: [(&str, Kind, &str); 35] = [
+pub const FAMILIES: [(&str, Kind, &str); 36] = [
     (
         "keymill_requests_total",
         Kind::Counter,
@@ -119,6 +119,11 @@ pub const FAMILIES: [(&str, Kind, &str); 35] = [
         "keymill_web_identity_tokens_total",
         Kind::Counter,
         "Tokens of other issuers, by what came of them (ok, or why they were refused)",
+    ),
+    (
+        "keymill_attestation_documents_total",
+        Kind::Counter,
+        "Attestation documents of recipients, by what came of them (ok, or why they were refused)",
     ),
     (
         "keymill_issuer_fetches_total",

@@ -72,6 +72,7 @@ sessions         sessions.py
 sts              sts.py
 assume-role      assume_role.py
 web-identity     web_identity.py
+recipient        recipient.py
 pods             pods.py
 tagging          tagging.py
 javascript       daemon.py node tests/clients/sdk_js.mjs

@@ -76,6 +76,7 @@ fn append(number: u64, line: &mut Vec<u8>) {
         response_elements: None,
         resources: &[],
         key_material_id: None,
+        recipient: None,
         batch: None,
         error: None,
     };

@@ -33,7 +33,7 @@ const ORDER: [&[&str]; 23] = [
     &["policy"],
     &["keystore"],
     &["audit", "auth", "pool", "rates"],
-    &["web_identity"],
+    &["attestation", "web_identity"],
     &["api"],
     &["stream"],
     &["admin"],

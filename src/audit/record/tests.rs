@@ -34,6 +34,7 @@ fn record<'a>(body: &'a [u8], resources: &'a [Resource<'a>]) -> AuditRecord<'a> 
         response_elements: None,
         resources,
         key_material_id: None,
+        recipient: None,
         batch: None,
         error: None,
     }
@@ -87,6 +88,7 @@ fn a_batch_and_a_refusal_add_their_members_at_the_end() {
         source: Source::Unix(1000),
         event_source: KEYMILL,
         key_material_id: Some(material_id),
+        recipient: None,
         batch: Some(batch),
         error: Some(Refusal {
             code: "DisabledException",

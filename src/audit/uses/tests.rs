@@ -79,6 +79,7 @@ impl<'a> Told<'a> {
             key_material_id: self
                 .material
                 .then(|| KeyMaterialId::parse(&"ab".repeat(32)).unwrap()),
+            recipient: None,
             batch: self.batch.map(|count| Batch {
                 count,
                 digest: [7; 32],

@@ -4,6 +4,7 @@
 use crate::server::certificates::Issued;
 use crate::server::wire::{Answer, Wire, within};
 use keymill::api::{Api, Parts, Requester};
+use keymill::attestation::{Attestations, Roots};
 use keymill::audit::{self, Audit};
 use keymill::auth::{Credentials, PeerMap, Peers, Verifier};
 use keymill::clock::{Clock, Timestamp};
@@ -222,6 +223,7 @@ impl Daemon {
             keystore: Arc::clone(&keystore),
             pool: Arc::clone(&pool),
             web_identities: WebIdentities::new(&setup.issuers, "aws", account, &clock, &metrics),
+            attestations: Attestations::new(Roots::default(), &metrics),
             clone_word,
             entropy,
             clock: clock.clone(),
