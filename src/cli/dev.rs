@@ -260,4 +260,28 @@ mod tests {
                 .contains("Region eu-central-1, not us-west-2")
         );
     }
+
+    #[test]
+    fn the_first_run_may_ask_for_several_regions() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("dev");
+        let file = dir.join(FILE_IN_FOLDER);
+        let nothing = Environment::default();
+        let mut first = arguments(&dir);
+        first.region = ["us-west-2", "us-east-1"].map(str::to_owned).to_vec();
+        let config = Config::load(None, &nothing, &first.flags()).unwrap().config;
+        make_folder(&dir, &file, &config).unwrap();
+        let again = first.config(&file, &nothing).unwrap();
+        let later = arguments(&dir).config(&file, &nothing).unwrap();
+        for config in [again, later] {
+            assert_eq!(config.region, "us-west-2");
+            assert_eq!(config.region_names(), ["us-west-2", "us-east-1"]);
+        }
+        let mut one = arguments(&dir);
+        one.region = vec!["us-west-2".to_owned()];
+        let refused = one.config(&file, &nothing).err().unwrap();
+        assert_eq!(refused.status, Status::Configuration);
+        let expected = "are of Region us-west-2,us-east-1, not us-west-2: leave it out";
+        assert!(refused.message.contains(expected), "{}", refused.message);
+    }
 }

@@ -20,7 +20,9 @@ async fn a_caller_that_replicates_must_be_allowed_to_create_keys_there() {
     let id = bench.primary(json!({})).await;
     let body = json!({"KeyId": id, "ReplicaRegion": WEST});
     let replicate = allow("kms:ReplicateKey", is("kms:ReplicaRegion", WEST));
-    let user = bench.principal("alone", policy(&[replicate.clone()])).await;
+    let user = bench
+        .principal("alone", policy(std::slice::from_ref(&replicate)))
+        .await;
     let why = not_allowed(&user, "CreateKey", "*", "identity");
     bench
         .denied(&user, "ReplicateKey", body.clone(), &why.1)
