@@ -13,7 +13,8 @@ pub struct Config {
     /// `XksKeyId`, as AWS KMS is given it.
     pub id: String,
     /// The KMS key: its id, its ARN, an alias or the ARN of one. What has no account is of the
-    /// account of the key store's principal.
+    /// account of the key store's principal. It is one of the daemon's home Region, whichever
+    /// Regions of AWS call.
     pub key: String,
     /// What it may be used for: `ENCRYPT`, `DECRYPT`; both where it is left out.
     #[serde(default = "both")]
