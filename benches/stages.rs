@@ -10,7 +10,6 @@
 //! `ROWS` in the environment changes the count, to try the bench out.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
-#![expect(clippy::print_stdout, reason = "the table is the result")]
 
 mod bars;
 mod machine;

@@ -250,7 +250,9 @@ mod tests {
     }
 
     fn blob(row: usize, length: usize) -> Vec<u8> {
-        (0..length).map(|at| (row * 31 + at) as u8).collect()
+        (0..length)
+            .map(|at| (row * 31 + at).to_le_bytes()[0])
+            .collect()
     }
 
     #[test]
