@@ -14,6 +14,7 @@ use ghash::GHash;
 use ghash::universal_hash::UniversalHash;
 use keymill::clock::{Clock, Timestamp};
 use keymill::context::EncryptionContext;
+use keymill::crypto::block_cipher::BlockCipher;
 use keymill::crypto::entropy::Entropy;
 use keymill::envelope::blob::{HEADER_BYTES, NONCE_BYTES, TAG_BYTES};
 use keymill::envelope::{self, BlobHeader, CiphertextBlob, Epoch, MintedKeys};
@@ -24,6 +25,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use side_by_side::rows::Goal;
 use side_by_side::{Question, Side, by_runs};
+use sm4::Sm4;
 use std::hint::black_box;
 use std::time::Duration;
 use xaes_256_gcm::Xaes256Gcm;
@@ -73,10 +75,24 @@ fn questions() -> Vec<Question> {
             beside_aes_gcm(
                 BATCH,
                 vec![
-                    Side::new("mint", mint_batch()),
+                    Side::new("mint", mint_batch(BlockCipher::Aes256)),
                     Side::new("ChaCha20 and one AES block", floor_of_mint(BATCH)),
                 ],
             ),
+        ),
+        Question::new(
+            "mint a batch of 4096 with SM4",
+            4096,
+            vec![
+                Side::new("mint, SM4", mint_batch(BlockCipher::Sm4)),
+                Side::new("ChaCha20 and one SM4 block", floor_of_sm4_mint()),
+                Side::new("mint, AES-256", mint_batch(BlockCipher::Aes256)),
+            ],
+        )
+        .row(
+            "mint a batch with SM4, one core",
+            ["mint, SM4", "ChaCha20 and one SM4 block"],
+            Goal::AtMost(1.3),
         ),
         Question::new(
             "mint batches of 4096",
@@ -173,11 +189,15 @@ struct Minter {
 
 impl Minter {
     fn new() -> Self {
+        Self::of(BlockCipher::Aes256)
+    }
+
+    fn of(cipher: BlockCipher) -> Self {
         let entropy = Entropy::os();
         let mut bytes = [0; 16];
         entropy.draw(&mut bytes).unwrap();
         let id = KeyId::from_random(bytes);
-        let key = BackingKey::draw(id, 1, Timestamp(0), &entropy).unwrap();
+        let key = BackingKey::draw(cipher, id, 1, Timestamp(0), &entropy).unwrap();
         let epoch = Epoch::begin(id, &key, &entropy, Duration::ZERO).unwrap();
         Self {
             id,
@@ -205,8 +225,7 @@ impl Minter {
     }
 
     fn header(&self) -> [u8; HEADER_BYTES] {
-        let (key_id, generation) = (self.id, self.key.generation());
-        BlobHeader { key_id, generation }.encode()
+        BlobHeader::of(self.id, &self.key).encode()
     }
 }
 
@@ -226,8 +245,8 @@ fn mint_magazine() -> impl FnMut(u64) -> Duration {
     }
 }
 
-fn mint_batch() -> impl FnMut(u64) -> Duration {
-    let mut minter = Minter::new();
+fn mint_batch(cipher: BlockCipher) -> impl FnMut(u64) -> Duration {
+    let mut minter = Minter::of(cipher);
     move |times| {
         timed(|| {
             for _ in 0..times {
@@ -268,6 +287,20 @@ fn mint_and_bind() -> impl FnMut(u64) -> Duration {
                 out.clear();
                 minter.minted.bind_many(BATCH, &context, &mut out);
                 black_box(&out);
+            }
+        })
+    }
+}
+
+fn floor_of_sm4_mint() -> impl FnMut(u64) -> Duration {
+    let mut floor = Floor::new(BATCH);
+    let cipher = Sm4::new(&[7; 16].into());
+    move |times| {
+        timed(|| {
+            for _ in 0..times {
+                floor.generator.fill_bytes(&mut floor.ciphertexts);
+                cipher.encrypt_blocks(&mut floor.blocks);
+                black_box((&floor.ciphertexts, &floor.blocks));
             }
         })
     }
@@ -490,7 +523,7 @@ fn open_by_crate(context_bytes: usize) -> impl FnMut(u64) -> Duration {
     let context = context(context_bytes);
     let blobs = blobs(&mut minter, &context);
     let additional = [minter.header().as_slice(), context.canonical()].concat();
-    let cipher = Xaes256Gcm::new(minter.key.expose().into());
+    let cipher = Xaes256Gcm::new_from_slice(minter.key.expose()).unwrap();
     by_runs(RUN, move |count| {
         timed(|| {
             for blob in blobs.chunks_exact(BLOB_BYTES).take(count) {

@@ -24,6 +24,7 @@ mod served;
 
 use closed_loop::closed_loop;
 use keymill::clock::{Clock, Timestamp};
+use keymill::crypto::block_cipher::BlockCipher;
 use keymill::crypto::entropy::Entropy;
 use keymill::envelope::{self, CiphertextBlob};
 use keymill::key::material::BackingKey;
@@ -116,7 +117,9 @@ fn entry(generations: u32) -> KeyEntry {
     let mut bytes = [0; 16];
     entropy.draw(&mut bytes).unwrap();
     let id = KeyId::from_random(bytes);
-    let draw = |generation| BackingKey::draw(id, generation, Timestamp(0), &entropy).unwrap();
+    let draw = |generation| {
+        BackingKey::draw(BlockCipher::Aes256, id, generation, Timestamp(0), &entropy).unwrap()
+    };
     KeyEntry {
         key: KmsKey::new(id, "111122223333".parse().unwrap(), Timestamp(0)),
         arn: String::new(),

@@ -11,6 +11,7 @@ mod side_by_side;
 use crossbeam::queue::ArrayQueue;
 use keymill::clock::{Clock, Timestamp};
 use keymill::context::EncryptionContext;
+use keymill::crypto::block_cipher::BlockCipher;
 use keymill::crypto::entropy::Entropy;
 use keymill::envelope::{self, Epoch, PooledKey};
 use keymill::key::data_key::DataKeyLength;
@@ -164,7 +165,7 @@ fn entry(entropy: &Entropy) -> Arc<KeyEntry> {
     let mut bytes = [0; 16];
     entropy.draw(&mut bytes).unwrap();
     let id = KeyId::from_random(bytes);
-    let material = BackingKey::draw(id, 1, Timestamp(0), entropy).unwrap();
+    let material = BackingKey::draw(BlockCipher::Aes256, id, 1, Timestamp(0), entropy).unwrap();
     Arc::new(KeyEntry {
         key: KmsKey::new(id, "111122223333".parse().unwrap(), Timestamp(0)),
         arn: String::new(),

@@ -288,6 +288,7 @@ impl Config {
         layers.add_environment(environment);
         layers.add_flags(flags);
         layers.free_the_admin_port();
+        layers.derive_the_partition();
         layers.check();
         let parsed: Option<Self> = layers.config();
         // Rules between settings need absolute paths and values that are valid alone.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | an epoch, which gives its i-th key the nonce `P ‖ s ‖ i` (SEAL-1) | [`Epoch`] |
 //! | header and encryption context are authenticated (SEAL-2) | [`BlobHeader`] |
-//! | an ordinary XAES-256-GCM ciphertext (SEAL-3) | [`CiphertextBlob`] |
+//! | an ordinary XAES-256-GCM or SM4-GCM ciphertext (SEAL-3) | [`CiphertextBlob`] |
 //! | drawing the ciphertext instead of the key (SEAL-4) | [`Epoch::mint`], [`mint_one`] |
 //! | binding late, at most once | [`PooledKey`] |
 //! | an epoch of one | [`seal`], [`mint_one`] |
@@ -16,7 +16,6 @@
 use crate::context::{ContextRef, EncryptionContext};
 use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::SecretBytes;
-use crate::crypto::xaes;
 use crate::key::KeyId;
 use crate::key::data_key::{DataKeyLength, PlaintextDataKey};
 use crate::key::material::BackingKey;
@@ -188,11 +187,7 @@ pub fn seal_under(
         (1..=PLAINTEXT_BYTES_MAX).contains(&plaintext.len()),
         "a plaintext has 1 to 4096 bytes"
     );
-    let header = BlobHeader {
-        key_id,
-        generation: key.generation(),
-    }
-    .encode();
+    let header = BlobHeader::of(key_id, key).encode();
     // All of the room before the plaintext is in it: growing would leave a copy behind.
     out.reserve(OVERHEAD_BYTES + plaintext.len());
     out.extend_from_slice(&header);
@@ -200,7 +195,8 @@ pub fn seal_under(
     let from = out.len();
     out.extend_from_slice(plaintext);
     let additional = additional_data(&header, context);
-    let tag = xaes::seal_in_place(key.expose(), &nonce, &additional, &mut out[from..]);
+    let text = &mut out[from..];
+    let tag = key.material().seal_in_place(&nonce, &additional, text);
     out.extend_from_slice(&tag);
 }
 
@@ -221,11 +217,8 @@ pub fn open(
     context: &EncryptionContext,
     blob: &CiphertextBlob<'_>,
 ) -> Result<PlaintextDataKey, OpenError> {
-    let header = BlobHeader {
-        key_id,
-        generation: key.generation(),
-    };
-    // A blob of another key or generation cannot open, so nothing is derived for it.
+    let header = BlobHeader::of(key_id, key);
+    // A blob of another algorithm, key or generation cannot open, so nothing is derived for it.
     if blob.header() != header {
         return Err(OpenError);
     }
@@ -233,13 +226,9 @@ pub fn open(
     let text = blob.ciphertext();
     SecretBytes::try_filled(text.len(), |plaintext| {
         plaintext.copy_from_slice(text);
-        xaes::open_in_place(
-            key.expose(),
-            blob.nonce(),
-            &additional,
-            plaintext,
-            blob.tag(),
-        )
+        let (nonce, tag) = (blob.nonce(), blob.tag());
+        key.material()
+            .open_in_place(nonce, &additional, plaintext, tag)
     })
     .map(PlaintextDataKey)
     .map_err(|_| OpenError)

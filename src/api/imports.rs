@@ -21,6 +21,7 @@ use crate::crypto::stack;
 use crate::crypto::wrapping::WrappingAlgorithm;
 use crate::key::KmsKey;
 use crate::key::material::KeyMaterialId;
+use crate::key::regions::Region;
 use crate::key::regions::RegionalId;
 use crate::key::spec::KeySpec;
 use crate::keystore::{Change, ImportToken, KeyEntry, Snapshot};
@@ -104,7 +105,12 @@ pub(super) async fn parameters(api: Arc<Api>, requester: Requester, body: Vec<u8
         })
     };
     let entry = allowed()?;
-    let (algorithm, spec) = wrapping(entry.key.spec, algorithm, spec)?;
+    let (algorithm, spec) = wrapping(
+        api.keystore.regions().home(),
+        entry.key.spec,
+        algorithm,
+        spec,
+    )?;
     let entropy = Arc::clone(&api.entropy);
     let generate = move || {
         entropy
@@ -132,8 +138,9 @@ pub(super) async fn parameters(api: Arc<Api>, requester: Requester, body: Vec<u8
 }
 
 /// The wrapping algorithm and the spec of its key, if they are built and AWS KMS takes material of
-/// this spec by them.
+/// this spec by them in this Region.
 fn wrapping(
+    region: &Region,
     material: KeySpec,
     algorithm: &str,
     spec: &str,
@@ -154,6 +161,7 @@ fn wrapping(
         .parse::<PairSpec>()
         .map_err(|_| unsupported(&format!("WrappingKeySpec {spec}")))?;
     let is_taken = match (material, known) {
+        (_, WrappingAlgorithm::AesKeyWrap(_)) if region.is_in_china() => false,
         (KeySpec::Symmetric, WrappingAlgorithm::AesKeyWrap(_)) => false,
         (KeySpec::Pair(of), WrappingAlgorithm::Oaep(_)) => match of {
             // Too long for the block of RSA.
@@ -371,7 +379,8 @@ async fn unwrapped(
             .algorithm
             .unwrap(&token.wrapping_key, &wrapped, probed)
             .map_err(|_| ApiError::bare(ErrorCode::InvalidCiphertextException))?;
-        NamedMaterial::read(key.id, spec, bytes.expose())
+        let cipher = reader.keystore.regions().home().cipher();
+        NamedMaterial::read(key.id, spec, cipher, bytes.expose())
     };
     api.in_turn(|| stack::wiped(unwrap)).await?
 }

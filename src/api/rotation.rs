@@ -208,7 +208,8 @@ fn rotated(
     let next = last
         .checked_add(1)
         .ok_or_else(|| ApiError::internal("a key has no more generations"))?;
-    let material = BackingKey::draw(draft.key.id, next, now, &api.entropy)?;
+    let cipher = api.keystore.regions().home().cipher();
+    let material = BackingKey::draw(cipher, draft.key.id, next, now, &api.entropy)?;
     draft
         .materials
         .push(Arc::new(material.by_rotation(rotation)));

@@ -11,7 +11,7 @@ use crate::audit::Source;
 use crate::clock::Timestamp;
 use crate::crypto::entropy::faulty::FaultyEntropy;
 use crate::key::KeyId;
-use crate::key::regions::Regions;
+use crate::key::regions::{Region, Regions};
 use crate::keystore::Change;
 use crate::keystore::RootKey;
 use crate::policy::Principal;
@@ -26,6 +26,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 mod accounts;
+mod china;
 mod conditions;
 mod contract;
 mod decisions;
@@ -108,13 +109,33 @@ impl Bench {
         issuers: &BTreeMap<String, issuer::Config>,
         roots: Roots,
     ) -> Self {
+        Self::in_region(rates, issuers, roots, ("aws", "us-east-1")).await
+    }
+
+    /// In a China Region.
+    pub(crate) async fn in_china() -> Self {
+        let region = (Region::CHINA, "cn-north-1");
+        let (rates, issuers) = (rates::Config::default(), BTreeMap::new());
+        Self::in_region(&rates, &issuers, Roots::default(), region).await
+    }
+
+    async fn in_region(
+        rates: &rates::Config,
+        issuers: &BTreeMap<String, issuer::Config>,
+        roots: Roots,
+        (partition, name): (&str, &str),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let metrics = Metrics::new().unwrap();
         let faults = FaultyEntropy::default();
         let failures = metrics.entropy_failures.clone();
         let entropy = Arc::new(Entropy::new(Box::new(faults.clone()), failures));
         let root = RootKey::create(&folder.path().join("root.key"), &entropy).unwrap();
-        let regions = Regions::new("aws", "us-east-1", ["us-west-2", "eu-west-1"]);
+        let others: &[&str] = match partition {
+            Region::CHINA => &["cn-northwest-1"],
+            _ => &["us-west-2", "eu-west-1"],
+        };
+        let regions = Regions::new(partition, name, others.iter().copied());
         let store_metrics = Arc::new(Metrics::new().unwrap());
         let path = folder.path().join("keystore.db");
         let keystore = Keystore::create(
@@ -138,7 +159,7 @@ impl Bench {
         let parts = Parts {
             keystore,
             pool,
-            web_identities: WebIdentities::new(issuers, "aws", account, &clock, &metrics),
+            web_identities: WebIdentities::new(issuers, partition, account, &clock, &metrics),
             attestations: Attestations::new(roots, &metrics),
             clone_word,
             entropy,

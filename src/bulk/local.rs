@@ -218,6 +218,7 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::context::EncryptionContext;
+    use crate::crypto::block_cipher::BlockCipher;
     use crate::crypto::entropy::{EntropyError, EntropySource, OsEntropy};
     use crate::envelope::{CiphertextBlob, blob_bytes, open};
     use crate::key::material::BackingKey;
@@ -237,7 +238,8 @@ mod tests {
     /// Keys, the number of their epochs, and a handle on their clone word.
     fn keys() -> (Keys, Arc<AtomicUsize>, Arc<AtomicU64>) {
         let id = KeyId::from_random([7; 16]);
-        let material = BackingKey::draw(id, 1, Timestamp(0), &Entropy::os()).unwrap();
+        let material =
+            BackingKey::draw(BlockCipher::Aes256, id, 1, Timestamp(0), &Entropy::os()).unwrap();
         let entry = KeyEntry {
             key: KmsKey::new(id, "111122223333".parse().unwrap(), Timestamp(0)),
             arn: String::new(),

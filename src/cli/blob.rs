@@ -2,6 +2,7 @@
 
 use crate::cli::failure::{Failure, Status};
 use crate::cli::output;
+use crate::crypto::block_cipher::BlockCipher;
 use crate::envelope::CiphertextBlob;
 use crate::file::open;
 use clap::{Args, Subcommand};
@@ -82,7 +83,11 @@ fn print(blob: &CiphertextBlob<'_>, as_json: bool) -> Result<Status, Failure> {
         .iter()
         .fold(0_u32, |sum, byte| sum << 8 | u32::from(*byte));
     let (ciphertext, all) = (blob.ciphertext().len(), blob.bytes().len());
-    let (algorithm, key_id) = ("XAES-256-GCM", header.key_id.to_string());
+    let algorithm = match header.cipher {
+        BlockCipher::Aes256 => "XAES-256-GCM",
+        BlockCipher::Sm4 => "SM4-GCM",
+    };
+    let key_id = header.key_id.to_string();
     if as_json {
         output::json(&json!({
             "version": version,

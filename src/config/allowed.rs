@@ -336,13 +336,8 @@ fn served_regions(texts: &[&str]) -> Result<(), &'static str> {
 }
 
 fn partition(text: &str) -> Result<(), &'static str> {
-    if text == "aws-cn" {
-        return Err(
-            "aws-cn wraps with SM4, which this version cannot do; allowed: aws, aws-us-gov",
-        );
-    }
     let fits = text == "aws" || text.starts_with("aws-") && words_of(text, 32);
-    fits.then_some(()).ok_or("allowed: aws, aws-us-gov")
+    fits.then_some(()).ok_or("allowed: aws, aws-cn, aws-us-gov")
 }
 
 fn account(text: &str) -> Result<(), &'static str> {

@@ -2,6 +2,7 @@
 
 use crate::config::environment::Environment;
 use crate::config::{Config, Mistake, SocketMode, allowed, suggestion};
+use crate::key::regions::{Region, Regions};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -141,6 +142,19 @@ impl Layers {
         {
             address.set_port(0);
             admin.value = Value::String(address.to_string());
+        }
+    }
+
+    /// A China Region is in the partition of China by default.
+    pub(super) fn derive_the_partition(&mut self) {
+        let home = self.settings.get("regions").and_then(|of| of.value.get(0));
+        let region = self.settings.get("region").map(|of| &of.value);
+        let home = home.or(region).and_then(Value::as_str);
+        if home.is_some_and(|name| Regions::partition_of(name) == Region::CHINA)
+            && let Some(partition) = self.settings.get_mut("partition")
+            && partition.source == Origin::Default
+        {
+            partition.value = Value::String(Region::CHINA.to_owned());
         }
     }
 

@@ -21,6 +21,34 @@ pub(super) fn mistakes(text: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_china_region_is_in_the_partition_of_china_and_no_other_is() {
+    for (text, partition) in [
+        ("region = 'cn-north-1'", Ok("aws-cn")),
+        (
+            "region = 'cn-northwest-1'\npartition = 'aws-cn'",
+            Ok("aws-cn"),
+        ),
+        (
+            "region = 'us-gov-west-1'\npartition = 'aws-us-gov'",
+            Ok("aws-us-gov"),
+        ),
+        ("", Ok("aws")),
+        (
+            "region = 'cn-north-1'\npartition = 'aws'",
+            Err("partition = \"aws\": is not the partition of region = \"cn-north-1\""),
+        ),
+        (
+            "partition = 'aws-cn'",
+            Err("partition = \"aws-cn\": is not the partition of region = \"us-east-1\""),
+        ),
+    ] {
+        let read = read(text).map(|loaded| loaded.config.partition);
+        let read = read.map_err(|error| error.mistakes[0].problem.clone());
+        assert_eq!(read.as_deref().map_err(String::as_str), partition, "{text}");
+    }
+}
+
+#[test]
 fn the_manual_is_the_defaults() {
     let manual = read(MANUAL).unwrap();
     let defaults = read("").unwrap();
@@ -134,11 +162,7 @@ fn what_is_not_allowed_is_refused_with_its_place_and_what_is() {
         ("region = 1", "region = 1: allowed: text"),
         (
             "partition = 'gcp'",
-            "partition = \"gcp\": allowed: aws, aws-us-gov",
-        ),
-        (
-            "partition = 'aws-cn'",
-            "partition = \"aws-cn\": aws-cn wraps with SM4, which this version cannot do; allowed: aws, aws-us-gov",
+            "partition = \"gcp\": allowed: aws, aws-cn, aws-us-gov",
         ),
         (
             "account = '1111'",

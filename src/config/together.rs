@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::config::layers::{Layers, Origin};
 use crate::key::arn::{AccountId, Arn};
+use crate::key::regions::{Region, Regions};
 use crate::policy::Principal;
 use crate::policy::principal::PrincipalKind;
 use crate::transport::tls::ClientCertificate;
@@ -60,6 +61,7 @@ impl Config {
 
     pub(super) fn check_together(&mut self, layers: &mut Layers) {
         self.check_regions(layers);
+        self.check_partition(layers);
         self.check_paths(layers);
         self.check_addresses(layers);
         self.check_tls(layers);
@@ -87,6 +89,19 @@ impl Config {
             layers.refuse_beside("regions", "stands in place of, and not beside,", "region");
         }
         self.region.clone_from(home);
+    }
+
+    /// SM4 keys in a Region of another name, or the reverse, would surprise every client.
+    fn check_partition(&self, layers: &mut Layers) {
+        let is_china = self.partition == Region::CHINA;
+        let is_of_it = |name: &String| (Regions::partition_of(name) == Region::CHINA) == is_china;
+        if !self.region_names().iter().all(is_of_it) {
+            let list = match self.regions.as_slice() {
+                [] => "region",
+                _ => "regions",
+            };
+            layers.refuse_beside("partition", "is not the partition of", list);
+        }
     }
 
     fn check_paths(&mut self, layers: &mut Layers) {

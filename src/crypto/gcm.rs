@@ -12,22 +12,35 @@ use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use polyval::Polyval;
 use polyval::hazmat::FieldElement;
 use polyval::universal_hash::UniversalHash;
+use sm4::Sm4;
 use zeroize::Zeroize;
 
-/// A 16-byte block, as AES and GHASH share it.
+/// A 16-byte block, as AES, SM4 and GHASH share it.
 pub type Block = aes::Block;
 
 /// Bytes of a block and of a tag.
 pub const BLOCK_BYTES: usize = 16;
 
-/// An expanded AES-256 key, wiped when dropped; boxed, so that moving it leaves no copy behind.
-pub struct GcmKey(Box<Aes256>);
+/// The expanded key of a block cipher, wiped when dropped.
+pub struct GcmKey(Expanded);
+
+/// Boxed, so that moving it leaves no copy behind.
+enum Expanded {
+    Aes256(Box<Aes256>),
+    Sm4(Box<Sm4>),
+}
 
 impl GcmKey {
-    /// Expands `key`.
+    /// Expands a key of AES-256.
     #[must_use]
-    pub fn new(key: &Secret<32>) -> Self {
-        Self(Box::new(Aes256::new(key.expose().into())))
+    pub fn aes_256(key: &Secret<32>) -> Self {
+        Self(Expanded::Aes256(Box::new(Aes256::new(key.expose().into()))))
+    }
+
+    /// Expands a key of SM4.
+    #[must_use]
+    pub fn sm4(key: &Secret<16>) -> Self {
+        Self(Expanded::Sm4(Box::new(Sm4::new(key.expose().into()))))
     }
 
     /// The GHASH key `H`, for tags whose additional data begin with `head`.
@@ -37,7 +50,7 @@ impl GcmKey {
     #[must_use]
     pub fn authenticator(&self, head: &[u8; HEAD_BYTES]) -> Authenticator {
         let mut subkey = Block::default();
-        self.0.encrypt_block(&mut subkey);
+        self.mask(std::slice::from_mut(&mut subkey));
         // The key of POLYVAL from `H`: RFC 8452, appendix A.
         let mut key = FieldElement::from(subkey).reverse().mulx();
         let key_alone = Polyval::new(&key.into());
@@ -57,7 +70,10 @@ impl GcmKey {
 
     /// Turns counter blocks `J0` into masks `E_K(J0)`, in bulk.
     pub fn mask(&self, counter_blocks: &mut [Block]) {
-        self.0.encrypt_blocks(counter_blocks);
+        match &self.0 {
+            Expanded::Aes256(cipher) => cipher.encrypt_blocks(counter_blocks),
+            Expanded::Sm4(cipher) => cipher.encrypt_blocks(counter_blocks),
+        }
     }
 }
 

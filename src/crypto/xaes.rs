@@ -79,7 +79,8 @@ pub(crate) fn open_in_place(
         .map_err(|_| OpenError)
 }
 
-fn split_nonce(nonce: &[u8; NONCE_BYTES]) -> (&[u8; PREFIX_BYTES], &[u8; 12]) {
+/// The half of a nonce that derives the key, and the GCM nonce.
+pub(super) fn split_nonce(nonce: &[u8; NONCE_BYTES]) -> (&[u8; PREFIX_BYTES], &[u8; 12]) {
     nonce
         .split_first_chunk()
         .map(|(prefix, rest)| (prefix, rest.try_into().expect("24 bytes are 12 and 12")))

@@ -3,7 +3,7 @@
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | 1 | version, `0x01` |
-//! | 1 | 1 | algorithm, `0x01`: XAES-256-GCM |
+//! | 1 | 1 | algorithm, `0x01`: XAES-256-GCM; `0x02`: SM4-GCM with a key derived alike |
 //! | 2 | 2 | flags: bit 0 for a multi-Region key id; all others zero |
 //! | 4 | 16 | key id |
 //! | 20 | 4 | generation of the key material, from 1 |
@@ -11,9 +11,11 @@
 //! | 48 | n | ciphertext, 1..=4096 |
 //! | 48 + n | 16 | tag |
 
+use crate::crypto::block_cipher::BlockCipher;
 use crate::crypto::xaes;
 use crate::key::KeyId;
 use crate::key::data_key::DataKeyLength;
+use crate::key::material::BackingKey;
 
 /// version 1 ‖ algorithm 1 ‖ flags 2 ‖ key id 16 ‖ generation 4.
 pub const HEADER_BYTES: usize = 24;
@@ -34,6 +36,7 @@ pub fn blob_bytes(length: DataKeyLength) -> usize {
 
 const VERSION: u8 = 1;
 const ALGORITHM_XAES_256_GCM: u8 = 1;
+const ALGORITHM_SM4_GCM: u8 = 2;
 const FLAG_MULTI_REGION: u16 = 1;
 const CIPHERTEXT_AT: usize = HEADER_BYTES + NONCE_BYTES;
 
@@ -41,6 +44,8 @@ const CIPHERTEXT_AT: usize = HEADER_BYTES + NONCE_BYTES;
 /// (SEAL-2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlobHeader {
+    /// The block cipher of the key's material, which is the algorithm's.
+    pub cipher: BlockCipher,
     /// The KMS key.
     pub key_id: KeyId,
     /// The generation of its material, from 1.
@@ -48,6 +53,16 @@ pub struct BlobHeader {
 }
 
 impl BlobHeader {
+    /// The header of the blobs under this material of a KMS key.
+    #[must_use]
+    pub fn of(key_id: KeyId, key: &BackingKey) -> Self {
+        Self {
+            cipher: key.material().cipher(),
+            key_id,
+            generation: key.generation(),
+        }
+    }
+
     /// The 24 bytes.
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
@@ -58,7 +73,10 @@ impl BlobHeader {
         };
         let mut bytes = [0; HEADER_BYTES];
         bytes[0] = VERSION;
-        bytes[1] = ALGORITHM_XAES_256_GCM;
+        bytes[1] = match self.cipher {
+            BlockCipher::Aes256 => ALGORITHM_XAES_256_GCM,
+            BlockCipher::Sm4 => ALGORITHM_SM4_GCM,
+        };
         bytes[2..4].copy_from_slice(&flags.to_be_bytes());
         bytes[4..20].copy_from_slice(self.key_id.bytes());
         bytes[20..].copy_from_slice(&self.generation.to_be_bytes());
@@ -72,13 +90,17 @@ impl BlobHeader {
         let generation = bytes
             .last_chunk::<4>()
             .map(|bytes| u32::from_be_bytes(*bytes));
-        let known = *version == VERSION
-            && *algorithm == ALGORITHM_XAES_256_GCM
-            && flags & !FLAG_MULTI_REGION == 0;
+        let cipher = match *algorithm {
+            ALGORITHM_XAES_256_GCM => BlockCipher::Aes256,
+            ALGORITHM_SM4_GCM => BlockCipher::Sm4,
+            _ => return Err(InvalidBlob),
+        };
+        let known = *version == VERSION && flags & !FLAG_MULTI_REGION == 0;
         match generation {
             Some(generation @ 1..) if known => {
                 let key_id = key_id.try_into().map_err(|_| InvalidBlob)?;
                 Ok(Self {
+                    cipher,
                     key_id: KeyId::from_parts(key_id, flags != 0),
                     generation,
                 })
@@ -163,6 +185,7 @@ mod tests {
     fn sample() -> Vec<u8> {
         let key_id = "1234abcd-12ab-34cd-56ef-1234567890ab".parse().unwrap();
         let mut bytes = BlobHeader {
+            cipher: BlockCipher::Aes256,
             key_id,
             generation: 7,
         }
@@ -186,18 +209,23 @@ mod tests {
         );
         assert_eq!(blob.header().encode(), bytes[..HEADER_BYTES]);
         let key_id = "mrk-1234abcd12ab34cd56ef1234567890ab".parse().unwrap();
-        let header = BlobHeader {
-            key_id,
-            generation: 1,
-        };
-        assert_eq!(BlobHeader::parse(&header.encode()), Ok(header));
+        for (cipher, algorithm) in [(BlockCipher::Aes256, 1), (BlockCipher::Sm4, 2)] {
+            let header = BlobHeader {
+                cipher,
+                key_id,
+                generation: 1,
+            };
+            assert_eq!(header.encode()[1], algorithm);
+            assert_eq!(BlobHeader::parse(&header.encode()), Ok(header));
+        }
     }
 
     #[test]
     fn unknown_layouts_are_refused() {
-        let edits: [(usize, u8, &str); 5] = [
+        let edits: [(usize, u8, &str); 6] = [
             (0, 2, "version"),
-            (1, 2, "algorithm"),
+            (1, 0, "algorithm"),
+            (1, 3, "algorithm"),
             (2, 1, "high flag"),
             (3, 2, "low flag"),
             (23, 0, "generation zero"),

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroize;
 
-/// The most AES blocks under one epoch key. A minted key counts with the blocks that `Decrypt` will
+/// The most blocks of the cipher under one epoch key. A minted key counts with the blocks that `Decrypt` will
 /// use for its length. This is far below the bounds of SP 800-38D, section 8.3, and below the 2^32
 /// indices.
 const EPOCH_BLOCKS_MAX: u64 = 1 << 24;
@@ -76,12 +76,8 @@ impl Epoch {
             .split_first_chunk()
             .expect("52 bytes are 12 and 40");
         let (start, seed) = rest.split_first_chunk().expect("40 bytes are 8 and 32");
-        let gcm_key = GcmKey::new(&xaes::derive_key(key.expose(), prefix));
-        let header = BlobHeader {
-            key_id,
-            generation: key.generation(),
-        }
-        .encode();
+        let gcm_key = key.material().derive(prefix);
+        let header = BlobHeader::of(key_id, key).encode();
         // Every tag of the epoch begins with the same header, so GHASH absorbs it once.
         let authenticator = gcm_key.authenticator(&header);
         let mut head = [0; HEAD_BYTES];

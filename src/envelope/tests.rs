@@ -3,26 +3,39 @@
 
 use super::*;
 use crate::clock::Timestamp;
+use crate::crypto::block_cipher::{BlockCipher, CipherKey};
 use crate::crypto::entropy::{EntropySource, faulty::FaultyEntropy};
-use crate::crypto::secret::Secret;
 use crate::key::data_key::DataKeyLength;
+use cmac::Mac;
 use proptest::prelude::*;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use xaes_256_gcm::Xaes256Gcm;
+use xaes_256_gcm::aead::consts::U12;
 use xaes_256_gcm::aead::{Aead, KeyInit, Payload};
 
 fn key_id() -> KeyId {
     "1234abcd-12ab-34cd-56ef-1234567890ab".parse().unwrap()
 }
 
-/// Bytes 0 to 31.
-fn material() -> Secret<32> {
-    Secret::filled(|bytes| (0..).zip(bytes).for_each(|(value, byte)| *byte = value))
+const CIPHERS: [BlockCipher; 2] = [BlockCipher::Aes256, BlockCipher::Sm4];
+
+/// Bytes 0 to 31, or as many of them as the cipher's keys have.
+fn material_of(cipher: BlockCipher) -> CipherKey {
+    let bytes: Vec<u8> = (0..32).collect();
+    CipherKey::copy_of(cipher, &bytes[..cipher.key_bytes()]).unwrap()
+}
+
+fn material() -> CipherKey {
+    material_of(BlockCipher::Aes256)
+}
+
+fn backing_key_of(cipher: BlockCipher) -> BackingKey {
+    BackingKey::from_material(key_id(), 3, Timestamp(0), material_of(cipher))
 }
 
 fn backing_key() -> BackingKey {
-    BackingKey::from_material(key_id(), 3, Timestamp(0), material())
+    backing_key_of(BlockCipher::Aes256)
 }
 
 fn context(pairs: &[(&str, &str)]) -> EncryptionContext {
@@ -33,10 +46,16 @@ fn epoch() -> Epoch {
     Epoch::begin(key_id(), &backing_key(), &Entropy::os(), Duration::ZERO).unwrap()
 }
 
-fn minted(length: usize, count: usize) -> MintedKeys {
-    epoch()
+fn minted_of(cipher: BlockCipher, length: usize, count: usize) -> MintedKeys {
+    let key = backing_key_of(cipher);
+    let mut epoch = Epoch::begin(key_id(), &key, &Entropy::os(), Duration::ZERO).unwrap();
+    epoch
         .mint(DataKeyLength::new(length).unwrap(), count, Duration::ZERO)
         .unwrap()
+}
+
+fn minted(length: usize, count: usize) -> MintedKeys {
+    minted_of(BlockCipher::Aes256, length, count)
 }
 
 fn bound(length: usize, context: &EncryptionContext) -> Vec<u8> {
@@ -45,7 +64,8 @@ fn bound(length: usize, context: &EncryptionContext) -> Vec<u8> {
     blob
 }
 
-/// Opens a blob with the independent crate `xaes-256-gcm`, from the documented layout alone.
+/// Opens a blob with the independent crate `xaes-256-gcm`, from the documented layout alone; one of
+/// SM4 with CMAC and GCM as their crates have them whole.
 fn open_by_oracle(blob: &[u8], context: &EncryptionContext) -> Option<Vec<u8>> {
     let aad = [&blob[..24], context.canonical()].concat();
     let payload = Payload {
@@ -53,14 +73,32 @@ fn open_by_oracle(blob: &[u8], context: &EncryptionContext) -> Option<Vec<u8>> {
         aad: &aad,
     };
     let nonce: [u8; 24] = blob[24..48].try_into().unwrap();
-    Xaes256Gcm::new(backing_key().expose().into())
+    if blob[1] == 2 {
+        let key = backing_key_of(BlockCipher::Sm4);
+        let mut mac = cmac::Cmac::<sm4::Sm4>::new_from_slice(key.expose()).unwrap();
+        mac.update(&[&[0, 1, b'S', 0], &nonce[..12]].concat());
+        let gcm = aes_gcm::AesGcm::<sm4::Sm4, U12>::new(&mac.finalize().into_bytes());
+        let rest: [u8; 12] = nonce[12..].try_into().unwrap();
+        return gcm.decrypt(&rest.into(), payload).ok();
+    }
+    Xaes256Gcm::new_from_slice(backing_key().expose())
+        .unwrap()
         .decrypt(&nonce.into(), payload)
         .ok()
 }
 
-fn open_by_us(blob: &[u8], context: &EncryptionContext) -> Result<Vec<u8>, OpenError> {
+fn open_by(
+    cipher: BlockCipher,
+    blob: &[u8],
+    context: &EncryptionContext,
+) -> Result<Vec<u8>, OpenError> {
     let blob = CiphertextBlob::parse(blob).map_err(|_| OpenError)?;
-    open(key_id(), &backing_key(), context, &blob).map(|key| key.expose().to_vec())
+    let key = backing_key_of(cipher);
+    open(key_id(), &key, context, &blob).map(|key| key.expose().to_vec())
+}
+
+fn open_by_us(blob: &[u8], context: &EncryptionContext) -> Result<Vec<u8>, OpenError> {
+    open_by(BlockCipher::Aes256, blob, context)
 }
 
 #[test]
@@ -71,23 +109,22 @@ fn seal_3_every_blob_opens_by_the_independent_crate() {
         &[("container", "c-1"), ("tenant", "täglich")],
     ] {
         let context = context(pairs);
-        for length in [1, 7, 15, 16, 17, 31, 32, 33, 48, 64, 1023, 1024] {
-            let mut blobs = vec![bound(length, &context)];
-            let mut batch = Vec::new();
-            assert_eq!(minted(length, 5).bind_many(9, &context, &mut batch), 5);
-            blobs.extend(batch.chunks(length + 64).map(<[u8]>::to_vec));
-            let sealed = seal(
-                key_id(),
-                &backing_key(),
-                &context,
-                &vec![9; length],
-                &Entropy::os(),
-            );
-            blobs.push(sealed.unwrap());
-            for blob in blobs {
-                let plaintext = open_by_oracle(&blob, &context).unwrap();
+        let lengths = [1, 7, 15, 16, 17, 31, 32, 33, 48, 64, 1023, 1024];
+        let cases = CIPHERS.map(|cipher| lengths.map(|length| (cipher, length)));
+        for (cipher, length) in cases.into_iter().flatten() {
+            let mut blobs = Vec::new();
+            let pooled = minted_of(cipher, length, 1).take().unwrap();
+            pooled.bind(&context, &mut blobs);
+            let mut batch = minted_of(cipher, length, 5);
+            assert_eq!(batch.bind_many(9, &context, &mut blobs), 5);
+            let (key, text) = (backing_key_of(cipher), vec![9; length]);
+            blobs.extend(seal(key_id(), &key, &context, &text, &Entropy::os()).unwrap());
+            for blob in blobs.chunks(length + 64) {
+                let plaintext = open_by_oracle(blob, &context).unwrap();
                 assert_eq!(plaintext.len(), length);
-                assert_eq!(open_by_us(&blob, &context), Ok(plaintext));
+                let other = CIPHERS[usize::from(cipher == BlockCipher::Aes256)];
+                assert_eq!(open_by(other, blob, &context), Err(OpenError));
+                assert_eq!(open_by(cipher, blob, &context), Ok(plaintext));
             }
         }
     }
@@ -181,8 +218,13 @@ impl EntropySource for Fixed {
     }
 }
 
-fn vectors() -> serde_json::Value {
-    serde_json::from_str(include_str!("../../tests/vectors/envelope-v1.json")).unwrap()
+/// The frozen vectors of each cipher.
+fn vectors() -> [(BlockCipher, serde_json::Value); 2] {
+    let files = [
+        include_str!("../../tests/vectors/envelope-v1.json"),
+        include_str!("../../tests/vectors/envelope-sm4.json"),
+    ];
+    std::array::from_fn(|at| (CIPHERS[at], serde_json::from_str(files[at]).unwrap()))
 }
 
 fn text<'a>(case: &'a serde_json::Value, member: &str) -> &'a str {
@@ -204,11 +246,12 @@ fn unhex(text: &str) -> Vec<u8> {
 }
 
 /// Makes the blob of a frozen case again, with the draws of the vector.
-fn remade(case: &serde_json::Value, draw: [u8; 52]) -> Vec<u8> {
+fn remade(cipher: BlockCipher, case: &serde_json::Value, draw: [u8; 52]) -> Vec<u8> {
     let entropy = Entropy::new(Box::new(Fixed(draw)), metrics::Counter::noop());
     let key_id = text(case, "key_id").parse().unwrap();
     let generation = number(case, "generation").try_into().unwrap();
-    let key = BackingKey::from_material(key_id, generation, Timestamp(0), material());
+    let material = material_of(cipher);
+    let key = BackingKey::from_material(key_id, generation, Timestamp(0), material);
     let context = context_of(case);
     let plaintext = unhex(text(case, "plaintext"));
     if text(case, "how") == "sealed" {
@@ -245,19 +288,27 @@ fn remade(case: &serde_json::Value, draw: [u8; 52]) -> Vec<u8> {
 
 #[test]
 fn seal_4_frozen_blobs_are_made_again_and_their_ciphertext_is_the_drawn_bytes() {
-    let vectors = vectors();
-    let draw = unhex(text(&vectors, "draw")).try_into().unwrap();
-    assert_eq!(text(&vectors, "material"), hex(material().expose()));
+    for (cipher, vectors) in vectors() {
+        made_again(cipher, &vectors);
+    }
+}
+
+fn made_again(cipher: BlockCipher, vectors: &serde_json::Value) {
+    let draw = unhex(text(vectors, "draw")).try_into().unwrap();
+    let material = || material_of(cipher);
+    assert_eq!(text(vectors, "material"), hex(material().expose()));
     for (at, case) in vectors["cases"].as_array().unwrap().iter().enumerate() {
         let blob = unhex(text(case, "blob"));
-        assert_eq!(remade(case, draw), blob, "case {at}");
+        assert_eq!(remade(cipher, case, draw), blob, "case {at}");
         if let Some(drawn) = case["drawn"].as_str() {
             // The same blob comes from a pooled key, from a key minted for its request and from a
             // batch.
             assert_eq!(hex(&blob[48..blob.len() - 16]), drawn, "case {at}");
         }
         let parsed = CiphertextBlob::parse(&blob).unwrap();
-        let BlobHeader { key_id, generation } = parsed.header();
+        let BlobHeader {
+            key_id, generation, ..
+        } = parsed.header();
         let key = BackingKey::from_material(key_id, generation, Timestamp(0), material());
         let opened = open(key_id, &key, &context_of(case), &parsed).unwrap();
         assert_eq!(hex(opened.expose()), text(case, "plaintext"), "case {at}");
@@ -266,21 +317,22 @@ fn seal_4_frozen_blobs_are_made_again_and_their_ciphertext_is_the_drawn_bytes() 
 
 #[test]
 fn seal_2_frozen_refusals_do_not_open() {
-    let vectors = vectors();
-    let refusals = vectors["refusals"].as_array().unwrap();
-    assert_eq!(refusals.len(), 32);
-    for case in refusals {
-        let opened = open_by_us(&unhex(text(case, "blob")), &context_of(case));
-        assert_eq!(opened, Err(OpenError), "{}", text(case, "why"));
+    for (cipher, vectors) in vectors() {
+        let refusals = vectors["refusals"].as_array().unwrap();
+        assert_eq!(refusals.len(), 32);
+        for case in refusals {
+            let opened = open_by(cipher, &unhex(text(case, "blob")), &context_of(case));
+            assert_eq!(opened, Err(OpenError), "{}", text(case, "why"));
+        }
     }
 }
 
 #[test]
 fn a_key_material_id_is_frozen() {
-    assert_eq!(
-        backing_key().id().to_string(),
-        text(&vectors(), "key_material_id")
-    );
+    for (cipher, vectors) in vectors() {
+        let id = backing_key_of(cipher).id().to_string();
+        assert_eq!(id, text(&vectors, "key_material_id"));
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -313,7 +365,7 @@ fn a_blob_opens_under_its_own_key_id_generation_and_material_alone() {
     let key = |generation, material| {
         BackingKey::from_material(key_id(), generation, Timestamp(0), material)
     };
-    let other_material = Secret::filled(|bytes| bytes.fill(1));
+    let other_material = CipherKey::copy_of(BlockCipher::Aes256, &[1; 32]).unwrap();
     for (key_id, key) in [
         (other_id, backing_key()),
         (KeyId::from_random([1; 16]), backing_key()),

@@ -2,9 +2,10 @@
 //! were deleted.
 
 use crate::clock::Timestamp;
+use crate::crypto::block_cipher::{BlockCipher, CipherKey};
 use crate::crypto::mac::MacKey;
 use crate::crypto::pair::{PairSpec, PrivateKey};
-use crate::crypto::secret::{Secret, SecretBytes};
+use crate::crypto::secret::SecretBytes;
 use crate::key::KeyId;
 use crate::key::material::{KeyMaterialId, KeySecret};
 use crate::key::rotation::RotationType;
@@ -53,7 +54,7 @@ impl Import {
 /// What an import brings, read as material of its key's spec.
 pub enum ImportedMaterial {
     /// Of a symmetric encryption key.
-    Symmetric(Secret<32>),
+    Symmetric(CipherKey),
     /// Of an asymmetric or HMAC key.
     Other(Arc<KeySecret>),
 }
@@ -70,20 +71,17 @@ pub enum InvalidMaterial {
 }
 
 impl ImportedMaterial {
-    /// Reads 32 bytes, an HMAC key, or a private key in PKCS#8 (RFC 5958).
+    /// Reads a key of the cipher of symmetric encryption keys, an HMAC key, or a private key in
+    /// PKCS#8 (RFC 5958).
     ///
     /// # Errors
     /// [`InvalidMaterial`].
-    pub fn read(spec: KeySpec, bytes: &[u8]) -> Result<Self, InvalidMaterial> {
+    pub fn read(spec: KeySpec, cipher: BlockCipher, bytes: &[u8]) -> Result<Self, InvalidMaterial> {
         let length = InvalidMaterial::Length;
         let secret = match spec {
             KeySpec::Symmetric => {
-                let fill = |to: &mut [u8; 32]| {
-                    let bytes: &[u8; 32] = bytes.try_into().map_err(|_| length)?;
-                    to.copy_from_slice(bytes);
-                    Ok(())
-                };
-                return Secret::try_filled(fill).map(Self::Symmetric);
+                let key = CipherKey::copy_of(cipher, bytes);
+                return key.map(Self::Symmetric).ok_or(length);
             }
             KeySpec::Pair(spec) => {
                 let read = PrivateKey::import(spec, bytes);

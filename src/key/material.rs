@@ -1,10 +1,11 @@
 //! Backing keys: the generations of secret bytes behind a KMS key.
 
 use crate::clock::Timestamp;
+use crate::crypto::block_cipher::{BlockCipher, CipherKey};
 use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::mac::MacKey;
 use crate::crypto::pair::{PairError, PrivateKey};
-use crate::crypto::secret::{Secret, SecretBytes};
+use crate::crypto::secret::SecretBytes;
 use crate::key::KeyId;
 use crate::key::rotation::RotationType;
 use crate::key::spec::KeySpec;
@@ -72,13 +73,13 @@ impl fmt::Debug for KeyMaterialId {
     }
 }
 
-/// One generation of key material: 256 secret bits. No `Debug` and no `Clone`: see WIPE-1.
+/// One generation of key material: a key of a block cipher. No `Debug` and no `Clone`: see WIPE-1.
 pub struct BackingKey {
     generation: u32,
     id: KeyMaterialId,
     creation_date: Timestamp,
     rotation: Option<RotationType>,
-    material: Secret<32>,
+    material: CipherKey,
 }
 
 impl BackingKey {
@@ -87,16 +88,18 @@ impl BackingKey {
     /// # Errors
     /// [`EntropyError`].
     pub fn draw(
+        cipher: BlockCipher,
         key: KeyId,
         generation: u32,
         creation_date: Timestamp,
         entropy: &Entropy,
     ) -> Result<Self, EntropyError> {
+        let material = CipherKey::draw(cipher, entropy)?;
         Ok(Self::from_material(
             key,
             generation,
             creation_date,
-            entropy.draw_secret()?,
+            material,
         ))
     }
 
@@ -106,8 +109,9 @@ impl BackingKey {
         key: KeyId,
         generation: u32,
         creation_date: Timestamp,
-        material: Secret<32>,
+        material: impl Into<CipherKey>,
     ) -> Self {
+        let material = material.into();
         Self {
             generation,
             id: KeyMaterialId::of(key, material.expose()),
@@ -148,9 +152,15 @@ impl BackingKey {
         self.rotation
     }
 
-    /// The material in the clear: for the derivation of an epoch key, and for sealing it at rest.
+    /// The material: for the derivation of epoch keys.
     #[must_use]
-    pub fn expose(&self) -> &[u8; 32] {
+    pub fn material(&self) -> &CipherKey {
+        &self.material
+    }
+
+    /// The material in the clear: for sealing it at rest.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
         self.material.expose()
     }
 }

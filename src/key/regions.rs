@@ -4,6 +4,7 @@
 //! does. In records of the store, keys of the home Region are named by their id, as they were when
 //! a daemon served one Region; keys of another Region by `<Region>/<id>`.
 
+use crate::crypto::block_cipher::BlockCipher;
 use crate::key::KeyId;
 use crate::key::arn::{AccountId, AliasName, Arn};
 
@@ -58,6 +59,25 @@ pub struct Region {
 }
 
 impl Region {
+    /// The partition of the China Regions.
+    pub const CHINA: &str = "aws-cn";
+
+    /// Whether this is a China Region, which has other keys and algorithms.
+    #[must_use]
+    pub fn is_in_china(&self) -> bool {
+        self.partition == Self::CHINA
+    }
+
+    /// The block cipher of symmetric encryption keys.
+    #[must_use]
+    pub fn cipher(&self) -> BlockCipher {
+        if self.is_in_china() {
+            BlockCipher::Sm4
+        } else {
+            BlockCipher::Aes256
+        }
+    }
+
     /// What names the key of this id in this Region.
     #[must_use]
     pub fn id(&self, id: KeyId) -> RegionalId {
@@ -135,7 +155,7 @@ impl Regions {
     #[must_use]
     pub fn partition_of(name: &str) -> &'static str {
         match name.split_once('-').map_or("", |(first, _)| first) {
-            "cn" => "aws-cn",
+            "cn" => Region::CHINA,
             "us" if name.starts_with("us-gov-") => "aws-us-gov",
             _ => "aws",
         }

@@ -205,7 +205,11 @@ pub(super) fn decode(
         Kind::Key => {
             let key = regions.read_key(id);
             let key = key.and_then(|key| key::decode(record, plaintext, key, regions));
-            return key.map(Entry::Key).map_err(|error| corrupt(record, error));
+            let key = key.map_err(|error| corrupt(record, error))?;
+            if !key.is_of(regions.home().cipher()) {
+                return Err(Corrupt::Partition(record.id.clone()));
+            }
+            return Ok(Entry::Key(key));
         }
         Kind::Alias => {
             let (region, id) = regions.read(id).map_err(|error| corrupt(record, error))?;

@@ -1,6 +1,7 @@
 //! The entries of the store: keys, aliases, principals and the audit log's head.
 
 use crate::clock::Timestamp;
+use crate::crypto::block_cipher::BlockCipher;
 use crate::crypto::mac::MacKey;
 use crate::crypto::pair::PrivateKey;
 use crate::key::arn::{AccountId, AliasName};
@@ -39,6 +40,12 @@ impl KeyEntry {
     #[must_use]
     pub fn mac(&self) -> Option<&MacKey> {
         self.secret.as_deref()?.mac()
+    }
+
+    /// Whether all symmetric material is of this cipher.
+    pub(super) fn is_of(&self, cipher: BlockCipher) -> bool {
+        let mut materials = self.materials.iter();
+        materials.all(|material| material.material().cipher() == cipher)
     }
 
     /// Whether state and material are the same as those of `other`.

@@ -18,6 +18,7 @@
 use crate::crypto::entropy::{Entropy, EntropyError};
 use crate::crypto::secret::{Secret, SecretBytes};
 use crate::crypto::xaes;
+use crate::key::regions::Region;
 use crate::keystore::RootKey;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
@@ -102,6 +103,9 @@ pub enum Corrupt {
     /// There are two rows of one kind and id, which the tables do not allow.
     #[error("has a record twice: {kind} {id}; restore a backup", kind = .0.name(), id = .1)]
     Twice(Kind, String),
+    /// A symmetric encryption key is of another partition's cipher.
+    #[error("was made in another partition: the China Regions (partition {china}) have SM4 keys and all others have AES-256 keys, which the key {0} contradicts; set `region` and `partition` as they were", china = Region::CHINA)]
+    Partition(String),
     /// Format 1: the roster lists a record that is missing.
     #[error("has lost a record: {kind} {id}; restore a backup", kind = .0.name(), id = .1)]
     Missing(Kind, String),

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::clock::Timestamp;
+use crate::crypto::block_cipher::BlockCipher;
 use crate::key::material::BackingKey;
 use crate::key::regions::{RegionNumber, RegionalId, Regions};
 use crate::key::{KeyId, KeyState, KmsKey};
@@ -124,7 +125,8 @@ fn draft(state: KeyState) -> KeyDraft {
     let mut bytes = [0; 16];
     Entropy::os().draw(&mut bytes).unwrap();
     let id = KeyId::from_random(bytes);
-    let material = BackingKey::draw(id, 1, Timestamp(5), &Entropy::os()).unwrap();
+    let material =
+        BackingKey::draw(BlockCipher::Aes256, id, 1, Timestamp(5), &Entropy::os()).unwrap();
     let description = "a \"key\"".to_owned();
     let key = KmsKey {
         description,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::clock::Timestamp;
 use crate::context::EncryptionContext;
+use crate::crypto::block_cipher::BlockCipher;
 use crate::crypto::entropy::faulty::FaultyEntropy;
 use crate::key::material::BackingKey;
 use crate::key::{KeyId, KmsKey};
@@ -104,7 +105,8 @@ fn of_account(number: u8, account: &str) -> Arc<KeyEntry> {
 
 fn of(number: u8, account: &str, fence: u64) -> Arc<KeyEntry> {
     let id = KeyId::from_random([number; 16]);
-    let material = BackingKey::draw(id, 1, Timestamp(0), &Entropy::os()).unwrap();
+    let material =
+        BackingKey::draw(BlockCipher::Aes256, id, 1, Timestamp(0), &Entropy::os()).unwrap();
     let key = KmsKey::new(id, account.parse().unwrap(), Timestamp(0));
     Arc::new(KeyEntry {
         key,

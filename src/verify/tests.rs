@@ -1,6 +1,7 @@
 use super::*;
 use crate::clock::Timestamp;
 use crate::columns::ContextPairs;
+use crate::crypto::block_cipher::BlockCipher;
 use crate::crypto::entropy::Entropy;
 use crate::envelope::{self, Nonce};
 use crate::key::material::BackingKey;
@@ -15,7 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// A key of the store.
 fn entry(number: u8, state: KeyState) -> Arc<KeyEntry> {
     let id = KeyId::from_random([number; 16]);
-    let material = BackingKey::draw(id, 1, Timestamp(0), &Entropy::os()).unwrap();
+    let material =
+        BackingKey::draw(BlockCipher::Aes256, id, 1, Timestamp(0), &Entropy::os()).unwrap();
     let mut key = KmsKey::new(id, "111122223333".parse().unwrap(), Timestamp(0));
     key.state = state;
     Arc::new(KeyEntry {

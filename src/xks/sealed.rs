@@ -266,7 +266,7 @@ mod tests {
 
     fn secret(external_id: &str, material: u8, generation: u32) -> ExternalSecret {
         let id: KeyId = "1234abcd-12ab-34cd-56ef-1234567890ab".parse().unwrap();
-        let material = Secret::filled(|bytes| bytes.fill(material));
+        let material = Secret::<32>::filled(|bytes| bytes.fill(material));
         let key = BackingKey::from_material(id, generation, Timestamp(0), material);
         ExternalSecret::derive(&key, id, external_id)
     }

@@ -1,7 +1,7 @@
 """Opens ciphertext blobs by an implementation that shares nothing with the daemon.
 
-XAES-256-GCM (https://c2sp.org/XAES-256-GCM) over pyca/cryptography, blob version 1 and the canonical encryption
-context. Reads JSON lines {"key_id", "generation", "material" in hex, "context", "blob" in base64, "plaintext" in hex or "length"},
+XAES-256-GCM (https://c2sp.org/XAES-256-GCM) and SM4-GCM over pyca/cryptography, blob version 1 and the canonical
+encryption context. Reads JSON lines {"key_id", "generation", "material" in hex, "context", "blob" in base64, "plaintext" in hex or "length"},
 opens every one, also checks that each refuses a context that lacks or adds a pair, and exits 1 if any line fails.
 
     python3 tests/clients/open_blobs.py target/tmp/blobs.jsonl
@@ -13,6 +13,7 @@ import struct
 import sys
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import cmac
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -34,6 +35,19 @@ def derive(key: bytes, prefix: bytes) -> bytes:
     return b"".join(halves)
 
 
+def derive_sm4(key: bytes, prefix: bytes) -> bytes:
+    """SM4-CMAC of one block: the derivation above, for a key of one block."""
+    mac = cmac.CMAC(algorithms.SM4(key))
+    mac.update(bytes([0, 1, ord("S"), 0]) + prefix)
+    return mac.finalize()
+
+
+def sm4_gcm_open(key: bytes, nonce: bytes, sealed: bytes, additional: bytes) -> bytes:
+    decryptor = Cipher(algorithms.SM4(key), modes.GCM(nonce, sealed[-16:])).decryptor()
+    decryptor.authenticate_additional_data(additional)
+    return decryptor.update(sealed[:-16]) + decryptor.finalize()
+
+
 def canonical(context: dict[str, str]) -> bytes:
     if not context:
         return b""
@@ -44,14 +58,17 @@ def canonical(context: dict[str, str]) -> bytes:
 
 def open_blob(material: bytes, key_id: str, generation: int, context: dict[str, str], blob: bytes) -> bytes:
     version, algorithm, flags = struct.unpack(">BBH", blob[:4])
-    if (version, algorithm) != (1, 1) or flags & ~1:
-        raise ValueError("not a version 1 blob of XAES-256-GCM")
+    # The algorithm is the key's: AES-256 keys have 32 bytes and SM4 keys 16.
+    if (version, algorithm) != (1, {32: 1, 16: 2}[len(material)]) or flags & ~1:
+        raise ValueError("not a version 1 blob of the key's algorithm")
     digits = key_id.removeprefix("mrk-").replace("-", "")
     if (blob[4:20].hex(), flags) != (digits, int(key_id.startswith("mrk-"))):
         raise ValueError("names another key")
     if struct.unpack(">I", blob[20:24])[0] != generation:
         raise ValueError("names another generation")
     nonce, sealed = blob[24:48], blob[48:]
+    if algorithm == 2:
+        return sm4_gcm_open(derive_sm4(material, nonce[:12]), nonce[12:], sealed, blob[:24] + canonical(context))
     return AESGCM(derive(material, nonce[:12])).decrypt(nonce[12:], sealed, blob[:24] + canonical(context))
 
 

@@ -7,6 +7,7 @@ use keymill::bulk::local::{Keys, Local};
 use keymill::bulk::{Ending, JobError, KeyIdentity, Parameter, Progress, Runtime, SourceError};
 use keymill::clock::{Clock, Timestamp};
 use keymill::context::EncryptionContext;
+use keymill::crypto::block_cipher::BlockCipher;
 use keymill::crypto::entropy::Entropy;
 use keymill::envelope::{self, CiphertextBlob};
 use keymill::export::{self, IdPattern, Manifest, Mint, Plan};
@@ -31,7 +32,7 @@ fn entry(state: KeyState) -> Arc<KeyEntry> {
     let mut bytes = [0; 16];
     entropy.draw(&mut bytes).unwrap();
     let id = KeyId::from_random(bytes);
-    let material = BackingKey::draw(id, 1, NOW, &entropy).unwrap();
+    let material = BackingKey::draw(BlockCipher::Aes256, id, 1, NOW, &entropy).unwrap();
     Arc::new(KeyEntry {
         key: KmsKey {
             state,

@@ -1,22 +1,26 @@
-"""Prints envelope-v1.json: the frozen vectors of blob version 1, made without the daemon.
+"""Prints envelope-v1.json or envelope-sm4.json: the frozen vectors of blob version 1, made without the daemon.
 
-ChaCha20, AES-ECB and AES-GCM of pyca/cryptography; the derivation and the canonical context of open_blobs.py. Run once and frozen:
-the file changes only when a version of the format is added. To see that it still says the same:
+ChaCha20, AES, SM4, GCM and CMAC of pyca/cryptography; the derivations and the canonical context of open_blobs.py. Run once
+and frozen: a file changes only when a version of the format is added. To see that they still say the same:
 
     PYTHONPATH=tests/clients python3 tests/vectors/envelope_v1.py | diff - tests/vectors/envelope-v1.json
+    PYTHONPATH=tests/clients python3 tests/vectors/envelope_v1.py sm4 | diff - tests/vectors/envelope-sm4.json
 """
 
 import hashlib
 import hmac
 import json
 import struct
+import sys
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from open_blobs import aes_block, canonical, derive
+from open_blobs import canonical, derive, derive_sm4
 
-MATERIAL = bytes(range(32))
+# The algorithm of the blobs, its block cipher, the derivation of an epoch key, the bytes of a key.
+SM4 = sys.argv[1:] == ["sm4"]
+ALGORITHM, CIPHER, DERIVE, KEY_BYTES = (2, algorithms.SM4, derive_sm4, 16) if SM4 else (1, algorithms.AES, derive, 32)
+MATERIAL = bytes(range(KEY_BYTES))
 # What the operating system is made to draw: prefix 12, start 8, seed 32; `seal` takes its 24-byte
 # nonce from the front.
 DRAW = bytes(200 - at for at in range(52))
@@ -28,7 +32,7 @@ CONTEXTS = [{}, {"container": "c-1", "tenant": "t"}, {"é": "", "": "ü", "A": "
 def header(key_id: str, generation: int) -> bytes:
     flags = 1 if key_id.startswith("mrk-") else 0
     digits = bytes.fromhex(key_id.removeprefix("mrk-").replace("-", ""))
-    return struct.pack(">BBH", 1, 1, flags) + digits + struct.pack(">I", generation)
+    return struct.pack(">BBH", 1, ALGORITHM, flags) + digits + struct.pack(">I", generation)
 
 
 def drawn(offset: int, length: int) -> bytes:
@@ -37,16 +41,27 @@ def drawn(offset: int, length: int) -> bytes:
     return stream.update(bytes(offset + length))[offset:]
 
 
+def block(key: bytes, plaintext: bytes) -> bytes:
+    encryptor = Cipher(CIPHER(key), modes.ECB()).encryptor()
+    return encryptor.update(plaintext) + encryptor.finalize()
+
+
+def gcm(key: bytes, nonce: bytes, plaintext: bytes, additional: bytes) -> bytes:
+    encryptor = Cipher(CIPHER(key), modes.GCM(nonce)).encryptor()
+    encryptor.authenticate_additional_data(additional)
+    return encryptor.update(plaintext) + encryptor.finalize() + encryptor.tag
+
+
 def finish(head: bytes, nonce: bytes, context: dict[str, str], plaintext: bytes) -> bytes:
-    gcm = AESGCM(derive(MATERIAL, nonce[:12]))
-    return head + nonce + gcm.encrypt(nonce[12:], plaintext, head + canonical(context))
+    key = DERIVE(MATERIAL, nonce[:12])
+    return head + nonce + gcm(key, nonce[12:], plaintext, head + canonical(context))
 
 
 def minted(how: str, key_id: str, generation: int, index: int, length: int, context: dict[str, str]) -> dict:
     """The blob of the epoch's key `index`, all its keys having one length; the ciphertext comes first."""
     nonce = DRAW[:20] + struct.pack(">I", index)
     ciphertext = drawn(index * length, length)
-    counter_mode = Cipher(algorithms.AES(derive(MATERIAL, nonce[:12])), modes.CTR(nonce[12:] + struct.pack(">I", 2))).encryptor()
+    counter_mode = Cipher(CIPHER(DERIVE(MATERIAL, nonce[:12])), modes.CTR(nonce[12:] + struct.pack(">I", 2))).encryptor()
     plaintext = counter_mode.update(ciphertext)
     blob = finish(header(key_id, generation), nonce, context, plaintext)
     assert blob[48:-16] == ciphertext
@@ -78,13 +93,13 @@ def refusals() -> list[dict]:
         return good[:at] + bytes([value]) + good[at + 1 :]
 
     swapped_nonce = finish(head, nonce[12:] + nonce[:12], context, plaintext)
-    plain_gcm = head + nonce + AESGCM(MATERIAL).encrypt(nonce[12:], plaintext, head + canonical(context))
-    unbound_header = head + nonce + AESGCM(derive(MATERIAL, nonce[:12])).encrypt(nonce[12:], plaintext, canonical(context))
+    plain_gcm = head + nonce + gcm(MATERIAL, nonce[12:], plaintext, head + canonical(context))
+    unbound_header = head + nonce + gcm(DERIVE(MATERIAL, nonce[:12]), nonce[12:], plaintext, canonical(context))
     cases = [
         ("version 0", edited(0, 0), context),
         ("version 2", edited(0, 2), context),
         ("algorithm 0", edited(1, 0), context),
-        ("SM4's algorithm", edited(1, 2), context),
+        ("XAES-256-GCM's algorithm" if SM4 else "SM4's algorithm", edited(1, 3 - ALGORITHM), context),
         ("a flag that means nothing", edited(2, 0x80), context),
         ("the multi-Region flag of a key that is none", edited(3, 1), context),
         ("another key id", edited(4, good[4] ^ 1), context),
@@ -104,7 +119,7 @@ def refusals() -> list[dict]:
         ("a byte too many", good + b"\0", context),
         ("4,097 bytes", finish(head, nonce, context, bytes(4097)), context),
         ("the halves of the nonce swapped after sealing", good[:24] + swapped_nonce[24:48] + good[48:], context),
-        ("AES-256-GCM under the backing key itself", plain_gcm, context),
+        (f"{'SM4' if SM4 else 'AES-256'}-GCM under the backing key itself", plain_gcm, context),
         ("a header that is not authenticated", unbound_header, context),
         ("no context", good, {}),
         ("a pair missing", good, {"container": "c-1"}),
@@ -135,8 +150,8 @@ def main() -> None:
         "material": MATERIAL.hex(),
         "key_material_id": hmac.digest(MATERIAL, label, hashlib.sha256).hex(),
         "draw": DRAW.hex(),
-        "epoch_key": derive(MATERIAL, DRAW[:12]).hex(),
-        "ghash_key": aes_block(derive(MATERIAL, DRAW[:12]), bytes(16)).hex(),
+        "epoch_key": DERIVE(MATERIAL, DRAW[:12]).hex(),
+        "ghash_key": block(DERIVE(MATERIAL, DRAW[:12]), bytes(16)).hex(),
         "cases": cases,
         "refusals": refusals(),
     }

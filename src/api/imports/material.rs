@@ -3,7 +3,7 @@
 
 use crate::api::{ApiError, ErrorCode};
 use crate::clock::Timestamp;
-use crate::crypto::secret::Secret;
+use crate::crypto::block_cipher::{BlockCipher, CipherKey};
 use crate::key::import::{Import, ImportedMaterial, InvalidMaterial};
 use crate::key::material::{BackingKey, KeyMaterialId};
 use crate::key::rotation::RotationType;
@@ -35,18 +35,24 @@ pub(super) struct NamedMaterial {
 
 impl NamedMaterial {
     /// Reads what was unwrapped for this key.
-    pub(super) fn read(key: KeyId, spec: KeySpec, bytes: &[u8]) -> Result<Self, ApiError> {
+    pub(super) fn read(
+        key: KeyId,
+        spec: KeySpec,
+        cipher: BlockCipher,
+        bytes: &[u8],
+    ) -> Result<Self, ApiError> {
         let code = ErrorCode::InvalidCiphertextException;
-        let material = ImportedMaterial::read(spec, bytes).map_err(|error| match error {
-            InvalidMaterial::Length => ApiError::bare(code),
-            InvalidMaterial::PrivateKey(spec) => {
-                let spec = spec.name();
-                let message = format!(
-                    "The key material is not a PKCS #8 private key of key spec {spec} in DER."
-                );
-                ApiError::new(code, message)
-            }
-        })?;
+        let material =
+            ImportedMaterial::read(spec, cipher, bytes).map_err(|error| match error {
+                InvalidMaterial::Length => ApiError::bare(code),
+                InvalidMaterial::PrivateKey(spec) => {
+                    let spec = spec.name();
+                    let message = format!(
+                        "The key material is not a PKCS #8 private key of key spec {spec} in DER."
+                    );
+                    ApiError::new(code, message)
+                }
+            })?;
         let former_ids = match &material {
             ImportedMaterial::Symmetric(_) => Vec::new(),
             ImportedMaterial::Other(secret) => {
@@ -90,7 +96,7 @@ pub(super) fn imported(
     // A symmetric key keeps all its generations; other keys have one material.
     match &imported.material.material {
         ImportedMaterial::Symmetric(secret) => {
-            let backing = Arc::new(backing(key, import, secret.expose()));
+            let backing = Arc::new(backing(key, import, secret));
             let generation = import.generation;
             draft.materials.retain(|one| one.generation() != generation);
             draft.materials.push(backing);
@@ -172,9 +178,9 @@ fn place(
     Ok(key.imports.len() - 1)
 }
 
-fn backing(key: &KmsKey, import: &Import, bytes: &[u8; 32]) -> BackingKey {
-    let secret = Secret::filled(|to| to.copy_from_slice(bytes));
-    let backing = BackingKey::from_material(key.id, import.generation, import.date, secret);
+fn backing(key: &KmsKey, import: &Import, material: &CipherKey) -> BackingKey {
+    let (generation, date) = (import.generation, import.date);
+    let backing = BackingKey::from_material(key.id, generation, date, material.copied());
     match import.rotation {
         Some(rotation) => backing.by_rotation(rotation),
         None => backing,
@@ -227,7 +233,7 @@ pub(in crate::api) fn rotated(entry: &KeyEntry, now: Timestamp) -> Result<KeyDra
     pending.rotation = Some(RotationType::OnDemand);
     let rotated = draft.materials.last_mut();
     if let Some(material) = rotated.filter(|last| last.generation() == pending.generation) {
-        *material = Arc::new(backing(&entry.key, pending, material.expose()));
+        *material = Arc::new(backing(&entry.key, pending, material.material()));
     }
     if draft.key.lacks_material() {
         draft.key.state = KeyState::PendingImport;

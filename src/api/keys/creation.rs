@@ -247,7 +247,13 @@ async fn draw_key(api: &Api, key: KmsKey) -> Result<KeyDraft, ApiError> {
     match (draft.key.origin, spec) {
         (KeyOrigin::External, _) => draft.key.state = KeyState::PendingImport,
         (KeyOrigin::AwsKms, KeySpec::Symmetric) => {
-            let material = BackingKey::draw(id, 1, now, &api.entropy)?;
+            let material = BackingKey::draw(
+                api.keystore.regions().home().cipher(),
+                id,
+                1,
+                now,
+                &api.entropy,
+            )?;
             draft.materials.push(Arc::new(material));
         }
         (KeyOrigin::AwsKms, spec) => {

@@ -44,7 +44,7 @@ pub(super) fn wrap(public: &[u8], algorithm: &str, material: &[u8]) -> Vec<u8> {
 }
 
 impl Bench {
-    async fn external(&self, kind: Value) -> String {
+    pub(in crate::api::tests) async fn external(&self, kind: Value) -> String {
         let mut body = json!({"Origin": "EXTERNAL"});
         body.as_object_mut()
             .unwrap()

@@ -1,6 +1,7 @@
 //! The form of a record, member by member: it is a contract.
 
 use super::*;
+use crate::crypto::block_cipher::BlockCipher;
 use crate::crypto::entropy::Entropy;
 use crate::key::KeyId;
 use crate::key::material::BackingKey;
@@ -82,7 +83,8 @@ fn a_batch_and_a_refusal_add_their_members_at_the_end() {
     let whole = blake3::hash(b"onetwo");
     assert_eq!((batch.count, batch.digest), (3, *whole.as_bytes()));
     let key_id = KeyId::from_random([7; 16]);
-    let material_id = BackingKey::draw(key_id, 1, Timestamp(0), &Entropy::os());
+    let material_id =
+        BackingKey::draw(BlockCipher::Aes256, key_id, 1, Timestamp(0), &Entropy::os());
     let material_id = material_id.unwrap().id();
     let record = AuditRecord {
         source: Source::Unix(1000),

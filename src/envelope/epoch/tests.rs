@@ -6,7 +6,7 @@ use std::sync::Weak;
 
 fn epoch() -> Epoch {
     let key_id = KeyId::from_random([1; 16]);
-    let material = Secret::filled(|bytes| bytes.fill(2));
+    let material = Secret::<32>::filled(|bytes| bytes.fill(2));
     let key = BackingKey::from_material(key_id, 1, Timestamp(0), material);
     Epoch::begin(key_id, &key, &Entropy::os(), Duration::ZERO).unwrap()
 }

@@ -5,6 +5,7 @@ use crate::bulk::local::{Keys, Local};
 use crate::bulk::{Authorities, Client};
 use crate::clock::{Clock, Timestamp};
 use crate::context::EncryptionContext;
+use crate::crypto::block_cipher::BlockCipher;
 use crate::crypto::entropy::Entropy;
 use crate::endpoint::Endpoint;
 use crate::key::KmsKey;
@@ -67,7 +68,7 @@ struct Key {
 
 fn key(generation: u32, id: KeyId) -> Key {
     let entropy = Entropy::os();
-    let material = BackingKey::draw(id, generation, NOW, &entropy).unwrap();
+    let material = BackingKey::draw(BlockCipher::Aes256, id, generation, NOW, &entropy).unwrap();
     let arn = format!("arn:aws:kms:us-east-1:111122223333:key/{id}");
     let entry = KeyEntry {
         key: KmsKey::new(id, "111122223333".parse().unwrap(), NOW),

@@ -1,12 +1,13 @@
 //! A key's record: the metadata, followed by the material in the clear.
 //!
-//! A symmetric encryption key has the material of its present generations, 32 bytes each, in the
-//! order of the metadata. An asymmetric key has its PKCS#8 DER, one of ML-DSA or ML-KEM its seed,
-//! and an HMAC key its bytes. Members that a symmetric key of origin `AWS_KMS` does not need are
-//! not written, so that earlier builds can read it.
+//! A symmetric encryption key has the material of its present generations, all of 32 bytes or all
+//! of 16 (SM4), in the order of the metadata. An asymmetric key has its PKCS#8 DER, one of ML-DSA or
+//! ML-KEM its seed, and an HMAC key its bytes. Members that a symmetric key of origin `AWS_KMS` does
+//! not need are not written, so that earlier builds can read it.
 
 use crate::clock::Timestamp;
-use crate::crypto::secret::{Secret, SecretBytes};
+use crate::crypto::block_cipher::{BlockCipher, CipherKey};
+use crate::crypto::secret::SecretBytes;
 use crate::key::import::Import;
 use crate::key::material::{BackingKey, KeyMaterialId, KeySecret};
 use crate::key::regions::{RegionNumber, RegionalId, Regions, Unnamed};
@@ -19,7 +20,7 @@ use crate::keystore::record::Record;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-const MATERIAL_BYTES: usize = 32;
+const CIPHERS: [BlockCipher; 2] = [BlockCipher::Aes256, BlockCipher::Sm4];
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -143,7 +144,7 @@ pub(in crate::keystore) fn encode(draft: &KeyDraft, regions: &Regions) -> Secret
         was_disabled: key.was_disabled,
         primary: key.primary.map(|number| regions.get(number).name.clone()),
     };
-    let generations = draft.materials.iter().map(|key| key.expose().as_slice());
+    let generations = draft.materials.iter().map(|key| key.expose());
     let secret = draft.secret.iter().map(|secret| secret.expose());
     let secrets = generations.chain(secret).filter(|_| !refers);
     let secrets: Vec<&[u8]> = secrets.collect();
@@ -340,18 +341,21 @@ fn materials(
     bodies: &[MaterialBody],
     secrets: &[u8],
 ) -> Option<Vec<Arc<BackingKey>>> {
-    // There must be one secret for each generation whose bytes are present, in the same order.
-    let (secrets, rest) = secrets.as_chunks::<MATERIAL_BYTES>();
     let here = |body: &&MaterialBody| body.import.as_ref().is_none_or(|import| import.present);
     let bodies: Vec<_> = bodies.iter().filter(here).collect();
     let none_at_all = bodies.is_empty() && key.origin == KeyOrigin::AwsKms;
-    if !rest.is_empty() || none_at_all || secrets.len() != bodies.len() {
+    if none_at_all {
         return None;
     }
-    let materials = secrets.iter().zip(bodies).map(|(material, body)| {
-        let secret = Secret::filled(|bytes| bytes.copy_from_slice(material));
+    // There must be one secret for each generation whose bytes are present, in the same order, and
+    // all of one cipher.
+    let whole = |cipher: &BlockCipher| secrets.len() == bodies.len() * cipher.key_bytes();
+    let cipher = CIPHERS.into_iter().find(whole)?;
+    let secrets = secrets.chunks_exact(cipher.key_bytes());
+    let materials = secrets.zip(bodies).map(|(material, body)| {
+        let material = CipherKey::copy_of(cipher, material)?;
         let creation_date = Timestamp(body.creation_date);
-        let backing = BackingKey::from_material(key.id, body.generation, creation_date, secret);
+        let backing = BackingKey::from_material(key.id, body.generation, creation_date, material);
         // The id of an import is derived from its bytes, so wrong bytes are noticed.
         let named = body.import.as_ref().map(|import| &import.id);
         if named.is_some_and(|id| *id != backing.id().to_string()) {

@@ -1,18 +1,37 @@
 //! Keys at rest: what comes back, and records from before keys had more than a state and material.
 
 use super::*;
+use crate::crypto::block_cipher::BlockCipher;
 use crate::crypto::pair::PairSpec;
 use crate::key::Tag;
 use crate::key::import::Import;
 use crate::key::material::{KeyMaterialId, KeySecret};
+use crate::key::regions::Region;
 use crate::key::rotation::{RotationSchedule, RotationType};
 use crate::key::spec::{KeyOrigin, KeySpec, KeyUsage};
 
 /// The key of this metadata with material of `generations` generations, if it can be read.
 fn decoded(metadata: &str, generations: usize) -> Option<KeyEntry> {
-    let id = "1234abcd-12ab-34cd-56ef-1234567890ab".to_owned();
+    let layout = Corrupt::Layout(Kind::Key, ID.to_owned());
+    match decoded_in(&regions(), metadata, generations * 32) {
+        Ok(entry) => Some(entry),
+        Err(error) => {
+            assert_eq!(error, layout);
+            None
+        }
+    }
+}
+
+const ID: &str = "1234abcd-12ab-34cd-56ef-1234567890ab";
+
+fn decoded_in(
+    regions: &Regions,
+    metadata: &str,
+    material_bytes: usize,
+) -> Result<KeyEntry, Corrupt> {
+    let id = ID.to_owned();
     let length = u32::try_from(metadata.len()).unwrap().to_be_bytes();
-    let materials = vec![7; generations * 32];
+    let materials = vec![7; material_bytes];
     let parts = [&[1], length.as_slice(), metadata.as_bytes(), &materials];
     let bytes = parts.concat();
     let plaintext = crate::crypto::secret::SecretBytes::copy_of(&bytes);
@@ -22,13 +41,27 @@ fn decoded(metadata: &str, generations: usize) -> Option<KeyEntry> {
         revision: 7,
         body: Vec::new(),
     };
-    match body::decode(&record, &plaintext, &regions()) {
-        Ok(Entry::Key(entry)) => Some(entry),
-        Ok(_) => panic!("another kind"),
-        Err(error) => {
-            assert_eq!(error, Corrupt::Layout(Kind::Key, id));
-            None
-        }
+    match body::decode(&record, &plaintext, regions)? {
+        Entry::Key(entry) => Ok(entry),
+        _ => panic!("another kind"),
+    }
+}
+
+#[test]
+fn a_key_is_of_its_partition_s_cipher_or_refused() {
+    let china = Regions::one(Region::CHINA, "cn-north-1");
+    let refused = Corrupt::Partition(ID.to_owned());
+    for (regions, bytes, other) in [(regions(), 32, 16), (china, 16, 32)] {
+        let entry = decoded_in(&regions, FIRST, bytes).unwrap();
+        assert_eq!(entry.materials[0].expose(), vec![7; bytes]);
+        let error = decoded_in(&regions, FIRST, other).err();
+        assert_eq!(error.as_ref(), Some(&refused));
+        assert!(
+            refused
+                .to_string()
+                .contains("set `region` and `partition` as they were")
+        );
+        assert!(decoded_in(&regions, FIRST, 24).is_err());
     }
 }
 
@@ -88,7 +121,8 @@ async fn generations_and_the_next_date_are_read_back() {
     let types = [RotationType::OnDemand, RotationType::Automatic];
     for (generation, rotation) in (2..).zip(types) {
         let date = Timestamp(generation.into());
-        let material = BackingKey::draw(id.id, generation, date, &Entropy::os()).unwrap();
+        let material =
+            BackingKey::draw(BlockCipher::Aes256, id.id, generation, date, &Entropy::os()).unwrap();
         key.materials.push(Arc::new(material.by_rotation(rotation)));
     }
     apply(&store, vec![Change::PutKey(key)]).await.unwrap();
@@ -214,7 +248,8 @@ async fn what_was_imported_is_read_back_whether_its_bytes_are_there_or_not() {
     draft.materials.clear();
     for (generation, present, pending) in [(1, false, false), (2, true, false), (3, true, true)] {
         let date = Timestamp(generation.into());
-        let material = BackingKey::draw(id.id, generation, date, &Entropy::os()).unwrap();
+        let material =
+            BackingKey::draw(BlockCipher::Aes256, id.id, generation, date, &Entropy::os()).unwrap();
         draft.key.imports.push(Import {
             generation,
             id: material.id(),

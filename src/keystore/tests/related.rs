@@ -1,6 +1,7 @@
 //! Keys of several Regions at rest, and related multi-Region keys among them.
 
 use super::*;
+use crate::crypto::block_cipher::BlockCipher;
 use crate::key::material::KeySecret;
 use crate::key::rotation::RotationSchedule;
 use crate::key::spec::{KeySpec, KeyUsage};
@@ -22,7 +23,8 @@ fn related() -> (KeyDraft, KeyDraft) {
     );
     let of = draft(KeyState::Enabled);
     let id = KeyId::from_parts([7; 16], true);
-    let material = BackingKey::draw(id, 1, Timestamp(5), &Entropy::os()).unwrap();
+    let material =
+        BackingKey::draw(BlockCipher::Aes256, id, 1, Timestamp(5), &Entropy::os()).unwrap();
     let key = KmsKey {
         id,
         primary: Some(home),
@@ -119,7 +121,14 @@ async fn a_replica_has_the_material_of_its_primary_key() {
     // Its next generation and its schedule reach the replica with the same commit.
     let entry = Arc::clone(&store.snapshot().keys[&here]);
     let mut rotated = entry.with_key(entry.key.clone());
-    let next = BackingKey::draw(here.id, 2, Timestamp(6), &Entropy::os()).unwrap();
+    let next = BackingKey::draw(
+        BlockCipher::Aes256,
+        here.id,
+        2,
+        Timestamp(6),
+        &Entropy::os(),
+    )
+    .unwrap();
     rotated.materials.push(Arc::new(next));
     rotated.key.rotation = Some(RotationSchedule::after(Timestamp(7), 90));
     let revision = store.revision();

@@ -74,6 +74,7 @@ async fn a_date_that_has_come_rotates_once() {
 
 #[tokio::test]
 async fn many_dates_at_once_are_several_changes() {
+    use crate::crypto::block_cipher::BlockCipher;
     use crate::key::material::BackingKey;
     use crate::key::rotation::RotationSchedule;
     use crate::key::{KeyId, KmsKey};
@@ -83,7 +84,8 @@ async fn many_dates_at_once_are_several_changes() {
         let mut bytes = [0; 16];
         bytes[..2].copy_from_slice(&number.to_be_bytes());
         let id = KeyId::from_random(bytes);
-        let material = BackingKey::draw(id, 1, NOW, &bench.api.entropy).unwrap();
+        let material =
+            BackingKey::draw(BlockCipher::Aes256, id, 1, NOW, &bench.api.entropy).unwrap();
         let key = KmsKey {
             rotation: Some(RotationSchedule::after(NOW, 90)),
             ..KmsKey::new(id, ACCOUNT.parse().unwrap(), NOW)
