@@ -1,11 +1,11 @@
-//! How a key encrypts and decrypts what callers bring: by the envelope, or by RSA-OAEP.
+//! How a key encrypts and decrypts what callers bring: by the envelope, or by its public key.
 
 use crate::api::usability::incompatible;
 use crate::api::validation::Violations;
 use crate::api::{ApiError, ErrorCode};
 use crate::context::EncryptionContext;
+use crate::crypto::encryption::EncryptionAlgorithm;
 use crate::crypto::entropy::Entropy;
-use crate::crypto::oaep::{self, OaepHash};
 use crate::crypto::pair::PrivateKey;
 use crate::envelope;
 use crate::key::material::BackingKey;
@@ -27,20 +27,16 @@ pub(crate) fn check_algorithm<'a>(
     violations.one_of(member, algorithm, ALGORITHMS)
 }
 
-/// The hash of an algorithm that is RSA-OAEP.
-pub(crate) fn oaep_hash(algorithm: &str) -> Option<OaepHash> {
-    match algorithm {
-        "RSAES_OAEP_SHA_1" => Some(OaepHash::Sha1),
-        "RSAES_OAEP_SHA_256" => Some(OaepHash::Sha256),
-        _ => None,
-    }
+/// Whether decryption by an algorithm takes milliseconds, and so a thread of its own: by RSA.
+pub(crate) fn is_slow(algorithm: &str) -> bool {
+    matches!(algorithm.parse(), Ok(EncryptionAlgorithm::Oaep(_)))
 }
 
 /// A key with the algorithm that it is used with.
 pub(crate) enum Cipher<'a> {
     /// The current material.
     Symmetric(&'a Arc<BackingKey>),
-    Rsa(&'a PrivateKey, OaepHash),
+    Pair(&'a PrivateKey, EncryptionAlgorithm),
 }
 
 impl<'a> Cipher<'a> {
@@ -57,21 +53,23 @@ impl<'a> Cipher<'a> {
                 _ => Err(incompatible()),
             };
         }
-        let hash = oaep_hash(algorithm).ok_or_else(incompatible)?;
+        let algorithm: EncryptionAlgorithm = algorithm.parse().map_err(|_| incompatible())?;
         let pair = entry.pair().ok_or_else(incompatible)?;
+        if algorithm.plaintext_bytes_max(pair.spec()).is_none() {
+            return Err(incompatible());
+        }
         if context.pairs().next().is_some() {
             let message = "EncryptionContext is not supported when encrypting/decrypting with asymmetric CMKs.";
             return Err(ApiError::new(ErrorCode::ValidationException, message));
         }
-        Ok(Self::Rsa(pair, hash))
+        Ok(Self::Pair(pair, algorithm))
     }
 
     /// As the answer spells it.
     pub(crate) fn algorithm(&self) -> &'static str {
         match self {
             Self::Symmetric(_) => SYMMETRIC_DEFAULT,
-            Self::Rsa(_, OaepHash::Sha1) => "RSAES_OAEP_SHA_1",
-            Self::Rsa(_, OaepHash::Sha256) => "RSAES_OAEP_SHA_256",
+            Self::Pair(_, algorithm) => algorithm.name(),
         }
     }
 
@@ -79,22 +77,23 @@ impl<'a> Cipher<'a> {
     pub(crate) fn material(&self) -> Option<&'a Arc<BackingKey>> {
         match self {
             Self::Symmetric(material) => Some(material),
-            Self::Rsa(..) => None,
+            Self::Pair(..) => None,
         }
     }
 
-    /// Refuses a plaintext that is too long for an RSA key.
+    /// Refuses a plaintext that is too long for a public key.
     pub(crate) fn check_length(&self, plaintext: usize) -> Result<(), ApiError> {
-        let Self::Rsa(pair, hash) = self else {
+        let Self::Pair(pair, algorithm) = self else {
             return Ok(());
         };
-        let max = hash.plaintext_bytes_max(pair.spec()).unwrap_or_default();
+        let max = algorithm.plaintext_bytes_max(pair.spec());
+        let max = max.unwrap_or_default();
         if plaintext <= max {
             return Ok(());
         }
         let message = format!(
             "Algorithm {} and key spec {} cannot encrypt data larger than {max} bytes.",
-            self.algorithm(),
+            algorithm.name(),
             pair.spec().name()
         );
         Err(ApiError::new(ErrorCode::ValidationException, message))
@@ -113,8 +112,8 @@ impl<'a> Cipher<'a> {
                 let id = entry.key.id;
                 Ok(envelope::seal(id, material, context, plaintext, entropy)?)
             }
-            Self::Rsa(pair, hash) => {
-                let sealed = oaep::encrypt(pair, *hash, plaintext, entropy.probe()?);
+            Self::Pair(pair, algorithm) => {
+                let sealed = algorithm.encrypt(pair, plaintext, entropy.probe()?);
                 sealed.map_err(ApiError::internal)
             }
         }

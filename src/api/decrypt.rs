@@ -6,7 +6,7 @@
 
 use crate::api::admission::{Ask, would_have_succeeded};
 use crate::api::blob_key::{KeyOfBlob, does_not_open};
-use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT, check_algorithm, oaep_hash};
+use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT, check_algorithm, is_slow};
 use crate::api::handler::{Thread, Weighed};
 use crate::api::key_reference::KeyReference;
 use crate::api::recipient::Recipient;
@@ -15,7 +15,6 @@ use crate::api::wire::{self, Blob, ContextMember, Object, Text};
 use crate::api::{Api, ApiError, ErrorCode, Requester};
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::Entropy;
-use crate::crypto::oaep;
 use crate::envelope::{self, CiphertextBlob};
 use crate::key::data_key::PlaintextDataKey;
 use crate::key::material::BackingKey;
@@ -80,7 +79,7 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thr
         return Err(ApiError::new(ErrorCode::ValidationException, message));
     }
     // RSA takes milliseconds: the call is made again on a thread of its own.
-    if thread == Thread::Async && oaep_hash(algorithm).is_some() {
+    if thread == Thread::Async && is_slow(algorithm) {
         return Ok(None);
     }
     let Some(receiver) = recipient.receiver(api, thread)? else {
@@ -138,8 +137,8 @@ pub(super) fn key_must_be_named(member: &str) -> ApiError {
 pub(crate) enum Sealed<'b> {
     /// By the envelope; `None` for bytes that are not a blob of ours.
     Blob(Option<CiphertextBlob<'b>>),
-    /// By RSA: it does not say under which key.
-    Rsa(&'b [u8]),
+    /// By a public key: it does not say of which pair.
+    Pair(&'b [u8]),
     /// Whatever it would be: this is a dry run of who may open it.
     Ignored,
 }
@@ -149,7 +148,7 @@ impl<'b> Sealed<'b> {
     pub(super) fn parse(bytes: Option<&'b [u8]>, algorithm: &str) -> Self {
         match bytes {
             None => Self::Ignored,
-            Some(bytes) if oaep_hash(algorithm).is_some() => Self::Rsa(bytes),
+            Some(bytes) if algorithm != SYMMETRIC_DEFAULT => Self::Pair(bytes),
             Some(bytes) => Self::Blob(CiphertextBlob::parse(bytes).ok()),
         }
     }
@@ -161,7 +160,7 @@ impl<'b> Sealed<'b> {
         named: Option<&'a KeyReference<'a>>,
     ) -> Ask<'a> {
         match (self, named) {
-            (Self::Rsa(_) | Self::Ignored, Some(key)) => Ask::on(action, key),
+            (Self::Pair(_) | Self::Ignored, Some(key)) => Ask::on(action, key),
             _ => Ask::on_key_of(action, self.key(named)),
         }
     }
@@ -169,7 +168,7 @@ impl<'b> Sealed<'b> {
     fn key<'a>(&'a self, named: Option<&'a KeyReference<'a>>) -> KeyOfBlob<'a> {
         let blob = match self {
             Self::Blob(blob) => blob.as_ref(),
-            Self::Rsa(_) | Self::Ignored => None,
+            Self::Pair(_) | Self::Ignored => None,
         };
         KeyOfBlob { blob, named }
     }
@@ -194,9 +193,9 @@ pub(crate) fn open<'a>(
                 .map_err(|_| does_not_open())?;
             Ok((Some(material), plaintext))
         }
-        (Cipher::Rsa(pair, hash), Sealed::Rsa(bytes)) => {
-            let plaintext =
-                oaep::decrypt(pair, *hash, bytes, entropy.probe()?).map_err(|_| does_not_open())?;
+        (Cipher::Pair(pair, algorithm), Sealed::Pair(bytes)) => {
+            let plaintext = algorithm.decrypt(pair, bytes, entropy.probe()?);
+            let plaintext = plaintext.map_err(|_| does_not_open())?;
             Ok((None, PlaintextDataKey(plaintext)))
         }
         _ => Err(does_not_open()),

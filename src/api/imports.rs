@@ -154,20 +154,32 @@ fn wrapping(
     if algorithm == RSAES_PKCS1 {
         return Err(refused());
     }
-    let known = algorithm
-        .parse::<WrappingAlgorithm>()
-        .map_err(|_| unsupported(&format!("WrappingAlgorithm {algorithm}")))?;
-    let pair = spec
-        .parse::<PairSpec>()
-        .map_err(|_| unsupported(&format!("WrappingKeySpec {spec}")))?;
+    let known = algorithm.parse().ok();
+    let known = known
+        .filter(|known| *known != WrappingAlgorithm::Sm2Pke || region.is_in_china())
+        .ok_or_else(|| unsupported(&format!("WrappingAlgorithm {algorithm}")))?;
+    let pair = spec.parse().ok();
+    let pair = pair
+        .filter(|pair| KeySpec::Pair(*pair).is_offered_in(region))
+        .ok_or_else(|| unsupported(&format!("WrappingKeySpec {spec}")))?;
+    if (known == WrappingAlgorithm::Sm2Pke) != (pair == PairSpec::Sm2) {
+        return Err(refused());
+    }
     let is_taken = match (material, known) {
         (_, WrappingAlgorithm::AesKeyWrap(_)) if region.is_in_china() => false,
+        // A private key of RSA is longer than SM2 encrypts.
+        (KeySpec::Pair(of), WrappingAlgorithm::Sm2Pke) => {
+            of.is_importable() && of.modulus_bytes().is_none()
+        }
         (KeySpec::Symmetric, WrappingAlgorithm::AesKeyWrap(_)) => false,
         (KeySpec::Pair(of), WrappingAlgorithm::Oaep(_)) => match of {
             // Too long for the block of RSA.
             PairSpec::Rsa2048 | PairSpec::Rsa3072 | PairSpec::Rsa4096 => false,
             PairSpec::EccNistP521 | PairSpec::EccNistEdwards25519 => pair != PairSpec::Rsa2048,
-            PairSpec::EccNistP256 | PairSpec::EccNistP384 | PairSpec::EccSecgP256K1 => true,
+            PairSpec::EccNistP256
+            | PairSpec::EccNistP384
+            | PairSpec::EccSecgP256K1
+            | PairSpec::Sm2 => true,
             // There are no such keys of origin `EXTERNAL`.
             PairSpec::MlKem512 | PairSpec::MlKem768 | PairSpec::MlKem1024 => false,
             PairSpec::MlDsa44 | PairSpec::MlDsa65 | PairSpec::MlDsa87 => false,

@@ -18,6 +18,8 @@ use crate::api::{Answer, Api, ApiError, Reply, Requester, unsupported};
 use crate::context::EncryptionContext;
 use crate::crypto::pair::PairSpec;
 use crate::envelope;
+use crate::key::regions::Region;
+use crate::key::spec::KeySpec;
 use crate::metrics::Metrics;
 use crate::operation::Action;
 use crate::policy::ConditionKey;
@@ -102,7 +104,7 @@ pub(super) async fn with_plaintext(api: Arc<Api>, requester: Requester, body: Ve
     let recipient = Recipient::read(&api, input.recipient)?;
     let mut violations = Violations::default();
     recipient.check(&mut violations);
-    let checked = check(&input, violations)?;
+    let checked = check(&input, violations, api.keystore.regions().home())?;
     let receiver = recipient.receiver_elsewhere(&api).await?;
     let receiver = Some(&receiver);
     generate(
@@ -123,21 +125,28 @@ pub(super) async fn without_plaintext(
     body: Vec<u8>,
 ) -> Answer {
     let input: Input<'_> = wire::decode(&body)?;
-    generate(&api, &requester, check(&input, Violations::default())?).await
+    let region = api.keystore.regions().home();
+    let checked = check(&input, Violations::default(), region)?;
+    generate(&api, &requester, checked).await
 }
 
-fn check<'a>(input: &'a Input<'_>, mut violations: Violations) -> Result<Checked<'a>, ApiError> {
+fn check<'a>(
+    input: &'a Input<'_>,
+    mut violations: Violations,
+    region: &Region,
+) -> Result<Checked<'a>, ApiError> {
     let key = violations.key_id("keyId", &input.key_id);
     let spec =
         violations.required_one_of("keyPairSpec", input.key_pair_spec.as_deref(), PAIR_SPECS);
     let grant_tokens = violations.grant_tokens(&input.grant_tokens);
     let (key, spec, grant_tokens) = violations.check((key, spec, grant_tokens))?;
     let context = input.encryption_context.sound()?;
-    let built = spec.parse();
+    let built = spec.parse().ok();
+    let built = built.filter(|spec| KeySpec::Pair(*spec).is_offered_in(region));
     Ok(Checked {
         receiver: None,
         key,
-        spec: built.map_err(|_| unsupported(&format!("KeyPairSpec {spec}")))?,
+        spec: built.ok_or_else(|| unsupported(&format!("KeyPairSpec {spec}")))?,
         context,
         grant_tokens,
         dry_run: input.dry_run == Some(true),

@@ -7,7 +7,7 @@
 
 use crate::api::admission::Ask;
 use crate::api::attempt::Attempt;
-use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT, check_algorithm, oaep_hash};
+use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT, check_algorithm, is_slow};
 use crate::api::decrypt::{self, BLOB_BYTES_MAX, Sealed};
 use crate::api::handler::{Thread, Weighed};
 use crate::api::key_reference::KeyReference;
@@ -53,7 +53,7 @@ pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8], thread: 
         return Err(ApiError::new(ErrorCode::ValidationException, message));
     }
     // RSA takes milliseconds: the call is made again on a thread of its own.
-    if thread == Thread::Async && oaep_hash(algorithms[0]).is_some() {
+    if thread == Thread::Async && is_slow(algorithms[0]) {
         return Ok(None);
     }
     let sealed = Sealed::parse(checked.blob, algorithms[0]);
@@ -114,7 +114,7 @@ fn stays_under_its_key(attempt: &Attempt<'_>, checked: &Checked<'_>, sealed: &Se
         Sealed::Blob(blob) => blob
             .as_ref()
             .map(|blob| attempt.region.id(blob.header().key_id)),
-        Sealed::Rsa(_) | Sealed::Ignored => checked
+        Sealed::Pair(_) | Sealed::Ignored => checked
             .source
             .as_ref()
             .and_then(|key| named(Action::ReEncryptFrom, key)),

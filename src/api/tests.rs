@@ -10,8 +10,10 @@ use crate::audit;
 use crate::audit::Source;
 use crate::clock::Timestamp;
 use crate::crypto::entropy::faulty::FaultyEntropy;
+use crate::crypto::pair::PairSpec;
 use crate::key::KeyId;
 use crate::key::regions::{Region, Regions};
+use crate::key::spec::KeySpec;
 use crate::keystore::Change;
 use crate::keystore::RootKey;
 use crate::policy::Principal;
@@ -176,6 +178,12 @@ impl Bench {
             metrics,
             admin,
         }
+    }
+
+    /// The specs of pairs in this Region, without those that take seconds to make.
+    pub(crate) fn quick_pairs(&self) -> impl Iterator<Item = PairSpec> {
+        let region = self.api.keystore.regions().home().clone();
+        PairSpec::quick().filter(move |spec| KeySpec::Pair(*spec).is_offered_in(&region))
     }
 
     pub(crate) async fn call_as(

@@ -41,6 +41,12 @@ fn a_china_region_is_in_the_partition_of_china_and_no_other_is() {
             "partition = 'aws-cn'",
             Err("partition = \"aws-cn\": is not the partition of region = \"us-east-1\""),
         ),
+        (
+            "region = 'cn-north-1'\n[xks.a]\nuri_path = '/a/kms/xks/v1'\nprincipal = 'arn:aws-cn:iam::111122223333:user/a'\nregions = ['cn-north-1']",
+            Err(
+                "xks.a.principal = \"arn:aws-cn:iam::111122223333:user/a\": AWS KMS has external key stores outside of the China Regions alone",
+            ),
+        ),
     ] {
         let read = read(text).map(|loaded| loaded.config.partition);
         let read = read.map_err(|error| error.mistakes[0].problem.clone());

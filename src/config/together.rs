@@ -62,6 +62,13 @@ impl Config {
     pub(super) fn check_together(&mut self, layers: &mut Layers) {
         self.check_regions(layers);
         self.check_partition(layers);
+        if self.partition == Region::CHINA {
+            // AWS KMS has none there; and the secret of an external key would be as short as SM4's.
+            for name in self.xks.keys() {
+                let problem = "AWS KMS has external key stores outside of the China Regions alone";
+                layers.refuse(&format!("xks.{name}.principal"), problem);
+            }
+        }
         self.check_paths(layers);
         self.check_addresses(layers);
         self.check_tls(layers);

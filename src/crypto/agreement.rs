@@ -1,6 +1,7 @@
-//! Elliptic-curve Diffie-Hellman on the NIST curves (SP 800-56A, the raw shared secret).
+//! Elliptic-curve Diffie-Hellman on the NIST curves and that of SM2 (SP 800-56A, the raw shared
+//! secret).
 
-use crate::crypto::pair::{PairSpec, PrivateKey};
+use crate::crypto::pair::{PairSpec, Parsed, PrivateKey};
 use crate::crypto::secret::SecretBytes;
 use aws_lc_rs::agreement::{self, Algorithm, ECDH_P256, ECDH_P384, ECDH_P521, UnparsedPublicKey};
 
@@ -12,7 +13,7 @@ pub struct AgreementError;
 /// Whether keys of a spec can agree on a secret.
 #[must_use]
 pub fn fits(spec: PairSpec) -> bool {
-    algorithm(spec).is_some()
+    spec == PairSpec::Sm2 || algorithm(spec).is_some()
 }
 
 fn algorithm(spec: PairSpec) -> Option<&'static Algorithm> {
@@ -30,6 +31,9 @@ fn algorithm(spec: PairSpec) -> Option<&'static Algorithm> {
 /// # Errors
 /// [`AgreementError`].
 pub fn agree(key: &PrivateKey, public: &[u8]) -> Result<SecretBytes, AgreementError> {
+    if let Parsed::Sm2(key) = &key.parsed {
+        return key.agree(public).map_err(|_| AgreementError);
+    }
     let algorithm = algorithm(key.spec()).ok_or(AgreementError)?;
     let private = agreement::PrivateKey::from_private_key_der(algorithm, key.expose_der())
         .map_err(|_| AgreementError)?;
@@ -57,7 +61,7 @@ mod tests {
             let secret = secret.unwrap();
             let same = agree(&other, one.public_der()).unwrap();
             assert_eq!(secret.expose(), same.expose());
-            for curve in [PairSpec::EccNistP256, PairSpec::EccNistP384] {
+            for curve in [PairSpec::EccNistP256, PairSpec::EccNistP384, PairSpec::Sm2] {
                 let stranger = PrivateKey::generate(curve, probed()).unwrap();
                 let agreed = agree(&one, stranger.public_der());
                 assert_eq!(agreed.is_ok(), curve == spec, "{spec:?} {curve:?}");

@@ -1,5 +1,5 @@
 //! Key pairs: RSA (FIPS 186-5, e = 65537), the NIST curves, secp256k1, Ed25519 and ML-DSA (FIPS
-//! 204), generated and parsed by aws-lc; and ML-KEM (FIPS 203), by RustCrypto.
+//! 204), generated and parsed by aws-lc; and ML-KEM (FIPS 203) and SM2 (GB/T 32918), by RustCrypto.
 //!
 //! A private key is kept as its PKCS#8 DER (RFC 5958, version 1) and is parsed once. That form is
 //! what callers get, also of a key that was imported in another, and what is stored, except that of
@@ -11,6 +11,7 @@ use crate::crypto::ber;
 use crate::crypto::entropy::Probed;
 use crate::crypto::ml_kem::{self, KemKey, KemSet};
 use crate::crypto::secret::SecretBytes;
+use crate::crypto::sm2::Sm2Key;
 use aws_lc_rs::encoding::{AsBigEndian, AsDer, PublicKeyX509Der};
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rand;
@@ -50,6 +51,9 @@ pub enum PairSpec {
     /// Ed25519
     #[strum(serialize = "ECC_NIST_EDWARDS25519")]
     EccNistEdwards25519,
+    /// The curve of GB/T 32918.5
+    #[strum(serialize = "SM2")]
+    Sm2,
     /// ML-KEM-512
     #[strum(serialize = "ML_KEM_512")]
     MlKem512,
@@ -79,6 +83,8 @@ pub enum Family {
     Weierstrass,
     /// Ed25519.
     Edwards,
+    /// SM2, for signatures, encryption and key agreement.
+    Sm2,
     /// ML-KEM, for encapsulation.
     MlKem,
     /// ML-DSA, for signatures.
@@ -86,8 +92,9 @@ pub enum Family {
 }
 
 impl PairSpec {
-    /// All specs, for tables by spec.
-    pub const ALL: [Self; 14] = [
+    /// All specs, for tables by spec. Import tokens name those of wrapping keys, RSA and SM2, by
+    /// their places, which must stay.
+    pub const ALL: [Self; 15] = [
         Self::Rsa2048,
         Self::Rsa3072,
         Self::Rsa4096,
@@ -96,6 +103,7 @@ impl PairSpec {
         Self::EccNistP521,
         Self::EccSecgP256K1,
         Self::EccNistEdwards25519,
+        Self::Sm2,
         Self::MlKem512,
         Self::MlKem768,
         Self::MlKem1024,
@@ -105,7 +113,7 @@ impl PairSpec {
     ];
 
     /// The specs of data key pairs, the values of `KeyPairSpec`: the first of [`Self::ALL`].
-    pub const DATA_KEYS: [Self; 11] = [
+    pub const DATA_KEYS: [Self; 12] = [
         Self::Rsa2048,
         Self::Rsa3072,
         Self::Rsa4096,
@@ -114,6 +122,7 @@ impl PairSpec {
         Self::EccNistP521,
         Self::EccSecgP256K1,
         Self::EccNistEdwards25519,
+        Self::Sm2,
         Self::MlKem512,
         Self::MlKem768,
         Self::MlKem1024,
@@ -141,6 +150,7 @@ impl PairSpec {
                 Family::Weierstrass
             }
             Self::EccNistEdwards25519 => Family::Edwards,
+            Self::Sm2 => Family::Sm2,
             Self::MlKem512 | Self::MlKem768 | Self::MlKem1024 => Family::MlKem,
             Self::MlDsa44 | Self::MlDsa65 | Self::MlDsa87 => Family::MlDsa,
         }
@@ -164,7 +174,7 @@ impl PairSpec {
         match self.family() {
             Family::MlKem => Some(ml_kem::SEED_BYTES),
             Family::MlDsa => Some(32),
-            Family::Rsa | Family::Weierstrass | Family::Edwards => None,
+            Family::Rsa | Family::Weierstrass | Family::Edwards | Family::Sm2 => None,
         }
     }
 
@@ -189,6 +199,7 @@ impl PairSpec {
             Self::EccNistP521 => Generator::Curve(&ECDSA_P521_SHA512_ASN1_SIGNING),
             Self::EccSecgP256K1 => Generator::Curve(&ECDSA_P256K1_SHA256_ASN1_SIGNING),
             Self::EccNistEdwards25519 => Generator::Edwards,
+            Self::Sm2 => Generator::Sm2,
             Self::MlKem512 => Generator::MlKem(KemSet::MlKem512),
             Self::MlKem768 => Generator::MlKem(KemSet::MlKem768),
             Self::MlKem1024 => Generator::MlKem(KemSet::MlKem1024),
@@ -204,6 +215,7 @@ enum Generator {
     Rsa(KeySize),
     Curve(&'static EcdsaSigningAlgorithm),
     Edwards,
+    Sm2,
     MlKem(KemSet),
     MlDsa(&'static PqdsaSigningAlgorithm),
 }
@@ -213,6 +225,7 @@ pub(super) enum Parsed {
     Rsa(rsa::KeyPair),
     Curve(EcdsaKeyPair),
     Edwards(Ed25519KeyPair),
+    Sm2(Sm2Key),
     MlKem(KemKey),
     MlDsa(PqdsaKeyPair),
 }
@@ -225,6 +238,7 @@ impl Parsed {
             Generator::Edwards => {
                 Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map(Self::Edwards)
             }
+            Generator::Sm2 => return Sm2Key::read(der).map(Self::Sm2).map_err(|_| PairError),
             // Read by their seeds.
             Generator::MlKem(_) | Generator::MlDsa(_) => return Err(PairError),
         };
@@ -239,7 +253,7 @@ impl Parsed {
                 let pair = PqdsaKeyPair::from_seed(set, seed).ok();
                 pair.map(Self::MlDsa)
             }
-            Generator::Rsa(_) | Generator::Curve(_) | Generator::Edwards => None,
+            Generator::Rsa(_) | Generator::Curve(_) | Generator::Edwards | Generator::Sm2 => None,
         };
         expanded.ok_or(PairError)
     }
@@ -265,6 +279,7 @@ impl Parsed {
             Self::Edwards(pair) => {
                 SecretBytes::copy_of(pair.to_pkcs8v1().map_err(failed)?.as_ref())
             }
+            Self::Sm2(key) => key.to_der().map_err(|_| PairError)?,
             Self::MlKem(key) => key.private_der().ok_or(PairError)?,
             Self::MlDsa(pair) => SecretBytes::copy_of(pair.to_pkcs8v1().map_err(failed)?.as_ref()),
         })
@@ -297,6 +312,7 @@ impl PrivateKey {
                 Parsed::Curve(EcdsaKeyPair::generate(curve).map_err(failed)?)
             }
             Generator::Edwards => Parsed::Edwards(Ed25519KeyPair::generate().map_err(failed)?),
+            Generator::Sm2 => Parsed::Sm2(Sm2Key::generate().map_err(|_| PairError)?),
             Generator::MlKem(set) => {
                 let seed = SecretBytes::try_filled(ml_kem::SEED_BYTES, rand::fill);
                 let key = KemKey::of_seed(set, seed.map_err(failed)?.expose());
@@ -376,6 +392,7 @@ impl PrivateKey {
             }
             Parsed::Curve(pair) => boxed(pair.public_key().as_der()),
             Parsed::Edwards(pair) => boxed(pair.public_key().as_der()),
+            Parsed::Sm2(key) => key.public_der().ok(),
             Parsed::MlKem(key) => key.public_der(),
             Parsed::MlDsa(pair) => boxed(pair.public_key().as_der()),
         };

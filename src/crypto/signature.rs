@@ -1,10 +1,12 @@
 //! Signatures: RSASSA-PSS with a salt as long as the hash, RSASSA-PKCS1-v1_5 (RFC 8017), ECDSA in
-//! DER (FIPS 186-5), Ed25519 and Ed25519ph (RFC 8032), and ML-DSA (FIPS 204).
+//! DER (FIPS 186-5), Ed25519 and Ed25519ph (RFC 8032), ML-DSA (FIPS 204),
+//! and SM2 with SM3 in DER (GB/T 32918.2).
 
 use crate::crypto::ed25519ph;
 use crate::crypto::entropy::Probed;
 use crate::crypto::ml_dsa::{self, MU_BYTES};
 use crate::crypto::pair::{Family, PairSpec, Parsed, PrivateKey};
+use crate::crypto::sm2;
 use aws_lc_rs::digest::{self, Digest, SHA512_OUTPUT_LEN};
 use aws_lc_rs::signature::{self as aws_lc, UnparsedPublicKey, VerificationAlgorithm};
 use std::str::FromStr;
@@ -22,6 +24,8 @@ pub enum SigningAlgorithm {
     Ed25519ph,
     /// Ed25519, which hashes by itself.
     Ed25519,
+    /// SM2 with SM3, which hashes an identifier and the public key before the message.
+    Sm2Dsa,
     /// ML-DSA with an empty context, which hashes by itself.
     MlDsa,
 }
@@ -84,13 +88,13 @@ pub enum SignatureError {
 }
 
 use Hash::{Sha256, Sha384, Sha512};
-use SigningAlgorithm::{Ecdsa, Ed25519, Ed25519ph, MlDsa, Pkcs1, Pss};
+use SigningAlgorithm::{Ecdsa, Ed25519, Ed25519ph, MlDsa, Pkcs1, Pss, Sm2Dsa};
 
 impl SigningAlgorithm {
     /// All algorithms, in the order in which AWS KMS lists those of a key (AWS CLI reference,
     /// `describe-key`, example 2; those of Ed25519 as measured, September 2026): there are clients
     /// that sign with the first.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Pkcs1(Sha256),
         Pkcs1(Sha384),
         Pkcs1(Sha512),
@@ -102,6 +106,7 @@ impl SigningAlgorithm {
         Ecdsa(Sha512),
         Ed25519ph,
         Ed25519,
+        Sm2Dsa,
         MlDsa,
     ];
 
@@ -120,6 +125,7 @@ impl SigningAlgorithm {
             Ecdsa(Sha512) => "ECDSA_SHA_512",
             Ed25519ph => "ED25519_PH_SHA_512",
             Ed25519 => "ED25519_SHA_512",
+            Sm2Dsa => "SM2DSA",
             MlDsa => "ML_DSA_SHAKE_256",
         }
     }
@@ -138,6 +144,7 @@ impl SigningAlgorithm {
             Ecdsa(Sha384) => spec == PairSpec::EccNistP384,
             Ecdsa(Sha512) => spec == PairSpec::EccNistP521,
             Ed25519ph | Ed25519 => spec.family() == Family::Edwards,
+            Sm2Dsa => spec.family() == Family::Sm2,
             MlDsa => spec.family() == Family::MlDsa,
         }
     }
@@ -149,12 +156,13 @@ impl SigningAlgorithm {
                 Sha384 => &digest::SHA384,
                 Sha512 => &digest::SHA512,
             }),
-            Ed25519ph | Ed25519 | MlDsa => None,
+            Ed25519ph | Ed25519 | Sm2Dsa | MlDsa => None,
         }
     }
 
-    fn verification(self, spec: PairSpec) -> &'static dyn VerificationAlgorithm {
-        match self {
+    /// As aws-lc has it; `None` for SM2, which it does not have.
+    fn verification(self, spec: PairSpec) -> Option<&'static dyn VerificationAlgorithm> {
+        Some(match self {
             Pss(Sha256) => &aws_lc::RSA_PSS_2048_8192_SHA256,
             Pss(Sha384) => &aws_lc::RSA_PSS_2048_8192_SHA384,
             Pss(Sha512) => &aws_lc::RSA_PSS_2048_8192_SHA512,
@@ -173,7 +181,8 @@ impl SigningAlgorithm {
                 PairSpec::MlDsa65 => &aws_lc::ML_DSA_65,
                 _ => &aws_lc::ML_DSA_87,
             },
-        }
+            Sm2Dsa => return None,
+        })
     }
 
     fn encoding(self) -> Option<&'static dyn aws_lc::RsaEncoding> {
@@ -184,7 +193,7 @@ impl SigningAlgorithm {
             Pkcs1(Sha256) => &aws_lc::RSA_PKCS1_SHA256,
             Pkcs1(Sha384) => &aws_lc::RSA_PKCS1_SHA384,
             Pkcs1(Sha512) => &aws_lc::RSA_PKCS1_SHA512,
-            Ecdsa(_) | Ed25519ph | Ed25519 | MlDsa => return None,
+            Ecdsa(_) | Ed25519ph | Ed25519 | Sm2Dsa | MlDsa => return None,
         })
     }
 
@@ -213,6 +222,7 @@ impl SigningAlgorithm {
         match (self, message) {
             (Ed25519ph, Message::Digest(given)) => has(given, SHA512_OUTPUT_LEN),
             (Ed25519ph, _) => Err(SignatureError::Algorithm),
+            (Sm2Dsa, Message::Digest(given)) => has(given, sm2::DIGEST_BYTES),
             (MlDsa, Message::ExternalMu(mu)) => has(mu, MU_BYTES),
             (_, Message::Raw(_)) => Ok(()),
             (_, message) => self.digest(message).map(|_| ()),
@@ -266,6 +276,12 @@ pub fn sign(
             .try_sign(message)
             .map(|signature| signature.as_ref().to_vec())
             .map_err(|_| SignatureError::Failed),
+        (Parsed::Sm2(key), _, Message::Raw(message)) => key
+            .sign(sm2::Message::Raw(message))
+            .map_err(|_| SignatureError::Failed),
+        (Parsed::Sm2(key), _, Message::Digest(digest)) => key
+            .sign(sm2::Message::Digest(digest))
+            .map_err(|_| SignatureError::Failed),
         (Parsed::MlDsa(pair), _, Message::Raw(message)) => {
             let mut signature = vec![0; pair.algorithm().signature_len()];
             pair.sign(message, &mut signature)
@@ -293,7 +309,16 @@ pub fn verify(
         return Err(SignatureError::Algorithm);
     }
     algorithm.check(message)?;
-    let public = UnparsedPublicKey::new(algorithm.verification(key.spec()), key.public_der());
+    let Some(verification) = algorithm.verification(key.spec()) else {
+        let message = match message {
+            Message::Raw(message) => sm2::Message::Raw(message),
+            Message::Digest(digest) => sm2::Message::Digest(digest),
+            Message::ExternalMu(_) => return Err(SignatureError::Algorithm),
+        };
+        let verified = sm2::verify(key.public_der(), message, signature);
+        return verified.map_err(|_| SignatureError::Invalid);
+    };
+    let public = UnparsedPublicKey::new(verification, key.public_der());
     let verifies = match (algorithm, message) {
         (Ed25519ph, Message::Digest(digest)) => {
             ed25519ph::verifies(key.public_der(), digest, signature)

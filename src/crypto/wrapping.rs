@@ -1,8 +1,9 @@
 //! Key material wrapped for import: RSAES-OAEP by itself, or around an AES-256 key that wraps the
-//! material (RFC 5649, AES key wrap with padding).
+//! material (RFC 5649, AES key wrap with padding); and SM2 by itself.
 
+use crate::crypto::encryption::EncryptionAlgorithm;
 use crate::crypto::entropy::Probed;
-use crate::crypto::oaep::{self, OaepHash};
+use crate::crypto::oaep::OaepHash;
 use crate::crypto::pair::PrivateKey;
 use crate::crypto::secret::SecretBytes;
 use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrapPadded};
@@ -16,6 +17,8 @@ pub enum WrappingAlgorithm {
     Oaep(OaepHash),
     /// RSA encrypts an AES-256 key; behind it follows the material, wrapped by that key.
     AesKeyWrap(OaepHash),
+    /// SM2 encrypts the material.
+    Sm2Pke,
 }
 
 /// The text does not name a wrapping algorithm that is supported.
@@ -29,12 +32,13 @@ pub struct InvalidWrappingAlgorithm;
 pub struct UnwrapError;
 
 impl WrappingAlgorithm {
-    /// All algorithms, in the order of the service model.
-    pub const ALL: [Self; 4] = [
+    /// All algorithms, in the order of the service model. Import tokens name one by its place.
+    pub const ALL: [Self; 5] = [
         Self::Oaep(OaepHash::Sha1),
         Self::Oaep(OaepHash::Sha256),
         Self::AesKeyWrap(OaepHash::Sha1),
         Self::AesKeyWrap(OaepHash::Sha256),
+        Self::Sm2Pke,
     ];
 
     /// Its name in the API, a value of `AlgorithmSpec`.
@@ -45,6 +49,7 @@ impl WrappingAlgorithm {
             Self::Oaep(OaepHash::Sha256) => "RSAES_OAEP_SHA_256",
             Self::AesKeyWrap(OaepHash::Sha1) => "RSA_AES_KEY_WRAP_SHA_1",
             Self::AesKeyWrap(OaepHash::Sha256) => "RSA_AES_KEY_WRAP_SHA_256",
+            Self::Sm2Pke => "SM2PKE",
         }
     }
 
@@ -58,16 +63,19 @@ impl WrappingAlgorithm {
         wrapped: &[u8],
         probed: Probed,
     ) -> Result<SecretBytes, UnwrapError> {
-        let open =
-            |hash, bytes: &[u8]| oaep::decrypt(key, hash, bytes, probed).map_err(|_| UnwrapError);
-        let hash = match self {
-            Self::Oaep(hash) => return open(hash, wrapped),
-            Self::AesKeyWrap(hash) => hash,
+        let open = |algorithm: EncryptionAlgorithm, bytes: &[u8]| {
+            let opened = algorithm.decrypt(key, bytes, probed);
+            opened.map_err(|_| UnwrapError)
+        };
+        let oaep = match self {
+            Self::Oaep(hash) => return open(EncryptionAlgorithm::Oaep(hash), wrapped),
+            Self::Sm2Pke => return open(EncryptionAlgorithm::Sm2Pke, wrapped),
+            Self::AesKeyWrap(hash) => EncryptionAlgorithm::Oaep(hash),
         };
         // The encrypted AES key comes first and is as long as the RSA modulus.
         let modulus = key.spec().modulus_bytes().ok_or(UnwrapError)?;
         let (sealed, wrapped) = wrapped.split_at_checked(modulus).ok_or(UnwrapError)?;
-        let kek_bytes = open(hash, sealed)?;
+        let kek_bytes = open(oaep, sealed)?;
         let kek = AesKek::new(&AES_256, kek_bytes.expose()).map_err(|_| UnwrapError)?;
         let mut room = Zeroizing::new(vec![0; wrapped.len()]);
         let material = kek
@@ -90,15 +98,19 @@ impl FromStr for WrappingAlgorithm {
 #[cfg(test)]
 fn wrap(key: &PrivateKey, algorithm: WrappingAlgorithm, material: &[u8]) -> Vec<u8> {
     use crate::crypto::entropy::probed;
+    let encrypt = |algorithm: EncryptionAlgorithm, material: &[u8]| {
+        algorithm.encrypt(key, material, probed()).unwrap()
+    };
     match algorithm {
-        WrappingAlgorithm::Oaep(hash) => oaep::encrypt(key, hash, material, probed()).unwrap(),
+        WrappingAlgorithm::Oaep(hash) => encrypt(EncryptionAlgorithm::Oaep(hash), material),
+        WrappingAlgorithm::Sm2Pke => encrypt(EncryptionAlgorithm::Sm2Pke, material),
         WrappingAlgorithm::AesKeyWrap(hash) => {
             let kek = [9; 32];
             let mut room = vec![0; material.len() + 16];
             let wrapped = AesKek::new(&AES_256, &kek)
                 .unwrap()
                 .wrap_with_padding(material, &mut room);
-            let sealed = oaep::encrypt(key, hash, &kek, probed()).unwrap();
+            let sealed = encrypt(EncryptionAlgorithm::Oaep(hash), &kek);
             [sealed.as_slice(), wrapped.unwrap()].concat()
         }
     }
@@ -112,21 +124,27 @@ mod tests {
 
     #[test]
     fn what_is_wrapped_unwraps_by_the_same_algorithm_alone() {
-        let key = PrivateKey::generate(PairSpec::Rsa2048, probed()).unwrap();
+        let [rsa, sm2] = [PairSpec::Rsa2048, PairSpec::Sm2]
+            .map(|spec| PrivateKey::generate(spec, probed()).unwrap());
         for algorithm in WrappingAlgorithm::ALL {
+            let (key, stranger) = match algorithm {
+                WrappingAlgorithm::Sm2Pke => (&sm2, &rsa),
+                _ => (&rsa, &sm2),
+            };
             assert_eq!(algorithm.name().parse(), Ok(algorithm));
-            let mut wrapped = wrap(&key, algorithm, &[7; 32]);
-            let unwrapped = algorithm.unwrap(&key, &wrapped, probed()).unwrap();
+            let mut wrapped = wrap(key, algorithm, &[7; 32]);
+            let unwrapped = algorithm.unwrap(key, &wrapped, probed()).unwrap();
             assert_eq!(unwrapped.expose(), [7; 32]);
             for other in WrappingAlgorithm::ALL {
-                let opened = other.unwrap(&key, &wrapped, probed()).is_ok();
+                let opened = other.unwrap(key, &wrapped, probed()).is_ok();
                 assert_eq!(opened, other == algorithm, "{algorithm:?} {other:?}");
             }
-            assert!(algorithm.unwrap(&key, &wrapped[1..], probed()).is_err());
-            assert!(algorithm.unwrap(&key, b"", probed()).is_err());
+            assert!(algorithm.unwrap(stranger, &wrapped, probed()).is_err());
+            assert!(algorithm.unwrap(key, &wrapped[1..], probed()).is_err());
+            assert!(algorithm.unwrap(key, b"", probed()).is_err());
             let last = wrapped.len() - 1;
             wrapped[last] ^= 1;
-            assert!(algorithm.unwrap(&key, &wrapped, probed()).is_err());
+            assert!(algorithm.unwrap(key, &wrapped, probed()).is_err());
         }
         assert!("RSAES_PKCS1_V1_5".parse::<WrappingAlgorithm>().is_err());
     }

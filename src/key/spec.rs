@@ -2,9 +2,11 @@
 //! reference").
 
 use crate::crypto::agreement;
+use crate::crypto::encryption::EncryptionAlgorithm;
 use crate::crypto::mac::MacSpec;
 use crate::crypto::pair::{Family, PairSpec};
 use crate::crypto::signature::SigningAlgorithm;
+use crate::key::regions::Region;
 use std::fmt;
 use std::str::FromStr;
 use strum::{Display, EnumString, IntoStaticStr, VariantArray};
@@ -14,7 +16,7 @@ use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 pub enum KeySpec {
     /// `SYMMETRIC_DEFAULT`
     Symmetric,
-    /// `RSA_…`, `ECC_…`, `ML_DSA_…` or `ML_KEM_…`
+    /// `RSA_…`, `ECC_…`, `SM2`, `ML_DSA_…` or `ML_KEM_…`
     Pair(PairSpec),
     /// `HMAC_…`
     Mac(MacSpec),
@@ -24,13 +26,13 @@ pub enum KeySpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Display, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum KeyUsage {
-    /// For symmetric encryption keys and RSA keys.
+    /// For symmetric encryption keys, RSA and SM2 keys.
     EncryptDecrypt,
-    /// For RSA, ECC and ML-DSA keys.
+    /// For RSA, ECC, SM2 and ML-DSA keys.
     SignVerify,
     /// For HMAC keys.
     GenerateVerifyMac,
-    /// For keys on the NIST curves.
+    /// For keys on the NIST curves and SM2 keys.
     KeyAgreement,
     /// For ML-KEM keys.
     EncapsulateDecapsulate,
@@ -73,6 +75,17 @@ impl KeySpec {
         }
     }
 
+    /// Whether there are keys of this spec in a Region: SM2 is of China alone, and ML-KEM of all
+    /// others.
+    #[must_use]
+    pub fn is_offered_in(self, region: &Region) -> bool {
+        match self {
+            Self::Symmetric | Self::Mac(_) => true,
+            Self::Pair(PairSpec::Sm2) => region.is_in_china(),
+            Self::Pair(spec) => spec.is_in_china() || !region.is_in_china(),
+        }
+    }
+
     /// Whether a key of this spec may have this usage.
     #[must_use]
     pub fn fits(self, usage: KeyUsage) -> bool {
@@ -80,7 +93,9 @@ impl KeySpec {
             (Self::Symmetric, usage) => usage == KeyUsage::EncryptDecrypt,
             (Self::Mac(_), usage) => usage == KeyUsage::GenerateVerifyMac,
             (Self::Pair(spec), KeyUsage::SignVerify) => spec.family() != Family::MlKem,
-            (Self::Pair(spec), KeyUsage::EncryptDecrypt) => spec.family() == Family::Rsa,
+            (Self::Pair(spec), KeyUsage::EncryptDecrypt) => {
+                EncryptionAlgorithm::of(spec).next().is_some()
+            }
             (Self::Pair(spec), KeyUsage::KeyAgreement) => agreement::fits(spec),
             (Self::Pair(spec), KeyUsage::EncapsulateDecapsulate) => spec.family() == Family::MlKem,
             (Self::Pair(_), KeyUsage::GenerateVerifyMac) => false,
@@ -101,10 +116,10 @@ impl KeySpec {
     #[must_use]
     pub fn algorithms(self, usage: KeyUsage) -> (&'static str, Vec<&'static str>) {
         match (usage, self) {
-            (KeyUsage::EncryptDecrypt, Self::Pair(_)) => (
-                "EncryptionAlgorithms",
-                vec!["RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256"],
-            ),
+            (KeyUsage::EncryptDecrypt, Self::Pair(spec)) => {
+                let names = EncryptionAlgorithm::of(spec).map(EncryptionAlgorithm::name);
+                ("EncryptionAlgorithms", names.collect())
+            }
             (KeyUsage::EncryptDecrypt, _) => ("EncryptionAlgorithms", vec!["SYMMETRIC_DEFAULT"]),
             (KeyUsage::SignVerify, Self::Pair(spec)) => {
                 let names = SigningAlgorithm::of(spec).map(SigningAlgorithm::name);
@@ -175,8 +190,8 @@ mod tests {
             }
         }
         // One for symmetric, one for each HMAC, two for each RSA key and NIST curve, one for each
-        // other curve and for each set of ML-DSA and ML-KEM.
-        assert_eq!(pairs, 1 + 4 + 2 * 6 + 2 + 3 + 3);
+        // other curve and for each set of ML-DSA and ML-KEM, three for SM2.
+        assert_eq!(pairs, 1 + 4 + 2 * 6 + 2 + 3 + 3 + 3);
         let rsa = KeySpec::Pair(PairSpec::Rsa2048);
         // Clients sign with the first: AWS CLI reference, `describe-key`, example 2.
         assert_eq!(
@@ -194,7 +209,7 @@ mod tests {
             rsa.algorithms(KeyUsage::EncryptDecrypt).1,
             ["RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256"]
         );
-        for text in ["SM2", "ML_KEM", "", "rsa_2048"] {
+        for text in ["SM4", "ML_KEM", "", "rsa_2048"] {
             assert_eq!(text.parse::<KeySpec>(), Err(Unknown));
         }
         assert!("AWS_CLOUDHSM".parse::<KeyOrigin>().is_err());

@@ -103,7 +103,8 @@ class Daemon:
         return self.facts["principals"][role]
 
     def arn(self, resource: str) -> str:
-        return f"arn:aws:kms:{self.facts['region']}:{self.facts['account']}:{resource}"
+        partition = self.principal("admin")["arn"].split(":")[1]
+        return f"arn:{partition}:kms:{self.facts['region']}:{self.facts['account']}:{resource}"
 
     def credentials(self, role: str) -> dict[str, str]:
         """What an AWS client reads from its environment."""

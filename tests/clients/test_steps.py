@@ -87,6 +87,7 @@ kafka-fields     kafka_fields.py
 custodian        custodian.py
 credstash        credstash_cli.py
 mongocrypt       mongocrypt.py
+china            china.py
 parquet          parquet_encryption.py
 unix-socket      unix_socket.py
 foreign-uid      foreign_uid.py

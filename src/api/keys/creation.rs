@@ -9,6 +9,7 @@ use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, ErrorCode, Requester, unsupported};
 use crate::key::material::{BackingKey, KeySecret};
+use crate::key::regions::Region;
 use crate::key::spec::{KeyOrigin, KeySpec, KeyUsage};
 use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::{Change, KeyDraft};
@@ -70,11 +71,12 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
     let description = input.description.as_deref().unwrap_or_default().to_owned();
     let request_tags = RequestTags::new(given.iter().map(TagInput::pair));
     let bypass = input.bypass_policy_lockout_safety_check;
-    let members = Members::NewKey(asked_kind(&input), bypass, &request_tags);
+    let kind = asked_kind(&input, api.keystore.regions().home());
+    let members = Members::NewKey(kind, bypass, &request_tags);
     // Admitted before material is drawn, which may take long, and again by the writer, on the store
     // as it is then.
     let (spec, usage, origin) = api.read(&requester, |attempt| {
-        attempt.admit_alone(Action::CreateKey, members, || check_supported(&input))
+        attempt.admit_alone(Action::CreateKey, members, || check_supported(&input, kind))
     })?;
     let id = draw_id(&api, input.multi_region == Some(true))?;
     let new = KmsKey {
@@ -141,13 +143,14 @@ pub(super) fn check_room(attempt: &Attempt<'_>) -> Result<(), ApiError> {
     Err(ApiError::new(ErrorCode::LimitExceededException, message))
 }
 
-/// What kind of key is asked for, as far as it is known here.
-fn asked_kind(input: &Input<'_>) -> KeyKind {
+/// What kind of key is asked for, as far as it is known in this Region.
+fn asked_kind(input: &Input<'_>, region: &Region) -> KeyKind {
     let spec = input
         .key_spec
         .as_deref()
         .or(input.customer_master_key_spec.as_deref())
-        .map_or(Some(KeySpec::Symmetric), |spec| spec.parse().ok());
+        .map_or(Some(KeySpec::Symmetric), |spec| spec.parse().ok())
+        .filter(|spec| spec.is_offered_in(region));
     let usage = match input.key_usage.as_deref() {
         Some(usage) => usage.parse().ok(),
         None => (spec == Some(KeySpec::Symmetric)).then_some(KeyUsage::EncryptDecrypt),
@@ -164,16 +167,11 @@ fn asked_kind(input: &Input<'_>) -> KeyKind {
     }
 }
 
-/// The usages of a spec of AWS KMS that is not built (AWS KMS, "Key spec reference").
-fn unbuilt_usages(spec: &str) -> &'static [&'static str] {
-    match spec {
-        "SM2" => &["ENCRYPT_DECRYPT", "SIGN_VERIFY", "KEY_AGREEMENT"],
-        _ => &[],
-    }
-}
-
 /// A kind that is built. The rest of the model is a typed refusal, never ignored.
-fn check_supported(input: &Input<'_>) -> Result<(KeySpec, KeyUsage, KeyOrigin), ApiError> {
+fn check_supported(
+    input: &Input<'_>,
+    kind: KeyKind,
+) -> Result<(KeySpec, KeyUsage, KeyOrigin), ApiError> {
     let invalid = |message: String| ApiError::new(ErrorCode::ValidationException, message);
     if input.key_spec.is_some() && input.customer_master_key_spec.is_some() {
         return Err(invalid(
@@ -186,7 +184,6 @@ fn check_supported(input: &Input<'_>) -> Result<(KeySpec, KeyUsage, KeyOrigin), 
         .as_deref()
         .or(input.customer_master_key_spec.as_deref())
         .unwrap_or("SYMMETRIC_DEFAULT");
-    let kind = asked_kind(input);
     let Some(usage) = input
         .key_usage
         .as_deref()
@@ -198,7 +195,8 @@ fn check_supported(input: &Input<'_>) -> Result<(KeySpec, KeyUsage, KeyOrigin), 
     };
     let (built, usage) = match (kind.spec, kind.usage) {
         (Some(built), Some(known)) if built.fits(known) => (built, known),
-        (None, _) if unbuilt_usages(spec).contains(&usage) => {
+        // Not in this Region.
+        (None, Some(known)) if spec.parse().is_ok_and(|spec: KeySpec| spec.fits(known)) => {
             return Err(unsupported(&format!("KeySpec {spec}")));
         }
         _ => {

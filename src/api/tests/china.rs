@@ -3,6 +3,8 @@
 use super::ErrorCode as Code;
 use super::*;
 
+mod sm2;
+
 const ARN: &str = "arn:aws-cn:kms:cn-north-1:111122223333:";
 
 async fn bench_with_key() -> (Bench, String) {

@@ -111,7 +111,9 @@ fn pending_import(id: &str) -> (Code, String) {
 #[tokio::test]
 async fn material_comes_in_by_every_wrapping_algorithm_and_is_the_keys() {
     let bench = Bench::new().await;
-    for algorithm in WrappingAlgorithm::ALL {
+    // SM2 wraps in China alone.
+    let here = |one: &WrappingAlgorithm| *one != WrappingAlgorithm::Sm2Pke;
+    for algorithm in WrappingAlgorithm::ALL.into_iter().filter(here) {
         let oaep = matches!(algorithm, WrappingAlgorithm::Oaep(_));
         let algorithm = algorithm.name();
         // AWS KMS takes symmetric material by OAEP alone.

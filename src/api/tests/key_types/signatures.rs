@@ -43,7 +43,9 @@ fn refusals(algorithm: SigningAlgorithm) -> Vec<(&'static str, String)> {
 #[tokio::test]
 async fn what_is_signed_verifies_and_what_does_not_fit_is_refused() {
     let bench = Bench::new().await;
-    let signing = PairSpec::quick().filter(|spec| spec.family() != Family::MlKem);
+    let signing = bench
+        .quick_pairs()
+        .filter(|spec| spec.family() != Family::MlKem);
     for spec in signing {
         let id = bench.key_of(spec.name(), "SIGN_VERIFY").await;
         for algorithm in SigningAlgorithm::ALL {
