@@ -6,6 +6,40 @@ use crate::config::tests::{FILE, mistakes, read, read_with};
 use std::path::Path;
 
 #[test]
+fn a_china_region_is_in_the_partition_of_china_and_no_other_is() {
+    for (text, partition) in [
+        ("region = 'cn-north-1'", Ok("aws-cn")),
+        (
+            "region = 'cn-northwest-1'\npartition = 'aws-cn'",
+            Ok("aws-cn"),
+        ),
+        (
+            "region = 'us-gov-west-1'\npartition = 'aws-us-gov'",
+            Ok("aws-us-gov"),
+        ),
+        ("", Ok("aws")),
+        (
+            "region = 'cn-north-1'\npartition = 'aws'",
+            Err("partition = \"aws\": is not the partition of region = \"cn-north-1\""),
+        ),
+        (
+            "partition = 'aws-cn'",
+            Err("partition = \"aws-cn\": is not the partition of region = \"us-east-1\""),
+        ),
+        (
+            "region = 'cn-north-1'\n[xks.a]\nuri_path = '/a/kms/xks/v1'\nprincipal = 'arn:aws-cn:iam::111122223333:user/a'\nregions = ['cn-north-1']",
+            Err(
+                "xks.a.principal = \"arn:aws-cn:iam::111122223333:user/a\": AWS KMS has external key stores outside of the China Regions alone",
+            ),
+        ),
+    ] {
+        let read = read(text).map(|loaded| loaded.config.partition);
+        let read = read.map_err(|error| error.mistakes[0].problem.clone());
+        assert_eq!(read.as_deref().map_err(String::as_str), partition, "{text}");
+    }
+}
+
+#[test]
 fn addresses_that_are_not_loopback_need_tls() {
     let tls = "tls.certificate = 'c.pem'\ntls.key = 'k.pem'";
     for address in [
