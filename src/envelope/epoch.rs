@@ -21,9 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroize;
 
-/// The most blocks of the cipher under one epoch key. A minted key counts with the blocks that `Decrypt` will
-/// use for its length. This is far below the bounds of SP 800-38D, section 8.3, and below the 2^32
-/// indices.
+/// The most blocks of the cipher under one epoch key. A minted key counts with the blocks that
+/// `Decrypt` will use for its length. This is far below the bounds of SP 800-38D, section 8.3, and
+/// below the 2^32 indices.
 const EPOCH_BLOCKS_MAX: u64 = 1 << 24;
 /// How long an epoch mints, in monotonic time.
 const EPOCH_DURATION_MAX: Duration = Duration::from_secs(60);

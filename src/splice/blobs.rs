@@ -19,7 +19,8 @@ use parquet::file::metadata::{ColumnChunkMetaData, PageEncodingStats};
 use parquet::file::writer::SerializedPageWriter;
 use std::io::Write;
 
-/// Bytes of the values of a page at most, as the Parquet crate has it: 8,192 blobs of `AES_256` fit.
+/// Bytes of the values of a page at most, as the Parquet crate has it: 8,192 blobs of `AES_256`
+/// fit.
 pub(super) const PAGE_BYTES_MAX: usize = 1 << 20;
 /// Blobs that lie end to end, behind room for what says how long each is.
 pub struct Blobs {

@@ -1,5 +1,5 @@
-//! Lengths of values as `DELTA_BINARY_PACKED` has them, which is a part of other encodings (Parquet's
-//! `Encodings.md`).
+//! Lengths of values as `DELTA_BINARY_PACKED` has them, which is a part of other encodings
+//! (Parquet's `Encodings.md`).
 
 use bytes::Bytes;
 use parquet::basic::{Encoding, Repetition, Type as PhysicalType};

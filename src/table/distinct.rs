@@ -202,8 +202,8 @@ impl Distinct {
     }
 }
 
-/// Whether no two entries of a bucket have the same, which is found out faster than they are sorted.
-/// Half of the hash is compared, so it may say no where all are distinct, by chance.
+/// Whether no two entries of a bucket have the same, which is found out faster than they are
+/// sorted. Half of the hash is compared, so it may say no where all are distinct, by chance.
 fn are_distinct(entries: &[Entry]) -> bool {
     let hasher = BuildHasherDefault::<Hashed>::default();
     let mut seen = HashSet::with_capacity_and_hasher(entries.len(), hasher);

@@ -1,6 +1,6 @@
 //! Blobs made through the public interface: those of AES-256 keys opened by the independent crate
-//! `xaes-256-gcm` here, and all written to `target/tmp/blobs.jsonl` for the independent implementation in
-//! `tests/clients/open_blobs.py`.
+//! `xaes-256-gcm` here, and all written to `target/tmp/blobs.jsonl` for the independent
+//! implementation in `tests/clients/open_blobs.py`.
 
 use keymill::clock::Timestamp;
 use keymill::context::EncryptionContext;

@@ -1,9 +1,9 @@
 //! A key's record: the metadata, followed by the material in the clear.
 //!
 //! A symmetric encryption key has the material of its present generations, all of 32 bytes or all
-//! of 16 (SM4), in the order of the metadata. An asymmetric key has its PKCS#8 DER, one of ML-DSA or
-//! ML-KEM its seed, and an HMAC key its bytes. Members that a symmetric key of origin `AWS_KMS` does
-//! not need are not written, so that earlier builds can read it.
+//! of 16 (SM4), in the order of the metadata. An asymmetric key has its PKCS#8 DER, one of ML-DSA
+//! or ML-KEM its seed, and an HMAC key its bytes. Members that a symmetric key of origin `AWS_KMS`
+//! does not need are not written, so that earlier builds can read it.
 
 use crate::clock::Timestamp;
 use crate::crypto::block_cipher::{BlockCipher, CipherKey};
