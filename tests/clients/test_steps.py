@@ -27,6 +27,7 @@ TAIL_LINES = 60
 # These run two at a time: each has daemons and folders of its own, on ports that the kernel picks.
 # Those that take longest come first, so that no long one is left for the end.
 BESIDE_ANOTHER = """
+bounds           bounds.py
 crash            crash.py
 kills            kills.py
 readers          readers.py
@@ -51,7 +52,6 @@ prometheus       prometheus.py
 folders          folders.py
 hive             hive.py
 copies           copies.py
-bounds           bounds.py
 foreign-tables   foreign_tables.py
 tls              tls.py
 xks              xks.py
