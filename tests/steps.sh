@@ -22,12 +22,16 @@ install_programs() {
     while read -r package program; do
         command -v "$program" >/dev/null || missing+=("$package")
     done <<'PROGRAMS'
+cryptsetup-bin cryptsetup
 curl curl
 gpg gpg
+jq jq
 openjdk-17-jre-headless java
 openssl openssl
+postgresql pg_virtualenv
 prometheus prometheus
 prometheus promtool
+restic restic
 sqlite3 sqlite3
 strace strace
 PROGRAMS

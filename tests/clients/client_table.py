@@ -14,19 +14,21 @@ from daemon import LINES, ROOT
 CLIENTS = Path(__file__).resolve().parent
 PAGE, ROWS = ROOT / "docs" / "clients.md", tomllib.loads((ROOT / "docs" / "clients.toml").read_text())
 BEGIN, END = "<!-- clients: written by tests/clients/client_table.py --write -->", "<!-- /clients -->"
+# Lock files that are not in the folder of the clients; a page says what its reader installs.
+OF_THE_ROOT = {"Cargo.lock", "docs/integrations.md"}
 PLACES = ["tests/run", "tests/long"]
 MEMBERS = {"name", "reports", "lock", "ran", "result", "long"}
 
 
 def version(file: str, package: str) -> str:
     """The version of a package that a lock file has."""
-    path = ROOT / file if file == "Cargo.lock" else CLIENTS / file
+    path = ROOT / file if file in OF_THE_ROOT else CLIENTS / file
     text, name = path.read_text(), re.escape(package)
     if file == "package-lock.json":
         return json.loads(text)["packages"][f"node_modules/{package}"]["version"]
     patterns = {
         ".txt": rf"^{name}==([^ ]+) ", ".mod": rf"^\s*{name} v(\S+)", ".xml": rf"<artifactId>{name}</artifactId>\s*<version>([^<]+)<",
-        ".lock": rf'^name = "{name}"\nversion = "([^"]+)"',
+        ".lock": rf'^name = "{name}"\nversion = "([^"]+)"', ".md": rf"{name}@v(\S+)",
     }
     found = re.findall(patterns[path.suffix], text, re.MULTILINE)
     assert len(found) == 1, f"{file} has {package} {len(found)} times"

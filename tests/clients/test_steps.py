@@ -62,6 +62,7 @@ readme           tour.py README.md
 lake-tables      tour.py docs/readers.md
 pages            tour.py docs/storage-developer.md docs/data-engineer.md clients/python/README.md docs/operator.md docs/security-reviewer.md
 dev-prints       tour.py
+integrations     integrations.py
 dev-rights       dev_rights.py
 systemd          systemd_unit.py
 boto3            boto3_client.py
