@@ -11,8 +11,7 @@ pub use finding::{FINDINGS_KEPT_MAX, Finding, Findings};
 use crate::bulk::JobError;
 use crate::bulk::parquet::properties::column;
 use crate::columns::Blobs;
-use crate::envelope::CiphertextBlob;
-use crate::envelope::blob::OVERHEAD_BYTES;
+use crate::envelope::AnyBlob;
 use crate::key::KeyId;
 use crate::table::rows::Batch;
 use crate::table::{Input, RowPosition, TableError};
@@ -119,11 +118,12 @@ pub(crate) fn blobs<'a>(
 
 /// What a blob's header says; `None` if it is not a blob.
 pub(crate) fn group(blob: &[u8]) -> Option<Group> {
-    let header = CiphertextBlob::parse(blob).ok()?.header();
+    let blob = AnyBlob::parse(blob).ok()?;
+    let header = blob.header();
     Some(Group {
         key_id: header.key_id,
         generation: header.generation,
-        data_key_bytes: blob.len() - OVERHEAD_BYTES,
+        data_key_bytes: blob.plaintext_bytes(),
     })
 }
 

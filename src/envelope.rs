@@ -8,6 +8,7 @@
 //! | drawing the ciphertext instead of the key (SEAL-4) | [`Epoch::mint`], [`mint_one`] |
 //! | binding late, at most once | [`PooledKey`] |
 //! | an epoch of one | [`seal`], [`mint_one`] |
+//! | encrypted twice, here and by another key manager | [`external`] |
 //!
 //! What this module does not do: choose a generation, know who may ask, or store anything.
 //!
@@ -19,15 +20,17 @@ use crate::crypto::secret::SecretBytes;
 use crate::key::KeyId;
 use crate::key::data_key::{DataKeyLength, PlaintextDataKey};
 use crate::key::material::BackingKey;
-use blob::{HEADER_BYTES, NONCE_BYTES, OVERHEAD_BYTES, PLAINTEXT_BYTES_MAX};
+use blob::{HEADER_BYTES, NONCE_BYTES, OVERHEAD_BYTES, PLAINTEXT_BYTES_MAX, TAG_BYTES};
 use smallvec::SmallVec;
 use std::time::Duration;
 
 pub mod blob;
 pub mod epoch;
+pub mod external;
 
 pub use blob::{BlobHeader, CiphertextBlob, blob_bytes};
 pub use epoch::{Epoch, EpochEnded, MintedKeys, PooledKey};
+pub use external::AnyBlob;
 
 /// Mints one key in an epoch of its own, for a request that finds no pooled key. Shares and keeps
 /// no state.
@@ -176,8 +179,20 @@ pub fn seal(
 /// When `plaintext` is empty or longer than [`PLAINTEXT_BYTES_MAX`]: its blob would not open. The
 /// callers' parsers refuse such lengths.
 pub fn seal_under(
-    Nonce(nonce): Nonce,
+    nonce: Nonce,
     key_id: KeyId,
+    key: &BackingKey,
+    context: &EncryptionContext,
+    plaintext: &[u8],
+    out: &mut Vec<u8>,
+) {
+    let header = BlobHeader::of(key_id, key);
+    seal_text(nonce, header, key, context, plaintext, out);
+}
+
+fn seal_text(
+    Nonce(nonce): Nonce,
+    header: BlobHeader,
     key: &BackingKey,
     context: &EncryptionContext,
     plaintext: &[u8],
@@ -187,7 +202,7 @@ pub fn seal_under(
         (1..=PLAINTEXT_BYTES_MAX).contains(&plaintext.len()),
         "a plaintext has 1 to 4096 bytes"
     );
-    let header = BlobHeader::of(key_id, key).encode();
+    let header = header.encode();
     // All of the room before the plaintext is in it: growing would leave a copy behind.
     out.reserve(OVERHEAD_BYTES + plaintext.len());
     out.extend_from_slice(&header);
@@ -222,11 +237,21 @@ pub fn open(
     if blob.header() != header {
         return Err(OpenError);
     }
+    let (nonce, tag) = (blob.nonce(), blob.tag());
+    open_text(header, key, context, nonce, blob.ciphertext(), tag)
+}
+
+fn open_text(
+    header: BlobHeader,
+    key: &BackingKey,
+    context: &EncryptionContext,
+    nonce: &[u8; NONCE_BYTES],
+    text: &[u8],
+    tag: &[u8; TAG_BYTES],
+) -> Result<PlaintextDataKey, OpenError> {
     let additional = additional_data(&header.encode(), context);
-    let text = blob.ciphertext();
     SecretBytes::try_filled(text.len(), |plaintext| {
         plaintext.copy_from_slice(text);
-        let (nonce, tag) = (blob.nonce(), blob.tag());
         key.material()
             .open_in_place(nonce, &additional, plaintext, tag)
     })

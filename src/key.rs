@@ -2,6 +2,7 @@
 
 use crate::clock::Timestamp;
 use import::Import;
+use key_store::InKeyStore;
 use regions::{RegionNumber, RegionalId};
 use rotation::RotationSchedule;
 use spec::{KeyOrigin, KeySpec, KeyUsage};
@@ -14,6 +15,7 @@ use uuid::fmt::{Hyphenated, Simple};
 pub mod arn;
 pub mod data_key;
 pub mod import;
+pub mod key_store;
 pub mod material;
 pub mod regions;
 pub mod rotation;
@@ -115,6 +117,10 @@ pub enum KeyState {
     },
 }
 
+/// The name of the state of a key whose custom key store is not connected. No key is kept in it: it
+/// follows from the key store.
+pub const UNAVAILABLE: &str = "Unavailable";
+
 /// The key's state does not permit the operation. The messages use the words of AWS's key-state
 /// table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -134,6 +140,9 @@ pub enum InvalidState {
     /// The key waits for the removal of its replicas.
     #[error("is pending replica deletion")]
     PendingReplicaDeletion,
+    /// The key's custom key store is not connected.
+    #[error("is unavailable")]
+    Unavailable,
 }
 
 impl KeyState {
@@ -277,6 +286,8 @@ pub struct KmsKey {
     pub generations: u32,
     /// Whether it was disabled when imported material went: it is again when the material is back.
     pub was_disabled: bool,
+    /// The custom key store that it is in, if its origin is `EXTERNAL_KEY_STORE`.
+    pub key_store: Option<InKeyStore>,
 }
 
 impl KmsKey {
@@ -300,6 +311,38 @@ impl KmsKey {
             imports: Vec::new(),
             generations: 0,
             was_disabled: false,
+            key_store: None,
+        }
+    }
+
+    /// Whether it is in a key store that is not connected.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.key_store
+            .as_ref()
+            .is_some_and(|store| !store.is_connected)
+    }
+
+    /// Its state as the API names it: `Unavailable` where it would be enabled or disabled, and its
+    /// key store is not connected.
+    #[must_use]
+    pub fn state_name(&self) -> &'static str {
+        match self.state {
+            KeyState::Enabled | KeyState::Disabled if self.is_cut_off() => UNAVAILABLE,
+            state => state.name(),
+        }
+    }
+
+    /// Whether cryptographic operations may use the key.
+    ///
+    /// # Errors
+    /// The state that forbids it.
+    pub fn usable(&self) -> Result<(), InvalidState> {
+        match self.state {
+            KeyState::Enabled | KeyState::Disabled if self.is_cut_off() => {
+                Err(InvalidState::Unavailable)
+            }
+            state => state.usable(),
         }
     }
 

@@ -17,6 +17,7 @@
 use crate::crypto::entropy::Entropy;
 use crate::crypto::secret::Secret;
 use crate::key::arn::{AccountId, AliasName};
+use crate::key::key_store::KeyStoreId;
 use crate::key::regions::{RegionNumber, RegionalId, Regions};
 use crate::keystore::last_use::LastUses;
 use crate::metrics::Metrics;
@@ -43,6 +44,7 @@ mod format1;
 mod grant_token;
 mod halt;
 mod import_token;
+mod key_store;
 pub mod last_use;
 mod loaded;
 pub mod lock;
@@ -60,6 +62,7 @@ pub use error::KeystoreError;
 pub use grant_token::GrantTokens;
 pub use halt::Halt;
 pub use import_token::{ImportToken, ImportTokens};
+pub use key_store::{Connection, ConnectionError, KeyStoreEntry};
 pub use lock::StoreLock;
 pub use root_key::{RootKey, RootKeyError};
 pub use snapshot::{Snapshot, expired};
@@ -90,6 +93,10 @@ pub enum Change {
     PutAuditHead(AuditHead),
     /// Replaces the last uses of the keys.
     PutLastUses(Arc<LastUses>),
+    /// Creates or replaces a custom key store.
+    PutKeyStore(KeyStoreEntry),
+    /// Removes a custom key store, in which no key may be.
+    RemoveKeyStore(KeyStoreId),
 }
 
 /// The keystore of one process.

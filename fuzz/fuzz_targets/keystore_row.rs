@@ -13,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((kind, plaintext)) = bytes.split_first() else {
         return;
     };
-    let (kind, id) = match kind % 7 {
+    let (kind, id) = match kind % 8 {
         0 => (Kind::Key, "1234abcd-12ab-34cd-56ef-1234567890ab"),
         1 => (Kind::Alias, "111122223333 alias/containers"),
         2 => (Kind::Principal, "arn:aws:iam::111122223333:user/fuzz"),
@@ -24,6 +24,7 @@ fuzz_target!(|bytes: &[u8]| {
              0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
         ),
         5 => (Kind::Audit, ""),
+        6 => (Kind::KeyStore, "cks-1234567890abcdef0"),
         _ => (Kind::Uses, ""),
     };
     let record = Record {

@@ -132,6 +132,8 @@ pub(super) async fn on_demand(api: Arc<Api>, requester: Requester, body: Vec<u8>
         let draft = match entry.key.origin {
             KeyOrigin::AwsKms => rotated(&api, draft_of(entry), RotationType::OnDemand, now)?,
             KeyOrigin::External => material::rotated(entry, now)?,
+            // Admission has refused it already.
+            KeyOrigin::ExternalKeyStore => return Err(not_rotated(entry)),
         };
         let mut object = Object::new();
         object.plain("KeyId", &entry.arn);
@@ -150,6 +152,15 @@ fn check_spec(key: &KmsKey) -> Result<(), ApiError> {
     }
     let code = ErrorCode::UnsupportedOperationException;
     Err(ApiError::bare(code))
+}
+
+/// The refusal of a key whose material is another key manager's to rotate.
+fn not_rotated(entry: &KeyEntry) -> ApiError {
+    let message = format!(
+        "{} origin is {} which is not valid for this operation.",
+        entry.arn, entry.key.origin
+    );
+    ApiError::new(ErrorCode::UnsupportedOperationException, message)
 }
 
 /// Refuses a primary key whose next material is not in all of its replicas yet.
@@ -171,6 +182,7 @@ fn check_on_demand(entry: &KeyEntry, now: Timestamp) -> Result<(), ApiError> {
     let count = match entry.key.origin {
         KeyOrigin::AwsKms => drawn.flatten().filter(is_on_demand).count(),
         KeyOrigin::External => imported.flatten().filter(is_on_demand).count(),
+        KeyOrigin::ExternalKeyStore => return Err(not_rotated(entry)),
     };
     if count >= ON_DEMAND_MAX {
         let message = format!(

@@ -9,6 +9,11 @@ use crate::keystore::KeyEntry;
 use crate::operation::words::States;
 use std::sync::Arc;
 
+/// Of a key whose custom key store is not connected (External Key Store Proxy API specification,
+/// "KMS Considerations").
+pub(crate) const NOT_CONNECTED: &str = "This KMS key is in a custom key store that is not connected to its external key store proxy. Connect the \
+     external key store and try the request again.";
+
 /// `InvalidKeyUsageException` when keys of this usage do not have the operation.
 pub(crate) fn usage(entry: &KeyEntry, needed: KeyUsage, operation: &str) -> Result<(), ApiError> {
     let usage = entry.key.usage;
@@ -31,12 +36,16 @@ pub(crate) fn state(entry: &KeyEntry, states: States) -> Result<(), ApiError> {
 }
 
 pub(crate) fn invalid_state(entry: &KeyEntry, state: InvalidState) -> ApiError {
+    if state == InvalidState::Unavailable {
+        return ApiError::new(ErrorCode::KMSInvalidStateException, NOT_CONNECTED);
+    }
     let code = match state {
         InvalidState::Disabled => ErrorCode::DisabledException,
         InvalidState::PendingDeletion
         | InvalidState::NotPendingDeletion
         | InvalidState::PendingImport
-        | InvalidState::PendingReplicaDeletion => ErrorCode::KMSInvalidStateException,
+        | InvalidState::PendingReplicaDeletion
+        | InvalidState::Unavailable => ErrorCode::KMSInvalidStateException,
     };
     ApiError::new(code, format!("{} {state}.", entry.arn))
 }

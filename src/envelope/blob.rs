@@ -1,4 +1,5 @@
-//! Ciphertext blob, version 1: byte layout, encode, parse. All integers are big-endian.
+//! Ciphertext blob, version 1: byte layout, encode, parse. All integers are big-endian. Blobs of
+//! keys in external key stores have the header alone in common with it: see [`super::external`].
 //!
 //! | offset | size | field |
 //! |---|---|---|
@@ -37,15 +38,58 @@ pub fn blob_bytes(length: DataKeyLength) -> usize {
 const VERSION: u8 = 1;
 const ALGORITHM_XAES_256_GCM: u8 = 1;
 const ALGORITHM_SM4_GCM: u8 = 2;
+/// 3 is kept for an envelope that commits to its key.
+const ALGORITHM_EXTERNAL: u8 = 4;
 const FLAG_MULTI_REGION: u16 = 1;
 const CIPHERTEXT_AT: usize = HEADER_BYTES + NONCE_BYTES;
+
+/// What a blob is made by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// XAES-256-GCM.
+    Xaes256Gcm,
+    /// SM4-GCM with a key derived alike.
+    Sm4Gcm,
+    /// XAES-256-GCM, and then the proxy of an external key store.
+    External,
+}
+
+impl Algorithm {
+    const ALL: [(Self, u8); 3] = [
+        (Self::Xaes256Gcm, ALGORITHM_XAES_256_GCM),
+        (Self::Sm4Gcm, ALGORITHM_SM4_GCM),
+        (Self::External, ALGORITHM_EXTERNAL),
+    ];
+
+    fn byte(self) -> u8 {
+        match self {
+            Self::Xaes256Gcm => ALGORITHM_XAES_256_GCM,
+            Self::Sm4Gcm => ALGORITHM_SM4_GCM,
+            Self::External => ALGORITHM_EXTERNAL,
+        }
+    }
+
+    fn of(byte: u8) -> Option<Self> {
+        let found = Self::ALL.iter().find(|(_, known)| *known == byte);
+        found.map(|(algorithm, _)| *algorithm)
+    }
+}
+
+impl From<BlockCipher> for Algorithm {
+    fn from(cipher: BlockCipher) -> Self {
+        match cipher {
+            BlockCipher::Aes256 => Self::Xaes256Gcm,
+            BlockCipher::Sm4 => Self::Sm4Gcm,
+        }
+    }
+}
 
 /// The first 24 bytes of a blob. They are authenticated as the beginning of the additional data
 /// (SEAL-2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlobHeader {
-    /// The block cipher of the key's material, which is the algorithm's.
-    pub cipher: BlockCipher,
+    /// The algorithm, which is the key's.
+    pub algorithm: Algorithm,
     /// The KMS key.
     pub key_id: KeyId,
     /// The generation of its material, from 1.
@@ -57,10 +101,25 @@ impl BlobHeader {
     #[must_use]
     pub fn of(key_id: KeyId, key: &BackingKey) -> Self {
         Self {
-            cipher: key.material().cipher(),
+            algorithm: key.material().cipher().into(),
             key_id,
             generation: key.generation(),
         }
+    }
+
+    /// The header of the blobs of a key in an external key store, which has this material here.
+    #[must_use]
+    pub fn external(key_id: KeyId, inner: &BackingKey) -> Self {
+        Self {
+            algorithm: Algorithm::External,
+            ..Self::of(key_id, inner)
+        }
+    }
+
+    /// Whether it is the header of a blob of a key in an external key store.
+    #[must_use]
+    pub fn is_external(&self) -> bool {
+        self.algorithm == Algorithm::External
     }
 
     /// The 24 bytes.
@@ -73,34 +132,27 @@ impl BlobHeader {
         };
         let mut bytes = [0; HEADER_BYTES];
         bytes[0] = VERSION;
-        bytes[1] = match self.cipher {
-            BlockCipher::Aes256 => ALGORITHM_XAES_256_GCM,
-            BlockCipher::Sm4 => ALGORITHM_SM4_GCM,
-        };
+        bytes[1] = self.algorithm.byte();
         bytes[2..4].copy_from_slice(&flags.to_be_bytes());
         bytes[4..20].copy_from_slice(self.key_id.bytes());
         bytes[20..].copy_from_slice(&self.generation.to_be_bytes());
         bytes
     }
 
-    fn parse(bytes: &[u8; HEADER_BYTES]) -> Result<Self, InvalidBlob> {
+    pub(super) fn read(bytes: &[u8; HEADER_BYTES]) -> Result<Self, InvalidBlob> {
         let [version, algorithm, flags @ .., _, _, _, _] = bytes;
         let (flags, key_id) = flags.split_first_chunk::<2>().ok_or(InvalidBlob)?;
         let flags = u16::from_be_bytes(*flags);
         let generation = bytes
             .last_chunk::<4>()
             .map(|bytes| u32::from_be_bytes(*bytes));
-        let cipher = match *algorithm {
-            ALGORITHM_XAES_256_GCM => BlockCipher::Aes256,
-            ALGORITHM_SM4_GCM => BlockCipher::Sm4,
-            _ => return Err(InvalidBlob),
-        };
+        let algorithm = Algorithm::of(*algorithm).ok_or(InvalidBlob)?;
         let known = *version == VERSION && flags & !FLAG_MULTI_REGION == 0;
         match generation {
             Some(generation @ 1..) if known => {
                 let key_id = key_id.try_into().map_err(|_| InvalidBlob)?;
                 Ok(Self {
-                    cipher,
+                    algorithm,
                     key_id: KeyId::from_parts(key_id, flags != 0),
                     generation,
                 })
@@ -135,7 +187,10 @@ impl<'a> CiphertextBlob<'a> {
         let header = bytes
             .first_chunk()
             .ok_or(InvalidBlob)
-            .and_then(BlobHeader::parse)?;
+            .and_then(BlobHeader::read)?;
+        if header.is_external() {
+            return Err(InvalidBlob);
+        }
         Ok(Self { bytes, header })
     }
 
@@ -185,7 +240,7 @@ mod tests {
     fn sample() -> Vec<u8> {
         let key_id = "1234abcd-12ab-34cd-56ef-1234567890ab".parse().unwrap();
         let mut bytes = BlobHeader {
-            cipher: BlockCipher::Aes256,
+            algorithm: Algorithm::Xaes256Gcm,
             key_id,
             generation: 7,
         }
@@ -209,23 +264,24 @@ mod tests {
         );
         assert_eq!(blob.header().encode(), bytes[..HEADER_BYTES]);
         let key_id = "mrk-1234abcd12ab34cd56ef1234567890ab".parse().unwrap();
-        for (cipher, algorithm) in [(BlockCipher::Aes256, 1), (BlockCipher::Sm4, 2)] {
+        for (algorithm, byte) in Algorithm::ALL {
             let header = BlobHeader {
-                cipher,
+                algorithm,
                 key_id,
                 generation: 1,
             };
-            assert_eq!(header.encode()[1], algorithm);
-            assert_eq!(BlobHeader::parse(&header.encode()), Ok(header));
+            assert_eq!(header.encode()[1], byte);
+            assert_eq!(BlobHeader::read(&header.encode()), Ok(header));
         }
     }
 
     #[test]
     fn unknown_layouts_are_refused() {
-        let edits: [(usize, u8, &str); 6] = [
+        let edits: [(usize, u8, &str); 7] = [
             (0, 2, "version"),
             (1, 0, "algorithm"),
             (1, 3, "algorithm"),
+            (1, 4, "algorithm of another layout"),
             (2, 1, "high flag"),
             (3, 2, "low flag"),
             (23, 0, "generation zero"),

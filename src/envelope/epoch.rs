@@ -69,6 +69,16 @@ impl Epoch {
         entropy: &Entropy,
         now: Duration,
     ) -> Result<Self, EntropyError> {
+        Self::begin_with(BlobHeader::of(key_id, key), key, entropy, now)
+    }
+
+    /// Begins an epoch as [`Self::begin`] does, for blobs with this header.
+    pub(super) fn begin_with(
+        header: BlobHeader,
+        key: &BackingKey,
+        entropy: &Entropy,
+        now: Duration,
+    ) -> Result<Self, EntropyError> {
         let drawn: Secret<DRAW_BYTES> = entropy.draw_secret()?;
         // The order of the draw is that of the nonce: `P`, then `s`; the seed follows.
         let (prefix, rest) = drawn
@@ -77,7 +87,7 @@ impl Epoch {
             .expect("52 bytes are 12 and 40");
         let (start, seed) = rest.split_first_chunk().expect("40 bytes are 8 and 32");
         let gcm_key = key.material().derive(prefix);
-        let header = BlobHeader::of(key_id, key).encode();
+        let header = header.encode();
         // Every tag of the epoch begins with the same header, so GHASH absorbs it once.
         let authenticator = gcm_key.authenticator(&header);
         let mut head = [0; HEAD_BYTES];

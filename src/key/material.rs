@@ -165,13 +165,17 @@ impl BackingKey {
     }
 }
 
-/// The material of an asymmetric or HMAC key, which never changes. No `Debug` and no `Clone`: see
+/// The material of an asymmetric or HMAC key, or of a key in an external key store, which never
+/// changes. No `Debug` and no `Clone`: see
 /// WIPE-1.
 pub enum KeySecret {
     /// The private key of an asymmetric key.
     Pair(PrivateKey),
     /// The key of an HMAC key.
     Mac(MacKey),
+    /// What a key in an external key store encrypts with before its proxy does. It is not one of
+    /// the generations of a symmetric encryption key, so that nothing is under it alone.
+    Inner(BackingKey),
 }
 
 /// Why material could not be made or read.
@@ -224,6 +228,7 @@ impl KeySecret {
         match self {
             Self::Pair(pair) => KeyMaterialId::of(key, pair.public_der()),
             Self::Mac(mac) => KeyMaterialId::of(key, mac.expose()),
+            Self::Inner(inner) => inner.id(),
         }
     }
 
@@ -233,6 +238,7 @@ impl KeySecret {
         match self {
             Self::Pair(key) => key.expose_stored(),
             Self::Mac(key) => key.expose(),
+            Self::Inner(inner) => inner.expose(),
         }
     }
 
@@ -241,7 +247,7 @@ impl KeySecret {
     pub fn pair(&self) -> Option<&PrivateKey> {
         match self {
             Self::Pair(key) => Some(key),
-            Self::Mac(_) => None,
+            Self::Mac(_) | Self::Inner(_) => None,
         }
     }
 
@@ -250,7 +256,16 @@ impl KeySecret {
     pub fn mac(&self) -> Option<&MacKey> {
         match self {
             Self::Mac(key) => Some(key),
-            Self::Pair(_) => None,
+            Self::Pair(_) | Self::Inner(_) => None,
+        }
+    }
+
+    /// The material that goes with an external key.
+    #[must_use]
+    pub fn inner(&self) -> Option<&BackingKey> {
+        match self {
+            Self::Inner(inner) => Some(inner),
+            Self::Pair(_) | Self::Mac(_) => None,
         }
     }
 }

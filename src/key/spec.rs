@@ -46,6 +46,8 @@ pub enum KeyOrigin {
     AwsKms,
     /// The material is imported.
     External,
+    /// The key is one of another key manager, and material drawn here goes with it.
+    ExternalKeyStore,
 }
 
 /// The text is not one of these values, or not one that this build supports.
@@ -215,5 +217,6 @@ mod tests {
         assert!("AWS_CLOUDHSM".parse::<KeyOrigin>().is_err());
         assert_eq!("EXTERNAL".parse(), Ok(KeyOrigin::External));
         assert_eq!(KeyOrigin::AwsKms.name(), "AWS_KMS");
+        assert_eq!(KeyOrigin::ExternalKeyStore.name(), "EXTERNAL_KEY_STORE");
     }
 }

@@ -11,6 +11,7 @@ use crate::key::arn::{AccountId, AliasName};
 use crate::key::regions::{RegionNumber, RegionalId, Regions, Unnamed};
 use crate::keystore::access_key::AccessKey;
 use crate::keystore::entry::{Alias, AuditHead, KeyEntry, PrincipalEntry};
+use crate::keystore::key_store::KeyStoreEntry;
 use crate::keystore::last_use::LastUses;
 use crate::keystore::record::{Corrupt, Kind, Record};
 use crate::policy::{Grant, KeyPolicy, PolicyDocument, Principal, TrustPolicy};
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 pub(super) mod grant;
 pub(super) mod key;
+pub(super) mod key_store;
 pub(super) mod last_uses;
 
 const LAYOUT: u8 = 1;
@@ -184,6 +186,7 @@ pub(super) enum Entry {
     Grant(Arc<Grant>),
     Audit(AuditHead),
     Uses(Arc<LastUses>),
+    KeyStore(KeyStoreEntry),
 }
 
 /// Parses a record's plaintext, or refuses it; for the fuzz target alone.
@@ -233,6 +236,10 @@ pub(super) fn decode(
         Kind::Uses => {
             let uses = last_uses::decode(record, plaintext, regions);
             uses.map(|uses| Entry::Uses(Arc::new(uses)))
+        }
+        Kind::KeyStore => {
+            let (region, id) = regions.read(id).map_err(|error| corrupt(record, error))?;
+            key_store::decode(region, id, plaintext).map(Entry::KeyStore)
         }
     };
     parsed.ok_or_else(|| corrupt(record, Unnamed::Text))

@@ -5,7 +5,7 @@ use crate::crypto::block_cipher::BlockCipher;
 use crate::crypto::mac::MacKey;
 use crate::crypto::pair::PrivateKey;
 use crate::key::arn::{AccountId, AliasName};
-use crate::key::material::{BackingKey, KeySecret};
+use crate::key::material::{BackingKey, KeyMaterialId, KeySecret};
 use crate::key::regions::{RegionNumber, RegionalId};
 use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::access_key::AccessKey;
@@ -22,7 +22,8 @@ pub struct KeyEntry {
     pub arn: String,
     /// The generations of a symmetric encryption key whose material is present, in ascending order.
     pub materials: Vec<Arc<BackingKey>>,
-    /// The material of an asymmetric or HMAC key, if it is present.
+    /// The material of an asymmetric or HMAC key, if it is present, or of one in an external key
+    /// store.
     pub secret: Option<Arc<KeySecret>>,
     /// The revision of the last change of the key's state or material. After a start it is the
     /// revision of the record's last change; nothing is pooled then.
@@ -42,10 +43,17 @@ impl KeyEntry {
         self.secret.as_deref()?.mac()
     }
 
+    /// The material that a key in an external key store has here.
+    #[must_use]
+    pub fn inner(&self) -> Option<&BackingKey> {
+        self.secret.as_deref()?.inner()
+    }
+
     /// Whether all symmetric material is of this cipher.
     pub(super) fn is_of(&self, cipher: BlockCipher) -> bool {
-        let mut materials = self.materials.iter();
-        materials.all(|material| material.material().cipher() == cipher)
+        let materials = self.materials.iter().map(|material| &**material);
+        let mut all = materials.chain(self.inner());
+        all.all(|material| material.material().cipher() == cipher)
     }
 
     /// Whether state and material are the same as those of `other`.
@@ -55,6 +63,7 @@ impl KeyEntry {
         self.key.state == other.key.state
             && materials.eq(other.materials.iter().map(material))
             && self.key.imports == other.key.imports
+            && self.key.key_store == other.key.key_store
     }
 
     /// Whether this entry has material that `draft` does not have.
@@ -67,12 +76,19 @@ impl KeyEntry {
         secret_goes || !self.materials.iter().all(kept)
     }
 
-    /// The material for new ciphertexts. `None` for an asymmetric or HMAC key and for a key whose
-    /// material is missing.
+    /// The material for new ciphertexts. `None` for an asymmetric or HMAC key, for a key whose
+    /// material is missing, and for a key in an external key store.
     #[must_use]
     pub fn current(&self) -> Option<&Arc<BackingKey>> {
         let mut materials = self.materials.iter();
         materials.rfind(|material| !self.key.is_pending(material.generation()))
+    }
+
+    /// The id of the material for new ciphertexts, alone or together with an external key.
+    #[must_use]
+    pub fn current_id(&self) -> Option<KeyMaterialId> {
+        let inner = self.inner().map(BackingKey::id);
+        inner.or_else(|| self.current().map(|material| material.id()))
     }
 
     /// A draft that changes only the metadata.
@@ -103,7 +119,8 @@ pub struct KeyDraft {
     pub key: KmsKey,
     /// The generations of a symmetric encryption key whose material is present, in ascending order.
     pub materials: Vec<Arc<BackingKey>>,
-    /// The material of an asymmetric or HMAC key, if it is present.
+    /// The material of an asymmetric or HMAC key, if it is present, or of one in an external key
+    /// store.
     pub secret: Option<Arc<KeySecret>>,
 }
 

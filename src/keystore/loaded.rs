@@ -125,9 +125,11 @@ impl Verified {
                 Entry::Grant(grant) => snapshot.put_grant(grant),
                 Entry::Audit(head) => snapshot.audit_head = Some(head),
                 Entry::Uses(uses) => snapshot.last_uses = Some(uses),
+                Entry::KeyStore(store) => snapshot.put_key_store(store),
             }
         }
         related::relate(&mut snapshot)?;
+        snapshot.check_key_stores()?;
         let head = Head {
             format: FORMAT,
             revision: head.revision,

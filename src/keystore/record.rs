@@ -45,6 +45,8 @@ pub enum Kind {
     Audit,
     /// The last uses of the keys.
     Uses,
+    /// A custom key store with the credential of its proxy.
+    KeyStore,
 }
 
 impl Kind {
@@ -60,7 +62,8 @@ impl Kind {
 pub struct Record {
     /// The kind of its content.
     pub kind: Kind,
-    /// The key id (for a key and for its policy), `account alias`, an ARN, or `key-id grant-id`;
+    /// The key id (for a key and for its policy), `account alias`, an ARN, `key-id grant-id`, or the
+    /// id of a custom key store;
     /// empty for the head, the audit log's head and the last uses.
     pub id: String,
     /// The revision of the store in which it was written.
@@ -170,6 +173,9 @@ pub enum Corrupt {
     /// A multi-Region replica key has no primary key, or contradicts it.
     #[error("has a replica key that does not go with its primary key: {0}; restore a backup")]
     Related(String),
+    /// A key is in a custom key store that is not there.
+    #[error("has a key in a custom key store that is missing: {0}; restore a backup")]
+    KeyStore(String),
     /// A row's kind is unknown.
     #[error("has a record of an unknown kind: {0}; upgrade keymill")]
     Kind(String),

@@ -118,7 +118,8 @@ pub(crate) fn shared(replica: KeyDraft, primary: &KeyDraft) -> KeyDraft {
         ..key
     };
     match from.origin {
-        KeyOrigin::AwsKms => KeyDraft {
+        // Keys in external key stores are of one Region.
+        KeyOrigin::AwsKms | KeyOrigin::ExternalKeyStore => KeyDraft {
             key,
             materials: primary.materials.clone(),
             secret: primary.secret.clone(),

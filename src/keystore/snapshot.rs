@@ -3,11 +3,13 @@
 use crate::clock::Timestamp;
 use crate::crypto::secret::SecretBytes;
 use crate::key::arn::{AccountId, AliasName};
+use crate::key::key_store::KeyStoreId;
 use crate::key::regions::{RegionNumber, RegionalId, Regions};
-use crate::key::{KeyId, KeyState};
+use crate::key::{KeyId, KeyState, KmsKey, UNAVAILABLE};
 use crate::keystore::entry::{Alias, AuditHead, KeyDraft, KeyEntry, PrincipalEntry};
+use crate::keystore::key_store::KeyStoreEntry;
 use crate::keystore::last_use::LastUses;
-use crate::keystore::record::Kind;
+use crate::keystore::record::{Corrupt, Kind};
 use crate::keystore::{Change, body};
 use crate::metrics::Metrics;
 use crate::policy::grant::GrantId;
@@ -36,6 +38,8 @@ pub struct Snapshot {
     pub audit_head: Option<AuditHead>,
     /// The last uses of the keys when they were last written; `None` before the first time.
     pub last_uses: Option<Arc<LastUses>>,
+    /// Custom key stores by id.
+    pub key_stores: BTreeMap<KeyStoreId, Arc<KeyStoreEntry>>,
     /// Grants by the key that they belong to.
     pub grants: BTreeMap<RegionalId, Arc<KeyGrants>>,
     /// The names of the aliases, by the key that they refer to.
@@ -87,19 +91,67 @@ impl Snapshot {
 
     /// Sets the metrics: how many keys are in each state, and the revision.
     pub(super) fn count(&self, metrics: &Metrics) {
-        for &state in KeyState::VARIANTS {
+        for &state in KeyState::VARIANTS.iter().chain([&UNAVAILABLE]) {
             let count = self
                 .keys
                 .values()
-                .filter(|entry| entry.key.state.name() == state)
+                .filter(|entry| entry.key.state_name() == state)
                 .count();
             metrics.kms_keys(state).set(count as f64);
         }
         metrics.keystore_revision.set(self.revision as f64);
     }
 
-    pub(super) fn put_key(&mut self, entry: KeyEntry) {
+    pub(super) fn put_key(&mut self, mut entry: KeyEntry) {
+        if let Some(store) = &mut entry.key.key_store {
+            let found = self.key_stores.get(&store.id);
+            store.is_connected = found.is_some_and(|store| store.is_connected());
+        }
         self.keys.insert(entry.key.regional_id(), Arc::new(entry));
+    }
+
+    /// The keys that are in a custom key store.
+    pub fn keys_in(&self, store: KeyStoreId) -> impl Iterator<Item = &Arc<KeyEntry>> {
+        let is_in = move |key: &KmsKey| key.key_store.as_ref().is_some_and(|one| one.id == store);
+        let keys = self.keys.values();
+        keys.filter(move |entry| is_in(&entry.key))
+    }
+
+    /// Puts a key store, and with it into each of its keys whether it is connected.
+    pub(super) fn put_key_store(&mut self, store: KeyStoreEntry) {
+        let (id, is_connected) = (store.id, store.is_connected());
+        self.key_stores.insert(id, Arc::new(store));
+        let has_changed = |entry: &&Arc<KeyEntry>| {
+            let store = entry.key.key_store.as_ref();
+            store.is_some_and(|store| store.is_connected != is_connected)
+        };
+        let changed: Vec<_> = self.keys_in(id).filter(has_changed).cloned().collect();
+        for entry in changed {
+            let KeyDraft {
+                key,
+                materials,
+                secret,
+            } = entry.with_key(entry.key.clone());
+            self.put_key(KeyEntry {
+                key,
+                arn: entry.arn.clone(),
+                materials,
+                secret,
+                fence: self.revision,
+            });
+        }
+    }
+
+    /// Refuses a store that was read, in which a key's custom key store is missing.
+    pub(super) fn check_key_stores(&self) -> Result<(), Corrupt> {
+        let is_orphan = |entry: &&Arc<KeyEntry>| {
+            let store = entry.key.key_store.as_ref();
+            store.is_some_and(|store| !self.key_stores.contains_key(&store.id))
+        };
+        match self.keys.values().find(is_orphan) {
+            None => Ok(()),
+            Some(entry) => Err(Corrupt::KeyStore(entry.arn.clone())),
+        }
     }
 
     pub(super) fn put_alias(&mut self, alias: Alias) {
@@ -182,7 +234,11 @@ impl Snapshot {
                 let old = self.keys.get(&draft.key.regional_id());
                 old.is_some_and(|old| old.has_more_than(draft))
             }
-            Change::RemoveKey(_) | Change::RemovePrincipal(_) => true,
+            Change::RemoveKey(_) | Change::RemovePrincipal(_) | Change::RemoveKeyStore(_) => true,
+            Change::PutKeyStore(store) => {
+                let old = self.key_stores.get(&store.id);
+                old.is_some_and(|old| !Arc::ptr_eq(&old.credential, &store.credential))
+            }
             Change::PutPrincipal(entry) => {
                 let old = self.principals.get(&entry.principal.arn);
                 old.is_some_and(|old| old.has_more_than(entry))
@@ -282,6 +338,18 @@ impl Snapshot {
                 let plaintext = body::last_uses::encode(&uses, regions);
                 self.last_uses = Some(uses);
                 (Kind::Uses, String::new(), Some(plaintext))
+            }
+            Change::PutKeyStore(store) => {
+                let plaintext = body::key_store::encode(&store);
+                let id = regions.written(store.region, &store.id.to_string());
+                self.put_key_store(store);
+                (Kind::KeyStore, id, Some(plaintext))
+            }
+            Change::RemoveKeyStore(id) => {
+                let removed = self.key_stores.remove(&id);
+                let region = removed.map_or(RegionNumber::HOME, |store| store.region);
+                let id = regions.written(region, &id.to_string());
+                (Kind::KeyStore, id, None)
             }
         }
     }

@@ -68,7 +68,9 @@ pub enum Keys {
 pub enum States {
     /// In every state, or the operation decides by itself.
     Any,
-    /// In `Enabled` alone.
+    /// In `Enabled` alone, and of a key in a custom key store while that is connected.
+    Usable,
+    /// In `Enabled`, whether or not the key's custom key store is connected.
     Enabled,
     /// In all but `PendingDeletion`.
     NotPendingDeletion,
@@ -107,6 +109,7 @@ impl States {
     pub fn check(self, key: &KmsKey) -> Result<(), InvalidState> {
         match self {
             Self::Any => Ok(()),
+            Self::Usable => key.usable(),
             Self::Enabled => key.state.usable(),
             Self::NotPendingDeletion => key.state.not_pending_deletion(),
             Self::WithMaterial => key.state.has_material(),
@@ -164,7 +167,7 @@ pub(super) const fn cryptographic(keys: Keys) -> Facts {
         is_use: true,
         has_context: true,
         keys,
-        states: States::Enabled,
+        states: States::Usable,
         ..about_key().by_alias().across_accounts().limited()
     }
 }

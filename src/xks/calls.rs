@@ -231,7 +231,7 @@ fn key_metadata(api: &Api, requester: &Requester, key: &ExternalKey) -> Answer {
         let KeyEntry { key: kms_key, .. } = &**admitted.entry();
         // AWS KMS takes keys of no other spec.
         let spec = match kms_key.spec {
-            KeySpec::Symmetric => "AES_256",
+            KeySpec::Symmetric if kms_key.key_store.is_none() => "AES_256",
             other => other.name(),
         };
         let status = match kms_key.state {

@@ -2,6 +2,7 @@
 //! may be used for, and its callers in AWS. The specification calls the latter secondary
 //! authorization.
 
+use crate::key::key_store::ExternalKeyId;
 use serde::{Deserialize, Serialize};
 
 /// An external key. An empty list allows every value.
@@ -48,11 +49,10 @@ impl Config {
     pub const ENTRY_CHARACTERS_MAX: usize = 2048;
 }
 
-/// Whether AWS KMS takes this `XksKeyId` (AWS KMS API reference, `CreateKey`).
+/// Whether AWS KMS takes this `XksKeyId`.
 #[must_use]
 pub fn is_id(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    (1..=128).contains(&text.len()) && text.bytes().all(allowed)
+    text.parse::<ExternalKeyId>().is_ok()
 }
 
 /// An external key that is served.

@@ -212,7 +212,10 @@ fn check_supported(
     }
     // Members of AWS KMS that this service refuses by name.
     let unbuilt = [
-        ("Origin", kind.origin.is_none()),
+        (
+            "Origin",
+            matches!(kind.origin, None | Some(KeyOrigin::ExternalKeyStore)),
+        ),
         ("CustomKeyStoreId", input.custom_key_store_id.is_some()),
         ("XksKeyId", input.xks_key_id.is_some()),
     ];
@@ -244,6 +247,7 @@ async fn draw_key(api: &Api, key: KmsKey) -> Result<KeyDraft, ApiError> {
     let (id, spec, now) = (draft.key.id, draft.key.spec, draft.key.creation_date);
     match (draft.key.origin, spec) {
         (KeyOrigin::External, _) => draft.key.state = KeyState::PendingImport,
+        (KeyOrigin::ExternalKeyStore, _) => return Err(unsupported("Origin")),
         (KeyOrigin::AwsKms, KeySpec::Symmetric) => {
             let material = BackingKey::draw(
                 api.keystore.regions().home().cipher(),

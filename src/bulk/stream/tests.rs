@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::clock::{Clock, Timestamp};
-use crate::crypto::block_cipher::BlockCipher;
 use crate::endpoint::Endpoint;
+use crate::envelope::blob::Algorithm;
 use arrow_array::StringArray;
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ fn answers_that_are_none_are_refused() {
     let id: KeyId = "1234abcd-12ab-34cd-56ef-1234567890ab".parse().unwrap();
     let of = |generation| {
         BlobHeader {
-            cipher: BlockCipher::Aes256,
+            algorithm: Algorithm::Xaes256Gcm,
             key_id: id,
             generation,
         }
@@ -33,7 +33,7 @@ fn answers_that_are_none_are_refused() {
     let good = [&of(1)[..], &[7; 72]].concat();
     let other: KeyId = "4234abcd-12ab-34cd-56ef-1234567890ab".parse().unwrap();
     let other = BlobHeader {
-        cipher: BlockCipher::Aes256,
+        algorithm: Algorithm::Xaes256Gcm,
         key_id: other,
         generation: 1,
     }

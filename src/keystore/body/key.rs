@@ -2,13 +2,15 @@
 //!
 //! A symmetric encryption key has the material of its present generations, all of 32 bytes or all
 //! of 16 (SM4), in the order of the metadata. An asymmetric key has its PKCS#8 DER, one of ML-DSA
-//! or ML-KEM its seed, and an HMAC key its bytes. Members that a symmetric key of origin `AWS_KMS`
+//! or ML-KEM its seed, an HMAC key its bytes, and a key in an external key store the 32 bytes that
+//! go with its external key. Members that a symmetric key of origin `AWS_KMS`
 //! does not need are not written, so that earlier builds can read it.
 
 use crate::clock::Timestamp;
 use crate::crypto::block_cipher::{BlockCipher, CipherKey};
 use crate::crypto::secret::SecretBytes;
 use crate::key::import::Import;
+use crate::key::key_store::InKeyStore;
 use crate::key::material::{BackingKey, KeyMaterialId, KeySecret};
 use crate::key::regions::{RegionNumber, RegionalId, Regions, Unnamed};
 use crate::key::rotation::{RotationSchedule, RotationType};
@@ -45,6 +47,8 @@ struct KeyBody {
     /// The name of the primary key's Region, of a multi-Region key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     primary: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key_store: Option<InKeyStoreBody>,
 }
 
 /// The kind of a key that is not `SYMMETRIC_DEFAULT` with origin `AWS_KMS`.
@@ -54,6 +58,14 @@ struct KindBody {
     spec: String,
     usage: String,
     origin: String,
+}
+
+/// Of a key of origin `EXTERNAL_KEY_STORE`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InKeyStoreBody {
+    id: String,
+    external_key: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -122,6 +134,7 @@ pub(in crate::keystore) fn encode(draft: &KeyDraft, regions: &Regions) -> Secret
     });
     let materials = match key.origin {
         _ if refers => Vec::new(),
+        KeyOrigin::ExternalKeyStore => Vec::new(),
         KeyOrigin::AwsKms => draft.materials.iter().map(material_body).collect(),
         KeyOrigin::External => key.imports.iter().map(imported_body).collect(),
     };
@@ -143,6 +156,10 @@ pub(in crate::keystore) fn encode(draft: &KeyDraft, regions: &Regions) -> Secret
         generations: (key.generations > last_generation(&key.imports)).then_some(key.generations),
         was_disabled: key.was_disabled,
         primary: key.primary.map(|number| regions.get(number).name.clone()),
+        key_store: key.key_store.as_ref().map(|store| InKeyStoreBody {
+            id: store.id.to_string(),
+            external_key: store.external_key.as_str().to_owned(),
+        }),
     };
     let generations = draft.materials.iter().map(|key| key.expose());
     let secret = draft.secret.iter().map(|secret| secret.expose());
@@ -255,6 +272,7 @@ fn entry_of(
     let imports = match origin {
         KeyOrigin::AwsKms if body.materials.iter().all(|one| one.import.is_none()) => Vec::new(),
         KeyOrigin::AwsKms => return None,
+        KeyOrigin::ExternalKeyStore => Vec::new(),
         KeyOrigin::External => body
             .materials
             .iter()
@@ -281,6 +299,10 @@ fn entry_of(
         imports,
         generations: body.generations.unwrap_or(0).max(last),
         was_disabled: body.was_disabled,
+        key_store: match &body.key_store {
+            None => None,
+            Some(store) => Some(in_key_store(store)?),
+        },
     };
     // A record that contradicts itself is refused as corrupt, not repaired.
     let usable = key.state == KeyState::Enabled || key.state == KeyState::Disabled;
@@ -289,12 +311,20 @@ fn entry_of(
     } else {
         key.was_disabled
     };
-    if !spec.fits(usage) || contradicts || primary.is_some() != id.is_multi_region() {
+    let is_elsewhere = origin == KeyOrigin::ExternalKeyStore;
+    if !spec.fits(usage)
+        || contradicts
+        || primary.is_some() != id.is_multi_region()
+        || is_elsewhere != key.key_store.is_some()
+    {
         return None;
     }
     let (materials, secret) = if refers(&key) {
         let is_empty = body.materials.is_empty() && secrets.is_empty();
         (Vec::new(), is_empty.then_some(None)?)
+    } else if is_elsewhere {
+        let is_alone = spec == KeySpec::Symmetric && body.materials.is_empty() && primary.is_none();
+        (Vec::new(), Some(inner(&key, secrets).filter(|_| is_alone)?))
     } else if spec == KeySpec::Symmetric {
         (materials(&key, &body.materials, secrets)?, None)
     } else {
@@ -311,6 +341,21 @@ fn entry_of(
         secret,
         fence,
     })
+}
+
+fn in_key_store(body: &InKeyStoreBody) -> Option<InKeyStore> {
+    Some(InKeyStore {
+        id: body.id.parse().ok()?,
+        external_key: body.external_key.parse().ok()?,
+        is_connected: false,
+    })
+}
+
+/// The material of a key in an external key store: one generation, as old as the key.
+fn inner(key: &KmsKey, secrets: &[u8]) -> Option<Arc<KeySecret>> {
+    let material = CipherKey::copy_of(BlockCipher::Aes256, secrets)?;
+    let inner = BackingKey::from_material(key.id, 1, key.creation_date, material);
+    Some(Arc::new(KeySecret::Inner(inner)))
 }
 
 /// The id of this material of an asymmetric or HMAC key, if it is what the record says it is. The

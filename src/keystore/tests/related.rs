@@ -6,11 +6,11 @@ use crate::key::material::KeySecret;
 use crate::key::rotation::RotationSchedule;
 use crate::key::spec::{KeySpec, KeyUsage};
 
-fn two_regions() -> Regions {
+pub(super) fn two_regions() -> Regions {
     Regions::new("aws", "us-east-1", ["us-west-2"])
 }
 
-async fn open(place: &TestStore, regions: Regions) -> Result<Keystore, KeystoreError> {
+pub(super) async fn open(place: &TestStore, regions: Regions) -> Result<Keystore, KeystoreError> {
     let (entropy, metrics) = parts();
     Keystore::open(&place.path(), &place.root, regions, entropy, metrics).await
 }

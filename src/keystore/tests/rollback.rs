@@ -6,19 +6,21 @@
 //! finds them. It is run here against both formats.
 
 use super::*;
+use crate::key::key_store::KeyStoreId;
 use crate::keystore::last_use::{LastUse, LastUses};
 use crate::keystore::record::{FORMAT_OF_OLD, Term, toggle};
-use crate::keystore::tests::access;
+use crate::keystore::tests::{access, key_stores};
 use crate::policy::{Grant, KeyPolicy, PolicyDocument, Principal};
 
 /// Records of each kind of which there can be many: more than the bits of a term.
 const EACH: usize = 300;
-const MANY: [Kind; 5] = [
+const MANY: [Kind; 6] = [
     Kind::Key,
     Kind::KeyPolicy,
     Kind::Grant,
     Kind::Principal,
     Kind::Alias,
+    Kind::KeyStore,
 ];
 
 /// A key, the records of which there is one, and so many of each kind, on keys that need not exist.
@@ -112,6 +114,10 @@ fn change(kind: Kind, draft: &KeyDraft, round: u8) -> Change {
             name: format!("alias/{}", id.id).parse().unwrap(),
             last_updated_date: Timestamp(round.into()),
             ..alias(id)
+        }),
+        Kind::KeyStore => Change::PutKeyStore(KeyStoreEntry {
+            name: format!("round {round}"),
+            ..key_stores::key_store(KeyStoreId::from_random(*id.id.bytes()))
         }),
         Kind::Head | Kind::Audit | Kind::Uses => panic!("there is one of these"),
     }
