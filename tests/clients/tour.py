@@ -9,7 +9,8 @@ command to the next. In a page
 - `# SomeException` or `# SomeError` after a command says that it must fail, with that in what it prints;
 - `# → text` after a command says that this is in what it prints;
 - a fenced block whose first line is a comment with the name of a file is written there;
-- `keymill dev` and `keymill serve` go on in a terminal of their own, until the page is done;
+- `keymill dev`, `keymill serve` and what ends with `&` go on in a terminal of their own, until the
+  page is done;
 - `export …=…` with dots is replaced by what `keymill dev` has printed for the principal that the
   comment names.
 
@@ -114,6 +115,7 @@ class Tour:
         node = CLIENTS / "node_modules"
         self.variables = environment(PATH=":".join(map(str, path)), HOME=str(self.home), TOUR=str(self.state), NODE_PATH=str(node))
         self.daemons: list[subprocess.Popen] = []
+        self.beside: list[subprocess.Popen] = []
         self.printed = ""
         self.ports: dict[str, str] = {}
         self.done = 0
@@ -124,6 +126,8 @@ class Tour:
             self.set_up(command.bare)
         elif re.match(r"keymill (dev|serve)\b", command.text):
             self.start(command)
+        elif command.bare.endswith(" &"):
+            self.leave(command)
         elif command.text.startswith("export") and "…" in command.text:
             self.paste(command)
         else:
@@ -175,10 +179,21 @@ class Tour:
                 return
         raise AssertionError(f"{command.place}: `keymill dev` does not print {command.text}")
 
-    def call(self, command: Command) -> None:
-        text = command.text
+    def leave(self, command: Command) -> None:
+        """Starts what goes on beside the page. It is killed when the page is done."""
+        line = self.on_real_ports(command.text.rpartition("&")[0])
+        process = subprocess.Popen(
+            ["bash", "-c", f"exec {line}"], cwd=self.folder, env=self.variables, stdin=subprocess.DEVNULL, start_new_session=True,
+        )
+        self.beside.append(process)
+
+    def on_real_ports(self, text: str) -> str:
         for documented, real in self.ports.items():
             text = text.replace(documented, real)
+        return text
+
+    def call(self, command: Command) -> None:
+        text = self.on_real_ports(command.text)
         done = subprocess.run(
             ["bash", "-c", SHELL.format(command=text)], cwd=self.folder, env=self.variables, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=COMMAND_SECONDS_MAX, check=False,
@@ -193,9 +208,7 @@ class Tour:
         self.folder = Path((self.state / "folder").read_text().rstrip("\n"))
 
     def write(self, name: str, text: str) -> None:
-        for documented, real in self.ports.items():
-            text = text.replace(documented, real)
-        (self.folder / name).write_text(text)
+        (self.folder / name).write_text(self.on_real_ports(text))
 
     def stop(self) -> None:
         """Ends the daemons as Ctrl-C would; each must have drained."""
@@ -206,7 +219,7 @@ class Tour:
             assert status == 0, f"a daemon ended with {status}:\n{(self.state / 'daemon.log').read_text()}"
 
     def kill(self) -> None:
-        for process in self.daemons:
+        for process in [*self.daemons, *self.beside]:
             process.kill()
             process.wait()
 
