@@ -24,6 +24,7 @@ CLIENTS = {
     "PostgreSQL": ("PostgreSQL with psycopg", "psql --version"),
     "sops": ("sops", None),
     "Vault and OpenBao": ("go-kms-wrapping", None),
+    "SeaweedFS": ("SeaweedFS", None),
 }
 # Building what has a few hundred packages, on two cores that others use too.
 BUILD_SECONDS_MAX = 3600
