@@ -12,6 +12,8 @@
 //! adds its bucket, and a timer removes those that have not been used for a while. The number of
 //! buckets is bounded; principals beyond it share one bucket, and so do KMS keys.
 //!
+//! Log lines that a caller can cause have limits of their own ([`LogLines`]).
+//!
 //! What this module does not do: decide which requests are counted, or what becomes of one that is
 //! refused (`api`).
 
@@ -24,9 +26,11 @@ use std::time::Duration;
 use table::Table;
 
 mod bucket;
+mod log_lines;
 mod table;
 
 pub use bucket::Urgency;
+pub use log_lines::LogLines;
 
 /// What the bucket is built on; the loom model puts loom's types in its place.
 mod sync {

@@ -51,7 +51,6 @@ mod cores;
 mod flushed;
 pub mod http;
 mod limits;
-mod log_lines;
 mod makers;
 mod parts;
 mod places;

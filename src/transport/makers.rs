@@ -7,8 +7,8 @@
 //! containers at full speed" of benches/RESULTS.md).
 
 use crate::pool::lower_priority;
+use crate::rates::LogLines;
 use crate::transport::connection::BUFFER_BYTES_MAX;
-use crate::transport::log_lines::LogLines;
 use crate::transport::shares::Shares;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use std::sync::Arc;

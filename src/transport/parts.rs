@@ -6,8 +6,8 @@
 //! for one, or is cut. The parts that were made are sent before the connection is cut.
 
 use crate::api::{ApiError, RequestId};
+use crate::rates::LogLines;
 use crate::transport::flushed;
-use crate::transport::log_lines::LogLines;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use std::pin::Pin;

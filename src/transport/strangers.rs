@@ -3,8 +3,8 @@
 //! lines are bounded by kind, and metrics count every such request.
 
 use crate::api::{ApiError, ErrorCode, RequestId};
+use crate::rates::LogLines;
 use crate::transport::caller::Caller;
-use crate::transport::log_lines::LogLines;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Uri};
 

@@ -10,7 +10,7 @@ const LINES_MAX: u64 = 20;
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// The log lines of one kind.
-pub(super) struct LogLines(Mutex<Option<Window>>);
+pub struct LogLines(Mutex<Option<Window>>);
 
 struct Window {
     clock: Clock,
@@ -19,13 +19,22 @@ struct Window {
     left_out: u64,
 }
 
+impl Default for LogLines {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl LogLines {
-    pub(super) const fn new() -> Self {
+    /// None so far.
+    #[must_use]
+    pub const fn new() -> Self {
         Self(Mutex::new(None))
     }
 
     /// Whether one more line may be written, and how many were suppressed since the last one.
-    pub(super) fn admit(&self) -> Option<u64> {
+    #[must_use]
+    pub fn admit(&self) -> Option<u64> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
