@@ -25,4 +25,4 @@ pub use error::AuthError;
 pub use peer::{Peer, PeerMap, Peers};
 pub use scope_service::ScopeService;
 pub use session::Session;
-pub use sigv4::{Claim, Credentials, Head, Signer, Verifier};
+pub use sigv4::{Claim, Credentials, Head, Signer, Signing, Verifier};

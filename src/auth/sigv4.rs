@@ -388,6 +388,44 @@ pub struct Credentials {
 }
 
 impl Credentials {
+    /// Signs a request to AWS KMS, as [`Signing::sign`] does.
+    ///
+    /// # Errors
+    /// Those of [`Signing::sign`].
+    pub fn sign(
+        &self,
+        method: &Method,
+        target: &str,
+        headers: &mut HeaderMap,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<(), InvalidHeaderValue> {
+        let signing = Signing {
+            access_key_id: &self.access_key_id,
+            secret_access_key: &self.secret_access_key,
+            session_token: self.session_token.as_deref(),
+            region: &self.region,
+            service: ScopeService::Kms,
+        };
+        signing.sign(method, target, headers, body, now)
+    }
+}
+
+/// What signs a request, and for which service.
+pub struct Signing<'a> {
+    /// The public half.
+    pub access_key_id: &'a str,
+    /// The secret half.
+    pub secret_access_key: &'a SecretBytes,
+    /// The token of a session's credentials.
+    pub session_token: Option<&'a str>,
+    /// The Region of the credential scope.
+    pub region: &'a str,
+    /// Its service.
+    pub service: ScopeService,
+}
+
+impl Signing<'_> {
     /// Adds `x-amz-date`, `x-amz-security-token` and `authorization` to `headers`, and signs every
     /// header in it; `host` must be among them. `target` is the path, with the query if there is
     /// one.
@@ -410,7 +448,7 @@ impl Credentials {
         // The signature covers all headers, so the date and the token are added before it is made.
         headers.insert(X_AMZ_DATE, HeaderValue::from_str(time.as_str())?);
         headers.remove(AUTHORIZATION);
-        if let Some(token) = &self.session_token {
+        if let Some(token) = self.session_token {
             headers.insert(X_AMZ_SECURITY_TOKEN, HeaderValue::from_str(token)?);
         }
         let (path, query) = match target.split_once('?') {
@@ -420,25 +458,20 @@ impl Credentials {
         let (names, canonical) = {
             let signed = SignedHeaders::all(headers);
             let canonical = signed
-                .head(ScopeService::Kms, method, path, query, headers)
+                .head(self.service, method, path, query, headers)
                 .expect("every header is signed, and host is one");
             (signed.list(), canonical)
         };
-        let key = SigningKey::derive(
-            &self.secret_access_key,
-            time.date(),
-            &self.region,
-            ScopeService::Kms,
-        );
-        let string_to_sign = key.string_to_sign(&time, &self.region);
+        let (region, service) = (self.region, self.service);
+        let key = SigningKey::derive(self.secret_access_key, time.date(), region, service);
+        let string_to_sign = key.string_to_sign(&time, region);
         let signature = sign(string_to_sign, canonical, &canonical::payload(body));
         let authorization = format!(
-            "{ALGORITHM} Credential={}/{}/{}/{}/{TERMINATOR}, SignedHeaders={}, Signature={}",
+            "{ALGORITHM} Credential={}/{}/{region}/{}/{TERMINATOR}, SignedHeaders={names}, \
+             Signature={}",
             self.access_key_id,
             time.date(),
-            self.region,
-            ScopeService::Kms.name(),
-            names,
+            service.name(),
             String::from_utf8_lossy(&signature),
         );
         headers.insert(AUTHORIZATION, HeaderValue::from_str(&authorization)?);
