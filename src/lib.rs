@@ -26,6 +26,7 @@
 //! |---|---|
 //! | [`clock`], [`endpoint`], [`mod@file`], [`memory`], [`metrics`], [`s3`] | time, addresses of daemons, files, locked memory, metrics and buckets; they import nothing of this crate |
 //! | [`crypto`] | primitives: GCM's parts, XAES-256-GCM, entropy, secrets that are wiped |
+//! | [`tls_files`] | certificates and keys in files |
 //! | [`context`], [`key`] | the encryption context in canonical form; KMS keys, their names, states and material |
 //! | [`envelope`], [`columns`] | how a data key is wrapped, and why no nonce is used twice; contexts and blobs of Arrow columns |
 //! | [`operation`] | the operations of AWS KMS, a row of facts for each |
@@ -57,6 +58,7 @@ pub mod metrics;
 pub mod s3;
 
 pub mod crypto;
+pub mod tls_files;
 
 pub mod context;
 pub mod key;

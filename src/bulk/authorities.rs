@@ -5,6 +5,7 @@
 
 use crate::clock::Clock;
 use crate::file::open;
+use crate::tls_files::tls_error_in;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
@@ -120,7 +121,7 @@ fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), AuthoritiesError> {
 
 /// Why TLS refused a daemon, and what to do about it; `None` when `error` does not come from TLS.
 pub(super) fn objection(error: &(dyn Error + 'static)) -> Option<String> {
-    let said = match in_chain(error)? {
+    let said = match tls_error_in(error)? {
         rustls::Error::InvalidCertificate(error) => return Some(of_certificate(error)),
         rustls::Error::InvalidMessage(_) => {
             "it does not speak TLS; name it with http://, or turn on [tls] in its configuration"
@@ -165,24 +166,6 @@ fn of_certificate(error: &CertificateError) -> String {
         }
         other => format!("its certificate cannot be used: {other}; have another one issued"),
     }
-}
-
-/// The error of rustls that `error` comes from.
-fn in_chain<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = match error.downcast_ref::<io::Error>() {
-            // Its source is the source of what it wraps, and not what it wraps.
-            Some(error) => error
-                .get_ref()
-                .map(|wrapped| wrapped as &(dyn Error + 'static)),
-            None => error.source(),
-        };
-    }
-    None
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use crate::auth::Peers;
 use crate::config::Config;
 use crate::daemon::Core;
-use crate::transport::tls::{Tls, TlsError};
+use crate::tls_files::TlsError;
+use crate::transport::tls::Tls;
 use crate::transport::{self, Socket};
 use std::io;
 use std::net::SocketAddr;

@@ -13,9 +13,10 @@ use crate::auth::certificate::not_after;
 use crate::auth::{Client, ClientMap};
 use crate::clock::{Clock, Timestamp};
 use crate::metrics::Metrics;
+use crate::tls_files::{self, Stamps, TlsError};
 use ::metrics::{Counter, Gauge};
 use arc_swap::ArcSwap;
-use files::{Files, Stamps};
+use files::Files;
 use named::Named;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, ServerConnection, WebPkiClientVerifier};
@@ -30,8 +31,6 @@ use std::time::Duration;
 mod files;
 mod handshake;
 mod named;
-
-pub use files::TlsError;
 
 /// The one protocol that is offered (ALPN).
 const HTTP_1_1: &[u8] = b"http/1.1";
@@ -213,9 +212,9 @@ impl Tls {
 /// expires.
 fn server_config(files: &Files, clock: &Clock) -> Result<(ServerConfig, Timestamp), TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let chain = files.certificates(&files.certificate)?;
+    let chain = tls_files::certificates(&files.certificate)?;
     let end = end(files, &chain)?;
-    let certified = files.certified(chain)?;
+    let certified = tls_files::certified(chain, &files.certificate, &files.key)?;
     let versioned =
         ServerConfig::builder_with_details(Arc::clone(&provider), Arc::new(clock.clone()))
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -224,14 +223,14 @@ fn server_config(files: &Files, clock: &Clock) -> Result<(ServerConfig, Timestam
         None => versioned.with_no_client_auth(),
         Some(ca) => {
             let mut roots = RootCertStore::empty();
-            for certificate in files.certificates(ca)? {
+            for certificate in tls_files::certificates(ca)? {
                 let added = roots.add(certificate);
                 added.map_err(|error| TlsError::refused(ca, &error))?;
             }
             let mut verifier =
                 WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
             if let Some(crl) = &files.client_crl {
-                let crls = files.revocation_lists(crl)?;
+                let crls = tls_files::revocation_lists(crl)?;
                 verifier = verifier.with_crls(crls).enforce_revocation_expiration();
             }
             // A client without a certificate has to sign its requests.

@@ -8,6 +8,7 @@
 use crate::clock::Clock;
 use crate::file::open;
 use crate::policy::json::Json;
+use crate::tls_files;
 use crate::web_identity::issuer;
 use crate::web_identity::key_set::KeySet;
 use crate::web_identity::url::Url;
@@ -17,9 +18,7 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -39,8 +38,6 @@ const FRESH_MIN: Duration = Duration::from_secs(60);
 const FRESH_MAX: Duration = Duration::from_secs(3600);
 /// How often a file is read again.
 const FILE_INTERVAL: Duration = Duration::from_secs(30);
-/// Bytes of a file of authorities at most: those of all the world have a quarter of a megabyte.
-const BUNDLE_BYTES_MAX: u64 = 8 << 20;
 /// Bytes of a bearer token at most.
 const BEARER_BYTES_MAX: u64 = 16 * 1024;
 /// Bytes of the head of an answer at most.
@@ -229,22 +226,7 @@ impl Web {
 }
 
 fn connector(ca: Option<&Path>, clock: Clock) -> Result<TlsConnector, Reason> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(path) => {
-            let pem = open::named_bytes(path, BUNDLE_BYTES_MAX)?;
-            for certificate in CertificateDer::pem_slice_iter(&pem) {
-                roots.add(certificate?)?;
-            }
-        }
-        None => {
-            // Some of a machine's certificates break today's rules. They are left out.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    if roots.is_empty() {
-        return Err("it has no certificate of an authority".into());
-    }
+    let roots = tls_files::authorities(ca)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_details(provider, Arc::new(clock))
         .with_safe_default_protocol_versions()?

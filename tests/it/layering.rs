@@ -26,7 +26,7 @@ const ORDER: [&[&str]; 23] = [
         "metrics",
         "s3",
     ],
-    &["crypto"],
+    &["crypto", "tls_files"],
     &["context", "key"],
     &["columns", "envelope"],
     &["operation", "table"],

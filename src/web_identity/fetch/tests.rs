@@ -1,17 +1,11 @@
 //! Fetches from issuers on this machine, over TLS and without, good or with one fault each.
 
 use super::*;
+use crate::tls_files::tests::Authority;
 use crate::web_identity::algorithm::Algorithm;
 use crate::web_identity::tests::{NOW, Signer, at, set_of};
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    date_time_ymd,
-};
-use rustls::pki_types::PrivateKeyDer;
-use rustls::{ServerConfig, SupportedProtocolVersion};
 use serde_json::json;
 use std::sync::Mutex;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -88,48 +82,6 @@ async fn serve(
     stream.shutdown().await.ok();
 }
 
-/// An authority, in a file, and a server's TLS with a certificate of it.
-pub(crate) struct Authority(
-    Issuer<'static, KeyPair>,
-    pub(crate) PathBuf,
-    #[expect(dead_code, reason = "the folder of the file")] TempDir,
-);
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "ours");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ca.pem");
-        std::fs::write(&path, params.self_signed(&key).unwrap().pem()).unwrap();
-        Self(Issuer::new(params, key), path, folder)
-    }
-
-    pub(crate) fn server(
-        &self,
-        host: &str,
-        version: &'static SupportedProtocolVersion,
-    ) -> TlsAcceptor {
-        let mut params = CertificateParams::new([host.to_owned()]).unwrap();
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.not_before = date_time_ymd(2026, 1, 1);
-        params.not_after = date_time_ymd(2027, 1, 1);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.0).unwrap();
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[version])
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
-        TlsAcceptor::from(Arc::new(config))
-    }
-}
-
 pub(crate) fn ok(headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let head = format!(
@@ -185,7 +137,7 @@ async fn web_4_keys_are_where_the_issuer_says_over_tls_of_the_file_of_authoritie
         let tls = authority.server("127.0.0.1", version);
         let server = Server::new(Some(tls), issuer_of(keys())).await;
         let mut config = config(&server.url);
-        config.ca_file = authority.1.clone();
+        config.ca_file = authority.path.clone();
         let fetched = source(&config)
             .fetch()
             .await
@@ -211,7 +163,7 @@ async fn web_4_a_server_that_nobody_known_vouches_for_is_refused() {
         let tls = by.server(host, &rustls::version::TLS13);
         let server = Server::new(Some(tls), issuer_of(keys())).await;
         let mut config = config(&server.url);
-        config.ca_file = ours.1.clone();
+        config.ca_file = ours.path.clone();
         let line = refusal(&config).await;
         assert!(line.contains("certificate"), "{line}");
         // The machine's own authorities do not help it either.
@@ -311,7 +263,7 @@ async fn web_4_an_issuer_over_tls_names_no_keys_without_it() {
     })
     .await;
     let mut config = config(&server.url);
-    config.ca_file = authority.1.clone();
+    config.ca_file = authority.path.clone();
     let line = refusal(&config).await;
     assert!(line.ends_with("its \"jwks_uri\" is not https"), "{line}");
     assert_eq!(inner.heads().len(), 0);
@@ -484,9 +436,9 @@ fn the_files_of_an_issuer_are_checked() {
             .map_or(String::new(), |error| error.to_string())
     };
     let none = Path::new("");
-    assert_eq!(check(&keys, &authority.1, b"a.b.c\n"), "");
+    assert_eq!(check(&keys, &authority.path, b"a.b.c\n"), "");
     assert_eq!(check(none, none, b"a.b.c"), "");
-    let told = check(&authority.1, &authority.1, b"a.b.c");
+    let told = check(&authority.path, &authority.path, b"a.b.c");
     assert!(
         told.ends_with("/ca.pem: it is not a JSON object with an array \"keys\""),
         "{told}"
