@@ -22,6 +22,7 @@ use crate::operation::Operation;
 use crate::pool::{CloneWord, LastCheck, Pool};
 use crate::rates::{Rates, Scope};
 use crate::web_identity::WebIdentities;
+use crate::xks_proxy::Proxies;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -106,6 +107,8 @@ pub struct Parts {
     pub web_identities: WebIdentities,
     /// Whose attestation documents are believed.
     pub attestations: Attestations,
+    /// External key store proxies that may be called.
+    pub xks_proxies: Proxies,
 }
 
 /// The operations.

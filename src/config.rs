@@ -15,7 +15,7 @@ use crate::key::arn::AccountId;
 use crate::key::regions::Regions;
 use crate::web_identity::issuer;
 use crate::xks::{external_key, key_store};
-use crate::{audit, pool, rates, transport};
+use crate::{audit, pool, rates, transport, xks_proxy};
 use layers::Layers;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -64,6 +64,8 @@ pub struct Config {
     pub xks: BTreeMap<String, key_store::Config>,
     /// Their external keys, by name.
     pub xks_keys: BTreeMap<String, external_key::Config>,
+    /// External key store proxies that may be called, by name.
+    pub xks_proxies: BTreeMap<String, xks_proxy::Config>,
     /// Whose attestation documents are believed.
     pub attestation: attestation::Config,
     /// TLS of the TCP listener.
@@ -175,6 +177,7 @@ impl Default for Config {
             issuers: BTreeMap::new(),
             xks: BTreeMap::new(),
             xks_keys: BTreeMap::new(),
+            xks_proxies: BTreeMap::new(),
             attestation: attestation::Config::default(),
             tls: transport::tls::Config::default(),
             limits: transport::Limits::default(),

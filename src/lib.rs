@@ -34,6 +34,7 @@
 //! | [`keystore`] | the sealed store, its snapshots, the only writer |
 //! | [`auth`], [`audit`], [`rates`], [`pool`] | who asks; the log of every call; limits in keys a second; keys ahead of demand |
 //! | [`web_identity`], [`attestation`] | tokens of other issuers, and the keys that verify them; attested code that answers are sealed to |
+//! | [`xks_proxy`] | calls of external key managers, which keep keys for this daemon |
 //! | [`api`] | the operations of AWS KMS, from members to answers |
 //! | [`stream`] | batches of keys, and Arrow streams of containers |
 //! | [`admin`] | principals and the operator's other calls |
@@ -79,6 +80,7 @@ pub mod rates;
 
 pub mod attestation;
 pub mod web_identity;
+pub mod xks_proxy;
 
 pub mod api;
 

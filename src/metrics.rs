@@ -193,6 +193,22 @@ impl Metrics {
         self.gauge("keymill_issuer_keys_fetched_timestamp_seconds", &labels)
     }
 
+    /// `keymill_xks_proxy_calls_total{operation,result}`, from 0 on
+    pub fn xks_proxy_calls(&self, operation: &'static str, result: &'static str) -> Counter {
+        let labels = [("operation", operation.into()), ("result", result.into())];
+        let counter = self.counter("keymill_xks_proxy_calls_total", &labels);
+        counter.increment(0);
+        counter
+    }
+
+    /// `keymill_xks_proxy_call_duration_seconds{operation}`
+    pub fn xks_proxy_call_seconds(&self, operation: &'static str) -> Histogram {
+        let labels = labels(&[("operation", operation.into())]);
+        metrics::with_local_recorder(&self.recorder, || {
+            metrics::histogram!("keymill_xks_proxy_call_duration_seconds", labels)
+        })
+    }
+
     /// `keymill_tls_handshake_failures_total{reason}`
     pub fn tls_handshake_failures(&self, reason: &'static str) -> Counter {
         let labels = [("reason", reason.into())];

@@ -25,6 +25,7 @@ use crate::auth::{ScopeService, Verifier};
 use crate::crypto::secret::Secret;
 use crate::key::regions::Regions;
 use crate::operation::xks::XksOperation;
+use crate::xks_proxy::address::last_segment;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,7 +117,8 @@ impl Proxy {
 }
 
 fn target<'a>(store: &'a KeyStore, rest: &'a str) -> Option<Target<'a>> {
-    if rest == "/health" {
+    let health = last_segment(XksOperation::XksGetHealthStatus);
+    if rest.strip_prefix('/') == Some(health) {
         return Some(Target {
             store,
             operation: XksOperation::XksGetHealthStatus,
@@ -124,12 +126,13 @@ fn target<'a>(store: &'a KeyStore, rest: &'a str) -> Option<Target<'a>> {
         });
     }
     let (external_key_id, operation) = rest.strip_prefix("/keys/")?.split_once('/')?;
-    let operation = match operation {
-        "metadata" => XksOperation::XksGetKeyMetadata,
-        "encrypt" => XksOperation::XksEncrypt,
-        "decrypt" => XksOperation::XksDecrypt,
-        _ => return None,
-    };
+    let of_key = [
+        XksOperation::XksGetKeyMetadata,
+        XksOperation::XksEncrypt,
+        XksOperation::XksDecrypt,
+    ];
+    let mut of_key = of_key.into_iter();
+    let operation = of_key.find(|one| last_segment(*one) == operation)?;
     external_key::is_id(external_key_id).then_some(Target {
         store,
         operation,

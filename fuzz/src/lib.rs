@@ -16,6 +16,7 @@ use keymill::policy::Principal;
 use keymill::pool::{self, CloneWord, Pool};
 use keymill::rates::{self, Rates};
 use keymill::web_identity::WebIdentities;
+use keymill::xks_proxy::Proxies;
 use keymill::xks::Target;
 use std::error::Error;
 use std::sync::Arc;
@@ -77,6 +78,7 @@ impl Inside {
             pool,
             web_identities: WebIdentities::none(&clock, &metrics),
             attestations: Attestations::new(Roots::default(), &metrics),
+            xks_proxies: Proxies::none(&clock),
             clone_word,
             entropy,
             clock,

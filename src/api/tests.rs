@@ -20,6 +20,7 @@ use crate::policy::Principal;
 use crate::pool;
 use crate::rates;
 use crate::web_identity::{WebIdentities, issuer};
+use crate::xks_proxy::Proxies;
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -163,6 +164,7 @@ impl Bench {
             pool,
             web_identities: WebIdentities::new(issuers, partition, account, &clock, &metrics),
             attestations: Attestations::new(roots, &metrics),
+            xks_proxies: Proxies::none(&clock),
             clone_word,
             entropy,
             clock,

@@ -9,6 +9,7 @@ use crate::daemon::OpenError;
 use crate::keystore::{Keystore, RootKey};
 use crate::transport::tls::Tls;
 use crate::web_identity::WebIdentities;
+use crate::xks_proxy::Proxies;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -64,7 +65,7 @@ pub(super) fn run(command: Command, environment: &Environment) -> Result<Status,
                 output::notice(&format!("keymill: {warning}"));
             }
             // Beyond the text: the store opens, the folders can be used, certificates, the
-            // files of issuers and the roots of attestation load.
+            // files of issuers and proxies and the roots of attestation load.
             let store = check_store(&loaded.config)?;
             check_folders(&loaded.config)?;
             if loaded.config.tls.is_on() {
@@ -72,6 +73,8 @@ pub(super) fn run(command: Command, environment: &Environment) -> Result<Status,
                 checked.map_err(Failure::configuration)?;
             }
             WebIdentities::check(&loaded.config.issuers, &Clock::system())
+                .map_err(Failure::configuration)?;
+            Proxies::check(&loaded.config.xks_proxies, &Clock::system())
                 .map_err(Failure::configuration)?;
             Roots::read(&loaded.config.attestation).map_err(Failure::configuration)?;
             if json {

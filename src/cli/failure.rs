@@ -135,9 +135,10 @@ impl From<OpenError> for Failure {
             OpenError::StoreAbsent { .. } => {
                 Self::configuration(flags::with(&error, &["--new-store"]))
             }
-            OpenError::RootKey(_) | OpenError::RootKeyAbsent { .. } | OpenError::Roots(_) => {
-                Self::configuration(error)
-            }
+            OpenError::RootKey(_)
+            | OpenError::RootKeyAbsent { .. }
+            | OpenError::Roots(_)
+            | OpenError::Proxies(_) => Self::configuration(error),
             OpenError::Audit(audit::OpenError::InUse { .. }) => Self::unavailable(error),
             OpenError::Audit(_)
             | OpenError::Beside { .. }

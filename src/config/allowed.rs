@@ -9,6 +9,7 @@ use crate::key::arn::AccountId;
 use crate::key::regions::{Regions, is_name as is_region};
 use crate::web_identity::{Url, issuer};
 use crate::xks::{external_key, key_store};
+use crate::xks_proxy::address::{host_name, is_uri_path};
 use std::net::SocketAddr;
 use std::str::FromStr;
 use toml::Value;
@@ -108,7 +109,7 @@ pub const KEYS: [(&str, Allowed); 44] = [
 
 /// The sections whose tables have names of their own, and the keys of such a table:
 /// `sockets.<name>.<key>`, `issuers.<name>.<key>`, and so on.
-pub const NAMED: [(&str, &[(&str, Allowed)]); 4] = [
+pub const NAMED: [(&str, &[(&str, Allowed)]); 5] = [
     (
         "sockets",
         &[
@@ -150,6 +151,17 @@ pub const NAMED: [(&str, &[(&str, Allowed)]); 4] = [
             ("kms_key_arns", Texts(entries)),
         ],
     ),
+    (
+        "xks_proxies",
+        &[
+            ("host", Text(proxy_host)),
+            ("address", Text(address)),
+            ("ca_file", Text(path)),
+            ("certificate", Text(path)),
+            ("private_key", Text(path)),
+            ("timeout_ms", Integer(10, 5000, "milliseconds")),
+        ],
+    ),
 ];
 
 /// The keys that a table of such a section must have.
@@ -159,6 +171,7 @@ pub fn needed(section: &str) -> &'static [&'static str] {
         "sockets" => &["path"],
         "issuers" => &["url", "audiences"],
         "xks" => &["uri_path", "principal", "regions"],
+        "xks_proxies" => &["host"],
         _ => &["store", "id", "key"],
     }
 }
@@ -188,7 +201,7 @@ pub fn allowed(key: &str) -> Option<Allowed> {
 
 /// A key of a table that has a name of its own.
 pub struct Named<'a> {
-    /// `sockets`, `issuers`, `xks`, `xks_keys`
+    /// `sockets`, `issuers`, `xks`, `xks_keys`, `xks_proxies`
     pub section: &'static str,
     /// Its name.
     pub name: &'a str,
@@ -400,9 +413,15 @@ fn common_names(texts: &[&str]) -> Result<(), &'static str> {
 }
 
 fn uri_path(text: &str) -> Result<(), &'static str> {
-    key_store::Config::is_uri_path(text)
+    is_uri_path(text)
         .then_some(())
         .ok_or("allowed: /PREFIX/kms/xks/v1, at most 128 of a-z, A-Z, 0-9, /, - and _")
+}
+
+fn proxy_host(text: &str) -> Result<(), &'static str> {
+    let fits = host_name(text).is_some_and(|name| name == text);
+    fits.then_some(())
+        .ok_or("allowed: a host's DNS name in lower case, without a port")
 }
 
 fn regions(texts: &[&str]) -> Result<(), &'static str> {

@@ -111,6 +111,7 @@ fn the_samples_of_the_manual_are_sound() {
     assert_eq!(rates[&provisioner], 50_000);
     assert_eq!((rates.len(), config.rates.kms_keys.len()), (2, 1));
     assert_eq!((config.issuers.len(), config.xks_keys.len()), (3, 1));
+    assert_eq!(config.xks_proxies["vault"].host, "vault.example.com");
     let clients = &config.tls.clients;
     assert_eq!(clients["spiffe://example.org/provisioner"], provisioner);
     assert_eq!(

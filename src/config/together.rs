@@ -55,7 +55,15 @@ impl Config {
         });
         let roots = self.attestation.roots.iter_mut();
         let roots = roots.map(|path| ("attestation.roots".to_owned(), path));
-        let further = sockets.chain(issuers).chain(roots);
+        let proxies = self.xks_proxies.iter_mut().flat_map(|(name, proxy)| {
+            let key = |key: &str| format!("xks_proxies.{name}.{key}");
+            [
+                (key("ca_file"), &mut proxy.ca_file),
+                (key("certificate"), &mut proxy.certificate),
+                (key("private_key"), &mut proxy.private_key),
+            ]
+        });
+        let further = sockets.chain(issuers).chain(proxies).chain(roots);
         paths.into_iter().chain(further).collect()
     }
 
@@ -75,6 +83,7 @@ impl Config {
         self.check_sockets(layers);
         self.check_issuers(layers);
         external_keys::check(self, layers);
+        proxies::check(self, layers);
         self.check_principals(layers);
         if self.pool.lane_keys_min > self.pool.lane_keys_max {
             let (key, other) = ("pool.lane_keys_min", "pool.lane_keys_max");
@@ -123,8 +132,8 @@ impl Config {
                 layers.refuse(key, &problem);
             }
             // A certificate and its key may be in one file, and so may a CA and its list. Issuers
-            // may have files in common.
-            let may_be_shared = ["tls.", "issuers.", "attestation."];
+            // and proxies may have files in common.
+            let may_be_shared = ["tls.", "issuers.", "xks_proxies.", "attestation."];
             if !may_be_shared.iter().any(|section| key.starts_with(section)) {
                 for (other, _) in paths[..at].iter().filter(|(_, other)| other == path) {
                     layers.refuse_beside(key, "must differ from", other);
@@ -281,6 +290,7 @@ impl Config {
 }
 
 mod external_keys;
+mod proxies;
 
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use crate::metrics::Metrics;
 use crate::pool::{self, CloneWord, Pool};
 use crate::rates::Rates;
 use crate::web_identity::WebIdentities;
+use crate::xks_proxy::{FilesError, Proxies};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -94,6 +95,9 @@ pub enum OpenError {
     /// The roots of attestation documents cannot be used.
     #[error(transparent)]
     Roots(#[from] RootError),
+    /// The files of an external key store proxy cannot be used.
+    #[error(transparent)]
+    Proxies(#[from] FilesError),
     /// The recorder of metrics cannot be built.
     #[error("cannot set up metrics: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
@@ -147,6 +151,11 @@ impl Core {
             Arc::clone(&clone_word),
             &metrics,
         )?;
+        let xks_proxies = {
+            let (configs, clock) = (config.xks_proxies.clone(), clock.clone());
+            let metrics = Arc::clone(&metrics);
+            blocking(move || Proxies::new(&configs, &clock, &metrics)).await?
+        };
         let parts = Parts {
             keystore: Arc::clone(&keystore),
             pool: Arc::clone(&pool),
@@ -163,6 +172,7 @@ impl Core {
                 &metrics,
             ),
             attestations,
+            xks_proxies,
         };
         let api = Api::new(parts, &metrics);
         // Before the first request: material may have expired while the daemon was not running.

@@ -1,6 +1,7 @@
 //! The daemon's periodic work: it keeps the pool, the rate limits and the metrics in order, removes
 //! keys whose deletion is due, rotates keys whose date has come, seals the head of the audit log,
-//! opens a failed store again, reads the files of TLS again, and fetches the keys of other issuers.
+//! opens a failed store again, reads the files of TLS again, fetches the keys of other issuers, and
+//! closes idle connections to external key store proxies.
 
 use crate::audit::SEAL_INTERVAL;
 use crate::daemon::Core;
@@ -66,6 +67,7 @@ impl Upkeep {
             None => tasks.spawn(nothing_to_reload(stopped.clone())?),
         };
         core.api.web_identities.keep(&mut tasks, &stopped);
+        core.api.xks_proxies.keep(&mut tasks, &stopped);
         let store = Arc::clone(&core.keystore);
         tasks.spawn(every(TICK, stopped.clone(), async move || {
             // `/ready` shows the reason of a halt, which was logged when it began.

@@ -13,7 +13,7 @@ pub enum Kind {
 
 /// The name, unit and help text of every family, for the exposition and for the test that compares
 /// the dashboards.
-pub const FAMILIES: [(&str, Kind, &str); 36] = [
+pub const FAMILIES: [(&str, Kind, &str); 38] = [
     (
         "keymill_requests_total",
         Kind::Counter,
@@ -134,6 +134,16 @@ pub const FAMILIES: [(&str, Kind, &str); 36] = [
         "keymill_issuer_keys_fetched_timestamp_seconds",
         Kind::Gauge,
         "When the keys of an issuer that are in use were fetched, in seconds since 1970",
+    ),
+    (
+        "keymill_xks_proxy_calls_total",
+        Kind::Counter,
+        "Calls of external key store proxies, by operation and result (ok, or why they failed)",
+    ),
+    (
+        "keymill_xks_proxy_call_duration_seconds",
+        Kind::Histogram,
+        "Time that calls of external key store proxies took, by operation",
     ),
     (
         "keymill_tls_handshake_failures_total",

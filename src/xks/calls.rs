@@ -26,10 +26,11 @@ use crate::operation::xks::XksOperation;
 use crate::policy::ConditionKey;
 use crate::policy::steps::briefly;
 use crate::xks::error::in_words_of_xks;
-use crate::xks::external_key::{DECRYPT, ENCRYPT, ExternalKey};
+use crate::xks::external_key::ExternalKey;
 use crate::xks::request::{Asked, Refused, Request, bytes, parameters};
 use crate::xks::sealed::{self, ExternalSecret, Metadata, Sealed, ToOpen, VECTOR_BYTES};
 use crate::xks::{KeyStore, Target};
+use crate::xks_proxy::sealed::{AES_256, DECRYPT, ENCRYPT};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
@@ -231,7 +232,7 @@ fn key_metadata(api: &Api, requester: &Requester, key: &ExternalKey) -> Answer {
         let KeyEntry { key: kms_key, .. } = &**admitted.entry();
         // AWS KMS takes keys of no other spec.
         let spec = match kms_key.spec {
-            KeySpec::Symmetric if kms_key.key_store.is_none() => "AES_256",
+            KeySpec::Symmetric if kms_key.key_store.is_none() => AES_256,
             other => other.name(),
         };
         let status = match kms_key.state {

@@ -3,10 +3,12 @@
 
 use crate::api::wire::{self, Blob, CowText, Object, Text};
 use crate::api::{ApiError, ErrorCode};
-use crate::crypto::xaes::TAG_BYTES;
 use crate::operation::xks::XksOperation;
 use crate::xks::external_key::CallInAws;
-use crate::xks::sealed::{ADDITIONAL_BYTES_MAX, PLAINTEXT_BYTES_MAX, VECTOR_BYTES};
+use crate::xks_proxy::sealed::{
+    ADDITIONAL_BYTES_MAX, AES_GCM, METADATA_BYTES_MAX, SHA_256, TAG_BYTES, TEXT_BYTES_MAX,
+    VECTOR_BYTES,
+};
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -15,14 +17,6 @@ use std::fmt;
 
 /// The most characters of a member of the metadata: the longest ARN.
 const METADATA_CHARACTERS_MAX: usize = 2048;
-/// The one algorithm.
-const AES_GCM: &str = "AES_GCM";
-/// The one algorithm of integrity values.
-const SHA_256: &str = "SHA_256";
-/// The lengths of an initialization vector that the specification allows; ours is the first.
-const VECTORS_BYTES: [usize; 2] = [VECTOR_BYTES, 16];
-/// The most bytes of `ciphertextMetadata`.
-const METADATA_BYTES_MAX: usize = 20;
 
 /// The members of `requestMetadata`, in the order of their names.
 const NAMES: [&str; 7] = [
@@ -191,7 +185,7 @@ pub(super) enum Asked {
     },
     Decrypt {
         ciphertext: Blob,
-        /// One of [`VECTORS_BYTES`].
+        /// One of [`VECTOR_BYTES`]; ours have the first.
         vector: Blob,
         tag: [u8; TAG_BYTES],
         metadata: Option<Blob>,
@@ -264,7 +258,7 @@ impl EncryptInput<'_> {
                 return Err(invalid(format!("{member} must be {SHA_256}.")));
             }
         };
-        check_length("plaintext", &plaintext, PLAINTEXT_BYTES_MAX)?;
+        check_length("plaintext", &plaintext, TEXT_BYTES_MAX)?;
         let additional = self.additional_authenticated_data;
         check_additional(additional.as_ref())?;
         Ok(Asked::Encrypt {
@@ -283,7 +277,7 @@ impl DecryptInput<'_> {
         let tag = self.authentication_tag;
         let tag = tag.ok_or_else(|| missing("authenticationTag"))?;
         check_algorithm(self.encryption_algorithm.as_deref())?;
-        if !VECTORS_BYTES.contains(&vector.bytes().len()) {
+        if !VECTOR_BYTES.contains(&vector.bytes().len()) {
             return Err(invalid("initializationVector must have 12 or 16 bytes."));
         }
         let tag = tag.bytes().try_into();
@@ -297,7 +291,7 @@ impl DecryptInput<'_> {
                 "ciphertextMetadata must have at most {most} bytes."
             )));
         }
-        check_length("ciphertext", &ciphertext, PLAINTEXT_BYTES_MAX)?;
+        check_length("ciphertext", &ciphertext, TEXT_BYTES_MAX)?;
         let additional = self.additional_authenticated_data;
         check_additional(additional.as_ref())?;
         Ok(Asked::Decrypt {

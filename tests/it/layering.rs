@@ -33,7 +33,7 @@ const ORDER: [&[&str]; 23] = [
     &["policy"],
     &["keystore"],
     &["audit", "auth", "pool", "rates"],
-    &["attestation", "web_identity"],
+    &["attestation", "web_identity", "xks_proxy"],
     &["api"],
     &["stream"],
     &["admin"],

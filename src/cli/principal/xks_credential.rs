@@ -4,7 +4,7 @@ use crate::cli::failure::Failure;
 use crate::cli::key::print;
 use crate::cli::operator::Operator;
 use crate::cli::principal::PrincipalArguments;
-use crate::xks::key_store;
+use crate::xks_proxy::address::is_uri_path;
 use clap::Args;
 use serde_json::json;
 
@@ -18,7 +18,7 @@ pub(in crate::cli) struct NewXksCredential {
 }
 
 fn uri_path(text: &str) -> Result<String, String> {
-    if key_store::Config::is_uri_path(text) {
+    if is_uri_path(text) {
         return Ok(text.to_owned());
     }
     Err("a path is /PREFIX/kms/xks/v1, at most 128 of a-z, A-Z, 0-9, /, - and _".to_owned())

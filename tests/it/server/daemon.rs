@@ -21,6 +21,7 @@ use keymill::transport::admin::Admin;
 use keymill::transport::tls::{self, Tls};
 use keymill::transport::{self, Limits, Makers, Service, Socket};
 use keymill::web_identity::{WebIdentities, issuer};
+use keymill::xks_proxy::Proxies;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -224,6 +225,7 @@ impl Daemon {
             pool: Arc::clone(&pool),
             web_identities: WebIdentities::new(&setup.issuers, "aws", account, &clock, &metrics),
             attestations: Attestations::new(Roots::default(), &metrics),
+            xks_proxies: Proxies::none(&clock),
             clone_word,
             entropy,
             clock: clock.clone(),
