@@ -25,6 +25,7 @@ CLIENTS = {
     "sops": ("sops", None),
     "Vault and OpenBao": ("go-kms-wrapping", None),
     "SeaweedFS": ("SeaweedFS", None),
+    "OpenTofu": ("OpenTofu", None),
 }
 # Building what has a few hundred packages, on two cores that others use too.
 BUILD_SECONDS_MAX = 3600
