@@ -244,7 +244,8 @@ impl Proxies {
             .await
     }
 
-    /// `Decrypt` under an external key.
+    /// `Decrypt` under an external key. The text is as secret as the one that was encrypted: here
+    /// it is the ciphertext of another layer, and it is not wiped.
     ///
     /// # Errors
     /// [`ProxyError`].

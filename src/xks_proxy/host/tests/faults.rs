@@ -1,7 +1,7 @@
 //! Proxies that refuse, answer with a fault, or do not answer.
 
 use super::server::{self, Reply, Server, ok, refused};
-use super::{Caller, HOST, base64, config};
+use super::{Caller, HOST, base64, config, proxy};
 use crate::tls_files::tests::Authority;
 use crate::xks_proxy::host::{Config, Stage};
 use crate::xks_proxy::sealed::integrity_value;
@@ -152,4 +152,27 @@ async fn a_port_that_is_closed_is_not_reached() {
         matches!(&called, Err(ProxyError::NotReachable(reason)) if reason.contains("refused")),
         "{called:?}"
     );
+}
+
+#[tokio::test]
+async fn after_a_time_out_no_idle_connection_is_trusted() {
+    let authority = Authority::new();
+    let tls = authority.server(HOST, &TLS13);
+    let server = Server::new(tls, |asked| match asked.number {
+        2 => Reply::Silence,
+        _ => proxy(asked),
+    })
+    .await;
+    let caller = Caller::new(Config {
+        timeout_ms: 1000,
+        ..config(server.address, &authority.path)
+    });
+    let (one, other) = tokio::join!(caller.health(), caller.health());
+    assert_eq!((one, other), (Ok(()), Ok(())));
+    assert_eq!(caller.host().locked().len(), 2);
+    let timed_out = ProxyError::TimedOut(Stage::ALL[Stage::Answer as usize]);
+    assert_eq!(caller.health().await, Err(timed_out));
+    assert!(caller.host().locked().is_empty());
+    assert_eq!(caller.health().await, Ok(()));
+    assert_eq!(server.connections(), 3);
 }
