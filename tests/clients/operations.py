@@ -21,7 +21,7 @@ import botocore.awsrequest
 import botocore.credentials
 import daemon
 from attestation import Hypervisor
-from daemon import ALIAS, ROOT, Daemon, new_key, running
+from daemon import ROOT, Daemon, running
 
 PAGE, DEVIATIONS = ROOT / "docs" / "operations.md", ROOT / "docs" / "deviations.toml"
 BEGIN, END = "<!-- operations: written by tests/clients/operations.py --write -->", "<!-- /operations -->"
@@ -78,11 +78,21 @@ class Prober:
         self.mill, self.asker, self.shapes = mill, Asker(mill), service_model()["shapes"]
         self.admin = mill.client("admin")
         self.keys = 0
+        self.is_used = True
+        self.values = {}
 
     def fresh(self) -> dict:
         """Good values by the member's name, about a key that nothing has been done to."""
+        if self.is_used:
+            self.values = self.about_new_key()
+            self.is_used = False
+        return self.values
+
+    def about_new_key(self) -> dict:
         self.keys += 1
-        key, arn, alias, _ = new_key(self.mill, f"alias/probe-{self.keys}")
+        alias, metadata = f"alias/probe-{self.keys}", self.admin.create_key()["KeyMetadata"]
+        key, arn = metadata["KeyId"], metadata["Arn"]
+        self.admin.create_alias(AliasName=alias, TargetKeyId=key)
         principal = self.mill.principal("consumer")["arn"]
         blob = self.admin.encrypt(KeyId=key, Plaintext=b"x")["CiphertextBlob"]
         grant = self.admin.create_grant(KeyId=key, GranteePrincipal=principal, Operations=["Decrypt"])
@@ -93,9 +103,9 @@ class Prober:
             "Tags": [{"TagKey": "a", "TagValue": "b"}], "TagKeys": ["a"], "GranteePrincipal": principal, "RetiringPrincipal": principal,
         }
 
-    def ask(self, operation: str, shape: dict, path: tuple[str, ...], value, fresh: dict) -> tuple[str | None, str]:
+    def ask(self, operation: str, shape: dict, path: tuple[str, ...], value) -> tuple[str | None, str]:
         """Asks for what can be done, but for the member at the path."""
-        members = {}
+        members, fresh = {}, self.fresh()
         for name in shape.get("required", []) + BESIDE_REQUIRED.get(operation, []):
             inner = self.shapes[shape["members"][name]["shape"]]
             members[name] = self.options(inner, name, fresh)[0]
@@ -103,7 +113,10 @@ class Prober:
             members["KeyUsage"] = next(usage for start, usage in USAGES.items() if value.startswith(start))
         for name in reversed(path[1:]):
             value = {name: value}
-        return self.asker.ask(operation, members | {path[0]: value})
+        answer = self.asker.ask(operation, members | {path[0]: value})
+        # What was done may not be done twice.
+        self.is_used = self.is_used or answer[0] is None
+        return answer
 
     def options(self, shape: dict, name: str, fresh: dict) -> list:
         """Every value of an enumeration, each in a list where lists are asked for; of other shapes some value."""
@@ -154,13 +167,9 @@ class Prober:
                 continue
             name = ".".join(path)
             wrong = 7 if inner["type"] in ("string", "list", "map", "blob", "structure") else {"x": []}
-            fresh = self.fresh()
-            is_read = self.ask(operation, shape, path, wrong, fresh)[0] == "SerializationException"
-            options, answers = self.options(inner, path[-1], fresh), []
-            for option in options:
-                answers.append(self.ask(operation, shape, path, option, fresh))
-                # What was done with it may not be done twice.
-                fresh = self.fresh() if answers[-1][0] is None else fresh
+            is_read = self.ask(operation, shape, path, wrong)[0] == "SerializationException"
+            options = self.options(inner, path[-1], self.fresh())
+            answers = [self.ask(operation, shape, path, option) for option in options]
             denied += [f"{name} {word_of(option)}" for option, answer in zip(options, answers) if "enum" in self.enumeration(inner) and is_denied(path[-1], *answer)]
             not_here = [option for option, answer in zip(options, answers) if is_refused(path[-1], *answer)]
             if len(not_here) == len(options):

@@ -187,7 +187,7 @@ async fn hold_1_strangers_with_all_descriptors_stop_nothing() {
     let dev = Dev::start_with_files(
         FILES,
         "[limits]\nhead_timeout_ms = 3600000\n\
-         [audit]\nfile_bytes_max = 1048576\njournal_bytes = 1048576\n",
+         [audit]\nfile_bytes_max = 1048576\n",
     );
     let told = "fewer connections than limits.connections_max";
     assert!(dev.log().contains(told), "{}", dev.log());
