@@ -216,6 +216,9 @@ impl<W: KeyWorker<Operation = Bind>> Work<'_, W> {
                 {
                     rotations += 1;
                 }
+                Err(RowsError::Source(SourceError::Stopped)) => {
+                    return Err(StreamError::Stopped { rows: self.rows });
+                }
                 Err(RowsError::Source(source)) => {
                     let rows = self.rows;
                     return Err(StreamError::Source { rows, source });

@@ -393,7 +393,9 @@ impl<S: KeySource<Operation = Check, Worker: Send>> Verification<'_, S> {
 
     /// Notes why blobs cannot be opened at all. The error that it returns only ends the walk.
     fn refuse(&self, error: JobError) -> TableError {
-        locked(&self.refused).get_or_insert(error);
+        if !matches!(error, JobError::Stopped) {
+            locked(&self.refused).get_or_insert(error);
+        }
         TableError::Stopped
     }
 }

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -41,6 +42,8 @@ pub struct Client {
     pub authorities: Option<Authorities>,
     /// The time of signatures.
     pub clock: Clock,
+    /// Set when the work is to end: a daemon that is away is not waited for then.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// The head of a request.

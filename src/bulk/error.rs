@@ -101,7 +101,7 @@ pub enum JobError {
     PartTooLarge,
     /// The source of the keys failed.
     #[error(transparent)]
-    Source(#[from] SourceError),
+    Source(SourceError),
     /// The operating system's entropy source failed.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
@@ -172,6 +172,15 @@ pub enum JobError {
     /// No threads.
     #[error("cannot start the job's threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
+}
+
+impl From<SourceError> for JobError {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Stopped => Self::Stopped,
+            error => Self::Source(error),
+        }
+    }
 }
 
 impl From<TableError> for JobError {

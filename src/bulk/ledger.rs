@@ -3,7 +3,7 @@
 use crate::bulk::folder::{Finished, Folder};
 use crate::bulk::manifest::{Kind, Manifest, Part};
 use crate::bulk::patience::Patience;
-use crate::bulk::source::KeyIdentity;
+use crate::bulk::source::{KeyIdentity, SourceError};
 use crate::bulk::{JobError, Runtime};
 use crate::clock::Clock;
 use std::num::NonZeroUsize;
@@ -253,11 +253,16 @@ impl<K: Kind> Ledger<'_, K> {
         let mut patience = Patience::default();
         loop {
             match maker.write(task, self) {
-                Err(JobError::Source(error)) => patience.wait(error)?,
+                Err(JobError::Source(error)) => match patience.wait(error, runtime.stop) {
+                    Err(SourceError::Stopped) => return Ok(None),
+                    waited => waited?,
+                },
+                // While its worker waited for the daemon.
+                Err(JobError::Stopped) => return Ok(None),
                 written => return written,
             }
             runtime.progress.drop_part();
-            if runtime.stop.load(Ordering::Relaxed) || self.has_failed() {
+            if self.has_failed() {
                 return Ok(None);
             }
         }

@@ -1,6 +1,7 @@
 //! Waiting for a daemon that is restarted.
 
 use crate::bulk::source::SourceError;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How long a job waits for a daemon that it has reached before.
@@ -20,11 +21,15 @@ impl Patience {
     /// begun again.
     ///
     /// # Errors
-    /// `error`, if waiting does not help, or has not helped for two minutes.
-    pub fn wait(&mut self, error: SourceError) -> Result<(), SourceError> {
+    /// [`SourceError::Stopped`] as soon as `stop` is set; `error`, if waiting does not help, or has
+    /// not helped for two minutes.
+    pub fn wait(&mut self, error: SourceError, stop: &AtomicBool) -> Result<(), SourceError> {
         let SourceError::Connection { endpoint, reason } = &error else {
             return Err(error);
         };
+        if stop.load(Ordering::Relaxed) {
+            return Err(SourceError::Stopped);
+        }
         if self.waited >= Duration::from_secs(SECONDS_MAX) {
             return Err(error);
         }
@@ -37,27 +42,66 @@ impl Patience {
             );
         }
         self.pause = (2 * self.pause).clamp(PAUSE_MIN, PAUSE_MAX);
-        std::thread::sleep(self.pause);
+        pause(self.pause, stop)?;
         self.waited += self.pause;
         Ok(())
     }
+}
+
+/// Sleeps, and looks at `stop` every [`PAUSE_MIN`].
+fn pause(mut left: Duration, stop: &AtomicBool) -> Result<(), SourceError> {
+    while !left.is_zero() {
+        let nap = left.min(PAUSE_MIN);
+        std::thread::sleep(nap);
+        left -= nap;
+        if stop.load(Ordering::Relaxed) {
+            return Err(SourceError::Stopped);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_a_broken_connection_is_waited_for_and_not_for_ever() {
-        let broken = || SourceError::Connection {
+    fn broken() -> SourceError {
+        SourceError::Connection {
             endpoint: "unix:/absent".to_owned(),
             reason: "Connection refused".to_owned(),
-        };
+        }
+    }
+
+    #[test]
+    fn only_a_broken_connection_is_waited_for_and_not_for_ever() {
         let mut patience = Patience::default();
-        assert!(patience.wait(broken()).is_ok());
+        let mut wait = |error| patience.wait(error, &AtomicBool::new(false));
+        assert!(wait(broken()).is_ok());
+        assert!(wait(SourceError::MaterialChanged).is_err());
         assert_eq!((patience.waited, patience.pause), (PAUSE_MIN, PAUSE_MIN));
-        assert!(patience.wait(SourceError::MaterialChanged).is_err());
         patience.waited = Duration::from_secs(SECONDS_MAX);
-        assert!(patience.wait(broken()).is_err());
+        let refused = patience.wait(broken(), &AtomicBool::new(false));
+        assert!(matches!(refused, Err(SourceError::Connection { .. })));
+    }
+
+    #[test]
+    fn a_wait_ends_when_the_job_is_stopped() {
+        let stop = AtomicBool::new(false);
+        let mut patience = Patience {
+            pause: PAUSE_MAX,
+            waited: PAUSE_MAX,
+        };
+        let waited = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| patience.wait(broken(), &stop));
+            stop.store(true, Ordering::Relaxed);
+            waiting.join().unwrap()
+        });
+        assert!(matches!(waited, Err(SourceError::Stopped)));
+        assert_eq!(
+            patience.waited, PAUSE_MAX,
+            "the pause did not end by itself"
+        );
+        let stopped = Patience::default().wait(broken(), &stop);
+        assert!(matches!(stopped, Err(SourceError::Stopped)));
     }
 }

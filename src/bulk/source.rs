@@ -51,6 +51,9 @@ pub enum SourceError {
         /// Why.
         reason: String,
     },
+    /// The work was stopped while the daemon was away.
+    #[error("stopped while the daemon was away")]
+    Stopped,
     /// TLS refused the daemon; no request was sent.
     #[error("{endpoint}: {reason}")]
     Untrusted {

@@ -100,7 +100,7 @@ impl Stream {
                 _ => return Err(behind(done, error)),
             };
             if whole.is_empty() {
-                patience.wait(error)?;
+                patience.wait(error, &self.client().stop)?;
                 continue;
             }
             patience = Patience::default();

@@ -132,6 +132,8 @@ pub(super) struct JobRunner {
     pub(super) runtime: tokio::runtime::Runtime,
     pub(super) clock: Clock,
     progress: Progress,
+    /// Set by a signal.
+    stop: Arc<AtomicBool>,
 }
 
 impl JobRunner {
@@ -162,6 +164,7 @@ impl JobRunner {
                 Progress::log(clock.clone(), events)
             },
             clock,
+            stop: Arc::default(),
         })
     }
 
@@ -257,6 +260,7 @@ impl JobRunner {
                 Endpoint::Https { .. } => Some(authorities(environment, &self.clock)?),
             },
             clock: self.clock.clone(),
+            stop: Arc::clone(&self.stop),
         })
     }
 
@@ -269,17 +273,16 @@ impl JobRunner {
         entropy: &Entropy,
         work: impl FnOnce(&Runtime<'_>) -> Result<T, JobError>,
     ) -> Result<T, Failure> {
-        let stop = Arc::new(AtomicBool::new(false));
         let signals = {
             let _within = self.runtime.enter();
             Signals::catch().map_err(Failure::failed)?
         };
-        self.runtime.spawn(stop_on(signals, Arc::clone(&stop)));
+        self.runtime.spawn(stop_on(signals, Arc::clone(&self.stop)));
         let runtime = Runtime {
             clock: self.clock.clone(),
             entropy,
             progress: &self.progress,
-            stop: &stop,
+            stop: &self.stop,
         };
         Ok(work(&runtime)?)
     }

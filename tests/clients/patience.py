@@ -1,19 +1,24 @@
-"""Jobs that wait: a low limit slows them, a daemon that is restarted under them is waited for, and one that was never there is told at once."""
+"""Jobs that wait: a low limit slows them, a daemon that is restarted under them is waited for, a signal ends the wait, and a daemon that was never there is told at once."""
 
 import json
+import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
-from daemon import ALIAS, BINARY, Daemon, environment, report, running
+from daemon import ALIAS, BINARY, Daemon, environment, report, running, wait_until
 from provision import fails
 from throttle import limit
 
 ROWS = 3_000
 KEYS_PER_SECOND = 200
 MANY = 2_000_000
+# For a job that is interrupted: within how many seconds it has a part, after how many without its
+# daemon each of its pauses is a long one, and within how many it ends.
+SOME = 600_000
+PART_SECONDS, LONG_PAUSES_SECONDS, ENDED_SECONDS_MAX = 60, 5, 1.5
 
 
 def table(folder: Path, rows: int) -> Path:
@@ -79,6 +84,31 @@ def restarted(mill: Daemon, folder: Path, kill) -> None:
         assert rows_of(out) == rows
 
 
+def interrupted(mill: Daemon, folder: Path) -> None:
+    """SIGINT ends a job at once whose daemon is away, and the same command goes on when it is back."""
+    out = folder / "interrupted"
+    command = provision(mill, out, table(folder, SOME), "--rows-per-part", "100000")
+    told = [part for part in command if part != "--json"]
+    process = start(told)
+    wait_until(lambda: list(out.glob("part-*.parquet")), PART_SECONDS, "a part")
+    mill.kill()
+    # By then a pause takes seconds.
+    time.sleep(LONG_PAUSES_SECONDS)
+    assert process.poll() is None, process.stderr.read()
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    said, log = process.communicate(timeout=60)
+    took = time.monotonic() - began
+    assert process.returncode == 130 and took < ENDED_SECONDS_MAX, (process.returncode, took, log)
+    assert "the connection broke; waiting for the daemon" in log, log
+    written = rows_of(out)
+    assert 0 < written < SOME and said.startswith(f"stopped: {written} rows, "), said
+    assert said.endswith(f"; {SOME - written} rows to go, the same command goes on\n"), said
+    mill.start()
+    finished(start(command), SOME)
+    assert rows_of(out) == SOME
+
+
 def absent(mill: Daemon, folder: Path) -> None:
     """Before the table is looked through."""
     command = provision(mill, folder / "absent", table(folder, ROWS))
@@ -92,8 +122,9 @@ def main() -> None:
         slow(mill, folder)
         restarted(mill, folder, mill.stop)
         restarted(mill, folder, mill.kill)
+        interrupted(mill, folder)
         absent(mill, folder)
-        report("pyarrow on jobs that waited", pyarrow.__version__, 5)
+        report("pyarrow on jobs that waited", pyarrow.__version__, 6)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ fn answers_that_are_none_are_refused() {
         credentials: None,
         authorities: None,
         clock: Clock::manual(Timestamp(0)),
+        stop: Arc::default(),
     };
     let answer = |columns: Vec<(&str, ArrayRef)>| {
         encode(&RecordBatch::try_from_iter(columns).unwrap()).unwrap()

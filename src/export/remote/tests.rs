@@ -125,6 +125,7 @@ fn remote(endpoint: &Endpoint) -> Remote<Mint> {
             credentials: None,
             authorities: None,
             clock: Clock::manual(NOW),
+            stop: Arc::default(),
         },
         work: Mint {
             key: "alias/containers".to_owned(),
