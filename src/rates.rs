@@ -102,6 +102,17 @@ pub struct Paid {
     keys: [Option<RegionalId>; 2],
 }
 
+impl Paid {
+    /// The principal's limit has given its keys, and no KMS key's has.
+    #[must_use]
+    pub fn of_principal() -> Self {
+        Self {
+            principal: true,
+            ..Self::default()
+        }
+    }
+}
+
 /// Every rate limit of one process.
 pub struct Rates {
     principals: Table<String>,

@@ -103,9 +103,19 @@ impl Api {
     pub(crate) fn under_last_check<T>(
         &self,
         requester: &Requester,
+        work: impl FnMut(&Attempt<'_>) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
+        self.under_last_check_of(requester, Paid::default(), work)
+    }
+
+    /// As [`Self::under_last_check`], for a request that has paid before.
+    pub(crate) fn under_last_check_of<T>(
+        &self,
+        requester: &Requester,
+        paid: Paid,
         mut work: impl FnMut(&Attempt<'_>) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
-        let paid = RefCell::default();
+        let paid = RefCell::new(paid);
         for number in 1..=ATTEMPTS_MAX {
             let enter = || self.last_check.enter(thread_number());
             let whole = (number == ATTEMPTS_MAX).then(enter);

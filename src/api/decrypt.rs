@@ -82,7 +82,7 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thr
     if thread == Thread::Async && is_slow(algorithm) {
         return Ok(None);
     }
-    let Some(receiver) = recipient.receiver(api, thread)? else {
+    let Some(receiver) = recipient.receiver(api, requester, thread)? else {
         return Ok(None);
     };
     let sealed = Sealed::parse(blob, algorithm);
@@ -94,7 +94,7 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thr
         .grant_tokens(grant_tokens)
         .dry_run(input.dry_run == Some(true));
     // Admission and opening are under one snapshot of the store.
-    let reply = api.under_last_check(requester, |attempt| {
+    let reply = api.under_last_check_of(requester, receiver.paid(), |attempt| {
         let admitted = attempt.admit(ask, |entry| Cipher::of(entry, algorithm, context))?;
         let (entry, cipher) = (admitted.entry(), &admitted.prepared);
         let (material, plaintext) = open(entry, cipher, context, &sealed, &api.entropy)?;

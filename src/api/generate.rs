@@ -21,6 +21,7 @@ use crate::key::data_key::{DataKeyLength, PlaintextDataKey};
 use crate::key::material::BackingKey;
 use crate::keystore::KeyEntry;
 use crate::operation::Action;
+use crate::rates::Paid;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -101,7 +102,7 @@ pub(super) fn with_plaintext(
     let mut violations = Violations::default();
     recipient.check(&mut violations);
     let checked = check(&input, violations)?;
-    match recipient.receiver(api, thread)? {
+    match recipient.receiver(api, requester, thread)? {
         Some(receiver) => make(api, requester, &checked, Some(&receiver)).map(Some),
         None => Ok(None),
     }
@@ -158,7 +159,8 @@ fn make(
         .grant_tokens(checked.grant_tokens)
         .dry_run(checked.dry_run)
         .conflict(length.is_none().then_some(no_length));
-    let made = api.under_last_check(requester, |attempt| {
+    let paid = receiver.map_or_else(Paid::default, Receiver::paid);
+    let made = api.under_last_check_of(requester, paid, |attempt| {
         let admitted = attempt.admit(ask, |entry| {
             Ok((length.ok_or_else(no_length)?, material(entry)?))
         })?;

@@ -105,7 +105,7 @@ pub(super) async fn with_plaintext(api: Arc<Api>, requester: Requester, body: Ve
     let mut violations = Violations::default();
     recipient.check(&mut violations);
     let checked = check(&input, violations, api.keystore.regions().home())?;
-    let receiver = recipient.receiver_elsewhere(&api).await?;
+    let receiver = recipient.receiver_elsewhere(&api, &requester).await?;
     let receiver = Some(&receiver);
     generate(
         &api,
@@ -155,7 +155,7 @@ fn check<'a>(
 
 async fn generate(api: &Arc<Api>, requester: &Requester, checked: Checked<'_>) -> Answer {
     // It outlives the attempts before a pair is there.
-    let paid = RefCell::default();
+    let paid = RefCell::new(checked.receiver.map_or_else(Paid::default, Receiver::paid));
     api.read(requester, |attempt| checked.work(attempt, None, &paid))?;
     for _ in 0..PAIRS_MAX {
         let (pair, hit) = checked.pair(api).await?;

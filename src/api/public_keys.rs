@@ -69,7 +69,7 @@ pub(super) fn derive_shared_secret(
     let grant_tokens = violations.grant_tokens(&input.grant_tokens);
     recipient.check(&mut violations);
     let (key, public, grant_tokens) = violations.check((key, public, grant_tokens))?;
-    let Some(receiver) = recipient.receiver(api, thread)? else {
+    let Some(receiver) = recipient.receiver(api, requester, thread)? else {
         return Ok(None);
     };
     let named = [(ConditionKey::KeyAgreementAlgorithm, ECDH)];
@@ -77,7 +77,7 @@ pub(super) fn derive_shared_secret(
         .members(receiver.members(&named))
         .grant_tokens(grant_tokens)
         .dry_run(input.dry_run == Some(true));
-    let reply = api.under_last_check(requester, |attempt| {
+    let reply = api.under_last_check_of(requester, receiver.paid(), |attempt| {
         let admitted = attempt.admit(ask, |entry| {
             entry.pair().ok_or_else(|| incompatible(entry, ECDH))
         })?;

@@ -32,7 +32,7 @@ pub(super) fn generate(api: &Api, requester: &Requester, body: &[u8], thread: Th
     }
     recipient.check(&mut violations);
     let bytes: Option<usize> = violations.check(bytes)?;
-    let Some(receiver) = recipient.receiver(api, thread)? else {
+    let Some(receiver) = recipient.receiver(api, requester, thread)? else {
         return Ok(None);
     };
     let prepare = || {
@@ -45,7 +45,7 @@ pub(super) fn generate(api: &Api, requester: &Requester, body: &[u8], thread: Th
         }
         Ok(bytes)
     };
-    let reply = api.under_last_check(requester, |attempt| {
+    let reply = api.under_last_check_of(requester, receiver.paid(), |attempt| {
         let action = Action::GenerateRandom;
         let bytes = attempt.admit_alone(action, receiver.members(&[]), prepare)?;
         let drawn = api.entropy.draw_secret_bytes(bytes)?;

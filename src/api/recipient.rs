@@ -2,16 +2,18 @@
 //!
 //! A request with a `Recipient` gets its plaintext in no other way (ATTEST-1): what an operation
 //! would answer in the clear goes through [`Receiver::put`], which either writes it or seals it.
-//! The document is verified before policies are asked, since they decide on its measurements.
+//! The document is verified before policies are asked, since they decide on its measurements. Its
+//! verification takes as long as many answers, so the caller pays for the request before it.
 
 use crate::api::handler::Thread;
 use crate::api::members::Members;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Blob, Object, Text};
-use crate::api::{Api, ApiError, ErrorCode, Reply, unsupported};
+use crate::api::{Api, ApiError, ErrorCode, Reply, Requester, unsupported};
 use crate::attestation::{AttestationError, Attested};
 use crate::crypto::enveloped_data::SealError;
 use crate::policy::ConditionKey;
+use crate::rates::Paid;
 use serde_json::value::RawValue;
 use std::sync::Arc;
 
@@ -67,19 +69,32 @@ impl<'a> Recipient<'a> {
     }
 
     /// Verifies the document, on a thread of its own: `None` on one that others wait for.
-    pub(super) fn receiver(&self, api: &Api, thread: Thread) -> Result<Option<Receiver>, ApiError> {
+    pub(super) fn receiver(
+        &self,
+        api: &Api,
+        requester: &Requester,
+        thread: Thread,
+    ) -> Result<Option<Receiver>, ApiError> {
         match self.document() {
             None => Ok(Some(Receiver::Caller)),
             Some(_) if thread == Thread::Async => Ok(None),
-            Some(document) => Receiver::of(api, document).map(Some),
+            Some(document) => {
+                charge(api, requester)?;
+                Receiver::of(api, document).map(Some)
+            }
         }
     }
 
     /// Verifies the document on a thread of its own.
-    pub(super) async fn receiver_elsewhere(&self, api: &Arc<Api>) -> Result<Receiver, ApiError> {
+    pub(super) async fn receiver_elsewhere(
+        &self,
+        api: &Arc<Api>,
+        requester: &Requester,
+    ) -> Result<Receiver, ApiError> {
         let Some(document) = self.document() else {
             return Ok(Receiver::Caller);
         };
+        charge(api, requester)?;
         let (own, document) = (Arc::clone(api), document.to_vec());
         let verified = tokio::task::spawn_blocking(move || Receiver::of(&own, &document));
         verified.await.map_err(ApiError::internal)?
@@ -89,6 +104,11 @@ impl<'a> Recipient<'a> {
         let input = self.0.as_ref()?;
         input.attestation_document.as_ref().map(Blob::bytes)
     }
+}
+
+/// Takes the request's one key from the caller's limit. The document may still be refused.
+fn charge(api: &Api, requester: &Requester) -> Result<(), ApiError> {
+    api.read(requester, |attempt| attempt.charge(None))
 }
 
 impl Receiver {
@@ -102,6 +122,14 @@ impl Receiver {
         match self {
             Self::Caller => Members::Texts(named),
             Self::Attested(attested) => Members::Attested(named, &attested.measurements),
+        }
+    }
+
+    /// What the request has paid already.
+    pub(super) fn paid(&self) -> Paid {
+        match self {
+            Self::Caller => Paid::default(),
+            Self::Attested(_) => Paid::of_principal(),
         }
     }
 

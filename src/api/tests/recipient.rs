@@ -1,5 +1,6 @@
 //! `Recipient`: who gets the plaintext of an answer.
 
+use super::limits::{SECOND, of_principal};
 use super::*;
 use crate::attestation::tests::maker::{Maker, Payload};
 use crate::crypto::entropy::probed;
@@ -21,9 +22,13 @@ impl Enclave {
 
     /// A daemon that believes its documents.
     async fn bench(&self) -> Bench {
+        self.bench_with(&rates::Config::default()).await
+    }
+
+    async fn bench_with(&self, rates: &rates::Config) -> Bench {
         let rates = rates::Config {
             refused_calls_per_second: 0,
-            ..rates::Config::default()
+            ..rates.clone()
         };
         Bench::with_roots(&rates, &BTreeMap::new(), self.maker.roots()).await
     }
@@ -317,6 +322,49 @@ async fn operations_without_a_plaintext_ignore_it_as_any_unknown_member() {
             .done(operation, with(body, "Recipient", "x".into()))
             .await;
         assert_eq!(answer["CiphertextForRecipient"], Value::Null, "{operation}");
+    }
+}
+
+#[tokio::test]
+async fn a_document_costs_its_caller_one_key_refused_or_not() {
+    let enclave = Enclave::new();
+    let bench = enclave.bench_with(&of_principal(3)).await;
+    let id = bench.key().await;
+    let (good, bad) = (enclave.recipient(), Enclave::new().recipient());
+    let all = bench.allowed("all", &["kms:*"]).await;
+    for (operation, body) in [
+        (
+            "GenerateDataKey",
+            json!({"KeyId": id, "KeySpec": "AES_256"}),
+        ),
+        (
+            "GenerateDataKeyPair",
+            json!({"KeyId": id, "KeyPairSpec": "ECC_NIST_P256"}),
+        ),
+        ("GenerateRandom", json!({"NumberOfBytes": 1})),
+        ("Decrypt", json!({"CiphertextBlob": "AA=="})),
+        (
+            "DeriveSharedSecret",
+            json!({"KeyId": id, "KeyAgreementAlgorithm": "ECDH", "PublicKey": "AA=="}),
+        ),
+    ] {
+        let ask = |recipient: &Value| with(body.clone(), "Recipient", recipient.clone());
+        let refused = bench.call_as(&all, operation, ask(&bad)).await.unwrap_err();
+        assert_eq!(refused.0, ErrorCode::ValidationException, "{operation}");
+        let answer = bench.call_as(&all, operation, ask(&good)).await;
+        let is_served = !["Decrypt", "DeriveSharedSecret"].contains(&operation);
+        assert_eq!(answer.is_ok(), is_served, "{answer:?}");
+        assert_eq!(bench.mints(&all, &id).await, 1, "{operation}");
+        // Too late to be looked at.
+        let refused = bench.call_as(&all, operation, ask(&bad)).await.unwrap_err();
+        assert_eq!(refused.0, ErrorCode::ThrottlingException, "{operation}");
+        bench.api.clock.advance(2 * SECOND);
+    }
+    for _ in 0..20 {
+        let body = json!({"NumberOfBytes": 1, "Recipient": bad});
+        let refused = bench.call("GenerateRandom", body).await.unwrap_err();
+        let expected = ErrorCode::ValidationException;
+        assert_eq!(refused.0, expected, "the operator has no limit");
     }
 }
 
