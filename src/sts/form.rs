@@ -7,11 +7,14 @@ use crate::api::{ApiError, ErrorCode};
 use percent_encoding::percent_decode;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::mem;
+use zeroize::{Zeroize, Zeroizing};
 
-/// A parsed form: members by their names, each once. It may have a token, and cannot be printed.
+/// A parsed form: members by their names, each once. It may have a token, so it cannot be printed,
+/// and its values are wiped.
 #[derive(Default)]
 pub struct Form {
-    members: BTreeMap<String, String>,
+    members: BTreeMap<String, Zeroizing<String>>,
 }
 
 /// The elements of a list, by their numbers.
@@ -39,7 +42,7 @@ impl Form {
         let mut members = BTreeMap::new();
         for piece in pieces.filter(|piece| !piece.is_empty()) {
             let mut halves = piece.splitn(2, |byte| *byte == b'=');
-            let name = decoded(halves.next().unwrap_or_default())?;
+            let name = mem::take(&mut *decoded(halves.next().unwrap_or_default())?);
             let value = decoded(halves.next().unwrap_or_default())?;
             if members.len() == Self::MEMBERS_MAX {
                 let max = Self::MEMBERS_MAX;
@@ -59,7 +62,7 @@ impl Form {
     /// A member that is a text; `None` if it is absent.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.members.get(name).map(String::as_str)
+        self.members.get(name).map(|value| value.as_str())
     }
 
     /// Whether a member of this name is there, or anything within one, and is not an empty text or
@@ -137,8 +140,8 @@ fn element(members: BTreeMap<&str, &str>) -> Value {
 }
 
 /// Decodes a name or a value (WHATWG URL, "application/x-www-form-urlencoded parsing"), but refuses
-/// what that parser would repair: it decides about rights.
-fn decoded(text: &[u8]) -> Result<String, ApiError> {
+/// what that parser would repair: it decides about rights. No copy is left behind.
+fn decoded(text: &[u8]) -> Result<Zeroizing<String>, ApiError> {
     let mut rest = text;
     while let Some(at) = memchr::memchr(b'%', rest) {
         let digits = rest.get(at + 1..at + 3);
@@ -147,12 +150,20 @@ fn decoded(text: &[u8]) -> Result<String, ApiError> {
         }
         rest = &rest[at + 3..];
     }
-    let spaced: Vec<u8> = text
-        .iter()
-        .map(|byte| if *byte == b'+' { b' ' } else { *byte })
-        .collect();
-    String::from_utf8(percent_decode(&spaced).collect())
-        .map_err(|_| invalid("Names and values must be UTF-8."))
+    let mut spaced = Zeroizing::new(text.to_vec());
+    for byte in spaced.iter_mut().filter(|byte| **byte == b'+') {
+        *byte = b' ';
+    }
+    // Decoding makes nothing longer, so this never grows.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
+    bytes.extend(percent_decode(&spaced));
+    match String::from_utf8(mem::take(&mut *bytes)) {
+        Ok(text) => Ok(Zeroizing::new(text)),
+        Err(error) => {
+            error.into_bytes().zeroize();
+            Err(invalid("Names and values must be UTF-8."))
+        }
+    }
 }
 
 pub(super) fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> ApiError {
@@ -162,6 +173,7 @@ pub(super) fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Api
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zeroize::ZeroizeOnDrop;
 
     fn form(body: &str) -> Form {
         Form::parse("", body.as_bytes()).unwrap()
@@ -174,6 +186,15 @@ mod tests {
         assert_eq!(form.text("a"), Some("x y+z%é"));
         assert_eq!((form.text("b"), form.text("c")), (Some(""), Some("")));
         assert_eq!(form.text("d"), None);
+    }
+
+    #[test]
+    fn web_1_a_token_is_wiped_with_its_form() {
+        fn is_wiped(_: &impl ZeroizeOnDrop) {}
+        let form = form("WebIdentityToken=eyJ.eyJ%2Be30.c2ln");
+        is_wiped(&form.members["WebIdentityToken"]);
+        assert_eq!(form.text("WebIdentityToken"), Some("eyJ.eyJ+e30.c2ln"));
+        is_wiped(&decoded(b"eyJ").unwrap());
     }
 
     #[test]

@@ -14,18 +14,20 @@ use crate::web_identity::algorithm::Algorithm;
 use crate::web_identity::claims::Claims;
 use crate::web_identity::error::TokenError;
 use crate::web_identity::key_set::{Key, decoded};
+use zeroize::Zeroizing;
 
 /// Members of an object, each once.
 pub(super) type Members = Vec<(String, Json)>;
 
-/// A token that has been taken apart. Nothing that it says is known to be true.
+/// A token that has been taken apart. Nothing that it says is known to be true. A process that has
+/// all of it can act as its holder, so it is wiped.
 pub struct Token {
     algorithm: Algorithm,
     key_id: String,
     issuer: String,
     /// Header and claims as they were sent.
-    signed: String,
-    signature: Vec<u8>,
+    signed: Zeroizing<String>,
+    signature: Zeroizing<Vec<u8>>,
     claims: Members,
 }
 
@@ -72,8 +74,8 @@ impl Token {
             algorithm,
             key_id,
             issuer: issuer.to_owned(),
-            signed: signed.to_owned(),
-            signature,
+            signed: Zeroizing::new(signed.to_owned()),
+            signature: Zeroizing::new(signature),
             claims,
         })
     }
