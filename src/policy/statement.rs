@@ -71,14 +71,24 @@ impl Statement {
 
     /// How it names `principal`, in the way that gives the principal most.
     pub(super) fn names(&self, principal: &Principal) -> Naming {
-        let named = self.principals.iter().map(|pattern| match pattern {
+        let mut most = Naming::Not;
+        for pattern in &self.principals {
+            most = most.max(self.names_by(pattern, principal));
+            if most == Naming::Principal {
+                break;
+            }
+        }
+        most
+    }
+
+    fn names_by(&self, pattern: &PrincipalPattern, principal: &Principal) -> Naming {
+        match pattern {
             PrincipalPattern::Anybody => self.names_anybody(principal),
             PrincipalPattern::Nobody => Naming::Not,
             PrincipalPattern::Name(name) => name.names(principal),
             PrincipalPattern::Provider(arn) if **arn == *principal.arn => Naming::Principal,
             PrincipalPattern::Provider(_) => Naming::Not,
-        });
-        named.max().unwrap_or(Naming::Not)
+        }
     }
 
     /// How `*` names `principal`. A session policy limits what a session has as anybody. The
