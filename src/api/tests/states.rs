@@ -6,8 +6,8 @@
 //! and only then that its spec or an algorithm does not fit.
 
 use super::ErrorCode as Code;
+use super::regions::{EAST, WEST};
 use super::*;
-use crate::key::regions::RegionalId;
 use crate::keystore::KeyEntry;
 use crate::policy::grant::{Draft, GrantId, Named};
 use crate::policy::{Grant, GrantParameters};
@@ -20,8 +20,11 @@ use table::*;
 struct Stateful<'a> {
     bench: &'a Bench,
     kind: Kind,
+    related: Related,
     state: usize,
     entry: Arc<KeyEntry>,
+    /// What the store has of it, and of the keys that are related to it.
+    family: Vec<Arc<KeyEntry>>,
     /// A ciphertext of the key, or of another one if the key makes none.
     blob: Value,
     peers: &'a Peers,
@@ -35,10 +38,12 @@ struct Peers {
 }
 
 impl Peers {
-    async fn new(bench: &Bench) -> Self {
-        let symmetric = bench.key().await;
+    /// In this Region.
+    async fn new(bench: &Bench, region: &str) -> Self {
+        let made = bench.done_in(region, "CreateKey", json!({})).await;
+        let symmetric = made["KeyMetadata"]["KeyId"].as_str().unwrap().to_owned();
         let body = json!({"KeyId": symmetric, "Plaintext": "AAEC"});
-        let blob = bench.done("Encrypt", body).await["CiphertextBlob"].take();
+        let blob = bench.done_in(region, "Encrypt", body).await["CiphertextBlob"].take();
         let agree = json!({"KeySpec": "ECC_NIST_P256", "KeyUsage": "KEY_AGREEMENT"});
         let agree = bench.done("CreateKey", agree).await["KeyMetadata"]["KeyId"].take();
         let public = bench.done_to("GetPublicKey", agree.as_str().unwrap()).await;
@@ -52,37 +57,61 @@ impl Peers {
 
 impl<'a> Stateful<'a> {
     async fn new(bench: &'a Bench, peers: &'a Peers, kind: Kind, state: usize) -> Self {
-        let origin = if state == PENDING_IMPORT {
-            "EXTERNAL"
-        } else {
-            kind.origin
+        Self::related(bench, peers, kind, Related::Not, state).await
+    }
+
+    async fn related(
+        bench: &'a Bench,
+        peers: &'a Peers,
+        kind: Kind,
+        related: Related,
+        state: usize,
+    ) -> Self {
+        let origin = match state {
+            PENDING_IMPORT => "EXTERNAL",
+            _ => kind.origin,
         };
-        let body = json!({"KeySpec": kind.spec, "KeyUsage": kind.usage, "Origin": origin});
+        let is_multi_region = related != Related::Not;
+        let body = json!({"KeySpec": kind.spec, "KeyUsage": kind.usage, "Origin": origin, "MultiRegion": is_multi_region});
         let created = bench.done("CreateKey", body).await;
         let id = created["KeyMetadata"]["KeyId"].as_str().unwrap().to_owned();
-        if state != PENDING_IMPORT && origin == "EXTERNAL" {
-            bench.import(&id, &[7; 32], json!({})).await.unwrap();
+        let material = [7; 32];
+        if origin == "EXTERNAL" && (state != PENDING_IMPORT || is_multi_region) {
+            bench.import(&id, &material, json!({})).await.unwrap();
+        }
+        if is_multi_region {
+            bench.replicate(&id, WEST).await;
+        }
+        let region = region_of(related);
+        if origin == "EXTERNAL" && state != PENDING_IMPORT && is_multi_region {
+            let imported = bench.import_in(WEST, &id, &material, json!({})).await;
+            imported.unwrap();
         }
         let mut blob = peers.blob.clone();
         if kind.usage == "ENCRYPT_DECRYPT" && state != PENDING_IMPORT {
             let body =
                 json!({"KeyId": id, "Plaintext": "AAEC", "EncryptionAlgorithm": kind.cipher()});
-            blob = bench.done("Encrypt", body).await["CiphertextBlob"].take();
+            blob = bench.done_in(region, "Encrypt", body).await["CiphertextBlob"].take();
         }
-        match state {
-            DISABLED => bench.done_to("DisableKey", &id).await,
-            PENDING_DELETION => bench.done_to("ScheduleKeyDeletion", &id).await,
+        let done = async |name: &str| bench.done_in(region, name, json!({"KeyId": id})).await;
+        match (state, related) {
+            (DISABLED, _) => done("DisableKey").await,
+            (PENDING_DELETION | PENDING_REPLICA_DELETION, _) => done("ScheduleKeyDeletion").await,
+            (PENDING_IMPORT, Related::Primary) => done("DeleteImportedKeyMaterial").await,
             _ => Value::Null,
         };
-        let described = bench.done_to("DescribeKey", &id).await;
+        let described = done("DescribeKey").await;
         assert_eq!(described["KeyMetadata"]["KeyState"], STATES[state]);
-        let id: RegionalId = id.parse().unwrap();
-        let entry = Arc::clone(&bench.api.keystore.snapshot().keys[&id]);
+        let snapshot = bench.api.keystore.snapshot();
+        let regional = bench.api.keystore.regions().named(region).unwrap();
+        let family = snapshot.related(id.parse().unwrap()).cloned().collect();
         Self {
             bench,
             kind: Kind { origin, ..kind },
+            related,
             state,
-            entry,
+            entry: Arc::clone(&snapshot.keys[&regional.id(id.parse().unwrap())]),
+            family,
             blob,
             peers,
         }
@@ -126,12 +155,9 @@ impl<'a> Stateful<'a> {
             creation_date: NOW,
             last_updated_date: NOW,
         };
-        let draft = self.entry.with_key(self.entry.key.clone());
-        let changes = vec![
-            Change::PutKey(draft),
-            Change::PutGrant(Arc::new(grant)),
-            Change::PutAlias(alias),
-        ];
+        let mut changes = vec![Change::PutGrant(Arc::new(grant)), Change::PutAlias(alias)];
+        let family = self.family.iter();
+        changes.extend(family.map(|entry| Change::PutKey(entry.with_key(entry.key.clone()))));
         let keystore = &self.bench.api.keystore;
         let put = keystore.apply(|_| Ok::<_, ApiError>((changes, ())));
         put.await.unwrap();
@@ -198,6 +224,8 @@ impl<'a> Stateful<'a> {
             Operation::GetParametersForImport => {
                 json!({"WrappingAlgorithm": "RSA_AES_KEY_WRAP_SHA_256", "WrappingKeySpec": "RSA_2048"})
             }
+            Operation::ReplicateKey => json!({"ReplicaRegion": "eu-west-1"}),
+            Operation::UpdatePrimaryRegion => json!({"PrimaryRegion": WEST}),
             Operation::ImportKeyMaterial => {
                 json!({"ImportToken": "AAEC", "EncryptedKeyMaterial": "AAEC", "ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE"})
             }
@@ -221,6 +249,11 @@ impl<'a> Stateful<'a> {
             );
             return refused(Code::UnsupportedOperationException, message);
         }
+        if self.related == Related::Replica && !row.on_replicas {
+            let message =
+                format!("{arn} is a multi-region replica key which is not valid for {operation}.");
+            return refused(Code::UnsupportedOperationException, message);
+        }
         if !row.usage.is_empty() && row.usage != kind.usage {
             let message = format!(
                 "{arn} key usage is {} which is not valid for {operation}.",
@@ -228,9 +261,26 @@ impl<'a> Stateful<'a> {
             );
             return refused(Code::InvalidKeyUsageException, message);
         }
-        let state = match row.ends[self.state] {
+        if let Fit::Primary(code, ending) = row.fit
+            && self.related != Related::Primary
+        {
+            let code = match (operation, self.related) {
+                (Operation::UpdatePrimaryRegion, Related::Replica) => {
+                    Code::KMSInvalidStateException
+                }
+                _ => code,
+            };
+            return refused(code, format!("{arn} {ending}"));
+        }
+        let waits_for_replicas = self.state == PENDING_REPLICA_DELETION;
+        let end = match waits_for_replicas {
+            true => row.ends[PENDING_DELETION],
+            false => row.ends[self.state],
+        };
+        let state = match end {
             OK => return self.fits(row.fit),
             D => return refused(Code::DisabledException, format!("{arn} is disabled.")),
+            P if waits_for_replicas => "pending replica deletion",
             P => "pending deletion",
             I => "pending import",
             N => "not pending deletion",
@@ -263,6 +313,13 @@ impl<'a> Stateful<'a> {
 
 const GRANT: GrantId = GrantId([7; 32]);
 
+fn region_of(related: Related) -> &'static str {
+    match related {
+        Related::Not | Related::Primary => EAST,
+        Related::Replica => WEST,
+    }
+}
+
 impl Kind {
     fn cipher(self) -> &'static str {
         match (self.spec, self.usage) {
@@ -281,28 +338,57 @@ impl Kind {
     }
 }
 
+/// Every operation on this key: those that do not end as the table says.
+async fn wrong_ends(key: &Stateful<'_>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for operation in Operation::ALL.iter().copied() {
+        let Some(row) = row(operation) else {
+            continue;
+        };
+        key.put_back().await;
+        let region = region_of(key.related);
+        let body = key.body(operation);
+        let answer = key.bench.call_in(region, operation.name(), body).await;
+        let (answer, expected) = (answer.map(drop), key.expected(operation, &row));
+        if answer != expected {
+            let (kind, related, state) = (key.kind, key.related, STATES[key.state]);
+            let what = format!("{operation} of {kind:?}, {related:?}, {state}");
+            wrong.push(format!("{what}: {answer:?}, not {expected:?}"));
+        }
+    }
+    wrong
+}
+
 #[tokio::test]
 async fn every_operation_ends_in_every_state_of_every_kind_of_key_as_the_table_says() {
     let bench = Bench::new().await;
-    let peers = Peers::new(&bench).await;
+    let peers = Peers::new(&bench, EAST).await;
     let mut wrong = Vec::new();
     for kind in KINDS {
-        for state in [ENABLED, DISABLED, PENDING_DELETION, PENDING_IMPORT] {
-            if state == PENDING_IMPORT && kind.spec.starts_with("ML_") {
+        for state in Related::Not.states() {
+            if *state == PENDING_IMPORT && kind.spec.starts_with("ML_") {
                 continue; // There are none of origin `EXTERNAL`.
             }
-            let key = Stateful::new(&bench, &peers, kind, state).await;
-            for operation in Operation::ALL.iter().copied() {
-                let Some(row) = row(operation) else {
-                    continue;
-                };
-                key.put_back().await;
-                let answer = bench.call(operation.name(), key.body(operation)).await;
-                let (answer, expected) = (answer.map(drop), key.expected(operation, &row));
-                if answer != expected {
-                    let what = format!("{operation} of {kind:?}, {}", STATES[state]);
-                    wrong.push(format!("{what}: {answer:?}, not {expected:?}"));
+            let key = Stateful::new(&bench, &peers, kind, *state).await;
+            wrong.extend(wrong_ends(&key).await);
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn every_operation_ends_in_every_state_of_related_keys_as_the_table_says() {
+    let bench = Bench::new().await;
+    let mut wrong = Vec::new();
+    for related in [Related::Primary, Related::Replica] {
+        let peers = Peers::new(&bench, region_of(related)).await;
+        for kind in MULTI_REGION_KINDS {
+            for state in related.states() {
+                if *state == PENDING_IMPORT && kind.spec != SYMMETRIC.spec {
+                    continue; // These tests wrap the material of symmetric keys.
                 }
+                let key = Stateful::related(&bench, &peers, kind, related, *state).await;
+                wrong.extend(wrong_ends(&key).await);
             }
         }
     }
@@ -319,9 +405,6 @@ async fn what_is_not_built_says_so_and_what_is_about_no_key_is_performed() {
     for operation in without {
         let body = json!({"NumberOfBytes": 1, "RetiringPrincipal": root_of(ACCOUNT)});
         let answer = bench.call(operation.name(), body).await;
-        if OF_MULTI_REGION_KEYS.contains(operation) {
-            continue;
-        }
         if is_built(*operation) {
             assert!(answer.is_ok(), "{operation}: {answer:?}");
         } else {
@@ -337,7 +420,7 @@ async fn what_is_not_built_says_so_and_what_is_about_no_key_is_performed() {
 #[tokio::test]
 async fn members_that_fit_no_key_are_told_after_usage_and_state() {
     let bench = Bench::new().await;
-    let peers = Peers::new(&bench).await;
+    let peers = Peers::new(&bench, EAST).await;
     for (kind, state, end) in [
         (SIGN, DISABLED, "is disabled."),
         (SIGN, PENDING_DELETION, "is pending deletion."),

@@ -5,7 +5,7 @@ use crate::api::tests::imports::wrap;
 use crate::key::material::KeyMaterialId;
 
 impl Bench {
-    async fn import_in(
+    pub(in crate::api::tests) async fn import_in(
         &self,
         region: &str,
         id: &str,

@@ -17,11 +17,51 @@ pub(super) use End::{
 };
 
 /// The states, in the order of a row's ends.
-pub(super) const STATES: [&str; 4] = ["Enabled", "Disabled", "PendingDeletion", "PendingImport"];
+pub(super) const STATES: [&str; 5] = [
+    "Enabled",
+    "Disabled",
+    "PendingDeletion",
+    "PendingImport",
+    "PendingReplicaDeletion",
+];
 pub(super) const ENABLED: usize = 0;
 pub(super) const DISABLED: usize = 1;
 pub(super) const PENDING_DELETION: usize = 2;
 pub(super) const PENDING_IMPORT: usize = 3;
+/// Operations end as in `PendingDeletion`, and call it by its own name.
+pub(super) const PENDING_REPLICA_DELETION: usize = 4;
+
+/// Which of several related keys a key is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Related {
+    /// None: it is a single-Region key.
+    Not,
+    /// A primary key in the home Region, with a replica key.
+    Primary,
+    /// A replica key in another Region.
+    Replica,
+}
+
+impl Related {
+    /// The states that such keys have.
+    pub(super) fn states(self) -> &'static [usize] {
+        match self {
+            Self::Not | Self::Replica => &[ENABLED, DISABLED, PENDING_DELETION, PENDING_IMPORT],
+            Self::Primary => &[ENABLED, DISABLED, PENDING_REPLICA_DELETION, PENDING_IMPORT],
+        }
+    }
+}
+
+/// Of multi-Region keys.
+pub(super) const MULTI_REGION_KINDS: [Kind; 4] = [
+    SYMMETRIC,
+    Kind {
+        origin: "EXTERNAL",
+        ..SYMMETRIC
+    },
+    SIGN,
+    MAC,
+];
 
 /// What a key is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,13 +113,11 @@ pub(super) enum Fit {
     Rotation,
     /// As [`Fit::Rotation`], whatever the material.
     Schedule,
+    /// Primary keys; others are refused with this code and this ending, whatever their state.
+    Primary(Code, &'static str),
     /// With a proof that is none of the key's.
     Proof(Code),
 }
-
-/// Those that have tests of their own, in `multi_region`.
-pub(super) const OF_MULTI_REGION_KEYS: [Operation; 2] =
-    [Operation::ReplicateKey, Operation::UpdatePrimaryRegion];
 
 /// What an operation takes.
 pub(super) struct Row {
@@ -89,6 +127,8 @@ pub(super) struct Row {
     pub(super) usage: &'static str,
     pub(super) ends: [End; 4],
     pub(super) fit: Fit,
+    /// Whether replica keys have it.
+    pub(super) on_replicas: bool,
 }
 
 pub(super) const fn of(usage: &'static str, ends: [End; 4]) -> Row {
@@ -97,12 +137,20 @@ pub(super) const fn of(usage: &'static str, ends: [End; 4]) -> Row {
         usage,
         ends,
         fit: Fit::All,
+        on_replicas: true,
     }
 }
 
 impl Row {
     pub(super) const fn fit(self, fit: Fit) -> Self {
         Self { fit, ..self }
+    }
+
+    pub(super) const fn of_primary(self) -> Self {
+        Self {
+            on_replicas: false,
+            ..self
+        }
     }
 
     pub(super) const fn origin(self, origin: &'static str) -> Self {
@@ -155,9 +203,20 @@ pub(super) fn row(operation: Operation) -> Option<Row> {
         | O::ScheduleKeyDeletion => of("", [OK, OK, P, OK]),
         O::EnableKey | O::DisableKey => of("", [OK, OK, P, I]),
         O::CancelKeyDeletion => of("", [N, N, OK, N]),
-        O::EnableKeyRotation => of("", cryptographic).origin("AWS_KMS").fit(Fit::Schedule),
-        O::DisableKeyRotation => of("", cryptographic).origin("AWS_KMS"),
-        O::RotateKeyOnDemand => of("", cryptographic).fit(Fit::Rotation),
+        O::EnableKeyRotation => of("", cryptographic)
+            .origin("AWS_KMS")
+            .fit(Fit::Schedule)
+            .of_primary(),
+        O::DisableKeyRotation => of("", cryptographic).origin("AWS_KMS").of_primary(),
+        O::RotateKeyOnDemand => of("", cryptographic).fit(Fit::Rotation).of_primary(),
+        O::ReplicateKey => {
+            let code = Code::UnsupportedOperationException;
+            of("", cryptographic).fit(Fit::Primary(code, "is not a multi-region primary key."))
+        }
+        O::UpdatePrimaryRegion => {
+            let code = Code::UnsupportedOperationException;
+            of("", cryptographic).fit(Fit::Primary(code, "is not a multi-Region primary key."))
+        }
         O::GetParametersForImport => of("", [OK, OK, P, OK]).origin("EXTERNAL"),
         O::ImportKeyMaterial => of("", [OK, OK, P, OK])
             .origin("EXTERNAL")
@@ -172,7 +231,5 @@ pub(super) fn row(operation: Operation) -> Option<Row> {
         | O::DescribeCustomKeyStores
         | O::DisconnectCustomKeyStore
         | O::UpdateCustomKeyStore => return None,
-        // Of multi-Region keys alone.
-        O::ReplicateKey | O::UpdatePrimaryRegion => return None,
     })
 }
