@@ -30,7 +30,7 @@ pub mod measurements;
 pub mod roots;
 
 pub use error::AttestationError;
-pub use measurements::Measurements;
+pub use measurements::{InvalidMeasurements, Measurements};
 pub use roots::{Config, RootError, Roots};
 
 /// The most that a document's time may differ from the time here, either way. AWS does not say

@@ -7,12 +7,14 @@ use crate::api::resolve::Caller;
 use crate::api::validation::{ASCII, KEY_ID_CHARACTERS_MAX, Violations};
 use crate::api::wire::{self, ContextMember, Object, Text};
 use crate::api::{Answer, Api, ApiError, ErrorCode, Requester};
+use crate::attestation::Measurements;
 use crate::clock::Timestamp;
 use crate::key::arn::{AccountId, AliasName, Arn};
 use crate::keystore::{KeyEntry, PrincipalEntry, Snapshot};
 use crate::operation::Action;
 use crate::operation::words::About;
-use crate::policy::{self, AuthorizationRequest, Circumstances, Denied, Principal};
+use crate::policy::{self, AuthorizationRequest, Circumstances, Denied, Measurement, Principal};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -25,8 +27,18 @@ wire::input! {
         encryption_context: ContextMember,
         source_ip: Text<'a>,
         secure_transport: Option<bool>,
+        recipient_attestation: Option<BTreeMap<String, String>>,
     }
 }
+
+/// The actions of requests that may have a `Recipient`.
+const WITH_RECIPIENT: [Action; 5] = [
+    Action::Decrypt,
+    Action::DeriveSharedSecret,
+    Action::GenerateDataKey,
+    Action::GenerateDataKeyPair,
+    Action::GenerateRandom,
+];
 
 /// A request about no key.
 struct OnNoKey(Action);
@@ -60,16 +72,24 @@ pub(super) fn check(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
     // From nowhere is from a Unix socket, which is secure.
     let source_ip = source_ip.and_then(Result::ok);
     let context = input.encryption_context.sound()?;
+    let measured = input.recipient_attestation.as_ref().map(measurements);
+    let measured = measured.transpose()?;
     let snapshot = api.keystore.snapshot();
     let under = api.attempt(operator, &snapshot)?;
     let (entry, principal) = principal_of(principal, &snapshot, under.now)?;
     let action = action_of(action)?;
+    if measured.is_some() && !WITH_RECIPIENT.contains(&action) {
+        let message = format!("{} has no Recipient.", action.name());
+        return Err(invalid(message));
+    }
     let caller = Caller {
         principal: &principal,
         action,
         region: under.region,
         context: Some(context),
-        members: Members::None,
+        members: measured
+            .as_ref()
+            .map_or(Members::None, |measured| Members::Attested(&[], measured)),
         circumstances: Circumstances {
             now: under.now,
             source_ip,
@@ -97,6 +117,22 @@ pub(super) fn check(api: &Api, operator: &Requester, body: &[u8]) -> Answer {
         return Ok(object.end());
     }
     Ok(decision.end())
+}
+
+/// What would have been measured of the `Recipient`, by the end of its condition key.
+fn measurements(named: &BTreeMap<String, String>) -> Result<Measurements, ApiError> {
+    let mut measured = Vec::with_capacity(named.len());
+    for (name, value) in named {
+        let measurement = Measurement::named(name).ok_or_else(|| {
+            invalid(format!(
+                "'{name}' is not a measurement, such as PCR1, ImageSha384 or NitroTPMPCR4."
+            ))
+        })?;
+        let value = hex_simd::decode_to_vec(value)
+            .map_err(|_| invalid(format!("The value of {name} is not in hex.")))?;
+        measured.push((measurement, value));
+    }
+    Measurements::supposed(measured).map_err(|error| invalid(format!("No such document: {error}.")))
 }
 
 fn decide(caller: &Caller<'_>, request: &dyn AuthorizationRequest) -> Object {

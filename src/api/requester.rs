@@ -1,6 +1,6 @@
 //! Who asks.
 
-use crate::api::{ApiError, RequestId};
+use crate::api::{Api, ApiError, ErrorCode, RequestId};
 use crate::audit::Source;
 use crate::auth::AuthError;
 use crate::clock::Timestamp;
@@ -33,6 +33,20 @@ pub struct Requester {
     pub secure_transport: bool,
     /// Names the request in answers, log lines and audit records.
     pub request_id: RequestId,
+}
+
+impl Api {
+    /// The Region of this name, for callers who do not sign.
+    ///
+    /// # Errors
+    /// `ValidationException`: it is not one of the daemon's.
+    pub fn region_named(&self, name: &str) -> Result<RegionNumber, ApiError> {
+        let found = self.keystore.regions().named(name);
+        found.map(|region| region.number).ok_or_else(|| {
+            let message = format!("Region '{name}' is not one of this daemon's.");
+            ApiError::new(ErrorCode::ValidationException, message)
+        })
+    }
 }
 
 impl Requester {

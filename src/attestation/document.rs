@@ -210,12 +210,12 @@ impl Members {
     fn registers(&mut self) -> Parsed<(Platform, BTreeMap<u8, Vec<u8>>)> {
         match (self.take("pcrs"), self.take("nitrotpm_pcrs")) {
             (Some(pcrs), None) => {
-                let found = registers(pcrs, Measurement::PCRS, &[32, 48, 64]);
+                let found = registers(pcrs, Measurement::PCRS, Platform::Enclave);
                 let found = found.map(|found| (Platform::Enclave, found));
                 found.map_or_else(|| malformed("pcrs are not registers of an enclave"), Ok)
             }
             (None, Some(pcrs)) => {
-                let found = registers(pcrs, Measurement::NITRO_TPM_PCRS, &[48]);
+                let found = registers(pcrs, Measurement::NITRO_TPM_PCRS, Platform::NitroTpm);
                 let found = found.map(|found| (Platform::NitroTpm, found));
                 found.map_or_else(|| malformed("nitrotpm_pcrs are not registers of a TPM"), Ok)
             }
@@ -255,14 +255,14 @@ impl Members {
     }
 }
 
-/// Registers by index, each below `count` and there once, with one of these lengths.
-fn registers(pcrs: Value, count: u8, lengths: &[usize]) -> Option<BTreeMap<u8, Vec<u8>>> {
+/// Registers by index, each below `count` and there once, with a length that the platform has.
+fn registers(pcrs: Value, count: u8, of: Platform) -> Option<BTreeMap<u8, Vec<u8>>> {
     let pairs = pcrs.into_map().ok()?;
     let mut found = BTreeMap::new();
     for (index, value) in pairs {
         let index = u8::try_from(index.into_integer().ok()?).ok()?;
         let value = value.into_bytes().ok()?;
-        let fits = index < count && lengths.contains(&value.len());
+        let fits = index < count && of.register_bytes().contains(&value.len());
         if !fits || found.insert(index, value).is_some() {
             return None;
         }

@@ -20,6 +20,31 @@ pub enum Platform {
     NitroTpm,
 }
 
+impl Platform {
+    /// The lengths that a register may have.
+    #[must_use]
+    pub fn register_bytes(self) -> &'static [usize] {
+        match self {
+            Self::Enclave => &[32, 48, 64],
+            Self::NitroTpm => &[48],
+        }
+    }
+}
+
+/// Why no document has such measurements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidMeasurements {
+    /// Some are of an enclave, and some of a TPM.
+    #[error("a document has the registers of an enclave or those of a TPM")]
+    Platforms,
+    /// A register has another length.
+    #[error("a register of an enclave has 32, 48 or 64 bytes, and one of a TPM 48")]
+    Length,
+    /// Two names mean one register, as `ImageSha384` and `PCR0` do.
+    #[error("a register is named twice")]
+    Twice,
+}
+
 /// What was measured of the code that a document is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Measurements {
@@ -44,14 +69,34 @@ impl Measurements {
         }
     }
 
+    /// Measurements that no document has proved, to ask what policies make of them.
+    ///
+    /// # Errors
+    /// [`InvalidMeasurements`], when no document could have them.
+    pub fn supposed(
+        named: impl IntoIterator<Item = (Measurement, Vec<u8>)>,
+    ) -> Result<Self, InvalidMeasurements> {
+        let (mut of, mut registers) = (None, BTreeMap::new());
+        for (measurement, value) in named {
+            let (platform, index) = place(measurement);
+            if *of.get_or_insert(platform) != platform {
+                return Err(InvalidMeasurements::Platforms);
+            }
+            if !platform.register_bytes().contains(&value.len()) {
+                return Err(InvalidMeasurements::Length);
+            }
+            if registers.insert(index, value).is_some() {
+                return Err(InvalidMeasurements::Twice);
+            }
+        }
+        let platform = of.unwrap_or(Platform::Enclave);
+        Ok(Self::new(platform, String::new(), registers))
+    }
+
     /// The value of a condition key; an enclave has no register of a TPM, and the other way round.
     #[must_use]
     pub fn value(&self, measurement: Measurement) -> Option<&str> {
-        let (platform, index) = match measurement {
-            Measurement::ImageSha384 => (Platform::Enclave, 0),
-            Measurement::Pcr(index) => (Platform::Enclave, index),
-            Measurement::NitroTpmPcr(index) => (Platform::NitroTpm, index),
-        };
+        let (platform, index) = place(measurement);
         let register = self.registers.get(&index).map(String::as_str);
         register.filter(|_| platform == self.platform)
     }
@@ -77,5 +122,14 @@ impl Measurements {
             put(&name, self.value(Measurement::NitroTpmPcr(index)));
         }
         Value::Object(members).to_string()
+    }
+}
+
+/// Where a measurement is found.
+fn place(measurement: Measurement) -> (Platform, u8) {
+    match measurement {
+        Measurement::ImageSha384 => (Platform::Enclave, 0),
+        Measurement::Pcr(index) => (Platform::Enclave, index),
+        Measurement::NitroTpmPcr(index) => (Platform::NitroTpm, index),
     }
 }

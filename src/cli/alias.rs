@@ -1,7 +1,7 @@
 //! `keymill alias`: the KMS operations on aliases, as the operator.
 
 use crate::cli::failure::{Failure, Status};
-use crate::cli::key::{OperatorArguments, print};
+use crate::cli::key::{RegionalArguments, print};
 use crate::cli::operator::Operator;
 use crate::cli::output::{self, text};
 use crate::config::Environment;
@@ -29,7 +29,7 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  \
         keymill alias list --dir keymill-dev\n  \
         keymill alias list --config /etc/keymill/keymill.toml --json")]
-    List(OperatorArguments),
+    List(RegionalArguments),
 }
 
 #[derive(Args)]
@@ -41,7 +41,7 @@ pub(super) struct AliasAndKey {
     #[arg(value_name = "KEY")]
     key: String,
     #[command(flatten)]
-    common: OperatorArguments,
+    regional: RegionalArguments,
 }
 
 #[derive(Args)]
@@ -50,16 +50,18 @@ pub(super) struct AliasArguments {
     #[arg(value_name = "ALIAS")]
     alias: String,
     #[command(flatten)]
-    common: OperatorArguments,
+    regional: RegionalArguments,
 }
 
 pub(super) fn run(command: Command, environment: &Environment) -> Result<Status, Failure> {
-    let common = match &command {
-        Command::Create(pair) | Command::Update(pair) => &pair.common,
-        Command::Delete(name) => &name.common,
-        Command::List(common) => common,
+    let (regional, key) = match &command {
+        Command::Create(pair) | Command::Update(pair) => (&pair.regional, Some(pair.key.as_str())),
+        Command::Delete(name) => (&name.regional, None),
+        Command::List(regional) => (regional, None),
     };
-    Operator::with(common.target.target(environment)?, async |operator| {
+    let (region, common) = (regional.region(key), &regional.common);
+    let target = common.target.target(environment)?;
+    Operator::within(region, target, async |operator| {
         perform(&command, common.json, operator).await
     })
 }
@@ -88,10 +90,18 @@ async fn perform(command: &Command, json: bool, operator: &Operator) -> Result<S
 }
 
 async fn set(operator: &Operator, operation: &str, pair: &AliasAndKey) -> Result<(), Failure> {
-    let AliasAndKey { alias, key, common } = pair;
+    let AliasAndKey {
+        alias,
+        key,
+        regional,
+    } = pair;
     let request = json!({ "AliasName": alias, "TargetKeyId": key });
     operator.call(operation, request).await?;
-    print(&json!({}), &format!("{alias} means {key}"), common.json)
+    print(
+        &json!({}),
+        &format!("{alias} means {key}"),
+        regional.common.json,
+    )
 }
 
 fn line(alias: &Value) -> String {

@@ -177,7 +177,7 @@ async fn head(config: &Config, root: &RootKey) -> Result<Option<AuditHead>, Fail
             Ok(head)
         }
         Err(KeystoreError::InUse { .. }) => {
-            let daemon = Operator::Daemon(config.listen.socket.clone());
+            let daemon = Operator::of_daemon(config.listen.socket.clone());
             let answer = daemon.call("DescribeAuditLog", json!({})).await?;
             let head = AuditHead::from_json(&answer);
             head.map(Some)

@@ -5,6 +5,7 @@ use crate::cli::operator::Operator;
 use crate::cli::output::{self, text};
 use crate::cli::target::OperatorTarget;
 use crate::config::Environment;
+use crate::key::arn::Arn;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -24,8 +25,8 @@ pub(super) enum Command {
     /// List all keys
     #[command(after_help = "Examples:\n  \
         keymill key list --dir keymill-dev\n  \
-        keymill key list --config /etc/keymill/keymill.toml --json")]
-    List(OperatorArguments),
+        keymill key list --region us-west-2 --config /etc/keymill/keymill.toml --json")]
+    List(RegionalArguments),
     /// Let a key be used again
     #[command(after_help = "Examples:\n  \
         keymill key enable 1234abcd-12ab-34cd-56ef-1234567890ab --dir keymill-dev\n  \
@@ -62,7 +63,7 @@ pub(super) struct Create {
     #[arg(long, value_name = "TEXT", default_value = "")]
     description: String,
     #[command(flatten)]
-    common: OperatorArguments,
+    regional: RegionalArguments,
 }
 
 #[derive(Args)]
@@ -71,7 +72,7 @@ pub(super) struct KeyArguments {
     #[arg(value_name = "KEY")]
     key: String,
     #[command(flatten)]
-    common: OperatorArguments,
+    regional: RegionalArguments,
 }
 
 #[derive(Args)]
@@ -84,6 +85,33 @@ pub(super) struct ScheduleDeletion {
     /// Do not ask
     #[arg(long)]
     yes: bool,
+}
+
+/// Where, in which Region, and how to print.
+#[derive(Args)]
+pub(super) struct RegionalArguments {
+    /// One of the daemon's Regions [default: that of an ARN, or the home Region]
+    #[arg(long, value_name = "REGION", value_parser = region)]
+    pub(super) region: Option<String>,
+    #[command(flatten)]
+    pub(super) common: OperatorArguments,
+}
+
+impl RegionalArguments {
+    /// The Region that was named, or that of a key which is named by an ARN.
+    pub(super) fn region<'a>(&'a self, key: Option<&'a str>) -> Option<&'a str> {
+        let of_key = || key.and_then(Arn::split).map(|arn| arn.region);
+        self.region.as_deref().or_else(of_key)
+    }
+}
+
+/// A Region's name, which is a part of a path.
+fn region(text: &str) -> Result<String, &'static str> {
+    let is_part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    match text.bytes().all(is_part) && !text.is_empty() {
+        true => Ok(text.to_owned()),
+        false => Err("a Region is of a-z, 0-9 and -"),
+    }
 }
 
 /// Where, and how to print.
@@ -107,17 +135,19 @@ pub(super) fn run(command: Command, environment: &Environment) -> Result<Status,
         );
         output::confirm(&question, *yes)?;
     }
-    let common = match &command {
-        Command::Create(create) => &create.common,
-        Command::List(common) => common,
-        Command::ScheduleDeletion(schedule) => &schedule.target.common,
-        Command::Describe(target)
+    let (regional, key) = match &command {
+        Command::Create(create) => (&create.regional, None),
+        Command::List(regional) => (regional, None),
+        Command::ScheduleDeletion(ScheduleDeletion { target, .. })
+        | Command::Describe(target)
         | Command::Enable(target)
         | Command::Disable(target)
         | Command::Rotate(target)
-        | Command::CancelDeletion(target) => &target.common,
+        | Command::CancelDeletion(target) => (&target.regional, Some(target.key.as_str())),
     };
-    Operator::with(common.target.target(environment)?, async |operator| {
+    let (region, common) = (regional.region(key), &regional.common);
+    let target = common.target.target(environment)?;
+    Operator::within(region, target, async |operator| {
         perform(&command, common.json, operator).await
     })
 }

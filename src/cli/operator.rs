@@ -8,6 +8,7 @@ use crate::cli::target::Target;
 use crate::config::Config;
 use crate::daemon::{Core, OpenError, Opening};
 use crate::endpoint::Endpoint;
+use crate::key::regions::RegionNumber;
 use crate::keystore::KeystoreError;
 use crate::operation::Operation;
 use crate::policy::Principal;
@@ -28,11 +29,19 @@ use tokio::net::UnixStream;
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// A page of a listing is far smaller.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
-/// Where the daemon takes operators' calls, followed by the operation's name.
+/// Where the daemon takes operators' calls, followed by the Region and a slash, unless it is the
+/// home Region, and the operation's name.
 const ADMIN_PATH: &str = "/v1/admin/";
 
+/// An operator's calls, in one Region.
+pub struct Operator {
+    by: By,
+    /// `None` for the home Region.
+    region: Option<String>,
+}
+
 /// Who performs an operator's calls.
-pub enum Operator {
+enum By {
     /// This process, with the store's lock.
     Store(Box<Core>, Arc<Principal>),
     /// The daemon behind this socket.
@@ -40,8 +49,8 @@ pub enum Operator {
 }
 
 impl Operator {
-    /// Opens the store of `target` or turns to the daemon that has it, lets `work` do its work, and
-    /// closes the store again.
+    /// Opens the store of `target` or turns to the daemon that has it, lets `work` do its work in
+    /// the home Region, and closes the store again.
     ///
     /// # Errors
     /// [`Failure`], when neither store nor daemon can be reached, or the work fails.
@@ -49,36 +58,34 @@ impl Operator {
         target: Target,
         work: impl AsyncFnOnce(&Self) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
+        Self::within(None, target, work)
+    }
+
+    /// As [`Self::with`], in this Region.
+    ///
+    /// # Errors
+    /// As [`Self::with`].
+    pub fn within<T>(
+        region: Option<&str>,
+        target: Target,
+        work: impl AsyncFnOnce(&Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         super::runtime()?.block_on(async {
-            let operator = Self::open(target).await?;
+            let operator = Self {
+                by: By::open(target).await?,
+                region: region.map(ToOwned::to_owned),
+            };
             let worked = work(&operator).await;
             let closed = operator.close().await;
             worked.and_then(|outcome| closed.map(|()| outcome))
         })
     }
 
-    async fn open(target: Target) -> Result<Self, Failure> {
-        match target {
-            Target::Store(config) => Self::at_store(&config).await,
-            Target::Daemon(Endpoint::Unix(socket)) => Ok(Self::Daemon(socket)),
-            Target::Daemon(_) => Err(Failure::usage(
-                "the operator's commands go through the daemon's Unix socket, --endpoint unix:PATH; over HTTP use an AWS client",
-            )),
-        }
-    }
-
-    async fn at_store(config: &Config) -> Result<Self, Failure> {
-        match open_store(config).await {
-            Ok(core) => Ok(Self::Store(Box::new(core), operator(config))),
-            Err(OpenError::Keystore(error @ KeystoreError::InUse { .. })) => {
-                let socket = config.listen.socket.clone();
-                // Not every holder is a daemon: an export has no socket.
-                match UnixStream::connect(&socket).await {
-                    Ok(_) => Ok(Self::Daemon(socket)),
-                    Err(_) => Err(error.into()),
-                }
-            }
-            Err(error) => Err(error.into()),
+    /// Calls of the daemon behind this socket, in the home Region.
+    pub fn of_daemon(socket: PathBuf) -> Self {
+        Self {
+            by: By::Daemon(socket),
+            region: None,
         }
     }
 
@@ -88,10 +95,17 @@ impl Operator {
     /// [`Failure`], with the code and message of the refusal.
     pub async fn call(&self, operation: &str, body: Value) -> Result<Value, Failure> {
         let body = body.to_string().into_bytes();
-        match self {
-            Self::Store(core, principal) => perform(core, principal, operation, &body).await,
-            Self::Daemon(socket) => {
-                let called = tokio::time::timeout(ANSWER_TIME_MAX, send(socket, operation, body));
+        match &self.by {
+            By::Store(core, principal) => {
+                let requester = Requester {
+                    region: self.region_of(core)?,
+                    ..Requester::local(Arc::clone(principal))
+                };
+                read(&reply(core, &requester, operation, &body).await?)
+            }
+            By::Daemon(socket) => {
+                let sent = send(socket, self.path_of(operation), body);
+                let called = tokio::time::timeout(ANSWER_TIME_MAX, sent);
                 match called.await {
                     Ok(answer) => answer,
                     Err(_) => {
@@ -123,6 +137,50 @@ impl Operator {
                 return Ok(items);
             }
             request["Marker"] = next;
+        }
+    }
+
+    fn region_of(&self, core: &Core) -> Result<RegionNumber, Failure> {
+        let named = self.region.as_deref();
+        let found = named.map_or(Ok(RegionNumber::HOME), |name| core.api.region_named(name));
+        found.map_err(|error| refused(&error))
+    }
+
+    fn path_of(&self, operation: &str) -> String {
+        match &self.region {
+            Some(region) => format!("{ADMIN_PATH}{region}/{operation}"),
+            None => format!("{ADMIN_PATH}{operation}"),
+        }
+    }
+
+    async fn close(self) -> Result<(), Failure> {
+        self.by.close().await
+    }
+}
+
+impl By {
+    async fn open(target: Target) -> Result<Self, Failure> {
+        match target {
+            Target::Store(config) => Self::at_store(&config).await,
+            Target::Daemon(Endpoint::Unix(socket)) => Ok(Self::Daemon(socket)),
+            Target::Daemon(_) => Err(Failure::usage(
+                "the operator's commands go through the daemon's Unix socket, --endpoint unix:PATH; over HTTP use an AWS client",
+            )),
+        }
+    }
+
+    async fn at_store(config: &Config) -> Result<Self, Failure> {
+        match open_store(config).await {
+            Ok(core) => Ok(Self::Store(Box::new(core), operator(config))),
+            Err(OpenError::Keystore(error @ KeystoreError::InUse { .. })) => {
+                let socket = config.listen.socket.clone();
+                // Not every holder is a daemon: an export has no socket.
+                match UnixStream::connect(&socket).await {
+                    Ok(_) => Ok(Self::Daemon(socket)),
+                    Err(_) => Err(error.into()),
+                }
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -180,7 +238,12 @@ pub(super) async fn perform(
     operation: &str,
     body: &[u8],
 ) -> Result<Value, Failure> {
-    let reply = reply(core, principal, operation, body).await?;
+    let requester = Requester::local(Arc::clone(principal));
+    let reply = reply(core, &requester, operation, body).await?;
+    read(&reply)
+}
+
+fn read(reply: &Reply) -> Result<Value, Failure> {
     if reply.body().is_empty() {
         return Ok(Value::Null);
     }
@@ -195,19 +258,19 @@ pub(super) async fn perform_unread(
     operation: &str,
     body: &[u8],
 ) -> Result<(), Failure> {
-    reply(core, principal, operation, body).await.map(|_| ())
+    let requester = Requester::local(Arc::clone(principal));
+    reply(core, &requester, operation, body).await.map(|_| ())
 }
 
 async fn reply(
     core: &Core,
-    principal: &Arc<Principal>,
+    requester: &Requester,
     operation: &str,
     body: &[u8],
 ) -> Result<Reply, Failure> {
-    let requester = Requester::local(Arc::clone(principal));
     let reply = match Operation::named(operation) {
-        Some(operation) => core.api.call(operation, &requester, body).await,
-        None => core.api.administer(operation, &requester, body).await,
+        Some(operation) => core.api.call(operation, requester, body).await,
+        None => core.api.administer(operation, requester, body).await,
     };
     reply.map_err(|error| refused(&error))
 }
@@ -235,7 +298,7 @@ fn silent(socket: &Path, reason: &dyn fmt::Display) -> Failure {
 }
 
 /// One call over a connection of its own.
-async fn send(socket: &Path, operation: &str, body: Vec<u8>) -> Result<Value, Failure> {
+async fn send(socket: &Path, path: String, body: Vec<u8>) -> Result<Value, Failure> {
     let stream = UnixStream::connect(socket)
         .await
         .map_err(|error| silent(socket, &error))?;
@@ -246,8 +309,7 @@ async fn send(socket: &Path, operation: &str, body: Vec<u8>) -> Result<Value, Fa
     tokio::spawn(async move { drop(connection.await) });
     let mut request = Request::new(Full::new(Bytes::from(body)));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() =
-        Uri::try_from(format!("{ADMIN_PATH}{operation}")).map_err(Failure::failed)?;
+    *request.uri_mut() = Uri::try_from(path).map_err(Failure::failed)?;
     let headers = request.headers_mut();
     headers.insert(header::HOST, HeaderValue::from_static("localhost"));
     headers.insert(

@@ -2,7 +2,7 @@
 
 use crate::cli::context::{no_columns, pair};
 use crate::cli::failure::{Failure, Status};
-use crate::cli::key::{OperatorArguments, print};
+use crate::cli::key::{RegionalArguments, print};
 use crate::cli::operator::Operator;
 use crate::cli::output::{self, text};
 use crate::config::Environment;
@@ -24,7 +24,7 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  \
         keymill policy check --principal arn:aws:iam::111122223333:user/backup --action kms:Decrypt --key alias/containers --constant tenant=7 --dir keymill-dev\n  \
         keymill policy check --principal arn:aws:sts::111122223333:assumed-role/batch/nightly --action kms:Decrypt --key alias/containers --source-ip 10.0.0.7 --secure-transport --endpoint unix:/run/keymill/keymill.sock --json")]
-    Check(Check),
+    Check(Box<Check>),
     /// Say whether a file holds a sound identity policy, key policy or trust policy: well-formed,
     /// and without actions, condition keys and resources that do not exist
     #[command(after_help = "Examples:\n  \
@@ -54,11 +54,15 @@ pub(super) struct Check {
     /// Where the request comes from; without it, from a Unix socket, which is secure transport
     #[arg(long, value_name = "ADDRESS")]
     source_ip: Option<IpAddr>,
+    /// What is measured of the request's Recipient, in hex, such as PCR1=0102…; may be given more
+    /// than once
+    #[arg(long, value_name = "NAME=HEX", value_parser = pair)]
+    recipient_attestation: Vec<(String, String)>,
     /// The request comes over TLS
     #[arg(long)]
     secure_transport: bool,
     #[command(flatten)]
-    common: OperatorArguments,
+    regional: RegionalArguments,
 }
 
 #[derive(Args)]
@@ -83,7 +87,10 @@ pub(super) struct Validate {
 pub(super) fn run(command: Command, environment: &Environment) -> Result<Status, Failure> {
     match command {
         Command::Check(check) => {
-            Operator::with(check.common.target.target(environment)?, async |operator| {
+            let regional = &check.regional;
+            let region = regional.region(check.key.as_deref());
+            let target = regional.common.target.target(environment)?;
+            Operator::within(region, target, async |operator| {
                 self::check(&check, operator).await
             })
         }
@@ -92,10 +99,8 @@ pub(super) fn run(command: Command, environment: &Environment) -> Result<Status,
 }
 
 async fn check(check: &Check, operator: &Operator) -> Result<Status, Failure> {
-    let context: BTreeMap<_, _> = check.constant.iter().cloned().collect();
-    if context.len() < check.constant.len() {
-        return Err(Failure::usage("--constant: a name occurs twice"));
-    }
+    let context = by_name(&check.constant, "--constant")?;
+    let measured = by_name(&check.recipient_attestation, "--recipient-attestation")?;
     let mut request = json!({
         "Principal": check.principal,
         "Action": check.action,
@@ -103,6 +108,9 @@ async fn check(check: &Check, operator: &Operator) -> Result<Status, Failure> {
     });
     if check.secure_transport {
         request["SecureTransport"] = true.into();
+    }
+    if !measured.is_empty() {
+        request["RecipientAttestation"] = json!(measured);
     }
     if let Some(key) = &check.key {
         request["KeyId"] = key.as_str().into();
@@ -120,12 +128,25 @@ async fn check(check: &Check, operator: &Operator) -> Result<Status, Failure> {
     print(
         &Value::Object(ours),
         &output::shown(&line),
-        check.common.json,
+        check.regional.common.json,
     )?;
     Ok(match answer["Allowed"] {
         Value::Bool(true) => Status::Done,
         _ => Status::Failed,
     })
+}
+
+fn by_name<'a>(
+    pairs: &'a [(String, String)],
+    flag: &str,
+) -> Result<BTreeMap<&'a str, &'a str>, Failure> {
+    let mut named = BTreeMap::new();
+    for (name, value) in pairs {
+        if named.insert(name.as_str(), value.as_str()).is_some() {
+            return Err(Failure::usage(format!("{flag}: a name occurs twice")));
+        }
+    }
+    Ok(named)
 }
 
 fn sentence(answer: &Value) -> String {

@@ -20,7 +20,8 @@ impl Measurement {
     pub const NITRO_TPM_PCRS: u8 = 24;
 
     /// The measurement of this name, whatever the case of its letters.
-    pub(in crate::policy) fn named(name: &str) -> Option<Self> {
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
         let name = name.to_ascii_lowercase();
         if name == "imagesha384" {
             return Some(Self::ImageSha384);

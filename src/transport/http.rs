@@ -193,25 +193,31 @@ impl HttpEndpoint {
                 *subject = Subject::Containers(purpose);
                 Box::pin(self.containers(id, purpose, caller, head, body)).await
             }
-            Route::Admin(name) => {
+            Route::Admin { region, operation } => {
                 *subject = Subject::Admin;
-                Box::pin(self.administer(id, name, caller, head, body)).await
+                let call = (region, operation);
+                Box::pin(self.administer(id, call, caller, head, body)).await
             }
         }
     }
 
-    /// Runs an operation for the operator.
+    /// Runs an operation for the operator, in the Region that the path names.
     async fn administer(
         &self,
         id: RequestId,
-        name: &str,
+        (region, name): (Option<&str>, &str),
         caller: &Caller,
         head: &Parts,
         body: &mut RequestBody,
     ) -> Result<Response<Answered>, Refusal> {
         let operator = self.operator(caller, head).ok_or_else(not_operator)?;
-        let requester = requester(id, Arc::clone(operator), caller);
-        let (api, body) = (&self.service.api, self.read(body).await?);
+        let api = &self.service.api;
+        let region = region.map_or(Ok(RegionNumber::HOME), |name| api.region_named(name))?;
+        let requester = Requester {
+            region,
+            ..requester(id, Arc::clone(operator), caller)
+        };
+        let body = self.read(body).await?;
         let called = match Operation::named(name) {
             Some(operation) => api.call(operation, &requester, &body).await,
             None => api.administer(name, &requester, &body).await,

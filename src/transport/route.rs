@@ -22,8 +22,13 @@ pub(super) enum Route<'a> {
     DataKeys,
     /// A stream of containers.
     Containers(Purpose),
-    /// The operator's operation of this name.
-    Admin(&'a str),
+    /// An operator's call.
+    Admin {
+        /// The Region that the path names; without one, it is the home Region.
+        region: Option<&'a str>,
+        /// The operation.
+        operation: &'a str,
+    },
 }
 
 impl<'a> Route<'a> {
@@ -37,7 +42,16 @@ impl<'a> Route<'a> {
             crate::stream::data_keys::PATH => Self::DataKeys,
             path => match (purpose(path), path.strip_prefix(ADMIN_PREFIX)) {
                 (Some(purpose), _) => Self::Containers(purpose),
-                (None, Some(operation)) => Self::Admin(operation),
+                (None, Some(rest)) => match rest.split_once('/') {
+                    Some((region, operation)) => Self::Admin {
+                        region: Some(region),
+                        operation,
+                    },
+                    None => Self::Admin {
+                        region: None,
+                        operation: rest,
+                    },
+                },
                 (None, None) => return Err(Outcome::NotFound),
             },
         };
@@ -220,8 +234,18 @@ mod tests {
         ] {
             assert_eq!(post(path), Ok(Route::Containers(purpose)));
         }
-        let operation = Route::Admin("CreatePrincipal");
-        assert_eq!(post("/v1/admin/CreatePrincipal"), Ok(operation));
+        for (path, region, operation) in [
+            ("/v1/admin/CreatePrincipal", None, "CreatePrincipal"),
+            (
+                "/v1/admin/us-west-2/ListKeys",
+                Some("us-west-2"),
+                "ListKeys",
+            ),
+            ("/v1/admin//ListKeys", Some(""), "ListKeys"),
+            ("/v1/admin/us-west-2/a/b", Some("us-west-2"), "a/b"),
+        ] {
+            assert_eq!(post(path), Ok(Route::Admin { region, operation }));
+        }
         for path in [
             "",
             "*",

@@ -59,6 +59,28 @@ def ordinary_keys(mill: Daemon, tally: Tally) -> None:
     assert listed[WEST] == {key["Arn"]} and listed[THIRD] == set() and key["Arn"] not in listed[EAST], listed
 
 
+def operators(mill: Daemon) -> None:
+    """The command line goes to any Region of a running daemon; a key's ARN has its Region."""
+
+    def keymill(*arguments: str) -> dict:
+        command = [daemon.BINARY, *arguments, "--json", "--endpoint", f"unix:{mill.socket}"]
+        done = subprocess.run(command, env=daemon.environment(), capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    for region in REGIONS:
+        key = keymill("key", "create", "--region", region)["KeyMetadata"]
+        assert key["Arn"] == arn(mill, region, key["KeyId"]), key
+        keymill("alias", "create", "alias/by-operator", key["Arn"])
+        keymill("key", "disable", key["Arn"])
+        client = mill.client("admin", region=region)
+        metadata = client.describe_key(KeyId="alias/by-operator")["KeyMetadata"]
+        assert (metadata["Arn"], metadata["KeyState"]) == (key["Arn"], "Disabled"), metadata
+        listed = {one["KeyArn"]: one for one in keymill("key", "list", "--region", region)["Keys"]}
+        assert listed[key["Arn"]]["Aliases"] == ["alias/by-operator"], listed
+        assert all(f":{region}:" in one for one in listed), listed
+
+
 def related_keys(mill: Daemon, tally: Tally) -> str:
     """A key is replicated, used, rotated, and its primary Region changed."""
     admin, consumer = clients(mill, "admin", tally), clients(mill, "consumer", tally)
@@ -176,6 +198,7 @@ def main() -> None:
         key = related_keys(mill, plain)
         imported_key(mill, plain)
         deleted_key(mill, plain)
+        operators(mill)
         keyrings(mill, key, Path(name), rings)
         restarted(mill, key, plain)
         assert mill.stop() == 0, "SIGTERM did not end the daemon cleanly"

@@ -112,6 +112,84 @@ async fn key_policies_and_grants_are_named() {
 }
 
 #[tokio::test]
+async fn measurements_of_a_recipient_are_asked_about() {
+    let bench = Bench::new().await;
+    let key = bench.key().await;
+    let (one, two) = ("01".repeat(48), "02".repeat(48));
+    let allowing = |name: &str, operator: &str, measured: &str| {
+        let condition = json!({operator: {format!("kms:RecipientAttestation:{measured}"): one}});
+        let policy = json!({"Statement": {"Effect": "Allow", "Action": "kms:*", "Resource": "*", "Condition": condition}});
+        json!({"Name": name, "Policies": [policy.to_string()]})
+    };
+    let by_pcr = allowing("pcr", "StringEqualsIgnoreCase", "PCR0");
+    let by_pcr = bench.create(by_pcr).await;
+    let by_tpm = bench
+        .create(allowing("tpm", "StringEquals", "NitroTPMPCR4"))
+        .await;
+    for (principal, measured, allowed) in [
+        (&by_pcr, json!({"PCR0": one}), true),
+        (&by_pcr, json!({"imagesha384": one, "PCR31": two}), true),
+        (&by_pcr, json!({"PCR0": two}), false),
+        (&by_pcr, json!({"PCR1": one}), false),
+        (&by_pcr, json!({"NitroTPMPCR0": one}), false),
+        (&by_pcr, json!({}), false),
+        (&by_pcr, Value::Null, false),
+        (&by_tpm, json!({"NitroTPMPCR4": one.to_uppercase()}), true),
+        (&by_tpm, json!({"PCR4": one}), false),
+    ] {
+        for action in ["GenerateDataKey", "GenerateDataKeyPair", "Decrypt"] {
+            let body = json!({"Principal": principal, "Action": format!("kms:{action}"), "KeyId": key, "RecipientAttestation": measured});
+            let answer = bench.check(body).await;
+            assert_eq!(answer["Allowed"], allowed, "{principal} {measured}");
+        }
+    }
+    let short = "01".repeat(20);
+    let middle = "01".repeat(32);
+    for (action, measured, message) in [
+        (
+            "Encrypt",
+            json!({"PCR0": one}),
+            "kms:Encrypt has no Recipient.",
+        ),
+        (
+            "Decrypt",
+            json!({"PCR32": one}),
+            "'PCR32' is not a measurement, such as PCR1, ImageSha384 or NitroTPMPCR4.",
+        ),
+        (
+            "Decrypt",
+            json!({"PCR0": "0x"}),
+            "The value of PCR0 is not in hex.",
+        ),
+        (
+            "Decrypt",
+            json!({"PCR0": short}),
+            "No such document: a register of an enclave has 32, 48 or 64 bytes, and one of a TPM 48.",
+        ),
+        (
+            "Decrypt",
+            json!({"NitroTPMPCR0": middle}),
+            "No such document: a register of an enclave has 32, 48 or 64 bytes, and one of a TPM 48.",
+        ),
+        (
+            "Decrypt",
+            json!({"PCR0": one, "ImageSha384": one}),
+            "No such document: a register is named twice.",
+        ),
+        (
+            "Decrypt",
+            json!({"PCR0": one, "NitroTPMPCR0": one}),
+            "No such document: a document has the registers of an enclave or those of a TPM.",
+        ),
+    ] {
+        let body = json!({"Principal": by_pcr, "Action": format!("kms:{action}"), "KeyId": key, "RecipientAttestation": measured});
+        let answer = bench.administer("CheckPolicy", body).await;
+        let expected = Err((Code::ValidationException, message.to_owned()));
+        assert_eq!(answer, expected, "{measured}");
+    }
+}
+
+#[tokio::test]
 async fn sessions_roots_other_accounts_and_disabled_principals_are_answered() {
     let bench = Bench::new().await;
     let key = bench.key().await;

@@ -25,6 +25,45 @@ async fn the_peer_is_the_principal_that_the_map_names() {
 }
 
 #[tokio::test]
+async fn the_operator_names_a_region_of_the_daemon_in_the_path() {
+    let daemon = Daemon::start().await;
+    let mut unix = daemon.over_unix().await;
+    let body = json!({});
+    let listed = unix.ask(&administer("ListKeys", &body)).await.done();
+    let same = administer("us-east-1/ListKeys", &body);
+    assert_eq!(unix.ask(&same).await.done(), listed);
+    let there = unix.ask(&administer("us-west-2/CreateKey", &body)).await;
+    let there = there.done()["KeyMetadata"]["Arn"].clone();
+    assert!(
+        there
+            .as_str()
+            .unwrap()
+            .starts_with("arn:aws:kms:us-west-2:")
+    );
+    let west = administer("us-west-2/ListKeys", &body);
+    let west = unix.ask(&west).await.done();
+    assert_eq!(west["Keys"][0]["KeyArn"], there);
+    let listed_again = unix.ask(&administer("ListKeys", &body)).await.done();
+    assert_eq!(listed_again, listed);
+    for region in ["eu-west-1", "", "US-EAST-1", "us%2deast-1"] {
+        let answer = unix
+            .ask(&administer(&format!("{region}/ListKeys"), &body))
+            .await;
+        let refused = answer.refusal(400, "ValidationException");
+        let message = format!("Region '{region}' is not one of this daemon's.");
+        assert_eq!(refused, message);
+    }
+    let answer = unix
+        .ask(&administer("us-east-1/us-east-1/ListKeys", &body))
+        .await;
+    answer.refusal(400, "UnknownOperationException");
+    // It is told to the operator alone.
+    let mut tcp = daemon.over_tcp().await;
+    let signed = administer("eu-west-1/ListKeys", &body).signed(&ADMIN);
+    tcp.ask(&signed).await.refusal(403, "AccessDeniedException");
+}
+
+#[tokio::test]
 async fn a_peer_that_nobody_mapped_is_a_stranger() {
     let unmapped = Daemon::start_with(Setup {
         peer: None,
