@@ -1,7 +1,8 @@
 """Requests made up from AWS's service model, thousands of them: valid ones, invalid ones and such as are no requests at all, against one running daemon.
 
-    python3 tests/clients/model_fuzz.py [COUNT [SEED [NUMBER]]]
+    python3 tests/clients/model_fuzz.py [DAEMON [COUNT [SEED [NUMBER]]]]
 
+DAEMON is `one` for one Region, `regions` for several, with requests that are signed for each, or `china` for one of the China Regions.
 Every answer is held to the model: a success to its operation's output, a refusal to its operation's errors and to those that every operation has. There must be no
 failure on the daemon's side, no hang, and no panic in its log. Request NUMBER of SEED is the same each time, whatever the count; given NUMBER, that one alone is
 sent, and shown.
@@ -27,6 +28,7 @@ from daemon import Daemon, admin_address, running
 from service_model import MODEL, OPERATIONS, SHAPES, Maker, world
 
 COUNT = 5_000
+DAEMONS = {"one": {}, "regions": {"KEYMILL_REGIONS": "us-east-1,us-west-2,eu-west-1"}, "china": {"KEYMILL_REGION": "cn-north-1"}}
 PROCESSES, CONNECTIONS = 4, 3
 # For so many requests the same keys: later on hardly one would be enabled and free to use.
 BLOCK = 2_500
@@ -135,7 +137,10 @@ class Request(Maker):
         """With a signature, or what has become of one."""
         who = mill["principals"][self.random.choice(["admin", "admin", "admin", "provisioner", "consumer"])]
         secret = who["secret_access_key"] if tampering != "key" else "not the secret"
-        signer = botocore.auth.SigV4Auth(botocore.credentials.Credentials(who["access_key_id"], secret), "kms", mill["region"])
+        # Most of the keys are in the home Region. Some requests are for a Region that is not
+        # served.
+        region = self.random.choice(3 * mill["regions"][:1] + mill["regions"]) if not self.one_in(50) else "ap-south-1"
+        signer = botocore.auth.SigV4Auth(botocore.credentials.Credentials(who["access_key_id"], secret), "kms", region)
         signed = body + b" " if tampering == "body" else body
         request = botocore.awsrequest.AWSRequest(method, mill["endpoint"] + (path if path != "*" else "/"), headers, signed)
         signer.add_auth(request)
@@ -299,12 +304,13 @@ def sent(mill: Daemon, seed: str, count: int) -> tuple[Counter, list[str]]:
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else COUNT
-    seed = sys.argv[2] if len(sys.argv) > 2 else f"{time.time_ns():x}"
-    print(f"seed {seed}")
-    with running() as mill:
-        if len(sys.argv) > 3:
-            print(*Sender(mill.facts, world(mill, "0"), seed).send(int(sys.argv[3]), show=True))
+    of_daemon = sys.argv[1] if len(sys.argv) > 1 else "one"
+    count = int(sys.argv[2]) if len(sys.argv) > 2 else COUNT
+    seed = sys.argv[3] if len(sys.argv) > 3 else f"{time.time_ns():x}"
+    print(f"daemon {of_daemon}, seed {seed}")
+    with running(DAEMONS[of_daemon]) as mill:
+        if len(sys.argv) > 4:
+            print(*Sender(mill.facts, world(mill, "0"), seed).send(int(sys.argv[4]), show=True))
             return
         began = time.monotonic()
         seen, faults = sent(mill, seed, count)
@@ -326,7 +332,8 @@ def main() -> None:
         assert not loud, loud[:5]
         assert mill.client("provisioner").generate_data_key_without_plaintext(KeyId=daemon.ALIAS, KeySpec="AES_256")["CiphertextBlob"]
         assert mill.stop() == 0, "SIGTERM did not end the daemon cleanly"
-    daemon.report("requests made up from the service model", f"(seed {seed})", sum(seen.values()))
+    kind = {"one": "", "regions": ", several Regions", "china": ", a China Region"}[of_daemon]
+    daemon.report(f"requests made up from the service model{kind}", f"(seed {seed})", sum(seen.values()))
 
 
 if __name__ == "__main__":

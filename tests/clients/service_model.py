@@ -20,16 +20,54 @@ MODEL = service_model()
 SHAPES, OPERATIONS = MODEL["shapes"], sorted(MODEL["operations"])
 
 
-# Keys of other kinds than most; the first is the one of ML-KEM.
-KINDS = [
-    ("ML_KEM_512", "ENCAPSULATE_DECAPSULATE"), ("ML_DSA_44", "SIGN_VERIFY"), ("ECC_NIST_EDWARDS25519", "SIGN_VERIFY"), ("ECC_NIST_P256", "SIGN_VERIFY"),
-    ("ECC_NIST_P256", "KEY_AGREEMENT"), ("RSA_2048", "ENCRYPT_DECRYPT"), ("HMAC_256", "GENERATE_VERIFY_MAC"),
-]
+# Keys of other kinds than most; and those that are in the China Regions alone, and in the others.
+KINDS = [("ECC_NIST_P256", "SIGN_VERIFY"), ("ECC_NIST_P256", "KEY_AGREEMENT"), ("RSA_2048", "ENCRYPT_DECRYPT"), ("HMAC_256", "GENERATE_VERIFY_MAC")]
+IN_CHINA = [("SM2", "SIGN_VERIFY"), ("SM2", "ENCRYPT_DECRYPT"), ("SM2", "KEY_AGREEMENT")]
+ELSEWHERE = [("ML_KEM_512", "ENCAPSULATE_DECAPSULATE"), ("ML_DSA_44", "SIGN_VERIFY"), ("ECC_NIST_EDWARDS25519", "SIGN_VERIFY")]
+
+
+def related(mill: Daemon) -> list[str]:
+    """Multi-Region keys in the daemon's Regions, in their states: each by its id and its ARNs."""
+    home, *others = mill.facts["regions"]
+    in_region = {region: mill.client("admin", region=region) for region in mill.facts["regions"]}
+    keys = []
+    for state in ["Enabled", "Disabled", "PendingReplicaDeletion", "PendingDeletion", "PendingImport"]:
+        made = in_region[home].create_key(MultiRegion=True, Origin="EXTERNAL" if state == "PendingImport" else "AWS_KMS")["KeyMetadata"]
+        name = {"KeyId": made["KeyId"]}
+        if state != "PendingImport":
+            for region in others[:1]:
+                in_region[home].replicate_key(**name, ReplicaRegion=region)
+                match state:
+                    case "Disabled":
+                        in_region[region].disable_key(**name)
+                    case "PendingReplicaDeletion":
+                        in_region[home].schedule_key_deletion(**name, PendingWindowInDays=7)
+                    case "PendingDeletion":
+                        in_region[region].schedule_key_deletion(**name, PendingWindowInDays=7)
+        keys += [made["KeyId"], *(made["Arn"].replace(home, region) for region in mill.facts["regions"][:2])]
+    return keys
+
+
+def elsewhere(mill: Daemon, block: str) -> tuple[list[str], list[str], list[bytes]]:
+    """Keys, aliases and blobs of the daemon's further Regions."""
+    keys, aliases, blobs = [], [], []
+    for region in mill.facts["regions"][1:]:
+        client = mill.client("admin", region=region)
+        made = client.create_key()["KeyMetadata"]
+        name = {"KeyId": made["KeyId"]}
+        alias = f"alias/fuzz-{block}-there"
+        client.create_alias(AliasName=alias, TargetKeyId=made["KeyId"])
+        keys += [made["KeyId"], made["Arn"]]
+        aliases += [alias, made["Arn"].replace(f"key/{made['KeyId']}", alias)]
+        blobs.append(client.encrypt(**name, Plaintext=b"x")["CiphertextBlob"])
+    return keys, aliases, blobs
 
 
 def world(mill: Daemon, block: str) -> dict:
-    """Keys in every state there is, and what belongs to them, by the names of the members that take it."""
+    """Keys in every state there is, in each Region of the daemon, and what belongs to them, by the names of the members that take it."""
     admin, consumer = mill.client("admin"), mill.principal("consumer")["arn"]
+    home, account, partition = mill.facts["region"], mill.facts["account"], consumer.split(":")[1]
+    is_in_china = partition == "aws-cn"
     keys, aliases, blobs, grants, tokens, markers = [], [], [], [], [], []
     for number in range(8):
         names = new_key(mill, f"alias/fuzz-{block}-{number}")
@@ -48,20 +86,24 @@ def world(mill: Daemon, block: str) -> dict:
         if number % 4 == 3:
             admin.schedule_key_deletion(KeyId=names[0], PendingWindowInDays=7)
     keys.append(admin.create_key(Tags=[{"TagKey": "a", "TagValue": "b"}])["KeyMetadata"]["KeyId"])
-    of_kinds = [admin.create_key(KeySpec=spec, KeyUsage=usage)["KeyMetadata"]["KeyId"] for spec, usage in KINDS]
-    secrets = [admin.encapsulate(KeyId=of_kinds[0], EncapsulationAlgorithm="ML_KEM")["SharedSecretCiphertextBlob"] for _ in range(2)]
+    kinds = (IN_CHINA if is_in_china else ELSEWHERE) + KINDS
+    of_kinds = [admin.create_key(KeySpec=spec, KeyUsage=usage)["KeyMetadata"]["KeyId"] for spec, usage in kinds]
+    # In China no key is of ML-KEM, whose ciphertexts have no form of their own.
+    secrets = [b"x" * 768] if is_in_china else [admin.encapsulate(KeyId=of_kinds[0], EncapsulationAlgorithm="ML_KEM")["SharedSecretCiphertextBlob"] for _ in range(2)]
+    there = elsewhere(mill, block)
+    keys, aliases, blobs = keys + related(mill) + there[0], aliases + there[1], blobs + there[2]
     markers += [admin.list_keys(Limit=1)["NextMarker"], admin.list_aliases(Limit=1)["NextMarker"], "x", "AAAA"]
     policy = admin.get_key_policy(KeyId=keys[0])["Policy"]
     nowhere = ["00000000-0000-4000-8000-000000000000", "foo", "alias/nobody", mill.arn("key/foo"), mill.arn("alias/nobody"), "mrk-" + "0" * 32]
-    foreign = [keys[1].replace("111122223333", "444455556666"), keys[1].replace("us-east-1", "eu-west-1"), "arn:aws:s3:::bucket", "arn:", ":" * 9]
-    principals = [principal["arn"] for principal in mill.facts["principals"].values()] + ["arn:aws:iam::111122223333:root", "111122223333", "*"]
+    foreign = [keys[1].replace(account, "444455556666"), keys[1].replace(home, "ap-south-1"), f"arn:{partition}:s3:::bucket", "arn:", ":" * 9]
+    principals = [principal["arn"] for principal in mill.facts["principals"].values()] + [f"arn:{partition}:iam::{account}:root", account, "*"]
     return {
         # Most often what is there, and mostly what every operation takes.
         "KeyId": keys * 4 + of_kinds * 2 + aliases + nowhere + foreign, "AliasName": aliases[::2] + ["alias/fuzz-new", "alias/aws/ebs", "alias/a:b", "alias/", "no-alias"],
         "SharedSecretCiphertextBlob": [base64.b64encode(secret).decode() for secret in secrets],
         "CiphertextBlob": [base64.b64encode(blob).decode() for blob in blobs], "GrantId": grants + ["0" * 64], "GrantToken": tokens,
         "Marker": markers, "Policy": [policy, policy.replace("Allow", "Deny"), "{}", "[]", "my policy", policy[:-1]], "PolicyName": ["default", "other"],
-        "Principal": principals,
+        "Principal": principals, "Region": mill.facts["regions"] * 2 + ["ap-south-1", "cn-northwest-1"],
     }
 
 

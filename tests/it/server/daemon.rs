@@ -65,7 +65,13 @@ pub(crate) const PROVISIONER: Who = Who {
 
 impl Who {
     pub(crate) fn arn(&self) -> String {
-        format!("arn:aws:iam::{ACCOUNT}:user/{}", self.name)
+        self.arn_in(&regions())
+    }
+
+    /// Its ARN in the partition of these Regions.
+    pub(crate) fn arn_in(&self, regions: &Regions) -> String {
+        let partition = &regions.home().partition;
+        format!("arn:{partition}:iam::{ACCOUNT}:user/{}", self.name)
     }
 
     /// The credentials of the principal for `region`.
@@ -85,6 +91,7 @@ fn secret(text: &str) -> SecretBytes {
 
 /// The deviations of a test from the usual daemon.
 pub(crate) struct Setup {
+    pub(crate) regions: Regions,
     pub(crate) limits: Limits,
     pub(crate) rates: rates::Config,
     /// The principal of the peer of the Unix socket.
@@ -100,6 +107,7 @@ pub(crate) struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         Self {
+            regions: regions(),
             limits: Limits::default(),
             rates: rates::Config {
                 refused_calls_per_second: 0,
@@ -195,7 +203,8 @@ impl Daemon {
         let folder = tempfile::tempdir().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
         let (entropy, clock) = (Arc::new(Entropy::os()), Clock::manual(NOW));
-        let keystore = keystore(&folder, &entropy, &metrics).await;
+        let regions = setup.regions;
+        let keystore = keystore(&folder, &regions, &entropy, &metrics).await;
         let clone_word = Arc::new(CloneWord::new());
         let config = pool::Config {
             fillers: 1,
@@ -213,23 +222,30 @@ impl Daemon {
             &log,
             key,
             None,
-            &regions(),
+            &regions,
             Clock::system(),
             &entropy,
             &metrics,
         );
         let audit = Arc::new(audit.unwrap());
         let account = ACCOUNT.parse().unwrap();
+        let partition = &regions.home().partition;
         let parts = Parts {
             keystore: Arc::clone(&keystore),
             pool: Arc::clone(&pool),
-            web_identities: WebIdentities::new(&setup.issuers, "aws", account, &clock, &metrics),
+            web_identities: WebIdentities::new(
+                &setup.issuers,
+                partition,
+                account,
+                &clock,
+                &metrics,
+            ),
             attestations: Attestations::new(Roots::default(), &metrics),
             xks_proxies: Proxies::none(&clock),
             clone_word,
             entropy,
             clock: clock.clone(),
-            rates: Rates::new(&setup.rates, &regions()),
+            rates: Rates::new(&setup.rates, &regions),
             audit: Arc::clone(&audit),
         };
         let api = Api::new(parts, &metrics);
@@ -238,7 +254,7 @@ impl Daemon {
         let service = Arc::new(Service {
             api: Arc::clone(&api),
             keystore,
-            verifier: Verifier::new(&regions(), Duration::from_secs(300), token_key),
+            verifier: Verifier::new(&regions, Duration::from_secs(300), token_key),
             account: ACCOUNT.parse().unwrap(),
             clock: clock.clone(),
             limits: setup.limits,
@@ -261,7 +277,7 @@ impl Daemon {
         let mut peers = PeerMap::default();
         peers
             .uids
-            .extend(setup.peer.iter().map(|who| (uid, who.arn())));
+            .extend(setup.peer.iter().map(|who| (uid, who.arn_in(&regions))));
         let operator = if setup.operator { uid } else { uid + 1 };
         let ready = Arc::new(AtomicBool::new(false));
         let desk = Arc::new(Admin {
@@ -408,25 +424,26 @@ impl Daemon {
     }
 }
 
-fn regions() -> Regions {
+/// Those of the usual daemon.
+pub(crate) fn regions() -> Regions {
     Regions::new("aws", REGION, ["us-west-2"])
 }
 
 async fn keystore(
     folder: &tempfile::TempDir,
+    regions: &Regions,
     entropy: &Arc<Entropy>,
     metrics: &Arc<Metrics>,
 ) -> Arc<Keystore> {
     let root = RootKey::create(&folder.path().join("root.key"), entropy).unwrap();
-    let regions = regions();
     let path = folder.path().join("keystore.db");
     let (entropy, metrics) = (Arc::clone(entropy), Arc::clone(metrics));
-    let keystore = Keystore::create(&path, &root, regions, entropy, metrics)
+    let keystore = Keystore::create(&path, &root, regions.clone(), entropy, metrics)
         .await
         .unwrap();
     let principals = [ADMIN, PROVISIONER].map(|who| {
         let policy = Arc::new(PolicyDocument::parse(who.policy).unwrap());
-        let principal = Principal::new(&who.arn(), vec![policy]).unwrap();
+        let principal = Principal::new(&who.arn_in(regions), vec![policy]).unwrap();
         let id = who.access_key_id.to_owned();
         let access_key = AccessKey::new(id, secret(who.secret_access_key));
         let entry = PrincipalEntry::new(principal, vec![Arc::new(access_key)]);

@@ -1,7 +1,8 @@
 //! Every operation, the batch routes and every admin route, with each of several principals, over
-//! TCP and over the socket: what is built has an expected answer here, or this fails.
+//! TCP and over the socket: what is built has an expected answer here, or this fails. Every
+//! operation in a China Region, too, with what is of those Regions alone.
 
-use crate::server::daemon::{ACCOUNT, ADMIN, Daemon, NOW, PROVISIONER, REGION, Who};
+use crate::server::daemon::{ACCOUNT, ADMIN, Daemon, NOW, PROVISIONER, Setup, Who, regions};
 use crate::server::wire::{Answer, Request};
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_ipc::writer::StreamWriter;
@@ -10,6 +11,7 @@ use keymill::admin::ADMINISTRATION;
 use keymill::api::{self, Requester};
 use keymill::auth::Credentials;
 use keymill::crypto::secret::SecretBytes;
+use keymill::key::regions::Regions;
 use keymill::operation::Operation;
 use keymill::policy::Principal;
 use keymill::stream::{self, Purpose};
@@ -95,9 +97,18 @@ const FOR_GRANTEE_TOO: [&str; 6] = [OK, DENIED, DENIED, OK, DENIED, DENIED];
 const AT_HOME: [&str; 6] = [OK, DENIED, DENIED, DENIED, DENIED, OK];
 const MINTING: [&str; 6] = [OK, OK, DENIED, OK, DENIED, DENIED];
 
+/// What differs in the China Regions: they have no keys of ML-KEM, so the key is of another kind.
+const IN_CHINA: [(&str, [&str; 6]); 2] = [
+    ("Decapsulate", FOR_NO_KEY_THERE),
+    ("Encapsulate", FOR_NO_KEY_THERE),
+];
+const FOR_NO_KEY_THERE: [&str; 6] = [USAGE, DENIED, DENIED, DENIED, DENIED, DENIED];
+const USAGE: &str = "InvalidKeyUsageException";
+
 /// A daemon and its callers.
 struct Walk {
     daemon: Daemon,
+    regions: Regions,
     credentials: Vec<(String, Credentials)>,
     scenes: AtomicUsize,
 }
@@ -115,8 +126,17 @@ struct Scene {
 
 impl Walk {
     async fn new() -> Self {
-        let daemon = Daemon::start().await;
-        let known = |who: Who| (who.arn(), who.credentials(REGION));
+        Self::in_regions(regions()).await
+    }
+
+    async fn in_regions(regions: Regions) -> Self {
+        let setup = Setup {
+            regions: regions.clone(),
+            ..Setup::default()
+        };
+        let daemon = Daemon::start_with(setup).await;
+        let home = regions.home();
+        let known = |who: Who| (who.arn_in(&regions), who.credentials(&home.name));
         let mut credentials = vec![known(ADMIN), known(PROVISIONER)];
         for (name, account, action) in [
             ("consumer", ACCOUNT, "kms:Decrypt"),
@@ -139,15 +159,27 @@ impl Walk {
                 access_key_id: text("AccessKeyId"),
                 secret_access_key,
                 session_token: None,
-                region: REGION.to_owned(),
+                region: home.name.clone(),
             };
             credentials.push((text("Arn"), signs));
         }
         Self {
             daemon,
+            regions,
             credentials,
             scenes: AtomicUsize::new(0),
         }
+    }
+
+    fn is_in_china(&self) -> bool {
+        self.regions.home().is_in_china()
+    }
+
+    /// The expected answers of a built operation.
+    fn expected(&self, operation: &str) -> Option<[&'static str; 6]> {
+        let rows = IN_CHINA.iter().filter(|_| self.is_in_china());
+        let row = rows.chain(&TABLE).find(|(name, _)| *name == operation);
+        row.map(|(_, answers)| *answers)
     }
 
     fn arn(&self, caller: &str) -> &str {
@@ -207,10 +239,13 @@ impl Walk {
                 .to_owned();
             return Some((key, Value::Null));
         }
+        let is_in_china = self.is_in_china();
+        let curve = self.curve();
         let kind = match operation {
-            "Sign" | "Verify" | "GetPublicKey" => ("ECC_NIST_P256", "SIGN_VERIFY"),
+            "Sign" | "Verify" | "GetPublicKey" => (curve, "SIGN_VERIFY"),
             "GenerateMac" | "VerifyMac" => ("HMAC_256", "GENERATE_VERIFY_MAC"),
-            "DeriveSharedSecret" => ("ECC_NIST_P256", "KEY_AGREEMENT"),
+            "DeriveSharedSecret" => (curve, "KEY_AGREEMENT"),
+            "Encapsulate" | "Decapsulate" if is_in_china => ("HMAC_256", "GENERATE_VERIFY_MAC"),
             "Encapsulate" | "Decapsulate" => ("ML_KEM_768", "ENCAPSULATE_DECAPSULATE"),
             "DeleteImportedKeyMaterial" | "GetParametersForImport" | "ImportKeyMaterial" => {
                 ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT")
@@ -228,16 +263,33 @@ impl Walk {
             "Verify" => ("Sign", "Signature"),
             "VerifyMac" => ("GenerateMac", "Mac"),
             "DeriveSharedSecret" => ("GetPublicKey", "PublicKey"),
+            "Decapsulate" if is_in_china => return Some((key, json!("AA=="))),
             "Decapsulate" => ("Encapsulate", "SharedSecretCiphertextBlob"),
             "ImportKeyMaterial" => return Some((key.clone(), self.import(&key).await)),
             _ => return Some((key, Value::Null)),
         };
         let body = json!({
-            "KeyId": key, "Message": "AA==", "SigningAlgorithm": "ECDSA_SHA_256", "MacAlgorithm": "HMAC_SHA_256",
+            "KeyId": key, "Message": "AA==", "SigningAlgorithm": self.signs(), "MacAlgorithm": "HMAC_SHA_256",
             "EncapsulationAlgorithm": "ML_KEM",
         });
         let proof = self.daemon.call(made_by.0, body).await[made_by.1].clone();
         Some((key, proof))
+    }
+
+    /// The curve of keys, and how they sign.
+    fn curve(&self) -> &'static str {
+        if self.is_in_china() {
+            "SM2"
+        } else {
+            "ECC_NIST_P256"
+        }
+    }
+
+    fn signs(&self) -> &'static str {
+        match self.curve() {
+            "SM2" => "SM2DSA",
+            _ => "ECDSA_SHA_256",
+        }
     }
 
     /// The body of an import.
@@ -252,8 +304,9 @@ impl Walk {
         let public = PublicEncryptingKey::from_der(&public).unwrap();
         let public = OaepPublicEncryptingKey::new(public).unwrap();
         let mut room = vec![0; public.ciphertext_size()];
+        let bytes = if self.is_in_china() { 16 } else { 32 };
         let wrapped = public
-            .encrypt(&OAEP_SHA256_MGF1SHA256, &[7; 32], &mut room, None)
+            .encrypt(&OAEP_SHA256_MGF1SHA256, &vec![7; bytes], &mut room, None)
             .unwrap();
         json!({
             "KeyId": key,
@@ -278,8 +331,13 @@ impl Walk {
             "CreateAlias" => {
                 json!({"AliasName": format!("alias/new-{number}"), "TargetKeyId": key})
             }
-            "ReplicateKey" => json!({"KeyId": key, "ReplicaRegion": "us-west-2"}),
-            "UpdatePrimaryRegion" => json!({"KeyId": key, "PrimaryRegion": REGION}),
+            "ReplicateKey" => {
+                let there = self.regions.iter().nth(1).unwrap();
+                json!({"KeyId": key, "ReplicaRegion": there.name})
+            }
+            "UpdatePrimaryRegion" => {
+                json!({"KeyId": key, "PrimaryRegion": self.regions.home().name})
+            }
             "UpdateAlias" => json!({"AliasName": alias, "TargetKeyId": key}),
             "DeleteAlias" => json!({"AliasName": alias}),
             "ReEncrypt" => json!({"CiphertextBlob": blob, "DestinationKeyId": key}),
@@ -296,14 +354,14 @@ impl Walk {
                 json!({"KeyId": key, "GranteePrincipal": self.arn("nobody"), "Operations": ["Decrypt"]})
             }
             "GenerateDataKeyPair" | "GenerateDataKeyPairWithoutPlaintext" => {
-                json!({"KeyId": key, "KeyPairSpec": "ECC_NIST_P256"})
+                json!({"KeyId": key, "KeyPairSpec": self.curve()})
             }
             "ImportKeyMaterial" => proof.clone(),
             "GetParametersForImport" => {
                 json!({"KeyId": key, "WrappingAlgorithm": "RSAES_OAEP_SHA_1", "WrappingKeySpec": "RSA_2048"})
             }
             "Sign" | "Verify" => {
-                json!({"KeyId": key, "Message": "AA==", "SigningAlgorithm": "ECDSA_SHA_256", "Signature": proof})
+                json!({"KeyId": key, "Message": "AA==", "SigningAlgorithm": self.signs(), "Signature": proof})
             }
             "GenerateMac" | "VerifyMac" => {
                 json!({"KeyId": key, "Message": "AA==", "MacAlgorithm": "HMAC_SHA_256", "Mac": proof})
@@ -317,8 +375,10 @@ impl Walk {
             "ListRetirableGrants" => json!({"RetiringPrincipal": caller_arn}),
             "RetireGrant" | "RevokeGrant" => json!({"KeyId": key, "GrantId": grant}),
             "PutKeyPolicy" => {
+                let partition = &self.regions.home().partition;
+                let root = format!("arn:{partition}:iam::{ACCOUNT}:root");
                 let statement = json!({
-                    "Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{ACCOUNT}:root")}, "Action": "kms:*", "Resource": "*",
+                    "Effect": "Allow", "Principal": {"AWS": root}, "Action": "kms:*", "Resource": "*",
                 });
                 json!({"KeyId": key, "Policy": json!({"Statement": statement}).to_string()})
             }
@@ -344,18 +404,22 @@ fn outcome(answer: &Answer) -> String {
     }
 }
 
-fn expected(operation: &str) -> Option<[&'static str; 6]> {
-    let row = TABLE.iter().find(|(name, _)| *name == operation);
-    row.map(|(_, answers)| *answers)
+#[tokio::test]
+async fn every_operation_answers_every_principal_as_the_table_says() {
+    every_operation(&Walk::new().await).await;
 }
 
 #[tokio::test]
-async fn every_operation_answers_every_principal_as_the_table_says() {
-    let walk = Walk::new().await;
+async fn every_operation_answers_every_principal_in_a_china_region_too() {
+    let regions = Regions::new("aws-cn", "cn-north-1", ["cn-northwest-1"]);
+    every_operation(&Walk::in_regions(regions).await).await;
+}
+
+async fn every_operation(walk: &Walk) {
     let host = walk.daemon.host();
     for operation in Operation::ALL {
         let name = operation.name();
-        let answers = match expected(name) {
+        let answers = match walk.expected(name) {
             Some(answers) => answers,
             None if !api::is_built(*operation) => ["UnsupportedOperationException"; 6],
             None => panic!("{name} is built and has no expected answer in the table"),
@@ -507,7 +571,7 @@ async fn admin_routes_answer_the_operator_and_nobody_else() {
             (administration(&walk.daemon, name, number).await, OK)
         } else {
             let scene = walk.scene(name).await;
-            let built = expected(name).is_some();
+            let built = walk.expected(name).is_some();
             let answer = if built {
                 OK
             } else {
