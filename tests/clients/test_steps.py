@@ -46,6 +46,8 @@ arrow-writers    arrow_writers.py
 object-store     object_store.py
 store-out        store_out.py
 model-fuzz       model_fuzz.py
+fuzz-regions     model_fuzz.py regions 2500
+fuzz-china       model_fuzz.py china 2500
 python-package   python_package.py
 python-waits     python_waits.py
 prometheus       prometheus.py
@@ -60,7 +62,7 @@ multi-region     multi_region.py
 rewrap           rewrap.py
 readme           tour.py README.md
 lake-tables      tour.py docs/readers.md
-pages            tour.py docs/storage-developer.md docs/data-engineer.md clients/python/README.md docs/operator.md docs/security-reviewer.md
+pages            tour.py docs/storage-developer.md docs/data-engineer.md clients/python/README.md docs/operator.md docs/security-reviewer.md docs/xks.md
 dev-prints       tour.py
 integrations     integrations.py
 dev-rights       dev_rights.py

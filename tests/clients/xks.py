@@ -11,6 +11,8 @@ import http.client
 import json
 import os
 import random
+import re
+import shlex
 import socket
 import ssl
 import subprocess
@@ -25,7 +27,7 @@ import botocore.auth
 import botocore.awsrequest
 import botocore.credentials
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from daemon import BINARY, Daemon, Tally, environment, report, running
+from daemon import BINARY, ROOT, Daemon, Tally, environment, report, running
 from import_key import create, import_material
 from open_blobs import derive
 from tls import Authority
@@ -502,6 +504,26 @@ def made_key(mill: Daemon, ca: Path, certificate: tuple[str, str] | None, tally:
     admin.create_alias(AliasName="alias/orders", TargetKeyId=made)
 
 
+def administrators_commands() -> int:
+    """Those of docs/xks.md, held to the AWS command line: it checks what a command is given before it calls."""
+    [block] = re.findall(r"```sh\n(aws .*?)```", (ROOT / "docs" / "xks.md").read_text(), re.S)
+    given = {"XKSP…": "XKSP" + "A" * 16, "RawSecretAccessKey=…": "RawSecretAccessKey=" + "a" * 43, "cks-…": "cks-1234567890abcdef0"}
+    for dots, value in given.items():
+        assert dots in block, dots
+        block = block.replace(dots, value)
+    assert "…" not in block, block
+    # What it finds sound, it would send, but where no server listens.
+    nowhere = ["--region", REGION, "--no-sign-request", "--endpoint-url", "http://127.0.0.1:9"]
+    first, *commands = block.replace("\\\n", " ").strip().splitlines()
+    with tempfile.TemporaryDirectory(prefix="keymill-aws-") as name:
+        variables = environment(AWS_CONFIG_FILE=f"{name}/config", AWS_MAX_ATTEMPTS="1", PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        subprocess.run(shlex.split(first), env=variables, check=True, timeout=60)
+        for command in commands:
+            done = subprocess.run(shlex.split(command) + nowhere, env=variables, capture_output=True, text=True, timeout=60)
+            assert 'Could not connect to the endpoint URL: "http://127.0.0.1:9/"' in done.stderr, f"{command}\n{done.stderr}"
+    return 1 + len(commands)
+
+
 def records(mill: Daemon) -> list[dict]:
     lines = [line for file in sorted((mill.state / "audit").glob("*.jsonl")) for line in file.read_text().splitlines()]
     return [record for record in map(json.loads, lines) if record.get("eventSource") == "kms-xks-proxy"]
@@ -525,6 +547,7 @@ def recorded(mill: Daemon, sealed: dict, request_id: str) -> None:
 
 def main() -> None:
     tally = Tally()
+    assert administrators_commands() == 4
     with tempfile.TemporaryDirectory(prefix="keymill-xks-") as name:
         folder = Path(name)
         servers, clients = Authority(folder, "servers"), Authority(folder, "clients")
