@@ -320,6 +320,7 @@ fn left_of_earlier_store(config: &Config) -> Result<Option<String>, OpenError> {
 mod tests {
     use super::*;
     use crate::config::Environment;
+    use crate::xks_proxy;
     use std::sync::{Mutex, PoisonError};
     use tempfile::TempDir;
 
@@ -382,6 +383,24 @@ mod tests {
         core.close().await.unwrap();
         opens(&config, Opening::Existing).await;
         assert_eq!(announced(&config), 1);
+    }
+
+    #[tokio::test]
+    async fn files_of_a_proxy_that_cannot_be_used_are_named_at_the_start() {
+        let (folder, mut config) = fresh();
+        let proxy = xks_proxy::Config {
+            host: "vault.example".to_owned(),
+            address: String::new(),
+            ca_file: folder.path().join("absent.pem"),
+            certificate: PathBuf::new(),
+            private_key: PathBuf::new(),
+            timeout_ms: 250,
+        };
+        config.xks_proxies.insert("vault".to_owned(), proxy);
+        let line = refusal(&config, FIRST).await;
+        assert!(line.starts_with("xks_proxies.vault.ca_file: "), "{line}");
+        config.xks_proxies.clear();
+        opens(&config, FIRST).await;
     }
 
     #[tokio::test]

@@ -12,6 +12,8 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 async fn tls_failure(config: Config) -> String {
     match Caller::new(config).health().await {
@@ -95,6 +97,25 @@ async fn files_that_change_are_read_again() {
     caller.host().locked().clear();
     assert_eq!(caller.health().await, Ok(()));
     assert_eq!(server.connections(), 4);
+}
+
+#[tokio::test]
+async fn upkeep_reads_files_that_have_changed_until_it_is_stopped() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let server = Server::new(theirs.server(HOST, &TLS13), proxy).await;
+    let caller = Caller::new(config(server.address, &ours.path));
+    assert!(caller.health().await.is_err());
+    std::fs::copy(&theirs.path, &ours.path).unwrap();
+    let (mut tasks, (stop, stopped)) = (JoinSet::new(), watch::channel(()));
+    caller.proxies.keep(&mut tasks, &stopped);
+    let mut looks = 0;
+    while caller.health().await.is_err() {
+        looks += 1;
+        assert!(looks < 1000, "the files are not read");
+        tokio::task::yield_now().await;
+    }
+    drop(stop);
+    assert!(tasks.join_next().await.unwrap().is_ok());
 }
 
 #[test]
