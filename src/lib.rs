@@ -24,7 +24,7 @@
 //!
 //! | modules | what they do |
 //! |---|---|
-//! | [`clock`], [`endpoint`], [`mod@file`], [`memory`], [`metrics`], [`s3`] | time, addresses of daemons, files, locked memory, metrics and buckets; they import nothing of this crate |
+//! | [`clock`], [`endpoint`], [`mod@file`], [`memory`], [`metrics`], [`persistent`], [`s3`] | time, addresses of daemons, files, locked memory, metrics, maps that share their entries, and buckets; they import nothing of this crate |
 //! | [`crypto`] | primitives: GCM's parts, XAES-256-GCM, entropy, secrets that are wiped |
 //! | [`tls_files`] | certificates and keys in files |
 //! | [`context`], [`key`] | the encryption context in canonical form; KMS keys, their names, states and material |
@@ -55,6 +55,7 @@ pub mod error_code;
 pub mod file;
 pub mod memory;
 pub mod metrics;
+pub mod persistent;
 #[cfg(feature = "bulk")]
 pub mod s3;
 

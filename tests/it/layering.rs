@@ -24,6 +24,7 @@ const ORDER: [&[&str]; 23] = [
         "file",
         "memory",
         "metrics",
+        "persistent",
         "s3",
     ],
     &["crypto", "tls_files"],
