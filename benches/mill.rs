@@ -73,7 +73,7 @@ impl Mill {
     /// The user that may ask for data keys.
     pub(crate) fn provisioner(&self) -> Requester {
         let snapshot = self.core.keystore.snapshot();
-        let entry = &snapshot.principals[&self.config.user_arn("provisioner")];
+        let entry = &snapshot.principals[self.config.user_arn("provisioner").as_str()];
         Requester::local(Arc::clone(&entry.principal))
     }
 

@@ -244,7 +244,7 @@ impl Daemon {
 fn warn_of_strangers(config: &Config, snapshot: &Snapshot) {
     for arn in config.rates.principals.keys() {
         // The sessions of a role are not in the store.
-        if !arn.contains(":assumed-role/") && !snapshot.principals.contains_key(arn) {
+        if !arn.contains(":assumed-role/") && !snapshot.principals.contains_key(arn.as_str()) {
             tracing::warn!(
                 arn,
                 "rates.principals names a principal that does not exist"
@@ -263,7 +263,7 @@ fn warn_of_strangers(config: &Config, snapshot: &Snapshot) {
 /// Logs external key stores whose principal does not exist: AWS KMS cannot sign as it.
 fn warn_of_key_stores(config: &Config, snapshot: &Snapshot) {
     for (name, store) in &config.xks {
-        if !snapshot.principals.contains_key(&store.principal) {
+        if !snapshot.principals.contains_key(store.principal.as_str()) {
             let arn = &store.principal;
             tracing::warn!(
                 store = name,
@@ -277,12 +277,12 @@ fn warn_of_key_stores(config: &Config, snapshot: &Snapshot) {
 /// Logs roles that trust an issuer that is not in the configuration any more: the holders of its
 /// tokens are refused.
 fn warn_of_issuers(identities: &WebIdentities, snapshot: &Snapshot) {
-    for (arn, entry) in &snapshot.principals {
+    for (arn, entry) in snapshot.principals.iter() {
         let trust = entry.trust_policy.as_deref();
         let account = entry.principal.account;
         if let Some(issuer) = trust.and_then(|trust| identities.unknown_in(trust, account)) {
             tracing::warn!(
-                arn,
+                %arn,
                 issuer,
                 "a role trusts an issuer that is not configured"
             );

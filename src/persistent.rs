@@ -131,6 +131,20 @@ impl<K: Ord + Clone, V: Clone, const N: usize> PersistentMap<K, V, N> {
     }
 }
 
+impl<K: Ord + Clone, I: Ord + Clone, V: Clone, const M: usize, const N: usize>
+    PersistentMap<K, PersistentMap<I, V, M>, N>
+{
+    /// Removes an entry of the map of a key, and that map with the last of its entries.
+    pub fn remove_within(&mut self, key: &K, inner: &I) -> Option<V> {
+        let map = self.get_mut(key)?;
+        let removed = map.remove(inner);
+        if map.is_empty() {
+            self.remove(key);
+        }
+        removed
+    }
+}
+
 /// Nodes of the tree in the order of their entries.
 struct Nodes<'a, K: Ord + Clone, V: Clone, const N: usize> {
     /// Each comes with its entries and the subtree on their right; the next one is the last.
@@ -325,5 +339,17 @@ mod tests {
         assert_eq!((&map[&1], &copy[&1]), (&vec![7, 8, 9], &vec![7]));
         assert!(map != copy && copy == copy.clone());
         assert_eq!(format!("{copy:?}"), "{1: [7]}");
+    }
+
+    #[test]
+    fn a_map_within_goes_with_its_last_entry() {
+        let mut map: PersistentMap<u8, PersistentMap<u8, char>> = PersistentMap::default();
+        map.get_or_default(1).extend([(1, 'a'), (2, 'b')]);
+        assert_eq!(map.remove_within(&2, &1), None);
+        assert_eq!(map.remove_within(&1, &3), None);
+        assert_eq!(map.remove_within(&1, &1), Some('a'));
+        assert_eq!(map.len(), 1);
+        assert_eq!(map.remove_within(&1, &2), Some('b'));
+        assert!(map.is_empty());
     }
 }

@@ -1,5 +1,5 @@
 //! Counts the allocations on the path of one data key: verifying its signature, and performing the
-//! operation with a warm pool.
+//! operation with a warm pool; and those of a change of the keystore, which do not grow with it.
 //!
 //! The allocator counts for each thread, so that what the audit log's writer and the fillers do
 //! meanwhile is not in the figures. A request in a hundred may allocate more: the one that finds a
@@ -12,13 +12,22 @@ mod mill;
 #[path = "../benches/signature.rs"]
 mod signature;
 
-use keymill::operation::Operation;
+use keymill::clock::Timestamp;
+use keymill::crypto::block_cipher::BlockCipher;
+use keymill::crypto::entropy::Entropy;
+use keymill::key::material::BackingKey;
+use keymill::key::{KeyId, KmsKey};
+use keymill::keystore::{Alias, Change, KeyDraft, KeystoreError};
+use keymill::operation::{Action, Operation};
+use keymill::policy::grant::{self, GrantId, Named};
+use keymill::policy::{Grant, GrantParameters};
 use keymill::pool;
 use mill::Mill;
 use signature::Signature;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Of a data key without its plaintext, from the JSON to the bytes of the answer.
@@ -123,4 +132,91 @@ fn a_data_key_allocates_its_answer_and_nothing_else() {
 fn a_signature_allocates_nothing() {
     let signature = Signature::new();
     assert_eq!(allocations(|| signature.verify()), OF_A_SIGNATURE);
+}
+
+/// Of one change of the keystore, whatever its size: sealing and committing it, the paths to what it
+/// changes, and the levels that these have more in a large store.
+#[test]
+fn a_change_allocates_no_more_in_a_large_store() {
+    const FEW: usize = 50;
+    const MANY: usize = 5_000;
+    /// A tree of a hundred times as many entries is seven levels deeper; a change has some six paths.
+    const DEEPER: usize = 60;
+    let mill = Mill::open(pool::Config::default());
+    let keystore = &mill.core.keystore;
+    let put = |changes: Vec<Change>| {
+        let applied = keystore.apply(|_| Ok::<_, KeystoreError>((changes, ())));
+        mill.runtime.block_on(applied).unwrap();
+    };
+    let fill = |keys: usize| {
+        while keystore.snapshot().keys.len() < keys {
+            put((0..50)
+                .flat_map(|_| with_alias_and_grant(draft()))
+                .collect());
+        }
+    };
+    let cost = || {
+        let each = (0..20).map(|_| {
+            let changes = with_alias_and_grant(draft()).into();
+            let before = ALLOCATIONS.get();
+            put(changes);
+            ALLOCATIONS.get() - before
+        });
+        each.min().unwrap()
+    };
+    fill(FEW);
+    let few = cost();
+    fill(MANY);
+    let many = cost();
+    assert!(
+        many < few + DEEPER,
+        "{few} among {FEW} keys, {many} among {MANY}"
+    );
+}
+
+fn draft() -> KeyDraft {
+    let entropy = Entropy::os();
+    let mut bytes = [0; 16];
+    entropy.draw(&mut bytes).unwrap();
+    let id = KeyId::from_random(bytes);
+    let material = BackingKey::draw(BlockCipher::Aes256, id, 1, Timestamp(0), &entropy).unwrap();
+    KeyDraft {
+        key: KmsKey::new(id, "111122223333".parse().unwrap(), Timestamp(0)),
+        materials: vec![Arc::new(material)],
+        secret: None,
+    }
+}
+
+fn with_alias_and_grant(draft: KeyDraft) -> [Change; 3] {
+    let (key, account) = (draft.key.regional_id(), draft.key.account);
+    let alias = Alias {
+        region: key.region,
+        account,
+        name: format!("alias/{}", key.id).parse().unwrap(),
+        target: key.id,
+        creation_date: Timestamp(0),
+        last_updated_date: Timestamp(0),
+    };
+    let grantee = format!("arn:aws:iam::111122223333:user/{}", key.id);
+    let parameters = GrantParameters::check(grant::Draft {
+        grantee: Named::Principal(&grantee),
+        retiring_principal: Some(Named::Principal("arn:aws:iam::111122223333:user/retires")),
+        operations: [Action::Decrypt].into_iter().collect(),
+        equals: None,
+        subset: None,
+        source_arn: None,
+        name: None,
+    });
+    let grant = Grant {
+        id: GrantId([7; 32]),
+        key,
+        parameters: parameters.unwrap(),
+        issuing_account: account,
+        creation_date: Timestamp(0),
+    };
+    [
+        Change::PutKey(draft),
+        Change::PutAlias(alias),
+        Change::PutGrant(Arc::new(grant)),
+    ]
 }

@@ -31,9 +31,7 @@ pub(super) fn list(api: &Api, body: &[u8]) -> Answer {
     let after: Option<String> = listing.read(marker)?;
     let start = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
     let snapshot = api.keystore.snapshot();
-    let range = snapshot
-        .principals
-        .range::<str, _>((start, Bound::Unbounded));
+    let range = snapshot.principals.range::<str>((start, Bound::Unbounded));
     let page = Page::of(range.map(|(_, entry)| entry), limit);
     let after = |last: &&Arc<PrincipalEntry>| listing.after(&last.principal.arn);
     Ok(page.reply("Principals", |entry| summary(entry), after))

@@ -181,7 +181,7 @@ fn principal_of<'a>(
         .ok_or_else(missing)?;
     let (partition, account) = (parts.partition, parts.account);
     let role = format!("arn:{partition}:iam::{account}:role/{role}");
-    let entry = snapshot.principals.get(&role).ok_or_else(missing)?;
+    let entry = snapshot.principals.get(role.as_str()).ok_or_else(missing)?;
     let session = entry.principal.session(name, now).map_err(|_| missing())?;
     Ok((entry, Arc::new(session)))
 }

@@ -105,7 +105,7 @@ pub(super) async fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answ
     let entry = trust.apply(api, PrincipalEntry::new(principal, access_keys))?;
     api.change(operator, None, |under| {
         let principals = &under.snapshot.principals;
-        if principals.contains_key(&arn) {
+        if principals.contains_key(arn.as_str()) {
             let message = format!("Principal {arn} already exists");
             return Err(ApiError::new(ErrorCode::AlreadyExistsException, message));
         }

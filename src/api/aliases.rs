@@ -13,6 +13,7 @@ use crate::key::KmsKey;
 use crate::key::arn::{AliasName, InvalidAliasName};
 use crate::keystore::{Alias, Change, KeyEntry};
 use crate::operation::Action;
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 /// Aliases of a key (AWS KMS, "Resource quotas").
@@ -206,13 +207,23 @@ pub(super) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
     })?;
     let listing = Marker::of_listing(format_args!("ListAliases {key:?}"));
     let after: Option<AliasName> = listing.read(marker)?;
-    let aliases = snapshot
-        .aliases
-        .values()
-        .filter(|alias| alias.region == requester.region)
-        .filter(|alias| alias.account == requester.principal.account)
-        .filter(|alias| after.as_ref().is_none_or(|after| alias.name > *after))
-        .filter(|alias| key.is_none_or(|key| alias.target == key));
+    let account = requester.principal.account;
+    let all = snapshot.aliases(requester.region, account);
+    let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+    let range = (from, Bound::<&AliasName>::Unbounded);
+    let aliases: Box<dyn Iterator<Item = &Arc<Alias>>> = match (all, key) {
+        (None, _) => Box::new(std::iter::empty()),
+        (Some(all), None) => Box::new(all.range(range).map(|(_, alias)| alias)),
+        (Some(all), Some(key)) => {
+            let id = caller.region.id(key);
+            let mut names = snapshot
+                .aliases_of(id)
+                .map_or(Vec::new(), |names| names.to_vec());
+            names.retain(|name| range.contains(&name));
+            names.sort_unstable();
+            Box::new(names.into_iter().filter_map(|name| all.get(&name)))
+        }
+    };
     let item = |alias: &&Arc<Alias>| {
         let mut object = Object::with_room(1024);
         object.plain("AliasName", alias.name.as_str());

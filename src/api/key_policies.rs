@@ -262,7 +262,7 @@ pub(super) fn exists(name: &PrincipalName, snapshot: &Snapshot) -> bool {
             let roles = format!("arn:{}:iam::{}:role/", arn.partition, arn.account);
             snapshot
                 .principals
-                .range(roles.clone()..)
+                .seek(|arn| **arn < *roles)
                 .take_while(|(arn, _)| arn.starts_with(&roles))
                 .any(|(arn, _)| arn.rsplit('/').next() == role)
         }

@@ -306,14 +306,9 @@ impl Api {
         let decide = |snapshot: &Snapshot| {
             let keys = keystore::expired(snapshot, now);
             let last = primaries_without(&keys, snapshot);
-            let aliases = snapshot
-                .aliases
-                .values()
-                .filter(|alias| keys.contains(&alias.target_id()));
-            let mut changes: Vec<_> = aliases
-                .map(|alias| Change::RemoveAlias(alias.region, alias.account, alias.name.clone()))
-                .collect();
+            let mut changes = Vec::new();
             for &key in &keys {
+                changes.extend(aliases_removed(key, snapshot));
                 if snapshot.key_policies.contains_key(&key) {
                     changes.push(Change::RemoveKeyPolicy(key));
                 }
@@ -341,6 +336,18 @@ impl Api {
         self.did_when_due("DeleteKey", &removed);
         Ok(removed.len())
     }
+}
+
+/// Removes the aliases of a key.
+fn aliases_removed(key: RegionalId, snapshot: &Snapshot) -> impl Iterator<Item = Change> {
+    let account = snapshot.keys.get(&key).map(|entry| entry.key.account);
+    let names = snapshot.aliases_of(key).into_iter();
+    let names = names.flat_map(|names| names.iter());
+    let removed = move |account| {
+        let names = names.clone();
+        names.map(move |name| Change::RemoveAlias(key.region, account, name.clone()))
+    };
+    account.into_iter().flat_map(removed)
 }
 
 /// The primary keys that waited for the last of their replicas, which is one of these, and how many

@@ -269,7 +269,7 @@ fn of_session<'a>(
 ) -> Option<(Arc<Principal>, &'a Arc<AccessKey>)> {
     let role = snapshot
         .principals
-        .get(&session.role_arn)
+        .get(session.role_arn.as_str())
         .filter(|role| role.enabled)?;
     Some((session.principal(&role.principal)?, &session.access_key))
 }

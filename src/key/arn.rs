@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// A 12-digit account id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,7 +54,7 @@ impl fmt::Debug for AccountId {
 
 /// An alias with its `alias/` prefix: 7..=256 characters of `[a-zA-Z0-9:/_-]`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AliasName(String);
+pub struct AliasName(Arc<str>);
 
 /// Why text is not an alias name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,7 +98,7 @@ impl FromStr for AliasName {
         if name.is_empty() || text.len() > Self::CHARACTERS_MAX || !name.bytes().all(allowed) {
             return Err(InvalidAliasName::Characters);
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 }
 

@@ -99,10 +99,7 @@ impl Verified {
     ) -> Result<Self, Corrupt> {
         let mut terms = BTreeMap::new();
         let mut sum = [0; 32];
-        let mut snapshot = Snapshot {
-            revision: head.revision,
-            ..Snapshot::default()
-        };
+        let mut snapshot = Snapshot::empty(head.revision);
         // Each record must open, be no newer than the head, and occur once; the caller compares the
         // sum.
         for record in others(contents) {

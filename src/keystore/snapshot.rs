@@ -12,39 +12,72 @@ use crate::keystore::last_use::LastUses;
 use crate::keystore::record::{Corrupt, Kind};
 use crate::keystore::{Change, body};
 use crate::metrics::Metrics;
+use crate::persistent::PersistentMap;
 use crate::policy::grant::GrantId;
-use crate::policy::{Grant, KeyGrants, KeyPolicy};
-use std::collections::{BTreeMap, HashMap};
+use crate::policy::{Grant, KeyGrants, KeyPolicy, PrincipalName};
+use smallvec::SmallVec;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use strum::VariantNames;
 
-/// Everything that a request may need, at one revision. Snapshots share their entries, so the next
-/// snapshot copies pointers.
+mod entries;
+
+/// Everything that a request may need, at one revision. Snapshots share their entries: the next one
+/// has its own of what changed alone, however large the store is.
 #[derive(Clone, Default)]
 pub struct Snapshot {
     /// The store's revision; only grows.
     pub revision: u64,
     /// Keys by id, in order, so that listings are stable.
-    pub keys: BTreeMap<RegionalId, Arc<KeyEntry>>,
-    /// Aliases by Region, account and name.
-    pub aliases: BTreeMap<(RegionNumber, AccountId, AliasName), Arc<Alias>>,
+    pub keys: PersistentMap<RegionalId, Arc<KeyEntry>>,
+    /// The keys again, by what lists them.
+    listed_keys: PersistentMap<Place, ListedKeys>,
+    /// The keys that are in custom key stores, by their store.
+    stored_keys: PersistentMap<KeyStoreId, PersistentMap<RegionalId, Arc<KeyEntry>>>,
+    /// How many keys are in each state, by its name.
+    key_states: BTreeMap<&'static str, usize>,
+    /// Aliases by Region and account.
+    aliases: PersistentMap<Place, Aliases>,
     /// Principals by ARN.
-    pub principals: BTreeMap<String, Arc<PrincipalEntry>>,
+    pub principals: PersistentMap<Arc<str>, Arc<PrincipalEntry>>,
     /// The principals again, by access key id.
-    pub access_keys: HashMap<String, Arc<PrincipalEntry>>,
+    pub access_keys: PersistentMap<Arc<str>, Arc<PrincipalEntry>>,
     /// Key policies by the key that they are attached to; a key without one has the default policy.
-    pub key_policies: BTreeMap<RegionalId, Arc<KeyPolicy>>,
+    pub key_policies: PersistentMap<RegionalId, Arc<KeyPolicy>>,
     /// The head of the audit log when it was last sealed; `None` before the first log.
     pub audit_head: Option<AuditHead>,
     /// The last uses of the keys when they were last written; `None` before the first time.
     pub last_uses: Option<Arc<LastUses>>,
     /// Custom key stores by id.
-    pub key_stores: BTreeMap<KeyStoreId, Arc<KeyStoreEntry>>,
+    pub key_stores: PersistentMap<KeyStoreId, Arc<KeyStoreEntry>>,
     /// Grants by the key that they belong to.
-    pub grants: BTreeMap<RegionalId, Arc<KeyGrants>>,
+    pub grants: PersistentMap<RegionalId, Arc<KeyGrants>>,
+    /// The grants that have a retiring principal, by its name.
+    retirable: PersistentMap<PrincipalName, RetirableGrants>,
     /// The names of the aliases, by the key that they refer to.
-    pub(super) aliases_of: BTreeMap<RegionalId, Arc<[AliasName]>>,
+    pub(super) aliases_of: PersistentMap<RegionalId, Arc<[AliasName]>>,
 }
+
+/// What is listed together: an account in a Region.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    region: RegionNumber,
+    account: AccountId,
+}
+
+impl Place {
+    fn of(key: &KmsKey) -> Self {
+        let (region, account) = (key.region, key.account);
+        Self { region, account }
+    }
+}
+
+/// The keys of an account in a Region, by id.
+pub type ListedKeys = PersistentMap<KeyId, Arc<KeyEntry>>;
+/// The aliases of an account in a Region, by name.
+pub type Aliases = PersistentMap<AliasName, Arc<Alias>>;
+/// The grants that a principal may retire, by key and id.
+pub type RetirableGrants = PersistentMap<(RegionalId, GrantId), Arc<Grant>, 16>;
 
 /// A record to write, with its plaintext, or to remove.
 pub(super) struct Row {
@@ -56,6 +89,14 @@ pub(super) struct Row {
 }
 
 impl Snapshot {
+    /// That of a store without records.
+    pub(super) fn empty(revision: u64) -> Self {
+        Self {
+            revision,
+            ..Self::default()
+        }
+    }
+
     /// The alias of this name.
     #[must_use]
     pub fn alias(
@@ -64,7 +105,25 @@ impl Snapshot {
         account: AccountId,
         name: &AliasName,
     ) -> Option<&Arc<Alias>> {
-        self.aliases.get(&(region, account, name.clone()))
+        self.aliases(region, account)?.get(name)
+    }
+
+    /// The aliases of an account in a Region, if it has any.
+    #[must_use]
+    pub fn aliases(&self, region: RegionNumber, account: AccountId) -> Option<&Aliases> {
+        self.aliases.get(&Place { region, account })
+    }
+
+    /// The keys of an account in a Region, if it has any.
+    #[must_use]
+    pub fn listed_keys(&self, region: RegionNumber, account: AccountId) -> Option<&ListedKeys> {
+        self.listed_keys.get(&Place { region, account })
+    }
+
+    /// The grants that name this retiring principal, if there are any.
+    #[must_use]
+    pub fn retirable(&self, principal: &PrincipalName) -> Option<&RetirableGrants> {
+        self.retirable.get(principal)
     }
 
     /// The names of the key's aliases, if it has any.
@@ -86,133 +145,18 @@ impl Snapshot {
     pub fn related(&self, id: KeyId) -> impl Iterator<Item = &Arc<KeyEntry>> + Clone {
         let from = |region| RegionalId { id, region };
         let keys = from(RegionNumber::HOME)..=from(RegionNumber::LAST);
-        self.keys.range(keys).map(|(_, entry)| entry)
+        let keys = self.keys.range(keys).map(|(_, entry)| entry);
+        // Of most ids there is one key.
+        keys.collect::<SmallVec<[_; 1]>>().into_iter()
     }
 
     /// Sets the metrics: how many keys are in each state, and the revision.
     pub(super) fn count(&self, metrics: &Metrics) {
         for &state in KeyState::VARIANTS.iter().chain([&UNAVAILABLE]) {
-            let count = self
-                .keys
-                .values()
-                .filter(|entry| entry.key.state_name() == state)
-                .count();
+            let count = self.key_states.get(state).copied().unwrap_or_default();
             metrics.kms_keys(state).set(count as f64);
         }
         metrics.keystore_revision.set(self.revision as f64);
-    }
-
-    pub(super) fn put_key(&mut self, mut entry: KeyEntry) {
-        if let Some(store) = &mut entry.key.key_store {
-            let found = self.key_stores.get(&store.id);
-            store.is_connected = found.is_some_and(|store| store.is_connected());
-        }
-        self.keys.insert(entry.key.regional_id(), Arc::new(entry));
-    }
-
-    /// The keys that are in a custom key store.
-    pub fn keys_in(&self, store: KeyStoreId) -> impl Iterator<Item = &Arc<KeyEntry>> {
-        let is_in = move |key: &KmsKey| key.key_store.as_ref().is_some_and(|one| one.id == store);
-        let keys = self.keys.values();
-        keys.filter(move |entry| is_in(&entry.key))
-    }
-
-    /// Puts a key store, and with it into each of its keys whether it is connected.
-    pub(super) fn put_key_store(&mut self, store: KeyStoreEntry) {
-        let (id, is_connected) = (store.id, store.is_connected());
-        self.key_stores.insert(id, Arc::new(store));
-        let has_changed = |entry: &&Arc<KeyEntry>| {
-            let store = entry.key.key_store.as_ref();
-            store.is_some_and(|store| store.is_connected != is_connected)
-        };
-        let changed: Vec<_> = self.keys_in(id).filter(has_changed).cloned().collect();
-        for entry in changed {
-            let KeyDraft {
-                key,
-                materials,
-                secret,
-            } = entry.with_key(entry.key.clone());
-            self.put_key(KeyEntry {
-                key,
-                arn: entry.arn.clone(),
-                materials,
-                secret,
-                fence: self.revision,
-            });
-        }
-    }
-
-    /// Refuses a store that was read, in which a key's custom key store is missing.
-    pub(super) fn check_key_stores(&self) -> Result<(), Corrupt> {
-        let is_orphan = |entry: &&Arc<KeyEntry>| {
-            let store = entry.key.key_store.as_ref();
-            store.is_some_and(|store| !self.key_stores.contains_key(&store.id))
-        };
-        match self.keys.values().find(is_orphan) {
-            None => Ok(()),
-            Some(entry) => Err(Corrupt::KeyStore(entry.arn.clone())),
-        }
-    }
-
-    pub(super) fn put_alias(&mut self, alias: Alias) {
-        self.remove_alias(alias.region, alias.account, alias.name.clone());
-        let target = alias.target_id();
-        let others = self.aliases_of(target).cloned().unwrap_or_default();
-        let names = others.iter().chain([&alias.name]).cloned().collect();
-        self.aliases_of.insert(target, names);
-        let name = (alias.region, alias.account, alias.name.clone());
-        self.aliases.insert(name, Arc::new(alias));
-    }
-
-    fn remove_alias(&mut self, region: RegionNumber, account: AccountId, name: AliasName) {
-        let Some(alias) = self.aliases.remove(&(region, account, name)) else {
-            return;
-        };
-        let target = alias.target_id();
-        let names = self.aliases_of.remove(&target).unwrap_or_default();
-        if names.len() > 1 {
-            let others = names.iter().filter(|name| **name != alias.name);
-            self.aliases_of.insert(target, others.cloned().collect());
-        }
-    }
-
-    pub(super) fn put_principal(&mut self, entry: PrincipalEntry) {
-        self.remove_principal(&entry.principal.arn);
-        let entry = Arc::new(entry);
-        for key in &entry.access_keys {
-            self.access_keys.insert(key.id.clone(), Arc::clone(&entry));
-        }
-        self.principals.insert(entry.principal.arn.clone(), entry);
-    }
-
-    fn remove_principal(&mut self, arn: &str) {
-        for key in self
-            .principals
-            .remove(arn)
-            .iter()
-            .flat_map(|entry| &entry.access_keys)
-        {
-            self.access_keys.remove(&key.id);
-        }
-    }
-
-    pub(super) fn put_key_policy(&mut self, key: RegionalId, policy: Arc<KeyPolicy>) {
-        self.key_policies.insert(key, policy);
-    }
-
-    pub(super) fn put_grant(&mut self, grant: Arc<Grant>) {
-        // The map is copied when an earlier snapshot shares it.
-        Arc::make_mut(self.grants.entry(grant.key).or_default()).put(grant);
-    }
-
-    fn remove_grant(&mut self, key: RegionalId, id: GrantId) {
-        let Some(grants) = self.grants.get_mut(&key) else {
-            return;
-        };
-        Arc::make_mut(grants).remove(id);
-        if grants.is_empty() {
-            self.grants.remove(&key);
-        }
     }
 
     /// Applies a change, and returns the record to write or remove.
@@ -240,7 +184,7 @@ impl Snapshot {
                 old.is_some_and(|old| !Arc::ptr_eq(&old.credential, &store.credential))
             }
             Change::PutPrincipal(entry) => {
-                let old = self.principals.get(&entry.principal.arn);
+                let old = self.principals.get(entry.principal.arn.as_str());
                 old.is_some_and(|old| old.has_more_than(entry))
             }
             Change::PutAlias(_)
@@ -284,7 +228,7 @@ impl Snapshot {
                 (Kind::Key, regions.written_key(id), Some(plaintext))
             }
             Change::RemoveKey(id) => {
-                self.keys.remove(&id);
+                self.remove_key(id);
                 (Kind::Key, regions.written_key(id), None)
             }
             Change::PutAlias(alias) => {

@@ -18,6 +18,7 @@ mod creation;
 mod deleted;
 mod format1;
 mod halts;
+mod indexes;
 mod key_stores;
 mod keys;
 mod last_uses;

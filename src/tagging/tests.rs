@@ -31,7 +31,13 @@ impl Bench {
     /// A principal that may do everything. The operator does not call this API.
     async fn governor(&self) -> Arc<Principal> {
         let arn = format!("arn:aws:iam::{ACCOUNT}:user/governor");
-        let found = self.api.keystore.snapshot().principals.get(&arn).cloned();
+        let found = self
+            .api
+            .keystore
+            .snapshot()
+            .principals
+            .get(arn.as_str())
+            .cloned();
         match found {
             Some(entry) => Arc::clone(&entry.principal),
             None => self.allowed("governor", &["tag:*", "kms:*"]).await,

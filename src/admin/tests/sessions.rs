@@ -18,7 +18,7 @@ impl Bench {
     /// A session of the role as the verifier would make it.
     fn session(&self, seconds: u64) -> Arc<Principal> {
         let snapshot = self.api.keystore.snapshot();
-        let role = &snapshot.principals[&format!("arn:aws:iam::{ACCOUNT}:role/batch")];
+        let role = &snapshot.principals[format!("arn:aws:iam::{ACCOUNT}:role/batch").as_str()];
         let now = self.api.clock.now();
         let session = role.principal.session("nightly", now).unwrap();
         let expiration = now.after(Duration::from_secs(seconds));

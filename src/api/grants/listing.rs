@@ -12,7 +12,7 @@ use crate::api::{Answer, Api, ApiError, ErrorCode, Requester};
 use crate::key::KeyId;
 use crate::key::regions::Region;
 use crate::operation::Action;
-use crate::policy::grant::{GrantId, GrantPrincipal, Named};
+use crate::policy::grant::{GrantId, Named};
 use crate::policy::{Grant, GrantParameters, PrincipalName};
 use std::fmt;
 use std::ops::Bound;
@@ -64,14 +64,8 @@ pub(in crate::api) fn of_key(api: &Api, requester: &Requester, body: &[u8]) -> A
     let listing = Marker::of_listing(format_args!("ListGrants {key} {id:?} {grantee:?}"));
     let after: Option<GrantId> = listing.read(marker)?;
     let all = snapshot.grants.get(&entry.key.regional_id());
-    let rest: Box<dyn Iterator<Item = &Arc<Grant>>> = match (all, after) {
-        (None, _) => Box::new(std::iter::empty()),
-        (Some(all), None) => Box::new(all.iter()),
-        (Some(all), Some(after)) => Box::new(all.after(after)),
-    };
-    let grants = rest
-        .filter(|grant| id.is_none_or(|id| grant.id == id))
-        .filter(|grant| grantee.is_none_or(|name| grant.parameters.grantee().as_str() == name));
+    let grants = all.into_iter();
+    let grants = grants.flat_map(|all| all.listed(id, grantee, after));
     let item = |grant: &&Arc<Grant>| item(grant, attempt.region, &entry.arn);
     let after = |last: &&Arc<Grant>| listing.after(last.id);
     Ok(Page::of(grants, limit).reply("Grants", item, after))
@@ -102,17 +96,13 @@ pub(in crate::api) fn retirable(api: &Api, requester: &Requester, body: &[u8]) -
     })?;
     let listing = Marker::of_listing(format_args!("ListRetirableGrants {name}"));
     let after: Option<Place> = listing.read(marker)?;
-    let from = after.map(|after| attempt.region.id(after.key));
-    let from = from.map_or(Bound::Unbounded, Bound::Included);
-    let keys = snapshot.grants.range((from, Bound::Unbounded));
-    let grants = keys
-        .filter(|(key, _)| key.region == attempt.region.number)
-        .flat_map(|(_, grants)| grants.iter())
-        .filter(|grant| after.is_none_or(|after| Place::of(grant) > after))
-        .filter(|grant| {
-            let retiring = grant.parameters.retiring_principal();
-            retiring.and_then(GrantPrincipal::principal) == Some(&name)
-        });
+    let from = after.map(|after| (attempt.region.id(after.key), after.id));
+    let from = from.map_or(Bound::Unbounded, Bound::Excluded);
+    let grants = snapshot.retirable(&name).into_iter();
+    let grants = grants.flat_map(|grants| grants.range((from, Bound::Unbounded)));
+    let grants = grants
+        .map(|(_, grant)| grant)
+        .filter(|grant| grant.key.region == attempt.region.number);
     let item = |grant: &&Arc<Grant>| {
         let entry = snapshot.keys.get(&grant.key);
         let key_arn = entry.map_or("", |entry| entry.arn.as_str());

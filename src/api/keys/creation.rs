@@ -134,9 +134,8 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
 /// Refuses another key of the caller's account where it has as many as it may have.
 pub(super) fn check_room(attempt: &Attempt<'_>) -> Result<(), ApiError> {
     let (account, region) = (attempt.principal.account, attempt.region.number);
-    let keys = attempt.snapshot.keys.values();
-    let own = keys.filter(|entry| entry.key.account == account && entry.key.region == region);
-    if own.count() < KEYS_MAX {
+    let own = attempt.snapshot.listed_keys(region, account);
+    if own.map_or(0, |keys| keys.len()) < KEYS_MAX {
         return Ok(());
     }
     let message = format!("An account has at most {KEYS_MAX} KMS keys.");

@@ -88,16 +88,12 @@ pub(in crate::api) fn list(api: &Api, requester: &Requester, body: &[u8]) -> Ans
         attempt.admit_alone(Action::ListKeys, Members::None, || Ok(()))?;
         let listing = owners.listing();
         let after: Option<KeyId> = listing.read(marker)?;
-        let after = after.map(|id| attempt.region.id(id));
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let account = requester.principal.account;
-        let keys = attempt
-            .snapshot
-            .keys
-            .range((start, Bound::Unbounded))
-            .map(|(_, entry)| entry)
-            .filter(|entry| owners.own && entry.key.account == account)
-            .filter(|entry| entry.key.region == attempt.region.number);
+        let keys = attempt.snapshot.listed_keys(attempt.region.number, account);
+        let keys = keys.filter(|_| owners.own).into_iter();
+        let keys = keys.flat_map(|keys| keys.range((start, Bound::Unbounded)));
+        let keys = keys.map(|(_, entry)| entry);
         let item = |entry: &&Arc<KeyEntry>| {
             let mut object = Object::with_room(256);
             object.shown("KeyId", entry.key.id);

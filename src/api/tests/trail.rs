@@ -14,7 +14,7 @@ async fn audit_1_a_key_that_left_has_a_record() {
     let provisioner = bench
         .allowed("provisioner", &["kms:GenerateDataKey*"])
         .await;
-    let entry = Arc::clone(&bench.api.keystore.snapshot().principals[&provisioner.arn]);
+    let entry = Arc::clone(&bench.api.keystore.snapshot().principals[provisioner.arn.as_str()]);
     let access_key = Arc::clone(&entry.access_keys[0]);
     let requester = Requester {
         access_key: Some(Arc::clone(&access_key)),

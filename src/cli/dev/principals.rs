@@ -76,7 +76,7 @@ async fn add_principal(
     actions: &[&str],
 ) -> Result<(), Failure> {
     let snapshot = core.keystore.snapshot();
-    let (operation, body) = match snapshot.principals.get(&config.user_arn(name)) {
+    let (operation, body) = match snapshot.principals.get(config.user_arn(name).as_str()) {
         Some(entry) if !entry.access_keys.is_empty() => return Ok(()),
         Some(_) => ("CreateAccessKey", json!({ "Name": name })),
         None => {
@@ -114,7 +114,7 @@ async fn add_key(
 fn identity(config: &Config, core: &Core, name: &'static str) -> Result<Identity, Failure> {
     let arn = config.user_arn(name);
     let snapshot = core.keystore.snapshot();
-    let entry = snapshot.principals.get(&arn);
+    let entry = snapshot.principals.get(arn.as_str());
     let key = entry
         .and_then(|entry| entry.access_keys.first())
         .ok_or_else(|| Failure::failed(format!("{arn} has no access key")))?;

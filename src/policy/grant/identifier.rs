@@ -3,6 +3,7 @@
 use hex_simd::AsciiCase;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// A grant's id: 256 random bits, printed as 64 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,8 +36,8 @@ impl FromStr for GrantId {
 }
 
 /// A grant's name: 1..=256 characters of `[a-zA-Z0-9:/_-]`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct GrantName(Box<str>);
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GrantName(Arc<str>);
 
 /// The text is not a grant name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,6 +3,7 @@
 use crate::policy::PrincipalName;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// A grantee or a retiring principal, as a request or a record gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub enum GrantPrincipal {
 
 /// The name of a service of AWS, such as `rds.amazonaws.com`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ServicePrincipal(Box<str>);
+pub struct ServicePrincipal(Arc<str>);
 
 /// The text is not the name of a service.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +70,14 @@ impl GrantPrincipal {
     pub fn as_str(&self) -> &str {
         match self {
             Self::Principal(name) => name.as_str(),
+            Self::Service(name) => &name.0,
+        }
+    }
+
+    /// The text, shared.
+    pub(super) fn text(&self) -> &Arc<str> {
+        match self {
+            Self::Principal(name) => name.text(),
             Self::Service(name) => &name.0,
         }
     }

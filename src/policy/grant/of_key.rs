@@ -3,22 +3,53 @@
 use crate::context::EncryptionContext;
 use crate::key::arn::AccountId;
 use crate::operation::Action;
-use crate::policy::Principal;
+use crate::persistent::PersistentMap;
 use crate::policy::grant::{
-    Grant, GrantAnswer, GrantConstraint, GrantId, GrantParameters, GrantPrincipal,
+    Grant, GrantAnswer, GrantConstraint, GrantId, GrantName, GrantParameters,
 };
 use crate::policy::steps::Steps;
-use std::collections::{BTreeMap, HashMap};
+use crate::policy::{Principal, PrincipalName};
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// The grants of one key. A decision reads only those that name the caller, its role or its
 /// account, however many grants there are.
 #[derive(Clone, Default)]
 pub struct KeyGrants {
-    by_id: BTreeMap<GrantId, Arc<Grant>>,
-    by_grantee: HashMap<Box<str>, Vec<Arc<Grant>>>,
-    /// Grants whose grantee is an account.
-    by_account: HashMap<AccountId, Vec<Arc<Grant>>>,
+    by_id: GrantMap<GrantId>,
+    by_grantee: GrantMap<(Grantee, GrantId)>,
+    /// Those that have a name.
+    by_name: GrantMap<(GrantName, GrantId)>,
+}
+
+/// Most keys have few grants.
+type GrantMap<K> = PersistentMap<K, Arc<Grant>, 16>;
+
+/// What decides whom a grant is looked at for.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Grantee {
+    /// An account as a whole.
+    Account(AccountId),
+    /// A principal by its ARN, or a service by its name.
+    Named(Arc<str>),
+}
+
+impl Grantee {
+    fn of(grant: &Grant) -> Self {
+        let grantee = grant.parameters.grantee();
+        match grantee.principal().filter(|name| name.is_account()) {
+            Some(name) => Self::Account(name.account()),
+            None => Self::Named(Arc::clone(grantee.text())),
+        }
+    }
+
+    /// Where it is in order beside the grantee of an ARN or name.
+    fn cmp_named(&self, name: &str) -> Ordering {
+        match self {
+            Self::Account(_) => Ordering::Less,
+            Self::Named(own) => (**own).cmp(name),
+        }
+    }
 }
 
 impl KeyGrants {
@@ -45,55 +76,100 @@ impl KeyGrants {
         self.by_id.values()
     }
 
-    /// The grants whose ids come after `after`, in order: the continuation of a listing.
-    pub fn after(&self, after: GrantId) -> impl Iterator<Item = &Arc<Grant>> {
-        use std::ops::Bound;
-        let range = (Bound::Excluded(after), Bound::Unbounded);
-        self.by_id.range(range).map(|(_, grant)| grant)
+    /// Those of this id and of this grantee, as far as these are given, from behind `after` on, in
+    /// the order of their ids.
+    pub fn listed<'a>(
+        &'a self,
+        id: Option<GrantId>,
+        grantee: Option<&'a str>,
+        after: Option<GrantId>,
+    ) -> Box<dyn Iterator<Item = &'a Arc<Grant>> + 'a> {
+        let is_after = move |grant: &&Arc<Grant>| after.is_none_or(|after| grant.id > after);
+        let is_of = move |grant: &&Arc<Grant>| {
+            grantee.is_none_or(|name| grant.parameters.grantee().as_str() == name)
+        };
+        match (id, grantee) {
+            (Some(id), _) => Box::new(self.get(id).into_iter().filter(is_after).filter(is_of)),
+            // The grants of an account are not in order: the account has several names.
+            (None, Some(name))
+                if name
+                    .parse()
+                    .is_ok_and(|name: PrincipalName| !name.is_account()) =>
+            {
+                Box::new(self.of_named(name, after))
+            }
+            (None, _) => {
+                let from = self
+                    .by_id
+                    .seek(move |id| after.is_some_and(|after| *id <= after));
+                Box::new(from.map(|(_, grant)| grant).filter(is_of))
+            }
+        }
     }
 
-    /// Adds a grant, or replaces the one with its id.
-    pub fn put(&mut self, grant: Arc<Grant>) {
-        self.remove(grant.id);
-        self.of_grantee(&grant).push(Arc::clone(&grant));
+    /// Adds a grant, or replaces the one with its id. Returns the one that it replaces.
+    pub fn put(&mut self, grant: Arc<Grant>) -> Option<Arc<Grant>> {
+        let replaced = self.remove(grant.id);
+        let of_grantee = (Grantee::of(&grant), grant.id);
+        self.by_grantee.insert(of_grantee, Arc::clone(&grant));
+        if let Some(name) = grant.parameters.name() {
+            let of_name = (name.clone(), grant.id);
+            self.by_name.insert(of_name, Arc::clone(&grant));
+        }
         self.by_id.insert(grant.id, grant);
+        replaced
     }
 
     /// Removes a grant.
     pub fn remove(&mut self, id: GrantId) -> Option<Arc<Grant>> {
         let grant = self.by_id.remove(&id)?;
-        let grants = self.of_grantee(&grant);
-        grants.retain(|other| other.id != id);
-        if grants.is_empty() {
-            let grantee = grant.parameters.grantee();
-            self.by_grantee.remove(grantee.as_str());
-            if let Some(account) = account(grantee) {
-                self.by_account.remove(&account);
-            }
+        self.by_grantee.remove(&(Grantee::of(&grant), id));
+        if let Some(name) = grant.parameters.name() {
+            self.by_name.remove(&(name.clone(), id));
         }
         Some(grant)
     }
 
-    fn of_grantee(&mut self, grant: &Grant) -> &mut Vec<Arc<Grant>> {
-        let grantee = grant.parameters.grantee();
-        match account(grantee) {
-            Some(account) => self.by_account.entry(account).or_default(),
-            None => self.by_grantee.entry(grantee.as_str().into()).or_default(),
-        }
+    /// Those whose grantee has this ARN or name, from behind `after` on, in the order of their ids.
+    fn of_named<'a>(
+        &'a self,
+        name: &'a str,
+        after: Option<GrantId>,
+    ) -> impl Iterator<Item = &'a Arc<Grant>> {
+        let before = move |(own, id): &(Grantee, GrantId)| match own.cmp_named(name) {
+            Ordering::Less => true,
+            Ordering::Equal => after.is_some_and(|after| *id <= after),
+            Ordering::Greater => false,
+        };
+        let grants = self.by_grantee.seek(before);
+        let grants = grants.take_while(move |((own, _), _)| own.cmp_named(name).is_eq());
+        grants.map(|(_, grant)| grant)
+    }
+
+    /// Those whose grantee is the account.
+    fn of_account(&self, account: AccountId) -> impl Iterator<Item = &Arc<Grant>> {
+        let whole = Grantee::Account(account);
+        let first = whole.clone();
+        let grants = self.by_grantee.seek(move |(own, _)| *own < first);
+        let grants = grants.take_while(move |((own, _), _)| *own == whole);
+        grants.map(|(_, grant)| grant)
     }
 
     /// The grant with the same name and the same parameters, made under the same account;
     /// `CreateGrant` returns it again.
     #[must_use]
-    pub fn same(
-        &self,
-        parameters: &GrantParameters,
+    pub fn same<'a>(
+        &'a self,
+        parameters: &'a GrantParameters,
         issuing_account: AccountId,
-    ) -> Option<&Arc<Grant>> {
-        parameters.name()?;
-        self.iter().find(|grant| {
+    ) -> Option<&'a Arc<Grant>> {
+        let name = parameters.name()?;
+        let alike = self.by_name.seek(move |(own, _)| own < name);
+        let mut alike = alike.take_while(move |((own, _), _)| own == name);
+        let found = alike.find(|(_, grant)| {
             grant.parameters == *parameters && grant.issuing_account == issuing_account
-        })
+        });
+        found.map(|(_, grant)| grant)
     }
 
     /// The grant that allows a request. One that needs no identity policy is preferred.
@@ -107,16 +183,12 @@ impl KeyGrants {
             role_counts,
             steps,
         } = *ask;
-        let named = |name: &str| self.by_grantee.get(name);
         let lasting = principal.lasting_arn();
-        let own = (lasting != principal.arn).then(|| named(&principal.arn));
-        let lists = [
-            own.flatten(),
-            role_counts.then(|| named(lasting)).flatten(),
-            self.by_account.get(&principal.account),
-        ];
+        let own = (lasting != principal.arn).then(|| self.of_named(&principal.arn, None));
+        let role = role_counts.then(|| self.of_named(lasting, None));
+        let grants = own.into_iter().chain(role).flatten();
         let mut found = None;
-        for grant in lists.into_iter().flatten().flatten() {
+        for grant in grants.chain(self.of_account(principal.account)) {
             steps.spend(1);
             if steps.are_spent() {
                 return None;
@@ -157,12 +229,6 @@ pub(in crate::policy) struct GrantAsk<'a> {
     /// session's own policy does not allow; grants to the session itself do.
     pub(in crate::policy) role_counts: bool,
     pub(in crate::policy) steps: &'a Steps,
-}
-
-/// The account that a grantee is the whole of.
-fn account(grantee: &GrantPrincipal) -> Option<AccountId> {
-    let name = grantee.principal().filter(|name| name.is_account());
-    name.map(|name| name.account())
 }
 
 /// The steps of comparing two grants: each pair of one with each pair of the other.

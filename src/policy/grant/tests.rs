@@ -397,7 +397,7 @@ fn grants_of_a_key_are_found_by_whom_they_let() {
     assert!(grants.remove(GrantId([3; 32])).is_some());
     assert_eq!(allow(&grants, &alice), None);
     let ids: Vec<_> = grants
-        .after(GrantId([1; 32]))
+        .listed(None, None, Some(GrantId([1; 32])))
         .map(|grant| grant.id.0[0])
         .collect();
     assert_eq!((ids, grants.len()), (vec![4], 2));

@@ -8,13 +8,14 @@ use crate::policy::Principal;
 use crate::policy::principal::PrincipalKind;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// The name of a principal that can be given permissions: an account (12 digits, or the ARN of its
 /// root), a user, a role, a role's session or a federated user. Groups, services and names with a
 /// wildcard are refused.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PrincipalName {
-    text: Box<str>,
+    text: Arc<str>,
     account: AccountId,
     kind: NameKind,
 }
@@ -49,6 +50,11 @@ impl PrincipalName {
     /// The text as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The text, shared.
+    pub(in crate::policy) fn text(&self) -> &Arc<str> {
         &self.text
     }
 

@@ -90,7 +90,7 @@ impl Scene {
         let bench = Bench::new().await;
         let key = bench.key().await;
         let arn = create(&bench, by).await;
-        let entry = Arc::clone(&bench.api.keystore.snapshot().principals[&arn]);
+        let entry = Arc::clone(&bench.api.keystore.snapshot().principals[arn.as_str()]);
         let local = Requester::local(Arc::clone(&entry.principal));
         let requester = match by {
             By::AccessKey | By::Grant | By::KeyPolicy => Requester {
