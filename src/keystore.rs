@@ -54,6 +54,7 @@ pub mod root_key;
 mod seen;
 pub mod snapshot;
 pub mod sqlite;
+mod terms;
 mod writer;
 
 pub use access_key::{AccessKey, draw_id};

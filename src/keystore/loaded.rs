@@ -5,12 +5,14 @@ use crate::key::regions::Regions;
 use crate::keystore::body::{self, Entry};
 use crate::keystore::record::{self, Corrupt, FORMAT, Head, Kind, Record, Sealer, Term};
 use crate::keystore::sqlite::Contents;
+use crate::keystore::terms::Terms;
 use crate::keystore::{GrantTokens, ImportTokens, RootKey, Snapshot, format1, related};
-use std::collections::BTreeMap;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::Arc;
 
-/// Identifies a record: its kind and its id.
-pub(super) type Name = (Kind, String);
+/// Records that are decoded before the next are: so many entries are there twice.
+const BATCH: usize = 8192;
 
 /// The result of loading, and the keys that are derived from the root key.
 pub(super) struct Loaded {
@@ -27,7 +29,7 @@ pub(super) struct Loaded {
 pub(super) struct Verified {
     /// In the present format, even if the store has a head of an older format.
     pub(super) head: Head,
-    pub(super) terms: BTreeMap<Name, Term>,
+    pub(super) terms: Terms,
     pub(super) snapshot: Snapshot,
 }
 
@@ -97,24 +99,29 @@ impl Verified {
         head: Head,
         regions: &Regions,
     ) -> Result<Self, Corrupt> {
-        let mut terms = BTreeMap::new();
+        let mut terms = Terms::new(sealer.name_key());
         let mut sum = [0; 32];
         let mut snapshot = Snapshot::empty(head.revision);
         // Each record must open, be no newer than the head, and occur once; the caller compares the
         // sum.
-        for record in others(contents) {
-            let plaintext = sealer.open(record)?;
-            let (kind, id) = (record.kind, record.id.clone());
-            if record.revision > head.revision {
-                return Err(Corrupt::Newer(kind, id, record.revision));
-            }
-            let term = sealer.term(record);
+        let records: Vec<&Record> = others(contents).collect();
+        let threads = threads(records.len());
+        let open = |record: &&Record| opened(record, sealer, &head, regions);
+        let batches = records.chunks(BATCH).flat_map(|batch| match &threads {
+            Some(threads) => threads.install(|| batch.par_iter().map(open).collect::<Vec<_>>()),
+            None => batch.iter().map(open).collect(),
+        });
+        for (record, opened) in records.iter().zip(batches) {
+            let (term, entry) = opened?;
             record::toggle(&mut sum, &term);
             // The sum is an XOR, in which two equal terms cancel out: it does not show a pair.
-            if terms.insert((kind, id), term).is_some() {
-                return Err(Corrupt::Twice(kind, record.id.clone()));
+            if terms
+                .insert(&(record.kind, record.id.clone()), term)
+                .is_some()
+            {
+                return Err(Corrupt::Twice(record.kind, record.id.clone()));
             }
-            match body::decode(record, &plaintext, regions)? {
+            match entry {
                 Entry::Key(key) => snapshot.put_key(key),
                 Entry::Alias(alias) => snapshot.put_alias(alias),
                 Entry::Principal(principal) => snapshot.put_principal(principal),
@@ -139,6 +146,29 @@ impl Verified {
             snapshot,
         })
     }
+}
+
+/// The term and the content of a record, if it opens and is no newer than the head.
+fn opened(
+    record: &Record,
+    sealer: &Sealer,
+    head: &Head,
+    regions: &Regions,
+) -> Result<(Term, Entry), Corrupt> {
+    let plaintext = sealer.open(record)?;
+    if record.revision > head.revision {
+        let (kind, id) = (record.kind, record.id.clone());
+        return Err(Corrupt::Newer(kind, id, record.revision));
+    }
+    let entry = body::decode(record, &plaintext, regions)?;
+    Ok((sealer.term(record), entry))
+}
+
+/// The threads that open so many records, one for each core. A small store needs none, nor does a
+/// process that can have none.
+fn threads(records: usize) -> Option<ThreadPool> {
+    let threads = || ThreadPoolBuilder::new().thread_name(|at| format!("load-{at}"));
+    (records > BATCH).then(|| threads().build().ok()).flatten()
 }
 
 /// The one head: with a second record, their order would decide which counts.

@@ -22,6 +22,7 @@ use crate::key::regions::Region;
 use crate::keystore::RootKey;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 use strum::{EnumString, IntoStaticStr};
 
 /// The kind of a record.
@@ -242,6 +243,7 @@ pub struct Sealer {
     record_key: Secret<32>,
     head_key: Secret<32>,
     term_key: Secret<32>,
+    name_key: Arc<Secret<32>>,
     store_id: [u8; 16],
 }
 
@@ -261,6 +263,7 @@ impl Sealer {
             record_key: root.subkey("record"),
             head_key: root.subkey("head"),
             term_key: root.subkey("head terms"),
+            name_key: Arc::new(root.subkey("record names")),
             store_id,
         }
     }
@@ -346,6 +349,11 @@ impl Sealer {
     #[must_use]
     pub fn term(&self, record: &Record) -> Term {
         term(&self.term_key, record)
+    }
+
+    /// The key of the digests of names in this process's memory.
+    pub(super) fn name_key(&self) -> Arc<Secret<32>> {
+        Arc::clone(&self.name_key)
     }
 
     fn associated(&self, kind: Kind, id: &str, revision: u64) -> Vec<u8> {

@@ -13,10 +13,11 @@
 use crate::clock::Clock;
 use crate::crypto::entropy::Entropy;
 use crate::key::regions::Regions;
-use crate::keystore::loaded::{Name, Verified};
+use crate::keystore::loaded::Verified;
 use crate::keystore::record::{self, Head, Record, Sealer, Term};
 use crate::keystore::seen::SeenFile;
 use crate::keystore::sqlite::{Commit, Store};
+use crate::keystore::terms::{Name, Terms};
 use crate::keystore::{Change, KeystoreError, Snapshot, StoreLock};
 use crate::metrics::Metrics;
 use std::collections::BTreeMap;
@@ -35,7 +36,7 @@ pub(super) struct Writer {
     sealer: Sealer,
     head: Head,
     /// The terms of all records except the head. Secret, as the sum is: see [`record`].
-    terms: BTreeMap<Name, Term>,
+    terms: Terms,
     seen: Option<SeenFile>,
     /// The highest revision that a head was sealed for, committed or not: no revision is used
     /// twice.
@@ -75,7 +76,7 @@ impl Writer {
         store: Box<dyn Store>,
         sealer: Sealer,
         head: Head,
-        terms: BTreeMap<Name, Term>,
+        terms: Terms,
         files: SideFiles,
     ) -> Self {
         let SideFiles { seen, lock } = files;
@@ -260,7 +261,7 @@ impl Writer {
         self.head = head;
         for (name, term) in terms {
             match term {
-                Some(term) => drop(self.terms.insert(name, term)),
+                Some(term) => drop(self.terms.insert(&name, term)),
                 None => drop(self.terms.remove(&name)),
             }
         }
