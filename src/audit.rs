@@ -25,8 +25,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::crypto::entropy::EntropyError;
 use crate::crypto::secret::Secret;
 use crate::key::regions::RegionalId;
-use crate::keystore::last_use::LastUse;
-use crate::keystore::{AuditHead, Change, Keystore, KeystoreError, RootKey};
+use crate::keystore::last_use::{LastUse, UsesShard};
+use crate::keystore::{AuditHead, Change, Keystore, KeystoreError, RootKey, Snapshot};
 use journal::{Full, Journal};
 use metrics::Counter;
 use serde::{Deserialize, Serialize};
@@ -63,6 +63,9 @@ pub use verify::{
 pub const LINE_BYTES_MAX: usize = 256 * 1024;
 /// The interval between two sealings of the head: a cut-off end can hide at most this much.
 pub const SEAL_INTERVAL: Duration = Duration::from_secs(60);
+/// The most changes of one sealing: those that write the last uses of all keys once, and the last
+/// one, which finds nothing to write.
+const SEAL_CHANGES_MAX: usize = UsesShard::COUNT / uses::SHARDS_MAX + 1;
 /// The greatest age of a record that is not durable, before calls wait for the disk.
 const LAG_MAX: Duration = Duration::from_millis(100);
 
@@ -266,28 +269,36 @@ impl Audit {
     pub async fn last_use(
         &self,
         key: RegionalId,
+        keystore: &Keystore,
     ) -> Result<(Timestamp, Option<LastUse>), AuditError> {
         let position = self.shared.journal.tail();
         let waits = true;
         self.durable(Recorded { position, waits }).await?;
-        Ok(self.uses.of(key))
+        Ok(self.uses.of(key, || keystore.snapshot()))
     }
 
-    /// Seals the head into the store and writes the last uses of the keys beside it, if they have
-    /// changed since. Called at each start, every [`SEAL_INTERVAL`], and after [`Self::close`].
+    /// Seals the head into the store and writes the last uses of the keys, if they have changed
+    /// since. Called at each start, every [`SEAL_INTERVAL`], and after [`Self::close`].
     ///
     /// # Errors
     /// [`KeystoreError`]; the store then still has an earlier head.
     pub async fn seal_head(&self, keystore: &Keystore) -> Result<(), KeystoreError> {
         let head = self.head();
-        keystore
-            .apply(|snapshot| {
+        // Many uses take several changes, and others are let in between them. The uses of meanwhile
+        // are written the next time.
+        for _ in 0..SEAL_CHANGES_MAX {
+            let decide = |snapshot: &Snapshot| {
                 let is_sealed = snapshot.audit_head == Some(head);
                 let change = (!is_sealed).then_some(Change::PutAuditHead(head));
-                let uses = self.uses.unwritten(snapshot).map(Change::PutLastUses);
-                Ok((change.into_iter().chain(uses).collect(), ()))
-            })
-            .await
+                let uses = self.uses.next_changes(snapshot);
+                let is_last = uses.is_empty();
+                Ok::<_, KeystoreError>((change.into_iter().chain(uses).collect(), is_last))
+            };
+            if keystore.apply(decide).await? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Writes the remaining records and ends the writer; waits for the disk. Records are refused

@@ -14,12 +14,13 @@
 //!
 //! This module does not decide who may change what, and does not purge the pool after a change.
 
+use crate::clock::Timestamp;
 use crate::crypto::entropy::Entropy;
 use crate::crypto::secret::Secret;
 use crate::key::arn::{AccountId, AliasName};
 use crate::key::key_store::KeyStoreId;
 use crate::key::regions::{RegionNumber, RegionalId, Regions};
-use crate::keystore::last_use::LastUses;
+use crate::keystore::last_use::{LastUse, UsesShard};
 use crate::metrics::Metrics;
 use crate::policy::grant::GrantId;
 use crate::policy::{Grant, KeyPolicy};
@@ -92,8 +93,10 @@ pub enum Change {
     RemoveGrant(RegionalId, GrantId),
     /// Replaces the head of the audit log.
     PutAuditHead(AuditHead),
-    /// Replaces the last uses of the keys.
-    PutLastUses(Arc<LastUses>),
+    /// Sets the time since which uses of keys are recorded.
+    PutUsesSince(Timestamp),
+    /// Replaces the last uses of the keys of a shard; with none of them, removes their record.
+    PutLastUses(UsesShard, Vec<(RegionalId, Arc<LastUse>)>),
     /// Creates or replaces a custom key store.
     PutKeyStore(KeyStoreEntry),
     /// Removes a custom key store, in which no key may be.

@@ -2,20 +2,20 @@
 //! for it, and records that a killed process left in the journal count too.
 //!
 //! A record is a use when it is of a successful call of an operation that uses a key (a `DryRun`
-//! never succeeds), or of a batch with rows. The known uses are written into the store together
-//! with the log's head. A start reads the log's last file again, which it reads for the chain
-//! anyway. So a killed process forgets uses of its last minute only if a new file was begun in that
-//! minute.
+//! never succeeds), or of a batch with rows. The uses are written into the store together with the
+//! log's head, and are held here until then. A start reads the log's last file again, which it reads
+//! for the chain anyway. So a killed process forgets uses of its last minute only if a new file was
+//! begun in that minute.
 
 use crate::audit::record::{KEYMILL, KMS, XKS};
 use crate::clock::Timestamp;
 use crate::key::regions::{RegionalId, Regions};
-use crate::keystore::Snapshot;
-use crate::keystore::last_use::{LastUse, LastUses};
+use crate::keystore::last_use::{LastUse, LastUses, UsesShard};
+use crate::keystore::{Change, Snapshot};
 use crate::operation::Operation;
 use crate::policy::parse_date;
 use memchr::{memchr, memmem, memrchr_iter};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The text between the parameters and the resources. Quotes in a value are escaped, so the last
@@ -26,36 +26,40 @@ const RESOURCES: &[u8] = b",\"responseElements\":null,\"resources\":[";
 /// use was noted already, and is not parsed.
 const REPEATED_MAX: usize = 16;
 
-/// The known last uses of the keys.
+/// Shards that are written in one change, so that others do not wait for all of them.
+pub(super) const SHARDS_MAX: usize = 64;
+
+/// The last uses of keys that are not known to be in the store.
 pub(super) struct Uses {
     /// Those of the keys.
     regions: Regions,
-    /// Locked by the writer for one group, by callers that ask, and once a minute for a comparison;
+    /// When this log began; the store may know an earlier one.
+    since: Timestamp,
+    /// Locked by the writer for one group, by callers that ask, and by each change that writes them;
     /// nothing is awaited under it. If it is poisoned, its entries are still whole.
-    known: Mutex<LastUses>,
+    unwritten: Mutex<BTreeMap<RegionalId, Arc<LastUse>>>,
 }
 
 impl Uses {
     /// No use is known yet.
     pub(super) fn since(now: Timestamp, regions: Regions) -> Self {
-        let known = LastUses {
-            since: now,
-            by_key: Default::default(),
-        };
         Self {
             regions,
-            known: Mutex::new(known),
+            since: now,
+            unwritten: Mutex::default(),
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, LastUses> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn unwritten(&self) -> MutexGuard<'_, BTreeMap<RegionalId, Arc<LastUse>>> {
+        self.unwritten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes the uses in `lines`: records that are later than all noted before, or the same records
     /// again.
     pub(super) fn note(&self, lines: &[u8]) {
-        let mut known = self.known();
+        let mut unwritten = self.unwritten();
         let mut noted = HashSet::new();
         let mut repeated: Vec<&[u8]> = Vec::with_capacity(REPEATED_MAX);
         let mut end = lines.len();
@@ -79,35 +83,89 @@ impl Uses {
                 if noted.insert(key)
                     && let Some(last) = used.last_use()
                 {
-                    known.by_key.insert(key, last);
+                    unwritten.insert(key, Arc::new(last));
                 }
             }
         }
     }
 
-    /// The time since which all uses are known, and the last use of this key.
-    pub(super) fn of(&self, key: RegionalId) -> (Timestamp, Option<LastUse>) {
-        let known = self.known();
-        (known.since, known.by_key.get(&key).cloned())
+    /// The time since which all uses are known, and the last use of this key. The snapshot is taken
+    /// while nothing is being removed here.
+    pub(super) fn of(
+        &self,
+        key: RegionalId,
+        snapshot: impl FnOnce() -> Arc<Snapshot>,
+    ) -> (Timestamp, Option<LastUse>) {
+        let unwritten = self.unwritten();
+        let snapshot = snapshot();
+        let stored = snapshot.last_uses.as_ref();
+        let last = match unwritten.get(&key) {
+            Some(last) if is_news(key, last, stored) => Some(last),
+            _ => stored.and_then(|stored| stored.by_key.get(&key)),
+        };
+        let since = stored.map_or(self.since, |stored| stored.since);
+        (since, last.map(|last| LastUse::clone(last)))
     }
 
-    /// The uses to be written into the store; `None` when the store has them already. From then on
-    /// the uses in the store from former processes are known here too, and keys that were removed
-    /// are forgotten.
-    pub(super) fn unwritten(&self, snapshot: &Snapshot) -> Option<Arc<LastUses>> {
-        let mut known = self.known();
-        if let Some(stored) = &snapshot.last_uses {
-            known.since = stored.since;
-            for (key, last) in &stored.by_key {
-                known.by_key.entry(*key).or_insert_with(|| last.clone());
+    /// What is to be written into the store next; nothing when the store has all uses. Those that it
+    /// has, and those of keys that are gone, are forgotten here.
+    pub(super) fn next_changes(&self, snapshot: &Snapshot) -> Vec<Change> {
+        let stored = snapshot.last_uses.as_ref();
+        // What a former build wrote is taken apart in one change.
+        let apart = stored.filter(|stored| stored.is_one_record);
+        let apart_keys = apart.into_iter().flat_map(|stored| stored.by_key.keys());
+        let mut shards: BTreeSet<_> = apart_keys.map(|key| UsesShard::of(*key)).collect();
+        let most = shards.len().max(SHARDS_MAX);
+        let mut unwritten = self.unwritten();
+        let mut done = Vec::new();
+        for (key, last) in unwritten.iter() {
+            if !snapshot.keys.contains_key(key) || !is_news(*key, last, stored) {
+                done.push(*key);
+            } else if shards.len() < most || shards.contains(&UsesShard::of(*key)) {
+                shards.insert(UsesShard::of(*key));
+            } else {
+                break;
             }
         }
-        known
-            .by_key
-            .retain(|key, _| snapshot.keys.contains_key(key));
-        let is_written = snapshot.last_uses.as_deref() == Some(&*known);
-        (!is_written).then(|| Arc::new(known.clone()))
+        for key in done {
+            unwritten.remove(&key);
+        }
+        let since = match stored {
+            Some(stored) => stored.is_one_record.then_some(stored.since),
+            None => Some(self.since),
+        };
+        let shards = shards.into_iter().map(|shard| {
+            let uses = uses_of(shard, stored, &unwritten, snapshot);
+            Change::PutLastUses(shard, uses)
+        });
+        let since = since.map(Change::PutUsesSince);
+        since.into_iter().chain(shards).collect()
     }
+}
+
+/// Whether the store does not have this use, nor a later one.
+fn is_news(key: RegionalId, last: &LastUse, stored: Option<&LastUses>) -> bool {
+    let stored = stored.and_then(|stored| stored.by_key.get(&key));
+    stored.is_none_or(|stored| stored.time <= last.time && **stored != *last)
+}
+
+/// The last uses of the keys of a shard that are not gone.
+fn uses_of(
+    shard: UsesShard,
+    stored: Option<&LastUses>,
+    unwritten: &BTreeMap<RegionalId, Arc<LastUse>>,
+    snapshot: &Snapshot,
+) -> Vec<(RegionalId, Arc<LastUse>)> {
+    let written = stored.into_iter().flat_map(|stored| stored.of_shard(shard));
+    let news = unwritten
+        .range(shard.first_key()..)
+        .take_while(|(key, _)| UsesShard::of(**key) == shard)
+        .filter(|(key, last)| is_news(**key, last, stored));
+    let uses: BTreeMap<_, _> = written.chain(news).collect();
+    let uses = uses.into_iter();
+    uses.filter(|(key, _)| snapshot.keys.contains_key(*key))
+        .map(|(key, last)| (*key, Arc::clone(last)))
+        .collect()
 }
 
 /// A record of a use of a key.

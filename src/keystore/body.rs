@@ -12,7 +12,7 @@ use crate::key::regions::{RegionNumber, RegionalId, Regions, Unnamed};
 use crate::keystore::access_key::AccessKey;
 use crate::keystore::entry::{Alias, AuditHead, KeyEntry, PrincipalEntry};
 use crate::keystore::key_store::KeyStoreEntry;
-use crate::keystore::last_use::LastUses;
+use crate::keystore::last_use::UsesRecord;
 use crate::keystore::record::{Corrupt, Kind, Record};
 use crate::policy::{Grant, KeyPolicy, PolicyDocument, Principal, TrustPolicy};
 use serde::{Deserialize, Serialize};
@@ -185,7 +185,7 @@ pub(super) enum Entry {
     KeyPolicy(RegionalId, Arc<KeyPolicy>),
     Grant(Arc<Grant>),
     Audit(AuditHead),
-    Uses(Arc<LastUses>),
+    Uses(UsesRecord),
     KeyStore(KeyStoreEntry),
 }
 
@@ -233,10 +233,7 @@ pub(super) fn decode(
             grant::decode(key, id, plaintext).map(|grant| Entry::Grant(Arc::new(grant)))
         }
         Kind::Audit => decode_audit_head(record, plaintext).map(Entry::Audit),
-        Kind::Uses => {
-            let uses = last_uses::decode(record, plaintext, regions);
-            uses.map(|uses| Entry::Uses(Arc::new(uses)))
-        }
+        Kind::Uses => last_uses::decode(record, plaintext, regions).map(Entry::Uses),
         Kind::KeyStore => {
             let (region, id) = regions.read(id).map_err(|error| corrupt(record, error))?;
             key_store::decode(region, id, plaintext).map(Entry::KeyStore)

@@ -128,7 +128,7 @@ impl Verified {
                 Entry::KeyPolicy(key, policy) => snapshot.put_key_policy(key, policy),
                 Entry::Grant(grant) => snapshot.put_grant(grant),
                 Entry::Audit(head) => snapshot.audit_head = Some(head),
-                Entry::Uses(uses) => snapshot.last_uses = Some(uses),
+                Entry::Uses(uses) => snapshot.put_uses(uses),
                 Entry::KeyStore(store) => snapshot.put_key_store(store),
             }
         }

@@ -13,6 +13,7 @@ use crate::key::import::Import;
 use crate::key::material::BackingKey;
 use crate::key::regions::RegionalId;
 use crate::key::spec::KeyOrigin;
+use crate::keystore::last_use::UsesShard;
 use crate::keystore::record::Corrupt;
 use crate::keystore::{Change, KeyDraft, KeyEntry, Snapshot};
 use std::collections::BTreeSet;
@@ -40,7 +41,31 @@ pub(super) fn followed(snapshot: &Snapshot, mut changes: Vec<Change>) -> Vec<Cha
         }
     }
     changes.append(&mut more);
+    let mut forgotten = forgotten(snapshot, &changes);
+    changes.append(&mut forgotten);
     changes
+}
+
+/// What removes the last uses of the keys that are removed.
+fn forgotten(snapshot: &Snapshot, changes: &[Change]) -> Vec<Change> {
+    let Some(uses) = &snapshot.last_uses else {
+        return Vec::new();
+    };
+    let removed = changes.iter().filter_map(|change| match change {
+        Change::RemoveKey(key) if uses.by_key.contains_key(key) => Some(*key),
+        _ => None,
+    });
+    let removed: BTreeSet<RegionalId> = removed.collect();
+    let shards: BTreeSet<_> = removed.iter().copied().map(UsesShard::of).collect();
+    let left = |shard| {
+        let uses = uses.of_shard(shard);
+        let uses = uses.filter(|(key, _)| !removed.contains(key));
+        uses.map(|(key, last)| (*key, Arc::clone(last))).collect()
+    };
+    let shards = shards.into_iter();
+    shards
+        .map(|shard| Change::PutLastUses(shard, left(shard)))
+        .collect()
 }
 
 fn key_of(change: &Change) -> Option<RegionalId> {

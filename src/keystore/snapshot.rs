@@ -9,7 +9,7 @@ use crate::key::{KeyId, KeyState, KmsKey, UNAVAILABLE};
 use crate::keystore::entry::{Alias, AuditHead, KeyDraft, KeyEntry, PrincipalEntry};
 use crate::keystore::key_store::KeyStoreEntry;
 use crate::keystore::last_use::LastUses;
-use crate::keystore::record::{Corrupt, Kind};
+use crate::keystore::record::Kind;
 use crate::keystore::{Change, body};
 use crate::metrics::Metrics;
 use crate::persistent::PersistentMap;
@@ -47,7 +47,7 @@ pub struct Snapshot {
     /// The head of the audit log when it was last sealed; `None` before the first log.
     pub audit_head: Option<AuditHead>,
     /// The last uses of the keys when they were last written; `None` before the first time.
-    pub last_uses: Option<Arc<LastUses>>,
+    pub last_uses: Option<LastUses>,
     /// Custom key stores by id.
     pub key_stores: PersistentMap<KeyStoreId, Arc<KeyStoreEntry>>,
     /// Grants by the key that they belong to.
@@ -194,7 +194,8 @@ impl Snapshot {
             | Change::PutGrant(_)
             | Change::RemoveGrant(..)
             | Change::PutAuditHead(_)
-            | Change::PutLastUses(_) => false,
+            | Change::PutUsesSince(_)
+            | Change::PutLastUses(..) => false,
         }
     }
 
@@ -278,10 +279,17 @@ impl Snapshot {
                 self.audit_head = Some(head);
                 (Kind::Audit, String::new(), Some(plaintext))
             }
-            Change::PutLastUses(uses) => {
-                let plaintext = body::last_uses::encode(&uses, regions);
-                self.last_uses = Some(uses);
+            Change::PutUsesSince(since) => {
+                let plaintext = body::last_uses::encode_since(since);
+                let uses = self.uses_since(since);
+                (uses.since, uses.is_one_record) = (since, false);
                 (Kind::Uses, String::new(), Some(plaintext))
+            }
+            Change::PutLastUses(shard, uses) => {
+                let plaintext = body::last_uses::encode(&uses, regions);
+                let plaintext = (!uses.is_empty()).then_some(plaintext);
+                self.uses_since(Timestamp(u64::MAX)).replace(shard, uses);
+                (Kind::Uses, shard.to_string(), plaintext)
             }
             Change::PutKeyStore(store) => {
                 let plaintext = body::key_store::encode(&store);

@@ -15,7 +15,8 @@ pub(in crate::api) async fn get(api: Arc<Api>, requester: Requester, body: Vec<u
         let admitted = attempt.admit(Ask::on(Action::GetKeyLastUsage, &key), |_| Ok(()))?;
         Ok(Arc::clone(admitted.entry()))
     })?;
-    let known = api.audit.last_use(entry.key.regional_id()).await;
+    let key = entry.key.regional_id();
+    let known = api.audit.last_use(key, &api.keystore).await;
     let (since, last) = known.map_err(ApiError::internal)?;
     let created = entry.key.creation_date;
     let mut usage = Object::new();

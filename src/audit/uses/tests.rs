@@ -3,7 +3,9 @@
 use super::*;
 use crate::audit::Source;
 use crate::audit::record::{AuditRecord, Batch, CALL, Identity, Refusal, Resource, ResourceKind};
+use crate::key::KmsKey;
 use crate::key::material::KeyMaterialId;
+use crate::keystore::KeyEntry;
 use crate::operation::Operation;
 
 const BEGAN: Timestamp = Timestamp(1_700_000_000_000_000);
@@ -108,7 +110,7 @@ fn noted(records: &[Told<'_>]) -> Uses {
 
 /// The operation and the event of the key's last use.
 fn last(uses: &Uses, key: &str) -> Option<(Operation, String)> {
-    let (_, last) = uses.of(id(key));
+    let (_, last) = uses.of(id(key), Arc::default);
     last.map(|last| (last.operation, last.event_id))
 }
 
@@ -134,7 +136,7 @@ fn the_last_use_of_each_key_counts() {
     }
     .append(&mut later);
     uses.note(&later);
-    let (since, found) = uses.of(id(A));
+    let (since, found) = uses.of(id(A), Arc::default);
     let expected = LastUse {
         operation: Operation::Sign,
         time: Timestamp(BEGAN.0 + 3_000_000),
@@ -210,7 +212,7 @@ fn what_failed_and_what_is_no_use_counts_for_nothing() {
     for line in ["", "\n", "{}\n", "no record", "{\"keymillLog\":{}}\n"] {
         uses.note(line.as_bytes());
     }
-    assert_eq!(uses.known().by_key.len(), 0);
+    assert_eq!(uses.unwritten().len(), 0);
 }
 
 #[test]
@@ -241,20 +243,146 @@ fn what_a_caller_writes_is_not_taken_for_the_record() {
     }
 }
 
-#[test]
-fn what_the_store_has_is_taken_over_and_what_is_gone_forgotten() {
-    let uses = noted(&[Told::of("Encrypt", &[A], "1")]);
+/// A snapshot with these keys.
+fn with_keys(keys: impl IntoIterator<Item = RegionalId>) -> Snapshot {
     let mut snapshot = Snapshot::default();
-    // Neither key is in the store.
-    let written = uses.unwritten(&snapshot).unwrap();
-    assert_eq!(written.by_key.len(), 0);
-    snapshot.last_uses = Some(written);
-    assert_eq!(uses.unwritten(&snapshot), None);
-    let earlier = LastUses {
-        since: Timestamp(BEGAN.0 - 1),
-        by_key: Default::default(),
+    let account = "111122223333".parse().unwrap();
+    snapshot.keys.extend(keys.into_iter().map(|id| {
+        let entry = KeyEntry {
+            key: KmsKey::new(id.id, account, BEGAN),
+            arn: String::new(),
+            materials: Vec::new(),
+            secret: None,
+            fence: 1,
+        };
+        (id, Arc::new(entry))
+    }));
+    snapshot
+}
+
+/// What the changes write: the time since which, and the keys of each shard.
+fn written(changes: &[Change]) -> (Option<Timestamp>, Vec<Vec<RegionalId>>) {
+    let mut since = None;
+    let mut shards = Vec::new();
+    for change in changes {
+        match change {
+            Change::PutUsesSince(time) => since = Some(*time),
+            Change::PutLastUses(_, uses) => {
+                shards.push(uses.iter().map(|(key, _)| *key).collect());
+            }
+            _ => panic!("no other change"),
+        }
+    }
+    (since, shards)
+}
+
+fn apply(snapshot: &mut Snapshot, changes: Vec<Change>) {
+    for change in changes {
+        match change {
+            Change::PutUsesSince(time) => {
+                let known = snapshot
+                    .last_uses
+                    .get_or_insert_with(|| LastUses::since(time));
+                known.is_one_record = false;
+            }
+            Change::PutLastUses(_, uses) => {
+                snapshot.last_uses.as_mut().unwrap().by_key.extend(uses);
+            }
+            _ => panic!("no other change"),
+        }
+    }
+}
+
+#[test]
+fn what_is_written_is_forgotten_here_and_what_is_gone_never_written() {
+    let uses = noted(&[
+        Told::of("Encrypt", &[A], "1"),
+        Told::of("Encrypt", &[B], "2"),
+    ]);
+    let mut snapshot = with_keys([id(A)]);
+    let changes = uses.next_changes(&snapshot);
+    assert_eq!(written(&changes), (Some(BEGAN), vec![vec![id(A)]]));
+    // The change fails, and is made again.
+    let changes = uses.next_changes(&snapshot);
+    assert_eq!(written(&changes), (Some(BEGAN), vec![vec![id(A)]]));
+    apply(&mut snapshot, changes);
+    assert!(uses.next_changes(&snapshot).is_empty());
+    assert!(uses.unwritten().is_empty());
+    let of = |key| uses.of(id(key), || Arc::new(snapshot.clone()));
+    let last = |key| of(key).1.map(|last| last.event_id);
+    assert_eq!((last(A).as_deref(), last(B)), (Some("1"), None));
+    // The store knows a later use, of another process; this one's is no news to it.
+    let later = LastUse {
+        time: Timestamp(BEGAN.0 + 5_000_000),
+        event_id: "9".to_owned(),
+        ..of(A).1.unwrap()
     };
-    snapshot.last_uses = Some(Arc::new(earlier.clone()));
-    assert_eq!(uses.unwritten(&snapshot), None);
-    assert_eq!(uses.of(id(A)), (earlier.since, None));
+    let mut beside = snapshot.clone();
+    let stored = beside.last_uses.as_mut().unwrap();
+    stored.by_key.insert(id(A), Arc::new(later));
+    let mut lines = Vec::new();
+    Told::of("Decrypt", &[A], "3").append(&mut lines);
+    uses.note(&lines);
+    let last = uses.of(id(A), || Arc::new(beside.clone())).1.unwrap();
+    assert_eq!(last.event_id, "9");
+    assert!(uses.next_changes(&beside).is_empty());
+}
+
+#[test]
+fn many_uses_are_written_in_several_changes_and_few_in_one_record() {
+    let ids = |shard: u16| {
+        let beginning = format!("{shard:03x}");
+        ["0", "f"].map(|digit| format!("{beginning}{digit}abcd-12ab-34cd-56ef-1234567890ab"))
+    };
+    let keys: Vec<String> = (0..200).flat_map(ids).collect();
+    let told: Vec<[&str; 1]> = keys.iter().map(|key| [key.as_str()]).collect();
+    let records: Vec<_> = told
+        .iter()
+        .map(|key| Told::of("Encrypt", key, "1"))
+        .collect();
+    let uses = noted(&records);
+    let mut snapshot = with_keys(keys.iter().map(|key| id(key)));
+    let mut rounds = Vec::new();
+    loop {
+        let changes = uses.next_changes(&snapshot);
+        if changes.is_empty() {
+            break;
+        }
+        let (_, shards) = written(&changes);
+        assert!(shards.iter().all(|keys| keys.len() == 2));
+        rounds.push(shards.len());
+        apply(&mut snapshot, changes);
+    }
+    assert_eq!(rounds, [64, 64, 64, 8]);
+    // One use more rewrites its own record alone.
+    let mut lines = Vec::new();
+    Told::of("Decrypt", &[&keys[7]], "2").append(&mut lines);
+    uses.note(&lines);
+    let (_, shards) = written(&uses.next_changes(&snapshot));
+    assert_eq!(shards, [vec![id(&keys[6]), id(&keys[7])]]);
+}
+
+#[test]
+fn one_record_of_a_former_build_is_taken_apart() {
+    let uses = since(BEGAN);
+    let mut snapshot = with_keys([id(A)]);
+    let earlier = Timestamp(BEGAN.0 - 1);
+    let mut stored = LastUses::since(earlier);
+    stored.is_one_record = true;
+    let last = LastUse {
+        operation: Operation::Sign,
+        time: earlier,
+        event_id: "e".to_owned(),
+        request_id: "r".to_owned(),
+    };
+    for key in [A, B] {
+        stored.by_key.insert(id(key), Arc::new(last.clone()));
+    }
+    snapshot.last_uses = Some(stored);
+    let changes = uses.next_changes(&snapshot);
+    assert_eq!(written(&changes), (Some(earlier), vec![vec![id(A)]]));
+    apply(&mut snapshot, changes);
+    assert!(uses.next_changes(&snapshot).is_empty());
+    let found = uses.of(id(A), || Arc::new(snapshot.clone()));
+    assert_eq!(found, (earlier, Some(last)));
 }

@@ -1,20 +1,23 @@
-//! The record of the last uses of all keys. There is one such record, and it is replaced whole, so
-//! that all keys in use take one write a minute and not one each.
+//! The records of the last uses of keys: one of each shard, and one that says since when they are
+//! recorded. Former builds wrote one record with both, which is read.
 
 use crate::clock::Timestamp;
 use crate::crypto::secret::SecretBytes;
-use crate::key::regions::Regions;
+use crate::key::regions::{RegionalId, Regions};
 use crate::keystore::body::{encode as encode_body, split};
-use crate::keystore::last_use::{LastUse, LastUses};
+use crate::keystore::last_use::{LastUse, UsesRecord, UsesShard};
 use crate::keystore::record::Record;
 use crate::operation::Operation;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LastUsesBody {
-    since: u64,
+    /// Absent in the record of a shard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since: Option<u64>,
     keys: BTreeMap<String, LastUseBody>,
 }
 
@@ -27,17 +30,30 @@ struct LastUseBody {
     request_id: String,
 }
 
-pub(in crate::keystore) fn encode(uses: &LastUses, regions: &Regions) -> SecretBytes {
+/// The record with the time since which uses are recorded.
+pub(in crate::keystore) fn encode_since(since: Timestamp) -> SecretBytes {
+    let body = LastUsesBody {
+        since: Some(since.0),
+        keys: BTreeMap::new(),
+    };
+    encode_body(&body, &[])
+}
+
+/// The record of a shard.
+pub(in crate::keystore) fn encode(
+    uses: &[(RegionalId, Arc<LastUse>)],
+    regions: &Regions,
+) -> SecretBytes {
     let body = |last: &LastUse| LastUseBody {
         operation: last.operation.name().to_owned(),
         time: last.time.0,
         event_id: last.event_id.clone(),
         request_id: last.request_id.clone(),
     };
-    let by_key = uses.by_key.iter();
+    let keys = uses.iter();
     let metadata = LastUsesBody {
-        since: uses.since.0,
-        keys: by_key
+        since: None,
+        keys: keys
             .map(|(key, last)| (regions.written_key(*key), body(last)))
             .collect(),
     };
@@ -48,7 +64,7 @@ pub(super) fn decode(
     record: &Record,
     plaintext: &SecretBytes,
     regions: &Regions,
-) -> Option<LastUses> {
+) -> Option<UsesRecord> {
     let (body, secrets) = split::<LastUsesBody>(plaintext)?;
     let last_use = |(key, last): (String, LastUseBody)| {
         let last = LastUse {
@@ -59,11 +75,17 @@ pub(super) fn decode(
         };
         Some((regions.read_key(&key).ok()?, last))
     };
-    let by_key = body.keys.into_iter().map(last_use);
-    let uses = LastUses {
-        since: Timestamp(body.since),
-        by_key: by_key.collect::<Option<_>>()?,
-    };
-    // There is only one such record.
-    (record.id.is_empty() && secrets.is_empty()).then_some(uses)
+    let keys = body.keys.into_iter().map(last_use);
+    let keys: Vec<_> = keys.collect::<Option<_>>()?;
+    if !secrets.is_empty() {
+        return None;
+    }
+    if record.id.is_empty() {
+        return Some(UsesRecord::Since(Timestamp(body.since?), keys));
+    }
+    // Each key is in the record of its own shard, and no other record of it counts.
+    let belongs = |key: &RegionalId| UsesShard::of(*key).to_string() == record.id;
+    let whole =
+        body.since.is_none() && !keys.is_empty() && keys.iter().all(|(key, _)| belongs(key));
+    whole.then_some(UsesRecord::OfShard(keys))
 }

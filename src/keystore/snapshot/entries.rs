@@ -1,11 +1,13 @@
 //! What puts entries into a snapshot and takes them out, with the indexes that have them too.
 
+use crate::clock::Timestamp;
 use crate::key::arn::{AccountId, AliasName};
 use crate::key::key_store::KeyStoreId;
 use crate::key::regions::{RegionNumber, RegionalId};
 use crate::keystore::Snapshot;
 use crate::keystore::entry::{Alias, KeyDraft, KeyEntry, PrincipalEntry};
 use crate::keystore::key_store::KeyStoreEntry;
+use crate::keystore::last_use::{LastUses, UsesRecord};
 use crate::keystore::record::Corrupt;
 use crate::keystore::snapshot::Place;
 use crate::policy::grant::GrantId;
@@ -97,7 +99,12 @@ impl Snapshot {
         aliases.insert(alias.name.clone(), Arc::new(alias));
     }
 
-    pub(in crate::keystore) fn remove_alias(&mut self, region: RegionNumber, account: AccountId, name: AliasName) {
+    pub(in crate::keystore) fn remove_alias(
+        &mut self,
+        region: RegionNumber,
+        account: AccountId,
+        name: AliasName,
+    ) {
         let place = Place { region, account };
         let Some(alias) = self.aliases.remove_within(&place, &name) else {
             return;
@@ -160,6 +167,27 @@ impl Snapshot {
         }
         if let Some(grant) = removed {
             self.unlist_grant(&grant);
+        }
+    }
+
+    /// The last uses; where there are none yet, those since then.
+    pub(in crate::keystore) fn uses_since(&mut self, since: Timestamp) -> &mut LastUses {
+        self.last_uses.get_or_insert_with(|| LastUses::since(since))
+    }
+
+    /// Puts the content of a record of last uses that was read.
+    pub(in crate::keystore) fn put_uses(&mut self, record: UsesRecord) {
+        // Until the record that says it was read.
+        let known = self.uses_since(Timestamp(u64::MAX));
+        let keys = match record {
+            UsesRecord::Since(since, keys) => {
+                (known.since, known.is_one_record) = (since, !keys.is_empty());
+                keys
+            }
+            UsesRecord::OfShard(keys) => keys,
+        };
+        for (key, last) in keys {
+            known.note(key, Arc::new(last));
         }
     }
 }

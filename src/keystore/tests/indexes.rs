@@ -20,7 +20,10 @@ fn check(snapshot: &Snapshot) {
         assert!(listed.keys().eq(&ids));
     }
     let shown = metrics.render();
-    for state in <KeyState as strum::VariantNames>::VARIANTS.iter().chain([&UNAVAILABLE]) {
+    for state in <KeyState as strum::VariantNames>::VARIANTS
+        .iter()
+        .chain([&UNAVAILABLE])
+    {
         let count = states.get(state).unwrap_or(&0);
         let line = format!("keymill_kms_keys{{state=\"{state}\"}} {count}\n");
         assert!(shown.contains(&line), "{line}{shown}");

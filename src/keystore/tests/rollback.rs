@@ -7,7 +7,6 @@
 
 use super::*;
 use crate::key::key_store::KeyStoreId;
-use crate::keystore::last_use::{LastUse, LastUses};
 use crate::keystore::record::{FORMAT_OF_OLD, Term, toggle};
 use crate::keystore::tests::{access, key_stores};
 use crate::policy::{Grant, KeyPolicy, PolicyDocument, Principal};
@@ -43,16 +42,6 @@ impl Population {
 
     /// Writes every record again; keys are disabled from the second round on.
     fn changes(&self, round: u8) -> Vec<Change> {
-        let last = LastUse {
-            operation: crate::operation::Operation::Decrypt,
-            time: Timestamp(round.into()),
-            event_id: "4aa7e4d5-d047-452a-a5a6-2cce282a7e82".to_owned(),
-            request_id: "93746dd6-63bc-11e4-bc2b-4198b6150d5c".to_owned(),
-        };
-        let uses = LastUses {
-            since: Timestamp(7),
-            by_key: BTreeMap::from([(self.key.key.regional_id(), last)]),
-        };
         let head = AuditHead {
             log: [1; 16],
             group: u64::from(round) + 1,
@@ -60,7 +49,7 @@ impl Population {
         };
         let mut changes = vec![
             change(Kind::Key, &self.key, round),
-            Change::PutLastUses(Arc::new(uses)),
+            Change::PutUsesSince(Timestamp(round.into())),
             Change::PutAuditHead(head),
         ];
         let others = self.of_kinds.iter();
@@ -301,7 +290,7 @@ fn is_old(snapshot: &Snapshot, (kind, id): &(Kind, String)) {
         Kind::Audit => assert_eq!(snapshot.audit_head.unwrap().group, 1),
         _ => {
             let uses = snapshot.last_uses.as_ref().unwrap();
-            assert!(uses.by_key.values().all(|one| one.time == Timestamp(0)));
+            assert_eq!(uses.since, Timestamp(0));
         }
     }
 }
