@@ -1,8 +1,8 @@
 //! What a keystore costs as it grows: a change, a start, the memory of a key, and a lookup.
 //!
 //! A store is filled with keys, each with an alias and some with ten grants. Then a process of its
-//! own opens it, `ROUNDS` times. *Start* is the time until the store is verified and its snapshot is
-//! there, without the daemon around it. *Memory* is what is resident then, less what was before.
+//! own opens it, `ROUNDS` times. *Start* is the time until the store is verified and its snapshot
+//! is there, without the daemon around it. *Memory* is what is resident then, less what was before.
 //! *A change* is one key, alias, state or grant: its CPU time on all threads of the process, until
 //! it is committed and published. *A lookup* is of keys in random order.
 //!

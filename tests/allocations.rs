@@ -134,13 +134,14 @@ fn a_signature_allocates_nothing() {
     assert_eq!(allocations(|| signature.verify()), OF_A_SIGNATURE);
 }
 
-/// Of one change of the keystore, whatever its size: sealing and committing it, the paths to what it
-/// changes, and the levels that these have more in a large store.
+/// Of one change of the keystore, whatever its size: sealing and committing it, the paths to what
+/// it changes, and the levels that these have more in a large store.
 #[test]
 fn a_change_allocates_no_more_in_a_large_store() {
     const FEW: usize = 50;
     const MANY: usize = 5_000;
-    /// A tree of a hundred times as many entries is seven levels deeper; a change has some six paths.
+    /// A tree of a hundred times as many entries is seven levels deeper, and a change has some six
+    /// paths.
     const DEEPER: usize = 60;
     let mill = Mill::open(pool::Config::default());
     let keystore = &mill.core.keystore;

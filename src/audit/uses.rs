@@ -3,9 +3,9 @@
 //!
 //! A record is a use when it is of a successful call of an operation that uses a key (a `DryRun`
 //! never succeeds), or of a batch with rows. The uses are written into the store together with the
-//! log's head, and are held here until then. A start reads the log's last file again, which it reads
-//! for the chain anyway. So a killed process forgets uses of its last minute only if a new file was
-//! begun in that minute.
+//! log's head, and are held here until then. A start reads the log's last file again, which it
+//! reads for the chain anyway. So a killed process forgets uses of its last minute only if a new
+//! file was begun in that minute.
 
 use crate::audit::record::{KEYMILL, KMS, XKS};
 use crate::clock::Timestamp;
@@ -35,8 +35,8 @@ pub(super) struct Uses {
     regions: Regions,
     /// When this log began; the store may know an earlier one.
     since: Timestamp,
-    /// Locked by the writer for one group, by callers that ask, and by each change that writes them;
-    /// nothing is awaited under it. If it is poisoned, its entries are still whole.
+    /// Locked by the writer for one group, by callers that ask, and by each change that writes
+    /// them; nothing is awaited under it. If it is poisoned, its entries are still whole.
     unwritten: Mutex<BTreeMap<RegionalId, Arc<LastUse>>>,
 }
 
@@ -107,8 +107,8 @@ impl Uses {
         (since, last.map(|last| LastUse::clone(last)))
     }
 
-    /// What is to be written into the store next; nothing when the store has all uses. Those that it
-    /// has, and those of keys that are gone, are forgotten here.
+    /// What is to be written into the store next; nothing when the store has all uses. Those that
+    /// it has, and those of keys that are gone, are forgotten here.
     pub(super) fn next_changes(&self, snapshot: &Snapshot) -> Vec<Change> {
         let stored = snapshot.last_uses.as_ref();
         // What a former build wrote is taken apart in one change.

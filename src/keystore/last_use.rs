@@ -104,7 +104,8 @@ impl fmt::Display for UsesShard {
 
 /// Content of a record of last uses.
 pub(super) enum UsesRecord {
-    /// The time since which uses are recorded; and the uses of all keys, if a former build wrote it.
+    /// The time since which uses are recorded; and the uses of all keys, if a former build wrote
+    /// the record.
     Since(Timestamp, Vec<(RegionalId, LastUse)>),
     /// The uses of the keys of a shard.
     OfShard(Vec<(RegionalId, LastUse)>),

@@ -148,7 +148,7 @@ impl Verified {
     }
 }
 
-/// The term and the content of a record, if it opens and is no newer than the head.
+/// The term and the content of a record, if it opens and is not newer than the head.
 fn opened(
     record: &Record,
     sealer: &Sealer,

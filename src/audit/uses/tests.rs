@@ -311,7 +311,7 @@ fn what_is_written_is_forgotten_here_and_what_is_gone_never_written() {
     let of = |key| uses.of(id(key), || Arc::new(snapshot.clone()));
     let last = |key| of(key).1.map(|last| last.event_id);
     assert_eq!((last(A).as_deref(), last(B)), (Some("1"), None));
-    // The store knows a later use, of another process; this one's is no news to it.
+    // The store knows a later use, of another process; what this one knows is older.
     let later = LastUse {
         time: Timestamp(BEGAN.0 + 5_000_000),
         event_id: "9".to_owned(),

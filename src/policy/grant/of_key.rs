@@ -25,7 +25,7 @@ pub struct KeyGrants {
 /// Most keys have few grants.
 type GrantMap<K> = PersistentMap<K, Arc<Grant>, 16>;
 
-/// What decides whom a grant is looked at for.
+/// What decides for which callers a grant is looked at.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Grantee {
     /// An account as a whole.
