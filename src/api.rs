@@ -26,6 +26,7 @@ use crate::xks_proxy::Proxies;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use zeroize::Zeroizing;
 
 pub(crate) mod admission;
 mod aliases;
@@ -46,15 +47,21 @@ mod key_changes;
 mod key_pairs;
 mod key_policies;
 pub(crate) mod key_reference;
+mod key_stores;
 pub(crate) mod keys;
 mod macs;
 pub(crate) mod marker;
 pub(crate) mod members;
 mod own_thread;
+mod proxied;
+mod proxy_call;
+mod proxy_refusal;
 mod public_keys;
 mod random;
 mod re_encrypt;
+mod reach;
 mod recipient;
+mod relay;
 mod reply;
 mod request_id;
 mod requester;
@@ -69,7 +76,6 @@ pub(crate) mod validation;
 pub(crate) mod wire;
 
 pub use crate::error_code::ErrorCode;
-pub use dispatch::is_built;
 pub use error::ApiError;
 pub use reply::Reply;
 pub use request_id::RequestId;
@@ -167,7 +173,9 @@ impl Api {
             },
             Handler::Waiting(handler) => Box::pin(self.waiting(handler, requester, body)).await,
             Handler::Changing(handler) => {
-                let (api, requester, body) = (Arc::clone(self), requester.clone(), body.to_vec());
+                // It may have a credential of an external key store proxy.
+                let body = Zeroizing::new(body.to_vec());
+                let (api, requester) = (Arc::clone(self), requester.clone());
                 let change = async move {
                     api.check_recordable()?;
                     let answer = api.waiting(handler, &requester, &body).await;
@@ -177,7 +185,7 @@ impl Api {
                 return tokio::spawn(change).await.map_err(ApiError::internal)?;
             }
             Handler::Weighing(handler) => self.weighed(handler, requester, body).await,
-            Handler::Unbuilt => Err(unsupported(operation.name())),
+            Handler::Relaying(handler) => self.relayed(handler, operation, requester, body).await,
         };
         self.told(requester, Event::of(operation, body), answer)
             .await

@@ -15,7 +15,13 @@ pub enum ErrorCode {
     AlreadyExistsException,
     /// Something else is under way that this would cross.
     ConflictException,
-    /// No custom key store has this id: there are none.
+    /// There are keys in the custom key store.
+    CustomKeyStoreHasCMKsException,
+    /// The custom key store is not in a state that permits the operation.
+    CustomKeyStoreInvalidStateException,
+    /// Another custom key store has the name.
+    CustomKeyStoreNameInUseException,
+    /// No custom key store has this id or name.
     CustomKeyStoreNotFoundException,
     /// The key is disabled.
     DisabledException,
@@ -85,6 +91,22 @@ pub enum ErrorCode {
     UnsupportedOperationException,
     /// A member is missing or out of its range.
     ValidationException,
+    /// Another KMS key of the key store has the external key.
+    XksKeyAlreadyInUseException,
+    /// The external key is not one for a KMS key.
+    XksKeyInvalidConfigurationException,
+    /// The proxy has no such external key.
+    XksKeyNotFoundException,
+    /// The proxy does not know the credential.
+    XksProxyIncorrectAuthenticationCredentialException,
+    /// The proxy is not at this address.
+    XksProxyInvalidConfigurationException,
+    /// The proxy answers with something else than the protocol's.
+    XksProxyInvalidResponseException,
+    /// Another custom key store has the address.
+    XksProxyUriInUseException,
+    /// The proxy does not answer.
+    XksProxyUriUnreachableException,
     /// STS: the caller may not.
     AccessDenied,
     /// STS: the session has expired.

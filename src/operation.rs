@@ -96,7 +96,11 @@ operations! {
         about_nothing().changes().records(&["CustomKeyStoreId"]);
     CreateAlias [CreateAlias]
         about_key().changes().records(&["AliasName", "TargetKeyId"]).in_states(NotPendingDeletion);
-    CreateCustomKeyStore [CreateCustomKeyStore] about_nothing().changes();
+    CreateCustomKeyStore [CreateCustomKeyStore] about_nothing().changes()
+        .records(&[
+            "CustomKeyStoreName", "CustomKeyStoreType", "XksProxyConnectivity",
+            "XksProxyUriEndpoint", "XksProxyUriPath",
+        ]);
     CreateGrant [CreateGrant] about_key().changes().across_accounts().grantable(9)
         .in_states(Enabled)
         .records(&[
@@ -106,7 +110,7 @@ operations! {
     CreateKey [CreateKey] about_nothing().changes()
         .records(&[
             "Policy", "Description", "KeyUsage", "CustomerMasterKeySpec", "KeySpec", "Origin",
-            "CustomKeyStoreId", "BypassPolicyLockoutSafetyCheck", "Tags", "MultiRegion",
+            "CustomKeyStoreId", "XksKeyId", "BypassPolicyLockoutSafetyCheck", "Tags", "MultiRegion",
         ]);
     Decapsulate [Decapsulate] cryptographic(Having(EncapsulateDecapsulate)).grantable(18)
         .records(&["EncapsulationAlgorithm"]);
@@ -121,7 +125,7 @@ operations! {
         .works_in_dry_runs()
         .records(&["KeyAgreementAlgorithm"]);
     DescribeCustomKeyStores [DescribeCustomKeyStores]
-        about_nothing().records(&["CustomKeyStoreId"]);
+        about_nothing().records(&["CustomKeyStoreId", "CustomKeyStoreName"]);
     DescribeKey [DescribeKey] about_key().by_alias().across_accounts().grantable(11);
     DisableKey [DisableKey] about_key().changes();
     DisableKeyRotation [DisableKeyRotation]
@@ -201,8 +205,11 @@ operations! {
         about_key().changes().in_states(NotPendingDeletion).records(&["TagKeys"]);
     UpdateAlias [UpdateAlias]
         about_key().changes().in_states(NotPendingDeletion).records(&["AliasName", "TargetKeyId"]);
-    UpdateCustomKeyStore [UpdateCustomKeyStore]
-        about_nothing().changes().records(&["CustomKeyStoreId"]);
+    UpdateCustomKeyStore [UpdateCustomKeyStore] about_nothing().changes()
+        .records(&[
+            "CustomKeyStoreId", "NewCustomKeyStoreName", "XksProxyConnectivity",
+            "XksProxyUriEndpoint", "XksProxyUriPath",
+        ]);
     UpdateKeyDescription [UpdateKeyDescription]
         about_key().changes().in_states(NotPendingDeletion).records(&["Description"]);
     UpdatePrimaryRegion [UpdatePrimaryRegion] about_key().changes().records(&["PrimaryRegion"]);

@@ -111,6 +111,11 @@ impl Paid {
             ..Self::default()
         }
     }
+
+    /// Notes that the principal's limit has given its keys, if it has for `other`.
+    pub fn add(&mut self, other: &Self) {
+        self.principal |= other.principal;
+    }
 }
 
 /// Every rate limit of one process.

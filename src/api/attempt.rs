@@ -105,24 +105,25 @@ impl Api {
         requester: &Requester,
         work: impl FnMut(&Attempt<'_>) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
-        self.under_last_check_of(requester, Paid::default(), work)
+        self.under_last_check_of(requester, &RefCell::default(), work)
     }
 
-    /// As [`Self::under_last_check`], for a request that has paid before.
+    /// As [`Self::under_last_check`], for a request that may have paid already, and may come again.
     pub(crate) fn under_last_check_of<T>(
         &self,
         requester: &Requester,
-        paid: Paid,
+        paid: &RefCell<Paid>,
         mut work: impl FnMut(&Attempt<'_>) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
-        let paid = RefCell::new(paid);
         for number in 1..=ATTEMPTS_MAX {
             let enter = || self.last_check.enter(thread_number());
             let whole = (number == ATTEMPTS_MAX).then(enter);
             let snapshot = self.keystore.snapshot();
             let attempt = self.attempt(requester, &snapshot)?;
-            attempt.paid.swap(&paid);
-            let outcome = work(&attempt)?;
+            attempt.paid.swap(paid);
+            let outcome = work(&attempt);
+            attempt.paid.swap(paid);
+            let outcome = outcome?;
             #[cfg(test)]
             crate::api::tests::between_work_and_last_check();
             let is_waited_for = whole.is_some();
@@ -131,7 +132,6 @@ impl Api {
             if is_current && self.clone_word.read() == attempt.clone_word {
                 return Ok(outcome);
             }
-            attempt.paid.swap(&paid);
         }
         Err(ApiError::internal(
             "the machine kept being cloned during the request",

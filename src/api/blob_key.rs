@@ -8,7 +8,7 @@
 use crate::api::key_reference::{Form, KeyReference, Name};
 use crate::api::resolve::{Caller, OnKey};
 use crate::api::{ApiError, ErrorCode};
-use crate::envelope::CiphertextBlob;
+use crate::envelope::AnyBlob;
 use crate::key::KeyId;
 use crate::keystore::Snapshot;
 use crate::policy::Authorized;
@@ -17,7 +17,7 @@ use crate::policy::Authorized;
 #[derive(Clone, Copy)]
 pub(crate) struct KeyOfBlob<'a> {
     /// `None` for bytes that are not a blob.
-    pub(crate) blob: Option<&'a CiphertextBlob<'a>>,
+    pub(crate) blob: Option<&'a AnyBlob<'a>>,
     pub(crate) named: Option<&'a KeyReference<'a>>,
 }
 

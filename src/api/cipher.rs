@@ -1,6 +1,6 @@
 //! How a key encrypts and decrypts what callers bring: by the envelope, or by its public key.
 
-use crate::api::usability::incompatible;
+use crate::api::usability::{in_key_store, incompatible};
 use crate::api::validation::Violations;
 use crate::api::{ApiError, ErrorCode};
 use crate::context::EncryptionContext;
@@ -8,7 +8,7 @@ use crate::crypto::encryption::EncryptionAlgorithm;
 use crate::crypto::entropy::Entropy;
 use crate::crypto::pair::PrivateKey;
 use crate::envelope;
-use crate::key::material::BackingKey;
+use crate::key::material::{BackingKey, KeyMaterialId};
 use crate::key::spec::KeySpec;
 use crate::keystore::KeyEntry;
 use std::sync::Arc;
@@ -36,6 +36,9 @@ pub(crate) fn is_slow(algorithm: &str) -> bool {
 pub(crate) enum Cipher<'a> {
     /// The current material.
     Symmetric(&'a Arc<BackingKey>),
+    /// The material that goes with an external key: [`Proxied`](crate::api::proxied::Proxied)
+    /// encrypts and decrypts.
+    External(&'a BackingKey),
     Pair(&'a PrivateKey, EncryptionAlgorithm),
 }
 
@@ -47,6 +50,12 @@ impl<'a> Cipher<'a> {
         context: &EncryptionContext,
     ) -> Result<Self, ApiError> {
         let incompatible = || incompatible(entry, algorithm);
+        if let Some(inner) = entry.inner() {
+            return match algorithm {
+                SYMMETRIC_DEFAULT => Ok(Self::External(inner)),
+                _ => Err(incompatible()),
+            };
+        }
         if entry.key.spec == KeySpec::Symmetric {
             return match entry.current() {
                 Some(material) if algorithm == SYMMETRIC_DEFAULT => Ok(Self::Symmetric(material)),
@@ -68,15 +77,24 @@ impl<'a> Cipher<'a> {
     /// As the answer spells it.
     pub(crate) fn algorithm(&self) -> &'static str {
         match self {
-            Self::Symmetric(_) => SYMMETRIC_DEFAULT,
+            Self::Symmetric(_) | Self::External(_) => SYMMETRIC_DEFAULT,
             Self::Pair(_, algorithm) => algorithm.name(),
         }
     }
 
-    /// The material, if there is one with an id.
+    /// The material that encrypts alone, if it has an id.
     pub(crate) fn material(&self) -> Option<&'a Arc<BackingKey>> {
         match self {
             Self::Symmetric(material) => Some(material),
+            Self::External(_) | Self::Pair(..) => None,
+        }
+    }
+
+    /// The id of the material, if it has one.
+    pub(crate) fn material_id(&self) -> Option<KeyMaterialId> {
+        match self {
+            Self::Symmetric(material) => Some(material.id()),
+            Self::External(inner) => Some(inner.id()),
             Self::Pair(..) => None,
         }
     }
@@ -99,7 +117,7 @@ impl<'a> Cipher<'a> {
         Err(ApiError::new(ErrorCode::ValidationException, message))
     }
 
-    /// The ciphertext of 1..=4096 bytes under this key.
+    /// The ciphertext of 1..=4096 bytes under this key, whose material is here.
     pub(crate) fn encrypt(
         &self,
         entry: &KeyEntry,
@@ -112,6 +130,7 @@ impl<'a> Cipher<'a> {
                 let id = entry.key.id;
                 Ok(envelope::seal(id, material, context, plaintext, entropy)?)
             }
+            Self::External(_) => Err(in_key_store(entry)),
             Self::Pair(pair, algorithm) => {
                 let sealed = algorithm.encrypt(pair, plaintext, entropy.probe()?);
                 sealed.map_err(ApiError::internal)

@@ -5,19 +5,21 @@
 //! caller learns a key's state. Which key it is, [`blob_key`](crate::api::blob_key) finds.
 
 use crate::api::admission::{Ask, would_have_succeeded};
+use crate::api::attempt::Attempt;
 use crate::api::blob_key::{KeyOfBlob, does_not_open};
 use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT, check_algorithm, is_slow};
 use crate::api::handler::{Thread, Weighed};
 use crate::api::key_reference::KeyReference;
+use crate::api::proxied::Proxied;
 use crate::api::recipient::Recipient;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
 use crate::api::{Api, ApiError, ErrorCode, Requester};
 use crate::context::EncryptionContext;
 use crate::crypto::entropy::Entropy;
-use crate::envelope::{self, CiphertextBlob};
+use crate::envelope::{self, AnyBlob};
 use crate::key::data_key::PlaintextDataKey;
-use crate::key::material::BackingKey;
+use crate::key::material::KeyMaterialId;
 use crate::keystore::KeyEntry;
 use crate::operation::Action;
 use crate::policy::ConditionKey;
@@ -44,7 +46,13 @@ wire::input! {
 }
 
 /// `Decrypt`
-pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thread) -> Weighed {
+pub(super) fn decrypt(
+    api: &Api,
+    requester: &Requester,
+    body: &[u8],
+    thread: Thread,
+    proxied: &Proxied,
+) -> Weighed {
     let input: Input<'_> = wire::decode(body)?;
     let recipient = Recipient::read(api, input.recipient)?;
     let mut violations = Violations::default();
@@ -94,19 +102,20 @@ pub(super) fn decrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thr
         .grant_tokens(grant_tokens)
         .dry_run(input.dry_run == Some(true));
     // Admission and opening are under one snapshot of the store.
-    let reply = api.under_last_check_of(requester, receiver.paid(), |attempt| {
+    let paid = proxied.paid(receiver.paid());
+    let reply = api.under_last_check_of(requester, paid, |attempt| {
         let admitted = attempt.admit(ask, |entry| Cipher::of(entry, algorithm, context))?;
         let (entry, cipher) = (admitted.entry(), &admitted.prepared);
-        let (material, plaintext) = open(entry, cipher, context, &sealed, &api.entropy)?;
+        let (material, plaintext) = open_with(proxied, attempt, entry, cipher, context, &sealed)?;
         let mut object = Object::new();
         object.plain("KeyId", &entry.arn);
         receiver.put(api, &mut object, "Plaintext", plaintext.expose())?;
         object.plain("EncryptionAlgorithm", cipher.algorithm());
         // AWS leaves it out for a recipient.
         if let Some(material) = material.filter(|_| receiver.is_caller()) {
-            object.material_id("KeyMaterialId", material.id());
+            object.material_id("KeyMaterialId", material);
         }
-        admitted.answer(receiver.note(object.end().with(material)))
+        admitted.answer(receiver.note(object.end().with_id(material)))
     });
     reply.map(Some)
 }
@@ -136,7 +145,7 @@ pub(super) fn key_must_be_named(member: &str) -> ApiError {
 /// The ciphertext to open.
 pub(crate) enum Sealed<'b> {
     /// By the envelope; `None` for bytes that are not a blob of ours.
-    Blob(Option<CiphertextBlob<'b>>),
+    Blob(Option<AnyBlob<'b>>),
     /// By a public key: it does not say of which pair.
     Pair(&'b [u8]),
     /// Whatever it would be: this is a dry run of who may open it.
@@ -149,7 +158,7 @@ impl<'b> Sealed<'b> {
         match bytes {
             None => Self::Ignored,
             Some(bytes) if algorithm != SYMMETRIC_DEFAULT => Self::Pair(bytes),
-            Some(bytes) => Self::Blob(CiphertextBlob::parse(bytes).ok()),
+            Some(bytes) => Self::Blob(AnyBlob::parse(bytes).ok()),
         }
     }
 
@@ -174,24 +183,45 @@ impl<'b> Sealed<'b> {
     }
 }
 
-/// Opens a ciphertext. Returns the plaintext, and the generation of the key's material that it is
-/// under; a key pair has no generations.
-pub(crate) fn open<'a>(
-    entry: &'a KeyEntry,
+/// Opens a ciphertext: by the answer of the proxy if its key is in an external key store, otherwise
+/// as [`open`] does.
+pub(super) fn open_with(
+    proxied: &Proxied,
+    attempt: &Attempt<'_>,
+    entry: &Arc<KeyEntry>,
+    cipher: &Cipher<'_>,
+    context: &EncryptionContext,
+    sealed: &Sealed<'_>,
+) -> Result<(Option<KeyMaterialId>, PlaintextDataKey), ApiError> {
+    match (cipher, sealed) {
+        (Cipher::External(inner), Sealed::Blob(Some(AnyBlob::External(blob))))
+            if blob.header().generation == inner.generation() =>
+        {
+            let plaintext = proxied.open(attempt, entry, context, blob)?;
+            Ok((Some(inner.id()), plaintext))
+        }
+        _ => open(entry, cipher, context, sealed, &attempt.api.entropy),
+    }
+}
+
+/// Opens a ciphertext by what is here. Returns the plaintext, and the id of the material that it is
+/// under; a key pair has none.
+pub(crate) fn open(
+    entry: &KeyEntry,
     cipher: &Cipher<'_>,
     context: &EncryptionContext,
     sealed: &Sealed<'_>,
     entropy: &Entropy,
-) -> Result<(Option<&'a Arc<BackingKey>>, PlaintextDataKey), ApiError> {
+) -> Result<(Option<KeyMaterialId>, PlaintextDataKey), ApiError> {
     match (cipher, sealed) {
         (_, Sealed::Ignored) => Err(would_have_succeeded()),
-        (Cipher::Symmetric(_), Sealed::Blob(Some(blob))) => {
+        (Cipher::Symmetric(_), Sealed::Blob(Some(AnyBlob::Own(blob)))) => {
             let material = entry
                 .generation(blob.header().generation)
                 .ok_or_else(does_not_open)?;
             let plaintext = envelope::open(entry.key.id, material, context, blob)
                 .map_err(|_| does_not_open())?;
-            Ok((Some(material), plaintext))
+            Ok((Some(material.id()), plaintext))
         }
         (Cipher::Pair(pair, algorithm), Sealed::Pair(bytes)) => {
             let plaintext = algorithm.decrypt(pair, bytes, entropy.probe()?);

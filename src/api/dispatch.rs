@@ -3,7 +3,7 @@
 use crate::api::handler::Handler;
 use crate::api::{
     aliases, decrypt, encapsulation, encrypt, generate, grants, imports, key_pairs, key_policies,
-    keys, macs, public_keys, random, re_encrypt, rotation, signatures, tags,
+    key_stores, keys, macs, public_keys, random, re_encrypt, rotation, signatures, tags,
 };
 use crate::operation::Operation;
 
@@ -23,25 +23,32 @@ macro_rules! waiting {
 pub(super) fn handler(operation: Operation) -> Handler {
     match operation {
         Operation::CancelKeyDeletion => changing!(keys::cancel_deletion),
+        Operation::ConnectCustomKeyStore => changing!(key_stores::connection::connect),
         Operation::CreateAlias => changing!(aliases::create),
+        Operation::CreateCustomKeyStore => changing!(key_stores::creation::create),
         Operation::CreateGrant => changing!(grants::create),
         Operation::CreateKey => changing!(keys::creation::create),
         Operation::Decapsulate => Handler::AtOnce(encapsulation::decapsulate),
-        Operation::Decrypt => Handler::Weighing(decrypt::decrypt),
+        Operation::Decrypt => Handler::Relaying(decrypt::decrypt),
         Operation::DeleteAlias => changing!(aliases::delete),
+        Operation::DeleteCustomKeyStore => changing!(key_stores::delete),
         Operation::DeleteImportedKeyMaterial => changing!(imports::delete),
         Operation::DeriveSharedSecret => Handler::Weighing(public_keys::derive_shared_secret),
+        Operation::DescribeCustomKeyStores => Handler::AtOnce(key_stores::describe),
         Operation::DescribeKey => Handler::AtOnce(keys::describe),
         Operation::DisableKey => changing!(keys::disable),
         Operation::DisableKeyRotation => changing!(rotation::disable),
+        Operation::DisconnectCustomKeyStore => changing!(key_stores::connection::disconnect),
         Operation::EnableKey => changing!(keys::enable),
         Operation::EnableKeyRotation => changing!(rotation::enable),
         Operation::Encapsulate => Handler::AtOnce(encapsulation::encapsulate),
-        Operation::Encrypt => Handler::AtOnce(encrypt::encrypt),
-        Operation::GenerateDataKey => Handler::Weighing(generate::with_plaintext),
+        Operation::Encrypt => Handler::Relaying(encrypt::encrypt),
+        Operation::GenerateDataKey => Handler::Relaying(generate::with_plaintext),
         Operation::GenerateDataKeyPair => waiting!(key_pairs::with_plaintext),
         Operation::GenerateDataKeyPairWithoutPlaintext => waiting!(key_pairs::without_plaintext),
-        Operation::GenerateDataKeyWithoutPlaintext => Handler::AtOnce(generate::without_plaintext),
+        Operation::GenerateDataKeyWithoutPlaintext => {
+            Handler::Relaying(generate::without_plaintext)
+        }
         Operation::GenerateMac => Handler::AtOnce(macs::generate),
         Operation::GenerateRandom => Handler::Weighing(random::generate),
         Operation::GetKeyLastUsage => waiting!(keys::last_usage::get),
@@ -58,7 +65,7 @@ pub(super) fn handler(operation: Operation) -> Handler {
         Operation::ListResourceTags => Handler::AtOnce(tags::list),
         Operation::ListRetirableGrants => Handler::AtOnce(grants::listing::retirable),
         Operation::PutKeyPolicy => changing!(key_policies::put),
-        Operation::ReEncrypt => Handler::Weighing(re_encrypt::re_encrypt),
+        Operation::ReEncrypt => Handler::Relaying(re_encrypt::re_encrypt),
         Operation::ReplicateKey => changing!(keys::replication::replicate),
         Operation::RetireGrant => changing!(grants::removal::retire),
         Operation::RevokeGrant => changing!(grants::removal::revoke),
@@ -68,21 +75,10 @@ pub(super) fn handler(operation: Operation) -> Handler {
         Operation::TagResource => changing!(tags::tag),
         Operation::UntagResource => changing!(tags::untag),
         Operation::UpdateAlias => changing!(aliases::update),
+        Operation::UpdateCustomKeyStore => changing!(key_stores::update::update),
         Operation::UpdateKeyDescription => changing!(keys::update_description),
         Operation::UpdatePrimaryRegion => changing!(keys::primary_region::update),
         Operation::Verify => Handler::AtOnce(signatures::verify),
         Operation::VerifyMac => Handler::AtOnce(macs::verify),
-        Operation::ConnectCustomKeyStore
-        | Operation::CreateCustomKeyStore
-        | Operation::DeleteCustomKeyStore
-        | Operation::DescribeCustomKeyStores
-        | Operation::DisconnectCustomKeyStore
-        | Operation::UpdateCustomKeyStore => Handler::Unbuilt,
     }
-}
-
-/// Whether an operation is built.
-#[must_use]
-pub fn is_built(operation: Operation) -> bool {
-    !matches!(handler(operation), Handler::Unbuilt)
 }

@@ -2,13 +2,16 @@
 
 use crate::api::admission::Ask;
 use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT, check_algorithm};
+use crate::api::handler::{Thread, Weighed};
 use crate::api::members::Members;
+use crate::api::proxied::Proxied;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
-use crate::api::{Answer, Api, Requester};
+use crate::api::{Api, Requester};
 use crate::envelope::blob::PLAINTEXT_BYTES_MAX;
 use crate::operation::Action;
 use crate::policy::ConditionKey;
+use crate::rates::Paid;
 use std::borrow::Cow;
 
 wire::input! {
@@ -23,7 +26,13 @@ wire::input! {
 }
 
 /// `Encrypt`
-pub(super) fn encrypt(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
+pub(super) fn encrypt(
+    api: &Api,
+    requester: &Requester,
+    body: &[u8],
+    _thread: Thread,
+    proxied: &Proxied,
+) -> Weighed {
     let input: EncryptInput<'_> = wire::decode(body)?;
     let mut violations = Violations::default();
     let key = violations.key_id("keyId", &input.key_id);
@@ -45,7 +54,7 @@ pub(super) fn encrypt(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
         .members(Members::Texts(&named))
         .grant_tokens(grant_tokens)
         .dry_run(input.dry_run == Some(true));
-    api.under_last_check(requester, |attempt| {
+    let reply = api.under_last_check_of(requester, proxied.paid(Paid::default()), |attempt| {
         let admitted = attempt.admit(ask, |entry| {
             let cipher = Cipher::of(entry, algorithm, context)?;
             // RSA takes less than the model allows.
@@ -53,11 +62,12 @@ pub(super) fn encrypt(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
             Ok(cipher)
         })?;
         let (entry, cipher) = (admitted.entry(), &admitted.prepared);
-        let blob = cipher.encrypt(entry, context, plaintext, &api.entropy)?;
+        let blob = proxied.encrypt(attempt, entry, cipher, context, plaintext)?;
         let mut object = Object::new();
         object.base64("CiphertextBlob", &blob);
         object.plain("KeyId", &entry.arn);
         object.plain("EncryptionAlgorithm", cipher.algorithm());
-        admitted.answer(object.end().with(cipher.material()))
-    })
+        admitted.answer(object.end().with_id(cipher.material_id()))
+    });
+    reply.map(Some)
 }

@@ -3,6 +3,7 @@
 //! Codes, statuses and messages are those of the AWS KMS JSON endpoint: every 4xx error of KMS is
 //! answered with status 400 on the wire, whatever the service model's traits say.
 
+use crate::api::proxy_call::ProxyCall;
 use crate::crypto::entropy::EntropyError;
 use crate::error_code::ErrorCode;
 use crate::keystore::KeystoreError;
@@ -17,7 +18,17 @@ pub struct ApiError {
     code: ErrorCode,
     message: Cow<'static, str>,
     source: Option<Box<dyn Error + Send + Sync>>,
-    is_undecided: bool,
+    unfinished: Option<Unfinished>,
+}
+
+/// Why an operation ended before it was decided: it is performed once more, and its caller never
+/// sees the refusal.
+#[derive(Debug)]
+enum Unfinished {
+    /// Its policies took too many steps.
+    Undecided,
+    /// It needs an answer of an external key store proxy.
+    AtProxy(Box<ProxyCall>),
 }
 
 impl ApiError {
@@ -27,7 +38,7 @@ impl ApiError {
             code,
             message: message.into(),
             source: None,
-            is_undecided: false,
+            unfinished: None,
         }
     }
 
@@ -43,7 +54,27 @@ impl ApiError {
             code: ErrorCode::KMSInternalException,
             message: Cow::Borrowed(""),
             source: Some(source.into()),
-            is_undecided: false,
+            unfinished: None,
+        }
+    }
+
+    /// The end of an operation that needs this answer of a proxy first. Where no proxy is asked, it
+    /// is a failure.
+    pub(super) fn at_proxy(call: ProxyCall) -> Self {
+        Self {
+            unfinished: Some(Unfinished::AtProxy(Box::new(call))),
+            ..Self::internal("an operation that asks no proxy needed one")
+        }
+    }
+
+    /// The answer of a proxy that is needed, or else the refusal.
+    pub(super) fn into_call(mut self) -> Result<Box<ProxyCall>, Self> {
+        match self.unfinished.take() {
+            Some(Unfinished::AtProxy(call)) => Ok(call),
+            unfinished => {
+                self.unfinished = unfinished;
+                Err(self)
+            }
         }
     }
 
@@ -71,14 +102,19 @@ impl ApiError {
 
     /// Marks the refusal of a request whose policies took too many steps.
     pub(crate) fn undecided(mut self, is_undecided: bool) -> Self {
-        self.is_undecided = is_undecided;
+        self.unfinished = is_undecided.then_some(Unfinished::Undecided);
         self
+    }
+
+    /// Whether the operation is to be performed once more.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.unfinished.is_some()
     }
 
     /// Whether policies were not decided on to their end, for want of steps: with more of them the
     /// answer may be another.
     pub(crate) fn is_undecided(&self) -> bool {
-        self.is_undecided
+        matches!(self.unfinished, Some(Unfinished::Undecided))
     }
 
     /// The code.

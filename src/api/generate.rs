@@ -9,6 +9,7 @@ use crate::api::attempt::Attempt;
 use crate::api::handler::{Thread, Weighed};
 use crate::api::key_reference::KeyReference;
 use crate::api::members::Members;
+use crate::api::proxied::Proxied;
 use crate::api::recipient::{Receiver, Recipient};
 use crate::api::usability::material;
 use crate::api::validation::Violations;
@@ -16,6 +17,7 @@ use crate::api::wire::{self, ContextMember, Object, Text};
 use crate::api::{Answer, Api, ApiError, ErrorCode, Origin, Reply, Requester};
 use crate::context::EncryptionContext;
 use crate::envelope::PooledKey;
+use crate::envelope::external::InnerText;
 use crate::envelope::{self, CiphertextBlob};
 use crate::key::data_key::{DataKeyLength, PlaintextDataKey};
 use crate::key::material::BackingKey;
@@ -85,9 +87,16 @@ pub(crate) fn no_length() -> ApiError {
 }
 
 /// `GenerateDataKeyWithoutPlaintext`
-pub(crate) fn without_plaintext(api: &Api, requester: &Requester, body: &[u8]) -> Answer {
+pub(super) fn without_plaintext(
+    api: &Api,
+    requester: &Requester,
+    body: &[u8],
+    _thread: Thread,
+    proxied: &Proxied,
+) -> Weighed {
     let input: Input<'_> = wire::decode(body)?;
-    make(api, requester, &check(&input, Violations::default())?, None)
+    let checked = check(&input, Violations::default())?;
+    make(api, requester, &checked, None, proxied).map(Some)
 }
 
 /// `GenerateDataKey`
@@ -96,6 +105,7 @@ pub(super) fn with_plaintext(
     requester: &Requester,
     body: &[u8],
     thread: Thread,
+    proxied: &Proxied,
 ) -> Weighed {
     let input: Input<'_> = wire::decode(body)?;
     let recipient = Recipient::read(api, input.recipient)?;
@@ -103,7 +113,7 @@ pub(super) fn with_plaintext(
     recipient.check(&mut violations);
     let checked = check(&input, violations)?;
     match recipient.receiver(api, requester, thread)? {
-        Some(receiver) => make(api, requester, &checked, Some(&receiver)).map(Some),
+        Some(receiver) => make(api, requester, &checked, Some(&receiver), proxied).map(Some),
         None => Ok(None),
     }
 }
@@ -144,6 +154,7 @@ fn make(
     requester: &Requester,
     checked: &Checked<'_>,
     receiver: Option<&Receiver>,
+    proxied: &Proxied,
 ) -> Answer {
     let (action, counters) = match receiver {
         None => (
@@ -159,12 +170,19 @@ fn make(
         .grant_tokens(checked.grant_tokens)
         .dry_run(checked.dry_run)
         .conflict(length.is_none().then_some(no_length));
-    let paid = receiver.map_or_else(Paid::default, Receiver::paid);
+    let paid = proxied.paid(receiver.map_or_else(Paid::default, Receiver::paid));
     let made = api.under_last_check_of(requester, paid, |attempt| {
         let admitted = attempt.admit(ask, |entry| {
-            Ok((length.ok_or_else(no_length)?, material(entry)?))
+            let length = length.ok_or_else(no_length)?;
+            // Of a key in an external key store, its proxy makes the blob.
+            let own = entry.inner().is_none().then(|| material(entry));
+            Ok((length, own.transpose()?))
         })?;
         let (entry, (length, material)) = (admitted.entry(), admitted.prepared);
+        let Some(material) = material else {
+            let reply = make_there(attempt, proxied, entry, length, context, receiver)?;
+            return Ok((admitted.answer(reply)?, (length, Origin::Direct)));
+        };
         BLOB.with_borrow_mut(|blob| {
             blob.clear();
             let (key, origin) = take(attempt, entry, material, length)?;
@@ -183,6 +201,26 @@ fn make(
         counters.count(length, origin);
         reply
     })
+}
+
+/// A data key of a key in an external key store: minted, then encrypted once more by its proxy.
+fn make_there(
+    attempt: &Attempt<'_>,
+    proxied: &Proxied,
+    entry: &Arc<KeyEntry>,
+    length: DataKeyLength,
+    context: &EncryptionContext,
+    receiver: Option<&Receiver>,
+) -> Result<Reply, ApiError> {
+    let (id, api) = (entry.key.id, attempt.api);
+    let (blob, text) = proxied.seal(attempt, entry, context, |inner| {
+        InnerText::mint(id, inner, length, context, &api.entropy)
+    })?;
+    let Some(receiver) = receiver else {
+        return Ok(encode(entry, blob));
+    };
+    let plaintext = proxied.open_inner(entry, context, text.bytes())?;
+    encode_for(receiver, api, entry, blob, &plaintext)
 }
 
 /// A pooled key, or one minted at once.
@@ -241,10 +279,10 @@ fn encode_for(
 }
 
 fn about_key(mut object: Object, entry: &KeyEntry) -> Reply {
-    let material = entry.current();
+    let material = entry.current_id();
     object.plain("KeyId", &entry.arn);
     if let Some(material) = material {
-        object.material_id("KeyMaterialId", material.id());
+        object.material_id("KeyMaterialId", material);
     }
-    object.end().with(material)
+    object.end().with_id(material)
 }

@@ -1,5 +1,6 @@
 //! How an operation is performed: on which thread, and whether it waits or changes the store.
 
+use crate::api::proxied::Proxied;
 use crate::api::{Answer, Api, ApiError, Reply, Requester};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,6 +20,10 @@ pub(super) enum Thread {
 pub(super) type Weighed = Result<Option<Reply>, ApiError>;
 pub(super) type Weighing = fn(&Api, &Requester, &[u8], Thread) -> Weighed;
 
+/// The same for an operation that may need answers of external key store proxies, with those that
+/// it has.
+pub(super) type Relaying = fn(&Api, &Requester, &[u8], Thread, &Proxied) -> Weighed;
+
 /// A call under way.
 pub(super) type Changed = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
@@ -29,10 +34,11 @@ pub(super) enum Handler {
     AtOnce(fn(&Api, &Requester, &[u8]) -> Answer),
     /// Without waiting, unless the request takes milliseconds of arithmetic.
     Weighing(Weighing),
+    /// As [`Self::Weighing`], and with a key in an external key store after waiting for its proxy;
+    /// dropped with its caller.
+    Relaying(Relaying),
     /// After waiting for something else than the store; dropped with its caller.
     Waiting(fn(Arc<Api>, Requester, Vec<u8>) -> Changed),
     /// By changing the store: runs to its end whatever becomes of the caller.
     Changing(fn(Arc<Api>, Requester, Vec<u8>) -> Changed),
-    /// Known to AWS KMS, not built here.
-    Unbuilt,
 }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) mod creation;
+mod external;
 pub(super) mod last_usage;
 pub(super) mod listing;
 pub(super) mod primary_region;
@@ -62,6 +63,12 @@ fn metadata(key: &KmsKey, described: &Described<'_>) -> Object {
         object.number("PendingDeletionWindowInDays", window_days);
     }
     object.plain("Origin", key.origin.name());
+    if let Some(store) = &key.key_store {
+        object.shown("CustomKeyStoreId", store.id);
+        let mut external_key = Object::with_room(256);
+        external_key.plain("Id", store.external_key.as_str());
+        object.object("XksKeyConfiguration", external_key);
+    }
     let first = key.imports.iter().filter(|import| import.present);
     if let Some(import) = first.min_by_key(|import| import.valid_to.map_or(u64::MAX, |date| date.0))
     {
@@ -110,7 +117,7 @@ pub(super) fn describe(api: &Api, requester: &Requester, body: &[u8]) -> Answer 
         let members = related::members(&entry.key, attempt.snapshot);
         let described = Described {
             arn: &entry.arn,
-            state: entry.key.state.name(),
+            state: entry.key.state_name(),
             current: current(entry),
             members: &members,
             regions: api.keystore.regions(),

@@ -92,6 +92,16 @@ impl Api {
         body: &[u8],
         work: impl FnOnce(&Arc<Self>, &Requester, &[u8]) -> Answer + Send + 'static,
     ) -> Answer {
+        self.at_length_with(requester, body, work).await?
+    }
+
+    /// As [`Self::at_length`], for work that ends with something else.
+    pub(super) async fn at_length_with<T: Send + 'static>(
+        self: &Arc<Self>,
+        requester: &Requester,
+        body: &[u8],
+        work: impl FnOnce(&Arc<Self>, &Requester, &[u8]) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
         let turn = tokio::time::timeout(PATIENCE, self.turns.deciding.acquire()).await;
         let Ok(turn) = turn else {
             return Err(ApiError::new(
@@ -102,7 +112,7 @@ impl Api {
         let _turn = turn.map_err(ApiError::internal)?;
         let (api, requester, body) = (Arc::clone(self), requester.clone(), body.to_vec());
         let done = tokio::task::spawn_blocking(move || work(&api, &requester, &body));
-        done.await.map_err(ApiError::internal)?
+        done.await.map_err(ApiError::internal)
     }
 
     /// Does what takes up to seconds of arithmetic on a thread of its own, when it is its turn.

@@ -14,6 +14,7 @@ use crate::operation::Action;
 use crate::policy::ConditionKey;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::cell::RefCell;
 
 /// Bytes of a public key (AWS KMS API reference).
 const PUBLIC_KEY_BYTES_MAX: usize = 8192;
@@ -77,7 +78,8 @@ pub(super) fn derive_shared_secret(
         .members(receiver.members(&named))
         .grant_tokens(grant_tokens)
         .dry_run(input.dry_run == Some(true));
-    let reply = api.under_last_check_of(requester, receiver.paid(), |attempt| {
+    let paid = RefCell::new(receiver.paid());
+    let reply = api.under_last_check_of(requester, &paid, |attempt| {
         let admitted = attempt.admit(ask, |entry| {
             entry.pair().ok_or_else(|| incompatible(entry, ECDH))
         })?;

@@ -1,17 +1,18 @@
 //! `GenerateRandom`: bytes for the caller.
 
+use crate::api::attempt::Attempt;
 use crate::api::handler::{Thread, Weighed};
+use crate::api::key_stores;
 use crate::api::recipient::Recipient;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Object, Text};
-use crate::api::{Api, ApiError, ErrorCode, Requester};
+use crate::api::{Api, ApiError, ErrorCode, Requester, unsupported};
 use crate::operation::Action;
 use serde_json::value::RawValue;
+use std::cell::RefCell;
 
 /// Bytes that one call answers (AWS KMS API reference).
 const BYTES_MAX: i64 = 1024;
-/// Characters of a `CustomKeyStoreId` (AWS KMS API reference).
-const KEY_STORE_ID_CHARACTERS_MAX: usize = 64;
 
 wire::input! {
     struct RandomInput<'a> {
@@ -28,26 +29,29 @@ pub(super) fn generate(api: &Api, requester: &Requester, body: &[u8], thread: Th
     let mut violations = Violations::default();
     let bytes = violations.number("numberOfBytes", input.number_of_bytes, 1, BYTES_MAX);
     if let Some(id) = input.custom_key_store_id.as_deref() {
-        violations.text("customKeyStoreId", id, 1, KEY_STORE_ID_CHARACTERS_MAX, None);
+        let max = key_stores::ID_CHARACTERS_MAX;
+        violations.text("customKeyStoreId", id, 1, max, None);
     }
     recipient.check(&mut violations);
     let bytes: Option<usize> = violations.check(bytes)?;
     let Some(receiver) = recipient.receiver(api, requester, thread)? else {
         return Ok(None);
     };
-    let prepare = || {
+    let prepare = |attempt: &Attempt<'_>| {
         let bytes = bytes.ok_or_else(|| {
             ApiError::new(ErrorCode::ValidationException, "NumberOfBytes is required.")
         })?;
-        if input.custom_key_store_id.is_some() {
-            let code = ErrorCode::CustomKeyStoreNotFoundException;
-            return Err(ApiError::bare(code));
+        if let Some(id) = input.custom_key_store_id.as_deref() {
+            // As on AWS: only the HSMs of a CloudHSM key store draw for a caller.
+            key_stores::find(attempt, id)?;
+            return Err(unsupported("CustomKeyStoreId of an external key store"));
         }
         Ok(bytes)
     };
-    let reply = api.under_last_check_of(requester, receiver.paid(), |attempt| {
+    let paid = RefCell::new(receiver.paid());
+    let reply = api.under_last_check_of(requester, &paid, |attempt| {
         let action = Action::GenerateRandom;
-        let bytes = attempt.admit_alone(action, receiver.members(&[]), prepare)?;
+        let bytes = attempt.admit_alone(action, receiver.members(&[]), || prepare(attempt))?;
         let drawn = api.entropy.draw_secret_bytes(bytes)?;
         let mut object = Object::new();
         receiver.put(api, &mut object, "Plaintext", drawn.expose())?;

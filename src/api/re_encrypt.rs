@@ -12,10 +12,12 @@ use crate::api::decrypt::{self, BLOB_BYTES_MAX, Sealed};
 use crate::api::handler::{Thread, Weighed};
 use crate::api::key_reference::KeyReference;
 use crate::api::members::Members;
+use crate::api::proxied::Proxied;
 use crate::api::validation::Violations;
 use crate::api::wire::{self, Blob, ContextMember, Object, Text};
 use crate::api::{Api, ApiError, ErrorCode, Requester};
 use crate::operation::Action;
+use crate::rates::Paid;
 use std::borrow::Cow;
 
 wire::input! {
@@ -34,7 +36,13 @@ wire::input! {
 }
 
 /// `ReEncrypt`
-pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8], thread: Thread) -> Weighed {
+pub(super) fn re_encrypt(
+    api: &Api,
+    requester: &Requester,
+    body: &[u8],
+    thread: Thread,
+    proxied: &Proxied,
+) -> Weighed {
     let input: Input<'_> = wire::decode(body)?;
     let modifiers = input.dry_run_modifiers.as_deref().unwrap_or_default();
     let is_ignored = decrypt::ignores_ciphertext(input.dry_run, modifiers);
@@ -58,7 +66,7 @@ pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8], thread: 
     }
     let sealed = Sealed::parse(checked.blob, algorithms[0]);
     let dry_run = input.dry_run == Some(true);
-    let reply = api.under_last_check(requester, |attempt| {
+    let reply = api.under_last_check_of(requester, proxied.paid(Paid::default()), |attempt| {
         // The destination may be an alias that moves, so every attempt looks again.
         let same = stays_under_its_key(attempt, &checked, &sealed);
         let mut asks = [
@@ -78,10 +86,12 @@ pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8], thread: 
         let (opening, sealing) = (&source.prepared, &destination.prepared);
         let entry = source.entry();
         // The plaintext does not leave this closure.
-        let (old, plaintext) = decrypt::open(entry, opening, contexts[0], &sealed, &api.entropy)?;
+        let (old, plaintext) =
+            decrypt::open_with(proxied, attempt, entry, opening, contexts[0], &sealed)?;
         let plaintext = plaintext.expose();
         sealing.check_length(plaintext.len())?;
-        let blob = sealing.encrypt(destination.entry(), contexts[1], plaintext, &api.entropy)?;
+        let to = destination.entry();
+        let blob = proxied.encrypt(attempt, to, sealing, contexts[1], plaintext)?;
         let mut object = Object::new();
         object.base64("CiphertextBlob", &blob);
         object.plain("SourceKeyId", &entry.arn);
@@ -89,13 +99,13 @@ pub(super) fn re_encrypt(api: &Api, requester: &Requester, body: &[u8], thread: 
         object.plain("SourceEncryptionAlgorithm", opening.algorithm());
         object.plain("DestinationEncryptionAlgorithm", sealing.algorithm());
         if let Some(old) = old {
-            object.material_id("SourceKeyMaterialId", old.id());
+            object.material_id("SourceKeyMaterialId", old);
         }
-        let new = sealing.material();
+        let new = sealing.material_id();
         if let Some(new) = new {
-            object.material_id("DestinationKeyMaterialId", new.id());
+            object.material_id("DestinationKeyMaterialId", new);
         }
-        let reply = object.end().with(new);
+        let reply = object.end().with_id(new);
         source.answer(if same {
             reply
         } else {

@@ -20,7 +20,7 @@ use crate::policy::Principal;
 use crate::pool;
 use crate::rates;
 use crate::web_identity::{WebIdentities, issuer};
-use crate::xks_proxy::Proxies;
+use crate::xks_proxy::{self, Proxies};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -42,6 +42,7 @@ mod held;
 mod imports;
 mod key_pairs;
 mod key_policies;
+mod key_stores;
 mod key_types;
 mod last_usage;
 pub(crate) mod limits;
@@ -112,14 +113,23 @@ impl Bench {
         issuers: &BTreeMap<String, issuer::Config>,
         roots: Roots,
     ) -> Self {
-        Self::in_region(rates, issuers, roots, ("aws", "us-east-1")).await
+        let (region, hosts) = (("aws", "us-east-1"), BTreeMap::new());
+        Self::in_region(rates, issuers, roots, region, &hosts).await
+    }
+
+    /// That may call external key store proxies.
+    pub(crate) async fn with_proxies(hosts: &BTreeMap<String, xks_proxy::Config>) -> Self {
+        let (rates, issuers) = (rates::Config::default(), BTreeMap::new());
+        let region = ("aws", "us-east-1");
+        Self::in_region(&rates, &issuers, Roots::default(), region, hosts).await
     }
 
     /// In a China Region.
     pub(crate) async fn in_china() -> Self {
         let region = (Region::CHINA, "cn-north-1");
         let (rates, issuers) = (rates::Config::default(), BTreeMap::new());
-        Self::in_region(&rates, &issuers, Roots::default(), region).await
+        let hosts = BTreeMap::new();
+        Self::in_region(&rates, &issuers, Roots::default(), region, &hosts).await
     }
 
     async fn in_region(
@@ -127,6 +137,7 @@ impl Bench {
         issuers: &BTreeMap<String, issuer::Config>,
         roots: Roots,
         (partition, name): (&str, &str),
+        hosts: &BTreeMap<String, xks_proxy::Config>,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let metrics = Metrics::new().unwrap();
@@ -164,7 +175,7 @@ impl Bench {
             pool,
             web_identities: WebIdentities::new(issuers, partition, account, &clock, &metrics),
             attestations: Attestations::new(roots, &metrics),
-            xks_proxies: Proxies::none(&clock),
+            xks_proxies: Proxies::new(hosts, &clock, &metrics).unwrap(),
             clone_word,
             entropy,
             clock,

@@ -245,7 +245,7 @@ impl Api {
             body: b"",
             response_elements: None,
             resources: &[key],
-            key_material_id: entry.current().map(|material| material.id()),
+            key_material_id: entry.current_id(),
             recipient: None,
             batch: None,
             error: None,

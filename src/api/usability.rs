@@ -50,14 +50,28 @@ pub(crate) fn invalid_state(entry: &KeyEntry, state: InvalidState) -> ApiError {
     ApiError::new(code, format!("{} {state}.", entry.arn))
 }
 
-/// The material that new data keys are under, of a key whose usage and state fit.
+/// The material that new data keys are under, of a key whose usage and state fit, and which has all
+/// of its material here.
 pub(crate) fn material(entry: &KeyEntry) -> Result<&Arc<BackingKey>, ApiError> {
     entry.current().ok_or_else(|| {
+        if entry.inner().is_some() {
+            return in_key_store(entry);
+        }
         ApiError::new(
             ErrorCode::InvalidKeyUsageException,
             "You cannot generate a data key with an asymmetric CMK",
         )
     })
+}
+
+/// `UnsupportedOperationException` for a key in a custom key store, where every key takes a call of
+/// its proxy: data key pairs, batches, streams and jobs are not made with it.
+pub(crate) fn in_key_store(entry: &KeyEntry) -> ApiError {
+    let message = format!(
+        "{} is in a custom key store, which is not valid for this operation.",
+        entry.arn
+    );
+    ApiError::new(ErrorCode::UnsupportedOperationException, message)
 }
 
 /// `InvalidKeyUsageException` for an algorithm that keys of this spec do not have.

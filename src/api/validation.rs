@@ -124,6 +124,31 @@ impl Violations {
         }
     }
 
+    /// A required text that is sensitive, of `min` to `max` characters that match `pattern`.
+    pub(crate) fn sensitive_text(
+        &mut self,
+        member: &str,
+        value: Option<&str>,
+        (min, max): (usize, usize),
+        pattern: &Pattern,
+    ) {
+        let Some(value) = value else {
+            return self.unnamed(member, "Member must not be null");
+        };
+        if value.len() < min {
+            self.unnamed(member, at_least_length(min));
+        } else if value.len() > max {
+            self.unnamed(member, at_most_length(max));
+        }
+        if !(pattern.matches)(value) {
+            let must = format_args!(
+                "Member must satisfy regular expression pattern: {}",
+                pattern.text
+            );
+            self.unnamed(member, must);
+        }
+    }
+
     /// A list, or a map, with so many elements.
     pub(crate) fn elements(&mut self, member: &str, count: usize, min: usize, max: usize) {
         if count < min {

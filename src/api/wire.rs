@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 mod input;
 
-pub(crate) use input::{Blob, ContextMember, CowText, Text, TextMap, decode, input};
+pub(crate) use input::{Blob, ContextMember, CowText, SecretText, Text, TextMap, decode, input};
 
 /// Writes one JSON object. Room is made once, so that nothing secret is left behind where a buffer
 /// has grown.

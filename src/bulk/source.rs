@@ -71,7 +71,9 @@ pub enum SourceError {
         reason: String,
     },
     /// The key is of another kind.
-    #[error("{0} is not a symmetric encryption key, so it wraps no data keys; choose another key")]
+    #[error(
+        "{0} is not a symmetric encryption key with material of its own here, so jobs wrap no data keys under it; choose another key"
+    )]
     NoMaterial(String),
     /// The key was rotated within a part.
     #[error("the key's material changed within a part, which was dropped")]

@@ -1,7 +1,7 @@
 //! The daemon's periodic work: it keeps the pool, the rate limits and the metrics in order, removes
 //! keys whose deletion is due, rotates keys whose date has come, seals the head of the audit log,
-//! opens a failed store again, reads the files of TLS again, fetches the keys of other issuers, and
-//! closes idle connections to external key store proxies.
+//! opens a failed store again, connects custom key stores, reads the files of TLS again, fetches
+//! the keys of other issuers, and closes idle connections to external key store proxies.
 
 use crate::audit::SEAL_INTERVAL;
 use crate::daemon::Core;
@@ -93,6 +93,14 @@ impl Upkeep {
                 let error = error.source().map(tracing::field::display);
                 tracing::error!(error, "keys whose rotation is due were not rotated");
             }
+        }));
+        let (api, mut greeted) = (Arc::clone(&core.api), false);
+        tasks.spawn(every(EXPIRY, stopped.clone(), async move || {
+            if !greeted {
+                api.greet_key_stores().await;
+                greeted = true;
+            }
+            api.connect_key_stores().await;
         }));
         tasks.spawn(every(SEAL_INTERVAL, stopped, async move || {
             if let Err(error) = audit.seal_head(&keystore).await {

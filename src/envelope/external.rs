@@ -5,9 +5,9 @@
 //! 2. The key store's proxy encrypts the inner text under the external key, with
 //!    [`additional_data`]. The blob has all that the proxy answers.
 //!
-//! Neither side alone can decrypt: whoever has this daemon's store lacks the external key, and
-//! whoever has the external key lacks the material here. The proxy never sees a plaintext, nor the
-//! encryption context, only its digest.
+//! Neither side alone can decrypt: this daemon's store lacks the external key, and the other key
+//! manager lacks the material here. The proxy never sees a plaintext, nor the encryption context,
+//! only its digest.
 //!
 //! | offset | size | field |
 //! |---|---|---|

@@ -90,7 +90,7 @@ pub enum ConnectionError {
     XksProxyInvalidResponse,
     /// The path is not one of the proxy's.
     XksProxyInvalidConfiguration,
-    /// There is no TLS connection, or its certificate is not trusted.
+    /// TLS failed, as with a certificate that is not trusted.
     XksProxyInvalidTlsConfiguration,
 }
 

@@ -63,9 +63,8 @@ impl Kind {
 pub struct Record {
     /// The kind of its content.
     pub kind: Kind,
-    /// The key id (for a key and for its policy), `account alias`, an ARN, `key-id grant-id`, or the
-    /// id of a custom key store;
-    /// empty for the head, the audit log's head and the last uses.
+    /// The key id (for a key and for its policy), `account alias`, an ARN, `key-id grant-id`, or
+    /// the id of a custom key store; empty for the head, the audit log's head and the last uses.
     pub id: String,
     /// The revision of the store in which it was written.
     pub revision: u64,

@@ -9,7 +9,7 @@ use crate::bulk::stream::{self, encoded};
 use crate::bulk::{Client, KeyIdentity, SourceError};
 use crate::context::EncryptionContext;
 use crate::envelope::blob::{OVERHEAD_BYTES, PLAINTEXT_BYTES_MAX};
-use crate::envelope::{self, CiphertextBlob, Nonce};
+use crate::envelope::{self, AnyBlob, Nonce};
 use crate::key::data_key::PlaintextDataKey;
 use crate::keystore::Snapshot;
 use crate::splice::Blobs;
@@ -205,8 +205,17 @@ pub fn open(
     blob: &[u8],
     context: &EncryptionContext,
 ) -> Result<PlaintextDataKey, (&'static str, String)> {
-    let parsed = CiphertextBlob::parse(blob)
-        .map_err(|_| (INVALID, "it is not a ciphertext blob".to_owned()))?;
+    let parsed =
+        AnyBlob::parse(blob).map_err(|_| (INVALID, "it is not a ciphertext blob".to_owned()))?;
+    let parsed = match parsed {
+        AnyBlob::Own(blob) => blob,
+        AnyBlob::External(blob) => {
+            let id = blob.header().key_id;
+            let reason =
+                format!("the key {id} is in an external key store, which jobs do not call");
+            return Err(("UnsupportedOperationException", reason));
+        }
+    };
     let header = parsed.header();
     let mut related = snapshot.related(header.key_id);
     let first = related.clone().next();

@@ -9,11 +9,11 @@ use crate::api::Resources;
 use crate::api::admission::check_key;
 use crate::api::attempt::Attempt;
 use crate::api::blob_key::{self, KeyOfBlob};
-use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT};
+use crate::api::cipher::SYMMETRIC_DEFAULT;
 use crate::api::decrypt::{self, Sealed};
 use crate::api::members::Members;
 use crate::columns::ContextSource;
-use crate::envelope::CiphertextBlob;
+use crate::envelope::AnyBlob;
 use crate::key::regions::RegionalId;
 use crate::keystore::KeyEntry;
 use crate::operation::Action;
@@ -22,7 +22,7 @@ use crate::stream::chunk::OutputChunk;
 use crate::stream::output::{BlobColumns, Projection};
 use crate::stream::pinned_key::PinnedKey;
 use crate::stream::query::{Query, shown};
-use crate::stream::sealed_rows::{Row, SealedRows, check_columns};
+use crate::stream::sealed_rows::{Row, SealedRows, check_columns, own_cipher};
 use crate::stream::transform::{Advance, Cursor, Progress, Transform};
 use arrow_array::RecordBatch;
 use arrow_array::builder::BinaryBuilder;
@@ -92,7 +92,7 @@ impl Rewrapper {
         let mut decided: Option<(&Arc<KeyEntry>, &Arc<KeyEntry>)> = None;
         for (at, row) in sound.iter().enumerate() {
             let at_row = |error| cursor.at_row(at, error);
-            let blob = CiphertextBlob::parse(row.blob).ok();
+            let blob = AnyBlob::parse(row.blob).ok();
             let (source, destination) = match (decided, &blob) {
                 (Some(keys), Some(_)) => keys,
                 _ => {
@@ -113,7 +113,7 @@ impl Rewrapper {
             };
             let cipher = |entry, action, context| {
                 check_key(entry, action)?;
-                Cipher::of(entry, SYMMETRIC_DEFAULT, context)
+                own_cipher(entry, context)
             };
             let opening = cipher(source, FROM, &row.context).map_err(at_row)?;
             let sealing = cipher(destination, TO, row.destination()).map_err(at_row)?;

@@ -1,12 +1,15 @@
 //! Rows that have blobs: what each is bound to, and what it is to be bound to.
 
+use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT};
+use crate::api::usability::in_key_store;
 use crate::api::{ApiError, ErrorCode};
 use crate::columns::Blobs;
 use crate::columns::ContextSource;
 use crate::columns::shown::kind;
 use crate::context::EncryptionContext;
-use crate::envelope::CiphertextBlob;
+use crate::envelope::AnyBlob;
 use crate::key::regions::RegionalId;
+use crate::keystore::KeyEntry;
 use crate::stream::chunk::CHUNK_CONTEXT_BYTES_MAX;
 use crate::stream::transform::Cursor;
 use arrow_array::RecordBatch;
@@ -62,7 +65,7 @@ impl<'a> SealedRows<'a> {
         let mut at = 0;
         while at < most {
             let blob = blobs.get(at);
-            let parsed = blob.and_then(|blob| CiphertextBlob::parse(blob).ok());
+            let parsed = blob.and_then(|blob| AnyBlob::parse(blob).ok());
             // A chunk is under one key: a row of another key begins the next chunk.
             let named = parsed.map(|parsed| RegionalId {
                 id: parsed.header().key_id,
@@ -97,6 +100,18 @@ impl<'a> SealedRows<'a> {
             at += 1;
         }
         Ok(Self { key, rows })
+    }
+}
+
+/// How a key encrypts and decrypts the blobs of rows. A key in an external key store does not: each
+/// of its blobs takes a call of its proxy.
+pub(super) fn own_cipher<'a>(
+    entry: &'a KeyEntry,
+    context: &EncryptionContext,
+) -> Result<Cipher<'a>, ApiError> {
+    match Cipher::of(entry, SYMMETRIC_DEFAULT, context)? {
+        Cipher::External(_) => Err(in_key_store(entry)),
+        cipher => Ok(cipher),
     }
 }
 

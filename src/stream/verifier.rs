@@ -9,12 +9,12 @@ use crate::api::Resources;
 use crate::api::admission::check_key;
 use crate::api::attempt::Attempt;
 use crate::api::blob_key::{self, KeyOfBlob};
-use crate::api::cipher::{Cipher, SYMMETRIC_DEFAULT};
+use crate::api::cipher::SYMMETRIC_DEFAULT;
 use crate::api::decrypt::{self, Sealed};
 use crate::api::members::Members;
 use crate::api::{ApiError, ErrorCode};
 use crate::columns::ContextSource;
-use crate::envelope::CiphertextBlob;
+use crate::envelope::AnyBlob;
 use crate::keystore::KeyEntry;
 use crate::operation::Action;
 use crate::policy::ConditionKey;
@@ -22,7 +22,7 @@ use crate::rates::Paid;
 use crate::stream::chunk::OutputChunk;
 use crate::stream::output::Projection;
 use crate::stream::query::{Query, shown};
-use crate::stream::sealed_rows::{BLOB, Row, SealedRows, check_columns};
+use crate::stream::sealed_rows::{BLOB, Row, SealedRows, check_columns, own_cipher};
 use crate::stream::transform::{Advance, Cursor, Progress, Transform};
 use arrow_array::builder::StringBuilder;
 use arrow_array::{ArrayRef, RecordBatch};
@@ -98,7 +98,7 @@ fn open_row<'a>(
     row: &'a Row<'_>,
     decided: &mut Option<&'a Arc<KeyEntry>>,
 ) -> Result<Arc<KeyEntry>, ApiError> {
-    let blob = CiphertextBlob::parse(row.blob).ok();
+    let blob = AnyBlob::parse(row.blob).ok();
     let entry = match (*decided, &blob) {
         (Some(entry), Some(_)) => entry,
         _ => {
@@ -117,7 +117,7 @@ fn open_row<'a>(
         }
     };
     check_key(entry, ACTION)?;
-    let cipher = Cipher::of(entry, SYMMETRIC_DEFAULT, &row.context)?;
+    let cipher = own_cipher(entry, &row.context)?;
     let (sealed, entropy) = (Sealed::Blob(blob), &cursor.api.entropy);
     decrypt::open(entry, &cipher, &row.context, &sealed, entropy)?;
     Ok(Arc::clone(entry))

@@ -316,4 +316,4 @@ pub(super) fn client_config(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,7 +2,6 @@
 //!
 //! `WRITE=1 cargo test --test it permissions` writes it anew.
 
-use keymill::api::is_built;
 use keymill::operation::Operation;
 use keymill::operation::words::{About, Facts, Keys, States};
 use std::fs;
@@ -27,7 +26,6 @@ fn row(operation: Operation) -> String {
         states(facts.states).to_owned(),
         yes(facts.is_limited),
         code(&mut facts.records.iter().copied()),
-        yes(is_built(operation)),
     ];
     format!("| {} |", columns.join(" | "))
 }
@@ -66,7 +64,8 @@ fn keys(facts: &Facts) -> String {
 fn states(states: States) -> &'static str {
     match states {
         States::Any => "",
-        States::Enabled => "enabled",
+        States::Usable => "enabled",
+        States::Enabled => "enabled, or cut off",
         States::NotPendingDeletion => "not pending deletion",
         States::WithMaterial => "enabled, disabled",
     }
@@ -78,8 +77,8 @@ fn the_permissions_of_the_manual_are_those_of_the_code() {
     let page = fs::read_to_string(&path).unwrap();
     let (before, rest) = page.split_once(BEGIN).unwrap();
     let (found, after) = rest.split_once(END).unwrap();
-    let mut table = "| operation | permissions | resource | other accounts | grants | keys | states | limited | recorded members | built |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n"
+    let mut table = "| operation | permissions | resource | other accounts | grants | keys | states | limited | recorded members |\n\
+         |---|---|---|---|---|---|---|---|---|\n"
         .to_owned();
     for operation in Operation::ALL {
         table += &row(*operation);

@@ -2,19 +2,22 @@
 
 use crate::api::attempt::Attempt;
 use crate::api::key_policies;
+use crate::api::key_stores;
+use crate::api::keys::external::{Named, Place};
 use crate::api::keys::{Described, check_description, metadata};
 use crate::api::members::{KeyKind, Members, RequestTags};
 use crate::api::tags::{self, TagInput};
-use crate::api::validation::Violations;
+use crate::api::validation::{Pattern, Violations};
 use crate::api::wire::{self, Object, Text};
 use crate::api::{Answer, Api, ApiError, ErrorCode, Requester, unsupported};
+use crate::crypto::block_cipher::BlockCipher;
+use crate::key::key_store::ExternalKeyId;
 use crate::key::material::{BackingKey, KeySecret};
 use crate::key::regions::Region;
 use crate::key::spec::{KeyOrigin, KeySpec, KeyUsage};
 use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::{Change, KeyDraft};
 use crate::operation::Action;
-use serde::de::IgnoredAny;
 use std::sync::Arc;
 
 /// KMS keys of an account in any state (AWS KMS, "Resource quotas").
@@ -28,11 +31,11 @@ wire::input! {
         customer_master_key_spec: Text<'a>,
         key_spec: Text<'a>,
         origin: Text<'a>,
-        custom_key_store_id: Option<IgnoredAny>,
+        custom_key_store_id: Text<'a>,
         bypass_policy_lockout_safety_check: Option<bool>,
         tags: Option<Vec<TagInput<'a>>>,
         multi_region: Option<bool>,
-        xks_key_id: Option<IgnoredAny>,
+        xks_key_id: Text<'a>,
     }
 }
 
@@ -67,7 +70,8 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
     }
     let given = input.tags.as_deref().unwrap_or_default();
     tags::check(given, &mut violations);
-    let given = violations.check(given)?;
+    let named = check_place(&input, &mut violations);
+    let (given, named) = violations.check((given, named))?;
     let description = input.description.as_deref().unwrap_or_default().to_owned();
     let request_tags = RequestTags::new(given.iter().map(TagInput::pair));
     let bypass = input.bypass_policy_lockout_safety_check;
@@ -75,9 +79,16 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
     let members = Members::NewKey(kind, bypass, &request_tags);
     // Admitted before material is drawn, which may take long, and again by the writer, on the store
     // as it is then.
-    let (spec, usage, origin) = api.read(&requester, |attempt| {
-        attempt.admit_alone(Action::CreateKey, members, || check_supported(&input, kind))
+    let ((spec, usage, origin), place) = api.read(&requester, |attempt| {
+        attempt.admit_alone(Action::CreateKey, members, || {
+            let (spec, usage, origin) = check_supported(&input, kind)?;
+            let place = named.place(spec, origin, attempt)?;
+            Ok(((spec, usage, origin), place))
+        })
     })?;
+    if let Some(place) = &place {
+        place.check(&api, &requester).await?;
+    }
     let id = draw_id(&api, input.multi_region == Some(true))?;
     let new = KmsKey {
         spec,
@@ -85,11 +96,14 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
         origin,
         region: requester.region,
         primary: id.is_multi_region().then_some(requester.region),
+        key_store: place.map(Place::in_key_store),
         ..KmsKey::new(id, requester.principal.account, api.clock.now())
     };
     let drawn = draw_key(&api, new).await?;
     api.change(&requester, None, |attempt| {
         let policy = attempt.admit_alone(Action::CreateKey, members, || {
+            // The key store may have been disconnected, and the external key be taken, meanwhile.
+            named.place(spec, origin, attempt)?;
             let policy = input.policy.as_deref().map(key_policies::parse);
             policy.transpose()
         })?;
@@ -111,7 +125,7 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
         let mut object = Object::new();
         let described = Described {
             arn: &arn,
-            state: key.key.state.name(),
+            state: key.key.state_name(),
             current: key.materials.last().map(|material| material.id()),
             members: &[(key.key.region, &arn)],
             regions: api.keystore.regions(),
@@ -209,19 +223,33 @@ fn check_supported(
             "KeySpec {spec} is not supported for Origin EXTERNAL"
         )));
     }
-    // Members of AWS KMS that this service refuses by name.
-    let unbuilt = [
-        (
-            "Origin",
-            matches!(kind.origin, None | Some(KeyOrigin::ExternalKeyStore)),
-        ),
-        ("CustomKeyStoreId", input.custom_key_store_id.is_some()),
-        ("XksKeyId", input.xks_key_id.is_some()),
-    ];
-    match (kind.origin, unbuilt.into_iter().find(|(_, given)| *given)) {
-        (Some(origin), None) => Ok((built, usage, origin)),
-        (_, Some((member, _))) => Err(unsupported(member)),
-        (None, None) => Err(unsupported("Origin")),
+    // One that this service refuses by name.
+    let origin = kind.origin.ok_or_else(|| unsupported("Origin"))?;
+    Ok((built, usage, origin))
+}
+
+/// `XksKeyId`
+const EXTERNAL_KEY_ID: Pattern = Pattern {
+    text: "^[a-zA-Z0-9-_.]+$",
+    matches: ExternalKeyId::has_characters,
+};
+
+/// Checks the members that name a place in a key store.
+fn check_place<'a>(input: &'a Input<'_>, violations: &mut Violations) -> Named<'a> {
+    let store = input.custom_key_store_id.as_deref();
+    if let Some(id) = store {
+        let max = key_stores::ID_CHARACTERS_MAX;
+        violations.text("customKeyStoreId", id, 1, max, None);
+    }
+    let external_key = input.xks_key_id.as_deref();
+    if let Some(id) = external_key {
+        let max = ExternalKeyId::CHARACTERS_MAX;
+        violations.text("xksKeyId", id, 1, max, Some(&EXTERNAL_KEY_ID));
+    }
+    Named {
+        store,
+        external_key,
+        multi_region: input.multi_region == Some(true),
     }
 }
 
@@ -246,7 +274,10 @@ async fn draw_key(api: &Api, key: KmsKey) -> Result<KeyDraft, ApiError> {
     let (id, spec, now) = (draft.key.id, draft.key.spec, draft.key.creation_date);
     match (draft.key.origin, spec) {
         (KeyOrigin::External, _) => draft.key.state = KeyState::PendingImport,
-        (KeyOrigin::ExternalKeyStore, _) => return Err(unsupported("Origin")),
+        (KeyOrigin::ExternalKeyStore, _) => {
+            let inner = BackingKey::draw(BlockCipher::Aes256, id, 1, now, &api.entropy)?;
+            draft.secret = Some(Arc::new(KeySecret::Inner(inner)));
+        }
         (KeyOrigin::AwsKms, KeySpec::Symmetric) => {
             let material = BackingKey::draw(
                 api.keystore.regions().home().cipher(),

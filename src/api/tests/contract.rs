@@ -156,12 +156,6 @@ async fn members_not_built_yet_are_refused_and_never_ignored() {
             json!({"KeyId": id, "KeyPairSpec": "SM2"}),
             "KeyPairSpec SM2",
         ),
-        (
-            "CreateKey",
-            json!({"CustomKeyStoreId": "cks-1"}),
-            "CustomKeyStoreId",
-        ),
-        ("CreateKey", json!({"XksKeyId": "x"}), "XksKeyId"),
     ];
     let before = bench.api.keystore.revision();
     for (operation, body, what) in cases {

@@ -96,7 +96,6 @@ async fn every_origin_is_served_or_refused_by_name() {
         ("AWS_KMS", true),
         ("EXTERNAL", true),
         ("AWS_CLOUDHSM", false),
-        ("EXTERNAL_KEY_STORE", false),
     ] {
         let answer = bench.call("CreateKey", json!({"Origin": origin})).await;
         if is_built {
@@ -109,6 +108,9 @@ async fn every_origin_is_served_or_refused_by_name() {
             );
         }
     }
+    let body = json!({"Origin": "EXTERNAL_KEY_STORE"});
+    let message = "CustomKeyStoreId is required for Origin EXTERNAL_KEY_STORE.";
+    bench.invalid("CreateKey", body, message).await;
 }
 
 #[tokio::test]

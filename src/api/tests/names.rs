@@ -55,11 +55,12 @@ fn keys_alone() -> Vec<(&'static str, &'static str, Value)> {
 }
 
 /// Listings, with the most that they take as a limit, and what else they need.
-fn listings(id: &str) -> [(&'static str, i64, Value); 7] {
+fn listings(id: &str) -> [(&'static str, i64, Value); 8] {
     let key = json!({"KeyId": id});
     [
         ("ListKeys", 1000, json!({})),
         ("ListAliases", 100, json!({})),
+        ("DescribeCustomKeyStores", 1000, json!({})),
         ("ListGrants", 100, key.clone()),
         (
             "ListRetirableGrants",

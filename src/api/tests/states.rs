@@ -396,7 +396,7 @@ async fn every_operation_ends_in_every_state_of_related_keys_as_the_table_says()
 }
 
 #[tokio::test]
-async fn what_is_not_built_says_so_and_what_is_about_no_key_is_performed() {
+async fn what_is_about_no_key_is_performed() {
     let bench = Bench::new().await;
     let without: Vec<_> = Operation::ALL
         .iter()
@@ -405,15 +405,11 @@ async fn what_is_not_built_says_so_and_what_is_about_no_key_is_performed() {
     for operation in without {
         let body = json!({"NumberOfBytes": 1, "RetiringPrincipal": root_of(ACCOUNT)});
         let answer = bench.call(operation.name(), body).await;
-        if is_built(*operation) {
-            assert!(answer.is_ok(), "{operation}: {answer:?}");
-        } else {
-            let message = format!("{operation} is not supported.");
-            assert_eq!(
-                answer,
-                refusal(Code::UnsupportedOperationException, &message)
-            );
+        // Those on one key store have tests of their own, in `key_stores`.
+        if operation.name().ends_with("CustomKeyStore") {
+            continue;
         }
+        assert!(answer.is_ok(), "{operation}: {answer:?}");
     }
 }
 

@@ -3,6 +3,8 @@
 
 use super::ErrorCode as Code;
 use super::*;
+use crate::api::handler::Thread;
+use crate::api::proxied::Proxied;
 use crate::policy::steps::briefly;
 
 const MINT: &str = "GenerateDataKeyWithoutPlaintext";
@@ -27,12 +29,22 @@ fn context(pairs: usize) -> Value {
 /// What a call would be answered on a thread that serves connections, with no thread to perform it
 /// again.
 fn on_a_serving_thread(bench: &Bench, who: &Arc<Principal>, body: &Value) -> Result<(), ApiError> {
-    let Handler::AtOnce(handler) = handler(Operation::named(MINT).unwrap()) else {
+    let Handler::Relaying(handler) = handler(Operation::named(MINT).unwrap()) else {
         panic!("{MINT} waits for nothing");
     };
     let requester = Requester::local(Arc::clone(who));
     let body = body.to_string();
-    briefly(|| handler(&bench.api, &requester, body.as_bytes())).map(|_| ())
+    let proxied = Proxied::default();
+    let call = || {
+        handler(
+            &bench.api,
+            &requester,
+            body.as_bytes(),
+            Thread::Async,
+            &proxied,
+        )
+    };
+    briefly(call).map(|_| ())
 }
 
 #[tokio::test]

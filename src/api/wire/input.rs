@@ -182,6 +182,31 @@ impl<'de> Deserialize<'de> for Blob {
     }
 }
 
+/// A text that is secret: wiped when dropped.
+pub(crate) struct SecretText(SecretBytes);
+
+impl SecretText {
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(self.0.expose()).unwrap_or_default()
+    }
+
+    /// The same text once more, wiped apart.
+    pub(crate) fn copied(&self) -> SecretBytes {
+        SecretBytes::copy_of(self.0.expose())
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let CowText(text) = CowText::deserialize(deserializer)?;
+        let secret = SecretBytes::copy_of(text.as_bytes());
+        if let Cow::Owned(mut text) = text {
+            text.zeroize();
+        }
+        Ok(Self(secret))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 mod faults;
-mod server;
+pub(crate) mod server;
 mod signature;
 mod tls;
 

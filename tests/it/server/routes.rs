@@ -88,10 +88,11 @@ async fn the_target_is_looked_at_after_the_caller() {
         let answer = tcp.ask(&request).await;
         assert_eq!(answer.refusal(400, "UnknownOperationException"), "");
     }
-    let unbuilt = Request::kms("ConnectCustomKeyStore", &host, &json!({})).signed(&ADMIN);
+    let unbuilt = json!({"CustomKeyStoreName": "a"});
+    let unbuilt = Request::kms("CreateCustomKeyStore", &host, &unbuilt).signed(&ADMIN);
     let answer = tcp.ask(&unbuilt).await;
     answer.refusal(400, "UnsupportedOperationException");
-    let label = r#"keymill_requests_total{operation="ConnectCustomKeyStore",code="UnsupportedOperationException"}"#;
+    let label = r#"keymill_requests_total{operation="CreateCustomKeyStore",code="UnsupportedOperationException"}"#;
     assert_eq!(daemon.metric(label), Some(1.0));
 }
 

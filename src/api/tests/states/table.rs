@@ -158,7 +158,7 @@ impl Row {
     }
 }
 
-/// The table. `None`: the operation is about no key, or not built.
+/// The table. `None`: the operation is about no key.
 pub(super) fn row(operation: Operation) -> Option<Row> {
     use Operation as O;
     let cryptographic = [OK, D, P, I];
@@ -224,7 +224,6 @@ pub(super) fn row(operation: Operation) -> Option<Row> {
         O::DeleteImportedKeyMaterial => of("", [OK; 4]).origin("EXTERNAL"),
         // About no key.
         O::CreateKey | O::GenerateRandom | O::ListKeys | O::ListRetirableGrants => return None,
-        // Not built.
         O::ConnectCustomKeyStore
         | O::CreateCustomKeyStore
         | O::DeleteCustomKeyStore

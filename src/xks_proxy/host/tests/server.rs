@@ -12,20 +12,20 @@ use tokio_rustls::TlsAcceptor;
 
 /// A request.
 #[derive(Clone)]
-pub(super) struct Asked {
+pub(crate) struct Asked {
     /// How many requests came before it.
-    pub(super) number: usize,
+    pub(crate) number: usize,
     /// How many came before it on its connection.
-    pub(super) of_connection: usize,
-    pub(super) method: String,
-    pub(super) path: String,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) text: Vec<u8>,
-    pub(super) body: Value,
+    pub(crate) of_connection: usize,
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) text: Vec<u8>,
+    pub(crate) body: Value,
 }
 
 impl Asked {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         let found = headers.find(|(other, _)| other == name);
         found.map(|(_, value)| value.as_str())
@@ -34,7 +34,7 @@ impl Asked {
 
 /// What becomes of a request.
 #[derive(Clone)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     /// These bytes, and the connection is kept where HTTP says so.
     Bytes(Vec<u8>),
     /// These bytes, and nothing more.
@@ -52,18 +52,18 @@ fn answer(status: u16, body: &Value) -> Reply {
     Reply::Bytes([head.as_bytes(), body.as_bytes()].concat())
 }
 
-pub(super) fn ok(body: &Value) -> Reply {
+pub(crate) fn ok(body: &Value) -> Reply {
     answer(200, body)
 }
 
-pub(super) fn refused(name: ErrorName) -> Reply {
+pub(crate) fn refused(name: ErrorName) -> Reply {
     let body = json!({"errorName": name.name(), "errorMessage": "why"});
     answer(name.status().as_u16(), &body)
 }
 
 /// A server on a loopback address.
-pub(super) struct Server {
-    pub(super) address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
     _tasks: JoinSet<()>,
 }
@@ -75,7 +75,7 @@ struct Seen {
 }
 
 impl Server {
-    pub(super) async fn new(
+    pub(crate) async fn new(
         tls: TlsAcceptor,
         answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
     ) -> Self {
@@ -107,12 +107,12 @@ impl Server {
     }
 
     /// Connections so far.
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.seen.lock().unwrap().connections
     }
 
     /// Requests so far.
-    pub(super) fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.seen.lock().unwrap().asked.clone()
     }
 }
@@ -193,7 +193,7 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Asked> {
 
 /// The address of a listener whose queue is full, so that the kernel answers no connection; and
 /// what keeps it so.
-pub(super) async fn full() -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
+pub(crate) async fn full() -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let listener = socket.listen(1).unwrap();
