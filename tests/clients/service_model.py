@@ -104,6 +104,10 @@ def world(mill: Daemon, block: str) -> dict:
         "CiphertextBlob": [base64.b64encode(blob).decode() for blob in blobs], "GrantId": grants + ["0" * 64], "GrantToken": tokens,
         "Marker": markers, "Policy": [policy, policy.replace("Allow", "Deny"), "{}", "[]", "my policy", policy[:-1]], "PolicyName": ["default", "other"],
         "Principal": principals, "Region": mill.facts["regions"] * 2 + ["ap-south-1", "cn-northwest-1"],
+        # No proxy is configured: key stores are asked for, and never there.
+        "CustomKeyStoreId": ["cks-1234567890abcdef0", "cks-0"], "CustomKeyStoreName": ["orders"], "XksKeyId": ["orders-main-1", "a/b"],
+        "XksProxyUriEndpoint": ["https://proxy.example", "https://192.0.2.1"], "XksProxyUriPath": ["/kms/xks/v1", "/a/kms/xks/v2"],
+        "AccessKeyId": ["ABCDEFGHIJKLMNOPQR27"], "RawSecretAccessKey": ["a" * 43],
     }
 
 

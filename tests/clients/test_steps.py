@@ -57,6 +57,7 @@ copies           copies.py
 foreign-tables   foreign_tables.py
 tls              tls.py
 xks              xks.py
+custom-key-stores custom_key_stores.py
 encryption-sdk   encryption_sdk.py
 multi-region     multi_region.py
 rewrap           rewrap.py
