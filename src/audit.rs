@@ -288,11 +288,13 @@ impl Audit {
         // are written the next time.
         for _ in 0..SEAL_CHANGES_MAX {
             let decide = |snapshot: &Snapshot| {
-                let is_sealed = snapshot.audit_head == Some(head);
-                let change = (!is_sealed).then_some(Change::PutAuditHead(head));
+                let node = keystore.node();
+                let is_sealed = snapshot.audit_head(node) == Some(head);
+                let put = (!is_sealed).then(|| Change::PutAuditHead(node.to_owned(), head));
+                let gone = snapshot.node_to_forget(node).map(Change::RemoveAuditHead);
                 let uses = self.uses.next_changes(snapshot);
                 let is_last = uses.is_empty();
-                Ok::<_, KeystoreError>((change.into_iter().chain(uses).collect(), is_last))
+                Ok::<_, KeystoreError>((put.into_iter().chain(gone).chain(uses).collect(), is_last))
             };
             if keystore.apply(decide).await? {
                 break;

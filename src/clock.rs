@@ -117,13 +117,23 @@ impl Clock {
     /// only when as much time has really passed.
     #[must_use]
     pub fn confirmed(&self, grace: Duration) -> Timestamp {
-        let (start, passed) = match &self.source {
-            Source::System { wall, boot, .. } => (*wall, since_boot().saturating_sub(*boot)),
-            Source::Manual { start, .. } => (*start, self.monotonic()),
+        let start = match &self.source {
+            Source::System { wall, .. } => *wall,
+            Source::Manual { start, .. } => *start,
         };
+        let passed = self.awake_or_asleep();
         let grace = u64::try_from(grace.as_micros()).unwrap_or(u64::MAX);
         let steady = start.after(passed).0.saturating_sub(grace);
         self.now().min(Timestamp(steady))
+    }
+
+    /// Time since this clock was made, including the machine's sleep; it never steps back.
+    #[must_use]
+    pub fn awake_or_asleep(&self) -> Duration {
+        match &self.source {
+            Source::System { boot, .. } => since_boot().saturating_sub(*boot),
+            Source::Manual { .. } => self.monotonic(),
+        }
     }
 
     /// Time since this clock was made; it never steps back.

@@ -13,6 +13,8 @@ use crate::auth::signatures::Signatures;
 use crate::file::open;
 use crate::key::arn::AccountId;
 use crate::key::regions::Regions;
+use crate::keystore::SharedStore;
+use crate::keystore::postgres::Access;
 use crate::web_identity::issuer;
 use crate::xks::{external_key, key_store};
 use crate::{audit, pool, rates, transport, xks_proxy};
@@ -88,10 +90,54 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Store {
-    /// The SQLite file.
+    /// The SQLite file; of a shared store, where this host keeps what belongs to it.
     pub path: PathBuf,
     /// The file with the root key.
     pub root_key: PathBuf,
+    /// The database of a shared store; empty for the SQLite file.
+    pub url: String,
+    /// The same database, past a pooler, for notifications; empty for none.
+    pub notify_url: String,
+    /// The file with the database's password; empty for none.
+    pub password_file: PathBuf,
+    /// The file with the authorities of its certificate; empty for those of the machine.
+    pub ca_file: PathBuf,
+    /// Time between two looks at a shared store.
+    pub poll_ms: u64,
+    /// How old what a node serves may become.
+    pub max_staleness_ms: u64,
+}
+
+impl Store {
+    /// What it is called.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match self.shared() {
+            Some(shared) => shared.access.url.to_string(),
+            None => self.path.display().to_string(),
+        }
+    }
+
+    /// The shared store, if it is one.
+    #[must_use]
+    pub fn shared(&self) -> Option<SharedStore> {
+        let file = |path: &PathBuf| (!path.as_os_str().is_empty()).then(|| path.clone());
+        let access = |url: &String| {
+            let url = url.parse().ok()?;
+            Some(Access {
+                url,
+                password_file: file(&self.password_file),
+                ca_file: file(&self.ca_file),
+            })
+        };
+        Some(SharedStore {
+            access: access(&self.url)?,
+            direct: access(&self.notify_url),
+            look_every: Duration::from_millis(self.poll_ms),
+            age_max: Duration::from_millis(self.max_staleness_ms),
+            path: self.path.clone(),
+        })
+    }
 }
 
 /// The addresses for requests.
@@ -165,6 +211,12 @@ impl Default for Config {
             store: Store {
                 path: "keystore.db".into(),
                 root_key: "root.key".into(),
+                url: String::new(),
+                notify_url: String::new(),
+                password_file: PathBuf::new(),
+                ca_file: PathBuf::new(),
+                poll_ms: 1000,
+                max_staleness_ms: 10_000,
             },
             listen: Listen {
                 tcp: ([127, 0, 0, 1], 5645).into(),

@@ -14,9 +14,10 @@
 //!
 //! This module does not decide who may change what, and does not purge the pool after a change.
 
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::crypto::entropy::Entropy;
 use crate::crypto::secret::Secret;
+use crate::key::KeyId;
 use crate::key::arn::{AccountId, AliasName};
 use crate::key::key_store::KeyStoreId;
 use crate::key::regions::{RegionNumber, RegionalId, Regions};
@@ -24,14 +25,16 @@ use crate::keystore::last_use::{LastUse, UsesShard};
 use crate::metrics::Metrics;
 use crate::policy::grant::GrantId;
 use crate::policy::{Grant, KeyPolicy};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use loaded::{Loaded, Verified};
-use record::{FORMAT, Head, Sealer};
+use record::{FORMAT, Head, Record, Sealer};
 use seen::SeenFile;
-use sqlite::{Commit, Contents, SqliteStore, Store};
+use sqlite::SqliteStore;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use store::{Commit, Contents, Store};
 use tokio::sync::Mutex;
 use writer::{SideFiles, WriteContext, Writer};
 
@@ -42,6 +45,7 @@ pub use body::fuzz as fuzz_body;
 mod entry;
 mod error;
 mod format1;
+pub mod freshness;
 mod grant_token;
 mod halt;
 mod import_token;
@@ -49,12 +53,16 @@ mod key_store;
 pub mod last_use;
 mod loaded;
 pub mod lock;
+mod node;
+pub mod postgres;
 pub mod record;
 pub(crate) mod related;
 pub mod root_key;
 mod seen;
+mod shared;
 pub mod snapshot;
 pub mod sqlite;
+pub mod store;
 mod terms;
 mod writer;
 
@@ -67,9 +75,11 @@ pub use import_token::{ImportToken, ImportTokens};
 pub use key_store::{Connection, ConnectionError, KeyStoreEntry};
 pub use lock::StoreLock;
 pub use root_key::{RootKey, RootKeyError};
+pub use shared::{Follower, SharedStore};
 pub use snapshot::{Snapshot, expired};
 
 /// One change of the store. Several changes can be applied in one transaction.
+#[derive(Clone)]
 pub enum Change {
     /// Creates or replaces a key (metadata and all material generations).
     PutKey(KeyDraft),
@@ -91,8 +101,10 @@ pub enum Change {
     PutGrant(Arc<Grant>),
     /// Removes a grant of a key.
     RemoveGrant(RegionalId, GrantId),
-    /// Replaces the head of the audit log.
-    PutAuditHead(AuditHead),
+    /// Replaces the head of a node's audit log.
+    PutAuditHead(String, AuditHead),
+    /// Removes the head of the audit log of a node that is no more.
+    RemoveAuditHead(String),
     /// Sets the time since which uses of keys are recorded.
     PutUsesSince(Timestamp),
     /// Replaces the last uses of the keys of a shard; with none of them, removes their record.
@@ -113,6 +125,16 @@ pub struct Keystore {
     metrics: Arc<Metrics>,
     session_token_key: Arc<Secret<32>>,
     halt: Arc<Halt>,
+    /// The head's row that is in force, of a shared store.
+    head: ArcSwapOption<Record>,
+    /// Keys that other nodes have changed, until the pool is told of it. Nothing is awaited under
+    /// the lock.
+    changed_elsewhere: std::sync::Mutex<BTreeSet<KeyId>>,
+    clock: Clock,
+    /// What it is called in messages.
+    name: String,
+    /// Names this node among those of a shared store; empty for an embedded one.
+    node: String,
     /// A tokio mutex, because a commit is awaited while it is locked.
     writer: Mutex<Writer>,
 }
@@ -153,6 +175,7 @@ impl Keystore {
                 puts: Vec::new(),
                 removals: Vec::new(),
                 takes_secrets: false,
+                request: uuid::Uuid::nil(),
             })
             .await?;
         // Closing moves the write-ahead log into the file and syncs it, so the rename moves
@@ -291,6 +314,7 @@ impl Keystore {
             snapshot,
         } = loaded.verified;
         snapshot.count(&metrics);
+        let name = path.display().to_string();
         let path = path.to_owned();
         let writer = Writer::new(path, store, loaded.sealer, head, terms, files);
         Self {
@@ -301,9 +325,20 @@ impl Keystore {
             entropy,
             session_token_key: loaded.session_token_key,
             halt: Arc::new(Halt::new(metrics.keystore_halted.clone())),
+            head: ArcSwapOption::empty(),
+            changed_elsewhere: std::sync::Mutex::default(),
+            clock: Clock::system(),
+            name,
+            node: String::new(),
             metrics,
             writer: Mutex::new(writer),
         }
+    }
+
+    /// This node's name among those of a shared store; empty for an embedded one.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.node
     }
 
     /// The current view. It never locks.
@@ -349,16 +384,20 @@ impl Keystore {
     }
 
     /// Decides a change on the current snapshot, makes it durable, and publishes the next snapshot.
-    /// Changes are serialized. The result of `decide` is final only when this returns.
+    /// Changes are serialized. The result of `decide` is final only when this returns. In a shared
+    /// store it is decided again when another node was first.
     ///
     /// # Errors
     /// The error of `decide`, when nothing has changed; or [`KeystoreError`]. With
-    /// [`KeystoreError::Commit`] the outcome was unknown: the change is in force if the store
-    /// turned out to hold it.
+    /// [`KeystoreError::Commit`] or [`KeystoreError::Unanswered`] the outcome was unknown: the
+    /// change is in force if the store turned out to hold it.
     pub async fn apply<T, E: From<KeystoreError>>(
         &self,
-        decide: impl FnOnce(&Snapshot) -> Result<(Vec<Change>, T), E>,
+        mut decide: impl FnMut(&Snapshot) -> Result<(Vec<Change>, T), E>,
     ) -> Result<T, E> {
+        if self.halt.freshness().is_some() {
+            return self.apply_shared(decide).await;
+        }
         let mut writer = self.writer.lock().await;
         self.settle(&mut writer).await?;
         let current = self.snapshot.load_full();
@@ -392,6 +431,8 @@ impl Keystore {
     /// [`KeystoreError::Halted`]: the store still takes no change.
     pub async fn heal(&self) -> Result<(), KeystoreError> {
         match self.writer.try_lock() {
+            // What is in doubt in a shared store is looked for by those who follow it.
+            Ok(writer) if writer.is_shared() => Ok(()),
             Ok(mut writer) => {
                 if !writer.is_in_doubt()
                     && let Err(error) = writer.check_in_place()

@@ -36,6 +36,16 @@ pub struct Metrics {
     pub keystore_revision: Gauge,
     /// `keymill_keystore_halted`
     pub keystore_halted: Gauge,
+    /// `keymill_keystore_confirmed_timestamp_seconds`
+    pub keystore_confirmed: Gauge,
+    /// `keymill_keystore_stale`
+    pub keystore_stale: Gauge,
+    /// `keymill_keystore_failed_looks_total`
+    pub keystore_failed_looks: Counter,
+    /// `keymill_keystore_lost_races_total`
+    pub keystore_lost_races: Counter,
+    /// `keymill_keystore_hints`
+    pub keystore_hints: Gauge,
     /// `keymill_deletions_held`
     pub deletions_held: Gauge,
     /// `keymill_audit_records_total`
@@ -80,6 +90,11 @@ impl Metrics {
             }),
             keystore_revision: gauge("keymill_keystore_revision"),
             keystore_halted: gauge("keymill_keystore_halted"),
+            keystore_confirmed: gauge("keymill_keystore_confirmed_timestamp_seconds"),
+            keystore_stale: gauge("keymill_keystore_stale"),
+            keystore_failed_looks: build("keymill_keystore_failed_looks_total"),
+            keystore_lost_races: build("keymill_keystore_lost_races_total"),
+            keystore_hints: gauge("keymill_keystore_hints"),
             deletions_held: gauge("keymill_deletions_held"),
             audit_records: build("keymill_audit_records_total"),
             audit_failures: build("keymill_audit_failures_total"),

@@ -39,6 +39,7 @@ PROGRAMS
         command -v "$program" >/dev/null || { echo "missing: $program" >&2; return 1; }
     done
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+    has_postgresql || missing+=(postgresql)
     [ ${#missing[@]} -gt 0 ] || return 0
     if [ "$(id -u)" -ne 0 ]; then
         echo "missing Debian packages: ${missing[*]}; install them, or run this as root" >&2
@@ -46,6 +47,11 @@ PROGRAMS
     fi
     apt-get update &&
         DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
+}
+
+# Debian keeps the server of each version in a folder of its own, which is not on the path.
+has_postgresql() {
+    compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || command -v postgres >/dev/null
 }
 
 # Installs moto's own tests of KMS, which are in its sources alone.

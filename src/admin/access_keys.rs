@@ -56,6 +56,7 @@ pub(super) async fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answ
     };
     let mut reply = Object::new();
     write_secret(&key, &mut reply);
+    let key = Arc::new(key);
     api.change(operator, None, |under| {
         let entry = find(under.snapshot, &arn)?;
         if entry.principal.kind() == PrincipalKind::Role {
@@ -71,10 +72,11 @@ pub(super) async fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answ
             )));
         }
         let mut entry = PrincipalEntry::clone(entry);
-        entry.access_keys.push(Arc::new(key));
-        Ok((vec![Change::PutPrincipal(entry)], reply.end()))
+        entry.access_keys.push(Arc::clone(&key));
+        Ok((vec![Change::PutPrincipal(entry)], ()))
     })
-    .await
+    .await?;
+    Ok(reply.end())
 }
 
 /// `UpdateAccessKey`: an inactive one is refused, and can be made active again.

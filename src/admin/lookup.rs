@@ -103,7 +103,7 @@ pub(super) async fn replace(
     api: &Api,
     operator: &Requester,
     arn: &str,
-    change: impl FnOnce(PrincipalEntry) -> Result<PrincipalEntry, ApiError>,
+    mut change: impl FnMut(PrincipalEntry) -> Result<PrincipalEntry, ApiError>,
 ) -> Answer {
     api.change(operator, None, |under| {
         let entry = change(PrincipalEntry::clone(find(under.snapshot, arn)?))?;

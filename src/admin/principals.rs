@@ -114,9 +114,10 @@ pub(super) async fn create(api: &Api, operator: &Requester, body: &[u8]) -> Answ
                 "A store has at most {PRINCIPALS_MAX} principals."
             )));
         }
-        Ok((vec![Change::PutPrincipal(entry)], reply.end()))
+        Ok((vec![Change::PutPrincipal(entry.clone())], ()))
     })
-    .await
+    .await?;
+    Ok(reply.end())
 }
 
 fn new_principal(
@@ -196,7 +197,7 @@ pub(super) async fn delete(api: &Api, operator: &Requester, body: &[u8]) -> Answ
     let arn = arn_in_body(api, operator, body)?;
     api.change(operator, None, |under| {
         find(under.snapshot, &arn)?;
-        Ok((vec![Change::RemovePrincipal(arn)], Reply::empty()))
+        Ok((vec![Change::RemovePrincipal(arn.clone())], Reply::empty()))
     })
     .await
 }
@@ -206,7 +207,7 @@ async fn replace_principal(
     api: &Api,
     operator: &Requester,
     arn: &str,
-    new: impl FnOnce(&Principal) -> Result<Principal, ApiError>,
+    new: impl Fn(&Principal) -> Result<Principal, ApiError>,
 ) -> Answer {
     replace(api, operator, arn, |entry| {
         let principal = Arc::new(new(&entry.principal)?);
@@ -225,7 +226,7 @@ pub(super) async fn put_policies(api: &Api, operator: &Requester, body: &[u8]) -
     let arn = arn_of_name(api, operator, name, "user")?;
     let policies = parse_policies(policies)?;
     replace_principal(api, operator, &arn, |old| {
-        assemble(&arn, policies, old.tags().to_vec(), old.unique_id())
+        assemble(&arn, policies.clone(), old.tags().to_vec(), old.unique_id())
     })
     .await
 }
@@ -241,7 +242,7 @@ pub(super) async fn put_tags(api: &Api, operator: &Requester, body: &[u8]) -> An
     let arn = arn_of_name(api, operator, name, "user")?;
     let tags = unique_tags(tags)?;
     replace_principal(api, operator, &arn, |old| {
-        assemble(&arn, old.policies.clone(), tags, old.unique_id())
+        assemble(&arn, old.policies.clone(), tags.clone(), old.unique_id())
     })
     .await
 }

@@ -51,7 +51,7 @@ impl Trust {
 
     /// The entry with it; what was not given stays.
     pub(super) fn apply(
-        self,
+        &self,
         api: &Api,
         mut entry: PrincipalEntry,
     ) -> Result<PrincipalEntry, ApiError> {
@@ -69,7 +69,7 @@ impl Trust {
             let code = ErrorCode::MalformedPolicyDocumentException;
             return Err(ApiError::new(code, message));
         }
-        entry.trust_policy = self.policy.or(entry.trust_policy);
+        entry.trust_policy = self.policy.clone().or(entry.trust_policy);
         entry.session_seconds_max = self.seconds_max.unwrap_or(entry.session_seconds_max);
         Ok(entry)
     }

@@ -90,7 +90,7 @@ pub(super) async fn create(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         Ok(Alias {
             region,
             account,
-            name,
+            name: name.clone(),
             target: entry.key.id,
             creation_date: now,
             last_updated_date: now,
@@ -105,7 +105,7 @@ async fn put(
     requester: &Requester,
     ask: Ask<'_>,
     arn: &str,
-    aliased: impl FnOnce(&KeyEntry, &Attempt<'_>) -> Result<Alias, ApiError>,
+    aliased: impl Fn(&KeyEntry, &Attempt<'_>) -> Result<Alias, ApiError>,
 ) -> Answer {
     api.change(requester, None, |attempt| {
         let admitted = attempt.admit(ask, |_| Ok(()))?;
@@ -174,8 +174,8 @@ pub(super) async fn delete(api: Arc<Api>, requester: Requester, body: Vec<u8>) -
         if let Some(entry) = snapshot.key(alias.account, alias.target_id()) {
             caller.authorize_key(entry, snapshot)?;
         }
-        let change = Change::RemoveAlias(alias.region, alias.account, name);
-        Ok((vec![change], Reply::empty().naming(arn)))
+        let change = Change::RemoveAlias(alias.region, alias.account, name.clone());
+        Ok((vec![change], Reply::empty().naming(arn.clone())))
     })
     .await
 }

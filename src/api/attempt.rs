@@ -58,6 +58,11 @@ impl Attempt<'_> {
     }
 }
 
+/// Clients repeat a call that fails so.
+fn unknown() -> ApiError {
+    ApiError::internal("it is unknown what the store holds: see /ready")
+}
+
 impl Api {
     /// An attempt on this snapshot, for the principal as it is now.
     pub(crate) fn attempt<'a>(
@@ -66,9 +71,7 @@ impl Api {
         snapshot: &'a Snapshot,
     ) -> Result<Attempt<'a>, ApiError> {
         if self.keystore.halt().is_unknown() {
-            return Err(ApiError::internal(
-                "it is unknown what the store holds: see /ready",
-            ));
+            return Err(unknown());
         }
         let now = self.clock.now();
         Ok(Attempt {
@@ -128,6 +131,10 @@ impl Api {
             crate::api::tests::between_work_and_last_check();
             let is_waited_for = whole.is_some();
             let _section = whole.unwrap_or_else(enter);
+            // The work may have taken longer than the store may be silent.
+            if self.keystore.halt().is_unknown() {
+                return Err(unknown());
+            }
             let is_current = is_waited_for || self.keystore.revision() == snapshot.revision;
             if is_current && self.clone_word.read() == attempt.clone_word {
                 return Ok(outcome);
@@ -138,14 +145,15 @@ impl Api {
         ))
     }
 
-    /// Decides a change for the principal as it is then, makes it durable and published, and
+    /// Decides a change for the principal as it is then, again if another node was first, makes it
+    /// durable and published, and
     /// returns once no request that began before can still pass its last check. The pooled keys of
     /// `changed`, and of those related to it, are dropped.
     pub(crate) async fn change<T>(
         &self,
         requester: &Requester,
         changed: Option<KeyId>,
-        decide: impl FnOnce(&Attempt<'_>) -> Result<(Vec<Change>, T), ApiError>,
+        mut decide: impl FnMut(&Attempt<'_>) -> Result<(Vec<Change>, T), ApiError>,
     ) -> Result<T, ApiError> {
         let decide = |snapshot: &Snapshot| decide(&self.attempt(requester, snapshot)?);
         let outcome = self.keystore.apply(decide).await?;

@@ -68,7 +68,7 @@ pub(super) async fn edit(
     api: &Api,
     requester: &Requester,
     ask: Ask<'_>,
-    edited: impl FnOnce(&KmsKey) -> Result<KmsKey, ApiError>,
+    edited: impl Fn(&KmsKey) -> Result<KmsKey, ApiError>,
 ) -> Answer {
     api.change(requester, None, |attempt| {
         let admitted = attempt.admit(ask, |_| Ok(()))?;

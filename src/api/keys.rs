@@ -251,7 +251,7 @@ async fn move_state(
     api: &Api,
     requester: &Requester,
     ask: Ask<'_>,
-    transition: impl FnOnce(&KmsKey, &Snapshot) -> Result<KeyState, InvalidState>,
+    transition: impl Fn(&KmsKey, &Snapshot) -> Result<KeyState, InvalidState>,
 ) -> Result<(Arc<KeyEntry>, KeyState), ApiError> {
     let id = admitted_key(api, requester, ask)?;
     api.change(requester, Some(id), |attempt| {

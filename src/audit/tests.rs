@@ -264,13 +264,13 @@ async fn the_head_is_sealed_into_the_store_when_it_has_moved() {
     let store = store.await.unwrap();
     let (audit, mut writer) = place.open();
     audit.seal_head(&store).await.unwrap();
-    assert_eq!(store.snapshot().audit_head, Some(audit.head()));
+    assert_eq!(store.snapshot().audit_head(""), Some(audit.head()));
     let revision = store.revision();
     audit.seal_head(&store).await.unwrap();
     assert_eq!(store.revision(), revision, "not moved, no commit");
     log(&audit, &mut writer, 1);
     audit.seal_head(&store).await.unwrap();
-    assert_eq!(store.snapshot().audit_head, Some(audit.head()));
-    place.assert_sound(store.snapshot().audit_head);
+    assert_eq!(store.snapshot().audit_head(""), Some(audit.head()));
+    place.assert_sound(store.snapshot().audit_head(""));
     assert!(!key(&root).ct_eq(root.subkey("head").expose()));
 }

@@ -170,9 +170,14 @@ impl Log {
 async fn head(config: &Config, root: &RootKey) -> Result<Option<AuditHead>, Failure> {
     let metrics = Arc::new(Metrics::new().map_err(Failure::failed)?);
     let (path, regions) = (&config.store.path, config.served_regions());
-    match Keystore::open(path, root, regions, Arc::new(Entropy::os()), metrics).await {
+    let entropy = Arc::new(Entropy::os());
+    let opened = match config.store.shared() {
+        Some(shared) => shared.open(root, regions, entropy, metrics).await,
+        None => Keystore::open(path, root, regions, entropy, metrics).await,
+    };
+    match opened {
         Ok(store) => {
-            let head = store.snapshot().audit_head;
+            let head = store.snapshot().audit_head(store.node());
             store.close().await?;
             Ok(head)
         }

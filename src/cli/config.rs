@@ -82,7 +82,7 @@ pub(super) fn run(command: Command, environment: &Environment) -> Result<Status,
                 output::json(&json!({ "store": store.word(), "settings": settings }))?;
             } else {
                 output::result(&settings_text(&loaded.settings))?;
-                let path = loaded.config.store.path.display();
+                let path = loaded.config.store.shown();
                 let file = file.path.display();
                 output::result(&match store {
                     Store::Verified => format!("# {file} is sound, and so is the store {path}"),
@@ -125,13 +125,21 @@ impl Store {
 
 /// Reads and verifies the whole store, if there is one, over a read-only connection.
 fn check_store(config: &Config) -> Result<Store, Failure> {
-    let path = &config.store.path;
-    if !path.exists() {
+    let runtime = super::runtime()?;
+    let (path, shared) = (&config.store.path, config.store.shared());
+    let is_there = match &shared {
+        Some(shared) => runtime.block_on(shared.is_begun())?,
+        None => path.exists(),
+    };
+    if !is_there {
         return Ok(Store::Absent);
     }
     let root = RootKey::read(&config.store.root_key).map_err(OpenError::from)?;
     let regions = config.served_regions();
-    super::runtime()?.block_on(Keystore::check(path, &root, &regions))?;
+    match shared {
+        Some(shared) => runtime.block_on(shared.check(&root, &regions))?,
+        None => runtime.block_on(Keystore::check(path, &root, &regions))?,
+    }
     Ok(Store::Verified)
 }
 

@@ -39,6 +39,14 @@ pub(super) struct Arguments {
     /// The account of keys and principals, fixed by the first run [default: 111122223333]
     #[arg(long, value_name = "ACCOUNT")]
     account: Option<String>,
+    /// A PostgreSQL database as the store, which other nodes share, fixed by the first run:
+    /// postgres://USER@HOST/DATABASE
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// The file with the root key, fixed by the first run: of a shared store the same on all nodes
+    /// [default: root.key in DIR]
+    #[arg(long, value_name = "FILE")]
+    root_key: Option<PathBuf>,
     /// Print one line of JSON once ready, with addresses and credentials
     #[arg(long)]
     json: bool,
@@ -49,7 +57,8 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
     let file = arguments.dir.join(FILE_IN_FOLDER);
     if !file.exists() {
         let config = Config::load(None, environment, &arguments.flags())?.config;
-        make_folder(&arguments.dir, &file, &config)?;
+        let store = arguments.store_settings(&config)?;
+        make_folder(&arguments.dir, &file, &config, &store)?;
     }
     let config = arguments.config(&file, environment)?;
     let prepare = async |core: &Core| prepare(&config, core).await;
@@ -90,7 +99,42 @@ impl Arguments {
         };
         flags.extend(flag("--region", key, &regions));
         flags.extend(flag("--account", "account", &self.account));
+        flags.extend(flag("--store", "store.url", &self.store));
+        let root_key = self.root_key.as_ref().map(|path| absolute(path));
+        flags.extend(flag("--root-key", "store.root_key", &root_key));
         flags
+    }
+
+    /// The section of the store, if it is not the folder's own.
+    fn store_settings(&self, config: &Config) -> Result<String, Failure> {
+        let store = &config.store;
+        let path = |path: &Path| path.display().to_string();
+        let set = [
+            ("url", store.url.clone()),
+            ("notify_url", store.notify_url.clone()),
+            ("password_file", path(&store.password_file)),
+            ("ca_file", path(&store.ca_file)),
+            (
+                "root_key",
+                self.root_key.as_deref().map(absolute).unwrap_or_default(),
+            ),
+        ];
+        if self
+            .root_key
+            .as_ref()
+            .is_some_and(|path| path.to_str().is_none())
+        {
+            return Err(Failure::usage("--root-key: the path is not UTF-8"));
+        }
+        let lines: String = set
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(key, value)| format!("{key} = {value:?}\n"))
+            .collect();
+        Ok(match lines.as_str() {
+            "" => String::new(),
+            lines => format!("\n[store]\n{lines}"),
+        })
     }
 
     /// The folder's configuration, unless another Region or account is asked for than its keys
@@ -109,6 +153,11 @@ impl Arguments {
                 asked(&regions, "KEYMILL_REGIONS").or_else(|| asked(&None, "KEYMILL_REGION")),
             ),
             (
+                "the store",
+                made.store.url.clone(),
+                asked(&self.store, "KEYMILL_STORE__URL"),
+            ),
+            (
                 "account",
                 made.account.to_string(),
                 asked(&self.account, "KEYMILL_ACCOUNT"),
@@ -125,13 +174,19 @@ impl Arguments {
     }
 }
 
-fn make_folder(dir: &Path, file: &Path, config: &Config) -> Result<(), Failure> {
+/// A path of the command line, which a file in another folder may name.
+fn absolute(path: &Path) -> String {
+    let absolute = std::path::absolute(path);
+    absolute.as_deref().unwrap_or(path).display().to_string()
+}
+
+fn make_folder(dir: &Path, file: &Path, config: &Config, store: &str) -> Result<(), Failure> {
     let containers = samples::containers().map_err(Failure::failed)?;
     let files = [
         (dir.join(samples::VOLUMES), samples::volumes().into_bytes()),
         (dir.join(samples::CONTAINERS), containers),
         // The last one, so that a run that was interrupted here begins again.
-        (file.to_owned(), first_settings(config).into_bytes()),
+        (file.to_owned(), first_settings(config, store).into_bytes()),
     ];
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|error| cannot_make(dir, &error))?;
@@ -154,7 +209,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     std::fs::rename(&temporary, path)
 }
 
-fn first_settings(config: &Config) -> String {
+fn first_settings(config: &Config, store: &str) -> String {
     let region = match config.region_names().as_slice() {
         [one] => format!("region = {one:?}"),
         several => format!("regions = {several:?}"),
@@ -173,6 +228,7 @@ fn first_settings(config: &Config) -> String {
          # in config/keymill.toml of the sources.\n\
          {region}\n\
          account = \"{account}\"\n\
+         {store}\
          \n\
          [peers.users]\n\
          {peer} = \"{provisioner}\"\n"
@@ -205,6 +261,8 @@ mod tests {
             },
             region: Vec::new(),
             account: None,
+            store: None,
+            root_key: None,
             json: false,
         }
     }
@@ -219,7 +277,7 @@ mod tests {
         first.region = vec!["eu-central-1".to_owned()];
         first.account = Some("444455556666".to_owned());
         let config = Config::load(None, &nothing, &first.flags()).unwrap().config;
-        make_folder(&dir, &file, &config).unwrap();
+        make_folder(&dir, &file, &config, "").unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&dir), mode(&file)), (0o700, 0o600));
 
@@ -270,7 +328,7 @@ mod tests {
         let mut first = arguments(&dir);
         first.region = ["us-west-2", "us-east-1"].map(str::to_owned).to_vec();
         let config = Config::load(None, &nothing, &first.flags()).unwrap().config;
-        make_folder(&dir, &file, &config).unwrap();
+        make_folder(&dir, &file, &config, "").unwrap();
         let again = first.config(&file, &nothing).unwrap();
         let later = arguments(&dir).config(&file, &nothing).unwrap();
         for config in [again, later] {

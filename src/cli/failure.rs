@@ -132,7 +132,7 @@ impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Keystore(error) => error.into(),
-            OpenError::StoreAbsent { .. } => {
+            OpenError::StoreAbsent { .. } | OpenError::SharedStoreAbsent { .. } => {
                 Self::configuration(flags::with(&error, &["--new-store"]))
             }
             OpenError::RootKey(_)
@@ -152,7 +152,12 @@ impl From<KeystoreError> for Failure {
     fn from(error: KeystoreError) -> Self {
         match error {
             KeystoreError::InUse { .. } => Self::unavailable(flags::store(&error)),
-            KeystoreError::Absent { .. } => Self::configuration(error),
+            KeystoreError::Absent { .. } | KeystoreError::Empty { .. } => {
+                Self::configuration(error)
+            }
+            KeystoreError::Unreachable { .. } | KeystoreError::Unanswered { .. } => {
+                Self::unavailable(error)
+            }
             _ => Self::failed(error),
         }
     }

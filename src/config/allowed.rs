@@ -7,12 +7,13 @@ use crate::config::SocketMode;
 use crate::config::sockets::peer_id;
 use crate::key::arn::AccountId;
 use crate::key::regions::{Regions, is_name as is_region};
+use crate::keystore::postgres::{DatabaseUrl, UrlError};
 use crate::web_identity::{Url, issuer};
-use crate::xks::{external_key, key_store};
-use crate::xks_proxy::address::{host_name, is_uri_path};
 use std::net::SocketAddr;
 use std::str::FromStr;
 use toml::Value;
+
+mod external_keys;
 
 /// The allowed values of a setting.
 #[derive(Clone, Copy)]
@@ -30,19 +31,31 @@ pub enum Allowed {
 }
 
 use Allowed::{Boolean, Integer, OneOf, Text, Texts};
+use external_keys::{
+    entries, external_key_id, kms_key, name, proxy_host, regions, uri_path, usage,
+};
 
 /// The upper bound is more than one machine can make.
 const KEYS_PER_SECOND: Allowed = Integer(0, 100_000_000, "keys a second");
 
 /// Every key with a fixed name. Others are those of [`NAMED`] tables and the entries of maps
 /// ([`entry`]).
-pub const KEYS: [(&str, Allowed); 44] = [
+pub const KEYS: [(&str, Allowed); 50] = [
     ("region", Text(region)),
     ("regions", Texts(served_regions)),
     ("partition", Text(partition)),
     ("account", Text(account)),
     ("store.path", Text(path)),
     ("store.root_key", Text(path)),
+    ("store.url", Text(database)),
+    ("store.notify_url", Text(database)),
+    ("store.password_file", Text(optional_path)),
+    ("store.ca_file", Text(optional_path)),
+    ("store.poll_ms", Integer(50, 60_000, "milliseconds")),
+    (
+        "store.max_staleness_ms",
+        Integer(500, 600_000, "milliseconds"),
+    ),
     ("listen.tcp", Text(address)),
     ("listen.socket", Text(path)),
     ("listen.socket_mode", Text(socket_mode)),
@@ -412,58 +425,12 @@ fn common_names(texts: &[&str]) -> Result<(), &'static str> {
         .ok_or("allowed: at most 100 common names of 1 to 64 characters")
 }
 
-fn uri_path(text: &str) -> Result<(), &'static str> {
-    is_uri_path(text)
-        .then_some(())
-        .ok_or("allowed: /PREFIX/kms/xks/v1, at most 128 of a-z, A-Z, 0-9, /, - and _")
-}
-
-fn proxy_host(text: &str) -> Result<(), &'static str> {
-    let fits = host_name(text).is_some_and(|name| name == text);
-    fits.then_some(())
-        .ok_or("allowed: a host's DNS name in lower case, without a port")
-}
-
-fn regions(texts: &[&str]) -> Result<(), &'static str> {
-    let count = (1..=key_store::Config::REGIONS_MAX).contains(&texts.len());
-    let all = count && texts.iter().all(|text| region(text).is_ok());
-    all.then_some(())
-        .ok_or("allowed: 1 to 64 Regions, each of 1 to 32 of a-z, 0-9 and -")
-}
-
-fn name(text: &str) -> Result<(), &'static str> {
-    is_name(text)
-        .then_some(())
-        .ok_or("allowed: the name of a table, 1 to 32 of a-z, 0-9, - and _")
-}
-
-fn external_key_id(text: &str) -> Result<(), &'static str> {
-    external_key::is_id(text)
-        .then_some(())
-        .ok_or("allowed: 1 to 128 of a-z, A-Z, 0-9, -, _ and .")
-}
-
-fn kms_key(text: &str) -> Result<(), &'static str> {
-    let fits = (1..=2048).contains(&text.len()) && text.is_ascii();
-    fits.then_some(())
-        .ok_or("allowed: a key's id or ARN, an alias or its ARN")
-}
-
-fn usage(texts: &[&str]) -> Result<(), &'static str> {
-    let mut known = external_key::USAGES.iter();
-    let is_known = |text: &&str| external_key::USAGES.contains(text);
-    let once = known.all(|usage| texts.iter().filter(|text| *text == usage).count() < 2);
-    (once && texts.iter().all(is_known))
-        .then_some(())
-        .ok_or("allowed: ENCRYPT, DECRYPT, each at most once")
-}
-
-fn entries(texts: &[&str]) -> Result<(), &'static str> {
-    let most = external_key::Config::ENTRY_CHARACTERS_MAX;
-    let fits = |text: &&str| (1..=most).contains(&text.chars().count());
-    let all = texts.len() <= external_key::Config::ENTRIES_MAX && texts.iter().all(fits);
-    all.then_some(())
-        .ok_or("allowed: at most 1000 texts of 1 to 2048 characters")
+fn database(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    let parsed = text.parse::<DatabaseUrl>();
+    parsed.map(drop).map_err(|UrlError(reason)| reason)
 }
 
 fn socket_mode(text: &str) -> Result<(), &'static str> {

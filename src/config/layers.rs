@@ -274,6 +274,10 @@ impl Layers {
     /// Reports that the setting `key` is refused with its present value.
     pub(super) fn refuse(&mut self, key: &str, problem: &str) {
         let (place, value) = match self.settings.get(key) {
+            // A URL is refused for a password in it, among other things.
+            Some(setting) if key.starts_with("store.") && key.ends_with("url") => {
+                (setting.source.to_string(), String::new())
+            }
             Some(setting) => (setting.source.to_string(), format!(" = {}", setting.value)),
             None => (Origin::Default.to_string(), String::new()),
         };

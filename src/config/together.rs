@@ -32,6 +32,8 @@ impl Config {
         let fixed = [
             ("store.path", &mut self.store.path),
             ("store.root_key", &mut self.store.root_key),
+            ("store.password_file", &mut self.store.password_file),
+            ("store.ca_file", &mut self.store.ca_file),
             ("listen.socket", &mut self.listen.socket),
             ("audit.path", &mut self.audit.path),
             ("tls.certificate", &mut self.tls.certificate),
@@ -77,6 +79,7 @@ impl Config {
                 layers.refuse(&format!("xks.{name}.principal"), problem);
             }
         }
+        self.check_store(layers);
         self.check_paths(layers);
         self.check_addresses(layers);
         self.check_tls(layers);
@@ -120,6 +123,30 @@ impl Config {
         }
     }
 
+    /// What belongs to a shared store needs one, and a node must miss several looks before it
+    /// stops.
+    fn check_store(&self, layers: &mut Layers) {
+        let store = &self.store;
+        if store.url.is_empty() {
+            for (key, is_set) in [
+                ("store.notify_url", !store.notify_url.is_empty()),
+                (
+                    "store.password_file",
+                    !store.password_file.as_os_str().is_empty(),
+                ),
+                ("store.ca_file", !store.ca_file.as_os_str().is_empty()),
+            ] {
+                if is_set {
+                    layers.refuse(key, "needs store.url");
+                }
+            }
+        }
+        if store.max_staleness_ms < 3 * store.poll_ms {
+            let key = "store.max_staleness_ms";
+            layers.refuse_beside(key, "must be at least three times", "store.poll_ms");
+        }
+    }
+
     fn check_paths(&mut self, layers: &mut Layers) {
         let paths = self.paths_mut();
         for (at, (key, path)) in paths.iter().enumerate() {
@@ -134,7 +161,8 @@ impl Config {
             // A certificate and its key may be in one file, and so may a CA and its list. Issuers
             // and proxies may have files in common.
             let may_be_shared = ["tls.", "issuers.", "xks_proxies.", "attestation."];
-            if !may_be_shared.iter().any(|section| key.starts_with(section)) {
+            let is_absent = path.as_os_str().is_empty();
+            if !is_absent && !may_be_shared.iter().any(|section| key.starts_with(section)) {
                 for (other, _) in paths[..at].iter().filter(|(_, other)| other == path) {
                     layers.refuse_beside(key, "must differ from", other);
                 }

@@ -6,8 +6,7 @@ use crate::audit::{self, Audit};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::crypto::entropy::{Entropy, OsEntropy};
-use crate::crypto::secret::Secret;
-use crate::keystore::{Keystore, KeystoreError, RootKey, RootKeyError};
+use crate::keystore::{Follower, Keystore, KeystoreError, RootKeyError};
 use crate::metrics::Metrics;
 use crate::pool::{self, CloneWord, Pool};
 use crate::rates::Rates;
@@ -15,6 +14,11 @@ use crate::web_identity::WebIdentities;
 use crate::xks_proxy::{FilesError, Proxies};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::task::JoinSet;
+
+mod opening;
+
+use opening::{Opened, keystore};
 
 /// An opened store and everything that works on it.
 pub struct Core {
@@ -34,6 +38,8 @@ pub struct Core {
     pub audit: Arc<Audit>,
     /// The operations.
     pub api: Arc<Api>,
+    /// Looks at a shared store, as long as it is open.
+    following: JoinSet<()>,
 }
 
 /// Informs the user about a root key whose file was just made at this path, and how to keep it.
@@ -84,6 +90,16 @@ pub enum OpenError {
         /// The thing that exists.
         found: String,
     },
+    /// The shared store is empty, and something that belongs to one is there.
+    #[error(
+        "store {store} is empty, but {found} is there: correct store.url, or restore the database from a backup; to begin with an empty store on purpose, ask once for a new one"
+    )]
+    SharedStoreAbsent {
+        /// The store.
+        store: String,
+        /// The thing that exists.
+        found: String,
+    },
     /// A folder beside the store cannot be read.
     #[error("{path}: {source}")]
     Beside {
@@ -131,7 +147,8 @@ impl Core {
         let audit = {
             let (config, clock) = (config.audit.clone(), clock.clone());
             let (entropy, metrics) = (Arc::clone(&entropy), Arc::clone(&metrics));
-            let (sealed, regions) = (keystore.snapshot().audit_head, keystore.regions().clone());
+            let sealed = keystore.snapshot().audit_head(keystore.node());
+            let regions = keystore.regions().clone();
             let open = move || {
                 Audit::open(
                     &config, audit_key, sealed, &regions, clock, &entropy, &metrics,
@@ -183,6 +200,11 @@ impl Core {
                 "imported material whose date of expiry has come was not removed"
             );
         }
+        let mut following = JoinSet::new();
+        if let Some(shared) = config.store.shared() {
+            let follower = shared.follower(Arc::clone(&keystore));
+            following.spawn(follow(follower, Arc::clone(&pool)));
+        }
         Ok(Self {
             clock,
             entropy,
@@ -192,6 +214,7 @@ impl Core {
             pool,
             audit,
             api,
+            following,
         })
     }
 
@@ -200,7 +223,9 @@ impl Core {
     ///
     /// # Errors
     /// [`KeystoreError`]; acknowledged changes are durable all the same.
-    pub async fn close(self) -> Result<(), KeystoreError> {
+    pub async fn close(mut self) -> Result<(), KeystoreError> {
+        // A look that is broken off has changed nothing.
+        self.following.shutdown().await;
         self.pool.shut_down();
         let audit = Arc::clone(&self.audit);
         blocking(move || audit.close()).await;
@@ -214,6 +239,15 @@ impl Core {
     }
 }
 
+/// Drops what was pooled under keys that other nodes have changed.
+async fn follow(mut follower: Follower, pool: Arc<Pool>) {
+    loop {
+        for key in follower.follow().await {
+            pool.purge(key);
+        }
+    }
+}
+
 /// Runs `work`, which waits for a disk, on a thread of its own.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
@@ -223,103 +257,11 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     }
 }
 
-/// A store, and the other key that the root key gives.
-struct Opened {
-    keystore: Keystore,
-    audit_key: Secret<32>,
-}
-
-/// Opens the store, or creates it if there is none and `opening` permits it.
-async fn keystore(
-    config: &Config,
-    opening: Opening,
-    entropy: &Arc<Entropy>,
-    metrics: &Arc<Metrics>,
-) -> Result<Opened, OpenError> {
-    let (store, root_key) = (&config.store.path, &config.store.root_key);
-    let (entropy, metrics) = (Arc::clone(entropy), Arc::clone(metrics));
-    let regions = config.served_regions();
-    if store.exists() {
-        if !root_key.exists() {
-            let (root_key, store) = (root_key.clone(), store.clone());
-            return Err(OpenError::RootKeyAbsent { root_key, store });
-        }
-        let root = RootKey::read(root_key)?;
-        let keystore = Keystore::open(store, &root, regions, entropy, metrics).await?;
-        return Ok(Opened {
-            keystore,
-            audit_key: audit::key(&root),
-        });
-    }
-    let announce = may_create(config, opening)?;
-    Keystore::begin(store)?;
-    let root = if root_key.exists() {
-        RootKey::read(root_key)?
-    } else {
-        let root = RootKey::create(root_key, &entropy)?;
-        // Before anything else can fail: a later start would not announce it.
-        announce(root_key);
-        root
-    };
-    let keystore = Keystore::create(store, &root, regions, entropy, metrics).await?;
-    Ok(Opened {
-        keystore,
-        audit_key: audit::key(&root),
-    })
-}
-
-/// Decides whether an empty store may be made. Returns the announcer of its root key.
-fn may_create(config: &Config, opening: Opening) -> Result<Announce, OpenError> {
-    let store = config.store.path.clone();
-    match opening {
-        Opening::Existing => Err(KeystoreError::Absent { path: store }.into()),
-        Opening::First(announce) => match left_of_earlier_store(config)? {
-            None => Ok(announce),
-            Some(found) => Err(OpenError::StoreAbsent { store, found }),
-        },
-        Opening::Anew(announce) => {
-            Keystore::forget(&store)?;
-            Ok(announce)
-        }
-    }
-}
-
-/// A trace of an earlier store, if there is one. A root key beside a store whose making was begun
-/// is not a trace: a first start that was killed leaves it.
-fn left_of_earlier_store(config: &Config) -> Result<Option<String>, OpenError> {
-    let (store, root_key) = (&config.store.path, &config.store.root_key);
-    if root_key.exists() && !Keystore::is_begun(store) {
-        return Ok(Some(format!("root key {}", root_key.display())));
-    }
-    let seen = Keystore::seen_path(store);
-    if seen.exists() {
-        return Ok(Some(format!("{}, a host's memory of it,", seen.display())));
-    }
-    let log = &config.audit.path;
-    let beside = |source| OpenError::Beside {
-        path: log.clone(),
-        source,
-    };
-    match std::fs::read_dir(log) {
-        Ok(mut entries) => {
-            let has_log = entries.try_fold(false, |found, entry| {
-                let is_log = entry?.path().extension() == Some("jsonl".as_ref());
-                Ok(found || is_log)
-            });
-            let has_log = has_log.map_err(beside)?;
-            Ok(has_log.then(|| format!("audit log {}", log.display())))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        // Opening the audit log will report what it is.
-        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => Ok(None),
-        Err(error) => Err(beside(error)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Environment;
+    use crate::keystore::RootKey;
     use crate::xks_proxy;
     use std::sync::{Mutex, PoisonError};
     use tempfile::TempDir;

@@ -13,6 +13,7 @@ use crate::keystore::access_key::AccessKey;
 use crate::keystore::entry::{Alias, AuditHead, KeyEntry, PrincipalEntry};
 use crate::keystore::key_store::KeyStoreEntry;
 use crate::keystore::last_use::UsesRecord;
+use crate::keystore::node;
 use crate::keystore::record::{Corrupt, Kind, Record};
 use crate::policy::{Grant, KeyPolicy, PolicyDocument, Principal, TrustPolicy};
 use serde::{Deserialize, Serialize};
@@ -184,7 +185,7 @@ pub(super) enum Entry {
     Principal(PrincipalEntry),
     KeyPolicy(RegionalId, Arc<KeyPolicy>),
     Grant(Arc<Grant>),
-    Audit(AuditHead),
+    Audit(String, AuditHead, u64),
     Uses(UsesRecord),
     KeyStore(KeyStoreEntry),
 }
@@ -232,7 +233,7 @@ pub(super) fn decode(
                 .map_err(|error| corrupt(record, error))?;
             grant::decode(key, id, plaintext).map(|grant| Entry::Grant(Arc::new(grant)))
         }
-        Kind::Audit => decode_audit_head(record, plaintext).map(Entry::Audit),
+        Kind::Audit => decode_audit_head(record, plaintext),
         Kind::Uses => last_uses::decode(record, plaintext, regions).map(Entry::Uses),
         Kind::KeyStore => {
             let (region, id) = regions.read(id).map_err(|error| corrupt(record, error))?;
@@ -314,15 +315,17 @@ fn decode_principal(record: &Record, plaintext: &SecretBytes) -> Option<Principa
     })
 }
 
-fn decode_audit_head(record: &Record, plaintext: &SecretBytes) -> Option<AuditHead> {
+fn decode_audit_head(record: &Record, plaintext: &SecretBytes) -> Option<Entry> {
     let (body, secrets) = split::<AuditHeadBody>(plaintext)?;
     let head = AuditHead {
         log: body.log,
         group: body.group,
         mac: body.mac,
     };
-    // There is one head: with a second record, their order would decide which counts.
-    (record.id.is_empty() && secrets.is_empty()).then_some(head)
+    let node = record.id.clone();
+    let is_node = node.is_empty() || node::is_name(&node);
+    let whole = is_node && secrets.is_empty();
+    whole.then_some(Entry::Audit(node, head, record.revision))
 }
 
 fn decode_key_policy(key: RegionalId, plaintext: &SecretBytes) -> Option<Entry> {

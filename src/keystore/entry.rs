@@ -101,6 +101,23 @@ impl KeyEntry {
         }
     }
 
+    /// The same entry under another fence.
+    #[must_use]
+    pub(super) fn with_fence(&self, fence: u64) -> Self {
+        let KeyDraft {
+            key,
+            materials,
+            secret,
+        } = self.with_key(self.key.clone());
+        Self {
+            key,
+            arn: self.arn.clone(),
+            materials,
+            secret,
+            fence,
+        }
+    }
+
     /// The material that a blob's header names. Pending material has wrapped nothing yet, and may
     /// be deleted without a trace.
     #[must_use]
@@ -114,6 +131,7 @@ impl KeyEntry {
 }
 
 /// A key to be written: the entry without the ARN and the fence, which the store adds.
+#[derive(Clone)]
 pub struct KeyDraft {
     /// Metadata.
     pub key: KmsKey,

@@ -90,6 +90,38 @@ pub enum KeystoreError {
         /// The error text of SQLite.
         reason: String,
     },
+    /// The store's database cannot be reached, or refuses; nothing was written.
+    #[error("store {store} cannot be used ({reason}): nothing was changed")]
+    Unreachable {
+        /// The store.
+        store: String,
+        /// The cause, with the remedy where there is one.
+        reason: String,
+    },
+    /// Another node has changed the shared store first; nothing was written.
+    #[error("store {store} is changed by other nodes without a pause: try again")]
+    Lost {
+        /// The store.
+        store: String,
+    },
+    /// The shared store was sent a change and did not answer: it may or may not be durable.
+    #[error(
+        "it is unknown whether store {store} took a change ({reason}): keymill looks again by itself"
+    )]
+    Unanswered {
+        /// The store.
+        store: String,
+        /// The cause.
+        reason: String,
+    },
+    /// The shared store has no keystore in it.
+    #[error(
+        "store {store} is empty: check store.url, or create a store there with the first `keymill serve`"
+    )]
+    Empty {
+        /// The store.
+        store: String,
+    },
     /// An earlier commit's outcome is unknown, and the store could not be opened again so far.
     #[error(
         "the store takes no change until an earlier failure is over; keymill tries again by itself: {reason}"
@@ -101,4 +133,11 @@ pub enum KeystoreError {
     /// The entropy source failed.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
+}
+
+impl KeystoreError {
+    /// Whether a commit that failed so has certainly changed nothing.
+    pub(super) fn is_harmless(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Lost { .. })
+    }
 }

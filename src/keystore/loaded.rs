@@ -4,7 +4,7 @@ use crate::crypto::secret::Secret;
 use crate::key::regions::Regions;
 use crate::keystore::body::{self, Entry};
 use crate::keystore::record::{self, Corrupt, FORMAT, Head, Kind, Record, Sealer, Term};
-use crate::keystore::sqlite::Contents;
+use crate::keystore::store::Contents;
 use crate::keystore::terms::Terms;
 use crate::keystore::{GrantTokens, ImportTokens, RootKey, Snapshot, format1, related};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
@@ -121,16 +121,7 @@ impl Verified {
             {
                 return Err(Corrupt::Twice(record.kind, record.id.clone()));
             }
-            match entry {
-                Entry::Key(key) => snapshot.put_key(key),
-                Entry::Alias(alias) => snapshot.put_alias(alias),
-                Entry::Principal(principal) => snapshot.put_principal(principal),
-                Entry::KeyPolicy(key, policy) => snapshot.put_key_policy(key, policy),
-                Entry::Grant(grant) => snapshot.put_grant(grant),
-                Entry::Audit(head) => snapshot.audit_head = Some(head),
-                Entry::Uses(uses) => snapshot.put_uses(uses),
-                Entry::KeyStore(store) => snapshot.put_key_store(store),
-            }
+            snapshot.put(entry);
         }
         related::relate(&mut snapshot)?;
         snapshot.check_key_stores()?;

@@ -42,7 +42,7 @@ pub enum Kind {
     KeyPolicy,
     /// A grant.
     Grant,
-    /// The head of the audit log.
+    /// The head of the audit log of a node.
     Audit,
     /// The last uses of the keys.
     Uses,
@@ -63,8 +63,9 @@ impl Kind {
 pub struct Record {
     /// The kind of its content.
     pub kind: Kind,
-    /// The key id (for a key and for its policy), `account alias`, an ARN, `key-id grant-id`, or
-    /// the id of a custom key store; empty for the head, the audit log's head and the last uses.
+    /// The key id (for a key and for its policy), `account alias`, an ARN, `key-id grant-id`, the
+    /// id of a custom key store, or the node of an audit log's head; empty for the head, the audit
+    /// log's head of an embedded store and the last uses.
     pub id: String,
     /// The revision of the store in which it was written.
     pub revision: u64,
@@ -141,6 +142,24 @@ pub enum Corrupt {
         seen: u64,
         /// The file that remembers the revision.
         file: String,
+    },
+    /// The head of a shared store is older than the one that this process has seen.
+    #[error(
+        "went back to revision {found}, but this node has seen revision {seen}: a backup was put in its place, or a failover has lost changes; what is in force stays so, and no change is taken"
+    )]
+    WentBack {
+        /// The head's revision.
+        found: u64,
+        /// The revision seen.
+        seen: u64,
+    },
+    /// The head of a shared store is of the revision that this process has seen, and another one.
+    #[error(
+        "has another head of revision {revision} than this node has seen: a failover has lost changes; what is in force stays so, and no change is taken"
+    )]
+    Forked {
+        /// The revision.
+        revision: u64,
     },
     /// The head is of format 1, and this host has seen the store in a later one.
     #[error(

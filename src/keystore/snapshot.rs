@@ -6,6 +6,7 @@ use crate::key::arn::{AccountId, AliasName};
 use crate::key::key_store::KeyStoreId;
 use crate::key::regions::{RegionNumber, RegionalId, Regions};
 use crate::key::{KeyId, KeyState, KmsKey, UNAVAILABLE};
+use crate::keystore::body::Entry;
 use crate::keystore::entry::{Alias, AuditHead, KeyDraft, KeyEntry, PrincipalEntry};
 use crate::keystore::key_store::KeyStoreEntry;
 use crate::keystore::last_use::LastUses;
@@ -44,8 +45,9 @@ pub struct Snapshot {
     pub access_keys: PersistentMap<Arc<str>, Arc<PrincipalEntry>>,
     /// Key policies by the key that they are attached to; a key without one has the default policy.
     pub key_policies: PersistentMap<RegionalId, Arc<KeyPolicy>>,
-    /// The head of the audit log when it was last sealed; `None` before the first log.
-    pub audit_head: Option<AuditHead>,
+    /// The heads of the audit logs when they were last sealed, by node, each with the revision of
+    /// the store then.
+    pub audit_heads: BTreeMap<String, (AuditHead, u64)>,
     /// The last uses of the keys when they were last written; `None` before the first time.
     pub last_uses: Option<LastUses>,
     /// Custom key stores by id.
@@ -78,6 +80,8 @@ pub type ListedKeys = PersistentMap<KeyId, Arc<KeyEntry>>;
 pub type Aliases = PersistentMap<AliasName, Arc<Alias>>;
 /// The grants that a principal may retire, by key and id.
 pub type RetirableGrants = PersistentMap<(RegionalId, GrantId), Arc<Grant>, 16>;
+/// Nodes of a shared store whose audit logs are remembered, those that are no more among them.
+const NODES_MAX: usize = 1000;
 
 /// A record to write, with its plaintext, or to remove.
 pub(super) struct Row {
@@ -132,6 +136,26 @@ impl Snapshot {
         self.aliases_of.get(&id)
     }
 
+    /// The head of this node's audit log when it was last sealed; `None` before its first log.
+    #[must_use]
+    pub fn audit_head(&self, node: &str) -> Option<AuditHead> {
+        self.audit_heads.get(node).map(|(head, _)| *head)
+    }
+
+    /// Where there are heads of as many nodes as there may be, and none of this one, the node whose
+    /// head was sealed longest ago: nodes seal them every minute.
+    #[must_use]
+    pub fn node_to_forget(&self, node: &str) -> Option<String> {
+        if self.audit_heads.len() < NODES_MAX || self.audit_heads.contains_key(node) {
+            return None;
+        }
+        let oldest = self
+            .audit_heads
+            .iter()
+            .min_by_key(|(_, (_, revision))| *revision);
+        oldest.map(|(node, _)| node.clone())
+    }
+
     /// The key of this account and id; another account's key is not found.
     #[must_use]
     pub fn key(&self, account: AccountId, id: RegionalId) -> Option<&Arc<KeyEntry>> {
@@ -157,6 +181,22 @@ impl Snapshot {
             metrics.kms_keys(state).set(count as f64);
         }
         metrics.keystore_revision.set(self.revision as f64);
+    }
+
+    /// Puts the content of a record that was read.
+    pub(super) fn put(&mut self, entry: Entry) {
+        match entry {
+            Entry::Key(key) => self.put_key(key),
+            Entry::Alias(alias) => self.put_alias(alias),
+            Entry::Principal(principal) => self.put_principal(principal),
+            Entry::KeyPolicy(key, policy) => self.put_key_policy(key, policy),
+            Entry::Grant(grant) => self.put_grant(grant),
+            Entry::Audit(node, head, revision) => {
+                self.audit_heads.insert(node, (head, revision));
+            }
+            Entry::Uses(uses) => self.put_uses(uses),
+            Entry::KeyStore(store) => self.put_key_store(store),
+        }
     }
 
     /// Applies a change, and returns the record to write or remove.
@@ -193,7 +233,8 @@ impl Snapshot {
             | Change::RemoveKeyPolicy(_)
             | Change::PutGrant(_)
             | Change::RemoveGrant(..)
-            | Change::PutAuditHead(_)
+            | Change::PutAuditHead(..)
+            | Change::RemoveAuditHead(_)
             | Change::PutUsesSince(_)
             | Change::PutLastUses(..) => false,
         }
@@ -274,10 +315,14 @@ impl Snapshot {
                 let id = body::grant::record_id(&regions.written_key(key), id);
                 (Kind::Grant, id, None)
             }
-            Change::PutAuditHead(head) => {
+            Change::PutAuditHead(node, head) => {
                 let plaintext = body::encode_audit_head(&head);
-                self.audit_head = Some(head);
-                (Kind::Audit, String::new(), Some(plaintext))
+                self.audit_heads.insert(node.clone(), (head, self.revision));
+                (Kind::Audit, node, Some(plaintext))
+            }
+            Change::RemoveAuditHead(node) => {
+                self.audit_heads.remove(&node);
+                (Kind::Audit, node, None)
             }
             Change::PutUsesSince(since) => {
                 let plaintext = body::last_uses::encode_since(since);

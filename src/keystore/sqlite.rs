@@ -14,58 +14,13 @@
 
 use crate::file::open;
 use crate::keystore::KeystoreError;
-use crate::keystore::format1::Roster;
 use crate::keystore::record::{self, Corrupt, FORMAT_OF_OLD, Kind, Record};
+use crate::keystore::store::{Commit, Contents, Store, StoreFuture};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Row};
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-
-/// A future that a [`Store`] returns.
-pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, KeystoreError>> + Send + 'a>>;
-
-/// The whole content of a store.
-#[derive(Default)]
-pub struct Contents {
-    /// The format of the tables.
-    pub format: u8,
-    /// All rows, including the head.
-    pub records: Vec<Record>,
-    /// The roster of a store of format 1; empty for others.
-    pub(super) roster: Roster,
-}
-
-/// One transaction.
-pub struct Commit {
-    /// The revision of the head before the transaction.
-    pub expected: u64,
-    /// The head after the transaction.
-    pub head: Record,
-    /// Rows that are new or replaced.
-    pub puts: Vec<Record>,
-    /// Rows that are removed.
-    pub removals: Vec<(Kind, String)>,
-    /// Whether older records of these rows hold secrets that must not stay in the files.
-    pub takes_secrets: bool,
-}
-
-/// The place where records are kept. It has only the few methods that a test double or a shared
-/// database can offer too.
-pub trait Store: Send {
-    /// Checks that the store's names still lead to the files that were opened.
-    ///
-    /// # Errors
-    /// [`KeystoreError::Replaced`] when they do not.
-    fn check_in_place(&mut self) -> Result<(), KeystoreError>;
-    /// Closes the files, opens them again as a start does, and returns their content.
-    fn reopen(&mut self) -> StoreFuture<'_, Contents>;
-    /// Makes a change durable, if the head is still at the expected revision.
-    fn commit(&mut self, commit: Commit) -> StoreFuture<'_, ()>;
-    /// Closes the files.
-    fn close(self: Box<Self>) -> StoreFuture<'static, ()>;
-}
 
 /// `KMIL` in SQLite's application id, so that another program's database is not taken for ours.
 const APPLICATION_ID: i64 = 0x4b4d_494c;

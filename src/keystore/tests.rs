@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 mod access;
 mod audit_head;
+mod conformance;
 mod creation;
 mod deleted;
 mod format1;
@@ -25,6 +26,7 @@ mod last_uses;
 mod principals;
 mod related;
 mod rollback;
+mod shared;
 
 struct TestStore {
     folder: tempfile::TempDir,
@@ -162,7 +164,7 @@ fn corrupt() -> KeystoreError {
 }
 
 async fn apply(store: &Keystore, changes: Vec<Change>) -> Result<(), KeystoreError> {
-    store.apply(|_| Ok((changes, ()))).await
+    store.apply(|_| Ok((changes.clone(), ()))).await
 }
 
 /// A store with two keys and an alias; closed.
@@ -237,27 +239,6 @@ async fn a_refused_decision_changes_nothing() {
     assert_eq!(store.revision(), revision);
     apply(&store, Vec::new()).await.unwrap();
     assert_eq!(store.revision(), revision, "no change, no commit");
-}
-
-#[tokio::test]
-async fn changes_are_serialized() {
-    let place = TestStore::new();
-    let store = Arc::new(place.create().await);
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..8 {
-        let store = Arc::clone(&store);
-        tasks.spawn(async move {
-            for _ in 0..5 {
-                apply(&store, vec![Change::PutKey(draft(KeyState::Enabled))])
-                    .await
-                    .unwrap();
-            }
-        });
-    }
-    tasks.join_all().await;
-    assert_eq!((store.snapshot().keys.len(), store.revision()), (40, 41));
-    Arc::into_inner(store).unwrap().close().await.unwrap();
-    assert_eq!(place.open().await.unwrap().snapshot().keys.len(), 40);
 }
 
 #[tokio::test]

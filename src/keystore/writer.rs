@@ -9,6 +9,7 @@
 //! From then on the writer takes no change, until it has closed the store, opened it again,
 //! verified its content, and has seen one commit succeed. The content is published before that
 //! commit is tried: a change that turns out to be durable is in force even while the disk is full.
+//! In a store that other nodes write to, the doubt ends in another way: see [`catch_up`].
 
 use crate::clock::Clock;
 use crate::crypto::entropy::Entropy;
@@ -16,13 +17,18 @@ use crate::key::regions::Regions;
 use crate::keystore::loaded::Verified;
 use crate::keystore::record::{self, Head, Record, Sealer, Term};
 use crate::keystore::seen::SeenFile;
-use crate::keystore::sqlite::{Commit, Store};
+use crate::keystore::store::{Commit, Store};
 use crate::keystore::terms::{Name, Terms};
 use crate::keystore::{Change, KeystoreError, Snapshot, StoreLock};
 use crate::metrics::Metrics;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+use uuid::Uuid;
+
+mod catch_up;
+
+pub(super) use catch_up::{CaughtUp, Pending};
 
 /// The pause before the second try to open a store again; each further pause is twice as long.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -35,6 +41,8 @@ pub(super) struct Writer {
     pub(super) store: Box<dyn Store>,
     sealer: Sealer,
     head: Head,
+    /// The head's row in the store, if this process has read or written it there.
+    sealed_head: Option<Record>,
     /// The terms of all records except the head. Secret, as the sum is: see [`record`].
     terms: Terms,
     seen: Option<SeenFile>,
@@ -45,6 +53,10 @@ pub(super) struct Writer {
     in_doubt: bool,
     /// Whether the store may hold another set of records than is published.
     is_unknown: bool,
+    /// Whether other processes write to the store too.
+    is_shared: bool,
+    /// The last commit that was sent.
+    pending: Option<Pending>,
     pub(super) retry: Retry,
     _lock: Option<StoreLock>,
 }
@@ -73,23 +85,27 @@ pub(super) struct Retry {
 impl Writer {
     pub(super) fn new(
         path: PathBuf,
-        store: Box<dyn Store>,
+        mut store: Box<dyn Store>,
         sealer: Sealer,
         head: Head,
         terms: Terms,
         files: SideFiles,
     ) -> Self {
         let SideFiles { seen, lock } = files;
+        let is_shared = store.shared().is_some();
         Self {
             path,
             store,
             sealer,
             head,
+            sealed_head: None,
             terms,
             seen,
             sealed: head.revision,
             in_doubt: false,
             is_unknown: false,
+            is_shared,
+            pending: None,
             retry: Retry {
                 clock: Clock::system(),
                 at: Duration::ZERO,
@@ -205,7 +221,8 @@ impl Writer {
     }
 
     /// Ends the doubt with a commit that changes only the revision, which it returns. So a disk
-    /// that is still full is noticed here and not by a caller.
+    /// that is still full is noticed here and not by a caller. In a shared store, a commit of
+    /// before cannot succeed any more.
     ///
     /// # Errors
     /// [`KeystoreError`]; the writer stays in doubt.
@@ -227,12 +244,19 @@ impl Writer {
         context: &WriteContext<'_>,
     ) -> Result<(), KeystoreError> {
         let sealed = self.sealer.seal_head(&head, context.entropy)?;
+        let mut request = [0; 16];
+        context.entropy.draw(&mut request)?;
+        let pending = Pending {
+            request: Uuid::from_bytes(request),
+            head: sealed.clone(),
+        };
         let mut commit = Commit {
             expected: self.head.revision,
             head: sealed,
             puts: Vec::new(),
             removals: Vec::new(),
             takes_secrets,
+            request: pending.request,
         };
         let mut terms = Vec::with_capacity(touched.len());
         for (name, put) in touched {
@@ -244,21 +268,23 @@ impl Writer {
         }
         // Used up from here on, whether or not the commit succeeds.
         self.sealed = head.revision;
+        self.pending = Some(pending.clone());
         // Set before the commit is awaited: if the future is dropped there, the outcome is unknown.
-        self.in_doubt = true;
-        self.is_unknown |= !terms.is_empty();
+        let was_in_doubt = std::mem::replace(&mut self.in_doubt, true);
+        // Of a shared store, what is in force is known to be of a moment ago, and no more.
+        self.is_unknown |= !terms.is_empty() && !self.is_shared;
         let begun = self.retry.clock.monotonic();
-        self.store.commit(commit).await?;
+        if let Err(error) = self.store.commit(commit).await {
+            self.in_doubt = was_in_doubt || !error.is_harmless();
+            return Err(error);
+        }
         let duration = self.retry.clock.monotonic().saturating_sub(begun);
         context.metrics.keystore_commits.increment(1);
         context.metrics.keystore_commit_seconds.record(duration);
         // From here on the change is durable, and nothing may keep it from being in force.
-        if let Some(seen) = &mut self.seen
-            && let Err(error) = seen.raise(head.revision, head.format)
-        {
-            tracing::error!(%error, "the change is in force, but this host could not record its revision: an older copy of the store would not be noticed until the next change");
-        }
+        self.remember(&head);
         self.head = head;
+        self.sealed_head = Some(pending.head);
         for (name, term) in terms {
             match term {
                 Some(term) => drop(self.terms.insert(&name, term)),
@@ -268,6 +294,15 @@ impl Writer {
         self.in_doubt = false;
         self.is_unknown = false;
         Ok(())
+    }
+
+    /// Records on this host that it has seen this head. What is durable is in force all the same.
+    fn remember(&mut self, head: &Head) {
+        if let Some(seen) = &mut self.seen
+            && let Err(error) = seen.raise(head.revision, head.format)
+        {
+            tracing::error!(%error, "the change is in force, but this host could not record its revision: an older copy of the store would not be noticed until the next change");
+        }
     }
 
     /// Whether a store in doubt may be opened again now. If so, the next time is later.

@@ -13,7 +13,7 @@ pub enum Kind {
 
 /// The name, unit and help text of every family, for the exposition and for the test that compares
 /// the dashboards.
-pub const FAMILIES: [(&str, Kind, &str); 38] = [
+pub const FAMILIES: [(&str, Kind, &str); 43] = [
     (
         "keymill_requests_total",
         Kind::Counter,
@@ -103,6 +103,31 @@ pub const FAMILIES: [(&str, Kind, &str); 38] = [
         "keymill_keystore_halted",
         Kind::Gauge,
         "1 while the store takes no changes because a change failed",
+    ),
+    (
+        "keymill_keystore_confirmed_timestamp_seconds",
+        Kind::Gauge,
+        "When the shared store last confirmed what is in force; 0 for an embedded store",
+    ),
+    (
+        "keymill_keystore_stale",
+        Kind::Gauge,
+        "1 while no key is handed out because the shared store does not confirm what is in force",
+    ),
+    (
+        "keymill_keystore_failed_looks_total",
+        Kind::Counter,
+        "Looks at the shared store that failed",
+    ),
+    (
+        "keymill_keystore_lost_races_total",
+        Kind::Counter,
+        "Changes that were decided again because another node changed the shared store first",
+    ),
+    (
+        "keymill_keystore_hints",
+        Kind::Gauge,
+        "1 while notifications of changes of the shared store arrive",
     ),
     ("keymill_kms_keys", Kind::Gauge, "KMS keys by state"),
     (

@@ -178,6 +178,14 @@ impl AdminService {
         let reason = self.not_ready();
         status.insert("ready".to_owned(), reason.is_none().into());
         status.insert("not_ready_because".to_owned(), reason.into());
+        if let Some(freshness) = self.admin.store.freshness() {
+            let store = serde_json::json!({
+                "confirmed_seconds_ago": freshness.age().as_secs_f64(),
+                "stale": freshness.is_stale(),
+                "problem": freshness.problem(),
+            });
+            status.insert("shared_store".to_owned(), store);
+        }
         let lane = |lane: LaneStatus| {
             serde_json::json!({
                 "lane": lane.lane,

@@ -41,6 +41,7 @@ import-key       import_key.py
 aws-cli          aws_cli.py
 audit            audit.py
 store            store.py
+fleet            fleet.py
 bind             bind.py
 arrow-writers    arrow_writers.py
 object-store     object_store.py

@@ -115,11 +115,11 @@ pub(in crate::api) async fn create(api: Arc<Api>, requester: Requester, body: Ve
         }
         let key = KeyDraft {
             key: KmsKey {
-                description,
+                description: description.clone(),
                 tags: tags::tagged(&[], given)?,
-                ..drawn.key
+                ..drawn.key.clone()
             },
-            ..drawn
+            ..drawn.clone()
         };
         check_room(attempt)?;
         let mut object = Object::new();

@@ -159,7 +159,7 @@ impl<'a> Stateful<'a> {
         let family = self.family.iter();
         changes.extend(family.map(|entry| Change::PutKey(entry.with_key(entry.key.clone()))));
         let keystore = &self.bench.api.keystore;
-        let put = keystore.apply(|_| Ok::<_, ApiError>((changes, ())));
+        let put = keystore.apply(|_| Ok::<_, ApiError>((changes.clone(), ())));
         put.await.unwrap();
     }
 

@@ -88,7 +88,14 @@ async fn add_principal(
     };
     let body = body.to_string();
     // The answer has the secret, and is not read here: the store has it too.
-    perform_unread(core, operator, operation, body.as_bytes()).await
+    let performed = perform_unread(core, operator, operation, body.as_bytes()).await;
+    // Another node may have done it at the same time.
+    let snapshot = core.keystore.snapshot();
+    let entry = snapshot.principals.get(config.user_arn(name).as_str());
+    match entry {
+        Some(entry) if !entry.access_keys.is_empty() => Ok(()),
+        _ => performed,
+    }
 }
 
 async fn add_key(
@@ -107,8 +114,13 @@ async fn add_key(
     let created = perform(core, operator, "CreateKey", body.as_bytes()).await?;
     let key = &created["KeyMetadata"]["KeyId"];
     let body = json!({ "AliasName": alias, "TargetKeyId": key }).to_string();
-    perform(core, operator, "CreateAlias", body.as_bytes()).await?;
-    Ok(())
+    let performed = perform(core, operator, "CreateAlias", body.as_bytes()).await;
+    // Another node may have done it at the same time.
+    let snapshot = core.keystore.snapshot();
+    match snapshot.alias(home, config.account, &name) {
+        Some(_) => Ok(()),
+        None => performed.map(drop),
+    }
 }
 
 fn identity(config: &Config, core: &Core, name: &'static str) -> Result<Identity, Failure> {

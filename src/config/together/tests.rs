@@ -5,6 +5,8 @@ use crate::config::Origin;
 use crate::config::tests::{FILE, mistakes, read, read_with};
 use std::path::Path;
 
+mod shared_store;
+
 #[test]
 fn a_china_region_is_in_the_partition_of_china_and_no_other_is() {
     for (text, partition) in [

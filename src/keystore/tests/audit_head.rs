@@ -13,14 +13,14 @@ async fn the_head_of_the_audit_log_is_sealed_and_replaced() {
     let (place, ids) = filled().await;
     let store = place.open().await.unwrap();
     // A store from before there was an audit log.
-    assert_eq!(store.snapshot().audit_head, None);
+    assert_eq!(store.snapshot().audit_head(""), None);
     let fence = store.snapshot().keys[&ids[0]].fence;
     for group in [7, 8] {
         let head = AuditHead { group, ..HEAD };
-        apply(&store, vec![Change::PutAuditHead(head)])
+        apply(&store, vec![Change::PutAuditHead(String::new(), head)])
             .await
             .unwrap();
-        assert_eq!(store.snapshot().audit_head, Some(head));
+        assert_eq!(store.snapshot().audit_head(""), Some(head));
     }
     assert_eq!(
         store.snapshot().keys[&ids[0]].fence,
@@ -30,14 +30,14 @@ async fn the_head_of_the_audit_log_is_sealed_and_replaced() {
     store.close().await.unwrap();
     let store = place.open().await.unwrap();
     let expected = AuditHead { group: 8, ..HEAD };
-    assert_eq!(store.snapshot().audit_head, Some(expected));
+    assert_eq!(store.snapshot().audit_head(""), Some(expected));
 }
 
 #[tokio::test]
 async fn store_1_a_head_of_the_audit_log_that_was_touched_is_named() {
     let (place, _) = filled().await;
     let store = place.open().await.unwrap();
-    apply(&store, vec![Change::PutAuditHead(HEAD)])
+    apply(&store, vec![Change::PutAuditHead(String::new(), HEAD)])
         .await
         .unwrap();
     store.close().await.unwrap();

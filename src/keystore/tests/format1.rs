@@ -32,7 +32,7 @@ async fn store_1_a_store_of_format_1_is_verified_as_it_was_and_rewritten() {
     assert_eq!(snapshot.revision, 9, "rewriting is a revision of its own");
     assert_eq!((snapshot.keys.len(), snapshot.principals.len()), (1, 3));
     let id = *snapshot.keys.keys().next().unwrap();
-    assert!(snapshot.keys[&id].current().is_some() && snapshot.audit_head.is_some());
+    assert!(snapshot.keys[&id].current().is_some() && snapshot.audit_head("").is_some());
     apply(&store, vec![Change::RemoveKey(id)]).await.unwrap();
     store.close().await.unwrap();
     let contents = SqliteStore::read(&place.path()).await.unwrap();

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clock::Clock;
-use crate::keystore::sqlite::StoreFuture;
+use crate::keystore::store::StoreFuture;
 use std::sync::Mutex as StdMutex;
 use std::time::Duration;
 

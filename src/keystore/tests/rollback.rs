@@ -50,7 +50,7 @@ impl Population {
         let mut changes = vec![
             change(Kind::Key, &self.key, round),
             Change::PutUsesSince(Timestamp(round.into())),
-            Change::PutAuditHead(head),
+            Change::PutAuditHead(String::new(), head),
         ];
         let others = self.of_kinds.iter();
         changes.extend(others.map(|(kind, draft)| change(*kind, draft, round)));
@@ -287,7 +287,7 @@ fn is_old(snapshot: &Snapshot, (kind, id): &(Kind, String)) {
             let id: RegionalId = id.parse().unwrap();
             assert_eq!(snapshot.keys[&id].key.state, KeyState::Enabled);
         }
-        Kind::Audit => assert_eq!(snapshot.audit_head.unwrap().group, 1),
+        Kind::Audit => assert_eq!(snapshot.audit_head("").unwrap().group, 1),
         _ => {
             let uses = snapshot.last_uses.as_ref().unwrap();
             assert_eq!(uses.since, Timestamp(0));

@@ -449,7 +449,7 @@ async fn keystore(
         let entry = PrincipalEntry::new(principal, vec![Arc::new(access_key)]);
         Change::PutPrincipal(entry)
     });
-    let put = keystore.apply(|_| Ok::<_, KeystoreError>((principals.into(), ())));
+    let put = keystore.apply(|_| Ok::<_, KeystoreError>((principals.to_vec(), ())));
     put.await.unwrap();
     Arc::new(keystore)
 }

@@ -1,0 +1,455 @@
+//! The shared store, in a real PostgreSQL: what every store does and refuses, then what several
+//! nodes do to each other. One server serves all of it, since making one takes seconds.
+
+use super::conformance::{self, Place, PutBack};
+use super::*;
+use crate::keystore::postgres::Access;
+use node::Node;
+use proxy::{Cut, Proxy};
+use server::{PASSWORD, Server};
+use std::time::Duration;
+
+mod node;
+mod proxy;
+mod server;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn store_1_the_shared_store_conforms() {
+    let server = Server::start().await;
+    conformance::what_was_written_is_read_back(&Node::new(&server).await).await;
+    conformance::changes_are_serialized(&Node::new(&server).await).await;
+    conformance::what_was_touched_is_refused(&Node::new(&server).await).await;
+    nodes_start_at_once(&server).await;
+    a_change_reaches_the_other_nodes(&server).await;
+    nodes_that_change_the_store_at_once_lose_nothing(&server).await;
+    what_is_put_back_under_a_running_node_is_not_taken(&server).await;
+    a_node_that_is_far_behind_reads_everything(&server).await;
+    an_answer_that_is_lost_is_looked_up(&server).await;
+    a_commit_is_durable_whatever_the_database_is_set_to(&server).await;
+    the_way_to_the_database_is_guarded(&server).await;
+}
+
+/// One head is made, and every node finds it.
+async fn nodes_start_at_once(server: &Server) {
+    let first = Node::new(server).await;
+    assert!(!first.store().is_begun().await.unwrap());
+    let empty = first.open().await.err().unwrap();
+    assert!(matches!(
+        empty,
+        KeystoreError::Unreachable { .. } | KeystoreError::Empty { .. }
+    ));
+    let mut starts = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (store, root) = (first.another().store(), Arc::clone(&first.root));
+        starts.spawn(async move { store.begin(&root, &Entropy::os()).await });
+    }
+    for begun in starts.join_all().await {
+        begun.unwrap();
+    }
+    assert!(first.store().is_begun().await.unwrap());
+    let node = first.open().await.unwrap();
+    apply(&node, vec![Change::PutKey(draft(KeyState::Enabled))])
+        .await
+        .unwrap();
+    // A daily role needs no right to make anything.
+    first.sql("CREATE ROLE daily LOGIN; GRANT USAGE ON SCHEMA keymill TO daily; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA keymill TO daily").await;
+    let mut daily = first.another();
+    let (folder, port) = (server.folder.path().display(), server.port);
+    let url = format!(
+        "postgres://daily@/{}?host={folder}&port={port}",
+        first.database
+    );
+    daily.access = server.through(&url);
+    let daily = daily.begin().await;
+    assert_eq!(daily.snapshot().keys.len(), 1);
+    apply(&daily, vec![Change::PutKey(draft(KeyState::Enabled))])
+        .await
+        .unwrap();
+    let lacking = Node::new(server).await;
+    let url = format!(
+        "postgres://daily@/{}?host={folder}&port={port}",
+        lacking.database
+    );
+    let lacking = SharedStore {
+        access: server.through(&url),
+        ..lacking.store()
+    };
+    let refused = lacking
+        .begin(&first.root, &Entropy::os())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("start once as the owner"), "{refused}");
+}
+
+/// Looks until this holds of the node's snapshot.
+async fn follows(
+    node: &Arc<Keystore>,
+    store: &SharedStore,
+    holds: impl Fn(&Snapshot) -> bool,
+) -> usize {
+    let mut follower = store.follower(Arc::clone(node));
+    let mut keys = 0;
+    for _ in 0..200 {
+        keys += follower.follow().await.len();
+        if holds(&node.snapshot()) {
+            return keys;
+        }
+    }
+    panic!("the change did not arrive: {:?}", node.halt().reason());
+}
+
+/// Keys, their fences and removals come into force on the other node, and nothing that was pooled
+/// under a key that is used as before is lost.
+async fn a_change_reaches_the_other_nodes(server: &Server) {
+    let first = Node::new(server).await;
+    let second = first.another();
+    let one = first.begin().await;
+    let two = Arc::new(second.open().await.unwrap());
+    let key = draft(KeyState::Enabled);
+    let id = key.key.regional_id();
+    apply(&one, vec![Change::PutKey(key), Change::PutAlias(alias(id))])
+        .await
+        .unwrap();
+    assert_eq!(
+        follows(&two, &second.store(), |now| now.aliases_of(id).is_some()).await,
+        1
+    );
+    let before = Arc::clone(&two.snapshot().keys[&id]);
+    let described = KmsKey {
+        description: "other".to_owned(),
+        ..before.key.clone()
+    };
+    apply(&one, vec![Change::PutKey(before.with_key(described))])
+        .await
+        .unwrap();
+    let is_described = |now: &Snapshot| now.keys[&id].key.description == "other";
+    assert_eq!(follows(&two, &second.store(), is_described).await, 0);
+    assert_eq!(two.snapshot().keys[&id].fence, before.fence);
+    let now = Arc::clone(&one.snapshot().keys[&id]);
+    let disabled = KmsKey {
+        state: KeyState::Disabled,
+        ..now.key.clone()
+    };
+    apply(&one, vec![Change::PutKey(now.with_key(disabled))])
+        .await
+        .unwrap();
+    let is_disabled = |now: &Snapshot| now.keys[&id].key.state == KeyState::Disabled;
+    assert_eq!(follows(&two, &second.store(), is_disabled).await, 1);
+    assert!(two.snapshot().keys[&id].fence > before.fence);
+    // A change there is decided on the newest state, whether or not it was looked at.
+    let name = alias(id).name;
+    apply(&one, vec![Change::RemoveAlias(id.region, account(), name)])
+        .await
+        .unwrap();
+    let seen: Result<bool, KeystoreError> = two
+        .apply(|now| Ok((Vec::new(), now.aliases_of(id).is_some())))
+        .await;
+    assert!(!seen.unwrap());
+    apply(&two, vec![Change::RemoveKey(id)]).await.unwrap();
+    let one = Arc::new(one);
+    assert_eq!(
+        follows(&one, &first.store(), |now| now.keys.is_empty()).await,
+        1
+    );
+    assert_eq!(one.revision(), two.revision());
+    // The audit logs' heads of both nodes are there, each under its own name.
+    let head = AuditHead {
+        log: [1; 16],
+        group: 1,
+        mac: [2; 32],
+    };
+    for node in [&one, &two] {
+        let put = Change::PutAuditHead(node.node().to_owned(), head);
+        apply(node, vec![put]).await.unwrap();
+    }
+    assert_eq!(two.snapshot().audit_heads.len(), 2);
+}
+
+/// Three nodes add to one list, each as it finds it.
+async fn nodes_that_change_the_store_at_once_lose_nothing(server: &Server) {
+    let first = Node::new(server).await;
+    let one = first.begin().await;
+    let key = draft(KeyState::Enabled);
+    let id = key.key.regional_id();
+    apply(&one, vec![Change::PutKey(key)]).await.unwrap();
+    let mut nodes = vec![Arc::new(one)];
+    let others = [first.another(), first.another()];
+    for other in &others {
+        nodes.push(Arc::new(other.open().await.unwrap()));
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for node in &nodes {
+        let node = Arc::clone(node);
+        tasks.spawn(async move {
+            for _ in 0..10 {
+                let longer = |now: &Snapshot| {
+                    let entry = &now.keys[&id];
+                    let description = format!("{}x", entry.key.description);
+                    let key = KmsKey {
+                        description,
+                        ..entry.key.clone()
+                    };
+                    Ok::<_, KeystoreError>((vec![Change::PutKey(entry.with_key(key))], ()))
+                };
+                node.apply(longer).await.unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+    let read = others[0].another().open().await.unwrap();
+    let snapshot = read.snapshot();
+    let crosses = snapshot.keys[&id].key.description.matches('x').count();
+    assert_eq!(crosses, 30);
+    let lost = |node: &Arc<Keystore>| {
+        let text = node.metrics.render();
+        let mut lines = text.lines();
+        let count = lines.find_map(|line| line.strip_prefix("keymill_keystore_lost_races_total "));
+        count.unwrap().parse::<u64>().unwrap()
+    };
+    assert!(nodes.iter().map(lost).sum::<u64>() > 0, "they never met");
+}
+
+/// A running node keeps what is in force, says so, and takes no change.
+async fn what_is_put_back_under_a_running_node_is_not_taken(server: &Server) {
+    let place = Node::new(server).await;
+    let node = Arc::new(place.begin().await);
+    let key = draft(KeyState::Enabled);
+    let id = key.key.regional_id();
+    apply(&node, vec![Change::PutKey(key)]).await.unwrap();
+    place.keep().await;
+    let entry = Arc::clone(&node.snapshot().keys[&id]);
+    let disabled = KmsKey {
+        state: KeyState::Disabled,
+        ..entry.key.clone()
+    };
+    apply(&node, vec![Change::PutKey(entry.with_key(disabled))])
+        .await
+        .unwrap();
+    let revision = node.revision();
+    place.put_back(PutBack::All).await;
+    let mut follower = place.store().follower(Arc::clone(&node));
+    follower.follow().await;
+    let problem = node.halt().freshness().unwrap().problem().unwrap();
+    assert!(problem.contains("went back to revision 2"), "{problem}");
+    let refused = apply(&node, vec![Change::RemoveKey(id)]).await.unwrap_err();
+    assert!(refused.to_string().contains("went back"), "{refused}");
+    assert_eq!(node.snapshot().keys[&id].key.state, KeyState::Disabled);
+    // Another head of the same revision: the same change, made again on the older copy.
+    let other = place.another();
+    let two = other.open().await.unwrap();
+    let entry = Arc::clone(&two.snapshot().keys[&id]);
+    let described = KmsKey {
+        description: "fork".to_owned(),
+        ..entry.key.clone()
+    };
+    apply(&two, vec![Change::PutKey(entry.with_key(described))])
+        .await
+        .unwrap();
+    assert_eq!(two.revision(), revision);
+    follower.follow().await;
+    let problem = node.halt().freshness().unwrap().problem().unwrap();
+    assert!(problem.contains("another head of revision 3"), "{problem}");
+    // Rows under the right head: a record that was put back, and one whose content is edited.
+    let place = Node::new(server).await;
+    let node = Arc::new(place.begin().await);
+    let other = Arc::new(place.another().open().await.unwrap());
+    apply(&other, vec![Change::PutKey(draft(KeyState::Enabled))])
+        .await
+        .unwrap();
+    place
+        .sql("UPDATE keymill.record SET sealed = NULL WHERE k LIKE 'key %'")
+        .await;
+    let mut follower = place.store().follower(Arc::clone(&node));
+    follower.follow().await;
+    let problem = node.halt().freshness().unwrap().problem().unwrap();
+    assert!(
+        problem.contains("does not hold the set of records of its revision 2"),
+        "{problem}"
+    );
+    assert_eq!(node.revision(), 1);
+}
+
+/// What is remembered of removed records goes after a while; a node that has missed it still finds
+/// what is there.
+async fn a_node_that_is_far_behind_reads_everything(server: &Server) {
+    let place = Node::new(server).await;
+    let one = place.begin().await;
+    let drafts = [draft(KeyState::Enabled), draft(KeyState::Enabled)];
+    let ids = drafts.each_ref().map(|draft| draft.key.regional_id());
+    for draft in drafts {
+        apply(&one, vec![Change::PutKey(draft)]).await.unwrap();
+    }
+    let behind = place.another();
+    let two = Arc::new(behind.open().await.unwrap());
+    let fence = two.snapshot().keys[&ids[1]].fence;
+    apply(&one, vec![Change::RemoveKey(ids[0])]).await.unwrap();
+    place
+        .sql("DELETE FROM keymill.record WHERE sealed IS NULL")
+        .await;
+    assert_eq!(
+        follows(&two, &behind.store(), |now| now.keys.len() == 1).await,
+        1
+    );
+    assert_eq!(
+        two.snapshot().keys[&ids[1]].fence,
+        fence,
+        "it is used as before"
+    );
+    apply(&two, vec![Change::RemoveKey(ids[1])]).await.unwrap();
+}
+
+/// A change whose answer is lost on its way is looked up: it was made, or is made once more.
+async fn an_answer_that_is_lost_is_looked_up(server: &Server) {
+    let place = Node::new(server).await;
+    drop(place.begin().await);
+    let socket = server
+        .folder
+        .path()
+        .join(format!(".s.PGSQL.{}", server.port));
+    for cut in [Cut::Answer, Cut::Question] {
+        let (proxy, mut through) = (Proxy::start(&socket).await, place.another());
+        let (folder, port) = (proxy.folder.path().display(), 5432);
+        let url = format!(
+            "postgres://keymill@/{}?host={folder}&port={port}",
+            place.database
+        );
+        through.access = server.through(&url);
+        let node = through.open().await.unwrap();
+        let keys = node.snapshot().keys.len();
+        let mut decided = 0;
+        let key = draft(KeyState::Enabled);
+        let decide = |_: &Snapshot| {
+            decided += 1;
+            if decided == 1 {
+                proxy.cut_next(cut);
+            }
+            Ok::<_, KeystoreError>((vec![Change::PutKey(key.clone())], ()))
+        };
+        node.apply(decide).await.unwrap();
+        assert_eq!(proxy.cuts(), 1, "{cut:?}");
+        let expected = match cut {
+            Cut::Answer => 1,
+            Cut::Question => 2,
+        };
+        assert_eq!(decided, expected, "{cut:?}");
+        assert_eq!(node.snapshot().keys.len(), keys + 1);
+        let read = place.another().open().await.unwrap();
+        assert_eq!(read.snapshot().keys.len(), keys + 1, "{cut:?}");
+        assert_eq!(read.revision(), node.revision());
+    }
+}
+
+async fn a_commit_is_durable_whatever_the_database_is_set_to(server: &Server) {
+    let place = Node::new(server).await;
+    drop(place.begin().await);
+    let off = format!(
+        "ALTER DATABASE {} SET synchronous_commit = off",
+        place.database
+    );
+    // What a transaction is set to when it ends.
+    place.sql(&off).await;
+    place.sql(
+        "CREATE TABLE noted (setting text); \
+         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         INSERT INTO noted VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$; \
+         CREATE CONSTRAINT TRIGGER noting AFTER UPDATE ON keymill.head DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION note()",
+    )
+    .await;
+    let setting = server
+        .value(&place.database, "SHOW synchronous_commit")
+        .await;
+    assert_eq!(setting, "off");
+    let node = place.open().await.unwrap();
+    apply(&node, vec![Change::PutKey(draft(KeyState::Enabled))])
+        .await
+        .unwrap();
+    let noted = server
+        .value(
+            &place.database,
+            "SELECT string_agg(setting, ' ') FROM noted",
+        )
+        .await;
+    assert_eq!(noted, "on");
+    // A server that would lose what it has answered is refused.
+    place.sql("ALTER SYSTEM SET fsync = off").await;
+    place.sql("SELECT pg_reload_conf()").await;
+    let mut refused = String::new();
+    for _ in 0..100 {
+        refused = match place.another().open().await {
+            Err(error) => error.to_string(),
+            Ok(_) => String::new(),
+        };
+        if !refused.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(refused.contains("fsync is off"), "{refused}");
+    place.sql("ALTER SYSTEM RESET fsync").await;
+    place.sql("SELECT pg_reload_conf()").await;
+}
+
+/// Over TCP: a password from a file, and TLS that knows the host.
+async fn the_way_to_the_database_is_guarded(server: &Server) {
+    let place = Node::new(server).await;
+    drop(place.begin().await);
+    let (port, database) = (server.port, &place.database);
+    let password = server.file("password.txt", &format!("{PASSWORD}\n"));
+    let ca = server.folder.path().join("server.crt");
+    let other = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let other = server.file("other.crt", &other.cert.pem());
+    let plain = format!("postgres://keymill@127.0.0.1:{port}/{database}");
+    let tls = format!("{plain}?sslmode=verify-full");
+    let named = format!("postgres://keymill@localhost:{port}/{database}?sslmode=verify-full");
+    let wide = server.file("wide.txt", PASSWORD);
+    std::fs::set_permissions(&wide, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+    let wrong = server.file("wrong.txt", "guessed");
+    for (url, password_file, ca_file, expected) in [
+        (&plain, Some(&password), None, Ok(())),
+        (&tls, Some(&password), Some(&ca), Ok(())),
+        (&plain, None, None, Err("password missing")),
+        (
+            &plain,
+            Some(&wrong),
+            None,
+            Err("password authentication failed"),
+        ),
+        (&plain, Some(&wide), None, Err("has mode 0640")),
+        (
+            &tls,
+            Some(&password),
+            Some(&other),
+            Err("invalid peer certificate"),
+        ),
+        (&tls, Some(&password), None, Err("UnknownIssuer")),
+        (
+            &named,
+            Some(&password),
+            Some(&ca),
+            Err("not valid for name"),
+        ),
+    ] {
+        let mut node = place.another();
+        node.access = Access {
+            password_file: password_file.cloned(),
+            ca_file: ca_file.cloned(),
+            ..server.through(url)
+        };
+        match (node.open().await, expected) {
+            (Ok(store), Ok(())) => {
+                apply(&store, vec![Change::PutKey(draft(KeyState::Enabled))])
+                    .await
+                    .unwrap();
+            }
+            (Err(error), Err(expected)) => {
+                let line = error.to_string();
+                assert!(line.contains(expected), "{url}: {line}");
+                assert!(!line.contains(PASSWORD) && !line.contains("guessed"));
+            }
+            (Ok(_), Err(expected)) => panic!("{url} was taken instead of {expected}"),
+            (Err(error), Ok(())) => panic!("{url}: {error}"),
+        }
+    }
+}
