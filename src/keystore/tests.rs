@@ -8,7 +8,8 @@ use crate::key::material::BackingKey;
 use crate::key::regions::{RegionNumber, RegionalId, Regions};
 use crate::key::{KeyId, KeyState, KmsKey};
 use crate::keystore::body::Entry;
-use crate::keystore::record::{Corrupt, Kind, Record};
+use crate::keystore::record::{Corrupt, Head, Kind, Record, Sealer};
+use crate::keystore::store::Commit;
 use sqlx::{Connection, Row};
 use std::collections::BTreeMap;
 

@@ -23,7 +23,8 @@ import botocore.exceptions
 from daemon import Daemon, Tally, admin_address, report, wait_until
 from postgres import Proxy, Server, server
 
-# A change that one node has answered is in force on the others after one look at most: a second, and a fifth of it.
+# A change that one node has answered is in force on the others after one look at most: a second,
+# and a fifth of it.
 BOUND_SECONDS = 2.0
 STALENESS_SECONDS = 3.0
 # For a thread of this program that is not run at once.

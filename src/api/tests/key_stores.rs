@@ -316,8 +316,9 @@ async fn what_a_killed_daemon_left_connecting_is_connected_by_the_next() {
         connection: Connection::Connecting,
         ..KeyStoreEntry::clone(&entry)
     };
-    let put =
-        |_: &crate::keystore::Snapshot| Ok::<_, ApiError>((vec![Change::PutKeyStore(left)], ()));
+    let put = |_: &crate::keystore::Snapshot| {
+        Ok::<_, ApiError>((vec![Change::PutKeyStore(left.clone())], ()))
+    };
     scene.bench.api.keystore.apply(put).await.unwrap();
     scene.bench.api.connect_key_stores().await;
     let described = scene.described(&store).await;

@@ -452,4 +452,16 @@ async fn the_way_to_the_database_is_guarded(server: &Server) {
             (Err(error), Ok(())) => panic!("{url}: {error}"),
         }
     }
+    // Without TLS of the server, no connection is made: nothing is sent but the question for it.
+    place.sql("ALTER SYSTEM SET ssl = off").await;
+    place.sql("SELECT pg_reload_conf()").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut node = place.another();
+    node.access = Access {
+        password_file: Some(password),
+        ca_file: Some(ca),
+        ..server.through(&tls)
+    };
+    let refused = node.open().await.err().unwrap().to_string();
+    assert!(refused.contains("it has no TLS"), "{refused}");
 }

@@ -4,8 +4,8 @@
 //! It is taken only if it leads to that head: the terms of the changed records leave the sum and
 //! enter it, and the result must be the sum that the head holds. A record of before comes from this
 //! process's memory, so what was edited in an old row does not matter here, and a start finds it.
-//! Where the sum does not fit, because a node is far behind or rows were changed from outside, the whole
-//! store is read and verified as at a start. If that fails too, nothing is taken.
+//! Where the sum does not fit, because a node is far behind or rows were changed from outside, the
+//! whole store is read and verified as at a start. If that fails too, nothing is taken.
 //!
 //! A head of an earlier revision, or another head of the same revision, is never taken.
 

@@ -55,7 +55,7 @@ impl Server {
         let (certificate, key) = (at("server.crt"), at("server.key"));
         let process = run("postgres", folder.path())
             .args(["-D", &data, "-k", &socket, "-p", &port.to_string()])
-            .args(["-c", "listen_addresses=127.0.0.1", "-c", "ssl=on"])
+            .args(["-c", "listen_addresses=127.0.0.1"])
             .args(["-c", &format!("ssl_cert_file={}", certificate.display())])
             .args(["-c", &format!("ssl_key_file={}", key.display())])
             .stdout(Stdio::null())
@@ -69,6 +69,9 @@ impl Server {
             databases: AtomicUsize::new(0),
         };
         server.wait().await;
+        // Not on the command line, which no test could overrule.
+        server.sql("postgres", "ALTER SYSTEM SET ssl = on").await;
+        server.sql("postgres", "SELECT pg_reload_conf()").await;
         server
     }
 
