@@ -205,7 +205,7 @@ impl Writer {
             match entry {
                 Some(entry) => next.put(entry),
                 // A record that is gone on both sides says nothing.
-                None if !self.terms.get(&name).is_some() => {}
+                None if self.terms.get(&name).is_none() => {}
                 None => {
                     if let Some(change) = removal(&name, regions).ok()? {
                         next.change(change, regions);
