@@ -219,7 +219,7 @@ fn account() -> AccountId {
 }
 
 fn put(runtime: &Runtime, keystore: &Keystore, changes: Vec<Change>) {
-    let applied = keystore.apply(|_| Ok::<_, KeystoreError>((changes, ())));
+    let applied = keystore.apply(|_| Ok::<_, KeystoreError>((changes.clone(), ())));
     runtime.block_on(applied).unwrap();
 }
 

@@ -146,7 +146,7 @@ fn a_change_allocates_no_more_in_a_large_store() {
     let mill = Mill::open(pool::Config::default());
     let keystore = &mill.core.keystore;
     let put = |changes: Vec<Change>| {
-        let applied = keystore.apply(|_| Ok::<_, KeystoreError>((changes, ())));
+        let applied = keystore.apply(|_| Ok::<_, KeystoreError>((changes.clone(), ())));
         mill.runtime.block_on(applied).unwrap();
     };
     let fill = |keys: usize| {
