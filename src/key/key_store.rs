@@ -16,7 +16,8 @@ pub struct InvalidKeyStoreId;
 
 const PREFIX: &str = "cks-";
 const DIGITS: usize = 17;
-const BITS: u32 = 4 * DIGITS as u32;
+const BITS: u32 = 68;
+const _: () = assert!(BITS as usize == 4 * DIGITS, "a digit has four bits");
 
 impl KeyStoreId {
     /// The id of these random bytes, of which it takes 68 bits.

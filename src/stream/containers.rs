@@ -274,7 +274,7 @@ impl RowStream {
         };
         let rows = input.batch.slice(input.from, most);
         let chunk = match self.transform.chunk(&cursor, &rows, &mut paid)? {
-            Progress::Done(chunk) => chunk,
+            Progress::Done(chunk) => *chunk,
             Progress::Throttled(rows, exceeded) => {
                 input.waiting = Some(WaitingChunk { rows, paid });
                 self.batch = Some(input);

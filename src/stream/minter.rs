@@ -174,7 +174,7 @@ impl Transform for Minter {
         let column =
             BinaryArray::try_new(offsets, blobs.clone(), None).map_err(ApiError::internal)?;
         columns.extend(self.added.of(&entry, column)?);
-        Ok(Progress::Done(OutputChunk {
+        Ok(Progress::Done(Box::new(OutputChunk {
             rows: count,
             columns,
             blobs,
@@ -184,7 +184,7 @@ impl Transform for Minter {
                 ..Resources::default()
             },
             refusal: None,
-        }))
+        })))
     }
 
     fn count(&self, api: &Api, rows: u64) {

@@ -179,7 +179,7 @@ impl Transform for Rewrapper {
         let mut columns = self.kept.columns(&rows.slice(0, count));
         let bytes = blobs.values().clone();
         columns.extend(self.added.of(&destination, blobs)?);
-        Ok(Progress::Done(OutputChunk {
+        Ok(Progress::Done(Box::new(OutputChunk {
             rows: count,
             columns,
             blobs: bytes,
@@ -192,6 +192,6 @@ impl Transform for Rewrapper {
                 ..Resources::default()
             },
             refusal: None,
-        }))
+        })))
     }
 }

@@ -64,7 +64,8 @@ impl Cursor<'_> {
 
 /// A chunk, or none yet.
 pub(super) enum Progress {
-    Done(OutputChunk),
+    /// Boxed: the other is small.
+    Done(Box<OutputChunk>),
     /// So many rows wait for a limit.
     Throttled(usize, Exceeded),
 }

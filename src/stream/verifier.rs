@@ -165,7 +165,7 @@ impl Transform for Verifier {
         let mut columns = self.kept.columns(&rows.slice(0, count));
         let refusals: ArrayRef = Arc::new(refusals.finish());
         columns.push(refusals);
-        Ok(Progress::Done(OutputChunk {
+        Ok(Progress::Done(Box::new(OutputChunk {
             rows: count,
             columns,
             blobs: Buffer::from_vec(blobs),
@@ -174,7 +174,7 @@ impl Transform for Verifier {
                 ..Resources::default()
             },
             refusal,
-        }))
+        })))
     }
 }
 

@@ -261,11 +261,7 @@ async fn batches_pairs_and_what_else_needs_material_here_are_refused() {
         bench
             .api
             .pool
-            .take(
-                &entry,
-                crate::key::data_key::DataKeyLength::AES_256,
-                bench.api.clone_word.read()
-            )
+            .take(&entry, DataKeyLength::AES_256, bench.api.clone_word.read())
             .is_none()
     );
     let origin = format!(
