@@ -549,7 +549,7 @@ def recorded(mill: Daemon, sealed: dict, request_id: str) -> None:
 
 def main() -> None:
     tally = Tally()
-    assert administrators_commands() == 4
+    assert administrators_commands() == 8
     with tempfile.TemporaryDirectory(prefix="keymill-xks-") as name:
         folder = Path(name)
         servers, clients = Authority(folder, "servers"), Authority(folder, "clients")
