@@ -33,6 +33,16 @@ TESTS = Path(__file__).with_name("alerts_test.yml")
 VARIABLES = {"$job": "keymill", "$instance": ".*", "$__rate_interval": "15s"}
 SERIES_SECONDS = 60
 COMPARISON = re.compile(r" (==|!=|>=|<=|>|<) ")
+# An external key store proxy that does not answer, and a custom key store that asks for it.
+PROXY = {"KEYMILL_XKS_PROXIES__VAULT__HOST": "vault.example.com", "KEYMILL_XKS_PROXIES__VAULT__ADDRESS": "127.0.0.1:9"}
+KEY_STORE = {
+    "CustomKeyStoreName": "vault",
+    "CustomKeyStoreType": "EXTERNAL_KEY_STORE",
+    "XksProxyConnectivity": "PUBLIC_ENDPOINT",
+    "XksProxyUriEndpoint": "https://vault.example.com",
+    "XksProxyUriPath": "/orders/kms/xks/v1",
+    "XksProxyAuthenticationCredential": {"AccessKeyId": "A" * 20, "RawSecretAccessKey": "a" * 43},
+}
 
 
 def promtool(*arguments: str, text: str | None = None) -> None:
@@ -63,6 +73,8 @@ def load(mill: Daemon, stop: threading.Event, tally: Tally) -> None:
         connection.post("/v1/data-keys", batch, {"Content-Type": "application/json", "Accept": "application/octet-stream"})
         admin.disable_key(KeyId=key)
         admin.enable_key(KeyId=key)
+        with contextlib.suppress(admin.exceptions.XksProxyUriUnreachableException):
+            admin.create_custom_key_store(**KEY_STORE)
 
 
 def expressions() -> list[tuple[str, str]]:
@@ -75,7 +87,7 @@ def expressions() -> list[tuple[str, str]]:
                 for variable, value in VARIABLES.items():
                     text = text.replace(variable, value)
                 assert "$" not in text.replace('"$1"', ""), f"{board.name}: a variable that this test does not know in {text}"
-                found.append((f"{board.name}: {panel['title']} {target['refId']}", text))
+                found.append((f"{board.name}: {panel['title']} {target['refId']}", COMPARISON.sub(r" \1 bool ", text)))
     for group in yaml.safe_load(RULES.read_text())["groups"]:
         for rule in group["rules"]:
             found.append((f"alerts.yml: {rule['alert']}", COMPARISON.sub(r" \1 bool ", rule["expr"])))
@@ -163,7 +175,7 @@ def main() -> None:
     promtool("test", "rules", str(TESTS))
     promtool("check", "config", str(SAMPLE))
     tally, stop = Tally(), threading.Event()
-    with tempfile.TemporaryDirectory() as temporary, running() as mill, running(settings=settings_of_second(Path(temporary))) as secured:
+    with tempfile.TemporaryDirectory() as temporary, running(PROXY) as mill, running(settings=settings_of_second(Path(temporary))) as secured:
         address = admin_address(mill.facts)
         speak_plainly(secured)
         targets = [admin_address(one.facts).removeprefix("http://").rstrip("/") for one in (mill, secured)]
