@@ -24,7 +24,7 @@
 //!
 //! | modules | what they do |
 //! |---|---|
-//! | [`clock`], [`endpoint`], [`mod@file`], [`memory`], [`metrics`], [`persistent`], [`s3`] | time, addresses of daemons, files, locked memory, metrics, maps that share their entries, and buckets; they import nothing of this crate |
+//! | [`causes`], [`clock`], [`endpoint`], [`mod@file`], [`memory`], [`metrics`], [`persistent`], [`s3`] | errors in one line, time, addresses of daemons, files, locked memory, metrics, maps that share their entries, and buckets; they import nothing of this crate |
 //! | [`crypto`] | primitives: GCM's parts, XAES-256-GCM, entropy, secrets that are wiped |
 //! | [`tls_files`] | certificates and keys in files |
 //! | [`context`], [`key`] | the encryption context in canonical form; KMS keys, their names, states and material |
@@ -45,10 +45,12 @@
 //! | [`config`], [`daemon`], [`cli`] | settings; start and end in order; the command line |
 //!
 //! # Limits
-//! One process on one machine. No protection against root on the running host. The library is the
+//! Processes share keys through one PostgreSQL database, and nothing else. No protection against
+//! root on the running host. The library is the
 //! inside of the program and promises no stable interface. `SECURITY.md` has every promise, with
 //! the code that holds it and the test that shows it.
 
+pub mod causes;
 pub mod clock;
 pub mod endpoint;
 pub mod error_code;

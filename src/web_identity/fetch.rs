@@ -5,6 +5,7 @@
 //!
 //! Sources: OpenID Connect Discovery 1.0, section 4; RFC 9111 (HTTP caching), section 5.2.2.
 
+use crate::causes::with_causes;
 use crate::clock::Clock;
 use crate::file::open;
 use crate::policy::json::Json;
@@ -308,16 +309,6 @@ where
     }
     let body = Limited::new(body, KeySet::BYTES_MAX).collect().await?;
     Ok((head.headers, body.to_bytes()))
-}
-
-fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text += &format!(": {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 /// How long an answer may be used: its `max-age`, within bounds.

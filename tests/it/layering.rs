@@ -18,6 +18,7 @@ mod source;
 /// Modules from left to right; those of one line know nothing of each other.
 const ORDER: [&[&str]; 23] = [
     &[
+        "causes",
         "clock",
         "error_code",
         "endpoint",

@@ -6,6 +6,7 @@
 //! and sent with their parameters in one message, so that a pooler may give each of them to another
 //! server connection.
 
+use crate::causes::with_causes;
 use crate::clock::Clock;
 use crate::file::{self, Exposed, Owners, open};
 use crate::keystore::postgres::url::{DatabaseUrl, Host};
@@ -324,14 +325,4 @@ impl Failure {
             },
         }
     }
-}
-
-fn with_causes(error: &(dyn StdError + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text += &format!(": {cause}");
-        next = cause.source();
-    }
-    text
 }
