@@ -223,14 +223,8 @@ impl Keystore {
         root: &RootKey,
         regions: &Regions,
     ) -> Result<Loaded, KeystoreError> {
-        let loaded = Loaded::verify(contents, root, regions);
-        let checked = loaded.and_then(|loaded| {
-            let revision = loaded.verified.head.revision;
-            SeenFile::beside(path)
-                .check(revision, loaded.format)
-                .map(|()| loaded)
-        });
-        checked.map_err(|source| KeystoreError::Corrupt {
+        let loaded = Loaded::verify_seen(contents, root, regions, path);
+        loaded.map_err(|source| KeystoreError::Corrupt {
             path: path.to_owned(),
             source,
         })

@@ -4,11 +4,13 @@ use crate::crypto::secret::Secret;
 use crate::key::regions::Regions;
 use crate::keystore::body::{self, Entry};
 use crate::keystore::record::{self, Corrupt, FORMAT, Head, Kind, Record, Sealer, Term};
+use crate::keystore::seen::SeenFile;
 use crate::keystore::store::Contents;
 use crate::keystore::terms::Terms;
 use crate::keystore::{GrantTokens, ImportTokens, RootKey, Snapshot, format1, related};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Records that are decoded before the next are: so many entries are there twice.
@@ -34,6 +36,20 @@ pub(super) struct Verified {
 }
 
 impl Loaded {
+    /// Verifies the content as [`Self::verify`] does, and that it is not older than what the host
+    /// of the store at `path` has seen.
+    pub(super) fn verify_seen(
+        contents: Contents,
+        root: &RootKey,
+        regions: &Regions,
+        path: &Path,
+    ) -> Result<Self, Corrupt> {
+        let loaded = Self::verify(contents, root, regions)?;
+        let seen = SeenFile::beside(path);
+        seen.check(loaded.verified.head.revision, loaded.format)?;
+        Ok(loaded)
+    }
+
     pub(super) fn verify(
         contents: Contents,
         root: &RootKey,

@@ -142,13 +142,8 @@ impl SharedStore {
         root: &RootKey,
         regions: &Regions,
     ) -> Result<Loaded, KeystoreError> {
-        let loaded = Loaded::verify(contents, root, regions);
-        let checked = loaded.and_then(|loaded| {
-            let revision = loaded.verified.head.revision;
-            let seen = SeenFile::beside(&self.path);
-            seen.check(revision, loaded.format).map(|()| loaded)
-        });
-        checked.map_err(|source| KeystoreError::Corrupt {
+        let loaded = Loaded::verify_seen(contents, root, regions, &self.path);
+        loaded.map_err(|source| KeystoreError::Corrupt {
             path: self.access.url.to_string().into(),
             source,
         })
