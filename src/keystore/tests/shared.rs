@@ -15,7 +15,7 @@ mod server;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn store_1_the_shared_store_conforms() {
-    let server = Server::start().await;
+    let mut server = Server::start().await;
     conformance::what_was_written_is_read_back(&Node::new(&server).await).await;
     conformance::changes_are_serialized(&Node::new(&server).await).await;
     conformance::what_was_touched_is_refused(&Node::new(&server).await).await;
@@ -27,6 +27,22 @@ async fn store_1_the_shared_store_conforms() {
     an_answer_that_is_lost_is_looked_up(&server).await;
     a_commit_is_durable_whatever_the_database_is_set_to(&server).await;
     the_way_to_the_database_is_guarded(&server).await;
+    a_standby_is_refused(&mut server).await;
+}
+
+/// It may be behind without a sign.
+async fn a_standby_is_refused(server: &mut Server) {
+    let node = Node::new(server).await;
+    drop(node.begin().await);
+    let store = node.store();
+    let Node { folder, root, .. } = node;
+    server.become_standby().await;
+    let (entropy, metrics) = parts();
+    let opened = store.open(&root, regions(), entropy, metrics).await;
+    drop(folder);
+    let refused = opened.err().unwrap();
+    let text = crate::causes::with_causes(&refused);
+    assert!(text.contains("name the primary server"), "{text}");
 }
 
 /// One head is made, and every node finds it.

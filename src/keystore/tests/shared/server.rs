@@ -51,17 +51,7 @@ impl Server {
             .status();
         assert!(made.unwrap().success(), "initdb");
         let port = free_port();
-        let socket = folder.path().display().to_string();
-        let (certificate, key) = (at("server.crt"), at("server.key"));
-        let process = run("postgres", folder.path())
-            .args(["-D", &data, "-k", &socket, "-p", &port.to_string()])
-            .args(["-c", "listen_addresses=127.0.0.1"])
-            .args(["-c", &format!("ssl_cert_file={}", certificate.display())])
-            .args(["-c", &format!("ssl_key_file={}", key.display())])
-            .stdout(Stdio::null())
-            .stderr(File::create(at("log")).unwrap())
-            .spawn()
-            .unwrap();
+        let process = spawn(folder.path(), port);
         let server = Self {
             folder,
             process,
@@ -73,6 +63,25 @@ impl Server {
         server.sql("postgres", "ALTER SYSTEM SET ssl = on").await;
         server.sql("postgres", "SELECT pg_reload_conf()").await;
         server
+    }
+
+    /// Ends, and begins again as a standby that has no primary to follow.
+    pub(super) async fn become_standby(&mut self) {
+        // SIGINT ends the server once its state is on disk.
+        self.end(rustix::process::Signal::INT);
+        drop(self.file("data/standby.signal", ""));
+        if is_root() {
+            let signal = self.folder.path().join("data/standby.signal");
+            chown(signal, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        self.process = spawn(self.folder.path(), self.port);
+        self.wait().await;
+    }
+
+    fn end(&mut self, signal: rustix::process::Signal) {
+        let id = rustix::process::Pid::from_child(&self.process);
+        let _gone = rustix::process::kill_process(id, signal);
+        drop(self.process.wait());
     }
 
     async fn wait(&self) {
@@ -148,10 +157,23 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // SIGQUIT ends the server with all of its processes at once.
-        let id = rustix::process::Pid::from_child(&self.process);
-        let _gone = rustix::process::kill_process(id, rustix::process::Signal::QUIT);
-        drop(self.process.wait());
+        self.end(rustix::process::Signal::QUIT);
     }
+}
+
+/// A server on what is in the folder.
+fn spawn(folder: &Path, port: u16) -> Child {
+    let at = |name: &str| folder.join(name).display().to_string();
+    run("postgres", folder)
+        .args(["-D", &at("data"), "-k", &folder.display().to_string()])
+        .args(["-p", &port.to_string()])
+        .args(["-c", "listen_addresses=127.0.0.1"])
+        .args(["-c", &format!("ssl_cert_file={}", at("server.crt"))])
+        .args(["-c", &format!("ssl_key_file={}", at("server.key"))])
+        .stdout(Stdio::null())
+        .stderr(File::create(folder.join("log")).unwrap())
+        .spawn()
+        .unwrap()
 }
 
 fn is_root() -> bool {
