@@ -399,7 +399,6 @@ impl Follower {
             (None, Some(problem)) => (Told::Failing, problem),
             (None, None) => (Told::Fresh, String::new()),
         };
-        metrics.keystore_stale.set(u8::from(state == Told::Stale));
         // Once for each change, since looks are many.
         if state == std::mem::replace(&mut self.told, state) {
             return;

@@ -108,7 +108,14 @@ struct AdminService {
 impl AdminService {
     fn new(admin: Arc<Admin>, address: SocketAddr) -> io::Result<Self> {
         let shown = Arc::clone(&admin);
-        let render = move || exposition(&shown.metrics, &shown.pool.lanes());
+        let render = move || {
+            // As of now: a look at a store that does not answer takes its time to fail.
+            if let Some(freshness) = shown.store.freshness() {
+                let stale = u8::from(freshness.is_stale());
+                shown.metrics.keystore_stale.set(stale);
+            }
+            exposition(&shown.metrics, &shown.pool.lanes())
+        };
         Ok(Self {
             admin,
             address,
@@ -274,10 +281,15 @@ mod tests {
     use crate::crypto::entropy::Entropy;
     use crate::crypto::secret::Secret;
     use crate::key::regions::Regions;
+    use crate::keystore::freshness::Freshness;
     use crate::pool::{self, CloneWord};
     use http_body_util::BodyExt;
 
     fn state() -> (tempfile::TempDir, Arc<AdminService>) {
+        state_of(Halt::new(metrics::Gauge::noop()))
+    }
+
+    fn state_of(store: Halt) -> (tempfile::TempDir, Arc<AdminService>) {
         let metrics = Arc::new(Metrics::new().unwrap());
         let config = pool::Config {
             enabled: false,
@@ -299,7 +311,7 @@ mod tests {
             pool: pool.unwrap(),
             ready: Arc::default(),
             audit: Arc::new(audit.unwrap()),
-            store: Arc::new(Halt::new(metrics::Gauge::noop())),
+            store: Arc::new(store),
             facts: serde_json::json!({"version": "1.2.3"}),
         };
         let address = "127.0.0.1:5646".parse().unwrap();
@@ -419,6 +431,23 @@ mod tests {
         );
         let (_, text) = ask(&state, Method::GET, "/status").await;
         assert!(text.contains(r#""not_ready_because":null"#), "{text}");
+    }
+
+    /// From the first refused call on, whether or not a look has ended since.
+    #[tokio::test]
+    async fn a_stale_store_is_seen_at_once() {
+        let clock = Clock::manual(Timestamp(0));
+        let limit = Duration::from_secs(10);
+        let fresh = Freshness::new(clock.clone(), limit);
+        let (_folder, state) = state_of(Halt::of_shared(metrics::Gauge::noop(), fresh));
+        state.admin.ready.store(true, Ordering::SeqCst);
+        for (passed, value, status) in [(limit, 0, 200), (Duration::from_micros(1), 1, 503)] {
+            clock.advance(passed);
+            let (_, text) = ask(&state, Method::GET, "/metrics").await;
+            let series = format!("keymill_keystore_stale {value}\n");
+            assert!(text.contains(&series), "{text}");
+            assert_eq!(ask(&state, Method::GET, "/ready").await.0, status);
+        }
     }
 
     /// Series of keys that are gone would otherwise accumulate, one for every key that was ever
