@@ -6,13 +6,14 @@
 
 use keymill::api::Requester;
 use keymill::config::{Config, Environment};
-use keymill::daemon::{Core, Daemon, Listeners, Opening};
+use keymill::daemon::{Core, Daemon, Listeners, Opening, Source};
 use keymill::key::regions::RegionalId;
 use keymill::keystore::KeyEntry;
 use keymill::operation::Operation;
 use keymill::policy::Principal;
 use keymill::pool;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::runtime::Runtime;
@@ -114,7 +115,12 @@ impl Mill {
         } = self;
         let daemon = runtime.block_on(async {
             let listeners = Listeners::bind(&config, &core).await.unwrap();
-            Daemon::start(&config, core, listeners, false).unwrap()
+            let source = Source {
+                settings: BTreeMap::new(),
+                read: Box::new(|| Err("a bench has no configuration to read again".to_owned())),
+                set_log_level: Box::new(|_| ()),
+            };
+            Daemon::start(&config, core, listeners, source, false).unwrap()
         });
         let socket = daemon.socket().to_owned();
         std::thread::spawn(move || {

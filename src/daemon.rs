@@ -27,12 +27,15 @@ use tokio::task::JoinSet;
 mod core;
 mod descriptors;
 mod listeners;
+mod reload;
 mod upkeep;
 
 pub use self::core::{Announce, Core, OpenError, Opening};
 pub use listeners::{ListenError, Listeners};
+pub use reload::Source;
 
 use descriptors::Descriptors;
+use reload::Reload;
 use upkeep::Upkeep;
 
 /// A daemon that serves.
@@ -66,7 +69,8 @@ pub enum Ending {
 }
 
 impl Daemon {
-    /// Serves the operations of `core` on `listeners`.
+    /// Serves the operations of `core` on `listeners`. SIGHUP has the configuration read again from
+    /// `source`.
     ///
     /// # Errors
     /// When the operating system refuses a thread or a signal handler, or allows too few open files
@@ -75,6 +79,7 @@ impl Daemon {
         config: &Config,
         core: Core,
         listeners: Listeners,
+        source: Source,
         memory_locked: bool,
     ) -> std::io::Result<Self> {
         core.metrics.memory_locked(memory_locked);
@@ -83,6 +88,7 @@ impl Daemon {
         warn_of_issuers(&core.api.web_identities, &snapshot);
         warn_of_key_stores(config, &snapshot);
         log_clone_sources(config, &core);
+        let reload = Reload::new(source, &core, &listeners);
         let (shutdown, shutting_down) = watch::channel(false);
         let (admin_shutdown, admin_shutting_down) = watch::channel(false);
         let ready = Arc::new(AtomicBool::new(false));
@@ -123,9 +129,9 @@ impl Daemon {
         let mut servers = JoinSet::new();
         let (tcp, tls) = (listeners.tcp, listeners.tls);
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let (served, encryption, down) = (Arc::clone(&service), tls.clone(), shutting_down.clone());
+        let (served, down) = (Arc::clone(&service), shutting_down.clone());
         servers.spawn(async move {
-            match encryption {
+            match tls {
                 Some(tls) => transport::serve_tls(served, tcp, tls, down).await,
                 None => transport::serve_tcp(served, tcp, down).await,
             }
@@ -154,7 +160,7 @@ impl Daemon {
             listeners.admin_address,
             admin_shutting_down,
         )?);
-        let upkeep = Upkeep::start(&core, tls)?;
+        let upkeep = Upkeep::start(&core, reload)?;
         ready.store(true, Ordering::SeqCst);
         core.metrics.ready.set(1);
         tracing::info!(
@@ -323,7 +329,7 @@ fn facts(config: &Config, core: &Core, memory_locked: bool) -> serde_json::Value
     })
 }
 
-/// SIGTERM and SIGINT. SIGHUP does not end the daemon: with TLS, it makes it read its files again.
+/// SIGTERM and SIGINT. SIGHUP does not end the daemon: it has the configuration read again.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,

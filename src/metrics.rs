@@ -48,6 +48,8 @@ pub struct Metrics {
     pub keystore_hints: Gauge,
     /// `keymill_deletions_held`
     pub deletions_held: Gauge,
+    /// `keymill_config_refused`
+    pub config_refused: Gauge,
     /// `keymill_audit_records_total`
     pub audit_records: Counter,
     /// `keymill_audit_failures_total`
@@ -96,6 +98,7 @@ impl Metrics {
             keystore_lost_races: build("keymill_keystore_lost_races_total"),
             keystore_hints: gauge("keymill_keystore_hints"),
             deletions_held: gauge("keymill_deletions_held"),
+            config_refused: gauge("keymill_config_refused"),
             audit_records: build("keymill_audit_records_total"),
             audit_failures: build("keymill_audit_failures_total"),
             audit_backlog_bytes: gauge("keymill_audit_backlog_bytes"),
@@ -238,6 +241,14 @@ impl Metrics {
     /// `keymill_tls_certificate_expiry_timestamp_seconds`
     pub fn tls_certificate_expiry(&self) -> Gauge {
         self.gauge("keymill_tls_certificate_expiry_timestamp_seconds", &[])
+    }
+
+    /// `keymill_config_reloads_total{result}`, from 0 on
+    pub fn config_reloads(&self, result: &'static str) -> Counter {
+        let labels = [("result", result.into())];
+        let counter = self.counter("keymill_config_reloads_total", &labels);
+        counter.increment(0);
+        counter
     }
 
     /// `keymill_connections{transport}`

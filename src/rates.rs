@@ -140,28 +140,39 @@ impl Rates {
     /// ARN of its kind is left out: `config` has refused it before.
     #[must_use]
     pub fn new(config: &Config, regions: &Regions) -> Self {
+        let rates = Self {
+            principals: Table::new(None, std::iter::empty()),
+            refused: Table::new(None, std::iter::empty()),
+            tokens: Table::new(None, std::iter::empty()),
+            keys: Table::new(None, std::iter::empty()),
+        };
+        rates.set(config, regions);
+        rates
+    }
+
+    /// Replaces the limits by those that `config` sets. What was taken stays taken, and a batch
+    /// under way has the new ones from its next keys on.
+    pub fn set(&self, config: &Config, regions: &Regions) {
         let burst = Duration::from_millis(config.burst_ms);
         let rate = |keys_per_second: u64| Rate::new(keys_per_second, burst);
         let principals = config.principals.iter();
         let keys = config.kms_keys.iter();
-        Self {
-            principals: Table::new(
-                rate(config.principal_keys_per_second),
-                principals.map(|(arn, keys)| (arn.clone(), rate(*keys))),
-            ),
-            refused: Table::new(
-                Rate::new(config.refused_calls_per_second, REFUSED_BURST),
-                std::iter::empty(),
-            ),
-            tokens: Table::new(
-                Rate::new(config.address_tokens_per_second, TOKENS_BURST),
-                std::iter::empty(),
-            ),
-            keys: Table::new(
-                rate(config.kms_key_keys_per_second),
-                keys.filter_map(|(arn, keys)| Some((regions.key_of(arn)?, rate(*keys)))),
-            ),
-        }
+        self.principals.set(
+            rate(config.principal_keys_per_second),
+            principals.map(|(arn, keys)| (arn.clone(), rate(*keys))),
+        );
+        self.refused.set(
+            Rate::new(config.refused_calls_per_second, REFUSED_BURST),
+            std::iter::empty(),
+        );
+        self.tokens.set(
+            Rate::new(config.address_tokens_per_second, TOKENS_BURST),
+            std::iter::empty(),
+        );
+        self.keys.set(
+            rate(config.kms_key_keys_per_second),
+            keys.filter_map(|(arn, keys)| Some((regions.key_of(arn)?, rate(*keys)))),
+        );
     }
 
     /// Takes `keys` keys for the principal of this ARN and, where there is one, from the KMS key,

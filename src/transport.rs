@@ -24,7 +24,8 @@ use crate::metrics::Metrics;
 use crate::policy::Principal;
 use crate::xks;
 use ::http::Request;
-use caller::{Caller, Source};
+use arc_swap::ArcSwap;
+use caller::{Caller, Identity, Source};
 use connection::Counts;
 use http::{HttpEndpoint, Operator};
 use hyper::body::Incoming;
@@ -129,8 +130,8 @@ pub async fn serve_tls(
 pub struct Socket {
     /// The setting that names it.
     pub name: String,
-    /// The principals of unsigned requests.
-    pub peers: Peers,
+    /// The principals of unsigned requests, which may be replaced while the socket is served.
+    pub peers: Arc<ArcSwap<Peers>>,
     /// The daemon's own uid, on the socket where admin routes are open to it.
     pub operator_uid: Option<u32>,
 }
@@ -152,8 +153,8 @@ pub async fn serve_unix(
         principal: Principal::operator(uid, service.account),
     });
     let source = Source::Socket(name.into());
-    // Read once per connection: a process that is given the connection later has the rights of the
-    // process that made it, as in the kernel's own view.
+    // The peer is read once per connection: a process that is given the connection later has the
+    // rights of the process that made it, as in the kernel's own view.
     let identify = move |stream: UnixStream| {
         let caller = stream.peer_cred().map(|credentials| {
             let peer = Peer {
@@ -165,9 +166,8 @@ pub async fn serve_unix(
                 source: source.clone(),
                 secure_transport: true,
                 uid: Some(peer.uid),
-                arn: peers.principal(peer).map(ToOwned::to_owned),
+                identity: Identity::Peer(peer, Arc::clone(&peers)),
                 until: None,
-                common_name: None,
             }
         });
         ready(caller.map(|caller| (stream, caller)))

@@ -154,7 +154,7 @@ impl JobRunner {
         } else {
             LogFormat::Text
         };
-        log::start(&Log { format, level }, environment);
+        let _fixed = log::start(&Log { format, level }, environment);
         let clock = Clock::system();
         Ok(Self {
             runtime: super::runtime()?,

@@ -5,6 +5,7 @@
 //! principals and keys that are missing.
 
 use crate::cli::failure::{Failure, Status};
+use crate::cli::serve::Configuration;
 use crate::cli::target::FILE_IN_FOLDER;
 use crate::cli::{Addresses, output, serve};
 use crate::config::{Config, Environment, Flag, OVERFLOW_ID};
@@ -60,7 +61,8 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
         let store = arguments.store_settings(&config)?;
         make_folder(&arguments.dir, &file, &config, &store)?;
     }
-    let config = arguments.config(&file, environment)?;
+    let configuration = arguments.configuration(&file, environment)?;
+    let config = configuration.loaded.config.clone();
     let prepare = async |core: &Core| prepare(&config, core).await;
     let announce = |daemon: &Daemon, identities: Vec<Identity>| {
         let ready = Ready {
@@ -77,8 +79,7 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
     serve::serve(
         start,
         serve::FIRST,
-        &config,
-        &file,
+        configuration,
         environment,
         prepare,
         announce,
@@ -139,7 +140,11 @@ impl Arguments {
 
     /// The folder's configuration, unless another Region or account is asked for than its keys
     /// have.
-    fn config(&self, file: &Path, environment: &Environment) -> Result<Config, Failure> {
+    fn configuration(
+        &self,
+        file: &Path,
+        environment: &Environment,
+    ) -> Result<Configuration, Failure> {
         let made = Config::load(Some(file), &Environment::default(), &[])?.config;
         let asked = |flag: &Option<String>, variable| {
             let variable = environment.variable(variable);
@@ -170,7 +175,7 @@ impl Arguments {
                 )));
             }
         }
-        Ok(Config::load(Some(file), environment, &self.flags())?.config)
+        Configuration::load(file.to_owned(), environment, self.flags())
     }
 }
 
@@ -264,6 +269,13 @@ mod tests {
             store: None,
             root_key: None,
             json: false,
+        }
+    }
+
+    impl Arguments {
+        fn config(&self, file: &Path, environment: &Environment) -> Result<Config, Failure> {
+            let configuration = self.configuration(file, environment);
+            configuration.map(|configuration| configuration.loaded.config)
         }
     }
 

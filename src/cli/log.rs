@@ -1,29 +1,48 @@
 //! Events to standard error.
 
-use crate::config::{Environment, Log, LogFormat};
+use crate::config::{Environment, Log, LogFormat, LogLevel};
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
+/// Changes the level of the log while the process runs.
+pub(super) type SetLevel = Box<dyn Fn(LogLevel) + Send + Sync>;
+
 /// Writes events as `log` says. Those of libraries only from `warn` on: they do not know what must
 /// not be logged.
-pub(super) fn start(log: &Log, environment: &Environment) {
-    let level = log.level.name();
-    let filter = match level {
-        "error" => "error".to_owned(),
-        _ => format!("warn,keymill={level}"),
-    };
+pub(super) fn start(log: &Log, environment: &Environment) -> SetLevel {
     let colour = environment.is_coloured(std::io::stderr().is_terminal());
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
+        .with_env_filter(filter(log.level))
         .with_writer(std::io::stderr)
         .with_ansi(colour);
-    // A second start, as in tests, leaves the first in force.
-    let _started = match log.format {
-        LogFormat::Text => subscriber.try_init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
-    };
+    // A second start, as in tests, leaves the first in force; the level of the first cannot be
+    // changed through the second.
+    match log.format {
+        LogFormat::Text => {
+            let subscriber = subscriber.with_filter_reloading();
+            let handle = subscriber.reload_handle();
+            let _started = subscriber.try_init();
+            Box::new(move |level| drop(handle.reload(filter(level))))
+        }
+        LogFormat::Json => {
+            let subscriber = subscriber
+                .json()
+                .flatten_event(true)
+                .with_filter_reloading();
+            let handle = subscriber.reload_handle();
+            let _started = subscriber.try_init();
+            Box::new(move |level| drop(handle.reload(filter(level))))
+        }
+    }
+}
+
+fn filter(level: LogLevel) -> EnvFilter {
+    EnvFilter::new(match level {
+        LogLevel::Error => "error".to_owned(),
+        level => format!("warn,keymill={}", level.name()),
+    })
 }
 
 /// The time, as events have it.

@@ -1,13 +1,14 @@
 //! `keymill serve`, and what `keymill dev` has in common with it.
 
 use crate::cli::failure::{Failure, Status};
+use crate::cli::log::SetLevel;
 use crate::cli::{Addresses, ConfigFile, log, output, trust};
-use crate::config::{Config, Environment};
-use crate::daemon::{Core, Daemon, Ending, Listeners, Opening, Signals};
+use crate::config::{Config, Environment, Flag, Loaded};
+use crate::daemon::{Core, Daemon, Ending, Listeners, Opening, Signals, Source};
 use crate::keystore::{KeystoreError, RootKey};
 use crate::{daemon, memory};
 use clap::Args;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
@@ -30,8 +31,11 @@ const RUNTIME_END: Duration = Duration::from_millis(100);
 
 pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Status, Failure> {
     let start = Start::new()?;
-    let (file, flags) = (&arguments.file.path, arguments.addresses.flags());
-    let config = Config::load(Some(file), environment, &flags)?.config;
+    let configuration = Configuration::load(
+        arguments.file.path,
+        environment,
+        arguments.addresses.flags(),
+    )?;
     let opening = if arguments.new_store {
         Opening::Anew(announce_root_key)
     } else {
@@ -40,8 +44,7 @@ pub(super) fn run(arguments: Arguments, environment: &Environment) -> Result<Sta
     serve(
         start,
         opening,
-        &config,
-        file,
+        configuration,
         environment,
         async |_core| Ok(()),
         |_daemon, ()| Ok(()),
@@ -65,21 +68,70 @@ impl Start {
     }
 }
 
+/// A configuration, and the way to read it again.
+pub(super) struct Configuration {
+    pub(super) loaded: Loaded,
+    file: PathBuf,
+    environment: Environment,
+    flags: Vec<Flag>,
+}
+
+impl Configuration {
+    pub(super) fn load(
+        file: PathBuf,
+        environment: &Environment,
+        flags: Vec<Flag>,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            loaded: Config::load(Some(&file), environment, &flags)?,
+            file,
+            environment: environment.clone(),
+            flags,
+        })
+    }
+
+    /// Where a daemon reads it again, under the rules of the start.
+    fn source(self, set_log_level: SetLevel) -> Source {
+        let Self {
+            loaded,
+            file,
+            environment,
+            flags,
+        } = self;
+        let read = move || {
+            warn_of_others(&file)?;
+            Ok(Config::load(Some(&file), &environment, &flags)?)
+        };
+        Source {
+            settings: loaded.settings,
+            read: Box::new(move || read().map_err(|refused: Failure| refused.message)),
+            set_log_level,
+        }
+    }
+}
+
+/// Refuses a configuration that others may change, or logs that they may.
+fn warn_of_others(file: &Path) -> Result<(), Failure> {
+    for warning in trust::configuration(file)? {
+        tracing::warn!("{warning}");
+    }
+    Ok(())
+}
+
 /// Opens, binds, lets `prepare` change the store, serves, lets `announce` say so, and runs to the
 /// end.
 pub(super) fn serve<T>(
     start: Start,
     opening: Opening,
-    config: &Config,
-    file: &Path,
+    configuration: Configuration,
     environment: &Environment,
     prepare: impl AsyncFnOnce(&Core) -> Result<T, Failure>,
     announce: impl FnOnce(&Daemon, T) -> Result<(), Failure>,
 ) -> Result<Status, Failure> {
-    log::start(&config.log, environment);
-    for warning in trust::configuration(file)? {
-        tracing::warn!("{warning}");
-    }
+    let config = &configuration.loaded.config.clone();
+    let set_log_level = log::start(&config.log, environment);
+    warn_of_others(&configuration.file)?;
+    let source = configuration.source(set_log_level);
     let memory_locked = harden();
     let Start { runtime, signals } = start;
     let ending = runtime.block_on(async {
@@ -91,8 +143,8 @@ pub(super) fn serve<T>(
                 return Err(failure);
             }
         };
-        let daemon =
-            Daemon::start(config, core, listeners, memory_locked).map_err(Failure::failed)?;
+        let daemon = Daemon::start(config, core, listeners, source, memory_locked)
+            .map_err(Failure::failed)?;
         announce(&daemon, prepared)?;
         Ok(daemon.run(signals).await)
     });

@@ -1,7 +1,7 @@
 //! Unix sockets: their paths, their modes, and the principals of their callers.
 
 use crate::auth::{PeerMap, Peers};
-use crate::config::{as_text, from_text};
+use crate::config::{Config, as_text, from_text};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,6 +36,25 @@ pub struct Socket {
     /// From gid, or the word `root`, to an ARN; used when the uid is not in `users`.
     #[serde(default)]
     pub groups: BTreeMap<String, String>,
+}
+
+/// The setting of the daemon's own socket.
+pub const OWN_SOCKET: &str = "listen.socket";
+/// What the names of further sockets follow in their settings.
+pub const FURTHER_SOCKETS: &str = "sockets.";
+
+impl Config {
+    /// The principals of the callers of a socket, by its setting; of one that is not configured, no
+    /// caller has one.
+    #[must_use]
+    pub fn peers_of(&self, setting: &str) -> Peers {
+        let further = setting.strip_prefix(FURTHER_SOCKETS);
+        match further.map(|name| self.sockets.get(name)) {
+            None => Peers::Mapped(self.peers.map()),
+            Some(Some(socket)) => socket.peers(),
+            Some(None) => Peers::Mapped(PeerMap::default()),
+        }
+    }
 }
 
 impl SocketPeers {

@@ -1,11 +1,12 @@
 //! The addresses of a daemon, which are taken before anything is served.
 
-use crate::auth::Peers;
 use crate::config::Config;
+use crate::config::sockets::{FURTHER_SOCKETS, OWN_SOCKET};
 use crate::daemon::Core;
 use crate::tls_files::TlsError;
 use crate::transport::tls::Tls;
 use crate::transport::{self, Socket};
+use arc_swap::ArcSwap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -76,21 +77,19 @@ impl Listeners {
         let listen = &config.listen;
         let (tcp, tcp_address) = bind_tcp(listen.tcp, "listen.tcp").await?;
         let (admin, admin_address) = bind_tcp(listen.admin, "listen.admin").await?;
-        let own = Socket {
-            name: "listen.socket".to_owned(),
-            peers: Peers::Mapped(config.peers.map()),
-            operator_uid: Some(rustix::process::geteuid().as_raw()),
+        let socket = |name: String, operator_uid| Socket {
+            peers: Arc::new(ArcSwap::from_pointee(config.peers_of(&name))),
+            name,
+            operator_uid,
         };
+        let uid = rustix::process::geteuid().as_raw();
+        let own = socket(OWN_SOCKET.to_owned(), Some(uid));
         let mut unix = vec![bind_unix(&listen.socket, listen.socket_mode.0, own)?];
-        for (name, socket) in &config.sockets {
+        for (name, further) in &config.sockets {
             // Admin routes are closed here: root in a container that has this socket is not the
             // operator.
-            let further = Socket {
-                name: format!("sockets.{name}"),
-                peers: socket.peers(),
-                operator_uid: None,
-            };
-            unix.push(bind_unix(&socket.path, socket.mode.0, further)?);
+            let served = socket(format!("{FURTHER_SOCKETS}{name}"), None);
+            unix.push(bind_unix(&further.path, further.mode.0, served)?);
         }
         Ok(Self {
             tcp,

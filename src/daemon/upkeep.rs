@@ -1,10 +1,12 @@
 //! The daemon's periodic work: it keeps the pool, the rate limits and the metrics in order, removes
 //! keys whose deletion is due, rotates keys whose date has come, seals the head of the audit log,
-//! opens a failed store again, connects custom key stores, reads the files of TLS again, fetches
-//! the keys of other issuers, and closes idle connections to external key store proxies.
+//! opens a failed store again, connects custom key stores, reads the configuration again at SIGHUP
+//! and the files of TLS when they change, fetches the keys of other issuers, and closes idle
+//! connections to external key store proxies.
 
 use crate::audit::SEAL_INTERVAL;
 use crate::daemon::Core;
+use crate::daemon::reload::Reload;
 use crate::metrics::seed_hash_maps;
 use crate::transport::tls::Tls;
 use metrics::Gauge;
@@ -39,7 +41,7 @@ pub(super) struct Upkeep {
 impl Upkeep {
     /// Starts a thread for pool and metrics, which may be busy for milliseconds, and tasks for the
     /// rest.
-    pub(super) fn start(core: &Core, tls: Option<Arc<Tls>>) -> io::Result<Self> {
+    pub(super) fn start(core: &Core, reload: Reload) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel::<()>();
         let (pool, metrics) = (Arc::clone(&core.pool), Arc::clone(&core.metrics));
         let (api, clock) = (Arc::clone(&core.api), core.clock.clone());
@@ -62,10 +64,7 @@ impl Upkeep {
         let (audit, keystore) = (Arc::clone(&core.audit), Arc::clone(&core.keystore));
         let (stop_tasks, stopped) = watch::channel(());
         let mut tasks = JoinSet::new();
-        match tls {
-            Some(tls) => tasks.spawn(reload(tls, stopped.clone())?),
-            None => tasks.spawn(nothing_to_reload(stopped.clone())?),
-        };
+        tasks.spawn(keep_configured(Arc::new(reload), stopped.clone())?);
         core.api.web_identities.keep(&mut tasks, &stopped);
         core.api.xks_proxies.keep(&mut tasks, &stopped);
         let store = Arc::clone(&core.keystore);
@@ -139,24 +138,6 @@ async fn every(interval: Duration, mut stopped: watch::Receiver<()>, mut work: i
     }
 }
 
-/// Logs at SIGHUP that there is nothing to read again.
-fn nothing_to_reload(
-    mut stopped: watch::Receiver<()>,
-) -> io::Result<impl Future<Output = ()> + Send + 'static> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    Ok(async move {
-        loop {
-            tokio::select! {
-                _ = hangup.recv() => tracing::warn!(
-                    "SIGHUP: nothing is read again, because it reloads the files of [tls] and there are none; \
-                     other settings need a restart"
-                ),
-                _ = stopped.changed() => return,
-            }
-        }
-    })
-}
-
 /// Sets the metric of deletions that are held back, and logs them when there are more than before.
 fn tell_held(held: &Gauge, told: usize, keys: usize) -> usize {
     held.set(keys as f64);
@@ -169,31 +150,35 @@ fn tell_held(held: &Gauge, told: usize, keys: usize) -> usize {
     keys
 }
 
-/// Reads the files of TLS again at SIGHUP, and periodically when they have changed.
-fn reload(
-    tls: Arc<Tls>,
+/// Reads the configuration again at SIGHUP, and the files of TLS when they have changed.
+fn keep_configured(
+    reload: Arc<Reload>,
     mut stopped: watch::Receiver<()>,
 ) -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let mut hangup = signal(SignalKind::hangup())?;
     Ok(async move {
-        let mut interval = tokio::time::interval(tls.reload_every());
-        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let asked = tokio::select! {
-                _ = interval.tick() => false,
+                () = time_to_look(reload.tls()) => false,
                 _ = hangup.recv() => true,
                 _ = stopped.changed() => return,
             };
-            let tls = Arc::clone(&tls);
-            let read = move || {
-                if asked {
-                    tls.reload();
-                } else {
-                    tls.reload_if_changed();
-                }
+            let reload = Arc::clone(&reload);
+            let read = move || match reload.tls() {
+                _ if asked => reload.run(),
+                Some(tls) => tls.reload_if_changed(),
+                None => {}
             };
             // An error is a panic, which was printed already.
             let _read = tokio::task::spawn_blocking(read).await;
         }
     })
+}
+
+/// Ends when it is time to look whether the files of TLS have changed; without TLS, never.
+async fn time_to_look(tls: Option<&Arc<Tls>>) {
+    match tls {
+        Some(tls) => tokio::time::sleep(tls.reload_every()).await,
+        None => std::future::pending().await,
+    }
 }

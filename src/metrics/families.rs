@@ -13,7 +13,7 @@ pub enum Kind {
 
 /// The name, unit and help text of every family, for the exposition and for the test that compares
 /// the dashboards.
-pub const FAMILIES: [(&str, Kind, &str); 43] = [
+pub const FAMILIES: [(&str, Kind, &str); 45] = [
     (
         "keymill_requests_total",
         Kind::Counter,
@@ -184,6 +184,16 @@ pub const FAMILIES: [(&str, Kind, &str); 43] = [
         "keymill_tls_certificate_expiry_timestamp_seconds",
         Kind::Gauge,
         "When the first certificate of the TLS chain ends, in seconds since 1970",
+    ),
+    (
+        "keymill_config_reloads_total",
+        Kind::Counter,
+        "Times that SIGHUP had the configuration read again, by result (ok, failed)",
+    ),
+    (
+        "keymill_config_refused",
+        Kind::Gauge,
+        "1 when the configuration, as it was last read again, could not be put in force",
     ),
     (
         "keymill_audit_records_total",

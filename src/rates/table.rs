@@ -1,5 +1,5 @@
-//! Buckets by name: those with a rate of their own, made once; and those of all other names, which
-//! come and go.
+//! Buckets by name: those with a rate of their own, which the configuration names; and those of all
+//! other names, which come and go.
 
 use crate::rates::bucket::{Bucket, Rate, Refused, Urgency};
 use arc_swap::ArcSwap;
@@ -20,10 +20,7 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// The buckets of one kind of name.
 pub(super) struct Table<K> {
-    /// Names with a rate of their own, or with none.
-    own: HashMap<K, Option<(Rate, Bucket)>>,
-    /// The rate of all others.
-    rate: Option<Rate>,
+    limits: ArcSwap<Limits<K>>,
     hasher: RandomState,
     parts: Box<[Part<K>]>,
     /// Of all who come when their part has no room.
@@ -32,19 +29,43 @@ pub(super) struct Table<K> {
 
 type Part<K> = ArcSwap<HashMap<K, Arc<Bucket>>>;
 
+/// The rates in force.
+struct Limits<K> {
+    /// Names with a rate of their own, or with none.
+    own: HashMap<K, Option<(Rate, Arc<Bucket>)>>,
+    /// The rate of all others.
+    rate: Option<Rate>,
+}
+
 impl<K: Hash + Eq + Clone> Table<K> {
     /// Names with a rate of their own (`None`: without a limit), and the rate of all others.
     pub(super) fn new(rate: Option<Rate>, own: impl Iterator<Item = (K, Option<Rate>)>) -> Self {
-        let full = || Bucket::full(Duration::ZERO);
-        Self {
-            own: own
-                .map(|(name, rate)| (name, rate.map(|rate| (rate, full()))))
-                .collect(),
-            rate,
+        let table = Self {
+            limits: ArcSwap::from_pointee(Limits {
+                own: HashMap::new(),
+                rate: None,
+            }),
             hasher: RandomState::new(),
             parts: (0..PARTS).map(|_| Part::default()).collect(),
-            overflow: full(),
-        }
+            overflow: Bucket::full(Duration::ZERO),
+        };
+        table.set(rate, own);
+        table
+    }
+
+    /// Replaces the rates. Buckets stay, so that a change gives nothing a second burst.
+    pub(super) fn set(&self, rate: Option<Rate>, own: impl Iterator<Item = (K, Option<Rate>)>) {
+        let before = self.limits.load();
+        let bucket = |name: &K| match before.own.get(name) {
+            Some(Some((_, bucket))) => Arc::clone(bucket),
+            _ => Arc::new(Bucket::full(Duration::ZERO)),
+        };
+        let own = own.map(|(name, rate)| {
+            let limited = rate.map(|rate| (rate, bucket(&name)));
+            (name, limited)
+        });
+        let own = own.collect();
+        self.limits.store(Arc::new(Limits { own, rate }));
     }
 
     /// The rate of this name; `None` is without a limit.
@@ -53,9 +74,10 @@ impl<K: Hash + Eq + Clone> Table<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        match self.own.get(name) {
+        let limits = self.limits.load();
+        match limits.own.get(name) {
             Some(own) => own.as_ref().map(|(rate, _)| *rate),
-            None => self.rate,
+            None => limits.rate,
         }
     }
 
@@ -74,11 +96,14 @@ impl<K: Hash + Eq + Clone> Table<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let (rate, taken) = match self.own.get(name) {
+        let limits = self.limits.load();
+        let (rate, taken) = match limits.own.get(name) {
             Some(None) => return Ok(()),
             Some(Some((rate, bucket))) => (*rate, bucket.take(*rate, keys, urgency, now)),
             None => {
-                let Some(rate) = self.rate else { return Ok(()) };
+                let Some(rate) = limits.rate else {
+                    return Ok(());
+                };
                 let part = self.part(name);
                 let take = || {
                     let buckets = part.load();
@@ -194,6 +219,31 @@ mod tests {
         assert_eq!(table.len(), 0, "neither comes and goes");
         assert_eq!(table.rate("free"), None);
         assert_eq!(table.rate("other"), one());
+    }
+
+    #[test]
+    fn a_change_of_rates_is_in_force_at_once_and_gives_no_second_burst() {
+        let table = table(&[("own", Rate::new(10, SECOND))]);
+        take(&table, "own", 10, 0).unwrap();
+        take(&table, "a", 1, 0).unwrap();
+        let own = [("own".to_owned(), Rate::new(2, SECOND))];
+        table.set(Rate::new(2, SECOND), own.into_iter());
+        assert_eq!(table.rate("own"), Rate::new(2, SECOND));
+        // Full at 1 s, as before; with a burst of a second of 2 keys, the next one is there then.
+        assert_eq!(take(&table, "own", 1, 0), Err(SECOND / 2));
+        assert_eq!(take(&table, "own", 1, 500), Ok(()));
+        // A second was taken of one key's bucket, and a key takes half a second now.
+        assert_eq!(take(&table, "a", 1, 0), Err(SECOND / 2));
+        assert_eq!(take(&table, "a", 1, 500), Ok(()));
+        table.set(None, std::iter::empty());
+        for name in ["own", "a"] {
+            assert_eq!(take(&table, name, 1000, 500), Ok(()), "{name}");
+        }
+        // What was once without a limit, or without one of its own, has one again.
+        table.set(one(), [("a".to_owned(), None)].into_iter());
+        assert_eq!(take(&table, "own", 1, 500), Ok(()));
+        assert_eq!(take(&table, "own", 1, 500), Err(SECOND));
+        assert_eq!(take(&table, "a", 1000, 500), Ok(()));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The caller at the other end of a connection, as far as the transport knows it.
 
 use crate::audit;
-use crate::auth::Client;
+use crate::auth::{Client, ClientMap, Peer, Peers};
 use crate::clock::Timestamp;
 use crate::transport::places::Place;
+use arc_swap::ArcSwap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,13 +20,21 @@ pub(super) struct Caller {
     pub(super) secure_transport: bool,
     /// The peer's uid on a Unix socket.
     pub(super) uid: Option<u32>,
-    /// The ARN of the principal of unsigned requests, from the peer map or from the map of client
-    /// certificates.
-    pub(super) arn: Option<String>,
-    /// When `arn` expires: the end of a client certificate. A connection may last longer.
+    /// The principal of unsigned requests.
+    pub(super) identity: Identity,
+    /// When `identity` expires: the end of a client certificate. A connection may last longer.
     pub(super) until: Option<Timestamp>,
-    /// The common name of its client certificate.
-    pub(super) common_name: Option<String>,
+}
+
+/// How unsigned requests get their principal. The map is asked at each request, so that a change of
+/// it is in force on connections that are open.
+pub(super) enum Identity {
+    /// They have none.
+    Unknown,
+    /// By the process at the other end of a Unix socket.
+    Peer(Peer, Arc<ArcSwap<Peers>>),
+    /// By the name in a client certificate.
+    Certificate(Client, Arc<ArcSwap<ClientMap>>),
 }
 
 /// Where a connection comes from.
@@ -69,20 +78,23 @@ impl Caller {
             source: Source::of(peer),
             secure_transport: false,
             uid: None,
-            arn: None,
+            identity: Identity::Unknown,
             until: None,
-            common_name: None,
         }
     }
 
-    /// A caller on TLS, with the principal of its certificate if it has a certificate that is
-    /// mapped.
-    pub(super) fn over_tls(peer: SocketAddr, client: Option<&Client>, arn: Option<&str>) -> Self {
+    /// A caller on TLS, with its certificate if it has shown one.
+    pub(super) fn over_tls(
+        peer: SocketAddr,
+        client: Option<Client>,
+        clients: &Arc<ArcSwap<ClientMap>>,
+    ) -> Self {
         Self {
             secure_transport: true,
-            arn: arn.map(ToOwned::to_owned),
-            until: client.map(|client| client.not_after),
-            common_name: client.and_then(|client| client.common_name.clone()),
+            until: client.as_ref().map(|client| client.not_after),
+            identity: client.map_or(Identity::Unknown, |client| {
+                Identity::Certificate(client, Arc::clone(clients))
+            }),
             ..Self::over_tcp(peer)
         }
     }
@@ -98,18 +110,30 @@ impl Caller {
 
     /// The common name of its certificate at this time.
     pub(super) fn common_name_at(&self, now: Timestamp) -> Option<&str> {
-        if self.until.is_some_and(|until| until < now) {
-            return None;
+        match &self.identity {
+            Identity::Certificate(client, _) if !self.has_ended(now) => {
+                client.common_name.as_deref()
+            }
+            _ => None,
         }
-        self.common_name.as_deref()
     }
 
-    /// The ARN of the principal of an unsigned request at this time.
-    pub(super) fn arn_at(&self, now: Timestamp) -> Option<&str> {
-        if self.until.is_some_and(|until| until < now) {
-            return None;
+    /// Judges the ARN of the principal of an unsigned request at this time.
+    pub(super) fn with_arn_at<T>(
+        &self,
+        now: Timestamp,
+        judge: impl FnOnce(Option<&str>) -> T,
+    ) -> T {
+        match &self.identity {
+            _ if self.has_ended(now) => judge(None),
+            Identity::Unknown => judge(None),
+            Identity::Peer(peer, peers) => judge(peers.load().principal(*peer)),
+            Identity::Certificate(client, clients) => judge(clients.load().principal(client)),
         }
-        self.arn.as_deref()
+    }
+
+    fn has_ended(&self, now: Timestamp) -> bool {
+        self.until.is_some_and(|until| until < now)
     }
 }
 
@@ -134,6 +158,15 @@ mod tests {
         );
     }
 
+    fn arn_at(caller: &Caller, now: Timestamp) -> Option<String> {
+        caller.with_arn_at(now, |arn| arn.map(ToOwned::to_owned))
+    }
+
+    fn map(name: &str, arn: &str) -> ClientMap {
+        let names = [(name.to_owned(), arn.to_owned())].into();
+        ClientMap { names }
+    }
+
     #[test]
     fn a_client_is_nobody_once_its_certificate_has_ended() {
         let client = Client {
@@ -141,14 +174,22 @@ mod tests {
             common_name: Some("a".to_owned()),
             not_after: Timestamp(100),
         };
+        let clients = Arc::new(ArcSwap::from_pointee(map("CN=a", "arn")));
         let peer = "192.0.2.7:80".parse().unwrap();
-        let caller = Caller::over_tls(peer, Some(&client), Some("arn"));
-        assert_eq!(caller.arn_at(Timestamp(100)), Some("arn"));
-        assert_eq!(caller.arn_at(Timestamp(101)), None);
+        let caller = Caller::over_tls(peer, Some(client.clone()), &clients);
+        assert_eq!(arn_at(&caller, Timestamp(100)).as_deref(), Some("arn"));
+        assert_eq!(arn_at(&caller, Timestamp(101)), None);
         assert_eq!(caller.common_name_at(Timestamp(100)), Some("a"));
         assert_eq!(caller.common_name_at(Timestamp(101)), None);
-        let stranger = Caller::over_tls(peer, Some(&client), None);
-        assert_eq!(stranger.arn_at(Timestamp(0)), None);
-        assert!(stranger.secure_transport && !Caller::over_tcp(peer).secure_transport);
+        // On a connection that is open, too.
+        clients.store(Arc::new(map("CN=a", "other")));
+        assert_eq!(arn_at(&caller, Timestamp(100)).as_deref(), Some("other"));
+        clients.store(Arc::new(map("CN=b", "arn")));
+        assert_eq!(arn_at(&caller, Timestamp(100)), None);
+        let stranger = Caller::over_tls(peer, Some(client), &clients);
+        assert_eq!(arn_at(&stranger, Timestamp(0)), None);
+        let unnamed = Caller::over_tls(peer, None, &clients);
+        assert_eq!(arn_at(&unnamed, Timestamp(0)), None);
+        assert!(unnamed.secure_transport && !Caller::over_tcp(peer).secure_transport);
     }
 }

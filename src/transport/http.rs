@@ -355,13 +355,13 @@ fn of_connection(
     now: Timestamp,
     snapshot: &Snapshot,
 ) -> Result<Arc<Principal>, AuthError> {
-    let arn = caller.arn_at(now);
-    let entry = arn.and_then(|arn| snapshot.principals.get(arn));
-    match entry {
-        Some(entry) if entry.enabled => Ok(Arc::clone(&entry.principal)),
-        Some(_) => Err(AuthError::unrecognized_client()),
-        None => Err(AuthError::missing_token()),
-    }
+    caller.with_arn_at(now, |arn| {
+        match arn.and_then(|arn| snapshot.principals.get(arn)) {
+            Some(entry) if entry.enabled => Ok(Arc::clone(&entry.principal)),
+            Some(_) => Err(AuthError::unrecognized_client()),
+            None => Err(AuthError::missing_token()),
+        }
+    })
 }
 
 fn done(reply: Reply) -> Response<Answered> {

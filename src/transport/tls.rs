@@ -25,6 +25,7 @@ use rustls::{RootCertStore, ServerConfig};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -92,9 +93,8 @@ impl Config {
 
 /// The TLS state of a listener.
 pub struct Tls {
-    files: Files,
-    clients: ClientMap,
-    reload_every: Duration,
+    clients: Arc<ArcSwap<ClientMap>>,
+    reload_seconds: AtomicU64,
     clock: Clock,
     current: ArcSwap<ServerConfig>,
     /// Locked while the files are read, so that the newest load is in force last.
@@ -106,6 +106,7 @@ pub struct Tls {
 
 /// The last attempt to load.
 struct Tried {
+    files: Files,
     stamps: Stamps,
     failed: bool,
 }
@@ -122,12 +123,12 @@ impl Tls {
         let (server, end) = server_config(&files, &clock)?;
         let names = config.clients.clone();
         let tls = Self {
-            files,
-            clients: ClientMap { names },
-            reload_every: Duration::from_secs(config.reload_seconds),
+            clients: Arc::new(ArcSwap::from_pointee(ClientMap { names })),
+            reload_seconds: config.reload_seconds.into(),
             clock,
             current: ArcSwap::from_pointee(server),
             tried: Mutex::new(Tried {
+                files,
                 stamps,
                 failed: false,
             }),
@@ -150,40 +151,66 @@ impl Tls {
     /// The interval at which to call [`Self::reload_if_changed`].
     #[must_use]
     pub fn reload_every(&self) -> Duration {
-        self.reload_every
+        Duration::from_secs(self.reload_seconds.load(Ordering::Relaxed))
     }
 
-    /// Reads the files again; new connections use them. Files that cannot be used are logged and
-    /// change nothing. This blocks on files, so it must not run on a runtime's thread.
-    pub fn reload(&self) {
+    /// Puts `config` in force and reads its files again; new connections use them. Files that
+    /// cannot be used are logged, and then files, and the clients of other ones, stay as they
+    /// are. This blocks on files, so it must not run on a runtime's thread.
+    ///
+    /// # Errors
+    /// [`TlsError`], when the files cannot be used.
+    pub fn reload(&self, config: &Config) -> Result<(), TlsError> {
         let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
-        self.try_to_reload(&mut tried, self.files.stamps());
+        let files = Files::of(config);
+        let are_others = files != tried.files;
+        let loaded = self.try_to_load(&files);
+        match &loaded {
+            Ok(stamps) => {
+                *tried = Tried {
+                    files,
+                    stamps: stamps.clone(),
+                    failed: false,
+                };
+            }
+            // The timer goes on with the files that are in force.
+            Err(_) if are_others => {}
+            Err(_) => tried.failed = true,
+        }
+        if loaded.is_ok() || !are_others {
+            let names = config.clients.clone();
+            self.clients.store(Arc::new(ClientMap { names }));
+            self.reload_seconds
+                .store(config.reload_seconds, Ordering::Relaxed);
+        }
+        loaded.map(|_| ())
     }
 
-    /// Reloads when a file has changed since the last try, or that try has failed.
+    /// Reloads when a file has changed since the last try, or that try has failed. This blocks on
+    /// files.
     pub fn reload_if_changed(&self) {
         let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamps = self.files.stamps();
+        let stamps = tried.files.stamps();
         if tried.failed || tried.stamps != stamps {
-            self.try_to_reload(&mut tried, stamps);
+            tried.stamps = stamps;
+            tried.failed = self.try_to_load(&tried.files).is_err();
         }
     }
 
-    fn try_to_reload(&self, tried: &mut Tried, stamps: Stamps) {
-        let loaded = server_config(&self.files, &self.clock);
-        *tried = Tried {
-            stamps,
-            failed: loaded.is_err(),
-        };
-        match loaded {
+    /// Reads files; those that can be used are in force then. Returns their marks from before.
+    fn try_to_load(&self, files: &Files) -> Result<Stamps, TlsError> {
+        let stamps = files.stamps();
+        match server_config(files, &self.clock) {
             Ok((server, end)) => {
                 self.current.store(Arc::new(server));
                 tracing::info!("TLS files were read: new connections use them");
                 self.tell_end(end);
+                Ok(stamps)
             }
             Err(error) => {
                 self.reload_failures.increment(1);
                 tracing::error!(%error, "TLS files cannot be used: the old ones stay in force");
+                Err(error)
             }
         }
     }

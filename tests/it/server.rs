@@ -14,6 +14,7 @@ mod drain;
 mod ends;
 mod limits;
 mod process;
+mod reload;
 mod routes;
 mod sessions;
 mod shares;

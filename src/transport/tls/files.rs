@@ -4,7 +4,8 @@ use crate::tls_files::{self, Stamps};
 use crate::transport::tls::{ClientCertificate, Config};
 use std::path::PathBuf;
 
-/// The paths of the files.
+/// The paths of the files, and what is asked of client certificates.
+#[derive(PartialEq, Eq)]
 pub(super) struct Files {
     pub(super) certificate: PathBuf,
     pub(super) key: PathBuf,

@@ -103,13 +103,12 @@ impl Tls {
         let (error, stream) = match timeout(time, acceptor.accept(stream).into_fallible()).await {
             Ok(Ok(stream)) => {
                 let client = self.client(stream.get_ref().1);
-                let arn = client.as_ref().and_then(|client| {
-                    let arn = self.clients.principal(client);
+                if let Some(client) = &client {
+                    let clients = self.clients.load();
+                    let arn = clients.principal(client);
                     tracing::debug!(client = client.name, arn, "client certificate");
-                    arn
-                });
-                let caller = Caller::over_tls(peer, client.as_ref(), arn);
-                return Ok((stream, caller));
+                }
+                return Ok((stream, Caller::over_tls(peer, client, &self.clients)));
             }
             Ok(Err((error, stream))) => (error, Some(stream)),
             Err(_) => (io::ErrorKind::TimedOut.into(), None),

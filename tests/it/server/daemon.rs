@@ -3,6 +3,7 @@
 
 use crate::server::certificates::Issued;
 use crate::server::wire::{Answer, Wire, within};
+use arc_swap::ArcSwap;
 use keymill::api::{Api, Parts, Requester};
 use keymill::attestation::{Attestations, Roots};
 use keymill::audit::{self, Audit};
@@ -310,7 +311,7 @@ impl Daemon {
             unix,
             Socket {
                 name: "listen.socket".to_owned(),
-                peers: Peers::Mapped(peers),
+                peers: Arc::new(ArcSwap::from_pointee(Peers::Mapped(peers))),
                 operator_uid: Some(operator),
             },
             down.clone(),

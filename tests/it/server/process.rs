@@ -1,18 +1,11 @@
-//! The whole program with a configuration: several sockets, each with its principals, and a signal
-//! that has the files of TLS read again.
+//! The whole program with a configuration: several sockets, each with its principals.
 
-use crate::server::certificates::{Authority, Client};
-use crate::server::daemon::TlsFiles;
 use crate::server::dev::{Dev, ask};
-use crate::server::wire::{Request, within};
-use rustls::pki_types::ServerName;
+use crate::server::wire::Request;
 use serde_json::json;
 use std::fs;
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 const HOST: &str = "localhost";
 
@@ -57,39 +50,4 @@ async fn every_socket_has_its_mode_and_its_own_principals() {
         let answer = ask(socket, &list).await;
         answer.refusal(403, "AccessDeniedException");
     }
-}
-
-#[tokio::test]
-async fn a_hangup_has_the_files_of_tls_read_again() {
-    let (old, new) = (Authority::new("old CA"), Authority::new("new CA"));
-    let files = TlsFiles::new(&old.server());
-    // The timer plays no part in this.
-    let dev = Dev::start(&format!(
-        "[tls]\ncertificate = '{}'\nkey = '{}'\nreload_seconds = 86400\n",
-        files.config.certificate.display(),
-        files.config.key.display()
-    ));
-    let endpoint = dev.ready["endpoint"].as_str().unwrap();
-    let address: SocketAddr = endpoint.strip_prefix("https://").unwrap().parse().unwrap();
-    let connects = async |authority: &Authority| {
-        let stream = within(TcpStream::connect(address)).await.unwrap();
-        let connector = TlsConnector::from(Client::new(authority, None).config());
-        let connected = connector.connect(ServerName::from(address.ip()), stream);
-        within(connected).await.is_ok()
-    };
-    assert!(connects(&old).await && !connects(&new).await);
-    files.server(&new.server());
-    assert!(connects(&old).await);
-    dev.hang_up();
-    within(async { while !connects(&new).await {} }).await;
-    assert!(!connects(&old).await);
-}
-
-#[tokio::test]
-async fn hold_4_a_hangup_without_tls_is_told_and_ends_nothing() {
-    let dev = Dev::start("");
-    dev.hang_up();
-    dev.logs("SIGHUP: nothing is read again").await;
-    let list = Request::post("/v1/admin/ListPrincipals", HOST, &json!({}));
-    dev.ask("keymill.sock", &list).await.done();
 }
