@@ -65,6 +65,7 @@ pub mod snapshot;
 pub mod sqlite;
 pub mod store;
 mod terms;
+mod upgrade;
 mod writer;
 
 pub use access_key::{AccessKey, draw_id};
@@ -178,17 +179,9 @@ impl Keystore {
         let mut loaded = Self::verify(path, SqliteStore::read(path).await?, root, &regions)?;
         let mut store = SqliteStore::connect(path).await?;
         let mut head = loaded.verified.head;
-        // A store of an older format was verified in that format; its head moves by one revision.
+        // A store of an older format was verified in that format.
         if loaded.format != FORMAT {
-            let before = head.revision;
-            head.revision += 1;
-            let record = loaded.sealer.seal_head(&head, &entropy)?;
-            store.rewrite(before, record).await?;
-            tracing::info!(
-                revision = head.revision,
-                "the store was of format {} and is of format {FORMAT} now",
-                loaded.format
-            );
+            head = upgrade::upgrade(&mut store, path, root, &regions, &loaded, &entropy).await?;
         }
         let mut seen = SeenFile::beside(path);
         seen.raise(head.revision, FORMAT)?;

@@ -50,13 +50,25 @@ pub enum KeystoreError {
     },
     /// The tables have the format of a later version.
     #[error(
-        "store {path} was written by a newer keymill (tables of format {format}, this build knows 2): upgrade keymill"
+        "store {path} was written by a newer keymill (tables of format {format}, this build knows 2): upgrade keymill, or go back to the copy from before its upgrade, {path}.before-{format}"
     )]
     Newer {
         /// The store.
         path: PathBuf,
         /// Its format.
         format: i64,
+    },
+    /// A store of an older format is not upgraded without a copy of it.
+    #[error(
+        "store {path} is of an older format, and a copy of it cannot be kept in {copy}: {reason}; make room for it, or make the folder writable: the store is unchanged"
+    )]
+    NoCopy {
+        /// The store.
+        path: PathBuf,
+        /// The copy.
+        copy: PathBuf,
+        /// The cause.
+        reason: String,
     },
     /// The records contradict each other or the head.
     #[error("store {path} {source}")]

@@ -174,6 +174,19 @@ impl SqliteStore {
         Ok(())
     }
 
+    /// Copies everything into `copy`, an empty file. The error is SQLite's.
+    pub(super) async fn copy_into(&mut self, copy: &Path) -> Result<(), String> {
+        let Some(name) = copy.to_str() else {
+            return Err("its path is not UTF-8".to_owned());
+        };
+        let copying = async {
+            let copying = sqlx::query("VACUUM INTO $1").bind(name);
+            copying.execute(self.connection()?).await
+        };
+        let done = copying.await;
+        done.map(drop).map_err(|error| error.to_string())
+    }
+
     fn connection(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
         self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
     }

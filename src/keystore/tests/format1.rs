@@ -2,13 +2,13 @@
 
 use super::*;
 use crate::keystore::format1;
+use std::os::unix::fs::PermissionsExt;
 
 const DATABASE: &[u8] = include_bytes!("../../../tests/vectors/store-format-1.db");
 const ROOT_KEY: &[u8] = include_bytes!("../../../tests/vectors/store-format-1.root.key");
 
 /// A store that a release has made that knew format 1 alone.
 fn of_old() -> TestStore {
-    use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root.key");
     std::fs::write(&root, ROOT_KEY).unwrap();
@@ -58,6 +58,45 @@ async fn store_1_a_store_of_format_1_is_verified_as_it_was_and_rewritten() {
     let again = place.open().await.unwrap();
     assert_eq!(again.snapshot().keys.len(), 1, "gone back on purpose");
     again.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn store_1_an_upgrade_leaves_a_copy_that_the_release_before_opens() {
+    let place = of_old();
+    let copy = place.folder.path().join("store.sqlite.before-2");
+    // What an upgrade that was killed has left.
+    std::fs::write(copy.with_added_extension("new"), "unfinished").unwrap();
+    place.open().await.unwrap().close().await.unwrap();
+    let contents = SqliteStore::read(&copy).await.unwrap();
+    assert_eq!((contents.format, contents.roster.is_empty()), (1, false));
+    let mode = std::fs::metadata(&copy).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(!copy.with_added_extension("new").exists());
+    // Back to it, as docs/operator.md says.
+    std::fs::rename(&copy, place.path()).unwrap();
+    std::fs::remove_file(place.folder.path().join("store.seen")).unwrap();
+    Keystore::check(&place.path(), &place.root, &regions())
+        .await
+        .unwrap();
+    let again = place.open().await.unwrap();
+    assert_eq!(again.snapshot().keys.len(), 1);
+    again.close().await.unwrap();
+    assert!(copy.exists());
+    // A store of the present format leaves none.
+    std::fs::remove_file(&copy).unwrap();
+    place.open().await.unwrap().close().await.unwrap();
+    assert!(!copy.exists());
+}
+
+#[tokio::test]
+async fn store_1_without_room_for_the_copy_the_store_is_not_upgraded() {
+    let place = of_old();
+    let in_the_way = place.folder.path().join("store.sqlite.before-2.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    place.refused("a copy of it cannot be kept in").await;
+    assert_eq!(std::fs::read(place.path()).unwrap(), DATABASE, "unchanged");
+    std::fs::remove_dir(&in_the_way).unwrap();
+    place.open().await.unwrap().close().await.unwrap();
 }
 
 #[tokio::test]
