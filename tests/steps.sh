@@ -22,10 +22,14 @@ install_programs() {
     while read -r package program; do
         command -v "$program" >/dev/null || missing+=("$package")
     done <<'PROGRAMS'
+binutils strip
 cryptsetup-bin cryptsetup
 curl curl
+dpkg-dev dpkg-shlibdeps
 gpg gpg
 jq jq
+lintian lintian
+mmdebstrap mmdebstrap
 openjdk-17-jre-headless java
 openssl openssl
 postgresql pg_virtualenv

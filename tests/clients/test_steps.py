@@ -39,6 +39,7 @@ moto-suite       moto_suite.py
 ansible          ansible_keys.py
 import-key       import_key.py
 aws-cli          aws_cli.py
+debian-package   debian_package.py
 audit            audit.py
 store            store.py
 fleet            fleet.py
