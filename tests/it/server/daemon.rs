@@ -390,7 +390,8 @@ impl Daemon {
 
     /// Reads the files of TLS again, as at SIGHUP.
     pub(crate) fn reload(&self) {
-        self.tls.as_ref().expect("a daemon with TLS").1.reload();
+        let (files, tls) = self.tls.as_ref().expect("a daemon with TLS");
+        tls.reload(&files.config).unwrap();
     }
 
     /// Reads the files of TLS again, as the timer does.

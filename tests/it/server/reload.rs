@@ -54,8 +54,8 @@ async fn metric(dev: &Dev, series: &str) -> f64 {
     let address = dev.ready["admin_endpoint"].as_str().unwrap();
     let address: SocketAddr = address.trim_start_matches("http://").parse().unwrap();
     let mut wire = Wire::new(within(TcpStream::connect(address)).await.unwrap());
-    let scraped = wire.ask(&Request::get("/metrics", &address.to_string()));
-    let scraped = scraped.await;
+    let scrape = Request::get("/metrics", &address.to_string());
+    let scraped = wire.ask(&scrape).await;
     let line = scraped
         .text()
         .lines()
